@@ -1,0 +1,64 @@
+"""The `vidkd` command: one verb a file, found by its name."""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from vidkd.base.errors import VidkdError
+
+VERBS = {
+    "train": "train a network or distil one into another, from a config",
+    "evaluate": "judge a checkpoint on a split",
+    "predict": "classify a video over time, and draw where the network looks",
+    "compare": "run a study: methods x seeds x folds, with intervals",
+    "prepare_data": "turn a data set as it unpacks into a checked manifest",
+    "check_videos": "find videos that cannot be read, or whose random access lies",
+    "extract_flow": "compute TV-L1 or RAFT flow once and store it as video",
+    "make_motion_shapes": "write the embedded data set as real video files",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit code. Errors meant for the user are printed without a traceback, exit code 2."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if not argv or argv[0] in ("-h", "--help"):
+        sys.stdout.write(_usage())
+        return 0 if argv else 2
+    if argv[0] == "--version":
+        from vidkd import __version__
+
+        sys.stdout.write(f"vidkd {__version__}\n")
+        return 0
+    verb = argv[0].replace("-", "_")
+    if verb not in VERBS:
+        sys.stderr.write(f"vidkd: unknown verb '{argv[0]}'\n\n{_usage()}")
+        return 2
+    return run_verb(verb, argv[1:])
+
+
+def run_verb(verb: str, argv: Sequence[str] | None = None) -> int:
+    """Run `vidkd <verb>` with the arguments given (default: the process's own); what tools/<verb>.py calls."""
+    module = importlib.import_module(f"vidkd.cli.{verb}")
+    parser = argparse.ArgumentParser(
+        prog=f"vidkd {verb}", description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    module.add_arguments(parser)
+    arguments = parser.parse_args(argv)
+    try:
+        return int(module.run(arguments))
+    except VidkdError as error:
+        sys.stderr.write(f"vidkd: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("vidkd: interrupted\n")
+        return 130
+
+
+def _usage() -> str:
+    rows = "\n".join(f"  {verb:<20} {what}" for verb, what in VERBS.items())
+    return f"usage: vidkd VERB [arguments]      (vidkd VERB --help tells the arguments)\n\n{rows}\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
