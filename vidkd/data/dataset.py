@@ -1,0 +1,172 @@
+"""Labelled clips as samples: named views cut by one window and one geometry."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from vidkd.base.errors import DataError, VidkdError
+from vidkd.data.cache import CacheConfig, ClipCache
+from vidkd.data.flow import FlowConfig
+from vidkd.data.footage import Footage, FootageConfig, read_window
+from vidkd.data.manifest import Clip
+from vidkd.data.transforms import (
+    Geometry,
+    TransformConfig,
+    crop_flow,
+    crop_frames,
+    evaluation_geometry,
+    jitter_colour,
+    random_geometry,
+)
+from vidkd.data.windows import WindowConfig
+
+VIEWS = ("rgb", "flow")
+Sample = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which clips, and how they become batches.
+
+    Args:
+        root: folder of the data set.
+        manifest: manifest written by prepare_data; by default <root>/manifest.jsonl.
+        split: name of the split in the manifest.
+        validation_fraction: share of the training groups held out as `val`; 0 trains on all of them.
+        label_fraction: share of the (remaining) training groups that is used; smaller shares are subsets of larger ones.
+        split_seed: decides which groups are held out and kept.
+        window: which frames of a clip.
+        transform: sizes and augmentation.
+        flow: how the flow view is made.
+        cache: the decoded-clip cache.
+        decode_short_side: larger frames are shrunk to this shorter side when decoded.
+        batch_size: clips a step, over all processes.
+        workers: loader processes a device; 0 loads in the training process.
+        balanced: draw classes equally often.
+        max_bad_clips: unreadable clips that training skips (and counts) before it stops.
+        eval_clips: windows a clip at evaluation, evenly spaced.
+        eval_crops: crops a window at evaluation, evenly spaced along the longer side.
+    """
+
+    root: str = ""
+    manifest: str | None = None
+    split: str = "1"
+    validation_fraction: float = 0.0
+    label_fraction: float = 1.0
+    split_seed: int = 0
+    window: WindowConfig = field(default_factory=WindowConfig)
+    transform: TransformConfig = field(default_factory=TransformConfig)
+    flow: FlowConfig = field(default_factory=FlowConfig)
+    cache: CacheConfig = field(default_factory=CacheConfig)
+    decode_short_side: int | None = 256
+    batch_size: int = 16
+    workers: int = 0
+    balanced: bool = False
+    max_bad_clips: int = 0
+    eval_clips: int = 3
+    eval_crops: int = 1
+
+    def __post_init__(self) -> None:
+        for key in ("batch_size", "eval_clips", "eval_crops"):
+            if getattr(self, key) < 1:
+                raise DataError(f"data.{key} must be at least 1, not {getattr(self, key)}")
+        if not 0 <= self.validation_fraction < 1 or not 0 < self.label_fraction <= 1:
+            raise DataError("data.validation_fraction must lie in [0, 1) and data.label_fraction in (0, 1]")
+
+
+class ClipDataset(Dataset[Sample]):
+    """Clips as samples, deterministic given (seed, epoch, index) whatever process asks.
+
+    Training: item (epoch, index) is one random window and crop of clip `index`. Evaluation: item (0, number) is one of the
+    `views_per_clip` windows and crops of clip `number // views_per_clip`.
+    A sample has "rgb" uint8 (3, T, S, S), "flow" float16 (2, T, S, S) in pixels per flow step, "label", "index" (of the clip), "weight".
+    """
+
+    def __init__(
+        self, root: Path, clips: Sequence[Clip], config: DataConfig, *, views: Sequence[str], training: bool, seed: int = 0, may_flip: bool = True
+    ) -> None:
+        unknown = set(views) - set(VIEWS)
+        if unknown or not views:
+            raise DataError(f"unknown views {sorted(unknown)}", known=", ".join(VIEWS))
+        self.root, self.clips, self.config, self.views = root, list(clips), config, tuple(views)
+        self.training, self.seed, self.may_flip = training, seed, may_flip
+        self.footage = FootageConfig(
+            window=config.window, transform=config.transform, flow=config.flow, decode_short_side=config.decode_short_side
+        )
+        self.cache = ClipCache(config.cache, self.footage) if config.cache.enabled else None
+
+    @property
+    def views_per_clip(self) -> int:
+        """Samples a clip."""
+        return 1 if self.training else self.config.eval_clips * self.config.eval_crops
+
+    def __len__(self) -> int:
+        return len(self.clips) * self.views_per_clip
+
+    def __getitem__(self, item: tuple[int, int]) -> Sample:
+        """One sample; an unreadable clip gives {"bad": message} in training and raises in evaluation."""
+        epoch, number = item
+        clip_number, view_number = divmod(number, self.views_per_clip)
+        try:
+            return self._sample(epoch, clip_number, view_number)
+        except (VidkdError, OSError) as error:
+            if not self.training:
+                raise
+            return {"bad": f"{self.clips[clip_number].path}: {error}"}
+
+    def _sample(self, epoch: int, number: int, view_number: int) -> Sample:
+        clip = self.clips[number]
+        rng = np.random.default_rng([self.seed, epoch, number])
+        footage = self._footage(clip, self._position(rng, view_number))
+        geometry = self._geometry(footage.frames, rng, view_number)
+        labelled = clip.label is not None
+        sample: Sample = {"label": clip.label if labelled else -1, "index": number, "weight": float(labelled)}
+        if "rgb" in self.views:
+            frames = crop_frames(footage.frames, geometry)
+            if self.training and self.config.transform.colour > 0:
+                frames = jitter_colour(frames, self.config.transform.colour, rng)
+            sample["rgb"] = _channels_first(frames)
+        if "flow" in self.views and footage.flow is not None:
+            sample["flow"] = _channels_first(crop_flow(footage.flow, geometry)).half()
+        return sample
+
+    def _footage(self, clip: Clip, position: float) -> Footage:
+        path = self.root / clip.path
+        if self.cache is not None:
+            return self.cache.read(path, clip).window(self.config.window, position=position, name=str(path))
+        return read_window(path, clip, self.footage, position=position, want_flow="flow" in self.views)
+
+    def _position(self, rng: np.random.Generator, view_number: int) -> float:
+        if self.training:
+            return float(rng.random())
+        windows = self.config.eval_clips
+        return (view_number // self.config.eval_crops + 0.5) / windows
+
+    def _geometry(self, frames: NDArray[np.uint8], rng: np.random.Generator, view_number: int) -> Geometry:
+        height, width = frames.shape[1:3]
+        if self.training:
+            return random_geometry(height, width, self.config.transform, rng, may_flip=self.may_flip)
+        return evaluation_geometry(height, width, self.config.transform, view_number % self.config.eval_crops, self.config.eval_crops)
+
+
+def _channels_first(array: NDArray[Any]) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array.transpose(3, 0, 1, 2)))
+
+
+def collate(samples: Sequence[Sample]) -> Sample:
+    """Stack samples to a batch; unreadable ones are left out and listed under "bad"."""
+    whole = [sample for sample in samples if "bad" not in sample]
+    batch: Sample = {"bad": [sample["bad"] for sample in samples if "bad" in sample]}
+    if not whole:
+        return batch
+    for name in whole[0]:
+        values = [sample[name] for sample in whole]
+        batch[name] = torch.stack(values) if isinstance(values[0], Tensor) else torch.tensor(values)
+    return batch

@@ -1,0 +1,70 @@
+"""Optical flow computed on the fly, and flow as a thing that moves with its frame: resized, cropped and flipped as vectors."""
+
+import functools
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vidkd.base.errors import DataError
+
+Preset = Literal["ultrafast", "fast", "medium"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowConfig:
+    """Where the flow view comes from.
+
+    Args:
+        source: `dis` computes it from the decoded frames; `stored` reads what `extract_flow` wrote.
+        preset: speed of DIS (Kroeger et al. 2016): ultrafast, fast or medium.
+        folder: folder of the stored flow (for `stored`).
+    """
+
+    source: Literal["dis", "stored"] = "dis"
+    preset: Preset = "fast"
+    folder: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.source == "stored" and not self.folder:
+            raise DataError("data.flow.source is 'stored' but data.flow.folder is not set", to_mend="vidkd extract_flow --help")
+
+
+@functools.lru_cache(maxsize=4)
+def _dis(preset: Preset) -> Any:
+    return cv2.DISOpticalFlow_create(getattr(cv2, f"DISOPTICAL_FLOW_PRESET_{preset.upper()}"))
+
+
+def dis_flow(first: NDArray[np.uint8], second: NDArray[np.uint8], *, preset: Preset = "fast") -> NDArray[np.float32]:
+    """Dense inverse search flow from each frame of `first` to its partner in `second`.
+
+    first, second: uint8 RGB (T, H, W, 3). Returns float32 (T, H, W, 2): dx to the right, dy downwards, in pixels from one to the other.
+    Frames of fewer than 16 pixels a side are refused (DataError): DIS has no pyramid there. Source: Kroeger et al. 2016, as in OpenCV.
+    """
+    if first.shape != second.shape:
+        raise DataError(f"flow between frames of unlike shape: {first.shape} and {second.shape}")
+    if min(first.shape[1:3]) < 16:
+        raise DataError(f"frames of {first.shape[2]}x{first.shape[1]} are too small for optical flow", to_mend="a larger data.transform.short_side")
+    estimator = _dis(preset)
+    flows = [estimator.calc(_grey(a), _grey(b), None) for a, b in zip(first, second, strict=True)]
+    return np.stack(flows).astype(np.float32)
+
+
+def _grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)  # type: ignore[no-any-return, unused-ignore]
+
+
+def resize_flow(flow: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+    """Resize (T, H, W, 2) flow to (T, height, width, 2); vectors are scaled with the image, so they stay pixels of the new size."""
+    scale = np.array([width / flow.shape[2], height / flow.shape[1]], np.float32)
+    shrinks = height * width < flow.shape[1] * flow.shape[2]
+    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    resized = np.stack([cv2.resize(frame, (width, height), interpolation=how) for frame in flow.astype(np.float32, copy=False)])
+    return resized * scale
+
+
+def flip_flow(flow: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Mirror (T, H, W, 2) flow left to right: positions mirrored, dx negated."""
+    return flow[:, :, ::-1] * np.array([-1, 1], flow.dtype)

@@ -1,0 +1,107 @@
+"""Loaders whose every batch is a function of (seed, step): any step can be reached directly, whatever the workers and processes."""
+
+from collections.abc import Iterator, Sequence
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Sampler
+
+from vidkd.data.dataset import ClipDataset, Sample, collate
+
+Item = tuple[int, int]
+
+
+class StepSampler(Sampler[list[Item]]):
+    """Batches of (epoch, index), cut from one endless stream of shuffled epochs, so that step k is known without walking there.
+
+    The global batch of step k is stream[k * batch_size : (k + 1) * batch_size]; process `rank` of `world_size` takes every
+    world_size-th item of it. With `labels`, every stream position draws its class evenly (class-balanced sampling).
+    """
+
+    def __init__(
+        self, count: int, batch_size: int, *, seed: int, first_step: int, last_step: int, rank: int = 0, world_size: int = 1, labels: Sequence[int] | None = None
+    ) -> None:
+        self.count, self.batch_size, self.seed = count, batch_size, seed
+        self.first_step, self.last_step, self.rank, self.world_size = first_step, last_step, rank, world_size
+        self.labels = None if labels is None else np.asarray(labels)
+        self._epoch: tuple[int, NDArray[np.int64]] | None = None
+
+    def __len__(self) -> int:
+        return max(self.last_step - self.first_step, 0)
+
+    def __iter__(self) -> Iterator[list[Item]]:
+        for step in range(self.first_step, self.last_step):
+            yield self.batch(step)[self.rank :: self.world_size]
+
+    def batch(self, step: int) -> list[Item]:
+        """The global batch of a step."""
+        positions = range(step * self.batch_size, (step + 1) * self.batch_size)
+        return [(position // self.count, int(self._order(position // self.count)[position % self.count])) for position in positions]
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        if self._epoch is None or self._epoch[0] != epoch:
+            rng = np.random.default_rng([self.seed, 7, epoch])
+            self._epoch = (epoch, rng.permutation(self.count) if self.labels is None else self._balanced(rng))
+        return self._epoch[1]
+
+    def _balanced(self, rng: np.random.Generator) -> NDArray[np.int64]:
+        """An epoch of `count` draws in which classes take turns in random order; a class's clips are walked through before any repeats."""
+        assert self.labels is not None
+        classes = np.unique(self.labels)
+        turns = np.concatenate([rng.permutation(classes) for _ in range(-(-self.count // len(classes)))])[: self.count]
+        order = np.empty(self.count, np.int64)
+        for name in classes:
+            places, members = np.flatnonzero(turns == name), np.flatnonzero(self.labels == name)
+            rounds = [rng.permutation(members) for _ in range(-(-len(places) // len(members)))]
+            order[places] = np.concatenate(rounds)[: len(places)] if len(places) else places
+        return order
+
+
+def _worker_init(_: int) -> None:
+    """Loader processes are many: one thread each."""
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+
+
+def training_loader(dataset: ClipDataset, sampler: StepSampler, workers: int, *, pin_memory: bool = False) -> DataLoader[Sample]:
+    """Batches of the sampler's steps, in order."""
+    return DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=pin_memory,
+        worker_init_fn=_worker_init,
+        multiprocessing_context="spawn" if workers else None,
+        prefetch_factor=2 if workers else None,
+    )
+
+
+class _Numbers(Sampler[list[Item]]):
+    """Evaluation batches: the samples `rank`, `rank + world_size`, … in order, each once."""
+
+    def __init__(self, count: int, batch_size: int, rank: int, world_size: int) -> None:
+        self.numbers = list(range(rank, count, world_size))
+        self.batch_size = batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self.numbers) // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[Item]]:
+        for start in range(0, len(self.numbers), self.batch_size):
+            yield [(0, number) for number in self.numbers[start : start + self.batch_size]]
+
+
+def evaluation_loader(dataset: ClipDataset, batch_size: int, workers: int, *, rank: int = 0, world_size: int = 1) -> DataLoader[Sample]:
+    """Every sample of an evaluation data set once, in order."""
+    sampler = _Numbers(len(dataset), batch_size, rank, world_size)
+    return DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        num_workers=workers,
+        collate_fn=collate,
+        worker_init_fn=_worker_init,
+        multiprocessing_context="spawn" if workers else None,
+    )

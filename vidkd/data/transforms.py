@@ -1,0 +1,105 @@
+"""One geometry for all views of a sample: the same crop and flip of frames and flow."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vidkd.base.errors import DataError
+from vidkd.data.flow import flip_flow, resize_flow
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformConfig:
+    """Sizes and augmentation.
+
+    Args:
+        short_side: frames are first resized so that their shorter side has this many pixels.
+        square: resize to short_side x short_side instead, where the shape of a clip would give its class away.
+        crop: side of the square that a network sees, in pixels.
+        min_scale: training crops a square of random side between this share of the shorter side and all of it.
+        flip: mirror half of the training clips, unless the data set's labels name directions.
+        colour: strength in [0, 1) of random brightness, contrast and saturation in training, one draw a clip, frames only.
+    """
+
+    short_side: int = 72
+    square: bool = False
+    crop: int = 64
+    min_scale: float = 0.75
+    flip: bool = True
+    colour: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.min_scale <= 1:
+            raise DataError(f"data.transform.min_scale must lie in (0, 1], not {self.min_scale}")
+        if not 0 <= self.colour < 1:
+            raise DataError(f"data.transform.colour must lie in [0, 1), not {self.colour}")
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """A square window of `side` pixels at (top, left) of the resized frame, mirrored or not, brought to `size` x `size` pixels."""
+
+    top: int
+    left: int
+    side: int
+    size: int
+    flip: bool = False
+
+
+def working_size(height: int, width: int, config: TransformConfig) -> tuple[int, int]:
+    """Height and width after the first resize."""
+    if config.square:
+        return config.short_side, config.short_side
+    scale = config.short_side / min(height, width)
+    return max(round(height * scale), config.short_side), max(round(width * scale), config.short_side)
+
+
+def random_geometry(height: int, width: int, config: TransformConfig, rng: np.random.Generator, *, may_flip: bool) -> Geometry:
+    """A training crop: side, place and flip drawn from `rng`; always the same number of draws."""
+    draws = rng.random(4)
+    shorter = min(height, width)
+    side = round(shorter * (config.min_scale + draws[0] * (1 - config.min_scale)))
+    top, left = round(draws[1] * (height - side)), round(draws[2] * (width - side))
+    return Geometry(top, left, side, config.crop, bool(config.flip and may_flip and draws[3] < 0.5))
+
+
+def evaluation_geometry(height: int, width: int, config: TransformConfig, crop: int = 0, crops: int = 1) -> Geometry:
+    """Test crop number `crop` of `crops`: squares of the shorter side, evenly spaced along the longer one; the middle one if there is one."""
+    side = min(height, width)
+    share = 0.5 if crops == 1 else crop / (crops - 1)
+    return Geometry(round(share * (height - side)), round(share * (width - side)), side, config.crop)
+
+
+def resize_frames(frames: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """Resize uint8 (T, H, W, 3) frames; by area when shrinking, linearly otherwise."""
+    if frames.shape[1:3] == (height, width):
+        return frames
+    how = cv2.INTER_AREA if height * width < frames.shape[1] * frames.shape[2] else cv2.INTER_LINEAR
+    return np.stack([cv2.resize(frame, (width, height), interpolation=how) for frame in frames]).astype(np.uint8, copy=False)
+
+
+def crop_frames(frames: NDArray[np.uint8], geometry: Geometry) -> NDArray[np.uint8]:
+    """Cut, resize and mirror (T, H, W, 3) frames to (T, size, size, 3)."""
+    cut = resize_frames(np.ascontiguousarray(_cut(frames, geometry)), geometry.size, geometry.size)
+    return cut[:, :, ::-1] if geometry.flip else cut
+
+
+def crop_flow(flow: NDArray[np.float32], geometry: Geometry) -> NDArray[np.float32]:
+    """Cut, resize and mirror (T, H, W, 2) flow to (T, size, size, 2), in pixels of the result."""
+    cut = resize_flow(np.ascontiguousarray(_cut(flow, geometry)), geometry.size, geometry.size)
+    return flip_flow(cut) if geometry.flip else cut
+
+
+def _cut(array: NDArray[np.generic], geometry: Geometry) -> NDArray[np.generic]:
+    return array[:, geometry.top : geometry.top + geometry.side, geometry.left : geometry.left + geometry.side]
+
+
+def jitter_colour(frames: NDArray[np.uint8], strength: float, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Brightness, contrast and saturation, each multiplied by a factor in [1 - strength, 1 + strength], one draw for all frames."""
+    brightness, contrast, saturation = 1 + strength * (2 * rng.random(3) - 1)
+    image = frames.astype(np.float32) * np.float32(brightness)
+    image = (image - image.mean()) * np.float32(contrast) + image.mean()
+    grey = image.mean(axis=-1, keepdims=True)
+    return np.clip(grey + (image - grey) * np.float32(saturation), 0, 255).astype(np.uint8)
