@@ -1,0 +1,287 @@
+"""The manifest: one JSON line a labelled clip, versioned, checked whenever it is written or read."""
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, get_args
+
+from vidkd.base.errors import DataError, nearest, unknown_name
+from vidkd.base.files import atomic_write
+
+SCHEMA_VERSION = 1
+KIND = "vidkd-manifest"
+Subset = Literal["train", "test", "val"]
+SUBSETS: tuple[str, ...] = get_args(Subset)
+_PREPARE_AGAIN = "make the manifest anew with tools/prepare_data.py"
+_HEADER_KEYS = ("schema_version", "kind", "name", "classes", "splits", "horizontal_flip", "sources", "root")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clip:
+    """A labelled interval of one video; `subsets` says for each split on which side the clip stands (absent: unused there).
+
+    path: relative to the data root, with forward slashes. label: index into the manifest's classes, None if unlabelled.
+    group: what must not stand on both sides of a split (an actor, a source video). start_s, end_s: seconds on the decoded
+    timestamps, from 0; end_s None is the end of the file. boxes: (time_s, x1, y1, x2, y2) in pixels of the source, of the actor.
+    onset_s: when the labelled action begins, if known.
+    """
+
+    path: str
+    label: int | None
+    group: str
+    subsets: Mapping[str, str]
+    start_s: float = 0.0
+    end_s: float | None = None
+    boxes: tuple[tuple[float, float, float, float, float], ...] = ()
+    index_reliable: bool = True
+    onset_s: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """All clips of a data set. `sources` maps each split file (relative to the root) to its SHA-256."""
+
+    name: str
+    root: Path
+    classes: tuple[str, ...]
+    splits: tuple[str, ...]
+    clips: tuple[Clip, ...]
+    horizontal_flip: bool = True
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+    def select(self, split: str, subset: str) -> list[Clip]:
+        """The clips of one side of a split, in the manifest's order. Raises ConfigError for a name that is not there."""
+        if split not in self.splits:
+            raise unknown_name("split", split, self.splits, data_set=self.name)
+        if subset not in SUBSETS:
+            raise unknown_name("subset", subset, SUBSETS)
+        return [clip for clip in self.clips if clip.subsets.get(split) == subset]
+
+    def write(self, path: Path | str) -> None:
+        """Write atomically. A manifest inside its root can move with it; one written elsewhere keeps the absolute root.
+
+        Raises DataError for clips that `read` would refuse.
+        """
+        path = Path(path)
+        _check_names(self, f"manifest '{self.name}'")
+        _check_clips(self, lambda number: f"manifest '{self.name}', clip {number + 1}")
+        with atomic_write(path) as file:
+            for row in (_header(self, path), *map(_row, self.clips)):
+                file.write(_dump(row))
+
+    @classmethod
+    def read(cls, path: Path | str, root: Path | str | None = None) -> "Manifest":
+        """Read and check. `root` overrides the folder of the videos (default: recorded in the header, else the manifest's folder).
+
+        Raises DataError naming file and line for anything that is not as `write` leaves it, and for a root that is not a folder.
+        """
+        path = Path(path)
+        lines = _lines(path)
+        header, where_header = _parse(path, 1, lines[0]), f"{path}:1"
+        _check_header(header, where_header)
+        clips = tuple(_clip(_parse(path, number, line), f"{path}:{number}") for number, line in enumerate(lines[1:], start=2))
+        manifest = cls(
+            name=header["name"],
+            root=_root(path, header.get("root"), root),
+            classes=tuple(header["classes"]),
+            splits=tuple(header["splits"]),
+            clips=clips,
+            horizontal_flip=header["horizontal_flip"],
+            sources=header["sources"],
+        )
+        _check_names(manifest, where_header)
+        _check_clips(manifest, lambda number: f"{path}:{number + 2}")
+        return manifest
+
+
+def is_manifest(path: Path | str) -> bool:
+    """Whether the file begins as a manifest does (of any schema version)."""
+    with open(path, "rb") as file:
+        return f'"kind": "{KIND}"'.encode() in file.read(256)
+
+
+def _header(manifest: Manifest, path: Path) -> dict[str, Any]:
+    header: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "kind": KIND,
+        "name": manifest.name,
+        "classes": list(manifest.classes),
+        "splits": list(manifest.splits),
+        "horizontal_flip": manifest.horizontal_flip,
+        "sources": dict(manifest.sources),
+    }
+    folder, root = path.resolve().parent, manifest.root.resolve()
+    if folder == root:
+        return header
+    inside = root in folder.parents
+    return {**header, "root": Path(os.path.relpath(root, folder)).as_posix() if inside else str(root)}
+
+
+_OPTIONAL = {item.name: item.default for item in dataclasses.fields(Clip) if item.default is not dataclasses.MISSING}
+
+
+def _row(clip: Clip) -> dict[str, Any]:
+    """Every field that differs from its default: rows stay short and readable."""
+    values = {item.name: getattr(clip, item.name) for item in dataclasses.fields(Clip)}
+    row = {name: value for name, value in values.items() if name not in _OPTIONAL or value != _OPTIONAL[name]}
+    return {**row, "subsets": dict(clip.subsets)}
+
+
+def _dump(row: Mapping[str, Any]) -> str:
+    try:
+        text = json.dumps(row, ensure_ascii=False, allow_nan=False)
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise DataError(f"a name is not valid UTF-8: {error.object!a}", to_mend="rename the file") from error
+    return text + "\n"
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise DataError(f"manifest not found: {path}", to_mend="tools/prepare_data.py makes one of a data set as it unpacks") from None
+    except IsADirectoryError:
+        raise DataError(f"manifest is a folder: {path}", to_mend="name the .jsonl file in it") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"not a manifest: {path}", reason=f"not UTF-8 text at byte {error.start}") from None
+    if not text.endswith("\n"):
+        raise DataError(
+            f"not a whole manifest: {path}", reason="its last line does not end" if text else "empty file", to_mend=_PREPARE_AGAIN
+        )
+    return text[:-1].split("\n")
+
+
+def _parse(path: Path, number: int, line: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}:{number}: not JSON", reason=error.msg, to_mend=_PREPARE_AGAIN) from None
+    if not isinstance(row, dict):
+        raise DataError(f"{path}:{number}: not a JSON object", to_mend=_PREPARE_AGAIN)
+    return row
+
+
+def _root(path: Path, recorded: str | None, given: Path | str | None) -> Path:
+    recorded_root = (path.parent / recorded).resolve() if recorded else path.parent
+    root = Path(given) if given is not None else recorded_root
+    if not root.is_dir():
+        origin = "given" if given is not None else f"recorded in {path}:1"
+        raise DataError(
+            f"data root not found: {root}", origin=origin, to_mend="name the folder that the clips' paths start from (data.root)"
+        )
+    return root
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_strings(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) and item for item in value)
+
+
+def _is_string_map(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(item, str) for item in value.values())
+
+
+def _is_boxes(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(box, list) and len(box) == 5 and all(map(_is_number, box)) for box in value)
+
+
+# key -> (what it must be, the test of it)
+_HEADER_TYPES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "name": ("text", lambda value: isinstance(value, str) and bool(value)),
+    "classes": ("a list of names", _is_strings),
+    "splits": ("a list of names", _is_strings),
+    "horizontal_flip": ("true or false", lambda value: isinstance(value, bool)),
+    "sources": ("a map of file to SHA-256", _is_string_map),
+}
+_ROW_TYPES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "path": ("text", lambda value: isinstance(value, str) and bool(value)),
+    "label": ("a whole number or null", lambda value: value is None or type(value) is int),
+    "group": ("text", lambda value: isinstance(value, str) and bool(value)),
+    "subsets": ("a map of split to subset", _is_string_map),
+    "start_s": ("a finite number", _is_number),
+    "end_s": ("a finite number or null", lambda value: value is None or _is_number(value)),
+    "boxes": ("a list of [time_s, x1, y1, x2, y2]", _is_boxes),
+    "index_reliable": ("true or false", lambda value: isinstance(value, bool)),
+    "onset_s": ("a finite number or null", lambda value: value is None or _is_number(value)),
+}
+
+
+def _check_header(header: dict[str, Any], where: str) -> None:
+    if header.get("kind") != KIND:
+        raise DataError(f"{where}: not a manifest", expected=f'a first line with "kind": "{KIND}"', to_mend=_PREPARE_AGAIN)
+    if header.get("schema_version") != SCHEMA_VERSION:
+        version = header.get("schema_version")
+        raise DataError(f"{where}: schema_version {version} is not {SCHEMA_VERSION}, the one known here", to_mend=_PREPARE_AGAIN)
+    types = {**_HEADER_TYPES, **({"root": ("text", lambda value: isinstance(value, str))} if "root" in header else {})}
+    _check_keys({key: value for key, value in header.items() if key not in ("schema_version", "kind")}, types, set(types), where)
+
+
+def _check_keys(row: Mapping[str, Any], types: Mapping[str, tuple[str, Callable[[Any], bool]]], required: set[str], where: str) -> None:
+    for key in row:
+        if key not in types:
+            close = nearest(key, types)
+            raise DataError(f"{where}: unknown key '{key}'", **({"did_you_mean": close} if close else {}), known=", ".join(types))
+    for key in types:
+        if key in required and key not in row:
+            raise DataError(f"{where}: '{key}' is missing", to_mend=_PREPARE_AGAIN)
+    for key, value in row.items():
+        kind, test = types[key]
+        if not test(value):
+            raise DataError(f"{where}: '{key}' must be {kind}, found {json.dumps(value, ensure_ascii=False)}", to_mend=_PREPARE_AGAIN)
+
+
+def _clip(row: dict[str, Any], where: str) -> Clip:
+    _check_keys(row, _ROW_TYPES, set(_ROW_TYPES) - set(_OPTIONAL), where)
+    if "boxes" in row:
+        row = {**row, "boxes": tuple(tuple(box) for box in row["boxes"])}
+    return Clip(**row)
+
+
+def _check_names(manifest: Manifest, where: str) -> None:
+    for kind, names in (("class", manifest.classes), ("split", manifest.splits)):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise DataError(f"{where}: {kind} '{twice[0]}' is named twice", to_mend=f"give each {kind} one name")
+
+
+def _check_clips(manifest: Manifest, where: Callable[[int], str]) -> None:
+    seen: dict[tuple[str, float, float | None], int] = {}
+    for number, clip in enumerate(manifest.clips):
+        for what, to_mend in _problems(clip, manifest.classes, manifest.splits):
+            raise DataError(f"{where(number)}: {what}", clip=clip.path, to_mend=to_mend)
+        first = seen.setdefault((clip.path, clip.start_s, clip.end_s), number)
+        if first != number:
+            raise DataError(
+                f"{where(number)}: the same interval of the same file as {where(first)}", clip=clip.path, to_mend="keep one of the two rows"
+            )
+
+
+def _problems(clip: Clip, classes: Sequence[str], splits: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """What is wrong with the values of a clip, each with how to mend it."""
+    path = PurePosixPath(clip.path)
+    if path.is_absolute() or ".." in path.parts:
+        yield "the path leaves the data root", "give paths relative to the root"
+    if clip.label is not None and not 0 <= clip.label < len(classes):
+        yield f"label {clip.label} is out of range", f"use 0 to {len(classes) - 1} ({len(classes)} classes), or null for an unlabelled clip"
+    for split, subset in clip.subsets.items():
+        if split not in splits:
+            yield f"unknown split '{split}'", f"use one of {', '.join(splits) or '(none declared)'}, or declare it in the header"
+        if subset not in SUBSETS:
+            yield f"unknown subset '{subset}' of split '{split}'", f"use one of {', '.join(SUBSETS)}"
+    if clip.start_s < 0:
+        yield f"start_s {clip.start_s:g} is negative", "times count from the first frame, which is 0"
+    if clip.end_s is not None and clip.end_s <= clip.start_s:
+        yield f"end_s {clip.end_s:g} is not after start_s {clip.start_s:g}", "give the interval in seconds, end after start"
+    if clip.onset_s is not None and not clip.start_s <= clip.onset_s <= (math.inf if clip.end_s is None else clip.end_s):
+        yield f"onset_s {clip.onset_s:g} lies outside the clip", "give it in seconds of the file, between start_s and end_s"
+    for _time_s, x1, y1, x2, y2 in clip.boxes:
+        if x2 <= x1 or y2 <= y1:
+            yield f"box ({x1:g}, {y1:g}, {x2:g}, {y2:g}) is empty", "give boxes as time_s, x1, y1, x2, y2 with x2 > x1 and y2 > y1"
