@@ -59,7 +59,8 @@ def _one_layer(student: Tensor, teacher: Tensor, form: str, reference_size: int 
     size = (frames, height, width)
     difference = activation_map(student, size) - activation_map(teacher, size)
     if form == "paper":
-        return difference.norm(dim=1).mean() / 2
+        distance: Tensor = torch.linalg.vector_norm(difference, dim=1).mean()
+        return distance / 2
     scale = 1.0 if reference_size is None else difference.shape[1] / reference_size
     return scale * difference.square().mean()
 
