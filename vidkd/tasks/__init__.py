@@ -1,0 +1,37 @@
+"""The distillation methods, a file each, and the dict that names them."""
+
+from typing import Any
+
+from vidkd.base.errors import ConfigError
+from vidkd.models import VideoClassifier
+from vidkd.tasks.attention_distillation import AttentionDistillation
+from vidkd.tasks.attention_transfer import AttentionTransfer
+from vidkd.tasks.d3d import D3D
+from vidkd.tasks.generalized_distillation import GeneralizedDistillation
+from vidkd.tasks.logits_kd import LogitsKD
+from vidkd.tasks.mars import Mars
+from vidkd.tasks.supervised import Supervised
+from vidkd.tasks.task import Batch, Task, TaskConfig
+
+TASKS: dict[str, type[Task]] = {
+    "supervised": Supervised,
+    "attention_distillation": AttentionDistillation,
+    "attention_transfer": AttentionTransfer,
+    "d3d": D3D,
+    "generalized_distillation": GeneralizedDistillation,
+    "logits_kd": LogitsKD,
+    "mars": Mars,
+}
+
+
+def build_task(name: str, config: Any, student: VideoClassifier, teacher: VideoClassifier | None = None) -> Task:
+    """The task of this name. Raises ConfigError where a teacher is missing, or given to a task that has none."""
+    kind = TASKS[name]
+    if kind.needs_teacher and teacher is None:
+        raise ConfigError(f"task '{name}' needs a teacher", to_mend="teacher: runs/<run of the teacher>   (or --teacher on the command line)")
+    if not kind.needs_teacher and teacher is not None:
+        raise ConfigError(f"task '{name}' has no teacher, but one is given", to_mend="remove `teacher`")
+    return kind(config if config is not None else kind.Config(), student, teacher)
+
+
+__all__ = ["TASKS", "Batch", "Task", "TaskConfig", "build_task"]

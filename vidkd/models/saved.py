@@ -1,0 +1,72 @@
+"""A classifier as it lies in a checkpoint: what it is, its classes and its weights; enough to use it without the run that made it."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vidkd.base.errors import CheckpointError
+from vidkd.models.classifier import VideoClassifier
+from vidkd.models.config import AttentionConfig, ModelConfig, View
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedClassifier:
+    """A classifier read from a checkpoint, with the names of its classes and the configuration of the run that made it (plain values)."""
+
+    model: VideoClassifier
+    classes: tuple[str, ...]
+    view: View
+    run: dict[str, Any]
+
+
+def classifier_payload(model: VideoClassifier, classes: Sequence[str]) -> dict[str, Any]:
+    """The part of a checkpoint that describes a classifier: plain values and tensors, readable with weights_only=True."""
+    return {
+        "config": {**dataclasses.asdict(model.config), "weights": None},
+        "classes": list(classes),
+        "view": model.view,
+        "state": model.state_dict(),
+    }
+
+
+def read_checkpoint(path: Path | str) -> dict[str, Any]:
+    """A checkpoint's content, on the CPU. Raises CheckpointError if it is missing, truncated, or not a checkpoint of vidkd."""
+    path = Path(path)
+    if path.is_dir():
+        path = checkpoint_in(path)
+    if not path.exists():
+        raise CheckpointError(f"checkpoint not found: {path}", to_mend="train it, or name another file")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise CheckpointError(
+            f"cannot read checkpoint {path}",
+            reason=str(error).splitlines()[0] if str(error) else type(error).__name__,
+            to_mend="it is truncated or not a checkpoint; `previous.pt` beside it holds the state before (--resume previous)",
+        ) from error
+    if not isinstance(content, dict) or "student" not in content:
+        raise CheckpointError(f"{path} is not a checkpoint of vidkd", found=", ".join(map(str, content))[:80] if isinstance(content, dict) else type(content))
+    return content
+
+
+def checkpoint_in(run: Path) -> Path:
+    """The checkpoint to use of a run's folder: the best by validation if there is one, else the last."""
+    best = run / "checkpoints" / "best.pt"
+    return best if best.exists() else run / "checkpoints" / "last.pt"
+
+
+def load_classifier(path: Path | str) -> SavedClassifier:
+    """The student of a checkpoint (a file, or the folder of a run), in eval mode. Raises CheckpointError as `read_checkpoint` does."""
+    content = read_checkpoint(path)
+    saved = content["student"]
+    try:
+        config = ModelConfig(**{**saved["config"], "attention": AttentionConfig(**saved["config"]["attention"])})
+        model = VideoClassifier(config, len(saved["classes"]), saved["view"])
+        model.load_state_dict(content.get("ema") or saved["state"])
+    except (RuntimeError, TypeError, KeyError) as error:
+        raise CheckpointError(f"the weights of {path} do not fit the network that it names", reason=str(error).splitlines()[0]) from error
+    return SavedClassifier(model=model.eval(), classes=tuple(saved["classes"]), view=saved["view"], run=content.get("run", {}))

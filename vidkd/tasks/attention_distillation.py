@@ -1,0 +1,73 @@
+"""Attention distillation: a flow teacher shows an RGB student where to look.
+
+Liu, Chen, Zhang, Li, Rehg 2019 (arXiv 1904.03249); re-implementation from the abstract and figure, loss and weights reconstructed.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from vidkd.base.errors import ConfigError
+from vidkd.losses import attention_kl, attention_uniform_kl, resize_attention
+from vidkd.models import VideoClassifier
+from vidkd.tasks.task import Batch, Task, TaskConfig, attention_support, teacher_output
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionDistillationConfig(TaskConfig):
+    """Settings of attention distillation.
+
+    Args:
+        weight: of the divergence from the teacher's map; by default log(classes), and twice that with two maps.
+        prior_weight: of the divergence of the appearance map (two maps) from the uniform map; by default as `weight`.
+        direction: student||teacher is KL(student || teacher).
+        teacher_map: `same` clip's map; `other` clip's map is the control that must not help.
+    """
+
+    weight: float | None = None
+    prior_weight: float | None = None
+    direction: Literal["student||teacher", "teacher||student"] = "student||teacher"
+    teacher_map: Literal["same", "other"] = "same"
+
+
+class AttentionDistillation(Task):
+    """CE + weight * KL(student's motion map, teacher's map) + prior_weight * KL(student's appearance map, uniform)."""
+
+    Config = AttentionDistillationConfig
+
+    def __init__(self, config: AttentionDistillationConfig, student: VideoClassifier, teacher: VideoClassifier | None = None) -> None:
+        super().__init__(config, student, teacher)
+        for role, model in (("student", student), ("teacher", teacher)):
+            if model is not None and model.config.attention.pooling == "mean":
+                raise ConfigError(f"the {role} has no attention map", to_mend="model.attention.pooling: probabilistic, when it is trained")
+        if teacher is not None and attention_support(student) != attention_support(teacher):
+            raise ConfigError("student and teacher normalise their maps differently", to_mend="the same model.attention.softmax in both")
+        default = math.log(student.num_classes) * len(student.config.attention.map_names)
+        self.weight = default if config.weight is None else config.weight
+        self.prior_weight = self.weight if config.prior_weight is None else config.prior_weight
+
+    def training_step(self, batch: Batch) -> dict[str, Tensor]:
+        """Label loss and the divergences of the maps."""
+        output, target = self.predict(batch), teacher_output(self, batch).attention["motion"]
+        if self.config.teacher_map == "other":
+            target = target.roll(1, dims=0)
+        over = attention_support(self.student)
+        student_map = output.attention["motion"]
+        grid = (student_map.shape[1], student_map.shape[2], student_map.shape[3])
+        losses = {
+            "label": self.label_loss(output.logits, batch),
+            "attention": attention_kl(student_map, resize_attention(target, grid, over=over), direction=self.config.direction, over=over),
+        }
+        losses["loss"] = losses["label"] + self.weight * losses["attention"]
+        if "appearance" in output.attention:
+            losses["prior"] = attention_uniform_kl(output.attention["appearance"], over=over)
+            losses["loss"] = losses["loss"] + self.prior_weight * losses["prior"]
+        return losses
+
+    def teacher_map(self, batch: Batch) -> Tensor:
+        """The teacher's map of a batch, log-probabilities (B, T, H, W), for pictures and measures."""
+        with torch.no_grad():
+            return teacher_output(self, batch).attention["motion"]

@@ -1,0 +1,44 @@
+"""Generalized distillation (Lopez-Paz et al., ICLR 2016) with the teacher's view, flow, as privileged information."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from vidkd.losses import generalized_distillation
+from vidkd.tasks.task import Batch, Task, TaskConfig, teacher_output
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneralizedDistillationConfig(TaskConfig):
+    """Settings of generalized distillation.
+
+    Args:
+        temperature: softens the teacher alone.
+        imitation: share of the soft term (lambda of the paper).
+        mode: `paper` has no T^2, `code` weights the soft term by T^2 as the authors' code does.
+    """
+
+    temperature: float = 2.0
+    imitation: float = 0.5
+    mode: Literal["paper", "code"] = "paper"
+
+
+class GeneralizedDistillation(Task):
+    """(1 - imitation) * CE(label) + imitation * CE(softened teacher), the student's own softmax untempered."""
+
+    Config = GeneralizedDistillationConfig
+
+    def training_step(self, batch: Batch) -> dict[str, Tensor]:
+        """The mixture of hard and imitation loss; clips without a label count in the imitation term alone."""
+        logits = self.predict(batch).logits
+        loss = generalized_distillation(
+            logits,
+            teacher_output(self, batch).logits,
+            batch["label"].clamp(min=0),
+            temperature=self.config.temperature,
+            imitation=self.config.imitation,
+            mode=self.config.mode,
+            label_weight=batch["weight"],
+        )
+        return {"label": self.label_loss(logits, batch).detach(), "loss": loss}

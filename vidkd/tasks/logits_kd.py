@@ -1,0 +1,37 @@
+"""Logits distillation: the student matches the teacher's softened class probabilities (Hinton et al. 2015)."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from vidkd.losses import logits_kd
+from vidkd.tasks.task import Batch, Task, TaskConfig, teacher_output
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogitsKDConfig(TaskConfig):
+    """Settings of logits distillation.
+
+    Args:
+        temperature: softens both sides.
+        alpha: share of the soft term; the label loss has the rest.
+    """
+
+    temperature: float = 4.0
+    alpha: float = 0.9
+
+
+class LogitsKD(Task):
+    """(1 - alpha) * CE + alpha * T^2 * KL(teacher || student); the soft term is the mean over all clips, labelled or not."""
+
+    Config = LogitsKDConfig
+
+    def training_step(self, batch: Batch) -> dict[str, Tensor]:
+        """Hard and soft label loss."""
+        logits = self.predict(batch).logits
+        losses = {
+            "label": self.label_loss(logits, batch),
+            "soft": logits_kd(logits, teacher_output(self, batch).logits, temperature=self.config.temperature),
+        }
+        losses["loss"] = (1 - self.config.alpha) * losses["label"] + self.config.alpha * losses["soft"]
+        return losses

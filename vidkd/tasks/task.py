@@ -1,0 +1,113 @@
+"""What every distillation method is to the engine: named losses from a batch, predictions from a batch, and what to save."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vidkd.base.errors import CheckpointError
+from vidkd.models import ClassifierOutput, VideoClassifier
+
+Batch = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskConfig:
+    """Settings that every task has.
+
+    Args:
+        label_smoothing: share of the label's mass spread over all classes.
+    """
+
+    label_smoothing: float = 0.0
+
+
+class Task(nn.Module):
+    """A student, for most methods a frozen teacher, and the loss that ties them.
+
+    `views` names the batch entries that a training step reads; the student sees `student.view` alone.
+    The teacher is in eval mode whatever `train` is called with, gets no gradient, and is not saved.
+    """
+
+    Config: ClassVar[type] = TaskConfig
+    needs_teacher: ClassVar[bool] = True
+
+    def __init__(self, config: Any, student: VideoClassifier, teacher: VideoClassifier | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.student = student
+        self.teacher = teacher
+        if teacher is not None:
+            if teacher.num_classes != student.num_classes:
+                raise CheckpointError(
+                    f"the teacher knows {teacher.num_classes} classes, the data set has {student.num_classes}",
+                    to_mend="train the teacher on the same manifest",
+                )
+            teacher.requires_grad_(False).eval()
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """Views that a training batch must hold."""
+        return tuple(dict.fromkeys([self.student.view, *([self.teacher.view] if self.teacher is not None else [])]))
+
+    def train(self, mode: bool = True) -> "Task":
+        """As of any module, but the teacher stays in eval mode."""
+        super().train(mode)
+        if self.teacher is not None:
+            self.teacher.eval()
+        return self
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """The training step (so that wrappers for several devices see it)."""
+        return self.training_step(batch)
+
+    def training_step(self, batch: Batch) -> dict[str, Tensor]:
+        """Scalar losses by name; "loss" is the one to minimise, the others are its terms before weighting."""
+        raise NotImplementedError
+
+    def predict(self, batch: Batch) -> ClassifierOutput:
+        """The student's output on a batch that holds its view."""
+        output: ClassifierOutput = self.student(batch[self.student.view])
+        return output
+
+    def label_loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Cross-entropy on the labelled clips: mean over their weights; 0 when the batch holds none."""
+        weight = batch["weight"].to(logits.dtype)
+        losses = functional.cross_entropy(
+            logits.float(), batch["label"].clamp(min=0), reduction="none", label_smoothing=self.config.label_smoothing
+        )
+        return (losses * weight).sum() / weight.sum().clamp(min=1e-8)
+
+    def saved_state(self) -> dict[str, Tensor]:
+        """What training changes besides the student (projectors); the teacher is left out."""
+        return {name: value for name, value in self.state_dict().items() if not name.startswith(("teacher.", "student."))}
+
+    def load_saved_state(self, state: Mapping[str, Tensor]) -> None:
+        """Put back what `saved_state` gave. Raises CheckpointError if the names differ."""
+        expected = set(self.saved_state())
+        if expected != set(state):
+            raise CheckpointError("the checkpoint's task has other parts", expected=sorted(expected), found=sorted(state))
+        self.load_state_dict(state, strict=False)
+
+
+def require_teacher(task: Task) -> VideoClassifier:
+    """The task's teacher. Raises CheckpointError if it has none."""
+    if task.teacher is None:
+        raise CheckpointError(f"{type(task).__name__} learns from a teacher, and none is given", to_mend="teacher: runs/<name of the teacher's run>")
+    return task.teacher
+
+
+def attention_support(model: VideoClassifier) -> Literal["frame", "clip"]:
+    """What a map of this classifier sums to one over."""
+    return "frame" if model.config.attention.softmax == "spatial" else "clip"
+
+
+def teacher_output(task: Task, batch: Batch) -> ClassifierOutput:
+    """The teacher's output on its own view of the batch, without gradients."""
+    teacher = require_teacher(task)
+    with torch.no_grad():
+        output: ClassifierOutput = teacher(batch[teacher.view])
+    return output
