@@ -1,0 +1,58 @@
+"""Errors say what, where and how to mend it, and arrive whole from another process."""
+
+import pickle
+import sys
+
+import pytest
+
+from vidkd.base.errors import CheckpointError, ConfigError, DataError, MissingExtraError, VideoError, VidkdError, nearest, unknown_name
+from vidkd.base.extras import require
+
+
+def test_labels_are_aligned_and_underscores_become_spaces() -> None:
+    error = DataError("data set 'x' not found", looked_in="/data/x", to_mend="download it")
+    assert str(error) == "data set 'x' not found\n  looked in : /data/x\n  to mend   : download it"
+
+
+def test_without_labels_it_is_one_line() -> None:
+    assert str(VideoError("no frames")) == "no frames"
+
+
+@pytest.mark.parametrize("kind", [VidkdError, ConfigError, DataError, VideoError, CheckpointError, MissingExtraError])
+def test_pickling_keeps_kind_and_lines(kind: type[VidkdError]) -> None:
+    error = pickle.loads(pickle.dumps(kind("what", looked_in="/there", value=3)))
+    assert type(error) is kind
+    assert isinstance(error, VidkdError)
+    assert error.lines == {"looked in": "/there", "value": "3"}
+    assert str(error) == str(kind("what", looked_in="/there", value=3))
+
+
+def test_unknown_name_lists_the_known_ones_and_the_nearest() -> None:
+    error = unknown_name("task", "atention", ["kd", "attention", "jacobian"], at="config.yaml:3")
+    assert isinstance(error, ConfigError)
+    assert str(error).splitlines() == [
+        "unknown task 'atention'",
+        "  at           : config.yaml:3",
+        "  did you mean : attention",
+        "  known        : attention, jacobian, kd",
+    ]
+    assert "did you mean" not in str(unknown_name("task", "zzz", ["attention"]))
+
+
+def test_nearest() -> None:
+    assert nearest("resnet81", ["resnet18", "x3d"]) == "resnet18"
+    assert nearest("q", ["resnet18", "x3d"]) is None
+
+
+def test_require_returns_the_module_or_names_the_extra() -> None:
+    assert require("json", "report").dumps([]) == "[]"
+    with pytest.raises(MissingExtraError, match=r"pip install 'vidkd\[report\]'"):
+        require("surely_not_a_module.pyplot", "report")
+
+
+def test_require_does_not_hide_what_an_installed_package_lacks(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "installed_but_broken.py").write_text("import surely_not_a_module\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ModuleNotFoundError, match="surely_not_a_module"):
+        require("installed_but_broken", "report")
+    sys.modules.pop("installed_but_broken", None)

@@ -1,0 +1,86 @@
+"""Files are whole or not there; JSON lines survive a killed writer."""
+
+import hashlib
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from vidkd.base.errors import DataError
+from vidkd.base.files import append_jsonl, atomic_write, read_json, read_jsonl, sha256, write_json
+
+
+@pytest.mark.parametrize(("mode", "content"), [("w", "né"), ("wb", b"\x00\xff")])
+def test_atomic_write_replaces_and_makes_the_folder(tmp_path: Path, mode: str, content: str | bytes) -> None:
+    path = tmp_path / "deep" / "file"
+    for _ in range(2):
+        with atomic_write(path, mode) as file:
+            file.write(content)
+    assert path.read_bytes() == (content if isinstance(content, bytes) else content.encode())
+    assert [entry.name for entry in path.parent.iterdir()] == ["file"]
+
+
+def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def write_half() -> None:
+        with atomic_write(path) as file:
+            file.write("new")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_half()
+    assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
+def test_the_permissions_are_those_of_an_ordinary_file(tmp_path: Path) -> None:
+    (tmp_path / "ordinary").write_text("")
+    with atomic_write(tmp_path / "atomic"):
+        pass
+    modes = {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("ordinary", "atomic")}
+    assert len(modes) == 1
+
+
+def test_json_round_trip_and_refusal_of_nan(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_json(path, {"ü": [1, 2.5, None]})
+    assert read_json(path) == {"ü": [1, 2.5, None]}
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(path, float("nan"))
+    assert read_json(path) == {"ü": [1, 2.5, None]}
+
+
+def test_reading_json_says_where(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"file not found: .*none\.json"):
+        read_json(tmp_path / "none.json")
+    (tmp_path / "bad.json").write_text('{\n"a": }')
+    with pytest.raises(DataError, match=r"line +: 2"):
+        read_json(tmp_path / "bad.json")
+
+
+def test_jsonl_appends_and_reads(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "rows.jsonl"
+    assert read_jsonl(path) == []
+    append_jsonl(path, {"a": 1})
+    append_jsonl(path, {"b": "ü"})
+    assert read_jsonl(path) == [{"a": 1}, {"b": "ü"}]
+
+
+def test_a_torn_last_line_is_dropped_and_any_other_bad_line_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"a": 1}\n{"b": ')
+    assert read_jsonl(path) == [{"a": 1}]
+    path.write_text('{"a": 1}\n{"b": \n{"c": 1}\n')
+    with pytest.raises(DataError, match=r"rows\.jsonl:2"):
+        read_jsonl(path)
+
+
+@pytest.mark.parametrize("size", [0, 10, (1 << 20) + 1])
+def test_sha256(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"a" * size)
+    assert sha256(path) == hashlib.sha256(b"a" * size).hexdigest()

@@ -1,0 +1,89 @@
+"""Progress: which lines come when, on a clock that moves only when told; a bar only on a terminal."""
+
+import contextlib
+import io
+
+import pytest
+
+from vidkd.base.progress import Progress, duration
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+class FakeClock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_line_every_n_steps_and_one_at_the_end() -> None:
+    stream, clock = io.StringIO(), FakeClock()
+    with Progress(10, "train", stream=stream, every_steps=4, every_s=1e9, clock=clock) as progress:
+        for step in range(10):
+            clock.now += 2
+            progress.step(loss=1.0 / (step + 1), epoch=3)
+    assert stream.getvalue().splitlines() == [
+        "train 4/10  loss 0.25  epoch 3  12s left",
+        "train 8/10  loss 0.125  epoch 3  4s left",
+        "train 10/10  loss 0.1  epoch 3  0s left",
+    ]
+
+
+def test_a_line_every_m_seconds_if_steps_are_slow() -> None:
+    stream, clock = io.StringIO(), FakeClock()
+    with Progress(None, "walk", stream=stream, every_steps=1000, every_s=30, clock=clock) as progress:
+        for _ in range(4):
+            clock.now += 20
+            progress.step()
+    assert stream.getvalue().splitlines() == ["walk 2", "walk 4"]
+
+
+def test_steps_made_before_a_resume_do_not_count_in_the_speed() -> None:
+    clock = FakeClock()
+    with Progress(100, "train", done=90, stream=io.StringIO(), clock=clock) as progress:
+        assert progress.left_s() is None
+        clock.now += 3
+        progress.step()
+        assert progress.left_s() == pytest.approx(27)
+
+
+@pytest.mark.parametrize("stream", [io.StringIO(), Terminal()])
+def test_other_ranks_are_silent(stream: io.StringIO) -> None:
+    with Progress(2, "train", rank=1, stream=stream, every_steps=1) as progress:
+        progress.step()
+        progress.step()
+    assert stream.getvalue() == ""
+
+
+def test_a_terminal_gets_a_bar_with_the_values() -> None:
+    stream = Terminal()
+    assert list(Progress(3, "validate", stream=stream).over("abc")) == ["a", "b", "c"]
+    text = stream.getvalue()
+    assert "validate" in text
+    assert "3/3" in text
+    assert "left" in text
+    bar = Terminal()
+    with Progress(2, "train", stream=bar) as progress:
+        progress.step(loss=0.123456)
+    assert "loss 0.1235" in bar.getvalue()
+
+
+def test_a_loop_that_breaks_still_says_how_far_it_came() -> None:
+    stream = io.StringIO()
+    progress = Progress(5, "train", stream=stream)
+    with contextlib.suppress(KeyError), progress:
+        progress.step()
+        raise KeyError
+    assert stream.getvalue().startswith("train 1/5")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0s"), (59.4, "59s"), (59.6, "1m00s"), (200, "3m20s"), (3599.6, "1h00m"), (7500, "2h05m")]
+)
+def test_duration(seconds: float, text: str) -> None:
+    assert duration(seconds) == text

@@ -1,0 +1,115 @@
+"""Arithmetic of timing, on a clock that moves only when told."""
+
+import contextlib
+import math
+
+import numpy as np
+import pytest
+
+from vidkd.base.timing import Stopwatch, measure, percentile, summarise
+
+
+class FakeClock:
+    """Moves by what the measured code says it took."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def spend(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def test_measure_counts_only_the_timed_calls() -> None:
+    clock, durations = FakeClock(), iter([9.0, 9.0, 0.1, 0.4, 0.2, 0.3])
+    timing = measure(lambda: clock.spend(next(durations)), what="a call", warmup=2, repeats=4, clock=clock, labels={"device": "cpu"})
+    assert timing.median_s == pytest.approx(0.25)
+    assert timing.min_s == pytest.approx(0.1)
+    assert timing.p95_s == pytest.approx(0.385)
+    assert (timing.n, timing.warmup, timing.labels) == (4, 2, {"device": "cpu"})
+
+
+def test_queued_work_counts_for_the_call_that_queued_it() -> None:
+    clock, queue = FakeClock(), [5.0]  # five seconds of somebody else's work still run on the device
+
+    def synchronise() -> None:
+        clock.spend(sum(queue))
+        queue.clear()
+
+    timing = measure(lambda: queue.append(0.2), what="a kernel", warmup=0, repeats=3, synchronise=synchronise, clock=clock)
+    assert timing.median_s == pytest.approx(0.2)
+    assert timing.p95_s == pytest.approx(0.2)
+    unsynchronised = measure(lambda: queue.append(0.2), what="a kernel", warmup=0, repeats=3, clock=clock)
+    assert unsynchronised.median_s == 0
+
+
+@pytest.mark.parametrize(("repeats", "warmup"), [(0, 1), (1, -1)])
+def test_measure_refuses_nonsense(repeats: int, warmup: int) -> None:
+    with pytest.raises(ValueError, match="repeats"):
+        measure(lambda: None, what="x", repeats=repeats, warmup=warmup)
+
+
+def test_no_times_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no times"):
+        summarise([], what="x")
+
+
+@pytest.mark.parametrize("percent", [0, 5, 50, 95, 100])
+@pytest.mark.parametrize("n", [1, 2, 19, 20])
+def test_percentile_is_numpys(n: int, percent: float) -> None:
+    values = list(np.random.default_rng(n).random(n))
+    assert percentile(values, percent) == pytest.approx(np.percentile(values, percent))
+
+
+def test_timing_as_text_and_row() -> None:
+    timing = summarise([0.0123456, 0.0123456, 2.5], what="forward of one clip", warmup=3, labels={"device": "cpu", "batch": 1})
+    assert str(timing) == "forward of one clip: median 12.3, p95 2251, min 12.3 ms (n 3 after 3 warm-up, device cpu, batch 1)"
+    row = timing.as_row()
+    assert row["median_ms"] == pytest.approx(12.3456)
+    assert {key: row[key] for key in ("what", "n", "warmup", "device", "batch")} == {
+        "what": "forward of one clip",
+        "n": 3,
+        "warmup": 3,
+        "device": "cpu",
+        "batch": 1,
+    }
+
+
+def test_stopwatch_shares() -> None:
+    clock = FakeClock()
+    watch = Stopwatch(clock)
+
+    def loader():
+        for batch in range(3):
+            clock.spend(0.5)
+            yield batch
+        clock.spend(0.5)  # the end of an epoch is waited for too
+
+    seen = []
+    for batch in watch.waiting(loader(), "data"):
+        with watch.part("step"):
+            clock.spend(1.0)
+        clock.spend(0.25)
+        seen.append(batch)
+    assert seen == [0, 1, 2]
+    assert watch.seconds() == pytest.approx({"data": 2.0, "step": 3.0, "other": 0.75})
+    assert watch.total_s() == pytest.approx(5.75)
+    assert watch.shares() == pytest.approx({"data": 2 / 5.75, "step": 3 / 5.75, "other": 0.75 / 5.75})
+    assert math.isclose(sum(watch.shares().values()), 1.0)
+    watch.reset()
+    assert watch.shares() == {"other": 0.0}
+
+
+def test_stopwatch_counts_a_part_that_raises_and_refuses_nesting() -> None:
+    clock = FakeClock()
+    watch = Stopwatch(clock)
+    with contextlib.suppress(KeyError), watch.part("step"):
+        clock.spend(2.0)
+        raise KeyError
+    with pytest.raises(RuntimeError, match="'inner' begins inside part 'outer'"), watch.part("outer"), watch.part("inner"):
+        pass
+    with watch.part("step"):
+        clock.spend(1.0)
+    assert watch.seconds()["step"] == pytest.approx(3.0)

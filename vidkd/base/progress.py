@@ -1,0 +1,119 @@
+"""Progress of a long loop: a bar with the time left on a terminal, plain lines in a log."""
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, TextIO, TypeVar
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+
+Item = TypeVar("Item")
+
+
+class Progress:
+    """Shows how far a loop has come: `with Progress(400, "train") as progress: progress.step(loss=1.2)`.
+
+    total: steps in all, None if unknown. done: steps made before (a resumed run); they do not count in the speed.
+    stream: where to write, by default stderr. A terminal gets a bar; anything else a line every `every_steps` steps or `every_s` seconds,
+    whichever comes first, and one at the end. Only rank 0 writes.
+    """
+
+    def __init__(
+        self,
+        total: int | None,
+        what: str,
+        *,
+        done: int = 0,
+        rank: int = 0,
+        stream: TextIO | None = None,
+        every_steps: int = 50,
+        every_s: float = 60.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.total, self.what, self.done = total, what, done
+        self._stream = stream if stream is not None else sys.stderr
+        self._shows = rank == 0
+        self._every_steps, self._every_s, self._clock = every_steps, every_s, clock
+        self._first, self._start = done, clock()
+        self._line_done, self._line_time = done, self._start
+        self._bar: RichProgress | None = None
+        self._values: dict[str, object] = {}
+
+    def __enter__(self) -> "Progress":
+        self._start = self._line_time = self._clock()
+        if self._shows and self._stream.isatty():
+            self._bar = _bar(self._stream)
+            self._bar.add_task(self.what, total=self.total, completed=self.done, values="")
+            self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        elif self._shows and self._line_done != self.done:
+            self._write_line()
+
+    def step(self, steps: int = 1, **values: object) -> None:
+        """Count `steps` more; `values` (loss=..., top1=...) are shown until given anew."""
+        self.done += steps
+        self._values.update(values)
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], completed=self.done, values=self._text())
+        elif self._shows and self._is_due():
+            self._write_line()
+
+    def over(self, items: Iterable[Item]) -> Iterator[Item]:
+        """Hand on `items`, a step each; enters and leaves by itself."""
+        with self:
+            for item in items:
+                yield item
+                self.step()
+
+    def left_s(self) -> float | None:
+        """Seconds left at the speed so far; None before the first step or without a total."""
+        made = self.done - self._first
+        if self.total is None or made <= 0:
+            return None
+        return (self._clock() - self._start) / made * max(0, self.total - self.done)
+
+    def _is_due(self) -> bool:
+        return self.done - self._line_done >= self._every_steps or self._clock() - self._line_time >= self._every_s
+
+    def _write_line(self) -> None:
+        self._line_done, self._line_time = self.done, self._clock()
+        of_total = f"/{self.total}" if self.total is not None else ""
+        left = self.left_s()
+        parts = [f"{self.what} {self.done}{of_total}", self._text(), f"{duration(left)} left" if left is not None else ""]
+        self._stream.write("  ".join(part for part in parts if part) + "\n")
+        self._stream.flush()
+
+    def _text(self) -> str:
+        return "  ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in self._values.items())
+
+
+def duration(seconds: float) -> str:
+    """Seconds as 45s, 3m20s or 2h05m."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+
+
+def _bar(stream: TextIO) -> "RichProgress":
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = [
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[values]}"),
+    ]
+    return Progress(*columns, console=Console(file=stream))
