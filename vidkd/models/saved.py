@@ -49,7 +49,9 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
             to_mend="it is truncated or not a checkpoint; `previous.pt` beside it holds the state before (--resume previous)",
         ) from error
     if not isinstance(content, dict) or "student" not in content:
-        raise CheckpointError(f"{path} is not a checkpoint of vidkd", found=", ".join(map(str, content))[:80] if isinstance(content, dict) else type(content))
+        raise CheckpointError(
+            f"{path} is not a checkpoint of vidkd", found=", ".join(map(str, content))[:80] if isinstance(content, dict) else type(content)
+        )
     return content
 
 

@@ -1,0 +1,153 @@
+"""What every backbone is: an ordered set of named stages, an input normalisation, a network that yields one feature map a stage."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import torch
+from torch import Tensor, nn
+
+from vidkd.models.config import FLOW_BOUND_PX, View
+
+FLOW_STD = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputSpec:
+    """What a network expects: `mean` and `std` a channel of values in 0..1 (rgb) or -1..1 (flow), and the clip it was trained on.
+
+    frames and size are hints (clip length, side of the square crop), not limits. `bound_px` is set for flow only: displacements are
+    clamped to +-bound_px and divided by it. The flow std of 0.5 gives values in -2..2, about the range of normalised RGB.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    frames: int
+    size: int
+    bound_px: float | None = None
+
+    @property
+    def channels(self) -> int:
+        """Number of input channels: 3 for rgb, 2 for flow."""
+        return len(self.mean)
+
+    def for_flow(self, bound_px: float = FLOW_BOUND_PX) -> "InputSpec":
+        """The specification of the same network on optical flow (dx, dy)."""
+        return InputSpec(mean=(0.0, 0.0), std=(FLOW_STD, FLOW_STD), frames=self.frames, size=self.size, bound_px=bound_px)
+
+
+class Normalise(nn.Module):
+    """The raw view of a batch -> what the network was trained on.
+
+    rgb: uint8 in 0..255 or floating point in 0..1, (B, 3, T, H, W). flow: floating point pixels, (B, 2, T, H, W).
+    Raises ValueError for another number of channels or dimensions.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, spec: InputSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.register_buffer("mean", torch.tensor(spec.mean).view(1, -1, 1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(spec.std).view(1, -1, 1, 1, 1), persistent=False)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        """Normalised clip of the same shape, in the floating-point type of the network."""
+        if clip.ndim != 5 or clip.shape[1] != self.spec.channels:
+            raise ValueError(f"expected a clip (B, {self.spec.channels}, T, H, W), got {tuple(clip.shape)}")
+        return (self._unit_range(clip) - self.mean) / self.std
+
+    def _unit_range(self, clip: Tensor) -> Tensor:
+        values = clip.to(self.mean.dtype)
+        if self.spec.bound_px is not None:
+            return values.clamp(-self.spec.bound_px, self.spec.bound_px) / self.spec.bound_px
+        return values if clip.is_floating_point() else values / 255
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Declared size of a stage: channels, and how many input frames and pixels one position strides over."""
+
+    channels: int
+    time_stride: int
+    space_stride: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """All that is declared about an architecture before it is built.
+
+    stages: ordered name -> Stage. head: prefixes of the parameters of its classification head, dropped when weights are loaded.
+    linear_head: names of weight and bias of a head that is exactly mean pooling, dropout and one linear layer; None otherwise.
+    """
+
+    stages: Mapping[str, Stage]
+    input: InputSpec
+    head: tuple[str, ...] = ()
+    linear_head: tuple[str, str] | None = None
+
+
+class Backbone(nn.Module):
+    """A network without head: normalised clip (B, C, T, H, W) -> {stage: features (B, c, t, h, w)}, in order of `stages`.
+
+    Subclasses implement `walk`. The network itself is `net` and keeps the parameter names of its library, so that published
+    weights fit. `channels` and `strides` (time, space) are declared a stage; grids are rounded as the layers round.
+    """
+
+    def __init__(self, net: nn.Module, layout: Layout, view: View = "rgb") -> None:
+        super().__init__()
+        self.net = net
+        self.layout = layout
+        self.view = view
+        self.stages: tuple[str, ...] = tuple(layout.stages)
+        self.channels: Mapping[str, int] = MappingProxyType({name: stage.channels for name, stage in layout.stages.items()})
+        self.input = layout.input if view == "rgb" else layout.input.for_flow()
+        if view == "flow":
+            take_flow(net)
+
+    def walk(self, clip: Tensor) -> Iterator[Tensor]:
+        """Yield the features of each stage in order."""
+        raise NotImplementedError
+
+    def forward(self, clip: Tensor) -> dict[str, Tensor]:
+        """Features of every stage of a normalised clip."""
+        return dict(zip(self.stages, self.walk(clip), strict=True))
+
+
+def first_convolution(net: nn.Module) -> tuple[str, nn.Module]:
+    """Name and module of the first convolution, the one that reads the clip."""
+    for name, module in net.named_modules():
+        if isinstance(module, nn.Conv2d | nn.Conv3d):
+            return name, module
+    raise ValueError(f"{type(net).__name__} has no convolution")
+
+
+def take_flow(net: nn.Module) -> None:
+    """Let a freshly initialised RGB network read two channels: two of its three filters, scaled to keep the response variance."""
+    _, convolution = first_convolution(net)
+    assert isinstance(convolution, nn.Conv2d | nn.Conv3d)
+    filters = convolution.weight.detach()
+    convolution.weight = nn.Parameter((filters[:, :2] * (filters.shape[1] / 2) ** 0.5).clone())
+    convolution.in_channels = 2
+
+
+def flow_filters(filters: Tensor) -> Tensor:
+    """Pretrained RGB filters (O, 3, ...) -> flow filters (O, 2, ...): the mean over RGB in both channels, times 3/2.
+
+    The rule behind the factor: a clip with one value in all channels gives the same response before and after. The averaging is the
+    cross-modality initialisation of Wang et al. 2016 (TSN), which leaves the scale as it is.
+    """
+    mean = filters.mean(dim=1, keepdim=True)
+    return mean.expand(-1, 2, *mean.shape[2:]).clone() * (filters.shape[1] / 2)
+
+
+def freeze_norm_statistics(module: nn.Module) -> nn.Module:
+    """Put every batch normalisation in `module` into eval mode: running statistics are used and no longer updated.
+
+    Call it again after each `module.train()`; `VideoClassifier` does so itself with `freeze_norm`. Returns `module`.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            layer.eval()
+    return module

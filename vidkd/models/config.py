@@ -1,0 +1,84 @@
+"""Configuration of a video classifier: which network, which weights, how its features are pooled."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from vidkd.base.errors import ConfigError
+
+View = Literal["rgb", "flow"]
+
+FLOW_BOUND_PX = 20.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionConfig:
+    """How the last feature map becomes one vector.
+
+    Attributes:
+        pooling: "mean" averages all positions (no attention map); "soft" weights them by a map; "probabilistic" is "soft" with
+            Gumbel noise on the logits while training.
+        softmax: what sums to one: "spatial" each frame over its H*W positions, "spatiotemporal" the whole clip over T*H*W.
+        residual: adds the mean-pooled vector to the attended one (weights 1 + A, A scaled to mean one).
+        maps: "one" map ("motion") or "two" ("motion" and "appearance", the pooled vectors are concatenated).
+        temperature: divides the noisy logits, > 0; None: 1 for one map, 2 for two. Used by "probabilistic" while training only.
+        from_stage: the stage that the map is computed from; None: the last but one.
+        to_stage: the stage whose features the map weights; None: the last.
+    """
+
+    pooling: Literal["mean", "soft", "probabilistic"] = "mean"
+    softmax: Literal["spatial", "spatiotemporal"] = "spatial"
+    residual: bool = False
+    maps: Literal["one", "two"] = "one"
+    temperature: float | None = None
+    from_stage: str | None = None
+    to_stage: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.temperature is not None and not self.temperature > 0:
+            raise ConfigError(f"attention.temperature must be above 0, not {self.temperature}")
+        if self.pooling == "mean" and (self.residual or self.maps == "two"):
+            raise ConfigError(
+                "attention.pooling 'mean' has no attention map, so residual and two maps mean nothing",
+                to_mend="set attention.pooling to soft or probabilistic, or leave residual=false and maps=one",
+            )
+
+    @property
+    def map_names(self) -> tuple[str, ...]:
+        """Names of the attention maps, in the order in which their pooled vectors are concatenated."""
+        if self.pooling == "mean":
+            return ()
+        return ("motion",) if self.maps == "one" else ("motion", "appearance")
+
+    @property
+    def noise_temperature(self) -> float:
+        """The temperature in use: the one given, else 1 for one map and 2 for two."""
+        if self.temperature is not None:
+            return self.temperature
+        return 1.0 if self.maps == "one" else 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """One video classifier.
+
+    Attributes:
+        backbone: a name of `vidkd.models.BACKBONES`.
+        weights: None for random weights, the path of a .safetensors, .pt, .pth or .pyth file, or "torchvision" to download.
+        attention: how features are pooled.
+        dropout: probability of dropping an entry of the pooled vector while training, in [0, 1).
+        freeze_norm: keep the running statistics of the backbone's batch normalisation as they are (for small batches).
+        flow_bound_px: displacements are clamped to +- this many pixels a sampled step and divided by it (view "flow" only).
+    """
+
+    backbone: str = "tiny3d"
+    weights: str | None = None
+    attention: AttentionConfig = field(default_factory=AttentionConfig)
+    dropout: float = 0.5
+    freeze_norm: bool = False
+    flow_bound_px: float = FLOW_BOUND_PX
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"dropout must lie in [0, 1), not {self.dropout}")
+        if not self.flow_bound_px > 0:
+            raise ConfigError(f"flow_bound_px must be above 0, not {self.flow_bound_px}")

@@ -1,0 +1,153 @@
+"""Pretrained weights from a local file or from torchvision. Only the classification head may differ; never a silent random network."""
+
+import logging
+import pickle
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from vidkd.base.errors import CheckpointError
+from vidkd.models.backbone import Backbone, Layout, first_convolution, flow_filters
+
+log = logging.getLogger(__name__)
+
+SUFFIXES = (".safetensors", ".pt", ".pth", ".pyth")
+# where training programs put the parameters inside a checkpoint
+_NESTED = ("model_state", "state_dict", "model")
+
+State = Mapping[str, Tensor]
+
+
+def read_weights(source: str, architecture: str) -> State:
+    """Parameters by name, on the CPU, from the file `source`, or downloaded for `architecture` if it is "torchvision".
+
+    Raises CheckpointError if the file is missing, unreadable, of an unknown kind or holds no parameters, or the download fails.
+    """
+    if source == "torchvision":
+        return _download(architecture)
+    path = Path(source)
+    if not path.is_file():
+        to_mend = "give the path of an existing file, or set weights to null to train from scratch"
+        raise CheckpointError(f"weights not found: {path}", backbone=architecture, to_mend=to_mend)
+    if path.suffix not in SUFFIXES:
+        raise CheckpointError(f"unknown kind of weights file: {path}", known=", ".join(SUFFIXES))
+    return _parameters(_read(path), path)
+
+
+def _read(path: Path) -> object:
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        raise _unreadable(path, error) from error
+    except Exception as error:
+        if type(error).__name__ != "SafetensorError":  # derives from Exception alone and lives in a private module
+            raise
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> CheckpointError:
+    reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
+    return CheckpointError(f"weights cannot be read: {path}", reason=reason, to_mend="the file must hold tensors only (a state dict)")
+
+
+def _parameters(content: object, path: Path) -> State:
+    for key in _NESTED:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping) or not content or not all(isinstance(value, Tensor) for value in content.values()):
+        raise CheckpointError(f"no parameters in {path}", expected=f"a dictionary of tensors, at the top or under {', '.join(_NESTED)}")
+    # DistributedDataParallel and torch.compile leave prefixes of their own
+    return {str(key).replace("_orig_mod.", "").removeprefix("module."): value for key, value in content.items()}
+
+
+def _download(architecture: str) -> State:
+    from torchvision.models import get_model_weights
+
+    try:
+        entry = get_model_weights(architecture).DEFAULT
+    except ValueError as error:
+        raise CheckpointError(f"torchvision has no weights for '{architecture}'", to_mend="give the path of a weights file") from error
+    try:
+        state: State = entry.get_state_dict(progress=False, check_hash=True)
+    except (OSError, RuntimeError) as error:
+        raise CheckpointError(
+            f"weights of '{architecture}' could not be downloaded",
+            reason=error,
+            to_mend=f"fetch {entry.url} on a machine with a network and set weights to the path of that file",
+        ) from error
+    return state
+
+
+def load_backbone(backbone: Backbone, state: State, source: str) -> tuple[str, ...]:
+    """Fill `backbone` from `state`; returns the names that were dropped because they belong to a head.
+
+    `state` may be that of the library's network, of a Backbone or of a VideoClassifier. RGB filters are adapted for a flow backbone.
+    Raises CheckpointError naming the first missing, unexpected and misshapen parameters.
+    """
+    parameters, dropped = _split_head(state, backbone.layout.head)
+    if backbone.view == "flow":
+        parameters = _for_flow(backbone.net, parameters)
+    own = backbone.net.state_dict()
+    _refuse_misfits(own, parameters, source)
+    backbone.net.load_state_dict(parameters, strict=False)
+    if dropped:
+        log.info("%s: head dropped (%d parameters: %s)", source, len(dropped), _first(dropped))
+    return dropped
+
+
+def _split_head(state: State, head: tuple[str, ...]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Parameters of the network under their library's names, and the names of the rest."""
+    for prefix in ("student.backbone.net.", "backbone.net.", "net."):
+        if any(key.startswith(prefix) for key in state):
+            parameters = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+            return parameters, tuple(key for key in state if not key.startswith(prefix))
+    dropped = tuple(key for key in state if head and key.startswith(head))
+    return {key: value for key, value in state.items() if key not in dropped}, dropped
+
+
+def _for_flow(net: nn.Module, parameters: dict[str, Tensor]) -> dict[str, Tensor]:
+    key = f"{first_convolution(net)[0]}.weight"
+    if key in parameters and parameters[key].shape[1] == 3:
+        return {**parameters, key: flow_filters(parameters[key])}
+    return parameters
+
+
+def _refuse_misfits(own: State, given: State, source: str) -> None:
+    # files older than torch 0.4.1 count no batches, and nothing here reads the count
+    missing = [key for key in own if key not in given and not key.endswith("num_batches_tracked")]
+    unexpected = [key for key in given if key not in own]
+    misshapen = [
+        f"{key} {tuple(given[key].shape)} for {tuple(own[key].shape)}" for key in own if key in given and given[key].shape != own[key].shape
+    ]
+    found = {"missing": missing, "unexpected": unexpected, "other_shape": misshapen}
+    lines = {label: f"{len(names)}: {_first(names)}" for label, names in found.items() if names}
+    if lines:
+        raise CheckpointError(
+            f"weights do not fit: {source}", **lines, to_mend="choose the architecture and view that the file was made for"
+        )
+
+
+def _first(names: Iterable[str], count: int = 4) -> str:
+    names = list(names)
+    return ", ".join(names[:count]) + (", …" if len(names) > count else "")
+
+
+def load_head(classifier: nn.Module, state: State, layout: Layout) -> tuple[str, ...]:
+    """Fill `pooling` and `fc` of a VideoClassifier as far as `state` has them in the same shape; returns the names that were filled.
+
+    `state`: that of a VideoClassifier, or of the library's network where its head is exactly mean pooling and one linear layer
+    (`layout.linear_head`). A head for another number of classes is left out.
+    """
+    own = {key: value for key, value in classifier.state_dict().items() if key.startswith(("pooling.", "fc."))}
+    candidates = {key.removeprefix("student."): value for key, value in state.items()}
+    if layout.linear_head is not None and layout.linear_head[0] in state:
+        candidates |= {f"fc.{part}": state[key] for part, key in zip(("weight", "bias"), layout.linear_head, strict=True)}
+    fitting = {key: candidates[key] for key, value in own.items() if key in candidates and candidates[key].shape == value.shape}
+    classifier.load_state_dict(fitting, strict=False)
+    return tuple(fitting)
