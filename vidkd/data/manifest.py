@@ -255,13 +255,18 @@ def _check_names(manifest: Manifest, where: str) -> None:
 def _check_clips(manifest: Manifest, where: Callable[[int], str]) -> None:
     seen: dict[tuple[str, float, float | None], int] = {}
     for number, clip in enumerate(manifest.clips):
-        for what, to_mend in _problems(clip, manifest.classes, manifest.splits):
-            raise DataError(f"{where(number)}: {what}", clip=clip.path, to_mend=to_mend)
+        check_clip(clip, manifest.classes, manifest.splits, where(number))
         first = seen.setdefault((clip.path, clip.start_s, clip.end_s), number)
         if first != number:
             raise DataError(
                 f"{where(number)}: the same interval of the same file as {where(first)}", clip=clip.path, to_mend="keep one of the two rows"
             )
+
+
+def check_clip(clip: Clip, classes: Sequence[str], splits: Sequence[str], where: str) -> None:
+    """Raise DataError, beginning with `where`, if the clip's values do not fit together or into these classes and splits."""
+    for what, to_mend in _problems(clip, classes, splits):
+        raise DataError(f"{where}: {what}", clip=clip.path, to_mend=to_mend)
 
 
 def _problems(clip: Clip, classes: Sequence[str], splits: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -1,0 +1,152 @@
+r"""Turn a data set, as its official archive unpacks, into a checked manifest that training reads.
+
+layouts: ucf101, hmdb51, jhmdb, something, weizmann, ut_interaction, folder (one folder a class), csv (path,label,...).
+What each one expects is told by its error when it is not there, and by docs/data.md. Nothing is decoded unless --check is given.
+
+  python tools/prepare_data.py ucf101 --root /data/ucf101
+  python tools/prepare_data.py folder --root clips --group '_take\d+$'      "anna_take2.mp4" belongs to group "anna"
+"""
+
+import argparse
+import dataclasses
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vidkd.base.errors import DataError, unknown_name
+
+if TYPE_CHECKING:
+    from vidkd.data.layouts import Reading
+    from vidkd.data.manifest import Manifest
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the verb."""
+    parser.add_argument("layout", help="how the data set lies on disk (see above)")
+    parser.add_argument("--root", type=Path, required=True, help="folder into which the data set was unpacked")
+    parser.add_argument("--out", type=Path, help="the manifest to write (default: manifest.jsonl in the root)")
+    parser.add_argument("--name", help="name of the data set in results (default: the layout's, or the folder's)")
+    parser.add_argument("--allow-missing", action="store_true", help="leave out clips without a (usable) file; they are counted")
+    parser.add_argument("--group", metavar="REGEX", help="folder, csv: a clip's group is its file name up to this (default: each its own)")
+    parser.add_argument("--seed", type=int, default=0, help="folder, csv without splits: draws the 70/30 split (default: 0)")
+    parser.add_argument("--list", type=Path, metavar="CSV", help="csv: the list (default: clips.csv in the root)")
+    parser.add_argument("--no-boxes", dest="boxes", action="store_false", help="jhmdb: do not read the puppet masks")
+    parser.add_argument("--check", action="store_true", help="decode every video and record whether its random access is reliable")
+    parser.add_argument("--workers", type=int, help="--check: processes (default: one a CPU)")
+    parser.add_argument("--dask", metavar="ADDRESS", help="--check: a Dask scheduler, tcp://host:port, instead of processes here")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Read the layout, check, write the manifest, print what is in it."""
+    from vidkd.data.layouts import LAYOUTS, Options
+
+    if arguments.layout not in LAYOUTS:
+        raise unknown_name("layout", arguments.layout, LAYOUTS)
+    root = arguments.root.expanduser().absolute()
+    out = (arguments.out or root / "manifest.jsonl").expanduser()
+    _check_out(out)
+    options = Options(
+        allow_missing=arguments.allow_missing,
+        seed=arguments.seed,
+        group_pattern=arguments.group,
+        list_file=arguments.list.expanduser().absolute() if arguments.list else None,
+        boxes=arguments.boxes,
+    )
+    reading = LAYOUTS[arguments.layout](root, options)
+    if arguments.name:
+        reading = dataclasses.replace(reading, manifest=dataclasses.replace(reading.manifest, name=arguments.name))
+    if arguments.check:
+        reading = _checked(reading, arguments.allow_missing, arguments.workers, arguments.dask)
+    _write(reading.manifest, out)
+    sys.stdout.write(f"{table(reading.manifest)}\n{_remarks(reading)}written: {out}\n")
+    return 0
+
+
+def _check_out(out: Path) -> None:
+    """Only a manifest may be written over."""
+    from vidkd.data.manifest import is_manifest
+
+    if out.is_dir():
+        raise DataError(f"--out is a folder: {out}", to_mend=f"--out {out / 'manifest.jsonl'}")
+    if out.exists() and out.stat().st_size and not is_manifest(out):
+        raise DataError(f"--out names a file that is no manifest: {out}", to_mend="name another file; this one was left as it is")
+
+
+def _write(manifest: "Manifest", out: Path) -> None:
+    try:
+        manifest.write(out)
+    except OSError as error:
+        raise DataError(
+            f"the manifest cannot be written: {out}", reason=error.strerror or error, to_mend="name another place with --out"
+        ) from error
+
+
+def table(manifest: "Manifest") -> str:
+    """Counts of clips, classes and groups, then for each split its clips by subset and how many groups stand on both sides."""
+    groups = {clip.group for clip in manifest.clips}
+    lines = [f"{manifest.name}: {len(manifest.clips)} clips, {len(manifest.classes)} classes, {len(groups)} groups"]
+    width = max(len("split"), *map(len, manifest.splits))
+    lines.append(f"{'split':<{width}}  {'train':>6}  {'val':>6}  {'test':>6}  {'unused':>6}  groups in train and test")
+    for split in manifest.splits:
+        counts = Counter(clip.subsets.get(split, "unused") for clip in manifest.clips)
+        numbers = "  ".join(f"{counts[subset]:>6}" for subset in ("train", "val", "test", "unused"))
+        lines.append(f"{split:<{width}}  {numbers}  {len(shared_groups(manifest, split)):>6}")
+    return "\n".join(lines)
+
+
+def shared_groups(manifest: "Manifest", split: str) -> set[str]:
+    """Groups with clips both in the training and in the test subset of a split."""
+    train, test = ({clip.group for clip in manifest.select(split, subset)} for subset in ("train", "test"))
+    return train & test
+
+
+def _remarks(reading: "Reading") -> str:
+    from vidkd.data.layouts.layout import shortened
+
+    absent = [f"left out, no file: {len(reading.absent)} clips: {shortened(reading.absent)}"] if reading.absent else []
+    return "".join(f"{line}\n" for line in (*absent, *reading.notes))
+
+
+def check_file(path: str) -> dict[str, Any]:
+    """What `vidkd.video.check_video` finds, as far as the manifest needs it (called in a worker process)."""
+    from vidkd.video import check_video
+
+    found = check_video(path)
+    return {"usable": found.usable, "index_reliable": found.index_reliable, "first_error": found.first_error}
+
+
+def _checked(reading: "Reading", allow_missing: bool, workers: int | None, dask: str | None) -> "Reading":
+    """The reading with `index_reliable` as found; unusable videos are an error, or left out with `allow_missing`."""
+    from vidkd.base.walk import map_files
+    from vidkd.data.layouts.layout import shortened
+
+    manifest = reading.manifest
+    files = {str(manifest.root / clip.path): clip.path for clip in manifest.clips}
+    unusable: dict[str, str] = {}
+    reliable: dict[str, bool] = {}
+    for result in map_files(check_file, list(files), workers=workers, dask=dask):
+        found: Mapping[str, Any] = result.value or {"usable": False, "index_reliable": False, "first_error": result.error}
+        reliable[files[result.item]] = found["index_reliable"]
+        if not found["usable"]:
+            unusable[files[result.item]] = found["first_error"] or "no frame can be decoded"
+    if unusable and not allow_missing:
+        raise _unusable(unusable, manifest.root)
+    clips = tuple(dataclasses.replace(clip, index_reliable=reliable[clip.path]) for clip in manifest.clips if clip.path not in unusable)
+    wild = sorted({clip.path for clip in clips if not clip.index_reliable})
+    notes = [f"random access is not reliable in {len(wild)} videos, which will be read in order: {shortened(wild)}"] if wild else []
+    notes += [f"left out, cannot be decoded: {len(unusable)} videos: {shortened(sorted(unusable))}"] if unusable else []
+    return dataclasses.replace(reading, manifest=dataclasses.replace(manifest, clips=clips), notes=(*reading.notes, *notes))
+
+
+def _unusable(unusable: Mapping[str, str], root: Path) -> DataError:
+    from vidkd.data.layouts.layout import SHOWN
+
+    first: Sequence[tuple[str, str]] = sorted(unusable.items())[:SHOWN]
+    return DataError(
+        f"{len(unusable)} videos cannot be decoded",
+        looked_in=root,
+        **{("first" if place == 0 else f"then {place}"): f"{path}: {reason}" for place, (path, reason) in enumerate(first)},
+        to_mend="take them from the archive again, or leave them out with --allow-missing",
+    )

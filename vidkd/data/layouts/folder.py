@@ -1,0 +1,57 @@
+"""Any data set with a folder for each class, optionally below train/, val/ and test/."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+from vidkd.data.groups import hold_out_groups
+from vidkd.data.layouts.layout import Options, Reading, compiled, first_folder, from_folders, not_found
+from vidkd.data.layouts.tree import relative, subfolders, video_files
+from vidkd.data.manifest import SUBSETS, Clip
+
+EXPECTED = "<class>/<clip>.<any video extension>, or the same below train/, val/ and test/"
+SPLIT = "1"
+
+
+def read(root: Path, options: Options) -> Reading:
+    """Split "1": the subfolders train/, val/, test/ where they are there, else a seeded split by groups with 70 % for training."""
+    base = first_folder("folder", root, ("videos", "."), EXPECTED)
+    names = subfolders(base)
+    subsets = [name for name in names if name in SUBSETS]
+    if subsets and len(subsets) < len(names):
+        mixed = ", ".join(sorted(set(names) - set(subsets)))
+        not_found("folder", root, EXPECTED, f"{', '.join(subsets)} beside other folders ({mixed})")
+    parents = {subset: base / subset for subset in subsets} or {"": base}
+    classes = sorted({name for parent in parents.values() for name in subfolders(parent)})
+    pattern = compiled(options.group_pattern)
+    clips = [
+        Clip(path=relative(path, root), label=label, group=group_of(path, base, pattern), subsets={SPLIT: subset} if subset else {})
+        for subset, parent in parents.items()
+        for label, name in enumerate(classes)
+        for path in video_files(parent / name, deep=True)
+    ]
+    if not subsets:
+        clips = seeded_split(clips, options)
+    return from_folders(
+        name=root.name or "folder",
+        root=root,
+        classes=classes,
+        splits=[SPLIT],
+        clips=clips,
+        options=options,
+        looked_in=base,
+        expected=EXPECTED,
+    )
+
+
+def group_of(path: Path, base: Path, pattern: re.Pattern[str] | None) -> str:
+    """The file's name up to the pattern; without a pattern, or where it is not found, the file is a group of its own."""
+    match = pattern.search(path.stem) if pattern else None
+    return path.stem[: match.start()] if match and match.start() else relative(path.with_suffix(""), base)
+
+
+def seeded_split(clips: list[Clip], options: Options) -> list[Clip]:
+    """The clips with split "1" drawn: whole groups, every class on both sides where it has two groups."""
+    _, test = hold_out_groups(clips, options.test_fraction, options.seed)
+    groups = {clip.group for clip in test}
+    return [dataclasses.replace(clip, subsets={SPLIT: "test" if clip.group in groups else "train"}) for clip in clips]
