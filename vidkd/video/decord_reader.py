@@ -1,0 +1,103 @@
+"""Reading with decord: fast random access into plain files."""
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vidkd.base.errors import VideoError
+from vidkd.video.packets import PacketIndex
+from vidkd.video.pyav_reader import describe, times_of_packets
+from vidkd.video.reader import VideoReader
+from vidkd.video.times import Times
+from vidkd.video.types import Image, VideoInfo
+
+BATCH_FRAMES = 16
+"""Frames decoded in one call: more would hold that many full-size pictures before they are resized."""
+
+TIMES_AGREE_S = 2e-3
+"""Decord keeps its times in single precision, Matroska in milliseconds."""
+
+
+class DecordReader(VideoReader):
+    """Wraps one decord.VideoReader.
+
+    Raises VideoError if decord is not installed or cannot open the file, or (unless trust_index) if its idea of the file's frames
+    differs from what the packets say.
+    """
+
+    def __init__(
+        self, path: Path | str, index: PacketIndex, *, short_side: int | None, threads: int = 1, trust_index: bool = False
+    ) -> None:
+        super().__init__(str(path), short_side)
+        self._index = index
+        self._decord = _open(str(path), threads)
+        if index.pts and len(self._decord) == len(index.pts):
+            self._times_s, self._duration_s = times_of_packets(index)
+        else:
+            self._times_s, self._duration_s = self._own_times()
+        problem = None if trust_index else index.problem or self._disagreement()
+        if problem:
+            self.close()
+            raise VideoError(
+                f"frame index not reliable: {path}", reason=problem, to_mend="backend='auto', or vidkd check_videos --normalise OUT"
+            )
+
+    @property
+    def timestamps_s(self) -> Times:
+        """See VideoReader."""
+        return self._times_s
+
+    @property
+    def info(self) -> VideoInfo:
+        """See VideoReader."""
+        return describe(self.path, "decord", self._index, len(self._times_s), self._duration_s, None)
+
+    def _own_times(self) -> tuple[Times, float]:
+        spans = self._decord.get_frame_timestamp(list(range(len(self._decord)))).astype(np.float64)
+        return spans[:, 0] - spans[0, 0], float(spans[-1, 1] - spans[0, 0])
+
+    def _disagreement(self) -> str | None:
+        if len(self._decord) != len(self._index.pts):
+            return f"decord counts {len(self._decord)} frames, the packets are {len(self._index.pts)}"
+        theirs, _ = self._own_times()
+        apart_s = np.abs(theirs - self._times_s) - 1e-6 * self._times_s
+        return "decord's frame times are not those of the packets" if apart_s.max() > TIMES_AGREE_S else None
+
+    def _images(self, indices: Sequence[int]) -> Iterator[Image]:
+        waiting = iter(indices)
+        while batch := list(islice(waiting, BATCH_FRAMES)):
+            try:
+                images = self._decord.get_batch(batch).asnumpy()
+            except Exception as error:  # decord raises classes of its own and plain RuntimeError
+                raise _unreadable(self.path, error, frames=f"{batch[0]} to {batch[-1]}") from error
+            yield from images
+
+    def _images_from(self, start_index: int) -> Iterator[Image]:
+        return self._images(range(start_index, len(self._times_s)))
+
+    def _release(self) -> None:
+        # the last reference: decord frees its decoder and queued pictures when the object dies
+        del self._decord
+
+
+def _open(path: str, threads: int) -> Any:
+    try:
+        import decord
+    except (ImportError, OSError) as error:
+        raise VideoError(
+            "decord cannot be loaded", reason=error, to_mend="pip install decord (other platforms: decord2), or backend='pyav'"
+        ) from error
+    decord.logging.set_level(decord.logging.QUIET)  # what matters is raised; FFmpeg's own lines would flood the terminal
+    try:
+        return decord.VideoReader(path, ctx=decord.cpu(0), num_threads=threads)
+    except Exception as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: str, error: Exception, **lines: object) -> VideoError:
+    """The last line of decord's C++ trace names the cause."""
+    text = str(error).strip().splitlines() or [type(error).__name__]
+    return VideoError(f"decord cannot read: {path}", **lines, reason=text[0].split("] ")[-1] or text[0])

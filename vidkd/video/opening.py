@@ -1,0 +1,68 @@
+"""One call that opens any video and picks who decodes it."""
+
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from vidkd.base.errors import VideoError, unknown_name
+from vidkd.video.decord_reader import DecordReader
+from vidkd.video.image_sequence import ImageSequenceReader, is_image_sequence
+from vidkd.video.packets import PacketIndex, read_packets
+from vidkd.video.pyav_reader import PyavReader
+from vidkd.video.reader import VideoReader, check_frame_size
+from vidkd.video.types import MAX_PIXELS
+
+Backend: TypeAlias = Literal["auto", "decord", "pyav"]
+
+
+def open_video(
+    path: Path | str,
+    *,
+    backend: Backend = "auto",
+    short_side: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+    threads: int = 1,
+    sequence_fps: float = 25.0,
+    trust_index: bool = False,
+) -> VideoReader:
+    """Open a video file or an image sequence for reading frames by index, by time, or as a stream.
+
+    path: a file; or a folder of images, a glob (`frames/*.jpg`) or a pattern (`frames/%05d.png`), shown at `sequence_fps`.
+    backend: "auto" takes decord for files into which it is known to index rightly, and PyAV for all others: what decord cannot open (AV1,
+        truncated files, no wheel) and what it was seen to misread (edit lists, transport streams, open GOPs, AVI with B-frames).
+        "pyav" is always right. "decord" refuses files of the second kind.
+    short_side: scale frames so that the shorter side has this many pixels (area averaging when shrinking).
+    max_pixels: largest width x height that is opened.
+    threads: decoding threads; 1 suits many worker processes, 0 takes what the machine has.
+    trust_index: with backend "decord", read a file even though its index is not reliable; for measuring, not for use.
+
+    Raises VideoError if the file is missing, empty, no video, or too large. The reader must be used in this process.
+    """
+    if backend not in ("auto", "decord", "pyav"):
+        raise unknown_name("video backend", backend, ("auto", "decord", "pyav"))
+    name = str(path)
+    if is_image_sequence(name):
+        return ImageSequenceReader(name, fps=sequence_fps, short_side=short_side, max_pixels=max_pixels)
+    _check_file(name)
+    index = read_packets(name)
+    check_frame_size(name, index.width, index.height, max_pixels)
+    if backend == "pyav" or (backend == "auto" and index.problem):
+        return PyavReader(name, index, short_side=short_side, threads=threads)
+    return _with_decord(name, index, backend, short_side, threads, trust_index)
+
+
+def _with_decord(name: str, index: PacketIndex, backend: Backend, short_side: int | None, threads: int, trust_index: bool) -> VideoReader:
+    try:
+        return DecordReader(name, index, short_side=short_side, threads=threads, trust_index=trust_index and backend == "decord")
+    except VideoError:
+        if backend == "decord":
+            raise
+        return PyavReader(name, index, short_side=short_side, threads=threads)
+
+
+def _check_file(name: str) -> None:
+    if "://" in name:
+        raise VideoError(f"not a file: {name}", to_mend="open_stream reads cameras and network streams")
+    if not Path(name).is_file():
+        raise VideoError(f"no such video: {name}")
+    if not Path(name).stat().st_size:
+        raise VideoError(f"empty file: {name}")

@@ -1,0 +1,196 @@
+"""Reading with PyAV: frames are found by their presentation stamps, or by decoding from the beginning."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vidkd.base.errors import VideoError
+from vidkd.video.containers import decoded_frames, open_container, opened, video_stream
+from vidkd.video.packets import PacketIndex
+from vidkd.video.reader import VideoReader
+from vidkd.video.times import Times, last_frame_s, presentation_times
+from vidkd.video.types import Image, VideoInfo
+
+
+class Timeline:
+    """Collects the stamps of decoded frames; `times_s` and `duration_s` once all have passed through `add`."""
+
+    def __init__(self, stream: Any, frame_s: float) -> None:
+        self._time_base, self._frame_s = stream.time_base, frame_s
+        self._pts: list[int | None] = []
+        self._dts: list[int | None] = []
+        self._last_duration: int | None = None
+
+    def add(self, frame: Any) -> None:
+        """Take the stamps of the next decoded frame."""
+        self._pts.append(frame.pts)
+        self._dts.append(frame.dts)
+        self._last_duration = frame.duration
+
+    def times_s(self) -> Times:
+        """Presentation times, float64 (N,), from 0."""
+        return presentation_times(self._pts, self._dts, self._time_base, self._frame_s)
+
+    def duration_s(self) -> float:
+        """Time of the last frame plus its length; 0 without frames."""
+        times_s = self.times_s()
+        if not len(times_s):
+            return 0.0
+        declared_s = float(self._last_duration * self._time_base) if self._last_duration else None
+        return float(times_s[-1]) + last_frame_s(times_s, declared_s, self._frame_s)
+
+
+def times_of_packets(index: PacketIndex) -> tuple[Times, float]:
+    """Presentation times (N,) and duration in seconds, of an index that knows them."""
+    times_s = np.array([float((pts - index.pts[0]) * index.time_base) for pts in index.pts], dtype=np.float64)
+    declared_s = float(index.last_duration * index.time_base) if index.last_duration else None
+    return times_s, float(times_s[-1]) + last_frame_s(times_s, declared_s, float(1 / index.fps))
+
+
+class FrameCursor:
+    """A place in a file being decoded, that moves forward by decoding and jumps by seeking where the packets allow it.
+
+    After a jump every frame is identified by its stamp, not by counting; one that is not where the packets said ends the jumping for good.
+    """
+
+    def __init__(self, path: str, index: PacketIndex, threads: int) -> None:
+        self._path, self._index = path, index
+        self._container = open_container(path)
+        self._stream = video_stream(self._container, path, threads)
+        self._rank = {pts: place for place, pts in enumerate(index.pts)}
+        self._keys = [(self._rank[pts], dts) for pts, dts in index.keys]
+        self._frames: Iterator[Any] = decoded_frames(self._container, self._stream, path)
+        self._next = 0
+
+    def image(self, wanted: int) -> Image:
+        """The upright image of the frame `wanted`. Raises VideoError if it cannot be decoded."""
+        key, dts = max((key for key in self._keys if key[0] <= wanted), default=(0, None))
+        if dts is not None and (wanted < self._next or key > self._next):
+            self._jump(key, dts)
+        elif wanted < self._next:
+            self._restart()
+        while True:
+            place, frame = self._advance()
+            if place == wanted:
+                return self._index.orientation.apply(frame.to_ndarray(format="rgb24"))
+
+    def images(self, start: int) -> Iterator[Image]:
+        """Upright images of all frames from `start` on."""
+        if start:
+            yield self.image(start)
+        for frame in self._frames:
+            self._next += 1
+            yield self._index.orientation.apply(frame.to_ndarray(format="rgb24"))
+
+    def close(self) -> None:
+        """Give back decoder and file."""
+        self._frames = iter(())
+        self._container.close()
+
+    def _advance(self) -> tuple[int, Any]:
+        frame = next(self._frames, None)
+        if frame is None:
+            raise VideoError(f"the video ends early: {self._path}", missing_frame=self._next)
+        self._next += 1
+        return self._next - 1, frame
+
+    def _jump(self, key: int, dts: int) -> None:
+        """Seek, then drop what comes before the key frame. The seek may land earlier; that is only slower."""
+        self._container.seek(dts, stream=self._stream, backward=True)
+        frames = decoded_frames(self._container, self._stream, self._path)
+        for frame in frames:
+            place = self._rank.get(frame.pts)
+            if place == key:
+                self._frames, self._next = _before(frame, frames), key
+                return
+            if place is None or place > key:
+                break
+        self._keys = []
+        self._restart()
+
+    def _restart(self) -> None:
+        self._container.close()
+        self._container = open_container(self._path)
+        self._stream = video_stream(self._container, self._path, self._stream.thread_count)
+        self._frames = decoded_frames(self._container, self._stream, self._path)
+        self._next = 0
+
+
+def _before(first: Any, others: Iterator[Any]) -> Iterator[Any]:
+    yield first
+    yield from others
+
+
+class PyavReader(VideoReader):
+    """The sequential oracle, and the reader of all that decord cannot open or cannot be trusted with."""
+
+    def __init__(self, path: Path | str, index: PacketIndex, *, short_side: int | None, threads: int = 1) -> None:
+        super().__init__(str(path), short_side)
+        self._index, self._threads = index, threads
+        self._cursor: FrameCursor | None = None
+        self._known: tuple[Times, float, str | None] | None = None
+
+    @property
+    def timestamps_s(self) -> Times:
+        """See VideoReader. Decodes the file once, without converting pictures, if its packets do not tell the times."""
+        return self._times()[0]
+
+    @property
+    def info(self) -> VideoInfo:
+        """See VideoReader; as expensive as `timestamps_s`."""
+        times_s, duration_s, damage = self._times()
+        return describe(self.path, "pyav", self._index, len(times_s), duration_s, damage)
+
+    def _times(self) -> tuple[Times, float, str | None]:
+        if self._known is None:
+            self._known = (*times_of_packets(self._index), None) if self._index.pts else self._decode_times()
+        return self._known
+
+    def _decode_times(self) -> tuple[Times, float, str | None]:
+        damage = None
+        with opened(self.path, threads=self._threads) as (container, stream):
+            timeline = Timeline(stream, float(1 / self._index.fps))
+            try:
+                for frame in decoded_frames(container, stream, self.path):
+                    timeline.add(frame)
+            except VideoError as error:
+                damage = error.lines["reason"]
+        times_s = timeline.times_s()
+        if not len(times_s):
+            raise VideoError(f"no frame can be decoded: {self.path}", reason=damage or "the video stream is empty")
+        return times_s, timeline.duration_s(), damage
+
+    def _images(self, indices: Sequence[int]) -> Iterator[Image]:
+        self._cursor = self._cursor or FrameCursor(self.path, self._index, self._threads)
+        for index in indices:
+            yield self._cursor.image(index)
+
+    def _images_from(self, start_index: int) -> Iterator[Image]:
+        cursor = FrameCursor(self.path, self._index, self._threads)
+        try:
+            yield from cursor.images(start_index)
+        finally:
+            cursor.close()
+
+    def _release(self) -> None:
+        if self._cursor is not None:
+            self._cursor.close()
+            self._cursor = None
+
+
+def describe(path: str, backend: str, index: PacketIndex, frame_count: int, duration_s: float, damage: str | None) -> VideoInfo:
+    """The facts of a file, put together."""
+    return VideoInfo(
+        path=path,
+        backend=backend,
+        codec=index.codec,
+        width=index.width,
+        height=index.height,
+        frame_count=frame_count,
+        average_fps=frame_count / duration_s,
+        duration_s=duration_s,
+        rotation_deg=index.orientation.rotation_deg,
+        damage=damage,
+    )

@@ -1,0 +1,154 @@
+"""The interface of every reader: frames by index, by time, and as a stream."""
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+
+import cv2
+import numpy as np
+
+from vidkd.base.errors import VideoError
+from vidkd.video.times import Times
+from vidkd.video.types import Frame, Image, VideoInfo
+
+TIME_SLACK_S = 1e-6
+"""A time this little before a frame counts as that frame: 3 * 0.04 is not 0.12 in floating point."""
+
+
+class VideoReader(ABC):
+    """One open video. Use as a context manager, in the process that opened it: decoders do not survive a fork.
+
+    An *index* counts frames in presentation order from 0; a *time* is seconds since the first frame. Neither is derived from the other
+    by a frame rate. Frames are uint8 RGB, upright, and resized so that their short side is `short_side` if that was given.
+    """
+
+    def __init__(self, path: str, short_side: int | None) -> None:
+        if short_side is not None and short_side < 1:
+            raise VideoError(f"short_side must be at least 1, not {short_side}", path=path)
+        self.path = path
+        self._short_side = short_side
+        self._process = os.getpid()
+        self._closed = False
+
+    @property
+    @abstractmethod
+    def info(self) -> VideoInfo:
+        """Facts about the video."""
+
+    @property
+    @abstractmethod
+    def timestamps_s(self) -> Times:
+        """Presentation time of every frame in seconds, float64 (N,), strictly rising from 0."""
+
+    @abstractmethod
+    def _images(self, indices: Sequence[int]) -> Iterator[Image]:
+        """Upright full-size images of these valid, strictly rising indices."""
+
+    @abstractmethod
+    def _images_from(self, start_index: int) -> Iterator[Image]:
+        """Upright full-size images of all frames from `start_index` on."""
+
+    @abstractmethod
+    def _release(self) -> None:
+        """Give back decoder and file."""
+
+    def __len__(self) -> int:
+        """Number of frames."""
+        return len(self.timestamps_s)
+
+    @property
+    def output_size(self) -> tuple[int, int]:
+        """Height and width of the frames that this reader returns."""
+        return resized_size(self.info.height, self.info.width, self._short_side)
+
+    def frames_at_indices(self, indices: Sequence[int]) -> Image:
+        """Frames (N, H, W, 3) at these indices, in the order given; repeats are allowed. Raises VideoError for an index out of range."""
+        self._check_usable()
+        wanted = [int(index) for index in indices]
+        for index in wanted:
+            if not 0 <= index < len(self):
+                raise VideoError(f"no frame {index} in: {self.path}", frames=f"0 to {len(self) - 1}")
+        distinct = sorted(set(wanted))
+        if not distinct:
+            return np.empty((0, *self.output_size, 3), dtype=np.uint8)
+        images = dict(zip(distinct, (resized(image, self._short_side) for image in self._images(distinct)), strict=True))
+        if len({image.shape for image in images.values()}) > 1:
+            raise VideoError(
+                f"the size of the frames changes in: {self.path}", to_mend="vidkd check_videos --normalise OUT writes a clean copy"
+            )
+        return np.stack([images[index] for index in wanted])
+
+    def indices_at_times(self, times_s: Sequence[float] | Times) -> list[int]:
+        """Index of the frame that is on the screen at each time. Raises VideoError for a time before 0 or not before the end."""
+        self._check_usable()
+        times = np.asarray(times_s, dtype=np.float64).reshape(-1)
+        outside = ~((times >= -TIME_SLACK_S) & (times < self.info.duration_s))
+        if outside.any():
+            raise VideoError(
+                f"no frame at {times[outside][0]} s in: {self.path}", times=f"0 s up to, not including, {self.info.duration_s} s"
+            )
+        return [int(index) for index in np.searchsorted(self.timestamps_s, times + TIME_SLACK_S, side="right") - 1]
+
+    def frames_at_times(self, times_s: Sequence[float] | Times) -> Image:
+        """Frames (N, H, W, 3) that are on the screen at these times, in the order given. Raises VideoError as `indices_at_times`."""
+        return self.frames_at_indices(self.indices_at_times(times_s))
+
+    def stream(self, start_index: int = 0) -> Iterator[Frame]:
+        """Every frame from `start_index` on, in order, one in memory at a time. Raises VideoError at a frame that cannot be decoded."""
+        self._check_usable()
+        if not 0 <= start_index <= len(self):
+            raise VideoError(f"no frame {start_index} in: {self.path}", frames=f"0 to {len(self) - 1}")
+        return self._stream(start_index)
+
+    def _stream(self, start_index: int) -> Iterator[Frame]:
+        times_s = self.timestamps_s
+        for index, image in enumerate(self._images_from(start_index), start=start_index):
+            yield Frame(index=index, time_s=float(times_s[index]), image=resized(image, self._short_side))
+            self._check_usable()
+
+    def close(self) -> None:
+        """Give back decoder and file; may be called twice. An idle decord reader holds hundreds of megabytes."""
+        if not self._closed:
+            self._closed = True
+            self._release()
+
+    def _check_usable(self) -> None:
+        if self._closed:
+            raise VideoError(f"the reader is closed: {self.path}")
+        if os.getpid() != self._process:
+            raise VideoError(f"opened in another process: {self.path}", to_mend="open the video in the process that reads it")
+
+    def __enter__(self) -> "VideoReader":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def resized_size(height: int, width: int, short_side: int | None) -> tuple[int, int]:
+    """Height and width after scaling the shorter of the two to `short_side`; the longer is rounded to whole pixels."""
+    if short_side is None:
+        return height, width
+    scale = short_side / min(height, width)
+    return max(short_side, round(height * scale)), max(short_side, round(width * scale))
+
+
+def resized(image: Image, short_side: int | None) -> Image:
+    """The image with that short side. Done here and not in the decoder, so that every backend gives the same pixels."""
+    height, width = resized_size(image.shape[0], image.shape[1], short_side)
+    if (height, width) == image.shape[:2]:
+        return image
+    shrinks = height < image.shape[0]
+    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR), dtype=np.uint8)
+
+
+def check_frame_size(path: Path | str, width: int, height: int, max_pixels: int) -> None:
+    """Raises VideoError if a frame has more pixels than allowed, before one is decoded."""
+    if width < 1 or height < 1:
+        raise VideoError(f"no picture size in: {path}", size=f"{width} x {height}")
+    if width * height > max_pixels:
+        raise VideoError(
+            f"frames too large: {path}", size=f"{width} x {height}", limit=f"{max_pixels} pixels", to_mend="raise max_pixels of open_video"
+        )

@@ -1,0 +1,199 @@
+"""Writing frames as a video file: same frames in, same frames out, whole or not at all."""
+
+import os
+import tempfile
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import av
+import numpy as np
+
+from vidkd.base.errors import VideoError
+from vidkd.video.containers import reason_of
+from vidkd.video.types import Image
+
+VARIABLE_TIME_BASE = Fraction(1, 90_000)
+GOP_FRAMES = 12
+"""A key frame at least this often: reading one frame decodes at most as many."""
+
+BT601_LIMITED = 6  # AVCOL_SPC_SMPTE170M: what the conversion from RGB produces; players guess BT.709 for large pictures without it
+
+
+class VideoWriter:
+    """Encode frames one by one; the file appears under its name when the context ends without an error.
+
+    path: .mp4, .mkv, .mov or .avi; an existing file is replaced. fps: frames a second, or the nominal rate if times are given to `write`.
+    width, height: pixels; odd ones are kept by encoding without chroma subsampling (yuv444p), nothing is padded or cut.
+    crf: quality of libx264 and libx265, 0 to 51, lower is better. lossless: libx264 in RGB, every frame a key frame, bit-exact.
+    gop: largest distance of key frames. No B-frames and, with threads=1, the same decoded frames on every run of one library version.
+    Raises VideoError for a codec or suffix that the PyAV build lacks, frames of another size or type, times that do not rise, no frame.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        fps: float | Fraction,
+        width: int,
+        height: int,
+        codec: str = "libx264",
+        crf: int = 18,
+        lossless: bool = False,
+        gop: int = GOP_FRAMES,
+        threads: int = 1,
+    ) -> None:
+        if fps <= 0 or width < 1 or height < 1:
+            raise VideoError(f"cannot write video: {path}", reason=f"{width} x {height} at {fps} frames a second")
+        self.path = Path(path)
+        self._rate = Fraction(fps).limit_denominator(1001)
+        self._width, self._height = width, height
+        self._codec, self._gop = ("libx264rgb", 1) if lossless else (codec, gop)
+        self._options = _encoder_options(self._codec, 0 if lossless else crf, threads)
+        self._threads = threads
+        self._variable: bool | None = None
+        self._last_stamp = -1
+        self._temporary = _temporary_beside(self.path)
+        self._container: Any = None
+        self._stream: Any = None
+
+    def write(self, image: Image, time_s: float | None = None) -> None:
+        """Append a uint8 RGB frame (H, W, 3); `time_s` is when it appears (from 0, rising): for all frames or for none."""
+        if image.dtype != np.uint8 or image.shape != (self._height, self._width, 3):
+            found = f"{image.dtype} {image.shape}"
+            raise VideoError(f"cannot write frame to: {self.path}", expected=f"uint8 ({self._height}, {self._width}, 3)", found=found)
+        stamp = self._stamp(time_s)
+        try:
+            if self._stream is None:
+                self._open()
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+            frame.pts, frame.time_base = stamp, self._time_base
+            self._container.mux(self._stream.encode(frame))
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise VideoError(f"cannot write video: {self.path}", codec=self._codec, reason=reason_of(error)) from error
+
+    def close(self) -> None:
+        """Finish the file and give it its name. Raises VideoError if no frame was written."""
+        if self._stream is None:
+            self.abort()
+            raise VideoError(f"no frame was written to: {self.path}")
+        try:
+            self._container.mux(self._stream.encode(None))
+            self._container.close()
+            os.replace(self._temporary, self.path)
+        except (av.FFmpegError, OSError) as error:
+            self.abort()
+            raise VideoError(f"cannot finish video: {self.path}", reason=reason_of(error)) from error
+
+    def abort(self) -> None:
+        """Drop what was written; a file that stood under the name stays as it was."""
+        if self._container is not None:
+            self._container.close()
+            self._container = None
+        self._temporary.unlink(missing_ok=True)
+
+    def __enter__(self) -> "VideoWriter":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is None:
+            self.close()
+        else:
+            self.abort()
+
+    @property
+    def _time_base(self) -> Fraction:
+        return VARIABLE_TIME_BASE if self._variable else 1 / self._rate
+
+    def _stamp(self, time_s: float | None) -> int:
+        if self._variable is None:
+            self._variable = time_s is not None
+        if self._variable != (time_s is not None):
+            raise VideoError(f"cannot write frame to: {self.path}", reason="times must be given for all frames or for none")
+        stamp = self._last_stamp + 1 if time_s is None else round(time_s / VARIABLE_TIME_BASE)
+        if stamp <= self._last_stamp:
+            raise VideoError(
+                f"cannot write frame to: {self.path}", reason=f"the time {time_s} s does not rise (from 0, by at least 1/90000 s)"
+            )
+        self._last_stamp = stamp
+        return stamp
+
+    def _open(self) -> None:
+        suffix = self.path.suffix.lower()
+        options = {"fflags": "+bitexact", **({"movflags": "+faststart"} if suffix in (".mp4", ".mov", ".m4v") else {})}
+        self._container = av.open(str(self._temporary), "w", options=options)
+        stream = self._container.add_stream(self._codec, rate=self._rate, options=self._options)
+        stream.width, stream.height = self._width, self._height
+        stream.codec_context.time_base = stream.time_base = self._time_base
+        stream.codec_context.gop_size = self._gop
+        stream.codec_context.thread_count = self._threads
+        stream.pix_fmt = _pixel_format(self._codec, self._width, self._height)
+        if stream.pix_fmt.startswith("yuv"):
+            stream.codec_context.colorspace = BT601_LIMITED
+        self._stream = stream
+
+
+def write_video(
+    path: Path | str,
+    frames: Iterable[Image],
+    *,
+    fps: float | Fraction,
+    codec: str = "libx264",
+    crf: int = 18,
+    times_s: Sequence[float] | None = None,
+    lossless: bool = False,
+    gop: int = GOP_FRAMES,
+    threads: int = 1,
+) -> None:
+    """Write uint8 RGB frames (H, W, 3) of one size; see VideoWriter for the arguments, the guarantees and the errors.
+
+    times_s: when each frame appears, for a variable frame rate; as many as frames.
+    """
+    times = None if times_s is None else [float(time_s) for time_s in times_s]
+    writer: VideoWriter | None = None
+    count = 0
+    try:
+        for image in frames:
+            if writer is None:
+                height, width = image.shape[:2]
+                writer = VideoWriter(
+                    path, fps=fps, width=width, height=height, codec=codec, crf=crf, lossless=lossless, gop=gop, threads=threads
+                )
+            if times is not None and count >= len(times):
+                break
+            writer.write(image, None if times is None else times[count])
+            count += 1
+        else:
+            if writer is not None and (times is None or count == len(times)):
+                writer.close()
+                return
+        raise VideoError(f"cannot write video: {path}", frames=f"{count} or more", times=len(times) if times is not None else 0)
+    except BaseException:
+        if writer is not None:
+            writer.abort()
+        raise
+
+
+def _encoder_options(codec: str, crf: int, threads: int) -> dict[str, str]:
+    if codec in ("libx264", "libx264rgb"):
+        alone = {"x264-params": "lookahead-threads=1"} if threads == 1 else {}
+        return {"crf": str(crf), "preset": "veryfast", "bf": "0", **alone}
+    if codec == "libx265":
+        return {"crf": str(crf), "preset": "fast", "x265-params": "bframes=0:log-level=error:pools=none:frame-threads=1"}
+    return {}
+
+
+def _pixel_format(codec: str, width: int, height: int) -> str:
+    if codec == "libx264rgb":
+        return "rgb24"
+    return "yuv420p" if width % 2 == 0 and height % 2 == 0 else "yuv444p"
+
+
+def _temporary_beside(path: Path) -> Path:
+    """A name in the same folder (a rename is atomic only there) that keeps the suffix, by which FFmpeg knows the container."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=f".tmp{path.suffix}")
+    os.close(descriptor)
+    return Path(name)
