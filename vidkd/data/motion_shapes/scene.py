@@ -1,0 +1,183 @@
+"""One clip: what is in it (cheap to draw from its seed), and its frames."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidkd.data.motion_shapes.config import MotionShapesConfig
+from vidkd.data.motion_shapes.motion import Role, running_phase, shape_path
+from vidkd.data.motion_shapes.shapes import KINDS, Shape, boxes_of, paint
+
+Array: TypeAlias = NDArray[np.float64]
+Image: TypeAlias = NDArray[np.float32]
+
+# what a stream of random numbers is for; each is drawn from (seed, purpose, ...), so that no clip depends on another
+_LOOK, _BACKGROUND, _SCENE, _NOISE = range(4)
+_LOOKS_PER_GROUP = 3
+_DISTRACTOR_ROLES: tuple[Role, Role] = ("drift", "jitter")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipPlace:
+    """Which clip of the data set: group (from 1), class (index into the classes of the config), number within both (from 1)."""
+
+    group: int
+    label: int
+    number: int
+
+
+@dataclass(frozen=True)
+class Scene:
+    """All that is true of a clip. Shapes lie in painting order, the later over the earlier; `actor` is an index into them.
+
+    centres: (shapes, T, 2) and boxes: (shapes, T, 4) in pixels; onset_frame: the first frame that differs from the one before is the next.
+    """
+
+    place: ClipPlace
+    shapes: tuple[Shape, ...]
+    roles: tuple[Role, ...]
+    centres: Array
+    boxes: Array
+    actor: int
+    onset_frame: int
+    background_velocity: tuple[float, float]
+    background_start: tuple[float, float]
+
+
+def draw_scene(config: MotionShapesConfig, place: ClipPlace) -> Scene:
+    """What happens in a clip: depends on the config and the clip's place, on no other clip."""
+    rng = np.random.default_rng([config.seed, _SCENE, place.group, place.label, place.number])
+    onset_frame = round(rng.uniform(config.earliest_onset_s, config.latest_onset_s) * config.fps)
+    roles = _draw_roles(config, rng)
+    looks = _group_looks(config, place.group)
+    shapes = tuple(looks[rng.integers(len(looks))] for _ in roles)
+    centres = np.stack([config.size / 2 + _draw_path(config, place, role, onset_frame, rng) for role in roles])
+    heading, start = rng.uniform(0, 2 * np.pi), rng.uniform(0, config.size, 2)
+    return Scene(
+        place=place,
+        shapes=shapes,
+        roles=roles,
+        centres=centres,
+        boxes=np.stack([boxes_of(shape, path) for shape, path in zip(shapes, centres, strict=True)]),
+        actor=roles.index("actor"),
+        onset_frame=onset_frame,
+        background_velocity=(config.background_speed * float(np.cos(heading)), config.background_speed * float(np.sin(heading))),
+        background_start=(float(start[0]), float(start[1])),
+    )
+
+
+def render(config: MotionShapesConfig, scene: Scene) -> NDArray[np.uint8]:
+    """The frames of a clip, uint8 RGB (T, size, size, 3)."""
+    place = scene.place
+    frames = _scrolling(_group_background(config, place.group), scene, config.frames)
+    for shape, path in zip(scene.shapes, scene.centres, strict=True):
+        paint(frames, shape, path)
+    if config.noise:
+        rng = np.random.default_rng([config.seed, _NOISE, place.group, place.label, place.number])
+        frames += np.float32(config.noise) * rng.standard_normal(frames.shape, dtype=np.float32)
+    return np.clip(np.rint(255 * frames), 0, 255).astype(np.uint8)
+
+
+def _draw_roles(config: MotionShapesConfig, rng: np.random.Generator) -> tuple[Role, ...]:
+    """Roles in painting order: the actor is as likely to be in front as anyone."""
+    moving = rng.random(config.distractors) < config.moving_distractors
+    which = rng.integers(len(_DISTRACTOR_ROLES), size=config.distractors)
+    roles: list[Role] = [_DISTRACTOR_ROLES[w] if m else "still" for m, w in zip(moving, which, strict=True)]
+    roles.insert(int(rng.integers(config.distractors + 1)), "actor")
+    return tuple(roles)
+
+
+def _draw_path(config: MotionShapesConfig, place: ClipPlace, role: Role, onset_frame: int, rng: np.random.Generator) -> Array:
+    actor_class = config.classes[place.label]
+    amplitude = config.amplitude * (1 + config.amplitude_spread * rng.uniform(-1, 1))
+    period = config.period * (1 + config.period_spread * rng.uniform(-1, 1))
+    return shape_path(
+        rng,
+        role,
+        classes=config.classes,
+        actor_class=actor_class,
+        own_phase=running_phase(config.frames, period, onset_frame, actor_class),
+        amplitude=amplitude,
+        free=config.free_half_extents,
+        drift=config.drift,
+        jitter=config.jitter,
+    )
+
+
+def _group_looks(config: MotionShapesConfig, group: int) -> list[Shape]:
+    """The few looks that actor and distractors of a group share."""
+    rng = np.random.default_rng([config.seed, _LOOK, group])
+    mean = _group_colour(config, group)
+    return [_draw_look(config, mean, rng) for _ in range(_LOOKS_PER_GROUP)]
+
+
+def _draw_look(config: MotionShapesConfig, mean: Image, rng: np.random.Generator) -> Shape:
+    direction = rng.standard_normal(3)
+    direction /= np.linalg.norm(direction)
+    colour = mean + config.contrast * np.sqrt(3) * direction
+    wavelength, angle = config.radius * rng.uniform(0.8, 1.4, 2), rng.uniform(0, np.pi, 2)
+    wave_number = 2 * np.pi / wavelength
+    waves = np.stack([wave_number * np.cos(angle), wave_number * np.sin(angle), rng.uniform(0, 2 * np.pi, 2)], axis=1)
+    return Shape(
+        kind=list(KINDS)[rng.integers(len(KINDS))],
+        radius=config.radius * (1 + config.radius_spread * rng.uniform(-1, 1)),
+        colour=np.clip(colour, 0, 1).astype(np.float32),
+        waves=waves,
+        strength=config.texture / 2,
+    )
+
+
+def _group_colour(config: MotionShapesConfig, group: int) -> Image:
+    """The mean colour of a group's background."""
+    return np.random.default_rng([config.seed, _BACKGROUND, group]).uniform(0.35, 0.65, 3).astype(np.float32)
+
+
+@lru_cache(maxsize=4)
+def _group_background(config: MotionShapesConfig, group: int) -> Image:
+    """A texture (size, size, 3) that repeats without a seam: three octaves of smooth noise around the group's colour."""
+    rng = np.random.default_rng([config.seed, _BACKGROUND, group, 1])
+    texture = np.zeros((config.size, config.size))
+    for cells, weight in ((4, 1.0), (9, 0.7), (18, 0.5)):
+        texture += weight * _smooth_noise(rng, cells, config.size)
+    texture /= texture.std()
+    tint = rng.uniform(0.6, 1.0, 3)
+    return (_group_colour(config, group) + config.background_contrast / 2 * texture[..., None] * tint).astype(np.float32)
+
+
+def _smooth_noise(rng: np.random.Generator, cells: int, size: int) -> Array:
+    """Value noise of cells x cells random values, smoothly interpolated on a torus to (size, size); zero mean."""
+    values = rng.uniform(-1, 1, (cells, cells))
+    position = np.arange(size) * cells / size
+    low = position.astype(int)
+    share = position - low
+    share = share * share * (3 - 2 * share)
+    weights = np.zeros((size, cells))
+    np.add.at(weights, (np.arange(size), low % cells), 1 - share)
+    np.add.at(weights, (np.arange(size), (low + 1) % cells), share)
+    noise: Array = weights @ values @ weights.T
+    noise -= noise.mean()
+    return noise
+
+
+def _scrolling(background: Image, scene: Scene, frames: int) -> Image:
+    """The background as it moves by: (T, size, size, 3), shifted by parts of a pixel with linear interpolation."""
+    return np.stack(
+        [
+            _shift(
+                _shift(background, scene.background_start[0] + t * scene.background_velocity[0], 1),
+                scene.background_start[1] + t * scene.background_velocity[1],
+                0,
+            )
+            for t in range(frames)
+        ]
+    )
+
+
+def _shift(image: Image, by: float, axis: int) -> Image:
+    whole = int(np.floor(by))
+    share = np.float32(by - whole)
+    shifted: Image = (1 - share) * np.roll(image, whole, axis) + share * np.roll(image, whole + 1, axis)
+    return shifted

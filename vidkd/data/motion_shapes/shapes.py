@@ -1,0 +1,86 @@
+"""The shapes: what one is, where its box is, how it is painted."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array: TypeAlias = NDArray[np.float64]
+Image: TypeAlias = NDArray[np.float32]
+
+_ROOT3_HALF = math.sqrt(3) / 2
+
+
+def _disc(x: Array, y: Array) -> Array:
+    distance: Array = np.hypot(x, y) - 1
+    return distance
+
+
+def _square(x: Array, y: Array) -> Array:
+    distance: Array = np.maximum(np.abs(x), np.abs(y)) - 0.9
+    return distance
+
+
+def _diamond(x: Array, y: Array) -> Array:
+    distance: Array = (np.abs(x) + np.abs(y) - 1.2) * math.sqrt(0.5)
+    return distance
+
+
+def _triangle(x: Array, y: Array) -> Array:
+    distance: Array = np.maximum(y, _ROOT3_HALF * np.abs(x) - y / 2) - 0.6
+    return distance
+
+
+def _cross(x: Array, y: Array) -> Array:
+    across, along = np.abs(x), np.abs(y)
+    distance: Array = np.minimum(np.maximum(across - 1.1, along - 0.4), np.maximum(across - 0.4, along - 1.1))
+    return distance
+
+
+# kind -> (signed distance to the outline at radius 1, how far it reaches to the left, top, right, bottom); y points down
+KINDS: dict[str, tuple[Callable[[Array, Array], Array], tuple[float, float, float, float]]] = {
+    "disc": (_disc, (1, 1, 1, 1)),
+    "square": (_square, (0.9, 0.9, 0.9, 0.9)),
+    "diamond": (_diamond, (1.2, 1.2, 1.2, 1.2)),
+    "triangle": (_triangle, (1.2 * _ROOT3_HALF, 1.2, 1.2 * _ROOT3_HALF, 0.6)),
+    "cross": (_cross, (1.1, 1.1, 1.1, 1.1)),
+}
+LARGEST_EXTENT = max(max(extents) for _, extents in KINDS.values())
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One shape: its kind, its radius in pixels, its colour (3,) in [0, 1], and the waves of its own pattern.
+
+    waves: (n, 3), each row a wave vector in radians a pixel and a phase; strength: their common amplitude.
+    """
+
+    kind: str
+    radius: float
+    colour: Image
+    waves: Array
+    strength: float
+
+
+def boxes_of(shape: Shape, centres: Array) -> Array:
+    """Boxes (T, 4) as x1, y1, x2, y2 in pixels, whether hidden by others or not. centres: (T, 2) in pixels, pixel i covers [i, i + 1)."""
+    left, top, right, bottom = KINDS[shape.kind][1]
+    return np.concatenate([centres - shape.radius * np.array([left, top]), centres + shape.radius * np.array([right, bottom])], axis=1)
+
+
+def paint(frames: Image, shape: Shape, centres: Array) -> None:
+    """Paint a shape over frames (T, H, W, 3) in [0, 1], in place, its edges smooth over a pixel. centres: (T, 2), well inside the frame."""
+    reach = math.ceil(shape.radius * LARGEST_EXTENT) + 1
+    corner = np.floor(centres).astype(int) - reach
+    offsets = corner[:, :, None] + np.arange(2 * reach + 1) + 0.5 - centres[:, :, None]
+    x, y = offsets[:, 0, None, :], offsets[:, 1, :, None]
+    distance = shape.radius * KINDS[shape.kind][0](x / shape.radius, y / shape.radius)
+    cover = np.clip(0.5 - distance, 0, 1).astype(np.float32)[..., None]
+    pattern = sum(np.sin(kx * x + ky * y + phase) for kx, ky, phase in shape.waves)
+    inside = (shape.colour + shape.strength * np.asarray(pattern)[..., None]).astype(np.float32)
+    for frame, (left, top), alpha, colour in zip(frames, corner, cover, inside, strict=True):
+        patch = frame[top : top + alpha.shape[0], left : left + alpha.shape[1]]
+        patch += alpha * (colour - patch)
