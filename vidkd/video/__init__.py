@@ -1,8 +1,23 @@
 """Files to frames and back: open, read by index or by time, stream, write, check, normalise. The only room that knows decord and PyAV."""
 
+from vidkd.video.check import VideoCheck, check_video
+from vidkd.video.normalise import normalise_video
 from vidkd.video.opening import open_video
 from vidkd.video.reader import VideoReader
+from vidkd.video.streaming import FrameStream, open_stream
 from vidkd.video.types import Frame, VideoInfo
 from vidkd.video.writer import VideoWriter, write_video
 
-__all__ = ["Frame", "VideoInfo", "VideoReader", "VideoWriter", "open_video", "write_video"]
+__all__ = [
+    "Frame",
+    "FrameStream",
+    "VideoCheck",
+    "VideoInfo",
+    "VideoReader",
+    "VideoWriter",
+    "check_video",
+    "normalise_video",
+    "open_stream",
+    "open_video",
+    "write_video",
+]

@@ -98,6 +98,7 @@ def _open(path: str, threads: int) -> Any:
 
 
 def _unreadable(path: str, error: Exception, **lines: object) -> VideoError:
-    """The last line of decord's C++ trace names the cause."""
-    text = str(error).strip().splitlines() or [type(error).__name__]
-    return VideoError(f"decord cannot read: {path}", **lines, reason=text[0].split("] ")[-1] or text[0])
+    """Decord's message is a C++ trace; its first line names the cause, after the file and line of decord's own source."""
+    first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    reason = first.split("Check failed: ")[-1].split("] ")[-1].strip()
+    return VideoError(f"decord cannot read: {path}", **lines, reason="FFmpeg could not decode it" if "avcodec" in reason else reason)

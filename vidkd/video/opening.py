@@ -42,9 +42,7 @@ def open_video(
     name = str(path)
     if is_image_sequence(name):
         return ImageSequenceReader(name, fps=sequence_fps, short_side=short_side, max_pixels=max_pixels)
-    _check_file(name)
-    index = read_packets(name)
-    check_frame_size(name, index.width, index.height, max_pixels)
+    index = read_file(name, max_pixels)
     if backend == "pyav" or (backend == "auto" and index.problem):
         return PyavReader(name, index, short_side=short_side, threads=threads)
     return _with_decord(name, index, backend, short_side, threads, trust_index)
@@ -59,10 +57,14 @@ def _with_decord(name: str, index: PacketIndex, backend: Backend, short_side: in
         return PyavReader(name, index, short_side=short_side, threads=threads)
 
 
-def _check_file(name: str) -> None:
+def read_file(name: str, max_pixels: int) -> PacketIndex:
+    """The packets of a file that exists, is not empty and whose frames are not too large; VideoError otherwise."""
     if "://" in name:
         raise VideoError(f"not a file: {name}", to_mend="open_stream reads cameras and network streams")
     if not Path(name).is_file():
         raise VideoError(f"no such video: {name}")
     if not Path(name).stat().st_size:
         raise VideoError(f"empty file: {name}")
+    index = read_packets(name)
+    check_frame_size(name, index.width, index.height, max_pixels)
+    return index

@@ -1,5 +1,6 @@
 """Presentation times of decoded frames, from what containers write down."""
 
+import itertools
 from collections.abc import Sequence
 from fractions import Fraction
 
@@ -17,7 +18,7 @@ def presentation_times(pts: Sequence[int | None], dts: Sequence[int | None], tim
     and they are guessed while reading): then the decoding stamps count, which rise by one a frame, and failing them the frame rate.
     """
     for stamps in (_complete(pts), _complete(_carried_on(dts))):
-        if stamps and all(a < b for a, b in zip(stamps, stamps[1:], strict=False)):
+        if stamps and all(a < b for a, b in itertools.pairwise(stamps)):
             return np.array([float((stamp - stamps[0]) * time_base) for stamp in stamps], dtype=np.float64)
     return np.arange(len(pts), dtype=np.float64) * frame_s
 
@@ -41,7 +42,6 @@ def _carried_on(stamps: Sequence[int | None]) -> list[int | None]:
 
 
 def last_frame_s(times_s: Times, declared_s: float | None, nominal_s: float) -> float:
-    """Length of the last frame: as declared by its packet, or the usual gap between frames."""
-    if declared_s is not None and declared_s > 0:
-        return declared_s
-    return float(np.median(np.diff(times_s))) if len(times_s) > 1 else nominal_s
+    """Length of the last frame in seconds: as its packet declares, or the usual gap where that is missing or a mere tick of the clock."""
+    typical_s = float(np.median(np.diff(times_s))) if len(times_s) > 1 else nominal_s
+    return declared_s if declared_s is not None and declared_s >= 0.5 * typical_s else typical_s

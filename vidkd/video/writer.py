@@ -1,7 +1,8 @@
 """Writing frames as a video file: same frames in, same frames out, whole or not at all."""
 
+import itertools
 import os
-import tempfile
+import secrets
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -25,7 +26,7 @@ BT601_LIMITED = 6  # AVCOL_SPC_SMPTE170M: what the conversion from RGB produces;
 class VideoWriter:
     """Encode frames one by one; the file appears under its name when the context ends without an error.
 
-    path: .mp4, .mkv, .mov or .avi; an existing file is replaced. fps: frames a second, or the nominal rate if times are given to `write`.
+    path: .mp4, .mov or .mkv; an existing file is replaced. fps: frames a second, or the nominal rate if times are given to `write`.
     width, height: pixels; odd ones are kept by encoding without chroma subsampling (yuv444p), nothing is padded or cut.
     crf: quality of libx264 and libx265, 0 to 51, lower is better. lossless: libx264 in RGB, every frame a key frame, bit-exact.
     gop: largest distance of key frames. No B-frames and, with threads=1, the same decoded frames on every run of one library version.
@@ -82,6 +83,7 @@ class VideoWriter:
         try:
             self._container.mux(self._stream.encode(None))
             self._container.close()
+            _to_disk(self._temporary)
             os.replace(self._temporary, self.path)
         except (av.FFmpegError, OSError) as error:
             self.abort()
@@ -122,6 +124,7 @@ class VideoWriter:
 
     def _open(self) -> None:
         suffix = self.path.suffix.lower()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         options = {"fflags": "+bitexact", **({"movflags": "+faststart"} if suffix in (".mp4", ".mov", ".m4v") else {})}
         self._container = av.open(str(self._temporary), "w", options=options)
         stream = self._container.add_stream(self._codec, rate=self._rate, options=self._options)
@@ -151,29 +154,28 @@ def write_video(
 
     times_s: when each frame appears, for a variable frame rate; as many as frames.
     """
-    times = None if times_s is None else [float(time_s) for time_s in times_s]
-    writer: VideoWriter | None = None
+    first, images = _peek(frames)
+    if first is None:
+        raise VideoError(f"no frame was written to: {path}")
+    height, width = first.shape[:2]
     count = 0
-    try:
-        for image in frames:
-            if writer is None:
-                height, width = image.shape[:2]
-                writer = VideoWriter(
-                    path, fps=fps, width=width, height=height, codec=codec, crf=crf, lossless=lossless, gop=gop, threads=threads
-                )
-            if times is not None and count >= len(times):
-                break
-            writer.write(image, None if times is None else times[count])
+    with VideoWriter(
+        path, fps=fps, width=width, height=height, codec=codec, crf=crf, lossless=lossless, gop=gop, threads=threads
+    ) as writer:
+        for image in images:
+            if times_s is not None and count == len(times_s):
+                raise VideoError(f"cannot write video: {path}", frames=f"more than {count}", times=len(times_s))
+            writer.write(image, None if times_s is None else float(times_s[count]))
             count += 1
-        else:
-            if writer is not None and (times is None or count == len(times)):
-                writer.close()
-                return
-        raise VideoError(f"cannot write video: {path}", frames=f"{count} or more", times=len(times) if times is not None else 0)
-    except BaseException:
-        if writer is not None:
-            writer.abort()
-        raise
+        if times_s is not None and count < len(times_s):
+            raise VideoError(f"cannot write video: {path}", frames=count, times=len(times_s))
+
+
+def _peek(frames: Iterable[Image]) -> tuple[Image | None, Iterable[Image]]:
+    """The first frame, and all of them."""
+    remaining = iter(frames)
+    first = next(remaining, None)
+    return first, remaining if first is None else itertools.chain([first], remaining)
 
 
 def _encoder_options(codec: str, crf: int, threads: int) -> dict[str, str]:
@@ -193,7 +195,10 @@ def _pixel_format(codec: str, width: int, height: int) -> str:
 
 def _temporary_beside(path: Path) -> Path:
     """A name in the same folder (a rename is atomic only there) that keeps the suffix, by which FFmpeg knows the container."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=f".tmp{path.suffix}")
-    os.close(descriptor)
-    return Path(name)
+    return path.with_name(f".{path.stem}.{secrets.token_hex(4)}.tmp{path.suffix}")
+
+
+def _to_disk(path: Path) -> None:
+    """Without this a power cut after the rename can leave an empty file under the name."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())

@@ -1,0 +1,214 @@
+"""Find videos that cannot be read, or in which reading a frame by its index gives another frame.
+
+Every file is decoded once from beginning to end, then sample frames are read by index and compared. Files are only read.
+Exit code 1 if a file is unusable; an unreliable index is reported but is no failure, since such files are read in order instead.
+
+  vidkd check_videos videos/ --out checks.jsonl           a folder, with results kept: run again to go on or to look at new files only
+  vidkd check_videos 'clips/*.avi' --normalise clean/     write clean copies (constant rate H.264) that can be read by index
+"""
+
+import argparse
+import glob
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from vidkd.base.errors import ConfigError, DataError
+
+VIDEO_SUFFIXES = {
+    ".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv",
+}  # fmt: skip
+PROGRESS_EVERY_S = 5.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of the verb."""
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="video files, folders (searched to any depth) or quoted globs")
+    parser.add_argument(
+        "--out", type=Path, metavar="ROWS.jsonl", help="keep results here; files that have not changed are not checked again"
+    )
+    parser.add_argument("--normalise", type=Path, metavar="OUT", help="write a clean copy of every usable file into this folder")
+    parser.add_argument("--workers", type=int, default=None, metavar="N", help="processes (default: one a CPU; 1: none besides this one)")
+    parser.add_argument("--dask", metavar="ADDRESS", help="a Dask scheduler (tcp://host:port) to use instead of local processes")
+    parser.add_argument(
+        "--samples", type=int, default=10, metavar="N", help="frames to compare besides the first and the last (default 10)"
+    )
+    parser.add_argument("--json", action="store_true", help="print rows and summary as JSON instead of a table")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Check, copy if asked to, print; returns 1 if a file is unusable or a copy failed."""
+    if arguments.samples < 0:
+        raise ConfigError("--samples must not be negative", given=arguments.samples)
+    found = find_videos(arguments.paths, leave_out=arguments.normalise)
+    rows = check_files(list(found), arguments.out, arguments.workers, arguments.dask, arguments.samples)
+    copies = normalise_files(rows, found, arguments.normalise, arguments.workers, arguments.dask) if arguments.normalise else {}
+    failed = {path: copy["error"] for path, copy in copies.items() if copy["error"]}
+    summary = summarise(rows, copies)
+    if arguments.json:
+        _say(json.dumps({"schema_version": 1, "files": rows, "copies": copies, "summary": summary}, indent=1, ensure_ascii=False))
+    else:
+        _say(table(rows))
+        _say(describe(summary, failed, arguments.normalise))
+    return 1 if summary["unusable"] or failed else 0
+
+
+def find_videos(paths: Sequence[str], leave_out: Path | None = None) -> dict[str, str]:
+    """Files to check, in order, each with its path below the folder or glob that led to it. Raises DataError if one leads to nothing.
+
+    Files named one by one are taken whatever their suffix; folders are searched for known suffixes, hidden files and `leave_out` apart.
+    """
+    found: dict[str, str] = {}
+    for name in paths:
+        path = Path(name)
+        if path.is_dir():
+            files = {str(file): str(file.relative_to(path)) for file in sorted(path.rglob("*")) if _is_video(file)}
+        elif path.exists():
+            files = {name: path.name}
+        else:
+            files = {match: Path(match).name for match in sorted(glob.glob(name, recursive=True)) if Path(match).is_file()}
+        if not files:
+            raise DataError(f"no videos at: {name}", looked_for="a file, a glob, or a folder with " + " ".join(sorted(VIDEO_SUFFIXES)))
+        for file, below in files.items():
+            if leave_out is None or leave_out.resolve() not in Path(file).resolve().parents:
+                found.setdefault(file, below)
+    return found
+
+
+def _is_video(file: Path) -> bool:
+    return file.suffix.lower() in VIDEO_SUFFIXES and not file.name.startswith(".") and file.is_file()
+
+
+def check_files(files: Sequence[str], out: Path | None, workers: int | None, dask: str | None, samples: int) -> list[dict[str, Any]]:
+    """One row a file, in the order of `files`; see vidkd.video.VideoCheck for the columns."""
+    from vidkd.base.walk import map_files
+
+    rows: dict[str, dict[str, Any]] = {}
+    walk = map_files(partial(check_file, samples=samples), files, out=out, workers=workers, dask=dask, key=f"check-1-samples-{samples}")
+    for result in _with_progress(walk, len(files), "checked"):
+        rows[result.item] = result.value if result.error is None else broken_row(result.item, result.error)
+    return [rows[file] for file in files]
+
+
+def check_file(item: str, *, samples: int) -> dict[str, Any]:
+    """The row of one file; runs in a worker process."""
+    from dataclasses import asdict
+
+    from vidkd.video import check_video
+
+    return asdict(check_video(item, samples=samples))
+
+
+def broken_row(item: str, error: str) -> dict[str, Any]:
+    """The row of a file at which the check itself failed, or its process died."""
+    from dataclasses import asdict
+
+    from vidkd.video.check import failed_check
+
+    return asdict(failed_check(item, error))
+
+
+def normalise_files(
+    rows: Sequence[Mapping[str, Any]], found: Mapping[str, str], folder: Path, workers: int | None, dask: str | None
+) -> dict[str, dict[str, Any]]:
+    """Clean copies of the usable files that have none newer than themselves: source -> {"copy": path, "error": text or None}."""
+    from vidkd.base.walk import map_files
+
+    targets = {source: str(target) for source, target in copy_names(found, folder).items()}
+    usable = [row["path"] for row in rows if row["usable"]]
+    todo = [source for source in usable if not _is_current(Path(source), Path(targets[source]))]
+    copies: dict[str, dict[str, Any]] = {source: {"copy": targets[source], "error": None} for source in usable}
+    walk = map_files(partial(normalise_file, targets=targets), todo, workers=workers, dask=dask)
+    for result in _with_progress(walk, len(todo), "copied"):
+        copies[result.item]["error"] = result.error or result.value
+    return copies
+
+
+def normalise_file(item: str, *, targets: Mapping[str, str]) -> str | None:
+    """Write the copy of one file; returns what is wrong with the copy, or None. Runs in a worker process."""
+    from vidkd.video import normalise_video
+
+    check = normalise_video(item, targets[item])
+    return None if check.index_reliable else check.first_error or check.index_problem
+
+
+def copy_names(found: Mapping[str, str], folder: Path) -> dict[str, Path]:
+    """Source -> its copy below `folder`: same sub-folders, suffix .mp4; the old suffix stays in the name where two would be called alike."""
+    plain = {source: folder / Path(below).with_suffix(".mp4") for source, below in found.items()}
+    names = {source: name if list(plain.values()).count(name) == 1 else folder / f"{found[source]}.mp4" for source, name in plain.items()}
+    if len(set(names.values())) < len(names):
+        twice = next(name for name in names.values() if list(names.values()).count(name) > 1)
+        raise ConfigError(
+            f"two files would get the same copy: {twice}", to_mend="check them in two runs, or give the folder that holds both"
+        )
+    return names
+
+
+def _is_current(source: Path, copy: Path) -> bool:
+    return copy.exists() and copy.stat().st_mtime >= source.stat().st_mtime
+
+
+def summarise(rows: Sequence[Mapping[str, Any]], copies: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Counts of files: all, unusable, usable with an unreliable index, copies; frames and seconds of the usable ones."""
+    usable = [row for row in rows if row["usable"]]
+    return {
+        "files": len(rows),
+        "usable": len(usable),
+        "unusable": len(rows) - len(usable),
+        "unreliable_index": sum(not row["index_reliable"] for row in usable),
+        "frames": sum(row["frame_count"] for row in usable),
+        "duration_s": round(sum(row["duration_s"] for row in usable), 3),
+        "copies": sum(copy["error"] is None for copy in copies.values()),
+    }
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """One line a file, columns aligned; unusable files last, where they are seen."""
+    lines = [("file", "codec", "size", "frames", "fps", "seconds", "index", "problem")]
+    for row in sorted(rows, key=lambda row: not row["usable"]):
+        size = f"{row['width']}x{row['height']}" if row["width"] else "-"
+        index = "ok" if row["index_reliable"] else "unreliable" if row["usable"] else "-"
+        numbers = (str(row["frame_count"]), f"{row['average_fps']:.3f}", f"{row['duration_s']:.2f}") if row["frame_count"] else ("-",) * 3
+        problem = row["first_error"] and f"UNUSABLE: {row['first_error']}"
+        lines.append((row["path"], row["codec"] or "-", size, *numbers, index, problem or row["index_problem"] or ""))
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    right = {3, 4, 5}
+    cells = (
+        [cell.rjust(width) if n in right else cell.ljust(width) for n, (cell, width) in enumerate(zip(line, widths, strict=True))]
+        for line in lines
+    )
+    return "\n".join("  ".join(line).rstrip() for line in cells)
+
+
+def describe(summary: Mapping[str, Any], failed: Mapping[str, str], folder: Path | None) -> str:
+    """The lines under the table."""
+    hours = summary["duration_s"] / 3600
+    lines = [
+        "",
+        f"{summary['files']} files: {summary['usable']} usable ({summary['frames']} frames, {hours:.2f} hours), {summary['unusable']} unusable",
+    ]
+    if summary["unreliable_index"]:
+        lines.append(f"{summary['unreliable_index']} with an unreliable index: read in order, which is right but slower")
+        lines += [] if folder else ["to mend: --normalise OUT writes copies that can be read by index"]
+    if folder:
+        lines.append(f"{summary['copies']} clean copies in {folder}")
+        lines += [f"  not copied: {path}: {error.splitlines()[0]}" for path, error in failed.items()]
+    return "\n".join(lines)
+
+
+def _with_progress(results: Iterator[Any], total: int, word: str) -> Iterator[Any]:
+    """Pass results on; a line to stderr now and then, so that a long walk shows that it lives."""
+    said_at = time.monotonic()
+    for count, result in enumerate(results, start=1):
+        if time.monotonic() - said_at > PROGRESS_EVERY_S:
+            said_at = time.monotonic()
+            sys.stderr.write(f"{word} {count} of {total} files\n")
+        yield result
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
