@@ -10,8 +10,10 @@ Exit code 1 if a file is unusable; an unreliable index is reported but is no fai
 import argparse
 import glob
 import json
+import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -23,20 +25,18 @@ VIDEO_SUFFIXES = {
     ".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv",
 }  # fmt: skip
 PROGRESS_EVERY_S = 5.0
+COLUMNS = ("file", "codec", "size", "frames", "fps", "seconds", "index", "problem")
+NUMBERS = {"frames", "fps", "seconds"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the verb."""
     parser.add_argument("paths", nargs="+", metavar="PATH", help="video files, folders (searched to any depth) or quoted globs")
-    parser.add_argument(
-        "--out", type=Path, metavar="ROWS.jsonl", help="keep results here; files that have not changed are not checked again"
-    )
+    parser.add_argument("--out", type=Path, metavar="ROWS.jsonl", help="keep results here; unchanged files are not checked again")
     parser.add_argument("--normalise", type=Path, metavar="OUT", help="write a clean copy of every usable file into this folder")
     parser.add_argument("--workers", type=int, default=None, metavar="N", help="processes (default: one a CPU; 1: none besides this one)")
     parser.add_argument("--dask", metavar="ADDRESS", help="a Dask scheduler (tcp://host:port) to use instead of local processes")
-    parser.add_argument(
-        "--samples", type=int, default=10, metavar="N", help="frames to compare besides the first and the last (default 10)"
-    )
+    parser.add_argument("--samples", type=int, default=10, metavar="N", help="frames compared besides the first and the last (default 10)")
     parser.add_argument("--json", action="store_true", help="print rows and summary as JSON instead of a table")
 
 
@@ -64,19 +64,23 @@ def find_videos(paths: Sequence[str], leave_out: Path | None = None) -> dict[str
     """
     found: dict[str, str] = {}
     for name in paths:
-        path = Path(name)
-        if path.is_dir():
-            files = {str(file): str(file.relative_to(path)) for file in sorted(path.rglob("*")) if _is_video(file)}
-        elif path.exists():
-            files = {name: path.name}
-        else:
-            files = {match: Path(match).name for match in sorted(glob.glob(name, recursive=True)) if Path(match).is_file()}
+        files = _files_at(name)
         if not files:
             raise DataError(f"no videos at: {name}", looked_for="a file, a glob, or a folder with " + " ".join(sorted(VIDEO_SUFFIXES)))
         for file, below in files.items():
             if leave_out is None or leave_out.resolve() not in Path(file).resolve().parents:
                 found.setdefault(file, below)
     return found
+
+
+def _files_at(name: str) -> dict[str, str]:
+    path = Path(name)
+    if path.is_dir():
+        return {str(file): str(file.relative_to(path)) for file in sorted(path.rglob("*")) if _is_video(file)}
+    if path.exists():
+        return {name: path.name}
+    matches = (Path(match) for match in sorted(glob.glob(name, recursive=True)))  # noqa: PTH207 - Path.glob takes no absolute patterns
+    return {str(match): match.name for match in matches if match.is_file()}
 
 
 def _is_video(file: Path) -> bool:
@@ -129,22 +133,29 @@ def normalise_files(
 
 
 def normalise_file(item: str, *, targets: Mapping[str, str]) -> str | None:
-    """Write the copy of one file; returns what is wrong with the copy, or None. Runs in a worker process."""
+    """Write the copy of one file; returns what is wrong with it (it is removed then), or None. Runs in a worker process."""
     from vidkd.video import normalise_video
 
     check = normalise_video(item, targets[item])
-    return None if check.index_reliable else check.first_error or check.index_problem
+    if check.index_reliable:
+        return None
+    Path(targets[item]).unlink()
+    return check.first_error or check.index_problem
 
 
 def copy_names(found: Mapping[str, str], folder: Path) -> dict[str, Path]:
-    """Source -> its copy below `folder`: same sub-folders, suffix .mp4; the old suffix stays in the name where two would be called alike."""
-    plain = {source: folder / Path(below).with_suffix(".mp4") for source, below in found.items()}
-    names = {source: name if list(plain.values()).count(name) == 1 else folder / f"{found[source]}.mp4" for source, name in plain.items()}
-    if len(set(names.values())) < len(names):
-        twice = next(name for name in names.values() if list(names.values()).count(name) > 1)
-        raise ConfigError(
-            f"two files would get the same copy: {twice}", to_mend="check them in two runs, or give the folder that holds both"
-        )
+    """source -> its copy below `folder`, in the same sub-folders with the suffix .mp4; the old suffix stays where names would clash.
+
+    Raises ConfigError if two sources would still get one copy.
+    """
+    plain = Counter(Path(below).with_suffix(".mp4") for below in found.values())
+    names = {}
+    for source, below in found.items():
+        name = Path(below).with_suffix(".mp4")
+        names[source] = folder / (name if plain[name] == 1 else f"{below}.mp4")
+    twice = [name for name, count in Counter(names.values()).items() if count > 1]
+    if twice:
+        raise ConfigError(f"two files would get the same copy: {twice[0]}", to_mend="check them in two runs, or name the folder above both")
     return names
 
 
@@ -167,30 +178,30 @@ def summarise(rows: Sequence[Mapping[str, Any]], copies: Mapping[str, Mapping[st
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """One line a file, columns aligned; unusable files last, where they are seen."""
-    lines = [("file", "codec", "size", "frames", "fps", "seconds", "index", "problem")]
-    for row in sorted(rows, key=lambda row: not row["usable"]):
-        size = f"{row['width']}x{row['height']}" if row["width"] else "-"
-        index = "ok" if row["index_reliable"] else "unreliable" if row["usable"] else "-"
-        numbers = (str(row["frame_count"]), f"{row['average_fps']:.3f}", f"{row['duration_s']:.2f}") if row["frame_count"] else ("-",) * 3
-        problem = row["first_error"] and f"UNUSABLE: {row['first_error']}"
-        lines.append((row["path"], row["codec"] or "-", size, *numbers, index, problem or row["index_problem"] or ""))
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    right = {3, 4, 5}
-    cells = (
-        [cell.rjust(width) if n in right else cell.ljust(width) for n, (cell, width) in enumerate(zip(line, widths, strict=True))]
+    """One line a file, columns aligned; unusable files last, where they are seen. Paths are given below the folder that all share."""
+    folder = os.path.commonpath([Path(row["path"]).parent for row in rows])
+    lines = [COLUMNS, *(_cells(row, folder) for row in sorted(rows, key=lambda row: not row["usable"]))]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(COLUMNS))]
+    aligned = [
+        [cell.rjust(width) if name in NUMBERS else cell.ljust(width) for name, cell, width in zip(COLUMNS, line, widths, strict=True)]
         for line in lines
-    )
-    return "\n".join("  ".join(line).rstrip() for line in cells)
+    ]
+    return "\n".join([f"in {folder or '.'}", *("  ".join(line).rstrip() for line in aligned)])
+
+
+def _cells(row: Mapping[str, Any], folder: str) -> tuple[str, ...]:
+    file = os.path.relpath(row["path"], folder or ".")
+    size = f"{row['width']}x{row['height']}" if row["width"] else "-"
+    numbers = (str(row["frame_count"]), f"{row['average_fps']:.3f}", f"{row['duration_s']:.2f}") if row["frame_count"] else ("-", "-", "-")
+    if not row["usable"]:
+        return file, row["codec"] or "-", size, *numbers, "-", f"UNUSABLE: {row['first_error']}"
+    return file, row["codec"], size, *numbers, "ok" if row["index_reliable"] else "unreliable", row["index_problem"] or ""
 
 
 def describe(summary: Mapping[str, Any], failed: Mapping[str, str], folder: Path | None) -> str:
     """The lines under the table."""
-    hours = summary["duration_s"] / 3600
-    lines = [
-        "",
-        f"{summary['files']} files: {summary['usable']} usable ({summary['frames']} frames, {hours:.2f} hours), {summary['unusable']} unusable",
-    ]
+    usable = f"{summary['usable']} usable ({summary['frames']} frames, {summary['duration_s'] / 60:.1f} minutes)"
+    lines = ["", f"{summary['files']} files: {usable}, {summary['unusable']} unusable"]
     if summary["unreliable_index"]:
         lines.append(f"{summary['unreliable_index']} with an unreliable index: read in order, which is right but slower")
         lines += [] if folder else ["to mend: --normalise OUT writes copies that can be read by index"]
