@@ -7,6 +7,7 @@ import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -84,8 +85,8 @@ class ClipCache:
         return WholeClip(frames, flow, np.asarray(times))
 
     def _store(self, key: str, whole: WholeClip) -> None:
-        arrays: dict[str, NDArray[np.generic] | None] = {"frames": whole.frames, "flow": whole.flow, "times": whole.timestamps_s}
-        size = sum(array.nbytes for array in arrays.values() if array is not None)
+        arrays: dict[str, NDArray[Any]] = {"frames": whole.frames, "flow": whole.flow, "times": whole.timestamps_s}
+        size = sum(array.nbytes for array in arrays.values())
         if self._used() + size > self.limit_bytes:
             if self.refused == 0:
                 log.warning("cache %s is full (%.1f GiB): further clips are decoded every time", self.folder, self.limit_bytes / 2**30)

@@ -90,7 +90,15 @@ class ClipDataset(Dataset[Sample]):
     """
 
     def __init__(
-        self, root: Path, clips: Sequence[Clip], config: DataConfig, *, views: Sequence[str], training: bool, seed: int = 0, may_flip: bool = True
+        self,
+        root: Path,
+        clips: Sequence[Clip],
+        config: DataConfig,
+        *,
+        views: Sequence[str],
+        training: bool,
+        seed: int = 0,
+        may_flip: bool = True,
     ) -> None:
         unknown = set(views) - set(VIEWS)
         if unknown or not views:

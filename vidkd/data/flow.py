@@ -34,7 +34,9 @@ class FlowConfig:
 
 @functools.lru_cache(maxsize=4)
 def _dis(preset: Preset) -> Any:
-    return cv2.DISOpticalFlow_create(getattr(cv2, f"DISOPTICAL_FLOW_PRESET_{preset.upper()}"))
+    return cv2.DISOpticalFlow_create(  # type: ignore[attr-defined]
+        getattr(cv2, f"DISOPTICAL_FLOW_PRESET_{preset.upper()}")
+    )
 
 
 def dis_flow(first: NDArray[np.uint8], second: NDArray[np.uint8], *, preset: Preset = "fast") -> NDArray[np.float32]:
@@ -46,7 +48,9 @@ def dis_flow(first: NDArray[np.uint8], second: NDArray[np.uint8], *, preset: Pre
     if first.shape != second.shape:
         raise DataError(f"flow between frames of unlike shape: {first.shape} and {second.shape}")
     if min(first.shape[1:3]) < 16:
-        raise DataError(f"frames of {first.shape[2]}x{first.shape[1]} are too small for optical flow", to_mend="a larger data.transform.short_side")
+        raise DataError(
+            f"frames of {first.shape[2]}x{first.shape[1]} are too small for optical flow", to_mend="a larger data.transform.short_side"
+        )
     estimator = _dis(preset)
     flows = [estimator.calc(_grey(a), _grey(b), None) for a, b in zip(first, second, strict=True)]
     return np.stack(flows).astype(np.float32)

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from vidkd.base.errors import ConfigError
 from vidkd.data.manifest import Clip
 
+ATTEMPTS = 16  # orders to try where groups of several classes get in each other's way
+
 
 def hold_out_groups(clips: Sequence[Clip], fraction: float, seed: int) -> tuple[list[Clip], list[Clip]]:
     """Split training clips into (train, val): no group on both sides, every class on both where its groups allow it.
@@ -33,21 +35,38 @@ def label_fraction(clips: Sequence[Clip], fraction: float, seed: int) -> list[Cl
     if not 0 < fraction <= 1:
         raise ConfigError(f"the fraction of labels must be above 0 and at most 1, found {fraction:g}")
     labels = _labels_by_group(clips)
-    order = _balanced_order(labels, seed)
+    order = _balanced_order(labels, str(seed))
     # 0.1 * 30 is 3.0000000000000004 in floating point: not a fourth group
     kept = set(order[: max(math.ceil(fraction * len(order) - 1e-9), _covering(order, labels))])
     return [clip for clip in clips if clip.group in kept or clip.group not in labels]
 
 
 def _held_out(clips: Sequence[Clip], fraction: float, seed: int) -> set[str]:
-    """Walk the balanced order; hold a group out while clips are wanted or it brings a class not yet held out."""
+    """The groups of the first walk that brings every class with two groups; of the walk that brings most, if none of ATTEMPTS does."""
     labels = _labels_by_group(clips)
     size = Counter(clip.group for clip in clips)
-    left = Counter(label for group in labels.values() for label in group)
+    total = Counter(label for group in labels.values() for label in group)
+    most = sum(groups >= 2 for groups in total.values())
+    best: set[str] = set()
+    covers = -1
+    for attempt in range(ATTEMPTS):
+        held = _walk(_balanced_order(labels, f"{seed}/{attempt}" if attempt else str(seed)), labels, size, total, fraction)
+        covered = len({label for group in held for label in labels[group]})
+        best, covers = (held, covered) if covered > covers else (best, covers)
+        if covers == most:
+            break
+    return best
+
+
+def _walk(
+    order: Sequence[str], labels: Mapping[str, set[int]], size: Mapping[str, int], total: Mapping[int, int], fraction: float
+) -> set[str]:
+    """Hold groups out, in order, while clips are wanted or a group brings a class not yet held out; never the last one of a class."""
+    left = Counter(total)
     wanted = fraction * sum(size[group] for group in labels)
     held: set[str] = set()
     covered: set[int] = set()
-    for group in _balanced_order(labels, seed):
+    for group in order:
         if any(left[label] == 1 for label in labels[group]):
             continue
         if size[group] < 2 * wanted or labels[group] - covered:  # the first: it brings the number held out closer to what is wanted
@@ -66,7 +85,7 @@ def _labels_by_group(clips: Sequence[Clip]) -> dict[str, set[int]]:
     return labels
 
 
-def _balanced_order(labels: Mapping[str, set[int]], seed: int) -> list[str]:
+def _balanced_order(labels: Mapping[str, set[int]], seed: str) -> list[str]:
     """All groups in a seeded order of which every beginning is balanced: next comes a group of the class furthest behind.
 
     Behind: the smallest share of its groups taken. The same idea as iterative stratification (Sechidis et al. 2011).
@@ -104,6 +123,6 @@ def _covering(order: Sequence[str], labels: Mapping[str, set[int]]) -> int:
     return max(first.values(), default=0)
 
 
-def _draw(seed: int, name: str) -> bytes:
+def _draw(seed: str, name: str) -> bytes:
     """A pseudo-random key that depends on the seed and the name alone: adding a group does not reshuffle the others."""
     return hashlib.sha256(f"{seed}:{name}".encode("utf-8", "surrogatepass")).digest()

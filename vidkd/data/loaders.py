@@ -21,7 +21,16 @@ class StepSampler(Sampler[list[Item]]):
     """
 
     def __init__(
-        self, count: int, batch_size: int, *, seed: int, first_step: int, last_step: int, rank: int = 0, world_size: int = 1, labels: Sequence[int] | None = None
+        self,
+        count: int,
+        batch_size: int,
+        *,
+        seed: int,
+        first_step: int,
+        last_step: int,
+        rank: int = 0,
+        world_size: int = 1,
+        labels: Sequence[int] | None = None,
     ) -> None:
         self.count, self.batch_size, self.seed = count, batch_size, seed
         self.first_step, self.last_step, self.rank, self.world_size = first_step, last_step, rank, world_size

@@ -83,7 +83,7 @@ def resize_frames(frames: NDArray[np.uint8], height: int, width: int) -> NDArray
 def crop_frames(frames: NDArray[np.uint8], geometry: Geometry) -> NDArray[np.uint8]:
     """Cut, resize and mirror (T, H, W, 3) frames to (T, size, size, 3)."""
     cut = resize_frames(np.ascontiguousarray(_cut(frames, geometry)), geometry.size, geometry.size)
-    return cut[:, :, ::-1] if geometry.flip else cut
+    return np.asarray(cut[:, :, ::-1]) if geometry.flip else cut
 
 
 def crop_flow(flow: NDArray[np.float32], geometry: Geometry) -> NDArray[np.float32]:
@@ -102,4 +102,4 @@ def jitter_colour(frames: NDArray[np.uint8], strength: float, rng: np.random.Gen
     image = frames.astype(np.float32) * np.float32(brightness)
     image = (image - image.mean()) * np.float32(contrast) + image.mean()
     grey = image.mean(axis=-1, keepdims=True)
-    return np.clip(grey + (image - grey) * np.float32(saturation), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(grey + (image - grey) * np.float32(saturation), 0, 255), np.uint8)

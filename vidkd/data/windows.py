@@ -68,7 +68,13 @@ def frames_inside(timestamps_s: NDArray[np.float64], start_s: float, end_s: floa
 
 
 def choose_window(
-    timestamps_s: NDArray[np.float64], config: WindowConfig, *, position: float, start_s: float = 0.0, end_s: float | None = None, name: str = "clip"
+    timestamps_s: NDArray[np.float64],
+    config: WindowConfig,
+    *,
+    position: float,
+    start_s: float = 0.0,
+    end_s: float | None = None,
+    name: str = "clip",
 ) -> Window:
     """The frame indices of one sample.
 

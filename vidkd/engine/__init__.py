@@ -1,0 +1,1 @@
+"""Fit, evaluate, checkpoint, resume: knows a task by its interface only."""

@@ -60,7 +60,6 @@ class TrainConfig:
         save_every_s: seconds between checkpoints.
         log_every: steps between rows of metrics.jsonl.
         tensorboard: also write TensorBoard event files.
-        freeze_norm: keep the statistics of norm layers as they are.
         compile: compile the student with torch.compile.
     """
 
@@ -76,7 +75,6 @@ class TrainConfig:
     save_every_s: float = 60
     log_every: int = 10
     tensorboard: bool = False
-    freeze_norm: bool = False
     compile: bool = False
 
 
@@ -189,7 +187,11 @@ def _chosen_task(content: Mapping[str, Any], overrides: Sequence[str], source: s
 
 def known_keys(task: str) -> set[str]:
     """Every dotted key of a configuration with this task."""
-    return {key for key in _keys_below(RunConfig, "") if not key.startswith("method")} | _keys_below(TASKS[task].Config, "method.") | {"method"}
+    return (
+        {key for key in _keys_below(RunConfig, "") if not key.startswith("method")}
+        | _keys_below(TASKS[task].Config, "method.")
+        | {"method"}
+    )
 
 
 def _keys_below(kind: type, prefix: str) -> set[str]:

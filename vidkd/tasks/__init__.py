@@ -28,7 +28,9 @@ def build_task(name: str, config: Any, student: VideoClassifier, teacher: VideoC
     """The task of this name. Raises ConfigError where a teacher is missing, or given to a task that has none."""
     kind = TASKS[name]
     if kind.needs_teacher and teacher is None:
-        raise ConfigError(f"task '{name}' needs a teacher", to_mend="teacher: runs/<run of the teacher>   (or --teacher on the command line)")
+        raise ConfigError(
+            f"task '{name}' needs a teacher", to_mend="teacher: runs/<run of the teacher>   (or --teacher on the command line)"
+        )
     if not kind.needs_teacher and teacher is not None:
         raise ConfigError(f"task '{name}' has no teacher, but one is given", to_mend="remove `teacher`")
     return kind(config if config is not None else kind.Config(), student, teacher)

@@ -21,7 +21,7 @@ class MarsConfig(TaskConfig):
 
 
 class Mars(Task):
-    """CE + weight * MSE of the average-pooled last features; a linear projector where the widths differ (ours, trained with the student)."""
+    """CE + weight * MSE of the average-pooled last features; a linear projector where the widths differ (ours, trained along)."""
 
     Config = MarsConfig
 
@@ -36,6 +36,9 @@ class Mars(Task):
         output, teacher = self.predict(batch), teacher_output(self, batch)
         pooled = output.features[self.student.to_stage].mean(dim=(2, 3, 4))
         target = teacher.features[self.teacher.to_stage if self.teacher else ""]
-        losses = {"label": self.label_loss(output.logits, batch), "features": pooled_feature_mse(self.projector(pooled), target.mean(dim=(2, 3, 4)))}
+        losses = {
+            "label": self.label_loss(output.logits, batch),
+            "features": pooled_feature_mse(self.projector(pooled), target.mean(dim=(2, 3, 4))),
+        }
         losses["loss"] = losses["label"] + self.config.weight * losses["features"]
         return losses

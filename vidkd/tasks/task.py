@@ -79,7 +79,8 @@ class Task(nn.Module):
         losses = functional.cross_entropy(
             logits.float(), batch["label"].clamp(min=0), reduction="none", label_smoothing=self.config.label_smoothing
         )
-        return (losses * weight).sum() / weight.sum().clamp(min=1e-8)
+        loss: Tensor = (losses * weight).sum() / weight.sum().clamp(min=1e-8)
+        return loss
 
     def saved_state(self) -> dict[str, Tensor]:
         """What training changes besides the student (projectors); the teacher is left out."""
@@ -96,7 +97,9 @@ class Task(nn.Module):
 def require_teacher(task: Task) -> VideoClassifier:
     """The task's teacher. Raises CheckpointError if it has none."""
     if task.teacher is None:
-        raise CheckpointError(f"{type(task).__name__} learns from a teacher, and none is given", to_mend="teacher: runs/<name of the teacher's run>")
+        raise CheckpointError(
+            f"{type(task).__name__} learns from a teacher, and none is given", to_mend="teacher: runs/<name of the teacher's run>"
+        )
     return task.teacher
 
 

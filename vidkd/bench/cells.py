@@ -1,0 +1,138 @@
+"""A study's cells: trained, judged, written as small JSON the moment they end, and read back."""
+
+import functools
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vidkd.base.errors import DataError
+from vidkd.base.files import read_json, write_json
+from vidkd.base.walk import map_files
+from vidkd.bench.localisation import pointing_measures
+from vidkd.bench.study import CellKey, Phase, Study, cell_config, waves
+from vidkd.engine.config import RunConfig, as_dict
+from vidkd.engine.environment import environment
+from vidkd.engine.evaluate import evaluate, predictions_as_rows
+from vidkd.engine.fit import fit
+from vidkd.engine.run_folder import FREE, flatten
+from vidkd.engine.setup import evaluation_set, read_clips
+from vidkd.models.saved import load_classifier
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a study writes: `results` small JSON that is kept, `runs` checkpoints."""
+
+    results: Path
+    runs: Path
+
+    def cell(self, phase: Phase, key: CellKey) -> Path:
+        """File of a cell."""
+        return self.results / phase / key.method / f"{key}.json"
+
+
+Chosen = Mapping[str, Mapping[str, Any]]
+
+
+def run_cells(
+    study: Study, phase: Phase, keys: Sequence[CellKey], places: Places, chosen: Chosen, workers: int
+) -> Iterator[tuple[CellKey, dict[str, Any]]]:
+    """Train and judge the cells that are not there yet; yields each with its content as it ends, kept ones first.
+
+    Raises DataError for the first cell that fails, after those that were under way have ended.
+    """
+    missing = []
+    for key in keys:
+        kept = read_cell(study, phase, key, places, chosen)
+        if kept is None:
+            missing.append(key)
+        else:
+            yield key, kept
+    by_name = {str(key): key for key in missing}
+    work = functools.partial(_run_named, study=study, phase=phase, places=places, chosen=chosen, keys=by_name)
+    failures = []
+    for result in map_files(work, list(by_name), workers=workers, fingerprint=str):
+        if result.error is not None:
+            failures.append(f"{result.item}: {result.error}")
+            log.error("cell %s failed: %s", result.item, result.error)
+        else:
+            yield by_name[result.item], read_json(places.cell(phase, by_name[result.item]))
+    if failures:
+        raise DataError(f"{len(failures)} cells failed", first=failures[0], to_mend="run the same command again: finished cells are kept")
+
+
+def _run_named(name: str, *, study: Study, phase: Phase, places: Places, chosen: Chosen, keys: Mapping[str, CellKey]) -> str:
+    run_cell(study, phase, keys[name], places, chosen)
+    return name
+
+
+def run_cell(study: Study, phase: Phase, key: CellKey, places: Places, chosen: Chosen) -> dict[str, Any]:
+    """Train (or go on with) one cell's run, judge it and write its file."""
+    config = cell_config(study, key, phase, chosen, places.runs)
+    result = fit(config, quiet=True)
+    subset = "val" if phase == "tune" else study.spec.subset
+    clips = read_clips(config.data)
+    saved = load_classifier(result.folder)
+    dataset = evaluation_set(clips, subset, config.data, [saved.view])
+    device = torch.device("cuda" if torch.cuda.is_available() and config.train.device != "cpu" else "cpu")
+    model = saved.model.to(device)
+    predictions = evaluate(model, dataset, saved.classes, device=device, batch_size=config.data.batch_size)
+    metrics = predictions.metrics()
+    if phase == "test" and "pointing" in study.spec.measures and model.config.attention.pooling != "mean":
+        metrics |= pointing_measures(model, clips, subset, config, device)
+    content = {
+        "study": study.spec.study,
+        "method": key.method,
+        "seed": key.seed,
+        "fold": key.fold,
+        "subset": subset,
+        "settings": identity(config),
+        "steps": result.steps,
+        "parameters": result.parameters,
+        "train_seconds": round(result.seconds, 2),
+        "environment": environment(),
+        "metrics": {name: round(value, 6) for name, value in metrics.items()},
+        "predictions": predictions_as_rows(predictions),
+    }
+    write_json(places.cell(phase, key), content)
+    return content
+
+
+def identity(config: RunConfig) -> dict[str, Any]:
+    """The settings that a cell's numbers depend on, flat; where it ran and where its files lie are left out."""
+    left_out = (*(name for name in FREE if name not in ("train.epochs", "train.steps")), "teacher", "init")
+    return {key: value for key, value in flatten(as_dict(config)).items() if not key.startswith(left_out)}
+
+
+def read_cell(study: Study, phase: Phase, key: CellKey, places: Places, chosen: Chosen) -> dict[str, Any] | None:
+    """A finished cell, or None. Raises DataError if it was made with other settings than the study has now."""
+    path = places.cell(phase, key)
+    if not path.exists():
+        return None
+    content: dict[str, Any] = read_json(path)
+    now = identity(cell_config(study, key, phase, chosen, places.runs))
+    different = sorted(name for name in now.keys() | content["settings"].keys() if now.get(name) != content["settings"].get(name))
+    if different:
+        first = different[0]
+        raise DataError(
+            f"{path} was made with other settings",
+            **{first: f"{content['settings'].get(first)} then, {now.get(first)} now"},
+            to_mend="move the old results away, or give the study another name",
+        )
+    return content
+
+
+def test_keys(study: Study, methods: Sequence[str] | None = None) -> list[list[CellKey]]:
+    """The cells of the test phase, in waves: teachers before those who learn from them."""
+    spec = study.spec
+    wanted = list(spec.methods) if methods is None else list(methods)
+    return [
+        [CellKey(name, -1, seed, fold) for seed in spec.seeds for fold in spec.folds for name in wave if name in wanted]
+        for wave in waves(spec)
+    ]

@@ -1,0 +1,174 @@
+"""What a study is: methods x seeds x folds, read strictly from YAML, and the run configuration of each of its cells."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from jsonargparse import ArgumentParser
+
+from vidkd.base.errors import ConfigError, unknown_name
+from vidkd.engine.config import RunConfig, load_config, merge, read_yaml
+
+Phase = Literal["tune", "test"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodSpec:
+    """One method of a study.
+
+    Args:
+        settings: settings over those of the study.
+        teacher: method whose run of the same seed and fold is the teacher.
+        trials: settings tried on the validation groups; the best is used for the test.
+        tuned_as: method whose chosen trial is used, in place of own trials (controls).
+        claim: a candidate for the claim; the candidate that is best on the validation groups makes it.
+        label: name in tables; by default the method's own.
+    """
+
+    settings: dict[str, Any] = field(default_factory=dict)
+    teacher: str | None = None
+    trials: list[dict[str, Any]] = field(default_factory=list)
+    tuned_as: str | None = None
+    claim: bool = False
+    label: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuningSpec:
+    """How trials are judged.
+
+    Args:
+        seeds: seeds of the tuning runs, unlike those of the study.
+        validation_fraction: share of the training groups that judges, and is not trained on.
+    """
+
+    seeds: list[int] = field(default_factory=lambda: [100])
+    validation_fraction: float = 0.34
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudySpec:
+    """A study.
+
+    Args:
+        study: name; its cells are written to results/<study>.
+        base: run configuration that all methods start from, relative to the study's file.
+        settings: settings over `base` for all methods.
+        seeds: seeds of the study.
+        folds: names of splits.
+        subset: what the methods are judged on in the end.
+        reference: method that all others are compared with.
+        methods: the methods, by name.
+        tuning: how trials are judged.
+        measures: further measures of every cell: `pointing` judges attention maps against boxes or moving foreground.
+        title: heading of tables and of the report.
+    """
+
+    study: str
+    base: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2, 3, 4])
+    folds: list[str] = field(default_factory=lambda: ["1"])
+    subset: Literal["val", "test"] = "test"
+    reference: str = "rgb"
+    methods: dict[str, MethodSpec] = field(default_factory=dict)
+    tuning: TuningSpec = field(default_factory=TuningSpec)
+    measures: list[Literal["pointing"]] = field(default_factory=list)
+    title: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, method in self.methods.items():
+            for key in ("teacher", "tuned_as"):
+                other = getattr(method, key)
+                if other is not None and other not in self.methods:
+                    raise unknown_name(f"method in methods.{name}.{key}", other, self.methods)
+            if method.trials and method.tuned_as:
+                raise ConfigError(f"methods.{name} has both trials and tuned_as", to_mend="keep one")
+        if self.methods and self.reference not in self.methods:
+            raise unknown_name("reference", self.reference, self.methods)
+
+    @property
+    def tuned(self) -> bool:
+        """Whether any method has trials."""
+        return any(method.trials for method in self.methods.values())
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study's specification, the file that it came from, and overrides of the command line."""
+
+    spec: StudySpec
+    path: Path
+    overrides: tuple[str, ...]
+
+    @property
+    def base(self) -> Path:
+        """The run configuration that all methods start from."""
+        return (self.path.parent / self.spec.base).resolve()
+
+
+@dataclass(frozen=True, order=True)
+class CellKey:
+    """One training of a study: a method (in tuning: one of its trials) with a seed on a fold."""
+
+    method: str
+    trial: int
+    seed: int
+    fold: str
+
+    def __str__(self) -> str:
+        trial = f"-t{self.trial}" if self.trial >= 0 else ""
+        return f"{self.method}{trial}-s{self.seed}-{self.fold}"
+
+
+def read_study(path: Path | str, overrides: Sequence[str] = ()) -> Study:
+    """Read a study. Raises ConfigError with file and key for anything unknown or of a wrong type."""
+    path = Path(path)
+    content = read_yaml(path).content
+    parser = ArgumentParser(exit_on_error=False, prog="study", add_help=False)
+    parser.add_class_arguments(StudySpec)
+    try:
+        spec = StudySpec(**vars(parser.instantiate(parser.parse_object(content))))
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"cannot use study {path}", reason=" ".join(str(error).split())) from error
+    return Study(spec, path, tuple(overrides))
+
+
+def cell_config(study: Study, cell: CellKey, phase: Phase, chosen: Mapping[str, Mapping[str, Any]], runs: Path) -> RunConfig:
+    """The run configuration of a cell: base, then the study's, the method's and the trial's (or chosen) settings, then overrides."""
+    spec = study.spec
+    method = spec.methods[cell.method]
+    trial = method.trials[cell.trial] if cell.trial >= 0 else chosen.get(method.tuned_as or cell.method, {})
+    settings = merge(merge(merge({}, spec.settings), method.settings), trial)
+    settings = merge(
+        settings, {"data.split": cell.fold, "train.seed": cell.seed, "name": str(cell), "runs": str(runs / spec.study / phase)}
+    )
+    if phase == "tune":
+        settings = merge(settings, {"data.validation_fraction": spec.tuning.validation_fraction})
+    if method.teacher is not None:
+        settings["teacher"] = str(runs / spec.study / phase / str(_teacher_cell(study, cell, phase, chosen)))
+    return load_config(study.base, settings=settings, overrides=study.overrides)
+
+
+def _teacher_cell(study: Study, cell: CellKey, phase: Phase, chosen: Mapping[str, Mapping[str, Any]]) -> CellKey:
+    """The teacher's run: in tuning its own best trial."""
+    name = str(study.spec.methods[cell.method].teacher)
+    trials = study.spec.methods[name].trials
+    number = trials.index(dict(chosen[name])) if phase == "tune" and trials else -1
+    return CellKey(name, number, cell.seed, cell.fold)
+
+
+def waves(spec: StudySpec) -> list[list[str]]:
+    """Methods in the order in which they can be trained: each after its teacher. Raises ConfigError for a circle."""
+    left, order = dict(spec.methods), []
+    while left:
+        ready = [name for name, method in left.items() if method.teacher is None or method.teacher not in left]
+        if not ready:
+            raise ConfigError(f"methods teach each other in a circle: {', '.join(left)}")
+        order.append(ready)
+        for name in ready:
+            del left[name]
+    return order

@@ -1,0 +1,90 @@
+"""Choosing each method's settings on validation groups, before the test split is read."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from vidkd.base.errors import ConfigError
+from vidkd.base.files import read_json, write_json
+from vidkd.bench.cells import Places, run_cells
+from vidkd.bench.study import CellKey, MethodSpec, Study, waves
+
+log = logging.getLogger(__name__)
+METRIC = "top1"
+
+
+def tune(study: Study, places: Places, workers: int) -> dict[str, Any]:
+    """Judge every trial of every method on the validation groups and write results/<study>/chosen.json.
+
+    The best trial has the highest mean top-1 over tuning seeds and folds, ties going to the lower mean negative log-likelihood.
+    Teachers are chosen first; students then learn from the chosen trial of the same seed and fold.
+    """
+    chosen: dict[str, dict[str, Any]] = {}
+    methods: dict[str, Any] = {}
+    for wave in waves(study.spec):
+        names = [name for name in wave if study.spec.methods[name].trials]
+        keys = [key for name in names for key in _trial_keys(study, name)]
+        cells = dict(run_cells(study, "tune", keys, places, chosen, workers))
+        for name in names:
+            methods[name] = _choose(study.spec.methods[name], {key: cell for key, cell in cells.items() if key.method == name})
+            chosen[name] = methods[name]["settings"]
+            log.info(
+                "%s: trial %d of %d, %s %.3f",
+                name,
+                methods[name]["trial"],
+                len(study.spec.methods[name].trials),
+                METRIC,
+                methods[name]["mean"],
+            )
+    candidates = [name for name in methods if study.spec.methods[name].claim]
+    content = {
+        "study": study.spec.study,
+        "metric": METRIC,
+        "tuning": {
+            "seeds": study.spec.tuning.seeds,
+            "folds": study.spec.folds,
+            "validation_fraction": study.spec.tuning.validation_fraction,
+        },
+        "claim": max(candidates, key=lambda name: methods[name]["mean"]) if candidates else None,
+        "methods": methods,
+    }
+    write_json(places.results / "chosen.json", content)
+    return content
+
+
+def _trial_keys(study: Study, name: str) -> list[CellKey]:
+    spec = study.spec
+    numbers = range(len(spec.methods[name].trials))
+    return [CellKey(name, number, seed, fold) for number in numbers for seed in spec.tuning.seeds for fold in spec.folds]
+
+
+def _choose(method: MethodSpec, cells: Mapping[CellKey, Mapping[str, Any]]) -> dict[str, Any]:
+    trials = []
+    for number, settings in enumerate(method.trials):
+        of_trial = {key: cell["metrics"] for key, cell in cells.items() if key.trial == number}
+        mean = float(np.mean([metrics[METRIC] for metrics in of_trial.values()]))
+        nll = float(np.mean([metrics["nll"] for metrics in of_trial.values()]))
+        values = {f"{key.seed}/{key.fold}": metrics[METRIC] for key, metrics in sorted(of_trial.items())}
+        trials.append({"settings": settings, "mean": round(mean, 6), "nll": round(nll, 6), "values": values})
+    best = min(range(len(trials)), key=lambda number: (-trials[number]["mean"], trials[number]["nll"]))
+    return {"trial": best, "settings": trials[best]["settings"], "mean": trials[best]["mean"], "trials": trials}
+
+
+def read_chosen(study: Study, places: Places) -> dict[str, Any]:
+    """What tuning chose; without trials in the study nothing needs choosing. Raises ConfigError if tuning has not been done."""
+    path = places.results / "chosen.json"
+    if path.exists():
+        content: dict[str, Any] = read_json(path)
+        return content
+    if study.spec.tuned:
+        raise ConfigError(
+            f"{path} is missing: the study has trials to choose from first", to_mend=f"vidkd compare {study.path} --phase tune"
+        )
+    return {"methods": {}, "claim": None}
+
+
+def chosen_settings(content: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Chosen settings by method."""
+    return {name: dict(method["settings"]) for name, method in content["methods"].items()}

@@ -1,0 +1,104 @@
+"""Checkpoints: whole or not there, with the state before kept beside the last, and everything that an exact resume needs."""
+
+import dataclasses
+import errno
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vidkd.base.errors import CheckpointError
+from vidkd.base.files import atomic_write
+from vidkd.models.saved import read_checkpoint
+
+FORMAT = 1
+
+
+@dataclass
+class Progressed:
+    """How far a run has come: what is saved next to the weights and goes on after a resume."""
+
+    step: int = 0
+    best: float | None = None
+    best_step: int | None = None
+    validations_without_gain: int = 0
+    bad_clips: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    finished: bool = False
+
+
+def save_checkpoint(folder: Path, content: Mapping[str, Any]) -> None:
+    """Write `last.pt` in `folder` atomically; the `last.pt` of before becomes `previous.pt`. At every moment one of them is whole.
+
+    Raises CheckpointError if the disk is full or cannot be written; what was there before stays.
+    """
+    last, previous = folder / "last.pt", folder / "previous.pt"
+    try:
+        if last.exists():
+            _keep(last, previous)
+        write_checkpoint(last, content)
+    except OSError as error:
+        raise _cannot_write(last, error) from error
+
+
+def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
+    """Write one checkpoint file atomically. Raises OSError as the file system does."""
+    with atomic_write(path, "wb") as file:
+        try:
+            torch.save({"format": FORMAT, **content}, file)
+        except RuntimeError as error:
+            # torch reports a failed write of its archive as RuntimeError; the file is gone by then, so only the kind is mended here.
+            raise OSError(errno.EIO, str(error).splitlines()[0]) from error
+
+
+def _keep(last: Path, previous: Path) -> None:
+    """Give the last checkpoint the name `previous` as well, without a moment in which either name is missing."""
+    link = previous.with_name(f".{previous.name}.{os.getpid()}")
+    link.unlink(missing_ok=True)
+    os.link(last, link)
+    os.replace(link, previous)
+
+
+def _cannot_write(path: Path, error: OSError) -> CheckpointError:
+    mend = "free some space and run the same command again: it goes on from the last whole checkpoint"
+    return CheckpointError(f"cannot write checkpoint {path}", reason=error.strerror or str(error), to_mend=mend)
+
+
+def resume_file(folder: Path, resume: str) -> Path | None:
+    """The checkpoint to go on from: `last.pt`, or `previous.pt` only if the user says so; None where there is none yet.
+
+    Raises CheckpointError if `last.pt` is damaged (it is named, and nothing else is taken in its place).
+    """
+    path = folder / ("previous.pt" if resume == "previous" else "last.pt")
+    if not path.exists():
+        if resume == "previous":
+            raise CheckpointError(f"there is no {path} to resume from")
+        return None
+    return path
+
+
+def read_resume(path: Path) -> dict[str, Any]:
+    """A training checkpoint's content. Raises CheckpointError if it is damaged or holds no optimiser (an exported student)."""
+    try:
+        content = read_checkpoint(path)
+    except CheckpointError as error:
+        raise CheckpointError(
+            error.what, reason=error.lines.get("reason", ""), to_mend="run again with --resume previous, to go on from the state before"
+        ) from error
+    if "optimizer" not in content:
+        raise CheckpointError(f"{path} holds a student, not the state of a training run")
+    return content
+
+
+def progress_state(progress: Progressed) -> dict[str, Any]:
+    """As plain values."""
+    return dataclasses.asdict(progress)
+
+
+def to_cpu(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict on the CPU."""
+    return {name: value.detach().cpu() for name, value in state.items()}

@@ -1,0 +1,367 @@
+"""The training loop: a plain loop on Lightning Fabric that knows a task by its interface alone and resumes exactly."""
+
+import contextlib
+import logging
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import cv2
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from vidkd.base.errors import ConfigError, DataError, VidkdError
+from vidkd.base.progress import Progress
+from vidkd.base.timing import Stopwatch
+from vidkd.data.loaders import StepSampler, training_loader
+from vidkd.engine.checkpoint import (
+    Progressed,
+    progress_state,
+    read_resume,
+    resume_file,
+    save_checkpoint,
+    to_cpu,
+    write_checkpoint,
+)
+from vidkd.engine.config import RunConfig, as_dict
+from vidkd.engine.evaluate import evaluate
+from vidkd.engine.run_folder import RunFolder
+from vidkd.engine.setup import Clips, build_optimizer, build_run_task, build_schedule, evaluation_set, read_clips, total_steps, training_set
+from vidkd.models import VideoClassifier
+from vidkd.models.saved import classifier_payload
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """Where a finished run lies, its steps, its best validation top-1 (None without validation) and the seconds it trained."""
+
+    folder: Path
+    steps: int
+    best: float | None
+    seconds: float
+    parameters: int
+
+
+class InterruptedRunError(VidkdError):
+    """Training was stopped by the user and saved."""
+
+
+def fit(config: RunConfig, *, resume: str = "auto", quiet: bool = False) -> RunResult:
+    """Train as the configuration says; go on where the run of this name was, or find it finished.
+
+    resume: "auto" goes on from the last checkpoint if there is one, "previous" from the one before, "never" refuses an existing run.
+    Raises ConfigError, DataError, CheckpointError, and InterruptedRunError after Ctrl-C (state saved).
+    """
+    fabric = start_fabric(config)
+    clips = read_clips(config.data)
+    folder = RunFolder(Path(config.runs) / run_name(config, clips))
+    with contextlib.ExitStack() as stack:
+        if fabric.is_global_zero:
+            stack.enter_context(folder.lock())
+            folder.claim(config, resume=resume)
+        fabric.barrier()
+        return _Training(fabric, config, clips, folder, resume, quiet).run()
+
+
+def run_name(config: RunConfig, clips: Clips) -> str:
+    """The run's folder name: as configured, else task, data set and seed."""
+    return config.name or f"{config.task}-{clips.manifest.name}-s{config.train.seed}"
+
+
+def start_fabric(config: RunConfig) -> Fabric:
+    """Devices, precision and threads. Raises ConfigError for a device that is not there or a batch that processes cannot share evenly."""
+    if config.train.threads:
+        torch.set_num_threads(config.train.threads)
+        cv2.setNumThreads(config.train.threads)
+    try:
+        fabric = Fabric(accelerator=config.train.device, devices=config.train.devices, precision=config.train.precision)
+        fabric.launch()
+    except Exception as error:
+        raise ConfigError(f"cannot use train.device={config.train.device}", reason=str(error).splitlines()[0]) from error
+    if config.data.batch_size % fabric.world_size:
+        raise ConfigError(f"data.batch_size={config.data.batch_size} cannot be shared evenly by {fabric.world_size} processes")
+    return fabric
+
+
+class _Training:
+    """One run's parts and the loop over its steps."""
+
+    def __init__(self, fabric: Fabric, config: RunConfig, clips: Clips, folder: RunFolder, resume: str, quiet: bool) -> None:
+        self.fabric, self.config, self.clips, self.folder = fabric, config, clips, folder
+        self.quiet = quiet
+        self.task = build_run_task(config, clips.manifest.classes)
+        self.dataset = training_set(clips, config, self.task.views)
+        self.steps = total_steps(config, len(clips.train))
+        self.optimizer = build_optimizer(self.task, config.optim)
+        self.schedule = build_schedule(self.optimizer, config.optim, self.steps)
+        self.module, self.wrapped_optimizer = fabric.setup(self.task, self.optimizer)
+        self.ema = self._average() if config.optim.ema > 0 else None
+        if config.train.compile:
+            self.task.student.compile()
+        self.progress = Progressed()
+        self.watch = Stopwatch()
+        self.interrupted = False
+        self._restore(resume)
+
+    def _average(self) -> AveragedModel:
+        average = get_ema_multi_avg_fn(self.config.optim.ema)  # type: ignore[no-untyped-call]
+        return AveragedModel(self.task.student, multi_avg_fn=average, use_buffers=True)
+
+    # --- resume ---
+
+    def _restore(self, resume: str) -> None:
+        path = resume_file(self.folder.checkpoints, resume)
+        if path is None:
+            return
+        content = read_resume(path)
+        self.task.student.load_state_dict(content["student"]["state"])
+        self.task.load_saved_state(content["task"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.schedule.load_state_dict(content["schedule"])
+        self.fabric.strategy.precision.load_state_dict(content["precision"])
+        if self.ema is not None:
+            self.ema.load_state_dict(content["ema_state"])
+        self.progress = Progressed(**content["progress"])
+        if self.progress.step < self.steps:
+            self.progress.finished = False
+        if self.fabric.is_global_zero:
+            self.folder.forget_after(self.progress.step)
+
+    def _content(self) -> dict[str, Any]:
+        student = classifier_payload(self.task.student, self.clips.manifest.classes)
+        student["state"] = to_cpu(student["state"])
+        content: dict[str, Any] = {
+            "student": student,
+            "task": to_cpu(self.task.saved_state()),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "precision": self.fabric.strategy.precision.state_dict(),
+            "progress": progress_state(self.progress),
+            "run": as_dict(self.config),
+        }
+        if self.ema is not None:
+            content |= {"ema_state": self.ema.state_dict(), "ema": to_cpu(self.ema.module.state_dict())}
+        return content
+
+    def _save(self) -> None:
+        if self.fabric.is_global_zero:
+            save_checkpoint(self.folder.checkpoints, self._content())
+        self.fabric.barrier()
+
+    # --- the loop ---
+
+    def run(self) -> RunResult:
+        """All remaining steps; saves now and then, at the end and when interrupted."""
+        if not self.progress.finished:
+            with self._catch_interrupt():
+                self._loop()
+            self._validate()
+            self.progress.finished = True
+            self._save()
+        parameters = sum(p.numel() for p in self.task.student.parameters())
+        return RunResult(self.folder.path, self.progress.step, self.progress.best, self.progress.seconds, parameters)
+
+    def _loop(self) -> None:
+        start, saved = time.monotonic(), time.monotonic()
+        before_s = self.progress.seconds
+        writer = self._tensorboard()
+        self.module.train()
+        total, done, rank = self.steps, self.progress.step, self.fabric.global_rank
+        shown_rank = 1 if self.quiet else rank
+        batches = self.watch.waiting(iter(self._loader()))
+        with Progress(total, f"train {self.folder.path.name}", done=done, rank=shown_rank) as bar:
+            while self.progress.step < total:
+                losses = self._step(batches)
+                self.progress.step += 1
+                self.progress.seconds = before_s + time.monotonic() - start
+                bar.step(loss=losses["loss"])
+                self._log(losses, writer)
+                if self._validation_is_due() and self._validate_and_stop():
+                    break
+                if self.interrupted or time.monotonic() - saved >= self.config.train.save_every_s:
+                    self._save()
+                    saved = time.monotonic()
+                if self.interrupted:
+                    raise InterruptedRunError(
+                        f"stopped after step {self.progress.step} of {total}; saved", to_go_on="run the same command again"
+                    )
+
+    def _loader(self) -> torch.utils.data.DataLoader[dict[str, Any]]:
+        data, accumulate = self.config.data, self.config.optim.accumulate
+        labels = [-1 if clip.label is None else clip.label for clip in self.dataset.clips] if data.balanced else None
+        sampler = StepSampler(
+            len(self.dataset),
+            data.batch_size,
+            seed=self.config.train.seed,
+            first_step=self.progress.step * accumulate,
+            last_step=self.steps * accumulate,
+            rank=self.fabric.global_rank,
+            world_size=self.fabric.world_size,
+            labels=labels,
+        )
+        return training_loader(self.dataset, sampler, data.workers, pin_memory=self.fabric.device.type == "cuda")
+
+    def _step(self, batches: Iterator[dict[str, Any]]) -> dict[str, float]:
+        accumulate = self.config.optim.accumulate
+        totals: dict[str, float] = {}
+        for micro in range(accumulate):
+            batch = self._to_device(next(batches))
+            self._seed(self.progress.step * accumulate + micro)
+            with self.watch.part("compute"), self.fabric.no_backward_sync(self.module, enabled=micro + 1 < accumulate):
+                losses = self.module(batch)
+                values = {name: float(value.detach()) for name, value in losses.items()}
+                if not math.isfinite(values["loss"]):
+                    self._stop_at(batch, values)
+                self.fabric.backward(losses["loss"] / accumulate)
+            totals = {name: totals.get(name, 0.0) + value / accumulate for name, value in values.items()}
+        with self.watch.part("compute"):
+            self._update()
+        return totals
+
+    def _update(self) -> None:
+        if self.config.optim.clip_norm > 0:
+            self.fabric.clip_gradients(self.module, self.wrapped_optimizer, max_norm=self.config.optim.clip_norm, error_if_nonfinite=False)
+        self.wrapped_optimizer.step()
+        self.wrapped_optimizer.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            self.schedule.step()
+        if self.ema is not None:
+            self.ema.update_parameters(self.task.student)
+
+    def _seed(self, micro: int) -> None:
+        """Noise (dropout, Gumbel) is a function of seed, step and process, so a resumed run draws what an uninterrupted one draws."""
+        torch.manual_seed((self.config.train.seed * 1_000_003 + micro) * 4096 + self.fabric.global_rank)
+
+    def _to_device(self, batch: dict[str, Any]) -> dict[str, Any]:
+        for message in batch.pop("bad"):
+            self._count_bad(message)
+        if "index" not in batch:
+            raise DataError("no clip of a whole batch could be read", first=self.progress.bad_clips[:1])
+        return {name: self.fabric.to_device(value) if isinstance(value, Tensor) else value for name, value in batch.items()}
+
+    def _count_bad(self, message: str) -> None:
+        if message in self.progress.bad_clips:
+            return
+        self.progress.bad_clips.append(message)
+        log.warning("skipped unreadable clip %d of at most %d: %s", len(self.progress.bad_clips), self.config.data.max_bad_clips, message)
+        if len(self.progress.bad_clips) > self.config.data.max_bad_clips:
+            raise DataError(
+                f"{len(self.progress.bad_clips)} training clips cannot be read",
+                first=message,
+                to_mend="vidkd check_videos finds and normalises them; data.max_bad_clips says how many may be skipped",
+            )
+
+    def _stop_at(self, batch: Mapping[str, Any], losses: Mapping[str, float]) -> None:
+        path = self.folder.path / "bad_batch.pt"
+        write_checkpoint(path, {"batch": {name: value for name, value in batch.items() if isinstance(value, Tensor)}, "student": {}})
+        paths = [self.dataset.clips[number].path for number in batch["index"].tolist()]
+        raise VidkdError(
+            f"the loss is not finite at step {self.progress.step}",
+            losses=", ".join(f"{name} {value}" for name, value in losses.items()),
+            clips=", ".join(paths[:4]) + ("…" if len(paths) > 4 else ""),
+            batch=f"saved to {path}",
+            to_mend="a smaller optim.lr, or optim.clip_norm; the last checkpoint is from before this step",
+        )
+
+    # --- logs and validation ---
+
+    def _log(self, losses: Mapping[str, float], writer: Any) -> None:
+        step = self.progress.step
+        if step % self.config.train.log_every and step != self.steps:
+            return
+        epoch = step * self.config.data.batch_size * self.config.optim.accumulate / len(self.dataset)
+        rate = float(self.optimizer.param_groups[0]["lr"])
+        row = {
+            "step": step,
+            "epoch": round(epoch, 3),
+            "split": "train",
+            **losses,
+            "lr": rate,
+            "data_wait": round(self.watch.shares().get("data", 0), 4),
+        }
+        if self.fabric.is_global_zero:
+            self.folder.add_metrics(row)
+            if writer is not None:
+                for name, value in losses.items():
+                    writer.add_scalar(f"train/{name}", value, step)
+
+    def _tensorboard(self) -> Any:
+        if not self.config.train.tensorboard or not self.fabric.is_global_zero:
+            return None
+        from vidkd.base.extras import require
+
+        require("tensorboard", "tensorboard")
+        from torch.utils.tensorboard import SummaryWriter
+
+        return SummaryWriter(str(self.folder.path / "tensorboard"))
+
+    def _validation_is_due(self) -> bool:
+        every = self.config.train.eval_every
+        if not every or not self.clips.val:
+            return False
+        period = max(1, round(every * len(self.dataset) / (self.config.data.batch_size * self.config.optim.accumulate)))
+        return self.progress.step % period == 0 and self.progress.step < self.steps
+
+    def _validate_and_stop(self) -> bool:
+        """Validate; true if early stopping says so."""
+        gained = self._validate()
+        self.progress.validations_without_gain = 0 if gained else self.progress.validations_without_gain + 1
+        patience = self.config.train.patience
+        return bool(patience) and self.progress.validations_without_gain >= patience
+
+    def _validate(self) -> bool:
+        """Judge on `val`, keep the best student; false without a gain (or without `val`)."""
+        if not self.clips.val:
+            return False
+        model = self.task.student if self.ema is None else cast(VideoClassifier, self.ema.module)
+        dataset = evaluation_set(self.clips, "val", self.config.data, [model.view])
+        metrics = evaluate(
+            model,
+            dataset,
+            self.clips.manifest.classes,
+            device=self.fabric.device,
+            batch_size=self.config.data.batch_size,
+            workers=self.config.data.workers,
+            rank=self.fabric.global_rank,
+            world_size=self.fabric.world_size,
+        ).metrics()
+        if self.fabric.is_global_zero:
+            self.folder.add_metrics({"step": self.progress.step, "split": "val", **metrics})
+        gained = self.progress.best is None or metrics["top1"] > self.progress.best
+        if gained:
+            self.progress.best, self.progress.best_step = metrics["top1"], self.progress.step
+            self._keep_best()
+        return gained
+
+    def _keep_best(self) -> None:
+        if self.fabric.is_global_zero:
+            content = {name: value for name, value in self._content().items() if name in ("student", "ema", "run", "progress")}
+            write_checkpoint(self.folder.checkpoints / "best.pt", content)
+
+    @contextlib.contextmanager
+    def _catch_interrupt(self) -> Iterator[None]:
+        """The first Ctrl-C ends the run after the step in hand; a second one at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def handler(*_: object) -> None:
+            if self.interrupted:
+                raise KeyboardInterrupt
+            self.interrupted = True
+            log.warning("finishing the step and saving; press Ctrl-C again to stop at once")
+
+        before = signal.signal(signal.SIGINT, handler)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)

@@ -1,0 +1,113 @@
+"""The folder of a run: its configuration, metrics and checkpoints, owned by one process at a time."""
+
+import contextlib
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from vidkd.base.errors import ConfigError
+from vidkd.base.files import append_jsonl, atomic_write, read_jsonl, write_json
+from vidkd.engine.config import RunConfig, as_dict, read_yaml, to_yaml
+from vidkd.engine.environment import environment
+
+log = logging.getLogger(__name__)
+
+# Settings that may differ when a run goes on: where and how fast, not what. The length is taken from the configuration.
+FREE = (
+    "train.epochs",
+    "train.steps",
+    "train.device",
+    "train.devices",
+    "train.threads",
+    "train.save_every_s",
+    "train.log_every",
+    "train.tensorboard",
+    "train.compile",
+    "data.root",
+    "data.manifest",
+    "data.workers",
+    "data.cache",
+    "runs",
+    "name",
+)
+
+
+class RunFolder:
+    """`runs/<name>/`: config.yaml, environment.txt, metrics.jsonl and checkpoints/."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+        self.metrics_file = path / "metrics.jsonl"
+
+    def claim(self, config: RunConfig, *, resume: str) -> None:
+        """Create the folder, or check that it belongs to this configuration.
+
+        Raises ConfigError if a run with this name but other settings is there (they are listed), or with resume="never" any run at all.
+        """
+        written = self.path / "config.yaml"
+        if written.exists():
+            if resume == "never":
+                raise ConfigError(f"there is a run in {self.path} already", to_mend="another --name, or --resume auto to go on with it")
+            self._check_same(as_dict(config), read_yaml(written).content)
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        with atomic_write(written) as file:
+            file.write(f"# vidkd train --config {written}\n{to_yaml(config)}")
+        with atomic_write(self.path / "environment.txt") as file:
+            file.writelines(f"{name}: {value}\n" for name, value in environment().items())
+
+    def _check_same(self, new: Mapping[str, Any], old: Mapping[str, Any]) -> None:
+        new_flat, old_flat = flatten(new), flatten(old)
+        changed = {key for key in new_flat.keys() | old_flat.keys() if new_flat.get(key) != old_flat.get(key)}
+        fixed = sorted(key for key in changed if not key.startswith(FREE))
+        if fixed:
+            rows = {key: f"{old_flat.get(key)} there, {new_flat.get(key)} here" for key in fixed[:6]}
+            raise ConfigError(f"another run has the name {self.path.name}: its settings differ", **rows, to_mend="another --name")
+        for key in sorted(changed):
+            if key in ("train.epochs", "train.steps"):
+                log.warning("%s was %s when this run began and is %s now", key, old_flat.get(key), new_flat.get(key))
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the folder. Raises ConfigError if another process trains in it."""
+        try:
+            import fcntl
+        except ImportError:  # no such lock on Windows
+            yield
+            return
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ConfigError(f"another process is training in {self.path}", to_mend="wait for it, or use another --name") from None
+            yield
+
+    def add_metrics(self, row: Mapping[str, Any]) -> None:
+        """Append a row to metrics.jsonl."""
+        append_jsonl(self.metrics_file, row)
+
+    def forget_after(self, step: int) -> None:
+        """Drop the metrics of steps after `step`: they will be made again."""
+        rows = [row for row in read_jsonl(self.metrics_file) if row["step"] <= step]
+        with atomic_write(self.metrics_file) as file:
+            file.writelines(_line(row) for row in rows)
+
+    def write_result(self, name: str, content: object) -> None:
+        """Write a small JSON file of results into the folder."""
+        write_json(self.path / name, content)
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    import json
+
+    return json.dumps(row, ensure_ascii=False) + "\n"
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as {dotted key: value}."""
+    rows: dict[str, Any] = {}
+    for key, value in tree.items():
+        rows |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return rows
