@@ -26,7 +26,7 @@ def read(root: Path, options: Options) -> Reading:
     labels = {row["label"] for row in rows.values()} - {""}
     classes = sorted(labels, key=int) if all(label.isdecimal() for label in labels) else sorted(labels)
     pattern = compiled(options.group_pattern)
-    clips = [_clip(row, root, classes, pattern, f"{path}:{line}") for line, row in rows.items()]
+    clips = [_clip(row, classes, pattern, f"{path}:{line}") for line, row in rows.items()]
     absent = tuple(dict.fromkeys(clip.path for clip in clips if not (root / clip.path).is_file()))
     here = [clip for clip in clips if clip.path not in set(absent)]
     _check_there(root, path, absent, here, options)
@@ -83,7 +83,7 @@ def _check_columns(path: Path, columns: list[str]) -> None:
             raise DataError(f"{path}:1: column '{column}' is missing", expected=EXPECTED)
 
 
-def _clip(row: Mapping[str, str], root: Path, classes: list[str], pattern: re.Pattern[str] | None, where: str) -> Clip:
+def _clip(row: Mapping[str, str], classes: list[str], pattern: re.Pattern[str] | None, where: str) -> Clip:
     if row.get("split") and row["split"] not in SUBSETS:
         raise DataError(f"{where}: split {row['split']!r} is not one of {', '.join(SUBSETS)}")
     if not row["path"]:
@@ -92,7 +92,7 @@ def _clip(row: Mapping[str, str], root: Path, classes: list[str], pattern: re.Pa
     clip = Clip(
         path=str(path),
         label=classes.index(row["label"]) if row["label"] else None,
-        group=row.get("group") or group_of(root / path, root, pattern),
+        group=row.get("group") or group_of(str(path), pattern),
         subsets={SPLIT: row["split"]} if row.get("split") else {},
         start_s=_seconds(row, "start_s", where) or 0.0,
         end_s=_seconds(row, "end_s", where),

@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from vidkd.data.groups import hold_out_groups
 from vidkd.data.layouts.layout import Options, Reading, compiled, first_folder, from_folders, not_found
@@ -25,7 +25,9 @@ def read(root: Path, options: Options) -> Reading:
     classes = sorted({name for parent in parents.values() for name in subfolders(parent)})
     pattern = compiled(options.group_pattern)
     clips = [
-        Clip(path=relative(path, root), label=label, group=group_of(path, base, pattern), subsets={SPLIT: subset} if subset else {})
+        Clip(
+            path=relative(path, root), label=label, group=group_of(relative(path, base), pattern), subsets={SPLIT: subset} if subset else {}
+        )
         for subset, parent in parents.items()
         for label, name in enumerate(classes)
         for path in video_files(parent / name, deep=True)
@@ -44,10 +46,11 @@ def read(root: Path, options: Options) -> Reading:
     )
 
 
-def group_of(path: Path, base: Path, pattern: re.Pattern[str] | None) -> str:
+def group_of(path: str, pattern: re.Pattern[str] | None) -> str:
     """The file's name up to the pattern; without a pattern, or where it is not found, the file is a group of its own."""
-    match = pattern.search(path.stem) if pattern else None
-    return path.stem[: match.start()] if match and match.start() else relative(path.with_suffix(""), base)
+    file = PurePosixPath(path)
+    match = pattern.search(file.stem) if pattern else None
+    return file.stem[: match.start()] if match and match.start() else str(file.with_suffix(""))
 
 
 def seeded_split(clips: list[Clip], options: Options) -> list[Clip]:

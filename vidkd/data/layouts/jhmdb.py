@@ -29,33 +29,38 @@ def read(root: Path, options: Options) -> Reading:
 
 
 def _with_boxes(reading: Reading, masks: Path) -> Reading:
-    manifest, clips, without = reading.manifest, [], 0
+    manifest, clips, without, longer = reading.manifest, [], 0, 0
     for clip in manifest.clips:
         path = PurePosixPath(clip.path)
         file = masks / path.parent.name / path.stem / "puppet_mask.mat"
-        without += not file.is_file()
-        clips.append(dataclasses.replace(clip, boxes=_boxes(file, manifest.root / clip.path)) if file.is_file() else clip)
-    notes = (*reading.notes, *([f"{without} clips have no puppet mask, so no boxes"] if without else []))
-    return dataclasses.replace(reading, manifest=dataclasses.replace(manifest, clips=tuple(clips)), notes=notes)
+        boxes, is_longer = _boxes(file, manifest.root / clip.path) if file.is_file() else ((), False)
+        without += not boxes
+        longer += is_longer
+        clips.append(dataclasses.replace(clip, boxes=boxes))
+    notes = [f"{without} clips have no puppet mask, so no boxes"] if without else []
+    notes += [f"{longer} puppet masks go on after the last frame of their video; that part is left out"] if longer else []
+    return dataclasses.replace(reading, manifest=dataclasses.replace(manifest, clips=tuple(clips)), notes=(*reading.notes, *notes))
 
 
-def _boxes(file: Path, video: Path) -> Boxes:
-    """One box a frame, at the frame's own time and in the pixels of the video as it is stored now."""
+def _boxes(file: Path, video: Path) -> tuple[Boxes, bool]:
+    """One box a frame, at the frame's own time and in the pixels of the video as it is stored now; whether the mask is the longer one."""
     from vidkd.video import open_video
 
     mask = _mask(file)
     with open_video(video) as reader:
         times_s, width, height = reader.timestamps_s, reader.info.width, reader.info.height
-    if len(times_s) < mask.shape[2]:
-        raise DataError(f"the mask has more frames than the video: {mask.shape[2]} > {len(times_s)}", mask=file, video=video)
-    return boxes_of_mask(mask, times_s, scale=(width / mask.shape[1], height / mask.shape[0]))
+    boxes = boxes_of_mask(mask[:, :, : len(times_s)], times_s, scale=(width / mask.shape[1], height / mask.shape[0]))
+    return boxes, mask.shape[2] > len(times_s)
 
 
 def _mask(file: Path) -> NDArray[np.bool_]:
+    loadmat = require("scipy.io", "boxes").loadmat
     try:
-        mask = require("scipy.io", "boxes").loadmat(file)["part_mask"]
-    except (KeyError, ValueError, NotImplementedError, OSError) as error:
-        raise DataError(f"not a puppet mask: {file}", reason=error, to_mend="take it from the archive again, or use --no-boxes") from None
+        mask = loadmat(file)["part_mask"]
+    except Exception as error:  # a damaged file raises whatever its parser or zlib happens to trip over
+        raise DataError(
+            f"not a puppet mask: {file}", reason=repr(error), to_mend="take it from the archive again, or use --no-boxes"
+        ) from None
     return np.asarray(mask).reshape(*mask.shape[:2], -1) > 0
 
 

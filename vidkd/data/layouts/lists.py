@@ -13,7 +13,7 @@ _LINE = re.compile(r"(?P<name>.+?\.\w+)(?:\s+(?P<number>\d+))?")
 def read_lines(path: Path) -> list[tuple[str, str]]:
     """(where, text) of every line that is not blank, stripped; `where` is path:line. Raises DataError if it is not UTF-8 text."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise DataError(f"not UTF-8 text: {path}", reason=error.reason, to_mend="take the file from the archive again") from None
     return [(f"{path}:{number}", line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]

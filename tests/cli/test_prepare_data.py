@@ -1,0 +1,174 @@
+"""prepare_data as a user runs it: what it writes, what it prints, and what it refuses."""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vidkd.cli.main import run_verb
+from vidkd.data.manifest import Manifest
+from vidkd.video import write_video
+
+ACTORS = ("ana", "bo", "cy")
+TABLE = """\
+weizmann: 6 clips, 2 classes, 3 groups
+split     train     val    test  unused  groups in train and test
+loo_ana       4       0       2       0       0
+loo_bo        4       0       2       0       0
+loo_cy        4       0       2       0       0
+fold1         4       0       2       0       0
+fold2         4       0       2       0       0
+fold3         4       0       2       0       0
+"""
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Weizmann with three actors, as placeholders."""
+    root = tmp_path / "my 'data'"
+    for name, actor in itertools.product(("jack", "run"), ACTORS):
+        (root / "video" / name).mkdir(parents=True, exist_ok=True)
+        (root / "video" / name / f"{actor}_{name}.avi").write_bytes(b"placeholder")
+    return root
+
+
+def prepare(*arguments: object) -> int:
+    return run_verb("prepare_data", [str(argument) for argument in arguments])
+
+
+def test_the_manifest_lies_in_the_root_and_the_table_is_printed(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert prepare("weizmann", "--root", root) == 0
+    assert capsys.readouterr().out == f"{TABLE}written: {root / 'manifest.jsonl'}\n"
+    manifest = Manifest.read(root / "manifest.jsonl")
+    assert (manifest.root, len(manifest.clips), manifest.name) == (root, 6, "weizmann")
+
+
+def test_twice_gives_the_same_bytes(root: Path) -> None:
+    prepare("weizmann", "--root", root)
+    first = (root / "manifest.jsonl").read_bytes()
+    prepare("weizmann", "--root", root)
+    assert (root / "manifest.jsonl").read_bytes() == first
+
+
+def test_a_manifest_elsewhere_and_a_root_given_from_here(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(root.parent)
+    assert prepare("weizmann", "--root", root.name, "--out", "lists/w.jsonl", "--name", "actors") == 0
+    monkeypatch.chdir("/")
+    manifest = Manifest.read(tmp_path / "lists" / "w.jsonl")
+    assert (manifest.root, manifest.name) == (root, "actors")
+    assert all((manifest.root / clip.path).is_file() for clip in manifest.clips)
+
+
+def test_unknown_layout(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert prepare("weizman", "--root", root) == 2
+    assert capsys.readouterr().err.startswith("vidkd: unknown layout 'weizman'\n  did you mean : weizmann\n")
+
+
+def test_missing_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert prepare("ucf101", "--root", tmp_path / "nowhere") == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "vidkd: data set 'ucf101' not found"
+    assert [line.partition(" :")[0].strip() for line in lines[1:]] == ["looked in", "expected", "found", "to mend", "no data?"]
+    assert lines[1].endswith(f": {tmp_path / 'nowhere'}")
+    assert lines[-1].endswith(": make demo")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_absent_clips_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = [f"film{n}_clap_u_nm_np1_fr_med_0.avi" for n in range(4)]
+    (tmp_path / "videos" / "clap").mkdir(parents=True)
+    (tmp_path / "splits").mkdir()
+    (tmp_path / "splits" / "clap_test_split1.txt").write_text("".join(f"{name} {1 + n % 2}\n" for n, name in enumerate(names)))
+    for name in names[:3]:
+        (tmp_path / "videos" / "clap" / name).touch()
+    assert prepare("hmdb51", "--root", tmp_path) == 2
+    assert "1 of the 4 clips that its splits name are missing" in capsys.readouterr().err
+    assert not (tmp_path / "manifest.jsonl").exists()
+    assert prepare("hmdb51", "--root", tmp_path, "--allow-missing") == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[0] == "hmdb51: 3 clips, 1 classes, 3 groups"
+    assert out[2].split() == ["1", "2", "0", "1", "0", "0"]
+    assert out[3] == f"left out, no file: 1 clips: clap/{Path(names[3]).stem}"
+
+
+def test_groups_on_both_sides_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in ("train/a/x_1.avi", "train/a/y_1.avi", "test/a/x_2.avi", "val/a/z_1.avi", "val/a/x_9.avi"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    assert prepare("folder", "--root", tmp_path, "--group", r"_\d+$") == 0
+    assert capsys.readouterr().out.splitlines()[2].split() == ["1", "2", "2", "1", "0", "1"]
+
+
+def test_only_a_manifest_is_written_over(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mine = root / "clips.csv"
+    mine.write_text("path,label\n")
+    assert prepare("weizmann", "--root", root, "--out", mine) == 2
+    assert "no manifest" in capsys.readouterr().err
+    assert mine.read_text() == "path,label\n"
+    assert prepare("weizmann", "--root", root, "--out", root) == 2
+    assert "--out is a folder" in capsys.readouterr().err
+
+
+def test_a_place_that_cannot_be_written(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (root / "file").touch()
+    assert prepare("weizmann", "--root", root, "--out", root / "file" / "m.jsonl") == 2
+    assert "the manifest cannot be written" in capsys.readouterr().err
+
+
+def test_csv_with_a_list_named_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data").mkdir()
+    for name in "abcd":
+        (tmp_path / "data" / f"{name}.avi").touch()
+    (tmp_path / "mine.csv").write_text("path,label\n" + "".join(f"{name}.avi,x\n" for name in "abcd"))
+    monkeypatch.chdir(tmp_path)
+    assert prepare("csv", "--root", "data", "--list", "mine.csv", "--seed", 3) == 0
+    assert len(Manifest.read(tmp_path / "data" / "manifest.jsonl").select("1", "train")) == 3
+
+
+@pytest.fixture
+def checked_root(tmp_path: Path) -> Path:
+    """One good video, one that is no video."""
+    (tmp_path / "a").mkdir()
+    write_video(tmp_path / "a" / "good.mp4", [np.full((32, 32, 3), 20 * k, np.uint8) for k in range(6)], fps=25)
+    (tmp_path / "a" / "bad.mp4").write_bytes(b"placeholder")
+    return tmp_path
+
+
+def test_check_refuses_what_cannot_be_decoded(checked_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert prepare("folder", "--root", checked_root, "--check", "--workers", 1) == 2
+    assert "1 videos cannot be decoded" in (error := capsys.readouterr().err)
+    assert "a/bad.mp4: " in error
+    assert prepare("folder", "--root", checked_root, "--check", "--workers", 1, "--allow-missing") == 0
+    assert "left out, cannot be decoded: 1 videos: a/bad.mp4" in capsys.readouterr().out
+    manifest = Manifest.read(checked_root / "manifest.jsonl")
+    assert [(clip.path, clip.index_reliable) for clip in manifest.clips] == [("a/good.mp4", True)]
+
+
+def test_check_records_random_access_that_lies(
+    checked_root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verdicts = {"good.mp4": {"usable": True, "index_reliable": False, "first_error": None}}
+    fine = {"usable": True, "index_reliable": True, "first_error": None}
+    monkeypatch.setattr("vidkd.cli.prepare_data.check_file", lambda path: verdicts.get(Path(path).name, fine))
+    assert prepare("folder", "--root", checked_root, "--check", "--workers", 1) == 0
+    assert "random access is not reliable in 1 videos, which will be read in order: a/good.mp4" in capsys.readouterr().out
+    reliable = {clip.path: clip.index_reliable for clip in Manifest.read(checked_root / "manifest.jsonl").clips}
+    assert reliable == {"a/good.mp4": False, "a/bad.mp4": True}
+
+
+def test_help_costs_no_heavy_import() -> None:
+    import subprocess
+    import sys
+
+    code = "import sys, vidkd.cli.prepare_data; print(sorted({'torch', 'av', 'decord', 'cv2', 'scipy'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+@pytest.mark.data
+def test_the_real_subset_of_ucf101(real_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert prepare("ucf101", "--root", real_data / "ucf101_4", "--out", tmp_path / "ucf.jsonl") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "ucf101: 522 clips, 4 classes, 100 groups"
+    assert lines[2].split() == ["1", "382", "0", "140", "0", "0"]
+    assert Manifest.read(tmp_path / "ucf.jsonl").root == real_data / "ucf101_4"

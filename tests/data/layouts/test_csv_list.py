@@ -1,0 +1,99 @@
+"""A list in CSV, with and without its optional columns."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from vidkd.base.errors import DataError
+from vidkd.data.layouts.csv_list import read
+from vidkd.data.layouts.layout import Options
+
+Tree = Callable[..., Path]
+
+
+def make(tree: Tree, text: str, paths: tuple[str, ...] = ("a.avi", "b.avi")) -> Path:
+    return tree(paths, {"clips.csv": text})
+
+
+def test_all_columns(tree: Tree) -> None:
+    rows = [
+        "path,label,start_s,end_s,group,split",
+        '"sub/a, ü.avi",jump,0.5,1.5,p1,train',
+        '"sub/a, ü.avi",run,2,,p1,train',
+        "b 'x'.avi,,,,,test",
+    ]
+    text = "\ufeff" + "\r\n".join(rows)
+    root = make(tree, text, ("sub/a, ü.avi", "b 'x'.avi"))
+    manifest = read(root, Options()).manifest
+    assert (manifest.classes, manifest.splits) == (("jump", "run"), ("1",))
+    read_rows = [(clip.path, clip.label, clip.start_s, clip.end_s, clip.group, clip.subsets["1"]) for clip in manifest.clips]
+    assert read_rows == [
+        ("sub/a, ü.avi", 0, 0.5, 1.5, "p1", "train"),
+        ("sub/a, ü.avi", 1, 2.0, None, "p1", "train"),
+        ("b 'x'.avi", None, 0.0, None, "b 'x'", "test"),
+    ]
+    assert set(manifest.sources) == {"clips.csv"}
+
+
+def test_without_splits_groups_are_drawn(tree: Tree) -> None:
+    paths = tuple(f"{who}_{n}.avi" for who in "abcdefghij" for n in range(2))
+    root = make(tree, "label,path\n" + "".join(f"{n % 2},{path}\n" for n, path in enumerate(paths)), paths)
+    manifest = read(root, Options(group_pattern="_")).manifest
+    train, test = ({clip.group for clip in manifest.select("1", subset)} for subset in ("train", "test"))
+    assert (len(train), len(test)) == (7, 3)
+    assert not train & test
+
+
+def test_numbers_as_labels_sort_as_numbers(tree: Tree) -> None:
+    paths = tuple(f"{n}.avi" for n in range(12))
+    manifest = read(make(tree, "path,label\n" + "".join(f"{n}.avi,{n}\n" for n in range(12)), paths), Options()).manifest
+    assert [clip.label for clip in manifest.clips] == list(range(12))
+    assert manifest.classes[10] == "10"
+
+
+def test_a_list_elsewhere(tree: Tree, tmp_path: Path) -> None:
+    root = tree(["a.avi", "b.avi"])
+    (tmp_path / "mine.csv").write_text("path,label\na.avi,x\nb.avi,x\n")
+    manifest = read(root, Options(list_file=tmp_path / "mine.csv")).manifest
+    assert (manifest.name, list(manifest.sources)) == ("mine", ["mine.csv"])
+
+
+def test_missing_files(tree: Tree) -> None:
+    root = make(tree, "path,label\na.avi,x\ngone.avi,x\ngone too.avi,y\n")
+    with pytest.raises(DataError, match=r"2 files that .*clips\.csv names are missing(.|\n)*gone\.avi, gone too\.avi"):
+        read(root, Options())
+    reading = read(root, Options(allow_missing=True))
+    assert (len(reading.manifest.clips), reading.absent, reading.manifest.classes) == (1, ("gone.avi", "gone too.avi"), ("x", "y"))
+    (root / "a.avi").unlink()
+    with pytest.raises(DataError, match="data set 'csv' not found"):
+        read(root, Options(allow_missing=True))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path,labels\na.avi,x\n", r"clips\.csv:1: unknown column 'labels'(.|\n)*did you mean : label"),
+        ("path\na.avi\n", r"clips\.csv:1: column 'label' is missing"),
+        ("", r"clips\.csv:1: column 'path' is missing"),
+        ("path,label\n", "no row in"),
+        ("path,label\na.avi\n", r"clips\.csv:2: not 2 values"),
+        ("path,label\na.avi,x,y\n", r"clips\.csv:2: not 2 values(.|\n)*quote"),
+        ("path,label\n,x\n", r"clips\.csv:2: no path"),
+        ("path,label\n/abs/a.avi,x\n", r"clips\.csv:2: the path leaves the data root"),
+        ("path,label\nb.avi,x\n../a.avi,x\n", r"clips\.csv:3: the path leaves the data root"),
+        ("path,label,split\na.avi,x,dev\n", r"clips\.csv:2: split 'dev' is not one of train, test, val"),
+        ("path,label,start_s\na.avi,x,soon\n", r"clips\.csv:2: start_s 'soon' is not a number"),
+        ("path,label,end_s\na.avi,x,nan\n", r"clips\.csv:2: end_s 'nan' is not a number"),
+        ("path,label,start_s,end_s\na.avi,x,2,1\n", r"clips\.csv:2: end_s 1 is not after start_s 2"),
+        ('path,label\n"a.avi,x\n', "not a CSV file"),
+    ],
+)
+def test_a_bad_row_is_named(tree: Tree, text: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        read(make(tree, text), Options())
+
+
+def test_no_list(tree: Tree) -> None:
+    with pytest.raises(DataError, match=r"found +: .*clips\.csv is missing"):
+        read(tree(["a.avi"]), Options())

@@ -1,0 +1,89 @@
+"""A folder for each class, with and without train/val/test above."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from vidkd.base.errors import ConfigError, DataError
+from vidkd.data.layouts.folder import read
+from vidkd.data.layouts.layout import Options
+from vidkd.data.manifest import Manifest
+
+Tree = Callable[..., Path]
+
+
+def sides(manifest: Manifest) -> tuple[set[str], set[str]]:
+    train, test = ({clip.path for clip in manifest.select("1", subset)} for subset in ("train", "test"))
+    return train, test
+
+
+def test_a_seeded_split_of_every_class(tree: Tree) -> None:
+    root = tree(f"{name}/take {n}.mp4" for name in ("jump", "sit down") for n in range(10))
+    manifest = read(root, Options()).manifest
+    train, test = sides(manifest)
+    assert (manifest.classes, manifest.splits, manifest.name) == (("jump", "sit down"), ("1",), root.name)
+    assert (len(train), len(test)) == (14, 6)
+    assert sum(path.startswith("jump/") for path in test) == 3
+    assert sides(read(root, Options()).manifest) == (train, test)
+    assert sides(read(root, Options(seed=1)).manifest) != (train, test)
+    assert len({clip.group for clip in manifest.clips}) == 20, "the same name in two classes is two groups"
+
+
+@pytest.mark.parametrize("pattern", ["_take", r"_take\d+$"])
+def test_groups_stay_together_across_classes(tree: Tree, pattern: str) -> None:
+    people = ["anna", "ben", "çem d'or", "dora", "eli"]
+    root = tree(f"{name}/{who}_take{n}.avi" for name in ("jump", "run") for who in people for n in range(3))
+    manifest = read(root, Options(group_pattern=pattern)).manifest
+    assert {clip.group for clip in manifest.clips} == set(people)
+    train, test = (({clip.group for clip in manifest.select("1", subset)}) for subset in ("train", "test"))
+    assert not train & test
+    assert (len(train), len(test)) == (4, 1)
+
+
+def test_a_name_without_the_pattern_is_its_own_group(tree: Tree) -> None:
+    manifest = read(tree(["a/x_1.avi", "a/x_2.avi", "a/lone.avi", "a/_9.avi"]), Options(group_pattern=r"_\d")).manifest
+    assert sorted(clip.group for clip in manifest.clips) == ["a/_9", "a/lone", "x", "x"]
+
+
+def test_given_subsets(tree: Tree) -> None:
+    root = tree(["train/a/1.avi", "train/b/1.webm", "val/a/2.avi", "test/b/sub/3.MOV", "test/a/4.avi"])
+    manifest = read(root, Options()).manifest
+    assert manifest.classes == ("a", "b")
+    assert {clip.path: (clip.label, clip.subsets["1"]) for clip in manifest.clips} == {
+        "train/a/1.avi": (0, "train"),
+        "train/b/1.webm": (1, "train"),
+        "val/a/2.avi": (0, "val"),
+        "test/a/4.avi": (0, "test"),
+        "test/b/sub/3.MOV": (1, "test"),
+    }
+
+
+def test_a_mixture_of_subsets_and_classes(tree: Tree) -> None:
+    with pytest.raises(DataError, match=r"found +: train beside other folders \(jump\)"):
+        read(tree(["train/a/1.avi", "jump/2.avi"]), Options())
+
+
+def test_what_is_no_video_is_no_clip(tree: Tree) -> None:
+    paths = ["a/1.avi", "a/2.avi", "a/.hidden.avi", "a/3.txt", "__MACOSX/a/._1.avi", ".git/x.avi", "loose.avi"]
+    manifest = read(tree(paths), Options()).manifest
+    assert [clip.path for clip in manifest.clips] == ["a/1.avi", "a/2.avi"]
+
+
+def test_an_empty_class_folder(tree: Tree) -> None:
+    root = tree(["a/1.avi", "a/2.avi"])
+    (root / "b").mkdir()
+    with pytest.raises(DataError, match=r"1 of its 2 classes have no video(.|\n)*empty +: b"):
+        read(root, Options())
+
+
+def test_nothing_there(tree: Tree, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no video file in"):
+        read(tree(["a/1.txt"]), Options(allow_missing=True))
+    with pytest.raises(DataError, match=r"found +: .*nowhere is missing"):
+        read(tmp_path / "nowhere", Options())
+
+
+def test_a_pattern_that_is_none(tree: Tree) -> None:
+    with pytest.raises(ConfigError, match=r"not a regular expression: \("):
+        read(tree(["a/1.avi"]), Options(group_pattern="("))

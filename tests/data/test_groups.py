@@ -1,0 +1,189 @@
+"""Held-out groups and label fractions: never a group on both sides, no class lost, the same draw every time, fractions nested."""
+
+import itertools
+import random
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vidkd.base.errors import ConfigError
+from vidkd.data.groups import hold_out_groups, label_fraction
+from vidkd.data.manifest import Clip
+
+
+def clips_of(groups: dict[str, list[int | None]]) -> list[Clip]:
+    """Groups as lists of the labels of their clips."""
+    return [
+        Clip(path=f"{group}/{number}.avi", label=label, group=group, subsets={})
+        for group, labels in groups.items()
+        for number, label in enumerate(labels)
+    ]
+
+
+def groups_by_label(clips: list[Clip]) -> dict[int, set[str]]:
+    found: dict[int, set[str]] = {}
+    for clip in clips:
+        if clip.label is not None:
+            found.setdefault(clip.label, set()).add(clip.group)
+    return found
+
+
+@st.composite
+def one_class_groups(draw: st.DrawFn) -> list[Clip]:
+    """As UCF101: a group belongs to one class."""
+    sizes = draw(st.lists(st.lists(st.integers(1, 6), min_size=1, max_size=8), min_size=1, max_size=6))
+    return clips_of({f"{label}_g{number}": [label] * size for label, groups in enumerate(sizes) for number, size in enumerate(groups)})
+
+
+any_groups = st.dictionaries(
+    st.text(min_size=1, max_size=4), st.lists(st.integers(0, 5) | st.none(), min_size=1, max_size=6), max_size=14
+).map(clips_of)
+fractions = st.floats(0.01, 0.99)
+seeds = st.integers(0, 2**31)
+
+
+@given(any_groups, fractions, seeds)
+def test_no_group_on_both_sides_and_no_clip_lost(clips: list[Clip], fraction: float, seed: int) -> None:
+    train, val = hold_out_groups(clips, fraction, seed)
+    assert not {clip.group for clip in train} & {clip.group for clip in val}
+    assert sorted(train + val, key=clips.index) == clips
+    assert train == [clip for clip in clips if clip in train]
+
+
+@given(any_groups, fractions, seeds)
+def test_training_keeps_every_class(clips: list[Clip], fraction: float, seed: int) -> None:
+    train, _ = hold_out_groups(clips, fraction, seed)
+    assert groups_by_label(train).keys() == groups_by_label(clips).keys()
+
+
+@given(any_groups, fractions, seeds)
+def test_a_class_misses_validation_only_where_holding_it_out_would_empty_a_class(clips: list[Clip], fraction: float, seed: int) -> None:
+    train, val = hold_out_groups(clips, fraction, seed)
+    left = groups_by_label(train)
+    for label in groups_by_label(clips).keys() - groups_by_label(val).keys():
+        for group in left[label]:
+            assert any(groups == {group} for groups in left.values())
+
+
+@given(one_class_groups(), fractions, seeds)
+def test_every_class_with_two_groups_is_on_both_sides(clips: list[Clip], fraction: float, seed: int) -> None:
+    train, val = hold_out_groups(clips, fraction, seed)
+    for label, groups in groups_by_label(clips).items():
+        assert (label in groups_by_label(val)) == (len(groups) >= 2)
+        assert label in groups_by_label(train)
+
+
+@given(any_groups, fractions, seeds, st.randoms(use_true_random=False))
+def test_the_draw_depends_on_the_seed_and_not_on_the_order(clips: list[Clip], fraction: float, seed: int, rng: random.Random) -> None:
+    shuffled = rng.sample(clips, len(clips))
+    for draw in (lambda c: hold_out_groups(c, fraction, seed)[1], lambda c: label_fraction(c, fraction, seed)):
+        assert {clip.path for clip in draw(clips)} == {clip.path for clip in draw(shuffled)}
+
+
+@given(any_groups, fractions, fractions, seeds)
+def test_fractions_are_nested_and_whole_groups(clips: list[Clip], one: float, other: float, seed: int) -> None:
+    small, large = (label_fraction(clips, fraction, seed) for fraction in sorted((one, other)))
+    assert {clip.path for clip in small} <= {clip.path for clip in large}
+    kept = {clip.group for clip in small}
+    assert [clip for clip in clips if clip.group in kept] == small
+    assert groups_by_label(small).keys() == groups_by_label(clips).keys()
+    assert label_fraction(clips, 1.0, seed) == clips
+
+
+@given(one_class_groups(), fractions, seeds)
+def test_a_fraction_takes_as_many_groups_of_each_class_as_it_says(clips: list[Clip], fraction: float, seed: int) -> None:
+    kept, total = groups_by_label(label_fraction(clips, fraction, seed)), groups_by_label(clips)
+    if fraction * sum(map(len, total.values())) >= len(total):  # below, the one group a class sets the number
+        for label, groups in total.items():
+            assert abs(len(kept[label]) - fraction * len(groups)) <= 1 + 1e-6
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.25, 0.5, 1.0])
+def test_ucf_like_fractions_are_exact(fraction: float) -> None:
+    clips = clips_of({f"{label}_{number}": [label] * 4 for label in range(4) for number in range(20)})
+    kept = groups_by_label(label_fraction(clips, fraction, 3))
+    assert {label: len(groups) for label, groups in kept.items()} == dict.fromkeys(range(4), 20 * fraction)
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.2, 0.5])
+def test_about_the_fraction_is_held_out_of_each_class(fraction: float) -> None:
+    rng = random.Random(0)
+    clips = clips_of({f"{label}_{number}": [label] * rng.randint(3, 7) for label in range(10) for number in range(20)})
+    for seed in range(5):
+        _, val = hold_out_groups(clips, fraction, seed)
+        assert len(val) / len(clips) == pytest.approx(fraction, abs=0.01)
+        assert all(len(groups) == pytest.approx(20 * fraction, abs=1) for groups in groups_by_label(val).values())
+
+
+def test_actors_who_perform_every_class() -> None:
+    """As Weizmann: one actor held out of nine covers all classes, so one is enough."""
+    clips = clips_of({f"actor{number}": list(range(10)) for number in range(9)})
+    train, val = hold_out_groups(clips, 0.1, 0)
+    assert len(val) == 10
+    assert {clip.label for clip in val} == {clip.label for clip in train} == set(range(10))
+    drawn = {hold_out_groups(clips, 0.1, seed)[1][0].group for seed in range(60)}
+    assert len(drawn) == 9, "every actor must be able to be drawn"
+
+
+def test_three_classes_in_a_ring_of_shared_groups() -> None:
+    """No choice puts all three classes on both sides: training wins, and one class alone is missing from validation."""
+    clips = clips_of({"x": [0, 1], "y": [1, 2], "z": [2, 0]})
+    train, val = hold_out_groups(clips, 0.3, 0)
+    assert {clip.label for clip in train} == {0, 1, 2}
+    assert len({clip.label for clip in val}) == 2
+
+
+def test_adding_a_group_leaves_the_others_in_their_order() -> None:
+    groups = {f"g{number}": [0] for number in range(30)}
+    before = {clip.group for clip in label_fraction(clips_of(groups), 0.5, 1)}
+    after = {clip.group for clip in label_fraction(clips_of({**groups, "new": [0]}), 15 / 31, 1)}
+    assert len(before - after) <= 1
+
+
+def test_seeds_differ() -> None:
+    clips = clips_of({f"g{number}": [number % 3] for number in range(30)})
+    drawn = {tuple(sorted(clip.group for clip in hold_out_groups(clips, 0.2, seed)[1])) for seed in range(20)}
+    assert len(drawn) >= 15
+
+
+def test_unlabelled_groups_cost_no_label() -> None:
+    clips = clips_of({"a": [0], "b": [0], "c": [None, None], "d": [0, None]})
+    for seed in range(5):
+        assert {"c"} <= {clip.group for clip in label_fraction(clips, 0.4, seed)}
+        train, val = hold_out_groups(clips, 0.4, seed)
+        assert "c" in {clip.group for clip in train}
+        assert {clip.label for clip in val} >= {0}
+
+
+def test_nothing_to_hold_out() -> None:
+    clips = clips_of({"a": [0], "b": [0]})
+    assert hold_out_groups(clips, 0.0, 0) == (clips, [])
+    assert hold_out_groups([], 0.5, 0) == ([], [])
+    assert label_fraction([], 0.5, 0) == []
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 1.0, 2.0, float("nan")])
+def test_a_fraction_to_hold_out_must_leave_something(fraction: float) -> None:
+    with pytest.raises(ConfigError, match="fraction to hold out"):
+        hold_out_groups(clips_of({"a": [0]}), fraction, 0)
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 0.0, 1.1, float("nan")])
+def test_a_fraction_of_labels_must_keep_something(fraction: float) -> None:
+    with pytest.raises(ConfigError, match="fraction of labels"):
+        label_fraction(clips_of({"a": [0]}), fraction, 0)
+
+
+def test_as_many_classes_are_validated_as_any_choice_could() -> None:
+    """Against brute force over all choices of up to seven groups that keep every class in training."""
+    rng = random.Random(1)
+    for seed in range(300):
+        labels = [set(rng.sample(range(4), rng.randint(1, 4))) for _ in range(rng.randint(2, 7))]
+        total = Counter(label for group in labels for label in group)
+        choices = itertools.chain.from_iterable(itertools.combinations(labels, size) for size in range(len(labels)))
+        held = (Counter(label for group in choice for label in group) for choice in choices)
+        best = max(len(counts) for counts in held if all(counts[label] < total[label] for label in total))
+        _, val = hold_out_groups(clips_of({f"g{number}": sorted(group) for number, group in enumerate(labels)}), 0.01, seed)
+        assert len(groups_by_label(val)) == best

@@ -1,0 +1,226 @@
+"""The manifest survives writing and reading, and every way of being wrong is named with its line."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vidkd.base.errors import ConfigError, DataError
+from vidkd.data.manifest import Clip, Manifest, is_manifest
+
+NASTY = ["videos/a b/clip.avi", "vidéos/跳/clip ünï.mp4", "q'uote\"s/new\nline\u2028.avi", "back\\slash#(1)&!.webm"]
+FULL = Clip(
+    path=NASTY[2],
+    label=1,
+    group="g 'ü'",
+    subsets={"1": "train", "2": "test"},
+    start_s=0.5,
+    end_s=2.25,
+    boxes=((0.5, 1, 2, 3.5, 4), (0.54, 1, 2, 3.5, 4)),
+    index_reliable=False,
+    onset_s=1.0,
+)
+
+
+def manifest(root: Path, *clips: Clip, **changes: object) -> Manifest:
+    base = Manifest(name="toy", root=root, classes=("a", "b"), splits=("1", "2"), clips=clips, sources={"splits/x.txt": "ab" * 32})
+    return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
+
+
+def clip(path: str = "a.avi", **changes: object) -> Clip:
+    return dataclasses.replace(Clip(path=path, label=0, group="g", subsets={"1": "train"}), **changes)  # type: ignore[arg-type]
+
+
+def test_everything_survives_writing_and_reading(tmp_path: Path) -> None:
+    clips = [*map(clip, NASTY[:2]), FULL, clip(NASTY[3], label=None, subsets={})]
+    written = manifest(tmp_path, *clips, horizontal_flip=False)
+    written.write(tmp_path / "manifest.jsonl")
+    assert Manifest.read(tmp_path / "manifest.jsonl") == written
+    assert is_manifest(tmp_path / "manifest.jsonl")
+    assert len((tmp_path / "manifest.jsonl").read_bytes().split(b"\n")) == 1 + len(clips) + 1
+
+
+@given(
+    paths=st.lists(
+        st.text(st.characters(exclude_categories=("Cs",)), min_size=1).filter(lambda p: p[0] != "/" and ".." not in p), unique=True
+    ),
+    start_s=st.floats(0, 1e6),
+    length_s=st.floats(0.001, 1e6),
+)
+def test_any_path_and_time_survive(tmp_path_factory: pytest.TempPathFactory, paths: list[str], start_s: float, length_s: float) -> None:
+    folder = tmp_path_factory.mktemp("m")
+    written = manifest(folder, *(clip(path, start_s=start_s, end_s=start_s + length_s) for path in paths))
+    written.write(folder / "m.jsonl")
+    assert Manifest.read(folder / "m.jsonl") == written
+
+
+def test_a_manifest_in_its_root_moves_with_it(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    for place in ("manifest.jsonl", "lists/deep/m.jsonl"):
+        manifest(root, clip()).write(root / place)
+    root.rename(tmp_path / "moved")
+    for place in ("manifest.jsonl", "lists/deep/m.jsonl"):
+        assert Manifest.read(tmp_path / "moved" / place).root == tmp_path / "moved"
+
+
+def test_a_manifest_elsewhere_finds_its_root_and_takes_another(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "copy").mkdir()
+    manifest(tmp_path / "data", clip()).write(tmp_path / "out" / "m.jsonl")
+    (tmp_path / "out").rename(tmp_path / "renamed")
+    assert Manifest.read(tmp_path / "renamed" / "m.jsonl").root == tmp_path / "data"
+    assert Manifest.read(tmp_path / "renamed" / "m.jsonl", root=tmp_path / "copy").root == tmp_path / "copy"
+
+
+def test_a_root_that_is_gone_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    manifest(tmp_path / "data", clip()).write(tmp_path / "m.jsonl")
+    (tmp_path / "data").rmdir()
+    with pytest.raises(DataError, match=r"data root not found: .*data\n.*recorded in .*m\.jsonl:1\n.*data\.root"):
+        Manifest.read(tmp_path / "m.jsonl")
+    with pytest.raises(DataError, match=r"data root not found: .*nowhere\n.*given"):
+        Manifest.read(tmp_path / "m.jsonl", root=tmp_path / "nowhere")
+
+
+def test_select_keeps_the_order_and_knows_its_names(tmp_path: Path) -> None:
+    clips = [
+        clip("c", subsets={"1": "train"}),
+        clip("a", subsets={"1": "test", "2": "train"}),
+        clip("b", subsets={"1": "train", "2": "val"}),
+    ]
+    chosen = manifest(tmp_path, *clips)
+    assert [c.path for c in chosen.select("1", "train")] == ["c", "b"]
+    assert [c.path for c in chosen.select("2", "train")] == ["a"]
+    assert chosen.select("2", "test") == []
+    with pytest.raises(ConfigError, match=r"unknown split '01'(.|\n)*did you mean : 1(.|\n)*known +: 1, 2"):
+        chosen.select("01", "train")
+    with pytest.raises(ConfigError, match=r"unknown subset 'tset'(.|\n)*did you mean : test"):
+        chosen.select("1", "tset")
+
+
+HEADER = {
+    "schema_version": 1,
+    "kind": "vidkd-manifest",
+    "name": "toy",
+    "classes": ["a", "b"],
+    "splits": ["1"],
+    "horizontal_flip": True,
+    "sources": {},
+}
+ROW = {"path": "a.avi", "label": 0, "group": "g", "subsets": {"1": "train"}}
+
+
+def read_lines(folder: Path, *rows: object) -> Manifest:
+    text = "".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows)
+    (folder / "m.jsonl").write_text(text, encoding="utf-8")
+    return Manifest.read(folder / "m.jsonl")
+
+
+def test_the_shortest_row_has_the_defaults(tmp_path: Path) -> None:
+    assert read_lines(tmp_path, HEADER, ROW).clips == (clip(),)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({**ROW, "lable": 1}, r"unknown key 'lable'(.|\n)*did you mean : label"),
+        ({k: v for k, v in ROW.items() if k != "group"}, "'group' is missing"),
+        ({**ROW, "path": 3}, "'path' must be text, found 3"),
+        ({**ROW, "path": ""}, "'path' must be text"),
+        ({**ROW, "label": "0"}, "'label' must be a whole number or null, found \"0\""),
+        ({**ROW, "label": True}, "'label' must be a whole number or null, found true"),
+        ({**ROW, "label": 0.0}, "'label' must be a whole number"),
+        ({**ROW, "label": 2}, r"label 2 is out of range(.|\n)*use 0 to 1 \(2 classes\)"),
+        ({**ROW, "label": -1}, "label -1 is out of range"),
+        ({**ROW, "subsets": {"3": "train"}}, r"unknown split '3'(.|\n)*use one of 1"),
+        ({**ROW, "subsets": {"1": "dev"}}, r"unknown subset 'dev' of split '1'(.|\n)*train, test, val"),
+        ({**ROW, "subsets": ["1"]}, "'subsets' must be a map"),
+        ({**ROW, "start_s": -0.5}, "start_s -0.5 is negative"),
+        ({**ROW, "start_s": None}, "'start_s' must be a finite number, found null"),
+        ({**ROW, "end_s": float("nan")}, "'end_s' must be a finite number or null"),
+        ({**ROW, "start_s": 2, "end_s": 1.5}, "end_s 1.5 is not after start_s 2"),
+        ({**ROW, "end_s": 0}, "end_s 0 is not after start_s 0"),
+        ({**ROW, "end_s": 2, "onset_s": 3}, "onset_s 3 lies outside"),
+        ({**ROW, "boxes": [[0, 1, 2, 3]]}, r"'boxes' must be a list of \[time_s, x1"),
+        ({**ROW, "boxes": [[0, 5, 2, 3, 4]]}, r"box \(5, 2, 3, 4\) is empty"),
+        ({**ROW, "index_reliable": 1}, "'index_reliable' must be true or false"),
+        ({**ROW, "path": "/etc/a.avi"}, "the path leaves the data root"),
+        ({**ROW, "path": "x/../../a.avi"}, "the path leaves the data root"),
+        ("{", "not JSON"),
+        ("[]", "not a JSON object"),
+        ("", "not JSON"),
+    ],
+)
+def test_a_bad_row_is_named_with_its_line(tmp_path: Path, row: object, message: str) -> None:
+    with pytest.raises(DataError, match=rf"m\.jsonl:3: {message}"):
+        read_lines(tmp_path, HEADER, {**ROW, "path": "fine.avi"}, row)
+
+
+def test_the_same_interval_twice_names_both_lines(tmp_path: Path) -> None:
+    other_interval = {**ROW, "start_s": 1.0, "end_s": 2.0}
+    assert len(read_lines(tmp_path, HEADER, ROW, other_interval).clips) == 2
+    with pytest.raises(DataError, match=r"m\.jsonl:4: the same interval of the same file as .*m\.jsonl:2"):
+        read_lines(tmp_path, HEADER, ROW, other_interval, {**ROW, "label": 1})
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ({**HEADER, "kind": "coco"}, "not a manifest"),
+        (ROW, "not a manifest"),
+        ({**HEADER, "schema_version": 2}, "schema_version 2 is not 1"),
+        ({**HEADER, "flip": True}, r"unknown key 'flip'"),
+        ({k: v for k, v in HEADER.items() if k != "horizontal_flip"}, "'horizontal_flip' is missing"),
+        ({**HEADER, "classes": "ab"}, "'classes' must be a list of names"),
+        ({**HEADER, "classes": ["a", "a"]}, "class 'a' is named twice"),
+        ({**HEADER, "splits": ["1", "1"]}, "split '1' is named twice"),
+        ({**HEADER, "root": 3}, "'root' must be text"),
+    ],
+)
+def test_a_bad_header_is_named(tmp_path: Path, header: object, message: str) -> None:
+    with pytest.raises(DataError, match=rf"m\.jsonl:1: {message}"):
+        read_lines(tmp_path, header, ROW)
+
+
+def test_files_that_are_no_manifest(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"manifest not found: .*gone\.jsonl(.|\n)*prepare_data"):
+        Manifest.read(tmp_path / "gone.jsonl")
+    with pytest.raises(DataError, match="manifest is a folder"):
+        Manifest.read(tmp_path)
+    (tmp_path / "empty.jsonl").touch()
+    with pytest.raises(DataError, match=r"not a whole manifest(.|\n)*empty file"):
+        Manifest.read(tmp_path / "empty.jsonl")
+    (tmp_path / "video.avi").write_bytes(b"RIFF\xff\xfe\x00")
+    with pytest.raises(DataError, match=r"not a manifest(.|\n)*not UTF-8"):
+        Manifest.read(tmp_path / "video.avi")
+    assert not is_manifest(tmp_path / "video.avi")
+
+
+def test_a_torn_manifest_is_refused(tmp_path: Path) -> None:
+    """A copy that was cut must not train on fewer clips without a word, even if it was cut at the end of a row."""
+    manifest(tmp_path, clip("a"), clip("b")).write(tmp_path / "m.jsonl")
+    whole = (tmp_path / "m.jsonl").read_bytes()
+    (tmp_path / "m.jsonl").write_bytes(whole[:-1])
+    with pytest.raises(DataError, match="not a whole manifest"):
+        Manifest.read(tmp_path / "m.jsonl")
+
+
+def test_a_manifest_that_could_not_be_read_back_is_not_written(tmp_path: Path) -> None:
+    out = tmp_path / "m.jsonl"
+    with pytest.raises(DataError, match="manifest 'toy', clip 2: label 7 is out of range"):
+        manifest(tmp_path, clip("a"), clip("b", label=7)).write(out)
+    with pytest.raises(DataError, match=r"not valid UTF-8(.|\n)*rename the file"):
+        manifest(tmp_path, clip("bad\udcff.avi")).write(out)
+    assert not out.exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_write_leaves_the_old_manifest(tmp_path: Path) -> None:
+    out = tmp_path / "m.jsonl"
+    manifest(tmp_path, clip("old")).write(out)
+    with pytest.raises(DataError):
+        manifest(tmp_path, clip("new"), clip("bad\udcff.avi")).write(out)
+    assert [c.path for c in Manifest.read(out).clips] == ["old"]
