@@ -1,5 +1,6 @@
 """Every backbone by name, and the only place that knows pytorchvideo (imported when one of its networks is built)."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -11,6 +12,8 @@ from vidkd.models import mobilenet_shift, tiny3d, torchvision_nets
 from vidkd.models.backbone import Backbone, InputSpec, Layout, Stage
 from vidkd.models.config import View
 from vidkd.models.weights import load_backbone, read_weights
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -103,5 +106,6 @@ def build_backbone(name: str, *, view: View = "rgb", weights: str | None = None)
         raise unknown_name("backbone", name, BACKBONES)
     backbone = BACKBONES[name].create(view)
     if weights is not None:
-        load_backbone(backbone, read_weights(weights, name), f"{weights} into {name}")
+        dropped = load_backbone(backbone, read_weights(weights, name), f"{weights} into {name}")
+        log.info("%s: not part of backbone %s, left out: %s", weights, name, ", ".join(dropped) or "nothing")
     return backbone

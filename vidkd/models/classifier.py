@@ -1,5 +1,6 @@
 """A video classifier: normalisation, backbone, attention pooling, dropout and one linear layer."""
 
+import logging
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -10,6 +11,8 @@ from vidkd.models.backbone import Backbone, Normalise, freeze_norm_statistics
 from vidkd.models.backbones import build_backbone
 from vidkd.models.config import ModelConfig, View
 from vidkd.models.weights import load_backbone, load_head, read_weights
+
+log = logging.getLogger(__name__)
 
 
 class ClassifierOutput(NamedTuple):
@@ -58,7 +61,10 @@ class VideoClassifier(nn.Module):
         state = read_weights(config.weights, config.backbone)
         load_backbone(self.backbone, state, f"{config.weights} into {config.backbone}")
         filled = load_head(self, state, self.backbone.layout)
-        return tuple(name for name, _ in self.named_parameters() if not name.startswith("backbone.") and name not in filled)
+        random = tuple(name for name, _ in self.named_parameters() if not name.startswith("backbone.") and name not in filled)
+        if random:
+            log.info("%s: no head that fits, random weights in %s", config.weights, ", ".join(random))
+        return random
 
     def forward(self, clip: Tensor) -> ClassifierOutput:
         """Classify a raw clip: rgb uint8 (or float in 0..1) (B, 3, T, H, W), or flow in pixels (B, 2, T, H, W)."""

@@ -1,6 +1,5 @@
 """Pretrained weights from a local file or from torchvision. Only the classification head may differ; never a silent random network."""
 
-import logging
 import pickle
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -10,8 +9,6 @@ from torch import Tensor, nn
 
 from vidkd.base.errors import CheckpointError
 from vidkd.models.backbone import Backbone, Layout, first_convolution, flow_filters
-
-log = logging.getLogger(__name__)
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".pyth")
 # where training programs put the parameters inside a checkpoint
@@ -57,6 +54,8 @@ def _unreadable(path: Path, error: Exception) -> CheckpointError:
 
 
 def _parameters(content: object, path: Path) -> State:
+    if isinstance(content, Mapping) and isinstance(content.get("student"), Mapping):  # a checkpoint of vidkd
+        content = content.get("ema") or content["student"].get("state")
     for key in _NESTED:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
@@ -96,8 +95,6 @@ def load_backbone(backbone: Backbone, state: State, source: str) -> tuple[str, .
     own = backbone.net.state_dict()
     _refuse_misfits(own, parameters, source)
     backbone.net.load_state_dict(parameters, strict=False)
-    if dropped:
-        log.info("%s: head dropped (%d parameters: %s)", source, len(dropped), _first(dropped))
     return dropped
 
 

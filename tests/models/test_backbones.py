@@ -1,0 +1,196 @@
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from vidkd.base.errors import ConfigError
+from vidkd.models import BACKBONES, AttentionConfig, Backbone, ModelConfig, VideoClassifier, build_backbone
+from vidkd.models.backbone import first_convolution, flow_filters
+from vidkd.models.mobilenet_shift import temporal_shift
+from vidkd.models.weights import load_backbone
+
+FRAMES, SIZE = 8, 64
+MIN_FRAMES = {"s3d": 16}
+
+
+def clip_for(name: str, channels: int = 3, batch: int = 1) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(batch, channels, MIN_FRAMES.get(name, FRAMES), SIZE, SIZE, generator=generator)
+
+
+def calibrated(net: nn.Module, clip: torch.Tensor) -> nn.Module:
+    """Set every batch normalisation to the statistics of `clip`, or random features would shrink to nothing and agree by that."""
+    norms = [layer for layer in net.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+    usual = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0
+    with torch.no_grad():
+        net.train()(clip)
+    for norm, momentum in zip(norms, usual, strict=True):
+        norm.momentum = momentum
+    return net.eval()
+
+
+@pytest.fixture(scope="module", params=sorted(BACKBONES))
+def named_backbone(request: pytest.FixtureRequest) -> tuple[str, Backbone]:
+    torch.manual_seed(0)
+    return request.param, build_backbone(request.param).eval()
+
+
+def test_stages_have_the_declared_names_channels_and_strides(named_backbone: tuple[str, Backbone]) -> None:
+    name, backbone = named_backbone
+    clip = clip_for(name)
+    with torch.no_grad():
+        features = backbone(clip)
+        as_yielded = [features.clone() for features in backbone.walk(clip)]
+    # no later stage may write into the features of an earlier one
+    assert all(torch.equal(final, early) for final, early in zip(features.values(), as_yielded, strict=True))
+    declared = BACKBONES[name].layout.stages
+    assert tuple(features) == backbone.stages == tuple(declared)
+    for stage, size in declared.items():
+        side = -(-SIZE // size.space_stride)
+        assert features[stage].shape == (1, size.channels, -(-clip.shape[2] // size.time_stride), side, side), stage
+        assert backbone.channels[stage] == size.channels
+
+
+def test_attention_on_top_and_gradient_to_the_first_layer(named_backbone: tuple[str, Backbone]) -> None:
+    name, _ = named_backbone
+    torch.manual_seed(0)
+    config = ModelConfig(backbone=name, attention=AttentionConfig(pooling="probabilistic", maps="two"), dropout=0.0)
+    classifier = VideoClassifier(config, 5, "rgb").train()
+    clip = torch.randint(0, 256, clip_for(name, batch=2).shape, dtype=torch.uint8)
+    output = classifier(clip)
+    last = output.features[classifier.backbone.stages[-1]]
+    assert output.logits.shape == (2, 5)
+    assert output.pooled.shape == (2, 2 * last.shape[1])
+    for log_map in output.attention.values():
+        assert log_map.shape == (2, *last.shape[2:])
+        torch.testing.assert_close(log_map.exp().sum(dim=(2, 3)), torch.ones(2, last.shape[2]))
+    nn.functional.cross_entropy(output.logits, torch.tensor([0, 1])).backward()
+    gradient = first_convolution(classifier.backbone.net)[1].weight.grad
+    assert gradient is not None
+    assert gradient.isfinite().all()
+    assert gradient.abs().max() > 0
+    assert all(module.conv.weight.grad.abs().max() > 0 for module in classifier.pooling.maps.values())
+
+
+def test_flow_network_from_rgb_weights_averages_the_first_filters(named_backbone: tuple[str, Backbone]) -> None:
+    name, backbone = named_backbone
+    flow = build_backbone(name, view="flow").eval()
+    load_backbone(flow, backbone.net.state_dict(), "test")
+    key = f"{first_convolution(backbone.net)[0]}.weight"
+    rgb, adapted = backbone.net.state_dict()[key], flow.net.state_dict()[key]
+    for channel in (0, 1):
+        torch.testing.assert_close(adapted[:, channel], (rgb[:, 0] + rgb[:, 1] + rgb[:, 2]) / 2)
+    others = [other for other in backbone.net.state_dict() if other != key]
+    assert all(torch.equal(backbone.net.state_dict()[other], flow.net.state_dict()[other]) for other in others)
+    grey = clip_for(name, channels=1)
+    with torch.no_grad():
+        same = flow(grey.expand(-1, 2, -1, -1, -1))[flow.stages[0]], backbone(grey.expand(-1, 3, -1, -1, -1))[flow.stages[0]]
+    torch.testing.assert_close(*same, atol=1e-4, rtol=1e-4)
+    assert same[0].std() > 0.02
+
+
+def test_flow_network_from_scratch_keeps_the_scale_of_the_filters() -> None:
+    torch.manual_seed(0)
+    rgb = first_convolution(build_backbone("r3d_18").net)[1].weight
+    flow = first_convolution(build_backbone("r3d_18", view="flow").net)[1].weight
+    # equal response variance to independent unit inputs: the summed squares of a filter stay
+    assert flow.shape == (64, 2, 3, 7, 7)
+    assert not torch.equal(flow[:, 0], flow[:, 1])
+    assert flow.pow(2).sum().item() == pytest.approx(rgb.pow(2).sum().item(), rel=0.05)
+
+
+def test_flow_filters_keep_the_response_to_equal_channels() -> None:
+    filters = torch.tensor([[1.0, 2.0, 6.0]]).view(1, 3, 1, 1)
+    assert flow_filters(filters).flatten().tolist() == [4.5, 4.5]
+
+
+def test_unknown_backbone_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="did you mean : r3d_18"):
+        build_backbone("r3d18")
+
+
+def test_importing_the_room_imports_no_heavy_library() -> None:
+    code = "import sys, vidkd.models; print([m for m in ('torchvision', 'pytorchvideo', 'safetensors') if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_tiny3d_is_as_described() -> None:
+    backbone = build_backbone("tiny3d")
+    shapes = [tuple(features.shape[1:]) for features in backbone(clip_for("tiny3d")).values()]
+    assert shapes == [(24, 8, 32, 32), (48, 4, 16, 16), (96, 4, 8, 8), (96, 4, 8, 8)]
+    assert all(weight.is_contiguous(memory_format=torch.channels_last_3d) for weight in backbone.parameters() if weight.ndim == 5)
+
+
+def test_temporal_shift_by_hand() -> None:
+    clip = torch.arange(1, 13).view(1, 3, 4, 1, 1).float()  # frames 1..4, 5..8, 9..12 of four channels
+    shifted = temporal_shift(clip.flatten(0, 1), 3, fold=4).view(3, 4)
+    assert shifted.tolist() == [[5, 0, 3, 4], [9, 2, 7, 8], [0, 6, 11, 12]]
+
+
+def test_temporal_shift_keeps_clips_apart() -> None:
+    clips = torch.randn(2, 3, 8, 2, 2)
+    together = temporal_shift(clips.flatten(0, 1), 3)
+    alone = torch.cat([temporal_shift(clip, 3) for clip in clips])
+    assert torch.equal(together, alone)
+
+
+def test_without_shift_the_mobilenet_is_torchvisions(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torchvision.models import mobilenet_v3_small
+
+    clip = clip_for("mobilenet_v3_small")
+    reference = calibrated(mobilenet_v3_small(), clip.transpose(1, 2).flatten(0, 1))
+    backbone = build_backbone("mobilenet_v3_small").eval()
+    load_backbone(backbone, reference.state_dict(), "test")
+    with torch.no_grad():
+        shifted = backbone(clip)["stage4"]
+        monkeypatch.setattr("vidkd.models.mobilenet_shift.temporal_shift", lambda images, frames: images)
+        still = backbone(clip)["stage4"]
+        expected = torch.stack([reference.features(clip[:, :, frame]) for frame in range(FRAMES)], dim=2)
+    torch.testing.assert_close(still, expected, atol=1e-5, rtol=1e-4)
+    assert expected.std() > 0.05
+    assert (shifted - expected).abs().mean() > 0.01
+
+
+def test_mvit_tokens_are_those_of_torchvision() -> None:
+    from torchvision.models.video import mvit_v2_s
+
+    reference = mvit_v2_s().eval()
+    reference.pos_encoding.temporal_size, reference.pos_encoding.spatial_size = FRAMES // 2, (SIZE // 4, SIZE // 4)
+    tokens = []
+    reference.norm.register_forward_hook(lambda module, inputs, output: tokens.append(output))
+    backbone = build_backbone("mvit_v2_s").eval()
+    load_backbone(backbone, reference.state_dict(), "test")
+    with torch.no_grad():
+        reference(clip_for("mvit_v2_s"))
+        features = backbone(clip_for("mvit_v2_s"))["stage4"]
+    torch.testing.assert_close(features.flatten(2).transpose(1, 2), tokens[0][:, 1:])
+    assert features.std() > 0.1
+
+
+def test_s3d_ends_where_torchvisions_features_end() -> None:
+    from torchvision.models.video import s3d
+
+    reference = s3d()
+    calibrated(reference.features, clip_for("s3d"))
+    backbone = build_backbone("s3d").eval()
+    load_backbone(backbone, reference.state_dict(), "test")
+    with torch.no_grad():
+        expected = reference.eval().features(clip_for("s3d"))
+        torch.testing.assert_close(backbone(clip_for("s3d"))["mixed5"], expected)
+    assert expected.std() > 0.05
+
+
+@pytest.mark.parametrize("name", ["r3d_18", "mc3_18", "r2plus1d_18", "s3d", "mvit_v2_s", "swin3d_t", "mobilenet_v3_small"])
+def test_normalisation_is_that_of_torchvisions_weights(name: str) -> None:
+    from torchvision.models import get_model_weights
+
+    transform = get_model_weights(name).DEFAULT.transforms()
+    declared = BACKBONES[name].layout.input
+    assert declared.mean == pytest.approx(transform.mean)
+    assert declared.std == pytest.approx(transform.std)
+    assert declared.size == transform.crop_size[0]

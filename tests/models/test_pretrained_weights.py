@@ -1,0 +1,226 @@
+import logging
+import pickle
+from pathlib import Path
+from urllib.error import URLError
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from vidkd.base.errors import CheckpointError
+from vidkd.models import BACKBONES, AttentionConfig, ModelConfig, VideoClassifier, build_backbone
+from vidkd.models.weights import read_weights
+
+SOFT = AttentionConfig(pooling="soft")
+QUICK = {"tiny3d", "mobilenet_v3_small", "mc3_18", "x3d_xs"}
+
+
+def quick_first(*names: str) -> list[object]:
+    return [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in names]
+
+
+def rgb_clip(frames: int = 8, size: int = 64) -> torch.Tensor:
+    return torch.randint(0, 256, (1, 3, frames, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def saved(state: object, path: Path) -> str:
+    if path.suffix == ".safetensors":
+        save_file({key: value.contiguous() for key, value in state.items()}, path)
+    else:
+        torch.save(state, path)
+    return str(path)
+
+
+def calibrated(net: nn.Module, clip: torch.Tensor) -> nn.Module:
+    """Set every batch normalisation to the statistics of `clip`, or random features would shrink to nothing and agree by that."""
+    norms = [layer for layer in net.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+    usual = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0
+    with torch.no_grad():
+        net.train()(clip)
+    for norm, momentum in zip(norms, usual, strict=True):
+        norm.momentum = momentum
+    return net.eval()
+
+
+@pytest.mark.parametrize("name", quick_first(*sorted(BACKBONES)))
+def test_a_saved_classifier_comes_back_whole(name: str, tmp_path: Path) -> None:
+    clip = rgb_clip(frames=16 if name == "s3d" else 4)
+    original = calibrated(VideoClassifier(ModelConfig(backbone=name, attention=SOFT), 4, "rgb"), clip)
+    path = saved(original.state_dict(), tmp_path / "classifier.pt")
+    restored = VideoClassifier(ModelConfig(backbone=name, attention=SOFT, weights=path), 4, "rgb").eval()
+    with torch.no_grad():
+        first, second = original(clip), restored(clip)
+    assert restored.random_parameters == ()
+    assert first.logits.std() > 1e-3
+    assert torch.equal(first.logits, second.logits)
+    assert torch.equal(first.attention["motion"], second.attention["motion"])
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt", ".pth", ".pyth"])
+@pytest.mark.parametrize("wrap", ["plain", "state_dict", "model_state", "module."])
+def test_kinds_of_files(suffix: str, wrap: str, tmp_path: Path) -> None:
+    state = build_backbone("tiny3d").net.state_dict()
+    content = {f"module.{key}": value for key, value in state.items()} if wrap == "module." else state
+    if wrap in ("state_dict", "model_state"):
+        if suffix == ".safetensors":
+            pytest.skip("safetensors files do not nest")
+        content = {wrap: content, "epoch": 3}
+    loaded = build_backbone("tiny3d", weights=saved(content, tmp_path / f"weights{suffix}"))
+    assert all(torch.equal(value, state[key]) for key, value in loaded.net.state_dict().items())
+
+
+def test_the_averaged_student_of_a_checkpoint_is_preferred(tmp_path: Path) -> None:
+    last, average = (VideoClassifier(ModelConfig(), 3, "rgb").state_dict() for _ in range(2))
+    checkpoint = {"student": {"state": last, "classes": ["a", "b", "c"]}, "ema": None, "step": 7}
+    plain = VideoClassifier(ModelConfig(weights=saved(checkpoint, tmp_path / "plain.pt")), 3, "rgb")
+    averaged = VideoClassifier(ModelConfig(weights=saved({**checkpoint, "ema": average}, tmp_path / "ema.pt")), 3, "rgb")
+    assert torch.equal(plain.fc.weight, last["fc.weight"])
+    assert torch.equal(averaged.fc.weight, average["fc.weight"])
+
+
+@pytest.mark.parametrize("name", quick_first("mc3_18", "r3d_18", "r2plus1d_18", "swin3d_t"))
+def test_torchvisions_network_gives_the_same_logits(name: str, tmp_path: Path) -> None:
+    from torchvision.models import get_model
+
+    reference = get_model(name, num_classes=7)
+    calibrated(reference, torch.randn(1, 3, 8, 64, 64))
+    path = saved(reference.state_dict(), tmp_path / "net.pth")
+    model = VideoClassifier(ModelConfig(backbone=name, weights=path), 7, "rgb").eval()
+    with torch.no_grad():
+        expected = reference(model.normalise(rgb_clip()))
+        torch.testing.assert_close(model(rgb_clip()).logits, expected, atol=1e-4, rtol=1e-3)
+    assert expected.std() > 0.01
+    assert model.random_parameters == ()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "last_grid"), [("slow_r50", (4, 2, 2)), ("c2d_r50", (2, 2, 2)), ("r2plus1d_r50", (1, 2, 2))])
+def test_pytorchvideos_network_gives_the_same_logits(name: str, last_grid: tuple[int, int, int], tmp_path: Path) -> None:
+    from pytorchvideo.models import hub
+
+    reference = getattr(hub, name)(pretrained=False, model_num_class=7)
+    reference.blocks[-1].pool = nn.AvgPool3d(last_grid)  # made for 224 pixels
+    reference.blocks[-1].activation = None  # a softmax in some of them
+    calibrated(reference, torch.randn(1, 3, 4, 64, 64))
+    path = saved({"model_state": reference.state_dict()}, tmp_path / "net.pyth")
+    model = VideoClassifier(ModelConfig(backbone=name, weights=path), 7, "rgb").eval()
+    with torch.no_grad():
+        expected = reference(model.normalise(rgb_clip(frames=4)))
+        torch.testing.assert_close(model(rgb_clip(frames=4)).logits, expected, atol=1e-4, rtol=1e-3)
+    assert expected.std() > 0.01
+
+
+def test_a_head_of_another_size_is_dropped_and_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    original = VideoClassifier(ModelConfig(attention=SOFT), 9, "rgb")
+    path = saved(original.state_dict(), tmp_path / "nine.pt")
+    with caplog.at_level(logging.INFO, "vidkd.models"):
+        model = VideoClassifier(ModelConfig(attention=SOFT, weights=path), 4, "rgb")
+    assert model.random_parameters == ("fc.weight", "fc.bias")
+    assert "no head that fits, random weights in fc.weight, fc.bias" in caplog.text
+    assert torch.equal(model.pooling.maps["motion"].conv.weight, original.pooling.maps["motion"].conv.weight)
+
+
+def test_without_weights_every_parameter_is_random() -> None:
+    model = VideoClassifier(ModelConfig(), 4, "rgb")
+    assert set(model.random_parameters) == {name for name, _ in model.named_parameters()}
+
+
+def test_flow_weights_load_into_a_flow_network_as_they_are(tmp_path: Path) -> None:
+    original = VideoClassifier(ModelConfig(), 4, "flow")
+    model = VideoClassifier(ModelConfig(weights=saved(original.state_dict(), tmp_path / "flow.pt")), 4, "flow")
+    assert all(torch.equal(value, original.state_dict()[key]) for key, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("made_for", "loaded_into", "message"),
+    [
+        ("tiny3d", "r3d_18", "missing .*stem.0.weight|other shape"),
+        ("r3d_18", "mc3_18", r"other shape : .*layer2.0.conv1.0.weight \(128, 64, 3, 3, 3\) for \(128, 64, 1, 3, 3\)"),
+        ("r3d_18", "tiny3d", "unexpected .*layer1"),
+    ],
+)
+def test_weights_of_another_architecture_are_refused(made_for: str, loaded_into: str, message: str, tmp_path: Path) -> None:
+    path = saved(build_backbone(made_for).net.state_dict(), tmp_path / "other.pt")
+    with pytest.raises(CheckpointError, match=message):
+        build_backbone(loaded_into, weights=path)
+
+
+def test_flow_weights_are_refused_by_an_rgb_network(tmp_path: Path) -> None:
+    path = saved(build_backbone("tiny3d", view="flow").net.state_dict(), tmp_path / "flow.pt")
+    with pytest.raises(CheckpointError, match=r"stem.0.weight \(24, 2, 3, 3, 3\) for \(24, 3, 3, 3, 3\)"):
+        build_backbone("tiny3d", weights=path)
+
+
+def test_one_missing_parameter_is_named(tmp_path: Path) -> None:
+    state = build_backbone("tiny3d").net.state_dict()
+    del state["stage3.1.running_var"]
+    with pytest.raises(CheckpointError, match=r"missing +: 1: stage3.1.running_var"):
+        build_backbone("tiny3d", weights=saved(state, tmp_path / "torn.pt"))
+
+
+def test_a_refused_file_leaves_the_network_as_it_was(tmp_path: Path) -> None:
+    from vidkd.models.weights import load_backbone
+
+    backbone = build_backbone("tiny3d")
+    before = {key: value.clone() for key, value in backbone.state_dict().items()}
+    state = {key: value + 1 for key, value in build_backbone("tiny3d").net.state_dict().items() if key != "stem.0.weight"}
+    with pytest.raises(CheckpointError):
+        load_backbone(backbone, state, "test")
+    assert all(torch.equal(value, before[key]) for key, value in backbone.state_dict().items())
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_damaged_files_are_refused(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"weights{suffix}"
+    saved(build_backbone("tiny3d").net.state_dict(), path)
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        read_weights(str(path), "tiny3d")
+
+
+def test_files_that_would_run_code_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pt"
+    path.write_bytes(pickle.dumps(nn.Linear(2, 2)))
+    with pytest.raises(CheckpointError, match="tensors only"):
+        read_weights(str(path), "tiny3d")
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "message"), [({"epoch": 3}, "w.pt", "no parameters"), ({}, "w.pt", "no parameters"), ({}, "w.bin", "unknown kind")]
+)
+def test_files_without_parameters_are_refused(content: dict[str, int], name: str, message: str, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / name)
+    with pytest.raises(CheckpointError, match=message):
+        read_weights(str(tmp_path / name), "tiny3d")
+
+
+def test_a_missing_file_is_an_error_not_a_random_network(tmp_path: Path) -> None:
+    for make in (lambda config: build_backbone("tiny3d", weights=config.weights), lambda config: VideoClassifier(config, 2, "rgb")):
+        with pytest.raises(CheckpointError, match="weights not found"):
+            make(ModelConfig(weights=str(tmp_path / "absent.pt")))
+
+
+def test_a_failed_download_says_where_the_file_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise URLError("no network")
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", refuse)
+    with pytest.raises(CheckpointError, match=r"no network(.|\n)*https://download.pytorch.org/models/r3d_18-.*\.pth"):
+        build_backbone("r3d_18", weights="torchvision")
+
+
+def test_a_download_fills_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torchvision.models.video import r3d_18
+
+    published = r3d_18().state_dict()
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *arguments, **options: published)
+    loaded = build_backbone("r3d_18", weights="torchvision")
+    assert all(torch.equal(value, published[key]) for key, value in loaded.net.state_dict().items())
+
+
+def test_only_torchvisions_networks_can_be_downloaded() -> None:
+    with pytest.raises(CheckpointError, match="torchvision has no weights for 'x3d_s'"):
+        build_backbone("x3d_s", weights="torchvision")
