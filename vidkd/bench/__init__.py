@@ -1,0 +1,1 @@
+"""Studies: speed and accuracy of methods, seeds and folds, with intervals."""

@@ -128,7 +128,7 @@ def read_cell(study: Study, phase: Phase, key: CellKey, places: Places, chosen: 
     return content
 
 
-def test_keys(study: Study, methods: Sequence[str] | None = None) -> list[list[CellKey]]:
+def cells_to_test(study: Study, methods: Sequence[str] | None = None) -> list[list[CellKey]]:
     """The cells of the test phase, in waves: teachers before those who learn from them."""
     spec = study.spec
     wanted = list(spec.methods) if methods is None else list(methods)

@@ -61,7 +61,7 @@ def _trial_keys(study: Study, name: str) -> list[CellKey]:
 
 
 def _choose(method: MethodSpec, cells: Mapping[CellKey, Mapping[str, Any]]) -> dict[str, Any]:
-    trials = []
+    trials: list[dict[str, Any]] = []
     for number, settings in enumerate(method.trials):
         of_trial = {key: cell["metrics"] for key, cell in cells.items() if key.trial == number}
         mean = float(np.mean([metrics[METRIC] for metrics in of_trial.values()]))

@@ -2,8 +2,10 @@
 
 import argparse
 import importlib
+import logging
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 
 from vidkd.base.errors import VidkdError
 
@@ -44,7 +46,8 @@ def run_verb(verb: str, argv: Sequence[str] | None = None) -> int:
         prog=f"vidkd {verb}", description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     module.add_arguments(parser)
-    arguments = parser.parse_args(argv)
+    arguments = _parse(parser, module, argv)
+    logging.basicConfig(level=logging.INFO, format="vidkd: %(message)s", stream=sys.stderr)
     try:
         return int(module.run(arguments))
     except VidkdError as error:
@@ -53,6 +56,25 @@ def run_verb(verb: str, argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("vidkd: interrupted\n")
         return 130
+
+
+def _parse(parser: argparse.ArgumentParser, module: ModuleType, argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse; a verb with TAKES_SETTINGS gets what it does not know as `settings`, to be checked against the configuration."""
+    if not getattr(module, "TAKES_SETTINGS", False):
+        return parser.parse_args(argv)
+    arguments, settings = parser.parse_known_args(argv)
+    arguments.settings = settings
+    stray = [
+        word for number, word in enumerate(settings) if not word.startswith("--") and not _is_value(settings, number)
+    ]
+    if stray:
+        parser.error(f"unexpected argument: {stray[0]}")
+    return arguments
+
+
+def _is_value(words: Sequence[str], number: int) -> bool:
+    """Whether a word is the value of the flag before it."""
+    return number > 0 and words[number - 1].startswith("--") and "=" not in words[number - 1]
 
 
 def _usage() -> str:

@@ -1,0 +1,1 @@
+"""Labelled clips: manifests, layouts, windows, flow, paired transforms, cache, loaders."""

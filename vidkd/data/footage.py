@@ -13,7 +13,7 @@ from vidkd.data.flow_store import read_stored_flow
 from vidkd.data.manifest import Clip
 from vidkd.data.transforms import TransformConfig, resize_frames, working_size
 from vidkd.data.windows import Window, WindowConfig, choose_window, frames_inside
-from vidkd.video import open_video
+from vidkd.video import VideoReader, open_video
 
 CHUNK = 64
 
@@ -50,16 +50,21 @@ def read_window(path: Path, clip: Clip, config: FootageConfig, *, position: floa
     """
     with open_video(path, backend=_backend(clip)) as video:
         window = choose_window(video.timestamps_s, config.window, position=position, start_s=clip.start_s, end_s=clip.end_s, name=str(path))
-        computes_flow = want_flow and config.flow.source == "dis"
-        needed = window.needed if computes_flow else np.unique(window.frames)
-        decoded = _shrink(video.frames_at_indices(needed.tolist()), config.decode_short_side)
+        return footage_of(video, window, config, want_flow=want_flow, clip_path=clip.path)
+
+
+def footage_of(video: VideoReader, window: Window, config: FootageConfig, *, want_flow: bool, clip_path: str = "") -> Footage:
+    """Frames and flow of a window of an open video; flow comes from the same decoded frames, or from where it is stored for `clip_path`."""
+    computes_flow = want_flow and config.flow.source == "dis"
+    needed = window.needed if computes_flow else np.unique(window.frames)
+    decoded = _shrink(video.frames_at_indices(needed.tolist()), config.decode_short_side)
     frames = decoded[np.searchsorted(needed, window.frames)]
     height, width = working_size(frames.shape[1], frames.shape[2], config.transform)
     flow = None
     if computes_flow:
         flow = dis_flow(frames, decoded[np.searchsorted(needed, window.targets)], preset=config.flow.preset)
     elif want_flow:
-        flow = read_stored_flow(Path(str(config.flow.folder)), clip.path, window)
+        flow = read_stored_flow(Path(str(config.flow.folder)), clip_path, window)
     return Footage(resize_frames(frames, height, width), None if flow is None else resize_flow(flow, height, width))
 
 

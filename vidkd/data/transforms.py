@@ -66,7 +66,7 @@ def random_geometry(height: int, width: int, config: TransformConfig, rng: np.ra
 
 
 def evaluation_geometry(height: int, width: int, config: TransformConfig, crop: int = 0, crops: int = 1) -> Geometry:
-    """Test crop number `crop` of `crops`: squares of the shorter side, evenly spaced along the longer one; the middle one if there is one."""
+    """Test crop number `crop` of `crops`: squares of the shorter side, evenly spaced along the longer one, or the middle one."""
     side = min(height, width)
     share = 0.5 if crops == 1 else crop / (crops - 1)
     return Geometry(round(share * (height - side)), round(share * (width - side)), side, config.crop)

@@ -110,7 +110,7 @@ class RunConfig:
 
 
 def load_config(path: Path | str | None = None, *, settings: Mapping[str, Any] | None = None, overrides: Sequence[str] = ()) -> RunConfig:
-    """A run's configuration from a YAML file, then nested `settings`, then command-line `overrides` (--data.root DIR).
+    """A run's configuration from a YAML file, then nested `settings`, then flags in `overrides` (--data.root DIR).
 
     Only plain values are read: no tag, class path or import in a file is followed. Raises ConfigError with the file, the line and the
     nearest known name for an unknown key, and with the expected type for a wrong value.
@@ -133,7 +133,7 @@ class _Tree:
 
 
 def read_yaml(path: Path) -> _Tree:
-    """Read a YAML mapping of plain values. Raises ConfigError if the file is missing, is no YAML, or holds tags that would build objects."""
+    """Read a YAML mapping of plain values. Raises ConfigError if the file is missing, is no YAML, or has tags that build objects."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:

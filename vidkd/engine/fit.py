@@ -365,3 +365,11 @@ class _Training:
             yield
         finally:
             signal.signal(signal.SIGINT, before)
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of this name; `auto` is what Fabric would choose. Raises ConfigError if it is not there."""
+    try:
+        return Fabric(accelerator=name, devices=1).device
+    except Exception as error:
+        raise ConfigError(f"cannot use device '{name}'", reason=str(error).splitlines()[0], to_mend="--device auto or cpu") from error

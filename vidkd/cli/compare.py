@@ -1,0 +1,97 @@
+"""Run a study: methods x seeds x folds, each cell kept as it ends.
+
+`--phase tune` judges every method's trials on validation groups and writes chosen.json; `--phase test` trains and judges the cells with
+what was chosen. Given again, a command goes on where it was. Writes summary.json, a table and report.html.
+"""
+
+import argparse
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vidkd.cli.settings import SETTINGS_HINT
+
+if TYPE_CHECKING:
+    from vidkd.bench.cells import Places
+    from vidkd.bench.study import Study
+
+TAKES_SETTINGS = True
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
+    parser.add_argument("study", metavar="STUDY.yaml", help="a study, as in configs/studies/")
+    parser.add_argument(
+        "--phase",
+        choices=["tune", "test", "all", "report"],
+        default="all",
+        help="part of the study (default: all; report only reads finished cells)",
+    )
+    parser.add_argument("--methods", metavar="A,B", help="only these methods (and what is there of the others)")
+    parser.add_argument("--seeds", metavar="0,1", help="only these seeds")
+    parser.add_argument("--out", metavar="DIR", help="where cells and summary go (default: results/<study>)")
+    parser.add_argument("--runs", metavar="DIR", default="runs", help="where checkpoints go (default: runs)")
+    parser.add_argument(
+        "--workers", type=int, default=1, metavar="N", help="cells trained at once; give each train.threads of its own (default: 1)"
+    )
+    parser.epilog = SETTINGS_HINT
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the phases asked for, then write the summary and the report."""
+    import dataclasses
+
+    from vidkd.bench.cells import Places, cells_to_test, run_cells
+    from vidkd.bench.study import Study, read_study
+    from vidkd.bench.tuning import chosen_settings, read_chosen, tune
+
+    study = read_study(arguments.study, arguments.settings)
+    if arguments.seeds:
+        spec = dataclasses.replace(study.spec, seeds=[int(seed) for seed in arguments.seeds.split(",")])
+        study = Study(spec, study.path, study.overrides)
+    places = Places(Path(arguments.out) if arguments.out else Path("results") / study.spec.study, Path(arguments.runs))
+    if arguments.phase in ("tune", "all") and study.spec.tuned:
+        tune(study, places, arguments.workers)
+    if arguments.phase == "tune":
+        return 0
+    content = read_chosen(study, places)
+    chosen = chosen_settings(content)
+    if arguments.phase in ("test", "all"):
+        waves = cells_to_test(study, _methods(arguments.methods, study))
+        total, done = sum(len(wave) for wave in waves), 0
+        for wave in waves:
+            for key, cell in run_cells(study, "test", wave, places, chosen, arguments.workers):
+                done += 1
+                sys.stdout.write(f"[{done}/{total}] {key}  top-1 {cell['metrics']['top1']:.3f}  {cell['train_seconds']:.0f} s\n")
+                sys.stdout.flush()
+    return _report(study, places, content)
+
+
+def _methods(text: str | None, study: "Study") -> list[str] | None:
+    from vidkd.base.errors import unknown_name
+
+    if text is None:
+        return None
+    names = text.split(",")
+    for name in names:
+        if name not in study.spec.methods:
+            raise unknown_name("method", name, study.spec.methods, where=study.path)
+    teachers = [study.spec.methods[name].teacher for name in names]
+    return [*names, *(teacher for teacher in teachers if teacher is not None)]
+
+
+def _report(study: "Study", places: "Places", content: Mapping[str, Any]) -> int:
+    from vidkd.base.errors import DataError
+    from vidkd.bench.collect import read_cells, summarise, table
+    from vidkd.bench.summary import write_summary
+    from vidkd.bench.tuning import chosen_settings
+
+    found = read_cells(study, places, chosen_settings(content))
+    if not found:
+        raise DataError(f"no finished cell in {places.results}", to_mend=f"vidkd compare {study.path}")
+    summary = summarise(study, found, content["claim"])
+    write_summary(places.results / "summary.json", summary)
+    sys.stdout.write(table(summary))
+    sys.stdout.write(f"written: {places.results / 'summary.json'}\n")
+    return 0

@@ -1,0 +1,78 @@
+"""Judge a checkpoint on the clips of a subset.
+
+Prints top-1, top-5, class mean, calibration error and a table of classes; writes predictions.csv and evaluation.json.
+The data set is that of the run; another root, manifest or split may be given as settings (--data.root DIR).
+"""
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vidkd.cli.settings import add_settings_help, list_settings
+
+TAKES_SETTINGS = True
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
+    parser.add_argument("--checkpoint", required=True, metavar="F", help="a checkpoint, or the folder of a run")
+    parser.add_argument("--split", default="test", choices=["train", "val", "test"], help="which clips of the split (default: test)")
+    parser.add_argument("--out", metavar="DIR", help="where to write (default: the run's folder)")
+    add_settings_help(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Evaluate and write what was found."""
+    from vidkd.base.errors import CheckpointError
+    from vidkd.base.files import write_json
+    from vidkd.engine.config import load_config
+    from vidkd.engine.evaluate import evaluate
+    from vidkd.engine.fit import start_fabric
+    from vidkd.engine.metrics import confusion_matrix, per_class
+    from vidkd.engine.setup import evaluation_set, read_clips
+    from vidkd.models.saved import load_classifier
+
+    if arguments.list_settings:
+        return list_settings("supervised")
+    saved = load_classifier(arguments.checkpoint)
+    config = load_config(settings=saved.run, overrides=arguments.settings)
+    clips = read_clips(config.data)
+    if clips.manifest.classes != saved.classes:
+        raise CheckpointError(
+            f"{arguments.checkpoint} was trained on other classes than {clips.manifest.name} has",
+            checkpoint=", ".join(saved.classes[:6]),
+            data_set=", ".join(clips.manifest.classes[:6]),
+        )
+    device = start_fabric(config).device
+    dataset = evaluation_set(clips, arguments.split, config.data, [saved.view])
+    predictions = evaluate(
+        saved.model.to(device), dataset, saved.classes, device=device, batch_size=config.data.batch_size, workers=config.data.workers
+    )
+    metrics = predictions.metrics()
+    classes = per_class(predictions.predicted[predictions.labels >= 0], predictions.labels[predictions.labels >= 0], saved.classes)
+    matrix = confusion_matrix(
+        predictions.predicted[predictions.labels >= 0], predictions.labels[predictions.labels >= 0], len(saved.classes)
+    )
+    folder = Path(arguments.out) if arguments.out else _run_folder(Path(arguments.checkpoint))
+    predictions.write_csv(folder / "predictions.csv")
+    found = {"split": arguments.split, "clips": len(dataset.clips), "metrics": metrics, "classes": classes, "confusion": matrix.tolist()}
+    write_json(folder / "evaluation.json", found)
+    sys.stdout.write(_text(metrics, classes, len(dataset.clips), arguments.split))
+    sys.stdout.write(f"written: {folder / 'predictions.csv'}, {folder / 'evaluation.json'}\n")
+    return 0
+
+
+def _run_folder(checkpoint: Path) -> Path:
+    return checkpoint if checkpoint.is_dir() else checkpoint.parent.parent
+
+
+def _text(metrics: dict[str, float], classes: Sequence[Mapping[str, Any]], clips: int, split: str) -> str:
+    lines = [f"{clips} clips of '{split}'", *(f"  {name:<11} {value:.3f}" for name, value in metrics.items()), ""]
+    width = max(len(str(row["class"])) for row in classes)
+    lines.append(f"  {'class':<{width}}  clips  recall  precision")
+    for row in classes:
+        recall, precision = (("    -" if row[key] is None else f"{row[key]:.3f}") for key in ("recall", "precision"))
+        lines.append(f"  {row['class']:<{width}}  {row['clips']:>5}   {recall}      {precision}")
+    return "\n".join(lines) + "\n"

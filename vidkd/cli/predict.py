@@ -1,0 +1,62 @@
+"""Classify a video over time by a sliding window, and draw where the network looks."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
+    parser.add_argument("video", metavar="VIDEO", help="a video file, a folder of images, or a glob in quotes")
+    parser.add_argument("--checkpoint", required=True, metavar="F", help="a checkpoint, or the folder of a run")
+    parser.add_argument("--top", type=int, default=3, metavar="K", help="classes shown for each window (default: 3)")
+    parser.add_argument("--step-s", type=float, metavar="S", help="seconds from window to window (default: half a window)")
+    parser.add_argument("--overlay", metavar="OUT.mp4", help="write the video with the attention drawn on it")
+    parser.add_argument("--json", metavar="OUT.json", help="write the probabilities of every window")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Predict, print, and write what was asked for."""
+    from vidkd.base.errors import ConfigError
+    from vidkd.base.files import write_json
+    from vidkd.engine.fit import pick_device
+    from vidkd.engine.predict import predict_video
+    from vidkd.models.saved import load_classifier
+
+    if arguments.top < 1:
+        raise ConfigError(f"--top must be at least 1, not {arguments.top}")
+    saved = load_classifier(arguments.checkpoint)
+    if arguments.overlay and saved.model.config.attention.pooling == "mean":
+        raise ConfigError(
+            "this network has no attention map to draw", to_mend="a checkpoint whose model.attention.pooling is soft or probabilistic"
+        )
+    rows = []
+    windows = []
+    for window in predict_video(Path(arguments.video), saved, step_s=arguments.step_s, device=pick_device(arguments.device)):
+        best = window.probabilities.argsort()[::-1][: arguments.top]
+        row: dict[str, Any] = {
+            "start_s": round(window.start_s, 3),
+            "end_s": round(window.end_s, 3),
+            "top": [{"class": saved.classes[k], "p": round(float(window.probabilities[k]), 4)} for k in best],
+        }
+        rows.append(row)
+        sys.stdout.write(
+            f"{row['start_s']:8.2f} - {row['end_s']:8.2f} s   "
+            + "   ".join(f"{entry['class']} {entry['p']:.2f}" for entry in row["top"])
+            + "\n"
+        )
+        if arguments.overlay:
+            windows.append(window)
+    if arguments.json:
+        write_json(
+            arguments.json, {"video": arguments.video, "checkpoint": arguments.checkpoint, "classes": list(saved.classes), "windows": rows}
+        )
+        sys.stdout.write(f"written: {arguments.json}\n")
+    if arguments.overlay:
+        from vidkd.report.overlay import write_overlay
+
+        frames = write_overlay(Path(arguments.video), Path(arguments.overlay), windows, saved.classes)
+        sys.stdout.write(f"written: {arguments.overlay} ({frames} frames)\n")
+    return 0

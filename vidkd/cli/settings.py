@@ -1,0 +1,20 @@
+"""Arguments that the verbs with a configuration share."""
+
+import argparse
+import sys
+
+SETTINGS_HINT = "any setting of the configuration may follow as a flag: --data.root DIR --train.epochs 40   (--settings lists them)"
+
+
+def add_settings_help(parser: argparse.ArgumentParser) -> None:
+    """Add --settings and the hint that settings are flags."""
+    parser.add_argument("--settings", dest="list_settings", action="store_true", help="list every setting of the configuration, and stop")
+    parser.epilog = SETTINGS_HINT
+
+
+def list_settings(task: str) -> int:
+    """Print every setting of a configuration with this task."""
+    from vidkd.engine.config import settings_parser
+
+    sys.stdout.write(settings_parser(task).format_help())
+    return 0

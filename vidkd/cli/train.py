@@ -1,0 +1,42 @@
+"""Train a network, or distil one into another, as a configuration says.
+
+A run that was interrupted goes on where it was when the same command is given again.
+"""
+
+import argparse
+import sys
+
+from vidkd.cli.settings import add_settings_help, list_settings
+
+TAKES_SETTINGS = True
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
+    parser.add_argument("--config", metavar="F", help="configuration (YAML), as in configs/")
+    parser.add_argument(
+        "--resume",
+        choices=["auto", "previous", "never"],
+        default="auto",
+        help="go on from the last checkpoint (auto), the one before, or refuse",
+    )
+    add_settings_help(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train, then write the run's report."""
+    from vidkd.engine.config import load_config
+    from vidkd.engine.fit import InterruptedRunError, fit
+
+    config = load_config(arguments.config, overrides=arguments.settings)
+    if arguments.list_settings:
+        return list_settings(config.task)
+    try:
+        result = fit(config, resume=arguments.resume)
+    except InterruptedRunError as stopped:
+        sys.stderr.write(f"vidkd: {stopped}\n")
+        return 130
+    best = "" if result.best is None else f"  best top-1 on val {result.best:.3f}"
+    sys.stdout.write(f"trained: {result.folder}  {result.steps} steps in {result.seconds:.0f} s{best}\n")
+    sys.stdout.write(f"to judge: vidkd evaluate --checkpoint {result.folder} --split test\n")
+    return 0

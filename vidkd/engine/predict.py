@@ -1,0 +1,108 @@
+"""A classifier along a video of any length: sliding windows, probabilities over time, and where it looked."""
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vidkd.base.errors import DataError
+from vidkd.data.dataset import DataConfig
+from vidkd.data.footage import Footage, FootageConfig, footage_of
+from vidkd.data.transforms import Geometry, crop_flow, crop_frames, evaluation_geometry
+from vidkd.data.windows import Window, choose_window
+from vidkd.engine.config import load_config
+from vidkd.models import VideoClassifier
+from vidkd.models.saved import SavedClassifier
+from vidkd.video import VideoReader, open_video
+
+
+@dataclass(frozen=True)
+class WindowPrediction:
+    """What a classifier says of one window.
+
+    start_s, end_s: the window's first and last frame. frames: (T,) indices. probabilities: (K,).
+    attention: (T', h, w) probabilities of the motion map, each frame summing to one (None without attention).
+    geometry: the square of the resized frame that the network saw; size: (height, width) of that resized frame.
+    """
+
+    start_s: float
+    end_s: float
+    frames: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
+    attention: NDArray[np.float64] | None
+    geometry: Geometry
+    size: tuple[int, int]
+
+
+def predict_video(
+    path: Path, saved: SavedClassifier, *, step_s: float | None = None, device: torch.device | None = None
+) -> Iterator[WindowPrediction]:
+    """Windows one after another along a video; memory does not grow with its length.
+
+    step_s: seconds from window to window, by default half a window. A video shorter than a window gives one, its last frame held.
+    Raises VideoError if the file cannot be read, DataError if it holds no frames.
+    """
+    data = load_config(settings=saved.run).data
+    footage = FootageConfig(window=data.window, transform=data.transform, flow=data.flow, decode_short_side=data.decode_short_side)
+    device = device or torch.device("cpu")
+    model = saved.model.to(device).eval()
+    with open_video(path) as video:
+        for window in sliding_windows(video.timestamps_s, data, step_s=step_s, name=str(path)):
+            yield _classify(model, video, window, footage, device)
+
+
+def sliding_windows(timestamps_s: NDArray[np.float64], data: DataConfig, *, step_s: float | None, name: str) -> Iterator[Window]:
+    """Dense windows from the first frame to the last, `step_s` apart; the last one ends with the video.
+
+    Frames are chosen by index, `stride` apart. Raises DataError for a video without frames or a step that is not positive.
+    """
+    rule = dataclasses.replace(data.window, rule="dense", short_clip="hold")
+    if len(timestamps_s) == 0:
+        raise DataError(f"no frame in {name}")
+    if step_s is not None and step_s <= 0:
+        raise DataError(f"the step from window to window must be positive, not {step_s} s")
+    last_start = max(len(timestamps_s) - rule.span, 0)
+    start = 0
+    while True:
+        window = choose_window(timestamps_s, rule, position=0.0, start_s=float(timestamps_s[start]), name=name)
+        yield window
+        if start >= last_start:
+            return
+        start = min(_next_start(timestamps_s, start, rule.span, step_s), last_start)
+
+
+def _next_start(timestamps_s: NDArray[np.float64], start: int, span: int, step_s: float | None) -> int:
+    if step_s is None:
+        return start + max(1, span // 2)
+    return max(start + 1, int(np.searchsorted(timestamps_s, timestamps_s[start] + step_s - 1e-6)))
+
+
+def _classify(model: VideoClassifier, video: VideoReader, window: Window, config: FootageConfig, device: torch.device) -> WindowPrediction:
+    footage = footage_of(video, window, config, want_flow=model.view == "flow")
+    height, width = footage.frames.shape[1:3]
+    geometry = evaluation_geometry(height, width, config.transform)
+    with torch.inference_mode():
+        output = model(_view(model, footage, geometry).to(device))
+    attention = output.attention.get("motion")
+    times = video.timestamps_s
+    return WindowPrediction(
+        float(times[window.frames[0]]),
+        float(times[window.frames[-1]]),
+        window.frames,
+        output.logits[0].double().softmax(0).cpu().numpy(),
+        None if attention is None else attention[0].double().exp().cpu().numpy(),
+        geometry,
+        (height, width),
+    )
+
+
+def _view(model: VideoClassifier, footage: Footage, geometry: Geometry) -> torch.Tensor:
+    if model.view == "flow" and footage.flow is not None:
+        array: NDArray[np.generic] = crop_flow(footage.flow, geometry)
+    else:
+        array = crop_frames(footage.frames, geometry)
+    return torch.from_numpy(np.ascontiguousarray(array.transpose(3, 0, 1, 2)))[None]

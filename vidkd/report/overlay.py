@@ -1,0 +1,87 @@
+"""Attention drawn onto the frames of a video, as another video."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vidkd.engine.predict import WindowPrediction
+from vidkd.video import VideoWriter, open_video
+
+DIM = 0.45
+
+
+def write_overlay(source: Path, destination: Path, predictions: Iterable[WindowPrediction], classes: Sequence[str]) -> int:
+    """Draw each frame's attention and the class in force onto the frames of `source`; returns the frames written.
+
+    The map is heat inside the square that the network saw; what it did not see is dimmed. A frame belongs to the window whose middle is
+    nearest. Source size, frame rate and timestamps are kept. Raises VideoError if a file cannot be read or written.
+    """
+    windows = list(predictions)
+    with open_video(source) as video:
+        info = video.info
+        with VideoWriter(destination, fps=info.average_fps, width=info.width, height=info.height) as writer:
+            count = 0
+            for frame in video.stream():
+                writer.write(draw(frame.image, nearest_window(windows, frame.time_s), frame.index, classes), time_s=frame.time_s)
+                count += 1
+    return count
+
+
+def nearest_window(windows: Sequence[WindowPrediction], time_s: float) -> WindowPrediction:
+    """The window whose middle is nearest to a time."""
+    return min(windows, key=lambda window: abs((window.start_s + window.end_s) / 2 - time_s))
+
+
+def draw(image: NDArray[np.uint8], window: WindowPrediction, frame: int, classes: Sequence[str]) -> NDArray[np.uint8]:
+    """One frame uint8 (H, W, 3) with heat and label; a new array."""
+    result = image
+    if window.attention is not None:
+        result = heat(image, attention_at(window, frame), square_of(window, image.shape[0], image.shape[1]))
+    best = int(window.probabilities.argmax())
+    return label(result, f"{classes[best]} {window.probabilities[best]:.2f}")
+
+
+def attention_at(window: WindowPrediction, frame: int) -> NDArray[np.float64]:
+    """The map (h, w) nearest in time to a frame of the video: maps are spread evenly over the window's frames."""
+    assert window.attention is not None
+    first, last = int(window.frames[0]), int(window.frames[-1])
+    share = 0.0 if last == first else np.clip((frame - first) / (last - first), 0, 1)
+    steps = len(window.attention)
+    return np.asarray(window.attention[min(int(share * steps), steps - 1)])
+
+
+def square_of(window: WindowPrediction, height: int, width: int) -> tuple[int, int, int, int]:
+    """The square that the network saw, as top, left, bottom, right of a frame of this size."""
+    scale_y, scale_x = height / window.size[0], width / window.size[1]
+    geometry = window.geometry
+    top, left = geometry.top * scale_y, geometry.left * scale_x
+    return round(top), round(left), round(top + geometry.side * scale_y), round(left + geometry.side * scale_x)
+
+
+def heat(image: NDArray[np.uint8], attention: NDArray[np.float64], square: tuple[int, int, int, int]) -> NDArray[np.uint8]:
+    """Blend a map (h, w) into the square of a frame: transparent where attention is at or below even, red at the map's maximum."""
+    top, left, bottom, right = square
+    even = 1.0 / attention.size
+    above = np.clip((attention - even) / max(float(attention.max()) - even, 1e-9), 0, 1).astype(np.float32)
+    smooth = np.clip(cv2.resize(above, (right - left, bottom - top), interpolation=cv2.INTER_CUBIC), 0, 1)
+    colour = cv2.applyColorMap((smooth * 255).astype(np.uint8), cv2.COLORMAP_TURBO)[:, :, ::-1].astype(np.float32)
+    result = image.astype(np.float32) * DIM
+    inside = image[top:bottom, left:right].astype(np.float32)
+    alpha = 0.65 * smooth[..., None]
+    result[top:bottom, left:right] = inside * (1 - alpha) + colour * alpha
+    return np.asarray(result.round(), np.uint8)
+
+
+def label(image: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:
+    """Write a line at the top left, white on black, in a size that suits the frame; text that is too wide is scaled down."""
+    result = np.ascontiguousarray(image).copy()
+    scale = max(0.35, image.shape[0] / 480)
+    (width, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
+    scale *= min(1.0, (image.shape[1] - 8) / max(width, 1))
+    (width, height), base = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
+    cv2.rectangle(result, (0, 0), (width + 8, height + base + 6), (0, 0, 0), -1)
+    cv2.putText(result, text, (4, height + 3), cv2.FONT_HERSHEY_SIMPLEX, scale, (255, 255, 255), 1, cv2.LINE_AA)
+    return result
