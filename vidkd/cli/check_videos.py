@@ -144,7 +144,7 @@ def normalise_file(item: str, *, targets: Mapping[str, str]) -> str | None:
 
 
 def copy_names(found: Mapping[str, str], folder: Path) -> dict[str, Path]:
-    """source -> its copy below `folder`, in the same sub-folders with the suffix .mp4; the old suffix stays where names would clash.
+    """Source -> its copy below `folder`, in the same sub-folders with the suffix .mp4; the old suffix stays where names would clash.
 
     Raises ConfigError if two sources would still get one copy.
     """

@@ -10,6 +10,7 @@ import numpy as np
 
 from vidkd.base.errors import VideoError
 from vidkd.video.containers import declared_duration_s, decoded_frames, ends_early, opened
+from vidkd.video.matroska import skipped_part
 from vidkd.video.opening import open_video, read_file
 from vidkd.video.packets import PacketIndex
 from vidkd.video.pyav_reader import Timeline
@@ -117,7 +118,7 @@ def _decode_all(name: str, index: PacketIndex, samples: int, seed: int) -> _Walk
                 sampler.add(frame)
         except VideoError as damage:
             error = f"after {damage.lines['after frames']} frames: {damage.lines['reason']}"
-        error = error or ends_early(declared_duration_s(container, stream), timeline.duration_s())
+        error = error or ends_early(declared_duration_s(container, stream), timeline.duration_s()) or skipped_part(name)
     if not sampler.count:
         raise VideoError(f"no frame can be decoded: {name}", reason=error or "the video stream is empty")
     images = {place: index.orientation.apply(frame.to_ndarray(format="rgb24")) for place, frame in sampler.frames().items()}

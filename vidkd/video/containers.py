@@ -38,7 +38,7 @@ def open_container(
 
 
 def video_stream(container: Any, path: Path | str, threads: int) -> Any:
-    """The stream that decord takes too where a file holds several: the "best" one by FFmpeg's rules, not the first."""
+    """The stream that FFmpeg ranks best where a file holds several, which is not always the first."""
     stream = container.streams.best("video")
     if stream is None:
         raise VideoError(f"no video in: {path}", reason="the file holds no stream of pictures that this build can decode")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+from av.stream import Disposition
 
 from vidkd.base.errors import VideoError
 from vidkd.video.containers import nominal_fps, open_container, reason_of, video_stream
@@ -119,7 +120,7 @@ def _index(formats: Sequence[str], stream: Any, packets: Sequence[Packet], orien
         time_base=Fraction(stream.time_base),
         fps=nominal_fps(stream),
         last_duration=shown[-1].duration if shown else None,
-        problem=unseekable or _why_decord_errs(packets, orientation),
+        problem=unseekable or _why_decord_errs(stream, packets, orientation),
         pts=tuple(packet.pts for packet in shown if packet.pts is not None),
         keys=() if unseekable else tuple(sorted((p.pts, p.pts if p.dts is None else p.dts) for p in shown if p.key and p.pts is not None)),
     )
@@ -151,7 +152,10 @@ def _why_not_seekable(packets: Sequence[Packet]) -> str | None:
     return None
 
 
-def _why_decord_errs(packets: Sequence[Packet], orientation: Orientation) -> str | None:
+def _why_decord_errs(stream: Any, packets: Sequence[Packet], orientation: Orientation) -> str | None:
+    others = [other for other in stream.container.streams.video if not other.disposition & Disposition.attached_pic]
+    if len(others) > 1:
+        return f"the file holds {len(others)} streams of pictures, of which decoders choose differently"
     leading, key_pts = 0, packets[0].pts or 0
     for packet in packets:
         key_pts = (packet.pts or 0) if packet.key else key_pts
