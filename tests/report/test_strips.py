@@ -1,0 +1,119 @@
+"""Strips: colours of flow, place of attention, and pictures that decode to what went in."""
+
+import base64
+
+import cv2
+import numpy as np
+import pytest
+
+from vidkd.base.errors import DataError
+from vidkd.report.strips import attention_overlay, clip_strip, flow_picture, largest_motion, png_data_uri, side_by_side
+
+
+def decode(uri: str) -> np.ndarray:
+    kind, content = uri.split(",")
+    assert kind == "data:image/png;base64"
+    return cv2.imdecode(np.frombuffer(base64.b64decode(content), np.uint8), cv2.IMREAD_UNCHANGED)
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_png_gives_back_the_picture(channels: int) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (7, 11, channels), dtype=np.uint8)
+    order = cv2.COLOR_BGRA2RGBA if channels == 4 else cv2.COLOR_BGR2RGB
+    assert np.array_equal(cv2.cvtColor(decode(png_data_uri(picture)), order), picture)
+
+
+@pytest.mark.parametrize(
+    ("motion", "colour"),
+    [
+        ((4, 0), (255, 0, 0)),
+        ((-4, 0), (0, 255, 255)),
+        ((0, 4), (128, 255, 0)),
+        ((0, -4), (128, 0, 255)),
+        ((0, 0), (0, 0, 0)),
+        ((2, 0), (128, 0, 0)),
+        ((40, 0), (255, 0, 0)),
+    ],
+)
+def test_flow_colours(motion: tuple[float, float], colour: tuple[int, int, int]) -> None:
+    flow = np.broadcast_to(np.array(motion, np.float32), (3, 5, 2))
+    assert flow_picture(flow, longest=4).shape == (3, 5, 3)
+    assert np.abs(flow_picture(flow, longest=4)[0, 0].astype(int) - colour).max() <= 1
+
+
+def test_a_still_clip_stays_dark_and_half_precision_is_read() -> None:
+    noise = np.full((2, 4, 4, 2), 0.05, np.float16)
+    assert largest_motion(noise) == 1.0
+    assert flow_picture(noise[0], largest_motion(noise)).max() < 26
+
+
+def test_attention_is_hot_where_it_is_and_nowhere_else() -> None:
+    frame = np.full((64, 64, 3), 200, np.uint8)
+    attention = np.zeros((4, 4), np.float32)
+    attention[1, 3] = 0.7
+    heat = attention_overlay(frame, attention).astype(int)
+    assert heat[24, 56, 0] - heat[24, 56, 2] > 60  # red and yellow over blue
+    assert np.abs(heat[60, 4] - 150).max() <= 1  # elsewhere the grey frame, dimmed
+    assert heat.shape == (64, 64, 3)
+
+
+def test_maps_of_one_clip_share_their_scale() -> None:
+    frame = np.zeros((16, 16, 3), np.uint8)
+    weak = np.full((2, 2), 0.1)
+    assert attention_overlay(frame, weak, most=1.0).mean() < attention_overlay(frame, weak, most=0.1).mean() - 50
+
+
+def test_side_by_side_has_see_through_gaps() -> None:
+    row = side_by_side([np.full((4, 6, 3), value, np.uint8) for value in (10, 20, 30)], gap_px=2)
+    assert row.shape == (4, 22, 4)
+    assert [tuple(row[0, column]) for column in (0, 6, 8, 16)] == [(10, 10, 10, 255), (0, 0, 0, 0), (20, 20, 20, 255), (30, 30, 30, 255)]
+
+
+def make(frames: int = 16, **changes: object):
+    rng = np.random.default_rng(0)
+    rgb = rng.integers(0, 256, (frames, 24, 32, 3), dtype=np.uint8)
+    given = {
+        "flow": np.zeros((frames, 24, 32, 2), np.float32),
+        "attention": {"teacher": rng.random((4, 3, 4)), "student": rng.random((8, 3, 4))},
+    }
+    return clip_strip(**{"rgb": rgb, **given, "label": "left", "predicted": "right", "name": "a.mp4", **changes})
+
+
+def test_a_strip_has_its_rows_in_line() -> None:
+    strip = make(frames=16, height_px=48)
+    assert [label for label, _ in strip.rows] == ["frames", "flow", "teacher", "student"]
+    assert {decode(image).shape for _, image in strip.rows} == {(48, 8 * 64 + 7 * 3, 4)}
+    assert (strip.title, strip.caption, strip.right) == ("true left \u2192 predicted right", "a.mp4", False)
+
+
+def test_a_short_clip_shows_every_frame_once() -> None:
+    rgb = np.stack([np.full((8, 8, 3), 40 * time, np.uint8) for time in range(5)])
+    strip = clip_strip(rgb, height_px=8, name="short.mp4")
+    picture = decode(strip.rows[0][1])
+    assert [picture[0, column, 0] for column in range(0, 55, 11)] == [0, 40, 80, 120, 160]
+    assert (strip.title, strip.right) == ("short.mp4", None)
+
+
+def test_each_frame_gets_the_map_of_its_own_time() -> None:
+    rgb = np.zeros((8, 8, 8, 3), np.uint8)
+    maps = np.zeros((2, 1, 1))
+    maps[1] = 1.0
+    picture = decode(clip_strip(rgb, attention={"teacher": maps}, height_px=8).rows[1][1])
+    lit = [int(picture[4, column, :3].max()) > 100 for column in range(0, 88, 11)]
+    assert lit == [False] * 4 + [True] * 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"rgb": np.zeros((16, 3, 24, 32), np.uint8)}, "rgb"),
+        ({"rgb": np.zeros((16, 24, 32, 3), np.float32)}, "rgb"),
+        ({"flow": np.zeros((15, 24, 32, 2), np.float32)}, "flow"),
+        ({"flow": np.zeros((16, 2, 24, 32), np.float32)}, "flow"),
+        ({"attention": {"teacher": np.log(np.full((4, 3, 4), 1 / 12))}}, "attention"),
+        ({"attention": {"teacher": np.zeros((17, 3, 4))}}, "attention"),
+    ],
+)
+def test_wrong_arrays_are_refused(changes: dict, says: str) -> None:
+    with pytest.raises(DataError, match=says):
+        make(**changes)

@@ -1,0 +1,72 @@
+"""The report of a study: its numbers are those of the summary."""
+
+import pytest
+from report_samples import cells_of, make_study
+
+from vidkd.base.errors import DataError
+from vidkd.bench.summary import Method, Metric, build_summary
+from vidkd.report.parts import Estimate
+from vidkd.report.study import study_report
+
+
+@pytest.fixture(scope="module")
+def study():
+    return make_study(seeds=3, folds=2)
+
+
+def table(report, title: str):
+    return next(table for table in report.tables if table.title == title)
+
+
+def test_the_table_has_the_summarys_means_and_intervals(study) -> None:
+    summary, cells = study
+    methods = table(study_report(summary, cells=cells), "Methods")
+    assert methods.columns == ("method", "top1 (%)", "latency_ms@b1t1", "cells", "parameters", "training")
+    for row in methods.rows:
+        top1 = summary["methods"][row[0]]["metrics"]["top1"]
+        assert row[1:] == (
+            Estimate(value=top1["mean"], ci95=tuple(top1["ci95"])),
+            Estimate(value=8.25, percent=False),
+            6,
+            1_234_567,
+            "6m52s",
+        )
+
+
+def test_paired_rows_keep_sign_and_pairs(study) -> None:
+    summary, _ = study
+    rows = table(study_report(summary), "Paired differences").rows
+    assert rows == tuple(
+        (pair["method"], "student alone", "top1", Estimate(value=pair["difference"], ci95=tuple(pair["ci95"]), signed=True), 6)
+        for pair in summary["paired"]
+    )
+
+
+def test_conditions_get_a_table_and_a_figure_in_the_order_of_their_values(study) -> None:
+    summary, _ = study
+    report = study_report(summary)
+    conditions = table(report, "top1 (%) by labels")
+    assert conditions.columns == ("method", "10", "25", "50", "100")
+    assert conditions.rows[0][2].value == summary["methods"]["student alone"]["metrics"]["top1@labels25"]["mean"]
+    assert [figure.title for figure in report.figures] == ["top1 of every seed", "Paired differences in top1", "top1 by labels"]
+
+
+def test_facts(study) -> None:
+    summary, cells = study
+    report = study_report(summary, cells=cells)
+    assert report.notes == {"seeds": "3", "folds": "2", "time": "2h03m", "test clips": "144", "test groups": "24"}
+    assert report.subtitle == "5 methods on motion_shapes, split test"
+
+
+def test_a_missing_interval_says_why() -> None:
+    cells = cells_of(0.5, 0, seeds=1, folds=2)
+    methods = {"student": Method(metrics={"top1": Metric.of_cells(cells, draws=100)})}
+    report = study_report(build_summary("s", "ucf101", {}, methods, [], 1.0), cells={"student": cells})
+    assert report.tables[0].rows[0][1].ci95 is None
+    assert report.tables[0].caption == "Means over cells. No interval: one seed only."
+    assert len(report.tables) == 1
+
+
+def test_a_foreign_summary_is_refused() -> None:
+    with pytest.raises(DataError, match="lacks"):
+        study_report({"schema_version": 1})

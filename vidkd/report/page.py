@@ -1,0 +1,131 @@
+"""The HTML page: one file that loads nothing, reads on a phone, by day and by night."""
+
+import html
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from vidkd.base.files import atomic_write
+from vidkd.report.parts import Estimate, Figure, Report, Strip, Table, TableCell, format_estimate, format_number
+from vidkd.report.style import PAGE_CSS
+
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+TALL_TABLE = 24  # rows beyond which a table scrolls in its box
+_TAG = re.compile(r"<[^>]+>")
+_ID = re.compile(r'(\bid="|href="#|url\(#)')
+
+
+def render_report(path: Path | str, report: Report) -> Path:
+    """Write `report` as one HTML file, atomically; returns its path."""
+    with atomic_write(path) as file:
+        file.write(render_html(report))
+    return Path(path)
+
+
+def render_html(report: Report) -> str:
+    """The whole page. Every text of the report is escaped; SVG and data URIs are put in as they are."""
+    body = "\n".join(part for part in _parts(report) if part)
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+        f'<link rel="icon" href="data:,">\n<title>{_text(report.title)}</title>\n'
+        f"<style>\n{PAGE_CSS}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
+    )
+
+
+def _parts(report: Report) -> Iterable[str]:
+    yield _header(report)
+    yield _section("Results", (_table(table) for table in report.tables))
+    figures = [_figure(figure, index) for index, figure in enumerate(report.figures)]
+    yield _section("Figures", [f'<div class="figures">{"".join(figures)}</div>'] if figures else [])
+    yield _section("Clips", (_strip(strip) for strip in report.strips))
+    yield _section("How it was made", _making(report))
+
+
+def _header(report: Report) -> str:
+    subtitle = f'<p class="subtitle">{_text(report.subtitle)}</p>' if report.subtitle else ""
+    facts = "".join(f"<div><dt>{_text(name)}</dt><dd>{_text(value)}</dd></div>" for name, value in report.notes.items())
+    return f"<header><h1>{_text(report.title)}</h1>{subtitle}{f'<dl class=facts>{facts}</dl>' if facts else ''}</header>"
+
+
+def _section(title: str, parts: Iterable[str]) -> str:
+    content = "\n".join(parts)
+    return f"<section>\n<h2>{_text(title)}</h2>\n{content}\n</section>" if content else ""
+
+
+def _making(report: Report) -> Iterable[str]:
+    if report.command:
+        yield f"<h3>Command</h3><pre><code>{_text(report.command)}</code></pre>"
+    if report.config_text:
+        yield f"<details><summary>Configuration</summary><pre><code>{_text(report.config_text)}</code></pre></details>"
+    if report.environment:
+        yield f"<details><summary>Environment</summary>{_environment(report.environment)}</details>"
+
+
+def _environment(environment: Mapping[str, str] | str) -> str:
+    if isinstance(environment, str):
+        return f"<pre><code>{_text(environment)}</code></pre>"
+    rows = "".join(f"<tr><th scope=row>{_text(name)}</th><td>{_text(value)}</td></tr>" for name, value in environment.items())
+    return f'<div class="scroll"><table class="plain"><tbody>{rows}</tbody></table></div>'
+
+
+def _table(table: Table) -> str:
+    numeric = [_is_numeric(row[column] for row in table.rows) for column in range(len(table.columns))]
+    heads = "".join(f"<th scope=col{_number_class(number)}>{_text(name)}</th>" for name, number in zip(table.columns, numeric, strict=True))
+    rows = "".join(f"<tr>{''.join(map(_cell, row, numeric))}</tr>\n" for row in table.rows)
+    caption = _caption(table.caption)
+    grid = f"<table><thead><tr>{heads}</tr></thead><tbody>\n{rows}</tbody></table>"
+    kind = "scroll tall" if len(table.rows) > TALL_TABLE else "scroll"
+    return f'<div class="block"><h3>{_text(table.title)}</h3><div class="{kind}" tabindex="0">{grid}</div>{caption}</div>'
+
+
+def _is_numeric(cells: Iterable[TableCell]) -> bool:
+    return all(not isinstance(cell, str) for cell in cells)
+
+
+def _number_class(numeric: bool) -> str:
+    return ' class="number"' if numeric else ""
+
+
+def _cell(cell: TableCell, numeric: bool) -> str:
+    return f"<td{_number_class(numeric)}>{_cell_text(cell)}</td>"
+
+
+def _cell_text(cell: TableCell) -> str:
+    if cell is None:
+        return "\N{EN DASH}"
+    if isinstance(cell, Estimate):
+        value, interval = format_estimate(cell)
+        return f'{value} <span class="interval">{interval}</span>' if interval else value
+    return _text(cell if isinstance(cell, str) else format_number(cell))
+
+
+def _figure(figure: Figure, index: int) -> str:
+    """A figure's ids get its number, for two drawings on one page would otherwise share them."""
+    svg = _TAG.sub(lambda tag: _ID.sub(lambda match: f"{match[1]}f{index}-", tag[0]), figure.svg)
+    caption = _caption(figure.caption)
+    kind = "block wide" if figure.wide else "block"
+    return (
+        f'<figure class="{kind}"><figcaption><h3>{_text(figure.title)}</h3></figcaption><div class="scroll">{svg}</div>{caption}</figure>'
+    )
+
+
+def _strip(strip: Strip) -> str:
+    verdict = {True: ' class="right"', False: ' class="wrong"', None: ""}[strip.right]
+    rows = "".join(
+        f'<tr><th scope=row>{_text(label)}</th><td><img src="{_text(image)}" alt="{_text(f"{label}: {strip.title}")}"></td></tr>'
+        for label, image in strip.rows
+    )
+    caption = _caption(strip.caption)
+    grid = f'<div class="scroll" tabindex="0"><table class="strip"><tbody>{rows}</tbody></table></div>'
+    return f'<div class="block"><h3{verdict}>{_text(strip.title)}</h3>{grid}{caption}</div>'
+
+
+def _caption(text: str) -> str:
+    """A line of small print; a number keeps its per cent sign beside it."""
+    return f'<p class="caption">{_text(text.replace(" %", chr(0xA0) + "%"))}</p>' if text else ""
+
+
+def _text(value: object) -> str:
+    return html.escape(str(value), quote=True)

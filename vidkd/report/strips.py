@@ -1,0 +1,120 @@
+"""Strips of a clip: its frames, its flow and the attention of teacher and student, side by side as small images."""
+
+import base64
+from collections.abc import Mapping
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vidkd.base.errors import DataError
+from vidkd.report.parts import Strip
+
+GAP_PX = 3
+
+
+def clip_strip(
+    rgb: NDArray[np.uint8],
+    *,
+    flow: NDArray[np.floating] | None = None,
+    attention: Mapping[str, NDArray[np.floating]] | None = None,
+    label: str | None = None,
+    predicted: str | None = None,
+    name: str = "",
+    frames: int = 8,
+    height_px: int = 80,
+) -> Strip:
+    """The strip of one clip, `frames` of its frames spread evenly.
+
+    rgb: (T, H, W, 3) uint8. flow: (T, h, w, 2), dx and dy in pixels. attention: whose -> (T', h, w) probabilities (not their logarithms);
+    T' may be smaller than T, each map then stands for T/T' frames. Raises DataError where a shape or a value is not as said.
+    """
+    shown = np.unique(np.linspace(0, len(rgb) - 1, min(frames, len(rgb))).round().astype(int))
+    _check("rgb", rgb.ndim == 4 and rgb.shape[-1] == 3 and rgb.dtype == np.uint8, rgb)
+    pictures = [_fit(rgb[index], height_px) for index in shown]
+    rows = [("frames", png_data_uri(side_by_side(pictures)))]
+    if flow is not None:
+        _check("flow", flow.shape[:1] == rgb.shape[:1] and flow.ndim == 4 and flow.shape[-1] == 2, flow)
+        longest = largest_motion(flow)
+        rows.append(("flow", png_data_uri(side_by_side([_fit(flow_picture(flow[index], longest), height_px) for index in shown]))))
+    for whose, maps in (attention or {}).items():
+        rows.append((whose, png_data_uri(side_by_side(_overlays(pictures, maps, shown, len(rgb))))))
+    title = " \N{RIGHTWARDS ARROW} ".join(
+        f"{word} {value}" for word, value in (("true", label), ("predicted", predicted)) if value is not None
+    )
+    right = label == predicted if label is not None and predicted is not None else None
+    return Strip(title=title or name, rows=tuple(rows), caption=name if title else "", right=right)
+
+
+def _overlays(
+    pictures: list[NDArray[np.uint8]], maps: NDArray[np.floating], shown: NDArray[np.int64], frames: int
+) -> list[NDArray[np.uint8]]:
+    _check("attention (probabilities)", maps.ndim == 3 and len(maps) <= frames and bool((np.asarray(maps) >= 0).all()), maps)
+    most = float(np.max(maps))
+    return [attention_overlay(picture, maps[index * len(maps) // frames], most) for picture, index in zip(pictures, shown, strict=True)]
+
+
+def flow_picture(flow: NDArray[np.floating], longest: float | None = None) -> NDArray[np.uint8]:
+    """Flow (H, W, 2) as colours (H, W, 3): the hue is the direction, red to the right and on to yellow-green downwards; black is still.
+
+    longest: length in pixels that gets full colour, by default `largest_motion`.
+    """
+    dx, dy = (np.asarray(flow[..., axis], dtype=np.float32) for axis in (0, 1))
+    longest = largest_motion(flow) if longest is None else longest
+    angle = np.mod(np.degrees(np.arctan2(dy, dx)), 360).astype(np.float32)
+    strength = np.clip(np.hypot(dx, dy) / max(longest, 1e-6), 0, 1).astype(np.float32)
+    hsv = np.stack([angle, np.ones_like(strength), strength], axis=-1)
+    rgb = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
+    picture: NDArray[np.uint8] = np.rint(rgb * 255).astype(np.uint8)
+    return picture
+
+
+def largest_motion(flow: NDArray[np.floating]) -> float:
+    """Length in pixels that all but one in a hundred vectors stay below, at least one: noise of a still clip stays dark."""
+    return max(1.0, float(np.percentile(np.hypot(flow[..., 0].astype(np.float32), flow[..., 1].astype(np.float32)), 99)))
+
+
+def attention_overlay(frame: NDArray[np.uint8], attention: NDArray[np.floating], most: float | None = None) -> NDArray[np.uint8]:
+    """Attention (h, w) as heat over a grey frame (H, W, 3); most: the value of full heat, by default the map's own maximum."""
+    most = float(np.max(attention)) if most is None else most
+    height, width = frame.shape[:2]
+    weight = np.asarray(attention, dtype=np.float32) / max(most, 1e-12)
+    heat = np.clip(cv2.resize(weight, (width, height), interpolation=cv2.INTER_CUBIC), 0, 1)
+    colour = cv2.applyColorMap(np.rint(heat * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1].astype(np.float32)
+    grey = np.repeat(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=-1).astype(np.float32)
+    alpha = 0.85 * np.sqrt(heat)[..., None]
+    mixed: NDArray[np.uint8] = np.rint(grey * 0.75 * (1 - alpha) + colour * alpha).clip(0, 255).astype(np.uint8)
+    return mixed
+
+
+def side_by_side(pictures: list[NDArray[np.uint8]], gap_px: int = GAP_PX) -> NDArray[np.uint8]:
+    """Pictures (H, W, 3) in one (H, n*W + (n-1)*gap, 4), with see-through gaps. They are all of one size."""
+    height, width = pictures[0].shape[:2]
+    row = np.zeros((height, len(pictures) * (width + gap_px) - gap_px, 4), np.uint8)
+    for index, picture in enumerate(pictures):
+        left = index * (width + gap_px)
+        row[:, left : left + width, :3] = picture
+        row[:, left : left + width, 3] = 255
+    return row
+
+
+def png_data_uri(picture: NDArray[np.uint8]) -> str:
+    """A picture (H, W, 3) RGB or (H, W, 4) RGBA as a data URI."""
+    order = cv2.COLOR_RGBA2BGRA if picture.shape[-1] == 4 else cv2.COLOR_RGB2BGR
+    done, content = cv2.imencode(".png", cv2.cvtColor(picture, order), [cv2.IMWRITE_PNG_COMPRESSION, 9])
+    if not done:
+        raise DataError("a picture cannot be encoded as PNG", shape=picture.shape)
+    return f"data:image/png;base64,{base64.b64encode(content.tobytes()).decode()}"
+
+
+def _fit(picture: NDArray[np.uint8], height_px: int) -> NDArray[np.uint8]:
+    height, width = picture.shape[:2]
+    size = (max(1, round(width * height_px / height)), height_px)
+    way = cv2.INTER_AREA if height_px < height else cv2.INTER_CUBIC
+    fitted: NDArray[np.uint8] = np.asarray(cv2.resize(picture, size, interpolation=way), np.uint8)
+    return fitted
+
+
+def _check(what: str, good: bool, array: NDArray[np.generic]) -> None:
+    if not good:
+        raise DataError(f"{what} is not as a strip needs it", shape=array.shape, dtype=array.dtype, least=np.min(array))

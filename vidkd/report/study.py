@@ -1,0 +1,162 @@
+"""The report of a study: from its summary, and its cells where they are at hand."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vidkd.base.progress import duration
+from vidkd.bench.intervals import Cell, bootstrap_ci
+from vidkd.bench.summary import Paired, check_summary
+from vidkd.report.figures import accuracy_by_condition, paired_bars, seed_dots
+from vidkd.report.parts import Estimate, Figure, Report, Strip, Table, TableCell, format_number, is_share
+
+_CONDITION = re.compile(r"(?P<base>[^@]+)@(?P<word>[a-z_]+)(?P<number>\d+(\.\d+)?)")
+CONDITION_WORDS = {
+    "labels": "labelled clips used (%)",
+    "obs": "share of the action observed (%)",
+    "calls": "calls of the teacher",
+}
+
+
+def study_report(
+    summary: Mapping[str, Any],
+    *,
+    cells: Mapping[str, Sequence[Cell]] | None = None,
+    command: str = "",
+    config_text: str = "",
+    strips: Sequence[Strip] = (),
+) -> Report:
+    """Tables and figures of a summary (schema of `bench.summary`).
+
+    cells: method -> its cells; they add how many clips and groups the numbers stand on, and why an interval is missing.
+    Raises DataError for a summary that does not follow the schema.
+    """
+    content = check_summary(dict(summary), source="summary")
+    methods, pairs = content["methods"], [_paired(row) for row in content["paired"]]
+    return Report(
+        title=str(content["study"]).replace("_", " "),
+        subtitle=_subtitle(content["data"], methods),
+        command=command,
+        config_text=config_text,
+        tables=(_results(methods, cells or {}), *([_differences(pairs)] if pairs else []), *_condition_tables(methods)),
+        figures=tuple(_figures(methods, pairs)),
+        strips=tuple(strips),
+        notes=_notes(content, cells or {}),
+        environment={str(name): str(value) for name, value in content["environment"].items()},
+    )
+
+
+def estimate_of(metric: str, row: Mapping[str, Any]) -> Estimate:
+    """The mean and interval of a metric as summary.json has it."""
+    return Estimate(value=row["mean"], ci95=_bounds(row["ci95"]), percent=is_share(metric))
+
+
+def _bounds(bounds: Sequence[float] | None) -> tuple[float, float] | None:
+    return None if bounds is None else (bounds[0], bounds[1])
+
+
+def _paired(row: Mapping[str, Any]) -> Paired:
+    return Paired(**{**row, "ci95": _bounds(row["ci95"])})
+
+
+def _subtitle(data: Mapping[str, Any] | str, methods: Mapping[str, Any]) -> str:
+    named = data if isinstance(data, Mapping) else {"name": data}
+    name = ", ".join(str(value) if key == "name" else f"{key} {value}" for key, value in named.items() if isinstance(value, str | int))
+    return f"{len(methods)} methods on {name}" if name else f"{len(methods)} methods"
+
+
+def _metrics(methods: Mapping[str, Any]) -> list[str]:
+    return list(dict.fromkeys(metric for method in methods.values() for metric in method["metrics"]))
+
+
+def _results(methods: Mapping[str, Any], cells: Mapping[str, Sequence[Cell]]) -> Table:
+    metrics = [metric for metric in _metrics(methods) if not _CONDITION.fullmatch(metric)]
+    columns = ("method", *(f"{metric} (%)" if is_share(metric) else metric for metric in metrics), "cells", "parameters", "training")
+    rows = tuple(_result_row(name, method, metrics) for name, method in methods.items())
+    return Table(title="Methods", columns=columns, rows=rows, caption=_interval_caption(methods, cells))
+
+
+def _result_row(name: str, method: Mapping[str, Any], metrics: Sequence[str]) -> tuple[TableCell, ...]:
+    found: list[TableCell] = [estimate_of(metric, method["metrics"][metric]) if metric in method["metrics"] else None for metric in metrics]
+    trained = None if method["train_seconds"] is None else duration(method["train_seconds"])
+    return (name, *found, max(row["n"] for row in method["metrics"].values()), method["parameters"], trained)
+
+
+def _interval_caption(methods: Mapping[str, Any], cells: Mapping[str, Sequence[Cell]]) -> str:
+    known = any(row["ci95"] for method in methods.values() for row in method["metrics"].values())
+    what = "Means over cells (seed and fold); in brackets the 95 % interval over seeds and test groups." if known else "Means over cells."
+    reasons = {note for owned in cells.values() if owned and (note := bootstrap_ci(owned, draws=1).note)}
+    return " ".join([what, *(f"{reason[0].upper()}{reason[1:]}." for reason in sorted(reasons))])
+
+
+def _differences(pairs: Sequence[Paired]) -> Table:
+    rows = tuple(
+        (
+            pair.method,
+            pair.against,
+            pair.metric,
+            Estimate(value=pair.difference, ci95=pair.ci95, percent=is_share(pair.metric), signed=True),
+            pair.pairs,
+        )
+        for pair in pairs
+    )
+    caption = "Method minus what it is compared with, on the same seed, fold and clips; shares in percentage points."
+    return Table(title="Paired differences", columns=("method", "against", "metric", "difference", "pairs"), rows=rows, caption=caption)
+
+
+def _figures(methods: Mapping[str, Any], pairs: Sequence[Paired]) -> list[Figure]:
+    figures = [_dots(methods, metric) for metric in _metrics(methods) if "@" not in metric and is_share(metric)]
+    figures += [paired_bars(pairs, metric=metric) for metric in dict.fromkeys(pair.metric for pair in pairs)]
+    return figures + _condition_figures(methods)
+
+
+def _dots(methods: Mapping[str, Any], metric: str) -> Figure:
+    having = {name: method["metrics"][metric] for name, method in methods.items() if metric in method["metrics"]}
+    values = {name: row["values"] for name, row in having.items()}
+    return seed_dots(values, {name: estimate_of(metric, row) for name, row in having.items()}, title=f"{metric} of every seed")
+
+
+def _by_condition(methods: Mapping[str, Any]) -> dict[tuple[str, str], dict[str, dict[float, Estimate]]]:
+    """(metric, condition's word) -> method -> value of the condition -> estimate, of metrics such as top1@labels10."""
+    found: dict[tuple[str, str], dict[str, dict[float, Estimate]]] = {}
+    for name, method in methods.items():
+        for metric, row in method["metrics"].items():
+            if match := _CONDITION.fullmatch(metric):
+                series = found.setdefault((match["base"], match["word"]), {}).setdefault(name, {})
+                series[float(match["number"])] = estimate_of(metric, row)
+    return found
+
+
+def _condition_figures(methods: Mapping[str, Any]) -> list[Figure]:
+    return [
+        accuracy_by_condition(series, title=f"{base} by {word}", condition=_words(word), unit="%" if is_share(base) else base)
+        for (base, word), series in _by_condition(methods).items()
+        if any(len(points) > 1 for points in series.values())
+    ]
+
+
+def _condition_tables(methods: Mapping[str, Any]) -> list[Table]:
+    tables = []
+    for (base, word), series in _by_condition(methods).items():
+        places = sorted({place for points in series.values() for place in points})
+        rows = tuple((name, *(points.get(place) for place in places)) for name, points in series.items())
+        title = f"{base} (%) by {word}" if is_share(base) else f"{base} by {word}"
+        tables.append(
+            Table(title=title, columns=("method", *(f"{place:g}" for place in places)), rows=rows, caption=f"Columns: {_words(word)}.")
+        )
+    return tables
+
+
+def _words(word: str) -> str:
+    return CONDITION_WORDS.get(word, word)
+
+
+def _notes(content: Mapping[str, Any], cells: Mapping[str, Sequence[Cell]]) -> dict[str, str]:
+    names = {cell for method in content["methods"].values() for row in method["metrics"].values() for cell in row["values"]}
+    seeds, folds = ({cell.split("/", 1)[place] for cell in names} for place in (0, 1))
+    notes = {"seeds": str(len(seeds)), "folds": str(len(folds)), "time": duration(content["seconds"])}
+    judged = {cell.fold: cell for owned in cells.values() for cell in owned}
+    if judged:
+        notes["test clips"] = format_number(sum(len(cell.correct) for cell in judged.values()))
+        notes["test groups"] = format_number(sum(len(set(cell.group.tolist())) for cell in judged.values()))
+    return notes
