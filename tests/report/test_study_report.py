@@ -37,7 +37,7 @@ def test_paired_rows_keep_sign_and_pairs(study) -> None:
     summary, _ = study
     rows = table(study_report(summary), "Paired differences").rows
     assert rows == tuple(
-        (pair["method"], "student alone", "top1", Estimate(value=pair["difference"], ci95=tuple(pair["ci95"]), signed=True), 6)
+        (pair["method"], Estimate(value=pair["difference"], ci95=tuple(pair["ci95"]), signed=True), "student alone", "top1", 6)
         for pair in summary["paired"]
     )
 

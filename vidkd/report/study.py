@@ -93,15 +93,15 @@ def _differences(pairs: Sequence[Paired]) -> Table:
     rows = tuple(
         (
             pair.method,
+            Estimate(value=pair.difference, ci95=pair.ci95, percent=is_share(pair.metric), signed=True),
             pair.against,
             pair.metric,
-            Estimate(value=pair.difference, ci95=pair.ci95, percent=is_share(pair.metric), signed=True),
             pair.pairs,
         )
         for pair in pairs
     )
     caption = "Method minus what it is compared with, on the same seed, fold and clips; shares in percentage points."
-    return Table(title="Paired differences", columns=("method", "against", "metric", "difference", "pairs"), rows=rows, caption=caption)
+    return Table(title="Paired differences", columns=("method", "difference", "against", "metric", "pairs"), rows=rows, caption=caption)
 
 
 def _figures(methods: Mapping[str, Any], pairs: Sequence[Paired]) -> list[Figure]:

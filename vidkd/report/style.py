@@ -67,7 +67,7 @@ th, td {
 th:last-child, td:last-child { padding-right: 0; }
 thead th { font-size: 0.8rem; font-weight: 500; color: var(--muted); }
 tbody tr:last-child > * { border-bottom: 0; }
-td:first-child { white-space: normal; overflow-wrap: anywhere; min-width: 8rem; }
+td:first-child:not(.number) { white-space: normal; overflow-wrap: anywhere; min-width: 8rem; }
 .number { text-align: right; }
 .interval { margin-left: 0.3rem; font-size: 0.82rem; color: var(--muted); }
 .figures {
