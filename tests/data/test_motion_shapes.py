@@ -1,0 +1,300 @@
+import hashlib
+import json
+import math
+
+import numpy as np
+import pytest
+
+from vidkd.base.errors import ConfigError, DataError
+from vidkd.cli.main import main
+from vidkd.data.manifest import Manifest
+from vidkd.data.motion_shapes import (
+    CLASSES,
+    ClipPlace,
+    MotionShapesConfig,
+    clip_places,
+    draw_scene,
+    render,
+    subset_of,
+    truth_row,
+    video_path,
+    write_motion_shapes,
+)
+from vidkd.data.motion_shapes.generate import is_whole_mp4
+from vidkd.data.motion_shapes.shapes import KINDS, Shape, boxes_of, paint
+from vidkd.video import open_video
+
+SMALL = MotionShapesConfig(clips_per_class_train=2, clips_per_class_test=1, clips_per_group=1, frames=12, size=64, amplitude=3.0)
+
+
+def decoded(path):
+    with open_video(path) as video:
+        return video.frames_at_indices(range(video.info.frame_count))
+
+
+def decoded_hash(path):
+    return hashlib.sha256(decoded(path).tobytes()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    out = tmp_path_factory.mktemp("motion_shapes")
+    return out, write_motion_shapes(out, SMALL, workers=1)
+
+
+# ---- what is written
+
+
+def test_decoded_frames_are_the_same_on_every_run_and_for_a_clip_written_alone(written, tmp_path):
+    out, first = written
+    assert (first.train, first.test, first.written, first.kept) == (12, 6, 18, 0)
+    write_motion_shapes(tmp_path / "again", SMALL, workers=2)
+    places = list(clip_places(SMALL))
+    for place in places:
+        path = video_path(SMALL, place)
+        assert decoded_hash(out / path) == decoded_hash(tmp_path / "again" / path), path
+    alone = render(SMALL, draw_scene(SMALL, places[-1]))
+    error = decoded(out / video_path(SMALL, places[-1])).astype(float) - alone
+    assert np.abs(error.reshape(12, 16, 4, 16, 4, 3).mean((2, 4))).mean() < 2  # over blocks, as the codec halves the resolution of colour
+    assert np.array_equal(alone, render(SMALL, draw_scene(SMALL, ClipPlace(group=3, label=5, number=1))))
+
+
+def test_seed_and_place_each_change_the_clip():
+    place = ClipPlace(group=1, label=0, number=1)
+    frames = render(SMALL, draw_scene(SMALL, place))
+    for other in (ClipPlace(group=1, label=0, number=2), ClipPlace(group=2, label=0, number=1), ClipPlace(group=1, label=1, number=1)):
+        assert not np.array_equal(frames, render(SMALL, draw_scene(SMALL, other)))
+    reseeded = MotionShapesConfig(**{**SMALL.as_dict(), "classes": CLASSES, "seed": 1})
+    assert not np.array_equal(frames, render(reseeded, draw_scene(reseeded, place)))
+
+
+def test_a_second_call_keeps_whole_files_and_mends_broken_ones(written):
+    out, _ = written
+    paths = [out / video_path(SMALL, place) for place in clip_places(SMALL)]
+    before = {path: path.stat().st_mtime_ns for path in paths}
+    broken, missing = paths[3], paths[7]
+    hashes = decoded_hash(broken), decoded_hash(missing)
+    broken.write_bytes(broken.read_bytes()[:-100])
+    missing.unlink()
+    again = write_motion_shapes(out, SMALL, workers=1)
+    assert (again.written, again.kept) == (2, 16)
+    assert (decoded_hash(broken), decoded_hash(missing)) == hashes
+    assert all(path.stat().st_mtime_ns == before[path] for path in paths if path not in (broken, missing))
+
+
+def test_another_config_in_the_same_folder_is_an_error_that_names_the_difference(written, tmp_path):
+    out, _ = written
+    other = MotionShapesConfig(**{**SMALL.as_dict(), "classes": CLASSES, "period": 20.0})
+    with pytest.raises(ConfigError, match=r"period: 16\.0 there, 20\.0 asked"):
+        write_motion_shapes(out, other)
+    (tmp_path / "videos").mkdir()
+    with pytest.raises(DataError, match=r"no config\.json"):
+        write_motion_shapes(tmp_path, SMALL)
+
+
+def test_files_cut_short_are_not_whole(written, tmp_path):
+    path = written[0] / video_path(SMALL, ClipPlace(group=1, label=0, number=1))
+    content = path.read_bytes()
+    assert is_whole_mp4(path)
+    for length in (0, 4, 20, len(content) // 2, len(content) - 1):
+        (tmp_path / "cut.mp4").write_bytes(content[:length])
+        assert not is_whole_mp4(tmp_path / "cut.mp4"), length
+    assert not is_whole_mp4(tmp_path / "absent.mp4")
+
+
+def test_lists_manifest_and_truth_agree_and_groups_do_not_cross_the_split(written):
+    out, _ = written
+    manifest = Manifest.read(out / "manifest.jsonl")
+    assert manifest.classes == CLASSES
+    assert manifest.splits == ("1",)
+    assert not manifest.horizontal_flip
+    train, test = manifest.select("1", "train"), manifest.select("1", "test")
+    assert (len(train), len(test)) == (12, 6)
+    assert not {clip.group for clip in train} & {clip.group for clip in test}
+    assert (out / "splits/classInd.txt").read_text().split("\n")[:2] == ["1 LeftRight", "2 UpDown"]
+    listed = [line.split() for line in (out / "splits/trainlist01.txt").read_text().splitlines()]
+    assert {(f"videos/{name}", int(number) - 1) for name, number in listed} == {(clip.path, clip.label) for clip in train}
+    assert {f"videos/{name}" for name in (out / "splits/testlist01.txt").read_text().splitlines()} == {clip.path for clip in test}
+    truth = [json.loads(line) for line in (out / "truth.jsonl").read_text().splitlines()]
+    assert [row["path"] for row in truth] == [clip.path for clip in manifest.clips]
+    for row, clip in zip(truth, manifest.clips, strict=True):
+        assert row["class"] == clip.path.split("/")[1] == CLASSES[row["label"]]
+        assert [list(box[1:]) for box in clip.boxes] == row["shapes"][row["actor"]]["boxes"]
+        assert [box[0] for box in clip.boxes] == pytest.approx([t / 25 for t in range(12)])
+        assert row["shapes"][row["actor"]]["role"] == "actor"
+
+
+def test_every_class_of_a_group_shares_its_background():
+    config = MotionShapesConfig(noise=0.0, distractors=0, background_speed=0.0, contrast=0.0, texture=0.0)
+    colours = {g: {tuple(render(config, draw_scene(config, p))[0].mean((0, 1)).round(-1)) for p in places_of(config, g)} for g in (1, 2, 3)}
+    assert all(len(means) <= 2 for means in colours.values())
+    assert len(set.union(*colours.values())) >= 3
+
+
+def places_of(config, group):
+    return [place for place in clip_places(config) if place.group == group]
+
+
+def test_the_command_says_what_it_wrote_and_finds_the_work_done(tmp_path, capsys):
+    arguments = ["make_motion_shapes", "--out", str(tmp_path / "set"), "--clips-per-class-train", "1", "--clips-per-class-test", "1"]
+    arguments += ["--clips-per-group", "1", "--frames", "6", "--classes", "LeftRight", "Clockwise", "--workers", "1"]
+    assert main(arguments) == 0
+    assert "2 training and 2 test clips of 2 classes" in (said := capsys.readouterr().out)
+    assert "(4 written, 0 already there" in said
+    assert main(arguments) == 0
+    assert "(0 written, 4 already there" in capsys.readouterr().out
+    assert main([*arguments, "--noise", "0.1"]) == 2
+    assert "noise: 0.02 there, 0.1 asked" in capsys.readouterr().err
+
+
+# ---- what is true of it
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_boxes_are_the_extent_of_the_drawn_pixels(kind):
+    shape = Shape(kind, 6.3, np.ones(3, np.float32), np.zeros((1, 3)), 0.0)
+    centres = np.array([[20.0, 30.0], [21.37, 29.81], [33.5, 15.25]])
+    frames = np.zeros((3, 48, 48, 3), np.float32)
+    paint(frames, shape, centres)
+    for frame, box in zip(frames, boxes_of(shape, centres), strict=True):
+        rows, columns = np.nonzero(frame[..., 0] > 0.02)
+        drawn = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        assert np.abs(np.array(drawn) - box).max() <= 1.0
+        assert frame[..., 0].sum() > 0.3 * np.prod(box[2:] - box[:2])
+
+
+@pytest.mark.parametrize("distractors", [0, 3])
+def test_the_actors_box_holds_all_that_changes_when_nothing_else_moves(distractors):
+    config = MotionShapesConfig(noise=0.0, distractors=distractors, moving_distractors=0.0, background_speed=0.0)
+    for place in places_of(config, 1):
+        scene = draw_scene(config, place)
+        frames = render(config, scene).astype(int)
+        for before, after in ((0, 4), (7, 12)):
+            changed = np.abs(frames[after] - frames[before]).max(-1) > 2
+            boxes = scene.boxes[scene.actor][[before, after]]
+            inside = np.zeros_like(changed)
+            for x1, y1, x2, y2 in boxes:
+                inside[math.floor(y1) - 1 : math.ceil(y2) + 1, math.floor(x1) - 1 : math.ceil(x2) + 1] = True
+            assert not (changed & ~inside).any()
+            assert distractors or changed.any() or np.abs(boxes[0] - boxes[1]).max() < 1
+
+
+def test_no_shape_ever_leaves_the_frame():
+    config = MotionShapesConfig(distractors=6, drift=3.0, jitter=1.0)
+    boxes = np.stack([draw_scene(config, place).boxes for place in list(clip_places(config))[:200]])
+    assert boxes.min() >= 1
+    assert boxes.max() <= config.size - 1
+    with pytest.raises(ConfigError, match="leave the frame"):
+        MotionShapesConfig(amplitude=20.0)
+
+
+def test_the_actor_stands_still_until_the_onset():
+    config = MotionShapesConfig(earliest_onset_s=0.2, latest_onset_s=0.8)
+    onsets = set()
+    for place in list(clip_places(config))[:60]:
+        scene = draw_scene(config, place)
+        path = scene.centres[scene.actor]
+        assert np.ptp(path[: scene.onset_frame + 1], axis=0).max() < 1e-9
+        assert np.abs(np.diff(path[scene.onset_frame : scene.onset_frame + 8], axis=0)).max() > 0.5
+        assert truth_row(config, scene)["onset_s"] == scene.onset_frame / 25
+        onsets.add(scene.onset_frame)
+    assert min(onsets) >= 5
+    assert max(onsets) <= 20
+    assert len(onsets) > 5
+
+
+def motion_of(path):
+    """The class of a path (T, 2) by geometry alone: how far it turns, else the direction of its largest spread."""
+    steps = np.diff(path, axis=0)
+    before, after = steps[:-1], steps[1:]
+    crossing = before[:, 0] * after[:, 1] - before[:, 1] * after[:, 0]
+    turning = crossing.sum() / (np.linalg.norm(before, axis=1) * np.linalg.norm(after, axis=1)).sum()
+    if abs(turning) > 0.1:
+        return "Clockwise" if turning > 0 else "CounterClockwise"
+    _, vectors = np.linalg.eigh(np.cov(path.T))
+    angle = math.degrees(math.atan2(-vectors[1, -1], vectors[0, -1])) % 180
+    return ["LeftRight", "Rising", "UpDown", "Falling"][round(angle / 45) % 4]
+
+
+def test_the_actors_path_alone_tells_the_class():
+    config = MotionShapesConfig()
+    for place in list(clip_places(config))[:240]:
+        scene = draw_scene(config, place)
+        assert motion_of(scene.centres[scene.actor]) == CLASSES[place.label]
+
+
+# ---- one frame says nothing
+
+
+MANY = MotionShapesConfig(clips_per_class_train=200, clips_per_class_test=2)
+
+
+def test_positions_at_any_one_time_follow_one_law_for_every_class_and_role():
+    scipy_stats = pytest.importorskip("scipy.stats")
+    scenes = [draw_scene(MANY, place) for place in clip_places(MANY)]
+    for frame in (0, 13, 35):
+        by_class, by_role = {}, {}
+        for scene in scenes:
+            for role, path in zip(scene.roles, scene.centres, strict=True):
+                if role == "actor":
+                    by_class.setdefault(scene.place.label, []).append(path[frame])
+                by_role.setdefault(role, []).append(path[frame])
+        for samples in (by_class, by_role):
+            arrays = [np.array(points) for points in samples.values()]
+            for axis in (np.array([1, 0]), np.array([0, 1]), np.array([1, 1]), np.array([1, -1])):
+                values = [points @ axis for points in arrays]
+                smallest = min(scipy_stats.ks_2samp(a, np.concatenate(values[:k] + values[k + 1 :])).pvalue for k, a in enumerate(values))
+                assert smallest > 1e-4, (frame, axis)
+
+
+def test_classifiers_of_single_frames_stay_at_chance_and_of_displacements_do_not():
+    config = MotionShapesConfig(clips_per_class_train=40, clips_per_class_test=20, frames=9)
+    stills, paths, labels, train = [], [], [], []
+    for place in clip_places(config):
+        scene = draw_scene(config, place)
+        frame = render(config, scene)[4].astype(np.float64)
+        small = frame.reshape(20, 4, 20, 4, 3).mean((1, 3))
+        stills.append((small - small.mean((0, 1))).ravel() / 255)
+        paths.append(np.diff(scene.centres[scene.actor], axis=0).ravel())
+        labels.append(place.label)
+        train.append(subset_of(config, place) == "train")
+    labels, train = np.array(labels), np.array(train)
+    count, chance = int((~train).sum()), 1 / len(CLASSES)
+    bound = chance + 4 * math.sqrt(chance * (1 - chance) / count)  # an honest guesser exceeds it once in 30,000 runs
+    for classify in (nearest_neighbour, ridge):
+        assert classify(np.array(stills), labels, train) < bound, classify.__name__
+    assert nearest_neighbour(np.array(paths), labels, train) > 0.9
+
+
+def nearest_neighbour(features, labels, train):
+    """Test accuracy of the nearest training neighbour."""
+    seen, unseen = features[train], features[~train]
+    distances = (unseen**2).sum(1)[:, None] + (seen**2).sum(1) - 2 * unseen @ seen.T
+    return float((labels[train][distances.argmin(1)] == labels[~train]).mean())
+
+
+def ridge(features, labels, train):
+    """Test accuracy of a linear classifier, fitted by least squares with a penalty."""
+    seen, unseen = features[train], features[~train]
+    kernel = seen @ seen.T
+    dual = np.linalg.solve(kernel + 0.1 * np.trace(kernel) / len(seen) * np.eye(len(seen)), np.eye(len(CLASSES))[labels[train]])
+    return float(((unseen @ seen.T @ dual).argmax(1) == labels[~train]).mean())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"classes": ("LeftRight", "Sideways")}, "Sideways"),
+        ({"classes": ("LeftRight",)}, "two different"),
+        ({"classes": ("LeftRight", "LeftRight")}, "two different"),
+        ({"clips_per_class_train": 3}, "multiple of clips_per_group"),
+        ({"contrast": 1.5}, "contrast must lie in"),
+        ({"noise": math.nan}, "noise must lie in"),
+        ({"size": 81}, "even"),
+        ({"latest_onset_s": 5.0}, "onset"),
+        ({"earliest_onset_s": 0.5}, "onset"),
+    ],
+)
+def test_config_errors(options, message):
+    with pytest.raises(ConfigError, match=message):
+        MotionShapesConfig(**options)
