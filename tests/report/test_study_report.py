@@ -70,3 +70,23 @@ def test_a_missing_interval_says_why() -> None:
 def test_a_foreign_summary_is_refused() -> None:
     with pytest.raises(DataError, match="lacks"):
         study_report({"schema_version": 1})
+
+
+def test_labels_claim_and_reference_are_shown_by_name(study) -> None:
+    summary, cells = study
+    data = {"name": "ucf101", "subset": "val", "claim": "D3D", "reference": "student alone", "labels": {"D3D": "Distilled 3-D (Stroud)"}}
+    report = study_report({**summary, "data": data}, cells=cells)
+    assert report.subtitle == "5 methods on ucf101, subset val"
+    assert (report.notes["claim"], report.notes["reference"]) == ("Distilled 3-D (Stroud)", "student alone")
+    assert [row[0] for row in table(report, "Methods").rows][-1] == "Distilled 3-D (Stroud)"
+    assert [row[0] for row in table(report, "Paired differences").rows][-1] == "Distilled 3-D (Stroud)"
+    assert "Distilled 3-D (Stroud)" in report.figures[0].svg
+
+
+def test_only_judged_metrics_get_a_figure() -> None:
+    cells = cells_of(0.5, 0, seeds=2, folds=1)
+    values = {cell.name: 0.9 for cell in cells}
+    metrics = {"top1": Metric(values=values), "pointing": Metric.of_cells(cells, draws=100), "top5": Metric(values=values)}
+    report = study_report(build_summary("s", "ucf101", {}, {"student": Method(metrics=metrics)}, [], 1.0))
+    assert [figure.title for figure in report.figures] == ["top1 of every seed", "pointing of every seed"]
+    assert table(report, "Methods").columns[1:4] == ("top1 (%)", "pointing (%)", "top5 (%)")

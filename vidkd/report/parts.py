@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-SHARES = ("top", "acc", "f1", "precision", "recall", "map", "ap", "ece", "mean_class")
+SHARES = ("top", "acc", "f1", "precision", "recall", "map", "ap", "ece", "class_mean", "pointing", "mass", "chance")
 
 
 @dataclass(frozen=True, kw_only=True)

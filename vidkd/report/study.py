@@ -31,19 +31,35 @@ def study_report(
     cells: method -> its cells; they add how many clips and groups the numbers stand on, and why an interval is missing.
     Raises DataError for a summary that does not follow the schema.
     """
-    content = check_summary(dict(summary), source="summary")
+    content = _labelled(check_summary(dict(summary), source="summary"))
+    labels = _labels(summary["data"])
+    owned = {labels.get(name, name): list(of_method) for name, of_method in (cells or {}).items()}
     methods, pairs = content["methods"], [_paired(row) for row in content["paired"]]
     return Report(
         title=str(content["study"]).replace("_", " "),
         subtitle=_subtitle(content["data"], methods),
         command=command,
         config_text=config_text,
-        tables=(_results(methods, cells or {}), *([_differences(pairs)] if pairs else []), *_condition_tables(methods)),
+        tables=(_results(methods, owned), *([_differences(pairs)] if pairs else []), *_condition_tables(methods)),
         figures=tuple(_figures(methods, pairs)),
         strips=tuple(strips),
-        notes=_notes(content, cells or {}),
+        notes=_notes(content, owned),
         environment={str(name): str(value) for name, value in content["environment"].items()},
     )
+
+
+def _labels(data: Mapping[str, Any] | str) -> Mapping[str, str]:
+    """How a reader names the methods, where `data.labels` says so."""
+    found = data.get("labels", {}) if isinstance(data, Mapping) else {}
+    return found if isinstance(found, Mapping) and len(set(found.values())) == len(found) else {}
+
+
+def _labelled(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The summary with its methods under their labels."""
+    labels = _labels(content["data"])
+    methods = {labels.get(name, name): method for name, method in content["methods"].items()}
+    paired = [{**pair, **{side: labels.get(pair[side], pair[side]) for side in ("method", "against")}} for pair in content["paired"]]
+    return {**content, "methods": methods, "paired": paired}
 
 
 def estimate_of(metric: str, row: Mapping[str, Any]) -> Estimate:
@@ -61,8 +77,8 @@ def _paired(row: Mapping[str, Any]) -> Paired:
 
 def _subtitle(data: Mapping[str, Any] | str, methods: Mapping[str, Any]) -> str:
     named = data if isinstance(data, Mapping) else {"name": data}
-    name = ", ".join(str(value) if key == "name" else f"{key} {value}" for key, value in named.items() if isinstance(value, str | int))
-    return f"{len(methods)} methods on {name}" if name else f"{len(methods)} methods"
+    subset = next((f", {key} {named[key]}" for key in ("subset", "split") if key in named), "")
+    return f"{len(methods)} methods" + (f" on {named['name']}{subset}" if named.get("name") else "")
 
 
 def _metrics(methods: Mapping[str, Any]) -> list[str]:
@@ -105,15 +121,21 @@ def _differences(pairs: Sequence[Paired]) -> Table:
 
 
 def _figures(methods: Mapping[str, Any], pairs: Sequence[Paired]) -> list[Figure]:
-    figures = [_dots(methods, metric) for metric in _metrics(methods) if "@" not in metric and is_share(metric)]
+    figures = [_dots(methods, metric) for metric in _metrics(methods) if "@" not in metric and _is_judged(methods, metric)]
     figures += [paired_bars(pairs, metric=metric) for metric in dict.fromkeys(pair.metric for pair in pairs)]
     return figures + _condition_figures(methods)
+
+
+def _is_judged(methods: Mapping[str, Any], metric: str) -> bool:
+    """Whether a metric has a figure of its own: top1, and what has an interval."""
+    return metric == "top1" or any(method["metrics"][metric]["ci95"] for method in methods.values() if metric in method["metrics"])
 
 
 def _dots(methods: Mapping[str, Any], metric: str) -> Figure:
     having = {name: method["metrics"][metric] for name, method in methods.items() if metric in method["metrics"]}
     values = {name: row["values"] for name, row in having.items()}
-    return seed_dots(values, {name: estimate_of(metric, row) for name, row in having.items()}, title=f"{metric} of every seed")
+    unit = "%" if is_share(metric) else metric
+    return seed_dots(values, {name: estimate_of(metric, row) for name, row in having.items()}, title=f"{metric} of every seed", unit=unit)
 
 
 def _by_condition(methods: Mapping[str, Any]) -> dict[tuple[str, str], dict[str, dict[float, Estimate]]]:
@@ -155,6 +177,10 @@ def _notes(content: Mapping[str, Any], cells: Mapping[str, Sequence[Cell]]) -> d
     names = {cell for method in content["methods"].values() for row in method["metrics"].values() for cell in row["values"]}
     seeds, folds = ({cell.split("/", 1)[place] for cell in names} for place in (0, 1))
     notes = {"seeds": str(len(seeds)), "folds": str(len(folds)), "time": duration(content["seconds"])}
+    if isinstance(content["data"], Mapping):
+        labels = _labels(content["data"])
+        named = {key: str(content["data"].get(key) or "") for key in ("reference", "claim")}
+        notes |= {key: labels.get(name, name) for key, name in named.items() if name}
     judged = {cell.fold: cell for owned in cells.values() for cell in owned}
     if judged:
         notes["test clips"] = format_number(sum(len(cell.correct) for cell in judged.values()))
