@@ -1,0 +1,33 @@
+# Everything runs in .venv, made and filled by the first command that needs it.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test test-slow lint types check clean-venv
+
+demo: .venv/ready
+	$(BIN)/vidkd make_motion_shapes --out runs/motion_shapes
+	$(BIN)/vidkd compare configs/studies/demo.yaml --out runs/demo --data.root runs/motion_shapes
+
+test: .venv/ready
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-slow: .venv/ready
+	$(BIN)/python -m pytest -m slow
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: .venv/ready
+	$(BIN)/mypy
+
+check: lint types test
+
+.venv/ready: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	touch .venv/ready
+
+clean-venv:
+	rm -rf .venv
