@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from numbered_videos import VARIABLE_TIMES_S, cut, damage, encode, hide_first_frames
+from numbered_videos import VARIABLE_TIMES_S, cut, cut_after, damage, encode, hide_first_frames
 
 BIG = {"frames": 120, "size": (256, 384), "options": {"crf": "10"}}
 X265 = {"x265-params": "log-level=error:open-gop=1:keyint=12:bframes=4"}
@@ -68,6 +68,7 @@ def _then(change: Callable[..., None], path: Path, **arguments: object) -> Path:
 OTHERS: dict[str, Callable[[Path], Path]] = {
     "av1.mp4": partial(encode, codec="libsvtav1", options=SVT),
     "truncated.mp4": lambda path: _then(cut, path, fraction=0.6),
+    "cut_between_packets.mp4": lambda path: _then(cut_after, path, packets=71),
     "truncated.mkv": lambda path: _then(cut, path, fraction=0.6),
     "damaged.mp4": lambda path: _then(damage, path, at=0.5),
     "damaged.mkv": lambda path: _then(damage, path, at=0.5),

@@ -104,3 +104,10 @@ def cut(path: Path, fraction: float) -> None:
     """Keep only the beginning of a file, as a broken download does."""
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * fraction)])
+
+
+def cut_after(path: Path, packets: int) -> None:
+    """Keep a file up to the end of one of its packets: nothing that is there is damaged."""
+    with av.open(str(path)) as container:
+        ends = [packet.pos + packet.size for packet in container.demux() if packet.size]
+    path.write_bytes(path.read_bytes()[: ends[packets - 1]])

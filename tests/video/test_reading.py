@@ -11,7 +11,8 @@ from conftest import PLAIN, PYAV_ONLY
 from numbered_videos import VARIABLE_TIMES_S, add_stream, encode, number_of, numbered_image, numbers_of
 
 from vidkd.base.errors import ConfigError, VideoError
-from vidkd.video import check_video, open_video
+from vidkd.video import check_video, open_video, write_video
+from vidkd.video.decord_reader import width_may_break
 
 Made = Callable[[str], Path]
 COLOUR_LEVELS = 2  # largest difference of 255 between the two decoders' conversions to RGB
@@ -196,6 +197,20 @@ def test_too_large_frames_are_refused(made: Made) -> None:
     open_video(made("b_frames.mp4"), max_pixels=64 * 96).close()
     with pytest.raises(VideoError, match="96 x 64"):
         open_video(made("b_frames.mp4"), max_pixels=64 * 96 - 1)
+
+
+@pytest.mark.parametrize("width", [*range(16, 100, 4), 144])
+def test_every_width(tmp_path: Path, width: int) -> None:
+    """Decord hands over broken pictures of some small widths (which ones depends on the processor); those go to PyAV."""
+    images = np.stack([cv2.resize(numbered_image(number), (width, 32)) for number in range(3)])
+    write_video(tmp_path / "a.mp4", images, fps=25, lossless=True)
+    with open_video(tmp_path / "a.mp4") as video:
+        np.testing.assert_array_equal(video.frames_at_indices([2, 0]), images[[2, 0]])
+
+
+def test_which_widths_are_tried_first() -> None:
+    assert all(width_may_break(width) for width in (16, 24, 48, 72))
+    assert not any(width_may_break(width) for width in (64, 112, 128, 170, 171, 180, 224, 320, 340, 640, 1280, 1920))
 
 
 @pytest.mark.parametrize("name", ["with space.mp4", "Übung – 動画.mp4", 'it\'s "quoted".mp4', "100%.mp4", "[brackets].mp4"])

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from vidkd.base.errors import VideoError
-from vidkd.video.containers import declared_duration_s, decoded_frames, ends_early, opened
-from vidkd.video.matroska import skipped_part
+from vidkd.video.completeness import missing_part
+from vidkd.video.containers import decoded_frames, opened
 from vidkd.video.opening import open_video, read_file
 from vidkd.video.packets import PacketIndex
 from vidkd.video.pyav_reader import Timeline
@@ -118,9 +118,10 @@ def _decode_all(name: str, index: PacketIndex, samples: int, seed: int) -> _Walk
                 sampler.add(frame)
         except VideoError as damage:
             error = f"after {damage.lines['after frames']} frames: {damage.lines['reason']}"
-        error = error or ends_early(declared_duration_s(container, stream), timeline.duration_s()) or skipped_part(name)
+
     if not sampler.count:
-        raise VideoError(f"no frame can be decoded: {name}", reason=error or "the video stream is empty")
+        raise VideoError(f"no frame can be decoded: {name}", reason=error or "no picture comes out of the decoder")
+    error = error or index.damage or missing_part(name, timeline.duration_s())
     images = {place: index.orientation.apply(frame.to_ndarray(format="rgb24")) for place, frame in sampler.frames().items()}
     return _Walk(frame_count=sampler.count, times_s=timeline.times_s(), duration_s=timeline.duration_s(), samples=images, error=error)
 

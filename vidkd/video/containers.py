@@ -64,22 +64,6 @@ def decoded_frames(container: Any, stream: Any, path: Path | str) -> Iterator[An
         raise damaged(path, count, reason_of(error)) from error
 
 
-def declared_duration_s(container: Any, stream: Any) -> float | None:
-    """The length of the pictures that the file's header promises, None where it speaks only of the file as a whole."""
-    if stream.duration is not None:
-        return float(stream.duration * stream.time_base)
-    if len(container.streams) == 1 and container.duration is not None:
-        return float(container.duration / av.time_base)
-    return None
-
-
-def ends_early(declared_s: float | None, found_s: float) -> str | None:
-    """A sentence if much of what the header promises is not there: a file cut off by a broken download. Headers are off by a few frames."""
-    if declared_s is None or declared_s - found_s <= max(0.2, 0.02 * declared_s):
-        return None
-    return f"the file ends early: its header promises {declared_s:.2f} s, {found_s:.2f} s are there"
-
-
 def damaged(path: Path | str, frame: int, reason: str) -> VideoError:
     """The error for a file that stops being readable after `frame` frames."""
     return VideoError(f"cannot decode video: {path}", after_frames=frame, reason=reason)

@@ -24,8 +24,8 @@ TIMES_AGREE_S = 2e-3
 class DecordReader(VideoReader):
     """Wraps one decord.VideoReader.
 
-    Raises VideoError if decord is not installed or cannot open the file, or (unless trust_index) if its idea of the file's frames
-    differs from what the packets say.
+    Raises VideoError if decord is not installed, cannot open the file or cannot return pictures of its width, or (unless trust_index) if
+    its idea of the file's frames differs from what the packets say.
     """
 
     def __init__(
@@ -38,6 +38,9 @@ class DecordReader(VideoReader):
             self._times_s, self._duration_s = times_of_packets(index)
         else:
             self._times_s, self._duration_s = self._own_times()
+        if width_may_break(index.width) and not self._returns_pictures():
+            self.close()
+            raise VideoError(f"decord cannot read: {path}", reason=f"it returns broken pictures of width {index.width}")
         problem = None if trust_index else index.problem or self._disagreement()
         if problem:
             self.close()
@@ -53,11 +56,17 @@ class DecordReader(VideoReader):
     @property
     def info(self) -> VideoInfo:
         """See VideoReader."""
-        return describe(self.path, "decord", self._index, len(self._times_s), self._duration_s, None)
+        return describe(self.path, "decord", self._index, len(self._times_s), self._duration_s, self._index.damage)
 
     def _own_times(self) -> tuple[Times, float]:
         spans = self._decord.get_frame_timestamp(list(range(len(self._decord)))).astype(np.float64)
         return spans[:, 0] - spans[0, 0], float(spans[-1, 1] - spans[0, 0])
+
+    def _returns_pictures(self) -> bool:
+        try:
+            return bool(self._decord[0].shape == (self._index.height, self._index.width, 3))
+        except Exception:  # damage is told by whoever reads the frame
+            return True
 
     def _disagreement(self) -> str | None:
         if len(self._decord) != len(self._index.pts):
@@ -81,6 +90,23 @@ class DecordReader(VideoReader):
     def _release(self) -> None:
         # the last reference: decord frees its decoder and queued pictures when the object dies
         del self._decord
+
+
+def width_may_break(width: int) -> bool:
+    """Whether decord might hand over broken RGB pictures of this width, so that it must be tried.
+
+    It takes the bytes of a padded line divided by the width for the number of channels, and FFmpeg's av_frame_get_buffer pads lines to 16,
+    32 or 64 bytes depending on the processor. Seen with 32 bytes: 16, 24, 48 and 72 pixels come back with four or more channels.
+    """
+    return any(_line_bytes(width, align) != 3 * width and _line_bytes(width, align) % width == 0 for align in (16, 32, 64))
+
+
+def _line_bytes(width: int, align: int) -> int:
+    """Bytes of a line of RGB: the width is rounded up to growing powers of two until the line is aligned."""
+    step = 1
+    while (line := 3 * (-(-width // step) * step)) % align and step < align:
+        step *= 2
+    return -(-line // align) * align
 
 
 def _open(path: str, threads: int) -> Any:

@@ -9,9 +9,8 @@ import numpy as np
 
 from vidkd.base.errors import VideoError
 from vidkd.video.check import VideoCheck, check_video
-from vidkd.video.containers import declared_duration_s, ends_early, opened
+from vidkd.video.completeness import missing_part
 from vidkd.video.image_sequence import is_image_sequence
-from vidkd.video.matroska import skipped_part
 from vidkd.video.opening import open_video
 from vidkd.video.reader import VideoReader
 from vidkd.video.times import Times
@@ -83,8 +82,6 @@ def _check_whole(reader: VideoReader) -> None:
     """Damage inside is met while streaming; here: what ends before its header says, or has a hole. Nothing is written of either."""
     if is_image_sequence(reader.path):
         return
-    with opened(reader.path) as (container, stream):
-        reason = reader.info.damage or ends_early(declared_duration_s(container, stream), reader.info.duration_s)
-    reason = reason or skipped_part(reader.path)
+    reason = reader.info.damage or missing_part(reader.path, reader.info.duration_s)
     if reason:
         raise VideoError(f"cannot normalise: {reader.path}", reason=reason)

@@ -42,6 +42,7 @@ class PacketIndex:
     """What the packets of a file tell.
 
     problem: why reading by index must not be left to decord, None if nothing speaks against it.
+    damage: why some of the frames that the file promises are not in it, None if nothing says so.
     pts: presentation stamps of all frames, rising, in units of time_base; empty if only decoding can tell them.
     keys: (pts, dts) of the frames at which decoding can start, rising; empty if the file must be read from its beginning.
     """
@@ -54,6 +55,7 @@ class PacketIndex:
     fps: Fraction
     last_duration: int | None
     problem: str | None
+    damage: str | None
     pts: tuple[int, ...]
     keys: tuple[tuple[int, int], ...]
 
@@ -121,9 +123,17 @@ def _index(formats: Sequence[str], stream: Any, packets: Sequence[Packet], orien
         fps=nominal_fps(stream),
         last_duration=shown[-1].duration if shown else None,
         problem=unseekable or _why_decord_errs(stream, packets, orientation),
+        damage=_what_is_missing(formats, stream, packets),
         pts=tuple(packet.pts for packet in shown if packet.pts is not None),
         keys=() if unseekable else tuple(sorted((p.pts, p.pts if p.dts is None else p.dts) for p in shown if p.key and p.pts is not None)),
     )
+
+
+def _what_is_missing(formats: Sequence[str], stream: Any, packets: Sequence[Packet]) -> str | None:
+    """MP4 lists its packets in one table; reading just stops where the file was cut between two of them."""
+    if "mp4" not in formats or stream.frames <= len(packets):
+        return None
+    return f"the file ends early: {len(packets)} of {stream.frames} frames are there"
 
 
 def _why_times_are_unknown(formats: Sequence[str], codec: str, b_frames: bool, packets: Sequence[Packet]) -> str | None:

@@ -145,7 +145,7 @@ class PyavReader(VideoReader):
 
     def _times(self) -> tuple[Times, float, str | None]:
         if self._known is None:
-            self._known = (*times_of_packets(self._index), None) if self._index.pts else self._decode_times()
+            self._known = (*times_of_packets(self._index), self._index.damage) if self._index.pts else self._decode_times()
         return self._known
 
     def _decode_times(self) -> tuple[Times, float, str | None]:

@@ -1,0 +1,68 @@
+"""Stamps of decoded frames to times; display matrices to turns."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from vidkd.video.orientation import Orientation, orientation_of_matrix
+from vidkd.video.times import last_frame_s, presentation_times
+
+MILLISECOND = Fraction(1, 1000)
+
+
+def test_rising_stamps_count_from_the_first() -> None:
+    times_s = presentation_times([9000, 9040, 9200], [None, None, None], MILLISECOND, 0.04)
+    np.testing.assert_allclose(times_s, [0, 0.04, 0.2], atol=1e-12)
+
+
+def test_stamps_that_go_back_give_way_to_decoding_stamps() -> None:
+    """As an XviD file of HMDB51 comes out of FFmpeg: the last frame has no stamp of its own."""
+    times_s = presentation_times([1, 4, 3, 5, 7, 6], [2, 3, 4, 5, 6, None], Fraction(1, 30), 1 / 30)
+    np.testing.assert_allclose(times_s, np.arange(6) / 30, atol=1e-12)
+
+
+def test_without_usable_stamps_the_frame_rate_counts() -> None:
+    for pts, dts in (([None] * 3, [None] * 3), ([5, 5, 6], [None, 1, 2]), ([3, 2, 1], [7, 7, 8])):
+        np.testing.assert_allclose(presentation_times(pts, dts, MILLISECOND, 0.04), [0, 0.04, 0.08], atol=1e-12)
+
+
+def test_one_frame_and_none() -> None:
+    assert presentation_times([700], [None], MILLISECOND, 0.04).tolist() == [0.0]
+    assert presentation_times([], [], MILLISECOND, 0.04).tolist() == []
+
+
+@pytest.mark.parametrize(
+    ("times_s", "declared_s", "expected_s"), [([0, 1, 2], 3.0, 3.0), ([0, 1, 2], None, 1.0), ([0, 1, 2], 0.01, 1.0), ([0], None, 0.04)]
+)
+def test_length_of_the_last_frame(times_s: list[float], declared_s: float | None, expected_s: float) -> None:
+    assert last_frame_s(np.array(times_s, float), declared_s, 0.04) == expected_s
+
+
+IMAGE = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
+ONE = 65536
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "c", "d", "expected", "rotation_deg", "mirrored"),
+    [
+        (ONE, 0, 0, ONE, IMAGE, 0, False),
+        (0, ONE, -ONE, 0, np.rot90(IMAGE, -1), 90, False),
+        (-ONE, 0, 0, -ONE, np.rot90(IMAGE, 2), 180, False),
+        (0, -ONE, ONE, 0, np.rot90(IMAGE, 1), 270, False),
+        (-ONE, 0, 0, ONE, IMAGE[:, ::-1], 0, True),
+        (ONE, 0, 0, -ONE, IMAGE[::-1], 0, True),
+        (0, ONE, ONE, 0, IMAGE.transpose(1, 0, 2), 90, True),
+        (46340, 46340, -46340, 46340, IMAGE, 0, False),  # 45 degrees: shown as stored
+    ],
+)
+def test_display_matrix(a: int, b: int, c: int, d: int, expected: np.ndarray, rotation_deg: int, mirrored: bool) -> None:
+    orientation = orientation_of_matrix(np.array([a, b, 0, c, d, 0, 0, 0, 1 << 30], np.int32))
+    np.testing.assert_array_equal(orientation.apply(IMAGE), expected)
+    assert orientation.size(3, 2) == (expected.shape[1], expected.shape[0])
+    assert (orientation.rotation_deg, orientation.mirrored) == (rotation_deg, mirrored)
+
+
+def test_upright_by_default() -> None:
+    assert Orientation().apply(IMAGE) is not None
+    np.testing.assert_array_equal(Orientation().apply(IMAGE), IMAGE)
