@@ -111,9 +111,18 @@ def test_training_curves_are_two_figures_with_the_last_values() -> None:
     rows += [{"step": step, "split": "val", "top1": step / 40, "nll": 1.0} for step in (10, 20)]
     losses, validation = training_curves(rows)
     assert losses.caption == "Last values: loss 0.1, attention 0.5."
-    assert validation.caption == "Last values: top1, val 50.0."
+    assert validation.caption == "Last values: top1 50.0."
     assert {"loss", "attention", "step"} <= set(texts(losses))
     assert "lr" not in texts(losses)
+
+
+def test_a_single_term_is_not_drawn_twice_and_a_single_validation_is_no_curve() -> None:
+    rows = [{"step": step, "split": "train", "loss": 2 / step, "label": 2 / step, "flow": 2 / step + (step == 3)} for step in range(1, 5)]
+    rows += [{"step": 4, "split": split, "top1": 0.5} for split in ("val", "test")]
+    (losses,) = training_curves(rows)
+    assert losses.caption == "Last values: loss 0.5, flow 0.5."
+    rows += [{"step": 5, "split": "test", "top1": 0.75}]
+    assert training_curves(rows)[1].caption == "Last values: top1, val 50.0, top1, test 75.0."
 
 
 def test_training_curves_of_nothing_are_no_figures() -> None:

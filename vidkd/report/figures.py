@@ -22,11 +22,24 @@ def training_curves(rows: Sequence[Mapping[str, Any]]) -> list[Figure]:
     """
     train = [row for row in rows if row["split"] == "train"]
     others = [row for row in rows if row["split"] != "train"]
-    losses = {name: _series(train, name) for name in _names(train) if name not in NOT_LOSSES}
-    shares = {f"{name}, {split}": _series(others, name, split) for split in _splits(others) for name in _names(others) if is_share(name)}
+    losses = {name: _series(train, name) for name in _names(train) if name not in NOT_LOSSES and not _is_total_again(train, name)}
+    splits = _splits(others)
+    shares = {
+        f"{name}, {split}" if len(splits) > 1 else name: _series(others, name, split)
+        for split in splits
+        for name in _names(others)
+        if is_share(name)
+    }
     figures = [_curves(losses, "Training losses", "loss", percent=False)] if losses else []
     drawn = {name: line for name, line in shares.items() if len(line[0])}
-    return figures + ([_curves(drawn, "Validation", "%", percent=True)] if drawn else [])
+    worth_drawing = any(len(steps) > 1 for steps, _ in drawn.values())  # a single validation is a row of the table, not a curve
+    title = splits[0].replace("val", "Validation") if len(splits) == 1 else "Validation"
+    return figures + ([_curves(drawn, title, "%", percent=True)] if worth_drawing else [])
+
+
+def _is_total_again(rows: Sequence[Mapping[str, Any]], name: str) -> bool:
+    """Whether a term is the whole loss, as with a single term of weight one."""
+    return name != "loss" and all(name in row and "loss" in row and row[name] == row["loss"] for row in rows)
 
 
 def _names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -54,6 +67,7 @@ def _curves(lines: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
             marker = "o" if len(steps) <= 40 else None
             axes.plot(steps, values * (100 if percent else 1), dotted, label=name, color=SERIES[index % len(SERIES)], marker=marker, ms=3)
         axes.set_xlabel("step")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_ylabel(unit)
         axes.margins(x=0.02)
         _legend_above(drawing, len(lines))
