@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from vidkd.base.errors import DataError
 from vidkd.base.files import read_json, write_json
 from vidkd.base.walk import map_files
-from vidkd.bench.localisation import pointing_measures
+from vidkd.bench.localisation import measure_pointing
 from vidkd.bench.study import CellKey, Phase, Study, cell_config, waves
 from vidkd.engine.config import RunConfig, as_dict
 from vidkd.engine.environment import environment
@@ -84,8 +85,11 @@ def run_cell(study: Study, phase: Phase, key: CellKey, places: Places, chosen: C
     model = saved.model.to(device)
     predictions = evaluate(model, dataset, saved.classes, device=device, batch_size=config.data.batch_size)
     metrics = predictions.metrics()
+    rows = predictions_as_rows(predictions)
     if phase == "test" and "pointing" in study.spec.measures and model.config.attention.pooling != "mean":
-        metrics |= pointing_measures(model, clips, subset, config, device)
+        pointing = measure_pointing(model, dataset, device)
+        metrics |= {name: float(np.mean(values)) for name, values in vars(pointing).items()}
+        rows |= {name: [round(value, 5) for value in values] for name, values in vars(pointing).items()}
     content = {
         "study": study.spec.study,
         "method": key.method,
@@ -98,7 +102,7 @@ def run_cell(study: Study, phase: Phase, key: CellKey, places: Places, chosen: C
         "train_seconds": round(result.seconds, 2),
         "environment": environment(),
         "metrics": {name: round(value, 6) for name, value in metrics.items()},
-        "predictions": predictions_as_rows(predictions),
+        "predictions": rows,
     }
     write_json(places.cell(phase, key), content)
     return content
@@ -106,7 +110,11 @@ def run_cell(study: Study, phase: Phase, key: CellKey, places: Places, chosen: C
 
 def identity(config: RunConfig) -> dict[str, Any]:
     """The settings that a cell's numbers depend on, flat; where it ran and where its files lie are left out."""
-    left_out = (*(name for name in FREE if name not in ("train.epochs", "train.steps")), "teacher", "init")
+    left_out = (
+        *(name for name in FREE if name not in ("train.epochs", "train.steps")),
+        "teacher",
+        "init",
+    )  # the teacher is a cell of its own
     return {key: value for key, value in flatten(as_dict(config)).items() if not key.startswith(left_out)}
 
 

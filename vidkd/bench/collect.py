@@ -33,64 +33,101 @@ def as_cell(content: Mapping[str, Any], metric: str = "top1") -> Cell:
 
 
 def summarise(study: Study, found: Mapping[str, list[dict[str, Any]]], claim: str | None) -> dict[str, Any]:
-    """summary.json of a study: every metric of every method, and paired differences with the reference and with the claim's method."""
-    methods = {name: _method(cells) for name, cells in found.items()}
-    paired = [pair for name in found for pair in _pairs(name, study.spec.reference, found)]
+    """summary.json of a study: every metric of every method, and paired differences with the reference and with the claim's method.
+
+    Entries that are shown under one name give one method, whose metrics carry the entries' conditions (`top1@labels25`).
+    """
+    spec = study.spec
+    methods: dict[str, list[str]] = {}
+    for name in found:
+        methods.setdefault(spec.shown_name(name), []).append(name)
+    paired = [pair for name in found for pair in _pairs(name, _counterpart(study, name), found, study)]
     if claim is not None and claim in found:
-        paired += [pair for name in found if name != study.spec.reference for pair in _pairs(claim, name, found)]
+        paired += [pair for name in found if name != spec.reference for pair in _pairs(claim, name, found, study)]
     first = next(iter(found.values()))[0]
     data = {
         "name": study.base.stem,
         "subset": first["subset"],
-        "folds": list(study.spec.folds),
-        "seeds": list(study.spec.seeds),
+        "folds": list(spec.folds),
+        "seeds": list(spec.seeds),
         "claim": claim,
-        "reference": study.spec.reference,
-        "labels": {name: method.label or name for name, method in study.spec.methods.items()},
+        "reference": spec.reference,
+        "labels": {spec.shown_name(name): method.label or spec.shown_name(name) for name, method in spec.methods.items()},
     }
     seconds = sum(cell["train_seconds"] for cells in found.values() for cell in cells)
-    return build_summary(study.spec.study, data, first["environment"], methods, paired, round(seconds, 1))
+    built = {shown: _method({name: found[name] for name in names}, study) for shown, names in methods.items()}
+    return build_summary(spec.study, data, first["environment"], built, paired, round(seconds, 1))
 
 
-def _method(cells: Sequence[Mapping[str, Any]]) -> Method:
-    metrics = {"top1": Metric.of_cells([as_cell(cell) for cell in cells])}
-    for name in cells[0]["metrics"]:
-        if name in PER_CLIP and name in cells[0]["predictions"]:
-            metrics[name] = Metric.of_cells([as_cell(cell, name) for cell in cells])
-        elif name != "top1":
-            metrics[name] = Metric(values={f"{cell['seed']}/{cell['fold']}": cell["metrics"][name] for cell in cells})
-    seconds = float(np.mean([cell["train_seconds"] for cell in cells]))
-    return Method(metrics=metrics, train_seconds=round(seconds, 1), parameters=cells[0]["parameters"])
+def _counterpart(study: Study, name: str) -> str | None:
+    """The reference's entry under the same condition."""
+    condition = study.spec.methods[name].condition
+    for other, method in study.spec.methods.items():
+        if study.spec.shown_name(other) == study.spec.reference and method.condition == condition:
+            return other
+    return None
 
 
-def _pairs(name: str, other: str, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Paired]:
-    """Differences of two methods in top1, and in the per-clip measures that both have; none where they share no cell."""
-    if name == other or other not in found:
+def _method(entries: Mapping[str, Sequence[Mapping[str, Any]]], study: Study) -> Method:
+    metrics: dict[str, Metric] = {}
+    for name, cells in entries.items():
+        condition = study.spec.methods[name].condition
+        for metric in cells[0]["metrics"]:
+            shown = f"{metric}@{condition}" if condition else metric
+            if metric == "top1" or metric in cells[0]["predictions"]:
+                metrics[shown] = Metric.of_cells([as_cell(cell, metric) for cell in cells])
+            else:
+                metrics[shown] = Metric(values={f"{cell['seed']}/{cell['fold']}": cell["metrics"][metric] for cell in cells})
+    every = [cell for cells in entries.values() for cell in cells]
+    seconds = float(np.mean([cell["train_seconds"] for cell in every]))
+    return Method(metrics=metrics, train_seconds=round(seconds, 1), parameters=every[0]["parameters"])
+
+
+def _pairs(name: str, other: str | None, found: Mapping[str, Sequence[Mapping[str, Any]]], study: Study) -> list[Paired]:
+    """Differences of two entries in top1, and in the per-clip measures that both have; none where they share no cell."""
+    if other is None or name == other or other not in found:
         return []
-    metrics = ["top1", *(metric for metric in PER_CLIP if metric in found[name][0]["metrics"] and metric in found[other][0]["metrics"])]
     here = {(cell["seed"], cell["fold"]) for cell in found[name]}
     if not any((cell["seed"], cell["fold"]) in here for cell in found[other]):
         return []
+    both = [metric for metric in PER_CLIP if metric in found[name][0]["predictions"] and metric in found[other][0]["predictions"]]
+    condition = study.spec.methods[name].condition
     return [
         Paired.of_cells(
-            name, [as_cell(cell, metric) for cell in found[name]], other, [as_cell(cell, metric) for cell in found[other]], metric=metric
+            study.spec.shown_name(name),
+            [as_cell(cell, metric) for cell in found[name]],
+            study.spec.shown_name(other),
+            [as_cell(cell, metric) for cell in found[other]],
+            metric=f"{metric}@{condition}" if condition else metric,
         )
-        for metric in metrics
+        for metric in ("top1", *both)
     ]
 
 
-def table(summary: Mapping[str, Any]) -> str:
-    """The summary as aligned text: top-1 with interval, difference to the reference with interval, cells, training time."""
+def rows_of(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Rows of the study's table, the heading first: method, top-1 with interval, difference to the reference with interval, cells, seconds.
+
+    A method judged under several conditions has a row for each; * marks the method of the claim.
+    """
     reference, labels = summary["data"]["reference"], summary["data"]["labels"]
-    against = {pair["method"]: pair for pair in summary["paired"] if pair["against"] == reference and pair["metric"] == "top1"}
+    against = {(pair["method"], pair["metric"]): pair for pair in summary["paired"] if pair["against"] == reference}
     rows = [("method", "top-1", "95 %", f"- {labels.get(reference, reference)}", "95 %", "cells", "train s")]
     for name, method in summary["methods"].items():
-        top1, pair = method["metrics"]["top1"], against.get(name)
-        difference = (f"{100 * pair['difference']:+.1f}", interval(pair["ci95"], signed=True)) if pair else ("", "")
-        label = labels.get(name, name) + (" *" if name == summary["data"]["claim"] else "")
-        rows.append(
-            (label, f"{100 * top1['mean']:.1f}", interval(top1["ci95"]), *difference, str(top1["n"]), f"{method['train_seconds']:.0f}")
-        )
+        for metric, found in method["metrics"].items():
+            base, _, condition = metric.partition("@")
+            if base != "top1":
+                continue
+            pair = against.get((name, metric))
+            difference = (f"{100 * pair['difference']:+.1f}", interval(pair["ci95"], signed=True)) if pair else ("", "")
+            label = labels.get(name, name) + (f" @ {condition}" if condition else "") + (" *" if name == summary["data"]["claim"] else "")
+            numbers = (f"{100 * found['mean']:.1f}", interval(found["ci95"]))
+            rows.append((label, *numbers, *difference, str(found["n"]), f"{method['train_seconds']:.0f}"))
+    return rows
+
+
+def table(summary: Mapping[str, Any]) -> str:
+    """The study's table as aligned text."""
+    rows = rows_of(summary)
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows) + "\n"
 

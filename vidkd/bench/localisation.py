@@ -1,14 +1,124 @@
-"""Does attention lie on the actor? Pointing accuracy and the share of attention inside boxes or moving foreground."""
+"""Does attention lie on the actor? Pointing accuracy, and the share of attention inside the actor's box.
 
-from typing import Any
+The box is the manifest's where it has boxes; else that of the moving foreground of a static camera (difference from the median frame).
+"""
 
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from vidkd.engine.config import RunConfig
-from vidkd.engine.setup import Clips
+from vidkd.base.errors import DataError
+from vidkd.data.dataset import ClipDataset
+from vidkd.data.footage import footage_of
+from vidkd.data.manifest import Clip
+from vidkd.data.transforms import Geometry, crop_flow, crop_frames, evaluation_geometry, resize_frames
+from vidkd.data.windows import choose_window
 from vidkd.models import VideoClassifier
+from vidkd.video import open_video
+
+FOREGROUND_LEVELS = 30
+"""Grey levels from which a pixel differs from the background."""
+
+Boxes = NDArray[np.float64]
 
 
-def pointing_measures(model: VideoClassifier, clips: Clips, subset: str, config: RunConfig, device: torch.device) -> dict[str, Any]:
-    """To be written."""
-    raise NotImplementedError
+@dataclass(frozen=True)
+class Pointing:
+    """A row a clip: share of map frames with their maximum in the box, share of attention inside, the box's share of the area."""
+
+    pointing: list[float]
+    mass: list[float]
+    chance: list[float]
+
+
+def measure_pointing(model: VideoClassifier, dataset: ClipDataset, device: torch.device) -> Pointing:
+    """Judge the motion map of the middle window and crop of every clip of an evaluation data set.
+
+    Raises DataError for a clip without boxes whose footage has no moving foreground either.
+    """
+    rows = [_judge(model, dataset, clip, device) for clip in dataset.clips]
+    return Pointing([row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows])
+
+
+def _judge(model: VideoClassifier, dataset: ClipDataset, clip: Clip, device: torch.device) -> tuple[float, float, float]:
+    path, config = dataset.root / clip.path, dataset.footage
+    with open_video(path, backend="auto" if clip.index_reliable else "pyav") as video:
+        times = video.timestamps_s
+        window = choose_window(times, config.window, position=0.5, start_s=clip.start_s, end_s=clip.end_s, name=str(path))
+        footage = footage_of(video, window, config, want_flow=model.view == "flow", clip_path=clip.path)
+        height, width = footage.frames.shape[1:3]
+        if clip.boxes:
+            boxes = boxes_at(clip.boxes, times[window.frames]) * _scale(video.info.height, video.info.width, height, width)
+        else:
+            frames = resize_frames(video.frames_at_indices(range(len(times))), height, width)
+            boxes = moving_boxes(frames)[window.frames]
+    if np.isnan(boxes).any():
+        raise DataError(f"no actor to point at in {clip.path}", to_mend="boxes in the manifest, or footage with a static camera")
+    geometry = evaluation_geometry(height, width, config.transform)
+    view = crop_frames(footage.frames, geometry) if model.view == "rgb" or footage.flow is None else crop_flow(footage.flow, geometry)
+    with torch.inference_mode():
+        output = model(torch.from_numpy(np.ascontiguousarray(view.transpose(3, 0, 1, 2)))[None].to(device))
+    attention = output.attention["motion"][0].double().exp().cpu().numpy()
+    return pointing_of(attention / attention.sum(axis=(1, 2), keepdims=True), in_crop(boxes, geometry))
+
+
+def _scale(height: int, width: int, new_height: int, new_width: int) -> Boxes:
+    return np.array([new_width / width, new_height / height] * 2)
+
+
+def boxes_at(boxes: tuple[tuple[float, float, float, float, float], ...], times_s: NDArray[np.float64]) -> Boxes:
+    """Boxes (T, 4) xyxy of the rows (time_s, x1, y1, x2, y2) nearest in time."""
+    rows = np.array(boxes)
+    return np.asarray(rows[np.abs(rows[:, :1] - times_s[None]).argmin(0), 1:])
+
+
+def moving_boxes(frames: NDArray[np.uint8]) -> Boxes:
+    """The box of what differs from the median frame in each of (N, H, W, 3) frames: (N, 4) xyxy pixels, NaN where nothing does.
+
+    Specks are removed by a 3x3 opening and the largest connected region is taken.
+    """
+    background = np.median(frames, axis=0)
+    boxes = np.full((len(frames), 4), np.nan)
+    for number, frame in enumerate(frames):
+        mask = (np.abs(frame - background).max(axis=-1) > FOREGROUND_LEVELS).astype(np.uint8)
+        mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+        count, _, statistics, _ = cv2.connectedComponentsWithStats(mask)
+        if count > 1:
+            x, y, width, height, _ = statistics[1 + statistics[1:, cv2.CC_STAT_AREA].argmax()]
+            boxes[number] = (x, y, x + width, y + height)
+    return boxes
+
+
+def in_crop(boxes: Boxes, geometry: Geometry) -> Boxes:
+    """Boxes of the resized frame as shares of the crop's side, cut off at its edges."""
+    shifted = boxes - np.array([geometry.left, geometry.top] * 2)
+    return np.asarray(np.clip(shifted / geometry.side, 0, 1))
+
+
+def pointing_of(attention: NDArray[np.float64], boxes: Boxes) -> tuple[float, float, float]:
+    """Pointing, mass and chance of one clip.
+
+    attention: (T', h, w), each frame summing to one. boxes: (T, 4) xyxy in shares of the crop; a map frame is judged on the mean box of
+    the frames that it stands for.
+    """
+    parts = [part.mean(axis=0) for part in np.array_split(boxes, len(attention))]
+    inside = np.stack([coverage(box, attention.shape[1], attention.shape[2]) for box in parts])
+    best = attention.reshape(len(attention), -1).argmax(1)
+    rows, columns = np.unravel_index(best, attention.shape[1:])
+    x, y = (columns + 0.5) / attention.shape[2], (rows + 0.5) / attention.shape[1]
+    boxes_of = np.stack(parts)
+    hits = (x >= boxes_of[:, 0]) & (x <= boxes_of[:, 2]) & (y >= boxes_of[:, 1]) & (y <= boxes_of[:, 3])
+    return float(hits.mean()), float((attention * inside).sum((1, 2)).mean()), float(inside.mean())
+
+
+def coverage(box: NDArray[np.float64], height: int, width: int) -> NDArray[np.float64]:
+    """Share of every cell of an (height, width) grid that lies in a box given in shares of the whole."""
+
+    def along(low: float, high: float, cells: int) -> NDArray[np.float64]:
+        edges = np.arange(cells + 1) / cells
+        return np.clip(np.minimum(high, edges[1:]) - np.maximum(low, edges[:-1]), 0, None) * cells
+
+    return np.asarray(np.outer(along(box[1], box[3], height), along(box[0], box[2], width)))

@@ -24,6 +24,8 @@ class MethodSpec:
         tuned_as: method whose chosen trial is used, in place of own trials (controls).
         claim: a candidate for the claim; the candidate that is best on the validation groups makes it.
         label: name in tables; by default the method's own.
+        shown_as: name under which it stands in the summary; entries of one name differ in their condition.
+        condition: what its metrics carry behind an @ (`labels25`), for methods judged under several conditions.
     """
 
     settings: dict[str, Any] = field(default_factory=dict)
@@ -32,6 +34,8 @@ class MethodSpec:
     tuned_as: str | None = None
     claim: bool = False
     label: str | None = None
+    shown_as: str | None = None
+    condition: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +67,7 @@ class StudySpec:
         tuning: how trials are judged.
         measures: further measures of every cell: `pointing` judges attention maps against boxes or moving foreground.
         title: heading of tables and of the report.
+        text: what the study asks and how, for its page.
     """
 
     study: str
@@ -76,6 +81,7 @@ class StudySpec:
     tuning: TuningSpec = field(default_factory=TuningSpec)
     measures: list[Literal["pointing"]] = field(default_factory=list)
     title: str | None = None
+    text: str = ""
 
     def __post_init__(self) -> None:
         for name, method in self.methods.items():
@@ -85,8 +91,13 @@ class StudySpec:
                     raise unknown_name(f"method in methods.{name}.{key}", other, self.methods)
             if method.trials and method.tuned_as:
                 raise ConfigError(f"methods.{name} has both trials and tuned_as", to_mend="keep one")
-        if self.methods and self.reference not in self.methods:
-            raise unknown_name("reference", self.reference, self.methods)
+        shown = {method.shown_as or name for name, method in self.methods.items()}
+        if self.methods and self.reference not in shown:
+            raise unknown_name("reference", self.reference, shown)
+
+    def shown_name(self, name: str) -> str:
+        """Name of an entry of `methods` in the summary."""
+        return self.methods[name].shown_as or name
 
     @property
     def tuned(self) -> bool:
@@ -146,6 +157,7 @@ def cell_config(study: Study, cell: CellKey, phase: Phase, chosen: Mapping[str, 
     settings = merge(
         settings, {"data.split": cell.fold, "train.seed": cell.seed, "name": str(cell), "runs": str(runs / spec.study / phase)}
     )
+    settings |= {"teacher": None, "teacher_settings": None}
     if phase == "tune":
         settings = merge(settings, {"data.validation_fraction": spec.tuning.validation_fraction})
     if method.teacher is not None:

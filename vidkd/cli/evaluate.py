@@ -19,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
     parser.add_argument("--checkpoint", required=True, metavar="F", help="a checkpoint, or the folder of a run")
     parser.add_argument("--split", default="test", choices=["train", "val", "test"], help="which clips of the split (default: test)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
     parser.add_argument("--out", metavar="DIR", help="where to write (default: the run's folder)")
     add_settings_help(parser)
 
@@ -27,9 +28,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Evaluate and write what was found."""
     from vidkd.base.errors import CheckpointError
     from vidkd.base.files import write_json
-    from vidkd.engine.config import load_config
+    from vidkd.engine.config import load_config, merge
+    from vidkd.engine.devices import start_fabric
     from vidkd.engine.evaluate import evaluate
-    from vidkd.engine.fit import start_fabric
     from vidkd.engine.metrics import confusion_matrix, per_class
     from vidkd.engine.setup import evaluation_set, read_clips
     from vidkd.models.saved import load_classifier
@@ -37,7 +38,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.list_settings:
         return list_settings("supervised")
     saved = load_classifier(arguments.checkpoint)
-    config = load_config(settings=saved.run, overrides=arguments.settings)
+    here = {"train.device": arguments.device, "train.devices": 1}
+    config = load_config(settings=merge(saved.run, here), overrides=arguments.settings)
     clips = read_clips(config.data)
     if clips.manifest.classes != saved.classes:
         raise CheckpointError(
@@ -45,11 +47,20 @@ def run(arguments: argparse.Namespace) -> int:
             checkpoint=", ".join(saved.classes[:6]),
             data_set=", ".join(clips.manifest.classes[:6]),
         )
-    device = start_fabric(config).device
+    fabric = start_fabric(config)
     dataset = evaluation_set(clips, arguments.split, config.data, [saved.view])
     predictions = evaluate(
-        saved.model.to(device), dataset, saved.classes, device=device, batch_size=config.data.batch_size, workers=config.data.workers
+        saved.model.to(fabric.device),
+        dataset,
+        saved.classes,
+        device=fabric.device,
+        batch_size=config.data.batch_size,
+        workers=config.data.workers,
+        rank=fabric.global_rank,
+        world_size=fabric.world_size,
     )
+    if not fabric.is_global_zero:
+        return 0
     metrics = predictions.metrics()
     classes = per_class(predictions.predicted[predictions.labels >= 0], predictions.labels[predictions.labels >= 0], saved.classes)
     matrix = confusion_matrix(
@@ -65,7 +76,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _run_folder(checkpoint: Path) -> Path:
-    return checkpoint if checkpoint.is_dir() else checkpoint.parent.parent
+    if checkpoint.is_dir():
+        return checkpoint
+    return checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
 
 
 def _text(metrics: dict[str, float], classes: Sequence[Mapping[str, Any]], clips: int, split: str) -> str:

@@ -14,6 +14,7 @@ VERBS = {
     "evaluate": "judge a checkpoint on a split",
     "predict": "classify a video over time, and draw where the network looks",
     "compare": "run a study: methods x seeds x folds, with intervals",
+    "results": "write docs/results.md from the finished cells of all studies",
     "prepare_data": "turn a data set as it unpacks into a checked manifest",
     "check_videos": "find videos that cannot be read, or whose random access lies",
     "extract_flow": "compute TV-L1 or RAFT flow once and store it as video",
@@ -64,9 +65,7 @@ def _parse(parser: argparse.ArgumentParser, module: ModuleType, argv: Sequence[s
         return parser.parse_args(argv)
     arguments, settings = parser.parse_known_args(argv)
     arguments.settings = settings
-    stray = [
-        word for number, word in enumerate(settings) if not word.startswith("--") and not _is_value(settings, number)
-    ]
+    stray = [word for number, word in enumerate(settings) if not word.startswith("--") and not _is_value(settings, number)]
     if stray:
         parser.error(f"unexpected argument: {stray[0]}")
     return arguments

@@ -21,7 +21,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Predict, print, and write what was asked for."""
     from vidkd.base.errors import ConfigError
     from vidkd.base.files import write_json
-    from vidkd.engine.fit import pick_device
+    from vidkd.engine.devices import pick_device
     from vidkd.engine.predict import predict_video
     from vidkd.models.saved import load_classifier
 

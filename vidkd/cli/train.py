@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="go on from the last checkpoint (auto), the one before, or refuse",
     )
+    parser.add_argument("--device", help="auto, cpu, cuda or mps; short for --train.device")
     add_settings_help(parser)
 
 
@@ -28,7 +29,8 @@ def run(arguments: argparse.Namespace) -> int:
     from vidkd.engine.config import load_config
     from vidkd.engine.fit import InterruptedRunError, fit
 
-    config = load_config(arguments.config, overrides=arguments.settings)
+    device = [] if arguments.device is None else [f"--train.device={arguments.device}"]
+    config = load_config(arguments.config, overrides=[*arguments.settings, *device])
     if arguments.list_settings:
         return list_settings(config.task)
     try:

@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,7 @@ class Progressed:
     validations_without_gain: int = 0
     bad_clips: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    stopped_early: bool = False
     finished: bool = False
 
 
@@ -36,11 +38,13 @@ def save_checkpoint(folder: Path, content: Mapping[str, Any]) -> None:
 
     Raises CheckpointError if the disk is full or cannot be written; what was there before stays.
     """
-    last, previous = folder / "last.pt", folder / "previous.pt"
+    last, previous, new = folder / "last.pt", folder / "previous.pt", folder / ".new.pt"
     try:
+        # The new one is whole before anything that was there changes its name: `last` may be a damaged one, and `previous` all there is.
+        write_checkpoint(new, content)
         if last.exists():
             _keep(last, previous)
-        write_checkpoint(last, content)
+        os.replace(new, last)
     except OSError as error:
         raise _cannot_write(last, error) from error
 
@@ -57,10 +61,13 @@ def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
 
 def _keep(last: Path, previous: Path) -> None:
     """Give the last checkpoint the name `previous` as well, without a moment in which either name is missing."""
-    link = previous.with_name(f".{previous.name}.{os.getpid()}")
-    link.unlink(missing_ok=True)
-    os.link(last, link)
-    os.replace(link, previous)
+    second = previous.with_name(f".{previous.name}")
+    second.unlink(missing_ok=True)
+    try:
+        os.link(last, second)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(last, second)
+    os.replace(second, previous)
 
 
 def _cannot_write(path: Path, error: OSError) -> CheckpointError:

@@ -1,6 +1,8 @@
 """The whole configuration of a run: strict YAML, overrides on the command line, typed dataclasses."""
 
 import dataclasses
+import math
+import re
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -42,6 +44,14 @@ class OptimConfig:
     accumulate: int = 1
     ema: float = 0.0
 
+    def __post_init__(self) -> None:
+        _require("optim.lr", self.lr, self.lr > 0, "above 0")
+        _require("optim.warmup", self.warmup, 0 <= self.warmup <= 1, "in [0, 1]")
+        _require("optim.accumulate", self.accumulate, self.accumulate >= 1, "at least 1")
+        _require("optim.ema", self.ema, 0 <= self.ema < 1, "in [0, 1)")
+        for key in ("head_lr_factor", "weight_decay", "momentum", "clip_norm"):
+            _require(f"optim.{key}", getattr(self, key), getattr(self, key) >= 0, "0 or more")
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
@@ -77,6 +87,19 @@ class TrainConfig:
     tensorboard: bool = False
     compile: bool = False
 
+    def __post_init__(self) -> None:
+        _require("train.epochs", self.epochs, 0 < self.epochs < math.inf, "above 0")
+        _require("train.steps", self.steps, self.steps is None or self.steps >= 1, "at least 1")
+        for key in ("devices", "log_every"):
+            _require(f"train.{key}", getattr(self, key), getattr(self, key) >= 1, "at least 1")
+        for key in ("threads", "eval_every", "patience", "save_every_s"):
+            _require(f"train.{key}", getattr(self, key), getattr(self, key) >= 0, "0 or more")
+
+
+def _require(key: str, value: object, holds: bool, what: str) -> None:
+    if not holds:
+        raise ConfigError(f"{key} must be {what}, not {value}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
@@ -86,7 +109,9 @@ class RunConfig:
         name: folder of the run below `runs`; by default task and data set.
         task: the method, a name of TASKS.
         view: what the student sees: rgb or flow.
-        teacher: checkpoint of the teacher, for tasks that have one.
+        teacher: checkpoint or run folder of the teacher, for tasks that have one.
+        teacher_settings: settings over this configuration with which the teacher is trained first, where `teacher` is a run that is not
+            there or not finished. Without them a missing teacher is an error.
         init: checkpoint whose student gives the initial weights.
         runs: folder of all runs.
         data: clips and batches.
@@ -100,6 +125,7 @@ class RunConfig:
     task: str = "supervised"
     view: Literal["rgb", "flow"] = "rgb"
     teacher: str | None = None
+    teacher_settings: dict[str, Any] | None = None
     init: str | None = None
     runs: str = "runs"
     data: DataConfig = field(default_factory=DataConfig)
@@ -121,7 +147,22 @@ def load_config(path: Path | str | None = None, *, settings: Mapping[str, Any] |
     task = _chosen_task(content, overrides, source)
     _check_keys(content, task, tree.lines, source)
     _check_overrides(overrides, task)
-    return _typed(content, overrides, task, source)
+    return _typed(content, overrides, task, _Places(source, tree.lines, overrides))
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Where a setting was given: a file and its lines by dotted key, and the command line over it."""
+
+    source: str
+    lines: Mapping[str, int]
+    overrides: Sequence[str]
+
+    def of(self, key: str) -> str:
+        """`file:line` of a key, or that it was on the command line."""
+        if any(word.split("=")[0] == f"--{key}" for word in self.overrides):
+            return f"--{key} on the command line"
+        return f"{self.source}:{self.lines[key]}" if key in self.lines else self.source
 
 
 @dataclass(frozen=True)
@@ -149,17 +190,19 @@ def read_yaml(path: Path) -> _Tree:
     if not isinstance(content, dict):
         raise ConfigError(f"{path} must hold a mapping of settings, not a {type(content).__name__}")
     lines: dict[str, int] = {}
-    _collect_lines(node, "", lines)
+    _collect_lines(node, "", lines, path)
     return _Tree(content, lines)
 
 
-def _collect_lines(node: Any, prefix: str, lines: dict[str, int]) -> None:
+def _collect_lines(node: Any, prefix: str, lines: dict[str, int], path: Path) -> None:
     if not isinstance(node, yaml.MappingNode):
         return
     for key, value in node.value:
-        name = f"{prefix}{key.value}"
-        lines[name] = key.start_mark.line + 1
-        _collect_lines(value, f"{name}.", lines)
+        name, line = f"{prefix}{key.value}", key.start_mark.line + 1
+        if name in lines:
+            raise ConfigError(f"'{name}' is set twice", where=f"{path}:{lines[name]} and {path}:{line}", to_mend="remove one")
+        lines[name] = line
+        _collect_lines(value, f"{name}.", lines, path)
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -194,6 +237,20 @@ def known_keys(task: str) -> set[str]:
     )
 
 
+def _sections(task: str) -> set[str]:
+    """The dotted keys that hold settings, not a value."""
+    return {key.rpartition(".")[0] for key in known_keys(task)} | {"method"}
+
+
+def _without_empty_sections(content: Mapping[str, Any], sections: set[str], prefix: str = "") -> dict[str, Any]:
+    """A section without anything below it (`train:` alone) is as good as not there."""
+    return {
+        key: _without_empty_sections(value, sections, f"{prefix}{key}.") if isinstance(value, Mapping) else value
+        for key, value in content.items()
+        if not (value is None and f"{prefix}{key}" in sections)
+    }
+
+
 def _keys_below(kind: type, prefix: str) -> set[str]:
     hints = typing.get_type_hints(kind)
     keys = set()
@@ -206,8 +263,12 @@ def _keys_below(kind: type, prefix: str) -> set[str]:
 
 def _check_keys(content: Mapping[str, Any], task: str, lines: Mapping[str, int], source: str) -> None:
     known = known_keys(task)
-    for key in _flat_keys(content, ""):
-        if key in known:
+    sections = _sections(task)
+    for key, value in _flat_items(content, ""):
+        if key in sections and value is not None and not isinstance(value, Mapping):
+            where = f"{source}:{lines[key]}" if key in lines else source
+            raise ConfigError(f"'{key}' is a section of settings, not one value", where=where, found=value)
+        if key in known or key.startswith("teacher_settings."):
             continue
         where = f"{source}:{lines[key]}" if key in lines else source
         close = nearest(key, known)
@@ -215,13 +276,13 @@ def _check_keys(content: Mapping[str, Any], task: str, lines: Mapping[str, int],
         raise ConfigError(f"unknown setting '{key}'", where=where, **meant)
 
 
-def _flat_keys(content: Mapping[str, Any], prefix: str) -> list[str]:
-    keys = []
+def _flat_items(content: Mapping[str, Any], prefix: str) -> list[tuple[str, Any]]:
+    items = []
     for key, value in content.items():
-        keys.append(f"{prefix}{key}")
+        items.append((f"{prefix}{key}", value))
         if isinstance(value, Mapping):
-            keys += _flat_keys(value, f"{prefix}{key}.")
-    return keys
+            items += _flat_items(value, f"{prefix}{key}.")
+    return items
 
 
 def _check_overrides(overrides: Sequence[str], task: str) -> None:
@@ -241,20 +302,43 @@ def settings_parser(task: str) -> ArgumentParser:
     return parser
 
 
-def _typed(content: Mapping[str, Any], overrides: Sequence[str], task: str, source: str) -> RunConfig:
+def _typed(content: Mapping[str, Any], overrides: Sequence[str], task: str, places: _Places) -> RunConfig:
     parser = settings_parser(task)
     try:
-        values = parser.parse_object({key: value for key, value in content.items() if value is not None})
+        values = parser.parse_object(_without_empty_sections(content, _sections(task)))
         if overrides:
             values = parser.parse_args(list(overrides), namespace=values)
         return RunConfig(**vars(parser.instantiate(values)))
-    except VidkdError as error:
-        raise ConfigError(error.what, where=source, **{key.replace(" ", "_"): text for key, text in error.lines.items()}) from error
     except Exception as error:
-        cause = error.__cause__ or error.__context__
+        raise _wrong_value(error, places) from error
+
+
+def _wrong_value(error: Exception, places: _Places) -> ConfigError:
+    """The error of a value that has a wrong type or is refused by its dataclass; jsonargparse wraps the latter."""
+    for cause in (error, error.__cause__, error.__context__):
         if isinstance(cause, VidkdError):
-            raise ConfigError(cause.what, where=source) from error
-        raise ConfigError("a setting has a wrong value", where=source, reason=" ".join(str(error).split())) from error
+            lines = {"where": places.source, **cause.lines}
+            return ConfigError(cause.what, **{label.replace(" ", "_"): text for label, text in lines.items()})
+    reason = " ".join(str(error).split())
+    named = re.search(r"(?:Parser key \"|argument --)([\w.]+)", reason)
+    if named is None:
+        return ConfigError("a setting has a wrong value", where=places.source, reason=reason)
+    return ConfigError(f"'{named[1]}' has a wrong value", where=places.of(named[1]), reason=reason)
+
+
+def teacher_config(config: RunConfig) -> RunConfig | None:
+    """The run that trains the teacher: this configuration with `teacher_settings` over it; None where they are not set.
+
+    Raises ConfigError if `teacher` does not name the folder of a run.
+    """
+    if config.teacher_settings is None:
+        return None
+    if config.teacher is None or Path(config.teacher).suffix:
+        raise ConfigError("teacher_settings needs `teacher` to name the folder of a run", found=f"teacher: {config.teacher}")
+    own = {key: value for key, value in as_dict(config).items() if key not in ("teacher", "teacher_settings", "method", "init")}
+    folder = Path(config.teacher)
+    place = {"name": folder.name, "runs": str(folder.parent), "task": "supervised"}
+    return load_config(settings=merge(merge(own, place), config.teacher_settings))
 
 
 def as_dict(config: RunConfig) -> dict[str, Any]:

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import cv2
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from vidkd.base.errors import ConfigError, DataError, VidkdError
+from vidkd.base.errors import DataError, VidkdError
+from vidkd.base.extras import require
 from vidkd.base.progress import Progress
 from vidkd.base.timing import Stopwatch
 from vidkd.data.loaders import StepSampler, training_loader
@@ -30,7 +30,8 @@ from vidkd.engine.checkpoint import (
     to_cpu,
     write_checkpoint,
 )
-from vidkd.engine.config import RunConfig, as_dict
+from vidkd.engine.config import RunConfig, as_dict, teacher_config
+from vidkd.engine.devices import start_fabric
 from vidkd.engine.evaluate import evaluate
 from vidkd.engine.run_folder import RunFolder
 from vidkd.engine.setup import Clips, build_optimizer, build_run_task, build_schedule, evaluation_set, read_clips, total_steps, training_set
@@ -61,6 +62,7 @@ def fit(config: RunConfig, *, resume: str = "auto", quiet: bool = False) -> RunR
     resume: "auto" goes on from the last checkpoint if there is one, "previous" from the one before, "never" refuses an existing run.
     Raises ConfigError, DataError, CheckpointError, and InterruptedRunError after Ctrl-C (state saved).
     """
+    _ensure_teacher(config, quiet=quiet)
     fabric = start_fabric(config)
     clips = read_clips(config.data)
     folder = RunFolder(Path(config.runs) / run_name(config, clips))
@@ -72,24 +74,17 @@ def fit(config: RunConfig, *, resume: str = "auto", quiet: bool = False) -> RunR
         return _Training(fabric, config, clips, folder, resume, quiet).run()
 
 
+def _ensure_teacher(config: RunConfig, *, quiet: bool) -> None:
+    """Train the teacher first where the configuration says how; a finished one is found as it is."""
+    teacher = teacher_config(config)
+    if teacher is not None:
+        log.info("teacher: %s", config.teacher)
+        fit(teacher, quiet=quiet)
+
+
 def run_name(config: RunConfig, clips: Clips) -> str:
     """The run's folder name: as configured, else task, data set and seed."""
     return config.name or f"{config.task}-{clips.manifest.name}-s{config.train.seed}"
-
-
-def start_fabric(config: RunConfig) -> Fabric:
-    """Devices, precision and threads. Raises ConfigError for a device that is not there or a batch that processes cannot share evenly."""
-    if config.train.threads:
-        torch.set_num_threads(config.train.threads)
-        cv2.setNumThreads(config.train.threads)
-    try:
-        fabric = Fabric(accelerator=config.train.device, devices=config.train.devices, precision=config.train.precision)
-        fabric.launch()
-    except Exception as error:
-        raise ConfigError(f"cannot use train.device={config.train.device}", reason=str(error).splitlines()[0]) from error
-    if config.data.batch_size % fabric.world_size:
-        raise ConfigError(f"data.batch_size={config.data.batch_size} cannot be shared evenly by {fabric.world_size} processes")
-    return fabric
 
 
 class _Training:
@@ -109,6 +104,8 @@ class _Training:
             self.task.student.compile()
         self.progress = Progressed()
         self.watch = Stopwatch()
+        self.writer: Any = None
+        self.lr = 0.0
         self.interrupted = False
         self._restore(resume)
 
@@ -120,9 +117,12 @@ class _Training:
 
     def _restore(self, resume: str) -> None:
         path = resume_file(self.folder.checkpoints, resume)
-        if path is None:
-            return
-        content = read_resume(path)
+        if path is not None:
+            self._go_on_from(read_resume(path))
+        if self.fabric.is_global_zero:
+            self.folder.forget_after(self.progress.step)
+
+    def _go_on_from(self, content: Mapping[str, Any]) -> None:
         self.task.student.load_state_dict(content["student"]["state"])
         self.task.load_saved_state(content["task"])
         self.optimizer.load_state_dict(content["optimizer"])
@@ -131,10 +131,8 @@ class _Training:
         if self.ema is not None:
             self.ema.load_state_dict(content["ema_state"])
         self.progress = Progressed(**content["progress"])
-        if self.progress.step < self.steps:
+        if self.progress.step < self.steps and not self.progress.stopped_early:
             self.progress.finished = False
-        if self.fabric.is_global_zero:
-            self.folder.forget_after(self.progress.step)
 
     def _content(self) -> dict[str, Any]:
         student = classifier_payload(self.task.student, self.clips.manifest.classes)
@@ -162,9 +160,11 @@ class _Training:
     def run(self) -> RunResult:
         """All remaining steps; saves now and then, at the end and when interrupted."""
         if not self.progress.finished:
-            with self._catch_interrupt():
-                self._loop()
-            self._validate()
+            with self._tensorboard():
+                with self._catch_interrupt():
+                    self._loop()
+                if not self.progress.stopped_early:
+                    self._validate()
             self.progress.finished = True
             self._save()
         parameters = sum(p.numel() for p in self.task.student.parameters())
@@ -173,7 +173,6 @@ class _Training:
     def _loop(self) -> None:
         start, saved = time.monotonic(), time.monotonic()
         before_s = self.progress.seconds
-        writer = self._tensorboard()
         self.module.train()
         total, done, rank = self.steps, self.progress.step, self.fabric.global_rank
         shown_rank = 1 if self.quiet else rank
@@ -184,16 +183,25 @@ class _Training:
                 self.progress.step += 1
                 self.progress.seconds = before_s + time.monotonic() - start
                 bar.step(loss=losses["loss"])
-                self._log(losses, writer)
+                self._log(losses)
                 if self._validation_is_due() and self._validate_and_stop():
                     break
-                if self.interrupted or time.monotonic() - saved >= self.config.train.save_every_s:
+                # The last step is saved after its validation, so that no checkpoint stands between the two.
+                due = self.progress.step < total and time.monotonic() - saved >= self.config.train.save_every_s
+                if self._any_process(due or self.interrupted):
                     self._save()
                     saved = time.monotonic()
-                if self.interrupted:
-                    raise InterruptedRunError(
-                        f"stopped after step {self.progress.step} of {total}; saved", to_go_on="run the same command again"
-                    )
+                    self._stop_if_interrupted()
+
+    def _any_process(self, wish: bool) -> bool:
+        """Whether one of the processes wants it: clocks and Ctrl-C differ between them, and all must save at the same step."""
+        return bool(self.fabric.strategy.reduce_boolean_decision(wish, all=False))
+
+    def _stop_if_interrupted(self) -> None:
+        if self._any_process(self.interrupted):
+            raise InterruptedRunError(
+                f"stopped after step {self.progress.step} of {self.steps}; saved", to_go_on="run the same command again"
+            )
 
     def _loader(self) -> torch.utils.data.DataLoader[dict[str, Any]]:
         data, accumulate = self.config.data, self.config.optim.accumulate
@@ -220,16 +228,25 @@ class _Training:
                 losses = self.module(batch)
                 values = {name: float(value.detach()) for name, value in losses.items()}
                 if not math.isfinite(values["loss"]):
-                    self._stop_at(batch, values)
+                    self._stop_at("loss", batch, values)
                 self.fabric.backward(losses["loss"] / accumulate)
             totals = {name: totals.get(name, 0.0) + value / accumulate for name, value in values.items()}
         with self.watch.part("compute"):
+            if not self._clip_gradients():
+                self._stop_at("gradient", batch, totals)
             self._update()
         return totals
 
+    def _clip_gradients(self) -> bool:
+        """Bound the gradient's norm; false if it is not finite. In 16-mixed that is usual now and then: the scaler skips the step."""
+        bound = self.config.optim.clip_norm
+        if bound == 0:
+            return True
+        norm = self.fabric.clip_gradients(self.module, self.wrapped_optimizer, max_norm=bound, error_if_nonfinite=False)
+        return self.config.train.precision == "16-mixed" or norm is None or bool(torch.isfinite(norm))
+
     def _update(self) -> None:
-        if self.config.optim.clip_norm > 0:
-            self.fabric.clip_gradients(self.module, self.wrapped_optimizer, max_norm=self.config.optim.clip_norm, error_if_nonfinite=False)
+        self.lr = float(self.optimizer.param_groups[0]["lr"])
         self.wrapped_optimizer.step()
         self.wrapped_optimizer.zero_grad(set_to_none=True)
         with torch.no_grad():
@@ -260,12 +277,12 @@ class _Training:
                 to_mend="vidkd check_videos finds and normalises them; data.max_bad_clips says how many may be skipped",
             )
 
-    def _stop_at(self, batch: Mapping[str, Any], losses: Mapping[str, float]) -> None:
+    def _stop_at(self, what: str, batch: Mapping[str, Any], losses: Mapping[str, float]) -> None:
         path = self.folder.path / "bad_batch.pt"
         write_checkpoint(path, {"batch": {name: value for name, value in batch.items() if isinstance(value, Tensor)}, "student": {}})
         paths = [self.dataset.clips[number].path for number in batch["index"].tolist()]
         raise VidkdError(
-            f"the loss is not finite at step {self.progress.step}",
+            f"the {what} is not finite at step {self.progress.step}",
             losses=", ".join(f"{name} {value}" for name, value in losses.items()),
             clips=", ".join(paths[:4]) + ("…" if len(paths) > 4 else ""),
             batch=f"saved to {path}",
@@ -274,35 +291,40 @@ class _Training:
 
     # --- logs and validation ---
 
-    def _log(self, losses: Mapping[str, float], writer: Any) -> None:
+    def _log(self, losses: Mapping[str, float]) -> None:
         step = self.progress.step
         if step % self.config.train.log_every and step != self.steps:
             return
         epoch = step * self.config.data.batch_size * self.config.optim.accumulate / len(self.dataset)
-        rate = float(self.optimizer.param_groups[0]["lr"])
         row = {
             "step": step,
             "epoch": round(epoch, 3),
             "split": "train",
             **losses,
-            "lr": rate,
+            "lr": self.lr,
             "data_wait": round(self.watch.shares().get("data", 0), 4),
         }
+        self._add_metrics(row, losses)
+
+    def _add_metrics(self, row: dict[str, Any], scalars: Mapping[str, float]) -> None:
         if self.fabric.is_global_zero:
             self.folder.add_metrics(row)
-            if writer is not None:
-                for name, value in losses.items():
-                    writer.add_scalar(f"train/{name}", value, step)
+        if self.writer is not None:
+            for name, value in scalars.items():
+                self.writer.add_scalar(f"{row['split']}/{name}", value, row["step"])
 
-    def _tensorboard(self) -> Any:
+    @contextlib.contextmanager
+    def _tensorboard(self) -> Iterator[None]:
+        """Event files beside metrics.jsonl while the block lasts, where they are asked for."""
         if not self.config.train.tensorboard or not self.fabric.is_global_zero:
-            return None
-        from vidkd.base.extras import require
-
+            yield
+            return
         require("tensorboard", "tensorboard")
         from torch.utils.tensorboard import SummaryWriter
 
-        return SummaryWriter(str(self.folder.path / "tensorboard"))
+        with SummaryWriter(str(self.folder.path / "tensorboard"), purge_step=self.progress.step + 1) as self.writer:
+            yield
+        self.writer = None
 
     def _validation_is_due(self) -> bool:
         every = self.config.train.eval_every
@@ -316,7 +338,8 @@ class _Training:
         gained = self._validate()
         self.progress.validations_without_gain = 0 if gained else self.progress.validations_without_gain + 1
         patience = self.config.train.patience
-        return bool(patience) and self.progress.validations_without_gain >= patience
+        self.progress.stopped_early = bool(patience) and self.progress.validations_without_gain >= patience
+        return self.progress.stopped_early
 
     def _validate(self) -> bool:
         """Judge on `val`, keep the best student; false without a gain (or without `val`)."""
@@ -334,8 +357,7 @@ class _Training:
             rank=self.fabric.global_rank,
             world_size=self.fabric.world_size,
         ).metrics()
-        if self.fabric.is_global_zero:
-            self.folder.add_metrics({"step": self.progress.step, "split": "val", **metrics})
+        self._add_metrics({"step": self.progress.step, "split": "val", **metrics}, metrics)
         gained = self.progress.best is None or metrics["top1"] > self.progress.best
         if gained:
             self.progress.best, self.progress.best_step = metrics["top1"], self.progress.step
@@ -365,11 +387,3 @@ class _Training:
             yield
         finally:
             signal.signal(signal.SIGINT, before)
-
-
-def pick_device(name: str) -> torch.device:
-    """The device of this name; `auto` is what Fabric would choose. Raises ConfigError if it is not there."""
-    try:
-        return Fabric(accelerator=name, devices=1).device
-    except Exception as error:
-        raise ConfigError(f"cannot use device '{name}'", reason=str(error).splitlines()[0], to_mend="--device auto or cpu") from error

@@ -1,6 +1,7 @@
 """From a configuration to the parts of a run: clips, data sets, networks, task, optimiser."""
 
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,7 +104,7 @@ def _initialise(student: VideoClassifier, path: str) -> None:
     try:
         student.load_state_dict(state)
     except RuntimeError as error:
-        raise CheckpointError(f"init {path} is another network than `model`", reason=str(error).splitlines()[1].strip()) from error
+        raise CheckpointError(f"init {path} is another network than `model`", reason=textwrap.shorten(str(error), 300)) from error
 
 
 def total_steps(config: RunConfig, clips: int) -> int:

@@ -1,0 +1,97 @@
+"""docs/results.md, generated whole from the committed cells of the studies."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vidkd.base.errors import ConfigError
+from vidkd.bench.cells import Places
+from vidkd.bench.collect import interval, read_cells, rows_of, summarise
+from vidkd.bench.study import Study, read_study
+from vidkd.bench.tuning import chosen_settings, read_chosen
+
+HEAD = """# Results
+
+Generated from the cells in `results/` by `vidkd results`; a test recomputes it. Top-1 in percent, mean over cells (seeds x folds).
+Intervals are 95 % by a two-level bootstrap over seeds and over test groups; differences are paired on the same cell and the same clip.
+* marks the variant that was chosen for the claim on validation groups before the test split was read.
+Settings were chosen from the same number of trials a method, on groups held out of the training part (`chosen.json` of each study).
+"""
+
+
+def results_page(studies: Path, results: Path) -> str:
+    """The page for all studies of a folder that have finished cells. Raises ConfigError if none has."""
+    sections = []
+    for path in sorted(studies.glob("*.yaml")):
+        study = read_study(path)
+        places = Places(results / study.spec.study, Path("runs"))
+        if places.results.is_dir():
+            section = study_section(study, places)
+            sections += [section] if section else []
+    if not sections:
+        raise ConfigError(f"no study of {studies} has finished cells in {results}", to_mend=f"vidkd compare {studies}/NAME.yaml")
+    return HEAD + "".join(sections)
+
+
+def study_section(study: Study, places: Places) -> str:
+    """Heading, command, table and comparisons of one study; empty if no cell is finished."""
+    content = read_chosen(study, places)
+    found = read_cells(study, places, chosen_settings(content))
+    if not found:
+        return ""
+    summary = summarise(study, found, content["claim"])
+    wanted = len(study.spec.seeds) * len(study.spec.folds) * len(study.spec.methods)
+    done = sum(len(cells) for cells in found.values())
+    seeds, folds = _listed(study.spec.seeds), _listed(study.spec.folds)
+    lines = [
+        f"\n## {study.spec.title or study.spec.study}\n",
+        *([study.spec.text.strip() + "\n"] if study.spec.text else []),
+        f"`vidkd compare configs/studies/{study.path.name} --data.root DIR`; seeds {seeds}; splits {folds}; "
+        f"judged on `{summary['data']['subset']}`; {summary['seconds'] / 3600:.1f} h of training on {summary['environment']['processor']}, "
+        f"torch {summary['environment']['torch']}.\n",
+        *([f"**Unfinished: {done} of {wanted} cells.**\n"] if done < wanted else []),
+        markdown_table(rows_of(summary)),
+        *_claim_lines(summary),
+        *_pointing_lines(summary),
+    ]
+    return "\n".join(lines)
+
+
+def _listed(values: Sequence[object]) -> str:
+    return ", ".join(str(value) for value in values)
+
+
+def markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows, the heading first, as a Markdown table."""
+    head, *body = rows
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *body]
+    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
+
+
+def _claim_lines(summary: Mapping[str, Any]) -> list[str]:
+    """The claim's method against each of the others."""
+    claim, labels = summary["data"]["claim"], summary["data"]["labels"]
+    pairs = [pair for pair in summary["paired"] if pair["method"] == claim and pair["metric"] == "top1"]
+    if not pairs:
+        return []
+    rows = [("against", "difference", "95 %")]
+    rows += [(labels.get(p["against"], p["against"]), f"{100 * p['difference']:+.1f}", interval(p["ci95"], signed=True)) for p in pairs]
+    return [f"{labels.get(claim, claim)} (*) minus each of the others:\n", markdown_table(rows)]
+
+
+def _pointing_lines(summary: Mapping[str, Any]) -> list[str]:
+    """Where the attention lies, for the methods that have a map."""
+    labels = summary["data"]["labels"]
+    rows = [("attention map of", "pointing accuracy", "95 %", "attention inside", "95 %", "area of the box")]
+    for name, method in summary["methods"].items():
+        metrics = method["metrics"]
+        if "pointing" not in metrics:
+            continue
+        inside = [text for key in ("pointing", "mass") for text in (f"{100 * metrics[key]['mean']:.1f}", interval(metrics[key]["ci95"]))]
+        rows.append((labels.get(name, name), *inside, f"{100 * metrics['chance']['mean']:.1f}"))
+    if len(rows) == 1:
+        return []
+    return [
+        "Does the map lie on the actor? (Percent; even attention would have as much inside as the box has of the area.)\n",
+        markdown_table(rows),
+    ]
