@@ -145,6 +145,12 @@ def test_check_refuses_what_cannot_be_decoded(checked_root: Path, capsys: pytest
     assert [(clip.path, clip.index_reliable) for clip in manifest.clips] == [("a/good.mp4", True)]
 
 
+def test_check_of_nothing_but_bad_videos(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert prepare("weizmann", "--root", root, "--check", "--workers", 1, "--allow-missing") == 2
+    assert "6 videos cannot be decoded" in capsys.readouterr().err
+    assert not (root / "manifest.jsonl").exists()
+
+
 def test_check_records_random_access_that_lies(
     checked_root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

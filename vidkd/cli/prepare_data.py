@@ -131,7 +131,7 @@ def _checked(reading: "Reading", allow_missing: bool, workers: int | None, dask:
         reliable[files[result.item]] = found["index_reliable"]
         if not found["usable"]:
             unusable[files[result.item]] = found["first_error"] or "no frame can be decoded"
-    if unusable and not allow_missing:
+    if unusable and (not allow_missing or len(unusable) == len(reliable)):
         raise _unusable(unusable, manifest.root)
     clips = tuple(dataclasses.replace(clip, index_reliable=reliable[clip.path]) for clip in manifest.clips if clip.path not in unusable)
     wild = sorted({clip.path for clip in clips if not clip.index_reliable})

@@ -5,24 +5,28 @@ import heapq
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 from vidkd.base.errors import ConfigError
 from vidkd.data.manifest import Clip
 
 ATTEMPTS = 16  # orders to try where groups of several classes get in each other's way
+OVERSIZED = 2.0  # a group with more than this many times the clips of its class's average group is taken last
+
+_Counts: TypeAlias = Mapping[str, Counter[int]]  # group -> label -> clips
 
 
 def hold_out_groups(clips: Sequence[Clip], fraction: float, seed: int) -> tuple[list[Clip], list[Clip]]:
     """Split training clips into (train, val): no group on both sides, every class on both where its groups allow it.
 
-    About `fraction` of the clips are held out; more where each class's one group asks for it. Training never loses the last group of
+    About `fraction` of each class's clips are held out; more where one group of a class is more. Training never loses the last group of
     a class, so a class with one group stays in training; so does one whose every group is some class's last. A group may hold several
     classes. Both lists keep the order of `clips`; the choice depends on the seed and the clips' groups and labels, not on their order.
     Unlabelled clips go with their group. Raises ConfigError unless 0 <= fraction < 1; 0 holds nothing out.
     """
     if not 0 <= fraction < 1:
         raise ConfigError(f"the fraction to hold out must be at least 0 and below 1, found {fraction:g}")
-    held = _held_out(clips, fraction, seed) if fraction else set()
+    held = _held_out(_count(clips), fraction, seed) if fraction else set()
     return [clip for clip in clips if clip.group not in held], [clip for clip in clips if clip.group in held]
 
 
@@ -34,91 +38,119 @@ def label_fraction(clips: Sequence[Clip], fraction: float, seed: int) -> list[Cl
     """
     if not 0 < fraction <= 1:
         raise ConfigError(f"the fraction of labels must be above 0 and at most 1, found {fraction:g}")
-    labels = _labels_by_group(clips)
-    order = _balanced_order(labels, str(seed))
+    counts = _count(clips)
+    order = _balanced_order(counts, str(seed))
     # 0.1 * 30 is 3.0000000000000004 in floating point: not a fourth group
-    kept = set(order[: max(math.ceil(fraction * len(order) - 1e-9), _covering(order, labels))])
-    return [clip for clip in clips if clip.group in kept or clip.group not in labels]
+    kept = set(order[: max(math.ceil(fraction * len(order) - 1e-9), _covering(order, counts))])
+    return [clip for clip in clips if clip.group in kept or clip.group not in counts]
 
 
-def _held_out(clips: Sequence[Clip], fraction: float, seed: int) -> set[str]:
+def _held_out(counts: _Counts, fraction: float, seed: int) -> set[str]:
     """The groups of the first walk that brings every class with two groups; of the walk that brings most, if none of ATTEMPTS does."""
-    labels = _labels_by_group(clips)
-    size = Counter(clip.group for clip in clips)
-    total = Counter(label for group in labels.values() for label in group)
+    total = _groups_of_each(counts)
     most = sum(groups >= 2 for groups in total.values())
     best: set[str] = set()
     covers = -1
     for attempt in range(ATTEMPTS):
-        held = _walk(_balanced_order(labels, f"{seed}/{attempt}" if attempt else str(seed)), labels, size, total, fraction)
-        covered = len({label for group in held for label in labels[group]})
+        held = _walk(_balanced_order(counts, f"{seed}/{attempt}" if attempt else str(seed)), counts, fraction)
+        covered = len(_groups_of_each({group: counts[group] for group in held}))
         best, covers = (held, covered) if covered > covers else (best, covers)
         if covers == most:
             break
     return best
 
 
-def _walk(
-    order: Sequence[str], labels: Mapping[str, set[int]], size: Mapping[str, int], total: Mapping[int, int], fraction: float
-) -> set[str]:
-    """Hold groups out, in order, while clips are wanted or a group brings a class not yet held out; never the last one of a class."""
-    left = Counter(total)
-    wanted = fraction * sum(size[group] for group in labels)
+def _walk(order: Sequence[str], counts: _Counts, fraction: float) -> set[str]:
+    """Hold groups out, in order, that bring the classes closer to `fraction` or a class not yet held out; never the last of a class."""
+    left = _groups_of_each(counts)
+    total = _clips_of_each(counts)
+    wanted = {label: fraction * clips for label, clips in total.items()}
     held: set[str] = set()
     covered: set[int] = set()
     for group in order:
-        if any(left[label] == 1 for label in labels[group]):
+        if any(left[label] == 1 for label in counts[group]):
             continue
-        if size[group] < 2 * wanted or labels[group] - covered:  # the first: it brings the number held out closer to what is wanted
+        closer = sum((abs(wanted[label]) - abs(wanted[label] - clips)) / total[label] for label, clips in counts[group].items())
+        if closer > 0 or counts[group].keys() - covered:
             held.add(group)
-            covered |= labels[group]
-            left.subtract(labels[group])
-            wanted -= size[group]
+            covered |= counts[group].keys()
+            left.subtract(counts[group].keys())
+            for label, clips in counts[group].items():
+                wanted[label] -= clips
     return held
 
 
-def _labels_by_group(clips: Sequence[Clip]) -> dict[str, set[int]]:
-    labels: dict[str, set[int]] = {}
+def _count(clips: Sequence[Clip]) -> _Counts:
+    counts: dict[str, Counter[int]] = {}
     for clip in clips:
         if clip.label is not None:
-            labels.setdefault(clip.group, set()).add(clip.label)
-    return labels
+            counts.setdefault(clip.group, Counter())[clip.label] += 1
+    return counts
 
 
-def _balanced_order(labels: Mapping[str, set[int]], seed: str) -> list[str]:
+def _groups_of_each(counts: _Counts) -> Counter[int]:
+    return Counter(label for group in counts.values() for label in group)
+
+
+def _clips_of_each(counts: _Counts) -> Counter[int]:
+    total = Counter[int]()
+    for group in counts.values():
+        total.update(group)
+    return total
+
+
+def _balanced_order(counts: _Counts, seed: str) -> list[str]:
     """All groups in a seeded order of which every beginning is balanced: next comes a group of the class furthest behind.
 
-    Behind: the smallest share of its groups taken. The same idea as iterative stratification (Sechidis et al. 2011).
+    First one group for each class, the rarest first; then by Webster's rule, the smallest (taken + 1/2) / total. The idea is that of
+    iterative stratification (Sechidis et al. 2011).
     """
-    waiting: dict[int, list[str]] = {}
-    for group in sorted(labels, key=lambda group: _draw(seed, group), reverse=True):
-        for label in labels[group]:
-            waiting.setdefault(label, []).append(group)
-    total = {label: len(groups) for label, groups in waiting.items()}
+    total = _groups_of_each(counts)
+    waiting = _queues(counts, seed)
+    draw = {label: _draw(seed, str(label)) for label in total}
     taken = Counter[int]()
-    draw = {label: _draw(seed, str(label)) for label in waiting}
-    heap = [(0.0, total[label], draw[label], label) for label in waiting]
+
+    def entry(label: int) -> tuple[bool, float, bytes, int, int]:
+        behind = (taken[label] + 0.5) / total[label] if taken[label] else total[label]
+        return (taken[label] > 0, behind, draw[label], label, taken[label])
+
+    heap = [entry(label) for label in total]
     heapq.heapify(heap)
     order: dict[str, None] = {}
     while heap:
-        share, *_, label = heapq.heappop(heap)
+        *_, label, then_taken = heapq.heappop(heap)
         while waiting[label] and waiting[label][-1] in order:  # taken for another of its classes
             waiting[label].pop()
-        if share != taken[label] / total[label] or not waiting[label]:
+        if then_taken != taken[label] or not waiting[label]:
             continue  # an entry from before that
         group = waiting[label].pop()
         order[group] = None
-        for other in labels[group]:
+        for other in counts[group]:
             taken[other] += 1
-            heapq.heappush(heap, (taken[other] / total[other], total[other], draw[other], other))
+            heapq.heappush(heap, entry(other))
     return list(order)
 
 
-def _covering(order: Sequence[str], labels: Mapping[str, set[int]]) -> int:
+def _queues(counts: _Counts, seed: str) -> dict[int, list[str]]:
+    """For each class its groups, the next one last: in a drawn order, but oversized groups after the others.
+
+    One film can hold most clips of a class; drawn early, it would be most of a small share of the class, or leave training little.
+    """
+    groups, clips = _groups_of_each(counts), _clips_of_each(counts)
+    limit = {label: OVERSIZED * clips[label] / groups[label] for label in groups}
+    keys = {group: (any(n > limit[label] for label, n in counts[group].items()), _draw(seed, group)) for group in counts}
+    queues: dict[int, list[str]] = {}
+    for group in sorted(counts, key=keys.__getitem__, reverse=True):
+        for label in counts[group]:
+            queues.setdefault(label, []).append(group)
+    return queues
+
+
+def _covering(order: Sequence[str], counts: _Counts) -> int:
     """How many groups of the order it takes until every class has one."""
     first: dict[int, int] = {}
     for position, group in enumerate(order, start=1):
-        for label in labels[group]:
+        for label in counts[group]:
             first.setdefault(label, position)
     return max(first.values(), default=0)
 

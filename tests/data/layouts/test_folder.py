@@ -80,6 +80,8 @@ def test_an_empty_class_folder(tree: Tree) -> None:
 def test_nothing_there(tree: Tree, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no video file in"):
         read(tree(["a/1.txt"]), Options(allow_missing=True))
+    with pytest.raises(DataError, match="2 videos, but no folder for a class"):
+        read(tree(["a/1.avi", "a/2.avi"]) / "a", Options())
     with pytest.raises(DataError, match=r"found +: .*nowhere is missing"):
         read(tmp_path / "nowhere", Options())
 

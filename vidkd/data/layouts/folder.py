@@ -21,6 +21,8 @@ def read(root: Path, options: Options) -> Reading:
     if subsets and len(subsets) < len(names):
         mixed = ", ".join(sorted(set(names) - set(subsets)))
         not_found("folder", root, EXPECTED, f"{', '.join(subsets)} beside other folders ({mixed})")
+    if (loose := video_files(base)) and not names:
+        not_found("folder", root, EXPECTED, f"{len(loose)} videos, but no folder for a class (layout csv takes a list of labels instead)")
     parents = {subset: base / subset for subset in subsets} or {"": base}
     classes = sorted({name for parent in parents.values() for name in subfolders(parent)})
     pattern = compiled(options.group_pattern)
