@@ -1,6 +1,7 @@
 """A classifier as it lies in a checkpoint: what it is, its classes and its weights; enough to use it without the run that made it."""
 
 import dataclasses
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,5 +71,7 @@ def load_classifier(path: Path | str) -> SavedClassifier:
         model = VideoClassifier(config, len(saved["classes"]), saved["view"])
         model.load_state_dict(content.get("ema") or saved["state"])
     except (RuntimeError, TypeError, KeyError) as error:
-        raise CheckpointError(f"the weights of {path} do not fit the network that it names", reason=str(error).splitlines()[0]) from error
+        raise CheckpointError(
+            f"the weights of {path} do not fit the network that it names", reason=textwrap.shorten(str(error), 300)
+        ) from error
     return SavedClassifier(model=model.eval(), classes=tuple(saved["classes"]), view=saved["view"], run=content.get("run", {}))
