@@ -162,6 +162,12 @@ def test_a_check_that_dies_is_an_unusable_file() -> None:
     assert "UNUSABLE: WorkerDied" in check_videos.table([row])
 
 
+def test_table_of_relative_and_absolute_paths() -> None:
+    row = check_videos.broken_row("a.mp4", "broken")
+    lines = check_videos.table([row, {**row, "path": "/videos/b.mp4"}]).splitlines()
+    assert [line.split()[0] for line in lines[2:]] == ["a.mp4", "/videos/b.mp4"]
+
+
 @pytest.mark.data
 def test_real_clips(real_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check_videos", str(real_data / "clips"), "--json", "--samples", "3"]) == 0

@@ -2,6 +2,7 @@
 
 import multiprocessing
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -340,23 +341,20 @@ def test_closing_frees_what_decord_decodes_ahead(made: Made, tmp_path: Path) -> 
 
 @pytest.mark.data
 def test_both_decoders_agree_on_real_clips(real_data: Path) -> None:
-    """Every readable clip: the sequential oracle and whoever "auto" picks, on a few frames each."""
+    """Every readable clip: whoever "auto" picks, reading backwards by index, against one pass of the sequential oracle."""
     picked: dict[str, int] = {"decord": 0, "pyav": 0}
     for path in sorted((real_data / "clips").glob("*.[am][vpk][iv4]")):
-        with open_video(path) as video:
+        with open_video(path) as video, open_video(path, backend="pyav") as oracle:
             picked[video.info.backend] += 1
-            count = len(video)
-            chosen = sorted({0, 3, count // 3, count - 1})
-            wanted = {frame.index: frame.image for frame in video.stream() if frame.index in chosen}
-            with open_video(path, backend="pyav") as oracle:
-                sequential = {frame.index: frame.image for frame in oracle.stream() if frame.index in chosen}
-            for index in reversed(chosen):
+            chosen = {0, 3, len(video) // 3, min(len(video) - 1, 150)}
+            sequential = {frame.index: frame.image for frame in islice(oracle.stream(), max(chosen) + 1) if frame.index in chosen}
+            for index in sorted(chosen, reverse=True):
                 image = video.frames_at_indices([index])[0]
-                np.testing.assert_array_equal(image, wanted[index])
                 assert np.abs(image.astype(int) - sequential[index]).max() <= COLOUR_LEVELS, f"{path.name} frame {index}"
+            np.testing.assert_allclose(video.timestamps_s, oracle.timestamps_s, atol=1e-9)
             assert (np.diff(video.timestamps_s) > 0).all()
     assert picked["decord"] >= 10
-    assert picked["pyav"] >= 3  # the XviD files of HMDB51
+    assert picked["pyav"] >= 5  # the XviD files of HMDB51 and UCF101
 
 
 @pytest.mark.data

@@ -179,7 +179,7 @@ def summarise(rows: Sequence[Mapping[str, Any]], copies: Mapping[str, Mapping[st
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """One line a file, columns aligned; unusable files last, where they are seen. Paths are given below the folder that all share."""
-    folder = os.path.commonpath([Path(row["path"]).parent for row in rows])
+    folder = _common_folder([row["path"] for row in rows])
     lines = [COLUMNS, *(_cells(row, folder) for row in sorted(rows, key=lambda row: not row["usable"]))]
     widths = [max(len(line[column]) for line in lines) for column in range(len(COLUMNS))]
     aligned = [
@@ -189,8 +189,16 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join([f"in {folder or '.'}", *("  ".join(line).rstrip() for line in aligned)])
 
 
+def _common_folder(paths: Sequence[str]) -> str:
+    """The folder above all of these; empty where there is none, as for relative and absolute paths mixed."""
+    try:
+        return os.path.commonpath([Path(path).parent for path in paths])
+    except ValueError:
+        return ""
+
+
 def _cells(row: Mapping[str, Any], folder: str) -> tuple[str, ...]:
-    file = os.path.relpath(row["path"], folder or ".")
+    file = os.path.relpath(row["path"], folder) if folder else row["path"]
     size = f"{row['width']}x{row['height']}" if row["width"] else "-"
     numbers = (str(row["frame_count"]), f"{row['average_fps']:.3f}", f"{row['duration_s']:.2f}") if row["frame_count"] else ("-", "-", "-")
     if not row["usable"]:
