@@ -1,6 +1,7 @@
 """Both decoders give the frames that were encoded, by index, by time and in order; what decord gets wrong is kept from it."""
 
 import multiprocessing
+import sys
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -89,6 +90,15 @@ def test_without_a_codec_in_decord_the_file_is_read_with_pyav(made: Made) -> Non
         assert numbers_of(video.frames_at_indices(order)) == order
     with pytest.raises(VideoError, match="decord cannot read"):
         open_video(made("av1.mp4"), backend="decord")
+
+
+def test_without_decord_everything_is_read_with_pyav(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "decord", None)
+    with open_video(made("b_frames.mp4")) as video:
+        assert video.info.backend == "pyav"
+        assert numbers_of(video.frames_at_indices([40, 3])) == [40, 3]
+    with pytest.raises(VideoError, match="pip install decord"):
+        open_video(made("b_frames.mp4"), backend="decord")
 
 
 def test_frame_shown_at_a_time_of_a_variable_rate_file(made: Made) -> None:
