@@ -110,7 +110,7 @@ def test_clean_copies(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {file: sha256(file) for file in folder.rglob("*") if file.is_file()}
     assert check(folder, "--normalise", clean) == 1  # the cut file is still unusable
     assert sorted(str(file.relative_to(clean)) for file in clean.rglob("*.mp4")) == ["good.mp4", "sub/in avi.mp4"]
-    assert f"2 clean copies in {clean}" in capsys.readouterr().out
+    assert f"clean copies in {clean}: 2" in capsys.readouterr().out
     assert {file: sha256(file) for file in before} == before
     with open_video(clean / "sub" / "in avi.mp4", backend="decord") as copy, open_video(folder / "sub" / "in avi.avi") as source:
         np.testing.assert_allclose(copy.timestamps_s, source.timestamps_s, atol=1e-9)
@@ -165,7 +165,7 @@ def test_a_check_that_dies_is_an_unusable_file() -> None:
 def test_table_of_relative_and_absolute_paths() -> None:
     row = check_videos.broken_row("a.mp4", "broken")
     lines = check_videos.table([row, {**row, "path": "/videos/b.mp4"}]).splitlines()
-    assert [line.split()[0] for line in lines[2:]] == ["a.mp4", "/videos/b.mp4"]
+    assert [line.split()[0] for line in lines[1:]] == ["a.mp4", "/videos/b.mp4"]
 
 
 @pytest.mark.data

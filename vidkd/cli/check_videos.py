@@ -186,13 +186,14 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
         [cell.rjust(width) if name in NUMBERS else cell.ljust(width) for name, cell, width in zip(COLUMNS, line, widths, strict=True)]
         for line in lines
     ]
-    return "\n".join([f"in {folder or '.'}", *("  ".join(line).rstrip() for line in aligned)])
+    return "\n".join([f"in {folder}"] * bool(folder) + ["  ".join(line).rstrip() for line in aligned])
 
 
 def _common_folder(paths: Sequence[str]) -> str:
-    """The folder above all of these; empty where there is none, as for relative and absolute paths mixed."""
+    """The folder above all of these; empty where only the root is, or nothing, as for relative and absolute paths mixed."""
     try:
-        return os.path.commonpath([Path(path).parent for path in paths])
+        folder = os.path.commonpath([Path(path).parent for path in paths])
+        return "" if folder == os.path.dirname(folder) else folder  # noqa: PTH120 - Path("") is "."
     except ValueError:
         return ""
 
@@ -209,12 +210,13 @@ def _cells(row: Mapping[str, Any], folder: str) -> tuple[str, ...]:
 def describe(summary: Mapping[str, Any], failed: Mapping[str, str], folder: Path | None) -> str:
     """The lines under the table."""
     usable = f"{summary['usable']} usable ({summary['frames']} frames, {summary['duration_s'] / 60:.1f} minutes)"
-    lines = ["", f"{summary['files']} files: {usable}, {summary['unusable']} unusable"]
+    files = "1 file" if summary["files"] == 1 else f"{summary['files']} files"
+    lines = ["", f"{files}: {usable}, {summary['unusable']} unusable"]
     if summary["unreliable_index"]:
         lines.append(f"{summary['unreliable_index']} with an unreliable index: read in order, which is right but slower")
         lines += [] if folder else ["to mend: --normalise OUT writes copies that can be read by index"]
     if folder:
-        lines.append(f"{summary['copies']} clean copies in {folder}")
+        lines.append(f"clean copies in {folder}: {summary['copies']}")
         lines += [f"  not copied: {path}: {error.splitlines()[0]}" for path, error in failed.items()]
     return "\n".join(lines)
 
