@@ -2,4 +2,5 @@ import sys
 
 from vidkd.cli.main import run_verb
 
-sys.exit(run_verb("compare"))
+if __name__ == "__main__":
+    sys.exit(run_verb("compare"))

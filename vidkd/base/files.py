@@ -71,11 +71,19 @@ def read_json(path: Path | str) -> Any:
 
 
 def append_jsonl(path: Path | str, row: object) -> None:
-    """Append one row to a JSON-lines file in a single write, creating the file and its folder when missing."""
+    """Append one row to a JSON-lines file in a single write, creating the file and its folder when missing.
+
+    A torn last line (a killed writer) is ended first, so that it cannot swallow the new row.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+    line = (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8")
+    with path.open("a+b") as file:
+        if file.tell() > 0:
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                line = b"\n" + line
+        file.write(line)
 
 
 def read_jsonl(path: Path | str) -> list[Any]:
@@ -83,17 +91,15 @@ def read_jsonl(path: Path | str) -> list[Any]:
     path = Path(path)
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")
+    lines = path.read_bytes().split(b"\n")
     rows = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(lines[:-1], start=1):
         if not line.strip():
             continue
         try:
             rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            if number == len(lines):
-                break
-            raise DataError(f"not JSON: {path}:{number}", reason=error.msg) from error
+        except ValueError as error:
+            raise DataError(f"not JSON: {path}:{number}", reason=error) from error
     return rows
 
 
