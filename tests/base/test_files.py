@@ -84,3 +84,11 @@ def test_sha256(tmp_path: Path, size: int) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"a" * size)
     assert sha256(path) == hashlib.sha256(b"a" * size).hexdigest()
+
+
+def test_append_cuts_a_torn_line_off(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b'{"a": 1}\n{"b": "\xc3')
+    assert read_jsonl(path) == [{"a": 1}]
+    append_jsonl(path, {"c": 3})
+    assert read_jsonl(path) == [{"a": 1}, {"c": 3}]

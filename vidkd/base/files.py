@@ -73,7 +73,7 @@ def read_json(path: Path | str) -> Any:
 def append_jsonl(path: Path | str, row: object) -> None:
     """Append one row to a JSON-lines file in a single write, creating the file and its folder when missing.
 
-    A torn last line (a killed writer) is ended first, so that it cannot swallow the new row.
+    A torn last line (a killed writer) is cut off first, so that it cannot swallow the new row.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -82,7 +82,8 @@ def append_jsonl(path: Path | str, row: object) -> None:
         if file.tell() > 0:
             file.seek(-1, os.SEEK_END)
             if file.read(1) != b"\n":
-                line = b"\n" + line
+                file.seek(0)
+                file.truncate(file.read().rfind(b"\n") + 1)
         file.write(line)
 
 
