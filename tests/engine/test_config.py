@@ -1,0 +1,193 @@
+"""Configurations: strict, typed, read safely, and the same after a round trip."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from vidkd.base.errors import ConfigError
+from vidkd.engine.config import RunConfig, known_keys, load_config, merge, settings_parser, to_yaml
+from vidkd.engine.run_folder import flatten
+from vidkd.tasks import TASKS
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "config.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def error_of(path: Path | None = None, *, overrides: tuple[str, ...] = ()) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, overrides=overrides)
+    return caught.value
+
+
+def test_an_unknown_key_is_named_with_line_and_nearest_name(tmp_path: Path) -> None:
+    path = write(tmp_path, "data:\n  split: '2'\ntrain:\n  seed: 3\n  stpes: 10\n")
+    error = error_of(path)
+    assert error.what == "unknown setting 'train.stpes'"
+    assert error.lines == {"where": f"{path}:5", "did you mean": "train.steps"}
+
+
+def test_an_unknown_flag_is_named_with_the_nearest_name() -> None:
+    error = error_of(overrides=("--optim.lrr", "0.1"))
+    assert error.what == "unknown setting '--optim.lrr'"
+    assert error.lines["did you mean"] == "--optim.lr"
+
+
+def test_a_setting_of_another_task_is_unknown(tmp_path: Path) -> None:
+    error = error_of(write(tmp_path, "task: mars\nmethod:\n  temperature: 4\n"))
+    assert error.what == "unknown setting 'method.temperature'"
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "line", "expected"),
+    [
+        ("train:\n  steps: three\n", "train.steps", 2, "int"),
+        ("view: rbg\n", "view", 1, "'rgb', 'flow'"),
+        ("data:\n  transform:\n    crop: 12.5\n", "data.transform.crop", 3, "int"),
+        ("data:\n  window: {rule: sparse}\n", "data.window.rule", 2, "'dense', 'uniform'"),
+        ("task: d3d\nmethod:\n  weight: heavy\n", "method.weight", 3, "float"),
+    ],
+)
+def test_a_wrong_value_is_named_with_line_and_what_was_expected(tmp_path: Path, text: str, key: str, line: int, expected: str) -> None:
+    path = write(tmp_path, text)
+    error = error_of(path)
+    assert error.what == f"'{key}' has a wrong value"
+    assert error.lines["where"] == f"{path}:{line}"
+    assert expected in error.lines["reason"]
+
+
+def test_a_wrong_value_on_the_command_line_is_placed_there(tmp_path: Path) -> None:
+    path = write(tmp_path, "train:\n  steps: 3\n")
+    error = error_of(path, overrides=("--train.steps", "few"))
+    assert error.lines["where"] == "--train.steps on the command line"
+    assert "few" in error.lines["reason"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("optim.lr", 0.0),
+        ("optim.accumulate", 0),
+        ("optim.ema", 1.0),
+        ("optim.warmup", 1.5),
+        ("optim.clip_norm", -1.0),
+        ("train.steps", 0),
+        ("train.epochs", float("nan")),
+        ("train.log_every", 0),
+        ("train.devices", 0),
+        ("data.batch_size", 0),
+        ("data.label_fraction", 0.0),
+        ("data.window.frames", 0),
+        ("model.dropout", 1.0),
+        ("model.attention.temperature", 0.0),
+    ],
+)
+def test_a_value_outside_its_range_is_refused(key: str, value: float) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(settings={"model": {"attention": {"pooling": "soft"}}, key: value})
+    assert key.split(".")[-1] in caught.value.what
+
+
+def test_a_section_is_no_value_and_may_be_empty(tmp_path: Path) -> None:
+    error = error_of(write(tmp_path, "view: rgb\ntrain: 5\n"))
+    assert error.what == "'train' is a section of settings, not one value"
+    assert error.lines["where"].endswith(":2")
+    assert load_config(write(tmp_path, "train:\ndata:\n  window:\n")) == load_config()
+
+
+def test_a_key_given_twice_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, "train:\n  steps: 3\ntrain:\n  seed: 1\n")
+    error = error_of(path)
+    assert error.what == "'train' is set twice"
+    assert error.lines["where"] == f"{path}:1 and {path}:3"
+
+
+def test_settings_go_over_the_file_and_flags_over_both(tmp_path: Path) -> None:
+    path = write(tmp_path, "train: {steps: 3, seed: 1}\ndata: {batch_size: 2, split: '2'}\n")
+    config = load_config(path, settings={"train.steps": 4, "data": {"batch_size": 6}}, overrides=["--train.steps", "5", "--view=flow"])
+    assert (config.train.steps, config.train.seed, config.data.batch_size, config.data.split, config.view) == (5, 1, 6, "2", "flow")
+
+
+def test_merge_takes_dotted_keys_and_leaves_both_as_they_were() -> None:
+    base = {"a": {"b": 1, "c": 2}, "d": 3}
+    over = {"a.b": 10, "e.f.g": 4}
+    assert merge(base, over) == {"a": {"b": 10, "c": 2}, "d": 3, "e": {"f": {"g": 4}}}
+    assert base == {"a": {"b": 1, "c": 2}, "d": 3}
+    assert over == {"a.b": 10, "e.f.g": 4}
+
+
+@pytest.mark.parametrize("task", sorted(TASKS))
+def test_yaml_gives_the_same_configuration_back(task: str, tmp_path: Path) -> None:
+    settings = {
+        "task": task,
+        "name": "größe 'x' \"y\"",
+        "method.label_smoothing": 0.1,
+        "optim.lr": 1e-5,
+        "train.steps": 7,
+        "data.decode_short_side": None,
+        "data.window.flow_step": 2,
+        "model.attention": {"pooling": "probabilistic", "maps": "two"},
+    }
+    config = load_config(settings=settings)
+    assert type(config.method) is TASKS[task].Config
+    assert config.method.label_smoothing == 0.1
+    assert config.data.decode_short_side is None
+    assert load_config(write(tmp_path, to_yaml(config))) == config
+
+
+def test_stages_survive_the_round_trip(tmp_path: Path) -> None:
+    config = load_config(settings={"task": "attention_transfer", "method": {"stages": ["stage2", "stage4"], "form": "paper"}})
+    assert config.method.stages == ("stage2", "stage4")
+    assert load_config(write(tmp_path, to_yaml(config))) == config
+
+
+@pytest.mark.parametrize("task", sorted(TASKS))
+def test_every_setting_of_a_task_is_in_its_help(task: str) -> None:
+    text = settings_parser(task).format_help()
+    leaves = flatten(yaml.safe_load(to_yaml(load_config(settings={"task": task}))))
+    assert {key for key in leaves if f"--{key} " not in text} == set()
+    assert set(leaves) <= known_keys(task)
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        "!!python/object/apply:os.system ['touch {mark}']",
+        "!!python/object/apply:pathlib.Path.touch [!!python/object/apply:pathlib.Path ['{mark}']]",
+        "!!python/name:os.system",
+        "{{class_path: os.system, init_args: {{command: 'touch {mark}'}}}}",
+    ],
+)
+@pytest.mark.parametrize("key", ["train", "method", "name"])
+def test_an_untrusted_file_runs_no_code(tmp_path: Path, attack: str, key: str) -> None:
+    mark = tmp_path / "ran"
+    error_of(write(tmp_path, f"{key}: {attack.format(mark=mark)}\n"))
+    assert not mark.exists()
+
+
+def test_a_missing_file_is_named_with_the_nearest_one(tmp_path: Path) -> None:
+    write(tmp_path, "")
+    error = error_of(tmp_path / "confg.yaml")
+    assert error.what == f"config not found: {tmp_path / 'confg.yaml'}"
+    assert error.lines["did you mean"] == str(tmp_path / "config.yaml")
+
+
+@pytest.mark.parametrize("text", ["a: [1\nb", "- 1\n- 2\n", "\tx: 1\n"])
+def test_what_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
+    assert "config.yaml" in error_of(write(tmp_path, text)).what
+
+
+def test_an_unknown_task_lists_the_known_ones() -> None:
+    error = error_of(overrides=("--task", "atention_distillation"))
+    assert error.what == "unknown task 'atention_distillation'"
+    assert error.lines["did you mean"] == "attention_distillation"
+    assert all(name in error.lines["known"] for name in TASKS)
+
+
+def test_an_empty_file_is_the_default(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, "# nothing\n"))
+    assert isinstance(config, RunConfig)
+    assert config == load_config()
