@@ -111,7 +111,7 @@ def rows_of(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """
     reference, labels = summary["data"]["reference"], summary["data"]["labels"]
     against = {(pair["method"], pair["metric"]): pair for pair in summary["paired"] if pair["against"] == reference}
-    rows = [("method", "top-1", "95 %", f"- {labels.get(reference, reference)}", "95 %", "cells", "train s")]
+    rows: list[tuple[str, ...]] = [("method", "top-1", "95 %", f"- {labels.get(reference, reference)}", "95 %", "cells", "train s")]
     for name, method in summary["methods"].items():
         for metric, found in method["metrics"].items():
             base, _, condition = metric.partition("@")

@@ -119,6 +119,6 @@ def coverage(box: NDArray[np.float64], height: int, width: int) -> NDArray[np.fl
 
     def along(low: float, high: float, cells: int) -> NDArray[np.float64]:
         edges = np.arange(cells + 1) / cells
-        return np.clip(np.minimum(high, edges[1:]) - np.maximum(low, edges[:-1]), 0, None) * cells
+        return np.asarray(np.clip(np.minimum(high, edges[1:]) - np.maximum(low, edges[:-1]), 0, None) * cells)
 
     return np.asarray(np.outer(along(box[1], box[3], height), along(box[0], box[2], width)))

@@ -15,6 +15,7 @@ from vidkd.cli.settings import SETTINGS_HINT
 if TYPE_CHECKING:
     from vidkd.bench.cells import Places
     from vidkd.bench.study import Study
+    from vidkd.report.parts import Strip
 
 TAKES_SETTINGS = True
 
@@ -65,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
                 done += 1
                 sys.stdout.write(f"[{done}/{total}] {key}  top-1 {cell['metrics']['top1']:.3f}  {cell['train_seconds']:.0f} s\n")
                 sys.stdout.flush()
-    return _report(study, places, content)
+    return _report(study, places, content, arguments)
 
 
 def _methods(text: str | None, study: "Study") -> list[str] | None:
@@ -81,11 +82,13 @@ def _methods(text: str | None, study: "Study") -> list[str] | None:
     return [*names, *(teacher for teacher in teachers if teacher is not None)]
 
 
-def _report(study: "Study", places: "Places", content: Mapping[str, Any]) -> int:
+def _report(study: "Study", places: "Places", content: Mapping[str, Any], arguments: argparse.Namespace) -> int:
     from vidkd.base.errors import DataError
-    from vidkd.bench.collect import read_cells, summarise, table
+    from vidkd.bench.collect import as_cell, read_cells, summarise, table
     from vidkd.bench.summary import write_summary
     from vidkd.bench.tuning import chosen_settings
+    from vidkd.report.page import render_report
+    from vidkd.report.study import study_report
 
     found = read_cells(study, places, chosen_settings(content))
     if not found:
@@ -93,5 +96,34 @@ def _report(study: "Study", places: "Places", content: Mapping[str, Any]) -> int
     summary = summarise(study, found, content["claim"])
     write_summary(places.results / "summary.json", summary)
     sys.stdout.write(table(summary))
-    sys.stdout.write(f"written: {places.results / 'summary.json'}\n")
+    page = render_report(
+        places.results / "report.html",
+        study_report(
+            summary,
+            cells={study.spec.shown_name(name): [as_cell(cell) for cell in cells] for name, cells in found.items()},
+            command=f"vidkd compare {arguments.study}",
+            config_text=study.path.read_text(encoding="utf-8"),
+            strips=_strips(study, places, content),
+        ),
+    )
+    sys.stdout.write(f"written: {places.results / 'summary.json'}, {page}\n")
     return 0
+
+
+def _strips(study: "Study", places: "Places", content: Mapping[str, Any]) -> "list[Strip]":
+    """Example clips of the claim's method (else the first that distils attention) where its run and its teacher's are there."""
+    from vidkd.bench.study import CellKey, cell_config
+    from vidkd.bench.tuning import chosen_settings
+    from vidkd.engine.setup import read_clips
+    from vidkd.report.examples import example_strips
+
+    taught = [
+        name for name, method in study.spec.methods.items() if method.teacher and method.settings.get("task") == "attention_distillation"
+    ]
+    for name in ([content["claim"]] if content["claim"] else []) + taught:
+        key = CellKey(name, -1, study.spec.seeds[0], study.spec.folds[0])
+        config = cell_config(study, key, "test", chosen_settings(content), places.runs)
+        folder = Path(config.runs) / str(config.name)
+        if (folder / "checkpoints").is_dir() and config.teacher is not None and (Path(config.teacher) / "checkpoints").is_dir():
+            return example_strips(folder, read_clips(config.data), study.spec.subset, config.data, teacher=config.teacher)
+    return []

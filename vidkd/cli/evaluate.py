@@ -34,6 +34,9 @@ def run(arguments: argparse.Namespace) -> int:
     from vidkd.engine.metrics import confusion_matrix, per_class
     from vidkd.engine.setup import evaluation_set, read_clips
     from vidkd.models.saved import load_classifier
+    from vidkd.report.examples import example_strips
+    from vidkd.report.page import render_report
+    from vidkd.report.run import run_report
 
     if arguments.list_settings:
         return list_settings("supervised")
@@ -72,6 +75,13 @@ def run(arguments: argparse.Namespace) -> int:
     write_json(folder / "evaluation.json", found)
     sys.stdout.write(_text(metrics, classes, len(dataset.clips), arguments.split))
     sys.stdout.write(f"written: {folder / 'predictions.csv'}, {folder / 'evaluation.json'}\n")
+    if (folder / "config.yaml").exists():
+        teacher = config.teacher if config.teacher and Path(config.teacher).exists() else None
+        strips = example_strips(arguments.checkpoint, clips, arguments.split, config.data, teacher=teacher)
+        page = render_report(
+            folder / "report.html", run_report(folder, strips=strips, notes={"judged on": f"{arguments.split}, {len(dataset.clips)} clips"})
+        )
+        sys.stdout.write(f"written: {page}\n")
     return 0
 
 

@@ -28,6 +28,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Train, then write the run's report."""
     from vidkd.engine.config import load_config
     from vidkd.engine.fit import InterruptedRunError, fit
+    from vidkd.report.page import render_report
+    from vidkd.report.run import run_report
 
     device = [] if arguments.device is None else [f"--train.device={arguments.device}"]
     config = load_config(arguments.config, overrides=[*arguments.settings, *device])
@@ -40,5 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 130
     best = "" if result.best is None else f"  best top-1 on val {result.best:.3f}"
     sys.stdout.write(f"trained: {result.folder}  {result.steps} steps in {result.seconds:.0f} s{best}\n")
+    page = render_report(result.folder / "report.html", run_report(result.folder))
+    sys.stdout.write(f"written: {page}\n")
     sys.stdout.write(f"to judge: vidkd evaluate --checkpoint {result.folder} --split test\n")
     return 0

@@ -1,0 +1,69 @@
+"""Example clips for a report: what was seen, how it moved, where the teacher looked and where the student did."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vidkd.data.dataset import ClipDataset, DataConfig
+from vidkd.data.manifest import Clip
+from vidkd.engine.setup import Clips, evaluation_set
+from vidkd.models.saved import SavedClassifier, load_classifier
+from vidkd.report.parts import Strip
+from vidkd.report.strips import clip_strip
+
+
+def example_strips(
+    student: Path | str, clips: Clips, subset: str, data: DataConfig, *, teacher: Path | str | None = None, count: int = 6
+) -> list[Strip]:
+    """Strips of `count` clips of a subset, its classes in turn: frames, flow, and the attention maps of teacher and student.
+
+    student, teacher: checkpoints or run folders; a network without attention has no row. Raises what reading them and the clips raises.
+    """
+    networks = {"teacher": load_classifier(teacher)} if teacher is not None else {}
+    networks["student"] = load_classifier(student)
+    dataset = evaluation_set(clips, subset, data, ("rgb", "flow"))
+    chosen = in_turn(dataset.clips, count)
+    return [_strip(dataset, number, networks) for number in chosen]
+
+
+def in_turn(clips: Sequence[Clip], count: int) -> list[int]:
+    """Numbers of `count` clips, taking the classes in turn and within a class the clips in order."""
+    seen: dict[int | None, int] = {}
+    turns = []
+    for number, clip in enumerate(clips):
+        turn = seen.get(clip.label, 0)
+        seen[clip.label] = turn + 1
+        turns.append((turn, -1 if clip.label is None else clip.label, number))
+    return [number for *_, number in sorted(turns)[:count]]
+
+
+def _strip(dataset: ClipDataset, number: int, networks: Mapping[str, SavedClassifier]) -> Strip:
+    middle = number * dataset.views_per_clip + dataset.views_per_clip // 2
+    sample = dataset[(0, middle)]
+    outputs = {name: _output(saved, sample) for name, saved in networks.items()}
+    attention = {name: maps for name, (maps, _) in outputs.items() if maps is not None}
+    clip, student = dataset.clips[number], networks["student"]
+    return clip_strip(
+        _channels_last(sample["rgb"]),
+        flow=_channels_last(sample["flow"].float()),
+        attention=attention,
+        label=None if clip.label is None else student.classes[clip.label],
+        predicted=student.classes[outputs["student"][1]],
+        name=Path(clip.path).stem,
+    )
+
+
+def _output(saved: SavedClassifier, sample: Mapping[str, Any]) -> tuple[NDArray[np.float64] | None, int]:
+    with torch.inference_mode():
+        output = saved.model(sample[saved.view][None])
+    attention = output.attention.get("motion")
+    maps = None if attention is None else attention[0].double().exp().numpy()
+    return maps, int(output.logits[0].argmax())
+
+
+def _channels_last(view: torch.Tensor) -> NDArray[Any]:
+    return np.ascontiguousarray(view.permute(1, 2, 3, 0).numpy())
