@@ -34,7 +34,7 @@ class MotionShapesConfig:
         jitter: restlessness of a jittering distractor in radians a frame; a step is about amplitude * jitter pixels.
         radius: radius of a shape in pixels.
         radius_spread: radii differ by up to this share.
-        contrast: how far a shape's colour is from the background's mean, in [0, 1]. Smaller is harder, for flow too.
+        contrast: how far a shape's brightness is from the background's mean, in [0, 1]. Smaller is harder, for flow too.
         texture: strength of the pattern that a shape carries with it, in [0, 1]. It gives flow something to hold on to.
         background_contrast: strength of the background's texture, in [0, 1]. Larger hides the shapes in a still frame.
         background_speed: speed of the background in pixels a frame, in a direction of each clip's own. Larger is harder, for RGB most.
@@ -49,17 +49,17 @@ class MotionShapesConfig:
     clips_per_class_test: int = 28
     clips_per_group: int = 2
     frames: int = 36
-    size: int = 80
+    size: int = 88
     fps: float = 25.0
-    amplitude: float = 5.0
+    amplitude: float = 6.0
     amplitude_spread: float = 0.15
     period: float = 16.0
     period_spread: float = 0.15
-    distractors: int = 4
+    distractors: int = 2
     moving_distractors: float = 0.7
     drift: float = 0.8
     jitter: float = 0.3
-    radius: float = 5.0
+    radius: float = 6.0
     radius_spread: float = 0.2
     contrast: float = 0.3
     texture: float = 0.15

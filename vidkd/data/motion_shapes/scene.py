@@ -17,6 +17,8 @@ Image: TypeAlias = NDArray[np.float32]
 # what a stream of random numbers is for; each is drawn from (seed, purpose, ...), so that no clip depends on another
 _LOOK, _BACKGROUND, _SCENE, _NOISE = range(4)
 _LOOKS_PER_GROUP = 3
+_HUE = 0.5  # strength of the random hue of a shape, relative to its difference in brightness
+_WAVELENGTHS = (1.2, 2.0)  # of a shape's own pattern, in radii; finer ones lead flow astray
 _DISTRACTOR_ROLES: tuple[Role, Role] = ("drift", "jitter")
 
 
@@ -115,10 +117,9 @@ def _group_looks(config: MotionShapesConfig, group: int) -> list[Shape]:
 
 
 def _draw_look(config: MotionShapesConfig, mean: Image, rng: np.random.Generator) -> Shape:
-    direction = rng.standard_normal(3)
-    direction /= np.linalg.norm(direction)
-    colour = mean + config.contrast * np.sqrt(3) * direction
-    wavelength, angle = config.radius * rng.uniform(0.8, 1.4, 2), rng.uniform(0, np.pi, 2)
+    # lighter or darker, and some hue: flow looks at brightness alone
+    colour = mean + config.contrast * (rng.choice([-1, 1]) + rng.uniform(-_HUE, _HUE, 3))
+    wavelength, angle = config.radius * rng.uniform(*_WAVELENGTHS, 2), rng.uniform(0, np.pi, 2)
     wave_number = 2 * np.pi / wavelength
     waves = np.stack([wave_number * np.cos(angle), wave_number * np.sin(angle), rng.uniform(0, 2 * np.pi, 2)], axis=1)
     return Shape(
