@@ -55,7 +55,9 @@ def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
         try:
             torch.save({"format": FORMAT, **content}, file)
         except RuntimeError as error:
-            # torch reports a failed write of its archive as RuntimeError; the file is gone by then, so only the kind is mended here.
+            # torch reports a write that failed as a damaged archive; what the file system said is the error before it.
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from error
             raise OSError(errno.EIO, str(error).splitlines()[0]) from error
 
 

@@ -9,18 +9,18 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from vidkd.base.errors import DataError, VidkdError
 from vidkd.base.extras import require
 from vidkd.base.progress import Progress
 from vidkd.base.timing import Stopwatch
 from vidkd.data.loaders import StepSampler, training_loader
+from vidkd.engine.average import MovingAverage
 from vidkd.engine.checkpoint import (
     Progressed,
     progress_state,
@@ -35,7 +35,6 @@ from vidkd.engine.devices import start_fabric
 from vidkd.engine.evaluate import evaluate
 from vidkd.engine.run_folder import RunFolder
 from vidkd.engine.setup import Clips, build_optimizer, build_run_task, build_schedule, evaluation_set, read_clips, total_steps, training_set
-from vidkd.models import VideoClassifier
 from vidkd.models.saved import classifier_payload
 
 log = logging.getLogger(__name__)
@@ -99,7 +98,7 @@ class _Training:
         self.optimizer = build_optimizer(self.task, config.optim)
         self.schedule = build_schedule(self.optimizer, config.optim, self.steps)
         self.module, self.wrapped_optimizer = fabric.setup(self.task, self.optimizer)
-        self.ema = self._average() if config.optim.ema > 0 else None
+        self.ema = MovingAverage(self.task.student, config.optim.ema) if config.optim.ema > 0 else None
         if config.train.compile:
             self.task.student.compile()
         self.progress = Progressed()
@@ -108,10 +107,6 @@ class _Training:
         self.lr = 0.0
         self.interrupted = False
         self._restore(resume)
-
-    def _average(self) -> AveragedModel:
-        average = get_ema_multi_avg_fn(self.config.optim.ema)  # type: ignore[no-untyped-call]
-        return AveragedModel(self.task.student, multi_avg_fn=average, use_buffers=True)
 
     # --- resume ---
 
@@ -129,7 +124,7 @@ class _Training:
         self.schedule.load_state_dict(content["schedule"])
         self.fabric.strategy.precision.load_state_dict(content["precision"])
         if self.ema is not None:
-            self.ema.load_state_dict(content["ema_state"])
+            self.ema.restore(content["ema"], content["ema_updates"])
         self.progress = Progressed(**content["progress"])
         if self.progress.step < self.steps and not self.progress.stopped_early:
             self.progress.finished = False
@@ -147,7 +142,7 @@ class _Training:
             "run": as_dict(self.config),
         }
         if self.ema is not None:
-            content |= {"ema_state": self.ema.state_dict(), "ema": to_cpu(self.ema.module.state_dict())}
+            content |= {"ema": to_cpu(self.ema.model.state_dict()), "ema_updates": self.ema.updates}
         return content
 
     def _save(self) -> None:
@@ -252,7 +247,7 @@ class _Training:
         with torch.no_grad():
             self.schedule.step()
         if self.ema is not None:
-            self.ema.update_parameters(self.task.student)
+            self.ema.update(self.task.student)
 
     def _seed(self, micro: int) -> None:
         """Noise (dropout, Gumbel) is a function of seed, step and process, so a resumed run draws what an uninterrupted one draws."""
@@ -345,7 +340,7 @@ class _Training:
         """Judge on `val`, keep the best student; false without a gain (or without `val`)."""
         if not self.clips.val:
             return False
-        model = self.task.student if self.ema is None else cast(VideoClassifier, self.ema.module)
+        model = self.task.student if self.ema is None else self.ema.model
         dataset = evaluation_set(self.clips, "val", self.config.data, [model.view])
         metrics = evaluate(
             model,
