@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vidkd.base.errors import VideoError
 from vidkd.base.files import atomic_write
-from vidkd.data.footage import FootageConfig, WholeClip, read_whole
+from vidkd.base.walk import file_fingerprint
+from vidkd.data.flow_store import stored_flow_files
+from vidkd.data.footage import Footage, FootageConfig, WholeClip, read_whole, read_window
 from vidkd.data.manifest import Clip
 
 log = logging.getLogger(__name__)
-FORMAT = 1
+FORMAT = 2
 PARTS = ("frames", "flow", "times")
 
 
@@ -29,7 +33,7 @@ class CacheConfig:
     Args:
         enabled: keep decoded clips (all frames at working size, flow in half precision).
         folder: where; entries are plain .npy files, safe to delete at any time.
-        max_gb: clips that would not fit under this many GiB are decoded every time, and counted in the log.
+        max_gb: clips that would not fit under this many GiB are not kept; their windows are decoded every time. Their number is logged.
     """
 
     enabled: bool = False
@@ -41,66 +45,136 @@ class ClipCache:
     """Whole decoded clips as memory-mapped files, keyed by the file's identity and everything that decides their content.
 
     The operating system's page cache shares them between processes; a full cache only makes reading slower.
+    `refused` counts the clips that this process could not keep for want of room.
     """
 
     def __init__(self, config: CacheConfig, footage: FootageConfig) -> None:
         self.folder = Path(config.folder)
-        self.limit_bytes = int(config.max_gb * 2**30)
         self.footage = footage
-        self.refused = 0
-        self._used_bytes: int | None = None
+        self.room = Room(self.folder, int(config.max_gb * 2**30))
+        self._refused: set[str] = set()
+
+    @property
+    def refused(self) -> int:
+        """Clips that did not fit."""
+        return len(self._refused)
 
     def key(self, path: Path, clip: Clip) -> str:
-        """Name of the entry: changes with the file's size or time, the interval, the sizes, the flow and the versions that computed it."""
-        status = path.stat()
+        """Name of the entry: changes with the file's size or time, the interval, the sizes, the flow and the versions that computed it.
+
+        Raises VideoError if there is no such file.
+        """
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise VideoError(f"no such video: {path}", reason=error.strerror) from error
+        flow = self.footage.flow
+        stored = [] if flow.source == "dis" else [file_fingerprint(str(file)) for file in stored_flow_files(str(flow.folder), clip.path)]
         rule = {
             "format": FORMAT,
             "cv2": cv2.__version__,
-            "file": [str(path.resolve()), status.st_size, status.st_mtime_ns],
+            "file": [str(path.resolve()), status.st_size, status.st_mtime_ns, clip.index_reliable],
             "interval": [clip.start_s, clip.end_s],
             "size": [self.footage.transform.short_side, self.footage.transform.square, self.footage.decode_short_side],
-            "flow": [dataclasses.asdict(self.footage.flow), self.footage.window.pair_step],
+            "flow": [dataclasses.asdict(flow), self.footage.window.pair_step, stored],
         }
         return hashlib.sha256(json.dumps(rule, sort_keys=True).encode()).hexdigest()[:32]
 
-    def read(self, path: Path, clip: Clip) -> WholeClip:
-        """The clip from the cache, decoded and stored first when it is not there. Raises what reading the file raises."""
+    def window(self, path: Path, clip: Clip, *, position: float, want_flow: bool) -> Footage:
+        """What `read_window` returns, from the cache where the clip is kept or can be; raises what `read_window` raises."""
         key = self.key(path, clip)
-        kept = self._load(key)
+        if key in self._refused:
+            return read_window(path, clip, self.footage, position=position, want_flow=want_flow)
+        whole = self._get(key, path, clip, want_flow)
+        return whole.window(self.footage.window, position=position, name=str(path))
+
+    def read(self, path: Path, clip: Clip, *, want_flow: bool = True) -> WholeClip:
+        """The clip from the cache, decoded and stored first when it is not there. Raises what reading the file raises."""
+        return self._get(self.key(path, clip), path, clip, want_flow)
+
+    def _get(self, key: str, path: Path, clip: Clip, want_flow: bool) -> WholeClip:
+        kept = self._load(key, want_flow)
         if kept is not None:
             return kept
-        whole = read_whole(path, clip, self.footage)
+        whole = read_whole(path, clip, self.footage, want_flow=want_flow)
         self._store(key, whole)
         return whole
 
-    def _files(self, key: str) -> dict[str, Path]:
-        return {part: self.folder / key[:2] / f"{key}.{part}.npy" for part in PARTS}
+    def _file(self, key: str, part: str) -> Path:
+        return self.folder / key[:2] / f"{key}.{part}.npy"
 
-    def _load(self, key: str) -> WholeClip | None:
-        files = self._files(key)
-        try:
-            frames, flow, times = (np.load(files[part], mmap_mode="r", allow_pickle=False) for part in PARTS)
-        except (FileNotFoundError, ValueError):
+    def _load(self, key: str, want_flow: bool) -> WholeClip | None:
+        wanted = [part for part in PARTS if part != "flow" or want_flow]
+        arrays = {part: self._part(key, part) for part in wanted}
+        lengths = {None if array is None else len(array) for array in arrays.values()}
+        if None in lengths or len(lengths) > 1:
             return None
-        return WholeClip(frames, flow, np.asarray(times))
+        return WholeClip(arrays["frames"], arrays.get("flow"), np.array(arrays["times"]))
+
+    def _part(self, key: str, part: str) -> Any:
+        """The array, or None if it is missing or torn."""
+        try:
+            return np.load(self._file(key, part), mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            return None
 
     def _store(self, key: str, whole: WholeClip) -> None:
-        arrays: dict[str, NDArray[Any]] = {"frames": whole.frames, "flow": whole.flow, "times": whole.timestamps_s}
-        size = sum(array.nbytes for array in arrays.values())
-        if self._used() + size > self.limit_bytes:
-            if self.refused == 0:
-                log.warning("cache %s is full (%.1f GiB): further clips are decoded every time", self.folder, self.limit_bytes / 2**30)
-            self.refused += 1
+        arrays: Mapping[str, NDArray[Any] | None] = {"frames": whole.frames, "flow": whole.flow, "times": whole.timestamps_s}
+        missing = {part: array for part, array in arrays.items() if array is not None and self._part(key, part) is None}
+        if not self.room.take(sum(array.nbytes for array in missing.values())):
+            if not self._refused:
+                log.warning("cache %s is full (%.1f GiB): further clips are decoded every time", self.folder, self.room.limit_bytes / 2**30)
+            self._refused.add(key)
             return
-        for part, array in arrays.items():
-            with atomic_write(self._files(key)[part], "wb") as file:
+        for part, array in missing.items():
+            with atomic_write(self._file(key, part), "wb") as file:
                 np.save(file, array, allow_pickle=False)
-        self._used_bytes = self._used() + size
 
-    def _used(self) -> int:
-        if self._used_bytes is None:
-            self._used_bytes = 0
-            for file in self.folder.glob("*/*.npy"):
-                with contextlib.suppress(FileNotFoundError):
-                    self._used_bytes += file.stat().st_size
-        return self._used_bytes
+
+class Room:
+    """How much of a folder's allowance is taken, counted together by all processes that write there.
+
+    What lies there is measured once; from then on every process appends what it takes to a ledger that all read, so the sum stays
+    under the limit without a lock. A process that starts while others are writing may miss the one entry that each has in the making.
+    """
+
+    def __init__(self, folder: Path, limit_bytes: int) -> None:
+        self.folder, self.limit_bytes = folder, limit_bytes
+        self._ledger = folder / "taken.txt"
+        self._read_to = 0
+        self._used: int | None = None
+
+    def used(self) -> int:
+        """Bytes taken so far."""
+        if self._used is None:
+            self._read_to = self._ledger.stat().st_size if self._ledger.exists() else 0
+            self._used = self._measure()
+        if self._ledger.exists():
+            with self._ledger.open("rb") as file:
+                file.seek(self._read_to)
+                whole_lines = file.read().rpartition(b"\n")[0]
+            self._used += sum(int(line) for line in whole_lines.split())
+            self._read_to += len(whole_lines) + 1 if whole_lines else 0
+        return self._used
+
+    def take(self, size: int) -> bool:
+        """Take `size` bytes if they fit; never more than the limit over all processes, though near it two may both be refused."""
+        if self.used() + size > self.limit_bytes:
+            return False
+        self._append(size)
+        if self.used() > self.limit_bytes:
+            self._append(-size)
+            return False
+        return True
+
+    def _append(self, size: int) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self._ledger.open("ab") as file:
+            file.write(f"{size}\n".encode())
+
+    def _measure(self) -> int:
+        total = 0
+        for file in self.folder.glob("*/*.npy"):
+            with contextlib.suppress(FileNotFoundError):
+                total += file.stat().st_size
+        return total

@@ -146,10 +146,10 @@ class ClipDataset(Dataset[Sample]):
         return sample
 
     def _footage(self, clip: Clip, position: float) -> Footage:
-        path = self.root / clip.path
+        path, want_flow = self.root / clip.path, "flow" in self.views
         if self.cache is not None:
-            return self.cache.read(path, clip).window(self.config.window, position=position, name=str(path))
-        return read_window(path, clip, self.footage, position=position, want_flow="flow" in self.views)
+            return self.cache.window(path, clip, position=position, want_flow=want_flow)
+        return read_window(path, clip, self.footage, position=position, want_flow=want_flow)
 
     def _position(self, rng: np.random.Generator, view_number: int) -> float:
         if self.training:

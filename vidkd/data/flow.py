@@ -45,28 +45,46 @@ def dis_flow(first: NDArray[np.uint8], second: NDArray[np.uint8], *, preset: Pre
     first, second: uint8 RGB (T, H, W, 3). Returns float32 (T, H, W, 2): dx to the right, dy downwards, in pixels from one to the other.
     Frames of fewer than 16 pixels a side are refused (DataError): DIS has no pyramid there. Source: Kroeger et al. 2016, as in OpenCV.
     """
-    if first.shape != second.shape:
-        raise DataError(f"flow between frames of unlike shape: {first.shape} and {second.shape}")
-    if min(first.shape[1:3]) < 16:
-        raise DataError(
-            f"frames of {first.shape[2]}x{first.shape[1]} are too small for optical flow", to_mend="a larger data.transform.short_side"
-        )
+    check_pairs(first, second)
     estimator = _dis(preset)
-    flows = [estimator.calc(_grey(a), _grey(b), None) for a, b in zip(first, second, strict=True)]
+    flows = [estimator.calc(grey(a), grey(b), None) for a, b in zip(first, second, strict=True)]
     return np.stack(flows).astype(np.float32)
 
 
-def _grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def check_pairs(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> None:
+    """Raise DataError unless both are (T, H, W, 3) of one shape, at least one frame and 16 pixels a side."""
+    if first.shape != second.shape or first.ndim != 4 or len(first) == 0:
+        raise DataError(f"flow between frames of unlike shape: {first.shape} and {second.shape}")
+    if min(first.shape[1:3]) < 16:
+        raise DataError(
+            f"frames of {first.shape[2]}x{first.shape[1]} are too small for optical flow",
+            to_mend="larger frames: data.decode_short_side, or --short-side of extract_flow, of at least 16",
+        )
+
+
+def grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Luma of one RGB frame (H, W, 3): uint8 (H, W)."""
     return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)  # type: ignore[no-any-return, unused-ignore]
 
 
 def resize_flow(flow: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
     """Resize (T, H, W, 2) flow to (T, height, width, 2); vectors are scaled with the image, so they stay pixels of the new size."""
     scale = np.array([width / flow.shape[2], height / flow.shape[1]], np.float32)
-    shrinks = height * width < flow.shape[1] * flow.shape[2]
-    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    resized = np.stack([cv2.resize(frame, (width, height), interpolation=how) for frame in flow.astype(np.float32, copy=False)])
-    return resized * scale
+    resized = np.stack([resample(frame, height, width) for frame in flow.astype(np.float32, copy=False)])
+    return np.asarray(resized * scale, np.float32)
+
+
+def resample(image: NDArray[Any], height: int, width: int) -> NDArray[Any]:
+    """One image or field (H, W, C) as (height, width, C): an axis that shrinks is averaged, one that grows is interpolated linearly.
+
+    Each axis by itself, since OpenCV's area mode misplaces values along an axis that grows.
+    """
+    least = min(height, image.shape[0]), min(width, image.shape[1])
+    if least != image.shape[:2]:
+        image = cv2.resize(image, least[::-1], interpolation=cv2.INTER_AREA)
+    if least != (height, width):
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+    return image
 
 
 def flip_flow(flow: NDArray[np.float32]) -> NDArray[np.float32]:

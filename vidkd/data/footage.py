@@ -1,5 +1,6 @@
 """From a file to the frames and flow of one window: decode, compute flow from the same decoded frames, resize both."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,7 +16,8 @@ from vidkd.data.transforms import TransformConfig, resize_frames, working_size
 from vidkd.data.windows import Window, WindowConfig, choose_window, frames_inside
 from vidkd.video import VideoReader, open_video
 
-CHUNK = 64
+CHUNK_FRAMES = 64
+CHUNK_PIXELS = 2**25  # of the file's own size: a hundred megabytes of RGB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,18 +56,35 @@ def read_window(path: Path, clip: Clip, config: FootageConfig, *, position: floa
 
 
 def footage_of(video: VideoReader, window: Window, config: FootageConfig, *, want_flow: bool, clip_path: str = "") -> Footage:
-    """Frames and flow of a window of an open video; flow comes from the same decoded frames, or from where it is stored for `clip_path`."""
+    """Frames and flow of a window of an open video; flow comes from the same decoded frames, or from where it is stored for `clip_path`.
+
+    Flow has half precision, as the cache keeps it: a sample is the same whether its clip was cached or not.
+    """
     computes_flow = want_flow and config.flow.source == "dis"
     needed = window.needed if computes_flow else np.unique(window.frames)
-    decoded = _shrink(video.frames_at_indices(needed.tolist()), config.decode_short_side)
+    decoded = shrink(video.frames_at_indices(needed.tolist()), config.decode_short_side)
     frames = decoded[np.searchsorted(needed, window.frames)]
     height, width = working_size(frames.shape[1], frames.shape[2], config.transform)
     flow = None
     if computes_flow:
         flow = dis_flow(frames, decoded[np.searchsorted(needed, window.targets)], preset=config.flow.preset)
     elif want_flow:
-        flow = read_stored_flow(Path(str(config.flow.folder)), clip_path, window)
-    return Footage(resize_frames(frames, height, width), None if flow is None else resize_flow(flow, height, width))
+        flow = _stored_flow(video, window, config, clip_path)
+    return Footage(
+        resize_frames(frames, height, width), None if flow is None else _half(resize_flow(flow, height, width)).astype(np.float32)
+    )
+
+
+def _stored_flow(video: VideoReader, window: Window, config: FootageConfig, clip_path: str) -> NDArray[np.float32]:
+    if not clip_path:
+        raise DataError(
+            "stored flow is known for the clips of a data set only", video=video.path, to_mend="data.flow.source=dis computes it"
+        )
+    return read_stored_flow(Path(str(config.flow.folder)), clip_path, window, frame_count=len(video))
+
+
+def _half(flow: NDArray[np.float32]) -> NDArray[np.float16]:
+    return flow.astype(np.float16)
 
 
 def _backend(clip: Clip) -> Literal["auto", "pyav"]:
@@ -73,7 +92,8 @@ def _backend(clip: Clip) -> Literal["auto", "pyav"]:
     return "auto" if clip.index_reliable else "pyav"
 
 
-def _shrink(frames: NDArray[np.uint8], short_side: int | None) -> NDArray[np.uint8]:
+def shrink(frames: NDArray[np.uint8], short_side: int | None) -> NDArray[np.uint8]:
+    """Frames (T, H, W, 3) scaled so that their shorter side is `short_side`; smaller ones, or all if it is None, stay as they are."""
     height, width = frames.shape[1:3]
     if short_side is None or min(height, width) <= short_side:
         return frames
@@ -83,32 +103,74 @@ def _shrink(frames: NDArray[np.uint8], short_side: int | None) -> NDArray[np.uin
 
 @dataclass(frozen=True)
 class WholeClip:
-    """Every frame of a clip at working size, its flow to the frame `pair_step` later (held at the end), and the frames' times."""
+    """Every frame of a clip at working size, the frames' times, and (where asked for) flow to the frame `pair_step` later.
+
+    frames: uint8 (N, h, w, 3). flow: float16 (N, h, w, 2) or None; at the end it points to the last frame. timestamps_s: float64 (N,).
+    """
 
     frames: NDArray[np.uint8]
-    flow: NDArray[np.float16]
+    flow: NDArray[np.float16] | None
     timestamps_s: NDArray[np.float64]
 
     def window(self, config: WindowConfig, *, position: float, name: str) -> Footage:
         """One window of the clip."""
         window = choose_window(self.timestamps_s, config, position=position, start_s=float(self.timestamps_s[0]), name=name)
-        flow = np.asarray(self.flow[window.frames], np.float32)
+        flow = None if self.flow is None else np.asarray(self.flow[window.frames], np.float32)
         return Footage(np.asarray(self.frames[window.frames]), flow)
 
 
-def read_whole(path: Path, clip: Clip, config: FootageConfig) -> WholeClip:
-    """Decode all frames of `clip`, one after another, with flow between frames `pair_step` apart; what the cache stores."""
+def read_whole(path: Path, clip: Clip, config: FootageConfig, *, want_flow: bool = True) -> WholeClip:
+    """Decode all frames of `clip`, one after another, with flow between frames `pair_step` apart; what the cache stores.
+
+    Frames of the file's own size are held a chunk at a time. Raises as `read_window` does.
+    """
     with open_video(path, backend=_backend(clip)) as video:
         inside = frames_inside(video.timestamps_s, clip.start_s, clip.end_s)
-        times = video.timestamps_s[inside]
         if len(inside) == 0:
             raise DataError(f"no frame in the interval of {path}", interval_s=f"[{clip.start_s}, {clip.end_s})")
-        parts = [inside[start : start + CHUNK] for start in range(0, len(inside), CHUNK)]
-        decoded = np.concatenate([_shrink(video.frames_at_indices(part.tolist()), config.decode_short_side) for part in parts])
-    height, width = working_size(decoded.shape[1], decoded.shape[2], config.transform)
-    targets = np.minimum(np.arange(len(inside)) + config.window.pair_step, len(inside) - 1)
-    if config.flow.source == "dis":
-        flow = dis_flow(decoded, decoded[targets], preset=config.flow.preset)
-    else:
-        flow = read_stored_flow(Path(str(config.flow.folder)), clip.path, Window(inside, inside[targets]))
-    return WholeClip(resize_frames(decoded, height, width), resize_flow(flow, height, width).astype(np.float16), times)
+        parts = list(_parts(video, inside, config, want_flow, clip.path))
+        times = video.timestamps_s[inside]
+    flow = np.concatenate([flow for _, flow in parts if flow is not None]) if want_flow else None
+    return WholeClip(np.concatenate([frames for frames, _ in parts]), flow, times)
+
+
+_Part = tuple[NDArray[np.uint8], NDArray[np.float16] | None]
+
+
+def _parts(video: VideoReader, inside: NDArray[np.int64], config: FootageConfig, want_flow: bool, clip_path: str) -> Iterator[_Part]:
+    """Frames and flow of the clip, chunk by chunk; each frame is decoded once, those that the next chunk needs too are kept."""
+    count, step = len(inside), config.window.pair_step
+    computes_flow = want_flow and config.flow.source == "dis"
+    chunk = max(1, min(CHUNK_FRAMES, CHUNK_PIXELS // (video.info.width * video.info.height)))
+    kept: NDArray[np.uint8] | None = None
+    for start in range(0, count, chunk):
+        end = min(start + chunk, count)
+        kept = _read_on(video, inside[start : min(end + step, count) if computes_flow else end], kept, config.decode_short_side)
+        here = kept[: end - start]
+        height, width = working_size(here.shape[1], here.shape[2], config.transform)
+        flow = None
+        if computes_flow:
+            flow = dis_flow(here, kept[np.minimum(np.arange(start, end) + step, count - 1) - start], preset=config.flow.preset)
+        elif want_flow:
+            flow = _stored_part(video, inside, slice(start, end), config, clip_path)
+        yield resize_frames(here, height, width), None if flow is None else _half(resize_flow(flow, height, width))
+        kept = kept[end - start :]
+
+
+def _read_on(video: VideoReader, indices: NDArray[np.int64], kept: NDArray[np.uint8] | None, short_side: int | None) -> NDArray[np.uint8]:
+    """The frames at `indices`, of which the first `len(kept)` are in `kept` already."""
+    if kept is None or len(kept) == 0:
+        return shrink(video.frames_at_indices(indices.tolist()), short_side)
+    if len(kept) == len(indices):
+        return kept
+    return np.concatenate([kept, shrink(video.frames_at_indices(indices[len(kept) :].tolist()), short_side)])
+
+
+def _stored_part(video: VideoReader, inside: NDArray[np.int64], part: slice, config: FootageConfig, clip_path: str) -> NDArray[np.float32]:
+    """Stored flow of a chunk. Pairs that the clip's end cuts short are asked for only where a window can reach them, else zero."""
+    count, step = len(inside), config.window.pair_step
+    numbers = np.arange(part.start, part.stop)
+    targets = np.minimum(numbers + step, count - 1)
+    if count >= config.window.span:
+        targets = np.where(numbers + step < count, targets, numbers)
+    return _stored_flow(video, Window(inside[numbers], inside[targets]), config, clip_path)

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Sampler
 
+from vidkd.base.errors import DataError
 from vidkd.data.dataset import ClipDataset, Sample, collate
 
 Item = tuple[int, int]
@@ -17,7 +18,8 @@ class StepSampler(Sampler[list[Item]]):
     """Batches of (epoch, index), cut from one endless stream of shuffled epochs, so that step k is known without walking there.
 
     The global batch of step k is stream[k * batch_size : (k + 1) * batch_size]; process `rank` of `world_size` takes every
-    world_size-th item of it. With `labels`, every stream position draws its class evenly (class-balanced sampling).
+    world_size-th item of it. With `labels`, classes take turns instead (class-balanced sampling). Batches may be larger than `count`.
+    Raises DataError without clips, or with fewer clips a batch than processes.
     """
 
     def __init__(
@@ -32,6 +34,10 @@ class StepSampler(Sampler[list[Item]]):
         world_size: int = 1,
         labels: Sequence[int] | None = None,
     ) -> None:
+        if count < 1:
+            raise DataError("there is no clip to train on")
+        if batch_size < world_size:
+            raise DataError(f"data.batch_size {batch_size} is smaller than the number of processes, {world_size}", to_mend="a larger batch")
         self.count, self.batch_size, self.seed = count, batch_size, seed
         self.first_step, self.last_step, self.rank, self.world_size = first_step, last_step, rank, world_size
         self.labels = None if labels is None else np.asarray(labels)
@@ -81,6 +87,7 @@ def training_loader(dataset: ClipDataset, sampler: StepSampler, workers: int, *,
         batch_sampler=sampler,
         num_workers=workers,
         collate_fn=collate,
+        generator=torch.Generator(),  # or starting to load would draw from the global one
         pin_memory=pin_memory,
         worker_init_fn=_worker_init,
         multiprocessing_context="spawn" if workers else None,
@@ -111,6 +118,7 @@ def evaluation_loader(dataset: ClipDataset, batch_size: int, workers: int, *, ra
         batch_sampler=sampler,
         num_workers=workers,
         collate_fn=collate,
+        generator=torch.Generator(),  # or starting to load would draw from the global one
         worker_init_fn=_worker_init,
         multiprocessing_context="spawn" if workers else None,
     )

@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from vidkd.base.errors import DataError
-from vidkd.data.flow import flip_flow, resize_flow
+from vidkd.data.flow import flip_flow, resample, resize_flow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,11 +72,10 @@ def evaluation_geometry(height: int, width: int, config: TransformConfig, crop: 
 
 
 def resize_frames(frames: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """Resize uint8 (T, H, W, 3) frames; by area when shrinking, linearly otherwise."""
+    """Resize uint8 (T, H, W, 3) frames; an axis that shrinks is averaged, one that grows is interpolated linearly."""
     if frames.shape[1:3] == (height, width):
         return frames
-    how = cv2.INTER_AREA if height * width < frames.shape[1] * frames.shape[2] else cv2.INTER_LINEAR
-    return np.stack([cv2.resize(frame, (width, height), interpolation=how) for frame in frames]).astype(np.uint8, copy=False)
+    return np.stack([resample(frame, height, width) for frame in frames]).astype(np.uint8, copy=False)
 
 
 def crop_frames(frames: NDArray[np.uint8], geometry: Geometry) -> NDArray[np.uint8]:
@@ -102,4 +100,4 @@ def jitter_colour(frames: NDArray[np.uint8], strength: float, rng: np.random.Gen
     image = frames.astype(np.float32) * np.float32(brightness)
     image = (image - image.mean()) * np.float32(contrast) + image.mean()
     grey = image.mean(axis=-1, keepdims=True)
-    return np.asarray(np.clip(grey + (image - grey) * np.float32(saturation), 0, 255), np.uint8)
+    return np.asarray(np.clip(np.rint(grey + (image - grey) * np.float32(saturation)), 0, 255), np.uint8)

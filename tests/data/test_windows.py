@@ -1,0 +1,148 @@
+"""Windows: which frames a sample sees, by decoded timestamps."""
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from vidkd.base.errors import DataError
+from vidkd.data.windows import WindowConfig, choose_window, frames_inside
+
+gaps_s = st.lists(st.floats(0.001, 0.5), min_size=1, max_size=120)
+configs = st.builds(
+    WindowConfig,
+    frames=st.integers(1, 9),
+    stride=st.integers(1, 6),
+    rule=st.sampled_from(["dense", "uniform"]),
+    flow_step=st.one_of(st.none(), st.integers(1, 7)),
+    short_clip=st.sampled_from(["error", "hold"]),
+)
+positions = st.floats(0, 1)
+
+
+def times(gaps: list[float]) -> np.ndarray:
+    return np.cumsum([0.0, *gaps])
+
+
+@given(gaps_s, configs, positions, st.floats(0, 0.8), st.floats(0.05, 1))
+def test_a_window_lies_inside_the_interval_and_its_flow_too(
+    gaps: list[float], config: WindowConfig, position: float, start: float, length: float
+) -> None:
+    stamps = times(gaps)
+    start_s, end_s = start * stamps[-1], (start + length) * stamps[-1] + 1e-3
+    inside = frames_inside(stamps, start_s, end_s)
+    assume(len(inside) >= config.span or (config.short_clip == "hold" and len(inside)))
+    window = choose_window(stamps, config, position=position, start_s=start_s, end_s=end_s)
+    assert window.frames.shape == window.targets.shape == (config.frames,)
+    for indices in (window.frames, window.targets):
+        assert (stamps[indices] >= start_s - 1e-6).all()
+        assert (stamps[indices] < end_s).all()
+        assert (np.diff(indices) >= 0).all()
+    assert (window.targets >= window.frames).all()
+    if len(inside) >= config.span:
+        assert (np.diff(window.frames) > 0).all()
+        assert (window.targets - window.frames == config.pair_step).all()
+
+
+@given(gaps_s, configs, positions)
+def test_dense_frames_are_a_stride_apart_and_extremes_touch_both_ends(gaps: list[float], config: WindowConfig, position: float) -> None:
+    assume(config.rule == "dense")
+    stamps = times(gaps)
+    assume(len(stamps) >= config.span)
+    window = choose_window(stamps, config, position=position)
+    assert (np.diff(window.frames) == config.stride).all()
+    assert choose_window(stamps, config, position=0.0).frames[0] == 0
+    assert choose_window(stamps, config, position=1.0).targets[-1] == len(stamps) - 1
+
+
+@given(gaps_s, configs, positions)
+def test_uniform_takes_one_frame_from_each_part(gaps: list[float], config: WindowConfig, position: float) -> None:
+    stamps = times(gaps)
+    assume(config.rule == "uniform" and len(stamps) >= config.span)
+    usable = len(stamps) - config.pair_step
+    borders = np.arange(config.frames + 1) * usable / config.frames
+    window = choose_window(stamps, config, position=position)
+    assert (window.frames >= np.floor(borders[:-1])).all()
+    assert (window.frames < borders[1:]).all()
+    assert (choose_window(stamps, config, position=0.0).frames == np.floor(borders[:-1])).all()
+
+
+def test_uniform_positions_reach_every_usable_frame() -> None:
+    stamps = np.arange(21) / 25
+    config = WindowConfig(frames=4, rule="uniform")
+    seen = {int(i) for position in np.linspace(0, 1, 101) for i in choose_window(stamps, config, position=float(position)).frames}
+    assert seen == set(range(20))
+
+
+def test_dense_positions_reach_every_offset() -> None:
+    stamps = np.arange(20) / 25
+    config = WindowConfig(frames=4, stride=2, flow_step=3)
+    assert config.span == 10
+    seen = {int(choose_window(stamps, config, position=float(position)).frames[0]) for position in np.linspace(0, 1, 201)}
+    assert seen == set(range(11))
+
+
+def test_values_of_a_dense_window() -> None:
+    window = choose_window(np.arange(100) / 25, WindowConfig(frames=3, stride=4), position=0.5)
+    assert window.frames.tolist() == [44, 48, 52]  # 100 frames less a span of 13: offsets 0 to 87, the middle rounds to 44
+    assert window.targets.tolist() == [48, 52, 56]
+    assert window.needed.tolist() == [44, 48, 52, 56]
+
+
+def test_an_interval_counts_by_timestamp_not_by_rate() -> None:
+    stamps = np.array([0.0, 0.04, 0.5, 0.54, 0.58, 2.0, 2.04])  # variable: at 25 a second [0.5, 2) would be frames 12 to 50
+    assert frames_inside(stamps, 0.5, 2.0).tolist() == [2, 3, 4]
+    window = choose_window(stamps, WindowConfig(frames=2, stride=1), position=0.0, start_s=0.5, end_s=2.0)
+    assert (window.frames.tolist(), window.targets.tolist()) == ([2, 3], [3, 4])
+
+
+def test_an_interval_is_half_open_in_spite_of_floating_point() -> None:
+    stamps = np.arange(6) * 0.04
+    assert frames_inside(stamps, 0.12, 0.2).tolist() == [3, 4]  # 3 * 0.04 > 0.12
+    assert frames_inside(stamps, 0.12, None).tolist() == [3, 4, 5]
+
+
+def test_a_short_clip_is_an_error_that_says_how_much_is_there() -> None:
+    with pytest.raises(DataError, match="a.mp4 is shorter") as caught:
+        choose_window(np.arange(12) / 25, WindowConfig(frames=3, stride=4), position=0.0, name="a.mp4")
+    assert caught.value.lines["frames"] == "12"
+    assert caught.value.lines["needed"].startswith("13 ")
+
+
+def test_a_short_clip_may_hold_its_last_frame() -> None:
+    config = WindowConfig(frames=4, stride=4, short_clip="hold")
+    window = choose_window(np.arange(6) / 25, config, position=0.9)
+    assert window.frames.tolist() == [0, 4, 5, 5]
+    assert window.targets.tolist() == [4, 5, 5, 5]
+    uniform = choose_window(np.arange(2) / 25, WindowConfig(frames=4, rule="uniform", short_clip="hold"), position=0.0)
+    assert (uniform.frames.tolist(), uniform.targets.tolist()) == ([0, 0, 0, 0], [1, 1, 1, 1])
+
+
+def test_an_empty_interval_is_an_error_even_when_held() -> None:
+    with pytest.raises(DataError, match="no frame in the interval of b.mp4"):
+        choose_window(np.arange(6) / 25, WindowConfig(short_clip="hold"), position=0.0, start_s=3.0, name="b.mp4")
+
+
+@pytest.mark.parametrize("position", [-0.1, 1.1, float("nan")])
+def test_a_position_outside_0_to_1_is_an_error(position: float) -> None:
+    with pytest.raises(DataError, match="position"):
+        choose_window(np.arange(60) / 25, WindowConfig(), position=position)
+
+
+@pytest.mark.parametrize(
+    ("config", "step", "span"),
+    [
+        (WindowConfig(frames=8, stride=4), 4, 33),
+        (WindowConfig(frames=8, stride=4, flow_step=1), 1, 30),
+        (WindowConfig(frames=8, stride=4, rule="uniform"), 1, 9),
+        (WindowConfig(frames=8, rule="uniform", flow_step=5), 5, 13),
+    ],
+)
+def test_step_and_span(config: WindowConfig, step: int, span: int) -> None:
+    assert (config.pair_step, config.span) == (step, span)
+
+
+@pytest.mark.parametrize("wrong", [{"frames": 0}, {"stride": 0}, {"flow_step": 0}])
+def test_counts_below_one_are_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(DataError, match=next(iter(wrong))):
+        WindowConfig(**wrong)
