@@ -1,0 +1,79 @@
+"""Metrics against numbers worked out by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from vidkd.engine.metrics import calibration_error, class_mean, classification_metrics, confusion_matrix, per_class, top_k
+
+PROBABILITIES = np.array([[0.5, 0.3, 0.2], [0.2, 0.6, 0.2], [0.1, 0.2, 0.7], [0.4, 0.35, 0.25]])
+LABELS = np.array([0, 1, 1, 2])
+
+
+@pytest.mark.parametrize(("k", "expected"), [(1, 0.5), (2, 0.75), (3, 1.0), (5, 1.0)])
+def test_top_k(k: int, expected: float) -> None:
+    assert top_k(PROBABILITIES, LABELS, k) == expected
+
+
+@pytest.mark.parametrize(("k", "expected"), [(1, 0.0), (2, 0.5), (3, 0.5), (4, 1.0)])
+def test_ties_count_against_the_true_class(k: int, expected: float) -> None:
+    probabilities = np.array([[0.25, 0.25, 0.25, 0.25], [0.4, 0.4, 0.1, 0.1]])
+    assert top_k(probabilities, np.array([0, 1]), k) == expected
+
+
+def test_the_class_mean_is_over_the_classes_that_have_clips() -> None:
+    predicted, labels = np.array([0, 0, 1, 3, 3]), np.array([0, 0, 0, 3, 1])
+    assert class_mean(predicted, labels) == pytest.approx((2 / 3 + 0 + 1) / 3)  # classes 0, 1, 3; no clip of class 2
+
+
+def test_calibration_error_by_hand() -> None:
+    # confidences 0.55, 0.58 lie in one of ten bins with half of them right, 0.95 in another, right
+    probabilities = np.array([[0.55, 0.45], [0.42, 0.58], [0.05, 0.95]])
+    labels = np.array([0, 0, 1])
+    expected = 2 / 3 * abs(0.5 - 0.565) + 1 / 3 * abs(1 - 0.95)
+    assert calibration_error(probabilities, labels, bins=10) == pytest.approx(expected)
+
+
+def test_a_certain_and_right_classifier_is_calibrated_and_a_certain_and_wrong_one_is_not() -> None:
+    certain = np.eye(3)
+    assert calibration_error(certain, np.array([0, 1, 2])) == 0
+    assert calibration_error(certain, np.array([1, 2, 0])) == 1
+
+
+def test_a_confidence_on_the_edge_of_bins_belongs_to_the_lower_one() -> None:
+    # with two bins 0.5 belongs to (0, 0.5] and 0.9 to (0.5, 1]; in one bin the errors of opposite sign would cancel
+    probabilities = np.array([[0.5, 0.5], [0.9, 0.1]])
+    assert calibration_error(probabilities, np.array([0, 1]), bins=2) == pytest.approx((0.5 + 0.9) / 2)
+
+
+def test_confusion_has_the_truth_in_its_rows() -> None:
+    matrix = confusion_matrix(np.array([0, 1, 1, 2, 1]), np.array([0, 0, 1, 1, 1]), 3)
+    assert matrix.tolist() == [[1, 1, 0], [0, 2, 1], [0, 0, 0]]
+
+
+def test_recall_and_precision_of_classes_and_none_where_undefined() -> None:
+    rows = per_class(np.array([0, 1, 1, 1]), np.array([0, 0, 1, 3]), ("a", "b", "c", "d"))
+    assert [row["class"] for row in rows] == ["a", "b", "c", "d"]
+    assert [row["clips"] for row in rows] == [2, 1, 0, 1]
+    assert [row["recall"] for row in rows] == [0.5, 1.0, None, 0.0]
+    assert [row["precision"] for row in rows] == [1.0, pytest.approx(1 / 3), None, None]
+
+
+def test_all_metrics_together() -> None:
+    metrics = classification_metrics(PROBABILITIES, LABELS)
+    assert metrics["top1"] == 0.5
+    assert metrics["top5"] == 1.0
+    assert metrics["class_mean"] == pytest.approx((1 + 0.5 + 0) / 3)
+    assert metrics["nll"] == pytest.approx(-(math.log(0.5) + math.log(0.6) + math.log(0.2) + math.log(0.25)) / 4)
+    # bins of 1/15: 0.5 and 0.4, 0.6, 0.7 each alone
+    assert metrics["ece"] == pytest.approx((0.5 + 0.4 + 0.7 + 0.4) / 4)
+
+
+def test_a_probability_of_zero_costs_much_but_not_everything() -> None:
+    assert classification_metrics(np.array([[1.0, 0.0]]), np.array([1]))["nll"] == pytest.approx(-math.log(1e-12))
+
+
+def test_nothing_to_judge_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no labelled clips"):
+        classification_metrics(np.zeros((0, 3)), np.zeros(0, np.int64))

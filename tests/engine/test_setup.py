@@ -1,0 +1,209 @@
+"""From a configuration to the parts of a run: clips, teacher, optimiser groups and schedule."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from vidkd.base.errors import CheckpointError, ConfigError, DataError
+from vidkd.engine.config import OptimConfig, RunConfig
+from vidkd.engine.devices import processes, start_fabric
+from vidkd.engine.setup import Clips, build_optimizer, build_run_task, build_schedule, read_clips, total_steps
+from vidkd.models.saved import load_classifier, read_checkpoint
+from vidkd.tasks import Task
+
+Config = Callable[..., RunConfig]
+CLASSES = ("Right", "Down", "Grow")
+
+
+def groups_of(clips: Clips) -> tuple[set[str], set[str]]:
+    return {clip.group for clip in clips.train}, {clip.group for clip in clips.val}
+
+
+def test_held_out_groups_and_label_fraction_stay_inside_the_training_clips(tiny_config: Config) -> None:
+    data = {"data.validation_fraction": 0.25, "data.label_fraction": 0.4}
+    clips = read_clips(tiny_config(**data).data)
+    train, val = groups_of(clips)
+    assert len(train) == 2  # of three, the smallest share that is not below 0.4
+    assert len(val) == 1
+    assert (train | val) <= {"g0", "g1", "g2", "g3"}
+    assert not train & val
+    assert {clip.group for clip in clips.subset("test", "1")} == {"g4", "g5"}
+
+
+def test_the_training_seed_does_not_choose_the_groups(tiny_config: Config) -> None:
+    held = [groups_of(read_clips(tiny_config(**{"data.validation_fraction": 0.25, "train.seed": seed}).data)) for seed in (0, 1, 2)]
+    assert held[0] == held[1] == held[2]
+
+
+def test_a_missing_subset_says_what_makes_one(tiny_config: Config) -> None:
+    clips = read_clips(tiny_config().data)
+    with pytest.raises(DataError) as caught:
+        clips.subset("val", "1")
+    assert "data.validation_fraction" in caught.value.lines["to mend"]
+
+
+@pytest.mark.parametrize(
+    ("clips", "batch", "accumulate", "epochs", "expected"), [(100, 8, 1, 3, 38), (100, 8, 2, 3, 19), (3, 8, 1, 0.1, 1)]
+)
+def test_steps_of_a_run(clips: int, batch: int, accumulate: int, epochs: float, expected: int, tiny_config: Config) -> None:
+    config = tiny_config(**{"train.steps": None, "train.epochs": epochs, "data.batch_size": batch, "optim.accumulate": accumulate})
+    assert total_steps(config, clips) == expected
+
+
+def test_given_steps_override_epochs(tiny_config: Config) -> None:
+    assert total_steps(tiny_config(**{"train.steps": 5, "train.epochs": 100}), 100) == 5
+
+
+@pytest.fixture
+def task(tiny_config: Config) -> Task:
+    return build_run_task(tiny_config(), CLASSES)
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
+def test_norms_and_biases_are_not_decayed_and_the_head_learns_faster(optimiser: Any, task: Task) -> None:
+    config = OptimConfig(optimiser=optimiser, lr=0.1, head_lr_factor=10, weight_decay=0.3)
+    optimizer = build_optimizer(task, config)
+    settings = {id(p): (group["lr"], group["weight_decay"]) for group in optimizer.param_groups for p in group["params"]}
+    names = {
+        "student.backbone.net.stem.0.weight": (0.1, 0.3),
+        "student.backbone.net.stem.1.weight": (0.1, 0.0),
+        "student.backbone.net.stem.1.bias": (0.1, 0.0),
+        "student.pooling.maps.motion.conv.weight": (1.0, 0.3),
+        "student.fc.weight": (1.0, 0.3),
+        "student.fc.bias": (1.0, 0.0),
+    }
+    parameters = dict(task.named_parameters())
+    assert {name: settings[id(parameters[name])] for name in names} == {name: pytest.approx(pair) for name, pair in names.items()}
+    assert len(settings) == len(parameters) == sum(len(group["params"]) for group in optimizer.param_groups)
+
+
+def test_only_what_learns_is_optimised(tiny_config: Config, tiny_teacher: Path) -> None:
+    task = build_run_task(tiny_config(task="mars", teacher=str(tiny_teacher)), CLASSES)
+    optimised = {id(p) for group in build_optimizer(task, OptimConfig()).param_groups for p in group["params"]}
+    assert optimised == {id(p) for p in task.student.parameters()}
+
+
+def test_warm_up_is_linear_and_a_cosine_to_zero_follows(task: Task) -> None:
+    config = OptimConfig(lr=2.0, warmup=0.2, optimiser="sgd")
+    optimizer = build_optimizer(task, config)
+    schedule = build_schedule(optimizer, config, 10)
+    rates = []
+    for _ in range(11):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    expected = [2 / 3, 4 / 3, *(1 + math.cos(math.pi * step / 8) for step in range(9))]
+    assert rates == pytest.approx(expected)
+    assert rates[-1] == pytest.approx(0, abs=1e-12)
+
+
+# --- teachers that do not fit ---
+
+
+def test_a_missing_teacher_is_an_error(tiny_config: Config, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=f"checkpoint not found: {tmp_path}/nobody"):
+        build_run_task(tiny_config(task="mars", teacher=str(tmp_path / "nobody.pt")), CLASSES)
+
+
+def test_a_task_that_needs_a_teacher_says_so(tiny_config: Config) -> None:
+    with pytest.raises(ConfigError, match="task 'mars' needs a teacher"):
+        build_run_task(tiny_config(task="mars"), CLASSES)
+
+
+def test_a_task_without_a_teacher_takes_none(tiny_config: Config, tiny_teacher: Path) -> None:
+    with pytest.raises(ConfigError, match="has no teacher, but one is given"):
+        build_run_task(tiny_config(teacher=str(tiny_teacher)), CLASSES)
+
+
+@pytest.mark.parametrize("classes", [("Right", "Down"), ("Right", "Down", "Grow", "Left"), ("Down", "Right", "Grow")])
+def test_a_teacher_of_other_classes_is_refused(classes: tuple[str, ...], tiny_config: Config, tiny_teacher: Path) -> None:
+    with pytest.raises(CheckpointError, match="was trained on other classes") as caught:
+        build_run_task(tiny_config(task="mars", teacher=str(tiny_teacher)), classes)
+    assert caught.value.lines["teacher"].startswith("3: Right, Down, Grow")
+
+
+def changed_teacher(teacher: Path, folder: Path, change: Callable[[dict[str, Any]], object]) -> Path:
+    content = read_checkpoint(teacher)
+    change(content["student"])
+    torch.save({"student": content["student"]}, folder / "teacher.pt")
+    return folder / "teacher.pt"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda student: student["config"].update(backbone="mobilenet_v3_small"),
+        lambda student: student["state"].pop("fc.bias"),
+        lambda student: student["config"].update(wings=2),
+        lambda student: student.pop("classes"),
+    ],
+    ids=["another architecture", "a weight is missing", "unknown setting", "no classes"],
+)
+def test_weights_that_do_not_fit_what_the_file_names_are_refused(
+    change: Callable[[dict[str, Any]], object], tiny_config: Config, tiny_teacher: Path, tmp_path: Path
+) -> None:
+    path = changed_teacher(tiny_teacher, tmp_path, change)
+    with pytest.raises(CheckpointError, match="do not fit the network that it names") as caught:
+        build_run_task(tiny_config(task="mars", teacher=str(path)), CLASSES)
+    assert len(caught.value.lines["reason"]) > 5
+
+
+def test_what_is_no_checkpoint_of_ours_is_refused(tmp_path: Path, tiny_config: Config) -> None:
+    torch.save({"model": {}}, tmp_path / "other.pt")
+    with pytest.raises(CheckpointError, match="is not a checkpoint of vidkd"):
+        load_classifier(tmp_path / "other.pt")
+    (tmp_path / "text.pt").write_text("hello")
+    with pytest.raises(CheckpointError, match="cannot read checkpoint"):
+        load_classifier(tmp_path / "text.pt")
+
+
+def test_a_checkpoint_that_builds_objects_is_refused_and_runs_no_code(tmp_path: Path) -> None:
+    class Attack:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (Path.touch, (tmp_path / "ran",))
+
+    torch.save({"student": Attack()}, tmp_path / "attack.pt")
+    with pytest.raises(CheckpointError, match="cannot read checkpoint"):
+        load_classifier(tmp_path / "attack.pt")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_init_gives_the_initial_weights_and_must_be_the_same_network(tiny_config: Config, tiny_teacher: Path) -> None:
+    saved = load_classifier(tiny_teacher).model.state_dict()
+    task = build_run_task(tiny_config(view="flow", init=str(tiny_teacher)), CLASSES)
+    assert all(torch.equal(value, saved[name]) for name, value in task.student.state_dict().items())
+    with pytest.raises(CheckpointError, match="is another network than `model`"):
+        build_run_task(tiny_config(view="rgb", init=str(tiny_teacher)), CLASSES)
+
+
+def test_the_seed_alone_decides_the_initial_weights(tiny_config: Config) -> None:
+    torch.manual_seed(99)
+    first = build_run_task(tiny_config(), CLASSES).student.state_dict()
+    again = build_run_task(tiny_config(), CLASSES).student.state_dict()
+    other = build_run_task(tiny_config(**{"train.seed": 1}), CLASSES).student.state_dict()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["fc.weight"], other["fc.weight"])
+
+
+# --- devices ---
+
+
+def test_a_device_that_is_not_there_is_an_error(tiny_config: Config) -> None:
+    with pytest.raises(ConfigError, match=r"cannot use train\.device=abacus"):
+        start_fabric(tiny_config(**{"train.device": "abacus"}))
+
+
+def test_processes_are_those_that_a_launcher_started(tiny_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny_config(**{"train.devices": 2})
+    assert processes(config) == (2, 1)
+    with monkeypatch.context() as slurm:
+        for name, value in {"SLURM_NTASKS": "8", "SLURM_NNODES": "4", "SLURM_JOB_NAME": "train"}.items():
+            slurm.setenv(name, value)
+        assert processes(config) == (2, 4)
+    for name, value in {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "12", "LOCAL_WORLD_SIZE": "4"}.items():
+        monkeypatch.setenv(name, value)
+    assert processes(config) == (4, 3)
