@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -290,6 +290,8 @@ class _Training:
         step = self.progress.step
         if step % self.config.train.log_every and step != self.steps:
             return
+        if self.fabric.world_size > 1:
+            losses = self._mean_over_processes(losses)
         epoch = step * self.config.data.batch_size * self.config.optim.accumulate / len(self.dataset)
         row = {
             "step": step,
@@ -300,6 +302,11 @@ class _Training:
             "data_wait": round(self.watch.shares().get("data", 0), 4),
         }
         self._add_metrics(row, losses)
+
+    def _mean_over_processes(self, losses: Mapping[str, float]) -> dict[str, float]:
+        values = torch.tensor(list(losses.values()), device=self.fabric.device)
+        means = cast(Tensor, self.fabric.all_reduce(values, reduce_op="mean"))
+        return dict(zip(losses, means.tolist(), strict=True))
 
     def _add_metrics(self, row: dict[str, Any], scalars: Mapping[str, float]) -> None:
         if self.fabric.is_global_zero:

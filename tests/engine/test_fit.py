@@ -1,0 +1,314 @@
+"""The training loop: accumulation, clipping, averages, early stopping, and what it does about numbers and clips that are no good."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from vidkd.base.errors import DataError, VidkdError
+from vidkd.base.files import read_jsonl
+from vidkd.engine import fit
+from vidkd.engine.average import MovingAverage
+from vidkd.engine.config import RunConfig
+from vidkd.engine.evaluate import evaluate
+from vidkd.engine.setup import build_run_task, evaluation_set, read_clips
+from vidkd.models import ModelConfig, VideoClassifier
+from vidkd.models.saved import load_classifier, read_checkpoint
+from vidkd.tasks import Supervised, Task
+
+Config = Callable[..., RunConfig]
+Weights = dict[str, Tensor]
+CLASSES = ("Right", "Down", "Grow")
+# nothing random and nothing that couples the clips of a batch
+PLAIN = {"model.freeze_norm": True, "optim": {"optimiser": "sgd", "lr": 0.05, "warmup": 0.0, "clip_norm": 0.0}}
+
+
+def trained(config: RunConfig) -> Weights:
+    folder = fit.fit(config, quiet=True).folder
+    weights: Weights = read_checkpoint(folder / "checkpoints" / "last.pt")["student"]["state"]
+    return weights
+
+
+def initial(config: RunConfig) -> Weights:
+    return build_run_task(config, CLASSES).student.state_dict()
+
+
+def distance(a: Weights, b: Weights) -> float:
+    """Largest difference of two networks' weights."""
+    return max(float((a[name] - b[name]).abs().max()) for name in a if a[name].is_floating_point())
+
+
+def recorded(monkeypatch: pytest.MonkeyPatch, what: Callable[[Any], Any]) -> list[Any]:
+    """What a look at the training shows after each step."""
+    seen: list[Any] = []
+    log = fit._Training._log
+
+    def log_and_look(training: Any, losses: dict[str, float]) -> None:
+        seen.append(what(training))
+        log(training, losses)
+
+    monkeypatch.setattr(fit._Training, "_log", log_and_look)
+    return seen
+
+
+def weights_of(training: Any) -> Weights:
+    return {name: value.clone() for name, value in training.task.student.state_dict().items()}
+
+
+def test_two_batches_of_two_are_one_of_four(tiny_config: Config) -> None:
+    whole = tiny_config(**PLAIN, name="whole", **{"train.steps": 3})
+    halves = tiny_config(**PLAIN, name="halves", **{"train.steps": 3, "data.batch_size": 2, "optim.accumulate": 2})
+    assert distance(trained(whole), trained(halves)) < 1e-6
+    assert distance(initial(whole), trained(halves)) > 1e-3
+
+
+@pytest.mark.parametrize("bound", [0.01, 0.1])
+def test_a_step_is_no_longer_than_the_bound_on_the_gradient(bound: float, tiny_config: Config) -> None:
+    config = tiny_config(**PLAIN, **{"optim.clip_norm": bound, "optim.momentum": 0.0, "optim.weight_decay": 0.0, "train.steps": 1})
+    after, before = trained(config), initial(config)
+    step = torch.cat([(after[name] - before[name]).flatten() for name in before if before[name].is_floating_point()])
+    assert float(step.norm()) == pytest.approx(0.05 * bound, rel=1e-3)
+
+
+def test_the_rate_of_each_step_is_logged(tiny_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny_config(**PLAIN, **{"optim.warmup": 0.5, "train.steps": 4, "optim.lr": 0.3})
+    trained(config)
+    rows = read_jsonl(Path(config.runs, "tiny", "metrics.jsonl"))
+    assert [row["lr"] for row in rows] == pytest.approx([0.1, 0.2, 0.3, 0.15])
+    assert [row["epoch"] for row in rows] == pytest.approx([1 / 3, 2 / 3, 1, 4 / 3], abs=1e-3)
+    assert all(0 <= row["data_wait"] <= 1 for row in rows)
+
+
+def test_metrics_are_the_mean_over_accumulated_batches(tiny_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[float] = []
+    step = Supervised.training_step
+
+    def record(task: Supervised, batch: Any) -> dict[str, Tensor]:
+        losses = step(task, batch)
+        seen.append(float(losses["loss"].detach()))
+        return losses
+
+    monkeypatch.setattr(Supervised, "training_step", record)
+    config = tiny_config(**{"optim.accumulate": 3, "train.steps": 2})
+    trained(config)
+    rows = read_jsonl(Path(config.runs, "tiny", "metrics.jsonl"))
+    assert [row["loss"] for row in rows] == pytest.approx([sum(seen[:3]) / 3, sum(seen[3:]) / 3])
+
+
+# --- the moving average ---
+
+
+def test_the_moving_average_has_its_closed_form(tiny_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    students = recorded(monkeypatch, weights_of)
+    config = tiny_config(**{"optim.ema": 0.75, "optim.lr": 0.02, "train.steps": 4})
+    folder = fit.fit(config, quiet=True).folder
+    found = load_classifier(folder).model.state_dict()
+    shares = [0.75**3, 0.25 * 0.75**2, 0.25 * 0.75, 0.25]
+    for name in found:
+        if found[name].is_floating_point():
+            expected = sum(share * student[name] for share, student in zip(shares, students, strict=True))
+            torch.testing.assert_close(found[name], expected)
+        else:
+            assert torch.equal(found[name], students[-1][name])
+    assert distance(found, students[-1]) > 1e-4
+
+
+def test_an_average_draws_nothing_and_learns_nothing(tiny_config: Config) -> None:
+    student = VideoClassifier(ModelConfig(), 3, "rgb")
+    torch.manual_seed(5)
+    average = MovingAverage(student, 0.9)
+    drawn = torch.rand(1)
+    torch.manual_seed(5)
+    assert torch.equal(drawn, torch.rand(1))
+    assert not any(parameter.requires_grad for parameter in average.model.parameters())
+    assert distance(average.model.state_dict(), student.state_dict()) == 0
+
+
+def test_validation_judges_the_average(tiny_config: Config) -> None:
+    config = tiny_config(**{"optim.ema": 0.99, "optim.lr": 0.05, "data.validation_fraction": 0.25, "train.steps": 4})
+    result = fit.fit(config, quiet=True)
+    saved = load_classifier(result.folder / "checkpoints" / "best.pt")
+    dataset = evaluation_set(read_clips(config.data), "val", config.data, ["rgb"])
+    metrics = evaluate(saved.model, dataset, CLASSES, device=torch.device("cpu"), batch_size=4).metrics()
+    row = read_jsonl(result.folder / "metrics.jsonl")[-1]
+    assert {name: row[name] for name in metrics} == pytest.approx(metrics)
+    assert row["split"] == "val"
+    assert result.best == metrics["top1"]
+
+
+# --- early stopping ---
+
+
+def test_early_stopping_keeps_the_best_and_is_final(tiny_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = iter([0.5, 0.6, 0.6, 0.55, 0.9])
+    monkeypatch.setattr(fit, "evaluate", lambda *_, **__: SimpleNamespace(metrics=lambda: {"top1": next(scores)}))
+    students = recorded(monkeypatch, weights_of)
+    settings = {"data.validation_fraction": 0.25, "data.batch_size": 3, "train": {"eval_every": 1 / 3, "patience": 2, "steps": 9}}
+    config = tiny_config(**settings)
+    result = fit.fit(config, quiet=True)
+    assert (result.steps, result.best) == (4, 0.6)
+    rows = read_jsonl(result.folder / "metrics.jsonl")
+    assert [(row["step"], row["top1"]) for row in rows if row["split"] == "val"] == [(1, 0.5), (2, 0.6), (3, 0.6), (4, 0.55)]
+    assert distance(load_classifier(result.folder).model.state_dict(), students[1]) == 0
+    again = fit.fit(config, quiet=True)
+    assert (again.steps, again.best) == (4, 0.6)
+
+
+def test_without_patience_training_goes_to_the_end(tiny_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fit, "evaluate", lambda *_, **__: SimpleNamespace(metrics=lambda: {"top1": 0.5}))
+    config = tiny_config(**{"data.validation_fraction": 0.25, "data.batch_size": 3, "train": {"eval_every": 1 / 3, "steps": 4}})
+    result = fit.fit(config, quiet=True)
+    assert result.steps == 4
+    assert [row["step"] for row in read_jsonl(result.folder / "metrics.jsonl") if row["split"] == "val"] == [1, 2, 3, 4]
+
+
+# --- numbers that are no good ---
+
+
+def poisoned(at_call: int, poison: Callable[[Task, Tensor], Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = [0]
+    step = Supervised.training_step
+
+    def training_step(task: Supervised, batch: Any) -> dict[str, Tensor]:
+        losses = step(task, batch)
+        calls[0] += 1
+        if calls[0] == at_call:
+            losses["loss"] = poison(task, losses["loss"])
+        return losses
+
+    monkeypatch.setattr(Supervised, "training_step", training_step)
+
+
+@pytest.mark.parametrize(
+    ("what", "poison"),
+    [
+        ("loss", lambda task, loss: loss * float("nan")),
+        ("loss", lambda task, loss: loss / 0),
+        # finite itself, but the slope of a square root at zero is not
+        ("gradient", lambda task, loss: loss + (task.student.fc.bias * 0).sum().sqrt()),
+    ],
+    ids=["nan", "infinite", "gradient"],
+)
+def test_a_number_that_is_not_finite_stops_the_run_before_it_spoils_the_weights(
+    what: str, poison: Callable[[Task, Tensor], Tensor], tiny_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poisoned(3, poison, monkeypatch)
+    config = tiny_config(**{"train.steps": 6, "train.save_every_s": 0})
+    with pytest.raises(VidkdError, match=f"the {what} is not finite at step 2") as caught:
+        fit.fit(config, quiet=True)
+    folder = Path(config.runs, "tiny")
+    batch = torch.load(folder / "bad_batch.pt", weights_only=True)["batch"]
+    clips = read_clips(config.data).train
+    assert caught.value.lines["clips"] == ", ".join(clips[number].path for number in batch["index"].tolist())
+    assert batch["rgb"].shape == (4, 3, 4, 32, 32)
+    content = read_checkpoint(folder / "checkpoints" / "last.pt")
+    assert content["progress"]["step"] == 2
+    assert all(bool(value.isfinite().all()) for value in content["student"]["state"].values())
+
+
+# --- clips that are no good ---
+
+
+@pytest.fixture
+def damaged_root(tiny_root: Path, tmp_path: Path) -> Path:
+    """The tiny data set with two training videos cut short."""
+    root = tmp_path / "damaged"
+    shutil.copytree(tiny_root, root)
+    for name in ("Right/Right_g1.mp4", "Grow/Grow_g2.mp4"):
+        path = root / "videos" / name
+        path.write_bytes(path.read_bytes()[:200])
+    return root
+
+
+def test_broken_clips_are_skipped_up_to_the_cap_and_counted(
+    damaged_root: Path, tiny_config: Config, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = tiny_config(**{"data.root": str(damaged_root), "data.max_bad_clips": 2, "train.steps": 6})
+    folder = fit.fit(config, quiet=True).folder
+    bad = read_checkpoint(folder / "checkpoints" / "last.pt")["progress"]["bad_clips"]
+    assert sorted(message.split(":")[0] for message in bad) == ["videos/Grow/Grow_g2.mp4", "videos/Right/Right_g1.mp4"]
+    assert "skipped unreadable clip 1 of at most 2: videos/" in caplog.text
+    assert "skipped unreadable clip 2 of at most 2: videos/" in caplog.text
+
+
+@pytest.mark.parametrize("cap", [0, 1])
+def test_one_broken_clip_more_than_the_cap_ends_the_run(cap: int, damaged_root: Path, tiny_config: Config) -> None:
+    config = tiny_config(**{"data.root": str(damaged_root), "data.max_bad_clips": cap, "train.steps": 6})
+    with pytest.raises(DataError, match=f"{cap + 1} training clips cannot be read") as caught:
+        fit.fit(config, quiet=True)
+    assert "videos/" in caught.value.lines["first"]
+    assert "data.max_bad_clips" in caught.value.lines["to mend"]
+
+
+def test_a_batch_without_any_readable_clip_ends_the_run(damaged_root: Path, tiny_config: Config) -> None:
+    for path in (damaged_root / "videos").rglob("*_g[0-3].mp4"):
+        path.write_bytes(b"no video")
+    with pytest.raises(DataError, match="no clip of a whole batch could be read"):
+        fit.fit(tiny_config(**{"data.root": str(damaged_root), "data.max_bad_clips": 100}), quiet=True)
+
+
+def test_a_broken_clip_in_validation_is_never_skipped(tiny_root: Path, tmp_path: Path, tiny_config: Config) -> None:
+    root = tmp_path / "damaged"
+    shutil.copytree(tiny_root, root)
+    settings = {"data.root": str(root), "data.validation_fraction": 0.25, "data.max_bad_clips": 100}
+    held_out = read_clips(tiny_config(**settings).data).val[0].path
+    (root / held_out).write_bytes(b"no video")
+    with pytest.raises(VidkdError, match=Path(held_out).name):
+        fit.fit(tiny_config(**settings), quiet=True)
+
+
+# --- precision, logs, teacher ---
+
+
+def test_bf16_computes_in_lower_precision_and_keeps_the_weights_whole(tiny_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds: set[torch.dtype] = set()
+    step = Supervised.training_step
+
+    def record(task: Supervised, batch: Any) -> dict[str, Tensor]:
+        task.student.fc.register_forward_hook(lambda *call: kinds.add(call[2].dtype))
+        return step(task, batch)
+
+    monkeypatch.setattr(Supervised, "training_step", record)
+    low = trained(tiny_config(name="low", **{"train.precision": "bf16-mixed"}))
+    assert kinds == {torch.bfloat16}
+    whole = trained(tiny_config(name="whole"))
+    assert kinds == {torch.bfloat16, torch.float32}
+    assert {value.dtype for value in low.values()} == {torch.float32, torch.int64}
+    assert 0 < distance(low, whole) < 0.05
+
+
+def test_tensorboard_has_the_rows_of_the_metrics(tiny_config: Config) -> None:
+    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    config = tiny_config(**{"train.tensorboard": True, "data.validation_fraction": 0.25, "train.steps": 3})
+    folder = fit.fit(config, quiet=True).folder
+    events = event_accumulator.EventAccumulator(str(folder / "tensorboard")).Reload()
+    rows = read_jsonl(folder / "metrics.jsonl")
+    for tag, split, key in (("train/loss", "train", "loss"), ("val/top1", "val", "top1")):
+        expected = [(row["step"], pytest.approx(row[key])) for row in rows if row["split"] == split]
+        assert [(event.step, event.value) for event in events.Scalars(tag)] == expected
+        assert expected
+
+
+@pytest.mark.parametrize("task", ["attention_distillation", "mars", "logits_kd"])
+def test_the_teacher_is_the_same_to_the_bit_and_has_no_gradient(
+    task: str, tiny_config: Config, tiny_teacher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks = recorded(monkeypatch, lambda training: training.task)
+    config = tiny_config(task=task, teacher=str(tiny_teacher), **{"optim.lr": 0.1})
+    fit.fit(config, quiet=True)
+    teacher = tasks[-1].teacher
+    saved = load_classifier(tiny_teacher).model.state_dict()
+    assert all(torch.equal(value, saved[name]) for name, value in teacher.state_dict().items())
+    assert all(parameter.grad is None and not parameter.requires_grad for parameter in teacher.parameters())
+    assert distance(tasks[-1].student.state_dict(), initial(config)) > 1e-2
+
+
+@pytest.mark.slow
+def test_a_compiled_student_learns_the_same(tiny_config: Config) -> None:
+    compiled = tiny_config(**PLAIN, name="compiled", **{"train.compile": True})
+    assert distance(trained(compiled), trained(tiny_config(**PLAIN, name="eager"))) < 1e-4

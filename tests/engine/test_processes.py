@@ -1,0 +1,56 @@
+"""One process against two that torchrun starts: the same global batch gives the same weights and the same validation."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from vidkd.base.files import read_json, read_jsonl
+from vidkd.cli.main import run_verb
+from vidkd.engine import fit
+from vidkd.engine.config import RunConfig, to_yaml
+from vidkd.models.saved import read_checkpoint
+
+# nothing random and nothing that couples the clips of a batch
+SETTINGS = {
+    "task": "attention_distillation",
+    "model": {"freeze_norm": True, "dropout": 0.0, "attention": {"pooling": "soft"}},
+    "optim": {"optimiser": "sgd", "lr": 0.1, "warmup": 0.0, "accumulate": 2},
+    "data": {"validation_fraction": 0.25, "batch_size": 4},
+    "train": {"steps": 4, "save_every_s": 0},
+}
+
+
+def torchrun(*arguments: str) -> None:
+    """Run the vidkd command in two processes."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "vidkd.cli.main", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_two_processes_learn_and_judge_what_one_does(
+    tiny_config: Callable[..., RunConfig], tiny_teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tiny_config(**SETTINGS, teacher=str(tiny_teacher), name="two")
+    (tmp_path / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
+    torchrun("train", "--config", str(tmp_path / "config.yaml"))
+    two = Path(config.runs, "two")
+    one = fit.fit(tiny_config(**SETTINGS, teacher=str(tiny_teacher), name="one"), quiet=True).folder
+
+    weights = [read_checkpoint(folder / "checkpoints" / "last.pt")["student"]["state"] for folder in (one, two)]
+    for name in weights[0]:
+        torch.testing.assert_close(weights[1][name], weights[0][name], rtol=1e-5, atol=1e-6, msg=name)
+    rows = [read_jsonl(folder / "metrics.jsonl") for folder in (one, two)]
+    assert [row.pop("split") for row in rows[0]] == [row.pop("split") for row in rows[1]] == ["train"] * 4 + ["val"]
+    for alone, shared in zip(*rows, strict=True):
+        assert shared | {"data_wait": 0} == pytest.approx(alone | {"data_wait": 0}, rel=1e-4)
+
+    torchrun("evaluate", "--checkpoint", str(two), "--out", str(tmp_path / "shared"))
+    assert run_verb("evaluate", ["--checkpoint", str(two), "--device", "cpu", "--out", str(tmp_path / "alone")]) == 0
+    assert read_json(tmp_path / "shared" / "evaluation.json")["metrics"] == pytest.approx(
+        read_json(tmp_path / "alone" / "evaluation.json")["metrics"], rel=1e-5
+    )
