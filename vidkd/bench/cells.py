@@ -56,7 +56,7 @@ def run_cells(
         else:
             yield key, kept
     by_name = {str(key): key for key in missing}
-    work = functools.partial(_run_named, study=study, phase=phase, places=places, chosen=chosen, keys=by_name)
+    work = functools.partial(_run_named, study=study, phase=phase, places=places, chosen=chosen, keys=by_name, quiet=workers > 1)
     failures = []
     for result in map_files(work, list(by_name), workers=workers, fingerprint=str):
         if result.error is not None:
@@ -68,15 +68,15 @@ def run_cells(
         raise DataError(f"{len(failures)} cells failed", first=failures[0], to_mend="run the same command again: finished cells are kept")
 
 
-def _run_named(name: str, *, study: Study, phase: Phase, places: Places, chosen: Chosen, keys: Mapping[str, CellKey]) -> str:
-    run_cell(study, phase, keys[name], places, chosen)
+def _run_named(name: str, *, study: Study, phase: Phase, places: Places, chosen: Chosen, keys: Mapping[str, CellKey], quiet: bool) -> str:
+    run_cell(study, phase, keys[name], places, chosen, quiet=quiet)
     return name
 
 
-def run_cell(study: Study, phase: Phase, key: CellKey, places: Places, chosen: Chosen) -> dict[str, Any]:
-    """Train (or go on with) one cell's run, judge it and write its file."""
+def run_cell(study: Study, phase: Phase, key: CellKey, places: Places, chosen: Chosen, *, quiet: bool) -> dict[str, Any]:
+    """Train (or go on with) one cell's run, judge it and write its file; quiet: without progress."""
     config = cell_config(study, key, phase, chosen, places.runs)
-    result = fit(config, quiet=True)
+    result = fit(config, quiet=quiet)
     subset = "val" if phase == "tune" else study.spec.subset
     clips = read_clips(config.data)
     saved = load_classifier(result.folder)
