@@ -46,6 +46,19 @@ def test_every_pair_of_a_stack_is_computed_by_itself() -> None:
         assert np.array_equal(flow, dis(first, second, "fast"))
 
 
+@pytest.mark.parametrize("preset", ["medium", "fast", "ultrafast"])
+def test_flow_does_not_depend_on_what_was_computed_before(preset: str) -> None:
+    """OpenCV's estimator remembers what it chose for a small frame; ours must not."""
+    pairs = [
+        moved(*size, about(*size, angle_deg=4), seed)[:2] for seed, size in enumerate([(64, 80), (16, 20), (32, 43), (120, 160), (64, 80)])
+    ]
+    number = getattr(cv2, f"DISOPTICAL_FLOW_PRESET_{preset.upper()}")
+    for place in (0, 1, 2, 3, 4, 0, 0, 2, 2, 4, 3, 1, 0):
+        grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in pairs[place]]
+        alone = cv2.DISOpticalFlow_create(number).calc(*grey, None)
+        assert np.array_equal(dis(*pairs[place], preset), alone)
+
+
 def test_flow_does_not_depend_on_the_number_of_threads() -> None:
     first, second, _ = moved(H, W, about(H, W, angle_deg=5, zoom=1.1))
     before = cv2.getNumThreads()
@@ -117,5 +130,5 @@ def test_resizing_and_flipping_may_come_in_either_order() -> None:
 
 
 def test_stored_flow_needs_a_folder() -> None:
-    with pytest.raises(DataError, match="data.flow.folder is not set"):
+    with pytest.raises(DataError, match=r"data\.flow\.folder is not set"):
         FlowConfig(source="stored")

@@ -103,7 +103,7 @@ def test_an_interval_is_half_open_in_spite_of_floating_point() -> None:
 
 
 def test_a_short_clip_is_an_error_that_says_how_much_is_there() -> None:
-    with pytest.raises(DataError, match="a.mp4 is shorter") as caught:
+    with pytest.raises(DataError, match=r"a\.mp4 is shorter") as caught:
         choose_window(np.arange(12) / 25, WindowConfig(frames=3, stride=4), position=0.0, name="a.mp4")
     assert caught.value.lines["frames"] == "12"
     assert caught.value.lines["needed"].startswith("13 ")
@@ -119,7 +119,7 @@ def test_a_short_clip_may_hold_its_last_frame() -> None:
 
 
 def test_an_empty_interval_is_an_error_even_when_held() -> None:
-    with pytest.raises(DataError, match="no frame in the interval of b.mp4"):
+    with pytest.raises(DataError, match=r"no frame in the interval of b\.mp4"):
         choose_window(np.arange(6) / 25, WindowConfig(short_clip="hold"), position=0.0, start_s=3.0, name="b.mp4")
 
 

@@ -118,9 +118,13 @@ class ClipCache:
         except (OSError, ValueError, EOFError):
             return None
 
+    def _has(self, key: str, part: str, array: NDArray[Any]) -> bool:
+        kept = self._part(key, part)
+        return kept is not None and (kept.shape, kept.dtype) == (array.shape, array.dtype)
+
     def _store(self, key: str, whole: WholeClip) -> None:
         arrays: Mapping[str, NDArray[Any] | None] = {"frames": whole.frames, "flow": whole.flow, "times": whole.timestamps_s}
-        missing = {part: array for part, array in arrays.items() if array is not None and self._part(key, part) is None}
+        missing = {part: array for part, array in arrays.items() if array is not None and not self._has(key, part, array)}
         if not self.room.take(sum(array.nbytes for array in missing.values())):
             if not self._refused:
                 log.warning("cache %s is full (%.1f GiB): further clips are decoded every time", self.folder, self.room.limit_bytes / 2**30)

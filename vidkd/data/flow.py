@@ -33,10 +33,19 @@ class FlowConfig:
 
 
 @functools.lru_cache(maxsize=4)
+def _estimator(preset: Preset) -> tuple[Any, int, int]:
+    """OpenCV's estimator, and the finest scale and the patch size of its preset."""
+    preset_number = getattr(cv2, f"DISOPTICAL_FLOW_PRESET_{preset.upper()}")
+    estimator = cv2.DISOpticalFlow_create(preset_number)  # type: ignore[attr-defined]
+    return estimator, estimator.getFinestScale(), estimator.getPatchSize()
+
+
 def _dis(preset: Preset) -> Any:
-    return cv2.DISOpticalFlow_create(  # type: ignore[attr-defined]
-        getattr(cv2, f"DISOPTICAL_FLOW_PRESET_{preset.upper()}")
-    )
+    """The estimator as its preset has it: for small frames OpenCV changes scale and patch size for good, and later flow would differ."""
+    estimator, finest_scale, patch_size = _estimator(preset)
+    estimator.setFinestScale(finest_scale)
+    estimator.setPatchSize(patch_size)
+    return estimator
 
 
 def dis_flow(first: NDArray[np.uint8], second: NDArray[np.uint8], *, preset: Preset = "fast") -> NDArray[np.float32]:
@@ -46,8 +55,7 @@ def dis_flow(first: NDArray[np.uint8], second: NDArray[np.uint8], *, preset: Pre
     Frames of fewer than 16 pixels a side are refused (DataError): DIS has no pyramid there. Source: Kroeger et al. 2016, as in OpenCV.
     """
     check_pairs(first, second)
-    estimator = _dis(preset)
-    flows = [estimator.calc(grey(a), grey(b), None) for a, b in zip(first, second, strict=True)]
+    flows = [_dis(preset).calc(grey(a), grey(b), None) for a, b in zip(first, second, strict=True)]
     return np.stack(flows).astype(np.float32)
 
 

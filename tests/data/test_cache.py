@@ -1,0 +1,270 @@
+"""The decoded-clip cache: same samples, right keys, a bound that holds over processes, and no harm from torn entries."""
+
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from moving_textures import clip, write_panning
+
+from vidkd.base.errors import VideoError
+from vidkd.data import cache as cache_module
+from vidkd.data.cache import CacheConfig, ClipCache, Room
+from vidkd.data.flow import FlowConfig
+from vidkd.data.footage import FootageConfig, read_window
+from vidkd.data.transforms import TransformConfig
+from vidkd.data.windows import WindowConfig
+
+FRAMES = 20
+# frames, flow and times of one clip at 32x43
+ENTRY_BYTES = FRAMES * (32 * 43 * (3 + 4) + 8)
+
+
+def config(**more: object) -> FootageConfig:
+    settings = {
+        "window": WindowConfig(frames=4, stride=2),
+        "transform": TransformConfig(short_side=32, crop=24),
+        "flow": FlowConfig(),
+        "decode_short_side": None,
+    }
+    return FootageConfig(**{**settings, **more})  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    return write_panning(tmp_path / "a.mp4", frames=FRAMES, dx=2)
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> ClipCache:
+    return ClipCache(CacheConfig(folder=str(tmp_path / "cache")), config())
+
+
+def never(*_: object, **__: object) -> None:
+    pytest.fail("the file was decoded")
+
+
+@pytest.mark.parametrize("position", [0.0, 0.37, 1.0])
+def test_a_cached_window_is_the_window_of_the_file(video: Path, cache: ClipCache, position: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    direct = read_window(video, clip("a.mp4"), config(), position=position, want_flow=True)
+    first = cache.window(video, clip("a.mp4"), position=position, want_flow=True)
+    monkeypatch.setattr(cache_module, "read_whole", never)
+    again = cache.window(video, clip("a.mp4"), position=position, want_flow=True)
+    for found in (first, again):
+        np.testing.assert_array_equal(found.frames, direct.frames)
+        np.testing.assert_array_equal(found.flow, direct.flow)
+        assert type(found.frames) is np.ndarray  # and no window on the file that a worker would hand on
+        assert found.flow is not None
+        assert found.flow.dtype == np.float32
+
+
+def test_flow_is_neither_computed_nor_kept_until_it_is_wanted(video: Path, cache: ClipCache) -> None:
+    rgb = cache.window(video, clip("a.mp4"), position=0.0, want_flow=False)
+    assert rgb.flow is None
+    assert [file.name.split(".")[1] for file in sorted(cache.folder.glob("*/*.npy"))] == ["frames", "times"]
+    both = cache.window(video, clip("a.mp4"), position=0.0, want_flow=True)
+    assert both.flow is not None
+    np.testing.assert_array_equal(both.frames, rgb.frames)
+    assert len(list(cache.folder.glob("*/*.npy"))) == 3
+    assert cache.room.used() == pytest.approx(ENTRY_BYTES, abs=600)  # nothing was counted twice
+
+
+# --- keys ---
+
+VARIANTS = {
+    "working size": {"transform": TransformConfig(short_side=36, crop=24)},
+    "square": {"transform": TransformConfig(short_side=32, crop=24, square=True)},
+    "decoding size": {"decode_short_side": 40},
+    "flow preset": {"flow": FlowConfig(preset="medium")},
+    "flow step": {"window": WindowConfig(frames=4, stride=2, flow_step=3)},
+    "stored flow": {"flow": FlowConfig(source="stored", folder="somewhere")},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_key_changes_with_whatever_decides_the_content(video: Path, cache: ClipCache, variant: str) -> None:
+    other = ClipCache(CacheConfig(folder=str(cache.folder)), config(**VARIANTS[variant]))
+    assert other.key(video, clip("a.mp4")) != cache.key(video, clip("a.mp4"))
+
+
+def test_the_key_ignores_what_does_not(video: Path, cache: ClipCache) -> None:
+    same = config(
+        window=WindowConfig(frames=3, stride=1, flow_step=2), transform=TransformConfig(short_side=32, crop=16, flip=False, colour=0.3)
+    )
+    assert ClipCache(CacheConfig(folder="elsewhere"), same).key(video, clip("a.mp4", label=3)) == cache.key(video, clip("a.mp4"))
+
+
+def test_the_key_changes_with_file_and_interval(video: Path, cache: ClipCache) -> None:
+    keys = {cache.key(video, clip("a.mp4")), cache.key(video, clip("a.mp4", start_s=0.2)), cache.key(video, clip("a.mp4", end_s=0.6))}
+    assert len(keys) == 3
+    os.utime(video, ns=(0, 1))
+    keys.add(cache.key(video, clip("a.mp4")))
+    write_panning(video, frames=FRAMES, dx=1)
+    os.utime(video, ns=(0, 1))
+    keys.add(cache.key(video, clip("a.mp4")))  # the size tells
+    assert len(keys) == 5
+
+
+def test_the_key_changes_when_flow_is_extracted_again(video: Path, tmp_path: Path) -> None:
+    stored = ClipCache(CacheConfig(folder="c"), config(flow=FlowConfig(source="stored", folder=str(tmp_path / "flow"))))
+    before = stored.key(video, clip("a.mp4"))
+    (tmp_path / "flow").mkdir()
+    (tmp_path / "flow" / "a.mp4.flow.json").write_text("{}")
+    assert stored.key(video, clip("a.mp4")) != before
+
+
+def test_a_changed_file_is_decoded_anew(video: Path, cache: ClipCache) -> None:
+    before = cache.window(video, clip("a.mp4"), position=0.0, want_flow=False)
+    write_panning(video, frames=FRAMES, dx=2, seed=9)
+    os.utime(video, ns=(0, 5))
+    after = cache.window(video, clip("a.mp4"), position=0.0, want_flow=False)
+    assert not np.array_equal(before.frames, after.frames)
+
+
+def test_a_missing_file_is_a_video_error(cache: ClipCache, tmp_path: Path) -> None:
+    with pytest.raises(VideoError, match=r"no such video: .*gone\.mp4"):
+        cache.read(tmp_path / "gone.mp4", clip("gone.mp4"))
+
+
+# --- torn entries ---
+
+
+@pytest.mark.parametrize("part", ["frames", "flow", "times"])
+@pytest.mark.parametrize("damage", ["missing", "empty", "cut", "no array", "another length"])
+def test_a_torn_entry_is_ignored_and_mended(video: Path, cache: ClipCache, part: str, damage: str) -> None:
+    whole = cache.read(video, clip("a.mp4"))
+    expected = {name: np.array(getattr(whole, name)) for name in ("frames", "flow", "timestamps_s")}
+    file = next(cache.folder.glob(f"*/*.{part}.npy"))
+    content = file.read_bytes()
+    file.unlink()
+    if damage == "another length":
+        np.save(file, np.zeros((3, 32, 43, 2), np.float16))
+    elif damage != "missing":
+        file.write_bytes({"empty": b"", "cut": content[:-40], "no array": b"x" * len(content)}[damage])
+    for _ in range(2):
+        found = cache.read(video, clip("a.mp4"))
+        for name, array in expected.items():
+            np.testing.assert_array_equal(getattr(found, name), array)
+    assert file.read_bytes() == content
+
+
+def test_a_killed_writer_leaves_nothing_that_is_read(video: Path, cache: ClipCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cache_module.np, "save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        cache.read(video, clip("a.mp4"))
+    assert list(cache.folder.glob("*/*")) == []
+    monkeypatch.undo()
+    assert len(cache.read(video, clip("a.mp4")).frames) == FRAMES
+
+
+# --- the bound ---
+
+
+def limited(folder: Path, limit_bytes: float) -> ClipCache:
+    return ClipCache(CacheConfig(folder=str(folder), max_gb=limit_bytes / 2**30), config())
+
+
+def stored_bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.glob("*/*.npy"))
+
+
+def test_the_bound_holds_and_what_did_not_fit_is_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    videos = [write_panning(tmp_path / f"{name}.mp4", frames=FRAMES, seed=name) for name in range(3)]
+    cache = limited(tmp_path / "cache", 2.5 * ENTRY_BYTES)
+    with caplog.at_level(logging.WARNING, logger="vidkd.data.cache"):
+        for _ in range(2):
+            for number, video in enumerate(videos):
+                found = cache.window(video, clip(f"{number}.mp4"), position=0.2, want_flow=True)
+                direct = read_window(video, clip(f"{number}.mp4"), config(), position=0.2, want_flow=True)
+                np.testing.assert_array_equal(found.frames, direct.frames)
+                np.testing.assert_array_equal(found.flow, direct.flow)
+    assert cache.refused == 1
+    assert len([record for record in caplog.records if "is full" in record.message]) == 1
+    assert 1.9 * ENTRY_BYTES < stored_bytes(cache.folder) < 2.5 * ENTRY_BYTES
+
+
+def test_a_clip_that_did_not_fit_costs_one_window_and_not_the_whole_clip(
+    video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = limited(tmp_path / "cache", 10)
+    cache.window(video, clip("a.mp4"), position=0.2, want_flow=True)
+    monkeypatch.setattr(cache_module, "read_whole", never)
+    assert len(cache.window(video, clip("a.mp4"), position=0.2, want_flow=True).frames) == 4
+
+
+def test_all_processes_count_together(tmp_path: Path) -> None:
+    """Two caches stand for two workers: each sees what the other has taken."""
+    videos = [write_panning(tmp_path / f"{name}.mp4", frames=FRAMES, seed=name) for name in range(4)]
+    workers = [limited(tmp_path / "cache", 2.5 * ENTRY_BYTES) for _ in range(2)]
+    for worker in workers:
+        assert worker.room.used() == 0
+    for number, video in enumerate(videos):
+        workers[number % 2].read(video, clip(f"{number}.mp4"))
+    assert sum(worker.refused for worker in workers) == 2
+    assert stored_bytes(tmp_path / "cache") < 2.5 * ENTRY_BYTES
+    assert workers[0].room.used() == workers[1].room.used()
+
+
+def test_a_later_process_measures_what_lies_there(video: Path, tmp_path: Path) -> None:
+    limited(tmp_path / "cache", 5 * ENTRY_BYTES).read(video, clip("a.mp4"))
+    later = limited(tmp_path / "cache", 1.5 * ENTRY_BYTES)
+    assert later.room.used() == stored_bytes(later.folder)
+    assert not later.room.take(ENTRY_BYTES)
+    for file in later.folder.glob("*/*.npy"):
+        file.unlink()
+    assert Room(later.folder, int(1.5 * ENTRY_BYTES)).take(ENTRY_BYTES)
+
+
+def test_two_that_meet_at_the_limit_never_exceed_it(tmp_path: Path) -> None:
+    """Both look, both see room for one, both take: at most one gets it, and what was not used is given back."""
+    one, other = Room(tmp_path, 100), Room(tmp_path, 100)
+    assert one.used() == other.used() == 0
+    real = other._append
+
+    def append_after_the_first(size: int) -> None:
+        other._append = real  # type: ignore[method-assign]
+        assert one.take(60)
+        real(size)
+
+    other._append = append_after_the_first  # type: ignore[method-assign]
+    assert not other.take(60)
+    assert one.used() == other.used() == 60
+    assert other.take(40)
+
+
+def test_two_processes_writing_at_once_are_harmless(tmp_path: Path) -> None:
+    for name in range(3):
+        write_panning(tmp_path / f"{name}.mp4", frames=FRAMES, seed=name)
+    script = f"""
+import sys
+from pathlib import Path
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from moving_textures import clip
+from test_cache import CacheConfig, ClipCache, config
+sys.stdin.readline()
+for _ in range(2):
+    for name in range(3):
+        cache = ClipCache(CacheConfig(folder={str(tmp_path / "cache")!r}), config())
+        cache.read(Path({str(tmp_path)!r}) / f"{{name}}.mp4", clip(f"{{name}}.mp4"))
+"""
+    processes = [subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, text=True) for _ in range(2)]
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.close()
+    assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    assert len(list((tmp_path / "cache").glob("*/*"))) == 9  # no temporary file stays
+    cache = ClipCache(CacheConfig(folder=str(tmp_path / "cache")), config())
+    for name in range(3):
+        kept = cache._load(cache.key(tmp_path / f"{name}.mp4", clip(f"{name}.mp4")), True)
+        assert kept is not None
+        found = kept.window(config().window, position=0.6, name="")
+        direct = read_window(tmp_path / f"{name}.mp4", clip(f"{name}.mp4"), config(), position=0.6, want_flow=True)
+        np.testing.assert_array_equal(found.frames, direct.frames)
+        np.testing.assert_array_equal(found.flow, direct.flow)

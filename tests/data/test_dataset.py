@@ -1,0 +1,210 @@
+"""Samples: determinism in (seed, epoch, index), views, evaluation windows and crops, unreadable clips, collation."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from moving_textures import clip, write_panning
+
+from vidkd.base.errors import DataError, VidkdError
+from vidkd.data import dataset as dataset_module
+from vidkd.data.cache import CacheConfig
+from vidkd.data.dataset import ClipDataset, DataConfig, collate
+from vidkd.data.footage import read_window
+from vidkd.data.manifest import Clip
+from vidkd.data.transforms import Geometry, TransformConfig, crop_flow, crop_frames
+from vidkd.data.windows import WindowConfig
+
+CLIPS = [clip("right.mp4", 0), clip("left.mp4", 1), clip("down.mp4", None)]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("data")
+    for seed, (name, dx, dy) in enumerate([("right", 2, 0), ("left", -2, 0), ("down", 0, 2)]):
+        write_panning(root / f"{name}.mp4", frames=24, dx=dx, dy=dy, seed=seed)
+    return root
+
+
+def make(
+    root: Path,
+    *,
+    clips: Sequence[Clip] = CLIPS,
+    views: Sequence[str] = ("rgb", "flow"),
+    training: bool = True,
+    seed: int = 0,
+    may_flip: bool = True,
+    **more: Any,
+) -> ClipDataset:
+    settings: dict[str, Any] = {
+        "window": WindowConfig(frames=4, stride=2),
+        "transform": TransformConfig(short_side=32, crop=24, colour=0.3),
+        "decode_short_side": None,
+    }
+    return ClipDataset(root, clips, DataConfig(**{**settings, **more}), views=views, training=training, seed=seed, may_flip=may_flip)
+
+
+def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return one.keys() == other.keys() and all(
+        torch.equal(value, other[name]) if isinstance(value, torch.Tensor) else value == other[name] for name, value in one.items()
+    )
+
+
+def test_shapes_types_and_labels(root: Path) -> None:
+    sample = make(root)[0, 1]
+    assert {name: (tuple(sample[name].shape), sample[name].dtype) for name in ("rgb", "flow")} == {
+        "rgb": ((3, 4, 24, 24), torch.uint8),
+        "flow": ((2, 4, 24, 24), torch.float16),
+    }
+    assert (sample["label"], sample["index"], sample["weight"]) == (1, 1, 1.0)
+    unlabelled = make(root)[0, 2]
+    assert (unlabelled["label"], unlabelled["index"], unlabelled["weight"]) == (-1, 2, 0.0)
+
+
+def test_a_sample_is_a_function_of_seed_epoch_and_index(root: Path) -> None:
+    items = [(epoch, index) for epoch in (0, 1, 5) for index in range(3)]
+    forwards = {item: make(root)[item] for item in items}
+    again = make(root)
+    backwards = {item: again[item] for item in reversed(items)}
+    assert all(same(forwards[item], backwards[item]) for item in items)
+    first = forwards[0, 0]
+    for other in (forwards[1, 0], forwards[0, 1], make(root, seed=1)[0, 0]):
+        assert not torch.equal(first["rgb"], other["rgb"])
+
+
+@pytest.mark.parametrize("view", ["rgb", "flow"])
+def test_a_view_alone_is_the_view_beside_the_other(root: Path, view: str) -> None:
+    alone, both = make(root, views=(view,))[3, 0], make(root)[3, 0]
+    assert set(alone) == {view, "label", "index", "weight"}
+    assert torch.equal(alone[view], both[view])
+
+
+def test_frames_and_flow_share_window_crop_and_flip(root: Path) -> None:
+    """The sample, made again by hand from its draws; flips occur and turn dx about."""
+    data = make(root, transform=TransformConfig(short_side=32, crop=24, min_scale=0.8))
+    flips = []
+    for epoch in range(8):
+        sample = data[epoch, 0]
+        rng = np.random.default_rng([0, epoch, 0])
+        footage = read_window(root / "right.mp4", CLIPS[0], data.footage, position=rng.random(), want_flow=True)
+        draws = rng.random(4)
+        side = round(32 * (0.8 + 0.2 * draws[0]))
+        geometry = Geometry(round(draws[1] * (32 - side)), round(draws[2] * (43 - side)), side, 24, bool(draws[3] < 0.5))
+        assert footage.flow is not None
+        assert np.array_equal(sample["rgb"].numpy(), crop_frames(footage.frames, geometry).transpose(3, 0, 1, 2))
+        assert np.array_equal(sample["flow"].numpy(), crop_flow(footage.flow, geometry).transpose(3, 0, 1, 2).astype(np.float16))
+        assert np.sign(sample["flow"][0].float().median().item()) == (-1 if geometry.flip else 1)
+        flips.append(geometry.flip)
+    assert set(flips) == {True, False}
+
+
+def test_no_flip_where_labels_name_a_direction(root: Path) -> None:
+    data = make(root, may_flip=False, views=("flow",))
+    assert all(data[epoch, 0]["flow"][0].float().median() > 0 for epoch in range(8))
+    assert all(data[epoch, 1]["flow"][0].float().median() < 0 for epoch in range(8))
+
+
+@pytest.mark.parametrize("views", [("rgb",), ("flow",), ("rgb", "flow")])
+def test_cached_samples_are_the_same_bytes(root: Path, tmp_path: Path, views: tuple[str, ...]) -> None:
+    plain, cached = make(root, views=views), make(root, views=views, cache=CacheConfig(enabled=True, folder=str(tmp_path / "cache")))
+    for _ in range(2):
+        assert all(same(plain[epoch, index], cached[epoch, index]) for epoch in (0, 1) for index in range(3))
+    assert len(list((tmp_path / "cache").glob("*/*.npy"))) == 3 * (3 if "flow" in views else 2)
+
+
+# --- evaluation ---
+
+
+def test_evaluation_takes_evenly_spaced_windows_and_crops(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[float, Geometry]] = []
+    positions: list[float] = []
+    real_read, real_crop = dataset_module.read_window, dataset_module.crop_frames
+    monkeypatch.setattr(
+        dataset_module, "read_window", lambda *a, position, **k: positions.append(position) or real_read(*a, position=position, **k)
+    )
+    monkeypatch.setattr(
+        dataset_module, "crop_frames", lambda frames, geometry: seen.append((positions[-1], geometry)) or real_crop(frames, geometry)
+    )
+    data = make(root, training=False, views=("rgb",), eval_clips=3, eval_crops=2)
+    assert (data.views_per_clip, len(data)) == (6, 18)
+    assert [data[0, number]["index"] for number in range(18)] == [0] * 6 + [1] * 6 + [2] * 6
+    assert [position for position, _ in seen[:6]] == pytest.approx([1 / 6, 1 / 6, 1 / 2, 1 / 2, 5 / 6, 5 / 6])
+    assert [geometry for _, geometry in seen[:6]] == [Geometry(0, 0, 32, 24), Geometry(0, 11, 32, 24)] * 3
+
+
+def test_evaluation_has_no_chance_in_it(root: Path) -> None:
+    one, other = make(root, training=False, seed=0), make(root, training=False, seed=5)
+    assert same(one[0, 4], other[0, 4])
+    assert same(one[0, 4], one[7, 4])
+
+
+# --- what cannot be read ---
+
+
+@pytest.fixture
+def broken(root: Path) -> list[Clip]:
+    (root / "torn.mp4").write_bytes((root / "right.mp4").read_bytes()[:900])
+    return [clip("right.mp4"), clip("torn.mp4"), clip("gone.mp4"), clip("right.mp4", start_s=0.8)]
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_in_training_an_unreadable_clip_says_so_in_its_place(root: Path, broken: list[Clip], tmp_path: Path, cached: bool) -> None:
+    data = make(root, clips=broken, cache=CacheConfig(enabled=cached, folder=str(tmp_path)))
+    samples = [data[0, index] for index in range(4)]
+    assert "bad" not in samples[0]
+    assert [set(sample) for sample in samples[1:]] == [{"bad"}] * 3
+    assert [sample["bad"].split(":")[0] for sample in samples[1:]] == ["torn.mp4", "gone.mp4", "right.mp4"]
+    assert "no such video" in samples[2]["bad"]
+    assert "shorter than the window" in samples[3]["bad"]
+
+
+@pytest.mark.parametrize("cached", [False, True])
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_in_evaluation_it_raises_with_the_path(root: Path, broken: list[Clip], tmp_path: Path, number: int, cached: bool) -> None:
+    data = make(root, clips=broken, training=False, eval_clips=1, cache=CacheConfig(enabled=cached, folder=str(tmp_path)))
+    with pytest.raises(VidkdError, match=["", r"torn\.mp4", r"gone\.mp4", r"right\.mp4"][number]):
+        data[0, number]
+
+
+def test_a_fault_of_ours_is_never_taken_for_a_bad_clip(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dataset_module, "crop_frames", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        make(root)[0, 0]
+
+
+# --- collation ---
+
+
+def test_collate_stacks_and_lists_what_is_bad(root: Path) -> None:
+    samples = [make(root)[0, 0], {"bad": "x.mp4: torn"}, make(root)[0, 2]]
+    batch = collate(samples)
+    assert batch["bad"] == ["x.mp4: torn"]
+    assert torch.equal(batch["rgb"], torch.stack([samples[0]["rgb"], samples[2]["rgb"]]))
+    assert batch["flow"].dtype == torch.float16
+    assert (batch["label"].tolist(), batch["label"].dtype) == ([0, -1], torch.int64)
+    assert (batch["index"].tolist(), batch["index"].dtype) == ([0, 2], torch.int64)
+    assert (batch["weight"].tolist(), batch["weight"].dtype) == ([1.0, 0.0], torch.float32)
+
+
+def test_collate_of_nothing_readable_is_a_batch_without_views() -> None:
+    assert collate([{"bad": "a"}, {"bad": "b"}]) == {"bad": ["a", "b"]}
+
+
+# --- configuration ---
+
+
+@pytest.mark.parametrize("views", [(), ("depth",), ("rgb", "depth")])
+def test_unknown_views_are_refused(root: Path, views: tuple[str, ...]) -> None:
+    with pytest.raises(DataError, match="views"):
+        make(root, views=views)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"batch_size": 0}, {"eval_clips": 0}, {"eval_crops": 0}, {"validation_fraction": 1.0}, {"label_fraction": 0.0}]
+)
+def test_values_out_of_range_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(DataError, match=next(iter(wrong))):
+        DataConfig(**wrong)  # type: ignore[arg-type]
