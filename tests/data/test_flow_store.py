@@ -276,6 +276,25 @@ def test_stored_flow_without_a_data_set_is_an_error(root: Path, stored: Path) ->
         footage_of(video, window(0, 2, 4), data.footage, want_flow=True)
 
 
+@pytest.mark.data
+@pytest.mark.parametrize("pattern", ["ucf101_originals/**/*.avi", "clips/*cartwheel*.avi", "clips/*.mkv"])
+def test_real_files_too_have_the_same_flow_stored_and_on_the_fly(real_data: Path, tmp_path: Path, pattern: str) -> None:
+    """DivX with B-frames, broken metadata, Matroska: reading in order (extraction) and by index (training) must mean the same frames."""
+    file = sorted(real_data.glob(pattern))[0]
+    extract(file.parent, tmp_path, ExtractConfig(method="dis", flow_step=4, short_side=64, preset="ultrafast"), file.name)
+    samples = []
+    for source in (FlowConfig(preset="ultrafast"), FlowConfig(source="stored", folder=str(tmp_path))):
+        config = DataConfig(
+            window=WindowConfig(frames=4, stride=4), transform=TransformConfig(short_side=64, crop=64), decode_short_side=64, flow=source
+        )
+        data = ClipDataset(file.parent, [clip(file.name)], config, views=("rgb", "flow"), training=False)
+        samples.append([data[0, number] for number in range(3)])
+    for one, other in zip(*samples, strict=True):
+        assert torch.equal(one["rgb"], other["rgb"])
+        inside = one["flow"].float().abs() < 60
+        assert float((one["flow"].float() - other["flow"].float()).abs()[inside].max()) <= largest_error(64.0) + 2**-6
+
+
 # --- extraction ---
 
 
