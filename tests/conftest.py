@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+# Read when torch is first imported. The networks of the tests are too small to gain by more threads, and lose where tests run side by side.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 CLASSES = ("Right", "Down", "Grow")
 FRAMES, SIZE = 12, 48
 

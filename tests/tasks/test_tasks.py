@@ -1,0 +1,341 @@
+"""Every method's loss against its formula, worked out from the outputs of student and teacher."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vidkd.base.errors import CheckpointError, ConfigError
+from vidkd.models import AttentionConfig, ClassifierOutput, ModelConfig, VideoClassifier
+from vidkd.tasks import TASKS, Task, build_task
+
+CLASSES = 3
+DISTILLING = sorted(name for name, kind in TASKS.items() if kind.needs_teacher)
+Batch = dict[str, Tensor]
+
+
+def classifier(view: Any = "rgb", *, seed: int = 0, backbone: str = "tiny3d", classes: int = CLASSES, **attention: Any) -> VideoClassifier:
+    torch.manual_seed(seed)
+    config = ModelConfig(backbone=backbone, dropout=0.0, attention=AttentionConfig(**{"pooling": "soft", **attention}))
+    model = VideoClassifier(config, classes, view)
+    with torch.no_grad():  # fresh weights give hardly a logit and a flat map
+        model.fc.weight *= 50
+        for module in model.pooling.maps.values():
+            module.conv.weight *= 20
+    return model
+
+
+def teacher(seed: int = 1, **settings: Any) -> VideoClassifier:
+    return classifier("flow", seed=seed, **settings)
+
+
+def task_of(name: str, student: VideoClassifier | None = None, teacher_: VideoClassifier | None = None, **settings: Any) -> Task:
+    kind = TASKS[name]
+    if kind.needs_teacher and teacher_ is None:
+        teacher_ = teacher()
+    return build_task(name, kind.Config(**settings), student or classifier(), teacher_).train()
+
+
+@pytest.fixture
+def batch() -> Batch:
+    generator = torch.Generator().manual_seed(7)
+    return {
+        "rgb": torch.randint(0, 256, (4, 3, 4, 32, 32), generator=generator, dtype=torch.uint8),
+        "flow": (3 * torch.randn(4, 2, 4, 32, 32, generator=generator)).half(),
+        "label": torch.tensor([0, 2, 1, 2]),
+        "index": torch.arange(4),
+        "weight": torch.ones(4),
+    }
+
+
+def unlabelled(batch: Batch, *clips: int) -> Batch:
+    label, weight = batch["label"].clone(), batch["weight"].clone()
+    label[list(clips)], weight[list(clips)] = -1, 0
+    return {**batch, "label": label, "weight": weight}
+
+
+def outputs(task: Task, batch: Batch) -> tuple[ClassifierOutput, ClassifierOutput]:
+    assert task.teacher is not None
+    with torch.no_grad():
+        return task.student(batch["rgb"]), task.teacher(batch["flow"])
+
+
+def kl(p: Tensor, q: Tensor) -> Tensor:
+    """Mean over clips and frames of KL(p || q) / log(HW) of log-probabilities (B, T, H, W)."""
+    return (p.exp() * (p - q)).sum((2, 3)).mean() / math.log(p.shape[2] * p.shape[3])
+
+
+def cross_entropy(output: ClassifierOutput, batch: Batch) -> Tensor:
+    return F.cross_entropy(output.logits, batch["label"])
+
+
+# --- formulas ---
+
+
+def test_supervised(batch: Batch) -> None:
+    task = task_of("supervised")
+    losses = task(batch)
+    torch.testing.assert_close(losses["loss"], cross_entropy(task.predict(batch), batch))
+
+
+def test_supervised_with_a_prior_on_both_maps(batch: Batch) -> None:
+    task = task_of("supervised", classifier(maps="two"), prior_weight=0.7)
+    output = task.predict(batch)
+    prior = sum(kl(map_, torch.full_like(map_, -math.log(16))) for map_ in output.attention.values())
+    losses = task(batch)
+    torch.testing.assert_close(losses["prior"], prior)
+    torch.testing.assert_close(losses["loss"], cross_entropy(output, batch) + 0.7 * prior)
+
+
+def test_label_smoothing_is_the_cross_entropy_to_smoothed_labels(batch: Batch) -> None:
+    task = task_of("supervised", label_smoothing=0.3)
+    target = 0.7 * F.one_hot(batch["label"], CLASSES) + 0.3 / CLASSES
+    expected = -(target * task.predict(batch).logits.log_softmax(1)).sum(1).mean()
+    torch.testing.assert_close(task(batch)["loss"], expected)
+
+
+@pytest.mark.parametrize("direction", ["student||teacher", "teacher||student"])
+def test_attention_distillation_with_one_map(direction: Any, batch: Batch) -> None:
+    task = task_of("attention_distillation", direction=direction)
+    student, shown = outputs(task, batch)
+    pair = (student.attention["motion"], shown.attention["motion"])
+    expected = kl(*pair) if direction == "student||teacher" else kl(*reversed(pair))
+    losses = task(batch)
+    torch.testing.assert_close(losses["attention"], expected)
+    torch.testing.assert_close(losses["loss"], cross_entropy(student, batch) + math.log(CLASSES) * expected)
+    assert float(kl(*pair)) != pytest.approx(float(kl(*reversed(pair))), rel=1e-3)
+
+
+def test_attention_distillation_with_two_maps_has_twice_the_weight_and_a_prior(batch: Batch) -> None:
+    task = task_of("attention_distillation", classifier(maps="two"))
+    student, shown = outputs(task, batch)
+    motion, appearance = student.attention["motion"], student.attention["appearance"]
+    prior = kl(appearance, torch.full_like(appearance, -math.log(16)))
+    weight = 2 * math.log(CLASSES)
+    losses = task(batch)
+    torch.testing.assert_close(losses["prior"], prior)
+    torch.testing.assert_close(losses["loss"], cross_entropy(student, batch) + weight * (kl(motion, shown.attention["motion"]) + prior))
+
+
+def test_attention_distillation_with_weights_of_ones_own(batch: Batch) -> None:
+    task = task_of("attention_distillation", classifier(maps="two"), weight=3.0, prior_weight=0.5)
+    losses = task(batch)
+    torch.testing.assert_close(losses["loss"], losses["label"] + 3 * losses["attention"] + 0.5 * losses["prior"])
+
+
+def test_attention_distillation_over_the_whole_clip(batch: Batch) -> None:
+    task = task_of("attention_distillation", classifier(softmax="spatiotemporal"), teacher(softmax="spatiotemporal"))
+    student, shown = outputs(task, batch)
+    p, q = student.attention["motion"], shown.attention["motion"]
+    expected = (p.exp() * (p - q)).sum((1, 2, 3)).mean() / math.log(p[0].numel())
+    torch.testing.assert_close(task(batch)["attention"], expected)
+
+
+def test_the_control_shows_the_map_of_another_clip(batch: Batch) -> None:
+    task = task_of("attention_distillation", teacher_map="other")
+    student, shown = outputs(task, batch)
+    target = shown.attention["motion"][[3, 0, 1, 2]]
+    torch.testing.assert_close(task(batch)["attention"], kl(student.attention["motion"], target))
+    own = kl(student.attention["motion"], shown.attention["motion"])
+    assert task(batch)["attention"].item() != pytest.approx(own.item(), rel=1e-3)
+
+
+def test_the_map_for_pictures_is_the_teachers(batch: Batch) -> None:
+    task: Any = task_of("attention_distillation")
+    assert torch.equal(task.teacher_map(batch), outputs(task, batch)[1].attention["motion"])
+
+
+def test_logits_kd(batch: Batch) -> None:
+    task = task_of("logits_kd", temperature=2.0, alpha=0.25)
+    student, shown = outputs(task, batch)
+    log_q, log_p = (student.logits / 2).log_softmax(1), (shown.logits / 2).log_softmax(1)
+    soft = 4 * (log_p.exp() * (log_p - log_q)).sum(1).mean()
+    losses = task(batch)
+    torch.testing.assert_close(losses["soft"], soft)
+    torch.testing.assert_close(losses["loss"], 0.75 * cross_entropy(student, batch) + 0.25 * soft)
+
+
+@pytest.mark.parametrize(("mode", "factor"), [("paper", 1), ("code", 9)])
+def test_generalized_distillation(mode: Any, factor: int, batch: Batch) -> None:
+    task = task_of("generalized_distillation", temperature=3.0, imitation=0.4, mode=mode)
+    student, shown = outputs(task, batch)
+    soft = -((shown.logits / 3).softmax(1) * student.logits.log_softmax(1)).sum(1).mean()
+    torch.testing.assert_close(task(batch)["loss"], 0.6 * cross_entropy(student, batch) + 0.4 * factor * soft)
+
+
+def test_mars(batch: Batch) -> None:
+    task = task_of("mars", weight=5.0)
+    student, shown = outputs(task, batch)
+    features = (student.features["stage4"].mean((2, 3, 4)) - shown.features["stage4"].mean((2, 3, 4))).square().mean()
+    torch.testing.assert_close(task(batch)["loss"], cross_entropy(student, batch) + 5 * features)
+    assert task.saved_state() == {}
+
+
+def test_mars_projects_where_the_widths_differ(batch: Batch) -> None:
+    other = teacher(backbone="mobilenet_v3_small")
+    task: Any = task_of("mars", teacher_=other)
+    student, shown = outputs(task, batch)
+    pooled, target = student.features["stage4"].mean((2, 3, 4)), shown.features[other.to_stage].mean((2, 3, 4))
+    features = (pooled @ task.projector.weight.T + task.projector.bias - target).square().mean()
+    torch.testing.assert_close(task(batch)["features"], features)
+    assert set(task.saved_state()) == {"projector.weight", "projector.bias"}
+    task(batch)["loss"].backward()
+    assert float(task.projector.weight.grad.abs().max()) > 0
+
+
+def test_d3d(batch: Batch) -> None:
+    task = task_of("d3d", weight=0.3)
+    student, shown = outputs(task, batch)
+    expected = cross_entropy(student, batch) + 0.3 * (student.logits - shown.logits).square().mean()
+    torch.testing.assert_close(task(batch)["loss"], expected)
+
+
+@pytest.mark.parametrize(("stages", "used"), [((), ("stage3", "stage4")), (("stage2",), ("stage2",))])
+def test_attention_transfer(stages: tuple[str, ...], used: tuple[str, ...], batch: Batch) -> None:
+    task = task_of("attention_transfer", beta=10.0, stages=stages)
+    student, shown = outputs(task, batch)
+    transfer = torch.zeros(())
+    for stage in used:
+        maps = [F.normalize(output.features[stage].square().mean(1).flatten(1)) for output in (student, shown)]
+        transfer = transfer + (maps[0] - maps[1]).square().mean()
+    losses = task(batch)
+    torch.testing.assert_close(losses["transfer"], transfer)
+    torch.testing.assert_close(losses["loss"], cross_entropy(student, batch) + 10 * transfer)
+
+
+# --- what holds for every task ---
+
+
+@pytest.mark.parametrize("name", sorted(TASKS))
+def test_the_gradient_reaches_the_student_alone(name: str, batch: Batch) -> None:
+    task = task_of(name)
+    losses = task(batch)
+    assert all(value.ndim == 0 for value in losses.values())
+    losses["loss"].backward()
+    missing = [key for key, value in task.student.named_parameters() if value.grad is None or not value.grad.abs().max() > 0]
+    assert missing == []
+    if task.teacher is not None:
+        assert all(value.grad is None for value in task.teacher.parameters())
+
+
+@pytest.mark.parametrize("name", DISTILLING)
+def test_the_teacher_stays_in_eval_mode_and_unchanged(name: str, batch: Batch) -> None:
+    task = task_of(name)
+    assert task.teacher is not None
+    before = {key: value.clone() for key, value in task.teacher.state_dict().items()}
+    task.train()(batch)
+    assert not any(module.training for module in task.teacher.modules())
+    assert task.student.training
+    assert all(torch.equal(value, before[key]) for key, value in task.teacher.state_dict().items())
+
+
+@pytest.mark.parametrize("name", sorted(TASKS))
+def test_a_clip_without_a_label_drops_from_the_label_term_alone(name: str, batch: Batch) -> None:
+    task = task_of(name)
+    output = task.predict(batch)
+    label_of_rest = F.cross_entropy(output.logits[[0, 2]], batch["label"][[0, 2]])
+    partly, whole = task(unlabelled(batch, 1, 3)), task(batch)
+    torch.testing.assert_close(partly["label"], label_of_rest)
+    for term in whole.keys() - {"label", "loss"}:
+        torch.testing.assert_close(partly[term], whole[term])
+    share = {"logits_kd": 0.1, "generalized_distillation": 0.5}.get(name, 1.0)
+    torch.testing.assert_close(partly["loss"] - whole["loss"], share * (partly["label"] - whole["label"]))
+
+
+@pytest.mark.parametrize("name", DISTILLING)
+def test_a_batch_without_any_label_still_teaches(name: str, batch: Batch) -> None:
+    task = task_of(name)
+    losses = task(unlabelled(batch, 0, 1, 2, 3))
+    assert losses["label"].item() == 0
+    losses["loss"].backward()
+    assert any(value.grad is not None and value.grad.abs().max() > 0 for value in task.student.parameters())
+
+
+@pytest.mark.parametrize("name", sorted(TASKS))
+def test_the_saved_state_has_no_teacher(name: str) -> None:
+    assert not any(key.startswith(("teacher", "student")) for key in task_of(name).saved_state())
+
+
+def test_other_parts_in_a_checkpoint_are_refused() -> None:
+    task = task_of("mars", teacher_=teacher(backbone="mobilenet_v3_small"))
+    task.load_saved_state(task.saved_state())
+    with pytest.raises(CheckpointError, match="the checkpoint's task has other parts"):
+        task.load_saved_state({"projector.weight": torch.zeros(1)})
+
+
+@pytest.mark.parametrize("name", sorted(TASKS))
+def test_the_views_are_what_student_and_teacher_see(name: str, batch: Batch) -> None:
+    task = task_of(name)
+    assert task.views == (("rgb", "flow") if TASKS[name].needs_teacher else ("rgb",))
+    task({key: value for key, value in batch.items() if key in (*task.views, "label", "weight")})
+
+
+def test_student_and_teacher_of_one_view_ask_for_it_once() -> None:
+    assert task_of("logits_kd", teacher_=classifier(seed=2)).views == ("rgb",)
+
+
+# --- what does not fit ---
+
+
+@pytest.mark.parametrize("name", DISTILLING)
+def test_a_teacher_of_another_architecture_teaches(name: str, batch: Batch) -> None:
+    task = task_of(name, teacher_=teacher(backbone="mobilenet_v3_small"))
+    losses = task(batch)
+    losses["loss"].backward()
+    assert math.isfinite(losses["loss"])
+
+
+def test_attention_transfer_wants_the_stages_in_both() -> None:
+    for stages in (("stage5",), ("stage4", "stage5")):
+        with pytest.raises(ConfigError, match="unknown stage of tiny3d 'stage5'") as caught:
+            task_of("attention_transfer", stages=stages)
+        assert caught.value.lines["where"] == "method.stages"
+        assert caught.value.lines["did you mean"].startswith("stage")
+
+
+@pytest.mark.parametrize("name", DISTILLING)
+def test_a_teacher_with_other_classes_is_refused(name: str) -> None:
+    with pytest.raises(CheckpointError, match="the teacher knows 5 classes, the data set has 3"):
+        task_of(name, teacher_=teacher(classes=5))
+
+
+@pytest.mark.parametrize("role", ["student", "teacher"])
+def test_attention_distillation_wants_a_map_in_both(role: str) -> None:
+    models = {"student": classifier(), "teacher": teacher(), role: classifier("rgb" if role == "student" else "flow", pooling="mean")}
+    with pytest.raises(ConfigError, match=f"the {role} has no attention map") as caught:
+        task_of("attention_distillation", models["student"], models["teacher"])
+    assert "model.attention.pooling" in caught.value.lines["to mend"]
+
+
+def test_attention_distillation_wants_maps_normalised_alike() -> None:
+    with pytest.raises(ConfigError, match="student and teacher normalise their maps differently"):
+        task_of("attention_distillation", classifier(softmax="spatiotemporal"))
+
+
+@pytest.mark.parametrize("name", DISTILLING)
+def test_no_teacher_is_an_error_that_says_what_to_set(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"task '{name}' needs a teacher") as caught:
+        build_task(name, None, classifier(), None)
+    assert "--teacher" in caught.value.lines["to mend"]
+
+
+def test_a_new_task_is_one_entry_of_the_dict(monkeypatch: pytest.MonkeyPatch, tiny_config: Callable[..., Any]) -> None:
+    from vidkd.engine.config import load_config
+    from vidkd.engine.fit import fit
+    from vidkd.tasks.supervised import Supervised, SupervisedConfig
+
+    class Doubled(Supervised):
+        Config = SupervisedConfig
+
+        def training_step(self, batch: Any) -> dict[str, Tensor]:
+            losses = super().training_step(batch)
+            return {**losses, "loss": 2 * losses["loss"]}
+
+    monkeypatch.setitem(TASKS, "doubled", Doubled)
+    config = load_config(settings={"task": "doubled", "method": {"prior_weight": 0.5}})
+    assert config.method == SupervisedConfig(prior_weight=0.5)
+    assert fit(tiny_config(task="doubled"), quiet=True).steps == 2
