@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from moving_textures import clip, write_panning
 
@@ -24,6 +24,7 @@ def sampler(count: int, batch_size: int, *, seed: int = 0, first: int = 0, last:
 counts, batches, seeds = st.integers(1, 40), st.integers(1, 50), st.integers(0, 1000)
 
 
+@settings(deadline=None, max_examples=50)
 @given(counts, batches, seeds)
 def test_each_epoch_visits_every_clip_once_whatever_the_batch(count: int, batch_size: int, seed: int) -> None:
     steps = -(-3 * count // batch_size)
@@ -35,6 +36,7 @@ def test_each_epoch_visits_every_clip_once_whatever_the_batch(count: int, batch_
         assert sorted(index for _, index in part) == list(range(count))
 
 
+@settings(deadline=None, max_examples=50)
 @given(counts, batches, seeds, st.integers(0, 30))
 def test_a_step_reached_directly_is_the_step_walked_to(count: int, batch_size: int, seed: int, step: int) -> None:
     walked = list(sampler(count, batch_size, seed=seed, last=step + 2))
@@ -42,6 +44,7 @@ def test_a_step_reached_directly_is_the_step_walked_to(count: int, batch_size: i
     assert sampler(count, batch_size, seed=seed).batch(step) == walked[step]
 
 
+@settings(deadline=None, max_examples=50)
 @given(counts, st.integers(5, 50), st.integers(1, 5), st.integers(0, 9))
 def test_processes_share_the_global_batch_without_overlap(count: int, batch_size: int, world_size: int, step: int) -> None:
     parts = [

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from moving_textures import moved, translation
 
@@ -39,6 +39,7 @@ geometries = st.builds(
 )
 
 
+@settings(deadline=None, max_examples=50)
 @given(geometries)
 def test_frames_and_flow_get_the_same_crop_and_flip(geometry: Geometry) -> None:
     frames, flow = coordinates(60, 80)
@@ -81,6 +82,7 @@ def test_cropped_flow_is_the_flow_of_cropped_frames(geometry: Geometry) -> None:
 # --- which crops are drawn ---
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.integers(16, 90), st.integers(16, 90), st.integers(0, 10_000), st.floats(0.1, 1))
 def test_random_crops_lie_inside_the_frame(height: int, width: int, seed: int, min_scale: float) -> None:
     config = TransformConfig(min_scale=min_scale)
