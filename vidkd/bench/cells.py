@@ -2,28 +2,29 @@
 
 import functools
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from vidkd.base.errors import DataError
+from vidkd.base.errors import DataError, VidkdError
 from vidkd.base.files import read_json, write_json
 from vidkd.base.walk import map_files
 from vidkd.bench.localisation import measure_pointing
 from vidkd.bench.study import CellKey, Phase, Study, cell_config, waves
 from vidkd.engine.config import RunConfig, as_dict
+from vidkd.engine.devices import pick_device
 from vidkd.engine.environment import environment
 from vidkd.engine.evaluate import evaluate, predictions_as_rows
-from vidkd.engine.fit import fit
+from vidkd.engine.fit import InterruptedRunError, fit
 from vidkd.engine.run_folder import FREE, flatten
 from vidkd.engine.setup import evaluation_set, read_clips
 from vidkd.models.saved import load_classifier
 
 log = logging.getLogger(__name__)
+MOST_SHOWN = 6
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ def run_cells(
 ) -> Iterator[tuple[CellKey, dict[str, Any]]]:
     """Train and judge the cells that are not there yet; yields each with its content as it ends, kept ones first.
 
-    Raises DataError for the first cell that fails, after those that were under way have ended.
+    A cell that fails costs no other one: DataError tells the first after all have been tried. Raises InterruptedRunError after Ctrl-C (one
+    worker; several are stopped by KeyboardInterrupt), and DataError for a kept cell that was made with other settings.
     """
     missing = []
     for key in keys:
@@ -58,14 +60,32 @@ def run_cells(
     by_name = {str(key): key for key in missing}
     work = functools.partial(_run_named, study=study, phase=phase, places=places, chosen=chosen, keys=by_name, quiet=workers > 1)
     failures = []
-    for result in map_files(work, list(by_name), workers=workers, fingerprint=str):
-        if result.error is not None:
-            failures.append(f"{result.item}: {result.error}")
-            log.error("cell %s failed: %s", result.item, result.error)
+    for name, error in _outcomes(work, list(by_name), workers):
+        if error is not None:
+            failures.append(f"{name}: {error}")
+            log.error("cell %s failed: %s", name, error)
         else:
-            yield by_name[result.item], read_json(places.cell(phase, by_name[result.item]))
+            yield by_name[name], read_json(places.cell(phase, by_name[name]))
     if failures:
         raise DataError(f"{len(failures)} cells failed", first=failures[0], to_mend="run the same command again: finished cells are kept")
+
+
+def _outcomes(work: Callable[[str], str], names: Sequence[str], workers: int) -> Iterator[tuple[str, str | None]]:
+    """Names as their cells end, with the error of those that failed."""
+    if workers > 1:
+        for result in map_files(work, names, workers=workers, fingerprint=str):
+            yield result.item, result.error
+        return
+    for name in names:
+        try:
+            work(name)
+            yield name, None
+        except InterruptedRunError:  # Ctrl-C ends the study, not this cell alone
+            raise
+        except Exception as error:
+            if not isinstance(error, VidkdError):
+                log.exception("cell %s", name)
+            yield name, f"{type(error).__name__}: {error}"
 
 
 def _run_named(name: str, *, study: Study, phase: Phase, places: Places, chosen: Chosen, keys: Mapping[str, CellKey], quiet: bool) -> str:
@@ -77,11 +97,11 @@ def run_cell(study: Study, phase: Phase, key: CellKey, places: Places, chosen: C
     """Train (or go on with) one cell's run, judge it and write its file; quiet: without progress."""
     config = cell_config(study, key, phase, chosen, places.runs)
     result = fit(config, quiet=quiet)
-    subset = "val" if phase == "tune" else study.spec.subset
+    subset = _subset(study, phase)
     clips = read_clips(config.data)
     saved = load_classifier(result.folder)
     dataset = evaluation_set(clips, subset, config.data, [saved.view])
-    device = torch.device("cuda" if torch.cuda.is_available() and config.train.device != "cpu" else "cpu")
+    device = pick_device(config.train.device)
     model = saved.model.to(device)
     predictions = evaluate(model, dataset, saved.classes, device=device, batch_size=config.data.batch_size)
     metrics = predictions.metrics()
@@ -95,6 +115,7 @@ def run_cell(study: Study, phase: Phase, key: CellKey, places: Places, chosen: C
         "method": key.method,
         "seed": key.seed,
         "fold": key.fold,
+        "teacher": study.spec.methods[key.method].teacher,
         "subset": subset,
         "settings": identity(config),
         "steps": result.steps,
@@ -106,6 +127,10 @@ def run_cell(study: Study, phase: Phase, key: CellKey, places: Places, chosen: C
     }
     write_json(places.cell(phase, key), content)
     return content
+
+
+def _subset(study: Study, phase: Phase) -> str:
+    return "val" if phase == "tune" else study.spec.subset
 
 
 def identity(config: RunConfig) -> dict[str, Any]:
@@ -124,13 +149,17 @@ def read_cell(study: Study, phase: Phase, key: CellKey, places: Places, chosen: 
     if not path.exists():
         return None
     content: dict[str, Any] = read_json(path)
-    now = identity(cell_config(study, key, phase, chosen, places.runs))
-    different = sorted(name for name in now.keys() | content["settings"].keys() if now.get(name) != content["settings"].get(name))
+    now = {
+        **identity(cell_config(study, key, phase, chosen, places.runs)),
+        "subset": _subset(study, phase),
+        "teacher": study.spec.methods[key.method].teacher,
+    }
+    then = {**content["settings"], "subset": content["subset"], "teacher": content.get("teacher", now["teacher"])}
+    different = sorted(name for name in now.keys() | then.keys() if now.get(name) != then.get(name))
     if different:
-        first = different[0]
         raise DataError(
             f"{path} was made with other settings",
-            **{first: f"{content['settings'].get(first)} then, {now.get(first)} now"},
+            **{name: f"{then.get(name)} then, {now.get(name)} now" for name in different[:MOST_SHOWN]},
             to_mend="move the old results away, or give the study another name",
         )
     return content

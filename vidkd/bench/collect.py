@@ -26,10 +26,13 @@ def read_cells(study: Study, places: Places, chosen: Chosen) -> dict[str, list[d
 
 
 def as_cell(content: Mapping[str, Any], metric: str = "top1") -> Cell:
-    """A cell's scores clip by clip: correctness for top1, or a per-clip measure of this name."""
+    """A cell's scores clip by clip: correctness for top1 (of the labelled clips), or a per-clip measure of this name (of all)."""
     rows = content["predictions"]
-    scores = np.equal(rows["predicted"], rows["label"]) if metric == "top1" else rows[metric]
-    return Cell(seed=content["seed"], fold=content["fold"], correct=scores, group=rows["group"], clip=rows["clip"])
+    labels = np.array(rows["label"])
+    scores = np.equal(rows["predicted"], labels) if metric == "top1" else np.array(rows[metric])
+    judged = labels >= 0 if metric == "top1" else np.ones(len(labels), bool)
+    group, clip = np.array(rows["group"])[judged], np.array(rows["clip"])[judged]
+    return Cell(seed=content["seed"], fold=content["fold"], correct=scores[judged], group=group, clip=clip)
 
 
 def summarise(study: Study, found: Mapping[str, list[dict[str, Any]]], claim: str | None) -> dict[str, Any]:
@@ -41,16 +44,18 @@ def summarise(study: Study, found: Mapping[str, list[dict[str, Any]]], claim: st
     methods: dict[str, list[str]] = {}
     for name in found:
         methods.setdefault(spec.shown_name(name), []).append(name)
-    paired = [pair for name in found for pair in _pairs(name, _counterpart(study, name), found, study)]
-    if claim is not None and claim in found:
-        paired += [pair for name in found if name != spec.reference for pair in _pairs(claim, name, found, study)]
+    paired = [pair for name in found for pair in _pairs(name, _counterpart(study, name, spec.reference), found, study)]
+    claimed = spec.shown_name(claim) if claim in spec.methods else None
+    if claimed is not None:
+        others = [name for name in found if spec.shown_name(name) not in (spec.reference, claimed)]
+        paired += [pair for name in others for pair in _pairs(_counterpart(study, name, claimed), name, found, study)]
     first = next(iter(found.values()))[0]
     data = {
         "name": study.base.stem,
         "subset": first["subset"],
         "folds": list(spec.folds),
         "seeds": list(spec.seeds),
-        "claim": claim,
+        "claim": claimed,
         "reference": spec.reference,
         "labels": {spec.shown_name(name): method.label or spec.shown_name(name) for name, method in spec.methods.items()},
     }
@@ -59,11 +64,11 @@ def summarise(study: Study, found: Mapping[str, list[dict[str, Any]]], claim: st
     return build_summary(spec.study, data, first["environment"], built, paired, round(seconds, 1))
 
 
-def _counterpart(study: Study, name: str) -> str | None:
-    """The reference's entry under the same condition."""
+def _counterpart(study: Study, name: str, shown: str) -> str | None:
+    """The entry shown as `shown` that is judged under the same condition as `name`."""
     condition = study.spec.methods[name].condition
     for other, method in study.spec.methods.items():
-        if study.spec.shown_name(other) == study.spec.reference and method.condition == condition:
+        if study.spec.shown_name(other) == shown and method.condition == condition:
             return other
     return None
 
@@ -83,9 +88,9 @@ def _method(entries: Mapping[str, Sequence[Mapping[str, Any]]], study: Study) ->
     return Method(metrics=metrics, train_seconds=round(seconds, 1), parameters=every[0]["parameters"])
 
 
-def _pairs(name: str, other: str | None, found: Mapping[str, Sequence[Mapping[str, Any]]], study: Study) -> list[Paired]:
+def _pairs(name: str | None, other: str | None, found: Mapping[str, Sequence[Mapping[str, Any]]], study: Study) -> list[Paired]:
     """Differences of two entries in top1, and in the per-clip measures that both have; none where they share no cell."""
-    if other is None or name == other or other not in found:
+    if name is None or other is None or name == other or name not in found or other not in found:
         return []
     here = {(cell["seed"], cell["fold"]) for cell in found[name]}
     if not any((cell["seed"], cell["fold"]) in here for cell in found[other]):

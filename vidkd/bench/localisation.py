@@ -1,6 +1,7 @@
 """Does attention lie on the actor? Pointing accuracy, and the share of attention inside the actor's box.
 
 The box is the manifest's where it has boxes; else that of the moving foreground of a static camera (difference from the median frame).
+Of an actor who stands and waves that is what moves: the median frame shows the rest.
 """
 
 from dataclasses import dataclass
@@ -12,15 +13,17 @@ from numpy.typing import NDArray
 
 from vidkd.base.errors import DataError
 from vidkd.data.dataset import ClipDataset
-from vidkd.data.footage import footage_of
+from vidkd.data.footage import CHUNK_FRAMES, footage_of, shrink
 from vidkd.data.manifest import Clip
-from vidkd.data.transforms import Geometry, crop_flow, crop_frames, evaluation_geometry, resize_frames
-from vidkd.data.windows import choose_window
+from vidkd.data.transforms import Geometry, crop_flow, crop_frames, evaluation_geometry
+from vidkd.data.windows import Window, choose_window, frames_inside
 from vidkd.models import VideoClassifier
-from vidkd.video import open_video
+from vidkd.video import VideoReader, open_video
 
 FOREGROUND_LEVELS = 30
 """Grey levels from which a pixel differs from the background."""
+SMALLEST_REGION = 0.25
+"""Share of the largest moving region's area from which another one counts too: arms that wave, both of two people."""
 
 Boxes = NDArray[np.float64]
 
@@ -53,10 +56,7 @@ def _judge(model: VideoClassifier, dataset: ClipDataset, clip: Clip, device: tor
         if clip.boxes:
             boxes = boxes_at(clip.boxes, times[window.frames]) * _scale(video.info.height, video.info.width, height, width)
         else:
-            frames = resize_frames(video.frames_at_indices(range(len(times))), height, width)
-            boxes = moving_boxes(frames)[window.frames]
-    if np.isnan(boxes).any():
-        raise DataError(f"no actor to point at in {clip.path}", to_mend="boxes in the manifest, or footage with a static camera")
+            boxes = _moving_in(video, clip, window, config.decode_short_side) * [width, height, width, height]
     geometry = evaluation_geometry(height, width, config.transform)
     view = crop_frames(footage.frames, geometry) if model.view == "rgb" or footage.flow is None else crop_flow(footage.flow, geometry)
     with torch.inference_mode():
@@ -69,6 +69,17 @@ def _scale(height: int, width: int, new_height: int, new_width: int) -> Boxes:
     return np.array([new_width / width, new_height / height] * 2)
 
 
+def _moving_in(video: VideoReader, clip: Clip, window: Window, short_side: int | None) -> Boxes:
+    """(T, 4) boxes of the moving foreground at the window's frames, in shares of the frame; the whole clip tells what the background is."""
+    inside = frames_inside(video.timestamps_s, clip.start_s, clip.end_s)
+    chunks = np.array_split(inside, -(-len(inside) // CHUNK_FRAMES))
+    frames = np.concatenate([shrink(video.frames_at_indices(chunk.tolist()), short_side) for chunk in chunks])
+    boxes = moving_boxes(frames) / (np.array(frames.shape[1:3])[[1, 0, 1, 0]])
+    if np.isnan(boxes).all():
+        raise DataError(f"no actor to point at in {clip.path}", to_mend="boxes in the manifest, or footage with a static camera")
+    return held(boxes)[np.searchsorted(inside, window.frames)]
+
+
 def boxes_at(boxes: tuple[tuple[float, float, float, float, float], ...], times_s: NDArray[np.float64]) -> Boxes:
     """Boxes (T, 4) xyxy of the rows (time_s, x1, y1, x2, y2) nearest in time."""
     rows = np.array(boxes)
@@ -78,7 +89,7 @@ def boxes_at(boxes: tuple[tuple[float, float, float, float, float], ...], times_
 def moving_boxes(frames: NDArray[np.uint8]) -> Boxes:
     """The box of what differs from the median frame in each of (N, H, W, 3) frames: (N, 4) xyxy pixels, NaN where nothing does.
 
-    Specks are removed by a 3x3 opening and the largest connected region is taken.
+    Specks are removed by a 3x3 opening; the box holds the largest connected region and those of at least SMALLEST_REGION of its area.
     """
     background = np.median(frames, axis=0)
     boxes = np.full((len(frames), 4), np.nan)
@@ -87,9 +98,16 @@ def moving_boxes(frames: NDArray[np.uint8]) -> Boxes:
         mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
         count, _, statistics, _ = cv2.connectedComponentsWithStats(mask)
         if count > 1:
-            x, y, width, height, _ = statistics[1 + statistics[1:, cv2.CC_STAT_AREA].argmax()]
-            boxes[number] = (x, y, x + width, y + height)
+            x, y, width, height, area = statistics[1:].T
+            large = area >= SMALLEST_REGION * area.max()
+            boxes[number] = (x[large].min(), y[large].min(), (x + width)[large].max(), (y + height)[large].max())
     return boxes
+
+
+def held(boxes: Boxes) -> Boxes:
+    """Boxes (N, 4) with those that are NaN replaced by the nearest in time: an actor who rests for a moment, or has just left."""
+    known = np.flatnonzero(~np.isnan(boxes[:, 0]))
+    return np.asarray(boxes[known[np.abs(known[:, None] - np.arange(len(boxes))).argmin(0)]])
 
 
 def in_crop(boxes: Boxes, geometry: Geometry) -> Boxes:

@@ -14,8 +14,8 @@ HEAD = """# Results
 
 Generated from the cells in `results/` by `vidkd results`; a test recomputes it. Top-1 in percent, mean over cells (seeds x folds).
 Intervals are 95 % by a two-level bootstrap over seeds and over test groups; differences are paired on the same cell and the same clip.
-* marks the variant that was chosen for the claim on validation groups before the test split was read.
-Settings were chosen from the same number of trials a method, on groups held out of the training part (`chosen.json` of each study).
+Where a study tuned its methods, each had the same number of trials, judged on groups held out of the training part (`chosen.json`); \\*
+marks the variant that was chosen there for the claim, before the test split was read.
 """
 
 
@@ -25,7 +25,7 @@ def results_page(studies: Path, results: Path) -> str:
     for path in sorted(studies.glob("*.yaml")):
         study = read_study(path)
         places = Places(results / study.spec.study, Path("runs"))
-        if places.results.is_dir():
+        if (places.results / "test").is_dir():
             section = study_section(study, places)
             sections += [section] if section else []
     if not sections:
@@ -71,27 +71,39 @@ def markdown_table(rows: Sequence[Sequence[str]]) -> str:
 def _claim_lines(summary: Mapping[str, Any]) -> list[str]:
     """The claim's method against each of the others."""
     claim, labels = summary["data"]["claim"], summary["data"]["labels"]
-    pairs = [pair for pair in summary["paired"] if pair["method"] == claim and pair["metric"] == "top1"]
+    pairs = [pair for pair in summary["paired"] if pair["method"] == claim and pair["metric"].partition("@")[0] == "top1"]
     if not pairs:
         return []
     rows = [("against", "difference", "95 %")]
-    rows += [(labels.get(p["against"], p["against"]), f"{100 * p['difference']:+.1f}", interval(p["ci95"], signed=True)) for p in pairs]
-    return [f"{labels.get(claim, claim)} (*) minus each of the others:\n", markdown_table(rows)]
+    for pair in pairs:
+        against = _conditioned(labels.get(pair["against"], pair["against"]), pair["metric"].partition("@")[2])
+        rows.append((against, f"{100 * pair['difference']:+.1f}", interval(pair["ci95"], signed=True)))
+    return [f"{labels.get(claim, claim)} (\\*) minus each of the others:\n", markdown_table(rows)]
 
 
 def _pointing_lines(summary: Mapping[str, Any]) -> list[str]:
     """Where the attention lies, for the methods that have a map."""
     labels = summary["data"]["labels"]
-    rows = [("attention map of", "pointing accuracy", "95 %", "attention inside", "95 %", "area of the box")]
+    rows: list[tuple[str, ...]] = [("attention map of", "pointing accuracy", "95 %", "attention inside", "95 %", "area of the box")]
     for name, method in summary["methods"].items():
-        metrics = method["metrics"]
-        if "pointing" not in metrics:
-            continue
-        inside = [text for key in ("pointing", "mass") for text in (f"{100 * metrics[key]['mean']:.1f}", interval(metrics[key]["ci95"]))]
-        rows.append((labels.get(name, name), *inside, f"{100 * metrics['chance']['mean']:.1f}"))
+        for metric in method["metrics"]:
+            base, _, condition = metric.partition("@")
+            if base == "pointing":
+                rows.append((_conditioned(labels.get(name, name), condition), *_inside(method["metrics"], condition)))
     if len(rows) == 1:
         return []
     return [
         "Does the map lie on the actor? (Percent; even attention would have as much inside as the box has of the area.)\n",
         markdown_table(rows),
     ]
+
+
+def _conditioned(text: str, condition: str, mark: str = " @ ") -> str:
+    return f"{text}{mark}{condition}" if condition else text
+
+
+def _inside(metrics: Mapping[str, Any], condition: str) -> list[str]:
+    """Pointing and mass with their intervals, and chance, in percent."""
+    pointing, mass, chance = (metrics[_conditioned(name, condition, "@")] for name in ("pointing", "mass", "chance"))
+    with_intervals = [text for found in (pointing, mass) for text in (f"{100 * found['mean']:.1f}", interval(found["ci95"]))]
+    return [*with_intervals, f"{100 * chance['mean']:.1f}"]

@@ -12,6 +12,16 @@ from vidkd.engine.config import RunConfig, load_config, merge, read_yaml
 
 Phase = Literal["tune", "test"]
 
+DECIDED = {
+    "name": "a cell names its run",
+    "runs": "--runs DIR",
+    "train.seed": "`seeds` in the study, or --seeds",
+    "data.split": "`folds` in the study",
+    "teacher": "`methods.<name>.teacher` in the study",
+    "teacher_settings": "`methods.<name>.teacher` in the study",
+}
+"""Settings that the study itself decides, and where."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class MethodSpec:
@@ -91,9 +101,13 @@ class StudySpec:
                     raise unknown_name(f"method in methods.{name}.{key}", other, self.methods)
             if method.trials and method.tuned_as:
                 raise ConfigError(f"methods.{name} has both trials and tuned_as", to_mend="keep one")
-        shown = {method.shown_as or name for name, method in self.methods.items()}
-        if self.methods and self.reference not in shown:
-            raise unknown_name("reference", self.reference, shown)
+        shown = [(self.shown_name(name), method.condition) for name, method in self.methods.items()]
+        if self.methods and self.reference not in dict(shown):
+            raise unknown_name("reference", self.reference, dict(shown))
+        for key, values in (("seeds", self.seeds), ("folds", self.folds), ("shown_as and condition", shown)):
+            twice = [value for number, value in enumerate(values) if value in values[:number]]
+            if twice:
+                raise ConfigError(f"{key}: {twice[0]} is there twice")
 
     def shown_name(self, name: str) -> str:
         """Name of an entry of `methods` in the summary."""
@@ -134,8 +148,12 @@ class CellKey:
 
 
 def read_study(path: Path | str, overrides: Sequence[str] = ()) -> Study:
-    """Read a study. Raises ConfigError with file and key for anything unknown or of a wrong type."""
+    """Read a study. Raises ConfigError with file and key for anything unknown or of a wrong type, or an override that the study decides."""
     path = Path(path)
+    for word in overrides:
+        key = word.removeprefix("--").split("=")[0]
+        if word.startswith("--") and key in DECIDED:
+            raise ConfigError(f"'--{key}' is decided by the study for each of its cells", to_mend=DECIDED[key])
     content = read_yaml(path).content
     parser = ArgumentParser(exit_on_error=False, prog="study", add_help=False)
     parser.add_class_arguments(StudySpec)
@@ -171,6 +189,35 @@ def _teacher_cell(study: Study, cell: CellKey, phase: Phase, chosen: Mapping[str
     trials = study.spec.methods[name].trials
     number = trials.index(dict(chosen[name])) if phase == "tune" and trials else -1
     return CellKey(name, number, cell.seed, cell.fold)
+
+
+def check_settings(study: Study) -> None:
+    """Build the configuration of every method and trial once, so that a wrong setting is found before anything is trained.
+
+    Raises ConfigError as `load_config` does, with the method (and trial) that has the setting.
+    """
+    first = {name: method.trials[0] if method.trials else {} for name, method in study.spec.methods.items()}
+    for name, method in study.spec.methods.items():
+        for trial in range(len(method.trials)) if method.trials else [-1]:
+            try:
+                cell_config(study, CellKey(name, trial, study.spec.seeds[0], study.spec.folds[0]), "tune", first, Path("runs"))
+            except ConfigError as error:
+                where = f"methods.{name}" + (f".trials[{trial}]" if trial >= 0 else "")
+                lines = {label.replace(" ", "_"): text for label, text in error.lines.items()}
+                raise ConfigError(error.what, **{**lines, "study": f"{study.path}: {where}, or settings over all methods"}) from error
+
+
+def with_teachers(spec: StudySpec, names: Sequence[str]) -> list[str]:
+    """Methods with those that teach them, and those that teach these, in the order of the study."""
+    wanted: set[str] = set()
+    left = list(names)
+    while left:
+        name = left.pop()
+        teacher = spec.methods[name].teacher
+        if teacher is not None and teacher not in wanted:
+            left.append(teacher)
+        wanted.add(name)
+    return [name for name in spec.methods if name in wanted]
 
 
 def waves(spec: StudySpec) -> list[list[str]]:

@@ -9,7 +9,7 @@ import numpy as np
 from vidkd.base.errors import ConfigError
 from vidkd.base.files import read_json, write_json
 from vidkd.bench.cells import Places, run_cells
-from vidkd.bench.study import CellKey, MethodSpec, Study, waves
+from vidkd.bench.study import CellKey, MethodSpec, Study, waves, with_teachers
 
 log = logging.getLogger(__name__)
 METRIC = "top1"
@@ -19,15 +19,16 @@ def tune(study: Study, places: Places, workers: int) -> dict[str, Any]:
     """Judge every trial of every method on the validation groups and write results/<study>/chosen.json.
 
     The best trial has the highest mean top-1 over tuning seeds and folds, ties going to the lower mean negative log-likelihood.
-    Teachers are chosen first; students then learn from the chosen trial of the same seed and fold.
+    Teachers are chosen first; students then learn from the chosen trial of the same seed and fold. A teacher without trials is trained as
+    it stands.
     """
     chosen: dict[str, dict[str, Any]] = {}
     methods: dict[str, Any] = {}
+    needed = with_teachers(study.spec, [name for name, method in study.spec.methods.items() if method.trials])
     for wave in waves(study.spec):
-        names = [name for name in wave if study.spec.methods[name].trials]
-        keys = [key for name in names for key in _trial_keys(study, name)]
+        keys = [key for name in wave if name in needed for key in _trial_keys(study, name)]
         cells = dict(run_cells(study, "tune", keys, places, chosen, workers))
-        for name in names:
+        for name in (name for name in wave if study.spec.methods[name].trials):
             methods[name] = _choose(study.spec.methods[name], {key: cell for key, cell in cells.items() if key.method == name})
             chosen[name] = methods[name]["settings"]
             log.info(
@@ -56,7 +57,7 @@ def tune(study: Study, places: Places, workers: int) -> dict[str, Any]:
 
 def _trial_keys(study: Study, name: str) -> list[CellKey]:
     spec = study.spec
-    numbers = range(len(spec.methods[name].trials))
+    numbers = range(len(spec.methods[name].trials)) if spec.methods[name].trials else [-1]
     return [CellKey(name, number, seed, fold) for number in numbers for seed in spec.tuning.seeds for fold in spec.folds]
 
 

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="all",
         help="part of the study (default: all; report only reads finished cells)",
     )
-    parser.add_argument("--methods", metavar="A,B", help="only these methods (and what is there of the others)")
+    parser.add_argument("--methods", metavar="A,B", help="test only these methods and their teachers; all are tuned")
     parser.add_argument("--seeds", metavar="0,1", help="only these seeds")
     parser.add_argument("--out", metavar="DIR", help="where cells and summary go (default: results/<study>)")
     parser.add_argument("--runs", metavar="DIR", default="runs", help="where checkpoints go (default: runs)")
@@ -43,43 +43,67 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the phases asked for, then write the summary and the report."""
     import dataclasses
 
-    from vidkd.bench.cells import Places, cells_to_test, run_cells
-    from vidkd.bench.study import Study, read_study
-    from vidkd.bench.tuning import chosen_settings, read_chosen, tune
+    from vidkd.bench.cells import Places
+    from vidkd.bench.study import Study, check_settings, read_study
+    from vidkd.bench.tuning import read_chosen, tune
+    from vidkd.engine.fit import InterruptedRunError
 
     study = read_study(arguments.study, arguments.settings)
+    methods = _methods(arguments.methods, study)
     if arguments.seeds:
-        spec = dataclasses.replace(study.spec, seeds=[int(seed) for seed in arguments.seeds.split(",")])
-        study = Study(spec, study.path, study.overrides)
+        study = Study(dataclasses.replace(study.spec, seeds=_seeds(arguments.seeds, study)), study.path, study.overrides)
     places = Places(Path(arguments.out) if arguments.out else Path("results") / study.spec.study, Path(arguments.runs))
-    if arguments.phase in ("tune", "all") and study.spec.tuned:
-        tune(study, places, arguments.workers)
-    if arguments.phase == "tune":
-        return 0
-    content = read_chosen(study, places)
-    chosen = chosen_settings(content)
-    if arguments.phase in ("test", "all"):
-        waves = cells_to_test(study, _methods(arguments.methods, study))
-        total, done = sum(len(wave) for wave in waves), 0
-        for wave in waves:
-            for key, cell in run_cells(study, "test", wave, places, chosen, arguments.workers):
-                done += 1
-                sys.stdout.write(f"[{done}/{total}] {key}  top-1 {cell['metrics']['top1']:.3f}  {cell['train_seconds']:.0f} s\n")
-                sys.stdout.flush()
+    try:
+        if arguments.phase != "report":
+            check_settings(study)
+        if arguments.phase in ("tune", "all") and study.spec.tuned:
+            tune(study, places, arguments.workers)
+        if arguments.phase == "tune":
+            return 0
+        content = read_chosen(study, places)
+        if arguments.phase in ("test", "all"):
+            _test(study, methods, places, content, arguments.workers)
+    except InterruptedRunError as stopped:
+        sys.stderr.write(f"vidkd: {stopped}\n")
+        return 130
     return _report(study, places, content, arguments)
 
 
-def _methods(text: str | None, study: "Study") -> list[str] | None:
+def _test(study: "Study", methods: list[str] | None, places: "Places", content: Mapping[str, Any], workers: int) -> None:
+    """Train and judge the cells of the test phase, saying so as they end."""
+    from vidkd.bench.cells import cells_to_test, run_cells
+    from vidkd.bench.tuning import chosen_settings
+
+    waves = cells_to_test(study, methods)
+    total, done = sum(len(wave) for wave in waves), 0
+    for wave in waves:
+        for key, cell in run_cells(study, "test", wave, places, chosen_settings(content), workers):
+            done += 1
+            sys.stdout.write(f"[{done}/{total}] {key}  top-1 {cell['metrics']['top1']:.3f}  {cell['train_seconds']:.0f} s\n")
+            sys.stdout.flush()
+
+
+def _seeds(text: str, study: "Study") -> list[int]:
     from vidkd.base.errors import unknown_name
+
+    known = {str(seed): seed for seed in study.spec.seeds}
+    for word in text.split(","):
+        if word.strip() not in known:
+            raise unknown_name("seed", word, known, where=study.path)
+    return [known[word.strip()] for word in text.split(",")]
+
+
+def _methods(text: str | None, study: "Study") -> list[str] | None:
+    """The methods asked for and their teachers; None for all."""
+    from vidkd.base.errors import unknown_name
+    from vidkd.bench.study import with_teachers
 
     if text is None:
         return None
-    names = text.split(",")
-    for name in names:
+    for name in text.split(","):
         if name not in study.spec.methods:
             raise unknown_name("method", name, study.spec.methods, where=study.path)
-    teachers = [study.spec.methods[name].teacher for name in names]
-    return [*names, *(teacher for teacher in teachers if teacher is not None)]
+    return with_teachers(study.spec, text.split(","))
 
 
 def _report(study: "Study", places: "Places", content: Mapping[str, Any], arguments: argparse.Namespace) -> int:
@@ -111,7 +135,7 @@ def _report(study: "Study", places: "Places", content: Mapping[str, Any], argume
 
 
 def _strips(study: "Study", places: "Places", content: Mapping[str, Any]) -> "list[Strip]":
-    """Example clips of the claim's method (else the first that distils attention) where its run and its teacher's are there."""
+    """Example clips of the claim's method (else the first that distils attention) where its run, its teacher's and the videos are there."""
     from vidkd.bench.study import CellKey, cell_config
     from vidkd.bench.tuning import chosen_settings
     from vidkd.engine.setup import read_clips
@@ -124,6 +148,7 @@ def _strips(study: "Study", places: "Places", content: Mapping[str, Any]) -> "li
         key = CellKey(name, -1, study.spec.seeds[0], study.spec.folds[0])
         config = cell_config(study, key, "test", chosen_settings(content), places.runs)
         folder = Path(config.runs) / str(config.name)
-        if (folder / "checkpoints").is_dir() and config.teacher is not None and (Path(config.teacher) / "checkpoints").is_dir():
+        runs = [folder, Path(config.teacher)] if config.teacher is not None else []
+        if runs and config.data.root and all((run / "checkpoints").is_dir() for run in runs):
             return example_strips(folder, read_clips(config.data), study.spec.subset, config.data, teacher=config.teacher)
     return []

@@ -56,29 +56,29 @@ def predict_video(
 
 
 def sliding_windows(timestamps_s: NDArray[np.float64], data: DataConfig, *, step_s: float | None, name: str) -> Iterator[Window]:
-    """Dense windows from the first frame to the last, `step_s` apart; the last one ends with the video.
+    """Dense windows from the first frame to the last; the last one ends with the video.
 
-    Frames are chosen by index, `stride` apart. Raises DataError for a video without frames or a step that is not positive.
+    Window k begins with the first frame shown at or after k * step_s (where a frame lasts longer than that, with the next one). Within a
+    window frames are chosen by index, `stride` apart. Raises DataError for a video without frames or a step that is not positive.
     """
     rule = dataclasses.replace(data.window, rule="dense", short_clip="hold")
     if len(timestamps_s) == 0:
         raise DataError(f"no frame in {name}")
     if step_s is not None and step_s <= 0:
         raise DataError(f"the step from window to window must be positive, not {step_s} s")
-    last_start = max(len(timestamps_s) - rule.span, 0)
-    start = 0
-    while True:
-        window = choose_window(timestamps_s, rule, position=0.0, start_s=float(timestamps_s[start]), name=name)
-        yield window
-        if start >= last_start:
-            return
-        start = min(_next_start(timestamps_s, start, rule.span, step_s), last_start)
+    for start in _starts(timestamps_s, rule.span, step_s):
+        yield choose_window(timestamps_s, rule, position=0.0, start_s=float(timestamps_s[start]), name=name)
 
 
-def _next_start(timestamps_s: NDArray[np.float64], start: int, span: int, step_s: float | None) -> int:
+def _starts(timestamps_s: NDArray[np.float64], span: int, step_s: float | None) -> list[int]:
+    """Indices of the windows' first frames, rising; a video shorter than a window has one."""
+    last = max(len(timestamps_s) - span, 0)
     if step_s is None:
-        return start + max(1, span // 2)
-    return max(start + 1, int(np.searchsorted(timestamps_s, timestamps_s[start] + step_s - 1e-6)))
+        starts = np.arange(0, last, max(1, span // 2))
+    else:
+        length_s = timestamps_s[last] - timestamps_s[0]
+        starts = np.searchsorted(timestamps_s, timestamps_s[0] + np.arange(0, length_s, step_s) - 1e-6)
+    return [int(start) for start in np.unique(np.append(starts[starts < last], last))]
 
 
 def _classify(model: VideoClassifier, video: VideoReader, window: Window, config: FootageConfig, device: torch.device) -> WindowPrediction:
@@ -94,10 +94,15 @@ def _classify(model: VideoClassifier, video: VideoReader, window: Window, config
         float(times[window.frames[-1]]),
         window.frames,
         output.logits[0].double().softmax(0).cpu().numpy(),
-        None if attention is None else attention[0].double().exp().cpu().numpy(),
+        None if attention is None else each_frame_to_one(attention[0].double().exp().cpu().numpy()),
         geometry,
         (height, width),
     )
+
+
+def each_frame_to_one(maps: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Maps (T', h, w) scaled so that each frame sums to one, where a spatio-temporal softmax summed over the whole clip."""
+    return np.asarray(maps / maps.sum(axis=(1, 2), keepdims=True))
 
 
 def _view(model: VideoClassifier, footage: Footage, geometry: Geometry) -> torch.Tensor:

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vidkd.base.errors import VideoError
 from vidkd.engine.predict import WindowPrediction
 from vidkd.video import VideoWriter, open_video
 
@@ -17,8 +18,10 @@ def write_overlay(source: Path, destination: Path, predictions: Iterable[WindowP
     """Draw each frame's attention and the class in force onto the frames of `source`; returns the frames written.
 
     The map is heat inside the square that the network saw; what it did not see is dimmed. A frame belongs to the window whose middle is
-    nearest. Source size, frame rate and timestamps are kept. Raises VideoError if a file cannot be read or written.
+    nearest. Source size, frame rate and timestamps are kept. Raises VideoError if a file cannot be read or written, or both are one.
     """
+    if destination.exists() and source.exists() and destination.samefile(source):
+        raise VideoError(f"the overlay would replace the video that it is drawn from: {source}", to_mend="name another file")
     windows = list(predictions)
     with open_video(source) as video:
         info = video.info
