@@ -56,6 +56,12 @@ def tiny_frames(label: int, group: int, frames: int = FRAMES) -> np.ndarray:
     return clip
 
 
+@pytest.fixture(scope="session")
+def frames_of() -> Callable[..., np.ndarray]:
+    """`tiny_frames`, for videos of other lengths."""
+    return tiny_frames
+
+
 Settings = Callable[..., dict[str, Any]]
 
 

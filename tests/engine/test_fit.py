@@ -239,7 +239,7 @@ def test_broken_clips_are_skipped_up_to_the_cap_and_counted(
 @pytest.mark.parametrize("cap", [0, 1])
 def test_one_broken_clip_more_than_the_cap_ends_the_run(cap: int, damaged_root: Path, tiny_config: Config) -> None:
     config = tiny_config(**{"data.root": str(damaged_root), "data.max_bad_clips": cap, "train.steps": 6})
-    with pytest.raises(DataError, match=f"{cap + 1} training clips cannot be read") as caught:
+    with pytest.raises(DataError, match=f"training clips that cannot be read: {cap + 1}") as caught:
         fit.fit(config, quiet=True)
     assert "videos/" in caught.value.lines["first"]
     assert "data.max_bad_clips" in caught.value.lines["to mend"]

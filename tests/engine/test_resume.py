@@ -345,6 +345,12 @@ def test_another_run_with_the_name_is_refused_with_what_differs(tiny_config: Con
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
+def test_a_start_that_failed_does_not_hold_the_name(tiny_config: Config, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="checkpoint not found"):
+        fit.fit(tiny_config(task="mars", teacher=str(tmp_path / "typo")), quiet=True)
+    assert fit.fit(tiny_config(), quiet=True).steps == 2
+
+
 def test_where_and_how_fast_may_differ(tiny_config: Config, caplog: pytest.LogCaptureFixture) -> None:
     fit.fit(tiny_config(), quiet=True)
     result = fit.fit(

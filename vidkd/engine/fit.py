@@ -267,7 +267,7 @@ class _Training:
         log.warning("skipped unreadable clip %d of at most %d: %s", len(self.progress.bad_clips), self.config.data.max_bad_clips, message)
         if len(self.progress.bad_clips) > self.config.data.max_bad_clips:
             raise DataError(
-                f"{len(self.progress.bad_clips)} training clips cannot be read",
+                f"training clips that cannot be read: {len(self.progress.bad_clips)}",
                 first=message,
                 to_mend="vidkd check_videos finds and normalises them; data.max_bad_clips says how many may be skipped",
             )

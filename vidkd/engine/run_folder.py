@@ -42,12 +42,12 @@ class RunFolder:
         self.metrics_file = path / "metrics.jsonl"
 
     def claim(self, config: RunConfig, *, resume: str) -> None:
-        """Create the folder, or check that it belongs to this configuration.
+        """Create the folder, or check that it belongs to this configuration. Without a checkpoint there is nothing in it to lose.
 
         Raises ConfigError if a run with this name but other settings is there (they are listed), or with resume="never" any run at all.
         """
         written = self.path / "config.yaml"
-        if written.exists():
+        if written.exists() and self.has_checkpoint():
             if resume == "never":
                 raise ConfigError(f"there is a run in {self.path} already", to_mend="another --name, or --resume auto to go on with it")
             self._check_same(as_dict(config), read_yaml(written).content)
@@ -56,6 +56,10 @@ class RunFolder:
             file.write(f"# vidkd train --config {written}\n{to_yaml(config)}")
         with atomic_write(self.path / "environment.txt") as file:
             file.writelines(f"{name}: {value}\n" for name, value in environment().items())
+
+    def has_checkpoint(self) -> bool:
+        """Whether training came as far as to keep something."""
+        return any((self.checkpoints / f"{name}.pt").exists() for name in ("last", "previous", "best"))
 
     def _check_same(self, new: Mapping[str, Any], old: Mapping[str, Any]) -> None:
         new_flat, old_flat = flatten(new), flatten(old)

@@ -1,0 +1,75 @@
+"""The command itself: verbs, help, exit codes, and errors without a traceback."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vidkd import __version__
+from vidkd.cli.main import VERBS, main, run_verb
+
+
+def test_help_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(f"  {verb} " in text and what in text for verb, what in VERBS.items())
+
+
+def test_nothing_is_an_error_with_the_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert capsys.readouterr().out.startswith("usage: vidkd VERB")
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"vidkd {__version__}\n"
+
+
+def test_an_unknown_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["trian"]) == 2
+    assert "unknown verb 'trian'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_every_verb_has_help_and_a_script(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([verb, "--help"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: vidkd {verb} ")
+    script = Path(__file__).parents[2] / "tools" / f"{verb}.py"
+    assert f'run_verb("{verb}")' in script.read_text()
+
+
+def test_a_verb_may_be_written_with_hyphens(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["prepare-data", "--help"])
+    assert capsys.readouterr().out.startswith("usage: vidkd prepare_data ")
+
+
+def test_an_error_is_text_on_stderr_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_verb("train", ["--config", "/nowhere/config.yaml"]) == 2
+    captured = capsys.readouterr()
+    assert captured.err == "vidkd: config not found: /nowhere/config.yaml\n"
+    assert captured.out == ""
+
+
+def test_a_flag_that_is_a_typo_is_no_abbreviation(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_verb("train", ["--conf", "config.yaml"]) == 2
+    assert "unknown setting '--conf'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["config.yaml"], ["--train.steps", "3", "4"], ["--train.steps=3", "4"]])
+def test_a_stray_word_is_an_error(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run_verb("train", words)
+    assert ended.value.code == 2
+    assert f"unexpected argument: {words[-1]}" in capsys.readouterr().err
+
+
+def test_the_script_and_the_command_are_one(tmp_path: Path) -> None:
+    script = Path(__file__).parents[2] / "tools" / "train.py"
+    commands = ([str(script)], ["-m", "vidkd.cli.main", "train"])
+    done = [subprocess.run([sys.executable, *command, "--help"], capture_output=True, text=True, cwd=tmp_path) for command in commands]
+    assert [run.returncode for run in done] == [0, 0]
+    assert done[0].stdout == done[1].stdout != ""

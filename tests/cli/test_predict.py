@@ -1,0 +1,146 @@
+"""vidkd predict as a user runs it, on a path that no shell likes."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vidkd.base.files import read_json
+from vidkd.cli.main import run_verb
+from vidkd.engine.config import load_config
+from vidkd.engine.fit import fit
+from vidkd.engine.predict import predict_video, sliding_windows
+from vidkd.models.saved import load_classifier
+from vidkd.video import open_video, write_video
+
+FRAMES = 30
+Frames = Callable[..., np.ndarray]
+
+
+@pytest.fixture(scope="module")
+def student(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A student without attention."""
+    settings = {
+        "name": "mean",
+        "runs": str(tmp_path_factory.mktemp("runs")),
+        "data": {
+            "root": str(tiny_root),
+            "window": {"frames": 4, "stride": 2},
+            "transform": {"short_side": 36, "crop": 32},
+            "batch_size": 4,
+        },
+        "train": {"steps": 1, "threads": 1, "device": "cpu"},
+    }
+    return fit(load_config(settings=settings), quiet=True).folder
+
+
+@pytest.fixture(scope="module")
+def video(frames_of: Frames, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wide video of 30 frames, 64x48; the square that a network sees leaves 8 pixels on each side."""
+    path = tmp_path_factory.mktemp("videos") / "mein 'Übungs' \"Vidéo\" 走る $x.mp4"
+    frames = np.concatenate([frames_of(0, 0, frames=18), frames_of(1, 0, frames=12)])
+    wide = np.full((FRAMES, 48, 64, 3), 128, np.uint8)
+    wide[:, :, 8:56] = frames
+    write_video(path, wide, fps=25)
+    return path
+
+
+def predict(*arguments: object) -> int:
+    return run_verb("predict", [*map(str, arguments), "--device", "cpu"])
+
+
+def test_windows_are_printed_and_written(video: Path, tiny_teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out put.json"
+    assert predict(video, "--checkpoint", tiny_teacher, "--json", out, "--top", 2) == 0
+    lines = capsys.readouterr().out.splitlines()
+    found = read_json(out)
+    assert found["video"] == str(video)
+    assert found["classes"] == ["Right", "Down", "Grow"]
+    # 4 frames 2 apart and the last flow target reach over 9 frames; half of that from window to window, the last ends with the video
+    starts = [0, 4, 8, 12, 16, 20, 21]
+    assert [window["start_s"] for window in found["windows"]] == [round(start / 25, 3) for start in starts]
+    assert [window["end_s"] for window in found["windows"]] == [round((start + 6) / 25, 3) for start in starts]
+    for line, window in zip(lines, found["windows"], strict=False):
+        assert [entry["p"] for entry in window["top"]] == sorted((entry["p"] for entry in window["top"]), reverse=True)
+        assert len(window["top"]) == 2
+        assert line.split("   ")[-2:] == [f"{entry['class']} {entry['p']:.2f}" for entry in window["top"]]
+    assert lines[-1] == f"written: {out}"
+
+
+def test_the_step_is_in_seconds(video: Path, tiny_teacher: Path, tmp_path: Path) -> None:
+    assert predict(video, "--checkpoint", tiny_teacher, "--json", tmp_path / "a.json", "--step-s", 0.4) == 0
+    assert [window["start_s"] for window in read_json(tmp_path / "a.json")["windows"]] == [0, 0.4, 0.8, 0.84]
+
+
+def test_the_overlay_has_every_frame_and_draws_inside_the_square_alone(
+    video: Path, tiny_teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "über lay.mp4"
+    assert predict(video, "--checkpoint", tiny_teacher, "--overlay", out) == 0
+    assert f"written: {out} ({FRAMES} frames)" in capsys.readouterr().out
+    with open_video(video) as source, open_video(out) as drawn:
+        assert (drawn.info.frame_count, drawn.info.width, drawn.info.height) == (FRAMES, 64, 48)
+        np.testing.assert_allclose(drawn.timestamps_s, source.timestamps_s, atol=1e-3)
+        before, after = (reader.frames_at_indices([10]).astype(float)[0] for reader in (source, drawn))
+    below_label = slice(24, 48)  # the label lies at the top
+    outside = np.r_[0:6, 58:64]
+    assert np.abs(after[below_label, outside] - 0.45 * 128).max() < 12  # dimmed, without colour
+    inside, original = after[below_label, 10:54], before[below_label, 10:54]
+    colour = np.ptp(inside, axis=-1) - np.ptp(original, axis=-1)
+    assert colour.max() > 60
+    assert np.median(inside) > np.median(after[below_label, outside]) - 40
+
+
+def test_probabilities_and_maps_are_distributions(video: Path, tiny_teacher: Path) -> None:
+    windows = list(predict_video(video, load_classifier(tiny_teacher)))
+    for window in windows:
+        assert window.probabilities.sum() == pytest.approx(1)
+        assert window.attention is not None
+        np.testing.assert_allclose(window.attention.sum((1, 2)), 1, atol=1e-5)
+        assert window.size == (36, 48)
+        assert (window.geometry.top, window.geometry.left, window.geometry.side) == (0, 6, 36)
+
+
+def test_a_video_shorter_than_the_window_is_one_window(frames_of: Frames, tmp_path: Path, tiny_teacher: Path) -> None:
+    write_video(tmp_path / "short.mp4", frames_of(0, 0, frames=5), fps=25)
+    assert predict(tmp_path / "short.mp4", "--checkpoint", tiny_teacher, "--json", tmp_path / "a.json") == 0
+    windows = read_json(tmp_path / "a.json")["windows"]
+    assert [(window["start_s"], window["end_s"]) for window in windows] == [(0, 0.16)]
+
+
+def test_memory_does_not_grow_with_the_video(tiny_teacher: Path) -> None:
+    data = load_config(settings=load_classifier(tiny_teacher).run).data
+    windows = list(sliding_windows(np.arange(100_000) / 25, data, step_s=400.0, name="long"))
+    assert [window.frames[0] for window in windows] == [*range(0, 99_991, 10_000), 99_991]
+
+
+def test_a_network_without_attention_predicts_but_draws_nothing(
+    video: Path, student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert predict(video, "--checkpoint", student) == 0
+    assert predict(video, "--checkpoint", student, "--overlay", tmp_path / "out.mp4") == 2
+    assert "no attention map to draw" in capsys.readouterr().err
+    assert not (tmp_path / "out.mp4").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--top", "0"], "--top must be at least 1, not 0"),
+        (["--step-s", "0"], "must be positive, not 0.0 s"),
+    ],
+)
+def test_values_that_mean_nothing(
+    arguments: list[str], message: str, video: Path, tiny_teacher: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert predict(video, "--checkpoint", tiny_teacher, *arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_files_that_are_not_there_or_no_video(tmp_path: Path, tiny_teacher: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert predict(tmp_path / "no 'video'.mp4", "--checkpoint", tiny_teacher) == 2
+    assert "no 'video'.mp4" in capsys.readouterr().err
+    (tmp_path / "text.mp4").write_text("hello")
+    assert predict(tmp_path / "text.mp4", "--checkpoint", tiny_teacher) == 2
+    assert "text.mp4" in capsys.readouterr().err

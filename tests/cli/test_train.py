@@ -1,0 +1,123 @@
+"""vidkd train as a user runs it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from vidkd.base.files import read_jsonl
+from vidkd.cli.main import run_verb
+from vidkd.engine.config import RunConfig, load_config, to_yaml
+from vidkd.models.saved import load_classifier, read_checkpoint
+
+Config = Callable[..., RunConfig]
+
+
+def write(config: RunConfig, path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(to_yaml(config), encoding="utf-8")
+    return path
+
+
+def train(*arguments: object) -> int:
+    return run_verb("train", [str(argument) for argument in arguments])
+
+
+def test_a_run_leaves_what_it_takes_to_judge_and_repeat_it(
+    tiny_config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny_config(**{"data.validation_fraction": 0.25})
+    assert train("--config", write(config, tmp_path / "c.yaml"), "--train.steps", 3) == 0
+    folder = Path(config.runs, "tiny")
+    output = capsys.readouterr().out
+    assert f"trained: {folder}  3 steps in" in output
+    assert "best top-1 on val" in output
+    assert f"vidkd evaluate --checkpoint {folder} --split test" in output
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
+    assert {"config.yaml", "environment.txt", "metrics.jsonl", "checkpoints/last.pt", "checkpoints/best.pt"} <= names
+    assert load_classifier(folder).classes == ("Right", "Down", "Grow")
+    assert [row["split"] for row in read_jsonl(folder / "metrics.jsonl")] == ["train", "train", "train", "val"]
+    environment = (folder / "environment.txt").read_text()
+    assert all(f"{name}: " in environment for name in ("vidkd", "python", "torch", "numpy", "decord", "threads", "cores"))
+
+
+def test_the_configuration_in_the_folder_is_replayable_as_it_is(tiny_config: Config, tmp_path: Path) -> None:
+    config = tiny_config()
+    train("--config", write(config, tmp_path / "c.yaml"), "--optim.lr", 0.01)
+    written = Path(config.runs, "tiny", "config.yaml")
+    assert written.read_text().startswith(f"# vidkd train --config {written}\n")
+    assert load_config(written).optim.lr == 0.01
+    moved = tmp_path / "moved.yaml"
+    moved.write_text(written.read_text())
+    assert train("--config", moved, "--runs", tmp_path / "elsewhere") == 0
+    weights = [read_checkpoint(folder / "tiny")["student"]["state"] for folder in (Path(config.runs), tmp_path / "elsewhere")]
+    assert all(bool((weights[0][name] == weights[1][name]).all()) for name in weights[0])
+
+
+def test_a_run_without_a_name_has_that_of_task_data_and_seed(tiny_config: Config, tmp_path: Path) -> None:
+    config = tiny_config(name=None)
+    assert train("--config", write(config, tmp_path / "c.yaml"), "--train.seed", 3) == 0
+    assert [path.name for path in Path(config.runs).iterdir()] == ["supervised-tiny-s3"]
+
+
+def test_the_same_command_again_finds_the_run_finished(tiny_config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tiny_config(), tmp_path / "c.yaml")
+    train("--config", path)
+    first = capsys.readouterr().out
+    assert train("--config", path) == 0
+    assert capsys.readouterr().out == first
+    assert train("--config", path, "--resume", "never") == 2
+    assert "there is a run in" in capsys.readouterr().err
+
+
+def test_distilling_from_the_folder_of_a_run(tiny_config: Config, tiny_teacher: Path, tmp_path: Path) -> None:
+    path = write(tiny_config(task="attention_distillation"), tmp_path / "c.yaml")
+    assert train("--config", path, "--teacher", tiny_teacher, "--method.weight=2.5") == 0
+    rows = read_jsonl(Path(tiny_config().runs, "tiny", "metrics.jsonl"))
+    assert all(row["loss"] == pytest.approx(row["label"] + 2.5 * row["attention"], rel=1e-5) for row in rows)
+
+
+def test_a_teacher_that_is_described_is_trained_first(tiny_config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    teacher = tmp_path / "runs" / "the teacher"
+    settings = {"task": "mars", "teacher": str(teacher), "teacher_settings": {"view": "flow", "train.steps": 1}}
+    path = write(tiny_config(**settings), tmp_path / "c.yaml")
+    assert train("--config", path) == 0
+    saved = load_classifier(teacher)
+    assert (saved.view, saved.run["task"], saved.run["train"]["steps"]) == ("flow", "supervised", 1)
+    before = (teacher / "checkpoints" / "last.pt").read_bytes()
+    assert train("--config", path, "--name", "second") == 0
+    assert (teacher / "checkpoints" / "last.pt").read_bytes() == before
+
+
+def test_settings_are_listed_with_their_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("--settings", "--task", "logits_kd") == 0
+    output = capsys.readouterr().out
+    assert "--method.temperature" in output
+    assert "--data.window.stride" in output
+    assert "seconds between checkpoints" in output
+
+
+def test_device_is_short_for_the_setting(tiny_config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tiny_config(**{"train.device": "auto"}), tmp_path / "c.yaml")
+    assert train("--config", path, "--device", "abacus") == 2
+    assert "cannot use train.device=abacus" in capsys.readouterr().err
+    assert train("--config", path, "--device", "cpu") == 0
+    assert yaml.safe_load(Path(tiny_config().runs, "tiny", "config.yaml").read_text())["train"]["device"] == "cpu"
+
+
+@pytest.mark.parametrize("settings", [{"data.root": "/nowhere"}, {"data.root": ""}])
+def test_a_missing_data_set_says_where_what_and_how(
+    settings: dict[str, Any], tiny_config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train("--config", write(tiny_config(**settings), tmp_path / "c.yaml")) == 2
+    error = capsys.readouterr().err
+    assert "make demo" in error
+    assert "to mend" in error
+    assert "data.root" in error
+    if settings["data.root"]:
+        assert error.startswith("vidkd: data set not found: /nowhere/manifest.jsonl\n")
+        assert "python tools/prepare_data.py LAYOUT --root /nowhere" in error
+        assert "the folder does not exist" in error
+    assert "Traceback" not in error

@@ -1,0 +1,56 @@
+"""What starting up costs: a command that only prints help imports nothing heavy."""
+
+import resource
+import subprocess
+import sys
+
+import pytest
+
+from vidkd.cli.main import VERBS
+
+NETWORKS = ("torch", "torchvision", "pytorchvideo", "lightning_fabric")
+HEAVY = (*NETWORKS, "cv2", "decord", "av", "jsonargparse", "matplotlib")
+
+
+def python(code: str, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *options, "-c", code], capture_output=True, text=True, check=True)
+
+
+def cpu_seconds(code: str) -> float:
+    """Processor time of a fresh interpreter that runs `code`: unlike the clock it does not see what else the machine does."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    python(code)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def test_importing_vidkd_is_almost_free() -> None:
+    lines = python("import vidkd", "-X", "importtime").stderr.splitlines()
+    rows = {name.strip(): int(cumulative) for _, cumulative, name in (line.split("|") for line in lines[1:])}
+    assert rows["vidkd"] <= 100_000  # microseconds
+
+
+@pytest.mark.parametrize("code", ["import vidkd", "from vidkd.cli.main import main; main(['--help'])", "import vidkd.base.errors"])
+def test_nothing_heavy_is_imported(code: str) -> None:
+    loaded = python(f"{code}\nimport sys; print('loaded', *sys.modules)").stdout.rpartition("loaded")[2].split()
+    assert "vidkd" in loaded
+    assert set(HEAVY) & set(loaded) == set()
+
+
+def test_the_help_of_no_verb_imports_a_network_library() -> None:
+    code = f"""
+import contextlib, io, sys
+from vidkd.cli.main import main
+for verb in {sorted(VERBS)}:
+    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
+        main([verb, "--help"])
+    print(verb, *({set(NETWORKS)} & set(sys.modules)))
+"""
+    rows = dict(line.partition(" ")[::2] for line in python(code).stdout.splitlines())
+    assert rows == dict.fromkeys(sorted(VERBS), "")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"]])
+def test_help_costs_less_than_importing_torch(arguments: list[str]) -> None:
+    code = f"import contextlib\nfrom vidkd.cli.main import main\nwith contextlib.suppress(SystemExit): main({arguments})"
+    assert cpu_seconds(code) < 0.5 * cpu_seconds("import torch")
