@@ -1,5 +1,6 @@
 """What a study is: methods x seeds x folds, read strictly from YAML, and the run configuration of each of its cells."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -154,7 +155,8 @@ def read_study(path: Path | str, overrides: Sequence[str] = ()) -> Study:
         key = word.removeprefix("--").split("=")[0]
         if word.startswith("--") and key in DECIDED:
             raise ConfigError(f"'--{key}' is decided by the study for each of its cells", to_mend=DECIDED[key])
-    content = read_yaml(path).content
+    tree = read_yaml(path)
+    content = _checked(tree.content, tree.lines, path)
     parser = ArgumentParser(exit_on_error=False, prog="study", add_help=False)
     parser.add_class_arguments(StudySpec)
     try:
@@ -164,6 +166,29 @@ def read_study(path: Path | str, overrides: Sequence[str] = ()) -> Study:
     except Exception as error:
         raise ConfigError(f"cannot use study {path}", reason=" ".join(str(error).split())) from error
     return Study(spec, path, tuple(overrides))
+
+
+def _checked(content: Mapping[str, Any], lines: Mapping[str, int], path: Path) -> dict[str, Any]:
+    """The content of a study's file, its keys known; a method without anything below its name is one without settings of its own."""
+    study = dict(_section(content, "", StudySpec, lines, path))
+    if "tuning" in study:
+        study["tuning"] = _section(study["tuning"], "tuning", TuningSpec, lines, path)
+    methods = _section(study.get("methods"), "methods", None, lines, path)
+    return {**study, "methods": {name: _section(method, f"methods.{name}", MethodSpec, lines, path) for name, method in methods.items()}}
+
+
+def _section(value: Any, name: str, kind: type | None, lines: Mapping[str, int], path: Path) -> Mapping[str, Any]:
+    """A section, empty if there is nothing in it, whose keys are the fields of `kind` (any keys for None)."""
+    value = {} if value is None else value
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"'{name}' is a section of settings, not one value", where=f"{path}:{lines.get(name, 1)}", found=value)
+    prefix = f"{name}." if name else ""
+    known = list(value) if kind is None else [entry.name for entry in dataclasses.fields(kind)]
+    for key in value:
+        if key not in known:
+            where = f"{path}:{lines.get(f'{prefix}{key}', 1)}"
+            raise unknown_name("key", f"{prefix}{key}", [f"{prefix}{entry}" for entry in known], where=where)
+    return value
 
 
 def cell_config(study: Study, cell: CellKey, phase: Phase, chosen: Mapping[str, Mapping[str, Any]], runs: Path) -> RunConfig:
