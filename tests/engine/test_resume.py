@@ -72,7 +72,7 @@ def stop_after(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def log_and_stop(training: Any, losses: dict[str, float]) -> None:
         log(training, losses)
-        training.interrupted = training.progress.step == step
+        training.interrupt.asked = training.progress.step == step
 
     monkeypatch.setattr(fit._Training, "_log", log_and_stop)
 

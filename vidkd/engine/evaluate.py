@@ -15,6 +15,7 @@ from vidkd.base.files import atomic_write
 from vidkd.data.dataset import ClipDataset
 from vidkd.data.loaders import evaluation_loader
 from vidkd.data.manifest import Clip
+from vidkd.engine.interrupts import start
 from vidkd.engine.metrics import classification_metrics
 from vidkd.models import VideoClassifier
 
@@ -75,7 +76,7 @@ def evaluate(
     was_training = model.training
     model.eval()
     with torch.inference_mode():
-        for batch in evaluation_loader(dataset, batch_size, workers, rank=rank, world_size=world_size):
+        for batch in start(evaluation_loader(dataset, batch_size, workers, rank=rank, world_size=world_size)):
             logits = model(batch[model.view].to(device)).logits
             sums.index_add_(0, batch["index"], logits.double().softmax(1).cpu())
     model.train(was_training)

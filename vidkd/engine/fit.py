@@ -3,8 +3,6 @@
 import contextlib
 import logging
 import math
-import signal
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -33,6 +31,7 @@ from vidkd.engine.checkpoint import (
 from vidkd.engine.config import RunConfig, as_dict, teacher_config
 from vidkd.engine.devices import start_fabric
 from vidkd.engine.evaluate import evaluate
+from vidkd.engine.interrupts import Interrupt, start
 from vidkd.engine.run_folder import RunFolder
 from vidkd.engine.setup import Clips, build_optimizer, build_run_task, build_schedule, evaluation_set, read_clips, total_steps, training_set
 from vidkd.models.saved import classifier_payload
@@ -105,7 +104,7 @@ class _Training:
         self.watch = Stopwatch()
         self.writer: Any = None
         self.lr = 0.0
-        self.interrupted = False
+        self.interrupt = Interrupt()
         self._restore(resume)
 
     # --- resume ---
@@ -156,7 +155,7 @@ class _Training:
         """All remaining steps; saves now and then, at the end and when interrupted."""
         if not self.progress.finished:
             with self._tensorboard():
-                with self._catch_interrupt():
+                with self.interrupt.caught():
                     self._loop()
                 if not self.progress.stopped_early:
                     self._validate()
@@ -166,24 +165,24 @@ class _Training:
         return RunResult(self.folder.path, self.progress.step, self.progress.best, self.progress.seconds, parameters)
 
     def _loop(self) -> None:
-        start, saved = time.monotonic(), time.monotonic()
+        began, saved = time.monotonic(), time.monotonic()
         before_s = self.progress.seconds
         self.module.train()
         total, done, rank = self.steps, self.progress.step, self.fabric.global_rank
         shown_rank = 1 if self.quiet else rank
-        batches = self.watch.waiting(iter(self._loader()))
+        batches = self.watch.waiting(start(self._loader()))
         with Progress(total, f"train {self.folder.path.name}", done=done, rank=shown_rank) as bar:
             while self.progress.step < total:
                 losses = self._step(batches)
                 self.progress.step += 1
-                self.progress.seconds = before_s + time.monotonic() - start
+                self.progress.seconds = before_s + time.monotonic() - began
                 bar.step(loss=losses["loss"])
                 self._log(losses)
                 if self._validation_is_due() and self._validate_and_stop():
                     break
                 # The last step is saved after its validation, so that no checkpoint stands between the two.
                 due = self.progress.step < total and time.monotonic() - saved >= self.config.train.save_every_s
-                if self._any_process(due or self.interrupted):
+                if self._any_process(due or self.interrupt.asked):
                     self._save()
                     saved = time.monotonic()
                     self._stop_if_interrupted()
@@ -193,7 +192,7 @@ class _Training:
         return bool(self.fabric.strategy.reduce_boolean_decision(wish, all=False))
 
     def _stop_if_interrupted(self) -> None:
-        if self._any_process(self.interrupted):
+        if self._any_process(self.interrupt.asked):
             raise InterruptedRunError(
                 f"stopped after step {self.progress.step} of {self.steps}; saved", to_go_on="run the same command again"
             )
@@ -370,22 +369,3 @@ class _Training:
         if self.fabric.is_global_zero:
             content = {name: value for name, value in self._content().items() if name in ("student", "ema", "run", "progress")}
             write_checkpoint(self.folder.checkpoints / "best.pt", content)
-
-    @contextlib.contextmanager
-    def _catch_interrupt(self) -> Iterator[None]:
-        """The first Ctrl-C ends the run after the step in hand; a second one at once."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def handler(*_: object) -> None:
-            if self.interrupted:
-                raise KeyboardInterrupt
-            self.interrupted = True
-            log.warning("finishing the step and saving; press Ctrl-C again to stop at once")
-
-        before = signal.signal(signal.SIGINT, handler)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, before)

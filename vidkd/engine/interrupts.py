@@ -1,0 +1,61 @@
+"""Ctrl-C: the process that trains ends its step and saves; those that load its data know nothing of it."""
+
+import contextlib
+import logging
+import signal
+import threading
+from collections.abc import Iterator
+from multiprocessing import resource_tracker
+
+from torch.utils.data import DataLoader
+
+from vidkd.data.dataset import Sample
+
+log = logging.getLogger(__name__)
+
+
+class Interrupt:
+    """Whether the user asked to stop. The first Ctrl-C asks, a second one raises KeyboardInterrupt at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    @contextlib.contextmanager
+    def caught(self) -> Iterator[None]:
+        """Ctrl-C asks inside the block, and does what it did before after it. Outside the main thread nothing changes."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = signal.signal(signal.SIGINT, self._ask)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def _ask(self, *_: object) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        log.warning("finishing the step and saving; press Ctrl-C again to stop at once")
+
+
+def start(loader: DataLoader[Sample]) -> Iterator[Sample]:
+    """Iterate over a loader; its processes, where it has any, are deaf to Ctrl-C."""
+    if loader.num_workers == 0:
+        return iter(loader)
+    with deaf_children():
+        return iter(loader)
+
+
+@contextlib.contextmanager
+def deaf_children() -> Iterator[None]:
+    """Processes that start inside the block never see Ctrl-C, which a terminal sends to all; for this one it waits until the end of it."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # started by the first of multiprocessing's processes, it would take the block away
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
