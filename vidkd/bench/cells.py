@@ -159,7 +159,7 @@ def read_cell(study: Study, phase: Phase, key: CellKey, places: Places, chosen: 
     if different:
         raise DataError(
             f"{path} was made with other settings",
-            **{name: f"{then.get(name)} then, {now.get(name)} now" for name in different[:MOST_SHOWN]},
+            differs="; ".join(f"{name}: {then.get(name)} then, {now.get(name)} now" for name in different[:MOST_SHOWN]),
             to_mend="move the old results away, or give the study another name",
         )
     return content
