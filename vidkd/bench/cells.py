@@ -50,9 +50,9 @@ def run_cells(
     A cell that fails costs no other one: DataError tells the first after all have been tried. Raises InterruptedRunError after Ctrl-C (one
     worker; several are stopped by KeyboardInterrupt), and DataError for a kept cell that was made with other settings.
     """
-    missing = []
+    missing, cells = [], KeptCells(study, phase, places, chosen)
     for key in keys:
-        kept = read_cell(study, phase, key, places, chosen)
+        kept = cells.read(key)
         if kept is None:
             missing.append(key)
         else:
@@ -143,26 +143,47 @@ def identity(config: RunConfig) -> dict[str, Any]:
     return {key: value for key, value in flatten(as_dict(config)).items() if not key.startswith(left_out)}
 
 
+class KeptCells:
+    """The finished cells of a phase, each checked against the settings that the study has now."""
+
+    def __init__(self, study: Study, phase: Phase, places: Places, chosen: Chosen) -> None:
+        self.study, self.phase, self.places, self.chosen = study, phase, places, chosen
+        self._settings: dict[tuple[str, int], dict[str, Any]] = {}
+
+    def read(self, key: CellKey) -> dict[str, Any] | None:
+        """A finished cell, or None. Raises DataError if it was made with other settings than the study has now."""
+        path = self.places.cell(self.phase, key)
+        if not path.exists():
+            return None
+        content: dict[str, Any] = read_json(path)
+        now = self._expected(key)
+        then = {**content["settings"], "subset": content["subset"], "teacher": content.get("teacher", now["teacher"])}
+        different = sorted(name for name in now.keys() | then.keys() if now.get(name) != then.get(name))
+        if different:
+            raise DataError(
+                f"{path} was made with other settings",
+                differs="; ".join(f"{name}: {then.get(name)} then, {now.get(name)} now" for name in different[:MOST_SHOWN]),
+                to_mend="move the old results away, or give the study another name",
+            )
+        return content
+
+    def _expected(self, key: CellKey) -> dict[str, Any]:
+        """What a cell's numbers depend on; of one method (and trial) only seed and fold differ, so the rest is worked out once."""
+        place = (key.method, key.trial)
+        if place not in self._settings:
+            self._settings[place] = identity(cell_config(self.study, key, self.phase, self.chosen, self.places.runs))
+        return {
+            **self._settings[place],
+            "train.seed": key.seed,
+            "data.split": key.fold,
+            "subset": _subset(self.study, self.phase),
+            "teacher": self.study.spec.methods[key.method].teacher,
+        }
+
+
 def read_cell(study: Study, phase: Phase, key: CellKey, places: Places, chosen: Chosen) -> dict[str, Any] | None:
-    """A finished cell, or None. Raises DataError if it was made with other settings than the study has now."""
-    path = places.cell(phase, key)
-    if not path.exists():
-        return None
-    content: dict[str, Any] = read_json(path)
-    now = {
-        **identity(cell_config(study, key, phase, chosen, places.runs)),
-        "subset": _subset(study, phase),
-        "teacher": study.spec.methods[key.method].teacher,
-    }
-    then = {**content["settings"], "subset": content["subset"], "teacher": content.get("teacher", now["teacher"])}
-    different = sorted(name for name in now.keys() | then.keys() if now.get(name) != then.get(name))
-    if different:
-        raise DataError(
-            f"{path} was made with other settings",
-            differs="; ".join(f"{name}: {then.get(name)} then, {now.get(name)} now" for name in different[:MOST_SHOWN]),
-            to_mend="move the old results away, or give the study another name",
-        )
-    return content
+    """One finished cell, or None; see KeptCells."""
+    return KeptCells(study, phase, places, chosen).read(key)
 
 
 def cells_to_test(study: Study, methods: Sequence[str] | None = None) -> list[list[CellKey]]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from vidkd.bench.cells import Chosen, Places, cells_to_test, read_cell
+from vidkd.bench.cells import Chosen, KeptCells, Places, cells_to_test
 from vidkd.bench.intervals import Cell
 from vidkd.bench.study import Study
 from vidkd.bench.summary import Method, Metric, Paired, build_summary
@@ -17,9 +17,10 @@ PER_CLIP = ("pointing", "mass")
 def read_cells(study: Study, places: Places, chosen: Chosen) -> dict[str, list[dict[str, Any]]]:
     """Finished test cells by method, in the study's order; methods without any are left out."""
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in study.spec.methods}
+    kept = KeptCells(study, "test", places, chosen)
     for wave in cells_to_test(study):
         for key in wave:
-            content = read_cell(study, "test", key, places, chosen)
+            content = kept.read(key)
             if content is not None:
                 found[key.method].append(content)
     return {name: cells for name, cells in found.items() if cells}

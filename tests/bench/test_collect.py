@@ -1,0 +1,171 @@
+"""The numbers of a study, worked out again from its cells."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from study_samples import cell_content, cells_of, keys_of, make_study, pointed, write_cells
+
+from vidkd.bench.cells import Places
+from vidkd.bench.collect import as_cell, interval, read_cells, rows_of, summarise, table
+from vidkd.bench.intervals import bootstrap_ci, paired_difference
+from vidkd.bench.study import Study
+from vidkd.bench.summary import check_summary
+
+ACCURACIES = {"flow": 0.9, "rgb": 0.5, "attention": 0.7}
+Found = dict[str, list[dict[str, Any]]]
+
+
+def all_cells(study: Study, accuracies: dict[str, float] = ACCURACIES) -> Found:
+    return {name: cells_of(study, name, share) for name, share in accuracies.items()}
+
+
+def accuracy(cell: dict[str, Any]) -> float:
+    rows = cell["predictions"]
+    return float(np.mean([predicted == label for predicted, label in zip(rows["predicted"], rows["label"], strict=True)]))
+
+
+def pairs_of(summary: dict[str, Any]) -> dict[tuple[str, str, str], dict[str, Any]]:
+    found = {(pair["method"], pair["against"], pair["metric"]): pair for pair in summary["paired"]}
+    assert len(found) == len(summary["paired"]), "no comparison is there twice"
+    return found
+
+
+def test_means_and_differences_are_those_of_the_cells(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    found = all_cells(study)
+    summary = summarise(study, found, "attention")
+    check_summary(summary, source="test")
+    means = {name: [accuracy(cell) for cell in cells] for name, cells in found.items()}
+    for name, values in means.items():
+        top1 = summary["methods"][name]["metrics"]["top1"]
+        assert top1["mean"] == pytest.approx(np.mean(values))
+        assert top1["values"] == pytest.approx(
+            {f"{key.seed}/{key.fold}": value for key, value in zip(keys_of(study, name), values, strict=True)}
+        )
+        assert top1["ci95"] == list(bootstrap_ci([as_cell(cell) for cell in found[name]]).ci95 or [])
+        nll = summary["methods"][name]["metrics"]["nll"]
+        assert (nll["mean"], nll["ci95"]) == (pytest.approx(np.mean([cell["metrics"]["nll"] for cell in found[name]])), None)
+    pairs = pairs_of(summary)
+    assert set(pairs) == {("flow", "rgb", "top1"), ("attention", "rgb", "top1"), ("attention", "flow", "top1")}
+    for (method, against, _), pair in pairs.items():
+        assert pair["difference"] == pytest.approx(np.mean(means[method]) - np.mean(means[against]))
+        expected = paired_difference([as_cell(cell) for cell in found[method]], [as_cell(cell) for cell in found[against]])
+        assert (pair["ci95"], pair["pairs"]) == (list(expected.ci95 or []), 4)
+    assert summary["seconds"] == 12 * 7.5
+    assert summary["methods"]["rgb"]["train_seconds"] == 7.5
+    assert summary["data"]["claim"] == "attention"
+    assert summary["data"]["labels"] == {"flow": "flow teacher", "rgb": "plain RGB", "attention": "distilled"}
+
+
+def test_without_a_claim_only_the_reference_is_compared_with(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    assert set(pairs_of(summarise(study, all_cells(study), None))) == {("flow", "rgb", "top1"), ("attention", "rgb", "top1")}
+
+
+def test_an_unfinished_study_compares_the_cells_that_both_have(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    found = all_cells(study)
+    found["attention"] = found["attention"][:3]
+    found["rgb"] = found["rgb"][1:]
+    pair = pairs_of(summarise(study, found, None))["attention", "rgb", "top1"]
+    assert pair["pairs"] == 2
+    both = [(found["attention"][place], found["rgb"][place - 1]) for place in (1, 2)]
+    assert pair["difference"] == pytest.approx(np.mean([accuracy(here) - accuracy(there) for here, there in both]))
+    found["rgb"] = found["rgb"][2:]
+    assert set(pairs_of(summarise(study, found, None))) == {("flow", "rgb", "top1")}
+
+
+def test_unlabelled_clips_are_not_judged(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    content = cell_content(study, keys_of(study, "rgb")[0], accuracy=0.5)
+    content["predictions"] |= {"label": [-1, *content["predictions"]["label"][1:]]}
+    cell = as_cell(content)
+    assert len(cell.correct) == len(cell.group) == 11
+    assert cell.mean == pytest.approx(np.mean(np.equal(content["predictions"]["predicted"], content["predictions"]["label"])[1:]))
+
+
+def test_measures_of_each_clip_have_intervals_and_are_paired(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    found = all_cells(study)
+    for name in ("flow", "attention"):
+        for cell in found[name]:
+            pointed(cell)
+    summary = summarise(study, found, "attention")
+    means = {name: np.mean([np.mean(cell["predictions"]["mass"]) for cell in found[name]]) for name in ("flow", "attention")}
+    mass = summary["methods"]["flow"]["metrics"]["mass"]
+    assert mass["mean"] == pytest.approx(means["flow"])
+    assert mass["ci95"][0] < mass["mean"] < mass["ci95"][1]
+    pairs = pairs_of(summary)
+    assert pairs["attention", "flow", "mass"]["difference"] == pytest.approx(means["attention"] - means["flow"])
+    assert ("attention", "rgb", "mass") not in pairs, "the reference has no map"
+
+
+CONDITIONS = {
+    f"{name}{share}": {"shown_as": name, "condition": f"labels{share}", "label": label, "settings": {"data.label_fraction": share / 100}}
+    for name, label in (("rgb", "plain RGB"), ("kd", "taught"), ("other", "control"))
+    for share in (10, 50)
+}
+
+
+def test_conditions_are_compared_with_the_same_condition(tmp_path: Path) -> None:
+    study = make_study(tmp_path, methods=CONDITIONS)
+    shares = {"rgb10": 0.2, "rgb50": 0.5, "kd10": 0.4, "kd50": 0.9, "other10": 0.1, "other50": 0.6}
+    found = all_cells(study, shares)
+    summary = summarise(study, found, "kd10")
+    check_summary(summary, source="test")
+    assert set(summary["methods"]) == {"rgb", "kd", "other"}
+    assert {metric for metric in summary["methods"]["kd"]["metrics"] if "top1" in metric} == {"top1@labels10", "top1@labels50"}
+    pairs = pairs_of(summary)
+    expected = {(name, "rgb") for name in ("kd", "other")} | {("kd", "other")}
+    assert set(pairs) == {(*names, f"top1@labels{share}") for names in expected for share in (10, 50)}
+    for (method, against, metric), pair in pairs.items():
+        share = metric.removeprefix("top1@labels")
+        mean, other = (np.mean([accuracy(cell) for cell in found[f"{name}{share}"]]) for name in (method, against))
+        assert pair["difference"] == pytest.approx(mean - other)
+    assert summary["data"]["claim"] == "kd"
+    labels = [row[0] for row in rows_of(summary)]
+    assert labels[1:] == [
+        "plain RGB @ labels10",
+        "plain RGB @ labels50",
+        "taught @ labels10 *",
+        "taught @ labels50 *",
+        "control @ labels10",
+        "control @ labels50",
+    ]
+
+
+def test_the_table(tmp_path: Path) -> None:
+    summary = {
+        "data": {"reference": "rgb", "claim": "kd", "labels": {"rgb": "plain RGB", "kd": "taught"}},
+        "methods": {
+            "rgb": {
+                "metrics": {"top1": {"mean": 0.5, "ci95": [0.4, 0.61], "n": 15}, "nll": {"mean": 1.0, "ci95": None, "n": 15}},
+                "train_seconds": 99.6,
+            },
+            "kd": {"metrics": {"top1": {"mean": 0.6125, "ci95": None, "n": 3}}, "train_seconds": 7.0},
+        },
+        "paired": [{"method": "kd", "against": "rgb", "metric": "top1", "difference": 0.1125, "ci95": [-0.01, 0.2], "pairs": 3}],
+    }
+    assert table(summary) == (
+        "method     top-1  95 %          - plain RGB  95 %           cells  train s\n"
+        "plain RGB  50.0   [40.0, 61.0]                              15     100\n"
+        "taught *   61.3   -             +11.2        [-1.0, +20.0]  3      7\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("bounds", "signed", "text"), [(None, False, "-"), ([0.712, 0.78], False, "[71.2, 78.0]"), ([-0.012, 0.0], True, "[-1.2, +0.0]")]
+)
+def test_an_interval_in_percent(bounds: Any, signed: bool, text: str) -> None:
+    assert interval(bounds, signed=signed) == text
+
+
+def test_finished_cells_in_the_order_of_the_study(tmp_path: Path) -> None:
+    study, places = make_study(tmp_path), Places(tmp_path / "results", tmp_path / "runs")
+    write_cells(study, places, {"attention": 0.7, "rgb": 0.5})
+    places.cell("test", keys_of(study, "rgb")[1]).unlink()
+    found = read_cells(study, places, {})
+    assert list(found) == ["rgb", "attention"], "the teacher has none"
+    assert [(cell["seed"], cell["fold"]) for cell in found["rgb"]] == [(0, "a"), (1, "a"), (1, "b")]

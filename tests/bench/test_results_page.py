@@ -1,0 +1,196 @@
+"""docs/results.md is what the committed cells say: generated, and every mean in its tables worked out again."""
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from study_samples import make_study, write_cells
+
+from vidkd.base.errors import ConfigError
+from vidkd.base.files import write_json
+from vidkd.bench.cells import Places
+from vidkd.bench.results_page import markdown_table, results_page
+from vidkd.bench.study import Study
+
+REPOSITORY = Path(__file__).parents[2]
+ROUNDING = 0.0501
+Cells = dict[tuple[Any, str], dict[str, Any]]
+
+
+def cells_in(folder: Path) -> Cells:
+    found = [json.loads(path.read_text()) for path in folder.glob("*.json")]
+    return {(cell["seed"], cell["fold"]): cell["predictions"] for cell in found}
+
+
+def top1(rows: dict[str, Any]) -> float:
+    right = [predicted == label for predicted, label in zip(rows["predicted"], rows["label"], strict=True) if label >= 0]
+    return sum(right) / len(right)
+
+
+def percent(score: Callable[[dict[str, Any]], float], cells: Cells, minus: Cells | None = None) -> float:
+    """Mean over cells, or of the difference over the cells that both have, in percent."""
+    if minus is None:
+        return 100 * float(np.mean([score(rows) for rows in cells.values()]))
+    return 100 * float(np.mean([score(cells[key]) - score(minus[key]) for key in cells.keys() & minus.keys()]))
+
+
+def tables_of(section: str) -> list[list[list[str]]]:
+    """The Markdown tables of a section, as rows of cells, heads and rules left out."""
+    blocks = re.findall(r"(?:^\|.*\n)+", section, re.MULTILINE)
+    return [[[cell.strip() for cell in line.strip("|").split(" | ")] for line in block.splitlines()[2:]] for block in blocks]
+
+
+def check_means(page: str, studies: Path, results: Path) -> int:
+    """Work every mean and difference on the page out again from the files of the cells; returns how many."""
+    checked = 0
+    for path in sorted(studies.glob("*.yaml")):
+        content = yaml.safe_load(path.read_text())
+        folder = results / content["study"]
+        section = page.partition(f"\n## {content.get('title') or content['study']}\n")[2].partition("\n## ")[0]
+        if not (folder / "test").is_dir():
+            assert not section
+            continue
+        by_label: dict[str, Cells] = {}
+        for name, method in content["methods"].items():
+            method = method or {}
+            label = method.get("label") or method.get("shown_as") or name
+            by_label[label + (f" @ {method['condition']}" if "condition" in method else "")] = cells_in(folder / "test" / name)
+        shown = {method.get("shown_as", name): method.get("label", name) for name, method in content["methods"].items() if method}
+        reference = shown.get(content.get("reference", "rgb"), "rgb")
+        tables = tables_of(section)
+        claimed = [row[0].removesuffix(" *") for row in tables[0] if row[0].endswith(" *")]
+        for label, mean, _, difference, _, count, _ in tables[0]:
+            cells = by_label[label.removesuffix(" *")]
+            assert (len(cells), float(mean)) == (int(count), pytest.approx(percent(top1, cells), abs=ROUNDING))
+            condition = label.removesuffix(" *").partition(" @ ")[2]
+            if difference:
+                other = by_label[reference + (f" @ {condition}" if condition else "")]
+                assert float(difference) == pytest.approx(percent(top1, cells, other), abs=ROUNDING)
+            checked += 1 + bool(difference)
+        for rows in tables[1:]:
+            for label, mean, *rest in rows:
+                if len(rest) == 1:
+                    (claim,) = [name for name in claimed if name.partition(" @ ")[2] == label.partition(" @ ")[2]]
+                    assert float(mean) == pytest.approx(percent(top1, by_label[claim], by_label[label]), abs=ROUNDING)
+                    checked += 1
+                else:
+                    for text, measure in ((mean, "pointing"), (rest[1], "mass"), (rest[3], "chance")):
+                        expected = percent(lambda rows, measure=measure: float(np.mean(rows[measure])), by_label[label])
+                        assert float(text) == pytest.approx(expected, abs=ROUNDING)
+                        checked += 1
+    return checked
+
+
+TRIALS = {
+    "flow": {"label": "flow teacher", "settings": {"view": "flow", "model.attention.pooling": "soft"}},
+    "rgb": {"label": "plain RGB", "trials": [{"optim.lr": 0.2}]},
+    "attention": {
+        "label": "distilled | one map",
+        "claim": True,
+        "teacher": "flow",
+        "settings": {"task": "attention_distillation", "model.attention.pooling": "soft"},
+        "trials": [{"method.weight": 2}],
+    },
+}
+CHOICE = {"rgb": {"optim.lr": 0.2}, "attention": {"method.weight": 2}}
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> tuple[Study, Places]:
+    """A tuned study with all its cells; two methods have attention maps."""
+    study = make_study(tmp_path / "studies", title="A small one", text="What it asks.\n", methods=TRIALS)
+    places = Places(tmp_path / "results" / "small", tmp_path / "runs")
+    methods = {name: {"settings": settings} for name, settings in CHOICE.items()}
+    write_json(places.results / "chosen.json", {"claim": "attention", "methods": methods})
+    write_cells(study, places, {"flow": 0.9, "rgb": 0.4, "attention": 0.7}, chosen=CHOICE, pointing=("flow", "attention"))
+    (tmp_path / "studies" / "base.yaml").rename(tmp_path / "base.yaml")
+    study.path.write_text(study.path.read_text().replace("base: base.yaml", "base: ../base.yaml"))
+    return study, places
+
+
+def test_the_page_of_a_study(finished: tuple[Study, Places], tmp_path: Path) -> None:
+    page = results_page(tmp_path / "studies", tmp_path / "results")
+    head, _, section = page.partition("\n## A small one\n")
+    assert head.startswith("# Results\n")
+    assert not re.search(r"^\* ", head, re.MULTILINE), "a star at the beginning of a line would be a list"
+    assert section.startswith(
+        "\nWhat it asks.\n\n`vidkd compare configs/studies/small.yaml --data.root DIR`; seeds 0, 1; splits a, b; judged on `test`;"
+    )
+    assert "Unfinished" not in page
+    assert "0.0 h of training on a processor, torch 2.0." in section
+    rows = re.findall(r"^\| (.*?) \| [\d.+-]+ \|", section, re.MULTILINE)
+    assert rows == [
+        "flow teacher",
+        "plain RGB",
+        r"distilled \| one map *",
+        "plain RGB",
+        "flow teacher",
+        "flow teacher",
+        r"distilled \| one map",
+    ]
+    assert "distilled | one map (\\*) minus each of the others:\n" in section
+
+
+def test_the_means_of_the_page_are_those_of_the_cells(finished: tuple[Study, Places], tmp_path: Path) -> None:
+    finished[0].path.write_text(finished[0].path.read_text().replace("distilled | one map", "distilled"))
+    page = results_page(tmp_path / "studies", tmp_path / "results")
+    assert check_means(page, tmp_path / "studies", tmp_path / "results") == 3 + 2 + 2 + 2 * 3
+    forged = re.sub(r"(\| plain RGB \| )(\d)", lambda match: f"{match[1]}1{match[2]}", page, count=1)
+    with pytest.raises(AssertionError):
+        check_means(forged, tmp_path / "studies", tmp_path / "results")
+
+
+def test_cells_that_are_missing_are_counted(finished: tuple[Study, Places], tmp_path: Path) -> None:
+    next((finished[1].results / "test" / "rgb").glob("*.json")).unlink()
+    assert "**Unfinished: 11 of 12 cells.**" in results_page(tmp_path / "studies", tmp_path / "results")
+
+
+def test_a_study_under_way_waits_for_its_first_test_cell(finished: tuple[Study, Places], tmp_path: Path) -> None:
+    """Tuning that has not ended has no chosen.json yet; the page of the other studies can be written all the same."""
+    before = results_page(tmp_path / "studies", tmp_path / "results")
+    other = finished[0].path.read_text().replace("study: small", "study: another").replace("A small one", "Another")
+    (tmp_path / "studies" / "another.yaml").write_text(other)
+    assert results_page(tmp_path / "studies", tmp_path / "results") == before
+    write_json(tmp_path / "results" / "another" / "tune" / "rgb" / "rgb-t0-s100-a.json", {})
+    assert results_page(tmp_path / "studies", tmp_path / "results") == before
+
+
+def test_no_cells_at_all(finished: tuple[Study, Places], tmp_path: Path) -> None:
+    shutil.rmtree(finished[1].results)
+    with pytest.raises(ConfigError, match="has finished cells"):
+        results_page(tmp_path / "studies", tmp_path / "results")
+
+
+def test_a_markdown_table() -> None:
+    assert markdown_table([("a", "b"), ("x|y", "1")]) == "| a | b |\n| --- | ---: |\n| x\\|y | 1 |\n"
+
+
+def committed_results(folder: Path) -> list[Path]:
+    """The files below results/ that are committed; all of them where this is no git checkout."""
+    try:
+        listed = subprocess.run(["git", "ls-files", "results"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout.split(
+            "\n"
+        )
+    except (OSError, subprocess.CalledProcessError):
+        listed = [str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "results").rglob("*.json")]
+    files = [Path(name).relative_to("results") for name in listed if name.endswith(".json")]
+    for file in files:
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(REPOSITORY / "results" / file, folder / file)
+    return files
+
+
+def test_results_are_current(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not any("test" in file.parts for file in committed_results(tmp_path)):
+        pytest.skip("results/ holds no finished cells yet")
+    monkeypatch.chdir(REPOSITORY)
+    page = (REPOSITORY / "docs" / "results.md").read_text(encoding="utf-8")
+    assert page == results_page(Path("configs/studies"), tmp_path), "to mend: vidkd results"
+    assert check_means(page, Path("configs/studies"), tmp_path) > 0
