@@ -156,7 +156,7 @@ def test_boxes_are_the_extent_of_the_drawn_pixels(kind):
     centres = np.array([[20.0, 30.0], [21.37, 29.81], [33.5, 15.25]])
     frames = np.zeros((3, 48, 48, 3), np.float32)
     paint(frames, shape, centres)
-    for frame, box in zip(frames, boxes_of(shape, centres), strict=True):
+    for frame, box in zip(frames, boxes_of(shape, centres, 48), strict=True):
         rows, columns = np.nonzero(frame[..., 0] > 0.02)
         drawn = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
         assert np.abs(np.array(drawn) - box).max() <= 1.0
@@ -179,11 +179,23 @@ def test_the_actors_box_holds_all_that_changes_when_nothing_else_moves(distracto
             assert distractors or changed.any() or np.abs(boxes[0] - boxes[1]).max() < 1
 
 
-def test_no_shape_ever_leaves_the_frame():
+def test_a_shape_at_the_edge_is_cut_there_and_so_is_its_box():
+    shape = Shape("square", 5.0, np.ones(3, np.float32), np.array([[0.3, 0.2, 0.1]]), 0.2)
+    inner, wide = np.array([[1.5, 20.0], [19.0, 31.0], [30.5, 30.5]]), np.zeros((3, 64, 64, 3), np.float32)
+    paint(wide, shape, inner + 16)
+    frames = np.zeros((3, 32, 32, 3), np.float32)
+    paint(frames, shape, inner)
+    np.testing.assert_allclose(frames, wide[:, 16:48, 16:48], atol=1e-6)
+    np.testing.assert_allclose(boxes_of(shape, inner, 32)[0], [0, 15.5, 6, 24.5])
+
+
+def test_the_middle_of_a_shape_never_leaves_the_frame_and_edges_are_seldom_crossed():
     config = MotionShapesConfig(distractors=6, drift=3.0, jitter=1.0)
-    boxes = np.stack([draw_scene(config, place).boxes for place in list(clip_places(config))[:200]])
-    assert boxes.min() >= 1
-    assert boxes.max() <= config.size - 1
+    scenes = [draw_scene(config, place) for place in list(clip_places(config))[:200]]
+    centres, boxes = np.stack([scene.centres for scene in scenes]), np.stack([scene.boxes for scene in scenes])
+    assert centres.min() > 1
+    assert centres.max() < config.size - 1
+    assert ((boxes == 0) | (boxes == config.size)).any(-1).mean() < 0.05
     with pytest.raises(ConfigError, match="leave the frame"):
         MotionShapesConfig(amplitude=20.0)
 

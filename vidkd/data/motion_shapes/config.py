@@ -7,9 +7,8 @@ from typing import Any
 
 from vidkd.base.errors import ConfigError, unknown_name
 from vidkd.data.motion_shapes.motion import CLASSES, half_extents
-from vidkd.data.motion_shapes.shapes import LARGEST_EXTENT
 
-BORDER = 1.0  # pixels left free between the farthest shape and the edge of the frame
+BORDER = 2.0  # pixels from the edge of the frame to the farthest that the middle of a shape can be
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +34,7 @@ class MotionShapesConfig:
         radius: radius of a shape in pixels.
         radius_spread: radii differ by up to this share.
         contrast: how far a shape's brightness is from the background's mean, in [0, 1]. Smaller is harder, for flow too.
+        darker: share of the looks that are darker than the background; the rest is brighter. A mixture is harder for RGB, not for flow.
         texture: strength of the pattern that a shape carries with it, in [0, 1]. It gives flow something to hold on to.
         background_contrast: strength of the background's texture, in [0, 1]. Larger hides the shapes in a still frame.
         background_speed: speed of the background in pixels a frame, in a direction of each clip's own. Larger is harder, for RGB most.
@@ -49,21 +49,22 @@ class MotionShapesConfig:
     clips_per_class_test: int = 28
     clips_per_group: int = 2
     frames: int = 36
-    size: int = 88
+    size: int = 80
     fps: float = 25.0
     amplitude: float = 6.0
     amplitude_spread: float = 0.15
     period: float = 16.0
     period_spread: float = 0.15
-    distractors: int = 2
+    distractors: int = 1
     moving_distractors: float = 0.7
     drift: float = 0.8
     jitter: float = 0.3
-    radius: float = 6.0
+    radius: float = 7.0
     radius_spread: float = 0.2
-    contrast: float = 0.3
+    contrast: float = 0.5
+    darker: float = 0.0
     texture: float = 0.15
-    background_contrast: float = 0.2
+    background_contrast: float = 0.05
     background_speed: float = 0.5
     noise: float = 0.02
     earliest_onset_s: float = 0.0
@@ -93,7 +94,7 @@ class MotionShapesConfig:
         if min(self.free_half_extents) < 0:
             raise ConfigError(
                 f"motion_shapes: shapes would leave the frame of {self.size} pixels",
-                to_mend="a smaller amplitude, radius or spread, or a larger size",
+                to_mend="a smaller amplitude or amplitude_spread, fewer classes, or a larger size",
             )
 
     @property
@@ -101,8 +102,7 @@ class MotionShapesConfig:
         """Half width and half height of the rectangle in which a shape's centre of motion may lie, in pixels; see docs/motion_shapes.md."""
         reach_x, reach_y = half_extents(self.classes)
         amplitude = self.amplitude * (1 + self.amplitude_spread)
-        radius = self.radius * (1 + self.radius_spread) * LARGEST_EXTENT
-        room = self.size / 2 - radius - BORDER
+        room = self.size / 2 - BORDER
         return room - amplitude * reach_x, room - amplitude * reach_y
 
     @property
@@ -138,6 +138,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "radius": (1, math.inf),
     "radius_spread": (0, 0.9),
     "contrast": (0, 1),
+    "darker": (0, 1),
     "texture": (0, 1),
     "background_contrast": (0, 1),
     "background_speed": (0, math.inf),

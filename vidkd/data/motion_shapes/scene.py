@@ -63,7 +63,7 @@ def draw_scene(config: MotionShapesConfig, place: ClipPlace) -> Scene:
         shapes=shapes,
         roles=roles,
         centres=centres,
-        boxes=np.stack([boxes_of(shape, path) for shape, path in zip(shapes, centres, strict=True)]),
+        boxes=np.stack([boxes_of(shape, path, config.size) for shape, path in zip(shapes, centres, strict=True)]),
         actor=roles.index("actor"),
         onset_frame=onset_frame,
         background_velocity=(config.background_speed * float(np.cos(heading)), config.background_speed * float(np.sin(heading))),
@@ -118,7 +118,8 @@ def _group_looks(config: MotionShapesConfig, group: int) -> list[Shape]:
 
 def _draw_look(config: MotionShapesConfig, mean: Image, rng: np.random.Generator) -> Shape:
     # lighter or darker, and some hue: flow looks at brightness alone
-    colour = mean + config.contrast * (rng.choice([-1, 1]) + rng.uniform(-_HUE, _HUE, 3))
+    side = -1 if rng.random() < config.darker else 1
+    colour = mean + config.contrast * (side + rng.uniform(-_HUE, _HUE, 3))
     wavelength, angle = config.radius * rng.uniform(*_WAVELENGTHS, 2), rng.uniform(0, np.pi, 2)
     wave_number = 2 * np.pi / wavelength
     waves = np.stack([wave_number * np.cos(angle), wave_number * np.sin(angle), rng.uniform(0, 2 * np.pi, 2)], axis=1)
@@ -133,7 +134,7 @@ def _draw_look(config: MotionShapesConfig, mean: Image, rng: np.random.Generator
 
 def _group_colour(config: MotionShapesConfig, group: int) -> Image:
     """The mean colour of a group's background."""
-    return np.random.default_rng([config.seed, _BACKGROUND, group]).uniform(0.35, 0.65, 3).astype(np.float32)
+    return np.random.default_rng([config.seed, _BACKGROUND, group]).uniform(0.3, 0.5, 3).astype(np.float32)
 
 
 @lru_cache(maxsize=4)

@@ -65,14 +65,19 @@ class Shape:
     strength: float
 
 
-def boxes_of(shape: Shape, centres: Array) -> Array:
-    """Boxes (T, 4) as x1, y1, x2, y2 in pixels, whether hidden by others or not. centres: (T, 2) in pixels, pixel i covers [i, i + 1)."""
+def boxes_of(shape: Shape, centres: Array, size: int) -> Array:
+    """Boxes (T, 4) as x1, y1, x2, y2 in pixels, cut at the edges of the frame, of the whole shape even where others hide it.
+
+    centres: (T, 2) in pixels, inside the frame of `size` pixels; pixel i covers [i, i + 1).
+    """
     left, top, right, bottom = KINDS[shape.kind][1]
-    return np.concatenate([centres - shape.radius * np.array([left, top]), centres + shape.radius * np.array([right, bottom])], axis=1)
+    corners = [centres - shape.radius * np.array([left, top]), centres + shape.radius * np.array([right, bottom])]
+    boxes: Array = np.clip(np.concatenate(corners, axis=1), 0, size)
+    return boxes
 
 
 def paint(frames: Image, shape: Shape, centres: Array) -> None:
-    """Paint a shape over frames (T, H, W, 3) in [0, 1], in place, its edges smooth over a pixel. centres: (T, 2), well inside the frame."""
+    """Paint a shape over frames (T, H, W, 3) in [0, 1], in place, its edges smooth over a pixel. centres: (T, 2), inside the frame."""
     reach = math.ceil(shape.radius * LARGEST_EXTENT) + 1
     corner = np.floor(centres).astype(int) - reach
     offsets = corner[:, :, None] + np.arange(2 * reach + 1) + 0.5 - centres[:, :, None]
@@ -82,5 +87,11 @@ def paint(frames: Image, shape: Shape, centres: Array) -> None:
     pattern = sum(np.sin(kx * x + ky * y + phase) for kx, ky, phase in shape.waves)
     inside = (shape.colour + shape.strength * np.asarray(pattern)[..., None]).astype(np.float32)
     for frame, (left, top), alpha, colour in zip(frames, corner, cover, inside, strict=True):
-        patch = frame[top : top + alpha.shape[0], left : left + alpha.shape[1]]
-        patch += alpha * (colour - patch)
+        rows, columns = _overlap(top, alpha.shape[0], frame.shape[0]), _overlap(left, alpha.shape[1], frame.shape[1])
+        patch = frame[top + rows.start : top + rows.stop, left + columns.start : left + columns.stop]
+        patch += alpha[rows, columns] * (colour[rows, columns] - patch)
+
+
+def _overlap(start: int, length: int, size: int) -> slice:
+    """The part of a patch [start, start + length) that lies within [0, size), counted from the patch's own start."""
+    return slice(max(0, -start), min(length, size - start))
