@@ -207,6 +207,18 @@ def test_a_stopped_run_goes_on_exactly(
     assert same(state(whole.folder), state(result.folder))
 
 
+@pytest.mark.slow
+def test_loader_processes_change_nothing(tiny_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"train.steps": 4, "model.dropout": 0.5}
+    whole = fit.fit(tiny_config(**settings, name="whole"), quiet=True)
+    config = tiny_config(**settings, name="workers", **{"data.workers": 1})
+    with monkeypatch.context() as patch:
+        stop_after(2, patch)
+        with pytest.raises(InterruptedRunError):
+            fit.fit(config, quiet=True)
+    assert same(state(whole.folder), state(fit.fit(config, quiet=True).folder))
+
+
 # --- damage ---
 
 
