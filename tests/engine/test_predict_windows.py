@@ -1,0 +1,173 @@
+"""A classifier along a video: which windows it sees, and that each is judged as if it were alone."""
+
+import itertools
+import weakref
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vidkd.base.errors import DataError
+from vidkd.data import footage
+from vidkd.data.dataset import ClipDataset, DataConfig
+from vidkd.data.manifest import Clip
+from vidkd.data.windows import Window, WindowConfig
+from vidkd.engine import predict
+from vidkd.engine.config import as_dict, load_config
+from vidkd.engine.predict import each_frame_to_one, predict_video, sliding_windows
+from vidkd.models import AttentionConfig, ModelConfig, VideoClassifier
+from vidkd.models.saved import SavedClassifier, load_classifier
+from vidkd.video import open_video, write_video
+
+WINDOW = WindowConfig(frames=4, stride=2)
+SPAN = 9
+
+
+def windows(times: Any, step_s: float | None = None, window: WindowConfig = WINDOW) -> list[Window]:
+    return list(sliding_windows(np.asarray(times, float), DataConfig(window=window), step_s=step_s, name="a video"))
+
+
+def starts(times: Any, step_s: float | None = None) -> list[int]:
+    return [int(window.frames[0]) for window in windows(times, step_s)]
+
+
+@given(
+    count=st.integers(1, 80),
+    frames=st.integers(1, 6),
+    stride=st.integers(1, 4),
+    step_s=st.one_of(st.none(), st.floats(0.01, 0.3)),
+)
+@settings(max_examples=60, deadline=None)
+def test_the_windows_reach_from_the_first_frame_to_the_last(count: int, frames: int, stride: int, step_s: float | None) -> None:
+    config = WindowConfig(frames=frames, stride=stride)
+    found = windows(np.arange(count) / 25, step_s, config)
+    assert found[0].frames[0] == 0
+    assert found[-1].targets[-1] == count - 1
+    first = [int(window.frames[0]) for window in found]
+    assert first == sorted(set(first)), "each begins later than the one before"
+    for window in found:
+        assert window.frames.tolist() == [min(window.frames[0] + stride * t, count - 1) for t in range(frames)]
+        assert window.targets.tolist() == [min(frame + stride, count - 1) for frame in window.frames]
+
+
+def test_half_a_window_from_window_to_window() -> None:
+    assert starts(np.arange(30) / 25) == [0, 4, 8, 12, 16, 20, 21]
+    assert starts(np.arange(SPAN) / 25) == [0]
+    assert starts(np.arange(SPAN + 1) / 25) == [0, 1]
+
+
+def test_steps_do_not_add_up_their_rounding() -> None:
+    """0.1 s is two and a half frames: every second window begins a frame earlier than a rounded step would have it."""
+    assert starts(np.arange(30) / 25, 0.1) == [0, 3, 5, 8, 10, 13, 15, 18, 20, 21]
+
+
+def test_a_step_of_whole_frames_is_not_rounded_up() -> None:
+    assert starts(np.arange(40) / 30, 0.1)[:9] == [0, 3, 6, 9, 12, 15, 18, 21, 24]
+
+
+def test_a_step_shorter_than_a_frame_takes_every_frame_once() -> None:
+    assert starts(np.arange(14) / 25, 0.001) == list(range(6))
+
+
+def test_a_variable_frame_rate() -> None:
+    """40 frames at 25 a second, then 20 at 10 a second: window k begins with the first frame at or after k seconds times the step."""
+    times = np.concatenate([np.arange(40) / 25, 1.6 + np.arange(20) / 10])
+    step_s = 0.3
+    found = starts(times, step_s)
+    last = len(times) - SPAN
+    expected = [next(n for n, time in enumerate(times) if time >= k * step_s - 1e-6) for k in range(10)]
+    assert found == sorted({*[start for start in expected if start < last], last})
+    for start, following in itertools.pairwise(found[:-1]):
+        assert step_s - 0.1 < times[following] - times[start] < step_s + 0.1
+
+
+def test_times_need_not_begin_at_zero() -> None:
+    assert starts(5 + np.arange(30) / 25, 0.4) == starts(np.arange(30) / 25, 0.4)
+
+
+def test_a_short_video_holds_its_last_frame() -> None:
+    (window,) = windows(np.arange(3) / 25)
+    assert window.frames.tolist() == [0, 2, 2, 2]
+    assert window.targets.tolist() == [2, 2, 2, 2]
+
+
+def test_what_cannot_be_windowed() -> None:
+    with pytest.raises(DataError, match="no frame in a video"):
+        windows([])
+    for step_s in (0.0, -1.0):
+        with pytest.raises(DataError, match="must be positive"):
+            windows(np.arange(30) / 25, step_s)
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    """30 frames of a moving square, 64x48, of a variable frame rate."""
+    frames = np.random.default_rng(0).integers(60, 90, (1, 48, 64, 3)).astype(np.uint8).repeat(30, 0)
+    for t in range(30):
+        frames[t, 10:22, t : t + 12] = 230
+    write_video(tmp_path / "v.mp4", frames, fps=25, times_s=np.cumsum([0, *np.tile([0.04, 0.1], 15)])[:30].tolist())
+    return tmp_path / "v.mp4"
+
+
+@pytest.mark.parametrize("view", ["rgb", "flow"])
+def test_each_window_is_judged_as_if_it_were_alone(video: Path, view: Any) -> None:
+    """The probabilities are those of a data set's sample of the same frames."""
+    run = load_config(settings={"data": {"window": {"frames": 4, "stride": 2}, "transform": {"short_side": 36, "crop": 32}}})
+    torch.manual_seed(0)
+    model = VideoClassifier(ModelConfig(attention=AttentionConfig(pooling="soft")), 3, view).eval()
+    with torch.no_grad():
+        model.fc.weight *= 50
+    found = list(predict_video(video, SavedClassifier(model=model, classes=("a", "b", "c"), view=view, run=as_dict(run)), step_s=0.5))
+    with open_video(video) as reader:
+        times = reader.timestamps_s
+    assert len(found) > 3
+    assert len({round(window.probabilities.max(), 4) for window in found}) > 1, "the windows differ"
+    for window in found:
+        start, end = int(window.frames[0]), int(window.frames[0]) + SPAN
+        end_s = float(times[end]) if end < len(times) else None
+        clip = Clip(path=video.name, label=0, group="a", subsets={}, start_s=float(times[start]), end_s=end_s)
+        sample = ClipDataset(video.parent, [clip], run.data, views=(view,), training=False)[(0, 1)]
+        with torch.inference_mode():
+            output = model(sample[view][None])
+        np.testing.assert_allclose(window.probabilities, output.logits[0].double().softmax(0), atol=1e-6)
+        assert window.attention is not None
+        np.testing.assert_allclose(window.attention, output.attention["motion"][0].double().exp(), atol=1e-6)
+        assert (window.start_s, window.end_s) == (times[window.frames[0]], times[window.frames[-1]])
+        assert window.size == (36, 48)
+        assert (window.geometry.top, window.geometry.left, window.geometry.side, window.geometry.size) == (0, 6, 36, 32)
+
+
+def test_memory_does_not_keep_frames(video: Path, tiny_teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of all the windows' frames and flow, those of the window in hand at most are alive."""
+    made: list[weakref.ref[Any]] = []
+
+    def watched(*arguments: Any, **named: Any) -> Any:
+        found = footage.footage_of(*arguments, **named)
+        made.extend(weakref.ref(part) for part in (found, found.frames, found.flow))
+        return found
+
+    monkeypatch.setattr(predict, "footage_of", watched)
+    for count, _ in enumerate(predict_video(video, load_classifier(tiny_teacher)), 1):
+        assert len(made) == 3 * count
+        assert sum(part() is not None for part in made) <= 3
+    assert count == 7
+
+
+def test_without_attention_there_is_no_map(video: Path) -> None:
+    model = VideoClassifier(ModelConfig(), 3, "rgb")
+    window = next(predict_video(video, SavedClassifier(model=model, classes=("a", "b", "c"), view="rgb", run={})))
+    assert window.attention is None
+    assert window.probabilities.sum() == pytest.approx(1)
+
+
+def test_maps_of_a_spatiotemporal_softmax_are_scaled_frame_by_frame(video: Path) -> None:
+    model = VideoClassifier(ModelConfig(attention=AttentionConfig(pooling="soft", softmax="spatiotemporal")), 3, "rgb")
+    run = {"data": {"window": {"frames": 4, "stride": 2}, "transform": {"short_side": 36, "crop": 32}}}
+    window = next(predict_video(video, SavedClassifier(model=model, classes=("a", "b", "c"), view="rgb", run=run)))
+    assert window.attention is not None
+    np.testing.assert_allclose(window.attention.sum((1, 2)), 1)
+    np.testing.assert_allclose(each_frame_to_one(np.array([[[1.0, 3.0]], [[0.5, 0.0]]])), [[[0.25, 0.75]], [[1, 0]]])

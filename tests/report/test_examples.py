@@ -1,0 +1,85 @@
+"""Example clips of a report: which ones, and what is shown of them."""
+
+import base64
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from vidkd.base.errors import CheckpointError
+from vidkd.data.manifest import Clip
+from vidkd.engine.fit import fit
+from vidkd.engine.setup import read_clips
+from vidkd.models.saved import load_classifier
+from vidkd.report import examples
+from vidkd.report.examples import example_strips, in_turn
+
+Configs = Callable[..., Any]
+
+
+def clips_of(*labels: int | None) -> list[Clip]:
+    return [Clip(path=f"{number}.mp4", label=label, group="a", subsets={}) for number, label in enumerate(labels)]
+
+
+@pytest.mark.parametrize(
+    ("labels", "count", "expected"),
+    [
+        ((0, 0, 0, 1, 1, 2), 3, [0, 3, 5]),
+        ((0, 0, 0, 1, 1, 2), 5, [0, 3, 5, 1, 4]),
+        ((0, 0, 0, 1, 1, 2), 9, [0, 3, 5, 1, 4, 2]),
+        ((2, 1, 0), 2, [2, 1]),
+        ((1, None, 0), 3, [1, 2, 0]),
+        ((), 3, []),
+    ],
+)
+def test_classes_take_turns(labels: tuple[int | None, ...], count: int, expected: list[int]) -> None:
+    assert in_turn(clips_of(*labels), count) == expected
+
+
+def pixels(uri: str) -> np.ndarray:
+    return cv2.imdecode(np.frombuffer(base64.b64decode(uri.partition(",")[2]), np.uint8), cv2.IMREAD_COLOR)
+
+
+def test_frames_flow_and_who_looks_where(tiny_config: Configs, tiny_teacher: Path) -> None:
+    config = tiny_config()
+    student = fit(config, quiet=True).folder
+    strips = example_strips(student, read_clips(config.data), "test", config.data, teacher=tiny_teacher, count=4)
+    assert len(strips) == 4
+    classes = load_classifier(student).classes
+    assert [strip.caption for strip in strips] == ["Right_g4", "Down_g4", "Grow_g4", "Right_g5"]
+    for strip, name in zip(strips, (*classes, classes[0]), strict=True):
+        assert [row for row, _ in strip.rows] == ["frames", "flow", "teacher", "student"]
+        assert strip.title.startswith(f"true {name} ")
+        predicted = strip.title.rpartition("predicted ")[2]
+        assert predicted in classes
+        assert strip.right == (predicted == name)
+        assert len({pixels(uri).shape for _, uri in strip.rows}) == 1, "the rows are in line"
+
+
+def test_a_network_without_attention_has_no_row(tiny_config: Configs) -> None:
+    config = tiny_config(**{"model.attention.pooling": "mean"})
+    (strip,) = example_strips(fit(config, quiet=True).folder, read_clips(config.data), "train", config.data, count=1)
+    assert [row for row, _ in strip.rows] == ["frames", "flow"]
+
+
+def test_the_middle_window_is_shown(tiny_config: Configs, tiny_teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of three windows and two crops of the second clip: the second window, and the second crop of it."""
+    config, asked = tiny_config(**{"data.eval_clips": 3, "data.eval_crops": 2}), []
+    found = examples.ClipDataset.__getitem__
+
+    def watched(dataset: Any, item: tuple[int, int]) -> Any:
+        asked.append(item)
+        return found(dataset, item)
+
+    monkeypatch.setattr(examples.ClipDataset, "__getitem__", watched)
+    example_strips(tiny_teacher, read_clips(config.data), "test", config.data, count=2)
+    assert asked == [(0, 3), (0, 2 * 6 + 3)]
+
+
+def test_a_checkpoint_that_is_missing(tiny_config: Configs, tmp_path: Path) -> None:
+    config = tiny_config()
+    with pytest.raises(CheckpointError, match="checkpoint not found"):
+        example_strips(tmp_path / "none.pt", read_clips(config.data), "test", config.data)
