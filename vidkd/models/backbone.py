@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -101,7 +100,7 @@ class Backbone(nn.Module):
         self.layout = layout
         self.view = view
         self.stages: tuple[str, ...] = tuple(layout.stages)
-        self.channels: Mapping[str, int] = MappingProxyType({name: stage.channels for name, stage in layout.stages.items()})
+        self.channels: Mapping[str, int] = {name: stage.channels for name, stage in layout.stages.items()}
         self.input = layout.input if view == "rgb" else layout.input.for_flow()
         if view == "flow":
             take_flow(net)
