@@ -1,0 +1,242 @@
+"""vidkd compare from the command line: a whole study on the tiny data set, given twice, changed, cut short, tuned, by two workers."""
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from vidkd.base.files import read_json
+from vidkd.bench import cells
+from vidkd.bench.summary import read_summary
+from vidkd.cli.main import run_verb
+from vidkd.engine.fit import InterruptedRunError, fit
+
+METHODS = {
+    "flow": {"label": "flow teacher", "settings": {"view": "flow", "model.attention.pooling": "soft"}},
+    "attention": {
+        "label": "distilled",
+        "teacher": "flow",
+        "settings": {"task": "attention_distillation", "model.attention.pooling": "soft"},
+    },
+}
+Write = Callable[..., Path]
+Compare = Callable[..., int]
+
+
+@pytest.fixture
+def write(tmp_path: Path, tiny_settings: Callable[..., dict[str, Any]]) -> Write:
+    """Write a study of two methods on two seeds, one step a cell."""
+
+    def written(**over: Any) -> Path:
+        base = tiny_settings(**{"train.steps": 1, "model.attention.pooling": "mean", "data.window.frames": 2})
+        (tmp_path / "base.yaml").write_text(yaml.safe_dump({key: value for key, value in base.items() if key not in ("name", "runs")}))
+        study = {"study": "small", "base": "base.yaml", "seeds": [0, 1], "reference": "flow", "methods": METHODS, **over}
+        (tmp_path / "small.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
+        return tmp_path / "small.yaml"
+
+    return written
+
+
+@pytest.fixture
+def compare(tmp_path: Path) -> Compare:
+    def run(study: Path, *words: object, out: str = "out") -> int:
+        return run_verb("compare", [str(study), "--out", str(tmp_path / out), "--runs", str(tmp_path / f"runs-{out}"), *map(str, words)])
+
+    return run
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the runs that were asked for."""
+    names: list[str] = []
+
+    def counted(config: Any, **settings: Any) -> Any:
+        names.append(config.name)
+        return fit(config, **settings)
+
+    monkeypatch.setattr(cells, "fit", counted)
+    return names
+
+
+def cell_files(folder: Path) -> dict[str, int]:
+    return {path.stem: path.stat().st_mtime_ns for path in sorted(folder.rglob("*-s*.json"))}
+
+
+CELLS = ["flow-s0-1", "flow-s1-1", "attention-s0-1", "attention-s1-1"]
+
+
+def test_a_study_from_its_file_to_its_report(
+    write: Write, compare: Compare, trained: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two methods on two seeds; the second call trains nothing and says the same."""
+    study, out = write(), tmp_path / "out"
+    assert compare(study) == 0
+    first = capsys.readouterr().out
+    assert trained == CELLS
+    assert re.findall(r"^\[(\d/4)\] (\S+)  top-1 \d\.\d{3}  \d+ s$", first, re.MULTILINE) == [
+        (f"{n}/4", name) for n, name in enumerate(CELLS, 1)
+    ]
+    assert f"written: {out / 'summary.json'}, {out / 'report.html'}\n" in first
+    summary = read_summary(out / "summary.json")
+    assert list(summary["methods"]) == ["flow", "attention"]
+    assert set(summary["methods"]["flow"]["metrics"]["top1"]["values"]) == {"0/1", "1/1"}
+    assert [(pair["method"], pair["against"], pair["pairs"]) for pair in summary["paired"]] == [("attention", "flow", 2)]
+    assert "flow teacher" in first
+    assert "distilled" in (out / "report.html").read_text(encoding="utf-8")
+    assert (out / "report.html").read_text(encoding="utf-8").count("data:image/png") >= 4, "example clips: frames, flow, teacher, student"
+
+    before = cell_files(out)
+    assert sorted(before) == sorted(CELLS)
+    assert compare(study) == 0
+    second = capsys.readouterr().out
+    assert (second, len(trained), cell_files(out)) == (first, 4, before)
+
+
+def test_a_changed_setting_is_refused(
+    write: Write, compare: Compare, trained: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = write(seeds=[0], methods={"flow": METHODS["flow"]})
+    assert compare(study) == 0
+    before = cell_files(tmp_path / "out")
+    assert compare(study, "--optim.weight_decay", "0.5") == 2
+    error = capsys.readouterr().err
+    assert "flow-s0-1.json was made with other settings\n  differs : optim.weight_decay: 0.05 then, 0.5 now\n" in error
+    assert (len(trained), cell_files(tmp_path / "out")) == (1, before)
+
+
+def test_only_some_methods_and_seeds(
+    write: Write, compare: Compare, trained: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = write()
+    assert compare(study, "--methods", "attention", "--seeds", "1") == 0
+    assert trained == ["flow-s1-1", "attention-s1-1"], "and the teacher"
+    for words, message in (
+        (["--methods", "atention"], "unknown method 'atention'\n  where        : .*\n  did you mean : attention"),
+        (["--seeds", "0,7"], "unknown seed '7'"),
+        (["--seeds", "x"], "unknown seed 'x'"),
+        (["--train.seed", "3"], "'--train.seed' is decided by the study"),
+        (["--train.sed", "3"], "unknown setting '--train.sed'\n  did you mean : --train.seed"),
+    ):
+        assert compare(study, *words) == 2
+        assert re.search(message, capsys.readouterr().err)
+    assert len(trained) == 2
+    assert compare(study) == 0
+    assert trained[2:] == ["flow-s0-1", "attention-s0-1"]
+
+
+def test_ctrl_c_and_on_again(
+    write: Write, compare: Compare, trained: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study, go_on = write(methods={"flow": METHODS["flow"]}), cells.fit
+
+    def stopped(config: Any, **settings: Any) -> Any:
+        if config.name == "flow-s1-1":
+            raise InterruptedRunError("stopped after step 1 of 2; saved", to_go_on="run the same command again")
+        return go_on(config, **settings)
+
+    monkeypatch.setattr(cells, "fit", stopped)
+    assert compare(study) == 130
+    assert "run the same command again" in capsys.readouterr().err
+    monkeypatch.setattr(cells, "fit", go_on)
+    assert compare(study) == 0
+    assert trained == ["flow-s0-1", "flow-s1-1"]
+
+
+def test_a_wrong_setting_costs_no_training(write: Write, compare: Compare, trained: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    methods = {**METHODS, "kd": {"teacher": "flow", "settings": {"task": "logits_kd", "method.temprature": 2}}}
+    assert compare(write(methods=methods)) == 2
+    error = capsys.readouterr().err
+    assert "unknown setting 'method.temprature'" in error
+    assert "did you mean : method.temperature" in error
+    assert "methods.kd" in error
+    assert trained == []
+
+
+TUNED = {
+    "flow": {**METHODS["flow"], "trials": [{"optim.lr": 1e-3}, {"optim.lr": 1e-2}]},
+    "attention": {**METHODS["attention"], "claim": True, "trials": [{"method.weight": 1.5}]},
+    "control": {**METHODS["attention"], "label": "control", "tuned_as": "attention"},
+}
+
+
+def test_tuning_then_the_test(
+    write: Write, compare: Compare, trained: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = write(methods=TUNED, seeds=[0], tuning={"seeds": [100], "validation_fraction": 0.5})
+    assert compare(study, "--phase", "test") == 2
+    assert "the study has trials to choose from first" in capsys.readouterr().err
+    assert trained == []
+
+    assert compare(study, "--phase", "tune") == 0
+    assert trained == ["flow-t0-s100-1", "flow-t1-s100-1", "attention-t0-s100-1"]
+    chosen = read_json(tmp_path / "out" / "chosen.json")
+    tuned = [read_json(tmp_path / "out" / "tune" / "flow" / f"flow-t{trial}-s100-1.json") for trial in (0, 1)]
+    assert [cell["subset"] for cell in tuned] == ["val", "val"]
+    assert {clip.split("_")[-1] for cell in tuned for clip in cell["predictions"]["clip"]} <= {f"g{group}.mp4" for group in range(4)}
+    best = min((0, 1), key=lambda trial: (-tuned[trial]["metrics"]["top1"], tuned[trial]["metrics"]["nll"]))
+    assert chosen["methods"]["flow"]["trial"] == best
+    assert chosen["claim"] == "attention"
+    teacher = read_json(tmp_path / "out" / "tune" / "attention" / "attention-t0-s100-1.json")
+    assert teacher["settings"]["method.weight"] == 1.5
+
+    del trained[:]
+    assert compare(study, "--phase", "test") == 0
+    assert trained == ["flow-s0-1", "attention-s0-1", "control-s0-1"]
+    cells_of = {name: read_json(tmp_path / "out" / "test" / name / f"{name}-s0-1.json") for name in TUNED}
+    assert cells_of["flow"]["settings"]["optim.lr"] == TUNED["flow"]["trials"][best]["optim.lr"]
+    assert [cells_of[name]["settings"]["method.weight"] for name in ("attention", "control")] == [1.5, 1.5]
+    assert all(cell["settings"]["data.validation_fraction"] == 0 for cell in cells_of.values())
+    assert "distilled *" in capsys.readouterr().out
+
+
+def test_the_report_needs_neither_videos_nor_training(
+    write: Write, compare: Compare, trained: list[str], tmp_path: Path, tiny_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = write(seeds=[0])
+    assert compare(study, "--phase", "report") == 2
+    assert "no finished cell" in capsys.readouterr().err
+    assert compare(study) == 0
+    (tmp_path / "out" / "summary.json").unlink()
+    assert compare(study, "--phase", "report", "--data.root", "") == 0
+    assert len(trained) == 2
+    assert read_summary(tmp_path / "out" / "summary.json")["methods"]["flow"]["metrics"]["top1"]["n"] == 1
+
+
+def without_clocks(folder: Path) -> list[dict[str, Any]]:
+    """The cells' content but for times and threads."""
+    contents = [json.loads(path.read_text()) for path in sorted(folder.rglob("*-s*.json"))]
+    return [{key: value for key, value in content.items() if key not in ("train_seconds", "environment")} for content in contents]
+
+
+@pytest.mark.slow
+def test_two_workers_find_what_one_does(write: Write, compare: Compare, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = write()
+    assert compare(study, "--workers", 1) == 0
+    assert compare(study, "--workers", 2, out="two") == 0
+    one, two = without_clocks(tmp_path / "out"), without_clocks(tmp_path / "two")
+    assert len(two) == 4
+    assert two == one
+    names: Sequence[str] = re.findall(r"^\[\d/4\] (\S+)", capsys.readouterr().out, re.MULTILINE)
+    assert set(names[4:6]) == {"flow-s0-1", "flow-s1-1"}, "teachers first"
+    before = cell_files(tmp_path / "two")
+    assert compare(study, "--workers", 2, out="two") == 0
+    assert cell_files(tmp_path / "two") == before
+
+
+@pytest.mark.slow
+def test_a_cell_that_fails_in_a_worker_is_named(write: Write, compare: Compare, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run of other settings lies where one cell would be trained."""
+    study = write(methods={"flow": METHODS["flow"]})
+    run = tmp_path / "runs-out" / "small" / "test" / "flow-s0-1"
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "checkpoints" / "last.pt").write_bytes(b"its weights")
+    (run / "config.yaml").write_text("view: rgb\n")
+    assert compare(study, "--workers", 2) == 2
+    error = capsys.readouterr().err
+    assert "1 cells failed" in error
+    assert "flow-s0-1: ConfigError: another run has the name flow-s0-1" in error
+    assert list(cell_files(tmp_path / "out")) == ["flow-s1-1"]
