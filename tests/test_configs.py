@@ -1,0 +1,271 @@
+"""Every shipped configuration begins with the command that runs it, is parsed, and trains teacher and student for two steps."""
+
+import itertools
+import json
+import math
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from vidkd.bench.study import CellKey, StudySpec, cell_config, check_settings, read_study, waves
+from vidkd.cli.main import run_verb
+from vidkd.data.manifest import Manifest
+from vidkd.engine.config import RunConfig, load_config, teacher_config
+from vidkd.engine.fit import fit
+from vidkd.models.saved import load_classifier
+from vidkd.video import write_video
+
+REPOSITORY = Path(__file__).parents[1]
+CONFIGS = sorted((REPOSITORY / "configs" / "attention").glob("*.yaml"))
+STUDIES = sorted((REPOSITORY / "configs" / "studies").glob("*.yaml"))
+CLASSES, ACTORS = ("Jump", "Wave"), ("ana", "bo", "cy")
+FRAMES = 10
+
+
+def write_clip(path: Path) -> None:
+    """Ten frames of a bright bar that moves right over a still pattern, 40x32 pixels."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    still = np.random.default_rng(len(path.name)).integers(40, 90, (1, 32, 40, 3)).astype(np.uint8)
+    frames = still.repeat(FRAMES, 0)
+    for t in range(FRAMES):
+        frames[t, 8:20, 3 * t : 3 * t + 6] = 220
+    write_video(path, frames, fps=25)
+
+
+def write_texts(root: Path, texts: dict[str, str]) -> None:
+    for name, text in texts.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+
+
+def ucf101(root: Path) -> str:
+    clips = {g: [f"{name}/v_{name}_g0{g}_c01" for name in CLASSES] for g in (1, 2, 3)}
+    for name in itertools.chain(*clips.values()):
+        write_clip(root / "UCF-101" / f"{name}.mp4")
+    train = "".join(f"{name}.avi {CLASSES.index(name.split('/')[0]) + 1}\n" for g in (2, 3) for name in clips[g])
+    texts = {"classInd.txt": "1 Jump\n2 Wave\n", "trainlist01.txt": train, "testlist01.txt": "".join(f"{name}.avi\n" for name in clips[1])}
+    write_texts(root / "ucfTrainTestlist", texts)
+    return "ucf101"
+
+
+def classwise(root: Path, videos: str, lists: str) -> None:
+    for name in CLASSES:
+        clips = [f"film{number}_{name}_f_nm_np1_fr_med_0" for number in range(3)]
+        for clip in clips:
+            write_clip(root / videos / name / f"{clip}.mp4")
+        rows = "".join(f"{clip}.avi {2 if number == 0 else 1}\n" for number, clip in enumerate(clips))
+        write_texts(root / lists, {f"{name}_test_split1.txt": rows})
+
+
+def hmdb51(root: Path) -> str:
+    classwise(root, ".", "testTrainMulti_7030_splits")
+    return "hmdb51"
+
+
+def jhmdb(root: Path) -> str:
+    classwise(root, "ReCompress_Videos", "splits")
+    return "jhmdb"
+
+
+def something(root: Path) -> str:
+    labels = {"Pushing something from left to right": "0", "Lifting something": "1"}
+    rows = [{"id": str(number), "template": list(labels)[number % 2].replace("something", "[something]")} for number in range(6)]
+    for row in rows:
+        write_clip(root / "20bn-something-something-v2" / f"{row['id']}.mp4")
+    texts = {"labels": labels, "train": rows[:4], "validation": rows[4:]}
+    write_texts(root / "labels", {f"{name}.json": json.dumps(content) for name, content in texts.items()})
+    return "something"
+
+
+def weizmann(root: Path) -> str:
+    for name, actor in itertools.product(CLASSES, ACTORS):
+        write_clip(root / "video" / name / f"{actor}_{name}.mp4")
+    return "weizmann"
+
+
+def ut_interaction(root: Path) -> str:
+    for sequence, label in itertools.product((1, 2, 3), range(6)):
+        write_clip(root / "set1" / f"{6 * (sequence - 1) + label}_{sequence}_{label}.mp4")
+    return "ut_interaction"
+
+
+def folder(root: Path) -> str:
+    for name, number in itertools.product(CLASSES, range(4)):
+        write_clip(root / "videos" / name / f"take{number}.mp4")
+    return "folder"
+
+
+LAYOUTS: dict[str, Callable[[Path], str]] = {
+    "ucf101": ucf101,
+    "ucf101_4": ucf101,
+    "hmdb51": hmdb51,
+    "jhmdb": jhmdb,
+    "something": something,
+    "weizmann": weizmann,
+    "ut_interaction": ut_interaction,
+    "folder": folder,
+}
+Roots = Callable[[str], Path]
+
+
+@pytest.fixture(scope="module")
+def roots(tmp_path_factory: pytest.TempPathFactory) -> Roots:
+    """A small data set for a configuration, laid out as its own one and prepared by the verb that prepares that; made once."""
+    made: dict[str, Path] = {}
+
+    def root_of(name: str) -> Path:
+        if name not in made:
+            made[name] = root = tmp_path_factory.mktemp(name) / "root"
+            if name == "motion_shapes":
+                knobs = "--clips-per-class-train 2 --clips-per-class-test 2 --frames 10 --size 64 --classes Rising Falling --workers 1"
+                assert run_verb("make_motion_shapes", ["--out", str(root), *knobs.split()]) == 0
+            else:
+                assert run_verb("prepare_data", [LAYOUTS[name](root), "--root", str(root)]) == 0
+        return made[name]
+
+    return root_of
+
+
+def speed(root: Path, runs: Path, **over: Any) -> dict[str, Any]:
+    """Settings that make a run short and small, and put it somewhere else; what is trained and how stays."""
+    return {
+        "runs": str(runs),
+        "teacher": str(runs / "teacher"),
+        "data.root": str(root),
+        "data.window.frames": 8,
+        "data.transform.short_side": 36,
+        "data.transform.crop": 32,
+        "data.batch_size": 2,
+        "data.workers": 0,
+        "data.cache.folder": str(runs / "cache"),
+        "model.weights": None,
+        "train.steps": 2,
+        "train.precision": "32-true",
+        "train.device": "cpu",
+        "train.threads": 1,
+        **over,
+    }
+
+
+def trains(path: Path, settings: dict[str, Any]) -> None:
+    """Teacher and student of a configuration for two steps, and what they leave."""
+    config = load_config(path, settings=settings)
+    result = fit(config, quiet=True)
+    assert (result.steps, result.folder) == (2, Path(config.runs) / str(config.name))
+    classes = Manifest.read(Path(config.data.root) / "manifest.jsonl").classes
+    teacher, student = load_classifier(str(config.teacher)), load_classifier(result.folder)
+    assert (teacher.view, student.view) == ("flow", "rgb")
+    assert teacher.classes == student.classes == classes
+    assert teacher.model.config.backbone == student.model.config.backbone == config.model.backbone
+    for folder, task in ((Path(str(config.teacher)), "supervised"), (result.folder, "attention_distillation")):
+        assert yaml.safe_load((folder / "config.yaml").read_text())["task"] == task
+        rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        row = next(row for row in rows if row["split"] == "train" and row["step"] == 2)
+        assert math.isfinite(row["loss"])
+        assert ("attention" in row) == (task == "attention_distillation")
+
+
+def test_there_is_a_layout_for_every_configuration() -> None:
+    assert {path.stem for path in CONFIGS} == {*LAYOUTS, "motion_shapes"}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_two_steps(path: Path, roots: Roots, tmp_path: Path) -> None:
+    """With the small backbone where the configuration's own one takes long; the slow test has that."""
+    big = {"model.backbone": "tiny3d"} if load_config(path).model.backbone != "tiny3d" else {}
+    trains(path, speed(roots(path.stem), tmp_path / "runs", **big))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", [path for path in CONFIGS if load_config(path).model.backbone != "tiny3d"], ids=lambda path: path.stem)
+def test_two_steps_of_the_own_backbone(path: Path, roots: Roots, tmp_path: Path) -> None:
+    trains(path, speed(roots(path.stem), tmp_path / "runs"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_the_first_line_is_the_command(path: Path) -> None:
+    """What it says is this file, and gives the configuration that the name promises."""
+    command = path.read_text(encoding="utf-8").splitlines()[0]
+    assert command == f"# vidkd train --config configs/attention/{path.name} --data.root DIR"
+    config = load_config(path, overrides=shlex.split(command)[-2:])
+    assert config.data.root == "DIR"
+    assert (config.name, config.teacher) == (f"{path.stem}-attention", f"runs/{path.stem}-flow")
+    assert (config.task, config.view, config.model.attention.pooling) == ("attention_distillation", "rgb", "probabilistic")
+    teacher = teacher_config(config)
+    assert teacher is not None
+    assert (teacher.task, teacher.view, teacher.model) == ("supervised", "flow", config.model)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_the_split_is_one_of_the_data_set(path: Path, roots: Roots) -> None:
+    manifest = Manifest.read(roots(path.stem) / "manifest.jsonl")
+    config = load_config(path)
+    assert config.data.split in manifest.splits
+    assert manifest.select(config.data.split, "train")
+    assert manifest.horizontal_flip == (path.stem not in ("something", "motion_shapes")), "labels that name a direction"
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_every_cell_of_a_study_has_a_configuration(path: Path, roots: Roots, tmp_path: Path) -> None:
+    """Every method and trial; every seed and fold of one method (those of the others are put in alike); folds that the data set has."""
+    study = read_study(path)
+    spec = study.spec
+    check_settings(study)
+    chosen = {name: method.trials[0] for name, method in spec.methods.items() if method.trials}
+    for name in itertools.chain(*waves(spec)):
+        config = cell_config(study, CellKey(name, -1, spec.seeds[0], spec.folds[0]), "test", chosen, tmp_path)
+        assert (config.teacher is not None) == (spec.methods[name].teacher is not None)
+    found = [
+        cell_config(study, CellKey(spec.reference, -1, seed, fold), "test", chosen, tmp_path) for seed in spec.seeds for fold in spec.folds
+    ]
+    assert len({config.name for config in found}) == len(spec.seeds) * len(spec.folds)
+    manifest = Manifest.read(roots(study.base.stem) / "manifest.jsonl")
+    assert set(spec.folds) <= set(manifest.splits)
+    assert all(manifest.select(fold, spec.subset) for fold in spec.folds)
+
+
+def test_a_cell_of_the_study_of_weizmann_is_trained_as_the_configuration_says() -> None:
+    """Methods differ from the base in what the study says and in nothing else."""
+    study = read_study(REPOSITORY / "configs" / "studies" / "weizmann.yaml")
+    base = load_config(study.base)
+    config = cell_config(study, CellKey("attention", -1, 3, "fold2"), "test", {}, Path("runs"))
+    same: tuple[Callable[[RunConfig], Any], ...] = (
+        lambda c: c.task,
+        lambda c: c.view,
+        lambda c: c.model,
+        lambda c: c.optim,
+        lambda c: c.data.window,
+        lambda c: c.data.transform,
+        lambda c: c.train.epochs,
+        lambda c: c.method,
+    )
+    assert [get(config) for get in same] == [get(base) for get in same]
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_a_study_begins_with_the_command(path: Path) -> None:
+    first = path.read_text(encoding="utf-8").splitlines()[0]
+    assert first.startswith("# ")
+    assert re.search(rf"vidkd compare configs/studies/{path.name}\b.* --data\.root \S+", first)
+    assert read_study(path).spec.study == path.stem
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_methods_are_tuned_alike(path: Path) -> None:
+    """As many different trials for each method, on seeds that the test does not use; the claim's candidates are compared on them."""
+    spec: StudySpec = read_study(path).spec
+    if not spec.tuned:
+        pytest.skip("this study tunes nothing")
+    own = {name: method for name, method in spec.methods.items() if method.tuned_as is None}
+    assert {len(method.trials) for method in own.values()} == {4}
+    for name, method in own.items():
+        assert len({json.dumps(trial, sort_keys=True) for trial in method.trials}) == 4, name
+    assert not set(spec.tuning.seeds) & set(spec.seeds)
+    assert any(method.claim for method in own.values())
+    assert not spec.methods[spec.reference].claim
