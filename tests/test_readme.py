@@ -1,0 +1,172 @@
+"""What README and docs tell a reader to type or open is there: verbs, flags, settings, files, and the Python that they show."""
+
+import argparse
+import importlib
+import re
+import shlex
+import shutil
+from collections.abc import Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+import yaml
+
+from vidkd.base.errors import VidkdError
+from vidkd.bench.study import CellKey, cell_config, read_study
+from vidkd.cli.main import VERBS, _parse
+from vidkd.engine.config import known_keys, load_config, merge
+from vidkd.tasks import TASKS
+
+REPOSITORY = Path(__file__).parents[1]
+PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+SETTINGS = set().union(*(known_keys(task) for task in TASKS))
+FOREIGN_FLAGS = {"--nproc-per-node", "--split"}
+"""Of torchrun; and of evaluate, where `another --split` stands alone."""
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    """The words of every command in the fenced bash of a page."""
+    for block in blocks(page, "bash"):
+        for line in block.splitlines():
+            for command in line.split("&&"):
+                if words := shlex.split(command, comments=True):
+                    yield words
+
+
+def parser_of(verb: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=f"vidkd {verb}", allow_abbrev=False)
+    importlib.import_module(f"vidkd.cli.{verb}").add_arguments(parser)
+    return parser
+
+
+def check_verb(verb: str, words: Sequence[str]) -> None:
+    """The verb's own parser takes the words; settings behind them are known, and configurations named are there."""
+    arguments = _parse(parser_of(verb), importlib.import_module(f"vidkd.cli.{verb}"), words)
+    if verb == "train":
+        load_config(REPOSITORY / arguments.config, overrides=arguments.settings) if arguments.config else load_config()
+    elif verb == "compare":
+        study = read_study(REPOSITORY / arguments.study, arguments.settings)
+        cell_config(study, CellKey(study.spec.reference, -1, study.spec.seeds[0], study.spec.folds[0]), "test", {}, Path("runs"))
+    elif verb == "evaluate":
+        assert {word[2:].split("=")[0] for word in arguments.settings if word.startswith("--")} <= SETTINGS
+
+
+def check_command(words: list[str]) -> str:
+    """Check a command as far as it can be without running it; returns what it is."""
+    program = words[0].removeprefix(".venv/bin/")
+    if program == "make":
+        targets = re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
+        assert set(words[1:]) <= set(targets)
+        return "make"
+    if program == "vidkd":
+        verb = words[1].replace("-", "_")
+        assert verb in VERBS
+        check_verb(verb, words[2:])
+        return verb
+    script = next((word for word in words if word.startswith("tools/")), None)
+    if program in ("python", "torchrun") and script:
+        assert (REPOSITORY / script).is_file()
+        check_verb(Path(script).stem, words[words.index(script) + 1 :])
+        return Path(script).stem
+    if program == "pip":
+        extras = re.findall(r"\[(.*)\]", words[-1])
+        known = metadata.metadata("vidkd").get_all("Provides-Extra") or []
+        assert {name for listed in extras for name in listed.split(",")} <= set(known)
+        return "pip"
+    assert words in (["python", "-m", "venv", ".venv"], [".", ".venv/bin/activate"]), f"a command that this test does not know: {words}"
+    return "shell"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_exist_with_their_flags(page: Path) -> None:
+    found = [check_command(words) for words in commands(page)]
+    if page.name == "README.md":
+        assert {"make", "check_videos", "prepare_data", "train", "evaluate", "predict", "compare"} <= set(found)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["vidkd", "trian", "--config", "configs/attention/folder.yaml"],
+        ["vidkd", "train", "--config", "configs/attention/folder.yaml", "--data.rot", "x"],
+        ["vidkd", "train", "--config", "configs/attention/none.yaml"],
+        ["vidkd", "predict", "clip.mp4", "--checkpont", "x"],
+        ["vidkd", "compare", "configs/studies/weizmann.yaml", "--phase", "tset"],
+        ["python", "tools/trian.py"],
+        ["make", "demmo"],
+        ["rm", "-r", "runs"],
+    ],
+    ids=" ".join,
+)
+def test_a_command_that_does_not_exist_is_found(words: list[str]) -> None:
+    with pytest.raises((AssertionError, SystemExit, VidkdError)):
+        check_command(words)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_flags_and_settings_in_the_text_exist(page: Path) -> None:
+    """`--flag` of some verb or setting, `data.window.stride` of some task."""
+    flags = {option for verb in VERBS for option in parser_of(verb)._option_string_actions} | {f"--{key}" for key in SETTINGS}
+    for code in re.findall(r"`([^`\n]+)`", page.read_text(encoding="utf-8")):
+        for flag in re.findall(r"(?<![\w-])--[a-z][\w.-]*", code):
+            assert flag.rstrip(".") in flags | FOREIGN_FLAGS, f"{page.name}: `{code}`"
+        setting = re.match(r"(?:data|model|optim|train|method)\.[a-z_.]*[a-z_](?=$|[ :=])", code)
+        if setting and not (REPOSITORY / "vidkd" / f"{setting[0].replace('.', '/')}.py").exists():
+            assert setting[0] in SETTINGS, f"{page.name}: `{code}`"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_linked_files_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text) if not re.match(r"[a-z]+:", link)]
+    missing = [link for link in links if link and not (page.parent / link).exists()]
+    assert not missing
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_paths_in_the_text_exist(page: Path) -> None:
+    """`vidkd/tasks/`, `configs/attention/folder.yaml`: whole paths of the repository, without placeholders."""
+    named = re.findall(r"`((?:vidkd|configs|tools|tests|benchmarks|docs)/[\w./-]*)`", page.read_text(encoding="utf-8"))
+    assert [path for path in named if not (REPOSITORY / path).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_compiles(page: Path) -> None:
+    for number, block in enumerate(blocks(page, "python")):
+        compile(block, f"{page.name}:{number}", "exec")
+
+
+def test_the_python_of_the_readme_runs(
+    tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As it stands, in a folder where its configuration is small, my_videos is the tiny data set and clip.mp4 one of its clips."""
+    (block,) = blocks(REPOSITORY / "README.md", "python")
+    path = "configs/attention/folder.yaml"
+    assert path in block
+    speed = {
+        "data.window.frames": 4,
+        "data.transform.short_side": 36,
+        "data.transform.crop": 32,
+        "data.batch_size": 2,
+        "train.steps": 1,
+        "train.threads": 1,
+        "train.device": "cpu",
+    }
+    (tmp_path / path).parent.mkdir(parents=True)
+    (tmp_path / path).write_text(yaml.safe_dump(merge(yaml.safe_load((REPOSITORY / path).read_text()), speed)))
+    (tmp_path / "my_videos").symlink_to(tiny_root)
+    shutil.copyfile(next((tiny_root / "videos" / "Down").iterdir()), tmp_path / "clip.mp4")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block, "README.md", "exec"), {})
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["0.0"], "twelve frames are less than a window"
+    assert lines[0].split()[1] in ("Right", "Down", "Grow")
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir() if (path / "config.yaml").exists()) == [
+        "folder-attention",
+        "folder-flow",
+    ]
