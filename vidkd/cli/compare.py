@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from vidkd.report.parts import Strip
 
 TAKES_SETTINGS = True
+PICTURED = 2
+"""Example clips on examples.png; the report shows more."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -111,6 +113,7 @@ def _report(study: "Study", places: "Places", content: Mapping[str, Any], argume
     from vidkd.bench.collect import as_cell, read_cells, summarise, table
     from vidkd.bench.summary import write_summary
     from vidkd.bench.tuning import chosen_settings
+    from vidkd.report.examples import write_picture
     from vidkd.report.page import render_report
     from vidkd.report.study import study_report
 
@@ -120,6 +123,7 @@ def _report(study: "Study", places: "Places", content: Mapping[str, Any], argume
     summary = summarise(study, found, content["claim"])
     write_summary(places.results / "summary.json", summary)
     sys.stdout.write(table(summary))
+    strips = _strips(study, places, content)
     page = render_report(
         places.results / "report.html",
         study_report(
@@ -127,10 +131,14 @@ def _report(study: "Study", places: "Places", content: Mapping[str, Any], argume
             cells={study.spec.shown_name(name): [as_cell(cell) for cell in cells] for name, cells in found.items()},
             command=f"vidkd compare {arguments.study}",
             config_text=study.path.read_text(encoding="utf-8"),
-            strips=_strips(study, places, content),
+            strips=strips,
         ),
     )
-    sys.stdout.write(f"written: {places.results / 'summary.json'}, {page}\n")
+    written = [places.results / "summary.json", page]
+    if strips:
+        written.append(places.results / "examples.png")
+        write_picture(written[-1], strips[:PICTURED])
+    sys.stdout.write(f"written: {', '.join(str(path) for path in written)}\n")
     return 0
 
 

@@ -1,19 +1,25 @@
 """Example clips for a report: what was seen, how it moved, where the teacher looked and where the student did."""
 
+import base64
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from vidkd.base.files import atomic_write
 from vidkd.data.dataset import ClipDataset, DataConfig
 from vidkd.data.manifest import Clip
 from vidkd.engine.setup import Clips, evaluation_set
 from vidkd.models.saved import SavedClassifier, load_classifier
 from vidkd.report.parts import Strip
 from vidkd.report.strips import clip_strip
+
+LABEL_PX = 130
+"""Width of the names at the left of a picture's rows."""
 
 
 def example_strips(
@@ -67,3 +73,30 @@ def _output(saved: SavedClassifier, sample: Mapping[str, Any]) -> tuple[NDArray[
 
 def _channels_last(view: torch.Tensor) -> NDArray[Any]:
     return np.ascontiguousarray(view.permute(1, 2, 3, 0).numpy())
+
+
+def write_picture(path: Path, strips: Sequence[Strip]) -> None:
+    """The strips as one PNG: below each clip's title its rows, each with its name at the left."""
+    rows = [row for strip in strips for row in _picture_rows(strip)]
+    width = max(row.shape[1] for row in rows)
+    padded = [np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0)), constant_values=255) for row in rows]
+    with atomic_write(path, "wb") as file:
+        file.write(cv2.imencode(".png", np.vstack(padded)[:, :, ::-1])[1].tobytes())
+
+
+def _picture_rows(strip: Strip) -> list[NDArray[np.uint8]]:
+    rows = [_line(strip.title, LABEL_PX * 6)]
+    for name, uri in strip.rows:
+        picture = cv2.imdecode(np.frombuffer(base64.b64decode(uri.partition(",")[2]), np.uint8), cv2.IMREAD_COLOR)
+        if picture is None:
+            raise ValueError(f"row '{name}' of {strip.title} is no picture")
+        label = np.full((picture.shape[0], LABEL_PX, 3), 255, np.uint8)
+        cv2.putText(label, name, (4, picture.shape[0] // 2 + 4), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (40, 40, 40), 1, cv2.LINE_AA)
+        rows.append(np.asarray(np.pad(np.hstack([label, picture[:, :, ::-1]]), ((2, 2), (0, 0), (0, 0)), constant_values=255), np.uint8))
+    return rows
+
+
+def _line(text: str, width: int) -> NDArray[np.uint8]:
+    line = np.full((24, width, 3), 255, np.uint8)
+    cv2.putText(line, text, (4, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.48, (0, 0, 0), 1, cv2.LINE_AA)
+    return line
