@@ -80,7 +80,8 @@ def test_a_study_from_its_file_to_its_report(
     assert re.findall(r"^\[(\d/4)\] (\S+)  top-1 \d\.\d{3}  \d+ s$", first, re.MULTILINE) == [
         (f"{n}/4", name) for n, name in enumerate(CELLS, 1)
     ]
-    assert f"written: {out / 'summary.json'}, {out / 'report.html'}\n" in first
+    assert f"written: {out / 'summary.json'}, {out / 'report.html'}, {out / 'examples.png'}\n" in first
+    assert all((out / name).stat().st_size > 1000 for name in ("summary.json", "report.html", "examples.png"))
     summary = read_summary(out / "summary.json")
     assert list(summary["methods"]) == ["flow", "attention"]
     assert set(summary["methods"]["flow"]["metrics"]["top1"]["values"]) == {"0/1", "1/1"}

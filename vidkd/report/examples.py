@@ -97,6 +97,8 @@ def _picture_rows(strip: Strip) -> list[NDArray[np.uint8]]:
 
 
 def _line(text: str, width: int) -> NDArray[np.uint8]:
+    """A line of text; OpenCV has no letters but ASCII."""
     line = np.full((24, width, 3), 255, np.uint8)
-    cv2.putText(line, text, (4, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.48, (0, 0, 0), 1, cv2.LINE_AA)
+    plain = text.replace("\N{RIGHTWARDS ARROW}", "->").encode("ascii", "replace").decode()
+    cv2.putText(line, plain, (4, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.48, (0, 0, 0), 1, cv2.LINE_AA)
     return line
