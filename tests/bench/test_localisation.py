@@ -131,6 +131,7 @@ class Looker(nn.Module):
     """Looks at the brightest cell of an 8x8 grid, at the darkest, or everywhere alike; `scale` of the probabilities."""
 
     view = "rgb"
+    map_shift_cells = 0.0
 
     def __init__(self, where: str, scale: float = 1.0) -> None:
         super().__init__()
@@ -228,3 +229,13 @@ def test_every_clip_of_weizmann_has_an_actor(real_data: Path) -> None:
     )
     assert len(found.chance) == len(classes) >= 10
     assert all(0 < chance < 0.5 and math.isfinite(mass) for chance, mass in zip(found.chance, found.mass, strict=True))
+
+
+def test_a_displaced_grid_is_judged_where_its_cells_are_centred() -> None:
+    """Cell (1, 1) of 4x4 covers 1/8 to 3/8 when the grid lies half a cell to the upper left."""
+    box = np.array([[0.125, 0.125, 0.375, 0.375]])
+    assert coverage(box[0], 4, 4, shift=-0.5)[1].tolist() == [0.0, 1.0, 0.0, 0.0]
+    maps = np.zeros((1, 4, 4))
+    maps[0, 1, 1] = 1
+    assert pointing_of(maps, box, shift=-0.5) == (1.0, 1.0, 0.0625)
+    assert pointing_of(maps, box)[1] == 0.25

@@ -62,7 +62,7 @@ def _judge(model: VideoClassifier, dataset: ClipDataset, clip: Clip, device: tor
     with torch.inference_mode():
         output = model(torch.from_numpy(np.ascontiguousarray(view.transpose(3, 0, 1, 2)))[None].to(device))
     attention = output.attention["motion"][0].double().exp().cpu().numpy()
-    return pointing_of(attention / attention.sum(axis=(1, 2), keepdims=True), in_crop(boxes, geometry))
+    return pointing_of(attention / attention.sum(axis=(1, 2), keepdims=True), in_crop(boxes, geometry), model.map_shift_cells)
 
 
 def _scale(height: int, width: int, new_height: int, new_width: int) -> Boxes:
@@ -116,27 +116,28 @@ def in_crop(boxes: Boxes, geometry: Geometry) -> Boxes:
     return np.asarray(np.clip(shifted / geometry.side, 0, 1))
 
 
-def pointing_of(attention: NDArray[np.float64], boxes: Boxes) -> tuple[float, float, float]:
+def pointing_of(attention: NDArray[np.float64], boxes: Boxes, shift: float = 0.0) -> tuple[float, float, float]:
     """Pointing, mass and chance of one clip.
 
     attention: (T', h, w), each frame summing to one. boxes: (T, 4) xyxy in shares of the crop; a map frame is judged on the mean box of
-    the frames that it stands for.
+    the frames that it stands for. shift: displacement of the map's grid to the lower right in cells, see `Stage.shift_cells`.
     """
     parts = [part.mean(axis=0) for part in np.array_split(boxes, len(attention))]
-    inside = np.stack([coverage(box, attention.shape[1], attention.shape[2]) for box in parts])
+    inside = np.stack([coverage(box, attention.shape[1], attention.shape[2], shift) for box in parts])
     best = attention.reshape(len(attention), -1).argmax(1)
     rows, columns = np.unravel_index(best, attention.shape[1:])
-    x, y = (columns + 0.5) / attention.shape[2], (rows + 0.5) / attention.shape[1]
+    x, y = (columns + 0.5 + shift) / attention.shape[2], (rows + 0.5 + shift) / attention.shape[1]
     boxes_of = np.stack(parts)
     hits = (x >= boxes_of[:, 0]) & (x <= boxes_of[:, 2]) & (y >= boxes_of[:, 1]) & (y <= boxes_of[:, 3])
-    return float(hits.mean()), float((attention * inside).sum((1, 2)).mean()), float(inside.mean())
+    area = float(((boxes_of[:, 2] - boxes_of[:, 0]) * (boxes_of[:, 3] - boxes_of[:, 1])).mean())
+    return float(hits.mean()), float((attention * inside).sum((1, 2)).mean()), area
 
 
-def coverage(box: NDArray[np.float64], height: int, width: int) -> NDArray[np.float64]:
-    """Share of every cell of an (height, width) grid that lies in a box given in shares of the whole."""
+def coverage(box: NDArray[np.float64], height: int, width: int, shift: float = 0.0) -> NDArray[np.float64]:
+    """Share of every cell of an (height, width) grid, displaced by `shift` cells, that lies in a box given in shares of the whole."""
 
     def along(low: float, high: float, cells: int) -> NDArray[np.float64]:
-        edges = np.arange(cells + 1) / cells
+        edges = (np.arange(cells + 1) + shift) / cells
         return np.asarray(np.clip(np.minimum(high, edges[1:]) - np.maximum(low, edges[:-1]), 0, None) * cells)
 
     return np.asarray(np.outer(along(box[1], box[3], height), along(box[0], box[2], width)))

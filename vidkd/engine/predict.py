@@ -26,6 +26,7 @@ class WindowPrediction:
 
     start_s, end_s: the window's first and last frame. frames: (T,) indices. probabilities: (K,).
     attention: (T', h, w) probabilities of the motion map, each frame summing to one (None without attention).
+    shift_cells: displacement of the map's grid against an even division of the crop, see `vidkd.models.backbone.Stage`.
     geometry: the square of the resized frame that the network saw; size: (height, width) of that resized frame.
     """
 
@@ -36,6 +37,7 @@ class WindowPrediction:
     attention: NDArray[np.float64] | None
     geometry: Geometry
     size: tuple[int, int]
+    shift_cells: float = 0.0
 
 
 def predict_video(
@@ -97,6 +99,7 @@ def _classify(model: VideoClassifier, video: VideoReader, window: Window, config
         None if attention is None else each_frame_to_one(attention[0].double().exp().cpu().numpy()),
         geometry,
         (height, width),
+        model.map_shift_cells,
     )
 
 

@@ -66,11 +66,21 @@ class Normalise(nn.Module):
 
 @dataclass(frozen=True)
 class Stage:
-    """Declared size of a stage: channels, and how many input frames and pixels one position strides over."""
+    """Declared size of a stage: channels, and how many input frames and pixels one position strides over.
+
+    first_px: the input pixel on which the first position is centred. With odd kernels and half padding that is pixel 0, so such a grid
+    lies almost half a cell to the upper left of an even division of the picture; patches are centred, at (space_stride - 1) / 2.
+    """
 
     channels: int
     time_stride: int
     space_stride: int
+    first_px: float = 0.0
+
+    @property
+    def shift_cells(self) -> float:
+        """How far, in cells, the grid is displaced against an even division of the input: 0 for patches, near -0.5 for convolutions."""
+        return (self.first_px + 0.5) / self.space_stride - 0.5
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -79,6 +79,11 @@ class VideoClassifier(nn.Module):
             freeze_norm_statistics(self.backbone)
         return self
 
+    @property
+    def map_shift_cells(self) -> float:
+        """How far, in cells, an attention map is displaced against an even division of the crop; see `Stage.shift_cells`."""
+        return self.backbone.layout.stages[self.to_stage].shift_cells
+
     def head_parameters(self) -> list[nn.Parameter]:
         """Attention maps and the linear layer, what is new in fine-tuning. Often trained at ten times the learning rate."""
         return [*self.pooling.parameters(), *self.fc.parameters()]

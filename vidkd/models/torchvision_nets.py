@@ -31,7 +31,7 @@ def _resnet_layout(time_strides: tuple[int, int, int]) -> Layout:
 
 
 def _token_layout(spec: InputSpec, linear_head: tuple[str, str] | None = None) -> Layout:
-    stages = {f"stage{number}": Stage(96 << number - 1, 2, 2 << number) for number in (1, 2, 3, 4)}
+    stages = {f"stage{number}": Stage(96 << number - 1, 2, 2 << number, ((2 << number) - 1) / 2) for number in (1, 2, 3, 4)}
     return Layout(stages=stages, input=spec, head=("head.",), linear_head=linear_head)
 
 
@@ -45,7 +45,7 @@ LAYOUTS: Mapping[str, Layout] = {
             "conv2": Stage(192, 2, 4),
             "mixed3": Stage(480, 2, 8),
             "mixed4": Stage(832, 4, 16),
-            "mixed5": Stage(1024, 8, 32),
+            "mixed5": Stage(1024, 8, 32, 8),
         },
         input=InputSpec(mean=KINETICS_MEAN, std=KINETICS_STD, frames=128, size=224),
         head=("classifier.",),

@@ -57,6 +57,7 @@ def _strip(dataset: ClipDataset, number: int, networks: Mapping[str, SavedClassi
         _channels_last(sample["rgb"]),
         flow=_channels_last(sample["flow"].float()),
         attention=attention,
+        shift_cells={name: saved.model.map_shift_cells for name, saved in networks.items()},
         label=None if clip.label is None else student.classes[clip.label],
         predicted=student.classes[outputs["student"][1]],
         name=Path(clip.path).stem,

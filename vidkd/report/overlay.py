@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from vidkd.base.errors import VideoError
 from vidkd.engine.predict import WindowPrediction
+from vidkd.report.strips import spread_map
 from vidkd.video import VideoWriter, open_video
 
 DIM = 0.45
@@ -42,7 +43,7 @@ def draw(image: NDArray[np.uint8], window: WindowPrediction, frame: int, classes
     """One frame uint8 (H, W, 3) with heat and label; a new array."""
     result = image
     if window.attention is not None:
-        result = heat(image, attention_at(window, frame), square_of(window, image.shape[0], image.shape[1]))
+        result = heat(image, attention_at(window, frame), square_of(window, image.shape[0], image.shape[1]), window.shift_cells)
     best = int(window.probabilities.argmax())
     return label(result, f"{classes[best]} {window.probabilities[best]:.2f}")
 
@@ -64,12 +65,17 @@ def square_of(window: WindowPrediction, height: int, width: int) -> tuple[int, i
     return round(top), round(left), round(top + geometry.side * scale_y), round(left + geometry.side * scale_x)
 
 
-def heat(image: NDArray[np.uint8], attention: NDArray[np.float64], square: tuple[int, int, int, int]) -> NDArray[np.uint8]:
-    """Blend a map (h, w) into the square of a frame: transparent where attention is at or below even, red at the map's maximum."""
+def heat(
+    image: NDArray[np.uint8], attention: NDArray[np.float64], square: tuple[int, int, int, int], shift_cells: float = 0.0
+) -> NDArray[np.uint8]:
+    """Blend a map (h, w) into the square of a frame: transparent where attention is at or below even, red at the map's maximum.
+
+    shift_cells: displacement of the map's grid, see `vidkd.models.backbone.Stage`.
+    """
     top, left, bottom, right = square
     even = 1.0 / attention.size
     above = np.clip((attention - even) / max(float(attention.max()) - even, 1e-9), 0, 1).astype(np.float32)
-    smooth = np.clip(cv2.resize(above, (right - left, bottom - top), interpolation=cv2.INTER_CUBIC), 0, 1)
+    smooth = np.clip(spread_map(above, bottom - top, right - left, shift_cells), 0, 1)
     colour = cv2.applyColorMap((smooth * 255).astype(np.uint8), cv2.COLORMAP_TURBO)[:, :, ::-1].astype(np.float32)
     result = image.astype(np.float32) * DIM
     inside = image[top:bottom, left:right].astype(np.float32)

@@ -18,6 +18,7 @@ def clip_strip(
     *,
     flow: NDArray[np.floating] | None = None,
     attention: Mapping[str, NDArray[np.floating]] | None = None,
+    shift_cells: Mapping[str, float] | None = None,
     label: str | None = None,
     predicted: str | None = None,
     name: str = "",
@@ -27,7 +28,8 @@ def clip_strip(
     """The strip of one clip, `frames` of its frames spread evenly.
 
     rgb: (T, H, W, 3) uint8. flow: (T, h, w, 2), dx and dy in pixels. attention: whose -> (T', h, w) probabilities (not their logarithms);
-    T' may be smaller than T, each map then stands for T/T' frames. Raises DataError where a shape or a value is not as said.
+    T' may be smaller than T, each map then stands for T/T' frames. shift_cells: whose -> displacement of that map's grid.
+    Raises DataError where a shape or a value is not as said.
     """
     shown = np.unique(np.linspace(0, len(rgb) - 1, min(frames, len(rgb))).round().astype(int))
     _check("rgb", rgb.ndim == 4 and rgb.shape[-1] == 3 and rgb.dtype == np.uint8, rgb)
@@ -38,7 +40,7 @@ def clip_strip(
         longest = largest_motion(flow)
         rows.append(("flow", png_data_uri(side_by_side([_fit(flow_picture(flow[index], longest), height_px) for index in shown]))))
     for whose, maps in (attention or {}).items():
-        rows.append((whose, png_data_uri(side_by_side(_overlays(pictures, maps, shown, len(rgb))))))
+        rows.append((whose, png_data_uri(side_by_side(_overlays(pictures, maps, shown, len(rgb), (shift_cells or {}).get(whose, 0.0))))))
     title = " \N{RIGHTWARDS ARROW} ".join(
         f"{word} {value}" for word, value in (("true", label), ("predicted", predicted)) if value is not None
     )
@@ -47,11 +49,12 @@ def clip_strip(
 
 
 def _overlays(
-    pictures: list[NDArray[np.uint8]], maps: NDArray[np.floating], shown: NDArray[np.int64], frames: int
+    pictures: list[NDArray[np.uint8]], maps: NDArray[np.floating], shown: NDArray[np.int64], frames: int, shift_cells: float
 ) -> list[NDArray[np.uint8]]:
     _check("attention (probabilities)", maps.ndim == 3 and len(maps) <= frames and bool((np.asarray(maps) >= 0).all()), maps)
     most = float(np.max(maps))
-    return [attention_overlay(picture, maps[index * len(maps) // frames], most) for picture, index in zip(pictures, shown, strict=True)]
+    of_frame = [maps[index * len(maps) // frames] for index in shown]
+    return [attention_overlay(picture, map_, most, shift_cells) for picture, map_ in zip(pictures, of_frame, strict=True)]
 
 
 def flow_picture(flow: NDArray[np.floating], longest: float | None = None) -> NDArray[np.uint8]:
@@ -74,17 +77,31 @@ def largest_motion(flow: NDArray[np.floating]) -> float:
     return max(1.0, float(np.percentile(np.hypot(flow[..., 0].astype(np.float32), flow[..., 1].astype(np.float32)), 99)))
 
 
-def attention_overlay(frame: NDArray[np.uint8], attention: NDArray[np.floating], most: float | None = None) -> NDArray[np.uint8]:
-    """Attention (h, w) as heat over a grey frame (H, W, 3); most: the value of full heat, by default the map's own maximum."""
+def attention_overlay(
+    frame: NDArray[np.uint8], attention: NDArray[np.floating], most: float | None = None, shift_cells: float = 0.0
+) -> NDArray[np.uint8]:
+    """Attention (h, w) as heat over a grey frame (H, W, 3); most: the value of full heat, by default the map's own maximum.
+
+    shift_cells: displacement of the map's grid, see `vidkd.models.backbone.Stage`.
+    """
     most = float(np.max(attention)) if most is None else most
     height, width = frame.shape[:2]
     weight = np.asarray(attention, dtype=np.float32) / max(most, 1e-12)
-    heat = np.clip(cv2.resize(weight, (width, height), interpolation=cv2.INTER_CUBIC), 0, 1)
+    heat = np.clip(spread_map(weight, height, width, shift_cells), 0, 1)
     colour = cv2.applyColorMap(np.rint(heat * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1].astype(np.float32)
     grey = np.repeat(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=-1).astype(np.float32)
     alpha = 0.85 * np.sqrt(heat)[..., None]
     mixed: NDArray[np.uint8] = np.rint(grey * 0.75 * (1 - alpha) + colour * alpha).clip(0, 255).astype(np.uint8)
     return mixed
+
+
+def spread_map(cells: NDArray[np.float32], height: int, width: int, shift_cells: float = 0.0) -> NDArray[np.float32]:
+    """A map (h, w) smoothly enlarged to (height, width), its grid displaced by `shift_cells` cells to the lower right; edges are held."""
+    large = cv2.resize(cells, (width, height), interpolation=cv2.INTER_CUBIC)
+    if not shift_cells:
+        return np.asarray(large)
+    move = np.array([[1, 0, shift_cells * width / cells.shape[1]], [0, 1, shift_cells * height / cells.shape[0]]])
+    return np.asarray(cv2.warpAffine(large, move, (width, height), borderMode=cv2.BORDER_REPLICATE))
 
 
 def side_by_side(pictures: list[NDArray[np.uint8]], gap_px: int = GAP_PX) -> NDArray[np.uint8]:
