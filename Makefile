@@ -5,8 +5,8 @@ BIN := .venv/bin
 .PHONY: demo test test-slow lint types check clean-venv
 
 demo: .venv/ready
-	$(BIN)/vidkd make_motion_shapes --out runs/motion_shapes
-	$(BIN)/vidkd compare configs/studies/demo.yaml --out runs/demo --data.root runs/motion_shapes
+	$(BIN)/vidkd make_motion_shapes --out runs/data/motion_shapes
+	$(BIN)/vidkd compare configs/studies/demo.yaml --out runs/demo --data.root runs/data/motion_shapes
 
 test: .venv/ready
 	$(BIN)/python -m pytest -n 2 -m "not slow"
