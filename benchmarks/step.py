@@ -76,7 +76,7 @@ def _settings(setting: Setting) -> dict[str, Any]:
             "batch_size": BATCH,
         },
         "model": {"attention": {"pooling": "probabilistic"}},
-        "train": {"steps": 4 if setting.quick else 24, "threads": setting.threads, "device": "cpu"},
+        "train": {"steps": 4 if setting.quick else 16, "threads": setting.threads, "device": "cpu"},
     }
 
 
