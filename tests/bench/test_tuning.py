@@ -8,7 +8,7 @@ import pytest
 from study_samples import make_study
 
 from vidkd.base.errors import ConfigError
-from vidkd.base.files import read_json
+from vidkd.base.files import read_json, write_json
 from vidkd.bench import tuning
 from vidkd.bench.cells import Places
 from vidkd.bench.study import CellKey, Study, cell_config
@@ -103,3 +103,17 @@ def test_nothing_is_tested_before_tuning(tmp_path: Path) -> None:
 def test_a_study_without_trials_needs_no_choice(tmp_path: Path) -> None:
     content = read_chosen(make_study(tmp_path), Places(tmp_path / "results", tmp_path / "runs"))
     assert (chosen_settings(content), content["claim"]) == ({}, None)
+
+
+def test_settings_chosen_by_another_study(tmp_path: Path) -> None:
+    """A study without trials takes over what another one chose, for the methods that both have; without that choice it does not begin."""
+    study, places = make_study(tmp_path, chosen_from="first"), Places(tmp_path / "results" / "second", tmp_path / "runs")
+    with pytest.raises(ConfigError) as raised:
+        read_chosen(study, places)
+    assert raised.value.lines["to mend"] == f"vidkd compare {tmp_path / 'first.yaml'} --phase tune"
+    choice = {name: {"trial": 0, "settings": {"model.dropout": 0.3}, "mean": 0.5} for name in ("attention", "elsewhere")}
+    write_json(tmp_path / "results" / "first" / "chosen.json", {"methods": choice, "claim": "attention"})
+    content = read_chosen(study, places)
+    assert (chosen_settings(content), content["claim"]) == ({"attention": {"model.dropout": 0.3}}, "attention")
+    config = cell_config(study, CellKey("attention", -1, 0, "a"), "test", chosen_settings(content), places.runs)
+    assert config.model.dropout == 0.3

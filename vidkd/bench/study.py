@@ -76,6 +76,7 @@ class StudySpec:
         reference: method that all others are compared with.
         methods: the methods, by name.
         tuning: how trials are judged.
+        chosen_from: study whose chosen settings are used as they are, in place of trials here (a configuration carried to other data).
         measures: further measures of every cell: `pointing` judges attention maps against boxes or moving foreground.
         title: heading of tables and of the report.
         text: what the study asks and how, for its page.
@@ -90,6 +91,7 @@ class StudySpec:
     reference: str = "rgb"
     methods: dict[str, MethodSpec] = field(default_factory=dict)
     tuning: TuningSpec = field(default_factory=TuningSpec)
+    chosen_from: str | None = None
     measures: list[Literal["pointing"]] = field(default_factory=list)
     title: str | None = None
     text: str = ""

@@ -74,15 +74,19 @@ def _choose(method: MethodSpec, cells: Mapping[CellKey, Mapping[str, Any]]) -> d
 
 
 def read_chosen(study: Study, places: Places) -> dict[str, Any]:
-    """What tuning chose; without trials in the study nothing needs choosing. Raises ConfigError if tuning has not been done."""
-    path = places.results / "chosen.json"
+    """What tuning chose, here or in the study of `chosen_from`; without trials nothing needs choosing.
+
+    Of another study's choice only the methods that this one has are taken. Raises ConfigError if tuning has not been done.
+    """
+    origin = study.spec.chosen_from
+    path = (places.results if origin is None else places.results.parent / origin) / "chosen.json"
     if path.exists():
         content: dict[str, Any] = read_json(path)
-        return content
-    if study.spec.tuned:
-        raise ConfigError(
-            f"{path} is missing: the study has trials to choose from first", to_mend=f"vidkd compare {study.path} --phase tune"
-        )
+        methods = {name: choice for name, choice in content["methods"].items() if name in study.spec.methods}
+        return {**content, "methods": methods, "claim": content["claim"] if content["claim"] in methods else None}
+    if study.spec.tuned or origin is not None:
+        tuned = study.path if origin is None else study.path.with_name(f"{origin}.yaml")
+        raise ConfigError(f"{path} is missing: settings are chosen from trials first", to_mend=f"vidkd compare {tuned} --phase tune")
     return {"methods": {}, "claim": None}
 
 
