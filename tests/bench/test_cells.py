@@ -264,3 +264,14 @@ def test_the_order_of_the_test(tmp_path: Path) -> None:
 def test_a_study_can_be_sent_to_another_process(tmp_path: Path) -> None:
     study = make_study(tmp_path, ["--optim.lr", "0.5"])
     assert pickle.loads(pickle.dumps(study)) == study
+
+
+def test_a_cell_older_than_a_setting_had_its_default(tmp_path: Path, places: Places) -> None:
+    """A setting that was added later does not spoil kept cells as long as it stands at its default."""
+    path = put(make_study(tmp_path), places)
+    content = json.loads(path.read_text())
+    del content["settings"]["data.eval_crops"]
+    write_json(path, content)
+    assert read(make_study(tmp_path), places) is not None
+    with pytest.raises(DataError, match=r"data.eval_crops: None then, 2 now"):
+        read(make_study(tmp_path, ["--data.eval_crops=2"]), places)

@@ -143,6 +143,16 @@ def identity(config: RunConfig) -> dict[str, Any]:
     return {key: value for key, value in flatten(as_dict(config)).items() if not key.startswith(left_out)}
 
 
+@functools.cache
+def _defaults() -> Mapping[str, Any]:
+    return identity(RunConfig())
+
+
+def _default_of(name: str) -> Any:
+    """What a cell had for a setting that came after it: the setting's default, which keeps what was done before."""
+    return _defaults().get(name)
+
+
 class KeptCells:
     """The finished cells of a phase, each checked against the settings that the study has now."""
 
@@ -158,7 +168,7 @@ class KeptCells:
         content: dict[str, Any] = read_json(path)
         now = self._expected(key)
         then = {**content["settings"], "subset": content["subset"], "teacher": content.get("teacher", now["teacher"])}
-        different = sorted(name for name in now.keys() | then.keys() if now.get(name) != then.get(name))
+        different = sorted(name for name in now.keys() | then.keys() if now.get(name) != then.get(name, _default_of(name)))
         if different:
             raise DataError(
                 f"{path} was made with other settings",
