@@ -273,5 +273,5 @@ def test_a_cell_older_than_a_setting_had_its_default(tmp_path: Path, places: Pla
     del content["settings"]["data.eval_crops"]
     write_json(path, content)
     assert read(make_study(tmp_path), places) is not None
-    with pytest.raises(DataError, match=r"data.eval_crops: None then, 2 now"):
+    with pytest.raises(DataError, match=r"data.eval_crops: 1 then, 2 now"):
         read(make_study(tmp_path, ["--data.eval_crops=2"]), places)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -241,3 +242,18 @@ def test_a_cell_that_fails_in_a_worker_is_named(write: Write, compare: Compare, 
     assert "1 cells failed" in error
     assert "flow-s0-1: ConfigError: another run has the name flow-s0-1" in error
     assert list(cell_files(tmp_path / "out")) == ["flow-s1-1"]
+
+
+def test_a_teacher_whose_run_is_gone_is_trained_again(write: Write, compare: Compare, trained: list[str], tmp_path: Path) -> None:
+    """On another machine the cells are there and the checkpoints are not: students get the same teacher, and its cell stays."""
+    study = write(seeds=[0])
+    assert compare(study) == 0
+    cell, student = (tmp_path / "out" / "test" / name / f"{name}-s0-1.json" for name in ("flow", "attention"))
+    before, found = cell.read_bytes(), read_json(student)["predictions"]
+    student.unlink()
+    shutil.rmtree(tmp_path / "runs-out")
+    trained.clear()
+    assert compare(study) == 0
+    assert trained == ["flow-s0-1", "attention-s0-1"]
+    assert cell.read_bytes() == before
+    assert read_json(student)["predictions"] == found

@@ -13,7 +13,8 @@ from vidkd.base.errors import DataError, VidkdError
 from vidkd.base.files import read_json, write_json
 from vidkd.base.walk import map_files
 from vidkd.bench.localisation import measure_pointing
-from vidkd.bench.study import CellKey, Phase, Study, cell_config, waves
+from vidkd.bench.study import CellKey, Phase, Study, cell_config, teacher_cell, waves
+from vidkd.engine.checkpoint import is_finished
 from vidkd.engine.config import RunConfig, as_dict
 from vidkd.engine.devices import pick_device
 from vidkd.engine.environment import environment
@@ -59,7 +60,7 @@ def run_cells(
             yield key, kept
     by_name = {str(key): key for key in missing}
     work = functools.partial(_run_named, study=study, phase=phase, places=places, chosen=chosen, keys=by_name, quiet=workers > 1)
-    failures = []
+    failures = _train_lost_teachers(study, phase, missing, places, chosen, workers)
     for name, error in _outcomes(work, list(by_name), workers):
         if error is not None:
             failures.append(f"{name}: {error}")
@@ -68,6 +69,23 @@ def run_cells(
             yield by_name[name], read_json(places.cell(phase, by_name[name]))
     if failures:
         raise DataError(f"{len(failures)} cells failed", first=failures[0], to_mend="run the same command again: finished cells are kept")
+
+
+def _train_lost_teachers(study: Study, phase: Phase, keys: Sequence[CellKey], places: Places, chosen: Chosen, workers: int) -> list[str]:
+    """Train again the teachers whose cells are kept but whose runs are gone (another machine, a fresh clone); the failures among them."""
+    taught = [key for key in keys if study.spec.methods[key.method].teacher is not None]
+    teachers = {str(key): key for key in (teacher_cell(study, key, phase, chosen) for key in taught)}
+    folder = places.runs / study.spec.study / phase
+    lost = {name: key for name, key in teachers.items() if not is_finished(folder / name)}
+    if lost:
+        log.info("training %d teachers again: their runs are not in %s", len(lost), folder)
+    work = functools.partial(_train_named, study=study, phase=phase, places=places, chosen=chosen, keys=lost, quiet=workers > 1)
+    return [f"teacher {name}: {error}" for name, error in _outcomes(work, list(lost), workers) if error is not None]
+
+
+def _train_named(name: str, *, study: Study, phase: Phase, places: Places, chosen: Chosen, keys: Mapping[str, CellKey], quiet: bool) -> str:
+    fit(cell_config(study, keys[name], phase, chosen, places.runs), quiet=quiet)
+    return name
 
 
 def _outcomes(work: Callable[[str], str], names: Sequence[str], workers: int) -> Iterator[tuple[str, str | None]]:
@@ -172,7 +190,9 @@ class KeptCells:
         if different:
             raise DataError(
                 f"{path} was made with other settings",
-                differs="; ".join(f"{name}: {then.get(name)} then, {now.get(name)} now" for name in different[:MOST_SHOWN]),
+                differs="; ".join(
+                    f"{name}: {then.get(name, _default_of(name))} then, {now.get(name)} now" for name in different[:MOST_SHOWN]
+                ),
                 to_mend="move the old results away, or give the study another name",
             )
         return content

@@ -206,12 +206,12 @@ def cell_config(study: Study, cell: CellKey, phase: Phase, chosen: Mapping[str, 
     if phase == "tune":
         settings = merge(settings, {"data.validation_fraction": spec.tuning.validation_fraction})
     if method.teacher is not None:
-        settings["teacher"] = str(runs / spec.study / phase / str(_teacher_cell(study, cell, phase, chosen)))
+        settings["teacher"] = str(runs / spec.study / phase / str(teacher_cell(study, cell, phase, chosen)))
     return load_config(study.base, settings=settings, overrides=study.overrides)
 
 
-def _teacher_cell(study: Study, cell: CellKey, phase: Phase, chosen: Mapping[str, Mapping[str, Any]]) -> CellKey:
-    """The teacher's run: in tuning its own best trial."""
+def teacher_cell(study: Study, cell: CellKey, phase: Phase, chosen: Mapping[str, Mapping[str, Any]]) -> CellKey:
+    """The cell whose run teaches this one: in tuning its own best trial."""
     name = str(study.spec.methods[cell.method].teacher)
     trials = study.spec.methods[name].trials
     number = trials.index(dict(chosen[name])) if phase == "tune" and trials else -1

@@ -103,6 +103,12 @@ def read_resume(path: Path) -> dict[str, Any]:
     return content
 
 
+def is_finished(run: Path) -> bool:
+    """Whether the run of this folder trained to its end. Raises CheckpointError if its checkpoint is damaged."""
+    path = run / "checkpoints" / "last.pt"
+    return path.exists() and bool(read_resume(path)["progress"]["finished"])
+
+
 def progress_state(progress: Progressed) -> dict[str, Any]:
     """As plain values."""
     return dataclasses.asdict(progress)
