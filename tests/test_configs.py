@@ -90,7 +90,7 @@ def weizmann(root: Path) -> str:
 
 
 def ut_interaction(root: Path) -> str:
-    for sequence, label in itertools.product((1, 2, 3), range(6)):
+    for sequence, label in itertools.product(range(1, 11), range(6)):
         write_clip(root / "set1" / f"{6 * (sequence - 1) + label}_{sequence}_{label}.mp4")
     return "ut_interaction"
 
@@ -221,9 +221,8 @@ def test_every_cell_of_a_study_has_a_configuration(path: Path, roots: Roots, tmp
     for name in itertools.chain(*waves(spec)):
         config = cell_config(study, CellKey(name, -1, spec.seeds[0], spec.folds[0]), "test", chosen, tmp_path)
         assert (config.teacher is not None) == (spec.methods[name].teacher is not None)
-    found = [
-        cell_config(study, CellKey(spec.reference, -1, seed, fold), "test", chosen, tmp_path) for seed in spec.seeds for fold in spec.folds
-    ]
+    entry = next(name for name in spec.methods if spec.shown_name(name) == spec.reference)
+    found = [cell_config(study, CellKey(entry, -1, seed, fold), "test", chosen, tmp_path) for seed in spec.seeds for fold in spec.folds]
     assert len({config.name for config in found}) == len(spec.seeds) * len(spec.folds)
     manifest = Manifest.read(roots(study.base.stem) / "manifest.jsonl")
     assert set(spec.folds) <= set(manifest.splits)

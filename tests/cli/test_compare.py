@@ -170,7 +170,7 @@ def test_tuning_then_the_test(
 ) -> None:
     study = write(methods=TUNED, seeds=[0], tuning={"seeds": [100], "validation_fraction": 0.5})
     assert compare(study, "--phase", "test") == 2
-    assert "the study has trials to choose from first" in capsys.readouterr().err
+    assert "settings are chosen from trials first" in capsys.readouterr().err
     assert trained == []
 
     assert compare(study, "--phase", "tune") == 0

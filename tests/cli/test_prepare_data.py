@@ -177,4 +177,4 @@ def test_the_real_subset_of_ucf101(real_data: Path, tmp_path: Path, capsys: pyte
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "ucf101: 522 clips, 4 classes, 100 groups"
     assert lines[2].split() == ["1", "382", "0", "140", "0", "0"]
-    assert Manifest.read(tmp_path / "ucf.jsonl").root == real_data / "ucf101_4"
+    assert Manifest.read(tmp_path / "ucf.jsonl").root == (real_data / "ucf101_4").resolve()
