@@ -91,6 +91,36 @@ def test_a_teacher_that_is_described_is_trained_first(tiny_config: Config, tmp_p
     assert (teacher / "checkpoints" / "last.pt").read_bytes() == before
 
 
+def test_a_finished_teacher_is_used_whatever_the_students_flags(
+    tiny_config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    teacher = tmp_path / "runs" / "teacher"
+    settings = {"task": "mars", "teacher": str(teacher), "teacher_settings": {"view": "flow"}, "train.steps": 1}
+    path = write(tiny_config(**settings), tmp_path / "c.yaml")
+    assert train("--config", path) == 0
+    before = {file: file.read_bytes() for file in teacher.rglob("*") if file.is_file()}
+    caplog.clear()
+    assert train("--config", path, "--name", "second", "--train.seed", 1, "--train.steps", 2, "--data.workers", 0, "--resume", "never") == 0
+    assert {file: file.read_bytes() for file in teacher.rglob("*") if file.is_file()} == before
+    notes = [record.getMessage() for record in caplog.records if "used as it is" in record.getMessage()]
+    assert notes == [
+        f"{teacher} is finished and used as it is: train.seed was 0 there, not 1",
+        f"{teacher} is finished and used as it is: train.steps was 1 there, not 2",
+    ]
+    assert read_checkpoint(Path(tiny_config().runs, "second"))["progress"]["step"] == 2
+
+
+def test_a_damaged_teacher_is_named(tiny_config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    teacher = tmp_path / "runs" / "teacher"
+    settings = {"task": "mars", "teacher": str(teacher), "teacher_settings": {"view": "flow", "train.steps": 1}}
+    path = write(tiny_config(**settings), tmp_path / "c.yaml")
+    assert train("--config", path) == 0
+    last = teacher / "checkpoints" / "last.pt"
+    last.write_bytes(last.read_bytes()[:-1000])
+    assert train("--config", path, "--name", "second") == 2
+    assert f"cannot read checkpoint {last}" in capsys.readouterr().err
+
+
 def test_settings_are_listed_with_their_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert train("--settings", "--task", "logits_kd") == 0
     output = capsys.readouterr().out

@@ -13,7 +13,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from vidkd.base.errors import DataError, VidkdError
+from vidkd.base.errors import CheckpointError, DataError, VidkdError
 from vidkd.base.extras import require
 from vidkd.base.progress import Progress
 from vidkd.base.timing import Stopwatch
@@ -21,6 +21,7 @@ from vidkd.data.loaders import StepSampler, training_loader
 from vidkd.engine.average import MovingAverage
 from vidkd.engine.checkpoint import (
     Progressed,
+    is_finished,
     progress_state,
     read_resume,
     resume_file,
@@ -60,7 +61,7 @@ def fit(config: RunConfig, *, resume: str = "auto", quiet: bool = False) -> RunR
     resume: "auto" goes on from the last checkpoint if there is one, "previous" from the one before, "never" refuses an existing run.
     Raises ConfigError, DataError, CheckpointError, and InterruptedRunError after Ctrl-C (state saved).
     """
-    _ensure_teacher(config, quiet=quiet)
+    _ensure_teacher(config, resume=resume, quiet=quiet)
     fabric = start_fabric(config)
     clips = read_clips(config.data)
     folder = RunFolder(Path(config.runs) / run_name(config, clips))
@@ -72,12 +73,26 @@ def fit(config: RunConfig, *, resume: str = "auto", quiet: bool = False) -> RunR
         return _Training(fabric, config, clips, folder, resume, quiet).run()
 
 
-def _ensure_teacher(config: RunConfig, *, quiet: bool) -> None:
-    """Train the teacher first where the configuration says how; a finished one is found as it is."""
+def _ensure_teacher(config: RunConfig, *, resume: str, quiet: bool) -> None:
+    """Train the teacher first where the configuration says how, or go on with it; a finished one is used as it is, whatever its settings."""
     teacher = teacher_config(config)
-    if teacher is not None:
-        log.info("teacher: %s", config.teacher)
-        fit(teacher, quiet=quiet)
+    if teacher is None:
+        return
+    folder = RunFolder(Path(teacher.runs) / str(teacher.name))
+    log.info("teacher: %s", folder.path)
+    if _teacher_is_finished(folder.path, resume):
+        folder.note_other_settings(teacher)
+    else:
+        fit(teacher, resume=resume, quiet=quiet)
+
+
+def _teacher_is_finished(folder: Path, resume: str) -> bool:
+    try:
+        return is_finished(folder)
+    except CheckpointError:
+        if resume == "previous":  # the damaged last checkpoint is what the user goes back from
+            return False
+        raise
 
 
 def run_name(config: RunConfig, clips: Clips) -> str:

@@ -31,6 +31,7 @@ FREE = (
     "runs",
     "name",
 )
+LENGTH = ("train.epochs", "train.steps")
 
 
 class RunFolder:
@@ -62,15 +63,22 @@ class RunFolder:
         return any((self.checkpoints / f"{name}.pt").exists() for name in ("last", "previous", "best"))
 
     def _check_same(self, new: Mapping[str, Any], old: Mapping[str, Any]) -> None:
-        new_flat, old_flat = flatten(new), flatten(old)
-        changed = {key for key in new_flat.keys() | old_flat.keys() if new_flat.get(key) != old_flat.get(key)}
-        fixed = sorted(key for key in changed if not key.startswith(FREE))
+        changed = differences(new, old)
+        fixed = [key for key in changed if not key.startswith(FREE)]
         if fixed:
-            rows = {key: f"{old_flat.get(key)} there, {new_flat.get(key)} here" for key in fixed[:6]}
+            rows = {key: f"{changed[key][1]} there, {changed[key][0]} here" for key in fixed[:6]}
             raise ConfigError(f"another run has the name {self.path.name}: its settings differ", **rows, to_mend="another --name")
-        for key in sorted(changed):
-            if key in ("train.epochs", "train.steps"):
-                log.warning("%s was %s when this run began and is %s now", key, old_flat.get(key), new_flat.get(key))
+        for key in LENGTH:
+            if key in changed:
+                log.warning("%s was %s when this run began and is %s now", key, changed[key][1], changed[key][0])
+
+    def note_other_settings(self, config: RunConfig) -> None:
+        """Log the settings with which this finished run was made and `config` would not make it; the run stays as it is."""
+        written = self.path / "config.yaml"
+        changed = differences(as_dict(config), read_yaml(written).content) if written.exists() else {}
+        for key, (here, there) in changed.items():
+            if key in LENGTH or not key.startswith(FREE):
+                log.warning("%s is finished and used as it is: %s was %s there, not %s", self.path, key, there, here)
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -107,6 +115,13 @@ def _line(row: Mapping[str, Any]) -> str:
     import json
 
     return json.dumps(row, ensure_ascii=False) + "\n"
+
+
+def differences(new: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """{dotted key: (new value, old value)} where two nested settings differ, sorted by key."""
+    new_flat, old_flat = flatten(new), flatten(old)
+    pairs = {key: (new_flat.get(key), old_flat.get(key)) for key in sorted(new_flat.keys() | old_flat.keys())}
+    return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
