@@ -217,7 +217,7 @@ def test_every_cell_of_a_study_has_a_configuration(path: Path, roots: Roots, tmp
     study = read_study(path)
     spec = study.spec
     check_settings(study)
-    chosen = {name: method.trials[0] for name, method in spec.methods.items() if method.trials}
+    chosen = {name: dict.fromkeys(spec.folds, method.trials[0]) for name, method in spec.methods.items() if method.trials}
     for name in itertools.chain(*waves(spec)):
         config = cell_config(study, CellKey(name, -1, spec.seeds[0], spec.folds[0]), "test", chosen, tmp_path)
         assert (config.teacher is not None) == (spec.methods[name].teacher is not None)

@@ -95,10 +95,11 @@ def keys_of(study: Study, method: str) -> list[CellKey]:
 
 
 def cells_of(study: Study, method: str, accuracy: float, chosen: Any = None) -> list[dict[str, Any]]:
-    """The test cells of a method; their settings differ in seed and fold alone."""
+    """The test cells of a method; those of one fold differ in their seed alone."""
     cells: list[dict[str, Any]] = []
     for key in keys_of(study, method):
-        settings = {**cells[0]["settings"], "train.seed": key.seed, "data.split": key.fold} if cells else None
+        alike = [cell for cell in cells if cell["fold"] == key.fold]
+        settings = {**alike[0]["settings"], "train.seed": key.seed} if alike else None
         cells.append(cell_content(study, key, accuracy=accuracy, chosen=chosen, settings=settings))
     return cells
 

@@ -231,10 +231,10 @@ def test_a_cell_that_does_not_name_its_teacher_is_read(tmp_path: Path, places: P
 
 def test_a_cell_made_with_another_choice_is_refused(tmp_path: Path, places: Places) -> None:
     study = make_study(tmp_path)
-    put(study, places, chosen={"rgb": {"optim.lr": 0.3}})
-    assert read(study, places, {"rgb": {"optim.lr": 0.3}}) is not None
+    put(study, places, chosen={"rgb": {"a": {"optim.lr": 0.3}}})
+    assert read(study, places, {"rgb": {"a": {"optim.lr": 0.3}, "b": {"optim.lr": 0.4}}}) is not None
     with pytest.raises(DataError, match=r"optim.lr: 0.3 then, 0.4 now"):
-        read(study, places, {"rgb": {"optim.lr": 0.4}})
+        read(study, places, {"rgb": {"a": {"optim.lr": 0.4}, "b": {"optim.lr": 0.3}}})
 
 
 def test_a_cell_that_is_not_there(tmp_path: Path, places: Places) -> None:

@@ -99,7 +99,7 @@ TRIALS = {
         "trials": [{"method.weight": 2}],
     },
 }
-CHOICE = {"rgb": {"optim.lr": 0.2}, "attention": {"method.weight": 2}}
+CHOICE = {name: dict.fromkeys("ab", TRIALS[name]["trials"][0]) for name in ("rgb", "attention")}
 
 
 @pytest.fixture
@@ -107,7 +107,10 @@ def finished(tmp_path: Path) -> tuple[Study, Places]:
     """A tuned study with all its cells; two methods have attention maps."""
     study = make_study(tmp_path / "studies", title="A small one", text="What it asks.\n", methods=TRIALS)
     places = Places(tmp_path / "results" / "small", tmp_path / "runs")
-    methods = {name: {"settings": settings} for name, settings in CHOICE.items()}
+    methods = {
+        name: {"folds": {fold: {"trial": 0, "settings": settings, "mean": 0.5} for fold, settings in folds.items()}}
+        for name, folds in CHOICE.items()
+    }
     write_json(places.results / "chosen.json", {"claim": "attention", "methods": methods})
     write_cells(study, places, {"flow": 0.9, "rgb": 0.4, "attention": 0.7}, chosen=CHOICE, pointing=("flow", "attention"))
     (tmp_path / "studies" / "base.yaml").rename(tmp_path / "base.yaml")
@@ -119,6 +122,8 @@ def test_the_page_of_a_study(finished: tuple[Study, Places], tmp_path: Path) -> 
     page = results_page(tmp_path / "studies", tmp_path / "results")
     head, _, section = page.partition("\n## A small one\n")
     assert head.startswith("# Results\n")
+    assert "chosen for each fold by itself, on groups that this fold never tests" in head
+    assert "in a study of several folds these hold\nactors that other folds test" in head
     assert not re.search(r"^\* ", head, re.MULTILINE), "a star at the beginning of a line would be a list"
     assert section.startswith(
         "\nWhat it asks.\n\n`vidkd compare configs/studies/small.yaml --data.root DIR`; seeds 0, 1; splits a, b; judged on `test`;"

@@ -16,7 +16,11 @@ TUNED = {
     "kd": {"teacher": "flow", "settings": {"task": "logits_kd"}, "trials": [{"method.alpha": 0.5}]},
     "control": {"teacher": "flow", "tuned_as": "kd", "settings": {"task": "logits_kd", "method.temperature": 9}},
 }
-CHOSEN = {"flow": {"model.dropout": 0.5}, "rgb": {"optim.lr": 0.45}, "kd": {"method.alpha": 0.5}}
+CHOSEN = {
+    "flow": {"a": {"model.dropout": 0.5}, "b": {"model.dropout": 0.2}},
+    "rgb": {"a": {"optim.lr": 0.45}, "b": {"optim.lr": 0.4}},
+    "kd": {"a": {"method.alpha": 0.5}, "b": {"method.alpha": 0.5}},
+}
 
 
 def test_what_the_file_says(tmp_path: Path) -> None:
@@ -133,6 +137,14 @@ def test_the_teacher_is_that_of_the_same_seed_and_fold(tmp_path: Path) -> None:
     assert test.teacher == str(tmp_path / "small" / "test" / "flow-s1-b")
     tune = cell_config(study, CellKey("kd", 0, 100, "a"), "tune", CHOSEN, tmp_path)
     assert tune.teacher == str(tmp_path / "small" / "tune" / "flow-t1-s100-a"), "the teacher's own best trial"
+    tune = cell_config(study, CellKey("kd", 0, 100, "b"), "tune", CHOSEN, tmp_path)
+    assert tune.teacher == str(tmp_path / "small" / "tune" / "flow-t0-s100-b"), "that of the other fold is another"
+
+
+def test_a_fold_is_tested_with_what_was_chosen_for_it(tmp_path: Path) -> None:
+    study = make_study(tmp_path, methods=TUNED)
+    found = {fold: cell_config(study, CellKey("rgb", -1, 0, fold), "test", CHOSEN, tmp_path).optim.lr for fold in "ab"}
+    assert found == {"a": 0.45, "b": 0.4}
 
 
 def test_a_teacher_without_trials_teaches_as_it_stands(tmp_path: Path) -> None:

@@ -180,7 +180,7 @@ def test_tuning_then_the_test(
     assert [cell["subset"] for cell in tuned] == ["val", "val"]
     assert {clip.split("_")[-1] for cell in tuned for clip in cell["predictions"]["clip"]} <= {f"g{group}.mp4" for group in range(4)}
     best = min((0, 1), key=lambda trial: (-tuned[trial]["metrics"]["top1"], tuned[trial]["metrics"]["nll"]))
-    assert chosen["methods"]["flow"]["trial"] == best
+    assert chosen["methods"]["flow"]["folds"]["1"]["trial"] == best
     assert chosen["claim"] == "attention"
     teacher = read_json(tmp_path / "out" / "tune" / "attention" / "attention-t0-s100-1.json")
     assert teacher["settings"]["method.weight"] == 1.5

@@ -13,7 +13,7 @@ from vidkd.base.errors import DataError, VidkdError
 from vidkd.base.files import read_json, write_json
 from vidkd.base.walk import map_files
 from vidkd.bench.localisation import measure_pointing
-from vidkd.bench.study import CellKey, Phase, Study, cell_config, teacher_cell, waves
+from vidkd.bench.study import CellKey, Chosen, Phase, Study, cell_config, teacher_cell, waves
 from vidkd.engine.checkpoint import is_finished
 from vidkd.engine.config import RunConfig, as_dict
 from vidkd.engine.devices import pick_device
@@ -38,9 +38,6 @@ class Places:
     def cell(self, phase: Phase, key: CellKey) -> Path:
         """File of a cell."""
         return self.results / phase / key.method / f"{key}.json"
-
-
-Chosen = Mapping[str, Mapping[str, Any]]
 
 
 def run_cells(
@@ -176,7 +173,7 @@ class KeptCells:
 
     def __init__(self, study: Study, phase: Phase, places: Places, chosen: Chosen) -> None:
         self.study, self.phase, self.places, self.chosen = study, phase, places, chosen
-        self._settings: dict[tuple[str, int], dict[str, Any]] = {}
+        self._settings: dict[tuple[str, int, str], dict[str, Any]] = {}
 
     def read(self, key: CellKey) -> dict[str, Any] | None:
         """A finished cell, or None. Raises DataError if it was made with other settings than the study has now."""
@@ -198,14 +195,13 @@ class KeptCells:
         return content
 
     def _expected(self, key: CellKey) -> dict[str, Any]:
-        """What a cell's numbers depend on; of one method (and trial) only seed and fold differ, so the rest is worked out once."""
-        place = (key.method, key.trial)
+        """What a cell's numbers depend on; of one method, trial and fold only the seed differs, so the rest is worked out once."""
+        place = (key.method, key.trial, key.fold)
         if place not in self._settings:
             self._settings[place] = identity(cell_config(self.study, key, self.phase, self.chosen, self.places.runs))
         return {
             **self._settings[place],
             "train.seed": key.seed,
-            "data.split": key.fold,
             "subset": _subset(self.study, self.phase),
             "teacher": self.study.spec.methods[key.method].teacher,
         }

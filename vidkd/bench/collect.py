@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from vidkd.bench.cells import Chosen, KeptCells, Places, cells_to_test
+from vidkd.bench.cells import KeptCells, Places, cells_to_test
 from vidkd.bench.intervals import Cell
-from vidkd.bench.study import Study
+from vidkd.bench.study import Chosen, Study
 from vidkd.bench.summary import Method, Metric, Paired, build_summary
 
 PER_CLIP = ("pointing", "mass")

@@ -14,8 +14,10 @@ HEAD = """# Results
 
 Generated from the cells in `results/` by `vidkd results`; a test recomputes it. Top-1 in percent, mean over cells (seeds x folds).
 Intervals are 95 % by a two-level bootstrap over seeds and over test groups; differences are paired on the same cell and the same clip.
-Where a study tuned its methods, each had the same number of trials, judged on groups held out of the training part (`chosen.json`); \\*
-marks the variant that was chosen there for the claim, before the test split was read.
+Where a study tuned its methods, each had the same number of trials, judged on groups held out of the training part (`chosen.json`).
+Settings are chosen for each fold by itself, on groups that this fold never tests. \\* marks the variant that is called the claim; which one
+it is was decided before any test cell was trained, on the validation groups of all folds, and in a study of several folds these hold
+actors that other folds test.
 """
 
 

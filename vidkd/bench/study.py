@@ -12,6 +12,8 @@ from vidkd.base.errors import ConfigError, unknown_name
 from vidkd.engine.config import RunConfig, load_config, merge, read_yaml
 
 Phase = Literal["tune", "test"]
+Chosen = Mapping[str, Mapping[str, Mapping[str, Any]]]
+"""Chosen settings by method and fold."""
 
 DECIDED = {
     "name": "a cell names its run",
@@ -31,9 +33,9 @@ class MethodSpec:
     Args:
         settings: settings over those of the study.
         teacher: method whose run of the same seed and fold is the teacher.
-        trials: settings tried on the validation groups; the best is used for the test.
+        trials: settings tried on the validation groups of every fold; a fold is tested with the best of its own.
         tuned_as: method whose chosen trial is used, in place of own trials (controls).
-        claim: a candidate for the claim; the candidate that is best on the validation groups makes it.
+        claim: a candidate for the claim; the candidate that is best on the validation groups of all folds makes it.
         label: name in tables; by default the method's own.
         shown_as: name under which it stands in the summary; entries of one name differ in their condition.
         condition: what its metrics carry behind an @ (`labels25`), for methods judged under several conditions.
@@ -76,7 +78,8 @@ class StudySpec:
         reference: method that all others are compared with.
         methods: the methods, by name.
         tuning: how trials are judged.
-        chosen_from: study whose chosen settings are used as they are, in place of trials here (a configuration carried to other data).
+        chosen_from: study whose chosen settings are used, in place of trials here (a configuration carried to other data); of each method
+            the trial that was chosen there on most folds, for all folds here.
         measures: further measures of every cell: `pointing` judges attention maps against boxes or moving foreground.
         title: heading of tables and of the report.
         text: what the study asks and how, for its page.
@@ -193,11 +196,14 @@ def _section(value: Any, name: str, kind: type | None, lines: Mapping[str, int],
     return value
 
 
-def cell_config(study: Study, cell: CellKey, phase: Phase, chosen: Mapping[str, Mapping[str, Any]], runs: Path) -> RunConfig:
-    """The run configuration of a cell: base, then the study's, the method's and the trial's (or chosen) settings, then overrides."""
+def cell_config(study: Study, cell: CellKey, phase: Phase, chosen: Chosen, runs: Path) -> RunConfig:
+    """The run configuration of a cell: base, then the study's, the method's and the trial's settings, then overrides.
+
+    Where the cell is no trial, the settings are those chosen for its fold.
+    """
     spec = study.spec
     method = spec.methods[cell.method]
-    trial = method.trials[cell.trial] if cell.trial >= 0 else chosen.get(method.tuned_as or cell.method, {})
+    trial = method.trials[cell.trial] if cell.trial >= 0 else chosen.get(method.tuned_as or cell.method, {}).get(cell.fold, {})
     settings = merge(merge(merge({}, spec.settings), method.settings), trial)
     settings = merge(
         settings, {"data.split": cell.fold, "train.seed": cell.seed, "name": str(cell), "runs": str(runs / spec.study / phase)}
@@ -210,11 +216,11 @@ def cell_config(study: Study, cell: CellKey, phase: Phase, chosen: Mapping[str, 
     return load_config(study.base, settings=settings, overrides=study.overrides)
 
 
-def teacher_cell(study: Study, cell: CellKey, phase: Phase, chosen: Mapping[str, Mapping[str, Any]]) -> CellKey:
-    """The cell whose run teaches this one: in tuning its own best trial."""
+def teacher_cell(study: Study, cell: CellKey, phase: Phase, chosen: Chosen) -> CellKey:
+    """The cell whose run teaches this one: of the same seed and fold, in tuning the trial chosen for this fold."""
     name = str(study.spec.methods[cell.method].teacher)
     trials = study.spec.methods[name].trials
-    number = trials.index(dict(chosen[name])) if phase == "tune" and trials else -1
+    number = trials.index(dict(chosen[name][cell.fold])) if phase == "tune" and trials else -1
     return CellKey(name, number, cell.seed, cell.fold)
 
 
@@ -223,11 +229,12 @@ def check_settings(study: Study) -> None:
 
     Raises ConfigError as `load_config` does, with the method (and trial) that has the setting.
     """
-    first = {name: method.trials[0] if method.trials else {} for name, method in study.spec.methods.items()}
+    fold = study.spec.folds[0]
+    first = {name: {fold: method.trials[0]} for name, method in study.spec.methods.items() if method.trials}
     for name, method in study.spec.methods.items():
         for trial in range(len(method.trials)) if method.trials else [-1]:
             try:
-                cell_config(study, CellKey(name, trial, study.spec.seeds[0], study.spec.folds[0]), "tune", first, Path("runs"))
+                cell_config(study, CellKey(name, trial, study.spec.seeds[0], fold), "tune", first, Path("runs"))
             except ConfigError as error:
                 where = f"methods.{name}" + (f".trials[{trial}]" if trial >= 0 else "")
                 lines = {label.replace(" ", "_"): text for label, text in error.lines.items()}

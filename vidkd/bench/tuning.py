@@ -1,4 +1,4 @@
-"""Choosing each method's settings on validation groups, before the test split is read."""
+"""Choosing each method's settings on validation groups, before the test split is read: for each fold from its own cells."""
 
 import logging
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ import numpy as np
 from vidkd.base.errors import ConfigError
 from vidkd.base.files import read_json, write_json
 from vidkd.bench.cells import Places, run_cells
-from vidkd.bench.study import CellKey, MethodSpec, Study, waves, with_teachers
+from vidkd.bench.study import CellKey, Study, waves, with_teachers
 
 log = logging.getLogger(__name__)
 METRIC = "top1"
@@ -18,27 +18,20 @@ METRIC = "top1"
 def tune(study: Study, places: Places, workers: int) -> dict[str, Any]:
     """Judge every trial of every method on the validation groups and write results/<study>/chosen.json.
 
-    The best trial has the highest mean top-1 over tuning seeds and folds, ties going to the lower mean negative log-likelihood.
-    Teachers are chosen first; students then learn from the chosen trial of the same seed and fold. A teacher without trials is trained as
-    it stands.
+    A fold's settings are the trial with the highest mean top-1 over the tuning seeds on this fold alone, ties going to the lower mean
+    negative log-likelihood: what another fold validates on may be what this one tests on. Teachers are chosen first; students then learn
+    from the trial chosen for their fold. A teacher without trials is trained as it stands. The claim is the candidate whose chosen trials
+    have the highest mean over folds.
     """
-    chosen: dict[str, dict[str, Any]] = {}
     methods: dict[str, Any] = {}
     needed = with_teachers(study.spec, [name for name, method in study.spec.methods.items() if method.trials])
     for wave in waves(study.spec):
         keys = [key for name in wave if name in needed for key in _trial_keys(study, name)]
-        cells = dict(run_cells(study, "tune", keys, places, chosen, workers))
+        cells = dict(run_cells(study, "tune", keys, places, chosen_settings({"methods": methods}), workers))
         for name in (name for name in wave if study.spec.methods[name].trials):
-            methods[name] = _choose(study.spec.methods[name], {key: cell for key, cell in cells.items() if key.method == name})
-            chosen[name] = methods[name]["settings"]
-            log.info(
-                "%s: trial %d of %d, %s %.3f",
-                name,
-                methods[name]["trial"],
-                len(study.spec.methods[name].trials),
-                METRIC,
-                methods[name]["mean"],
-            )
+            methods[name] = _choose(study, name, cells)
+            for fold, choice in methods[name]["folds"].items():
+                log.info("%s, %s: trial %d, %s %.3f", name, fold, choice["trial"], METRIC, choice["mean"])
     candidates = [name for name in methods if study.spec.methods[name].claim]
     content = {
         "study": study.spec.study,
@@ -48,7 +41,7 @@ def tune(study: Study, places: Places, workers: int) -> dict[str, Any]:
             "folds": study.spec.folds,
             "validation_fraction": study.spec.tuning.validation_fraction,
         },
-        "claim": max(candidates, key=lambda name: methods[name]["mean"]) if candidates else None,
+        "claim": max(candidates, key=lambda name: _mean_over_folds(methods[name])) if candidates else None,
         "methods": methods,
     }
     write_json(places.results / "chosen.json", content)
@@ -61,28 +54,52 @@ def _trial_keys(study: Study, name: str) -> list[CellKey]:
     return [CellKey(name, number, seed, fold) for number in numbers for seed in spec.tuning.seeds for fold in spec.folds]
 
 
-def _choose(method: MethodSpec, cells: Mapping[CellKey, Mapping[str, Any]]) -> dict[str, Any]:
-    trials: list[dict[str, Any]] = []
-    for number, settings in enumerate(method.trials):
-        of_trial = {key: cell["metrics"] for key, cell in cells.items() if key.trial == number}
-        mean = float(np.mean([metrics[METRIC] for metrics in of_trial.values()]))
-        nll = float(np.mean([metrics["nll"] for metrics in of_trial.values()]))
-        values = {f"{key.seed}/{key.fold}": metrics[METRIC] for key, metrics in sorted(of_trial.items())}
-        trials.append({"settings": settings, "mean": round(mean, 6), "nll": round(nll, 6), "values": values})
-    best = min(range(len(trials)), key=lambda number: (-trials[number]["mean"], trials[number]["nll"]))
-    return {"trial": best, "settings": trials[best]["settings"], "mean": trials[best]["mean"], "trials": trials}
+def _choose(study: Study, name: str, cells: Mapping[CellKey, Mapping[str, Any]]) -> dict[str, Any]:
+    """The choice of each fold, and what all trials reached."""
+    trials = study.spec.methods[name].trials
+    found = [
+        {key: cell["metrics"] for key, cell in sorted(cells.items()) if (key.method, key.trial) == (name, n)} for n in range(len(trials))
+    ]
+    folds = {}
+    for fold in study.spec.folds:
+        scores = [_score([metrics for key, metrics in of_trial.items() if key.fold == fold]) for of_trial in found]
+        best = min(range(len(trials)), key=lambda number: (-scores[number]["mean"], scores[number]["nll"]))
+        folds[fold] = {"trial": best, "settings": trials[best], "mean": scores[best]["mean"]}
+    rows = [
+        {
+            "settings": settings,
+            **_score(list(of_trial.values())),
+            "values": {f"{key.seed}/{key.fold}": metrics[METRIC] for key, metrics in of_trial.items()},
+        }
+        for settings, of_trial in zip(trials, found, strict=True)
+    ]
+    return {"folds": folds, "trials": rows}
+
+
+def _score(cells: list[Mapping[str, float]]) -> dict[str, float]:
+    return {
+        "mean": round(float(np.mean([cell[METRIC] for cell in cells])), 6),
+        "nll": round(float(np.mean([cell["nll"] for cell in cells])), 6),
+    }
+
+
+def _mean_over_folds(choice: Mapping[str, Any]) -> float:
+    return float(np.mean([fold["mean"] for fold in choice["folds"].values()]))
 
 
 def read_chosen(study: Study, places: Places) -> dict[str, Any]:
     """What tuning chose, here or in the study of `chosen_from`; without trials nothing needs choosing.
 
-    Of another study's choice only the methods that this one has are taken. Raises ConfigError if tuning has not been done.
+    Another study has other folds: of each method that this one has too, all folds get the trial that was chosen there on most folds, ties
+    going to the better mean over all of that study's folds. Raises ConfigError if tuning has not been done.
     """
     origin = study.spec.chosen_from
     path = (places.results if origin is None else places.results.parent / origin) / "chosen.json"
     if path.exists():
         content: dict[str, Any] = read_json(path)
         methods = {name: choice for name, choice in content["methods"].items() if name in study.spec.methods}
+        if origin is not None:
+            methods = {name: _carried(choice, study.spec.folds) for name, choice in methods.items()}
         return {**content, "methods": methods, "claim": content["claim"] if content["claim"] in methods else None}
     if study.spec.tuned or origin is not None:
         tuned = study.path if origin is None else study.path.with_name(f"{origin}.yaml")
@@ -90,6 +107,17 @@ def read_chosen(study: Study, places: Places) -> dict[str, Any]:
     return {"methods": {}, "claim": None}
 
 
-def chosen_settings(content: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Chosen settings by method."""
-    return {name: dict(method["settings"]) for name, method in content["methods"].items()}
+def _carried(choice: Mapping[str, Any], folds: list[str]) -> dict[str, Any]:
+    """Another study's choice with one setting for all of these folds."""
+    votes = [fold["trial"] for fold in choice["folds"].values()]
+    trials = choice["trials"]
+    best = min(set(votes), key=lambda number: (-votes.count(number), -trials[number]["mean"], trials[number]["nll"], number))
+    carried = {"trial": best, "settings": trials[best]["settings"], "mean": trials[best]["mean"]}
+    return {"folds": dict.fromkeys(folds, carried), "trials": trials}
+
+
+def chosen_settings(content: Mapping[str, Any]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Chosen settings by method and fold."""
+    return {
+        name: {fold: dict(choice["settings"]) for fold, choice in method["folds"].items()} for name, method in content["methods"].items()
+    }
