@@ -144,6 +144,13 @@ def test_the_control_shows_the_map_of_another_clip(batch: Batch) -> None:
     assert task(batch)["attention"].item() != pytest.approx(own.item(), rel=1e-3)
 
 
+def test_the_control_with_a_single_clip_is_refused(batch: Batch) -> None:
+    task = task_of("attention_distillation", teacher_map="other")
+    with pytest.raises(ConfigError, match="two clips in every process's batch") as caught:
+        task({name: value[:1] for name, value in batch.items()})
+    assert "data.batch_size" in caught.value.lines["to mend"]
+
+
 def test_the_map_for_pictures_is_the_teachers(batch: Batch) -> None:
     task: Any = task_of("attention_distillation")
     assert torch.equal(task.teacher_map(batch), outputs(task, batch)[1].attention["motion"])
@@ -165,6 +172,15 @@ def test_generalized_distillation(mode: Any, factor: int, batch: Batch) -> None:
     student, shown = outputs(task, batch)
     soft = -((shown.logits / 3).softmax(1) * student.logits.log_softmax(1)).sum(1).mean()
     torch.testing.assert_close(task(batch)["loss"], 0.6 * cross_entropy(student, batch) + 0.4 * factor * soft)
+
+
+def test_generalized_distillation_smooths_the_labels_of_its_hard_term_alone(batch: Batch) -> None:
+    task = task_of("generalized_distillation", temperature=3.0, imitation=0.4, label_smoothing=0.3)
+    student, shown = outputs(task, batch)
+    target = 0.7 * F.one_hot(batch["label"], CLASSES) + 0.3 / CLASSES
+    hard = -(target * student.logits.log_softmax(1)).sum(1).mean()
+    soft = -((shown.logits / 3).softmax(1) * student.logits.log_softmax(1)).sum(1).mean()
+    torch.testing.assert_close(task(batch)["loss"], 0.6 * hard + 0.4 * soft)
 
 
 def test_mars(batch: Batch) -> None:
@@ -253,6 +269,14 @@ def test_a_batch_without_any_label_still_teaches(name: str, batch: Batch) -> Non
     assert losses["label"].item() == 0
     losses["loss"].backward()
     assert any(value.grad is not None and value.grad.abs().max() > 0 for value in task.student.parameters())
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float32])
+def test_the_label_loss_of_half_precision_logits(kind: torch.dtype, batch: Batch) -> None:
+    task, logits = task_of("supervised"), torch.randn(4, CLASSES, generator=torch.Generator().manual_seed(2)).to(kind)
+    assert task.label_loss(logits, unlabelled(batch, 0, 1, 2, 3)).item() == 0
+    expected = F.cross_entropy(logits.float()[:2], batch["label"][:2])
+    assert torch.equal(task.label_loss(logits, unlabelled(batch, 2, 3)), expected)
 
 
 @pytest.mark.parametrize("name", sorted(TASKS))

@@ -53,7 +53,7 @@ class AttentionDistillation(Task):
         """Label loss and the divergences of the maps."""
         output, target = self.predict(batch), teacher_output(self, batch).attention["motion"]
         if self.config.teacher_map == "other":
-            target = target.roll(1, dims=0)
+            target = _of_other_clips(target)
         over = attention_support(self.student)
         student_map = output.attention["motion"]
         grid = (student_map.shape[1], student_map.shape[2], student_map.shape[3])
@@ -71,3 +71,12 @@ class AttentionDistillation(Task):
         """The teacher's map of a batch, log-probabilities (B, T, H, W), for pictures and measures."""
         with torch.no_grad():
             return teacher_output(self, batch).attention["motion"]
+
+
+def _of_other_clips(maps: Tensor) -> Tensor:
+    """Each clip's map (B, T, H, W) replaced by that of the clip before it. Raises ConfigError for one clip, which has no other."""
+    if len(maps) < 2:
+        raise ConfigError(
+            "method.teacher_map=other needs two clips in every process's batch", found=len(maps), to_mend="a larger data.batch_size"
+        )
+    return maps.roll(1, dims=0)

@@ -40,5 +40,6 @@ class GeneralizedDistillation(Task):
             imitation=self.config.imitation,
             mode=self.config.mode,
             label_weight=batch["weight"],
+            label_smoothing=self.config.label_smoothing,
         )
         return {"label": self.label_loss(logits, batch).detach(), "loss": loss}

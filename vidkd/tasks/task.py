@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vidkd.base.errors import CheckpointError
+from vidkd.losses.reduction import clip_mean, widen
 from vidkd.models import ClassifierOutput, VideoClassifier
 
 Batch = Mapping[str, Any]
@@ -75,12 +76,10 @@ class Task(nn.Module):
 
     def label_loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """Cross-entropy on the labelled clips: mean over their weights; 0 when the batch holds none."""
-        weight = batch["weight"].to(logits.dtype)
         losses = functional.cross_entropy(
-            logits.float(), batch["label"].clamp(min=0), reduction="none", label_smoothing=self.config.label_smoothing
+            widen(logits), batch["label"].clamp(min=0), reduction="none", label_smoothing=self.config.label_smoothing
         )
-        loss: Tensor = (losses * weight).sum() / weight.sum().clamp(min=1e-8)
-        return loss
+        return clip_mean(losses, batch["weight"])
 
     def saved_state(self) -> dict[str, Tensor]:
         """What training changes besides the student (projectors); the teacher is left out."""
