@@ -184,6 +184,7 @@ def poisoned(at_call: int, poison: Callable[[Task, Tensor], Tensor], monkeypatch
     monkeypatch.setattr(Supervised, "training_step", training_step)
 
 
+@pytest.mark.parametrize("clip_norm", [0.0, 5.0])
 @pytest.mark.parametrize(
     ("what", "poison"),
     [
@@ -195,10 +196,10 @@ def poisoned(at_call: int, poison: Callable[[Task, Tensor], Tensor], monkeypatch
     ids=["nan", "infinite", "gradient"],
 )
 def test_a_number_that_is_not_finite_stops_the_run_before_it_spoils_the_weights(
-    what: str, poison: Callable[[Task, Tensor], Tensor], tiny_config: Config, monkeypatch: pytest.MonkeyPatch
+    what: str, poison: Callable[[Task, Tensor], Tensor], clip_norm: float, tiny_config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     poisoned(3, poison, monkeypatch)
-    config = tiny_config(**{"train.steps": 6, "train.save_every_s": 0})
+    config = tiny_config(**{"train.steps": 6, "train.save_every_s": 0, "optim.clip_norm": clip_norm})
     with pytest.raises(VidkdError, match=f"the {what} is not finite at step 2") as caught:
         fit.fit(config, quiet=True)
     folder = Path(config.runs, "tiny")

@@ -18,13 +18,14 @@ from typing import Any
 import pytest
 import torch
 
-from vidkd.base.errors import CheckpointError, ConfigError
+from vidkd.base.errors import CheckpointError, ConfigError, VidkdError
 from vidkd.base.files import read_jsonl
-from vidkd.engine import checkpoint, fit
+from vidkd.engine import checkpoint, fit, run_folder
 from vidkd.engine.config import RunConfig, to_yaml
 from vidkd.engine.fit import InterruptedRunError
 from vidkd.engine.run_folder import RunFolder
 from vidkd.models.saved import read_checkpoint
+from vidkd.tasks import Supervised
 
 Config = Callable[..., RunConfig]
 # dropout, Gumbel noise, EMA, accumulation, validation: all that has a state or draws a random number
@@ -244,6 +245,12 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_goes_on(tiny_config: C
         with pytest.raises(CheckpointError):
             fit.fit(config, resume="previous", quiet=True)
     assert read_checkpoint(folder / "checkpoints" / "previous.pt")["progress"]["step"] == 2
+    with monkeypatch.context() as patch:  # and one that succeeds must not keep the damaged one
+        stop_after(3, patch)
+        with pytest.raises(InterruptedRunError):
+            fit.fit(config, resume="previous", quiet=True)
+    kept = [read_checkpoint(folder / "checkpoints" / f"{name}.pt")["progress"]["step"] for name in ("previous", "last")]
+    assert kept == [2, 3]
     fit.fit(config, resume="previous", quiet=True)
     assert same(state(whole.folder), state(folder))
 
@@ -255,6 +262,42 @@ def full_disk(*_: object) -> None:
 def test_previous_without_one_is_an_error(tiny_config: Config) -> None:
     with pytest.raises(CheckpointError, match=r"there is no .*previous\.pt"):
         fit.fit(tiny_config(), resume="previous", quiet=True)
+
+
+def test_a_last_checkpoint_that_is_gone_is_no_reason_to_begin_anew(tiny_config: Config) -> None:
+    settings = {"train.steps": 2, "train.save_every_s": 0}
+    folder = fit.fit(tiny_config(**settings), quiet=True).folder / "checkpoints"
+    (folder / "last.pt").unlink()
+    before = (folder / "previous.pt").read_bytes()
+    with pytest.raises(CheckpointError, match=r"last\.pt is missing, but previous\.pt is there") as caught:
+        fit.fit(tiny_config(**settings), quiet=True)
+    assert "--resume previous" in caught.value.lines["to mend"]
+    assert (folder / "previous.pt").read_bytes() == before
+    assert fit.fit(tiny_config(**settings), resume="previous", quiet=True).steps == 2
+
+
+def test_ctrl_c_in_the_last_validation_loses_no_step(tiny_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"data.validation_fraction": 0.25, "train.steps": 3, "model.dropout": 0.5}
+    whole = fit.fit(tiny_config(**settings, name="whole"), quiet=True)
+    config = tiny_config(**settings, name="stopped")
+    keep_best = fit._Training._keep_best
+
+    def press_then_keep(training: Any) -> None:  # as late as can be: the row of the validation is written
+        signal.raise_signal(signal.SIGINT)
+        keep_best(training)
+
+    before = signal.getsignal(signal.SIGINT)
+    with monkeypatch.context() as patch:
+        patch.setattr(fit._Training, "_keep_best", press_then_keep)
+        with pytest.raises(InterruptedRunError, match="stopped in the last validation; all 3 steps are saved") as caught:
+            fit.fit(config, quiet=True)
+    assert "same command again" in caught.value.lines["to go on"]
+    assert signal.getsignal(signal.SIGINT) is before
+    folder = Path(config.runs, "stopped")
+    assert read_checkpoint(folder / "checkpoints" / "last.pt")["progress"]["step"] == 3
+    fit.fit(config, quiet=True)
+    assert same(state(whole.folder), state(folder))
+    assert same(state(whole.folder, "best"), state(folder, "best"))
 
 
 def test_a_student_alone_is_no_state_to_resume_from(tiny_teacher: Path, tiny_config: Config) -> None:
@@ -337,6 +380,27 @@ def test_a_run_goes_on_when_the_disk_has_room_again(tiny_config: Config, monkeyp
     assert state(folder)["progress"]["step"] == 2
     fit.fit(config, quiet=True)
     assert same(state(whole.folder), state(folder))
+
+
+@pytest.mark.parametrize("what", ["best.pt", "metrics.jsonl"])
+def test_a_full_disk_beside_the_checkpoint_is_told_alike(what: str, tiny_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(*{"best.pt": (fit, "write_checkpoint"), "metrics.jsonl": (run_folder, "append_jsonl")}[what], full_disk)
+    config = tiny_config(**{"data.validation_fraction": 0.25})
+    with pytest.raises(CheckpointError) as caught:
+        fit.fit(config, quiet=True)
+    assert caught.value.what.startswith("cannot write ")
+    assert caught.value.what.endswith(what)
+    assert caught.value.lines["reason"] == os.strerror(errno.ENOSPC)
+    assert "free some space" in caught.value.lines["to mend"]
+
+
+def test_a_full_disk_does_not_hide_a_loss_that_is_not_finite(tiny_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = Supervised.training_step
+    monkeypatch.setattr(Supervised, "training_step", lambda *call: {"loss": step(*call)["loss"] * float("nan")})
+    monkeypatch.setattr(fit, "write_checkpoint", full_disk)
+    with pytest.raises(VidkdError, match="the loss is not finite at step 0") as caught:
+        fit.fit(tiny_config(), quiet=True)
+    assert caught.value.lines["batch"].endswith(f"bad_batch.pt: {os.strerror(errno.ENOSPC)}")
 
 
 # --- two runs with one name ---

@@ -1,10 +1,11 @@
 """Checkpoints: whole or not there, with the state before kept beside the last, and everything that an exact resume needs."""
 
+import contextlib
 import dataclasses
 import errno
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,20 +34,19 @@ class Progressed:
     finished: bool = False
 
 
-def save_checkpoint(folder: Path, content: Mapping[str, Any]) -> None:
+def save_checkpoint(folder: Path, content: Mapping[str, Any], *, keep_last: bool = True) -> None:
     """Write `last.pt` in `folder` atomically; the `last.pt` of before becomes `previous.pt`. At every moment one of them is whole.
 
+    keep_last: false where `last.pt` is no good and the run has gone back to `previous.pt`, which then stays what it is.
     Raises CheckpointError if the disk is full or cannot be written; what was there before stays.
     """
     last, previous, new = folder / "last.pt", folder / "previous.pt", folder / ".new.pt"
-    try:
+    with written_or_told(f"checkpoint {last}"):
         # The new one is whole before anything that was there changes its name: `last` may be a damaged one, and `previous` all there is.
         write_checkpoint(new, content)
-        if last.exists():
+        if keep_last and last.exists():
             _keep(last, previous)
         os.replace(new, last)
-    except OSError as error:
-        raise _cannot_write(last, error) from error
 
 
 def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
@@ -72,22 +72,34 @@ def _keep(last: Path, previous: Path) -> None:
     os.replace(second, previous)
 
 
-def _cannot_write(path: Path, error: OSError) -> CheckpointError:
-    mend = "free some space and run the same command again: it goes on from the last whole checkpoint"
-    return CheckpointError(f"cannot write checkpoint {path}", reason=error.strerror or str(error), to_mend=mend)
+@contextlib.contextmanager
+def written_or_told(what: str) -> Iterator[None]:
+    """An OSError of the block (a full disk) becomes the CheckpointError that says what could not be written and how to go on."""
+    try:
+        yield
+    except OSError as error:
+        mend = "free some space and run the same command again: it goes on from the last whole checkpoint"
+        raise CheckpointError(f"cannot write {what}", reason=error.strerror or str(error), to_mend=mend) from error
 
 
 def resume_file(folder: Path, resume: str) -> Path | None:
     """The checkpoint to go on from: `last.pt`, or `previous.pt` only if the user says so; None where there is none yet.
 
-    Raises CheckpointError if `last.pt` is damaged (it is named, and nothing else is taken in its place).
+    Raises CheckpointError if the one asked for is missing where the other is there: nothing is taken in its place, nor begun anew.
     """
-    path = folder / ("previous.pt" if resume == "previous" else "last.pt")
-    if not path.exists():
-        if resume == "previous":
-            raise CheckpointError(f"there is no {path} to resume from")
-        return None
-    return path
+    last, previous = folder / "last.pt", folder / "previous.pt"
+    if resume == "previous":
+        if not previous.exists():
+            raise CheckpointError(f"there is no {previous} to resume from")
+        return previous
+    if last.exists():
+        return last
+    if previous.exists():
+        raise CheckpointError(
+            f"{last} is missing, but {previous.name} is there",
+            to_mend="run again with --resume previous, to go on from the state before; or another --name",
+        )
+    return None
 
 
 def read_resume(path: Path) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from vidkd.engine.checkpoint import (
     save_checkpoint,
     to_cpu,
     write_checkpoint,
+    written_or_told,
 )
 from vidkd.engine.config import RunConfig, as_dict, teacher_config
 from vidkd.engine.devices import start_fabric
@@ -74,7 +75,7 @@ def fit(config: RunConfig, *, resume: str = "auto", quiet: bool = False) -> RunR
 
 
 def _ensure_teacher(config: RunConfig, *, resume: str, quiet: bool) -> None:
-    """Train the teacher first where the configuration says how, or go on with it; a finished one is used as it is, whatever its settings."""
+    """Train the teacher first where the configuration says how, or go on with it; a finished one is used as it is."""
     teacher = teacher_config(config)
     if teacher is None:
         return
@@ -120,6 +121,7 @@ class _Training:
         self.writer: Any = None
         self.lr = 0.0
         self.interrupt = Interrupt()
+        self.keep_last = resume != "previous"
         self._restore(resume)
 
     # --- resume ---
@@ -129,7 +131,8 @@ class _Training:
         if path is not None:
             self._go_on_from(read_resume(path))
         if self.fabric.is_global_zero:
-            self.folder.forget_after(self.progress.step)
+            ended = self.progress.step == self.steps and not (self.progress.finished or self.progress.stopped_early)
+            self.folder.forget_after(self.progress.step, judged_again=ended)
 
     def _go_on_from(self, content: Mapping[str, Any]) -> None:
         self.task.student.load_state_dict(content["student"]["state"])
@@ -161,7 +164,8 @@ class _Training:
 
     def _save(self) -> None:
         if self.fabric.is_global_zero:
-            save_checkpoint(self.folder.checkpoints, self._content())
+            save_checkpoint(self.folder.checkpoints, self._content(), keep_last=self.keep_last)
+        self.keep_last = True
         self.fabric.barrier()
 
     # --- the loop ---
@@ -169,13 +173,12 @@ class _Training:
     def run(self) -> RunResult:
         """All remaining steps; saves now and then, at the end and when interrupted."""
         if not self.progress.finished:
-            with self._tensorboard():
-                with self.interrupt.caught():
-                    self._loop()
+            with self._tensorboard(), self.interrupt.caught():
+                self._loop()
                 if not self.progress.stopped_early:
-                    self._validate()
-            self.progress.finished = True
-            self._save()
+                    self._last_validation()
+                self.progress.finished = True
+                self._save()
         parameters = sum(p.numel() for p in self.task.student.parameters())
         return RunResult(self.folder.path, self.progress.step, self.progress.best, self.progress.seconds, parameters)
 
@@ -195,12 +198,23 @@ class _Training:
                 self._log(losses)
                 if self._validation_is_due() and self._validate_and_stop():
                     break
-                # The last step is saved after its validation, so that no checkpoint stands between the two.
-                due = self.progress.step < total and time.monotonic() - saved >= self.config.train.save_every_s
+                # The last step is saved before its validation, which may take long: whoever stops there loses no step.
+                ended = self.progress.step == total
+                due = bool(self.clips.val) if ended else time.monotonic() - saved >= self.config.train.save_every_s
                 if self._any_process(due or self.interrupt.asked):
                     self._save()
                     saved = time.monotonic()
                     self._stop_if_interrupted()
+
+    def _last_validation(self) -> None:
+        try:
+            with self.interrupt.at_once():
+                self._validate()
+        except KeyboardInterrupt:
+            raise InterruptedRunError(
+                f"stopped in the last validation; all {self.steps} steps are saved",
+                to_go_on="run the same command again: it validates and ends",
+            ) from None
 
     def _any_process(self, wish: bool) -> bool:
         """Whether one of the processes wants it: clocks and Ctrl-C differ between them, and all must save at the same step."""
@@ -249,10 +263,15 @@ class _Training:
     def _clip_gradients(self) -> bool:
         """Bound the gradient's norm; false if it is not finite. In 16-mixed that is usual now and then: the scaler skips the step."""
         bound = self.config.optim.clip_norm
+        scaled = self.config.train.precision == "16-mixed"
         if bound == 0:
-            return True
+            return scaled or self._gradients_are_finite()
         norm = self.fabric.clip_gradients(self.module, self.wrapped_optimizer, max_norm=bound, error_if_nonfinite=False)
-        return self.config.train.precision == "16-mixed" or norm is None or bool(torch.isfinite(norm))
+        return scaled or norm is None or bool(torch.isfinite(norm))
+
+    def _gradients_are_finite(self) -> bool:
+        largest = [p.grad.detach().abs().max() for p in self.task.parameters() if p.grad is not None and p.grad.numel()]
+        return not largest or bool(torch.stack(largest).isfinite().all())
 
     def _update(self) -> None:
         self.lr = float(self.optimizer.param_groups[0]["lr"])
@@ -288,13 +307,17 @@ class _Training:
 
     def _stop_at(self, what: str, batch: Mapping[str, Any], losses: Mapping[str, float]) -> None:
         path = self.folder.path / "bad_batch.pt"
-        write_checkpoint(path, {"batch": {name: value for name, value in batch.items() if isinstance(value, Tensor)}, "student": {}})
+        try:
+            write_checkpoint(path, {"batch": {name: value for name, value in batch.items() if isinstance(value, Tensor)}, "student": {}})
+            kept = f"saved to {path}"
+        except OSError as error:  # what went wrong before the disk was full is worth more than the batch
+            kept = f"not saved to {path}: {error.strerror or error}"
         paths = [self.dataset.clips[number].path for number in batch["index"].tolist()]
         raise VidkdError(
             f"the {what} is not finite at step {self.progress.step}",
             losses=", ".join(f"{name} {value}" for name, value in losses.items()),
             clips=", ".join(paths[:4]) + ("…" if len(paths) > 4 else ""),
-            batch=f"saved to {path}",
+            batch=kept,
             to_mend="a smaller optim.lr, or optim.clip_norm; the last checkpoint is from before this step",
         )
 
@@ -383,4 +406,6 @@ class _Training:
     def _keep_best(self) -> None:
         if self.fabric.is_global_zero:
             content = {name: value for name, value in self._content().items() if name in ("student", "ema", "run", "progress")}
-            write_checkpoint(self.folder.checkpoints / "best.pt", content)
+            path = self.folder.checkpoints / "best.pt"
+            with written_or_told(f"checkpoint {path}"):
+                write_checkpoint(path, content)

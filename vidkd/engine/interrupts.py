@@ -19,6 +19,16 @@ class Interrupt:
 
     def __init__(self) -> None:
         self.asked = False
+        self._at_once = False
+
+    @contextlib.contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Inside the block, where there is nothing to save, the first Ctrl-C raises KeyboardInterrupt."""
+        self._at_once = True
+        try:
+            yield
+        finally:
+            self._at_once = False
 
     @contextlib.contextmanager
     def caught(self) -> Iterator[None]:
@@ -33,7 +43,7 @@ class Interrupt:
             signal.signal(signal.SIGINT, before)
 
     def _ask(self, *_: object) -> None:
-        if self.asked:
+        if self.asked or self._at_once:
             raise KeyboardInterrupt
         self.asked = True
         log.warning("finishing the step and saving; press Ctrl-C again to stop at once")

@@ -8,6 +8,7 @@ from typing import Any
 
 from vidkd.base.errors import ConfigError
 from vidkd.base.files import append_jsonl, atomic_write, read_jsonl, write_json
+from vidkd.engine.checkpoint import written_or_told
 from vidkd.engine.config import RunConfig, as_dict, read_yaml, to_yaml
 from vidkd.engine.environment import environment
 
@@ -52,11 +53,12 @@ class RunFolder:
             if resume == "never":
                 raise ConfigError(f"there is a run in {self.path} already", to_mend="another --name, or --resume auto to go on with it")
             self._check_same(as_dict(config), read_yaml(written).content)
-        self.checkpoints.mkdir(parents=True, exist_ok=True)
-        with atomic_write(written) as file:
-            file.write(f"# vidkd train --config {written}\n{to_yaml(config)}")
-        with atomic_write(self.path / "environment.txt") as file:
-            file.writelines(f"{name}: {value}\n" for name, value in environment().items())
+        with written_or_told(f"the run's folder {self.path}"):
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            with atomic_write(written) as file:
+                file.write(f"# vidkd train --config {written}\n{to_yaml(config)}")
+            with atomic_write(self.path / "environment.txt") as file:
+                file.writelines(f"{name}: {value}\n" for name, value in environment().items())
 
     def has_checkpoint(self) -> bool:
         """Whether training came as far as to keep something."""
@@ -97,13 +99,16 @@ class RunFolder:
             yield
 
     def add_metrics(self, row: Mapping[str, Any]) -> None:
-        """Append a row to metrics.jsonl."""
-        append_jsonl(self.metrics_file, row)
+        """Append a row to metrics.jsonl. Raises CheckpointError if the disk is full."""
+        with written_or_told(str(self.metrics_file)):
+            append_jsonl(self.metrics_file, row)
 
-    def forget_after(self, step: int) -> None:
-        """Drop the metrics of steps after `step`: they will be made again."""
+    def forget_after(self, step: int, *, judged_again: bool = False) -> None:
+        """Drop the metrics of steps after `step`, and with `judged_again` the validation of that step too: they will be made again."""
         rows = [row for row in read_jsonl(self.metrics_file) if row["step"] <= step]
-        with atomic_write(self.metrics_file) as file:
+        if judged_again:
+            rows = [row for row in rows if row["step"] < step or row["split"] == "train"]
+        with written_or_told(str(self.metrics_file)), atomic_write(self.metrics_file) as file:
             file.writelines(_line(row) for row in rows)
 
     def write_result(self, name: str, content: object) -> None:
