@@ -14,6 +14,7 @@ from numbered_videos import VARIABLE_TIMES_S, add_stream, encode, number_of, num
 
 from vidkd.base.errors import ConfigError, VideoError
 from vidkd.video import check_video, open_video, write_video
+from vidkd.video.containers import RgbConverter, decoded_frames, opened
 from vidkd.video.decord_reader import width_may_break
 
 Made = Callable[[str], Path]
@@ -162,6 +163,17 @@ def test_mirrored_picture_is_turned_back(made: Made) -> None:
 def test_colour_tags_are_honoured_alike(made: Made, name: str) -> None:
     with open_video(made(name), backend="decord") as fast, open_video(made(name), backend="pyav") as oracle:
         assert np.abs(fast.frames_at_indices(range(8)).astype(int) - oracle.frames_at_indices(range(8))).max() <= COLOUR_LEVELS
+
+
+def test_pictures_converted_one_after_another_are_those_converted_alone(made: Made) -> None:
+    """What a converter prepares for one picture must not show in the next, whatever its size, format, matrix or range."""
+    names = ["bt709.mp4", "b_frames.mp4", "full_range.mp4", "odd_size.mp4", "hevc_10_bit.mp4", "lossless_rgb.mp4", "bt709.mp4"]
+    for threads in (1, 0):
+        together = RgbConverter(threads)
+        for name in names:
+            with opened(made(name)) as (container, stream):
+                for frame in islice(decoded_frames(container, stream, name), 4):
+                    np.testing.assert_array_equal(together(frame), frame.to_ndarray(format="rgb24"))
 
 
 def test_of_several_streams_one_is_read_throughout(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vidkd.video.orientation import Orientation, orientation_of_matrix
-from vidkd.video.times import last_frame_s, presentation_times
+from vidkd.video.times import in_seconds, last_frame_s, presentation_times
 
 MILLISECOND = Fraction(1, 1000)
 
@@ -14,6 +14,15 @@ MILLISECOND = Fraction(1, 1000)
 def test_rising_stamps_count_from_the_first() -> None:
     times_s = presentation_times([9000, 9040, 9200], [None, None, None], MILLISECOND, 0.04)
     np.testing.assert_allclose(times_s, [0, 0.04, 0.2], atol=1e-12)
+
+
+@pytest.mark.parametrize("time_base", [Fraction(1, 12800), Fraction(1, 90000), Fraction(1001, 30000), MILLISECOND, Fraction(1, 10**9)])
+@pytest.mark.parametrize("step", [1, 512, 3003, 10**13])
+def test_seconds_are_the_doubles_nearest_to_the_fractions(time_base: Fraction, step: int) -> None:
+    ticks = [number * step + number % 3 for number in range(2000)]  # with the largest step, products are beyond what a double holds
+    expected = [float(tick * time_base) for tick in ticks]
+    assert in_seconds(ticks, time_base).tolist() == expected
+    assert in_seconds(np.array(ticks), time_base).tolist() == expected
 
 
 def test_stamps_that_go_back_give_way_to_decoding_stamps() -> None:

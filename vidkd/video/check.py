@@ -10,7 +10,7 @@ import numpy as np
 
 from vidkd.base.errors import VideoError
 from vidkd.video.completeness import missing_part
-from vidkd.video.containers import decoded_frames, opened
+from vidkd.video.containers import RgbConverter, decoded_frames, opened
 from vidkd.video.opening import open_video, read_file
 from vidkd.video.packets import PacketIndex
 from vidkd.video.pyav_reader import Timeline
@@ -122,7 +122,8 @@ def _decode_all(name: str, index: PacketIndex, samples: int, seed: int) -> _Walk
     if not sampler.count:
         raise VideoError(f"no frame can be decoded: {name}", reason=error or "no picture comes out of the decoder")
     error = error or index.damage or missing_part(name, timeline.duration_s())
-    images = {place: index.orientation.apply(frame.to_ndarray(format="rgb24")) for place, frame in sampler.frames().items()}
+    to_rgb = RgbConverter(threads=1)
+    images = {place: index.orientation.apply(to_rgb(frame)) for place, frame in sampler.frames().items()}
     return _Walk(frame_count=sampler.count, times_s=timeline.times_s(), duration_s=timeline.duration_s(), samples=images, error=error)
 
 

@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from vidkd.base.errors import VideoError
+from vidkd.video.types import Image
 
 NOMINAL_FPS = Fraction(25)
 """Assumed where a file names no frame rate at all."""
@@ -62,6 +65,19 @@ def decoded_frames(container: Any, stream: Any, path: Path | str) -> Iterator[An
                 count += 1
     except (av.FFmpegError, OSError) as error:
         raise damaged(path, count, reason_of(error)) from error
+
+
+class RgbConverter:
+    """Converts decoded PyAV frames of one file, which share what is prepared for the conversion. threads: 0 for all cores."""
+
+    def __init__(self, threads: int) -> None:
+        self._reformatter = VideoReformatter()
+        # from PyAV 17 on it would take all cores unless told otherwise, and starting threads costs more than converting a small picture
+        self._threads: dict[str, Any] = {"threads": threads} if int(av.__version__.split(".")[0]) >= 17 else {}
+
+    def __call__(self, frame: Any) -> Image:
+        """The stored picture of a frame, uint8 RGB (H, W, 3)."""
+        return np.asarray(self._reformatter.reformat(frame, format="rgb24", **self._threads).to_ndarray(), np.uint8)
 
 
 def damaged(path: Path | str, frame: int, reason: str) -> VideoError:

@@ -34,7 +34,7 @@ class DecordReader(VideoReader):
         super().__init__(str(path), short_side)
         self._index = index
         self._decord = _open(str(path), threads)
-        if index.pts and len(self._decord) == len(index.pts):
+        if 0 < len(index.pts) == len(self._decord):
             self._times_s, self._duration_s = times_of_packets(index)
         else:
             self._times_s, self._duration_s = self._own_times()
@@ -59,7 +59,7 @@ class DecordReader(VideoReader):
         return describe(self.path, "decord", self._index, len(self._times_s), self._duration_s, self._index.damage)
 
     def _own_times(self) -> tuple[Times, float]:
-        spans = self._decord.get_frame_timestamp(list(range(len(self._decord)))).astype(np.float64)
+        spans = self._decord.get_frame_timestamp(np.arange(len(self._decord))).astype(np.float64)
         return spans[:, 0] - spans[0, 0], float(spans[-1, 1] - spans[0, 0])
 
     def _returns_pictures(self) -> bool:

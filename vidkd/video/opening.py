@@ -1,5 +1,6 @@
 """One call that opens any video and picks who decodes it."""
 
+import os
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -9,9 +10,12 @@ from vidkd.video.image_sequence import ImageSequenceReader, is_image_sequence
 from vidkd.video.packets import PacketIndex, read_packets
 from vidkd.video.pyav_reader import PyavReader
 from vidkd.video.reader import VideoReader, check_frame_size
+from vidkd.video.recent import Recent
 from vidkd.video.types import MAX_PIXELS
 
 Backend: TypeAlias = Literal["auto", "decord", "pyav"]
+
+_looked_over: Recent[tuple[str | int, ...], PacketIndex] = Recent(most_entries=65_536, most_bytes=64 * 2**20)
 
 
 def open_video(
@@ -58,13 +62,26 @@ def _with_decord(name: str, index: PacketIndex, backend: Backend, short_side: in
 
 
 def read_file(name: str, max_pixels: int) -> PacketIndex:
-    """The packets of a file that exists, is not empty and whose frames are not too large; VideoError otherwise."""
+    """The packets of a file that exists, is not empty and whose frames are not too large; VideoError otherwise.
+
+    A file is looked over once a process, as long as its size, its time of modification and its place on the disk stay what they are.
+    """
     if "://" in name:
         raise VideoError(f"not a file: {name}", to_mend="open_stream reads cameras and network streams")
     if not Path(name).is_file():
         raise VideoError(f"no such video: {name}")
-    if not Path(name).stat().st_size:
+    status = Path(name).stat()
+    if not status.st_size:
         raise VideoError(f"empty file: {name}")
-    index = read_packets(name)
+    index = _packets_of(name, status)
     check_frame_size(name, index.width, index.height, max_pixels)
+    return index
+
+
+def _packets_of(name: str, status: os.stat_result) -> PacketIndex:
+    file = (name, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    index = _looked_over.get(file)
+    if index is None:
+        index = read_packets(name)
+        _looked_over.put(file, index, index.size_bytes)
     return index

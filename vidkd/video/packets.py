@@ -1,16 +1,19 @@
 """What a file's packets tell before anything is decoded: presentation times, key frames, and whether an index into it can be trusted.
 
 Decord seeks by tables that are right for plain files only. Reading the packets takes some ten microseconds each, so every file is looked
-over when it is opened, and those of the kinds on which decord was seen to hand out another frame than the one asked for are kept from it.
+over when it is first opened, and those of the kinds on which decord was seen to hand out another frame than the one asked for are kept
+from it.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import av
+import numpy as np
+import numpy.typing as npt
 from av.stream import Disposition
 
 from vidkd.base.errors import VideoError
@@ -25,8 +28,10 @@ ONE_PICTURE_A_PACKET = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, kw_only=True)
-class Packet:
+Stamps = npt.NDArray[np.int64]
+
+
+class Packet(NamedTuple):
     """Stamps of one packet in units of the stream's time base, None where the file has none; in the order of the file."""
 
     pts: int | None
@@ -37,14 +42,14 @@ class Packet:
     corrupt: bool
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class PacketIndex:
-    """What the packets of a file tell.
+    """What the packets of a file tell; its readers in one process share it.
 
     problem: why reading by index must not be left to decord, None if nothing speaks against it.
     damage: why some of the frames that the file promises are not in it, None if nothing says so.
-    pts: presentation stamps of all frames, rising, in units of time_base; empty if only decoding can tell them.
-    keys: (pts, dts) of the frames at which decoding can start, rising; empty if the file must be read from its beginning.
+    pts: presentation stamps of all frames (N,), rising, in units of time_base; empty if only decoding can tell them.
+    keys: pts and dts of the frames at which decoding can start (K, 2), rising; empty if the file must be read from its beginning.
     """
 
     codec: str
@@ -56,8 +61,13 @@ class PacketIndex:
     last_duration: int | None
     problem: str | None
     damage: str | None
-    pts: tuple[int, ...]
-    keys: tuple[tuple[int, int], ...]
+    pts: Stamps
+    keys: Stamps
+
+    @property
+    def size_bytes(self) -> int:
+        """About what it takes up in memory."""
+        return self.pts.nbytes + self.keys.nbytes + 2048
 
 
 def read_packets(path: Path | str) -> PacketIndex:
@@ -98,14 +108,7 @@ def _try_decode(packet: Any) -> Sequence[Any]:
 
 
 def _stamps(packet: Any) -> Packet:
-    return Packet(
-        pts=packet.pts,
-        dts=packet.dts,
-        duration=packet.duration,
-        key=packet.is_keyframe,
-        discarded=packet.is_discard,
-        corrupt=packet.is_corrupt,
-    )
+    return Packet(packet.pts, packet.dts, packet.duration, packet.is_keyframe, packet.is_discard, packet.is_corrupt)
 
 
 def _index(formats: Sequence[str], stream: Any, packets: Sequence[Packet], orientation: Orientation) -> PacketIndex:
@@ -113,6 +116,7 @@ def _index(formats: Sequence[str], stream: Any, packets: Sequence[Packet], orien
     unknown = _why_times_are_unknown(formats, codec.name, bool(codec.has_b_frames), packets)
     unseekable = unknown or _why_not_seekable(packets)
     shown = [] if unknown else sorted((packet for packet in packets if not packet.discarded), key=lambda packet: packet.pts or 0)
+    keys = [] if unseekable else sorted((p.pts, p.pts if p.dts is None else p.dts) for p in shown if p.key and p.pts is not None)
     width, height = orientation.size(codec.width, codec.height)
     return PacketIndex(
         codec=codec.name,
@@ -124,9 +128,16 @@ def _index(formats: Sequence[str], stream: Any, packets: Sequence[Packet], orien
         last_duration=shown[-1].duration if shown else None,
         problem=unseekable or _why_decord_errs(stream, packets, orientation),
         damage=_what_is_missing(formats, stream, packets),
-        pts=tuple(packet.pts for packet in shown if packet.pts is not None),
-        keys=() if unseekable else tuple(sorted((p.pts, p.pts if p.dts is None else p.dts) for p in shown if p.key and p.pts is not None)),
+        pts=_stamp_array([packet.pts for packet in shown if packet.pts is not None]),
+        keys=_stamp_array(keys).reshape(-1, 2),
     )
+
+
+def _stamp_array(stamps: Sequence[int] | Sequence[tuple[int, int]]) -> Stamps:
+    """Read-only, since readers share it."""
+    array = np.array(stamps, np.int64)
+    array.flags.writeable = False
+    return array
 
 
 def _what_is_missing(formats: Sequence[str], stream: Any, packets: Sequence[Packet]) -> str | None:

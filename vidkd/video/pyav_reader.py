@@ -7,11 +7,17 @@ from typing import Any
 import numpy as np
 
 from vidkd.base.errors import VideoError
-from vidkd.video.containers import decoded_frames, open_container, opened, video_stream
+from vidkd.video.containers import RgbConverter, decoded_frames, open_container, opened, video_stream
 from vidkd.video.packets import PacketIndex
 from vidkd.video.reader import VideoReader
-from vidkd.video.times import Times, last_frame_s, presentation_times
+from vidkd.video.recent import Recent
+from vidkd.video.times import Times, in_seconds, last_frame_s, presentation_times
 from vidkd.video.types import Image, VideoInfo
+
+Known = tuple[Times, float, str | None]
+"""Presentation times, duration in seconds, and what is missing."""
+
+_decoded_times: Recent[PacketIndex, Known] = Recent(most_entries=65_536, most_bytes=64 * 2**20)
 
 
 class Timeline:
@@ -44,7 +50,7 @@ class Timeline:
 
 def times_of_packets(index: PacketIndex) -> tuple[Times, float]:
     """Presentation times (N,) and duration in seconds, of an index that knows them."""
-    times_s = np.array([float((pts - index.pts[0]) * index.time_base) for pts in index.pts], dtype=np.float64)
+    times_s = in_seconds(index.pts - index.pts[0], index.time_base)
     declared_s = float(index.last_duration * index.time_base) if index.last_duration else None
     return times_s, float(times_s[-1]) + last_frame_s(times_s, declared_s, float(1 / index.fps))
 
@@ -59,22 +65,22 @@ class FrameCursor:
         self._path, self._index = path, index
         self._container = open_container(path)
         self._stream = video_stream(self._container, path, threads)
-        self._rank = {pts: place for place, pts in enumerate(index.pts)}
-        self._keys = [(self._rank[pts], dts) for pts, dts in index.keys]
+        self._key_places = np.searchsorted(index.pts, index.keys[:, 0])
         self._frames: Iterator[Any] = decoded_frames(self._container, self._stream, path)
         self._next = 0
+        self._rgb = RgbConverter(threads)
 
     def image(self, wanted: int) -> Image:
         """The upright image of the frame `wanted`. Raises VideoError if it cannot be decoded."""
-        key, dts = max((key for key in self._keys if key[0] <= wanted), default=(0, None))
-        if dts is not None and (wanted < self._next or key > self._next):
-            self._jump(key, dts)
+        number = int(np.searchsorted(self._key_places, wanted, side="right")) - 1
+        if number >= 0 and (wanted < self._next or self._key_places[number] > self._next):
+            self._jump(int(self._key_places[number]), int(self._index.keys[number, 1]))
         elif wanted < self._next:
             self._restart()
         while True:
             place, frame = self._advance()
             if place == wanted:
-                return self._index.orientation.apply(frame.to_ndarray(format="rgb24"))
+                return self._upright(frame)
 
     def images(self, start: int) -> Iterator[Image]:
         """Upright images of all frames from `start` on."""
@@ -82,12 +88,15 @@ class FrameCursor:
             yield self.image(start)
         for frame in self._frames:
             self._next += 1
-            yield self._index.orientation.apply(frame.to_ndarray(format="rgb24"))
+            yield self._upright(frame)
 
     def close(self) -> None:
         """Give back decoder and file."""
         self._frames = iter(())
         self._container.close()
+
+    def _upright(self, frame: Any) -> Image:
+        return self._index.orientation.apply(self._rgb(frame))
 
     def _advance(self) -> tuple[int, Any]:
         frame = next(self._frames, None)
@@ -101,14 +110,19 @@ class FrameCursor:
         self._container.seek(dts, stream=self._stream, backward=True)
         frames = decoded_frames(self._container, self._stream, self._path)
         for frame in frames:
-            place = self._rank.get(frame.pts)
+            place = self._place(frame)
             if place == key:
                 self._frames, self._next = _before(frame, frames), key
                 return
             if place is None or place > key:
                 break
-        self._keys = []
+        self._key_places = self._key_places[:0]
         self._restart()
+
+    def _place(self, frame: Any) -> int | None:
+        """Which frame this is by its stamp, None if the packets know no such stamp."""
+        place = len(self._index.pts) if frame.pts is None else int(np.searchsorted(self._index.pts, frame.pts))
+        return place if place < len(self._index.pts) and self._index.pts[place] == frame.pts else None
 
     def _restart(self) -> None:
         self._container.close()
@@ -130,7 +144,7 @@ class PyavReader(VideoReader):
         super().__init__(str(path), short_side)
         self._index, self._threads = index, threads
         self._cursor: FrameCursor | None = None
-        self._known: tuple[Times, float, str | None] | None = None
+        self._known: Known | None = None
 
     @property
     def timestamps_s(self) -> Times:
@@ -143,12 +157,21 @@ class PyavReader(VideoReader):
         times_s, duration_s, damage = self._times()
         return describe(self.path, "pyav", self._index, len(times_s), duration_s, damage)
 
-    def _times(self) -> tuple[Times, float, str | None]:
+    def _times(self) -> Known:
         if self._known is None:
-            self._known = (*times_of_packets(self._index), self._index.damage) if self._index.pts else self._decode_times()
+            self._known = (*times_of_packets(self._index), self._index.damage) if len(self._index.pts) else self._times_by_decoding()
         return self._known
 
-    def _decode_times(self) -> tuple[Times, float, str | None]:
+    def _times_by_decoding(self) -> Known:
+        """Remembered as long as the packets are: a file that changed has others."""
+        known = _decoded_times.get(self._index)
+        if known is None:
+            known = self._decode_times()
+            known[0].flags.writeable = False
+            _decoded_times.put(self._index, known, known[0].nbytes + self._index.size_bytes)
+        return known
+
+    def _decode_times(self) -> Known:
         damage = None
         with opened(self.path, threads=self._threads) as (container, stream):
             timeline = Timeline(stream, float(1 / self._index.fps))

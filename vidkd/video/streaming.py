@@ -9,7 +9,7 @@ from typing import Any
 import av
 
 from vidkd.base.errors import VideoError
-from vidkd.video.containers import damaged, nominal_fps, open_container, reason_of, video_stream
+from vidkd.video.containers import RgbConverter, damaged, nominal_fps, open_container, reason_of, video_stream
 from vidkd.video.orientation import orientation_of
 from vidkd.video.reader import check_frame_size, resized
 from vidkd.video.types import MAX_PIXELS, Frame
@@ -30,6 +30,7 @@ class FrameStream:
         self._container = container
         self._stream = video_stream(container, source, threads)
         check_frame_size(source, self._stream.codec_context.width, self._stream.codec_context.height, max_pixels)
+        self._rgb = RgbConverter(threads)
         self._frames = self._read()
 
     def __iter__(self) -> Iterator[Frame]:
@@ -49,7 +50,7 @@ class FrameStream:
     def _read(self) -> Iterator[Frame]:
         clock = _Clock(float(self._stream.time_base), float(1 / nominal_fps(self._stream)))
         for index, frame in enumerate(self._decoded()):
-            image = orientation_of(frame).apply(frame.to_ndarray(format="rgb24"))
+            image = orientation_of(frame).apply(self._rgb(frame))
             yield Frame(index=index, time_s=clock.time_s(frame.pts), image=resized(image, self._short_side))
 
     def _decoded(self) -> Iterator[Any]:

@@ -19,8 +19,15 @@ def presentation_times(pts: Sequence[int | None], dts: Sequence[int | None], tim
     """
     for stamps in (_complete(pts), _complete(_carried_on(dts))):
         if stamps and all(a < b for a, b in itertools.pairwise(stamps)):
-            return np.array([float((stamp - stamps[0]) * time_base) for stamp in stamps], dtype=np.float64)
+            return in_seconds([stamp - stamps[0] for stamp in stamps], time_base)
     return np.arange(len(pts), dtype=np.float64) * frame_s
+
+
+def in_seconds(ticks: Sequence[int] | npt.NDArray[np.int64], time_base: Fraction) -> Times:
+    """Seconds of multiples of `time_base` that rise from 0, each rounded once: the double nearest to the fraction."""
+    if int(ticks[-1]) * time_base.numerator < 2**53 and time_base.denominator < 2**53:  # exact up to the division
+        return np.asarray(ticks, np.int64) * time_base.numerator / time_base.denominator
+    return np.array([float(int(tick) * time_base) for tick in ticks], dtype=np.float64)
 
 
 def _complete(stamps: Sequence[int | None]) -> list[int]:
