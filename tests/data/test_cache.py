@@ -1,11 +1,14 @@
 """The decoded-clip cache: same samples, right keys, a bound that holds over processes, and no harm from torn entries."""
 
+import hashlib
+import json
 import logging
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from moving_textures import clip, write_panning
@@ -80,6 +83,7 @@ VARIANTS = {
     "decoding size": {"decode_short_side": 40},
     "flow preset": {"flow": FlowConfig(preset="medium")},
     "flow step": {"window": WindowConfig(frames=4, stride=2, flow_step=3)},
+    "decoder": {"decoder": "pyav"},
     "stored flow": {"flow": FlowConfig(source="stored", folder="somewhere")},
 }
 
@@ -95,6 +99,31 @@ def test_the_key_ignores_what_does_not(video: Path, cache: ClipCache) -> None:
         window=WindowConfig(frames=3, stride=1, flow_step=2), transform=TransformConfig(short_side=32, crop=16, flip=False, colour=0.3)
     )
     assert ClipCache(CacheConfig(folder="elsewhere"), same).key(video, clip("a.mp4", label=3)) == cache.key(video, clip("a.mp4"))
+
+
+def test_entries_from_before_there_was_a_choice_of_decoder_are_found(video: Path, cache: ClipCache) -> None:
+    status = video.stat()
+    rule = {
+        "format": 2,
+        "cv2": cv2.__version__,
+        "file": [str(video.resolve()), status.st_size, status.st_mtime_ns, True],
+        "interval": [0.0, None],
+        "size": [32, False, None],
+        "flow": [{"source": "dis", "preset": "fast", "folder": None}, 2, []],
+    }
+    assert cache.key(video, clip("a.mp4")) == hashlib.sha256(json.dumps(rule, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def test_the_key_follows_links_and_folders(video: Path, cache: ClipCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    (video.parent / "link.mp4").symlink_to(video)
+    assert cache.key(video.parent / "link.mp4", clip("a.mp4")) == cache.key(video, clip("a.mp4"))
+    (video.parent / "other").mkdir()
+    (video.parent / "other" / "a.mp4").write_bytes(video.read_bytes())
+    os.utime(video.parent / "other" / "a.mp4", ns=(0, video.stat().st_mtime_ns))
+    monkeypatch.chdir(video.parent)
+    here = cache.key(Path("a.mp4"), clip("a.mp4"))
+    monkeypatch.chdir(video.parent / "other")
+    assert here == cache.key(video, clip("a.mp4")) != cache.key(Path("a.mp4"), clip("a.mp4"))
 
 
 def test_the_key_changes_with_file_and_interval(video: Path, cache: ClipCache) -> None:
@@ -134,11 +163,15 @@ def test_a_missing_file_is_a_video_error(cache: ClipCache, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("part", ["frames", "flow", "times"])
 @pytest.mark.parametrize("damage", ["missing", "empty", "cut", "no array", "another length"])
-def test_a_torn_entry_is_ignored_and_mended(video: Path, cache: ClipCache, part: str, damage: str) -> None:
+@pytest.mark.parametrize("known", [False, True])
+def test_a_torn_entry_is_ignored_and_mended(video: Path, cache: ClipCache, part: str, damage: str, known: bool) -> None:
     whole = cache.read(video, clip("a.mp4"))
     expected = {name: np.array(getattr(whole, name)) for name in ("frames", "flow", "timestamps_s")}
     file = next(cache.folder.glob(f"*/*.{part}.npy"))
     content = file.read_bytes()
+    os.utime(file, ns=(0, 0))
+    if known:  # its header is remembered
+        cache.read(video, clip("a.mp4"))
     file.unlink()
     if damage == "another length":
         np.save(file, np.zeros((3, 32, 43, 2), np.float16))
@@ -161,6 +194,31 @@ def test_a_killed_writer_leaves_nothing_that_is_read(video: Path, cache: ClipCac
     assert list(cache.folder.glob("*/*")) == []
     monkeypatch.undo()
     assert len(cache.read(video, clip("a.mp4")).frames) == FRAMES
+
+
+# --- what is remembered ---
+
+
+def test_a_header_is_read_once_and_its_array_mapped_anew(video: Path, cache: ClipCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache.read(video, clip("a.mp4"))
+    first = cache.read(video, clip("a.mp4"))
+    monkeypatch.setattr(cache_module.np, "load", never)
+    for again in (cache.read(video, clip("a.mp4")), ClipCache(CacheConfig(folder=str(cache.folder)), config()).read(video, clip("a.mp4"))):
+        for name in ("frames", "flow", "timestamps_s"):
+            found, expected = getattr(again, name), getattr(first, name)
+            assert (found.dtype, found.flags.writeable) == (expected.dtype, False)
+            np.testing.assert_array_equal(found, expected)
+
+
+def test_an_entry_that_another_process_wrote_anew_is_read_anew(video: Path, cache: ClipCache) -> None:
+    for _ in range(2):
+        cache.read(video, clip("a.mp4"))
+    for part, array in (("frames", np.full((5, 32, 43, 3), 7, np.uint8)), ("times", np.arange(5.0))):
+        np.save(next(cache.folder.glob(f"*/*.{part}.npy")), array)
+    found = cache.read(video, clip("a.mp4"), want_flow=False)
+    assert found.frames.shape == (5, 32, 43, 3)
+    assert (np.asarray(found.frames) == 7).all()
+    np.testing.assert_array_equal(found.timestamps_s, np.arange(5.0))
 
 
 # --- the bound ---

@@ -108,8 +108,10 @@ def test_no_flip_where_labels_name_a_direction(root: Path) -> None:
 
 
 @pytest.mark.parametrize("views", [("rgb",), ("flow",), ("rgb", "flow")])
-def test_cached_samples_are_the_same_bytes(root: Path, tmp_path: Path, views: tuple[str, ...]) -> None:
-    plain, cached = make(root, views=views), make(root, views=views, cache=CacheConfig(enabled=True, folder=str(tmp_path / "cache")))
+@pytest.mark.parametrize("decoder", ["auto", "pyav"])
+def test_cached_samples_are_the_same_bytes(root: Path, tmp_path: Path, views: tuple[str, ...], decoder: str) -> None:
+    plain = make(root, views=views, decoder=decoder)
+    cached = make(root, views=views, decoder=decoder, cache=CacheConfig(enabled=True, folder=str(tmp_path / "cache")))
     for _ in range(2):
         assert all(same(plain[epoch, index], cached[epoch, index]) for epoch in (0, 1) for index in range(3))
     assert len(list((tmp_path / "cache").glob("*/*.npy"))) == 3 * (3 if "flow" in views else 2)
@@ -141,6 +143,14 @@ def test_evaluation_has_no_chance_in_it(root: Path) -> None:
     assert same(one[0, 4], one[7, 4])
 
 
+def test_a_clip_drawn_again_within_an_epoch_is_cut_another_way(root: Path) -> None:
+    data = make(root)
+    assert same(data[2, 0], data[2, 0, 0])
+    assert not same(data[2, 0, 1], data[2, 0])
+    assert not same(data[2, 0, 1], data[2, 0, 2])
+    assert same(data[2, 0, 1], make(root)[2, 0, 1])
+
+
 # --- what cannot be read ---
 
 
@@ -155,7 +165,8 @@ def test_in_training_an_unreadable_clip_says_so_in_its_place(root: Path, broken:
     data = make(root, clips=broken, cache=CacheConfig(enabled=cached, folder=str(tmp_path)))
     samples = [data[0, index] for index in range(4)]
     assert "bad" not in samples[0]
-    assert [set(sample) for sample in samples[1:]] == [{"bad"}] * 3
+    assert [set(sample) for sample in samples[1:]] == [{"bad", "path"}] * 3
+    assert [sample["path"] for sample in samples[1:]] == ["torn.mp4", "gone.mp4", "right.mp4"]
     assert [sample["bad"].split(":")[0] for sample in samples[1:]] == ["torn.mp4", "gone.mp4", "right.mp4"]
     assert "no such video" in samples[2]["bad"]
     assert "shorter than the window" in samples[3]["bad"]
@@ -179,9 +190,9 @@ def test_a_fault_of_ours_is_never_taken_for_a_bad_clip(root: Path, monkeypatch: 
 
 
 def test_collate_stacks_and_lists_what_is_bad(root: Path) -> None:
-    samples = [make(root)[0, 0], {"bad": "x.mp4: torn"}, make(root)[0, 2]]
+    samples = [make(root)[0, 0], {"bad": "x.mp4: torn", "path": "x.mp4"}, make(root)[0, 2]]
     batch = collate(samples)
-    assert batch["bad"] == ["x.mp4: torn"]
+    assert batch["bad"] == [("x.mp4", "x.mp4: torn")]
     assert torch.equal(batch["rgb"], torch.stack([samples[0]["rgb"], samples[2]["rgb"]]))
     assert batch["flow"].dtype == torch.float16
     assert (batch["label"].tolist(), batch["label"].dtype) == ([0, -1], torch.int64)
@@ -190,7 +201,7 @@ def test_collate_stacks_and_lists_what_is_bad(root: Path) -> None:
 
 
 def test_collate_of_nothing_readable_is_a_batch_without_views() -> None:
-    assert collate([{"bad": "a"}, {"bad": "b"}]) == {"bad": ["a", "b"]}
+    assert collate([{"bad": "a: x", "path": "a"}, {"bad": "b: y", "path": "b"}]) == {"bad": [("a", "a: x"), ("b", "b: y")]}
 
 
 # --- configuration ---

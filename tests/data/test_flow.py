@@ -6,7 +6,7 @@ import pytest
 from moving_textures import about, epe, moved, texture, translation
 
 from vidkd.base.errors import DataError
-from vidkd.data.flow import FlowConfig, dis_flow, flip_flow, resize_flow
+from vidkd.data.flow import FlowConfig, dis_flow, resize_flow
 
 H, W = 120, 160
 MOTIONS = {
@@ -86,7 +86,7 @@ def test_frames_that_cannot_have_flow_are_refused() -> None:
 def test_flipped_flow_is_the_flow_of_flipped_frames(motion: str) -> None:
     first, second, _ = moved(H, W, MOTIONS[motion])
     recomputed = dis(np.ascontiguousarray(first[:, ::-1]), np.ascontiguousarray(second[:, ::-1]))
-    assert epe(flip_flow(dis(first, second)[None])[0], recomputed) < 0.08
+    assert epe(flipped(dis(first, second)[None])[0], recomputed) < 0.08
 
 
 @pytest.mark.parametrize(("height", "width"), [(60, 80), (90, 160), (180, 240)])
@@ -116,17 +116,29 @@ def test_resizing_a_linear_field_scales_vectors_by_their_axis(height: int, width
     np.testing.assert_allclose(resized[inner], expected[inner], atol=2e-5)
 
 
+def flipped(flow: np.ndarray) -> np.ndarray:
+    return resize_flow(flow, *flow.shape[1:3], flip=True)
+
+
 def test_flipping_mirrors_places_and_negates_dx_only() -> None:
     flow = linear_field(24, 32)
-    flipped = flip_flow(flow)
-    np.testing.assert_array_equal(flipped[..., 0], -flow[:, :, ::-1, 0])
-    np.testing.assert_array_equal(flipped[..., 1], flow[:, :, ::-1, 1])
-    np.testing.assert_array_equal(flip_flow(flipped), flow)
+    np.testing.assert_array_equal(flipped(flow)[..., 0], -flow[:, :, ::-1, 0])
+    np.testing.assert_array_equal(flipped(flow)[..., 1], flow[:, :, ::-1, 1])
+    np.testing.assert_array_equal(flipped(flipped(flow)), flow)
+    assert flow.tobytes() == linear_field(24, 32).tobytes()  # and it is another array
 
 
 def test_resizing_and_flipping_may_come_in_either_order() -> None:
     flow = linear_field(24, 32)
-    np.testing.assert_allclose(flip_flow(resize_flow(flow, 36, 40)), resize_flow(flip_flow(flow), 36, 40), atol=1e-5)
+    np.testing.assert_allclose(flipped(resize_flow(flow, 36, 40)), resize_flow(flipped(flow), 36, 40), atol=1e-5)
+
+
+@pytest.mark.parametrize(("height", "width"), [(24, 32), (17, 45), (9, 11)])
+def test_flipping_while_resizing_changes_no_value(height: int, width: int) -> None:
+    flow = np.random.default_rng(0).standard_normal((3, 24, 32, 2)).astype(np.float32)
+    flow[:, :12] = 0
+    afterwards = resize_flow(flow, height, width)[:, :, ::-1] * np.array([-1, 1], np.float32)
+    assert resize_flow(flow, height, width, flip=True).tobytes() == afterwards.tobytes()
 
 
 def test_stored_flow_needs_a_folder() -> None:

@@ -69,13 +69,25 @@ def test_flow_is_computed_at_the_decoding_size(video: Path) -> None:
     np.testing.assert_array_equal(small.flow, resize_flow(dis_flow(decoded[:4], decoded[1:]), 32, 43).astype(np.float16))
 
 
-def test_a_clip_with_an_unreliable_index_is_read_in_order(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("decoder", ["auto", "decord", "pyav"])
+def test_a_clip_is_read_by_the_decoder_that_was_chosen(video: Path, decoder: str) -> None:
+    settings = config(decoder=decoder)
+    with open_video(video, backend={"auto": "decord"}.get(decoder, decoder)) as reader:  # type: ignore[arg-type]
+        decoded = resize_frames(reader.frames_at_indices(range(24)), 32, 43)
+    window = read_window(video, clip("a.mp4"), settings, position=0.0, want_flow=False)
+    np.testing.assert_array_equal(window.frames, decoded[[0, 2, 4, 6]])
+    np.testing.assert_array_equal(read_whole(video, clip("a.mp4"), settings).frames, decoded)
+
+
+@pytest.mark.parametrize("decoder", ["auto", "decord", "pyav"])
+def test_a_clip_with_an_unreliable_index_is_read_in_order(video: Path, decoder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     real = open_video
     monkeypatch.setattr(footage, "open_video", lambda path, backend: asked.append(backend) or real(path, backend=backend))
-    first = read_window(video, clip("a.mp4"), config(), position=0.3, want_flow=True)
-    second = read_window(video, clip("a.mp4", index_reliable=False), config(), position=0.3, want_flow=True)
-    assert asked == ["auto", "pyav"]
+    first = read_window(video, clip("a.mp4"), config(decoder=decoder), position=0.3, want_flow=True)
+    second = read_window(video, clip("a.mp4", index_reliable=False), config(decoder=decoder), position=0.3, want_flow=True)
+    read_whole(video, clip("a.mp4", index_reliable=False), config(decoder=decoder))
+    assert asked == [decoder, "pyav", "pyav"]
     assert np.abs(first.frames.astype(int) - second.frames).max() <= 2  # the decoders convert colours with different rounding
 
 

@@ -2,13 +2,16 @@
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import logging
+import mmap
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -20,6 +23,7 @@ from vidkd.base.walk import file_fingerprint
 from vidkd.data.flow_store import stored_flow_files
 from vidkd.data.footage import Footage, FootageConfig, WholeClip, read_whole, read_window
 from vidkd.data.manifest import Clip
+from vidkd.video.recent import Recent
 
 log = logging.getLogger(__name__)
 FORMAT = 2
@@ -68,16 +72,19 @@ class ClipCache:
             status = path.stat()
         except OSError as error:
             raise VideoError(f"no such video: {path}", reason=error.strerror) from error
+        folder = None if path.is_absolute() else Path.cwd()
         flow = self.footage.flow
         stored = [] if flow.source == "dis" else [file_fingerprint(str(file)) for file in stored_flow_files(str(flow.folder), clip.path)]
-        rule = {
+        rule: dict[str, Any] = {
             "format": FORMAT,
             "cv2": cv2.__version__,
-            "file": [str(path.resolve()), status.st_size, status.st_mtime_ns, clip.index_reliable],
+            "file": [_resolved(path, folder), status.st_size, status.st_mtime_ns, clip.index_reliable],
             "interval": [clip.start_s, clip.end_s],
             "size": [self.footage.transform.short_side, self.footage.transform.square, self.footage.decode_short_side],
             "flow": [dataclasses.asdict(flow), self.footage.window.pair_step, stored],
         }
+        if self.footage.decoder != "auto":
+            rule["decoder"] = self.footage.decoder
         return hashlib.sha256(json.dumps(rule, sort_keys=True).encode()).hexdigest()[:32]
 
     def window(self, path: Path, clip: Clip, *, position: float, want_flow: bool) -> Footage:
@@ -109,12 +116,13 @@ class ClipCache:
         lengths = {None if array is None else len(array) for array in arrays.values()}
         if None in lengths or len(lengths) > 1:
             return None
-        return WholeClip(arrays["frames"], arrays.get("flow"), np.array(arrays["times"]))
+        return WholeClip(arrays["frames"], arrays.get("flow"), arrays["times"])
 
     def _part(self, key: str, part: str) -> Any:
         """The array, or None if it is missing or torn."""
+        file = self._file(key, part)
         try:
-            return np.load(self._file(key, part), mmap_mode="r", allow_pickle=False)
+            return _whole(file) if part == "times" else _mapped(file)
         except (OSError, ValueError, EOFError):
             return None
 
@@ -133,6 +141,55 @@ class ClipCache:
         for part, array in missing.items():
             with atomic_write(self._file(key, part), "wb") as file:
                 np.save(file, array, allow_pickle=False)
+
+
+class _Layout(NamedTuple):
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    offset: int
+
+
+_File = tuple[str | int, ...]
+"""Name, place on the disk, length and time of modification: a file that was replaced, cut or mended is another one."""
+
+_layouts: Recent[_File, _Layout] = Recent(most_entries=65_536, most_bytes=64 * 2**20)
+_times: Recent[_File, NDArray[Any]] = Recent(most_entries=65_536, most_bytes=64 * 2**20)
+ENTRY_BYTES = 1024  # a name and what else is kept of a file, about
+
+
+def _mapped(file: Path) -> NDArray[Any]:
+    """The array of a .npy file, mapped into memory; what its header says is remembered. Raises OSError or ValueError for a torn file."""
+    with file.open("rb") as opened:
+        identity = _identity(file, os.fstat(opened.fileno()))
+        layout = _layouts.get(identity)
+        if layout is None:
+            array = np.load(file, mmap_mode="r", allow_pickle=False)
+            if array.flags.c_contiguous:
+                _layouts.put(identity, _Layout(array.dtype, array.shape, array.offset), ENTRY_BYTES)
+            return np.asarray(array)
+        content = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+    return np.ndarray(layout.shape, layout.dtype, content, layout.offset)
+
+
+def _whole(file: Path) -> NDArray[Any]:
+    """The array of a small .npy file, remembered and read-only. Raises OSError or ValueError for a torn file."""
+    identity = _identity(file, file.stat())
+    array = _times.get(identity)
+    if array is None:
+        array = np.load(file, allow_pickle=False)
+        array.flags.writeable = False
+        _times.put(identity, array, array.nbytes + ENTRY_BYTES)
+    return array
+
+
+def _identity(file: Path, status: os.stat_result) -> _File:
+    return str(file), status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+@functools.lru_cache(maxsize=65_536)
+def _resolved(path: Path, folder: Path | None) -> str:
+    """Where `path` leads, seen from `folder` if it is relative."""
+    return str((folder / path if folder else path).resolve())
 
 
 class Room:

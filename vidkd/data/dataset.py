@@ -26,6 +26,7 @@ from vidkd.data.transforms import (
     random_geometry,
 )
 from vidkd.data.windows import WindowConfig
+from vidkd.video.opening import Backend
 
 VIEWS = ("rgb", "flow")
 Sample = dict[str, Any]
@@ -47,6 +48,8 @@ class DataConfig:
         flow: how the flow view is made.
         cache: the decoded-clip cache.
         decode_short_side: larger frames are shrunk to this shorter side when decoded.
+        decoder: `auto` is decord, or PyAV for files that decord cannot index; `pyav` is always exact, and was faster for windows of few
+            frames; `decord` refuses files that it cannot index. Their colours differ by up to 2 of 255.
         batch_size: clips a step, over all processes.
         workers: loader processes a device; 0 loads in the training process.
         balanced: draw classes equally often.
@@ -66,6 +69,7 @@ class DataConfig:
     flow: FlowConfig = field(default_factory=FlowConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
     decode_short_side: int | None = 256
+    decoder: Backend = "auto"
     batch_size: int = 16
     workers: int = 0
     balanced: bool = False
@@ -84,7 +88,8 @@ class DataConfig:
 class ClipDataset(Dataset[Sample]):
     """Clips as samples, deterministic given (seed, epoch, index) whatever process asks.
 
-    Training: item (epoch, index) is one random window and crop of clip `index`. Evaluation: item (0, number) is one of the
+    Training: item (epoch, index) is one random window and crop of clip `index`, and (epoch, index, draw) with draw > 0 another one, for a
+    clip that is drawn again within the epoch. Evaluation: item (0, number) is one of the
     `views_per_clip` windows and crops of clip `number // views_per_clip`.
     A sample has "rgb" uint8 (3, T, S, S), "flow" float16 (2, T, S, S) in pixels per flow step, "label", "index" (of the clip), "weight".
     """
@@ -106,7 +111,11 @@ class ClipDataset(Dataset[Sample]):
         self.root, self.clips, self.config, self.views = root, list(clips), config, tuple(views)
         self.training, self.seed, self.may_flip = training, seed, may_flip
         self.footage = FootageConfig(
-            window=config.window, transform=config.transform, flow=config.flow, decode_short_side=config.decode_short_side
+            window=config.window,
+            transform=config.transform,
+            flow=config.flow,
+            decode_short_side=config.decode_short_side,
+            decoder=config.decoder,
         )
         self.cache = ClipCache(config.cache, self.footage) if config.cache.enabled else None
 
@@ -118,20 +127,22 @@ class ClipDataset(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.clips) * self.views_per_clip
 
-    def __getitem__(self, item: tuple[int, int]) -> Sample:
-        """One sample; an unreadable clip gives {"bad": message} in training and raises in evaluation."""
-        epoch, number = item
+    def __getitem__(self, item: tuple[int, ...]) -> Sample:
+        """One sample; an unreadable clip gives {"bad": message, "path": its path} in training and raises in evaluation."""
+        epoch, number, *draw = item
         clip_number, view_number = divmod(number, self.views_per_clip)
         try:
-            return self._sample(epoch, clip_number, view_number)
+            return self._sample((epoch, clip_number, *(d for d in draw if d)), clip_number, view_number)
         except (VidkdError, OSError) as error:
             if not self.training:
                 raise
-            return {"bad": f"{self.clips[clip_number].path}: {error}"}
+            path = self.clips[clip_number].path
+            return {"bad": f"{path}: {error}", "path": path}
 
-    def _sample(self, epoch: int, number: int, view_number: int) -> Sample:
+    def _sample(self, key: tuple[int, ...], number: int, view_number: int) -> Sample:
+        """key: what the random numbers depend on besides the seed."""
         clip = self.clips[number]
-        rng = np.random.default_rng([self.seed, epoch, number])
+        rng = np.random.default_rng([self.seed, *key])
         footage = self._footage(clip, self._position(rng, view_number))
         geometry = self._geometry(footage.frames, rng, view_number)
         labelled = clip.label is not None
@@ -169,9 +180,9 @@ def _channels_first(array: NDArray[Any]) -> Tensor:
 
 
 def collate(samples: Sequence[Sample]) -> Sample:
-    """Stack samples to a batch; unreadable ones are left out and listed under "bad"."""
+    """Stack samples to a batch; unreadable ones are left out and listed under "bad" as (path, message)."""
     whole = [sample for sample in samples if "bad" not in sample]
-    batch: Sample = {"bad": [sample["bad"] for sample in samples if "bad" in sample]}
+    batch: Sample = {"bad": [(sample["path"], sample["bad"]) for sample in samples if "bad" in sample]}
     if not whole:
         return batch
     for name in whole[0]:

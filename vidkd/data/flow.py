@@ -75,11 +75,16 @@ def grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)  # type: ignore[no-any-return, unused-ignore]
 
 
-def resize_flow(flow: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    """Resize (T, H, W, 2) flow to (T, height, width, 2); vectors are scaled with the image, so they stay pixels of the new size."""
-    scale = np.array([width / flow.shape[2], height / flow.shape[1]], np.float32)
+def resize_flow(flow: NDArray[np.float32], height: int, width: int, *, flip: bool = False) -> NDArray[np.float32]:
+    """Resize (T, H, W, 2) flow to (T, height, width, 2); vectors are scaled with the image, so they stay pixels of the new size.
+
+    flip: mirror it left to right as well: positions are mirrored and dx is negated.
+    """
     resized = np.stack([resample(frame, height, width) for frame in flow.astype(np.float32, copy=False)])
-    return np.asarray(resized * scale, np.float32)
+    # one component at a time: numpy is slow along an axis of two
+    resized[..., 0] *= np.float32(-width / flow.shape[2] if flip else width / flow.shape[2])
+    resized[..., 1] *= np.float32(height / flow.shape[1])
+    return resized[:, :, ::-1] if flip else resized
 
 
 def resample(image: NDArray[Any], height: int, width: int) -> NDArray[Any]:
@@ -93,8 +98,3 @@ def resample(image: NDArray[Any], height: int, width: int) -> NDArray[Any]:
     if least != (height, width):
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
     return image
-
-
-def flip_flow(flow: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Mirror (T, H, W, 2) flow left to right: positions mirrored, dx negated."""
-    return flow[:, :, ::-1] * np.array([-1, 1], flow.dtype)

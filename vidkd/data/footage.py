@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from vidkd.base.errors import DataError
@@ -15,6 +15,7 @@ from vidkd.data.manifest import Clip
 from vidkd.data.transforms import TransformConfig, resize_frames, working_size
 from vidkd.data.windows import Window, WindowConfig, choose_window, frames_inside
 from vidkd.video import VideoReader, open_video
+from vidkd.video.opening import Backend
 
 CHUNK_FRAMES = 64
 CHUNK_PIXELS = 2**25  # of the file's own size: a hundred megabytes of RGB
@@ -29,12 +30,14 @@ class FootageConfig:
         transform: sizes (the augmentation in it is not applied here).
         flow: how flow is computed.
         decode_short_side: frames whose shorter side is longer than this are shrunk to it when decoded; flow is computed at that size.
+        decoder: who decodes, see `open_video`.
     """
 
     window: WindowConfig
     transform: TransformConfig
     flow: FlowConfig
     decode_short_side: int | None = 256
+    decoder: Backend = "auto"
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ def read_window(path: Path, clip: Clip, config: FootageConfig, *, position: floa
 
     position: in [0, 1], see `choose_window`. Raises VideoError or DataError with the path if the file or the window cannot be read.
     """
-    with open_video(path, backend=_backend(clip)) as video:
+    with open_video(path, backend=_backend(clip, config)) as video:
         window = choose_window(video.timestamps_s, config.window, position=position, start_s=clip.start_s, end_s=clip.end_s, name=str(path))
         return footage_of(video, window, config, want_flow=want_flow, clip_path=clip.path)
 
@@ -87,9 +90,9 @@ def _half(flow: NDArray[np.float32]) -> NDArray[np.float16]:
     return flow.astype(np.float16)
 
 
-def _backend(clip: Clip) -> Literal["auto", "pyav"]:
-    """A file whose random access was found to lie is read by the decoder that walks from key frame to key frame."""
-    return "auto" if clip.index_reliable else "pyav"
+def _backend(clip: Clip, config: FootageConfig) -> Backend:
+    """A file whose random access was found to lie is read by the decoder that walks from key frame to key frame, whoever was chosen."""
+    return config.decoder if clip.index_reliable else "pyav"
 
 
 def shrink(frames: NDArray[np.uint8], short_side: int | None) -> NDArray[np.uint8]:
@@ -115,7 +118,8 @@ class WholeClip:
     def window(self, config: WindowConfig, *, position: float, name: str) -> Footage:
         """One window of the clip."""
         window = choose_window(self.timestamps_s, config, position=position, start_s=float(self.timestamps_s[0]), name=name)
-        flow = None if self.flow is None else np.asarray(self.flow[window.frames], np.float32)
+        # by torch, for which half precision is no slow type
+        flow = None if self.flow is None else torch.from_numpy(self.flow[window.frames]).float().numpy()
         return Footage(np.asarray(self.frames[window.frames]), flow)
 
 
@@ -124,7 +128,7 @@ def read_whole(path: Path, clip: Clip, config: FootageConfig, *, want_flow: bool
 
     Frames of the file's own size are held a chunk at a time. Raises as `read_window` does.
     """
-    with open_video(path, backend=_backend(clip)) as video:
+    with open_video(path, backend=_backend(clip, config)) as video:
         inside = frames_inside(video.timestamps_s, clip.start_s, clip.end_s)
         if len(inside) == 0:
             raise DataError(f"no frame in the interval of {path}", interval_s=f"[{clip.start_s}, {clip.end_s})")

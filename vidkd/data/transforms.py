@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidkd.base.errors import DataError
-from vidkd.data.flow import flip_flow, resample, resize_flow
+from vidkd.data.flow import resample, resize_flow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,8 +86,7 @@ def crop_frames(frames: NDArray[np.uint8], geometry: Geometry) -> NDArray[np.uin
 
 def crop_flow(flow: NDArray[np.float32], geometry: Geometry) -> NDArray[np.float32]:
     """Cut, resize and mirror (T, H, W, 2) flow to (T, size, size, 2), in pixels of the result."""
-    cut = resize_flow(np.ascontiguousarray(_cut(flow, geometry)), geometry.size, geometry.size)
-    return flip_flow(cut) if geometry.flip else cut
+    return resize_flow(np.ascontiguousarray(_cut(flow, geometry)), geometry.size, geometry.size, flip=geometry.flip)
 
 
 def _cut(array: NDArray[np.generic], geometry: Geometry) -> NDArray[np.generic]:
