@@ -1,5 +1,6 @@
 """The videos that are measured on: generated ones of two sizes, or those of the user's folder."""
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from vidkd.data.manifest import Clip
 from vidkd.data.transforms import TransformConfig
 from vidkd.data.windows import WindowConfig
 from vidkd.video import open_video, write_video
+from vidkd.video.opening import Backend
 
 SIZES = ((340, 256), (170, 128))
 CLIPS_A_SIZE = 12
@@ -75,9 +77,10 @@ def clip_set(name: str, root: Path, paths: Sequence[Path]) -> ClipSet:
     return ClipSet(name=name, root=root, clips=tuple(clips), times_s=tuple(times))
 
 
-def training_set(clips: ClipSet, views: Sequence[str] = ("rgb",)) -> ClipDataset:
+def training_set(clips: ClipSet, views: Sequence[str] = ("rgb",), *, decoder: Backend = "auto") -> ClipDataset:
     """The clips as vidkd's training samples, not cached."""
-    return ClipDataset(clips.root, clips.clips, TRAINING_DATA, views=views, training=True, seed=SEED)
+    data = dataclasses.replace(TRAINING_DATA, decoder=decoder)
+    return ClipDataset(clips.root, clips.clips, data, views=views, training=True, seed=SEED)
 
 
 def moving_textures(width: int, height: int, frames: int, *, seed: int) -> Iterator[NDArray[np.uint8]]:
