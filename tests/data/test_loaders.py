@@ -82,7 +82,7 @@ LABELS = [0] * 30 + [1] * 6 + [2] * 3 + [3]
 
 
 def drawn(epoch: int, seed: int = 0) -> list[int]:
-    return [index for _, index in sampler(40, 40, seed=seed, labels=LABELS).batch(epoch)]
+    return [index for _, index, _ in sampler(40, 40, seed=seed, labels=LABELS).batch(epoch)]
 
 
 @pytest.mark.parametrize("epoch", [0, 1, 17])
@@ -102,6 +102,13 @@ def test_a_class_is_walked_through_before_a_clip_repeats() -> None:
         assert max(times.values()) - min(times.values()) <= (1 if members <= 10 else 0)
 
 
+def test_each_draw_of_a_clip_within_an_epoch_has_a_number_of_its_own() -> None:
+    batch = sampler(40, 40, labels=LABELS).batch(0)
+    assert len(set(batch)) == 40
+    assert sorted(draw for _, index, draw in batch if LABELS[index] == 3) == list(range(10))
+    assert {draw for _, index, draw in batch if LABELS[index] == 0} == {0}
+
+
 def test_balanced_sampling_is_deterministic_and_reachable() -> None:
     assert drawn(3) == drawn(3)
     assert drawn(3) != drawn(4)
@@ -112,7 +119,7 @@ def test_balanced_sampling_is_deterministic_and_reachable() -> None:
 
 def test_more_classes_than_draws_leave_some_to_the_next_epochs() -> None:
     labels = [0, 1, 2]
-    seen = {index for epoch in range(30) for _, index in sampler(3, 3, labels=labels).batch(epoch)}
+    seen = {index for epoch in range(30) for _, index, _ in sampler(3, 3, labels=labels).batch(epoch)}
     assert seen == {0, 1, 2}
     assert len(sampler(3, 8, labels=labels).batch(0)) == 8
 

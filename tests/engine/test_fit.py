@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vidkd.base.errors import DataError, VidkdError
 from vidkd.base.files import read_jsonl
+from vidkd.data.dataset import ClipDataset
 from vidkd.engine import fit
 from vidkd.engine.average import MovingAverage
 from vidkd.engine.config import RunConfig
@@ -235,6 +236,24 @@ def test_broken_clips_are_skipped_up_to_the_cap_and_counted(
     assert sorted(message.split(":")[0] for message in bad) == ["videos/Grow/Grow_g2.mp4", "videos/Right/Right_g1.mp4"]
     assert "skipped unreadable clip 1 of at most 2: videos/" in caplog.text
     assert "skipped unreadable clip 2 of at most 2: videos/" in caplog.text
+
+
+def test_a_clip_counts_once_whatever_its_windows_say(
+    tiny_config: Config, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The message of a damaged frame holds the window, which differs from epoch to epoch."""
+    found, windows = ClipDataset._sample, []
+
+    def torn(dataset: ClipDataset, key: tuple[int, ...], number: int, view_number: int) -> Any:
+        if number == 5:
+            windows.append(key)
+            raise DataError(f"cannot decode the window of {key}")
+        return found(dataset, key, number, view_number)
+
+    monkeypatch.setattr(ClipDataset, "_sample", torn)
+    folder = fit.fit(tiny_config(**{"data.max_bad_clips": 1, "train.steps": 9}), quiet=True).folder
+    assert len(set(windows)) == 3
+    assert len(read_checkpoint(folder / "checkpoints" / "last.pt")["progress"]["bad_clips"]) == 1
 
 
 @pytest.mark.parametrize("cap", [0, 1])

@@ -1,5 +1,6 @@
 """Loaders whose every batch is a function of (seed, step): any step can be reached directly, whatever the workers and processes."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import cv2
@@ -11,14 +12,15 @@ from torch.utils.data import DataLoader, Sampler
 from vidkd.base.errors import DataError
 from vidkd.data.dataset import ClipDataset, Sample, collate
 
-Item = tuple[int, int]
+Item = tuple[int, ...]
 
 
 class StepSampler(Sampler[list[Item]]):
-    """Batches of (epoch, index), cut from one endless stream of shuffled epochs, so that step k is known without walking there.
+    """Batches of items (epoch, index), cut from one endless stream of shuffled epochs, so that step k is known without walking there.
 
     The global batch of step k is stream[k * batch_size : (k + 1) * batch_size]; process `rank` of `world_size` takes every
-    world_size-th item of it. With `labels`, classes take turns instead (class-balanced sampling). Batches may be larger than `count`.
+    world_size-th item of it. With `labels`, classes take turns instead (class-balanced sampling), and an item is (epoch, index, draw):
+    draw counts the times that the clip came before in the epoch. Batches may be larger than `count`.
     Raises DataError without clips, or with fewer clips a batch than processes.
     """
 
@@ -41,7 +43,7 @@ class StepSampler(Sampler[list[Item]]):
         self.count, self.batch_size, self.seed = count, batch_size, seed
         self.first_step, self.last_step, self.rank, self.world_size = first_step, last_step, rank, world_size
         self.labels = None if labels is None else np.asarray(labels)
-        self._epoch: tuple[int, NDArray[np.int64]] | None = None
+        self._epoch: tuple[int, list[Item]] | None = None
 
     def __len__(self) -> int:
         return max(self.last_step - self.first_step, 0)
@@ -53,12 +55,17 @@ class StepSampler(Sampler[list[Item]]):
     def batch(self, step: int) -> list[Item]:
         """The global batch of a step."""
         positions = range(step * self.batch_size, (step + 1) * self.batch_size)
-        return [(position // self.count, int(self._order(position // self.count)[position % self.count])) for position in positions]
+        return [self._items(position // self.count)[position % self.count] for position in positions]
 
-    def _order(self, epoch: int) -> NDArray[np.int64]:
+    def _items(self, epoch: int) -> list[Item]:
         if self._epoch is None or self._epoch[0] != epoch:
             rng = np.random.default_rng([self.seed, 7, epoch])
-            self._epoch = (epoch, rng.permutation(self.count) if self.labels is None else self._balanced(rng))
+            if self.labels is None:
+                items: list[Item] = [(epoch, index) for index in rng.permutation(self.count).tolist()]
+            else:
+                order = self._balanced(rng).tolist()
+                items = [(epoch, index, draw) for index, draw in zip(order, _times_before(order), strict=True)]
+            self._epoch = (epoch, items)
         return self._epoch[1]
 
     def _balanced(self, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -72,6 +79,16 @@ class StepSampler(Sampler[list[Item]]):
             rounds = [rng.permutation(members) for _ in range(-(-len(places) // len(members)))]
             order[places] = np.concatenate(rounds)[: len(places)] if len(places) else places
         return order
+
+
+def _times_before(order: Sequence[int]) -> list[int]:
+    """How often each entry came before in the sequence."""
+    seen: Counter[int] = Counter()
+    times = []
+    for index in order:
+        times.append(seen[index])
+        seen[index] += 1
+    return times
 
 
 def _worker_init(_: int) -> None:

@@ -287,14 +287,15 @@ class _Training:
         torch.manual_seed((self.config.train.seed * 1_000_003 + micro) * 4096 + self.fabric.global_rank)
 
     def _to_device(self, batch: dict[str, Any]) -> dict[str, Any]:
-        for message in batch.pop("bad"):
-            self._count_bad(message)
+        for path, message in batch.pop("bad"):
+            self._count_bad(path, message)
         if "index" not in batch:
             raise DataError("no clip of a whole batch could be read", first=self.progress.bad_clips[:1])
         return {name: self.fabric.to_device(value) if isinstance(value, Tensor) else value for name, value in batch.items()}
 
-    def _count_bad(self, message: str) -> None:
-        if message in self.progress.bad_clips:
+    def _count_bad(self, path: str, message: str) -> None:
+        """Count a clip once, whichever of its windows could not be read: each message begins with the clip's path."""
+        if any(known.startswith(f"{path}: ") for known in self.progress.bad_clips):
             return
         self.progress.bad_clips.append(message)
         log.warning("skipped unreadable clip %d of at most %d: %s", len(self.progress.bad_clips), self.config.data.max_bad_clips, message)
