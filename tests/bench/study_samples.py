@@ -8,7 +8,8 @@ import numpy as np
 import yaml
 
 from vidkd.base.files import write_json
-from vidkd.bench.cells import Places, identity
+from vidkd.bench.cells import Places
+from vidkd.bench.identity import identity, teacher_identity
 from vidkd.bench.study import CellKey, Phase, Study, cell_config, read_study
 
 CLIPS = 12
@@ -64,6 +65,9 @@ def cell_content(study: Study, key: CellKey, *, accuracy: float, phase: Phase = 
         "seed": key.seed,
         "fold": key.fold,
         "teacher": study.spec.methods[key.method].teacher,
+        "teacher_identity": teacher_identity(study, key, phase, chosen or {}, Path("runs")),
+        "init": None,
+        "manifest": {"name": "sample", "sha256": "ab12"},
         "subset": "val" if phase == "tune" else study.spec.subset,
         "settings": over.pop("settings", None) or identity(cell_config(study, key, phase, chosen or {}, Path("runs"))),
         "steps": 4,

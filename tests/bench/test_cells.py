@@ -1,7 +1,9 @@
 """Cells are trained once, kept, refused when the study has changed, and none is lost to another's failure or to an interruption."""
 
+import dataclasses
 import json
 import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,10 @@ from study_samples import cell_content, keys_of, make_study
 from vidkd.base.errors import DataError, VideoError
 from vidkd.base.files import write_json
 from vidkd.bench import cells
-from vidkd.bench.cells import KeptCells, Places, cells_to_test, identity, read_cell, run_cells
+from vidkd.bench.cells import KeptCells, Places, cells_to_test, read_cell, run_cells
+from vidkd.bench.identity import identity, manifest_identity, teacher_identity
 from vidkd.bench.study import CellKey, Study, cell_config
+from vidkd.data.manifest import Manifest
 from vidkd.engine.fit import InterruptedRunError, fit
 from vidkd.engine.setup import read_clips
 from vidkd.models.saved import load_classifier
@@ -164,6 +168,7 @@ def read(study: Study, places: Places, chosen: Any = None) -> dict[str, Any] | N
         ("--data.batch_size=3", "data.batch_size: 16 then, 3 now"),
         ("--model.backbone=x3d_s", "model.backbone: tiny3d then, x3d_s now"),
         ("--method.label_smoothing=0.1", "method.label_smoothing: 0.0 then, 0.1 now"),
+        ("--init=/elsewhere/x.pt", "init: None then, /elsewhere/x.pt now"),
         ("--view=flow", "view: rgb then, flow now"),
         ("--train.precision=bf16-mixed", "train.precision: 32-true then, bf16-mixed now"),
     ],
@@ -193,7 +198,6 @@ def test_a_cell_of_other_settings_is_refused(tmp_path: Path, places: Places, wor
         "--train.log_every=1",
         "--train.tensorboard=true",
         "--train.compile=true",
-        "--init=/elsewhere/x.pt",
     ],
 )
 def test_where_and_how_fast_a_cell_was_made_is_free(tmp_path: Path, places: Places, word: str) -> None:
@@ -221,12 +225,128 @@ def test_a_cell_judged_on_other_clips_or_with_another_teacher_is_refused(tmp_pat
         read(make_study(tmp_path), places)
 
 
-def test_a_cell_that_does_not_name_its_teacher_is_read(tmp_path: Path, places: Places) -> None:
+@pytest.mark.parametrize("name", ["teacher", "teacher_identity", "init", "manifest"])
+def test_a_cell_that_does_not_say_where_its_numbers_come_from_is_refused(tmp_path: Path, places: Places, name: str) -> None:
     path = put(make_study(tmp_path), places)
     content = json.loads(path.read_text())
-    del content["teacher"]
+    del content[name]
     write_json(path, content)
-    assert read(make_study(tmp_path), places) == content
+    with pytest.raises(DataError, match="does not say from which teacher, initial weights and data") as raised:
+        read(make_study(tmp_path), places)
+    assert raised.value.lines["missing"] == name
+
+
+def test_a_tuning_cell_of_before_is_read_where_it_can_have_had_no_teacher(
+    tmp_path: Path, places: Places, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of a method without teacher and initial weights, and with a warning that its data are not known; no other one."""
+    study = make_study(tmp_path)
+    for method in ("rgb", "attention"):
+        key = CellKey(method, -1, 0, "a")
+        content = cell_content(study, key, accuracy=0.5, phase="tune")
+        for name in ("teacher", "teacher_identity", "init", "manifest"):
+            del content[name]
+        write_json(places.cell("tune", key), content)
+    assert read_cell(study, "tune", CellKey("rgb", -1, 0, "a"), places, {}) is not None
+    assert "does not say on which data it was made" in caplog.text
+    with pytest.raises(DataError, match="does not say from which teacher"):
+        read_cell(study, "tune", CellKey("attention", -1, 0, "a"), places, {})
+    with pytest.raises(DataError, match="does not say from which teacher"):
+        read_cell(make_study(tmp_path, ["--init=x.pt"]), "tune", CellKey("rgb", -1, 0, "a"), places, {})
+
+
+CHAIN: dict[str, Any] = {
+    "first": {"settings": {"view": "flow"}},
+    "rgb": {"teacher": "first", "settings": {"task": "logits_kd"}},
+    "last": {"teacher": "rgb", "settings": {"task": "logits_kd"}},
+}
+
+
+def test_a_cell_depends_on_the_settings_of_its_teacher_and_of_that_ones(tmp_path: Path, places: Places) -> None:
+    key = CellKey("last", -1, 0, "a")
+    study = make_study(tmp_path, methods=CHAIN)
+    write_json(places.cell("test", key), cell_content(study, key, accuracy=0.5))
+    assert read_cell(study, "test", key, places, {}) is not None
+    for name in ("first", "rgb"):
+        changed = {**CHAIN, name: {**CHAIN[name], "settings": {**CHAIN[name]["settings"], "optim.lr": 0.7}}}
+        with pytest.raises(DataError, match=r"differs : settings of the teacher: \w{16} then, \w{16} now"):
+            read_cell(make_study(tmp_path, methods=changed), "test", key, places, {})
+
+
+def test_the_teacher_is_the_one_chosen_for_the_fold(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    chosen = {"flow": {"a": {"model.dropout": 0.3}, "b": {"model.dropout": 0.4}}}
+
+    def of(seed: int, fold: str, choice: Any = chosen) -> str | None:
+        return teacher_identity(study, CellKey("attention", -1, seed, fold), "test", choice, tmp_path)
+
+    assert of(0, "a") == of(1, "a") != of(0, "b")
+    assert of(0, "a", {"flow": {"a": {"model.dropout": 0.3}}}) == of(0, "a") != of(0, "a", {"flow": {"a": {"model.dropout": 0.4}}})
+    assert teacher_identity(study, CellKey("rgb", -1, 0, "a"), "test", chosen, tmp_path) is None
+
+
+def test_a_manifest_is_the_same_wherever_it_lies(tiny_root: Path) -> None:
+    manifest = Manifest.read(tiny_root / "manifest.jsonl")
+    found = manifest_identity(manifest)
+    assert found["name"] == manifest.name
+    assert manifest_identity(dataclasses.replace(manifest, root=Path("/elsewhere"))) == found
+    clips = (dataclasses.replace(manifest.clips[0], group="another"), *manifest.clips[1:])
+    for other in (
+        dataclasses.replace(manifest, clips=clips),
+        dataclasses.replace(manifest, clips=manifest.clips[1:]),
+        dataclasses.replace(manifest, classes=(*manifest.classes[1:], manifest.classes[0])),
+        dataclasses.replace(manifest, splits=(*manifest.splits, "more")),
+    ):
+        assert manifest_identity(other)["sha256"] != found["sha256"]
+
+
+def test_kept_cells_of_other_data_are_refused_where_the_data_are(tiny_study: Callable[..., Study], places: Places, tiny_root: Path) -> None:
+    """Before anything is trained or judged; the report, which needs no data, reads them."""
+    study, key = tiny_study(seeds=[0], methods={"rgb": {}}), CellKey("rgb", -1, 0, "1")
+    run(study, places)
+    path = places.cell("test", key)
+    content = json.loads(path.read_text())
+    assert content["manifest"] == manifest_identity(Manifest.read(tiny_root / "manifest.jsonl"))
+    assert content["init"] is None
+    write_json(path, {**content, "manifest": {**content["manifest"], "sha256": "0" * 64}})
+    with pytest.raises(DataError, match="was made with other data"):
+        run(study, places)
+    assert read_cell(study, "test", key, places, {}) is not None
+    elsewhere = tiny_study("--data.root=/elsewhere", seeds=[0], methods={"rgb": {}})
+    assert len(run(elsewhere, places)) == 1, "no data to compare with"
+
+
+def test_a_teachers_run_of_other_settings_teaches_nobody(
+    tiny_study: Callable[..., Study], places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its cell is that of the study, but what lies in its run folder is not."""
+    study = tiny_study(methods=CHAIN, seeds=[0])
+    (first, second, _) = cells_to_test(study)
+    dict(run_cells(study, "test", first, places, {}, 1))
+    written = places.runs / "small" / "test" / "first-s0-1" / "config.yaml"
+    text = written.read_text()
+    written.write_text(text.replace("label_smoothing: 0.0", "label_smoothing: 0.3"))
+    assert written.read_text() != text
+    fits = Fits(monkeypatch, {})
+    with pytest.raises(DataError) as raised:
+        dict(run_cells(study, "test", second, places, {}, 1))
+    assert raised.value.what == f"the teacher {written.parent} was trained with other settings"
+    assert raised.value.lines["differs"] == "method.label_smoothing: 0.3 then, 0.0 now"
+    assert fits.names == []
+
+
+def test_students_wait_for_a_teacher_that_could_not_be_trained_again(
+    tiny_study: Callable[..., Study], places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = tiny_study(methods=CHAIN, seeds=[0])
+    (first, second, _) = cells_to_test(study)
+    dict(run_cells(study, "test", first, places, {}, 1))
+    shutil.rmtree(places.runs)
+    fits = Fits(monkeypatch, {"first-s0-1": VideoError("cannot decode it")})
+    with pytest.raises(DataError) as raised:
+        dict(run_cells(study, "test", second, places, {}, 1))
+    assert raised.value.lines["first"] == "teacher first-s0-1: VideoError: cannot decode it"
+    assert fits.names == ["first-s0-1"]
 
 
 def test_a_cell_made_with_another_choice_is_refused(tmp_path: Path, places: Places) -> None:
@@ -247,7 +367,9 @@ def test_seeds_and_folds_of_kept_cells_are_checked_too(tmp_path: Path, places: P
         write_json(places.cell("test", key), cell_content(study, key, accuracy=0.5))
     assert [kept.read(key)["seed"] for key in keys_of(study, "attention")] == [0, 0, 1, 1]
     places.cell("test", keys_of(study, "attention")[1]).rename(places.cell("test", keys_of(study, "attention")[2]))
-    with pytest.raises(DataError, match=r"differs : data.split: b then, a now; train.seed: 0 then, 1 now"):
+    with pytest.raises(
+        DataError, match=r"differs : data.split: b then, a now; settings of the teacher: \w+ then, \w+ now; train.seed: 0 then, 1 now"
+    ):
         kept.read(keys_of(study, "attention")[2])
 
 
@@ -275,3 +397,14 @@ def test_a_cell_older_than_a_setting_had_its_default(tmp_path: Path, places: Pla
     assert read(make_study(tmp_path), places) is not None
     with pytest.raises(DataError, match=r"data.eval_crops: 1 then, 2 now"):
         read(make_study(tmp_path, ["--data.eval_crops=2"]), places)
+
+
+def test_a_cell_older_than_a_setting_of_its_method_had_the_default_of_its_task(tmp_path: Path, places: Places) -> None:
+    key = CellKey("attention", -1, 0, "a")
+    study = make_study(tmp_path)
+    content = cell_content(study, key, accuracy=0.5)
+    assert content["settings"].pop("method.label_smoothing") == 0.0
+    write_json(places.cell("test", key), content)
+    assert read_cell(study, "test", key, places, {}) is not None
+    with pytest.raises(DataError, match=r"method.label_smoothing: 0.0 then, 0.25 now"):
+        read_cell(study, "test", key, places, {"attention": {"a": {"method.label_smoothing": 0.25}}})

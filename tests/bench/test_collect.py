@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from study_samples import cell_content, cells_of, keys_of, make_study, pointed, write_cells
 
+from vidkd.base.errors import DataError
 from vidkd.bench.cells import Places
 from vidkd.bench.collect import as_cell, interval, read_cells, rows_of, summarise, table
 from vidkd.bench.intervals import bootstrap_ci, paired_difference
@@ -56,6 +57,10 @@ def test_means_and_differences_are_those_of_the_cells(tmp_path: Path) -> None:
     assert summary["seconds"] == 12 * 7.5
     assert summary["methods"]["rgb"]["train_seconds"] == 7.5
     assert summary["data"]["claim"] == "attention"
+    assert summary["data"]["manifest"] == {"name": "sample", "sha256": "ab12"}
+    found["rgb"][1]["manifest"] = {"name": "sample", "sha256": "cd34"}
+    with pytest.raises(DataError, match="different data"):
+        summarise(study, found, "attention")
     assert summary["data"]["labels"] == {"flow": "flow teacher", "rgb": "plain RGB", "attention": "distilled"}
 
 

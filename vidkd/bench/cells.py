@@ -12,20 +12,22 @@ import numpy as np
 from vidkd.base.errors import DataError, VidkdError
 from vidkd.base.files import read_json, write_json
 from vidkd.base.walk import map_files
+from vidkd.bench.identity import check_teacher_run, differences, identity, manifest_at_hand, manifest_identity, teacher_identity
 from vidkd.bench.localisation import measure_pointing
 from vidkd.bench.study import CellKey, Chosen, Phase, Study, cell_config, teacher_cell, waves
 from vidkd.engine.checkpoint import is_finished
-from vidkd.engine.config import RunConfig, as_dict
 from vidkd.engine.devices import pick_device
 from vidkd.engine.environment import environment
 from vidkd.engine.evaluate import evaluate, predictions_as_rows
 from vidkd.engine.fit import InterruptedRunError, fit
-from vidkd.engine.run_folder import FREE, flatten
 from vidkd.engine.setup import evaluation_set, read_clips
 from vidkd.models.saved import load_classifier
 
 log = logging.getLogger(__name__)
-MOST_SHOWN = 6
+
+ORIGIN = ("teacher", "teacher_identity", "init", "manifest")
+"""What a cell says beside its settings of where its numbers come from."""
+TEACHER_SETTINGS = "settings of the teacher"
 
 
 @dataclass(frozen=True)
@@ -46,18 +48,20 @@ def run_cells(
     """Train and judge the cells that are not there yet; yields each with its content as it ends, kept ones first.
 
     A cell that fails costs no other one: DataError tells the first after all have been tried. Raises InterruptedRunError after Ctrl-C (one
-    worker; several are stopped by KeyboardInterrupt), and DataError for a kept cell that was made with other settings.
+    worker; several are stopped by KeyboardInterrupt), and DataError for a kept cell, or the run of a kept teacher, that was made with other
+    settings or on other data.
     """
-    missing, cells = [], KeptCells(study, phase, places, chosen)
+    missing, cells = [], KeptCells(study, phase, places, chosen, with_data=True)
     for key in keys:
         kept = cells.read(key)
         if kept is None:
             missing.append(key)
         else:
             yield key, kept
-    by_name = {str(key): key for key in missing}
+    untaught = _train_lost_teachers(study, phase, missing, places, chosen, workers)
+    failures = [f"teacher {name}: {error}" for name, error in untaught.items()]
+    by_name = {str(key): key for key in missing if _teacher_name(study, key, phase, chosen) not in untaught}
     work = functools.partial(_run_named, study=study, phase=phase, places=places, chosen=chosen, keys=by_name, quiet=workers > 1)
-    failures = _train_lost_teachers(study, phase, missing, places, chosen, workers)
     for name, error in _outcomes(work, list(by_name), workers):
         if error is not None:
             failures.append(f"{name}: {error}")
@@ -68,16 +72,28 @@ def run_cells(
         raise DataError(f"{len(failures)} cells failed", first=failures[0], to_mend="run the same command again: finished cells are kept")
 
 
-def _train_lost_teachers(study: Study, phase: Phase, keys: Sequence[CellKey], places: Places, chosen: Chosen, workers: int) -> list[str]:
-    """Train again the teachers whose cells are kept but whose runs are gone (another machine, a fresh clone); the failures among them."""
+def _train_lost_teachers(
+    study: Study, phase: Phase, keys: Sequence[CellKey], places: Places, chosen: Chosen, workers: int
+) -> dict[str, str]:
+    """Train again the teachers whose cells are kept but whose runs are gone (another machine, a fresh clone); errors of those that failed.
+
+    Raises DataError for a teacher whose run is there but was trained with other settings.
+    """
     taught = [key for key in keys if study.spec.methods[key.method].teacher is not None]
     teachers = {str(key): key for key in (teacher_cell(study, key, phase, chosen) for key in taught)}
     folder = places.runs / study.spec.study / phase
     lost = {name: key for name, key in teachers.items() if not is_finished(folder / name)}
+    for name, key in teachers.items():
+        if name not in lost:
+            check_teacher_run(study, key, phase, chosen, places.runs)
     if lost:
         log.info("training %d teachers again: their runs are not in %s", len(lost), folder)
     work = functools.partial(_train_named, study=study, phase=phase, places=places, chosen=chosen, keys=lost, quiet=workers > 1)
-    return [f"teacher {name}: {error}" for name, error in _outcomes(work, list(lost), workers) if error is not None]
+    return {name: error for name, error in _outcomes(work, list(lost), workers) if error is not None}
+
+
+def _teacher_name(study: Study, key: CellKey, phase: Phase, chosen: Chosen) -> str | None:
+    return None if study.spec.methods[key.method].teacher is None else str(teacher_cell(study, key, phase, chosen))
 
 
 def _train_named(name: str, *, study: Study, phase: Phase, places: Places, chosen: Chosen, keys: Mapping[str, CellKey], quiet: bool) -> str:
@@ -131,6 +147,9 @@ def run_cell(study: Study, phase: Phase, key: CellKey, places: Places, chosen: C
         "seed": key.seed,
         "fold": key.fold,
         "teacher": study.spec.methods[key.method].teacher,
+        "teacher_identity": teacher_identity(study, key, phase, chosen, places.runs),
+        "init": config.init,
+        "manifest": manifest_identity(clips.manifest),
         "subset": subset,
         "settings": identity(config),
         "steps": result.steps,
@@ -148,63 +167,76 @@ def _subset(study: Study, phase: Phase) -> str:
     return "val" if phase == "tune" else study.spec.subset
 
 
-def identity(config: RunConfig) -> dict[str, Any]:
-    """The settings that a cell's numbers depend on, flat; where it ran and where its files lie are left out."""
-    left_out = (
-        *(name for name in FREE if name not in ("train.epochs", "train.steps")),
-        "teacher",
-        "init",
-    )  # the teacher is a cell of its own
-    return {key: value for key, value in flatten(as_dict(config)).items() if not key.startswith(left_out)}
-
-
-@functools.cache
-def _defaults() -> Mapping[str, Any]:
-    return identity(RunConfig())
-
-
-def _default_of(name: str) -> Any:
-    """What a cell had for a setting that came after it: the setting's default, which keeps what was done before."""
-    return _defaults().get(name)
-
-
 class KeptCells:
-    """The finished cells of a phase, each checked against the settings that the study has now."""
+    """The finished cells of a phase, each checked against the settings that the study has now.
 
-    def __init__(self, study: Study, phase: Phase, places: Places, chosen: Chosen) -> None:
-        self.study, self.phase, self.places, self.chosen = study, phase, places, chosen
-        self._settings: dict[tuple[str, int, str], dict[str, Any]] = {}
+    with_data: check the manifest too, where it is on this machine.
+    """
+
+    def __init__(self, study: Study, phase: Phase, places: Places, chosen: Chosen, *, with_data: bool = False) -> None:
+        self.study, self.phase, self.places, self.chosen, self.with_data = study, phase, places, chosen, with_data
+        self._known: dict[tuple[str, int, str], tuple[dict[str, Any], dict[str, str] | None]] = {}
 
     def read(self, key: CellKey) -> dict[str, Any] | None:
-        """A finished cell, or None. Raises DataError if it was made with other settings than the study has now."""
+        """A finished cell, or None.
+
+        Raises DataError if it was made with other settings, another teacher, other initial weights or other data than the study has now,
+        or does not say with which.
+        """
         path = self.places.cell(self.phase, key)
         if not path.exists():
             return None
         content: dict[str, Any] = read_json(path)
-        now = self._expected(key)
-        then = {**content["settings"], "subset": content["subset"], "teacher": content.get("teacher", now["teacher"])}
-        different = sorted(name for name in now.keys() | then.keys() if now.get(name) != then.get(name, _default_of(name)))
-        if different:
+        now, manifest = self._expected(key)
+        then = {**content["settings"], "subset": content["subset"], **self._origin(content, now, path)}
+        differs = differences(then, now)
+        if differs is not None:
             raise DataError(
-                f"{path} was made with other settings",
-                differs="; ".join(
-                    f"{name}: {then.get(name, _default_of(name))} then, {now.get(name)} now" for name in different[:MOST_SHOWN]
-                ),
-                to_mend="move the old results away, or give the study another name",
+                f"{path} was made with other settings", differs=differs, to_mend="move the old results away, or give the study another name"
+            )
+        if manifest is not None and content.get("manifest", manifest) != manifest:
+            raise DataError(
+                f"{path} was made with other data",
+                then=f"{content['manifest']['name']}, {content['manifest']['sha256']}",
+                now=f"{manifest['name']}, {manifest['sha256']}",
+                to_mend="the manifest of then, or move the old results away",
             )
         return content
 
-    def _expected(self, key: CellKey) -> dict[str, Any]:
+    def _origin(self, content: Mapping[str, Any], now: Mapping[str, Any], path: Path) -> dict[str, Any]:
+        """Teacher and initial weights of a cell.
+
+        A cell that does not say them is refused. Excepted is a tuning cell of a method that has neither now: from before these were kept,
+        it could have had none, and no published number is read from it.
+        """
+        if all(name in content for name in ORIGIN):
+            return {"teacher": content["teacher"], TEACHER_SETTINGS: content["teacher_identity"], "init": content["init"]}
+        plain = {"teacher": None, TEACHER_SETTINGS: None, "init": None}
+        if self.phase == "tune" and not any(name in content for name in ORIGIN) and plain.items() <= now.items():
+            log.warning("%s does not say on which data it was made: kept, as a tuning cell without a teacher", path)
+            return plain
+        raise DataError(
+            f"{path} does not say from which teacher, initial weights and data it was made",
+            missing=", ".join(name for name in ORIGIN if name not in content),
+            to_mend="move it away and run the study again; where its run is still there, it is judged again without training",
+        )
+
+    def _expected(self, key: CellKey) -> tuple[dict[str, Any], dict[str, str] | None]:
         """What a cell's numbers depend on; of one method, trial and fold only the seed differs, so the rest is worked out once."""
         place = (key.method, key.trial, key.fold)
-        if place not in self._settings:
-            self._settings[place] = identity(cell_config(self.study, key, self.phase, self.chosen, self.places.runs))
-        return {
-            **self._settings[place],
+        if place not in self._known:
+            config = cell_config(self.study, key, self.phase, self.chosen, self.places.runs)
+            taught = teacher_identity(self.study, key, self.phase, self.chosen, self.places.runs)
+            settings = {**identity(config), "init": config.init, TEACHER_SETTINGS: taught}
+            self._known[place] = settings, manifest_at_hand(config.data) if self.with_data else None
+        settings, manifest = self._known[place]
+        now = {
+            **settings,
             "train.seed": key.seed,
             "subset": _subset(self.study, self.phase),
             "teacher": self.study.spec.methods[key.method].teacher,
         }
+        return now, manifest
 
 
 def read_cell(study: Study, phase: Phase, key: CellKey, places: Places, chosen: Chosen) -> dict[str, Any] | None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from vidkd.base.errors import DataError
 from vidkd.bench.cells import KeptCells, Places, cells_to_test
 from vidkd.bench.intervals import Cell
 from vidkd.bench.study import Chosen, Study
@@ -40,6 +41,7 @@ def summarise(study: Study, found: Mapping[str, list[dict[str, Any]]], claim: st
     """summary.json of a study: every metric of every method, and paired differences with the reference and with the claim's method.
 
     Entries that are shown under one name give one method, whose metrics carry the entries' conditions (`top1@labels25`).
+    Raises DataError if the cells were made with different manifests.
     """
     spec = study.spec
     methods: dict[str, list[str]] = {}
@@ -53,6 +55,7 @@ def summarise(study: Study, found: Mapping[str, list[dict[str, Any]]], claim: st
     first = next(iter(found.values()))[0]
     data = {
         "name": study.base.stem,
+        "manifest": _manifest(found),
         "subset": first["subset"],
         "folds": list(spec.folds),
         "seeds": list(spec.seeds),
@@ -63,6 +66,15 @@ def summarise(study: Study, found: Mapping[str, list[dict[str, Any]]], claim: st
     seconds = sum(cell["train_seconds"] for cells in found.values() for cell in cells)
     built = {shown: _method({name: found[name] for name in names}, study) for shown, names in methods.items()}
     return build_summary(spec.study, data, first["environment"], built, paired, round(seconds, 1))
+
+
+def _manifest(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, str]:
+    """Name and hash of the manifest that all cells were made with."""
+    every = {(cell["manifest"]["name"], cell["manifest"]["sha256"]) for cells in found.values() for cell in cells}
+    if len(every) > 1:
+        raise DataError("cells of one study were made with different data", manifests="; ".join(map(" ".join, sorted(every))))
+    ((name, sha256),) = every
+    return {"name": name, "sha256": sha256}
 
 
 def _counterpart(study: Study, name: str, shown: str) -> str | None:

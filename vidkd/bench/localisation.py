@@ -61,7 +61,7 @@ def _judge(model: VideoClassifier, dataset: ClipDataset, clip: Clip, device: tor
     view = crop_frames(footage.frames, geometry) if model.view == "rgb" or footage.flow is None else crop_flow(footage.flow, geometry)
     with torch.inference_mode():
         output = model(torch.from_numpy(np.ascontiguousarray(view.transpose(3, 0, 1, 2)))[None].to(device))
-    attention = output.attention["motion"][0].double().exp().cpu().numpy()
+    attention = output.attention["motion"][0].cpu().double().exp().numpy()
     return pointing_of(attention / attention.sum(axis=(1, 2), keepdims=True), in_crop(boxes, geometry), model.map_shift_cells)
 
 

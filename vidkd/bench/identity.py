@@ -1,0 +1,106 @@
+"""What a cell's numbers depend on: its settings, its teacher's, its initial weights, and the data."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vidkd.base.errors import DataError
+from vidkd.bench.study import CellKey, Chosen, Phase, Study, cell_config, teacher_cell
+from vidkd.data.dataset import DataConfig
+from vidkd.data.manifest import Clip, Manifest
+from vidkd.engine.config import RunConfig, as_dict, load_config
+from vidkd.engine.run_folder import FREE, flatten
+
+MOST_SHOWN = 6
+HASH_LETTERS = 16
+
+
+def identity(config: RunConfig) -> dict[str, Any]:
+    """The settings that a cell's numbers depend on, flat; where it ran and where its files lie are left out.
+
+    Teacher and initial weights are kept apart: the first is a cell of its own.
+    """
+    left_out = (*(name for name in FREE if name not in ("train.epochs", "train.steps")), "teacher", "init")
+    return {key: value for key, value in flatten(as_dict(config)).items() if not key.startswith(left_out)}
+
+
+@functools.cache
+def defaults(task: str) -> Mapping[str, Any]:
+    """What a cell of this task had for settings that came after it: their defaults, which keeps what was done before."""
+    return identity(load_config(settings={"task": task}))
+
+
+def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """The first settings that differ, as text; None if none does. A setting that is missing in `then` stood at its default."""
+    known = defaults(now["task"])
+    different = sorted(name for name in now.keys() | then.keys() if now.get(name) != then.get(name, known.get(name)))
+    shown = (f"{name}: {then.get(name, known.get(name))} then, {now.get(name)} now" for name in different[:MOST_SHOWN])
+    return "; ".join(shown) if different else None
+
+
+def teacher_identity(study: Study, key: CellKey, phase: Phase, chosen: Chosen, runs: Path) -> str | None:
+    """A short hash of the settings with which the teacher of a cell is trained, its own teacher's among them; None without a teacher.
+
+    The seed, which is the cell's own, is left out.
+    Settings at their defaults are left out of the hash, so that one which is added later does not change it; a default that is changed is
+    found in the teacher's own cell.
+    """
+    if study.spec.methods[key.method].teacher is None:
+        return None
+    teacher = teacher_cell(study, key, phase, chosen)
+    config = cell_config(study, teacher, phase, chosen, runs)
+    known = defaults(config.task)
+    own = {name: value for name, value in identity(config).items() if name != "train.seed"}
+    settings = {name: value for name, value in own.items() if name == "task" or name not in known or known[name] != value}
+    return _hash([settings, config.init, teacher_identity(study, teacher, phase, chosen, runs)])[:HASH_LETTERS]
+
+
+def manifest_identity(manifest: Manifest) -> dict[str, str]:
+    """Name and SHA-256 of what a manifest says (classes, splits, rows, whether clips may be flipped), wherever it lies."""
+    rows = [
+        {name: value for name, value in vars(clip).items() if name not in _DEFAULTS or value != _DEFAULTS[name]} for clip in manifest.clips
+    ]
+    content = [list(manifest.classes), list(manifest.splits), manifest.horizontal_flip, rows]
+    return {"name": manifest.name, "sha256": _hash(content)}
+
+
+_DEFAULTS = {entry.name: entry.default for entry in dataclasses.fields(Clip) if entry.default is not dataclasses.MISSING}
+
+
+def manifest_at_hand(data: DataConfig) -> dict[str, str] | None:
+    """The identity of a configuration's manifest; None if it is not on this machine."""
+    path = Path(data.manifest) if data.manifest else Path(data.root) / "manifest.jsonl"
+    if not (data.manifest or data.root) or not path.exists():
+        return None
+    return _read(path, data.root or None, path.stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=4)
+def _read(path: Path, root: str | None, _changed_ns: int) -> dict[str, str]:
+    return manifest_identity(Manifest.read(path, root))
+
+
+def check_teacher_run(study: Study, teacher: CellKey, phase: Phase, chosen: Chosen, runs: Path) -> None:
+    """Raise DataError if the run folder of a teacher, or of its own teacher, was trained with other settings than the study has now."""
+    config = cell_config(study, teacher, phase, chosen, runs)
+    written = Path(config.runs) / str(config.name) / "config.yaml"
+    there = load_config(written)
+    differs = differences({**identity(there), "init": there.init}, {**identity(config), "init": config.init})
+    if differs is not None:
+        raise DataError(
+            f"the teacher {written.parent} was trained with other settings",
+            differs=differs,
+            to_mend="move the run away, or give another --runs",
+        )
+    if study.spec.methods[teacher.method].teacher is not None:
+        above = teacher_cell(study, teacher, phase, chosen)
+        if (Path(config.runs) / str(above) / "config.yaml").exists():
+            check_teacher_run(study, above, phase, chosen, runs)
+
+
+def _hash(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False, default=dict).encode()).hexdigest()
