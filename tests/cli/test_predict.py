@@ -64,6 +64,9 @@ def test_windows_are_printed_and_written(video: Path, tiny_teacher: Path, tmp_pa
     for line, window in zip(lines, found["windows"], strict=False):
         assert [entry["p"] for entry in window["top"]] == sorted((entry["p"] for entry in window["top"]), reverse=True)
         assert len(window["top"]) == 2
+        chances = dict(zip(found["classes"], window["probabilities"], strict=True))
+        assert sum(chances.values()) == pytest.approx(1, abs=1e-5)
+        assert [entry["p"] for entry in window["top"]] == pytest.approx(sorted(chances.values(), reverse=True)[:2], abs=1e-4)
         assert line.split("   ")[-2:] == [f"{entry['class']} {entry['p']:.2f}" for entry in window["top"]]
     assert lines[-1] == f"written: {out}"
 
@@ -128,7 +131,7 @@ def test_a_network_without_attention_predicts_but_draws_nothing(
     ("arguments", "message"),
     [
         (["--top", "0"], "--top must be at least 1, not 0"),
-        (["--step-s", "0"], "must be positive, not 0.0 s"),
+        (["--step-s", "0"], "--step-s must be above 0, not 0.0"),
     ],
 )
 def test_values_that_mean_nothing(

@@ -54,6 +54,12 @@ def test_the_windows_reach_from_the_first_frame_to_the_last(count: int, frames: 
         assert window.targets.tolist() == [min(frame + stride, count - 1) for frame in window.frames]
 
 
+def test_a_network_of_uniform_windows_gets_flow_over_the_step_that_it_learned() -> None:
+    for window, step in ((WindowConfig(frames=4, stride=3, rule="uniform"), 1), (WindowConfig(frames=4, stride=3), 3)):
+        for found in windows(np.arange(40) / 25, window=window):
+            assert (found.targets - found.frames).tolist() == [step] * 4
+
+
 def test_half_a_window_from_window_to_window() -> None:
     assert starts(np.arange(30) / 25) == [0, 4, 8, 12, 16, 20, 21]
     assert starts(np.arange(SPAN) / 25) == [0]

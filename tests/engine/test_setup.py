@@ -1,6 +1,7 @@
 """From a configuration to the parts of a run: clips, teacher, optimiser groups and schedule."""
 
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,19 @@ def test_warm_up_is_linear_and_a_cosine_to_zero_follows(task: Task) -> None:
 
 
 # --- teachers that do not fit ---
+
+
+def test_a_teacher_that_is_not_finished_is_told_with_its_step(
+    tiny_config: Config, tiny_teacher: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = Path(shutil.copytree(tiny_teacher, tmp_path / "half"))
+    build_run_task(tiny_config(task="mars", teacher=str(folder)), CLASSES)
+    assert "not finished" not in caplog.text
+    content = read_checkpoint(folder)
+    content["progress"].update(finished=False, step=4)
+    torch.save(content, folder / "checkpoints" / "last.pt")
+    build_run_task(tiny_config(task="mars", teacher=str(folder)), CLASSES)
+    assert f"{folder} is not finished: its last checkpoint is from step 4" in caplog.text
 
 
 def test_a_missing_teacher_is_an_error(tiny_config: Config, tmp_path: Path) -> None:

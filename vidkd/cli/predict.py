@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--top", type=int, default=3, metavar="K", help="classes shown for each window (default: 3)")
     parser.add_argument("--step-s", type=float, metavar="S", help="seconds from window to window (default: half a window)")
     parser.add_argument("--overlay", metavar="OUT.mp4", help="write the video with the attention drawn on it")
-    parser.add_argument("--json", metavar="OUT.json", help="write the probabilities of every window")
+    parser.add_argument("--json", metavar="OUT.json", help="write the probabilities of all classes in every window")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
 
 
@@ -21,13 +21,17 @@ def run(arguments: argparse.Namespace) -> int:
     """Predict, print, and write what was asked for."""
     from vidkd.base.errors import ConfigError
     from vidkd.base.files import write_json
+    from vidkd.engine.checkpoint import warn_if_unfinished
     from vidkd.engine.devices import pick_device
     from vidkd.engine.predict import predict_video
     from vidkd.models.saved import load_classifier
 
     if arguments.top < 1:
         raise ConfigError(f"--top must be at least 1, not {arguments.top}")
+    if arguments.step_s is not None and arguments.step_s <= 0:
+        raise ConfigError(f"--step-s must be above 0, not {arguments.step_s}")
     saved = load_classifier(arguments.checkpoint)
+    warn_if_unfinished(arguments.checkpoint)
     if arguments.overlay and saved.model.config.attention.pooling == "mean":
         raise ConfigError(
             "this network has no attention map to draw", to_mend="a checkpoint whose model.attention.pooling is soft or probabilistic"
@@ -40,6 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
             "start_s": round(window.start_s, 3),
             "end_s": round(window.end_s, 3),
             "top": [{"class": saved.classes[k], "p": round(float(window.probabilities[k]), 4)} for k in best],
+            "probabilities": [round(float(p), 6) for p in window.probabilities],
         }
         rows.append(row)
         sys.stdout.write(

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import errno
+import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,7 @@ from vidkd.base.files import atomic_write
 from vidkd.models.saved import read_checkpoint
 
 FORMAT = 1
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -119,6 +121,20 @@ def is_finished(run: Path) -> bool:
     """Whether the run of this folder trained to its end. Raises CheckpointError if its checkpoint is damaged."""
     path = run / "checkpoints" / "last.pt"
     return path.exists() and bool(read_resume(path)["progress"]["finished"])
+
+
+def warn_if_unfinished(path: Path | str) -> None:
+    """Log at which step the run of this folder stands if it has not trained to its end; a checkpoint file is taken as it is."""
+    last = Path(path) / "checkpoints" / "last.pt"
+    if not last.exists():
+        return
+    try:
+        progress = read_resume(last)["progress"]
+    except CheckpointError as error:
+        log.warning("%s may be unfinished: %s", path, error.what)
+        return
+    if not progress["finished"]:
+        log.warning("%s is not finished: its last checkpoint is from step %d", path, progress["step"])
 
 
 def progress_state(progress: Progressed) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def evaluate(
     with torch.inference_mode():
         for batch in start(evaluation_loader(dataset, batch_size, workers, rank=rank, world_size=world_size)):
             logits = model(batch[model.view].to(device)).logits
-            sums.index_add_(0, batch["index"], logits.double().softmax(1).cpu())
+            sums.index_add_(0, batch["index"], logits.cpu().double().softmax(1))  # on the CPU: MPS has no float64
     model.train(was_training)
     if world_size > 1:
         sums = sums.to(device if device.type == "cuda" else "cpu")

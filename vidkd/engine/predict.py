@@ -63,7 +63,8 @@ def sliding_windows(timestamps_s: NDArray[np.float64], data: DataConfig, *, step
     Window k begins with the first frame shown at or after k * step_s (where a frame lasts longer than that, with the next one). Within a
     window frames are chosen by index, `stride` apart. Raises DataError for a video without frames or a step that is not positive.
     """
-    rule = dataclasses.replace(data.window, rule="dense", short_clip="hold")
+    # the flow that the network knows, whose step a uniform window takes by another rule than a dense one
+    rule = dataclasses.replace(data.window, rule="dense", short_clip="hold", flow_step=data.window.pair_step)
     if len(timestamps_s) == 0:
         raise DataError(f"no frame in {name}")
     if step_s is not None and step_s <= 0:
@@ -95,8 +96,8 @@ def _classify(model: VideoClassifier, video: VideoReader, window: Window, config
         float(times[window.frames[0]]),
         float(times[window.frames[-1]]),
         window.frames,
-        output.logits[0].double().softmax(0).cpu().numpy(),
-        None if attention is None else each_frame_to_one(attention[0].double().exp().cpu().numpy()),
+        output.logits[0].cpu().double().softmax(0).numpy(),  # on the CPU: MPS has no float64
+        None if attention is None else each_frame_to_one(attention[0].cpu().double().exp().numpy()),
         geometry,
         (height, width),
         model.map_shift_cells,

@@ -14,6 +14,7 @@ from vidkd.base.errors import CheckpointError, ConfigError, DataError
 from vidkd.data.dataset import ClipDataset, DataConfig
 from vidkd.data.groups import hold_out_groups, label_fraction
 from vidkd.data.manifest import Clip, Manifest
+from vidkd.engine.checkpoint import warn_if_unfinished
 from vidkd.engine.config import OptimConfig, RunConfig
 from vidkd.models import VideoClassifier, undecayed_parameters
 from vidkd.models.saved import load_classifier
@@ -84,6 +85,7 @@ def build_run_task(config: RunConfig, classes: Sequence[str]) -> Task:
     teacher = None
     if config.teacher is not None:
         saved = load_classifier(config.teacher)
+        warn_if_unfinished(config.teacher)
         if saved.classes != tuple(classes):
             raise CheckpointError(
                 f"the teacher {config.teacher} was trained on other classes",
