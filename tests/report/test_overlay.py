@@ -78,6 +78,16 @@ def test_the_window_whose_middle_is_nearest() -> None:
     assert [windows.index(nearest_window(windows, time)) for time in (0.0, 0.74, 0.76, 1.24, 1.26, 9.0)] == [0, 0, 1, 1, 2, 2]
 
 
+def test_the_nearest_of_many_windows_is_that_of_a_look_at_all() -> None:
+    windows = [window(start / 7, start / 7 + 1 + start % 3 / 100) for start in range(60)]
+
+    def middle(number: int) -> float:
+        return (windows[number].start_s + windows[number].end_s) / 2
+
+    for time in np.linspace(-1, 11, 400):
+        assert windows.index(nearest_window(windows, time)) == min(range(60), key=lambda number: abs(middle(number) - time))
+
+
 def test_the_label_names_class_and_probability() -> None:
     image = grey()
     named = label(image, "waves 0.75")

@@ -1,5 +1,6 @@
 """Attention drawn onto the frames of a video, as another video."""
 
+import bisect
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -23,7 +24,7 @@ def write_overlay(source: Path, destination: Path, predictions: Iterable[WindowP
     """
     if destination.exists() and source.exists() and destination.samefile(source):
         raise VideoError(f"the overlay would replace the video that it is drawn from: {source}", to_mend="name another file")
-    windows = list(predictions)
+    windows = sorted(predictions, key=_middle_s)
     with open_video(source) as video:
         info = video.info
         with VideoWriter(destination, fps=info.average_fps, width=info.width, height=info.height) as writer:
@@ -35,8 +36,13 @@ def write_overlay(source: Path, destination: Path, predictions: Iterable[WindowP
 
 
 def nearest_window(windows: Sequence[WindowPrediction], time_s: float) -> WindowPrediction:
-    """The window whose middle is nearest to a time."""
-    return min(windows, key=lambda window: abs((window.start_s + window.end_s) / 2 - time_s))
+    """The window whose middle is nearest to a time; the windows' middles must rise."""
+    after = bisect.bisect_left(windows, time_s, key=_middle_s)
+    return min(windows[max(after - 1, 0) : after + 1], key=lambda window: abs(_middle_s(window) - time_s))
+
+
+def _middle_s(window: WindowPrediction) -> float:
+    return (window.start_s + window.end_s) / 2
 
 
 def draw(image: NDArray[np.uint8], window: WindowPrediction, frame: int, classes: Sequence[str]) -> NDArray[np.uint8]:
