@@ -12,7 +12,8 @@ import torch
 from vidkd.base.errors import CheckpointError, ConfigError, DataError
 from vidkd.engine.config import OptimConfig, RunConfig
 from vidkd.engine.devices import processes, start_fabric
-from vidkd.engine.setup import Clips, build_optimizer, build_run_task, build_schedule, read_clips, total_steps
+from vidkd.engine.fit import fit
+from vidkd.engine.setup import Clips, build_optimizer, build_run_task, build_schedule, check_validation, read_clips, total_steps
 from vidkd.models.saved import load_classifier, read_checkpoint
 from vidkd.tasks import Task
 
@@ -33,6 +34,22 @@ def test_held_out_groups_and_label_fraction_stay_inside_the_training_clips(tiny_
     assert (train | val) <= {"g0", "g1", "g2", "g3"}
     assert not train & val
     assert {clip.group for clip in clips.subset("test", "1")} == {"g4", "g5"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"train.patience": 3, "data.validation_fraction": 0.25}, r"train\.patience=3 never stops a run without validations"),
+        ({"train.patience": 3, "train.eval_every": 0.5}, r"train\.eval_every=0\.5, but there are no `val` clips"),
+    ],
+)
+def test_validations_that_cannot_happen_are_refused(settings: dict[str, Any], message: str, tiny_config: Config) -> None:
+    config = tiny_config(**settings)
+    with pytest.raises(ConfigError, match=message):
+        check_validation(config, read_clips(config.data))
+    with pytest.raises(ConfigError, match=message):
+        fit(config, quiet=True)
+    assert not Path(config.runs).exists()
 
 
 def test_the_training_seed_does_not_choose_the_groups(tiny_config: Config) -> None:

@@ -147,7 +147,24 @@ def load_config(path: Path | str | None = None, *, settings: Mapping[str, Any] |
     task = _chosen_task(content, overrides, source)
     _check_keys(content, task, tree.lines, source)
     _check_overrides(overrides, task)
-    return _typed(content, overrides, task, _Places(source, tree.lines, overrides))
+    places = _Places(source, tree.lines, overrides)
+    config = _typed(content, overrides, task, places)
+    object.__setattr__(config, "_places", places)  # no field: it is neither compared nor saved
+    return config
+
+
+def place_of(config: RunConfig, key: str) -> str:
+    """Where a setting of a configuration was given, for messages: `file:line`, `--key on the command line`, or its key alone."""
+    places: _Places | None = getattr(config, "_places", None)
+    if places is None or not (places.flag(key) or key in places.lines):
+        return key
+    return places.of(key) if places.flag(key) else f"{key} in {places.of(key)}"
+
+
+def config_stem(config: RunConfig) -> str:
+    """Name of the file that a configuration was read from, without its extension; "" where there is none."""
+    places: _Places | None = getattr(config, "_places", None)
+    return Path(places.source).stem if places is not None and places.lines else ""
 
 
 @dataclass(frozen=True)
@@ -160,9 +177,22 @@ class _Places:
 
     def of(self, key: str) -> str:
         """`file:line` of a key, or that it was on the command line."""
-        if any(word.split("=")[0] == f"--{key}" for word in self.overrides):
+        if self.flag(key):
             return f"--{key} on the command line"
         return f"{self.source}:{self.lines[key]}" if key in self.lines else self.source
+
+    def flag(self, key: str) -> bool:
+        """Whether a key was given on the command line."""
+        return any(word.split("=")[0] == f"--{key}" for word in self.overrides)
+
+    def named_in(self, message: str) -> str:
+        """Where the first given setting that a message names was given; a message may leave out the sections that a key lies in."""
+        names = re.findall(r"[a-z]\w*(?:\.\w+)+", message)
+        flags = [word[2:].split("=")[0] for word in self.overrides if word.startswith("--")]
+        for key in (*flags, *self.lines):
+            if any(key == name or key.endswith(f".{name}") for name in names):
+                return self.of(key)
+        return self.source
 
 
 @dataclass(frozen=True)
@@ -317,7 +347,7 @@ def _wrong_value(error: Exception, places: _Places) -> ConfigError:
     """The error of a value that has a wrong type or is refused by its dataclass; jsonargparse wraps the latter."""
     for cause in (error, error.__cause__, error.__context__):
         if isinstance(cause, VidkdError):
-            lines = {"where": places.source, **cause.lines}
+            lines = {"where": places.named_in(cause.what), **cause.lines}
             return ConfigError(cause.what, **{label.replace(" ", "_"): text for label, text in lines.items()})
     reason = " ".join(str(error).split())
     named = re.search(r"(?:Parser key \"|argument --)([\w.]+)", reason)

@@ -35,7 +35,17 @@ from vidkd.engine.devices import start_fabric
 from vidkd.engine.evaluate import evaluate
 from vidkd.engine.interrupts import Interrupt, start
 from vidkd.engine.run_folder import RunFolder
-from vidkd.engine.setup import Clips, build_optimizer, build_run_task, build_schedule, evaluation_set, read_clips, total_steps, training_set
+from vidkd.engine.setup import (
+    Clips,
+    build_optimizer,
+    build_run_task,
+    build_schedule,
+    check_validation,
+    evaluation_set,
+    read_clips_of_run,
+    total_steps,
+    training_set,
+)
 from vidkd.models.saved import classifier_payload
 
 log = logging.getLogger(__name__)
@@ -62,9 +72,10 @@ def fit(config: RunConfig, *, resume: str = "auto", quiet: bool = False) -> RunR
     resume: "auto" goes on from the last checkpoint if there is one, "previous" from the one before, "never" refuses an existing run.
     Raises ConfigError, DataError, CheckpointError, and InterruptedRunError after Ctrl-C (state saved).
     """
+    clips = read_clips_of_run(config)
+    check_validation(config, clips)
     _ensure_teacher(config, resume=resume, quiet=quiet)
     fabric = start_fabric(config)
-    clips = read_clips(config.data)
     folder = RunFolder(Path(config.runs) / run_name(config, clips))
     with contextlib.ExitStack() as stack:
         if fabric.is_global_zero:

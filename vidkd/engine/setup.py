@@ -13,12 +13,15 @@ from torch.optim.lr_scheduler import LambdaLR
 from vidkd.base.errors import CheckpointError, ConfigError, DataError
 from vidkd.data.dataset import ClipDataset, DataConfig
 from vidkd.data.groups import hold_out_groups, label_fraction
+from vidkd.data.layouts import LAYOUTS
 from vidkd.data.manifest import Clip, Manifest
 from vidkd.engine.checkpoint import warn_if_unfinished
-from vidkd.engine.config import OptimConfig, RunConfig
+from vidkd.engine.config import OptimConfig, RunConfig, config_stem, place_of
 from vidkd.models import VideoClassifier, undecayed_parameters
 from vidkd.models.saved import load_classifier
 from vidkd.tasks import Task, build_task
+
+NO_DATA = {"no_data?": "make demo"}
 
 
 @dataclass(frozen=True)
@@ -42,21 +45,23 @@ class Clips:
         return clips
 
 
-def read_clips(config: DataConfig) -> Clips:
-    """Read the manifest and select the clips. Raises DataError with the message of a missing data set."""
+def read_clips_of_run(config: RunConfig) -> Clips:
+    """As `read_clips`; the message of a missing data set says where the configuration names it, and how it is prepared."""
+    key = "data.manifest" if config.data.manifest else "data.root"
+    return read_clips(config.data, given=place_of(config, key), layout=config_stem(config))
+
+
+def read_clips(config: DataConfig, *, given: str = "", layout: str = "") -> Clips:
+    """Read the manifest and select the clips.
+
+    given: where data.root or data.manifest was set; layout: the data set's layout if it is one of LAYOUTS. Both serve the message of the
+    DataError for a data set that is not there.
+    """
     if not config.root and not config.manifest:
-        raise ConfigError("data.root is not set", to_mend="--data.root DIR   (the folder of the data set)", no_data="make demo")
+        raise ConfigError("data.root is not set", to_mend="--data.root DIR   (the folder of the data set)", **NO_DATA)
     path = Path(config.manifest) if config.manifest else Path(config.root) / "manifest.jsonl"
     if not path.exists():
-        found = "the folder does not exist" if not path.parent.is_dir() else f"{path.name} is missing"
-        raise DataError(
-            f"data set not found: {path}",
-            looked_in=f"{config.root or path.parent} (data.root)",
-            expected="a manifest written by prepare_data",
-            found=found,
-            to_mend=f"python tools/prepare_data.py LAYOUT --root {config.root or path.parent}",
-            **{"no_data?": "make demo"},
-        )
+        raise _not_found(path, Path(config.root) if config.root else path.parent, given, layout)
     manifest = Manifest.read(path, config.root or None)
     train = manifest.select(config.split, "train")
     val = manifest.select(config.split, "val")
@@ -65,6 +70,37 @@ def read_clips(config: DataConfig) -> Clips:
     if config.label_fraction < 1:
         train = label_fraction(train, config.label_fraction, config.split_seed)
     return Clips(manifest, train, val)
+
+
+def _not_found(path: Path, root: Path, given: str, layout: str) -> DataError:
+    """The error for a manifest that is not there; a data set without a layout of its own name is called as its folder."""
+    known = layout in LAYOUTS
+    missing = path.parent if not path.parent.is_dir() else path
+    given = given or ("data.manifest" if path.parent != root else "data.root")
+    return DataError(
+        f"data set '{layout if known else root.resolve().name}' not found",
+        looked_in=f"{root}   ({given})",
+        expected=f"{path.name}, which prepare_data writes there",
+        found=f"{missing} is missing",
+        to_mend=f"python tools/prepare_data.py {layout if known else 'LAYOUT'} --root {root}"
+        + ("" if known else f"   (LAYOUT: {', '.join(sorted(LAYOUTS))})"),
+        **NO_DATA,
+    )
+
+
+def check_validation(config: RunConfig, clips: Clips) -> None:
+    """Raises ConfigError where the settings of validations ask for what cannot happen: early stopping without any, or any without clips."""
+    train = config.train
+    if train.patience and not train.eval_every:
+        raise ConfigError(
+            f"train.patience={train.patience} never stops a run without validations",
+            to_mend="train.eval_every: 1   (epochs), or patience 0",
+        )
+    if train.eval_every and not clips.val:
+        raise ConfigError(
+            f"train.eval_every={train.eval_every:g}, but there are no `val` clips",
+            to_mend="data.validation_fraction above 0, or eval_every 0",
+        )
 
 
 def training_set(clips: Clips, config: RunConfig, views: Sequence[str]) -> ClipDataset:
