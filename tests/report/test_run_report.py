@@ -1,6 +1,7 @@
 """The report of a run folder: its numbers are those of the files."""
 
 import csv
+import os
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,19 @@ def test_the_accuracy_is_that_of_the_labelled_rows(folder: Path) -> None:
     assert top1.ci95[0] < expected < top1.ci95[1]
     recalls = [np.mean([row["correct"] == "1" for row in rows if row["label"] == name]) for name in {row["label"] for row in rows}]
     assert class_mean.value == pytest.approx(np.mean(recalls))
+
+
+def test_what_was_judged_before_the_checkpoint_is_left_out(folder: Path) -> None:
+    checkpoint = folder / "checkpoints" / "last.pt"
+    checkpoint.parent.mkdir()
+    checkpoint.touch()
+    judged_s = (folder / "predictions.csv").stat().st_mtime
+    os.utime(checkpoint, (judged_s - 10, judged_s - 10))
+    assert "top-1" in run_report(folder).notes
+    os.utime(checkpoint, (judged_s + 10, judged_s + 10))
+    report = run_report(folder)
+    assert "top-1" not in report.notes
+    assert {table.title for table in report.tables} <= {"During training"}
 
 
 def test_classes_come_hardest_first_with_recall_and_precision(folder: Path) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from vidkd.base.errors import DataError
 from vidkd.base.files import read_jsonl
 from vidkd.bench.intervals import Cell, bootstrap_ci
+from vidkd.models.saved import checkpoint_in
 from vidkd.report.figures import confusion_figure, reliability_diagram, training_curves
 from vidkd.report.parts import Estimate, Figure, Report, Strip, Table, TableCell, is_share
 
@@ -37,6 +38,9 @@ def run_report(
 ) -> Report:
     """What config.yaml, metrics.jsonl, predictions.csv and environment.txt of a run folder say; all but the first may be missing.
 
+    A predictions.csv older than the run's checkpoint judges weights that are gone, and one without a label judges nothing: both are left
+    out.
+
     command: by default the command in the comment that config.yaml begins with. notes: facts for the head of the page.
     Raises DataError if there is no config.yaml or a file is not as it should be.
     """
@@ -45,7 +49,7 @@ def run_report(
     if config_text is None:
         raise DataError("not the folder of a run: config.yaml is missing", looked_in=folder)
     rows = read_jsonl(folder / "metrics.jsonl")
-    judged = read_predictions(folder / "predictions.csv") if (folder / "predictions.csv").exists() else None
+    judged = _judged(folder)
     written = _COMMAND.match(config_text)
     return Report(
         title=folder.resolve().name,
@@ -58,6 +62,20 @@ def run_report(
         notes={**_notes(rows, judged), **(notes or {})},
         environment=_environment(_text(folder / "environment.txt") or ""),
     )
+
+
+def _judged(folder: Path) -> Judged | None:
+    table, checkpoint = folder / "predictions.csv", checkpoint_in(folder)
+    if not table.exists() or (checkpoint.exists() and table.stat().st_mtime_ns < checkpoint.stat().st_mtime_ns):
+        return None
+    return read_predictions(table) if _has_label(table) else None
+
+
+def _has_label(table: Path) -> bool:
+    """Whether a row has a label; true for what is no such table, which reading it tells."""
+    with table.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        return "label" not in (reader.fieldnames or ()) or any(row["label"] for row in reader)
 
 
 def read_predictions(path: Path | str) -> Judged:
