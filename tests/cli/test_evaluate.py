@@ -1,6 +1,7 @@
 """vidkd evaluate as a user runs it."""
 
 import csv
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from vidkd.base.files import read_json
 from vidkd.cli.main import run_verb
 from vidkd.data.manifest import Manifest
 from vidkd.models.saved import read_checkpoint
+from vidkd.report.run import run_report
 
 
 @pytest.fixture
@@ -47,6 +49,22 @@ def test_what_is_printed_and_written_is_one_and_the_same(run: Path, capsys: pyte
     assert f"top1        {top1:.3f}" in output
     assert output.startswith("6 clips of 'test'\n")
     assert all(name in output for name in ("class_mean", "ece", "top5", "Right", "Down", "Grow", "recall", "precision"))
+
+
+def test_clips_without_a_label_are_predicted_and_not_judged(
+    run: Path, tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = Manifest.read(tiny_root / "manifest.jsonl")
+    clips = tuple(dataclasses.replace(clip, label=None) for clip in manifest.clips)
+    Manifest(name="bare", root=tiny_root, classes=manifest.classes, splits=("1",), clips=clips).write(tmp_path / "bare.jsonl")
+    assert evaluate("--checkpoint", run, "--data.manifest", tmp_path / "bare.jsonl", "--device", "cpu") == 0
+    assert "6 clips of 'test', none with a label" in capsys.readouterr().out
+    rows = rows_of(run / "predictions.csv")
+    assert [row["label"] for row in rows] == [""] * 6
+    assert {row["predicted"] for row in rows} <= set(manifest.classes)
+    assert not (run / "evaluation.json").exists()
+    assert not (run / "report.html").exists()
+    assert not run_report(run).strips  # and the table without a judged clip spoils no later report
 
 
 def test_another_subset_another_folder_and_other_settings(run: Path, tmp_path: Path) -> None:

@@ -28,11 +28,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Evaluate and write what was found."""
     from vidkd.base.errors import CheckpointError
     from vidkd.base.files import write_json
+    from vidkd.engine.checkpoint import warn_if_unfinished
     from vidkd.engine.config import load_config, merge
     from vidkd.engine.devices import start_fabric
     from vidkd.engine.evaluate import evaluate
     from vidkd.engine.metrics import confusion_matrix, per_class
-    from vidkd.engine.setup import evaluation_set, read_clips
+    from vidkd.engine.setup import evaluation_set, read_clips_of_run
     from vidkd.models.saved import load_classifier
     from vidkd.report.examples import example_strips
     from vidkd.report.page import render_report
@@ -41,9 +42,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.list_settings:
         return list_settings("supervised")
     saved = load_classifier(arguments.checkpoint)
+    warn_if_unfinished(arguments.checkpoint)
     here = {"train.device": arguments.device, "train.devices": 1}
     config = load_config(settings=merge(saved.run, here), overrides=arguments.settings)
-    clips = read_clips(config.data)
+    clips = read_clips_of_run(config)
     if clips.manifest.classes != saved.classes:
         raise CheckpointError(
             f"{arguments.checkpoint} was trained on other classes than {clips.manifest.name} has",
@@ -64,13 +66,16 @@ def run(arguments: argparse.Namespace) -> int:
     )
     if not fabric.is_global_zero:
         return 0
-    metrics = predictions.metrics()
-    classes = per_class(predictions.predicted[predictions.labels >= 0], predictions.labels[predictions.labels >= 0], saved.classes)
-    matrix = confusion_matrix(
-        predictions.predicted[predictions.labels >= 0], predictions.labels[predictions.labels >= 0], len(saved.classes)
-    )
     folder = Path(arguments.out) if arguments.out else _run_folder(Path(arguments.checkpoint))
     predictions.write_csv(folder / "predictions.csv")
+    labelled = predictions.labels >= 0
+    if not labelled.any():
+        sys.stdout.write(f"{len(dataset.clips)} clips of '{arguments.split}', none with a label: there is nothing to judge\n")
+        sys.stdout.write(f"written: {folder / 'predictions.csv'}\n")
+        return 0
+    metrics = predictions.metrics()
+    classes = per_class(predictions.predicted[labelled], predictions.labels[labelled], saved.classes)
+    matrix = confusion_matrix(predictions.predicted[labelled], predictions.labels[labelled], len(saved.classes))
     found = {"split": arguments.split, "clips": len(dataset.clips), "metrics": metrics, "classes": classes, "confusion": matrix.tolist()}
     write_json(folder / "evaluation.json", found)
     sys.stdout.write(_text(metrics, classes, len(dataset.clips), arguments.split))
