@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from vidkd.base.errors import CheckpointError
+from vidkd.base.errors import CheckpointError, VidkdError
 from vidkd.data.manifest import Clip
 from vidkd.engine.fit import fit
 from vidkd.engine.setup import read_clips
@@ -65,6 +65,19 @@ def test_a_network_without_attention_has_no_row(tiny_config: Configs) -> None:
     config = tiny_config(**{"model.attention.pooling": "mean"})
     (strip,) = example_strips(fit(config, quiet=True).folder, read_clips(config.data), "train", config.data, count=1)
     assert [row for row, _ in strip.rows] == ["frames", "flow"]
+
+
+def test_where_flow_is_not_stored_its_row_and_that_of_its_teacher_are_left_out(
+    tiny_config: Configs, tiny_teacher: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = tiny_config(**{"train.steps": 1})
+    student, clips = fit(config, quiet=True).folder, read_clips(config.data)
+    data = tiny_config(**{"data.flow": {"source": "stored", "folder": str(tmp_path / "none")}}).data
+    (strip,) = example_strips(student, clips, "test", data, teacher=tiny_teacher, count=1)
+    assert [row for row, _ in strip.rows] == ["frames", "student"]
+    assert "a strip has no flow" in caplog.text
+    with pytest.raises(VidkdError):  # a student who sees flow has nothing to see
+        example_strips(tiny_teacher, clips, "test", data, count=1)
 
 
 def test_the_middle_window_is_shown(tiny_config: Configs, tiny_teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:

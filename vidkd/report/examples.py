@@ -1,6 +1,7 @@
 """Example clips for a report: what was seen, how it moved, where the teacher looked and where the student did."""
 
 import base64
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from vidkd.base.errors import VidkdError
 from vidkd.base.files import atomic_write
-from vidkd.data.dataset import ClipDataset, DataConfig
+from vidkd.data.dataset import ClipDataset, DataConfig, Sample
 from vidkd.data.manifest import Clip
 from vidkd.engine.setup import Clips, evaluation_set
 from vidkd.models.saved import SavedClassifier, load_classifier
 from vidkd.report.parts import Strip
 from vidkd.report.strips import clip_strip
+
+log = logging.getLogger(__name__)
 
 LABEL_PX = 130
 """Width of the names at the left of a picture's rows."""
@@ -27,13 +31,15 @@ def example_strips(
 ) -> list[Strip]:
     """Strips of `count` clips of a subset, its classes in turn: frames, flow, and the attention maps of teacher and student.
 
-    student, teacher: checkpoints or run folders; a network without attention has no row. Raises what reading them and the clips raises.
+    student, teacher: checkpoints or run folders; a network without attention has no row. Where the flow of a clip cannot be had (it is not
+    stored), its row is left out, and that of a teacher who sees flow. Raises what reading checkpoints and frames raises.
     """
     networks = {"teacher": load_classifier(teacher)} if teacher is not None else {}
     networks["student"] = load_classifier(student)
     dataset = evaluation_set(clips, subset, data, ("rgb", "flow"))
+    without_flow = evaluation_set(clips, subset, data, ("rgb",)) if networks["student"].view == "rgb" else None
     chosen = in_turn(dataset.clips, count)
-    return [_strip(dataset, number, networks) for number in chosen]
+    return [_strip(dataset, without_flow, number, networks) for number in chosen]
 
 
 def in_turn(clips: Sequence[Clip], count: int) -> list[int]:
@@ -47,21 +53,32 @@ def in_turn(clips: Sequence[Clip], count: int) -> list[int]:
     return [number for *_, number in sorted(turns)[:count]]
 
 
-def _strip(dataset: ClipDataset, number: int, networks: Mapping[str, SavedClassifier]) -> Strip:
-    middle = number * dataset.views_per_clip + dataset.views_per_clip // 2
-    sample = dataset[(0, middle)]
-    outputs = {name: _output(saved, sample) for name, saved in networks.items()}
+def _strip(dataset: ClipDataset, without_flow: ClipDataset | None, number: int, networks: Mapping[str, SavedClassifier]) -> Strip:
+    sample = _sample(dataset, without_flow, number * dataset.views_per_clip + dataset.views_per_clip // 2)
+    outputs = {name: _output(saved, sample) for name, saved in networks.items() if saved.view in sample}
     attention = {name: maps for name, (maps, _) in outputs.items() if maps is not None}
     clip, student = dataset.clips[number], networks["student"]
     return clip_strip(
         _channels_last(sample["rgb"]),
-        flow=_channels_last(sample["flow"].float()),
+        flow=_channels_last(sample["flow"].float()) if "flow" in sample else None,
         attention=attention,
         shift_cells={name: saved.model.map_shift_cells for name, saved in networks.items()},
         label=None if clip.label is None else student.classes[clip.label],
         predicted=student.classes[outputs["student"][1]],
         name=Path(clip.path).stem,
     )
+
+
+def _sample(dataset: ClipDataset, without_flow: ClipDataset | None, number: int) -> Sample:
+    """A sample with both views, or without flow where that cannot be had and nobody but the teacher wants it."""
+    try:
+        return dataset[(0, number)]
+    except VidkdError as error:
+        if without_flow is None:
+            raise
+        sample = without_flow[(0, number)]  # frames that cannot be read are told here
+        log.warning("a strip has no flow: %s", error.what)
+        return sample
 
 
 def _output(saved: SavedClassifier, sample: Mapping[str, Any]) -> tuple[NDArray[np.float64] | None, int]:
