@@ -108,7 +108,10 @@ def finished(tmp_path: Path) -> tuple[Study, Places]:
     study = make_study(tmp_path / "studies", title="A small one", text="What it asks.\n", methods=TRIALS)
     places = Places(tmp_path / "results" / "small", tmp_path / "runs")
     methods = {
-        name: {"folds": {fold: {"trial": 0, "settings": settings, "mean": 0.5} for fold, settings in folds.items()}}
+        name: {
+            "folds": {fold: {"trial": 0, "settings": settings, "mean": 0.5} for fold, settings in folds.items()},
+            "trials": [{"settings": settings} for settings in TRIALS[name]["trials"]],
+        }
         for name, folds in CHOICE.items()
     }
     write_json(places.results / "chosen.json", {"claim": "attention", "methods": methods})

@@ -157,3 +157,46 @@ def test_of_settings_that_were_chosen_as_often_the_better_mean_is_carried(tmp_pa
     write_json(tmp_path / "results" / "first" / "chosen.json", {"methods": {"rgb": {"folds": folds, "trials": trials}}, "claim": None})
     chosen = chosen_settings(read_chosen(study, places))
     assert chosen["rgb"] == {"a": {"model.dropout": 0.2}, "b": {"model.dropout": 0.2}}, "trial 0 is better still, but was not chosen"
+
+
+def edited(**over: Any) -> dict[str, Any]:
+    return {**METHODS, **{name: {**METHODS[name], **change} for name, change in over.items()}}
+
+
+@pytest.mark.parametrize(
+    ("methods", "named"),
+    [
+        (edited(rgb={"trials": [{"optim.lr": 0.1}, {"optim.lr": 0.25}, {"optim.lr": 0.3}]}), "rgb"),
+        (edited(flow={"trials": METHODS["flow"]["trials"][::-1]}), "flow"),
+        (edited(kd={"trials": [*METHODS["kd"]["trials"], {"method.alpha": 0.3}]}), "kd"),
+        (edited(mars={"trials": []}), "mars"),
+        ({**METHODS, "new": METHODS["rgb"]}, "new"),
+    ],
+    ids=["changed", "reordered", "added", "removed", "new method"],
+)
+def test_a_choice_among_other_trials_is_not_tested(tmp_path: Path, waves: Waves, methods: dict[str, Any], named: str) -> None:
+    places = Places(tmp_path / "results" / "small", tmp_path / "runs")
+    tune(study_of(tmp_path), places, 2)
+    study = study_of(tmp_path, methods)
+    with pytest.raises(ConfigError, match=f"chosen.json is not the choice of this study: methods.{named}\n") as raised:
+        read_chosen(study, places)
+    assert raised.value.lines["to mend"] == f"vidkd compare {study.path} --phase tune"
+    (tmp_path / "small.yaml").rename(tmp_path / "origin.yaml")
+    other = make_study(tmp_path, study="other", chosen_from="small")
+    (tmp_path / "origin.yaml").rename(tmp_path / "small.yaml")
+    with pytest.raises(ConfigError, match=f"methods.{named}\n"):
+        read_chosen(other, Places(tmp_path / "results" / "other", tmp_path / "runs"))
+
+
+def test_a_choice_for_other_folds_is_not_tested(tmp_path: Path, waves: Waves) -> None:
+    """Also one that was made for all folds at once, as older versions did."""
+    places = Places(tmp_path / "results", tmp_path / "runs")
+    content = tune(study_of(tmp_path), places, 2)
+    more = make_study(tmp_path, methods=METHODS, folds=["a", "b", "c"])
+    with pytest.raises(ConfigError, match=r"methods.flow\n +problem : chosen for the folds a, b, the study has a, b, c"):
+        read_chosen(more, places)
+    for method in content["methods"].values():
+        method |= method.pop("folds")["a"]
+    write_json(places.results / "chosen.json", content)
+    with pytest.raises(ConfigError, match=r"chosen for the folds \(none\)"):
+        read_chosen(study_of(tmp_path), places)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from vidkd.base.errors import ConfigError
 from vidkd.base.files import read_json, write_json
 from vidkd.bench.cells import Places, run_cells
-from vidkd.bench.study import CellKey, Study, waves, with_teachers
+from vidkd.bench.study import CellKey, Study, read_study, waves, with_teachers
 
 log = logging.getLogger(__name__)
 METRIC = "top1"
@@ -91,12 +92,16 @@ def read_chosen(study: Study, places: Places) -> dict[str, Any]:
     """What tuning chose, here or in the study of `chosen_from`; without trials nothing needs choosing.
 
     Another study has other folds: of each method that this one has too, all folds get the trial that was chosen there on most folds, ties
-    going to the better mean over all of that study's folds. Raises ConfigError if tuning has not been done.
+    going to the better mean over all of that study's folds. Raises ConfigError if tuning has not been done, or was done with other trials
+    or folds than the study (that of `chosen_from`, where its file lies beside this one) has now.
     """
     origin = study.spec.chosen_from
     path = (places.results if origin is None else places.results.parent / origin) / "chosen.json"
     if path.exists():
         content: dict[str, Any] = read_json(path)
+        tuned_by = study if origin is None else _study_beside(study, origin)
+        if tuned_by is not None:
+            _check_choice(tuned_by, content["methods"], path)
         methods = {name: choice for name, choice in content["methods"].items() if name in study.spec.methods}
         if origin is not None:
             methods = {name: _carried(choice, study.spec.folds) for name, choice in methods.items()}
@@ -105,6 +110,36 @@ def read_chosen(study: Study, places: Places) -> dict[str, Any]:
         tuned = study.path if origin is None else study.path.with_name(f"{origin}.yaml")
         raise ConfigError(f"{path} is missing: settings are chosen from trials first", to_mend=f"vidkd compare {tuned} --phase tune")
     return {"methods": {}, "claim": None}
+
+
+def _study_beside(study: Study, name: str) -> Study | None:
+    path = study.path.with_name(f"{name}.yaml")
+    return read_study(path) if path.exists() else None
+
+
+def _check_choice(study: Study, methods: Mapping[str, Any], path: Path) -> None:
+    """Raise ConfigError, with the method, for a choice that is not one of the study's present trials on each of its folds."""
+    for name, method in study.spec.methods.items():
+        problem = _stale(method.trials, study.spec.folds, methods.get(name))
+        if problem is not None:
+            mend = f"vidkd compare {study.path} --phase tune"
+            raise ConfigError(f"{path} is not the choice of this study: methods.{name}", problem=problem, study=study.path, to_mend=mend)
+
+
+def _stale(trials: list[dict[str, Any]], folds: list[str], choice: Mapping[str, Any] | None) -> str | None:
+    """What is wrong with the choice of a method with these trials; None if nothing is."""
+    if choice is None:
+        return "it has trials, but none was chosen" if trials else None
+    if not trials:
+        return "it has no trials, but one was chosen"
+    if set(choice.get("folds", ())) != set(folds):
+        return f"chosen for the folds {', '.join(choice.get('folds', ())) or '(none)'}, the study has {', '.join(folds)}"
+    if [trial["settings"] for trial in choice["trials"]] != trials:
+        return "chosen among other trials than it has now"
+    for fold, found in choice["folds"].items():
+        if trials[found["trial"]] != found["settings"]:
+            return f"trial {found['trial']}, chosen for {fold}, has other settings now"
+    return None
 
 
 def _carried(choice: Mapping[str, Any], folds: list[str]) -> dict[str, Any]:
