@@ -208,6 +208,26 @@ def test_the_report_needs_neither_videos_nor_training(
     assert read_summary(tmp_path / "out" / "summary.json")["methods"]["flow"]["metrics"]["top1"]["n"] == 1
 
 
+def test_the_report_has_no_examples_of_runs_without_checkpoints(
+    write: Write, compare: Compare, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Folders of runs that hold no weights any more, the student's or the teacher's, are as good as none."""
+    study = write(seeds=[0])
+    assert compare(study) == 0
+    for name in ("attention-s0-1", "flow-s0-1"):
+        checkpoints = tmp_path / "runs-out" / "small" / "test" / name / "checkpoints"
+        kept = {file: file.read_bytes() for file in checkpoints.iterdir()}
+        for file in kept:
+            file.unlink()
+        capsys.readouterr()
+        assert compare(study, "--phase", "report") == 0
+        assert "examples.png" not in capsys.readouterr().out
+        for file, content in kept.items():
+            file.write_bytes(content)
+    assert compare(study, "--phase", "report") == 0
+    assert "examples.png" in capsys.readouterr().out
+
+
 def without_clocks(folder: Path) -> list[dict[str, Any]]:
     """The cells' content but for times and threads."""
     contents = [json.loads(path.read_text()) for path in sorted(folder.rglob("*-s*.json"))]

@@ -147,6 +147,7 @@ def _strips(study: "Study", places: "Places", content: Mapping[str, Any]) -> "li
     from vidkd.bench.study import CellKey, cell_config
     from vidkd.bench.tuning import chosen_settings
     from vidkd.engine.setup import read_clips
+    from vidkd.models.saved import checkpoint_in
     from vidkd.report.examples import example_strips
 
     taught = [
@@ -157,6 +158,6 @@ def _strips(study: "Study", places: "Places", content: Mapping[str, Any]) -> "li
         config = cell_config(study, key, "test", chosen_settings(content), places.runs)
         folder = Path(config.runs) / str(config.name)
         runs = [folder, Path(config.teacher)] if config.teacher is not None else []
-        if runs and config.data.root and all((run / "checkpoints").is_dir() for run in runs):
+        if runs and config.data.root and all(checkpoint_in(run).exists() for run in runs):
             return example_strips(folder, read_clips(config.data), study.spec.subset, config.data, teacher=config.teacher)
     return []
