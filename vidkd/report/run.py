@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from vidkd.base.errors import DataError
 from vidkd.base.files import read_jsonl
 from vidkd.bench.intervals import Cell, bootstrap_ci
+from vidkd.engine.metrics import class_mean, confusion_matrix, per_class
 from vidkd.models.saved import checkpoint_in
 from vidkd.report.figures import confusion_figure, reliability_diagram, training_curves
 from vidkd.report.parts import Estimate, Figure, Report, Strip, Table, TableCell, is_share
@@ -137,10 +138,9 @@ def _judged_table(judged: Judged, seed: int) -> Table:
     correct = judged.labels == judged.predicted
     cell = Cell(seed=0, fold="all", correct=correct, group=judged.groups)
     interval = bootstrap_ci([cell], over=("groups",), seed=seed)
-    by_class = [correct[judged.labels == number].mean() for number in np.unique(judged.labels)]
     row: tuple[TableCell, ...] = (
         Estimate(value=interval.mean, ci95=interval.ci95),
-        Estimate(value=float(np.mean(by_class))),
+        Estimate(value=class_mean(judged.predicted, judged.labels)),
         len(correct),
         interval.groups,
     )
@@ -172,19 +172,16 @@ def _estimate(name: str, value: float | None) -> Estimate | None:
 
 def _class_table(judged: Judged) -> Table:
     rows: list[tuple[TableCell, ...]] = []
-    for number, name in enumerate(judged.classes):
-        of_class, named = judged.labels == number, judged.predicted == number
-        hits = int((of_class & named).sum())
-        recall, precision = (Estimate(value=hits / int(n)) if (n := mask.sum()) else None for mask in (of_class, named))
-        rows.append((name, recall, precision, int(of_class.sum())))
+    for found in per_class(judged.predicted, judged.labels, judged.classes):
+        recall, precision = (None if found[name] is None else Estimate(value=found[name]) for name in ("recall", "precision"))
+        rows.append((found["class"], recall, precision, found["clips"]))
     rows.sort(key=lambda row: row[1].value if isinstance(row[1], Estimate) else 2.0)
     caption = "Hardest first. Recall: share of the class's clips that were named so. Precision: share of the clips named so that are."
     return Table(title="Classes", columns=("class", "recall (%)", "precision (%)", "clips"), rows=tuple(rows), caption=caption)
 
 
 def _judged_figures(judged: Judged) -> list[Figure]:
-    counts = np.zeros((len(judged.classes), len(judged.classes)), np.int64)
-    np.add.at(counts, (judged.labels, judged.predicted), 1)
+    counts = confusion_matrix(judged.predicted, judged.labels, len(judged.classes))
     confidence = judged.probabilities.max(axis=1).clip(0, 1)
     return [confusion_figure(counts, judged.classes), reliability_diagram(confidence, judged.labels == judged.predicted)]
 
