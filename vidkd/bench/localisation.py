@@ -17,6 +17,7 @@ from vidkd.data.footage import CHUNK_FRAMES, footage_of, shrink
 from vidkd.data.manifest import Clip
 from vidkd.data.transforms import Geometry, crop_flow, crop_frames, evaluation_geometry
 from vidkd.data.windows import Window, choose_window, frames_inside
+from vidkd.engine.predict import each_frame_to_one
 from vidkd.models import VideoClassifier
 from vidkd.video import VideoReader, open_video
 
@@ -62,7 +63,7 @@ def _judge(model: VideoClassifier, dataset: ClipDataset, clip: Clip, device: tor
     with torch.inference_mode():
         output = model(torch.from_numpy(np.ascontiguousarray(view.transpose(3, 0, 1, 2)))[None].to(device))
     attention = output.attention["motion"][0].cpu().double().exp().numpy()
-    return pointing_of(attention / attention.sum(axis=(1, 2), keepdims=True), in_crop(boxes, geometry), model.map_shift_cells)
+    return pointing_of(each_frame_to_one(attention), in_crop(boxes, geometry), model.map_shift_cells)
 
 
 def _scale(height: int, width: int, new_height: int, new_width: int) -> Boxes:
