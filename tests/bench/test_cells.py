@@ -236,25 +236,6 @@ def test_a_cell_that_does_not_say_where_its_numbers_come_from_is_refused(tmp_pat
     assert raised.value.lines["missing"] == name
 
 
-def test_a_tuning_cell_of_before_is_read_where_it_can_have_had_no_teacher(
-    tmp_path: Path, places: Places, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Of a method without teacher and initial weights, and with a warning that its data are not known; no other one."""
-    study = make_study(tmp_path)
-    for method in ("rgb", "attention"):
-        key = CellKey(method, -1, 0, "a")
-        content = cell_content(study, key, accuracy=0.5, phase="tune")
-        for name in ("teacher", "teacher_identity", "init", "manifest"):
-            del content[name]
-        write_json(places.cell("tune", key), content)
-    assert read_cell(study, "tune", CellKey("rgb", -1, 0, "a"), places, {}) is not None
-    assert "does not say on which data it was made" in caplog.text
-    with pytest.raises(DataError, match="does not say from which teacher"):
-        read_cell(study, "tune", CellKey("attention", -1, 0, "a"), places, {})
-    with pytest.raises(DataError, match="does not say from which teacher"):
-        read_cell(make_study(tmp_path, ["--init=x.pt"]), "tune", CellKey("rgb", -1, 0, "a"), places, {})
-
-
 CHAIN: dict[str, Any] = {
     "first": {"settings": {"view": "flow"}},
     "rgb": {"teacher": "first", "settings": {"task": "logits_kd"}},

@@ -188,7 +188,7 @@ class KeptCells:
             return None
         content: dict[str, Any] = read_json(path)
         now, manifest = self._expected(key)
-        then = {**content["settings"], "subset": content["subset"], **self._origin(content, now, path)}
+        then = {**content["settings"], "subset": content["subset"], **self._origin(content, path)}
         differs = differences(then, now)
         if differs is not None:
             raise DataError(
@@ -203,18 +203,10 @@ class KeptCells:
             )
         return content
 
-    def _origin(self, content: Mapping[str, Any], now: Mapping[str, Any], path: Path) -> dict[str, Any]:
-        """Teacher and initial weights of a cell.
-
-        A cell that does not say them is refused. Excepted is a tuning cell of a method that has neither now: from before these were kept,
-        it could have had none, and no published number is read from it.
-        """
+    def _origin(self, content: Mapping[str, Any], path: Path) -> dict[str, Any]:
+        """Teacher and initial weights of a cell; one that does not say them is refused."""
         if all(name in content for name in ORIGIN):
             return {"teacher": content["teacher"], TEACHER_SETTINGS: content["teacher_identity"], "init": content["init"]}
-        plain = {"teacher": None, TEACHER_SETTINGS: None, "init": None}
-        if self.phase == "tune" and not any(name in content for name in ORIGIN) and plain.items() <= now.items():
-            log.warning("%s does not say on which data it was made: kept, as a tuning cell without a teacher", path)
-            return plain
         raise DataError(
             f"{path} does not say from which teacher, initial weights and data it was made",
             missing=", ".join(name for name in ORIGIN if name not in content),
