@@ -9,7 +9,7 @@ from typing import Any
 from vidkd.base.errors import ConfigError
 from vidkd.base.files import append_jsonl, atomic_write, read_jsonl, write_json
 from vidkd.engine.checkpoint import written_or_told
-from vidkd.engine.config import RunConfig, as_dict, read_yaml, to_yaml
+from vidkd.engine.config import RunConfig, as_dict, load_config, read_yaml, to_yaml
 from vidkd.engine.environment import environment
 
 log = logging.getLogger(__name__)
@@ -123,8 +123,12 @@ def _line(row: Mapping[str, Any]) -> str:
 
 
 def differences(new: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """{dotted key: (new value, old value)} where two nested settings differ, sorted by key."""
-    new_flat, old_flat = flatten(new), flatten(old)
+    """{dotted key: (new value, old value)} where two nested settings differ, sorted by key.
+
+    A setting that is missing in `old`, which is older than it, stood at its default.
+    """
+    defaults = flatten(as_dict(load_config(settings={"task": new["task"]})))
+    new_flat, old_flat = flatten(new), {**defaults, **flatten(old)}
     pairs = {key: (new_flat.get(key), old_flat.get(key)) for key in sorted(new_flat.keys() | old_flat.keys())}
     return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
 
