@@ -53,7 +53,7 @@ def read_window(path: Path, clip: Clip, config: FootageConfig, *, position: floa
 
     position: in [0, 1], see `choose_window`. Raises VideoError or DataError with the path if the file or the window cannot be read.
     """
-    with open_video(path, backend=_backend(clip, config)) as video:
+    with open_video(path, backend=backend_of(clip, config)) as video:
         window = choose_window(video.timestamps_s, config.window, position=position, start_s=clip.start_s, end_s=clip.end_s, name=str(path))
         return footage_of(video, window, config, want_flow=want_flow, clip_path=clip.path)
 
@@ -90,7 +90,7 @@ def _half(flow: NDArray[np.float32]) -> NDArray[np.float16]:
     return flow.astype(np.float16)
 
 
-def _backend(clip: Clip, config: FootageConfig) -> Backend:
+def backend_of(clip: Clip, config: FootageConfig) -> Backend:
     """A file whose random access was found to lie is read by the decoder that walks from key frame to key frame, whoever was chosen."""
     return config.decoder if clip.index_reliable else "pyav"
 
@@ -128,7 +128,7 @@ def read_whole(path: Path, clip: Clip, config: FootageConfig, *, want_flow: bool
 
     Frames of the file's own size are held a chunk at a time. Raises as `read_window` does.
     """
-    with open_video(path, backend=_backend(clip, config)) as video:
+    with open_video(path, backend=backend_of(clip, config)) as video:
         inside = frames_inside(video.timestamps_s, clip.start_s, clip.end_s)
         if len(inside) == 0:
             raise DataError(f"no frame in the interval of {path}", interval_s=f"[{clip.start_s}, {clip.end_s})")
