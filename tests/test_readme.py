@@ -112,6 +112,7 @@ def test_a_command_that_does_not_exist_is_found(words: list[str]) -> None:
 def test_flags_and_settings_in_the_text_exist(page: Path) -> None:
     """`--flag` of some verb or setting, `data.window.stride` of some task."""
     flags = {option for verb in VERBS for option in parser_of(verb)._option_string_actions} | {f"--{key}" for key in SETTINGS}
+    flags |= set(re.findall(r'add_argument\(\s*"(--[a-z-]+)"', (REPOSITORY / "benchmarks" / "run.py").read_text(encoding="utf-8")))
     for code in re.findall(r"`([^`\n]+)`", page.read_text(encoding="utf-8")):
         for flag in re.findall(r"(?<![\w-])--[a-z][\w.-]*", code):
             assert flag.rstrip(".") in flags | FOREIGN_FLAGS, f"{page.name}: `{code}`"
