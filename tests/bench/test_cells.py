@@ -15,7 +15,7 @@ from study_samples import cell_content, keys_of, make_study
 from vidkd.base.errors import DataError, VideoError
 from vidkd.base.files import write_json
 from vidkd.bench import cells
-from vidkd.bench.cells import KeptCells, Places, cells_to_test, read_cell, run_cells
+from vidkd.bench.cells import KeptCells, Places, cells_to_test, run_cells
 from vidkd.bench.identity import identity, manifest_identity, teacher_identity
 from vidkd.bench.study import CellKey, Study, cell_config
 from vidkd.data.manifest import Manifest
@@ -154,7 +154,7 @@ def put(study: Study, places: Places, **over: Any) -> Path:
 
 
 def read(study: Study, places: Places, chosen: Any = None) -> dict[str, Any] | None:
-    return read_cell(study, "test", CellKey("rgb", -1, 0, "a"), places, chosen or {})
+    return KeptCells(study, "test", places, chosen or {}).read(CellKey("rgb", -1, 0, "a"))
 
 
 @pytest.mark.parametrize(
@@ -247,11 +247,11 @@ def test_a_cell_depends_on_the_settings_of_its_teacher_and_of_that_ones(tmp_path
     key = CellKey("last", -1, 0, "a")
     study = make_study(tmp_path, methods=CHAIN)
     write_json(places.cell("test", key), cell_content(study, key, accuracy=0.5))
-    assert read_cell(study, "test", key, places, {}) is not None
+    assert KeptCells(study, "test", places, {}).read(key) is not None
     for name in ("first", "rgb"):
         changed = {**CHAIN, name: {**CHAIN[name], "settings": {**CHAIN[name]["settings"], "optim.lr": 0.7}}}
         with pytest.raises(DataError, match=r"differs : settings of the teacher: \w{16} then, \w{16} now"):
-            read_cell(make_study(tmp_path, methods=changed), "test", key, places, {})
+            KeptCells(make_study(tmp_path, methods=changed), "test", places, {}).read(key)
 
 
 def test_the_teacher_is_the_one_chosen_for_the_fold(tmp_path: Path) -> None:
@@ -292,7 +292,7 @@ def test_kept_cells_of_other_data_are_refused_where_the_data_are(tiny_study: Cal
     write_json(path, {**content, "manifest": {**content["manifest"], "sha256": "0" * 64}})
     with pytest.raises(DataError, match="was made with other data"):
         run(study, places)
-    assert read_cell(study, "test", key, places, {}) is not None
+    assert KeptCells(study, "test", places, {}).read(key) is not None
     elsewhere = tiny_study("--data.root=/elsewhere", seeds=[0], methods={"rgb": {}})
     assert len(run(elsewhere, places)) == 1, "no data to compare with"
 
@@ -386,6 +386,6 @@ def test_a_cell_older_than_a_setting_of_its_method_had_the_default_of_its_task(t
     content = cell_content(study, key, accuracy=0.5)
     assert content["settings"].pop("method.label_smoothing") == 0.0
     write_json(places.cell("test", key), content)
-    assert read_cell(study, "test", key, places, {}) is not None
+    assert KeptCells(study, "test", places, {}).read(key) is not None
     with pytest.raises(DataError, match=r"method.label_smoothing: 0.0 then, 0.25 now"):
-        read_cell(study, "test", key, places, {"attention": {"a": {"method.label_smoothing": 0.25}}})
+        KeptCells(study, "test", places, {"attention": {"a": {"method.label_smoothing": 0.25}}}).read(key)

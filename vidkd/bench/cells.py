@@ -231,11 +231,6 @@ class KeptCells:
         return now, manifest
 
 
-def read_cell(study: Study, phase: Phase, key: CellKey, places: Places, chosen: Chosen) -> dict[str, Any] | None:
-    """One finished cell, or None; see KeptCells."""
-    return KeptCells(study, phase, places, chosen).read(key)
-
-
 def cells_to_test(study: Study, methods: Sequence[str] | None = None) -> list[list[CellKey]]:
     """The cells of the test phase, in waves: teachers before those who learn from them."""
     spec = study.spec

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vidkd.base.errors import ConfigError
-from vidkd.base.files import append_jsonl, atomic_write, read_jsonl, write_json
+from vidkd.base.files import append_jsonl, atomic_write, read_jsonl
 from vidkd.engine.checkpoint import written_or_told
 from vidkd.engine.config import RunConfig, as_dict, load_config, read_yaml, to_yaml
 from vidkd.engine.environment import environment
@@ -110,10 +110,6 @@ class RunFolder:
             rows = [row for row in rows if row["step"] < step or row["split"] == "train"]
         with written_or_told(str(self.metrics_file)), atomic_write(self.metrics_file) as file:
             file.writelines(_line(row) for row in rows)
-
-    def write_result(self, name: str, content: object) -> None:
-        """Write a small JSON file of results into the folder."""
-        write_json(self.path / name, content)
 
 
 def _line(row: Mapping[str, Any]) -> str:
