@@ -22,11 +22,18 @@ FULL = Clip(
     boxes=((0.5, 1, 2, 3.5, 4), (0.54, 1, 2, 3.5, 4)),
     index_reliable=False,
     onset_s=1.0,
+    targets={"noun": 2, "verb": 0},
+    name="P01_1 'ü'",
+    tags=("unseen", "tail"),
+    fps=59.94,
 )
+TARGETS = {"verb": ("take", "put"), "noun": ("tap", "a b", "c")}
 
 
 def manifest(root: Path, *clips: Clip, **changes: object) -> Manifest:
-    base = Manifest(name="toy", root=root, classes=("a", "b"), splits=("1", "2"), clips=clips, sources={"splits/x.txt": "ab" * 32})
+    base = Manifest(
+        name="toy", root=root, classes=("a", "b"), splits=("1", "2"), clips=clips, sources={"splits/x.txt": "ab" * 32}, targets=TARGETS
+    )
     return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
 
 
@@ -101,6 +108,14 @@ def test_select_keeps_the_order_and_knows_its_names(tmp_path: Path) -> None:
         chosen.select("1", "tset")
 
 
+def test_a_manifest_without_targets_does_not_mention_them(tmp_path: Path) -> None:
+    """So that what was written before there were any, and what is written now, are the same bytes."""
+    manifest(tmp_path, clip(), targets={}).write(tmp_path / "m.jsonl")
+    header, row = map(json.loads, (tmp_path / "m.jsonl").read_text().splitlines())
+    assert set(header) == {"schema_version", "kind", "name", "classes", "splits", "horizontal_flip", "sources"}
+    assert row == {"path": "a.avi", "label": 0, "group": "g", "subsets": {"1": "train"}}
+
+
 HEADER = {
     "schema_version": 1,
     "kind": "vidkd-manifest",
@@ -149,6 +164,13 @@ def test_the_shortest_row_has_the_defaults(tmp_path: Path) -> None:
         ({**ROW, "index_reliable": 1}, "'index_reliable' must be true or false"),
         ({**ROW, "path": "/etc/a.avi"}, "the path leaves the data root"),
         ({**ROW, "path": "x/../../a.avi"}, "the path leaves the data root"),
+        ({**ROW, "targets": {"verb": 0}}, r"unknown target 'verb'(.|\n)*none declared"),
+        ({**ROW, "targets": {"verb": True}}, "'targets' must be a map of target to a whole number"),
+        ({**ROW, "targets": [0]}, "'targets' must be a map"),
+        ({**ROW, "name": ""}, "'name' must be text or null"),
+        ({**ROW, "tags": "tail"}, "'tags' must be a list of names"),
+        ({**ROW, "fps": 0}, "fps 0 is not positive"),
+        ({**ROW, "fps": "30"}, "'fps' must be a finite number or null"),
         ("{", "not JSON"),
         ("[]", "not a JSON object"),
         ("", "not JSON"),
@@ -167,6 +189,27 @@ def test_the_same_interval_twice_names_both_lines(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        ({"verb": 2}, r"verb 2 is out of range(.|\n)*use 0 to 1 \(2 classes\)"),
+        ({"verb": -1}, "verb -1 is out of range"),
+        ({"adverb": 0}, r"unknown target 'adverb'(.|\n)*verb, noun"),
+    ],
+)
+def test_a_target_that_is_not_in_the_header(tmp_path: Path, targets: dict[str, int], message: str) -> None:
+    header = {**HEADER, "targets": {name: list(classes) for name, classes in TARGETS.items()}}
+    assert read_lines(tmp_path, header, {**ROW, "targets": {"verb": 1}}).clips[0].targets == {"verb": 1}
+    with pytest.raises(DataError, match=rf"m\.jsonl:2: {message}"):
+        read_lines(tmp_path, header, {**ROW, "targets": targets})
+
+
+def test_names_tell_rows_of_one_interval_apart_and_stand_once(tmp_path: Path) -> None:
+    assert len(read_lines(tmp_path, HEADER, {**ROW, "name": "a"}, {**ROW, "name": "b"}).clips) == 2
+    with pytest.raises(DataError, match=r"m\.jsonl:3: the name 'a' is that of .*m\.jsonl:2"):
+        read_lines(tmp_path, HEADER, {**ROW, "name": "a"}, {**ROW, "name": "a", "start_s": 1})
+
+
+@pytest.mark.parametrize(
     ("header", "message"),
     [
         ({**HEADER, "kind": "coco"}, "not a manifest"),
@@ -178,6 +221,9 @@ def test_the_same_interval_twice_names_both_lines(tmp_path: Path) -> None:
         ({**HEADER, "classes": ["a", "a"]}, "class 'a' is named twice"),
         ({**HEADER, "splits": ["1", "1"]}, "split '1' is named twice"),
         ({**HEADER, "root": 3}, "'root' must be text"),
+        ({**HEADER, "targets": {"verb": "ab"}}, "'targets' must be a map of target to a list of names"),
+        ({**HEADER, "targets": {"verb": []}}, "'targets' must be a map"),
+        ({**HEADER, "targets": {"verb": ["a", "a"]}}, "verb 'a' is named twice"),
     ],
 )
 def test_a_bad_header_is_named(tmp_path: Path, header: object, message: str) -> None:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 from vidkd.base.errors import DataError, nearest, unknown_name
@@ -17,7 +18,7 @@ KIND = "vidkd-manifest"
 Subset = Literal["train", "test", "val"]
 SUBSETS: tuple[str, ...] = get_args(Subset)
 _PREPARE_AGAIN = "make the manifest anew with tools/prepare_data.py"
-_HEADER_KEYS = ("schema_version", "kind", "name", "classes", "splits", "horizontal_flip", "sources", "root")
+_NO_TARGETS: Mapping[str, Sequence[str]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,9 @@ class Clip:
     path: relative to the data root, with forward slashes. label: index into the manifest's classes, None if unlabelled.
     group: what must not stand on both sides of a split (an actor, a source video). start_s, end_s: seconds on the decoded
     timestamps, from 0; end_s None is the end of the file. boxes: (time_s, x1, y1, x2, y2) in pixels of the source, of the actor.
-    onset_s: when the labelled action begins, if known.
+    onset_s: when the labelled action begins, if known. targets: further labels by name, each an index into the manifest's `targets`.
+    name: the data set's own identifier of the row. tags: what reports may group by ("unseen", "tail").
+    fps: frames a second of a folder of images, which does not know it itself.
     """
 
     path: str
@@ -39,11 +42,18 @@ class Clip:
     boxes: tuple[tuple[float, float, float, float, float], ...] = ()
     index_reliable: bool = True
     onset_s: float | None = None
+    targets: Mapping[str, int] = field(default_factory=dict)
+    name: str | None = None
+    tags: tuple[str, ...] = ()
+    fps: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """All clips of a data set. `sources` maps each split file (relative to the root) to its SHA-256."""
+    """All clips of a data set. `sources` maps each split file (relative to the root) to its SHA-256.
+
+    targets: what else is labelled beside `classes`, each with its class names: {"verb": (...), "noun": (...)}.
+    """
 
     name: str
     root: Path
@@ -52,6 +62,7 @@ class Manifest:
     clips: tuple[Clip, ...]
     horizontal_flip: bool = True
     sources: Mapping[str, str] = field(default_factory=dict)
+    targets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def select(self, split: str, subset: str) -> list[Clip]:
         """The clips of one side of a split, in the manifest's order. Raises ConfigError for a name that is not there."""
@@ -92,6 +103,7 @@ class Manifest:
             clips=clips,
             horizontal_flip=header["horizontal_flip"],
             sources=header["sources"],
+            targets={name: tuple(classes) for name, classes in header.get("targets", {}).items()},
         )
         _check_names(manifest, where_header)
         _check_clips(manifest, lambda number: f"{path}:{number + 2}")
@@ -114,6 +126,8 @@ def _header(manifest: Manifest, path: Path) -> dict[str, Any]:
         "horizontal_flip": manifest.horizontal_flip,
         "sources": dict(manifest.sources),
     }
+    if manifest.targets:
+        header["targets"] = {name: list(classes) for name, classes in manifest.targets.items()}
     folder, root = path.resolve().parent, manifest.root.resolve()
     if folder == root:
         return header
@@ -121,14 +135,17 @@ def _header(manifest: Manifest, path: Path) -> dict[str, Any]:
     return {**header, "root": Path(os.path.relpath(root, folder)).as_posix() if inside else str(root)}
 
 
-_OPTIONAL = {item.name: item.default for item in dataclasses.fields(Clip) if item.default is not dataclasses.MISSING}
+_OPTIONAL: dict[str, Any] = {
+    **{item.name: item.default for item in dataclasses.fields(Clip) if item.default is not dataclasses.MISSING},
+    **{item.name: item.default_factory() for item in dataclasses.fields(Clip) if item.default_factory is not dataclasses.MISSING},
+}
 
 
 def _row(clip: Clip) -> dict[str, Any]:
     """Every field that differs from its default: rows stay short and readable."""
     values = {item.name: getattr(clip, item.name) for item in dataclasses.fields(Clip)}
     row = {name: value for name, value in values.items() if name not in _OPTIONAL or value != _OPTIONAL[name]}
-    return {**row, "subsets": dict(clip.subsets)}
+    return {**row, "subsets": dict(clip.subsets), **({"targets": dict(clip.targets)} if clip.targets else {})}
 
 
 def _dump(row: Mapping[str, Any]) -> str:
@@ -189,6 +206,14 @@ def _is_string_map(value: object) -> bool:
     return isinstance(value, dict) and all(isinstance(item, str) for item in value.values())
 
 
+def _is_targets(value: object) -> bool:
+    return isinstance(value, dict) and all(name and bool(classes) and _is_strings(classes) for name, classes in value.items())
+
+
+def _is_label_map(value: object) -> bool:
+    return isinstance(value, dict) and all(type(label) is int for label in value.values())
+
+
 def _is_boxes(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(box, list) and len(box) == 5 and all(map(_is_number, box)) for box in value)
 
@@ -201,6 +226,10 @@ _HEADER_TYPES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "horizontal_flip": ("true or false", lambda value: isinstance(value, bool)),
     "sources": ("a map of file to SHA-256", _is_string_map),
 }
+_HEADER_OPTIONAL: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "root": ("text", lambda value: isinstance(value, str)),
+    "targets": ("a map of target to a list of names", _is_targets),
+}
 _ROW_TYPES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "path": ("text", lambda value: isinstance(value, str) and bool(value)),
     "label": ("a whole number or null", lambda value: value is None or type(value) is int),
@@ -211,6 +240,10 @@ _ROW_TYPES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "boxes": ("a list of [time_s, x1, y1, x2, y2]", _is_boxes),
     "index_reliable": ("true or false", lambda value: isinstance(value, bool)),
     "onset_s": ("a finite number or null", lambda value: value is None or _is_number(value)),
+    "targets": ("a map of target to a whole number", _is_label_map),
+    "name": ("text or null", lambda value: value is None or (isinstance(value, str) and bool(value))),
+    "tags": ("a list of names", _is_strings),
+    "fps": ("a finite number or null", lambda value: value is None or _is_number(value)),
 }
 
 
@@ -220,8 +253,8 @@ def _check_header(header: dict[str, Any], where: str) -> None:
     if header.get("schema_version") != SCHEMA_VERSION:
         version = header.get("schema_version")
         raise DataError(f"{where}: schema_version {version} is not {SCHEMA_VERSION}, the one known here", to_mend=_PREPARE_AGAIN)
-    types = {**_HEADER_TYPES, **({"root": ("text", lambda value: isinstance(value, str))} if "root" in header else {})}
-    _check_keys({key: value for key, value in header.items() if key not in ("schema_version", "kind")}, types, set(types), where)
+    given = {key: value for key, value in header.items() if key not in ("schema_version", "kind")}
+    _check_keys(given, {**_HEADER_TYPES, **_HEADER_OPTIONAL}, set(_HEADER_TYPES), where)
 
 
 def _check_keys(row: Mapping[str, Any], types: Mapping[str, tuple[str, Callable[[Any], bool]]], required: set[str], where: str) -> None:
@@ -242,31 +275,46 @@ def _clip(row: dict[str, Any], where: str) -> Clip:
     _check_keys(row, _ROW_TYPES, set(_ROW_TYPES) - set(_OPTIONAL), where)
     if "boxes" in row:
         row = {**row, "boxes": tuple(tuple(box) for box in row["boxes"])}
+    if "tags" in row:
+        row = {**row, "tags": tuple(row["tags"])}
     return Clip(**row)
 
 
 def _check_names(manifest: Manifest, where: str) -> None:
-    for kind, names in (("class", manifest.classes), ("split", manifest.splits)):
+    for kind, names in (("class", manifest.classes), ("split", manifest.splits), *manifest.targets.items()):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise DataError(f"{where}: {kind} '{twice[0]}' is named twice", to_mend=f"give each {kind} one name")
 
 
 def _check_clips(manifest: Manifest, where: Callable[[int], str]) -> None:
-    seen: dict[tuple[str, float, float | None], int] = {}
+    seen: dict[tuple[str, float, float | None, str | None], int] = {}
+    names: dict[str, int] = {}
     for number, clip in enumerate(manifest.clips):
-        check_clip(clip, manifest.classes, manifest.splits, where(number))
-        first = seen.setdefault((clip.path, clip.start_s, clip.end_s), number)
+        check_clip(clip, manifest.classes, manifest.splits, where(number), manifest.targets)
+        first = seen.setdefault((clip.path, clip.start_s, clip.end_s, clip.name), number)
         if first != number:
             raise DataError(
                 f"{where(number)}: the same interval of the same file as {where(first)}", clip=clip.path, to_mend="keep one of the two rows"
             )
+        if clip.name is not None and (first := names.setdefault(clip.name, number)) != number:
+            raise DataError(f"{where(number)}: the name '{clip.name}' is that of {where(first)}", to_mend="give each row a name of its own")
 
 
-def check_clip(clip: Clip, classes: Sequence[str], splits: Sequence[str], where: str) -> None:
-    """Raise DataError, beginning with `where`, if the clip's values do not fit together or into these classes and splits."""
-    for what, to_mend in _problems(clip, classes, splits):
+def check_clip(
+    clip: Clip, classes: Sequence[str], splits: Sequence[str], where: str, targets: Mapping[str, Sequence[str]] = _NO_TARGETS
+) -> None:
+    """Raise DataError, beginning with `where`, if the clip's values do not fit together or into these classes, splits and targets."""
+    for what, to_mend in (*_problems(clip, classes, splits), *_target_problems(clip, targets)):
         raise DataError(f"{where}: {what}", clip=clip.path, to_mend=to_mend)
+
+
+def _target_problems(clip: Clip, targets: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:
+    for target, label in clip.targets.items():
+        if target not in targets:
+            yield f"unknown target '{target}'", f"use one of {', '.join(targets) or '(none declared)'}, or declare it in the header"
+        elif not 0 <= label < len(targets[target]):
+            yield f"{target} {label} is out of range", f"use 0 to {len(targets[target]) - 1} ({len(targets[target])} classes)"
 
 
 def _problems(clip: Clip, classes: Sequence[str], splits: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -287,6 +335,8 @@ def _problems(clip: Clip, classes: Sequence[str], splits: Sequence[str]) -> Iter
         yield f"end_s {clip.end_s:g} is not after start_s {clip.start_s:g}", "give the interval in seconds, end after start"
     if clip.onset_s is not None and not clip.start_s <= clip.onset_s <= (math.inf if clip.end_s is None else clip.end_s):
         yield f"onset_s {clip.onset_s:g} lies outside the clip", "give it in seconds of the file, between start_s and end_s"
+    if clip.fps is not None and clip.fps <= 0:
+        yield f"fps {clip.fps:g} is not positive", "give the frames a second of a folder of images, null for a video file"
     for _time_s, x1, y1, x2, y2 in clip.boxes:
         if x2 <= x1 or y2 <= y1:
             yield f"box ({x1:g}, {y1:g}, {x2:g}, {y2:g}) is empty", "give boxes as time_s, x1, y1, x2, y2 with x2 > x1 and y2 > y1"
