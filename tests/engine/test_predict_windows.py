@@ -18,7 +18,7 @@ from vidkd.data.manifest import Clip
 from vidkd.data.windows import Window, WindowConfig
 from vidkd.engine import predict
 from vidkd.engine.config import as_dict, load_config
-from vidkd.engine.predict import each_frame_to_one, predict_video, sliding_windows
+from vidkd.engine.predict import predict_video, sliding_windows
 from vidkd.models import AttentionConfig, ModelConfig, VideoClassifier
 from vidkd.models.saved import SavedClassifier, load_classifier
 from vidkd.video import open_video, write_video
@@ -176,4 +176,3 @@ def test_maps_of_a_spatiotemporal_softmax_are_scaled_frame_by_frame(video: Path)
     window = next(predict_video(video, SavedClassifier(model=model, classes=("a", "b", "c"), view="rgb", run=run)))
     assert window.attention is not None
     np.testing.assert_allclose(window.attention.sum((1, 2)), 1)
-    np.testing.assert_allclose(each_frame_to_one(np.array([[[1.0, 3.0]], [[0.5, 0.0]]])), [[[0.25, 0.75]], [[1, 0]]])

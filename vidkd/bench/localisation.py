@@ -15,9 +15,9 @@ from vidkd.base.errors import DataError
 from vidkd.data.dataset import ClipDataset
 from vidkd.data.footage import CHUNK_FRAMES, backend_of, footage_of, shrink
 from vidkd.data.manifest import Clip
-from vidkd.data.transforms import Geometry, crop_flow, crop_frames, evaluation_geometry
+from vidkd.data.transforms import Geometry, evaluation_geometry
 from vidkd.data.windows import Window, choose_window, frames_inside
-from vidkd.engine.predict import each_frame_to_one
+from vidkd.engine.classify import classify, view_of
 from vidkd.models import VideoClassifier
 from vidkd.video import VideoReader, open_video
 
@@ -41,7 +41,7 @@ class Pointing:
 def measure_pointing(model: VideoClassifier, dataset: ClipDataset, device: torch.device) -> Pointing:
     """Judge the motion map of the middle window and crop of every clip of an evaluation data set.
 
-    Raises DataError for a clip without boxes whose footage has no moving foreground either.
+    Raises DataError for a clip without boxes whose footage has no moving foreground either, and ValueError for a model without attention.
     """
     rows = [_judge(model, dataset, clip, device) for clip in dataset.clips]
     return Pointing([row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows])
@@ -59,11 +59,10 @@ def _judge(model: VideoClassifier, dataset: ClipDataset, clip: Clip, device: tor
         else:
             boxes = _moving_in(video, clip, window, config.decode_short_side) * [width, height, width, height]
     geometry = evaluation_geometry(height, width, config.transform)
-    view = crop_frames(footage.frames, geometry) if model.view == "rgb" or footage.flow is None else crop_flow(footage.flow, geometry)
-    with torch.inference_mode():
-        output = model(torch.from_numpy(np.ascontiguousarray(view.transpose(3, 0, 1, 2)))[None].to(device))
-    attention = output.attention["motion"][0].cpu().double().exp().numpy()
-    return pointing_of(each_frame_to_one(attention), in_crop(boxes, geometry), model.map_shift_cells)
+    attention = classify(model, view_of(model, footage, geometry), device).attention
+    if attention is None:
+        raise ValueError("a network without attention points at nothing")
+    return pointing_of(attention, in_crop(boxes, geometry), model.map_shift_cells)
 
 
 def _scale(height: int, width: int, new_height: int, new_width: int) -> Boxes:

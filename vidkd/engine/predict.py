@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from vidkd.base.errors import DataError
 from vidkd.data.dataset import DataConfig
-from vidkd.data.footage import Footage, FootageConfig, footage_of
-from vidkd.data.transforms import Geometry, crop_flow, crop_frames, evaluation_geometry
+from vidkd.data.footage import FootageConfig, footage_of
+from vidkd.data.transforms import Geometry, evaluation_geometry
 from vidkd.data.windows import Window, choose_window
+from vidkd.engine.classify import classify, view_of
 from vidkd.engine.config import load_config
 from vidkd.models import VideoClassifier
 from vidkd.models.saved import SavedClassifier
@@ -90,30 +91,15 @@ def _classify(model: VideoClassifier, video: VideoReader, window: Window, config
     footage = footage_of(video, window, config, want_flow=model.view == "flow")
     height, width = footage.frames.shape[1:3]
     geometry = evaluation_geometry(height, width, config.transform)
-    with torch.inference_mode():
-        output = model(_view(model, footage, geometry).to(device))
-    attention = output.attention.get("motion")
+    found = classify(model, view_of(model, footage, geometry), device)
     times = video.timestamps_s
     return WindowPrediction(
         float(times[window.frames[0]]),
         float(times[window.frames[-1]]),
         window.frames,
-        output.logits[0].cpu().double().softmax(0).numpy(),  # on the CPU: MPS has no float64
-        None if attention is None else each_frame_to_one(attention[0].cpu().double().exp().numpy()),
+        found.probabilities,
+        found.attention,
         geometry,
         (height, width),
         model.map_shift_cells,
     )
-
-
-def each_frame_to_one(maps: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Maps (T', h, w) scaled so that each frame sums to one, where a spatio-temporal softmax summed over the whole clip."""
-    return np.asarray(maps / maps.sum(axis=(1, 2), keepdims=True))
-
-
-def _view(model: VideoClassifier, footage: Footage, geometry: Geometry) -> torch.Tensor:
-    if model.view == "flow" and footage.flow is not None:
-        array: NDArray[np.generic] = crop_flow(footage.flow, geometry)
-    else:
-        array = crop_frames(footage.frames, geometry)
-    return torch.from_numpy(np.ascontiguousarray(array.transpose(3, 0, 1, 2)))[None]

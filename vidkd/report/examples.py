@@ -15,6 +15,7 @@ from vidkd.base.errors import VidkdError
 from vidkd.base.files import atomic_write
 from vidkd.data.dataset import ClipDataset, DataConfig, Sample
 from vidkd.data.manifest import Clip
+from vidkd.engine.classify import classify
 from vidkd.engine.setup import Clips, evaluation_set
 from vidkd.models.saved import SavedClassifier, load_classifier
 from vidkd.report.parts import Strip
@@ -55,8 +56,10 @@ def in_turn(clips: Sequence[Clip], count: int) -> list[int]:
 
 def _strip(dataset: ClipDataset, without_flow: ClipDataset | None, number: int, networks: Mapping[str, SavedClassifier]) -> Strip:
     sample = _sample(dataset, without_flow, number * dataset.views_per_clip + dataset.views_per_clip // 2)
-    outputs = {name: _output(saved, sample) for name, saved in networks.items() if saved.view in sample}
-    attention = {name: maps for name, (maps, _) in outputs.items() if maps is not None}
+    found = {
+        name: classify(saved.model, sample[saved.view], torch.device("cpu")) for name, saved in networks.items() if saved.view in sample
+    }
+    attention = {name: of.attention for name, of in found.items() if of.attention is not None}
     clip, student = dataset.clips[number], networks["student"]
     return clip_strip(
         _channels_last(sample["rgb"]),
@@ -64,7 +67,7 @@ def _strip(dataset: ClipDataset, without_flow: ClipDataset | None, number: int, 
         attention=attention,
         shift_cells={name: saved.model.map_shift_cells for name, saved in networks.items()},
         label=None if clip.label is None else student.classes[clip.label],
-        predicted=student.classes[outputs["student"][1]],
+        predicted=student.classes[int(found["student"].probabilities.argmax())],
         name=Path(clip.path).stem,
     )
 
@@ -79,14 +82,6 @@ def _sample(dataset: ClipDataset, without_flow: ClipDataset | None, number: int)
         sample = without_flow[(0, number)]  # frames that cannot be read are told here
         log.warning("a strip has no flow: %s", error.what)
         return sample
-
-
-def _output(saved: SavedClassifier, sample: Mapping[str, Any]) -> tuple[NDArray[np.float64] | None, int]:
-    with torch.inference_mode():
-        output = saved.model(sample[saved.view][None])
-    attention = output.attention.get("motion")
-    maps = None if attention is None else attention[0].double().exp().numpy()
-    return maps, int(output.logits[0].argmax())
 
 
 def _channels_last(view: torch.Tensor) -> NDArray[Any]:
