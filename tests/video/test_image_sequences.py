@@ -1,5 +1,6 @@
 """Folders, globs and numbered patterns of images through open_video."""
 
+import os
 from pathlib import Path
 
 import cv2
@@ -37,6 +38,7 @@ def test_padded_numbers_that_start_late(tmp_path: Path) -> None:
         cv2.imwrite(str(tmp_path / f"{number:05d}.png"), numbered_image(number)[:, :, ::-1])
     with open_video(tmp_path / "%05d.png") as video:
         assert numbers_of(video.frames_at_indices(range(3))) == [98, 99, 100]
+        assert video.timestamps_s.tolist() == [0, 1 / 25, 2 / 25]
 
 
 def test_short_side(folder: Path) -> None:
@@ -44,10 +46,79 @@ def test_short_side(folder: Path) -> None:
         assert video.frames_at_indices([0]).shape == (1, 32, 48, 3)
 
 
-def test_a_missing_number_is_an_error(folder: Path) -> None:
-    (folder / "img_5.png").unlink()
-    with pytest.raises(VideoError, match=r"img_5\.png"):
-        open_video(folder / "img_%d.png")
+@pytest.mark.parametrize("pattern", ["", "img_%d.png"])
+@pytest.mark.parametrize(
+    ("gone", "what", "missing"),
+    [
+        ([5], "1 of the images 1 to 12 is missing", "5"),
+        ([3, 5, 6, 7], "4 of the images 1 to 12 are missing", "3, 5 to 7"),
+        ([1, 12, 11], None, ""),
+    ],
+)
+def test_a_missing_number_is_an_error_that_names_it(folder: Path, pattern: str, gone: list[int], what: str | None, missing: str) -> None:
+    for number in gone:
+        (folder / f"img_{number}.png").unlink()
+    if what is None:  # a run may begin and end anywhere
+        with open_video(folder / pattern) as video:
+            assert len(video) == 9
+        return
+    with pytest.raises(VideoError, match=what) as error:
+        open_video(folder / pattern)
+    assert error.value.lines["missing"] == missing
+    assert error.value.lines["first"] == f"img_{gone[0]}.png"
+    with open_video(folder / "*.png") as video:
+        assert len(video) == 12 - len(gone), "a glob takes what is there"
+
+
+def test_many_gaps_are_counted(tmp_path: Path) -> None:
+    for number in range(0, 40, 5):
+        (tmp_path / f"f{number:03d}.jpg").touch()
+    with pytest.raises(VideoError, match="28 of the images 0 to 35") as error:
+        open_video(tmp_path)
+    assert error.value.lines["missing"] == "1 to 4, 6 to 9, 11 to 14, 16 to 19, 21 to 24 and 2 more gaps"
+
+
+def test_names_that_are_not_numbered_alike_have_no_gaps(tmp_path: Path) -> None:
+    for number, name in enumerate(("a_7.png", "b_2.png", "b_10.png", "b_10_x.png", "c.png")):
+        cv2.imwrite(str(tmp_path / name), numbered_image(number)[:, :, ::-1])
+    (tmp_path / "._a_7.png").write_bytes(b"what macOS leaves in archives")
+    with open_video(tmp_path) as video:
+        assert numbers_of(video.frames_at_indices(range(len(video)))) == [0, 1, 2, 3, 4]
+
+
+def test_one_number_written_twice_is_read_in_the_order_of_names(tmp_path: Path) -> None:
+    for name in ("f1.png", "f01.png", "f3.png"):
+        cv2.imwrite(str(tmp_path / name), numbered_image(1))
+    with open_video(tmp_path) as video:
+        assert len(video) == 3
+
+
+def test_only_frames_that_are_asked_for_are_read(folder: Path) -> None:
+    """The first tells the size; another one that is no image is not touched."""
+    (folder / "img_9.png").write_bytes(b"no image")
+    with open_video(folder) as video:
+        assert numbers_of(video.frames_at_indices([7, 9])) == [8, 10]
+
+
+def test_a_listing_is_remembered_until_the_folder_changes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    listdir = os.listdir
+    monkeypatch.setattr("vidkd.video.image_sequence.os.listdir", lambda path: calls.append(path) or listdir(path))
+    os.utime(folder, (1, 1))
+    for _ in range(3):
+        open_video(folder).close()
+    assert len(calls) == 1
+    (folder / "img_13.png").write_bytes((folder / "img_12.png").read_bytes())
+    with open_video(folder) as video:
+        assert len(video) == 13
+    with open_video(folder) as video:
+        assert (len(video), len(calls)) == (13, 3), "a folder that was changed just now may change again unseen"
+
+
+@pytest.mark.parametrize("fps", [0, -1, float("nan"), float("inf")])
+def test_a_rate_that_is_none(folder: Path, fps: float) -> None:
+    with pytest.raises(VideoError, match="frame rate of an image sequence must be positive"):
+        open_video(folder, sequence_fps=fps)
 
 
 def test_an_image_of_another_size_is_an_error(folder: Path) -> None:

@@ -1,19 +1,30 @@
 """A folder of images, a glob or a numbered pattern, read as a video."""
 
+import itertools
+import os
 import re
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
+from typing import overload
 
 import cv2
 import numpy as np
 
 from vidkd.base.errors import VideoError
 from vidkd.video.reader import VideoReader, check_frame_size
+from vidkd.video.recent import Recent
 from vidkd.video.times import Times
 from vidkd.video.types import Image, VideoInfo
 
 IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+SEQUENCE_FPS = 25.0
+SHOWN = 5  # runs of missing numbers listed in a message before "and N more"
+SETTLED_NS = 2 * 10**9  # a folder changed this lately may change again without its time of modification showing it
 _NUMBER = re.compile(r"%(0?)(\d*)d")
+_NAME = re.compile(r"(?P<before>.*?)(?P<number>\d+)(?P<after>\.\w+)")
+
+_listed: Recent[tuple[str | int, ...], Sequence[Path]] = Recent(most_entries=4096, most_bytes=64 * 2**20)
 
 
 def is_image_sequence(path: str) -> bool:
@@ -23,14 +34,38 @@ def is_image_sequence(path: str) -> bool:
     return not Path(path).exists() and bool(_NUMBER.search(path) or re.search(r"[*?\[]", path))
 
 
-def list_images(path: str) -> list[Path]:
-    """The images of a sequence in order: numbers inside names count as numbers. Raises VideoError for none, or a gap in a pattern."""
+def list_images(path: str) -> Sequence[Path]:
+    """The images of a sequence in order: numbers inside names count as numbers.
+
+    Raises VideoError for none, and for a number missing inside a pattern or inside a folder whose images are all numbered alike (it would
+    shift every later frame); a glob takes what is there. A folder is listed once a process, as long as it is not modified.
+    """
     if Path(path).is_dir():
-        images = [image for image in Path(path).iterdir() if image.suffix.lower() in IMAGE_SUFFIXES]
-    elif _NUMBER.search(Path(path).name):
-        return _numbered(Path(path))
-    else:
-        images = list(Path(path).parent.glob(Path(path).name))
+        return _of_folder(path)
+    if _NUMBER.search(Path(path).name):
+        return _of_pattern(Path(path))
+    return _in_order(path, list(Path(path).parent.glob(Path(path).name)))
+
+
+def _of_folder(path: str) -> Sequence[Path]:
+    status = Path(path).stat()
+    key = (path, status.st_dev, status.st_ino, status.st_mtime_ns)
+    images = _listed.get(key)
+    if images is None:
+        with os.scandir(path) as entries:
+            names = [entry.name for entry in entries if _is_image(entry.name)]
+        images = _numbered_alike(Path(path), names) or _in_order(path, [Path(path, name) for name in names])
+        if time.time_ns() - status.st_mtime_ns > SETTLED_NS:
+            _listed.put(key, images, 256 if isinstance(images, NumberedImages) else 256 * len(images))
+    return images
+
+
+def _is_image(name: str) -> bool:
+    """By its suffix; hidden files (the `._x.jpg` of macOS archives) are none."""
+    return "." + name.rpartition(".")[2].lower() in IMAGE_SUFFIXES and not name.startswith(".")
+
+
+def _in_order(path: str, images: Sequence[Path]) -> Sequence[Path]:
     if not images:
         raise VideoError(f"no images in: {path}", looked_for=", ".join(sorted(IMAGE_SUFFIXES)))
     return sorted(images, key=lambda image: _natural(image.name))
@@ -40,8 +75,41 @@ def _natural(name: str) -> list[tuple[int, int | str]]:
     return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", name) if part]
 
 
-def _numbered(pattern: Path) -> list[Path]:
-    """The run of numbers that exists, wherever it starts; a number missing inside it would shift every later frame."""
+class NumberedImages(Sequence[Path]):
+    """Images numbered without a gap. Paths are made when asked for: a folder may hold a hundred thousand."""
+
+    def __init__(self, folder: Path, name_of: Callable[[int], str], numbers: range) -> None:
+        self._folder, self._name_of, self._numbers = folder, name_of, numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, index: int) -> Path: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Path]: ...
+    def __getitem__(self, index: int | slice) -> Path | Sequence[Path]:
+        if isinstance(index, slice):
+            return NumberedImages(self._folder, self._name_of, self._numbers[index])
+        return self._folder / self._name_of(self._numbers[index])
+
+
+def _numbered_alike(folder: Path, names: Collection[str]) -> Sequence[Path] | None:
+    """The images in the order of their numbers if their names differ in nothing else, as frame_0000000001.jpg; None otherwise."""
+    matches = [_NAME.fullmatch(name) for name in names]
+    parts = [(match["before"], match["number"], match["after"]) for match in matches if match]
+    if not names or len(parts) < len(names) or len({(before, after) for before, _, after in parts}) > 1:
+        return None
+    before, _, after = parts[0]
+    digits = {int(number): number for _, number, _ in parts}
+    width = len(digits[min(digits)])
+    if len(digits) < len(names) or any(text != f"{number:0{width}d}" for number, text in digits.items()):
+        return None
+    return _without_gap(folder, lambda number: f"{before}{number:0{width}d}{after}", digits)
+
+
+def _of_pattern(pattern: Path) -> Sequence[Path]:
+    """The run of numbers that exists, wherever it starts."""
     before, after = _NUMBER.split(pattern.name)[0], _NUMBER.split(pattern.name)[-1]
     shape = re.compile(re.escape(before) + r"(\d+)" + re.escape(after))
     found = {
@@ -51,12 +119,28 @@ def _numbered(pattern: Path) -> list[Path]:
     }
     if not found:
         raise VideoError(f"no images match: {pattern}")
-    missing = sorted(set(range(min(found), max(found))) - found)
-    if missing:
+    return _without_gap(pattern.parent, lambda number: pattern.name % number, found)
+
+
+def _without_gap(folder: Path, name_of: Callable[[int], str], found: Collection[int]) -> NumberedImages:
+    first, last = min(found), max(found)
+    if last - first + 1 > len(found):
+        ranges = _missing_ranges(sorted(found))
+        count = last - first + 1 - len(found)
+        more = f" and {len(ranges) - SHOWN} more gaps" if len(ranges) > SHOWN else ""
         raise VideoError(
-            f"an image is missing: {pattern.parent / (pattern.name % missing[0])}", pattern=pattern, missing=f"{len(missing)} numbers"
+            f"{count} of the images {first} to {last} {'is' if count == 1 else 'are'} missing in: {folder}",
+            missing=", ".join(ranges[:SHOWN]) + more,
+            first=name_of(int(ranges[0].split()[0])),
+            to_mend=f"put them there, or, if nothing is missing, name the images by a glob: {folder / '*'}{Path(name_of(first)).suffix}",
         )
-    return [pattern.parent / (pattern.name % number) for number in sorted(found)]
+    return NumberedImages(folder, name_of, range(first, last + 1))
+
+
+def _missing_ranges(found: Sequence[int]) -> list[str]:
+    """What is missing between sorted numbers: [3, 5, 9] -> ["4", "6 to 8"]."""
+    gaps = [(low + 1, high - 1) for low, high in itertools.pairwise(found) if high - low > 1]
+    return [str(low) if low == high else f"{low} to {high}" for low, high in gaps]
 
 
 class ImageSequenceReader(VideoReader):
@@ -64,7 +148,7 @@ class ImageSequenceReader(VideoReader):
 
     def __init__(self, path: str, *, fps: float, short_side: int | None, max_pixels: int) -> None:
         super().__init__(path, short_side)
-        if fps <= 0:
+        if not 0 < fps < float("inf"):
             raise VideoError(f"the frame rate of an image sequence must be positive, not {fps}", path=path)
         self._files = list_images(path)
         self._fps = fps

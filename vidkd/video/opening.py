@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 
 from vidkd.base.errors import VideoError, unknown_name
 from vidkd.video.decord_reader import DecordReader
-from vidkd.video.image_sequence import ImageSequenceReader, is_image_sequence
+from vidkd.video.image_sequence import SEQUENCE_FPS, ImageSequenceReader, is_image_sequence
 from vidkd.video.packets import PacketIndex, read_packets
 from vidkd.video.pyav_reader import PyavReader
 from vidkd.video.reader import VideoReader, check_frame_size
@@ -25,12 +25,13 @@ def open_video(
     short_side: int | None = None,
     max_pixels: int = MAX_PIXELS,
     threads: int = 1,
-    sequence_fps: float = 25.0,
+    sequence_fps: float | None = None,
     trust_index: bool = False,
 ) -> VideoReader:
     """Open a video file or an image sequence for reading frames by index, by time, or as a stream.
 
-    path: a file; or a folder of images, a glob (`frames/*.jpg`) or a pattern (`frames/%05d.png`), shown at `sequence_fps`.
+    path: a file; or a folder of images, a glob (`frames/*.jpg`) or a pattern (`frames/%05d.png`).
+    sequence_fps: frames a second of such images, by default 25; a file knows its own times.
     backend: "auto" takes decord for files into which it is known to index rightly, and PyAV for all others: what decord cannot open (AV1,
         truncated files, no wheel) and what it was seen to misread (edit lists, transport streams, open GOPs, AVI with B-frames).
         "pyav" is always right. "decord" refuses files of the second kind.
@@ -45,7 +46,9 @@ def open_video(
         raise unknown_name("video backend", backend, ("auto", "decord", "pyav"))
     name = str(path)
     if is_image_sequence(name):
-        return ImageSequenceReader(name, fps=sequence_fps, short_side=short_side, max_pixels=max_pixels)
+        return ImageSequenceReader(
+            name, fps=SEQUENCE_FPS if sequence_fps is None else sequence_fps, short_side=short_side, max_pixels=max_pixels
+        )
     index = read_file(name, max_pixels)
     if backend == "pyav" or (backend == "auto" and index.problem):
         return PyavReader(name, index, short_side=short_side, threads=threads)
