@@ -21,9 +21,6 @@ from typing import Any
 
 from vidkd.base.errors import ConfigError, DataError
 
-VIDEO_SUFFIXES = {
-    ".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv",
-}  # fmt: skip
 PROGRESS_EVERY_S = 5.0
 COLUMNS = ("file", "codec", "size", "frames", "fps", "seconds", "index", "problem")
 NUMBERS = {"frames", "fps", "seconds"}
@@ -62,6 +59,8 @@ def find_videos(paths: Sequence[str], leave_out: Path | None = None) -> dict[str
 
     Files named one by one are taken whatever their suffix; folders are searched for known suffixes, hidden files and `leave_out` apart.
     """
+    from vidkd.video.files import VIDEO_SUFFIXES
+
     found: dict[str, str] = {}
     for name in paths:
         files = _files_at(name)
@@ -74,17 +73,15 @@ def find_videos(paths: Sequence[str], leave_out: Path | None = None) -> dict[str
 
 
 def _files_at(name: str) -> dict[str, str]:
+    from vidkd.video.files import video_files
+
     path = Path(name)
     if path.is_dir():
-        return {str(file): str(file.relative_to(path)) for file in sorted(path.rglob("*")) if _is_video(file)}
+        return {str(file): str(file.relative_to(path)) for file in video_files(path, deep=True)}
     if path.exists():
         return {name: path.name}
     matches = (Path(match) for match in sorted(glob.glob(name, recursive=True)))  # noqa: PTH207 - Path.glob takes no absolute patterns
     return {str(match): match.name for match in matches if match.is_file()}
-
-
-def _is_video(file: Path) -> bool:
-    return file.suffix.lower() in VIDEO_SUFFIXES and not file.name.startswith(".") and file.is_file()
 
 
 def check_files(files: Sequence[str], out: Path | None, workers: int | None, dask: str | None, samples: int) -> list[dict[str, Any]]:

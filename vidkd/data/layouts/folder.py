@@ -6,8 +6,9 @@ from pathlib import Path, PurePosixPath
 
 from vidkd.data.groups import hold_out_groups
 from vidkd.data.layouts.layout import Options, Reading, compiled, first_folder, from_folders, not_found
-from vidkd.data.layouts.tree import relative, subfolders, video_files
+from vidkd.data.layouts.tree import relative, subfolders
 from vidkd.data.manifest import SUBSETS, Clip
+from vidkd.video.files import video_files
 
 EXPECTED = "<class>/<clip>.<any video extension>, or the same below train/, val/ and test/"
 SPLIT = "1"

@@ -5,27 +5,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from vidkd.base.errors import DataError
-
-VIDEO_SUFFIXES = frozenset(
-    (".avi", ".mp4", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".ogv", ".3gp")
-)
+from vidkd.video.files import video_files
 
 
 def relative(path: Path, root: Path) -> str:
     """`path` as a manifest writes it: from the root, with forward slashes."""
     return path.relative_to(root).as_posix()
-
-
-def is_video(path: Path) -> bool:
-    """Whether the name is that of a video file; hidden files (the `._x.avi` of macOS archives) are none."""
-    return path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".")
-
-
-def video_files(folder: Path, *, deep: bool = False) -> list[Path]:
-    """The video files of a folder in sorted order; `deep`: those of its subfolders too. A folder that is missing has none."""
-    if not folder.is_dir():
-        return []
-    return sorted(path for path in (folder.rglob("*") if deep else folder.iterdir()) if is_video(path) and path.is_file())
 
 
 def subfolders(folder: Path) -> list[str]:

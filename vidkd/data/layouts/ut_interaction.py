@@ -5,8 +5,9 @@ from pathlib import Path
 
 from vidkd.base.errors import DataError
 from vidkd.data.layouts.layout import Options, Reading, first_folder, from_folders
-from vidkd.data.layouts.tree import relative, video_files
+from vidkd.data.layouts.tree import relative
 from vidkd.data.manifest import Clip
+from vidkd.video.files import video_files
 
 EXPECTED = "set1/<number>_<sequence>_<class>.avi (or segmented_set1/, videos/), class 0 to 5"
 CLASSES = ("hand-shaking", "hugging", "kicking", "pointing", "punching", "pushing")

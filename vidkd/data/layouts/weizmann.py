@@ -5,8 +5,9 @@ from pathlib import Path
 
 from vidkd.base.errors import DataError
 from vidkd.data.layouts.layout import Options, Reading, first_folder, from_folders
-from vidkd.data.layouts.tree import relative, subfolders, video_files
+from vidkd.data.layouts.tree import relative, subfolders
 from vidkd.data.manifest import Clip
+from vidkd.video.files import video_files
 
 EXPECTED = "video/<class>/<actor>_<class>.avi, or videos/"
 FOLDS = 3
