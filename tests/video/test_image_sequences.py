@@ -102,8 +102,8 @@ def test_only_frames_that_are_asked_for_are_read(folder: Path) -> None:
 
 def test_a_listing_is_remembered_until_the_folder_changes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    listdir = os.listdir
-    monkeypatch.setattr("vidkd.video.image_sequence.os.listdir", lambda path: calls.append(path) or listdir(path))
+    scandir = os.scandir
+    monkeypatch.setattr("vidkd.video.image_sequence.os.scandir", lambda path: calls.append(path) or scandir(path))
     os.utime(folder, (1, 1))
     for _ in range(3):
         open_video(folder).close()

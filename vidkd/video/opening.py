@@ -46,9 +46,8 @@ def open_video(
         raise unknown_name("video backend", backend, ("auto", "decord", "pyav"))
     name = str(path)
     if is_image_sequence(name):
-        return ImageSequenceReader(
-            name, fps=SEQUENCE_FPS if sequence_fps is None else sequence_fps, short_side=short_side, max_pixels=max_pixels
-        )
+        fps = SEQUENCE_FPS if sequence_fps is None else sequence_fps
+        return ImageSequenceReader(name, fps=fps, short_side=short_side, max_pixels=max_pixels)
     index = read_file(name, max_pixels)
     if backend == "pyav" or (backend == "auto" and index.problem):
         return PyavReader(name, index, short_side=short_side, threads=threads)
