@@ -86,7 +86,7 @@ def test_sha256(tmp_path: Path, size: int) -> None:
     assert sha256(path) == hashlib.sha256(b"a" * size).hexdigest()
 
 
-def test_append_cuts_a_torn_line_off(tmp_path):
+def test_append_cuts_a_torn_line_off(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_bytes(b'{"a": 1}\n{"b": "\xc3')
     assert read_jsonl(path) == [{"a": 1}]

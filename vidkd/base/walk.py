@@ -123,10 +123,9 @@ def _attempt(function: Callable[[str], Any], item: str) -> _Attempt:
 
 
 def _take_kept(out: Path, marks: Mapping[str, str], key: str) -> dict[str, Any]:
-    """Values of the rows that still hold; rows that will be written again are taken out of the file, a torn last line too."""
+    """Values of the rows that still hold; rows that will be written again are taken out of the file."""
     if not out.exists():
         return {}
-    _drop_torn_line(out)
     rows = read_jsonl(out)
     newest = {row["item"]: row for row in rows}
     kept = {item: row["value"] for item, row in newest.items() if item in marks and _holds(row, marks[item], key)}
@@ -139,14 +138,6 @@ def _take_kept(out: Path, marks: Mapping[str, str], key: str) -> dict[str, Any]:
 
 def _holds(row: Mapping[str, Any], mark: str, key: str) -> bool:
     return row["error"] is None and row["fingerprint"] == mark and row["key"] == key
-
-
-def _drop_torn_line(path: Path) -> None:
-    """Cut what follows the last newline: the next row would otherwise be appended to half a row."""
-    content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        os.truncate(path, whole)
 
 
 def _in_processes(function: Callable[[str], Any], items: Sequence[str], workers: int) -> Generator[_Outcome, None, None]:
