@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from vidkd.engine.metrics import calibration_error, class_mean, classification_metrics, confusion_matrix, per_class, top_k
+from vidkd.engine.metrics import calibration_error, class_mean, classification_metrics, confusion_matrix, per_class, reliability, top_k
 
 PROBABILITIES = np.array([[0.5, 0.3, 0.2], [0.2, 0.6, 0.2], [0.1, 0.2, 0.7], [0.4, 0.35, 0.25]])
 LABELS = np.array([0, 1, 1, 2])
@@ -45,6 +45,15 @@ def test_a_confidence_on_the_edge_of_bins_belongs_to_the_lower_one() -> None:
     # with two bins 0.5 belongs to (0, 0.5] and 0.9 to (0.5, 1]; in one bin the errors of opposite sign would cancel
     probabilities = np.array([[0.5, 0.5], [0.9, 0.1]])
     assert calibration_error(probabilities, np.array([0, 1]), bins=2) == pytest.approx((0.5 + 0.9) / 2)
+
+
+def test_reliability_by_hand() -> None:
+    found = reliability(np.array([0.55, 0.95, 0.58, 1.0, 0.2]), np.array([1, 1, 0, 1, 0]), bins=5)
+    assert found.number.tolist() == [0, 2, 4]
+    assert found.clips.tolist() == [1, 2, 2]
+    np.testing.assert_allclose(found.confidence, np.array([0.2, 0.565, 0.975]))
+    np.testing.assert_allclose(found.accuracy, np.array([0.0, 0.5, 1.0]))
+    assert found.error == pytest.approx((0.2 + 2 * 0.065 + 2 * 0.025) / 5)
 
 
 def test_confusion_has_the_truth_in_its_rows() -> None:

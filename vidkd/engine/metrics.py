@@ -1,7 +1,7 @@
 """How good predictions are: accuracies, calibration, confusion; numpy only."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,14 +40,37 @@ def class_mean(predicted: Ints, labels: Ints) -> float:
 
 
 def calibration_error(probabilities: Floats, labels: Ints, bins: int = 15) -> float:
-    """Expected calibration error: mean gap of confidence and accuracy over equal bins of confidence, weighted by clips.
+    """Expected calibration error of (N, K) probabilities, see Reliability.error."""
+    return reliability(probabilities.max(1), probabilities.argmax(1) == labels, bins).error
 
-    Source: Guo et al. 2017 (arXiv 1706.04599), eq. 3.
+
+class Reliability(NamedTuple):
+    """The bins of confidence that hold clips, each (M,): number in 0..bins-1, clips, mean confidence and accuracy."""
+
+    number: Ints
+    clips: Ints
+    confidence: Floats
+    accuracy: Floats
+
+    @property
+    def error(self) -> float:
+        """Expected calibration error: mean gap of confidence and accuracy over the bins, weighted by clips.
+
+        Source: Guo et al. 2017 (arXiv 1706.04599), eq. 3.
+        """
+        return float((np.abs(self.accuracy - self.confidence) * self.clips).sum() / self.clips.sum())
+
+
+def reliability(confidence: Floats, correct: NDArray[np.generic], bins: int = 15) -> Reliability:
+    """Clips in equal bins of confidence, each closed above.
+
+    confidence: (N,) probability of the predicted class in [0, 1]; correct: (N,) 0 or 1.
     """
-    confidence, correct = probabilities.max(1), probabilities.argmax(1) == labels
-    bin_of = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    gaps = [abs(correct[bin_of == b].mean() - confidence[bin_of == b].mean()) * (bin_of == b).mean() for b in np.unique(bin_of)]
-    return float(sum(gaps))
+    bin_N = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    counts, trust, hits = (np.bincount(bin_N, weights=weights, minlength=bins) for weights in (None, confidence, correct))
+    number = np.flatnonzero(counts)
+    clips = counts[number]
+    return Reliability(number, clips, trust[number] / clips, hits[number] / clips)
 
 
 def confusion_matrix(predicted: Ints, labels: Ints, classes: int) -> Ints:

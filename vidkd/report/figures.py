@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vidkd.bench.summary import Paired
+from vidkd.engine.metrics import reliability
 from vidkd.report.drawing import INK, MUTED, RULE, SERIES, canvas, finish, short
 from vidkd.report.parts import Estimate, Figure, format_estimate, format_number, is_share
 
@@ -232,21 +233,16 @@ def reliability_diagram(confidence: ArrayLike, correct: ArrayLike, *, bins: int 
 
     confidence: (N,) probability of the predicted class in [0, 1]; correct: (N,) 0 or 1.
     """
-    confidences, hits = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.float64)
-    bin_N = np.clip(np.ceil(confidences * bins).astype(int) - 1, 0, bins - 1)
-    clips = np.bincount(bin_N, minlength=bins)
-    filled = np.flatnonzero(clips)
-    accuracy = np.bincount(bin_N, weights=hits, minlength=bins)[filled] / clips[filled]
-    trust = np.bincount(bin_N, weights=confidences, minlength=bins)[filled] / clips[filled]
-    error = float((np.abs(accuracy - trust) * clips[filled]).sum() / clips.sum())
+    found = reliability(np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.float64), bins)
     with canvas(3.1) as (drawing, axes):
-        for place, height in zip(filled, accuracy, strict=True):
-            strength = 0.25 + 0.65 * clips[place] / clips.max()
+        for place, clips, height in zip(found.number, found.clips, found.accuracy, strict=True):
+            strength = 0.25 + 0.65 * clips / found.clips.max()
             axes.bar((place + 0.5) / bins, height, width=0.94 / bins, color=SERIES[0], alpha=strength, linewidth=0)
-            axes.text((place + 0.5) / bins, height + 0.03, str(clips[place]), ha="center", fontsize=8, color=MUTED)
+            axes.text((place + 0.5) / bins, height + 0.03, str(clips), ha="center", fontsize=8, color=MUTED)
         axes.plot([0, 1], [0, 1], "--", color=MUTED, lw=1)
-        axes.plot(trust, accuracy, "o", color=INK, ms=3)
+        axes.plot(found.confidence, found.accuracy, "o", color=INK, ms=3)
         axes.set(xlim=(0, 1), ylim=(0, 1.1), xlabel="confidence", ylabel="accuracy")
         axes.tick_params(color=RULE)
-        caption = f"ECE {format_number(error, percent=True)} % over {bins} bins, {clips.sum()} clips. Numbers over the bars count clips."
+        error = format_number(found.error, percent=True)
+        caption = f"ECE {error} % over {bins} bins, {found.clips.sum()} clips. Numbers over the bars count clips."
         return finish(drawing, "Reliability", caption=caption)
