@@ -3,17 +3,24 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from vidkd.base.errors import DataError
 from vidkd.data.layouts.csv_list import read
 from vidkd.data.layouts.layout import Options
+from vidkd.video import write_video
 
 Tree = Callable[..., Path]
 
 
 def make(tree: Tree, text: str, paths: tuple[str, ...] = ("a.avi", "b.avi")) -> Path:
     return tree(paths, {"clips.csv": text})
+
+
+def film(path: Path, seconds: float) -> None:
+    """A video of that length at 10 frames a second."""
+    write_video(path, [np.full((32, 32, 3), 5 * k, np.uint8) for k in range(round(seconds * 10))], fps=10)
 
 
 def test_all_columns(tree: Tree) -> None:
@@ -25,6 +32,7 @@ def test_all_columns(tree: Tree) -> None:
     ]
     text = "\ufeff" + "\r\n".join(rows)
     root = make(tree, text, ("sub/a, ü.avi", "b 'x'.avi"))
+    film(root / "sub" / "a, ü.avi", 4)
     manifest = read(root, Options()).manifest
     assert (manifest.classes, manifest.splits) == (("jump", "run"), ("1",))
     read_rows = [(clip.path, clip.label, clip.start_s, clip.end_s, clip.group, clip.subsets["1"]) for clip in manifest.clips]
@@ -75,7 +83,7 @@ def test_missing_files(tree: Tree) -> None:
     [
         ("path,labels\na.avi,x\n", r"clips\.csv:1: unknown column 'labels'(.|\n)*did you mean : label"),
         ("path\na.avi\n", r"clips\.csv:1: column 'label' is missing"),
-        ("", r"clips\.csv:1: column 'path' is missing"),
+        ("", r"clips\.csv:1: columns 'path', 'label' are missing(.|\n)*an empty file"),
         ("path,label\n", "no row in"),
         ("path,label\na.avi\n", r"clips\.csv:2: not 2 values"),
         ("path,label\na.avi,x,y\n", r"clips\.csv:2: not 2 values(.|\n)*quote"),
@@ -97,3 +105,40 @@ def test_a_bad_row_is_named(tree: Tree, text: str, message: str) -> None:
 def test_no_list(tree: Tree) -> None:
     with pytest.raises(DataError, match=r"found +: .*clips\.csv is missing"):
         read(tree(["a.avi"]), Options())
+
+
+INTERVALS = "path,label,start_s,end_s,split\n"
+
+
+@pytest.mark.parametrize(
+    ("interval", "message"),
+    [
+        ("1,2.2", r"clips\.csv:3: the interval lies outside the video(.|\n)*1 s to 2\.2 s(.|\n)*b\.avi, 2\.00 s long"),
+        ("2,3", "lies outside"),
+        ("2,", "lies outside the video(.|\n)*2 s to the end"),
+    ],
+)
+def test_an_interval_outside_its_video(tree: Tree, interval: str, message: str) -> None:
+    root = make(tree, f"{INTERVALS}a.avi,x,,,train\nb.avi,y,{interval},test\n")
+    film(root / "b.avi", 2)
+    with pytest.raises(DataError, match=message):
+        read(root, Options())
+
+
+def test_an_interval_that_is_written_a_little_too_long_ends_with_its_video(tree: Tree) -> None:
+    root = make(tree, f"{INTERVALS}a.avi,x,,,train\nb.avi,y,1,2.05,test\nb.avi,y,0.5,1,test\n")
+    film(root / "b.avi", 2)
+    assert [(clip.start_s, clip.end_s) for clip in read(root, Options()).manifest.clips] == [(0, None), (1, 2), (0.5, 1)]
+
+
+def test_overlapping_intervals_name_both_rows_or_are_counted(tree: Tree) -> None:
+    root = make(tree, f"{INTERVALS}a.avi,x,0.5,2,train\nb.avi,x,0,1,test\na.avi,y,1.5,3,train\na.avi,y,1.9,,train\n")
+    film(root / "a.avi", 4)
+    film(root / "b.avi", 2)
+    with pytest.raises(DataError, match=r"clips\.csv:4: overlaps the interval of .*clips\.csv:2") as error:
+        read(root, Options())
+    assert error.value.lines["intervals"] == "0.5 s to 2 s and 1.5 s to 3 s"
+    assert error.value.lines["found"] == "2 such rows"
+    reading = read(root, Options(allow_overlap=True))
+    assert reading.notes == ("2 of 4 intervals begin before an earlier one of their video has ended",)
+    assert len(reading.manifest.clips) == 4

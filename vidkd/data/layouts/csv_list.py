@@ -1,14 +1,16 @@
 """A CSV file with the columns path,label and optionally start_s, end_s, group, split, one clip a row."""
 
-import csv
+import dataclasses
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
 
-from vidkd.base.errors import DataError, nearest
+from vidkd.base.errors import DataError
 from vidkd.data.layouts.folder import SPLIT, group_of, seeded_split
+from vidkd.data.layouts.intervals import check_overlaps, inside
 from vidkd.data.layouts.layout import Options, Reading, compiled, hashes, not_found, shortened
+from vidkd.data.layouts.tables import read_table
 from vidkd.data.manifest import SUBSETS, Clip, Manifest, check_clip
 
 EXPECTED = "clips.csv (or --list FILE) with the columns path,label and optionally start_s,end_s,group,split"
@@ -16,20 +18,26 @@ COLUMNS = ("path", "label", "start_s", "end_s", "group", "split")
 
 
 def read(root: Path, options: Options) -> Reading:
-    """Labels are names, or numbers throughout; an empty one is an unlabelled clip. Without the column split, 70 % of the groups train."""
+    """Labels are names, or numbers throughout; an empty one is an unlabelled clip. Without the column split, 70 % of the groups train.
+
+    Intervals must lie inside their videos and, unless `allow_overlap`, not overlap in one.
+    """
     if not root.is_dir():
         not_found("csv", root, EXPECTED, f"{root} is {'no folder' if root.exists() else 'missing'}")
     path = options.list_file or root / "clips.csv"
     if not path.is_file():
         not_found("csv", root, EXPECTED, f"{path} is missing")
-    rows = _rows(path)
+    rows = read_table(path, ("path", "label"), known=COLUMNS)
     labels = {row["label"] for row in rows.values()} - {""}
     classes = sorted(labels, key=int) if all(label.isdecimal() for label in labels) else sorted(labels)
     pattern = compiled(options.group_pattern)
     clips = [_clip(row, classes, pattern, f"{path}:{line}") for line, row in rows.items()]
     absent = tuple(dict.fromkeys(clip.path for clip in clips if not (root / clip.path).is_file()))
-    here = [clip for clip in clips if clip.path not in set(absent)]
-    _check_there(root, path, absent, here, options)
+    lines = {line: clip for line, clip in zip(rows, clips, strict=True) if clip.path not in set(absent)}
+    _check_there(root, path, absent, lines, options)
+    durations_s: dict[str, float] = {}
+    here = [_checked(clip, root, durations_s, f"{path}:{line}") for line, clip in lines.items()]
+    notes = check_overlaps(here, lambda number: f"{path}:{list(lines)[number]}", allowed=options.allow_overlap)
     if not any(row.get("split") for row in rows.values()):
         here = seeded_split(here, options)
     manifest = Manifest(
@@ -40,10 +48,10 @@ def read(root: Path, options: Options) -> Reading:
         clips=tuple(here),
         sources=hashes(root, [path]),
     )
-    return Reading(manifest=manifest, absent=absent)
+    return Reading(manifest=manifest, absent=absent, notes=notes)
 
 
-def _check_there(root: Path, path: Path, absent: tuple[str, ...], here: list[Clip], options: Options) -> None:
+def _check_there(root: Path, path: Path, absent: tuple[str, ...], here: Collection[object], options: Options) -> None:
     if not here:
         not_found("csv", root, EXPECTED, f"none of the files that {path} names ({shortened(absent)})" if absent else f"no row in {path}")
     if absent and not options.allow_missing:
@@ -55,32 +63,16 @@ def _check_there(root: Path, path: Path, absent: tuple[str, ...], here: list[Cli
         )
 
 
-def _rows(path: Path) -> dict[int, dict[str, str]]:
-    """Line number -> the row's values by column, stripped of blanks around them."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            _check_columns(path, list(reader.fieldnames or ()))
-            rows = {}
-            for row in reader:
-                if None in row or None in row.values():
-                    raise DataError(
-                        f"{path}:{reader.line_num}: not {len(reader.fieldnames or ())} values", to_mend="quote values with commas"
-                    )
-                rows[reader.line_num] = {column: value.strip() for column, value in row.items()}
-            return rows
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise DataError(f"not a CSV file in UTF-8: {path}", reason=error) from None
+def _checked(clip: Clip, root: Path, durations_s: dict[str, float], where: str) -> Clip:
+    """The clip, if its interval lies inside its video; files with an interval are opened once, for their length, and not decoded."""
+    if clip.start_s == 0 and clip.end_s is None:
+        return clip
+    if clip.path not in durations_s:
+        from vidkd.video import open_video
 
-
-def _check_columns(path: Path, columns: list[str]) -> None:
-    for column in columns:
-        if column not in COLUMNS:
-            close = nearest(column, COLUMNS)
-            raise DataError(f"{path}:1: unknown column '{column}'", **({"did_you_mean": close} if close else {}), known=", ".join(COLUMNS))
-    for column in ("path", "label"):
-        if column not in columns:
-            raise DataError(f"{path}:1: column '{column}' is missing", expected=EXPECTED)
+        with open_video(root / clip.path) as video:
+            durations_s[clip.path] = video.info.duration_s
+    return dataclasses.replace(clip, end_s=inside(clip.start_s, clip.end_s, durations_s[clip.path], where, clip.path))
 
 
 def _clip(row: Mapping[str, str], classes: list[str], pattern: re.Pattern[str] | None, where: str) -> Clip:

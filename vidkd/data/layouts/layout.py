@@ -16,7 +16,10 @@ SHOWN = 5  # names listed in a message before "and N more"
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How to read a layout: `group_pattern` and `seed` serve layouts without splits of their own, `list_file` the layout csv."""
+    """How to read a layout: `group_pattern` and `seed` serve layouts without splits of their own, `list_file` the layout csv.
+
+    allow_overlap: intervals of one file may overlap (csv, ut_interaction_untrimmed).
+    """
 
     allow_missing: bool = False
     seed: int = 0
@@ -24,6 +27,7 @@ class Options:
     group_pattern: str | None = None
     list_file: Path | None = None
     boxes: bool = True
+    allow_overlap: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
