@@ -6,6 +6,7 @@ import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -91,6 +92,18 @@ def test_the_cells_of_a_study(tiny_study: Callable[..., Study], places: Places, 
     assert run(study, places) == found
     assert len(fits.names) == 4
     assert [file.stat().st_mtime_ns for file in files] == before
+
+
+def test_a_data_set_that_went_away_while_a_cell_was_trained(
+    tiny_study: Callable[..., Study], places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = tiny_study(seeds=[0], methods={"rgb": {}})
+    base = tmp_path / "base.yaml"
+    base.write_text("data:\n  root: /nowhere\n")
+    monkeypatch.setattr(cells, "fit", lambda config, quiet: SimpleNamespace(folder=tmp_path))
+    with pytest.raises(DataError) as raised:
+        run(study, places)
+    assert f"/nowhere   (data.root in {base}:2)" in raised.value.lines["first"]
 
 
 def test_a_cell_that_fails_loses_no_other(

@@ -208,6 +208,26 @@ def test_the_report_needs_neither_videos_nor_training(
     assert read_summary(tmp_path / "out" / "summary.json")["methods"]["flow"]["metrics"]["top1"]["n"] == 1
 
 
+def test_a_data_set_that_is_not_there_is_told_with_the_line_that_names_it(
+    write: Write, compare: Compare, trained: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before a cell is trained, and by the report, which shows clips of the runs that it finds."""
+    study, base = write(seeds=[0]), tmp_path / "base.yaml"
+    kept = base.read_text()
+    lines = [line.replace(line.split("root: ")[1], "/nowhere") if "root: " in line else line for line in kept.splitlines()]
+    number = 1 + next(n for n, line in enumerate(lines) if "root: /nowhere" in line)
+    told = f"looked in : /nowhere   (data.root in {base}:{number})"
+    base.write_text("\n".join(lines))
+    assert compare(study) == 2
+    assert told in capsys.readouterr().err
+    base.write_text(kept)
+    assert compare(study) == 0
+    base.write_text("\n".join(lines))
+    capsys.readouterr()
+    assert compare(study, "--phase", "report") == 2
+    assert told in capsys.readouterr().err
+
+
 def test_the_report_has_no_examples_of_runs_without_checkpoints(
     write: Write, compare: Compare, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

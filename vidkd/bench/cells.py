@@ -20,7 +20,7 @@ from vidkd.engine.devices import pick_device
 from vidkd.engine.environment import environment
 from vidkd.engine.evaluate import evaluate, predictions_as_rows
 from vidkd.engine.fit import InterruptedRunError, fit
-from vidkd.engine.setup import evaluation_set, read_clips
+from vidkd.engine.setup import evaluation_set, read_clips_of_run
 from vidkd.models.saved import load_classifier
 
 log = logging.getLogger(__name__)
@@ -129,7 +129,7 @@ def run_cell(study: Study, phase: Phase, key: CellKey, places: Places, chosen: C
     config = cell_config(study, key, phase, chosen, places.runs)
     result = fit(config, quiet=quiet)
     subset = _subset(study, phase)
-    clips = read_clips(config.data)
+    clips = read_clips_of_run(config)
     saved = load_classifier(result.folder)
     dataset = evaluation_set(clips, subset, config.data, [saved.view])
     device = pick_device(config.train.device)

@@ -143,10 +143,13 @@ def _report(study: "Study", places: "Places", content: Mapping[str, Any], argume
 
 
 def _strips(study: "Study", places: "Places", content: Mapping[str, Any]) -> "list[Strip]":
-    """Example clips of the claim's method (else the first that distils attention) where its run, its teacher's and the videos are there."""
+    """Example clips of the claim's method (else the first that distils attention) where its run and its teacher's are there.
+
+    None without a data.root; raises DataError where that names no data set.
+    """
     from vidkd.bench.study import CellKey, cell_config
     from vidkd.bench.tuning import chosen_settings
-    from vidkd.engine.setup import read_clips
+    from vidkd.engine.setup import read_clips_of_run
     from vidkd.models.saved import checkpoint_in
     from vidkd.report.examples import example_strips
 
@@ -159,5 +162,5 @@ def _strips(study: "Study", places: "Places", content: Mapping[str, Any]) -> "li
         folder = Path(config.runs) / str(config.name)
         runs = [folder, Path(config.teacher)] if config.teacher is not None else []
         if runs and config.data.root and all(checkpoint_in(run).exists() for run in runs):
-            return example_strips(folder, read_clips(config.data), study.spec.subset, config.data, teacher=config.teacher)
+            return example_strips(folder, read_clips_of_run(config), study.spec.subset, config.data, teacher=config.teacher)
     return []
