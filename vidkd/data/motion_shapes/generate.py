@@ -3,6 +3,7 @@
 import functools
 import struct
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from vidkd.base.files import read_json, write_json
 from vidkd.base.walk import map_files
 from vidkd.data.motion_shapes.config import MotionShapesConfig
 from vidkd.data.motion_shapes.scene import ClipPlace, draw_scene, render
-from vidkd.data.motion_shapes.truth import NAME, clip_places, subset_of, video_path, write_lists
+from vidkd.data.motion_shapes.scene_config import SceneConfig
+from vidkd.data.motion_shapes.truth import clip_places, subset_of, video_path, write_lists
 from vidkd.video import write_video
 
 # raised whenever the same config would give other frames
@@ -39,25 +41,33 @@ def write_motion_shapes(out: Path | str, config: MotionShapesConfig | None = Non
     """
     started = time.perf_counter()
     out, config = Path(out), config or MotionShapesConfig()
-    _claim(out, config)
+    claim(out, config, GENERATOR_VERSION)
     places = _places_by_path(config)
-    todo = [path for path in places if not is_whole_mp4(out / path)]
-    write_one = functools.partial(_write_clip, out=str(out), config=config)
-    for result in map_files(write_one, todo, workers=workers, fingerprint=_no_fingerprint):
-        if result.error is not None:
-            raise DataError(
-                f"cannot write a clip: {out / result.item}", reason=result.error, to_mend="mend it and run again; clips written stay"
-            )
+    written = write_missing(out, list(places), functools.partial(_write_clip, out=str(out), config=config), workers)
     write_lists(out, config)
     train = sum(subset_of(config, place) == "train" for place in places.values())
     return MotionShapesWritten(
         out=out,
         train=train,
         test=len(places) - train,
-        written=len(todo),
-        kept=len(places) - len(todo),
+        written=written,
+        kept=len(places) - written,
         seconds=time.perf_counter() - started,
     )
+
+
+def write_missing(out: Path, paths: Sequence[str], write_one: Callable[[str], None], workers: int | None) -> int:
+    """Call `write_one` for every path (relative to `out`) where no whole MP4 file lies; returns how many those were.
+
+    write_one, workers: see `map_files`. Raises DataError with the path and reason if a file cannot be written.
+    """
+    todo = [path for path in paths if not is_whole_mp4(out / path)]
+    for result in map_files(write_one, todo, workers=workers, fingerprint=_no_fingerprint):
+        if result.error is not None:
+            raise DataError(
+                f"cannot write a clip: {out / result.item}", reason=result.error, to_mend="mend it and run again; clips written stay"
+            )
+    return len(todo)
 
 
 def is_whole_mp4(path: Path) -> bool:
@@ -97,9 +107,12 @@ def _no_fingerprint(_item: str) -> str:
     return ""
 
 
-def _claim(out: Path, config: MotionShapesConfig) -> None:
-    """Record the config in `out`, or check that it is the one recorded there."""
-    record = {"schema_version": 1, "data_set": NAME, "generator_version": GENERATOR_VERSION, "config": config.as_dict()}
+def claim(out: Path, config: SceneConfig, generator_version: int) -> None:
+    """Record the config in `out`, or check that it is the one recorded there.
+
+    Raises ConfigError if `out` holds another config's data set, DataError if it holds videos and no config.
+    """
+    record = {"schema_version": 1, "data_set": config.data_set, "generator_version": generator_version, "config": config.as_dict()}
     path = out / "config.json"
     if path.exists():
         _check_same(path, read_json(path), record)
@@ -117,7 +130,7 @@ def _check_same(path: Path, there: Any, asked: dict[str, Any]) -> None:
         f"{key}: {found.get(key)!r} there, {value!r} asked" for key, value in asked["config"].items() if found.get(key, None) != value
     ]
     raise ConfigError(
-        f"the folder holds a motion_shapes data set made otherwise: {path.parent}",
+        f"the folder holds a generated data set made otherwise: {path.parent}",
         recorded_in=path,
         differing="; ".join(differing) or "made by another version of the generator",
         to_mend="choose another folder with --out, or delete this one yourself",

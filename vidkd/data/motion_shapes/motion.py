@@ -82,18 +82,18 @@ def shape_path(
     elif role == "drift":
         heading = rng.uniform(0, 2 * np.pi)
         velocity = drift * np.array([np.cos(heading), np.sin(heading)])
-    centre = _between_walls(start, velocity, np.array(free), frames)
-    return centre + amplitude * _terms(phases + steps, names)
+    centre = between_walls(start, velocity, np.array(free), frames)
+    return centre + amplitude * terms(phases + steps, names)
 
 
-def _terms(phases: Array, names: Sequence[str]) -> Array:
-    """Sum of the patterns at their phases (T, patterns) -> (T, 2)."""
+def terms(phases: Array, names: Sequence[str], weights: Array | float = 1.0) -> Array:
+    """Sum of the patterns at their phases (T, patterns), times their weights (the same shape, or one for all) -> (T, 2)."""
     cosines, sines = (np.array([_PATTERNS[name][part] for name in names], dtype=np.float64) for part in (0, 1))
-    total: Array = np.cos(phases) @ cosines + np.sin(phases) @ sines
+    total: Array = (weights * np.cos(phases)) @ cosines + (weights * np.sin(phases)) @ sines
     return total
 
 
-def _between_walls(start: Array, velocity: Array, half: Array, frames: int) -> Array:
+def between_walls(start: Array, velocity: Array, half: Array, frames: int) -> Array:
     """Straight motion mirrored at the walls +-half, from half * start: uniform between them at every time if `start` is. Shape (T, 2)."""
     travelled = half * start + np.arange(frames)[:, None] * velocity
     width = np.maximum(2 * half, 1e-9)

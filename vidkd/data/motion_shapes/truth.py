@@ -8,9 +8,8 @@ from typing import Any, Literal
 from vidkd.base.files import atomic_write, sha256
 from vidkd.data.manifest import Clip, Manifest
 from vidkd.data.motion_shapes.config import MotionShapesConfig
-from vidkd.data.motion_shapes.scene import ClipPlace, Scene, draw_scene
+from vidkd.data.motion_shapes.scene import ClipPlace, Scene, Stage, draw_scene
 
-NAME = "motion_shapes"
 SPLIT = "1"  # what the UCF101 layout calls the split of trainlist01.txt and testlist01.txt
 CLASS_LIST, TRAIN_LIST, TEST_LIST = "splits/classInd.txt", "splits/trainlist01.txt", "splits/testlist01.txt"
 
@@ -38,10 +37,10 @@ def write_lists(out: Path, config: MotionShapesConfig) -> None:
     """Write splits/, truth.jsonl and manifest.jsonl under `out`, each file whole or not at all."""
     _write_splits(out, config)
     scenes = [draw_scene(config, place) for place in clip_places(config)]
-    _write_lines(out / "truth.jsonl", (_dump(truth_row(config, scene)) for scene in scenes))
+    write_text_lines(out / "truth.jsonl", (json_line(truth_row(config, scene)) for scene in scenes))
     sources = {name: sha256(out / name) for name in (CLASS_LIST, TRAIN_LIST, TEST_LIST)}
     manifest = Manifest(
-        name=NAME,
+        name=config.data_set,
         root=out,
         classes=config.classes,
         splits=(SPLIT,),
@@ -58,31 +57,39 @@ def truth_row(config: MotionShapesConfig, scene: Scene) -> dict[str, Any]:
     path, label (index), class, onset_s; actor: index into shapes; shapes: [{"name", "role", "boxes": [[x1, y1, x2, y2] of every frame]}] in
     painting order, boxes in pixels, whole shapes whether hidden by a later one or not; background_velocity: [x, y] in pixels a frame.
     """
-    shapes = [
-        {"name": shape.kind, "role": role, "boxes": boxes.round(2).tolist()}
-        for shape, role, boxes in zip(scene.shapes, scene.roles, scene.boxes, strict=True)
-    ]
     return {
         "path": video_path(config, scene.place),
         "label": scene.place.label,
         "class": config.classes[scene.place.label],
         "onset_s": scene.onset_frame / config.fps,
         "actor": scene.actor,
-        "shapes": shapes,
+        "shapes": shape_rows(scene),
         "background_velocity": [round(part, 4) for part in scene.background_velocity],
     }
 
 
+def shape_rows(stage: Stage) -> list[dict[str, Any]]:
+    """What truth.jsonl says of the shapes of a file, in painting order."""
+    return [
+        {"name": shape.kind, "role": role, "boxes": boxes.round(2).tolist()}
+        for shape, role, boxes in zip(stage.shapes, stage.roles, stage.boxes, strict=True)
+    ]
+
+
+def actor_boxes(stage: Stage, fps: float, first: int = 0, end: int | None = None) -> tuple[tuple[float, float, float, float, float], ...]:
+    """The actor's boxes as a manifest holds them, (time_s, x1, y1, x2, y2), in the frames from `first` to before `end` (default: all)."""
+    corners = enumerate(stage.boxes[stage.actor, first:end].round(2).tolist(), start=first)
+    return tuple((round(t / fps, 6), x1, y1, x2, y2) for t, (x1, y1, x2, y2) in corners)
+
+
 def _manifest_clip(config: MotionShapesConfig, scene: Scene) -> Clip:
     place = scene.place
-    corners = enumerate(scene.boxes[scene.actor].round(2).tolist())
-    boxes = tuple((round(t / config.fps, 6), x1, y1, x2, y2) for t, (x1, y1, x2, y2) in corners)
     return Clip(
         path=video_path(config, place),
         label=place.label,
         group=f"g{place.group:02d}",
         subsets={SPLIT: subset_of(config, place)},
-        boxes=boxes,
+        boxes=actor_boxes(scene, config.fps),
         onset_s=scene.onset_frame / config.fps,
     )
 
@@ -93,15 +100,17 @@ def _write_splits(out: Path, config: MotionShapesConfig) -> None:
         name = video_path(config, place).removeprefix("videos/")
         subset = subset_of(config, place)
         lines[subset].append(f"{name} {place.label + 1}" if subset == "train" else name)
-    _write_lines(out / CLASS_LIST, (f"{number} {name}" for number, name in enumerate(config.classes, start=1)))
-    _write_lines(out / TRAIN_LIST, sorted(lines["train"]))
-    _write_lines(out / TEST_LIST, sorted(lines["test"]))
+    write_text_lines(out / CLASS_LIST, (f"{number} {name}" for number, name in enumerate(config.classes, start=1)))
+    write_text_lines(out / TRAIN_LIST, sorted(lines["train"]))
+    write_text_lines(out / TEST_LIST, sorted(lines["test"]))
 
 
-def _write_lines(path: Path, lines: Iterable[str]) -> None:
+def write_text_lines(path: Path, lines: Iterable[str]) -> None:
+    """Write lines of text atomically."""
     with atomic_write(path) as file:
         file.writelines(f"{line}\n" for line in lines)
 
 
-def _dump(row: Mapping[str, Any]) -> str:
+def json_line(row: Mapping[str, Any]) -> str:
+    """A row as JSON without its newline; NaN is refused (ValueError)."""
     return json.dumps(row, ensure_ascii=False, allow_nan=False)
