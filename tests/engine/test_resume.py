@@ -1,31 +1,27 @@
 """A run that was killed, stopped or damaged goes on to the very weights of one that was not."""
 
-import errno
-import json
 import multiprocessing
 import os
 import random
 import re
-import resource
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from run_states import full_disk, same, state
 
-from vidkd.base.errors import CheckpointError, ConfigError, VidkdError
+from vidkd.base.errors import CheckpointError
 from vidkd.base.files import read_jsonl
-from vidkd.engine import checkpoint, fit, run_folder
+from vidkd.engine import checkpoint, fit
 from vidkd.engine.config import RunConfig, to_yaml
 from vidkd.engine.fit import InterruptedRunError
-from vidkd.engine.run_folder import RunFolder
 from vidkd.models.saved import read_checkpoint
-from vidkd.tasks import Supervised
 
 Config = Callable[..., RunConfig]
 # dropout, Gumbel noise, EMA, accumulation, validation: all that has a state or draws a random number
@@ -36,35 +32,6 @@ NOISY = {
     "optim": {"accumulate": 2, "ema": 0.9},
     "train.eval_every": 1,
 }
-
-
-def state(folder: Path, name: str = "last") -> dict[str, Any]:
-    """A run's checkpoint and metrics, without what depends on the clock and the place."""
-    content = read_checkpoint(folder / "checkpoints" / f"{name}.pt")
-    del content["run"], content["progress"]["seconds"]
-    rows = [{key: value for key, value in row.items() if key != "data_wait"} for row in read_jsonl(folder / "metrics.jsonl")]
-    return {**content, "metrics": rows}
-
-
-def differing(a: Any, b: Any, where: str = "") -> Iterator[str]:
-    """Dotted names of the values that are not bit-equal."""
-    if isinstance(a, torch.Tensor):
-        if not (isinstance(b, torch.Tensor) and a.dtype == b.dtype and torch.equal(a, b)):
-            yield where
-    elif isinstance(a, dict) and isinstance(b, dict) and a.keys() == b.keys():
-        for key in a:
-            yield from differing(a[key], b[key], f"{where}.{key}")
-    elif isinstance(a, list | tuple) and isinstance(b, list | tuple) and len(a) == len(b):
-        for number, pair in enumerate(zip(a, b, strict=True)):
-            yield from differing(*pair, f"{where}[{number}]")
-    elif a != b:
-        yield f"{where}: {a} and {b}"
-
-
-def same(a: dict[str, Any], b: dict[str, Any]) -> bool:
-    found = list(differing(a, b))
-    assert not found, found[:5]
-    return True
 
 
 def stop_after(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,10 +222,6 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_goes_on(tiny_config: C
     assert same(state(whole.folder), state(folder))
 
 
-def full_disk(*_: object) -> None:
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
 def test_previous_without_one_is_an_error(tiny_config: Config) -> None:
     with pytest.raises(CheckpointError, match=r"there is no .*previous\.pt"):
         fit.fit(tiny_config(), resume="previous", quiet=True)
@@ -307,164 +270,3 @@ def test_a_student_alone_is_no_state_to_resume_from(tiny_teacher: Path, tiny_con
     torch.save({"student": content["student"]}, folder / "last.pt")
     with pytest.raises(CheckpointError, match="holds a student, not the state of a training run"):
         fit.fit(tiny_config(), quiet=True)
-
-
-# --- full disk ---
-
-
-def content_of(step: int) -> dict[str, Any]:
-    return {"student": {}, "optimizer": {"weights": torch.full((100_000,), float(step))}, "step": step}
-
-
-def test_a_write_that_breaks_off_leaves_the_checkpoint_before(tmp_path: Path) -> None:
-    checkpoint.save_checkpoint(tmp_path, content_of(1))
-    before = (tmp_path / "last.pt").read_bytes()
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))  # the file is four times as long: the write fails in the middle
-    try:
-        with pytest.raises(CheckpointError) as caught:
-            checkpoint.save_checkpoint(tmp_path, content_of(2))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert caught.value.what == f"cannot write checkpoint {tmp_path / 'last.pt'}"
-    assert caught.value.lines["reason"] == os.strerror(errno.EFBIG)
-    assert "free some space" in caught.value.lines["to mend"]
-    assert (tmp_path / "last.pt").read_bytes() == before
-    assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A real file system of one megabyte."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True, check=False).returncode:
-        pytest.skip("mounting a small file system wants root")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-
-
-def test_a_full_disk_leaves_the_checkpoint_before(small_disk: Path) -> None:
-    checkpoint.save_checkpoint(small_disk, content_of(1))
-    checkpoint.save_checkpoint(small_disk, content_of(2))
-    with pytest.raises(CheckpointError) as caught:
-        checkpoint.save_checkpoint(small_disk, content_of(3))
-    assert caught.value.lines["reason"] == os.strerror(errno.ENOSPC)
-    assert checkpoint.read_resume(small_disk / "last.pt")["step"] == 2
-    assert checkpoint.read_resume(small_disk / "previous.pt")["step"] == 1
-
-
-def test_a_file_system_without_hard_links_keeps_the_state_before_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError(errno.EPERM, "no links here")))
-    for step in (1, 2, 3):
-        checkpoint.save_checkpoint(tmp_path, content_of(step))
-    assert checkpoint.read_resume(tmp_path / "last.pt")["step"] == 3
-    assert checkpoint.read_resume(tmp_path / "previous.pt")["step"] == 2
-
-
-def test_a_run_goes_on_when_the_disk_has_room_again(tiny_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = {"train.steps": 4, "train.save_every_s": 0}
-    whole = fit.fit(tiny_config(**settings, name="whole"), quiet=True)
-    config = tiny_config(**settings, name="full")
-    write, calls = checkpoint.write_checkpoint, []
-
-    def fills_up(path: Path, content: dict[str, Any]) -> None:
-        calls.append(path)
-        full_disk() if len(calls) > 2 else write(path, content)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "write_checkpoint", fills_up)
-        with pytest.raises(CheckpointError, match=os.strerror(errno.ENOSPC)):
-            fit.fit(config, quiet=True)
-    folder = Path(config.runs, "full")
-    assert state(folder)["progress"]["step"] == 2
-    fit.fit(config, quiet=True)
-    assert same(state(whole.folder), state(folder))
-
-
-@pytest.mark.parametrize("what", ["best.pt", "metrics.jsonl"])
-def test_a_full_disk_beside_the_checkpoint_is_told_alike(what: str, tiny_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(*{"best.pt": (fit, "write_checkpoint"), "metrics.jsonl": (run_folder, "append_jsonl")}[what], full_disk)
-    config = tiny_config(**{"data.validation_fraction": 0.25})
-    with pytest.raises(CheckpointError) as caught:
-        fit.fit(config, quiet=True)
-    assert caught.value.what.startswith("cannot write ")
-    assert caught.value.what.endswith(what)
-    assert caught.value.lines["reason"] == os.strerror(errno.ENOSPC)
-    assert "free some space" in caught.value.lines["to mend"]
-
-
-def test_a_full_disk_does_not_hide_a_loss_that_is_not_finite(tiny_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    step = Supervised.training_step
-    monkeypatch.setattr(Supervised, "training_step", lambda *call: {"loss": step(*call)["loss"] * float("nan")})
-    monkeypatch.setattr(fit, "write_checkpoint", full_disk)
-    with pytest.raises(VidkdError, match="the loss is not finite at step 0") as caught:
-        fit.fit(tiny_config(), quiet=True)
-    assert caught.value.lines["batch"].endswith(f"bad_batch.pt: {os.strerror(errno.ENOSPC)}")
-
-
-# --- two runs with one name ---
-
-
-def test_another_run_with_the_name_is_refused_with_what_differs(tiny_config: Config) -> None:
-    fit.fit(tiny_config(), quiet=True)
-    folder = Path(tiny_config().runs, "tiny")
-    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    with pytest.raises(ConfigError) as caught:
-        fit.fit(tiny_config(**{"optim.lr": 0.5, "model.dropout": 0.25}), quiet=True)
-    assert caught.value.what == "another run has the name tiny: its settings differ"
-    assert caught.value.lines == {
-        "model.dropout": "0.0 there, 0.25 here",
-        "optim.lr": "0.001 there, 0.5 here",
-        "to mend": "another --name",
-    }
-    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
-
-
-def test_a_start_that_failed_does_not_hold_the_name(tiny_config: Config, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="checkpoint not found"):
-        fit.fit(tiny_config(task="mars", teacher=str(tmp_path / "typo")), quiet=True)
-    assert fit.fit(tiny_config(), quiet=True).steps == 2
-
-
-def test_where_and_how_fast_may_differ(tiny_config: Config, caplog: pytest.LogCaptureFixture) -> None:
-    fit.fit(tiny_config(), quiet=True)
-    result = fit.fit(
-        tiny_config(**{"train.steps": 3, "train.log_every": 2, "data.cache.enabled": True, "train.save_every_s": 5}), quiet=True
-    )
-    assert result.steps == 3
-    assert "train.steps was 2 when this run began and is 3 now" in caplog.text
-
-
-def test_never_refuses_any_run_that_is_there(tiny_config: Config) -> None:
-    fit.fit(tiny_config(), resume="never", quiet=True)
-    with pytest.raises(ConfigError, match="there is a run in"):
-        fit.fit(tiny_config(), resume="never", quiet=True)
-
-
-def test_two_at_the_same_time_are_refused(tiny_config: Config) -> None:
-    config = tiny_config()
-    with RunFolder(Path(config.runs, "tiny")).lock(), pytest.raises(ConfigError, match="another process is training in"):
-        fit.fit(config, quiet=True)
-    assert fit.fit(config, quiet=True).steps == 2
-
-
-def test_a_finished_run_is_found_and_not_trained_again(tiny_config: Config) -> None:
-    first = fit.fit(tiny_config(), quiet=True)
-    files = {path: path.stat().st_mtime_ns for path in (first.folder / "checkpoints").iterdir()}
-    again = fit.fit(tiny_config(), quiet=True)
-    assert (again.steps, again.seconds) == (first.steps, first.seconds)
-    assert {path: path.stat().st_mtime_ns for path in (first.folder / "checkpoints").iterdir()} == files
-
-
-def test_a_run_killed_before_its_first_checkpoint_begins_anew(tiny_config: Config) -> None:
-    config = tiny_config()
-    folder = RunFolder(Path(config.runs, "tiny"))
-    folder.claim(config, resume="auto")
-    folder.add_metrics({"step": 1, "split": "train", "loss": 9.0})
-    with folder.metrics_file.open("a") as file:
-        file.write('{"step": 2, "spl')  # torn by the kill
-    fit.fit(config, quiet=True)
-    rows = [json.loads(line) for line in folder.metrics_file.read_text().splitlines()]
-    assert [row["step"] for row in rows] == [1, 2]
-    assert rows[0]["loss"] != 9.0

@@ -7,14 +7,13 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from vidkd.base.errors import CheckpointError, DataError, VidkdError
-from vidkd.base.extras import require
+from vidkd.base.errors import CheckpointError, VidkdError
 from vidkd.base.progress import Progress
 from vidkd.base.timing import Stopwatch
 from vidkd.data.loaders import StepSampler, training_loader
@@ -34,6 +33,7 @@ from vidkd.engine.config import RunConfig, as_dict, teacher_config
 from vidkd.engine.devices import start_fabric
 from vidkd.engine.evaluate import evaluate
 from vidkd.engine.interrupts import Interrupt, start
+from vidkd.engine.metrics_log import MetricsLog
 from vidkd.engine.run_folder import RunFolder
 from vidkd.engine.setup import (
     Clips,
@@ -46,6 +46,7 @@ from vidkd.engine.setup import (
     total_steps,
     training_set,
 )
+from vidkd.engine.trouble import count_bad_clips, not_finite
 from vidkd.models.saved import classifier_payload
 
 log = logging.getLogger(__name__)
@@ -129,7 +130,7 @@ class _Training:
             self.task.student.compile()
         self.progress = Progressed()
         self.watch = Stopwatch()
-        self.writer: Any = None
+        self.log = MetricsLog(fabric, folder)
         self.lr = 0.0
         self.interrupt = Interrupt()
         self.keep_last = resume != "previous"
@@ -184,7 +185,7 @@ class _Training:
     def run(self) -> RunResult:
         """All remaining steps; saves now and then, at the end and when interrupted."""
         if not self.progress.finished:
-            with self._tensorboard(), self.interrupt.caught():
+            with self.log.tensorboard(self.config.train.tensorboard, self.progress.step + 1), self.interrupt.caught():
                 self._loop()
                 if not self.progress.stopped_early:
                     self._last_validation()
@@ -262,12 +263,12 @@ class _Training:
                 losses = self.module(batch)
                 values = {name: float(value.detach()) for name, value in losses.items()}
                 if not math.isfinite(values["loss"]):
-                    self._stop_at("loss", batch, values)
+                    raise not_finite("loss", self.progress.step, batch, values, self.dataset.clips, self.folder.path)
                 self.fabric.backward(losses["loss"] / accumulate)
             totals = {name: totals.get(name, 0.0) + value / accumulate for name, value in values.items()}
         with self.watch.part("compute"):
             if not self._clip_gradients():
-                self._stop_at("gradient", batch, totals)
+                raise not_finite("gradient", self.progress.step, batch, totals, self.dataset.clips, self.folder.path)
             self._update()
         return totals
 
@@ -298,40 +299,8 @@ class _Training:
         torch.manual_seed((self.config.train.seed * 1_000_003 + micro) * 4096 + self.fabric.global_rank)
 
     def _to_device(self, batch: dict[str, Any]) -> dict[str, Any]:
-        for path, message in batch.pop("bad"):
-            self._count_bad(path, message)
-        if "index" not in batch:
-            raise DataError("no clip of a whole batch could be read", first=self.progress.bad_clips[:1])
+        count_bad_clips(batch, self.progress.bad_clips, most=self.config.data.max_bad_clips)
         return {name: self.fabric.to_device(value) if isinstance(value, Tensor) else value for name, value in batch.items()}
-
-    def _count_bad(self, path: str, message: str) -> None:
-        """Count a clip once, whichever of its windows could not be read: each message begins with the clip's path."""
-        if any(known.startswith(f"{path}: ") for known in self.progress.bad_clips):
-            return
-        self.progress.bad_clips.append(message)
-        log.warning("skipped unreadable clip %d of at most %d: %s", len(self.progress.bad_clips), self.config.data.max_bad_clips, message)
-        if len(self.progress.bad_clips) > self.config.data.max_bad_clips:
-            raise DataError(
-                f"training clips that cannot be read: {len(self.progress.bad_clips)}",
-                first=message,
-                to_mend="vidkd check_videos finds and normalises them; data.max_bad_clips says how many may be skipped",
-            )
-
-    def _stop_at(self, what: str, batch: Mapping[str, Any], losses: Mapping[str, float]) -> None:
-        path = self.folder.path / "bad_batch.pt"
-        try:
-            write_checkpoint(path, {"batch": {name: value for name, value in batch.items() if isinstance(value, Tensor)}, "student": {}})
-            kept = f"saved to {path}"
-        except OSError as error:  # what went wrong before the disk was full is worth more than the batch
-            kept = f"not saved to {path}: {error.strerror or error}"
-        paths = [self.dataset.clips[number].path for number in batch["index"].tolist()]
-        raise VidkdError(
-            f"the {what} is not finite at step {self.progress.step}",
-            losses=", ".join(f"{name} {value}" for name, value in losses.items()),
-            clips=", ".join(paths[:4]) + ("…" if len(paths) > 4 else ""),
-            batch=kept,
-            to_mend="a smaller optim.lr, or optim.clip_norm; the last checkpoint is from before this step",
-        )
 
     # --- logs and validation ---
 
@@ -339,8 +308,7 @@ class _Training:
         step = self.progress.step
         if step % self.config.train.log_every and step != self.steps:
             return
-        if self.fabric.world_size > 1:
-            losses = self._mean_over_processes(losses)
+        losses = self.log.mean_over_processes(losses)
         epoch = step * self.config.data.batch_size * self.config.optim.accumulate / len(self.dataset)
         row = {
             "step": step,
@@ -350,32 +318,7 @@ class _Training:
             "lr": self.lr,
             "data_wait": round(self.watch.shares().get("data", 0), 4),
         }
-        self._add_metrics(row, losses)
-
-    def _mean_over_processes(self, losses: Mapping[str, float]) -> dict[str, float]:
-        values = torch.tensor(list(losses.values()), device=self.fabric.device)
-        means = cast(Tensor, self.fabric.all_reduce(values, reduce_op="mean"))
-        return dict(zip(losses, means.tolist(), strict=True))
-
-    def _add_metrics(self, row: dict[str, Any], scalars: Mapping[str, float]) -> None:
-        if self.fabric.is_global_zero:
-            self.folder.add_metrics(row)
-        if self.writer is not None:
-            for name, value in scalars.items():
-                self.writer.add_scalar(f"{row['split']}/{name}", value, row["step"])
-
-    @contextlib.contextmanager
-    def _tensorboard(self) -> Iterator[None]:
-        """Event files beside metrics.jsonl while the block lasts, where they are asked for."""
-        if not self.config.train.tensorboard or not self.fabric.is_global_zero:
-            yield
-            return
-        require("tensorboard", "tensorboard")
-        from torch.utils.tensorboard import SummaryWriter
-
-        with SummaryWriter(str(self.folder.path / "tensorboard"), purge_step=self.progress.step + 1) as self.writer:
-            yield
-        self.writer = None
+        self.log.add(row, losses)
 
     def _validation_is_due(self) -> bool:
         every = self.config.train.eval_every
@@ -408,7 +351,7 @@ class _Training:
             rank=self.fabric.global_rank,
             world_size=self.fabric.world_size,
         ).metrics()
-        self._add_metrics({"step": self.progress.step, "split": "val", **metrics}, metrics)
+        self.log.add({"step": self.progress.step, "split": "val", **metrics}, metrics)
         gained = self.progress.best is None or metrics["top1"] > self.progress.best
         if gained:
             self.progress.best, self.progress.best_step = metrics["top1"], self.progress.step

@@ -1,0 +1,111 @@
+"""A disk that fills up costs what was being written, never what was there before."""
+
+import errno
+import os
+import resource
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from run_states import full_disk, same, state
+
+from vidkd.base.errors import CheckpointError, VidkdError
+from vidkd.engine import checkpoint, fit, run_folder, trouble
+from vidkd.engine.config import RunConfig
+from vidkd.tasks import Supervised
+
+Config = Callable[..., RunConfig]
+
+
+def content_of(step: int) -> dict[str, Any]:
+    return {"student": {}, "optimizer": {"weights": torch.full((100_000,), float(step))}, "step": step}
+
+
+def test_a_write_that_breaks_off_leaves_the_checkpoint_before(tmp_path: Path) -> None:
+    checkpoint.save_checkpoint(tmp_path, content_of(1))
+    before = (tmp_path / "last.pt").read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))  # the file is four times as long: the write fails in the middle
+    try:
+        with pytest.raises(CheckpointError) as caught:
+            checkpoint.save_checkpoint(tmp_path, content_of(2))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert caught.value.what == f"cannot write checkpoint {tmp_path / 'last.pt'}"
+    assert caught.value.lines["reason"] == os.strerror(errno.EFBIG)
+    assert "free some space" in caught.value.lines["to mend"]
+    assert (tmp_path / "last.pt").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real file system of one megabyte."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small file system wants root")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(small_disk: Path) -> None:
+    checkpoint.save_checkpoint(small_disk, content_of(1))
+    checkpoint.save_checkpoint(small_disk, content_of(2))
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint.save_checkpoint(small_disk, content_of(3))
+    assert caught.value.lines["reason"] == os.strerror(errno.ENOSPC)
+    assert checkpoint.read_resume(small_disk / "last.pt")["step"] == 2
+    assert checkpoint.read_resume(small_disk / "previous.pt")["step"] == 1
+
+
+def test_a_file_system_without_hard_links_keeps_the_state_before_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError(errno.EPERM, "no links here")))
+    for step in (1, 2, 3):
+        checkpoint.save_checkpoint(tmp_path, content_of(step))
+    assert checkpoint.read_resume(tmp_path / "last.pt")["step"] == 3
+    assert checkpoint.read_resume(tmp_path / "previous.pt")["step"] == 2
+
+
+def test_a_run_goes_on_when_the_disk_has_room_again(tiny_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"train.steps": 4, "train.save_every_s": 0}
+    whole = fit.fit(tiny_config(**settings, name="whole"), quiet=True)
+    config = tiny_config(**settings, name="full")
+    write, calls = checkpoint.write_checkpoint, []
+
+    def fills_up(path: Path, content: dict[str, Any]) -> None:
+        calls.append(path)
+        full_disk() if len(calls) > 2 else write(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "write_checkpoint", fills_up)
+        with pytest.raises(CheckpointError, match=os.strerror(errno.ENOSPC)):
+            fit.fit(config, quiet=True)
+    folder = Path(config.runs, "full")
+    assert state(folder)["progress"]["step"] == 2
+    fit.fit(config, quiet=True)
+    assert same(state(whole.folder), state(folder))
+
+
+@pytest.mark.parametrize("what", ["best.pt", "metrics.jsonl"])
+def test_a_full_disk_beside_the_checkpoint_is_told_alike(what: str, tiny_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(*{"best.pt": (fit, "write_checkpoint"), "metrics.jsonl": (run_folder, "append_jsonl")}[what], full_disk)
+    config = tiny_config(**{"data.validation_fraction": 0.25})
+    with pytest.raises(CheckpointError) as caught:
+        fit.fit(config, quiet=True)
+    assert caught.value.what.startswith("cannot write ")
+    assert caught.value.what.endswith(what)
+    assert caught.value.lines["reason"] == os.strerror(errno.ENOSPC)
+    assert "free some space" in caught.value.lines["to mend"]
+
+
+def test_a_full_disk_does_not_hide_a_loss_that_is_not_finite(tiny_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = Supervised.training_step
+    monkeypatch.setattr(Supervised, "training_step", lambda *call: {"loss": step(*call)["loss"] * float("nan")})
+    monkeypatch.setattr(trouble, "write_checkpoint", full_disk)
+    with pytest.raises(VidkdError, match="the loss is not finite at step 0") as caught:
+        fit.fit(tiny_config(), quiet=True)
+    assert caught.value.lines["batch"].endswith(f"bad_batch.pt: {os.strerror(errno.ENOSPC)}")

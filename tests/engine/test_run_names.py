@@ -1,0 +1,78 @@
+"""A name stands for one run: who comes again goes on with it, and nobody else gets in."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from vidkd.base.errors import CheckpointError, ConfigError
+from vidkd.engine import fit
+from vidkd.engine.config import RunConfig
+from vidkd.engine.run_folder import RunFolder
+
+Config = Callable[..., RunConfig]
+
+
+def test_another_run_with_the_name_is_refused_with_what_differs(tiny_config: Config) -> None:
+    fit.fit(tiny_config(), quiet=True)
+    folder = Path(tiny_config().runs, "tiny")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(ConfigError) as caught:
+        fit.fit(tiny_config(**{"optim.lr": 0.5, "model.dropout": 0.25}), quiet=True)
+    assert caught.value.what == "another run has the name tiny: its settings differ"
+    assert caught.value.lines == {
+        "model.dropout": "0.0 there, 0.25 here",
+        "optim.lr": "0.001 there, 0.5 here",
+        "to mend": "another --name",
+    }
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_start_that_failed_does_not_hold_the_name(tiny_config: Config, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="checkpoint not found"):
+        fit.fit(tiny_config(task="mars", teacher=str(tmp_path / "typo")), quiet=True)
+    assert fit.fit(tiny_config(), quiet=True).steps == 2
+
+
+def test_where_and_how_fast_may_differ(tiny_config: Config, caplog: pytest.LogCaptureFixture) -> None:
+    fit.fit(tiny_config(), quiet=True)
+    result = fit.fit(
+        tiny_config(**{"train.steps": 3, "train.log_every": 2, "data.cache.enabled": True, "train.save_every_s": 5}), quiet=True
+    )
+    assert result.steps == 3
+    assert "train.steps was 2 when this run began and is 3 now" in caplog.text
+
+
+def test_never_refuses_any_run_that_is_there(tiny_config: Config) -> None:
+    fit.fit(tiny_config(), resume="never", quiet=True)
+    with pytest.raises(ConfigError, match="there is a run in"):
+        fit.fit(tiny_config(), resume="never", quiet=True)
+
+
+def test_two_at_the_same_time_are_refused(tiny_config: Config) -> None:
+    config = tiny_config()
+    with RunFolder(Path(config.runs, "tiny")).lock(), pytest.raises(ConfigError, match="another process is training in"):
+        fit.fit(config, quiet=True)
+    assert fit.fit(config, quiet=True).steps == 2
+
+
+def test_a_finished_run_is_found_and_not_trained_again(tiny_config: Config) -> None:
+    first = fit.fit(tiny_config(), quiet=True)
+    files = {path: path.stat().st_mtime_ns for path in (first.folder / "checkpoints").iterdir()}
+    again = fit.fit(tiny_config(), quiet=True)
+    assert (again.steps, again.seconds) == (first.steps, first.seconds)
+    assert {path: path.stat().st_mtime_ns for path in (first.folder / "checkpoints").iterdir()} == files
+
+
+def test_a_run_killed_before_its_first_checkpoint_begins_anew(tiny_config: Config) -> None:
+    config = tiny_config()
+    folder = RunFolder(Path(config.runs, "tiny"))
+    folder.claim(config, resume="auto")
+    folder.add_metrics({"step": 1, "split": "train", "loss": 9.0})
+    with folder.metrics_file.open("a") as file:
+        file.write('{"step": 2, "spl')  # torn by the kill
+    fit.fit(config, quiet=True)
+    rows = [json.loads(line) for line in folder.metrics_file.read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 2]
+    assert rows[0]["loss"] != 9.0

@@ -1,0 +1,54 @@
+"""What stops a training: clips that cannot be read, and numbers that are not finite."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from vidkd.base.errors import DataError, VidkdError
+from vidkd.data.manifest import Clip
+from vidkd.engine.checkpoint import write_checkpoint
+
+log = logging.getLogger(__name__)
+
+
+def count_bad_clips(batch: dict[str, Any], known: list[str], *, most: int) -> None:
+    """Take the batch's unreadable clips out of its entry "bad" and add them to `known`, each clip once whatever its window.
+
+    Raises DataError if more than `most` clips are known then, or if the batch held no readable clip.
+    """
+    for path, message in batch.pop("bad"):
+        if any(earlier.startswith(f"{path}: ") for earlier in known):  # each message begins with the clip's path
+            continue
+        known.append(message)
+        log.warning("skipped unreadable clip %d of at most %d: %s", len(known), most, message)
+        if len(known) > most:
+            raise DataError(
+                f"training clips that cannot be read: {len(known)}",
+                first=message,
+                to_mend="vidkd check_videos finds and normalises them; data.max_bad_clips says how many may be skipped",
+            )
+    if "index" not in batch:
+        raise DataError("no clip of a whole batch could be read", first=known[:1])
+
+
+def not_finite(
+    what: str, step: int, batch: Mapping[str, Any], losses: Mapping[str, float], clips: Sequence[Clip], folder: Path
+) -> VidkdError:
+    """The error for a loss or gradient that is not finite; the batch that made it is kept as `folder`/bad_batch.pt."""
+    path = folder / "bad_batch.pt"
+    try:
+        write_checkpoint(path, {"batch": {name: value for name, value in batch.items() if isinstance(value, Tensor)}, "student": {}})
+        kept = f"saved to {path}"
+    except OSError as error:  # what went wrong before the disk was full is worth more than the batch
+        kept = f"not saved to {path}: {error.strerror or error}"
+    paths = [clips[number].path for number in batch["index"].tolist()]
+    return VidkdError(
+        f"the {what} is not finite at step {step}",
+        losses=", ".join(f"{name} {value}" for name, value in losses.items()),
+        clips=", ".join(paths[:4]) + ("…" if len(paths) > 4 else ""),
+        batch=kept,
+        to_mend="a smaller optim.lr, or optim.clip_norm; the last checkpoint is from before this step",
+    )
