@@ -99,17 +99,7 @@ def _worker_init(_: int) -> None:
 
 def training_loader(dataset: ClipDataset, sampler: StepSampler, workers: int, *, pin_memory: bool = False) -> DataLoader[Sample]:
     """Batches of the sampler's steps, in order."""
-    return DataLoader(
-        dataset,
-        batch_sampler=sampler,
-        num_workers=workers,
-        collate_fn=collate,
-        generator=torch.Generator(),  # or starting to load would draw from the global one
-        pin_memory=pin_memory,
-        worker_init_fn=_worker_init,
-        multiprocessing_context="spawn" if workers else None,
-        prefetch_factor=2 if workers else None,
-    )
+    return _loader(dataset, sampler, workers, pin_memory)
 
 
 class _Numbers(Sampler[list[Item]]):
@@ -129,13 +119,17 @@ class _Numbers(Sampler[list[Item]]):
 
 def evaluation_loader(dataset: ClipDataset, batch_size: int, workers: int, *, rank: int = 0, world_size: int = 1) -> DataLoader[Sample]:
     """Every sample of an evaluation data set once, in order."""
-    sampler = _Numbers(len(dataset), batch_size, rank, world_size)
+    return _loader(dataset, _Numbers(len(dataset), batch_size, rank, world_size), workers)
+
+
+def _loader(dataset: ClipDataset, sampler: Sampler[list[Item]], workers: int, pin_memory: bool = False) -> DataLoader[Sample]:
     return DataLoader(
         dataset,
         batch_sampler=sampler,
         num_workers=workers,
         collate_fn=collate,
         generator=torch.Generator(),  # or starting to load would draw from the global one
+        pin_memory=pin_memory,
         worker_init_fn=_worker_init,
         multiprocessing_context="spawn" if workers else None,
     )
