@@ -1,6 +1,5 @@
 """Optical flow computed on the fly: pairs a second of the DIS presets, beside decoding the frames."""
 
-import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.clips import FPS, moving_textures
-from benchmarks.rounds import Measured, Part, Row, interleave, ratio_row, timed, value_row
+from benchmarks.rounds import Measured, Part, Row, interleave, ratio_row, value_row
 from benchmarks.setting import Setting
+from vidkd.base.timing import timed
 from vidkd.data.flow import Preset, dis_flow
 from vidkd.video import open_video, write_video
 
@@ -60,8 +60,8 @@ def _frames_per_second(path: Path) -> float:
         with open_video(path) as video:
             return video.frames_at_indices(range(DECODED))
 
-    return DECODED / timed(decode, time.perf_counter)
+    return DECODED / timed(decode)
 
 
 def _pairs_per_second(frames: NDArray[np.uint8], preset: Preset, pairs: int) -> float:
-    return pairs / timed(lambda: dis_flow(frames[:pairs], frames[STEP : STEP + pairs], preset=preset), time.perf_counter)
+    return pairs / timed(lambda: dis_flow(frames[:pairs], frames[STEP : STEP + pairs], preset=preset))

@@ -2,12 +2,12 @@
 
 import subprocess
 import sys
-import time
 from functools import partial
 from pathlib import Path
 
-from benchmarks.rounds import Part, interleave, ratio_row, timed, value_row
+from benchmarks.rounds import Part, interleave, ratio_row, value_row
 from benchmarks.setting import Setting
+from vidkd.base.timing import timed
 
 ROOT = Path(__file__).resolve().parents[1]
 BARE, IMPORT, HELP, TRAIN_HELP, TORCH = "python -c pass", "import vidkd", "vidkd --help", "vidkd train --help", "import torch"
@@ -43,4 +43,4 @@ def beyond(seconds: list[float], base: list[float]) -> list[float]:
 
 def _seconds(words: list[str]) -> float:
     command = [sys.executable, *words]
-    return timed(lambda: subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL), time.perf_counter)
+    return timed(lambda: subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL))

@@ -40,13 +40,6 @@ def interleave(alternatives: Mapping[str, Measured], *, rounds: int, warmup: int
     return measured
 
 
-def timed(work: Callable[[], object], clock: Callable[[], float]) -> float:
-    """Seconds that one call takes."""
-    start = clock()
-    work()
-    return clock() - start
-
-
 def value_row(name: str, unit: str, values: Sequence[float], *, at_most: float | None = None) -> Row:
     """Median and range of the rounds of one alternative; with a bound, whether the median keeps it."""
     row = {"name": name, "unit": unit, **spread(values)}

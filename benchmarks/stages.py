@@ -1,7 +1,6 @@
 """Where the time of one training sample goes: processor time of each stage, beside decord alone."""
 
 import time
-from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -11,6 +10,7 @@ from benchmarks.clips import SEED, TRAINING_DATA, WINDOW, ClipSet, training_set
 from benchmarks.rivals import BareDecord, Item, decord_frames
 from benchmarks.rounds import Part, Row, spread
 from benchmarks.setting import Setting
+from vidkd.base.timing import Stopwatch
 from vidkd.data.dataset import ClipDataset, collate
 from vidkd.data.transforms import crop_frames, random_geometry, resize_frames, working_size
 from vidkd.video import open_video
@@ -44,38 +44,23 @@ def stage_rows(clips: ClipSet, *, samples: int) -> list[Row]:
 
 def _stages_of(dataset: ClipDataset, bare: BareDecord, item: Item) -> dict[str, float]:
     path, indices = bare.paths[item[1]], bare.windows.indices(item)
-    laps = Laps()
-    decord_frames(path, indices)
-    laps.end("decord alone, open and decode")
-    video = open_video(path)
-    laps.end("open_video")
-    frames = video.frames_at_indices(indices)
-    laps.end("decode the frames")
-    video.close()
-    laps.end("close")
-    height, width = working_size(frames.shape[1], frames.shape[2], TRAINING_DATA.transform)
-    small = resize_frames(frames, height, width)
-    laps.end("resize")
-    rng = np.random.default_rng([SEED, *item])
-    crop_frames(small, random_geometry(height, width, TRAINING_DATA.transform, rng, may_flip=True))
-    laps.end("crop and flip")
-    sample = dataset[item]
-    laps.end("the whole sample")
-    collate([sample] * COLLATED)
-    laps.end(f"collate {COLLATED} samples")
-    return laps.seconds
-
-
-class Laps:
-    """Time between calls of `end`, by name; of the processor, all threads of the process, if no other clock is given."""
-
-    def __init__(self, clock: Callable[[], float] = time.process_time) -> None:
-        self.seconds: dict[str, float] = {}
-        self._clock = clock
-        self._last = clock()
-
-    def end(self, name: str) -> None:
-        """What ran since the last call was `name`."""
-        now = self._clock()
-        self.seconds[name] = now - self._last
-        self._last = now
+    watch = Stopwatch(time.process_time)
+    with watch.part("decord alone, open and decode"):
+        decord_frames(path, indices)
+    with watch.part("open_video"):
+        video = open_video(path)
+    with watch.part("decode the frames"):
+        frames = video.frames_at_indices(indices)
+    with watch.part("close"):
+        video.close()
+    with watch.part("resize"):
+        height, width = working_size(frames.shape[1], frames.shape[2], TRAINING_DATA.transform)
+        small = resize_frames(frames, height, width)
+    with watch.part("crop and flip"):
+        rng = np.random.default_rng([SEED, *item])
+        crop_frames(small, random_geometry(height, width, TRAINING_DATA.transform, rng, may_flip=True))
+    with watch.part("the whole sample"):
+        sample = dataset[item]
+    with watch.part(f"collate {COLLATED} samples"):
+        collate([sample] * COLLATED)
+    return {name: seconds for name, seconds in watch.seconds().items() if name != "other"}

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from benchmarks.clips import CLASSES, TRAINING_DATA, ClipSet
 from benchmarks.rounds import Part, interleave, ratio_row, value_row
 from benchmarks.setting import Setting
+from vidkd.base.timing import timed
 from vidkd.data.cache import ClipCache
 from vidkd.data.dataset import collate
 from vidkd.data.manifest import Manifest
@@ -119,10 +120,12 @@ def bare_step_ms(config: RunConfig) -> float:
 
 def seconds_a_step(step: Callable[[], object], *, steps: int, clock: Callable[[], float] = time.perf_counter) -> float:
     """Mean seconds of `steps` calls, the first included."""
-    start = clock()
-    for _ in range(steps):
-        step()
-    return (clock() - start) / steps
+
+    def all_steps() -> None:
+        for _ in range(steps):
+            step()
+
+    return timed(all_steps, clock=clock) / steps
 
 
 def _step(task: Task, optimizer: Optimizer, batch: dict[str, Any]) -> Tensor:

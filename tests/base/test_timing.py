@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from vidkd.base.timing import Stopwatch, measure, percentile, summarise
+from vidkd.base.timing import Stopwatch, measure, percentile, summarise, timed
 
 
 class FakeClock:
@@ -41,6 +41,8 @@ def test_queued_work_counts_for_the_call_that_queued_it() -> None:
     timing = measure(lambda: queue.append(0.2), what="a kernel", warmup=0, repeats=3, synchronise=synchronise, clock=clock)
     assert timing.median_s == pytest.approx(0.2)
     assert timing.p95_s == pytest.approx(0.2)
+    queue.append(5.0)
+    assert timed(lambda: queue.append(0.2), synchronise=synchronise, clock=clock) == pytest.approx(0.2)
     unsynchronised = measure(lambda: queue.append(0.2), what="a kernel", warmup=0, repeats=3, clock=clock)
     assert unsynchronised.median_s == 0
 

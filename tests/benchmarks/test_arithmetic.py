@@ -10,7 +10,6 @@ from benchmarks.loader import SteadyLoader
 from benchmarks.memory import slope, status_mib
 from benchmarks.page import number, performance_page
 from benchmarks.rivals import why_not
-from benchmarks.stages import Laps
 from benchmarks.step import seconds_a_step
 
 
@@ -63,14 +62,6 @@ def test_steps_are_averaged() -> None:
         clock.now += next(spent)
 
     assert seconds_a_step(step, steps=4, clock=lambda: clock.now) == pytest.approx(0.2)
-
-
-def test_laps_follow_each_other() -> None:
-    now = iter([0.0, 1.0, 1.5, 4.0])
-    laps = Laps(clock=lambda: next(now))
-    for name in ("open", "decode", "crop"):
-        laps.end(name)
-    assert laps.seconds == pytest.approx({"open": 1.0, "decode": 0.5, "crop": 2.5})
 
 
 def test_start_is_what_lies_beyond_the_interpreter() -> None:

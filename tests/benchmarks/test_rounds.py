@@ -4,7 +4,8 @@ from functools import partial
 
 import pytest
 
-from benchmarks.rounds import interleave, ratio_row, spread, timed, value_row
+from benchmarks.rounds import interleave, ratio_row, spread, value_row
+from vidkd.base.timing import timed
 
 
 class FakeClock:
@@ -37,7 +38,7 @@ def test_a_slow_spell_leaves_the_ratio_of_its_round_alone() -> None:
     pace = iter([1.0] * 2 + [1.0] * 2 + [10.0] * 2 + [1.0] * 2)  # everything is ten times slower for one whole round
 
     def work(seconds: float) -> float:
-        return timed(lambda: clock.spend(seconds * next(pace)), clock)
+        return timed(lambda: clock.spend(seconds * next(pace)), clock=clock)
 
     measured = interleave({"ours": lambda: work(0.3), "bare": lambda: work(0.2)}, rounds=3, warmup=1)
     assert measured["ours"] == pytest.approx([0.3, 3.0, 0.3])

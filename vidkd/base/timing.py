@@ -56,17 +56,25 @@ def measure(
     """
     if repeats < 1 or warmup < 0:
         raise ValueError(f"measure needs repeats >= 1 and warmup >= 0, got {repeats} and {warmup}")
-    wait = synchronise or _nothing
     for _ in range(warmup):
         function()
-    seconds = []
-    for _ in range(repeats):
-        wait()
-        start = clock()
-        function()
-        wait()
-        seconds.append(clock() - start)
+    seconds = [timed(function, synchronise=synchronise, clock=clock) for _ in range(repeats)]
     return summarise(seconds, what=what, warmup=warmup, labels=labels)
+
+
+def timed(
+    function: Callable[[], object],
+    *,
+    synchronise: Callable[[], object] | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> float:
+    """Seconds that one call takes; synchronise as in `measure`."""
+    wait = synchronise or _nothing
+    wait()
+    start = clock()
+    function()
+    wait()
+    return clock() - start
 
 
 def summarise(seconds: Sequence[float], *, what: str, warmup: int = 0, labels: Mapping[str, str | int | float] | None = None) -> Timing:
