@@ -1,0 +1,107 @@
+"""What the family shares: feature maps as sets of vectors, brought to one scale, and the distances that are 1 for unrelated features.
+
+The unit. `position` is half the mean squared distance of vectors whose mean squared length is 1, so that it is 0 for equal features, 1 for
+unrelated ones (an independent draw around zero) and at most 2 for opposite ones, whatever the number of channels and positions and the
+scale of the features. All others are in the same unit. Each clip has its own scale, so that its loss does not depend on the rest of the
+batch. Features that are never negative have a mean in common: unrelated ones then cost less, in `pooled` and `gram` most of all.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from vidkd.losses.reduction import widen
+
+Normalise = Literal["clip", "vector", "teacher"]
+
+# A student whose RMS lies below this share of the teacher's is scaled as if it lay there (and so a vector among those of its clip): a
+# network whose features are all but dead would otherwise get an unbounded gradient out of the division.
+LEAST_SHARE = 1e-2
+
+
+def vector_sets(student: Tensor, teacher: Tensor, normalise: Normalise) -> tuple[Tensor, Tensor]:
+    """Both maps as sets of vectors on a common scale: (B, N, C) and (B, M, C), N and M their numbers of positions.
+
+    student, teacher: (B, C, T, H, W), T, H, W free. Computed in float32 (float64 stays). No gradient reaches the teacher.
+    normalise="clip": each side is divided by the RMS length of its own vectors in the clip (gradient flows through the student's), so the
+    scale of the student does not count; lengths within a clip still do.
+    normalise="vector": every vector is brought to length 1, so distances are 1 - cosine; vectors shorter than a hundredth of the RMS stay
+    shorter than 1, and zeros stay zeros.
+    normalise="teacher": both sides are divided by the teacher's RMS: the student's scale counts, and the loss is not bounded (it grows as
+    the square of the ratio of scales, `gram` as its fourth power).
+    The teacher's features all 0: see `clip_losses`. Raises ValueError for shapes that do not pair and for an unknown `normalise`.
+    """
+    require_maps(student, teacher)
+    S, T = _flat(student), _flat(teacher.detach())
+    energy_S, energy_T = _mean_square_length(S), _mean_square_length(T)
+    scale_T = torch.where(energy_T > 0, energy_T, 1.0).sqrt()
+    if normalise == "teacher":
+        return S / scale_T, T / scale_T
+    energy_S = energy_S.clamp_min(LEAST_SHARE**2 * scale_T.square())
+    if normalise == "clip":
+        return S / energy_S.sqrt(), T / scale_T
+    if normalise == "vector":
+        return _unit_vectors(S, energy_S.detach()), _unit_vectors(T, scale_T.square())
+    raise ValueError(f"normalise must be 'clip', 'vector' or 'teacher': {normalise!r}")
+
+
+def descriptor_distance(descriptor_S: Tensor, descriptor_T: Tensor, normalise: Normalise) -> Tensor:
+    """Half the squared distance of descriptors of clips, (B, K) each -> (B,), in units of the teacher's size: 1 for orthogonal ones.
+
+    Unless normalise="teacher" the student's descriptor is divided by its own norm, which makes this 1 - cosine, in [0, 2].
+    """
+    energy_S, energy_T = (x.square().sum(1, keepdim=True) for x in (descriptor_S, descriptor_T))
+    energy_T = torch.where(energy_T > 0, energy_T, 1.0)
+    energy_S = energy_T if normalise == "teacher" else energy_S.clamp_min(LEAST_SHARE**2 * energy_T)
+    return half_square(descriptor_S / energy_S.sqrt() - descriptor_T / energy_T.sqrt())
+
+
+def half_square(difference: Tensor) -> Tensor:
+    """Half the squared length along the last dimension: the cost of one match."""
+    return difference.square().sum(-1) / 2
+
+
+def cost_matrix(S: Tensor, T: Tensor) -> Tensor:
+    """||s_i - t_j||^2 / 2 of all pairs, (B, N, C) and (B, M, C) -> (B, N, M), by the expanded square: exact to 1e-6, never negative."""
+    half_S, half_T = half_square(S), half_square(T)
+    return (half_S[:, :, None] + half_T[:, None, :] - S @ T.transpose(1, 2)).clamp_min(0)
+
+
+def clip_losses(loss_B: Tensor, teacher: Tensor) -> Tensor:
+    """The losses (B,) with 0, and no gradient, for clips where the teacher's features are all 0: there is nothing to imitate."""
+    alive = teacher.detach().flatten(1).ne(0).any(1)
+    return torch.where(alive, loss_B, 0.0)
+
+
+def full_precision(x: Tensor) -> torch.autocast:
+    """A region where autocast leaves products of matrices in float32."""
+    return torch.autocast(x.device.type, enabled=False)
+
+
+def require_maps(student: Tensor, teacher: Tensor) -> None:
+    """Raises ValueError unless both are (B, C, T, H, W), not empty, of as many clips and channels."""
+    shapes = f"student {tuple(student.shape)}, teacher {tuple(teacher.shape)}"
+    if student.ndim != 5 or teacher.ndim != 5:
+        raise ValueError(f"features are (B, C, T, H, W): {shapes}")
+    if len(student) != len(teacher):
+        raise ValueError(f"student and teacher differ in the number of clips: {shapes}")
+    if student.shape[1] != teacher.shape[1]:
+        raise ValueError(f"student and teacher differ in channels: {shapes}; bring them to one number by a projection first")
+    if student.numel() == 0 or teacher.numel() == 0:
+        raise ValueError(f"empty features: {shapes}")
+
+
+def _flat(features: Tensor) -> Tensor:
+    """(B, C, T, H, W) -> (B, T*H*W, C), positions in the order t, h, w."""
+    return widen(features).flatten(2).transpose(1, 2)
+
+
+def _mean_square_length(vectors: Tensor) -> Tensor:
+    """(B, N, C) -> (B, 1, 1)."""
+    return vectors.square().sum((1, 2), keepdim=True) / vectors.shape[1]
+
+
+def _unit_vectors(vectors: Tensor, energy: Tensor) -> Tensor:
+    lengths = vectors.square().sum(-1, keepdim=True).clamp_min(LEAST_SHARE**2 * energy).sqrt()
+    return vectors / lengths
