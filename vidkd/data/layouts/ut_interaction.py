@@ -1,6 +1,7 @@
 """UT-Interaction, segmented: set1/<number>_<sequence>_<class>.avi, or videos/."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from vidkd.base.errors import DataError
@@ -19,10 +20,7 @@ def read(root: Path, options: Options) -> Reading:
     """Splits "seq<k>" (that sequence is the test) and "fold<k>" (the k-th pair of sequences is); a group is a sequence."""
     videos = first_folder("ut_interaction", root, ("set1", "segmented_set1", "videos"), EXPECTED)
     files = [(*_parts(path), path) for path in video_files(videos)]
-    sequences = sorted({sequence for sequence, _, _ in files})
-    tests = {f"seq{sequence}": {sequence} for sequence in sequences}
-    for first in range(0, len(sequences), SEQUENCES_IN_FOLD):
-        tests[f"fold{first // SEQUENCES_IN_FOLD + 1}"] = set(sequences[first : first + SEQUENCES_IN_FOLD])
+    tests = sequence_splits(sorted({sequence for sequence, _, _ in files}))
     clips = [
         Clip(
             path=relative(path, root),
@@ -42,6 +40,14 @@ def read(root: Path, options: Options) -> Reading:
         looked_in=videos,
         expected=EXPECTED,
     )
+
+
+def sequence_splits(sequences: Sequence[int], first_fold: int = 0) -> dict[str, set[int]]:
+    """Split -> the sequences that it tests: "seq<k>" that one, "fold<first_fold + k>" the k-th pair in the order given."""
+    tests = {f"seq{sequence}": {sequence} for sequence in sequences}
+    for first in range(0, len(sequences), SEQUENCES_IN_FOLD):
+        tests[f"fold{first_fold + first // SEQUENCES_IN_FOLD + 1}"] = set(sequences[first : first + SEQUENCES_IN_FOLD])
+    return tests
 
 
 def _parts(path: Path) -> tuple[int, int]:
