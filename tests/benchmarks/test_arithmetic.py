@@ -4,13 +4,14 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from benchmarks.imports import beyond
 from benchmarks.loader import SteadyLoader
 from benchmarks.memory import slope, status_mib
 from benchmarks.page import number, performance_page
 from benchmarks.rivals import why_not
-from benchmarks.step import seconds_a_step
+from benchmarks.step import bare_step, seconds_a_step
 
 
 class Workers:
@@ -62,6 +63,19 @@ def test_steps_are_averaged() -> None:
         clock.now += next(spent)
 
     assert seconds_a_step(step, steps=4, clock=lambda: clock.now) == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("update", [False, True])
+def test_a_bare_step_computes_gradients_and_updates_only_where_asked(update: bool) -> None:
+    layer = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.constant_(layer.weight, 3.0)
+    optimizer, found = torch.optim.SGD(layer.parameters(), lr=0.25), []
+    layer.weight.register_hook(lambda gradient: found.append(float(gradient)))
+    for _ in range(2):
+        bare_step(lambda batch: {"loss": layer(batch["x"]).sum()}, optimizer, {"x": torch.ones(1, 1)}, update=update)  # type: ignore[arg-type]
+    assert found == [1.0, 1.0]
+    assert layer.weight.grad is None
+    assert layer.weight.item() == (2.5 if update else 3.0)
 
 
 def test_start_is_what_lies_beyond_the_interpreter() -> None:
