@@ -1,0 +1,290 @@
+"""EPIC-KITCHENS-100 in small: two participants, videos as files and as folders of frames."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from vidkd.base.errors import DataError, VideoError
+from vidkd.data.layouts.epic100 import read, seconds
+from vidkd.data.layouts.epic100_videos import VideoFacts, frame_rate
+from vidkd.data.layouts.layout import Options
+from vidkd.data.manifest import Manifest
+from vidkd.video import open_video
+
+Tree = Callable[..., Path]
+HEAD = "narration_id,participant_id,video_id,narration_timestamp,start_timestamp,stop_timestamp,narration,verb,verb_class,noun,noun_class\n"
+TEST_HEAD = "narration_id,participant_id,video_id,narration_timestamp,start_timestamp,stop_timestamp\n"
+VIDEOS = ["P01/videos/P01_01.MP4", "P01/videos/P01_101.MP4", "P02/videos/P02_01.MP4"]
+LISTS = {
+    "EPIC_100_verb_classes.csv": "id,key,instances\n0,take,\"['take', 'get']\"\n1,put-down,['put']\n",
+    "EPIC_100_noun_classes.csv": "id,key,instances\n1,spoon,['spoon']\n0,tap,['tap']\n2,salt:sea,['salt']\n",
+    "EPIC_100_video_info.csv": "video_id,duration,fps,resolution\n"
+    "P01_01,100.0,59.94,1920x1080\nP01_101,60.5,50.0,1920x1080\nP02_01,20.0,59.94,1920x1080\nP03_101,30.0,50.0,1920x1080\n",
+    "EPIC_100_train.csv": HEAD
+    + "P01_01_0,P01,P01_01,,00:00:01.00,00:00:03.50,take spoon,take,0,spoon,1\n"
+    + "P01_01_1,P01,P01_01,,00:00:03.00,00:01:40.05,put salt,put,1,sea salt,2\n"
+    + "P01_101_0,P01,P01_101,00:00:01.1,00:00:02.10,00:00:04.20,take spoon,take,0,spoon,1\n",
+    "EPIC_100_validation.csv": HEAD
+    + '"P02_01_0","P02",P02_01,,00:00:00.00,00:00:01.89,"take spoon, then",get,0,spoon,1\n'
+    + "P02_01_1,P02,P02_01,,00:00:05.00,00:00:06.00,take tap,take,0,tap,0\n",
+}
+TEST = {"EPIC_100_test_timestamps.csv": TEST_HEAD + "P03_101_0,P03,P03_101,,00:00:01.00,00:00:02.00\n"}
+TAILS = {
+    "EPIC_100_unseen_participant_ids_validation.csv": "participant_id\nP02\n",
+    "EPIC_100_tail_verbs.csv": "verb\n1\n",
+    "EPIC_100_tail_nouns.csv": "noun\n0\n2\n",
+}
+
+
+def make(tree: Tree, paths: list[str] = VIDEOS, folder: str = "annotations", **over: str) -> Path:
+    lists = {**LISTS, **{f"EPIC_100_{name}.csv": text for name, text in over.items()}}
+    return tree(paths, {f"{folder}/{name}": text for name, text in lists.items()})
+
+
+def with_lists(root: Path, lists: dict[str, str]) -> Path:
+    for name, text in lists.items():
+        (root / "annotations" / name).write_text(text)
+    return root
+
+
+def test_actions_with_verb_and_noun(tree: Tree) -> None:
+    reading = read(make(tree), Options())
+    manifest = reading.manifest
+    assert manifest.classes == ("take tap", "take spoon", "put-down salt:sea"), "pairs that occur, in the order of their ids"
+    assert manifest.targets == {"verb": ("take", "put-down"), "noun": ("tap", "spoon", "salt:sea")}
+    assert [(clip.name, clip.label, clip.targets["verb"], clip.targets["noun"]) for clip in manifest.clips] == [
+        ("P01_01_0", 1, 0, 1),
+        ("P01_01_1", 2, 1, 2),
+        ("P01_101_0", 1, 0, 1),
+        ("P02_01_0", 1, 0, 1),
+        ("P02_01_1", 0, 0, 0),
+    ]
+    for clip in manifest.clips:
+        assert (
+            manifest.classes[clip.label or 0]
+            == f"{manifest.targets['verb'][clip.targets['verb']]} " + (manifest.targets["noun"][clip.targets["noun"]])
+        )
+    assert [(clip.path, clip.start_s, clip.end_s, clip.group, clip.fps) for clip in manifest.clips[:3]] == [
+        (VIDEOS[0], 1.0, 3.5, "P01_01", None),
+        (VIDEOS[0], 3.0, 100.0, "P01_01", None),  # written to end 0.05 s after the video does
+        (VIDEOS[1], 2.1, 4.2, "P01_101", None),
+    ]
+    assert (manifest.splits, [clip.name for clip in manifest.select("1", "test")]) == (("1",), ["P02_01_0", "P02_01_1"])
+    assert len(manifest.select("1", "train")) == 3
+    assert reading.notes == ("1 of 5 intervals begin before an earlier one of their video has ended",)
+    assert set(manifest.sources) == {f"annotations/{name}" for name in LISTS}
+
+
+def test_the_manifest_can_be_read_back(tree: Tree) -> None:
+    root = with_lists(make(tree), TAILS)
+    manifest = read(root, Options()).manifest
+    manifest.write(root / "manifest.jsonl")
+    assert Manifest.read(root / "manifest.jsonl") == manifest
+
+
+@pytest.mark.parametrize("lists", ["epic-kitchens-100-annotations", "splits", "."])
+@pytest.mark.parametrize("videos", ["videos/{participant}/{video}.mkv", "videos/train/{participant}/{video}.MP4", "videos/{video}.mp4"])
+def test_other_places(tree: Tree, lists: str, videos: str) -> None:
+    paths = [videos.format(participant=video[:3], video=video) for video in ("P01_01", "P01_101", "P02_01")]
+    manifest = read(make(tree, paths, lists), Options()).manifest
+    assert list(dict.fromkeys(clip.path for clip in manifest.clips)) == paths
+
+
+def test_tags_of_unseen_participants_and_tail_classes(tree: Tree) -> None:
+    root = make(tree)
+    assert {clip.tags for clip in read(root, Options()).manifest.clips} == {()}
+    tags = {clip.name: clip.tags for clip in read(with_lists(root, TAILS), Options()).manifest.clips}
+    assert tags == {
+        "P01_01_0": (),
+        "P01_01_1": ("tail", "tail_verb", "tail_noun"),
+        "P01_101_0": (),
+        "P02_01_0": ("unseen",),
+        "P02_01_1": ("unseen", "tail", "tail_noun"),
+    }
+
+
+def test_the_test_list_is_a_split_without_labels_where_its_videos_are(tree: Tree) -> None:
+    root = with_lists(make(tree), TEST)
+    reading = read(root, Options())
+    assert (reading.manifest.splits, len(reading.manifest.clips)) == (("1",), 5)
+    assert reading.notes[0] == "none of the videos of EPIC_100_test_timestamps.csv is there: no split challenge"
+    (root / "P03" / "videos").mkdir(parents=True)
+    (root / "P03" / "videos" / "P03_101.MP4").touch()
+    manifest = read(root, Options()).manifest
+    assert manifest.splits == ("1", "challenge")
+    (clip,) = manifest.select("challenge", "test")
+    assert (clip.name, clip.label, clip.targets, clip.subsets) == ("P03_101_0", None, {}, {"challenge": "test"})
+    assert len(manifest.select("challenge", "train")) == 5
+    assert len(manifest.select("1", "train")) == 3
+
+
+def test_one_list_alone(tree: Tree) -> None:
+    root = make(tree)
+    (root / "annotations" / "EPIC_100_train.csv").unlink()
+    reading = read(root, Options())
+    assert (len(reading.manifest.clips), reading.manifest.classes) == (2, ("take tap", "take spoon"))
+    assert reading.notes == ("EPIC_100_train.csv is not there: split 1 has no training clips",)
+    (root / "annotations" / "EPIC_100_validation.csv").unlink()
+    with pytest.raises(DataError, match=r"neither EPIC_100_train\.csv nor EPIC_100_validation\.csv"):
+        read(root, Options())
+
+
+def test_missing_videos(tree: Tree) -> None:
+    root = make(tree, VIDEOS[:1])
+    (root / "P02" / "rgb_frames").mkdir(parents=True)
+    (root / "P02" / "rgb_frames" / "P02_01.tar").touch()
+    with pytest.raises(DataError, match=r"2 of the 3 videos that its lists name are missing(.|\n)*P01_101, P02_01") as error:
+        read(root, Options())
+    assert error.value.lines["packed"] == "P02/rgb_frames/P02_01.tar: unpack each into a folder of its name"
+    reading = read(root, Options(allow_missing=True))
+    assert [clip.name for clip in reading.manifest.clips] == ["P01_01_0", "P01_01_1"]
+    assert reading.absent == ("P01_101_0", "P02_01_0", "P02_01_1")
+    assert len(reading.manifest.classes) == 3, "the classes stay those of the whole"
+    shutil.rmtree(root / "P01")
+    shutil.rmtree(root / "P02")
+    with pytest.raises(DataError, match=r"data set 'epic100' not found(.|\n)*none of the 3 videos"):
+        read(root, Options(allow_missing=True))
+
+
+ROW = "P01_01_0,P01,P01_01,,00:00:01.00,00:00:03.50,take spoon,take,0,spoon,1\n"
+
+
+@pytest.mark.parametrize(
+    ("over", "message"),
+    [
+        (
+            {"train": HEAD.replace("verb_class,", "").replace("video_id", "video")},
+            r"train\.csv:1: columns 'video_id', 'verb_class' are missing",
+        ),
+        ({"train": HEAD + ROW.replace("P01,", "P09,", 1)}, r"train\.csv:2: unknown participant 'P09'"),
+        ({"train": HEAD + ROW.replace("P01_01,", "P01_77,")}, r"train\.csv:2: unknown video 'P01_77'(.|\n)*video_info"),
+        ({"train": HEAD + ROW.replace("03.50", "01.00")}, r"train\.csv:2: the action stops at 1 s, not after its start at 1 s"),
+        (
+            {"train": HEAD + ROW.replace("00:00:03.50", "00:01:40.20")},
+            r"train\.csv:2: the interval lies outside the video(.|\n)*P01_01\.MP4, 100",
+        ),
+        ({"train": HEAD + ROW.replace("00:00:03.50", "3.50")}, r"train\.csv:2: stop_timestamp '3\.50' is not a time"),
+        ({"train": HEAD + ROW.replace("take,0", "take,2")}, r"train\.csv:2: verb_class '2' is out of range(.|\n)*0 to 1"),
+        ({"train": HEAD + ROW.replace("spoon,1", "spoon,-1")}, r"train\.csv:2: noun_class '-1' is out of range"),
+        ({"train": HEAD + ROW.replace("spoon,1", "spoon,")}, r"train\.csv:2: noun_class '' is out of range"),
+        ({"train": HEAD + ROW + ROW}, r"train\.csv:3: narration_id 'P01_01_0' stands in .*train\.csv:2 too"),
+        ({"train": HEAD + ROW.replace("P01_01_0", "P02_01_1")}, r"validation\.csv:3: narration_id 'P02_01_1' stands in .*train\.csv:2"),
+        ({"train": HEAD + ROW.replace("P01_01_0", "")}, r"train\.csv:2: no narration_id"),
+        ({"verb_classes": "id,key\n0,take\n2,put\n"}, "not a list of classes"),
+        ({"verb_classes": "id,key\n0,take\n1,take\n"}, "not a list of classes"),
+        ({"noun_classes": "id,name\n0,tap\n"}, r"noun_classes\.csv:1: column 'key' is missing"),
+        ({"video_info": "video_id,duration\nP01_01,3\n"}, r"video_info\.csv:1: column 'fps' is missing"),
+        ({"video_info": "video_id,duration,fps\nP01_01,3,0\n"}, r"video_info\.csv:2: fps '0' is not a positive number"),
+        ({"unseen_participant_ids_validation": "participant_id\nP02\nP77\n"}, r"validation\.csv:3: unknown participant 'P77'"),
+        ({"unseen_participant_ids_validation": "participant_id\nP01\n"}, r"participant 'P01' is not unseen"),
+        ({"unseen_participant_ids_validation": "participant\nP02\n"}, "column 'participant_id' is missing"),
+        ({"tail_verbs": "verb\n1\n2\n"}, r"tail_verbs\.csv:3: verb '2' is out of range"),
+    ],
+)
+def test_bad_lists(tree: Tree, over: dict[str, str], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        read(make(tree, **over), Options())
+
+
+@pytest.mark.parametrize("name", ["verb_classes", "noun_classes", "video_info"])
+def test_a_list_that_is_needed(tree: Tree, name: str) -> None:
+    root = make(tree)
+    (root / "annotations" / f"EPIC_100_{name}.csv").unlink()
+    with pytest.raises(DataError, match=rf"no list of \w+: .*EPIC_100_{name}\.csv"):
+        read(root, Options())
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("00:00:00.00", 0), ("00:00:48.5", 48.5), ("00:30:21.75", 1821.75), ("1:00:00", 3600), ("10:00:00.001", 36000.001)],
+)
+def test_times(text: str, expected: float) -> None:
+    assert seconds(text, "x") == expected
+
+
+@pytest.mark.parametrize("text", ["", "48.5", "00:61:00.0", "00:00:60", "-00:00:01", "00:00:1e3", "00:00:01.0 "])
+def test_what_is_no_time(text: str) -> None:
+    with pytest.raises(DataError, match="is not a time"):
+        seconds(text, "x")
+
+
+@pytest.mark.parametrize(
+    ("count", "video", "fps", "expected"),
+    [
+        (6000, "P01_01", 59.94, 60.0),  # as the archive has it
+        (5994, "P01_01", 59.94, 59.94),  # extracted at the video's own rate
+        (6000, "P01_01", 29.97, 60.0),
+        (5000, "P01_101", 50.0, 50.0),
+        (4900, "P01_101", 50.0, 50.0),  # two seconds short
+    ],
+)
+def test_the_rate_of_a_folder_of_frames(count: int, video: str, fps: float, expected: float) -> None:
+    assert frame_rate(count, video, VideoFacts(duration_s=100.0, fps=fps), "x") == expected
+
+
+@pytest.mark.parametrize(("count", "video"), [(6000, "P01_101"), (4890, "P01_101"), (3000, "P01_01"), (1, "P01_101")])
+def test_images_that_do_not_make_the_video(count: int, video: str) -> None:
+    with pytest.raises(DataError, match=f"{count} images do not make video '{video}'"):
+        frame_rate(count, video, VideoFacts(duration_s=100.0, fps=50.0), "x")
+
+
+@pytest.fixture
+def framed(tree: Tree) -> Path:
+    """P02_01 as 4 s of frames at 60 a second, as the archive has them."""
+    info = LISTS["EPIC_100_video_info.csv"].replace("P02_01,20.0", "P02_01,4.0")
+    rows = LISTS["EPIC_100_validation.csv"].replace("05.00,00:00:06.00", "02.00,00:00:03.00")
+    root = make(tree, VIDEOS[:2], video_info=info, validation=rows)
+    folder = root / "P02" / "rgb_frames" / "P02_01"
+    folder.mkdir(parents=True)
+    for number in range(1, 241):
+        cv2.imwrite(str(folder / f"frame_{number:010d}.jpg"), np.full((16, 24, 3), number, np.uint8))
+    return root
+
+
+def test_a_folder_of_frames_is_a_video(framed: Path) -> None:
+    clips = [clip for clip in read(framed, Options()).manifest.clips if clip.group == "P02_01"]
+    assert {(clip.path, clip.fps) for clip in clips} == {("P02/rgb_frames/P02_01", 60.0)}
+    with open_video(framed / clips[1].path, sequence_fps=clips[1].fps) as video:
+        index = video.indices_at_times([clips[1].start_s])[0]
+        assert (index, video.info.duration_s) == (120, 4.0)
+        assert video.frames_at_indices([index]).mean() == pytest.approx(121, abs=1)
+
+
+def test_a_folder_of_frames_with_holes(framed: Path) -> None:
+    for number in (17, 20, 21):
+        (framed / "P02" / "rgb_frames" / "P02_01" / f"frame_{number:010d}.jpg").unlink()
+    with pytest.raises(VideoError, match=r"3 of the images 1 to 240 are missing(.|\n)*17, 20 to 21(.|\n)*frame_0000000017\.jpg"):
+        read(framed, Options())
+
+
+def test_an_interval_after_the_last_frame(framed: Path) -> None:
+    rows = (framed / "annotations" / "EPIC_100_validation.csv").read_text()
+    (framed / "annotations" / "EPIC_100_validation.csv").write_text(rows.replace("02.00,00:00:03.00", "02.00,00:00:05.00"))
+    with pytest.raises(DataError, match=r"validation\.csv:3: the interval lies outside the video(.|\n)*2 s to 5 s(.|\n)*P02_01, 4\.00 s"):
+        read(framed, Options())
+
+
+def test_a_file_wins_over_frames(framed: Path) -> None:
+    (framed / "P02" / "videos").mkdir()
+    (framed / "P02" / "videos" / "P02_01.MP4").touch()
+    assert {clip.fps for clip in read(framed, Options()).manifest.clips} == {None}
+
+
+@pytest.mark.data
+def test_the_official_validation_list(real_data: Path, tree: Tree) -> None:
+    official = {path.name: path.read_text() for path in (real_data / "splits" / "epic100").glob("*.csv")}
+    videos = {line.split(",")[2] for line in official["EPIC_100_validation.csv"].splitlines()[1:]}
+    root = tree([f"{video[:3]}/videos/{video}.MP4" for video in videos], {f"annotations/{name}": text for name, text in official.items()})
+    reading = read(root, Options())
+    manifest = reading.manifest
+    assert (len(manifest.clips), len(manifest.classes), len(videos)) == (9668, 1352, 138)
+    assert [len(names) for names in manifest.targets.values()] == [97, 300]
+    assert reading.notes[1] == "2610 of 9668 intervals begin before an earlier one of their video has ended"
+    first = manifest.clips[0]
+    assert (first.name, first.start_s, first.end_s, manifest.classes[first.label or 0]) == ("P01_11_0", 0.0, 1.89, "take plate")
+    last = next(clip for clip in manifest.clips if clip.name == "P29_05_563")
+    assert last.end_s == pytest.approx(1821.736567), "the list ends it 13 ms after the video"
