@@ -1,0 +1,123 @@
+"""Class-mean recall worked out by hand, and against the definition written as loops."""
+
+import numpy as np
+import pytest
+
+from vidkd.data.manifest import Clip
+from vidkd.engine.anticipation_metrics import anticipation_recalls, class_mean_recall, labels_of, marginalised
+
+
+def by_definition(scores: np.ndarray, labels: np.ndarray, k: int) -> float:
+    """For every class with samples: the share of them for which fewer than k other classes score at least as high as the true one."""
+    recalls = []
+    for name in range(scores.shape[1]):
+        hits, samples = 0, 0
+        for row, label in zip(scores, labels, strict=True):
+            if label == name:
+                samples += 1
+                hits += sum(row[other] >= row[label] for other in range(len(row)) if other != label) < k
+        if samples:
+            recalls.append(hits / samples)
+    return sum(recalls) / len(recalls)
+
+
+SCORES = np.array(
+    [
+        [0.5, 0.3, 0.2, 0.0],  # class 0, first
+        [0.1, 0.6, 0.3, 0.0],  # class 0, third
+        [0.2, 0.3, 0.5, 0.0],  # class 0, third
+        [0.4, 0.5, 0.1, 0.0],  # class 1, first
+        [0.6, 0.3, 0.1, 0.0],  # class 2, third
+    ]
+)
+LABELS = np.array([0, 0, 0, 1, 2])
+
+
+@pytest.mark.parametrize(("k", "expected"), [(1, (1 / 3 + 1 + 0) / 3), (2, (1 / 3 + 1 + 0) / 3), (3, 1.0), (5, 1.0)])
+def test_by_hand(k: int, expected: float) -> None:
+    """Class 3 has no sample and is no part of the mean."""
+    assert class_mean_recall(SCORES, LABELS, k) == pytest.approx(expected)
+
+
+def test_a_frequent_class_weighs_as_much_as_a_rare_one() -> None:
+    scores = np.repeat(np.eye(3)[[0]], 10, axis=0)
+    assert class_mean_recall(scores, np.array([0] * 9 + [1]), k=1) == 0.5
+
+
+@pytest.mark.parametrize(("classes", "expected"), [({0}, 1 / 3), ({0, 1}, 2 / 3), ([1], 1.0), ({0, 1, 2, 3}, 4 / 9)])
+def test_some_classes(classes: set[int], expected: float) -> None:
+    assert class_mean_recall(SCORES, LABELS, 1, classes) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("k", "expected"), [(1, 0.0), (2, 0.0), (3, 0.5), (4, 1.0)])
+def test_ties_count_against_the_true_class(k: int, expected: float) -> None:
+    scores = np.array([[0.25, 0.25, 0.25, 0.25], [0.3, 0.3, 0.3, 0.1]])
+    assert class_mean_recall(scores, np.array([0, 1]), k) == expected
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_against_the_definition(seed: int) -> None:
+    """Scores of few values, so that ties are frequent."""
+    rng = np.random.default_rng(seed)
+    scores = rng.integers(0, 6, (40, 9)).astype(float)
+    labels = rng.integers(0, 9, 40)
+    for k in (1, 3, 5):
+        assert class_mean_recall(scores, labels, k) == pytest.approx(by_definition(scores, labels, k))
+
+
+def test_what_cannot_be_judged() -> None:
+    with pytest.raises(ValueError, match="no labelled clips"):
+        class_mean_recall(SCORES[:0], LABELS[:0])
+    with pytest.raises(ValueError, match="no labelled clips"):
+        class_mean_recall(SCORES, LABELS, classes={3})
+    with pytest.raises(ValueError, match=r"0\.\.3, found -1"):
+        class_mean_recall(SCORES, LABELS - 1)
+    with pytest.raises(ValueError, match=r"0\.\.3, found 2 to 4"):
+        class_mean_recall(SCORES, LABELS + 2)
+    with pytest.raises(ValueError, match="not a number"):
+        class_mean_recall(np.where(SCORES == 0.6, np.nan, SCORES), LABELS)
+
+
+def clip(label: int | None, verb: int | None, *tags: str) -> Clip:
+    return Clip(path="a.avi", label=label, group="g", subsets={}, targets={} if verb is None else {"verb": verb}, tags=tags)
+
+
+CLIPS = [
+    clip(0, 0),
+    clip(0, 0, "unseen"),
+    clip(1, 1, "unseen", "tail"),
+    clip(2, 1, "tail", "tail_verb"),
+    clip(None, 0, "unseen"),
+    clip(None, None),
+]
+
+
+def test_labels_of_heads() -> None:
+    assert labels_of(CLIPS).tolist() == [0, 0, 1, 2, -1, -1]
+    assert labels_of(CLIPS, "verb").tolist() == [0, 0, 1, 1, 0, -1]
+
+
+def test_all_heads_and_subsets() -> None:
+    """Predicted actions 0, 1, 1, 0 and verbs 0, 0, 1, 0, 1; what has no label is not judged."""
+    scores = {"label": np.eye(3)[[0, 1, 1, 0, 0, 0]], "verb": np.eye(2)[[0, 0, 1, 0, 1, 0]]}
+    assert anticipation_recalls(scores, CLIPS, k=1) == pytest.approx(
+        {
+            "recall1": (1 / 2 + 1 + 0) / 3,
+            "recall1_unseen": (0 + 1) / 2,
+            "recall1_tail": (1 + 0) / 2,
+            "verb_recall1": (2 / 3 + 1 / 2) / 2,
+            "verb_recall1_unseen": (1 / 2 + 1) / 2,
+            "verb_recall1_tail": 0.0,
+        }
+    )
+
+
+def test_without_tags_there_are_no_subsets() -> None:
+    assert set(anticipation_recalls({"label": np.eye(3)[[0, 1]]}, [clip(0, None), clip(1, None)])) == {"recall5"}
+
+
+def test_marginals_are_sums_over_the_classes_with_that_part() -> None:
+    probabilities = np.array([[0.1, 0.2, 0.3, 0.4], [0.7, 0.1, 0.1, 0.1]])
+    verbs = marginalised(probabilities, [1, 0, 1, 3], 4)
+    assert verbs == pytest.approx(np.array([[0.2, 0.4, 0.0, 0.4], [0.1, 0.8, 0.0, 0.1]]))
+    assert verbs.sum(1) == pytest.approx(1.0)

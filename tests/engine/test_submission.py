@@ -1,0 +1,94 @@
+"""The challenge's file, checked against what its evaluation asks for."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vidkd.base.errors import DataError
+from vidkd.data.manifest import Manifest
+from vidkd.engine.submission import action_pairs, submission, write_submission
+
+NAMES = ["P01_11_0", "P02_09_17"]
+VERBS = np.array([[0.5, -1.25], [1e-12, 3.0]])
+NOUNS = np.array([[0.1, 0.2, 0.7], [1 / 3, 2.0, 0.0]])
+ACTIONS = np.array([[0.1, 0.4, 0.2, 0.4], [0.9, 0.1, 0.0, -2.0]])
+PAIRS = [(0, 0), (0, 2), (1, 1), (1, 2)]
+LEVELS = {"pretraining": 1, "training_labels": 3, "training_data": 4}
+
+
+def test_the_whole_content() -> None:
+    content = submission(NAMES, VERBS, NOUNS, ACTIONS, PAIRS, **LEVELS, actions=2)
+    assert content == {
+        "version": "0.2",
+        "challenge": "action_anticipation",
+        "sls_pt": 1,
+        "sls_tl": 3,
+        "sls_td": 4,
+        "results": {
+            "P01_11_0": {"verb": {"0": 0.5, "1": -1.25}, "noun": {"0": 0.1, "1": 0.2, "2": 0.7}, "action": {"0,2": 0.4, "1,2": 0.4}},
+            "P02_09_17": {"verb": {"0": 1e-12, "1": 3.0}, "noun": {"0": 0.3333333, "1": 2.0, "2": 0.0}, "action": {"0,0": 0.9, "0,2": 0.1}},
+        },
+    }
+    assert list(content["results"]["P01_11_0"]["action"]) == ["0,2", "1,2"], "equal scores in the order of the classes"
+
+
+def test_a_hundred_actions_of_official_size(tmp_path: Path) -> None:
+    """Every verb, every noun, exactly 100 actions with known ids, the highest first, and numbers that JSON knows."""
+    rng = np.random.default_rng(0)
+    pairs = [(verb, noun) for verb in range(97) for noun in range(0, 300, 8)]
+    scores = rng.normal(size=(3, len(pairs))).astype(np.float32)
+    content = submission(["a", "b", "c"], rng.random((3, 97)), rng.random((3, 300)), scores, pairs, **LEVELS)
+    write_submission(tmp_path / "out" / "test.json", content)
+    read = json.loads((tmp_path / "out" / "test.json").read_text())
+    assert read == content
+    for row, name in enumerate("abc"):
+        result = read["results"][name]
+        assert list(result["verb"]) == [str(n) for n in range(97)]
+        assert list(result["noun"]) == [str(n) for n in range(300)]
+        written = {tuple(map(int, key.split(","))): score for key, score in result["action"].items()}
+        assert len(written) == 100
+        expected = sorted(range(len(pairs)), key=lambda action: -scores[row, action])[:100]
+        assert list(written) == [pairs[action] for action in expected]
+        assert list(written.values()) == pytest.approx([float(scores[row, action]) for action in expected], rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"pretraining": 6}, "sls_pt must be one of 0 to 5, not 6"),
+        ({"training_data": -1}, "sls_td must be one of 0 to 5, not -1"),
+        ({"names": ["a", "a"]}, "stands twice"),
+        ({"names": ["a"]}, "verb scores of 1 clips"),
+        ({"noun_scores": NOUNS[0]}, "noun scores of 2 clips"),
+        ({"verb_scores": np.array([[0.5, np.nan], [0, 1]])}, "verb scores must be finite"),
+        ({"action_scores": np.where(ACTIONS == 0.9, np.inf, ACTIONS)}, "action scores must be finite"),
+        ({"pairs": PAIRS[:3]}, "4 actions need as many different pairs, not 3"),
+        ({"pairs": [*PAIRS[:3], PAIRS[0]]}, "4 actions need as many different pairs, not 3"),
+        ({"pairs": [*PAIRS[:3], (2, 0)]}, "outside the 2 verbs and 3 nouns"),
+        ({"actions": 5}, "knows 4 actions, 5 must be written"),
+        ({"actions": 100}, "knows 4 actions, 100 must be written"),
+    ],
+)
+def test_what_the_challenge_would_refuse(change: dict[str, object], message: str) -> None:
+    good = {"names": NAMES, "verb_scores": VERBS, "noun_scores": NOUNS, "action_scores": ACTIONS, "pairs": PAIRS, "actions": 2, **LEVELS}
+    submission(**good)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=message):
+        submission(**{**good, **change})  # type: ignore[arg-type]
+
+
+def test_pairs_of_a_manifest(tmp_path: Path) -> None:
+    manifest = Manifest(
+        name="epic100",
+        root=tmp_path,
+        classes=("take tap", "put-down tap", "put-down salt:sea"),
+        splits=("1",),
+        clips=(),
+        targets={"verb": ("take", "put-down"), "noun": ("tap", "spoon", "salt:sea")},
+    )
+    assert action_pairs(manifest) == [(0, 0), (1, 0), (1, 2)]
+    with pytest.raises(DataError, match="no verbs and nouns"):
+        action_pairs(Manifest(name="x", root=tmp_path, classes=("a",), splits=(), clips=()))
+    with pytest.raises(DataError, match=r"class 'take' .* is no pair"):
+        action_pairs(Manifest(name="x", root=tmp_path, classes=("take",), splits=(), clips=(), targets=manifest.targets))

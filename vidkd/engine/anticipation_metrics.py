@@ -1,0 +1,76 @@
+"""Class-mean top-k recall of verb, noun and action, overall and on subsets, as EPIC-KITCHENS-100 judges anticipation; numpy only."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidkd.data.manifest import Clip
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+MAIN_HEAD = "label"
+"""Name of the head for `Clip.label` (in EPIC the action) beside those named after targets."""
+UNSEEN, TAIL = "unseen", "tail"
+
+
+def class_mean_recall(scores: Floats, labels: Ints, k: int = 5, classes: Collection[int] | None = None) -> float:
+    """Mean over classes of the share of a class's samples whose true class is among the k highest scores, in [0, 1].
+
+    scores: (N, K), any monotone scale. labels: (N,) in 0..K-1. classes: only their samples are judged (None: all). Classes without samples
+    are left out of the mean. A tie counts against the true class: it is among the k only if fewer than k others score as high or higher.
+    Raises ValueError if no sample is left, for a label out of range, or a score that is not a number.
+    Source: Damen et al. 2022 (arXiv 2006.13256), "class-mean top-5 recall".
+    """
+    if classes is not None:
+        chosen = np.isin(labels, list(classes))
+        scores, labels = scores[chosen], labels[chosen]
+    if len(labels) == 0:
+        raise ValueError("no labelled clips to judge")
+    if labels.min() < 0 or labels.max() >= scores.shape[1]:
+        raise ValueError(f"labels must lie in 0..{scores.shape[1] - 1}, found {labels.min()} to {labels.max()}")
+    if np.isnan(scores).any():
+        raise ValueError("a score is not a number")
+    truth = scores[np.arange(len(labels)), labels][:, None]
+    hit = (scores >= truth).sum(1) - 1 < k
+    return float(np.mean([hit[labels == name].mean() for name in np.unique(labels)]))
+
+
+def labels_of(clips: Sequence[Clip], head: str = MAIN_HEAD) -> Ints:
+    """(N,) the clips' labels for a head: `label`, or the target of that name; -1 where a clip has none."""
+    found = [clip.label if head == MAIN_HEAD else clip.targets.get(head) for clip in clips]
+    return np.array([-1 if label is None else label for label in found], np.int64)
+
+
+def anticipation_recalls(scores: Mapping[str, Floats], clips: Sequence[Clip], k: int = 5) -> dict[str, float]:
+    """`recall5` of the main head and `<head>_recall5` of the others, and with `_unseen` and `_tail` where clips have such tags.
+
+    scores: head -> (N, K) of the N clips; heads are "label" and names of targets. Clips without the head's label are not judged.
+    Unseen: the clips with tag "unseen". Tail: those with tag "tail" for the main head and "tail_<head>" for another; in EPIC an action
+    is in the tail if its verb or its noun is.
+    """
+    figures = {}
+    for head, values in scores.items():
+        labels = labels_of(clips, head)
+        name = f"recall{k}" if head == MAIN_HEAD else f"{head}_recall{k}"
+        for suffix, members in _subsets(clips, head):
+            judged = members & (labels >= 0)
+            if judged.any():
+                figures[name + suffix] = class_mean_recall(values[judged], labels[judged], k)
+    return figures
+
+
+def _subsets(clips: Sequence[Clip], head: str) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """Suffix of the metric -> which clips it judges."""
+    yield "", np.ones(len(clips), bool)
+    for suffix, tag in ((UNSEEN, UNSEEN), (TAIL, TAIL if head == MAIN_HEAD else f"{TAIL}_{head}")):
+        yield f"_{suffix}", np.array([tag in clip.tags for clip in clips], bool)
+
+
+def marginalised(probabilities: Floats, parts: Sequence[int] | Ints, count: int) -> Floats:
+    """(N, count) probabilities of the parts of classes, say of verbs from actions: each is the sum over the classes that contain it.
+
+    probabilities: (N, K). parts: (K,) the part of each class, in 0..count-1. For models without a head of its own for the part.
+    """
+    return np.asarray(probabilities @ np.eye(count)[np.asarray(parts)])
