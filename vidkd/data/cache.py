@@ -21,8 +21,9 @@ from vidkd.base.errors import VideoError
 from vidkd.base.files import atomic_write
 from vidkd.base.walk import file_fingerprint
 from vidkd.data.flow_store import stored_flow_files
-from vidkd.data.footage import Footage, FootageConfig, WholeClip, read_whole, read_window
+from vidkd.data.footage import Footage, FootageConfig, Look, SeenFootage, WholeClip, read_seen, read_whole, read_window
 from vidkd.data.manifest import Clip
+from vidkd.data.observation import hull
 from vidkd.video.recent import Recent
 
 log = logging.getLogger(__name__)
@@ -94,6 +95,16 @@ class ClipCache:
             return read_window(path, clip, self.footage, position=position, want_flow=want_flow)
         whole = self._get(key, path, clip, want_flow)
         return whole.window(self.footage.window, position=position, name=str(path))
+
+    def seen(self, path: Path, clip: Clip, look: Look) -> SeenFootage:
+        """What `read_seen` returns, from the cache where the clip is kept or can be; raises what `read_seen` raises."""
+        seconds = hull(clip, self.footage.observe)
+        part = dataclasses.replace(clip, start_s=seconds.start_s, end_s=seconds.end_s, onset_s=None)
+        key = self.key(path, part)
+        if key in self._refused:
+            return read_seen(path, clip, self.footage, look)
+        whole = self._get(key, path, part, look.flow or look.future_flow)
+        return whole.seen(clip, self.footage, look, name=str(path))
 
     def read(self, path: Path, clip: Clip, *, want_flow: bool = True) -> WholeClip:
         """The clip from the cache, decoded and stored first when it is not there. Raises what reading the file raises."""

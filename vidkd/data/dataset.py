@@ -14,8 +14,9 @@ from torch.utils.data import Dataset
 from vidkd.base.errors import DataError, VidkdError
 from vidkd.data.cache import CacheConfig, ClipCache
 from vidkd.data.flow import FlowConfig
-from vidkd.data.footage import Footage, FootageConfig, read_window
+from vidkd.data.footage import Footage, FootageConfig, Look, SeenFootage, read_seen, read_window
 from vidkd.data.manifest import Clip
+from vidkd.data.observation import ObserveConfig
 from vidkd.data.transforms import (
     Geometry,
     TransformConfig,
@@ -28,7 +29,8 @@ from vidkd.data.transforms import (
 from vidkd.data.windows import WindowConfig
 from vidkd.video.opening import Backend
 
-VIEWS = ("rgb", "flow")
+VIEWS = ("rgb", "flow", "future_rgb", "future_flow")
+"""What the student sees, `rgb` and `flow`, and what only its teacher sees; under `observe.protocol=whole` that is the same window."""
 Sample = dict[str, Any]
 
 
@@ -44,6 +46,7 @@ class DataConfig:
         label_fraction: share of the (remaining) training groups that is used; smaller shares are subsets of larger ones.
         split_seed: decides which groups are held out and kept.
         window: which frames of a clip.
+        observe: which part of a clip the student sees, and what its teacher sees.
         transform: sizes and augmentation.
         flow: how the flow view is made.
         cache: the decoded-clip cache.
@@ -65,6 +68,7 @@ class DataConfig:
     label_fraction: float = 1.0
     split_seed: int = 0
     window: WindowConfig = field(default_factory=WindowConfig)
+    observe: ObserveConfig = field(default_factory=ObserveConfig)
     transform: TransformConfig = field(default_factory=TransformConfig)
     flow: FlowConfig = field(default_factory=FlowConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
@@ -91,7 +95,11 @@ class ClipDataset(Dataset[Sample]):
     Training: item (epoch, index) is one random window and crop of clip `index`, and (epoch, index, draw) with draw > 0 another one, for a
     clip that is drawn again within the epoch. Evaluation: item (0, number) is one of the
     `views_per_clip` windows and crops of clip `number // views_per_clip`.
-    A sample has "rgb" uint8 (3, T, S, S), "flow" float16 (2, T, S, S) in pixels per flow step, "label", "index" (of the clip), "weight".
+    A sample has "rgb" uint8 (3, T, S, S), "flow" float16 (2, T, S, S) in pixels per flow step, "label", "index" (of the clip), "weight";
+    where student and teacher see different parts, "future_rgb" and "future_flow" of the teacher's, "observed" (share of the clip, 1 if
+    the protocol knows none) and "held" (the student's part is so short that frames are repeated). One crop and flip serves all views.
+
+    fraction: the observed share at which an evaluation of early recognition judges; training draws one of `observe.fractions`.
     """
 
     def __init__(
@@ -104,18 +112,20 @@ class ClipDataset(Dataset[Sample]):
         training: bool,
         seed: int = 0,
         may_flip: bool = True,
+        fraction: float | None = None,
     ) -> None:
         unknown = set(views) - set(VIEWS)
         if unknown or not views:
             raise DataError(f"unknown views {sorted(unknown)}", known=", ".join(VIEWS))
         self.root, self.clips, self.config, self.views = root, list(clips), config, tuple(views)
-        self.training, self.seed, self.may_flip = training, seed, may_flip
+        self.training, self.seed, self.may_flip, self.fraction = training, seed, may_flip, fraction
         self.footage = FootageConfig(
             window=config.window,
             transform=config.transform,
             flow=config.flow,
             decode_short_side=config.decode_short_side,
             decoder=config.decoder,
+            observe=config.observe,
         )
         self.cache = ClipCache(config.cache, self.footage) if config.cache.enabled else None
 
@@ -143,24 +153,56 @@ class ClipDataset(Dataset[Sample]):
         """key: what the random numbers depend on besides the seed."""
         clip = self.clips[number]
         rng = np.random.default_rng([self.seed, *key])
-        footage = self._footage(clip, self._position(rng, view_number))
-        geometry = self._geometry(footage.frames, rng, view_number)
+        look = self._look(rng, view_number)
+        seen = self._footage(clip, look)
+        geometry = self._geometry(seen.observed.frames, rng, view_number)
         labelled = clip.label is not None
         sample: Sample = {"label": clip.label if labelled else -1, "index": number, "weight": float(labelled)}
-        if "rgb" in self.views:
-            frames = crop_frames(footage.frames, geometry)
-            if self.training and self.config.transform.colour > 0:
-                frames = jitter_colour(frames, self.config.transform.colour, rng)
-            sample["rgb"] = _channels_first(frames)
-        if "flow" in self.views and footage.flow is not None:
-            sample["flow"] = _channels_first(crop_flow(footage.flow, geometry)).half()
+        sample |= self._views(seen.observed, geometry, rng)
+        if self._parts_differ:
+            sample |= {"observed": 1.0 if look.fraction is None else look.fraction, "held": seen.held}
+        if seen.future is not None:
+            sample |= self._views(seen.future, geometry, rng, "future_")
         return sample
 
-    def _footage(self, clip: Clip, position: float) -> Footage:
-        path, want_flow = self.root / clip.path, "flow" in self.views
-        if self.cache is not None:
-            return self.cache.window(path, clip, position=position, want_flow=want_flow)
-        return read_window(path, clip, self.footage, position=position, want_flow=want_flow)
+    @property
+    def _parts_differ(self) -> bool:
+        return self.config.observe.protocol != "whole"
+
+    def _look(self, rng: np.random.Generator, view_number: int) -> Look:
+        position = self._position(rng, view_number)
+        fraction = self.fraction
+        if self.config.observe.protocol == "early" and self.training:
+            fraction = float(rng.choice(self.config.observe.fractions))
+        return Look(
+            position=position,
+            fraction=fraction,
+            flow="flow" in self.views,
+            future=any(view.startswith("future_") for view in self.views),
+            future_flow="future_flow" in self.views,
+        )
+
+    def _views(self, footage: Footage, geometry: Geometry, rng: np.random.Generator, prefix: str = "") -> dict[str, Tensor]:
+        """The views asked for of one part; colour is the student's part's alone to be changed, as the teacher was trained otherwise."""
+        views: dict[str, Tensor] = {}
+        if f"{prefix}rgb" in self.views:
+            frames = crop_frames(footage.frames, geometry)
+            if self.training and self.config.transform.colour > 0 and not prefix:
+                frames = jitter_colour(frames, self.config.transform.colour, rng)
+            views[f"{prefix}rgb"] = _channels_first(frames)
+        if f"{prefix}flow" in self.views and footage.flow is not None:
+            views[f"{prefix}flow"] = _channels_first(crop_flow(footage.flow, geometry)).half()
+        return views
+
+    def _footage(self, clip: Clip, look: Look) -> SeenFootage:
+        path = self.root / clip.path
+        if self._parts_differ or look.future:
+            return read_seen(path, clip, self.footage, look) if self.cache is None else self.cache.seen(path, clip, look)
+        if self.cache is None:
+            footage = read_window(path, clip, self.footage, position=look.position, want_flow=look.flow)
+        else:
+            footage = self.cache.window(path, clip, position=look.position, want_flow=look.flow)
+        return SeenFootage(footage, None, held=False)
 
     def _position(self, rng: np.random.Generator, view_number: int) -> float:
         if self.training:

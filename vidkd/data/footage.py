@@ -1,7 +1,7 @@
 """From a file to the frames and flow of one window: decode, compute flow from the same decoded frames, resize both."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from vidkd.base.errors import DataError
 from vidkd.data.flow import FlowConfig, dis_flow, resize_flow
 from vidkd.data.flow_store import read_stored_flow
 from vidkd.data.manifest import Clip
+from vidkd.data.observation import ObserveConfig, SeenWindows, choose_windows
 from vidkd.data.transforms import TransformConfig, resize_frames, working_size
 from vidkd.data.windows import Window, WindowConfig, choose_window, frames_inside
 from vidkd.video import VideoReader, open_video
@@ -27,6 +28,7 @@ class FootageConfig:
 
     Args:
         window: which frames.
+        observe: which part of a clip they come from, for student and teacher.
         transform: sizes (the augmentation in it is not applied here).
         flow: how flow is computed.
         decode_short_side: frames whose shorter side is longer than this are shrunk to it when decoded; flow is computed at that size.
@@ -38,6 +40,7 @@ class FootageConfig:
     flow: FlowConfig
     decode_short_side: int | None = 256
     decoder: Backend = "auto"
+    observe: ObserveConfig = field(default_factory=ObserveConfig)
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,53 @@ def read_window(path: Path, clip: Clip, config: FootageConfig, *, position: floa
         return footage_of(video, window, config, want_flow=want_flow, clip_path=clip.path)
 
 
+@dataclass(frozen=True)
+class Look:
+    """Which window of a clip is asked for, and for whom.
+
+    position: in [0, 1], see `choose_window`. fraction: observed share of the clip (early recognition). flow: whether the student's view is
+    flow too. future, future_flow: whether the teacher's part is asked for, and its flow.
+    """
+
+    position: float
+    fraction: float | None = None
+    flow: bool = False
+    future: bool = False
+    future_flow: bool = False
+
+    def windows(self, timestamps_s: NDArray[np.float64], clip: Clip, config: FootageConfig, name: str) -> SeenWindows:
+        """The frames of both parts."""
+        return choose_windows(
+            timestamps_s,
+            clip,
+            config.window,
+            config.observe,
+            position=self.position,
+            fraction=self.fraction,
+            observed_flow=self.flow,
+            future_flow=self.future_flow,
+            name=name,
+        )
+
+
+@dataclass(frozen=True)
+class SeenFootage:
+    """What the student observed and (where asked for) what its teacher sees; `held`: frames of the student's part are repeated."""
+
+    observed: Footage
+    future: Footage | None
+    held: bool
+
+
+def read_seen(path: Path, clip: Clip, config: FootageConfig, look: Look) -> SeenFootage:
+    """Decode the observed part of `clip`, and the teacher's, from the file at `path`. Raises as `read_window` does."""
+    with open_video(path, backend=backend_of(clip, config)) as video:
+        windows = look.windows(video.timestamps_s, clip, config, str(path))
+        observed = footage_of(video, windows.observed, config, want_flow=look.flow, clip_path=clip.path)
+        future = footage_of(video, windows.future, config, want_flow=look.future_flow, clip_path=clip.path) if look.future else None
+        return SeenFootage(observed, future, windows.held)
+
+
 def footage_of(video: VideoReader, window: Window, config: FootageConfig, *, want_flow: bool, clip_path: str = "") -> Footage:
     """Frames and flow of a window of an open video; flow comes from the same decoded frames, or from where it is stored for `clip_path`.
 
@@ -71,6 +121,7 @@ def footage_of(video: VideoReader, window: Window, config: FootageConfig, *, wan
     flow = None
     if computes_flow:
         flow = dis_flow(frames, decoded[np.searchsorted(needed, window.targets)], preset=config.flow.preset)
+        flow[window.targets == window.frames] = 0  # a frame that is held stands still
     elif want_flow:
         flow = _stored_flow(video, window, config, clip_path)
     return Footage(
@@ -117,9 +168,20 @@ class WholeClip:
 
     def window(self, config: WindowConfig, *, position: float, name: str) -> Footage:
         """One window of the clip."""
-        window = choose_window(self.timestamps_s, config, position=position, start_s=float(self.timestamps_s[0]), name=name)
-        # by torch, for which half precision is no slow type
-        flow = None if self.flow is None else torch.from_numpy(self.flow[window.frames]).float().numpy()
+        return self._footage(choose_window(self.timestamps_s, config, position=position, start_s=float(self.timestamps_s[0]), name=name))
+
+    def seen(self, clip: Clip, config: FootageConfig, look: Look, *, name: str) -> SeenFootage:
+        """The observed part of the clip, and the teacher's."""
+        windows = look.windows(self.timestamps_s, clip, config, name)
+        future = self._footage(windows.future, want_flow=look.future_flow) if look.future else None
+        return SeenFootage(self._footage(windows.observed, want_flow=look.flow), future, windows.held)
+
+    def _footage(self, window: Window, want_flow: bool = True) -> Footage:
+        flow = None
+        if self.flow is not None and want_flow:
+            # by torch, for which half precision is no slow type
+            flow = torch.from_numpy(self.flow[window.frames]).float().numpy()
+            flow[window.targets == window.frames] = 0  # what is stored points on, beyond what this window may see
         return Footage(np.asarray(self.frames[window.frames]), flow)
 
 

@@ -40,10 +40,14 @@ class WindowConfig:
         return self.flow_step or (self.stride if self.rule == "dense" else 1)
 
     @property
+    def sampled_span(self) -> int:
+        """Decoded frames from the first sampled one to the last, both counted; at least, with `uniform`."""
+        return (self.frames - 1) * self.stride + 1 if self.rule == "dense" else self.frames
+
+    @property
     def span(self) -> int:
         """Decoded frames that the window reaches over, flow targets included."""
-        sampled = (self.frames - 1) * self.stride + 1 if self.rule == "dense" else self.frames
-        return sampled + self.pair_step
+        return self.sampled_span + self.pair_step
 
 
 @dataclass(frozen=True)
@@ -82,29 +86,42 @@ def choose_window(
     position: in [0, 1], where the window lies among all that fit (0 first, 1 last).
     Raises DataError if the clip has no frames, or fewer than the window's span and `short_clip` is "error", or position is not in [0, 1].
     """
-    if not 0 <= position <= 1:
-        raise DataError(f"the position of a window must lie in [0, 1], not {position}", clip=name)
+    check_position(position, name)
     inside = frames_inside(timestamps_s, start_s, end_s)
     if len(inside) == 0:
         raise DataError(f"no frame in the interval of {name}", interval_s=f"[{start_s}, {end_s})", frames=len(timestamps_s))
-    if len(inside) < config.span and config.short_clip == "error":
-        raise DataError(
-            f"{name} is shorter than the window",
-            frames=len(inside),
-            needed=f"{config.span} (window.frames={config.frames}, window.stride={config.stride})",
-            to_mend="a smaller window.stride or window.frames, or window.short_clip=hold",
-        )
-    steps = _dense(len(inside), config, position) if config.rule == "dense" else _uniform(len(inside), config, position)
+    check_long_enough(len(inside), config, name)
+    steps = spread(len(inside), config, position)
     last = len(inside) - 1
     return Window(inside[np.minimum(steps, last)], inside[np.minimum(steps + config.pair_step, last)])
 
 
-def _dense(available: int, config: WindowConfig, position: float) -> NDArray[np.int64]:
-    offset = round(position * max(available - config.span, 0))
-    return offset + config.stride * np.arange(config.frames, dtype=np.int64)
+def check_position(position: float, name: str) -> None:
+    """Raise DataError unless the position lies in [0, 1]."""
+    if not 0 <= position <= 1:
+        raise DataError(f"the position of a window must lie in [0, 1], not {position}", clip=name)
 
 
-def _uniform(available: int, config: WindowConfig, position: float) -> NDArray[np.int64]:
-    usable = max(available - config.pair_step, 1)
-    inner = min(position, 1 - 1e-9)
-    return np.floor((np.arange(config.frames) + inner) * usable / config.frames).astype(np.int64)
+def check_long_enough(available: int, config: WindowConfig, name: str, *, needed: int | None = None) -> None:
+    """Raise DataError if fewer frames are there than the window reaches over (`needed`) and `short_clip` is "error"."""
+    needed = config.span if needed is None else needed
+    if available < needed and config.short_clip == "error":
+        raise DataError(
+            f"{name} is shorter than the window",
+            frames=available,
+            needed=f"{needed} (window.frames={config.frames}, window.stride={config.stride})",
+            to_mend="a smaller window.stride or window.frames, or window.short_clip=hold",
+        )
+
+
+def spread(available: int, config: WindowConfig, position: float, *, reach: int | None = None) -> NDArray[np.int64]:
+    """Numbers (T,) of the window's frames among `available` ones; those beyond the last are to be held at it.
+
+    reach: frames after a sampled one that must be there too, by default the flow pair's.
+    """
+    reach = config.pair_step if reach is None else reach
+    if config.rule == "uniform":
+        inner = min(position, 1 - 1e-9)
+        usable = max(available - reach, 1)
+        return np.floor((np.arange(config.frames) + inner) * usable / config.frames).astype(np.int64)
+    return round(position * max(available - config.sampled_span - reach, 0)) + config.stride * np.arange(config.frames, dtype=np.int64)

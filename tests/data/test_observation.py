@@ -1,0 +1,265 @@
+"""What student and teacher see: never a frame from after the cut, whatever the frame rate, the gap and the length."""
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vidkd.base.errors import DataError
+from vidkd.data.dataset import ClipDataset, DataConfig
+from vidkd.data.manifest import Clip
+from vidkd.data.observation import (
+    ObserveConfig,
+    choose_windows,
+    hull,
+    is_observable,
+    is_shortened,
+    seconds_seen,
+    split_observable,
+)
+from vidkd.data.windows import WindowConfig
+from vidkd.video import write_video
+
+unhurried = settings(deadline=None, max_examples=150)  # a busy machine is no failure
+EARLY = ObserveConfig(protocol="early")
+
+
+def row(start_s: float = 0.0, end_s: float | None = None, path: str = "a.mp4") -> Clip:
+    return Clip(path=path, label=0, group="g", subsets={"1": "train"}, start_s=start_s, end_s=end_s)
+
+
+@st.composite
+def timestamps(draw: st.DrawFn) -> np.ndarray:
+    """Frames of a file at a constant rate, at one with rounded timestamps, or at a variable one."""
+    count = draw(st.integers(2, 120))
+    fps = draw(st.sampled_from([7.5, 10, 15, 23.976, 24, 25, 29.97, 30, 50, 59.94, 60]))
+    kind = draw(st.sampled_from(["constant", "rounded", "variable"]))
+    if kind == "constant":
+        return np.arange(count) / fps
+    if kind == "rounded":  # as a container with a time base of a millisecond keeps them
+        return np.round(np.arange(count) / fps, 3)
+    gaps_s = draw(st.lists(st.floats(0.005, 0.4), min_size=count - 1, max_size=count - 1))
+    return np.cumsum([0.0, *gaps_s])
+
+
+windows = st.builds(
+    WindowConfig,
+    frames=st.integers(1, 9),
+    stride=st.integers(1, 5),
+    rule=st.sampled_from(["dense", "uniform"]),
+    flow_step=st.one_of(st.none(), st.integers(1, 6)),
+    short_clip=st.just("hold"),
+)
+
+
+@unhurried
+@given(st.data(), timestamps(), windows, st.floats(0, 1), st.booleans(), st.booleans())
+def test_early_recognition_sees_no_frame_after_the_cut(
+    data: st.DataObject, stamps: np.ndarray, window: WindowConfig, position: float, flow: bool, rest: bool
+) -> None:
+    fraction = data.draw(st.floats(0.01, 1))
+    start_s = data.draw(st.floats(0, float(stamps[-1]) * 0.9))
+    end_s = data.draw(st.one_of(st.none(), st.floats(start_s + 0.01, float(stamps[-1]) + 5)))
+    clip, observe = row(start_s, end_s), ObserveConfig(protocol="early", teacher_sees="rest" if rest else "whole")
+    try:
+        seen = choose_windows(stamps, clip, window, observe, position=position, fraction=fraction, observed_flow=flow)
+    except DataError as error:
+        if "no frame in the" not in error.what:
+            raise
+        return
+    file_ends_s = stamps[-1] + np.diff(stamps).max()
+    length_s = min(math.inf if end_s is None else end_s, file_ends_s) - start_s
+    for indices in (seen.observed.frames, seen.observed.targets):
+        assert (stamps[indices] >= start_s - 1e-6).all()
+        if fraction < 1:
+            assert (stamps[indices] < start_s + fraction * length_s).all()
+    if rest and fraction < 1:
+        assert stamps[seen.future.frames].min() > stamps[seen.observed.targets].max()
+
+
+@unhurried
+@given(st.data(), timestamps(), windows, st.floats(0, 1), st.booleans())
+def test_anticipation_sees_no_frame_after_the_action_s_start_less_the_gap(
+    data: st.DataObject, stamps: np.ndarray, window: WindowConfig, position: float, flow: bool
+) -> None:
+    gap_s = data.draw(st.floats(0, 3))
+    start_s = data.draw(st.floats(0, float(stamps[-1])))
+    observe = ObserveConfig(protocol="anticipation", gap_s=gap_s, observe_s=data.draw(st.one_of(st.none(), st.floats(0.05, 3))))
+    clip = row(start_s, start_s + 1)
+    if start_s - gap_s < 0:
+        assert not is_observable(clip, observe)
+        with pytest.raises(DataError, match="nothing can be observed"):
+            choose_windows(stamps, clip, window, observe, position=position)
+        return
+    try:
+        seen = choose_windows(stamps, clip, window, observe, position=position, observed_flow=flow, future_flow=True)
+    except DataError as error:
+        if "no frame in the" not in error.what:
+            raise
+        return
+    for indices in (seen.observed.frames, seen.observed.targets):
+        assert (stamps[indices] <= start_s - gap_s).all()
+        if observe.observe_s is not None:
+            assert (stamps[indices] >= start_s - gap_s - observe.observe_s - 1e-5).all()
+    for indices in (seen.future.frames, seen.future.targets):
+        assert (stamps[indices] >= start_s - 1e-6).all()
+        assert (stamps[indices] < start_s + 1).all()
+
+
+def test_ten_frames_are_cut_into_tenths() -> None:
+    stamps, one = np.arange(10) / 10, WindowConfig(frames=1, rule="uniform")
+    for tenths in range(1, 11):
+        last = choose_windows(stamps, row(), one, EARLY, position=1.0, fraction=tenths / 10)
+        assert last.observed.frames.tolist() == [tenths - 1]
+        assert last.future.frames.tolist() == [9]
+    flow = choose_windows(stamps, row(), one, EARLY, position=1.0, fraction=0.5, observed_flow=True, future_flow=True)
+    assert (flow.observed.targets.tolist(), flow.future.targets.tolist()) == ([4], [9])
+    assert choose_windows(stamps, row(0.2, 0.6), one, EARLY, position=1.0, fraction=0.5).observed.frames.tolist() == [3]
+
+
+def test_the_frame_at_the_very_cut_is_observed_in_anticipation_and_the_next_is_not() -> None:
+    stamps, one = np.arange(100) / 10, WindowConfig(frames=1, stride=1)
+    observe = ObserveConfig(protocol="anticipation", gap_s=1.0, observe_s=2.0)
+    frames = [choose_windows(stamps, row(5.0, 6.0), one, observe, position=p).observed.frames[0] for p in (0.0, 1.0)]
+    assert frames == [20, 40]
+    assert choose_windows(stamps, row(4.99, 6.0), one, observe, position=1.0).observed.frames.tolist() == [39]
+
+
+def test_student_and_teacher_see_as_many_frames_unless_told_otherwise() -> None:
+    stamps, window = np.arange(50) / 10, WindowConfig(frames=4, rule="uniform")
+    both = choose_windows(stamps, row(), window, EARLY, position=0.5, fraction=0.5)
+    assert (len(both.observed.frames), len(both.future.frames)) == (4, 4)
+    more = choose_windows(stamps, row(), window, dataclasses.replace(EARLY, teacher_frames=7), position=0.5, fraction=0.5)
+    assert (len(more.observed.frames), len(more.future.frames)) == (4, 7)
+
+
+def test_a_part_shorter_than_the_window_is_an_error_or_held_and_said() -> None:
+    stamps = np.arange(40) / 10
+    window = WindowConfig(frames=8, rule="uniform")
+    with pytest.raises(DataError, match="the observed part of a is shorter than the window") as caught:
+        choose_windows(stamps, row(), window, EARLY, position=0.5, fraction=0.1, name="a")
+    assert caught.value.lines["frames"] == "4"
+    assert caught.value.lines["needed"].startswith("8 ")
+    held = choose_windows(stamps, row(), dataclasses.replace(window, short_clip="hold"), EARLY, position=0.5, fraction=0.1)
+    assert held.held
+    assert held.observed.frames.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert not choose_windows(stamps, row(), window, EARLY, position=0.5, fraction=0.2).held
+
+
+def test_a_flow_pair_is_not_cut_at_the_border() -> None:
+    stamps, window = np.arange(40) / 10, WindowConfig(frames=3, rule="uniform", flow_step=2, short_clip="hold")
+    seen = choose_windows(stamps, row(), window, EARLY, position=1.0, fraction=0.2, observed_flow=True).observed  # frames 0 to 7
+    assert (seen.targets - seen.frames == 2).all()
+    assert seen.targets.max() == 7
+    alone = choose_windows(stamps, row(), window, EARLY, position=1.0, fraction=0.05, observed_flow=True).observed  # frames 0 and 1
+    assert alone.frames.tolist() == alone.targets.tolist() == [0, 0, 0]
+    assert choose_windows(stamps, row(), window, EARLY, position=1.0, fraction=0.2).observed.frames.max() == 7
+
+
+def test_what_cannot_be_observed_is_known_from_the_manifest() -> None:
+    observe = ObserveConfig(protocol="anticipation", gap_s=1.0, observe_s=2.0)
+    at_zero, in_gap, short, full = row(0.0, 1.0), row(0.9, 2.0), row(2.5, 3.0), row(3.0, 4.0)
+    assert split_observable([at_zero, in_gap, short, full], observe) == ([short, full], [at_zero, in_gap])
+    assert [is_shortened(clip, observe) for clip in (short, full)] == [True, False]
+    assert split_observable([at_zero], EARLY) == ([at_zero], [])
+    observed, action = seconds_seen(short, observe, end_s=9.0)
+    assert (observed.start_s, observed.end_s, action.start_s, action.end_s) == (0.0, 1.5, 2.5, 3.0)
+    assert hull(full, observe).start_s == 0.0
+    assert hull(full, dataclasses.replace(observe, observe_s=0.5)).start_s == 1.5
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"fractions": (0.0, 0.5)}, r"must lie in \(0, 1\], not 0"),
+        ({"fractions": (0.5, 1.2)}, r"must lie in \(0, 1\], not 1.2"),
+        ({"fractions": ()}, "names no observed fraction"),
+        ({"fractions": (0.5, 0.2)}, "must rise"),
+        ({"gap_s": -0.5}, "gap_s must be 0 or more seconds, not -0.5"),
+        ({"observe_s": 0.0}, "observe_s must be above 0"),
+        ({"teacher_frames": 0}, "teacher_frames must be at least 1"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        ObserveConfig(**wrong)
+
+
+# --- end to end: nothing of the future reaches the student's view ---
+
+FRAMES, FPS = 40, 10
+
+
+def poisoned(path: Path, first: int, seed: int) -> Path:
+    """A lossless file, every frame a key frame, whose frames from `first` on are noise."""
+    frames = np.random.default_rng(0).integers(0, 256, (FRAMES, 32, 40, 3), np.uint8)
+    frames[first:] = np.random.default_rng(seed).integers(0, 256, frames[first:].shape, np.uint8)
+    write_video(path, iter(frames), fps=FPS, lossless=True)
+    return path
+
+
+def sample(root: Path, clip: Clip, observe: ObserveConfig, view: str, cache: Path | None, **more: Any) -> dict[str, Any]:
+    data = DataConfig(
+        **{
+            "window": WindowConfig(frames=4, rule="uniform", flow_step=2, short_clip="hold"),
+            "observe": observe,
+            "decode_short_side": None,
+            "eval_clips": 1,
+            **more,
+        }
+    )
+    if cache is not None:
+        data = dataclasses.replace(data, cache=dataclasses.replace(data.cache, enabled=True, folder=str(cache)))
+    dataset = ClipDataset(root, [clip], data, views=[view, "future_flow"], training=True, fraction=None)
+    return dataset[(0, 0)]
+
+
+@pytest.mark.parametrize("cached", [False, True])
+@pytest.mark.parametrize("view", ["rgb", "flow"])
+@pytest.mark.parametrize(
+    ("clip", "observe", "first"),
+    [
+        (row(), ObserveConfig(protocol="early", fractions=(0.3,)), 12),
+        (row(), ObserveConfig(protocol="early", fractions=(0.05,)), 2),
+        (row(2.5, 3.5), ObserveConfig(protocol="anticipation", gap_s=0.5, observe_s=1.0), 21),
+    ],
+)
+def test_the_student_s_view_does_not_depend_on_the_future(
+    clip: Clip, observe: ObserveConfig, first: int, view: str, cached: bool, tmp_path: Path
+) -> None:
+    seen = []
+    for seed in (1, 2):
+        poisoned(tmp_path / str(seed) / "a.mkv", first, seed)
+        here = dataclasses.replace(clip, path="a.mkv")
+        seen.append(sample(tmp_path / str(seed), here, observe, view, tmp_path / "cache" if cached else None))
+    assert (seen[0][view] == seen[1][view]).all()
+    assert not (seen[0]["future_flow"] == seen[1]["future_flow"]).all()
+    assert seen[0]["held"] == (observe.fractions == (0.05,))
+    # and one frame earlier it does
+    poisoned(tmp_path / "3" / "a.mkv", first - 1, 3)
+    dense = WindowConfig(frames=1, stride=1, flow_step=1)
+    last = {}
+    for seed in (1, 3):
+        here = dataclasses.replace(clip, path="a.mkv")
+        looks = [
+            ClipDataset(tmp_path / str(seed), [here], DataConfig(window=dense, observe=observe, decode_short_side=None, eval_clips=200),
+                        views=[view], training=False, fraction=observe.fractions[0] if observe.protocol == "early" else None)[(0, 199)]
+        ]  # fmt: skip
+        last[seed] = looks[0][view]
+    assert not (last[1] == last[3]).all()
+
+
+@pytest.mark.parametrize("observe", [EARLY, ObserveConfig(protocol="anticipation", gap_s=0.5, observe_s=1.5)])
+@pytest.mark.parametrize("view", ["rgb", "flow"])
+def test_a_cached_sample_is_the_sample(observe: ObserveConfig, view: str, tmp_path: Path) -> None:
+    poisoned(tmp_path / "a.mkv", FRAMES, 0)
+    clip = row(2.5, 3.5, "a.mkv")
+    direct, cached = (sample(tmp_path, clip, observe, view, cache) for cache in (None, tmp_path / "cache"))
+    assert direct.keys() == cached.keys() >= {view, "future_flow", "observed", "held"}
+    for name in (view, "future_flow"):
+        assert (direct[name] == cached[name]).all(), name

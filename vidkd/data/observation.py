@@ -1,0 +1,205 @@
+"""What the student may see and what its teacher sees: the one place that decides it, for early recognition and for anticipation."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidkd.base.errors import DataError
+from vidkd.data.manifest import Clip
+from vidkd.data.windows import Window, WindowConfig, check_long_enough, check_position, choose_window, frames_inside, spread
+
+EARLIER_S = 1e-6  # how much before an interval a frame's rounded timestamp may lie; there is no such margin at its end
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObserveConfig:
+    """Which part of a clip is observed.
+
+    Args:
+        protocol: `whole`: student and teacher see the same window of the whole clip. `early`: the student sees the first part of a trimmed
+            clip, the teacher all of it. `anticipation`: a clip is an action in an untrimmed video; the student sees what ends `gap_s`
+            before it starts, the teacher sees the action.
+        fractions: observed shares of the clip (`early`), each in (0, 1]. Training draws one for every sample, evaluation judges each.
+        gap_s: seconds from the end of what is observed to the start of the action (`anticipation`).
+        observe_s: seconds that are observed before the gap (`anticipation`); none is all since the beginning of the file.
+        teacher_sees: in `early` the `whole` clip, or the `rest` that the student does not see.
+        teacher_frames: frames of the teacher's window, by default as many as the student's.
+    """
+
+    protocol: Literal["whole", "early", "anticipation"] = "whole"
+    fractions: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+    gap_s: float = 1.0
+    observe_s: float | None = 2.0
+    teacher_sees: Literal["whole", "rest"] = "whole"
+    teacher_frames: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.fractions:
+            raise DataError("observe.fractions names no observed fraction", to_mend="observe.fractions: [0.2, 0.5, 1.0]")
+        for fraction in self.fractions:
+            check_fraction(fraction, "observe.fractions")
+        if list(self.fractions) != sorted(set(self.fractions)):
+            raise DataError("observe.fractions must rise, each named once", found=", ".join(f"{f:g}" for f in self.fractions))
+        if not 0 <= self.gap_s < math.inf:
+            raise DataError(f"observe.gap_s must be 0 or more seconds, not {self.gap_s:g}")
+        if self.observe_s is not None and not 0 < self.observe_s < math.inf:
+            raise DataError(f"observe.observe_s must be above 0 seconds, or none, not {self.observe_s:g}")
+        if self.teacher_frames is not None and self.teacher_frames < 1:
+            raise DataError(f"observe.teacher_frames must be at least 1, not {self.teacher_frames}")
+
+    @property
+    def judged_fractions(self) -> tuple[float | None, ...]:
+        """The observed fractions at which a model is judged one by one; (None,) where the protocol knows none."""
+        return self.fractions if self.protocol == "early" else (None,)
+
+
+def check_fraction(fraction: float, where: str) -> None:
+    """Raise DataError unless an observed fraction lies in (0, 1]."""
+    if not 0 < fraction <= 1:
+        raise DataError(f"an observed fraction must lie in (0, 1], not {fraction:g}", where=where)
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """An interval of a file: from `start_s` to `end_s`, which belongs to it if `closed`; end_s None is the end of the file."""
+
+    start_s: float
+    end_s: float | None
+    closed: bool = False
+
+    def frames(self, timestamps_s: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Indices of the frames whose timestamps lie in it; without any margin at its end."""
+        inside = timestamps_s >= self.start_s - EARLIER_S
+        if self.end_s is not None:
+            inside &= timestamps_s <= self.end_s if self.closed else timestamps_s < self.end_s
+        return np.flatnonzero(inside).astype(np.int64)
+
+
+def seconds_seen(clip: Clip, config: ObserveConfig, *, end_s: float, fraction: float | None = None) -> tuple[Seconds, Seconds]:
+    """What (the student, the teacher) sees of a clip under `early` and `anticipation`.
+
+    end_s: where the clip ends, for one that ends with its file. fraction: observed share (`early`).
+    Raises DataError for a fraction that is missing or outside (0, 1], and for an action before which nothing can be observed.
+    """
+    whole = Seconds(clip.start_s, clip.end_s)
+    if config.protocol == "early":
+        if fraction is None:
+            raise DataError("early recognition needs an observed fraction", clip=clip.path)
+        check_fraction(fraction, clip.path)
+        cut_s = clip.start_s + fraction * (end_s - clip.start_s)
+        observed = whole if fraction == 1 else Seconds(clip.start_s, cut_s)
+        return observed, Seconds(cut_s, clip.end_s) if config.teacher_sees == "rest" and fraction < 1 else whole
+    if config.protocol == "anticipation":
+        if not is_observable(clip, config):
+            raise DataError(
+                f"nothing can be observed {config.gap_s:g} s before an action that starts at {clip.start_s:g} s", clip=clip.path
+            )
+        last_s = clip.start_s - config.gap_s
+        first_s = 0.0 if config.observe_s is None else max(0.0, last_s - config.observe_s)
+        return Seconds(first_s, last_s, closed=True), whole
+    return whole, whole
+
+
+def is_observable(clip: Clip, config: ObserveConfig) -> bool:
+    """Whether the gap leaves anything to observe: the file's first frame, at 0 s, must lie at or before its beginning."""
+    return config.protocol != "anticipation" or clip.start_s - config.gap_s >= 0
+
+
+def is_shortened(clip: Clip, config: ObserveConfig) -> bool:
+    """Whether the file begins after what should have been observed, so that less is."""
+    if config.protocol != "anticipation" or config.observe_s is None:
+        return False
+    return clip.start_s - config.gap_s - config.observe_s < 0
+
+
+def split_observable(clips: Sequence[Clip], config: ObserveConfig) -> tuple[list[Clip], list[Clip]]:
+    """The clips of which something can be observed, and the others."""
+    return [clip for clip in clips if is_observable(clip, config)], [clip for clip in clips if not is_observable(clip, config)]
+
+
+def hull(clip: Clip, config: ObserveConfig) -> Seconds:
+    """The seconds that any view of a clip can ask for."""
+    if config.protocol != "anticipation":
+        return Seconds(clip.start_s, clip.end_s)
+    observed, action = seconds_seen(clip, config, end_s=math.inf)
+    return Seconds(observed.start_s, action.end_s)
+
+
+@dataclass(frozen=True)
+class SeenWindows:
+    """The frames of the student's and of the teacher's view; `held` says that the student's part was too short and frames are repeated."""
+
+    observed: Window
+    future: Window
+    held: bool = False
+
+
+def choose_windows(
+    timestamps_s: NDArray[np.float64],
+    clip: Clip,
+    window: WindowConfig,
+    observe: ObserveConfig,
+    *,
+    position: float,
+    fraction: float | None = None,
+    observed_flow: bool = False,
+    future_flow: bool = False,
+    name: str = "clip",
+) -> SeenWindows:
+    """The frame indices of both views of one sample.
+
+    timestamps_s: (N,) presentation time of the frames, ascending, in the file's own time. position: as for `choose_window`.
+    observed_flow, future_flow: whether the view needs a pair's second frame; that one too lies in what the view may see.
+    Raises DataError as `seconds_seen` and `choose_window` do.
+    """
+    check_position(position, name)
+    teacher = window if observe.teacher_frames is None else dataclasses.replace(window, frames=observe.teacher_frames)
+    if observe.protocol == "whole":
+        seen, taught = (
+            choose_window(timestamps_s, config, position=position, start_s=clip.start_s, end_s=clip.end_s, name=name)
+            for config in (window, teacher)
+        )
+        return SeenWindows(seen, taught)
+    observed, future = seconds_seen(clip, observe, end_s=_end_of(timestamps_s, clip, name), fraction=fraction)
+    seen, held = _window_in(observed, timestamps_s, window, position, observed_flow, f"observed part of {name}")
+    taught, _ = _window_in(future, timestamps_s, teacher, position, future_flow, f"teacher's part of {name}")
+    return SeenWindows(seen, taught, held)
+
+
+def _with_frames(window: WindowConfig, frames: int) -> WindowConfig:
+    return WindowConfig(frames=frames, stride=window.stride, rule=window.rule, flow_step=window.flow_step, short_clip=window.short_clip)
+
+
+def _end_of(timestamps_s: NDArray[np.float64], clip: Clip, name: str) -> float:
+    """Where a clip ends: as its row says, but not after the last frame has been shown for as long as the frames before it."""
+    inside = frames_inside(timestamps_s, clip.start_s, clip.end_s)
+    if len(inside) == 0:
+        raise DataError(f"no frame in the interval of {name}", interval_s=f"[{clip.start_s}, {clip.end_s})", frames=len(timestamps_s))
+    last_s = float(timestamps_s[inside[-1]])
+    lasts_s = float(np.median(np.diff(timestamps_s[inside]))) if len(inside) > 1 else 0.0
+    shown_s = last_s + max(lasts_s, EARLIER_S)
+    return shown_s if clip.end_s is None else min(clip.end_s, shown_s)
+
+
+def _window_in(
+    part: Seconds, timestamps_s: NDArray[np.float64], config: WindowConfig, position: float, pairs: bool, name: str
+) -> tuple[Window, bool]:
+    """A window of which nothing lies outside a part of the file, and whether a frame is repeated in it.
+
+    Frames are held early enough for the second frame of a flow pair to be there; where not even one pair fits, flow is zero.
+    """
+    inside = part.frames(timestamps_s)
+    if len(inside) == 0:
+        end = "the end" if part.end_s is None else f"{part.end_s:g} s"
+        raise DataError(f"no frame in the {name}", interval=f"{part.start_s:g} s to {end}", frames_of_the_file=len(timestamps_s))
+    reach = config.pair_step if pairs else 0
+    check_long_enough(len(inside), config, f"the {name}", needed=config.sampled_span + reach)
+    last = len(inside) - 1
+    steps = np.minimum(spread(len(inside), config, position, reach=reach), max(last - reach, 0))
+    targets = steps + reach if reach <= last else steps
+    return Window(inside[steps], inside[targets]), len(np.unique(steps)) < len(steps)
