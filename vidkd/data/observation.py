@@ -66,15 +66,16 @@ def check_fraction(fraction: float, where: str) -> None:
 
 @dataclass(frozen=True)
 class Seconds:
-    """An interval of a file: from `start_s` to `end_s`, which belongs to it if `closed`; end_s None is the end of the file."""
+    """An interval of a file: from `start_s` (less a margin) to `end_s`, which belongs to it if `closed`; None is the end of the file."""
 
     start_s: float
     end_s: float | None
     closed: bool = False
+    margin_s: float = EARLIER_S
 
     def frames(self, timestamps_s: NDArray[np.float64]) -> NDArray[np.int64]:
         """Indices of the frames whose timestamps lie in it; without any margin at its end."""
-        inside = timestamps_s >= self.start_s - EARLIER_S
+        inside = timestamps_s >= self.start_s - self.margin_s
         if self.end_s is not None:
             inside &= timestamps_s <= self.end_s if self.closed else timestamps_s < self.end_s
         return np.flatnonzero(inside).astype(np.int64)
@@ -93,7 +94,8 @@ def seconds_seen(clip: Clip, config: ObserveConfig, *, end_s: float, fraction: f
         check_fraction(fraction, clip.path)
         cut_s = clip.start_s + fraction * (end_s - clip.start_s)
         observed = whole if fraction == 1 else Seconds(clip.start_s, cut_s)
-        return observed, Seconds(cut_s, clip.end_s) if config.teacher_sees == "rest" and fraction < 1 else whole
+        rest = Seconds(cut_s, clip.end_s, margin_s=0.0)
+        return observed, rest if config.teacher_sees == "rest" and fraction < 1 else whole
     if config.protocol == "anticipation":
         if not is_observable(clip, config):
             raise DataError(
@@ -181,8 +183,9 @@ def _end_of(timestamps_s: NDArray[np.float64], clip: Clip, name: str) -> float:
     if len(inside) == 0:
         raise DataError(f"no frame in the interval of {name}", interval_s=f"[{clip.start_s}, {clip.end_s})", frames=len(timestamps_s))
     last_s = float(timestamps_s[inside[-1]])
-    lasts_s = float(np.median(np.diff(timestamps_s[inside]))) if len(inside) > 1 else 0.0
-    shown_s = last_s + max(lasts_s, EARLIER_S)
+    if len(inside) == 1:  # nobody knows for how long it is shown
+        return last_s + EARLIER_S if clip.end_s is None else clip.end_s
+    shown_s = last_s + max(float(np.median(np.diff(timestamps_s[inside]))), EARLIER_S)
     return shown_s if clip.end_s is None else min(clip.end_s, shown_s)
 
 
