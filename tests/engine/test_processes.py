@@ -1,12 +1,11 @@
 """One process against two that torchrun starts: the same global batch gives the same weights and the same validation."""
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from two_processes import torchrun
 
 from vidkd.base.files import read_json, read_jsonl
 from vidkd.cli.main import run_verb
@@ -22,13 +21,6 @@ SETTINGS = {
     "data": {"validation_fraction": 0.25, "batch_size": 4},
     "train": {"steps": 4, "save_every_s": 0},
 }
-
-
-def torchrun(*arguments: str) -> None:
-    """Run the vidkd command in two processes."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "vidkd.cli.main", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.slow
