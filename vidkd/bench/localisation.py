@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from vidkd.base.errors import DataError
 from vidkd.data.dataset import ClipDataset
-from vidkd.data.footage import CHUNK_FRAMES, backend_of, footage_of, shrink
+from vidkd.data.footage import CHUNK_FRAMES, footage_of, open_clip, shrink
 from vidkd.data.manifest import Clip
 from vidkd.data.transforms import Geometry, evaluation_geometry
 from vidkd.data.windows import Window, choose_window, frames_inside
 from vidkd.engine.classify import classify, view_of
 from vidkd.models import VideoClassifier
-from vidkd.video import VideoReader, open_video
+from vidkd.video import VideoReader
 
 FOREGROUND_LEVELS = 30
 """Grey levels from which a pixel differs from the background."""
@@ -49,7 +49,7 @@ def measure_pointing(model: VideoClassifier, dataset: ClipDataset, device: torch
 
 def _judge(model: VideoClassifier, dataset: ClipDataset, clip: Clip, device: torch.device) -> tuple[float, float, float]:
     path, config = dataset.root / clip.path, dataset.footage
-    with open_video(path, backend=backend_of(clip, config)) as video:
+    with open_clip(path, clip, config) as video:
         times = video.timestamps_s
         window = choose_window(times, config.window, position=0.5, start_s=clip.start_s, end_s=clip.end_s, name=str(path))
         footage = footage_of(video, window, config, want_flow=model.view == "flow", clip_path=clip.path)

@@ -1,6 +1,7 @@
 r"""Turn a data set, as its official archive unpacks, into a checked manifest that training reads.
 
-layouts: ucf101, hmdb51, jhmdb, something, weizmann, ut_interaction, folder (one folder a class), csv (path,label,...).
+layouts: ucf101, hmdb51, jhmdb, something, weizmann, ut_interaction, ut_interaction_untrimmed, epic100, folder (one folder a class),
+csv (path,label,...).
 What each one expects is told by its error when it is not there, and by docs/data.md. Nothing is decoded unless --check is given.
 
   python tools/prepare_data.py ucf101 --root /data/ucf101
@@ -15,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vidkd.base.errors import DataError, unknown_name
+from vidkd.base.errors import DataError, VideoError, unknown_name
 
 if TYPE_CHECKING:
     from vidkd.data.layouts import Reading
@@ -32,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--group", metavar="REGEX", help="folder, csv: a clip's group is its file name up to this (default: each its own)")
     parser.add_argument("--seed", type=int, default=0, help="folder, csv without splits: draws the 70/30 split (default: 0)")
     parser.add_argument("--list", type=Path, metavar="CSV", help="csv: the list (default: clips.csv in the root)")
+    parser.add_argument("--allow-overlap", action="store_true", help="csv, ut_interaction_untrimmed: actions of a file may overlap in time")
     parser.add_argument("--no-boxes", dest="boxes", action="store_false", help="jhmdb: do not read the puppet masks")
     parser.add_argument("--check", action="store_true", help="decode every video and record whether its random access is reliable")
     parser.add_argument("--workers", type=int, help="--check: processes (default: one a CPU)")
@@ -53,6 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
         group_pattern=arguments.group,
         list_file=arguments.list.expanduser().absolute() if arguments.list else None,
         boxes=arguments.boxes,
+        allow_overlap=arguments.allow_overlap,
     )
     reading = LAYOUTS[arguments.layout](root, options)
     if arguments.name:
@@ -110,9 +113,17 @@ def _remarks(reading: "Reading") -> str:
 
 
 def check_file(path: str) -> dict[str, Any]:
-    """What `vidkd.video.check_video` finds, as far as the manifest needs it (called in a worker process)."""
-    from vidkd.video import check_video
+    """What `check_video` finds, as far as the manifest needs it; of a folder of images, whether it is whole (called in a worker process)."""
+    from vidkd.video import check_video, open_video
 
+    if Path(path).is_dir():
+        try:
+            with open_video(path) as images:
+                for _image in images.stream():
+                    pass
+        except VideoError as error:
+            return {"usable": False, "index_reliable": False, "first_error": str(error)}
+        return {"usable": True, "index_reliable": True, "first_error": None}
     found = check_video(path)
     return {"usable": found.usable, "index_reliable": found.index_reliable, "first_error": found.first_error}
 

@@ -84,6 +84,8 @@ class ClipCache:
             "size": [self.footage.transform.short_side, self.footage.transform.square, self.footage.decode_short_side],
             "flow": [dataclasses.asdict(flow), self.footage.window.pair_step, stored],
         }
+        if clip.fps is not None:
+            rule["fps"] = clip.fps
         if self.footage.decoder != "auto":
             rule["decoder"] = self.footage.decoder
         return hashlib.sha256(json.dumps(rule, sort_keys=True).encode()).hexdigest()[:32]

@@ -56,7 +56,7 @@ def read_window(path: Path, clip: Clip, config: FootageConfig, *, position: floa
 
     position: in [0, 1], see `choose_window`. Raises VideoError or DataError with the path if the file or the window cannot be read.
     """
-    with open_video(path, backend=backend_of(clip, config)) as video:
+    with open_clip(path, clip, config) as video:
         window = choose_window(video.timestamps_s, config.window, position=position, start_s=clip.start_s, end_s=clip.end_s, name=str(path))
         return footage_of(video, window, config, want_flow=want_flow, clip_path=clip.path)
 
@@ -101,7 +101,7 @@ class SeenFootage:
 
 def read_seen(path: Path, clip: Clip, config: FootageConfig, look: Look) -> SeenFootage:
     """Decode the observed part of `clip`, and the teacher's, from the file at `path`. Raises as `read_window` does."""
-    with open_video(path, backend=backend_of(clip, config)) as video:
+    with open_clip(path, clip, config) as video:
         windows = look.windows(video.timestamps_s, clip, config, str(path))
         observed = footage_of(video, windows.observed, config, want_flow=look.flow, clip_path=clip.path)
         future = footage_of(video, windows.future, config, want_flow=look.future_flow, clip_path=clip.path) if look.future else None
@@ -139,6 +139,11 @@ def _stored_flow(video: VideoReader, window: Window, config: FootageConfig, clip
 
 def _half(flow: NDArray[np.float32]) -> NDArray[np.float16]:
     return flow.astype(np.float16)
+
+
+def open_clip(path: Path, clip: Clip, config: FootageConfig) -> VideoReader:
+    """Open a clip's file, or its folder of images, as its row and the configuration say."""
+    return open_video(path, backend=backend_of(clip, config), sequence_fps=clip.fps)
 
 
 def backend_of(clip: Clip, config: FootageConfig) -> Backend:
@@ -190,7 +195,7 @@ def read_whole(path: Path, clip: Clip, config: FootageConfig, *, want_flow: bool
 
     Frames of the file's own size are held a chunk at a time. Raises as `read_window` does.
     """
-    with open_video(path, backend=backend_of(clip, config)) as video:
+    with open_clip(path, clip, config) as video:
         inside = frames_inside(video.timestamps_s, clip.start_s, clip.end_s)
         if len(inside) == 0:
             raise DataError(f"no frame in the interval of {path}", interval_s=f"[{clip.start_s}, {clip.end_s})")
