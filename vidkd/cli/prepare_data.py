@@ -113,7 +113,7 @@ def _remarks(reading: "Reading") -> str:
 
 
 def check_file(path: str) -> dict[str, Any]:
-    """What `check_video` finds, as far as the manifest needs it; of a folder of images, whether it is whole (called in a worker process)."""
+    """What `check_video` finds, as far as the manifest needs it; of a folder of images, whether it is whole (in a worker process)."""
     from vidkd.video import check_video, open_video
 
     if Path(path).is_dir():

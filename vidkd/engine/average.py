@@ -20,7 +20,7 @@ class MovingAverage:
         self.decay, self.updates = decay, 0
         config = dataclasses.replace(student.config, weights=None)
         with torch.random.fork_rng():  # the random weights that are overwritten draw nothing from the run's noise
-            self.model = VideoClassifier(config, student.num_classes, student.view)
+            self.model = VideoClassifier(config, student.num_classes, student.view, student.targets)
         self.model.load_state_dict(student.state_dict())
         self.model.requires_grad_(False).to(next(student.parameters()).device)
 

@@ -1,8 +1,10 @@
-"""A video classifier: normalisation, backbone, attention pooling, dropout and one linear layer."""
+"""A video classifier: normalisation, backbone, attention pooling, dropout and one linear layer for each kind of label."""
 
 import logging
+from collections.abc import Mapping
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from vidkd.base.errors import ConfigError, unknown_name
@@ -20,29 +22,54 @@ class ClassifierOutput(NamedTuple):
 
     logits: (B, K). attention: name -> noise-free log-probabilities (B, T', H', W'), empty with mean pooling; they sum to one over
     H'*W' of each frame, or over T'*H'*W' with a spatio-temporal softmax. features: every stage -> (B, c, t, h, w). pooled: (B, D).
+    targets: further labels -> (B, K_name), see `VideoClassifier.targets`.
     """
 
     logits: Tensor
     attention: dict[str, Tensor]
     features: dict[str, Tensor]
     pooled: Tensor
+    targets: Mapping[str, Tensor] = {}
+
+
+class ObservedShare(nn.Module):
+    """What a classifier adds to its pooled vector when it is told which share of the clip it sees; nothing at the start of training."""
+
+    WAVES = 4
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(2 * self.WAVES, 32), nn.ReLU(), nn.Linear(32, channels))
+        last = self.net[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+
+    def forward(self, observed: Tensor) -> Tensor:
+        """(B,) shares in (0, 1] -> (B, channels)."""
+        angles = observed[:, None].float() * torch.pi * 2.0 ** torch.arange(self.WAVES, device=observed.device) / 2
+        added: Tensor = self.net(torch.cat([angles.sin(), angles.cos()], dim=1))
+        return added
 
 
 class VideoClassifier(nn.Module):
     """Classifies the raw `view` of a batch into `num_classes`.
+
+    targets: further labels that the same vector is classified by, name -> classes (EPIC-KITCHENS: verb and noun beside the action).
 
     `random_parameters` names what `config.weights` did not bring: empty for a whole classifier of the same kind, which a teacher
     should be; the head alone where the file holds another data set's classes; everything without weights.
     Raises ConfigError for an unknown backbone or stage and CheckpointError for weights that are missing or do not fit.
     """
 
-    def __init__(self, config: ModelConfig, num_classes: int, view: View) -> None:
+    def __init__(self, config: ModelConfig, num_classes: int, view: View, targets: Mapping[str, int] | None = None) -> None:
         super().__init__()
         if num_classes < 1:
             raise ConfigError(f"a classifier needs at least one class, not {num_classes}")
         self.config = config
         self.num_classes = num_classes
         self.view = view
+        self.targets = dict(targets or {})
         self.backbone = build_backbone(config.backbone, view=view)
         spec = self.backbone.input
         self.normalise = Normalise(spec if view == "rgb" else spec.for_flow(config.flow_bound_px))
@@ -50,9 +77,9 @@ class VideoClassifier(nn.Module):
         stages = self.backbone.layout.stages
         self.pooling = AttentionPooling(config.attention, stages[self.from_stage], stages[self.to_stage])
         self.dropout = nn.Dropout(config.dropout)
-        self.fc = nn.Linear(self.pooling.output_channels, num_classes)
-        nn.init.normal_(self.fc.weight, std=0.01)
-        nn.init.zeros_(self.fc.bias)
+        self.fc = _linear(self.pooling.output_channels, num_classes)
+        self.target_fc = nn.ModuleDict({name: _linear(self.pooling.output_channels, count) for name, count in self.targets.items()})
+        self.observed = ObservedShare(self.pooling.output_channels) if config.told_observed else None
         self.random_parameters = self._load(config)
 
     def _load(self, config: ModelConfig) -> tuple[str, ...]:
@@ -66,11 +93,18 @@ class VideoClassifier(nn.Module):
             log.info("%s: no head that fits, random weights in %s", config.weights, ", ".join(random))
         return random
 
-    def forward(self, clip: Tensor) -> ClassifierOutput:
-        """Classify a raw clip: rgb uint8 (or float in 0..1) (B, 3, T, H, W), or flow in pixels (B, 2, T, H, W)."""
+    def forward(self, clip: Tensor, observed: Tensor | None = None) -> ClassifierOutput:
+        """Classify a raw clip: rgb uint8 (or float in 0..1) (B, 3, T, H, W), or flow in pixels (B, 2, T, H, W).
+
+        observed: (B,) shares of the clips that are seen, in (0, 1]; all of them where it is not given. Read if `told_observed` alone.
+        """
         features = self.backbone(self.normalise(clip))
         pooled, attention = self.pooling(features[self.from_stage], features[self.to_stage])
-        return ClassifierOutput(self.fc(self.dropout(pooled)), attention, features, pooled)
+        if self.observed is not None:
+            pooled = pooled + self.observed(pooled.new_ones(len(pooled)) if observed is None else observed)
+        kept = self.dropout(pooled)
+        targets = {name: layer(kept) for name, layer in self.target_fc.items()}
+        return ClassifierOutput(self.fc(kept), attention, features, pooled, targets)
 
     def train(self, mode: bool = True) -> "VideoClassifier":
         """As of any module, except that `freeze_norm` keeps the backbone's batch normalisation in eval mode."""
@@ -85,8 +119,16 @@ class VideoClassifier(nn.Module):
         return self.backbone.layout.stages[self.to_stage].shift_cells
 
     def head_parameters(self) -> list[nn.Parameter]:
-        """Attention maps and the linear layer, what is new in fine-tuning. Often trained at ten times the learning rate."""
-        return [*self.pooling.parameters(), *self.fc.parameters()]
+        """Attention maps and the linear layers, what is new in fine-tuning. Often trained at ten times the learning rate."""
+        told = () if self.observed is None else self.observed.parameters()
+        return [*self.pooling.parameters(), *self.fc.parameters(), *self.target_fc.parameters(), *told]
+
+
+def _linear(inputs: int, outputs: int) -> nn.Linear:
+    layer = nn.Linear(inputs, outputs)
+    nn.init.normal_(layer.weight, std=0.01)
+    nn.init.zeros_(layer.bias)
+    return layer
 
 
 def undecayed_parameters(module: nn.Module) -> list[nn.Parameter]:

@@ -67,6 +67,7 @@ class ModelConfig:
         attention: how features are pooled.
         dropout: probability of dropping an entry of the pooled vector while training, in [0, 1).
         freeze_norm: keep the running statistics of the backbone's batch normalisation as they are (for small batches).
+        told_observed: the classifier is told which share of the clip it observes (early recognition); else it has to do without.
         flow_bound_px: displacements are clamped to +- this many pixels a sampled step and divided by it (view "flow" only).
     """
 
@@ -75,6 +76,7 @@ class ModelConfig:
     attention: AttentionConfig = field(default_factory=AttentionConfig)
     dropout: float = 0.5
     freeze_norm: bool = False
+    told_observed: bool = False
     flow_bound_px: float = FLOW_BOUND_PX
 
     def __post_init__(self) -> None:

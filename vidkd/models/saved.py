@@ -2,8 +2,8 @@
 
 import dataclasses
 import textwrap
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +16,26 @@ from vidkd.models.config import AttentionConfig, ModelConfig, View
 
 @dataclass(frozen=True, kw_only=True)
 class SavedClassifier:
-    """A classifier read from a checkpoint, with the names of its classes and the configuration of the run that made it (plain values)."""
+    """A classifier read from a checkpoint, with the names of its classes and the configuration of the run that made it (plain values).
+
+    targets: the class names of its further labels.
+    """
 
     model: VideoClassifier
     classes: tuple[str, ...]
     view: View
     run: dict[str, Any]
+    targets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-def classifier_payload(model: VideoClassifier, classes: Sequence[str]) -> dict[str, Any]:
+def classifier_payload(
+    model: VideoClassifier, classes: Sequence[str], targets: Mapping[str, Sequence[str]] | None = None
+) -> dict[str, Any]:
     """The part of a checkpoint that describes a classifier: plain values and tensors, readable with weights_only=True."""
     return {
         "config": {**dataclasses.asdict(model.config), "weights": None},
         "classes": list(classes),
+        "targets": {name: list((targets or {})[name]) for name in model.targets},
         "view": model.view,
         "state": model.state_dict(),
     }
@@ -68,10 +75,13 @@ def load_classifier(path: Path | str) -> SavedClassifier:
     saved = content["student"]
     try:
         config = ModelConfig(**{**saved["config"], "attention": AttentionConfig(**saved["config"]["attention"])})
-        model = VideoClassifier(config, len(saved["classes"]), saved["view"])
+        targets = {name: tuple(names) for name, names in saved.get("targets", {}).items()}
+        model = VideoClassifier(config, len(saved["classes"]), saved["view"], {name: len(names) for name, names in targets.items()})
         model.load_state_dict(content.get("ema") or saved["state"])
     except (RuntimeError, TypeError, KeyError) as error:
         raise CheckpointError(
             f"the weights of {path} do not fit the network that it names", reason=textwrap.shorten(str(error), 300)
         ) from error
-    return SavedClassifier(model=model.eval(), classes=tuple(saved["classes"]), view=saved["view"], run=content.get("run", {}))
+    return SavedClassifier(
+        model=model.eval(), classes=tuple(saved["classes"]), view=saved["view"], run=content.get("run", {}), targets=targets
+    )
