@@ -274,9 +274,10 @@ def test_a_batch_without_any_label_still_teaches(name: str, batch: Batch) -> Non
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float32])
 def test_the_label_loss_of_half_precision_logits(kind: torch.dtype, batch: Batch) -> None:
     task, logits = task_of("supervised"), torch.randn(4, CLASSES, generator=torch.Generator().manual_seed(2)).to(kind)
-    assert task.label_loss(logits, unlabelled(batch, 0, 1, 2, 3)).item() == 0
+    output = task.predict(batch)._replace(logits=logits)
+    assert task.label_loss(output, unlabelled(batch, 0, 1, 2, 3)).item() == 0
     expected = F.cross_entropy(logits.float()[:2], batch["label"][:2])
-    assert torch.equal(task.label_loss(logits, unlabelled(batch, 2, 3)), expected)
+    assert torch.equal(task.label_loss(output, unlabelled(batch, 2, 3)), expected)
 
 
 @pytest.mark.parametrize("name", sorted(TASKS))

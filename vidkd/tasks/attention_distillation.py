@@ -58,7 +58,7 @@ class AttentionDistillation(Task):
         student_map = output.attention["motion"]
         grid = (student_map.shape[1], student_map.shape[2], student_map.shape[3])
         losses = {
-            "label": self.label_loss(output.logits, batch),
+            "label": self.label_loss(output, batch),
             "attention": attention_kl(student_map, resize_attention(target, grid, over=over), direction=self.config.direction, over=over),
         }
         losses["loss"] = losses["label"] + self.weight * losses["attention"]

@@ -47,7 +47,7 @@ class AttentionTransfer(Task):
         """Label loss and the distance of the activation maps."""
         output, teacher = self.predict(batch), teacher_output(self, batch)
         losses = {
-            "label": self.label_loss(output.logits, batch),
+            "label": self.label_loss(output, batch),
             "transfer": attention_transfer(
                 [output.features[stage] for stage in self.stages],
                 [teacher.features[stage] for stage in self.stages],

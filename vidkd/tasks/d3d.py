@@ -26,7 +26,7 @@ class D3D(Task):
 
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
         """Label loss and the distance of logits."""
-        logits = self.predict(batch).logits
-        losses = {"label": self.label_loss(logits, batch), "logits": logit_mse(logits, teacher_output(self, batch).logits)}
+        output = self.predict(batch)
+        losses = {"label": self.label_loss(output, batch), "logits": logit_mse(output.logits, teacher_output(self, batch).logits)}
         losses["loss"] = losses["label"] + self.config.weight * losses["logits"]
         return losses

@@ -31,9 +31,9 @@ class GeneralizedDistillation(Task):
 
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
         """The mixture of hard and imitation loss; clips without a label count in the imitation term alone."""
-        logits = self.predict(batch).logits
+        output = self.predict(batch)
         loss = generalized_distillation(
-            logits,
+            output.logits,
             teacher_output(self, batch).logits,
             batch["label"].clamp(min=0),
             temperature=self.config.temperature,
@@ -42,4 +42,4 @@ class GeneralizedDistillation(Task):
             label_weight=batch["weight"],
             label_smoothing=self.config.label_smoothing,
         )
-        return {"label": self.label_loss(logits, batch).detach(), "loss": loss}
+        return {"label": self.label_loss(output, batch).detach(), "loss": loss}

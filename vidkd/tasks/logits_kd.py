@@ -28,10 +28,10 @@ class LogitsKD(Task):
 
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
         """Hard and soft label loss."""
-        logits = self.predict(batch).logits
+        output = self.predict(batch)
         losses = {
-            "label": self.label_loss(logits, batch),
-            "soft": logits_kd(logits, teacher_output(self, batch).logits, temperature=self.config.temperature),
+            "label": self.label_loss(output, batch),
+            "soft": logits_kd(output.logits, teacher_output(self, batch).logits, temperature=self.config.temperature),
         }
         losses["loss"] = (1 - self.config.alpha) * losses["label"] + self.config.alpha * losses["soft"]
         return losses

@@ -37,7 +37,7 @@ class Mars(Task):
         pooled = output.features[self.student.to_stage].mean(dim=(2, 3, 4))
         target = teacher.features[self.teacher.to_stage if self.teacher else ""]
         losses = {
-            "label": self.label_loss(output.logits, batch),
+            "label": self.label_loss(output, batch),
             "features": pooled_feature_mse(self.projector(pooled), target.mean(dim=(2, 3, 4))),
         }
         losses["loss"] = losses["label"] + self.config.weight * losses["features"]

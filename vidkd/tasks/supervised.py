@@ -29,7 +29,7 @@ class Supervised(Task):
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
         """Cross-entropy of the student's view."""
         output = self.predict(batch)
-        losses = {"label": self.label_loss(output.logits, batch)}
+        losses = {"label": self.label_loss(output, batch)}
         losses["loss"] = losses["label"]
         if self.config.prior_weight > 0 and output.attention:
             over = attention_support(self.student)

@@ -71,15 +71,17 @@ class Task(nn.Module):
 
     def predict(self, batch: Batch) -> ClassifierOutput:
         """The student's output on a batch that holds its view."""
-        output: ClassifierOutput = self.student(batch[self.student.view])
+        output: ClassifierOutput = self.student(batch[self.student.view], batch.get("observed"))
         return output
 
-    def label_loss(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Cross-entropy on the labelled clips: mean over their weights; 0 when the batch holds none."""
-        losses = functional.cross_entropy(
-            widen(logits), batch["label"].clamp(min=0), reduction="none", label_smoothing=self.config.label_smoothing
-        )
-        return clip_mean(losses, batch["weight"])
+    def label_loss(self, output: ClassifierOutput, batch: Batch) -> Tensor:
+        """Cross-entropy on the labelled clips: mean over their weights; 0 when the batch holds none. Summed over all kinds of labels."""
+        every = [(output.logits, batch["label"]), *((logits, batch[f"label_{name}"]) for name, logits in output.targets.items())]
+        losses = [
+            functional.cross_entropy(widen(logits), label.clamp(min=0), reduction="none", label_smoothing=self.config.label_smoothing)
+            for logits, label in every
+        ]
+        return clip_mean(torch.stack(losses).sum(0), batch["weight"])
 
     def saved_state(self) -> dict[str, Tensor]:
         """What training changes besides the student (projectors); the teacher is left out."""
