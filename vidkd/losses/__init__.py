@@ -6,8 +6,10 @@ from vidkd.losses.features import pooled_feature_mse
 from vidkd.losses.logits import logit_mse, logits_kd, multilabel_kd, regression_kd, regression_matching
 from vidkd.losses.privileged import generalized_distillation
 from vidkd.losses.reduction import clip_mean
+from vidkd.losses.shift_tolerant import SHIFT_TOLERANT
 
 __all__ = [
+    "SHIFT_TOLERANT",
     "activation_map",
     "attention_kl",
     "attention_transfer",

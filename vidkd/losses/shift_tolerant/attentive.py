@@ -38,7 +38,7 @@ def attentive(
     attention_gradient=False holds W constant in the gradient: a match is chosen, then the features move towards it, and the student cannot
     lower the loss by blurring the match instead. True differentiates W too.
     Returns a scalar of about 1/2 to 1 for unrelated features, in [0, 2] unless normalise="teacher". No gradient reaches the teacher.
-    Memory beyond `position`: three matrices (N, M) for a few clips at a time (at least one), one a clip for the backward pass; above
+    Memory beyond `position`: four matrices (N, M) for a few clips at a time (at least one), one a clip for the backward pass; above
     `KEPT_ENTRIES` over the batch they are computed again there. Raises ValueError for features that do not pair, temperature <= 0 and
     unknown options. Source: a reconstruction (the loss of Tran et al. 2019, arXiv 1904.04868, is not public).
     """

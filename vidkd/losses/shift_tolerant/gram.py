@@ -13,10 +13,11 @@ def gram(student: Tensor, teacher: Tensor, *, normalise: Normalise = "clip", wei
     student: (B, C, T, H, W); teacher: (B, C, T', H', W'); S (N, C) and T (M, C) are their vectors. Uncentred, so the means count too.
     normalise: see `vector_sets`; unless "teacher", the student's moments are divided by their own norm, which makes the value of a clip
     1 - cosine of the two matrices, in [0, 1]. 1 for clips whose features lie in unlike directions. Features that are drawn alike have alike
-    moments, unlike positions: for white noise in both what is left is sampling, (C + 1) / (C + N), little where N is above C.
+    moments, unlike positions: for white noise in both what is left is sampling, (C + 1) / (C + N + 1), little where N is above C.
     weight: optional (B,), see `clip_mean`. Returns a scalar. No gradient reaches the teacher.
-    Memory beyond `position`: three matrices (C, C) a clip, kept for few clips at a time where C^2 is large. Raises ValueError for features
-    that do not pair. Source: second moments after Gatys et al. 2015 (arXiv 1508.06576); as part of this family a reconstruction.
+    Memory beyond `position`: some seven matrices (C, C), for a few clips at a time (at least one) where C^2 is large.
+    Raises ValueError for features that do not pair.
+    Source: second moments after Gatys et al. 2015 (arXiv 1508.06576); as part of this family a reconstruction.
     """
     S, T = vector_sets(student, teacher, normalise)
 

@@ -1,0 +1,118 @@
+"""Matrices of all pairs of positions exist for one chunk of clips at a time, and large ones are not kept for the backward pass."""
+
+import weakref
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from vidkd.losses.shift_tolerant import SHIFT_TOLERANT, chunks
+
+CLIPS, CHANNELS, GRID = 12, 4, (4, 7, 7)
+PAIRS = (4 * 7 * 7) ** 2
+# matrices (N, M) of one clip that may live at once, as the docstrings say; what one operation uses inside itself is not seen
+LIVE = {"attentive": 4, "window": 3, "transport": 5}
+
+
+class LiveBytes(TorchDispatchMode):
+    """Follows the memory of all tensors made inside: `peak` is the most that lived at once, `largest` the largest one."""
+
+    def __init__(self):
+        super().__init__()
+        self.live, self.now, self.peak, self.largest = {}, 0, 0, 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, torch.Tensor):
+                self._add(tensor.untyped_storage())
+        return result
+
+    def _add(self, storage):
+        key = storage._cdata
+        if key not in self.live:
+            self.live[key] = storage.nbytes()
+            self.now += storage.nbytes()
+            self.peak, self.largest = max(self.peak, self.now), max(self.largest, storage.nbytes())
+            weakref.finalize(storage, self._drop, key)
+
+    def _drop(self, key):
+        self.now -= self.live.pop(key)
+
+
+def features(seed, channels=CHANNELS, grid=GRID):
+    return torch.randn(CLIPS, channels, *grid, generator=torch.Generator().manual_seed(seed))
+
+
+def matrices_at_peak(name, student, teacher, entries, **options):
+    student = student.clone().requires_grad_()
+    with LiveBytes() as memory:
+        SHIFT_TOLERANT[name](student, teacher, **options).backward()
+    return memory.peak / (4 * entries), memory.largest / (4 * entries)
+
+
+@pytest.fixture
+def one_clip_at_a_time(monkeypatch):
+    monkeypatch.setattr(chunks, "CHUNK_ENTRIES", PAIRS)
+    monkeypatch.setattr(chunks, "KEPT_ENTRIES", PAIRS)
+
+
+def test_the_meter_sees_what_the_graph_keeps():
+    x = torch.ones(1000, requires_grad=True)
+    with LiveBytes() as memory:
+        y = x.exp()
+        for _ in range(9):
+            y = y.exp()
+        kept = memory.now
+        del y
+        assert memory.now == 0
+        x.detach().exp().exp().exp()
+    assert kept == 4 * 10_000
+    assert memory.peak == 4 * 10_000
+    assert memory.largest == 4 * 1000
+
+
+@pytest.mark.parametrize("name", LIVE)
+@pytest.mark.usefixtures("one_clip_at_a_time")
+def test_pairs_of_one_clip_at_a_time(name):
+    peak, largest = matrices_at_peak(name, features(0), features(1), PAIRS)
+    vectors = 12 * CLIPS * CHANNELS / 196  # a dozen copies of the features, in matrices
+    assert largest < 1.01
+    assert peak < LIVE[name] + vectors
+
+
+@pytest.mark.usefixtures("one_clip_at_a_time")
+def test_differentiated_iterations_of_one_clip_at_a_time():
+    one, _ = matrices_at_peak("transport", features(0), features(1), PAIRS, plan_gradient=True, iterations=2, debias=False)
+    assert one < 25
+
+
+@pytest.mark.parametrize(("name", "options"), [("attentive", {}), ("transport", {"plan_gradient": True, "iterations": 2})])
+def test_what_is_computed_again_gives_the_same_gradient(name, options, monkeypatch):
+    gradients = []
+    for _ in range(2):
+        student = features(0).requires_grad_()
+        SHIFT_TOLERANT[name](student, features(1), **options).backward()
+        gradients.append(student.grad)
+        monkeypatch.setattr(chunks, "KEPT_ENTRIES", PAIRS)
+        monkeypatch.setattr(chunks, "CHUNK_ENTRIES", PAIRS)
+    torch.testing.assert_close(*gradients)
+
+
+def test_second_moments_of_one_clip_at_a_time(monkeypatch):
+    monkeypatch.setattr(chunks, "CHUNK_ENTRIES", 256**2)
+    monkeypatch.setattr(chunks, "KEPT_ENTRIES", 256**2)
+    student, teacher = features(0, 256, (1, 2, 2)), features(1, 256, (1, 2, 2))
+    peak, largest = matrices_at_peak("gram", student, teacher, 256**2)
+    assert largest < 1.01
+    assert peak < 8
+
+
+def test_as_shipped_a_batch_of_large_maps_keeps_below_a_gigabyte_in_one_matrix():
+    """16 clips of 4x28x28 positions have 157 M pairs; a chunk is one clip of them."""
+    sizes = []
+    S = torch.zeros(16, 3136, 1)
+    result = chunks.by_clips(lambda s, t: sizes.append(len(s)) or s[:, 0, 0], S, S, entries=3136**2, keeps=False)
+    assert sizes == [1] * 16
+    assert result.shape == (16,)
