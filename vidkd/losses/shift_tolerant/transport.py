@@ -30,7 +30,7 @@ def transport(
     negative where they have converged; as r grows it becomes half the squared distance of the means. debias=False gives OT(S, T), which
     lies above the unregularised cost by at most r log(min(N, M)), for equal features too: there it pulls towards the mean.
     iterations: symmetrised log-domain updates of the potentials; in the first half the regularisation falls from 1 to r geometrically
-    (annealing). At the defaults the value is within 0.01 of the converged one; a smaller r needs more.
+    (annealing). At the defaults the value is within about 0.01 of the converged one; a smaller r needs more.
     plan_gradient=False: the gradient is that of <P, c> with P (rows made to sum to 1/N) held constant, which is the gradient of the
     converged cost (envelope theorem). True differentiates through the iterations: the gradient of the number returned, converged or not.
     Returns a scalar, at most about 1 for unrelated features (less where many vectors fill few dimensions). No gradient reaches the teacher.
