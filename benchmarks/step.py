@@ -17,9 +17,10 @@ from vidkd.base.timing import timed
 from vidkd.data.cache import ClipCache
 from vidkd.data.dataset import collate
 from vidkd.data.manifest import Manifest
+from vidkd.engine.clips import read_clips
 from vidkd.engine.config import RunConfig, load_config
 from vidkd.engine.fit import fit
-from vidkd.engine.setup import build_optimizer, build_run_task, read_clips, training_set
+from vidkd.engine.setup import build_optimizer, build_run_task, training_set
 from vidkd.tasks import Task
 
 BATCH = 16

@@ -20,8 +20,8 @@ from vidkd.bench.cells import KeptCells, Places, cells_to_test, run_cells
 from vidkd.bench.identity import identity, manifest_identity, teacher_identity
 from vidkd.bench.study import CellKey, Study, cell_config
 from vidkd.data.manifest import Manifest
+from vidkd.engine.clips import read_clips
 from vidkd.engine.fit import InterruptedRunError, fit
-from vidkd.engine.setup import read_clips
 from vidkd.models.saved import load_classifier
 
 METHODS = {"rgb": {}, "soft": {"settings": {"model.attention.pooling": "soft"}}}

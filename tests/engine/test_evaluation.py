@@ -11,9 +11,10 @@ import torch
 
 from vidkd.base.errors import DataError
 from vidkd.data.dataset import ClipDataset
+from vidkd.engine.clips import read_clips
 from vidkd.engine.config import RunConfig
 from vidkd.engine.evaluate import Predictions, evaluate, predictions_as_rows
-from vidkd.engine.setup import evaluation_set, read_clips
+from vidkd.engine.setup import evaluation_set
 from vidkd.models import ModelConfig, VideoClassifier
 
 Config = Callable[..., RunConfig]

@@ -15,9 +15,10 @@ from vidkd.base.files import read_jsonl
 from vidkd.data.dataset import ClipDataset
 from vidkd.engine import fit
 from vidkd.engine.average import MovingAverage
+from vidkd.engine.clips import read_clips
 from vidkd.engine.config import RunConfig
 from vidkd.engine.evaluate import evaluate
-from vidkd.engine.setup import build_run_task, evaluation_set, read_clips
+from vidkd.engine.setup import build_run_task, evaluation_set
 from vidkd.models import ModelConfig, VideoClassifier
 from vidkd.models.saved import load_classifier, read_checkpoint
 from vidkd.tasks import Supervised, Task

@@ -11,9 +11,10 @@ from collections.abc import Callable
 import pytest
 
 from vidkd.data.loaders import StepSampler, training_loader
+from vidkd.engine.clips import read_clips
 from vidkd.engine.config import RunConfig
 from vidkd.engine.interrupts import Interrupt, deaf_children, start
-from vidkd.engine.setup import read_clips, training_set
+from vidkd.engine.setup import training_set
 
 
 def press() -> None:

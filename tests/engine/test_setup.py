@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from vidkd.base.errors import CheckpointError, ConfigError, DataError
+from vidkd.engine.clips import Clips, read_clips
 from vidkd.engine.config import OptimConfig, RunConfig
 from vidkd.engine.devices import processes, start_fabric
 from vidkd.engine.fit import fit
-from vidkd.engine.setup import Clips, build_optimizer, build_run_task, build_schedule, check_validation, read_clips, total_steps
+from vidkd.engine.setup import build_optimizer, build_run_task, build_schedule, check_validation, total_steps
 from vidkd.models.saved import load_classifier, read_checkpoint
 from vidkd.tasks import Task
 

@@ -11,8 +11,8 @@ import pytest
 
 from vidkd.base.errors import CheckpointError, VidkdError
 from vidkd.data.manifest import Clip
+from vidkd.engine.clips import read_clips
 from vidkd.engine.fit import fit
-from vidkd.engine.setup import read_clips
 from vidkd.models.saved import load_classifier
 from vidkd.report import examples
 from vidkd.report.examples import LABEL_PX, example_strips, in_turn, write_picture

@@ -16,11 +16,12 @@ from vidkd.bench.identity import check_teacher_run, differences, identity, manif
 from vidkd.bench.localisation import measure_pointing
 from vidkd.bench.study import CellKey, Chosen, Phase, Study, cell_config, teacher_cell, waves
 from vidkd.engine.checkpoint import is_finished
+from vidkd.engine.clips import read_clips_of_run
 from vidkd.engine.devices import pick_device
 from vidkd.engine.environment import environment
-from vidkd.engine.evaluate import evaluate, predictions_as_rows
 from vidkd.engine.fit import InterruptedRunError, fit
-from vidkd.engine.setup import evaluation_set, read_clips_of_run
+from vidkd.engine.judge import judge
+from vidkd.engine.setup import evaluation_set
 from vidkd.models.saved import load_classifier
 
 log = logging.getLogger(__name__)
@@ -131,14 +132,12 @@ def run_cell(study: Study, phase: Phase, key: CellKey, places: Places, chosen: C
     subset = _subset(study, phase)
     clips = read_clips_of_run(config)
     saved = load_classifier(result.folder)
-    dataset = evaluation_set(clips, subset, config.data, [saved.view])
     device = pick_device(config.train.device)
     model = saved.model.to(device)
-    predictions = evaluate(model, dataset, saved.classes, device=device, batch_size=config.data.batch_size)
-    metrics = predictions.metrics()
-    rows = predictions_as_rows(predictions)
+    judgement = judge(model, clips, subset, config.data, saved.classes, device=device)
+    metrics, rows = judgement.metrics(), judgement.as_rows()
     if phase == "test" and "pointing" in study.spec.measures and model.config.attention.pooling != "mean":
-        pointing = measure_pointing(model, dataset, device)
+        pointing = measure_pointing(model, evaluation_set(clips, subset, config.data, [saved.view]), device)
         metrics |= {name: float(np.mean(values)) for name, values in vars(pointing).items()}
         rows |= {name: [round(value, 5) for value in values] for name, values in vars(pointing).items()}
     content = {

@@ -28,11 +28,19 @@ def read_cells(study: Study, places: Places, chosen: Chosen) -> dict[str, list[d
 
 
 def as_cell(content: Mapping[str, Any], metric: str = "top1") -> Cell:
-    """A cell's scores clip by clip: correctness for top1 (of the labelled clips), or a per-clip measure of this name (of all)."""
+    """A cell's scores clip by clip: correctness for top1 (of the labelled clips), or a per-clip measure of this name (of all).
+
+    `top1@obs20` is correctness at that observed fraction; where a cell was judged at several, `top1` is the mean over them.
+    """
     rows = content["predictions"]
     labels = np.array(rows["label"])
-    scores = np.equal(rows["predicted"], labels) if metric == "top1" else np.array(rows[metric])
-    judged = labels >= 0 if metric == "top1" else np.ones(len(labels), bool)
+    base, _, condition = metric.partition("@")
+    if base == "top1":
+        every = [name for name in rows if name.startswith("predicted@")] or ["predicted"]
+        names = [f"predicted@{condition}"] if condition else every
+        scores, judged = np.mean([np.equal(rows[name], labels) for name in names], axis=0), labels >= 0
+    else:
+        scores, judged = np.array(rows[metric]), np.ones(len(labels), bool)
     group, clip = np.array(rows["group"])[judged], np.array(rows["clip"])[judged]
     return Cell(seed=content["seed"], fold=content["fold"], correct=scores[judged], group=group, clip=clip)
 
@@ -91,8 +99,8 @@ def _method(entries: Mapping[str, Sequence[Mapping[str, Any]]], study: Study) ->
     for name, cells in entries.items():
         condition = study.spec.methods[name].condition
         for metric in cells[0]["metrics"]:
-            shown = f"{metric}@{condition}" if condition else metric
-            if metric == "top1" or metric in cells[0]["predictions"]:
+            shown = _under(metric, condition)
+            if metric.partition("@")[0] == "top1" or metric in cells[0]["predictions"]:
                 metrics[shown] = Metric.of_cells([as_cell(cell, metric) for cell in cells])
             else:
                 metrics[shown] = Metric(values={f"{cell['seed']}/{cell['fold']}": cell["metrics"][metric] for cell in cells})
@@ -108,7 +116,9 @@ def _pairs(name: str | None, other: str | None, found: Mapping[str, Sequence[Map
     here = {(cell["seed"], cell["fold"]) for cell in found[name]}
     if not any((cell["seed"], cell["fold"]) in here for cell in found[other]):
         return []
-    both = [metric for metric in PER_CLIP if metric in found[name][0]["predictions"] and metric in found[other][0]["predictions"]]
+    here_and_there = (found[name][0], found[other][0])
+    both = [metric for metric in PER_CLIP if all(metric in cell["predictions"] for cell in here_and_there)]
+    both += [metric for metric in found[name][0]["metrics"] if metric.startswith("top1@") and metric in found[other][0]["metrics"]]
     condition = study.spec.methods[name].condition
     return [
         Paired.of_cells(
@@ -116,10 +126,15 @@ def _pairs(name: str | None, other: str | None, found: Mapping[str, Sequence[Map
             [as_cell(cell, metric) for cell in found[name]],
             study.spec.shown_name(other),
             [as_cell(cell, metric) for cell in found[other]],
-            metric=f"{metric}@{condition}" if condition else metric,
+            metric=_under(metric, condition),
         )
         for metric in ("top1", *both)
     ]
+
+
+def _under(metric: str, condition: str | None) -> str:
+    """A metric's name with the condition of its entry: top1@labels25, top1@obs20.labels25."""
+    return f"{metric}{'.' if '@' in metric else '@'}{condition}" if condition else metric
 
 
 def rows_of(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:

@@ -149,7 +149,7 @@ def _strips(study: "Study", places: "Places", content: Mapping[str, Any]) -> "li
     """
     from vidkd.bench.study import CellKey, cell_config
     from vidkd.bench.tuning import chosen_settings
-    from vidkd.engine.setup import read_clips_of_run
+    from vidkd.engine.clips import read_clips_of_run
     from vidkd.models.saved import checkpoint_in
     from vidkd.report.examples import example_strips
 

@@ -29,11 +29,12 @@ def run(arguments: argparse.Namespace) -> int:
     from vidkd.base.errors import CheckpointError
     from vidkd.base.files import write_json
     from vidkd.engine.checkpoint import warn_if_unfinished
+    from vidkd.engine.clips import read_clips_of_run
     from vidkd.engine.config import load_config, merge
     from vidkd.engine.devices import start_fabric
     from vidkd.engine.evaluate import evaluate
     from vidkd.engine.metrics import confusion_matrix, per_class
-    from vidkd.engine.setup import evaluation_set, read_clips_of_run
+    from vidkd.engine.setup import evaluation_set
     from vidkd.models.saved import load_classifier
     from vidkd.report.examples import example_strips
     from vidkd.report.page import render_report

@@ -1,9 +1,10 @@
 """Labelled clips as samples: named views cut by one window and one geometry."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -43,7 +44,11 @@ class DataConfig:
         manifest: manifest written by prepare_data; by default <root>/manifest.jsonl.
         split: name of the split in the manifest.
         validation_fraction: share of the training groups held out as `val`; 0 trains on all of them.
-        label_fraction: share of the (remaining) training groups that is used; smaller shares are subsets of larger ones.
+        label_fraction: share of the (remaining) training groups whose labels are used; smaller shares are subsets of larger ones.
+        unlabelled: training clips without a label, those that `label_fraction` leaves out and those of `unlabelled_manifest` are left out
+            (`none`) or seen without their labels (`use`), for what a teacher says of them.
+        unlabelled_manifest: manifest of further clips, whose labels are not read.
+        unlabelled_ratio: unlabelled clips for each labelled one in a batch.
         split_seed: decides which groups are held out and kept.
         window: which frames of a clip.
         observe: which part of a clip the student sees, and what its teacher sees.
@@ -66,6 +71,9 @@ class DataConfig:
     split: str = "1"
     validation_fraction: float = 0.0
     label_fraction: float = 1.0
+    unlabelled: Literal["none", "use"] = "none"
+    unlabelled_manifest: str | None = None
+    unlabelled_ratio: float = 1.0
     split_seed: int = 0
     window: WindowConfig = field(default_factory=WindowConfig)
     observe: ObserveConfig = field(default_factory=ObserveConfig)
@@ -87,6 +95,10 @@ class DataConfig:
                 raise DataError(f"data.{key} must be at least 1, not {getattr(self, key)}")
         if not 0 <= self.validation_fraction < 1 or not 0 < self.label_fraction <= 1:
             raise DataError("data.validation_fraction must lie in [0, 1) and data.label_fraction in (0, 1]")
+        if not 0 < self.unlabelled_ratio < math.inf:
+            raise DataError(f"data.unlabelled_ratio must be above 0, not {self.unlabelled_ratio:g}")
+        if self.unlabelled_manifest is not None and self.unlabelled == "none":
+            raise DataError("data.unlabelled_manifest is given, but data.unlabelled is none", to_mend="data.unlabelled: use")
 
 
 class ClipDataset(Dataset[Sample]):
@@ -99,6 +111,7 @@ class ClipDataset(Dataset[Sample]):
     where student and teacher see different parts, "future_rgb" and "future_flow" of the teacher's, "observed" (share of the clip, 1 if
     the protocol knows none) and "held" (the student's part is so short that frames are repeated). One crop and flip serves all views.
 
+    targets: further labels of the manifest; each is the sample's "label_<name>", -1 where the clip has none.
     fraction: the observed share at which an evaluation of early recognition judges; training draws one of `observe.fractions`.
     """
 
@@ -113,12 +126,14 @@ class ClipDataset(Dataset[Sample]):
         seed: int = 0,
         may_flip: bool = True,
         fraction: float | None = None,
+        targets: Sequence[str] = (),
     ) -> None:
         unknown = set(views) - set(VIEWS)
         if unknown or not views:
             raise DataError(f"unknown views {sorted(unknown)}", known=", ".join(VIEWS))
         self.root, self.clips, self.config, self.views = root, list(clips), config, tuple(views)
         self.training, self.seed, self.may_flip, self.fraction = training, seed, may_flip, fraction
+        self.targets = tuple(targets)
         self.footage = FootageConfig(
             window=config.window,
             transform=config.transform,
@@ -158,6 +173,7 @@ class ClipDataset(Dataset[Sample]):
         geometry = self._geometry(seen.observed.frames, rng, view_number)
         labelled = clip.label is not None
         sample: Sample = {"label": clip.label if labelled else -1, "index": number, "weight": float(labelled)}
+        sample |= {f"label_{name}": clip.targets.get(name, -1) for name in self.targets}
         sample |= self._views(seen.observed, geometry, rng)
         if self._parts_differ:
             sample |= {"observed": 1.0 if look.fraction is None else look.fraction, "held": seen.held}

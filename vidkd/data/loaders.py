@@ -13,15 +13,16 @@ from vidkd.base.errors import DataError
 from vidkd.data.dataset import ClipDataset, Sample, collate
 
 Item = tuple[int, ...]
+FIRST_STREAM = 7
 
 
 class StepSampler(Sampler[list[Item]]):
     """Batches of items (epoch, index), cut from one endless stream of shuffled epochs, so that step k is known without walking there.
 
     The global batch of step k is stream[k * batch_size : (k + 1) * batch_size]; process `rank` of `world_size` takes every
-    world_size-th item of it. With `labels`, classes take turns instead (class-balanced sampling), and an item is (epoch, index, draw):
-    draw counts the times that the clip came before in the epoch. Batches may be larger than `count`.
-    Raises DataError without clips, or with fewer clips a batch than processes.
+    world_size-th item of it. stream: streams of unlike numbers are shuffled unlike each other. With `labels`, classes take turns instead
+    (class-balanced sampling), and an item is (epoch, index, draw): draw counts the times that the clip came before in the epoch. Batches
+    may be larger than `count`. Raises DataError without clips, or with fewer clips a batch than processes.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class StepSampler(Sampler[list[Item]]):
         rank: int = 0,
         world_size: int = 1,
         labels: Sequence[int] | None = None,
+        stream: int = FIRST_STREAM,
     ) -> None:
         if count < 1:
             raise DataError("there is no clip to train on")
@@ -42,6 +44,7 @@ class StepSampler(Sampler[list[Item]]):
             raise DataError(f"data.batch_size {batch_size} is smaller than the number of processes, {world_size}", to_mend="a larger batch")
         self.count, self.batch_size, self.seed = count, batch_size, seed
         self.first_step, self.last_step, self.rank, self.world_size = first_step, last_step, rank, world_size
+        self.stream = stream
         self.labels = None if labels is None else np.asarray(labels)
         self._epoch: tuple[int, list[Item]] | None = None
 
@@ -59,7 +62,7 @@ class StepSampler(Sampler[list[Item]]):
 
     def _items(self, epoch: int) -> list[Item]:
         if self._epoch is None or self._epoch[0] != epoch:
-            rng = np.random.default_rng([self.seed, 7, epoch])
+            rng = np.random.default_rng([self.seed, self.stream, epoch])
             if self.labels is None:
                 items: list[Item] = [(epoch, index) for index in rng.permutation(self.count).tolist()]
             else:
@@ -81,6 +84,40 @@ class StepSampler(Sampler[list[Item]]):
         return order
 
 
+class MixedSampler(Sampler[list[Item]]):
+    """Batches of labelled clips and unlabelled ones in fixed numbers, each from an endless stream of its own epochs.
+
+    labelled, unlabelled: samplers of the two parts of one data set, in this order: clip k of the second is index labelled.count + k.
+    Both walk the same steps; processes take turns over the whole batch.
+    """
+
+    def __init__(self, labelled: StepSampler, unlabelled: StepSampler) -> None:
+        self.labelled, self.unlabelled = labelled, unlabelled
+
+    def __len__(self) -> int:
+        return len(self.labelled)
+
+    def __iter__(self) -> Iterator[list[Item]]:
+        for step in range(self.labelled.first_step, self.labelled.last_step):
+            yield self.batch(step)[self.labelled.rank :: self.labelled.world_size]
+
+    def batch(self, step: int) -> list[Item]:
+        """The global batch of a step, labelled clips first."""
+        others = self.unlabelled.batch(step)
+        return [*self.labelled.batch(step), *((epoch, self.labelled.count + index, *draw) for epoch, index, *draw in others)]
+
+
+def batch_parts(batch_size: int, unlabelled_ratio: float) -> tuple[int, int]:
+    """How many of a batch's clips are (labelled, unlabelled), `unlabelled_ratio` of these for each of those. DataError if one is none."""
+    unlabelled = round(batch_size * unlabelled_ratio / (1 + unlabelled_ratio))
+    if not 0 < unlabelled < batch_size:
+        raise DataError(
+            f"a batch of {batch_size} cannot hold {unlabelled_ratio:g} unlabelled clips for each labelled one",
+            to_mend="a larger data.batch_size, or data.unlabelled_ratio nearer to 1",
+        )
+    return batch_size - unlabelled, unlabelled
+
+
 def _times_before(order: Sequence[int]) -> list[int]:
     """How often each entry came before in the sequence."""
     seen: Counter[int] = Counter()
@@ -97,7 +134,7 @@ def _worker_init(_: int) -> None:
     torch.set_num_threads(1)
 
 
-def training_loader(dataset: ClipDataset, sampler: StepSampler, workers: int, *, pin_memory: bool = False) -> DataLoader[Sample]:
+def training_loader(dataset: ClipDataset, sampler: Sampler[list[Item]], workers: int, *, pin_memory: bool = False) -> DataLoader[Sample]:
     """Batches of the sampler's steps, in order."""
     return _loader(dataset, sampler, workers, pin_memory)
 

@@ -1,8 +1,8 @@
 """Judging a classifier: every clip's probabilities, averaged over its windows and crops, and the metrics of all."""
 
 import csv
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +15,27 @@ from vidkd.base.files import atomic_write
 from vidkd.data.dataset import ClipDataset
 from vidkd.data.loaders import evaluation_loader
 from vidkd.data.manifest import Clip
+from vidkd.engine.anticipation_metrics import anticipation_recalls
 from vidkd.engine.interrupts import start
 from vidkd.engine.metrics import classification_metrics
 from vidkd.models import VideoClassifier
 
+PREDICTION_COLUMNS = ("clip", "start_s", "end_s", "group", "label", "predicted", "correct")
+LABEL, HELD = "label", "held"
+
 
 @dataclass(frozen=True)
 class Predictions:
-    """Probabilities (N, K) of N clips, and the clips."""
+    """Probabilities (N, K) of N clips, and the clips.
+
+    targets: probabilities (N, K_name) of further labels. held: of how many clips the observed part was so short that frames were repeated.
+    """
 
     probabilities: NDArray[np.float64]
     clips: list[Clip]
     classes: tuple[str, ...]
+    targets: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    held: int = 0
 
     @property
     def labels(self) -> NDArray[np.int64]:
@@ -39,22 +48,29 @@ class Predictions:
         return np.asarray(self.probabilities.argmax(1), np.int64)
 
     def metrics(self) -> dict[str, float]:
-        """Metrics over the labelled clips. Raises DataError if none is labelled."""
+        """Metrics over the labelled clips, with further labels class-mean recall too. Raises DataError if none is labelled."""
         labelled = self.labels >= 0
         if not labelled.any():
             raise DataError("no clip has a label, so there is nothing to judge")
-        return classification_metrics(self.probabilities[labelled], self.labels[labelled])
+        found = classification_metrics(self.probabilities[labelled], self.labels[labelled])
+        if self.targets:
+            found |= anticipation_recalls({"label": self.probabilities, **self.targets}, self.clips)
+        return found
 
     def write_csv(self, path: Path) -> None:
         """One row a clip: clip, start_s, end_s, group, label, predicted, correct, then p_<class> for every class."""
         with atomic_write(path) as file:
             writer = csv.writer(file)
-            writer.writerow(["clip", "start_s", "end_s", "group", "label", "predicted", "correct", *(f"p_{name}" for name in self.classes)])
-            for clip, row, predicted in zip(self.clips, self.probabilities, self.predicted, strict=True):
-                label = "" if clip.label is None else self.classes[clip.label]
-                end = "" if clip.end_s is None else clip.end_s
-                head = [clip.path, clip.start_s, end, clip.group, label, self.classes[predicted], int(clip.label == predicted)]
-                writer.writerow([*head, *(f"{value:.6f}" for value in row)])
+            writer.writerow([*PREDICTION_COLUMNS, *(f"p_{name}" for name in self.classes)])
+            writer.writerows(self.rows())
+
+    def rows(self) -> Iterator[list[Any]]:
+        """The rows of `write_csv`."""
+        for clip, row, predicted in zip(self.clips, self.probabilities, self.predicted, strict=True):
+            label = "" if clip.label is None else self.classes[clip.label]
+            end = "" if clip.end_s is None else clip.end_s
+            head = [clip.path, clip.start_s, end, clip.group, label, self.classes[predicted], int(clip.label == predicted)]
+            yield [*head, *(f"{value:.6f}" for value in row)]
 
 
 def evaluate(
@@ -72,18 +88,26 @@ def evaluate(
 
     With several processes each takes its share and all get the whole result. The model is put back into the mode it was in.
     """
-    sums = torch.zeros(len(dataset.clips), len(classes), dtype=torch.float64)
+    sizes = {LABEL: len(classes), **model.targets, HELD: 1}
+    sums = {name: torch.zeros(len(dataset.clips), size, dtype=torch.float64) for name, size in sizes.items()}
     was_training = model.training
     model.eval()
     with torch.inference_mode():
         for batch in start(evaluation_loader(dataset, batch_size, workers, rank=rank, world_size=world_size)):
-            logits = model(batch[model.view].to(device)).logits
-            sums.index_add_(0, batch["index"], logits.cpu().double().softmax(1))  # on the CPU: MPS has no float64
+            observed = batch.get("observed")
+            output = model(batch[model.view].to(device), None if observed is None else observed.to(device))
+            for name, logits in {LABEL: output.logits, **output.targets}.items():
+                sums[name].index_add_(0, batch["index"], logits.cpu().double().softmax(1))  # on the CPU: MPS has no float64
+            if "held" in batch:
+                sums[HELD].index_add_(0, batch["index"], batch["held"][:, None].double())
     model.train(was_training)
     if world_size > 1:
-        sums = sums.to(device if device.type == "cuda" else "cpu")
-        torch.distributed.all_reduce(sums)
-    return Predictions((sums / dataset.views_per_clip).cpu().numpy(), dataset.clips, tuple(classes))
+        for name in sums:
+            sums[name] = sums[name].to(device if device.type == "cuda" else "cpu")
+            torch.distributed.all_reduce(sums[name])
+    found = {name: (total / dataset.views_per_clip).cpu().numpy() for name, total in sums.items()}
+    targets = {name: found[name] for name in model.targets}
+    return Predictions(found[LABEL], dataset.clips, tuple(classes), targets=targets, held=int((found[HELD] > 0).sum()))
 
 
 def predictions_as_rows(predictions: Predictions) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from vidkd.base.errors import CheckpointError, VidkdError
 from vidkd.base.progress import Progress
 from vidkd.base.timing import Stopwatch
-from vidkd.data.loaders import StepSampler, training_loader
+from vidkd.data.loaders import training_loader
 from vidkd.engine.average import MovingAverage
 from vidkd.engine.checkpoint import (
     Progressed,
@@ -29,21 +29,21 @@ from vidkd.engine.checkpoint import (
     write_checkpoint,
     written_or_told,
 )
+from vidkd.engine.clips import Clips, read_clips_of_run
 from vidkd.engine.config import RunConfig, as_dict, teacher_config
 from vidkd.engine.devices import start_fabric
-from vidkd.engine.evaluate import evaluate
 from vidkd.engine.interrupts import Interrupt, start
+from vidkd.engine.judge import judge
 from vidkd.engine.metrics_log import MetricsLog
 from vidkd.engine.run_folder import RunFolder
 from vidkd.engine.setup import (
-    Clips,
     build_optimizer,
     build_run_task,
     build_schedule,
     check_validation,
-    evaluation_set,
-    read_clips_of_run,
+    labelled_batch,
     total_steps,
+    training_sampler,
     training_set,
 )
 from vidkd.engine.trouble import count_bad_clips, not_finite
@@ -119,7 +119,7 @@ class _Training:
     def __init__(self, fabric: Fabric, config: RunConfig, clips: Clips, folder: RunFolder, resume: str, quiet: bool) -> None:
         self.fabric, self.config, self.clips, self.folder = fabric, config, clips, folder
         self.quiet = quiet
-        self.task = build_run_task(config, clips.manifest.classes)
+        self.task = build_run_task(config, clips.manifest.classes, clips.manifest.targets)
         self.dataset = training_set(clips, config, self.task.views)
         self.steps = total_steps(config, len(clips.train))
         self.optimizer = build_optimizer(self.task, config.optim)
@@ -159,7 +159,7 @@ class _Training:
             self.progress.finished = False
 
     def _content(self) -> dict[str, Any]:
-        student = classifier_payload(self.task.student, self.clips.manifest.classes)
+        student = classifier_payload(self.task.student, self.clips.manifest.classes, self.clips.manifest.targets)
         student["state"] = to_cpu(student["state"])
         content: dict[str, Any] = {
             "student": student,
@@ -239,19 +239,16 @@ class _Training:
             )
 
     def _loader(self) -> torch.utils.data.DataLoader[dict[str, Any]]:
-        data, accumulate = self.config.data, self.config.optim.accumulate
-        labels = [-1 if clip.label is None else clip.label for clip in self.dataset.clips] if data.balanced else None
-        sampler = StepSampler(
-            len(self.dataset),
-            data.batch_size,
-            seed=self.config.train.seed,
+        accumulate = self.config.optim.accumulate
+        sampler = training_sampler(
+            self.clips,
+            self.config,
             first_step=self.progress.step * accumulate,
             last_step=self.steps * accumulate,
             rank=self.fabric.global_rank,
             world_size=self.fabric.world_size,
-            labels=labels,
         )
-        return training_loader(self.dataset, sampler, data.workers, pin_memory=self.fabric.device.type == "cuda")
+        return training_loader(self.dataset, sampler, self.config.data.workers, pin_memory=self.fabric.device.type == "cuda")
 
     def _step(self, batches: Iterator[dict[str, Any]]) -> dict[str, float]:
         accumulate = self.config.optim.accumulate
@@ -309,7 +306,7 @@ class _Training:
         if step % self.config.train.log_every and step != self.steps:
             return
         losses = self.log.mean_over_processes(losses)
-        epoch = step * self.config.data.batch_size * self.config.optim.accumulate / len(self.dataset)
+        epoch = step * self._clips_a_step / len(self.clips.train)
         row = {
             "step": step,
             "epoch": round(epoch, 3),
@@ -320,11 +317,16 @@ class _Training:
         }
         self.log.add(row, losses)
 
+    @property
+    def _clips_a_step(self) -> int:
+        """Labelled clips of one update."""
+        return labelled_batch(self.config.data) * self.config.optim.accumulate
+
     def _validation_is_due(self) -> bool:
         every = self.config.train.eval_every
         if not every or not self.clips.val:
             return False
-        period = max(1, round(every * len(self.dataset) / (self.config.data.batch_size * self.config.optim.accumulate)))
+        period = max(1, round(every * len(self.clips.train) / self._clips_a_step))
         return self.progress.step % period == 0 and self.progress.step < self.steps
 
     def _validate_and_stop(self) -> bool:
@@ -339,14 +341,13 @@ class _Training:
         """Judge on `val`, keep the best student; false without a gain (or without `val`)."""
         if not self.clips.val:
             return False
-        model = self.task.student if self.ema is None else self.ema.model
-        dataset = evaluation_set(self.clips, "val", self.config.data, [model.view])
-        metrics = evaluate(
-            model,
-            dataset,
+        metrics = judge(
+            self.task.student if self.ema is None else self.ema.model,
+            self.clips,
+            "val",
+            self.config.data,
             self.clips.manifest.classes,
             device=self.fabric.device,
-            batch_size=self.config.data.batch_size,
             workers=self.config.data.workers,
             rank=self.fabric.global_rank,
             world_size=self.fabric.world_size,

@@ -2,90 +2,22 @@
 
 import math
 import textwrap
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import Sampler
 
 from vidkd.base.errors import CheckpointError, ConfigError, DataError
 from vidkd.data.dataset import ClipDataset, DataConfig
-from vidkd.data.groups import hold_out_groups, label_fraction
-from vidkd.data.layouts import LAYOUTS
-from vidkd.data.manifest import Clip, Manifest
+from vidkd.data.loaders import FIRST_STREAM, Item, MixedSampler, StepSampler, batch_parts
 from vidkd.engine.checkpoint import warn_if_unfinished
-from vidkd.engine.config import OptimConfig, RunConfig, config_stem, place_of
+from vidkd.engine.clips import Clips
+from vidkd.engine.config import OptimConfig, RunConfig
 from vidkd.models import VideoClassifier, undecayed_parameters
 from vidkd.models.saved import load_classifier
 from vidkd.tasks import Task, build_task
-
-NO_DATA = {"no_data?": "make demo"}
-
-
-@dataclass(frozen=True)
-class Clips:
-    """A manifest and the clips of its subsets under a configuration's split, held-out groups and label fraction."""
-
-    manifest: Manifest
-    train: list[Clip]
-    val: list[Clip]
-
-    def subset(self, name: str, split: str) -> list[Clip]:
-        """`train`, `val` or `test`. Raises DataError if it holds no clip."""
-        clips = {"train": self.train, "val": self.val}.get(name)
-        if clips is None:
-            clips = self.manifest.select(split, name)
-        if not clips:
-            raise DataError(
-                f"split '{split}' has no '{name}' clips",
-                to_mend="data.validation_fraction > 0 makes a `val` subset" if name == "val" else "another --split",
-            )
-        return clips
-
-
-def read_clips_of_run(config: RunConfig) -> Clips:
-    """As `read_clips`; the message of a missing data set says where the configuration names it, and how it is prepared."""
-    key = "data.manifest" if config.data.manifest else "data.root"
-    return read_clips(config.data, given=place_of(config, key), layout=config_stem(config))
-
-
-def read_clips(config: DataConfig, *, given: str = "", layout: str = "") -> Clips:
-    """Read the manifest and select the clips.
-
-    given: where data.root or data.manifest was set; layout: the data set's layout if it is one of LAYOUTS. Both serve the message of the
-    DataError for a data set that is not there.
-    """
-    if not config.root and not config.manifest:
-        raise ConfigError("data.root is not set", to_mend="--data.root DIR   (the folder of the data set)", **NO_DATA)
-    path = Path(config.manifest) if config.manifest else Path(config.root) / "manifest.jsonl"
-    if not path.exists():
-        raise _not_found(path, Path(config.root) if config.root else path.parent, given, layout)
-    manifest = Manifest.read(path, config.root or None)
-    train = manifest.select(config.split, "train")
-    val = manifest.select(config.split, "val")
-    if config.validation_fraction > 0:
-        train, val = hold_out_groups(train, config.validation_fraction, config.split_seed)
-    if config.label_fraction < 1:
-        train = label_fraction(train, config.label_fraction, config.split_seed)
-    return Clips(manifest, train, val)
-
-
-def _not_found(path: Path, root: Path, given: str, layout: str) -> DataError:
-    """The error for a manifest that is not there; a data set without a layout of its own name is called as its folder."""
-    known = layout in LAYOUTS
-    missing = path.parent if not path.parent.is_dir() else path
-    given = given or ("data.manifest" if path.parent != root else "data.root")
-    return DataError(
-        f"data set '{layout if known else root.resolve().name}' not found",
-        looked_in=f"{root}   ({given})",
-        expected=f"{path.name}, which prepare_data writes there",
-        found=f"{missing} is missing",
-        to_mend=f"python tools/prepare_data.py {layout if known else 'LAYOUT'} --root {root}"
-        + ("" if known else f"   (LAYOUT: {', '.join(sorted(LAYOUTS))})"),
-        **NO_DATA,
-    )
 
 
 def check_validation(config: RunConfig, clips: Clips) -> None:
@@ -104,19 +36,58 @@ def check_validation(config: RunConfig, clips: Clips) -> None:
 
 
 def training_set(clips: Clips, config: RunConfig, views: Sequence[str]) -> ClipDataset:
-    """The training clips as samples."""
+    """The training clips as samples, the labelled ones first."""
     if not clips.train:
-        raise DataError(f"split '{config.data.split}' has no training clips")
-    may_flip = clips.manifest.horizontal_flip
-    return ClipDataset(clips.manifest.root, clips.train, config.data, views=views, training=True, seed=config.train.seed, may_flip=may_flip)
+        raise DataError(f"split '{config.data.split}' has no labelled training clips")
+    return ClipDataset(
+        clips.manifest.root,
+        [*clips.train, *clips.unlabelled],
+        config.data,
+        views=views,
+        training=True,
+        seed=config.train.seed,
+        may_flip=clips.manifest.horizontal_flip,
+        targets=tuple(clips.manifest.targets),
+    )
 
 
-def evaluation_set(clips: Clips, subset: str, data: DataConfig, views: Sequence[str]) -> ClipDataset:
-    """A subset's clips as evaluation samples, several windows and crops a clip."""
-    return ClipDataset(clips.manifest.root, clips.subset(subset, data.split), data, views=views, training=False)
+def evaluation_set(clips: Clips, subset: str, data: DataConfig, views: Sequence[str], *, fraction: float | None = None) -> ClipDataset:
+    """A subset's clips as evaluation samples, several windows and crops a clip; with `fraction`, of that observed share of each."""
+    return ClipDataset(clips.manifest.root, clips.subset(subset, data.split), data, views=views, training=False, fraction=fraction)
 
 
-def build_run_task(config: RunConfig, classes: Sequence[str]) -> Task:
+def training_sampler(
+    clips: Clips, config: RunConfig, *, first_step: int, last_step: int, rank: int = 0, world_size: int = 1
+) -> Sampler[list[Item]]:
+    """The batches of a run; with unlabelled clips, each holds both kinds in fixed numbers. Steps are those of the loader."""
+    data = config.data
+
+    def walk(count: int, batch_size: int, stream: int, labels: list[int] | None = None) -> StepSampler:
+        return StepSampler(
+            count,
+            batch_size,
+            seed=config.train.seed,
+            first_step=first_step,
+            last_step=last_step,
+            rank=rank,
+            world_size=world_size,
+            labels=labels,
+            stream=stream,
+        )
+
+    classes = [-1 if clip.label is None else clip.label for clip in clips.train] if data.balanced else None
+    labelled = walk(len(clips.train), labelled_batch(data), FIRST_STREAM, classes)
+    if not clips.unlabelled:
+        return labelled
+    return MixedSampler(labelled, walk(len(clips.unlabelled), data.batch_size - labelled.batch_size, FIRST_STREAM + 1))
+
+
+def labelled_batch(data: DataConfig) -> int:
+    """Labelled clips in a batch."""
+    return data.batch_size if data.unlabelled == "none" else batch_parts(data.batch_size, data.unlabelled_ratio)[0]
+
+
+def build_run_task(config: RunConfig, classes: Sequence[str], targets: Mapping[str, Sequence[str]] | None = None) -> Task:
     """Student (seeded, or from `init`), teacher from its checkpoint, and the task. Raises ConfigError or CheckpointError."""
     teacher = None
     if config.teacher is not None:
@@ -131,7 +102,8 @@ def build_run_task(config: RunConfig, classes: Sequence[str]) -> Task:
             )
         teacher = saved.model
     torch.manual_seed(config.train.seed)
-    student = VideoClassifier(config.model, len(classes), config.view)
+    counts = {name: len(names) for name, names in (targets or {}).items()}
+    student = VideoClassifier(config.model, len(classes), config.view, counts)
     if config.init is not None:
         _initialise(student, config.init)
     return build_task(config.task, config.method, student, teacher)
@@ -146,10 +118,10 @@ def _initialise(student: VideoClassifier, path: str) -> None:
 
 
 def total_steps(config: RunConfig, clips: int) -> int:
-    """Optimiser steps of the whole run."""
+    """Optimiser steps of the whole run; an epoch is a walk through the `clips` labelled ones."""
     if config.train.steps is not None:
         return config.train.steps
-    return max(1, math.ceil(config.train.epochs * clips / (config.data.batch_size * config.optim.accumulate)))
+    return max(1, math.ceil(config.train.epochs * clips / (labelled_batch(config.data) * config.optim.accumulate)))
 
 
 def build_optimizer(task: Task, config: OptimConfig) -> Optimizer:

@@ -16,7 +16,8 @@ from vidkd.base.files import atomic_write
 from vidkd.data.dataset import ClipDataset, DataConfig, Sample
 from vidkd.data.manifest import Clip
 from vidkd.engine.classify import classify
-from vidkd.engine.setup import Clips, evaluation_set
+from vidkd.engine.clips import Clips
+from vidkd.engine.setup import evaluation_set
 from vidkd.models.saved import SavedClassifier, load_classifier
 from vidkd.report.parts import Strip
 from vidkd.report.strips import clip_strip

@@ -5,7 +5,9 @@ from typing import Literal
 
 from torch import Tensor
 
+from vidkd.base.errors import ConfigError
 from vidkd.losses import generalized_distillation
+from vidkd.models import VideoClassifier
 from vidkd.tasks.task import Batch, Task, TaskConfig, teacher_output
 
 
@@ -28,6 +30,11 @@ class GeneralizedDistillation(Task):
     """(1 - imitation) * CE(label) + imitation * CE(softened teacher), the student's own softmax untempered."""
 
     Config = GeneralizedDistillationConfig
+
+    def __init__(self, config: GeneralizedDistillationConfig, student: VideoClassifier, teacher: VideoClassifier | None = None) -> None:
+        super().__init__(config, student, teacher)
+        if student.targets:
+            raise ConfigError("generalized distillation knows one kind of label", found=f"also {', '.join(student.targets)}")
 
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
         """The mixture of hard and imitation loss; clips without a label count in the imitation term alone."""

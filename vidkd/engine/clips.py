@@ -1,0 +1,144 @@
+"""Which clips a run trains on and is judged on: split, held-out groups, share of labels, what can be observed, what has no label."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vidkd.base.errors import ConfigError, DataError
+from vidkd.base.files import sha256
+from vidkd.data.dataset import DataConfig
+from vidkd.data.groups import hold_out_groups, label_fraction
+from vidkd.data.layouts import LAYOUTS
+from vidkd.data.manifest import SUBSETS, Clip, Manifest
+from vidkd.data.observation import ObserveConfig, split_observable
+from vidkd.engine.config import RunConfig, config_stem, place_of
+
+NO_DATA = {"no_data?": "make demo"}
+
+
+@dataclass(frozen=True)
+class Clips:
+    """A manifest and the clips of its subsets under a configuration's split, held-out groups and label fraction.
+
+    train: those with a label. unlabelled: those that training sees without one. Clips of which nothing can be observed are in none of the
+    subsets; `unobservable` counts them.
+    """
+
+    manifest: Manifest
+    train: list[Clip]
+    val: list[Clip]
+    unlabelled: list[Clip] = field(default_factory=list)
+    observe: ObserveConfig = field(default_factory=ObserveConfig)
+    unobservable: Mapping[str, int] = field(default_factory=dict)
+
+    def subset(self, name: str, split: str) -> list[Clip]:
+        """`train`, `val` or `test`. Raises DataError if it holds no clip."""
+        clips = {"train": self.train, "val": self.val}.get(name)
+        if clips is None:
+            clips, _ = split_observable(self.manifest.select(split, name), self.observe)
+        if not clips:
+            raise DataError(
+                f"split '{split}' has no '{name}' clips",
+                to_mend="data.validation_fraction > 0 makes a `val` subset" if name == "val" else "another --split",
+            )
+        return clips
+
+
+def read_clips_of_run(config: RunConfig) -> Clips:
+    """As `read_clips`; the message of a missing data set says where the configuration names it, and how it is prepared."""
+    key = "data.manifest" if config.data.manifest else "data.root"
+    return read_clips(config.data, given=place_of(config, key), layout=config_stem(config))
+
+
+def read_clips(config: DataConfig, *, given: str = "", layout: str = "") -> Clips:
+    """Read the manifest and select the clips.
+
+    given: where data.root or data.manifest was set; layout: the data set's layout if it is one of LAYOUTS. Both serve the message of the
+    DataError for a data set that is not there.
+    """
+    if not config.root and not config.manifest:
+        raise ConfigError("data.root is not set", to_mend="--data.root DIR   (the folder of the data set)", **NO_DATA)
+    path = Path(config.manifest) if config.manifest else Path(config.root) / "manifest.jsonl"
+    if not path.exists():
+        raise _not_found(path, Path(config.root) if config.root else path.parent, given, layout)
+    manifest = Manifest.read(path, config.root or None)
+    every = {name: split_observable(manifest.select(config.split, name), config.observe) for name in SUBSETS}
+    train, val = every["train"][0], every["val"][0]
+    if config.validation_fraction > 0:
+        train, val = hold_out_groups(train, config.validation_fraction, config.split_seed)
+    kept = label_fraction(train, config.label_fraction, config.split_seed) if config.label_fraction < 1 else train
+    labelled = [clip for clip in kept if clip.label is not None]
+    return Clips(
+        manifest,
+        labelled,
+        val,
+        unlabelled=unlabelled_clips(config, manifest, train, labelled, [*val, *every["test"][0]]),
+        observe=config.observe,
+        unobservable={name: len(unseen) for name, (_, unseen) in every.items()},
+    )
+
+
+def unlabelled_clips(
+    config: DataConfig, manifest: Manifest, train: Sequence[Clip], labelled: Sequence[Clip], judged: Sequence[Clip]
+) -> list[Clip]:
+    """What training sees without labels: the rest of `train`, and the clips of `unlabelled_manifest`; none with data.unlabelled=none.
+
+    Raises DataError if one of them lies in a file that is judged, or if there are none.
+    """
+    if config.unlabelled == "none":
+        return []
+    known = {id(clip) for clip in labelled}
+    found = [dataclasses.replace(clip, label=None) for clip in train if id(clip) not in known]
+    files = {_file(manifest.root, clip) for clip in judged}
+    shared = [clip.path for clip in found if _file(manifest.root, clip) in files]
+    if config.unlabelled_manifest is not None:
+        other = Manifest.read(config.unlabelled_manifest)
+        clips, _ = split_observable(other.clips, config.observe)
+        paths = {clip.path: _file(other.root, clip) for clip in clips}
+        shared += _shared_content(paths, files)
+        # an absolute path leads to the file whatever the root of the data set is
+        found += [dataclasses.replace(clip, path=str(paths[clip.path]), label=None, targets={}) for clip in clips]
+    if shared:
+        raise DataError(
+            f"{len(shared)} unlabelled clips lie in videos that are judged", first=shared[0], to_mend="leave these videos out of training"
+        )
+    if not found:
+        raise DataError(
+            "data.unlabelled is `use`, but there is no unlabelled clip",
+            to_mend="data.label_fraction below 1, rows without a label, or data.unlabelled_manifest",
+        )
+    return found
+
+
+def _file(root: Path, clip: Clip) -> Path:
+    return (root / clip.path).resolve()
+
+
+def _shared_content(paths: Mapping[str, Path], files: set[Path]) -> list[str]:
+    """The paths whose file, or a copy of it under another name, is among `files`."""
+    sizes: dict[int, list[Path]] = {}
+    for file in files:
+        if file.is_file():
+            sizes.setdefault(file.stat().st_size, []).append(file)
+    return [
+        path
+        for path, file in paths.items()
+        if file in files or (file.is_file() and any(sha256(file) == sha256(other) for other in sizes.get(file.stat().st_size, ())))
+    ]
+
+
+def _not_found(path: Path, root: Path, given: str, layout: str) -> DataError:
+    """The error for a manifest that is not there; a data set without a layout of its own name is called as its folder."""
+    known = layout in LAYOUTS
+    missing = path.parent if not path.parent.is_dir() else path
+    given = given or ("data.manifest" if path.parent != root else "data.root")
+    return DataError(
+        f"data set '{layout if known else root.resolve().name}' not found",
+        looked_in=f"{root}   ({given})",
+        expected=f"{path.name}, which prepare_data writes there",
+        found=f"{missing} is missing",
+        to_mend=f"python tools/prepare_data.py {layout if known else 'LAYOUT'} --root {root}"
+        + ("" if known else f"   (LAYOUT: {', '.join(sorted(LAYOUTS))})"),
+        **NO_DATA,
+    )

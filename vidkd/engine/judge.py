@@ -1,0 +1,127 @@
+"""A classifier judged at every observed fraction of the clips, or once where the protocol knows no fractions."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from vidkd.base.files import atomic_write
+from vidkd.data.dataset import DataConfig
+from vidkd.engine.clips import Clips
+from vidkd.engine.evaluate import PREDICTION_COLUMNS, Predictions, evaluate, predictions_as_rows
+from vidkd.engine.setup import evaluation_set
+from vidkd.models import VideoClassifier
+
+MAIN_METRIC = "top1"
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Predictions of the same clips at rising observed fractions; {None: predictions} where there are none.
+
+    unobservable: clips of the subset of which nothing can be observed; they are in no prediction.
+    """
+
+    at: Mapping[float | None, Predictions]
+    unobservable: int = 0
+
+    @property
+    def fullest(self) -> Predictions:
+        """The predictions that saw most."""
+        return list(self.at.values())[-1]
+
+    @property
+    def fractions(self) -> list[float]:
+        """The observed fractions, rising; none where the protocol knows none."""
+        return [fraction for fraction in self.at if fraction is not None]
+
+    def metrics(self) -> dict[str, float]:
+        """Every metric as its mean over the fractions; then top1 at each (`top1@obs20`), and the area under that curve (`top1_area`).
+
+        The area is the trapezoid rule's, divided by the range of fractions: a mean accuracy again, which counts the ends half.
+        Raises DataError if no clip has a label.
+        """
+        found = {fraction: predictions.metrics() for fraction, predictions in self.at.items()}
+        means = {name: float(np.mean([metrics[name] for metrics in found.values()])) for name in next(iter(found.values()))}
+        if not self.fractions:
+            return means
+        curve = [found[fraction][MAIN_METRIC] for fraction in self.fractions]
+        each = {f"{MAIN_METRIC}@{observed_name(fraction)}": value for fraction, value in zip(self.fractions, curve, strict=True)}
+        return {**means, **each, f"{MAIN_METRIC}_area": area(self.fractions, curve)}
+
+    def as_rows(self) -> dict[str, Any]:
+        """Compact per-clip predictions for a study's cell; with fractions, `predicted@obs20` beside what saw most."""
+        rows = predictions_as_rows(self.fullest)
+        for fraction in self.fractions:
+            rows[f"predicted@{observed_name(fraction)}"] = self.at[fraction].predicted.tolist()
+        return rows
+
+    def write_csv(self, path: Path) -> None:
+        """As `Predictions.write_csv`; with fractions, all one after the other and the fraction in a column `observed`."""
+        if not self.fractions:
+            self.fullest.write_csv(path)
+            return
+        with atomic_write(path) as file:
+            writer = csv.writer(file)
+            writer.writerow([*PREDICTION_COLUMNS, "observed", *(f"p_{name}" for name in self.fullest.classes)])
+            for fraction in self.fractions:
+                for row in self.at[fraction].rows():
+                    head = len(PREDICTION_COLUMNS)
+                    writer.writerow([*row[:head], f"{fraction:g}", *row[head:]])
+
+    def remarks(self) -> list[str]:
+        """What a reader of the numbers has to know: clips of which nothing was observed, and parts so short that frames were repeated."""
+        lines = [f"{self.unobservable} clips are not judged: the gap leaves nothing to observe"] if self.unobservable else []
+        for fraction, predictions in self.at.items():
+            if predictions.held:
+                where = "" if fraction is None else f" at {100 * fraction:g} % observed"
+                lines.append(
+                    f"{predictions.held} of {len(predictions.clips)} clips{where} have fewer frames than the window: frames repeat"
+                )
+        return lines
+
+
+def observed_name(fraction: float) -> str:
+    """The condition in a metric's name: obs20 for 0.2."""
+    return f"obs{100 * fraction:g}"
+
+
+def area(fractions: Sequence[float], values: Sequence[float]) -> float:
+    """Area under a curve over observed fractions by the trapezoid rule, divided by their range; the value itself for a single point."""
+    if len(fractions) == 1:
+        return float(values[0])
+    x, y = np.asarray(fractions, dtype=np.float64), np.asarray(values, dtype=np.float64)
+    return float(((y[1:] + y[:-1]) / 2 * np.diff(x)).sum() / (x[-1] - x[0]))
+
+
+def judge(
+    model: VideoClassifier,
+    clips: Clips,
+    subset: str,
+    data: DataConfig,
+    classes: Sequence[str],
+    *,
+    device: torch.device,
+    workers: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+) -> Judgement:
+    """Judge on a subset at every fraction of `data.observe`. Raises what `evaluate` raises, and DataError for a subset without clips."""
+    at = {
+        fraction: evaluate(
+            model,
+            evaluation_set(clips, subset, data, [model.view], fraction=fraction),
+            classes,
+            device=device,
+            batch_size=data.batch_size,
+            workers=workers,
+            rank=rank,
+            world_size=world_size,
+        )
+        for fraction in data.observe.judged_fractions
+    }
+    return Judgement(at, clips.unobservable.get(subset, 0))
