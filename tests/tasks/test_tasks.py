@@ -46,6 +46,7 @@ def batch() -> Batch:
     return {
         "rgb": torch.randint(0, 256, (4, 3, 4, 32, 32), generator=generator, dtype=torch.uint8),
         "flow": (3 * torch.randn(4, 2, 4, 32, 32, generator=generator)).half(),
+        "future_flow": (3 * torch.randn(4, 2, 4, 32, 32, generator=generator)).half(),
         "label": torch.tensor([0, 2, 1, 2]),
         "index": torch.arange(4),
         "weight": torch.ones(4),

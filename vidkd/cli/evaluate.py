@@ -1,6 +1,7 @@
 """Judge a checkpoint on the clips of a subset.
 
-Prints top-1, top-5, class mean, calibration error and a table of classes; writes predictions.csv and evaluation.json.
+Prints top-1, top-5, class mean, calibration error and a table of classes; writes predictions.csv and evaluation.json. A model of early
+recognition is judged at every observed fraction: its metrics are means over them, and top-1 stands at each (top1@obs20).
 The data set is that of the run; another root, manifest or split may be given as settings (--data.root DIR).
 """
 
@@ -32,9 +33,8 @@ def run(arguments: argparse.Namespace) -> int:
     from vidkd.engine.clips import read_clips_of_run
     from vidkd.engine.config import load_config, merge
     from vidkd.engine.devices import start_fabric
-    from vidkd.engine.evaluate import evaluate
+    from vidkd.engine.judge import judge
     from vidkd.engine.metrics import confusion_matrix, per_class
-    from vidkd.engine.setup import evaluation_set
     from vidkd.models.saved import load_classifier
     from vidkd.report.examples import example_strips
     from vidkd.report.page import render_report
@@ -54,13 +54,13 @@ def run(arguments: argparse.Namespace) -> int:
             data_set=", ".join(clips.manifest.classes[:6]),
         )
     fabric = start_fabric(config)
-    dataset = evaluation_set(clips, arguments.split, config.data, [saved.view])
-    predictions = evaluate(
+    judgement = judge(
         saved.model.to(fabric.device),
-        dataset,
+        clips,
+        arguments.split,
+        config.data,
         saved.classes,
         device=fabric.device,
-        batch_size=config.data.batch_size,
         workers=config.data.workers,
         rank=fabric.global_rank,
         world_size=fabric.world_size,
@@ -68,24 +68,34 @@ def run(arguments: argparse.Namespace) -> int:
     if not fabric.is_global_zero:
         return 0
     folder = Path(arguments.out) if arguments.out else _run_folder(Path(arguments.checkpoint))
-    predictions.write_csv(folder / "predictions.csv")
+    judgement.write_csv(folder / "predictions.csv")
+    predictions = judgement.fullest
     labelled = predictions.labels >= 0
     if not labelled.any():
-        sys.stdout.write(f"{len(dataset.clips)} clips of '{arguments.split}', none with a label: there is nothing to judge\n")
+        sys.stdout.write(f"{len(predictions.clips)} clips of '{arguments.split}', none with a label: there is nothing to judge\n")
         sys.stdout.write(f"written: {folder / 'predictions.csv'}\n")
         return 0
-    metrics = predictions.metrics()
+    metrics = judgement.metrics()
     classes = per_class(predictions.predicted[labelled], predictions.labels[labelled], saved.classes)
     matrix = confusion_matrix(predictions.predicted[labelled], predictions.labels[labelled], len(saved.classes))
-    found = {"split": arguments.split, "clips": len(dataset.clips), "metrics": metrics, "classes": classes, "confusion": matrix.tolist()}
+    count = len(predictions.clips)
+    found = {
+        "split": arguments.split,
+        "clips": count,
+        "unobservable": judgement.unobservable,
+        "metrics": metrics,
+        "classes": classes,
+        "confusion": matrix.tolist(),
+    }
     write_json(folder / "evaluation.json", found)
-    sys.stdout.write(_text(metrics, classes, len(dataset.clips), arguments.split))
+    sys.stdout.write(_text(metrics, classes, count, arguments.split))
+    sys.stdout.write("".join(f"note: {line}\n" for line in judgement.remarks()))
     sys.stdout.write(f"written: {folder / 'predictions.csv'}, {folder / 'evaluation.json'}\n")
     if (folder / "config.yaml").exists():
         teacher = config.teacher if config.teacher and Path(config.teacher).exists() else None
         strips = example_strips(arguments.checkpoint, clips, arguments.split, config.data, teacher=teacher)
         page = render_report(
-            folder / "report.html", run_report(folder, strips=strips, notes={"judged on": f"{arguments.split}, {len(dataset.clips)} clips"})
+            folder / "report.html", run_report(folder, strips=strips, notes={"judged on": f"{arguments.split}, {count} clips"})
         )
         sys.stdout.write(f"written: {page}\n")
     return 0

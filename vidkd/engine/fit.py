@@ -303,7 +303,7 @@ class _Training:
 
     def _log(self, losses: Mapping[str, float]) -> None:
         step = self.progress.step
-        if step % self.config.train.log_every and step != self.steps:
+        if step % self.config.train.log_every and step not in (1, self.steps):  # the first shows how large each term begins
             return
         losses = self.log.mean_over_processes(losses)
         epoch = step * self._clips_a_step / len(self.clips.train)

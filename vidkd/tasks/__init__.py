@@ -4,6 +4,7 @@ from typing import Any
 
 from vidkd.base.errors import ConfigError
 from vidkd.models import VideoClassifier
+from vidkd.tasks.anticipation import Anticipation
 from vidkd.tasks.attention_distillation import AttentionDistillation
 from vidkd.tasks.attention_transfer import AttentionTransfer
 from vidkd.tasks.d3d import D3D
@@ -15,6 +16,7 @@ from vidkd.tasks.task import Batch, Task, TaskConfig
 
 TASKS: dict[str, type[Task]] = {
     "supervised": Supervised,
+    "anticipation": Anticipation,
     "attention_distillation": AttentionDistillation,
     "attention_transfer": AttentionTransfer,
     "d3d": D3D,

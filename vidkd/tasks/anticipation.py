@@ -1,0 +1,138 @@
+"""Anticipation: a teacher that sees the action teaches a student that sees what comes before it (Tran, Wang, Hoai, arXiv 1904.04868).
+
+The authors' loss is not public. What stands here is a reconstruction from the abstract: label loss, a feature term of the shift-tolerant
+family, and softened logits; see `vidkd.losses.shift_tolerant`.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from vidkd.base.errors import ConfigError, unknown_name
+from vidkd.losses import logits_kd
+from vidkd.losses.shift_tolerant import SHIFT_TOLERANT, Normalise
+from vidkd.models import ClassifierOutput, VideoClassifier
+from vidkd.tasks.task import Batch, Task, TaskConfig, require_teacher
+
+FUTURE = "future_"
+"""Before the name of a view: that of the teacher's part of the clip."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnticipationConfig(TaskConfig):
+    """Settings of anticipation.
+
+    Args:
+        feature: the loss between the feature maps of student and teacher; `position` is the one that tolerates no shift.
+        feature_weight: its weight.
+        logits_weight: weight of the softened logits.
+        temperature: softens the logits of both sides.
+        label_weight: weight of the label loss.
+        stage: the student's stage whose features are matched, by default its last.
+        teacher_stage: the teacher's stage, by default its last.
+        normalise: what makes features of unlike scale comparable, see `vidkd.losses.shift_tolerant`.
+        attentive_temperature: softness of the attention of `attentive`.
+        directions: `both`: each side is rebuilt from the other; `student`: the student's alone (`attentive`).
+        radius: the largest shift in frames, rows and columns of the student's map that costs nothing; none is any (`window`).
+        regularisation: of the entropic transport, in units of the cost (`transport`).
+        iterations: of Sinkhorn's algorithm (`transport`).
+    """
+
+    feature: Literal["none", "position", "pooled", "gram", "attentive", "window", "transport"] = "attentive"
+    feature_weight: float = 1.0
+    logits_weight: float = 0.0
+    temperature: float = 4.0
+    label_weight: float = 1.0
+    stage: str | None = None
+    teacher_stage: str | None = None
+    normalise: Normalise = "clip"
+    attentive_temperature: float = 0.25
+    directions: Literal["both", "student"] = "both"
+    radius: tuple[int, int, int] | None = (1, 1, 1)
+    regularisation: float = 0.05
+    iterations: int = 6
+
+    def __post_init__(self) -> None:
+        for key in ("feature_weight", "logits_weight", "label_weight"):
+            if getattr(self, key) < 0:
+                raise ConfigError(f"method.{key} must be 0 or more, not {getattr(self, key):g}")
+
+    @property
+    def matches_features(self) -> bool:
+        """Whether there is a feature term."""
+        return self.feature != "none" and self.feature_weight > 0
+
+    def of_feature(self) -> dict[str, Any]:
+        """What the chosen feature loss is called with beside the two maps."""
+        own: dict[str, dict[str, Any]] = {
+            "attentive": {"temperature": self.attentive_temperature, "directions": self.directions},
+            "window": {"radius": self.radius},
+            "transport": {"regularisation": self.regularisation, "iterations": self.iterations},
+        }
+        return {"normalise": self.normalise, **own.get(self.feature, {})}
+
+
+class Anticipation(Task):
+    """label_weight * CE + feature_weight * D(student's map, teacher's map) + logits_weight * T^2 KL(teacher || student).
+
+    Clips without a label count in the last two. A 1x1x1 convolution brings the student's channels to the teacher's where they differ
+    (ours, trained along and saved with the task).
+    """
+
+    Config = AnticipationConfig
+
+    def __init__(self, config: AnticipationConfig, student: VideoClassifier, teacher: VideoClassifier | None = None) -> None:
+        super().__init__(config, student, teacher)
+        if not config.matches_features and config.logits_weight == 0:
+            raise ConfigError(
+                "anticipation has nothing to learn from its teacher",
+                found="no feature term and method.logits_weight=0",
+                to_mend="task: supervised, which sees the same part of each clip",
+            )
+        taught = require_teacher(self)
+        self.stage = _stage(student, config.stage, "method.stage")
+        self.teacher_stage = _stage(taught, config.teacher_stage, "method.teacher_stage")
+        inputs, outputs = student.backbone.channels[self.stage], taught.backbone.channels[self.teacher_stage]
+        same = inputs == outputs or not config.matches_features
+        self.projector: nn.Module = nn.Identity() if same else nn.Conv3d(inputs, outputs, kernel_size=1)
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """The student's view of what was observed, and the teacher's of its own part."""
+        return (self.student.view, FUTURE + require_teacher(self).view)
+
+    def training_step(self, batch: Batch) -> dict[str, Tensor]:
+        """Label, feature and logits terms, each before its weight."""
+        output, teacher = self.predict(batch), self.future_output(batch)
+        losses = {"label": self.label_loss(output, batch)}
+        losses["loss"] = self.config.label_weight * losses["label"]
+        if self.config.matches_features:
+            student_map, teacher_map = self.projector(output.features[self.stage]), teacher.features[self.teacher_stage]
+            losses[self.config.feature] = SHIFT_TOLERANT[self.config.feature](student_map, teacher_map, **self.config.of_feature())
+            losses["loss"] = losses["loss"] + self.config.feature_weight * losses[self.config.feature]
+        if self.config.logits_weight > 0:
+            losses["logits"] = self._logits(output, teacher)
+            losses["loss"] = losses["loss"] + self.config.logits_weight * losses["logits"]
+        return losses
+
+    def future_output(self, batch: Batch) -> ClassifierOutput:
+        """The teacher's output on its part of each clip, without gradients."""
+        teacher = require_teacher(self)
+        with torch.no_grad():
+            output: ClassifierOutput = teacher(batch[FUTURE + teacher.view])
+        return output
+
+    def _logits(self, output: ClassifierOutput, teacher: ClassifierOutput) -> Tensor:
+        """Summed over the kinds of labels that both know."""
+        pairs = [(output.logits, teacher.logits)]
+        pairs += [(logits, teacher.targets[name]) for name, logits in output.targets.items() if name in teacher.targets]
+        return torch.stack([logits_kd(mine, theirs, temperature=self.config.temperature) for mine, theirs in pairs]).sum()
+
+
+def _stage(model: VideoClassifier, name: str | None, key: str) -> str:
+    stages = model.backbone.stages
+    if name is not None and name not in stages:
+        raise unknown_name(f"stage of {model.config.backbone}", name, stages, where=key)
+    return name or stages[-1]
