@@ -32,6 +32,11 @@ class Clips:
     observe: ObserveConfig = field(default_factory=ObserveConfig)
     unobservable: Mapping[str, int] = field(default_factory=dict)
 
+    @property
+    def trained_classes(self) -> list[str]:
+        """The classes of which there is a labelled training clip."""
+        return [self.manifest.classes[label] for label in sorted({clip.label for clip in self.train if clip.label is not None})]
+
     def subset(self, name: str, split: str) -> list[Clip]:
         """`train`, `val` or `test`. Raises DataError if it holds no clip."""
         clips = {"train": self.train, "val": self.val}.get(name)

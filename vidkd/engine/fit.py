@@ -119,7 +119,7 @@ class _Training:
     def __init__(self, fabric: Fabric, config: RunConfig, clips: Clips, folder: RunFolder, resume: str, quiet: bool) -> None:
         self.fabric, self.config, self.clips, self.folder = fabric, config, clips, folder
         self.quiet = quiet
-        self.task = build_run_task(config, clips.manifest.classes, clips.manifest.targets)
+        self.task = build_run_task(config, clips.manifest.classes, clips.manifest.targets, trained=clips.trained_classes)
         self.dataset = training_set(clips, config, self.task.views)
         self.steps = total_steps(config, len(clips.train))
         self.optimizer = build_optimizer(self.task, config.optim)
@@ -159,7 +159,9 @@ class _Training:
             self.progress.finished = False
 
     def _content(self) -> dict[str, Any]:
-        student = classifier_payload(self.task.student, self.clips.manifest.classes, self.clips.manifest.targets)
+        student = classifier_payload(
+            self.task.student, self.clips.manifest.classes, self.clips.manifest.targets, seen=self.clips.trained_classes
+        )
         student["state"] = to_cpu(student["state"])
         content: dict[str, Any] = {
             "student": student,

@@ -87,26 +87,40 @@ def labelled_batch(data: DataConfig) -> int:
     return data.batch_size if data.unlabelled == "none" else batch_parts(data.batch_size, data.unlabelled_ratio)[0]
 
 
-def build_run_task(config: RunConfig, classes: Sequence[str], targets: Mapping[str, Sequence[str]] | None = None) -> Task:
-    """Student (seeded, or from `init`), teacher from its checkpoint, and the task. Raises ConfigError or CheckpointError."""
-    teacher = None
-    if config.teacher is not None:
-        saved = load_classifier(config.teacher)
-        warn_if_unfinished(config.teacher)
-        if saved.classes != tuple(classes):
-            raise CheckpointError(
-                f"the teacher {config.teacher} was trained on other classes",
-                teacher=f"{len(saved.classes)}: {', '.join(saved.classes[:5])}…",
-                data_set=f"{len(classes)}: {', '.join(classes[:5])}…",
-                to_mend="train the teacher on the same manifest",
-            )
-        teacher = saved.model
+def build_run_task(
+    config: RunConfig, classes: Sequence[str], targets: Mapping[str, Sequence[str]] | None = None, *, trained: Sequence[str] = ()
+) -> Task:
+    """Student (seeded, or from `init`), teacher from its checkpoint, and the task.
+
+    trained: the classes that the student learns; a teacher that never saw one of them is refused. Raises ConfigError or CheckpointError.
+    """
+    teacher = None if config.teacher is None else _teacher(config.teacher, classes, trained)
     torch.manual_seed(config.train.seed)
     counts = {name: len(names) for name, names in (targets or {}).items()}
     student = VideoClassifier(config.model, len(classes), config.view, counts)
     if config.init is not None:
         _initialise(student, config.init)
     return build_task(config.task, config.method, student, teacher)
+
+
+def _teacher(path: str, classes: Sequence[str], trained: Sequence[str]) -> VideoClassifier:
+    saved = load_classifier(path)
+    warn_if_unfinished(path)
+    if saved.classes != tuple(classes):
+        raise CheckpointError(
+            f"the teacher {path} was trained on other classes",
+            teacher=f"{len(saved.classes)}: {', '.join(saved.classes[:5])}…",
+            data_set=f"{len(classes)}: {', '.join(classes[:5])}…",
+            to_mend="train the teacher on the same manifest",
+        )
+    unseen = [name for name in trained if saved.seen is not None and name not in saved.seen]
+    if unseen:
+        raise CheckpointError(
+            f"the teacher {path} never saw {len(unseen)} of the classes that the student learns",
+            classes=", ".join(unseen[:6]) + ("…" if len(unseen) > 6 else ""),
+            to_mend="train the teacher on clips of every class, or leave these out of the student's",
+        )
+    return saved.model
 
 
 def _initialise(student: VideoClassifier, path: str) -> None:

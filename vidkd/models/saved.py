@@ -18,7 +18,7 @@ from vidkd.models.config import AttentionConfig, ModelConfig, View
 class SavedClassifier:
     """A classifier read from a checkpoint, with the names of its classes and the configuration of the run that made it (plain values).
 
-    targets: the class names of its further labels.
+    targets: the class names of its further labels. seen: the classes of which it was trained on a labelled clip (None: not recorded).
     """
 
     model: VideoClassifier
@@ -26,16 +26,21 @@ class SavedClassifier:
     view: View
     run: dict[str, Any]
     targets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    seen: tuple[str, ...] | None = None
 
 
 def classifier_payload(
-    model: VideoClassifier, classes: Sequence[str], targets: Mapping[str, Sequence[str]] | None = None
+    model: VideoClassifier,
+    classes: Sequence[str],
+    targets: Mapping[str, Sequence[str]] | None = None,
+    seen: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """The part of a checkpoint that describes a classifier: plain values and tensors, readable with weights_only=True."""
     return {
         "config": {**dataclasses.asdict(model.config), "weights": None},
         "classes": list(classes),
         "targets": {name: list((targets or {})[name]) for name in model.targets},
+        "seen": None if seen is None else list(seen),
         "view": model.view,
         "state": model.state_dict(),
     }
@@ -82,6 +87,12 @@ def load_classifier(path: Path | str) -> SavedClassifier:
         raise CheckpointError(
             f"the weights of {path} do not fit the network that it names", reason=textwrap.shorten(str(error), 300)
         ) from error
+    seen = saved.get("seen")
     return SavedClassifier(
-        model=model.eval(), classes=tuple(saved["classes"]), view=saved["view"], run=content.get("run", {}), targets=targets
+        model=model.eval(),
+        classes=tuple(saved["classes"]),
+        view=saved["view"],
+        run=content.get("run", {}),
+        targets=targets,
+        seen=None if seen is None else tuple(seen),
     )
