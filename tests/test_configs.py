@@ -6,10 +6,11 @@ import math
 import re
 import shlex
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import layout_trees
 import pytest
 import yaml
 
@@ -19,99 +20,46 @@ from vidkd.data.manifest import Manifest
 from vidkd.engine.config import RunConfig, load_config, teacher_config
 from vidkd.engine.fit import fit
 from vidkd.models.saved import load_classifier
-from vidkd.video import write_video
 
 REPOSITORY = Path(__file__).parents[1]
-CONFIGS = sorted((REPOSITORY / "configs" / "attention").glob("*.yaml"))
+CONFIGS = sorted(path for task in ("attention", "anticipation") for path in (REPOSITORY / "configs" / task).glob("*.yaml"))
 STUDIES = sorted((REPOSITORY / "configs" / "studies").glob("*.yaml"))
-CLASSES, ACTORS = ("Jump", "Wave"), ("ana", "bo", "cy")
-FRAMES = 10
-
-
-def write_clip(path: Path) -> None:
-    """Ten frames of a bright bar that moves right over a still pattern, 40x32 pixels."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    still = np.random.default_rng(len(path.name)).integers(40, 90, (1, 32, 40, 3)).astype(np.uint8)
-    frames = still.repeat(FRAMES, 0)
-    for t in range(FRAMES):
-        frames[t, 8:20, 3 * t : 3 * t + 6] = 220
-    write_video(path, frames, fps=25)
-
-
-def write_texts(root: Path, texts: dict[str, str]) -> None:
-    for name, text in texts.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(text)
-
-
-def ucf101(root: Path) -> str:
-    clips = {g: [f"{name}/v_{name}_g0{g}_c01" for name in CLASSES] for g in (1, 2, 3)}
-    for name in itertools.chain(*clips.values()):
-        write_clip(root / "UCF-101" / f"{name}.mp4")
-    train = "".join(f"{name}.avi {CLASSES.index(name.split('/')[0]) + 1}\n" for g in (2, 3) for name in clips[g])
-    texts = {"classInd.txt": "1 Jump\n2 Wave\n", "trainlist01.txt": train, "testlist01.txt": "".join(f"{name}.avi\n" for name in clips[1])}
-    write_texts(root / "ucfTrainTestlist", texts)
-    return "ucf101"
-
-
-def classwise(root: Path, videos: str, lists: str) -> None:
-    for name in CLASSES:
-        clips = [f"film{number}_{name}_f_nm_np1_fr_med_0" for number in range(3)]
-        for clip in clips:
-            write_clip(root / videos / name / f"{clip}.mp4")
-        rows = "".join(f"{clip}.avi {2 if number == 0 else 1}\n" for number, clip in enumerate(clips))
-        write_texts(root / lists, {f"{name}_test_split1.txt": rows})
-
-
-def hmdb51(root: Path) -> str:
-    classwise(root, ".", "testTrainMulti_7030_splits")
-    return "hmdb51"
-
-
-def jhmdb(root: Path) -> str:
-    classwise(root, "ReCompress_Videos", "splits")
-    return "jhmdb"
-
-
-def something(root: Path) -> str:
-    labels = {"Pushing something from left to right": "0", "Lifting something": "1"}
-    rows = [{"id": str(number), "template": list(labels)[number % 2].replace("something", "[something]")} for number in range(6)]
-    for row in rows:
-        write_clip(root / "20bn-something-something-v2" / f"{row['id']}.mp4")
-    texts = {"labels": labels, "train": rows[:4], "validation": rows[4:]}
-    write_texts(root / "labels", {f"{name}.json": json.dumps(content) for name, content in texts.items()})
-    return "something"
-
-
-def weizmann(root: Path) -> str:
-    for name, actor in itertools.product(CLASSES, ACTORS):
-        write_clip(root / "video" / name / f"{actor}_{name}.mp4")
-    return "weizmann"
-
-
-def ut_interaction(root: Path) -> str:
-    for sequence, label in itertools.product(range(1, 11), range(6)):
-        write_clip(root / "set1" / f"{6 * (sequence - 1) + label}_{sequence}_{label}.mp4")
-    return "ut_interaction"
-
-
-def folder(root: Path) -> str:
-    for name, number in itertools.product(CLASSES, range(4)):
-        write_clip(root / "videos" / name / f"take{number}.mp4")
-    return "folder"
 
 
 LAYOUTS: dict[str, Callable[[Path], str]] = {
-    "ucf101": ucf101,
-    "ucf101_4": ucf101,
-    "hmdb51": hmdb51,
-    "jhmdb": jhmdb,
-    "something": something,
-    "weizmann": weizmann,
-    "ut_interaction": ut_interaction,
-    "folder": folder,
+    "ucf101": layout_trees.ucf101,
+    "ucf101_4": layout_trees.ucf101,
+    "hmdb51": layout_trees.hmdb51,
+    "jhmdb": layout_trees.jhmdb,
+    "something": layout_trees.something,
+    "weizmann": layout_trees.weizmann,
+    "ut_interaction": layout_trees.ut_interaction,
+    "folder": layout_trees.folder,
+    "epic100": layout_trees.epic100,
 }
-Roots = Callable[[str], Path]
+NAMED = {path: f"{path.parent.name}/{path.stem}" for path in CONFIGS}
+GENERATED = {
+    "attention/motion_shapes": "--clips-per-class-train 2 --clips-per-class-test 2 --frames 10 --size 64 --classes Rising Falling",
+    "anticipation/motion_shapes": "--variant cued --files-train 6 --files-test 6 --episodes 1 --size 80",
+}
+
+
+@dataclass(frozen=True)
+class Method:
+    """What the configurations of a folder have in common."""
+
+    task: str
+    term: str
+    teacher: str
+    teacher_view: str
+    pooling: str
+
+
+METHODS = {
+    "attention": Method("attention_distillation", "attention", "flow", "flow", "probabilistic"),
+    "anticipation": Method("anticipation", "attentive", "recognition", "rgb", "mean"),
+}
+Roots = Callable[[Path], Path]
 
 
 @pytest.fixture(scope="module")
@@ -119,12 +67,13 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> Roots:
     """A small data set for a configuration, laid out as its own one and prepared by the verb that prepares that; made once."""
     made: dict[str, Path] = {}
 
-    def root_of(name: str) -> Path:
+    def root_of(config: Path) -> Path:
+        name = f"{config.parent.name}/{config.stem}"
+        name = name if name in GENERATED else config.stem
         if name not in made:
-            made[name] = root = tmp_path_factory.mktemp(name) / "root"
-            if name == "motion_shapes":
-                knobs = "--clips-per-class-train 2 --clips-per-class-test 2 --frames 10 --size 64 --classes Rising Falling --workers 1"
-                assert run_verb("make_motion_shapes", ["--out", str(root), *knobs.split()]) == 0
+            made[name] = root = tmp_path_factory.mktemp(name.replace("/", "_")) / "root"
+            if name in GENERATED:
+                assert run_verb("make_motion_shapes", ["--out", str(root), "--workers", "1", *GENERATED[name].split()]) == 0
             else:
                 assert run_verb("prepare_data", [LAYOUTS[name](root), "--root", str(root)]) == 0
         return made[name]
@@ -160,51 +109,57 @@ def trains(path: Path, settings: dict[str, Any]) -> None:
     assert (result.steps, result.folder) == (2, Path(config.runs) / str(config.name))
     classes = Manifest.read(Path(config.data.root) / "manifest.jsonl").classes
     teacher, student = load_classifier(str(config.teacher)), load_classifier(result.folder)
-    assert (teacher.view, student.view) == ("flow", "rgb")
+    method = METHODS[path.parent.name]
+    assert (teacher.view, student.view) == (method.teacher_view, "rgb")
     assert teacher.classes == student.classes == classes
     assert teacher.model.config.backbone == student.model.config.backbone == config.model.backbone
-    for folder, task in ((Path(str(config.teacher)), "supervised"), (result.folder, "attention_distillation")):
+    for folder, task in ((Path(str(config.teacher)), "supervised"), (result.folder, method.task)):
         assert yaml.safe_load((folder / "config.yaml").read_text())["task"] == task
         rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
         row = next(row for row in rows if row["split"] == "train" and row["step"] == 2)
         assert math.isfinite(row["loss"])
-        assert ("attention" in row) == (task == "attention_distillation")
+        assert (method.term in row) == (task == method.task)
 
 
-def test_there_is_a_layout_for_every_configuration() -> None:
+def test_there_is_a_data_set_for_every_configuration_and_a_configuration_for_every_data_set() -> None:
     assert {path.stem for path in CONFIGS} == {*LAYOUTS, "motion_shapes"}
+    assert {name for name in NAMED.values() if name.endswith("/motion_shapes")} == set(GENERATED)
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", CONFIGS, ids=NAMED.get)
 def test_two_steps(path: Path, roots: Roots, tmp_path: Path) -> None:
     """With the small backbone where the configuration's own one takes long; the slow test has that."""
     big = {"model.backbone": "tiny3d"} if load_config(path).model.backbone != "tiny3d" else {}
-    trains(path, speed(roots(path.stem), tmp_path / "runs", **big))
+    trains(path, speed(roots(path), tmp_path / "runs", **big))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", [path for path in CONFIGS if load_config(path).model.backbone != "tiny3d"], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [path for path in CONFIGS if load_config(path).model.backbone != "tiny3d"], ids=NAMED.get)
 def test_two_steps_of_the_own_backbone(path: Path, roots: Roots, tmp_path: Path) -> None:
-    trains(path, speed(roots(path.stem), tmp_path / "runs"))
+    trains(path, speed(roots(path), tmp_path / "runs"))
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", CONFIGS, ids=NAMED.get)
 def test_the_first_line_is_the_command(path: Path) -> None:
     """What it says is this file, and gives the configuration that the name promises."""
     command = path.read_text(encoding="utf-8").splitlines()[0]
-    assert command == f"# vidkd train --config configs/attention/{path.name} --data.root DIR"
+    task = path.parent.name
+    assert command == f"# vidkd train --config configs/{task}/{path.name} --data.root DIR"
     config = load_config(path, overrides=shlex.split(command)[-2:])
     assert config.data.root == "DIR"
-    assert (config.name, config.teacher) == (f"{path.stem}-attention", f"runs/{path.stem}-flow")
-    assert (config.task, config.view, config.model.attention.pooling) == ("attention_distillation", "rgb", "probabilistic")
+    method = METHODS[task]
+    assert (config.name, config.teacher) == (f"{path.stem}-{task}", f"runs/{path.stem}-{method.teacher}")
+    assert (config.task, config.view, config.model.attention.pooling) == (method.task, "rgb", method.pooling)
     teacher = teacher_config(config)
     assert teacher is not None
-    assert (teacher.task, teacher.view, teacher.model) == ("supervised", "flow", config.model)
+    assert (teacher.task, teacher.view, teacher.model) == ("supervised", method.teacher_view, config.model)
+    assert teacher.data.observe.protocol == "whole"
+    assert (config.data.observe.protocol == "whole") == (task == "attention")
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", CONFIGS, ids=NAMED.get)
 def test_the_split_is_one_of_the_data_set(path: Path, roots: Roots) -> None:
-    manifest = Manifest.read(roots(path.stem) / "manifest.jsonl")
+    manifest = Manifest.read(roots(path) / "manifest.jsonl")
     config = load_config(path)
     assert config.data.split in manifest.splits
     assert manifest.select(config.data.split, "train")
@@ -224,7 +179,7 @@ def test_every_cell_of_a_study_has_a_configuration(path: Path, roots: Roots, tmp
     entry = next(name for name in spec.methods if spec.shown_name(name) == spec.reference)
     found = [cell_config(study, CellKey(entry, -1, seed, fold), "test", chosen, tmp_path) for seed in spec.seeds for fold in spec.folds]
     assert len({config.name for config in found}) == len(spec.seeds) * len(spec.folds)
-    manifest = Manifest.read(roots(study.base.stem) / "manifest.jsonl")
+    manifest = Manifest.read(roots(study.base) / "manifest.jsonl")
     assert set(spec.folds) <= set(manifest.splits)
     assert all(manifest.select(fold, spec.subset) for fold in spec.folds)
 
