@@ -148,7 +148,7 @@ def test_validation_judges_the_average(tiny_config: Config) -> None:
 
 def test_early_stopping_keeps_the_best_and_is_final(tiny_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     scores = iter([0.5, 0.6, 0.6, 0.55, 0.9])
-    monkeypatch.setattr(fit, "evaluate", lambda *_, **__: SimpleNamespace(metrics=lambda: {"top1": next(scores)}))
+    monkeypatch.setattr(fit, "judge", lambda *_, **__: SimpleNamespace(metrics=lambda: {"top1": next(scores)}))
     students = recorded(monkeypatch, weights_of)
     settings = {"data.validation_fraction": 0.25, "data.batch_size": 3, "train": {"eval_every": 1 / 3, "patience": 2, "steps": 9}}
     config = tiny_config(**settings)
@@ -162,7 +162,7 @@ def test_early_stopping_keeps_the_best_and_is_final(tiny_config: Config, monkeyp
 
 
 def test_without_patience_training_goes_to_the_end(tiny_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fit, "evaluate", lambda *_, **__: SimpleNamespace(metrics=lambda: {"top1": 0.5}))
+    monkeypatch.setattr(fit, "judge", lambda *_, **__: SimpleNamespace(metrics=lambda: {"top1": 0.5}))
     config = tiny_config(**{"data.validation_fraction": 0.25, "data.batch_size": 3, "train": {"eval_every": 1 / 3, "steps": 4}})
     result = fit.fit(config, quiet=True)
     assert result.steps == 4

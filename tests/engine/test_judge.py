@@ -1,0 +1,106 @@
+"""A classifier judged at rising observed fractions: means, area, names, tables."""
+
+import csv
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vidkd.data.manifest import Clip
+from vidkd.engine.clips import read_clips
+from vidkd.engine.config import RunConfig
+from vidkd.engine.evaluate import Predictions, evaluate
+from vidkd.engine.judge import Judgement, area, judge, observed_name
+from vidkd.engine.setup import evaluation_set
+from vidkd.models import ModelConfig, VideoClassifier
+
+CLASSES = ("a", "b")
+
+
+def predictions(*right: bool, held: int = 0) -> Predictions:
+    """Of clips of class a, said to be so with 0.8 or not with 0.2."""
+    clips = [Clip(path=f"{number}.mp4", label=0, group="g", subsets={}) for number in range(len(right))]
+    first = np.where(right, 0.8, 0.2)
+    return Predictions(np.stack([first, 1 - first], axis=1), clips, CLASSES, held=held)
+
+
+def test_metrics_are_means_over_fractions_and_top1_at_each() -> None:
+    found = Judgement({0.1: predictions(False, False), 0.5: predictions(True, False), 1.0: predictions(True, True)}).metrics()
+    assert found["top1"] == pytest.approx(0.5)
+    assert [found[f"top1@obs{percent}"] for percent in (10, 50, 100)] == [0.0, 0.5, 1.0]
+    # trapezoids of widths 0.4 and 0.5 over 0.9
+    assert found["top1_area"] == pytest.approx((0.4 * 0.25 + 0.5 * 0.75) / 0.9)
+    assert found["nll"] == pytest.approx(np.mean([-np.log(0.2), -(np.log(0.2) + np.log(0.8)) / 2, -np.log(0.8)]))
+
+
+def test_without_fractions_the_metrics_are_those_of_the_predictions() -> None:
+    alone = predictions(True, False)
+    assert Judgement({None: alone}).metrics() == alone.metrics()
+    assert "predicted@obs100" not in Judgement({None: alone}).as_rows()
+
+
+def test_area_of_a_constant_is_the_constant_and_of_one_point_its_value() -> None:
+    assert area([0.1, 0.2, 0.7], [0.3, 0.3, 0.3]) == pytest.approx(0.3)
+    assert area([0.2], [0.6]) == 0.6
+    assert [observed_name(fraction) for fraction in (0.05, 0.2, 0.125, 1.0)] == ["obs5", "obs20", "obs12.5", "obs100"]
+
+
+def test_rows_and_table_hold_every_fraction(tmp_path: Path) -> None:
+    judgement = Judgement({0.1: predictions(False, True), 1.0: predictions(True, True)})
+    rows = judgement.as_rows()
+    assert rows["predicted@obs10"] == [1, 0]
+    assert rows["predicted"] == rows["predicted@obs100"] == [0, 0]
+    judgement.write_csv(tmp_path / "p.csv")
+    with (tmp_path / "p.csv").open() as file:
+        table = list(csv.DictReader(file))
+    assert [(row["clip"], row["observed"], row["predicted"], row["p_a"]) for row in table] == [
+        ("0.mp4", "0.1", "b", "0.200000"),
+        ("1.mp4", "0.1", "a", "0.800000"),
+        ("0.mp4", "1", "a", "0.800000"),
+        ("1.mp4", "1", "a", "0.800000"),
+    ]
+
+
+def test_what_was_not_or_hardly_observed_is_said() -> None:
+    judgement = Judgement({0.1: predictions(True, False, held=2), 1.0: predictions(True, False)}, unobservable=3)
+    assert judgement.remarks() == [
+        "3 clips are not judged: the gap leaves nothing to observe",
+        "2 of 2 clips at 10 % observed have fewer frames than the window: frames repeat",
+    ]
+    assert Judgement({None: predictions(True)}).remarks() == []
+
+
+def test_a_model_is_shown_each_fraction_and_told_it(tiny_root: Path, tiny_config: Callable[..., RunConfig]) -> None:
+    observe = {"data.observe.protocol": "early", "data.observe.fractions": [0.2, 1.0], "data.window.rule": "uniform"}
+    config = tiny_config(**observe, **{"data.window.short_clip": "hold", "data.eval_clips": 1})
+    clips = read_clips(config.data)
+    torch.manual_seed(0)
+    model = VideoClassifier(ModelConfig(told_observed=True), len(clips.manifest.classes), "rgb")
+    told: list[float] = []
+    assert model.observed is not None
+    model.observed.register_forward_pre_hook(lambda _, given: told.extend(given[0].tolist()))
+    judgement = judge(model, clips, "test", config.data, clips.manifest.classes, device=torch.device("cpu"))
+    count = len(clips.subset("test", "1"))
+    assert told == pytest.approx([0.2] * count + [1.0] * count)
+    assert judgement.fractions == [0.2, 1.0]
+    for fraction in (0.2, 1.0):
+        dataset = evaluation_set(clips, "test", config.data, ["rgb"], fraction=fraction)
+        alone = evaluate(model, dataset, clips.manifest.classes, device=torch.device("cpu"), batch_size=2)
+        np.testing.assert_allclose(judgement.at[fraction].probabilities, alone.probabilities, atol=1e-6)
+    assert judgement.at[0.2].held == count > judgement.at[1.0].held == 0
+    assert not np.allclose(judgement.at[0.2].probabilities, judgement.at[1.0].probabilities)
+    whole = dataclasses.replace(config.data, observe=dataclasses.replace(config.data.observe, protocol="whole"))
+    once = judge(model, clips, "test", whole, clips.manifest.classes, device=torch.device("cpu"))
+    assert list(once.at) == [None]
+
+
+def test_further_labels_are_predicted_and_judged_by_their_recall() -> None:
+    clips = [Clip(path=f"{n}.mp4", label=n % 2, group="g", subsets={}, targets={"verb": n % 3}) for n in range(6)]
+    scores = np.eye(2)[[0, 1, 0, 1, 1, 0]]
+    found = Predictions(scores, clips, CLASSES, targets={"verb": np.eye(3)[[0, 1, 2, 0, 1, 2]]}).metrics()
+    assert found["top1"] == pytest.approx(4 / 6)
+    assert found["verb_recall5"] == 1.0
+    assert found["recall5"] == 1.0  # two classes: any is among the first five
