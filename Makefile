@@ -2,11 +2,15 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow lint types check clean-venv
+.PHONY: demo demo-anticipation test test-slow lint types check clean-venv
 
 demo: .venv/ready
 	$(BIN)/vidkd make_motion_shapes --out runs/data/motion_shapes
 	$(BIN)/vidkd compare configs/studies/demo.yaml --out runs/demo --data.root runs/data/motion_shapes
+
+demo-anticipation: .venv/ready
+	$(BIN)/vidkd make_motion_shapes --variant cued --out runs/data/cued_shapes
+	$(BIN)/vidkd compare configs/studies/demo_anticipation.yaml --out runs/demo-anticipation --data.root runs/data/cued_shapes
 
 test: .venv/ready
 	$(BIN)/python -m pytest -n 2 -m "not slow"
