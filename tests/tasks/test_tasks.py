@@ -296,7 +296,8 @@ def test_other_parts_in_a_checkpoint_are_refused() -> None:
 @pytest.mark.parametrize("name", sorted(TASKS))
 def test_the_views_are_what_student_and_teacher_see(name: str, batch: Batch) -> None:
     task = task_of(name)
-    assert task.views == (("rgb", "flow") if TASKS[name].needs_teacher else ("rgb",))
+    teachers = {"anticipation": ("future_flow",), "supervised": ()}
+    assert task.views == ("rgb", *teachers.get(name, ("flow",)))
     task({key: value for key, value in batch.items() if key in (*task.views, "label", "weight")})
 
 
