@@ -13,6 +13,7 @@ VERBS = {
     "train": "train a network or distil one into another, from a config",
     "evaluate": "judge a checkpoint on a split",
     "predict": "classify a video over time, and draw where the network looks",
+    "anticipate": "say along a long video, an image sequence or a camera what comes next",
     "compare": "run a study: methods x seeds x folds, with intervals",
     "results": "write docs/results.md from the finished cells of all studies",
     "prepare_data": "turn a data set as it unpacks into a checked manifest",

@@ -1,0 +1,214 @@
+"""vidkd anticipate as a user runs it: lines, overlay, what is printed, and what goes wrong."""
+
+import json
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from vidkd.cli.anticipate import in_words, summary
+from vidkd.cli.main import run_verb
+from vidkd.engine import sources
+from vidkd.engine.anticipate import Tally
+from vidkd.engine.config import as_dict, load_config
+from vidkd.engine.sight import sight_of
+from vidkd.models import AttentionConfig, ModelConfig, VideoClassifier
+from vidkd.models.saved import classifier_payload
+from vidkd.video import Frame, open_video, write_video
+
+CLASSES = ["öffnen", "schließen", "走る"]
+OBSERVE = {"protocol": "anticipation", "gap_s": 1.0, "observe_s": 1.0}
+WINDOW = {"frames": 4, "rule": "uniform", "short_clip": "hold"}
+
+
+def checkpoint(path: Path, view: Any = "rgb", **data: Any) -> Path:
+    """A network without training, in a file as a run leaves it."""
+    settings = {"window": WINDOW, "transform": {"short_side": 36, "crop": 32}, "eval_clips": 1, "observe": OBSERVE, **data}
+    torch.manual_seed(0)
+    model = VideoClassifier(ModelConfig(attention=AttentionConfig(pooling="soft")), 3, view, {"verb": 2})
+    student = classifier_payload(model, CLASSES, {"verb": ["open", "close"]})
+    torch.save({"student": student, "run": as_dict(load_config(settings={"data": settings}))}, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return checkpoint(tmp_path_factory.mktemp("checkpoints") / "s.pt")
+
+
+def noise(frames: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 255, (frames, 48, 64, 3)).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """60 frames at 20 a second, the last at 2.95 s."""
+    path = tmp_path_factory.mktemp("videos") / "mein 'Vidéo' 走る.mp4"
+    write_video(path, noise(60), fps=20, lossless=True)
+    return path
+
+
+def anticipate(*arguments: object) -> int:
+    return run_verb("anticipate", [*map(str, arguments), "--device", "cpu"])
+
+
+def rows(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_lines_go_to_standard_output_and_nothing_else_does(video: Path, student: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert anticipate(video, "--checkpoint", student, "--all", "--top", 2) == 0
+    captured = capsys.readouterr()
+    found = rows(captured.out)
+    assert [(row["time_s"], row["gap_s"], row["about_s"]) for row in found] == [(k / 2, 1.0, k / 2 + 1) for k in range(6)]
+    for row in found:
+        assert row["protocol"] == "anticipation"
+        assert max(0, 20 * (row["time_s"] - 1)) <= row["frames"][0] <= row["frames"][1] <= 20 * row["time_s"]
+        assert list(row["probabilities"]) == CLASSES
+        assert sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+        best = sorted(row["probabilities"].items(), key=lambda item: -item[1])[:2]
+        assert [name for name, _ in row["top"]] == [name for name, _ in best]
+        assert [p for _, p in row["top"]] == pytest.approx([p for _, p in best], abs=1e-4)
+        assert {name for name, _ in row["targets"]["verb"]} == set(row["target_probabilities"]["verb"]) == {"open", "close"}
+    assert [row["held"] for row in found] == [True] + 5 * [False]
+    assert "走る" in captured.out, "names are written as they are"
+    assert "trained for anticipation: sees 1 s, and names what begins 1 s later" in captured.err
+    assert re.search(r"60 frames, 6 decisions in \d+\.\d s: \d+\.\d frames a second", captured.err)
+    assert re.search(r"decoding \d+ %, preparing \d+ %, model \d+ %, drawing 0 %", captured.err)
+
+
+def test_a_file_of_lines_and_an_overlay(video: Path, student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, overlay = tmp_path / "new folder" / "o.jsonl", tmp_path / "o.mp4"
+    assert anticipate(video, "--checkpoint", student, "--out", out, "--overlay", overlay, "--step-s", 1, "--seconds", 2.5) == 0
+    printed = capsys.readouterr().out
+    found = rows(out.read_text(encoding="utf-8"))
+    assert [row["time_s"] for row in found] == [0, 1, 2]
+    assert "probabilities" not in found[0]
+    assert f"    2.00 s   in 1 s   {found[2]['top'][0][0]} {found[2]['top'][0][1]:.2f}" in printed
+    with open_video(video) as source, open_video(overlay) as drawn:
+        assert len(drawn) == 50
+        np.testing.assert_allclose(drawn.timestamps_s, source.timestamps_s[:50], atol=1e-3)
+    assert {path.name for path in tmp_path.rglob("*")} == {"new folder", "o.jsonl", "o.mp4"}
+
+
+def test_a_folder_of_images_has_the_rate_that_is_given(student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number, image in enumerate(noise(20)):
+        cv2.imwrite(str(tmp_path / f"{number:03d}.png"), image)
+    assert anticipate(tmp_path, "--checkpoint", student, "--fps", 10) == 0
+    assert [row["time_s"] for row in rows(capsys.readouterr().out)] == [0, 0.5, 1, 1.5]
+
+
+def test_a_video_broken_in_the_middle(video: Path, student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What was said of the part before stays, and so does its overlay."""
+    content = bytearray(video.read_bytes())
+    middle = len(content) * 7 // 10
+    content[middle : middle + 5000] = bytes(np.random.default_rng(1).integers(0, 255, 5000, dtype=np.uint8))
+    (tmp_path / "broken.mp4").write_bytes(content)
+    out, overlay = tmp_path / "o.jsonl", tmp_path / "o.mp4"
+    assert anticipate(tmp_path / "broken.mp4", "--checkpoint", student, "--out", out, "--overlay", overlay) == 2
+    found = rows(out.read_text(encoding="utf-8"))
+    with open_video(overlay) as drawn:
+        frames = len(drawn)
+    assert 35 <= frames < 60
+    assert [row["time_s"] for row in found] == [k / 2 for k in range(6) if k / 2 <= (frames - 1) / 20]
+    error = capsys.readouterr().err
+    assert "cannot decode video" in error
+    assert f"until then   : {len(found)} decisions on {frames} frames" in error
+
+
+def test_a_camera_stopped_by_the_user(
+    student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ctrl-C after two seconds: lines and overlay until then are whole, and the exit code says that all is well."""
+
+    class Camera:
+        def __enter__(self) -> Iterator[Frame]:
+            return self.frames()
+
+        def __exit__(self, *_: object) -> None: ...
+
+        @staticmethod
+        def frames() -> Iterator[Frame]:
+            for index in range(10_000):
+                yield Frame(index=index, time_s=index / 20, image=np.full((48, 64, 3), index % 250, np.uint8))
+                if index == 40:
+                    signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(sources, "open_stream", lambda source: Camera())
+    out, overlay = tmp_path / "o.jsonl", tmp_path / "o.mp4"
+    assert anticipate("0", "--checkpoint", student, "--out", out, "--overlay", overlay) == 0
+    found = rows(out.read_text(encoding="utf-8"))
+    with open_video(overlay) as drawn:
+        assert 0.5 * (len(found) - 1) <= drawn.timestamps_s[-1]
+        assert len(drawn) < 200
+    assert "frames a second" in capsys.readouterr().out
+
+
+def test_other_protocols_are_named(student: Path, video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = checkpoint(tmp_path / "whole.pt", observe={"protocol": "whole"})
+    assert anticipate(video, "--checkpoint", whole, "--window-s", 1.5) == 0
+    captured = capsys.readouterr()
+    assert {(row["protocol"], row["gap_s"]) for row in rows(captured.out)} == {("whole", 0.0)}
+    assert "not for anticipation: sees the last 1.5 s" in captured.err
+    early = load_config(settings={"data": {"observe": {"protocol": "early"}}}).data
+    assert "early recognition" in in_words(sight_of(early, "rgb"))
+    everything = load_config(settings={"data": {"observe": {**OBSERVE, "observe_s": None}}}).data
+    assert "sees 10 s (--window-s; no setting of its training)" in in_words(sight_of(everything, "rgb"))
+
+
+def test_a_video_shorter_than_the_window(video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    strict = checkpoint(tmp_path / "strict.pt", window={"frames": 4, "stride": 30}, observe={**OBSERVE, "observe_s": None})
+    assert anticipate(video, "--checkpoint", strict) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "no window fits into" in captured.err
+    assert "60 frames, up to 2.95 s" in captured.err
+    assert "needed  : 91 (window.frames=4, window.stride=30)" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--top", "0"], "--top must be at least 1, not 0"),
+        (["--step-s", "0"], "above 0 seconds, not 0"),
+        (["--batch", "0"], "batch must be at least 1, not 0"),
+        (["--seconds", "-1"], "--seconds must be above 0, not -1"),
+        (["--window-s", "3"], "sees 1 s, as in its training"),
+        (["--out", "a.jsonl", "--overlay", "a.jsonl"], "name one file"),
+    ],
+)
+def test_arguments_that_mean_nothing(
+    arguments: list[str], message: str, video: Path, student: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert anticipate(video, "--checkpoint", student, *arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_files_that_are_not_there_or_would_be_lost(video: Path, student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert anticipate(tmp_path / "no 'video'.mp4", "--checkpoint", student, "--out", tmp_path / "o.jsonl") == 2
+    assert "no such video" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [], "nothing is written where there is nothing to read"
+    before = video.read_bytes()
+    for flag in ("--out", "--overlay"):
+        assert anticipate(video, "--checkpoint", student, flag, video) == 2
+        assert f"{flag} would replace the video itself" in capsys.readouterr().err
+    assert video.read_bytes() == before
+
+
+def test_stored_flow_is_not_to_be_had(video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flow = checkpoint(tmp_path / "flow.pt", "flow", flow={"source": "stored", "folder": "flow"})
+    assert anticipate(video, "--checkpoint", flow) == 2
+    assert "to mend : a network of RGB, or one trained with data.flow.source=dis" in capsys.readouterr().err
+
+
+def test_the_arithmetic_of_the_summary() -> None:
+    tally = Tally(frames=300, windows=24, skipped=2, decode_s=6.0, prepare_s=3.0, model_s=9.0, total_s=12.0)
+    first, second = summary(tally, 1.2).splitlines()
+    assert first == "300 frames, 24 decisions in 12.0 s: 25.0 frames a second; 2 times were skipped, with too few frames for a window"
+    assert second == "of that time, side by side: decoding 50 %, preparing 25 %, model 75 %, drawing 10 %"

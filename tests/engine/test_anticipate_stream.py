@@ -1,0 +1,272 @@
+"""A classifier along a running video says at every time what an evaluation says of a row that is observed until then."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from vidkd.base.errors import ConfigError, VideoError
+from vidkd.data.dataset import ClipDataset, DataConfig
+from vidkd.data.manifest import Clip
+from vidkd.engine.anticipate import Anticipator, Decision, Moment
+from vidkd.engine.config import load_config
+from vidkd.engine.evaluate import evaluate
+from vidkd.engine.recent_frames import RecentFrames
+from vidkd.engine.sight import LONGEST_S, WINDOW_S, sight_of
+from vidkd.engine.sources import Source, is_live, open_source
+from vidkd.models import AttentionConfig, ModelConfig, VideoClassifier
+from vidkd.video import Frame, write_video
+
+CLASSES = ("a", "b", "c")
+SMALL = {
+    "transform": {"short_side": 36, "crop": 32},
+    "flow": {"preset": "ultrafast"},
+    "window": {"frames": 4, "rule": "uniform", "short_clip": "hold"},
+    "eval_clips": 2,
+}
+
+
+def data_config(**over: Any) -> DataConfig:
+    return load_config(settings={"data": {**SMALL, **over}}).data
+
+
+def network(view: Any, targets: dict[str, int] | None = None) -> VideoClassifier:
+    """Random, with outputs that depend on what it sees."""
+    torch.manual_seed(0)
+    model = VideoClassifier(ModelConfig(attention=AttentionConfig(pooling="soft")), 3, view, targets).eval()
+    with torch.no_grad():
+        for layer in (model.fc, *model.target_fc.values()):
+            layer.weight *= 50
+    return model
+
+
+def moving(frames: int, height: int = 48, width: int = 64) -> np.ndarray:
+    clip = np.random.default_rng(0).integers(60, 90, (1, height, width, 3)).astype(np.uint8).repeat(frames, 0)
+    for t in range(frames):
+        x = 2 * t % (width - 12)
+        clip[t, 10:22, x : x + 12] = 230 - 2 * (t % 40)
+    return clip
+
+
+frame_times_s = np.cumsum([0, *np.tile([0.04, 0.04, 0.1], 30)])[:80]
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """80 frames of 64x48 at a variable rate, lossless."""
+    path = tmp_path_factory.mktemp("videos") / "v.mkv"
+    write_video(path, moving(80), fps=25, times_s=frame_times_s.tolist(), lossless=True)
+    return path
+
+
+def moments(model: VideoClassifier, sight: Any, source: Path | Source, **over: Any) -> tuple[list[Moment], Anticipator]:
+    anticipator = Anticipator(model, sight, **over)
+    if isinstance(source, Source):
+        return list(anticipator.along(source)), anticipator
+    with open_source(str(source)) as opened:
+        return list(anticipator.along(opened)), anticipator
+
+
+def decisions(*arguments: Any, **over: Any) -> list[Decision]:
+    return [decision for moment in moments(*arguments, **over)[0] for decision in moment.decisions]
+
+
+def judged(model: VideoClassifier, path: Path, data: DataConfig, **row: Any) -> Any:
+    """What an evaluation says of one row of a manifest."""
+    clip = Clip(path=path.name, label=0, group="g", subsets={}, **row)
+    dataset = ClipDataset(path.parent, [clip], data, views=(model.view,), training=False, fraction=1.0)
+    return evaluate(model, dataset, CLASSES, device=torch.device("cpu"), batch_size=dataset.views_per_clip)
+
+
+@pytest.mark.parametrize("view", ["rgb", "flow"])
+@pytest.mark.parametrize("window", [SMALL["window"], {"frames": 4, "stride": 3}], ids=["uniform", "dense"])
+def test_it_says_what_an_evaluation_says_bit_for_bit(video: Path, view: Any, window: dict[str, Any]) -> None:
+    """One time a batch, as the evaluation's batches are; each row's action starts `gap_s` after the time."""
+    data = data_config(window=window, eval_crops=2, observe={"protocol": "anticipation", "gap_s": 0.25, "observe_s": 1.0})
+    model = network(view, {"verb": 2})
+    found = decisions(model, sight_of(data, view), video, step_s=0.5, batch=1)
+    needed = {"rgb": 10, "flow": 13}[view] if "stride" in window else 1
+    times = [k / 2 for k in range(10) if k / 2 <= frame_times_s[-1] and (frame_times_s <= k / 2).sum() >= needed]
+    assert [decision.time_s for decision in found] == times
+    assert len({decision.probabilities.argmax() for decision in found}) > 1 or len({decision.probabilities.max() for decision in found}) > 3
+    for decision in found:
+        if (frame_times_s >= decision.about_s).sum() < 10:
+            continue  # too little is left of the file for an action: its row could not be evaluated
+        expected = judged(model, video, data, start_s=decision.about_s)
+        np.testing.assert_array_equal(decision.probabilities, expected.probabilities[0])
+        np.testing.assert_array_equal(decision.targets["verb"], expected.targets["verb"][0])
+        assert decision.held == bool(expected.held)
+        inside = np.flatnonzero((frame_times_s >= decision.time_s - 1.0 - 1e-6) & (frame_times_s <= decision.time_s))
+        assert inside[0] <= decision.first <= decision.last <= inside[-1]
+
+
+def test_times_judged_together_are_those_judged_alone(video: Path) -> None:
+    data = data_config(observe={"protocol": "anticipation", "gap_s": 0.25, "observe_s": 1.0})
+    model, sight = network("rgb"), sight_of(data, "rgb")
+    alone, together = (decisions(model, sight, video, step_s=0.2, batch=batch) for batch in (1, 5))
+    assert len(alone) > 20
+    assert [each.time_s for each in alone] == [each.time_s for each in together]
+    np.testing.assert_allclose([each.probabilities for each in alone], [each.probabilities for each in together], atol=1e-6)
+
+
+def test_early_recognition_sees_a_window_as_a_clip_seen_whole(video: Path) -> None:
+    data = data_config(observe={"protocol": "early"})
+    model = network("rgb")
+    found = decisions(model, sight_of(data, "rgb", window_s=1.5), video, step_s=0.5, batch=1)
+    assert {decision.gap_s for decision in found} == {0.0}
+    for decision in found[1:]:
+        row = {"start_s": max(0.0, decision.time_s - 1.5), "end_s": np.nextafter(decision.time_s, 9)}
+        np.testing.assert_array_equal(decision.probabilities, judged(model, video, data, **row).probabilities[0])
+
+
+def test_whole_clips_are_windows_too(video: Path) -> None:
+    data = data_config(window={"frames": 4, "stride": 3})
+    model = network("rgb")
+    found = decisions(model, sight_of(data, "rgb"), video, step_s=0.5, batch=1)
+    assert len(found) >= 8
+    for decision in found:
+        row = {"start_s": max(0.0, decision.time_s - WINDOW_S), "end_s": decision.time_s + 2e-6}
+        np.testing.assert_array_equal(decision.probabilities, judged(model, video, data, **row).probabilities[0])
+
+
+def test_how_far_back_it_sees() -> None:
+    anticipation = {"protocol": "anticipation", "gap_s": 0.5}
+    cases = [
+        (data_config(), None, WINDOW_S, 0.0, True),
+        (data_config(observe={"protocol": "early"}), 3.0, 3.0, 0.0, True),
+        (data_config(observe={**anticipation, "observe_s": 1.5}), None, 1.5, 0.5, False),
+        (data_config(observe={**anticipation, "observe_s": None}), None, LONGEST_S, 0.5, True),
+        (data_config(observe={**anticipation, "observe_s": None}), 4.0, 4.0, 0.5, True),
+    ]
+    for data, window_s, seconds, gap_s, assumed in cases:
+        sight = sight_of(data, "rgb", window_s=window_s)
+        assert (sight.seconds, sight.gap_s, sight.assumed) == (seconds, gap_s, assumed)
+
+
+def test_what_cannot_be_seen() -> None:
+    with pytest.raises(ConfigError, match=r"sees 1.5 s, as in its training; it cannot be given 4 s"):
+        sight_of(data_config(observe={"protocol": "anticipation", "observe_s": 1.5}), "rgb", window_s=4.0)
+    with pytest.raises(ConfigError, match="above 0 seconds"):
+        sight_of(data_config(), "rgb", window_s=0.0)
+    stored = data_config(flow={"source": "stored", "folder": "flow"})
+    with pytest.raises(ConfigError, match="flow that is stored"):
+        sight_of(stored, "flow")
+    assert sight_of(stored, "rgb").seconds == WINDOW_S  # a network of RGB does not mind
+
+
+def endless(count: int, fps: float = 25.0, shape: tuple[int, int] = (20, 24)) -> Iterator[Frame]:
+    image = np.zeros((*shape, 3), np.uint8)
+    for index in range(count):
+        yield Frame(index=index, time_s=index / fps, image=image + np.uint8(index % 200))
+
+
+@pytest.mark.parametrize("step_s", [0.5, 7.0])
+def test_the_ring_holds_what_a_window_reaches_however_long_the_video(step_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four thousand frames; a window of one second and the frames of one step at most, less where steps are longer than windows."""
+    data = data_config(observe={"protocol": "anticipation", "gap_s": 0.5, "observe_s": 1.0}, transform={"short_side": 20, "crop": 16})
+    held: list[int] = []
+    push = RecentFrames.push
+
+    def watched(ring: RecentFrames, frame: Frame) -> None:
+        push(ring, frame)
+        held.append(len(ring))
+
+    monkeypatch.setattr(RecentFrames, "push", watched)
+    source = Source(name="long", live=False, fps=25, frames=endless(4000))
+    found, anticipator = moments(network("rgb"), sight_of(data, "rgb"), source, step_s=step_s, batch=4)
+    times = sum(len(moment.decisions) for moment in found)
+    assert times == anticipator.tally.windows == int(159.96 / step_s) + 1
+    assert anticipator.tally.frames == 4000
+    assert max(held) == anticipator.tally.most_frames <= 25 + 2
+
+
+def test_memory_of_frames_on_their_way_is_bounded() -> None:
+    """However slow the network: of the frames that were decoded, only some have not yet been judged or dropped."""
+    made = 0
+
+    def counted() -> Iterator[Frame]:
+        nonlocal made
+        for frame in endless(3000):
+            made += 1
+            yield frame
+
+    data = data_config(observe={"protocol": "anticipation", "gap_s": 0.5, "observe_s": 1.0}, transform={"short_side": 20, "crop": 16})
+    anticipator = Anticipator(network("rgb"), sight_of(data, "rgb"), step_s=0.4, batch=2)
+    running = anticipator.along(Source(name="long", live=False, fps=25, frames=counted()))
+    for _ in range(3):
+        last = next(running).decisions[-1]
+    running.close()
+    steps_ahead = 2 * (2 + 2)  # passages that lie ready, the one that waits for room, the one in the making
+    assert made <= (last.time_s + steps_ahead * 0.4) * 25 + 8 + 3
+
+
+def test_damage_in_the_middle_ends_it_after_all_that_came_before() -> None:
+    def broken() -> Iterator[Frame]:
+        yield from endless(60)
+        raise VideoError("cannot decode video: x", after_frames=60)
+
+    data = data_config(observe={"protocol": "anticipation", "gap_s": 0.5, "observe_s": 1.0}, transform={"short_side": 20, "crop": 16})
+    source = Source(name="x", live=False, fps=25, frames=broken())
+    found, anticipator = moments(network("rgb"), sight_of(data, "rgb"), source, step_s=0.5, batch=64)
+    assert [decision.time_s for moment in found for decision in moment.decisions] == [0, 0.5, 1.0, 1.5, 2.0]
+    assert anticipator.tally.trouble is not None
+    assert "cannot decode" in str(anticipator.tally.trouble)
+    assert anticipator.tally.frames == 60
+
+
+def test_frames_are_handed_on_after_the_decisions_that_they_may_show(video: Path) -> None:
+    data = data_config(observe={"protocol": "anticipation", "gap_s": 0.25, "observe_s": 1.0})
+    found, _ = moments(network("rgb"), sight_of(data, "rgb"), video, step_s=0.5, keep_frames=True)
+    assert [moment.frame.index for moment in found if moment.frame] == list(range(80))
+    for before, moment in zip([None, *found], found, strict=False):
+        assert moment.frame is not None
+        shown_before = -1.0 if before is None or before.frame is None else before.frame.time_s
+        for decision in moment.decisions:
+            assert shown_before < decision.time_s <= moment.frame.time_s
+
+
+def test_too_few_frames_are_counted(video: Path) -> None:
+    data = data_config(window={"frames": 4, "stride": 3}, observe={"protocol": "anticipation", "gap_s": 0.25, "observe_s": 1.0})
+    found, anticipator = moments(network("rgb"), sight_of(data, "rgb"), video, step_s=0.1)
+    first = next(decision for moment in found for decision in moment.decisions)
+    assert anticipator.tally.skipped == round(first.time_s / 0.1)
+    assert (frame_times_s <= first.time_s).sum() >= 10 > (frame_times_s <= first.time_s - 0.1).sum()
+
+
+def test_a_change_of_size_is_damage() -> None:
+    def changing() -> Iterator[Frame]:
+        yield from endless(30)
+        yield Frame(index=30, time_s=1.2, image=np.zeros((30, 30, 3), np.uint8))
+
+    source = Source(name="x", live=True, fps=25, frames=changing())
+    _, anticipator = moments(network("rgb"), sight_of(data_config(), "rgb"), source)
+    assert "size of the frames changes at frame 30" in str(anticipator.tally.trouble)
+
+
+@pytest.mark.parametrize(("over", "message"), [({"step_s": 0.0}, "above 0 seconds, not 0"), ({"batch": 0}, "at least 1, not 0")])
+def test_values_that_mean_nothing(over: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Anticipator(network("rgb"), sight_of(data_config(), "rgb"), **over)
+
+
+def test_names_of_cameras_and_streams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert [is_live(name) for name in ("0", "rtsp://x/y", "7.mp4", "clips/*.jpg")] == [True, True, False, False]
+    (tmp_path / "0").mkdir()
+    assert not is_live("0")
+
+
+def test_a_file_cut_off_says_so_at_its_end(tmp_path: Path) -> None:
+    write_video(tmp_path / "whole.mkv", moving(60), fps=25, lossless=True)
+    content = (tmp_path / "whole.mkv").read_bytes()
+    (tmp_path / "cut.mkv").write_bytes(content[: len(content) * 6 // 10])
+    read: list[int] = []
+    with open_source(str(tmp_path / "cut.mkv")) as source, pytest.raises(VideoError, match="not whole"):
+        read.extend(frame.index for frame in source.frames)
+    assert read == list(range(len(read)))
+    assert 20 < len(read) < 60
+    with open_source(str(tmp_path / "whole.mkv"), stop_s=1.0) as source:
+        assert len(list(source.frames)) == 25

@@ -1,0 +1,220 @@
+"""Say along a long video, an image sequence or a camera what comes next; JSON lines, and an overlay video."""
+
+import argparse
+import contextlib
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from vidkd.engine.anticipate import Decision, Moment, Tally
+    from vidkd.engine.sight import Sight
+    from vidkd.models.saved import SavedClassifier
+    from vidkd.report.anticipation_overlay import OverlayWriter
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
+    parser.add_argument(
+        "video", metavar="VIDEO", help="a video file, a folder of images, a glob in quotes, a camera's number, or rtsp://..."
+    )
+    parser.add_argument("--checkpoint", required=True, metavar="F", help="a checkpoint, or the folder of a run")
+    parser.add_argument("--step-s", type=float, default=0.5, metavar="S", help="seconds from one decision to the next (default: 0.5)")
+    parser.add_argument(
+        "--window-s", type=float, metavar="S", help="seconds seen, where training does not say (default: 2; anticipation from all: 10)"
+    )
+    parser.add_argument("--seconds", type=float, metavar="S", help="stop after so many seconds of the video")
+    parser.add_argument("--batch", type=int, default=8, metavar="N", help="decisions computed together from a file (default: 8)")
+    parser.add_argument("--top", type=int, default=3, metavar="K", help="classes named in each decision (default: 3)")
+    parser.add_argument("--all", action="store_true", help="write the probabilities of all classes too")
+    parser.add_argument("--out", metavar="OUT.jsonl", help="write the JSON lines there (default: standard output)")
+    parser.add_argument("--overlay", metavar="OUT.mp4", help="write the video with what is expected drawn below it")
+    parser.add_argument("--fps", type=float, metavar="N", help="frames a second of an image sequence (default: 25)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Anticipate until the source ends, breaks off, or the user stops it; then say how fast."""
+    from vidkd.engine.anticipate import Anticipator
+    from vidkd.engine.checkpoint import warn_if_unfinished
+    from vidkd.engine.config import load_config
+    from vidkd.engine.devices import pick_device
+    from vidkd.engine.interrupts import Interrupt
+    from vidkd.engine.sight import sight_of
+    from vidkd.engine.sources import open_source
+    from vidkd.models.saved import load_classifier
+
+    _check(arguments)
+    saved = load_classifier(arguments.checkpoint)
+    warn_if_unfinished(arguments.checkpoint)
+    data = load_config(settings=saved.run).data
+    sight = sight_of(data, saved.view, window_s=arguments.window_s)
+    anticipator = Anticipator(
+        saved.model,
+        sight,
+        step_s=arguments.step_s,
+        batch=arguments.batch,
+        device=pick_device(arguments.device),
+        keep_frames=arguments.overlay is not None,
+    )
+    say = sys.stdout if arguments.out else sys.stderr
+    say.write(f"{in_words(sight)}\n")
+    interrupt = Interrupt()
+    with (
+        open_source(arguments.video, decoder=data.decoder, sequence_fps=arguments.fps, stop_s=arguments.seconds) as source,
+        _written(arguments, saved, sight, source.fps) as written,
+        interrupt.caught(),
+        contextlib.closing(anticipator.along(source)) as moments,
+    ):
+        for moment in moments:
+            written.take(moment)
+            if interrupt.asked:
+                break
+    say.write(summary(anticipator.tally, written.draw_s) + "\n")
+    _end_of(anticipator.tally, arguments.video, stopped=interrupt.asked)
+    return 0
+
+
+class _Written:
+    """What is written of every moment: JSON lines, a line of text beside a file of them, and a frame of the overlay."""
+
+    def __init__(
+        self, arguments: argparse.Namespace, saved: "SavedClassifier", protocol: str, lines: TextIO, overlay: "OverlayWriter | None"
+    ) -> None:
+        self._arguments, self._saved, self._protocol, self._lines, self._overlay = arguments, saved, protocol, lines, overlay
+
+    @property
+    def draw_s(self) -> float:
+        """Seconds spent on the overlay."""
+        return self._overlay.seconds if self._overlay else 0.0
+
+    def take(self, moment: "Moment") -> None:
+        """Write a moment; every line is in the file at once, whatever happens later."""
+        for decision in moment.decisions:
+            row = decision_row(decision, self._saved, protocol=self._protocol, top=self._arguments.top, complete=self._arguments.all)
+            self._lines.write(json.dumps(row, ensure_ascii=False) + "\n")
+            self._lines.flush()
+            if self._arguments.out:
+                sys.stdout.write(_as_text(row) + "\n")
+        if self._overlay is not None and moment.frame is not None:
+            self._overlay.write(moment.frame, moment.decisions)
+
+
+@contextlib.contextmanager
+def _written(arguments: argparse.Namespace, saved: "SavedClassifier", sight: "Sight", fps: float) -> Iterator[_Written]:
+    """The files that were asked for, opened when the video is and complete on leaving."""
+    from vidkd.report.anticipation_overlay import OverlayWriter
+
+    with contextlib.ExitStack() as stack:
+        lines: TextIO = sys.stdout
+        if arguments.out:
+            lines = stack.enter_context(_new_file(Path(arguments.out)))
+        overlay = None
+        if arguments.overlay:
+            overlay = OverlayWriter(Path(arguments.overlay), saved.classes, fps=fps, step_s=arguments.step_s, top=arguments.top)
+            stack.enter_context(overlay)
+        yield _Written(arguments, saved, sight.protocol, lines, overlay)
+
+
+def _new_file(path: Path) -> TextIO:
+    from vidkd.base.errors import ConfigError
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("w", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot write --out {path}", reason=error.strerror) from error
+
+
+def _end_of(tally: "Tally", video: str, *, stopped: bool) -> None:
+    """Raise VideoError where the source broke off, with what was done until then, and DataError where no window fitted."""
+    from vidkd.base.errors import DataError, VideoError
+
+    shown = f"{tally.frames} frames, up to {tally.last_s:.2f} s"
+    if tally.trouble is not None:
+        lines: dict[str, object] = {**tally.trouble.lines, "until_then": f"{tally.windows} decisions on {shown}; they stay as written"}
+        raise VideoError(tally.trouble.what, **lines)
+    if tally.windows == 0 and not stopped:
+        needed = tally.too_short.lines.get("needed") if tally.too_short else None
+        raise DataError(
+            f"no window fits into {video}: nothing is said of it",
+            shown=shown,
+            needed=needed or "a frame at least",
+            to_mend="a longer video, a longer --window-s where training left it open, or a network trained with window.short_clip=hold",
+        )
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    from vidkd.base.errors import ConfigError
+
+    if arguments.top < 1:
+        raise ConfigError(f"--top must be at least 1, not {arguments.top}")
+    if arguments.seconds is not None and not arguments.seconds > 0:
+        raise ConfigError(f"--seconds must be above 0, not {arguments.seconds:g}")
+    video = Path(arguments.video)
+    for flag, name in (("--out", arguments.out), ("--overlay", arguments.overlay)):
+        if name and video.exists() and Path(name).exists() and Path(name).samefile(video):
+            raise ConfigError(f"{flag} would replace the video itself: {name}", to_mend="name another file")
+    if arguments.out and arguments.out == arguments.overlay:
+        raise ConfigError(f"--out and --overlay name one file: {arguments.out}")
+
+
+def in_words(sight: "Sight") -> str:
+    """What the network was trained for, and what it is shown here."""
+    seen = f"{sight.seconds:g} s" + (" (--window-s; no setting of its training)" if sight.assumed else "")
+    if sight.protocol == "anticipation":
+        return f"trained for anticipation: sees {seen}, and names what begins {sight.gap_s:g} s later"
+    trained = "early recognition, of clips seen in part" if sight.protocol == "early" else "recognition of whole clips"
+    return f"trained for {trained}, not for anticipation: sees the last {seen} as one clip, and names what goes on in it"
+
+
+def decision_row(decision: "Decision", saved: "SavedClassifier", *, protocol: str, top: int, complete: bool) -> dict[str, Any]:
+    """One JSON line; times in seconds of the video, `frames` the first and the last that were seen, probabilities to four digits.
+
+    top: so many classes are named. complete: all probabilities too, to six digits.
+    """
+    row: dict[str, Any] = {
+        "time_s": round(decision.time_s, 3),
+        "gap_s": round(decision.gap_s, 3),
+        "about_s": round(decision.about_s, 3),
+        "protocol": protocol,
+        "frames": [decision.first, decision.last],
+        "held": decision.held,
+        "top": _best(decision.probabilities, saved.classes, top),
+    }
+    if saved.targets:
+        row["targets"] = {name: _best(decision.targets[name], names, top) for name, names in saved.targets.items()}
+    if complete:
+        row["probabilities"] = _by_class(decision.probabilities, saved.classes)
+        if saved.targets:
+            row["target_probabilities"] = {name: _by_class(decision.targets[name], names) for name, names in saved.targets.items()}
+    return row
+
+
+def _best(probabilities: "NDArray[Any]", classes: Sequence[str], top: int) -> list[list[Any]]:
+    return [[classes[k], round(float(probabilities[k]), 4)] for k in (-probabilities).argsort(kind="stable")[:top]]
+
+
+def _by_class(probabilities: "NDArray[Any]", classes: Sequence[str]) -> dict[str, float]:
+    return {name: round(float(p), 6) for name, p in zip(classes, probabilities, strict=True)}
+
+
+def _as_text(row: dict[str, Any]) -> str:
+    when = f"in {row['gap_s']:g} s" if row["gap_s"] else "now"
+    return f"{row['time_s']:8.2f} s   {when}   " + "   ".join(f"{name} {p:.2f}" for name, p in row["top"])
+
+
+def summary(tally: "Tally", draw_s: float) -> str:
+    """Frames, decisions, speed, and which share of the time each kind of work took; shares overlap, as work goes on side by side."""
+    total_s = max(tally.total_s, 1e-9)
+    parts = {"decoding": tally.decode_s, "preparing": tally.prepare_s, "model": tally.model_s, "drawing": draw_s}
+    shares = ", ".join(f"{name} {100 * seconds / total_s:.0f} %" for name, seconds in parts.items())
+    skipped = f"; {tally.skipped} times were skipped, with too few frames for a window" if tally.skipped else ""
+    return (
+        f"{tally.frames} frames, {tally.windows} decisions in {total_s:.1f} s: {tally.frames / total_s:.1f} frames a second{skipped}\n"
+        f"of that time, side by side: {shares}"
+    )

@@ -1,0 +1,197 @@
+"""A classifier along a running video: at every step, what it says of the seconds before; frames are read once and soon forgotten."""
+
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vidkd.base.errors import ConfigError, DataError, VideoError
+from vidkd.base.timing import Stopwatch
+from vidkd.data.transforms import evaluation_geometry
+from vidkd.data.windows import Window
+from vidkd.engine.ahead import Ahead
+from vidkd.engine.classify import view_of
+from vidkd.engine.recent_frames import RecentFrames
+from vidkd.engine.sight import Sight
+from vidkd.engine.sources import Source
+from vidkd.models import VideoClassifier
+from vidkd.video import Frame
+
+FRAMES_AHEAD = 8
+PASSAGES_AHEAD = 2
+LABEL = "label"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a classifier says at `time_s` of what is then `gap_s` ahead, having seen frames `first` to `last` (indices of the video).
+
+    probabilities: (K,). targets: of its further labels, by name. held: so few frames were there that some were repeated.
+    """
+
+    time_s: float
+    gap_s: float
+    first: int
+    last: int
+    probabilities: NDArray[np.float64]
+    targets: Mapping[str, NDArray[np.float64]]
+    held: bool
+
+    @property
+    def about_s(self) -> float:
+        """The time of which it speaks."""
+        return self.time_s + self.gap_s
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Decisions in the order of their times, and the frame that is shown after the last of them (None unless frames are asked for)."""
+
+    decisions: tuple[Decision, ...]
+    frame: Frame | None
+
+
+@dataclass
+class Tally:
+    """What has passed so far. skipped: times at which too few frames had been shown for a window. most_frames: the most that were held.
+
+    decode_s, prepare_s, model_s: seconds of work, of which the first two run beside the third; total_s: since the start.
+    trouble: what ended the source early.
+    """
+
+    frames: int = 0
+    windows: int = 0
+    skipped: int = 0
+    most_frames: int = 0
+    last_s: float = 0.0
+    decode_s: float = 0.0
+    prepare_s: float = 0.0
+    model_s: float = 0.0
+    total_s: float = 0.0
+    trouble: VideoError | None = None
+    too_short: DataError | None = None
+
+
+@dataclass(frozen=True)
+class _Due:
+    """Views (C, T, H, W) of one time, waiting to be judged."""
+
+    time_s: float
+    indices: list[int]
+    held: bool
+    views: list[Tensor]
+
+
+@dataclass
+class _Passage:
+    """What has come of the source since the passage before: times to judge together, and the frame to be shown after that."""
+
+    due: list[_Due] = field(default_factory=list)
+    frame: Frame | None = None
+
+
+class Anticipator:
+    """Runs a classifier along one source: `for moment in anticipator.along(source)`; `tally` counts meanwhile.
+
+    Time k is k * step_s, and what is seen then is `sight`'s part of the video. Decoding, preparing and judging work side by side; `batch`
+    times are judged together, those of a live source and with `keep_frames` (every frame is handed on) one by one, as they come.
+    Memory holds what a window reaches, `batch` times' views a few times over, and some frames between decoder and ring.
+    Raises ConfigError for a step that is not positive or a batch below 1.
+    """
+
+    def __init__(
+        self,
+        model: VideoClassifier,
+        sight: Sight,
+        *,
+        step_s: float = 0.5,
+        batch: int = 8,
+        device: torch.device | None = None,
+        keep_frames: bool = False,
+    ) -> None:
+        if not 0 < step_s < np.inf:
+            raise ConfigError(f"the step from time to time must be above 0 seconds, not {step_s:g}")
+        if batch < 1:
+            raise ConfigError(f"the batch must be at least 1, not {batch}")
+        self.device = device or torch.device("cpu")
+        self.model, self.sight = model.to(self.device).eval(), sight
+        self._step_s, self._batch, self._keep_frames = step_s, batch, keep_frames
+        self.tally = Tally()
+
+    def along(self, source: Source) -> Generator[Moment, None, None]:
+        """Everything from the source's first frame to its last; where it breaks off, `tally.trouble` says why."""
+        self.tally, watch = Tally(), Stopwatch()
+        with (
+            Ahead(source.frames, depth=FRAMES_AHEAD) as frames,
+            Ahead(self._passages(frames, source.live), depth=PASSAGES_AHEAD) as passages,
+        ):
+            for passage in passages:
+                with watch.part("model"):
+                    decisions = tuple(self._judge(passage.due)) if passage.due else ()
+                tally = self.tally
+                tally.windows += len(decisions)
+                tally.model_s, tally.total_s = watch.seconds()["model"], watch.total_s()
+                tally.decode_s, tally.prepare_s = frames.made_s, max(0.0, passages.made_s - frames.waited_s)
+                yield Moment(decisions, passage.frame)
+        self.tally.total_s = watch.total_s()
+
+    def _passages(self, frames: Ahead[Frame], live: bool) -> Iterator[_Passage]:
+        """The frames as they come, made into what is to be judged; at damage, all that came before it."""
+        ring = RecentFrames(self.sight.footage, want_flow=self.model.view == "flow")
+        together = 1 if live or self._keep_frames else self._batch
+        waiting, number = _Passage(), 0
+        try:
+            for frame in frames:
+                if frame.time_s >= self.sight.reaches_s(number * self._step_s):
+                    ring.push(frame)
+                while (time_s := number * self._step_s) <= frame.time_s:
+                    waiting.due += self._due(ring, time_s)
+                    number += 1
+                    ring.forget(self.sight.reaches_s(number * self._step_s))
+                self.tally.frames, self.tally.last_s, self.tally.most_frames = frame.index + 1, frame.time_s, ring.most
+                waiting.frame = frame if self._keep_frames else None
+                if waiting.frame is not None or len(waiting.due) >= together:
+                    yield waiting
+                    waiting = _Passage()
+        except VideoError as error:
+            self.tally.trouble = error
+        if waiting.due:
+            yield waiting
+
+    def _due(self, ring: RecentFrames, time_s: float) -> list[_Due]:
+        """What is to be judged at one time; nothing if too little of the video had been shown."""
+        try:
+            windows, held = self.sight.windows(ring.timestamps_s, time_s)
+        except DataError as error:
+            self.tally.skipped, self.tally.too_short = self.tally.skipped + 1, error
+            return []
+        seen = np.concatenate([window.needed if self.model.view == "flow" else window.frames for window in windows])
+        return [_Due(time_s, ring.indices([seen.min(), seen.max()]), held, self._views(ring, windows))]
+
+    def _views(self, ring: RecentFrames, windows: Sequence[Window]) -> list[Tensor]:
+        """The crops of all windows, as a data set's samples have them."""
+        data, views = self.sight.data, []
+        for window in windows:
+            footage = ring.footage(window)
+            height, width = footage.frames.shape[1:3]
+            for crop in range(data.eval_crops):
+                view = view_of(self.model, footage, evaluation_geometry(height, width, data.transform, crop, data.eval_crops))
+                views.append(view.half() if self.model.view == "flow" else view)
+        return views
+
+    def _judge(self, due: Sequence[_Due]) -> Iterator[Decision]:
+        """Mean softmax over the windows and crops of each time, as `evaluate` has it."""
+        clip_BCTHW = torch.stack([view for each in due for view in each.views])
+        with torch.inference_mode():
+            output = self.model(clip_BCTHW.to(self.device))
+        found = {
+            name: logits.cpu().double().softmax(1).numpy().reshape(len(due), -1, logits.shape[1]).mean(1)
+            for name, logits in {LABEL: output.logits, **output.targets}.items()
+        }
+        for row, each in enumerate(due):
+            targets = {name: found[name][row] for name in self.model.targets}
+            first, last = each.indices
+            yield Decision(each.time_s, self.sight.gap_s, first, last, found[LABEL][row], targets, each.held)

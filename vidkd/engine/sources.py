@@ -1,0 +1,66 @@
+"""Where frames come from that are watched in order: a file, an image sequence, a camera or a network stream."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from vidkd.base.errors import VideoError
+from vidkd.video import Frame, VideoReader, open_stream, open_video
+from vidkd.video.completeness import missing_part
+from vidkd.video.opening import Backend
+
+LIVE_FPS = 25.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Frames in order, from the first one on.
+
+    live: frames come when they come, and nobody knows how many. fps: average rate, of a live source a guess; frames carry their times.
+    frames: raises VideoError where the source cannot be read on, and at its end if the file promised more.
+    """
+
+    name: str
+    live: bool
+    fps: float
+    frames: Iterator[Frame]
+
+
+def is_live(name: str) -> bool:
+    """Whether a name is a camera's number or the address of a stream, not a file."""
+    return "://" in name or (name.isdigit() and not Path(name).exists())
+
+
+@contextlib.contextmanager
+def open_source(
+    name: str, *, decoder: Backend = "auto", sequence_fps: float | None = None, stop_s: float | None = None
+) -> Iterator[Source]:
+    """A source open for one pass; closed on leaving, which must be in the thread that opened it and after the frames were let go.
+
+    decoder: `decord` where decord must read; else it is PyAV, which is exact, quicker in order, and never repairs a picture in silence.
+    sequence_fps: frames a second of an image sequence. stop_s: frames from this time on are left out.
+    Raises VideoError if it is missing, or no video.
+    """
+    if is_live(name):
+        with open_stream(int(name) if name.isdigit() else name) as stream:
+            yield Source(name=name, live=True, fps=LIVE_FPS, frames=_until(iter(stream), stop_s))
+    else:
+        with open_video(name, backend="decord" if decoder == "decord" else "pyav", sequence_fps=sequence_fps) as video:
+            yield Source(name=name, live=False, fps=video.info.average_fps, frames=_until(_whole(video), stop_s))
+
+
+def _until(frames: Iterator[Frame], stop_s: float | None) -> Iterator[Frame]:
+    for frame in frames:
+        if stop_s is not None and frame.time_s >= stop_s:
+            return
+        yield frame
+
+
+def _whole(video: VideoReader) -> Iterator[Frame]:
+    count = 0
+    for frame in video.stream():
+        yield frame
+        count += 1
+    if video.info.backend != "images" and (missing := missing_part(video.path, video.info.duration_s)):
+        raise VideoError(f"the video is not whole: {video.path}", after_frames=count, reason=missing)
