@@ -9,10 +9,11 @@ from study_samples import cell_content, cells_of, keys_of, make_study, pointed, 
 
 from vidkd.base.errors import DataError
 from vidkd.bench.cells import Places
-from vidkd.bench.collect import as_cell, interval, read_cells, rows_of, summarise, table
+from vidkd.bench.collect import as_cell, read_cells, summarise
 from vidkd.bench.intervals import bootstrap_ci, paired_difference
 from vidkd.bench.study import Study
 from vidkd.bench.summary import check_summary
+from vidkd.bench.tables import interval, rows_of, table
 
 ACCURACIES = {"flow": 0.9, "rgb": 0.5, "attention": 0.7}
 Found = dict[str, list[dict[str, Any]]]

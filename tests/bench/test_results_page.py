@@ -34,6 +34,44 @@ def top1(rows: dict[str, Any]) -> float:
     return sum(right) / len(right)
 
 
+def shares_of(rows: dict[str, Any]) -> dict[float, float]:
+    """Accuracy at every observed share, in percent of the clip."""
+    names = sorted((float(name.removeprefix("predicted@obs")), name) for name in rows if name.startswith("predicted@obs"))
+    return {share: top1({"label": rows["label"], "predicted": rows[name]}) for share, name in names}
+
+
+def mean_top1(rows: dict[str, Any]) -> float:
+    """Over all observed shares, where there are any."""
+    return float(np.mean(list(shares_of(rows).values()))) if shares_of(rows) else top1(rows)
+
+
+def area_under(rows: dict[str, Any]) -> float:
+    shares = shares_of(rows)
+    return float(np.trapezoid(list(shares.values()), list(shares)) / (max(shares) - min(shares)))
+
+
+def at_share(heading: str) -> Callable[[dict[str, Any]], float]:
+    """The accuracy that stands under a heading: `mean`, `20 %` or `20-50 %`."""
+    if heading == "mean":
+        return mean_top1
+    low, *high = map(float, heading.removesuffix(" %").split("-"))
+    return lambda rows: float(np.mean([value for share, value in shares_of(rows).items() if low <= share <= (high or [low])[0]]))
+
+
+def check_shares(head: list[str], row: list[str], by_label: dict[str, Cells], reference: str, claimed: list[str]) -> int:
+    """A row of accuracies at observed shares, or of differences there."""
+    name = row[0].removesuffix(" *")
+    condition = f" @ {name.partition(' @ ')[2]}" if " @ " in name else ""
+    cells, minus = by_label[name], by_label[reference + condition] if head[1] == "mean" else None
+    if head[0] == "against":
+        (claim,) = [found for found in claimed if found.partition(" @ ")[2] == name.partition(" @ ")[2]]
+        cells, minus = by_label[claim], by_label[name]
+    filled = [(heading, text.split(" ")[0]) for heading, text in zip(head[1:], row[1:], strict=True) if text]
+    for heading, text in filled:
+        assert float(text) == pytest.approx(percent(at_share(heading), cells, minus), abs=ROUNDING)
+    return len(filled)
+
+
 def percent(score: Callable[[dict[str, Any]], float], cells: Cells, minus: Cells | None = None) -> float:
     """Mean over cells, or of the difference over the cells that both have, in percent."""
     if minus is None:
@@ -41,10 +79,15 @@ def percent(score: Callable[[dict[str, Any]], float], cells: Cells, minus: Cells
     return 100 * float(np.mean([score(cells[key]) - score(minus[key]) for key in cells.keys() & minus.keys()]))
 
 
+def _without_rule(block: str) -> list[str]:
+    head, _, *body = block.splitlines()
+    return [head, *body]
+
+
 def tables_of(section: str) -> list[list[list[str]]]:
-    """The Markdown tables of a section, as rows of cells, heads and rules left out."""
+    """The Markdown tables of a section, as rows of cells, the heading first and the rule left out."""
     blocks = re.findall(r"(?:^\|.*\n)+", section, re.MULTILINE)
-    return [[[cell.strip() for cell in line.strip("|").split(" | ")] for line in block.splitlines()[2:]] for block in blocks]
+    return [[[cell.strip() for cell in line.strip("|").split(" | ")] for line in _without_rule(block)] for block in blocks]
 
 
 def check_means(page: str, studies: Path, results: Path) -> int:
@@ -65,20 +108,24 @@ def check_means(page: str, studies: Path, results: Path) -> int:
         shown = {method.get("shown_as", name): method.get("label", name) for name, method in content["methods"].items() if method}
         reference = shown.get(content.get("reference", "rgb"), "rgb")
         tables = tables_of(section)
-        claimed = [row[0].removesuffix(" *") for row in tables[0] if row[0].endswith(" *")]
-        for label, mean, _, difference, _, count, _ in tables[0]:
+        claimed = [row[0].removesuffix(" *") for row in tables[0][1:] if row[0].endswith(" *")]
+        for label, mean, _, difference, _, *area, count, _ in tables[0][1:]:
             cells = by_label[label.removesuffix(" *")]
-            assert (len(cells), float(mean)) == (int(count), pytest.approx(percent(top1, cells), abs=ROUNDING))
+            assert (len(cells), float(mean)) == (int(count), pytest.approx(percent(mean_top1, cells), abs=ROUNDING))
             condition = label.removesuffix(" *").partition(" @ ")[2]
             if difference:
                 other = by_label[reference + (f" @ {condition}" if condition else "")]
-                assert float(difference) == pytest.approx(percent(top1, cells, other), abs=ROUNDING)
-            checked += 1 + bool(difference)
-        for rows in tables[1:]:
+                assert float(difference) == pytest.approx(percent(mean_top1, cells, other), abs=ROUNDING)
+            if area and area[0]:
+                assert float(area[0]) == pytest.approx(percent(area_under, cells), abs=ROUNDING)
+            checked += 1 + bool(difference) + bool(area and area[0])
+        for head, *rows in tables[1:]:
             for label, mean, *rest in rows:
-                if len(rest) == 1:
+                if head[-1].endswith(" %") and head[-1] != "95 %":
+                    checked += check_shares(head, [label, mean, *rest], by_label, reference, claimed)
+                elif len(rest) == 1:
                     (claim,) = [name for name in claimed if name.partition(" @ ")[2] == label.partition(" @ ")[2]]
-                    assert float(mean) == pytest.approx(percent(top1, by_label[claim], by_label[label]), abs=ROUNDING)
+                    assert float(mean) == pytest.approx(percent(mean_top1, by_label[claim], by_label[label]), abs=ROUNDING)
                     checked += 1
                 else:
                     for text, measure in ((mean, "pointing"), (rest[1], "mass"), (rest[3], "chance")):

@@ -1,4 +1,4 @@
-"""From finished cells to summary.json and a table: means, intervals, paired differences."""
+"""From finished cells to summary.json: means, intervals, paired differences."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,6 +8,7 @@ import numpy as np
 from vidkd.base.errors import DataError
 from vidkd.bench.cells import KeptCells, Places, cells_to_test
 from vidkd.bench.intervals import Cell
+from vidkd.bench.observed import ACCURACY, at_name, clip_scores, is_accuracy, mean_name, observed_metric, percents_of, under
 from vidkd.bench.study import Chosen, Study
 from vidkd.bench.summary import Method, Metric, Paired, build_summary
 
@@ -27,20 +28,13 @@ def read_cells(study: Study, places: Places, chosen: Chosen) -> dict[str, list[d
     return {name: cells for name, cells in found.items() if cells}
 
 
-def as_cell(content: Mapping[str, Any], metric: str = "top1") -> Cell:
-    """A cell's scores clip by clip: correctness for top1 (of the labelled clips), or a per-clip measure of this name (of all).
-
-    `top1@obs20` is correctness at that observed fraction; where a cell was judged at several, `top1` is the mean over them.
-    """
+def as_cell(content: Mapping[str, Any], metric: str = ACCURACY) -> Cell:
+    """A cell's scores clip by clip: for an accuracy those of `clip_scores` (of the labelled clips), else a per-clip measure (of all)."""
     rows = content["predictions"]
-    labels = np.array(rows["label"])
-    base, _, condition = metric.partition("@")
-    if base == "top1":
-        every = [name for name in rows if name.startswith("predicted@")] or ["predicted"]
-        names = [f"predicted@{condition}"] if condition else every
-        scores, judged = np.mean([np.equal(rows[name], labels) for name in names], axis=0), labels >= 0
+    if is_accuracy(metric):
+        scores, judged = clip_scores(rows, metric), np.array(rows["label"]) >= 0
     else:
-        scores, judged = np.array(rows[metric]), np.ones(len(labels), bool)
+        scores, judged = np.array(rows[metric]), np.ones(len(rows["label"]), bool)
     group, clip = np.array(rows["group"])[judged], np.array(rows["clip"])[judged]
     return Cell(seed=content["seed"], fold=content["fold"], correct=scores[judged], group=group, clip=clip)
 
@@ -97,10 +91,9 @@ def _counterpart(study: Study, name: str, shown: str) -> str | None:
 def _method(entries: Mapping[str, Sequence[Mapping[str, Any]]], study: Study) -> Method:
     metrics: dict[str, Metric] = {}
     for name, cells in entries.items():
-        condition = study.spec.methods[name].condition
-        for metric in cells[0]["metrics"]:
-            shown = _under(metric, condition)
-            if metric.partition("@")[0] == "top1" or metric in cells[0]["predictions"]:
+        for metric in _metrics_of(cells[0], study):
+            shown = under(metric, study.spec.methods[name].condition)
+            if is_accuracy(metric) or metric in cells[0]["predictions"]:
                 metrics[shown] = Metric.of_cells([as_cell(cell, metric) for cell in cells])
             else:
                 metrics[shown] = Metric(values={f"{cell['seed']}/{cell['fold']}": cell["metrics"][metric] for cell in cells})
@@ -109,16 +102,31 @@ def _method(entries: Mapping[str, Sequence[Mapping[str, Any]]], study: Study) ->
     return Method(metrics=metrics, train_seconds=round(seconds, 1), parameters=every[0]["parameters"])
 
 
+def _metrics_of(cell: Mapping[str, Any], study: Study) -> list[str]:
+    """The metrics of a cell, and the mean over the observed fractions that the study names.
+
+    Raises DataError where the cell was not judged at just these between the first and the last.
+    """
+    shown = [float(f"{100 * fraction:g}") for fraction in study.spec.fractions_shown]
+    judged = percents_of(cell["predictions"])
+    if not shown or not judged:
+        return list(cell["metrics"])
+    if [percent for percent in judged if shown[0] <= percent <= shown[-1]] != shown:
+        raise DataError(
+            "fractions_shown are not the fractions that cells were judged at between the first and the last of them",
+            study=study.path,
+            cell=f"{cell['method']}, judged at {', '.join(f'{percent / 100:g}' for percent in judged)}",
+        )
+    return list(dict.fromkeys([*cell["metrics"], mean_name(study.spec.fractions_shown)]))
+
+
 def _pairs(name: str | None, other: str | None, found: Mapping[str, Sequence[Mapping[str, Any]]], study: Study) -> list[Paired]:
-    """Differences of two entries in top1, and in the per-clip measures that both have; none where they share no cell."""
+    """Differences of two entries in what `_compared` names; none where they share no cell."""
     if name is None or other is None or name == other or name not in found or other not in found:
         return []
     here = {(cell["seed"], cell["fold"]) for cell in found[name]}
     if not any((cell["seed"], cell["fold"]) in here for cell in found[other]):
         return []
-    here_and_there = (found[name][0], found[other][0])
-    both = [metric for metric in PER_CLIP if all(metric in cell["predictions"] for cell in here_and_there)]
-    both += [metric for metric in found[name][0]["metrics"] if metric.startswith("top1@") and metric in found[other][0]["metrics"]]
     condition = study.spec.methods[name].condition
     return [
         Paired.of_cells(
@@ -126,48 +134,20 @@ def _pairs(name: str | None, other: str | None, found: Mapping[str, Sequence[Map
             [as_cell(cell, metric) for cell in found[name]],
             study.spec.shown_name(other),
             [as_cell(cell, metric) for cell in found[other]],
-            metric=_under(metric, condition),
+            metric=under(metric, condition),
         )
-        for metric in ("top1", *both)
+        for metric in _compared(found[name][0], found[other][0], study)
     ]
 
 
-def _under(metric: str, condition: str | None) -> str:
-    """A metric's name with the condition of its entry: top1@labels25, top1@obs20.labels25."""
-    return f"{metric}{'.' if '@' in metric else '@'}{condition}" if condition else metric
+def _compared(cell: Mapping[str, Any], other: Mapping[str, Any], study: Study) -> list[str]:
+    """Metrics in which two entries are compared: top1, the per-clip measures that both have, and top1 at observed fractions.
 
-
-def rows_of(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """Rows of the study's table, the heading first: method, top-1 with interval, difference to the reference with interval, cells, seconds.
-
-    A method judged under several conditions has a row for each; * marks the method of the claim.
+    Those are the fractions that the study shows, and the mean over them; all that both have where it names none.
     """
-    reference, labels = summary["data"]["reference"], summary["data"]["labels"]
-    against = {(pair["method"], pair["metric"]): pair for pair in summary["paired"] if pair["against"] == reference}
-    rows: list[tuple[str, ...]] = [("method", "top-1", "95 %", f"- {labels.get(reference, reference)}", "95 %", "cells", "train s")]
-    for name, method in summary["methods"].items():
-        for metric, found in method["metrics"].items():
-            base, _, condition = metric.partition("@")
-            if base != "top1":
-                continue
-            pair = against.get((name, metric))
-            difference = (f"{100 * pair['difference']:+.1f}", interval(pair["ci95"], signed=True)) if pair else ("", "")
-            label = labels.get(name, name) + (f" @ {condition}" if condition else "") + (" *" if name == summary["data"]["claim"] else "")
-            numbers = (f"{100 * found['mean']:.1f}", interval(found["ci95"]))
-            rows.append((label, *numbers, *difference, str(found["n"]), f"{method['train_seconds']:.0f}"))
-    return rows
-
-
-def table(summary: Mapping[str, Any]) -> str:
-    """The study's table as aligned text."""
-    rows = rows_of(summary)
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows) + "\n"
-
-
-def interval(bounds: Sequence[float] | None, *, signed: bool = False) -> str:
-    """An interval in percent: [71.2, 78.0]; a dash where it cannot be known."""
-    if bounds is None:
-        return "-"
-    low, high = (f"{100 * bound:{'+' if signed else ''}.1f}" for bound in bounds)
-    return f"[{low}, {high}]"
+    both = [metric for metric in PER_CLIP if metric in cell["predictions"] and metric in other["predictions"]]
+    observed = [metric for metric in _metrics_of(cell, study) if observed_metric(metric) and metric in _metrics_of(other, study)]
+    if fractions := study.spec.fractions_shown:
+        wanted = dict.fromkeys([mean_name(fractions), *map(at_name, fractions)])
+        observed = [metric for metric in wanted if metric in observed]
+    return [ACCURACY, *both, *observed]

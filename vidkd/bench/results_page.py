@@ -6,8 +6,10 @@ from typing import Any
 
 from vidkd.base.errors import ConfigError
 from vidkd.bench.cells import Places
-from vidkd.bench.collect import interval, read_cells, rows_of, summarise
+from vidkd.bench.collect import read_cells, summarise
+from vidkd.bench.observed import ACCURACY, condition_of
 from vidkd.bench.study import Study, read_study
+from vidkd.bench.tables import difference_rows, interval, observed_rows, rows_of
 from vidkd.bench.tuning import chosen_settings, read_chosen
 
 HEAD = """# Results
@@ -53,6 +55,7 @@ def study_section(study: Study, places: Places) -> str:
         f"torch {summary['environment']['torch']}.\n",
         *([f"**Unfinished: {done} of {wanted} cells.**\n"] if done < wanted else []),
         markdown_table(rows_of(summary)),
+        *_observed_lines(summary),
         *_claim_lines(summary),
         *_pointing_lines(summary),
     ]
@@ -70,17 +73,35 @@ def markdown_table(rows: Sequence[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
 
 
+def _observed_lines(summary: Mapping[str, Any]) -> list[str]:
+    """Top-1 at each observed share, and each method against the reference there."""
+    rows, reference = observed_rows(summary), summary["data"]["reference"]
+    if not rows:
+        return []
+    lines = [
+        "Each model was judged at several observed shares of each clip; above, top-1 is the mean over them, and the area that under its "
+        "curve. Top-1 at each share:\n",
+        markdown_table(rows),
+    ]
+    if differences := difference_rows(summary, against=reference):
+        label = summary["data"]["labels"].get(reference, reference)
+        lines += [f"Each minus {label}, in the mean over all shares and at those that the study names:\n", markdown_table(differences)]
+    return lines
+
+
 def _claim_lines(summary: Mapping[str, Any]) -> list[str]:
     """The claim's method against each of the others."""
     claim, labels = summary["data"]["claim"], summary["data"]["labels"]
-    pairs = [pair for pair in summary["paired"] if pair["method"] == claim and pair["metric"].partition("@")[0] == "top1"]
+    pairs = [pair for pair in summary["paired"] if pair["method"] == claim and pair["metric"].partition("@")[0] == ACCURACY]
     if not pairs:
         return []
-    rows = [("against", "difference", "95 %")]
-    for pair in pairs:
-        against = _conditioned(labels.get(pair["against"], pair["against"]), pair["metric"].partition("@")[2])
-        rows.append((against, f"{100 * pair['difference']:+.1f}", interval(pair["ci95"], signed=True)))
+    rows = difference_rows(summary, method=claim) or [("against", "difference", "95 %"), *(_claim_row(pair, labels) for pair in pairs)]
     return [f"{labels.get(claim, claim)} (\\*) minus each of the others:\n", markdown_table(rows)]
+
+
+def _claim_row(pair: Mapping[str, Any], labels: Mapping[str, str]) -> tuple[str, ...]:
+    against = _conditioned(labels.get(pair["against"], pair["against"]), condition_of(pair["metric"]))
+    return against, f"{100 * pair['difference']:+.1f}", interval(pair["ci95"], signed=True)
 
 
 def _pointing_lines(summary: Mapping[str, Any]) -> list[str]:

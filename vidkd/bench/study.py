@@ -81,6 +81,8 @@ class StudySpec:
         chosen_from: study whose chosen settings are used, in place of trials here (a configuration carried to other data); of each method
             the trial that was chosen there on most folds, for all folds here.
         measures: further measures of every cell: `pointing` judges attention maps against boxes or moving foreground.
+        fractions_shown: observed fractions at which methods of early recognition are compared, and in the mean over them (`top1@obs20-50`);
+            by default every one that they are judged at.
         title: heading of tables and of the report.
         text: what the study asks and how, for its page.
     """
@@ -96,6 +98,7 @@ class StudySpec:
     tuning: TuningSpec = field(default_factory=TuningSpec)
     chosen_from: str | None = None
     measures: list[Literal["pointing"]] = field(default_factory=list)
+    fractions_shown: list[float] = field(default_factory=list)
     title: str | None = None
     text: str = ""
 
@@ -114,6 +117,9 @@ class StudySpec:
             twice = [value for number, value in enumerate(values) if value in values[:number]]
             if twice:
                 raise ConfigError(f"{key}: {twice[0]} is there twice")
+        fractions = self.fractions_shown
+        if fractions != sorted(set(fractions)) or not all(0 < fraction <= 1 for fraction in fractions):
+            raise ConfigError("fractions_shown must rise, each in (0, 1]", found=", ".join(f"{fraction:g}" for fraction in fractions))
 
     def shown_name(self, name: str) -> str:
         """Name of an entry of `methods` in the summary."""
@@ -234,11 +240,22 @@ def check_settings(study: Study) -> None:
     for name, method in study.spec.methods.items():
         for trial in range(len(method.trials)) if method.trials else [-1]:
             try:
-                cell_config(study, CellKey(name, trial, study.spec.seeds[0], fold), "tune", first, Path("runs"))
+                config = cell_config(study, CellKey(name, trial, study.spec.seeds[0], fold), "tune", first, Path("runs"))
+                _check_fractions(study.spec.fractions_shown, config)
             except ConfigError as error:
                 where = f"methods.{name}" + (f".trials[{trial}]" if trial >= 0 else "")
                 lines = {label.replace(" ", "_"): text for label, text in error.lines.items()}
                 raise ConfigError(error.what, **{**lines, "study": f"{study.path}: {where}, or settings over all methods"}) from error
+
+
+def _check_fractions(shown: Sequence[float], config: RunConfig) -> None:
+    """Raise ConfigError unless the fractions shown are those that a method is judged at between the first and the last of them."""
+    judged = [fraction for fraction in config.data.observe.judged_fractions if fraction is not None]
+    if shown and judged and [fraction for fraction in judged if shown[0] <= fraction <= shown[-1]] != list(shown):
+        raise ConfigError(
+            "fractions_shown are not the observed fractions between the first and the last of them",
+            judged_at=", ".join(f"{fraction:g}" for fraction in judged),
+        )
 
 
 def with_teachers(spec: StudySpec, names: Sequence[str]) -> list[str]:

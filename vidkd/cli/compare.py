@@ -110,8 +110,9 @@ def _methods(text: str | None, study: "Study") -> list[str] | None:
 
 def _report(study: "Study", places: "Places", content: Mapping[str, Any], arguments: argparse.Namespace) -> int:
     from vidkd.base.errors import DataError
-    from vidkd.bench.collect import as_cell, read_cells, summarise, table
+    from vidkd.bench.collect import as_cell, read_cells, summarise
     from vidkd.bench.summary import write_summary
+    from vidkd.bench.tables import table
     from vidkd.bench.tuning import chosen_settings
     from vidkd.report.examples import write_picture
     from vidkd.report.page import render_report
@@ -143,7 +144,7 @@ def _report(study: "Study", places: "Places", content: Mapping[str, Any], argume
 
 
 def _strips(study: "Study", places: "Places", content: Mapping[str, Any]) -> "list[Strip]":
-    """Example clips of the claim's method (else the first that distils attention) where its run and its teacher's are there.
+    """Example clips of the claim's method (else the first that distils attention or anticipates) where its run and its teacher's are there.
 
     None without a data.root; raises DataError where that names no data set.
     """
@@ -154,7 +155,9 @@ def _strips(study: "Study", places: "Places", content: Mapping[str, Any]) -> "li
     from vidkd.report.examples import example_strips
 
     taught = [
-        name for name, method in study.spec.methods.items() if method.teacher and method.settings.get("task") == "attention_distillation"
+        name
+        for name, method in study.spec.methods.items()
+        if method.teacher and {**study.spec.settings, **method.settings}.get("task") in ("attention_distillation", "anticipation")
     ]
     for name in ([content["claim"]] if content["claim"] else []) + taught:
         key = CellKey(name, -1, study.spec.seeds[0], study.spec.folds[0])

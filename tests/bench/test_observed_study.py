@@ -1,0 +1,153 @@
+"""A study judged at several observed shares: its numbers, its tables and its page."""
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from study_samples import CLIPS, cells_of, keys_of, make_study
+from test_results_page import check_means
+
+from vidkd.base.errors import ConfigError, DataError
+from vidkd.base.files import write_json
+from vidkd.bench.cells import Places
+from vidkd.bench.collect import as_cell, summarise
+from vidkd.bench.intervals import paired_difference
+from vidkd.bench.results_page import results_page
+from vidkd.bench.study import Study, check_settings
+from vidkd.bench.summary import check_summary
+from vidkd.bench.tables import difference_rows, observed_rows, rows_of, table
+
+PERCENTS = (10, 20, 30, 50, 100)
+SHOWN = [0.2, 0.3, 0.5]
+METHODS = {
+    "whole": {"label": "teacher, whole clip"},
+    "rgb": {"label": "no distillation"},
+    "position": {"teacher": "whole"},
+    "attentive": {"label": "attentive, both", "teacher": "whole"},
+}
+Found = dict[str, list[dict[str, Any]]]
+
+
+def observe(cell: dict[str, Any], rise: float) -> dict[str, Any]:
+    """The cell judged at every share; the more is seen the more clips are right."""
+    rng = np.random.default_rng([cell["seed"], *str(cell["method"] + cell["fold"]).encode()])
+    rows, hard = cell["predictions"], rng.random(CLIPS)
+    labels = np.array(rows["label"])
+    for percent in PERCENTS:
+        right = hard < rise * (0.3 + 0.7 * percent / 100)
+        rows[f"predicted@obs{percent}"] = np.where(right, labels, (labels + 1) % 3).tolist()
+        cell["metrics"][f"top1@obs{percent}"] = round(float(right.mean()), 6)
+    rows["predicted"] = rows["predicted@obs100"]
+    cell["metrics"] |= {"top1": 0.0, "top1_area": 0.0}  # worked out from the clips
+    return cell
+
+
+def study_of(folder: Path, **over: Any) -> tuple[Study, Found]:
+    study = make_study(folder, methods=METHODS, fractions_shown=SHOWN, **over)
+    found = {name: cells_of(study, name, 0.9) for name in METHODS}
+    for name, rise in {"rgb": 0.5, "position": 0.7, "attentive": 0.95}.items():
+        found[name] = [observe(cell, rise) for cell in found[name]]
+    return study, found
+
+
+def accuracy(cell: dict[str, Any], percent: int) -> float:
+    rows = cell["predictions"]
+    return float(np.mean(np.equal(rows[f"predicted@obs{percent}"], rows["label"])))
+
+
+def test_means_at_each_share_over_a_range_and_over_all(tmp_path: Path) -> None:
+    study, found = study_of(tmp_path)
+    summary = summarise(study, found, "attentive")
+    check_summary(summary, source="test")
+    metrics = summary["methods"]["attentive"]["metrics"]
+    curve = {percent: np.mean([accuracy(cell, percent) for cell in found["attentive"]]) for percent in PERCENTS}
+    for percent, mean in curve.items():
+        assert metrics[f"top1@obs{percent}"]["mean"] == pytest.approx(mean)
+    assert metrics["top1"]["mean"] == pytest.approx(np.mean(list(curve.values())))
+    assert metrics["top1@obs20-50"]["mean"] == pytest.approx(np.mean([curve[percent] for percent in (20, 30, 50)]))
+    areas = [(curve[low] + curve[high]) / 2 * (high - low) for low, high in itertools.pairwise(PERCENTS)]
+    assert metrics["top1_area"]["mean"] == pytest.approx(sum(areas) / 90)
+    assert metrics["top1_area"]["ci95"][0] < metrics["top1_area"]["mean"] < metrics["top1_area"]["ci95"][1]
+    assert not any("@" in metric for metric in summary["methods"]["whole"]["metrics"])
+
+
+def test_pairs_at_the_shares_that_the_study_names(tmp_path: Path) -> None:
+    study, found = study_of(tmp_path)
+    summary = summarise(study, found, "attentive")
+    pairs = {(pair["method"], pair["against"], pair["metric"]): pair for pair in summary["paired"]}
+    shares = {"top1@obs20-50", "top1@obs20", "top1@obs30", "top1@obs50"}
+    assert {metric for method, against, metric in pairs if (method, against) == ("attentive", "rgb")} == {"top1", *shares}
+    assert {metric for method, _, metric in pairs if method == "whole"} == {"top1"}
+    expected = paired_difference(*([as_cell(cell, "top1@obs20-50") for cell in found[name]] for name in ("attentive", "rgb")))
+    pair = pairs["attentive", "rgb", "top1@obs20-50"]
+    assert (pair["difference"], pair["ci95"]) == (pytest.approx(expected.mean), list(expected.ci95 or []))
+    cells = zip(found["attentive"], found["rgb"], strict=True)
+    by_hand = [accuracy(here, percent) - accuracy(there, percent) for here, there in cells for percent in (20, 30, 50)]
+    assert pair["difference"] == pytest.approx(np.mean(by_hand))
+
+
+def test_tables_have_a_row_a_method(tmp_path: Path) -> None:
+    study, found = study_of(tmp_path)
+    summary = summarise(study, found, "attentive")
+    first, each = rows_of(summary), observed_rows(summary)
+    differences, claim = difference_rows(summary, against="rgb"), difference_rows(summary, method="attentive")
+    names = ["teacher, whole clip", "no distillation", "position", "attentive, both *"]
+    assert first[0] == ("method", "mean top-1", "95 %", "- no distillation", "95 %", "area", "cells", "train s")
+    assert [row[0] for row in first[1:]] == names
+    assert [row[5] == "" for row in first[1:]] == [True, False, False, False], "a whole clip has no curve"
+    assert each[0] == ("method", "20-50 %", "10 %", "20 %", "30 %", "50 %", "100 %")
+    assert [row[0] for row in each[1:]] == names[1:]
+    mean = summary["methods"]["rgb"]["metrics"]["top1@obs20-50"]
+    low, high = (f"{100 * bound:.1f}" for bound in mean["ci95"])
+    assert each[1][1] == f"{100 * mean['mean']:.1f} [{low}, {high}]"
+    assert each[1][2] == f"{100 * summary['methods']['rgb']['metrics']['top1@obs10']['mean']:.1f}"
+    assert differences[0] == ("method", "mean", "20-50 %", "20 %", "30 %", "50 %")
+    assert [row[0] for row in differences[1:]] == ["teacher, whole clip", "position", "attentive, both *"]
+    assert differences[1][2:] == ("",) * 4
+    assert [row[0] for row in claim[1:]] == ["no distillation", "teacher, whole clip", "position"]
+    assert table(summary).count("\n\n") == 2
+    assert max(map(len, table(summary).splitlines())) < 160
+
+
+def test_conditions_have_rows_of_their_own(tmp_path: Path) -> None:
+    methods = {f"{name}{share}": {"shown_as": name, "condition": f"labels{share}"} for name in ("rgb", "kd") for share in (10, 50)}
+    study = make_study(tmp_path, methods=methods, fractions_shown=SHOWN)
+    found = {name: [observe(cell, 0.6) for cell in cells_of(study, name, 0.9)] for name in methods}
+    summary = summarise(study, found, "kd10")
+    assert "top1@obs20-50.labels10" in summary["methods"]["kd"]["metrics"]
+    labels = ["rgb @ labels10", "rgb @ labels50", "kd @ labels10 *", "kd @ labels50 *"]
+    assert [row[0] for row in rows_of(summary)[1:]] == labels
+    assert [row[0] for row in observed_rows(summary)[1:]] == labels
+    assert [row[0] for row in difference_rows(summary, against="rgb")[1:]] == labels[2:]
+
+
+def test_fractions_shown_must_be_those_that_were_judged(tmp_path: Path) -> None:
+    study, found = study_of(tmp_path / "a")
+    for cell in found["position"]:
+        cell["predictions"]["predicted@obs40"] = cell["predictions"]["predicted@obs30"]
+    with pytest.raises(DataError, match=r"position, judged at 0.1, 0.2, 0.3, 0.4, 0.5, 1"):
+        summarise(study, found, None)
+    early = {"settings": {"data.observe.protocol": "early", "data.observe.fractions": [0.2, 0.3, 0.4, 0.5]}}
+    unasked = make_study(tmp_path / "c", methods={"rgb": early}, fractions_shown=[0.2, 0.3, 0.5])
+    with pytest.raises(ConfigError, match=r"judged at +: 0.2, 0.3, 0.4, 0.5"):
+        check_settings(unasked)
+    for wrong in ([0.5, 0.2], [0.0, 0.5], [0.2, 0.2], [0.5, 1.5]):
+        with pytest.raises(ConfigError, match="fractions_shown must rise"):
+            make_study(tmp_path / "b", fractions_shown=wrong)
+
+
+def test_the_page_and_its_means(tmp_path: Path) -> None:
+    study, found = study_of(tmp_path / "studies", title="Early")
+    places = Places(tmp_path / "results" / "small", tmp_path / "runs")
+    for name, cells in found.items():
+        for key, cell in zip(keys_of(study, name), cells, strict=True):
+            write_json(places.cell("test", key), cell)
+    (tmp_path / "studies" / "base.yaml").rename(tmp_path / "base.yaml")
+    study.path.write_text(study.path.read_text().replace("base: base.yaml", "base: ../base.yaml"))
+    page = results_page(tmp_path / "studies", tmp_path / "results")
+    assert "| method | 20-50 % | 10 % | 20 % | 30 % | 50 % | 100 % |" in page
+    assert "Each minus no distillation, in the mean over all shares" in page
+    # means and differences; shares and the range; differences there
+    assert check_means(page, tmp_path / "studies", tmp_path / "results") == (4 + 3 + 3) + 3 * 6 + (1 + 5 + 5)

@@ -1,0 +1,124 @@
+"""The tables of a study as rows of text: methods, their accuracy at every observed share, paired differences."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vidkd.bench.observed import ACCURACY, AREA, condition_of, observed_metric, under
+
+Rows = list[tuple[str, ...]]
+"""Rows of equally many cells, the heading first."""
+
+
+def rows_of(summary: Mapping[str, Any]) -> Rows:
+    """The study's table: method, top-1 with interval, difference to the reference with interval, cells, seconds.
+
+    A method judged under several conditions has a row for each; * marks the method of the claim. Where methods were judged at several
+    observed shares, top-1 is the mean over them, and the area under that curve stands beside it.
+    """
+    reference, labels = summary["data"]["reference"], summary["data"]["labels"]
+    against = {(pair["method"], pair["metric"]): pair for pair in summary["paired"] if pair["against"] == reference}
+    observed = _is_observed(summary)
+    top1, area_head = ("mean top-1", ("area",)) if observed else ("top-1", ())
+    rows: Rows = [("method", top1, "95 %", f"- {labels.get(reference, reference)}", "95 %", *area_head, "cells", "train s")]
+    for name, condition in _entries(summary):
+        method, metric = summary["methods"][name], under(ACCURACY, condition)
+        found, pair, area = method["metrics"][metric], against.get((name, metric)), method["metrics"].get(under(AREA, condition))
+        difference = (f"{100 * pair['difference']:+.1f}", interval(pair["ci95"], signed=True)) if pair else ("", "")
+        areas = (percent(area["mean"]) if area else "",) if observed else ()
+        numbers = (percent(found["mean"]), interval(found["ci95"]), *difference, *areas)
+        rows.append((_label(summary, name, condition), *numbers, str(found["n"]), f"{method['train_seconds']:.0f}"))
+    return rows
+
+
+def observed_rows(summary: Mapping[str, Any]) -> Rows:
+    """Top-1 of every method at every observed share, and with its interval the mean over a range of them; empty if there are none."""
+    columns = _observed_columns([metric for method in summary["methods"].values() for metric in method["metrics"]])
+    if not columns:
+        return []
+    rows: Rows = [("method", *columns)]
+    for name, condition in _entries(summary):
+        metrics = summary["methods"][name]["metrics"]
+        found = {seen.percent: metrics[metric] for metric in metrics if (seen := observed_metric(metric)) and seen.condition == condition}
+        if found:
+            numbers = [_with_interval(found.get(column), "-" in column) for column in columns]
+            rows.append((_label(summary, name, condition), *numbers))
+    return rows
+
+
+def _with_interval(found: Mapping[str, Any] | None, shown: bool) -> str:
+    if found is None:
+        return ""
+    return f"{percent(found['mean'])} {interval(found['ci95'])}" if shown else percent(found["mean"])
+
+
+def difference_rows(summary: Mapping[str, Any], *, method: str | None = None, against: str | None = None) -> Rows:
+    """Paired differences of one method with all others, or of all with one, in the mean and at observed shares; empty if there are none."""
+    pairs = [pair for pair in summary["paired"] if pair["method"] == method or (method is None and pair["against"] == against)]
+    columns = _observed_columns([pair["metric"] for pair in pairs])
+    if not columns:
+        return []
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    for pair in pairs:
+        seen = observed_metric(pair["metric"])
+        if seen is None and pair["metric"].partition("@")[0] != ACCURACY:
+            continue
+        other = pair["against"] if method is not None else pair["method"]
+        text = f"{100 * pair['difference']:+.1f} {interval(pair['ci95'], signed=True)}"
+        rows.setdefault((other, condition_of(pair["metric"])), {})["mean" if seen is None else seen.percent] = text
+    heads = ("mean", *columns)
+    found = [(_label(summary, *key), *(texts.get(head, "") for head in heads)) for key, texts in rows.items()]
+    return [("against" if method is not None else "method", *heads), *found]
+
+
+def _observed_columns(metrics: Sequence[str]) -> list[str]:
+    """The observed shares among metrics, as headings: ranges first, then single ones, rising."""
+    found = {seen for metric in metrics if (seen := observed_metric(metric)) and seen.base == ACCURACY}
+    return list(dict.fromkeys(seen.percent for seen in sorted(found, key=lambda seen: (not seen.is_range, seen.low))))
+
+
+def _entries(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Method and condition of every row."""
+    return [
+        (name, metric.partition("@")[2])
+        for name, method in summary["methods"].items()
+        for metric in method["metrics"]
+        if metric.partition("@")[0] == ACCURACY and observed_metric(metric) is None
+    ]
+
+
+def _is_observed(summary: Mapping[str, Any]) -> bool:
+    return any(observed_metric(metric) for method in summary["methods"].values() for metric in method["metrics"])
+
+
+def _label(summary: Mapping[str, Any], name: str, condition: str) -> str:
+    mark = " *" if name == summary["data"]["claim"] else ""
+    return str(summary["data"]["labels"].get(name, name)) + (f" @ {condition}" if condition else "") + mark
+
+
+def table(summary: Mapping[str, Any]) -> str:
+    """The study's tables as aligned text."""
+    reference = summary["data"]["reference"]
+    label = summary["data"]["labels"].get(reference, reference)
+    more = {
+        "top-1 at observed shares": observed_rows(summary),
+        f"minus {label}, 95 %": difference_rows(summary, against=reference),
+    }
+    return _aligned(rows_of(summary)) + "".join(f"\n{title}\n{_aligned(rows)}" for title, rows in more.items() if rows)
+
+
+def _aligned(rows: Rows) -> str:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows) + "\n"
+
+
+def percent(share: float) -> str:
+    """A share in percent: 71.2."""
+    return f"{100 * share:.1f}"
+
+
+def interval(bounds: Sequence[float] | None, *, signed: bool = False) -> str:
+    """An interval in percent: [71.2, 78.0]; a dash where it cannot be known."""
+    if bounds is None:
+        return "-"
+    low, high = (f"{100 * bound:{'+' if signed else ''}.1f}" for bound in bounds)
+    return f"[{low}, {high}]"
