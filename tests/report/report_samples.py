@@ -8,8 +8,9 @@ import numpy as np
 
 from vidkd.bench.intervals import Cell
 from vidkd.bench.summary import Method, Metric, Paired, build_summary
+from vidkd.report.moments import Moment
 from vidkd.report.parts import Strip
-from vidkd.report.strips import clip_strip
+from vidkd.report.strips import Part, clip_strip, observed_strip
 
 NASTY = "<b>&\"'; $x^2$ </script><script>alert(1)</script>"
 
@@ -77,6 +78,67 @@ def make_run(folder: Path, classes: tuple[str, ...] = ("left", "right", "round",
             named = classes[label] if number else ""  # the first clip is unlabelled
             writer.writerow([f"v{number}.mp4", 0.0, "", f"g{number % 10}", named, classes[guess], int(guess == label), *chances])
     return folder
+
+
+def make_observed_run(folder: Path, fractions: tuple[float, ...]) -> Path:
+    """A run of early recognition that was judged at every fraction; the more is observed the more is right."""
+    make_run(folder)
+    (folder / "config.yaml").write_text(
+        "# vidkd train --config runs/early/config.yaml\ntask: anticipation\nteacher: runs/teacher\ndata:\n  window: {frames: 8}\n"
+        f"  observe: {{protocol: early, fractions: {list(fractions)}, teacher_sees: whole, teacher_frames: 16}}\n"
+    )
+    with (folder / "predictions.csv").open(newline="", encoding="utf-8") as file:
+        head, *rows = csv.reader(file)
+    rng = np.random.default_rng(1)
+    with (folder / "predictions.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow([*head[:7], "observed", *head[7:]])
+        for fraction in fractions:
+            for row in rows:
+                wrong = fraction < rng.random() and row[4] == "left"
+                writer.writerow([*row[:5], "right" if wrong else row[5], 0 if wrong else row[6], f"{fraction:g}", *row[7:]])
+    return folder
+
+
+def observed_study(names: tuple[str, ...], percents: tuple[int, ...] = (10, 20, 30, 50, 70, 90, 100)) -> dict:
+    """The summary of a study of methods judged at every share, compared with the first at 20 %, 50 % and in the mean from 20 to 50 %."""
+    rng, groups = np.random.default_rng(2), np.repeat([f"g{group}" for group in range(10)], 6)
+    cells: dict[str, dict[str, list[Cell]]] = {}
+    for number, name in enumerate(names):
+        metrics: dict[str, list[Cell]] = {}
+        for seed in range(3):
+            hard = rng.random(len(groups))
+            right = {percent: (hard < (0.35 + 0.04 * number) + 0.45 * percent / 100).astype(float) for percent in percents}
+            scores = {f"top1@obs{percent}": found for percent, found in right.items()}
+            scores |= {"top1": np.mean(list(right.values()), axis=0), "top1_area": np.mean(list(right.values()), axis=0)}
+            scores["top1@obs20-50"] = np.mean([found for percent, found in right.items() if 20 <= percent <= 50], axis=0)
+            for metric in ("top1", "top1_area", "top1@obs20-50", *scores):
+                if len(metrics.get(metric, [])) <= seed:
+                    metrics.setdefault(metric, []).append(Cell(seed=seed, fold="1", correct=scores[metric], group=groups))
+        cells[name] = metrics
+    methods = {
+        name: Method(
+            metrics={metric: Metric.of_cells(owned, draws=200) for metric, owned in metrics.items()}, train_seconds=60.0, parameters=9
+        )
+        for name, metrics in cells.items()
+    }
+    first, *others = names
+    paired = [
+        Paired.of_cells(name, cells[name][metric], first, cells[first][metric], metric=metric, draws=200)
+        for name in others
+        for metric in ("top1", "top1@obs20-50", "top1@obs20", "top1@obs50")
+    ]
+    return build_summary("early", {"name": "ut_interaction", "subset": "test", "reference": first}, {"torch": "2"}, methods, paired, 60.0)
+
+
+def make_observed_strip() -> Strip:
+    """An observed part of noise, a future of stripes with flow, and attention of both."""
+    rng = np.random.default_rng(0)
+    seen = Part(rgb=rng.integers(0, 256, (8, 64, 64, 3), dtype=np.uint8), attention={"student": rng.random((4, 8, 8))})
+    stripes = np.tile(np.repeat(np.array([60, 200], np.uint8), 8), (8, 64, 4))[..., None].repeat(3, -1)
+    comes = Part(rgb=stripes, flow=np.full((8, 64, 64, 2), (-3, 0), np.float32), attention={"teacher": rng.random((4, 8, 8))})
+    moment = Moment(observed_s=(0.0, 0.8), future_s=(1.8, 3.0))
+    return observed_strip(seen, comes, moment, taught=True, label="left", predicted="right", name="clip_7")
 
 
 def make_strip(label: str = "left", predicted: str = "left", *, frames: int = 8, size: int = 64) -> Strip:

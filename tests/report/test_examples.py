@@ -1,6 +1,7 @@
 """Example clips of a report: which ones, and what is shown of them."""
 
 import base64
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from vidkd.base.errors import CheckpointError, VidkdError
 from vidkd.data.manifest import Clip
-from vidkd.engine.clips import read_clips
+from vidkd.engine.clips import Clips, read_clips
 from vidkd.engine.fit import fit
 from vidkd.models.saved import load_classifier
 from vidkd.report import examples
@@ -92,6 +93,29 @@ def test_the_middle_window_is_shown(tiny_config: Configs, tiny_teacher: Path, mo
     monkeypatch.setattr(examples.ClipDataset, "__getitem__", watched)
     example_strips(tiny_teacher, read_clips(config.data), "test", config.data, count=2)
     assert asked == [(0, 3), (0, 2 * 6 + 3)]
+
+
+@pytest.mark.parametrize("protocol", ["early", "anticipation"])
+def test_what_was_observed_and_what_the_teacher_saw(tiny_config: Configs, tiny_teacher: Path, protocol: str) -> None:
+    """The tiny clips have 12 frames at 25 a second: 0.48 s."""
+    observe = {"protocol": protocol, "fractions": [0.3, 0.6], "gap_s": 0.08, "observe_s": None}
+    data = tiny_config(**{"data.observe": observe}).data
+    clips = read_clips(data)
+    (strip,) = example_strips(tiny_teacher, _later(clips), "test", data, teacher=tiny_teacher, count=1)
+    assert [row for row, _ in strip.rows] == ["observed", "observed flow", "student", "time", "teacher sees", "its flow", "teacher"]
+    (alone,) = example_strips(tiny_teacher, _later(clips), "test", data, count=1)
+    assert [row for row, _ in alone.rows] == ["observed", "observed flow", "student", "time", "what came"]
+    says = {
+        "early": "Right_g4: decides at 0.312 s (30 % observed), the clip ends at 0.48 s",  # of [0.24, 0.48)
+        "anticipation": "Right_g4: decides at 0.16 s, the action starts at 0.24 s",
+    }
+    assert strip.caption == alone.caption == says[protocol]
+
+
+def _later(clips: Clips) -> Clips:
+    """Clips that begin in the middle of their files, so that there is something before them."""
+    every = tuple(dataclasses.replace(clip, start_s=0.24) for clip in clips.manifest.clips)
+    return dataclasses.replace(clips, manifest=dataclasses.replace(clips.manifest, clips=every))
 
 
 def test_a_checkpoint_that_is_missing(tiny_config: Configs, tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from report_samples import NASTY, make_run, make_strip, make_study
+from report_samples import NASTY, make_observed_run, make_observed_strip, make_run, make_strip, make_study, observed_study
 
+from vidkd.report.moments import LANE_GAP_PX, LANE_PX
 from vidkd.report.page import render_html, render_report
 from vidkd.report.parts import Estimate, Figure, Report, Strip, Table
 from vidkd.report.run import run_report
@@ -31,6 +32,8 @@ QUIET = [
     "--hide-scrollbars",
     "--virtual-time-budget=4000",
 ]
+FRACTIONS = tuple(number / 10 for number in range(1, 11))
+METHODS = ("none", "logits", "position", "pooled", "gram", "attentive", "window", "transport", "attentive + logits", "transport + logits")
 VOID = {"meta", "link", "img", "br", "hr", "path", "use"}
 
 
@@ -40,7 +43,10 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     summary, cells = make_study(seeds=3, folds=2)
     run = run_report(make_run(folder / "runs" / "demo"), strips=[make_strip(), make_strip(predicted=NASTY)])
     study = study_report(summary, cells=cells, command=f"vidkd compare --name {'long-' * 60}", strips=[make_strip()])
-    return {name: render_report(folder / f"{name}.html", report) for name, report in (("run", run), ("study", study))}
+    early = run_report(make_observed_run(folder / "runs" / "early", FRACTIONS), strips=[make_observed_strip()])
+    shares = study_report(observed_study(METHODS), strips=[make_strip()])
+    reports = {"run": run, "study": study, "early": early, "shares": shares}
+    return {name: render_report(folder / f"{name}.html", report) for name, report in reports.items()}
 
 
 class Elements(HTMLParser):
@@ -89,7 +95,7 @@ def test_every_text_is_escaped() -> None:
     assert NASTY not in as_text
 
 
-@pytest.mark.parametrize("name", ["run", "study"])
+@pytest.mark.parametrize("name", ["run", "study", "early", "shares"])
 def test_tags_close_and_ids_are_unique(pages: dict[str, Path], name: str) -> None:
     elements = Elements(pages[name].read_text(encoding="utf-8"))
     assert elements.open == []
@@ -183,13 +189,14 @@ def test_console_errors_would_be_seen(tmp_path: Path) -> None:
 
 
 @needs_chromium
-@pytest.mark.parametrize("name", ["run", "study"])
+@pytest.mark.parametrize("name", ["run", "study", "early", "shares"])
 def test_a_phone_needs_no_sideways_scrolling_and_images_decode(pages: dict[str, Path], tmp_path: Path, name: str) -> None:
     found = measure(tmp_path, pages[name].read_text(encoding="utf-8"))
     assert found["width"] == 390
     assert found["scroll"] == 390
     assert found["images"]
-    assert all(size == [8 * 80 + 7 * 3, 80] for size in found["images"])
+    time_line = [8 * 80 + 7 * 3, 2 * LANE_PX + 3 * LANE_GAP_PX]
+    assert all(size in ([8 * 80 + 7 * 3, 80], time_line) for size in found["images"])
 
 
 @needs_chromium

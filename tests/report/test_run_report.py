@@ -10,7 +10,8 @@ from report_samples import NASTY, make_run
 
 from vidkd.base.errors import DataError
 from vidkd.report.parts import Estimate
-from vidkd.report.run import read_predictions, run_report
+from vidkd.report.predictions import read_predictions
+from vidkd.report.run import run_report
 
 
 @pytest.fixture

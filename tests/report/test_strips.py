@@ -5,9 +5,20 @@ import base64
 import cv2
 import numpy as np
 import pytest
+from report_samples import make_observed_strip
 
 from vidkd.base.errors import DataError
-from vidkd.report.strips import attention_overlay, clip_strip, flow_picture, largest_motion, png_data_uri, side_by_side
+from vidkd.report.moments import Moment
+from vidkd.report.strips import (
+    Part,
+    attention_overlay,
+    clip_strip,
+    flow_picture,
+    largest_motion,
+    observed_strip,
+    png_data_uri,
+    side_by_side,
+)
 
 
 def decode(uri: str) -> np.ndarray:
@@ -101,6 +112,20 @@ def test_each_frame_gets_the_map_of_its_own_time() -> None:
     picture = decode(clip_strip(rgb, attention={"teacher": maps}, height_px=8).rows[1][1])
     lit = [int(picture[4, column, :3].max()) > 100 for column in range(0, 88, 11)]
     assert lit == [False] * 4 + [True] * 4
+
+
+def test_a_strip_of_what_was_observed_and_what_came() -> None:
+    strip = make_observed_strip()
+    assert [label for label, _ in strip.rows] == ["observed", "student", "time", "teacher sees", "its flow", "teacher"]
+    width = 8 * 80 + 7 * 3
+    assert {decode(image).shape[:2] for label, image in strip.rows if label != "time"} == {(80, width)}
+    assert decode(dict(strip.rows)["time"]).shape[1] == width
+    assert strip.caption == "clip_7: decides at 0.8 s, the action starts at 1.8 s"
+    assert (strip.title, strip.right) == ("true left \u2192 predicted right", False)
+    part = Part(rgb=np.zeros((3, 8, 8, 3), np.uint8))
+    untaught = observed_strip(part, part, Moment(observed_s=(0, 1), future_s=(2, 3)), taught=False)
+    assert [label for label, _ in untaught.rows] == ["observed", "time", "what came"]
+    assert untaught.title == "decides at 1 s, the action starts at 2 s"
 
 
 @pytest.mark.parametrize(

@@ -167,7 +167,7 @@ def choose_windows(
             for config in (window, teacher)
         )
         return SeenWindows(seen, taught)
-    observed, future = seconds_seen(clip, observe, end_s=_end_of(timestamps_s, clip, name), fraction=fraction)
+    observed, future = seconds_seen(clip, observe, end_s=end_of_clip(timestamps_s, clip, name), fraction=fraction)
     seen, held = _window_in(observed, timestamps_s, window, position, observed_flow, f"observed part of {name}")
     taught, _ = _window_in(future, timestamps_s, teacher, position, future_flow, f"teacher's part of {name}")
     return SeenWindows(seen, taught, held)
@@ -177,8 +177,11 @@ def _with_frames(window: WindowConfig, frames: int) -> WindowConfig:
     return WindowConfig(frames=frames, stride=window.stride, rule=window.rule, flow_step=window.flow_step, short_clip=window.short_clip)
 
 
-def _end_of(timestamps_s: NDArray[np.float64], clip: Clip, name: str) -> float:
-    """Where a clip ends: as its row says, but not after the last frame has been shown for as long as the frames before it."""
+def end_of_clip(timestamps_s: NDArray[np.float64], clip: Clip, name: str) -> float:
+    """Where a clip ends: as its row says, but not after the last frame has been shown for as long as the frames before it.
+
+    Raises DataError if no frame lies in its interval.
+    """
     inside = frames_inside(timestamps_s, clip.start_s, clip.end_s)
     if len(inside) == 0:
         raise DataError(f"no frame in the interval of {name}", interval_s=f"[{clip.start_s}, {clip.end_s})", frames=len(timestamps_s))

@@ -19,10 +19,14 @@ class Classified(NamedTuple):
     attention: NDArray[np.float64] | None
 
 
-def classify(model: VideoClassifier, view_CTHW: Tensor, device: torch.device) -> Classified:
-    """What a model on `device`, in evaluation mode, says of one window of its view, uint8 RGB or flow in pixels (C, T, H, W)."""
+def classify(model: VideoClassifier, view_CTHW: Tensor, device: torch.device, observed: float | None = None) -> Classified:
+    """What a model on `device`, in evaluation mode, says of one window of its view, uint8 RGB or flow in pixels (C, T, H, W).
+
+    observed: the share of the clip that the window was taken from, for a model that is told it.
+    """
+    share = None if observed is None else torch.tensor([observed], device=device)
     with torch.inference_mode():
-        output = model(view_CTHW[None].to(device))
+        output = model(view_CTHW[None].to(device), share)
     attention = output.attention.get("motion")
     return Classified(
         output.logits[0].cpu().double().softmax(0).numpy(),  # on the CPU: MPS has no float64

@@ -14,18 +14,22 @@ from numpy.typing import NDArray
 from vidkd.base.errors import VidkdError
 from vidkd.base.files import atomic_write
 from vidkd.data.dataset import ClipDataset, DataConfig, Sample
+from vidkd.data.footage import open_clip
 from vidkd.data.manifest import Clip
-from vidkd.engine.classify import classify
+from vidkd.engine.classify import Classified, classify
 from vidkd.engine.clips import Clips
 from vidkd.engine.setup import evaluation_set
 from vidkd.models.saved import SavedClassifier, load_classifier
+from vidkd.report.moments import moment_of
 from vidkd.report.parts import Strip
-from vidkd.report.strips import clip_strip
+from vidkd.report.strips import Part, clip_strip, observed_strip
 
 log = logging.getLogger(__name__)
 
 LABEL_PX = 130
 """Width of the names at the left of a picture's rows."""
+SHOWN_FRACTION = 0.2
+"""The observed share that strips of early recognition show, or the nearest to it that is judged."""
 
 
 def example_strips(
@@ -33,15 +37,36 @@ def example_strips(
 ) -> list[Strip]:
     """Strips of `count` clips of a subset, its classes in turn: frames, flow, and the attention maps of teacher and student.
 
+    Under `early` and `anticipation`: what the student observed (in early recognition the fraction nearest to SHOWN_FRACTION), the moment of
+    its decision, and what the teacher saw, or without one what came.
     student, teacher: checkpoints or run folders; a network without attention has no row. Where the flow of a clip cannot be had (it is not
     stored), its row is left out, and that of a teacher who sees flow. Raises what reading checkpoints and frames raises.
     """
     networks = {"teacher": load_classifier(teacher)} if teacher is not None else {}
     networks["student"] = load_classifier(student)
-    dataset = evaluation_set(clips, subset, data, ("rgb", "flow"))
-    without_flow = evaluation_set(clips, subset, data, ("rgb",)) if networks["student"].view == "rgb" else None
-    chosen = in_turn(dataset.clips, count)
-    return [_strip(dataset, without_flow, number, networks) for number in chosen]
+    whole = data.observe.protocol == "whole"
+    views = ("rgb", "flow") if whole else _views_seen(networks)
+    fraction = _shown_fraction(data)
+    dataset = evaluation_set(clips, subset, data, views, fraction=fraction)
+    fewer = tuple(view for view in views if view != ("flow" if whole else "future_flow"))
+    spared = networks["student"].view == "rgb" if whole else fewer != views
+    without_flow = evaluation_set(clips, subset, data, fewer, fraction=fraction) if spared else None
+    strip = _strip if whole else _observed_strip
+    return [strip(dataset, without_flow, number, networks) for number in in_turn(dataset.clips, count)]
+
+
+def _views_seen(networks: Mapping[str, SavedClassifier]) -> tuple[str, ...]:
+    """Frames of both parts, and flow where a network sees it: a view with flow ends one pair earlier, so none is asked for in vain."""
+    flow = [
+        f"{prefix}flow" for prefix, who in (("", "student"), ("future_", "teacher")) if who in networks and networks[who].view == "flow"
+    ]
+    return ("rgb", "future_rgb", *flow)
+
+
+def _shown_fraction(data: DataConfig) -> float | None:
+    """The judged fraction that the strips show, None under a protocol that knows none."""
+    fractions = [fraction for fraction in data.observe.judged_fractions if fraction is not None]
+    return min(fractions, key=lambda fraction: abs(fraction - SHOWN_FRACTION), default=None)
 
 
 def in_turn(clips: Sequence[Clip], count: int) -> list[int]:
@@ -56,21 +81,61 @@ def in_turn(clips: Sequence[Clip], count: int) -> list[int]:
 
 
 def _strip(dataset: ClipDataset, without_flow: ClipDataset | None, number: int, networks: Mapping[str, SavedClassifier]) -> Strip:
-    sample = _sample(dataset, without_flow, number * dataset.views_per_clip + dataset.views_per_clip // 2)
+    sample = _sample(dataset, without_flow, _middle_view(dataset, number))
     found = {
         name: classify(saved.model, sample[saved.view], torch.device("cpu")) for name, saved in networks.items() if saved.view in sample
     }
     attention = {name: of.attention for name, of in found.items() if of.attention is not None}
-    clip, student = dataset.clips[number], networks["student"]
     return clip_strip(
         _channels_last(sample["rgb"]),
         flow=_channels_last(sample["flow"].float()) if "flow" in sample else None,
         attention=attention,
         shift_cells={name: saved.model.map_shift_cells for name, saved in networks.items()},
-        label=None if clip.label is None else student.classes[clip.label],
-        predicted=student.classes[int(found["student"].probabilities.argmax())],
-        name=Path(clip.path).stem,
+        **_named(dataset.clips[number], networks["student"], found["student"]),
     )
+
+
+def _observed_strip(dataset: ClipDataset, without_flow: ClipDataset | None, number: int, networks: Mapping[str, SavedClassifier]) -> Strip:
+    sample, clip = _sample(dataset, without_flow, _middle_view(dataset, number)), dataset.clips[number]
+    with open_clip(dataset.root / clip.path, clip, dataset.footage) as video:
+        moment = moment_of(clip, dataset.config.observe, video.timestamps_s, fraction=dataset.fraction)
+    student, teacher = networks["student"], networks.get("teacher")
+    device = torch.device("cpu")
+    decided = classify(student.model, sample[student.view], device, sample["observed"])
+    seen = None if teacher is None else sample.get(f"future_{teacher.view}")
+    taught = None if teacher is None or seen is None else classify(teacher.model, seen, device)
+    return observed_strip(
+        _part(sample, "", "student", student, decided),
+        _part(sample, "future_", "teacher", teacher, taught),
+        moment,
+        taught=teacher is not None,
+        **_named(clip, student, decided),
+    )
+
+
+def _middle_view(dataset: ClipDataset, number: int) -> int:
+    return number * dataset.views_per_clip + dataset.views_per_clip // 2
+
+
+def _part(sample: Sample, prefix: str, who: str, saved: SavedClassifier | None, found: Classified | None) -> Part:
+    """One side of a sample, with the attention of the network that saw it."""
+    looked = {} if found is None or found.attention is None else {who: found.attention}
+    flow = sample.get(f"{prefix}flow")
+    return Part(
+        rgb=_channels_last(sample[f"{prefix}rgb"]),
+        flow=None if flow is None else _channels_last(flow.float()),
+        attention=looked,
+        shift_cells={} if saved is None else {who: saved.model.map_shift_cells},
+    )
+
+
+def _named(clip: Clip, student: SavedClassifier, found: Classified) -> dict[str, Any]:
+    """True class, predicted class and name of a clip."""
+    return {
+        "label": None if clip.label is None else student.classes[clip.label],
+        "predicted": student.classes[int(found.probabilities.argmax())],
+        "name": clip.name or Path(clip.path).stem,
+    }
 
 
 def _sample(dataset: ClipDataset, without_flow: ClipDataset | None, number: int) -> Sample:

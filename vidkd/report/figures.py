@@ -8,11 +8,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from vidkd.bench.summary import Paired
 from vidkd.engine.metrics import reliability
-from vidkd.report.drawing import INK, MUTED, RULE, SERIES, canvas, finish, short
+from vidkd.report.drawing import INK, MUTED, RULE, SERIES, WIDTH_IN, canvas, finish, short
 from vidkd.report.parts import Estimate, Figure, format_estimate, format_number, is_share
 
 MOST_POINTS = 300
+MOST_BANDS = 4
 MOST_NAMED_CLASSES = 25
+LINES = ("-", "--", ":")  # one for every round of the colours
 NOT_LOSSES = {"step", "epoch", "split", "lr", "data_wait"}
 
 
@@ -140,8 +142,11 @@ def _rows_axis(axes: Any, labels: Sequence[str], numbers: Sequence[str], unit: s
     axes.set_xlabel(unit)
 
 
-def paired_bars(pairs: Sequence[Paired], *, metric: str) -> Figure:
-    """Horizontal bars of the paired differences in one metric, with intervals; a bar whose interval holds zero is pale."""
+def paired_bars(pairs: Sequence[Paired], *, metric: str, words: str = "") -> Figure:
+    """Horizontal bars of the paired differences in one metric, with intervals; a bar whose interval holds zero is pale.
+
+    words: the metric's name for a reader.
+    """
     shown = [pair for pair in pairs if pair.metric == metric]
     percent = is_share(metric)
     factor = 100 if percent else 1
@@ -160,7 +165,7 @@ def paired_bars(pairs: Sequence[Paired], *, metric: str) -> Figure:
         caption = (
             "Same seed, same fold, same clips. Lines are 95 % intervals; pale bars are differences whose interval holds zero or is unknown."
         )
-        return finish(drawing, f"Paired differences in {metric}", caption=caption)
+        return finish(drawing, f"Paired differences in {words or metric}", caption=caption)
 
 
 def _points(percent: bool) -> str:
@@ -170,21 +175,41 @@ def _points(percent: bool) -> str:
 def accuracy_by_condition(series: Mapping[str, Mapping[float, Estimate]], *, title: str, condition: str, unit: str = "%") -> Figure:
     """A line with its interval for every method over a numeric condition: share of labels, share of the action observed, calls.
 
-    series: method -> value of the condition -> estimate.
+    series: method -> value of the condition -> estimate. Bands of more than MOST_BANDS methods would hide each other: then intervals are
+    lines, side by side, on a figure as wide as the page.
     """
-    with canvas(3.1) as (drawing, axes):
+    places = sorted({place for points in series.values() for place in points})
+    crowded = len(series) > MOST_BANDS
+    beside = _beside(places, len(series)) if crowded else np.zeros(len(series))
+    with canvas(4.2 if crowded else 3.1, 8.6 if crowded else WIDTH_IN) as (drawing, axes):
         for index, (name, points) in enumerate(series.items()):
-            places, colour = sorted(points), SERIES[index % len(SERIES)]
-            factor = 100 if all(points[place].percent for place in places) else 1
-            axes.plot(places, [points[place].value * factor for place in places], "-o", ms=4, color=colour, label=short(name))
-            known = [place for place in places if points[place].ci95 is not None]
-            bounds = np.array([points[place].ci95 for place in known], dtype=np.float64).reshape(-1, 2) * factor
-            axes.fill_between(known, bounds[:, 0], bounds[:, 1], color=colour, alpha=0.15, linewidth=0)
+            _condition_line(axes, points, name, index, offset=beside[index], crowded=crowded)
         axes.set_xlabel(condition)
         axes.set_ylabel(unit)
-        axes.set_xticks(sorted({place for points in series.values() for place in points}))
+        axes.set_xticks(places)
         _legend_above(drawing, len(series))
-        return finish(drawing, title, caption="Bands are 95 % intervals.")
+        caption = "Lines are 95 % intervals; methods stand side by side at each value." if crowded else "Bands are 95 % intervals."
+        return finish(drawing, title, caption=caption, wide=crowded)
+
+
+def _beside(places: Sequence[float], count: int) -> NDArray[np.float64]:
+    """Offsets that set `count` methods side by side within half the smallest step between places."""
+    step = min(np.diff(places), default=1.0)
+    return np.linspace(-0.25, 0.25, count) * step
+
+
+def _condition_line(axes: Any, points: Mapping[float, Estimate], name: str, index: int, *, offset: float, crowded: bool) -> None:
+    places, colour = sorted(points), SERIES[index % len(SERIES)]
+    factor = 100 if all(points[place].percent for place in places) else 1
+    style = LINES[index // len(SERIES) % len(LINES)]
+    at = np.array(places) + offset
+    axes.plot(at, [points[place].value * factor for place in places], f"o{style}", ms=4, color=colour, label=short(name))
+    known = [number for number, place in enumerate(places) if points[place].ci95 is not None]
+    bounds = np.array([points[places[number]].ci95 for number in known], dtype=np.float64).reshape(-1, 2) * factor
+    if crowded:
+        axes.vlines(at[known], bounds[:, 0], bounds[:, 1], color=colour, lw=1, alpha=0.7)
+    else:
+        axes.fill_between(at[known], bounds[:, 0], bounds[:, 1], color=colour, alpha=0.15, linewidth=0)
 
 
 def confusion_figure(counts: ArrayLike, classes: Sequence[str]) -> Figure:

@@ -1,16 +1,47 @@
 """Strips of a clip: its frames, its flow and the attention of teacher and student, side by side as small images."""
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from vidkd.base.errors import DataError
+from vidkd.report.moments import Moment, time_line
 from vidkd.report.parts import Strip
 
 GAP_PX = 3
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Part:
+    """What one side sees of a clip.
+
+    rgb: (T, H, W, 3) uint8. flow: (T, h, w, 2), dx and dy in pixels. attention: whose -> (T', h, w) probabilities (not their logarithms);
+    T' may be smaller than T, each map then stands for T/T' frames. shift_cells: whose -> displacement of that map's grid.
+    """
+
+    rgb: NDArray[np.uint8]
+    flow: NDArray[np.floating] | None = None
+    attention: Mapping[str, NDArray[np.floating]] = field(default_factory=dict)
+    shift_cells: Mapping[str, float] = field(default_factory=dict)
+
+    def rows(self, name: str, flow_name: str, *, frames: int, height_px: int) -> list[tuple[str, str]]:
+        """`frames` of the frames spread evenly, the flow at these, and each attention over them; DataError where a shape is not as said."""
+        rgb, flow = self.rgb, self.flow
+        _check("rgb", rgb.ndim == 4 and rgb.shape[-1] == 3 and rgb.dtype == np.uint8, rgb)
+        shown = np.unique(np.linspace(0, len(rgb) - 1, min(frames, len(rgb))).round().astype(int))
+        pictures = [_fit(rgb[index], height_px) for index in shown]
+        rows = [(name, png_data_uri(side_by_side(pictures)))]
+        if flow is not None:
+            _check("flow", flow.shape[:1] == rgb.shape[:1] and flow.ndim == 4 and flow.shape[-1] == 2, flow)
+            longest = largest_motion(flow)
+            rows.append((flow_name, png_data_uri(side_by_side([_fit(flow_picture(flow[index], longest), height_px) for index in shown]))))
+        for whose, maps in self.attention.items():
+            rows.append((whose, png_data_uri(side_by_side(_overlays(pictures, maps, shown, len(rgb), self.shift_cells.get(whose, 0.0))))))
+        return rows
 
 
 def clip_strip(
@@ -25,27 +56,43 @@ def clip_strip(
     frames: int = 8,
     height_px: int = 80,
 ) -> Strip:
-    """The strip of one clip, `frames` of its frames spread evenly.
+    """The strip of one clip of which student and teacher see the same window, `frames` of its frames spread evenly.
 
-    rgb: (T, H, W, 3) uint8. flow: (T, h, w, 2), dx and dy in pixels. attention: whose -> (T', h, w) probabilities (not their logarithms);
-    T' may be smaller than T, each map then stands for T/T' frames. shift_cells: whose -> displacement of that map's grid.
+    rgb, flow, attention, shift_cells: as of `Part`. Raises DataError where a shape or a value is not as said.
+    """
+    part = Part(rgb=rgb, flow=flow, attention=attention or {}, shift_cells=shift_cells or {})
+    return _strip(part.rows("frames", "flow", frames=frames, height_px=height_px), label, predicted, name)
+
+
+def observed_strip(
+    observed: Part,
+    future: Part,
+    moment: Moment,
+    *,
+    taught: bool,
+    label: str | None = None,
+    predicted: str | None = None,
+    name: str = "",
+    frames: int = 8,
+    height_px: int = 80,
+) -> Strip:
+    """The strip of one clip that was to be named from its observed part: that part, when, and what the teacher saw (`taught`) or what came.
+
     Raises DataError where a shape or a value is not as said.
     """
-    shown = np.unique(np.linspace(0, len(rgb) - 1, min(frames, len(rgb))).round().astype(int))
-    _check("rgb", rgb.ndim == 4 and rgb.shape[-1] == 3 and rgb.dtype == np.uint8, rgb)
-    pictures = [_fit(rgb[index], height_px) for index in shown]
-    rows = [("frames", png_data_uri(side_by_side(pictures)))]
-    if flow is not None:
-        _check("flow", flow.shape[:1] == rgb.shape[:1] and flow.ndim == 4 and flow.shape[-1] == 2, flow)
-        longest = largest_motion(flow)
-        rows.append(("flow", png_data_uri(side_by_side([_fit(flow_picture(flow[index], longest), height_px) for index in shown]))))
-    for whose, maps in (attention or {}).items():
-        rows.append((whose, png_data_uri(side_by_side(_overlays(pictures, maps, shown, len(rgb), (shift_cells or {}).get(whose, 0.0))))))
+    rows = observed.rows("observed", "observed flow", frames=frames, height_px=height_px)
+    line = time_line(moment, min(frames, len(observed.rgb)) * (_fit(observed.rgb[0], height_px).shape[1] + GAP_PX) - GAP_PX)
+    rows.append(("time", png_data_uri(line)))
+    rows += future.rows("teacher sees" if taught else "what came", "its flow", frames=frames, height_px=height_px)
+    return _strip(rows, label, predicted, ": ".join(text for text in (name, moment.words()) if text))
+
+
+def _strip(rows: Sequence[tuple[str, str]], label: str | None, predicted: str | None, caption: str) -> Strip:
     title = " \N{RIGHTWARDS ARROW} ".join(
         f"{word} {value}" for word, value in (("true", label), ("predicted", predicted)) if value is not None
     )
     right = label == predicted if label is not None and predicted is not None else None
-    return Strip(title=title or name, rows=tuple(rows), caption=name if title else "", right=right)
+    return Strip(title=title or caption, rows=tuple(rows), caption=caption if title else "", right=right)
 
 
 def _overlays(

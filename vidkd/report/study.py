@@ -1,19 +1,22 @@
 """The report of a study: from its summary, and its cells where they are at hand."""
 
+import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vidkd.base.progress import duration
 from vidkd.bench.intervals import Cell, bootstrap_ci
+from vidkd.bench.observed import AREA, observed_metric
 from vidkd.bench.summary import Paired, check_summary
 from vidkd.report.figures import accuracy_by_condition, paired_bars, seed_dots
 from vidkd.report.parts import Estimate, Figure, Report, Strip, Table, TableCell, format_number, is_share
 
-_CONDITION = re.compile(r"(?P<base>[^@]+)@(?P<word>[a-z_]+)(?P<number>\d+(\.\d+)?)")
+_CONDITION = re.compile(r"(?P<base>[^@]+)@(?P<word>[a-z_]+)(?P<number>\d+(\.\d+)?)(\.(?P<other>[a-z].*))?")
+MOST_INTERVALS = 6
 CONDITION_WORDS = {
     "labels": "labelled clips used (%)",
-    "obs": "share of the action observed (%)",
+    "obs": "share of the clip observed (%)",
     "calls": "calls of the teacher",
 }
 
@@ -40,7 +43,7 @@ def study_report(
         subtitle=_subtitle(content["data"], methods),
         command=command,
         config_text=config_text,
-        tables=(_results(methods, owned), *([_differences(pairs)] if pairs else []), *_condition_tables(methods)),
+        tables=(_results(methods, owned), *_difference_tables(pairs), *_condition_tables(methods)),
         figures=tuple(_figures(methods, pairs)),
         strips=tuple(strips),
         notes=_notes(content, owned),
@@ -87,7 +90,8 @@ def _metrics(methods: Mapping[str, Any]) -> list[str]:
 
 def _results(methods: Mapping[str, Any], cells: Mapping[str, Sequence[Cell]]) -> Table:
     metrics = [metric for metric in _metrics(methods) if not _CONDITION.fullmatch(metric)]
-    columns = ("method", *(f"{metric} (%)" if is_share(metric) else metric for metric in metrics), "cells", "parameters", "training")
+    heads = [f"{metric_words(metric)} (%)" if is_share(metric) else metric for metric in metrics]
+    columns = ("method", *heads, "cells", "parameters", "training")
     rows = tuple(_result_row(name, method, metrics) for name, method in methods.items())
     return Table(title="Methods", columns=columns, rows=rows, caption=_interval_caption(methods, cells))
 
@@ -103,6 +107,40 @@ def _interval_caption(methods: Mapping[str, Any], cells: Mapping[str, Sequence[C
     what = "Means over cells (seed and fold); in brackets the 95 % interval over seeds and test groups." if known else "Means over cells."
     reasons = {note for owned in cells.values() if owned and (note := bootstrap_ci(owned, draws=1).note)}
     return " ".join([what, *(f"{reason[0].upper()}{reason[1:]}." for reason in sorted(reasons))])
+
+
+def metric_words(metric: str) -> str:
+    """A metric's name for a reader: `top1, 20-50 % observed`; others as they are."""
+    observed = observed_metric(metric)
+    if observed is None:
+        return metric
+    return f"{observed.base}, {observed.percent} observed" + (f", {observed.condition}" if observed.condition else "")
+
+
+def _difference_tables(pairs: Sequence[Paired]) -> list[Table]:
+    """One row a pair; with differences at observed shares these in a table of their own, one row a pair of methods."""
+    plain = [pair for pair in pairs if observed_metric(pair.metric) is None]
+    observed = [pair for pair in pairs if observed_metric(pair.metric) is not None]
+    return [*([_differences(plain)] if plain else []), *([_observed_differences(observed)] if observed else [])]
+
+
+def _observed_differences(pairs: Sequence[Paired]) -> Table:
+    metrics = {pair.metric: found for pair in pairs if (found := observed_metric(pair.metric))}
+    columns = list(dict.fromkeys(found.percent for found in metrics.values()))
+    rows: dict[tuple[str, str, str], dict[str, Estimate]] = {}
+    for pair in pairs:
+        found = metrics[pair.metric]
+        estimate = Estimate(value=pair.difference, ci95=pair.ci95, percent=is_share(pair.metric), signed=True)
+        rows.setdefault((pair.method, pair.against, found.condition), {})[found.percent] = estimate
+    table = tuple((_conditioned(method, other), against, *map(cells.get, columns)) for (method, against, other), cells in rows.items())
+    caption = (
+        "Method minus what it is compared with, in percentage points, at observed shares of the clip and in the mean over a range of them."
+    )
+    return Table(title="Paired differences by observed share", columns=("method", "against", *columns), rows=table, caption=caption)
+
+
+def _conditioned(name: str, condition: str | None) -> str:
+    return f"{name} @ {condition}" if condition else name
 
 
 def _differences(pairs: Sequence[Paired]) -> Table:
@@ -121,9 +159,21 @@ def _differences(pairs: Sequence[Paired]) -> Table:
 
 
 def _figures(methods: Mapping[str, Any], pairs: Sequence[Paired]) -> list[Figure]:
-    figures = [_dots(methods, metric) for metric in _metrics(methods) if "@" not in metric and _is_judged(methods, metric)]
-    figures += [paired_bars(pairs, metric=metric) for metric in dict.fromkeys(pair.metric for pair in pairs)]
-    return figures + _condition_figures(methods)
+    figures = [_dots(methods, metric) for metric in _metrics(methods) if _is_summed_up(metric) and _is_judged(methods, metric)]
+    compared = [metric for metric in dict.fromkeys(pair.metric for pair in pairs) if observed_metric(metric) is None or _is_mean(metric)]
+    bars = [paired_bars(pairs, metric=metric, words=metric_words(metric)) for metric in compared]
+    return [*_condition_figures(methods, "obs"), *figures, *bars, *_condition_figures(methods)]
+
+
+def _is_mean(metric: str) -> bool:
+    """Whether a metric is the mean over a range of observed shares."""
+    observed = observed_metric(metric)
+    return observed is not None and observed.is_range
+
+
+def _is_summed_up(metric: str) -> bool:
+    """Whether a metric is one number of a method: under no condition, or a mean over observed shares; the area says what the mean does."""
+    return _is_mean(metric) or ("@" not in metric and metric != AREA)
 
 
 def _is_judged(methods: Mapping[str, Any], metric: str) -> bool:
@@ -135,7 +185,8 @@ def _dots(methods: Mapping[str, Any], metric: str) -> Figure:
     having = {name: method["metrics"][metric] for name, method in methods.items() if metric in method["metrics"]}
     values = {name: row["values"] for name, row in having.items()}
     unit = "%" if is_share(metric) else metric
-    return seed_dots(values, {name: estimate_of(metric, row) for name, row in having.items()}, title=f"{metric} of every seed", unit=unit)
+    estimates = {name: estimate_of(metric, row) for name, row in having.items()}
+    return seed_dots(values, estimates, title=f"{metric_words(metric)} of every seed", unit=unit)
 
 
 def _by_condition(methods: Mapping[str, Any]) -> dict[tuple[str, str], dict[str, dict[float, Estimate]]]:
@@ -144,29 +195,40 @@ def _by_condition(methods: Mapping[str, Any]) -> dict[tuple[str, str], dict[str,
     for name, method in methods.items():
         for metric, row in method["metrics"].items():
             if match := _CONDITION.fullmatch(metric):
-                series = found.setdefault((match["base"], match["word"]), {}).setdefault(name, {})
+                series = found.setdefault((match["base"], match["word"]), {}).setdefault(_conditioned(name, match["other"]), {})
                 series[float(match["number"])] = estimate_of(metric, row)
     return found
 
 
-def _condition_figures(methods: Mapping[str, Any]) -> list[Figure]:
+def _condition_figures(methods: Mapping[str, Any], only: str | None = None) -> list[Figure]:
+    """Curves over observed shares (`only` obs), or over every other condition."""
     return [
-        accuracy_by_condition(series, title=f"{base} by {word}", condition=_words(word), unit="%" if is_share(base) else base)
+        accuracy_by_condition(series, title=_by_words(base, word), condition=_words(word), unit="%" if is_share(base) else base)
         for (base, word), series in _by_condition(methods).items()
-        if any(len(points) > 1 for points in series.values())
+        if (word == only or (only is None and word != "obs")) and any(len(points) > 1 for points in series.values())
     ]
 
 
+def _by_words(base: str, word: str) -> str:
+    return f"{base} by {'observed share' if word == 'obs' else word}"
+
+
 def _condition_tables(methods: Mapping[str, Any]) -> list[Table]:
-    tables = []
-    for (base, word), series in _by_condition(methods).items():
-        places = sorted({place for points in series.values() for place in points})
-        rows = tuple((name, *(points.get(place) for place in places)) for name, points in series.items())
-        title = f"{base} (%) by {word}" if is_share(base) else f"{base} by {word}"
-        tables.append(
-            Table(title=title, columns=("method", *(f"{place:g}" for place in places)), rows=rows, caption=f"Columns: {_words(word)}.")
-        )
-    return tables
+    return [_condition_table(base, word, series) for (base, word), series in _by_condition(methods).items()]
+
+
+def _condition_table(base: str, word: str, series: Mapping[str, Mapping[float, Estimate]]) -> Table:
+    """A row a method; of more than MOST_INTERVALS columns the means alone, for intervals would hide them."""
+    places = sorted({place for points in series.values() for place in points})
+    crowded = len(places) > MOST_INTERVALS
+    rows = tuple((name, *(_mean_only(points.get(place), crowded) for place in places)) for name, points in series.items())
+    caption = f"Columns: {_words(word)}." + (" Means; the figure has their intervals." if crowded else "")
+    title = _by_words(f"{base} (%)" if is_share(base) else base, word)
+    return Table(title=title, columns=("method", *(f"{place:g}" for place in places)), rows=rows, caption=caption)
+
+
+def _mean_only(estimate: Estimate | None, crowded: bool) -> Estimate | None:
+    return dataclasses.replace(estimate, ci95=None) if estimate is not None and crowded else estimate
 
 
 def _words(word: str) -> str:
