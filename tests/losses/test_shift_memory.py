@@ -1,44 +1,20 @@
 """Matrices of all pairs of positions exist for one chunk of clips at a time, and large ones are not kept for the backward pass."""
 
-import weakref
+import sys
+from pathlib import Path
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from vidkd.losses.shift_tolerant import SHIFT_TOLERANT, chunks
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from benchmarks.live_bytes import LiveBytes
 
 CLIPS, CHANNELS, GRID = 12, 4, (4, 7, 7)
 PAIRS = (4 * 7 * 7) ** 2
 # matrices (N, M) of one clip that may live at once, as the docstrings say; what one operation uses inside itself is not seen
 LIVE = {"attentive": 4, "window": 3, "transport": 5}
-
-
-class LiveBytes(TorchDispatchMode):
-    """Follows the memory of all tensors made inside: `peak` is the most that lived at once, `largest` the largest one."""
-
-    def __init__(self):
-        super().__init__()
-        self.live, self.now, self.peak, self.largest = {}, 0, 0, 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        result = function(*args, **(kwargs or {}))
-        for tensor in tree_leaves(result):
-            if isinstance(tensor, torch.Tensor):
-                self._add(tensor.untyped_storage())
-        return result
-
-    def _add(self, storage):
-        key = storage._cdata
-        if key not in self.live:
-            self.live[key] = storage.nbytes()
-            self.now += storage.nbytes()
-            self.peak, self.largest = max(self.peak, self.now), max(self.largest, storage.nbytes())
-            weakref.finalize(storage, self._drop, key)
-
-    def _drop(self, key):
-        self.now -= self.live.pop(key)
 
 
 def features(seed, channels=CHANNELS, grid=GRID):

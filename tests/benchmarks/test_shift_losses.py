@@ -1,0 +1,49 @@
+"""What the benchmark of the tolerant losses compares, at a size that takes no time."""
+
+import pytest
+import torch
+
+from benchmarks.shift_losses import QUICK, STEP, Bench, bound, milliseconds, peak_mib
+from vidkd.losses.shift_tolerant import SHIFT_TOLERANT
+
+
+@pytest.fixture(scope="module")
+def bench() -> Bench:
+    return Bench(QUICK[0])
+
+
+def test_every_loss_and_the_step_are_called(bench: Bench) -> None:
+    alternatives = bench.alternatives(calls=1)
+    assert list(alternatives) == [STEP, *SHIFT_TOLERANT]
+    assert bench.student_map.shape == bench.teacher_map.shape
+    assert not torch.equal(bench.student_map, bench.teacher_map)
+    before = [parameter.clone() for parameter in bench.task.student.parameters()]
+    assert all(call() > 0 for call in alternatives.values())
+    assert any(not torch.equal(old, new) for old, new in zip(before, bench.task.student.parameters(), strict=True)), "the step updates"
+
+
+def test_memory_beyond_position_is_a_difference(bench: Bench) -> None:
+    names = [row["name"].partition(" (")[0] for row in bench.memory_rows()]
+    assert names == ["memory of position", *(f"memory of {name} beyond position" for name in SHIFT_TOLERANT if name != "position")]
+
+
+def test_peak_of_what_lives_at_once() -> None:
+    def two_then_one() -> None:
+        pair = [torch.zeros(2**18), torch.zeros(2**18)]  # 1 MiB each
+        del pair
+        torch.zeros(2**18)
+
+    assert peak_mib(two_then_one) == 2.0
+
+
+def test_targets() -> None:
+    assert {name: bound(name) for name in SHIFT_TOLERANT} == {**dict.fromkeys(SHIFT_TOLERANT, 0.15), "transport": 0.4}
+
+
+def test_milliseconds_a_call() -> None:
+    now = [0.0]
+
+    def call() -> None:
+        now[0] += 0.02
+
+    assert milliseconds(call, 4, clock=lambda: now[0]) == pytest.approx(20.0)
