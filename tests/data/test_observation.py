@@ -79,6 +79,7 @@ def test_early_recognition_sees_no_frame_after_the_cut(
         if fraction < 1:
             assert (stamps[indices] < start_s + fraction * length_s).all()
     if rest and fraction < 1:
+        assert seen.future is not None
         assert stamps[seen.future.frames].min() > stamps[seen.observed.targets].max()
 
 
@@ -106,6 +107,7 @@ def test_anticipation_sees_no_frame_after_the_action_s_start_less_the_gap(
         assert (stamps[indices] <= start_s - gap_s).all()
         if observe.observe_s is not None:
             assert (stamps[indices] >= start_s - gap_s - observe.observe_s - 1e-5).all()
+    assert seen.future is not None
     for indices in (seen.future.frames, seen.future.targets):
         assert (stamps[indices] >= start_s - 1e-6).all()
         assert (stamps[indices] < start_s + 1).all()
@@ -116,8 +118,10 @@ def test_ten_frames_are_cut_into_tenths() -> None:
     for tenths in range(1, 11):
         last = choose_windows(stamps, row(), one, EARLY, position=1.0, fraction=tenths / 10)
         assert last.observed.frames.tolist() == [tenths - 1]
+        assert last.future is not None
         assert last.future.frames.tolist() == [9]
     flow = choose_windows(stamps, row(), one, EARLY, position=1.0, fraction=0.5, observed_flow=True, future_flow=True)
+    assert flow.future is not None
     assert (flow.observed.targets.tolist(), flow.future.targets.tolist()) == ([4], [9])
     assert choose_windows(stamps, row(0.2, 0.6), one, EARLY, position=1.0, fraction=0.5).observed.frames.tolist() == [3]
 
@@ -133,9 +137,20 @@ def test_the_frame_at_the_very_cut_is_observed_in_anticipation_and_the_next_is_n
 def test_student_and_teacher_see_as_many_frames_unless_told_otherwise() -> None:
     stamps, window = np.arange(50) / 10, WindowConfig(frames=4, rule="uniform")
     both = choose_windows(stamps, row(), window, EARLY, position=0.5, fraction=0.5)
-    assert (len(both.observed.frames), len(both.future.frames)) == (4, 4)
+    assert [len(part.frames) for part in (both.observed, both.future) if part] == [4, 4]
     more = choose_windows(stamps, row(), window, dataclasses.replace(EARLY, teacher_frames=7), position=0.5, fraction=0.5)
-    assert (len(more.observed.frames), len(more.future.frames)) == (4, 7)
+    assert [len(part.frames) for part in (more.observed, more.future) if part] == [4, 7]
+    alone = choose_windows(stamps[:7], row(), window, EARLY, position=0.5, fraction=0.9, with_future=False)
+    assert (len(alone.observed.frames), alone.future) == (4, None)
+    with pytest.raises(DataError, match="the teacher's part of clip is shorter than the window"):  # unless nobody asks for it
+        choose_windows(
+            stamps[:6],
+            row(),
+            dataclasses.replace(window, frames=5),
+            dataclasses.replace(EARLY, teacher_frames=7),
+            position=0.5,
+            fraction=0.9,
+        )
 
 
 def test_a_part_shorter_than_the_window_is_an_error_or_held_and_said() -> None:

@@ -85,6 +85,7 @@ class Look:
             position=self.position,
             fraction=self.fraction,
             observed_flow=self.flow,
+            with_future=self.future,
             future_flow=self.future_flow,
             name=name,
         )
@@ -104,7 +105,9 @@ def read_seen(path: Path, clip: Clip, config: FootageConfig, look: Look) -> Seen
     with open_clip(path, clip, config) as video:
         windows = look.windows(video.timestamps_s, clip, config, str(path))
         observed = footage_of(video, windows.observed, config, want_flow=look.flow, clip_path=clip.path)
-        future = footage_of(video, windows.future, config, want_flow=look.future_flow, clip_path=clip.path) if look.future else None
+        future = None
+        if windows.future is not None:
+            future = footage_of(video, windows.future, config, want_flow=look.future_flow, clip_path=clip.path)
         return SeenFootage(observed, future, windows.held)
 
 
@@ -178,7 +181,7 @@ class WholeClip:
     def seen(self, clip: Clip, config: FootageConfig, look: Look, *, name: str) -> SeenFootage:
         """The observed part of the clip, and the teacher's."""
         windows = look.windows(self.timestamps_s, clip, config, name)
-        future = self._footage(windows.future, want_flow=look.future_flow) if look.future else None
+        future = None if windows.future is None else self._footage(windows.future, want_flow=look.future_flow)
         return SeenFootage(self._footage(windows.observed, want_flow=look.flow), future, windows.held)
 
     def _footage(self, window: Window, want_flow: bool = True) -> Footage:

@@ -137,7 +137,7 @@ class SeenWindows:
     """The frames of the student's and of the teacher's view; `held` says that the student's part was too short and frames are repeated."""
 
     observed: Window
-    future: Window
+    future: Window | None
     held: bool = False
 
 
@@ -150,10 +150,11 @@ def choose_windows(
     position: float,
     fraction: float | None = None,
     observed_flow: bool = False,
+    with_future: bool = True,
     future_flow: bool = False,
     name: str = "clip",
 ) -> SeenWindows:
-    """The frame indices of both views of one sample.
+    """The frame indices of both views of one sample; of the student's alone without `with_future`, however short the teacher's part is.
 
     timestamps_s: (N,) presentation time of the frames, ascending, in the file's own time. position: as for `choose_window`.
     observed_flow, future_flow: whether the view needs a pair's second frame; that one too lies in what the view may see.
@@ -166,15 +167,14 @@ def choose_windows(
             choose_window(timestamps_s, config, position=position, start_s=clip.start_s, end_s=clip.end_s, name=name)
             for config in (window, teacher)
         )
-        return SeenWindows(seen, taught)
-    observed, future = seconds_seen(clip, observe, end_s=end_of_clip(timestamps_s, clip, name), fraction=fraction)
-    seen, held = _window_in(observed, timestamps_s, window, position, observed_flow, f"observed part of {name}")
-    taught, _ = _window_in(future, timestamps_s, teacher, position, future_flow, f"teacher's part of {name}")
+        return SeenWindows(seen, taught if with_future else None)
+    end_s = end_of_clip(timestamps_s, clip, name) if observe.protocol == "early" else math.inf
+    observed, future = seconds_seen(clip, observe, end_s=end_s, fraction=fraction)
+    seen, held = window_in(observed, timestamps_s, window, position, observed_flow, f"observed part of {name}")
+    if not with_future:
+        return SeenWindows(seen, None, held)
+    taught, _ = window_in(future, timestamps_s, teacher, position, future_flow, f"teacher's part of {name}")
     return SeenWindows(seen, taught, held)
-
-
-def _with_frames(window: WindowConfig, frames: int) -> WindowConfig:
-    return WindowConfig(frames=frames, stride=window.stride, rule=window.rule, flow_step=window.flow_step, short_clip=window.short_clip)
 
 
 def end_of_clip(timestamps_s: NDArray[np.float64], clip: Clip, name: str) -> float:
@@ -192,7 +192,7 @@ def end_of_clip(timestamps_s: NDArray[np.float64], clip: Clip, name: str) -> flo
     return shown_s if clip.end_s is None else min(clip.end_s, shown_s)
 
 
-def _window_in(
+def window_in(
     part: Seconds, timestamps_s: NDArray[np.float64], config: WindowConfig, position: float, pairs: bool, name: str
 ) -> tuple[Window, bool]:
     """A window of which nothing lies outside a part of the file, and whether a frame is repeated in it.

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from vidkd.base.errors import ConfigError
 from vidkd.data.dataset import DataConfig
 from vidkd.data.footage import FootageConfig
-from vidkd.data.observation import EARLIER_S, Seconds, _window_in
+from vidkd.data.observation import EARLIER_S, Seconds, window_in
 from vidkd.data.windows import Window
 from vidkd.models.config import View
 
@@ -47,7 +47,7 @@ class Sight:
         clips = self.data.eval_clips
         name = f"{self.seconds:g} s before {time_s:g} s"
         found = [
-            _window_in(self.part(time_s), timestamps_s, self.data.window, (number + 0.5) / clips, self.pairs, name)
+            window_in(self.part(time_s), timestamps_s, self.data.window, (number + 0.5) / clips, self.pairs, name)
             for number in range(clips)
         ]
         return [window for window, _ in found], any(held for _, held in found)
