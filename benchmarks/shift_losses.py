@@ -116,7 +116,7 @@ def peak_mib(call: Callable[[], object]) -> float:
     """Memory of the tensors that a call holds at its peak, in MiB."""
     with LiveBytes() as memory:
         call()
-    return memory.peak / MIB
+    return float(memory.peak / MIB)
 
 
 def milliseconds(call: Callable[[], object], calls: int, clock: Callable[[], float] = time.perf_counter) -> float:

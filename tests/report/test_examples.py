@@ -99,7 +99,7 @@ def test_the_middle_window_is_shown(tiny_config: Configs, tiny_teacher: Path, mo
 def test_what_was_observed_and_what_the_teacher_saw(tiny_config: Configs, tiny_teacher: Path, protocol: str) -> None:
     """The tiny clips have 12 frames at 25 a second: 0.48 s."""
     observe = {"protocol": protocol, "fractions": [0.3, 0.6], "gap_s": 0.08, "observe_s": None}
-    data = tiny_config(**{"data.observe": observe}).data
+    data = tiny_config(**{"data.observe": observe, "data.window.short_clip": "hold"}).data
     clips = read_clips(data)
     (strip,) = example_strips(tiny_teacher, _later(clips), "test", data, teacher=tiny_teacher, count=1)
     assert [row for row, _ in strip.rows] == ["observed", "observed flow", "student", "time", "teacher sees", "its flow", "teacher"]
