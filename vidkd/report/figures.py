@@ -14,7 +14,7 @@ from vidkd.report.parts import Estimate, Figure, format_estimate, format_number,
 MOST_POINTS = 300
 MOST_BANDS = 4
 MOST_NAMED_CLASSES = 25
-LINES = ("-", "--", ":")  # one for every round of the colours
+LINES = ("o-", "s--", "^:")  # markers too: one for every round of the colours
 NOT_LOSSES = {"step", "epoch", "split", "lr", "data_wait"}
 
 
@@ -203,7 +203,7 @@ def _condition_line(axes: Any, points: Mapping[float, Estimate], name: str, inde
     factor = 100 if all(points[place].percent for place in places) else 1
     style = LINES[index // len(SERIES) % len(LINES)]
     at = np.array(places) + offset
-    axes.plot(at, [points[place].value * factor for place in places], f"o{style}", ms=4, color=colour, label=short(name))
+    axes.plot(at, [points[place].value * factor for place in places], style, ms=4, color=colour, label=short(name))
     known = [number for number, place in enumerate(places) if points[place].ci95 is not None]
     bounds = np.array([points[places[number]].ci95 for number in known], dtype=np.float64).reshape(-1, 2) * factor
     if crowded:
