@@ -138,7 +138,7 @@ class Looker(nn.Module):
         self.where, self.scale = where, scale
         self.seen: list[Tensor] = []
 
-    def forward(self, clip: Tensor) -> ClassifierOutput:
+    def forward(self, clip: Tensor, observed: Tensor | None = None) -> ClassifierOutput:
         self.seen.append(clip)
         cells = nn.functional.adaptive_avg_pool3d(clip.float(), (clip.shape[2], 8, 8)).mean(1).flatten(2)
         if self.where == "everywhere":

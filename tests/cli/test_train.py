@@ -154,7 +154,7 @@ def test_a_missing_data_set_says_where_what_and_how(
 def test_the_message_of_a_missing_data_set(stem: str, tiny_config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write(tiny_config(**{"data.root": "/nowhere"}), tmp_path / f"{stem}.yaml")
     line = path.read_text().splitlines().index("  root: /nowhere") + 1
-    layout = {"ucf101": "ucf101 --root /nowhere", "mine": "LAYOUT --root /nowhere   (LAYOUT: csv, folder, "}[stem]
+    layout = {"ucf101": "ucf101 --root /nowhere", "mine": "LAYOUT --root /nowhere   (LAYOUT: csv, epic100, folder, "}[stem]
     assert train("--config", path) == 2
     lines = capsys.readouterr().err.splitlines()
     assert lines[:4] == [

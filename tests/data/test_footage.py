@@ -83,7 +83,7 @@ def test_a_clip_is_read_by_the_decoder_that_was_chosen(video: Path, decoder: str
 def test_a_clip_with_an_unreliable_index_is_read_in_order(video: Path, decoder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     real = open_video
-    monkeypatch.setattr(footage, "open_video", lambda path, backend: asked.append(backend) or real(path, backend=backend))
+    monkeypatch.setattr(footage, "open_video", lambda path, backend, **more: asked.append(backend) or real(path, backend=backend, **more))
     first = read_window(video, clip("a.mp4"), config(decoder=decoder), position=0.3, want_flow=True)
     second = read_window(video, clip("a.mp4", index_reliable=False), config(decoder=decoder), position=0.3, want_flow=True)
     read_whole(video, clip("a.mp4", index_reliable=False), config(decoder=decoder))

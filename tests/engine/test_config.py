@@ -191,3 +191,12 @@ def test_an_empty_file_is_the_default(tmp_path: Path) -> None:
     config = load_config(write(tmp_path, "# nothing\n"))
     assert isinstance(config, RunConfig)
     assert config == load_config()
+
+
+def test_the_method_of_a_file_is_left_out_with_another_task(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("task: mars\nmethod: {weight: 7}\n")
+    assert load_config(path).method.weight == 7
+    assert load_config(path, settings={"task": "mars"}).method.weight == 7
+    assert load_config(path, settings={"task": "supervised"}).method == TASKS["supervised"].Config()
+    assert load_config(path, settings={"task": "d3d", "method.weight": 2.0}).method.weight == 2.0

@@ -138,12 +138,13 @@ class RunConfig:
 def load_config(path: Path | str | None = None, *, settings: Mapping[str, Any] | None = None, overrides: Sequence[str] = ()) -> RunConfig:
     """A run's configuration from a YAML file, then nested `settings`, then flags in `overrides` (--data.root DIR).
 
+    `method` in the file is that of the file's task: where `settings` choose another task, it is left out.
     Only plain values are read: no tag, class path or import in a file is followed. Raises ConfigError with the file, the line and the
     nearest known name for an unknown key, and with the expected type for a wrong value.
     """
     source = str(path) if path is not None else "settings"
     tree = read_yaml(Path(path)) if path is not None else _Tree({}, {})
-    content = merge(tree.content, settings or {})
+    content = merge(_without_other_method(tree.content, settings or {}), settings or {})
     task = _chosen_task(content, overrides, source)
     _check_keys(content, task, tree.lines, source)
     _check_overrides(overrides, task)
@@ -151,6 +152,12 @@ def load_config(path: Path | str | None = None, *, settings: Mapping[str, Any] |
     config = _typed(content, overrides, task, places)
     object.__setattr__(config, "_places", places)  # no field: it is neither compared nor saved
     return config
+
+
+def _without_other_method(content: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A file's content, without the settings of its method if `settings` choose another task than the file does."""
+    other = settings.get("task", content.get("task")) != content.get("task")
+    return {key: value for key, value in content.items() if not (other and key == "method")}
 
 
 def place_of(config: RunConfig, key: str) -> str:
