@@ -124,3 +124,11 @@ def tiny_teacher(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> P
         "train": {"steps": 6, "threads": 1, "device": "cpu"},
     }
     return fit(load_config(settings=settings), quiet=True).folder
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Any:
+    """Where a study of a test writes: `vidkd.bench.cells.Places`."""
+    from vidkd.bench.cells import Places
+
+    return Places(tmp_path / "results", tmp_path / "runs")

@@ -23,6 +23,12 @@ BASE = {
     "data": {"transform": {"short_side": 36, "crop": 32}},
 }
 
+CHAIN: dict[str, Any] = {
+    "first": {"settings": {"view": "flow"}},
+    "rgb": {"teacher": "first", "settings": {"task": "logits_kd"}},
+    "last": {"teacher": "rgb", "settings": {"task": "logits_kd"}},
+}
+
 
 def study_content(**over: Any) -> dict[str, Any]:
     """A study of a flow teacher, plain RGB and attention distillation, two seeds on two folds, without trials."""
