@@ -2,33 +2,20 @@
 
 import functools
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from vidkd.data.cued_shapes.config import CuedShapesConfig
 from vidkd.data.cued_shapes.files import cued_video_path
 from vidkd.data.cued_shapes.scene import draw_cued_scene, render_cued
 from vidkd.data.cued_shapes.truth import write_truth
-from vidkd.data.motion_shapes.generate import claim, write_missing
+from vidkd.data.motion_shapes.generate import MotionShapesWritten, claim, write_missing
 from vidkd.video import write_video
 
 # raised whenever the same config would give other frames
 GENERATOR_VERSION = 1
 
 
-@dataclass(frozen=True, kw_only=True)
-class CuedShapesWritten:
-    """What a call did: actions on each side of the split, how many videos were drawn now and how many lay there whole, and the seconds."""
-
-    out: Path
-    train: int
-    test: int
-    written: int
-    kept: int
-    seconds: float
-
-
-def write_cued_shapes(out: Path | str, config: CuedShapesConfig | None = None, *, workers: int | None = None) -> CuedShapesWritten:
+def write_cued_shapes(out: Path | str, config: CuedShapesConfig | None = None, *, workers: int | None = None) -> MotionShapesWritten:
     """Write videos, manifest.jsonl, truth.jsonl and config.json under `out`, keeping whole videos that lie there.
 
     workers: processes (default: one a CPU; 0 or 1: this process). The decoded frames depend on the config alone, not on `workers`.
@@ -40,7 +27,7 @@ def write_cued_shapes(out: Path | str, config: CuedShapesConfig | None = None, *
     paths = list(_numbers_by_path(config))
     written = write_missing(out, paths, functools.partial(_write_video, out=str(out), config=config), workers)
     write_truth(out, config)
-    return CuedShapesWritten(
+    return MotionShapesWritten(
         out=out,
         train=config.files_train * config.episodes,
         test=config.files_test * config.episodes,

@@ -23,7 +23,7 @@ GENERATOR_VERSION = 1
 
 @dataclass(frozen=True, kw_only=True)
 class MotionShapesWritten:
-    """What a call did: clips on each side of the split, how many were drawn now and how many lay there whole, and the seconds it took."""
+    """What a call did: rows on each side of the split, videos drawn now, videos that lay there whole, and the seconds it took."""
 
     out: Path
     train: int
