@@ -17,7 +17,7 @@ from vidkd.base.errors import VideoError
 from vidkd.data import cache as cache_module
 from vidkd.data.cache import CacheConfig, ClipCache, Room
 from vidkd.data.flow import FlowConfig
-from vidkd.data.footage import FootageConfig, read_window
+from vidkd.data.footage import FootageConfig, Look, read_window
 from vidkd.data.transforms import TransformConfig
 from vidkd.data.windows import WindowConfig
 
@@ -322,7 +322,7 @@ for _ in range(2):
     for name in range(3):
         kept = cache._load(cache.key(tmp_path / f"{name}.mp4", clip(f"{name}.mp4")), True)
         assert kept is not None
-        found = kept.window(config().window, position=0.6, name="")
+        found = kept.seen(clip(f"{name}.mp4"), config(), Look(position=0.6, flow=True), name="").observed
         direct = read_window(tmp_path / f"{name}.mp4", clip(f"{name}.mp4"), config(), position=0.6, want_flow=True)
         np.testing.assert_array_equal(found.frames, direct.frames)
         np.testing.assert_array_equal(found.flow, direct.flow)

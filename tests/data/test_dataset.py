@@ -123,10 +123,8 @@ def test_cached_samples_are_the_same_bytes(root: Path, tmp_path: Path, views: tu
 def test_evaluation_takes_evenly_spaced_windows_and_crops(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[float, Geometry]] = []
     positions: list[float] = []
-    real_read, real_crop = dataset_module.read_window, dataset_module.crop_frames
-    monkeypatch.setattr(
-        dataset_module, "read_window", lambda *a, position, **k: positions.append(position) or real_read(*a, position=position, **k)
-    )
+    real_read, real_crop = dataset_module.read_seen, dataset_module.crop_frames
+    monkeypatch.setattr(dataset_module, "read_seen", lambda *a: positions.append(a[-1].position) or real_read(*a))
     monkeypatch.setattr(
         dataset_module, "crop_frames", lambda frames, geometry: seen.append((positions[-1], geometry)) or real_crop(frames, geometry)
     )

@@ -10,7 +10,7 @@ from moving_textures import clip, panning, texture, write_panning
 from vidkd.base.errors import DataError, VideoError
 from vidkd.data import footage
 from vidkd.data.flow import FlowConfig, dis_flow, resize_flow
-from vidkd.data.footage import FootageConfig, read_whole, read_window, shrink
+from vidkd.data.footage import FootageConfig, Look, read_whole, read_window, shrink
 from vidkd.data.transforms import TransformConfig, resize_frames
 from vidkd.data.windows import WindowConfig
 from vidkd.video import open_video, write_video
@@ -137,7 +137,7 @@ def test_a_window_of_a_whole_clip_is_the_window_of_the_file(
 ) -> None:
     part = clip("a.mp4", start_s=interval[0], end_s=interval[1])
     settings = config(window=WindowConfig(frames=3, stride=3, rule=rule, short_clip="hold"))  # type: ignore[arg-type]
-    kept = read_whole(video, part, settings).window(settings.window, position=position, name="a")
+    kept = read_whole(video, part, settings).seen(part, settings, Look(position=position, flow=True), name="a").observed
     direct = read_window(video, part, settings, position=position, want_flow=True)
     np.testing.assert_array_equal(kept.frames, direct.frames)
     np.testing.assert_array_equal(kept.flow, direct.flow)

@@ -21,7 +21,7 @@ from vidkd.base.errors import VideoError
 from vidkd.base.files import atomic_write
 from vidkd.base.walk import file_fingerprint
 from vidkd.data.flow_store import stored_flow_files
-from vidkd.data.footage import Footage, FootageConfig, Look, SeenFootage, WholeClip, read_seen, read_whole, read_window
+from vidkd.data.footage import Footage, FootageConfig, Look, SeenFootage, WholeClip, read_seen, read_whole
 from vidkd.data.manifest import Clip
 from vidkd.data.observation import hull
 from vidkd.video.recent import Recent
@@ -92,11 +92,7 @@ class ClipCache:
 
     def window(self, path: Path, clip: Clip, *, position: float, want_flow: bool) -> Footage:
         """What `read_window` returns, from the cache where the clip is kept or can be; raises what `read_window` raises."""
-        key = self.key(path, clip)
-        if key in self._refused:
-            return read_window(path, clip, self.footage, position=position, want_flow=want_flow)
-        whole = self._get(key, path, clip, want_flow)
-        return whole.window(self.footage.window, position=position, name=str(path))
+        return self.seen(path, clip, Look(position=position, flow=want_flow)).observed
 
     def seen(self, path: Path, clip: Clip, look: Look) -> SeenFootage:
         """What `read_seen` returns, from the cache where the clip is kept or can be; raises what `read_seen` raises."""

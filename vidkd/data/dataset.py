@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from vidkd.base.errors import DataError, VidkdError
 from vidkd.data.cache import CacheConfig, ClipCache
 from vidkd.data.flow import FlowConfig
-from vidkd.data.footage import Footage, FootageConfig, Look, SeenFootage, read_seen, read_window
+from vidkd.data.footage import Footage, FootageConfig, Look, SeenFootage, read_seen
 from vidkd.data.manifest import Clip
 from vidkd.data.observation import ObserveConfig
 from vidkd.data.transforms import (
@@ -175,15 +175,11 @@ class ClipDataset(Dataset[Sample]):
         sample: Sample = {"label": clip.label if labelled else -1, "index": number, "weight": float(labelled)}
         sample |= {f"label_{name}": clip.targets.get(name, -1) for name in self.targets}
         sample |= self._views(seen.observed, geometry, rng)
-        if self._parts_differ:
+        if self.config.observe.protocol != "whole":
             sample |= {"observed": 1.0 if look.fraction is None else look.fraction, "held": seen.held}
         if seen.future is not None:
             sample |= self._views(seen.future, geometry, rng, "future_")
         return sample
-
-    @property
-    def _parts_differ(self) -> bool:
-        return self.config.observe.protocol != "whole"
 
     def _look(self, rng: np.random.Generator, view_number: int) -> Look:
         position = self._position(rng, view_number)
@@ -212,13 +208,7 @@ class ClipDataset(Dataset[Sample]):
 
     def _footage(self, clip: Clip, look: Look) -> SeenFootage:
         path = self.root / clip.path
-        if self._parts_differ or look.future:
-            return read_seen(path, clip, self.footage, look) if self.cache is None else self.cache.seen(path, clip, look)
-        if self.cache is None:
-            footage = read_window(path, clip, self.footage, position=look.position, want_flow=look.flow)
-        else:
-            footage = self.cache.window(path, clip, position=look.position, want_flow=look.flow)
-        return SeenFootage(footage, None, held=False)
+        return read_seen(path, clip, self.footage, look) if self.cache is None else self.cache.seen(path, clip, look)
 
     def _position(self, rng: np.random.Generator, view_number: int) -> float:
         if self.training:

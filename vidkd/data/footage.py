@@ -14,7 +14,7 @@ from vidkd.data.flow_store import read_stored_flow
 from vidkd.data.manifest import Clip
 from vidkd.data.observation import ObserveConfig, SeenWindows, choose_windows
 from vidkd.data.transforms import TransformConfig, resize_frames, working_size
-from vidkd.data.windows import Window, WindowConfig, choose_window, frames_inside
+from vidkd.data.windows import Window, WindowConfig, frames_inside
 from vidkd.video import VideoReader, open_video
 from vidkd.video.opening import Backend
 
@@ -56,9 +56,7 @@ def read_window(path: Path, clip: Clip, config: FootageConfig, *, position: floa
 
     position: in [0, 1], see `choose_window`. Raises VideoError or DataError with the path if the file or the window cannot be read.
     """
-    with open_clip(path, clip, config) as video:
-        window = choose_window(video.timestamps_s, config.window, position=position, start_s=clip.start_s, end_s=clip.end_s, name=str(path))
-        return footage_of(video, window, config, want_flow=want_flow, clip_path=clip.path)
+    return read_seen(path, clip, config, Look(position=position, flow=want_flow)).observed
 
 
 @dataclass(frozen=True)
@@ -173,10 +171,6 @@ class WholeClip:
     frames: NDArray[np.uint8]
     flow: NDArray[np.float16] | None
     timestamps_s: NDArray[np.float64]
-
-    def window(self, config: WindowConfig, *, position: float, name: str) -> Footage:
-        """One window of the clip."""
-        return self._footage(choose_window(self.timestamps_s, config, position=position, start_s=float(self.timestamps_s[0]), name=name))
 
     def seen(self, clip: Clip, config: FootageConfig, look: Look, *, name: str) -> SeenFootage:
         """The observed part of the clip, and the teacher's."""

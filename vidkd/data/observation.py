@@ -163,11 +163,11 @@ def choose_windows(
     check_position(position, name)
     teacher = window if observe.teacher_frames is None else dataclasses.replace(window, frames=observe.teacher_frames)
     if observe.protocol == "whole":
-        seen, taught = (
-            choose_window(timestamps_s, config, position=position, start_s=clip.start_s, end_s=clip.end_s, name=name)
-            for config in (window, teacher)
-        )
-        return SeenWindows(seen, taught if with_future else None)
+
+        def window_of(config: WindowConfig) -> Window:
+            return choose_window(timestamps_s, config, position=position, start_s=clip.start_s, end_s=clip.end_s, name=name)
+
+        return SeenWindows(window_of(window), window_of(teacher) if with_future else None)
     end_s = end_of_clip(timestamps_s, clip, name) if observe.protocol == "early" else math.inf
     observed, future = seconds_seen(clip, observe, end_s=end_s, fraction=fraction)
     seen, held = window_in(observed, timestamps_s, window, position, observed_flow, f"observed part of {name}")
