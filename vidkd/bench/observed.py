@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidkd.base.errors import DataError
+from vidkd.engine.judge import area_weights
 
 ACCURACY, AREA = "top1", "top1_area"
 _NUMBER = r"\d+(?:\.\d+)?"
@@ -91,9 +92,8 @@ def clip_scores(rows: Mapping[str, Any], metric: str) -> NDArray[np.float64]:
 
 def _weights(percents: Sequence[float], metric: str) -> NDArray[np.float64]:
     """What each observed share counts, summing to one."""
-    if metric == AREA and len(percents) > 1:
-        widths = np.diff(percents)
-        return np.asarray((np.append(widths, 0) + np.append(0, widths)) / 2 / widths.sum(), np.float64)
+    if metric == AREA and percents:
+        return area_weights(percents)
     observed = observed_metric(metric)
     if not percents or (observed is not None and not {observed.low, observed.high} <= set(percents)):
         judged = ", ".join(f"{percent:g} %" for percent in percents)

@@ -1,5 +1,6 @@
 """Labelled clips as samples: named views cut by one window and one geometry."""
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -100,6 +101,11 @@ class DataConfig:
         if self.unlabelled_manifest is not None and self.unlabelled == "none":
             raise DataError("data.unlabelled_manifest is given, but data.unlabelled is none", to_mend="data.unlabelled: use")
 
+    @property
+    def footage(self) -> FootageConfig:
+        """What of it decides how a file is read, before any augmentation."""
+        return FootageConfig(**{entry.name: getattr(self, entry.name) for entry in dataclasses.fields(FootageConfig)})
+
 
 class ClipDataset(Dataset[Sample]):
     """Clips as samples, deterministic given (seed, epoch, index) whatever process asks.
@@ -134,14 +140,7 @@ class ClipDataset(Dataset[Sample]):
         self.root, self.clips, self.config, self.views = root, list(clips), config, tuple(views)
         self.training, self.seed, self.may_flip, self.fraction = training, seed, may_flip, fraction
         self.targets = tuple(targets)
-        self.footage = FootageConfig(
-            window=config.window,
-            transform=config.transform,
-            flow=config.flow,
-            decode_short_side=config.decode_short_side,
-            decoder=config.decoder,
-            observe=config.observe,
-        )
+        self.footage = config.footage
         self.cache = ClipCache(config.cache, self.footage) if config.cache.enabled else None
 
     @property

@@ -140,7 +140,7 @@ class Anticipator:
 
     def _passages(self, frames: Ahead[Frame], live: bool) -> Iterator[_Passage]:
         """The frames as they come, made into what is to be judged; at damage, all that came before it."""
-        ring = RecentFrames(self.sight.footage, want_flow=self.model.view == "flow")
+        ring = RecentFrames(self.sight.data.footage, want_flow=self.model.view == "flow")
         together = 1 if live or self._keep_frames else self._batch
         waiting, number = _Passage(), 0
         try:

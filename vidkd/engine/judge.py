@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from vidkd.base.files import atomic_write
 from vidkd.data.dataset import DataConfig
@@ -57,7 +58,7 @@ class Judgement:
         """Compact per-clip predictions for a study's cell; with fractions, `predicted@obs20` beside what saw most."""
         rows = predictions_as_rows(self.fullest)
         for fraction in self.fractions:
-            rows[f"predicted@{observed_name(fraction)}"] = self.at[fraction].predicted.tolist()
+            rows[predicted_name(fraction)] = self.at[fraction].predicted.tolist()
         return rows
 
     def write_csv(self, path: Path) -> None:
@@ -90,12 +91,22 @@ def observed_name(fraction: float) -> str:
     return f"obs{100 * fraction:g}"
 
 
+def predicted_name(fraction: float) -> str:
+    """The rows of predictions at an observed fraction: predicted@obs20."""
+    return f"predicted@{observed_name(fraction)}"
+
+
 def area(fractions: Sequence[float], values: Sequence[float]) -> float:
     """Area under a curve over observed fractions by the trapezoid rule, divided by their range; the value itself for a single point."""
+    return float(area_weights(fractions) @ np.asarray(values, dtype=np.float64))
+
+
+def area_weights(fractions: Sequence[float]) -> NDArray[np.float64]:
+    """What each point of the curve counts in `area`, summing to one."""
     if len(fractions) == 1:
-        return float(values[0])
-    x, y = np.asarray(fractions, dtype=np.float64), np.asarray(values, dtype=np.float64)
-    return float(((y[1:] + y[:-1]) / 2 * np.diff(x)).sum() / (x[-1] - x[0]))
+        return np.ones(1)
+    widths = np.diff(fractions)
+    return np.asarray((np.append(widths, 0) + np.append(0, widths)) / 2 / widths.sum(), np.float64)
 
 
 def judge(

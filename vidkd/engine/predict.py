@@ -50,14 +50,11 @@ def predict_video(
     Raises VideoError if the file cannot be read, DataError if it holds no frames.
     """
     data = load_config(settings=saved.run).data
-    footage = FootageConfig(
-        window=data.window, transform=data.transform, flow=data.flow, decode_short_side=data.decode_short_side, decoder=data.decoder
-    )
     device = device or torch.device("cpu")
     model = saved.model.to(device).eval()
     with open_video(path, backend=data.decoder) as video:
         for window in sliding_windows(video.timestamps_s, data, step_s=step_s, name=str(path)):
-            yield _classify(model, video, window, footage, device)
+            yield _classify(model, video, window, data.footage, device)
 
 
 def sliding_windows(timestamps_s: NDArray[np.float64], data: DataConfig, *, step_s: float | None, name: str) -> Iterator[Window]:

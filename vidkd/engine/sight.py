@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 
 from vidkd.base.errors import ConfigError
 from vidkd.data.dataset import DataConfig
-from vidkd.data.footage import FootageConfig
 from vidkd.data.observation import EARLIER_S, Seconds, window_in
 from vidkd.data.windows import Window
 from vidkd.models.config import View
@@ -51,14 +50,6 @@ class Sight:
             for number in range(clips)
         ]
         return [window for window, _ in found], any(held for _, held in found)
-
-    @property
-    def footage(self) -> FootageConfig:
-        """How frames are brought to working size."""
-        data = self.data
-        return FootageConfig(
-            window=data.window, transform=data.transform, flow=data.flow, decode_short_side=data.decode_short_side, decoder=data.decoder
-        )
 
 
 def sight_of(data: DataConfig, view: View, *, window_s: float | None = None) -> Sight:

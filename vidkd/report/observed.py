@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from vidkd.bench.intervals import Cell, Interval, bootstrap_ci
-from vidkd.bench.observed import ACCURACY, AREA, clip_scores
+from vidkd.bench.observed import ACCURACY, AREA, at_name, clip_scores
+from vidkd.engine.judge import predicted_name
 from vidkd.report.figures import accuracy_by_condition
 from vidkd.report.parts import Estimate, Figure, Table, TableCell
 from vidkd.report.predictions import Judged
@@ -22,14 +23,14 @@ def share(fraction: float | None) -> str:
 def observed_scores(judged: Mapping[float | None, Judged], metric: str) -> Interval:
     """A metric of `clip_scores` over the clips of all fractions, with its 95 % interval over test groups."""
     first = next(iter(judged.values()))
-    rows = {f"predicted@obs{100 * fraction:g}": found.predicted for fraction, found in judged.items() if fraction is not None}
+    rows = {predicted_name(fraction): found.predicted for fraction, found in judged.items() if fraction is not None}
     scores = clip_scores({"label": first.labels, **rows}, metric)
     return bootstrap_ci([Cell(seed=0, fold="all", correct=scores, group=first.groups)], over=("groups",))
 
 
 def observed_table(judged: Mapping[float | None, Judged]) -> Table:
     """Top-1 at every fraction, the mean over them and the area under their curve, each with its interval."""
-    names = {f"{100 * fraction:g} %": f"{ACCURACY}@obs{100 * fraction:g}" for fraction in judged if fraction is not None}
+    names = {f"{100 * fraction:g} %": at_name(fraction) for fraction in judged if fraction is not None}
     found = {shown: observed_scores(judged, metric) for shown, metric in {**names, "mean": ACCURACY, "area": AREA}.items()}
     rows: list[tuple[TableCell, ...]] = [(shown, _estimate(interval), interval.clips) for shown, interval in found.items()]
     caption = (
@@ -42,11 +43,7 @@ def observed_table(judged: Mapping[float | None, Judged]) -> Table:
 
 def observed_curve(judged: Mapping[float | None, Judged]) -> Figure:
     """Accuracy against the observed share, with its interval at every fraction."""
-    points = {
-        100 * fraction: _estimate(observed_scores(judged, f"{ACCURACY}@obs{100 * fraction:g}"))
-        for fraction in judged
-        if fraction is not None
-    }
+    points = {100 * fraction: _estimate(observed_scores(judged, at_name(fraction))) for fraction in judged if fraction is not None}
     return accuracy_by_condition({ACCURACY: points}, title="Accuracy by observed share", condition=SHARE_WORDS)
 
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidkd.base.errors import DataError
+from vidkd.engine.evaluate import PREDICTION_COLUMNS
 
-_COLUMNS = ("clip", "start_s", "end_s", "group", "label", "predicted", "correct")
 _OBSERVED = "observed"
 Row = tuple[int, Mapping[str, str]]
 """A row and the line of the file that it stands on."""
@@ -44,7 +44,7 @@ def read_predictions(path: Path | str) -> dict[float | None, Judged]:
         reader = csv.DictReader(file)
         columns = reader.fieldnames or ()
         classes = tuple(name[2:] for name in columns if name.startswith("p_"))
-        missing = [name for name in _COLUMNS if name not in columns]
+        missing = [name for name in PREDICTION_COLUMNS if name not in columns]
         if missing or not classes:
             raise DataError(f"not a table of predictions: {path}", missing=", ".join(missing) or "p_<class>")
         rows = [(reader.line_num, row) for row in reader if row["label"]]
