@@ -1,0 +1,1 @@
+"""Running a model from its file: metadata, pre- and post-processing in numpy, `Detections`. Nothing here imports torch."""
