@@ -3,9 +3,7 @@ import pytest
 
 from vidkd.runtime.detections import Detections
 
-FOUND = Detections(
-    boxes=[[0, 0, 4, 4], [-2, 3, 30, 9]], scores=[0.9, 0.2], labels=[1, 0], frame_index=7, time_s=0.5, track_ids=[4, 6]
-)
+FOUND = Detections(boxes=[[0, 0, 4, 4], [-2, 3, 30, 9]], scores=[0.9, 0.2], labels=[1, 0], frame_index=7, time_s=0.5, track_ids=[4, 6])
 
 
 def test_parts_have_their_types_whatever_they_are_made_from():

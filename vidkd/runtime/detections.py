@@ -38,8 +38,13 @@ class Detections:
     @classmethod
     def none(cls, *, frame_index: int = 0, time_s: float | None = None) -> "Detections":
         """A frame in which nothing was found."""
-        empty = np.zeros(0)
-        return cls(boxes=np.zeros((0, 4)), scores=empty, labels=empty, frame_index=frame_index, time_s=time_s)
+        return cls(
+            boxes=np.zeros((0, 4), np.float32),
+            scores=np.zeros(0, np.float32),
+            labels=np.zeros(0, np.int64),
+            frame_index=frame_index,
+            time_s=time_s,
+        )
 
     def __len__(self) -> int:
         return len(self.scores)
