@@ -1,0 +1,67 @@
+"""Overlap of boxes, and non-maximum suppression."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Boxes resolved against each other at once: bounds the overlap matrix at BLOCK x N, however many candidates a low threshold lets through.
+BLOCK = 256
+
+
+def box_area(boxes: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Areas (N,) of boxes (N, 4) x1 y1 x2 y2; 0 where a box is turned inside out."""
+    sides = (np.asarray(boxes, np.float64)[:, 2:] - np.asarray(boxes, np.float64)[:, :2]).clip(0)
+    return np.asarray(sides[:, 0] * sides[:, 1])
+
+
+def box_iou(first: NDArray[np.floating], second: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Intersection over union (N, M) in [0, 1] of boxes (N, 4) and (M, 4), x1 y1 x2 y2; 0 for two boxes without area."""
+    first, second = np.asarray(first, np.float64).reshape(-1, 4), np.asarray(second, np.float64).reshape(-1, 4)
+    width = np.minimum(first[:, None, 2], second[None, :, 2]) - np.maximum(first[:, None, 0], second[None, :, 0])
+    height = np.minimum(first[:, None, 3], second[None, :, 3]) - np.maximum(first[:, None, 1], second[None, :, 1])
+    shared = width.clip(0) * height.clip(0)
+    union = box_area(first)[:, None] + box_area(second)[None, :] - shared
+    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+
+
+def nms(
+    boxes: NDArray[np.floating],
+    scores: NDArray[np.floating],
+    labels: NDArray[np.integer],
+    iou: float,
+    *,
+    class_agnostic: bool = False,
+) -> NDArray[np.int64]:
+    """Greedy non-maximum suppression: indices of the boxes that stay, by falling score, equal scores in the order given.
+
+    boxes: (N, 4) x1 y1 x2 y2. scores, labels: (N,). A box falls to a better one of its class, or of any class if class_agnostic, with which
+    it overlaps by more than `iou` in [0, 1]. Raises ValueError if the lengths differ.
+    """
+    boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
+    if not len(boxes) == len(scores) == len(labels):
+        raise ValueError(f"boxes, scores and labels differ in number: {len(boxes)}, {len(scores)}, {len(labels)}")
+    order = np.argsort(-np.asarray(scores), kind="stable")
+    classes = np.zeros(len(boxes), np.int64) if class_agnostic else np.asarray(labels)
+    stays = np.zeros(len(boxes), bool)
+    for label in np.unique(classes):
+        stays[_greedy(boxes, order[classes[order] == label], iou)] = True
+    return np.asarray(order[stays[order]], np.int64)
+
+
+def _greedy(boxes: NDArray[np.float64], left: NDArray[np.int64], iou: float) -> NDArray[np.int64]:
+    """Those of `left`, best first, that no better one covers."""
+    stays: list[NDArray[np.int64]] = []
+    while len(left):
+        block, left = left[:BLOCK], left[BLOCK:]
+        block = block[_standing(box_iou(boxes[block], boxes[block]) > iou)]
+        stays.append(block)
+        left = left[~(box_iou(boxes[block], boxes[left]) > iou).any(0)]
+    return np.concatenate(stays) if stays else left
+
+
+def _standing(covers: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which stand, when each that stands removes those after it that it covers."""
+    stands = np.ones(len(covers), bool)
+    for better in range(len(covers)):
+        if stands[better]:
+            stands[better + 1 :] &= ~covers[better, better + 1 :]
+    return stands
