@@ -1,0 +1,179 @@
+"""The loss of a yolo head, with the options of Darknet's cfg files."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vidkd.losses.boxes import IoUKind, box_iou, covered_share
+from vidkd.losses.yolo_heads import HeadSpec, anchor_sizes, boxes_at, boxes_of_cells, split_heads
+from vidkd.losses.yolo_targets import Anchors, Cells, Flat, Truths, assign, box_targets, flatten_truths, padded_boxes
+
+
+@dataclass(frozen=True, kw_only=True)
+class YoloLossOptions:
+    """Options of `yolo_loss`; the names are Darknet's where it has one.
+
+    ignore_thresh: a prediction that overlaps any true box by more than this IoU is not punished for its objectness; the same share of a
+    prediction's own area inside an ignored region spares it too. truth_thresh: a prediction that overlaps a true box by more than this is
+    taught it as if assigned (1: never). iou_thresh, spare_anchors: see `assign`.
+    iou_loss: "mse", or 1 - an IoU of the kind named. class_loss: "bce", every class a yes or no of its own, or "cross_entropy".
+    iou_normalizer, obj_normalizer, cls_normalizer: weights of the three terms (the YOLOv4 cfgs state 0.07, 1 and 1).
+    label_smoothing: e in [0, 1): with "bce" targets are e/2 and 1 - e/2; with "cross_entropy" e is spread over all classes.
+    box_iou_bound: a prediction that overlaps its true box by at least this IoU costs nothing in the box term (None: no bound). This
+    bound is ours, not Darknet's. Raises ValueError for values outside these ranges.
+    """
+
+    ignore_thresh: float = 0.5
+    truth_thresh: float = 1.0
+    iou_thresh: float = 1.0
+    iou_loss: Literal["mse"] | IoUKind = "mse"
+    class_loss: Literal["bce", "cross_entropy"] = "bce"
+    iou_normalizer: float = 1.0
+    obj_normalizer: float = 1.0
+    cls_normalizer: float = 1.0
+    label_smoothing: float = 0.0
+    box_iou_bound: float | None = None
+    spare_anchors: Anchors = ()
+
+    def __post_init__(self) -> None:
+        for name in ("ignore_thresh", "truth_thresh", "iou_thresh", "box_iou_bound"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise ValueError(f"{name} is an IoU in [0, 1]: {value}")
+        if self.iou_loss not in ("mse", "iou", "giou", "diou", "ciou"):
+            raise ValueError(f"iou_loss must be 'mse', 'iou', 'giou', 'diou' or 'ciou': {self.iou_loss!r}")
+        if self.class_loss not in ("bce", "cross_entropy"):
+            raise ValueError(f"class_loss must be 'bce' or 'cross_entropy': {self.class_loss!r}")
+        if not 0 <= self.label_smoothing < 1 or min(self.iou_normalizer, self.obj_normalizer, self.cls_normalizer) < 0:
+            raise ValueError(f"label_smoothing lies in [0, 1), normalisers are not negative: {self}")
+
+
+class YoloTerms(NamedTuple):
+    """Scalars, each already times its normaliser; `total` is the sum of the other three."""
+
+    box: Tensor
+    objectness: Tensor
+    classes: Tensor
+    total: Tensor
+
+
+DARKNET = YoloLossOptions()
+
+
+def yolo_loss(
+    heads: Sequence[Tensor], truths: Sequence[Truths], specs: Sequence[HeadSpec], *, options: YoloLossOptions = DARKNET
+) -> YoloTerms:
+    """The loss of raw yolo heads against the true boxes: each term summed over an image's cells and heads, averaged over the images.
+
+    heads: raw outputs (B, A * (5 + C), h, w), one for each of `specs`, of one input size. truths: one for each of the B images; which
+    cell answers for which box: `assign`. A cell that answers for several boxes learns each.
+    box: of the cells that answer. "mse" is (2 - wh/WH) times: 1/2 squared error of the two log sizes, and for the two offsets the binary
+    cross-entropy less its minimum, which is what leaves Darknet's gradient, sigmoid - target, in the raw numbers (times scale_x_y).
+    Other kinds: 1 - IoU; their gradient is that of the value, where Darknet has an approximation of its own.
+    objectness: binary cross-entropy of every cell, towards the confidence of its box (1 by default) where it answers for one, else
+    towards 0 unless it is spared (`ignore_thresh`). classes: of the cells that answer, summed over classes; where a cell answers for
+    several boxes "bce" asks for all their classes at once.
+    Rows count by `Truths.weight`. Every term is >= 0, and 0 for a prediction that is right and sure (cross-entropies are taken less the
+    entropy of soft targets, but not with class_loss="cross_entropy"). No objectness smoothing.
+    Raises ValueError for heads that do not fit `specs`, truths that are not one an image, or a label outside the classes.
+    Source: Darknet (YOLOv3, arXiv 1804.02767; YOLOv4, arXiv 2004.10934), from memory of its code.
+    """
+    cells_of = split_heads(heads, specs)
+    if len(truths) != len(cells_of[0]):
+        raise ValueError(f"truths are one an image: {len(truths)} for a batch of {len(cells_of[0])}")
+    flat = flatten_truths(truths, cells_of[0])
+    _require_labels(flat.labels, min(spec.classes for spec in specs))
+    grids = [(cells.shape[2], cells.shape[3]) for cells in cells_of]
+    assigned = assign(flat, specs, grids, iou_thresh=options.iou_thresh, spare_anchors=options.spare_anchors)
+    sums = [_head(c, a, flat, truths, s, options) for c, a, s in zip(cells_of, assigned, specs, strict=True)]
+    box, objectness, classes = torch.stack(sums).sum(0) / len(truths)
+    return YoloTerms(box, objectness, classes, box + objectness + classes)
+
+
+def bernoulli_kl(logits: Tensor, target: Tensor) -> Tensor:
+    """KL(Bernoulli(target) || Bernoulli(sigmoid(logits))), entry by entry: binary cross-entropy less its minimum. No gradient in target."""
+    target = target.detach()
+    entropy = torch.special.entr(target) + torch.special.entr(1 - target)
+    divergence: Tensor = F.binary_cross_entropy_with_logits(logits, target, reduction="none") - entropy
+    return divergence
+
+
+def _head(cells: Tensor, assigned: Cells, flat: Flat, truths: Sequence[Truths], spec: HeadSpec, options: YoloLossOptions) -> Tensor:
+    """The three terms (3,) of one head, summed over the batch."""
+    spared, taught = _by_overlap(cells, assigned, flat, truths, spec, options)
+    rows = assigned.joined(taught)
+    weight = flat.weight[rows.truth]
+    box = (weight * _box_terms(cells, rows, flat.boxes[rows.truth], spec, options)).sum()
+    classes = (weight * _class_terms(cells[rows.place][:, 5:], rows, flat.labels[rows.truth], cells.shape[:4], options)).sum()
+    objectness = _objectness_terms(cells[..., 4], rows, flat, spared).sum()
+    return torch.stack([options.iou_normalizer * box, options.obj_normalizer * objectness, options.cls_normalizer * classes])
+
+
+@torch.no_grad()
+def _by_overlap(
+    cells: Tensor, assigned: Cells, flat: Flat, truths: Sequence[Truths], spec: HeadSpec, options: YoloLossOptions
+) -> tuple[Tensor, Cells]:
+    """Which cells (B, A, h, w) lie too near a true box to be punished, and which lie so near that they are taught it."""
+    boxes = boxes_of_cells(cells, spec)[..., None, :]
+    regions = padded_boxes(truths, cells, ignored=True)[:, None, None, None]
+    iou, nearest = box_iou(boxes, padded_boxes(truths, cells, ignored=False)[:, None, None, None]).max(-1)
+    spared = (iou > options.ignore_thresh) | (covered_share(boxes, regions).amax(-1) > options.ignore_thresh)
+    free = torch.ones_like(spared).index_put(assigned.place, torch.zeros_like(assigned.truth, dtype=torch.bool))
+    place = (free & (iou > options.truth_thresh)).nonzero(as_tuple=True)
+    first_of_image = torch.searchsorted(flat.image, place[0])
+    image, anchor, row, column = place
+    return spared, Cells(image=image, anchor=anchor, row=row, column=column, truth=first_of_image + nearest[place])
+
+
+def _objectness_terms(logits: Tensor, rows: Cells, flat: Flat, spared: Tensor) -> Tensor:
+    target = _largest_at(logits, rows, flat.confidence[rows.truth])
+    answers = _largest_at(logits, rows, torch.ones_like(flat.weight[rows.truth])) > 0
+    weight = torch.where(answers, _largest_at(logits, rows, flat.weight[rows.truth]), (~spared).to(logits.dtype))
+    return weight * bernoulli_kl(logits, target)
+
+
+def _largest_at(like: Tensor, rows: Cells, values: Tensor) -> Tensor:
+    """Zeros of the shape (B, A, h, w), with the largest value of the rows that stand in a cell."""
+    return torch.zeros_like(like).flatten().scatter_reduce(0, _flat_place(rows, like.shape), values, "amax").view_as(like)
+
+
+def _flat_place(rows: Cells, shape: Sequence[int]) -> Tensor:
+    return ((rows.image * shape[1] + rows.anchor) * shape[2] + rows.row) * shape[3] + rows.column
+
+
+def _box_terms(cells: Tensor, rows: Cells, boxes: Tensor, spec: HeadSpec, options: YoloLossOptions) -> Tensor:
+    raw = cells[rows.place]
+    predicted = boxes_at(raw, rows.corner, anchor_sizes(spec, raw)[rows.anchor], spec)
+    if options.iou_loss == "mse":
+        input_area = cells.shape[2] * cells.shape[3] * spec.stride**2
+        loss = _mse_terms(raw, box_targets(boxes, rows, spec), spec) * (2 - (boxes[:, 2:] - boxes[:, :2]).prod(1) / input_area)
+    else:
+        loss = 1 - box_iou(predicted, boxes, kind=options.iou_loss)
+    if options.box_iou_bound is None:
+        return loss
+    return loss * (box_iou(predicted.detach(), boxes) < options.box_iou_bound)
+
+
+def _mse_terms(raw: Tensor, target: Tensor, spec: HeadSpec) -> Tensor:
+    # A cell that is taught by `truth_thresh` may lie beside the box's centre, further off than its own offsets reach.
+    wanted = ((target[:, :2] + (spec.scale_x_y - 1) / 2) / spec.scale_x_y).clamp(0, 1)
+    offsets = spec.scale_x_y * bernoulli_kl(raw[:, :2], wanted)
+    return (offsets + (raw[:, 2:4] - target[:, 2:]).square() / 2).sum(1)
+
+
+def _class_terms(logits: Tensor, rows: Cells, labels: Tensor, shape: Sequence[int], options: YoloLossOptions) -> Tensor:
+    if options.class_loss == "cross_entropy":
+        return F.cross_entropy(logits, labels, label_smoothing=options.label_smoothing, reduction="none")
+    places, which = torch.unique(_flat_place(rows, shape), return_inverse=True)
+    wanted = logits.new_zeros(len(places), logits.shape[1])
+    wanted[which, labels] = 1 - options.label_smoothing
+    return bernoulli_kl(logits, wanted[which] + options.label_smoothing / 2).sum(1)
+
+
+def _require_labels(labels: Tensor, classes: int) -> None:
+    if len(labels) and (int(labels.min()) < 0 or int(labels.max()) >= classes):
+        raise ValueError(f"labels index {classes} classes: {int(labels.min())} to {int(labels.max())}")
