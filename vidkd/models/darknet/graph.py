@@ -1,0 +1,161 @@
+"""What a cfg means as a graph: what each layer reads, what size it puts out, and where the heads are."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vidkd.base.errors import ConfigError
+from vidkd.models.darknet.blocks import (
+    VALUES_BESIDE_CLASSES,
+    Convolutional,
+    DarknetConfig,
+    Dropout,
+    Layer,
+    Maxpool,
+    Route,
+    Shortcut,
+    Upsample,
+    Yolo,
+)
+
+IMAGE = -1
+"""Stands for the input image where a layer is meant."""
+
+Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Node:
+    """sources: the layers that one reads, IMAGE or an index from 0. shape: (channels, height, width) that it puts out."""
+
+    sources: tuple[int, ...]
+    shape: Shape
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """One yolo head.
+
+    layer: index of its [yolo]; the convolution before it puts out the raw head (B, A*(5+C), h, w). source: the layer that this
+    convolution reads. anchors: its own A (width, height) in input pixels; mask: their indices among the anchors of the cfg.
+    stride: input pixels a cell. scale_x_y: how far a centre may lie beyond its cell, 1 for not at all.
+    """
+
+    layer: int
+    source: int
+    anchors: tuple[tuple[float, float], ...]
+    mask: tuple[int, ...]
+    stride: int
+    scale_x_y: float
+    classes: int
+
+    @property
+    def channels(self) -> int:
+        """A*(5+C)."""
+        return len(self.anchors) * (VALUES_BESIDE_CLASSES + self.classes)
+
+
+def trace(config: DarknetConfig) -> tuple[Node, ...]:
+    """Sources and sizes of all layers at the input size of the cfg. Raises ConfigError with file:line where layers do not fit together."""
+    nodes: list[Node] = []
+    for index, layer in enumerate(config.layers):
+        if index and isinstance(config.layers[index - 1], Yolo) and not isinstance(layer, Route):
+            raise ConfigError(f"[{layer.section}] follows [yolo], whose boxes are no features", where=config.where(layer.line))
+        sources = _sources(config, index)
+        shapes = [(config.net.channels, config.net.height, config.net.width) if at == IMAGE else nodes[at].shape for at in sources]
+        nodes.append(Node(sources, _shape(config, layer, shapes)))
+    return tuple(nodes)
+
+
+def heads_of(config: DarknetConfig, nodes: Sequence[Node]) -> tuple[Head, ...]:
+    """The heads in the order of the cfg.
+
+    Raises ConfigError if there are none, if they differ in their classes, or if a grid does not divide the input evenly.
+    """
+    heads = tuple(_head(config, nodes, index, layer) for index, layer in enumerate(config.layers) if isinstance(layer, Yolo))
+    if not heads:
+        raise ConfigError("a detector needs at least one [yolo]", where=config.where(0))
+    if len({head.classes for head in heads}) > 1:
+        raise ConfigError(f"heads differ in their classes: {[head.classes for head in heads]}", where=config.where(0))
+    return heads
+
+
+def _head(config: DarknetConfig, nodes: Sequence[Node], index: int, yolo: Yolo) -> Head:
+    convolution = config.before_head(index)
+    if convolution.filters != yolo.filters:
+        raise ConfigError(
+            f"filters={convolution.filters} before [yolo] must be {yolo.filters}: {len(yolo.mask)} anchors x (5 + {yolo.classes} classes)",
+            where=config.where(convolution.line),
+        )
+    _, height, width = nodes[index].shape
+    net = config.net
+    if net.width % width or net.height % height or net.width // width != net.height // height:
+        raise ConfigError(
+            f"an input of {net.width}x{net.height} does not divide evenly into the {width}x{height} cells of a head",
+            where=config.where(yolo.line),
+            to_mend="choose width and height as multiples of the largest stride, mostly 32",
+        )
+    return Head(
+        layer=index,
+        source=nodes[index - 1].sources[0],
+        anchors=tuple(yolo.anchors[number] for number in yolo.mask),
+        mask=yolo.mask,
+        stride=net.width // width,
+        scale_x_y=yolo.scale_x_y,
+        classes=yolo.classes,
+    )
+
+
+def _sources(config: DarknetConfig, index: int) -> tuple[int, ...]:
+    layer = config.layers[index]
+    if isinstance(layer, Route):
+        return tuple(_absolute(config, index, number) for number in layer.layers)
+    if isinstance(layer, Shortcut):
+        return index - 1, _absolute(config, index, layer.from_layer)
+    return (index - 1,)
+
+
+def _absolute(config: DarknetConfig, index: int, number: int) -> int:
+    layer = config.layers[index]
+    at = index + number if number < 0 else number
+    if not 0 <= at < index:
+        raise ConfigError(f"layer {number} is none of the {index} before this one", where=config.where(layer.line))
+    if isinstance(config.layers[at], Yolo):
+        raise ConfigError(f"layer {number} is a [yolo], whose boxes are no features", where=config.where(layer.line))
+    return at
+
+
+def _shape(config: DarknetConfig, layer: Layer, shapes: list[Shape]) -> Shape:
+    channels, height, width = shapes[0]
+    match layer:
+        case Convolutional():
+            if channels % layer.groups:
+                raise ConfigError(f"{channels} channels cannot be shared by groups={layer.groups}", where=config.where(layer.line))
+            reach = layer.dilation * (layer.size - 1)
+            padded = 2 * layer.padding * layer.dilation
+            sides = [(side + padded - reach - 1) // layer.stride + 1 for side in (height, width)]
+            channels = layer.filters
+        case Maxpool():
+            sides = [(side + layer.padding - layer.size) // layer.stride + 1 for side in (height, width)]
+        case Upsample():
+            sides = [height * layer.stride, width * layer.stride]
+        case Route():
+            sides, channels = [height, width], _routed_channels(config, layer, shapes)
+        case Shortcut() if shapes[1] != shapes[0]:
+            raise ConfigError(f"[shortcut] adds {_sizes(shapes)}, which differ", where=config.where(layer.line))
+        case Shortcut() | Dropout() | Yolo():
+            sides = [height, width]
+    if min(sides) < 1:
+        raise ConfigError(f"nothing is left of {_sizes(shapes)} after this layer", where=config.where(layer.line))
+    return channels, sides[0], sides[1]
+
+
+def _routed_channels(config: DarknetConfig, route: Route, shapes: list[Shape]) -> int:
+    if len({shape[1:] for shape in shapes}) > 1:
+        raise ConfigError(f"[route] joins {_sizes(shapes)}, which differ in width or height", where=config.where(route.line))
+    if any(shape[0] % route.groups for shape in shapes):
+        raise ConfigError(f"{_sizes(shapes)} cannot be parted into groups={route.groups}", where=config.where(route.line))
+    return sum(shape[0] // route.groups for shape in shapes)
+
+
+def _sizes(shapes: list[Shape]) -> str:
+    return " and ".join("x".join(map(str, shape)) for shape in shapes)

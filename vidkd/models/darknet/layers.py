@@ -1,0 +1,114 @@
+"""One module for each kind of darknet layer. Each is called with the outputs of the layers that it reads."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vidkd.models.darknet.blocks import Activation, Convolutional, Dropout, Layer, Maxpool, Route, Shortcut, Upsample, Yolo
+
+LEAKY_SLOPE = 0.1
+# Added to the variance, as OpenCV's importer does; the versions of darknet itself differ among each other, between 1e-6 and 1e-5.
+NORM_EPSILON = 1e-6
+
+ACTIVATION_MODULES: dict[Activation, Callable[[], nn.Module]] = {
+    "linear": nn.Identity,
+    "leaky": lambda: nn.LeakyReLU(LEAKY_SLOPE, inplace=True),
+    "relu": nn.ReLU,
+    "relu6": nn.ReLU6,
+    "mish": nn.Mish,
+    "logistic": nn.Sigmoid,
+    "swish": nn.SiLU,
+}
+
+
+class ConvolutionBlock(nn.Module):
+    """Convolution, batch normalisation (`norm` is None without), activation: (B, C, H, W) -> (B, filters, H', W')."""
+
+    def __init__(self, block: Convolutional, inputs: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(
+            inputs,
+            block.filters,
+            block.size,
+            stride=block.stride,
+            padding=block.padding * block.dilation,
+            dilation=block.dilation,
+            groups=block.groups,
+            bias=not block.batch_normalize,
+        )
+        self.norm = nn.BatchNorm2d(block.filters, eps=NORM_EPSILON) if block.batch_normalize else None
+        self.activation = ACTIVATION_MODULES[block.activation]()
+        nn.init.kaiming_normal_(self.conv.weight, a=LEAKY_SLOPE)
+        if self.conv.bias is not None:
+            nn.init.zeros_(self.conv.bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """As the class says."""
+        features = self.conv(features)
+        if self.norm is not None:
+            features = self.norm(features)
+        return self.activation(features)  # type: ignore[no-any-return]
+
+
+class MaxPool(nn.Module):
+    """Darknet's max pooling: of `padding` rows and columns in all, half, rounded down, lie above and to the left."""
+
+    def __init__(self, block: Maxpool) -> None:
+        super().__init__()
+        self.size, self.stride, self.before = block.size, block.stride, block.padding // 2
+        self.one_more_after = block.padding % 2 == 1
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H', W')."""
+        ceil = self.one_more_after and self.stride == 2
+        if self.one_more_after and not ceil:
+            # A repeated last row never wins over the row itself, which every window that reaches it holds too.
+            features = F.pad(features, (0, 1, 0, 1), mode="replicate")
+        # At stride 2 rounding up reads exactly the windows that one more row would add, without copying the map.
+        return F.max_pool2d(features, self.size, self.stride, self.before, ceil_mode=ceil)
+
+
+class Join(nn.Module):
+    """Route: channels of all inputs one behind the other, of each only one of `groups` equal parts."""
+
+    def __init__(self, block: Route) -> None:
+        super().__init__()
+        self.groups, self.part = block.groups, block.group_id
+
+    def forward(self, *features: Tensor) -> Tensor:
+        """(B, C_i, H, W) each -> (B, sum of C_i / groups, H, W)."""
+        parts = [each.chunk(self.groups, 1)[self.part] for each in features]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+
+class Residual(nn.Module):
+    """Shortcut: the sum of two inputs of one shape, then the activation."""
+
+    def __init__(self, block: Shortcut) -> None:
+        super().__init__()
+        self.activation = ACTIVATION_MODULES[block.activation]()
+
+    def forward(self, features: Tensor, earlier: Tensor) -> Tensor:
+        """(B, C, H, W) twice -> (B, C, H, W)."""
+        return self.activation(features + earlier)  # type: ignore[no-any-return]
+
+
+def build_layer(block: Layer, inputs: int) -> nn.Module:
+    """The module of a block that reads `inputs` channels. A [yolo] passes its raw head through; see `decode`."""
+    match block:
+        case Convolutional():
+            return ConvolutionBlock(block, inputs)
+        case Maxpool():
+            return MaxPool(block)
+        case Upsample():
+            return nn.Upsample(scale_factor=block.stride, mode="nearest")
+        case Route():
+            return Join(block)
+        case Shortcut():
+            return Residual(block)
+        case Dropout():
+            return nn.Dropout(block.probability)
+        case Yolo():
+            return nn.Identity()
