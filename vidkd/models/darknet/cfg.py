@@ -210,22 +210,31 @@ def _written(block: Net | Layer) -> Iterator[str]:
     yield f"[{block.section}]"
     for part in dataclasses.fields(block):
         value = getattr(block, part.name)
-        if part.name not in ("training", "line") and value != part.default:
-            yield from _written_option(block, part.name, value)
+        if part.name not in ("training", "line") and not _implied(block, part.name, value):
+            yield _written_option(block, part.name, value)
     if isinstance(block, Yolo):
         yield f"num={len(block.anchors)}"
     yield from (f"{name}={text}" for name, text in block.training)
 
 
-def _written_option(block: Net | Layer, name: str, value: object) -> Iterator[str]:
+# Where every reader agrees on the default. They do not on that of activation, stride and classes, so those are always written.
+_ABSENT: dict[str, object] = {"batch_normalize": False, "padding": 0, "groups": 1, "group_id": 0, "dilation": 1, "scale_x_y": 1.0}
+
+
+def _implied(block: Net | Layer, name: str, value: object) -> bool:
+    if isinstance(block, Maxpool) and name == "padding":
+        return value == block.size - 1
+    return name in _ABSENT and value == _ABSENT[name]
+
+
+def _written_option(block: Net | Layer, name: str, value: object) -> str:
     if isinstance(block, Convolutional) and name == "padding" and value == block.size // 2:
-        yield "pad=1"  # what other readers of cfg files know best
-    elif name == "anchors" and isinstance(block, Yolo):
-        yield f"anchors={', '.join(f'{_number(width)},{_number(height)}' for width, height in block.anchors)}"
-    elif isinstance(value, tuple):
-        yield f"{name}={','.join(map(str, value))}"
-    else:
-        yield f"{name.removesuffix('_layer')}={int(value) if isinstance(value, bool) else value}"
+        return "pad=1"  # what other readers of cfg files know best
+    if isinstance(block, Yolo) and name == "anchors":
+        return f"anchors={', '.join(f'{_number(width)},{_number(height)}' for width, height in block.anchors)}"
+    if isinstance(value, tuple):
+        return f"{name}={','.join(map(str, value))}"
+    return f"{name.removesuffix('_layer')}={int(value) if isinstance(value, bool) else value}"
 
 
 def _number(value: float) -> str:
