@@ -9,8 +9,9 @@ BLOCK = 256
 
 def box_area(boxes: NDArray[np.floating]) -> NDArray[np.float64]:
     """Areas (N,) of boxes (N, 4) x1 y1 x2 y2; 0 where a box is turned inside out."""
-    sides = (np.asarray(boxes, np.float64)[:, 2:] - np.asarray(boxes, np.float64)[:, :2]).clip(0)
-    return np.asarray(sides[:, 0] * sides[:, 1])
+    boxes = np.asarray(boxes, np.float64)
+    area: NDArray[np.float64] = (boxes[:, 2] - boxes[:, 0]).clip(0) * (boxes[:, 3] - boxes[:, 1]).clip(0)
+    return area
 
 
 def box_iou(first: NDArray[np.floating], second: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -20,7 +21,8 @@ def box_iou(first: NDArray[np.floating], second: NDArray[np.floating]) -> NDArra
     height = np.minimum(first[:, None, 3], second[None, :, 3]) - np.maximum(first[:, None, 1], second[None, :, 1])
     shared = width.clip(0) * height.clip(0)
     union = box_area(first)[:, None] + box_area(second)[None, :] - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    overlap: NDArray[np.float64] = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    return overlap
 
 
 def nms(

@@ -1,0 +1,96 @@
+"""Looking into an ONNX file without running it: which other files it names. Protobuf's wire format, read for this alone.
+
+ONNX Runtime reads weights from the files that a model names; old versions of it follow a path wherever it leads.
+"""
+
+import mmap
+from collections.abc import Iterator
+from pathlib import Path
+
+from vidkd.base.errors import CheckpointError
+
+# Field numbers of onnx.proto3 that lead to tensors, message by message.
+CHILDREN: dict[str, dict[int, str]] = {
+    "model": {7: "graph", 20: "training", 25: "function"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "training": {1: "graph", 2: "graph"},
+    "function": {7: "node", 11: "attribute"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
+    "tensor": {13: "entry"},
+}
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+DEEPEST = 100  # protobuf's own limit of nesting
+
+Span = tuple[int, int]
+
+
+def check_external_data(path: Path) -> None:
+    """Raises CheckpointError if the file is no whole ONNX model, or names a file of weights outside its own folder, by links too."""
+    folder = path.parent.resolve()
+    for location in external_files(path):
+        if not (folder / location).resolve().is_relative_to(folder):
+            raise CheckpointError(
+                f"model refers to a file outside its folder: {path}",
+                refers_to=location,
+                to_mend="do not run a model that you do not trust; else put its weights beside it and save it again",
+            )
+
+
+def external_files(path: Path) -> set[str]:
+    """Files of weights that a model names, as written in it. Raises CheckpointError if the file is no whole protobuf message."""
+    with path.open("rb") as file:
+        if not file.seek(0, 2):
+            raise CheckpointError(f"model file is empty: {path}")
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            try:
+                return set(_locations(data, (0, len(data)), "model", 0))
+            except (ValueError, IndexError) as error:
+                raise CheckpointError(f"not a whole ONNX model: {path}", reason=str(error), to_mend="fetch or export it again") from error
+
+
+def _locations(data: mmap.mmap, span: Span, message: str, depth: int) -> Iterator[str]:
+    if depth > DEEPEST:
+        raise ValueError("nested too deeply")
+    if message == "entry":
+        texts = {number: data[slice(*value)] for number, value in _fields(data, span)}
+        if texts.get(1) == b"location":
+            yield texts.get(2, b"").decode("utf-8", "surrogateescape")
+        return
+    for number, value in _fields(data, span):
+        if number in CHILDREN[message]:
+            yield from _locations(data, value, CHILDREN[message][number], depth + 1)
+
+
+def _fields(data: mmap.mmap, span: Span) -> Iterator[tuple[int, Span]]:
+    """Numbers and places of the fields of a message that hold bytes."""
+    position, end = span
+    while position < end:
+        key, position = _varint(data, position)
+        kind = key & 7
+        if kind == BYTES:
+            length, position = _varint(data, position)
+            if position + length > end:
+                raise ValueError(f"a part at byte {position} runs past the end")
+            yield key >> 3, (position, position + length)
+            position += length
+        elif kind == VARINT:
+            _, position = _varint(data, position)
+        elif kind in (FIXED64, FIXED32):
+            position += 8 if kind == FIXED64 else 4
+        else:
+            raise ValueError(f"no protobuf at byte {position}")
+    if position > end:
+        raise ValueError("a number runs past the end")
+
+
+def _varint(data: mmap.mmap, position: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 70, 7):
+        byte = data[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+    raise ValueError(f"no protobuf at byte {position}")

@@ -1,0 +1,83 @@
+"""ONNX files through ONNX Runtime."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidkd.base.errors import CheckpointError, ConfigError
+from vidkd.base.extras import require
+from vidkd.runtime.metadata import EMBEDDED_KEY
+from vidkd.runtime.network import Port
+from vidkd.runtime.onnx_file import check_external_data
+
+DTYPES: dict[str, type[np.generic]] = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+    "tensor(uint8)": np.uint8,
+    "tensor(int8)": np.int8,
+    "tensor(int32)": np.int32,
+    "tensor(int64)": np.int64,
+}
+
+
+class OnnxNetwork:
+    """A `Network` on ONNX Runtime."""
+
+    def __init__(self, session: Any, path: Path) -> None:
+        self.path = str(path)
+        self._session = session
+        self.inputs = [_port(item) for item in session.get_inputs()]
+        self.outputs = [_port(item) for item in session.get_outputs()]
+        self.embedded: str | None = session.get_modelmeta().custom_metadata_map.get(EMBEDDED_KEY)
+
+    def run(self, batch: NDArray[Any], outputs: Sequence[str]) -> list[NDArray[np.floating]]:
+        """See `Network.run`."""
+        try:
+            arrays = self._session.run(list(outputs), {self.inputs[0].name: batch})
+        except Exception as error:  # ONNX Runtime's errors share no class of their own
+            raise CheckpointError(f"model fails on an input of shape {batch.shape}: {self.path}", reason=_first_line(error)) from error
+        return [array if np.issubdtype(array.dtype, np.floating) else array.astype(np.float64) for array in arrays]
+
+
+def open_onnx(path: Path, *, device: str = "auto", threads: int = 0) -> OnnxNetwork:
+    """Load an ONNX file. device: "cpu", "cuda", or "auto" for CUDA where ONNX Runtime has it. threads: 0 lets ONNX Runtime choose.
+
+    Raises CheckpointError if it is no model, truncated, or refers to files outside its folder; ConfigError if the device is not there;
+    MissingExtraError without onnxruntime.
+    """
+    runtime = require("onnxruntime", "detect")
+    providers = _providers(device, runtime.get_available_providers())
+    check_external_data(path)
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3  # errors: they are raised anyway, and warnings speak of the file's maker
+    try:
+        session = runtime.InferenceSession(str(path), options, providers=providers)
+    except Exception as error:  # ONNX Runtime's errors share no class of their own
+        raise CheckpointError(f"not a model that ONNX Runtime can run: {path}", reason=_first_line(error)) from error
+    if device == "cuda" and "CUDAExecutionProvider" not in session.get_providers():
+        raise ConfigError("cannot use device 'cuda'", reason="ONNX Runtime could not start CUDA", to_mend="--device auto or cpu")
+    return OnnxNetwork(session, path)
+
+
+def _providers(device: str, available: Sequence[str]) -> list[str]:
+    if device not in ("auto", "cpu", "cuda"):
+        raise ConfigError(f"cannot use device '{device}' for an ONNX file", to_mend="--device auto, cpu or cuda")
+    if device == "cuda" and "CUDAExecutionProvider" not in available:
+        reason = "this ONNX Runtime is built without CUDA"
+        raise ConfigError("cannot use device 'cuda'", reason=reason, to_mend="pip install onnxruntime-gpu, or --device auto or cpu")
+    wanted = ["CPUExecutionProvider"] if device == "cpu" else ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    return [provider for provider in wanted if provider in available]
+
+
+def _port(item: Any) -> Port:
+    shape = tuple(side if isinstance(side, int) and side > 0 else None for side in item.shape)
+    return Port(name=item.name, shape=shape, dtype=np.dtype(DTYPES.get(item.type, np.object_)))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

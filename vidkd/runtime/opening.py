@@ -1,0 +1,53 @@
+"""One call that opens a detector in an exported file."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from vidkd.base.errors import CheckpointError, ConfigError
+from vidkd.runtime.exported_detector import ExportedDetector
+from vidkd.runtime.metadata import ModelMetadata
+from vidkd.runtime.metadata_file import find_metadata
+from vidkd.runtime.network import Network
+from vidkd.runtime.onnx_network import open_onnx
+from vidkd.runtime.tflite_network import open_tflite
+
+NETWORKS: dict[str, Callable[..., Network]] = {".onnx": open_onnx, ".tflite": open_tflite}
+
+
+def open_network(path: Path | str, *, device: str = "auto", threads: int = 0) -> Network:
+    """Load a model's file by its suffix, one of `NETWORKS`.
+
+    device: auto, cpu, or cuda (ONNX alone). threads: 0 for all that the machine, or the library's own rule, gives.
+    Raises CheckpointError if the file is missing, no model, truncated, or refers to files outside its folder; ConfigError for another
+    suffix, a device that is not there or a negative number of threads; MissingExtraError without the library that runs it.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in NETWORKS:
+        raise ConfigError(
+            f"not a kind of model file that runs without torch: {path}",
+            known=f"{', '.join(NETWORKS)} here; darknet .cfg and .weights and torch checkpoints by the commands that take them, with torch",
+        )
+    if not path.is_file():
+        raise CheckpointError(f"model file not found: {path}")
+    if threads < 0:
+        raise ConfigError(f"threads must be 0 (the library's choice) or more: {threads}")
+    return NETWORKS[path.suffix.lower()](path, device=device, threads=threads)
+
+
+def open_detector(
+    path: Path | str,
+    *,
+    metadata: ModelMetadata | Path | str | None = None,
+    score: float | None = None,
+    nms_iou: float | None = None,
+    device: str = "auto",
+    threads: int = 0,
+) -> ExportedDetector:
+    """Open a detector in an ONNX or TFLite file.
+
+    metadata: in place of what the file carries or the YAML beside it says; a path is of such a YAML. score, nms_iou: in place of the
+    metadata's, in [0, 1]. device, threads and errors: those of `open_network`; also ConfigError if there is no metadata, or it is wrong,
+    or does not fit the file.
+    """
+    network = open_network(path, device=device, threads=threads)
+    return ExportedDetector(network, find_metadata(network, metadata), score=score, nms_iou=nms_iou)
