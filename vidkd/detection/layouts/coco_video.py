@@ -1,0 +1,73 @@
+"""COCO JSON of videos: COCO's keys and `videos`; each image belongs to a video and has its number in it, each annotation its track.
+
+Keys as in the CocoVID form that MMTracking writes: images have video_id and frame_id (from 0), annotations instance_id, for which
+track_id is read too.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from vidkd.base.errors import DataError
+from vidkd.detection.annotations import LabelledFrame
+from vidkd.detection.layouts import json_parts as parts
+from vidkd.detection.layouts.coco import annotation_files, boxes_by_image, image_path, shared_classes
+from vidkd.detection.layouts.layout import BoxOptions, BoxReading, bare_frame, finish, subset_in, with_boxes
+from vidkd.video.files import is_video_file
+from vidkd.video.image_sequence import list_images
+
+EXPECTED = "annotations/*.json with videos, images, annotations and categories, and the frames as images or the videos themselves"
+
+
+def read(root: Path, options: BoxOptions) -> BoxReading:
+    """The frames of every file, in order of video and frame. A frame's path is its video, or the folder of its images."""
+    documents = [(path, parts.read_object(path)) for path in annotation_files("coco_video", root, options)]
+    classes = shared_classes(documents)
+    left_out: Counter[str] = Counter()
+    frames = [frame for path, document in documents for frame in _frames(root, path, document, classes, left_out)]
+    return finish(root.name or "coco_video", root, classes, frames, options, left_out, expected=EXPECTED)
+
+
+def _frames(root: Path, path: Path, document: dict[str, Any], classes: Sequence[str], left_out: Counter[str]) -> list[LabelledFrame]:
+    videos = {parts.whole(row, "id", where): row for where, row in parts.rows(document, "videos", path)}
+    bare: dict[int, LabelledFrame] = {}
+    wheres: dict[int, str] = {}
+    for where, row in parts.rows(document, "images", path):
+        number, video = parts.whole(row, "id", where), parts.whole(row, "video_id", where)
+        if number in bare:
+            raise DataError(f"{where}: image id {number} is given twice, first in {wheres[number]}")
+        if video not in videos:
+            raise DataError(f"{where}: video {video} is not among the videos")
+        bare[number], wheres[number] = _bare(root, path, row, videos[video], where), where
+    boxes = boxes_by_image(document, path, set(bare), _track_key(document))
+    frames = [with_boxes(frame, boxes[number], left_out, classes, wheres[number]) for number, frame in bare.items()]
+    return sorted(frames, key=lambda frame: (frame.group, frame.frame_index))
+
+
+def _track_key(document: Mapping[str, Any]) -> str:
+    listed = document.get("annotations") or [{}]
+    return "track_id" if isinstance(listed, list) and isinstance(listed[0], dict) and "track_id" in listed[0] else "instance_id"
+
+
+def _bare(root: Path, path: Path, row: Mapping[str, Any], video: Mapping[str, Any], where: str) -> LabelledFrame:
+    index = parts.whole(row, "frame_id", where, 0)
+    width, height = parts.whole(row, "width", where, 1), parts.whole(row, "height", where, 1)
+    name = parts.text(video, "name", f"{path}: video {row['video_id']}")
+    file = _video_path(root, path, row, video, index, where)
+    return bare_frame(file, width, height, group=name, frame_index=index, subset=subset_in(path.stem))
+
+
+def _video_path(root: Path, path: Path, row: Mapping[str, Any], video: Mapping[str, Any], index: int, where: str) -> str:
+    """The video where the file names one, else the folder of the image, in which it must stand at the place `index`."""
+    own = video.get("file_name") or video.get("name")
+    if isinstance(own, str) and is_video_file(Path(own)):
+        return image_path(root, path, own)
+    image = PurePosixPath(image_path(root, path, parts.text(row, "file_name", where)))
+    folder = root / image.parent
+    if (root / image).is_file():
+        listed = list_images(str(folder))
+        if index >= len(listed) or listed[index].name != image.name:
+            there = listed[index].name if index < len(listed) else f"{len(listed)} images"
+            raise DataError(f"{where}: frame_id {index} is not the place of {image.name}", there=there, to_mend="count from 0")
+    return image.parent.as_posix()

@@ -1,0 +1,172 @@
+"""What every layout of boxes shares: its options, what it hands back, and the checks of what it read."""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+
+from vidkd.base.errors import DataError
+from vidkd.data.layouts.layout import shortened
+from vidkd.detection.annotations import ANY_CLASS, BoxManifest, LabelledFrame, box_problem, check_frame
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoxOptions:
+    """How to read a layout.
+
+    annotations: files to read in place of those that the layout looks for (coco, coco_video, mot, davis). classes: names of the classes
+    where no file of the layout tells them, or the only ones to keep where it does. allow_missing: leave out frames whose file is not there.
+    missing_is_empty: an image without a label file has nothing in it (yolo); else it is taken as not annotated.
+    """
+
+    annotations: tuple[Path, ...] = ()
+    classes: tuple[str, ...] = ()
+    allow_missing: bool = False
+    missing_is_empty: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoxReading:
+    """A manifest not yet written, and remarks for the user on what was left out."""
+
+    manifest: BoxManifest
+    notes: tuple[str, ...] = ()
+
+
+BoxLayout: TypeAlias = Callable[[Path, BoxOptions], BoxReading]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Box:
+    """One box as a layout reads it: x1 y1 x2 y2 in pixels, class index, whether to ignore it, and its track where known."""
+
+    corners: tuple[float, float, float, float]
+    label: int
+    ignore: bool = False
+    track_id: int | None = None
+
+
+def with_boxes(bare: LabelledFrame, boxes: Sequence[Box], left_out: Counter[str], classes: Sequence[str], where: str) -> LabelledFrame:
+    """`bare` with these boxes. Boxes without area and boxes outside the frame, which published sets have, are left out and counted.
+
+    Raises DataError, beginning with `where`, for values that no frame can have.
+    """
+    kept = []
+    for box in boxes:
+        problem = box_problem(box.corners, bare.width, bare.height)
+        if problem in ("empty", "outside the frame"):
+            left_out["without area" if problem == "empty" else problem] += 1
+        else:
+            kept.append(box)
+    tracks = [box.track_id for box in kept]
+    frame = dataclasses.replace(
+        bare,
+        boxes=np.asarray([box.corners for box in kept], np.float32).reshape(-1, 4),
+        labels=np.asarray([box.label for box in kept], np.int64),
+        ignore=np.asarray([box.ignore for box in kept], bool),
+        track_ids=np.asarray(tracks, np.int64) if tracks and None not in tracks else None,
+    )
+    check_frame(frame, classes, where)
+    return frame
+
+
+def bare_frame(
+    path: str,
+    width: int,
+    height: int,
+    group: str,
+    *,
+    frame_index: int | None = None,
+    time_s: float | None = None,
+    subset: str = "",
+    complete: bool = True,
+) -> LabelledFrame:
+    """A frame whose boxes come later, see `with_boxes`."""
+    return LabelledFrame(
+        path=path,
+        width=width,
+        height=height,
+        group=group,
+        frame_index=frame_index,
+        time_s=time_s,
+        subset=subset,
+        complete=complete,
+        boxes=np.zeros((0, 4), np.float32),
+        labels=np.zeros(0, np.int64),
+        ignore=np.zeros(0, bool),
+    )
+
+
+def finish(
+    name: str,
+    root: Path,
+    classes: Sequence[str],
+    frames: Sequence[LabelledFrame],
+    options: BoxOptions,
+    left_out: Counter[str],
+    *,
+    expected: str,
+    notes: Sequence[str] = (),
+) -> BoxReading:
+    """The reading of these frames. Raises DataError without any, or where files are missing unless `allow_missing`."""
+    missing = sorted({path for path in dict.fromkeys(frame.path for frame in frames) if not (root / path).exists()})
+    if missing and not options.allow_missing:
+        raise DataError(
+            f"data set '{name}': {len(missing)} of the files that its annotations name are missing",
+            looked_in=root,
+            missing=shortened(missing),
+            to_mend="unpack the archive again, or leave these out with allow_missing",
+        )
+    gone = set(missing)
+    frames = [frame for frame in frames if frame.path not in gone]
+    if not frames:
+        raise not_found(name, root, expected, "no annotated frame")
+    remarks = [f"{len(missing)} files are missing: {shortened(missing)}"] if missing else []
+    remarks += [f"{count} boxes left out: {why}" for why, count in sorted(left_out.items())]
+    manifest = BoxManifest(name=name, root=root, classes=tuple(classes), frames=tuple(frames))
+    if options.classes and options.classes != manifest.classes:
+        manifest = _only(manifest, options.classes)
+    return BoxReading(manifest=manifest, notes=(*notes, *remarks))
+
+
+def _only(manifest: BoxManifest, classes: tuple[str, ...]) -> BoxManifest:
+    """The manifest with these classes alone, in this order; boxes of others are gone, frames stay."""
+    old = [label_of(name, manifest.classes, f"data set '{manifest.name}'") for name in classes]
+    new = {label: place for place, label in enumerate(old)} | {ANY_CLASS: ANY_CLASS}
+    return dataclasses.replace(manifest, classes=classes, frames=tuple(_relabelled(frame, new) for frame in manifest.frames))
+
+
+def _relabelled(frame: LabelledFrame, new: Mapping[int, int]) -> LabelledFrame:
+    kept = np.asarray([label in new for label in frame.labels.tolist()], bool)
+    return dataclasses.replace(
+        frame,
+        boxes=frame.boxes[kept],
+        labels=np.asarray([new[label] for label in frame.labels[kept].tolist()], np.int64),
+        ignore=frame.ignore[kept],
+        track_ids=None if frame.track_ids is None else frame.track_ids[kept],
+    )
+
+
+def not_found(name: str, root: Path, expected: str, found: str) -> DataError:
+    """The error for a data set that is not there, or not as its archive unpacks."""
+    return DataError(
+        f"data set '{name}' not found", looked_in=root, expected=expected, found=found, to_mend="name the folder that holds it"
+    )
+
+
+def label_of(name: str, classes: Sequence[str], where: str) -> int:
+    """Index of a class; DataError, beginning with `where`, for a name that is none."""
+    if name not in classes:
+        raise DataError(f"{where}: unknown class '{name}'", known=shortened(classes), to_mend="name all classes")
+    return classes.index(name)
+
+
+def subset_in(name: str) -> str:
+    """The subset, train, val or test, that a file or folder name holds as a word, as in instances_val2017; "" for none."""
+    words = name.lower().replace("-", "_").replace(".", "_").split("_")
+    spellings = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+    return next((subset for word in words for start, subset in spellings.items() if word.rstrip("0123456789") == start), "")
