@@ -1,0 +1,232 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from vidkd.losses.boxes import box_iou
+from vidkd.losses.teacher_bounded import bounded_box_regression, confidence_bounded_mix, matched_heads, oracle_assigned
+from vidkd.losses.yolo import YoloLossOptions, yolo_loss
+from vidkd.losses.yolo_heads import HeadSpec, decode_boxes, split_head
+from vidkd.losses.yolo_targets import Truths
+
+COARSE = HeadSpec(anchors=((40.0, 40.0), (80.0, 40.0)), stride=32, classes=3, scale_x_y=1.1)
+FINE = HeadSpec(anchors=((10.0, 10.0), (10.0, 30.0)), stride=16, classes=3)
+SPECS = (COARSE, FINE)
+MATCHED = (confidence_bounded_mix, matched_heads)
+
+
+def heads(seed, images=2):
+    random = torch.Generator().manual_seed(seed)
+    return [torch.randn(images, 16, n, n, generator=random, dtype=torch.float64) for n in (2, 4)]
+
+
+def truths(*boxes, **others):
+    return Truths(boxes=torch.tensor(boxes).reshape(-1, 4), labels=torch.arange(len(boxes)), **others)
+
+
+def one_cell(**entries):
+    """A head of one cell, one anchor and one class: x, y, w, h, objectness, class."""
+    names = ("x", "y", "w", "h", "objectness", "label")
+    return [torch.tensor([entries.get(name, 0.0) for name in names], dtype=torch.float64).reshape(1, 6, 1, 1)]
+
+
+SINGLE = (HeadSpec(anchors=((16.0, 8.0),), stride=32, classes=1),)
+
+
+@pytest.mark.parametrize(("objectness", "value", "slope"), [(1.0, 9.0, 1.0), (-3.0, 0.16 * 9, 0.4)])
+def test_the_mix_of_one_cell_where_the_oracle_is_sure_and_where_it_is_not(objectness, value, slope):
+    student = one_cell(x=3.0, objectness=objectness)
+    student[0].requires_grad_()
+    loss = confidence_bounded_mix(student, one_cell(objectness=objectness), SINGLE)
+    loss.backward()
+    assert loss.item() == pytest.approx(value / 6)
+    assert student[0].grad.flatten().tolist() == pytest.approx([slope * 2 * 3 / 6, 0, 0, 0, 0, 0])
+
+
+def test_the_mix_turns_at_the_oracles_own_objectness_threshold_included():
+    at = math.log(0.3 / 0.7)
+    sure = confidence_bounded_mix(one_cell(x=1.0), one_cell(objectness=at + 1e-9), SINGLE, threshold=0.3)
+    unsure = confidence_bounded_mix(one_cell(x=1.0), one_cell(objectness=at - 1e-9), SINGLE, threshold=0.3)
+    assert float(sure) == pytest.approx((1 + at**2) / 6)
+    assert float(unsure) == pytest.approx(0.16 * (1 + at**2) / 6)
+    assert float(confidence_bounded_mix(one_cell(x=1.0), one_cell(), SINGLE, threshold=0.5)) == pytest.approx(1 / 6)
+
+
+def test_the_mix_against_a_loop_over_cells():
+    student, teacher = heads(0), heads(1)
+    expected = 0.0
+    for raw_S, raw_T in zip(student, teacher, strict=True):
+        vectors_S, vectors_T = (raw.reshape(2, 2, 8, -1).transpose(2, 3).reshape(-1, 8) for raw in (raw_S, raw_T))
+        squares = 0.0
+        for s, t in zip(vectors_S, vectors_T, strict=True):
+            target = t if 1 / (1 + math.exp(-t[4])) >= 0.5 else 0.3 * t + 0.7 * s
+            squares += float((s - target).square().sum())
+        expected += squares / raw_S.numel()
+    assert float(confidence_bounded_mix(student, teacher, SPECS, threshold=0.5, share=0.3)) == pytest.approx(expected)
+
+
+def test_the_limits_of_the_mix():
+    student, teacher = heads(0), heads(1)
+    plain = sum(F.mse_loss(s, t) for s, t in zip(student, teacher, strict=True))
+    torch.testing.assert_close(confidence_bounded_mix(student, teacher, SPECS, share=1.0), plain)
+    torch.testing.assert_close(confidence_bounded_mix(student, teacher, SPECS, threshold=0.0), plain)
+    assert float(confidence_bounded_mix(student, teacher, SPECS, threshold=1.0, share=0.0)) == 0
+
+
+def test_chens_bound_by_hand():
+    """One cell; the box has the anchor's size and lies at the offset (1/2, 1/2), so y is (1/2, 1/2, 0, 0)."""
+    truth, slope = truths([8.0, 12, 24, 20]), torch.tensor([0.0, 0, 2 * 0.5, 0, 0, 0])
+    for off, margin, value in ((0.4, 0.0, 0.25), (0.6, 0.0, 0.0), (0.5, 0.0, 0.0), (0.6, 0.12, 0.25), (0.6, 0.10, 0.0)):
+        student = one_cell(w=0.5)
+        student[0].requires_grad_()
+        loss = bounded_box_regression(student, one_cell(h=off), [truth], SINGLE, margin=margin)
+        loss.backward()
+        assert loss.item() == pytest.approx(value)
+        torch.testing.assert_close(student[0].grad.flatten(), (slope * (value > 0)).double())
+
+
+def test_chens_bound_against_a_loop_over_the_cells_that_answer():
+    student, teacher = heads(0), heads(1)
+    images = [truths([5.0, 6, 40, 50], [33.0, 33, 44, 41]), truths([2.0, 3, 11, 30], weight=torch.tensor([0.5]))]
+    answering = [(0, 0, 0, 0, 0), (1, 0, 0, 2, 2), (1, 1, 1, 1, 0)]
+    rows = []
+    for (head, image, anchor, row, column), box in zip(answering, [box for t in images for box in t.boxes.tolist()], strict=True):
+        spec = SPECS[head]
+        wanted = [(box[0] + box[2]) / 2 / spec.stride - column, (box[1] + box[3]) / 2 / spec.stride - row]
+        wanted += [math.log((box[i + 2] - box[i]) / spec.anchors[anchor][i]) for i in range(2)]
+        errors = []
+        for raw in (student, teacher):
+            v = raw[head][image, 8 * anchor : 8 * anchor + 4, row, column].tolist()
+            offsets = [spec.scale_x_y / (1 + math.exp(-x)) - (spec.scale_x_y - 1) / 2 for x in v[:2]]
+            errors.append(sum((a - b) ** 2 for a, b in zip([*offsets, *v[2:]], wanted, strict=True)))
+        rows.append(errors[0] if errors[0] > errors[1] else 0.0)
+    assert 0.0 in rows
+    assert max(rows) > 0
+    expected = (rows[0] + rows[1] + 0.5 * rows[2]) / 2.5
+    assert float(bounded_box_regression(student, teacher, images, SPECS)) == pytest.approx(expected, rel=1e-6)
+
+
+def test_chens_bound_without_a_truth_is_nought_with_a_gradient():
+    student = [raw.requires_grad_() for raw in heads(0)]
+    loss = bounded_box_regression(student, heads(1), [truths(), truths()], SPECS)
+    loss.backward()
+    assert loss.item() == 0
+    assert all(raw.grad.abs().sum() == 0 for raw in student)
+
+
+def test_matched_heads_by_hand():
+    student, teacher = one_cell(x=0.4, h=1.0, objectness=-0.5, label=0.2), one_cell(objectness=1.5, label=2.0)
+    terms = matched_heads(student, teacher, SINGLE, box_weight=3.0, class_weight=0.5)
+    present = 1 / (1 + math.exp(-1.5))
+    assert float(terms.objectness) == pytest.approx(kl(present, sigmoid(-0.5)))
+    assert float(terms.classes) == pytest.approx(0.5 * present * kl(sigmoid(2.0), sigmoid(0.2)))
+    assert float(terms.box) == pytest.approx(3 * present * ((sigmoid(0.4) - 0.5) ** 2 + 1) / 2)
+    assert float(terms.total) == pytest.approx(float(terms.box + terms.objectness + terms.classes))
+
+
+def sigmoid(x):
+    return 1 / (1 + math.exp(-x))
+
+
+def kl(p, q):
+    return p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q))
+
+
+def test_matched_heads_is_the_mean_over_images_and_the_sum_over_heads():
+    student, teacher = heads(0), heads(1)
+    parts = []
+    for image in range(2):
+        for s, t, spec in zip(student, teacher, SPECS, strict=True):
+            parts.append(matched_heads([s[image : image + 1]], [t[image : image + 1]], [spec]).total)
+    torch.testing.assert_close(matched_heads(student, teacher, SPECS).total, sum(parts) / 2)
+
+
+def test_matched_heads_pulls_the_probabilities_of_the_oracle():
+    student, teacher = [raw.requires_grad_() for raw in heads(0)], heads(1)
+    matched_heads(student, teacher, SPECS).total.backward()
+    for raw, raw_T, spec in zip(student, teacher, SPECS, strict=True):
+        cells_S, cells_T, grad = (split_head(x, spec) for x in (raw.detach(), raw_T, raw.grad))
+        present = cells_T[..., 4:5].sigmoid()
+        torch.testing.assert_close(grad[..., 4:5], (cells_S[..., 4:5].sigmoid() - present) / 2)
+        torch.testing.assert_close(grad[..., 5:], present * (cells_S[..., 5:].sigmoid() - cells_T[..., 5:].sigmoid()) / 2)
+        torch.testing.assert_close(grad[..., 2:4], present * (cells_S - cells_T)[..., 2:4] / 2)
+
+
+@pytest.mark.parametrize("method", MATCHED)
+def test_equal_heads_cost_nothing_and_the_teacher_gets_no_gradient(method):
+    student, teacher = ([raw.requires_grad_() for raw in heads(seed)] for seed in (0, 1))
+    same = method(teacher, [raw.detach().clone() for raw in teacher], SPECS)
+    assert float((same if isinstance(same, torch.Tensor) else same.total).detach()) == pytest.approx(0, abs=1e-9)
+    loss = method(student, teacher, SPECS)
+    (loss if isinstance(loss, torch.Tensor) else loss.total).backward()
+    assert all(raw.grad is None for raw in teacher)
+    assert all(raw.grad.abs().sum() > 0 for raw in student)
+
+
+def test_chens_bound_gives_the_teacher_no_gradient():
+    student, teacher = ([raw.requires_grad_() for raw in heads(seed)] for seed in (0, 1))
+    bounded_box_regression(student, teacher, [truths([5.0, 6, 40, 50])] * 2, SPECS, margin=99.0).backward()
+    assert all(raw.grad is None for raw in teacher)
+    assert student[0].grad.abs().sum() > 0
+
+
+def test_the_boxes_of_an_oracle_weigh_by_their_scores():
+    student, scores = heads(0, images=1), torch.tensor([0.9, 0.3])
+    boxes = ([5.0, 6, 40, 50], [33.0, 33, 44, 41])
+    weighed = oracle_assigned(student, [truths(*boxes, confidence=scores)], SPECS)
+    assert_same(weighed, yolo_loss(student, [truths(*boxes, weight=scores)], SPECS))
+    taught = oracle_assigned(student, [truths(*boxes, confidence=scores)], SPECS, scores_as="objectness")
+    assert_same(taught, yolo_loss(student, [truths(*boxes, confidence=scores)], SPECS))
+    assert_same(oracle_assigned(student, [truths(*boxes)], SPECS), yolo_loss(student, [truths(*boxes)], SPECS))
+    twice = oracle_assigned(student, [truths(*boxes, confidence=scores, weight=torch.tensor([2.0, 2.0]))], SPECS)
+    assert_same(twice, yolo_loss(student, [truths(*boxes, weight=2 * scores)], SPECS))
+
+
+def assert_same(terms, expected):
+    assert [float(term) for term in terms] == pytest.approx([float(term) for term in expected])
+
+
+@pytest.mark.parametrize("scores_as", ["weight", "objectness"])
+def test_uncertain_boxes_ask_nothing_and_shield_what_lies_near(scores_as):
+    student = [raw.requires_grad_() for raw in heads(0, images=1)]
+    box = decode_boxes(student[1], FINE)[0, 1, 3, 2].tolist()
+    found = truths(box, confidence=torch.tensor([0.45]))
+    terms = oracle_assigned(student, [found], SPECS, certain=0.5, scores_as=scores_as)
+    assert terms.box.item() == terms.classes.item() == 0
+    terms.total.backward()
+    assert split_head(student[1].grad, FINE)[0, 1, 3, 2].abs().sum() == 0
+    assert split_head(student[1].grad, FINE)[0, 1, 0, 0, 4] > 0
+    again = oracle_assigned(student, [found], SPECS, certain=0.45, scores_as=scores_as)
+    assert again.classes.item() > 0
+
+
+def test_a_student_that_meets_the_oracles_box_is_left_alone_by_the_bound():
+    student = one_cell(x=0.2, w=0.1)
+    guess, truth = decode_boxes(student[0], SINGLE[0])[0, 0, 0, 0], torch.tensor([8.0, 12, 24, 20])
+    iou, giou = (float(box_iou(guess, truth, kind=kind)) for kind in ("iou", "giou"))
+    assert 0.7 < iou < 0.99
+    found = [truths([8.0, 12, 24, 20], confidence=torch.tensor([0.8]))]
+    below, above = (
+        oracle_assigned(student, found, SINGLE, options=YoloLossOptions(iou_loss="giou", box_iou_bound=iou + d)) for d in (-1e-4, 1e-4)
+    )
+    assert float(below.box) == 0
+    assert float(above.box) == pytest.approx(0.8 * (1 - giou))
+    assert float(above.classes) == float(below.classes) > 0
+
+
+def test_errors():
+    with pytest.raises(ValueError, match="threshold"):
+        confidence_bounded_mix(heads(0), heads(1), SPECS, threshold=1.5)
+    with pytest.raises(ValueError, match="share"):
+        confidence_bounded_mix(heads(0), heads(1), SPECS, share=-0.1)
+    with pytest.raises(ValueError, match="scores_as"):
+        oracle_assigned(heads(0), [truths(), truths()], SPECS, scores_as="rank")
+    with pytest.raises(ValueError, match="as many heads"):
+        matched_heads(heads(0), heads(1)[:1], SPECS)
+
+
+@pytest.mark.parametrize("method", [*MATCHED, lambda s, t, specs: bounded_box_regression(s, t, [truths(), truths()], specs)])
+def test_heads_that_share_no_cells(method):
+    with pytest.raises(ValueError, match="see oracle_assigned"):
+        method(heads(0), [raw[..., :1] for raw in heads(1)], SPECS)

@@ -1,0 +1,138 @@
+import pytest
+import torch
+
+from vidkd.losses.yolo_heads import HeadSpec, decode_boxes, split_head, split_heads
+from vidkd.losses.yolo_targets import Truths, assign, box_targets, flatten_truths
+
+COARSE = HeadSpec(anchors=((40.0, 40.0), (80.0, 40.0)), stride=32, classes=3)
+FINE = HeadSpec(anchors=((10.0, 10.0), (10.0, 30.0)), stride=16, classes=3)
+GRIDS = [(4, 6), (8, 12)]
+
+
+def truths(*boxes, **others):
+    return Truths(boxes=torch.tensor(boxes).reshape(-1, 4), labels=torch.arange(len(boxes)), **others)
+
+
+def places(*images, specs=(COARSE, FINE), grids=GRIDS, **options):
+    """Per head: (image, anchor, row, column, truth) of every cell that answers."""
+    found = assign(flatten_truths(images, torch.zeros(1)), specs, grids, **options)
+    return [list(zip(*(part.tolist() for part in (*cells.place, cells.truth)), strict=True)) for cells in found]
+
+
+def test_the_best_fitting_anchor_of_all_heads_answers_in_the_cell_of_the_centre():
+    wide, tall = [30.0, 41, 100, 79], [86.0, 0, 95, 31]
+    assert places(truths(wide, tall)) == [[(0, 1, 1, 2, 0)], [(0, 1, 0, 5, 1)]]
+
+
+def test_rows_are_of_all_images_and_of_none():
+    nothing, small = truths(), truths([0.0, 0, 10, 11])
+    assert places(nothing, small, nothing, small) == [[], [(1, 0, 0, 0, 0), (3, 0, 0, 0, 1)]]
+    assert places(nothing) == [[], []]
+
+
+def test_a_threshold_adds_every_anchor_that_fits_better():
+    square = truths([20.0, 20, 60, 60])
+    assert places(square) == [[(0, 0, 1, 1, 0)], []]
+    assert places(square, iou_thresh=0.49) == [[(0, 0, 1, 1, 0), (0, 1, 1, 1, 0)], []]
+    assert places(square, iou_thresh=0.18) == [[(0, 0, 1, 1, 0), (0, 1, 1, 1, 0)], [(0, 1, 2, 2, 0)]]
+    assert places(square, iou_thresh=0.51) == places(square)
+
+
+def test_an_anchor_of_two_heads_makes_both_answer():
+    shared = HeadSpec(anchors=((10.0, 10.0), (40.0, 40.0)), stride=16, classes=3)
+    assert places(truths([20.0, 20, 60, 60]), specs=(COARSE, shared)) == [[(0, 0, 1, 1, 0)], [(0, 1, 2, 2, 0)]]
+
+
+def test_a_box_of_a_spare_anchor_has_no_cell():
+    assert places(truths([20.0, 20, 25, 24]), spare_anchors=((5.0, 5.0),)) == [[], []]
+    assert places(truths([20.0, 20, 25, 24])) == [[], [(0, 0, 1, 1, 0)]]
+
+
+def test_boxes_without_area_or_with_a_centre_outside_are_left_out():
+    assert places(truths([5.0, 5, 5, 30], [30.0, 9, 20, 19], [-12.0, 0, 10, 20], [180.0, 0, 204, 20], [0.0, 120, 20, 136])) == [[], []]
+    assert places(truths([-8.0, 0, 10, 20])) == [[], [(0, 1, 0, 0, 0)]]
+
+
+def test_ignored_regions_answer_to_nothing_and_do_not_shift_the_rows():
+    both = truths([20.0, 20, 60, 60], [0.0, 0, 10, 10], ignore=torch.tensor([True, False]))
+    assert places(both) == [[], [(0, 0, 0, 0, 0)]]
+    flat = flatten_truths([both], torch.zeros(1))
+    assert flat.labels.tolist() == [1]
+    assert flat.weight.tolist() == flat.confidence.tolist() == [1.0]
+
+
+def test_targets_are_offset_in_the_cell_and_log_of_size_over_anchor():
+    flat = flatten_truths([truths([30.0, 41, 100, 79])], torch.zeros(1))
+    cells, _ = assign(flat, (COARSE, FINE), GRIDS)
+    expected = torch.tensor([[65 / 32 - 2, 60 / 32 - 1, *torch.tensor([70 / 80, 38 / 40]).log().tolist()]])
+    torch.testing.assert_close(box_targets(flat.boxes, cells, COARSE), expected)
+
+
+def test_decoding_by_hand():
+    spec = HeadSpec(anchors=((10.0, 20.0), (30.0, 40.0)), stride=8, classes=1, scale_x_y=1.2)
+    raw = torch.zeros(1, 12, 2, 3)
+    raw[0, 6:10, 1, 2] = torch.tensor([0.5, -1.0, 0.3, -0.2])
+    x, y = (2 + 1.2 / (1 + torch.tensor(-0.5).exp()) - 0.1) * 8, (1 + 1.2 / (1 + torch.tensor(1.0).exp()) - 0.1) * 8
+    w, h = 30 * torch.tensor(0.3).exp(), 40 * torch.tensor(-0.2).exp()
+    boxes = decode_boxes(raw, spec)
+    torch.testing.assert_close(boxes[0, 1, 1, 2], torch.stack([x - w / 2, y - h / 2, x + w / 2, y + h / 2]))
+    torch.testing.assert_close(boxes[0, 0, 1, 0], torch.tensor([4.0 - 5, 12 - 10, 4 + 5, 12 + 10]))
+
+
+def test_decoding_stays_finite_where_the_size_would_overflow():
+    raw = torch.full((1, 6, 1, 1), 500.0, requires_grad=True)
+    boxes = decode_boxes(raw, HeadSpec(anchors=((10.0, 20.0),), stride=8, classes=1))
+    boxes.square().sum().backward()
+    assert torch.isfinite(boxes).all()
+    assert torch.isfinite(raw.grad).all()
+
+
+def test_a_head_is_split_anchor_by_anchor():
+    raw = torch.arange(2 * 16 * 2 * 3).reshape(2, 16, 2, 3)
+    cells = split_head(raw, COARSE)
+    assert cells.shape == (2, 2, 2, 3, 8)
+    assert cells[1, 1, 0, 2].tolist() == raw[1, 8:, 0, 2].tolist()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"anchors": ()}, "at least one"),
+        ({"anchors": ((0.0, 3.0),)}, "above 0"),
+        ({"stride": 0}, "stride"),
+        ({"classes": 0}, "classes"),
+        ({"scale_x_y": 0.9}, "scale_x_y"),
+    ],
+)
+def test_a_head_that_is_none(change, message):
+    with pytest.raises(ValueError, match=message):
+        HeadSpec(**{"anchors": ((1.0, 2.0),), "stride": 8, "classes": 1, **change})
+
+
+@pytest.mark.parametrize(
+    ("shapes", "message"),
+    [
+        ([(1, 16, 4, 6)], "as many heads"),
+        ([(1, 16, 4, 6), (2, 16, 8, 12)], "unlike batches"),
+        ([(1, 16, 4, 6), (1, 15, 8, 12)], r"\(B, 16, h, w\)"),
+        ([(0, 16, 4, 6), (0, 16, 8, 12)], r"\(B, 16, h, w\)"),
+    ],
+)
+def test_heads_that_do_not_fit(shapes, message):
+    with pytest.raises(ValueError, match=message):
+        split_heads([torch.zeros(shape) for shape in shapes], (COARSE, FINE))
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"boxes": torch.zeros(4)}, r"\(M, 4\)"),
+        ({"labels": torch.zeros(3)}, "labels"),
+        ({"weight": torch.zeros(2, 1)}, "weight"),
+        ({"confidence": torch.zeros(1)}, "confidence"),
+        ({"ignore": torch.zeros(3)}, "ignore"),
+    ],
+)
+def test_truths_of_unlike_lengths(parts, message):
+    with pytest.raises(ValueError, match=message):
+        Truths(**{"boxes": torch.zeros(2, 4), "labels": torch.zeros(2), **parts})
