@@ -1,7 +1,7 @@
 """JSON lines, one a frame: vidkd's own format, which keeps everything and can be read while it is written.
 
 `{"frame": 12, "time_s": 0.48, "boxes": [[x1, y1, x2, y2], ...], "scores": [...], "classes": ["person", ...], "track_ids": [...]}`; frames
-count from 0, time_s is null where the frame has no time, track_ids are left out where nothing was tracked. Other keys may stand beside them.
+count from 0, time_s is null where the frame has no time, track_ids are left out where nothing was tracked. Other keys may stand there too.
 """
 
 import itertools
