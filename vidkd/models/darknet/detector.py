@@ -17,6 +17,7 @@ from vidkd.runtime.letterbox import Letterbox, ResizeMode
 
 GREY = 128
 """Padding: the 0.5 of darknet's letterbox in 8 bits."""
+MOST_PIXELS = 1e6
 
 
 class DarknetDetector:
@@ -98,15 +99,14 @@ class DarknetDetector:
 
     def _frame(self, boxes: Tensor, scores: Tensor, labels: Tensor, letterbox: Letterbox) -> Detections:
         above = scores > self.score_threshold
-        boxes, scores, labels = boxes[above], scores[above], labels[above]
-        # batched_nms sets classes apart by the largest coordinate: one huge box of a wild network would cost all others their precision
-        reach = 2 * max(self.net.input_size)
-        kept = batched_nms(boxes.clamp(-reach, reach), scores, labels, self.nms_iou)
-        found = Detections(
-            boxes=letterbox.to_frame(boxes[kept].cpu().numpy()).astype(np.float32),
-            scores=scores[kept].cpu().numpy(),
-            labels=labels[kept].cpu().numpy(),
-        ).clipped(letterbox.source_width, letterbox.source_height)
+        # Apple's GPUs have no float64
+        candidates = [part[above].cpu() if self.device.type == "mps" else part[above] for part in (boxes, scores, labels)]
+        # float64: batched_nms sets classes apart by the largest coordinate, so one huge box would cost all others their precision
+        boxes, scores, labels = candidates[0].double().clamp(-MOST_PIXELS, MOST_PIXELS), candidates[1].double(), candidates[2]
+        kept = batched_nms(boxes, scores, labels, self.nms_iou).cpu()
+        boxes, scores, labels = (part.cpu()[kept] for part in (boxes, scores, labels))
+        found = Detections(boxes=letterbox.to_frame(boxes.numpy()), scores=scores.numpy(), labels=labels.numpy())
+        found = found.clipped(letterbox.source_width, letterbox.source_height)
         return found.select(np.all(found.boxes[:, 2:] > found.boxes[:, :2], axis=1))
 
 
