@@ -95,7 +95,7 @@ def test_without_truths_every_cell_is_silenced_and_nothing_else_moves():
     terms = loss(raw, truths(), truths(), spec=GRID)
     cells = split_head(raw, GRID)
     torch.testing.assert_close(terms.objectness, torch.nn.functional.softplus(cells[..., 4]).sum() / 2)
-    assert float(terms.box) == float(terms.classes) == 0
+    assert terms.box.item() == terms.classes.item() == 0
     terms.total.backward()
     grad = split_head(raw.grad, GRID)
     assert (grad[..., 4] > 0).all()

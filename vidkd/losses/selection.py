@@ -1,0 +1,76 @@
+"""Teaching a key-frame selector where student and oracle disagree: how much, whether too much, and on which of near frames more.
+
+All are reconstructions: which loss trains the LSTM of TKD (arXiv 1903.01522) could not be read. Frames that are padding, or on which the
+oracle did not run, are left out by `mask`; what stands there may be anything, NaN too.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vidkd.losses.reduction import require_same_shape, widen
+
+
+def disagreement_huber(predicted: Tensor, disagreement: Tensor, *, delta: float = 0.1, mask: Tensor | None = None) -> Tensor:
+    """Huber loss of the predicted disagreement, averaged over frames: d^2 / 2 up to |d| = delta, delta (|d| - delta / 2) beyond.
+
+    predicted, disagreement: (B, T), in one unit (1 - F1, in [0, 1], say; delta is of it too). mask: (B, T) bool, the frames that count.
+    Returns a scalar >= 0, 0 where no frame counts; no gradient reaches the disagreement. Raises ValueError if the shapes differ or
+    delta <= 0. Source: reconstruction.
+    """
+    if not delta > 0:
+        raise ValueError(f"delta must be above 0: {delta}")
+    predicted, disagreement, mask = _frames(predicted, disagreement, mask)
+    return _mean(F.huber_loss(predicted, disagreement, delta=delta, reduction="none"), mask)
+
+
+def above_threshold_bce(
+    logits: Tensor, disagreement: Tensor, *, threshold: float, positive_weight: float = 1.0, mask: Tensor | None = None
+) -> Tensor:
+    """Binary cross-entropy of "the disagreement lies above threshold", averaged over frames.
+
+    logits: (B, T), the log odds of it. disagreement: (B, T). positive_weight multiplies the frames above the threshold, which are few.
+    mask, value and errors as in `disagreement_huber`; also raises ValueError for positive_weight <= 0. Source: reconstruction.
+    """
+    if not positive_weight > 0:
+        raise ValueError(f"positive_weight must be above 0: {positive_weight}")
+    logits, disagreement, mask = _frames(logits, disagreement, mask)
+    above = (disagreement > threshold).to(logits.dtype)
+    return _mean((1 + (positive_weight - 1) * above) * F.binary_cross_entropy_with_logits(logits, above, reduction="none"), mask)
+
+
+def order_in_window(
+    predicted: Tensor, disagreement: Tensor, *, window: int, min_gap: float = 0.0, sharpness: float = 1.0, mask: Tensor | None = None
+) -> Tensor:
+    """Logistic loss of the order of two frames, averaged over the pairs at most `window` frames apart that differ by more than min_gap.
+
+    For a pair of which frame i disagrees more than frame j: log(1 + exp(-sharpness (predicted_i - predicted_j))); log 2 where both are
+    predicted alike. A selector under a budget of calls needs the order alone. predicted, disagreement: (B, T), any units; mask, value and
+    errors as in `disagreement_huber` (0 where no pair counts); also raises ValueError for window < 1, min_gap < 0 or sharpness <= 0.
+    Source: the pairwise loss of RankNet (Burges et al. 2005), from memory; its use here is a reconstruction.
+    """
+    if window < 1 or min_gap < 0 or not sharpness > 0:
+        raise ValueError(f"window must be at least 1, min_gap not negative, sharpness above 0: {window}, {min_gap}, {sharpness}")
+    predicted, disagreement, mask = _frames(predicted, disagreement, mask)
+    more = disagreement[..., None] - _following(disagreement, window)
+    higher = predicted[..., None] - _following(predicted, window)
+    ordered = mask[..., None] & _following(mask, window) & (more.abs() > min_gap)
+    return _mean(F.softplus(-sharpness * more.sign() * higher), ordered)
+
+
+def _following(frames: Tensor, window: int) -> Tensor:
+    """(B, T) -> (B, T, window): the frames after each, zeros (False) beyond the end."""
+    return F.pad(frames, (0, window)).unfold(1, window + 1, 1)[..., 1:]
+
+
+def _frames(predicted: Tensor, disagreement: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Both in at least float32, zeros where the mask is False, and the mask."""
+    require_same_shape(predicted, disagreement, ndim=2)
+    mask = torch.ones_like(predicted, dtype=torch.bool) if mask is None else mask.bool()
+    if mask.shape != predicted.shape:
+        raise ValueError(f"mask must be one a frame {tuple(predicted.shape)}: {tuple(mask.shape)}")
+    return widen(predicted).masked_fill(~mask, 0), widen(disagreement.detach()).masked_fill(~mask, 0), mask
+
+
+def _mean(values: Tensor, counts: Tensor) -> Tensor:
+    return (values * counts).sum() / counts.sum().clamp_min(1)
