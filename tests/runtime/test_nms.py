@@ -42,7 +42,7 @@ def test_overlaps_are_those_of_torchvision():
 
 
 @pytest.mark.parametrize("class_agnostic", [False, True])
-@pytest.mark.parametrize(("count", "iou"), [(0, 0.5), (1, 0.5), (60, 0.0), (60, 0.3), (60, 1.0), (3 * BLOCK, 0.45)])
+@pytest.mark.parametrize(("count", "iou"), [(0, 0.5), (1, 0.5), (60, 0.0), (60, 0.3), (60, 1.0), (BLOCK + 60, 0.45)])
 def test_those_that_stay_are_those_of_a_slow_loop_ties_included(count, iou, class_agnostic):
     boxes, scores, labels = random_boxes(count, count)
     kept = nms(boxes, scores, labels, iou, class_agnostic=class_agnostic)

@@ -1,0 +1,166 @@
+import os
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+from model_files import constant_onnx, external_onnx, picture, picture_metadata, picture_onnx, picture_tflite
+
+from vidkd.base.errors import CheckpointError, ConfigError, MissingExtraError
+from vidkd.runtime import onnx_network
+from vidkd.runtime.metadata import Head
+from vidkd.runtime.onnx_file import external_files
+from vidkd.runtime.opening import open_detector, open_network
+
+ROWS = [(0.2, 0.4, 0.6, 1.0, 0.8, 1), (0, 0.2, 0.4, 0.6, 0.6, 0)]
+
+
+def check(detector) -> None:
+    found, nothing = detector(np.stack([picture(*ROWS), picture()]))
+    np.testing.assert_allclose(found.boxes, np.asarray(ROWS)[:, :4] * 4, atol=0.01)
+    np.testing.assert_allclose(found.scores, [0.8, 0.6], atol=1e-3)
+    assert found.labels.tolist() == [1, 0]
+    assert len(nothing) == 0
+
+
+@pytest.mark.parametrize("batch", ["batch", 1, 3])
+def test_onnx_files_of_open_and_fixed_batch_give_the_same(tmp_path, batch):
+    check(open_detector(picture_onnx(tmp_path / "net.ONNX", batch=batch), metadata=picture_metadata(), device="cpu", threads=1))
+
+
+@pytest.mark.parametrize("quantised", [False, True])
+def test_tflite_files_give_the_same_quantised_or_not(tmp_path, quantised):
+    check(open_detector(picture_tflite(tmp_path / "net.tflite", quantised=quantised), metadata=picture_metadata(), threads=1))
+
+
+def test_metadata_travel_inside_both_kinds_of_file(tmp_path):
+    text = picture_metadata().to_json()
+    check(open_detector(picture_onnx(tmp_path / "net.onnx", embedded=text)))
+    path = picture_tflite(tmp_path / "net.tflite", quantised=True)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("vidkd.json", text)
+    check(open_detector(path))
+
+
+def test_results_are_copies_that_the_next_run_leaves_alone(tmp_path):
+    network = open_network(picture_tflite(tmp_path / "net.tflite", quantised=False))
+    (first,) = network.run(np.ones((1, 4, 4, 3), np.float32), ["found"])
+    network.run(np.zeros((1, 4, 4, 3), np.float32), ["found"])
+    assert (first == 1).all()
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".tflite"])
+def test_files_that_are_no_models_are_refused(tmp_path, suffix):
+    path = tmp_path / f"net{suffix}"
+    with pytest.raises(CheckpointError, match="model file not found"):
+        open_network(path)
+    picture_onnx(path) if suffix == ".onnx" else picture_tflite(path, quantised=False)
+    whole = path.read_bytes()
+    for content in (b"", b"version https://git-lfs\noid sha256:0\n", os.urandom(3000), whole[: len(whole) // 2], whole[: len(whole) - 100]):
+        path.write_bytes(content)
+        with pytest.raises(CheckpointError) as caught:
+            open_network(path)
+        assert str(path) in str(caught.value)
+
+
+def test_a_whole_message_that_is_no_runnable_model_is_refused(tmp_path):
+    (tmp_path / "net.onnx").write_bytes(b"\x08\x09")  # a version, and nothing else
+    with pytest.raises(CheckpointError, match="not a model that ONNX Runtime can run"):
+        open_network(tmp_path / "net.onnx")
+
+
+def test_weights_beside_the_model_are_read(tmp_path):
+    np.asarray([1, 2], np.float32).tofile(tmp_path / "weights.bin")
+    network = open_network(external_onnx(tmp_path / "net.onnx", "weights.bin"))
+    assert external_files(tmp_path / "net.onnx") == {"weights.bin"}
+    assert network.run(np.asarray([10, 20], np.float32), ["sums"])[0].tolist() == [11, 22]
+
+
+@pytest.mark.parametrize("how", ["up", "absolute", "link"])
+def test_weights_outside_the_models_folder_are_refused(tmp_path, how):
+    secret = tmp_path / "secret.bin"
+    np.asarray([1, 2], np.float32).tofile(secret)
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "link").symlink_to(secret)
+    location = {"up": "../secret.bin", "absolute": str(secret), "link": "link"}[how]
+    with pytest.raises(CheckpointError, match="refers to a file outside its folder"):
+        open_network(external_onnx(folder / "net.onnx", location))
+
+
+def test_weights_that_are_missing_are_refused(tmp_path):
+    with pytest.raises(CheckpointError, match="not a model that ONNX Runtime can run"):
+        open_network(external_onnx(tmp_path / "net.onnx", "none.bin"))
+
+
+def wrapped(field: int, message: bytes) -> bytes:
+    """A protobuf field that holds a message."""
+    length, size = len(message), b""
+    while length >= 128:
+        size, length = size + bytes([length & 127 | 128]), length >> 7
+    return bytes([field << 3 | 2]) + size + bytes([length]) + message
+
+
+def test_a_nest_without_end_is_refused(tmp_path):
+    message = b""
+    for _ in range(300):  # a graph in an attribute of a node of a graph ...
+        message = wrapped(1, wrapped(5, wrapped(6, message)))
+    (tmp_path / "net.onnx").write_bytes(wrapped(7, message))
+    with pytest.raises(CheckpointError, match="nested too deeply"):
+        open_network(tmp_path / "net.onnx")
+
+
+def test_a_run_that_fails_is_named(tmp_path):
+    network = open_network(picture_onnx(tmp_path / "net.onnx"))
+    with pytest.raises(CheckpointError, match=r"model fails on an input of shape \(1, 4, 4, 2\)"):
+        network.run(np.zeros((1, 4, 4, 2), np.float32), ["found"])
+    network = open_network(picture_tflite(tmp_path / "net.tflite", quantised=False))
+    with pytest.raises(CheckpointError, match=r"model fails on an input of shape \(1, 4, 4, 2\)"):
+        network.run(np.zeros((1, 4, 4, 2), np.float32), ["found"])
+
+
+def test_classes_and_rank_that_do_not_fit_are_refused(tmp_path):
+    path = tmp_path / "net.onnx"
+    three = picture_metadata(head=Head(style="yolov8", boxes="unit"), classes=("a", "b", "c"))
+    with pytest.raises(ConfigError, match=r"3 classes make an output \(4 \+ 3, N\), not \(6, 9\)"):
+        open_detector(constant_onnx(path, {"out": np.zeros((1, 6, 9))}, shape=(1, 4, 4, 3)), metadata=three)
+    with pytest.raises(ConfigError, match=r"input 'images' is \(1, 4, 4\)"):
+        open_detector(constant_onnx(path, {"out": np.zeros((1, 6, 6))}, shape=(1, 4, 4)), metadata=picture_metadata())
+
+
+def test_other_kinds_of_file_are_refused_with_those_that_are_known(tmp_path):
+    with pytest.raises(ConfigError, match=r"runs without torch: .*yolo.weights\n.*\.onnx, \.tflite here; darknet \.cfg"):
+        open_detector(tmp_path / "yolo.weights")
+
+
+def test_devices_and_threads_that_are_not_there_are_refused(tmp_path, monkeypatch):
+    path = picture_onnx(tmp_path / "net.onnx")
+    for device in ("tpu", "CPU"):
+        with pytest.raises(ConfigError, match=f"cannot use device '{device}' for an ONNX file"):
+            open_network(path, device=device)
+    with pytest.raises(ConfigError, match="cannot use device 'cuda' for a TFLite file"):
+        open_network(picture_tflite(tmp_path / "net.tflite", quantised=False), device="cuda")
+    with pytest.raises(ConfigError, match="threads must be 0"):
+        open_network(path, threads=-1)
+    with pytest.raises(ConfigError, match="this ONNX Runtime is built without CUDA"):
+        onnx_network._providers("cuda", ["CPUExecutionProvider"])
+
+
+@pytest.mark.parametrize(
+    ("device", "expected"), [("auto", ["CUDAExecutionProvider", "CPUExecutionProvider"]), ("cpu", ["CPUExecutionProvider"])]
+)
+def test_auto_prefers_cuda_where_there_is_one(device, expected):
+    available = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+    assert onnx_network._providers(device, available) == expected
+    assert onnx_network._providers(device, ["CPUExecutionProvider"]) == ["CPUExecutionProvider"]
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "extra"), [("net.onnx", "onnxruntime", "detect"), ("net.tflite", "ai_edge_litert.interpreter", "litert")]
+)
+def test_a_missing_library_is_named_with_its_extra(tmp_path, monkeypatch, name, module, extra):
+    (tmp_path / name).touch()
+    for key in (module, module.split(".")[0]):
+        monkeypatch.setitem(sys.modules, key, None)
+    with pytest.raises(MissingExtraError, match=rf"pip install 'vidkd\[{extra}\]'"):
+        open_network(tmp_path / name)

@@ -1,0 +1,80 @@
+"""Published detectors on real footage: PETS 2009, whose key frames have person boxes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vidkd.runtime.detections import Detections
+from vidkd.runtime.formats import write_coco, write_coco_results
+from vidkd.runtime.nms import box_iou
+from vidkd.runtime.opening import open_detector
+from vidkd.video import open_video
+
+YOLOX = """
+input: {{name: images, size: [416, 416], layout: NCHW, resize: top_left, {pixels}}}
+head: {{style: yolox, strides: [8, 16, 32]}}
+"""
+YOLOV8 = """
+input: {size: [640, 640], layout: NHWC, colour: rgb, pixel_max: 1, resize: centre}
+head: {style: yolov8, boxes: unit}
+"""
+IMAGENET = "colour: rgb, pixel_max: 1, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]"
+# Of each: side YAML, persons of frame 264 found at score 0.25 (of 7), AP50 on all key frames; measured.
+DETECTORS = {
+    "yolox_nano/yolox_nano_raw_0.1.1.onnx": (YOLOX.format(pixels="colour: bgr, pixel_max: 255"), 0, 0.0),
+    "yolox_nano/yolox_nano_imagenetnorm_0.1.0.onnx": (YOLOX.format(pixels=IMAGENET), 0, 0.0),
+    "yolov8n_int8/yolov8n_int8.tflite": (YOLOV8, 0, 0.0),
+    "yolov8n_int8/omen_yolov8n_full_integer_quant.tflite": (YOLOV8, 0, 0.0),
+}
+
+
+def key_frames(real_data: Path) -> list[Detections]:
+    rows = np.loadtxt(real_data / "pets09" / "gt_keyframes.txt", delimiter=",")
+    frames = []
+    for frame in np.unique(rows[:, 0]):
+        x, y, w, h = rows[rows[:, 0] == frame, 2:6].T
+        boxes = np.stack([x, y, x + w, y + h], 1)
+        frames.append(Detections(boxes=boxes, scores=np.ones(len(x)), labels=np.zeros(len(x), np.int64), frame_index=int(frame) - 1))
+    return frames
+
+
+def persons(real_data: Path, folder: Path, name: str, truth: list[Detections], score: float) -> list[Detections]:
+    """Persons that a detector finds on the frames of `truth`; its side YAML is written beside nothing that is not ours."""
+    names = real_data / "weights" / "yolo_fastest" / "coco.names"
+    (folder / "side.yaml").write_text(f"classes: {names}\n{DETECTORS[name][0]}", encoding="utf-8")
+    detector = open_detector(real_data / "weights" / name, metadata=folder / "side.yaml", score=score, threads=1)
+    assert detector.class_names[0] == "person"
+    with open_video(real_data / "pets09" / "vtest.avi") as video:
+        frames = video.frames_at_indices([frame.frame_index for frame in truth])
+    found = zip(detector(frames), truth, strict=True)
+    return [one.select(one.labels == 0).at(frame.frame_index, None) for one, frame in found]
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", DETECTORS)
+def test_persons_of_a_frame_are_found(real_data, tmp_path, name):
+    (truth,) = [frame for frame in key_frames(real_data) if frame.frame_index == 264]
+    (found,) = persons(real_data, tmp_path, name, [truth], score=0.25)
+    overlap = box_iou(truth.boxes, found.boxes)
+    assert (len(truth), int((overlap.max(1) > 0.5).sum())) == (7, DETECTORS[name][1])
+
+
+@pytest.mark.data
+@pytest.mark.slow
+@pytest.mark.parametrize("name", DETECTORS)
+def test_average_precision_on_the_key_frames(real_data, tmp_path, name):
+    faster = pytest.importorskip("faster_coco_eval")
+    truth = key_frames(real_data)
+    found = persons(real_data, tmp_path, name, truth, score=0.01)
+    with (tmp_path / "truth.json").open("w") as file:
+        write_coco(file, truth, ["person"], size=(768, 576), video="vtest.avi")
+    with (tmp_path / "found.json").open("w") as file:
+        write_coco_results(file, found, ["person"])
+    coco = faster.COCO(str(tmp_path / "truth.json"))
+    evaluation = faster.COCOeval_faster(coco, coco.loadRes(str(tmp_path / "found.json")), "bbox", print_function=lambda *_: None)
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    assert sum(map(len, truth)) == 124
+    assert evaluation.stats[1] == pytest.approx(DETECTORS[name][2], abs=0.01)
