@@ -100,7 +100,7 @@ def matched_heads(
     objectness: KL(Bernoulli(sigmoid(T)) || Bernoulli(sigmoid(S))) of every cell, that is binary cross-entropy to the oracle's probability
     less its minimum. classes: the same for each class, times the oracle's objectness in the cell and `class_weight`.
     box: 1/2 squared difference of the offsets (in cells) and log sizes, times the oracle's objectness and `box_weight`.
-    Every term is >= 0 and 0 where S = T; no gradient reaches the teacher. Raises ValueError for shapes that do not pair.
+    Every term is >= 0 (up to rounding) and 0 where S = T; no gradient reaches the teacher. Raises ValueError for shapes that do not pair.
     Source: reconstruction of plain dense detector distillation; weighing by the oracle's objectness follows Mehta and Ozturk 2018
     (arXiv 1805.06361), from memory, unverified.
     """

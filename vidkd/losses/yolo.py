@@ -15,13 +15,14 @@ from vidkd.losses.yolo_targets import Anchors, Cells, Flat, Truths, assign, box_
 
 @dataclass(frozen=True, kw_only=True)
 class YoloLossOptions:
-    """Options of `yolo_loss`; the names are Darknet's where it has one.
+    """Options of `yolo_loss`; the names are Darknet's where it has one, and the defaults those of
+    its YOLOv3 where a cfg states nothing (from memory).
 
     ignore_thresh: a prediction that overlaps any true box by more than this IoU is not punished for its objectness; the same share of a
     prediction's own area inside an ignored region spares it too. truth_thresh: a prediction that overlaps a true box by more than this is
     taught it as if assigned (1: never). iou_thresh, spare_anchors: see `assign`.
     iou_loss: "mse", or 1 - an IoU of the kind named. class_loss: "bce", every class a yes or no of its own, or "cross_entropy".
-    iou_normalizer, obj_normalizer, cls_normalizer: weights of the three terms (the YOLOv4 cfgs state 0.07, 1 and 1).
+    iou_normalizer, obj_normalizer, cls_normalizer: weights of the three terms (YOLOv4's cfgs state 0.07, 1 and 1).
     label_smoothing: e in [0, 1): with "bce" targets are e/2 and 1 - e/2; with "cross_entropy" e is spread over all classes.
     box_iou_bound: a prediction that overlaps its true box by at least this IoU costs nothing in the box term (None: no bound). This
     bound is ours, not Darknet's. Raises ValueError for values outside these ranges.
@@ -77,8 +78,8 @@ def yolo_loss(
     objectness: binary cross-entropy of every cell, towards the confidence of its box (1 by default) where it answers for one, else
     towards 0 unless it is spared (`ignore_thresh`). classes: of the cells that answer, summed over classes; where a cell answers for
     several boxes "bce" asks for all their classes at once.
-    Rows count by `Truths.weight`. Every term is >= 0, and 0 for a prediction that is right and sure (cross-entropies are taken less the
-    entropy of soft targets, but not with class_loss="cross_entropy"). No objectness smoothing.
+    Rows count by `Truths.weight`. Every term is >= 0 (up to rounding), and 0 for a prediction that is right and sure: cross-entropies are
+    taken less the entropy of soft targets, but not with class_loss="cross_entropy". No objectness smoothing.
     Raises ValueError for heads that do not fit `specs`, truths that are not one an image, or a label outside the classes.
     Source: Darknet (YOLOv3, arXiv 1804.02767; YOLOv4, arXiv 2004.10934), from memory of its code.
     """

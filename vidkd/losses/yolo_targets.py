@@ -93,9 +93,9 @@ def flatten_truths(truths: Sequence[Truths], like: Tensor) -> Flat:
 
 def padded_boxes(truths: Sequence[Truths], like: Tensor, *, ignored: bool) -> Tensor:
     """(B, M + 1, 4): the boxes of each image, or with `ignored` its regions; boxes of zeros where there are fewer, and always the last."""
-    boxes = [t.boxes.detach()[_which(t, ignored=ignored)] for t in truths]
-    longest = torch.nn.utils.rnn.pad_sequence(boxes, batch_first=True)
-    return F.pad(longest, (0, 0, 0, 1)).to(like.device, like.dtype)
+    boxes = [t.boxes.detach()[_which(t, ignored=ignored)].to(like.dtype) for t in truths]
+    padded = torch.nn.utils.rnn.pad_sequence(boxes, batch_first=True)
+    return F.pad(padded, (0, 0, 0, 1)).to(like.device)
 
 
 def assign(
