@@ -20,13 +20,13 @@ EXPECTED = "boxes.json and videos/<sequence>.mp4"
 
 
 def read(root: Path, options: BoxOptions) -> BoxReading:
-    """Classes are the names that occur, sorted, or `options.classes`. The group is the sequence."""
+    """Classes are the names that occur, sorted. The group is the sequence."""
     path = options.annotations[0] if options.annotations else root / "boxes.json"
     if not path.is_file():
         raise not_found("davis", root, EXPECTED, f"no {path.name}")
     document = parts.read_object(path)
     names = {name for item in document.values() if isinstance(item, dict) for name in str(item.get("coco") or "").split("+") if name}
-    classes = options.classes or tuple(sorted(names))
+    classes = sorted(names)
     left_out: Counter[str] = Counter()
     frames = [
         frame

@@ -18,9 +18,10 @@ from vidkd.detection.annotations import ANY_CLASS, BoxManifest, LabelledFrame, b
 class BoxOptions:
     """How to read a layout.
 
-    annotations: files to read in place of those that the layout looks for (coco, coco_video, mot, davis). classes: names of the classes
-    where no file of the layout tells them, or the only ones to keep where it does. allow_missing: leave out frames whose file is not there.
-    missing_is_empty: an image without a label file has nothing in it (yolo); else it is taken as not annotated.
+    annotations: files to read in place of those that the layout looks for (coco, coco_video, mot, davis). classes: what labels shall index
+    (a detector's class names, say); boxes of other classes are left out and counted. In yolo, where no file names the classes: their names.
+    allow_missing: leave out frames whose file is not there. missing_is_empty: an image without a label file has nothing in it (yolo);
+    else it is taken as not annotated.
     """
 
     annotations: tuple[Path, ...] = ()
@@ -128,16 +129,18 @@ def finish(
     remarks = [f"{len(missing)} files are missing: {shortened(missing)}"] if missing else []
     remarks += [f"{count} boxes left out: {why}" for why, count in sorted(left_out.items())]
     manifest = BoxManifest(name=name, root=root, classes=tuple(classes), frames=tuple(frames))
-    if options.classes and options.classes != manifest.classes:
-        manifest = _only(manifest, options.classes)
+    if options.classes:
+        manifest, dropped = _in_classes(manifest, options.classes)
+        remarks += [f"{dropped} boxes left out: of other classes than those asked for"] if dropped else []
     return BoxReading(manifest=manifest, notes=(*notes, *remarks))
 
 
-def _only(manifest: BoxManifest, classes: tuple[str, ...]) -> BoxManifest:
-    """The manifest with these classes alone, in this order; boxes of others are gone, frames stay."""
-    old = [label_of(name, manifest.classes, f"data set '{manifest.name}'") for name in classes]
-    new = {label: place for place, label in enumerate(old)} | {ANY_CLASS: ANY_CLASS}
-    return dataclasses.replace(manifest, classes=classes, frames=tuple(_relabelled(frame, new) for frame in manifest.frames))
+def _in_classes(manifest: BoxManifest, classes: tuple[str, ...]) -> tuple[BoxManifest, int]:
+    """The manifest with labels of these classes, found by name, and how many boxes are of none of them. Frames stay."""
+    new = {label: classes.index(name) for label, name in enumerate(manifest.classes) if name in classes} | {ANY_CLASS: ANY_CLASS}
+    frames = tuple(_relabelled(frame, new) for frame in manifest.frames)
+    dropped = sum(map(len, manifest.frames)) - sum(map(len, frames))
+    return dataclasses.replace(manifest, classes=classes, frames=frames), dropped
 
 
 def _relabelled(frame: LabelledFrame, new: Mapping[int, int]) -> LabelledFrame:

@@ -25,7 +25,7 @@ EXPECTED = "<scene>/<video>, beside it <video's name>.txt (MOT) or <video's name
 
 
 def read(root: Path, options: BoxOptions) -> BoxReading:
-    """Classes are "person" and the names in the XML files, sorted, or `options.classes`. The group is the scene, which is a folder."""
+    """Classes are the names in the XML files, and "person" where there are text files, sorted. The group is the scene."""
     videos = [video for scene in (subfolders(root) if root.is_dir() else ()) for video in video_files(root / scene)]
     if not videos:
         raise not_found("scenes", root, EXPECTED, "no video in a folder below it")
@@ -34,7 +34,7 @@ def read(root: Path, options: BoxOptions) -> BoxReading:
     if both := [video for video in texts if pictures[video]]:
         raise DataError(f"two kinds of boxes for one video: {both[0]}", to_mend="keep the text file or the folder of XML files")
     names = {item.name for found in pictures.values() for _, picture in found.values() for item in picture.objects}
-    classes = options.classes or tuple(sorted(names | (set(mot.CLASSES) if texts else set())))
+    classes = sorted(names | (set(mot.CLASSES) if texts else set()))
     left_out: Counter[str] = Counter()
     frames: list[LabelledFrame] = []
     for video in videos:

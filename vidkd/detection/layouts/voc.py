@@ -20,7 +20,7 @@ CLASSES = (
 
 
 def read(root: Path, options: BoxOptions) -> BoxReading:
-    """Classes are VOC's twenty where all names are among them, else the names found, sorted (or `options.classes`).
+    """Classes are VOC's twenty where all names are among them, else the names found, sorted.
 
     The subset is that of the list in ImageSets/Main that names the file; trainval counts as train where neither train nor val does.
     """
@@ -38,7 +38,7 @@ def read_voc(
     pictures = {file.relative_to(folder).with_suffix("").as_posix(): (file, read_voc_xml(file)) for file in files}
     if absent := sorted(set(subsets) - set(pictures)):
         raise DataError(f"data set '{name}': {len(absent)} files of its lists have no annotation", first=absent[0], looked_in=folder)
-    classes = options.classes or _classes([picture for _, picture in pictures.values()], known)
+    classes = _classes([picture for _, picture in pictures.values()], known)
     images = _images(root)
     left_out: Counter[str] = Counter()
     frames = []

@@ -79,7 +79,13 @@ _NOTHING_TO_FIND: dict[str, Any] = {
 
 
 def _figures(pairs: Sequence[tuple[LabelledFrame, Detections]], classes: Sequence[str]) -> dict[str, Any]:
-    metric = require("torchmetrics.detection.mean_ap", "detect").MeanAveragePrecision(backend="faster_coco_eval", extended_summary=True)
+    metric = require("torchmetrics.detection.mean_ap", "detect").MeanAveragePrecision(
+        backend="faster_coco_eval",
+        extended_summary=True,
+        # its own are rounded to float32, by which a box that overlaps by exactly .6 misses the threshold .6000000238
+        iou_thresholds=np.linspace(0.5, 0.95, 10).tolist(),
+        rec_thresholds=np.linspace(0, 1, 101).tolist(),
+    )
     metric.update([_found(found) for _, found in pairs], [_true(frame, found) for frame, found in pairs])
     result = metric.compute()
     names = [classes[label] for label in result["classes"].reshape(-1).tolist()]

@@ -79,4 +79,5 @@ def share_inside(boxes: NDArray[np.floating], regions: NDArray[np.floating]) -> 
     """Share (N, M), in [0, 1], of each box's own area that lies in each region; 0 for a box without area. Both x1 y1 x2 y2."""
     overlap, area = box_iou(boxes, regions), box_area(boxes)[:, None]
     shared = overlap * (area + box_area(regions)[None, :]) / (1 + overlap)  # from IoU = shared / (area + area - shared)
-    return np.divide(shared, area, out=np.zeros_like(shared), where=area > 0)
+    share = np.divide(shared, area, out=np.zeros_like(shared), where=area > 0)
+    return np.asarray(share.round(12))  # so that an exact half is still one after the detour

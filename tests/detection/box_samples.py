@@ -1,0 +1,52 @@
+"""Frames, detections and their files in few words."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vidkd.detection.annotations import BoxManifest, LabelledFrame
+from vidkd.runtime.detections import Detections
+
+Corners = Sequence[Sequence[float]]
+
+
+def frame_of(
+    boxes: Corners,
+    labels: Sequence[int] | None = None,
+    *,
+    path: str = "a.mp4",
+    index: int | None = 0,
+    ignore: Sequence[bool] | None = None,
+    **more: Any,
+) -> LabelledFrame:
+    """A frame of 100 x 80 pixels with these boxes, of class 0 unless told."""
+    return LabelledFrame(
+        **{
+            "path": path,
+            "frame_index": index,
+            "width": 100,
+            "height": 80,
+            "boxes": np.asarray(boxes, np.float32).reshape(-1, 4),
+            "labels": np.asarray([0] * len(boxes) if labels is None else labels),
+            "ignore": np.asarray([False] * len(boxes) if ignore is None else ignore, bool),
+            "group": path,
+            **more,
+        }
+    )
+
+
+def manifest_of(*frames: LabelledFrame, classes: Sequence[str] = ("cat", "dog"), root: Path = Path()) -> BoxManifest:
+    return BoxManifest(name="pets", root=root, classes=tuple(classes), frames=frames)
+
+
+def found(boxes: Corners, scores: Sequence[float], labels: Sequence[int] | None = None, index: int = 0) -> Detections:
+    """Detections of class 0 unless told."""
+    return Detections(boxes=boxes, scores=scores, labels=[0] * len(boxes) if labels is None else labels, frame_index=index)
+
+
+def random_boxes(rng: np.random.Generator, count: int, size: float = 60) -> np.ndarray:
+    """Boxes (count, 4) in a frame of `size`, small enough to overlap often and coincide at times."""
+    corner = rng.integers(0, int(size) - 20, (count, 2))
+    return np.concatenate([corner, corner + rng.integers(8, 20, (count, 2))], axis=1).astype(np.float32)

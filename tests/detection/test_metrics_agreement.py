@@ -1,0 +1,90 @@
+"""F1 against an oracle, disagreement, counts kept by frame, classes by name."""
+
+import math
+
+import numpy as np
+import pytest
+from box_samples import found
+
+from vidkd.detection.metrics import FrameCounts, class_map, disagreement, f1_against
+from vidkd.runtime.detections import Detections
+
+A, B, C = (0, 0, 10, 10), (20, 0, 30, 10), (40, 0, 50, 10)
+
+
+def test_hand_worked_frames() -> None:
+    student = [
+        found([A, B, A], [0.9, 0.8, 0.7], index=3),  # one right, one duplicate, one where nothing is
+        Detections.none(frame_index=4),
+        Detections.none(frame_index=5),
+        found([A, C], [0.9, 0.39], [1, 0], index=6),  # wrong class; the other is below the score
+    ]
+    oracle = [
+        found([A, C], [0.9, 0.3], index=3),  # C is below the oracle's score
+        found([A], [0.5], index=4),
+        Detections.none(frame_index=5),
+        found([A, C], [0.9, 0.9], [0, 0], index=6),
+    ]
+    counts = f1_against(student, oracle)
+    assert counts.frame_indices.tolist() == [3, 4, 5, 6]
+    assert counts.true_positives.tolist() == [1, 0, 0, 0]
+    assert counts.false_positives.tolist() == [2, 0, 0, 1]
+    assert counts.false_negatives.tolist() == [0, 1, 0, 2]
+    assert counts.f1_of_frames.tolist() == [0.5, 0, 1, 0]
+    assert (counts.precision, counts.recall) == (1 / 4, 1 / 4)
+    assert counts.f1 == pytest.approx(2 / 8)  # 2 TP / (2 TP + FP + FN) = 2 / (2 + 3 + 3)
+    assert [disagreement(a, b) for a, b in zip(student, oracle, strict=True)] == [0.5, 1, 0, 1]
+
+
+def test_thresholds_and_classes() -> None:
+    student, oracle = [found([A, C], [0.9, 0.39], [1, 0])], [found([A, C], [0.9, 0.3])]
+    assert f1_against(student, oracle, class_aware=False).f1 == 1
+    assert f1_against(student, oracle, score=0.3, oracle_score=0.3, class_aware=False).true_positives.tolist() == [2]
+    assert disagreement(student[0], oracle[0], class_aware=False) == 0
+    assert disagreement(student[0], oracle[0], score=0.3, oracle_score=0.3) == pytest.approx(1 - 2 / 4)
+    assert f1_against([found([A], [0.9])], [found([(0, 0, 10, 6)], [0.9])], iou=0.7).f1 == 0
+
+
+def test_a_detector_agrees_with_itself() -> None:
+    rng = np.random.default_rng(0)
+    corner = rng.integers(0, 9, (6, 2)) * 12
+    same = found(np.concatenate([corner, corner + 10], axis=1), rng.uniform(0.4, 1, 6), rng.integers(0, 3, 6))
+    assert disagreement(same, same) == 0
+
+
+def test_a_draw_of_frames() -> None:
+    counts = FrameCounts.of([0, 1, 2], [(1, 0, 0), (0, 3, 0), (2, 0, 2)])
+    draw = counts.take(np.array([2, 2, 0]))
+    assert len(draw) == 3
+    assert (draw.precision, draw.recall, draw.f1) == (1.0, 5 / 9, 10 / 14)
+    assert counts.take(np.array([False, True, False])).frame_indices.tolist() == [1]
+
+
+def test_nothing_there_and_nothing_found() -> None:
+    counts = f1_against([Detections.none()], [Detections.none()])
+    assert counts.f1 == 1
+    assert math.isnan(counts.precision)
+    assert math.isnan(counts.recall)
+    assert len(FrameCounts.of([], [])) == 0
+
+
+def test_sides_that_are_not_the_same_frames() -> None:
+    with pytest.raises(ValueError, match="2 frames of the detector, 1 of the oracle"):
+        f1_against([Detections.none(), Detections.none()], [Detections.none()])
+    with pytest.raises(ValueError, match="frame 1 of the detector beside frame 2 of the oracle"):
+        f1_against([Detections.none(frame_index=1)], [Detections.none(frame_index=2)])
+    two = np.zeros(2, int)
+    with pytest.raises(ValueError, match=r"unlike numbers of frames: \[1, 2\]"):
+        FrameCounts(frame_indices=np.zeros(1, int), true_positives=two, false_positives=two, false_negatives=two)
+
+
+def test_classes_by_name() -> None:
+    mapping = class_map(("Person", "aeroplane", "unicorn", "cat"), ("airplane", "person", "kite", "cat"))
+    assert mapping.labels.tolist() == [1, 0, -1, 3]
+    assert (mapping.only_first, mapping.only_second) == (("unicorn",), ("kite",))
+    before = Detections(boxes=[A, B, C], scores=[0.9, 0.8, 0.7], labels=[2, 1, 0], frame_index=7, time_s=0.5, track_ids=[4, 5, 6])
+    after = mapping(before)
+    assert (after.labels.tolist(), after.boxes.tolist(), after.track_ids.tolist()) == ([0, 1], [list(B), list(C)], [5, 6])
+    assert (after.frame_index, after.time_s) == (7, 0.5)
+    with pytest.raises(IndexError):
+        mapping(found([A], [0.9], [4]))

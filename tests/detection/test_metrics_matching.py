@@ -1,0 +1,126 @@
+"""Greedy matching: hand-worked cases, and a slow version that reads as the rule does."""
+
+import numpy as np
+import pytest
+from box_samples import found, random_boxes
+
+from vidkd.detection.annotations import ANY_CLASS
+from vidkd.detection.metrics import match
+from vidkd.detection.metrics.matching import share_inside
+from vidkd.runtime.detections import Detections
+
+BOX, NEAR, FAR = (0, 0, 10, 10), (0, 0, 10, 8), (50, 50, 60, 60)
+
+
+def slow_iou(a, b) -> float:
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    shared = width * height
+    return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
+
+
+def slow_match(detections: Detections, boxes, labels, ignore, iou: float, class_aware: bool) -> tuple[list[int], list[bool]]:
+    """By falling score; each takes the best free box; then ignored regions excuse what is left."""
+    order = sorted(range(len(detections)), key=lambda k: (-detections.scores[k], k))
+    truth_of, neutral, taken = [-1] * len(detections), [False] * len(detections), set()
+    for k in order:
+        best, best_iou = -1, iou
+        for j in range(len(boxes)):
+            fits = not class_aware or labels[j] in (detections.labels[k], ANY_CLASS)
+            if ignore[j] or j in taken or not fits:
+                continue
+            overlap = slow_iou(detections.boxes[k].astype(float), boxes[j].astype(float))
+            if overlap > best_iou or (best < 0 and overlap >= iou):
+                best, best_iou = j, overlap
+        if best >= 0:
+            taken.add(best)
+            truth_of[k] = best
+            continue
+        for j in range(len(boxes)):
+            if ignore[j] and (not class_aware or labels[j] in (detections.labels[k], ANY_CLASS)):
+                a, b = detections.boxes[k].astype(float), boxes[j].astype(float)
+                width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+                inside = max(width, 0) * max(height, 0) / ((a[2] - a[0]) * (a[3] - a[1]))
+                neutral[k] |= inside >= iou
+    return truth_of, neutral
+
+
+@pytest.mark.parametrize("class_aware", [True, False])
+@pytest.mark.parametrize("seed", range(20))
+def test_equals_the_slow_version(seed: int, class_aware: bool) -> None:
+    rng = np.random.default_rng(seed)
+    boxes, labels = random_boxes(rng, 12), rng.integers(0, 2, 12)
+    ignore = rng.random(12) < 0.25
+    labels[ignore & (rng.random(12) < 0.5)] = ANY_CLASS
+    guesses = np.concatenate([boxes[rng.integers(0, 12, 10)] + rng.integers(-2, 3, (10, 4)), random_boxes(rng, 5)])
+    detections = Detections(boxes=guesses, scores=rng.integers(1, 5, 15) / 5, labels=rng.integers(0, 2, 15))
+    result = match(detections, boxes, labels, ignore=ignore, iou=0.5, class_aware=class_aware)
+    truth_of, neutral = slow_match(detections, boxes, labels, ignore, 0.5, class_aware)
+    assert result.truth_of.tolist() == truth_of
+    assert result.neutral.tolist() == neutral
+    assert sorted(np.flatnonzero(result.found)) == sorted(t for t in truth_of if t >= 0)
+
+
+def test_a_duplicate_is_wrong() -> None:
+    result = match(found([BOX, NEAR], [0.5, 0.9]), np.float32([BOX]), np.array([0]))
+    assert result.truth_of.tolist() == [-1, 0]  # the surer one takes the box, although the other fits it better
+    assert result.counts == (1, 1, 0)
+
+
+def test_equal_scores_go_in_the_order_given_and_equal_overlaps_to_the_first_box() -> None:
+    result = match(found([NEAR, BOX], [0.5, 0.5]), np.float32([BOX, BOX]), np.array([0, 0]))
+    assert result.truth_of.tolist() == [0, 1]
+    result = match(found([BOX], [0.5]), np.float32([BOX, BOX]), np.array([0, 0]))
+    assert result.found.tolist() == [True, False]
+
+
+def test_the_overlap_asked_for_is_enough() -> None:
+    half = [(0, 0, 10, 5)]  # IoU with BOX is exactly .5
+    assert match(found([BOX], [0.9]), np.float32(half), np.array([0]), iou=0.5).counts == (1, 0, 0)
+    assert match(found([BOX], [0.9]), np.float32(half), np.array([0]), iou=0.51).counts == (0, 1, 1)
+
+
+def test_classes() -> None:
+    detections = found([BOX], [0.9], [1])
+    assert match(detections, np.float32([BOX]), np.array([0])).counts == (0, 1, 1)
+    assert match(detections, np.float32([BOX]), np.array([0]), class_aware=False).counts == (1, 0, 0)
+
+
+@pytest.mark.parametrize(("label", "counts"), [(0, (0, 0, 0)), (ANY_CLASS, (0, 0, 0)), (1, (0, 3, 0))])
+def test_a_region_excuses_any_number_of_its_class(label: int, counts: tuple[int, int, int]) -> None:
+    detections = found([BOX, NEAR, (0, 0, 4, 4)], [0.9, 0.8, 0.7])
+    assert match(detections, np.float32([BOX]), np.array([label]), ignore=np.array([True])).counts == counts
+
+
+def test_a_true_box_goes_before_a_region() -> None:
+    boxes, labels, ignore = np.float32([(0, 0, 20, 20), NEAR]), np.array([0, 0]), np.array([True, False])
+    result = match(found([BOX, BOX, FAR], [0.9, 0.8, 0.7]), boxes, labels, ignore=ignore)
+    assert (result.truth_of.tolist(), result.neutral.tolist(), result.counts) == ([1, -1, -1], [False, True, False], (1, 1, 0))
+
+
+def test_half_in_a_region_by_its_own_area() -> None:
+    detections = found([(5, 0, 15, 10), (6, 0, 16, 10)], [0.9, 0.8])  # half, and two fifths of each lie in BOX
+    result = match(detections, np.float32([BOX]), np.array([0]), ignore=np.array([True]))
+    assert result.neutral.tolist() == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("detections", "boxes", "counts"),
+    [(Detections.none(), [], (0, 0, 0)), (Detections.none(), [BOX], (0, 0, 1)), (found([BOX], [0.9]), [], (0, 1, 0))],
+)
+def test_empty_sides(detections: Detections, boxes: list, counts: tuple[int, int, int]) -> None:
+    result = match(detections, np.asarray(boxes, np.float32).reshape(-1, 4), np.zeros(len(boxes), np.int64))
+    assert result.counts == counts
+
+
+def test_share_inside() -> None:
+    boxes, regions = np.float32([(0, 0, 10, 10), (5, 5, 5, 9)]), np.float32([(0, 0, 20, 5), (90, 90, 99, 99)])
+    assert share_inside(boxes, regions) == pytest.approx(np.array([[0.5, 0], [0, 0]]))
+
+
+def test_bad_input() -> None:
+    with pytest.raises(ValueError, match="differ in number: 1, 2, 1"):
+        match(found([BOX], [0.9]), np.float32([BOX]), np.array([0, 1]))
+    with pytest.raises(ValueError, match=r"iou must lie in \(0, 1\], not 0"):
+        match(found([BOX], [0.9]), np.float32([BOX]), np.array([0]), iou=0)

@@ -1,0 +1,165 @@
+"""Annotated frames as training samples: read, augmented and batched, each a function of (seed, epoch, index)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from vidkd.base.errors import DataError, VidkdError
+from vidkd.data.loaders import Item
+from vidkd.detection.annotations import BoxManifest, FrameKey, LabelledFrame
+from vidkd.detection.layouts.images import read_image
+from vidkd.detection.transforms import BoxedImage, BoxTransformConfig, letterboxed, mosaic_sample, training_sample
+from vidkd.video import open_video
+from vidkd.video.image_sequence import list_images
+from vidkd.video.recent import Recent
+
+Sample = dict[str, Any]
+
+
+class BoxDataset(Dataset[Sample]):
+    """Annotated frames as samples, deterministic given (seed, epoch, index) whatever process asks.
+
+    Training: item (epoch, index) is frame `index` under a random scale, place, flip and colour, or, for a share `transform.mosaic` of them,
+    a mosaic of it and three others; items (epoch, index, draw) with draw > 0 are further ones. Evaluation: item (0, index), or index, is
+    the letterboxed frame. `vidkd.data.loaders.StepSampler` draws such items.
+    A sample has "image" uint8 (3, height, width), "boxes" float32 (N, 4) x1 y1 x2 y2 in pixels of it, "labels" int64 (N,), "ignore" bool
+    (N,), "index" of the frame (of a mosaic's first one).
+
+    cache_bytes: decoded frames that each process keeps, at most; 0 keeps none.
+    """
+
+    def __init__(
+        self, manifest: BoxManifest, transform: BoxTransformConfig, *, training: bool, seed: int = 0, cache_bytes: int = 0
+    ) -> None:
+        if not manifest.frames:
+            raise DataError(f"data set '{manifest.name}' has no frame")
+        self.manifest, self.transform, self.training, self.seed, self.cache_bytes = manifest, transform, training, seed, cache_bytes
+        self._decoded = _no_frames(cache_bytes)
+
+    def __len__(self) -> int:
+        return len(self.manifest.frames)
+
+    def __getitem__(self, item: Item | int) -> Sample:
+        """One sample; an unreadable frame gives {"bad": message, "path": its path} in training and raises in evaluation."""
+        epoch, index, *draw = item if isinstance(item, tuple) else (0, item)
+        rng = np.random.default_rng([self.seed, epoch, index, *(d for d in draw if d)])
+        numbers = self._numbers(index, rng)
+        images = []
+        for number in numbers:
+            try:
+                images.append(self._image(number))
+            except (VidkdError, OSError) as error:
+                if not self.training:
+                    raise
+                path = self.manifest.frames[number].path
+                return {"bad": f"{path}: {error}", "path": path}
+        return _sample(self._transformed(images, rng), index)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the decoded frames, so that a process starts with none."""
+        return {**self.__dict__, "_decoded": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _decoded=_no_frames(state["cache_bytes"]))
+
+    def _numbers(self, index: int, rng: np.random.Generator) -> list[int]:
+        """The frames of a sample."""
+        if not self.training or rng.random() >= self.transform.mosaic:
+            return [index]
+        return [index, *rng.integers(len(self), size=3).tolist()]
+
+    def _transformed(self, images: Sequence[BoxedImage], rng: np.random.Generator) -> BoxedImage:
+        if not self.training:
+            return letterboxed(images[0], self.transform)
+        if len(images) == 1:
+            return training_sample(images[0], self.transform, rng)
+        return mosaic_sample(images, self.transform, rng)
+
+    def _image(self, number: int) -> BoxedImage:
+        frame = self.manifest.frames[number]
+        pixels = self._decoded.get(frame.key)
+        if pixels is None:
+            pixels = self._read(frame)
+            self._decoded.put(frame.key, pixels, pixels.nbytes)
+        return BoxedImage.of(pixels, frame.boxes, frame.labels, frame.ignore)
+
+    def _read(self, frame: LabelledFrame) -> NDArray[np.uint8]:
+        pixels = read_frame(self.manifest, frame)
+        if pixels.shape[:2] != (frame.height, frame.width):
+            found, said = f"{pixels.shape[1]} x {pixels.shape[0]}", f"{frame.width} x {frame.height}"
+            raise DataError(
+                f"a frame of {found} pixels, annotated as {said}",
+                frame=frame.path,
+                to_mend="annotate the upright image",
+            )
+        return pixels
+
+
+def read_frame(manifest: BoxManifest, frame: LabelledFrame) -> NDArray[np.uint8]:
+    """RGB uint8 (H, W, 3) of a frame, opened and closed here. Raises DataError or VideoError if it cannot be read."""
+    path = manifest.root / frame.path
+    if frame.frame_index is None:
+        return read_image(path)
+    if path.is_dir():
+        images = list_images(str(path))
+        if frame.frame_index >= len(images):
+            raise DataError(f"no frame {frame.frame_index} in: {path}", frames=f"0 to {len(images) - 1}")
+        return read_image(images[frame.frame_index])
+    with open_video(path) as reader:
+        return np.asarray(reader.frames_at_indices([frame.frame_index])[0], np.uint8)
+
+
+def _no_frames(most_bytes: int) -> Recent[FrameKey, NDArray[np.uint8]]:
+    return Recent(most_entries=2**31, most_bytes=most_bytes)
+
+
+def _sample(boxed: BoxedImage, index: int) -> Sample:
+    return {
+        "image": boxed.image.as_subclass(Tensor),
+        "boxes": boxed.boxes.as_subclass(Tensor),
+        "labels": boxed.labels,
+        "ignore": boxed.ignore,
+        "index": index,
+    }
+
+
+def collate_boxes(samples: Sequence[Sample]) -> Sample:
+    """A batch: "image" uint8 (B, 3, H, W) and "index" (B,) stacked, the rest lists of B; unreadable frames are listed under "bad" alone.
+
+    "bad" holds (path, message); a batch of nothing else holds nothing else.
+    """
+    whole = [sample for sample in samples if "bad" not in sample]
+    batch: Sample = {"bad": [(sample["path"], sample["bad"]) for sample in samples if "bad" in sample]}
+    if whole:
+        batch["image"] = torch.stack([sample["image"] for sample in whole])
+        batch["index"] = torch.tensor([sample["index"] for sample in whole])
+        batch |= {name: [sample[name] for sample in whole] for name in ("boxes", "labels", "ignore")}
+    return batch
+
+
+def box_loader(
+    dataset: BoxDataset, batches: Sampler[list[Item]] | Sampler[list[int]], workers: int, *, pin_memory: bool = False
+) -> DataLoader[Sample]:
+    """Batches in the sampler's order: a `StepSampler` for training, a torch `BatchSampler` of indices for evaluation."""
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,
+        num_workers=workers,
+        collate_fn=collate_boxes,
+        generator=torch.Generator(),  # or starting to load would draw from the global one
+        pin_memory=pin_memory,
+        worker_init_fn=_one_thread,
+        multiprocessing_context="spawn" if workers else None,
+    )
+
+
+def _one_thread(_: int) -> None:
+    """Loader processes are many: one thread each."""
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)

@@ -1,0 +1,225 @@
+"""Images with their boxes: letterbox, flip, scale and crop, colour, and a mosaic of four, from torchvision.transforms.v2 on tv_tensors."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms.v2 import functional as F
+
+from vidkd.base.errors import DataError
+from vidkd.runtime.letterbox import Letterbox, ResizeMode
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoxTransformConfig:
+    """Size and augmentation; augmentation is of training alone.
+
+    Args:
+        width: width in pixels that the network sees.
+        height: its height in pixels.
+        resize: how an image meets a network of another shape in evaluation, see `vidkd.runtime.letterbox`.
+        fill: grey value 0 to 255 of what no image covers.
+        min_scale: training scales the letterboxed image by a factor drawn from here, evenly on a log scale,
+        max_scale: to here; below 1 it is placed anywhere in the picture, above 1 a random part of it is seen.
+        stretch: width and height are scaled apart by a factor of up to this, drawn from [1 / stretch, stretch]; 1 keeps the shape.
+        min_kept: boxes of which less than this share of the area is left in the picture are dropped.
+        flip: mirror half of the images.
+        colour: strength in [0, 1) of random brightness, contrast and saturation.
+        hue: largest turn of the hue, as a share of the circle, in [0, 0.5].
+        mosaic: share of the training samples that are made of four images.
+    """
+
+    width: int = 416
+    height: int = 416
+    resize: ResizeMode = "centre"
+    fill: int = 114
+    min_scale: float = 0.6
+    max_scale: float = 1.6
+    stretch: float = 1.2
+    min_kept: float = 0.3
+    flip: bool = True
+    colour: float = 0.4
+    hue: float = 0.02
+    mosaic: float = 0.5
+
+    def __post_init__(self) -> None:
+        ranges = (
+            ("width", self.width >= 1, "at least 1"),
+            ("height", self.height >= 1, "at least 1"),
+            ("fill", 0 <= self.fill <= 255, "in 0 to 255"),
+            ("min_scale", 0 < self.min_scale <= self.max_scale, "above 0 and not above max_scale"),
+            ("stretch", self.stretch >= 1, "at least 1"),
+            ("min_kept", 0 < self.min_kept <= 1, "in (0, 1]"),
+            ("colour", 0 <= self.colour < 1, "in [0, 1)"),
+            ("hue", 0 <= self.hue <= 0.5, "in [0, 0.5]"),
+            ("mosaic", 0 <= self.mosaic <= 1, "in [0, 1]"),
+        )
+        for key, right, kind in ranges:
+            if not right:
+                raise DataError(f"data.transform.{key} must be {kind}, not {getattr(self, key)}")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class BoxedImage:
+    """An image with its boxes.
+
+    image: tv_tensors.Image uint8 (3, H, W). boxes: tv_tensors.BoundingBoxes (N, 4) float32, x1 y1 x2 y2 in pixels of it. labels: (N,)
+    int64. ignore: (N,) bool.
+    """
+
+    image: Tensor
+    boxes: Tensor
+    labels: Tensor
+    ignore: Tensor
+
+    @classmethod
+    def of(
+        cls, image: NDArray[np.uint8], boxes: NDArray[np.floating], labels: NDArray[np.int64], ignore: NDArray[np.bool_]
+    ) -> "BoxedImage":
+        """From RGB (H, W, 3), boxes (N, 4) x1 y1 x2 y2, labels (N,) and ignore (N,)."""
+        return cls(
+            image=tv_tensors.Image(torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))),
+            boxes=boxes_of(torch.as_tensor(np.asarray(boxes, np.float32).reshape(-1, 4)), image.shape[0], image.shape[1]),
+            labels=torch.as_tensor(np.asarray(labels, np.int64)),
+            ignore=torch.as_tensor(np.asarray(ignore, bool)),
+        )
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return int(self.image.shape[-2]), int(self.image.shape[-1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """Resize an image to height x width and lay its upper left corner at (top, left) of a canvas; what lies outside it is cut."""
+
+    height: int
+    width: int
+    top: int
+    left: int
+    canvas: tuple[int, int]
+
+
+def boxes_of(corners: Tensor, height: int, width: int) -> Tensor:
+    """Corners (N, 4) x1 y1 x2 y2 as boxes of a picture of this size."""
+    boxes: Tensor = tv_tensors.BoundingBoxes(corners, format=tv_tensors.BoundingBoxFormat.XYXY, canvas_size=(height, width))
+    return boxes
+
+
+def letterboxed(sample: BoxedImage, config: BoxTransformConfig) -> BoxedImage:
+    """The image in the network's size, as detectors see it at run time; boxes are cut at the edges of the image."""
+    height, width = sample.size
+    fit = Letterbox.fit((width, height), (config.width, config.height), config.resize)
+    pixels = fit.apply(np.ascontiguousarray(sample.image.numpy().transpose(1, 2, 0)), config.fill)
+    inside = F.clamp_bounding_boxes(sample.boxes)
+    stays = (area(inside) > 0).numpy()
+    return BoxedImage.of(pixels, fit.to_input(inside.numpy())[stays], sample.labels.numpy()[stays], sample.ignore.numpy()[stays])
+
+
+def training_sample(sample: BoxedImage, config: BoxTransformConfig, rng: np.random.Generator) -> BoxedImage:
+    """One random scale, place, flip and colour, all drawn from `rng`."""
+    placed = place(sample, random_placement(sample.size, (config.height, config.width), config, rng), config)
+    return _finished(placed, config, rng)
+
+
+def mosaic_sample(samples: Sequence[BoxedImage], config: BoxTransformConfig, rng: np.random.Generator) -> BoxedImage:
+    """Four images around a random point of the picture, each scaled by itself and cut to its quarter, one flip and colour for all.
+
+    The point lies in the middle half of either axis. An image lies with its inner corner on the point, so that what is cut is its outside.
+    Raises ValueError unless there are four. Source: Bochkovskiy et al. 2020 (arXiv 2004.10934), the sizes are ours.
+    """
+    if len(samples) != 4:
+        raise ValueError(f"a mosaic is made of four images, not {len(samples)}")
+    middle_y, middle_x = round(config.height * rng.uniform(0.25, 0.75)), round(config.width * rng.uniform(0.25, 0.75))
+    quarters = [
+        _quarter(sample, (middle_y, middle_x), bool(number // 2), bool(number % 2), config, rng) for number, sample in enumerate(samples)
+    ]
+    rows = [torch.cat([quarters[row].image, quarters[row + 1].image], dim=2) for row in (0, 2)]
+    offsets = [(0, 0), (middle_x, 0), (0, middle_y), (middle_x, middle_y)]
+    corners = torch.cat([part.boxes.as_subclass(Tensor) + torch.tensor(offset * 2) for part, offset in zip(quarters, offsets, strict=True)])
+    whole = BoxedImage(
+        image=tv_tensors.Image(torch.cat(rows, dim=1)),
+        boxes=boxes_of(corners, config.height, config.width),
+        labels=torch.cat([part.labels for part in quarters]),
+        ignore=torch.cat([part.ignore for part in quarters]),
+    )
+    return _finished(whole, config, rng)
+
+
+def _quarter(
+    sample: BoxedImage, middle: tuple[int, int], lower: bool, right: bool, config: BoxTransformConfig, rng: np.random.Generator
+) -> BoxedImage:
+    canvas = (config.height - middle[0] if lower else middle[0], config.width - middle[1] if right else middle[1])
+    size = random_placement(sample.size, (config.height, config.width), config, rng)
+    top, left = 0 if lower else canvas[0] - size.height, 0 if right else canvas[1] - size.width
+    return place(sample, Placement(height=size.height, width=size.width, top=top, left=left, canvas=canvas), config)
+
+
+def random_placement(size: tuple[int, int], canvas: tuple[int, int], config: BoxTransformConfig, rng: np.random.Generator) -> Placement:
+    """Scale, shape and place drawn from `rng`, always by four draws. size, canvas: height and width."""
+    draws = rng.random(4)
+    fit = min(canvas[0] / size[0], canvas[1] / size[1])
+    scale = fit * config.min_scale * (config.max_scale / config.min_scale) ** draws[0]
+    shape = math.sqrt(config.stretch ** (2 * draws[1] - 1))
+    height, width = max(round(size[0] * scale / shape), 1), max(round(size[1] * scale * shape), 1)
+    top, left = round(draws[2] * (canvas[0] - height)), round(draws[3] * (canvas[1] - width))
+    return Placement(height=height, width=width, top=top, left=left, canvas=canvas)
+
+
+def place(sample: BoxedImage, placement: Placement, config: BoxTransformConfig) -> BoxedImage:
+    """The image as `placement` says, with the boxes that keep at least `min_kept` of their area.
+
+    Regions to ignore stay as long as anything of them does: a detection in the rest of a crowd is no mistake.
+    """
+    size, (height, width) = [placement.height, placement.width], placement.canvas
+    inside = F.clamp_bounding_boxes(sample.boxes)
+    image, boxes = F.resize(sample.image, size, antialias=True), F.resize(inside, size)
+    padding = [max(placement.left, 0), max(placement.top, 0)]
+    padding += [max(width - placement.left - size[1], 0), max(height - placement.top - size[0], 0)]
+    image, boxes = F.pad(image, padding, fill=config.fill), F.pad(boxes, padding)
+    cut = (max(-placement.top, 0), max(-placement.left, 0), height, width)
+    whole_area = area(boxes)
+    image, boxes = F.crop(image, *cut), F.clamp_bounding_boxes(F.crop(boxes, *cut))
+    kept = area(boxes)
+    stays = (kept > 0) & (sample.ignore | (kept >= config.min_kept * whole_area))
+    return _select(BoxedImage(image=image, boxes=boxes, labels=sample.labels, ignore=sample.ignore), stays)
+
+
+def flipped(sample: BoxedImage) -> BoxedImage:
+    """Mirrored left to right."""
+    return BoxedImage(
+        image=F.horizontal_flip(sample.image), boxes=F.horizontal_flip(sample.boxes), labels=sample.labels, ignore=sample.ignore
+    )
+
+
+def recoloured(image: Tensor, config: BoxTransformConfig, rng: np.random.Generator) -> Tensor:
+    """Brightness, contrast and saturation by factors in [1 - colour, 1 + colour], the hue turned by up to `hue`; always four draws."""
+    draws = 2 * rng.random(4) - 1
+    brightness, contrast, saturation = (1 + config.colour * draws[:3]).tolist()
+    if config.colour > 0:
+        image = F.adjust_saturation(F.adjust_contrast(F.adjust_brightness(image, brightness), contrast), saturation)
+    return F.adjust_hue(image, float(config.hue * draws[3])) if config.hue > 0 else image
+
+
+def _finished(sample: BoxedImage, config: BoxTransformConfig, rng: np.random.Generator) -> BoxedImage:
+    mirror = rng.random() < 0.5
+    sample = flipped(sample) if config.flip and mirror else sample
+    return BoxedImage(image=recoloured(sample.image, config, rng), boxes=sample.boxes, labels=sample.labels, ignore=sample.ignore)
+
+
+def area(boxes: Tensor) -> Tensor:
+    """Areas (N,) of boxes (N, 4) x1 y1 x2 y2."""
+    corners = boxes.as_subclass(Tensor)
+    return (corners[:, 2:] - corners[:, :2]).clamp(min=0).prod(dim=1)
+
+
+def _select(sample: BoxedImage, which: Tensor) -> BoxedImage:
+    height, width = sample.size
+    corners = sample.boxes.as_subclass(Tensor)[which]
+    return BoxedImage(image=sample.image, boxes=boxes_of(corners, height, width), labels=sample.labels[which], ignore=sample.ignore[which])
