@@ -172,6 +172,14 @@ def test_weights_scale_the_terms_of_a_box_and_nought_asks_nothing_of_its_cell():
     assert float(full.objectness - none.objectness) == pytest.approx(own)
 
 
+def test_a_box_of_no_weight_adds_neither_class_nor_confidence_to_a_cell_that_it_shares():
+    raw, boxes = torch.randn(1, 16, 3, 3), ([18.0, 18, 28, 28], [20.0, 20, 30, 30])
+    confidence, weight = torch.tensor([0.6, 0.9]), torch.tensor([1.0, 0.0])
+    both = loss(raw, truths(*boxes, labels=[0, 2], confidence=confidence, weight=weight), spec=GRID, ignore_thresh=1.0)
+    alone = loss(raw, truths(boxes[0], labels=[0], confidence=confidence[:1]), spec=GRID, ignore_thresh=1.0)
+    torch.testing.assert_close(both, alone)
+
+
 def test_confidence_is_the_objectness_that_is_taught():
     truth = truths([8.0, 12, 32, 16], confidence=torch.tensor([0.3]))
     assert float(loss(one_cell(objectness=logit(0.3)), truth).objectness) == pytest.approx(0, abs=1e-7)
@@ -220,7 +228,7 @@ def test_bernoulli_kl_is_nought_at_equality_and_gives_no_gradient_to_the_target(
     logits, target = torch.tensor([0.3, 2.0, -9.0], requires_grad=True), torch.tensor([0.2, 1.0, 0.0], requires_grad=True)
     torch.testing.assert_close(bernoulli_kl(logits, logits.sigmoid()), torch.zeros(3), atol=1e-6, rtol=0)
     values = bernoulli_kl(logits, target)
-    assert float(values[1]) == pytest.approx(math.log(1 + math.exp(-2)))
+    assert values[1].item() == pytest.approx(math.log(1 + math.exp(-2)))
     values.sum().backward()
     assert target.grad is None
     torch.testing.assert_close(logits.grad, (logits.sigmoid() - target).detach())

@@ -106,11 +106,12 @@ def bernoulli_kl(logits: Tensor, target: Tensor) -> Tensor:
 def _head(cells: Tensor, assigned: Cells, flat: Flat, truths: Sequence[Truths], spec: HeadSpec, options: YoloLossOptions) -> Tensor:
     """The three terms (3,) of one head, summed over the batch."""
     spared, taught = _by_overlap(cells, assigned, flat, truths, spec, options)
-    rows = assigned.joined(taught)
+    answering = assigned.joined(taught)
+    rows = answering.select(flat.weight[answering.truth] > 0)
     weight = flat.weight[rows.truth]
     box = (weight * _box_terms(cells, rows, flat.boxes[rows.truth], spec, options)).sum()
     classes = (weight * _class_terms(cells[rows.place][:, 5:], rows, flat.labels[rows.truth], cells.shape[:4], options)).sum()
-    objectness = _objectness_terms(cells[..., 4], rows, flat, spared).sum()
+    objectness = _objectness_terms(cells[..., 4], answering, flat, spared).sum()
     return torch.stack([options.iou_normalizer * box, options.obj_normalizer * objectness, options.cls_normalizer * classes])
 
 
@@ -131,9 +132,10 @@ def _by_overlap(
 
 
 def _objectness_terms(logits: Tensor, rows: Cells, flat: Flat, spared: Tensor) -> Tensor:
-    target = _largest_at(logits, rows, flat.confidence[rows.truth])
-    answers = _largest_at(logits, rows, torch.ones_like(flat.weight[rows.truth])) > 0
-    weight = torch.where(answers, _largest_at(logits, rows, flat.weight[rows.truth]), (~spared).to(logits.dtype))
+    asked = flat.weight[rows.truth]
+    target = _largest_at(logits, rows, flat.confidence[rows.truth] * (asked > 0))
+    answers = _largest_at(logits, rows, torch.ones_like(asked)) > 0
+    weight = torch.where(answers, _largest_at(logits, rows, asked), (~spared).to(logits.dtype))
     return weight * bernoulli_kl(logits, target)
 
 

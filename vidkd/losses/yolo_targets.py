@@ -69,6 +69,10 @@ class Cells:
         """Column and row (P, 2)."""
         return torch.stack([self.column, self.row], dim=-1)
 
+    def select(self, which: Tensor) -> "Cells":
+        """The rows of a mask (P,)."""
+        return Cells(**{name: part[which] for name, part in vars(self).items()})
+
     def joined(self, other: "Cells") -> "Cells":
         """The rows of both."""
         return Cells(**{name: torch.cat([part, getattr(other, name)]) for name, part in vars(self).items()})
@@ -139,5 +143,4 @@ def _cells(flat: Flat, centres: Tensor, chosen: Tensor, spec: HeadSpec, grid: tu
     truth, anchor = chosen.nonzero(as_tuple=True)
     column, row = (centres[truth, :2] / spec.stride).floor().long().unbind(1)
     inside = (column >= 0) & (column < grid[1]) & (row >= 0) & (row < grid[0])
-    truth, anchor, column, row = truth[inside], anchor[inside], column[inside], row[inside]
-    return Cells(image=flat.image[truth], anchor=anchor, row=row, column=column, truth=truth)
+    return Cells(image=flat.image[truth], anchor=anchor, row=row, column=column, truth=truth).select(inside)
