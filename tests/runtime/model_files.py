@@ -65,18 +65,18 @@ def external_onnx(path: Path, location: str) -> Path:
     return save_onnx(path, graph)
 
 
-def picture_tflite(path: Path, *, quantised: bool) -> Path:
-    """(1, 4, 4, 3) -> (1, 8, 6): the same numbers, as float32 or as int8 with scale 1/255 and zero point -128."""
+def picture_tflite(path: Path, *, quantised: bool, batch: int = 1) -> Path:
+    """(B, 4, 4, 3) -> (B, 8, 6), batch -1 for any B: the same numbers, as float32 or as int8 with scale 1/255 and zero point -128."""
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
     model, graph = schema.ModelT(), schema.SubGraphT()
     model.version, model.subgraphs = 3, [graph]
     shape_of_found = schema.BufferT()
-    shape_of_found.data = np.frombuffer(np.asarray([1, 8, 6], np.int32).tobytes(), np.uint8)
+    shape_of_found.data = np.frombuffer(np.asarray([batch, 8, 6], np.int32).tobytes(), np.uint8)
     model.buffers = [schema.BufferT(), shape_of_found]
     kind = schema.TensorType.INT8 if quantised else schema.TensorType.FLOAT32
-    rows = (("images", [1, 4, 4, 3], kind, 0), ("shape", [3], schema.TensorType.INT32, 1), ("found", [1, 8, 6], kind, 0))
+    rows = (("images", [batch, 4, 4, 3], kind, 0), ("shape", [3], schema.TensorType.INT32, 1), ("found", [batch, 8, 6], kind, 0))
     graph.tensors = [_tensor(schema, *row, quantised=quantised) for row in rows]
     code, operator = schema.OperatorCodeT(), schema.OperatorT()
     code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.RESHAPE
@@ -91,7 +91,8 @@ def picture_tflite(path: Path, *, quantised: bool) -> Path:
 
 def _tensor(schema, name, shape, kind, buffer, *, quantised):
     tensor = schema.TensorT()
-    tensor.name, tensor.shape, tensor.type, tensor.buffer = name, shape, kind, buffer
+    tensor.name, tensor.shape, tensor.type, tensor.buffer = name, [abs(side) for side in shape], kind, buffer
+    tensor.shapeSignature = shape
     if quantised and kind == schema.TensorType.INT8:
         tensor.quantization = schema.QuantizationParametersT()
         tensor.quantization.scale, tensor.quantization.zeroPoint = [1 / 255], [-128]

@@ -28,9 +28,10 @@ def test_onnx_files_of_open_and_fixed_batch_give_the_same(tmp_path, batch):
     check(open_detector(picture_onnx(tmp_path / "net.ONNX", batch=batch), metadata=picture_metadata(), device="cpu", threads=1))
 
 
+@pytest.mark.parametrize("batch", [1, 3, -1])
 @pytest.mark.parametrize("quantised", [False, True])
-def test_tflite_files_give_the_same_quantised_or_not(tmp_path, quantised):
-    check(open_detector(picture_tflite(tmp_path / "net.tflite", quantised=quantised), metadata=picture_metadata(), threads=1))
+def test_tflite_files_give_the_same_quantised_or_not(tmp_path, quantised, batch):
+    check(open_detector(picture_tflite(tmp_path / "net.tflite", quantised=quantised, batch=batch), metadata=picture_metadata(), threads=1))
 
 
 def test_metadata_travel_inside_both_kinds_of_file(tmp_path):
@@ -40,6 +41,25 @@ def test_metadata_travel_inside_both_kinds_of_file(tmp_path):
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("vidkd.json", text)
     check(open_detector(path))
+
+
+def test_metadata_archives_that_cannot_be_read_are_refused(tmp_path):
+    path = picture_tflite(tmp_path / "net.tflite", quantised=True)
+    whole = path.read_bytes()
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("vidkd.json", " " * (2**20 + 1))
+    with pytest.raises(CheckpointError, match="in the model's archive is too large"):
+        open_network(path)
+    path.write_bytes(whole)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("vidkd.json", "{'a': 1}")
+    path.write_bytes(path.read_bytes().replace(b"{'a': 1}", b"{'a': 2}"))  # against its checksum
+    with pytest.raises(CheckpointError, match="archive of metadata in the model is damaged"):
+        open_network(path)
+    path.write_bytes(whole)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("labels.txt", "cat")
+    assert open_network(path).embedded is None
 
 
 def test_results_are_copies_that_the_next_run_leaves_alone(tmp_path):
@@ -63,6 +83,11 @@ def test_files_that_are_no_models_are_refused(tmp_path, suffix):
         assert str(path) in str(caught.value)
 
 
+def test_a_model_without_input_is_refused(tmp_path):
+    with pytest.raises(CheckpointError, match="model has no input"):
+        open_network(constant_onnx(tmp_path / "net.onnx", {"out": np.zeros((1, 6, 6))}, inputs=0))
+
+
 def test_a_whole_message_that_is_no_runnable_model_is_refused(tmp_path):
     (tmp_path / "net.onnx").write_bytes(b"\x08\x09")  # a version, and nothing else
     with pytest.raises(CheckpointError, match="not a model that ONNX Runtime can run"):
@@ -76,14 +101,15 @@ def test_weights_beside_the_model_are_read(tmp_path):
     assert network.run(np.asarray([10, 20], np.float32), ["sums"])[0].tolist() == [11, 22]
 
 
-@pytest.mark.parametrize("how", ["up", "absolute", "link"])
+@pytest.mark.parametrize("how", ["up", "absolute", "link", "circle", "no name"])
 def test_weights_outside_the_models_folder_are_refused(tmp_path, how):
     secret = tmp_path / "secret.bin"
     np.asarray([1, 2], np.float32).tofile(secret)
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "link").symlink_to(secret)
-    location = {"up": "../secret.bin", "absolute": str(secret), "link": "link"}[how]
+    (folder / "circle").symlink_to("circle")
+    location = {"up": "../secret.bin", "absolute": str(secret), "no name": "a\0b"}.get(how, how)
     with pytest.raises(CheckpointError, match="refers to a file outside its folder"):
         open_network(external_onnx(folder / "net.onnx", location))
 

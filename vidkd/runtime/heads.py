@@ -40,7 +40,7 @@ def decode_yolox(outputs: Sequence[Array], metadata: ModelMetadata, least: float
         raise ValueError(f"{text}, the output has {len(rows)} rows")
     kept, scores, labels = _best_rows(rows, least)
     places, stride = rows[kept, :4].astype(np.float32), strides[kept, None]
-    centres, sizes = (places[:, :2] + corners[kept]) * stride, np.exp(places[:, 2:]) * stride
+    centres, sizes = (places[:, :2] + corners[kept]) * stride, _exp(places[:, 2:]) * stride
     return Candidates(boxes=_around(centres, sizes), scores=scores, labels=labels)
 
 
@@ -130,7 +130,7 @@ def _darknet_level(
     stride = np.asarray(metadata.input.size, np.float32) / cells.shape[:1:-1]
     corners = np.stack([column, row], 1)[kept]
     centres = (_sigmoid(rows[kept, :2]) * scale - (scale - 1) / 2 + corners) * stride
-    sizes = np.exp(rows[kept, 2:4]) * np.asarray(anchors, np.float32)[anchor[kept]]
+    sizes = _exp(rows[kept, 2:4]) * np.asarray(anchors, np.float32)[anchor[kept]]
     return Candidates(boxes=_around(centres, sizes), scores=scores, labels=labels)
 
 
@@ -179,6 +179,12 @@ def _unit(metadata: ModelMetadata) -> NDArray[np.float32]:
 
 def _around(centres: NDArray[Any], sizes: NDArray[Any]) -> NDArray[np.float32]:
     return np.concatenate([centres - sizes / 2, centres + sizes / 2], 1).astype(np.float32)
+
+
+def _exp(logs: NDArray[Any]) -> NDArray[np.float32]:
+    # A size that overflows is infinite, and the box is dropped for it.
+    with np.errstate(over="ignore"):
+        return np.asarray(np.exp(logs), np.float32)
 
 
 def _sigmoid(logits: NDArray[Any]) -> NDArray[np.float32]:

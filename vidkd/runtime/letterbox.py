@@ -68,6 +68,7 @@ class Letterbox:
     def apply(self, frame: NDArray[np.uint8], fill: int = 114) -> NDArray[np.uint8]:
         """A frame (H, W, C) in an input (input_height, input_width, C), bilinear without smoothing, the rest filled with `fill` (0..255).
 
+        A frame that has the input's size already is returned itself, not copied.
         Raises ValueError if the frame is not of the source size.
         """
         if frame.ndim != 3 or frame.shape[:2] != (self.source_height, self.source_width):

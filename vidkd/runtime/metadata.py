@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeVar, get_args
 
 from vidkd.base.errors import ConfigError, unknown_name
@@ -114,7 +114,7 @@ class ModelMetadata:
     score: float = 0.25
     nms_iou: float | None = 0.45
     task: Task = "detect"
-    version: int = field(default=SCHEMA_VERSION)
+    version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
         _set(self, classes=_texts("classes", self.classes))

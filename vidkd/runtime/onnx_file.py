@@ -30,12 +30,19 @@ def check_external_data(path: Path) -> None:
     """Raises CheckpointError if the file is no whole ONNX model, or names a file of weights outside its own folder, by links too."""
     folder = path.parent.resolve()
     for location in external_files(path):
-        if not (folder / location).resolve().is_relative_to(folder):
+        if not _is_inside(folder, location):
             raise CheckpointError(
                 f"model refers to a file outside its folder: {path}",
                 refers_to=location,
                 to_mend="do not run a model that you do not trust; else put its weights beside it and save it again",
             )
+
+
+def _is_inside(folder: Path, location: str) -> bool:
+    try:
+        return (folder / location).resolve().is_relative_to(folder)
+    except (OSError, RuntimeError, ValueError):  # a circle of links, a name that no file can have
+        return False
 
 
 def external_files(path: Path) -> set[str]:

@@ -61,6 +61,8 @@ def open_onnx(path: Path, *, device: str = "auto", threads: int = 0) -> OnnxNetw
         raise CheckpointError(f"not a model that ONNX Runtime can run: {path}", reason=_first_line(error)) from error
     if device == "cuda" and "CUDAExecutionProvider" not in session.get_providers():
         raise ConfigError("cannot use device 'cuda'", reason="ONNX Runtime could not start CUDA", to_mend="--device auto or cpu")
+    if not session.get_inputs():
+        raise CheckpointError(f"model has no input: {path}")
     return OnnxNetwork(session, path)
 
 

@@ -2,6 +2,7 @@
 
 import os
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ from vidkd.base.extras import require
 from vidkd.runtime.metadata import EMBEDDED_KEY
 from vidkd.runtime.network import Port
 
+MOST_METADATA_BYTES = 2**20
+
 
 class TfliteNetwork:
-    """A `Network` on LiteRT. The input keeps the batch size that the file declares."""
+    """A `Network` on LiteRT."""
 
     def __init__(self, interpreter: Any, path: Path) -> None:
         self.path = str(path)
@@ -30,6 +33,9 @@ class TfliteNetwork:
     def run(self, batch: NDArray[Any], outputs: Sequence[str]) -> list[NDArray[np.floating]]:
         """See `Network.run`."""
         try:
+            if tuple(self._interpreter.get_input_details()[0]["shape"]) != batch.shape:
+                self._interpreter.resize_tensor_input(self._input["index"], batch.shape)
+                self._interpreter.allocate_tensors()
             self._interpreter.set_tensor(self._input["index"], batch)
             self._interpreter.invoke()
         except (ValueError, RuntimeError) as error:
@@ -61,6 +67,8 @@ def open_tflite(path: Path, *, device: str = "auto", threads: int = 0) -> Tflite
     except (ValueError, RuntimeError) as error:
         reason = (str(error).splitlines() or ["no reason given"])[0]
         raise CheckpointError(f"not a model that LiteRT can run: {path}", reason=reason) from error
+    if not interpreter.get_input_details():
+        raise CheckpointError(f"model has no input: {path}")
     return TfliteNetwork(interpreter, path)
 
 
@@ -78,7 +86,17 @@ def _port(detail: dict[str, Any]) -> Port:
 
 def _embedded(path: Path) -> str | None:
     """The entry of an archive appended to the file, which TFLite's own reader does not see."""
+    name = f"{EMBEDDED_KEY}.json"
     if not zipfile.is_zipfile(path):
         return None
-    with zipfile.ZipFile(path) as archive:
-        return archive.read(f"{EMBEDDED_KEY}.json").decode("utf-8") if f"{EMBEDDED_KEY}.json" in archive.namelist() else None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if name not in archive.namelist():
+                return None
+            if archive.getinfo(name).file_size > MOST_METADATA_BYTES:
+                raise CheckpointError(f"{name} in the model's archive is too large: {path}")
+            return archive.read(name).decode("utf-8")
+    except (zipfile.BadZipFile, zlib.error, UnicodeDecodeError) as error:
+        raise CheckpointError(
+            f"archive of metadata in the model is damaged: {path}", reason=error, to_mend="fetch or export it again"
+        ) from error

@@ -97,7 +97,7 @@ ROW = {"frame": 0, "time_s": 0.0, "boxes": [[0, 0, 1, 1]], "scores": [0.5], "cla
         ({**ROW, "frame": 1.0}, DataError, "frame is no whole number from 0: 1.0"),
         ({**ROW, "time_s": "0:01"}, DataError, "not a line of detections"),
         ({**ROW, "scores": ["high"]}, DataError, "not a line of detections"),
-        ({**ROW, "scores": [None]}, DataError, "not a line of detections|scores of frame 0 are not finite"),
+        ({**ROW, "scores": [None]}, DataError, "scores of frame 0 are not finite"),
         ({key: value for key, value in ROW.items() if key != "boxes"}, DataError, "'boxes' is missing"),
     ],
 )
@@ -108,8 +108,7 @@ def test_a_line_that_is_none_is_named(tmp_path, row, error, message):
     assert len(next(rows)) == 1
     with pytest.raises(error, match=message) as caught:
         next(rows)
-    if "finite" not in str(caught.value):
-        assert f"{path}:2" in str(caught.value)
+    assert f"{path}:2" in str(caught.value)
 
 
 def test_a_file_that_is_missing_is_named(tmp_path):

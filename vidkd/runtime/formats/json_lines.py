@@ -57,6 +57,8 @@ def from_row(row: Mapping[str, Any], class_names: Sequence[str], where: str = "r
             track_ids=row.get("track_ids"),
         )
         require_finite(found)
+    except DataError as error:
+        raise DataError(error.what, where=where) from None
     except (KeyError, TypeError, ValueError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else error
         raise DataError("not a line of detections", where=where, reason=reason) from error
