@@ -17,15 +17,15 @@ from vidkd.runtime.letterbox import Letterbox, ResizeMode
 
 GREY = 128
 """Padding: the 0.5 of darknet's letterbox in 8 bits."""
-MOST_PIXELS = 1e6
 
 
 class DarknetDetector:
     """A `vidkd.runtime.detector.Detector`. The network is held in eval mode, on `device`.
 
-    class_names: one for each class of the network. score_threshold: boxes score above it (objectness times class, in [0, 1]); a box gets
-    its best class alone. nms_iou: of boxes of one class that overlap by more than this, the best stays. resize: how frames meet the input;
-    darknet's own letterbox by default. Raises ConfigError if names and classes differ in number or a setting is out of range.
+    class_names: one for each class of the network. score_threshold: boxes score at least that (objectness times class, in [0, 1]); a box
+    gets its best class alone. nms_iou: of boxes of one class that overlap by more than this, the best stays. resize: how frames meet the
+    input; darknet's own letterbox by default. Raises ConfigError if names and classes differ in number, a setting is out of range, or the
+    network does not take three channels.
     """
 
     def __init__(
@@ -40,6 +40,8 @@ class DarknetDetector:
     ) -> None:
         if len(class_names) != net.classes:
             raise ConfigError(f"{len(class_names)} class names for a network of {net.classes} classes", where=net.config.where(0))
+        if net.config.net.channels != 3:
+            raise ConfigError(f"a detector takes RGB, this network {net.config.net.channels} channels", where=net.config.where(0))
         for name, value in (("score_threshold", score_threshold), ("nms_iou", nms_iou)):
             if not 0 <= value <= 1:
                 raise ConfigError(f"{name} must lie in [0, 1], not {value}")
@@ -73,6 +75,8 @@ class DarknetDetector:
     def __call__(self, frames: NDArray[np.uint8]) -> list[Detections]:
         """RGB uint8 (B, H, W, 3) -> B results, each sorted by falling score. Raises ValueError for other arrays."""
         images, letterbox = self.prepare(frames)
+        if not len(images):
+            return []
         with torch.inference_mode():
             return self.finish(self.net(images), letterbox)
 
@@ -84,28 +88,29 @@ class DarknetDetector:
         if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3:
             raise ValueError(f"frames must be uint8 (B, H, W, 3): {frames.dtype} {frames.shape}")
         letterbox = Letterbox.fit((frames.shape[2], frames.shape[1]), self.net.input_size, self.resize)
-        fitted = [letterbox.apply(frame, GREY) for frame in frames]
         width, height = self.net.input_size
-        stacked = np.stack(fitted) if fitted else np.zeros((0, height, width, 3), np.uint8)
+        inputs = np.empty((len(frames), height, width, 3), np.uint8)
+        for slot, frame in zip(inputs, frames, strict=True):
+            slot[...] = letterbox.apply(frame, GREY)
         # sent as bytes and made float there: a quarter of the traffic to a GPU
-        return torch.from_numpy(stacked).to(self.device).permute(0, 3, 1, 2).float() / 255, letterbox
+        return torch.from_numpy(inputs).to(self.device).permute(0, 3, 1, 2).float() / 255, letterbox
 
     @torch.no_grad()
     def finish(self, raw_heads: list[Tensor], letterbox: Letterbox) -> list[Detections]:
         """Raw heads of a batch that `prepare` made -> its detections, cut at the edges of the frame; empty boxes are left out."""
+        if self.device.type == "mps":  # which has no float64, see _frame
+            raw_heads = [raw.cpu() for raw in raw_heads]
         boxes, scores = decode(raw_heads, self.net.heads)
         best, labels = scores.max(-1)
         return [self._frame(*parts, letterbox) for parts in zip(boxes, best, labels, strict=True)]
 
     def _frame(self, boxes: Tensor, scores: Tensor, labels: Tensor, letterbox: Letterbox) -> Detections:
-        above = scores > self.score_threshold
-        # Apple's GPUs have no float64
-        candidates = [part[above].cpu() if self.device.type == "mps" else part[above] for part in (boxes, scores, labels)]
+        above = scores >= self.score_threshold
+        boxes, scores, labels = boxes[above].double(), scores[above].double(), labels[above]
         # float64: batched_nms sets classes apart by the largest coordinate, so one huge box would cost all others their precision
-        boxes, scores, labels = candidates[0].double().clamp(-MOST_PIXELS, MOST_PIXELS), candidates[1].double(), candidates[2]
-        kept = batched_nms(boxes, scores, labels, self.nms_iou).cpu()
-        boxes, scores, labels = (part.cpu()[kept] for part in (boxes, scores, labels))
-        found = Detections(boxes=letterbox.to_frame(boxes.numpy()), scores=scores.numpy(), labels=labels.numpy())
+        kept = batched_nms(boxes, scores, labels, self.nms_iou)
+        boxes, scores, labels = boxes[kept].cpu(), scores[kept].cpu(), labels[kept].cpu()
+        found = Detections(boxes=letterbox.to_frame(boxes.numpy()).astype(np.float32), scores=scores.numpy(), labels=labels.numpy())
         found = found.clipped(letterbox.source_width, letterbox.source_height)
         return found.select(np.all(found.boxes[:, 2:] > found.boxes[:, :2], axis=1))
 

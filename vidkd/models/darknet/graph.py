@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vidkd.base.errors import ConfigError
+from vidkd.losses.yolo_heads import HeadSpec
 from vidkd.models.darknet.blocks import (
-    VALUES_BESIDE_CLASSES,
     Convolutional,
     DarknetConfig,
     Dropout,
@@ -20,6 +20,8 @@ from vidkd.models.darknet.blocks import (
 IMAGE = -1
 """Stands for the input image where a layer is meant."""
 
+CHOOSE_MULTIPLES = "choose width and height of the input as multiples of the largest stride, mostly 32"
+
 Shape = tuple[int, int, int]
 
 
@@ -32,26 +34,16 @@ class Node:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Head:
-    """One yolo head.
+class Head(HeadSpec):
+    """One yolo head of a network: what its raw output means, and where it stands.
 
-    layer: index of its [yolo]; the convolution before it puts out the raw head (B, A*(5+C), h, w). source: the layer that this
-    convolution reads. anchors: its own A (width, height) in input pixels; mask: their indices among the anchors of the cfg.
-    stride: input pixels a cell. scale_x_y: how far a centre may lie beyond its cell, 1 for not at all.
+    layer: index of its [yolo]; the convolution before it puts out the raw head. source: the layer that this convolution reads.
+    mask: the indices of its anchors among those of the cfg.
     """
 
     layer: int
     source: int
-    anchors: tuple[tuple[float, float], ...]
     mask: tuple[int, ...]
-    stride: int
-    scale_x_y: float
-    classes: int
-
-    @property
-    def channels(self) -> int:
-        """A*(5+C)."""
-        return len(self.anchors) * (VALUES_BESIDE_CLASSES + self.classes)
 
 
 def trace(config: DarknetConfig) -> tuple[Node, ...]:
@@ -92,7 +84,7 @@ def _head(config: DarknetConfig, nodes: Sequence[Node], index: int, yolo: Yolo) 
         raise ConfigError(
             f"an input of {net.width}x{net.height} does not divide evenly into the {width}x{height} cells of a head",
             where=config.where(yolo.line),
-            to_mend="choose width and height as multiples of the largest stride, mostly 32",
+            to_mend=CHOOSE_MULTIPLES,
         )
     return Head(
         layer=index,
@@ -151,7 +143,9 @@ def _shape(config: DarknetConfig, layer: Layer, shapes: list[Shape]) -> Shape:
 
 def _routed_channels(config: DarknetConfig, route: Route, shapes: list[Shape]) -> int:
     if len({shape[1:] for shape in shapes}) > 1:
-        raise ConfigError(f"[route] joins {_sizes(shapes)}, which differ in width or height", where=config.where(route.line))
+        raise ConfigError(
+            f"[route] joins {_sizes(shapes)}, which differ in width or height", where=config.where(route.line), to_mend=CHOOSE_MULTIPLES
+        )
     if any(shape[0] % route.groups for shape in shapes):
         raise ConfigError(f"{_sizes(shapes)} cannot be parted into groups={route.groups}", where=config.where(route.line))
     return sum(shape[0] // route.groups for shape in shapes)
