@@ -58,14 +58,13 @@ def test_boxes_come_back_in_the_frames_own_pixels_by_falling_score():
 
 
 def test_boxes_are_cut_at_the_frame_and_those_beyond_it_dropped():
-    rows = np.asarray(
-        [[-0.5, 0.5, 1.5, 0.6, 0.9, 1], [0, 0, 1, 0.2, 0.8, 0], [0, 0, np.inf, 1, 0.8, 0], [0, np.nan, 1, 1, 0.8, 0]], np.float32
-    )
+    padding, endless, nothing = [0, 0, 1, 0.2, 0.8, 0], [0, 0, np.inf, 1, 0.8, 0], [0, np.nan, 1, 1, 0.8, 0]
+    rows = np.asarray([[-0.5, 0.5, 1.5, 0.6, 0.9, 1], padding, endless, nothing], np.float32)
     network = FixedNetwork(shape=(80, 80, 3), result=rows[:2])
     detector = ExportedDetector(network, picture_metadata(input={"resize": "centre", "size": (80, 80)}))
     network.result = rows
     (found,) = detector(np.zeros((1, 20, 40, 3), np.uint8))
-    assert rows_of(found) == [[0, 10, 40, 14, 0.9, 1], [0, 0, 40, 20, 0.8, 0]]
+    assert rows_of(found) == [[0, 10, 40, 14, 0.9, 1]]
 
 
 def test_thresholds_are_the_metadatas_unless_given():

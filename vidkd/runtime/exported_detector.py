@@ -80,15 +80,12 @@ class ExportedDetector:
             raise _misfit(self._network, error) from None
 
     def _found(self, found: Candidates, box: Letterbox) -> Detections:
-        if self._nms_iou is None:
-            order = np.argsort(-found.scores, kind="stable")
-        else:
-            order = nms(found.boxes, found.scores, found.labels, self._nms_iou)
-        edges = [box.source_width, box.source_height] * 2
-        boxes = box.to_frame(found.boxes[order]).clip(0, edges)
-        whole = np.isfinite(boxes).all(1) & (box_area(boxes) > 0)
-        order = order[whole]
-        return Detections(boxes=boxes[whole], scores=found.scores[order].clip(0, 1), labels=found.labels[order])
+        (finite,) = np.nonzero(np.isfinite(found.boxes).all(1))
+        boxes, scores, labels = found.boxes[finite], found.scores[finite], found.labels[finite]
+        order = np.argsort(-scores, kind="stable") if self._nms_iou is None else nms(boxes, scores, labels, self._nms_iou)
+        inside = box.to_frame(boxes[order]).clip(0, [box.source_width, box.source_height] * 2)
+        seen = box_area(inside) > 0
+        return Detections(boxes=inside[seen], scores=scores[order][seen].clip(0, 1), labels=labels[order][seen])
 
     def _try(self) -> None:
         width, height = self._metadata.input.size
