@@ -4,7 +4,7 @@ Format: https://cocodataset.org/#format-data. Every image that a file lists is a
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -59,18 +59,30 @@ def categories(document: dict[str, Any], path: Path) -> dict[int, str]:
 
 def _frames(root: Path, path: Path, document: dict[str, Any], classes: Sequence[str], left_out: Counter[str]) -> list[LabelledFrame]:
     subset = subset_in(path.stem) or subset_in(path.parent.name)
-    bare: dict[int, LabelledFrame] = {}
-    wheres: dict[int, str] = {}
+    images = image_rows(document, path)
+    boxes = boxes_by_image(document, path, set(images))
+    frames = []
+    for number, (where, row) in images.items():
+        file = image_path(root, path, parts.text(row, "file_name", where))
+        bare = bare_frame(file, *image_size(row, where), group=file, subset=subset)
+        frames.append(with_boxes(bare, boxes[number], left_out, classes, where))
+    return frames
+
+
+def image_rows(document: dict[str, Any], path: Path) -> dict[int, tuple[str, dict[str, Any]]]:
+    """Image id -> (where, row); DataError for an id given twice."""
+    images: dict[int, tuple[str, dict[str, Any]]] = {}
     for where, row in parts.rows(document, "images", path):
         number = parts.whole(row, "id", where)
-        if number in bare:
-            raise DataError(f"{where}: image id {number} is given twice, first in {wheres[number]}")
-        file = image_path(root, path, parts.text(row, "file_name", where))
-        width, height = parts.whole(row, "width", where, 1), parts.whole(row, "height", where, 1)
-        bare[number] = bare_frame(file, width, height, group=file, subset=subset)
-        wheres[number] = where
-    boxes = boxes_by_image(document, path, set(bare))
-    return [with_boxes(frame, boxes[number], left_out, classes, wheres[number]) for number, frame in bare.items()]
+        if number in images:
+            raise DataError(f"{where}: image id {number} is given twice, first in {images[number][0]}")
+        images[number] = where, row
+    return images
+
+
+def image_size(row: Mapping[str, Any], where: str) -> tuple[int, int]:
+    """Width and height that a row of `images` tells."""
+    return parts.whole(row, "width", where, 1), parts.whole(row, "height", where, 1)
 
 
 def boxes_by_image(document: dict[str, Any], path: Path, images: set[int], track_key: str | None = None) -> dict[int, list[Box]]:

@@ -12,7 +12,7 @@ from typing import Any
 from vidkd.base.errors import DataError
 from vidkd.detection.annotations import LabelledFrame
 from vidkd.detection.layouts import json_parts as parts
-from vidkd.detection.layouts.coco import annotation_files, boxes_by_image, image_path, shared_classes
+from vidkd.detection.layouts.coco import annotation_files, boxes_by_image, image_path, image_rows, image_size, shared_classes
 from vidkd.detection.layouts.layout import BoxOptions, BoxReading, bare_frame, finish, subset_in, with_boxes
 from vidkd.video.files import is_video_file
 from vidkd.video.image_sequence import list_images
@@ -31,17 +31,14 @@ def read(root: Path, options: BoxOptions) -> BoxReading:
 
 def _frames(root: Path, path: Path, document: dict[str, Any], classes: Sequence[str], left_out: Counter[str]) -> list[LabelledFrame]:
     videos = {parts.whole(row, "id", where): row for where, row in parts.rows(document, "videos", path)}
-    bare: dict[int, LabelledFrame] = {}
-    wheres: dict[int, str] = {}
-    for where, row in parts.rows(document, "images", path):
-        number, video = parts.whole(row, "id", where), parts.whole(row, "video_id", where)
-        if number in bare:
-            raise DataError(f"{where}: image id {number} is given twice, first in {wheres[number]}")
+    images = image_rows(document, path)
+    boxes = boxes_by_image(document, path, set(images), _track_key(document))
+    frames = []
+    for number, (where, row) in images.items():
+        video = parts.whole(row, "video_id", where)
         if video not in videos:
             raise DataError(f"{where}: video {video} is not among the videos")
-        bare[number], wheres[number] = _bare(root, path, row, videos[video], where), where
-    boxes = boxes_by_image(document, path, set(bare), _track_key(document))
-    frames = [with_boxes(frame, boxes[number], left_out, classes, wheres[number]) for number, frame in bare.items()]
+        frames.append(with_boxes(_bare(root, path, row, videos[video], where), boxes[number], left_out, classes, where))
     return sorted(frames, key=lambda frame: (frame.group, frame.frame_index))
 
 
@@ -52,10 +49,9 @@ def _track_key(document: Mapping[str, Any]) -> str:
 
 def _bare(root: Path, path: Path, row: Mapping[str, Any], video: Mapping[str, Any], where: str) -> LabelledFrame:
     index = parts.whole(row, "frame_id", where, 0)
-    width, height = parts.whole(row, "width", where, 1), parts.whole(row, "height", where, 1)
     name = parts.text(video, "name", f"{path}: video {row['video_id']}")
     file = _video_path(root, path, row, video, index, where)
-    return bare_frame(file, width, height, group=name, frame_index=index, subset=subset_in(path.stem))
+    return bare_frame(file, *image_size(row, where), group=name, frame_index=index, subset=subset_in(path.stem))
 
 
 def _video_path(root: Path, path: Path, row: Mapping[str, Any], video: Mapping[str, Any], index: int, where: str) -> str:

@@ -113,7 +113,7 @@ def finish(
     expected: str,
     notes: Sequence[str] = (),
 ) -> BoxReading:
-    """The reading of these frames. Raises DataError without any, or where files are missing unless `allow_missing`."""
+    """The reading of these frames. Raises DataError without any, for one twice, or for missing files unless `allow_missing`."""
     missing = sorted({path for path in dict.fromkeys(frame.path for frame in frames) if not (root / path).exists()})
     if missing and not options.allow_missing:
         raise DataError(
@@ -126,6 +126,9 @@ def finish(
     frames = [frame for frame in frames if frame.path not in gone]
     if not frames:
         raise not_found(name, root, expected, "no annotated frame")
+    again = [key for key, count in Counter(frame.key for frame in frames).items() if count > 1]
+    if again:
+        raise DataError(f"data set '{name}': a frame is listed twice: {again[0][0]}", looked_in=root, to_mend="list it on one side only")
     remarks = [f"{len(missing)} files are missing: {shortened(missing)}"] if missing else []
     remarks += [f"{count} boxes left out: {why}" for why, count in sorted(left_out.items())]
     manifest = BoxManifest(name=name, root=root, classes=tuple(classes), frames=tuple(frames))

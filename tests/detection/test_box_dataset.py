@@ -1,0 +1,185 @@
+"""Samples of annotated frames: the right frame, the same sample whoever asks, bad files counted, batches."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from box_samples import frame_of, manifest_of
+from torch.utils.data import BatchSampler, SequentialSampler
+
+from vidkd.base.errors import DataError, VideoError
+from vidkd.data.loaders import StepSampler
+from vidkd.detection import dataset as module
+from vidkd.detection.annotations import BoxManifest
+from vidkd.detection.dataset import BoxDataset, box_loader, collate_boxes, read_frame
+from vidkd.detection.transforms import BoxTransformConfig
+from vidkd.video import write_video
+
+SMALL = BoxTransformConfig(width=48, height=48)
+BOX = (10, 20, 50, 60)
+
+
+def pixels(shade: int) -> np.ndarray:
+    return np.full((80, 100, 3), shade, np.uint8)
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> BoxManifest:
+    """An image, a folder of three, a video of three; shade 30 k for the k-th; 100 x 80 pixels, each with one box."""
+    root = tmp_path_factory.mktemp("frames")
+    (root / "walk").mkdir()
+    cv2.imwrite(str(root / "single.png"), pixels(0))
+    for k in range(3):
+        cv2.imwrite(str(root / f"walk/{k:03d}.png"), pixels(30 * (k + 1)))
+    write_video(root / "run.mp4", [pixels(30 * (k + 4)) for k in range(3)], fps=25)
+    return manifest_of(
+        frame_of([BOX], path="single.png", index=None),
+        *(frame_of([BOX], path="walk", index=k) for k in range(3)),
+        *(frame_of([BOX, (0, 0, 9, 9)], [1, 0], path="run.mp4", index=k, ignore=[False, True]) for k in range(3)),
+        root=root,
+    )
+
+
+def test_each_frame_is_the_one_that_is_annotated(manifest: BoxManifest) -> None:
+    for k, frame in enumerate(manifest.frames):
+        assert read_frame(manifest, frame).mean() == pytest.approx(30 * k, abs=2)
+    data = BoxDataset(manifest, SMALL, training=False)
+    assert len(data) == 7
+    sample = data[5]
+    assert {name: value.dtype for name, value in sample.items() if name != "index"} == {
+        "image": torch.uint8,
+        "boxes": torch.float32,
+        "labels": torch.int64,
+        "ignore": torch.bool,
+    }
+    assert sample["image"].shape == (3, 48, 48)
+    assert sample["image"][:, 24, 24].float().mean() == pytest.approx(150, abs=2)
+    scale, top = 48 / 100, 5  # 80 rows become 38
+    assert sample["boxes"][0].numpy() == pytest.approx([10 * scale, top + 20 * 38 / 80, 50 * scale, top + 60 * 38 / 80])
+    assert (sample["labels"].tolist(), sample["ignore"].tolist(), sample["index"]) == ([1, 0], [False, True], 5)
+    assert type(sample["boxes"]) is torch.Tensor
+
+
+def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return all(
+        torch.equal(torch.as_tensor(one[name]), torch.as_tensor(other[name])) for name in ("image", "boxes", "labels", "ignore", "index")
+    )
+
+
+def test_a_sample_depends_on_seed_epoch_index_and_draw_alone(manifest: BoxManifest) -> None:
+    data, again = (BoxDataset(manifest, SMALL, training=True, seed=3) for _ in range(2))
+    again[(9, 1)]  # what was asked before does not matter
+    assert same(data[(2, 5)], again[(2, 5)])
+    assert same(data[(2, 5)], data[(2, 5, 0)])
+    for other in (again[(3, 5)], again[(2, 5, 1)], BoxDataset(manifest, SMALL, training=True, seed=4)[(2, 5)]):
+        assert not same(data[(2, 5)], other)
+
+
+def test_mosaics_come_at_their_share(manifest: BoxManifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    whole = BoxDataset._image
+    monkeypatch.setattr(BoxDataset, "_image", lambda self, number: read.append(number) or whole(self, number))
+    for share, counts in ((0.0, {1}), (1.0, {4}), (0.5, {1, 4})):
+        data, seen = BoxDataset(manifest, BoxTransformConfig(width=48, height=48, mosaic=share), training=True), set()
+        for epoch in range(8):
+            read.clear()
+            assert data[(epoch, 2)]["index"] == 2
+            assert read[0] == 2
+            seen.add(len(read))
+        assert seen == counts
+
+
+def test_bad_files_are_counted_in_training_and_raise_in_evaluation(manifest: BoxManifest, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_text("no image")
+    frames = (frame_of([], path="broken.png", index=None), frame_of([], path="gone.mp4"))
+    bad = manifest_of(*frames, root=tmp_path)
+    plain = BoxTransformConfig(width=48, height=48, mosaic=0.0)
+    training = BoxDataset(bad, plain, training=True)
+    assert training[(0, 0)] == {"bad": training[(0, 0)]["bad"], "path": "broken.png"}
+    assert "broken.png: not an image" in training[(0, 0)]["bad"]
+    assert "no such video" in training[(0, 1)]["bad"]
+    evaluation = BoxDataset(bad, plain, training=False)
+    with pytest.raises(DataError, match="not an image"):
+        evaluation[0]
+    with pytest.raises(VideoError, match="no such video"):
+        evaluation[1]
+    batch = collate_boxes([training[(0, 0)], BoxDataset(manifest, plain, training=True)[(0, 1)]])
+    assert [path for path, _ in batch["bad"]] == ["broken.png"]
+    assert batch["index"].tolist() == [1]
+    assert set(collate_boxes([training[(0, 0)]])) == {"bad"}
+
+
+def test_a_mosaic_with_a_bad_part_is_bad(manifest: BoxManifest) -> None:
+    mixed = manifest_of(manifest.frames[0], frame_of([], path="gone.png", index=None), root=manifest.root)
+    data = BoxDataset(mixed, BoxTransformConfig(width=48, height=48, mosaic=1.0), training=True)
+    samples = [data[(epoch, 0)] for epoch in range(6)]
+    assert {sample.get("path") for sample in samples} == {"gone.png", None} or all(sample.get("path") == "gone.png" for sample in samples)
+    assert any(sample.get("path") == "gone.png" for sample in samples)
+
+
+def test_sizes_that_differ_from_the_annotation(manifest: BoxManifest) -> None:
+    turned = manifest_of(frame_of([], path="single.png", index=None, width=80, height=100), root=manifest.root)
+    with pytest.raises(DataError, match=r"a frame of 100 x 80 pixels, annotated as 80 x 100(.|\n)*single.png"):
+        BoxDataset(turned, SMALL, training=False)[0]
+
+
+def test_frames_that_are_not_there(manifest: BoxManifest) -> None:
+    with pytest.raises(DataError, match=r"no frame 3 in: .*walk(.|\n)*0 to 2"):
+        read_frame(manifest, frame_of([], path="walk", index=3))
+    with pytest.raises(DataError, match="no such image"):
+        read_frame(manifest, frame_of([], path="gone.png", index=None))
+    with pytest.raises(VideoError, match="no frame 3"):
+        read_frame(manifest, frame_of([], path="run.mp4", index=3))
+    with pytest.raises(DataError, match="'pets' has no frame"):
+        BoxDataset(manifest_of(), SMALL, training=True)
+
+
+def test_a_cut_off_image(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "whole.jpg"), np.random.default_rng(0).integers(0, 255, (80, 100, 3), np.uint8))
+    content = (tmp_path / "whole.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(content[: len(content) // 2])
+    with pytest.raises(DataError, match="damaged image"):
+        BoxDataset(manifest_of(frame_of([], path="cut.jpg", index=None), root=tmp_path), SMALL, training=False)[0]
+
+
+def test_the_cache_is_bounded_and_changes_nothing(manifest: BoxManifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[str] = []
+    monkeypatch.setattr(module, "read_frame", lambda m, frame: reads.append(frame.path) or read_frame(m, frame))
+    one_frame = 80 * 100 * 3
+    cached, plain = (BoxDataset(manifest, SMALL, training=False, cache_bytes=size) for size in (2 * one_frame, 0))
+    for index in (1, 1, 2, 1, 3, 2):  # 1, 2 and 3 are read; 2 had to make room for 3 and is read again
+        assert same(cached[index], plain[index])
+    assert len(reads) == 4 + 6
+    assert cached._decoded.kept_bytes == 2 * one_frame
+    copy = pickle.loads(pickle.dumps(cached))
+    assert copy._decoded.kept_bytes == 0
+    assert same(copy[1], cached[1])
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+def test_batches(manifest: BoxManifest, workers: int) -> None:
+    data = BoxDataset(manifest, SMALL, training=True, seed=1)
+    sampler = StepSampler(len(data), 3, seed=1, first_step=0, last_step=4)
+    batches = list(box_loader(data, sampler, workers))
+    assert [batch["image"].shape for batch in batches] == [(3, 3, 48, 48)] * 4
+    for batch, items in zip(batches, sampler, strict=True):
+        assert batch["index"].tolist() == [index for _, index in items]
+        assert batch["bad"] == []
+        for place, item in enumerate(items):
+            alone = data[item]
+            assert torch.equal(batch["image"][place], alone["image"])
+            assert all(torch.equal(batch[name][place], alone[name]) for name in ("boxes", "labels", "ignore"))
+    later = StepSampler(len(data), 3, seed=1, first_step=3, last_step=4)
+    assert torch.equal(next(iter(box_loader(data, later, 0)))["image"], batches[3]["image"])
+
+
+def test_every_frame_once_in_order(manifest: BoxManifest) -> None:
+    data = BoxDataset(manifest, SMALL, training=False)
+    batches = list(box_loader(data, BatchSampler(SequentialSampler(data), 3, drop_last=False), 0))
+    assert torch.cat([batch["index"] for batch in batches]).tolist() == list(range(7))
+    assert [len(batch["boxes"]) for batch in batches] == [3, 3, 1]
