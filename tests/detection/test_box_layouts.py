@@ -294,6 +294,14 @@ def test_voc(tmp_path: Path) -> None:
     ]
 
 
+def test_voc_in_the_classes_of_coco(tmp_path: Path) -> None:
+    texts(tmp_path, {"Annotations/a.xml": voc_xml(*(voc_object(name, (1, 1, 4, 3)) for name in ("aeroplane", "dog", "cow", "sofa")))})
+    images(tmp_path, "JPEGImages/a.jpg")
+    reading = read("voc", tmp_path, classes=("dog", "airplane", "sofa", "couch"))
+    assert reading.manifest.frames[0].labels.tolist() == [1, 0, 2]
+    assert reading.notes == ("1 boxes left out: of other classes than those asked for",)
+
+
 def test_voc_with_names_of_ones_own(tmp_path: Path) -> None:
     texts(tmp_path, {"Annotations/a.xml": voc_xml(voc_object("zebra", (1, 1, 4, 3)), voc_object("dog", (1, 1, 4, 3)))})
     images(tmp_path, "images/a.jpg")

@@ -1,4 +1,4 @@
-"""F1 against an oracle, disagreement, counts kept by frame, classes by name."""
+"""F1 against an oracle, disagreement, counts kept by frame."""
 
 import math
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from box_samples import found
 
-from vidkd.detection.metrics import FrameCounts, class_map, disagreement, f1_against
+from vidkd.detection.metrics import FrameCounts, disagreement, f1_against
 from vidkd.runtime.detections import Detections
 
 A, B, C = (0, 0, 10, 10), (20, 0, 30, 10), (40, 0, 50, 10)
@@ -76,15 +76,3 @@ def test_sides_that_are_not_the_same_frames() -> None:
     two = np.zeros(2, int)
     with pytest.raises(ValueError, match=r"unlike numbers of frames: \[1, 2\]"):
         FrameCounts(frame_indices=np.zeros(1, int), true_positives=two, false_positives=two, false_negatives=two)
-
-
-def test_classes_by_name() -> None:
-    mapping = class_map(("Person", "aeroplane", "unicorn", "cat"), ("airplane", "person", "kite", "cat"))
-    assert mapping.labels.tolist() == [1, 0, -1, 3]
-    assert (mapping.only_first, mapping.only_second) == (("unicorn",), ("kite",))
-    before = Detections(boxes=[A, B, C], scores=[0.9, 0.8, 0.7], labels=[2, 1, 0], frame_index=7, time_s=0.5, track_ids=[4, 5, 6])
-    after = mapping(before)
-    assert (after.labels.tolist(), after.boxes.tolist(), after.track_ids.tolist()) == ([0, 1], [list(B), list(C)], [5, 6])
-    assert (after.frame_index, after.time_s) == (7, 0.5)
-    with pytest.raises(IndexError):
-        mapping(found([A], [0.9], [4]))

@@ -13,6 +13,16 @@ from vidkd.base.errors import DataError
 from vidkd.data.layouts.layout import shortened
 from vidkd.detection.annotations import ANY_CLASS, BoxManifest, LabelledFrame, box_problem, check_frame
 
+# what VOC and YouTube-Objects call it -> what COCO calls it
+COCO_NAMES = {
+    "aeroplane": "airplane",
+    "diningtable": "dining table",
+    "motorbike": "motorcycle",
+    "pottedplant": "potted plant",
+    "sofa": "couch",
+    "tvmonitor": "tv",
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class BoxOptions:
@@ -139,8 +149,9 @@ def finish(
 
 
 def _in_classes(manifest: BoxManifest, classes: tuple[str, ...]) -> tuple[BoxManifest, int]:
-    """The manifest with labels of these classes, found by name, and how many boxes are of none of them. Frames stay."""
-    new = {label: classes.index(name) for label, name in enumerate(manifest.classes) if name in classes} | {ANY_CLASS: ANY_CLASS}
+    """The manifest with labels of these classes, by name (VOC's as COCO's too), and how many boxes are of none. Frames stay."""
+    names = [name if name in classes else COCO_NAMES.get(name, name) for name in manifest.classes]
+    new = {label: classes.index(name) for label, name in enumerate(names) if name in classes} | {ANY_CLASS: ANY_CLASS}
     frames = tuple(_relabelled(frame, new) for frame in manifest.frames)
     dropped = sum(map(len, manifest.frames)) - sum(map(len, frames))
     return dataclasses.replace(manifest, classes=classes, frames=frames), dropped

@@ -2,19 +2,16 @@
 
 from vidkd.detection.metrics.agreement import disagreement, f1_against
 from vidkd.detection.metrics.average_precision import AveragePrecision, average_precision
-from vidkd.detection.metrics.classes import ClassMap, class_map
 from vidkd.detection.metrics.counts import FrameCounts
 from vidkd.detection.metrics.matching import Matching, match
 from vidkd.detection.metrics.recall import FrameRecall, recall_of
 
 __all__ = [
     "AveragePrecision",
-    "ClassMap",
     "FrameCounts",
     "FrameRecall",
     "Matching",
     "average_precision",
-    "class_map",
     "disagreement",
     "f1_against",
     "match",
