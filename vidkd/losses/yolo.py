@@ -158,7 +158,7 @@ def _box_terms(cells: Tensor, rows: Cells, boxes: Tensor, spec: HeadSpec, option
         loss = 1 - box_iou(predicted, boxes, kind=options.iou_loss)
     if options.box_iou_bound is None:
         return loss
-    return loss * (box_iou(predicted.detach(), boxes) < options.box_iou_bound)
+    return loss * (box_iou(predicted, boxes) < options.box_iou_bound)
 
 
 def _mse_terms(raw: Tensor, target: Tensor, spec: HeadSpec) -> Tensor:
