@@ -13,8 +13,8 @@ from benchmarks.live_bytes import LiveBytes
 from benchmarks.rounds import Measured, Part, Row, interleave, ratio_row, spread, value_row
 from benchmarks.setting import Setting
 from benchmarks.step import bare_step, seconds_a_step
-from vidkd.engine.config import OptimConfig
-from vidkd.engine.setup import build_optimizer
+from vidkd.engine.loop_config import OptimConfig
+from vidkd.engine.optimiser import build_optimizer
 from vidkd.losses.shift_tolerant import SHIFT_TOLERANT
 from vidkd.models import ModelConfig, VideoClassifier
 from vidkd.tasks import build_task

@@ -20,7 +20,8 @@ from vidkd.data.manifest import Manifest
 from vidkd.engine.clips import read_clips
 from vidkd.engine.config import RunConfig, load_config
 from vidkd.engine.fit import fit
-from vidkd.engine.setup import build_optimizer, build_run_task, training_set
+from vidkd.engine.optimiser import build_optimizer
+from vidkd.engine.setup import build_run_task, training_set
 from vidkd.tasks import Task
 
 BATCH = 16

@@ -15,7 +15,8 @@ from vidkd.base.files import read_json, read_jsonl
 from vidkd.cli.main import run_verb
 from vidkd.data.manifest import Clip, Manifest
 from vidkd.engine import checkpoint
-from vidkd.engine.config import RunConfig, to_yaml
+from vidkd.engine.config import RunConfig
+from vidkd.engine.settings import to_yaml
 from vidkd.models.saved import load_classifier, read_checkpoint
 from vidkd.video import write_video
 

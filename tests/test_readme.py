@@ -15,12 +15,13 @@ import yaml
 from vidkd.base.errors import VidkdError
 from vidkd.bench.study import CellKey, cell_config, read_study
 from vidkd.cli.main import VERBS, _parse
-from vidkd.engine.config import known_keys, load_config, merge
+from vidkd.engine.config import RunConfig, load_config
+from vidkd.engine.settings import known_keys, merge
 from vidkd.tasks import TASKS
 
 REPOSITORY = Path(__file__).parents[1]
 PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
-SETTINGS = set().union(*(known_keys(task) for task in TASKS))
+SETTINGS = set().union(*(known_keys(RunConfig, task) for task in TASKS))
 FOREIGN_FLAGS = {"--nproc-per-node", "--split"}
 """Of torchrun; and of evaluate, where `another --split` stands alone."""
 

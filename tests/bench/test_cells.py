@@ -20,7 +20,8 @@ from vidkd.bench.identity import manifest_identity
 from vidkd.bench.study import CellKey, Study, cell_config
 from vidkd.data.manifest import Manifest
 from vidkd.engine.clips import read_clips
-from vidkd.engine.fit import InterruptedRunError, fit
+from vidkd.engine.fit import fit
+from vidkd.engine.loop import InterruptedRunError
 from vidkd.models.saved import load_classifier
 
 METHODS = {"rgb": {}, "soft": {"settings": {"model.attention.pooling": "soft"}}}

@@ -14,7 +14,8 @@ from vidkd.base.files import read_json
 from vidkd.bench import cells
 from vidkd.bench.summary import read_summary
 from vidkd.cli.main import run_verb
-from vidkd.engine.fit import InterruptedRunError, fit
+from vidkd.engine.fit import fit
+from vidkd.engine.loop import InterruptedRunError
 
 METHODS = {
     "flow": {"label": "flow teacher", "settings": {"view": "flow", "model.attention.pooling": "soft"}},

@@ -9,7 +9,8 @@ import yaml
 
 from vidkd.base.files import read_jsonl
 from vidkd.cli.main import run_verb
-from vidkd.engine.config import RunConfig, load_config, to_yaml
+from vidkd.engine.config import RunConfig, load_config
+from vidkd.engine.settings import to_yaml
 from vidkd.models.saved import load_classifier, read_checkpoint
 
 Config = Callable[..., RunConfig]

@@ -6,8 +6,9 @@ import pytest
 import yaml
 
 from vidkd.base.errors import ConfigError
-from vidkd.engine.config import RunConfig, known_keys, load_config, merge, settings_parser, to_yaml
+from vidkd.engine.config import RunConfig, load_config
 from vidkd.engine.run_folder import flatten
+from vidkd.engine.settings import known_keys, merge, settings_parser, to_yaml
 from vidkd.tasks import TASKS
 
 
@@ -146,10 +147,10 @@ def test_stages_survive_the_round_trip(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("task", sorted(TASKS))
 def test_every_setting_of_a_task_is_in_its_help(task: str) -> None:
-    text = settings_parser(task).format_help()
+    text = settings_parser(RunConfig, task).format_help()
     leaves = flatten(yaml.safe_load(to_yaml(load_config(settings={"task": task}))))
     assert {key for key in leaves if f"--{key} " not in text} == set()
-    assert set(leaves) <= known_keys(task)
+    assert set(leaves) <= known_keys(RunConfig, task)
 
 
 @pytest.mark.parametrize(

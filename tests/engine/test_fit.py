@@ -13,7 +13,7 @@ from torch import Tensor
 from vidkd.base.errors import DataError, VidkdError
 from vidkd.base.files import read_jsonl
 from vidkd.data.dataset import ClipDataset
-from vidkd.engine import fit
+from vidkd.engine import fit, loop
 from vidkd.engine.average import MovingAverage
 from vidkd.engine.clips import read_clips
 from vidkd.engine.config import RunConfig
@@ -48,13 +48,13 @@ def distance(a: Weights, b: Weights) -> float:
 def recorded(monkeypatch: pytest.MonkeyPatch, what: Callable[[Any], Any]) -> list[Any]:
     """What a look at the training shows after each step."""
     seen: list[Any] = []
-    log = fit._Training._log
+    log = loop.Loop._log
 
     def log_and_look(training: Any, losses: dict[str, float]) -> None:
         seen.append(what(training))
         log(training, losses)
 
-    monkeypatch.setattr(fit._Training, "_log", log_and_look)
+    monkeypatch.setattr(loop.Loop, "_log", log_and_look)
     return seen
 
 
@@ -207,7 +207,7 @@ def test_a_number_that_is_not_finite_stops_the_run_before_it_spoils_the_weights(
     folder = Path(config.runs, "tiny")
     batch = torch.load(folder / "bad_batch.pt", weights_only=True)["batch"]
     clips = read_clips(config.data).train
-    assert caught.value.lines["clips"] == ", ".join(clips[number].path for number in batch["index"].tolist())
+    assert caught.value.lines["samples"] == ", ".join(clips[number].path for number in batch["index"].tolist())
     assert batch["rgb"].shape == (4, 3, 4, 32, 32)
     content = read_checkpoint(folder / "checkpoints" / "last.pt")
     assert content["progress"]["step"] == 2

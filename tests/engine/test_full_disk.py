@@ -13,7 +13,7 @@ import torch
 from run_states import full_disk, same, state
 
 from vidkd.base.errors import CheckpointError, VidkdError
-from vidkd.engine import checkpoint, fit, run_folder, trouble
+from vidkd.engine import checkpoint, fit, loop, run_folder, trouble
 from vidkd.engine.config import RunConfig
 from vidkd.tasks import Supervised
 
@@ -92,7 +92,7 @@ def test_a_run_goes_on_when_the_disk_has_room_again(tiny_config: Config, monkeyp
 
 @pytest.mark.parametrize("what", ["best.pt", "metrics.jsonl"])
 def test_a_full_disk_beside_the_checkpoint_is_told_alike(what: str, tiny_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(*{"best.pt": (fit, "write_checkpoint"), "metrics.jsonl": (run_folder, "append_jsonl")}[what], full_disk)
+    monkeypatch.setattr(*{"best.pt": (loop, "write_checkpoint"), "metrics.jsonl": (run_folder, "append_jsonl")}[what], full_disk)
     config = tiny_config(**{"data.validation_fraction": 0.25})
     with pytest.raises(CheckpointError) as caught:
         fit.fit(config, quiet=True)

@@ -17,8 +17,9 @@ from vidkd.data.dataset import ClipDataset, DataConfig
 from vidkd.data.manifest import Clip
 from vidkd.data.windows import Window, WindowConfig
 from vidkd.engine import predict
-from vidkd.engine.config import as_dict, load_config
+from vidkd.engine.config import load_config
 from vidkd.engine.predict import predict_video, sliding_windows
+from vidkd.engine.settings import as_dict
 from vidkd.models import AttentionConfig, ModelConfig, VideoClassifier
 from vidkd.models.saved import SavedClassifier, load_classifier
 from vidkd.video import open_video, write_video

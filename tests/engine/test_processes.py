@@ -10,7 +10,8 @@ from two_processes import torchrun
 from vidkd.base.files import read_json, read_jsonl
 from vidkd.cli.main import run_verb
 from vidkd.engine import fit
-from vidkd.engine.config import RunConfig, to_yaml
+from vidkd.engine.config import RunConfig
+from vidkd.engine.settings import to_yaml
 from vidkd.models.saved import read_checkpoint
 
 # nothing random and nothing that couples the clips of a batch

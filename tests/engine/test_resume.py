@@ -18,9 +18,10 @@ from run_states import full_disk, same, state
 
 from vidkd.base.errors import CheckpointError
 from vidkd.base.files import read_jsonl
-from vidkd.engine import checkpoint, fit
-from vidkd.engine.config import RunConfig, to_yaml
-from vidkd.engine.fit import InterruptedRunError
+from vidkd.engine import checkpoint, fit, loop
+from vidkd.engine.config import RunConfig
+from vidkd.engine.loop import InterruptedRunError
+from vidkd.engine.settings import to_yaml
 from vidkd.models.saved import read_checkpoint
 
 Config = Callable[..., RunConfig]
@@ -36,13 +37,13 @@ NOISY = {
 
 def stop_after(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a Ctrl-C while this step computes."""
-    log = fit._Training._log
+    log = loop.Loop._log
 
     def log_and_stop(training: Any, losses: dict[str, float]) -> None:
         log(training, losses)
         training.interrupt.asked = training.progress.step == step
 
-    monkeypatch.setattr(fit._Training, "_log", log_and_stop)
+    monkeypatch.setattr(loop.Loop, "_log", log_and_stop)
 
 
 # --- SIGKILL ---
@@ -243,7 +244,7 @@ def test_ctrl_c_in_the_last_validation_loses_no_step(tiny_config: Config, monkey
     settings = {"data.validation_fraction": 0.25, "train.steps": 3, "model.dropout": 0.5}
     whole = fit.fit(tiny_config(**settings, name="whole"), quiet=True)
     config = tiny_config(**settings, name="stopped")
-    keep_best = fit._Training._keep_best
+    keep_best = loop.Loop._keep_best
 
     def press_then_keep(training: Any) -> None:  # as late as can be: the row of the validation is written
         signal.raise_signal(signal.SIGINT)
@@ -251,7 +252,7 @@ def test_ctrl_c_in_the_last_validation_loses_no_step(tiny_config: Config, monkey
 
     before = signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patch:
-        patch.setattr(fit._Training, "_keep_best", press_then_keep)
+        patch.setattr(loop.Loop, "_keep_best", press_then_keep)
         with pytest.raises(InterruptedRunError, match="stopped in the last validation; all 3 steps are saved") as caught:
             fit.fit(config, quiet=True)
     assert "same command again" in caught.value.lines["to go on"]

@@ -8,13 +8,16 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from vidkd.base.errors import CheckpointError, ConfigError, DataError
 from vidkd.engine.clips import Clips, read_clips
-from vidkd.engine.config import OptimConfig, RunConfig
-from vidkd.engine.devices import processes, start_fabric
+from vidkd.engine.config import RunConfig
+from vidkd.engine.devices import processes, sound_gradients, start_fabric
 from vidkd.engine.fit import fit
-from vidkd.engine.setup import build_optimizer, build_run_task, build_schedule, check_validation, total_steps
+from vidkd.engine.loop_config import OptimConfig, TrainConfig
+from vidkd.engine.optimiser import build_optimizer, build_schedule
+from vidkd.engine.setup import build_run_task, check_validation, total_steps
 from vidkd.models.saved import load_classifier, read_checkpoint
 from vidkd.tasks import Task
 
@@ -226,16 +229,43 @@ def test_the_seed_alone_decides_the_initial_weights(tiny_config: Config) -> None
 
 def test_a_device_that_is_not_there_is_an_error(tiny_config: Config) -> None:
     with pytest.raises(ConfigError, match=r"cannot use train\.device=abacus"):
-        start_fabric(tiny_config(**{"train.device": "abacus"}))
+        start_fabric(TrainConfig(device="abacus"), batch_size=2)
 
 
 def test_processes_are_those_that_a_launcher_started(tiny_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tiny_config(**{"train.devices": 2})
-    assert processes(config) == (2, 1)
+    assert processes(config.train) == (2, 1)
     with monkeypatch.context() as slurm:
         for name, value in {"SLURM_NTASKS": "8", "SLURM_NNODES": "4", "SLURM_JOB_NAME": "train"}.items():
             slurm.setenv(name, value)
-        assert processes(config) == (2, 4)
+        assert processes(config.train) == (2, 4)
     for name, value in {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "12", "LOCAL_WORLD_SIZE": "4"}.items():
         monkeypatch.setenv(name, value)
-    assert processes(config) == (4, 3)
+    assert processes(config.train) == (4, 3)
+
+
+def weight_gradient(image: Tensor, kernel: nn.Conv3d) -> Tensor:
+    """With memory left dirty around it, which an unwritten part of the gradient would show."""
+    dirty = [torch.full((size,), float("nan")) for size in (1 << 10, 1 << 14, 1 << 17, 1 << 18)]
+    del dirty
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        kernel(image).sum().backward()
+    gradient = kernel.weight.grad
+    kernel.weight.grad = None
+    assert gradient is not None
+    return gradient
+
+
+def test_bf16_gradients_on_a_cpu_are_those_of_whole_precision() -> None:
+    torch.manual_seed(0)
+    config = TrainConfig(device="cpu", precision="bf16-mixed")
+    fabric = start_fabric(config, batch_size=4)
+    kernel = nn.Conv3d(48, 96, 3, stride=(1, 2, 2), padding=1, bias=False)
+    image = torch.randn(4, 48, 2, 8, 8)
+    kernel(image).sum().backward()
+    whole = kernel.weight.grad
+    kernel.weight.grad = None
+    assert whole is not None
+    with sound_gradients(fabric, config):
+        for _ in range(10):
+            torch.testing.assert_close(weight_gradient(image, kernel), whole, atol=0.02 * float(whole.abs().max()), rtol=0)

@@ -19,8 +19,9 @@ from vidkd.engine.checkpoint import is_finished
 from vidkd.engine.clips import read_clips_of_run
 from vidkd.engine.devices import pick_device
 from vidkd.engine.environment import environment
-from vidkd.engine.fit import InterruptedRunError, fit
+from vidkd.engine.fit import fit
 from vidkd.engine.judge import judge
+from vidkd.engine.loop import InterruptedRunError
 from vidkd.engine.setup import evaluation_set
 from vidkd.models.saved import load_classifier
 

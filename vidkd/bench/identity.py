@@ -12,8 +12,9 @@ from vidkd.base.errors import DataError
 from vidkd.bench.study import CellKey, Chosen, Phase, Study, cell_config, teacher_cell
 from vidkd.data.dataset import DataConfig
 from vidkd.data.manifest import Clip, Manifest
-from vidkd.engine.config import RunConfig, as_dict, load_config
+from vidkd.engine.config import RunConfig, load_config
 from vidkd.engine.run_folder import FREE, flatten
+from vidkd.engine.settings import as_dict
 
 MOST_SHOWN = 6
 HASH_LETTERS = 16

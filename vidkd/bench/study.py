@@ -9,7 +9,8 @@ from typing import Any, Literal
 from jsonargparse import ArgumentParser
 
 from vidkd.base.errors import ConfigError, unknown_name
-from vidkd.engine.config import RunConfig, load_config, merge, read_yaml
+from vidkd.engine.config import RunConfig, load_config
+from vidkd.engine.settings import merge, read_yaml
 
 Phase = Literal["tune", "test"]
 Chosen = Mapping[str, Mapping[str, Mapping[str, Any]]]

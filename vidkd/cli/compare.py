@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     from vidkd.bench.cells import Places
     from vidkd.bench.study import Study, check_settings, read_study
     from vidkd.bench.tuning import read_chosen, tune
-    from vidkd.engine.fit import InterruptedRunError
+    from vidkd.engine.loop import InterruptedRunError
 
     study = read_study(arguments.study, arguments.settings)
     methods = _methods(arguments.methods, study)

@@ -31,17 +31,18 @@ def run(arguments: argparse.Namespace) -> int:
     from vidkd.base.files import write_json
     from vidkd.engine.checkpoint import warn_if_unfinished
     from vidkd.engine.clips import read_clips_of_run
-    from vidkd.engine.config import load_config, merge
+    from vidkd.engine.config import RunConfig, load_config
     from vidkd.engine.devices import start_fabric
     from vidkd.engine.judge import judge
     from vidkd.engine.metrics import confusion_matrix, per_class
+    from vidkd.engine.settings import merge
     from vidkd.models.saved import load_classifier
     from vidkd.report.examples import example_strips
     from vidkd.report.page import render_report
     from vidkd.report.run import run_report
 
     if arguments.list_settings:
-        return list_settings("supervised")
+        return list_settings(RunConfig, "supervised")
     saved = load_classifier(arguments.checkpoint)
     warn_if_unfinished(arguments.checkpoint)
     here = {"train.device": arguments.device, "train.devices": 1}
@@ -53,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
             checkpoint=", ".join(saved.classes[:6]),
             data_set=", ".join(clips.manifest.classes[:6]),
         )
-    fabric = start_fabric(config)
+    fabric = start_fabric(config.train, batch_size=config.data.batch_size)
     judgement = judge(
         saved.model.to(fabric.device),
         clips,

@@ -2,6 +2,14 @@
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vidkd.engine.settings import Settings
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    pass
 
 SETTINGS_HINT = "any setting of the configuration may follow as a flag: --data.root DIR --train.epochs 40   (--settings lists them)"
 
@@ -12,9 +20,9 @@ def add_settings_help(parser: argparse.ArgumentParser) -> None:
     parser.epilog = SETTINGS_HINT
 
 
-def list_settings(task: str) -> int:
-    """Print every setting of a configuration with this task."""
-    from vidkd.engine.config import settings_parser
+def list_settings(kind: "type[Settings]", task: str) -> int:
+    """Print every setting of a configuration of this kind with this task."""
+    from vidkd.engine.settings import settings_parser
 
-    sys.stdout.write(settings_parser(task).format_help())
+    sys.stdout.write(settings_parser(kind, task).format_help())
     return 0

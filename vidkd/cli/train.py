@@ -27,14 +27,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Train, then write the run's report."""
     from vidkd.engine.config import load_config
-    from vidkd.engine.fit import InterruptedRunError, fit
+    from vidkd.engine.fit import fit
+    from vidkd.engine.loop import InterruptedRunError
     from vidkd.report.page import render_report
     from vidkd.report.run import run_report
 
     device = [] if arguments.device is None else [f"--train.device={arguments.device}"]
     config = load_config(arguments.config, overrides=[*arguments.settings, *device])
     if arguments.list_settings:
-        return list_settings(config.task)
+        return list_settings(type(config), config.task)
     try:
         result = fit(config, resume=arguments.resume)
     except InterruptedRunError as stopped:

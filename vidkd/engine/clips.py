@@ -12,7 +12,8 @@ from vidkd.data.groups import hold_out_groups, label_fraction
 from vidkd.data.layouts import LAYOUTS
 from vidkd.data.manifest import SUBSETS, Clip, Manifest
 from vidkd.data.observation import ObserveConfig, split_observable
-from vidkd.engine.config import RunConfig, config_stem, place_of
+from vidkd.engine.config import RunConfig
+from vidkd.engine.settings import config_stem, place_of
 
 NO_DATA = {"no_data?": "make demo"}
 

@@ -1,6 +1,9 @@
 """Where a run computes: devices, precision, threads, and the processes that a launcher started."""
 
+import contextlib
+import logging
 import os
+from collections.abc import Iterator
 
 import cv2
 import torch
@@ -8,43 +11,63 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 
 from vidkd.base.errors import ConfigError
-from vidkd.engine.config import RunConfig
+from vidkd.engine.loop_config import TrainConfig
+
+log = logging.getLogger(__name__)
 
 
-def start_fabric(config: RunConfig) -> Fabric:
-    """Devices, precision and threads. Raises ConfigError for a device that is not there or a batch that processes cannot share evenly."""
-    if config.train.threads:
-        torch.set_num_threads(config.train.threads)
-        cv2.setNumThreads(config.train.threads)
+def start_fabric(config: TrainConfig, *, batch_size: int, leaves_parameters_unused: bool = False) -> Fabric:
+    """Devices, precision and threads.
+
+    batch_size: samples that all processes share. leaves_parameters_unused: some trained parameters are in no loss, which DDP has to know.
+    Raises ConfigError for a device that is not there or a batch that processes cannot share evenly.
+    """
+    if config.threads:
+        torch.set_num_threads(config.threads)
+        cv2.setNumThreads(config.threads)
     devices, nodes = processes(config)
     try:
         fabric = Fabric(
-            accelerator=config.train.device,
+            accelerator=config.device,
             devices=devices,
             num_nodes=nodes,
-            precision=config.train.precision,
-            strategy=_strategy(config, devices * nodes),
+            precision=config.precision,
+            strategy="ddp_find_unused_parameters_true" if leaves_parameters_unused and devices * nodes > 1 else "auto",
         )
         fabric.launch()
     except Exception as error:
-        raise ConfigError(f"cannot use train.device={config.train.device}", reason=str(error).splitlines()[0]) from error
-    if config.data.batch_size % fabric.world_size:
-        raise ConfigError(f"data.batch_size={config.data.batch_size} cannot be shared evenly by {fabric.world_size} processes")
+        raise ConfigError(f"cannot use train.device={config.device}", reason=str(error).splitlines()[0]) from error
+    if batch_size % fabric.world_size:
+        raise ConfigError(f"data.batch_size={batch_size} cannot be shared evenly by {fabric.world_size} processes")
     return fabric
 
 
-def processes(config: RunConfig) -> tuple[int, int]:
+def processes(config: TrainConfig) -> tuple[int, int]:
     """Processes a node, and nodes: as torchrun started them, else `train.devices` on every node of a SLURM job, else on this one."""
     if torch.distributed.is_torchelastic_launched():
         local = int(os.environ["LOCAL_WORLD_SIZE"])
         return local, int(os.environ["WORLD_SIZE"]) // local
     nodes = int(os.environ.get("SLURM_NNODES", "1")) if SLURMEnvironment.detect() else 1
-    return config.train.devices, nodes
+    return config.devices, nodes
 
 
-def _strategy(config: RunConfig, count: int) -> str:
-    """DDP wants every parameter in the loss; stages behind the one that the attention weights are not."""
-    return "ddp_find_unused_parameters_true" if count > 1 and config.model.attention.to_stage else "auto"
+@contextlib.contextmanager
+def sound_gradients(fabric: Fabric, config: TrainConfig) -> Iterator[None]:
+    """While the block lasts, lower precision on a CPU computes without oneDNN.
+
+    Its bfloat16 weight gradients of small 3-D convolutions hold uninitialised memory on processors with AVX512-BF16 (torch 2.13, oneDNN
+    3.12; a test repeats it there): not finite now and then, wrong without a sign otherwise.
+    """
+    if fabric.device.type != "cpu" or config.precision == "32-true":
+        yield
+        return
+    log.warning("train.precision=%s on a CPU computes without oneDNN, whose gradients are not to be trusted: slow", config.precision)
+    before = torch.backends.mkldnn.enabled
+    torch.backends.mkldnn.enabled = False
+    try:
+        yield
+    finally:
+        torch.backends.mkldnn.enabled = before
 
 
 def pick_device(name: str) -> torch.device:

@@ -1,70 +1,29 @@
-"""The training loop: a plain loop on Lightning Fabric that knows a task by its interface alone and resumes exactly."""
+"""Training a classifier of clips as its configuration says."""
 
-import contextlib
 import logging
-import math
-import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-from lightning_fabric import Fabric
-from torch import Tensor
+from torch import nn
+from torch.utils.data import DataLoader
 
-from vidkd.base.errors import CheckpointError, VidkdError
-from vidkd.base.progress import Progress
-from vidkd.base.timing import Stopwatch
+from vidkd.base.errors import CheckpointError
 from vidkd.data.loaders import training_loader
-from vidkd.engine.average import MovingAverage
-from vidkd.engine.checkpoint import (
-    Progressed,
-    is_finished,
-    progress_state,
-    read_resume,
-    resume_file,
-    save_checkpoint,
-    to_cpu,
-    write_checkpoint,
-    written_or_told,
-)
+from vidkd.engine.checkpoint import is_finished
 from vidkd.engine.clips import Clips, read_clips_of_run
-from vidkd.engine.config import RunConfig, as_dict, teacher_config
+from vidkd.engine.config import RunConfig, teacher_config
 from vidkd.engine.devices import start_fabric
-from vidkd.engine.interrupts import Interrupt, start
-from vidkd.engine.judge import judge
-from vidkd.engine.metrics_log import MetricsLog
+from vidkd.engine.judge import MAIN_METRIC, judge
+from vidkd.engine.loop import Batch, RunResult, Trainee, train_in_folder
 from vidkd.engine.run_folder import RunFolder
-from vidkd.engine.setup import (
-    build_optimizer,
-    build_run_task,
-    build_schedule,
-    check_validation,
-    labelled_batch,
-    total_steps,
-    training_sampler,
-    training_set,
-)
-from vidkd.engine.trouble import count_bad_clips, not_finite
+from vidkd.engine.setup import build_run_task, check_validation, labelled_batch, total_steps, training_sampler, training_set
+from vidkd.models import VideoClassifier
 from vidkd.models.saved import classifier_payload
+from vidkd.tasks import Task
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """Where a finished run lies, its steps, its best validation top-1 (None without validation) and the seconds it trained."""
-
-    folder: Path
-    steps: int
-    best: float | None
-    seconds: float
-    parameters: int
-
-
-class InterruptedRunError(VidkdError):
-    """Training was stopped by the user and saved."""
 
 
 def fit(config: RunConfig, *, resume: str = "auto", quiet: bool = False) -> RunResult:
@@ -76,14 +35,9 @@ def fit(config: RunConfig, *, resume: str = "auto", quiet: bool = False) -> RunR
     clips = read_clips_of_run(config)
     check_validation(config, clips)
     _ensure_teacher(config, resume=resume, quiet=quiet)
-    fabric = start_fabric(config)
-    folder = RunFolder(Path(config.runs) / run_name(config, clips))
-    with contextlib.ExitStack() as stack:
-        if fabric.is_global_zero:
-            stack.enter_context(folder.lock())
-            folder.claim(config, resume=resume)
-        fabric.barrier()
-        return _Training(fabric, config, clips, folder, resume, quiet).run()
+    batch, unused = config.data.batch_size, bool(config.model.attention.to_stage)
+    fabric = start_fabric(config.train, batch_size=batch, leaves_parameters_unused=unused)
+    return train_in_folder(fabric, config, run_name(config, clips), lambda: ClipTrainee(config, clips), resume=resume, quiet=quiet)
 
 
 def _ensure_teacher(config: RunConfig, *, resume: str, quiet: bool) -> None:
@@ -113,257 +67,48 @@ def run_name(config: RunConfig, clips: Clips) -> str:
     return config.name or f"{config.task}-{clips.manifest.name}-s{config.train.seed}"
 
 
-class _Training:
-    """One run's parts and the loop over its steps."""
+class ClipTrainee(Trainee):
+    """A classifier that learns from clips."""
 
-    def __init__(self, fabric: Fabric, config: RunConfig, clips: Clips, folder: RunFolder, resume: str, quiet: bool) -> None:
-        self.fabric, self.config, self.clips, self.folder = fabric, config, clips, folder
-        self.quiet = quiet
-        self.task = build_run_task(config, clips.manifest.classes, clips.manifest.targets, trained=clips.trained_classes)
+    main_metric: ClassVar[str] = MAIN_METRIC
+
+    def __init__(self, config: RunConfig, clips: Clips) -> None:
+        self.config: RunConfig = config
+        self.clips = clips
+        self.task: Task = build_run_task(config, clips.manifest.classes, clips.manifest.targets, trained=clips.trained_classes)
         self.dataset = training_set(clips, config, self.task.views)
         self.steps = total_steps(config, len(clips.train))
-        self.optimizer = build_optimizer(self.task, config.optim)
-        self.schedule = build_schedule(self.optimizer, config.optim, self.steps)
-        self.module, self.wrapped_optimizer = fabric.setup(self.task, self.optimizer)
-        self.ema = MovingAverage(self.task.student, config.optim.ema) if config.optim.ema > 0 else None
-        if config.train.compile:
-            self.task.student.compile()
-        self.progress = Progressed()
-        self.watch = Stopwatch()
-        self.log = MetricsLog(fabric, folder)
-        self.lr = 0.0
-        self.interrupt = Interrupt()
-        self.keep_last = resume != "previous"
-        self._restore(resume)
+        self.samples, self.batch_size = len(clips.train), labelled_batch(config.data)
+        self.most_bad = config.data.max_bad_clips
+        self.validates = bool(clips.val)
 
-    # --- resume ---
+    def loader(self, first: int, last: int, *, rank: int, world_size: int, pin_memory: bool) -> DataLoader[Batch]:
+        """As `Trainee`."""
+        sampler = training_sampler(self.clips, self.config, first_step=first, last_step=last, rank=rank, world_size=world_size)
+        return training_loader(self.dataset, sampler, self.config.data.workers, pin_memory=pin_memory)
 
-    def _restore(self, resume: str) -> None:
-        path = resume_file(self.folder.checkpoints, resume)
-        if path is not None:
-            self._go_on_from(read_resume(path))
-        if self.fabric.is_global_zero:
-            ended = self.progress.step == self.steps and not (self.progress.finished or self.progress.stopped_early)
-            self.folder.forget_after(self.progress.step, judged_again=ended)
+    def student_payload(self) -> dict[str, Any]:
+        """As `Trainee`."""
+        manifest = self.clips.manifest
+        return classifier_payload(self.task.student, manifest.classes, manifest.targets, seen=self.clips.trained_classes)
 
-    def _go_on_from(self, content: Mapping[str, Any]) -> None:
-        self.task.student.load_state_dict(content["student"]["state"])
-        self.task.load_saved_state(content["task"])
-        self.optimizer.load_state_dict(content["optimizer"])
-        self.schedule.load_state_dict(content["schedule"])
-        self.fabric.strategy.precision.load_state_dict(content["precision"])
-        if self.ema is not None:
-            self.ema.restore(content["ema"], content["ema_updates"])
-        self.progress = Progressed(**content["progress"])
-        if self.progress.step < self.steps and not self.progress.stopped_early:
-            self.progress.finished = False
-
-    def _content(self) -> dict[str, Any]:
-        student = classifier_payload(
-            self.task.student, self.clips.manifest.classes, self.clips.manifest.targets, seen=self.clips.trained_classes
-        )
-        student["state"] = to_cpu(student["state"])
-        content: dict[str, Any] = {
-            "student": student,
-            "task": to_cpu(self.task.saved_state()),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            "precision": self.fabric.strategy.precision.state_dict(),
-            "progress": progress_state(self.progress),
-            "run": as_dict(self.config),
-        }
-        if self.ema is not None:
-            content |= {"ema": to_cpu(self.ema.model.state_dict()), "ema_updates": self.ema.updates}
-        return content
-
-    def _save(self) -> None:
-        if self.fabric.is_global_zero:
-            save_checkpoint(self.folder.checkpoints, self._content(), keep_last=self.keep_last)
-        self.keep_last = True
-        self.fabric.barrier()
-
-    # --- the loop ---
-
-    def run(self) -> RunResult:
-        """All remaining steps; saves now and then, at the end and when interrupted."""
-        if not self.progress.finished:
-            with self.log.tensorboard(self.config.train.tensorboard, self.progress.step + 1), self.interrupt.caught():
-                self._loop()
-                if not self.progress.stopped_early:
-                    self._last_validation()
-                self.progress.finished = True
-                self._save()
-        parameters = sum(p.numel() for p in self.task.student.parameters())
-        return RunResult(self.folder.path, self.progress.step, self.progress.best, self.progress.seconds, parameters)
-
-    def _loop(self) -> None:
-        began, saved = time.monotonic(), time.monotonic()
-        before_s = self.progress.seconds
-        self.module.train()
-        total, done, rank = self.steps, self.progress.step, self.fabric.global_rank
-        shown_rank = 1 if self.quiet else rank
-        batches = self.watch.waiting(start(self._loader()))
-        with Progress(total, f"train {self.folder.path.name}", done=done, rank=shown_rank) as bar:
-            while self.progress.step < total:
-                losses = self._step(batches)
-                self.progress.step += 1
-                self.progress.seconds = before_s + time.monotonic() - began
-                bar.step(loss=losses["loss"])
-                self._log(losses)
-                if self._validation_is_due() and self._validate_and_stop():
-                    break
-                # The last step is saved before its validation, which may take long: whoever stops there loses no step.
-                ended = self.progress.step == total
-                due = bool(self.clips.val) if ended else time.monotonic() - saved >= self.config.train.save_every_s
-                if self._any_process(due or self.interrupt.asked):
-                    self._save()
-                    saved = time.monotonic()
-                    self._stop_if_interrupted()
-
-    def _last_validation(self) -> None:
-        try:
-            with self.interrupt.at_once():
-                self._validate()
-        except KeyboardInterrupt:
-            raise InterruptedRunError(
-                f"stopped in the last validation; all {self.steps} steps are saved",
-                to_go_on="run the same command again: it validates and ends",
-            ) from None
-
-    def _any_process(self, wish: bool) -> bool:
-        """Whether one of the processes wants it: clocks and Ctrl-C differ between them, and all must save at the same step."""
-        return bool(self.fabric.strategy.reduce_boolean_decision(wish, all=False))
-
-    def _stop_if_interrupted(self) -> None:
-        if self._any_process(self.interrupt.asked):
-            raise InterruptedRunError(
-                f"stopped after step {self.progress.step} of {self.steps}; saved", to_go_on="run the same command again"
-            )
-
-    def _loader(self) -> torch.utils.data.DataLoader[dict[str, Any]]:
-        accumulate = self.config.optim.accumulate
-        sampler = training_sampler(
-            self.clips,
-            self.config,
-            first_step=self.progress.step * accumulate,
-            last_step=self.steps * accumulate,
-            rank=self.fabric.global_rank,
-            world_size=self.fabric.world_size,
-        )
-        return training_loader(self.dataset, sampler, self.config.data.workers, pin_memory=self.fabric.device.type == "cuda")
-
-    def _step(self, batches: Iterator[dict[str, Any]]) -> dict[str, float]:
-        accumulate = self.config.optim.accumulate
-        totals: dict[str, float] = {}
-        for micro in range(accumulate):
-            batch = self._to_device(next(batches))
-            self._seed(self.progress.step * accumulate + micro)
-            with self.watch.part("compute"), self.fabric.no_backward_sync(self.module, enabled=micro + 1 < accumulate):
-                losses = self.module(batch)
-                values = {name: float(value.detach()) for name, value in losses.items()}
-                if not math.isfinite(values["loss"]):
-                    raise not_finite("loss", self.progress.step, batch, values, self.dataset.clips, self.folder.path)
-                self.fabric.backward(losses["loss"] / accumulate)
-            totals = {name: totals.get(name, 0.0) + value / accumulate for name, value in values.items()}
-        with self.watch.part("compute"):
-            if not self._clip_gradients():
-                raise not_finite("gradient", self.progress.step, batch, totals, self.dataset.clips, self.folder.path)
-            self._update()
-        return totals
-
-    def _clip_gradients(self) -> bool:
-        """Bound the gradient's norm; false if it is not finite. In 16-mixed that is usual now and then: the scaler skips the step."""
-        bound = self.config.optim.clip_norm
-        scaled = self.config.train.precision == "16-mixed"
-        if bound == 0:
-            return scaled or self._gradients_are_finite()
-        norm = self.fabric.clip_gradients(self.module, self.wrapped_optimizer, max_norm=bound, error_if_nonfinite=False)
-        return scaled or norm is None or bool(torch.isfinite(norm))
-
-    def _gradients_are_finite(self) -> bool:
-        largest = [p.grad.detach().abs().max() for p in self.task.parameters() if p.grad is not None and p.grad.numel()]
-        return not largest or bool(torch.stack(largest).isfinite().all())
-
-    def _update(self) -> None:
-        self.lr = float(self.optimizer.param_groups[0]["lr"])
-        self.wrapped_optimizer.step()
-        self.wrapped_optimizer.zero_grad(set_to_none=True)
-        with torch.no_grad():
-            self.schedule.step()
-        if self.ema is not None:
-            self.ema.update(self.task.student)
-
-    def _seed(self, micro: int) -> None:
-        """Noise (dropout, Gumbel) is a function of seed, step and process, so a resumed run draws what an uninterrupted one draws."""
-        torch.manual_seed((self.config.train.seed * 1_000_003 + micro) * 4096 + self.fabric.global_rank)
-
-    def _to_device(self, batch: dict[str, Any]) -> dict[str, Any]:
-        count_bad_clips(batch, self.progress.bad_clips, most=self.config.data.max_bad_clips)
-        return {name: self.fabric.to_device(value) if isinstance(value, Tensor) else value for name, value in batch.items()}
-
-    # --- logs and validation ---
-
-    def _log(self, losses: Mapping[str, float]) -> None:
-        step = self.progress.step
-        if step % self.config.train.log_every and step not in (1, self.steps):  # the first shows how large each term begins
-            return
-        losses = self.log.mean_over_processes(losses)
-        epoch = step * self._clips_a_step / len(self.clips.train)
-        row = {
-            "step": step,
-            "epoch": round(epoch, 3),
-            "split": "train",
-            **losses,
-            "lr": self.lr,
-            "data_wait": round(self.watch.shares().get("data", 0), 4),
-        }
-        self.log.add(row, losses)
-
-    @property
-    def _clips_a_step(self) -> int:
-        """Labelled clips of one update."""
-        return labelled_batch(self.config.data) * self.config.optim.accumulate
-
-    def _validation_is_due(self) -> bool:
-        every = self.config.train.eval_every
-        if not every or not self.clips.val:
-            return False
-        period = max(1, round(every * len(self.clips.train) / self._clips_a_step))
-        return self.progress.step % period == 0 and self.progress.step < self.steps
-
-    def _validate_and_stop(self) -> bool:
-        """Validate; true if early stopping says so."""
-        gained = self._validate()
-        self.progress.validations_without_gain = 0 if gained else self.progress.validations_without_gain + 1
-        patience = self.config.train.patience
-        self.progress.stopped_early = bool(patience) and self.progress.validations_without_gain >= patience
-        return self.progress.stopped_early
-
-    def _validate(self) -> bool:
-        """Judge on `val`, keep the best student; false without a gain (or without `val`)."""
-        if not self.clips.val:
-            return False
-        metrics = judge(
-            self.task.student if self.ema is None else self.ema.model,
+    def judge(self, student: nn.Module, *, device: torch.device, rank: int, world_size: int) -> Mapping[str, float]:
+        """As `Trainee`, on the `val` clips."""
+        assert isinstance(student, VideoClassifier)
+        data = self.config.data
+        found = judge(
+            student,
             self.clips,
             "val",
-            self.config.data,
+            data,
             self.clips.manifest.classes,
-            device=self.fabric.device,
-            workers=self.config.data.workers,
-            rank=self.fabric.global_rank,
-            world_size=self.fabric.world_size,
-        ).metrics()
-        self.log.add({"step": self.progress.step, "split": "val", **metrics}, metrics)
-        gained = self.progress.best is None or metrics["top1"] > self.progress.best
-        if gained:
-            self.progress.best, self.progress.best_step = metrics["top1"], self.progress.step
-            self._keep_best()
-        return gained
+            device=device,
+            workers=data.workers,
+            rank=rank,
+            world_size=world_size,
+        )
+        return found.metrics()
 
-    def _keep_best(self) -> None:
-        if self.fabric.is_global_zero:
-            content = {name: value for name, value in self._content().items() if name in ("student", "ema", "run", "progress")}
-            path = self.folder.checkpoints / "best.pt"
-            with written_or_told(f"checkpoint {path}"):
-                write_checkpoint(path, content)
+    def sample_names(self, batch: Batch) -> list[str]:
+        """As `Trainee`."""
+        return [self.dataset.clips[number].path for number in batch["index"].tolist()]

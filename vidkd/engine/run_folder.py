@@ -9,8 +9,9 @@ from typing import Any
 from vidkd.base.errors import ConfigError
 from vidkd.base.files import append_jsonl, atomic_write, read_jsonl
 from vidkd.engine.checkpoint import written_or_told
-from vidkd.engine.config import RunConfig, as_dict, load_config, read_yaml, to_yaml
 from vidkd.engine.environment import environment
+from vidkd.engine.loop_config import LoopConfig
+from vidkd.engine.settings import Settings, as_dict, default_settings, read_yaml, to_yaml
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
         self.metrics_file = path / "metrics.jsonl"
 
-    def claim(self, config: RunConfig, *, resume: str) -> None:
+    def claim(self, config: LoopConfig, *, resume: str) -> None:
         """Create the folder, or check that it belongs to this configuration. Without a checkpoint there is nothing in it to lose.
 
         Raises ConfigError if a run with this name but other settings is there (they are listed), or with resume="never" any run at all.
@@ -52,7 +53,7 @@ class RunFolder:
         if written.exists() and self.has_checkpoint():
             if resume == "never":
                 raise ConfigError(f"there is a run in {self.path} already", to_mend="another --name, or --resume auto to go on with it")
-            self._check_same(as_dict(config), read_yaml(written).content)
+            self._check_same(config, read_yaml(written).content)
         with written_or_told(f"the run's folder {self.path}"):
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             with atomic_write(written) as file:
@@ -64,7 +65,7 @@ class RunFolder:
         """Whether training came as far as to keep something."""
         return any((self.checkpoints / f"{name}.pt").exists() for name in ("last", "previous", "best"))
 
-    def _check_same(self, new: Mapping[str, Any], old: Mapping[str, Any]) -> None:
+    def _check_same(self, new: LoopConfig, old: Mapping[str, Any]) -> None:
         changed = differences(new, old)
         fixed = [key for key in changed if not key.startswith(FREE)]
         if fixed:
@@ -74,10 +75,10 @@ class RunFolder:
             if key in changed:
                 log.warning("%s was %s when this run began and is %s now", key, changed[key][1], changed[key][0])
 
-    def note_other_settings(self, config: RunConfig) -> None:
+    def note_other_settings(self, config: LoopConfig) -> None:
         """Log the settings with which this finished run was made and `config` would not make it; the run stays as it is."""
         written = self.path / "config.yaml"
-        changed = differences(as_dict(config), read_yaml(written).content) if written.exists() else {}
+        changed = differences(config, read_yaml(written).content) if written.exists() else {}
         for key, (here, there) in changed.items():
             if key in LENGTH or not key.startswith(FREE):
                 log.warning("%s is finished and used as it is: %s was %s there, not %s", self.path, key, there, here)
@@ -118,13 +119,13 @@ def _line(row: Mapping[str, Any]) -> str:
     return json.dumps(row, ensure_ascii=False) + "\n"
 
 
-def differences(new: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """{dotted key: (new value, old value)} where two nested settings differ, sorted by key.
+def differences(new: Settings, old: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """{dotted key: (new value, old value)} where a configuration differs from the nested settings of an older one, sorted by key.
 
     A setting that is missing in `old`, which is older than it, stood at its default.
     """
-    defaults = flatten(as_dict(load_config(settings={"task": new["task"]})))
-    new_flat, old_flat = flatten(new), {**defaults, **flatten(old)}
+    defaults = flatten(as_dict(default_settings(type(new), new.task)))
+    new_flat, old_flat = flatten(as_dict(new)), {**defaults, **flatten(old)}
     pairs = {key: (new_flat.get(key), old_flat.get(key)) for key in sorted(new_flat.keys() | old_flat.keys())}
     return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
 

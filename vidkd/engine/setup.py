@@ -1,12 +1,10 @@
-"""From a configuration to the parts of a run: clips, data sets, networks, task, optimiser."""
+"""From a configuration to the parts of a run: clips, data sets, networks, task."""
 
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch.optim import SGD, AdamW, Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Sampler
 
 from vidkd.base.errors import CheckpointError, ConfigError, DataError
@@ -14,8 +12,8 @@ from vidkd.data.dataset import ClipDataset, DataConfig
 from vidkd.data.loaders import FIRST_STREAM, Item, MixedSampler, StepSampler, batch_parts
 from vidkd.engine.checkpoint import warn_if_unfinished
 from vidkd.engine.clips import Clips
-from vidkd.engine.config import OptimConfig, RunConfig
-from vidkd.models import VideoClassifier, undecayed_parameters
+from vidkd.engine.config import RunConfig
+from vidkd.models import VideoClassifier
 from vidkd.models.saved import load_classifier
 from vidkd.tasks import Task, build_task
 
@@ -136,36 +134,3 @@ def total_steps(config: RunConfig, clips: int) -> int:
     if config.train.steps is not None:
         return config.train.steps
     return max(1, math.ceil(config.train.epochs * clips / (labelled_batch(config.data) * config.optim.accumulate)))
-
-
-def build_optimizer(task: Task, config: OptimConfig) -> Optimizer:
-    """Parameter groups by two rules: no decay on norms and biases; the head's learning rate times `head_lr_factor`."""
-    undecayed = {id(p) for p in undecayed_parameters(task)}
-    head = {id(p) for p in task.student.head_parameters()}
-    groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
-    for parameter in task.parameters():
-        if parameter.requires_grad:
-            groups.setdefault((id(parameter) in head, id(parameter) in undecayed), []).append(parameter)
-    settings = [
-        {
-            "params": parameters,
-            "lr": config.lr * (config.head_lr_factor if in_head else 1.0),
-            "weight_decay": 0.0 if spared else config.weight_decay,
-        }
-        for (in_head, spared), parameters in groups.items()
-    ]
-    if config.optimiser == "sgd":
-        return SGD(settings, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
-    return AdamW(settings, lr=config.lr)
-
-
-def build_schedule(optimizer: Optimizer, config: OptimConfig, steps: int) -> LambdaLR:
-    """Linear warm-up over `warmup` of the steps, then a cosine to zero."""
-    warmup = round(config.warmup * steps)
-
-    def factor(step: int) -> float:
-        if step < warmup:
-            return (step + 1) / (warmup + 1)
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, steps - warmup))))
-
-    return LambdaLR(optimizer, factor)

@@ -8,13 +8,12 @@ from typing import Any
 from torch import Tensor
 
 from vidkd.base.errors import DataError, VidkdError
-from vidkd.data.manifest import Clip
 from vidkd.engine.checkpoint import write_checkpoint
 
 log = logging.getLogger(__name__)
 
 
-def count_bad_clips(batch: dict[str, Any], known: list[str], *, most: int) -> None:
+def count_bad_samples(batch: dict[str, Any], known: list[str], *, most: int) -> None:
     """Take the batch's unreadable clips out of its entry "bad" and add them to `known`, each clip once whatever its window.
 
     Raises DataError if more than `most` clips are known then, or if the batch held no readable clip.
@@ -35,7 +34,7 @@ def count_bad_clips(batch: dict[str, Any], known: list[str], *, most: int) -> No
 
 
 def not_finite(
-    what: str, step: int, batch: Mapping[str, Any], losses: Mapping[str, float], clips: Sequence[Clip], folder: Path
+    what: str, step: int, batch: Mapping[str, Any], losses: Mapping[str, float], names: Sequence[str], folder: Path
 ) -> VidkdError:
     """The error for a loss or gradient that is not finite; the batch that made it is kept as `folder`/bad_batch.pt."""
     path = folder / "bad_batch.pt"
@@ -44,11 +43,10 @@ def not_finite(
         kept = f"saved to {path}"
     except OSError as error:  # what went wrong before the disk was full is worth more than the batch
         kept = f"not saved to {path}: {error.strerror or error}"
-    paths = [clips[number].path for number in batch["index"].tolist()]
     return VidkdError(
         f"the {what} is not finite at step {step}",
         losses=", ".join(f"{name} {value}" for name, value in losses.items()),
-        clips=", ".join(paths[:4]) + ("…" if len(paths) > 4 else ""),
+        samples=", ".join(names[:4]) + ("…" if len(names) > 4 else ""),
         batch=kept,
         to_mend="a smaller optim.lr, or optim.clip_norm; the last checkpoint is from before this step",
     )

@@ -9,8 +9,8 @@ from typing import Any
 from vidkd.base.errors import DataError
 from vidkd.base.files import read_jsonl
 from vidkd.bench.intervals import Cell, bootstrap_ci
-from vidkd.engine.config import read_yaml
 from vidkd.engine.metrics import class_mean, confusion_matrix, per_class
+from vidkd.engine.settings import read_yaml
 from vidkd.models.saved import checkpoint_in
 from vidkd.report.figures import confusion_figure, reliability_diagram, training_curves
 from vidkd.report.observed import observation_notes, observed_curve, observed_table, share

@@ -12,7 +12,8 @@ from vidkd.tasks.generalized_distillation import GeneralizedDistillation
 from vidkd.tasks.logits_kd import LogitsKD
 from vidkd.tasks.mars import Mars
 from vidkd.tasks.supervised import Supervised
-from vidkd.tasks.task import Batch, Task, TaskConfig
+from vidkd.tasks.task import Task, TaskConfig
+from vidkd.tasks.trainable import Batch
 
 TASKS: dict[str, type[Task]] = {
     "supervised": Supervised,

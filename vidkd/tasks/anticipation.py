@@ -14,7 +14,8 @@ from vidkd.base.errors import ConfigError, unknown_name
 from vidkd.losses import logits_kd
 from vidkd.losses.shift_tolerant import SHIFT_TOLERANT, Normalise
 from vidkd.models import ClassifierOutput, VideoClassifier
-from vidkd.tasks.task import Batch, Task, TaskConfig, require_teacher
+from vidkd.tasks.task import Task, TaskConfig, require_teacher
+from vidkd.tasks.trainable import Batch
 
 FUTURE = "future_"
 """Before the name of a view: that of the teacher's part of the clip."""

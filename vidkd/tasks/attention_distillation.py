@@ -13,7 +13,8 @@ from torch import Tensor
 from vidkd.base.errors import ConfigError
 from vidkd.losses import attention_kl, attention_uniform_kl, resize_attention
 from vidkd.models import VideoClassifier
-from vidkd.tasks.task import Batch, Task, TaskConfig, attention_support, teacher_output
+from vidkd.tasks.task import Task, TaskConfig, attention_support, teacher_output
+from vidkd.tasks.trainable import Batch
 
 
 @dataclass(frozen=True, kw_only=True)

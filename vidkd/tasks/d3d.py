@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from vidkd.losses import logit_mse
-from vidkd.tasks.task import Batch, Task, TaskConfig, teacher_output
+from vidkd.tasks.task import Task, TaskConfig, teacher_output
+from vidkd.tasks.trainable import Batch
 
 
 @dataclass(frozen=True, kw_only=True)

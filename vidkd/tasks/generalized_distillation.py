@@ -8,7 +8,8 @@ from torch import Tensor
 from vidkd.base.errors import ConfigError
 from vidkd.losses import generalized_distillation
 from vidkd.models import VideoClassifier
-from vidkd.tasks.task import Batch, Task, TaskConfig, teacher_output
+from vidkd.tasks.task import Task, TaskConfig, teacher_output
+from vidkd.tasks.trainable import Batch
 
 
 @dataclass(frozen=True, kw_only=True)

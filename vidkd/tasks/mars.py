@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 from vidkd.losses import pooled_feature_mse
 from vidkd.models import VideoClassifier
-from vidkd.tasks.task import Batch, Task, TaskConfig, teacher_output
+from vidkd.tasks.task import Task, TaskConfig, teacher_output
+from vidkd.tasks.trainable import Batch
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from vidkd.losses import attention_uniform_kl
-from vidkd.tasks.task import Batch, Task, TaskConfig, attention_support
+from vidkd.tasks.task import Task, TaskConfig, attention_support
+from vidkd.tasks.trainable import Batch
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,6 @@
 """What every distillation method is to the engine: named losses from a batch, predictions from a batch, and what to save."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -11,8 +11,7 @@ from torch.nn import functional
 from vidkd.base.errors import CheckpointError
 from vidkd.losses.reduction import clip_mean, widen
 from vidkd.models import ClassifierOutput, VideoClassifier
-
-Batch = Mapping[str, Any]
+from vidkd.tasks.trainable import Batch, Trainable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +25,7 @@ class TaskConfig:
     label_smoothing: float = 0.0
 
 
-class Task(nn.Module):
+class Task(Trainable):
     """A student, for most methods a frozen teacher, and the loss that ties them.
 
     `views` names the batch entries that a training step reads; the student sees `student.view` alone.
@@ -39,7 +38,7 @@ class Task(nn.Module):
     def __init__(self, config: Any, student: VideoClassifier, teacher: VideoClassifier | None = None) -> None:
         super().__init__()
         self.config = config
-        self.student = student
+        self.student: VideoClassifier = student
         self.teacher = teacher
         if teacher is not None:
             if teacher.num_classes != student.num_classes:
@@ -61,13 +60,9 @@ class Task(nn.Module):
             self.teacher.eval()
         return self
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """The training step (so that wrappers for several devices see it)."""
-        return self.training_step(batch)
-
-    def training_step(self, batch: Batch) -> dict[str, Tensor]:
-        """Scalar losses by name; "loss" is the one to minimise, the others are its terms before weighting."""
-        raise NotImplementedError
+    def head_parameters(self) -> Iterable[nn.Parameter]:
+        """Of the classifier and attention layers."""
+        return self.student.head_parameters()
 
     def predict(self, batch: Batch) -> ClassifierOutput:
         """The student's output on a batch that holds its view."""
@@ -82,17 +77,6 @@ class Task(nn.Module):
             for logits, label in every
         ]
         return clip_mean(torch.stack(losses).sum(0), batch["weight"])
-
-    def saved_state(self) -> dict[str, Tensor]:
-        """What training changes besides the student (projectors); the teacher is left out."""
-        return {name: value for name, value in self.state_dict().items() if not name.startswith(("teacher.", "student."))}
-
-    def load_saved_state(self, state: Mapping[str, Tensor]) -> None:
-        """Put back what `saved_state` gave. Raises CheckpointError if the names differ."""
-        expected = set(self.saved_state())
-        if expected != set(state):
-            raise CheckpointError("the checkpoint's task has other parts", expected=sorted(expected), found=sorted(state))
-        self.load_state_dict(state, strict=False)
 
 
 def require_teacher(task: Task) -> VideoClassifier:

@@ -1,0 +1,362 @@
+"""The training loop: a plain loop on Lightning Fabric that knows what it trains by its interface alone, and resumes exactly."""
+
+import contextlib
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from vidkd.base.errors import VidkdError
+from vidkd.base.progress import Progress
+from vidkd.base.timing import Stopwatch
+from vidkd.engine.average import MovingAverage
+from vidkd.engine.checkpoint import (
+    Progressed,
+    progress_state,
+    read_resume,
+    resume_file,
+    save_checkpoint,
+    to_cpu,
+    write_checkpoint,
+    written_or_told,
+)
+from vidkd.engine.devices import sound_gradients
+from vidkd.engine.interrupts import Interrupt, start
+from vidkd.engine.loop_config import LoopConfig
+from vidkd.engine.metrics_log import MetricsLog
+from vidkd.engine.optimiser import build_optimizer, build_schedule
+from vidkd.engine.run_folder import RunFolder
+from vidkd.engine.settings import as_dict
+from vidkd.engine.trouble import count_bad_samples, not_finite
+from vidkd.tasks.trainable import Trainable
+
+Batch = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """Where a finished run lies, its steps, its best validation score (None without validation) and the seconds it trained."""
+
+    folder: Path
+    steps: int
+    best: float | None
+    seconds: float
+    parameters: int
+
+
+class InterruptedRunError(VidkdError):
+    """Training was stopped by the user and saved."""
+
+
+class Trainee(ABC):
+    """What one kind of run brings to the loop: the task, its batches, how the student is saved and judged.
+
+    task: student, and the losses of a batch. config: the settings. steps: optimiser steps of the whole run. samples: samples of an epoch.
+    batch_size: samples of a batch of the loader that count for an epoch. most_bad: unreadable samples that are skipped before it is an
+    error. validates: whether there is anything to judge on. main_metric: the one by which the best student is kept; more is better.
+    """
+
+    main_metric: ClassVar[str]
+    config: LoopConfig
+    task: Trainable
+    steps: int
+    samples: int
+    batch_size: int
+    most_bad: int
+    validates: bool
+
+    @abstractmethod
+    def loader(self, first: int, last: int, *, rank: int, world_size: int, pin_memory: bool) -> DataLoader[Batch]:
+        """The batches of loader steps `first` to before `last`, each a function of the seed and its step."""
+
+    @abstractmethod
+    def student_payload(self) -> dict[str, Any]:
+        """The part of a checkpoint that describes the student: plain values, and its weights as "state"."""
+
+    @abstractmethod
+    def judge(self, student: nn.Module, *, device: torch.device, rank: int, world_size: int) -> Mapping[str, float]:
+        """Metrics of a student on the validation data, `main_metric` among them; the same in all processes."""
+
+    @abstractmethod
+    def sample_names(self, batch: Batch) -> list[str]:
+        """Files of the samples of a batch, for messages."""
+
+
+def train_in_folder(fabric: Fabric, config: LoopConfig, name: str, make: Callable[[], Trainee], *, resume: str, quiet: bool) -> RunResult:
+    """Claim the run's folder, build what is trained, and train it to the end, or go on where the run of this name was.
+
+    resume: "auto" goes on from the last checkpoint if there is one, "previous" from the one before, "never" refuses an existing run.
+    Raises ConfigError, CheckpointError, and InterruptedRunError after Ctrl-C (state saved).
+    """
+    folder = RunFolder(Path(config.runs) / name)
+    with contextlib.ExitStack() as stack:
+        if fabric.is_global_zero:
+            stack.enter_context(folder.lock())
+            folder.claim(config, resume=resume)
+        fabric.barrier()
+        stack.enter_context(sound_gradients(fabric, config.train))
+        return Loop(fabric, make(), folder, resume, quiet).run()
+
+
+class Loop:
+    """One run's parts and the loop over its steps."""
+
+    def __init__(self, fabric: Fabric, trainee: Trainee, folder: RunFolder, resume: str, quiet: bool) -> None:
+        self.fabric, self.trainee, self.config, self.folder = fabric, trainee, trainee.config, folder
+        self.quiet = quiet
+        self.task, self.steps = trainee.task, trainee.steps
+        config = trainee.config
+        self.optimizer = build_optimizer(self.task, config.optim)
+        self.schedule = build_schedule(self.optimizer, config.optim, self.steps)
+        self.module, self.wrapped_optimizer = fabric.setup(self.task, self.optimizer)
+        self.ema = MovingAverage(self.task.student, config.optim.ema) if config.optim.ema > 0 else None
+        if config.train.compile:
+            self.task.student.compile()
+        self.progress = Progressed()
+        self.watch = Stopwatch()
+        self.log = MetricsLog(fabric, folder)
+        self.lr = 0.0
+        self.interrupt = Interrupt()
+        self.keep_last = resume != "previous"
+        self._restore(resume)
+
+    # --- resume ---
+
+    def _restore(self, resume: str) -> None:
+        path = resume_file(self.folder.checkpoints, resume)
+        if path is not None:
+            self._go_on_from(read_resume(path))
+        if self.fabric.is_global_zero:
+            ended = self.progress.step == self.steps and not (self.progress.finished or self.progress.stopped_early)
+            self.folder.forget_after(self.progress.step, judged_again=ended)
+
+    def _go_on_from(self, content: Mapping[str, Any]) -> None:
+        self.task.student.load_state_dict(content["student"]["state"])
+        self.task.load_saved_state(content["task"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.schedule.load_state_dict(content["schedule"])
+        self.fabric.strategy.precision.load_state_dict(content["precision"])
+        if self.ema is not None:
+            self.ema.restore(content["ema"], content["ema_updates"])
+        self.progress = Progressed(**content["progress"])
+        if self.progress.step < self.steps and not self.progress.stopped_early:
+            self.progress.finished = False
+
+    def _content(self) -> dict[str, Any]:
+        student = self.trainee.student_payload()
+        student["state"] = to_cpu(student["state"])
+        content: dict[str, Any] = {
+            "student": student,
+            "task": to_cpu(self.task.saved_state()),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "precision": self.fabric.strategy.precision.state_dict(),
+            "progress": progress_state(self.progress),
+            "run": as_dict(self.config),
+        }
+        if self.ema is not None:
+            content |= {"ema": to_cpu(self.ema.model.state_dict()), "ema_updates": self.ema.updates}
+        return content
+
+    def _save(self) -> None:
+        if self.fabric.is_global_zero:
+            save_checkpoint(self.folder.checkpoints, self._content(), keep_last=self.keep_last)
+        self.keep_last = True
+        self.fabric.barrier()
+
+    # --- the loop ---
+
+    def run(self) -> RunResult:
+        """All remaining steps; saves now and then, at the end and when interrupted."""
+        if not self.progress.finished:
+            with self.log.tensorboard(self.config.train.tensorboard, self.progress.step + 1), self.interrupt.caught():
+                self._loop()
+                if not self.progress.stopped_early:
+                    self._last_validation()
+                self.progress.finished = True
+                self._save()
+        parameters = sum(p.numel() for p in self.task.student.parameters())
+        return RunResult(self.folder.path, self.progress.step, self.progress.best, self.progress.seconds, parameters)
+
+    def _loop(self) -> None:
+        began, saved = time.monotonic(), time.monotonic()
+        before_s = self.progress.seconds
+        self.module.train()
+        total, done, rank = self.steps, self.progress.step, self.fabric.global_rank
+        shown_rank = 1 if self.quiet else rank
+        batches = self.watch.waiting(start(self._loader()))
+        with Progress(total, f"train {self.folder.path.name}", done=done, rank=shown_rank) as bar:
+            while self.progress.step < total:
+                losses = self._step(batches)
+                self.progress.step += 1
+                self.progress.seconds = before_s + time.monotonic() - began
+                bar.step(loss=losses["loss"])
+                self._log(losses)
+                if self._validation_is_due() and self._validate_and_stop():
+                    break
+                # The last step is saved before its validation, which may take long: whoever stops there loses no step.
+                ended = self.progress.step == total
+                due = self.trainee.validates if ended else time.monotonic() - saved >= self.config.train.save_every_s
+                if self._any_process(due or self.interrupt.asked):
+                    self._save()
+                    saved = time.monotonic()
+                    self._stop_if_interrupted()
+
+    def _last_validation(self) -> None:
+        try:
+            with self.interrupt.at_once():
+                self._validate()
+        except KeyboardInterrupt:
+            raise InterruptedRunError(
+                f"stopped in the last validation; all {self.steps} steps are saved",
+                to_go_on="run the same command again: it validates and ends",
+            ) from None
+
+    def _any_process(self, wish: bool) -> bool:
+        """Whether one of the processes wants it: clocks and Ctrl-C differ between them, and all must save at the same step."""
+        return bool(self.fabric.strategy.reduce_boolean_decision(wish, all=False))
+
+    def _stop_if_interrupted(self) -> None:
+        if self._any_process(self.interrupt.asked):
+            raise InterruptedRunError(
+                f"stopped after step {self.progress.step} of {self.steps}; saved", to_go_on="run the same command again"
+            )
+
+    def _loader(self) -> DataLoader[Batch]:
+        accumulate = self.config.optim.accumulate
+        return self.trainee.loader(
+            self.progress.step * accumulate,
+            self.steps * accumulate,
+            rank=self.fabric.global_rank,
+            world_size=self.fabric.world_size,
+            pin_memory=self.fabric.device.type == "cuda",
+        )
+
+    def _step(self, batches: Iterator[Batch]) -> dict[str, float]:
+        accumulate = self.config.optim.accumulate
+        totals: dict[str, float] = {}
+        for micro in range(accumulate):
+            batch = self._to_device(next(batches))
+            self._seed(self.progress.step * accumulate + micro)
+            with self.watch.part("compute"), self.fabric.no_backward_sync(self.module, enabled=micro + 1 < accumulate):
+                losses = self.module(batch)
+                values = {name: float(value.detach()) for name, value in losses.items()}
+                if not math.isfinite(values["loss"]):
+                    raise self._not_finite("loss", batch, values)
+                self.fabric.backward(losses["loss"] / accumulate)
+            totals = {name: totals.get(name, 0.0) + value / accumulate for name, value in values.items()}
+        with self.watch.part("compute"):
+            if not self._clip_gradients():
+                raise self._not_finite("gradient", batch, totals)
+            self._update()
+        return totals
+
+    def _not_finite(self, what: str, batch: Batch, losses: Mapping[str, float]) -> VidkdError:
+        return not_finite(what, self.progress.step, batch, losses, self.trainee.sample_names(batch), self.folder.path)
+
+    def _clip_gradients(self) -> bool:
+        """Bound the gradient's norm; false if it is not finite. In 16-mixed that is usual now and then: the scaler skips the step."""
+        bound = self.config.optim.clip_norm
+        scaled = self.config.train.precision == "16-mixed"
+        if bound == 0:
+            return scaled or self._gradients_are_finite()
+        norm = self.fabric.clip_gradients(self.module, self.wrapped_optimizer, max_norm=bound, error_if_nonfinite=False)
+        return scaled or norm is None or bool(torch.isfinite(norm))
+
+    def _gradients_are_finite(self) -> bool:
+        largest = [p.grad.detach().abs().max() for p in self.task.parameters() if p.grad is not None and p.grad.numel()]
+        return not largest or bool(torch.stack(largest).isfinite().all())
+
+    def _update(self) -> None:
+        self.lr = float(self.optimizer.param_groups[0]["lr"])
+        self.wrapped_optimizer.step()
+        self.wrapped_optimizer.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            self.schedule.step()
+        if self.ema is not None:
+            self.ema.update(self.task.student)
+
+    def _seed(self, micro: int) -> None:
+        """Noise (dropout, Gumbel) is a function of seed, step and process, so a resumed run draws what an uninterrupted one draws."""
+        torch.manual_seed((self.config.train.seed * 1_000_003 + micro) * 4096 + self.fabric.global_rank)
+
+    def _to_device(self, batch: Batch) -> Batch:
+        count_bad_samples(batch, self.progress.bad_clips, most=self.trainee.most_bad)
+        return {name: self._moved(value) for name, value in batch.items()}
+
+    def _moved(self, value: Any) -> Any:
+        """On the device: a tensor, or a list of tensors of unlike sizes (the boxes of each picture)."""
+        if isinstance(value, list):
+            return [self._moved(part) for part in value]
+        return self.fabric.to_device(value) if isinstance(value, Tensor) else value
+
+    # --- logs and validation ---
+
+    def _log(self, losses: Mapping[str, float]) -> None:
+        step = self.progress.step
+        if step % self.config.train.log_every and step not in (1, self.steps):  # the first shows how large each term begins
+            return
+        losses = self.log.mean_over_processes(losses)
+        epoch = step * self._samples_a_step / self.trainee.samples
+        row = {
+            "step": step,
+            "epoch": round(epoch, 3),
+            "split": "train",
+            **losses,
+            "lr": self.lr,
+            "data_wait": round(self.watch.shares().get("data", 0), 4),
+        }
+        self.log.add(row, losses)
+
+    @property
+    def _samples_a_step(self) -> int:
+        """Samples of one update that count for an epoch."""
+        return self.trainee.batch_size * self.config.optim.accumulate
+
+    def _validation_is_due(self) -> bool:
+        every = self.config.train.eval_every
+        if not every or not self.trainee.validates:
+            return False
+        period = max(1, round(every * self.trainee.samples / self._samples_a_step))
+        return self.progress.step % period == 0 and self.progress.step < self.steps
+
+    def _validate_and_stop(self) -> bool:
+        """Validate; true if early stopping says so."""
+        gained = self._validate()
+        self.progress.validations_without_gain = 0 if gained else self.progress.validations_without_gain + 1
+        patience = self.config.train.patience
+        self.progress.stopped_early = bool(patience) and self.progress.validations_without_gain >= patience
+        return self.progress.stopped_early
+
+    def _validate(self) -> bool:
+        """Judge on the validation data, keep the best student; false without a gain (or without such data)."""
+        if not self.trainee.validates:
+            return False
+        metrics = self.trainee.judge(
+            self.task.student if self.ema is None else self.ema.model,
+            device=self.fabric.device,
+            rank=self.fabric.global_rank,
+            world_size=self.fabric.world_size,
+        )
+        self.log.add({"step": self.progress.step, "split": "val", **metrics}, metrics)
+        score = metrics[self.trainee.main_metric]
+        gained = self.progress.best is None or score > self.progress.best
+        if gained:
+            self.progress.best, self.progress.best_step = score, self.progress.step
+            self._keep_best()
+        return gained
+
+    def _keep_best(self) -> None:
+        if self.fabric.is_global_zero:
+            content = {name: value for name, value in self._content().items() if name in ("student", "ema", "run", "progress")}
+            path = self.folder.checkpoints / "best.pt"
+            with written_or_told(f"checkpoint {path}"):
+                write_checkpoint(path, content)

@@ -1,0 +1,115 @@
+"""What every kind of run sets of its training: the optimiser and its schedule, length, device and seed."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from vidkd.base.errors import ConfigError
+from vidkd.engine.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """The optimiser and its schedule.
+
+    Args:
+        optimiser: adamw, or sgd with Nesterov momentum.
+        lr: peak learning rate.
+        head_lr_factor: factor on the learning rate of the classifier and attention layers (10 when a backbone is fine-tuned).
+        weight_decay: decoupled; not applied to norm layers and biases.
+        momentum: of sgd.
+        warmup: share of the steps with a linearly growing rate; a cosine to zero follows.
+        clip_norm: largest gradient norm; 0 does not clip.
+        accumulate: batches whose gradients are added up before a step.
+        ema: decay of an exponential moving average of the student that is evaluated and exported; 0 keeps none.
+    """
+
+    optimiser: Literal["adamw", "sgd"] = "adamw"
+    lr: float = 1e-3
+    head_lr_factor: float = 1.0
+    weight_decay: float = 0.05
+    momentum: float = 0.9
+    warmup: float = 0.1
+    clip_norm: float = 5.0
+    accumulate: int = 1
+    ema: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require("optim.lr", self.lr, self.lr > 0, "above 0")
+        _require("optim.warmup", self.warmup, 0 <= self.warmup <= 1, "in [0, 1]")
+        _require("optim.accumulate", self.accumulate, self.accumulate >= 1, "at least 1")
+        _require("optim.ema", self.ema, 0 <= self.ema < 1, "in [0, 1)")
+        for key in ("head_lr_factor", "weight_decay", "momentum", "clip_norm"):
+            _require(f"optim.{key}", getattr(self, key), getattr(self, key) >= 0, "0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How long, on what, and what is kept.
+
+    Args:
+        epochs: passes over the training clips.
+        steps: optimiser steps; overrides epochs.
+        device: auto, cpu, cuda or mps.
+        devices: devices to use; more than one wants a launcher (torchrun).
+        precision: 32-true, 16-mixed or bf16-mixed.
+        threads: CPU threads of the tensor library; 0 leaves its default.
+        seed: decides the initial weights, the sampling and the augmentation.
+        eval_every: epochs between validations (where there is a `val` subset); 0 validates at the end only.
+        patience: validations without a better top-1 before training stops early; 0 never stops early.
+        save_every_s: seconds between checkpoints.
+        log_every: steps between rows of metrics.jsonl.
+        tensorboard: also write TensorBoard event files.
+        compile: compile the student with torch.compile.
+    """
+
+    epochs: float = 30
+    steps: int | None = None
+    device: str = "auto"
+    devices: int = 1
+    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
+    threads: int = 0
+    seed: int = 0
+    eval_every: float = 0
+    patience: int = 0
+    save_every_s: float = 60
+    log_every: int = 10
+    tensorboard: bool = False
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        _require("train.epochs", self.epochs, 0 < self.epochs < math.inf, "above 0")
+        _require("train.steps", self.steps, self.steps is None or self.steps >= 1, "at least 1")
+        for key in ("devices", "log_every"):
+            _require(f"train.{key}", getattr(self, key), getattr(self, key) >= 1, "at least 1")
+        for key in ("threads", "eval_every", "patience", "save_every_s"):
+            _require(f"train.{key}", getattr(self, key), getattr(self, key) >= 0, "0 or more")
+
+
+def _require(key: str, value: object, holds: bool, what: str) -> None:
+    if not holds:
+        raise ConfigError(f"{key} must be {what}, not {value}")
+
+
+class LoopConfig(Settings, Protocol):
+    """The settings of a run that the training loop reads, whatever is trained."""
+
+    @property
+    def name(self) -> str | None:
+        """Folder of the run below `runs`."""
+        ...
+
+    @property
+    def runs(self) -> str:
+        """Folder of all runs."""
+        ...
+
+    @property
+    def optim(self) -> OptimConfig:
+        """Optimiser and schedule."""
+        ...
+
+    @property
+    def train(self) -> TrainConfig:
+        """Length, device and seed."""
+        ...

@@ -1,0 +1,44 @@
+"""Optimiser and schedule of a run."""
+
+import math
+
+import torch
+from torch.optim import SGD, AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from vidkd.engine.loop_config import OptimConfig
+from vidkd.models import undecayed_parameters
+from vidkd.tasks.trainable import Trainable
+
+
+def build_optimizer(task: Trainable, config: OptimConfig) -> Optimizer:
+    """Parameter groups by two rules: no decay on norms and biases; the head's learning rate times `head_lr_factor`."""
+    undecayed = {id(p) for p in undecayed_parameters(task)}
+    head = {id(p) for p in task.head_parameters()}
+    groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
+    for parameter in task.parameters():
+        if parameter.requires_grad:
+            groups.setdefault((id(parameter) in head, id(parameter) in undecayed), []).append(parameter)
+    settings = [
+        {
+            "params": parameters,
+            "lr": config.lr * (config.head_lr_factor if in_head else 1.0),
+            "weight_decay": 0.0 if spared else config.weight_decay,
+        }
+        for (in_head, spared), parameters in groups.items()
+    ]
+    if config.optimiser == "sgd":
+        return SGD(settings, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
+    return AdamW(settings, lr=config.lr)
+
+
+def build_schedule(optimizer: Optimizer, config: OptimConfig, steps: int) -> LambdaLR:
+    """Linear warm-up over `warmup` of the steps, then a cosine to zero."""
+    warmup = round(config.warmup * steps)
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, steps - warmup))))
+
+    return LambdaLR(optimizer, factor)
