@@ -224,6 +224,24 @@ def test_yolo_forms(tmp_path: Path, files: Mapping[str, str], names: Sequence[st
     assert [(frame.path, frame.subset) for frame in read("yolo", tmp_path).manifest.frames] == expected
 
 
+def test_yolo_lists_of_images_that_are_not_there(tmp_path: Path) -> None:
+    texts(
+        tmp_path,
+        {"data.yaml": "names: [cat]\ntest: list.txt\n", "list.txt": "images/a.jpg\nimages/b.jpg\n", "labels/a.txt": "", "labels/b.txt": ""},
+    )
+    images(tmp_path, "images/a.jpg")
+    with pytest.raises(DataError, match=r"no such image: .*b\.jpg"):
+        read("yolo", tmp_path)
+    reading = read("yolo", tmp_path, allow_missing=True)
+    assert ([frame.path for frame in reading.manifest.frames], reading.notes) == (["images/a.jpg"], ("1 files are missing: b.jpg",))
+
+
+def test_a_frame_on_two_sides(tmp_path: Path) -> None:
+    yolo_tree(tmp_path, {"data.yaml": "names: [cat]\ntrain: images\nval: images/val\n", "labels/train/a.txt": "", "labels/val/b.txt": ""})
+    with pytest.raises(DataError, match=r"a frame is listed twice: images/val/b\.jpg"):
+        read("yolo", tmp_path)
+
+
 def test_yolo_sizes_are_those_of_the_upright_image(tmp_path: Path) -> None:
     from PIL import Image
 
@@ -249,6 +267,10 @@ def test_yolo_sizes_are_those_of_the_upright_image(tmp_path: Path) -> None:
         ({"data.yaml": "- cat\n"}, "data.yaml: not a map of keys"),
         ({"data.yaml": "names: [cat]\ntrain: images/trian\n"}, "not in the data set: images/trian"),
         ({"data.yaml": "names: [cat]\ntrain: /\n"}, "not in the data set: /"),
+        (
+            {"data.yaml": "names: [cat]\ntrain: list.txt\n", "list.txt": "\n/else/a.jpg\n"},
+            "list.txt:2: an image outside the data set: /else/a.jpg",
+        ),
         ({"data.yaml": "names: [cat]\n", "images/train/a.jpg": "text", "labels/train/a.txt": ""}, "not an image: .*a.jpg"),
     ],
 )

@@ -1,10 +1,12 @@
 """Average precision: cases worked by hand, faster-coco-eval called directly, and what is left out."""
 
+import sys
+
 import numpy as np
 import pytest
 from box_samples import found, frame_of, manifest_of, random_boxes
 
-from vidkd.base.errors import DataError
+from vidkd.base.errors import DataError, MissingExtraError
 from vidkd.detection.annotations import ANY_CLASS
 from vidkd.detection.metrics import average_precision, recall_of
 from vidkd.runtime.detections import Detections
@@ -137,6 +139,12 @@ def test_bad_input() -> None:
         average_precision(truth, {("a.mp4", 0): found([A], [0.9], [2])})
     with pytest.raises(DataError, match=r"'pets' has no completely annotated frame(.|\n)*recall_of"):
         average_precision(manifest_of(frame_of([A], complete=False)), {})
+
+
+def test_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'vidkd\[detect\]'"):
+        average_precision(manifest_of(frame_of([A])), {("a.mp4", 0): Detections.none()})
 
 
 def test_recall_of_single_objects() -> None:

@@ -4,9 +4,9 @@ Format: https://cocodataset.org/#format-data. Every image that a file lists is a
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeAlias
 
 from vidkd.base.errors import DataError
 from vidkd.detection.annotations import LabelledFrame
@@ -15,14 +15,21 @@ from vidkd.detection.layouts.layout import Box, BoxOptions, BoxReading, bare_fra
 
 EXPECTED = "annotations/instances_<subset>.json (or *.json there, or <subset>/_annotations.coco.json), images in <subset>/ or images/"
 
+FramesOf: TypeAlias = Callable[[Path, Path, dict[str, Any], Sequence[str], Counter[str]], list[LabelledFrame]]
+
 
 def read(root: Path, options: BoxOptions) -> BoxReading:
     """The frames of every annotation file; the subset is the word train, val or test in the file's name, or in its folder's."""
-    documents = [(path, parts.read_object(path)) for path in annotation_files("coco", root, options)]
+    return read_documents("coco", root, options, _frames, expected=EXPECTED)
+
+
+def read_documents(name: str, root: Path, options: BoxOptions, frames_of: FramesOf, *, expected: str) -> BoxReading:
+    """The frames that `frames_of` (root, path, document, classes, left out) makes of every annotation file, in the order of the files."""
+    documents = [(path, parts.read_object(path)) for path in annotation_files(name, root, options)]
     classes = shared_classes(documents)
     left_out: Counter[str] = Counter()
-    frames = [frame for path, document in documents for frame in _frames(root, path, document, classes, left_out)]
-    return finish(root.name or "coco", root, classes, frames, options, left_out, expected=EXPECTED)
+    frames = [frame for path, document in documents for frame in frames_of(root, path, document, classes, left_out)]
+    return finish(root.name or name, root, classes, frames, options, left_out, expected=expected)
 
 
 def annotation_files(name: str, root: Path, options: BoxOptions) -> list[Path]:

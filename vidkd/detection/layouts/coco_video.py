@@ -12,8 +12,8 @@ from typing import Any
 from vidkd.base.errors import DataError
 from vidkd.detection.annotations import LabelledFrame
 from vidkd.detection.layouts import json_parts as parts
-from vidkd.detection.layouts.coco import annotation_files, boxes_by_image, image_path, image_rows, image_size, shared_classes
-from vidkd.detection.layouts.layout import BoxOptions, BoxReading, bare_frame, finish, subset_in, with_boxes
+from vidkd.detection.layouts.coco import boxes_by_image, image_path, image_rows, image_size, read_documents
+from vidkd.detection.layouts.layout import BoxOptions, BoxReading, bare_frame, subset_in, with_boxes
 from vidkd.video.files import is_video_file
 from vidkd.video.image_sequence import list_images
 
@@ -22,11 +22,7 @@ EXPECTED = "annotations/*.json with videos, images, annotations and categories, 
 
 def read(root: Path, options: BoxOptions) -> BoxReading:
     """The frames of every file, in order of video and frame. A frame's path is its video, or the folder of its images."""
-    documents = [(path, parts.read_object(path)) for path in annotation_files("coco_video", root, options)]
-    classes = shared_classes(documents)
-    left_out: Counter[str] = Counter()
-    frames = [frame for path, document in documents for frame in _frames(root, path, document, classes, left_out)]
-    return finish(root.name or "coco_video", root, classes, frames, options, left_out, expected=EXPECTED)
+    return read_documents("coco_video", root, options, _frames, expected=EXPECTED)
 
 
 def _frames(root: Path, path: Path, document: dict[str, Any], classes: Sequence[str], left_out: Counter[str]) -> list[LabelledFrame]:

@@ -45,7 +45,7 @@ def _frames(
     names = parts.text(item, "coco", where).split("+") if item.get("coco") is not None else []
     labels = [label_of(name, classes, where) for name in names] or [ANY_CLASS]
     path = f"videos/{sequence}.mp4"
-    times_s = _times_s(root / path, len(item["box_xyxy"]), where) if (root / path).is_file() or not allow_missing else []
+    times_s = _times_s(root / path, len(item["box_xyxy"]), where, allow_missing)
     frames = []
     for index, time_s in enumerate(times_s):
         bare = bare_frame(path, width, height, sequence, frame_index=index, time_s=time_s, complete=False)
@@ -53,8 +53,11 @@ def _frames(
     return frames
 
 
-def _times_s(video: Path, boxes: int, where: str) -> list[float]:
+def _times_s(video: Path, boxes: int, where: str, allow_missing: bool) -> list[float] | list[None]:
+    """Timestamps of the frames; None for each of a video that is not there and may be missing."""
     if not video.is_file():
+        if allow_missing:
+            return [None] * boxes
         raise DataError(f"{where}: its video is missing: {video}", to_mend="unpack it again, or leave it out with allow_missing")
     with open_video(video) as reader:
         times_s: list[float] = reader.timestamps_s.tolist()

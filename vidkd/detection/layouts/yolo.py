@@ -32,15 +32,20 @@ def read(root: Path, options: BoxOptions) -> BoxReading:
     config = _config(root)
     classes = _classes(root, config, options)
     left_out: Counter[str] = Counter()
-    frames, unlabelled = [], []
+    frames: list[LabelledFrame] = []
+    unlabelled: list[str] = []
+    gone: list[str] = []
     for subset, images in _images(root, config).items():
         for image in images:
             labels = _label_file(image)
-            if labels.is_file() or options.missing_is_empty:
+            if options.allow_missing and not image.is_file():
+                gone.append(image.name)
+            elif labels.is_file() or options.missing_is_empty:
                 frames.append(_frame(root, image, labels, subset, classes, left_out))
             else:
                 unlabelled.append(relative(image, root))
     notes = [f"{len(unlabelled)} images have no label file and are left out: {shortened(unlabelled)}"] if unlabelled else []
+    notes += [f"{len(gone)} files are missing: {shortened(gone)}"] if gone else []
     return finish(root.name or "yolo", root, classes, frames, options, left_out, expected=EXPECTED, notes=notes)
 
 
@@ -97,7 +102,13 @@ def _listed(place: str, bases: Sequence[Path], root: Path) -> list[Path]:
         raise DataError(f"data.yaml names a place that is not in the data set: {place}", looked_in=root)
     if target.is_dir():
         return images_in(target)
-    return [Path(line) if Path(line).is_absolute() else target.parent / line for _, line in read_lines(target)]
+    return [_inside(root, target.parent / line, where) for where, line in read_lines(target)]
+
+
+def _inside(root: Path, image: Path, where: str) -> Path:
+    if root not in image.parents:
+        raise DataError(f"{where}: an image outside the data set: {image}", looked_in=root, to_mend="give paths relative to the list")
+    return image
 
 
 def _label_file(image: Path) -> Path:

@@ -79,6 +79,7 @@ _NOTHING_TO_FIND: dict[str, Any] = {
 
 
 def _figures(pairs: Sequence[tuple[LabelledFrame, Detections]], classes: Sequence[str]) -> dict[str, Any]:
+    require("faster_coco_eval", "detect")
     metric = require("torchmetrics.detection.mean_ap", "detect").MeanAveragePrecision(
         backend="faster_coco_eval",
         extended_summary=True,
