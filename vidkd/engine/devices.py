@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import cv2
 import torch
@@ -62,12 +63,13 @@ def sound_gradients(fabric: Fabric, config: TrainConfig) -> Iterator[None]:
         yield
         return
     log.warning("train.precision=%s on a CPU computes without oneDNN, whose gradients are not to be trusted: slow", config.precision)
-    before = torch.backends.mkldnn.enabled
-    torch.backends.mkldnn.enabled = False
+    library: Any = torch.backends.mkldnn
+    before = library.enabled
+    library.enabled = False
     try:
         yield
     finally:
-        torch.backends.mkldnn.enabled = before
+        library.enabled = before
 
 
 def pick_device(name: str) -> torch.device:
