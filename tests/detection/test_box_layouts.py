@@ -154,6 +154,13 @@ def test_coco_video_of_images(tmp_path: Path) -> None:
     assert reading.manifest.frames[1].track_ids.tolist() == [8]
 
 
+def test_coco_video_without_one_of_its_images(tmp_path: Path) -> None:
+    coco_tree(tmp_path, coco_video(), ["walk/000.jpg"])
+    with pytest.raises(DataError, match=r"1 of the files(.|\n)*walk/001\.jpg"):
+        read("coco_video", tmp_path)
+    assert [frame.key for frame in read("coco_video", tmp_path, allow_missing=True).manifest.frames] == [("walk", 0)]
+
+
 def test_coco_video_of_files(tmp_path: Path) -> None:
     document = coco_video(videos=[{"id": 1, "name": "walk", "file_name": "walk.mp4"}])
     coco_tree(tmp_path, document, ["walk.mp4.jpg"])
@@ -364,6 +371,8 @@ def test_voc_lists_and_trees_that_are_not_there(tmp_path: Path) -> None:
     texts(tmp_path, {"Annotations/a.xml": voc_xml(), "ImageSets/Main/test.txt": "a\nz\n"})
     with pytest.raises(DataError, match=r"1 files of its lists have no annotation(.|\n)*z"):
         read("voc", tmp_path)
+    images(tmp_path, "JPEGImages/a.jpg")
+    assert read("voc", tmp_path, allow_missing=True).notes == ("1 files of the lists have no annotation: z",)
 
 
 def test_youtube_objects(tmp_path: Path) -> None:
@@ -399,6 +408,7 @@ def test_youtube_objects(tmp_path: Path) -> None:
         ("training", "train"),
         ("latest", ""),
         ("trail", ""),
+        ("train_test", "test"),
     ],
 )
 def test_subset_in(name: str, subset: str) -> None:

@@ -98,6 +98,7 @@ def test_mot_detections(tmp_path: Path) -> None:
         ("", "[Sequence]\nimDir=img1\n", r"not a seqinfo.ini(.|\n)*seqLength"),
         ("", "seqLength=3\n", "not a seqinfo.ini"),
         ("", INFO.replace("=20", "=0"), "must be positive"),
+        ("", INFO.replace("=3\n", "=4\n"), r"seqinfo.ini: seqLength is 4, train/S/img1 has 3 images"),
     ],
 )
 def test_mot_refused(tmp_path: Path, gt: str, info: str, message: str) -> None:

@@ -56,10 +56,10 @@ def _video_path(root: Path, path: Path, row: Mapping[str, Any], video: Mapping[s
     if isinstance(own, str) and is_video_file(Path(own)):
         return image_path(root, path, own)
     image = PurePosixPath(image_path(root, path, parts.text(row, "file_name", where)))
-    folder = root / image.parent
-    if (root / image).is_file():
-        listed = list_images(str(folder))
-        if index >= len(listed) or listed[index].name != image.name:
-            there = listed[index].name if index < len(listed) else f"{len(listed)} images"
-            raise DataError(f"{where}: frame_id {index} is not the place of {image.name}", there=there, to_mend="count from 0")
+    if not (root / image).is_file():
+        return image.as_posix()  # under its own name it is counted among the files that are missing
+    listed = list_images(str(root / image.parent))
+    if index >= len(listed) or listed[index].name != image.name:
+        there = listed[index].name if index < len(listed) else f"{len(listed)} images"
+        raise DataError(f"{where}: frame_id {index} is not the place of {image.name}", there=there, to_mend="count from 0")
     return image.parent.as_posix()

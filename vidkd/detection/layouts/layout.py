@@ -183,7 +183,10 @@ def label_of(name: str, classes: Sequence[str], where: str) -> int:
 
 
 def subset_in(name: str) -> str:
-    """The subset, train, val or test, that a file or folder name holds as a word, as in instances_val2017; "" for none."""
+    """The subset, train, val or test, that a file or folder name holds as a word, as in instances_val2017; "" for none.
+
+    The last such word counts: train_test is the test list of the class "train".
+    """
     words = name.lower().replace("-", "_").replace(".", "_").split("_")
     spellings = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-    return next((subset for word in words for start, subset in spellings.items() if word.rstrip("0123456789") == start), "")
+    return next((subset for word in reversed(words) for start, subset in spellings.items() if word.rstrip("0123456789") == start), "")

@@ -24,6 +24,7 @@ from vidkd.detection.layouts.layout import Box, BoxOptions, BoxReading, bare_fra
 from vidkd.runtime.detections import Detections
 from vidkd.video import open_video
 from vidkd.video.files import video_files
+from vidkd.video.image_sequence import list_images
 
 EXPECTED = "[train/]<sequence>/ with img1/, seqinfo.ini and gt/gt.txt, or one video and the text file that the options name"
 CLASSES = ("person",)
@@ -97,6 +98,9 @@ def _sequence(root: Path, folder: Path, left_out: Counter[str]) -> list[Labelled
     info = _Info.read(info_file)
     subset = subset_in(folder.parent.name) if folder != root else ""
     path = relative(folder / info.folder, root)
+    images = len(list_images(str(root / path))) if (root / path).is_dir() else info.length
+    if images != info.length:
+        raise DataError(f"{info_file}: seqLength is {info.length}, {path} has {images} images", to_mend="unpack the sequence again")
     bare = [
         bare_frame(path, info.width, info.height, folder.name, frame_index=k, time_s=k / info.fps, subset=subset)
         for k in range(info.length)

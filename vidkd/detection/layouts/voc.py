@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from vidkd.base.errors import DataError
+from vidkd.data.layouts.layout import shortened
 from vidkd.data.layouts.lists import read_lines
 from vidkd.data.layouts.tree import relative
 from vidkd.detection.annotations import LabelledFrame
@@ -36,7 +37,8 @@ def read_voc(
     if not files:
         raise not_found(name, root, EXPECTED, f"no XML file in {folder}")
     pictures = {file.relative_to(folder).with_suffix("").as_posix(): (file, read_voc_xml(file)) for file in files}
-    if absent := sorted(set(subsets) - set(pictures)):
+    absent = sorted(set(subsets) - set(pictures))
+    if absent and not options.allow_missing:
         raise DataError(f"data set '{name}': {len(absent)} files of its lists have no annotation", first=absent[0], looked_in=folder)
     classes = _classes([picture for _, picture in pictures.values()], known)
     images = _images(root)
@@ -46,7 +48,8 @@ def read_voc(
         subset = subsets.get(stem, "")
         path = images.get(stem) or _absent_image(stem, picture)
         frames.append(_frame(root, path, file, picture, classes, left_out, subset, subset not in incomplete))
-    return finish(name, root, classes, frames, options, left_out, expected=EXPECTED)
+    notes = [f"{len(absent)} files of the lists have no annotation: {shortened(absent)}"] if absent else []
+    return finish(name, root, classes, frames, options, left_out, expected=EXPECTED, notes=notes)
 
 
 def _frame(
