@@ -100,7 +100,7 @@ def test_of_overlapping_boxes_the_best_of_each_class_stays() -> None:
         heads[1][0, 8:16, 4, column] = torch.tensor([0.0, 0.0, 0.0, 0.0, objectness, 20.0, -20.0, -20.0])
     assert detector(nms_iou=0.6).finish(heads, letterbox)[0].scores.tolist() == [pytest.approx(0.8808, abs=1e-4)]
     assert len(detector(nms_iou=0.7).finish(heads, letterbox)[0]) == 2
-    heads[1][0, 14, 4, 5] = 40.0  # the second becomes a dog
+    heads[1][0, 13:15, 4, 5] = torch.tensor([-20.0, 20.0])  # the second becomes a dog
     assert detector(nms_iou=0.6).finish(heads, letterbox)[0].labels.tolist() == [0, 1]
 
 

@@ -117,6 +117,14 @@ def test_a_fresh_head_expects_few_objects() -> None:
         assert (bias[:, [0, 1, 2, 3, 5, 6, 7]] == 0).all()
 
 
+def test_a_head_may_be_normalised() -> None:
+    text = EVERY_LAYER.replace("filters=24\n", "filters=24\nbatch_normalize=1\n")
+    net = Darknet(parse_cfg(text)).eval()
+    assert net.layers[17].conv.bias is None
+    assert net.layers[17].norm.bias.view(3, 8)[:, 4].sigmoid().tolist() == [pytest.approx(0.01)] * 3
+    assert len(net.head_parameters()) == 3 + 2
+
+
 # numbers: (size of the published weights file - 20 bytes of header) / 4
 @pytest.mark.parametrize(
     ("name", "numbers", "strides"),

@@ -136,7 +136,7 @@ def _maxpool(options: Options) -> Maxpool:
 
 
 def _upsample(options: Options) -> Upsample:
-    options.refuse("scale", "1", "values would be multiplied")
+    options.refuse("scale", 1, "values would be multiplied")
     return Upsample(stride=options.integer("stride", 2), training=options.rest(LAYER_TRAINING), line=options.line)
 
 
@@ -163,7 +163,7 @@ def _shortcut(options: Options) -> Shortcut:
 
 
 def _dropout(options: Options) -> Dropout:
-    options.refuse("dropblock", "0", "only single values are dropped here")
+    options.refuse("dropblock", 0, "only single values are dropped here")
     probability = options.number("probability", 0.5, least=0)
     if probability >= 1:
         raise ConfigError(f"probability of [dropout] must be below 1, not {probability:g}", where=options.where())
@@ -172,7 +172,7 @@ def _dropout(options: Options) -> Dropout:
 
 def _yolo(options: Options) -> Yolo:
     options.refuse(
-        "new_coords", "0", "its boxes are not decoded by sigmoid and exponential; convert the network or train one with new_coords=0"
+        "new_coords", 0, "its boxes are not decoded by sigmoid and exponential; convert the network or train one with new_coords=0"
     )
     anchors, count = options.pairs("anchors"), options.integer("num", 1)
     if count != len(anchors):

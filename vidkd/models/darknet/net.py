@@ -43,7 +43,7 @@ class Darknet(nn.Module):
         self._last_readers = _last_readers(self._sources)
         self._distances = _distances(self)
         for head in self.heads:
-            _expect_few_objects(self.head_convolution(head), head)
+            _expect_few_objects(self._head_block(head), head)
 
     @classmethod
     def from_cfg(cls, path: Path | str, *, classes: int | None = None, input_size: tuple[int, int] | None = None) -> "Darknet":
@@ -89,9 +89,12 @@ class Darknet(nn.Module):
 
     def head_convolution(self, head: Head) -> nn.Conv2d:
         """The convolution that puts out this raw head."""
+        return self._head_block(head).conv
+
+    def _head_block(self, head: Head) -> ConvolutionBlock:
         block = self.layers[head.layer - 1]
         assert isinstance(block, ConvolutionBlock)
-        return block.conv
+        return block
 
     def head_parameters(self) -> list[nn.Parameter]:
         """Weights and biases of the last convolution of every head."""
@@ -140,9 +143,10 @@ def _distances(net: Darknet) -> dict[int, int]:
 
 
 @torch.no_grad()
-def _expect_few_objects(convolution: nn.Conv2d, head: Head) -> None:
-    assert convolution.bias is not None
-    bias = convolution.bias.view(len(head.anchors), VALUES_BESIDE_CLASSES + head.classes)
+def _expect_few_objects(block: ConvolutionBlock, head: Head) -> None:
+    own = block.conv.bias if block.norm is None else block.norm.bias
+    assert own is not None
+    bias = own.view(len(head.anchors), VALUES_BESIDE_CLASSES + head.classes)
     bias[:, 4] = math.log(PRIOR_OBJECTNESS / (1 - PRIOR_OBJECTNESS))
 
 

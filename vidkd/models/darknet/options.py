@@ -72,7 +72,7 @@ class Options:
         """Numbers above 0 with commas between them, two by two."""
         option = self._required(name)
         values = [self._real(name, option, text) for text in _parts(option.text)]
-        if len(values) % 2 or not values or min(values) <= 0:
+        if len(values) % 2 or min(values) <= 0:
             raise self._wrong(name, option, "must be pairs of numbers above 0: width, height, width, height")
         return tuple(zip(values[::2], values[1::2], strict=True))
 
@@ -86,10 +86,10 @@ class Options:
                 return candidate
         raise unknown_name(name, option.text, known, where=self.where(option.line))
 
-    def refuse(self, name: str, neutral: str, reason: str) -> None:
+    def refuse(self, name: str, neutral: float, reason: str) -> None:
         """Raise ConfigError if the option has a value other than the one that changes nothing."""
         option = self._take(name, required=False)
-        if option is not None and option.text != neutral:
+        if option is not None and self._real(name, option, option.text) != neutral:
             raise ConfigError(f"{name}={option.text} in [{self.section}] is not supported: {reason}", where=self.where(option.line))
 
     def rest(self, training: Iterable[str]) -> tuple[tuple[str, str], ...]:

@@ -58,7 +58,7 @@ def load_weights(net: Darknet, path: Path | str) -> WeightsHeader:
     _check_count(net, numbers, (len(content) - start) % 4, path)
     _check_values(net, numbers, path)
     with torch.no_grad():
-        for tensor, values in _portions(net, numbers):
+        for tensor, values, _ in _portions(net, numbers):
             tensor.copy_(torch.from_numpy(values).view(tensor.shape))
     return header
 
@@ -93,10 +93,11 @@ def _tensors(net: Darknet) -> Iterator[tuple[Tensor, bool]]:
         yield block.conv.weight, False
 
 
-def _portions(net: Darknet, numbers: NDArray[np.float32]) -> Iterator[tuple[Tensor, NDArray[np.float32]]]:
+def _portions(net: Darknet, numbers: NDArray[np.float32]) -> Iterator[tuple[Tensor, NDArray[np.float32], bool]]:
+    """Each tensor with its own part of the file's numbers; True for variances."""
     start = 0
-    for tensor, _ in _tensors(net):
-        yield tensor, numbers[start : start + tensor.numel()]
+    for tensor, is_variance in _tensors(net):
+        yield tensor, numbers[start : start + tensor.numel()], is_variance
         start += tensor.numel()
 
 
@@ -127,12 +128,9 @@ def _check_count(net: Darknet, numbers: NDArray[np.float32], bytes_over: int, pa
 
 def _check_values(net: Darknet, numbers: NDArray[np.float32], path: Path) -> None:
     """A file of another cfg may have the right length by chance: what no trained network holds gives it away."""
-    start = 0
-    impossible = 0
-    for tensor, is_variance in _tensors(net):
-        values = numbers[start : start + tensor.numel()]
-        start += tensor.numel()
-        impossible += int((~np.isfinite(values)).sum() + (is_variance and (values < 0).sum()))
+    impossible = sum(
+        int((~np.isfinite(values)).sum() + (is_variance and (values < 0).sum())) for _, values, is_variance in _portions(net, numbers)
+    )
     if impossible:
         raise CheckpointError(
             f"weights do not fit the cfg: {path}",
