@@ -163,7 +163,7 @@ def test_names_of_another_number(files: tuple[Path, Path, Path]) -> None:
     names.write_text("cat\ndog\n")
     with pytest.raises(ConfigError, match="holds 2 class names, the cfg says 3 classes"):
         DarknetDetector.open(cfg, weights, names)
-    with pytest.raises(ConfigError, match="cannot read class names"):
+    with pytest.raises(ConfigError, match="class names not found"):
         DarknetDetector.open(cfg, weights, names.with_name("absent.names"))
     with pytest.raises(ConfigError, match="1 class names for a network of 3 classes"):
         DarknetDetector(CASES[0].build(), ("cat",))

@@ -14,6 +14,7 @@ from vidkd.models.darknet.net import Darknet
 from vidkd.models.darknet.weights import load_weights
 from vidkd.runtime.detections import Detections
 from vidkd.runtime.letterbox import Letterbox, ResizeMode
+from vidkd.runtime.metadata_file import read_names
 
 GREY = 128
 """Padding: the 0.5 of darknet's letterbox in 8 bits."""
@@ -68,7 +69,13 @@ class DarknetDetector:
         Raises ConfigError for a cfg or names file that cannot be used, CheckpointError for weights that do not fit.
         """
         net = Darknet.from_cfg(cfg, input_size=input_size)
-        class_names = read_names(names, net.classes)
+        class_names = read_names(names)
+        if len(class_names) != net.classes:
+            raise ConfigError(
+                f"{names} holds {len(class_names)} class names, the cfg says {net.classes} classes",
+                cfg=net.config.where(0),
+                to_mend="give the names file of this cfg",
+            )
         load_weights(net, weights)
         return cls(net, class_names, score_threshold=score_threshold, nms_iou=nms_iou, device=device, resize=resize)
 
@@ -113,18 +120,3 @@ class DarknetDetector:
         found = Detections(boxes=letterbox.to_frame(boxes.numpy()).astype(np.float32), scores=scores.numpy(), labels=labels.numpy())
         found = found.clipped(letterbox.source_width, letterbox.source_height)
         return found.select(np.all(found.boxes[:, 2:] > found.boxes[:, :2], axis=1))
-
-
-def read_names(path: Path | str, classes: int) -> tuple[str, ...]:
-    """Class names, one a line, blank lines ignored. Raises ConfigError if the file is missing or holds another number than `classes`."""
-    path = Path(path)
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read class names {path}", reason=error) from error
-    names = tuple(line.strip() for line in lines if line.strip())
-    if len(names) != classes:
-        raise ConfigError(
-            f"{path} holds {len(names)} class names, the cfg says {classes} classes", to_mend="give the names file of this cfg"
-        )
-    return names
