@@ -1,0 +1,147 @@
+"""The budget, whatever wants to spend it."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vidkd.base.errors import ConfigError
+from vidkd.detection.policies import CallBudget, FrameDifference, Hindsight, KeyFrameChooser, Observation, Policy, RandomCalls
+from vidkd.detection.policies.threshold import ScoreThreshold
+from vidkd.runtime.detections import Detections
+
+
+class Wishes(Policy):
+    """Wants what it is told to want."""
+
+    def __init__(self, wishes):
+        self.wishes = wishes
+
+    def wants(self, observation):
+        return self.wishes[observation.frame_index]
+
+
+GREY, FEATURES, NOTHING = np.zeros((1, 1), np.uint8), np.zeros(1, np.float32), Detections.none()
+
+
+def frame(index):
+    return Observation(frame_index=index, grey=GREY, features=FEATURES, detections=NOTHING, frames_since=index, key_grey=GREY)
+
+
+def calls(policy, budget, frames, *, exhaust=True, able=lambda index: True):
+    chooser = KeyFrameChooser(policy, budget, exhaust=exhaust)
+    return np.array([chooser.choose(frame(index), able=able(index)) for index in range(frames)])
+
+
+def most_in_a_window(called, window):
+    return max(called[start : start + window].sum() for start in range(len(called)))
+
+
+budgets = st.integers(1, 25).flatmap(lambda window: st.tuples(st.integers(1, window), st.just(window)))
+wish = st.one_of(st.booleans(), st.floats(-5, 5), st.sampled_from([float("nan"), float("inf"), 0.0]))
+
+
+@given(budgets, st.lists(wish, min_size=65, max_size=65), st.booleans(), st.integers(0, 2**32))
+@settings(max_examples=30, deadline=None)
+def test_no_window_holds_more_than_the_budget(budget, wishes, exhaust, unable):
+    able = np.random.default_rng(unable).random(65) < 0.8
+    called = calls(Wishes(wishes), CallBudget(*budget), 65, exhaust=exhaust, able=lambda index: able[index])
+    assert most_in_a_window(called, budget[1]) <= budget[0]
+    assert not called[~able].any()
+
+
+@given(budgets, st.lists(wish, min_size=60, max_size=60))
+@settings(max_examples=30, deadline=None)
+def test_every_whole_block_spends_the_budget_in_full(budget, wishes):
+    count, window = budget
+    called = calls(Wishes(wishes), CallBudget(count, window), 60)
+    whole = 60 // window * window
+    assert (called[:whole].reshape(-1, window).sum(1) == count).all()
+
+
+@given(budgets, st.integers(0, 2**32))
+@settings(max_examples=20, deadline=None)
+def test_policies_that_plan_their_calls_spend_them_all(budget, seed):
+    count, window = budget
+    disagreement = np.random.default_rng(seed).random(60).round(1)
+    for policy in (RandomCalls(seed), Hindsight(disagreement)):
+        called = calls(policy, CallBudget(count, window), 60)
+        assert most_in_a_window(called, window) <= count
+        whole = 60 // window * window
+        assert (called[:whole].reshape(-1, window).sum(1) == count).all()
+
+
+def test_who_always_wants_spends_each_block_at_its_start():
+    called = calls(Wishes([True] * 25), CallBudget(3, 10), 25)
+    assert np.flatnonzero(called).tolist() == [0, 1, 2, 10, 11, 12, 20, 21, 22]
+
+
+def test_who_never_wants_is_made_to_call_at_half_the_even_spacing_before_the_end():
+    # gap = 12 // 6 = 2: the last at the last frame, those before it 2 and 4 frames earlier
+    called = calls(Wishes([False] * 24), CallBudget(3, 12), 24)
+    assert np.flatnonzero(called).tolist() == [7, 9, 11, 19, 21, 23]
+    assert not calls(Wishes([False] * 24), CallBudget(3, 12), 24, exhaust=False).any()
+
+
+def test_a_call_that_could_not_be_made_is_made_up_for_when_the_oracle_is_free():
+    called = calls(Wishes([False] * 12), CallBudget(3, 12), 12, able=lambda index: index != 7)
+    assert np.flatnonzero(called).tolist() == [8, 9, 11]
+
+
+def test_a_share_of_the_frames():
+    assert (CallBudget.of_share(0.05).calls, CallBudget.of_share(0.05).window) == (10, 200)
+    assert (CallBudget.of_share(0.07, window=100).calls, CallBudget.of_share(0.07, window=100).rate) == (7, 0.07)
+    assert (CallBudget.of_share(0.001).calls, CallBudget.of_share(0.001).window) == (1, 1000)
+    assert CallBudget.of_share(1).rate == 1
+
+
+@pytest.mark.parametrize("share", [0.0, -0.1, 1.1])
+def test_a_share_that_is_none(share):
+    with pytest.raises(ConfigError, match=r"must lie in \(0, 1\]"):
+        CallBudget.of_share(share)
+
+
+@pytest.mark.parametrize(("count", "window"), [(0, 5), (6, 5)])
+def test_a_budget_that_is_none(count, window):
+    with pytest.raises(ConfigError, match=f"a budget of {count} calls in {window} frames is none"):
+        CallBudget(count, window)
+
+
+def test_a_call_too_many_is_an_error_of_the_caller():
+    budget = CallBudget(1, 3)
+    budget.advance(True)
+    assert not budget.may_call
+    with pytest.raises(ValueError, match="a call at frame 1 would exceed 1 calls in 3 frames"):
+        budget.advance(True)
+
+
+def test_a_budget_goes_on_only_from_its_own_state():
+    with pytest.raises(ConfigError, match="cannot go on from one of 2 in 9"):
+        CallBudget(1, 9).restore(CallBudget(2, 9).state())
+
+
+def test_the_threshold_passes_the_highest_share_of_scores_that_come_at_random():
+    rng = np.random.default_rng(1)
+    scores, threshold, passed = rng.random(4000), ScoreThreshold(0.1, 100), []
+    for score in scores:
+        passed.append(threshold.passes(score))
+        threshold.seen(score, passed[-1])
+    passed = np.array(passed)
+    assert passed.mean() == pytest.approx(0.1, abs=0.005)
+    assert scores[passed][20:].min() > 0.8
+    assert scores[passed].mean() == pytest.approx(0.95, abs=0.01)
+
+
+def test_the_threshold_follows_scores_that_change_their_scale():
+    rng = np.random.default_rng(1)
+    scores, threshold, passed = np.r_[rng.random(1000), 10 + rng.random(1000), rng.random(1000)], ScoreThreshold(0.1, 50), []
+    for score in scores:
+        passed.append(threshold.passes(score))
+        threshold.seen(score, passed[-1])
+    assert np.mean(passed) == pytest.approx(0.1, abs=0.01)
+    assert np.mean(passed[:1000]) == pytest.approx(0.1, abs=0.01)
+
+
+def test_equal_scores_call_for_nothing_after_the_first():
+    called = calls(FrameDifference(), CallBudget(2, 10), 100, exhaust=False)
+    assert np.flatnonzero(called).tolist() == [0]

@@ -1,0 +1,67 @@
+"""Key-frame policies: which frames of a stream are worth a call of the oracle, and the budget that holds them.
+
+A policy is made by its name in POLICIES, or by `open_policy`. "hindsight" wants the true disagreement of the stream, "lstm" a selector.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from vidkd.base.errors import unknown_name
+from vidkd.detection.policies.budget import CallBudget
+from vidkd.detection.policies.chooser import KeyFrameChooser
+from vidkd.detection.policies.feature_difference import FeatureDifference
+from vidkd.detection.policies.fixed import FixedInterval
+from vidkd.detection.policies.frame_difference import FrameDifference
+from vidkd.detection.policies.hindsight import Hindsight
+from vidkd.detection.policies.loss_adaptive import LossAdaptive
+from vidkd.detection.policies.lstm import LstmSelector, load_selector, save_selector
+from vidkd.detection.policies.policy import Feedback, Observation, Policy
+from vidkd.detection.policies.random_calls import RandomCalls
+from vidkd.detection.policies.stride import AdaptiveStride
+
+POLICIES: dict[str, Callable[..., Policy]] = {
+    "fixed": FixedInterval,
+    "random": RandomCalls,
+    "frame_difference": FrameDifference,
+    "feature_difference": FeatureDifference,
+    "loss_adaptive": LossAdaptive,
+    "stride": AdaptiveStride,
+    "hindsight": Hindsight,
+    "lstm": LstmSelector,
+}
+
+SEEDED = ("random", "loss_adaptive")
+BARE = tuple(name for name in POLICIES if name not in ("hindsight", "lstm"))
+
+
+def open_policy(name: str, *, seed: int = 0) -> Policy:
+    """The policy of a name, with its default settings, or the LSTM of a selector's file.
+
+    seed: for those that draw. Raises ConfigError for a name that is neither, CheckpointError for a file that holds no selector.
+    """
+    if name in BARE:
+        return POLICIES[name](seed=seed) if name in SEEDED else POLICIES[name]()
+    if Path(name).is_file():
+        return LstmSelector.open(name)
+    raise unknown_name("key-frame policy", name, BARE, or_else="the file of a trained selector")
+
+
+__all__ = [
+    "POLICIES",
+    "AdaptiveStride",
+    "CallBudget",
+    "FeatureDifference",
+    "Feedback",
+    "FixedInterval",
+    "FrameDifference",
+    "Hindsight",
+    "KeyFrameChooser",
+    "LossAdaptive",
+    "LstmSelector",
+    "Observation",
+    "Policy",
+    "RandomCalls",
+    "load_selector",
+    "open_policy",
+    "save_selector",
+]
