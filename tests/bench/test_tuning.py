@@ -116,6 +116,26 @@ def test_a_teacher_without_trials_is_trained_for_them_too(tmp_path: Path, waves:
     assert set(content["methods"]) == {"kd", "mars"}
 
 
+def test_trials_are_chosen_at_the_fractions_that_the_study_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trial 0 is right on whole clips and in the mean over all, trial 1 at 20 and 30 %; a teacher that sees whole clips has its top-1."""
+    right = {0: {10: 1, 20: 0, 30: 1, 100: 1}, 1: {10: 0, 20: 1, 30: 1, 100: 0}}
+
+    def run_cells(study: Study, phase: str, keys: Sequence[CellKey], places: Places, chosen: Any, workers: int) -> Any:
+        for key in keys:
+            at = {} if key.method == "flow" else {f"predicted@obs{percent}": [hit] for percent, hit in right[key.trial].items()}
+            top1 = 0.25 if key.method == "flow" else sum(right[key.trial].values()) / 4
+            yield key, {"metrics": {"top1": top1, "nll": 0.5}, "predictions": {"label": [1], "predicted": [1], **at}}
+
+    monkeypatch.setattr(tuning, "run_cells", run_cells)
+    methods = {"flow": METHODS["flow"], "rgb": {"trials": [{"model.dropout": 0.2}, {"model.dropout": 0.5}]}}
+    study = make_study(tmp_path, methods=methods, tuning={"seeds": [100]}, fractions_shown=[0.2, 0.3])
+    content = tune(study, Places(tmp_path / "results", tmp_path / "runs"), 2)
+    assert content["metric"] == "top1@obs20-30"
+    assert {fold: choice["trial"] for fold, choice in content["methods"]["rgb"]["folds"].items()} == {"a": 1, "b": 1}
+    assert [trial["mean"] for trial in content["methods"]["rgb"]["trials"]] == [0.5, 1.0]
+    assert content["methods"]["flow"]["trials"][0]["mean"] == 0.25
+
+
 def test_without_candidates_there_is_no_claim(tmp_path: Path, waves: Waves) -> None:
     assert tune(study_of(tmp_path, {"rgb": METHODS["rgb"]}), Places(tmp_path, tmp_path), 2)["claim"] is None
 

@@ -10,21 +10,22 @@ import numpy as np
 from vidkd.base.errors import ConfigError
 from vidkd.base.files import read_json, write_json
 from vidkd.bench.cells import Places, run_cells
+from vidkd.bench.observed import ACCURACY, clip_scores, mean_name, percents_of
 from vidkd.bench.study import CellKey, Study, read_study, waves, with_teachers
 
 log = logging.getLogger(__name__)
-METRIC = "top1"
 
 
 def tune(study: Study, places: Places, workers: int) -> dict[str, Any]:
     """Judge every trial of every method on the validation groups and write results/<study>/chosen.json.
 
-    A fold's settings are the trial with the highest mean top-1 over the tuning seeds on this fold alone, ties going to the lower mean
-    negative log-likelihood: what another fold validates on may be what this one tests on. Teachers are chosen first; students then learn
-    from the trial chosen for their fold. A teacher without trials is trained as it stands. The claim is the candidate whose chosen trials
-    have the highest mean over folds.
+    A fold's settings are the trial with the highest mean score over the tuning seeds on this fold alone, ties going to the lower mean
+    negative log-likelihood: what another fold validates on may be what this one tests on. The score is top-1, or its mean over the observed
+    fractions that the study shows. Teachers are chosen first; students then learn from the trial chosen for their fold. A teacher without
+    trials is trained as it stands. The claim is the candidate whose chosen trials have the highest mean over folds.
     """
     methods: dict[str, Any] = {}
+    metric = _metric(study)
     needed = with_teachers(study.spec, [name for name, method in study.spec.methods.items() if method.trials])
     for wave in waves(study.spec):
         keys = [key for name in wave if name in needed for key in _trial_keys(study, name)]
@@ -32,11 +33,11 @@ def tune(study: Study, places: Places, workers: int) -> dict[str, Any]:
         for name in (name for name in wave if study.spec.methods[name].trials):
             methods[name] = _choose(study, name, cells)
             for fold, choice in methods[name]["folds"].items():
-                log.info("%s, %s: trial %d, %s %.3f", name, fold, choice["trial"], METRIC, choice["mean"])
+                log.info("%s, %s: trial %d, %s %.3f", name, fold, choice["trial"], metric, choice["mean"])
     candidates = [name for name in methods if study.spec.methods[name].claim]
     content = {
         "study": study.spec.study,
-        "metric": METRIC,
+        "metric": metric,
         "tuning": {
             "seeds": study.spec.tuning.seeds,
             "folds": study.spec.folds,
@@ -58,28 +59,42 @@ def _trial_keys(study: Study, name: str) -> list[CellKey]:
 def _choose(study: Study, name: str, cells: Mapping[CellKey, Mapping[str, Any]]) -> dict[str, Any]:
     """The choice of each fold, and what all trials reached."""
     trials = study.spec.methods[name].trials
+    metric = _metric(study)
     found = [
-        {key: cell["metrics"] for key, cell in sorted(cells.items()) if (key.method, key.trial) == (name, n)} for n in range(len(trials))
+        {key: _scores(cell, metric) for key, cell in sorted(cells.items()) if (key.method, key.trial) == (name, n)}
+        for n in range(len(trials))
     ]
     folds = {}
     for fold in study.spec.folds:
-        scores = [_score([metrics for key, metrics in of_trial.items() if key.fold == fold]) for of_trial in found]
+        scores = [_mean([of_cell for key, of_cell in of_trial.items() if key.fold == fold]) for of_trial in found]
         best = min(range(len(trials)), key=lambda number: (-scores[number]["mean"], scores[number]["nll"]))
         folds[fold] = {"trial": best, "settings": trials[best], "mean": scores[best]["mean"]}
     rows = [
         {
             "settings": settings,
-            **_score(list(of_trial.values())),
-            "values": {f"{key.seed}/{key.fold}": metrics[METRIC] for key, metrics in of_trial.items()},
+            **_mean(list(of_trial.values())),
+            "values": {f"{key.seed}/{key.fold}": of_cell["score"] for key, of_cell in of_trial.items()},
         }
         for settings, of_trial in zip(trials, found, strict=True)
     ]
     return {"folds": folds, "trials": rows}
 
 
-def _score(cells: list[Mapping[str, float]]) -> dict[str, float]:
+def _metric(study: Study) -> str:
+    """What trials are chosen by."""
+    return mean_name(study.spec.fractions_shown) if study.spec.fractions_shown else ACCURACY
+
+
+def _scores(cell: Mapping[str, Any], metric: str) -> dict[str, float]:
+    """Score and negative log-likelihood of a cell. A method that sees whole clips has no observed fractions: its score is plain top-1."""
+    observed = metric != ACCURACY and percents_of(cell["predictions"])
+    score = float(clip_scores(cell["predictions"], metric).mean()) if observed else cell["metrics"][ACCURACY]
+    return {"score": score, "nll": cell["metrics"]["nll"]}
+
+
+def _mean(cells: list[Mapping[str, float]]) -> dict[str, float]:
     return {
-        "mean": round(float(np.mean([cell[METRIC] for cell in cells])), 6),
+        "mean": round(float(np.mean([cell["score"] for cell in cells])), 6),
         "nll": round(float(np.mean([cell["nll"] for cell in cells])), 6),
     }
 
