@@ -1,12 +1,14 @@
 """Write an embedded data set as real video files: the motion of one shape among others is the class.
 
 Variant `trimmed` (the default) has a clip a motion, in the layout of UCF101. Variant `cued`, for anticipation, has untrimmed videos: a
-small cue, a journey of `--shift` pixels, and the action that the cue announced. A second call finds the work done, and a call after an
-interruption goes on. What the knobs do is told in docs/motion_shapes.md.
+small cue, a journey of `--shift` pixels, and the action that the cue announced. Variant `street`, for detection along a stream, has shapes
+that pass a fixed camera, in scenes that change and return. A second call finds the work done, and a call after an interruption goes on.
+What the knobs do is told in docs/motion_shapes.md and docs/detection_training.md.
 
   vidkd make_motion_shapes --out data/motion_shapes
   vidkd make_motion_shapes --out data/hard --distractors 6 --contrast 0.2 --seed 1
   vidkd make_motion_shapes --variant cued --out data/cued --shift 20
+  vidkd make_motion_shapes --variant street --out data/street
 """
 
 import argparse
@@ -15,90 +17,127 @@ import sys
 import typing
 from pathlib import Path
 
-if typing.TYPE_CHECKING:
-    from vidkd.data.motion_shapes.scene_config import SceneConfig
-
-VARIANTS = ("trimmed", "cued")
+VARIANTS = ("trimmed", "cued", "street")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of the verb: one flag for every field of MotionShapesConfig and CuedShapesConfig."""
-    from vidkd.data.motion_shapes.scene_config import SceneConfig
-
+    """Declare the arguments of the verb: one flag for every field of the variants' configs."""
     parser.add_argument("--out", type=Path, required=True, help="folder of the data set; another config's data set there is an error")
     parser.add_argument("--variant", choices=VARIANTS, default="trimmed", help="which data set (default: trimmed)")
     parser.add_argument("--workers", type=int, help="processes (default: one a CPU)")
-    _add_knobs(parser, "what is made", SceneConfig, set())
-    for variant, config in _configs().items():
-        _add_knobs(parser, f"what is made: {variant} only", config, _names(SceneConfig))
+    fields = _fields()
+    groups = dict.fromkeys(tuple(by_variant) for by_variant in fields.values())
+    for variants in groups:
+        knobs = parser.add_argument_group(f"what is made: {', '.join(variants)}")
+        for name, by_variant in fields.items():
+            if tuple(by_variant) == variants:
+                _add_knob(knobs, name, by_variant)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the data set and say what was written."""
-    from vidkd.data.cued_shapes import CuedShapesConfig, write_cued_shapes
-    from vidkd.data.motion_shapes import MotionShapesConfig, write_motion_shapes
-
-    values = _values(arguments)
-    if arguments.variant == "cued":
-        cued = CuedShapesConfig(**values)
-        written = write_cued_shapes(arguments.out, cued, workers=arguments.workers)
-        said = f"cued_shapes: {written.train} training and {written.test} test actions of {len(cued.classes)} classes"
-        said += f" in {cued.files_train} and {cued.files_test} videos in {written.out}"
-        said += f" ({written.written} videos written, {written.kept} already there, {written.seconds:.1f} s)\n"
-    else:
-        config = MotionShapesConfig(**values)
-        done = write_motion_shapes(arguments.out, config, workers=arguments.workers)
-        said = f"motion_shapes: {done.train} training and {done.test} test clips of {len(config.classes)} classes in {done.out}"
-        said += f" ({done.written} written, {done.kept} already there, {done.seconds:.1f} s)\n"
-    sys.stdout.write(said)
+    sys.stdout.write(_WRITERS[arguments.variant](arguments.out, _values(arguments), arguments.workers))
     return 0
 
 
-def _configs() -> "dict[str, type[SceneConfig]]":
+def _write_trimmed(out: Path, values: dict[str, typing.Any], workers: int | None) -> str:
+    from vidkd.data.motion_shapes import MotionShapesConfig, write_motion_shapes
+
+    config = MotionShapesConfig(**values)
+    done = write_motion_shapes(out, config, workers=workers)
+    said = f"motion_shapes: {done.train} training and {done.test} test clips of {len(config.classes)} classes in {done.out}"
+    return said + f" ({done.written} written, {done.kept} already there, {done.seconds:.1f} s)\n"
+
+
+def _write_cued(out: Path, values: dict[str, typing.Any], workers: int | None) -> str:
+    from vidkd.data.cued_shapes import CuedShapesConfig, write_cued_shapes
+
+    config = CuedShapesConfig(**values)
+    done = write_cued_shapes(out, config, workers=workers)
+    said = f"cued_shapes: {done.train} training and {done.test} test actions of {len(config.classes)} classes"
+    said += f" in {config.files_train} and {config.files_test} videos in {done.out}"
+    return said + f" ({done.written} videos written, {done.kept} already there, {done.seconds:.1f} s)\n"
+
+
+def _write_street(out: Path, values: dict[str, typing.Any], workers: int | None) -> str:
+    from vidkd.data.street_shapes import StreetShapesConfig, write_street_shapes
+
+    config = StreetShapesConfig(**values)
+    done = write_street_shapes(out, config, workers=workers)
+    said = f"street_shapes: {done.videos} videos and {done.streams} streams of {len(config.kinds)} classes in {done.out}"
+    return said + f" ({done.written} written, {done.kept} already there, {done.seconds:.1f} s)\n"
+
+
+_WRITERS: dict[str, typing.Callable[[Path, dict[str, typing.Any], int | None], str]] = dict(
+    zip(VARIANTS, (_write_trimmed, _write_cued, _write_street), strict=True)
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Knob:
+    """A field of one variant's config."""
+
+    type: typing.Any
+    told: str
+    default: typing.Any
+
+
+def _fields() -> dict[str, dict[str, _Knob]]:
+    """{field: {variant: knob}}, for every variant that has the field."""
+    found: dict[str, dict[str, _Knob]] = {}
+    for variant, config in _configs().items():
+        told, types = _help_of_fields(config), typing.get_type_hints(config)
+        for field in dataclasses.fields(typing.cast(typing.Any, config)):
+            found.setdefault(field.name, {})[variant] = _Knob(types[field.name], told[field.name], field.default)
+    return found
+
+
+def _configs() -> dict[str, type]:
     from vidkd.data.cued_shapes.config import CuedShapesConfig
     from vidkd.data.motion_shapes.config import MotionShapesConfig
+    from vidkd.data.street_shapes.config import StreetShapesConfig
 
-    return dict(zip(VARIANTS, (MotionShapesConfig, CuedShapesConfig), strict=True))
-
-
-def _names(config: "type[SceneConfig]") -> set[str]:
-    return {field.name for field in dataclasses.fields(config)}
+    return dict(zip(VARIANTS, (MotionShapesConfig, CuedShapesConfig, StreetShapesConfig), strict=True))
 
 
 def _flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def _add_knobs(parser: argparse.ArgumentParser, title: str, config: "type[SceneConfig]", without: set[str]) -> None:
-    """One flag for every field of the config; None where it is not given, so that each variant keeps its own default."""
-    knobs, told, types = parser.add_argument_group(title), _help_of_fields(config), typing.get_type_hints(config)
-    for field in dataclasses.fields(config):
-        if field.name in without:
-            continue
-        if field.name == "classes":
-            knobs.add_argument(_flag(field.name), nargs="+", help=f"{told[field.name]} (default: all six)")
-        else:
-            knobs.add_argument(_flag(field.name), type=types[field.name], help=f"{told[field.name]} (default: {field.default})")
+def _add_knob(knobs: argparse._ArgumentGroup, name: str, by_variant: dict[str, _Knob]) -> None:
+    """One flag; None where it is not given, so that each variant keeps its own default."""
+    knob = next(iter(by_variant.values()))
+    defaults = {_shown(each.default) for each in by_variant.values()}
+    by_name = "; ".join(f"{variant} {_shown(each.default)}" for variant, each in by_variant.items())
+    told = f"{knob.told} (default: {by_name if len(defaults) > 1 else defaults.pop()})"
+    if typing.get_origin(knob.type) is tuple:
+        knobs.add_argument(_flag(name), nargs="+", help=told)
+    else:
+        knobs.add_argument(_flag(name), type=knob.type, help=told)
+
+
+def _shown(default: typing.Any) -> str:
+    return " ".join(default) if isinstance(default, tuple) else str(default)
 
 
 def _values(arguments: argparse.Namespace) -> dict[str, typing.Any]:
     """The fields that were given. Raises ConfigError for one that the variant does not have."""
     from vidkd.base.errors import ConfigError
 
-    configs = _configs()
-    given = {name: value for name in set().union(*map(_names, configs.values())) if (value := getattr(arguments, name)) is not None}
-    foreign = sorted(given.keys() - _names(configs[arguments.variant]))
+    fields = _fields()
+    given = {name: value for name in fields if (value := getattr(arguments, name)) is not None}
+    foreign = sorted(name for name in given if arguments.variant not in fields[name])
     if foreign:
-        other = next(variant for variant, config in configs.items() if foreign[0] in _names(config))
+        other = next(iter(fields[foreign[0]]))
         raise ConfigError(
             f"{_flag(foreign[0])} is a knob of the variant '{other}'", variant=arguments.variant, to_mend=f"--variant {other}"
         )
-    return {**given, **({"classes": tuple(given["classes"])} if "classes" in given else {})}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
 
 
 def _help_of_fields(config: type) -> dict[str, str]:
-    """The description of each field, from the docstring of the config, with % made safe for argparse."""
+    """The description of each field, from the docstrings of the config and its bases, with % made safe for argparse."""
     import docstring_parser
 
-    parsed = docstring_parser.parse(config.__doc__ or "")
-    return {item.arg_name: (item.description or "").rstrip(".").replace("%", "%%") for item in parsed.params}
+    parsed = [item for base in reversed(config.__mro__) for item in docstring_parser.parse(base.__doc__ or "").params]
+    return {item.arg_name: (item.description or "").rstrip(".").replace("%", "%%") for item in parsed}

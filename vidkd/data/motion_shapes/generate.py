@@ -6,14 +6,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from vidkd.base.errors import ConfigError, DataError
 from vidkd.base.files import read_json, write_json
 from vidkd.base.walk import map_files
 from vidkd.data.motion_shapes.config import MotionShapesConfig
 from vidkd.data.motion_shapes.scene import ClipPlace, draw_scene, render
-from vidkd.data.motion_shapes.scene_config import SceneConfig
 from vidkd.data.motion_shapes.truth import clip_places, subset_of, video_path, write_lists
 from vidkd.video import write_video
 
@@ -107,7 +106,20 @@ def _no_fingerprint(_item: str) -> str:
     return ""
 
 
-def claim(out: Path, config: SceneConfig, generator_version: int) -> None:
+class GeneratedConfig(Protocol):
+    """The config of a generated data set."""
+
+    @property
+    def data_set(self) -> str:
+        """Which data set."""
+        ...
+
+    def as_dict(self) -> dict[str, Any]:
+        """All fields as JSON holds them."""
+        ...
+
+
+def claim(out: Path, config: GeneratedConfig, generator_version: int) -> None:
     """Record the config in `out`, or check that it is the one recorded there.
 
     Raises ConfigError if `out` holds another config's data set, DataError if it holds videos and no config.

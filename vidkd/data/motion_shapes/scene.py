@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from vidkd.data.motion_shapes.config import MotionShapesConfig
 from vidkd.data.motion_shapes.motion import Role, running_phase, shape_path
 from vidkd.data.motion_shapes.scene_config import SceneConfig
-from vidkd.data.motion_shapes.shapes import KINDS, Shape, boxes_of, paint
+from vidkd.data.motion_shapes.shapes import KINDS, Shape, boxes_of, draw_waves, paint
 
 Array: TypeAlias = NDArray[np.float64]
 Image: TypeAlias = NDArray[np.float32]
@@ -20,7 +20,6 @@ Image: TypeAlias = NDArray[np.float32]
 _LOOK, _BACKGROUND, _SCENE, _NOISE = range(4)
 _LOOKS_PER_GROUP = 3
 _HUE = 0.5  # strength of the random hue of a shape, relative to its difference in brightness
-_WAVELENGTHS = (1.2, 2.0)  # of a shape's own pattern, in radii; finer ones lead flow astray
 _DISTRACTOR_ROLES: tuple[Role, Role] = ("drift", "jitter")
 
 
@@ -150,9 +149,7 @@ def _draw_look(config: SceneConfig, mean: Image, rng: np.random.Generator) -> Sh
     # lighter or darker, and some hue: flow looks at brightness alone
     side = -1 if rng.random() < config.darker else 1
     colour = mean + config.contrast * (side + rng.uniform(-_HUE, _HUE, 3))
-    wavelength, angle = config.radius * rng.uniform(*_WAVELENGTHS, 2), rng.uniform(0, np.pi, 2)
-    wave_number = 2 * np.pi / wavelength
-    waves = np.stack([wave_number * np.cos(angle), wave_number * np.sin(angle), rng.uniform(0, 2 * np.pi, 2)], axis=1)
+    waves = draw_waves(config.radius, rng)
     return Shape(
         kind=list(KINDS)[rng.integers(len(KINDS))],
         radius=config.radius * (1 + config.radius_spread * rng.uniform(-1, 1)),
@@ -171,15 +168,21 @@ def _group_colour(config: SceneConfig, group: int) -> Image:
 def _group_background(config: SceneConfig, group: int) -> Image:
     """A texture (size, size, 3) that repeats without a seam: three octaves of smooth noise around the group's colour."""
     rng = np.random.default_rng([config.seed, _BACKGROUND, group, 1])
-    texture = np.zeros((config.size, config.size))
-    for cells, weight in ((4, 1.0), (9, 0.7), (18, 0.5)):
-        texture += weight * _smooth_noise(rng, cells, config.size)
-    texture /= texture.std()
+    texture = smooth_texture(rng, config.size)
     tint = rng.uniform(0.6, 1.0, 3)
     return (_group_colour(config, group) + config.background_contrast / 2 * texture[..., None] * tint).astype(np.float32)
 
 
-def _smooth_noise(rng: np.random.Generator, cells: int, size: int) -> Array:
+def smooth_texture(rng: np.random.Generator, size: int) -> Array:
+    """Three octaves of smooth noise (size, size) that repeat without a seam, with a mean of 0 and a standard deviation of 1."""
+    texture = np.zeros((size, size))
+    for cells, weight in ((4, 1.0), (9, 0.7), (18, 0.5)):
+        texture += weight * smooth_noise(rng, cells, size)
+    texture /= texture.std()
+    return texture
+
+
+def smooth_noise(rng: np.random.Generator, cells: int, size: int) -> Array:
     """Value noise of cells x cells random values, smoothly interpolated on a torus to (size, size); zero mean."""
     values = rng.uniform(-1, 1, (cells, cells))
     position = np.arange(size) * cells / size

@@ -12,6 +12,7 @@ Array: TypeAlias = NDArray[np.float64]
 Image: TypeAlias = NDArray[np.float32]
 
 _ROOT3_HALF = math.sqrt(3) / 2
+_WAVELENGTHS = (1.2, 2.0)  # of a shape's own pattern, in radii; finer ones lead flow astray
 
 
 def _disc(x: Array, y: Array) -> Array:
@@ -70,14 +71,29 @@ def boxes_of(shape: Shape, centres: Array, size: int) -> Array:
 
     centres: (T, 2) in pixels, inside the frame of `size` pixels; pixel i covers [i, i + 1).
     """
-    left, top, right, bottom = KINDS[shape.kind][1]
-    corners = [centres - shape.radius * np.array([left, top]), centres + shape.radius * np.array([right, bottom])]
-    boxes: Array = np.clip(np.concatenate(corners, axis=1), 0, size)
+    boxes: Array = np.clip(whole_boxes(shape, centres), 0, size)
     return boxes
 
 
+def whole_boxes(shape: Shape, centres: Array) -> Array:
+    """As `boxes_of`, but of centres anywhere and not cut."""
+    left, top, right, bottom = KINDS[shape.kind][1]
+    corners = [centres - shape.radius * np.array([left, top]), centres + shape.radius * np.array([right, bottom])]
+    return np.concatenate(corners, axis=1)
+
+
+def draw_waves(radius: float, rng: np.random.Generator) -> Array:
+    """Two waves of a shape's own pattern, of random direction and phase; see `Shape`."""
+    wavelength, angle = radius * rng.uniform(*_WAVELENGTHS, 2), rng.uniform(0, np.pi, 2)
+    wave_number = 2 * np.pi / wavelength
+    return np.stack([wave_number * np.cos(angle), wave_number * np.sin(angle), rng.uniform(0, 2 * np.pi, 2)], axis=1)
+
+
 def paint(frames: Image, shape: Shape, centres: Array) -> None:
-    """Paint a shape over frames (T, H, W, 3) in [0, 1], in place, its edges smooth over a pixel. centres: (T, 2), inside the frame."""
+    """Paint a shape over frames (T, H, W, 3) in [0, 1], in place, its edges smooth over a pixel.
+
+    centres: (T, 2), inside the frame, or so near to it that a part of the shape is.
+    """
     reach = math.ceil(shape.radius * LARGEST_EXTENT) + 1
     corner = np.floor(centres).astype(int) - reach
     offsets = corner[:, :, None] + np.arange(2 * reach + 1) + 0.5 - centres[:, :, None]
