@@ -6,7 +6,7 @@ Importing this package imports torch, but not torchvision: `vidkd.models.darknet
 from vidkd.models.darknet.blocks import DarknetConfig
 from vidkd.models.darknet.cfg import parse_cfg, read_cfg, to_cfg
 from vidkd.models.darknet.decode import DecodedHead, decode, decode_head
-from vidkd.models.darknet.graph import Head
+from vidkd.models.darknet.graph import Head, spare_anchors
 from vidkd.models.darknet.net import Darknet
 from vidkd.models.darknet.weights import WeightsHeader, count_numbers, load_weights, save_weights
 
@@ -23,5 +23,6 @@ __all__ = [
     "parse_cfg",
     "read_cfg",
     "save_weights",
+    "spare_anchors",
     "to_cfg",
 ]

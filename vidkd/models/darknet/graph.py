@@ -71,6 +71,13 @@ def heads_of(config: DarknetConfig, nodes: Sequence[Node]) -> tuple[Head, ...]:
     return heads
 
 
+def spare_anchors(config: DarknetConfig) -> tuple[tuple[float, float], ...]:
+    """The anchors that a [yolo] lists and no head has in its mask (tiny-YOLOv3 has one); boxes that fit them best are no cell's."""
+    yolos = [layer for layer in config.layers if isinstance(layer, Yolo)]
+    used = {yolo.anchors[number] for yolo in yolos for number in yolo.mask}
+    return tuple(dict.fromkeys(anchor for yolo in yolos for anchor in yolo.anchors if anchor not in used))
+
+
 def _head(config: DarknetConfig, nodes: Sequence[Node], index: int, yolo: Yolo) -> Head:
     convolution = config.before_head(index)
     if convolution.filters != yolo.filters:

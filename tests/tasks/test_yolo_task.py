@@ -1,0 +1,114 @@
+"""A detector's supervised task: the loss that it hands on, and that it learns."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch import Tensor
+
+from vidkd.base.errors import ConfigError
+from vidkd.losses.yolo import YoloLossOptions, yolo_loss
+from vidkd.losses.yolo_targets import Truths
+from vidkd.models.darknet import Darknet, parse_cfg, spare_anchors
+from vidkd.tasks.yolo import YoloConfig, YoloDetection
+
+CFG = """
+[net]
+width=32
+height=32
+channels=3
+[convolutional]
+batch_normalize=1
+filters=8
+size=3
+stride=4
+pad=1
+activation=leaky
+[convolutional]
+filters=14
+size=1
+activation=linear
+[yolo]
+mask=1,2
+anchors=4,4, 8,8, 16,16
+classes=2
+num=3
+"""
+
+
+def net() -> Darknet:
+    torch.manual_seed(0)
+    return Darknet(parse_cfg(CFG))
+
+
+def batch(*boxes: list[list[float]], ignore: bool = False) -> dict[str, object]:
+    """Images of noise with these boxes, of classes 0, 1, 0, ..."""
+    images = torch.randint(0, 255, (len(boxes), 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    rows = [torch.tensor(each).reshape(-1, 4) for each in boxes]
+    labels = [torch.arange(len(each)) % 2 for each in rows]
+    return {
+        "image": images,
+        "boxes": rows,
+        "labels": [torch.full_like(each, -1) if ignore else each for each in labels],
+        "ignore": [torch.full((len(each),), ignore) for each in rows],
+        "index": torch.arange(len(boxes)),
+    }
+
+
+def test_the_losses_are_those_of_the_yolo_loss_on_pixels_from_0_to_1() -> None:
+    task = YoloDetection(YoloConfig(iou_loss="ciou", iou_normalizer=3.0, ignore_thresh=0.7), net()).eval()
+    given = batch([[2.0, 3.0, 11.0, 12.0], [16.0, 16.0, 30.0, 29.0]], [])
+    losses = task(given)
+    images = given["image"]
+    assert isinstance(images, Tensor)
+    truths = [Truths(boxes=torch.tensor([[2.0, 3, 11, 12], [16, 16, 30, 29]]), labels=torch.tensor([0, 1]))]
+    truths.append(Truths(boxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.int64)))
+    options = YoloLossOptions(iou_loss="ciou", iou_normalizer=3.0, ignore_thresh=0.7, spare_anchors=((4, 4),))
+    expected = yolo_loss(task.student(images / 255), truths, task.student.heads, options=options)
+    assert losses["loss"].item() == pytest.approx(expected.total.item(), rel=1e-6)
+    assert [losses[name].item() for name in ("box", "objectness", "classes")] == pytest.approx([t.item() for t in expected[:3]], rel=1e-6)
+    assert losses["loss"].item() == pytest.approx(sum(losses[name].item() for name in ("box", "objectness", "classes")), rel=1e-6)
+
+
+def test_a_box_that_fits_a_spare_anchor_best_teaches_no_cell() -> None:
+    task = YoloDetection(None, net()).eval()
+    small, large = (task(batch([[4.0, 4.0, 4.0 + side, 4.0 + side]])) for side in (4, 8))
+    assert spare_anchors(task.student.config) == ((4.0, 4.0),)
+    assert (small["box"].item(), small["classes"].item()) == (0.0, 0.0)
+    assert min(large["box"].item(), large["classes"].item()) > 0
+
+
+def test_a_region_to_ignore_spares_the_cells_in_it_and_asks_for_nothing() -> None:
+    task = YoloDetection(None, net()).eval()
+    nothing, ignored = task(batch([])), task(batch([[-64.0, -64.0, 96.0, 96.0]], ignore=True))
+    assert nothing["objectness"].item() > 0
+    assert ignored["loss"].item() == pytest.approx(0, abs=1e-6)
+
+
+def test_training_lowers_the_loss_and_every_parameter_learns() -> None:
+    task = YoloDetection(None, net())
+    given = batch([[2.0, 3.0, 11.0, 12.0], [16.0, 16.0, 30.0, 29.0]], [[10.0, 10.0, 20.0, 20.0]])
+    optimizer = torch.optim.Adam(task.parameters(), lr=0.02)
+    losses = []
+    for _ in range(30):
+        loss = task(given)["loss"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.3 * losses[0]
+    assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in task.parameters())
+    assert task.saved_state() == {}
+    heads = list(task.head_parameters())
+    assert [tuple(p.shape) for p in heads] == [(14, 8, 1, 1), (14,)]
+
+
+def test_the_settings_are_the_options_of_the_loss() -> None:
+    options = {field.name: field.default for field in dataclasses.fields(YoloLossOptions) if field.name != "spare_anchors"}
+    assert {field.name: field.default for field in dataclasses.fields(YoloConfig)} == options
+
+
+@pytest.mark.parametrize("wrong", [{"ignore_thresh": 1.5}, {"label_smoothing": 1.0}, {"cls_normalizer": -1.0}, {"box_iou_bound": 2.0}])
+def test_settings_out_of_range_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(wrong)) if "normal" not in next(iter(wrong)) else "normalisers"):
+        YoloConfig(**wrong)  # type: ignore[arg-type]
