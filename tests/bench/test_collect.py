@@ -9,7 +9,7 @@ from study_samples import cell_content, cells_of, keys_of, make_study, pointed, 
 
 from vidkd.base.errors import DataError
 from vidkd.bench.cells import Places
-from vidkd.bench.collect import as_cell, read_cells, summarise
+from vidkd.bench.collect import as_cell, confusion, read_cells, summarise
 from vidkd.bench.intervals import bootstrap_ci, paired_difference
 from vidkd.bench.study import Study
 from vidkd.bench.summary import check_summary
@@ -90,6 +90,18 @@ def test_unlabelled_clips_are_not_judged(tmp_path: Path) -> None:
     cell = as_cell(content)
     assert len(cell.correct) == len(cell.group) == 11
     assert cell.mean == pytest.approx(np.mean(np.equal(content["predictions"]["predicted"], content["predictions"]["label"])[1:]))
+
+
+def test_confusions_of_all_cells_together(tmp_path: Path) -> None:
+    """Who is wrong in `cell_content` takes the next class for the true one."""
+    study = make_study(tmp_path)
+    cells = [cell_content(study, key, accuracy=0.5) for key in keys_of(study, "rgb")[:2]]
+    cells[0]["predictions"] |= {"label": [-1, *cells[0]["predictions"]["label"][1:]]}
+    labels, predicted = (np.concatenate([cell["predictions"][name] for cell in cells])[1:] for name in ("label", "predicted"))
+    counts = confusion(cells, 3)
+    assert np.diag(counts).sum() == (labels == predicted).sum()
+    assert [counts[k, (k + 1) % 3] for k in range(3)] == [((labels == k) & (predicted != k)).sum() for k in range(3)]
+    assert counts.sum() == 23
 
 
 def test_measures_of_each_clip_have_intervals_and_are_paired(tmp_path: Path) -> None:

@@ -90,7 +90,10 @@ def test_a_study_from_its_file_to_its_report(
     assert [(pair["method"], pair["against"], pair["pairs"]) for pair in summary["paired"]] == [("attention", "flow", 2)]
     assert "flow teacher" in first
     assert "distilled" in (out / "report.html").read_text(encoding="utf-8")
-    assert (out / "report.html").read_text(encoding="utf-8").count("data:image/png") >= 4, "example clips: frames, flow, teacher, student"
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert page.count("data:image/png") >= 4, "example clips: frames, flow, teacher, student"
+    assert f"vidkd compare {study} --out={out}" in page
+    assert all(title in page for title in ("Training losses, distilled, first seed", "Confusion matrix, distilled"))
 
     before = cell_files(out)
     assert sorted(before) == sorted(CELLS)

@@ -64,9 +64,14 @@ def test_a_batch_has_both_kinds_in_the_stated_ratio(tmp_path: Path, tiny_config:
         assert [sum(dataset.clips[item[1]].label is not None for item in batch) for batch in batches] == [labelled] * 12
         seen = {item[1] for batch in batches for item in batch}
         assert seen == set(range(len(dataset.clips)))
+        if labelled % 2:
+            with pytest.raises(DataError, match="cannot be shared evenly by 2 processes"):
+                training_sampler(clips, config, first_step=5, last_step=6, world_size=2)
+            continue
         halves = [training_sampler(clips, config, first_step=5, last_step=6, rank=rank, world_size=2) for rank in (0, 1)]
         both = [next(iter(half)) for half in halves]
         assert sorted(both[0] + both[1]) == sorted(batches[5])
+        assert [sum(dataset.clips[item[1]].label is not None for item in half) for half in both] == [labelled // 2] * 2
     config = tiny_config(**settings, **{"data.unlabelled_ratio": 20.0})
     clips = read_clips(config.data)
     with pytest.raises(DataError, match="cannot hold 20 unlabelled clips for each labelled one"):

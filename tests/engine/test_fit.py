@@ -214,6 +214,41 @@ def test_a_number_that_is_not_finite_stops_the_run_before_it_spoils_the_weights(
     assert all(bool(value.isfinite().all()) for value in content["student"]["state"].values())
 
 
+def test_half_precision_that_has_no_scaler_spoils_no_weights_either(tiny_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a CPU 16-mixed computes in bfloat16 and nothing scales: no step is skipped, so the first gradient that is not finite stops it."""
+    poisoned(2, lambda task, loss: loss + (task.student.fc.bias * 0).sum().sqrt(), monkeypatch)
+    with pytest.raises(VidkdError, match="the gradient is not finite at step 1"):
+        fit.fit(tiny_config(**{"train.steps": 4, "train.precision": "16-mixed"}), quiet=True)
+
+
+@pytest.mark.parametrize("clip_norm", [0.0, 5.0])
+def test_steps_that_a_scaler_skips_are_bounded(clip_norm: float, tiny_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stand-in for a GPU's scaler: three steps in a row may be skipped, a good one in between counts anew, the fourth ends the run."""
+    good = {3}
+    calls = [0]
+    step = Supervised.training_step
+
+    def training_step(task: Supervised, batch: Any) -> dict[str, Tensor]:
+        losses = step(task, batch)
+        calls[0] += 1
+        if calls[0] not in good:
+            losses["loss"] = losses["loss"] + (task.student.fc.bias * 0).sum().sqrt()
+        return losses
+
+    restore = loop.Loop._restore
+
+    def with_scaler(training: Any, resume: str) -> None:
+        training.scales = True
+        restore(training, resume)
+
+    monkeypatch.setattr(Supervised, "training_step", training_step)
+    monkeypatch.setattr(loop, "MOST_SKIPPED", 3)
+    monkeypatch.setattr(loop.Loop, "_restore", with_scaler)
+    monkeypatch.setattr(loop.Loop, "_update", lambda training: training.wrapped_optimizer.zero_grad(set_to_none=True))
+    with pytest.raises(VidkdError, match="the gradient is not finite at step 6"):
+        fit.fit(tiny_config(**{"train.steps": 20, "optim.clip_norm": clip_norm}), quiet=True)
+
+
 # --- clips that are no good ---
 
 

@@ -47,3 +47,16 @@ def test_two_processes_learn_and_judge_what_one_does(
     assert read_json(tmp_path / "shared" / "evaluation.json")["metrics"] == pytest.approx(
         read_json(tmp_path / "alone" / "evaluation.json")["metrics"], rel=1e-5
     )
+
+
+@pytest.mark.slow
+def test_two_processes_judge_the_student_that_is_kept(tiny_config: Callable[..., RunConfig], tmp_path: Path) -> None:
+    """Running statistics are each process's own until then: the validation of both together is that of the checkpoint."""
+    config = tiny_config(**{"data": {"validation_fraction": 0.5, "batch_size": 4}, "train": {"steps": 3}, "optim.lr": 0.05}, name="two")
+    (tmp_path / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
+    torchrun("train", "--config", str(tmp_path / "config.yaml"))
+    two = Path(config.runs, "two")
+    told = next(row for row in read_jsonl(two / "metrics.jsonl") if row["split"] == "val")
+    assert run_verb("evaluate", ["--checkpoint", str(two), "--split", "val", "--device", "cpu", "--out", str(tmp_path / "alone")]) == 0
+    found = read_json(tmp_path / "alone" / "evaluation.json")["metrics"]
+    assert {name: told[name] for name in found} == pytest.approx(found, rel=1e-5)

@@ -1,5 +1,6 @@
 """A run that was killed, stopped or damaged goes on to the very weights of one that was not."""
 
+import math
 import multiprocessing
 import os
 import random
@@ -174,6 +175,16 @@ def test_a_stopped_run_goes_on_exactly(
             fit.fit(config, quiet=True)
     result = fit.fit(config, quiet=True)
     assert same(state(whole.folder), state(result.folder))
+
+
+def test_a_run_that_is_made_longer_has_the_rates_of_its_new_length(tiny_config: Config) -> None:
+    """Not the zero with which the cosine of the shorter run ended."""
+    fit.fit(tiny_config(**{"train.steps": 4}), quiet=True)
+    folder = fit.fit(tiny_config(**{"train.steps": 10}), quiet=True).folder
+    rates = {row["step"]: row["lr"] for row in read_jsonl(folder / "metrics.jsonl") if row["split"] == "train"}
+    warmup = 1  # a tenth of the steps
+    expected = {step: 1e-3 * 0.5 * (1 + math.cos(math.pi * (step - 1 - warmup) / (10 - warmup))) for step in range(5, 11)}
+    assert {step: rates[step] for step in range(5, 11)} == pytest.approx(expected)
 
 
 @pytest.mark.slow

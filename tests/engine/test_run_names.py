@@ -1,6 +1,7 @@
 """A name stands for one run: who comes again goes on with it, and nobody else gets in."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,8 +41,37 @@ def test_where_and_how_fast_may_differ(tiny_config: Config, caplog: pytest.LogCa
     result = fit.fit(
         tiny_config(**{"train.steps": 3, "train.log_every": 2, "data.cache.enabled": True, "train.save_every_s": 5}), quiet=True
     )
-    assert result.steps == 3
+    assert (result.steps, result.found_finished) == (3, False)
     assert "train.steps was 2 when this run began and is 3 now" in caplog.text
+
+
+@pytest.mark.parametrize("steps", [2, 4], ids=["finished", "half-way"])
+def test_other_data_under_the_name_are_refused(steps: int, tiny_config: Config, tiny_root: Path, tmp_path: Path) -> None:
+    """The same settings, and a folder in which the classes have other names: neither found finished nor gone on with."""
+    folder = fit.fit(tiny_config(), quiet=True).folder
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    other = shutil.copytree(tiny_root, tmp_path / "other")
+    manifest = other / "manifest.jsonl"
+    manifest.write_text(manifest.read_text(encoding="utf-8").replace("Grow", "Shrink"), encoding="utf-8")
+    with pytest.raises(ConfigError, match="was trained on other data") as caught:
+        fit.fit(tiny_config(**{"data.root": str(other), "train.steps": steps}), quiet=True)
+    assert caught.value.lines["to mend"] == "another --name, or move the run away"
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_the_same_data_may_lie_elsewhere(tiny_config: Config, tiny_root: Path, tmp_path: Path) -> None:
+    fit.fit(tiny_config(), quiet=True)
+    moved = shutil.copytree(tiny_root, tmp_path / "moved")
+    assert fit.fit(tiny_config(**{"data.root": str(moved), "train.steps": 3}), quiet=True).steps == 3
+
+
+def test_a_finished_teacher_of_other_data_is_refused(tiny_config: Config, tiny_root: Path, tiny_teacher: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(tiny_root, tmp_path / "other")
+    manifest = other / "manifest.jsonl"
+    manifest.write_text(manifest.read_text(encoding="utf-8").replace('"g1"', '"g9"'), encoding="utf-8")
+    settings = {"task": "mars", "teacher": str(tiny_teacher), "teacher_settings": {"view": "flow"}, "data.root": str(other)}
+    with pytest.raises(ConfigError, match=f"the run {tiny_teacher} was trained on other data"):
+        fit.fit(tiny_config(**settings), quiet=True)
 
 
 def test_never_refuses_any_run_that_is_there(tiny_config: Config) -> None:
@@ -68,7 +98,7 @@ def test_a_finished_run_is_found_and_not_trained_again(tiny_config: Config) -> N
 def test_a_run_killed_before_its_first_checkpoint_begins_anew(tiny_config: Config) -> None:
     config = tiny_config()
     folder = RunFolder(Path(config.runs, "tiny"))
-    folder.claim(config, resume="auto")
+    folder.claim(config)
     folder.add_metrics({"step": 1, "split": "train", "loss": 9.0})
     with folder.metrics_file.open("a") as file:
         file.write('{"step": 2, "spl')  # torn by the kill

@@ -281,6 +281,16 @@ def test_the_label_loss_of_half_precision_logits(kind: torch.dtype, batch: Batch
     assert torch.equal(task.label_loss(output, unlabelled(batch, 2, 3)), expected)
 
 
+def test_a_clip_without_a_label_of_one_kind_counts_in_the_others(batch: Batch) -> None:
+    task, draw = task_of("supervised"), torch.Generator().manual_seed(3)
+    logits, nouns = torch.randn(4, CLASSES, generator=draw), torch.randn(4, 5, generator=draw)
+    output = task.predict(batch)._replace(logits=logits, targets={"noun": nouns})
+    labels = torch.tensor([4, -1, 0, -1])
+    found = task.label_loss(output, {**batch, "label_noun": labels})
+    known = labels >= 0
+    torch.testing.assert_close(found, F.cross_entropy(logits, batch["label"]) + F.cross_entropy(nouns[known], labels[known]))
+
+
 @pytest.mark.parametrize("name", sorted(TASKS))
 def test_the_saved_state_has_no_teacher(name: str) -> None:
     assert not any(key.startswith(("teacher", "student")) for key in task_of(name).saved_state())

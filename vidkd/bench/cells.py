@@ -12,9 +12,10 @@ import numpy as np
 from vidkd.base.errors import DataError, VidkdError
 from vidkd.base.files import read_json, write_json
 from vidkd.base.walk import map_files
-from vidkd.bench.identity import check_teacher_run, differences, identity, manifest_at_hand, manifest_identity, teacher_identity
+from vidkd.bench.identity import check_teacher_run, differences, identity, manifest_at_hand, teacher_identity
 from vidkd.bench.localisation import measure_pointing
 from vidkd.bench.study import CellKey, Chosen, Phase, Study, cell_config, teacher_cell, waves
+from vidkd.data.manifest_identity import manifest_identity
 from vidkd.engine.checkpoint import is_finished
 from vidkd.engine.clips import read_clips_of_run
 from vidkd.engine.devices import pick_device

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vidkd.base.errors import DataError
 from vidkd.bench.cells import KeptCells, Places, cells_to_test
@@ -11,6 +12,7 @@ from vidkd.bench.intervals import Cell
 from vidkd.bench.observed import ACCURACY, at_name, clip_scores, is_accuracy, mean_name, observed_metric, percents_of, under
 from vidkd.bench.study import Chosen, Study
 from vidkd.bench.summary import Method, Metric, Paired, build_summary
+from vidkd.engine.metrics import confusion_matrix
 
 PER_CLIP = ("pointing", "mass")
 """Measures that a cell holds clip by clip, beside correctness."""
@@ -37,6 +39,15 @@ def as_cell(content: Mapping[str, Any], metric: str = ACCURACY) -> Cell:
         scores, judged = np.array(rows[metric]), np.ones(len(rows["label"]), bool)
     group, clip = np.array(rows["group"])[judged], np.array(rows["clip"])[judged]
     return Cell(seed=content["seed"], fold=content["fold"], correct=scores[judged], group=group, clip=clip)
+
+
+def confusion(cells: Sequence[Mapping[str, Any]], classes: int) -> NDArray[np.int64]:
+    """(classes, classes) counts over all cells of a method, row = true class; of what saw most where it was judged at several shares."""
+    counts = np.zeros((classes, classes), np.int64)
+    for cell in cells:
+        labels, predicted = (np.array(cell["predictions"][name]) for name in ("label", "predicted"))
+        counts += confusion_matrix(predicted[labels >= 0], labels[labels >= 0], classes)
+    return counts
 
 
 def summarise(study: Study, found: Mapping[str, list[dict[str, Any]]], claim: str | None) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """What a cell's numbers depend on: its settings, its teacher's, its initial weights, and the data."""
 
-import dataclasses
 import functools
 import hashlib
 import json
@@ -11,7 +10,8 @@ from typing import Any
 from vidkd.base.errors import DataError
 from vidkd.bench.study import CellKey, Chosen, Phase, Study, cell_config, teacher_cell
 from vidkd.data.dataset import DataConfig
-from vidkd.data.manifest import Clip, Manifest
+from vidkd.data.manifest import Manifest
+from vidkd.data.manifest_identity import manifest_identity
 from vidkd.engine.config import RunConfig, load_config
 from vidkd.engine.run_folder import FREE, flatten
 from vidkd.engine.settings import as_dict
@@ -58,18 +58,6 @@ def teacher_identity(study: Study, key: CellKey, phase: Phase, chosen: Chosen, r
     own = {name: value for name, value in identity(config).items() if name != "train.seed"}
     settings = {name: value for name, value in own.items() if name == "task" or name not in known or known[name] != value}
     return _hash([settings, config.init, teacher_identity(study, teacher, phase, chosen, runs)])[:HASH_LETTERS]
-
-
-def manifest_identity(manifest: Manifest) -> dict[str, str]:
-    """Name and SHA-256 of what a manifest says (classes, splits, rows, whether clips may be flipped), wherever it lies."""
-    rows = [
-        {name: value for name, value in vars(clip).items() if name not in _DEFAULTS or value != _DEFAULTS[name]} for clip in manifest.clips
-    ]
-    content = [list(manifest.classes), list(manifest.splits), manifest.horizontal_flip, rows]
-    return {"name": manifest.name, "sha256": _hash(content)}
-
-
-_DEFAULTS = {entry.name: entry.default for entry in dataclasses.fields(Clip) if entry.default is not dataclasses.MISSING}
 
 
 def manifest_at_hand(data: DataConfig) -> dict[str, str] | None:

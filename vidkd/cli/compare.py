@@ -5,8 +5,10 @@ what was chosen. Given again, a command goes on where it was. Writes summary.jso
 """
 
 import argparse
+import shlex
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +17,9 @@ from vidkd.cli.settings import SETTINGS_HINT
 if TYPE_CHECKING:
     from vidkd.bench.cells import Places
     from vidkd.bench.study import Study
-    from vidkd.report.parts import Strip
+    from vidkd.engine.clips import Clips
+    from vidkd.engine.config import RunConfig
+    from vidkd.report.parts import Figure, Strip
 
 TAKES_SETTINGS = True
 PICTURED = 2
@@ -124,15 +128,17 @@ def _report(study: "Study", places: "Places", content: Mapping[str, Any], argume
     summary = summarise(study, found, content["claim"])
     write_summary(places.results / "summary.json", summary)
     sys.stdout.write(table(summary))
-    strips = _strips(study, places, content)
+    example = _example(study, places, content)
+    strips, figures = ([], []) if example is None else (example.strips(), example.figures(found[example.method]))
     page = render_report(
         places.results / "report.html",
         study_report(
             summary,
             cells={study.spec.shown_name(name): [as_cell(cell) for cell in cells] for name, cells in found.items()},
-            command=f"vidkd compare {arguments.study}",
+            command=_command(arguments),
             config_text=study.path.read_text(encoding="utf-8"),
             strips=strips,
+            figures=figures,
         ),
     )
     written = [places.results / "summary.json", page]
@@ -143,8 +149,46 @@ def _report(study: "Study", places: "Places", content: Mapping[str, Any], argume
     return 0
 
 
-def _strips(study: "Study", places: "Places", content: Mapping[str, Any]) -> "list[Strip]":
-    """Example clips of the claim's method (else the first that distils attention or anticipates) where its run and its teacher's are there.
+def _command(arguments: argparse.Namespace) -> str:
+    """The command that makes this study again."""
+    flags = {name: getattr(arguments, name) for name in ("methods", "seeds", "out") if getattr(arguments, name)}
+    return shlex.join(["vidkd", "compare", arguments.study, *(f"--{name}={value}" for name, value in flags.items()), *arguments.settings])
+
+
+@dataclass(frozen=True)
+class _Example:
+    """The run of a study whose clips, curves and confusions its page shows."""
+
+    method: str
+    label: str
+    folder: Path
+    config: "RunConfig"
+    clips: "Clips"
+    subset: str
+
+    def strips(self) -> "list[Strip]":
+        """Example clips."""
+        from vidkd.report.examples import example_strips
+
+        return example_strips(self.folder, self.clips, self.subset, self.config.data, teacher=self.config.teacher)
+
+    def figures(self, cells: list[dict[str, Any]]) -> "list[Figure]":
+        """Curves of the run, and the confusions of all of its method's cells."""
+        import dataclasses
+
+        from vidkd.base.files import read_jsonl
+        from vidkd.bench.collect import confusion
+        from vidkd.report.figures import confusion_figure, training_curves
+
+        classes = self.clips.manifest.classes
+        matrix = confusion_figure(confusion(cells, len(classes)), classes)
+        curves = training_curves(read_jsonl(self.folder / "metrics.jsonl"))
+        titles = [(figure, f"{figure.title}, {self.label}, first seed") for figure in curves] + [(matrix, f"{matrix.title}, {self.label}")]
+        return [dataclasses.replace(figure, title=title) for figure, title in titles]
+
+
+def _example(study: "Study", places: "Places", content: Mapping[str, Any]) -> "_Example | None":
+    """The claim's method (else the first that distils attention or anticipates) where its run and its teacher's are there.
 
     None without a data.root; raises DataError where that names no data set.
     """
@@ -152,7 +196,6 @@ def _strips(study: "Study", places: "Places", content: Mapping[str, Any]) -> "li
     from vidkd.bench.tuning import chosen_settings
     from vidkd.engine.clips import read_clips_of_run
     from vidkd.models.saved import checkpoint_in
-    from vidkd.report.examples import example_strips
 
     taught = [
         name
@@ -165,5 +208,6 @@ def _strips(study: "Study", places: "Places", content: Mapping[str, Any]) -> "li
         folder = Path(config.runs) / str(config.name)
         runs = [folder, Path(config.teacher)] if config.teacher is not None else []
         if runs and config.data.root and all(checkpoint_in(run).exists() for run in runs):
-            return example_strips(folder, read_clips_of_run(config), study.spec.subset, config.data, teacher=config.teacher)
-    return []
+            label = study.spec.methods[name].label or name
+            return _Example(name, label, folder, config, read_clips_of_run(config), study.spec.subset)
+    return None

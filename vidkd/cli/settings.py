@@ -6,10 +6,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vidkd.engine.settings import Settings
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 
 SETTINGS_HINT = "any setting of the configuration may follow as a flag: --data.root DIR --train.epochs 40   (--settings lists them)"
 

@@ -26,23 +26,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train, then write the run's report."""
-    from vidkd.engine.config import load_config
-    from vidkd.engine.fit import fit
+    from vidkd.cli.kinds import kind_of_run
     from vidkd.engine.loop import InterruptedRunError
+    from vidkd.engine.settings import load_settings
     from vidkd.report.page import render_report
     from vidkd.report.run import run_report
 
     device = [] if arguments.device is None else [f"--train.device={arguments.device}"]
-    config = load_config(arguments.config, overrides=[*arguments.settings, *device])
+    kind, task = kind_of_run(arguments.config, arguments.settings)
+    config = load_settings(kind.config, arguments.config, overrides=[*arguments.settings, *device])
     if arguments.list_settings:
-        return list_settings(type(config), config.task)
+        return list_settings(kind.config, task)
     try:
-        result = fit(config, resume=arguments.resume)
+        result = kind.fit(config, resume=arguments.resume)
     except InterruptedRunError as stopped:
         sys.stderr.write(f"vidkd: {stopped}\n")
         return 130
-    best = "" if result.best is None else f"  best top-1 on val {result.best:.3f}"
-    sys.stdout.write(f"trained: {result.folder}  {result.steps} steps in {result.seconds:.0f} s{best}\n")
+    best = "" if result.best is None else f"  best {kind.best} on val {result.best:.3f}"
+    done = "found finished" if result.found_finished else "trained"
+    sys.stdout.write(f"{done}: {result.folder}  {result.steps} steps in {result.seconds:.0f} s{best}\n")
     page = render_report(result.folder / "report.html", run_report(result.folder))
     sys.stdout.write(f"written: {page}\n")
     sys.stdout.write(f"to judge: vidkd evaluate --checkpoint {result.folder} --split test\n")

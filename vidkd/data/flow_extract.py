@@ -168,6 +168,11 @@ def extract_clip(
     if threads:
         cv2.setNumThreads(threads)
     source = root / clip_path
+    if source.is_dir():
+        raise DataError(
+            f"{source} is a folder of images; flow is stored for video files alone",
+            to_mend="compute its flow on the fly (data.flow.source: dis), or write the images as a video",
+        )
     if not source.is_file():
         raise DataError(f"no such video: {source}")
     digest = sha256(source)

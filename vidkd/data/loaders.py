@@ -88,10 +88,17 @@ class MixedSampler(Sampler[list[Item]]):
     """Batches of labelled clips and unlabelled ones in fixed numbers, each from an endless stream of its own epochs.
 
     labelled, unlabelled: samplers of the two parts of one data set, in this order: clip k of the second is index labelled.count + k.
-    Both walk the same steps; processes take turns over the whole batch.
+    Both walk the same steps. Processes take turns over each part by itself, so that all have as many labels: a loss is a mean over these.
+    Raises DataError where a part of the batch cannot be shared evenly.
     """
 
     def __init__(self, labelled: StepSampler, unlabelled: StepSampler) -> None:
+        parts, processes = (labelled.batch_size, unlabelled.batch_size), labelled.world_size
+        if any(part % processes for part in parts):
+            raise DataError(
+                f"{parts[0]} labelled and {parts[1]} unlabelled clips a batch cannot be shared evenly by {processes} processes",
+                to_mend="another data.batch_size or data.unlabelled_ratio",
+            )
         self.labelled, self.unlabelled = labelled, unlabelled
 
     def __len__(self) -> int:
@@ -99,12 +106,18 @@ class MixedSampler(Sampler[list[Item]]):
 
     def __iter__(self) -> Iterator[list[Item]]:
         for step in range(self.labelled.first_step, self.labelled.last_step):
-            yield self.batch(step)[self.labelled.rank :: self.labelled.world_size]
+            labelled, unlabelled = self._parts(step)
+            rank, processes = self.labelled.rank, self.labelled.world_size
+            yield [*labelled[rank::processes], *unlabelled[rank::processes]]
 
     def batch(self, step: int) -> list[Item]:
         """The global batch of a step, labelled clips first."""
+        labelled, unlabelled = self._parts(step)
+        return [*labelled, *unlabelled]
+
+    def _parts(self, step: int) -> tuple[list[Item], list[Item]]:
         others = self.unlabelled.batch(step)
-        return [*self.labelled.batch(step), *((epoch, self.labelled.count + index, *draw) for epoch, index, *draw in others)]
+        return self.labelled.batch(step), [(epoch, self.labelled.count + index, *draw) for epoch, index, *draw in others]
 
 
 def batch_parts(batch_size: int, unlabelled_ratio: float) -> tuple[int, int]:

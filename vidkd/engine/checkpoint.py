@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vidkd.base.errors import CheckpointError
+from vidkd.base.errors import CheckpointError, ConfigError
 from vidkd.base.files import atomic_write
 from vidkd.models.saved import read_checkpoint
 
@@ -115,6 +115,15 @@ def read_resume(path: Path) -> dict[str, Any]:
     if "optimizer" not in content:
         raise CheckpointError(f"{path} holds a student, not the state of a training run")
     return content
+
+
+def check_same_data(content: Mapping[str, Any], data: str, run: Path) -> None:
+    """Raise ConfigError if the run of this checkpoint's content was trained on other data than those with the hash `data`."""
+    if content.get("data", data) != data:
+        raise ConfigError(
+            f"the run {run} was trained on other data: the manifest does not say the same",
+            to_mend="another --name, or move the run away",
+        )
 
 
 def is_finished(run: Path) -> bool:

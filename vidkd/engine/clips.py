@@ -1,6 +1,7 @@
 """Which clips a run trains on and is judged on: split, held-out groups, share of labels, what can be observed, what has no label."""
 
 import dataclasses
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,8 @@ from vidkd.data.manifest import SUBSETS, Clip, Manifest
 from vidkd.data.observation import ObserveConfig, split_observable
 from vidkd.engine.config import RunConfig
 from vidkd.engine.settings import config_stem, place_of
+
+log = logging.getLogger(__name__)
 
 NO_DATA = {"no_data?": "make demo"}
 
@@ -72,6 +75,8 @@ def read_clips(config: DataConfig, *, given: str = "", layout: str = "") -> Clip
     every = {name: split_observable(manifest.select(config.split, name), config.observe) for name in SUBSETS}
     train, val = every["train"][0], every["val"][0]
     if config.validation_fraction > 0:
+        if val:
+            log.warning("data.validation_fraction is set: the %d `val` clips of the manifest judge nothing", len(val))
         train, val = hold_out_groups(train, config.validation_fraction, config.split_seed)
     kept = label_fraction(train, config.label_fraction, config.split_seed) if config.label_fraction < 1 else train
     labelled = [clip for clip in kept if clip.label is not None]

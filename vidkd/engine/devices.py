@@ -35,9 +35,9 @@ def start_fabric(config: TrainConfig, *, batch_size: int, leaves_parameters_unus
             precision=config.precision,
             strategy="ddp_find_unused_parameters_true" if leaves_parameters_unused and devices * nodes > 1 else "auto",
         )
-        fabric.launch()
     except Exception as error:
         raise ConfigError(f"cannot use train.device={config.device}", reason=str(error).splitlines()[0]) from error
+    fabric.launch()
     if batch_size % fabric.world_size:
         raise ConfigError(f"data.batch_size={batch_size} cannot be shared evenly by {fabric.world_size} processes")
     return fabric

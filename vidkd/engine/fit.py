@@ -11,7 +11,8 @@ from torch.utils.data import DataLoader
 
 from vidkd.base.errors import CheckpointError
 from vidkd.data.loaders import training_loader
-from vidkd.engine.checkpoint import is_finished
+from vidkd.data.manifest_identity import manifest_identity
+from vidkd.engine.checkpoint import check_same_data, is_finished, read_resume
 from vidkd.engine.clips import Clips, read_clips_of_run
 from vidkd.engine.config import RunConfig, teacher_config
 from vidkd.engine.devices import start_fabric
@@ -34,13 +35,13 @@ def fit(config: RunConfig, *, resume: str = "auto", quiet: bool = False) -> RunR
     """
     clips = read_clips_of_run(config)
     check_validation(config, clips)
-    _ensure_teacher(config, resume=resume, quiet=quiet)
+    _ensure_teacher(config, clips, resume=resume, quiet=quiet)
     batch, unused = config.data.batch_size, bool(config.model.attention.to_stage)
     fabric = start_fabric(config.train, batch_size=batch, leaves_parameters_unused=unused)
     return train_in_folder(fabric, config, run_name(config, clips), lambda: ClipTrainee(config, clips), resume=resume, quiet=quiet)
 
 
-def _ensure_teacher(config: RunConfig, *, resume: str, quiet: bool) -> None:
+def _ensure_teacher(config: RunConfig, clips: Clips, *, resume: str, quiet: bool) -> None:
     """Train the teacher first where the configuration says how, or go on with it; a finished one is used as it is."""
     teacher = teacher_config(config)
     if teacher is None:
@@ -48,6 +49,7 @@ def _ensure_teacher(config: RunConfig, *, resume: str, quiet: bool) -> None:
     folder = RunFolder(Path(teacher.runs) / str(teacher.name))
     log.info("teacher: %s", folder.path)
     if _teacher_is_finished(folder.path, resume):
+        check_same_data(read_resume(folder.checkpoints / "last.pt"), manifest_identity(clips.manifest)["sha256"], folder.path)
         folder.note_other_settings(teacher)
     else:
         fit(teacher, resume=resume, quiet=quiet)
@@ -79,6 +81,7 @@ class ClipTrainee(Trainee):
         self.dataset = training_set(clips, config, self.task.views)
         self.steps = total_steps(config, len(clips.train))
         self.samples, self.batch_size = len(clips.train), labelled_batch(config.data)
+        self.data = manifest_identity(clips.manifest)["sha256"]
         self.most_bad = config.data.max_bad_clips
         self.validates = bool(clips.val)
 

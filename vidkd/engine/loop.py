@@ -20,6 +20,7 @@ from vidkd.base.timing import Stopwatch
 from vidkd.engine.average import MovingAverage
 from vidkd.engine.checkpoint import (
     Progressed,
+    check_same_data,
     progress_state,
     read_resume,
     resume_file,
@@ -32,7 +33,7 @@ from vidkd.engine.devices import sound_gradients
 from vidkd.engine.interrupts import Interrupt, start
 from vidkd.engine.loop_config import LoopConfig
 from vidkd.engine.metrics_log import MetricsLog
-from vidkd.engine.optimiser import build_optimizer, build_schedule
+from vidkd.engine.optimiser import build_optimizer, build_schedule, set_learning_rates
 from vidkd.engine.run_folder import RunFolder
 from vidkd.engine.settings import as_dict
 from vidkd.engine.trouble import count_bad_samples, not_finite
@@ -40,16 +41,23 @@ from vidkd.tasks.trainable import Trainable
 
 Batch = dict[str, Any]
 
+MOST_SKIPPED = 50
+"""Steps in a row that a gradient scaler may skip: it halves its factor at each, and from any start has found one that fits by then."""
+
 
 @dataclass(frozen=True)
 class RunResult:
-    """Where a finished run lies, its steps, its best validation score (None without validation) and the seconds it trained."""
+    """Where a finished run lies, its steps, its best validation score (None without validation) and the seconds it trained.
+
+    found_finished: it was finished before, and nothing was trained now.
+    """
 
     folder: Path
     steps: int
     best: float | None
     seconds: float
     parameters: int
+    found_finished: bool = False
 
 
 class InterruptedRunError(VidkdError):
@@ -60,7 +68,8 @@ class Trainee(ABC):
     """What one kind of run brings to the loop: the task, its batches, how the student is saved and judged.
 
     task: student, and the losses of a batch. config: the settings. steps: optimiser steps of the whole run. samples: samples of an epoch.
-    batch_size: samples of a batch of the loader that count for an epoch. most_bad: unreadable samples that are skipped before it is an
+    batch_size: samples of a batch of the loader that count for an epoch. data: hash of what the data say, so that a run never goes on with
+    others. most_bad: unreadable samples that are skipped before it is an
     error. validates: whether there is anything to judge on. main_metric: the one by which the best student is kept; more is better.
     """
 
@@ -70,6 +79,7 @@ class Trainee(ABC):
     steps: int
     samples: int
     batch_size: int
+    data: str
     most_bad: int
     validates: bool
 
@@ -91,7 +101,7 @@ class Trainee(ABC):
 
 
 def train_in_folder(fabric: Fabric, config: LoopConfig, name: str, make: Callable[[], Trainee], *, resume: str, quiet: bool) -> RunResult:
-    """Claim the run's folder, build what is trained, and train it to the end, or go on where the run of this name was.
+    """Build what is trained, claim the run's folder for it, and train it to the end, or go on where the run of this name was.
 
     resume: "auto" goes on from the last checkpoint if there is one, "previous" from the one before, "never" refuses an existing run.
     Raises ConfigError, CheckpointError, and InterruptedRunError after Ctrl-C (state saved).
@@ -100,10 +110,14 @@ def train_in_folder(fabric: Fabric, config: LoopConfig, name: str, make: Callabl
     with contextlib.ExitStack() as stack:
         if fabric.is_global_zero:
             stack.enter_context(folder.lock())
-            folder.claim(config, resume=resume)
+            folder.check(config, resume=resume)
         fabric.barrier()
         stack.enter_context(sound_gradients(fabric, config.train))
-        return Loop(fabric, make(), folder, resume, quiet).run()
+        loop = Loop(fabric, make(), folder, resume, quiet)
+        if fabric.is_global_zero:
+            folder.claim(config)
+        fabric.barrier()
+        return loop.run()
 
 
 class Loop:
@@ -124,6 +138,8 @@ class Loop:
         self.watch = Stopwatch()
         self.log = MetricsLog(fabric, folder)
         self.lr = 0.0
+        self.skipped = 0
+        self.scales = getattr(fabric.strategy.precision, "scaler", None) is not None  # not by the settings: a CPU has none
         self.interrupt = Interrupt()
         self.keep_last = resume != "previous"
         self._restore(resume)
@@ -139,10 +155,12 @@ class Loop:
             self.folder.forget_after(self.progress.step, judged_again=ended)
 
     def _go_on_from(self, content: Mapping[str, Any]) -> None:
+        check_same_data(content, self.trainee.data, self.folder.path)
         self.task.student.load_state_dict(content["student"]["state"])
         self.task.load_saved_state(content["task"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.schedule.load_state_dict(content["schedule"])
+        set_learning_rates(self.optimizer, self.schedule)
         self.fabric.strategy.precision.load_state_dict(content["precision"])
         if self.ema is not None:
             self.ema.restore(content["ema"], content["ema_updates"])
@@ -161,6 +179,7 @@ class Loop:
             "precision": self.fabric.strategy.precision.state_dict(),
             "progress": progress_state(self.progress),
             "run": as_dict(self.config),
+            "data": self.trainee.data,
         }
         if self.ema is not None:
             content |= {"ema": to_cpu(self.ema.model.state_dict()), "ema_updates": self.ema.updates}
@@ -176,7 +195,8 @@ class Loop:
 
     def run(self) -> RunResult:
         """All remaining steps; saves now and then, at the end and when interrupted."""
-        if not self.progress.finished:
+        found_finished = self.progress.finished
+        if not found_finished:
             with self.log.tensorboard(self.config.train.tensorboard, self.progress.step + 1), self.interrupt.caught():
                 self._loop()
                 if not self.progress.stopped_early:
@@ -184,7 +204,7 @@ class Loop:
                 self.progress.finished = True
                 self._save()
         parameters = sum(p.numel() for p in self.task.student.parameters())
-        return RunResult(self.folder.path, self.progress.step, self.progress.best, self.progress.seconds, parameters)
+        return RunResult(self.folder.path, self.progress.step, self.progress.best, self.progress.seconds, parameters, found_finished)
 
     def _loop(self) -> None:
         began, saved = time.monotonic(), time.monotonic()
@@ -254,22 +274,29 @@ class Loop:
                 self.fabric.backward(losses["loss"] / accumulate)
             totals = {name: totals.get(name, 0.0) + value / accumulate for name, value in values.items()}
         with self.watch.part("compute"):
-            if not self._clip_gradients():
-                raise self._not_finite("gradient", batch, totals)
+            self._check_gradients(batch, totals)
             self._update()
         return totals
 
     def _not_finite(self, what: str, batch: Batch, losses: Mapping[str, float]) -> VidkdError:
         return not_finite(what, self.progress.step, batch, losses, self.trainee.sample_names(batch), self.folder.path)
 
+    def _check_gradients(self, batch: Batch, losses: Mapping[str, float]) -> None:
+        """Bound the gradient's norm; raise if it is not finite. Where a scaler is at work that is usual now and then: it skips the step."""
+        if self._clip_gradients():
+            self.skipped = 0
+            return
+        self.skipped += 1
+        if not self.scales or self.skipped > MOST_SKIPPED:
+            raise self._not_finite("gradient", batch, losses)
+
     def _clip_gradients(self) -> bool:
-        """Bound the gradient's norm; false if it is not finite. In 16-mixed that is usual now and then: the scaler skips the step."""
+        """Bound the gradient's norm; false if it is not finite."""
         bound = self.config.optim.clip_norm
-        scaled = self.config.train.precision == "16-mixed"
         if bound == 0:
-            return scaled or self._gradients_are_finite()
+            return self._gradients_are_finite()
         norm = self.fabric.clip_gradients(self.module, self.wrapped_optimizer, max_norm=bound, error_if_nonfinite=False)
-        return scaled or norm is None or bool(torch.isfinite(norm))
+        return norm is None or bool(torch.isfinite(norm))
 
     def _gradients_are_finite(self) -> bool:
         largest = [p.grad.detach().abs().max() for p in self.task.parameters() if p.grad is not None and p.grad.numel()]
@@ -340,8 +367,10 @@ class Loop:
         """Judge on the validation data, keep the best student; false without a gain (or without such data)."""
         if not self.trainee.validates:
             return False
+        student = self.task.student if self.ema is None else self.ema.model
+        self._share_statistics(student)
         metrics = self.trainee.judge(
-            self.task.student if self.ema is None else self.ema.model,
+            student,
             device=self.fabric.device,
             rank=self.fabric.global_rank,
             world_size=self.fabric.world_size,
@@ -353,6 +382,12 @@ class Loop:
             self.progress.best, self.progress.best_step = score, self.progress.step
             self._keep_best()
         return gained
+
+    def _share_statistics(self, student: nn.Module) -> None:
+        """All processes judge the student that is kept, that of the first: their running statistics differ by their own last batch."""
+        if self.fabric.world_size > 1:
+            for buffer in student.buffers():
+                buffer.copy_(self.fabric.broadcast(buffer))
 
     def _keep_best(self) -> None:
         if self.fabric.is_global_zero:

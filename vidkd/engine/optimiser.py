@@ -42,3 +42,9 @@ def build_schedule(optimizer: Optimizer, config: OptimConfig, steps: int) -> Lam
         return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, steps - warmup))))
 
     return LambdaLR(optimizer, factor)
+
+
+def set_learning_rates(optimizer: Optimizer, schedule: LambdaLR) -> None:
+    """Give the optimiser the rates of the schedule's next step. A resumed run may be longer than the one whose rates were saved with it."""
+    for group, base, factor in zip(optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
+        group["lr"] = base * factor(schedule.last_epoch)

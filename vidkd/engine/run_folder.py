@@ -44,8 +44,8 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
         self.metrics_file = path / "metrics.jsonl"
 
-    def claim(self, config: LoopConfig, *, resume: str) -> None:
-        """Create the folder, or check that it belongs to this configuration. Without a checkpoint there is nothing in it to lose.
+    def check(self, config: LoopConfig, *, resume: str) -> None:
+        """Check that the folder belongs to this configuration. Without a checkpoint there is nothing in it to lose.
 
         Raises ConfigError if a run with this name but other settings is there (they are listed), or with resume="never" any run at all.
         """
@@ -54,6 +54,10 @@ class RunFolder:
             if resume == "never":
                 raise ConfigError(f"there is a run in {self.path} already", to_mend="another --name, or --resume auto to go on with it")
             self._check_same(config, read_yaml(written).content)
+
+    def claim(self, config: LoopConfig) -> None:
+        """Write what the run is, its configuration and environment. Raises CheckpointError if the disk is full."""
+        written = self.path / "config.yaml"
         with written_or_told(f"the run's folder {self.path}"):
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             with atomic_write(written) as file:

@@ -28,10 +28,12 @@ def study_report(
     command: str = "",
     config_text: str = "",
     strips: Sequence[Strip] = (),
+    figures: Sequence[Figure] = (),
 ) -> Report:
     """Tables and figures of a summary (schema of `bench.summary`).
 
-    cells: method -> its cells; they add how many clips and groups the numbers stand on, and why an interval is missing.
+    cells: method -> its cells; they add how many clips and groups the numbers stand on, and why an interval is missing. figures: further
+    ones, below those of the summary.
     Raises DataError for a summary that does not follow the schema.
     """
     content = _labelled(check_summary(dict(summary), source="summary"))
@@ -44,7 +46,7 @@ def study_report(
         command=command,
         config_text=config_text,
         tables=(_results(methods, owned), *_difference_tables(pairs), *_condition_tables(methods)),
-        figures=tuple(_figures(methods, pairs)),
+        figures=(*_figures(methods, pairs), *figures),
         strips=tuple(strips),
         notes=_notes(content, owned),
         environment={str(name): str(value) for name, value in content["environment"].items()},

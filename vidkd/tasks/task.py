@@ -70,13 +70,18 @@ class Task(Trainable):
         return output
 
     def label_loss(self, output: ClassifierOutput, batch: Batch) -> Tensor:
-        """Cross-entropy on the labelled clips: mean over their weights; 0 when the batch holds none. Summed over all kinds of labels."""
+        """Cross-entropy on the labelled clips: mean over their weights; 0 when the batch holds none. Summed over all kinds of labels.
+
+        A clip without a label of one kind (-1) is left out of that kind alone.
+        """
         every = [(output.logits, batch["label"]), *((logits, batch[f"label_{name}"]) for name, logits in output.targets.items())]
-        losses = [
-            functional.cross_entropy(widen(logits), label.clamp(min=0), reduction="none", label_smoothing=self.config.label_smoothing)
-            for logits, label in every
-        ]
-        return clip_mean(torch.stack(losses).sum(0), batch["weight"])
+        losses = []
+        for logits, label in every:
+            loss = functional.cross_entropy(
+                widen(logits), label.clamp(min=0), reduction="none", label_smoothing=self.config.label_smoothing
+            )
+            losses.append(clip_mean(loss, batch["weight"] * (label >= 0)))
+        return torch.stack(losses).sum()
 
 
 def require_teacher(task: Task) -> VideoClassifier:
