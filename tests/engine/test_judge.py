@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from vidkd.data.manifest import Clip
+from vidkd.data.manifest import Clip, Manifest
 from vidkd.engine.clips import read_clips
 from vidkd.engine.config import RunConfig
 from vidkd.engine.evaluate import Predictions, evaluate
@@ -95,6 +96,23 @@ def test_a_model_is_shown_each_fraction_and_told_it(tiny_root: Path, tiny_config
     whole = dataclasses.replace(config.data, observe=dataclasses.replace(config.data.observe, protocol="whole"))
     once = judge(model, clips, "test", whole, clips.manifest.classes, device=torch.device("cpu"))
     assert list(once.at) == [None]
+
+
+def test_a_past_that_begins_before_its_file_is_counted(tiny_root: Path, tiny_config: Callable[..., RunConfig]) -> None:
+    """Actions at 0.3 s: 0.2 s lie before the gap of 0.1 s, where 1 s should have been seen; of one at 0.05 s nothing is left."""
+    observe = {"data.observe.protocol": "anticipation", "data.observe.gap_s": 0.1, "data.observe.observe_s": 1.0}
+    config = tiny_config(**observe, **{"data.window.short_clip": "hold"})
+    shutil.copytree(tiny_root, moved := Path(config.runs).parent / "moved")
+    manifest = Manifest.read(moved / "manifest.jsonl")
+    rows = [
+        dataclasses.replace(clip, start_s=0.3 if number else 0.05, end_s=0.4) for number, clip in enumerate(manifest.select("1", "test"))
+    ]
+    dataclasses.replace(manifest, clips=(*manifest.select("1", "train"), *rows)).write(moved / "manifest.jsonl")
+    data = dataclasses.replace(config.data, root=str(moved))
+    model = VideoClassifier(ModelConfig(), len(manifest.classes), "rgb")
+    judgement = judge(model, read_clips(data), "test", data, manifest.classes, device=torch.device("cpu"))
+    assert (judgement.unobservable, judgement.shortened) == (1, len(rows) - 1)
+    assert f"of {len(rows) - 1} clips less than data.observe.observe_s was observed: their files begin later" in judgement.remarks()
 
 
 def test_further_labels_are_predicted_and_judged_by_their_recall() -> None:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -358,6 +359,11 @@ def test_no_teacher_is_an_error_that_says_what_to_set(name: str) -> None:
     with pytest.raises(ConfigError, match=f"task '{name}' needs a teacher") as caught:
         build_task(name, None, classifier(), None)
     assert "--teacher" in caught.value.lines["to mend"]
+
+
+def test_the_contract_of_the_engine_names_every_task() -> None:
+    contracts = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+    assert [name for name, task in TASKS.items() if f'"{task.__module__}"' not in contracts] == []
 
 
 def test_a_new_task_is_one_entry_of_the_dict(monkeypatch: pytest.MonkeyPatch, tiny_config: Callable[..., Any]) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from vidkd.base.files import atomic_write
 from vidkd.data.dataset import DataConfig
+from vidkd.data.observation import is_shortened
 from vidkd.engine.clips import Clips
 from vidkd.engine.evaluate import PREDICTION_COLUMNS, Predictions, evaluate, predictions_as_rows
 from vidkd.engine.setup import evaluation_set
@@ -24,11 +25,13 @@ MAIN_METRIC = "top1"
 class Judgement:
     """Predictions of the same clips at rising observed fractions; {None: predictions} where there are none.
 
-    unobservable: clips of the subset of which nothing can be observed; they are in no prediction.
+    unobservable: clips of the subset of which nothing can be observed; they are in no prediction. shortened: those whose file begins after
+    the part that should have been observed, so that less was.
     """
 
     at: Mapping[float | None, Predictions]
     unobservable: int = 0
+    shortened: int = 0
 
     @property
     def fullest(self) -> Predictions:
@@ -77,6 +80,8 @@ class Judgement:
     def remarks(self) -> list[str]:
         """What a reader of the numbers has to know: clips of which nothing was observed, and parts so short that frames were repeated."""
         lines = [f"{self.unobservable} clips are not judged: the gap leaves nothing to observe"] if self.unobservable else []
+        if self.shortened:
+            lines.append(f"of {self.shortened} clips less than data.observe.observe_s was observed: their files begin later")
         for fraction, predictions in self.at.items():
             if predictions.held:
                 where = "" if fraction is None else f" at {100 * fraction:g} % observed"
@@ -135,4 +140,5 @@ def judge(
         )
         for fraction in data.observe.judged_fractions
     }
-    return Judgement(at, clips.unobservable.get(subset, 0))
+    shortened = sum(is_shortened(clip, data.observe) for clip in clips.subset(subset, data.split))
+    return Judgement(at, clips.unobservable.get(subset, 0), shortened)
