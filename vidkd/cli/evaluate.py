@@ -3,6 +3,12 @@
 Prints top-1, top-5, class mean, calibration error and a table of classes; writes predictions.csv and evaluation.json. A model of early
 recognition is judged at every observed fraction: its metrics are means over them, and top-1 stands at each (top1@obs20).
 The data set is that of the run; another root, manifest or split may be given as settings (--data.root DIR).
+
+A detector is judged on the annotated frames of a subset: average precision and recall, of each class too, in evaluation.json and
+classes.csv. It is a run with task: yolo, or a file with its data set:
+
+  vidkd evaluate --model student.cfg --weights student.weights --names student.names --data.root DIR --data.layout coco --out DIR
+  vidkd evaluate --model yolox.onnx --data.manifest boxes.jsonl --split val --out DIR
 """
 
 import argparse
@@ -18,8 +24,15 @@ TAKES_SETTINGS = True
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
-    parser.add_argument("--checkpoint", required=True, metavar="F", help="a checkpoint, or the folder of a run")
-    parser.add_argument("--split", default="test", choices=["train", "val", "test"], help="which clips of the split (default: test)")
+    judged = parser.add_mutually_exclusive_group(required=True)
+    judged.add_argument("--checkpoint", metavar="F", help="a checkpoint, or the folder of a run")
+    judged.add_argument("--model", metavar="F", help="a detector's file: darknet .cfg, .onnx or .tflite")
+    parser.add_argument("--weights", metavar="F", help="of a .cfg")
+    parser.add_argument("--names", metavar="F", help="of a .cfg: its class names, one a line")
+    parser.add_argument("--metadata", metavar="F", help="YAML of an exported file that carries none")
+    parser.add_argument(
+        "--split", default="test", choices=["train", "val", "test"], help="which clips or frames of the split (default: test)"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
     parser.add_argument("--out", metavar="DIR", help="where to write (default: the run's folder)")
     add_settings_help(parser)
@@ -27,6 +40,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate and write what was found."""
+    from vidkd.models.saved import read_checkpoint
+
+    if arguments.model is not None or "cfg" in read_checkpoint(arguments.checkpoint)["student"]:
+        from vidkd.cli.evaluate_detector import evaluate_detector
+
+        return evaluate_detector(arguments)
+    return _evaluate_classifier(arguments)
+
+
+def _evaluate_classifier(arguments: argparse.Namespace) -> int:
     from vidkd.base.errors import CheckpointError
     from vidkd.base.files import write_json
     from vidkd.engine.checkpoint import warn_if_unfinished
@@ -68,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     if not fabric.is_global_zero:
         return 0
-    folder = Path(arguments.out) if arguments.out else _run_folder(Path(arguments.checkpoint))
+    folder = Path(arguments.out) if arguments.out else run_folder(Path(arguments.checkpoint))
     judgement.write_csv(folder / "predictions.csv")
     predictions = judgement.fullest
     labelled = predictions.labels >= 0
@@ -102,7 +125,8 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _run_folder(checkpoint: Path) -> Path:
+def run_folder(checkpoint: Path) -> Path:
+    """The folder of the run that a checkpoint belongs to."""
     if checkpoint.is_dir():
         return checkpoint
     return checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent

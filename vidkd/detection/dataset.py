@@ -1,6 +1,7 @@
 """Annotated frames as training samples: read, augmented and batched, each a function of (seed, epoch, index)."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -20,6 +21,9 @@ from vidkd.video.image_sequence import list_images
 from vidkd.video.recent import Recent
 
 Sample = dict[str, Any]
+
+VIDEOS_KEPT = 4
+"""A video is decoded as a whole only if as many of its size could be kept: else its frames would drive each other out."""
 
 
 class BoxDataset(Dataset[Sample]):
@@ -41,6 +45,7 @@ class BoxDataset(Dataset[Sample]):
             raise DataError(f"data set '{manifest.name}' has no frame")
         self.manifest, self.transform, self.training, self.seed, self.cache_bytes = manifest, transform, training, seed, cache_bytes
         self._decoded = _no_frames(cache_bytes)
+        self._of_path: Mapping[str, Sequence[LabelledFrame]] | None = None
 
     def __len__(self) -> int:
         return len(self.manifest.frames)
@@ -63,7 +68,7 @@ class BoxDataset(Dataset[Sample]):
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the decoded frames, so that a process starts with none."""
-        return {**self.__dict__, "_decoded": None}
+        return {**self.__dict__, "_decoded": None, "_of_path": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _decoded=_no_frames(state["cache_bytes"]))
@@ -85,9 +90,28 @@ class BoxDataset(Dataset[Sample]):
         frame = self.manifest.frames[number]
         pixels = self._decoded.get(frame.key)
         if pixels is None:
+            self._keep_whole_video(frame)
+            pixels = self._decoded.get(frame.key)
+        if pixels is None:
             pixels = self._read(frame)
             self._decoded.put(frame.key, pixels, pixels.nbytes)
         return BoxedImage.of(pixels, frame.boxes, frame.labels, frame.ignore)
+
+    def _keep_whole_video(self, frame: LabelledFrame) -> None:
+        """Decode all annotated frames of a video at once, which takes little longer than one, where they fit well into what is kept."""
+        if frame.frame_index is None or not self.cache_bytes or (self.manifest.root / frame.path).is_dir():
+            return
+        if self._of_path is None:
+            self._of_path = frames_by_path(self.manifest)
+        frames = self._of_path[frame.path]
+        if len(frames) * 3 * frame.width * frame.height > self.cache_bytes // VIDEOS_KEPT:
+            return
+        with contextlib.suppress(VidkdError, OSError), open_video(self.manifest.root / frame.path) as reader:
+            images = reader.frames_at_indices([each.frame_index or 0 for each in frames])
+            for each, image in zip(frames, images, strict=True):
+                if image.shape[:2] == (each.height, each.width):
+                    pixels = np.array(image, np.uint8)
+                    self._decoded.put(each.key, pixels, pixels.nbytes)
 
     def _read(self, frame: LabelledFrame) -> NDArray[np.uint8]:
         pixels = read_frame(self.manifest, frame)
@@ -99,6 +123,14 @@ class BoxDataset(Dataset[Sample]):
                 to_mend="annotate the upright image",
             )
         return pixels
+
+
+def frames_by_path(manifest: BoxManifest) -> dict[str, list[LabelledFrame]]:
+    """The frames of each file, in the order of their index."""
+    found: dict[str, list[LabelledFrame]] = {}
+    for frame in manifest.frames:
+        found.setdefault(frame.path, []).append(frame)
+    return {path: sorted(frames, key=lambda frame: frame.frame_index or 0) for path, frames in found.items()}
 
 
 def read_frame(manifest: BoxManifest, frame: LabelledFrame) -> NDArray[np.uint8]:

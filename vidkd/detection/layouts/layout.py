@@ -143,12 +143,12 @@ def finish(
     remarks += [f"{count} boxes left out: {why}" for why, count in sorted(left_out.items())]
     manifest = BoxManifest(name=name, root=root, classes=tuple(classes), frames=tuple(frames))
     if options.classes:
-        manifest, dropped = _in_classes(manifest, options.classes)
+        manifest, dropped = in_classes(manifest, options.classes)
         remarks += [f"{dropped} boxes left out: of other classes than those asked for"] if dropped else []
     return BoxReading(manifest=manifest, notes=(*notes, *remarks))
 
 
-def _in_classes(manifest: BoxManifest, classes: tuple[str, ...]) -> tuple[BoxManifest, int]:
+def in_classes(manifest: BoxManifest, classes: tuple[str, ...]) -> tuple[BoxManifest, int]:
     """The manifest with labels of these classes, by name (VOC's as COCO's too), and how many boxes are of none. Frames stay."""
     names = [name if name in classes else COCO_NAMES.get(name, name) for name in manifest.classes]
     new = {label: classes.index(name) for label, name in enumerate(names) if name in classes} | {ANY_CLASS: ANY_CLASS}

@@ -1,0 +1,179 @@
+"""A detector's run: what it leaves, that it goes on exactly, and what it refuses."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from street_runs import CFG, street_config, write_streets
+
+from vidkd.base.errors import CheckpointError, ConfigError, DataError
+from vidkd.base.files import read_jsonl
+from vidkd.detection.config import DetectorRunConfig
+from vidkd.detection.fit import DetectorTrainee, build_student, fit_detector
+from vidkd.detection.frames import read_frames
+from vidkd.detection.saved import export_darknet, load_detector
+from vidkd.engine import loop
+from vidkd.engine.loop import InterruptedRunError
+from vidkd.models.darknet import Darknet, load_weights, save_weights
+from vidkd.models.darknet.detector import DarknetDetector
+from vidkd.models.saved import load_classifier, read_checkpoint
+
+
+@pytest.fixture(scope="module")
+def streets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_streets(tmp_path_factory.mktemp("streets"))
+
+
+def fit(config: DetectorRunConfig) -> Path:
+    return fit_detector(config, quiet=True).folder
+
+
+def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(value, b[name]) for name, value in a.items())
+
+
+def test_a_run_leaves_its_student_as_darknet_files_and_as_a_checkpoint(streets: Path, tmp_path: Path) -> None:
+    folder = fit(street_config(streets, tmp_path))
+    saved = load_detector(folder)
+    assert (saved.classes, saved.net.input_size, saved.net.training) == (("disc", "cross"), (48, 48), False)
+    assert equal(saved.net.state_dict(), read_checkpoint(folder / "checkpoints/best.pt")["student"]["state"])
+    opened = DarknetDetector.open(folder / "student.cfg", folder / "student.weights", folder / "student.names")
+    assert opened.class_names == ("disc", "cross")
+    image = torch.rand(1, 3, 48, 48)
+    with torch.inference_mode():
+        for one, other in zip(saved.net(image), opened.net(image), strict=True):
+            torch.testing.assert_close(one, other)
+    rows = read_jsonl(folder / "metrics.jsonl")
+    assert [(row["split"], row["step"]) for row in rows] == [("train", 1), ("train", 2), ("val", 2)]
+    assert rows[0]["loss"] == pytest.approx(rows[0]["box"] + rows[0]["objectness"] + rows[0]["classes"], rel=1e-5)
+    assert {"ap50", "map", "recall50"} <= set(rows[2])
+    assert load_weights(Darknet.from_cfg(folder / "student.cfg"), folder / "student.weights").seen == 8
+    with pytest.raises(CheckpointError, match="do not fit the network"):
+        load_classifier(folder)
+
+
+def test_the_best_student_is_exported_and_not_the_last(streets: Path, tmp_path: Path) -> None:
+    folder = fit(street_config(streets, tmp_path))
+    content = torch.load(folder / "checkpoints/best.pt", weights_only=True)
+    content["student"]["state"] = {name: torch.zeros_like(value) for name, value in content["student"]["state"].items()}
+    torch.save(content, folder / "checkpoints/best.pt")
+    cfg, weights, _ = export_darknet(folder)
+    net = Darknet.from_cfg(cfg)
+    load_weights(net, weights)
+    assert all((parameter == 0).all() for parameter in net.parameters())
+
+
+def test_a_stopped_run_goes_on_exactly(streets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings: dict[str, Any] = {"train.steps": 5, "train.eval_every": 0.5, "optim": {"ema": 0.9, "accumulate": 2}}
+    whole = fit(street_config(streets, tmp_path, **settings, name="whole"))
+    parted = street_config(streets, tmp_path, **settings, name="parted")
+    log = loop.Loop._log
+
+    def log_and_stop(training: Any, losses: dict[str, float]) -> None:
+        log(training, losses)
+        training.interrupt.asked = training.progress.step == 3
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Loop, "_log", log_and_stop)
+        with pytest.raises(InterruptedRunError, match="stopped after step 3 of 5"):
+            fit(parted)
+    assert not (tmp_path / "parted/student.weights").exists()
+    fit(parted)
+    one, other = (read_checkpoint(folder / "checkpoints/last.pt") for folder in (whole, tmp_path / "parted"))
+    assert equal(one["student"]["state"], other["student"]["state"])
+    assert equal(one["ema"], other["ema"])
+    for number, moments in one["optimizer"]["state"].items():
+        assert equal(moments, other["optimizer"]["state"][number])
+    rows = [[{**row, "data_wait": 0} for row in read_jsonl(folder / "metrics.jsonl")] for folder in (whole, tmp_path / "parted")]
+    assert rows[0] == rows[1]
+    assert (whole / "student.weights").read_bytes() == (tmp_path / "parted/student.weights").read_bytes()
+
+
+def test_training_lowers_the_loss(streets: Path, tmp_path: Path) -> None:
+    over = {"train.steps": 30, "optim": {"lr": 0.01}, "data.transform.mosaic": 0.0, "data.paths": ["videos/plain*"]}
+    rows = read_jsonl(fit(street_config(streets, tmp_path, **over)) / "metrics.jsonl")
+    losses = [row["loss"] for row in rows]
+    assert len(losses) == 30
+    assert sum(losses[-5:]) < 0.75 * sum(losses[:5])
+
+
+def test_validation_leaves_the_student_in_training_mode(streets: Path, tmp_path: Path) -> None:
+    config = street_config(streets, tmp_path)
+    trainee = DetectorTrainee(config, read_frames(config.data))
+    student = trainee.task.student
+    assert student.training
+    metrics = trainee.judge(student, device=torch.device("cpu"), rank=0, world_size=1)
+    assert student.training
+    assert 0 <= metrics["ap50"] <= 1
+
+
+def test_samples_are_named_by_file_and_frame(streets: Path, tmp_path: Path) -> None:
+    config = street_config(streets, tmp_path)
+    trainee = DetectorTrainee(config, read_frames(config.data))
+    assert trainee.sample_names({"index": torch.tensor([0, 9])}) == ["videos/plain_01.mp4 frame 0", "videos/plain_02.mp4 frame 1"]
+
+
+# --- init ---
+
+
+def test_a_run_begins_with_the_weights_of_another_or_of_a_file(streets: Path, tmp_path: Path) -> None:
+    folder = fit(street_config(streets, tmp_path))
+    trained = load_detector(folder).net.state_dict()
+    for init in (folder, folder / "checkpoints/best.pt"):
+        state = build_student(street_config(streets, tmp_path, init=str(init)), ("disc", "cross")).state_dict()
+        assert equal(state, trained)
+    from_file = build_student(street_config(streets, tmp_path, init=str(folder / "student.weights")), ("disc", "cross"))
+    for name, value in from_file.state_dict().items():
+        if not name.endswith("num_batches_tracked"):
+            torch.testing.assert_close(value, trained[name])
+    one, two = (build_student(street_config(streets, tmp_path, **{"train.seed": seed}), ("disc", "cross")) for seed in (1, 1))
+    assert equal(one.state_dict(), two.state_dict())
+
+
+def test_an_init_of_another_network_or_other_classes_is_refused(streets: Path, tmp_path: Path) -> None:
+    folder = fit(street_config(streets, tmp_path))
+    with pytest.raises(CheckpointError, match=r"is another network than model\.cfg[\s\S]*2 classes[\s\S]*3 classes"):
+        build_student(street_config(streets, tmp_path, init=str(folder)), ("disc", "cross", "square"))
+    with pytest.raises(CheckpointError, match="was trained on other classes"):
+        build_student(street_config(streets, tmp_path, init=str(folder)), ("cross", "disc"))
+    (tmp_path / "other.cfg").write_text(CFG.replace("filters=16", "filters=24"))
+    other = {"model.cfg": str(tmp_path / "other.cfg")}
+    with pytest.raises(CheckpointError, match="weights do not fit the cfg"):
+        build_student(street_config(streets, tmp_path, init=str(folder / "student.weights"), **other), ("disc", "cross"))
+    with pytest.raises(CheckpointError, match=r"another network than model\.cfg"):
+        build_student(street_config(streets, tmp_path, init=str(folder), **other), ("disc", "cross"))
+    with pytest.raises(CheckpointError, match="checkpoint not found"):
+        build_student(street_config(streets, tmp_path, init=str(tmp_path / "none")), ("disc", "cross"))
+    save_weights(Darknet.from_cfg(streets / "net.cfg"), tmp_path / "ten.weights")
+    with pytest.raises(CheckpointError, match="weights do not fit the cfg"):
+        build_student(street_config(streets, tmp_path, init=str(tmp_path / "ten.weights")), ("disc", "cross"))
+
+
+# --- bad input ---
+
+
+@pytest.mark.parametrize(
+    ("over", "kind", "message"),
+    [
+        ({"model.cfg": ""}, ConfigError, r"model\.cfg is not set"),
+        ({"model.cfg": "/none.cfg"}, ConfigError, r"cannot read cfg /none\.cfg"),
+        ({"data.transform.width": 50}, ConfigError, "does not divide evenly"),
+        ({"data.manifest": "/none.jsonl"}, DataError, "manifest not found"),
+        ({"data.classes": ["disc", "square"]}, DataError, "have no box to train on"),
+        ({"data.paths": ["nowhere/*"]}, DataError, "no frame to train on"),
+        ({"train.patience": 2}, ConfigError, "never stops a run without validations"),
+        ({"data.paths": ["videos/plain_*"], "train.eval_every": 1}, ConfigError, "there are no `val` frames"),
+    ],
+)
+def test_what_cannot_be_trained_is_told_before(
+    over: dict[str, Any], kind: type[Exception], message: str, streets: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(kind, match=message):
+        fit(street_config(streets, tmp_path, **over))
+
+
+def test_another_data_set_under_the_name_of_a_run_is_refused(streets: Path, tmp_path: Path) -> None:
+    fit(street_config(streets, tmp_path))
+    with pytest.raises(ConfigError, match=r"another run has the name tiny[\s\S]*data\.paths"):
+        fit(street_config(streets, tmp_path, **{"data.paths": ["videos/*plain*"]}))

@@ -1,0 +1,108 @@
+"""Which frames a run trains on and is judged on."""
+
+from pathlib import Path
+
+import pytest
+from box_samples import frame_of, manifest_of
+
+from vidkd.base.errors import ConfigError, DataError
+from vidkd.detection.annotations import BoxManifest, LabelledFrame
+from vidkd.detection.config import BoxDataConfig
+from vidkd.detection.frames import RunFrames, check_training, read_frames
+
+BOX = [[1, 1, 20, 20]]
+
+
+def written(root: Path, *frames: LabelledFrame, classes: tuple[str, ...] = ("cat", "dog")) -> str:
+    manifest_of(*frames, root=root, classes=classes).write(root / "boxes.jsonl")
+    return str(root / "boxes.jsonl")
+
+
+def keys(part: BoxManifest) -> list[tuple[str, int | None]]:
+    return [frame.key for frame in part.frames]
+
+
+def chosen(root: Path, *frames: LabelledFrame, **settings: object) -> RunFrames:
+    return read_frames(BoxDataConfig(manifest=written(root, *frames), **settings))  # type: ignore[arg-type]
+
+
+def test_subsets_patterns_and_every_nth_frame(tmp_path: Path) -> None:
+    frames = [
+        *(frame_of(BOX, path="a/1.mp4", index=index, subset="train") for index in range(4)),
+        frame_of(BOX, path="b/1.mp4", subset="train"),
+        frame_of(BOX, path="a/2.mp4", subset="val"),
+        frame_of(BOX, path="b/2.mp4", subset="val"),
+        frame_of(BOX, path="b/3.mp4", index=3, subset="test"),
+        frame_of(BOX, path="a/4.mp4"),
+    ]
+    run = chosen(tmp_path, *frames, paths=("a/*",), every=2)
+    assert keys(run.train) == [("a/1.mp4", 0), ("a/1.mp4", 2)]
+    assert keys(run.subset("val")) == [("a/2.mp4", 0)]
+    assert keys(run.subset("test")) == [("b/3.mp4", 3)]
+
+
+def test_a_data_set_without_subsets_trains_on_all_but_the_groups_held_out(tmp_path: Path) -> None:
+    frames = [frame_of(BOX, [number % 2], path=f"{number}.mp4", index=index) for number in range(8) for index in range(3)]
+    whole = chosen(tmp_path, *frames)
+    assert (len(whole.train.frames), len(whole.val.frames)) == (24, 0)
+    with pytest.raises(DataError, match="validation_fraction"):
+        whole.subset("val")
+    run = chosen(tmp_path, *frames, validation_fraction=0.25)
+    groups = [{frame.group for frame in part.frames} for part in (run.train, run.val)]
+    assert (len(groups[0]), len(groups[1])) == (6, 2)
+    assert not groups[0] & groups[1]
+    assert {label for frame in run.val.frames for label in frame.labels.tolist()} == {0, 1}
+    assert keys(chosen(tmp_path, *frames, validation_fraction=0.25, split_seed=5).val) != keys(run.val)
+
+
+def test_frames_that_may_lack_boxes_are_trained_on_only_if_asked_for_and_never_judged_on(tmp_path: Path) -> None:
+    frames = [
+        frame_of(BOX, path="a.mp4", subset="train"),
+        frame_of(BOX, path="b.mp4", subset="train", complete=False),
+        frame_of(BOX, path="c.mp4", subset="val", complete=False),
+    ]
+    assert keys(chosen(tmp_path, *frames).train) == [("a.mp4", 0)]
+    assert keys(chosen(tmp_path, *frames, incomplete="use").train) == [("a.mp4", 0), ("b.mp4", 0)]
+    assert keys(chosen(tmp_path, *frames, incomplete="use").val) == []
+
+
+def test_classes_of_a_manifest_may_be_chosen_by_name(tmp_path: Path) -> None:
+    frame = frame_of([*BOX, [30, 30, 60, 60]], [0, 1], subset="train")
+    run = chosen(tmp_path, frame, classes=("dog",))
+    assert run.manifest.classes == ("dog",)
+    assert [(each.labels.tolist(), each.boxes.tolist()) for each in run.train.frames] == [([0], [[30, 30, 60, 60]])]
+
+
+def test_the_identity_changes_with_what_is_trained_on(tmp_path: Path) -> None:
+    one, two = frame_of(BOX, path="a.mp4"), frame_of([[1, 1, 20, 21]], path="a.mp4")
+    other = frame_of(BOX, path="b.mp4")
+    found = [chosen(tmp_path, *frames).identity for frames in ([one], [one], [two], [one, other], [other, one])]
+    assert found[0] == found[1]
+    assert len(set(found)) == 4
+
+
+# --- bad input ---
+
+
+def test_a_class_without_a_box_is_named(tmp_path: Path) -> None:
+    hidden = frame_of(BOX, [1], path="b.mp4", ignore=[True])
+    run = chosen(tmp_path, frame_of(BOX, [0], path="a.mp4"), hidden)
+    with pytest.raises(DataError, match=r"1 of 2 classes of 'pets' have no box to train on[\s\S]*dog[\s\S]*data\.classes"):
+        check_training(run, BoxDataConfig())
+
+
+def test_patterns_that_match_nothing_are_told(tmp_path: Path) -> None:
+    config = BoxDataConfig(manifest=written(tmp_path, frame_of(BOX)), paths=("videos/*",))
+    with pytest.raises(DataError, match=r"no frame to train on[\s\S]*videos/\*"):
+        check_training(read_frames(config), config)
+
+
+def test_a_data_set_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"manifest not found: .*none\.jsonl"):
+        read_frames(BoxDataConfig(manifest=str(tmp_path / "none.jsonl")))
+    with pytest.raises(DataError, match=r"data set not found: .*none[\s\S]*make_motion_shapes"):
+        read_frames(BoxDataConfig(root=str(tmp_path / "none"), layout="coco"))
+    with pytest.raises(ConfigError, match=r"data\.layout is not set[\s\S]*--data\.manifest"):
+        read_frames(BoxDataConfig(root=str(tmp_path)))
+    with pytest.raises(ConfigError, match=r"data\.root is not set"):
+        read_frames(BoxDataConfig(layout="coco"))

@@ -1,0 +1,117 @@
+"""What `vidkd evaluate` does with a detector."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vidkd.cli.evaluate import run_folder
+from vidkd.cli.settings import list_settings
+
+if TYPE_CHECKING:
+    from vidkd.detection.config import DetectorRunConfig
+    from vidkd.detection.evaluate import DetectorJudgement
+    from vidkd.runtime.detector import Detector
+
+
+def evaluate_detector(arguments: argparse.Namespace) -> int:
+    """Judge a run's detector or one in a file, print what was found, and write it where there is a folder to write to."""
+    from vidkd.detection.config import DetectorRunConfig
+    from vidkd.detection.evaluate import judge_detector
+    from vidkd.detection.frames import read_frames
+
+    if arguments.list_settings:
+        return list_settings(DetectorRunConfig, "yolo")
+    detector, config = _of_file(arguments) if arguments.model is not None else _of_run(arguments)
+    truth = read_frames(config.data).subset(arguments.split)
+    judgement = judge_detector(detector, truth, batch_size=config.judge.batch_size)
+    sys.stdout.write(_text(judgement, arguments.split))
+    folder = Path(arguments.out) if arguments.out else None
+    if folder is None and arguments.checkpoint is not None:
+        folder = run_folder(Path(arguments.checkpoint))
+    if folder is None:
+        sys.stdout.write("not written: --out DIR names a folder for evaluation.json and classes.csv\n")
+        return 0
+    document, table = judgement.write(folder, arguments.split)
+    sys.stdout.write(f"written: {document}, {table}\n")
+    if (folder / "config.yaml").exists():
+        sys.stdout.write(f"written: {_report(folder, judgement, arguments.split)}\n")
+    return 0
+
+
+def _of_run(arguments: argparse.Namespace) -> "tuple[Detector, DetectorRunConfig]":
+    from vidkd.detection.config import load_detector_config
+    from vidkd.detection.saved import load_detector
+    from vidkd.engine.checkpoint import warn_if_unfinished
+    from vidkd.engine.devices import pick_device
+    from vidkd.models.darknet.detector import DarknetDetector
+
+    _refuse_companions(arguments)
+    saved = load_detector(arguments.checkpoint)
+    warn_if_unfinished(arguments.checkpoint)
+    config = load_detector_config(settings=saved.run, overrides=arguments.settings)
+    detector = DarknetDetector(
+        saved.net,
+        saved.classes,
+        score_threshold=config.judge.score,
+        nms_iou=config.judge.nms_iou,
+        device=pick_device(arguments.device),
+        resize=config.data.transform.resize,
+    )
+    return detector, config
+
+
+def _refuse_companions(arguments: argparse.Namespace) -> None:
+    from vidkd.base.errors import ConfigError
+
+    for name in ("weights", "names", "metadata"):
+        if getattr(arguments, name) is not None:
+            raise ConfigError(f"--{name} belongs to --model; a checkpoint holds all that it needs", to_mend=f"leave out --{name}")
+
+
+def _of_file(arguments: argparse.Namespace) -> "tuple[Detector, DetectorRunConfig]":
+    from vidkd.detection.config import load_detector_config
+    from vidkd.detection.opening import ModelFiles
+
+    config = load_detector_config(overrides=arguments.settings)
+    files = ModelFiles(
+        model=arguments.model,
+        weights=arguments.weights,
+        names=arguments.names,
+        metadata=arguments.metadata,
+        score=config.judge.score,
+        nms_iou=config.judge.nms_iou,
+        device=arguments.device,
+    )
+    return files.open(), config
+
+
+def _text(judgement: "DetectorJudgement", split: str) -> str:
+    found = judgement.precision
+    lines = [f"{found.frames} frames of '{split}', {found.boxes} boxes, {found.ignored} regions to ignore"]
+    if found.incomplete:
+        lines.append(f"{found.incomplete} frames left out, in which objects may lack their box")
+    if judgement.unknown:
+        lines.append(f"classes that the detector does not have: {', '.join(judgement.unknown)}")
+    lines += [*(f"  {name:<8} {value:.3f}" for name, value in judgement.metrics().items()), ""]
+    rows = judgement.rows()
+    width = max(len("class"), *(len(row["class"]) for row in rows))
+    lines.append(f"  {'class':<{width}}  boxes   AP50     AP  recall50")
+    lines += [
+        f"  {row['class']:<{width}}  {row['boxes']:>5}  {_share(row['ap50'])}  {_share(row['ap'])}     {_share(row['recall50'])}"
+        for row in rows
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _share(value: float | None) -> str:
+    return "    -" if value is None else f"{value:.3f}"
+
+
+def _report(folder: Path, judgement: "DetectorJudgement", split: str) -> Path:
+    from vidkd.report.page import render_report
+    from vidkd.report.run import run_report
+
+    metrics: dict[str, Any] = judgement.metrics()
+    notes = {"judged on": f"{split}, {judgement.precision.frames} frames", "AP50": f"{metrics['ap50']:.3f}", "mAP": f"{metrics['map']:.3f}"}
+    return render_report(folder / "report.html", run_report(folder, notes=notes))

@@ -1,0 +1,141 @@
+"""The configuration of a run that trains a detector."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from vidkd.base.errors import ConfigError, unknown_name
+from vidkd.detection.layouts import BOX_LAYOUTS
+from vidkd.detection.transforms import BoxTransformConfig
+from vidkd.engine.loop_config import OptimConfig, TrainConfig
+from vidkd.engine.settings import load_settings
+from vidkd.tasks.yolo import YoloDetection
+
+DETECTOR_TASKS = {"yolo": YoloDetection}
+
+
+def _as_darknet() -> BoxTransformConfig:
+    """Frames meet the network as darknet's own letterbox lays them."""
+    return BoxTransformConfig(resize="darknet", fill=128)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoxDataConfig:
+    """Annotated frames and batches.
+
+    Args:
+        root: folder of the data set.
+        layout: how it lies there, a name of BOX_LAYOUTS; or
+        manifest: a manifest of boxes that was written before.
+        classes: train on these classes alone, in this order; empty for all of the data set's.
+        paths: patterns of the paths of videos or images to train and validate on (`videos/wide_*`); empty for all.
+        every: of videos, train and validate on every n-th frame.
+        incomplete: leave_out frames in which objects may lack their box, or use them and learn to overlook such objects.
+        validation_fraction: share of the training groups that is held out as `val`, beside what the data set holds out itself.
+        split_seed: which groups these are.
+        batch_size: frames in a batch.
+        workers: processes that read frames; 0 reads in the training process.
+        cache_mb: decoded frames that each of these keeps, in megabytes; 0 keeps none.
+        max_bad_frames: unreadable training frames to skip before it is an error.
+        transform: size that the network sees, and augmentation.
+    """
+
+    root: str = ""
+    layout: str = ""
+    manifest: str | None = None
+    classes: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
+    every: int = 1
+    incomplete: Literal["leave_out", "use"] = "leave_out"
+    validation_fraction: float = 0.0
+    split_seed: int = 0
+    batch_size: int = 16
+    workers: int = 0
+    cache_mb: int = 512
+    max_bad_frames: int = 0
+    transform: BoxTransformConfig = field(default_factory=_as_darknet)
+
+    def __post_init__(self) -> None:
+        if self.layout and self.layout not in BOX_LAYOUTS:
+            raise unknown_name("layout", self.layout, BOX_LAYOUTS, key="data.layout")
+        for key, least in (("every", 1), ("batch_size", 1), ("workers", 0), ("cache_mb", 0), ("max_bad_frames", 0)):
+            if getattr(self, key) < least:
+                raise ConfigError(f"data.{key} must be at least {least}, not {getattr(self, key)}")
+        if not 0 <= self.validation_fraction < 1:
+            raise ConfigError(f"data.validation_fraction must be in [0, 1), not {self.validation_fraction:g}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorModelConfig:
+    """The network.
+
+    Args:
+        cfg: darknet cfg file; its classes and input size are replaced by those of the data.
+    """
+
+    cfg: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeConfig:
+    """How detections are made to be judged.
+
+    Args:
+        score: boxes below this score are dropped; a low one lets average precision see the whole curve.
+        nms_iou: of boxes of one class that overlap by more than this, the best stays.
+        batch_size: frames that the network sees at once.
+    """
+
+    score: float = 0.01
+    nms_iou: float = 0.45
+    batch_size: int = 32
+
+    def __post_init__(self) -> None:
+        for key in ("score", "nms_iou"):
+            if not 0 <= getattr(self, key) <= 1:
+                raise ConfigError(f"judge.{key} must be in [0, 1], not {getattr(self, key):g}")
+        if self.batch_size < 1:
+            raise ConfigError(f"judge.batch_size must be at least 1, not {self.batch_size}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorRunConfig:
+    """Everything that a run depends on.
+
+    Args:
+        name: folder of the run below `runs`; by default task, data set and seed.
+        task: the method, a name of DETECTOR_TASKS.
+        init: what gives the initial weights: a darknet .weights file of the same cfg and classes, or the run (or checkpoint) of one.
+        runs: folder of all runs.
+        data: frames and batches.
+        model: the network.
+        judge: how detections are made to be judged.
+        optim: optimiser and schedule.
+        train: length, device and seed.
+        method: settings of the task.
+    """
+
+    name: str | None = None
+    task: str = "yolo"
+    init: str | None = None
+    runs: str = "runs"
+    data: BoxDataConfig = field(default_factory=BoxDataConfig)
+    model: DetectorModelConfig = field(default_factory=DetectorModelConfig)
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    method: Any = None
+
+    @classmethod
+    def tasks(cls) -> Mapping[str, type]:
+        """The settings of every task of detectors."""
+        return {name: task.Config for name, task in DETECTOR_TASKS.items()}
+
+
+def load_detector_config(
+    path: Path | str | None = None, *, settings: Mapping[str, Any] | None = None, overrides: Sequence[str] = ()
+) -> DetectorRunConfig:
+    """A run's configuration from a YAML file, then nested `settings`, then flags; raises ConfigError. See `load_settings`."""
+    given = settings if path is not None or "task" in (settings or {}) else {"task": "yolo", **(settings or {})}
+    return load_settings(DetectorRunConfig, path, settings=given, overrides=overrides)

@@ -1,0 +1,155 @@
+"""Training a detector as its configuration says."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from vidkd.base.errors import CheckpointError, ConfigError, DataError
+from vidkd.base.extras import require
+from vidkd.data.loaders import StepSampler
+from vidkd.detection.config import DETECTOR_TASKS, DetectorRunConfig
+from vidkd.detection.dataset import BoxDataset, box_loader
+from vidkd.detection.evaluate import judge_detector
+from vidkd.detection.frames import RunFrames, check_training, read_frames
+from vidkd.detection.saved import detector_payload, export_darknet, load_detector
+from vidkd.engine.devices import start_fabric
+from vidkd.engine.loop import Batch, RunResult, Trainee, train_in_folder
+from vidkd.models.darknet import Darknet, load_weights
+from vidkd.models.darknet.detector import DarknetDetector
+
+
+def fit_detector(config: DetectorRunConfig, *, resume: str = "auto", quiet: bool = False) -> RunResult:
+    """Train as the configuration says; go on where the run of this name was, or find it finished.
+
+    Leaves student.cfg, student.weights and student.names of the best student by ap50 on the validation frames in the run's folder (of the
+    last one without such frames). resume: "auto" goes on from the last checkpoint if there is one, "previous" from the one before, "never"
+    refuses an existing run. Raises ConfigError, DataError, CheckpointError, and InterruptedRunError after Ctrl-C (state saved).
+    """
+    frames = read_frames(config.data)
+    check_training(frames, config.data)
+    _check_validation(config, frames)
+    name = config.name or f"{config.task}-{frames.manifest.name}-s{config.train.seed}"
+    fabric = start_fabric(config.train, batch_size=config.data.batch_size)
+    result = train_in_folder(fabric, config, name, lambda: DetectorTrainee(config, frames), resume=resume, quiet=quiet)
+    if fabric.is_global_zero:
+        export_darknet(result.folder, images_seen=result.steps * config.data.batch_size * config.optim.accumulate)
+    return result
+
+
+def _check_validation(config: DetectorRunConfig, frames: RunFrames) -> None:
+    """Raise before training what would else be found at the first validation."""
+    train, val = config.train, frames.val.frames
+    if train.patience and not train.eval_every:
+        raise ConfigError(
+            f"train.patience={train.patience} never stops a run without validations",
+            to_mend="train.eval_every: 1   (epochs), or patience 0",
+        )
+    if train.eval_every and not val:
+        raise ConfigError(
+            f"train.eval_every={train.eval_every:g}, but there are no `val` frames",
+            to_mend="data.validation_fraction above 0, or eval_every 0",
+        )
+    if val:
+        if not any((~frame.ignore).any() for frame in val):
+            raise DataError(f"the `val` frames of '{frames.manifest.name}' have no box to find", to_mend="another data.validation_fraction")
+        require("faster_coco_eval", "detect")
+
+
+class DetectorTrainee(Trainee):
+    """A detector that learns from annotated frames."""
+
+    main_metric: ClassVar[str] = "ap50"
+
+    def __init__(self, config: DetectorRunConfig, frames: RunFrames) -> None:
+        self.config: DetectorRunConfig = config
+        self.frames = frames
+        self.classes = frames.manifest.classes
+        self.task = DETECTOR_TASKS[config.task](config.method, build_student(config, self.classes))
+        data = config.data
+        self.dataset = BoxDataset(frames.train, data.transform, training=True, seed=config.train.seed, cache_bytes=data.cache_mb * 2**20)
+        self.samples, self.batch_size, self.most_bad = len(self.dataset), data.batch_size, data.max_bad_frames
+        per_step = self.batch_size * config.optim.accumulate
+        self.steps = config.train.steps or max(1, math.ceil(config.train.epochs * self.samples / per_step))
+        self.data = frames.identity
+        self.validates = bool(frames.val.frames)
+
+    def loader(self, first: int, last: int, *, rank: int, world_size: int, pin_memory: bool) -> DataLoader[Batch]:
+        """As `Trainee`."""
+        sampler = StepSampler(
+            self.samples,
+            self.batch_size,
+            seed=self.config.train.seed,
+            first_step=first,
+            last_step=last,
+            rank=rank,
+            world_size=world_size,
+        )
+        return box_loader(self.dataset, sampler, self.config.data.workers, pin_memory=pin_memory)
+
+    def student_payload(self) -> dict[str, Any]:
+        """As `Trainee`."""
+        return detector_payload(self.task.student, self.classes)
+
+    def judge(self, student: nn.Module, *, device: torch.device, rank: int, world_size: int) -> Mapping[str, float]:  # noqa: ARG002
+        """As `Trainee`, on the `val` frames; each process judges all of them, whatever its rank."""
+        assert isinstance(student, Darknet)
+        judge, was_training = self.config.judge, student.training
+        detector = DarknetDetector(
+            student,
+            self.classes,
+            score_threshold=judge.score,
+            nms_iou=judge.nms_iou,
+            device=device,
+            resize=self.config.data.transform.resize,
+        )
+        found = judge_detector(detector, self.frames.val, batch_size=judge.batch_size)
+        student.train(was_training)
+        return found.metrics()
+
+    def sample_names(self, batch: Batch) -> list[str]:
+        """As `Trainee`."""
+        frames = [self.frames.train.frames[number] for number in batch["index"].tolist()]
+        return [frame.path if frame.frame_index is None else f"{frame.path} frame {frame.frame_index}" for frame in frames]
+
+
+def build_student(config: DetectorRunConfig, classes: tuple[str, ...]) -> Darknet:
+    """The network of the cfg for these classes and the input size of the data, seeded, or with the weights of `init`.
+
+    Raises ConfigError for a cfg that is not named or cannot be read, CheckpointError for an `init` that does not fit it.
+    """
+    if not config.model.cfg:
+        raise ConfigError("model.cfg is not set", to_mend="--model.cfg configs/darknet/tiny_student.cfg   (any darknet cfg)")
+    torch.manual_seed(config.train.seed)
+    size = config.data.transform.width, config.data.transform.height
+    student = Darknet.from_cfg(config.model.cfg, classes=len(classes), input_size=size)
+    if config.init is not None:
+        _initialise(student, Path(config.init), classes)
+    return student
+
+
+def _initialise(student: Darknet, init: Path, classes: tuple[str, ...]) -> None:
+    if init.suffix == ".weights":
+        load_weights(student, init)
+        return
+    saved = load_detector(init)
+    own, given = student.state_dict(), saved.net.state_dict()
+    if {name: value.shape for name, value in own.items()} != {name: value.shape for name, value in given.items()}:
+        raise CheckpointError(
+            f"init {init} is another network than model.cfg",
+            init=f"{len(given)} tensors, {saved.net.classes} classes",
+            model=f"{len(own)} tensors, {student.classes} classes ({student.config.where(0)})",
+            to_mend="name the cfg that it was trained with, or no init",
+        )
+    if saved.classes != classes:
+        raise CheckpointError(
+            f"init {init} was trained on other classes",
+            init=", ".join(saved.classes[:6]),
+            data_set=", ".join(classes[:6]),
+            to_mend="data.classes in the order of init, or no init",
+        )
+    student.load_state_dict(given)

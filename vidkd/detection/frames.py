@@ -1,0 +1,117 @@
+"""Which annotated frames a run trains on and is judged on."""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from vidkd.base.errors import ConfigError, DataError
+from vidkd.data.groups import hold_out_groups
+from vidkd.data.layouts.layout import shortened
+from vidkd.data.manifest import Clip
+from vidkd.detection.annotations import BoxManifest, LabelledFrame
+from vidkd.detection.config import BoxDataConfig
+from vidkd.detection.layouts import BOX_LAYOUTS, BoxOptions
+from vidkd.detection.layouts.layout import in_classes
+
+NO_DATA = {"no_data?": "vidkd make_motion_shapes --variant street --out DIR, and data.layout: motion_shapes"}
+
+
+@dataclass(frozen=True)
+class RunFrames:
+    """A data set and its frames for training and validation; val has no frame where the data set and the settings hold none out."""
+
+    manifest: BoxManifest
+    train: BoxManifest
+    val: BoxManifest
+
+    def subset(self, name: str) -> BoxManifest:
+        """`train` and `val` as the run has them, `test` whole. Raises DataError if it holds no frame."""
+        chosen = {"train": self.train, "val": self.val}.get(name)
+        if chosen is None:
+            return self.manifest.select(name)
+        if not chosen.frames:
+            raise DataError(
+                f"data set '{self.manifest.name}' has no frame in subset '{name}'",
+                to_mend="data.validation_fraction > 0 makes a `val` subset" if name == "val" else "another --split",
+            )
+        return chosen
+
+    @property
+    def identity(self) -> str:
+        """A hash of what the data set says, so that a run never goes on with another."""
+        digest = hashlib.sha256(json.dumps([self.manifest.name, self.manifest.classes]).encode())
+        for part in (self.train, self.val):
+            for frame in part.frames:
+                digest.update(repr((frame.key, frame.group)).encode())
+                digest.update(frame.boxes.tobytes() + frame.labels.tobytes() + frame.ignore.tobytes())
+            digest.update(b"|")
+        return digest.hexdigest()
+
+
+def read_frames(config: BoxDataConfig) -> RunFrames:
+    """Read the data set and select the frames. A data set without subsets is one of training frames.
+
+    Raises ConfigError where none is named, DataError for one that is not there.
+    """
+    manifest = _manifest(config)
+    named = any(frame.subset for frame in manifest.frames)
+    train = [frame for frame in manifest.frames if (frame.subset == "train" if named else True) and _chosen(frame, config)]
+    val = [frame for frame in manifest.frames if frame.subset == "val" and _chosen(frame, config) and frame.complete]
+    if config.validation_fraction > 0:
+        held = _held_out_groups(train, config.validation_fraction, config.split_seed)
+        val += [frame for frame in train if frame.group in held and frame.complete]
+        train = [frame for frame in train if frame.group not in held]
+    if config.incomplete == "leave_out":
+        train = [frame for frame in train if frame.complete]
+    return RunFrames(manifest, *(dataclasses.replace(manifest, frames=tuple(part)) for part in (train, val)))
+
+
+def _manifest(config: BoxDataConfig) -> BoxManifest:
+    if config.manifest is not None:
+        manifest = BoxManifest.read(config.manifest, config.root or None)
+        return in_classes(manifest, config.classes)[0] if config.classes else manifest
+    if not config.root or not config.layout:
+        missing = "data.root" if not config.root else "data.layout"
+        raise ConfigError(
+            f"{missing} is not set", to_mend="--data.root DIR --data.layout NAME   (or --data.manifest FILE)", known=", ".join(BOX_LAYOUTS)
+        )
+    root = Path(config.root)
+    if not root.is_dir():
+        raise DataError(f"data set not found: {root}", looked_for="data.root", **NO_DATA)
+    return BOX_LAYOUTS[config.layout](root, BoxOptions(classes=config.classes)).manifest
+
+
+def _chosen(frame: LabelledFrame, config: BoxDataConfig) -> bool:
+    """Whether a frame is one of those to train or validate on."""
+    if (frame.frame_index or 0) % config.every:
+        return False
+    return not config.paths or any(fnmatchcase(frame.path, pattern) for pattern in config.paths)
+
+
+def _held_out_groups(frames: list[LabelledFrame], fraction: float, seed: int) -> set[str]:
+    """Groups for validation: of every class about this share of its frames, as clips are held out."""
+    stand_ins = [
+        Clip(path=frame.path, label=label, group=frame.group, subsets={})
+        for frame in frames
+        for label in (sorted(set(frame.labels[~frame.ignore].tolist())) or [None])
+    ]
+    return {clip.group for clip in hold_out_groups(stand_ins, fraction, seed)[1]}
+
+
+def check_training(frames: RunFrames, config: BoxDataConfig) -> None:
+    """Raise DataError unless there are training frames, and every class has a box in them to learn from."""
+    name, classes = frames.manifest.name, frames.manifest.classes
+    if not frames.train.frames:
+        why = {"patterns": ", ".join(config.paths)} if config.paths else {}
+        raise DataError(f"data set '{name}' has no frame to train on", **why, to_mend="other data.paths, data.incomplete or data.every")
+    learnt = {label for frame in frames.train.frames for label in frame.labels[~frame.ignore].tolist()}
+    without = [name for label, name in enumerate(classes) if label not in learnt]
+    if without:
+        raise DataError(
+            f"{len(without)} of {len(classes)} classes of '{name}' have no box to train on",
+            classes=shortened(without),
+            to_mend="name those to learn in data.classes",
+        )

@@ -1,0 +1,74 @@
+"""A trained detector as it lies in a run: the checkpoint, and beside it the darknet files that every other tool reads."""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from vidkd.base.errors import CheckpointError
+from vidkd.base.files import atomic_write
+from vidkd.engine.checkpoint import written_or_told
+from vidkd.models.darknet import Darknet, WeightsHeader, parse_cfg, save_weights, to_cfg
+from vidkd.models.saved import read_checkpoint
+
+EXPORTED = "student"
+"""The files of a run are named after this: student.cfg, student.weights, student.names."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedDetector:
+    """A detector read from a checkpoint, with its class names and the configuration of the run that made it (plain values)."""
+
+    net: Darknet
+    classes: tuple[str, ...]
+    run: dict[str, Any]
+
+
+def detector_payload(student: nn.Module, classes: Sequence[str]) -> dict[str, Any]:
+    """The part of a checkpoint that describes a detector: the text of its cfg, its classes, its weights; read with weights_only=True."""
+    assert isinstance(student, Darknet)
+    return {"cfg": to_cfg(student.config), "classes": list(classes), "state": student.state_dict()}
+
+
+def is_detector(content: Mapping[str, Any]) -> bool:
+    """Whether the content of a checkpoint is that of a detector."""
+    return "cfg" in content["student"]
+
+
+def load_detector(path: Path | str) -> SavedDetector:
+    """The student of a checkpoint (a file, or the folder of a run), in eval mode, for `DarknetDetector(saved.net, saved.classes)`.
+
+    Raises CheckpointError if it is missing, damaged, or not that of a detector.
+    """
+    content = read_checkpoint(path)
+    if not is_detector(content):
+        raise CheckpointError(f"{path} holds a classifier of clips, not a detector", to_mend="name a run with task: yolo")
+    saved = content["student"]
+    net = Darknet(parse_cfg(saved["cfg"]))
+    try:
+        net.load_state_dict(content.get("ema") or saved["state"])
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"the weights of {path} do not fit the network that it names", reason=textwrap.shorten(str(error), 300)
+        ) from error
+    return SavedDetector(net=net.eval(), classes=tuple(saved["classes"]), run=content.get("run", {}))
+
+
+def export_darknet(run: Path | str, *, images_seen: int = 0) -> tuple[Path, Path, Path]:
+    """Write student.cfg, student.weights and student.names of the run's best (else last) student into its folder; returns their paths.
+
+    images_seen: recorded in the weights file. Raises CheckpointError as `load_detector` does, or if the disk is full.
+    """
+    run = Path(run)
+    saved = load_detector(run)
+    cfg, weights, names = (run / f"{EXPORTED}.{suffix}" for suffix in ("cfg", "weights", "names"))
+    with written_or_told(f"the detector in {run}"):
+        with atomic_write(cfg) as file:
+            file.write(to_cfg(saved.net.config))
+        save_weights(saved.net, weights, WeightsHeader(seen=images_seen))
+        with atomic_write(names) as file:
+            file.writelines(f"{name}\n" for name in saved.classes)
+    return cfg, weights, names
