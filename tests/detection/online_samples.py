@@ -1,0 +1,116 @@
+"""A stream of drawn shapes, an oracle that reads them off the picture, and a student of a few thousand weights."""
+
+import numpy as np
+import torch
+
+from vidkd.detection.online import BoxOracle, Student
+from vidkd.models.darknet import Darknet, parse_cfg
+from vidkd.models.darknet.detector import DarknetDetector
+from vidkd.runtime.detections import Detections
+
+NAMES = ("square", "bar")
+SIDE = 64
+
+CFG = """
+[net]
+width=64
+height=64
+channels=3
+[convolutional]
+batch_normalize=1
+filters=8
+size=3
+stride=2
+pad=1
+activation=leaky
+[convolutional]
+batch_normalize=1
+filters=16
+size=3
+stride=2
+pad=1
+activation=leaky
+[convolutional]
+batch_normalize=1
+filters=24
+size=3
+stride=2
+pad=1
+activation=leaky
+[convolutional]
+batch_normalize=1
+filters=24
+size=3
+stride=1
+pad=1
+activation=leaky
+[convolutional]
+filters=14
+size=1
+stride=1
+activation=linear
+[yolo]
+mask=0,1
+anchors=14,14, 28,10
+classes=2
+num=2
+"""
+
+
+def detector(seed: int = 0, **settings) -> DarknetDetector:
+    torch.manual_seed(seed)
+    return DarknetDetector(Darknet(parse_cfg(CFG)), NAMES, **settings)
+
+
+def student(seed: int = 0, **settings) -> Student:
+    return Student(detector(seed, **settings))
+
+
+def frame_with(square=None, bar=None, seed: int = 0) -> np.ndarray:
+    """A frame (64, 64, 3) with a red square of 14x14 and a green bar of 28x10 at these (x, y) over dim noise."""
+    frame = np.random.default_rng(seed).integers(40, 90, (SIDE, SIDE, 3), np.uint8)
+    for place, (width, height), colour in ((square, (14, 14), (250, 20, 20)), (bar, (28, 10), (20, 250, 20))):
+        if place is not None:
+            frame[place[1] : place[1] + height, place[0] : place[0] + width] = colour
+    return frame
+
+
+def stream(frames: int, seed: int = 0, *, square=True, bar=True) -> list[np.ndarray]:
+    """Both shapes wander by up to 2 pixels a frame."""
+    rng = np.random.default_rng(seed)
+    places = {"square": rng.integers(0, SIDE - 14, 2), "bar": rng.integers(0, SIDE - 28, 2)}
+    most = {"square": (SIDE - 14, SIDE - 14), "bar": (SIDE - 28, SIDE - 10)}
+    shown = {"square": square, "bar": bar}
+    result = []
+    for t in range(frames):
+        for name in places:
+            places[name] = np.clip(places[name] + rng.integers(-2, 3, 2), 0, most[name])
+        result.append(frame_with(**{name: tuple(place) for name, place in places.items() if shown[name]}, seed=t))
+    return result
+
+
+class Painter:
+    """A detector that tells the truth, since it knows the colours. Classes in another order, and one more than the student's."""
+
+    class_names = ("cloud", "bar", "square")
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, frames: np.ndarray) -> list[Detections]:
+        self.calls += len(frames)
+        return [self.look(frame) for frame in frames]
+
+    @staticmethod
+    def look(frame: np.ndarray) -> Detections:
+        boxes, labels = [], []
+        for channel, label in ((0, 2), (1, 1)):
+            rows, columns = np.nonzero(frame[:, :, channel] > 200)
+            if len(rows):
+                boxes.append([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+                labels.append(label)
+        return Detections(boxes=np.array(boxes).reshape(-1, 4), scores=np.full(len(boxes), 0.9), labels=labels)
+
+
+def oracle() -> BoxOracle:
+    return BoxOracle(Painter(), NAMES)

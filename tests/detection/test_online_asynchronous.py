@@ -1,0 +1,308 @@
+import logging
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+from online_samples import NAMES, Painter, detector, frame_with, oracle, stream, student
+
+from vidkd.base.errors import ConfigError
+from vidkd.detection.online import AsynchronousLearner, BoxOracle, Update
+from vidkd.detection.online.lesson import Lesson
+from vidkd.detection.online.swap import Published
+from vidkd.detection.online.update import UpdateRecord
+from vidkd.detection.policies import CallBudget, FixedInterval
+
+SOON = 20.0
+
+
+def learner(*, asked=None, budget=(1, 1), update=None, **settings):
+    update = update or Update(trains="all", lr=1e-3, steps=1)
+    return AsynchronousLearner(student(), asked or oracle(), FixedInterval(), CallBudget(*budget), update=update, **settings)
+
+
+def until(holds):
+    """Wait for what a thread brings about."""
+    end = time.monotonic() + SOON
+    while not holds():
+        assert time.monotonic() < end, "it did not come about"
+        time.sleep(0.002)
+
+
+class Gate(Painter):
+    """An oracle that answers when it is let."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.entered = threading.Event(), threading.Semaphore(0)
+        self.inside = self.most_inside = 0
+
+    def __call__(self, frames):
+        self.inside += 1
+        self.most_inside = max(self.most_inside, self.inside)
+        self.entered.release()
+        self.open.wait(SOON)
+        self.inside -= 1
+        return super().__call__(frames)
+
+
+def test_the_stream_goes_on_with_whole_weights_until_the_answer_comes():
+    gate, frames = Gate(), stream(6)
+    start = student()
+    with learner(asked=BoxOracle(gate, NAMES)) as running:
+        steps = [running.step(frame) for frame in frames[:3]]
+        assert gate.entered.acquire(timeout=SOON)
+        assert [step.record.called for step in steps] == [True, False, False]
+        assert [step.record.version for step in steps] == [0, 0, 0]
+        for step, frame in zip(steps, frames, strict=False):
+            np.testing.assert_array_equal(step.look.heads[0], start.look(frame).heads[0])
+        gate.open.set()
+        until(lambda: running.published.newest().number == 1)
+        until(lambda: not running._busy.is_set())
+        step = running.step(frames[3])
+        assert (step.record.version, step.record.answered, step.record.disagreement) == (1, 0, 1.0)
+        assert step.record.update.outcome == "kept"
+        assert not torch.equal(step.look.heads[0], start.look(frames[3]).heads[0])
+        assert step.record.called
+    assert gate.most_inside == 1
+
+
+def test_the_student_that_was_given_is_not_changed():
+    light = student()
+    before = {name: value.clone() for name, value in light.net.state_dict().items()}
+    update = Update(trains="all", lr=1e-2, steps=3)
+    with AsynchronousLearner(light, oracle(), FixedInterval(), CallBudget(1, 1), update=update) as running:
+        running.step(frame_with(square=(5, 5)))
+        until(lambda: running.published.newest().number == 1)
+    assert all(torch.equal(value, before[name]) for name, value in light.net.state_dict().items())
+
+
+def test_answers_in_time_teach_what_they_teach_in_step():
+    from vidkd.detection.online import SynchronousLearner
+
+    frames, update = stream(5), Update(trains="all", lr=3e-3, steps=2)
+    beside = student()
+    in_step = SynchronousLearner(beside, oracle(), FixedInterval(), CallBudget(1, 1), update=update)
+    with learner(update=update) as running:
+        for frame in frames:
+            number = running.published.newest().number
+            expected, step = in_step.step(frame), running.step(frame)
+            until(lambda number=number: running.published.newest().number > number)
+            until(lambda: not running._busy.is_set())
+            np.testing.assert_array_equal(step.look.heads[0], expected.look.heads[0])
+
+
+class Numbered:
+    """In place of a pupil: each lesson writes its number over all weights, one after the other, and can be caught at it."""
+
+    def __init__(self, light, pause_s=0.0):
+        self.student, self.number, self.pause_s = light, 0, pause_s
+
+    def learn(self, look, answer):
+        self.number += 1
+        with torch.no_grad():
+            for value in self.student.net.state_dict().values():
+                value.fill_(self.number)
+                time.sleep(self.pause_s)
+        update = UpdateRecord(outcome="kept", loss_before=1.0, loss_after=0.5)
+        return Lesson(frame_index=look.detections.frame_index, disagreement=0.0, update=update)
+
+
+def numbers_seen(net, frames, step):
+    """Run `step` on the frames; the set of numbers that the weights held while each convolution and normalisation ran."""
+    seen = []
+
+    def note(module, inputs):
+        seen[-1].update(int(value.flatten()[0]) for value in module.state_dict().values())
+
+    handles = []
+
+    def hook(version):
+        handles.extend(module.register_forward_pre_hook(note) for module in version.modules() if not list(module.children()))
+
+    for frame in frames:
+        seen.append(set())
+        net_now = net()
+        hook(net_now)
+        step(frame)
+        while handles:
+            handles.pop().remove()
+    return seen
+
+
+def test_hammering_the_swap_finds_no_torn_read():
+    """Two hundred swaps under a stream: each forward pass sees the weights of one version alone, checked layer by layer and by checksum."""
+    running = learner()
+    slot = Published(running.pupil.student)
+    stop, writer = threading.Event(), Numbered(running.pupil.student)
+    look = student().look(frame_with())
+
+    def write():
+        while not stop.is_set():
+            writer.learn(look, None)
+            slot.publish(writer.student)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    frame, versions = frame_with(), []
+    try:
+        until(lambda: slot.newest().number > 0)
+        while slot.newest().number < 200:
+            version = slot.newest()
+            (seen,) = numbers_seen(lambda version=version: version.student.net, [frame], version.student.look)
+            checksum = {float(value.double().sum() / value.numel()) for value in version.student.net.state_dict().values()}
+            assert seen == {version.number} == checksum
+            versions.append(version.number)
+    finally:
+        stop.set()
+        thread.join(SOON)
+        running.close()
+    assert versions == sorted(versions)
+    assert len(set(versions)) > 20
+
+
+def test_the_same_check_finds_the_torn_reads_of_a_module_that_is_shared():
+    shared = student()
+    stop, writer, look = threading.Event(), Numbered(shared, 0.0001), student().look(frame_with())
+
+    def write():
+        while not stop.is_set():
+            writer.learn(look, None)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        until(lambda: writer.number > 0)
+        seen = numbers_seen(lambda: shared.net, [frame_with()] * 30, shared.look)
+    finally:
+        stop.set()
+        thread.join(SOON)
+    assert any(len(numbers) > 1 for numbers in seen)
+
+
+def test_swaps_along_a_real_stream_are_whole_too():
+    running = learner()
+    running.pupil = Numbered(running.pupil.student)
+    with running:
+        for _ in range(60):
+            version = running.published.newest()
+            step = running.step(frame_with())
+            assert step.record.version >= version.number
+            if version.number and step.record.version == version.number:
+                assert np.unique(version.student.net.layers[4].conv.bias.detach()).tolist() == [version.number]
+        until(lambda: not running._busy.is_set())
+        assert running.published.newest().number > 3
+
+
+class Moody(Painter):
+    """Throws on its second call."""
+
+    def __call__(self, frames):
+        if self.calls == 1:
+            self.calls += 1
+            raise ValueError("out of sorts")
+        return super().__call__(frames)
+
+
+def test_an_oracle_that_throws_is_counted_and_logged(caplog):
+    running = learner(asked=BoxOracle(Moody(), NAMES))
+    records = []
+    with running:
+        for frame in stream(5):
+            records.append(running.step(frame).record)
+            until(lambda: not running._busy.is_set())
+    assert [record.called for record in records] == [True] * 5
+    assert [record.answered for record in records] == [None, 0, None, 2, 3]
+    assert [record.failed for record in records] == [None, None, "ValueError: out of sorts", None, None]
+    assert (running.failures, running.timeouts) == (1, 0)
+    assert "oracle or update failed at frame 1 (1 failures): ValueError: out of sorts" in caplog.text
+
+
+def test_an_update_that_throws_is_counted_too():
+    running = learner()
+
+    def learn(look, answer):
+        raise MemoryError("too little")
+
+    running.pupil.learn = learn
+    with running:
+        running.step(frame_with())
+        until(lambda: not running._busy.is_set())
+        assert running.step(frame_with()).record.failed == "MemoryError: too little"
+    assert running.published.newest().number == 0
+
+
+def test_an_oracle_that_hangs_is_given_up_and_asked_again_when_it_comes_back(caplog):
+    gate = Gate()
+    with learner(asked=BoxOracle(gate, NAMES), timeout_s=0.05) as running:
+        assert running.step(frame_with(square=(3, 3))).record.called
+        time.sleep(0.06)
+        late = running.step(frame_with()).record
+        assert (late.failed, late.called) == ("no answer within 0.05 s", False)
+        assert [running.step(frame_with()).record.called for _ in range(3)] == [False] * 3
+        assert running.timeouts == 1
+        gate.open.set()
+        until(lambda: not running._busy.is_set())
+        assert len(running.pupil.buffer) == 0
+        assert running.published.newest().number == 0
+        record = running.step(frame_with()).record
+        assert (record.called, record.answered, record.failed) == (True, None, None)
+    assert "no answer of the oracle on frame 0 within 0.05 s (1 time-outs)" in caplog.text
+
+
+def test_closing_joins_the_thread_and_leaves_behind_one_that_hangs(caplog):
+    running = learner()
+    running.step(frame_with(square=(3, 3)))
+    assert running.close()
+    assert not running._thread.is_alive()
+    assert running.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        running.step(frame_with())
+    gate = Gate()
+    hanging = learner(asked=BoxOracle(gate, NAMES), timeout_s=5.0)
+    hanging.step(frame_with())
+    assert gate.entered.acquire(timeout=SOON)
+    with caplog.at_level(logging.WARNING):
+        assert not hanging.close(wait_s=0.01)
+    assert "its thread is left behind" in caplog.text
+    gate.open.set()
+    hanging._thread.join(SOON)
+    assert not hanging._thread.is_alive()
+    assert len(hanging.pupil.buffer) == 0
+
+
+def test_a_timeout_that_is_none():
+    with pytest.raises(ConfigError, match="timeout_s must be above 0"):
+        learner(timeout_s=0.0)
+
+
+def test_losses_of_raw_heads_want_an_oracle_that_gives_them():
+    with pytest.raises(ConfigError, match="the oracle gives boxes alone"):
+        learner(update=Update(loss="matched_heads"))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_a_gpu_the_thread_has_its_own_stream_and_swaps_are_whole():
+    from vidkd.detection.online import Student
+
+    light = Student(detector(device="cuda"))
+    streams = []
+    running = AsynchronousLearner(light, oracle(), FixedInterval(), CallBudget(1, 1), update=Update(trains="all", lr=1e-3, steps=2))
+    inner = running.pupil.learn
+
+    def learn(look, answer):
+        streams.append(torch.cuda.current_stream())
+        return inner(look, answer)
+
+    running.pupil.learn = learn
+    with running:
+        for frame in stream(80):
+            version = running.published.newest()
+            checksum = [float(value.double().sum()) for value in version.student.net.state_dict().values()]
+            running.step(frame)
+            assert checksum == [float(value.double().sum()) for value in version.student.net.state_dict().values()]
+        until(lambda: not running._busy.is_set())
+    assert running.published.newest().number > 2
+    assert all(each != torch.cuda.default_stream() for each in streams)

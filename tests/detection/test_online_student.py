@@ -1,0 +1,148 @@
+import numpy as np
+import pytest
+import torch
+from online_samples import NAMES, SIDE, Painter, detector, frame_with, oracle, student
+
+from vidkd.base.errors import ConfigError
+from vidkd.detection.online import BoxOracle, HeadOracle, Student
+from vidkd.detection.online.lesson import disagreement_of, key_frame_of
+from vidkd.detection.online.views import Watcher, small_grey
+from vidkd.models.darknet import Darknet
+from vidkd.models.darknet.detector import DarknetDetector
+
+FRAME = frame_with(square=(10, 20), bar=(30, 50))
+
+
+def test_one_pass_gives_what_the_detector_gives_and_the_deep_features_behind_it():
+    light = student(score_threshold=0.005)
+    wide = np.concatenate([FRAME, FRAME[:, ::-1]], axis=1)
+    look = light.look(wide, frame_index=7, time_s=0.5)
+    (plain,) = light.detector(wide[None])
+    assert len(plain) > 0
+    np.testing.assert_array_equal(look.detections.boxes, plain.boxes)
+    np.testing.assert_array_equal(look.detections.scores, plain.scores)
+    assert (look.detections.frame_index, look.detections.time_s) == (7, 0.5)
+    images, letterbox = light.detector.prepare(wide[None])
+    with torch.no_grad():
+        heads, layers = light.net.features(images, light.net.deep_layers)
+    assert torch.equal(look.heads[0], heads[0])
+    np.testing.assert_allclose(look.features, layers[3].mean((0, 2, 3)), rtol=1e-5)
+    assert look.features.shape == (light.feature_count,) == (24,)
+    assert look.letterbox == letterbox
+    np.testing.assert_array_equal(light.inputs([look.image]), images)
+
+
+@pytest.mark.parametrize("frame", [FRAME[None], FRAME.astype(np.float32), FRAME[..., :1]])
+def test_frames_that_are_none(frame):
+    with pytest.raises(ValueError, match=r"uint8 \(H, W, 3\)"):
+        student().look(frame)
+
+
+def test_a_copy_has_equal_weights_of_its_own():
+    light = student(score_threshold=0.01, nms_iou=0.3)
+    copied = light.copy()
+    np.testing.assert_array_equal(copied.look(FRAME).detections.scores, light.look(FRAME).detections.scores)
+    assert (copied.detector.score_threshold, copied.detector.nms_iou) == (0.01, 0.3)
+    with torch.no_grad():
+        light.net.layers[0].conv.weight.zero_()
+    assert copied.net.layers[0].conv.weight.abs().sum() > 0
+
+
+def test_an_oracle_of_boxes_speaks_the_students_classes_and_says_once_what_it_leaves_out(caplog):
+    asked = oracle()
+    found = asked(FRAME).detections
+    assert [NAMES[label] for label in found.labels] == ["square", "bar"]
+    np.testing.assert_array_equal(found.boxes, [[10, 20, 24, 34], [30, 50, 58, 60]])
+    asked(FRAME)
+    assert [record.getMessage() for record in caplog.records] == ["classes that only the oracle knows are left out: cloud"]
+
+
+def test_an_oracle_without_a_class_in_common():
+    with pytest.raises(ConfigError, match="no class in common"):
+        BoxOracle(Painter(), ("dog",))
+
+
+def test_an_oracle_of_heads_gives_the_networks_raw_output():
+    heavy = detector(seed=5)
+    answer = HeadOracle(heavy, detector())(FRAME)
+    with torch.no_grad():
+        raw = heavy.net(heavy.prepare(FRAME[None])[0])
+    np.testing.assert_array_equal(answer.heads[0], raw[0][0])
+
+
+def other_detector(**change):
+    net = detector().net
+    config = net.config.with_input_size(*change["input_size"]) if "input_size" in change else net.config
+    config = config.with_classes(3) if "classes" in change else config
+    return DarknetDetector(Darknet(config), change.get("names", NAMES), resize=change.get("resize", "darknet"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"input_size": (96, 64)}, "input sizes differ"),
+        ({"resize": "stretch"}, "ways of resizing differ"),
+        ({"names": ("bar", "square")}, "classes differ in order or number"),
+        ({"classes": 3, "names": (*NAMES, "cloud")}, "classes differ in order or number"),
+    ],
+)
+def test_heads_that_do_not_pair(change, message):
+    with pytest.raises(ConfigError, match=message):
+        HeadOracle(other_detector(**change), detector())
+
+
+def test_a_key_frame_holds_boxes_in_pixels_of_the_input_and_an_image_of_its_own():
+    light = student()
+    double = FRAME.repeat(2, 0).repeat(2, 1)
+    look = light.look(double, frame_index=3)
+    key = key_frame_of(look, oracle()(double))
+    np.testing.assert_array_equal(key.boxes, [[10, 20, 24, 34], [30, 50, 58, 60]])
+    assert (key.frame_index, key.labels.tolist()) == (3, [0, 1])
+    same_size = FRAME.copy()
+    key = key_frame_of(light.look(same_size), oracle()(same_size))
+    same_size[:] = 0
+    np.testing.assert_array_equal(key.image, FRAME)
+
+
+def test_disagreement_is_one_less_f1():
+    light, answer = student(), oracle()(FRAME)
+    look = light.look(FRAME)
+    assert len(look.detections) == 0
+    assert disagreement_of(look, answer) == 1.0
+    assert disagreement_of(look, oracle()(frame_with())) == 0.0
+
+
+def test_small_grey_keeps_the_aspect():
+    assert small_grey(FRAME).shape == (96, 96)
+    assert small_grey(np.zeros((30, 120, 3), np.uint8)).shape == (24, 96)
+    assert np.unique(small_grey(np.full((50, 50, 3), 77, np.uint8))).tolist() == [77]
+
+
+def test_observations_count_from_the_last_key_frame():
+    light, watcher = student(), Watcher()
+    frames = [np.full((SIDE, SIDE, 3), 10 * t, np.uint8) for t in range(6)]
+    seen = []
+    for index, frame in enumerate(frames):
+        observation = watcher.observe(frame, light.look(frame, frame_index=index))
+        seen.append((observation.frames_since, round(observation.motion * 255), observation.last_loss))
+        if index in (1, 3):
+            watcher.called(observation)
+        if index == 4:
+            watcher.told(2.5)
+            watcher.told(float("nan"))
+    assert seen == [(0, 0, 0), (1, 0, 0), (1, 10, 0), (2, 20, 0), (1, 10, 0), (2, 20, 2.5)]
+
+
+def test_a_stream_that_changes_its_size_has_no_motion_until_the_next_key_frame():
+    light, watcher = student(), Watcher()
+    watcher.called(watcher.observe(FRAME, light.look(FRAME)))
+    other = np.zeros((20, 64, 3), np.uint8)
+    observation = watcher.observe(other, light.look(other, frame_index=1))
+    assert (observation.motion, observation.key_grey) == (0.0, None)
+    assert observation.key_features is not None
+
+
+def test_a_student_says_what_its_heads_are():
+    light: Student = student()
+    assert light.specs == light.net.heads
+    assert light.class_names == NAMES

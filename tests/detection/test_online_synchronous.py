@@ -1,0 +1,225 @@
+import dataclasses
+import io
+import json
+
+import numpy as np
+import pytest
+import torch
+from online_samples import NAMES, Painter, detector, frame_with, oracle, stream, student
+
+from vidkd.base.errors import ConfigError
+from vidkd.detection.metrics import f1_against
+from vidkd.detection.online import BoxOracle, HeadOracle, Replay, SynchronousLearner, Update
+from vidkd.detection.policies import CallBudget, FixedInterval, LstmSelector, Policy, open_policy
+from vidkd.models.selector import KeyFrameLSTM, SelectorConfig
+from vidkd.runtime.detections import Detections
+
+QUICK = Update(trains="all", lr=1e-2, steps=12)
+
+
+def learner(*, light=None, asked=None, policy=None, budget=(1, 5), update=QUICK, **settings):
+    return SynchronousLearner(
+        light or student(), asked or oracle(), policy or FixedInterval(), CallBudget(*budget), update=update, **settings
+    )
+
+
+def timeless(records):
+    return [dataclasses.replace(record, seconds={}) for record in records]
+
+
+def agreement(light, frames):
+    found = [light.look(frame).detections for frame in frames]
+    return f1_against(found, [oracle()(frame).detections for frame in frames]).f1
+
+
+def test_a_student_learns_along_the_stream_and_its_norm_statistics_and_the_oracle_stay():
+    running, frames = learner(budget=(1, 10)), stream(60)
+    light, painter = running.student, running.oracle.detector
+    statistics = {name: value.clone() for name, value in light.net.state_dict().items() if "running" in name}
+    steps = [running.step(frame) for frame in frames]
+    truth = [oracle()(frame).detections.at(t, None) for t, frame in enumerate(frames)]
+    before, after = (f1_against([step.detections for step in steps[part]], truth[part]).f1 for part in (slice(20), slice(40, 60)))
+    assert before < 0.3
+    assert after > before + 0.3
+    assert statistics.keys() == {f"layers.{layer}.norm.{name}" for layer in range(4) for name in ("running_mean", "running_var")}
+    assert all(torch.equal(light.net.state_dict()[name], value) for name, value in statistics.items())
+    assert painter.calls == 6
+    classes = {NAMES[label] for step in steps[40:] for label in step.detections.labels}
+    assert classes == {"square", "bar"}
+
+
+def test_scored_boxes_are_those_from_before_the_frame_is_learned_from():
+    running, alone, frames = learner(budget=(1, 1)), student(), stream(3)
+    for t, frame in enumerate(frames):
+        expected = alone.look(frame, frame_index=t)
+        step = running.step(frame, time_s=t / 10)
+        np.testing.assert_array_equal(step.look.heads[0], expected.heads[0])
+        assert step.record.update.outcome == "kept"
+        assert step.answer is not None
+        assert (step.detections.frame_index, step.detections.time_s, step.record.version) == (t, t / 10, t)
+        alone.net.load_state_dict(running.student.net.state_dict())
+
+
+def test_the_record_of_a_frame():
+    running, frames = learner(budget=(1, 3), update=Update(steps=1, lr=1e-4)), stream(7)
+    records = [running.step(frame).record for frame in frames]
+    assert [record.called for record in records] == [True, False, False, True, False, False, True]
+    assert [record.answered for record in records] == [0, None, None, 3, None, None, 6]
+    assert [record.version for record in records] == [0, 1, 1, 1, 2, 2, 2]
+    assert records[0].update.replay_before is None
+    assert records[3].update.replay_before > 0
+    assert records[0].disagreement == 1.0
+    assert set(records[0].seconds) == {"student", "selector", "oracle", "update", "other"}
+    assert set(records[1].seconds) == {"student", "selector", "other"}
+    row = json.loads(json.dumps(records[3].as_row(), allow_nan=False))
+    assert (row["frame_index"], row["outcome"], row["called"]) == (3, "kept", True)
+    assert row["loss_before"] == records[3].update.loss_before
+    spoilt = dataclasses.replace(records[3], update=dataclasses.replace(records[3].update, loss_after=float("nan")))
+    assert spoilt.as_row()["loss_after"] is None
+
+
+def policy_of(name):
+    if name == "lstm":
+        torch.manual_seed(1)
+        return LstmSelector(KeyFrameLSTM(SelectorConfig(features=24, units=6)))
+    return open_policy(name, seed=4)
+
+
+@pytest.mark.parametrize("name", ["lstm", "random", "frame_difference"])
+def test_stopped_and_restored_it_is_the_uninterrupted_run(name):
+    frames = stream(18)
+    settings = {"budget": (2, 6), "update": Update(trains="all", lr=3e-3, steps=2, keep_optimiser=True), "replay": Replay(frames=3)}
+    whole = learner(policy=policy_of(name), **settings)
+    expected = [whole.step(frame) for frame in frames]
+    first = learner(policy=policy_of(name), **settings)
+    early = [first.step(frame) for frame in frames[:10]]
+    file = io.BytesIO()
+    torch.save(first.state(), file)
+    first.step(frames[10])
+    file.seek(0)
+    again = learner(policy=policy_of(name), light=student(seed=9), **settings)
+    again.restore(torch.load(file, weights_only=True))
+    late = [again.step(frame) for frame in frames[10:]]
+    assert timeless([step.record for step in early + late]) == timeless([step.record for step in expected])
+    assert sum(step.record.called for step in expected) == 6
+    for ours, theirs in zip(late, expected[10:], strict=True):
+        assert torch.equal(ours.look.heads[0], theirs.look.heads[0])
+    for ours, theirs in zip(again.student.net.state_dict().values(), whole.student.net.state_dict().values(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_a_state_shares_no_memory_with_the_learner():
+    running, frames = learner(budget=(1, 1)), stream(2)
+    running.step(frames[0])
+    state = running.state()
+    kept = {name: value.clone() for name, value in state["pupil"]["weights"].items()}
+    running.step(frames[1])
+    assert all(torch.equal(value, kept[name]) for name, value in state["pupil"]["weights"].items())
+
+
+def test_another_budget_is_not_gone_on_from():
+    with pytest.raises(ConfigError, match="cannot go on from one of 1 in 5"):
+        learner(budget=(1, 6)).restore(learner(budget=(1, 5)).state())
+
+
+def forgetting(replay):
+    """F1 on scene A after A, then on it again after B; A shows squares alone, B bars alone."""
+    update = Update(trains="all", lr=1e-2, steps=12, replay=4, most_worse=None)
+    running = learner(budget=(1, 4), update=update, replay=Replay(frames=replay))
+    scene_a, scene_b = stream(16, seed=1, bar=False), stream(16, seed=2, square=False)
+    for frame in scene_a:
+        running.step(frame)
+    learned = agreement(running.student, scene_a)
+    for frame in scene_b:
+        running.step(frame)
+    return learned, agreement(running.student, scene_a)
+
+
+def test_with_replay_an_old_scene_is_still_known_when_it_returns():
+    learned, remembered = forgetting(replay=64)
+    same, forgotten = forgetting(replay=0)
+    assert min(learned, same) > 0.4
+    assert remembered > 0.6
+    assert forgotten < 0.3
+
+
+class Failing(Painter):
+    asked = 0
+
+    def __call__(self, frames):
+        self.asked += 1
+        if self.asked in (1, 3):
+            raise RuntimeError("no memory")
+        return super().__call__(frames)
+
+
+def test_an_oracle_that_throws_costs_its_call_and_the_student_goes_on(caplog):
+    running = learner(asked=BoxOracle(Failing(), NAMES), budget=(1, 2), update=Update(steps=1))
+    records = [running.step(frame).record for frame in stream(8)]
+    assert {record.frame_index: record.failed for record in records if record.failed} == dict.fromkeys((0, 4), "RuntimeError: no memory")
+    assert [record.answered for record in records] == [None, None, 2, None, None, None, 6, None]
+    assert sum(record.called for record in records) == 4
+    assert running.failures == 2
+    assert "oracle failed at frame 4 (2 failures): RuntimeError: no memory" in caplog.text
+
+
+def test_an_answer_that_is_known_is_not_asked_for():
+    running, frames = learner(budget=(1, 2), update=Update(steps=1)), stream(4)
+    for frame in frames:
+        running.step(frame, answer=oracle()(frame))
+    assert running.oracle.detector.calls == 0
+    assert len(running.pupil.buffer) == 2
+
+
+def test_nothing_to_see_in_a_whole_video():
+    running = learner(budget=(1, 3), update=Update(trains="all", steps=2, lr=1e-3))
+    records = [running.step(frame_with(seed=t)).record for t in range(9)]
+    assert [record.disagreement for record in records if record.called] == [0.0] * 3
+    assert all(record.update.outcome in ("kept", "rolled_back") for record in records if record.called)
+
+
+class Listening(Policy):
+    def __init__(self):
+        self.heard = []
+
+    def wants(self, observation):
+        self.heard.append(("sees", observation.frame_index, round(observation.last_loss, 4)))
+        return observation.frame_index == 1
+
+    def told(self, feedback):
+        self.heard.append(("told", feedback.frame_index, round(feedback.loss, 4), feedback.disagreement))
+
+
+def test_a_policy_is_told_after_the_call_and_sees_the_loss_from_then_on():
+    policy = Listening()
+    running = learner(policy=policy, exhaust=False, update=Update(steps=1))
+    loss = [running.step(frame) for frame in stream(3)][1].record.update.loss_before
+    loss = round(loss, 4)
+    assert policy.heard == [("sees", 0, 0.0), ("sees", 1, 0.0), ("told", 1, loss, 1.0), ("sees", 2, loss)]
+
+
+def test_losses_of_raw_heads_want_an_oracle_that_gives_them():
+    with pytest.raises(ConfigError, match="matched_heads compares raw heads and the oracle gives boxes alone"):
+        learner(update=Update(loss="matched_heads"))
+    light = student()
+    running = learner(light=light, asked=HeadOracle(detector(seed=3), light.detector), update=Update(loss="matched_heads", steps=1))
+    assert running.step(frame_with()).record.update.outcome == "kept"
+
+
+class Crowd(Painter):
+    """Says the score that it is given."""
+
+    def __init__(self, score):
+        super().__init__()
+        self.score = score
+
+    def __call__(self, frames):
+        return [
+            Detections(boxes=found.boxes, scores=np.full(len(found), self.score), labels=found.labels) for found in super().__call__(frames)
+        ]
+
+
+def test_boxes_below_the_score_do_not_count_in_the_disagreement():
+    for score, expected in ((0.39, 0.0), (0.41, 1.0)):
+        running = learner(asked=BoxOracle(Crowd(score), NAMES), update=Update(steps=0))
+        assert running.step(frame_with(square=(3, 3))).record.disagreement == expected

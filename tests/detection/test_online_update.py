@@ -1,0 +1,264 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from online_samples import detector, frame_with, oracle, stream, student
+
+from vidkd.base.errors import ConfigError
+from vidkd.detection.online import HeadOracle, KeyFrame, Trainer, Update
+from vidkd.detection.online.distillation import LOSSES, NEEDS_HEADS, oracle_heads, truths_of
+from vidkd.detection.online.lesson import key_frame_of
+from vidkd.losses.teacher_bounded import bounded_box_regression, matched_heads, oracle_assigned
+from vidkd.losses.yolo import YoloLossOptions
+
+
+def keys(light, count=3, asked=None, seed=0):
+    asked = asked or oracle()
+    return [key_frame_of(light.look(frame, frame_index=t), asked(frame)) for t, frame in enumerate(stream(count, seed))]
+
+
+def weights(light):
+    return {name: value.clone() for name, value in light.net.state_dict().items()}
+
+
+def changed(before, after):
+    return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+@pytest.mark.parametrize(
+    ("settings", "layers"),
+    [({"trains": "heads"}, {4}), ({"trains": "blocks", "blocks": 2}, {3, 4}), ({"trains": "all"}, {0, 1, 2, 3, 4})],
+)
+def test_only_what_trains_changes_and_norm_statistics_never(settings, layers):
+    light = student()
+    before = weights(light)
+    first, *rest = keys(light)
+    assert Trainer(light, Update(lr=1e-3, steps=2, **settings)).learn(first, rest).outcome == "kept"
+    moved = changed(before, weights(light))
+    assert {int(name.split(".")[1]) for name in moved} == layers
+    assert not any(name.endswith(STATISTICS) for name in moved)
+    assert not light.net.training
+
+
+def test_an_update_is_these_steps_of_the_optimiser():
+    light, by_hand = student(), student()
+    first, *rest = keys(light)
+    update = Update(trains="all", optimiser="sgd", lr=1e-3, steps=3, keep_best=False, clip_norm=0.5, most_worse=None)
+    record = Trainer(light, update).learn(first, rest)
+    losses = []
+    for step in range(4):
+        heads = by_hand.net(by_hand.inputs([key.image for key in (first, *rest)]))
+        truths = [truths_of(key, torch.device("cpu")) for key in (first, *rest)]
+        now, past = (oracle_assigned([h[p] for h in heads], truths[p], by_hand.specs).total for p in (slice(1), slice(1, 3)))
+        losses.append((now.item(), past.item()))
+        if step == 3:
+            break
+        gradients = torch.autograd.grad((now + 2 * past) / 3, list(by_hand.net.parameters()))
+        length = math.sqrt(sum(float(g.square().sum()) for g in gradients))
+        assert length > 0.5
+        with torch.no_grad():
+            for parameter, gradient in zip(by_hand.net.parameters(), gradients, strict=True):
+                parameter -= 1e-3 * 0.5 / length * gradient
+    for ours, expected in zip(light.net.parameters(), by_hand.net.parameters(), strict=True):
+        torch.testing.assert_close(ours, expected, atol=1e-6, rtol=1e-4)
+    assert (record.loss_before, record.replay_before) == pytest.approx(losses[0], rel=1e-5)
+    assert (record.loss_after, record.replay_after) == pytest.approx(losses[3], rel=1e-4)
+    assert (record.outcome, record.step) == ("kept", 3)
+
+
+def test_the_best_step_is_kept_where_the_last_is_worse():
+    light = student()
+    (first,) = keys(light, 1)
+    rough = {"trains": "all", "optimiser": "sgd", "lr": 0.05, "clip_norm": None, "steps": 8}
+    last = Trainer(student(), Update(keep_best=False, **rough)).learn(first, [])
+    trainer = Trainer(light, Update(**rough))
+    best = trainer.learn(first, [])
+    assert best.outcome == "kept"
+    assert 0 < best.step < 8
+    assert best.loss_after < best.loss_before
+    assert best.loss_after < last.loss_after
+    again = Trainer(light, Update(steps=0)).learn(first, [])
+    assert again.loss_before == pytest.approx(best.loss_after, rel=1e-5)
+
+
+def test_without_a_better_step_nothing_changes():
+    light = student()
+    before = weights(light)
+    (first,) = keys(light, 1)
+    record = Trainer(light, Update(trains="all", optimiser="sgd", lr=10.0, clip_norm=1.0, steps=1)).learn(first, [])
+    assert record.outcome == "no_better"
+    assert (record.step, record.loss_after) == (0, record.loss_before)
+    assert changed(before, weights(light)) == set()
+
+
+def test_without_steps_the_loss_is_measured_alone():
+    light = student()
+    before = weights(light)
+    first, *rest = keys(light)
+    record = Trainer(light, Update(steps=0)).learn(first, rest)
+    assert (record.outcome, record.loss_before) == ("no_better", record.loss_after)
+    assert record.loss_before > 0
+    assert changed(before, weights(light)) == set()
+
+
+def test_below_the_least_loss_nothing_is_trained():
+    light = student()
+    before = weights(light)
+    (first,) = keys(light, 1)
+    loss = Trainer(light, Update(steps=0)).learn(first, []).loss_before
+    assert Trainer(light, Update(min_loss=loss * 1.01)).learn(first, []).outcome == "below_minimum"
+    assert changed(before, weights(light)) == set()
+    assert Trainer(light, Update(min_loss=loss * 0.99, lr=1e-4, steps=1)).learn(first, []).outcome == "kept"
+
+
+@pytest.fixture(scope="module")
+def experienced():
+    """A student that has learned four key frames well, and those; tests take a copy of it."""
+    light = student()
+    known = keys(light, 4)
+    Trainer(light, Update(trains="all", lr=1e-2, steps=50)).learn(known[0], known[1:])
+    return light, known
+
+
+POISON = {"trains": "all", "lr": 1e-2, "steps": 3}
+
+
+def poisoned(key):
+    """The oracle calls the square a bar, finds no bar, and finds two squares where nothing is."""
+    boxes = np.array([key.boxes[0], [2, 40, 16, 54], [44, 2, 58, 16]], np.float32)
+    return KeyFrame(frame_index=99, image=key.image, boxes=boxes, scores=np.full(3, 0.9, np.float32), labels=np.array([1, 0, 0], np.int64))
+
+
+def test_the_guard_undoes_an_update_from_poisoned_boxes(experienced):
+    light, known = experienced[0].copy(), experienced[1]
+    before = weights(light)
+    record = Trainer(light, Update(most_worse=0.1, **POISON)).learn(poisoned(known[-1]), known[:2])
+    assert record.outcome == "rolled_back"
+    assert record.replay_after > 1.1 * record.replay_before
+    assert record.loss_after < record.loss_before
+    assert changed(before, weights(light)) == set()
+    without = Trainer(light, Update(most_worse=None, **POISON)).learn(poisoned(known[-1]), known[:2])
+    assert without.outcome == "kept"
+    assert without.replay_after == pytest.approx(record.replay_after, rel=1e-4)
+
+
+def test_the_guard_does_not_mind_a_loss_that_is_good_enough(experienced):
+    light, known = experienced[0].copy(), experienced[1]
+    worse = Trainer(light.copy(), Update(**POISON)).learn(poisoned(known[-1]), known[:2])
+    assert worse.outcome == "rolled_back"
+    assert worse.loss_before > worse.replay_after
+    assert Trainer(light, Update(min_loss=worse.replay_after, **POISON)).learn(poisoned(known[-1]), known[:2]).outcome == "kept"
+
+
+@pytest.mark.parametrize("spoilt", ["weights", "gradient"])
+def test_what_is_not_finite_is_undone(spoilt):
+    light = student()
+    first, second = keys(light, 2)
+    if spoilt == "weights":
+        with torch.no_grad():
+            light.net.layers[4].conv.weight[0] = math.nan
+    else:
+        light.net.layers[4].conv.weight.register_hook(lambda gradient: gradient * math.inf)
+    before = weights(light)
+    assert Trainer(light, Update(trains="all")).learn(first, [second]).outcome == "not_finite"
+    after = weights(light)
+    assert all(torch.equal(before[name].nan_to_num(7), after[name].nan_to_num(7)) for name in before)
+
+
+def test_moments_live_on_only_where_asked():
+    def second_loss(keep):
+        light = student()
+        first, second = keys(light, 2)
+        trainer = Trainer(light, Update(trains="all", lr=1e-3, steps=2, keep_optimiser=keep))
+        trainer.learn(first, [])
+        state = trainer.state()["optimiser"]
+        return trainer.learn(second, []).loss_after, state
+
+    fresh, nothing = second_loss(False)
+    carried, state = second_loss(True)
+    assert nothing is None
+    assert int(state["state"][0]["step"]) == 2
+    assert fresh != carried
+
+
+def test_moments_are_undone_with_the_weights(experienced):
+    light, known = experienced[0].copy(), experienced[1]
+    trainer = Trainer(light, Update(keep_optimiser=True, **POISON))
+    before = trainer.state()["optimiser"]
+    assert trainer.learn(poisoned(known[-1]), known[:2]).outcome == "rolled_back"
+    assert trainer.state()["optimiser"]["state"] == before["state"] == {}
+
+
+def test_each_loss_is_the_one_of_its_name():
+    light, heavy = student(), HeadOracle(detector(seed=3, score_threshold=0.012), detector())
+    two = keys(light, 2, heavy)
+    assert all(len(key.boxes) for key in two)
+    heads = [head.detach() for head in light.net(light.inputs([key.image for key in two]))]
+    theirs = oracle_heads(two, heads)
+    truths = [truths_of(key, torch.device("cpu")) for key in two]
+    mean_square = (heads[0] - theirs[0]).square().mean()
+    matched = matched_heads(heads, theirs, light.specs)
+    bounded = bounded_box_regression(heads, theirs, truths, light.specs)
+
+    def loss(name, **settings):
+        return LOSSES[name](heads, two, light.specs, Update(loss=name, **settings))
+
+    torch.testing.assert_close(loss("matched_heads"), matched.total)
+    torch.testing.assert_close(loss("bounded_box_regression"), matched.objectness + matched.classes + bounded)
+    torch.testing.assert_close(loss("confidence_bounded_mix", mix_share=1.0), mean_square)
+    torch.testing.assert_close(loss("confidence_bounded_mix", mix_threshold=1.0), 0.4**2 * mean_square)
+    options = YoloLossOptions(box_iou_bound=0.3)
+    wanted = oracle_assigned(heads, truths, light.specs, scores_as="objectness", options=options)
+    torch.testing.assert_close(loss("oracle_assigned", scores_as="objectness", options=options), wanted.total)
+    assert loss("oracle_assigned", certain=1.0) < loss("oracle_assigned")
+
+
+@pytest.mark.parametrize("name", sorted(NEEDS_HEADS))
+def test_raw_heads_teach_and_the_oracle_stays_as_it_was(name):
+    light, teacher = student(), detector(seed=3)
+    before = {key: value.clone() for key, value in teacher.net.state_dict().items()}
+    heavy = HeadOracle(teacher, light.detector)
+    first, *rest = keys(light, 3, heavy)
+    record = Trainer(light, Update(loss=name, trains="all", lr=1e-3, steps=3)).learn(first, rest)
+    assert record.outcome == "kept"
+    assert record.loss_after < record.loss_before
+    assert changed(before, teacher.net.state_dict()) == set()
+    assert not teacher.net.training
+
+
+def test_raw_heads_that_are_not_there():
+    light = student()
+    with pytest.raises(ValueError, match="no raw heads"):
+        Trainer(light, Update(loss="matched_heads")).learn(*keys(light, 1), [])
+
+
+def test_a_frame_without_boxes_teaches_silence():
+    light = student()
+    empty = key_frame_of(light.look(frame_with()), oracle()(frame_with()))
+    record = Trainer(light, Update(trains="all", lr=1e-3, steps=3)).learn(empty, [])
+    assert record.outcome == "kept"
+    assert record.loss_after < record.loss_before
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"loss": "matched"}, "unknown loss 'matched'"),
+        ({"trains": "head"}, "unknown trains 'head'"),
+        ({"optimiser": "lion"}, "unknown optimiser 'lion'"),
+        ({"scores_as": "weights"}, "unknown scores_as 'weights'"),
+        ({"blocks": 0}, "update.blocks must be at least 1"),
+        ({"steps": -1}, "update.steps must be at least 0"),
+        ({"replay": -1}, "update.replay must be at least 0"),
+        ({"most_worse": -0.1}, "update.most_worse must be at least 0"),
+        ({"lr": 0.0}, "update.lr must be above 0"),
+        ({"clip_norm": 0.0}, "update.clip_norm must be above 0"),
+    ],
+)
+def test_settings_that_cannot_be(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        Update(**settings)

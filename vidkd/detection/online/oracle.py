@@ -1,0 +1,112 @@
+"""The heavy detector as a teacher: its boxes under the student's labels, and its raw heads where both share cells."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vidkd.base.errors import ConfigError
+from vidkd.models.darknet.detector import DarknetDetector
+from vidkd.models.darknet.net import Darknet
+from vidkd.runtime.detections import Detections
+from vidkd.runtime.detector import Detector
+from vidkd.runtime.mapping import ClassMapping, map_classes
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Answer:
+    """What the oracle says of one frame.
+
+    detections: in pixels of the frame, labels of the student. heads: raw, (A * (5 + C), h, w) float32 each, on the student's cells; None of
+    an oracle that has others.
+    """
+
+    detections: Detections
+    heads: tuple[NDArray[np.float32], ...] | None = None
+
+
+class Oracle(Protocol):
+    """Whatever answers on a frame: RGB uint8 (H, W, 3) -> Answer."""
+
+    @property
+    def gives_heads(self) -> bool:
+        """Whether its answers hold raw heads."""
+        ...
+
+    def __call__(self, frame: NDArray[np.uint8]) -> Answer:
+        """As the class says."""
+        ...
+
+
+class BoxOracle:
+    """Any detector as an oracle. Its classes are the student's of the same name; those that only one side has are logged once.
+
+    Boxes of every class that the student knows are handed on. Raises ConfigError if there is none, or a list of names is ambiguous.
+    """
+
+    gives_heads = False
+
+    def __init__(self, detector: Detector, student_names: Sequence[str]) -> None:
+        self.detector = detector
+        self.mapping = _mapped(detector.class_names, student_names)
+
+    def __call__(self, frame: NDArray[np.uint8]) -> Answer:
+        """As `Oracle`."""
+        (found,) = self.detector(frame[None])
+        return Answer(detections=self.mapping.translate(found))
+
+
+class HeadOracle:
+    """A darknet detector whose heads have the cells, anchors and classes of the student's, so that raw outputs match cell by cell.
+
+    The detector is in eval mode and never changed. Raises ConfigError for networks that do not pair, saying in what.
+    """
+
+    gives_heads = True
+
+    def __init__(self, detector: DarknetDetector, student: DarknetDetector) -> None:
+        self.detector = detector
+        mapping = _mapped(detector.class_names, student.class_names)
+        if mapping.labels.tolist() != list(range(student.net.classes)):
+            raise ConfigError("oracle and student share no heads: their classes differ in order or number", to_mend=USE_BOXES)
+        mine, theirs = _geometry(detector.net, detector.resize), _geometry(student.net, student.resize)
+        for name, value in mine.items():
+            if value != theirs[name]:
+                raise ConfigError(
+                    f"oracle and student share no heads: {name} differ", oracle=value, student=theirs[name], to_mend=USE_BOXES
+                )
+
+    def __call__(self, frame: NDArray[np.uint8]) -> Answer:
+        """As `Oracle`."""
+        images, letterbox = self.detector.prepare(frame[None])
+        with torch.inference_mode():
+            raw = self.detector.net(images)
+            (found,) = self.detector.finish(raw, letterbox)
+        return Answer(detections=found, heads=tuple(head[0].float().cpu().numpy() for head in raw))
+
+
+USE_BOXES = "distil from its boxes: loss oracle_assigned"
+
+
+def _geometry(net: Darknet, resize: str) -> dict[str, object]:
+    return {
+        "input sizes": net.input_size,
+        "ways of resizing": resize,
+        "anchors": [head.anchors for head in net.heads],
+        "strides": [head.stride for head in net.heads],
+        "scale_x_y": [head.scale_x_y for head in net.heads],
+    }
+
+
+def _mapped(oracle: Sequence[str], student: Sequence[str]) -> ClassMapping:
+    mapping = map_classes(oracle, student)
+    for side, names in (("oracle", mapping.only_source), ("student", mapping.only_target)):
+        if names:
+            log.warning("classes that only the %s knows are left out: %s", side, ", ".join(names))
+    return mapping

@@ -1,0 +1,76 @@
+"""Records for the training of a selector: the student on a stream, and its disagreement with the oracle on every frame."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vidkd.base.errors import DataError
+from vidkd.detection.online.lesson import disagreement_of
+from vidkd.detection.online.synchronous import SynchronousLearner
+from vidkd.detection.policies.records import SelectorRecord, read_record, write_record
+
+log = logging.getLogger(__name__)
+
+
+def record_stream(learner: SynchronousLearner, frames: Iterable[NDArray[np.uint8]]) -> SelectorRecord:
+    """Let the learner run along frames (H, W, 3), asking its oracle on every one, and keep what a selector would have seen.
+
+    The learner learns from the key frames of its own policy alone, so a record holds a student as it will be; with `Update(steps=0)` one
+    that stays as it is. A policy that calls at random shows the selector every number of frames since a call. What the oracle raises is
+    raised. Raises DataError where there is no frame.
+    """
+    rows: list[tuple[NDArray[np.float32], tuple[float, ...], bool]] = []
+    for frame in frames:
+        answer = learner.oracle(frame)
+        step = learner.step(frame, answer=answer)
+        seen = step.observation
+        signals = (seen.frames_since, seen.last_loss, seen.motion, disagreement_of(step.look, answer, score=learner.pupil.score))
+        rows.append((seen.features, signals, step.record.called))
+    if not rows:
+        raise DataError("a stream without frames leaves no record")
+    features, signals_of, called = zip(*rows, strict=True)
+    table = np.asarray(signals_of, np.float32)
+    return SelectorRecord(
+        features=np.stack(features),
+        frames_since=table[:, 0],
+        last_loss=table[:, 1],
+        motion=table[:, 2],
+        disagreement=table[:, 3],
+        called=np.asarray(called, bool),
+    )
+
+
+def cached_record(folder: Path | str, made_from: Mapping[str, str], make: Callable[[], SelectorRecord]) -> SelectorRecord:
+    """The record of `folder` that was made from just this, else a new one, which is kept there as .npz.
+
+    made_from: all that the record depends on by name, such as hashes of the student's weights, the oracle and the video, and the settings.
+    A file that is damaged is made anew, and logged.
+    """
+    digest = hashlib.sha256(json.dumps(dict(made_from), sort_keys=True).encode()).hexdigest()
+    path = Path(folder) / f"{digest[:24]}.npz"
+    if path.exists():
+        try:
+            record, known = read_record(path)
+            if known == dict(made_from):
+                return record
+        except DataError as error:
+            log.warning("made anew: %s", error)
+    record = make()
+    write_record(path, record, made_from)
+    return record
+
+
+def hash_of_weights(net: torch.nn.Module) -> str:
+    """Hex SHA-256 of the names, types, shapes and numbers of all weights and buffers."""
+    digest = hashlib.sha256()
+    for name, value in net.state_dict().items():
+        array = value.detach().cpu().contiguous().numpy()
+        digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()

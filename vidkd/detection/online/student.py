@@ -1,0 +1,75 @@
+"""A darknet detector that can be looked through: boxes, raw heads and deep features from one forward pass."""
+
+import copy
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vidkd.detection.online.views import Look
+from vidkd.losses.yolo_heads import HeadSpec
+from vidkd.models.darknet import Darknet
+from vidkd.models.darknet.detector import GREY, DarknetDetector
+from vidkd.models.darknet.graph import trace
+from vidkd.runtime.letterbox import Letterbox
+
+
+class Student:
+    """The light detector of a stream. Its network stays in eval mode always, so norm statistics never move and dropout is off."""
+
+    def __init__(self, detector: DarknetDetector) -> None:
+        self.detector = detector
+        nodes = trace(self.net.config)
+        self.feature_count = sum(nodes[layer].shape[0] for layer in self.net.deep_layers)
+
+    @property
+    def net(self) -> Darknet:
+        """The network, whose weights learn."""
+        return self.detector.net
+
+    @property
+    def specs(self) -> tuple[HeadSpec, ...]:
+        """What its raw heads mean, for the losses."""
+        return self.net.heads
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes that labels index."""
+        return self.detector.class_names
+
+    @torch.inference_mode()
+    def look(self, frame: NDArray[np.uint8], *, frame_index: int = 0, time_s: float | None = None) -> Look:
+        """RGB uint8 (H, W, 3) -> what the student sees. Raises ValueError for another array."""
+        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+            raise ValueError(f"a frame is uint8 (H, W, 3): {frame.dtype} {frame.shape}")
+        letterbox = Letterbox.fit((frame.shape[1], frame.shape[0]), self.net.input_size, self.detector.resize)
+        image = letterbox.apply(frame, GREY)
+        heads, layers = self.net.features(self.inputs([image]), self.net.deep_layers)
+        pooled = torch.cat([layers[layer][0].mean((1, 2)) for layer in self.net.deep_layers])
+        (found,) = self.detector.finish(heads, letterbox)
+        return Look(
+            detections=found.at(frame_index, time_s),
+            heads=tuple(heads),
+            features=pooled.float().cpu().numpy(),
+            image=image,
+            letterbox=letterbox,
+        )
+
+    def inputs(self, images: Sequence[NDArray[np.uint8]]) -> Tensor:
+        """Images (H, W, 3) of the network's size, as `Look.image`, in the form that the network takes: (B, 3, H, W) on its device."""
+        return self.detector.prepare(np.stack(images))[0]
+
+    def copy(self) -> "Student":
+        """Another student with equal weights of its own."""
+        same = self.detector
+        detector = DarknetDetector(
+            copy.deepcopy(self.net),
+            same.class_names,
+            score_threshold=same.score_threshold,
+            nms_iou=same.nms_iou,
+            device=same.device,
+            resize=same.resize,
+        )
+        return Student(detector)

@@ -1,0 +1,113 @@
+"""Learning in step with the stream: each key frame is learned from before the next frame comes. Deterministic, for studies."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidkd.base.timing import Stopwatch
+from vidkd.detection.metrics.agreement import SCORE
+from vidkd.detection.online.lesson import Lesson, Pupil, synchronise
+from vidkd.detection.online.oracle import Answer, Oracle
+from vidkd.detection.online.replay import Replay
+from vidkd.detection.online.student import Student
+from vidkd.detection.online.update import Update
+from vidkd.detection.online.views import FrameRecord, Step, Watcher
+from vidkd.detection.policies.budget import CallBudget
+from vidkd.detection.policies.chooser import KeyFrameChooser
+from vidkd.detection.policies.policy import Feedback, Policy
+
+log = logging.getLogger(__name__)
+
+
+class SynchronousLearner:
+    """A student that runs along a stream and learns from the key frames that its policy chooses.
+
+    student: its weights change in place. oracle: asked on key frames alone. An oracle that throws costs its call, is counted in `failures`
+    and logged, and the student goes on; one that hangs holds the stream, for which there is the asynchronous learner.
+    With equal weights, seeds, frames and answers, on one machine with one number of threads, a run repeats bit by bit.
+    Raises ConfigError if oracle and loss do not fit.
+    """
+
+    def __init__(
+        self,
+        student: Student,
+        oracle: Oracle,
+        policy: Policy,
+        budget: CallBudget,
+        *,
+        update: Update | None = None,
+        replay: Replay | None = None,
+        exhaust: bool = True,
+        score: float = SCORE,
+    ) -> None:
+        self.student, self.oracle = student, oracle
+        self.pupil = Pupil(student, oracle, update or Update(), replay or Replay(), score=score)
+        self.chooser = KeyFrameChooser(policy, budget, exhaust=exhaust)
+        self._watcher = Watcher()
+        self.position = self.version = self.failures = 0
+
+    def step(self, frame: NDArray[np.uint8], *, time_s: float | None = None, answer: Answer | None = None) -> Step:
+        """The next frame of the stream, RGB uint8 (H, W, 3).
+
+        The boxes of the result were made before anything was learned from the frame. answer: the oracle's on this frame where the caller
+        knows it already; used if the policy calls, in place of asking. Raises ValueError for another array.
+        """
+        clock, index, version = Stopwatch(), self.position, self.version
+        with clock.part("student"):
+            look = self.student.look(frame, frame_index=index, time_s=time_s)
+        with clock.part("selector"):
+            observation = self._watcher.observe(frame, look)
+            called = self.chooser.choose(observation)
+        lesson, failed = None, None
+        if called:
+            self._watcher.called(observation)
+            with clock.part("oracle"):
+                answer, failed = (answer, None) if answer is not None else self._ask(frame)
+            with clock.part("update"):
+                lesson = None if answer is None else self._learn(self.pupil.learn(look, answer))
+        self.position += 1
+        record = FrameRecord(
+            frame_index=index,
+            time_s=time_s,
+            called=called,
+            version=version,
+            answered=None if lesson is None else index,
+            disagreement=None if lesson is None else lesson.disagreement,
+            update=None if lesson is None else lesson.update,
+            failed=failed,
+            seconds=clock.seconds(),
+        )
+        return Step(look=look, observation=observation, record=record, answer=answer if called else None)
+
+    def state(self) -> dict[str, Any]:
+        """All that the rest of the stream depends on, as plain values and tensors, readable with weights_only=True."""
+        counts = {name: getattr(self, name) for name in ("position", "version", "failures")}
+        parts = {"pupil": self.pupil.state(), "chooser": self.chooser.state(), "watcher": self._watcher.state()}
+        return {"counts": counts, **parts}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` gave, in a learner made with the same arguments. Raises ConfigError if its budget was another."""
+        self.chooser.restore(state["chooser"])
+        self.pupil.restore(state["pupil"])
+        self._watcher.restore(state["watcher"])
+        for name, value in state["counts"].items():
+            setattr(self, name, value)
+
+    def _ask(self, frame: NDArray[np.uint8]) -> tuple[Answer | None, str | None]:
+        """The oracle's answer, or why there is none."""
+        try:
+            return self.oracle(frame), None
+        except Exception as error:  # whatever library runs the oracle: the student must go on without it
+            self.failures += 1
+            log.warning("oracle failed at frame %d (%d failures): %s: %s", self.position, self.failures, type(error).__name__, error)
+            return None, f"{type(error).__name__}: {error}"
+
+    def _learn(self, lesson: Lesson) -> Lesson:
+        synchronise(self.student.detector.device)
+        self._watcher.told(lesson.update.loss_before)
+        self.chooser.told(Feedback(frame_index=lesson.frame_index, disagreement=lesson.disagreement, loss=lesson.update.loss_before))
+        self.version += lesson.update.outcome == "kept"
+        return lesson

@@ -1,0 +1,233 @@
+"""One update: a few steps on a key frame and some of the past, kept only where they helped."""
+
+import copy
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor, nn
+
+from vidkd.base.errors import ConfigError, unknown_name
+from vidkd.detection.online.distillation import LOSSES
+from vidkd.detection.online.replay import KeyFrame
+from vidkd.losses.yolo import DARKNET, YoloLossOptions
+
+if TYPE_CHECKING:
+    from vidkd.detection.online.student import Student
+    from vidkd.models.darknet import Darknet
+
+Trains = Literal["heads", "blocks", "all"]
+Outcome = Literal["kept", "rolled_back", "not_finite", "below_minimum", "no_better"]
+Loss = Literal["oracle_assigned", "matched_heads", "confidence_bounded_mix", "bounded_box_regression"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Update:
+    """How a student learns from one key frame.
+
+    Attributes:
+        loss: oracle_assigned takes the boxes of any oracle. The others compare raw heads, of a darknet oracle with the student's cells:
+            matched_heads follows it everywhere; confidence_bounded_mix less where the oracle is unsure; bounded_box_regression is
+            matched_heads with Chen's bound on the boxes, the oracle's boxes after suppression standing for the truth.
+        trains: the last convolutions of the heads, the last `blocks` convolution blocks before each head, or all. Norm statistics never
+            move; weights and biases of a normalisation train with its block.
+        blocks: for trains=blocks.
+        optimiser: adam or sgd (without momentum).
+        lr: learning rate.
+        steps: on each key frame; 0 measures the loss and trains nothing.
+        keep_optimiser: whether its moments live on from key frame to key frame.
+        keep_best: keep the weights of the step with the lowest loss over the key frame and the replayed ones, else those of the last.
+        clip_norm: most length of the gradient; None for no bound.
+        min_loss: a loss that is good enough: nothing is trained while that on the key frame lies below it, and the guard takes no loss for
+            lower.
+        replay: past key frames in the batch, the same through all steps.
+        most_worse: an update is undone if it raises the loss on the replayed frames by more than this share of it; None for no guard.
+        certain: boxes of the oracle below this score ask nothing (oracle_assigned).
+        scores_as: what the oracle's scores are (oracle_assigned): how much a box counts, or the objectness to learn.
+        options: of the yolo loss (oracle_assigned); its box_iou_bound bounds the boxes.
+        mix_threshold: objectness from which the oracle is sure (confidence_bounded_mix).
+        mix_share: of the oracle in the target where it is not; 1 for no bound (confidence_bounded_mix).
+        margin: by which a student must be nearer than the oracle to be left alone (bounded_box_regression).
+    """
+
+    loss: Loss = "oracle_assigned"
+    trains: Trains = "blocks"
+    blocks: int = 2
+    optimiser: Literal["adam", "sgd"] = "adam"
+    lr: float = 3e-4
+    steps: int = 8
+    keep_optimiser: bool = False
+    keep_best: bool = True
+    clip_norm: float | None = 10.0
+    min_loss: float = 0.0
+    replay: int = 3
+    most_worse: float | None = 0.1
+    certain: float = 0.0
+    scores_as: Literal["weight", "objectness"] = "weight"
+    options: YoloLossOptions = DARKNET
+    mix_threshold: float = 0.2
+    mix_share: float = 0.4
+    margin: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.loss not in LOSSES:
+            raise unknown_name("loss", self.loss, LOSSES, where="update.loss")
+        for name, known in (("trains", get_args(Trains)), ("optimiser", ("adam", "sgd")), ("scores_as", ("weight", "objectness"))):
+            if getattr(self, name) not in known:
+                raise unknown_name(name, getattr(self, name), known, where=f"update.{name}")
+        for name, least in (("blocks", 1), ("steps", 0), ("replay", 0), ("min_loss", 0), ("most_worse", 0)):
+            value = getattr(self, name)
+            if value is not None and not value >= least:
+                raise ConfigError(f"update.{name} must be at least {least}, not {value}")
+        for name in ("lr", "clip_norm"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ConfigError(f"update.{name} must be above 0, not {value}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpdateRecord:
+    """What an update did.
+
+    loss_before, loss_after: on the key frame, with the weights before and with those that the update would leave, kept or not.
+    replay_before, replay_after: the same on the replayed frames, None without any. step: whose weights were taken, 0 for none.
+    """
+
+    outcome: Outcome
+    loss_before: float
+    loss_after: float
+    replay_before: float | None = None
+    replay_after: float | None = None
+    step: int = 0
+
+
+class _Losses(NamedTuple):
+    """On the key frame, on the replayed frames (0 without any), and over all images of the batch, once more with its gradient."""
+
+    now: float
+    past: float
+    total: float
+    total_loss: Tensor
+
+
+class Trainer:
+    """Updates the weights of one student in place; all but the trained ones stop taking gradients.
+
+    The batch is the same through an update, so the loss before each step is that of the weights before it, and one more forward pass at
+    the end is all that keep-best and the guard cost.
+    """
+
+    def __init__(self, student: "Student", update: Update) -> None:
+        self.student, self.update = student, update
+        self.parameters = trained_parameters(student.net, update)
+        chosen = {id(parameter) for parameter in self.parameters}
+        for parameter in student.net.parameters():
+            parameter.requires_grad_(id(parameter) in chosen)
+        self._optimiser = self._new_optimiser()
+
+    @torch.enable_grad()
+    def learn(self, key: KeyFrame, replay: Sequence[KeyFrame]) -> UpdateRecord:
+        """Learn from a key frame and some of the past. Weights are as before unless the outcome is "kept".
+
+        Raises ValueError if the loss needs raw heads that a frame lacks.
+        """
+        start, optimiser = self._weights(), copy.deepcopy(self._optimiser.state_dict())
+        record, weights = self._run([key, *replay], start)
+        self._put(weights if record.outcome == "kept" else start)
+        if record.outcome != "kept":
+            self._optimiser.load_state_dict(optimiser)
+        if not self.update.keep_optimiser:
+            self._optimiser = self._new_optimiser()
+        return record
+
+    def state(self) -> dict[str, Any]:
+        """Of an optimiser that lives on; weights are the student's own."""
+        return {"optimiser": copy.deepcopy(self._optimiser.state_dict()) if self.update.keep_optimiser else None}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        self._optimiser = self._new_optimiser()
+        if state["optimiser"] is not None:
+            self._optimiser.load_state_dict(state["optimiser"])
+
+    def _run(self, keys: Sequence[KeyFrame], start: list[Tensor]) -> tuple[UpdateRecord, list[Tensor]]:
+        """Take the steps; the record, and the weights that it speaks of."""
+        images = self.student.inputs([key.image for key in keys])
+        first = best = self._losses(images, keys)
+        weights, taken, finite = start, 0, math.isfinite(first.total)
+        if first.now < self.update.min_loss:
+            return self._record("below_minimum", first, first, 0, keys), start
+        losses = first
+        for step in range(1, self.update.steps + 1):
+            finite = finite and self._descend(losses.total_loss)
+            if not finite:
+                break
+            losses = self._losses(images, keys)
+            finite = math.isfinite(losses.total)
+            if losses.total < best.total or not self.update.keep_best:
+                best, weights, taken = losses, self._weights(), step
+        if not finite:
+            return self._record("not_finite", first, losses, 0, keys), start
+        return self._record(self._outcome(first, best, taken), first, best, taken, keys), weights
+
+    def _outcome(self, first: _Losses, best: _Losses, taken: int) -> Outcome:
+        if taken == 0:
+            return "no_better"
+        most_worse = self.update.most_worse
+        if most_worse is not None and best.past > max(first.past, self.update.min_loss) * (1 + most_worse):
+            return "rolled_back"
+        return "kept"
+
+    def _losses(self, images: Tensor, keys: Sequence[KeyFrame]) -> _Losses:
+        heads = self.student.net(images)
+        loss = LOSSES[self.update.loss]
+        now = loss([head[:1] for head in heads], keys[:1], self.student.specs, self.update)
+        past = torch.zeros_like(now)
+        if len(keys) > 1:
+            past = loss([head[1:] for head in heads], keys[1:], self.student.specs, self.update)
+        total = (now + (len(keys) - 1) * past) / len(keys)
+        values = torch.stack([now, past, total]).tolist()
+        return _Losses(values[0], values[1], values[2], total)
+
+    def _descend(self, loss: Tensor) -> bool:
+        """One step; False, and none, where the gradient is not finite."""
+        self._optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.update.clip_norm or math.inf)
+        if not torch.isfinite(norm):
+            return False
+        self._optimiser.step()
+        return True
+
+    def _new_optimiser(self) -> torch.optim.Optimizer:
+        kind = torch.optim.Adam if self.update.optimiser == "adam" else torch.optim.SGD
+        return kind(self.parameters, lr=self.update.lr)
+
+    def _weights(self) -> list[Tensor]:
+        return [parameter.detach().clone() for parameter in self.parameters]
+
+    @torch.no_grad()
+    def _put(self, weights: Iterable[Tensor]) -> None:
+        for parameter, value in zip(self.parameters, weights, strict=True):
+            parameter.copy_(value)
+            parameter.grad = None
+
+    def _record(self, outcome: Outcome, first: _Losses, best: _Losses, step: int, keys: Sequence[KeyFrame]) -> UpdateRecord:
+        past = len(keys) > 1
+        return UpdateRecord(
+            outcome=outcome,
+            loss_before=first.now,
+            loss_after=best.now,
+            replay_before=first.past if past else None,
+            replay_after=best.past if past else None,
+            step=step,
+        )
+
+
+def trained_parameters(net: "Darknet", update: Update) -> list[nn.Parameter]:
+    """The parameters that an update trains, in the order of the cfg."""
+    if update.trains == "all":
+        return list(net.parameters())
+    return net.last_parameters(1 if update.trains == "heads" else update.blocks)
