@@ -1,0 +1,123 @@
+"""make_motion_shapes, train and evaluate with a detector, as a user runs them, on the shipped configurations."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vidkd.base.errors import ConfigError
+from vidkd.cli.kinds import kind_of_run
+from vidkd.cli.main import run_verb
+from vidkd.data.street_shapes import StreetShapesConfig
+from vidkd.detection.config import load_detector_config
+
+REPOSITORY = Path(__file__).parents[2]
+CONFIGS = sorted((REPOSITORY / "configs" / "detection").glob("*.yaml"))
+SMALL = "--videos-plain 1 --videos-wide 1 --videos-val 1 --video-scenes 8 --scene-frames 1 --arrivals-per-s 1.5"
+STREAMS = "--streams-train 0 --streams-val 0 --streams-test 1 --stream-s 2 --shortest-visit-s 0.2"
+
+
+@pytest.fixture(scope="module")
+def streets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("verbs") / "streets"
+    arguments = ["--variant", "street", "--out", str(root), "--workers", "1", *SMALL.split(), *STREAMS.split()]
+    assert run_verb("make_motion_shapes", arguments) == 0
+    return root
+
+
+def short(config: Path, root: Path, runs: Path) -> list[str]:
+    """The arguments that the first line of a configuration promises, and settings that make the run short."""
+    command = config.read_text(encoding="utf-8").splitlines()[0].removeprefix("# vidkd train ").replace("DIR", str(root)).split()
+    assert command[:2] == ["--config", f"configs/detection/{config.name}"]
+    few = ["--train.steps=2", "--data.batch_size=2", "--train.threads=1", "--train.device=cpu", f"--runs={runs}"]
+    return ["--config", str(config), *command[2:], *few]
+
+
+@pytest.fixture(scope="module")
+def student(streets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of the shipped student, two steps long."""
+    runs = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(REPOSITORY)
+        assert run_verb("train", short(REPOSITORY / "configs/detection/shapes_student.yaml", streets, runs)) == 0
+    return runs / "shapes-student"
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_every_shipped_configuration_trains_two_steps(
+    config: Path, streets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    assert run_verb("train", short(config, streets, tmp_path)) == 0
+    name = config.stem.replace("_", "-")
+    told = capsys.readouterr().out
+    assert f"trained: {tmp_path / name}  2 steps in" in told
+    assert "best AP50 on val" in told
+    kept = {path.name for path in (tmp_path / name).iterdir()}
+    assert {"config.yaml", "metrics.jsonl", "report.html", "student.cfg", "student.weights", "student.names"} <= kept
+
+
+def test_oracle_and_student_share_cells_and_see_frames_as_large_as_they_are() -> None:
+    from vidkd.detection.fit import build_student
+
+    configs = [load_detector_config(path) for path in CONFIGS]
+    heads = []
+    for config in configs:
+        settings = {"model": {"cfg": str(REPOSITORY / config.model.cfg)}, "data": {"transform": {"width": 112, "height": 112}}}
+        net = build_student(load_detector_config(settings=settings), ("a", "b", "c", "d"))
+        heads.append([(head.anchors, head.stride, head.classes) for head in net.heads])
+    assert heads[0] == heads[1]
+    assert {(config.data.transform.width, config.data.transform.height) for config in configs} == {(StreetShapesConfig().size,) * 2}
+    assert configs[0].data.paths != configs[1].data.paths
+
+
+def test_a_run_is_judged_and_its_files_give_the_same_figures(
+    student: Path, streets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_verb("evaluate", ["--checkpoint", str(student), "--split", "test", "--device", "cpu"]) == 0
+    told = capsys.readouterr().out
+    assert "30 frames of 'test'" in told
+    assert "ap50" in told
+    assert f"written: {student / 'report.html'}" in told
+    found = json.loads((student / "evaluation.json").read_text())
+    assert (found["split"], found["frames"]) == ("test", 30)
+    with (student / "classes.csv").open() as file:
+        assert [row["class"] for row in csv.DictReader(file)] == ["disc", "square", "triangle", "cross"]
+    files = ["--model", str(student / "student.cfg"), "--weights", str(student / "student.weights")]
+    files += ["--names", str(student / "student.names"), "--device", "cpu"]
+    data = ["--data.root", str(streets), "--data.layout", "motion_shapes"]
+    assert run_verb("evaluate", [*files, *data, "--split", "test", "--out", str(tmp_path)]) == 0
+    again = json.loads((tmp_path / "evaluation.json").read_text())
+    assert again["boxes"] == found["boxes"] > 10
+    assert np.allclose(list(again["metrics"].values()), list(found["metrics"].values()), atol=1e-6)
+    assert run_verb("evaluate", [*files, *data]) == 0
+    assert "not written" in capsys.readouterr().out
+
+
+def test_what_does_not_belong_together_is_told(student: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_verb("evaluate", ["--checkpoint", str(student), "--names", "x.names"]) == 2
+    assert "--names belongs to --model" in capsys.readouterr().err
+    assert run_verb("evaluate", ["--checkpoint", str(student), "--data.root", "/none"]) == 2
+    assert "data set not found: /none" in capsys.readouterr().err
+    assert run_verb("evaluate", ["--checkpoint", str(student), "--data.rot", "x"]) == 2
+    assert "did you mean" in capsys.readouterr().err
+    assert run_verb("evaluate", ["--model", "x.cfg", "--data.layout", "coco"]) == 2
+    assert "--weights" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        run_verb("evaluate", ["--model", "x.cfg", "--checkpoint", "y"])
+
+
+def test_the_kind_of_run_is_that_of_its_task(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    detector, clips, wrong = (tmp_path / f"{task}.yaml" for task in ("yolo", "mars", "yolov9"))
+    for path in (detector, clips, wrong):
+        path.write_text(f"task: {path.stem}\n")
+    assert kind_of_run(detector, [])[0].best == "AP50"
+    assert kind_of_run(clips, [])[0].best == "top-1"
+    assert kind_of_run(clips, ["--task", "yolo"])[0].best == "AP50"
+    assert kind_of_run(None, [])[1] == "supervised"
+    with pytest.raises(ConfigError, match=r"yolov9[\s\S]*yolo"):
+        kind_of_run(wrong, [])
+    assert run_verb("train", ["--config", str(detector), "--settings"]) == 0
+    assert "--model.cfg" in capsys.readouterr().out
