@@ -1,6 +1,8 @@
 """Mean average precision over annotated frames, in the protocol of COCO."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,8 +89,10 @@ def _figures(pairs: Sequence[tuple[LabelledFrame, Detections]], classes: Sequenc
         iou_thresholds=np.linspace(0.5, 0.95, 10).tolist(),
         rec_thresholds=np.linspace(0, 1, 101).tolist(),
     )
+    metric.warn_on_many_detections = False  # that the best 100 count is what COCO's protocol says
     metric.update([_found(found) for _, found in pairs], [_true(frame, found) for frame, found in pairs])
-    result = metric.compute()
+    with _quiet("faster_coco_eval"):
+        result = metric.compute()
     names = [classes[label] for label in result["classes"].reshape(-1).tolist()]
     # (IoU, recall level, class, area, most detections) and the same without the level; area 0 is all sizes, the last most is 100
     precision, recall = result["precision"][..., 0, -1].numpy(), result["recall"][..., 0, -1].numpy()
@@ -102,6 +106,18 @@ def _figures(pairs: Sequence[tuple[LabelledFrame, Detections]], classes: Sequenc
         "ap50_by_class": _by_class(names, precision[:1]),
         "recall50_by_class": _by_class(names, recall[:1]),
     }
+
+
+@contextlib.contextmanager
+def _quiet(library: str) -> Iterator[None]:
+    """Without what a library logs below warnings: here the table of every evaluation."""
+    logger = logging.getLogger(library)
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _by_class(names: Sequence[str], values: NDArray[np.floating]) -> dict[str, float]:
