@@ -1,0 +1,146 @@
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from vidkd.base.errors import ConfigError, DataError
+from vidkd.detection.policies import CallBudget, KeyFrameChooser, LstmSelector, load_selector, save_selector
+from vidkd.detection.policies.lstm import read_about
+from vidkd.detection.policies.policy import Observation
+from vidkd.detection.policies.records import SelectorRecord
+from vidkd.detection.policies.train import SelectorTraining, _chunks, _ranks, about, train_selector
+from vidkd.runtime.detections import Detections
+
+SMALL = SelectorTraining(units=12, epochs=25, patience=25, chunk=20, batch=4, lr=1e-2)
+
+
+def record(seed, frames=60, features=3):
+    """The disagreement follows one feature of the frame before, and the frames since the last call; the rest is noise."""
+    rng = np.random.default_rng(seed)
+    seen = rng.random((frames, features), np.float32)
+    since = (np.arange(frames) % 10).astype(np.float32)
+    before = np.concatenate([[0], seen[:-1, 1]])
+    return SelectorRecord(
+        features=seen,
+        frames_since=since,
+        last_loss=rng.random(frames, np.float32),
+        motion=rng.random(frames, np.float32),
+        disagreement=(0.7 * before + 0.03 * since).astype(np.float32),
+        called=since == 0,
+    )
+
+
+@pytest.fixture(scope="module")
+def trained():
+    return train_selector([record(seed) for seed in range(6)], [record(7), record(8, frames=41)], SMALL)
+
+
+def test_it_learns_what_other_videos_show(trained):
+    assert trained.validation[-1] < 0.3 * trained.validation[0]
+    assert trained.rank_correlation > 0.8
+    assert not trained.selector.training
+
+
+def test_the_weights_are_those_of_the_best_epoch_and_the_loss_is_over_the_frames_alone(trained):
+    assert trained.best_epoch == 1 + int(np.argmin(trained.validation))
+    errors = []
+    for one in (record(7), record(8, frames=41)):
+        with torch.no_grad():
+            errors.append(trained.selector(one.inputs[None])[0][0].numpy() - one.disagreement)
+    d = np.abs(np.concatenate(errors))
+    huber = np.where(d <= 0.1, d**2 / 2, 0.1 * (d - 0.05))
+    assert len(d) == 101
+    assert huber.mean() == pytest.approx(trained.validation[trained.best_epoch - 1], rel=1e-4)
+
+
+def test_equal_seeds_give_equal_weights_and_the_global_generator_is_left_alone():
+    settings = dataclasses.replace(SMALL, epochs=2)
+    records = [record(0), record(1)]
+    torch.manual_seed(5)
+    first = train_selector(records, [record(2)], settings)
+    drawn = torch.rand(1)
+    torch.manual_seed(5)
+    assert torch.equal(torch.rand(1), drawn)
+    again = train_selector(records, [record(2)], settings)
+    other = train_selector(records, [record(2)], dataclasses.replace(settings, seed=1))
+    assert first.validation == again.validation != other.validation
+    for ours, theirs in zip(first.selector.parameters(), again.selector.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_training_ends_when_other_videos_gain_nothing_more():
+    backwards = record(3)
+    backwards = dataclasses.replace(backwards, disagreement=1 - backwards.disagreement)
+    result = train_selector([record(0)], [backwards], dataclasses.replace(SMALL, patience=3))
+    assert len(result.validation) == result.best_epoch + 3 < 25
+    assert result.validation[result.best_epoch - 1] == min(result.validation)
+
+
+@pytest.mark.parametrize("loss", ["above_threshold_bce", "order_in_window"])
+def test_the_other_losses_rank_the_frames_too(loss):
+    settings = dataclasses.replace(SMALL, loss=loss, threshold=0.5, window=8)
+    assert train_selector([record(seed) for seed in range(4)], [record(9)], settings).rank_correlation > 0.7
+
+
+def test_a_trained_selector_goes_to_its_file_and_runs_a_stream(trained, tmp_path):
+    save_selector(tmp_path / "selector.pt", trained.selector, about(trained, SMALL))
+    assert read_about(tmp_path / "selector.pt")["best_epoch"] == trained.best_epoch
+    one = record(11, frames=200)
+    chooser = KeyFrameChooser(LstmSelector(load_selector(tmp_path / "selector.pt")), CallBudget(10, 100))
+    grey, called = np.zeros((1, 1), np.uint8), []
+    for t in range(200):
+        seen = Observation(
+            frame_index=t, grey=grey, features=one.features[t], detections=Detections.none(), frames_since=int(one.frames_since[t])
+        )
+        called.append(chooser.choose(seen))
+    assert sum(called) == 20
+    assert one.disagreement[called].mean() > one.disagreement.mean() + 0.1
+
+
+def test_chunks_hold_each_frame_once():
+    records = [record(0, frames=53), record(1, frames=5), record(2, frames=1)]
+    generator = torch.Generator().manual_seed(0)
+    starts = set()
+    for _ in range(20):
+        chunks = _chunks(records, 20, generator)
+        assert max(len(true) for _, true in chunks) <= 20
+        np.testing.assert_array_equal(torch.cat([true for _, true in chunks]), np.concatenate([one.disagreement for one in records]))
+        np.testing.assert_array_equal(torch.cat([inputs for inputs, _ in chunks]), torch.cat([one.inputs for one in records]))
+        starts.add(len(chunks[0][1]))
+    assert len(starts) > 5
+
+
+def test_ranks_share_the_mean_where_values_are_equal():
+    values = np.random.default_rng(0).integers(0, 6, 40).astype(np.float32)
+    by_counting = [(values < value).sum() + ((values == value).sum() + 1) / 2 for value in values]
+    np.testing.assert_array_equal(_ranks(values), by_counting)
+
+
+def test_a_disagreement_that_never_varies_has_no_rank():
+    flat = dataclasses.replace(record(0), disagreement=np.full(60, 0.5, np.float32))
+    result = train_selector([record(1)], [flat], dataclasses.replace(SMALL, epochs=1))
+    assert math.isnan(result.rank_correlation)
+
+
+def test_records_that_do_not_serve():
+    with pytest.raises(DataError, match="records to train on and others"):
+        train_selector([record(0)], [])
+    with pytest.raises(DataError, match="records to train on and others"):
+        train_selector([], [record(0)])
+    with pytest.raises(DataError, match=r"unlike students: \[3, 4\] features"):
+        train_selector([record(0)], [record(1, features=4)])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"loss": "mse"}, "unknown loss 'mse'"),
+        ({"chunk": 0}, "selector.chunk must be at least 1"),
+        ({"lr": 0.0}, "selector.lr must be above 0"),
+    ],
+)
+def test_settings_that_cannot_be(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        SelectorTraining(**settings)

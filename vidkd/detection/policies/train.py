@@ -1,0 +1,220 @@
+"""Training of the LSTM that selects key frames, on records of some videos, judged on those of others."""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from vidkd.base.errors import ConfigError, DataError, unknown_name
+from vidkd.detection.policies.records import SelectorRecord
+from vidkd.losses.selection import above_threshold_bce, disagreement_huber, order_in_window
+from vidkd.models.selector import KeyFrameLSTM, SelectorConfig
+
+LossName = Literal["disagreement_huber", "above_threshold_bce", "order_in_window"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectorTraining:
+    """How a selector is trained.
+
+    Attributes:
+        loss: disagreement_huber: the number predicted is the disagreement; above_threshold_bce: the log odds that it lies above
+            `threshold`; order_in_window: any number in the order of the disagreement.
+        threshold: of above_threshold_bce, in [0, 1].
+        window: of order_in_window, in frames.
+        units: of the LSTM.
+        layers: of the LSTM.
+        lr: of Adam.
+        weight_decay: decoupled, of Adam.
+        epochs: at most.
+        patience: epochs without a better loss on the validation records, after which training ends.
+        chunk: most frames that the gradient goes back; a record is cut into chunks of that length, drawn anew each epoch.
+        batch: chunks a step.
+        clip_norm: most length of the gradient.
+        seed: of weights and order.
+    """
+
+    loss: LossName = "disagreement_huber"
+    threshold: float = 0.3
+    window: int = 50
+    units: int = 128
+    layers: int = 1
+    lr: float = 3e-3
+    weight_decay: float = 1e-4
+    epochs: int = 60
+    patience: int = 10
+    chunk: int = 64
+    batch: int = 16
+    clip_norm: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.loss not in LOSSES:
+            raise unknown_name("loss", self.loss, LOSSES, where="selector.loss")
+        for name in ("epochs", "patience", "chunk", "batch", "window"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"selector.{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("lr", "clip_norm"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"selector.{name} must be above 0, not {getattr(self, name)}")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TrainedSelector:
+    """A selector, in eval mode, with the weights of its best epoch, counted from 1.
+
+    training, validation: loss of each epoch. rank_correlation: Spearman's, of predicted and true disagreement over the frames of the
+    validation records, in [-1, 1]; NaN where either never varies.
+    """
+
+    selector: KeyFrameLSTM
+    best_epoch: int
+    training: tuple[float, ...]
+    validation: tuple[float, ...]
+    rank_correlation: float
+
+
+def train_selector(
+    training: Sequence[SelectorRecord], validation: Sequence[SelectorRecord], settings: SelectorTraining | None = None
+) -> TrainedSelector:
+    """Train a selector on some records and stop by others, which should be of other videos; on the CPU, deterministic by seed.
+
+    A validation record is one sequence from its first frame, as a stream is. Raises DataError if either side is empty or features differ
+    in number.
+    """
+    settings = settings or SelectorTraining()
+    features = _feature_count([*training, *validation], both=bool(training) and bool(validation))
+    generator = torch.Generator().manual_seed(settings.seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        model = KeyFrameLSTM(SelectorConfig(features=features, units=settings.units, layers=settings.layers))
+    model.fit_normalisation(torch.cat([record.inputs for record in training]))
+    optimiser = torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
+    losses: list[float] = []
+    judged: list[float] = []
+    best = {name: value.clone() for name, value in model.state_dict().items()}
+    while len(losses) < settings.epochs and len(judged) - _best_place(judged) < settings.patience:
+        losses.append(_epoch(model, optimiser, training, settings, generator))
+        judged.append(_judge(model, validation, settings))
+        if _best_place(judged) == len(judged):
+            best = {name: value.clone() for name, value in model.state_dict().items()}
+    model.load_state_dict(best)
+    return TrainedSelector(
+        selector=model.eval(),
+        best_epoch=_best_place(judged),
+        training=tuple(losses),
+        validation=tuple(judged),
+        rank_correlation=_rank_correlation(model, validation),
+    )
+
+
+def about(trained: TrainedSelector, settings: SelectorTraining) -> dict[str, object]:
+    """Plain values for the file of a selector: its settings and how it did."""
+    did = {"best_epoch": trained.best_epoch, "validation": list(trained.validation), "rank_correlation": trained.rank_correlation}
+    return {**dataclasses.asdict(settings), **did}
+
+
+def _huber(predicted: Tensor, true: Tensor, mask: Tensor, settings: SelectorTraining) -> Tensor:  # noqa: ARG001
+    return disagreement_huber(predicted, true, mask=mask)
+
+
+def _above(predicted: Tensor, true: Tensor, mask: Tensor, settings: SelectorTraining) -> Tensor:
+    return above_threshold_bce(predicted, true, threshold=settings.threshold, mask=mask)
+
+
+def _order(predicted: Tensor, true: Tensor, mask: Tensor, settings: SelectorTraining) -> Tensor:
+    return order_in_window(predicted, true, window=settings.window, mask=mask)
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor, SelectorTraining], Tensor]] = {
+    "disagreement_huber": _huber,
+    "above_threshold_bce": _above,
+    "order_in_window": _order,
+}
+
+
+def _feature_count(records: Sequence[SelectorRecord], *, both: bool) -> int:
+    if not both:
+        raise DataError("a selector needs records to train on and others to be judged by", to_mend="name more videos")
+    counts = {record.features.shape[1] for record in records}
+    if len(counts) > 1:
+        raise DataError(f"records of unlike students: {sorted(counts)} features", to_mend="make all of them with one student")
+    (count,) = counts
+    return int(count)
+
+
+def _best_place(judged: Sequence[float]) -> int:
+    """The epoch, counted from 1, of the lowest loss; 0 before the first."""
+    return int(np.argmin(judged)) + 1 if judged else 0
+
+
+def _epoch(
+    model: KeyFrameLSTM,
+    optimiser: torch.optim.Optimizer,
+    records: Sequence[SelectorRecord],
+    settings: SelectorTraining,
+    generator: torch.Generator,
+) -> float:
+    """One pass over chunks of all records; the mean loss of its steps."""
+    model.train()
+    chunks = _chunks(records, settings.chunk, generator)
+    order = torch.randperm(len(chunks), generator=generator).tolist()
+    losses = []
+    for first in range(0, len(order), settings.batch):
+        inputs, true, mask = _padded([chunks[place] for place in order[first : first + settings.batch]])
+        loss = LOSSES[settings.loss](model(inputs)[0], true, mask, settings)
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    return float(np.mean(losses))
+
+
+def _chunks(records: Sequence[SelectorRecord], length: int, generator: torch.Generator) -> list[tuple[Tensor, Tensor]]:
+    """Inputs and disagreement of stretches of at most `length` frames; where the first cut lies is drawn."""
+    chunks = []
+    for record in records:
+        inputs, true = record.inputs, torch.from_numpy(record.disagreement)
+        start = int(torch.randint(length, (1,), generator=generator))
+        cuts = [0, *range(start or length, len(record), length), len(record)]
+        chunks += [(inputs[a:b], true[a:b]) for a, b in itertools.pairwise(cuts) if b > a]
+    return chunks
+
+
+def _padded(chunks: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
+    """Inputs (B, T, D + 3), disagreement (B, T) and which frames count (B, T) of stretches of unlike lengths."""
+    inputs = pad_sequence([inputs for inputs, _ in chunks], batch_first=True)
+    true = pad_sequence([true for _, true in chunks], batch_first=True)
+    lengths = torch.tensor([len(true) for _, true in chunks])
+    return inputs, true, torch.arange(true.shape[1]) < lengths[:, None]
+
+
+@torch.no_grad()
+def _judge(model: KeyFrameLSTM, records: Sequence[SelectorRecord], settings: SelectorTraining) -> float:
+    model.eval()
+    inputs, true, mask = _padded([(record.inputs, torch.from_numpy(record.disagreement)) for record in records])
+    return float(LOSSES[settings.loss](model(inputs)[0], true, mask, settings))
+
+
+@torch.no_grad()
+def _rank_correlation(model: KeyFrameLSTM, records: Sequence[SelectorRecord]) -> float:
+    predicted = np.concatenate([model(record.inputs[None])[0][0].numpy() for record in records])
+    first, second = _ranks(predicted), _ranks(np.concatenate([record.disagreement for record in records]))
+    if first.std() == 0 or second.std() == 0:
+        return float("nan")
+    return float(np.corrcoef(first, second)[0, 1])
+
+
+def _ranks(values: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Places in rising order, equal values sharing the mean of theirs."""
+    _, which, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return np.asarray((last - (counts - 1) / 2)[which], np.float64)
