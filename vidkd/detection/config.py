@@ -37,7 +37,7 @@ class BoxDataConfig:
         batch_size: frames in a batch.
         workers: processes that read frames; 0 reads in the training process.
         cache_mb: decoded frames that each of these keeps, in megabytes; 0 keeps none.
-        max_bad_frames: unreadable training frames to skip before it is an error.
+        max_bad_files: images and videos with an unreadable training frame whose frames are skipped before it is an error.
         transform: size that the network sees, and augmentation.
     """
 
@@ -53,13 +53,13 @@ class BoxDataConfig:
     batch_size: int = 16
     workers: int = 0
     cache_mb: int = 512
-    max_bad_frames: int = 0
+    max_bad_files: int = 0
     transform: BoxTransformConfig = field(default_factory=_as_darknet)
 
     def __post_init__(self) -> None:
         if self.layout and self.layout not in BOX_LAYOUTS:
             raise unknown_name("layout", self.layout, BOX_LAYOUTS, key="data.layout")
-        for key, least in (("every", 1), ("batch_size", 1), ("workers", 0), ("cache_mb", 0), ("max_bad_frames", 0)):
+        for key, least in (("every", 1), ("batch_size", 1), ("workers", 0), ("cache_mb", 0), ("max_bad_files", 0)):
             if getattr(self, key) < least:
                 raise ConfigError(f"data.{key} must be at least {least}, not {getattr(self, key)}")
         if not 0 <= self.validation_fraction < 1:

@@ -72,7 +72,7 @@ class DetectorTrainee(Trainee):
         self.task = DETECTOR_TASKS[config.task](config.method, build_student(config, self.classes))
         data = config.data
         self.dataset = BoxDataset(frames.train, data.transform, training=True, seed=config.train.seed, cache_bytes=data.cache_mb * 2**20)
-        self.samples, self.batch_size, self.most_bad = len(self.dataset), data.batch_size, data.max_bad_frames
+        self.samples, self.batch_size, self.most_bad = len(self.dataset), data.batch_size, data.max_bad_files
         per_step = self.batch_size * config.optim.accumulate
         self.steps = config.train.steps or max(1, math.ceil(config.train.epochs * self.samples / per_step))
         self.data = frames.identity
