@@ -27,7 +27,7 @@ def count_bad_samples(batch: dict[str, Any], known: list[str], *, most: int) -> 
             raise DataError(
                 f"training clips that cannot be read: {len(known)}",
                 first=message,
-                to_mend="vidkd check_videos finds and mends them; data.max_bad_clips (detectors: max_bad_files) says how many may be skipped",
+                to_mend="vidkd check_videos finds and mends them; data.max_bad_clips (detectors: max_bad_files) says how many to skip",
             )
     if "index" not in batch:
         raise DataError("no clip of a whole batch could be read", first=known[:1])
