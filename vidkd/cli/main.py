@@ -14,6 +14,7 @@ VERBS = {
     "evaluate": "judge a checkpoint on a split",
     "predict": "classify a video over time, and draw where the network looks",
     "anticipate": "say along a long video, an image sequence or a camera what comes next",
+    "detect": "run a detector over videos, image sequences or cameras; killed, it goes on where it was",
     "compare": "run a study: methods x seeds x folds, with intervals",
     "results": "write docs/results.md from the finished cells of all studies",
     "prepare_data": "turn a data set as it unpacks into a checked manifest",

@@ -1,0 +1,238 @@
+"""Inputs that break off, disks that fill up, cameras that disappear: what was seen stays, and the error says where it ended."""
+
+import itertools
+import json
+import os
+import subprocess
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from stream_samples import FPS, NAMES, CountingStepper, SquareDetector, check_same, content, make_video, pictures, rows, walk
+
+from vidkd.base.errors import ConfigError, VideoError
+from vidkd.detection.stream import BoxFilter, DetectorStepper, Filtered, Region, run
+from vidkd.detection.stream.pipeline import most_frames
+from vidkd.engine import sources
+from vidkd.video import Frame, VideoWriter, open_video
+
+
+def noisy_video(path: Path, frames: int = 60, size: int = 96) -> Path:
+    """Every frame is kilobytes of its own: damage hits few of them."""
+    images = np.random.default_rng(1).integers(0, 255, (frames, size, size, 3)).astype(np.uint8)
+    with VideoWriter(path, fps=FPS, width=size, height=size) as writer:
+        for image in images:
+            writer.write(image)
+    return path
+
+
+def damage(path: Path, at: float) -> None:
+    data = bytearray(path.read_bytes())
+    start = int(len(data) * at)
+    data[start : start + 20_000] = bytes(np.random.default_rng(3).integers(0, 256, 20_000, dtype=np.uint8))
+    path.write_bytes(data)
+
+
+def test_a_video_damaged_in_the_middle(tmp_path):
+    source = noisy_video(tmp_path / "v.mp4")
+    damage(source, 0.6)
+    with pytest.raises(VideoError, match="cannot decode video") as caught:
+        walk(source, tmp_path / "out")
+    frames = [line["frame"] for line in rows(tmp_path / "out")]
+    assert frames == list(range(len(frames)))
+    assert 20 < len(frames) < 50
+    assert caught.value.lines["after frames"] == str(len(frames))
+    assert caught.value.lines["until then"] == f"{len(frames)} frames, {len(frames)} boxes; they stay as written"
+    with open_video(tmp_path / "out" / "annotated.mp4") as drawn:
+        assert len(drawn) == len(frames)
+    assert len(json.loads((tmp_path / "out" / "coco.json").read_text())["images"]) == len(frames)
+    with pytest.raises(VideoError) as again:
+        walk(source, tmp_path / "out")
+    assert str(again.value) == str(caught.value), "the same command says the same again"
+
+
+def test_damage_after_going_on_is_counted_from_the_beginning(tmp_path):
+    source = noisy_video(tmp_path / "v.mp4")
+    damage(source, 0.6)
+    with pytest.raises(VideoError) as whole:
+        walk(source, tmp_path / "whole")
+    walk(source, tmp_path / "out", stop=lambda: True)
+    with pytest.raises(VideoError) as caught:
+        walk(source, tmp_path / "out")
+    assert str(caught.value) == str(whole.value)
+    check_same(tmp_path / "out", tmp_path / "whole")
+
+
+def test_a_video_that_ends_early(tmp_path):
+    source = noisy_video(tmp_path / "v.mkv")
+    source.write_bytes(source.read_bytes()[: source.stat().st_size * 6 // 10])
+    with pytest.raises(VideoError) as caught:
+        walk(source, tmp_path / "out")
+    assert 20 < len(rows(tmp_path / "out")) < 50
+    assert "after frames" in caught.value.lines
+
+
+def test_no_frame_at_all(tmp_path, monkeypatch):
+    (tmp_path / "v.mp4").write_bytes(b"no video")
+    with pytest.raises(VideoError, match="cannot open video"):
+        walk(tmp_path / "v.mp4", tmp_path / "out")
+    monkeypatch.setattr(sources, "open_stream", lambda source: Camera(0))
+    with pytest.raises(VideoError, match="no frames in: 0"):
+        walk("0", tmp_path / "camera")
+    assert {path.name for path in (tmp_path / "camera").iterdir()} == {"run.json"}
+
+
+def test_nothing_is_detected_in_the_whole_video(tmp_path):
+    walk(make_video(tmp_path / "v.mp4", 20, dark=True), tmp_path / "out")
+    out = tmp_path / "out"
+    assert [line["boxes"] for line in rows(out)] == [[]] * 20
+    assert (out / "mot.txt").read_text() == ""
+    assert (out / "detections.csv").read_text().count("\n") == 1
+    coco = json.loads((out / "coco.json").read_text())
+    assert (len(coco["images"]), coco["annotations"], len(coco["categories"])) == (20, [], 2)
+    assert json.loads((out / "summary.json").read_text())["detections"] == {}
+    with open_video(out / "annotated.mp4") as drawn:
+        assert len(drawn) == 20
+
+
+def test_a_region_outside_the_frame(tmp_path):
+    stepper = Filtered(DetectorStepper(SquareDetector()), BoxFilter(region=Region.parse("64,0,90,20")))
+    with pytest.raises(ConfigError, match="the region 64,0,90,20 lies outside the frame") as caught:
+        walk(make_video(tmp_path / "v.mp4", 5), tmp_path / "out", stepper=stepper)
+    assert caught.value.lines["frame"] == "64 x 48"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real file system of 600 kilobytes."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(folder)], capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small file system wants root")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_disk_that_is_full_in_mid_stream(small_disk, tmp_path):
+    """And when there is room again, the same command goes on and ends as if nothing had been."""
+    source = noisy_video(tmp_path / "v.mp4", 60, 160)
+    with pytest.raises(VideoError, match="cannot write to") as caught:
+        walk(source, small_disk / "out")
+    assert caught.value.lines["reason"] == "No space left on device"
+    done = int(caught.value.lines["until then"].split()[0])
+    assert 0 < done < 60
+    assert done % 12 == 0
+    assert "goes on there" in caught.value.lines["to mend"]
+    assert not (small_disk / "out" / "parts" / ".writing").exists()
+    subprocess.run(["mount", "-o", "remount,size=8m", str(small_disk)], check=True)
+    stepper = CountingStepper(SquareDetector())
+    walk(source, small_disk / "out", stepper=stepper)
+    assert sum(stepper._detector.batches) == 60 - done
+    walk(source, tmp_path / "whole")
+    check_same(small_disk / "out", tmp_path / "whole")
+
+
+class Camera:
+    """As many frames as asked for; then it ends, or is gone."""
+
+    def __init__(self, frames: int, *, error: VideoError | None = None) -> None:
+        self.images, self.error = pictures(frames), error
+
+    def __enter__(self) -> Iterator[Frame]:
+        return self.frames()
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def frames(self) -> Iterator[Frame]:
+        for index, image in enumerate(self.images):
+            yield Frame(index=index, time_s=index / 13, image=image)
+        if self.error is not None:
+            raise self.error
+
+
+def test_a_camera_that_disappears(tmp_path, monkeypatch):
+    gone = VideoError("cannot decode video: /dev/video0", after_frames=17, reason="No such device")
+    monkeypatch.setattr(sources, "open_stream", lambda source: Camera(17, error=gone))
+    detector = SquareDetector()
+    with pytest.raises(VideoError, match="No such device") as caught:
+        walk("0", tmp_path / "out", stepper=CountingStepper(detector))
+    assert caught.value.lines["until then"].startswith("17 frames")
+    assert set(detector.batches) == {1}, "nobody waits for a batch of a camera"
+    assert [line["time_s"] for line in rows(tmp_path / "out")] == [index / 13 for index in range(17)]
+    with open_video(tmp_path / "out" / "annotated.mp4") as drawn:
+        np.testing.assert_allclose(drawn.timestamps_s, np.arange(17) / 13, atol=1e-4)
+
+
+def test_a_camera_stopped_by_the_user_is_finished_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "open_stream", lambda source: Camera(100))
+    asked = itertools.count()
+    summary = walk("0", tmp_path / "out", stop=lambda: next(asked) == 30)
+    assert summary["status"] == "done"
+    assert len(rows(tmp_path / "out")) in (29, 30, 31)
+    assert walk("0", tmp_path / "out")["status"] == "found"
+
+
+def test_a_camera_whose_recording_was_killed_is_put_together(tmp_path, monkeypatch):
+    """It cannot go on where it was, but what is on the disk is not lost."""
+
+    class Dies(CountingStepper):
+        def step(self, frames):
+            if frames[0].index == 30:
+                raise MemoryError
+            return super().step(frames)
+
+    monkeypatch.setattr(sources, "open_stream", lambda source: Camera(100))
+    with pytest.raises(MemoryError):
+        walk("rtsp://user:secret@camera/stream", tmp_path / "out", stepper=Dies())
+    with pytest.raises(VideoError, match="cannot go on where it was") as caught:
+        walk("rtsp://user:secret@camera/stream", tmp_path / "out")
+    assert len(rows(tmp_path / "out")) == 24
+    written = b"".join(content(tmp_path / "out").values()) + (tmp_path / "out" / "summary.json").read_bytes() + str(caught.value).encode()
+    assert b"rtsp://camera/stream" in written
+    assert b"secret" not in written
+
+
+def test_frames_that_change_their_size(tmp_path, monkeypatch):
+    frames = [Frame(index=index, time_s=index / 9, image=np.zeros((48, 64 + 16 * (index > 6), 3), np.uint8)) for index in range(9)]
+    camera = Camera(0)
+    monkeypatch.setattr(camera, "frames", lambda: iter(frames))
+    monkeypatch.setattr(sources, "open_stream", lambda source: camera)
+    with pytest.raises(VideoError, match="the size of the frames changes") as caught:
+        walk("0", tmp_path / "out")
+    assert caught.value.lines["after frames"] == "7"
+    assert caught.value.lines["reason"] == "80 x 48, 64 x 48 before"
+    assert len(rows(tmp_path / "out")) == 7
+
+
+def test_labels_that_no_name_fits_are_the_programmers_error(tmp_path):
+    class Wrong(SquareDetector):
+        def _one(self, frame):
+            found = super()._one(frame)
+            return type(found)(boxes=found.boxes, scores=found.scores, labels=found.labels + len(NAMES))
+
+    with pytest.raises(ValueError, match="do not fit 2 class names"):
+        walk(make_video(tmp_path / "v.mp4", 5), tmp_path / "out", stepper=CountingStepper(Wrong()), formats=("jsonl",))
+
+
+def test_no_more_frames_are_held_than_stated(tmp_path, monkeypatch):
+    """A short video many times over: frames alive at once are counted, whatever their number."""
+    monkeypatch.setattr(os, "fsync", lambda _descriptor: None)
+    alive, most = [0], [0]
+
+    def gone() -> None:
+        alive[0] -= 1
+
+    def looped(_frames: Iterator[Frame]) -> Iterator[Frame]:
+        for index in range(3000):
+            frame = Frame(index=index, time_s=index / FPS, image=np.zeros((16, 16, 3), np.uint8))
+            weakref.finalize(frame, gone)
+            alive[0] += 1
+            most[0] = max(most[0], alive[0])
+            yield frame
+
+    monkeypatch.setattr(run, "constant_size", looped)
+    summary = walk(make_video(tmp_path / "v.mp4", 2), tmp_path / "out", part_frames=500, batch=6)
+    assert summary["frames"] == 3000
+    assert 6 < most[0] <= most_frames(6)

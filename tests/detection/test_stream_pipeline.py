@@ -1,0 +1,138 @@
+"""Decoding, detecting and drawing at the same time: order, batches, parts, errors, and that no thread is left behind."""
+
+import threading
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from vidkd.base.errors import VideoError
+from vidkd.detection.stream.pipeline import Cut, Pipeline, Seen
+from vidkd.detection.stream.stepper import Step
+from vidkd.runtime.detections import Detections
+from vidkd.video import Frame
+
+
+def frames(count: int, *, each_s: float = 0.0, error: Exception | None = None) -> Iterator[Frame]:
+    for index in range(count):
+        time.sleep(each_s)
+        yield Frame(index=index, time_s=index / 10, image=np.full((4, 6, 3), index, np.uint8))
+    if error is not None:
+        raise error
+
+
+class Recorder:
+    """Notes what it is given; its state is how many frames it has seen."""
+
+    def __init__(self, *, each_s: float = 0.0, fails_at: int | None = None) -> None:
+        self.batches: list[int] = []
+        self._each_s, self._fails_at = each_s, fails_at
+
+    def step(self, given):
+        time.sleep(self._each_s * len(given))
+        if any(frame.index == self._fails_at for frame in given):
+            raise VideoError("the stepper's own trouble")
+        self.batches.append(len(given))
+        return [Step(detections=Detections.none(frame_index=frame.index, time_s=frame.time_s)) for frame in given]
+
+    def state(self) -> bytes:
+        return str(sum(self.batches)).encode()
+
+    def restore(self, state: bytes) -> None: ...
+
+
+def indices(items) -> list[object]:
+    return [item.step.detections.frame_index if isinstance(item, Seen) else (item.state, item.ended) for item in items]
+
+
+def test_frames_in_order_and_a_cut_with_the_state_after_each_part():
+    recorder = Recorder()
+    pipeline = Pipeline(recorder, batch=4, part_frames=6, draw=None)
+    assert indices(pipeline.along(frames(15))) == [
+        *range(6), (b"6", False), *range(6, 12), (b"12", False), *range(12, 15), (b"15", True),
+    ]  # fmt: skip
+    assert recorder.batches == [4, 2, 4, 2, 3]
+    assert pipeline.trouble is None
+
+
+def test_a_stream_that_ends_with_a_part_has_an_empty_one_after_it():
+    items = indices(Pipeline(Recorder(), batch=3, part_frames=3, draw=None).along(frames(3)))
+    assert items == [0, 1, 2, (b"3", False), (b"3", True)]
+
+
+def test_pictures_are_those_of_their_frames():
+    items = list(Pipeline(Recorder(), batch=3, part_frames=9, draw=lambda image, found: image + found.frame_index).along(frames(5)))
+    assert [item.picture[0, 0, 0] for item in items if isinstance(item, Seen)] == [0, 2, 4, 6, 8]
+    assert {item.size for item in items if isinstance(item, Seen)} == {(6, 4)}
+    assert isinstance(items[-1], Cut)
+
+
+def test_a_source_that_breaks_off_ends_with_all_that_came_before():
+    pipeline = Pipeline(Recorder(), batch=4, part_frames=100, draw=None)
+    gone = VideoError("gone")
+    assert indices(pipeline.along(frames(7, error=gone))) == [*range(7), (b"7", True)]
+    assert pipeline.trouble is gone
+
+
+def raises_at(number: int):
+    def draw(image, found):
+        if found.frame_index == number:
+            raise ZeroDivisionError
+        return image
+
+    return draw
+
+
+@pytest.mark.parametrize(
+    ("stepper", "draw", "source", "error", "seen"),
+    [
+        (Recorder(fails_at=5), None, frames(10_000), VideoError, 4),
+        (Recorder(), raises_at(6), frames(10_000), ZeroDivisionError, 6),
+        (Recorder(), None, frames(8, error=MemoryError()), MemoryError, 8),
+    ],
+    ids=["step", "draw", "decode"],
+)
+def test_an_error_in_any_stage_comes_after_the_frames_before_it_and_ends_all_threads(stepper, draw, source, error, seen):
+    before, got = threading.active_count(), []
+    pipeline = Pipeline(stepper, batch=2, part_frames=100, draw=draw)
+    with pytest.raises(error):
+        got.extend(pipeline.along(source))
+    assert indices(got) == list(range(seen))
+    assert threading.active_count() == before
+    assert pipeline.trouble is None
+
+
+def test_leaving_the_loop_ends_all_threads():
+    before = threading.active_count()
+    items = Pipeline(Recorder(), batch=2, part_frames=100, draw=None).along(frames(10_000))
+    next(items)
+    items.close()
+    assert threading.active_count() == before
+
+
+def test_stages_work_at_the_same_time():
+    """Each takes 8 ms a frame; one after the other they would take three times as long as together."""
+    pipeline = Pipeline(Recorder(each_s=0.008), batch=2, part_frames=100, draw=lambda image, _: time.sleep(0.008) or image)
+    start = time.perf_counter()
+    assert len(list(pipeline.along(frames(40, each_s=0.008)))) == 41
+    took_s, seconds = time.perf_counter() - start, pipeline.seconds()
+    assert took_s < 0.75 * sum(seconds.values())
+    assert all(0.3 < seconds[stage] < 1.2 * took_s for stage in ("decode", "infer", "draw"))
+
+
+def test_waiting_is_no_work():
+    pipeline = Pipeline(Recorder(), batch=1, part_frames=100, draw=lambda image, _: image)
+    list(pipeline.along(frames(20, each_s=0.01)))
+    seconds = pipeline.seconds()
+    assert seconds["decode"] >= 0.2
+    assert seconds["infer"] + seconds["draw"] < 0.5 * seconds["decode"]
+
+
+def test_a_stepper_that_loses_a_frame_is_found_out():
+    class Loses(Recorder):
+        def step(self, given):
+            return super().step(given)[1:]
+
+    with pytest.raises(ValueError, match="gave 3 results for 4 frames"):
+        list(Pipeline(Loses(), batch=4, part_frames=9, draw=None).along(frames(9)))

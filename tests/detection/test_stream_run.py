@@ -1,0 +1,285 @@
+"""A stream from its frames to its files: what is in them, and that no interruption shows in them."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from stream_samples import FPS, NAMES, SETTINGS, CountingStepper, SquareDetector, check_same, copied, make_video, pictures, rows, walk
+
+from vidkd.base.errors import ConfigError
+from vidkd.detection.stream import claim, outputs, parts, run
+from vidkd.detection.stream.parts import PartWriter
+from vidkd.detection.stream.run import speeds
+from vidkd.video import joining, open_video, write_video
+
+FILES = {"annotated.mp4", "coco.json", "detections.csv", "detections.jsonl", "mot.txt", "run.json"}
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting_for_the_disk(monkeypatch):
+    """Processes are killed here, the power is not cut: what was written is there, and syncing it is half of the time of these tests."""
+    monkeypatch.setattr(os, "fsync", lambda _descriptor: None)
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory) -> Path:
+    return make_video(tmp_path_factory.mktemp("stream") / "square.mp4")
+
+
+@pytest.fixture(scope="module")
+def whole(video, tmp_path_factory) -> Path:
+    """The files of a run that nothing interrupted: 50 frames in parts of 12."""
+    folder = tmp_path_factory.mktemp("whole") / "out"
+    assert walk(video, folder)["status"] == "done"
+    return folder
+
+
+def test_every_format_holds_every_frame(video, whole):
+    lines = rows(whole)
+    assert [line["frame"] for line in lines] == list(range(50))
+    with open_video(video) as source, open_video(whole / "annotated.mp4") as drawn:
+        assert [line["time_s"] for line in lines] == source.timestamps_s.tolist()
+        np.testing.assert_allclose(drawn.timestamps_s, source.timestamps_s, atol=1 / 90_000)
+        assert drawn.info.average_fps == pytest.approx(FPS)
+        expected = [found for frame in source.stream() for found in SquareDetector()(frame.image[None])]
+        shown = drawn.frames_at_indices([0, 13, 49])
+        plain = source.frames_at_indices([0, 13, 49])
+    for line, found in zip(lines, expected, strict=True):
+        assert line["boxes"] == found.boxes.tolist()
+        assert line["classes"] == [NAMES[label] for label in found.labels]
+    assert lines[-1]["before"] == {"frames": 50, "sum": sum(float(found.boxes.sum()) for found in expected)}
+    assert (np.abs(shown.astype(int) - plain).max((1, 2, 3)) > 100).all(), "boxes are drawn"
+
+    coco = json.loads((whole / "coco.json").read_text())
+    assert [image["id"] for image in coco["images"]] == list(range(50))
+    assert coco["images"][7]["file_name"] == "square.mp4#7"
+    assert (coco["images"][7]["width"], coco["images"][7]["height"]) == (64, 48)
+    assert len(coco["annotations"]) == 50
+    mot = np.loadtxt(whole / "mot.txt", delimiter=",")
+    np.testing.assert_array_equal(mot[:, 0], np.arange(1, 51))
+    np.testing.assert_array_equal(mot[:, 2:4] + mot[:, 4:6], [line["boxes"][0][2:] for line in lines])
+    table = (whole / "detections.csv").read_text().splitlines()
+    assert len(table) == 51
+    assert table[1].startswith("0,0.0,")
+    summary = json.loads((whole / "summary.json").read_text())
+    assert summary["frames"] == 50
+    assert sum(summary["detections"].values()) == 50
+    assert set(summary["frames_per_second"]) == {"decode", "infer", "draw", "encode", "end_to_end"}
+    assert {path.name for path in whole.iterdir()} == FILES | {"summary.json"}
+
+
+def test_the_coco_file_loads_in_faster_coco_eval(whole):
+    faster = pytest.importorskip("faster_coco_eval")
+    coco = faster.COCO(str(whole / "coco.json"))
+    assert len(coco.getImgIds()) == len(coco.getAnnIds()) == 50
+
+
+def test_a_variable_rate_is_kept(tmp_path):
+    times_s = np.cumsum([0, *np.random.default_rng(2).integers(1, 9, 29)]) / 50
+    write_video(tmp_path / "v.mp4", pictures(30), fps=FPS, times_s=times_s.tolist())
+    walk(tmp_path / "v.mp4", tmp_path / "out", formats=("video", "jsonl"))
+    with open_video(tmp_path / "v.mp4") as source, open_video(tmp_path / "out" / "annotated.mp4") as drawn:
+        np.testing.assert_allclose(source.timestamps_s, times_s, atol=1e-4)
+        np.testing.assert_allclose(drawn.timestamps_s, source.timestamps_s, atol=1 / 90_000)
+
+
+def test_formats_that_were_not_asked_for_are_not_written(video, whole, tmp_path):
+    summary = walk(video, tmp_path / "out", formats=("csv",))
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"run.json", "summary.json", "detections.csv"}
+    assert (tmp_path / "out" / "detections.csv").read_bytes() == (whole / "detections.csv").read_bytes()
+    assert "draw" not in summary["frames_per_second"]
+    assert summary["files"] == ["detections.csv"]
+
+
+def test_every_third_frame_of_the_first_second(video, tmp_path):
+    walk(video, tmp_path / "out", every=3, seconds=1.0, part_frames=4)
+    assert [line["frame"] for line in rows(tmp_path / "out")] == [0, 3, 6, 9, 12, 15, 18]
+    with open_video(tmp_path / "out" / "annotated.mp4") as drawn:
+        np.testing.assert_allclose(drawn.timestamps_s, np.arange(7) * 3 / FPS, atol=1e-4)
+
+
+def test_a_folder_of_images(tmp_path):
+    import cv2
+
+    (tmp_path / "images").mkdir()
+    for number, image in enumerate(pictures(9)):
+        cv2.imwrite(str(tmp_path / "images" / f"{number:03d}.png"), image)
+    walk(tmp_path / "images", tmp_path / "out", sequence_fps=10.0)
+    assert [line["time_s"] for line in rows(tmp_path / "out")] == pytest.approx([k / 10 for k in range(9)])
+
+
+def test_batches_end_with_the_part(video, tmp_path):
+    detector = SquareDetector()
+    walk(video, tmp_path / "out", stepper=CountingStepper(detector), batch=8, formats=("jsonl",))
+    assert detector.batches == [8, 4] * 4 + [2]
+
+
+class Killed(BaseException):
+    """What a SIGKILL is to the code: nothing after it runs."""
+
+
+PLACES = [(PartWriter, "write"), (PartWriter, "close"), (parts, "write_json"), (Path, "rename"), (outputs, "atomic_write"),
+          (joining.os, "replace"), (run, "write_outputs"), (run, "write_json"), (claim, "write_json")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("owner", "name"), PLACES, ids=lambda place: getattr(place, "__name__", place))
+def test_a_run_killed_anywhere_goes_on_without_a_trace(owner, name, video, whole, tmp_path, monkeypatch):
+    """At the first, the second, ... call of each function that writes: die there, begin again, compare."""
+    true, deaths = getattr(owner, name), 0
+    for fatal in (1, 2, 7):
+        calls = []
+
+        def dies(*arguments, calls=calls, fatal=fatal, **keywords):
+            calls.append(name)
+            if len(calls) == fatal:
+                raise Killed
+            return true(*arguments, **keywords)
+
+        folder = tmp_path / str(fatal)
+        with monkeypatch.context() as patch:
+            patch.setattr(PartWriter, "abort", lambda self: None)
+            patch.setattr(owner, name, dies)
+            try:
+                walk(video, folder)
+            except Killed:
+                deaths += 1
+        walk(video, folder)
+        check_same(folder, whole)
+    assert deaths
+
+
+SCRIPT = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+from stream_samples import walk
+os.fsync = lambda descriptor: None
+for line in sys.stdin:
+    if not os.fork():
+        walk(sys.argv[2], __import__("pathlib").Path(line.strip()), part_frames=4)
+        os._exit(0)
+    sys.stdout.write("started\\n"); sys.stdout.flush()
+    sys.stdout.write(f"{os.wait()[1]}\\n"); sys.stdout.flush()
+"""
+
+
+def test_a_process_killed_at_random_moments_goes_on_without_a_trace(video, tmp_path):
+    """SIGKILL to real processes, forked from one that has imported everything."""
+    walk(video, tmp_path / "whole", part_frames=4)
+    chance, killed = random.Random(5), 0
+    command = [sys.executable, "-c", SCRIPT, str(Path(__file__).parent), str(video)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
+        for _ in range(12):
+            parent.stdin.write(f"{tmp_path / 'killed'}\n")
+            parent.stdin.flush()
+            assert parent.stdout.readline() == "started\n"
+            time.sleep(chance.uniform(0.02, 0.15))
+            for child in Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split():
+                os.kill(int(child), signal.SIGKILL)
+            killed += int(parent.stdout.readline()) == signal.SIGKILL
+            if (tmp_path / "killed" / "summary.json").exists():
+                break
+        parent.stdin.close()
+    assert killed
+    walk(video, tmp_path / "killed", part_frames=4)
+    check_same(tmp_path / "killed", tmp_path / "whole")
+
+
+def test_only_what_was_not_whole_is_done_again(video, whole, tmp_path):
+    asked = []
+    stopped = walk(video, tmp_path / "out", stop=lambda: len(asked) == 2 or asked.append(1))
+    assert (stopped["status"], stopped["frames"]) == ("stopped", 36)
+    assert not (tmp_path / "out" / "annotated.mp4").exists()
+    assert [path.name for path in sorted((tmp_path / "out" / "parts").rglob("state.bin"))] == ["state.bin"], "older states are dropped"
+    stepper = CountingStepper(SquareDetector())
+    assert walk(video, tmp_path / "out", stepper=stepper, batch=2)["status"] == "done"
+    assert stepper.restored == 1
+    assert sum(stepper._detector.batches) == 14
+    check_same(tmp_path / "out", whole)
+
+
+def test_a_finished_run_is_found(video, whole, tmp_path, monkeypatch):
+    folder = copied(whole, tmp_path / "out")
+    monkeypatch.setattr(run, "open_from", None)
+    assert walk(video, folder)["status"] == "found"
+    check_same(folder, whole)
+
+
+def test_other_settings_are_told_and_nothing_is_touched(video, whole, tmp_path):
+    finished = copied(whole, tmp_path / "finished")
+    with pytest.raises(ConfigError, match=r"\(finished\) was made in another way") as caught:
+        walk(video, finished, settings={"model": "sha256 4567", "classes": ["left"]}, every=2)
+    assert caught.value.lines["model"] == "sha256 0123, now sha256 4567"
+    assert caught.value.lines["every"] == "1, now 2"
+    assert caught.value.lines["classes"] == 'none, now ["left"]'
+    assert "--overwrite" in caught.value.lines["to mend"]
+    check_same(finished, whole)
+
+    unfinished = tmp_path / "unfinished"
+    walk(video, unfinished, stop=lambda: True)
+    with pytest.raises(ConfigError, match=r"\(unfinished\)"):
+        walk(video, unfinished, settings={"model": "sha256 4567"})
+    assert walk(video, unfinished, overwrite=True, settings={"model": "sha256 4567"})["frames"] == 50
+
+
+def test_another_content_of_the_input_is_told(whole, tmp_path):
+    source = make_video(tmp_path / "v.mp4", 30)
+    walk(source, tmp_path / "out", stop=lambda: True)
+    make_video(source, 31)
+    with pytest.raises(ConfigError) as caught:
+        walk(source, tmp_path / "out")
+    assert list(caught.value.lines) == ["fingerprint", "to mend"]
+
+
+def test_a_run_that_got_nowhere_binds_nobody(video, tmp_path):
+    class Broken(CountingStepper):
+        def step(self, frames):
+            raise ConfigError("no such region")
+
+    with pytest.raises(ConfigError, match="no such region"):
+        walk(video, tmp_path / "out", stepper=Broken(), settings={"region": "wrong"})
+    assert walk(video, tmp_path / "out", settings={"region": "right"})["frames"] == 50
+
+
+def test_files_of_others_are_not_replaced(video, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "coco.json").write_text("mine")
+    with pytest.raises(ConfigError, match=r"the output exists: .*coco\.json"):
+        walk(video, tmp_path / "out")
+    assert (tmp_path / "out" / "coco.json").read_text() == "mine"
+    (tmp_path / "out" / "notes.txt").write_text("mine too")
+    walk(video, tmp_path / "out", overwrite=True)
+    assert (tmp_path / "out" / "notes.txt").read_text() == "mine too"
+    assert json.loads((tmp_path / "out" / "coco.json").read_text())["images"]
+
+
+def test_what_is_recorded(video, whole):
+    record = json.loads((whole / "run.json").read_text())
+    assert record["model"] == SETTINGS["model"]
+    assert record["input"] == str(video)
+    assert "batch" not in record
+
+
+def test_the_speed_of_a_stage_is_that_of_its_own_seconds():
+    assert speeds(100, {"decode": 2.0, "infer": 5.0, "draw": 0.0, "total": 8.0}) == {"decode": 50.0, "infer": 20.0, "end_to_end": 12.5}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"every": 0}, "every must be at least 1, not 0"),
+        ({"part_frames": 0}, "part_frames must be at least 1"),
+        ({"batch": -1}, "batch must be at least 1"),
+        ({"seconds": 0.0}, "seconds must be above 0"),
+        ({"formats": ("cocoo",)}, "unknown format 'cocoo'"),
+    ],
+)
+def test_settings_that_cannot_be(wrong, message):
+    with pytest.raises(ConfigError, match=message):
+        run.StreamConfig(**wrong)

@@ -1,0 +1,249 @@
+"""Run a detector over videos, image sequences or cameras; annotated video, JSON lines, COCO JSON, MOT text, CSV.
+
+Killed at any moment, the same command goes on where it was. docs/detection.md tells the rest.
+
+  vidkd detect street.mp4 --model yolox_nano.onnx --out found
+  vidkd detect videos/ --model tiny.cfg --weights tiny.weights --names coco.names --classes person car --track --out found
+  vidkd detect rtsp://camera/stream --model yolox_nano.onnx --seconds 600 --out found
+"""
+
+import argparse
+import contextlib
+import functools
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vidkd.detection.opening import ModelFiles
+    from vidkd.detection.stream import Region, Stepper, StreamConfig, StreamSource
+    from vidkd.runtime.detector import Detector
+
+log = logging.getLogger(__name__)
+
+SHOWN_CLASSES = 4
+STOPPED = 130
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
+    parser.add_argument(
+        "inputs", nargs="+", metavar="INPUT", help="video files, folders, globs in quotes, image sequences, a camera's number, rtsp://..."
+    )
+    parser.add_argument("--model", required=True, metavar="F", help="a detector: .onnx, .tflite, or a darknet .cfg")
+    parser.add_argument("--weights", metavar="F", help="darknet: the .weights of the .cfg")
+    parser.add_argument("--names", metavar="F", help="darknet: class names, one a line")
+    parser.add_argument("--metadata", metavar="F", help="exported file: the YAML that says how to run it (default: beside it)")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="each input gets a folder of its own in it")
+    parser.add_argument("--formats", nargs="+", metavar="NAME", help="video, jsonl, coco, mot, csv (default: all)")
+    parser.add_argument("--classes", nargs="+", metavar="NAME", help="keep boxes of these classes alone")
+    parser.add_argument("--score", type=float, metavar="P", help="least score of a box (default: the model's)")
+    parser.add_argument("--nms", type=float, metavar="IOU", help="overlap above which the weaker of two boxes falls (default: the model's)")
+    parser.add_argument("--region", metavar="X1,Y1,X2,Y2", help="keep boxes whose centre is inside; pixels, or parts of the frame")
+    parser.add_argument("--track", action="store_true", help="number objects along the video (ByteTrack)")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="look at every N-th frame only (default: 1)")
+    parser.add_argument("--seconds", type=float, metavar="S", help="stop after so many seconds of the video")
+    parser.add_argument("--fps", type=float, metavar="N", help="frames a second of an image sequence (default: 25)")
+    parser.add_argument("--batch", type=int, default=8, metavar="N", help="frames given to the model together (default: 8; live: 1)")
+    parser.add_argument("--part", type=int, default=240, metavar="N", help="frames written together: what a kill costs (default: 240)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
+    parser.add_argument("--threads", type=int, default=0, metavar="N", help="threads of the model on a processor (default: its choice)")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="inputs at the same time, a process each (default: 1)")
+    parser.add_argument("--dask", metavar="ADDRESS", help="a Dask scheduler (tcp://host:port) to use instead of local processes")
+    parser.add_argument("--overwrite", action="store_true", help="replace what an earlier run left for these inputs")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What is done with every input. folders: where the results of each go."""
+
+    files: "ModelFiles"
+    config: "StreamConfig"
+    classes: tuple[str, ...] | None
+    region: "Region | None"
+    track: bool
+    folders: Mapping[str, str]
+    overwrite: bool
+    quiet: bool
+
+    def settings(self, class_names: Sequence[str]) -> dict[str, Any]:
+        """What results depend on beside the stream's own configuration."""
+        return {
+            **self.files.record(),
+            "class_names": list(class_names),
+            "classes": None if self.classes is None else sorted(self.classes),
+            "region": None if self.region is None else str(self.region),
+            "track": self.track,
+        }
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Detect in every input; returns 1 if one of several failed, 130 if the user stopped it."""
+    from vidkd.detection.stream.inputs import find_inputs
+
+    inputs = find_inputs(arguments.inputs, leave_out=arguments.out)
+    job = job_of(arguments, inputs)
+    keep_of(job, opened(job.files).class_names)
+    alone = arguments.dask is None and arguments.workers in (0, 1)
+    if len(inputs) == 1 and alone:
+        with _Stop().caught() as stop:
+            return _say(detect_one(inputs[0], job=job, stop=stop), job.folders[inputs[0]])
+    return _detect_many(inputs, job, arguments.workers, arguments.dask, alone=alone)
+
+
+def job_of(arguments: argparse.Namespace, inputs: Sequence[str]) -> Job:
+    """The job that the arguments describe. Raises ConfigError for those that cannot be."""
+    from vidkd.base.errors import ConfigError
+    from vidkd.detection.opening import ModelFiles
+    from vidkd.detection.stream import FORMATS, Region, StreamConfig
+    from vidkd.detection.stream.inputs import folder_names
+
+    if arguments.workers < 0 or arguments.threads < 0:
+        raise ConfigError("--workers and --threads must not be negative", given=f"{arguments.workers}, {arguments.threads}")
+    files = ModelFiles(
+        **{name: getattr(arguments, name) for name in ("model", "weights", "names", "metadata", "score", "device")},
+        nms_iou=arguments.nms,
+        threads=arguments.threads or _fair_share(arguments.workers),
+    )
+    config = StreamConfig(
+        formats=tuple(dict.fromkeys(arguments.formats or FORMATS)),
+        every=arguments.every,
+        seconds=arguments.seconds,
+        sequence_fps=arguments.fps,
+        part_frames=arguments.part,
+        batch=arguments.batch,
+    )
+    return Job(
+        files=files,
+        config=config,
+        classes=tuple(arguments.classes) if arguments.classes else None,
+        region=Region.parse(arguments.region) if arguments.region else None,
+        track=arguments.track,
+        folders={name: str(arguments.out / folder) for name, folder in folder_names(inputs).items()},
+        overwrite=arguments.overwrite,
+        quiet=arguments.workers > 1 or arguments.dask is not None,
+    )
+
+
+def _fair_share(workers: int) -> int:
+    """Threads of each of several processes, so that together they are not more than processors; 0 for one alone: its library knows best."""
+    return max(1, (os.cpu_count() or 1) // workers) if workers > 1 else 0
+
+
+@functools.lru_cache(maxsize=1)
+def opened(files: "ModelFiles") -> "Detector":
+    """The model, loaded once a process."""
+    return files.open()
+
+
+def keep_of(job: Job, class_names: Sequence[str]) -> Any:
+    """The job's filter of boxes. Raises ConfigError for a class that the model does not have."""
+    from vidkd.detection.stream import BoxFilter, labels_of
+
+    return BoxFilter(labels=None if job.classes is None else labels_of(job.classes, class_names), region=job.region)
+
+
+def detect_one(item: str, *, job: Job, stop: Callable[[], bool] = bool) -> dict[str, Any]:
+    """Detect in one input; returns its summary. Runs in a worker process where there are several."""
+    from vidkd.detection.stream import ByteTracker, DetectorStepper, Filtered, Tracked, walk_stream
+    from vidkd.report.boxes import draw_boxes
+
+    detector = opened(job.files)
+    names = detector.class_names
+
+    def stepper(source: "StreamSource") -> "Stepper":
+        filtered = Filtered(DetectorStepper(detector), keep_of(job, names))
+        return Tracked(filtered, ByteTracker(fps=source.fps / job.config.every)) if job.track else filtered
+
+    return walk_stream(
+        item,
+        stepper,
+        Path(job.folders[item]),
+        class_names=names,
+        settings=job.settings(names),
+        config=job.config,
+        draw=functools.partial(draw_boxes, class_names=names),
+        stop=stop,
+        overwrite=job.overwrite,
+        quiet=job.quiet,
+    )
+
+
+def _detect_many(inputs: Sequence[str], job: Job, workers: int, dask: str | None, *, alone: bool) -> int:
+    from vidkd.base.progress import Progress
+    from vidkd.base.walk import map_files
+
+    failed = 0
+    with contextlib.ExitStack() as stack:
+        detect = functools.partial(detect_one, job=job)
+        if alone:
+            detect = functools.partial(detect, stop=stack.enter_context(_Stop().caught()))
+        progress = stack.enter_context(Progress(len(inputs), "inputs", rank=int(alone)))
+        walk = map_files(detect, inputs, workers=workers, dask=dask, fingerprint=_no_fingerprint)
+        for result in stack.enter_context(contextlib.closing(walk)):  # type: ignore[type-var]
+            progress.step()
+            if result.error is not None:
+                failed += 1
+                sys.stderr.write(f"vidkd: {result.item}: {result.error.partition(': ')[2]}\n")
+            elif result.value is not None and _say(result.value, job.folders[result.item]) == STOPPED:
+                return STOPPED
+    if failed:
+        sys.stderr.write(f"vidkd: {failed} of {len(inputs)} inputs FAILED; the same command does those again, and those alone\n")
+    return 1 if failed else 0
+
+
+def _no_fingerprint(_item: str) -> str:
+    """Nothing is kept by the walk: the folder of an input says what is done."""
+    return ""
+
+
+def _say(summary: Mapping[str, Any], folder: str) -> int:
+    """Print what came of an input; returns the exit code that this means."""
+    sys.stdout.write(report(summary, folder) + "\n")
+    return STOPPED if summary["status"] == "stopped" else 0
+
+
+def report(summary: Mapping[str, Any], folder: str) -> str:
+    """What the verb prints of one input."""
+    frames = summary["frames"]
+    if summary["status"] == "stopped":
+        return f"{folder}: stopped after {frames} frames; the same command goes on there"
+    found, speeds = summary["detections"], dict(summary["frames_per_second"])
+    first = ", ".join(f"{name} {count}" for name, count in list(found.items())[:SHOWN_CLASSES])
+    more = f" and {len(found) - SHOWN_CLASSES} more classes" if len(found) > SHOWN_CLASSES else ""
+    boxes = f"{sum(found.values())} boxes" + (f" ({first}{more})" if found else "")
+    if summary["status"] == "found":
+        return f"{folder}: found finished: {frames} frames, {boxes}"
+    whole = speeds.pop("end_to_end", 0.0)
+    stages = ", ".join(f"{stage} {speed:.1f}" for stage, speed in speeds.items())
+    return f"{folder}: {frames} frames, {boxes}; {whole:.1f} frames a second (each stage alone: {stages})"
+
+
+class _Stop:
+    """Whether the user asked to stop: the first Ctrl-C asks, a second one raises KeyboardInterrupt at once."""
+
+    def __init__(self) -> None:
+        self._asked = False
+
+    def __call__(self) -> bool:
+        return self._asked
+
+    @contextlib.contextmanager
+    def caught(self) -> "Iterator[_Stop]":
+        """Ctrl-C asks inside the block, and does what it did before after it."""
+        before = signal.signal(signal.SIGINT, self._ask)
+        try:
+            yield self
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def _ask(self, *_: object) -> None:
+        if self._asked:
+            raise KeyboardInterrupt
+        self._asked = True
+        log.warning("finishing the part in hand; press Ctrl-C again to stop at once")

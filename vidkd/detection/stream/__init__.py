@@ -1,0 +1,29 @@
+"""Detection along a stream, offline: frames in order, boxes and drawn pictures out, in parts that a kill cannot tear. Never imports torch.
+
+`walk_stream` is the whole of it. What looks at the frames is handed in: a `Stepper`, of which a detector is the case that nothing changes.
+"""
+
+from vidkd.detection.stream.byte_track import ByteTracker
+from vidkd.detection.stream.filters import BoxFilter, Filtered, Region, labels_of
+from vidkd.detection.stream.outputs import FORMATS
+from vidkd.detection.stream.run import StreamConfig, walk_stream
+from vidkd.detection.stream.source import StreamSource, open_from
+from vidkd.detection.stream.stepper import DetectorStepper, Step, Stepper
+from vidkd.detection.stream.tracking import Tracked
+
+__all__ = [
+    "FORMATS",
+    "BoxFilter",
+    "ByteTracker",
+    "DetectorStepper",
+    "Filtered",
+    "Region",
+    "Step",
+    "Stepper",
+    "StreamConfig",
+    "StreamSource",
+    "Tracked",
+    "labels_of",
+    "open_from",
+    "walk_stream",
+]

@@ -1,0 +1,103 @@
+"""Whose folder it is: what a run was made with, and whether another may go on in it."""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from vidkd.base.errors import ConfigError
+from vidkd.base.files import read_json, write_json
+from vidkd.base.walk import file_fingerprint
+from vidkd.detection.stream.outputs import FORMATS
+from vidkd.detection.stream.parts import Parts
+from vidkd.engine.sources import is_live
+from vidkd.video.image_sequence import is_image_sequence, list_images
+
+RECORD, SUMMARY, PARTS = "run.json", "summary.json", "parts"
+
+
+def claim(folder: Path, record: Mapping[str, Any], *, overwrite: bool) -> dict[str, Any] | None:
+    """Make the folder that of a run with this record; returns the summary if that run is finished, None if there is work to do.
+
+    record: all that the result depends on, of values that JSON can hold. overwrite: remove what a run left there; other files stay.
+    Raises ConfigError if the folder holds the work of a run with another record, and lists what differs; or files under a run's names.
+    """
+    now = json.loads(json.dumps(record, allow_nan=False))
+    _sweep(folder)
+    if overwrite:
+        _clear(folder)
+    if (folder / RECORD).exists() and _has_work(folder):
+        _same(folder, read_json(folder / RECORD), now)
+        if (folder / SUMMARY).exists():
+            shutil.rmtree(folder / PARTS, ignore_errors=True)
+            return dict(read_json(folder / SUMMARY))
+        return None
+    taken = [name for name in (*FORMATS.values(), SUMMARY) if (folder / name).exists()]
+    if taken:
+        raise ConfigError(f"the output exists: {folder / taken[0]}", to_mend="another --out, or --overwrite to replace it")
+    shutil.rmtree(folder / PARTS, ignore_errors=True)
+    write_json(folder / RECORD, now)
+    return None
+
+
+def input_record(name: str) -> dict[str, Any]:
+    """What tells one input from another: its name, and for files and images their sizes and times of modification."""
+    if is_live(name):
+        return {"input": shown(name), "fingerprint": "live"}
+    if is_image_sequence(name):
+        images = list_images(name)
+        marks = [file_fingerprint(str(image)) for image in (images[0], images[-1])]
+        return {"input": str(Path(name).resolve()), "fingerprint": f"{len(images)} images, {marks[0]} to {marks[1]}"}
+    return {"input": str(Path(name).resolve()), "fingerprint": file_fingerprint(name)}
+
+
+def shown(name: str) -> str:
+    """A name that may be written down: an address without user and password."""
+    if "://" not in name:
+        return name
+    parts = urlsplit(name)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def _has_work(folder: Path) -> bool:
+    """Whether something would be lost by beginning anew."""
+    return (folder / SUMMARY).exists() or bool(Parts(folder / PARTS).whole) or Parts(folder / PARTS).ending() is not None
+
+
+def _same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    differing = list(_differences(before, now))
+    if differing:
+        state = "finished" if (folder / SUMMARY).exists() else "unfinished"
+        raise ConfigError(
+            f"the run in {folder} ({state}) was made in another way",
+            **{name: f"{then}, now {today}" for name, then, today in differing},
+            to_mend="give the settings of that run to go on with it; another --out; or --overwrite to begin anew",
+        )
+
+
+def _differences(before: Any, now: Any, name: str = "") -> Iterator[tuple[str, str, str]]:
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in [*before, *(key for key in now if key not in before)]:
+            yield from _differences(before.get(key), now.get(key), f"{name}.{key}" if name else key)
+    elif before != now:
+        yield name, _short(before), _short(now)
+
+
+def _short(value: Any) -> str:
+    text = "none" if value is None else json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else value
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the temporary files of a killed run."""
+    for name in (SUMMARY, *FORMATS.values(), RECORD):
+        for file in folder.glob(f".{name}.*.tmp"):
+            file.unlink(missing_ok=True)
+
+
+def _clear(folder: Path) -> None:
+    shutil.rmtree(folder / PARTS, ignore_errors=True)
+    for name in (SUMMARY, *FORMATS.values(), RECORD):
+        (folder / name).unlink(missing_ok=True)

@@ -1,0 +1,83 @@
+"""What a user names as inputs, as single videos, image sequences and live sources; and a folder for the results of each."""
+
+import glob
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from vidkd.base.errors import DataError
+from vidkd.detection.stream.claim import shown
+from vidkd.engine.sources import is_live
+from vidkd.video.files import VIDEO_SUFFIXES, is_video_file, video_files
+from vidkd.video.image_sequence import is_image_sequence, list_images
+
+
+def find_inputs(names: Sequence[str], *, leave_out: Path) -> list[str]:
+    """The single inputs that these names lead to, each once, in order.
+
+    names: files; folders of videos (searched to any depth) or, without one, of images; globs of videos or of images; patterns (`%05d.png`);
+    a camera's number, an address. leave_out: a folder whose videos are not inputs. Raises DataError for a name that leads to nothing,
+    VideoError for a sequence with a gap.
+    """
+    found: dict[str, None] = {}
+    outside = leave_out.resolve()
+    for name in names:
+        inputs = [file for file in _inputs_at(name) if is_live(file) or outside not in Path(file).resolve().parents]
+        if not inputs:
+            raise DataError(
+                f"nothing to detect in: {name}",
+                looked_for="a file, a folder or glob of videos or images, a camera's number, or an address (rtsp://...)",
+                suffixes=" ".join(sorted(VIDEO_SUFFIXES)),
+            )
+        found.update(dict.fromkeys(inputs))
+    return list(found)
+
+
+def _inputs_at(name: str) -> list[str]:
+    path = Path(name)
+    if is_live(name) or path.is_file():
+        return [name]
+    if not path.is_dir() and not is_image_sequence(name):
+        return []
+    videos = [str(file) for file in (video_files(path, deep=True) if path.is_dir() else _matches(name))]
+    if not videos:
+        list_images(name)
+    return videos or [name]
+
+
+def _matches(pattern: str) -> list[Path]:
+    """The videos of a glob."""
+    files = map(Path, sorted(glob.glob(pattern, recursive=True)))  # noqa: PTH207 - Path.glob takes no absolute patterns
+    return [file for file in files if is_video_file(file) and file.is_file()]
+
+
+def folder_names(inputs: Sequence[str]) -> dict[str, str]:
+    """A name for each input: its stem, with as many of the folders above as it takes to tell those of one stem apart.
+
+    Names do not change with the order of the inputs.
+    """
+    names = {name: _parts(name) for name in inputs}
+    chosen = {name: parts[-1] for name, parts in names.items()}
+    for depth in range(2, max((len(parts) for parts in names.values()), default=0) + 1):
+        for name in _clashing(chosen):
+            chosen[name] = "_".join(names[name][-depth:])
+    for name in _clashing(chosen):
+        chosen[name] += Path(name).suffix
+    for number, name in enumerate(_clashing(chosen), start=1):
+        chosen[name] += f"-{number}"
+    return chosen
+
+
+def _clashing(chosen: dict[str, str]) -> list[str]:
+    values = list(chosen.values())
+    return [name for name, value in chosen.items() if values.count(value) > 1]
+
+
+def _parts(name: str) -> list[str]:
+    """Folders and stem of a file; the folder of a sequence; of a live source one word."""
+    if is_live(name):
+        return [re.sub(r"\W+", "_", shown(name)).strip("_") if "://" in name else f"camera{name}"]
+    path = Path(name).resolve()
+    if not path.exists():  # a glob or pattern of images
+        path = path.parent
+    return [part for part in (*path.parent.parts[1:], path.stem if path.is_file() else path.name) if part] or ["input"]

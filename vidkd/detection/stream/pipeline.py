@@ -1,0 +1,116 @@
+"""Decoding, detecting and drawing side by side, each in a thread of its own; who takes the results is the fourth."""
+
+import contextlib
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from vidkd.base.errors import VideoError
+from vidkd.detection.stream.stepper import Step, Stepper
+from vidkd.engine.ahead import Ahead
+from vidkd.runtime.detections import Detections
+from vidkd.video import Frame
+from vidkd.video.types import Image
+
+FRAMES_AHEAD = 8
+
+Draw: TypeAlias = Callable[[Image, Detections], Image]
+"""A frame and its boxes -> what is shown of it; a new array, whose size is the same for all frames of one size."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """One frame after its step. size: (width, height) of the frame. picture: as drawn, None where nothing is."""
+
+    step: Step
+    size: tuple[int, int]
+    picture: Image | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """The end of a part, after its last frame. state: the stepper's at this place. ended: nothing comes after it."""
+
+    state: bytes
+    ended: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Stepped:
+    frame: Frame
+    step: Step
+
+
+class Pipeline:
+    """One pass along a stream: `for item in pipeline.along(frames)`.
+
+    batch: frames given to the stepper together; the last of a part are fewer. part_frames: frames of a part, after each of which comes a
+    Cut. draw: None where no picture is wanted. trouble: the VideoError that ended the frames early, after all before it were handed on.
+    Errors of the stepper or of drawing are raised, after the frames before them, and end all threads; so does leaving the loop.
+    At most `most_frames(batch)` frames and as many drawn pictures are held at any time.
+    """
+
+    def __init__(self, stepper: Stepper, *, batch: int, part_frames: int, draw: Draw | None) -> None:
+        self._stepper, self._batch, self._part_frames, self._draw = stepper, batch, part_frames, draw
+        self._stages: list[Ahead[Frame] | Ahead[_Stepped | Cut] | Ahead[Seen | Cut]] = []
+        self.trouble: VideoError | None = None
+
+    def along(self, frames: Iterator[Frame]) -> Generator[Seen | Cut, None, None]:
+        """Every frame in order, and a Cut after each part and at the end."""
+        depth = max(FRAMES_AHEAD, self._batch)
+        with contextlib.ExitStack() as stack:
+            decoded = stack.enter_context(Ahead(self._until_trouble(frames), depth=depth))
+            stepped = stack.enter_context(Ahead(self._steps(decoded), depth=depth))
+            drawn = stack.enter_context(Ahead(self._pictures(stepped), depth=FRAMES_AHEAD))
+            self._stages = [decoded, stepped, drawn]
+            yield from drawn
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds of work so far of each thread, waiting for the one before left out: decode, infer, draw."""
+        made = [stage.made_s for stage in self._stages]
+        waited = [0.0, *(stage.waited_s for stage in self._stages[:-1])]
+        return {name: max(0.0, all_s - idle_s) for name, all_s, idle_s in zip(("decode", "infer", "draw"), made, waited, strict=True)}
+
+    def _until_trouble(self, frames: Iterator[Frame]) -> Iterator[Frame]:
+        """A source that breaks off ends; only its own errors do so, not those of a stepper."""
+        try:
+            yield from frames
+        except VideoError as error:
+            self.trouble = error
+
+    def _steps(self, frames: Ahead[Frame]) -> Iterator[_Stepped | Cut]:
+        waiting: list[Frame] = []
+        made = 0
+        for frame in frames:
+            waiting.append(frame)
+            if len(waiting) < min(self._batch, self._part_frames - made):
+                continue
+            made += len(waiting)
+            yield from self._step(waiting)
+            if made == self._part_frames:
+                made = 0
+                yield Cut(state=self._stepper.state(), ended=False)
+        yield from self._step(waiting)
+        yield Cut(state=self._stepper.state(), ended=True)
+
+    def _step(self, waiting: list[Frame]) -> Iterator[_Stepped]:
+        """The results of these frames, which are let go of one by one."""
+        steps = self._stepper.step(waiting) if waiting else []
+        if len(steps) != len(waiting):
+            raise ValueError(f"a stepper gave {len(steps)} results for {len(waiting)} frames")
+        for step in steps:
+            yield _Stepped(frame=waiting.pop(0), step=step)
+
+    def _pictures(self, stepped: Ahead[_Stepped | Cut]) -> Iterator[Seen | Cut]:
+        for item in stepped:
+            if isinstance(item, Cut):
+                yield item
+                continue
+            height, width = item.frame.image.shape[:2]
+            picture = None if self._draw is None else self._draw(item.frame.image, item.step.detections)
+            yield Seen(step=item.step, size=(width, height), picture=picture)
+
+
+def most_frames(batch: int) -> int:
+    """Most decoded frames that are held at once: what waits before and after the stepper, what it works on, and what is in hand."""
+    return 2 * max(FRAMES_AHEAD, batch) + batch + 4

@@ -1,0 +1,257 @@
+"""A stepper along one input, to the end or on from where it was killed; everything that comes of it in one folder."""
+
+import contextlib
+import math
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from vidkd.base.errors import ConfigError, VideoError, unknown_name
+from vidkd.base.files import write_json
+from vidkd.base.progress import Progress
+from vidkd.detection.stream.claim import PARTS, SUMMARY, claim, input_record, shown
+from vidkd.detection.stream.outputs import FORMATS, Joined, write_outputs
+from vidkd.detection.stream.parts import Parts, PartWriter
+from vidkd.detection.stream.pipeline import Cut, Draw, Pipeline, Seen
+from vidkd.detection.stream.source import StreamSource, constant_size, open_from
+from vidkd.detection.stream.stepper import Stepper
+from vidkd.engine.sources import is_live
+from vidkd.video import Frame
+
+SCHEMA_VERSION = 1
+LINE_EVERY_S = 15.0
+KILLED = "the run was ended from outside, and a live source cannot go on where it was"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamConfig:
+    """How a stream is walked.
+
+    formats: names of FORMATS. every: only each so-many-th frame is looked at and shown. seconds: frames from this time of the video on are
+    left out. sequence_fps: frames a second of an image sequence. part_frames: frames that are written together, of which a kill costs at
+    most those of the part in hand. batch: frames given to the stepper together, of a live source always one.
+    Raises ConfigError for a number that cannot be, or an unknown format.
+    """
+
+    formats: tuple[str, ...] = tuple(FORMATS)
+    every: int = 1
+    seconds: float | None = None
+    sequence_fps: float | None = None
+    part_frames: int = 240
+    batch: int = 8
+
+    def __post_init__(self) -> None:
+        for name in ("every", "part_frames", "batch"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.seconds is not None and not self.seconds > 0:
+            raise ConfigError(f"seconds must be above 0, not {self.seconds:g}")
+        for format_ in self.formats:
+            if format_ not in FORMATS:
+                raise unknown_name("format", format_, FORMATS)
+
+    def record(self) -> dict[str, Any]:
+        """What the result depends on: all but the batch."""
+        return {**{name: value for name, value in asdict(self).items() if name != "batch"}, "formats": sorted(self.formats)}
+
+
+def walk_stream(
+    name: str,
+    make_stepper: Callable[[StreamSource], Stepper],
+    folder: Path,
+    *,
+    class_names: Sequence[str],
+    settings: Mapping[str, Any],
+    config: StreamConfig | None = None,
+    draw: Draw | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Walk an input and leave its files in `folder`; returns its summary, with "status": done, found (it was finished) or stopped.
+
+    name: a file, an image sequence, a camera's number or an address. make_stepper: called once the source is open. class_names: those that
+    labels index. settings: all that the results depend on beyond the config (model, filters), of values that JSON can hold.
+    draw: needed for the format "video". stop: asked after every part (a live source: every frame) whether to end; a file then waits to be
+    gone on with, a live source is finished.
+    The same call goes on where a killed or stopped one was. An input that breaks off is finished with what there was, then its VideoError
+    is raised, with the frame. Raises ConfigError as `claim`; VideoError if nothing can be written; what stepper and draw raise.
+    """
+    config = config or StreamConfig()
+    if "video" in config.formats and draw is None:
+        raise ValueError("the format 'video' needs draw")
+    summary = claim(folder, {**input_record(name), **config.record(), **settings}, overwrite=overwrite)
+    if summary is not None:
+        return _told(summary, "found")
+    parts = Parts(folder / PARTS)
+    if is_live(name) and parts.whole and parts.ending() is None:
+        parts.end({"what": f"{KILLED}: {shown(name)}", "lines": {}}, {})
+    if parts.ending() is None:
+        walk = _Walk(parts, class_names, config, draw if "video" in config.formats else None, stop, quiet)
+        if not walk.along(name, make_stepper):
+            return {"input": shown(name), "frames": parts.frames, "status": "stopped"}
+    return _told(_finish(folder, parts, name, class_names, config), "done")
+
+
+class _Walk:
+    """The way along one input, from the first frame that no whole part holds."""
+
+    def __init__(
+        self, parts: Parts, class_names: Sequence[str], config: StreamConfig, draw: Draw | None, stop: Callable[[], bool], quiet: bool
+    ) -> None:
+        self._parts, self._class_names, self._config = parts, class_names, config
+        self._draw, self._stop, self._quiet = draw, stop, quiet
+        self._part: PartWriter | None = None
+
+    def along(self, name: str, make_stepper: Callable[[StreamSource], Stepper]) -> bool:
+        """Whether the stream came to its end; False if it was stopped before."""
+        config = self._config
+        with open_from(name, start=self._parts.next_index, sequence_fps=config.sequence_fps) as source:
+            stepper = make_stepper(source)
+            if (state := self._parts.state()) is not None:
+                stepper.restore(state)
+            self._pipeline = Pipeline(stepper, batch=1 if source.live else config.batch, part_frames=config.part_frames, draw=self._draw)
+            self._clock = _Clock(self._pipeline)
+            try:
+                with self._progress(source) as progress, contextlib.closing(self._pipeline.along(_wanted(source, config))) as items:
+                    ended = self._take(items, source, progress)
+            finally:
+                if self._part is not None:
+                    self._part.abort()
+        if ended:
+            trouble = self._pipeline.trouble
+            self._parts.end(None if trouble is None else {"what": trouble.what, "lines": trouble.lines}, self._clock.since())
+        return ended
+
+    def _take(self, items: Iterator[Seen | Cut], source: StreamSource, progress: Progress) -> bool:
+        for item in items:
+            if isinstance(item, Cut):
+                self._close(item.state)
+                if item.ended or self._stop():
+                    return item.ended
+                continue
+            self._write(item, source)
+            progress.step()
+            if source.live and self._stop():
+                self._close(b"")
+                return True
+        raise AssertionError("a pipeline ends with a cut")
+
+    def _write(self, seen: Seen, source: StreamSource) -> None:
+        with self._clock.encoding(), _writing(self._parts):
+            if self._part is None:
+                every = self._config.every
+                self._part = PartWriter(self._parts.folder, self._class_names, fps=source.fps / every, step=every)
+            self._part.write(seen)
+
+    def _close(self, state: bytes) -> None:
+        if self._part is not None:
+            with self._clock.encoding(), _writing(self._parts):
+                self._parts.add(self._part, state, self._clock.since())
+            self._part = None
+
+    def _progress(self, source: StreamSource) -> Progress:
+        total = None if source.count is None else math.ceil(source.count / self._config.every)
+        if total is not None and self._config.seconds is not None:
+            total = min(total, math.ceil(self._config.seconds * source.fps / self._config.every))
+        what = Path(source.name).name or source.name
+        return Progress(total, shown(what), done=self._parts.frames, rank=int(self._quiet), every_steps=1 << 60, every_s=LINE_EVERY_S)
+
+
+def _wanted(source: StreamSource, config: StreamConfig) -> Iterator[Frame]:
+    for frame in constant_size(source.frames):
+        if config.seconds is not None and frame.time_s >= config.seconds:
+            return
+        if frame.index % config.every == 0:
+            yield frame
+
+
+class _Clock:
+    """Seconds of work by stage since it was last asked; total: of time that passed."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline, self._start, self._encode_s = pipeline, time.perf_counter(), 0.0
+        self._before: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def encoding(self) -> Iterator[None]:
+        """The block encodes and writes."""
+        start = time.perf_counter()
+        yield
+        self._encode_s += time.perf_counter() - start
+
+    def since(self) -> dict[str, float]:
+        now = {**self._pipeline.seconds(), "encode": self._encode_s, "total": time.perf_counter() - self._start}
+        before, self._before = self._before, now
+        return {name: seconds - before.get(name, 0.0) for name, seconds in now.items()}
+
+
+@contextlib.contextmanager
+def _writing(parts: Parts) -> Iterator[None]:
+    """Trouble with writing is told with what is safe."""
+    try:
+        yield
+    except (OSError, VideoError) as error:
+        reason = error.lines.get("reason", error.what) if isinstance(error, VideoError) else error.strerror or error
+        raise VideoError(
+            f"cannot write to: {parts.folder.parent}",
+            reason=reason,
+            until_then=f"{parts.frames} frames, which stay",
+            to_mend="make room, and give the same command again: it goes on there",
+        ) from error
+
+
+def _finish(folder: Path, parts: Parts, name: str, class_names: Sequence[str], config: StreamConfig) -> dict[str, Any]:
+    """Write the files of all formats and, last, the summary."""
+    ending = parts.ending()
+    assert ending is not None
+    if not parts.whole:
+        trouble = ending["trouble"] or {"what": f"no frames in: {shown(name)}", "lines": {}}
+        shutil.rmtree(parts.folder, ignore_errors=True)
+        raise VideoError(trouble["what"], **trouble["lines"])
+    with _writing(parts):
+        write_outputs(folder, config.formats, Joined(parts=parts.whole, class_names=class_names, name=Path(shown(name)).name))
+        summary = _summary(parts, ending, shown(name), config)
+        write_json(folder / SUMMARY, summary)
+    shutil.rmtree(parts.folder, ignore_errors=True)
+    return summary
+
+
+def _summary(parts: Parts, ending: Mapping[str, Any], name: str, config: StreamConfig) -> dict[str, Any]:
+    found: Counter[str] = Counter()
+    seconds: Counter[str] = Counter()
+    for part in parts.whole:
+        found.update(part.found)
+        seconds.update(part.seconds)
+    seconds.update(ending["seconds"])
+    if "video" not in config.formats:
+        del seconds["draw"]
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "input": name,
+        "frames": parts.frames,
+        "detections": dict(found.most_common()),
+        "frames_per_second": speeds(parts.frames, seconds),
+        "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
+        "trouble": ending["trouble"],
+        "files": [FORMATS[format_] for format_ in config.formats],
+    }
+
+
+def speeds(frames: int, seconds: Mapping[str, float]) -> dict[str, float]:
+    """Frames a second of each stage alone, as if it never waited; and of all together, from first to last (`end_to_end`)."""
+    named = {"end_to_end" if stage == "total" else stage: value for stage, value in seconds.items()}
+    return {stage: round(frames / value, 2) for stage, value in named.items() if value > 0}
+
+
+def _told(summary: Mapping[str, Any], status: str) -> dict[str, Any]:
+    """The summary, or the VideoError of an input that broke off."""
+    trouble = summary["trouble"]
+    if trouble is not None:
+        boxes = sum(summary["detections"].values())
+        raise VideoError(trouble["what"], **trouble["lines"], until_then=f"{summary['frames']} frames, {boxes} boxes; they stay as written")
+    return {**summary, "status": status}
