@@ -3,7 +3,9 @@
 import csv
 import dataclasses
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +13,8 @@ import torch
 from vidkd.base.files import read_json
 from vidkd.cli.main import run_verb
 from vidkd.data.manifest import Manifest
+from vidkd.engine.config import load_config
+from vidkd.engine.fit import fit
 from vidkd.models.saved import read_checkpoint
 from vidkd.report.run import run_report
 
@@ -49,6 +53,49 @@ def test_what_is_printed_and_written_is_one_and_the_same(run: Path, capsys: pyte
     assert f"top1        {top1:.3f}" in output
     assert output.startswith("6 clips of 'test'\n")
     assert all(name in output for name in ("class_mean", "ece", "top5", "Right", "Down", "Grow", "recall", "precision"))
+
+
+@pytest.fixture
+def kitchen(tiny_root: Path, tiny_settings: Callable[..., dict[str, Any]], tmp_path: Path) -> Path:
+    """A run on the tiny videos as if they were kitchens: 100 actions of 10 verbs and 10 nouns, and rows with narration ids."""
+    manifest = Manifest.read(tiny_root / "manifest.jsonl")
+    verbs, nouns = [tuple(f"{word}{n}" for n in range(10)) for word in ("verb", "noun")]
+    clips = tuple(
+        dataclasses.replace(clip, label=11 * (clip.label or 0), name=f"P01_{n}", targets={"verb": clip.label or 0, "noun": clip.label or 0})
+        for n, clip in enumerate(manifest.clips)
+    )
+    classes = tuple(f"{verb} {noun}" for verb in verbs for noun in nouns)
+    targets = {"verb": verbs, "noun": nouns}
+    Manifest(name="kitchen", root=tiny_root, classes=classes, targets=targets, splits=("1",), clips=clips).write(tmp_path / "kitchen.jsonl")
+    settings = tiny_settings(**{"train.steps": 1, "data.manifest": str(tmp_path / "kitchen.jsonl")})
+    return fit(load_config(settings=settings), quiet=True).folder
+
+
+def test_a_submission_holds_what_was_predicted(kitchen: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "scores.json"
+    assert evaluate("--checkpoint", kitchen, "--device", "cpu", "--submission", file, "--supervision", "2,3,4") == 0
+    assert f"written: {file}\n" in capsys.readouterr().out
+    content, rows = read_json(file), rows_of(kitchen / "predictions.csv")
+    assert (content["sls_pt"], content["sls_tl"], content["sls_td"]) == (2, 3, 4)
+    assert len(content["results"]) == len(rows) == 6
+    for scores, row in zip(content["results"].values(), rows, strict=True):
+        verb, noun = max(scores["action"], key=scores["action"].__getitem__).split(",")
+        assert f"verb{verb} noun{noun}" == row["predicted"]
+        assert len(scores["action"]) == 100
+        assert scores["action"]["0,0"] == pytest.approx(float(row["p_verb0 noun0"]), abs=1e-5)
+        assert sum(scores["verb"].values()) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("given", [["--submission", "f.json"], ["--supervision", "2,3,3"], ["--submission", "f", "--supervision", "2,3,6"]])
+def test_a_submission_declares_its_supervision(given: list[str], run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate("--checkpoint", run, *given) == 2
+    assert "three levels of supervision" in capsys.readouterr().err
+
+
+def test_other_data_sets_have_no_submission(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--device", "cpu", "--submission", tmp_path / "f.json", "--supervision", "2,3,3"]
+    assert evaluate("--checkpoint", run, *words) == 2
+    assert "data set 'tiny' has no verbs and nouns" in capsys.readouterr().err
 
 
 def test_clips_without_a_label_are_predicted_and_not_judged(

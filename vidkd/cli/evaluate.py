@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from vidkd.cli.settings import add_settings_help, list_settings
+from vidkd.cli.submit import add_submission_arguments, declared_levels, write_predictions_for_challenge
 
 TAKES_SETTINGS = True
 
@@ -35,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
     parser.add_argument("--out", metavar="DIR", help="where to write (default: the run's folder)")
+    add_submission_arguments(parser)
     add_settings_help(parser)
 
 
@@ -66,6 +68,7 @@ def _evaluate_classifier(arguments: argparse.Namespace) -> int:
 
     if arguments.list_settings:
         return list_settings(RunConfig, "supervised")
+    levels = declared_levels(arguments)
     saved = load_classifier(arguments.checkpoint)
     warn_if_unfinished(arguments.checkpoint)
     here = {"train.device": arguments.device, "train.devices": 1}
@@ -94,6 +97,8 @@ def _evaluate_classifier(arguments: argparse.Namespace) -> int:
     folder = Path(arguments.out) if arguments.out else run_folder(Path(arguments.checkpoint))
     judgement.write_csv(folder / "predictions.csv")
     predictions = judgement.fullest
+    if levels is not None:
+        write_predictions_for_challenge(Path(arguments.submission), predictions, clips.manifest, levels)
     labelled = predictions.labels >= 0
     if not labelled.any():
         sys.stdout.write(f"{len(predictions.clips)} clips of '{arguments.split}', none with a label: there is nothing to judge\n")
