@@ -1,0 +1,128 @@
+"""A detector by its files: which belong together, what is recorded of them, and which of them need torch."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from vidkd.base.errors import CheckpointError, ConfigError
+from vidkd.detection.opening import ModelFiles
+
+METADATA = """
+classes: [cat, dog]
+input: {size: [4, 4], layout: NHWC, colour: rgb, pixel_max: 1, resize: stretch, fill: 0}
+head: {style: boxes, boxes: unit}
+nms_iou: null
+"""
+CFG = """
+[net]
+width=32
+height=32
+channels=3
+[convolutional]
+filters=18
+size=3
+stride=32
+pad=1
+activation=linear
+[yolo]
+mask=0,1,2
+anchors=4,4,8,8,16,16
+classes=1
+num=3
+"""
+
+
+def pixels_onnx(path: Path) -> Path:
+    """(B, 4, 4, 3) -> (B, 8, 6): the pixels themselves are rows of box, score and label."""
+    graph = helper.make_graph(
+        [helper.make_node("Reshape", ["images", "shape"], ["found"])],
+        "picture",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", 4, 4, 3])],
+        [helper.make_tensor_value_info("found", TensorProto.FLOAT, ["batch", 8, 6])],
+        [numpy_helper.from_array(np.asarray([-1, 8, 6], np.int64), "shape")],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    path.with_suffix(".yaml").write_text(METADATA)
+    return path
+
+
+@pytest.fixture
+def darknet(tmp_path: Path) -> dict[str, str]:
+    from vidkd.models.darknet import Darknet, save_weights
+
+    (tmp_path / "net.cfg").write_text(CFG)
+    (tmp_path / "net.names").write_text("person\n")
+    save_weights(Darknet.from_cfg(tmp_path / "net.cfg"), tmp_path / "net.weights")
+    return {"model": str(tmp_path / "net.cfg"), "weights": str(tmp_path / "net.weights"), "names": str(tmp_path / "net.names")}
+
+
+def test_darknet(darknet):
+    detector = ModelFiles(**darknet, score=0.5, nms_iou=0.3, device="cpu").open()
+    assert (detector.score_threshold, detector.nms_iou) == (0.5, 0.3)
+    assert detector.class_names == ("person",)
+    assert len(detector(np.zeros((2, 20, 30, 3), np.uint8))) == 2
+    assert ModelFiles(**darknet, device="cpu").open().score_threshold == 0.25
+
+
+def test_onnx(tmp_path):
+    detector = ModelFiles(model=str(pixels_onnx(tmp_path / "net.onnx")), score=0.9, device="cpu").open()
+    assert detector.class_names == ("cat", "dog")
+    assert detector._score == 0.9
+
+
+def test_names_are_taken_from_the_file_that_belongs_to_them(darknet, tmp_path):
+    for missing in ("weights", "names"):
+        with pytest.raises(ConfigError, match=f"a darknet model needs --{missing} too") as caught:
+            ModelFiles(**{name: value for name, value in darknet.items() if name != missing}).open()
+        assert caught.value.lines["to mend"] == "--weights F --names F"
+    with pytest.raises(ConfigError, match="--metadata means nothing to"):
+        ModelFiles(**darknet, metadata="x.yaml").open()
+    with pytest.raises(ConfigError, match="--names means nothing to"):
+        ModelFiles(model=str(pixels_onnx(tmp_path / "net.onnx")), names=darknet["names"]).open()
+
+
+def test_a_model_without_names_shows_what_to_write(tmp_path):
+    pixels_onnx(tmp_path / "net.onnx").with_suffix(".yaml").unlink()
+    with pytest.raises(ConfigError, match="nothing says how to run") as caught:
+        ModelFiles(model=str(tmp_path / "net.onnx")).open()
+    assert "classes:" in caught.value.lines["to mend"]
+
+
+@pytest.mark.parametrize("model", ["net.pt", "torchvision:ssd", "net"])
+def test_other_kinds_of_files(model):
+    with pytest.raises(ConfigError, match="not a kind of detector that is known") as caught:
+        ModelFiles(model=model).open()
+    assert caught.value.lines["known"] == ".cfg, .onnx, .tflite"
+
+
+def test_what_is_recorded_changes_with_every_file(darknet, tmp_path):
+    record = ModelFiles(**darknet, score=0.5).record()
+    assert set(record) == {"model", "weights", "names", "score", "nms_iou"}
+    for name in darknet:
+        Path(darknet[name]).write_bytes(Path(darknet[name]).read_bytes() + b"\n")
+        changed = ModelFiles(**darknet, score=0.5).record()
+        assert {key for key in record if changed[key] != record[key]} == {name}
+        record = changed
+    network = ModelFiles(model=str(pixels_onnx(tmp_path / "net.onnx")))
+    before = network.record()
+    (tmp_path / "net.yaml").write_text(METADATA.replace("dog", "fox"))
+    assert {key for key, value in network.record().items() if value != before[key]} == {"metadata"}
+
+
+def test_weights_beside_an_onnx_file_count(tmp_path):
+    model = onnx.load(pixels_onnx(tmp_path / "net.onnx"))
+    onnx.save(model, tmp_path / "net.onnx", save_as_external_data=True, location="net.data", size_threshold=0)
+    network = ModelFiles(model=str(tmp_path / "net.onnx"))
+    before = network.record()
+    (tmp_path / "net.data").write_bytes(b"others" * 4)
+    assert {key for key, value in network.record().items() if value != before[key]} == {"weights net.data"}
+
+
+def test_files_that_are_not_there(darknet):
+    with pytest.raises(CheckpointError, match="cannot read model file"):
+        ModelFiles(model="no.onnx").record()
+    with pytest.raises(CheckpointError):
+        ModelFiles(**{**darknet, "weights": "no.weights"}).open()
