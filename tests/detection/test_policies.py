@@ -61,6 +61,11 @@ def test_fixed_interval():
     assert calls_of(FixedInterval(), CallBudget(3, 10), 20) == [0, 4, 7, 10, 14, 17]
 
 
+def test_fixed_interval_makes_up_for_a_call_that_could_not_be_made():
+    chooser = KeyFrameChooser(FixedInterval(), CallBudget(2, 10))
+    assert [t for t in range(20) if chooser.choose(seen(t), able=t not in (0, 1, 5))] == [2, 6, 12, 16]
+
+
 def test_random_calls_are_even_over_a_block_and_by_seed():
     budget = (2, 8)
     counts = np.zeros(8)
@@ -129,9 +134,9 @@ def test_stride_follows_the_agreement():
 def test_stride_calls_the_first_frame_and_then_a_stride_after_the_last_call():
     policy = AdaptiveStride(least=3, most=9)
     assert policy.wants(seen(0))
-    assert [policy.wants(seen(key_grey=0, frames_since=n)) for n in (1, 2, 3, 4)] == [False, False, True, True]
+    assert [policy.wants(seen(key_features=(1, 0), frames_since=n)) for n in (1, 2, 3, 4)] == [False, False, True, True]
     policy.told(Feedback(frame_index=0, disagreement=0.05, loss=0.0))  # r = 1.75, stride 5.25
-    assert [policy.wants(seen(key_grey=0, frames_since=n)) for n in (4, 5)] == [False, True]
+    assert [policy.wants(seen(key_features=(1, 0), frames_since=n)) for n in (4, 5)] == [False, True]
 
 
 @pytest.mark.parametrize("settings", [{"least": 0}, {"least": 9, "most": 8}, {"threshold": 1.0}, {"threshold": 0.0}])

@@ -92,6 +92,7 @@ def test_a_share_of_the_frames():
     assert (CallBudget.of_share(0.05).calls, CallBudget.of_share(0.05).window) == (10, 200)
     assert (CallBudget.of_share(0.07, window=100).calls, CallBudget.of_share(0.07, window=100).rate) == (7, 0.07)
     assert (CallBudget.of_share(0.001).calls, CallBudget.of_share(0.001).window) == (1, 1000)
+    assert CallBudget.of_share(0.0034).rate == 1 / 295 <= 0.0034
     assert CallBudget.of_share(1).rate == 1
 
 

@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 from vidkd.base.errors import ConfigError
 from vidkd.base.timing import Stopwatch
 from vidkd.detection.metrics.agreement import SCORE
-from vidkd.detection.online.lesson import Lesson, Pupil
+from vidkd.detection.online.lesson import Lesson, Pupil, record_of
 from vidkd.detection.online.oracle import Oracle
 from vidkd.detection.online.replay import Replay
 from vidkd.detection.online.student import Student
 from vidkd.detection.online.swap import Published
 from vidkd.detection.online.update import Update
-from vidkd.detection.online.views import FrameRecord, Look, Step, Watcher
+from vidkd.detection.online.views import Look, Step, Watcher
 from vidkd.detection.policies.budget import CallBudget
 from vidkd.detection.policies.chooser import KeyFrameChooser
-from vidkd.detection.policies.policy import Feedback, Policy
+from vidkd.detection.policies.policy import Policy
 
 log = logging.getLogger(__name__)
 
@@ -104,11 +104,11 @@ class AsynchronousLearner:
         """
         if self._closed:
             raise RuntimeError("the learner is closed")
-        clock, index = Stopwatch(), self.position
+        clock = Stopwatch()
         report = self._take_report()
         version = self.published.newest()
         with clock.part("student"):
-            look = version.student.look(frame, frame_index=index, time_s=time_s)
+            look = version.student.look(frame, frame_index=self.position, time_s=time_s)
         with clock.part("selector"):
             observation = self._watcher.observe(frame, look)
             called = self.chooser.choose(observation, able=self._waiting is None and not self._busy.is_set())
@@ -116,18 +116,8 @@ class AsynchronousLearner:
             self._watcher.called(observation)
             self._send(frame, look)
         self.position += 1
-        lesson = report.lesson if report else None
-        record = FrameRecord(
-            frame_index=index,
-            time_s=time_s,
-            called=called,
-            version=version.number,
-            answered=lesson.frame_index if lesson else None,
-            disagreement=lesson.disagreement if lesson else None,
-            update=lesson.update if lesson else None,
-            failed=report.failed if report else None,
-            seconds=clock.seconds(),
-        )
+        lesson, failed = (report.lesson, report.failed) if report else (None, None)
+        record = record_of(look, called=called, version=version.number, lesson=lesson, failed=failed, seconds=clock.seconds())
         return Step(look=look, observation=observation, record=record)
 
     def close(self, *, wait_s: float | None = None) -> bool:
@@ -164,9 +154,8 @@ class AsynchronousLearner:
             self.failures += 1
             log.warning("oracle or update failed at frame %d (%d failures): %s", report.frame_index, self.failures, report.failed)
             return report
-        loss = report.lesson.update.loss_before
-        self._watcher.told(loss)
-        self.chooser.told(Feedback(frame_index=report.frame_index, disagreement=report.lesson.disagreement, loss=loss))
+        self._watcher.told(report.lesson.update.loss_before)
+        self.chooser.told(report.lesson.feedback)
         return report
 
     def _give_up_late(self) -> _Report | None:

@@ -14,7 +14,8 @@ from vidkd.detection.online.oracle import Answer, Oracle
 from vidkd.detection.online.replay import KeyFrame, Replay, ReplayBuffer
 from vidkd.detection.online.student import Student
 from vidkd.detection.online.update import Trainer, Update, UpdateRecord
-from vidkd.detection.online.views import Look
+from vidkd.detection.online.views import FrameRecord, Look
+from vidkd.detection.policies.policy import Feedback
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +25,11 @@ class Lesson:
     frame_index: int
     disagreement: float
     update: UpdateRecord
+
+    @property
+    def feedback(self) -> Feedback:
+        """What a policy is told of it."""
+        return Feedback(frame_index=self.frame_index, disagreement=self.disagreement, loss=self.update.loss_before)
 
 
 class Pupil:
@@ -60,6 +66,23 @@ class Pupil:
         self.student.net.load_state_dict(state["weights"])
         self.trainer.restore(state["trainer"])
         self.buffer.restore(state["buffer"])
+
+
+def record_of(
+    look: Look, *, called: bool, version: int, lesson: Lesson | None, failed: str | None, seconds: Mapping[str, float]
+) -> FrameRecord:
+    """The record of a frame at which this lesson, if any, came in."""
+    return FrameRecord(
+        frame_index=look.detections.frame_index,
+        time_s=look.detections.time_s,
+        called=called,
+        version=version,
+        answered=None if lesson is None else lesson.frame_index,
+        disagreement=None if lesson is None else lesson.disagreement,
+        update=None if lesson is None else lesson.update,
+        failed=failed,
+        seconds=seconds,
+    )
 
 
 def key_frame_of(look: Look, answer: Answer) -> KeyFrame:

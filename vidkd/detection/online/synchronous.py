@@ -9,15 +9,15 @@ from numpy.typing import NDArray
 
 from vidkd.base.timing import Stopwatch
 from vidkd.detection.metrics.agreement import SCORE
-from vidkd.detection.online.lesson import Lesson, Pupil, synchronise
+from vidkd.detection.online.lesson import Lesson, Pupil, record_of, synchronise
 from vidkd.detection.online.oracle import Answer, Oracle
 from vidkd.detection.online.replay import Replay
 from vidkd.detection.online.student import Student
 from vidkd.detection.online.update import Update
-from vidkd.detection.online.views import FrameRecord, Step, Watcher
+from vidkd.detection.online.views import Look, Step, Watcher
 from vidkd.detection.policies.budget import CallBudget
 from vidkd.detection.policies.chooser import KeyFrameChooser
-from vidkd.detection.policies.policy import Feedback, Policy
+from vidkd.detection.policies.policy import Policy
 
 log = logging.getLogger(__name__)
 
@@ -55,31 +55,23 @@ class SynchronousLearner:
         The boxes of the result were made before anything was learned from the frame. answer: the oracle's on this frame where the caller
         knows it already; used if the policy calls, in place of asking. Raises ValueError for another array.
         """
-        clock, index, version = Stopwatch(), self.position, self.version
+        clock, version = Stopwatch(), self.version
         with clock.part("student"):
-            look = self.student.look(frame, frame_index=index, time_s=time_s)
+            look = self.student.look(frame, frame_index=self.position, time_s=time_s)
         with clock.part("selector"):
             observation = self._watcher.observe(frame, look)
             called = self.chooser.choose(observation)
         lesson, failed = None, None
         if called:
             self._watcher.called(observation)
-            with clock.part("oracle"):
-                answer, failed = (answer, None) if answer is not None else self._ask(frame)
-            with clock.part("update"):
-                lesson = None if answer is None else self._learn(self.pupil.learn(look, answer))
+            if answer is None:
+                with clock.part("oracle"):
+                    answer, failed = self._ask(frame)
+            if answer is not None:
+                with clock.part("update"):
+                    lesson = self._learn(look, answer)
         self.position += 1
-        record = FrameRecord(
-            frame_index=index,
-            time_s=time_s,
-            called=called,
-            version=version,
-            answered=None if lesson is None else index,
-            disagreement=None if lesson is None else lesson.disagreement,
-            update=None if lesson is None else lesson.update,
-            failed=failed,
-            seconds=clock.seconds(),
-        )
+        record = record_of(look, called=called, version=version, lesson=lesson, failed=failed, seconds=clock.seconds())
         return Step(look=look, observation=observation, record=record, answer=answer if called else None)
 
     def state(self) -> dict[str, Any]:
@@ -105,9 +97,10 @@ class SynchronousLearner:
             log.warning("oracle failed at frame %d (%d failures): %s: %s", self.position, self.failures, type(error).__name__, error)
             return None, f"{type(error).__name__}: {error}"
 
-    def _learn(self, lesson: Lesson) -> Lesson:
+    def _learn(self, look: Look, answer: Answer) -> Lesson:
+        lesson = self.pupil.learn(look, answer)
         synchronise(self.student.detector.device)
         self._watcher.told(lesson.update.loss_before)
-        self.chooser.told(Feedback(frame_index=lesson.frame_index, disagreement=lesson.disagreement, loss=lesson.update.loss_before))
+        self.chooser.told(lesson.feedback)
         self.version += lesson.update.outcome == "kept"
         return lesson

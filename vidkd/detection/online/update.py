@@ -127,7 +127,6 @@ class Trainer:
             parameter.requires_grad_(id(parameter) in chosen)
         self._optimiser = self._new_optimiser()
 
-    @torch.enable_grad()
     def learn(self, key: KeyFrame, replay: Sequence[KeyFrame]) -> UpdateRecord:
         """Learn from a key frame and some of the past. Weights are as before unless the outcome is "kept".
 
@@ -155,7 +154,7 @@ class Trainer:
     def _run(self, keys: Sequence[KeyFrame], start: list[Tensor]) -> tuple[UpdateRecord, list[Tensor]]:
         """Take the steps; the record, and the weights that it speaks of."""
         images = self.student.inputs([key.image for key in keys])
-        first = best = self._losses(images, keys)
+        first = best = self._losses(images, keys, learn=self.update.steps > 0)
         weights, taken, finite = start, 0, math.isfinite(first.total)
         if first.now < self.update.min_loss:
             return self._record("below_minimum", first, first, 0, keys), start
@@ -164,7 +163,7 @@ class Trainer:
             finite = finite and self._descend(losses.total_loss)
             if not finite:
                 break
-            losses = self._losses(images, keys)
+            losses = self._losses(images, keys, learn=step < self.update.steps)
             finite = math.isfinite(losses.total)
             if losses.total < best.total or not self.update.keep_best:
                 best, weights, taken = losses, self._weights(), step
@@ -180,14 +179,15 @@ class Trainer:
             return "rolled_back"
         return "kept"
 
-    def _losses(self, images: Tensor, keys: Sequence[KeyFrame]) -> _Losses:
-        heads = self.student.net(images)
-        loss = LOSSES[self.update.loss]
-        now = loss([head[:1] for head in heads], keys[:1], self.student.specs, self.update)
-        past = torch.zeros_like(now)
-        if len(keys) > 1:
-            past = loss([head[1:] for head in heads], keys[1:], self.student.specs, self.update)
-        total = (now + (len(keys) - 1) * past) / len(keys)
+    def _losses(self, images: Tensor, keys: Sequence[KeyFrame], *, learn: bool) -> _Losses:
+        with torch.set_grad_enabled(learn):
+            heads = self.student.net(images)
+            loss = LOSSES[self.update.loss]
+            now = loss([head[:1] for head in heads], keys[:1], self.student.specs, self.update)
+            past = torch.zeros_like(now)
+            if len(keys) > 1:
+                past = loss([head[1:] for head in heads], keys[1:], self.student.specs, self.update)
+            total = (now + (len(keys) - 1) * past) / len(keys)
         values = torch.stack([now, past, total]).tolist()
         return _Losses(values[0], values[1], values[2], total)
 

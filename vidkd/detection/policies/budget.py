@@ -1,5 +1,6 @@
 """A budget of oracle calls that holds exactly, wherever along the stream one counts."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,7 +35,7 @@ class CallBudget:
         if not 0 < share <= 1:
             raise ConfigError(f"the share of frames sent to the oracle must lie in (0, 1], not {share}")
         calls = int(share * window + 1e-9)
-        return cls(calls, window) if calls else cls(1, round(1 / share))
+        return cls(calls, window) if calls else cls(1, math.ceil(1 / share - 1e-9))
 
     @property
     def rate(self) -> float:

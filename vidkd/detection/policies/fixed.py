@@ -7,14 +7,19 @@ from vidkd.detection.policies.policy import Observation, Policy
 
 
 class FixedInterval(Policy):
-    """The first frame of each of `calls` equal parts of a block: frames 0, W/C, 2W/C, ..., rounded up where W/C is no whole number."""
+    """The first frame of each of `calls` equal parts of a block: frames 0, W/C, 2W/C, ..., rounded up where W/C is no whole number.
+
+    A call that could not be made, since the oracle was busy, is made as soon as it can be, if that is within the block.
+    """
 
     plans: ClassVar[bool] = True
 
     def start(self, budget: CallBudget) -> None:
         """As `Policy.start`."""
-        self._calls, self._window = budget.calls, budget.window
+        self._budget = budget
 
-    def wants(self, observation: Observation) -> bool:
+    def wants(self, observation: Observation) -> bool:  # noqa: ARG002 - it looks at nothing
         """As `Policy.wants`."""
-        return observation.frame_index * self._calls % self._window < self._calls
+        budget = self._budget
+        begun = (budget.window - budget.frames_left) * budget.calls // budget.window + 1
+        return budget.calls - budget.calls_left < begun

@@ -43,8 +43,8 @@ class Observation:
 class Feedback:
     """What the oracle's answer on a key frame showed.
 
-    disagreement: of the student before it learned from the frame, 1 - F1, in [0, 1]. loss: the distillation loss of the frame then; NaN
-    where nothing learns.
+    disagreement: of the student before it learned from the frame, 1 - F1, in [0, 1]. loss: the distillation loss of the frame then, which
+    is not finite where training went astray.
     """
 
     frame_index: int

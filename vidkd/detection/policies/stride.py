@@ -26,7 +26,7 @@ class AdaptiveStride(Policy):
 
     def wants(self, observation: Observation) -> bool:
         """As `Policy.wants`."""
-        return observation.key_grey is None or observation.frames_since >= round(self.stride)
+        return observation.key_features is None or observation.frames_since >= round(self.stride)
 
     def told(self, feedback: Feedback) -> None:
         """As `Policy.told`."""

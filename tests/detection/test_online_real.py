@@ -1,0 +1,65 @@
+"""Published weights on real footage: Yolo-Fastest learns from YOLOX-nano along a stretch of PETS 2009."""
+
+import numpy as np
+import pytest
+import torch
+
+from vidkd.detection.metrics import f1_against
+from vidkd.detection.online import BoxOracle, HeadOracle, Student, SynchronousLearner, Update, hash_of_weights
+from vidkd.detection.policies import CallBudget, open_policy
+from vidkd.models.darknet.detector import DarknetDetector
+from vidkd.runtime.opening import open_detector
+from vidkd.video import open_video
+
+SIDE = """
+classes: {names}
+input: {{name: images, size: [416, 416], layout: NCHW, resize: top_left, colour: bgr, pixel_max: 255}}
+head: {{style: yolox, strides: [8, 16, 32]}}
+"""
+
+
+@pytest.fixture
+def frames(real_data) -> np.ndarray:
+    with open_video(real_data / "pets09" / "vtest.avi") as video:
+        return video.frames_at_indices(list(range(100, 180)))
+
+
+def darknet(real_data, name: str) -> DarknetDetector:
+    folder = real_data / "weights" / "yolo_fastest"
+    return DarknetDetector.open(folder / f"{name}.cfg", folder / f"{name}.weights", folder / "coco.names", score_threshold=0.1)
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_four_calls_bring_the_student_nearer_to_the_oracle(real_data, tmp_path, frames):
+    (tmp_path / "side.yaml").write_text(SIDE.format(names=real_data / "weights" / "yolo_fastest" / "coco.names"), encoding="utf-8")
+    heavy = open_detector(
+        real_data / "weights" / "yolox_nano" / "yolox_nano_raw_0.1.1.onnx", metadata=tmp_path / "side.yaml", score=0.25, threads=1
+    )
+    answers = [BoxOracle(heavy, heavy.class_names)(frame) for frame in frames]
+
+    def agreement(update: Update) -> float:
+        light = Student(darknet(real_data, "yolo-fastest-1.1"))
+        learner = SynchronousLearner(light, BoxOracle(heavy, light.class_names), open_policy("fixed"), CallBudget(1, 20), update=update)
+        steps = [learner.step(frame, answer=answer) for frame, answer in zip(frames, answers, strict=True)]
+        assert sum(step.record.called for step in steps) == 4
+        late = slice(60, 80)
+        truth = [answer.detections.at(place, None) for place, answer in enumerate(answers)]
+        return f1_against([step.detections for step in steps[late]], truth[late]).f1
+
+    frozen, learned = agreement(Update(steps=0)), agreement(Update(trains="all", lr=3e-4, steps=8))
+    assert learned > frozen + 0.05
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("loss", ["matched_heads", "confidence_bounded_mix", "bounded_box_regression"])
+def test_raw_heads_of_the_larger_sister_are_matched(real_data, frames, loss):
+    light, heavy = Student(darknet(real_data, "yolo-fastest-1.1")), darknet(real_data, "yolo-fastest-1.1-xl")
+    before = hash_of_weights(heavy.net)
+    update = Update(loss=loss, trains="heads", lr=1e-4, steps=2)
+    learner = SynchronousLearner(light, HeadOracle(heavy, light.detector), open_policy("fixed"), CallBudget(1, 1), update=update)
+    record = learner.step(frames[0]).record.update
+    assert record.outcome == "kept"
+    assert record.loss_after < record.loss_before
+    assert hash_of_weights(heavy.net) == before
+    assert all(bool(torch.isfinite(parameter).all()) for parameter in light.net.parameters())
