@@ -105,6 +105,8 @@ def test_what_does_not_belong_together_is_told(student: Path, capsys: pytest.Cap
     assert "did you mean" in capsys.readouterr().err
     assert run_verb("evaluate", ["--model", "x.cfg", "--data.layout", "coco"]) == 2
     assert "--weights" in capsys.readouterr().err
+    assert run_verb("evaluate", ["--checkpoint", str(student), "--submission", "x.json"]) == 2
+    assert "--submission is for recognised actions" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         run_verb("evaluate", ["--model", "x.cfg", "--checkpoint", "y"])
 

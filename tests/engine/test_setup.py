@@ -15,9 +15,9 @@ from vidkd.engine.clips import Clips, read_clips
 from vidkd.engine.config import RunConfig
 from vidkd.engine.devices import processes, sound_gradients, start_fabric
 from vidkd.engine.fit import fit
-from vidkd.engine.loop_config import OptimConfig, TrainConfig
+from vidkd.engine.loop_config import OptimConfig, TrainConfig, check_validation
 from vidkd.engine.optimiser import build_optimizer, build_schedule
-from vidkd.engine.setup import build_run_task, check_validation, total_steps
+from vidkd.engine.setup import build_run_task, total_steps
 from vidkd.models.saved import load_classifier, read_checkpoint
 from vidkd.tasks import Task
 
@@ -50,7 +50,7 @@ def test_held_out_groups_and_label_fraction_stay_inside_the_training_clips(tiny_
 def test_validations_that_cannot_happen_are_refused(settings: dict[str, Any], message: str, tiny_config: Config) -> None:
     config = tiny_config(**settings)
     with pytest.raises(ConfigError, match=message):
-        check_validation(config, read_clips(config.data))
+        check_validation(config.train, validates=bool(read_clips(config.data).val), samples="clips")
     with pytest.raises(ConfigError, match=message):
         fit(config, quiet=True)
     assert not Path(config.runs).exists()

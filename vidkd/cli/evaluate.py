@@ -42,9 +42,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate and write what was found."""
+    from vidkd.detection.saved import is_detector
     from vidkd.models.saved import read_checkpoint
 
-    if arguments.model is not None or "cfg" in read_checkpoint(arguments.checkpoint)["student"]:
+    if arguments.model is not None or is_detector(read_checkpoint(arguments.checkpoint)):
         from vidkd.cli.evaluate_detector import evaluate_detector
 
         return evaluate_detector(arguments)

@@ -22,6 +22,7 @@ def evaluate_detector(arguments: argparse.Namespace) -> int:
 
     if arguments.list_settings:
         return list_settings(DetectorRunConfig, "yolo")
+    _refuse_submission(arguments)
     detector, config = _of_file(arguments) if arguments.model is not None else _of_run(arguments)
     truth = read_frames(config.data).subset(arguments.split)
     judgement = judge_detector(detector, truth, batch_size=config.judge.batch_size)
@@ -37,6 +38,13 @@ def evaluate_detector(arguments: argparse.Namespace) -> int:
     if (folder / "config.yaml").exists():
         sys.stdout.write(f"written: {_report(folder, judgement, arguments.split)}\n")
     return 0
+
+
+def _refuse_submission(arguments: argparse.Namespace) -> None:
+    from vidkd.base.errors import ConfigError
+
+    if getattr(arguments, "submission", None) is not None:
+        raise ConfigError("--submission is for recognised actions, not for a detector", to_mend="leave out --submission")
 
 
 def _of_run(arguments: argparse.Namespace) -> "tuple[Detector, DetectorRunConfig]":

@@ -19,6 +19,7 @@ from vidkd.detection.frames import RunFrames, check_training, read_frames
 from vidkd.detection.saved import detector_payload, export_darknet, load_detector
 from vidkd.engine.devices import start_fabric
 from vidkd.engine.loop import Batch, RunResult, Trainee, train_in_folder
+from vidkd.engine.loop_config import check_validation
 from vidkd.models.darknet import Darknet, load_weights
 from vidkd.models.darknet.detector import DarknetDetector
 
@@ -32,7 +33,8 @@ def fit_detector(config: DetectorRunConfig, *, resume: str = "auto", quiet: bool
     """
     frames = read_frames(config.data)
     check_training(frames, config.data)
-    _check_validation(config, frames)
+    check_validation(config.train, validates=bool(frames.val.frames), samples="frames")
+    _check_judging(frames)
     name = config.name or f"{config.task}-{frames.manifest.name}-s{config.train.seed}"
     fabric = start_fabric(config.train, batch_size=config.data.batch_size)
     result = train_in_folder(fabric, config, name, lambda: DetectorTrainee(config, frames), resume=resume, quiet=quiet)
@@ -41,21 +43,10 @@ def fit_detector(config: DetectorRunConfig, *, resume: str = "auto", quiet: bool
     return result
 
 
-def _check_validation(config: DetectorRunConfig, frames: RunFrames) -> None:
+def _check_judging(frames: RunFrames) -> None:
     """Raise before training what would else be found at the first validation."""
-    train, val = config.train, frames.val.frames
-    if train.patience and not train.eval_every:
-        raise ConfigError(
-            f"train.patience={train.patience} never stops a run without validations",
-            to_mend="train.eval_every: 1   (epochs), or patience 0",
-        )
-    if train.eval_every and not val:
-        raise ConfigError(
-            f"train.eval_every={train.eval_every:g}, but there are no `val` frames",
-            to_mend="data.validation_fraction above 0, or eval_every 0",
-        )
-    if val:
-        if not any((~frame.ignore).any() for frame in val):
+    if frames.val.frames:
+        if not any((~frame.ignore).any() for frame in frames.val.frames):
             raise DataError(f"the `val` frames of '{frames.manifest.name}' have no box to find", to_mend="another data.validation_fraction")
         require("faster_coco_eval", "detect")
 

@@ -41,8 +41,8 @@ class RunFrames:
 
     @property
     def identity(self) -> str:
-        """A hash of what the data set says, so that a run never goes on with another."""
-        digest = hashlib.sha256(json.dumps([self.manifest.name, self.manifest.classes]).encode())
+        """A hash of what the frames of the run say, wherever they lie, so that a run never goes on with others."""
+        digest = hashlib.sha256(json.dumps(self.manifest.classes).encode())
         for part in (self.train, self.val):
             for frame in part.frames:
                 digest.update(repr((frame.key, frame.group)).encode())

@@ -18,8 +18,9 @@ from vidkd.engine.config import RunConfig, teacher_config
 from vidkd.engine.devices import start_fabric
 from vidkd.engine.judge import MAIN_METRIC, judge
 from vidkd.engine.loop import Batch, RunResult, Trainee, train_in_folder
+from vidkd.engine.loop_config import check_validation
 from vidkd.engine.run_folder import RunFolder
-from vidkd.engine.setup import build_run_task, check_validation, labelled_batch, total_steps, training_sampler, training_set
+from vidkd.engine.setup import build_run_task, labelled_batch, total_steps, training_sampler, training_set
 from vidkd.models import VideoClassifier
 from vidkd.models.saved import classifier_payload
 from vidkd.tasks import Task
@@ -34,7 +35,7 @@ def fit(config: RunConfig, *, resume: str = "auto", quiet: bool = False) -> RunR
     Raises ConfigError, DataError, CheckpointError, and InterruptedRunError after Ctrl-C (state saved).
     """
     clips = read_clips_of_run(config)
-    check_validation(config, clips)
+    check_validation(config.train, validates=bool(clips.val), samples="clips")
     _ensure_teacher(config, clips, resume=resume, quiet=quiet)
     batch, unused = config.data.batch_size, bool(config.model.attention.to_stage)
     fabric = start_fabric(config.train, batch_size=batch, leaves_parameters_unused=unused)

@@ -86,6 +86,23 @@ class TrainConfig:
             _require(f"train.{key}", getattr(self, key), getattr(self, key) >= 0, "0 or more")
 
 
+def check_validation(train: TrainConfig, *, validates: bool, samples: str) -> None:
+    """Raise ConfigError where the settings of validations ask for what cannot happen: early stopping without any, or any without data.
+
+    validates: whether there are validation samples. samples: what these are called in messages.
+    """
+    if train.patience and not train.eval_every:
+        raise ConfigError(
+            f"train.patience={train.patience} never stops a run without validations",
+            to_mend="train.eval_every: 1   (epochs), or patience 0",
+        )
+    if train.eval_every and not validates:
+        raise ConfigError(
+            f"train.eval_every={train.eval_every:g}, but there are no `val` {samples}",
+            to_mend="data.validation_fraction above 0, or eval_every 0",
+        )
+
+
 def _require(key: str, value: object, holds: bool, what: str) -> None:
     if not holds:
         raise ConfigError(f"{key} must be {what}, not {value}")

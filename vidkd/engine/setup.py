@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch.utils.data import Sampler
 
-from vidkd.base.errors import CheckpointError, ConfigError, DataError
+from vidkd.base.errors import CheckpointError, DataError
 from vidkd.data.dataset import ClipDataset, DataConfig
 from vidkd.data.loaders import FIRST_STREAM, Item, MixedSampler, StepSampler, batch_parts
 from vidkd.engine.checkpoint import warn_if_unfinished
@@ -16,21 +16,6 @@ from vidkd.engine.config import RunConfig
 from vidkd.models import VideoClassifier
 from vidkd.models.saved import load_classifier
 from vidkd.tasks import Task, build_task
-
-
-def check_validation(config: RunConfig, clips: Clips) -> None:
-    """Raises ConfigError where the settings of validations ask for what cannot happen: early stopping without any, or any without clips."""
-    train = config.train
-    if train.patience and not train.eval_every:
-        raise ConfigError(
-            f"train.patience={train.patience} never stops a run without validations",
-            to_mend="train.eval_every: 1   (epochs), or patience 0",
-        )
-    if train.eval_every and not clips.val:
-        raise ConfigError(
-            f"train.eval_every={train.eval_every:g}, but there are no `val` clips",
-            to_mend="data.validation_fraction above 0, or eval_every 0",
-        )
 
 
 def training_set(clips: Clips, config: RunConfig, views: Sequence[str]) -> ClipDataset:
