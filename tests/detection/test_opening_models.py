@@ -5,17 +5,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from picture_model import METADATA, picture_model
 
 from vidkd.base.errors import CheckpointError, ConfigError
 from vidkd.detection.opening import ModelFiles
 
-METADATA = """
-classes: [cat, dog]
-input: {size: [4, 4], layout: NHWC, colour: rgb, pixel_max: 1, resize: stretch, fill: 0}
-head: {style: boxes, boxes: unit}
-nms_iou: null
-"""
 CFG = """
 [net]
 width=32
@@ -33,20 +27,6 @@ anchors=4,4,8,8,16,16
 classes=1
 num=3
 """
-
-
-def pixels_onnx(path: Path) -> Path:
-    """(B, 4, 4, 3) -> (B, 8, 6): the pixels themselves are rows of box, score and label."""
-    graph = helper.make_graph(
-        [helper.make_node("Reshape", ["images", "shape"], ["found"])],
-        "picture",
-        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", 4, 4, 3])],
-        [helper.make_tensor_value_info("found", TensorProto.FLOAT, ["batch", 8, 6])],
-        [numpy_helper.from_array(np.asarray([-1, 8, 6], np.int64), "shape")],
-    )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
-    path.with_suffix(".yaml").write_text(METADATA)
-    return path
 
 
 @pytest.fixture
@@ -68,7 +48,7 @@ def test_darknet(darknet):
 
 
 def test_onnx(tmp_path):
-    detector = ModelFiles(model=str(pixels_onnx(tmp_path / "net.onnx")), score=0.9, device="cpu").open()
+    detector = ModelFiles(model=str(picture_model(tmp_path / "net.onnx")), score=0.9, device="cpu").open()
     assert detector.class_names == ("cat", "dog")
     assert detector._score == 0.9
 
@@ -81,11 +61,11 @@ def test_names_are_taken_from_the_file_that_belongs_to_them(darknet, tmp_path):
     with pytest.raises(ConfigError, match="--metadata means nothing to"):
         ModelFiles(**darknet, metadata="x.yaml").open()
     with pytest.raises(ConfigError, match="--names means nothing to"):
-        ModelFiles(model=str(pixels_onnx(tmp_path / "net.onnx")), names=darknet["names"]).open()
+        ModelFiles(model=str(picture_model(tmp_path / "net.onnx")), names=darknet["names"]).open()
 
 
 def test_a_model_without_names_shows_what_to_write(tmp_path):
-    pixels_onnx(tmp_path / "net.onnx").with_suffix(".yaml").unlink()
+    picture_model(tmp_path / "net.onnx").with_suffix(".yaml").unlink()
     with pytest.raises(ConfigError, match="nothing says how to run") as caught:
         ModelFiles(model=str(tmp_path / "net.onnx")).open()
     assert "classes:" in caught.value.lines["to mend"]
@@ -106,14 +86,14 @@ def test_what_is_recorded_changes_with_every_file(darknet, tmp_path):
         changed = ModelFiles(**darknet, score=0.5).record()
         assert {key for key in record if changed[key] != record[key]} == {name}
         record = changed
-    network = ModelFiles(model=str(pixels_onnx(tmp_path / "net.onnx")))
+    network = ModelFiles(model=str(picture_model(tmp_path / "net.onnx")))
     before = network.record()
     (tmp_path / "net.yaml").write_text(METADATA.replace("dog", "fox"))
     assert {key for key, value in network.record().items() if value != before[key]} == {"metadata"}
 
 
 def test_weights_beside_an_onnx_file_count(tmp_path):
-    model = onnx.load(pixels_onnx(tmp_path / "net.onnx"))
+    model = onnx.load(picture_model(tmp_path / "net.onnx"))
     onnx.save(model, tmp_path / "net.onnx", save_as_external_data=True, location="net.data", size_threshold=0)
     network = ModelFiles(model=str(tmp_path / "net.onnx"))
     before = network.record()

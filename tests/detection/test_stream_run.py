@@ -211,6 +211,13 @@ def test_a_finished_run_is_found(video, whole, tmp_path, monkeypatch):
     check_same(folder, whole)
 
 
+def test_a_file_that_was_taken_away_is_missed(video, whole, tmp_path):
+    folder = copied(whole, tmp_path / "out")
+    (folder / "mot.txt").unlink()
+    with pytest.raises(ConfigError, match=r"is finished, and mot\.txt is not there any more"):
+        walk(video, folder)
+
+
 def test_other_settings_are_told_and_nothing_is_touched(video, whole, tmp_path):
     finished = copied(whole, tmp_path / "finished")
     with pytest.raises(ConfigError, match=r"\(finished\) was made in another way") as caught:

@@ -74,7 +74,7 @@ class Job:
     def settings(self, class_names: Sequence[str]) -> dict[str, Any]:
         """What results depend on beside the stream's own configuration."""
         return {
-            **self.files.record(),
+            **recorded(self.files),
             "class_names": list(class_names),
             "classes": None if self.classes is None else sorted(self.classes),
             "region": None if self.region is None else str(self.region),
@@ -141,6 +141,12 @@ def opened(files: "ModelFiles") -> "Detector":
     return files.open()
 
 
+@functools.lru_cache(maxsize=1)
+def recorded(files: "ModelFiles") -> dict[str, Any]:
+    """What is recorded of the model, its files read once a process."""
+    return files.record()
+
+
 def keep_of(job: Job, class_names: Sequence[str]) -> Any:
     """The job's filter of boxes. Raises ConfigError for a class that the model does not have."""
     from vidkd.detection.stream import BoxFilter, labels_of
@@ -148,7 +154,7 @@ def keep_of(job: Job, class_names: Sequence[str]) -> Any:
     return BoxFilter(labels=None if job.classes is None else labels_of(job.classes, class_names), region=job.region)
 
 
-def detect_one(item: str, *, job: Job, stop: Callable[[], bool] = bool) -> dict[str, Any]:
+def detect_one(item: str, *, job: Job, stop: Callable[[], bool] = lambda: False) -> dict[str, Any]:
     """Detect in one input; returns its summary. Runs in a worker process where there are several."""
     from vidkd.detection.stream import ByteTracker, DetectorStepper, Filtered, Tracked, walk_stream
     from vidkd.report.boxes import draw_boxes
@@ -178,11 +184,11 @@ def _detect_many(inputs: Sequence[str], job: Job, workers: int, dask: str | None
     from vidkd.base.progress import Progress
     from vidkd.base.walk import map_files
 
-    failed = 0
+    failed, stop = 0, _Stop()
     with contextlib.ExitStack() as stack:
         detect = functools.partial(detect_one, job=job)
         if alone:
-            detect = functools.partial(detect, stop=stack.enter_context(_Stop().caught()))
+            detect = functools.partial(detect, stop=stack.enter_context(stop.caught()))
         progress = stack.enter_context(Progress(len(inputs), "inputs", rank=int(alone)))
         walk = map_files(detect, inputs, workers=workers, dask=dask, fingerprint=_no_fingerprint)
         for result in stack.enter_context(contextlib.closing(walk)):  # type: ignore[type-var]
@@ -190,7 +196,9 @@ def _detect_many(inputs: Sequence[str], job: Job, workers: int, dask: str | None
             if result.error is not None:
                 failed += 1
                 sys.stderr.write(f"vidkd: {result.item}: {result.error.partition(': ')[2]}\n")
-            elif result.value is not None and _say(result.value, job.folders[result.item]) == STOPPED:
+            elif result.value is not None:
+                _say(result.value, job.folders[result.item])
+            if stop():
                 return STOPPED
     if failed:
         sys.stderr.write(f"vidkd: {failed} of {len(inputs)} inputs FAILED; the same command does those again, and those alone\n")
@@ -221,7 +229,7 @@ def report(summary: Mapping[str, Any], folder: str) -> str:
         return f"{folder}: found finished: {frames} frames, {boxes}"
     whole = speeds.pop("end_to_end", 0.0)
     stages = ", ".join(f"{stage} {speed:.1f}" for stage, speed in speeds.items())
-    return f"{folder}: {frames} frames, {boxes}; {whole:.1f} frames a second (each stage alone: {stages})"
+    return f"{folder}: {frames} frames, {boxes}; {whole:.1f} frames a second (stages, side by side: {stages})"
 
 
 class _Stop:

@@ -22,7 +22,8 @@ def claim(folder: Path, record: Mapping[str, Any], *, overwrite: bool) -> dict[s
     """Make the folder that of a run with this record; returns the summary if that run is finished, None if there is work to do.
 
     record: all that the result depends on, of values that JSON can hold. overwrite: remove what a run left there; other files stay.
-    Raises ConfigError if the folder holds the work of a run with another record, and lists what differs; or files under a run's names.
+    Raises ConfigError if the folder holds the work of a run with another record, and lists what differs; files under a run's names; or a
+    finished run of whose files one was taken away.
     """
     now = json.loads(json.dumps(record, allow_nan=False))
     _sweep(folder)
@@ -30,10 +31,7 @@ def claim(folder: Path, record: Mapping[str, Any], *, overwrite: bool) -> dict[s
         _clear(folder)
     if (folder / RECORD).exists() and _has_work(folder):
         _same(folder, read_json(folder / RECORD), now)
-        if (folder / SUMMARY).exists():
-            shutil.rmtree(folder / PARTS, ignore_errors=True)
-            return dict(read_json(folder / SUMMARY))
-        return None
+        return _finished(folder) if (folder / SUMMARY).exists() else None
     taken = [name for name in (*FORMATS.values(), SUMMARY) if (folder / name).exists()]
     if taken:
         raise ConfigError(f"the output exists: {folder / taken[0]}", to_mend="another --out, or --overwrite to replace it")
@@ -63,7 +61,18 @@ def shown(name: str) -> str:
 
 def _has_work(folder: Path) -> bool:
     """Whether something would be lost by beginning anew."""
-    return (folder / SUMMARY).exists() or bool(Parts(folder / PARTS).whole) or Parts(folder / PARTS).ending() is not None
+    parts = Parts(folder / PARTS)
+    return (folder / SUMMARY).exists() or bool(parts.whole) or parts.ending() is not None
+
+
+def _finished(folder: Path) -> dict[str, Any]:
+    """The summary of a run whose files are all there."""
+    summary = dict(read_json(folder / SUMMARY))
+    missing = [name for name in summary["files"] if not (folder / name).exists()]
+    if missing:
+        raise ConfigError(f"the run in {folder} is finished, and {missing[0]} is not there any more", to_mend="--overwrite makes it again")
+    shutil.rmtree(folder / PARTS, ignore_errors=True)
+    return summary
 
 
 def _same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

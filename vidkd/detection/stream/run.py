@@ -84,7 +84,9 @@ def walk_stream(
     config = config or StreamConfig()
     if "video" in config.formats and draw is None:
         raise ValueError("the format 'video' needs draw")
-    summary = claim(folder, {**input_record(name), **config.record(), **settings}, overwrite=overwrite)
+    record = {**input_record(name), **config.record(), **settings}
+    with _writing(folder, frames=0):
+        summary = claim(folder, record, overwrite=overwrite)
     if summary is not None:
         return _told(summary, "found")
     parts = Parts(folder / PARTS)
@@ -142,7 +144,7 @@ class _Walk:
         raise AssertionError("a pipeline ends with a cut")
 
     def _write(self, seen: Seen, source: StreamSource) -> None:
-        with self._clock.encoding(), _writing(self._parts):
+        with self._clock.encoding(), _writing(self._parts.folder.parent, frames=self._parts.frames):
             if self._part is None:
                 every = self._config.every
                 self._part = PartWriter(self._parts.folder, self._class_names, fps=source.fps / every, step=every)
@@ -150,7 +152,7 @@ class _Walk:
 
     def _close(self, state: bytes) -> None:
         if self._part is not None:
-            with self._clock.encoding(), _writing(self._parts):
+            with self._clock.encoding(), _writing(self._parts.folder.parent, frames=self._parts.frames):
                 self._parts.add(self._part, state, self._clock.since())
             self._part = None
 
@@ -191,16 +193,16 @@ class _Clock:
 
 
 @contextlib.contextmanager
-def _writing(parts: Parts) -> Iterator[None]:
-    """Trouble with writing is told with what is safe."""
+def _writing(folder: Path, *, frames: int) -> Iterator[None]:
+    """Trouble with writing is told with what is safe: the frames of whole parts."""
     try:
         yield
     except (OSError, VideoError) as error:
         reason = error.lines.get("reason", error.what) if isinstance(error, VideoError) else error.strerror or error
         raise VideoError(
-            f"cannot write to: {parts.folder.parent}",
+            f"cannot write to: {folder}",
             reason=reason,
-            until_then=f"{parts.frames} frames, which stay",
+            until_then=f"{frames} frames, which stay",
             to_mend="make room, and give the same command again: it goes on there",
         ) from error
 
@@ -213,7 +215,7 @@ def _finish(folder: Path, parts: Parts, name: str, class_names: Sequence[str], c
         trouble = ending["trouble"] or {"what": f"no frames in: {shown(name)}", "lines": {}}
         shutil.rmtree(parts.folder, ignore_errors=True)
         raise VideoError(trouble["what"], **trouble["lines"])
-    with _writing(parts):
+    with _writing(folder, frames=parts.frames):
         write_outputs(folder, config.formats, Joined(parts=parts.whole, class_names=class_names, name=Path(shown(name)).name))
         summary = _summary(parts, ending, shown(name), config)
         write_json(folder / SUMMARY, summary)
@@ -243,7 +245,7 @@ def _summary(parts: Parts, ending: Mapping[str, Any], name: str, config: StreamC
 
 
 def speeds(frames: int, seconds: Mapping[str, float]) -> dict[str, float]:
-    """Frames a second of each stage alone, as if it never waited; and of all together, from first to last (`end_to_end`)."""
+    """Frames a second of each stage in its own seconds of work, while the others ran; and of all together (`end_to_end`)."""
     named = {"end_to_end" if stage == "total" else stage: value for stage, value in seconds.items()}
     return {stage: round(frames / value, 2) for stage, value in named.items() if value > 0}
 

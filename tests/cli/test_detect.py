@@ -1,0 +1,285 @@
+"""vidkd detect as a user runs it: folders, files, what is printed, and what goes wrong."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from picture_model import METADATA, picture_model
+
+from vidkd.cli import detect
+from vidkd.cli.main import run_verb
+from vidkd.engine import sources
+from vidkd.video import Frame, open_video, write_video
+
+CAT, DOG = (0.0, 0.0, 0.5, 0.5, 0.9, 0.0), (0.5, 0.5, 1.0, 1.0, 0.6, 1.0)
+
+
+@pytest.fixture(autouse=True)
+def _fresh_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    detect.opened.cache_clear()
+    detect.recorded.cache_clear()
+    monkeypatch.setattr("os.fsync", lambda _descriptor: None)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return picture_model(tmp_path_factory.mktemp("model") / "net.onnx")
+
+
+def picture(*boxes: tuple[float, ...]) -> np.ndarray:
+    """A frame (64, 64, 3) in which the model sees these rows: each of its pixels fills a square of 16."""
+    values = np.zeros(48)
+    values[: 6 * len(boxes)] = np.ravel(boxes)
+    return np.kron((values * 255).round().astype(np.uint8).reshape(4, 4, 3), np.ones((16, 16, 1), np.uint8))
+
+
+def make_video(path: Path, frames: int = 20) -> Path:
+    """A cat in every frame, and a dog in the second half."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_video(path, [picture(CAT, *[DOG] * (index >= frames // 2)) for index in range(frames)], fps=10, lossless=True)
+    return path
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_video(tmp_path_factory.mktemp("videos") / "street.mp4")
+
+
+def run(*arguments: object) -> int:
+    return run_verb("detect", [*map(str, arguments), "--device", "cpu", "--part", "8"])
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "detections.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def test_every_file_of_one_video(video: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(video, "--model", model, "--out", tmp_path) == 0
+    folder = tmp_path / "street"
+    assert {path.name for path in folder.iterdir()} == {
+        "annotated.mp4", "detections.jsonl", "coco.json", "mot.txt", "detections.csv", "summary.json", "run.json",
+    }  # fmt: skip
+    found = rows(folder)
+    assert [row["classes"] for row in found] == [["cat"]] * 10 + [["cat", "dog"]] * 10
+    assert found[0]["boxes"] == [pytest.approx([0, 0, 32, 32], abs=0.3)]
+    assert found[15]["time_s"] == pytest.approx(1.5)
+    with open_video(folder / "annotated.mp4") as drawn:
+        assert len(drawn) == 20
+    printed = capsys.readouterr()
+    assert "20 frames, 30 boxes (cat 20, dog 10)" in printed.out
+    assert "stages, side by side: decode" in printed.out
+    assert "street.mp4 20/20" in printed.err
+    assert run(video, "--model", model, "--out", tmp_path) == 0
+    assert "found finished: 20 frames, 30 boxes (cat 20, dog 10)" in capsys.readouterr().out
+
+
+def test_filters_and_formats(video: Path, model: Path, tmp_path: Path) -> None:
+    common = ("--model", model, "--formats", "jsonl", "csv")
+    assert run(video, *common, "--classes", "dog", "--out", tmp_path / "dogs") == 0
+    assert [row["classes"] for row in rows(tmp_path / "dogs" / "street")] == [[]] * 10 + [["dog"]] * 10
+    assert run(video, *common, "--score", 0.7, "--out", tmp_path / "sure") == 0
+    assert {name for row in rows(tmp_path / "sure" / "street") for name in row["classes"]} == {"cat"}
+    assert run(video, *common, "--region", "0.5,0.5,1,1", "--out", tmp_path / "corner") == 0
+    assert {name for row in rows(tmp_path / "corner" / "street") for name in row["classes"]} == {"dog"}
+    assert run(video, *common, "--every", 5, "--seconds", 1.2, "--track", "--out", tmp_path / "few") == 0
+    assert [(row["frame"], row["track_ids"]) for row in rows(tmp_path / "few" / "street")] == [(0, [-1]), (5, [1]), (10, [1, -1])]
+    assert not (tmp_path / "few" / "street" / "annotated.mp4").exists()
+
+
+def test_several_inputs_of_which_one_is_broken(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_video(tmp_path / "in" / "a" / "street.mp4", 6)
+    make_video(tmp_path / "in" / "b" / "street.mp4", 6)
+    (tmp_path / "in" / "b" / "broken.mp4").write_bytes(b"nothing")
+    out = tmp_path / "in" / "out"
+    assert run(tmp_path / "in", "--model", model, "--out", out) == 1
+    assert sorted(path.name for path in out.iterdir() if (path / "summary.json").exists()) == ["a_street", "b_street"]
+    captured = capsys.readouterr()
+    assert captured.out.count("6 frames, 9 boxes") == 2
+    assert f"{tmp_path / 'in' / 'b' / 'broken.mp4'}: cannot open video" in captured.err
+    assert "1 of 3 inputs FAILED" in captured.err
+    assert run(tmp_path / "in", "--model", model, "--out", out) == 1
+    assert capsys.readouterr().out.count("found finished") == 2
+
+
+def test_ctrl_c_keeps_further_inputs_from_being_begun(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from vidkd.report import boxes
+
+    def interrupted(image: Any, _found: Any, class_names: Any) -> Any:
+        signal.raise_signal(signal.SIGINT)
+        return image
+
+    for name in ("a", "b"):
+        make_video(tmp_path / f"{name}.mp4", 1)
+    monkeypatch.setattr(boxes, "draw_boxes", interrupted)
+    assert run(tmp_path / "a.mp4", tmp_path / "b.mp4", "--model", model, "--out", tmp_path / "out") == 130
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a"]
+    assert "1 frames, 2 boxes" in capsys.readouterr().out
+
+
+def test_a_place_where_nothing_can_be_written(video: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "out").write_text("a file")
+    assert run(video, "--model", model, "--out", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert f"cannot write to: {tmp_path / 'out' / 'street'}" in error
+    assert "Traceback" not in error
+
+
+@pytest.mark.slow
+def test_several_inputs_at_the_same_time(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a", "b", "c"):
+        make_video(tmp_path / f"{name}.mp4", 6)
+    assert run(tmp_path / "*.mp4", "--model", model, "--out", tmp_path / "out", "--workers", 2) == 0
+    assert capsys.readouterr().out.count("6 frames, 9 boxes") == 3
+    assert [len(rows(tmp_path / "out" / name)) for name in ("a", "b", "c")] == [6, 6, 6]
+
+
+def test_ctrl_c_ends_after_the_part_in_hand_and_the_same_command_goes_on(
+    video: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from vidkd.report import boxes
+
+    true, drawn = boxes.draw_boxes, []
+
+    def interrupted(image: Any, found: Any, class_names: Any) -> Any:
+        drawn.append(found.frame_index)
+        if len(drawn) == 3:
+            signal.raise_signal(signal.SIGINT)
+        return true(image, found, class_names)
+
+    assert run(video, "--model", model, "--out", tmp_path / "whole") == 0
+    monkeypatch.setattr(boxes, "draw_boxes", interrupted)
+    assert run(video, "--model", model, "--out", tmp_path / "out") == 130
+    assert "stopped after 8 frames; the same command goes on there" in capsys.readouterr().out
+    drawn.clear()
+    monkeypatch.setattr(
+        boxes, "draw_boxes", lambda image, found, class_names: drawn.append(found.frame_index) or true(image, found, class_names)
+    )
+    assert run(video, "--model", model, "--out", tmp_path / "out") == 0
+    assert drawn == list(range(8, 20))
+    for name in ("detections.jsonl", "coco.json", "mot.txt", "detections.csv"):
+        assert (tmp_path / "out" / "street" / name).read_bytes() == (tmp_path / "whole" / "street" / name).read_bytes()
+
+
+def test_a_camera_stopped_by_the_user(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Camera:
+        def __enter__(self) -> Iterator[Frame]:
+            return self.frames()
+
+        def __exit__(self, *_: object) -> None: ...
+
+        @staticmethod
+        def frames() -> Iterator[Frame]:
+            for index in range(10_000):
+                yield Frame(index=index, time_s=index / 20, image=picture(CAT))
+                if index == 40:
+                    signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(sources, "open_stream", lambda source: Camera())
+    assert run("0", "--model", model, "--out", tmp_path) == 0
+    found = rows(tmp_path / "camera0")
+    assert [row["frame"] for row in found] == list(range(len(found)))
+    assert len(found) < 200
+
+
+def test_another_model_is_told(video: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(video, "--model", model, "--out", tmp_path, "--formats", "csv") == 0
+    other = tmp_path / "other.onnx"
+    loaded = onnx.load(model)
+    loaded.graph.name = "another"
+    onnx.save(loaded, other)
+    other.with_suffix(".yaml").write_text(METADATA)
+    assert run(video, "--model", other, "--out", tmp_path, "--formats", "csv", "--track") == 2
+    error = capsys.readouterr().err
+    assert "was made in another way" in error
+    assert "model   : sha256" in error
+    assert "track   : false, now true" in error
+    assert run(video, "--model", other, "--out", tmp_path, "--formats", "csv", "--track", "--overwrite") == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--classes", "cta"], "unknown class 'cta'\n  did you mean : cat"),
+        (["--region", "64,0,70,9"], "the region 64,0,70,9 lies outside the frame"),
+        (["--region", "3,3"], "not a region: 3,3"),
+        (["--formats", "mots"], "unknown format 'mots'"),
+        (["--names", "x.names"], "--names means nothing to"),
+        (["--score", "2"], "score must be in [0, 1]"),
+        (["--every", "0"], "every must be at least 1"),
+        (["--workers", "-1"], "must not be negative"),
+        (["--metadata", "no.yaml"], "metadata file not found: no.yaml"),
+        (["--device", "tpu"], "cannot use device 'tpu'"),
+    ],
+)
+def test_arguments_that_mean_nothing(
+    arguments: list[str], message: str, video: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_verb("detect", [str(video), "--model", str(model), "--out", str(tmp_path / "out"), *arguments]) == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.rglob("annotated.mp4"))
+
+
+def test_inputs_that_are_not_there(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path / "no.mp4", "--model", model, "--out", tmp_path / "out") == 2
+    assert "nothing to detect in" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+WITHOUT_TORCH = """
+import sys
+for name in ("torch", "torchvision", "decord", "lightning_fabric", "jsonargparse", "supervision", "matplotlib", "pytorchvideo"):
+    sys.modules[name] = None
+from vidkd.cli.main import run_verb
+sys.exit(run_verb("detect", sys.argv[1:]))
+"""
+
+
+def test_an_exported_detector_needs_no_torch(video: Path, model: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", WITHOUT_TORCH, str(video), "--model", str(model), "--out", str(tmp_path), "--track"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "20 frames, 30 boxes" in done.stdout
+    assert len(rows(tmp_path / "street")) == 20
+
+
+def test_the_arithmetic_of_the_report() -> None:
+    summary = {
+        "status": "done",
+        "frames": 100,
+        "detections": {"a": 5, "b": 4, "c": 3, "d": 2, "e": 1, "f": 1},
+        "frames_per_second": {"decode": 250.0, "infer": 30.04, "end_to_end": 29.5},
+    }
+    assert detect.report(summary, "out/x") == (
+        "out/x: 100 frames, 16 boxes (a 5, b 4, c 3, d 2 and 2 more classes); "
+        "29.5 frames a second (stages, side by side: decode 250.0, infer 30.0)"
+    )
+    assert detect.report({**summary, "status": "found"}, "x").startswith("x: found finished: 100 frames, 16 boxes")
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_yolo_fastest_on_pets(real_data: Path, tmp_path: Path) -> None:
+    faster = pytest.importorskip("faster_coco_eval")
+    weights = real_data / "weights" / "yolo_fastest"
+    files = {"--model": "yolo-fastest-1.1.cfg", "--weights": "yolo-fastest-1.1.weights", "--names": "coco.names"}
+    arguments = [str(part) for flag, name in files.items() for part in (flag, weights / name)]
+    video = real_data / "pets09" / "vtest.avi"
+    assert run(video, *arguments, "--out", tmp_path, "--seconds", 6, "--track", "--classes", "person") == 0
+    folder = tmp_path / "vtest"
+    coco = faster.COCO(str(folder / "coco.json"))
+    assert len(coco.getImgIds()) == 60
+    with open_video(video) as source, open_video(folder / "annotated.mp4") as drawn:
+        np.testing.assert_allclose(drawn.timestamps_s, source.timestamps_s[:60], atol=1e-4)
+    tracks = {number for row in rows(folder) for number in row["track_ids"]} - {-1}
+    assert 5 < len(tracks) < 60
