@@ -161,14 +161,18 @@ def test_shapes_enter_stop_and_leave_and_are_never_too_many():
     assert len(entering) > 0.7 * len(passages)
 
 
-def test_plain_videos_are_light_and_alike_and_wide_ones_are_not():
-    def looks(role):
-        return [visit.look for visit in draw_street(dataclasses.replace(LONG, video_scenes=40), VideoPlace(role=role, number=1)).visits]
+def test_plain_videos_are_light_and_alike_as_far_as_asked_for_and_wide_ones_are_not():
+    def looks(role, reach):
+        config = dataclasses.replace(LONG, video_scenes=40, plain_wideness=reach)
+        return [visit.look for visit in draw_street(config, VideoPlace(role=role, number=1)).visits]
 
-    plain, wide = looks("plain"), looks("wide")
+    def darkness(looks):
+        return np.mean([(look.colours.mean(1) < look.background.mean()).all() for look in looks])
+
+    plain, wide = looks("plain", 0.0), looks("wide", 0.0)
     assert all((look.light == 1).all() for look in plain)
     assert all((look.colours.mean(1) > look.background.mean()).all() for look in plain)
-    assert 0.3 < np.mean([(look.colours.mean(1) < look.background.mean()).all() for look in wide]) < 0.7
+    assert 0 == darkness(plain) < darkness(looks("plain", 0.4)) < darkness(wide) < 0.7
     assert np.ptp([look.radius for look in plain]) < 1e-9
     assert np.ptp([look.radius for look in wide]) > 5
     spreads = [np.std([look.background.mean() * look.light.mean() for look in kind]) for kind in (plain, wide)]

@@ -17,7 +17,7 @@ class StreetShapesConfig:
         kinds: the classes, out of disc, square, diamond, triangle, cross.
         size: side of the square frame in pixels, an even number.
         fps: frames a second.
-        videos_plain: training videos of plain scenes: smooth background, light, shapes brighter than it and of a middle size.
+        videos_plain: training videos of plain scenes: most have a smooth background, even light, and brighter shapes of a middle size.
         videos_wide: training videos of scenes of every appearance.
         videos_val: validation videos of either kind.
         video_scenes: scenes of a training or validation video, each with an appearance of its own.
@@ -35,7 +35,8 @@ class StreetShapesConfig:
         fastest: speed of the fastest shape in pixels a frame.
         stops: share of the shapes that stop on their way.
         longest_stop_s: a stop lasts between a quarter of this and all of it.
-        wideness: how far the appearance of wide scenes reaches from that of plain ones, in [0, 1].
+        wideness: how far the appearance of wide scenes and of streams reaches, in [0, 1].
+        plain_wideness: how far that of plain scenes reaches; 0 is smooth, even and bright throughout.
         seed: every video is drawn from this number and its own place in the list.
     """
 
@@ -63,6 +64,7 @@ class StreetShapesConfig:
     stops: float = 0.35
     longest_stop_s: float = 3.0
     wideness: float = 1.0
+    plain_wideness: float = 0.45
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -123,5 +125,6 @@ _RANGES: dict[str, tuple[float, float]] = {
     "stops": (0, 1),
     "longest_stop_s": (0, math.inf),
     "wideness": (0, 1),
+    "plain_wideness": (0, 1),
     "seed": (0, math.inf),
 }

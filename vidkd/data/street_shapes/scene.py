@@ -82,7 +82,7 @@ def _painted(visit: Visit, first: int, end: int, rng: np.random.Generator) -> ND
 
 def _look(config: StreetShapesConfig, place: VideoPlace, number: int) -> Look:
     rng = np.random.default_rng([config.seed, _LOOK, *place.key, number])
-    return draw_look(rng, config.size, reach=0.0 if place.is_plain else config.wideness)
+    return draw_look(rng, config.size, reach=config.plain_wideness if place.is_plain else config.wideness)
 
 
 def _visit_lengths(config: StreetShapesConfig, place: VideoPlace) -> list[int]:
