@@ -169,6 +169,24 @@ def test_what_is_not_finite_is_undone(spoilt):
     assert all(torch.equal(before[name].nan_to_num(7), after[name].nan_to_num(7)) for name in before)
 
 
+def test_what_an_exception_interrupts_is_undone():
+    light = student()
+    first, second = keys(light, 2)
+    before, calls = weights(light), []
+
+    def run_out(module, inputs):
+        calls.append(module)
+        if len(calls) == 3:
+            raise MemoryError
+
+    light.net.layers[4].register_forward_pre_hook(run_out)
+    trainer = Trainer(light, Update(trains="all", lr=1e-2, steps=5, keep_optimiser=True))
+    with pytest.raises(MemoryError):
+        trainer.learn(first, [second])
+    assert changed(before, weights(light)) == set()
+    assert trainer.state()["optimiser"]["state"] == {}
+
+
 def test_moments_live_on_only_where_asked():
     def second_loss(keep):
         light = student()

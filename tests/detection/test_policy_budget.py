@@ -88,6 +88,11 @@ def test_a_call_that_could_not_be_made_is_made_up_for_when_the_oracle_is_free():
     assert np.flatnonzero(called).tolist() == [8, 9, 11]
 
 
+def test_a_yes_of_numpy_is_a_yes():
+    wishes = [np.bool_(t in (4, 7)) for t in range(10)]
+    assert np.flatnonzero(calls(Wishes(wishes), CallBudget(3, 10), 10, exhaust=False)).tolist() == [4, 7]
+
+
 def test_a_share_of_the_frames():
     assert (CallBudget.of_share(0.05).calls, CallBudget.of_share(0.05).window) == (10, 200)
     assert (CallBudget.of_share(0.07, window=100).calls, CallBudget.of_share(0.07, window=100).rate) == (7, 0.07)

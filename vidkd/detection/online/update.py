@@ -128,17 +128,22 @@ class Trainer:
         self._optimiser = self._new_optimiser()
 
     def learn(self, key: KeyFrame, replay: Sequence[KeyFrame]) -> UpdateRecord:
-        """Learn from a key frame and some of the past. Weights are as before unless the outcome is "kept".
+        """Learn from a key frame and some of the past. Weights are as before unless the outcome is "kept", after an exception too.
 
         Raises ValueError if the loss needs raw heads that a frame lacks.
         """
         start, optimiser = self._weights(), copy.deepcopy(self._optimiser.state_dict())
-        record, weights = self._run([key, *replay], start)
-        self._put(weights if record.outcome == "kept" else start)
-        if record.outcome != "kept":
-            self._optimiser.load_state_dict(optimiser)
-        if not self.update.keep_optimiser:
-            self._optimiser = self._new_optimiser()
+        weights = start
+        try:
+            record, reached = self._run([key, *replay], start)
+            if record.outcome == "kept":
+                weights = reached
+        finally:
+            self._put(weights)
+            if weights is start:
+                self._optimiser.load_state_dict(optimiser)
+            if not self.update.keep_optimiser:
+                self._optimiser = self._new_optimiser()
         return record
 
     def state(self) -> dict[str, Any]:

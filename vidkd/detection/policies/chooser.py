@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from vidkd.detection.policies.budget import CallBudget
 from vidkd.detection.policies.policy import Feedback, Observation, Policy
 from vidkd.detection.policies.threshold import ScoreThreshold
@@ -26,7 +28,7 @@ class KeyFrameChooser:
         """Whether the oracle is called on this frame, once for every frame in order. able: whether it could be asked now at all."""
         wanted = self.policy.wants(observation)
         forced = self.exhaust and not self.policy.plans and self.budget.due
-        scored = not isinstance(wanted, bool)
+        scored = not isinstance(wanted, bool | np.bool_)
         score = float(wanted) if math.isfinite(wanted) else 0.0
         wish = self._threshold.passes(score) and math.isfinite(wanted) if scored else bool(wanted)
         called = able and self.budget.may_call and (wish or forced)
