@@ -12,7 +12,7 @@ from vidkd.base.files import read_jsonl
 from vidkd.detection.config import DetectorRunConfig
 from vidkd.detection.fit import DetectorTrainee, build_student, fit_detector
 from vidkd.detection.frames import read_frames
-from vidkd.detection.saved import export_darknet, load_detector
+from vidkd.detection.saved import detector_payload, export_darknet, load_detector
 from vidkd.engine import loop
 from vidkd.engine.loop import InterruptedRunError
 from vidkd.models.darknet import Darknet, load_weights, save_weights
@@ -112,6 +112,18 @@ def test_samples_are_named_by_file_and_frame(streets: Path, tmp_path: Path) -> N
     config = street_config(streets, tmp_path)
     trainee = DetectorTrainee(config, read_frames(config.data))
     assert trainee.sample_names({"index": torch.tensor([0, 9])}) == ["videos/plain_01.mp4 frame 0", "videos/plain_02.mp4 frame 1"]
+
+
+def test_a_checkpoint_of_something_else_is_no_detector(streets: Path, tmp_path: Path) -> None:
+    torch.save({"student": {"classes": ["a"], "state": {}}}, tmp_path / "clips.pt")
+    with pytest.raises(CheckpointError, match="a classifier of clips, not a detector"):
+        load_detector(tmp_path / "clips.pt")
+    config = street_config(streets, tmp_path)
+    payload = detector_payload(build_student(config, ("disc", "cross")), ("disc", "cross"))
+    other = detector_payload(build_student(config, ("disc",)), ("disc",))
+    torch.save({"student": {**payload, "state": other["state"]}}, tmp_path / "mixed.pt")
+    with pytest.raises(CheckpointError, match="do not fit the network"):
+        load_detector(tmp_path / "mixed.pt")
 
 
 # --- init ---
