@@ -65,8 +65,9 @@ def test_damage_after_going_on_is_counted_from_the_beginning(tmp_path):
     check_same(tmp_path / "out", tmp_path / "whole")
 
 
-def test_a_video_that_ends_early(tmp_path):
-    source = noisy_video(tmp_path / "v.mkv")
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_a_video_that_ends_early(suffix, tmp_path):
+    source = noisy_video(tmp_path / f"v{suffix}")
     source.write_bytes(source.read_bytes()[: source.stat().st_size * 6 // 10])
     with pytest.raises(VideoError) as caught:
         walk(source, tmp_path / "out")
@@ -125,7 +126,7 @@ def test_a_disk_that_is_full_in_mid_stream(small_disk, tmp_path):
     assert 0 < done < 60
     assert done % 12 == 0
     assert "goes on there" in caught.value.lines["to mend"]
-    assert not (small_disk / "out" / "parts" / ".writing").exists()
+    assert not (small_disk / "out" / ".parts" / ".writing").exists()
     subprocess.run(["mount", "-o", "remount,size=8m", str(small_disk)], check=True)
     stepper = CountingStepper(SquareDetector())
     walk(source, small_disk / "out", stepper=stepper)
@@ -192,6 +193,15 @@ def test_a_camera_whose_recording_was_killed_is_put_together(tmp_path, monkeypat
     written = b"".join(content(tmp_path / "out").values()) + (tmp_path / "out" / "summary.json").read_bytes() + str(caught.value).encode()
     assert b"rtsp://camera/stream" in written
     assert b"secret" not in written
+
+
+def test_the_password_of_a_camera_that_disappears_is_not_written_down(tmp_path, monkeypatch):
+    name = "rtsp://user:secret@camera/stream"
+    gone = VideoError(f"cannot decode video: {name}", after_frames=3, reason=f"no answer from {name}")
+    monkeypatch.setattr(sources, "open_stream", lambda source: Camera(3, error=gone))
+    with pytest.raises(VideoError, match="cannot decode video: rtsp://camera/stream") as caught:
+        walk(name, tmp_path / "out")
+    assert "secret" not in str(caught.value) + (tmp_path / "out" / "summary.json").read_text()
 
 
 def test_frames_that_change_their_size(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from stream_samples import FPS, NAMES, SETTINGS, CountingStepper, SquareDetector, check_same, copied, make_video, pictures, rows, walk
 
-from vidkd.base.errors import ConfigError
+from vidkd.base.errors import ConfigError, DataError
 from vidkd.detection.stream import claim, outputs, parts, run
 from vidkd.detection.stream.parts import PartWriter
 from vidkd.detection.stream.run import speeds
@@ -196,7 +197,7 @@ def test_only_what_was_not_whole_is_done_again(video, whole, tmp_path):
     stopped = walk(video, tmp_path / "out", stop=lambda: len(asked) == 2 or asked.append(1))
     assert (stopped["status"], stopped["frames"]) == ("stopped", 36)
     assert not (tmp_path / "out" / "annotated.mp4").exists()
-    assert [path.name for path in sorted((tmp_path / "out" / "parts").rglob("state.bin"))] == ["state.bin"], "older states are dropped"
+    assert [path.name for path in sorted((tmp_path / "out" / ".parts").rglob("state.bin"))] == ["state.bin"], "older states are dropped"
     stepper = CountingStepper(SquareDetector())
     assert walk(video, tmp_path / "out", stepper=stepper, batch=2)["status"] == "done"
     assert stepper.restored == 1
@@ -242,6 +243,19 @@ def test_another_content_of_the_input_is_told(whole, tmp_path):
     with pytest.raises(ConfigError) as caught:
         walk(source, tmp_path / "out")
     assert list(caught.value.lines) == ["fingerprint", "to mend"]
+
+
+def test_a_part_that_is_missing_or_damaged_is_told(video, tmp_path):
+    asked = []
+    walk(video, tmp_path / "out", stop=lambda: len(asked) == 2 or asked.append(1))
+    folder = tmp_path / "out" / ".parts"
+    (folder / "000001" / "part.json").write_text("{}")
+    with pytest.raises(DataError, match=r"not a part of a run: .*000001"):
+        walk(video, tmp_path / "out")
+    shutil.rmtree(folder / "000001")
+    with pytest.raises(DataError, match=r"a part of an unfinished run is missing: .*000001"):
+        walk(video, tmp_path / "out")
+    assert walk(video, tmp_path / "out", overwrite=True)["frames"] == 50
 
 
 def test_a_run_that_got_nowhere_binds_nobody(video, tmp_path):

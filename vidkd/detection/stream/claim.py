@@ -15,7 +15,7 @@ from vidkd.detection.stream.parts import Parts
 from vidkd.engine.sources import is_live
 from vidkd.video.image_sequence import is_image_sequence, list_images
 
-RECORD, SUMMARY, PARTS = "run.json", "summary.json", "parts"
+RECORD, SUMMARY, PARTS = "run.json", "summary.json", ".parts"
 
 
 def claim(folder: Path, record: Mapping[str, Any], *, overwrite: bool) -> dict[str, Any] | None:

@@ -91,7 +91,8 @@ def walk_stream(
         return _told(summary, "found")
     parts = Parts(folder / PARTS)
     if is_live(name) and parts.whole and parts.ending() is None:
-        parts.end({"what": f"{KILLED}: {shown(name)}", "lines": {}}, {})
+        with _writing(folder, frames=parts.frames):
+            parts.end({"what": f"{KILLED}: {shown(name)}", "lines": {}}, {})
     if parts.ending() is None:
         walk = _Walk(parts, class_names, config, draw if "video" in config.formats else None, stop, quiet)
         if not walk.along(name, make_stepper):
@@ -125,9 +126,12 @@ class _Walk:
                 if self._part is not None:
                     self._part.abort()
         if ended:
-            trouble = self._pipeline.trouble
-            self._parts.end(None if trouble is None else {"what": trouble.what, "lines": trouble.lines}, self._clock.since())
+            with self._told_what_is_safe():
+                self._parts.end(_as_row(self._pipeline.trouble, name), self._clock.since())
         return ended
+
+    def _told_what_is_safe(self) -> contextlib.AbstractContextManager[None]:
+        return _writing(self._parts.folder.parent, frames=self._parts.frames)
 
     def _take(self, items: Iterator[Seen | Cut], source: StreamSource, progress: Progress) -> bool:
         for item in items:
@@ -144,7 +148,7 @@ class _Walk:
         raise AssertionError("a pipeline ends with a cut")
 
     def _write(self, seen: Seen, source: StreamSource) -> None:
-        with self._clock.encoding(), _writing(self._parts.folder.parent, frames=self._parts.frames):
+        with self._clock.encoding(), self._told_what_is_safe():
             if self._part is None:
                 every = self._config.every
                 self._part = PartWriter(self._parts.folder, self._class_names, fps=source.fps / every, step=every)
@@ -152,7 +156,7 @@ class _Walk:
 
     def _close(self, state: bytes) -> None:
         if self._part is not None:
-            with self._clock.encoding(), _writing(self._parts.folder.parent, frames=self._parts.frames):
+            with self._clock.encoding(), self._told_what_is_safe():
                 self._parts.add(self._part, state, self._clock.since())
             self._part = None
 
@@ -160,8 +164,9 @@ class _Walk:
         total = None if source.count is None else math.ceil(source.count / self._config.every)
         if total is not None and self._config.seconds is not None:
             total = min(total, math.ceil(self._config.seconds * source.fps / self._config.every))
-        what = Path(source.name).name or source.name
-        return Progress(total, shown(what), done=self._parts.frames, rank=int(self._quiet), every_steps=1 << 60, every_s=LINE_EVERY_S)
+        return Progress(
+            total, Path(shown(source.name)).name, done=self._parts.frames, rank=int(self._quiet), every_steps=1 << 60, every_s=LINE_EVERY_S
+        )
 
 
 def _wanted(source: StreamSource, config: StreamConfig) -> Iterator[Frame]:
@@ -205,6 +210,14 @@ def _writing(folder: Path, *, frames: int) -> Iterator[None]:
             until_then=f"{frames} frames, which stay",
             to_mend="make room, and give the same command again: it goes on there",
         ) from error
+
+
+def _as_row(trouble: VideoError | None, name: str) -> dict[str, Any] | None:
+    """What broke a source off, without the user and password of its address."""
+    if trouble is None:
+        return None
+    lines = {label: text.replace(name, shown(name)) for label, text in trouble.lines.items()}
+    return {"what": trouble.what.replace(name, shown(name)), "lines": lines}
 
 
 def _finish(folder: Path, parts: Parts, name: str, class_names: Sequence[str], config: StreamConfig) -> dict[str, Any]:
