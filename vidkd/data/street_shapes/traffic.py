@@ -66,8 +66,6 @@ def _course(config: StreetShapesConfig, shape: Shape, arrival: int, frames: int,
     time = np.arange(frames) - arrival
     moving = np.clip(time, 0, before) + np.clip(time - before - pause, 0, None)
     centres = entry + (leave - entry) / length * (speed * moving)[:, None]
-    # beyond the far side as before the near one: nothing is left in the picture
-    centres[time < 0] = entry
     return centres, arrival + math.ceil(length / speed + pause) + 1
 
 
