@@ -62,5 +62,8 @@ def _whole(video: VideoReader) -> Iterator[Frame]:
     for frame in video.stream():
         yield frame
         count += 1
-    if video.info.backend != "images" and (missing := missing_part(video.path, video.info.duration_s)):
+    if video.info.backend == "images":
+        return
+    missing = video.info.damage or missing_part(video.path, video.info.duration_s)
+    if missing:
         raise VideoError(f"the video is not whole: {video.path}", after_frames=count, reason=missing)
