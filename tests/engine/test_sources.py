@@ -19,10 +19,9 @@ def test_a_file_that_was_cut_between_two_packets_is_not_whole(frames_of: Callabl
     with av.open(str(whole)) as container:
         places = sorted(packet.pos for packet in container.demux(video=0) if packet.pos is not None and packet.size)
     cut.write_bytes(whole.read_bytes()[: places[7]])
-    seen = []
+    seen: list[int] = []
     with open_source(str(cut)) as source, pytest.raises(VideoError, match="the video is not whole") as caught:
-        for frame in source.frames:
-            seen.append(frame.index)
+        seen.extend(frame.index for frame in source.frames)
     assert seen == list(range(len(seen)))
     assert 0 < len(seen) <= 7
     assert str(cut) in str(caught.value)
