@@ -14,14 +14,16 @@ import yaml
 
 from vidkd.base.errors import VidkdError
 from vidkd.bench.study import CellKey, cell_config, read_study
+from vidkd.cli.kinds import KINDS
 from vidkd.cli.main import VERBS, _parse
-from vidkd.engine.config import RunConfig, load_config
+from vidkd.engine.config import load_config
 from vidkd.engine.settings import known_keys, merge
-from vidkd.tasks import TASKS
 
 REPOSITORY = Path(__file__).parents[1]
 PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
-SETTINGS = set().union(*(known_keys(RunConfig, task) for task in TASKS))
+CONFIGS = [kind().config for kind in KINDS.values()]
+SETTINGS = set().union(*(known_keys(config, task) for config in CONFIGS for task in config.tasks()))
+FILES = (".yaml", ".onnx", ".tflite", ".cfg")
 FOREIGN_FLAGS = {"--nproc-per-node", "--split"}
 """Of torchrun; and of evaluate, where `another --split` stands alone."""
 
@@ -118,7 +120,7 @@ def test_flags_and_settings_in_the_text_exist(page: Path) -> None:
         for flag in re.findall(r"(?<![\w-])--[a-z][\w.-]*", code):
             assert flag.rstrip(".") in flags | FOREIGN_FLAGS, f"{page.name}: `{code}`"
         setting = re.match(r"(?:data|model|optim|train|method)\.[a-z_.]*[a-z_](?=$|[ :=])", code)
-        if setting and not (REPOSITORY / "vidkd" / f"{setting[0].replace('.', '/')}.py").exists():
+        if setting and not setting[0].endswith(FILES) and not (REPOSITORY / "vidkd" / f"{setting[0].replace('.', '/')}.py").exists():
             assert setting[0] in SETTINGS, f"{page.name}: `{code}`"
 
 
