@@ -1,0 +1,85 @@
+"""The oracle's last boxes, carried on by flow and by tracks."""
+
+import numpy as np
+import pytest
+
+from vidkd.bench.streams.carried import FlowCarrier, TrackCarrier
+from vidkd.runtime.detections import Detections
+
+BOX = np.array([40.0, 30, 70, 80])
+
+
+def textured(shift: int, size: tuple[int, int] = (120, 160)) -> np.ndarray:
+    """A picture of soft spots whose patch under BOX moves to the right by `shift` pixels; the ground stays."""
+    rng = np.random.default_rng(0)
+    ground = np.kron(rng.integers(60, 90, (size[0] // 8, size[1] // 8)), np.ones((8, 8))).astype(np.uint8)
+    patch = np.kron(rng.integers(0, 255, (15, 10)), np.ones((4, 4))).astype(np.uint8)
+    frame = ground.copy()
+    frame[25:85, 35 + shift : 75 + shift] = patch
+    return np.repeat(frame[:, :, None], 3, axis=2)
+
+
+def moved(right: float, down: float, scale: float = 1) -> np.ndarray:
+    return BOX * scale + np.tile([right, down], 2)
+
+
+def one(box: np.ndarray, label: int = 0, score: float = 0.9) -> Detections:
+    return Detections(boxes=box[None], scores=[score], labels=[label])
+
+
+def test_flow_takes_a_box_along_with_what_is_in_it() -> None:
+    carrier = FlowCarrier()
+    assert len(carrier.carry(textured(0), Detections.none())) == 0
+    carrier.take(one(BOX))
+    for shift in (2, 4, 6):
+        found = carrier.carry(textured(shift), Detections.none())
+    np.testing.assert_allclose(found.boxes[0], moved(6, 0), atol=2.0)
+    assert found.scores.tolist() == pytest.approx([0.9])
+
+
+def test_flow_is_computed_on_smaller_frames_and_moves_boxes_in_pixels_of_the_frame() -> None:
+    carrier = FlowCarrier()
+    large = [np.kron(textured(shift), np.ones((6, 6, 1), np.uint8)) for shift in (0, 2)]
+    carrier.carry(large[0], Detections.none())
+    carrier.take(one(BOX * 6))
+    np.testing.assert_allclose(carrier.carry(large[1], Detections.none()).boxes[0], moved(12, 0, scale=6), atol=4.0)
+
+
+def test_nothing_moves_where_the_size_of_frames_changes_or_the_box_is_outside() -> None:
+    carrier = FlowCarrier()
+    carrier.carry(textured(0), Detections.none())
+    carrier.take(one(BOX))
+    np.testing.assert_array_equal(carrier.carry(textured(4, (160, 200)), Detections.none()).boxes[0], BOX)
+    carrier.take(one(BOX + 1000))
+    np.testing.assert_array_equal(carrier.carry(textured(6, (160, 200)), Detections.none()).boxes[0], BOX + 1000)
+
+
+def walked(carrier: TrackCarrier, shifts: range, label: int = 0) -> Detections:
+    found = Detections.none()
+    for shift in shifts:
+        found = carrier.carry(textured(0), one(moved(shift, 0), label))
+    return found
+
+
+def test_a_box_follows_the_track_of_the_student_s_box() -> None:
+    carrier = TrackCarrier(fps=10)
+    walked(carrier, range(0, 6, 2))
+    carrier.take(one(moved(5, 1)))
+    np.testing.assert_allclose(walked(carrier, range(6, 12, 2)).boxes[0], moved(11, 1))
+
+
+def test_a_box_stays_while_its_track_is_lost_and_catches_up_after() -> None:
+    carrier = TrackCarrier(fps=10)
+    walked(carrier, range(0, 6, 2))
+    carrier.take(one(moved(4, 0)))
+    lost = carrier.carry(textured(0), Detections.none())
+    np.testing.assert_allclose(lost.boxes[0], moved(4, 0))
+    np.testing.assert_allclose(walked(carrier, range(8, 9)).boxes[0], moved(8, 0))
+
+
+@pytest.mark.parametrize("answer", [one(BOX + 200), one(BOX, label=1)])
+def test_a_box_that_no_track_fits_stays_where_it_is(answer: Detections) -> None:
+    carrier = TrackCarrier(fps=10)
+    walked(carrier, range(0, 6, 2))
+    carrier.take(answer)
+    np.testing.assert_array_equal(walked(carrier, range(6, 10, 2)).boxes, answer.boxes)

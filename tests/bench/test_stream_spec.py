@@ -1,0 +1,101 @@
+"""Studies of streams as files: what is read, what is refused, and which cells follow."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from stream_study_samples import make_study, study_content
+
+from vidkd.base.errors import ConfigError
+from vidkd.bench.streams.settings import StreamCellKey, cells_to_run, identity_of, trial_cells, ways_of
+from vidkd.bench.streams.spec import read_stream_study
+from vidkd.detection.online import Update
+from vidkd.losses.yolo import DARKNET
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "studies" / "streams").glob("*.yaml"))
+BOTH = {"segments": [{"video": "both"}]}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_the_studies_that_are_shipped_can_be_read(path: Path) -> None:
+    study = read_stream_study(path)
+    assert study.spec.study == path.stem
+    first = path.read_text(encoding="utf-8").splitlines()[0]
+    assert first.startswith(f"# vidkd compare_streams configs/studies/streams/{path.name}")
+    chosen = {name: method.trials[0] for name, method in study.spec.methods.items() if method.trials}
+    for key in cells_to_run(study.spec):
+        identity_of(study.spec, key, chosen)
+
+
+def test_every_share_seed_and_stream_makes_a_cell_but_what_draws_nothing_runs_once(tmp_path: Path) -> None:
+    methods = {"student": {"kind": "frozen"}, "flow": {"kind": "flow"}, "random": {"policy": "random", "calls": [0.5]}, "fixed": {}}
+    study = make_study(tmp_path, study_content(methods=methods, calls=[0.1, 0.2], streams={"a": BOTH, "b": BOTH}))
+    keys = [str(key) for key in cells_to_run(study.spec)]
+    assert len(keys) == 2 * (1 + 2) + 2 * 2 * (1 + 2)
+    assert {"student-s0-a", "flow-calls10-s0-b", "random-calls50-s1-a", "fixed-calls20-s1-b"} < set(keys)
+    assert cells_to_run(study.spec, ["student"]) == [StreamCellKey("student", -1, 0.0, 0, name) for name in ("a", "b")]
+
+
+def test_settings_of_a_cell_come_from_study_method_and_trial(tmp_path: Path) -> None:
+    methods = {
+        "student": {"kind": "frozen"},
+        "fixed": {
+            "update": {"steps": 3},
+            "trials": [{"update.lr": 0.5}, {"replay.frames": 2, "update": {"options": {"box_iou_bound": 0.7}}}],
+        },
+        "random": {"policy": "random", "tuned_as": "fixed"},
+    }
+    tuning = {"streams": ["b"], "seeds": [9], "calls": 0.2}
+    study = make_study(tmp_path, study_content(methods=methods, tuning=tuning, streams={"a": BOTH, "b": BOTH}))
+    trials = trial_cells(study.spec, "fixed")
+    assert trials == [StreamCellKey("fixed", number, 0.2, 9, "b") for number in (0, 1)]
+    first, second = (ways_of(study.spec, key, {}) for key in trials)
+    assert (first.update.lr, first.update.steps, first.update.trains) == (0.5, 3, "all")
+    assert (second.update.lr, second.update.options.box_iou_bound) == (0.01, 0.7)
+    assert (second.replay.frames, second.replay.seed) == (2, 9)
+    chosen = ways_of(study.spec, StreamCellKey("random", -1, 0.1, 1, "a"), {"fixed": {"update.lr": 0.25}})
+    assert dataclasses.replace(chosen.update, options=DARKNET) == Update(trains="all", lr=0.25, steps=2)
+    assert study.spec.test_streams == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("over", "message"),
+    [
+        ({"sedes": [1]}, "unknown setting 'sedes'.*did you mean *: seeds"),
+        ({"methods": {"fixed": {"polcy": "fixed"}}}, "unknown setting 'polcy'.*did you mean *: policy"),
+        ({"streams": {"a": {"segments": [{"vidoe": "both"}]}}}, "unknown setting 'vidoe'.*did you mean *: video"),
+        ({"update": {"lr": -1.0}}, "update.lr must be above 0"),
+        ({"update": {"lrr": 1.0}}, "settings of Update that cannot be used"),
+        ({"update": {"loss": "matched_heads"}}, "needs raw heads"),
+        ({"against": ["studnet"]}, "unknown method 'studnet'"),
+        ({"seeds": [1, 1]}, "seeds: none is there, or one twice"),
+        ({"seeds": []}, "seeds: none is there, or one twice"),
+        ({"calls": [1.5]}, "shares of the frames"),
+        ({"block": 0}, "block must be at least 1"),
+        ({"streams": {"a": {"segments": []}}}, "needs a segment"),
+        ({"streams": {"a": {**BOTH, "ranges": {"all": [0, 4]}}}}, "'all' cannot name a range"),
+        ({"streams": {"a": {**BOTH, "ranges": {"late": [4, 4]}}}}, "ranges.late is"),
+        ({"streams": {"a": {"segments": [{"video": "both", "frames": [3, 1]}]}}}, "frames of a segment"),
+        ({"streams": {"a": {**BOTH, "truth": {"layout": "motte", "folder": "x"}}}}, "unknown layout of boxes 'motte'"),
+        (
+            {"streams": {"a": {"segments": [{"video": "both", "short_side": 9}], "truth": {"layout": "mot", "folder": "x"}}}},
+            "keeps the size",
+        ),
+        ({"tuning": {"streams": ["both"]}}, "every stream is used for tuning"),
+        ({"methods": {"student": {}, "fixed": {"trials": [{"update.lr": 0.1}]}}}, "no stream is there to judge them"),
+        ({"methods": {"student": {}, "fixed": {"trials": [{}], "tuned_as": "student"}}}, "keep one"),
+        ({"methods": {"student": {}, "fixed": {"tuned_as": "nobody"}}}, "unknown method 'nobody'"),
+        ({"methods": {"student": {}, "fixed": {"wrong": 2.0}}}, "wrong is a share"),
+        ({"methods": {"student": {"kind": "frosty"}}}, "cannot be used"),
+    ],
+)
+def test_what_no_study_can_be_is_refused_by_name(tmp_path: Path, over: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"(?s){message}") as caught:
+        make_study(tmp_path, study_content(**over))
+    assert "small.yaml" in str(caught.value)
+
+
+def test_a_trial_sets_how_the_student_learns_and_nothing_else(tmp_path: Path) -> None:
+    methods = {"student": {"kind": "frozen"}, "fixed": {"trials": [{"policy": "random"}]}}
+    with pytest.raises(ConfigError, match=r"a trial sets update.\* and replay.\*, not 'policy'"):
+        make_study(tmp_path, study_content(methods=methods, tuning={"streams": ["b"]}, streams={"a": BOTH, "b": BOTH}))

@@ -1,0 +1,299 @@
+"""A study of streams from end to end on drawn shapes: cells, resuming, tuning, summary, tables, report."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from stream_study_samples import (
+    FRAMES,
+    CountingPainter,
+    let_painter_be_the_oracle,
+    make_places,
+    make_root,
+    make_study,
+    study_content,
+)
+
+from vidkd.base.errors import ConfigError, DataError
+from vidkd.bench.streams.answers import oracle_boxes
+from vidkd.bench.streams.cells import run_stream_cells
+from vidkd.bench.streams.collect import as_counts, read_stream_cells, summarise_streams
+from vidkd.bench.streams.footage import ranges_of, stretches_of, truth_of
+from vidkd.bench.streams.page import streams_page, tables_of
+from vidkd.bench.streams.places import StreamPlaces, oracle_files
+from vidkd.bench.streams.run import run_stream_cell
+from vidkd.bench.streams.settings import StreamCellKey, cells_to_run
+from vidkd.bench.streams.tuning import read_chosen_trials, tune_streams
+from vidkd.cli.main import main
+
+METHODS = {
+    "student": {"kind": "frozen"},
+    "fixed": {},
+    "random": {"policy": "random"},
+    "hindsight": {"policy": "hindsight"},
+    "tracked": {"kind": "tracked"},
+    "flow": {"kind": "flow"},
+    "first_tenth": {"kind": "first_tenth"},
+    "wrong": {"wrong": 0.5},
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def painter():
+    with pytest.MonkeyPatch.context() as patch:
+        let_painter_be_the_oracle(patch)
+        threads = torch.get_num_threads()
+        yield
+        torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    return make_root(tmp_path_factory.mktemp("root"))
+
+
+@pytest.fixture(scope="module")
+def done(root, tmp_path_factory):
+    """Every kind of method, one stream, two seeds, all cells run."""
+    folder = tmp_path_factory.mktemp("study")
+    study, places = make_study(folder, study_content(methods=METHODS)), make_places(root, folder)
+    before = CountingPainter.seen
+    cells = dict(run_stream_cells(study, "test", cells_to_run(study.spec), places, {}, 1))
+    return study, places, cells, CountingPainter.seen - before
+
+
+def test_the_oracle_sees_each_frame_of_a_stream_once(done) -> None:
+    _, _, cells, seen = done
+    assert seen == FRAMES
+    assert len(cells) == 3 + 2 * 5
+
+
+def test_each_method_spends_its_calls(done) -> None:
+    _, _, cells, _ = done
+    for key, cell in cells.items():
+        called = cell["called"]
+        assert len(called) == (0 if key.method == "student" else 4), key
+        assert set(cell["kept"]) <= {4} if key.method == "first_tenth" else set(cell["kept"]) <= set(called)
+        if key.method == "first_tenth":
+            assert called == [0, 1, 2, 3]
+        if key.method in ("student", "tracked", "flow"):
+            assert cell["kept"] == []
+        assert cell["failures"] == 0
+
+
+def test_the_counts_are_of_every_frame_and_the_oracle_s_boxes(done) -> None:
+    _, _, cells, _ = done
+    for cell in cells.values():
+        counts = as_counts(cell)
+        assert len(counts.right) == FRAMES
+        np.testing.assert_array_equal(counts.right + counts.missed, 2)  # both shapes are in every frame
+
+
+def test_carried_boxes_are_scored_before_the_answer_and_follow_the_shapes(done) -> None:
+    _, _, cells, _ = done
+    flow = next(cell for key, cell in cells.items() if key.method == "flow")
+    assert as_counts(flow).right[0] == 0
+    assert as_counts(flow).f1 > 0.5
+
+
+def test_learning_changes_the_student_and_wrong_answers_teach_otherwise(done) -> None:
+    _, _, cells, _ = done
+    losses = {(key.method, key.seed): cell["losses"] for key, cell in cells.items()}
+    assert all(after <= before for _, before, after in losses["fixed", 0][:1])
+    assert losses["fixed", 0] != losses["wrong", 0]
+    assert losses["fixed", 0][0] == losses["fixed", 1][0]  # the first update replays nothing, so no seed is in it
+
+
+def test_given_again_nothing_is_run(done) -> None:
+    study, places, cells, _ = done
+    times = {key: places.cell("test", key).stat().st_mtime_ns for key in cells}
+    again = dict(run_stream_cells(study, "test", cells_to_run(study.spec), places, {}, 1))
+    assert again == cells
+    assert {key: places.cell("test", key).stat().st_mtime_ns for key in cells} == times
+
+
+def test_a_cell_repeats_but_for_its_times(done, root, tmp_path) -> None:
+    study, places, cells, _ = done
+    key = StreamCellKey("random", -1, 0.1, 1, "both")
+    elsewhere = StreamPlaces(roots=(root,), results=tmp_path, cache=places.cache)
+    again = run_stream_cell(study, "test", key, elsewhere, {})
+    for name in ("counts", "called", "kept", "losses", "outcomes", "metrics", "settings", "files"):
+        assert json.loads(json.dumps(again[name])) == cells[key][name]
+
+
+def test_cells_of_other_settings_or_files_are_refused(done, root, tmp_path) -> None:
+    study, places, _, _ = done
+    keys = [StreamCellKey("fixed", -1, 0.1, 0, "both")]
+    other = make_study(tmp_path, study_content(methods=METHODS, update={"trains": "all", "lr": 0.02, "steps": 2}))
+    with pytest.raises(DataError, match=r"(?s)other settings.*update.lr: 0.01 then, 0.02 now"):
+        list(run_stream_cells(other, "test", keys, places, {}, 1))
+    again = make_root(tmp_path / "root")
+    (again / "tiny.names").write_text("square\nstripe\n")
+    moved = StreamPlaces(roots=(again,), results=places.results, cache=places.cache)
+    with pytest.raises(DataError, match=r"(?s)other settings or files.*tiny.names"):
+        list(run_stream_cells(study, "test", keys, moved, {}, 1))
+
+
+def test_the_summary_follows_from_the_cells(done) -> None:
+    study, places, cells, _ = done
+    summary = summarise_streams(study, read_stream_cells(study, places, {}))
+    fixed = summary["methods"]["fixed"]["metrics"]
+    assert fixed["f1@calls10"]["values"] == {
+        f"{seed}/both": as_counts(cells[StreamCellKey("fixed", -1, 0.1, seed, "both")]).f1 for seed in (0, 1)
+    }
+    late = as_counts(cells[StreamCellKey("fixed", -1, 0.1, 0, "both")]).between(20, 40).f1
+    assert fixed["f1_late@calls10"]["values"]["0/both"] == late
+    assert fixed["oracle_calls@calls10"]["mean"] == 4
+    student = summary["methods"]["student"]["metrics"]["f1@calls10"]
+    assert student["values"]["0/both"] == student["values"]["1/both"]
+    pair = next(pair for pair in summary["paired"] if (pair["method"], pair["metric"]) == ("fixed", "f1@calls10"))
+    assert pair["against"] == "student"
+    assert pair["difference"] == pytest.approx(fixed["f1@calls10"]["mean"] - student["mean"])
+    assert pair["ci95"][0] <= pair["difference"] <= pair["ci95"][1]
+
+
+def test_the_tables_show_it(done) -> None:
+    study, places, _, _ = done
+    summary = summarise_streams(study, read_stream_cells(study, places, {}))
+    tables = list(tables_of(summary).values())
+    assert tables[0][0] == ("method", "10 %")
+    assert [row[0] for row in tables[0][1:]] == list(METHODS)
+    assert tables[1][0] == ("method", "10 %", "10 %, late")
+    row = next(row for row in tables[1] if row[0] == "fixed")
+    pair = next(pair for pair in summary["paired"] if (pair["method"], pair["metric"]) == ("fixed", "f1_late@calls10"))
+    assert row[2].startswith(f"{100 * pair['difference']:+.1f} [")
+    assert dict(zip(tables[2][0], tables[2][2], strict=True))["oracle_calls"] == "4"
+
+
+def test_the_page_has_a_section_for_each_study_with_cells(done, tmp_path) -> None:
+    study, places, _, _ = done
+    results = tmp_path / "results"
+    results.mkdir()
+    assert streams_page(study.path.parent, results) == ""
+    (results / "small").symlink_to(places.results)
+    page = streams_page(study.path.parent, results)
+    assert "## small" in page
+    assert "**Unfinished" not in page
+    (places.results / "test" / "wrong").rename(places.results / "wrong")
+    try:
+        assert "**Unfinished: 11 of 13 cells.**" in streams_page(study.path.parent, results)
+    finally:
+        (places.results / "wrong").rename(places.results / "test" / "wrong")
+
+
+def test_the_verb_reports_what_is_there(done, root, capsys) -> None:
+    study, places, _, _ = done
+    words = ["compare_streams", str(study.path), "--root", str(root), "--out", str(places.results), "--cache", str(places.cache)]
+    assert main([*words, "--methods", "student,fixed", "--seeds", "0"]) == 0
+    out = capsys.readouterr().out
+    assert "[2/2] fixed-calls10-s0-both  F1 0." in out
+    summary = json.loads((places.results / "summary.json").read_text())
+    assert set(summary["methods"]) == set(METHODS)
+    report = (places.results / "report.html").read_text()
+    assert "Time line, both" in report
+    assert main([*words, "--methods", "fixd"]) == 2
+    assert "did you mean" in capsys.readouterr().err
+
+
+def test_quality_is_drawn_against_calls(root, tmp_path) -> None:
+    study = make_study(tmp_path, study_content(calls=[0.1, 0.3]))
+    places = make_places(root, tmp_path)
+    assert main(["compare_streams", str(study.path), "--root", str(root), "--out", str(places.results), "--cache", str(places.cache)]) == 0
+    assert "f1 by calls" in (places.results / "report.html").read_text()
+
+
+def test_settings_are_chosen_on_tuning_streams_before_test_streams_are_read(root, tmp_path) -> None:
+    methods = {
+        "student": {"kind": "frozen"},
+        "fixed": {"trials": [{"update.steps": 0}, {"update.steps": 3, "update.lr": 0.03}]},
+        "random": {"policy": "random", "tuned_as": "fixed"},
+    }
+    streams = {"bars": {"segments": [{"video": "bars"}]}, "both": {"segments": [{"video": "gone"}]}}
+    content = study_content(methods=methods, streams=streams, tuning={"streams": ["bars"], "seeds": [7], "calls": 0.1})
+    study, places = make_study(tmp_path, content), make_places(root, tmp_path)
+    with pytest.raises(ConfigError, match=r"(?s)chosen.json is missing.*--phase tune"):
+        read_chosen_trials(study, places)
+    chosen = tune_streams(study, places, 1)["methods"]["fixed"]
+    means = [trial["mean"] for trial in chosen["trials"]]
+    assert chosen["trial"] == int(np.argmax(means))
+    assert read_chosen_trials(study, places) == {"fixed": chosen["settings"]}
+    methods["fixed"]["trials"][0] = {"update.steps": 1}
+    with pytest.raises(ConfigError, match=r"methods.fixed has other trials now"):
+        read_chosen_trials(make_study(tmp_path, content), places)
+
+
+def test_a_failing_cell_is_told_and_costs_no_other(root, tmp_path) -> None:
+    study = make_study(tmp_path, study_content(methods={"student": {"kind": "frozen"}, "lstm": {"policy": "selector_{stream}.pt"}}))
+    places = make_places(root, tmp_path)
+    (root / "selector_both.pt").write_bytes(b"no selector")
+    with pytest.raises(DataError, match=r"(?s)2 cells failed.*lstm-calls10-s0-both: CheckpointError"):
+        list(run_stream_cells(study, "test", cells_to_run(study.spec), places, {}, 1))
+    assert [path.name for path in sorted(places.results.rglob("*.json"))] == ["student-s0-both.json"]
+
+
+def joined(root: Path, folder: Path, **stream):
+    segments = [
+        {"video": "both", "frames": [0, 10], "name": "first"},
+        {"video": "bars"},
+        {"video": "both", "frames": [5, 12], "name": "again"},
+    ]
+    study = make_study(folder, study_content(streams={"aba": {"segments": segments, **stream}}))
+    places = make_places(root, folder)
+    return study, places, stretches_of(study, "aba", places)
+
+
+def test_a_joined_stream_has_places_of_its_own_and_ranges_of_named_segments(root, tmp_path) -> None:
+    study, places, stretches = joined(root, tmp_path, ranges={"middle": [10, 34]})
+    assert ranges_of(study, "aba", stretches) == {"all": (0, 41), "middle": (10, 34), "first": (0, 10), "again": (34, 41)}
+    boxes = oracle_boxes(stretches, oracle_files(study, places), places.cache).for_student(("square", "bar"))
+    assert [found.frame_index for found in boxes] == list(range(41))
+    np.testing.assert_array_equal(boxes[5].boxes, boxes[34].boxes)
+    assert {len(found) for found in boxes[10:34]} == {1}
+
+
+def test_after_the_last_allowed_frame_the_student_goes_on_alone(root, tmp_path) -> None:
+    study, places, _ = joined(root, tmp_path, calls_until=12)
+    cell = run_stream_cell(study, "test", StreamCellKey("fixed", -1, 0.1, 0, "aba"), places, {})
+    assert cell["called"] == [0, 10]
+    assert len(cell["counts"]["right"]) == 41
+
+
+def test_truth_is_found_at_every_return_of_a_frame(root, tmp_path) -> None:
+    rows = [f"{frame + 1},1,10,10,20,20,1" for frame in (2, 6)]
+    (root / "gt.txt").write_text("\n".join(rows) + "\n")
+    truth = {"layout": "mot", "folder": "mot", "annotations": ["gt.txt"]}
+    (root / "mot").mkdir(exist_ok=True)
+    if not (root / "mot" / "img1").exists():
+        (root / "mot" / "img1").symlink_to(root / "both")
+    study, places, stretches = joined(root, tmp_path, truth=truth)
+    manifest = truth_of(study, "aba", stretches, ("person", "bar"), places)
+    assert [(frame.path, frame.frame_index) for frame in manifest.frames] == [("aba", 2), ("aba", 6), ("aba", 35)]
+    with pytest.raises(DataError, match="no annotated frame"):
+        truth_of(study, "aba", stretches[1:2], ("person", "bar"), places)
+
+
+def test_footage_that_is_not_there_is_told(root, tmp_path) -> None:
+    study, places, _ = joined(root, tmp_path)
+    long = make_study(tmp_path, study_content(streams={"a": {"segments": [{"video": "both", "frames": [0, 99]}]}}))
+    with pytest.raises(DataError, match="frames up to 99"):
+        stretches_of(long, "a", places)
+    beyond = make_study(tmp_path, study_content(streams={"a": {"segments": [{"video": "both"}], "ranges": {"late": [9, 99]}}}))
+    with pytest.raises(ConfigError, match=r"streams.a.ranges.late ends at 99, the stream at 40"):
+        ranges_of(beyond, "a", stretches_of(beyond, "a", places))
+    with pytest.raises(ConfigError, match=r"(?s)not there: nowhere.*--root DIR"):
+        places.find("nowhere", study)
+
+
+def test_a_damaged_file_of_the_oracle_s_boxes_is_made_anew(root, tmp_path, caplog) -> None:
+    study, places, stretches = joined(root, tmp_path)
+    first = oracle_boxes(stretches, oracle_files(study, places), places.cache)
+    for path in places.cache.glob("*.npz"):
+        path.write_bytes(path.read_bytes()[:50])
+    before = CountingPainter.seen
+    again = oracle_boxes(stretches, oracle_files(study, places), places.cache)
+    assert CountingPainter.seen - before == 41
+    assert "damaged" in caplog.text
+    for one, other in zip(first.detections, again.detections, strict=True):
+        np.testing.assert_array_equal(one.boxes, other.boxes)

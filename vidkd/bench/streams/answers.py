@@ -1,0 +1,125 @@
+"""What the oracle says of every frame of a stream: asked once, kept, and given as answers to calls."""
+
+import hashlib
+import json
+import logging
+import time
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidkd.base.files import atomic_write
+from vidkd.bench.streams.footage import Stretch
+from vidkd.bench.streams.places import content_of
+from vidkd.detection.online import Answer, SynchronousLearner
+from vidkd.detection.opening import ModelFiles
+from vidkd.runtime.detections import Detections
+from vidkd.runtime.mapping import map_classes
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OracleBoxes:
+    """detections: one entry a frame, labels of class_names. frame_s: median seconds that the oracle took on a frame."""
+
+    detections: tuple[Detections, ...]
+    class_names: tuple[str, ...]
+    frame_s: float
+
+    def for_student(self, student_names: Sequence[str]) -> tuple[Detections, ...]:
+        """The same with the student's labels; boxes of classes that it lacks are left out."""
+        mapping = map_classes(self.class_names, student_names)
+        return tuple(mapping.translate(found) for found in self.detections)
+
+
+def oracle_boxes(stretches: Sequence[Stretch], oracle: ModelFiles, cache: Path) -> OracleBoxes:
+    """The oracle's boxes on every frame of a stream, from `cache` where they were made from the same files.
+
+    A stretch is kept as one .npz under a hash of the oracle's files and thresholds, the video and its frames. One that is damaged is made
+    anew, and logged. frame_index of the entries is the place in the stream. Raises as the detector and the reader.
+    """
+    parts = [_of_stretch(stretch, oracle, cache) for stretch in stretches]
+    found = [
+        detections.at(stretch.first + place, None)
+        for stretch, part in zip(stretches, parts, strict=True)
+        for place, detections in enumerate(part.detections)
+    ]
+    return OracleBoxes(detections=tuple(found), class_names=parts[0].class_names, frame_s=float(np.mean([part.frame_s for part in parts])))
+
+
+class KnownOracle:
+    """An `Oracle` that was asked before: it answers with the boxes of the frame at which the learner that it follows stands."""
+
+    gives_heads = False
+
+    def __init__(self, detections: Sequence[Detections]) -> None:
+        self.detections = detections
+        self._learner: SynchronousLearner | None = None
+
+    def follow(self, learner: SynchronousLearner) -> None:
+        """Answer as of this learner's position from now on."""
+        self._learner = learner
+
+    def __call__(self, frame: NDArray[np.uint8]) -> Answer:  # noqa: ARG002 - it knows where it is
+        """As `Oracle`. Raises RuntimeError before `follow`."""
+        if self._learner is None:
+            raise RuntimeError("the oracle follows no learner yet")
+        return Answer(detections=self.detections[self._learner.position])
+
+
+def _of_stretch(stretch: Stretch, oracle: ModelFiles, cache: Path) -> OracleBoxes:
+    made_from = {
+        "oracle": {**oracle.record(), "threads": oracle.threads},
+        "video": content_of(stretch.path),
+        "frames": [stretch.start, stretch.stop],
+        "short_side": stretch.short_side,
+    }
+    text = json.dumps(made_from, sort_keys=True)
+    path = cache / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.npz"
+    if path.exists():
+        try:
+            return _read(path)
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            log.warning("made anew, for it is damaged: %s (%s)", path, error)
+    log.info("the oracle looks at %d frames of %s", len(stretch), stretch.path)
+    boxes = _ask(stretch, oracle)
+    _write(path, boxes, text)
+    return boxes
+
+
+def _ask(stretch: Stretch, oracle: ModelFiles) -> OracleBoxes:
+    detector = oracle.open()
+    found, seconds = [], []
+    for frame in stretch.frames():
+        start = time.perf_counter()
+        found += detector(frame.image[None])
+        seconds.append(time.perf_counter() - start)
+    return OracleBoxes(detections=tuple(found), class_names=tuple(detector.class_names), frame_s=float(np.median(seconds)))
+
+
+def _write(path: Path, boxes: OracleBoxes, made_from: str) -> None:
+    found = boxes.detections
+    with atomic_write(path, "wb") as file:
+        np.savez_compressed(
+            file,
+            counts=np.asarray([len(one) for one in found], np.int64),
+            boxes=np.concatenate([one.boxes for one in found]),
+            scores=np.concatenate([one.scores for one in found]),
+            labels=np.concatenate([one.labels for one in found]),
+            class_names=np.asarray(boxes.class_names),
+            frame_s=np.asarray(boxes.frame_s),
+            made_from=np.asarray(made_from),
+        )
+
+
+def _read(path: Path) -> OracleBoxes:
+    with np.load(path, allow_pickle=False) as kept:
+        cuts = np.cumsum(kept["counts"])[:-1]
+        columns = (np.split(kept[name], cuts) for name in ("boxes", "scores", "labels"))
+        found = tuple(Detections(boxes=boxes, scores=scores, labels=labels) for boxes, scores, labels in zip(*columns, strict=True))
+        return OracleBoxes(detections=found, class_names=tuple(map(str, kept["class_names"])), frame_s=float(kept["frame_s"]))

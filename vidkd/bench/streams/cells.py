@@ -1,0 +1,91 @@
+"""The cells of a study of streams: run where they are missing, kept as small JSON, read back and checked."""
+
+import functools
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from vidkd.base.errors import DataError
+from vidkd.base.files import read_json
+from vidkd.base.walk import map_files
+from vidkd.bench.streams.answers import oracle_boxes
+from vidkd.bench.streams.footage import stretches_of
+from vidkd.bench.streams.places import StreamPlaces, contents, different, oracle_files
+from vidkd.bench.streams.run import run_stream_cell
+from vidkd.bench.streams.settings import ChosenTrials, StreamCellKey, StreamPhase, identity_of
+from vidkd.bench.streams.spec import StreamStudy
+
+log = logging.getLogger(__name__)
+MOST_SHOWN = 6
+
+
+def run_stream_cells(
+    study: StreamStudy, phase: StreamPhase, keys: Sequence[StreamCellKey], places: StreamPlaces, chosen: ChosenTrials, workers: int
+) -> Iterator[tuple[StreamCellKey, dict[str, Any]]]:
+    """Run the cells that are not there yet; yields each with its content as it ends, kept ones first.
+
+    The oracle sees every stream first, in this process. A cell that fails costs no other one: DataError tells the first after all have
+    been tried. Raises DataError for a kept cell that was made with other settings or files.
+    """
+    missing = []
+    for key in keys:
+        kept = read_cell(study, phase, key, places, chosen, with_files=True)
+        if kept is None:
+            missing.append(key)
+        else:
+            yield key, kept
+    for stream in dict.fromkeys(key.stream for key in missing):
+        oracle_boxes(stretches_of(study, stream, places), oracle_files(study, places), places.cache)
+    by_name = {str(key): key for key in missing}
+    work = functools.partial(_run_named, study=study, phase=phase, places=places, chosen=chosen, keys=by_name)
+    failures = []
+    for result in map_files(work, list(by_name), workers=workers, fingerprint=str):
+        if result.error is not None:
+            failures.append(f"{result.item}: {result.error}")
+            log.error("cell %s failed: %s", result.item, result.error)
+        else:
+            yield by_name[result.item], read_json(places.cell(phase, by_name[result.item]))
+    if failures:
+        raise DataError(f"{len(failures)} cells failed", first=failures[0], to_mend="run the same command again: finished cells are kept")
+
+
+def read_cell(
+    study: StreamStudy, phase: StreamPhase, key: StreamCellKey, places: StreamPlaces, chosen: ChosenTrials, *, with_files: bool = False
+) -> dict[str, Any] | None:
+    """A finished cell, or None. with_files: check the content of videos and weights too, which must be there.
+
+    Raises DataError for a cell that was made with other settings or files than the study has now, naming them.
+    """
+    path = places.cell(phase, key)
+    if not path.exists():
+        return None
+    content: dict[str, Any] = read_json(path)
+    differs = different(content["settings"], _plain(identity_of(study.spec, key, chosen)))
+    differs += different(content["files"], contents(study, key, places)) if with_files else []
+    if differs:
+        raise DataError(
+            f"{path} was made with other settings or files",
+            differs="; ".join(differs[:MOST_SHOWN]),
+            to_mend="move the old results away, or give the study another name",
+        )
+    return content
+
+
+def _plain(value: Any) -> Any:
+    """As JSON gives it back."""
+    if isinstance(value, Mapping):
+        return {name: _plain(entry) for name, entry in value.items()}
+    return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value
+
+
+def _run_named(
+    name: str,
+    *,
+    study: StreamStudy,
+    phase: StreamPhase,
+    places: StreamPlaces,
+    chosen: ChosenTrials,
+    keys: Mapping[str, StreamCellKey],
+) -> str:
+    run_stream_cell(study, phase, keys[name], places, chosen)
+    return name

@@ -1,0 +1,167 @@
+"""From the finished cells of a study of streams to summary.json: F1 with block-bootstrap intervals, paired differences, and the rest."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from vidkd.base.errors import DataError
+from vidkd.bench.streams.bootstrap import StreamCounts, f1_difference, f1_interval
+from vidkd.bench.streams.cells import read_cell
+from vidkd.bench.streams.places import StreamPlaces
+from vidkd.bench.streams.settings import ChosenTrials, StreamCellKey, depends_on_seed, shares_of
+from vidkd.bench.streams.spec import WHOLE, StreamStudy
+from vidkd.bench.summary import Method, Metric, Paired, build_summary
+
+PARTS = ("student", "selector", "update")
+"""Parts of a step whose time is told; what the oracle takes was measured when it saw the whole stream."""
+AFTER = "after"
+"""The frames after a cell's last kept update, as a range of its own; it is another one in every cell."""
+
+StreamCells = Mapping[tuple[str, float], Sequence[dict[str, Any]]]
+"""Finished cells by method and share of calls, one for every seed and stream."""
+
+
+def read_stream_cells(study: StreamStudy, places: StreamPlaces, chosen: ChosenTrials) -> dict[tuple[str, float], list[dict[str, Any]]]:
+    """Finished test cells; a method that does not depend on the seed has its one cell under every seed. Those without any are left out.
+
+    Raises DataError as `read_cell`.
+    """
+    found: dict[tuple[str, float], list[dict[str, Any]]] = {}
+    spec = study.spec
+    for name in spec.methods:
+        seeded = depends_on_seed(spec.methods[name])
+        for share in shares_of(spec, name):
+            for seed in spec.seeds:
+                for stream in spec.test_streams:
+                    key = StreamCellKey(name, -1, share, seed if seeded else spec.seeds[0], stream)
+                    content = read_cell(study, "test", key, places, chosen)
+                    if content is not None:
+                        found.setdefault((name, share), []).append({**content, "seed": seed})
+    return found
+
+
+def as_counts(cell: Mapping[str, Any]) -> StreamCounts:
+    """A cell's counts of every frame."""
+    counts = {name: np.asarray(cell["counts"][name], np.int64) for name in ("right", "wrong", "missed")}
+    return StreamCounts(seed=cell["seed"], stream=cell["stream"], **counts)
+
+
+def condition_of_share(share: float) -> str:
+    """What a metric carries behind its @: calls5 for .05."""
+    return f"calls{100 * share:g}"
+
+
+def summarise_streams(study: StreamStudy, found: StreamCells) -> dict[str, Any]:
+    """summary.json of a study. Raises DataError where no cell is finished.
+
+    A method that calls nobody stands under every share of the study, so that the others can be compared with it.
+    """
+    if not found:
+        raise DataError("no finished cell", study=study.path, to_mend=f"vidkd compare_streams {study.path}")
+    spec = study.spec
+    by_share = _under_shares(study, found)
+    methods = {name: _method(study, {share: cells for (other, share), cells in by_share.items() if other == name}) for name, _ in by_share}
+    first = next(iter(found.values()))[0]
+    data = {
+        "name": ", ".join(spec.test_streams),
+        "frames": {cell["stream"]: cell["frames"] for cells in found.values() for cell in cells},
+        "seeds": list(spec.seeds),
+        "block": spec.block,
+        "against": list(spec.against),
+        "labels": {name: spec.methods[name].label or name for name in methods},
+    }
+    seconds = sum(cell["seconds"]["whole"] for cells in found.values() for cell in cells)
+    return build_summary(spec.study, data, first["environment"], methods, _paired(study, by_share), round(seconds, 1))
+
+
+def _under_shares(study: StreamStudy, found: StreamCells) -> dict[tuple[str, float], Sequence[dict[str, Any]]]:
+    result: dict[tuple[str, float], Sequence[dict[str, Any]]] = {}
+    for (name, share), cells in found.items():
+        for shown in [share] if share else study.spec.calls:
+            result[name, shown] = cells
+    return result
+
+
+def _ranges(cells: Sequence[Mapping[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(name for cell in cells for name in cell["ranges"]))
+
+
+def _in_range(cells: Sequence[Mapping[str, Any]], name: str) -> list[StreamCounts]:
+    """Counts within a named range, of the cells whose stream has it."""
+    return [as_counts(cell).between(*cell["ranges"][name]) for cell in cells if name in cell["ranges"]]
+
+
+def _after(cells: Sequence[Mapping[str, Any]]) -> list[StreamCounts]:
+    """Counts of the frames after the last kept update, of the cells that have some."""
+    learned = [cell for cell in cells if cell["kept"] and cell["kept"][-1] + 1 < cell["frames"]]
+    return [as_counts(cell).between(cell["kept"][-1] + 1, cell["frames"]) for cell in learned]
+
+
+def _suffixed(metric: str, name: str) -> str:
+    return metric if name == WHOLE else f"{metric}_{name}"
+
+
+def _method(study: StreamStudy, by_share: Mapping[float, Sequence[dict[str, Any]]]) -> Method:
+    metrics: dict[str, Metric] = {}
+    for share, cells in by_share.items():
+        found = {_suffixed("f1", name): _f1_metric(study, _in_range(cells, name)) for name in _ranges(cells)}
+        after = _after(cells)
+        # each cell has a stretch of its own there, so blocks cannot be shared and no interval is given
+        found |= {_suffixed("f1", AFTER): Metric(values={one.name: one.f1 for one in after})} if after else {}
+        found |= _plain_metrics(cells)
+        metrics |= {f"{name}@{condition_of_share(share)}": metric for name, metric in found.items()}
+    every = [cell for cells in by_share.values() for cell in cells]
+    seconds = float(np.mean([cell["seconds"]["whole"] for cell in every]))
+    return Method(metrics=metrics, train_seconds=round(seconds, 1), parameters=every[0]["parameters"])
+
+
+def _f1_metric(study: StreamStudy, counts: Sequence[StreamCounts]) -> Metric:
+    return Metric(values={one.name: one.f1 for one in counts}, ci95=f1_interval(counts, block=study.spec.block).ci95)
+
+
+def _plain_metrics(cells: Sequence[dict[str, Any]]) -> dict[str, Metric]:
+    """Metrics that a cell holds as one number: against the truth, calls, frames after the last update, time of the parts."""
+    numbers: dict[str, Callable[[dict[str, Any]], float]] = {
+        "oracle_calls": lambda cell: float(len(cell["called"])),
+        "updates": lambda cell: float(len(cell["kept"])),
+        "frames_after": lambda cell: float(cell["frames"] - 1 - cell["kept"][-1]) if cell["kept"] else float(cell["frames"]),
+        "oracle_ms": lambda cell: 1e3 * float(cell["oracle_frame_s"]),
+        "stream_ms": lambda cell: 1e3 * float(cell["seconds"]["stream"]) / float(cell["frames"]),
+    }
+    found = {name: _of_cells(cells, number) for name, number in numbers.items()}
+    for part in PARTS:
+        if all(part in cell["seconds"] for cell in cells):
+            found[f"{part}_ms"] = _of_cells(cells, lambda cell, part=part: 1e3 * float(cell["seconds"][part]) / float(cell["frames"]))  # type: ignore[misc]
+    for name in dict.fromkeys(metric for cell in cells for metric in cell["metrics"]):
+        having = [cell for cell in cells if name in cell["metrics"]]
+        found[name] = _of_cells(having, lambda cell, name=name: float(cell["metrics"][name]))  # type: ignore[misc]
+    return found
+
+
+def _of_cells(cells: Sequence[dict[str, Any]], number: Callable[[dict[str, Any]], float]) -> Metric:
+    return Metric(values={f"{cell['seed']}/{cell['stream']}": number(cell) for cell in cells})
+
+
+def _paired(study: StreamStudy, by_share: Mapping[tuple[str, float], Sequence[dict[str, Any]]]) -> list[Paired]:
+    """Every method minus each of `against`, at the same share, in F1 over the whole stream and over every range."""
+    pairs = []
+    for against in study.spec.against:
+        for (name, share), cells in by_share.items():
+            others = by_share.get((against, share))
+            if others is None or name == against:
+                continue
+            for place in _ranges(cells):
+                pairs += _pair(study, (name, against, share, place), _in_range(cells, place), _in_range(others, place))
+    return pairs
+
+
+def _pair(
+    study: StreamStudy, what: tuple[str, str, float, str], counts: Sequence[StreamCounts], others: Sequence[StreamCounts]
+) -> list[Paired]:
+    if not {one.name for one in counts} & {one.name for one in others}:
+        return []
+    name, against, share, place = what
+    found = f1_difference(counts, others, block=study.spec.block)
+    metric = f"{_suffixed('f1', place)}@{condition_of_share(share)}"
+    return [Paired(method=name, against=against, metric=metric, difference=found.mean, ci95=found.ci95, pairs=found.cells)]

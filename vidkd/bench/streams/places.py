@@ -1,0 +1,113 @@
+"""Where a study of streams finds its files and leaves its own, and what those that it finds hold."""
+
+import functools
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vidkd.base.errors import ConfigError
+from vidkd.base.files import sha256
+from vidkd.bench.streams.settings import HINDSIGHT, StreamCellKey, StreamPhase
+from vidkd.bench.streams.spec import OracleSpec, StreamStudy
+from vidkd.detection.opening import ModelFiles
+from vidkd.detection.policies import BARE
+from vidkd.video.image_sequence import list_images
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamPlaces:
+    """roots: folders of videos and weights. results: kept cells. cache: the oracle's boxes, which can be made again."""
+
+    roots: tuple[Path, ...]
+    results: Path
+    cache: Path
+
+    def cell(self, phase: StreamPhase, key: StreamCellKey) -> Path:
+        """File of a cell."""
+        return self.results / phase / key.method / f"{key}.json"
+
+    def find(self, name: str, study: StreamStudy) -> Path:
+        """The file or folder that a study names: below a root, beside the study's file, or from here. Raises ConfigError for none."""
+        looked = [*self.roots, study.path.parent, Path()]
+        for folder in looked:
+            if (folder / name).exists():
+                return folder / name
+        raise ConfigError(
+            f"the study names a file that is not there: {name}",
+            looked_in=", ".join(str(folder) for folder in looked),
+            study=study.path,
+            to_mend="--root DIR, the folder that holds videos and weights",
+        )
+
+
+def oracle_files(study: StreamStudy, places: StreamPlaces) -> ModelFiles:
+    """The oracle's files, found."""
+    spec: OracleSpec = study.spec.oracle
+    weights, names, metadata = (str(places.find(name, study)) if name else None for name in (spec.weights, spec.names, spec.metadata))
+    return ModelFiles(
+        model=str(places.find(spec.model, study)),
+        weights=weights,
+        names=names,
+        metadata=metadata,
+        score=spec.score,
+        nms_iou=spec.nms_iou,
+        resize=spec.resize,
+        device="cpu",
+        threads=study.spec.threads,
+    )
+
+
+def selector_name(study: StreamStudy, key: StreamCellKey) -> str | None:
+    """The file of a cell's selector as the study names it; None for a policy that has a name of its own."""
+    policy = study.spec.methods[key.method].policy
+    return None if policy in (*BARE, HINDSIGHT) else policy.replace("{stream}", key.stream)
+
+
+def contents(study: StreamStudy, key: StreamCellKey, places: StreamPlaces) -> dict[str, str]:
+    """Hashes of every file that a cell depends on, by its name in the study."""
+    spec = study.spec
+    names = [spec.student.cfg, spec.student.weights, spec.student.names]
+    names += [value for name in ("model", "weights", "names", "metadata") if (value := getattr(spec.oracle, name))]
+    names += [segment.video for segment in spec.streams[key.stream].segments]
+    if (selector := selector_name(study, key)) is not None:
+        names.append(selector)
+    return {name: content_of(places.find(name, study)) for name in dict.fromkeys(names)}
+
+
+def content_of(path: Path) -> str:
+    """Short SHA-256 of a file, or of the images of a folder."""
+    return _hashed(str(path), path.stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=256)
+def _hashed(path: str, _changed_ns: int) -> str:
+    if not Path(path).is_dir():
+        return sha256(path)[:16]
+    digest = hashlib.sha256()
+    for image in list_images(path):
+        digest.update(f"{image.name} {sha256(image)}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def different(then: Mapping[str, object], now: Mapping[str, object], at: str = "") -> list[str]:
+    """Settings, by dotted name, that are not the same in both."""
+    found: list[str] = []
+    for name in [*then, *(name for name in now if name not in then)]:
+        first, second = then.get(name), now.get(name)
+        if isinstance(first, Mapping) and isinstance(second, Mapping):
+            found += different(first, second, f"{at}{name}.")
+        elif first != second:
+            found.append(f"{at}{name}: {first} then, {second} now")
+    return found
+
+
+def named(names: str | None, known: Sequence[str], kind: str, where: Path) -> list[str]:
+    """The names of a comma-separated list, all for None. Raises ConfigError for one that is unknown."""
+    from vidkd.base.errors import unknown_name
+
+    wanted = list(known) if names is None else [name.strip() for name in names.split(",")]
+    for name in wanted:
+        if name not in known:
+            raise unknown_name(kind, name, known, where=where)
+    return wanted

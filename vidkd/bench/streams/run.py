@@ -1,0 +1,210 @@
+"""One cell of a study of streams: a method runs along a stream once, and every frame is scored."""
+
+import dataclasses
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vidkd.base.errors import ConfigError
+from vidkd.base.files import write_json
+from vidkd.bench.streams.answers import KnownOracle, OracleBoxes, oracle_boxes
+from vidkd.bench.streams.carried import FlowCarrier, TrackCarrier
+from vidkd.bench.streams.footage import Stretch, frames_of, ranges_of, stretches_of, truth_of
+from vidkd.bench.streams.places import StreamPlaces, contents, oracle_files, selector_name
+from vidkd.bench.streams.settings import HINDSIGHT, ChosenTrials, StreamCellKey, StreamPhase, Ways, identity_of, ways_of
+from vidkd.bench.streams.spec import WHOLE, MethodSpec, StreamStudy
+from vidkd.bench.streams.ways import AdaptedOffline, Carrying, FirstTenth, Frozen, Learning, Passed, Way, whole_budget
+from vidkd.bench.streams.wrong_oracle import BoxErrors, WrongOracle
+from vidkd.detection.annotations import BoxManifest
+from vidkd.detection.metrics import FrameCounts, average_precision, f1_against, recall_of
+from vidkd.detection.online import HeadOracle, Oracle, Student, SynchronousLearner, Update
+from vidkd.detection.policies import CallBudget, Hindsight, Policy, RandomCalls, open_policy
+from vidkd.engine.environment import environment
+from vidkd.models.darknet.detector import DarknetDetector
+from vidkd.runtime.detections import Detections
+from vidkd.video import open_video
+
+
+@dataclass(frozen=True, kw_only=True)
+class Course:
+    """A stream made ready for a cell: its frames, what the oracle says of each in the student's labels, and what is annotated."""
+
+    stretches: Sequence[Stretch]
+    boxes: OracleBoxes
+    answers: tuple[Detections, ...]
+    truth: BoxManifest | None
+    ranges: Mapping[str, tuple[int, int]]
+
+    def __len__(self) -> int:
+        return len(self.answers)
+
+
+def run_stream_cell(
+    study: StreamStudy, phase: StreamPhase, key: StreamCellKey, places: StreamPlaces, chosen: ChosenTrials
+) -> dict[str, Any]:
+    """Run one cell and write its file. Raises as what it opens does; nothing is written then."""
+    torch.set_num_threads(study.spec.threads)
+    start = time.perf_counter()
+    student = _student(study, places)
+    course = _course(study, key.stream, student.class_names, places)
+    way = _Maker(study, key, places, chosen, course).way(student)
+    found, passed = run_along(way, (frame.image for frame in frames_of(course.stretches)))
+    counts = f1_against(found, course.answers, iou=study.spec.iou, score=study.spec.score, oracle_score=study.spec.score)
+    content = {
+        "study": study.spec.study,
+        **dataclasses.asdict(key),
+        "settings": identity_of(study.spec, key, chosen),
+        "files": contents(study, key, places),
+        "environment": environment(),
+        "parameters": sum(parameter.numel() for parameter in student.net.parameters()),
+        "frames": len(course),
+        "ranges": {name: list(bounds) for name, bounds in course.ranges.items()},
+        "counts": _lists(counts),
+        **_what_passed(passed),
+        "seconds": {name: round(value, 3) for name, value in {**passed.seconds, "whole": time.perf_counter() - start}.items()},
+        "oracle_frame_s": round(course.boxes.frame_s, 5),
+        "metrics": truth_metrics(course.truth, found, course.ranges, study.spec.score),
+    }
+    write_json(places.cell(phase, key), content)
+    return content
+
+
+def run_along(way: Way, frames: Iterable[NDArray[np.uint8]]) -> tuple[list[Detections], Passed]:
+    """Scored boxes of every frame, each filed under its place in the stream, and what happened on the way."""
+    start = time.perf_counter()
+    found = [way.step(frame).at(place, None) for place, frame in enumerate(frames)]
+    way.passed.seconds["stream"] = time.perf_counter() - start
+    return found, way.passed
+
+
+def truth_metrics(
+    truth: BoxManifest | None, found: Sequence[Detections], ranges: Mapping[str, tuple[int, int]], score: float
+) -> dict[str, float]:
+    """ap50_<range> on completely annotated frames, recall_<range> (boxes from `score` on) on others; left out if unknown."""
+    metrics: dict[str, float] = {}
+    for name, (first, stop) in ranges.items():
+        frames = () if truth is None else tuple(frame for frame in truth.frames if first <= (frame.frame_index or 0) < stop)
+        if truth is None or not frames:
+            continue
+        part, complete = dataclasses.replace(truth, frames=frames), all(frame.complete for frame in frames)
+        detections = {frame.key: found[frame.frame_index or 0] for frame in frames}
+        suffix = "" if name == WHOLE else f"_{name}"
+        if complete:
+            ap50 = average_precision(part, detections).ap50
+            metrics |= {} if ap50 is None else {f"ap50{suffix}": round(ap50, 6)}
+        elif not all(frame.ignore.all() for frame in frames):
+            metrics[f"recall{suffix}"] = round(recall_of(part, detections, score=score).recall, 6)
+    return metrics
+
+
+def _course(study: StreamStudy, stream: str, class_names: tuple[str, ...], places: StreamPlaces) -> Course:
+    stretches = stretches_of(study, stream, places)
+    boxes = oracle_boxes(stretches, oracle_files(study, places), places.cache)
+    return Course(
+        stretches=stretches,
+        boxes=boxes,
+        answers=boxes.for_student(class_names),
+        truth=truth_of(study, stream, stretches, class_names, places),
+        ranges=ranges_of(study, stream, stretches),
+    )
+
+
+def _student(study: StreamStudy, places: StreamPlaces) -> Student:
+    spec = study.spec.student
+    cfg, weights, names = (places.find(name, study) for name in (spec.cfg, spec.weights, spec.names))
+    return Student(
+        DarknetDetector.open(cfg, weights, names, score_threshold=spec.score, nms_iou=spec.nms_iou, device="cpu", resize=spec.resize)
+    )
+
+
+class _Maker:
+    """Makes the way of a cell."""
+
+    def __init__(self, study: StreamStudy, key: StreamCellKey, places: StreamPlaces, chosen: ChosenTrials, course: Course) -> None:
+        self.study, self.key, self.places, self.course = study, key, places, course
+        self.method: MethodSpec = study.spec.methods[key.method]
+        self.until = study.spec.streams[key.stream].calls_until
+        self.ways: Ways = ways_of(study.spec, key, chosen)
+
+    def way(self, student: Student) -> Way:
+        """The method's own, with this student at its start."""
+        if self.method.kind == "frozen":
+            return Frozen(student)
+        if self.method.kind == "first_tenth":
+            return self._adapted(student)
+        learner = self._learner(student, self._policy(), self._budget(), self._update())
+        if self.method.kind == "learn":
+            return Learning(learner, self.until)
+        if self.method.kind == "flow":
+            return Carrying(learner, FlowCarrier(), self.until)
+        with open_video(self.course.stretches[0].path) as reader:
+            return Carrying(learner, TrackCarrier(fps=reader.info.average_fps), self.until)
+
+    def _update(self) -> Update:
+        return self.ways.update if self.method.kind == "learn" else Update(steps=0, replay=0)
+
+    def _budget(self) -> CallBudget:
+        return CallBudget.of_share(self.key.calls, window=min(self.study.spec.window, len(self.course)))
+
+    def _adapted(self, student: Student) -> AdaptedOffline:
+        budget = whole_budget(self.key.calls, len(self.course))
+        policy = FirstTenth(budget.calls, len(self.course))
+        learner = self._learner(student, policy, budget, Update(steps=0, replay=0))
+        return AdaptedOffline(learner, policy, self.ways.update, self.key.seed)
+
+    def _learner(self, student: Student, policy: Policy, budget: CallBudget, update: Update) -> SynchronousLearner:
+        known = KnownOracle(self.course.answers)
+        oracle = self._heads(student) if self.study.spec.oracle.heads else self._with_errors(known)
+        learner = SynchronousLearner(student, oracle, policy, budget, update=update, replay=self.ways.replay, score=self.study.spec.score)
+        known.follow(learner)
+        return learner
+
+    def _with_errors(self, oracle: KnownOracle) -> Oracle:
+        share = self.method.wrong
+        return WrongOracle(oracle, BoxErrors(share=share, seed=self.key.seed)) if share else oracle
+
+    def _heads(self, student: Student) -> Oracle:
+        detector = oracle_files(self.study, self.places).open()
+        if not isinstance(detector, DarknetDetector):
+            raise ConfigError("oracle.heads asks for a darknet oracle", study=self.study.path, to_mend="leave out heads")
+        return HeadOracle(detector, student.detector)
+
+    def _policy(self) -> Policy:
+        if self.method.policy == HINDSIGHT:
+            return Hindsight(self._true_disagreement())
+        selector = selector_name(self.study, self.key)
+        name = self.method.policy if selector is None else str(self.places.find(selector, self.study))
+        return open_policy(name, seed=self.key.seed)
+
+    def _true_disagreement(self) -> NDArray[np.float64]:
+        """1 - F1 of every frame, of a student that learns from as many calls at random."""
+        student = _student(self.study, self.places)
+        learner = self._learner(student, RandomCalls(self.key.seed), self._budget(), self._update())
+        found, _ = run_along(Learning(learner, self.until), (frame.image for frame in frames_of(self.course.stretches)))
+        spec = self.study.spec
+        counts = f1_against(found, self.course.answers, iou=spec.iou, score=spec.score, oracle_score=spec.score)
+        return 1.0 - counts.f1_of_frames
+
+
+def _lists(counts: FrameCounts) -> dict[str, list[int]]:
+    return {
+        "right": counts.true_positives.tolist(),
+        "wrong": counts.false_positives.tolist(),
+        "missed": counts.false_negatives.tolist(),
+    }
+
+
+def _what_passed(passed: Passed) -> dict[str, Any]:
+    finite = [(place, before, after) for place, before, after in passed.losses if np.isfinite([before, after]).all()]
+    return {
+        "called": passed.called,
+        "kept": passed.kept,
+        "outcomes": passed.outcomes,
+        "failures": passed.failures,
+        "losses": [[place, round(before, 4), round(after, 4)] for place, before, after in finite],
+    }

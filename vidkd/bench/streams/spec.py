@@ -1,0 +1,351 @@
+"""What a study of streams is, read strictly from YAML."""
+
+import dataclasses
+import functools
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from jsonargparse import ArgumentParser
+
+from vidkd.base.errors import ConfigError, unknown_name
+from vidkd.detection.layouts import BOX_LAYOUTS
+from vidkd.detection.metrics.agreement import SCORE
+from vidkd.engine.settings import merge, read_yaml
+from vidkd.runtime.letterbox import ResizeMode
+
+Kind = Literal["learn", "frozen", "tracked", "flow", "first_tenth"]
+WHOLE = "all"
+"""The range of every frame of a stream; no range of a study may have its name."""
+Built = TypeVar("Built")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentSpec:
+    """A stretch of one video.
+
+    Args:
+        video: a file, or a folder of images.
+        frames: [first, stop), by index in the video; all by default.
+        name: of the range that the stretch makes in the stream; without one it makes none.
+        short_side: frames are scaled so that their shorter side has this many pixels.
+    """
+
+    video: str
+    frames: list[int] | None = None
+    name: str | None = None
+    short_side: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.frames is not None and not (len(self.frames) == 2 and 0 <= self.frames[0] < self.frames[1]):
+            raise ConfigError(f"frames of a segment are [first, stop], rising from 0: {self.frames}", video=self.video)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TruthSpec:
+    """Annotated frames of the videos of a stream.
+
+    Args:
+        layout: how they lie on disk, a name of BOX_LAYOUTS.
+        folder: of the data set.
+        annotations: files to read in place of those that the layout looks for.
+    """
+
+    layout: str
+    folder: str
+    annotations: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.layout not in BOX_LAYOUTS:
+            raise unknown_name("layout of boxes", self.layout, BOX_LAYOUTS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamSpec:
+    """Videos joined into one stream; each keeps the size of its frames.
+
+    Args:
+        segments: in order; a video may return.
+        truth: annotated frames.
+        ranges: named stretches [first, stop) of the stream, for which metrics are given apart; segments with a name make more.
+        calls_until: frame of the stream from which on the oracle is not called and nothing is learned.
+    """
+
+    segments: list[SegmentSpec]
+    truth: TruthSpec | None = None
+    ranges: dict[str, list[int]] = field(default_factory=dict)
+    calls_until: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.segments:
+            raise ConfigError("a stream needs a segment", to_mend="segments: [{video: FILE}]")
+        for name, bounds in self.ranges.items():
+            if len(bounds) != 2 or not 0 <= bounds[0] < bounds[1]:
+                raise ConfigError(f"ranges.{name} is [first, stop], rising from 0: {bounds}")
+        names = [*self.ranges, *(segment.name for segment in self.segments if segment.name)]
+        for name in names:
+            if names.count(name) > 1 or name == WHOLE or not name.isidentifier() or name != name.lower():
+                raise ConfigError(f"'{name}' cannot name a range", to_mend=f"small letters, digits and _, each name once, not '{WHOLE}'")
+        if self.truth is not None and any(segment.short_side for segment in self.segments):
+            raise ConfigError("a stream with truth keeps the size of its frames", to_mend="leave out short_side")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudentSpec:
+    """The light detector.
+
+    Args:
+        cfg: darknet cfg.
+        weights: its weights.
+        names: class names, one a line.
+        resize: how frames meet the input.
+        score: least score of a box; low, since average precision asks for weak ones.
+        nms_iou: overlap above which the weaker of two boxes falls.
+    """
+
+    cfg: str
+    weights: str
+    names: str
+    resize: ResizeMode = "darknet"
+    score: float = 0.05
+    nms_iou: float = 0.45
+
+
+@dataclass(frozen=True, kw_only=True)
+class OracleSpec:
+    """The heavy detector, any that `vidkd detect` runs.
+
+    Args:
+        model: .onnx, .tflite, or a darknet .cfg.
+        weights: darknet: the weights.
+        names: darknet: class names.
+        metadata: exported file: the YAML that says how to run it.
+        score: least score of a box; the model's own by default.
+        nms_iou: the same of suppression.
+        resize: darknet: how frames meet the input; its own letterbox by default.
+        heads: a darknet oracle with the student's cells: its raw heads are learned from, so it is run on key frames again.
+    """
+
+    model: str
+    weights: str | None = None
+    names: str | None = None
+    metadata: str | None = None
+    score: float | None = None
+    nms_iou: float | None = None
+    resize: ResizeMode | None = None
+    heads: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodSpec:
+    """One way along the stream.
+
+    Args:
+        kind: learn; or a baseline: frozen (the student as it is), tracked and flow (the oracle's last boxes, carried on by the tracks of
+            the student's boxes or by optical flow), first_tenth (all calls in the first tenth, where a student is adapted, then frozen).
+        policy: name of a key-frame policy, `hindsight`, or the file of a selector, in whose name {stream} stands for that of the stream.
+        calls: shares of the frames sent to the oracle, in place of the study's.
+        update: settings of `Update` over the study's.
+        replay: settings of `Replay` over the study's.
+        wrong: share of the oracle's boxes that are made wrong before the student learns from them.
+        trials: settings (`update.lr: 0.001`) among which tuning chooses.
+        tuned_as: method whose choice is used in place of own trials.
+        label: name in tables; by default the method's own.
+    """
+
+    kind: Kind = "learn"
+    policy: str = "fixed"
+    calls: list[float] = field(default_factory=list)
+    update: dict[str, Any] = field(default_factory=dict)
+    replay: dict[str, Any] = field(default_factory=dict)
+    wrong: float = 0.0
+    trials: list[dict[str, Any]] = field(default_factory=list)
+    tuned_as: str | None = None
+    label: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.wrong <= 1:
+            raise ConfigError(f"wrong is a share of boxes, in [0, 1]: {self.wrong}")
+        if self.trials and self.tuned_as:
+            raise ConfigError("a method has trials of its own or those of tuned_as", to_mend="keep one")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamTuningSpec:
+    """How trials are judged.
+
+    Args:
+        streams: streams that are used for nothing else.
+        seeds: unlike those of the study.
+        calls: share of frames sent to the oracle.
+    """
+
+    streams: list[str] = field(default_factory=list)
+    seeds: list[int] = field(default_factory=lambda: [100])
+    calls: float = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamStudySpec:
+    """A study of streams. Paths are looked for below the roots of the command line, then beside the study's file, then from here.
+
+    Args:
+        study: name; its cells are written to results/<study>.
+        student: the light detector.
+        oracle: the heavy detector.
+        streams: by name.
+        methods: by name.
+        calls: shares of frames sent to the oracle.
+        seeds: seeds of replay and of policies that draw.
+        update: settings of `Update` for all methods.
+        replay: settings of `Replay` for all methods.
+        against: methods with which all others are compared.
+        tuning: how trials are judged.
+        window: frames over which the budget of calls holds.
+        block: frames of a block of the bootstrap.
+        iou: overlap from which a box agrees with the oracle's.
+        score: from which score on boxes count in F1, on both sides.
+        threads: of torch and of the oracle.
+        title: heading of tables and of the report.
+        text: what the study asks and how, for its page.
+    """
+
+    study: str
+    student: StudentSpec
+    oracle: OracleSpec
+    streams: dict[str, StreamSpec]
+    methods: dict[str, MethodSpec]
+    calls: list[float] = field(default_factory=lambda: [0.05])
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
+    update: dict[str, Any] = field(default_factory=dict)
+    replay: dict[str, Any] = field(default_factory=dict)
+    against: list[str] = field(default_factory=list)
+    tuning: StreamTuningSpec = field(default_factory=StreamTuningSpec)
+    window: int = 200
+    block: int = 50
+    iou: float = 0.5
+    score: float = SCORE
+    threads: int = 1
+    title: str | None = None
+    text: str = ""
+
+    def __post_init__(self) -> None:
+        for name in self.against:
+            _check_known(name, self.methods, "method", "against")
+        for name in self.tuning.streams:
+            _check_known(name, self.streams, "stream", "tuning.streams")
+        for name, method in self.methods.items():
+            if method.tuned_as is not None:
+                _check_known(method.tuned_as, self.methods, "method", f"methods.{name}.tuned_as")
+        for share in [*self.calls, self.tuning.calls, *(share for method in self.methods.values() for share in method.calls)]:
+            if not 0 < share <= 1:
+                raise ConfigError(f"calls are shares of the frames, in (0, 1]: {share}")
+        if self.tuned and not self.tuning.streams:
+            raise ConfigError("methods have trials, but no stream is there to judge them", to_mend="tuning: {streams: [NAME]}")
+        if not self.test_streams:
+            raise ConfigError("every stream is used for tuning", to_mend="name one more stream")
+        for name, least in (("window", 1), ("block", 1), ("threads", 1)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name} must be at least {least}, not {getattr(self, name)}")
+        for key, values in (("seeds", self.seeds), ("calls", self.calls), ("seeds, tuning.seeds", [*self.seeds, *self.tuning.seeds])):
+            if not values or len(set(values)) < len(values):
+                raise ConfigError(f"{key}: none is there, or one twice", found=", ".join(map(str, values)))
+
+    @property
+    def tuned(self) -> bool:
+        """Whether any method has trials."""
+        return any(method.trials for method in self.methods.values())
+
+    @property
+    def test_streams(self) -> list[str]:
+        """Streams that are not for tuning."""
+        return [name for name in self.streams if name not in self.tuning.streams]
+
+
+@dataclass(frozen=True)
+class StreamStudy:
+    """A study's specification and the file that it came from."""
+
+    spec: StreamStudySpec
+    path: Path
+
+
+def _check_known(name: str, known: Mapping[str, object], kind: str, where: str) -> None:
+    if name not in known:
+        raise unknown_name(kind, name, known, where=where)
+
+
+def read_stream_study(path: Path | str) -> StreamStudy:
+    """Read a study of streams. Raises ConfigError with file and key for anything unknown, of a wrong type or out of range."""
+    from vidkd.bench.streams.settings import check_methods
+
+    path = Path(path)
+    tree = read_yaml(path)
+    try:
+        _check_keys(tree.content, StreamStudySpec, "", path, tree.lines)
+        study = StreamStudy(built(StreamStudySpec, tree.content), path)
+        check_methods(study.spec)
+    except ConfigError as error:
+        lines = {label.replace(" ", "_"): text for label, text in error.lines.items()}
+        raise ConfigError(error.what, **{**lines, "study": path}) from error
+    return study
+
+
+def built(kind: type[Built], content: Mapping[str, Any]) -> Built:
+    """A settings dataclass from plain values, typed. Raises ConfigError for what a field refuses."""
+    parser = _parser(kind)
+    try:
+        return kind(**parser.instantiate(parser.parse_object(dict(content))).as_dict())
+    except Exception as error:  # jsonargparse wraps what a dataclass refuses
+        for cause in (error, error.__cause__, error.__context__):
+            if isinstance(cause, ConfigError):
+                raise cause from None
+        raise ConfigError(f"settings of {kind.__name__} that cannot be used", reason=" ".join(str(error).split())) from error
+
+
+@functools.cache
+def _parser(kind: type) -> ArgumentParser:
+    parser = ArgumentParser(exit_on_error=False, prog="study", add_help=False)
+    parser.add_class_arguments(kind)
+    return parser
+
+
+def merged(*parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested settings, later parts over earlier ones; keys may be dotted."""
+    result: dict[str, Any] = {}
+    for part in parts:
+        result = merge(result, part)
+    return result
+
+
+def _check_keys(content: Any, kind: Any, at: str, path: Path, lines: Mapping[str, int]) -> None:
+    """Raise ConfigError, with the nearest name, for a key that no field has, anywhere below."""
+    if not isinstance(content, Mapping):
+        return
+    hints = typing.get_type_hints(kind)
+    known = [entry.name for entry in dataclasses.fields(kind)]
+    for key, value in content.items():
+        if key not in known:
+            raise unknown_name("setting", str(key), known, where=f"{path}:{lines.get(f'{at}{key}', 1)}")
+        for below, place in _parts(value, hints[key], f"{at}{key}"):
+            _check_keys(below, _dataclass_in(hints[key]), f"{place}.", path, lines)
+
+
+def _parts(value: Any, hint: Any, at: str) -> list[tuple[Any, str]]:
+    """The settings below a value whose type holds a dataclass: itself, or those of a list or mapping of them."""
+    if _dataclass_in(hint) is None:
+        return []
+    origin = typing.get_origin(hint)
+    if origin is dict and isinstance(value, Mapping):
+        return [(below, f"{at}.{name}") for name, below in value.items()]
+    if origin is list and isinstance(value, Sequence):
+        return [(below, at) for below in value]
+    return [(value, at)]
+
+
+def _dataclass_in(hint: Any) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return hint
+    return next((found for part in typing.get_args(hint) if (found := _dataclass_in(part)) is not None), None)

@@ -1,0 +1,159 @@
+"""The ways along a stream that a study compares: a learner under a policy, and the baselines."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidkd.bench.streams.carried import Carrier
+from vidkd.detection.online import FrameRecord, KeyFrame, Student, SynchronousLearner, Trainer, Update
+from vidkd.detection.online.lesson import key_frame_of
+from vidkd.detection.policies import CallBudget, Observation, Policy
+from vidkd.runtime.detections import Detections
+
+FIRST_SHARE = 0.1
+PASSES = 3
+"""How often a student adapted offline sees each of its key frames; online each is learned from once, and replayed."""
+
+
+@dataclass(kw_only=True)
+class Passed:
+    """What happened on the way. called, kept: frames of calls and of updates that were kept. losses: (frame, before, after) of each."""
+
+    called: list[int] = field(default_factory=list)
+    kept: list[int] = field(default_factory=list)
+    losses: list[tuple[int, float, float]] = field(default_factory=list)
+    outcomes: dict[str, int] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    failures: int = 0
+
+    def note(self, record: FrameRecord) -> None:
+        """Take in what one step did."""
+        for name, seconds in record.seconds.items():
+            self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+        if record.called:
+            self.called.append(record.frame_index)
+        self.failures += record.failed is not None
+        if record.update is not None:
+            update, outcome = record.update, record.update.outcome
+            self.losses.append((record.frame_index, update.loss_before, update.loss_after))
+            self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
+            if outcome == "kept":
+                self.kept.append(record.frame_index)
+
+
+class Way(Protocol):
+    """One way along a stream."""
+
+    passed: Passed
+
+    def step(self, frame: NDArray[np.uint8]) -> Detections:
+        """The boxes that are scored on the next frame, RGB uint8 (H, W, 3), made before the oracle's answer on it is known."""
+        ...
+
+
+class Learning:
+    """A learner along the stream. calls_until: frame from which on the student alone goes on, as it then is; None for the end."""
+
+    def __init__(self, learner: SynchronousLearner, calls_until: int | None = None) -> None:
+        self.learner, self.calls_until = learner, calls_until
+        self.passed = Passed()
+        self._position = 0
+
+    def step(self, frame: NDArray[np.uint8]) -> Detections:
+        """As `Way`."""
+        position, self._position = self._position, self._position + 1
+        if self.calls_until is not None and position >= self.calls_until:
+            return self.learner.student.look(frame, frame_index=position).detections
+        step = self.learner.step(frame)
+        self.passed.note(step.record)
+        return step.detections
+
+
+class Frozen:
+    """The student as it is."""
+
+    def __init__(self, student: Student) -> None:
+        self.student, self.passed = student, Passed()
+        self._position = 0
+
+    def step(self, frame: NDArray[np.uint8]) -> Detections:
+        """As `Way`."""
+        position, self._position = self._position, self._position + 1
+        return self.student.look(frame, frame_index=position).detections
+
+
+class Carrying:
+    """The oracle's last boxes, carried on. learner: chooses the key frames and must not train (`Update(steps=0)`)."""
+
+    def __init__(self, learner: SynchronousLearner, carrier: Carrier, calls_until: int | None = None) -> None:
+        self.learner, self.carrier, self.calls_until = learner, carrier, calls_until
+        self.passed = Passed()
+
+    def step(self, frame: NDArray[np.uint8]) -> Detections:
+        """As `Way`."""
+        position = self.learner.position
+        step = self.learner.step(frame)
+        boxes = self.carrier.carry(frame, step.detections).at(position, None)
+        if self.calls_until is None or position < self.calls_until:
+            self.passed.note(step.record)
+            if step.answer is not None:
+                self.carrier.take(step.answer.detections)
+        return boxes
+
+
+class FirstTenth(Policy):
+    """Spends `calls` at even distances within the first tenth of a stream of `frames`."""
+
+    plans: ClassVar[bool] = True
+
+    def __init__(self, calls: int, frames: int) -> None:
+        self.until = max(calls, round(frames * FIRST_SHARE))
+        self._chosen = frozenset(int(place) for place in np.arange(calls) * self.until / calls)
+
+    def wants(self, observation: Observation) -> bool:
+        """As `Policy.wants`."""
+        return observation.frame_index in self._chosen
+
+
+class AdaptedOffline:
+    """A student that collects key frames in the first tenth, then learns from all of them, and goes on as it then is.
+
+    learner: with a `FirstTenth` policy and without steps. update: how the student learns at the end of the tenth: from each key frame
+    PASSES times, in an order drawn anew, with `update.replay` of the others beside it.
+    """
+
+    def __init__(self, learner: SynchronousLearner, policy: FirstTenth, update: Update, seed: int) -> None:
+        self.learner, self.policy, self.update = learner, policy, update
+        self.passed = Passed()
+        self._keys: list[KeyFrame] = []
+        self._rng = np.random.default_rng(seed)
+
+    def step(self, frame: NDArray[np.uint8]) -> Detections:
+        """As `Way`."""
+        if self.learner.position == self.policy.until:
+            self._adapt()
+        step = self.learner.step(frame)
+        self.passed.note(step.record)
+        if step.answer is not None:
+            self._keys.append(key_frame_of(step.look, step.answer))
+        return step.detections
+
+    def _adapt(self) -> None:
+        trainer = Trainer(self.learner.student, self.update)
+        self.passed.losses, self.passed.outcomes = [], {}
+        for _ in range(PASSES):
+            for place in self._rng.permutation(len(self._keys)):
+                others = [key for number, key in enumerate(self._keys) if number != place]
+                beside = self._rng.permutation(len(others))[: self.update.replay]
+                done = trainer.learn(self._keys[place], [others[number] for number in beside])
+                self.passed.losses.append((self.policy.until, done.loss_before, done.loss_after))
+                self.passed.outcomes[done.outcome] = self.passed.outcomes.get(done.outcome, 0) + 1
+                if done.outcome == "kept":
+                    self.passed.kept = [self.policy.until]
+
+
+def whole_budget(share: float, frames: int) -> CallBudget:
+    """The calls of a share, to be spent anywhere in the stream; at least one."""
+    return CallBudget(max(1, int(share * frames + 1e-9)), frames)
