@@ -71,16 +71,56 @@ def test_a_model_without_names_shows_what_to_write(tmp_path):
     assert "classes:" in caught.value.lines["to mend"]
 
 
-@pytest.mark.parametrize("model", ["net.pt", "torchvision:ssd", "net"])
+@pytest.mark.parametrize("model", ["net.pkl", "torchvision:ssd", "net"])
 def test_other_kinds_of_files(model):
     with pytest.raises(ConfigError, match="not a kind of detector that is known") as caught:
         ModelFiles(model=model).open()
-    assert caught.value.lines["known"] == ".cfg, .onnx, .tflite"
+    assert caught.value.lines["known"] == ".cfg, .onnx, .tflite, the folder of a run"
+
+
+def test_how_frames_meet_a_darknet_input(darknet, tmp_path):
+    stretched = ModelFiles(**darknet, resize="stretch", device="cpu")
+    assert stretched.open().resize == "stretch"
+    assert ModelFiles(**darknet, device="cpu").open().resize == "darknet"
+    assert stretched.record()["resize"] == "stretch"
+    with pytest.raises(ConfigError, match="unknown way of resizing 'strech'") as caught:
+        ModelFiles(**darknet, resize="strech").open()
+    assert caught.value.lines["did you mean"] == "stretch"
+    with pytest.raises(ConfigError, match="--resize means nothing to"):
+        ModelFiles(model=str(picture_model(tmp_path / "net.onnx")), resize="stretch").open()
+
+
+def test_a_run(darknet, tmp_path):
+    import torch
+
+    from vidkd.detection.saved import detector_payload
+    from vidkd.models.darknet import Darknet
+
+    net = Darknet.from_cfg(darknet["model"])
+    run = tmp_path / "runs" / "small"
+    (run / "checkpoints").mkdir(parents=True)
+    content = {"student": detector_payload(net, ["person"]), "run": {"data": {"transform": {"resize": "top_left"}}}}
+    torch.save(content, run / "checkpoints" / "last.pt")
+    detector = ModelFiles(model=str(run), device="cpu").open()
+    assert (detector.class_names, detector.resize) == (("person",), "top_left")
+    assert ModelFiles(model=str(run / "checkpoints" / "last.pt"), resize="stretch", device="cpu").open().resize == "stretch"
+    assert ModelFiles(model=str(run)).record()["model"].startswith("sha256 ")
+    with pytest.raises(ConfigError, match="--weights means nothing to"):
+        ModelFiles(model=str(run), weights="x.weights").open()
+    with pytest.raises(CheckpointError, match="checkpoint not found"):
+        ModelFiles(model=str(tmp_path / "runs"), device="cpu").open()
+
+
+def test_messages_name_the_flags_that_the_verb_has(darknet):
+    with pytest.raises(ConfigError, match="needs --oracle-weights and --oracle-names too"):
+        ModelFiles(model=darknet["model"], flags="oracle-").open()
+    with pytest.raises(ConfigError, match="--oracle-metadata means nothing to"):
+        ModelFiles(**darknet, metadata="x.yaml", flags="oracle-").open()
 
 
 def test_what_is_recorded_changes_with_every_file(darknet, tmp_path):
     record = ModelFiles(**darknet, score=0.5).record()
-    assert set(record) == {"model", "weights", "names", "score", "nms_iou"}
+    assert set(record) == {"model", "weights", "names", "score", "nms_iou", "resize"}
     for name in darknet:
         Path(darknet[name]).write_bytes(Path(darknet[name]).read_bytes() + b"\n")
         changed = ModelFiles(**darknet, score=0.5).record()

@@ -10,24 +10,21 @@ Killed at any moment, the same command goes on where it was. docs/detection.md t
 import argparse
 import contextlib
 import functools
-import logging
 import os
-import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from vidkd.cli.streams import STOPPED, Stop, add_stream_arguments, stream_config
 
 if TYPE_CHECKING:
     from vidkd.detection.opening import ModelFiles
     from vidkd.detection.stream import Region, Stepper, StreamConfig, StreamSource
     from vidkd.runtime.detector import Detector
 
-log = logging.getLogger(__name__)
-
 SHOWN_CLASSES = 4
-STOPPED = 130
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,23 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", metavar="F", help="darknet: the .weights of the .cfg")
     parser.add_argument("--names", metavar="F", help="darknet: class names, one a line")
     parser.add_argument("--metadata", metavar="F", help="exported file: the YAML that says how to run it (default: beside it)")
+    parser.add_argument("--resize", metavar="WAY", help="darknet: how frames meet the network (default: darknet; stretch for Yolo-Fastest)")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="each input gets a folder of its own in it")
-    parser.add_argument("--formats", nargs="+", metavar="NAME", help="video, jsonl, coco, mot, csv (default: all)")
-    parser.add_argument("--classes", nargs="+", metavar="NAME", help="keep boxes of these classes alone")
-    parser.add_argument("--score", type=float, metavar="P", help="least score of a box (default: the model's)")
-    parser.add_argument("--nms", type=float, metavar="IOU", help="overlap above which the weaker of two boxes falls (default: the model's)")
-    parser.add_argument("--region", metavar="X1,Y1,X2,Y2", help="keep boxes whose centre is inside; pixels, or parts of the frame")
-    parser.add_argument("--track", action="store_true", help="number objects along the video (ByteTrack)")
-    parser.add_argument("--every", type=int, default=1, metavar="N", help="look at every N-th frame only (default: 1)")
-    parser.add_argument("--seconds", type=float, metavar="S", help="stop after so many seconds of the video")
-    parser.add_argument("--fps", type=float, metavar="N", help="frames a second of an image sequence (default: 25)")
+    add_stream_arguments(parser)
     parser.add_argument("--batch", type=int, default=8, metavar="N", help="frames given to the model together (default: 8; live: 1)")
-    parser.add_argument("--part", type=int, default=240, metavar="N", help="frames written together: what a kill costs (default: 240)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
-    parser.add_argument("--threads", type=int, default=0, metavar="N", help="threads of the model on a processor (default: its choice)")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="inputs at the same time, a process each (default: 1)")
     parser.add_argument("--dask", metavar="ADDRESS", help="a Dask scheduler (tcp://host:port) to use instead of local processes")
-    parser.add_argument("--overwrite", action="store_true", help="replace what an earlier run left for these inputs")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
     keep_of(job, opened(job.files).class_names)
     alone = arguments.dask is None and arguments.workers in (0, 1)
     if len(inputs) == 1 and alone:
-        with _Stop().caught() as stop:
+        with Stop().caught() as stop:
             return _say(detect_one(inputs[0], job=job, stop=stop), job.folders[inputs[0]])
     return _detect_many(inputs, job, arguments.workers, arguments.dask, alone=alone)
 
@@ -100,27 +86,19 @@ def job_of(arguments: argparse.Namespace, inputs: Sequence[str]) -> Job:
     """The job that the arguments describe. Raises ConfigError for those that cannot be."""
     from vidkd.base.errors import ConfigError
     from vidkd.detection.opening import ModelFiles
-    from vidkd.detection.stream import FORMATS, Region, StreamConfig
+    from vidkd.detection.stream import Region
     from vidkd.detection.stream.inputs import folder_names
 
     if arguments.workers < 0 or arguments.threads < 0:
         raise ConfigError("--workers and --threads must not be negative", given=f"{arguments.workers}, {arguments.threads}")
     files = ModelFiles(
-        **{name: getattr(arguments, name) for name in ("model", "weights", "names", "metadata", "score", "device")},
+        **{name: getattr(arguments, name) for name in ("model", "weights", "names", "metadata", "resize", "score", "device")},
         nms_iou=arguments.nms,
         threads=arguments.threads or _fair_share(arguments.workers),
     )
-    config = StreamConfig(
-        formats=tuple(dict.fromkeys(arguments.formats or FORMATS)),
-        every=arguments.every,
-        seconds=arguments.seconds,
-        sequence_fps=arguments.fps,
-        part_frames=arguments.part,
-        batch=arguments.batch,
-    )
     return Job(
         files=files,
-        config=config,
+        config=stream_config(arguments, batch=arguments.batch),
         classes=tuple(arguments.classes) if arguments.classes else None,
         region=Region.parse(arguments.region) if arguments.region else None,
         track=arguments.track,
@@ -184,7 +162,7 @@ def _detect_many(inputs: Sequence[str], job: Job, workers: int, dask: str | None
     from vidkd.base.progress import Progress
     from vidkd.base.walk import map_files
 
-    failed, stop = 0, _Stop()
+    failed, stop = 0, Stop()
     with contextlib.ExitStack() as stack:
         detect = functools.partial(detect_one, job=job)
         if alone:
@@ -230,28 +208,3 @@ def report(summary: Mapping[str, Any], folder: str) -> str:
     whole = speeds.pop("end_to_end", 0.0)
     stages = ", ".join(f"{stage} {speed:.1f}" for stage, speed in speeds.items())
     return f"{folder}: {frames} frames, {boxes}; {whole:.1f} frames a second (stages, side by side: {stages})"
-
-
-class _Stop:
-    """Whether the user asked to stop: the first Ctrl-C asks, a second one raises KeyboardInterrupt at once."""
-
-    def __init__(self) -> None:
-        self._asked = False
-
-    def __call__(self) -> bool:
-        return self._asked
-
-    @contextlib.contextmanager
-    def caught(self) -> "Iterator[_Stop]":
-        """Ctrl-C asks inside the block, and does what it did before after it."""
-        before = signal.signal(signal.SIGINT, self._ask)
-        try:
-            yield self
-        finally:
-            signal.signal(signal.SIGINT, before)
-
-    def _ask(self, *_: object) -> None:
-        if self._asked:
-            raise KeyboardInterrupt
-        self._asked = True
-        log.warning("finishing the part in hand; press Ctrl-C again to stop at once")

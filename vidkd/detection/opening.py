@@ -2,22 +2,25 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from vidkd.base.errors import CheckpointError, ConfigError
+from vidkd.base.errors import CheckpointError, ConfigError, unknown_name
 from vidkd.base.files import sha256
 from vidkd.runtime.detector import Detector
+from vidkd.runtime.letterbox import RESIZE_MODES, ResizeMode
 from vidkd.runtime.opening import NETWORKS, open_detector
 
-DARKNET = ".cfg"
+DARKNET, CHECKPOINT = ".cfg", ".pt"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFiles:
-    """What a user names as a model: a darknet .cfg with weights and names, or an exported file, with metadata where it carries none.
+    """What a user names as a model: a darknet .cfg with weights and names, an exported file, with metadata where it carries none, or a run.
 
+    A run is the folder of one that trained a detector, or a checkpoint (.pt) of it; frames meet its network as they did in training.
     score, nms_iou: in [0, 1], in place of the model's own. device: auto, cpu, cuda or what else the kind of file runs on. threads: of the
-    model on a processor, 0 for its library's choice.
+    model on a processor, 0 for its library's choice. resize: how frames meet the input of a darknet model, by default its own letterbox.
+    flags: what the flags of the companions begin with, for messages.
     """
 
     model: str
@@ -28,12 +31,14 @@ class ModelFiles:
     nms_iou: float | None = None
     device: str = "auto"
     threads: int = 0
+    resize: ResizeMode | None = None
+    flags: str = ""
 
     def open(self) -> Detector:
         """Load it. Raises ConfigError for a kind of file that is unknown, or companions that are missing or too many; and as the reader."""
-        if self._is_darknet():
-            return self._open_darknet()
-        self._check(wanted=(), useless=("weights", "names"))
+        if (kind := self._kind()) != "exported":
+            return self._open_run() if kind == "run" else self._open_darknet()
+        self._check(wanted=(), useless=("weights", "names", "resize"))
         return open_detector(
             self.model, metadata=self.metadata, score=self.score, nms_iou=self.nms_iou, device=self.device, threads=self.threads
         )
@@ -42,10 +47,12 @@ class ModelFiles:
         """What the results depend on: the content of the files, and the thresholds. Raises CheckpointError if a file is missing."""
         files = {name: path for name, path in asdict(self).items() if name in ("model", "weights", "names", "metadata") and path}
         beside = Path(self.model).with_suffix(".yaml")
-        if not self._is_darknet() and self.metadata is None and beside.exists():
+        if (kind := self._kind()) == "run":
+            files["model"] = self._checkpoint()
+        elif kind == "exported" and self.metadata is None and beside.exists():
             files["metadata"] = str(beside)
         hashes = {name: _content(path) for name, path in files.items()}
-        return {**hashes, **self._outside(), "score": self.score, "nms_iou": self.nms_iou}
+        return {**hashes, **self._outside(), "score": self.score, "nms_iou": self.nms_iou, "resize": self.resize}
 
     def _outside(self) -> dict[str, str]:
         """The files of weights that an ONNX file names."""
@@ -55,34 +62,68 @@ class ModelFiles:
 
         return {f"weights {name}": _content(Path(self.model).parent / name) for name in sorted(external_files(Path(self.model)))}
 
-    def _is_darknet(self) -> bool:
-        suffix = Path(self.model).suffix.lower()
-        if suffix != DARKNET and suffix not in NETWORKS:
-            raise ConfigError(f"not a kind of detector that is known: {self.model}", known=f"{DARKNET}, {', '.join(NETWORKS)}")
-        return suffix == DARKNET
+    def _kind(self) -> Literal["run", "darknet", "exported"]:
+        path = Path(self.model)
+        if path.is_dir() or path.suffix == CHECKPOINT:
+            return "run"
+        if path.suffix.lower() == DARKNET:
+            return "darknet"
+        if path.suffix.lower() in NETWORKS:
+            return "exported"
+        known = f"{DARKNET}, {', '.join(NETWORKS)}, the folder of a run"
+        raise ConfigError(f"not a kind of detector that is known: {self.model}", known=known)
 
-    def _open_darknet(self) -> Detector:
-        self._check(wanted=("weights", "names"), useless=("metadata",))
-        import torch
+    def _checkpoint(self) -> str:
+        """The file of a run's weights."""
+        from vidkd.models.saved import checkpoint_in
 
+        return str(checkpoint_in(Path(self.model))) if Path(self.model).is_dir() else self.model
+
+    def _settings(self) -> dict[str, Any]:
+        """What was given of a darknet detector's settings."""
+        settings = {"score_threshold": self.score, "nms_iou": self.nms_iou, "resize": self.resize}
+        if self.resize is not None and self.resize not in RESIZE_MODES:
+            raise unknown_name("way of resizing", self.resize, RESIZE_MODES)
+        return {name: value for name, value in settings.items() if value is not None}
+
+    def _open_run(self) -> Detector:
+        self._check(wanted=(), useless=("weights", "names", "metadata"))
+        from vidkd.detection.saved import load_detector
         from vidkd.engine.devices import pick_device
         from vidkd.models.darknet.detector import DarknetDetector
 
+        self._use_threads()
+        saved = load_detector(self.model)
+        trained = saved.run.get("data", {}).get("transform", {})
+        as_trained = {"resize": trained["resize"]} if "resize" in trained else {}
+        return DarknetDetector(saved.net, saved.classes, device=pick_device(self.device), **{**as_trained, **self._settings()})
+
+    def _use_threads(self) -> None:
+        import torch
+
         if self.threads:
             torch.set_num_threads(self.threads)
-        thresholds = {"score_threshold": self.score, "nms_iou": self.nms_iou}
-        given: dict[str, Any] = {name: value for name, value in thresholds.items() if value is not None}
+
+    def _open_darknet(self) -> Detector:
+        self._check(wanted=("weights", "names"), useless=("metadata",))
+        from vidkd.engine.devices import pick_device
+        from vidkd.models.darknet.detector import DarknetDetector
+
+        given = self._settings()
+        self._use_threads()
         assert self.weights is not None
         assert self.names is not None
         return DarknetDetector.open(self.model, self.weights, self.names, device=pick_device(self.device), **given)
 
     def _check(self, *, wanted: tuple[str, ...], useless: tuple[str, ...]) -> None:
-        missing = [f"--{name}" for name in wanted if getattr(self, name) is None]
+        flags = [f"--{self.flags}{name}" for name in wanted]
+        missing = [flag for flag, name in zip(flags, wanted, strict=True) if getattr(self, name) is None]
         if missing:
-            raise ConfigError(f"a darknet model needs {' and '.join(missing)} too: {self.model}", to_mend=f"--{' F --'.join(wanted)} F")
+            raise ConfigError(f"a darknet model needs {' and '.join(missing)} too: {self.model}", to_mend=f"{' F '.join(flags)} F")
         for name in useless:
             if getattr(self, name) is not None:
-                raise ConfigError(f"--{name} means nothing to {self.model}", to_mend=f"leave out --{name}")
+                flag = f"--{self.flags}{name}"
+                raise ConfigError(f"{flag} means nothing to {self.model}", to_mend=f"leave out {flag}")
 
 
 def _content(path: str | Path) -> str:

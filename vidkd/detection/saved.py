@@ -64,11 +64,20 @@ def export_darknet(run: Path | str, *, images_seen: int = 0) -> tuple[Path, Path
     """
     run = Path(run)
     saved = load_detector(run)
-    cfg, weights, names = (run / f"{EXPORTED}.{suffix}" for suffix in ("cfg", "weights", "names"))
-    with written_or_told(f"the detector in {run}"):
+    return write_darknet(run, saved.net, saved.classes, images_seen=images_seen)
+
+
+def write_darknet(folder: Path, net: Darknet, classes: Sequence[str], *, images_seen: int = 0) -> tuple[Path, Path, Path]:
+    """Write student.cfg, student.weights and student.names of a network into a folder; returns their paths.
+
+    images_seen: recorded in the weights file. Raises CheckpointError if the disk is full.
+    """
+    cfg, weights, names = (folder / f"{EXPORTED}.{suffix}" for suffix in ("cfg", "weights", "names"))
+    with written_or_told(f"the detector in {folder}"):
+        folder.mkdir(parents=True, exist_ok=True)
         with atomic_write(cfg) as file:
-            file.write(to_cfg(saved.net.config))
-        save_weights(saved.net, weights, WeightsHeader(seen=images_seen))
+            file.write(to_cfg(net.config))
+        save_weights(net, weights, WeightsHeader(seen=images_seen))
         with atomic_write(names) as file:
-            file.writelines(f"{name}\n" for name in saved.classes)
+            file.writelines(f"{name}\n" for name in classes)
     return cfg, weights, names

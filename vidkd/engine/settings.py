@@ -253,7 +253,7 @@ def _typed(content: Mapping[str, Any], overrides: Sequence[str], kind: type[Kind
         values = parser.parse_object(_without_empty_sections(content, _sections(kind, task)))
         if overrides:
             values = parser.parse_args(list(overrides), namespace=values)
-        return kind(**vars(parser.instantiate(values)))
+        return kind(**parser.instantiate(values).as_dict())  # not vars: a key that is a method of Namespace is marked there
     except Exception as error:
         raise _wrong_value(error, places) from error
 

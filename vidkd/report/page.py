@@ -39,7 +39,7 @@ def _parts(report: Report) -> Iterable[str]:
     yield _section("Results", (_table(table) for table in report.tables))
     figures = [_figure(figure, index) for index, figure in enumerate(report.figures)]
     yield _section("Figures", [f'<div class="figures">{"".join(figures)}</div>'] if figures else [])
-    yield _section("Clips", (_strip(strip) for strip in report.strips))
+    yield _section(report.strips_title, (_strip(strip) for strip in report.strips))
     yield _section("How it was made", _making(report))
 
 

@@ -57,7 +57,10 @@ class Strip:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """One page. notes: facts at its head (device, time, size); environment: name -> version, or text as it stands in environment.txt."""
+    """One page. notes: facts at its head (device, time, size); environment: name -> version, or text as it stands in environment.txt.
+
+    strips_title: what the strips are.
+    """
 
     title: str
     subtitle: str = ""
@@ -66,6 +69,7 @@ class Report:
     tables: tuple[Table, ...] = ()
     figures: tuple[Figure, ...] = ()
     strips: tuple[Strip, ...] = ()
+    strips_title: str = "Clips"
     notes: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, str] | str = ""
 

@@ -62,5 +62,5 @@ def load_learning_config(kind: type[Kind], overrides: Sequence[str] = (), *, see
 
     seed: every seed in it that no flag sets.
     """
-    seeds = {name: {"seed": seed} for name in ("replay", "selector") if name in kind.__dataclass_fields__}
+    seeds: dict[str, Any] = {name: {"seed": seed} for name in ("replay", "selector") if name in kind.__dataclass_fields__}
     return load_settings(kind, settings={"task": TASK, **seeds}, overrides=overrides)

@@ -3,13 +3,20 @@
 import io
 import textwrap
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 
 from vidkd.base.errors import CheckpointError, ConfigError
+from vidkd.detection.online.asynchronous import AsynchronousLearner
+from vidkd.detection.online.student import Student
 from vidkd.detection.online.synchronous import SynchronousLearner
 from vidkd.detection.online.views import Step as LearnerStep
+from vidkd.detection.saved import write_darknet
 from vidkd.detection.stream.stepper import Step
+from vidkd.runtime.detections import Detections
+from vidkd.runtime.formats import to_row
 from vidkd.video import Frame
 
 
@@ -17,8 +24,8 @@ class LearningStepper:
     """A `vidkd.detection.stream.stepper.Stepper` that learns in step with the stream, one frame at a time.
 
     A frame's line carries "learning", the row of its `FrameRecord`, and "boxes_of": "student", or "oracle" where emit_oracle puts
-    the oracle's boxes of a key frame in place of the student's. Frames are counted from the learner's first, whatever their index in the
-    video; detections keep that index.
+    the oracle's boxes of a key frame in place of the student's. The line of a key frame that was answered carries "key" too: the boxes of
+    both, before any filter. Frames are counted from the learner's first, whatever their index in the video; detections keep that index.
     """
 
     def __init__(self, learner: SynchronousLearner, *, emit_oracle: bool = False) -> None:
@@ -26,7 +33,8 @@ class LearningStepper:
 
     def step(self, frames: Sequence[Frame]) -> list[Step]:
         """See Stepper."""
-        return [self._emitted(self.learner.step(frame.image, time_s=frame.time_s), frame) for frame in frames]
+        names = self.learner.student.class_names
+        return [_emitted(self.learner.step(frame.image, time_s=frame.time_s), frame, names, self.emit_oracle) for frame in frames]
 
     def state(self) -> bytes:
         """See Stepper."""
@@ -47,8 +55,75 @@ class LearningStepper:
                 to_mend="start the stream anew",
             ) from error
 
-    def _emitted(self, step: LearnerStep, frame: Frame) -> Step:
-        by_oracle = self.emit_oracle and step.answer is not None
-        found = step.answer.detections if by_oracle and step.answer else step.detections
-        extra = {"learning": step.record.as_row(), "boxes_of": "oracle" if by_oracle else "student"}
-        return Step(detections=found.at(frame.index, frame.time_s), extra=extra)
+
+class BesideStepper:
+    """A `Stepper` whose student learns beside the stream; whoever made the learner closes it.
+
+    Lines are those of `LearningStepper`, without "key": an answer comes when its frame is long written.
+    """
+
+    def __init__(self, learner: AsynchronousLearner) -> None:
+        self.learner = learner
+
+    def step(self, frames: Sequence[Frame]) -> list[Step]:
+        """See Stepper."""
+        names = self.learner.published.newest().student.class_names
+        return [_emitted(self.learner.step(frame.image, time_s=frame.time_s), frame, names, False) for frame in frames]
+
+    def state(self) -> bytes:
+        """Empty: what a thread is about to learn cannot be kept."""
+        return b""
+
+    def restore(self, state: bytes) -> None:  # noqa: ARG002 - as the protocol has it
+        """Raises ConfigError: such a stream cannot go on where it was."""
+        raise ConfigError(
+            "a stream that learned beside it cannot go on where it was: what the student had learned is lost",
+            to_mend="--overwrite begins anew; without --asynchronous an interrupted stream goes on exactly",
+        )
+
+
+class SavedAlong:
+    """A `Stepper` whose student is written as darknet files after every part, so that a kill cannot lose it between stream and end.
+
+    student: called for the student as it then is. folder: gets student.cfg, student.weights and student.names, at last those after the
+    last frame. Raises CheckpointError where they cannot be written.
+    """
+
+    def __init__(self, inner: LearningStepper | BesideStepper, folder: Path) -> None:
+        self._inner, self._folder = inner, folder
+
+    def step(self, frames: Sequence[Frame]) -> list[Step]:
+        """See Stepper."""
+        return self._inner.step(frames)
+
+    def state(self) -> bytes:
+        """See Stepper."""
+        student = student_of(self._inner)
+        write_darknet(self._folder, student.net, student.class_names)
+        return self._inner.state()
+
+    def restore(self, state: bytes) -> None:
+        """See Stepper."""
+        self._inner.restore(state)
+
+
+def student_of(stepper: LearningStepper | BesideStepper) -> Student:
+    """The student as it is now."""
+    return stepper.learner.student if isinstance(stepper, LearningStepper) else stepper.learner.published.newest().student
+
+
+def _emitted(step: LearnerStep, frame: Frame, names: Sequence[str], emit_oracle: bool) -> Step:
+    found, answer = step.detections.at(frame.index, frame.time_s), step.answer
+    extra: dict[str, Any] = {"learning": step.record.as_row(), "boxes_of": "student"}
+    if answer is not None:
+        theirs = answer.detections.at(frame.index, frame.time_s)
+        extra["key"] = {"student": _boxes(found, names), "oracle": _boxes(theirs, names)}
+        if emit_oracle:
+            return Step(detections=theirs, extra={**extra, "boxes_of": "oracle"})
+    return Step(detections=found, extra=extra)
+
+
+def _boxes(found: Detections, names: Sequence[str]) -> dict[str, Any]:
+    """The parts of a line that tell boxes."""
+    row = to_row(found, names)
+    return {part: row[part] for part in ("boxes", "scores", "classes")}

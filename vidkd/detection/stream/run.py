@@ -120,7 +120,7 @@ class _Walk:
             self._pipeline = Pipeline(stepper, batch=1 if source.live else config.batch, part_frames=config.part_frames, draw=self._draw)
             self._clock = _Clock(self._pipeline)
             try:
-                with self._progress(source) as progress, contextlib.closing(self._pipeline.along(_wanted(source, config))) as items:
+                with self._progress(source) as progress, contextlib.closing(self._pipeline.along(wanted(source, config))) as items:
                     ended = self._take(items, source, progress)
             finally:
                 if self._part is not None:
@@ -169,7 +169,8 @@ class _Walk:
         )
 
 
-def _wanted(source: StreamSource, config: StreamConfig) -> Iterator[Frame]:
+def wanted(source: StreamSource, config: StreamConfig) -> Iterator[Frame]:
+    """The frames of a source, all of one size, that a stream of this configuration looks at. Raises VideoError as its frames do."""
     for frame in constant_size(source.frames):
         if config.seconds is not None and frame.time_s >= config.seconds:
             return

@@ -1,0 +1,73 @@
+"""What the verbs that walk along a stream share: arguments, the stream's configuration, and a first Ctrl-C that only asks."""
+
+import argparse
+import contextlib
+import logging
+import signal
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vidkd.detection.stream import StreamConfig
+
+log = logging.getLogger(__name__)
+
+STOPPED = 130
+"""Exit code of a verb that the user stopped."""
+
+
+def add_stream_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what is written, which boxes are kept, and which frames are looked at."""
+    parser.add_argument("--formats", nargs="+", metavar="NAME", help="video, jsonl, coco, mot, csv (default: all)")
+    parser.add_argument("--classes", nargs="+", metavar="NAME", help="keep boxes of these classes alone")
+    parser.add_argument("--score", type=float, metavar="P", help="least score of a box (default: the model's)")
+    parser.add_argument("--nms", type=float, metavar="IOU", help="overlap above which the weaker of two boxes falls (default: the model's)")
+    parser.add_argument("--region", metavar="X1,Y1,X2,Y2", help="keep boxes whose centre is inside; pixels, or parts of the frame")
+    parser.add_argument("--track", action="store_true", help="number objects along the video (ByteTrack)")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="look at every N-th frame only (default: 1)")
+    parser.add_argument("--seconds", type=float, metavar="S", help="stop after so many seconds of the video")
+    parser.add_argument("--fps", type=float, metavar="N", help="frames a second of an image sequence (default: 25)")
+    parser.add_argument("--part", type=int, default=240, metavar="N", help="frames written together: what a kill costs (default: 240)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
+    parser.add_argument("--threads", type=int, default=0, metavar="N", help="threads of the model on a processor (default: its choice)")
+    parser.add_argument("--overwrite", action="store_true", help="replace what an earlier run left for these inputs")
+
+
+def stream_config(arguments: argparse.Namespace, *, batch: int) -> "StreamConfig":
+    """The stream that the arguments describe. Raises ConfigError for one that cannot be."""
+    from vidkd.detection.stream import FORMATS, StreamConfig
+
+    return StreamConfig(
+        formats=tuple(dict.fromkeys(arguments.formats or FORMATS)),
+        every=arguments.every,
+        seconds=arguments.seconds,
+        sequence_fps=arguments.fps,
+        part_frames=arguments.part,
+        batch=batch,
+    )
+
+
+class Stop:
+    """Whether the user asked to stop: the first Ctrl-C asks, a second one raises KeyboardInterrupt at once."""
+
+    def __init__(self) -> None:
+        self._asked = False
+
+    def __call__(self) -> bool:
+        """Whether it was asked."""
+        return self._asked
+
+    @contextlib.contextmanager
+    def caught(self) -> "Iterator[Stop]":
+        """Ctrl-C asks inside the block, and does what it did before after it."""
+        before = signal.signal(signal.SIGINT, self._ask)
+        try:
+            yield self
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def _ask(self, *_: object) -> None:
+        if self._asked:
+            raise KeyboardInterrupt
+        self._asked = True
+        log.warning("finishing the part in hand; press Ctrl-C again to stop at once")

@@ -1,0 +1,292 @@
+"""Run a light detector along videos while it learns from a heavy oracle, which is asked on few key frames.
+
+Writes what detect writes, and key_frames.jsonl, losses.csv and report.html. Killed at any moment, the same command goes on where it was,
+unless --asynchronous. docs/tkd.md tells the rest.
+
+  vidkd tkd street.mp4 --student tiny.cfg --weights tiny.weights --names coco.names --oracle yolox_nano.onnx --out learned
+  vidkd tkd videos/ --student runs/tiny --oracle yolox_nano.onnx --selector selector.pt --budget 0.05 --out learned --update.lr 1e-4
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import functools
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vidkd.cli.learning import (
+    add_learning_arguments,
+    add_settings_flag,
+    budget_of,
+    open_oracle,
+    open_student,
+    oracle_files,
+    recorded,
+    student_files,
+)
+from vidkd.cli.streams import STOPPED, Stop, add_stream_arguments, stream_config
+
+if TYPE_CHECKING:
+    from vidkd.detection.online import Oracle, Student
+    from vidkd.detection.online.account import Account
+    from vidkd.detection.online.config import LearningConfig
+    from vidkd.detection.online.stepper import BesideStepper, LearningStepper
+    from vidkd.detection.stream import BoxFilter, Stepper, StreamConfig, StreamSource
+
+TAKES_SETTINGS = True
+REPORT = "report.html"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
+    parser.add_argument(
+        "inputs", nargs="+", metavar="VIDEO", help="video files, folders, globs in quotes, image sequences, a camera's number, rtsp://..."
+    )
+    add_learning_arguments(parser)
+    parser.add_argument("--selector", default="fixed", metavar="NAME", help="who chooses key frames: a policy, or the file of a selector")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="each input gets a folder of its own in it")
+    parser.add_argument(
+        "--save-student", type=Path, metavar="DIR", help="keep the student as it is after the last frame: cfg, weights, names"
+    )
+    parser.add_argument("--emit-oracle", action="store_true", help="key frames carry the oracle's boxes, marked so, not the student's")
+    parser.add_argument("--asynchronous", action="store_true", help="oracle and training run beside the stream; no going on after a kill")
+    parser.add_argument("--timeout", type=float, default=10.0, metavar="S", help="asynchronous: give up an answer after this (default: 10)")
+    add_stream_arguments(parser)
+    add_settings_flag(parser, _settings)
+
+
+def _settings() -> "type[LearningConfig]":
+    from vidkd.detection.online.config import LearningConfig
+
+    return LearningConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What is done with every input: a copy of the student learns along each. settings: what results depend on, beside the stream's."""
+
+    arguments: argparse.Namespace
+    student: "Student"
+    oracle: "Oracle"
+    config: "LearningConfig"
+    stream: "StreamConfig"
+    keep: "BoxFilter"
+    settings: Mapping[str, Any]
+    folders: Mapping[str, str]
+
+    def saved_in(self, item: str) -> Path | None:
+        """Where the student of an input is kept, if it is."""
+        folder: Path | None = self.arguments.save_student
+        return folder if folder is None or len(self.folders) == 1 else folder / Path(self.folders[item]).name
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Learn along every input, one after the other; returns 1 if one of several failed, 130 if the user stopped it."""
+    from vidkd.base.errors import VidkdError
+    from vidkd.detection.stream.inputs import find_inputs
+
+    inputs = find_inputs(arguments.inputs, leave_out=arguments.out)
+    job, failed = job_of(arguments, inputs), 0
+    with Stop().caught() as stop:
+        for item in inputs:
+            try:
+                summary = learn_along(item, job, stop)
+                sys.stdout.write(_told(item, job, summary) + "\n")
+            except VidkdError as error:
+                if len(inputs) == 1:
+                    raise
+                failed += 1
+                sys.stderr.write(f"vidkd: {item}: {error}\n")
+            if stop():
+                return STOPPED
+    return 1 if failed else 0
+
+
+def job_of(arguments: argparse.Namespace, inputs: Sequence[str]) -> Job:
+    """The job that the arguments describe, its networks opened. Raises ConfigError or CheckpointError for one that cannot be."""
+    from vidkd.detection.online.config import LearningConfig, load_learning_config
+    from vidkd.detection.policies import open_policy
+    from vidkd.detection.stream import BoxFilter, Region, labels_of
+    from vidkd.detection.stream.inputs import folder_names
+    from vidkd.engine.settings import as_dict
+
+    _check(arguments, inputs)
+    config = load_learning_config(LearningConfig, arguments.settings, seed=arguments.seed)
+    budget_of(arguments)
+    open_policy(arguments.selector, seed=arguments.seed)
+    stream = stream_config(arguments, batch=1)
+    region = Region.parse(arguments.region) if arguments.region else None
+    light, heavy = student_files(arguments), oracle_files(arguments)
+    student = open_student(light)
+    return Job(
+        arguments=arguments,
+        student=student,
+        oracle=open_oracle(heavy, student, config.update),
+        config=config,
+        # what came of the learning is read from the lines
+        stream=dataclasses.replace(stream, formats=tuple(dict.fromkeys([*stream.formats, "jsonl"]))),
+        keep=BoxFilter(labels=labels_of(arguments.classes, student.class_names) if arguments.classes else None, region=region),
+        settings={
+            **recorded(light, heavy, arguments),
+            **{name: value for name, value in as_dict(config).items() if name in ("update", "replay")},
+            **_own_record(arguments),
+            "region": None if region is None else str(region),
+            "class_names": list(student.class_names),
+        },
+        folders={name: str(arguments.out / folder) for name, folder in folder_names(inputs).items()},
+    )
+
+
+def _check(arguments: argparse.Namespace, inputs: Sequence[str]) -> None:
+    from vidkd.base.errors import ConfigError
+    from vidkd.engine.sources import is_live
+
+    if arguments.threads < 0:
+        raise ConfigError(f"--threads must not be negative: {arguments.threads}")
+    if arguments.asynchronous and arguments.emit_oracle:
+        raise ConfigError("beside the stream an answer comes too late to be emitted", to_mend="leave out --emit-oracle or --asynchronous")
+    if not arguments.asynchronous and any(map(is_live, inputs)):
+        sys.stderr.write("vidkd: a live source waits for oracle and training, and loses frames meanwhile; --asynchronous does not\n")
+
+
+def _own_record(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What results depend on of the arguments that this verb alone has."""
+    from vidkd.base.files import sha256
+
+    selector = arguments.selector
+    return {
+        "selector": f"sha256 {sha256(selector)[:16]}" if Path(selector).is_file() else selector,
+        "emit_oracle": arguments.emit_oracle,
+        "asynchronous": arguments.asynchronous,
+        "timeout_s": arguments.timeout if arguments.asynchronous else None,
+        "classes": sorted(arguments.classes) if arguments.classes else None,
+        "track": arguments.track,
+    }
+
+
+def learn_along(item: str, job: Job, stop: Callable[[], bool]) -> dict[str, Any]:
+    """Learn along one input and write all that comes of it; returns the summary of its stream. Raises as `walk_stream`."""
+    from vidkd.base.errors import VideoError
+    from vidkd.detection.stream import walk_stream
+    from vidkd.report.boxes import draw_boxes
+
+    folder, names = Path(job.folders[item]), job.student.class_names
+    _forget(item, job)
+    with contextlib.ExitStack() as stack:
+        try:
+            summary = walk_stream(
+                item,
+                functools.partial(_stepper, job=job, item=item, stack=stack),
+                folder,
+                class_names=names,
+                settings=job.settings,
+                config=job.stream,
+                draw=functools.partial(draw_boxes, class_names=names),
+                stop=stop,
+                overwrite=job.arguments.overwrite,
+            )
+        except VideoError:
+            if (folder / "summary.json").exists():  # of an input that broke off, what there was counts
+                write_account(item, job)
+            raise
+    if summary["status"] != "stopped":
+        write_account(item, job)
+        _check_saved(folder, job.saved_in(item))
+    return summary
+
+
+def _check_saved(folder: Path, saved: Path | None) -> None:
+    """A run that was finished without --save-student has no student any more."""
+    from vidkd.base.errors import ConfigError
+    from vidkd.detection.saved import EXPORTED
+
+    if saved is not None and not (saved / f"{EXPORTED}.weights").exists():
+        raise ConfigError(
+            f"the run in {folder} was finished without --save-student, and its student is gone", to_mend="--overwrite makes it again"
+        )
+
+
+def _forget(item: str, job: Job) -> None:
+    """With --overwrite, remove what an earlier run wrote beside the files of the stream."""
+    from vidkd.detection.online.account import KEY_FRAMES, LOSSES
+
+    if job.arguments.overwrite:
+        for name in (KEY_FRAMES, LOSSES, REPORT):
+            (Path(job.folders[item]) / name).unlink(missing_ok=True)
+
+
+def _stepper(source: "StreamSource", *, job: Job, item: str, stack: contextlib.ExitStack) -> "Stepper":
+    """A fresh student that learns, with filters and tracks around it."""
+    from vidkd.detection.online.stepper import SavedAlong
+    from vidkd.detection.stream import ByteTracker, Filtered, Tracked
+
+    inner = _learning(job, stack)
+    saved = job.saved_in(item)
+    filtered = Filtered(inner if saved is None else SavedAlong(inner, saved), job.keep)
+    return Tracked(filtered, ByteTracker(fps=source.fps / job.stream.every)) if job.arguments.track else filtered
+
+
+def _learning(job: Job, stack: contextlib.ExitStack) -> "LearningStepper | BesideStepper":
+    import torch
+
+    from vidkd.detection.online import AsynchronousLearner, SynchronousLearner
+    from vidkd.detection.online.stepper import BesideStepper, LearningStepper
+    from vidkd.detection.policies import open_policy
+
+    arguments = job.arguments
+    torch.manual_seed(arguments.seed)
+    parts = job.student.copy(), job.oracle, open_policy(arguments.selector, seed=arguments.seed), budget_of(arguments)
+    if arguments.asynchronous:
+        beside = AsynchronousLearner(*parts, update=job.config.update, replay=job.config.replay, timeout_s=arguments.timeout)
+        return BesideStepper(stack.enter_context(beside))
+    return LearningStepper(
+        SynchronousLearner(*parts, update=job.config.update, replay=job.config.replay), emit_oracle=arguments.emit_oracle
+    )
+
+
+def write_account(item: str, job: Job) -> None:
+    """Write key_frames.jsonl, losses.csv and report.html of a finished stream."""
+    from vidkd.detection.online.account import KEY_FRAMES, LOSSES, read_account, write_key_frames, write_losses
+    from vidkd.engine.sources import is_live
+    from vidkd.report.page import render_report
+    from vidkd.report.stream import key_frame_strips, stream_report
+
+    folder, arguments = Path(job.folders[item]), job.arguments
+    account = read_account(folder / "detections.jsonl")
+    write_key_frames(folder / KEY_FRAMES, account.keys)
+    write_losses(folder / LOSSES, account.keys)
+    strips = [] if is_live(item) else key_frame_strips(item, account, job.student.class_names, sequence_fps=arguments.fps)
+    page = stream_report(folder, account, budget=arguments.budget, selector=Path(arguments.selector).name, strips=strips)
+    render_report(folder / REPORT, page)
+
+
+def _told(item: str, job: Job, summary: Mapping[str, Any]) -> str:
+    """What is printed of an input."""
+    from vidkd.detection.online.account import read_account
+
+    folder = Path(job.folders[item])
+    if summary["status"] == "stopped":
+        further = "it cannot be gone on with: --overwrite begins anew" if job.arguments.asynchronous else "the same command goes on there"
+        return f"{folder}: stopped after {summary['frames']} frames; {further}"
+    saved = job.saved_in(item)
+    note = f"\nstudent: {saved}" if saved is not None else ""
+    return f"{report(read_account(folder / 'detections.jsonl'), summary, str(folder))}\nwritten: {folder / REPORT}{note}"
+
+
+def report(account: "Account", summary: Mapping[str, Any], folder: str) -> str:
+    """What the verb prints of a finished input."""
+    from vidkd.detection.stream.run import speeds
+
+    found = "found finished: " if summary["status"] == "found" else ""
+    calls = f"{len(account.keys)} calls of the oracle ({account.share * 100:.1f} %)"
+    words = [f"{folder}: {found}{account.frames} frames, {calls}"]
+    if account.quarters is not None:
+        first, last = account.quarters
+        words.append(f"disagreement on key frames: first quarter {first:.3f}, last quarter {last:.3f}")
+    parts = ", ".join(f"{part} {speed:.1f}" for part, speed in speeds(account.frames, account.seconds).items())
+    whole = summary["frames_per_second"].get("end_to_end", 0.0)
+    words.append(f"{whole:.1f} frames a second (each part, were it all: {parts})")
+    return "\n".join(words)

@@ -1,0 +1,166 @@
+"""Train the LSTM that chooses key frames, on videos along which a student learns while the oracle sees every frame.
+
+What each video shows is recorded once and kept: interrupted, the same command goes on with the videos that are left. docs/tkd.md tells
+the rest.
+
+  vidkd train_selector train/*.mp4 --validate other/*.mp4 --student tiny.cfg --weights tiny.weights --names coco.names
+    --oracle yolox_nano.onnx --out selector.pt
+"""
+
+import argparse
+import logging
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidkd.cli.learning import (
+    add_learning_arguments,
+    add_settings_flag,
+    budget_of,
+    open_oracle,
+    open_student,
+    oracle_files,
+    recorded,
+    student_files,
+)
+
+if TYPE_CHECKING:
+    from vidkd.detection.online import Oracle, Student
+    from vidkd.detection.online.config import SelectorRunConfig
+    from vidkd.detection.policies.records import SelectorRecord
+    from vidkd.detection.policies.train import TrainedSelector
+
+log = logging.getLogger(__name__)
+
+TAKES_SETTINGS = True
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
+    parser.add_argument("inputs", nargs="+", metavar="VIDEO", help="videos to learn from: files, folders, globs in quotes, image sequences")
+    parser.add_argument("--validate", nargs="+", required=True, metavar="VIDEO", help="other videos, by which training is judged and ended")
+    add_learning_arguments(parser)
+    parser.add_argument("--out", required=True, type=Path, metavar="F", help="the selector's file, for `vidkd tkd --selector F`")
+    parser.add_argument("--cache", type=Path, metavar="DIR", help="where records are kept (default: records/ beside the selector)")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="look at every N-th frame only (default: 1)")
+    parser.add_argument("--seconds", type=float, metavar="S", help="stop after so many seconds of each video")
+    parser.add_argument("--fps", type=float, metavar="N", help="frames a second of an image sequence (default: 25)")
+    parser.add_argument("--score", type=float, metavar="P", help="least score of the student's boxes (default: the model's)")
+    parser.add_argument("--nms", type=float, metavar="IOU", help="overlap above which the weaker of two of its boxes falls")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
+    parser.add_argument("--threads", type=int, default=0, metavar="N", help="threads of the models on a processor (default: their choice)")
+    parser.add_argument("--overwrite", action="store_true", help="replace the selector's file if it is there")
+    add_settings_flag(parser, _settings)
+
+
+def _settings() -> "type[SelectorRunConfig]":
+    from vidkd.detection.online.config import SelectorRunConfig
+
+    return SelectorRunConfig
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Record all videos, train, write the selector."""
+    from vidkd.detection.online.config import load_learning_config
+    from vidkd.detection.policies import save_selector
+    from vidkd.detection.policies.train import about, train_selector
+
+    config = load_learning_config(_settings(), arguments.settings, seed=arguments.seed)
+    training, judging = _videos(arguments)
+    recorder = Recorder(arguments, config)
+    records = [recorder.record(video) for video in training], [recorder.record(video) for video in judging]
+    trained = train_selector(*records, config.selector)
+    made_of = {"train": [Path(video).name for video in training], "validate": [Path(video).name for video in judging]}
+    save_selector(arguments.out, trained.selector, {**about(trained, config.selector), **made_of, "made_from": recorder.settings})
+    sys.stdout.write(report(trained, sum(map(len, records[0])), sum(map(len, records[1]))) + f"\nwritten: {arguments.out}\n")
+    return 0
+
+
+def _videos(arguments: argparse.Namespace) -> tuple[list[str], list[str]]:
+    """The videos of both sides. Raises ConfigError where they share one, name a camera, or the file is there already."""
+    from vidkd.base.errors import ConfigError
+    from vidkd.detection.stream.inputs import find_inputs
+    from vidkd.engine.sources import is_live
+
+    if arguments.out.exists() and not arguments.overwrite:
+        raise ConfigError(f"the output exists: {arguments.out}", to_mend="another --out, or --overwrite to replace it")
+    if arguments.every < 1:
+        raise ConfigError(f"--every must be at least 1, not {arguments.every}")
+    training, judging = (find_inputs(names, leave_out=_cache(arguments)) for names in (arguments.inputs, arguments.validate))
+    if live := [name for name in (*training, *judging) if is_live(name)]:
+        raise ConfigError(f"a live source cannot be recorded twice: {live[0]}", to_mend="name videos")
+    if both := {Path(name).resolve() for name in training} & {Path(name).resolve() for name in judging}:
+        raise ConfigError(f"a video to learn from is one to be judged by too: {min(both)}", to_mend="--validate other videos")
+    return training, judging
+
+
+def _cache(arguments: argparse.Namespace) -> Path:
+    given: Path | None = arguments.cache
+    return given or arguments.out.parent / "records"
+
+
+class Recorder:
+    """Makes the record of a video, or finds it. A copy of the student learns along each, from calls at random under the budget."""
+
+    def __init__(self, arguments: argparse.Namespace, config: "SelectorRunConfig") -> None:
+        from vidkd.engine.settings import as_dict
+
+        light, heavy = student_files(arguments), oracle_files(arguments)
+        self._arguments, self._config = arguments, config
+        budget_of(arguments)
+        self._student: Student = open_student(light)
+        self._oracle: Oracle = open_oracle(heavy, self._student, config.update)
+        learning = {name: value for name, value in as_dict(config).items() if name in ("update", "replay")}
+        seen = {name: getattr(arguments, name) for name in ("every", "seconds", "fps")}
+        self.settings: dict[str, Any] = {**recorded(light, heavy, arguments), **seen, **learning}
+
+    def record(self, video: str) -> "SelectorRecord":
+        """The record of a video. Raises VideoError where it cannot be read to its end, and what the oracle raises."""
+        import json
+
+        from vidkd.detection.online import cached_record
+        from vidkd.detection.stream.claim import input_record
+
+        made_from = {"video": input_record(video)["fingerprint"], "settings": json.dumps(self.settings, sort_keys=True)}
+        return cached_record(_cache(self._arguments), made_from, lambda: self._make(video))
+
+    def _make(self, video: str) -> "SelectorRecord":
+        from vidkd.detection.online import SynchronousLearner, record_stream
+        from vidkd.detection.policies import open_policy
+
+        log.info("recording %s", video)
+        policy = open_policy("random", seed=self._arguments.seed)
+        learner = SynchronousLearner(
+            self._student.copy(),
+            self._oracle,
+            policy,
+            budget_of(self._arguments),
+            update=self._config.update,
+            replay=self._config.replay,
+        )
+        return record_stream(learner, self._frames(video))
+
+    def _frames(self, video: str) -> "Iterator[NDArray[np.uint8]]":
+        from vidkd.base.progress import Progress
+        from vidkd.detection.stream import StreamConfig, open_from
+        from vidkd.detection.stream.run import wanted
+
+        arguments = self._arguments
+        stream = StreamConfig(every=arguments.every, seconds=arguments.seconds, sequence_fps=arguments.fps)
+        with open_from(video, sequence_fps=arguments.fps) as source:
+            total = None if source.count is None else -(-source.count // arguments.every)
+            with Progress(total, Path(video).name, every_steps=1 << 60, every_s=15.0) as progress:
+                for frame in wanted(source, stream):
+                    yield frame.image
+                    progress.step()
+
+
+def report(trained: "TrainedSelector", frames: int, judged: int) -> str:
+    """What the verb prints of a selector."""
+    loss = trained.validation[trained.best_epoch - 1]
+    first = f"trained on {frames} frames, judged on {judged}: best epoch {trained.best_epoch} of {len(trained.validation)}"
+    return f"{first}\nvalidation loss {loss:.4f}, rank correlation with the true disagreement {trained.rank_correlation:.3f}"

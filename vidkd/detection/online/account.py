@@ -1,0 +1,124 @@
+"""What came of learning along a stream, read from the lines that it left."""
+
+import csv
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vidkd.base.errors import DataError
+from vidkd.base.files import atomic_write
+
+KEY_FRAMES, LOSSES = "key_frames.jsonl", "losses.csv"
+LOSS_COLUMNS = ("frame", "time_s", "loss_before", "loss_after", "replay_before", "replay_after", "outcome")
+NO_ANSWER, FAILED = "no_answer", "failed"
+_OF_UPDATE = ("loss_before", "loss_after", "replay_before", "replay_after", "outcome")
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyFrameRow:
+    """A frame on which the oracle was called.
+
+    frame: index in the video. disagreement: 1 - F1 of the student before it learned, None without an answer. outcome: of the update; failed
+    where the oracle or the update threw or came too late, no_answer where the stream ended before it came. Losses as in `UpdateRecord`.
+    boxes: of "student" and "oracle", as in the frame's line, where both are known.
+    """
+
+    frame: int
+    time_s: float | None
+    disagreement: float | None = None
+    outcome: str = NO_ANSWER
+    loss_before: float | None = None
+    loss_after: float | None = None
+    replay_before: float | None = None
+    replay_after: float | None = None
+    failed: str | None = None
+    boxes: Mapping[str, Any] | None = None
+
+    def as_row(self) -> dict[str, Any]:
+        """Plain values, all but the boxes."""
+        return {name: value for name, value in vars(self).items() if name != "boxes"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """A whole stream: its frames, its key frames in order, and seconds of work of each part of its steps."""
+
+    frames: int
+    keys: tuple[KeyFrameRow, ...]
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def share(self) -> float:
+        """Calls a frame, in [0, 1]."""
+        return len(self.keys) / self.frames if self.frames else 0.0
+
+    @property
+    def outcomes(self) -> dict[str, int]:
+        """How many key frames came to each outcome, the most frequent first."""
+        return dict(Counter(key.outcome for key in self.keys).most_common())
+
+    @property
+    def quarters(self) -> tuple[float, float] | None:
+        """Mean disagreement of the first and of the last quarter of the answered key frames, rounded up; None without any."""
+        known = [key.disagreement for key in self.keys if key.disagreement is not None]
+        if not known:
+            return None
+        count = math.ceil(len(known) / 4)
+        return sum(known[:count]) / count, sum(known[-count:]) / count
+
+
+def read_account(lines: Path) -> Account:
+    """The account of a stream whose `detections.jsonl` this is. Raises DataError for a line without what a learner adds, or no JSON."""
+    keys: dict[int, dict[str, Any]] = {}
+    seconds: Counter[str] = Counter()
+    waiting: int | None = None
+    position = -1
+    for position, row in enumerate(_rows(lines)):
+        learning = row["learning"]
+        seconds.update(learning["seconds"])
+        before = waiting
+        if learning["called"]:
+            keys[position] = {"frame": row["frame"], "time_s": row["time_s"], "boxes": row.get("key")}
+            waiting = position
+        if learning["answered"] is not None:
+            keys[learning["answered"]] |= {name: learning[name] for name in ("disagreement", *_OF_UPDATE)}
+            waiting = None if waiting == learning["answered"] else waiting
+        elif learning["failed"] is not None:
+            # beside the stream, a failure is told at a later frame, and no other call was possible before
+            failed = position if before is None else before
+            keys[failed] |= {"outcome": FAILED, "failed": learning["failed"]}
+            waiting = None if waiting == failed else waiting
+    return Account(frames=position + 1, keys=tuple(KeyFrameRow(**key) for key in keys.values()), seconds=dict(seconds))
+
+
+def write_key_frames(path: Path, keys: Iterable[KeyFrameRow]) -> None:
+    """A line of JSON for each key frame; whole or not at all."""
+    with atomic_write(path) as file:
+        for key in keys:
+            file.write(json.dumps(key.as_row(), ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_losses(path: Path, keys: Sequence[KeyFrameRow]) -> None:
+    """A table of the losses on the key frames that were answered, LOSS_COLUMNS; whole or not at all."""
+    with atomic_write(path) as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(LOSS_COLUMNS)
+        for key in keys:
+            if key.loss_before is not None or key.loss_after is not None:
+                table.writerow([getattr(key, name) for name in LOSS_COLUMNS])
+
+
+def _rows(lines: Path) -> Iterator[dict[str, Any]]:
+    with lines.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                row = json.loads(line)
+                if not {"called", "answered", "failed", "seconds"} <= row["learning"].keys():
+                    raise KeyError("learning")
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise DataError(f"not a line of a stream that learned: {lines}", line=number) from error
+            yield row
