@@ -1,5 +1,6 @@
 """A study of streams from end to end on drawn shapes: cells, resuming, tuning, summary, tables, report."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -8,7 +9,9 @@ import pytest
 import torch
 from stream_study_samples import (
     FRAMES,
+    NAMES,
     CountingPainter,
+    detector,
     let_painter_be_the_oracle,
     make_places,
     make_root,
@@ -23,10 +26,17 @@ from vidkd.bench.streams.collect import as_counts, read_stream_cells, summarise_
 from vidkd.bench.streams.footage import ranges_of, stretches_of, truth_of
 from vidkd.bench.streams.page import streams_page, tables_of
 from vidkd.bench.streams.places import StreamPlaces, oracle_files
-from vidkd.bench.streams.run import run_stream_cell
+from vidkd.bench.streams.run import run_stream_cell, truth_metrics
 from vidkd.bench.streams.settings import StreamCellKey, cells_to_run
 from vidkd.bench.streams.tuning import read_chosen_trials, tune_streams
 from vidkd.cli.main import main
+from vidkd.detection.annotations import BoxManifest, LabelledFrame
+from vidkd.detection.layouts.layout import bare_frame
+from vidkd.detection.opening import ModelFiles
+from vidkd.models.darknet.weights import save_weights
+from vidkd.runtime.detections import Detections
+
+OPEN = ModelFiles.open
 
 METHODS = {
     "student": {"kind": "frozen"},
@@ -272,6 +282,36 @@ def test_truth_is_found_at_every_return_of_a_frame(root, tmp_path) -> None:
     assert [(frame.path, frame.frame_index) for frame in manifest.frames] == [("aba", 2), ("aba", 6), ("aba", 35)]
     with pytest.raises(DataError, match="no annotated frame"):
         truth_of(study, "aba", stretches[1:2], ("person", "bar"), places)
+
+
+def test_annotated_frames_judge_by_average_precision_or_by_recall() -> None:
+    def annotated(place: int, complete: bool) -> LabelledFrame:
+        bare = bare_frame("a", 64, 64, "a", frame_index=place, complete=complete)
+        return dataclasses.replace(bare, boxes=np.array([[0, 0, 10, 10]]), labels=np.zeros(1, int), ignore=np.zeros(1, bool))
+
+    def manifest(complete: bool) -> BoxManifest:
+        return BoxManifest(name="a", root=Path(), classes=NAMES, frames=tuple(annotated(place, complete) for place in (1, 3)))
+
+    right = Detections(boxes=[[0, 0, 10, 10]], scores=[0.3], labels=[0])
+    found = [right if place == 1 else Detections.none() for place in range(5)]
+    ranges = {"all": (0, 5), "early": (0, 2), "between": (2, 3), "late": (3, 5)}
+    judged = truth_metrics(manifest(True), found, ranges, 0.4)
+    assert judged == {"ap50": pytest.approx(51 / 101, abs=1e-6), "ap50_early": 1.0, "ap50_late": 0.0}
+    assert truth_metrics(manifest(False), found, ranges, 0.4) == {"recall": 0.0, "recall_early": 0.0, "recall_late": 0.0}
+    assert truth_metrics(manifest(False), found, ranges, 0.2) == {"recall": 0.5, "recall_early": 1.0, "recall_late": 0.0}
+    assert truth_metrics(None, found, ranges, 0.4) == {}
+
+
+def test_an_oracle_with_the_student_s_heads_is_learned_from_cell_by_cell(root, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(ModelFiles, "open", OPEN)
+    save_weights(detector(3).net, root / "other.weights")
+    heads = {"model": "tiny.cfg", "weights": "other.weights", "names": "tiny.names", "heads": True}
+    study = make_study(tmp_path, study_content(oracle=heads, update={"loss": "matched_heads", "lr": 0.01, "steps": 2, "trains": "all"}))
+    cell = run_stream_cell(study, "test", StreamCellKey("fixed", -1, 0.1, 0, "both"), make_places(root, tmp_path), {})
+    assert len(cell["called"]) == 4
+    assert cell["failures"] == 0
+    assert all(after < before for place, before, after in cell["losses"] if place in cell["kept"])
+    assert cell["kept"]
 
 
 def test_footage_that_is_not_there_is_told(root, tmp_path) -> None:

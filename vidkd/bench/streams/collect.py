@@ -129,14 +129,17 @@ def _plain_metrics(cells: Sequence[dict[str, Any]]) -> dict[str, Metric]:
         "oracle_ms": lambda cell: 1e3 * float(cell["oracle_frame_s"]),
         "stream_ms": lambda cell: 1e3 * float(cell["seconds"]["stream"]) / float(cell["frames"]),
     }
+    numbers |= {f"{part}_ms": _ms_of(part) for part in PARTS if all(part in cell["seconds"] for cell in cells)}
     found = {name: _of_cells(cells, number) for name, number in numbers.items()}
-    for part in PARTS:
-        if all(part in cell["seconds"] for cell in cells):
-            found[f"{part}_ms"] = _of_cells(cells, lambda cell, part=part: 1e3 * float(cell["seconds"][part]) / float(cell["frames"]))  # type: ignore[misc]
     for name in dict.fromkeys(metric for cell in cells for metric in cell["metrics"]):
-        having = [cell for cell in cells if name in cell["metrics"]]
-        found[name] = _of_cells(having, lambda cell, name=name: float(cell["metrics"][name]))  # type: ignore[misc]
+        values = {f"{cell['seed']}/{cell['stream']}": float(cell["metrics"][name]) for cell in cells if name in cell["metrics"]}
+        found[name] = Metric(values=values)
     return found
+
+
+def _ms_of(part: str) -> Callable[[dict[str, Any]], float]:
+    """Milliseconds a frame of a part of the step."""
+    return lambda cell: 1e3 * float(cell["seconds"][part]) / float(cell["frames"])
 
 
 def _of_cells(cells: Sequence[dict[str, Any]], number: Callable[[dict[str, Any]], float]) -> Metric:

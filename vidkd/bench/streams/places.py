@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vidkd.base.errors import ConfigError
+from vidkd.base.errors import ConfigError, unknown_name
 from vidkd.base.files import sha256
 from vidkd.bench.streams.settings import HINDSIGHT, StreamCellKey, StreamPhase
 from vidkd.bench.streams.spec import OracleSpec, StreamStudy
@@ -104,8 +104,6 @@ def different(then: Mapping[str, object], now: Mapping[str, object], at: str = "
 
 def named(names: str | None, known: Sequence[str], kind: str, where: Path) -> list[str]:
     """The names of a comma-separated list, all for None. Raises ConfigError for one that is unknown."""
-    from vidkd.base.errors import unknown_name
-
     wanted = list(known) if names is None else [name.strip() for name in names.split(",")]
     for name in wanted:
         if name not in known:

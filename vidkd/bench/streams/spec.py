@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -238,7 +238,8 @@ class StreamStudySpec:
             _check_known(name, self.streams, "stream", "tuning.streams")
         for name, method in self.methods.items():
             if method.tuned_as is not None:
-                _check_known(method.tuned_as, self.methods, "method", f"methods.{name}.tuned_as")
+                tuned = [other for other, spec in self.methods.items() if spec.trials]
+                _check_known(method.tuned_as, tuned, "method with trials", f"methods.{name}.tuned_as")
         for share in [*self.calls, self.tuning.calls, *(share for method in self.methods.values() for share in method.calls)]:
             if not 0 < share <= 1:
                 raise ConfigError(f"calls are shares of the frames, in (0, 1]: {share}")
@@ -272,7 +273,7 @@ class StreamStudy:
     path: Path
 
 
-def _check_known(name: str, known: Mapping[str, object], kind: str, where: str) -> None:
+def _check_known(name: str, known: Collection[str], kind: str, where: str) -> None:
     if name not in known:
         raise unknown_name(kind, name, known, where=where)
 
@@ -295,7 +296,7 @@ def read_stream_study(path: Path | str) -> StreamStudy:
 
 def built(kind: type[Built], content: Mapping[str, Any]) -> Built:
     """A settings dataclass from plain values, typed. Raises ConfigError for what a field refuses."""
-    parser = _parser(kind)
+    parser = _parser(typing.cast(Any, kind))  # mypy takes no type of a type variable for hashable
     try:
         return kind(**parser.instantiate(parser.parse_object(dict(content))).as_dict())
     except Exception as error:  # jsonargparse wraps what a dataclass refuses
