@@ -50,6 +50,11 @@ def test_the_oracles_boxes_are_emitted_on_key_frames_only_where_asked():
     assert len(own[0].detections) == 0
     np.testing.assert_array_equal(emitted[0].detections.boxes, truth[0].boxes)
     np.testing.assert_array_equal(emitted[1].detections.boxes, own[1].detections.boxes)
+    for step in (own[0], emitted[0]):
+        key = step.extra["key"]
+        np.testing.assert_allclose(key["oracle"]["boxes"], truth[0].boxes)
+        assert (key["oracle"]["classes"], key["student"]["boxes"]) == (["square", "bar"], [])
+    assert "key" not in own[1].extra
 
 
 @pytest.mark.parametrize("state", [b"", b"torn", stepper().state()[:-40]])

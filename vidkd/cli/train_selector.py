@@ -8,7 +8,9 @@ the rest.
 """
 
 import argparse
+import json
 import logging
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -120,8 +122,6 @@ class Recorder:
 
     def record(self, video: str) -> "SelectorRecord":
         """The record of a video. Raises VideoError where it cannot be read to its end, and what the oracle raises."""
-        import json
-
         from vidkd.detection.online import cached_record
         from vidkd.detection.stream.claim import input_record
 
@@ -163,4 +163,7 @@ def report(trained: "TrainedSelector", frames: int, judged: int) -> str:
     """What the verb prints of a selector."""
     loss = trained.validation[trained.best_epoch - 1]
     first = f"trained on {frames} frames, judged on {judged}: best epoch {trained.best_epoch} of {len(trained.validation)}"
-    return f"{first}\nvalidation loss {loss:.4f}, rank correlation with the true disagreement {trained.rank_correlation:.3f}"
+    order = f"with the true disagreement {trained.rank_correlation:.3f}"
+    if math.isnan(trained.rank_correlation):
+        order = "unknown: what it predicts, or the disagreement, never varies"
+    return f"{first}\nvalidation loss {loss:.4f}, rank correlation {order}"

@@ -1,0 +1,101 @@
+"""vidkd train_selector as a user runs it: records that are kept, the file of a selector, and what cannot be."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from learning_files import make_video, oracle_arguments, student_arguments
+
+from vidkd.cli import train_selector
+from vidkd.cli.main import run_verb
+from vidkd.detection.online import BoxOracle
+from vidkd.detection.policies import open_policy
+from vidkd.detection.policies.lstm import LstmSelector, read_about
+from vidkd.detection.policies.records import read_record
+from vidkd.detection.policies.train import TrainedSelector
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    folder = tmp_path_factory.mktemp("networks")
+    return [*student_arguments(folder), *oracle_arguments(folder)]
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("videos")
+    return [make_video(folder / f"{name}.mp4", 12, shift) for name, shift in (("a", 0.0), ("b", 0.1), ("c", 0.2))]
+
+
+def run(training: list[Path], judging: list[Path], networks: list[str], out: Path, *more: object) -> int:
+    given = [*map(str, training), "--validate", *map(str, judging), *networks, "--out", str(out)]
+    common = ("--device", "cpu", "--threads", "1", "--budget", "0.25", "--window", "8", "--every", "2", "--score", "0.3")
+    return run_verb(
+        "train_selector", [*given, *common, *map(str, more), "--update.steps", "1", "--selector.epochs", "3", "--selector.units", "4"]
+    )
+
+
+def test_a_selector_and_its_records(
+    videos: list[Path], networks: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "selector.pt"
+    asked: list[int] = []
+    true = BoxOracle.__call__
+
+    def counted(self: BoxOracle, frame: np.ndarray) -> object:
+        asked.append(1)
+        if len(asked) == 16:
+            raise SystemError("killed")
+        return true(self, frame)
+
+    monkeypatch.setattr(BoxOracle, "__call__", counted)
+    with pytest.raises(SystemError):
+        run(videos[:2], videos[2:], networks, out)
+    assert not out.exists()
+    assert len(list((tmp_path / "records").glob("*.npz"))) == 2
+    assert run(videos[:2], videos[2:], networks, out) == 0
+    assert len(asked) == 16 + 6  # each video has six frames to look at, and two of them were recorded before
+    said = capsys.readouterr().out
+    about = read_about(out)
+    assert "trained on 12 frames, judged on 6: best epoch" in said
+    assert f"validation loss {min(about['validation']):.4f}, rank correlation" in said
+    assert (about["train"], about["validate"]) == (["a.mp4", "b.mp4"], ["c.mp4"])
+    assert (about["epochs"], about["units"], len(about["validation"])) == (3, 4, 3)
+    assert about["made_from"]["update"]["steps"] == 1
+    assert isinstance(open_policy(str(out)), LstmSelector)
+    records = [read_record(path)[0] for path in (tmp_path / "records").glob("*.npz")]
+    assert all(1 <= record.called.sum() <= 2 for record in records)
+    assert run(videos[:2], videos[2:], networks, out) == 2
+    assert "the output exists" in capsys.readouterr().err
+    assert run(videos[:2], videos[2:], networks, out, "--overwrite", "--seed", 1) == 0
+    assert len(asked) == 16 + 6 + 18  # another seed calls elsewhere, so nothing that was recorded holds
+
+
+def test_what_cannot_be(videos: list[Path], networks: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "selector.pt"
+    for arguments, message in (
+        ((videos[:2], videos[1:], networks, out), "is one to be judged by too"),
+        ((videos[:1], [tmp_path / "none.mp4"], networks, out), "nothing to detect in"),
+        ((videos[:1], videos[1:], networks, out, "--selector.losss", "x"), "did you mean : --selector.loss"),
+        ((["0"], videos[1:], networks, out), "a live source cannot be recorded twice: 0"),
+        ((videos[:1], videos[1:], networks, out, "--budget", "2"), "must lie in (0, 1]"),
+    ):
+        assert run(*arguments) == 2  # type: ignore[arg-type]
+        assert message in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_what_is_printed() -> None:
+    trained = TrainedSelector(
+        selector=None,  # type: ignore[arg-type]
+        best_epoch=2,
+        training=(1.0, 0.5, 0.4),
+        validation=(0.9, 0.25, 0.3),
+        rank_correlation=0.612,
+    )
+    assert train_selector.report(trained, 100, 40) == (
+        "trained on 100 frames, judged on 40: best epoch 2 of 3\nvalidation loss 0.2500, rank correlation with the true disagreement 0.612"
+    )
+    still = dataclasses.replace(trained, rank_correlation=float("nan"))
+    assert train_selector.report(still, 100, 40).endswith("rank correlation unknown: what it predicts, or the disagreement, never varies")

@@ -1,0 +1,123 @@
+"""The page of a stream along which a student learned: its numbers, drawings and key frames."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vidkd.detection.online.account import Account, KeyFrameRow
+from vidkd.report.page import render_html
+from vidkd.report.parts import Estimate
+from vidkd.report.stream import MOST_STRIPS, key_frame_strips, stream_report
+from vidkd.report.stream_figures import loss_figure, time_line
+from vidkd.video import write_video
+
+BOXES = {
+    "student": {"boxes": [[4, 4, 20, 20], [0, 0, 8, 8]], "scores": [0.9, 0.2], "classes": ["cat", "cat"]},
+    "oracle": {"boxes": [], "scores": [], "classes": []},
+}
+
+
+def key(frame: int, disagreement: float | None = 0.5, outcome: str = "kept", **more) -> KeyFrameRow:
+    losses = {} if disagreement is None else {"loss_before": 2.0, "loss_after": 1.0}
+    return KeyFrameRow(frame=frame, time_s=frame / 10, disagreement=disagreement, outcome=outcome, **{**losses, **more})
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "street"
+    folder.mkdir()
+    stages = {"decode": 2.0, "infer": 9.0, "draw": 1.0, "encode": 4.0, "total": 10.0}
+    summary = {"input": "/videos/street.mp4", "frames": 100, "seconds": stages, "frames_per_second": {"end_to_end": 10.0}}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    (folder / "run.json").write_text(json.dumps({"selector": "<fixed>"}))
+    return folder
+
+
+ACCOUNT = Account(
+    frames=100,
+    keys=(key(0, 0.8), key(20, 0.6, "rolled_back"), key(40, None, "failed", failed="broken"), key(60, 0.4), key(80, 0.2)),
+    seconds={"student": 5.0, "oracle": 2.0, "update": 1.0},
+)
+
+
+def rows(report, title: str) -> list[tuple[object, ...]]:
+    (found,) = [table for table in report.tables if table.title == title]
+    return [tuple(cell.value if isinstance(cell, Estimate) else cell for cell in row) for row in found.rows]
+
+
+def test_the_numbers(folder: Path) -> None:
+    report = stream_report(folder, ACCOUNT, budget=0.05, selector="fixed")
+    assert rows(report, "Calls") == [("fixed", 100, 0.05, 5, 0.05, 4)]
+    assert rows(report, "What became of the key frames") == [
+        ("kept: the student learned", 3, 0.6),
+        ("undone: it made the past worse", 1, 0.2),
+        ("the oracle or the update failed", 1, 0.2),
+    ]
+    assert rows(report, "Time") == [
+        ("student", 5.0, 50.0, 20.0),
+        ("oracle", 2.0, 400.0, 50.0),
+        ("update", 1.0, 250.0, 100.0),
+        ("decode", 2.0, 20.0, 50.0),
+        ("draw", 1.0, 10.0, 100.0),
+        ("encode", 4.0, 40.0, 25.0),
+        ("all together", 10.0, 100.0, 10.0),
+    ]
+    assert report.notes["disagreement, first to last quarter of key frames"] == "80.0 % \N{RIGHTWARDS ARROW} 20.0 %"
+    page = render_html(report)
+    assert "<script" not in page
+    assert "&lt;fixed&gt;" in page
+    assert "http" not in page.replace("http-equiv", "")
+
+
+def test_a_stream_without_calls_or_answers(folder: Path) -> None:
+    report = stream_report(folder, Account(frames=3, keys=(), seconds={"student": 1.0}), budget=0.05, selector="fixed")
+    assert [table.title for table in report.tables] == ["Calls", "Time"]
+    assert report.figures == ()
+    failed = stream_report(folder, Account(frames=3, keys=(key(0, None, "failed"),)), budget=0.05, selector="fixed")
+    assert failed.figures == ()
+
+
+def test_the_drawings() -> None:
+    line = time_line(ACCOUNT)
+    assert line.wide
+    assert "first quarter of key frames 80.0 %, of the last 20.0 %" in line.caption
+    assert all(f">{kind}<" in line.svg for kind in ("learned", "undone", "nothing learned"))
+    assert "seconds of the video" in line.svg
+    untimed = Account(frames=9, keys=(KeyFrameRow(frame=4, time_s=None, disagreement=0.5, outcome="kept"),))
+    assert ">frame<" in time_line(untimed).svg
+    assert ">undone<" not in time_line(untimed).svg
+    assert "Means: 2 before, 1 after." in loss_figure(ACCOUNT).caption
+
+
+def test_a_long_stream_is_drawn_in_spans() -> None:
+    keys = tuple(key(20 * number) for number in range(5000))
+    assert len(time_line(Account(frames=100_000, keys=keys)).svg) < 400_000
+
+
+def test_key_frames_with_the_boxes_of_both(tmp_path: Path) -> None:
+    frames = [np.full((48, 64, 3), 40 + 10 * index, np.uint8) for index in range(20)]
+    write_video(tmp_path / "street.mp4", frames, fps=10, lossless=True)
+    account = Account(frames=20, keys=(key(0, None, "failed"), *(key(frame, boxes=BOXES) for frame in range(1, 20))))
+    strips = key_frame_strips(str(tmp_path / "street.mp4"), account, ["dog", "cat"])
+    assert len(strips) == MOST_STRIPS
+    assert [strips[0].title, strips[-1].title] == ["frame 1, 0.1 s: disagreement 50.0 %", "frame 19, 1.9 s: disagreement 50.0 %"]
+    assert strips[0].caption.endswith("Kept: the student learned. Loss 2 \N{RIGHTWARDS ARROW} 1.")
+    picture = decoded(strips[0].rows[0][1])
+    student, oracle = picture[:, :64], picture[:, -64:]
+    assert np.ptp(oracle.astype(int)) <= 2  # nothing is drawn: the frame as it is
+    assert student[19, 4:20].std(axis=0).max() < 1
+    assert np.abs(student[19, 10].astype(int) - oracle[19, 10]).max() > 30
+    # a box of score 0.2 does not count in the disagreement, and is not drawn
+    np.testing.assert_allclose(student[2, 0], oracle[2, 0], atol=2)
+    assert key_frame_strips("nowhere.mp4", Account(frames=1, keys=()), ["cat"]) == []
+
+
+def decoded(uri: str) -> np.ndarray:
+    import base64
+
+    import cv2
+
+    content = np.frombuffer(base64.b64decode(uri.partition(",")[2]), np.uint8)
+    return np.asarray(cv2.imdecode(content, cv2.IMREAD_COLOR))
