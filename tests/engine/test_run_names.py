@@ -70,8 +70,15 @@ def test_a_finished_teacher_of_other_data_is_refused(tiny_config: Config, tiny_r
     manifest = other / "manifest.jsonl"
     manifest.write_text(manifest.read_text(encoding="utf-8").replace('"g1"', '"g9"'), encoding="utf-8")
     settings = {"task": "mars", "teacher": str(tiny_teacher), "teacher_settings": {"view": "flow"}, "data.root": str(other)}
-    with pytest.raises(ConfigError, match=f"the run {tiny_teacher} was trained on other data"):
+    with pytest.raises(ConfigError, match=f"the run {tiny_teacher} was trained on other data") as caught:
         fit.fit(tiny_config(**settings), quiet=True)
+    assert caught.value.lines["to mend"] == f"--teacher {tiny_teacher}-2 and another --name, or move the run away"
+
+
+def test_a_place_where_no_run_can_lie_is_told(tiny_config: Config, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(CheckpointError, match="cannot write the run's folder"):
+        fit.fit(tiny_config(runs=str(tmp_path / "file")), quiet=True)
 
 
 def test_never_refuses_any_run_that_is_there(tiny_config: Config) -> None:

@@ -56,6 +56,14 @@ def test_heat_lies_in_the_square_and_the_rest_is_dimmed() -> None:
     assert (image == 100).all(), "the frame itself is left alone"
 
 
+def test_hardly_uneven_attention_stays_pale() -> None:
+    """A tenth above even, which an untrained network shows by chance, is a thirtieth of the way to red."""
+    maps = np.full((4, 4), (1 - 1.1 / 16) / 15)
+    maps[1, 2] = 1.1 / 16
+    drawn = heat(grey(), maps, (0, 0, 72, 72))[:72, :72].astype(int)
+    assert np.abs(drawn - 100).max() <= 5
+
+
 def test_even_attention_is_transparent() -> None:
     assert (heat(grey(), np.full((3, 3), 1 / 9), (0, 0, 72, 96)) == 100).all()
 

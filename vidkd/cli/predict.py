@@ -36,6 +36,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(
             "this network has no attention map to draw", to_mend="a checkpoint whose model.attention.pooling is soft or probabilistic"
         )
+    if arguments.overlay:
+        _make_folder_of(Path(arguments.overlay))
     rows = []
     windows = []
     for window in predict_video(Path(arguments.video), saved, step_s=arguments.step_s, device=pick_device(arguments.device)):
@@ -65,3 +67,13 @@ def run(arguments: argparse.Namespace) -> int:
         frames = write_overlay(Path(arguments.video), Path(arguments.overlay), windows, saved.classes)
         sys.stdout.write(f"written: {arguments.overlay} ({frames} frames)\n")
     return 0
+
+
+def _make_folder_of(path: Path) -> None:
+    """Make the folder that a video will lie in, before the work that it takes. Raises VideoError if it cannot be."""
+    from vidkd.base.errors import VideoError
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise VideoError(f"cannot write video: {path}", reason=error.strerror or error, to_mend="another --overlay") from error

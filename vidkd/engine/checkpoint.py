@@ -117,12 +117,15 @@ def read_resume(path: Path) -> dict[str, Any]:
     return content
 
 
-def check_same_data(content: Mapping[str, Any], data: str, run: Path) -> None:
-    """Raise ConfigError if the run of this checkpoint's content was trained on other data than those with the hash `data`."""
+def check_same_data(content: Mapping[str, Any], data: str, run: Path, *, another: str = "another --name") -> None:
+    """Raise ConfigError if the run of this checkpoint's content was trained on other data than those with the hash `data`.
+
+    another: how the user names another run in its place.
+    """
     if content.get("data", data) != data:
         raise ConfigError(
             f"the run {run} was trained on other data: the manifest does not say the same",
-            to_mend="another --name, or move the run away",
+            to_mend=f"{another}, or move the run away",
         )
 
 

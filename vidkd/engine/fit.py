@@ -50,7 +50,8 @@ def _ensure_teacher(config: RunConfig, clips: Clips, *, resume: str, quiet: bool
     folder = RunFolder(Path(teacher.runs) / str(teacher.name))
     log.info("teacher: %s", folder.path)
     if _teacher_is_finished(folder.path, resume):
-        check_same_data(read_resume(folder.checkpoints / "last.pt"), manifest_identity(clips.manifest)["sha256"], folder.path)
+        data, other = manifest_identity(clips.manifest)["sha256"], f"--teacher {folder.path}-2 and another --name"
+        check_same_data(read_resume(folder.checkpoints / "last.pt"), data, folder.path, another=other)
         folder.note_other_settings(teacher)
     else:
         fit(teacher, resume=resume, quiet=quiet)

@@ -56,10 +56,12 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
+        previous = path.with_name("previous.pt")
+        beside = f"{previous} holds the state before (--resume previous)"
         raise CheckpointError(
             f"cannot read checkpoint {path}",
-            reason=str(error).splitlines()[0] if str(error) else type(error).__name__,
-            to_mend="it is truncated or not a checkpoint; `previous.pt` beside it holds the state before (--resume previous)",
+            reason=f"it is truncated, or no checkpoint ({type(error).__name__})",
+            to_mend=beside if previous.exists() else "name the folder of a run, or its .pt file",
         ) from error
     if not isinstance(content, dict) or "student" not in content:
         raise CheckpointError(

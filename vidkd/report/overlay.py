@@ -14,6 +14,7 @@ from vidkd.report.strips import spread_map
 from vidkd.video import VideoWriter, open_video
 
 DIM = 0.45
+FULL = 4.0
 
 
 def write_overlay(source: Path, destination: Path, predictions: Iterable[WindowPrediction], classes: Sequence[str]) -> int:
@@ -76,11 +77,13 @@ def heat(
 ) -> NDArray[np.uint8]:
     """Blend a map (h, w) into the square of a frame: transparent where attention is at or below even, red at the map's maximum.
 
+    A map that is nearly even stays pale: red is at least FULL times the even share.
+
     shift_cells: displacement of the map's grid, see `vidkd.models.backbone.Stage`.
     """
     top, left, bottom, right = square
     even = 1.0 / attention.size
-    above = np.clip((attention - even) / max(float(attention.max()) - even, 1e-9), 0, 1).astype(np.float32)
+    above = np.clip((attention - even) / (max(float(attention.max()), FULL * even) - even), 0, 1).astype(np.float32)
     smooth = np.clip(spread_map(above, bottom - top, right - left, shift_cells), 0, 1)
     colour = cv2.applyColorMap((smooth * 255).astype(np.uint8), cv2.COLORMAP_TURBO)[:, :, ::-1].astype(np.float32)
     result = image.astype(np.float32) * DIM
