@@ -103,7 +103,7 @@ def test_key_frames_with_the_boxes_of_both(tmp_path: Path) -> None:
     strips = key_frame_strips(str(tmp_path / "street.mp4"), account, ["dog", "cat"])
     assert len(strips) == MOST_STRIPS
     assert [strips[0].title, strips[-1].title] == ["frame 1, 0.1 s: disagreement 50.0 %", "frame 19, 1.9 s: disagreement 50.0 %"]
-    assert strips[0].caption.endswith("Kept: the student learned. Loss 2 \N{RIGHTWARDS ARROW} 1.")
+    assert strips[0].caption.endswith("Kept: the student learned. Loss 2 before, 1 after.")
     picture = decoded(strips[0].rows[0][1])
     student, oracle = picture[:, :64], picture[:, -64:]
     assert np.ptp(oracle.astype(int)) <= 2  # nothing is drawn: the frame as it is

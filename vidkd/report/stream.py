@@ -126,7 +126,7 @@ def _strip(picture: NDArray[np.uint8], key: KeyFrameRow, class_names: Sequence[s
     title = f"frame {key.frame}{at}: {found}"
     losses = ""
     if key.loss_before is not None and key.loss_after is not None:
-        losses = f" Loss {format_number(key.loss_before)} \N{RIGHTWARDS ARROW} {format_number(key.loss_after)}."
+        losses = f" Loss {format_number(key.loss_before)} before, {format_number(key.loss_after)} after."
     what = WORDS.get(key.outcome, key.outcome).capitalize()
     caption = f"Left the student before it learned from the frame, right the oracle. {what}.{losses}"
     return Strip(title=title, rows=(("student, oracle", png_data_uri(side_by_side(both))),), caption=caption)

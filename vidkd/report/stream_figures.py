@@ -11,8 +11,8 @@ from vidkd.report.drawing import SERIES, canvas, finish
 from vidkd.report.figures import MOST_POINTS
 from vidkd.report.parts import Figure, format_number
 
-SPANS = 60
-"""Bars of the calls: one for each of so many equal stretches."""
+SPANS = 200
+"""Bars of the calls, one for each of so many equal stretches: thin enough that even distances look even."""
 REST = "nothing learned"
 KINDS = {"learned": SERIES[2], "undone": SERIES[1], REST: SERIES[5]}
 KIND_OF = {"kept": "learned", "rolled_back": "undone", "not_finite": "undone"}
