@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from vidkd.bench.streams.places import StreamPlaces
-from vidkd.bench.streams.spec import StreamStudy, read_stream_study
+from vidkd.bench.streams.reading import read_stream_study
+from vidkd.bench.streams.spec import StreamStudy
 from vidkd.detection.opening import ModelFiles
 from vidkd.models.darknet.weights import save_weights
 from vidkd.runtime.detections import Detections

@@ -7,8 +7,8 @@ import pytest
 from stream_study_samples import make_study, study_content
 
 from vidkd.base.errors import ConfigError
+from vidkd.bench.streams.reading import read_stream_study
 from vidkd.bench.streams.settings import StreamCellKey, cells_to_run, identity_of, trial_cells, ways_of
-from vidkd.bench.streams.spec import read_stream_study
 from vidkd.detection.online import Update
 from vidkd.losses.yolo import DARKNET
 

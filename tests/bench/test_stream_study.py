@@ -270,6 +270,12 @@ def test_after_the_last_allowed_frame_the_student_goes_on_alone(root, tmp_path) 
     assert len(cell["counts"]["right"]) == 41
 
 
+def test_the_share_of_calls_is_of_the_whole_stream(root, tmp_path) -> None:
+    study, places, _ = joined(root, tmp_path)
+    cell = run_stream_cell(study, "test", StreamCellKey("fixed", -1, 0.1, 0, "aba"), places, {})
+    assert cell["called"] == [0, 10, 20, 30]  # a fifth, at 40, would be more than a tenth of 41 frames
+
+
 def test_truth_is_found_at_every_return_of_a_frame(root, tmp_path) -> None:
     rows = [f"{frame + 1},1,10,10,20,20,1" for frame in (2, 6)]
     (root / "gt.txt").write_text("\n".join(rows) + "\n")

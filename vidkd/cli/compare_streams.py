@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the phases asked for, then write the summary and the report."""
     from vidkd.bench.streams.places import StreamPlaces
-    from vidkd.bench.streams.spec import read_stream_study
+    from vidkd.bench.streams.reading import read_stream_study
     from vidkd.bench.streams.tuning import read_chosen_trials, tune_streams
 
     study = read_stream_study(arguments.study)

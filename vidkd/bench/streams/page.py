@@ -7,8 +7,9 @@ from typing import Any
 from vidkd.bench.results_page import markdown_table
 from vidkd.bench.streams.collect import condition_of_share, read_stream_cells, summarise_streams
 from vidkd.bench.streams.places import StreamPlaces
+from vidkd.bench.streams.reading import read_stream_study
 from vidkd.bench.streams.settings import cells_to_run
-from vidkd.bench.streams.spec import StreamStudy, read_stream_study
+from vidkd.bench.streams.spec import StreamStudy
 from vidkd.bench.streams.tuning import read_chosen_trials
 from vidkd.bench.tables import interval, percent
 

@@ -18,7 +18,7 @@ from vidkd.bench.streams.footage import Stretch, frames_of, ranges_of, stretches
 from vidkd.bench.streams.places import StreamPlaces, contents, oracle_files, selector_name
 from vidkd.bench.streams.settings import HINDSIGHT, ChosenTrials, StreamCellKey, StreamPhase, Ways, identity_of, ways_of
 from vidkd.bench.streams.spec import WHOLE, MethodSpec, StreamStudy
-from vidkd.bench.streams.ways import AdaptedOffline, Carrying, FirstTenth, Frozen, Learning, Passed, Way, whole_budget
+from vidkd.bench.streams.ways import AdaptedOffline, Carrying, FirstTenth, Frozen, Learning, Limit, Passed, Way, calls_of
 from vidkd.bench.streams.wrong_oracle import BoxErrors, WrongOracle
 from vidkd.detection.annotations import BoxManifest
 from vidkd.detection.metrics import FrameCounts, average_precision, f1_against, recall_of
@@ -128,7 +128,7 @@ class _Maker:
     def __init__(self, study: StreamStudy, key: StreamCellKey, places: StreamPlaces, chosen: ChosenTrials, course: Course) -> None:
         self.study, self.key, self.places, self.course = study, key, places, course
         self.method: MethodSpec = study.spec.methods[key.method]
-        self.until = study.spec.streams[key.stream].calls_until
+        self.limit = Limit(calls=calls_of(key.calls, len(course)), until=study.spec.streams[key.stream].calls_until)
         self.ways: Ways = ways_of(study.spec, key, chosen)
 
     def way(self, student: Student) -> Way:
@@ -139,11 +139,11 @@ class _Maker:
             return self._adapted(student)
         learner = self._learner(student, self._policy(), self._budget(), self._update())
         if self.method.kind == "learn":
-            return Learning(learner, self.until)
+            return Learning(learner, self.limit)
         if self.method.kind == "flow":
-            return Carrying(learner, FlowCarrier(), self.until)
+            return Carrying(learner, FlowCarrier(), self.limit)
         with open_video(self.course.stretches[0].path) as reader:
-            return Carrying(learner, TrackCarrier(fps=reader.info.average_fps), self.until)
+            return Carrying(learner, TrackCarrier(fps=reader.info.average_fps), self.limit)
 
     def _update(self) -> Update:
         return self.ways.update if self.method.kind == "learn" else Update(steps=0, replay=0)
@@ -152,9 +152,8 @@ class _Maker:
         return CallBudget.of_share(self.key.calls, window=min(self.study.spec.window, len(self.course)))
 
     def _adapted(self, student: Student) -> AdaptedOffline:
-        budget = whole_budget(self.key.calls, len(self.course))
-        policy = FirstTenth(budget.calls, len(self.course))
-        learner = self._learner(student, policy, budget, Update(steps=0, replay=0))
+        policy = FirstTenth(self.limit.calls, len(self.course))
+        learner = self._learner(student, policy, CallBudget(self.limit.calls, len(self.course)), Update(steps=0, replay=0))
         return AdaptedOffline(learner, policy, self.ways.update, self.key.seed)
 
     def _learner(self, student: Student, policy: Policy, budget: CallBudget, update: Update) -> SynchronousLearner:
@@ -185,7 +184,7 @@ class _Maker:
         """1 - F1 of every frame, of a student that learns from as many calls at random."""
         student = _student(self.study, self.places)
         learner = self._learner(student, RandomCalls(self.key.seed), self._budget(), self._update())
-        found, _ = run_along(Learning(learner, self.until), (frame.image for frame in frames_of(self.course.stretches)))
+        found, _ = run_along(Learning(learner, self.limit), (frame.image for frame in frames_of(self.course.stretches)))
         spec = self.study.spec
         counts = f1_against(found, self.course.answers, iou=spec.iou, score=spec.score, oracle_score=spec.score)
         return 1.0 - counts.f1_of_frames

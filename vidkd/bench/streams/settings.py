@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from vidkd.base.errors import ConfigError
-from vidkd.bench.streams.spec import MethodSpec, StreamStudySpec, built, merged
+from vidkd.bench.streams.spec import MethodSpec, StreamStudySpec
+from vidkd.bench.streams.typed import built, merged
 from vidkd.detection.online import Replay, Update
 from vidkd.detection.online.distillation import NEEDS_HEADS
 from vidkd.detection.policies import SEEDED

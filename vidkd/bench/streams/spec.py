@@ -1,25 +1,18 @@
-"""What a study of streams is, read strictly from YAML."""
+"""What a study of streams says."""
 
-import dataclasses
-import functools
-import typing
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
-
-from jsonargparse import ArgumentParser
+from typing import Any, Literal
 
 from vidkd.base.errors import ConfigError, unknown_name
 from vidkd.detection.layouts import BOX_LAYOUTS
 from vidkd.detection.metrics.agreement import SCORE
-from vidkd.engine.settings import merge, read_yaml
 from vidkd.runtime.letterbox import ResizeMode
 
 Kind = Literal["learn", "frozen", "tracked", "flow", "first_tenth"]
 WHOLE = "all"
 """The range of every frame of a stream; no range of a study may have its name."""
-Built = TypeVar("Built")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -276,77 +269,3 @@ class StreamStudy:
 def _check_known(name: str, known: Collection[str], kind: str, where: str) -> None:
     if name not in known:
         raise unknown_name(kind, name, known, where=where)
-
-
-def read_stream_study(path: Path | str) -> StreamStudy:
-    """Read a study of streams. Raises ConfigError with file and key for anything unknown, of a wrong type or out of range."""
-    from vidkd.bench.streams.settings import check_methods
-
-    path = Path(path)
-    tree = read_yaml(path)
-    try:
-        _check_keys(tree.content, StreamStudySpec, "", path, tree.lines)
-        study = StreamStudy(built(StreamStudySpec, tree.content), path)
-        check_methods(study.spec)
-    except ConfigError as error:
-        lines = {label.replace(" ", "_"): text for label, text in error.lines.items()}
-        raise ConfigError(error.what, **{**lines, "study": path}) from error
-    return study
-
-
-def built(kind: type[Built], content: Mapping[str, Any]) -> Built:
-    """A settings dataclass from plain values, typed. Raises ConfigError for what a field refuses."""
-    parser = _parser(typing.cast(Any, kind))  # mypy takes no type of a type variable for hashable
-    try:
-        return kind(**parser.instantiate(parser.parse_object(dict(content))).as_dict())
-    except Exception as error:  # jsonargparse wraps what a dataclass refuses
-        for cause in (error, error.__cause__, error.__context__):
-            if isinstance(cause, ConfigError):
-                raise cause from None
-        raise ConfigError(f"settings of {kind.__name__} that cannot be used", reason=" ".join(str(error).split())) from error
-
-
-@functools.cache
-def _parser(kind: type) -> ArgumentParser:
-    parser = ArgumentParser(exit_on_error=False, prog="study", add_help=False)
-    parser.add_class_arguments(kind)
-    return parser
-
-
-def merged(*parts: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested settings, later parts over earlier ones; keys may be dotted."""
-    result: dict[str, Any] = {}
-    for part in parts:
-        result = merge(result, part)
-    return result
-
-
-def _check_keys(content: Any, kind: Any, at: str, path: Path, lines: Mapping[str, int]) -> None:
-    """Raise ConfigError, with the nearest name, for a key that no field has, anywhere below."""
-    if not isinstance(content, Mapping):
-        return
-    hints = typing.get_type_hints(kind)
-    known = [entry.name for entry in dataclasses.fields(kind)]
-    for key, value in content.items():
-        if key not in known:
-            raise unknown_name("setting", str(key), known, where=f"{path}:{lines.get(f'{at}{key}', 1)}")
-        for below, place in _parts(value, hints[key], f"{at}{key}"):
-            _check_keys(below, _dataclass_in(hints[key]), f"{place}.", path, lines)
-
-
-def _parts(value: Any, hint: Any, at: str) -> list[tuple[Any, str]]:
-    """The settings below a value whose type holds a dataclass: itself, or those of a list or mapping of them."""
-    if _dataclass_in(hint) is None:
-        return []
-    origin = typing.get_origin(hint)
-    if origin is dict and isinstance(value, Mapping):
-        return [(below, f"{at}.{name}") for name, below in value.items()]
-    if origin is list and isinstance(value, Sequence):
-        return [(below, at) for below in value]
-    return [(value, at)]
-
-
-def _dataclass_in(hint: Any) -> Any:
-    if dataclasses.is_dataclass(hint):
-        return hint
-    return next((found for part in typing.get_args(hint) if (found := _dataclass_in(part)) is not None), None)

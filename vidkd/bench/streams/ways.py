@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from vidkd.bench.streams.carried import Carrier
 from vidkd.detection.online import FrameRecord, KeyFrame, Student, SynchronousLearner, Trainer, Update
 from vidkd.detection.online.lesson import key_frame_of
-from vidkd.detection.policies import CallBudget, Observation, Policy
+from vidkd.detection.policies import Observation, Policy
 from vidkd.runtime.detections import Detections
 
 FIRST_SHARE = 0.1
@@ -53,18 +53,33 @@ class Way(Protocol):
         ...
 
 
-class Learning:
-    """A learner along the stream. calls_until: frame from which on the student alone goes on, as it then is; None for the end."""
+@dataclass(frozen=True, kw_only=True)
+class Limit:
+    """Where calls end.
 
-    def __init__(self, learner: SynchronousLearner, calls_until: int | None = None) -> None:
-        self.learner, self.calls_until = learner, calls_until
+    calls: most in the whole stream, for a budget by windows allows more in a part of a window at the end. until: frame without calls.
+    """
+
+    calls: int
+    until: int | None = None
+
+    def reached(self, position: int, passed: Passed) -> bool:
+        """Whether no call may be made at this frame any more."""
+        return len(passed.called) >= self.calls or (self.until is not None and position >= self.until)
+
+
+class Learning:
+    """A learner along the stream. Beyond the limit the student alone goes on, as it then is."""
+
+    def __init__(self, learner: SynchronousLearner, limit: Limit) -> None:
+        self.learner, self.limit = learner, limit
         self.passed = Passed()
         self._position = 0
 
     def step(self, frame: NDArray[np.uint8]) -> Detections:
         """As `Way`."""
         position, self._position = self._position, self._position + 1
-        if self.calls_until is not None and position >= self.calls_until:
+        if self.limit.reached(position, self.passed):
             return self.learner.student.look(frame, frame_index=position).detections
         step = self.learner.step(frame)
         self.passed.note(step.record)
@@ -87,8 +102,8 @@ class Frozen:
 class Carrying:
     """The oracle's last boxes, carried on. learner: chooses the key frames and must not train (`Update(steps=0)`)."""
 
-    def __init__(self, learner: SynchronousLearner, carrier: Carrier, calls_until: int | None = None) -> None:
-        self.learner, self.carrier, self.calls_until = learner, carrier, calls_until
+    def __init__(self, learner: SynchronousLearner, carrier: Carrier, limit: Limit) -> None:
+        self.learner, self.carrier, self.limit = learner, carrier, limit
         self.passed = Passed()
 
     def step(self, frame: NDArray[np.uint8]) -> Detections:
@@ -96,7 +111,7 @@ class Carrying:
         position = self.learner.position
         step = self.learner.step(frame)
         boxes = self.carrier.carry(frame, step.detections).at(position, None)
-        if self.calls_until is None or position < self.calls_until:
+        if not self.limit.reached(position, self.passed):
             self.passed.note(step.record)
             if step.answer is not None:
                 self.carrier.take(step.answer.detections)
@@ -154,6 +169,6 @@ class AdaptedOffline:
                     self.passed.kept = [self.policy.until]
 
 
-def whole_budget(share: float, frames: int) -> CallBudget:
-    """The calls of a share, to be spent anywhere in the stream; at least one."""
-    return CallBudget(max(1, int(share * frames + 1e-9)), frames)
+def calls_of(share: float, frames: int) -> int:
+    """Whole calls in a share of so many frames; at least one."""
+    return max(1, int(share * frames + 1e-9))

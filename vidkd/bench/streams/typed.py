@@ -1,0 +1,73 @@
+"""Settings dataclasses from the plain values of a YAML file."""
+
+import dataclasses
+import functools
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from jsonargparse import ArgumentParser
+
+from vidkd.base.errors import ConfigError, unknown_name
+from vidkd.engine.settings import merge
+
+Built = TypeVar("Built")
+
+
+def built(kind: type[Built], content: Mapping[str, Any]) -> Built:
+    """A settings dataclass from plain values, typed. Raises ConfigError for what a field refuses."""
+    parser = _parser(typing.cast(Any, kind))  # mypy takes no type of a type variable for hashable
+    try:
+        return kind(**parser.instantiate(parser.parse_object(dict(content))).as_dict())
+    except Exception as error:  # jsonargparse wraps what a dataclass refuses
+        for cause in (error, error.__cause__, error.__context__):
+            if isinstance(cause, ConfigError):
+                raise cause from None
+        raise ConfigError(f"settings of {kind.__name__} that cannot be used", reason=" ".join(str(error).split())) from error
+
+
+@functools.cache
+def _parser(kind: type) -> ArgumentParser:
+    parser = ArgumentParser(exit_on_error=False, prog="study", add_help=False)
+    parser.add_class_arguments(kind)
+    return parser
+
+
+def merged(*parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested settings, later parts over earlier ones; keys may be dotted."""
+    result: dict[str, Any] = {}
+    for part in parts:
+        result = merge(result, part)
+    return result
+
+
+def check_keys(content: Any, kind: Any, at: str, path: Path, lines: Mapping[str, int]) -> None:
+    """Raise ConfigError, with the nearest name, for a key that no field has, anywhere below."""
+    if not isinstance(content, Mapping):
+        return
+    hints = typing.get_type_hints(kind)
+    known = [entry.name for entry in dataclasses.fields(kind)]
+    for key, value in content.items():
+        if key not in known:
+            raise unknown_name("setting", str(key), known, where=f"{path}:{lines.get(f'{at}{key}', 1)}")
+        for below, place in _parts(value, hints[key], f"{at}{key}"):
+            check_keys(below, _dataclass_in(hints[key]), f"{place}.", path, lines)
+
+
+def _parts(value: Any, hint: Any, at: str) -> list[tuple[Any, str]]:
+    """The settings below a value whose type holds a dataclass: itself, or those of a list or mapping of them."""
+    if _dataclass_in(hint) is None:
+        return []
+    origin = typing.get_origin(hint)
+    if origin is dict and isinstance(value, Mapping):
+        return [(below, f"{at}.{name}") for name, below in value.items()]
+    if origin is list and isinstance(value, Sequence):
+        return [(below, at) for below in value]
+    return [(value, at)]
+
+
+def _dataclass_in(hint: Any) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return hint
+    return next((found for part in typing.get_args(hint) if (found := _dataclass_in(part)) is not None), None)
