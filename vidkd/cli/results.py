@@ -16,8 +16,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Generate the page."""
     from vidkd.base.files import atomic_write
     from vidkd.bench.results_page import results_page
+    from vidkd.bench.streams.page import streams_page
 
-    text = results_page(Path(arguments.studies), Path(arguments.results))
+    studies, results = Path(arguments.studies), Path(arguments.results)
+    text = results_page(studies, results) + streams_page(studies / "streams", results)
     with atomic_write(arguments.out) as file:
         file.write(text)
     sys.stdout.write(f"written: {arguments.out}\n")
