@@ -1,13 +1,14 @@
 """Loaders whose every batch is a function of (seed, step): any step can be reached directly, whatever the workers and processes."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from vidkd.base.errors import DataError
 from vidkd.data.dataset import ClipDataset, Sample, collate
@@ -149,7 +150,7 @@ def _worker_init(_: int) -> None:
 
 def training_loader(dataset: ClipDataset, sampler: Sampler[list[Item]], workers: int, *, pin_memory: bool = False) -> DataLoader[Sample]:
     """Batches of the sampler's steps, in order."""
-    return _loader(dataset, sampler, workers, pin_memory)
+    return batch_loader(dataset, sampler, workers, collate, pin_memory=pin_memory)
 
 
 class _Numbers(Sampler[list[Item]]):
@@ -169,15 +170,23 @@ class _Numbers(Sampler[list[Item]]):
 
 def evaluation_loader(dataset: ClipDataset, batch_size: int, workers: int, *, rank: int = 0, world_size: int = 1) -> DataLoader[Sample]:
     """Every sample of an evaluation data set once, in order."""
-    return _loader(dataset, _Numbers(len(dataset), batch_size, rank, world_size), workers)
+    return batch_loader(dataset, _Numbers(len(dataset), batch_size, rank, world_size), workers, collate)
 
 
-def _loader(dataset: ClipDataset, sampler: Sampler[list[Item]], workers: int, pin_memory: bool = False) -> DataLoader[Sample]:
+def batch_loader(
+    dataset: Dataset[Any],
+    batches: Sampler[list[Item]] | Sampler[list[int]],
+    workers: int,
+    collate_fn: Callable[[list[Any]], Sample],
+    *,
+    pin_memory: bool = False,
+) -> DataLoader[Sample]:
+    """Batches of any data set in the sampler's order, read by `workers` processes of one thread each, or in this one (0)."""
     return DataLoader(
         dataset,
-        batch_sampler=sampler,
+        batch_sampler=batches,
         num_workers=workers,
-        collate_fn=collate,
+        collate_fn=collate_fn,
         generator=torch.Generator(),  # or starting to load would draw from the global one
         pin_memory=pin_memory,
         worker_init_fn=_worker_init,

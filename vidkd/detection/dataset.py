@@ -4,7 +4,6 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -12,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from vidkd.base.errors import DataError, VidkdError
-from vidkd.data.loaders import Item
+from vidkd.data.loaders import Item, batch_loader
 from vidkd.detection.annotations import BoxManifest, FrameKey, LabelledFrame
 from vidkd.detection.layouts.images import read_image
 from vidkd.detection.transforms import BoxedImage, BoxTransformConfig, letterboxed, mosaic_sample, training_sample
@@ -179,19 +178,4 @@ def box_loader(
     dataset: BoxDataset, batches: Sampler[list[Item]] | Sampler[list[int]], workers: int, *, pin_memory: bool = False
 ) -> DataLoader[Sample]:
     """Batches in the sampler's order: a `StepSampler` for training, a torch `BatchSampler` of indices for evaluation."""
-    return DataLoader(
-        dataset,
-        batch_sampler=batches,
-        num_workers=workers,
-        collate_fn=collate_boxes,
-        generator=torch.Generator(),  # or starting to load would draw from the global one
-        pin_memory=pin_memory,
-        worker_init_fn=_one_thread,
-        multiprocessing_context="spawn" if workers else None,
-    )
-
-
-def _one_thread(_: int) -> None:
-    """Loader processes are many: one thread each."""
-    cv2.setNumThreads(1)
-    torch.set_num_threads(1)
+    return batch_loader(dataset, batches, workers, collate_boxes, pin_memory=pin_memory)
