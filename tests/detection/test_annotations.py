@@ -125,7 +125,7 @@ def test_files_that_are_no_manifest(tmp_path: Path) -> None:
     path = tmp_path / "boxes.jsonl"
     with pytest.raises(DataError, match="manifest not found"):
         BoxManifest.read(path)
-    with pytest.raises(DataError, match="not a manifest"):
+    with pytest.raises(DataError, match="manifest is a folder"):
         BoxManifest.read(tmp_path)
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(DataError, match="not a manifest"):

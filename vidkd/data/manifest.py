@@ -3,21 +3,22 @@
 import dataclasses
 import json
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
-from vidkd.base.errors import DataError, nearest, unknown_name
+from vidkd.base.errors import DataError, unknown_name
 from vidkd.base.files import atomic_write
+from vidkd.data.manifest_rows import KeyTypes, check_keys, data_root, header_fields, is_number, manifest_lines, manifest_row, recorded_root
 
 SCHEMA_VERSION = 1
 KIND = "vidkd-manifest"
 Subset = Literal["train", "test", "val"]
 SUBSETS: tuple[str, ...] = get_args(Subset)
 _PREPARE_AGAIN = "make the manifest anew with tools/prepare_data.py"
+_NAME_ROOT = "name the folder that the clips' paths start from (data.root)"
 _NO_TARGETS: Mapping[str, Sequence[str]] = MappingProxyType({})
 
 
@@ -91,13 +92,14 @@ class Manifest:
         Raises DataError naming file and line for anything that is not as `write` leaves it, and for a root that is not a folder.
         """
         path = Path(path)
-        lines = _lines(path)
-        header, where_header = _parse(path, 1, lines[0]), f"{path}:1"
+        lines = manifest_lines(path, to_mend=_PREPARE_AGAIN, made_by="tools/prepare_data.py makes one of a data set as it unpacks")
+        where_header = f"{path}:1"
+        header = manifest_row(lines[0], where_header, to_mend=_PREPARE_AGAIN)
         _check_header(header, where_header)
-        clips = tuple(_clip(_parse(path, number, line), f"{path}:{number}") for number, line in enumerate(lines[1:], start=2))
+        clips = tuple(_clip(line, f"{path}:{number}") for number, line in enumerate(lines[1:], start=2))
         manifest = cls(
             name=header["name"],
-            root=_root(path, header.get("root"), root),
+            root=data_root(path, header.get("root"), root, to_mend=_NAME_ROOT),
             classes=tuple(header["classes"]),
             splits=tuple(header["splits"]),
             clips=clips,
@@ -128,11 +130,7 @@ def _header(manifest: Manifest, path: Path) -> dict[str, Any]:
     }
     if manifest.targets:
         header["targets"] = {name: list(classes) for name, classes in manifest.targets.items()}
-    folder, root = path.resolve().parent, manifest.root.resolve()
-    if folder == root:
-        return header
-    inside = root in folder.parents
-    return {**header, "root": Path(os.path.relpath(root, folder)).as_posix() if inside else str(root)}
+    return {**header, **recorded_root(path, manifest.root)}
 
 
 _OPTIONAL: dict[str, Any] = {
@@ -157,47 +155,6 @@ def _dump(row: Mapping[str, Any]) -> str:
     return text + "\n"
 
 
-def _lines(path: Path) -> list[str]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise DataError(f"manifest not found: {path}", to_mend="tools/prepare_data.py makes one of a data set as it unpacks") from None
-    except IsADirectoryError:
-        raise DataError(f"manifest is a folder: {path}", to_mend="name the .jsonl file in it") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"not a manifest: {path}", reason=f"not UTF-8 text at byte {error.start}") from None
-    if not text.endswith("\n"):
-        raise DataError(
-            f"not a whole manifest: {path}", reason="its last line does not end" if text else "empty file", to_mend=_PREPARE_AGAIN
-        )
-    return text[:-1].split("\n")
-
-
-def _parse(path: Path, number: int, line: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}:{number}: not JSON", reason=error.msg, to_mend=_PREPARE_AGAIN) from None
-    if not isinstance(row, dict):
-        raise DataError(f"{path}:{number}: not a JSON object", to_mend=_PREPARE_AGAIN)
-    return row
-
-
-def _root(path: Path, recorded: str | None, given: Path | str | None) -> Path:
-    recorded_root = (path.parent / recorded).resolve() if recorded else path.parent
-    root = Path(given) if given is not None else recorded_root
-    if not root.is_dir():
-        origin = "given" if given is not None else f"recorded in {path}:1"
-        raise DataError(
-            f"data root not found: {root}", origin=origin, to_mend="name the folder that the clips' paths start from (data.root)"
-        )
-    return root
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _is_strings(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) and item for item in value)
 
@@ -215,64 +172,45 @@ def _is_label_map(value: object) -> bool:
 
 
 def _is_boxes(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(box, list) and len(box) == 5 and all(map(_is_number, box)) for box in value)
+    return isinstance(value, list) and all(isinstance(box, list) and len(box) == 5 and all(map(is_number, box)) for box in value)
 
 
-# key -> (what it must be, the test of it)
-_HEADER_TYPES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+_HEADER_TYPES: KeyTypes = {
     "name": ("text", lambda value: isinstance(value, str) and bool(value)),
     "classes": ("a list of names", _is_strings),
     "splits": ("a list of names", _is_strings),
     "horizontal_flip": ("true or false", lambda value: isinstance(value, bool)),
     "sources": ("a map of file to SHA-256", _is_string_map),
 }
-_HEADER_OPTIONAL: dict[str, tuple[str, Callable[[Any], bool]]] = {
+_HEADER_OPTIONAL: KeyTypes = {
     "root": ("text", lambda value: isinstance(value, str)),
     "targets": ("a map of target to a list of names", _is_targets),
 }
-_ROW_TYPES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+_ROW_TYPES: KeyTypes = {
     "path": ("text", lambda value: isinstance(value, str) and bool(value)),
     "label": ("a whole number or null", lambda value: value is None or type(value) is int),
     "group": ("text", lambda value: isinstance(value, str) and bool(value)),
     "subsets": ("a map of split to subset", _is_string_map),
-    "start_s": ("a finite number", _is_number),
-    "end_s": ("a finite number or null", lambda value: value is None or _is_number(value)),
+    "start_s": ("a finite number", is_number),
+    "end_s": ("a finite number or null", lambda value: value is None or is_number(value)),
     "boxes": ("a list of [time_s, x1, y1, x2, y2]", _is_boxes),
     "index_reliable": ("true or false", lambda value: isinstance(value, bool)),
-    "onset_s": ("a finite number or null", lambda value: value is None or _is_number(value)),
+    "onset_s": ("a finite number or null", lambda value: value is None or is_number(value)),
     "targets": ("a map of target to a whole number", _is_label_map),
     "name": ("text or null", lambda value: value is None or (isinstance(value, str) and bool(value))),
     "tags": ("a list of names", _is_strings),
-    "fps": ("a finite number or null", lambda value: value is None or _is_number(value)),
+    "fps": ("a finite number or null", lambda value: value is None or is_number(value)),
 }
 
 
 def _check_header(header: dict[str, Any], where: str) -> None:
-    if header.get("kind") != KIND:
-        raise DataError(f"{where}: not a manifest", expected=f'a first line with "kind": "{KIND}"', to_mend=_PREPARE_AGAIN)
-    if header.get("schema_version") != SCHEMA_VERSION:
-        version = header.get("schema_version")
-        raise DataError(f"{where}: schema_version {version} is not {SCHEMA_VERSION}, the one known here", to_mend=_PREPARE_AGAIN)
-    given = {key: value for key, value in header.items() if key not in ("schema_version", "kind")}
-    _check_keys(given, {**_HEADER_TYPES, **_HEADER_OPTIONAL}, set(_HEADER_TYPES), where)
+    given = header_fields(header, where, kind=KIND, version=SCHEMA_VERSION, what="manifest", to_mend=_PREPARE_AGAIN)
+    check_keys(given, {**_HEADER_TYPES, **_HEADER_OPTIONAL}, set(_HEADER_TYPES), where, to_mend=_PREPARE_AGAIN)
 
 
-def _check_keys(row: Mapping[str, Any], types: Mapping[str, tuple[str, Callable[[Any], bool]]], required: set[str], where: str) -> None:
-    for key in row:
-        if key not in types:
-            close = nearest(key, types)
-            raise DataError(f"{where}: unknown key '{key}'", **({"did_you_mean": close} if close else {}), known=", ".join(types))
-    for key in types:
-        if key in required and key not in row:
-            raise DataError(f"{where}: '{key}' is missing", to_mend=_PREPARE_AGAIN)
-    for key, value in row.items():
-        kind, test = types[key]
-        if not test(value):
-            raise DataError(f"{where}: '{key}' must be {kind}, found {json.dumps(value, ensure_ascii=False)}", to_mend=_PREPARE_AGAIN)
-
-
-def _clip(row: dict[str, Any], where: str) -> Clip:
-    _check_keys(row, _ROW_TYPES, set(_ROW_TYPES) - set(_OPTIONAL), where)
+def _clip(line: str, where: str) -> Clip:
+    row = manifest_row(line, where, to_mend=_PREPARE_AGAIN)
+    check_keys(row, _ROW_TYPES, set(_ROW_TYPES) - set(_OPTIONAL), where, to_mend=_PREPARE_AGAIN)
     if "boxes" in row:
         row = {**row, "boxes": tuple(tuple(box) for box in row["boxes"])}
     if "tags" in row:

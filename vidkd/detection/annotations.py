@@ -3,8 +3,7 @@
 import dataclasses
 import json
 import math
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias
@@ -12,9 +11,10 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from vidkd.base.errors import DataError, nearest, unknown_name
+from vidkd.base.errors import DataError, unknown_name
 from vidkd.base.files import atomic_write
 from vidkd.data.manifest import SUBSETS
+from vidkd.data.manifest_rows import KeyTypes, check_keys, data_root, header_fields, is_number, manifest_lines, manifest_row, recorded_root
 
 SCHEMA_VERSION = 1
 KIND = "vidkd-boxes"
@@ -112,13 +112,15 @@ class BoxManifest:
         Raises DataError naming file and line for anything that is not as `write` leaves it, and for a root that is not a folder.
         """
         path = Path(path)
-        rows = _rows(path)
-        header = rows[0]
-        _check_header(header, f"{path}:1")
+        lines = enumerate(manifest_lines(path, to_mend=_ANEW), start=1)
+        rows = [manifest_row(line, f"{path}:{number}", to_mend=_ANEW) for number, line in lines]
+        header = header_fields(rows[0], f"{path}:1", kind=KIND, version=SCHEMA_VERSION, what="manifest of boxes", to_mend=_ANEW)
+        check_keys(header, _HEADER_TYPES, ("name", "classes", "frames"), f"{path}:1", to_mend=_ANEW)
         if header["frames"] != len(rows) - 1:
             raise DataError(f"not a whole manifest: {path}", frames=f"{header['frames']} announced, {len(rows) - 1} there", to_mend=_ANEW)
         frames = tuple(_frame(row, f"{path}:{number}") for number, row in enumerate(rows[1:], start=2))
-        manifest = cls(name=header["name"], root=_root(path, header.get("root"), root), classes=tuple(header["classes"]), frames=frames)
+        data = data_root(path, header.get("root"), root, to_mend="name the folder that the frames' paths start from")
+        manifest = cls(name=header["name"], root=data, classes=tuple(header["classes"]), frames=frames)
         _check(manifest, f"{path}:1", lambda number: f"{path}:{number + 2}")
         return manifest
 
@@ -134,10 +136,7 @@ def _header(manifest: BoxManifest, path: Path) -> dict[str, Any]:
         "classes": list(manifest.classes),
         "frames": len(manifest.frames),
     }
-    folder, root = path.resolve().parent, manifest.root.resolve()
-    if folder != root:
-        header["root"] = Path(os.path.relpath(root, folder)).as_posix() if root in folder.parents else str(root)
-    return header
+    return {**header, **recorded_root(path, manifest.root)}
 
 
 def _row(frame: LabelledFrame) -> dict[str, Any]:
@@ -158,42 +157,8 @@ def _row(frame: LabelledFrame) -> dict[str, Any]:
     return {key: value for key, value in row.items() if value is not None}
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise DataError(f"manifest not found: {path}") from None
-    except (UnicodeDecodeError, IsADirectoryError) as error:
-        raise DataError(f"not a manifest: {path}", reason=error) from None
-    if not text.endswith("\n"):
-        raise DataError(f"not a whole manifest: {path}", reason="its last line does not end" if text else "empty file", to_mend=_ANEW)
-    return [_parse(line, f"{path}:{number}") for number, line in enumerate(text[:-1].split("\n"), start=1)]
-
-
-def _parse(line: str, where: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{where}: not JSON", reason=error.msg, to_mend=_ANEW) from None
-    if not isinstance(row, dict):
-        raise DataError(f"{where}: not a JSON object", to_mend=_ANEW)
-    return row
-
-
-def _root(path: Path, recorded: str | None, given: Path | str | None) -> Path:
-    root = Path(given) if given is not None else (path.parent / recorded).resolve() if recorded else path.parent
-    if not root.is_dir():
-        origin = "given" if given is not None else f"recorded in {path}:1"
-        raise DataError(f"data root not found: {root}", origin=origin, to_mend="name the folder that the frames' paths start from")
-    return root
-
-
 def _is_text(value: object) -> bool:
     return isinstance(value, str) and bool(value)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _list_of(test: Callable[[Any], bool]) -> Callable[[Any], bool]:
@@ -212,21 +177,19 @@ def _is_bool(value: object) -> bool:
     return isinstance(value, bool)
 
 
-# key -> (what it must be, the test of it)
-_Types: TypeAlias = Mapping[str, tuple[str, Callable[[Any], bool]]]
-_HEADER_TYPES: _Types = {
+_HEADER_TYPES: KeyTypes = {
     "name": ("text", _is_text),
     "classes": ("a list of names", _list_of(_is_text)),
     "frames": ("a number of frames", _is_index),
     "root": ("text", _is_text),
 }
-_ROW_TYPES: _Types = {
+_ROW_TYPES: KeyTypes = {
     "path": ("text", _is_text),
     "frame_index": ("a whole number from 0", _is_index),
-    "time_s": ("a finite number", _is_number),
+    "time_s": ("a finite number", is_number),
     "width": ("a whole number from 0", _is_index),
     "height": ("a whole number from 0", _is_index),
-    "boxes": ("a list of [x1, y1, x2, y2]", _list_of(lambda box: _list_of(_is_number)(box) and len(box) == 4)),
+    "boxes": ("a list of [x1, y1, x2, y2]", _list_of(lambda box: _list_of(is_number)(box) and len(box) == 4)),
     "labels": ("a list of whole numbers", _list_of(_is_whole)),
     "ignore": ("a list of true and false", _list_of(_is_bool)),
     "track_ids": ("a list of whole numbers", _list_of(_is_whole)),
@@ -236,31 +199,8 @@ _ROW_TYPES: _Types = {
 }
 
 
-def _check_header(header: Mapping[str, Any], where: str) -> None:
-    if header.get("kind") != KIND:
-        raise DataError(f"{where}: not a manifest of boxes", expected=f'a first line with "kind": "{KIND}"', to_mend=_ANEW)
-    if header.get("schema_version") != SCHEMA_VERSION:
-        version = header.get("schema_version")
-        raise DataError(f"{where}: schema_version {version} is not {SCHEMA_VERSION}, the one known here", to_mend=_ANEW)
-    given = {key: value for key, value in header.items() if key not in ("schema_version", "kind")}
-    _check_keys(given, _HEADER_TYPES, ("name", "classes", "frames"), where)
-
-
-def _check_keys(row: Mapping[str, Any], types: _Types, required: Sequence[str], where: str) -> None:
-    for key, value in row.items():
-        if key not in types:
-            close = nearest(key, types)
-            raise DataError(f"{where}: unknown key '{key}'", **({"did_you_mean": close} if close else {}), known=", ".join(types))
-        kind, test = types[key]
-        if not test(value):
-            raise DataError(f"{where}: '{key}' must be {kind}, found {json.dumps(value, ensure_ascii=False)}", to_mend=_ANEW)
-    for key in required:
-        if key not in row:
-            raise DataError(f"{where}: '{key}' is missing", to_mend=_ANEW)
-
-
 def _frame(row: dict[str, Any], where: str) -> LabelledFrame:
-    _check_keys(row, _ROW_TYPES, ("path", "width", "height", "boxes", "labels", "group"), where)
+    check_keys(row, _ROW_TYPES, ("path", "width", "height", "boxes", "labels", "group"), where, to_mend=_ANEW)
     try:
         return LabelledFrame(**{"ignore": np.zeros(len(row["labels"]), bool), **row})
     except ValueError as error:
