@@ -1,6 +1,7 @@
 """Which clips a run trains on and is judged on: split, held-out groups, share of labels, what can be observed, what has no label."""
 
 import dataclasses
+import functools
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from vidkd.data.dataset import DataConfig
 from vidkd.data.groups import hold_out_groups, label_fraction
 from vidkd.data.layouts import LAYOUTS
 from vidkd.data.manifest import SUBSETS, Clip, Manifest
+from vidkd.data.manifest_identity import manifest_identity
 from vidkd.data.observation import ObserveConfig, split_observable
 from vidkd.engine.config import RunConfig
 from vidkd.engine.settings import config_stem, place_of
@@ -40,6 +42,11 @@ class Clips:
     def trained_classes(self) -> list[str]:
         """The classes of which there is a labelled training clip."""
         return [self.manifest.classes[label] for label in sorted({clip.label for clip in self.train if clip.label is not None})]
+
+    @functools.cached_property
+    def data(self) -> str:
+        """Hash of what the manifest says."""
+        return manifest_identity(self.manifest)["sha256"]
 
     def subset(self, name: str, split: str) -> list[Clip]:
         """`train`, `val` or `test`. Raises DataError if it holds no clip."""

@@ -11,7 +11,6 @@ from torch.utils.data import DataLoader
 
 from vidkd.base.errors import CheckpointError
 from vidkd.data.loaders import training_loader
-from vidkd.data.manifest_identity import manifest_identity
 from vidkd.engine.checkpoint import check_same_data, is_finished, read_resume
 from vidkd.engine.clips import Clips, read_clips_of_run
 from vidkd.engine.config import RunConfig, teacher_config
@@ -50,8 +49,8 @@ def _ensure_teacher(config: RunConfig, clips: Clips, *, resume: str, quiet: bool
     folder = RunFolder(Path(teacher.runs) / str(teacher.name))
     log.info("teacher: %s", folder.path)
     if _teacher_is_finished(folder.path, resume):
-        data, other = manifest_identity(clips.manifest)["sha256"], f"--teacher {folder.path}-2 and another --name"
-        check_same_data(read_resume(folder.checkpoints / "last.pt"), data, folder.path, another=other)
+        other = f"--teacher {folder.path}-2 and another --name"
+        check_same_data(read_resume(folder.checkpoints / "last.pt"), clips.data, folder.path, another=other)
         folder.note_other_settings(teacher)
     else:
         fit(teacher, resume=resume, quiet=quiet)
@@ -83,7 +82,7 @@ class ClipTrainee(Trainee):
         self.dataset = training_set(clips, config, self.task.views)
         self.steps = total_steps(config, len(clips.train))
         self.samples, self.batch_size = len(clips.train), labelled_batch(config.data)
-        self.data = manifest_identity(clips.manifest)["sha256"]
+        self.data = clips.data
         self.most_bad = config.data.max_bad_clips
         self.validates = bool(clips.val)
 
