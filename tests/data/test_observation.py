@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -58,14 +58,19 @@ windows = st.builds(
 
 
 @unhurried
-@given(st.data(), timestamps(), windows, st.floats(0, 1), st.booleans(), st.booleans())
+@given(st.data(), timestamps(), windows, st.floats(0, 1), st.booleans(), st.sampled_from(["whole", "rest", "same"]))
 def test_early_recognition_sees_no_frame_after_the_cut(
-    data: st.DataObject, stamps: np.ndarray, window: WindowConfig, position: float, flow: bool, rest: bool
+    data: st.DataObject,
+    stamps: np.ndarray,
+    window: WindowConfig,
+    position: float,
+    flow: bool,
+    teacher_sees: Literal["whole", "rest", "same"],
 ) -> None:
     fraction = data.draw(st.floats(0.01, 1))
     start_s = data.draw(st.floats(0, float(stamps[-1]) * 0.9))
     end_s = data.draw(st.one_of(st.none(), st.floats(start_s + 0.01, float(stamps[-1]) + 5)))
-    clip, observe = row(start_s, end_s), ObserveConfig(protocol="early", teacher_sees="rest" if rest else "whole")
+    clip, observe = row(start_s, end_s), ObserveConfig(protocol="early", teacher_sees=teacher_sees)
     try:
         seen = choose_windows(stamps, clip, window, observe, position=position, fraction=fraction, observed_flow=flow)
     except DataError as error:
@@ -78,9 +83,13 @@ def test_early_recognition_sees_no_frame_after_the_cut(
         assert (stamps[indices] >= start_s - 1e-6).all()
         if fraction < 1:
             assert (stamps[indices] < start_s + fraction * length_s).all()
-    if rest and fraction < 1:
-        assert seen.future is not None
+    assert seen.future is not None
+    if teacher_sees == "rest" and fraction < 1:
         assert stamps[seen.future.frames].min() > stamps[seen.observed.targets].max()
+    if teacher_sees == "same" and not flow:  # flow leaves room for the second frame of its last pair, the teacher's RGB needs none
+        np.testing.assert_array_equal(seen.future.frames, seen.observed.frames)
+    if teacher_sees == "same" and fraction < 1:
+        assert (stamps[seen.future.targets] < start_s + fraction * length_s).all()
 
 
 @unhurried

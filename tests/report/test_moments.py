@@ -20,6 +20,8 @@ def test_early_recognition_ends_where_the_share_does() -> None:
     assert moment.words() == "decides at 0.8 s (20 % observed), the clip ends at 4 s"
     rest = moment_of(clip(1.0, 3.0), ObserveConfig(protocol="early", teacher_sees="rest"), TIMES_S, fraction=0.5)
     assert (rest.observed_s, rest.future_s) == (pytest.approx((1, 2)), pytest.approx((2, 3)))
+    same = moment_of(clip(), ObserveConfig(protocol="early", teacher_sees="same"), TIMES_S, fraction=0.2)
+    assert (same, same.words()) == (moment, moment.words()), "nothing of the teacher's lies elsewhere"
     assert moment_of(clip(1.0, 3.0), ObserveConfig(protocol="early"), TIMES_S, fraction=1.0).decision_s == pytest.approx(3)
 
 

@@ -80,6 +80,17 @@ def test_the_page_says_who_saw_what(folder: Path) -> None:
             {"data": {"window": {"frames": 4}, "observe": {"protocol": "early", "fractions": [0.2], "teacher_sees": "rest"}}},
             {"protocol": "early recognition at 20 %", "student sees": "the clip's first part, 4 frames"},
         ),
+        (
+            {
+                "data": {"window": {"frames": 4}, "observe": {"protocol": "early", "fractions": [0.2], "teacher_sees": "same"}},
+                "teacher": "runs/flow",
+            },
+            {
+                "protocol": "early recognition at 20 %",
+                "student sees": "the clip's first part, 4 frames",
+                "teacher sees": "the same part, 4 frames",
+            },
+        ),
     ],
 )
 def test_notes_of_a_configuration(config: dict, notes: dict[str, str]) -> None:

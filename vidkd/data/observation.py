@@ -27,7 +27,8 @@ class ObserveConfig:
         fractions: observed shares of the clip (`early`), each in (0, 1]. Training draws one for every sample, evaluation judges each.
         gap_s: seconds from the end of what is observed to the start of the action (`anticipation`).
         observe_s: seconds that are observed before the gap (`anticipation`); none is all since the beginning of the file.
-        teacher_sees: in `early` the `whole` clip, or the `rest` that the student does not see.
+        teacher_sees: in `early` the `whole` clip, the `rest` that the student does not see, or the `same` part as the student, for a
+            teacher that has another view of it.
         teacher_frames: frames of the teacher's window, by default as many as the student's.
     """
 
@@ -35,7 +36,7 @@ class ObserveConfig:
     fractions: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
     gap_s: float = 1.0
     observe_s: float | None = 2.0
-    teacher_sees: Literal["whole", "rest"] = "whole"
+    teacher_sees: Literal["whole", "rest", "same"] = "whole"
     teacher_frames: int | None = None
 
     def __post_init__(self) -> None:
@@ -94,6 +95,8 @@ def seconds_seen(clip: Clip, config: ObserveConfig, *, end_s: float, fraction: f
         check_fraction(fraction, clip.path)
         cut_s = clip.start_s + fraction * (end_s - clip.start_s)
         observed = whole if fraction == 1 else Seconds(clip.start_s, cut_s)
+        if config.teacher_sees == "same":
+            return observed, observed
         rest = Seconds(cut_s, clip.end_s, margin_s=0.0)
         return observed, rest if config.teacher_sees == "rest" and fraction < 1 else whole
     if config.protocol == "anticipation":

@@ -1,5 +1,6 @@
 """When the class of a shown clip was to be named: the seconds that the student had observed, and those that its teacher saw."""
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -37,7 +38,12 @@ class Moment:
 
 
 def moment_of(clip: Clip, observe: ObserveConfig, timestamps_s: NDArray[np.float64], *, fraction: float | None = None) -> Moment:
-    """The moment of a clip under `early` or `anticipation`, for a file with these frames. Raises DataError as `seconds_seen` does."""
+    """The moment of a clip under `early` or `anticipation`, for a file with these frames. Raises DataError as `seconds_seen` does.
+
+    Where the teacher sees the same part, what comes after it stands in its place: the whole clip.
+    """
+    if observe.teacher_sees == "same":
+        observe = dataclasses.replace(observe, teacher_sees="whole")
     end_s = end_of_clip(timestamps_s, clip, clip.path)
     observed, future = seconds_seen(clip, observe, end_s=end_s, fraction=fraction)
     first, second = ((seen.start_s, end_s if seen.end_s is None else min(seen.end_s, end_s)) for seen in (observed, future))

@@ -67,9 +67,12 @@ def observation_notes(config: Mapping[str, Any]) -> dict[str, str]:
     return {**notes, "teacher sees": _with_frames(teacher, observe.get("teacher_frames") or frames)} if taught else notes
 
 
+_TEACHER_SEES = {"rest": "the rest of the clip", "same": "the same part"}
+
+
 def _early(observe: Mapping[str, Any]) -> tuple[str, str, str]:
     percents = ", ".join(f"{100 * fraction:g}" for fraction in observe.get("fractions") or ())
-    teacher = "the rest of the clip" if observe.get("teacher_sees") == "rest" else "the whole clip"
+    teacher = _TEACHER_SEES.get(str(observe.get("teacher_sees")), "the whole clip")
     return f"early recognition at {percents} %", "the clip's first part", teacher
 
 
