@@ -3,12 +3,14 @@
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from vidkd.cli.main import VERBS
 
 NETWORKS = ("torch", "torchvision", "pytorchvideo", "lightning_fabric")
+CONFIGS = Path(__file__).parents[1] / "configs"
 HEAVY = (*NETWORKS, "cv2", "decord", "av", "jsonargparse", "matplotlib")
 
 
@@ -48,6 +50,21 @@ for verb in {sorted(VERBS)}:
 """
     rows = dict(line.partition(" ")[::2] for line in python(code).stdout.splitlines())
     assert rows == dict.fromkeys(sorted(VERBS), "")
+
+
+@pytest.mark.parametrize("config", ["attention/motion_shapes", "detection/shapes_student"])
+def test_a_misspelt_setting_is_found_before_what_trains_is_imported(config: str) -> None:
+    code = f"""
+import sys
+from vidkd.cli.main import main
+print("code", main(["train", "--config", {str(CONFIGS / f"{config}.yaml")!r}, "--data.rooot", "X"]))
+print("loaded", *sys.modules)
+"""
+    result = python(code)
+    loaded = result.stdout.rpartition("loaded")[2].split()
+    assert "unknown setting '--data.rooot'" in result.stderr
+    assert "code 2" in result.stdout
+    assert {"lightning_fabric", "matplotlib", "vidkd.engine.loop"} & set(loaded) == set()
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"]])

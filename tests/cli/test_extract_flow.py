@@ -176,6 +176,14 @@ def test_raft_with_weights_from_a_file(root: Path, tmp_path: Path, monkeypatch: 
     assert mean_dx(tmp_path / "flow", "a/right.mp4") == pytest.approx(2.5, abs=0.016)
 
 
+def test_raft_on_a_device_that_is_not_there(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert extract(root, "--method", "raft", "--weights", "half.pt", "--device", "abacus", "--out", tmp_path / "flow") == 2
+    error = capsys.readouterr().err
+    assert error.startswith("vidkd: cannot use device 'abacus'\n")
+    assert "  to mend : --device auto or cpu\n" in error
+    assert not (tmp_path / "flow").exists()
+
+
 @pytest.mark.parametrize("weights", [(), ("--weights", "none.pt")])
 def test_raft_without_weights_stores_nothing(
     root: Path, tmp_path: Path, weights: tuple[str, ...], capsys: pytest.CaptureFixture[str]

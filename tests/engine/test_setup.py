@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from vidkd.base.errors import CheckpointError, ConfigError, DataError
 from vidkd.engine.clips import Clips, read_clips
 from vidkd.engine.config import RunConfig
-from vidkd.engine.devices import processes, sound_gradients, start_fabric
+from vidkd.engine.devices import pick_device, processes, sound_gradients, start_fabric
 from vidkd.engine.fit import fit
 from vidkd.engine.loop_config import OptimConfig, TrainConfig, check_validation
 from vidkd.engine.optimiser import build_optimizer, build_schedule
@@ -228,8 +228,24 @@ def test_the_seed_alone_decides_the_initial_weights(tiny_config: Config) -> None
 
 
 def test_a_device_that_is_not_there_is_an_error(tiny_config: Config) -> None:
-    with pytest.raises(ConfigError, match=r"cannot use train\.device=abacus"):
+    with pytest.raises(ConfigError, match=r"cannot use train\.device=abacus\n") as error:
         start_fabric(TrainConfig(device="abacus"), batch_size=2)
+    assert error.value.lines["to mend"] == "--train.device auto or cpu"
+    with pytest.raises(ConfigError, match=r"cannot use train\.device=abacus with train\.devices=2\n") as error:
+        start_fabric(TrainConfig(device="abacus", devices=2), batch_size=2)
+    assert error.value.lines["to mend"] == "--train.device auto or cpu (or fewer train.devices)"
+    with pytest.raises(ConfigError, match="cannot use device 'abacus'") as error:
+        pick_device("abacus")
+    assert error.value.lines["to mend"] == "--device auto or cpu"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is CUDA here")
+@pytest.mark.parametrize("ask", [pick_device, lambda name: start_fabric(TrainConfig(device=name), batch_size=2)])
+def test_cuda_where_there_is_none_says_what_to_do(ask: Callable[[str], object]) -> None:
+    with pytest.raises(ConfigError, match="cannot use") as error:
+        ask("cuda")
+    assert list(error.value.lines) == ["reason", "to mend"]
+    assert error.value.lines["to mend"].endswith("device auto or cpu")
 
 
 def test_processes_are_those_that_a_launcher_started(tiny_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:

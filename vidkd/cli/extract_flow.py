@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--preset", choices=("ultrafast", "fast", "medium"), default="fast", help="dis: speed (default: fast)")
     parser.add_argument("--raft-model", default="raft_small", metavar="NAME", help="raft: raft_small (default) or raft_large")
     parser.add_argument("--weights", metavar="FILE", help="raft: trained weights, or 'torchvision' to download them")
-    parser.add_argument("--device", default="cpu", help="raft: where it runs (default: cpu)")
+    parser.add_argument("--device", default="cpu", help="raft: auto, cpu, cuda or mps (default: cpu)")
     parser.add_argument("--workers", type=int, help="processes (default: one a CPU; raft: 1)")
     parser.add_argument("--dask", metavar="ADDRESS", help="a Dask scheduler (tcp://host:port) to use instead of local processes")
 
@@ -48,8 +48,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Extract, print what was stored; returns 1 if a video failed."""
     from vidkd.data.flow_extract import ExtractConfig, claim_folder
 
-    names = ("method", "flow_step", "short_side", "bound", "preset", "raft_model", "weights", "device")
-    config = ExtractConfig(**{name: getattr(arguments, name) for name in names})
+    names = ("method", "flow_step", "short_side", "bound", "preset", "raft_model", "weights")
+    device = _device(arguments.device) if arguments.method == "raft" else "cpu"
+    config = ExtractConfig(**{name: getattr(arguments, name) for name in names}, device=device)
     if arguments.workers is not None and arguments.workers < 0:
         raise ConfigError("--workers must not be negative", given=arguments.workers)
     source = videos_of(arguments.source, arguments.root, arguments.out)
@@ -58,6 +59,13 @@ def run(arguments: argparse.Namespace) -> int:
     done, failed = _extract(source, arguments.out, config, settings, arguments.workers, arguments.dask)
     sys.stdout.write(report(done, failed, arguments.out, config))
     return 1 if failed else 0
+
+
+def _device(name: str) -> str:
+    """The device's own name (`auto` is none to the network). Raises ConfigError if it is not there."""
+    from vidkd.engine.devices import pick_device
+
+    return str(pick_device(name))
 
 
 class Source(NamedTuple):

@@ -6,12 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vidkd.detection.config import DetectorRunConfig
+    from vidkd.engine.config import RunConfig
     from vidkd.engine.loop import RunResult
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunKind:
-    """config: the dataclass of its settings. fit: trains such a configuration. best: what its best student is chosen by, in words."""
+    """config: the dataclass of its settings. fit: trains such a configuration. best: what its best student is chosen by, in words.
+
+    What trains is imported when `fit` is called: settings are read, and mistakes in them found, without it.
+    """
 
     config: type[Any]
     fit: "Callable[..., RunResult]"
@@ -20,16 +25,26 @@ class RunKind:
 
 def _clips() -> RunKind:
     from vidkd.engine.config import RunConfig
+
+    return RunKind(config=RunConfig, fit=_fit_clips, best="top-1")
+
+
+def _fit_clips(config: "RunConfig", *, resume: str) -> "RunResult":
     from vidkd.engine.fit import fit
 
-    return RunKind(config=RunConfig, fit=fit, best="top-1")
+    return fit(config, resume=resume)
 
 
 def _detectors() -> RunKind:
     from vidkd.detection.config import DetectorRunConfig
+
+    return RunKind(config=DetectorRunConfig, fit=_fit_detector, best="AP50")
+
+
+def _fit_detector(config: "DetectorRunConfig", *, resume: str) -> "RunResult":
     from vidkd.detection.fit import fit_detector
 
-    return RunKind(config=DetectorRunConfig, fit=fit_detector, best="AP50")
+    return fit_detector(config, resume=resume)
 
 
 KINDS: dict[str, Callable[[], RunKind]] = {"clips": _clips, "detectors": _detectors}

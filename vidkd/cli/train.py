@@ -5,8 +5,13 @@ A run that was interrupted goes on where it was when the same command is given a
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
 
 from vidkd.cli.settings import add_settings_help, list_settings
+
+if TYPE_CHECKING:
+    from vidkd.cli.kinds import RunKind
+    from vidkd.engine.settings import Settings
 
 TAKES_SETTINGS = True
 
@@ -27,18 +32,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Train, then write the run's report."""
     from vidkd.cli.kinds import kind_of_run
-    from vidkd.engine.loop import InterruptedRunError
     from vidkd.engine.settings import load_settings
-    from vidkd.report.page import render_report
-    from vidkd.report.run import run_report
 
     device = [] if arguments.device is None else [f"--train.device={arguments.device}"]
     kind, task = kind_of_run(arguments.config, arguments.settings)
     config = load_settings(kind.config, arguments.config, overrides=[*arguments.settings, *device])
     if arguments.list_settings:
         return list_settings(kind.config, task)
+    return _train(kind, config, arguments.resume)
+
+
+def _train(kind: "RunKind", config: "Settings", resume: str) -> int:
+    """What it takes to train is imported here, after the settings were found to be right: it is most of the time of a start."""
+    from vidkd.engine.loop import InterruptedRunError
+    from vidkd.report.page import render_report
+    from vidkd.report.run import run_report
+
     try:
-        result = kind.fit(config, resume=arguments.resume)
+        result = kind.fit(config, resume=resume)
     except InterruptedRunError as stopped:
         sys.stderr.write(f"vidkd: {stopped}\n")
         return 130

@@ -36,7 +36,13 @@ def start_fabric(config: TrainConfig, *, batch_size: int, leaves_parameters_unus
             strategy="ddp_find_unused_parameters_true" if leaves_parameters_unused and devices * nodes > 1 else "auto",
         )
     except Exception as error:
-        raise ConfigError(f"cannot use train.device={config.device}", reason=str(error).splitlines()[0]) from error
+        several = f" with train.devices={config.devices}" if config.devices > 1 else ""
+        fewer = " (or fewer train.devices)" if several else ""
+        raise ConfigError(
+            f"cannot use train.device={config.device}{several}",
+            reason=str(error).splitlines()[0],
+            to_mend=f"--train.device auto or cpu{fewer}",
+        ) from error
     fabric.launch()
     if batch_size % fabric.world_size:
         raise ConfigError(f"data.batch_size={batch_size} cannot be shared evenly by {fabric.world_size} processes")
