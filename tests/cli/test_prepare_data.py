@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from layout_trees import write_clip
 
 from vidkd.cli.main import run_verb
 from vidkd.data.manifest import Manifest
@@ -94,8 +95,7 @@ def test_absent_clips_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture
 
 def test_groups_on_both_sides_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for path in ("train/a/x_1.avi", "train/a/y_1.avi", "test/a/x_2.avi", "val/a/z_1.avi", "val/a/x_9.avi"):
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / path).touch()
+        write_clip(tmp_path / path)
     assert prepare("folder", "--root", tmp_path, "--group", r"_\d+$") == 0
     assert capsys.readouterr().out.splitlines()[2].split() == ["1", "2", "2", "1", "0", "1"]
 
@@ -117,13 +117,80 @@ def test_a_place_that_cannot_be_written(root: Path, capsys: pytest.CaptureFixtur
 
 
 def test_csv_with_a_list_named_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "data").mkdir()
     for name in "abcd":
-        (tmp_path / "data" / f"{name}.avi").touch()
+        write_clip(tmp_path / "data" / f"{name}.avi")
     (tmp_path / "mine.csv").write_text("path,label\n" + "".join(f"{name}.avi,x\n" for name in "abcd"))
     monkeypatch.chdir(tmp_path)
     assert prepare("csv", "--root", "data", "--list", "mine.csv", "--seed", 3) == 0
     assert len(Manifest.read(tmp_path / "data" / "manifest.jsonl").select("1", "train")) == 3
+
+
+def broken_tree(root: Path) -> Path:
+    """Five videos of two classes, a text file, a cut file and an empty one that are named like videos; clips.csv lists them all."""
+    for path in ("a/1.mp4", "a/2.mp4", "b/1.mp4", "b/2.mp4", "b/cut.mp4"):
+        write_clip(root / path)
+    (root / "b" / "cut.mp4").write_bytes((root / "b" / "cut.mp4").read_bytes()[:400])
+    (root / "a" / "notes.mp4").write_text("what I filmed\n" * 20)
+    (root / "b" / "empty.mp4").touch()
+    files = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.mp4"))
+    (root / "clips.csv").write_text("path,label,start_s\n" + "".join(f"{name},{name[0]},0.04\n" for name in files))
+    return root
+
+
+@pytest.mark.parametrize("layout", ["folder", "csv"])
+@pytest.mark.parametrize("workers", [(), ("--workers", 2)])
+def test_files_that_are_no_videos_are_named(
+    layout: str, workers: tuple[object, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = broken_tree(tmp_path / "mine")
+    assert prepare(layout, "--root", root, *workers) == 2
+    what, *lines = capsys.readouterr().err.splitlines()
+    assert what == "vidkd: 3 of 7 video files cannot be opened"
+    found = dict(line.strip().split(" : ", 1) for line in lines)
+    assert {label.strip() for label in found} == {"looked in", "first", "then 1", "then 2", "to mend"}
+    assert found["looked in"] == str(root)
+    texts = [text for label, text in found.items() if label.startswith(("first", "then"))]
+    assert [text.split(":")[0] for text in texts] == ["a/notes.mp4", "b/cut.mp4", "b/empty.mp4"]
+    assert texts[2] == "b/empty.mp4: the file is empty"
+    assert all(len(text.split(": ")[1]) > 5 for text in texts)
+    assert "--allow-missing" in found["to mend  "]
+    assert f"vidkd check_videos {root}" in found["to mend  "]
+    assert not (root / "manifest.jsonl").exists()
+
+    assert prepare(layout, "--root", root, "--allow-missing", *workers) == 0
+    assert "left out, cannot be opened: 3 files: a/notes.mp4, b/cut.mp4, b/empty.mp4\n" in capsys.readouterr().out
+    manifest = Manifest.read(root / "manifest.jsonl")
+    assert [clip.path for clip in manifest.clips] == ["a/1.mp4", "a/2.mp4", "b/1.mp4", "b/2.mp4"]
+    assert len(manifest.select("1", "test")) == 2, "the split is drawn of what is left"
+
+
+def test_nothing_but_files_that_are_no_videos(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = broken_tree(tmp_path / "mine")
+    for name in ("a/1", "a/2", "b/1", "b/2"):
+        (root / f"{name}.mp4").unlink()
+    assert prepare("folder", "--root", root, "--allow-missing") == 2
+    assert "3 of 3 video files cannot be opened" in capsys.readouterr().err
+
+
+def test_many_files_that_are_no_videos_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_clip(tmp_path / "a" / "1.mp4")
+    for number in range(7):
+        (tmp_path / "a" / f"x{number}.mp4").write_text("no video")
+    assert prepare("folder", "--root", tmp_path) == 2
+    error = capsys.readouterr().err
+    assert "7 of 8 video files" in error
+    assert "a/x4.mp4: " in error
+    assert "a/x5.mp4" not in error
+    assert "  and       : 2 more\n" in error
+
+
+def test_a_class_that_is_never_judged_is_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in ("jump/a.mp4", "jump/b.mp4", "run/a.mp4"):
+        write_clip(tmp_path / path)
+    assert prepare("folder", "--root", tmp_path) == 0
+    out = capsys.readouterr().out
+    assert "warning: 1 of 2 classes have no test clip\n  classes : run\n  where   : split 1 of " in out
+    assert "  to mend : a drawn split needs two groups of a class" in out
 
 
 @pytest.fixture

@@ -2,7 +2,8 @@ r"""Turn a data set, as its official archive unpacks, into a checked manifest th
 
 layouts: ucf101, hmdb51, jhmdb, something, weizmann, ut_interaction, ut_interaction_untrimmed, epic100, folder (one folder a class),
 csv (path,label,...).
-What each one expects is told by its error when it is not there, and by docs/data.md. Nothing is decoded unless --check is given.
+What each one expects is told by its error when it is not there, and by docs/data.md. Nothing is decoded unless --check is given, save
+the first frame of each file of folder and csv, to see that it is a video.
 
   python tools/prepare_data.py ucf101 --root /data/ucf101
   python tools/prepare_data.py folder --root clips --group '_take\d+$'      "anna_take2.mp4" belongs to group "anna"
@@ -36,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--allow-overlap", action="store_true", help="csv, ut_interaction_untrimmed: actions of a file may overlap in time")
     parser.add_argument("--no-boxes", dest="boxes", action="store_false", help="jhmdb: do not read the puppet masks")
     parser.add_argument("--check", action="store_true", help="decode every video and record whether its random access is reliable")
-    parser.add_argument("--workers", type=int, help="--check: processes (default: one a CPU)")
+    parser.add_argument("--workers", type=int, help="processes that open or decode videos (default: one a CPU)")
     parser.add_argument("--dask", metavar="ADDRESS", help="--check: a Dask scheduler, tcp://host:port, instead of processes here")
 
 
@@ -56,6 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
         list_file=arguments.list.expanduser().absolute() if arguments.list else None,
         boxes=arguments.boxes,
         allow_overlap=arguments.allow_overlap,
+        open_files=not arguments.check,  # which does more
+        workers=arguments.workers,
     )
     reading = LAYOUTS[arguments.layout](root, options)
     if arguments.name:

@@ -53,6 +53,17 @@ def test_without_splits_groups_are_drawn(tree: Tree) -> None:
     assert not train & test
 
 
+def test_a_class_on_one_side_is_remarked_on(tree: Tree) -> None:
+    root = make(tree, "path,label,split\na.avi,x,train\nb.avi,x,test\nc.avi,y,train\nd.avi,,test\n", ("a.avi", "b.avi", "c.avi", "d.avi"))
+    (note,) = read(root, Options()).notes
+    assert note.splitlines() == [
+        "warning: 1 of 2 classes have no test clip",
+        "  classes : y",
+        f"  where   : {root / 'clips.csv'}",
+        "  to mend : give rows of them the split that they lack",
+    ]
+
+
 def test_numbers_as_labels_sort_as_numbers(tree: Tree) -> None:
     paths = tuple(f"{n}.avi" for n in range(12))
     manifest = read(make(tree, "path,label\n" + "".join(f"{n}.avi,{n}\n" for n in range(12)), paths), Options()).manifest
@@ -132,7 +143,7 @@ def test_an_interval_that_is_written_a_little_too_long_ends_with_its_video(tree:
 
 
 def test_overlapping_intervals_name_both_rows_or_are_counted(tree: Tree) -> None:
-    root = make(tree, f"{INTERVALS}a.avi,x,0.5,2,train\nb.avi,x,0,1,test\na.avi,y,1.5,3,train\na.avi,y,1.9,,train\n")
+    root = make(tree, f"{INTERVALS}a.avi,x,0.5,2,train\nb.avi,x,0,1,test\na.avi,x,1.5,3,train\na.avi,x,1.9,,train\n")
     film(root / "a.avi", 4)
     film(root / "b.avi", 2)
     with pytest.raises(DataError, match=r"clips\.csv:4: overlaps the interval of .*clips\.csv:2") as error:

@@ -59,6 +59,20 @@ def test_given_subsets(tree: Tree) -> None:
     }
 
 
+def test_a_class_on_one_side_is_remarked_on(tree: Tree) -> None:
+    assert read(tree(f"both/{name}/{n}.avi" for name in "ab" for n in range(2)) / "both", Options()).notes == ()
+    root = tree(["g/train/a/1.avi", "g/train/b/1.avi", "g/test/a/2.avi", "g/test/c/3.avi", "g/val/b/4.avi"]) / "g"
+    notes = read(root, Options()).notes
+    assert [note.splitlines()[:2] for note in notes] == [
+        ["warning: 1 of 3 classes have no train clip", "  classes : c"],
+        ["warning: 1 of 3 classes have no test clip", "  classes : b"],
+    ]
+    assert notes[0].splitlines()[2:] == [f"  where   : split 1 of {root}", "  to mend : put videos of them below train/ and test/"]
+    drawn = read(tree(["d/a/x_1.avi", "d/a/x_2.avi", "d/b/y_1.avi", "d/b/z_1.avi"]) / "d", Options(group_pattern="_")).notes
+    assert [note.splitlines()[:2] for note in drawn] == [["warning: 1 of 2 classes have no test clip", "  classes : a"]]
+    assert "two groups of a class" in drawn[0]
+
+
 def test_a_mixture_of_subsets_and_classes(tree: Tree) -> None:
     with pytest.raises(DataError, match=r"found +: train beside other folders \(jump\)"):
         read(tree(["train/a/1.avi", "jump/2.avi"]), Options())

@@ -7,9 +7,10 @@ from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
 
 from vidkd.base.errors import DataError
-from vidkd.data.layouts.folder import SPLIT, group_of, seeded_split
+from vidkd.data.layouts.folder import MORE_GROUPS, SPLIT, group_of, seeded_split
 from vidkd.data.layouts.intervals import check_overlaps, inside
 from vidkd.data.layouts.layout import Options, Reading, compiled, hashes, not_found, shortened
+from vidkd.data.layouts.own_data import broken_files, one_sided
 from vidkd.data.layouts.tables import read_table
 from vidkd.data.manifest import SUBSETS, Clip, Manifest, check_clip
 
@@ -35,11 +36,16 @@ def read(root: Path, options: Options) -> Reading:
     absent = tuple(dict.fromkeys(clip.path for clip in clips if not (root / clip.path).is_file()))
     lines = {line: clip for line, clip in zip(rows, clips, strict=True) if clip.path not in set(absent)}
     _check_there(root, path, absent, lines, options)
+    broken, left_out = broken_files(list(lines.values()), root, options)
+    lines = {line: clip for line, clip in lines.items() if clip.path not in broken}
     durations_s: dict[str, float] = {}
     here = [_checked(clip, root, durations_s, f"{path}:{line}") for line, clip in lines.items()]
     notes = check_overlaps(here, lambda number: f"{path}:{list(lines)[number]}", allowed=options.allow_overlap)
-    if not any(row.get("split") for row in rows.values()):
+    given = any(row.get("split") for row in rows.values())
+    if not given:
         here = seeded_split(here, options)
+    to_mend = "give rows of them the split that they lack" if given else MORE_GROUPS
+    warnings = one_sided(here, classes, SPLIT, where=path, to_mend=to_mend)
     manifest = Manifest(
         name=path.stem if options.list_file else root.name or "csv",
         root=root,
@@ -48,7 +54,7 @@ def read(root: Path, options: Options) -> Reading:
         clips=tuple(here),
         sources=hashes(root, [path]),
     )
-    return Reading(manifest=manifest, absent=absent, notes=notes)
+    return Reading(manifest=manifest, absent=absent, notes=(*left_out, *notes, *warnings))
 
 
 def _check_there(root: Path, path: Path, absent: tuple[str, ...], here: Collection[object], options: Options) -> None:

@@ -6,16 +6,21 @@ from pathlib import Path, PurePosixPath
 
 from vidkd.data.groups import hold_out_groups
 from vidkd.data.layouts.layout import Options, Reading, compiled, first_folder, from_folders, not_found
+from vidkd.data.layouts.own_data import broken_files, one_sided
 from vidkd.data.layouts.tree import relative, subfolders
 from vidkd.data.manifest import SUBSETS, Clip
 from vidkd.video.files import video_files
 
 EXPECTED = "<class>/<clip>.<any video extension>, or the same below train/, val/ and test/"
 SPLIT = "1"
+MORE_GROUPS = "a drawn split needs two groups of a class, of which one may be tested: add videos, or let --group cut finer"
 
 
 def read(root: Path, options: Options) -> Reading:
-    """Split "1": the subfolders train/, val/, test/ where they are there, else a seeded split by groups with 70 % for training."""
+    """Split "1": the subfolders train/, val/, test/ where they are there, else a seeded split by groups with 70 % for training.
+
+    A class without a clip for training or for the test is remarked on.
+    """
     base = first_folder("folder", root, ("videos", "."), EXPECTED)
     names = subfolders(base)
     subsets = [name for name in names if name in SUBSETS]
@@ -35,9 +40,11 @@ def read(root: Path, options: Options) -> Reading:
         for label, name in enumerate(classes)
         for path in video_files(parent / name, deep=True)
     ]
+    broken, left_out = broken_files(clips, root, options)
+    clips = [clip for clip in clips if clip.path not in broken]
     if not subsets:
         clips = seeded_split(clips, options)
-    return from_folders(
+    reading = from_folders(
         name=root.name or "folder",
         root=root,
         classes=classes,
@@ -47,6 +54,9 @@ def read(root: Path, options: Options) -> Reading:
         looked_in=base,
         expected=EXPECTED,
     )
+    to_mend = "put videos of them below train/ and test/" if subsets else MORE_GROUPS
+    warnings = one_sided(clips, classes, SPLIT, where=f"split {SPLIT} of {base}", to_mend=to_mend)
+    return dataclasses.replace(reading, notes=(*left_out, *reading.notes, *warnings))
 
 
 def group_of(path: str, pattern: re.Pattern[str] | None) -> str:

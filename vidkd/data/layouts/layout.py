@@ -18,7 +18,8 @@ SHOWN = 5  # names listed in a message before "and N more"
 class Options:
     """How to read a layout: `group_pattern` and `seed` serve layouts without splits of their own, `list_file` the layout csv.
 
-    allow_overlap: intervals of one file may overlap (csv, ut_interaction_untrimmed).
+    allow_overlap: intervals of one file may overlap (csv, ut_interaction_untrimmed). open_files: see whether every file is a
+    video (folder, csv). workers: processes that do so, None: as many as serve.
     """
 
     allow_missing: bool = False
@@ -28,6 +29,8 @@ class Options:
     list_file: Path | None = None
     boxes: bool = True
     allow_overlap: bool = False
+    open_files: bool = False
+    workers: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
