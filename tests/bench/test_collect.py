@@ -83,6 +83,17 @@ def test_an_unfinished_study_compares_the_cells_that_both_have(tmp_path: Path) -
     assert set(pairs_of(summarise(study, found, None))) == {("flow", "rgb", "top1")}
 
 
+def test_top5_is_shown_where_all_cells_of_a_method_hold_it(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    found = all_cells(study)
+    for name, cells in found.items():
+        for number, cell in enumerate(cells):
+            cell["metrics"] |= {"top5": 0.25 * number} if name == "flow" or (name == "rgb" and number != 1) else {}
+    methods = summarise(study, found, None)["methods"]
+    assert {name: "top5" in method["metrics"] for name, method in methods.items()} == {"flow": True, "rgb": False, "attention": False}
+    assert methods["flow"]["metrics"]["top5"]["mean"] == pytest.approx(0.375)
+
+
 def test_unlabelled_clips_are_not_judged(tmp_path: Path) -> None:
     study = make_study(tmp_path)
     content = cell_content(study, keys_of(study, "rgb")[0], accuracy=0.5)

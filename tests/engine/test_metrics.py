@@ -72,11 +72,18 @@ def test_recall_and_precision_of_classes_and_none_where_undefined() -> None:
 def test_all_metrics_together() -> None:
     metrics = classification_metrics(PROBABILITIES, LABELS)
     assert metrics["top1"] == 0.5
-    assert metrics["top5"] == 1.0
+    assert set(metrics) == {"top1", "class_mean", "ece", "nll"}
     assert metrics["class_mean"] == pytest.approx((1 + 0.5 + 0) / 3)
     assert metrics["nll"] == pytest.approx(-(math.log(0.5) + math.log(0.6) + math.log(0.2) + math.log(0.25)) / 4)
     # bins of 1/15: 0.5 and 0.4, 0.6, 0.7 each alone
     assert metrics["ece"] == pytest.approx((0.5 + 0.4 + 0.7 + 0.4) / 4)
+
+
+def test_top_5_is_told_of_more_than_five_classes() -> None:
+    ranks = np.array([[6, 5, 4, 3, 2, 1], [6, 5, 4, 3, 2, 1], [1, 2, 3, 4, 5, 6]])  # the last, third and first of six
+    labels = np.array([5, 2, 5])
+    assert classification_metrics(ranks / 21, labels)["top5"] == pytest.approx(2 / 3)
+    assert "top5" not in classification_metrics(ranks[:, :5] / 20, np.array([4, 2, 4]))
 
 
 def test_a_probability_of_zero_costs_much_but_not_everything() -> None:

@@ -17,6 +17,9 @@ from vidkd.engine.metrics import confusion_matrix
 PER_CLIP = ("pointing", "mass")
 """Measures that a cell holds clip by clip, beside correctness."""
 
+NOT_OF_FEW_CLASSES = "top5"
+"""Older cells of five classes or fewer hold it, newer ones do not: a method with both is shown without."""
+
 
 def read_cells(study: Study, places: Places, chosen: Chosen) -> dict[str, list[dict[str, Any]]]:
     """Finished test cells by method, in the study's order; methods without any are left out."""
@@ -103,6 +106,8 @@ def _method(entries: Mapping[str, Sequence[Mapping[str, Any]]], study: Study) ->
     metrics: dict[str, Metric] = {}
     for name, cells in entries.items():
         for metric in _metrics_of(cells[0], study):
+            if metric == NOT_OF_FEW_CLASSES and any(metric not in cell["metrics"] for cell in cells):
+                continue
             shown = under(metric, study.spec.methods[name].condition)
             if is_accuracy(metric) or metric in cells[0]["predictions"]:
                 metrics[shown] = Metric.of_cells([as_cell(cell, metric) for cell in cells])

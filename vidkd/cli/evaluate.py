@@ -1,7 +1,8 @@
 """Judge a checkpoint on the clips of a subset.
 
-Prints top-1, top-5, class mean, calibration error and a table of classes; writes predictions.csv and evaluation.json. A model of early
-recognition is judged at every observed fraction: its metrics are means over them, and top-1 stands at each (top1@obs20).
+Prints top-1, top-5 (where there are more than five classes), class mean, calibration error and a table of classes; writes predictions.csv,
+evaluation.json and, for a run, its report.html. A model of early recognition is judged at every observed fraction: its metrics are means
+over them, and top-1 stands at each (top1@obs20).
 The data set is that of the run; another root, manifest or split may be given as settings (--data.root DIR).
 
 A detector is judged on the annotated frames of a subset: average precision and recall, of each class too, in evaluation.json and

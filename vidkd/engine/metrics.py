@@ -13,6 +13,7 @@ Ints = NDArray[np.int64]
 def classification_metrics(probabilities: Floats, labels: Ints) -> dict[str, float]:
     """top1, top5, class_mean, nll and calibration error ("ece", 15 equal bins) of (N, K) probabilities, all but nll in [0, 1].
 
+    top5 is left out where there are no more than five classes: it would always be 1.
     labels: (N,) in 0..K-1. Raises ValueError if there is nothing to judge.
     """
     if len(labels) == 0:
@@ -20,7 +21,7 @@ def classification_metrics(probabilities: Floats, labels: Ints) -> dict[str, flo
     truth = probabilities[np.arange(len(labels)), labels]
     return {
         "top1": float((probabilities.argmax(1) == labels).mean()),
-        "top5": top_k(probabilities, labels, 5),
+        **({"top5": top_k(probabilities, labels, 5)} if probabilities.shape[1] > 5 else {}),
         "class_mean": class_mean(probabilities.argmax(1), labels),
         "ece": calibration_error(probabilities, labels),
         "nll": float(-np.log(np.maximum(truth, 1e-12)).mean()),
