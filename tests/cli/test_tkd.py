@@ -180,6 +180,29 @@ def test_beside_the_stream(
     assert run(video, networks, tmp_path / "parts", "--asynchronous", "--overwrite") == 0
 
 
+def test_a_student_in_onnx_runtime(
+    video: Path, networks: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    low = ("--score", "0.002")
+    assert run(video, networks, tmp_path / "eager", *low) == 0
+    assert run(video, networks, tmp_path / "onnx", "--student-runtime", "onnx", *low) == 0
+    eager, onnx = (without_seconds(tmp_path / name / "street" / "detections.jsonl") for name in ("eager", "onnx"))
+    assert any(row["boxes"] for row in eager)
+    for one, other in zip(eager, onnx, strict=True):
+        np.testing.assert_allclose(one["scores"], other["scores"], atol=1e-3)
+        assert one["learning"]["version"] == other["learning"]["version"]
+    with monkeypatch.context() as patch:
+        break_at(patch, SynchronousLearner, 13)
+        with pytest.raises(SystemError):
+            run(video, networks, tmp_path / "parts", "--student-runtime", "onnx", *low)
+    assert run(video, networks, tmp_path / "parts", "--student-runtime", "onnx", *low) == 0
+    assert without_seconds(tmp_path / "parts" / "street" / "detections.jsonl") == onnx
+    assert run(video, networks, tmp_path / "beside", "--student-runtime", "onnx", "--asynchronous") == 0
+    capsys.readouterr()
+    assert run(video, networks, tmp_path / "parts", *low) == 2
+    assert "runtime" in capsys.readouterr().err
+
+
 def test_several_videos_of_which_one_is_broken(networks: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "in"
     folder.mkdir()

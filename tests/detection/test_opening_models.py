@@ -90,6 +90,16 @@ def test_how_frames_meet_a_darknet_input(darknet, tmp_path):
         ModelFiles(model=str(picture_model(tmp_path / "net.onnx")), resize="stretch").open()
 
 
+def test_what_runs_a_darknet_model(darknet, tmp_path):
+    eager, onnx_runtime = ModelFiles(**darknet, device="cpu"), ModelFiles(**darknet, runtime="onnx", device="cpu")
+    assert (eager.open().runtime, onnx_runtime.open().runtime) == ("eager", "onnx")
+    assert "runtime" not in ModelFiles(**darknet, runtime="eager").record()
+    assert onnx_runtime.record()["runtime"] == "onnx"
+    assert len(onnx_runtime.open()(np.zeros((2, 20, 30, 3), np.uint8))) == 2
+    with pytest.raises(ConfigError, match="--runtime means nothing to"):
+        ModelFiles(model=str(picture_model(tmp_path / "net.onnx")), runtime="onnx").open()
+
+
 def test_a_run(darknet, tmp_path):
     import torch
 

@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--names", metavar="F", help="darknet: class names, one a line")
     parser.add_argument("--metadata", metavar="F", help="exported file: the YAML that says how to run it (default: beside it)")
     parser.add_argument("--resize", metavar="WAY", help="darknet: how frames meet the network (default: darknet; stretch for Yolo-Fastest)")
+    parser.add_argument("--runtime", choices=("eager", "onnx"), help="darknet: run by torch, or faster on a processor by ONNX Runtime")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="each input gets a folder of its own in it")
     add_stream_arguments(parser)
     parser.add_argument("--batch", type=int, default=8, metavar="N", help="frames given to the model together (default: 8; live: 1)")
@@ -92,7 +93,7 @@ def job_of(arguments: argparse.Namespace, inputs: Sequence[str]) -> Job:
     if arguments.workers < 0 or arguments.threads < 0:
         raise ConfigError("--workers and --threads must not be negative", given=f"{arguments.workers}, {arguments.threads}")
     files = ModelFiles(
-        **{name: getattr(arguments, name) for name in ("model", "weights", "names", "metadata", "resize", "score", "device")},
+        **{name: getattr(arguments, name) for name in ("model", "weights", "names", "metadata", "resize", "runtime", "score", "device")},
         nms_iou=arguments.nms,
         threads=arguments.threads or _fair_share(arguments.workers),
     )

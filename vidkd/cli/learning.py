@@ -22,6 +22,12 @@ def add_learning_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resize", metavar="WAY", help="how frames meet the student (default: darknet, or the run's; stretch for Yolo-Fastest)"
     )
+    parser.add_argument(
+        "--student-runtime",
+        choices=("eager", "onnx"),
+        default="eager",
+        help="what runs the student: torch, or ONNX Runtime, which is faster on a processor and takes the weights as they learn",
+    )
     parser.add_argument("--oracle", required=True, metavar="F", help="the detector that is asked: .onnx, .tflite or .cfg")
     parser.add_argument("--oracle-weights", metavar="F", help="the .weights of the oracle's .cfg")
     parser.add_argument("--oracle-names", metavar="F", help="class names of the oracle's .cfg")
@@ -44,7 +50,7 @@ def student_files(arguments: argparse.Namespace) -> "ModelFiles":
     if Path(arguments.student).suffix.lower() in NETWORKS:
         raise ConfigError(f"an exported model cannot learn: {arguments.student}", to_mend="--student X.cfg --weights F --names F, or a run")
     given = {name: getattr(arguments, name) for name in ("weights", "names", "resize", "device", "threads")}
-    return ModelFiles(model=arguments.student, score=arguments.score, nms_iou=arguments.nms, **given)
+    return ModelFiles(model=arguments.student, score=arguments.score, nms_iou=arguments.nms, runtime=arguments.student_runtime, **given)
 
 
 def oracle_files(arguments: argparse.Namespace) -> "ModelFiles":

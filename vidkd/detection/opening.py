@@ -20,6 +20,7 @@ class ModelFiles:
     A run is the folder of one that trained a detector, or a checkpoint (.pt) of it; frames meet its network as they did in training.
     score, nms_iou: in [0, 1], in place of the model's own. device: auto, cpu, cuda or what else the kind of file runs on. threads: of the
     model on a processor, 0 for its library's choice. resize: how frames meet the input of a darknet model, by default its own letterbox.
+    runtime: what runs a darknet model: eager (torch, the default) or onnx (ONNX Runtime, on the processor).
     flags: what the flags of the companions begin with, for messages.
     """
 
@@ -32,13 +33,14 @@ class ModelFiles:
     device: str = "auto"
     threads: int = 0
     resize: ResizeMode | None = None
+    runtime: Literal["eager", "onnx"] | None = None
     flags: str = ""
 
     def open(self) -> Detector:
         """Load it. Raises ConfigError for a kind of file that is unknown, or companions that are missing or too many; and as the reader."""
         if (kind := self._kind()) != "exported":
             return self._open_run() if kind == "run" else self._open_darknet()
-        self._check(wanted=(), useless=("weights", "names", "resize"))
+        self._check(wanted=(), useless=("weights", "names", "resize", "runtime"))
         return open_detector(
             self.model, metadata=self.metadata, score=self.score, nms_iou=self.nms_iou, device=self.device, threads=self.threads
         )
@@ -52,7 +54,8 @@ class ModelFiles:
         elif kind == "exported" and self.metadata is None and beside.exists():
             files["metadata"] = str(beside)
         hashes = {name: _content(path) for name, path in files.items()}
-        return {**hashes, **self._outside(), "score": self.score, "nms_iou": self.nms_iou, "resize": self.resize}
+        runtime = {} if self.runtime in (None, "eager") else {"runtime": self.runtime}
+        return {**hashes, **self._outside(), "score": self.score, "nms_iou": self.nms_iou, "resize": self.resize, **runtime}
 
     def _outside(self) -> dict[str, str]:
         """The files of weights that an ONNX file names."""
@@ -81,7 +84,7 @@ class ModelFiles:
 
     def _settings(self) -> dict[str, Any]:
         """What was given of a darknet detector's settings."""
-        settings = {"score_threshold": self.score, "nms_iou": self.nms_iou, "resize": self.resize}
+        settings = {"score_threshold": self.score, "nms_iou": self.nms_iou, "resize": self.resize, "runtime": self.runtime}
         if self.resize is not None and self.resize not in RESIZE_MODES:
             raise unknown_name("way of resizing", self.resize, RESIZE_MODES)
         return {name: value for name, value in settings.items() if value is not None}

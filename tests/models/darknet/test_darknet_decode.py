@@ -7,6 +7,7 @@ import torch
 from reference_nets import CASES
 
 from vidkd.models.darknet import Head, decode, decode_head
+from vidkd.models.darknet.decode import decode_above
 
 HEAD = Head(layer=9, source=7, anchors=((10, 20), (31, 7)), mask=(0, 2), stride=16, scale_x_y=1.1, classes=3)
 
@@ -72,3 +73,22 @@ def test_heads_that_do_not_fit() -> None:
         decode_head(torch.zeros(1, 15, 2, 2), HEAD)
     with pytest.raises(ValueError, match="1 raw heads where the network has 2"):
         decode([torch.zeros(1, 16, 2, 2)], [HEAD, HEAD])
+
+
+@pytest.mark.parametrize("least", [0.0, 0.3, 0.7, 1.0])
+def test_cells_above_a_score_are_those_of_decoding_all(least: float) -> None:
+    generator = torch.Generator().manual_seed(4)
+    heads = [
+        Head(layer=1, source=0, mask=(0, 1), anchors=((8.0, 9.0), (12.0, 20.0)), stride=16, scale_x_y=1.05, classes=3),
+        Head(layer=3, source=2, mask=(2,), anchors=((25.0, 17.0),), stride=8, classes=3),
+    ]
+    raw = [2 * torch.randn(2, 16, 4, 6, generator=generator), 2 * torch.randn(2, 8, 8, 12, generator=generator)]
+    raw[0][0, 4] = float("nan")
+    boxes, scores = decode(raw, heads)
+    best, labels = scores.max(-1)
+    for image, found in enumerate(decode_above(raw, heads, least)):
+        above = best[image] >= least
+        for each, expected in zip(found, (boxes, best, labels), strict=True):
+            torch.testing.assert_close(each, expected[image][above])
+    if least == 0.3:
+        assert 5 < int((best >= least).sum()) < best.numel() - 5

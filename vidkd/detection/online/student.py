@@ -1,6 +1,5 @@
 """A darknet detector that can be looked through: boxes, raw heads and deep features from one forward pass."""
 
-import copy
 from collections.abc import Sequence
 
 import numpy as np
@@ -46,13 +45,12 @@ class Student:
             raise ValueError(f"a frame is uint8 (H, W, 3): {frame.dtype} {frame.shape}")
         letterbox = Letterbox.fit((frame.shape[1], frame.shape[0]), self.net.input_size, self.detector.resize)
         image = letterbox.apply(frame, GREY)
-        heads, layers = self.net.features(self.inputs([image]), self.net.deep_layers)
-        pooled = torch.cat([layers[layer][0].mean((1, 2)) for layer in self.net.deep_layers])
+        heads, pooled = self.detector.forward(self.inputs([image]))
         (found,) = self.detector.finish(heads, letterbox)
         return Look(
             detections=found.at(frame_index, time_s),
             heads=tuple(heads),
-            features=pooled.float().cpu().numpy(),
+            features=pooled[0].float().cpu().numpy(),
             image=image,
             letterbox=letterbox,
         )
@@ -63,13 +61,4 @@ class Student:
 
     def copy(self) -> "Student":
         """Another student with equal weights of its own."""
-        same = self.detector
-        detector = DarknetDetector(
-            copy.deepcopy(self.net),
-            same.class_names,
-            score_threshold=same.score_threshold,
-            nms_iou=same.nms_iou,
-            device=same.device,
-            resize=same.resize,
-        )
-        return Student(detector)
+        return Student(self.detector.copy())

@@ -21,7 +21,7 @@ class Published:
     """
 
     def __init__(self, student: Student) -> None:
-        self._newest = Version(0, student.copy())
+        self._newest = Version(0, _fixed(student))
 
     def newest(self) -> Version:
         """The version to use for the next frame."""
@@ -29,8 +29,15 @@ class Published:
 
     def publish(self, student: Student) -> Version:
         """Make a copy of the student's present weights the newest version."""
-        copied = student.copy()
+        copied = _fixed(student)
         # the copy was queued on the trainer's stream; a reader on another stream must not see weights that are still to be written
         synchronise(student.detector.device)
         self._newest = Version(self._newest.number + 1, copied)
         return self._newest
+
+
+def _fixed(student: Student) -> Student:
+    """A copy that nobody will change; its runtime has taken the weights, so that no reader waits for that."""
+    copied = student.copy()
+    copied.detector.follow_weights()
+    return copied

@@ -99,6 +99,7 @@ class SynchronousLearner:
 
     def _learn(self, look: Look, answer: Answer) -> Lesson:
         lesson = self.pupil.learn(look, answer)
+        self.student.detector.follow_weights()  # a part of the update, not of the next frame
         synchronise(self.student.detector.device)
         self._watcher.told(lesson.update.loss_before)
         self.chooser.told(lesson.feedback)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vidkd.losses.yolo_heads import HeadSpec, boxes_of_cells, split_head
+from vidkd.losses.yolo_heads import HeadSpec, anchor_sizes, boxes_at, boxes_of_cells, split_head, split_heads
 
 
 class DecodedHead(NamedTuple):
@@ -41,3 +41,28 @@ def decode(raw_heads: Sequence[Tensor], heads: Sequence[HeadSpec]) -> tuple[Tens
     boxes = torch.cat([each.boxes.flatten(1, 3) for each in decoded], 1)
     scores = torch.cat([(each.objectness.unsqueeze(-1) * each.class_scores).flatten(1, 3) for each in decoded], 1)
     return boxes, scores
+
+
+def decode_above(raw_heads: Sequence[Tensor], heads: Sequence[HeadSpec], least: float) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """For each image boxes (N, 4), scores (N,) and labels (N,) of the cells whose best class scores at least `least`.
+
+    The same numbers, in the same order, as those of `decode`. That squashes the classes of all cells, this only of those whose
+    objectness reaches `least`, for no score passes its objectness. Raises ValueError as `decode` does.
+    """
+    cells = split_heads(raw_heads, heads)
+    return [_best_cells([each[image] for each in cells], heads, least) for image in range(len(cells[0]))]
+
+
+def _best_cells(cells: Sequence[Tensor], heads: Sequence[HeadSpec], least: float) -> tuple[Tensor, Tensor, Tensor]:
+    """`decode_above` of one image, its cells (A, h, w, 5 + C) a head."""
+    found = []
+    for each, head in zip(cells, heads, strict=True):
+        objectness = each[..., 4].sigmoid()
+        anchor, row, column = (objectness >= least).nonzero(as_tuple=True)
+        rows = each[anchor, row, column]
+        scores, labels = (objectness[anchor, row, column, None] * rows[:, 5:].sigmoid()).max(-1)
+        boxes = boxes_at(rows, torch.stack([column, row], -1), anchor_sizes(head, rows)[anchor], head)
+        found.append((boxes, scores, labels))
+    boxes, scores, labels = (torch.cat(parts) for parts in zip(*found, strict=True))
+    kept = scores >= least
+    return boxes[kept], scores[kept], labels[kept]

@@ -1,6 +1,8 @@
 """A darknet network as a detector: frames in, boxes in their pixels out."""
 
+import copy
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -8,9 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.ops import batched_nms
 
-from vidkd.base.errors import ConfigError
-from vidkd.models.darknet.decode import decode
+from vidkd.base.errors import ConfigError, unknown_name
+from vidkd.models.darknet.decode import decode_above
 from vidkd.models.darknet.net import Darknet
+from vidkd.models.darknet.onnx_forward import OnnxForward
 from vidkd.models.darknet.weights import load_weights
 from vidkd.runtime.detections import Detections
 from vidkd.runtime.letterbox import Letterbox, ResizeMode
@@ -19,14 +22,19 @@ from vidkd.runtime.metadata_file import read_names
 GREY = 128
 """Padding: the 0.5 of darknet's letterbox in 8 bits."""
 
+Runtime = Literal["eager", "onnx"]
+RUNTIMES: tuple[Runtime, ...] = get_args(Runtime)
+
 
 class DarknetDetector:
     """A `vidkd.runtime.detector.Detector`. The network is held in eval mode, on `device`.
 
     class_names: one for each class of the network. score_threshold: boxes score at least that (objectness times class, in [0, 1]); a box
     gets its best class alone. nms_iou: of boxes of one class that overlap by more than this, the best stays. resize: how frames meet the
-    input; darknet's own letterbox by default. Raises ConfigError if names and classes differ in number, a setting is out of range, or the
-    network does not take three channels.
+    input; darknet's own letterbox by default. runtime: what runs the forward pass: torch as it stands (eager), or ONNX Runtime on a
+    processor (onnx), which is faster and follows the weights of the network as they change (`OnnxForward`).
+    Raises ConfigError if names and classes differ in number, a setting is out of range or unknown, or the network does not take three
+    channels; for the runtime onnx also as `OnnxForward` does.
     """
 
     def __init__(
@@ -38,6 +46,7 @@ class DarknetDetector:
         nms_iou: float = 0.45,
         device: torch.device | str = "cpu",
         resize: ResizeMode = "darknet",
+        runtime: Runtime = "eager",
     ) -> None:
         if len(class_names) != net.classes:
             raise ConfigError(f"{len(class_names)} class names for a network of {net.classes} classes", where=net.config.where(0))
@@ -46,10 +55,13 @@ class DarknetDetector:
         for name, value in (("score_threshold", score_threshold), ("nms_iou", nms_iou)):
             if not 0 <= value <= 1:
                 raise ConfigError(f"{name} must lie in [0, 1], not {value}")
+        if runtime not in RUNTIMES:
+            raise unknown_name("runtime", runtime, RUNTIMES)
         self.device = torch.device(device)
         self.net = net.to(self.device).eval()
         self.class_names = class_names
-        self.score_threshold, self.nms_iou, self.resize = score_threshold, nms_iou, resize
+        self.score_threshold, self.nms_iou, self.resize, self.runtime = score_threshold, nms_iou, resize, runtime
+        self._onnx = OnnxForward(self.net) if runtime == "onnx" else None
 
     @classmethod
     def open(
@@ -63,6 +75,7 @@ class DarknetDetector:
         nms_iou: float = 0.45,
         device: torch.device | str = "cpu",
         resize: ResizeMode = "darknet",
+        runtime: Runtime = "eager",
     ) -> "DarknetDetector":
         """From a cfg, its weights and a file with one class name a line. input_size: (width, height) instead of that of the cfg.
 
@@ -77,7 +90,19 @@ class DarknetDetector:
                 to_mend="give the names file of this cfg",
             )
         load_weights(net, weights)
-        return cls(net, class_names, score_threshold=score_threshold, nms_iou=nms_iou, device=device, resize=resize)
+        return cls(net, class_names, score_threshold=score_threshold, nms_iou=nms_iou, device=device, resize=resize, runtime=runtime)
+
+    def copy(self) -> "DarknetDetector":
+        """The same with a network of its own, of equal weights."""
+        return DarknetDetector(
+            copy.deepcopy(self.net),
+            self.class_names,
+            score_threshold=self.score_threshold,
+            nms_iou=self.nms_iou,
+            device=self.device,
+            resize=self.resize,
+            runtime=self.runtime,
+        )
 
     def __call__(self, frames: NDArray[np.uint8]) -> list[Detections]:
         """RGB uint8 (B, H, W, 3) -> B results, each sorted by falling score. Raises ValueError for other arrays."""
@@ -85,7 +110,20 @@ class DarknetDetector:
         if not len(images):
             return []
         with torch.inference_mode():
-            return self.finish(self.net(images), letterbox)
+            return self.finish(self.net(images) if self._onnx is None else self._onnx(images)[0], letterbox)
+
+    @torch.inference_mode()
+    def forward(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Images that `prepare` made -> the raw heads, and (B, D) the means over positions of the deepest layers before them."""
+        if self._onnx is not None:
+            return self._onnx(images)
+        heads, layers = self.net.features(images, self.net.deep_layers)
+        return heads, torch.cat([layers[layer].mean((2, 3)) for layer in self.net.deep_layers], 1)
+
+    def follow_weights(self) -> None:
+        """Make the runtime take the network's weights as they are now, which it else does at the next frame."""
+        if self._onnx is not None:
+            self._onnx.follow()
 
     def prepare(self, frames: NDArray[np.uint8]) -> tuple[Tensor, Letterbox]:
         """Frames as `__call__` takes them -> what the network takes, (B, 3, h, w) on the device, and how to come back.
@@ -107,14 +145,12 @@ class DarknetDetector:
         """Raw heads of a batch that `prepare` made -> its detections, cut at the edges of the frame; empty boxes are left out."""
         if self.device.type == "mps":  # which has no float64, see _frame
             raw_heads = [raw.cpu() for raw in raw_heads]
-        boxes, scores = decode(raw_heads, self.net.heads)
-        best, labels = scores.max(-1)
-        return [self._frame(*parts, letterbox) for parts in zip(boxes, best, labels, strict=True)]
+        found = decode_above(raw_heads, self.net.heads, self.score_threshold)
+        return [self._frame(*parts, letterbox) for parts in found]
 
     def _frame(self, boxes: Tensor, scores: Tensor, labels: Tensor, letterbox: Letterbox) -> Detections:
-        above = scores >= self.score_threshold
-        boxes, scores, labels = boxes[above].double(), scores[above].double(), labels[above]
         # float64: batched_nms sets classes apart by the largest coordinate, so one huge box would cost all others their precision
+        boxes, scores = boxes.double(), scores.double()
         kept = batched_nms(boxes, scores, labels, self.nms_iou)
         boxes, scores, labels = boxes[kept].cpu(), scores[kept].cpu(), labels[kept].cpu()
         found = Detections(boxes=letterbox.to_frame(boxes.numpy()).astype(np.float32), scores=scores.numpy(), labels=labels.numpy())

@@ -1,0 +1,213 @@
+"""A darknet network as an ONNX graph: the layers written down once from the cfg, the weights handed over apart.
+
+Batch normalisation is folded into the convolution before it, so the weights of the graph are not those of the network but follow from them.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vidkd.base.extras import require
+from vidkd.models.darknet.blocks import Activation, Convolutional, DarknetConfig, Dropout, Maxpool, Route, Shortcut, Upsample, Yolo
+from vidkd.models.darknet.graph import IMAGE, Node, heads_of, trace
+from vidkd.models.darknet.layers import LEAKY_SLOPE, ConvolutionBlock
+from vidkd.models.darknet.net import Darknet
+
+INPUT, POOLED = "images", "pooled"
+OPSET, IR_VERSION = 13, 8
+RELU6_BOUNDS = "zero", "six"
+
+Weights = dict[str, NDArray[np.float32]]
+
+
+def head_name(place: int) -> str:
+    """The output that holds the raw head of this place among `net.heads`."""
+    return f"head_{place}"
+
+
+@torch.no_grad()
+def graph_weights(net: Darknet) -> Weights:
+    """The weights of the graph at this moment, by name: kernel and bias of each convolution, in arrays of their own."""
+    weights: Weights = {}
+    for index, layer in enumerate(net.layers):
+        if isinstance(layer, ConvolutionBlock):
+            kernel, bias = _folded(layer)
+            weights |= {_kernel(index): kernel, _bias(index): bias}
+    return weights
+
+
+def _folded(block: ConvolutionBlock) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Kernel and bias of one convolution that does what block and normalisation (in eval mode) do; worked out in float64."""
+    kernel = block.conv.weight.detach().double().cpu()
+    if block.norm is None:
+        assert block.conv.bias is not None
+        bias = block.conv.bias.detach().double().cpu()
+    else:
+        mean, variance = block.norm.running_mean, block.norm.running_var
+        assert mean is not None
+        assert variance is not None
+        scale = block.norm.weight.detach().double().cpu() / (variance.double().cpu() + block.norm.eps).sqrt()
+        bias = block.norm.bias.detach().double().cpu() - mean.double().cpu() * scale
+        kernel = kernel * scale[:, None, None, None]
+    return kernel.numpy().astype(np.float32), bias.numpy().astype(np.float32)
+
+
+@functools.lru_cache(maxsize=4)
+def graph_model(config: DarknetConfig) -> bytes:
+    """The graph of a cfg as an ONNX model whose weights (`graph_weights`) are named, not held: they are given when it is loaded.
+
+    Input "images", RGB float (B, 3, h, w) in [0, 1]. Outputs: "head_0", "head_1", ..., raw as those of the network, and "pooled" (B, D),
+    the means over positions of the layers that the heads' convolutions read, one behind the other.
+    Raises MissingExtraError without the package onnx.
+    """
+    onnx = require("onnx", "detect")
+    nodes = trace(config)
+    heads = heads_of(config, nodes)
+    writer = _Writer(onnx.helper, config, nodes)
+    for index in range(len(nodes)):
+        writer.add(index)
+    outputs = [head_name(place) for place in range(len(heads))]
+    for name, head in zip(outputs, heads, strict=True):
+        writer.node("Identity", [writer.outputs[head.layer]], name)
+    writer.pool([head.source for head in heads])
+    value, floats = onnx.helper.make_tensor_value_info, onnx.TensorProto.FLOAT
+    graph = onnx.helper.make_graph(
+        writer.nodes,
+        "darknet",
+        [value(INPUT, floats, ["batch", config.net.channels, config.net.height, config.net.width])],
+        [value(name, floats, None) for name in (*outputs, POOLED)],
+        [*writer.constants, *(_named_only(onnx, name, shape) for name, shape in writer.weights.items())],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    return bytes(model.SerializeToString())
+
+
+def _named_only(onnx: Any, name: str, shape: Sequence[int]) -> Any:
+    """A tensor whose numbers lie outside the model; where, is for whoever loads it."""
+    tensor = onnx.TensorProto(name=name, data_type=onnx.TensorProto.FLOAT, dims=shape, data_location=onnx.TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value="weights")
+    return tensor
+
+
+def _kernel(index: int) -> str:
+    return f"kernel_{index}"
+
+
+def _bias(index: int) -> str:
+    return f"bias_{index}"
+
+
+class _Writer:
+    """Collects the nodes of the graph, layer after layer. outputs: the name of what each layer puts out. weights: shapes, by name."""
+
+    def __init__(self, helper: Any, config: DarknetConfig, traced: Sequence[Node]) -> None:
+        self._helper, self._config, self._traced = helper, config, traced
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+        self.outputs = {IMAGE: INPUT}
+        self.weights: dict[str, tuple[int, ...]] = {}
+
+    def node(self, kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
+        """Add one; returns the name of its output."""
+        self.nodes.append(self._helper.make_node(kind, list(inputs), [output], **attributes))
+        return output
+
+    def add(self, index: int) -> None:
+        """Add a layer; those that it reads must be there."""
+        layer, sources, output = self._config.layers[index], self._traced[index].sources, f"layer_{index}"
+        names = [self.outputs[source] for source in sources]
+        match layer:
+            case Convolutional():
+                output = self._convolution(index, layer, names[0], output)
+            case Maxpool():
+                self._maxpool(layer, names[0], output)
+            case Upsample():
+                self._upsample(layer, names[0], output)
+            case Route():
+                output = self._route(layer, sources, names, output)
+            case Shortcut():
+                output = self._activated(layer.activation, self.node("Add", names, f"{output}_sum"), output)
+            case Dropout() | Yolo():
+                output = names[0]
+        self.outputs[index] = output
+
+    def pool(self, layers: Sequence[int]) -> None:
+        """The means of these layers as the output "pooled"."""
+        means = [self.node("GlobalAveragePool", [self.outputs[layer]], f"mean_{place}") for place, layer in enumerate(layers)]
+        self.node("Flatten", [self.node("Concat", means, "means", axis=1)], POOLED)
+
+    def _convolution(self, index: int, layer: Convolutional, source: str, output: str) -> str:
+        reach = layer.padding * layer.dilation
+        channels = self._channels(self._traced[index].sources[0]) // layer.groups
+        self.weights |= {_kernel(index): (layer.filters, channels, layer.size, layer.size), _bias(index): (layer.filters,)}
+        convolved = self.node(
+            "Conv",
+            [source, _kernel(index), _bias(index)],
+            f"{output}_convolved",
+            kernel_shape=[layer.size] * 2,
+            strides=[layer.stride] * 2,
+            pads=[reach] * 4,
+            dilations=[layer.dilation] * 2,
+            group=layer.groups,
+        )
+        return self._activated(layer.activation, convolved, output)
+
+    def _activated(self, activation: Activation, source: str, output: str) -> str:
+        match activation:
+            case "linear":
+                return source
+            case "leaky":
+                return self.node("LeakyRelu", [source], output, alpha=LEAKY_SLOPE)
+            case "relu":
+                return self.node("Relu", [source], output)
+            case "relu6":
+                return self.node("Clip", [source, *self._relu6_bounds()], output)
+            case "logistic":
+                return self.node("Sigmoid", [source], output)
+            case "swish":
+                return self.node("Mul", [source, self.node("Sigmoid", [source], f"{output}_gate")], output)
+            case "mish":
+                gate = self.node("Tanh", [self.node("Softplus", [source], f"{output}_softplus")], f"{output}_gate")
+                return self.node("Mul", [source, gate], output)
+
+    def _relu6_bounds(self) -> tuple[str, str]:
+        if not any(constant.name == RELU6_BOUNDS[0] for constant in self.constants):
+            for name, value in zip(RELU6_BOUNDS, (0.0, 6.0), strict=True):
+                self._constant(name, [], [value], floats=True)
+        return RELU6_BOUNDS
+
+    def _maxpool(self, layer: Maxpool, source: str, output: str) -> None:
+        before = layer.padding // 2
+        after = layer.padding - before
+        pads, size = [before, before, after, after], [layer.size] * 2
+        self.node("MaxPool", [source], output, kernel_shape=size, strides=[layer.stride] * 2, pads=pads)
+
+    def _upsample(self, layer: Upsample, source: str, output: str) -> None:
+        scales = self._constant(f"{output}_scales", [4], [1.0, 1.0, layer.stride, layer.stride], floats=True)
+        ways = {"mode": "nearest", "nearest_mode": "floor", "coordinate_transformation_mode": "asymmetric"}
+        self.node("Resize", [source, "", scales], output, **ways)
+
+    def _route(self, layer: Route, sources: Sequence[int], names: Sequence[str], output: str) -> str:
+        parts = [
+            name if layer.groups == 1 else self._part(layer, self._channels(source), name, f"{output}_part_{place}")
+            for place, (source, name) in enumerate(zip(sources, names, strict=True))
+        ]
+        return parts[0] if len(parts) == 1 else self.node("Concat", parts, output, axis=1)
+
+    def _channels(self, source: int) -> int:
+        return self._config.net.channels if source == IMAGE else self._traced[source].shape[0]
+
+    def _part(self, layer: Route, channels: int, source: str, output: str) -> str:
+        width = channels // layer.groups
+        ends = (layer.group_id * width, (layer.group_id + 1) * width, 1)
+        bounds = [self._constant(f"{output}_{word}", [1], [end]) for word, end in zip(("from", "to", "axis"), ends, strict=True)]
+        return self.node("Slice", [source, *bounds], output)
+
+    def _constant(self, name: str, shape: list[int], values: Sequence[float], *, floats: bool = False) -> str:
+        kind = 1 if floats else 7  # of onnx.TensorProto: FLOAT and INT64
+        self.constants.append(self._helper.make_tensor(name, kind, shape, values))
+        return name
