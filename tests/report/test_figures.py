@@ -146,3 +146,10 @@ def test_reliability_has_the_calibration_error() -> None:
     figure = reliability_diagram(confidence, correct, bins=10)
     assert figure.caption.startswith("ECE 20.0 % over 10 bins, 20 clips.")
     assert texts(figure).count("10") == 2
+    assert "In the mean 60.0 % sure and 60.0 % right." in figure.caption
+
+
+@pytest.mark.parametrize(("lowest", "first_tick"), [(0.1, "0.2"), (0.35, "0.4"), (0.47, "0.5"), (0.99, "0.5")])
+def test_the_axis_of_confidence_begins_where_there_are_clips(lowest: float, first_tick: str) -> None:
+    """At the edge of the lowest of the bins of 1/15 (0.067, 0.333, 0.467), at the latest in the middle; first_tick: the next number."""
+    assert texts(reliability_diagram([lowest, 1.0], [1, 1]))[0] == first_tick

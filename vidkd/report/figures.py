@@ -256,18 +256,25 @@ def _worst_confusions(counts: NDArray[np.int64], classes: Sequence[str], most: i
 def reliability_diagram(confidence: ArrayLike, correct: ArrayLike, *, bins: int = 15) -> Figure:
     """Accuracy against confidence in equal bins, the bars' strength by the number of clips; the caption has the calibration error (ECE).
 
+    The axis of confidence begins at the lowest bin that holds clips, at the latest in the middle: of few classes none is predicted with
+    little confidence, and the half of the drawing where nothing can be is left out.
     confidence: (N,) probability of the predicted class in [0, 1]; correct: (N,) 0 or 1.
     """
-    found = reliability(np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.float64), bins)
+    confidence, correct = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.float64)
+    found = reliability(confidence, correct, bins)
+    lowest = min(found.number[0] / bins, 0.5)
     with canvas(3.1) as (drawing, axes):
         for place, clips, height in zip(found.number, found.clips, found.accuracy, strict=True):
             strength = 0.25 + 0.65 * clips / found.clips.max()
             axes.bar((place + 0.5) / bins, height, width=0.94 / bins, color=SERIES[0], alpha=strength, linewidth=0)
-            axes.text((place + 0.5) / bins, height + 0.03, str(clips), ha="center", fontsize=8, color=MUTED)
-        axes.plot([0, 1], [0, 1], "--", color=MUTED, lw=1)
+            axes.text((place + 0.5) / bins, height + 0.04, str(clips), ha="center", fontsize=8, color=MUTED)
+        axes.plot([lowest, 1], [lowest, 1], "--", color=MUTED, lw=1)
         axes.plot(found.confidence, found.accuracy, "o", color=INK, ms=3)
-        axes.set(xlim=(0, 1), ylim=(0, 1.1), xlabel="confidence", ylabel="accuracy")
+        axes.set(xlim=(lowest, 1), ylim=(0, 1.12), xlabel="confidence", ylabel="accuracy")
         axes.tick_params(color=RULE)
-        error = format_number(found.error, percent=True)
-        caption = f"ECE {error} % over {bins} bins, {found.clips.sum()} clips. Numbers over the bars count clips."
+        error, sure, right = (format_number(float(share), percent=True) for share in (found.error, confidence.mean(), correct.mean()))
+        caption = (
+            f"ECE {error} % over {bins} bins, {found.clips.sum()} clips. In the mean {sure} % sure and {right} % right. "
+            "Numbers over the bars count clips; bars below the dashed line are clips of which the network is surer than right."
+        )
         return finish(drawing, "Reliability", caption=caption)

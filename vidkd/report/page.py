@@ -2,7 +2,7 @@
 
 import html
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from vidkd.base.files import atomic_write
@@ -37,7 +37,8 @@ def render_html(report: Report) -> str:
 def _parts(report: Report) -> Iterable[str]:
     yield _header(report)
     yield _section("Results", (_table(table) for table in report.tables))
-    figures = [_figure(figure, index) for index, figure in enumerate(report.figures)]
+    alone = _alone(report.figures)
+    figures = [_figure(figure, index, alone=index in alone) for index, figure in enumerate(report.figures)]
     yield _section("Figures", [f'<div class="figures">{"".join(figures)}</div>'] if figures else [])
     yield _section(report.strips_title, (_strip(strip) for strip in report.strips))
     yield _section("How it was made", _making(report))
@@ -101,11 +102,24 @@ def _cell_text(cell: TableCell) -> str:
     return _text(cell if isinstance(cell, str) else format_number(cell))
 
 
-def _figure(figure: Figure, index: int) -> str:
-    """A figure's ids get its number, for two drawings on one page would otherwise share them."""
+def _alone(figures: Sequence[Figure]) -> set[int]:
+    """The figures that would leave half of their row empty where two stand side by side."""
+    alone: set[int] = set()
+    waiting: int | None = None  # the left one of a pair whose right one has not come yet
+    for index, figure in enumerate(figures):
+        if figure.wide:
+            alone |= {waiting} if waiting is not None else set()
+            waiting = None
+        else:
+            waiting = index if waiting is None else None
+    return alone | ({waiting} if waiting is not None else set())
+
+
+def _figure(figure: Figure, index: int, *, alone: bool) -> str:
+    """A figure's ids get its number, for two drawings on one page would otherwise share them. alone: it has a row to itself."""
     svg = _TAG.sub(lambda tag: _ID.sub(lambda match: f"{match[1]}f{index}-", tag[0]), figure.svg)
     caption = _caption(figure.caption)
-    kind = "block wide" if figure.wide else "block"
+    kind = "block wide" if figure.wide else "block alone" if alone else "block"
     return (
         f'<figure class="{kind}"><figcaption><h3>{_text(figure.title)}</h3></figcaption><div class="scroll">{svg}</div>{caption}</figure>'
     )

@@ -78,6 +78,7 @@ td:first-child:not(.number) { white-space: normal; overflow-wrap: anywhere; min-
 }
 .figures .block { margin: 0; }
 .wide { grid-column: 1 / -1; }
+.alone { grid-column: 1 / -1; }
 svg { display: block; width: 100%; max-width: 30rem; height: auto; margin: 0 auto; }
 .wide svg { max-width: none; min-width: 34rem; }
 svg text { font-family: inherit !important; }
@@ -102,6 +103,12 @@ pre {
 }
 code { font-family: ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace; }
 .plain th { font-weight: 400; color: var(--muted); }
+@media (min-width: 57rem) {
+  .alone { display: grid; grid-template-columns: minmax(0, 34rem) minmax(0, 1fr); column-gap: 2.5rem; align-items: center; }
+  .alone figcaption { grid-column: 1 / -1; }
+  .alone svg { max-width: none; }
+  .alone .caption { margin: 0; }
+}
 @media (max-width: 40rem) {
   main { padding: 1.75rem 1rem 3rem; }
   h1 { font-size: 1.5rem; }
