@@ -11,7 +11,9 @@ from benchmarks.loader import SteadyLoader
 from benchmarks.memory import slope, status_mib
 from benchmarks.page import number, performance_page
 from benchmarks.rivals import why_not
+from benchmarks.run import PAGE, RESULTS, ROOT
 from benchmarks.step import bare_step, seconds_a_step
+from vidkd.base.files import read_json
 
 
 class Workers:
@@ -140,3 +142,8 @@ def test_page_shows_command_numbers_targets_and_notes() -> None:
         "torchcodec was left out: no module",
     ):
         assert line in page
+
+
+def test_the_committed_page_is_that_of_the_committed_numbers() -> None:
+    page = (ROOT / PAGE).read_text(encoding="utf-8")
+    assert performance_page(read_json(ROOT / RESULTS)) == page, "to mend: python benchmarks/run.py --page-only"

@@ -102,6 +102,26 @@ def test_a_study_from_its_file_to_its_report(
     assert (second, len(trained), cell_files(out)) == (first, 4, before)
 
 
+def test_the_run_of_a_cell_gets_its_own_page_from_evaluate(
+    write: Write, compare: Compare, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As docs/studies.md says: the same numbers as the cell, and nothing of the study is changed by it."""
+    study = write(seeds=[0])
+    assert compare(study) == 0
+    first, before = capsys.readouterr().out, cell_files(tmp_path / "out")
+    run = tmp_path / "runs-out" / "small" / "test" / "attention-s0-1"
+    assert not (run / "report.html").exists()
+    assert run_verb("evaluate", ["--checkpoint", str(run), "--split", "test", "--device", "cpu"]) == 0
+    cell = read_json(tmp_path / "out" / "test" / "attention" / "attention-s0-1.json")
+    assert read_json(run / "evaluation.json")["metrics"] == pytest.approx(cell["metrics"], abs=1e-5)
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert page.count("data:image/png") >= 4, "example clips: frames, flow, teacher, student"
+    assert "Reliability" in page
+    capsys.readouterr()
+    assert compare(study) == 0
+    assert (capsys.readouterr().out, cell_files(tmp_path / "out")) == (first, before)
+
+
 def test_a_changed_setting_is_refused(
     write: Write, compare: Compare, trained: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
