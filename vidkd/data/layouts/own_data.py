@@ -8,8 +8,8 @@ from vidkd.base.walk import map_files
 from vidkd.data.layouts.layout import SHOWN, Options, shortened
 from vidkd.data.manifest import Clip
 
-FEW_FILES = 1000
-"""So many are opened in this process, in a few seconds: starting others would take as long."""
+FEW_FILES = 5000
+"""So many are opened in this process, at about a millisecond each: starting others and sending them every name would take as long."""
 
 
 def broken_files(clips: Sequence[Clip], root: Path, options: Options) -> tuple[frozenset[str], tuple[str, ...]]:
