@@ -233,6 +233,8 @@ def test_several_videos_of_which_one_is_broken(networks: list[str], tmp_path: Pa
         (["--asynchronous", "--timeout", "0"], "timeout_s must be above 0"),
         (["--update.loss", "matched_heads"], "--update.loss oracle_assigned"),
         (["--student", "light.onnx"], "an exported model cannot learn"),
+        (["--student", "torchvision:ssd300_vgg16"], "a detector of torchvision cannot learn"),
+        (["--oracle", "torchvision:ssd300_vgg16"], "a detector of torchvision needs --oracle-weights too"),
         (["--oracle-weights", "x.weights"], "--oracle-weights means nothing to"),
         (["--resize", "strech"], "did you mean : stretch"),
     ],

@@ -71,11 +71,11 @@ def test_a_model_without_names_shows_what_to_write(tmp_path):
     assert "classes:" in caught.value.lines["to mend"]
 
 
-@pytest.mark.parametrize("model", ["net.pkl", "torchvision:ssd", "net"])
+@pytest.mark.parametrize("model", ["net.pkl", "torchvision", "net"])
 def test_other_kinds_of_files(model):
     with pytest.raises(ConfigError, match="not a kind of detector that is known") as caught:
         ModelFiles(model=model).open()
-    assert caught.value.lines["known"] == ".cfg, .onnx, .tflite, the folder of a run"
+    assert caught.value.lines["known"] == ".cfg, .onnx, .tflite, torchvision:NAME, the folder of a run"
 
 
 def test_how_frames_meet_a_darknet_input(darknet, tmp_path):
@@ -98,6 +98,30 @@ def test_what_runs_a_darknet_model(darknet, tmp_path):
     assert len(onnx_runtime.open()(np.zeros((2, 20, 30, 3), np.uint8))) == 2
     with pytest.raises(ConfigError, match="--runtime means nothing to"):
         ModelFiles(model=str(picture_model(tmp_path / "net.onnx")), runtime="onnx").open()
+
+
+def test_a_detector_of_torchvision(tmp_path):
+    import torch
+
+    from vidkd.models.torchvision_detectors import build_detector
+
+    name = "ssdlite320_mobilenet_v3_large"
+    torch.save(build_detector(name, 91, score_threshold=0, nms_iou=None).state_dict(), tmp_path / "weights.pth")
+    files = ModelFiles(model=f"torchvision:{name}", weights=str(tmp_path / "weights.pth"), score=0.5, nms_iou=0.3, device="cpu")
+    detector = files.open()
+    assert len(detector.class_names) == 80
+    assert (detector.net.score_thresh, detector.net.nms_thresh) == (0.5, 0.3)
+    record = files.record()
+    assert record["model"] == f"torchvision:{name}"
+    assert record["weights"].startswith("sha256 ")
+    with pytest.raises(ConfigError, match="a detector of torchvision needs --oracle-weights too") as caught:
+        ModelFiles(model=f"torchvision:{name}", flags="oracle-").open()
+    assert caught.value.lines["to mend"] == "--oracle-weights F"
+    with pytest.raises(ConfigError, match="unknown detector of torchvision 'ssdlite320'") as caught:
+        ModelFiles(model="torchvision:ssdlite320", weights=str(tmp_path / "weights.pth"), device="cpu").open()
+    assert caught.value.lines["did you mean"] == name
+    with pytest.raises(ConfigError, match="--resize means nothing to"):
+        ModelFiles(model=f"torchvision:{name}", weights="w.pth", resize="stretch").open()
 
 
 def test_a_run(darknet, tmp_path):

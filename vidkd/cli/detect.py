@@ -32,9 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "inputs", nargs="+", metavar="INPUT", help="video files, folders, globs in quotes, image sequences, a camera's number, rtsp://..."
     )
-    parser.add_argument("--model", required=True, metavar="F", help="a detector: .onnx, .tflite, or a darknet .cfg")
-    parser.add_argument("--weights", metavar="F", help="darknet: the .weights of the .cfg")
-    parser.add_argument("--names", metavar="F", help="darknet: class names, one a line")
+    parser.add_argument("--model", required=True, metavar="F", help="a detector: .onnx, .tflite, a darknet .cfg, or torchvision:NAME")
+    parser.add_argument("--weights", metavar="F", help="darknet: the .weights of the .cfg; torchvision: a state dict")
+    parser.add_argument(
+        "--names", metavar="F", help="darknet: class names, one a line; torchvision: where they are not those of its own weights"
+    )
     parser.add_argument("--metadata", metavar="F", help="exported file: the YAML that says how to run it (default: beside it)")
     parser.add_argument("--resize", metavar="WAY", help="darknet: how frames meet the network (default: darknet; stretch for Yolo-Fastest)")
     parser.add_argument("--runtime", choices=("eager", "onnx"), help="darknet: run by torch, or faster on a processor by ONNX Runtime")

@@ -28,9 +28,11 @@ def add_learning_arguments(parser: argparse.ArgumentParser) -> None:
         default="eager",
         help="what runs the student: torch, or ONNX Runtime, which is faster on a processor and takes the weights as they learn",
     )
-    parser.add_argument("--oracle", required=True, metavar="F", help="the detector that is asked: .onnx, .tflite or .cfg")
-    parser.add_argument("--oracle-weights", metavar="F", help="the .weights of the oracle's .cfg")
-    parser.add_argument("--oracle-names", metavar="F", help="class names of the oracle's .cfg")
+    parser.add_argument("--oracle", required=True, metavar="F", help="the detector that is asked: .onnx, .tflite, .cfg or torchvision:NAME")
+    parser.add_argument("--oracle-weights", metavar="F", help="the weights of the oracle's .cfg or torchvision:NAME")
+    parser.add_argument(
+        "--oracle-names", metavar="F", help="class names of the oracle's .cfg, or of weights for torchvision that have others"
+    )
     parser.add_argument("--oracle-metadata", metavar="F", help="exported oracle: the YAML that says how to run it (default: beside it)")
     parser.add_argument("--oracle-resize", metavar="WAY", help="how frames meet the oracle's .cfg (default: darknet)")
     parser.add_argument("--oracle-score", type=float, metavar="P", help="least score of the oracle's boxes (default: the model's)")
@@ -42,13 +44,15 @@ def add_learning_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def student_files(arguments: argparse.Namespace) -> "ModelFiles":
-    """The student's files; raises ConfigError for an exported one, which cannot learn."""
+    """The student's files; raises ConfigError for an exported one, or one of torchvision, which cannot learn."""
     from vidkd.base.errors import ConfigError
-    from vidkd.detection.opening import ModelFiles
+    from vidkd.detection.opening import TORCHVISION, ModelFiles
     from vidkd.runtime.opening import NETWORKS
 
-    if Path(arguments.student).suffix.lower() in NETWORKS:
-        raise ConfigError(f"an exported model cannot learn: {arguments.student}", to_mend="--student X.cfg --weights F --names F, or a run")
+    foreign = arguments.student.startswith(TORCHVISION)
+    if foreign or Path(arguments.student).suffix.lower() in NETWORKS:
+        kind = "a detector of torchvision" if foreign else "an exported model"
+        raise ConfigError(f"{kind} cannot learn: {arguments.student}", to_mend="--student X.cfg --weights F --names F, or a run")
     given = {name: getattr(arguments, name) for name in ("weights", "names", "resize", "device", "threads")}
     return ModelFiles(model=arguments.student, score=arguments.score, nms_iou=arguments.nms, runtime=arguments.student_runtime, **given)
 

@@ -10,12 +10,13 @@ from vidkd.runtime.detector import Detector
 from vidkd.runtime.letterbox import RESIZE_MODES, ResizeMode
 from vidkd.runtime.opening import NETWORKS, open_detector
 
-DARKNET, CHECKPOINT = ".cfg", ".pt"
+DARKNET, CHECKPOINT, TORCHVISION = ".cfg", ".pt", "torchvision:"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFiles:
-    """What a user names as a model: a darknet .cfg with weights and names, an exported file, with metadata where it carries none, or a run.
+    """What a user names as a model: a darknet .cfg with weights and names, an exported file, with metadata where it carries none, a run, or
+    torchvision:NAME with the weights of one of its detectors, and names where these are not of its own classes.
 
     A run is the folder of one that trained a detector, or a checkpoint (.pt) of it; frames meet its network as they did in training.
     score, nms_iou: in [0, 1], in place of the model's own. device: auto, cpu, cuda or what else the kind of file runs on. threads: of the
@@ -39,7 +40,7 @@ class ModelFiles:
     def open(self) -> Detector:
         """Load it. Raises ConfigError for a kind of file that is unknown, or companions that are missing or too many; and as the reader."""
         if (kind := self._kind()) != "exported":
-            return self._open_run() if kind == "run" else self._open_darknet()
+            return {"run": self._open_run, "darknet": self._open_darknet, "torchvision": self._open_torchvision}[kind]()
         self._check(wanted=(), useless=("weights", "names", "resize", "runtime"))
         return open_detector(
             self.model, metadata=self.metadata, score=self.score, nms_iou=self.nms_iou, device=self.device, threads=self.threads
@@ -51,11 +52,14 @@ class ModelFiles:
         beside = Path(self.model).with_suffix(".yaml")
         if (kind := self._kind()) == "run":
             files["model"] = self._checkpoint()
+        elif kind == "torchvision":
+            del files["model"]
         elif kind == "exported" and self.metadata is None and beside.exists():
             files["metadata"] = str(beside)
         hashes = {name: _content(path) for name, path in files.items()}
         runtime = {} if self.runtime in (None, "eager") else {"runtime": self.runtime}
-        return {**hashes, **self._outside(), "score": self.score, "nms_iou": self.nms_iou, "resize": self.resize, **runtime}
+        named = {"model": self.model} if kind == "torchvision" else {}
+        return {**named, **hashes, **self._outside(), "score": self.score, "nms_iou": self.nms_iou, "resize": self.resize, **runtime}
 
     def _outside(self) -> dict[str, str]:
         """The files of weights that an ONNX file names."""
@@ -65,15 +69,17 @@ class ModelFiles:
 
         return {f"weights {name}": _content(Path(self.model).parent / name) for name in sorted(external_files(Path(self.model)))}
 
-    def _kind(self) -> Literal["run", "darknet", "exported"]:
+    def _kind(self) -> Literal["run", "darknet", "exported", "torchvision"]:
         path = Path(self.model)
+        if self.model.startswith(TORCHVISION):
+            return "torchvision"
         if path.is_dir() or path.suffix == CHECKPOINT:
             return "run"
         if path.suffix.lower() == DARKNET:
             return "darknet"
         if path.suffix.lower() in NETWORKS:
             return "exported"
-        known = f"{DARKNET}, {', '.join(NETWORKS)}, the folder of a run"
+        known = f"{DARKNET}, {', '.join(NETWORKS)}, {TORCHVISION}NAME, the folder of a run"
         raise ConfigError(f"not a kind of detector that is known: {self.model}", known=known)
 
     def _checkpoint(self) -> str:
@@ -118,11 +124,28 @@ class ModelFiles:
         assert self.names is not None
         return DarknetDetector.open(self.model, self.weights, self.names, device=pick_device(self.device), **given)
 
+    def _open_torchvision(self) -> Detector:
+        self._check(wanted=("weights",), useless=("metadata", "resize", "runtime"))
+        from vidkd.engine.devices import pick_device
+        from vidkd.models.torchvision_detectors import SCORE, TorchvisionDetector
+
+        self._use_threads()
+        assert self.weights is not None
+        return TorchvisionDetector.open(
+            self.model.removeprefix(TORCHVISION),
+            self.weights,
+            self.names,
+            score_threshold=SCORE if self.score is None else self.score,
+            nms_iou=self.nms_iou,
+            device=pick_device(self.device),
+        )
+
     def _check(self, *, wanted: tuple[str, ...], useless: tuple[str, ...]) -> None:
         flags = [f"--{self.flags}{name}" for name in wanted]
         missing = [flag for flag, name in zip(flags, wanted, strict=True) if getattr(self, name) is None]
         if missing:
-            raise ConfigError(f"a darknet model needs {' and '.join(missing)} too: {self.model}", to_mend=f"{' F '.join(flags)} F")
+            kind = "detector of torchvision" if self._kind() == "torchvision" else "darknet model"
+            raise ConfigError(f"a {kind} needs {' and '.join(missing)} too: {self.model}", to_mend=f"{' F '.join(flags)} F")
         for name in useless:
             if getattr(self, name) is not None:
                 flag = f"--{self.flags}{name}"

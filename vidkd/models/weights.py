@@ -93,7 +93,7 @@ def load_backbone(backbone: Backbone, state: State, source: str) -> tuple[str, .
     if backbone.view == "flow":
         parameters = _for_flow(backbone.net, parameters)
     own = backbone.net.state_dict()
-    _refuse_misfits(own, parameters, source)
+    refuse_misfits(own, parameters, source)
     backbone.net.load_state_dict(parameters, strict=False)
     return dropped
 
@@ -115,7 +115,8 @@ def _for_flow(net: nn.Module, parameters: dict[str, Tensor]) -> dict[str, Tensor
     return parameters
 
 
-def _refuse_misfits(own: State, given: State, source: str) -> None:
+def refuse_misfits(own: State, given: State, source: str) -> None:
+    """Raise CheckpointError naming the first missing, unexpected and misshapen parameters of `given`, where `own` are wanted."""
     # files older than torch 0.4.1 count no batches, and nothing here reads the count
     missing = [key for key in own if key not in given and not key.endswith("num_batches_tracked")]
     unexpected = [key for key in given if key not in own]
