@@ -25,7 +25,9 @@ from vidkd.data.manifest import Manifest
 from vidkd.data.motion_shapes import CLASSES, MotionShapesConfig, write_motion_shapes
 from vidkd.video import open_video
 
-SMALL = CuedShapesConfig(files_train=4, files_test=2, episodes=2, size=64, amplitude=4.0, shift=8.0, cue_s=0.4, travel_s=0.2, action_s=0.4)
+SMALL = CuedShapesConfig(
+    files_train=4, files_test=2, episodes=2, size=64, amplitude=4.0, cue_amplitude=2.5, shift=8.0, cue_s=0.4, travel_s=0.2, action_s=0.4
+)
 AXES = {"LeftRight": (1.0, 0.0), "UpDown": (0.0, 1.0), "Rising": (math.sqrt(0.5), -math.sqrt(0.5)), "Falling": (math.sqrt(0.5),) * 2}
 TURNING = {"Clockwise": 1, "CounterClockwise": -1}
 
@@ -105,9 +107,9 @@ def test_unlabelled_files_keep_their_classes_to_the_truth_and_a_larger_share_hol
     assert [row["labelled"] for row in truth] == [True, True, False, False, True, True]
     assert [[episode["label"] for episode in row["episodes"]] for row in truth] == [labels_of(SMALL, number) for number in range(1, 7)]
     unlabelled = [
-        {number for number in range(1, 127) if not is_labelled(CuedShapesConfig(unlabelled_share=share), number)} for share in (0, 0.5, 0.9)
+        {number for number in range(1, 163) if not is_labelled(CuedShapesConfig(unlabelled_share=share), number)} for share in (0, 0.5, 0.9)
     ]
-    assert [len(numbers) for numbers in unlabelled] == [0, 42, 76]
+    assert [len(numbers) for numbers in unlabelled] == [0, 60, 108]
     assert unlabelled[1] < unlabelled[2]
 
 
@@ -264,8 +266,8 @@ def test_the_frames_of_every_cue_are_the_same_whatever_the_shift():
 def test_classes_are_balanced_and_successive_ones_independent():
     stats = pytest.importorskip("scipy.stats")
     config = CuedShapesConfig()
-    for subset, count in (("train", 42), ("test", 21)):
-        numbers = [number for number in range(1, 127) if subset_of_file(config, number) == subset]
+    for subset, count in (("train", 60), ("test", 21)):
+        numbers = [number for number in range(1, 163) if subset_of_file(config, number) == subset]
         labels = np.array([labels_of(config, number) for number in numbers])
         assert np.bincount(labels.ravel()).tolist() == [count] * 6
     uneven = CuedShapesConfig(files_train=80, files_test=5)
@@ -280,10 +282,13 @@ def test_classes_are_balanced_and_successive_ones_independent():
         assert table.diagonal().sum() > 0.8 * 300
 
 
+MANY = CuedShapesConfig(files_train=420, cue_amplitude=2.5)  # a small cue leaves places from which every direction has room
+
+
 @pytest.fixture(scope="module")
 def many_episodes():
     """Labels (N,), places and shift vectors (N, 2), and the actor's positions (N, 2) at some moments of the episode."""
-    config = CuedShapesConfig(files_train=420)
+    config = MANY
     labels, places, shifts = [], [], []
     moments = {"idle": [], "cue": [], "cue's end": [], "journey": [], "half a turn": []}
     for number in range(1, 421):
@@ -319,7 +324,7 @@ def test_positions_in_one_frame_and_the_journey_follow_one_law_for_every_class_a
 def test_every_direction_is_as_likely_where_all_have_room(many_episodes):
     stats = pytest.importorskip("scipy.stats")
     _, places, shifts, _ = many_episodes
-    config = CuedShapesConfig()
+    config = MANY
     terms = 3.5 * config.cue_amplitude  # at most so far from the centre that has to have room
     anywhere = (np.abs(places - config.size / 2) < np.array(config.free_half_extents) - terms - config.shift).all(axis=1)
     assert anywhere.sum() > 30

@@ -30,11 +30,12 @@ class CuedShapesConfig(SceneConfig):
 
     data_set: ClassVar[str] = "cued_shapes"
 
-    files_train: int = 84
+    size: int = 84  # two pixels more to each side than in motion_shapes, so that a shift of 24 has room
+    files_train: int = 120
     files_test: int = 42
     episodes: int = 3
     shift: float = 12.0
-    cue_amplitude: float = 2.5
+    cue_amplitude: float = 3.5
     cue_s: float = 1.0
     travel_s: float = 0.6
     action_s: float = 1.0
