@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from learning_files import make_video
+from picture_model import picture_model
 
 from vidkd.base.errors import ConfigError
 from vidkd.cli.kinds import kind_of_run
@@ -123,3 +125,24 @@ def test_the_kind_of_run_is_that_of_its_task(tmp_path: Path, capsys: pytest.Capt
         kind_of_run(wrong, [])
     assert run_verb("train", ["--config", str(detector), "--settings"]) == 0
     assert "--model.cfg" in capsys.readouterr().out
+
+
+def test_footage_in_which_not_every_object_has_a_box(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A cat that grows to the right from 0.3 to 0.7 of the frame, half of it high: its box is right while it is at most twice as wide."""
+    (tmp_path / "davis" / "videos").mkdir(parents=True)
+    make_video(tmp_path / "davis" / "videos" / "walk.mp4", 10)
+    walk = {"coco": "cat", "width": 64, "height": 64, "n": 10, "box_xyxy": [*[[0, 0, 0.3 * 64, 32]] * 9, None]}
+    (tmp_path / "davis" / "boxes.json").write_text(json.dumps({"walk": walk}))
+    model = ["--model", str(picture_model(tmp_path / "net.onnx")), "--device", "cpu", "--out", str(tmp_path / "out")]
+    data = ["--data.root", str(tmp_path / "davis"), "--data.layout", "davis", "--judge.score", "0.5"]
+    assert run_verb("evaluate", [*model, *data]) == 0
+    said = capsys.readouterr().out
+    assert "9 frames of 'test' with 9 objects to find" in said
+    told = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    # 0.3 + 0.04 * frame is at most 0.6 up to frame 7
+    assert told["metrics"]["recall50"] == pytest.approx(8 / 9)
+    assert told["videos"] == [{"video": "videos/walk.mp4", "objects": 9, "recall50": 8 / 9}]
+    assert run_verb("evaluate", [*model, *data, "--split", "train"]) == 2
+    assert "no frame in subset 'train'" in capsys.readouterr().err
+    assert run_verb("evaluate", [*model, *data, "--resize", "stretch"]) == 2
+    assert "--resize means nothing to" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """Judging a detector on annotated frames."""
 
 import csv
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from vidkd.base.errors import ConfigError
 from vidkd.detection.annotations import BoxManifest
-from vidkd.detection.evaluate import detect_frames, judge_detector
+from vidkd.detection.evaluate import detect_frames, judge_detector, judge_recall
 from vidkd.runtime.detections import Detections
 from vidkd.video import write_video
 
@@ -67,3 +68,31 @@ def test_classes_are_matched_by_name(bright: BoxManifest) -> None:
     assert judge_detector(Brightness(names=("bird", "cat")), bright).metrics()["ap50"] == 0.0
     with pytest.raises(ConfigError, match="no class in common"):
         judge_detector(Brightness(names=("bird",)), bright)
+
+
+def salient(bright: BoxManifest) -> BoxManifest:
+    """The same frames, in which other objects may lack their box: one without anything to find, one of a class of its own."""
+    frames = [dataclasses.replace(frame, complete=False) for frame in bright.frames]
+    frames[0] = dataclasses.replace(frames[0], ignore=np.array([True]))
+    frames[1] = dataclasses.replace(frames[1], labels=np.array([1]))
+    frames[2] = dataclasses.replace(frames[2], boxes=np.array([[0, 0, 30, 10]], np.float32))
+    return dataclasses.replace(bright, frames=tuple(frames))
+
+
+def test_recall_counts_the_objects_that_were_found(bright: BoxManifest, tmp_path: Path) -> None:
+    truth, detector = salient(bright), Brightness()
+    judgement = judge_recall(detector, truth, score=0.5)
+    # of a.mp4 frame 7 has nothing to find and in frame 2 the box is too small; of b.mp4 frame 7 shows a dog
+    assert sum(detector.batches) == 5
+    assert judgement.metrics() == {"recall50": 3 / 5, "recall50_video": (1 / 2 + 2 / 3) / 2}
+    assert judgement.rows() == [
+        {"video": "b.mp4", "objects": 3, "recall50": 2 / 3},
+        {"video": "a.mp4", "objects": 2, "recall50": 1 / 2},
+    ]
+    document, table = judgement.write(tmp_path / "out", "test")
+    told = json.loads(document.read_text())
+    assert (told["frames"], told["objects"], told["score"], told["metrics"]["recall50"]) == (5, 5, 0.5, 0.6)
+    with table.open() as file:
+        assert [row["recall50"] for row in csv.DictReader(file)] == [str(2 / 3), "0.5"]
+    assert judge_recall(Brightness(), truth, score=0.95).metrics()["recall50"] == 0
+    assert judge_recall(Brightness(("cat", "cow")), truth, score=0.5).unknown == ("dog",)

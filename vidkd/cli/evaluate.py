@@ -10,6 +10,8 @@ classes.csv. It is a run with task: yolo, or a file with its data set:
 
   vidkd evaluate --model student.cfg --weights student.weights --names student.names --data.root DIR --data.layout coco --out DIR
   vidkd evaluate --model yolox.onnx --data.manifest boxes.jsonl --split val --out DIR
+
+Frames in which objects may lack their box (DAVIS) tell recall alone, of the boxes from --judge.score on, pooled and of each video.
 """
 
 import argparse
@@ -28,10 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
     judged = parser.add_mutually_exclusive_group(required=True)
     judged.add_argument("--checkpoint", metavar="F", help="a checkpoint, or the folder of a run")
-    judged.add_argument("--model", metavar="F", help="a detector's file: darknet .cfg, .onnx or .tflite")
-    parser.add_argument("--weights", metavar="F", help="of a .cfg")
+    judged.add_argument("--model", metavar="F", help="a detector: darknet .cfg, .onnx, .tflite, torchvision:NAME")
+    parser.add_argument("--weights", metavar="F", help="of a .cfg or torchvision:NAME")
     parser.add_argument("--names", metavar="F", help="of a .cfg: its class names, one a line")
     parser.add_argument("--metadata", metavar="F", help="YAML of an exported file that carries none")
+    parser.add_argument(
+        "--resize", metavar="WAY", help="how frames meet the network of a .cfg (default: darknet; stretch for Yolo-Fastest)"
+    )
     parser.add_argument(
         "--split", default="test", choices=["train", "val", "test"], help="which clips or frames of the split (default: test)"
     )

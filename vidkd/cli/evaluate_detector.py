@@ -9,35 +9,49 @@ from vidkd.cli.evaluate import run_folder
 from vidkd.cli.settings import list_settings
 
 if TYPE_CHECKING:
+    from vidkd.detection.annotations import BoxManifest
     from vidkd.detection.config import DetectorRunConfig
-    from vidkd.detection.evaluate import DetectorJudgement
+    from vidkd.detection.evaluate import DetectorJudgement, RecallJudgement
+    from vidkd.detection.frames import RunFrames
     from vidkd.runtime.detector import Detector
 
 
 def evaluate_detector(arguments: argparse.Namespace) -> int:
     """Judge a run's detector or one in a file, print what was found, and write it where there is a folder to write to."""
     from vidkd.detection.config import DetectorRunConfig
-    from vidkd.detection.evaluate import judge_detector
+    from vidkd.detection.evaluate import DetectorJudgement, RecallJudgement, judge_detector, judge_recall
     from vidkd.detection.frames import read_frames
 
     if arguments.list_settings:
         return list_settings(DetectorRunConfig, "yolo")
     _refuse_submission(arguments)
     detector, config = _of_file(arguments) if arguments.model is not None else _of_run(arguments)
-    truth = read_frames(config.data).subset(arguments.split)
-    judgement = judge_detector(detector, truth, batch_size=config.judge.batch_size)
-    sys.stdout.write(_text(judgement, arguments.split))
+    truth = _truth(read_frames(config.data), arguments)
+    judgement: DetectorJudgement | RecallJudgement
+    if any(frame.complete for frame in truth.frames):
+        judgement = judge_detector(detector, truth, batch_size=config.judge.batch_size)
+        sys.stdout.write(_text(judgement, arguments.split))
+    else:
+        judgement = judge_recall(detector, truth, score=config.judge.score, batch_size=config.judge.batch_size)
+        sys.stdout.write(_recall_text(judgement, arguments.split))
     folder = Path(arguments.out) if arguments.out else None
     if folder is None and arguments.checkpoint is not None:
         folder = run_folder(Path(arguments.checkpoint))
     if folder is None:
-        sys.stdout.write("not written: --out DIR names a folder for evaluation.json and classes.csv\n")
+        sys.stdout.write("not written: --out DIR names a folder for evaluation.json and its table\n")
         return 0
     document, table = judgement.write(folder, arguments.split)
     sys.stdout.write(f"written: {document}, {table}\n")
-    if (folder / "config.yaml").exists():
+    if isinstance(judgement, DetectorJudgement) and (folder / "config.yaml").exists():
         sys.stdout.write(f"written: {_report(folder, judgement, arguments.split)}\n")
     return 0
+
+
+def _truth(frames: "RunFrames", arguments: argparse.Namespace) -> "BoxManifest":
+    """The frames to judge on. A set that names no subsets is all test to a detector in a file, which no run trained on it."""
+    if arguments.model is not None and arguments.split == "test" and not any(frame.subset for frame in frames.manifest.frames):
+        return frames.manifest
+    return frames.subset(arguments.split)
 
 
 def _refuse_submission(arguments: argparse.Namespace) -> None:
@@ -72,7 +86,7 @@ def _of_run(arguments: argparse.Namespace) -> "tuple[Detector, DetectorRunConfig
 def _refuse_companions(arguments: argparse.Namespace) -> None:
     from vidkd.base.errors import ConfigError
 
-    for name in ("weights", "names", "metadata"):
+    for name in ("weights", "names", "metadata", "resize"):
         if getattr(arguments, name) is not None:
             raise ConfigError(f"--{name} belongs to --model; a checkpoint holds all that it needs", to_mend=f"leave out --{name}")
 
@@ -87,6 +101,7 @@ def _of_file(arguments: argparse.Namespace) -> "tuple[Detector, DetectorRunConfi
         weights=arguments.weights,
         names=arguments.names,
         metadata=arguments.metadata,
+        resize=arguments.resize,
         score=config.judge.score,
         nms_iou=config.judge.nms_iou,
         device=arguments.device,
@@ -109,6 +124,22 @@ def _text(judgement: "DetectorJudgement", split: str) -> str:
         f"  {row['class']:<{width}}  {row['boxes']:>5}  {_share(row['ap50'])}  {_share(row['ap'])}     {_share(row['recall50'])}"
         for row in rows
     ]
+    return "\n".join(lines) + "\n"
+
+
+def _recall_text(judgement: "RecallJudgement", split: str) -> str:
+    found = judgement.recall
+    lines = [
+        f"{len(found.keys)} frames of '{split}' with {int(found.objects.sum())} objects to find; others may lack a box, so recall alone",
+        f"boxes from score {judgement.score:g} (--judge.score), IoU 0.5, the right class",
+    ]
+    if judgement.unknown:
+        lines.append(f"classes that the detector does not have: {', '.join(judgement.unknown)}")
+    lines += [*(f"  {name:<15} {value:.3f}" for name, value in judgement.metrics().items()), ""]
+    rows = judgement.rows()
+    width = max(len("video"), *(len(row["video"]) for row in rows))
+    lines.append(f"  {'video':<{width}}  objects  recall50")
+    lines += [f"  {row['video']:<{width}}  {row['objects']:>7}     {row['recall50']:.3f}" for row in rows]
     return "\n".join(lines) + "\n"
 
 

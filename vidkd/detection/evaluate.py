@@ -1,6 +1,8 @@
 """Judging a detector on annotated frames."""
 
 import csv
+import dataclasses
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +14,7 @@ from numpy.typing import NDArray
 from vidkd.base.files import atomic_write, write_json
 from vidkd.detection.annotations import BoxManifest, FrameKey, LabelledFrame
 from vidkd.detection.dataset import frames_by_path, read_frame
-from vidkd.detection.metrics import AveragePrecision, average_precision
+from vidkd.detection.metrics import AveragePrecision, FrameRecall, average_precision, recall_of
 from vidkd.runtime.detections import Detections
 from vidkd.runtime.detector import Detector
 from vidkd.runtime.mapping import map_classes
@@ -61,6 +63,52 @@ class DetectorJudgement:
             writer.writeheader()
             writer.writerows(self.rows())
         return document, table
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecallJudgement:
+    """What a detector found of the objects of frames in which others may lack their box, so that nothing it finds is known to be wrong.
+
+    score: boxes below it did not count. unknown: classes of the truth that the detector does not have, whose objects count as missed.
+    """
+
+    recall: FrameRecall
+    score: float
+    unknown: tuple[str, ...] = ()
+
+    def metrics(self) -> dict[str, float]:
+        """recall50, in [0, 1], pooled over all objects, and recall50_video, the mean over videos (folders of images)."""
+        by_path = self.recall.recall_by_path
+        return {"recall50": self.recall.recall, "recall50_video": sum(by_path.values()) / len(by_path)}
+
+    def rows(self) -> list[dict[str, Any]]:
+        """For each video its objects, summed over frames, and the share of them that was found."""
+        objects: Counter[str] = Counter()
+        for (path, _), count in zip(self.recall.keys, self.recall.objects.tolist(), strict=True):
+            objects[path] += count
+        return [{"video": path, "objects": objects[path], "recall50": value} for path, value in self.recall.recall_by_path.items()]
+
+    def write(self, folder: Path, split: str) -> tuple[Path, Path]:
+        """Write evaluation.json (metrics, videos, counts) and videos.csv (a row a video) into `folder`; returns their paths."""
+        document, table = folder / "evaluation.json", folder / "videos.csv"
+        counts = {"frames": len(self.recall.keys), "objects": int(self.recall.objects.sum()), "score": self.score}
+        write_json(document, {"split": split, **counts, "metrics": self.metrics(), "videos": self.rows()})
+        with atomic_write(table) as file:
+            writer = csv.DictWriter(file, ("video", "objects", "recall50"))
+            writer.writeheader()
+            writer.writerows(self.rows())
+        return document, table
+
+
+def judge_recall(detector: Detector, truth: BoxManifest, *, score: float, batch_size: int = 32) -> RecallJudgement:
+    """Run a detector on the frames of `truth` and count the objects that its boxes of at least `score` meet by IoU 0.5 and class.
+
+    The protocol for footage of which not every object has a box (DAVIS); see `recall_of`. Raises as `judge_detector` and `recall_of` do.
+    """
+    mapping = map_classes(detector.class_names, truth.classes)
+    to_find = dataclasses.replace(truth, frames=tuple(frame for frame in truth.frames if not frame.ignore.all()))
+    found = {key: mapping.translate(each) for key, each in detect_frames(detector, to_find, batch_size=batch_size).items()}
+    return RecallJudgement(recall=recall_of(to_find, found, score=score), score=score, unknown=mapping.only_target)
 
 
 def judge_detector(detector: Detector, truth: BoxManifest, *, batch_size: int = 32) -> DetectorJudgement:
