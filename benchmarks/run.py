@@ -1,4 +1,4 @@
-"""Measure vidkd on this machine: loader, training step, losses, start, memory, optical flow, anticipation; write numbers and page.
+"""Measure vidkd on this machine: loader, training step, losses, start, memory, optical flow, anticipation, streams; write numbers and page.
 
 python benchmarks/run.py                         all parts, on generated videos
 python benchmarks/run.py --data DIR              on the videos of a folder
@@ -19,7 +19,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-PARTS = ("loader", "stages", "step", "shift_losses", "imports", "memory", "flow", "anticipate")
+PARTS = ("loader", "stages", "step", "shift_losses", "imports", "memory", "flow", "anticipate", "stream_speed")
 RESULTS, PAGE = "results/performance.json", "docs/performance.md"
 TRIED = "runs/performance.json"
 SCHEMA_VERSION = 1

@@ -1,0 +1,194 @@
+"""Speed along a stream: a student alone, with its selector, and learning; oracles on every frame; `detect` against its stages alone."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.detect_pace import detect_rows
+from benchmarks.rounds import Measured, Part, Row, interleave, ratio_row, value_row
+from benchmarks.setting import Setting
+from benchmarks.stream_models import ORACLES, STUDENTS, frames_of_video, open_oracle, open_student, why_absent
+from vidkd.base.timing import Stopwatch, timed
+from vidkd.detection.online import Answer, BoxOracle, Student, SynchronousLearner, Update
+from vidkd.detection.online.views import Watcher
+from vidkd.detection.policies import CallBudget
+from vidkd.detection.policies.chooser import KeyFrameChooser
+from vidkd.detection.policies.lstm import LstmSelector
+from vidkd.models.selector import KeyFrameLSTM, SelectorConfig
+from vidkd.runtime.detector import Detector
+
+FRAMES, CALLS = 20, 1
+SHARE = CALLS / FRAMES
+TEACHER = "YOLOX-nano"
+STRONGEST, TIMES_FASTER, SELECTOR_SHARE = "YOLOv8n", 4.0, 0.05
+TEXT = (
+    f"Milliseconds a frame of {FRAMES} frames of PETS 2009 that stay in memory, one at a time, resizing and suppression included, one "
+    "thread. The student runs in ONNX Runtime unless it says eager, and learns in torch. Learning is in step with the stream, from answers "
+    f"that are known, {SHARE:.0%} of the frames; the update is told apart. Break-even is the cost of an oracle above which the student "
+    "that learns from it, the calls paid for, is cheaper than the oracle on every frame: (student + selector + share x update) / "
+    "(1 - share); beside the stream, the update costs the stream nothing."
+)
+
+
+def run(setting: Setting) -> Part:
+    """All of it, or why it is left out."""
+    title, settings = "Speed along a stream", {"threads": 1, "share of calls": f"{SHARE:.0%}", "update": _words(Update())}
+    if (reason := why_absent()) is not None:
+        return Part(title=title, text=TEXT, settings=settings, values=[], notes=[reason])
+    torch.set_num_threads(1)
+    frames = frames_of_video(FRAMES)
+    setting.scratch.mkdir(parents=True, exist_ok=True)
+    oracles = {name: open_oracle(name, setting.scratch) for name in ORACLES}
+    values: list[Row] = []
+    ratios: list[Row] = []
+    for name in list(STUDENTS)[: 1 if setting.quick else None]:
+        found = _measure(name, frames, oracles, setting.rounds)
+        values += _value_rows(name, found)
+        ratios += _ratio_rows(name, found)
+    pace_values, pace_ratios = detect_rows(next(iter(STUDENTS)), setting)
+    note = "YOLOv8n is there as a TFLite file of 8 bits alone and runs in LiteRT, everything else in ONNX Runtime."
+    return Part(title=title, text=TEXT, settings=settings, values=values + pace_values, ratios=ratios + pace_ratios, notes=[note])
+
+
+def stream_cost(student: float, selector: float, update: float, oracle: float, share: float) -> float:
+    """Cost a frame of a student that learns in step; update, oracle: of one call, made on this share of the frames."""
+    return student + selector + share * (update + oracle)
+
+
+def break_even(student: float, selector: float, update: float, share: float) -> float:
+    """The oracle's cost a frame at which `stream_cost` is that of the oracle on every frame. Raises ValueError unless 0 <= share < 1."""
+    if not 0 <= share < 1:
+        raise ValueError(f"the share of calls must lie in [0, 1): {share}")
+    return (student + selector + share * update) / (1 - share)
+
+
+class Laps:
+    """What one alternative did, told apart: milliseconds of its parts, a list for every call of it."""
+
+    def __init__(self) -> None:
+        self.parts: dict[str, list[float]] = defaultdict(list)
+
+    def add(self, seconds: dict[str, float], per: dict[str, int]) -> None:
+        """A call's seconds by part, each shared by so many (frames, calls)."""
+        for name, count in per.items():
+            self.parts[name].append(1e3 * seconds.get(name, 0.0) / count)
+
+    def last(self, name: str, rounds: int) -> list[float]:
+        """Of the rounds that count: those after the warm-up."""
+        return self.parts[name][-rounds:]
+
+
+def _measure(name: str, frames: NDArray[np.uint8], oracles: dict[str, Detector], rounds: int) -> dict[str, list[float]]:
+    """Milliseconds by round, of the alternatives and of the parts of the one that learns."""
+    eager, light = open_student(name, "eager"), open_student(name, "onnx")
+    chosen, taught = Laps(), Laps()
+    alternatives: dict[str, Measured] = {
+        "eager": partial(_ms_a_frame, eager, frames),
+        "student": partial(_ms_a_frame, light, frames),
+        "with selector": partial(_with_selector, light, frames, chosen),
+        "learning": _learning(open_student(name, "onnx"), frames, oracles[TEACHER], taught),
+        "new weights": partial(_new_weights, open_student(name, "onnx")),
+        **{oracle: partial(_every_frame, detector, frames) for oracle, detector in oracles.items()},
+    }
+    found = interleave(alternatives, rounds=rounds)
+    for part in ("student", "selector"):
+        found[f"{part} of it"] = chosen.last(part, rounds)
+    for part in ("student", "selector", "update"):
+        found[f"{part}, learning"] = taught.last(part, rounds)
+    rows = list(zip(found["student, learning"], found["selector, learning"], found["update, learning"], strict=True))
+    found["in step"] = [break_even(student, selector, update, SHARE) for student, selector, update in rows]
+    found["beside"] = [break_even(student, selector, 0.0, SHARE) for student, selector, _ in rows]
+    return found
+
+
+def _value_rows(name: str, found: dict[str, list[float]]) -> list[Row]:
+    words = {
+        "eager": "eager torch, student alone",
+        "student": "student alone",
+        "with selector": "student + selector",
+        "selector of it": "selector of it",
+        "learning": "student + selector + learning",
+        "in step": "break-even oracle",
+        "beside": "break-even oracle, learning beside",
+    }
+    rows = [value_row(f"{name}: {text}", "ms/frame", found[key]) for key, text in words.items()]
+    calls = {"update, learning": "update, new weights taken", "new weights": "taking new weights alone"}
+    rows += [value_row(f"{name}: {text}", "ms/call", found[key]) for key, text in calls.items()]
+    return rows + [value_row(f"{oracle} on every frame (beside {name})", "ms/frame", found[oracle]) for oracle in ORACLES]
+
+
+def _ratio_rows(name: str, found: dict[str, list[float]]) -> list[Row]:
+    rows = [
+        ratio_row(f"{name}: eager / ONNX Runtime", found["eager"], found["student"]),
+        ratio_row(f"{name}: selector / student", found["selector of it"], found["student of it"], at_most=SELECTOR_SHARE),
+        ratio_row(f"{name}: taking new weights / a frame of the student", found["new weights"], found["student"]),
+    ]
+    for oracle in ORACLES:
+        bound = TIMES_FASTER if oracle == STRONGEST else None
+        rows.append(ratio_row(f"{oracle} / {name} + selector", found[oracle], found["with selector"], at_least=bound))
+        rows.append(ratio_row(f"{oracle} / break-even of {name}", found[oracle], found["in step"]))
+    return rows
+
+
+def _ms_a_frame(student: Student, frames: NDArray[np.uint8]) -> float:
+    return 1e3 * timed(lambda: [student.look(frame) for frame in frames]) / len(frames)
+
+
+def _every_frame(oracle: Detector, frames: NDArray[np.uint8]) -> float:
+    return 1e3 * timed(lambda: [oracle(frame[None]) for frame in frames]) / len(frames)
+
+
+def _selector(student: Student) -> LstmSelector:
+    """Without training, which computes as one with."""
+    return LstmSelector(KeyFrameLSTM(SelectorConfig(features=student.feature_count)))
+
+
+def _with_selector(student: Student, frames: NDArray[np.uint8], laps: Laps) -> float:
+    chooser, watcher, clock = KeyFrameChooser(_selector(student), CallBudget(CALLS, FRAMES)), Watcher(), Stopwatch()
+    for index, frame in enumerate(frames):
+        with clock.part("student"):
+            look = student.look(frame, frame_index=index)
+        with clock.part("selector"):
+            observation = watcher.observe(frame, look)
+            if chooser.choose(observation):
+                watcher.called(observation)
+    seconds = clock.seconds()
+    laps.add(seconds, {"student": len(frames), "selector": len(frames)})
+    return 1e3 * sum(seconds.values()) / len(frames)
+
+
+def _learning(student: Student, frames: NDArray[np.uint8], teacher: Detector, laps: Laps) -> Measured:
+    """One learner through all rounds, its buffer filled before the first: every update replays as many frames as it may."""
+    oracle = BoxOracle(teacher, student.class_names)
+    answers = [oracle(frame) for frame in frames]
+    learner = SynchronousLearner(student, oracle, _selector(student), CallBudget(CALLS, FRAMES))
+    for frame, answer in zip(frames, answers[: learner.pupil.trainer.update.replay], strict=False):
+        learner.pupil.learn(student.look(frame), answer)
+    return partial(_learn, learner, frames, answers, laps)
+
+
+def _learn(learner: SynchronousLearner, frames: NDArray[np.uint8], answers: Sequence[Answer], laps: Laps) -> float:
+    total: dict[str, float] = defaultdict(float)
+    calls = 0
+    for frame, answer in zip(frames, answers, strict=True):
+        record = learner.step(frame, answer=answer).record
+        calls += record.called
+        for part, seconds in record.seconds.items():
+            total[part] += seconds
+    laps.add(total, {"student": len(frames), "selector": len(frames), "update": max(calls, 1)})
+    return 1e3 * sum(total.values()) / len(frames)
+
+
+@torch.no_grad()
+def _new_weights(student: Student) -> float:
+    for value in student.net.parameters():
+        value.add_(0.0)
+    return 1e3 * timed(student.detector.follow_weights)
+
+
+def _words(update: Update) -> str:
+    return f"{update.trains} ({update.blocks}), {update.steps} steps on {1 + update.replay} frames"

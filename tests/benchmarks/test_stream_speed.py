@@ -1,0 +1,59 @@
+"""The arithmetic of speed along a stream, and what is said where nothing can be measured."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.detect_pace import slowest_of
+from benchmarks.page import performance_page
+from benchmarks.setting import Setting
+from benchmarks.stream_speed import Laps, break_even, run, stream_cost
+
+
+def test_break_even_in_closed_form() -> None:
+    # never called: the oracle must cost as much as student and selector
+    assert break_even(10, 1, 500, share=0) == 11
+    # 20 of every 100 frames called: 10 + 1 + .2 * 20 = 15 is what .8 of the oracle's frames may cost
+    assert break_even(10, 1, 20, share=0.2) == pytest.approx(15 / 0.8)
+    assert break_even(10, 0, 0, share=0.5) == 20
+    assert break_even(0, 0, 30, share=0.05) == pytest.approx(30 / 19)
+
+
+@pytest.mark.parametrize("share", [0.02, 0.05, 0.5, 0.9])
+def test_at_break_even_both_cost_the_same_and_above_it_the_student_wins(share: float) -> None:
+    parts = {"student": 12.0, "selector": 0.5, "update": 800.0}
+    oracle = break_even(**parts, share=share)
+    assert stream_cost(**parts, oracle=oracle, share=share) == pytest.approx(oracle)
+    assert stream_cost(**parts, oracle=oracle + 1, share=share) < oracle + 1
+    assert stream_cost(**parts, oracle=oracle - 1, share=share) > oracle - 1
+
+
+@pytest.mark.parametrize("share", [1.0, 1.5, -0.1])
+def test_no_oracle_breaks_even_where_every_frame_is_called(share: float) -> None:
+    with pytest.raises(ValueError, match="share of calls"):
+        break_even(1, 1, 1, share)
+
+
+def test_each_round_is_held_against_its_own_slowest_stage() -> None:
+    assert slowest_of([100, 50, 90], [200, 60, 40], [150, 55, 45]) == [100, 50, 40]
+
+
+def test_laps_share_the_seconds_of_each_call_and_leave_out_the_warm_up() -> None:
+    laps = Laps()
+    for number in range(3):
+        laps.add({"student": 0.2 + number, "update": 1.0}, {"student": 20, "update": 1, "selector": 20})
+    assert laps.last("student", 2) == pytest.approx([60, 110])
+    assert laps.last("update", 2) == [1000, 1000]
+    assert laps.last("selector", 1) == [0]
+
+
+def test_without_the_models_the_part_is_left_out_and_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    setting = Setting(sets=[], scratch=tmp_path, rounds=1, workers=1, threads=1, quick=True)
+    monkeypatch.delenv("VIDKD_DATA", raising=False)
+    part = run(setting)
+    assert (part.values, part.ratios) == ([], ())
+    assert part.notes == ["Left out: VIDKD_DATA names no folder with the models and the video."]
+    monkeypatch.setenv("VIDKD_DATA", str(tmp_path))
+    assert "lacks pets09/vtest.avi" in run(setting).notes[0]
+    results = {"environment": {}, "command": "c", "videos": "v", "seconds": 1.0, "parts": {"stream_speed": vars(part)}}
+    assert part.notes[0] in performance_page(results)
