@@ -25,7 +25,7 @@ from vidkd.detection.policies import (
     open_policy,
     save_selector,
 )
-from vidkd.detection.policies.lstm import observation_row, read_about
+from vidkd.detection.policies.lstm import SelectorStep, observation_row, read_about
 from vidkd.models.selector import KeyFrameLSTM, SelectorConfig
 from vidkd.runtime.detections import Detections
 
@@ -190,6 +190,35 @@ def test_lstm_scores_a_stream_as_its_network_scores_the_whole_sequence():
     np.testing.assert_allclose(observation_row(frames[5]), [5, -5, np.log(6), 2.5, 2 / 255], rtol=1e-6)
     policy.start(CallBudget(1, 5))
     assert policy.wants(frames[0]) == scores[0]
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_a_step_in_numpy_is_that_of_the_network(layers):
+    torch.manual_seed(layers)
+    model = KeyFrameLSTM(SelectorConfig(features=7, units=6, layers=layers))
+    rows = 30 * torch.randn(40, 10)
+    model.fit_normalisation(rows[:20] / 30)  # so that many entries are cut off
+    step, memory = SelectorStep(model), None
+    found = []
+    for row in rows:
+        value, memory = step(row.numpy(), memory)
+        found.append(value)
+    with torch.no_grad():
+        whole, after = model(rows[None])
+    np.testing.assert_allclose(found, whole[0], atol=1e-5)
+    for part, expected in zip(memory, after, strict=True):
+        np.testing.assert_allclose(part, expected[:, 0], atol=1e-5)
+
+
+def test_a_selector_goes_on_where_its_state_was_taken():
+    frames = [seen(i, grey=i, key_grey=3, features=(i, -i), frames_since=i) for i in range(6)]
+    whole, second = LstmSelector(selector()), LstmSelector(selector())
+    expected = [whole.wants(frame) for frame in frames[:3]]
+    file = io.BytesIO()
+    torch.save(whole.state(), file)
+    expected += [whole.wants(frame) for frame in frames[3:]]
+    second.restore(torch.load(io.BytesIO(file.getvalue()), weights_only=True))
+    assert [second.wants(frame) for frame in frames[3:]] == expected[3:]
 
 
 def test_lstm_of_another_student():

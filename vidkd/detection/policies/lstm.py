@@ -5,27 +5,32 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from vidkd.base.errors import CheckpointError, ConfigError
 from vidkd.base.files import atomic_write
 from vidkd.detection.policies.budget import CallBudget
 from vidkd.detection.policies.policy import Observation, Policy
-from vidkd.models.selector import KeyFrameLSTM, State, selector_from, selector_input, selector_payload
+from vidkd.models.selector import LARGEST_DEVIATION, KeyFrameLSTM, selector_from, selector_input, selector_payload
 
 KIND = "vidkd key-frame selector"
+
+Memory = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
 class LstmSelector(Policy):
     """Score: what the selector predicts for the frame, from this frame and those before it.
 
-    selector: in eval mode, used on the device of its weights and never changed. It sees every frame once, called or not.
+    selector: its weights are copied, on whatever device they lie. It sees every frame once, called or not.
     Raises ConfigError at the first frame of a student whose features are not as many as the selector was trained for.
     """
 
     def __init__(self, selector: KeyFrameLSTM) -> None:
         self.selector = selector.eval()
-        self._memory: State | None = None
+        self._step = SelectorStep(selector)
+        self._memory: Memory | None = None
 
     @classmethod
     def open(cls, path: Path | str) -> "LstmSelector":
@@ -36,7 +41,6 @@ class LstmSelector(Policy):
         """As `Policy.start`."""
         self._memory = None
 
-    @torch.inference_mode()
     def wants(self, observation: Observation) -> float:
         """As `Policy.wants`."""
         expected = self.selector.config.features
@@ -45,19 +49,49 @@ class LstmSelector(Policy):
                 f"the selector was trained for {expected} features of a student, this one has {len(observation.features)}",
                 to_mend="train a selector for this student",
             )
-        row = observation_row(observation).to(self.selector.mean.device)
-        score, self._memory = self.selector.step(row[None], self._memory)
-        return float(score)
+        score, self._memory = self._step(observation_row(observation).numpy(), self._memory)
+        return score
 
     def state(self) -> dict[str, Any]:
         """As `Policy.state`."""
-        return {"memory": None if self._memory is None else [part.clone() for part in self._memory]}
+        return {"memory": None if self._memory is None else [torch.tensor(part)[:, None] for part in self._memory]}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """As `Policy.restore`."""
         memory = state["memory"]
-        device = self.selector.mean.device
-        self._memory = None if memory is None else (memory[0].to(device, copy=True), memory[1].to(device, copy=True))
+        self._memory = None if memory is None else (memory[0][:, 0].numpy().copy(), memory[1][:, 0].numpy().copy())
+
+
+class SelectorStep:
+    """`KeyFrameLSTM.step` of one frame in numpy: in torch, most of the time of so small a step is the way in and out.
+
+    Equations of torch.nn.LSTM (gates in the order input, forget, cell, output).
+    """
+
+    def __init__(self, selector: KeyFrameLSTM) -> None:
+        weights = {name: value.detach().cpu().numpy().copy() for name, value in selector.state_dict().items()}
+        self._mean, self._deviation = weights["mean"], weights["deviation"]
+        self._layers = []
+        for layer in range(selector.config.layers):
+            kernels = [weights[f"lstm.weight_{part}_l{layer}"] for part in ("ih", "hh")]
+            biases = [weights[f"lstm.bias_{part}_l{layer}"] for part in ("ih", "hh")]
+            self._layers.append((np.concatenate(kernels, 1), biases[0] + biases[1]))
+        self._head, self._bias = weights["head.weight"][0], float(weights["head.bias"][0])
+        self._units = selector.config.units
+
+    def __call__(self, row: NDArray[np.float32], memory: Memory | None) -> tuple[float, Memory]:
+        """(D + 3,) of `selector_input`, hidden and cell (layers, units) after the frame before -> what is predicted, and those after."""
+        if memory is None:
+            zeros = np.zeros((len(self._layers), self._units), np.float32)
+            memory = zeros, zeros
+        features = ((row - self._mean) / self._deviation).clip(-LARGEST_DEVIATION, LARGEST_DEVIATION)
+        hidden, cell = np.empty_like(memory[0]), np.empty_like(memory[1])
+        for layer, (weight, bias) in enumerate(self._layers):
+            gates = (weight @ np.concatenate([features, memory[0][layer]]) + bias).reshape(4, self._units)
+            taken, kept, shown = (0.5 + 0.5 * np.tanh(0.5 * gates[place]) for place in (0, 1, 3))
+            cell[layer] = kept * memory[1][layer] + taken * np.tanh(gates[2])
+            features = hidden[layer] = shown * np.tanh(cell[layer])
+        return float(self._head @ features) + self._bias, (hidden, cell)
 
 
 def observation_row(observation: Observation) -> torch.Tensor:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -36,7 +37,7 @@ class Observation:
         """Mean absolute difference of the grey picture from that of the last key frame, in [0, 1]; 0 before the first."""
         if self.key_grey is None:
             return 0.0
-        return float(np.abs(self.grey.astype(np.int16) - self.key_grey).mean() / 255)
+        return cv2.norm(self.grey, self.key_grey, cv2.NORM_L1) / self.grey.size / 255
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,8 @@ ONNX Runtime lays weights out for the processor when a model is loaded, and much
 that cannot change. So the graph is written once, and new weights mean a new session over it, made aside and put in place whole.
 """
 
+import operator
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,6 +14,8 @@ from vidkd.base.errors import ConfigError
 from vidkd.base.extras import require
 from vidkd.models.darknet.net import Darknet
 from vidkd.models.darknet.onnx_graph import INPUT, POOLED, graph_model, graph_weights, head_name
+
+_changes = operator.attrgetter("_version")  # torch counts the changes of each tensor
 
 
 class OnnxForward:
@@ -47,7 +51,7 @@ class OnnxForward:
 
     def follow(self) -> None:
         """Take the network's weights as they are now, if they changed since they were taken."""
-        version = sum(tensor._version for tensor in self._tensors)  # torch counts the changes of each
+        version = sum(map(_changes, self._tensors))
         if version == self._taken:
             return
         self._weights = graph_weights(self._net)  # kept: the session may read them where they lie
