@@ -26,7 +26,7 @@ from vidkd.detection.policies import (
     save_selector,
 )
 from vidkd.detection.policies.lstm import SelectorStep, observation_row, read_about
-from vidkd.models.selector import KeyFrameLSTM, SelectorConfig
+from vidkd.models.selector import KeyFrameLSTM, SelectorConfig, selector_input
 from vidkd.runtime.detections import Detections
 
 
@@ -185,9 +185,11 @@ def test_lstm_scores_a_stream_as_its_network_scores_the_whole_sequence():
     policy.start(CallBudget(1, 5))
     scores = [policy.wants(frame) for frame in frames]
     with torch.no_grad():
-        whole, _ = model(torch.stack([observation_row(frame) for frame in frames])[None])
+        whole, _ = model(torch.from_numpy(np.stack([observation_row(frame) for frame in frames]))[None])
     np.testing.assert_allclose(scores, whole[0], atol=1e-6)
     np.testing.assert_allclose(observation_row(frames[5]), [5, -5, np.log(6), 2.5, 2 / 255], rtol=1e-6)
+    signals = (torch.tensor(float(value)) for value in (frames[5].frames_since, frames[5].last_loss, frames[5].motion))
+    np.testing.assert_allclose(observation_row(frames[5]), selector_input(torch.from_numpy(frames[5].features), *signals), rtol=1e-6)
     policy.start(CallBudget(1, 5))
     assert policy.wants(frames[0]) == scores[0]
 

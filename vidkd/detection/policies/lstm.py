@@ -13,7 +13,7 @@ from vidkd.base.errors import CheckpointError, ConfigError
 from vidkd.base.files import atomic_write
 from vidkd.detection.policies.budget import CallBudget
 from vidkd.detection.policies.policy import Observation, Policy
-from vidkd.models.selector import LARGEST_DEVIATION, KeyFrameLSTM, selector_from, selector_input, selector_payload
+from vidkd.models.selector import LARGEST_DEVIATION, KeyFrameLSTM, selector_from, selector_payload
 
 KIND = "vidkd key-frame selector"
 
@@ -49,7 +49,7 @@ class LstmSelector(Policy):
                 f"the selector was trained for {expected} features of a student, this one has {len(observation.features)}",
                 to_mend="train a selector for this student",
             )
-        score, self._memory = self._step(observation_row(observation).numpy(), self._memory)
+        score, self._memory = self._step(observation_row(observation), self._memory)
         return score
 
     def state(self) -> dict[str, Any]:
@@ -94,11 +94,10 @@ class SelectorStep:
         return float(self._head @ features) + self._bias, (hidden, cell)
 
 
-def observation_row(observation: Observation) -> torch.Tensor:
-    """What the selector sees of a frame: (D + 3,) float32 of `selector_input`; its motion is `Observation.motion`."""
-    features = torch.from_numpy(observation.features)
-    signals = (observation.frames_since, observation.last_loss, observation.motion)
-    return selector_input(features, *(torch.tensor(float(signal)) for signal in signals))
+def observation_row(observation: Observation) -> NDArray[np.float32]:
+    """What the selector sees of a frame: (D + 3,), as `selector_input` makes it; its motion is `Observation.motion`."""
+    signals = np.log1p(observation.frames_since), observation.last_loss, observation.motion
+    return np.concatenate([observation.features, np.asarray(signals, np.float32)])
 
 
 def save_selector(path: Path | str, selector: KeyFrameLSTM, about: Mapping[str, Any] | None = None) -> None:
