@@ -12,17 +12,19 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 
 from vidkd.base.errors import ConfigError
+from vidkd.engine.allocator import keep_freed_memory
 from vidkd.engine.loop_config import TrainConfig
 
 log = logging.getLogger(__name__)
 
 
 def start_fabric(config: TrainConfig, *, batch_size: int, leaves_parameters_unused: bool = False) -> Fabric:
-    """Devices, precision and threads.
+    """Devices, precision, threads, and memory that is kept from step to step.
 
     batch_size: samples that all processes share. leaves_parameters_unused: some trained parameters are in no loss, which DDP has to know.
     Raises ConfigError for a device that is not there or a batch that processes cannot share evenly.
     """
+    keep_freed_memory()
     if config.threads:
         torch.set_num_threads(config.threads)
         cv2.setNumThreads(config.threads)

@@ -1,0 +1,50 @@
+"""Memory that is freed is kept for the next step, unless the user said otherwise."""
+
+import json
+import platform
+import subprocess
+import sys
+
+import pytest
+
+needs_glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
+
+PAGES_OF_A_STEP = 32 * 2**20 // 4096
+COUNT_FAULTS = """
+import json, resource, sys
+import torch
+from vidkd.engine.allocator import keep_freed_memory
+
+def step():
+    for _ in range(2):
+        torch.ones(8 * 2**20)  # 32 MiB of float32, written and freed
+
+told = keep_freed_memory(json.loads(sys.argv[1]))
+step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    step()
+print(told, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def count_faults(environment: dict[str, str]) -> tuple[bool, int]:
+    """Whether glibc was told, and the pages that the system had to hand over in ten steps; in a process of its own."""
+    words = subprocess.run(
+        [sys.executable, "-c", COUNT_FAULTS, json.dumps(environment)], capture_output=True, text=True, check=True
+    ).stdout.split()
+    return words[0] == "True", int(words[1])
+
+
+@needs_glibc
+def test_a_step_takes_no_new_pages() -> None:
+    told, faults = count_faults({})
+    assert told
+    assert faults < PAGES_OF_A_STEP / 4, "ten steps of two tensors, and not the pages of a quarter of one tensor"
+
+
+@needs_glibc
+def test_the_user_s_own_choice_stays() -> None:
+    told, faults = count_faults({"MALLOC_TRIM_THRESHOLD_": "131072"})
+    assert not told
+    assert faults > 10 * PAGES_OF_A_STEP, "as glibc does by itself: every tensor is mapped anew"
