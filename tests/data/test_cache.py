@@ -1,5 +1,6 @@
 """The decoded-clip cache: same samples, right keys, a bound that holds over processes, and no harm from torn entries."""
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -158,6 +159,15 @@ def test_a_missing_file_is_a_video_error(cache: ClipCache, tmp_path: Path) -> No
         cache.read(tmp_path / "gone.mp4", clip("gone.mp4"))
 
 
+def test_keys_are_remembered_within_bounds(video: Path, cache: ClipCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache_module, "MOST_KEYS", 3)
+    first = [cache.key(video, clip("a.mp4", start_s=start_s)) for start_s in (0.0, 0.1, 0.2, 0.3, 0.4)]
+    assert len(cache._keys) == 2
+    assert [cache.key(video, clip("a.mp4", start_s=start_s)) for start_s in (0.0, 0.1, 0.2, 0.3, 0.4)] == first
+    monkeypatch.setattr(cache_module.hashlib, "sha256", never)
+    assert cache.key(video, clip("a.mp4", start_s=0.4)) == first[-1]
+
+
 # --- torn entries ---
 
 
@@ -182,6 +192,35 @@ def test_a_torn_entry_is_ignored_and_mended(video: Path, cache: ClipCache, part:
         for name, array in expected.items():
             np.testing.assert_array_equal(getattr(found, name), array)
     assert file.read_bytes() == content
+
+
+@pytest.mark.parametrize("part", ["frames", "flow", "times"])
+@pytest.mark.parametrize("damage", ["missing", "cut", "another length"])
+def test_a_window_of_a_torn_entry_is_the_window_of_the_file(video: Path, cache: ClipCache, part: str, damage: str) -> None:
+    expected = [cache.window(video, clip("a.mp4"), position=0.4, want_flow=True) for _ in range(2)][1]
+    file = next(cache.folder.glob(f"*/*.{part}.npy"))
+    content = file.read_bytes()
+    file.unlink()
+    if damage == "cut":
+        file.write_bytes(content[:-40])
+    elif damage == "another length":
+        np.save(file, np.zeros((3, 32, 43, 2), np.float16))
+    found = cache.window(video, clip("a.mp4"), position=0.4, want_flow=True)
+    np.testing.assert_array_equal(found.frames, expected.frames)
+    np.testing.assert_array_equal(found.flow, expected.flow)
+    assert file.read_bytes() == content
+
+
+def test_a_file_that_is_cut_while_it_is_read_is_an_error(video: Path, cache: ClipCache) -> None:
+    cache.read(video, clip("a.mp4"))
+    file = next(cache.folder.glob("*/*.frames.npy"))
+    with contextlib.ExitStack() as opened:
+        rows = cache_module._rows(str(file), opened)
+        assert rows is not None
+        assert (len(rows), rows.at(np.array([3, 3, 0])).shape) == (FRAMES, (3, 32, 43, 3))
+        os.truncate(file, 5000)
+        with pytest.raises(OSError, match="was cut while it was read"):
+            rows.at(np.array([FRAMES - 1]))
 
 
 def test_a_killed_writer_leaves_nothing_that_is_read(video: Path, cache: ClipCache, monkeypatch: pytest.MonkeyPatch) -> None:

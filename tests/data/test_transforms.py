@@ -1,5 +1,6 @@
 """One geometry for all views: checked with frames and flow that carry their own coordinates."""
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -77,6 +78,38 @@ def test_cropped_flow_is_the_flow_of_cropped_frames(geometry: Geometry) -> None:
     inner = (slice(12, -12), slice(12, -12))
     assert np.linalg.norm(ours[inner] - recomputed[inner], axis=-1).mean() < 0.12
     assert np.linalg.norm(recomputed[inner], axis=-1).mean() > 2
+
+
+def plainly(image: np.ndarray, size: int) -> np.ndarray:
+    """One square picture or field resized by OpenCV, by itself."""
+    if len(image) == size:
+        return image
+    return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if len(image) > size else cv2.INTER_LINEAR)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("side", [41, 54, 63, 64, 65, 70, 72])
+def test_crops_are_those_of_one_picture_after_another_to_the_last_bit(side: int, flip: bool) -> None:
+    rng = np.random.default_rng(side)
+    frames = rng.integers(0, 256, (5, 72, 96, 3)).astype(np.uint8)
+    flow = rng.standard_normal((5, 72, 96, 2)).astype(np.float32)
+    window = (slice(72 - side, 72), slice(9, 9 + side))
+    mirrored = slice(None, None, -1 if flip else 1)
+    pictures = np.stack([plainly(np.ascontiguousarray(frame[window]), 64)[:, mirrored] for frame in frames])
+    fields = np.stack([plainly(np.ascontiguousarray(field[window]), 64)[:, mirrored] for field in flow])
+    fields *= np.array([(-64 if flip else 64) / side, 64 / side], np.float32)
+    geometry = Geometry(72 - side, 9, side, 64, flip)
+    np.testing.assert_array_equal(crop_frames(frames, geometry), pictures)
+    np.testing.assert_array_equal(crop_flow(flow, geometry), fields)
+
+
+def test_a_crop_leaves_what_it_was_cut_from_alone() -> None:
+    frames, flow = coordinates(64, 64)
+    before = frames.copy(), flow.copy()
+    crop_frames(frames, Geometry(0, 0, 64, 64, flip=True))
+    crop_flow(flow, Geometry(0, 0, 64, 64, flip=True))
+    np.testing.assert_array_equal(frames, before[0])
+    np.testing.assert_array_equal(flow, before[1])
 
 
 # --- which crops are drawn ---

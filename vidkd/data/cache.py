@@ -8,7 +8,7 @@ import json
 import logging
 import mmap
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ from vidkd.base.errors import VideoError
 from vidkd.base.files import atomic_write
 from vidkd.base.walk import file_fingerprint
 from vidkd.data.flow_store import stored_flow_files
-from vidkd.data.footage import Footage, FootageConfig, Look, SeenFootage, WholeClip, read_seen, read_whole
+from vidkd.data.footage import Footage, FootageConfig, Look, SeenFootage, WholeClip, read_seen, read_whole, seen_of
 from vidkd.data.manifest import Clip
 from vidkd.data.observation import hull
 from vidkd.video.recent import Recent
@@ -29,6 +29,7 @@ from vidkd.video.recent import Recent
 log = logging.getLogger(__name__)
 FORMAT = 2
 PARTS = ("frames", "flow", "times")
+MOST_KEYS = 65_536  # that are remembered, half a kilobyte each
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +56,11 @@ class ClipCache:
 
     def __init__(self, config: CacheConfig, footage: FootageConfig) -> None:
         self.folder = Path(config.folder)
+        self._folder = str(self.folder)
         self.footage = footage
         self.room = Room(self.folder, int(config.max_gb * 2**30))
         self._refused: set[str] = set()
+        self._keys: dict[tuple[Any, ...], str] = {}
 
     @property
     def refused(self) -> int:
@@ -69,20 +72,42 @@ class ClipCache:
 
         Raises VideoError if there is no such file.
         """
+        return self._key(path, clip, clip.start_s, clip.end_s)
+
+    def _key(self, path: Path, clip: Clip, start_s: float, end_s: float | None) -> str:
+        """As `key`, for these seconds of the clip's file. Keys are remembered: to make one takes longer than to read a window."""
         try:
-            status = path.stat()
+            status = os.stat(path)  # noqa: PTH116 - a third of the time of Path.stat
         except OSError as error:
             raise VideoError(f"no such video: {path}", reason=error.strerror) from error
         folder = None if path.is_absolute() else Path.cwd()
         flow = self.footage.flow
         stored = [] if flow.source == "dis" else [file_fingerprint(str(file)) for file in stored_flow_files(str(flow.folder), clip.path)]
+        file = (path, folder, status.st_size, status.st_mtime_ns, *stored)
+        asked = (file, clip.index_reliable, clip.fps, start_s, end_s)
+        key = self._keys.get(asked)
+        if key is None:
+            if len(self._keys) >= MOST_KEYS:
+                self._keys.clear()
+            key = self._keys[asked] = self._new_key(path, clip, (start_s, end_s), status, folder, stored)
+        return key
+
+    def _new_key(
+        self,
+        path: Path,
+        clip: Clip,
+        interval: tuple[float, float | None],
+        status: os.stat_result,
+        folder: Path | None,
+        stored: Sequence[str],
+    ) -> str:
         rule: dict[str, Any] = {
             "format": FORMAT,
             "cv2": cv2.__version__,
             "file": [_resolved(path, folder), status.st_size, status.st_mtime_ns, clip.index_reliable],
-            "interval": [clip.start_s, clip.end_s],
+            "interval": interval,
             "size": [self.footage.transform.short_side, self.footage.transform.square, self.footage.decode_short_side],
-            "flow": [dataclasses.asdict(flow), self.footage.window.pair_step, stored],
+            "flow": [dataclasses.asdict(self.footage.flow), self.footage.window.pair_step, stored],
         }
         if clip.fps is not None:
             rule["fps"] = clip.fps
@@ -97,12 +122,29 @@ class ClipCache:
     def seen(self, path: Path, clip: Clip, look: Look) -> SeenFootage:
         """What `read_seen` returns, from the cache where the clip is kept or can be; raises what `read_seen` raises."""
         seconds = hull(clip, self.footage.observe)
-        part = dataclasses.replace(clip, start_s=seconds.start_s, end_s=seconds.end_s, onset_s=None)
-        key = self.key(path, part)
+        key = self._key(path, clip, seconds.start_s, seconds.end_s)
         if key in self._refused:
             return read_seen(path, clip, self.footage, look)
+        kept = self._seen_there(key, path, clip, look)
+        if kept is not None:
+            return kept
+        part = dataclasses.replace(clip, start_s=seconds.start_s, end_s=seconds.end_s, onset_s=None)
         whole = self._get(key, path, part, look.flow or look.future_flow)
         return whole.seen(clip, self.footage, look, name=str(path))
+
+    def _seen_there(self, key: str, path: Path, clip: Clip, look: Look) -> SeenFootage | None:
+        """What is seen of a clip that is kept, read by itself, or None: to map a file costs more than to read the frames of a window."""
+        times = self._part(key, "times")
+        if times is None:
+            return None
+        with contextlib.ExitStack() as opened:
+            frames = _rows(self._file(key, "frames"), opened)
+            flow = _rows(self._file(key, "flow"), opened) if look.flow or look.future_flow else None
+            if frames is None or len(frames) != len(times):
+                return None
+            if (look.flow or look.future_flow) and (flow is None or len(flow) != len(times)):
+                return None
+            return seen_of(frames.at, None if flow is None else flow.at, times, clip, self.footage, look, name=str(path))
 
     def read(self, path: Path, clip: Clip, *, want_flow: bool = True) -> WholeClip:
         """The clip from the cache, decoded and stored first when it is not there. Raises what reading the file raises."""
@@ -116,8 +158,8 @@ class ClipCache:
         self._store(key, whole)
         return whole
 
-    def _file(self, key: str, part: str) -> Path:
-        return self.folder / key[:2] / f"{key}.{part}.npy"
+    def _file(self, key: str, part: str) -> str:
+        return f"{self._folder}/{key[:2]}/{key}.{part}.npy"  # a path made part by part takes as long as to open its file
 
     def _load(self, key: str, want_flow: bool) -> WholeClip | None:
         wanted = [part for part in PARTS if part != "flow" or want_flow]
@@ -148,7 +190,7 @@ class ClipCache:
             self._refused.add(key)
             return
         for part, array in missing.items():
-            with atomic_write(self._file(key, part), "wb") as file:
+            with atomic_write(Path(self._file(key, part)), "wb") as file:
                 np.save(file, array, allow_pickle=False)
 
 
@@ -166,9 +208,46 @@ _times: Recent[_File, NDArray[Any]] = Recent(most_entries=65_536, most_bytes=64 
 ENTRY_BYTES = 1024  # a name and what else is kept of a file, about
 
 
-def _mapped(file: Path) -> NDArray[Any]:
+@dataclass(frozen=True)
+class _Rows:
+    """The entries along the first axis of the array of a .npy file that is open."""
+
+    descriptor: int
+    layout: _Layout
+    name: str
+
+    def __len__(self) -> int:
+        return self.layout.shape[0]
+
+    def at(self, numbers: NDArray[np.int64]) -> NDArray[Any]:
+        """A new array of the entries at these numbers; OSError where the file was cut meanwhile."""
+        shape = self.layout.shape[1:]
+        found = np.empty((len(numbers), *shape), self.layout.dtype)
+        size = found.nbytes // len(numbers)
+        for number, place in zip(numbers.tolist(), found, strict=True):
+            if os.preadv(self.descriptor, [place], self.layout.offset + number * size) != size:
+                raise OSError(f"{self.name} was cut while it was read")
+        return found
+
+
+def _rows(file: str, opened: contextlib.ExitStack) -> _Rows | None:
+    """The entries of a .npy file, which stays open as long as `opened`; None if it is missing, torn or of an unusual order."""
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        opened.callback(os.close, descriptor)
+        identity = _identity(file, os.fstat(descriptor))
+        layout = _layouts.get(identity)
+        if layout is None:
+            _mapped(file)  # reads the header
+            layout = _layouts.get(identity)
+    except (OSError, ValueError, EOFError):
+        return None
+    return None if layout is None else _Rows(descriptor, layout, file)
+
+
+def _mapped(file: str) -> NDArray[Any]:
     """The array of a .npy file, mapped into memory; what its header says is remembered. Raises OSError or ValueError for a torn file."""
-    with file.open("rb") as opened:
+    with open(file, "rb") as opened:
         identity = _identity(file, os.fstat(opened.fileno()))
         layout = _layouts.get(identity)
         if layout is None:
@@ -180,9 +259,9 @@ def _mapped(file: Path) -> NDArray[Any]:
     return np.ndarray(layout.shape, layout.dtype, content, layout.offset)
 
 
-def _whole(file: Path) -> NDArray[Any]:
+def _whole(file: str) -> NDArray[Any]:
     """The array of a small .npy file, remembered and read-only. Raises OSError or ValueError for a torn file."""
-    identity = _identity(file, file.stat())
+    identity = _identity(file, os.stat(file))  # noqa: PTH116
     array = _times.get(identity)
     if array is None:
         array = np.load(file, allow_pickle=False)
@@ -191,8 +270,8 @@ def _whole(file: Path) -> NDArray[Any]:
     return array
 
 
-def _identity(file: Path, status: os.stat_result) -> _File:
-    return str(file), status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+def _identity(file: str, status: os.stat_result) -> _File:
+    return file, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 @functools.lru_cache(maxsize=65_536)

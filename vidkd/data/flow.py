@@ -80,21 +80,37 @@ def resize_flow(flow: NDArray[np.float32], height: int, width: int, *, flip: boo
 
     flip: mirror it left to right as well: positions are mirrored and dx is negated.
     """
-    resized = np.stack([resample(frame, height, width) for frame in flow.astype(np.float32, copy=False)])
-    # one component at a time: numpy is slow along an axis of two
-    resized[..., 0] *= np.float32(-width / flow.shape[2] if flip else width / flow.shape[2])
-    resized[..., 1] *= np.float32(height / flow.shape[1])
-    return resized[:, :, ::-1] if flip else resized
+    resized = resample_each(flow.astype(np.float32, copy=False), height, width)
+    factors = np.array([-width / flow.shape[2] if flip else width / flow.shape[2], height / flow.shape[1]], np.float32)
+    rows = resized.reshape(-1, width * 2)
+    rows *= np.tile(factors, width)  # a row at a time: numpy is slow along an axis of two
+    return mirror(resized) if flip else resized
 
 
-def resample(image: NDArray[Any], height: int, width: int) -> NDArray[Any]:
-    """One image or field (H, W, C) as (height, width, C): an axis that shrinks is averaged, one that grows is interpolated linearly.
+def mirror(images: NDArray[Any]) -> NDArray[Any]:
+    """Images or fields (T, H, W, C), as they lie in memory one after another, mirrored left to right."""
+    rows = images.reshape(-1, *images.shape[2:])
+    return np.asarray(cv2.flip(rows, 1)).reshape(images.shape)
+
+
+def resample_each(images: NDArray[Any], height: int, width: int) -> NDArray[Any]:
+    """Images or fields (T, H, W, C), C from 2 to 4, as (T, height, width, C), each as `resample` has it; a new array."""
+    resized = np.empty((len(images), height, width, images.shape[3]), images.dtype)
+    for image, place in zip(images, resized, strict=True):
+        resample(image, height, width, place)
+    return resized
+
+
+def resample(image: NDArray[Any], height: int, width: int, out: NDArray[Any]) -> None:
+    """Write one image or field (H, W, C) to `out` (height, width, C): what shrinks is averaged, what grows interpolated.
 
     Each axis by itself, since OpenCV's area mode misplaces values along an axis that grows.
     """
-    least = min(height, image.shape[0]), min(width, image.shape[1])
+    size, least = (height, width), (min(height, image.shape[0]), min(width, image.shape[1]))
+    if image.shape[:2] == size:
+        out[...] = image
+        return
     if least != image.shape[:2]:
-        image = cv2.resize(image, least[::-1], interpolation=cv2.INTER_AREA)
-    if least != (height, width):
-        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
-    return image
+        image = cv2.resize(image, least[::-1], out if least == size else None, interpolation=cv2.INTER_AREA)
+    if least != size:
+        cv2.resize(image, (width, height), out, interpolation=cv2.INTER_LINEAR)

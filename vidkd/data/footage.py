@@ -1,8 +1,9 @@
 """From a file to the frames and flow of one window: decode, compute flow from the same decoded frames, resize both."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -174,17 +175,32 @@ class WholeClip:
 
     def seen(self, clip: Clip, config: FootageConfig, look: Look, *, name: str) -> SeenFootage:
         """The observed part of the clip, and the teacher's."""
-        windows = look.windows(self.timestamps_s, clip, config, name)
-        future = None if windows.future is None else self._footage(windows.future, want_flow=look.future_flow)
-        return SeenFootage(self._footage(windows.observed, want_flow=look.flow), future, windows.held)
+        flow = None if self.flow is None else self.flow.__getitem__
+        return seen_of(self.frames.__getitem__, flow, self.timestamps_s, clip, config, look, name=name)
 
-    def _footage(self, window: Window, want_flow: bool = True) -> Footage:
-        flow = None
-        if self.flow is not None and want_flow:
-            # by torch, for which half precision is no slow type
-            flow = torch.from_numpy(self.flow[window.frames]).float().numpy()
-            flow[window.targets == window.frames] = 0  # what is stored points on, beyond what this window may see
-        return Footage(np.asarray(self.frames[window.frames]), flow)
+
+Rows = Callable[[NDArray[np.int64]], NDArray[Any]]
+"""The frames, or the flow, at these numbers within a clip, as a new array."""
+
+
+def seen_of(
+    frames: Rows, flow: Rows | None, timestamps_s: NDArray[np.float64], clip: Clip, config: FootageConfig, look: Look, *, name: str
+) -> SeenFootage:
+    """The observed part of a clip, and the teacher's, where all its frames and flow are at hand, as `WholeClip` describes them."""
+
+    def footage(window: Window, want_flow: bool) -> Footage:
+        return Footage(frames(window.frames), _flow_within(flow, window) if flow is not None and want_flow else None)
+
+    windows = look.windows(timestamps_s, clip, config, name)
+    future = None if windows.future is None else footage(windows.future, look.future_flow)
+    return SeenFootage(footage(windows.observed, look.flow), future, windows.held)
+
+
+def _flow_within(flow: Rows, window: Window) -> NDArray[np.float32]:
+    """Flow of a window; what is stored points on, beyond what the window may see."""
+    found = torch.from_numpy(flow(window.frames)).float().numpy()  # by torch, for which half precision is no slow type
+    found[window.targets == window.frames] = 0
+    return found
 
 
 def read_whole(path: Path, clip: Clip, config: FootageConfig, *, want_flow: bool = True) -> WholeClip:

@@ -1,12 +1,15 @@
 """One geometry for all views of a sample: the same crop and flip of frames and flow."""
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vidkd.base.errors import DataError
-from vidkd.data.flow import resample, resize_flow
+from vidkd.data.flow import mirror, resample_each, resize_flow
+
+Number = TypeVar("Number", bound=np.generic)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,21 +78,21 @@ def resize_frames(frames: NDArray[np.uint8], height: int, width: int) -> NDArray
     """Resize uint8 (T, H, W, 3) frames; an axis that shrinks is averaged, one that grows is interpolated linearly."""
     if frames.shape[1:3] == (height, width):
         return frames
-    return np.stack([resample(frame, height, width) for frame in frames]).astype(np.uint8, copy=False)
+    return resample_each(frames, height, width)
 
 
 def crop_frames(frames: NDArray[np.uint8], geometry: Geometry) -> NDArray[np.uint8]:
     """Cut, resize and mirror (T, H, W, 3) frames to (T, size, size, 3)."""
-    cut = resize_frames(np.ascontiguousarray(_cut(frames, geometry)), geometry.size, geometry.size)
-    return np.asarray(cut[:, :, ::-1]) if geometry.flip else cut
+    cut = np.ascontiguousarray(resize_frames(_cut(frames, geometry), geometry.size, geometry.size))
+    return mirror(cut) if geometry.flip else cut
 
 
 def crop_flow(flow: NDArray[np.float32], geometry: Geometry) -> NDArray[np.float32]:
     """Cut, resize and mirror (T, H, W, 2) flow to (T, size, size, 2), in pixels of the result."""
-    return resize_flow(np.ascontiguousarray(_cut(flow, geometry)), geometry.size, geometry.size, flip=geometry.flip)
+    return resize_flow(_cut(flow, geometry), geometry.size, geometry.size, flip=geometry.flip)
 
 
-def _cut(array: NDArray[np.generic], geometry: Geometry) -> NDArray[np.generic]:
+def _cut(array: NDArray[Number], geometry: Geometry) -> NDArray[Number]:
     return array[:, geometry.top : geometry.top + geometry.side, geometry.left : geometry.left + geometry.side]
 
 
