@@ -128,7 +128,7 @@ class Loop:
         self.quiet = quiet
         self.task, self.steps = trainee.task, trainee.steps
         config = trainee.config
-        self.optimizer = build_optimizer(self.task, config.optim)
+        self.optimizer = build_optimizer(self.task, config.optim, fused=fabric.device.type == "cpu")
         self.schedule = build_schedule(self.optimizer, config.optim, self.steps)
         self.module, self.wrapped_optimizer = fabric.setup(self.task, self.optimizer)
         self.ema = MovingAverage(self.task.student, config.optim.ema) if config.optim.ema > 0 else None
@@ -313,7 +313,9 @@ class Loop:
 
     def _seed(self, micro: int) -> None:
         """Noise (dropout, Gumbel) is a function of seed, step and process, so a resumed run draws what an uninterrupted one draws."""
-        torch.manual_seed((self.config.train.seed * 1_000_003 + micro) * 4096 + self.fabric.global_rank)
+        # torch.manual_seed also notes where it was called, for devices that are not in use yet, which takes longer than all else here
+        seed = torch.default_generator.manual_seed if self.fabric.device.type == "cpu" else torch.manual_seed
+        seed((self.config.train.seed * 1_000_003 + micro) * 4096 + self.fabric.global_rank)
 
     def _to_device(self, batch: Batch) -> Batch:
         count_bad_samples(batch, self.progress.bad_clips, most=self.trainee.most_bad)
