@@ -109,22 +109,6 @@ def test_only_what_learns_is_optimised(tiny_config: Config, tiny_teacher: Path) 
     assert optimised == {id(p) for p in task.student.parameters()}
 
 
-def test_the_fused_update_is_the_plain_one_but_for_rounding(tiny_config: Config) -> None:
-    found = []
-    for fused in (False, True):
-        task = build_run_task(tiny_config(), CLASSES)
-        optimizer = build_optimizer(task, OptimConfig(lr=0.01), fused=fused)
-        assert bool(optimizer.param_groups[0]["fused"]) is fused
-        for _ in range(3):
-            torch.stack([(p - 1).square().sum() for p in task.parameters()]).sum().backward()
-            assert all(p.grad is not None and p.grad.stride() == p.stride() for p in task.parameters())
-            optimizer.step()
-            optimizer.zero_grad()
-        found.append([p.detach() for p in task.parameters()])
-    for plain, quick in zip(*found, strict=True):
-        torch.testing.assert_close(quick, plain, rtol=1e-5, atol=1e-6)
-
-
 def test_warm_up_is_linear_and_a_cosine_to_zero_follows(task: Task) -> None:
     config = OptimConfig(lr=2.0, warmup=0.2, optimiser="sgd")
     optimizer = build_optimizer(task, config)

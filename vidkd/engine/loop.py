@@ -128,7 +128,7 @@ class Loop:
         self.quiet = quiet
         self.task, self.steps = trainee.task, trainee.steps
         config = trainee.config
-        self.optimizer = build_optimizer(self.task, config.optim, fused=fabric.device.type == "cpu")
+        self.optimizer = build_optimizer(self.task, config.optim)
         self.schedule = build_schedule(self.optimizer, config.optim, self.steps)
         self.module, self.wrapped_optimizer = fabric.setup(self.task, self.optimizer)
         self.ema = MovingAverage(self.task.student, config.optim.ema) if config.optim.ema > 0 else None

@@ -11,12 +11,8 @@ from vidkd.models import undecayed_parameters
 from vidkd.tasks.trainable import Trainable
 
 
-def build_optimizer(task: Trainable, config: OptimConfig, *, fused: bool = False) -> Optimizer:
-    """Parameter groups by two rules: no decay on norms and biases; the head's learning rate times `head_lr_factor`.
-
-    fused: AdamW in one pass over each parameter, a fifth of the time on a CPU. It rounds otherwise in the last bits, and it wants gradients
-    that lie in memory as their parameters do, as backward leaves them.
-    """
+def build_optimizer(task: Trainable, config: OptimConfig) -> Optimizer:
+    """Parameter groups by two rules: no decay on norms and biases; the head's learning rate times `head_lr_factor`."""
     undecayed = {id(p) for p in undecayed_parameters(task)}
     head = {id(p) for p in task.head_parameters()}
     groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
@@ -33,7 +29,7 @@ def build_optimizer(task: Trainable, config: OptimConfig, *, fused: bool = False
     ]
     if config.optimiser == "sgd":
         return SGD(settings, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
-    return AdamW(settings, lr=config.lr, fused=fused or None)
+    return AdamW(settings, lr=config.lr)
 
 
 def build_schedule(optimizer: Optimizer, config: OptimConfig, steps: int) -> LambdaLR:
