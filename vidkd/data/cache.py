@@ -232,6 +232,8 @@ class _Rows:
 
 def _rows(file: str, opened: contextlib.ExitStack) -> _Rows | None:
     """The entries of a .npy file, which stays open as long as `opened`; None if it is missing, torn or of an unusual order."""
+    if not hasattr(os, "preadv"):  # Windows, where files are mapped
+        return None
     try:
         descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
         opened.callback(os.close, descriptor)
