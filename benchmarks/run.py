@@ -64,8 +64,11 @@ def is_trial(arguments: argparse.Namespace) -> bool:
 
 def _measure(arguments: argparse.Namespace, out: Path) -> None:
     from vidkd.base.files import write_json
+    from vidkd.engine.allocator import keep_freed_memory
     from vidkd.engine.environment import environment
 
+    # as training does
+    keep_freed_memory()
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="vidkd-benchmark-") as scratch:
         setting, videos = _setting(arguments, Path(scratch))
