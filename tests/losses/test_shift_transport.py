@@ -1,3 +1,4 @@
+import importlib
 import math
 
 import numpy as np
@@ -6,8 +7,10 @@ import pytest
 import torch
 from scipy.optimize import linprog
 
-from vidkd.losses.shift_tolerant import pooled, position, transport
+from vidkd.losses.shift_tolerant import pooled, position, sinkhorn, transport
 from vidkd.losses.shift_tolerant.transport import annealing
+
+module = importlib.import_module("vidkd.losses.shift_tolerant.transport")  # the package names the function so
 
 GRID_S, GRID_T = (1, 2, 3), (1, 4, 2)
 CONVERGED = {"iterations": 1500, "debias": False}
@@ -155,6 +158,49 @@ def test_small_regularisation_under_bfloat16_autocast(regularisation, plan_gradi
     assert float(value.detach()) == pytest.approx(float(exact), abs=1e-4)
     assert torch.isfinite(lowered.grad).all()
     torch.testing.assert_close(lowered.grad.float(), plain.grad, rtol=2e-2, atol=1e-3 * float(plain.grad.abs().max()))
+
+
+def in_logs_and_as_called(monkeypatch, student, teacher, **options):
+    """Value and gradient with all clips solved in logarithms, then as called; and how many clips that one solved in logarithms."""
+    results, solved = [], []
+    in_logs = sinkhorn.solve_in_logs
+
+    def counted(cost, *args, **kwargs):
+        solved.append(len(cost))
+        return in_logs(cost, *args, **kwargs)
+
+    for kernels in (in_logs, sinkhorn.solve_by_kernels):
+        monkeypatch.setattr(module, "solve_by_kernels", kernels)
+        monkeypatch.setattr(module, "solve_in_logs", counted)
+        maps = student.clone().requires_grad_()
+        value = transport(maps, teacher, **options)
+        value.backward()
+        results += [value.detach(), maps.grad]
+    return results, sum(solved)
+
+
+@pytest.mark.parametrize("debias", [False, True])
+@pytest.mark.parametrize("options", [{}, {"iterations": 1}, {"iterations": 2}, {"regularisation": 4.0}, {"regularisation": 0.02}])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_kernels_give_what_logarithms_give(dtype, options, debias, monkeypatch):
+    student, teacher = features(0, (3, 24, 2, 4, 4), dtype).relu(), features(1, (3, 24, 3, 3, 4), dtype)
+    tolerance = {"rtol": 0, "atol": 1e-5 if dtype == torch.float32 else 1e-12}
+    (value, gradient, fast, fast_gradient), again = in_logs_and_as_called(monkeypatch, student, teacher, debias=debias, **options)
+    assert again == 0
+    torch.testing.assert_close(fast, value, **tolerance)
+    torch.testing.assert_close(fast_gradient, gradient, **tolerance)
+
+
+@pytest.mark.parametrize("regularisation", [1e-3, 1e-4])
+def test_a_clip_that_leaves_the_range_of_numbers_is_solved_in_logarithms(regularisation, monkeypatch):
+    student, teacher = features(0, (3, 24, 2, 4, 4), torch.float32), features(1, (3, 24, 2, 4, 4), torch.float32)
+    # clips of equal vectors have costs of 0, which every range holds
+    student[::2], teacher[::2] = 1, 1
+    options = {"regularisation": regularisation, "iterations": 3}
+    (value, gradient, fast, fast_gradient), again = in_logs_and_as_called(monkeypatch, student, teacher, **options)
+    assert again == 3  # one clip, in three pairs of sets
+    torch.testing.assert_close(fast, value, rtol=0, atol=1e-6)
+    torch.testing.assert_close(fast_gradient, gradient, rtol=0, atol=1e-6)
 
 
 def test_annealing():

@@ -4,12 +4,11 @@ import math
 from functools import partial
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from vidkd.losses.reduction import clip_mean, require_positive_temperature
-from vidkd.losses.shift_tolerant.chunks import by_clips
-from vidkd.losses.shift_tolerant.sets import Normalise, clip_losses, full_precision, half_square, vector_sets
+from vidkd.losses.shift_tolerant.chunks import by_clips, with_gradient, with_gradient_by_clips
+from vidkd.losses.shift_tolerant.sets import Normalise, clip_losses, cost_matrix, full_precision, half_square, mixed, vector_sets
 
 Directions = Literal["both", "student"]
 Similarity = Literal["distance", "dot"]
@@ -38,38 +37,54 @@ def attentive(
     attention_gradient=False holds W constant in the gradient: a match is chosen, then the features move towards it, and the student cannot
     lower the loss by blurring the match instead. True differentiates W too.
     Returns a scalar of about 1/2 to 1 for unrelated features, in [0, 2] unless normalise="teacher". No gradient reaches the teacher.
-    Memory beyond `position`: four matrices (N, M) for a few clips at a time (at least one), one a clip for the backward pass; above
-    `KEPT_ENTRIES` over the batch they are computed again there. Raises ValueError for features that do not pair, temperature <= 0 and
-    unknown options. Source: a reconstruction (the loss of Tran et al. 2019, arXiv 1904.04868, is not public).
+    Memory beyond `position`: three matrices (N, M) for a few clips at a time (at least one), none kept for the backward pass; with
+    attention_gradient six, which above `KEPT_ENTRIES` over the batch are computed again there instead of being kept.
+    Raises ValueError for features that do not pair, temperature <= 0 and unknown options. Source: a reconstruction (the loss of Tran et
+    al. 2019, arXiv 1904.04868, is not public).
     """
     require_positive_temperature(temperature)
     _require_options(directions, similarity)
     S, T = vector_sets(student, teacher, normalise)
-    loss = partial(
-        _loss,
-        sharpness=math.sqrt(S.shape[2]) / temperature,
-        both=directions == "both",
-        lengths=similarity == "distance",
-        attention_gradient=attention_gradient,
-    )
+    sharpness = math.sqrt(S.shape[2]) / temperature
+    both, lengths, entries = directions == "both", similarity == "distance", S.shape[1] * T.shape[1]
     with full_precision(S):
-        loss_B = by_clips(loss, S, T, entries=S.shape[1] * T.shape[1], keeps=directions == "both" or attention_gradient)
+        if attention_gradient:
+            loss = partial(_loss, sharpness=sharpness, both=both, lengths=lengths)
+            loss_B = by_clips(loss, S, T, entries=entries, keeps=True)
+        else:
+            held = partial(_loss_and_gradient, sharpness=sharpness, both=both, lengths=lengths)
+            loss_B = with_gradient(*with_gradient_by_clips(held, S, T, entries=entries), S)
     return clip_mean(clip_losses(loss_B, teacher), weight)
 
 
-def _loss(S: Tensor, T: Tensor, *, sharpness: float, both: bool, lengths: bool, attention_gradient: bool) -> Tensor:
-    with torch.set_grad_enabled(attention_gradient and torch.is_grad_enabled()):
-        to_teacher, to_student = _attentions(S, T, sharpness, both, lengths)
-    loss = half_square(S - to_teacher @ T).mean(1)
-    return loss if to_student is None else (loss + half_square(T - to_student @ S).mean(1)) / 2
+def _loss(S: Tensor, T: Tensor, *, sharpness: float, both: bool, lengths: bool) -> Tensor:
+    """The loss (B,), with the attention in the graph."""
+    logits = _logits(S, T, sharpness, lengths)
+    loss = half_square(S - mixed(logits.softmax(2), T)).mean(1)
+    return (loss + half_square(T - mixed(logits.softmax(1).transpose(1, 2), S)).mean(1)) / 2 if both else loss
 
 
-def _attentions(S: Tensor, T: Tensor, sharpness: float, both: bool, lengths: bool) -> tuple[Tensor, Tensor | None]:
-    """Rows over the teacher's positions (B, N, M) and, for both directions, rows over the student's (B, M, N)."""
-    logits = (sharpness * S) @ T.transpose(1, 2)
-    key_S, key_T = (sharpness * half_square(x) * lengths for x in (S, T))
-    to_teacher = (logits - key_T[:, None, :]).softmax(2)
-    return to_teacher, (logits - key_S[:, :, None]).softmax(1).transpose(1, 2) if both else None
+def _loss_and_gradient(S: Tensor, T: Tensor, *, sharpness: float, both: bool, lengths: bool) -> tuple[Tensor, Tensor]:
+    """The loss (B,) and its gradient (B, N, C) in S with the attention held constant. Keeps vectors only.
+
+    That of ||s_i - sum_j W_ij t_j||^2 / 2 is the difference itself; that of ||t_j - sum_i V_ij s_i||^2 / 2 is -sum_j V_ij times it.
+    """
+    logits = _logits(S, T, sharpness, lengths)
+    difference = S - mixed(logits.softmax(2), T)
+    loss, gradient = half_square(difference).mean(1), difference / S.shape[1]
+    if not both:
+        return loss, gradient
+    attention = logits.softmax(1)
+    difference = T - mixed(attention.transpose(1, 2), S)
+    loss = loss + half_square(difference).mean(1)
+    return loss / 2, (gradient - mixed(attention, difference / T.shape[1])) / 2
+
+
+def _logits(S: Tensor, T: Tensor, sharpness: float, lengths: bool) -> Tensor:
+    """(B, N, M), for a softmax over either side: what depends on the other side alone, a length, drops out of it."""
+    if lengths:
+        return cost_matrix(S, T).mul_(-sharpness)
+    return (sharpness * S) @ T.transpose(1, 2)
 
 
 def _require_options(directions: str, similarity: str) -> None:

@@ -40,7 +40,8 @@ def vector_sets(student: Tensor, teacher: Tensor, normalise: Normalise) -> tuple
         return S / scale_T, T / scale_T
     energy_S = energy_S.clamp_min(LEAST_SHARE**2 * scale_T.square())
     if normalise == "clip":
-        return S / energy_S.sqrt(), T / scale_T
+        # by a factor: in the backward pass a quotient takes twice the passes over the features
+        return S * energy_S.rsqrt(), T * scale_T.reciprocal()
     if normalise == "vector":
         return _unit_vectors(S, energy_S.detach()), _unit_vectors(T, scale_T.square())
     raise ValueError(f"normalise must be 'clip', 'vector' or 'teacher': {normalise!r}")
@@ -65,7 +66,12 @@ def half_square(difference: Tensor) -> Tensor:
 def cost_matrix(S: Tensor, T: Tensor) -> Tensor:
     """||s_i - t_j||^2 / 2 of all pairs, (B, N, C) and (B, M, C) -> (B, N, M), by the expanded square, so 0 only to some 1e-6."""
     half_S, half_T = half_square(S), half_square(T)
-    return torch.baddbmm(half_S[:, :, None] + half_T[:, None, :], S, T.transpose(1, 2), alpha=-1)
+    return (half_S[:, :, None] + half_T[:, None, :]).baddbmm_(S, T.transpose(1, 2), alpha=-1)
+
+
+def mixed(weights: Tensor, vectors: Tensor) -> Tensor:
+    """The product of weights (B, N, M) and vectors (B, M, C) -> (B, N, C), in memory by channels, as from `vector_sets`."""
+    return (vectors.transpose(1, 2) @ weights.transpose(1, 2)).transpose(1, 2)
 
 
 def clip_losses(loss_B: Tensor, teacher: Tensor) -> Tensor:

@@ -1,14 +1,16 @@
 """Entropic optimal transport: the cheapest way to turn one set of vectors into the other, all of both used."""
 
-import math
+from collections.abc import Callable
 from functools import partial
 
-import torch
 from torch import Tensor
 
 from vidkd.losses.reduction import clip_mean
-from vidkd.losses.shift_tolerant.chunks import by_clips
+from vidkd.losses.shift_tolerant.chunks import by_clips, with_gradient, with_gradient_by_clips
 from vidkd.losses.shift_tolerant.sets import Normalise, clip_losses, cost_matrix, full_precision, vector_sets
+from vidkd.losses.shift_tolerant.sinkhorn import RowMeans, solve_by_kernels, solve_in_logs
+
+Solve = Callable[..., tuple[Tensor, Tensor, RowMeans]]
 
 
 def transport(
@@ -43,10 +45,13 @@ def transport(
     if not regularisation > 0 or iterations < 1:
         raise ValueError(f"regularisation must be above 0 and iterations at least 1: {regularisation}, {iterations}")
     S, T = vector_sets(student, teacher, normalise)
-    solve = partial(_unrolled if plan_gradient else _envelope, schedule=annealing(regularisation, iterations), debias=debias)
+    schedule, entries = annealing(regularisation, iterations), max(S.shape[1], T.shape[1]) ** 2
     with full_precision(S):
-        loss = by_clips(solve, S, T, entries=max(S.shape[1], T.shape[1]) ** 2, keeps=plan_gradient)
-    return clip_mean(clip_losses(loss, teacher), weight)
+        if plan_gradient:
+            loss_B = by_clips(partial(_unrolled, schedule=schedule, debias=debias), S, T, entries=entries, keeps=True)
+        else:
+            loss_B = with_gradient(*_held(S, T, partial(_envelope, schedule=schedule, debias=debias), entries), S)
+    return clip_mean(clip_losses(loss_B, teacher), weight)
 
 
 def annealing(regularisation: float, iterations: int) -> list[float]:
@@ -57,50 +62,36 @@ def annealing(regularisation: float, iterations: int) -> list[float]:
 
 def _unrolled(S: Tensor, T: Tensor, *, schedule: list[float], debias: bool) -> Tensor:
     """The cost (B,), with every step of the iterations in the graph."""
-    f, g, _ = _solve(cost_matrix(S, T), schedule)
+    f, g, _ = solve_in_logs(cost_matrix(S, T), schedule)
     loss = f.mean(1) + g.mean(1)
     if debias:
         for vectors in (S, T):
-            loss = loss - _solve_symmetric(cost_matrix(vectors, vectors), schedule)[0].mean(1)
+            loss = loss - solve_in_logs(cost_matrix(vectors, vectors), schedule, symmetric=True)[0].mean(1)
     return loss
 
 
-def _envelope(S: Tensor, T: Tensor, *, schedule: list[float], debias: bool) -> Tensor:
-    """The cost (B,), with the gradient at constant plans. Keeps vectors only.
+def _held(S: Tensor, T: Tensor, envelope: Callable[..., tuple[Tensor, Tensor]], entries: int) -> tuple[Tensor, Tensor]:
+    """The cost (B,) and its gradient, with kernels; those clips of which a kernel does not hold the range again in logarithms."""
+    loss, gradient = with_gradient_by_clips(partial(envelope, solve=solve_by_kernels), S, T, entries=entries)
+    lost = ~loss.isfinite()
+    if lost.any():
+        loss[lost], gradient[lost] = with_gradient_by_clips(partial(envelope, solve=solve_in_logs), S[lost], T[lost], entries=entries)
+    return loss, gradient
+
+
+def _envelope(S: Tensor, T: Tensor, *, schedule: list[float], debias: bool, solve: Solve) -> tuple[Tensor, Tensor]:
+    """The cost (B,) and its gradient (B, N, C) in S at constant plans. Keeps vectors only.
 
     The gradient of OT(S, T) in s_i is (s_i - sum_j P_ij t_j) / N, with rows of P that sum to 1, and half that of OT(S, S) likewise.
     """
-    with torch.no_grad():
-        f, g, plan = _solve(cost_matrix(S, T), schedule)
-        loss, gradient = f.mean(1) + g.mean(1), S - plan @ T
-        if debias:
-            f, plan = _solve_symmetric(cost_matrix(S, S), schedule)
-            loss, gradient = loss - f.mean(1), gradient - (S - plan @ S)
-            loss = loss - _solve_symmetric(cost_matrix(T, T), schedule)[0].mean(1)
-    return loss + ((gradient / S.shape[1]) * (S - S.detach())).sum((1, 2))
-
-
-def _solve(cost: Tensor, schedule: list[float]) -> tuple[Tensor, Tensor, Tensor]:
-    """Potentials (B, N) and (B, M) for cost (B, N, M), and the plan (B, N, M) with rows made to sum to 1."""
-    across = cost.transpose(1, 2).contiguous()
-    f, g = cost.new_zeros(cost.shape[:2]), cost.new_zeros(across.shape[:2])
-    for r in schedule:
-        f, g = (f + _soft_minimum(cost, g, r)) / 2, (g + _soft_minimum(across, f, r)) / 2
-    r = schedule[-1]
-    return _soft_minimum(cost, g, r), _soft_minimum(across, f, r), ((g[:, None, :] - cost) / r).softmax(2)
-
-
-def _solve_symmetric(cost: Tensor, schedule: list[float]) -> tuple[Tensor, Tensor]:
-    """The one potential (B, N) of a set with itself, cost (B, N, N), by the same updates, and the plan as in `_solve`."""
-    f = cost.new_zeros(cost.shape[:2])
-    for r in schedule:
-        f = (f + _soft_minimum(cost, f, r)) / 2
-    r = schedule[-1]
-    return _soft_minimum(cost, f, r), ((f[:, None, :] - cost) / r).softmax(2)
-
-
-def _soft_minimum(cost: Tensor, potential: Tensor, r: float) -> Tensor:
-    """-r log mean_j exp((potential_j - cost_ij) / r): (B, N, M) and (B, M) -> (B, N)."""
-    # a log-softmax less its input is the log-sum-exp, in one pass over the matrix: a third faster than logsumexp, which makes copies
-    logits = torch.sub((potential / r)[:, None, :], cost, alpha=1 / r)
-    return r * (logits.log_softmax(2)[:, :, 0] - logits[:, :, 0] + math.log(cost.shape[2]))
+    f, g, row_means = solve(cost_matrix(S, T), schedule)
+    loss, means = f.mean(1) + g.mean(1), row_means(T)
+    if not debias:
+        return loss, (S - means) / S.shape[1]
+    # the kernels of one pair of sets go before those of the next come
+    del row_means
+    f, _, row_means = solve(cost_matrix(S, S), schedule, symmetric=True)
+    loss, means = loss - f.mean(1), row_means(S) - means
+    del row_means
+    loss = loss - solve(cost_matrix(T, T), schedule, symmetric=True)[0].mean(1)
+    return loss, means / S.shape[1]
