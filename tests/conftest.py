@@ -1,6 +1,7 @@
 """Fixtures shared by all tests."""
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ import pytest
 
 # Read when torch is first imported. The networks of the tests are too small to gain by more threads, and lose where tests run side by side.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# What a shell starts in the background is deaf to Ctrl-C, and so are its children; the tests that press it need to be heard.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 CLASSES = ("Right", "Down", "Grow")
 FRAMES, SIZE = 12, 48

@@ -134,7 +134,7 @@ def scenes(draw):
     """A config and the scene of one of its files."""
     config = CuedShapesConfig(
         seed=draw(st.integers(0, 10_000)),
-        shift=draw(st.one_of(st.sampled_from([0.0, 12.0, 24.0]), st.floats(0, 25))),
+        shift=draw(st.one_of(st.sampled_from([0.0, 12.0, 24.0]), st.floats(0, 24.5))),
         episodes=draw(st.integers(1, 4)),
         distractors=draw(st.integers(0, 3)),
         fps=draw(st.sampled_from([12.5, 25.0, 50.0])),
