@@ -47,6 +47,7 @@ METHODS = {
     "flow": {"kind": "flow"},
     "first_tenth": {"kind": "first_tenth"},
     "wrong": {"wrong": 0.5},
+    "oracle": {"kind": "oracle"},
 }
 
 
@@ -77,18 +78,18 @@ def done(root, tmp_path_factory):
 def test_the_oracle_sees_each_frame_of_a_stream_once(done) -> None:
     _, _, cells, seen = done
     assert seen == FRAMES
-    assert len(cells) == 3 + 2 * 5
+    assert len(cells) == 4 + 2 * 5
 
 
 def test_each_method_spends_its_calls(done) -> None:
     _, _, cells, _ = done
     for key, cell in cells.items():
         called = cell["called"]
-        assert len(called) == (0 if key.method == "student" else 4), key
+        assert len(called) == {"student": 0, "oracle": FRAMES}.get(key.method, 4), key
         assert set(cell["kept"]) <= {4} if key.method == "first_tenth" else set(cell["kept"]) <= set(called)
         if key.method == "first_tenth":
             assert called == [0, 1, 2, 3]
-        if key.method in ("student", "tracked", "flow"):
+        if key.method in ("student", "tracked", "flow", "oracle"):
             assert cell["kept"] == []
         assert cell["failures"] == 0
 
@@ -106,6 +107,13 @@ def test_carried_boxes_are_scored_before_the_answer_and_follow_the_shapes(done) 
     flow = next(cell for key, cell in cells.items() if key.method == "flow")
     assert as_counts(flow).right[0] == 0
     assert as_counts(flow).f1 > 0.5
+
+
+def test_the_oracle_agrees_with_itself_and_finds_every_shape(done) -> None:
+    _, _, cells, _ = done
+    oracle = next(cell for key, cell in cells.items() if key.method == "oracle")
+    assert as_counts(oracle).f1 == 1.0
+    np.testing.assert_array_equal(as_counts(oracle).right, 2)
 
 
 def test_learning_changes_the_student_and_wrong_answers_teach_otherwise(done) -> None:
@@ -188,7 +196,7 @@ def test_the_page_has_a_section_for_each_study_with_cells(done, tmp_path) -> Non
     assert "**Unfinished" not in page
     (places.results / "test" / "wrong").rename(places.results / "wrong")
     try:
-        assert "**Unfinished: 11 of 13 cells.**" in streams_page(study.path.parent, results)
+        assert "**Unfinished: 12 of 14 cells.**" in streams_page(study.path.parent, results)
     finally:
         (places.results / "wrong").rename(places.results / "test" / "wrong")
 

@@ -55,7 +55,7 @@ def condition_of_share(share: float) -> str:
 def summarise_streams(study: StreamStudy, found: StreamCells) -> dict[str, Any]:
     """summary.json of a study. Raises DataError where no cell is finished.
 
-    A method that calls nobody stands under every share of the study, so that the others can be compared with it.
+    A method of which no share of calls is asked stands under every share of the study, so that the others can be compared with it.
     """
     if not found:
         raise DataError("no finished cell", study=study.path, to_mend=f"vidkd compare_streams {study.path}")

@@ -18,7 +18,7 @@ from vidkd.bench.streams.footage import Stretch, frames_of, ranges_of, stretches
 from vidkd.bench.streams.places import StreamPlaces, contents, oracle_files, selector_name
 from vidkd.bench.streams.settings import HINDSIGHT, ChosenTrials, StreamCellKey, StreamPhase, Ways, identity_of, ways_of
 from vidkd.bench.streams.spec import WHOLE, MethodSpec, StreamStudy
-from vidkd.bench.streams.ways import AdaptedOffline, Carrying, FirstTenth, Frozen, Learning, Limit, Passed, Way, calls_of
+from vidkd.bench.streams.ways import AdaptedOffline, Asked, Carrying, FirstTenth, Frozen, Learning, Limit, Passed, Way, calls_of
 from vidkd.bench.streams.wrong_oracle import BoxErrors, WrongOracle
 from vidkd.detection.annotations import BoxManifest
 from vidkd.detection.metrics import FrameCounts, average_precision, f1_against, recall_of
@@ -135,6 +135,8 @@ class _Maker:
         """The method's own, with this student at its start."""
         if self.method.kind == "frozen":
             return Frozen(student)
+        if self.method.kind == "oracle":
+            return Asked(self.course.answers)
         if self.method.kind == "first_tenth":
             return self._adapted(student)
         learner = self._learner(student, self._policy(), self._budget(), self._update())

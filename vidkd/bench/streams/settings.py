@@ -17,13 +17,15 @@ from vidkd.detection.policies import SEEDED
 StreamPhase = Literal["tune", "test"]
 ChosenTrials = Mapping[str, Mapping[str, Any]]
 """Chosen settings by method."""
-SEEDLESS_KINDS = ("frozen", "tracked", "flow")
+SEEDLESS_KINDS = ("frozen", "tracked", "flow", "oracle")
+SHARELESS_KINDS = ("frozen", "oracle")
+"""Kinds that no share of calls is asked of: the one calls nobody, the other always."""
 HINDSIGHT = "hindsight"
 
 
 @dataclass(frozen=True, order=True)
 class StreamCellKey:
-    """One run along one stream. calls: share of frames; 0 for a method that calls nobody. trial: -1 outside tuning."""
+    """One run along one stream. calls: share of frames; 0 for a method of SHARELESS_KINDS. trial: -1 outside tuning."""
 
     method: str
     trial: int
@@ -46,8 +48,8 @@ class Ways:
 
 
 def shares_of(spec: StreamStudySpec, method: str) -> list[float]:
-    """Shares of calls that a method is run at: [0] for one that calls nobody."""
-    return [0.0] if spec.methods[method].kind == "frozen" else spec.methods[method].calls or spec.calls
+    """Shares of calls that a method is run at: [0] for one of SHARELESS_KINDS."""
+    return [0.0] if spec.methods[method].kind in SHARELESS_KINDS else spec.methods[method].calls or spec.calls
 
 
 def depends_on_seed(method: MethodSpec) -> bool:

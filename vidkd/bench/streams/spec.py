@@ -10,7 +10,7 @@ from vidkd.detection.layouts import BOX_LAYOUTS
 from vidkd.detection.metrics.agreement import SCORE
 from vidkd.runtime.letterbox import ResizeMode
 
-Kind = Literal["learn", "frozen", "tracked", "flow", "first_tenth"]
+Kind = Literal["learn", "frozen", "tracked", "flow", "first_tenth", "oracle"]
 WHOLE = "all"
 """The range of every frame of a stream; no range of a study may have its name."""
 
@@ -137,7 +137,8 @@ class MethodSpec:
 
     Args:
         kind: learn; or a baseline: frozen (the student as it is), tracked and flow (the oracle's last boxes, carried on by the tracks of
-            the student's boxes or by optical flow), first_tenth (all calls in the first tenth, where a student is adapted, then frozen).
+            the student's boxes or by optical flow), first_tenth (all calls in the first tenth, where a student is adapted, then frozen);
+            or oracle (asked on every frame, its own boxes are scored: what the student might reach).
         policy: name of a key-frame policy, `hindsight`, or the file of a selector, in whose name {stream} stands for that of the stream.
         calls: shares of the frames sent to the oracle, in place of the study's.
         update: settings of `Update` over the study's.

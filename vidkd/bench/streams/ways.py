@@ -1,5 +1,6 @@
 """The ways along a stream that a study compares: a learner under a policy, and the baselines."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
@@ -97,6 +98,19 @@ class Frozen:
         """As `Way`."""
         position, self._position = self._position, self._position + 1
         return self.student.look(frame, frame_index=position).detections
+
+
+class Asked:
+    """The oracle itself, asked on every frame: its boxes are scored. answers: what it says of each frame of the stream."""
+
+    def __init__(self, answers: Sequence[Detections]) -> None:
+        self.answers, self.passed = answers, Passed()
+
+    def step(self, frame: NDArray[np.uint8]) -> Detections:  # noqa: ARG002 - it was asked before
+        """As `Way`, but for whose boxes they are."""
+        position = len(self.passed.called)
+        self.passed.called.append(position)
+        return self.answers[position]
 
 
 class Carrying:
