@@ -22,7 +22,7 @@ from vidkd.data.observation import (
     seconds_seen,
     split_observable,
 )
-from vidkd.data.windows import WindowConfig
+from vidkd.data.windows import SAME_S, WindowConfig, frames_inside
 from vidkd.video import write_video
 
 unhurried = settings(deadline=None, max_examples=150)  # a busy machine is no failure
@@ -77,12 +77,15 @@ def test_early_recognition_sees_no_frame_after_the_cut(
         if "no frame in the" not in error.what:
             raise
         return
-    file_ends_s = stamps[-1] + max(np.diff(stamps).max(), 1e-6)
-    length_s = min(math.inf if end_s is None else end_s, file_ends_s) - start_s
+    of_the_clip = frames_inside(stamps, start_s, end_s)
+    shown_s = np.median(np.diff(stamps[of_the_clip])) if len(of_the_clip) > 1 else 1e-6 if end_s is None else math.inf
+    length_s = min(math.inf if end_s is None else end_s, stamps[of_the_clip[-1]] + max(shown_s, 1e-6)) - start_s
     for indices in (seen.observed.frames, seen.observed.targets):
         assert (stamps[indices] >= start_s - 1e-6).all()
         if fraction < 1:
-            assert (stamps[indices] < start_s + fraction * length_s).all()
+            assert (stamps[indices] <= start_s + fraction * length_s - SAME_S).all()
+        elif end_s is not None:
+            assert (stamps[indices] <= end_s - SAME_S).all()
     assert seen.future is not None
     if teacher_sees == "rest" and fraction < 1:
         assert stamps[seen.future.frames].min() > stamps[seen.observed.targets].max()
@@ -101,7 +104,7 @@ def test_anticipation_sees_no_frame_after_the_action_s_start_less_the_gap(
     start_s = data.draw(st.floats(0, float(stamps[-1])))
     observe = ObserveConfig(protocol="anticipation", gap_s=gap_s, observe_s=data.draw(st.one_of(st.none(), st.floats(0.05, 3))))
     clip = row(start_s, start_s + 1)
-    if start_s - gap_s < 0:
+    if start_s - gap_s < -SAME_S:
         assert not is_observable(clip, observe)
         with pytest.raises(DataError, match="nothing can be observed"):
             choose_windows(stamps, clip, window, observe, position=position)
@@ -113,7 +116,7 @@ def test_anticipation_sees_no_frame_after_the_action_s_start_less_the_gap(
             raise
         return
     for indices in (seen.observed.frames, seen.observed.targets):
-        assert (stamps[indices] <= start_s - gap_s).all()
+        assert (stamps[indices] <= start_s - gap_s + SAME_S).all()
         if observe.observe_s is not None:
             assert (stamps[indices] >= start_s - gap_s - observe.observe_s - 1e-5).all()
     assert seen.future is not None
@@ -141,6 +144,22 @@ def test_the_frame_at_the_very_cut_is_observed_in_anticipation_and_the_next_is_n
     frames = [choose_windows(stamps, row(5.0, 6.0), one, observe, position=p).observed.frames[0] for p in (0.0, 1.0)]
     assert frames == [20, 40]
     assert choose_windows(stamps, row(4.99, 6.0), one, observe, position=1.0).observed.frames.tolist() == [39]
+
+
+@pytest.mark.parametrize("fps", [10, 23.976, 25, 29.97, 30, 60])
+def test_a_border_at_a_frame_is_the_same_border_however_its_time_was_rounded(fps: float) -> None:
+    stamps, one = np.arange(300) / fps, WindowConfig(frames=1, stride=1)
+    observe = ObserveConfig(protocol="anticipation", gap_s=round(6 / fps, 6), observe_s=round(20 / fps, 6))
+    for frame in range(30, 290):
+        start_s = round(frame / fps, 6)  # as lists hold times
+        clip = row(start_s, round((frame + 10) / fps, 6))
+        seen = [choose_windows(stamps, clip, one, observe, position=p).observed.frames[0] for p in (0.0, 1.0)]
+        assert seen == [frame - 26, frame - 6]
+        rest = dataclasses.replace(EARLY, teacher_sees="rest")
+        last, first = (choose_windows(stamps, clip, one, rest, position=p, fraction=0.5) for p in (1.0, 0.0))
+        assert first.future is not None
+        assert (last.observed.frames[0], first.future.frames[0]) == (frame + 4, frame + 5)
+        assert choose_windows(stamps, clip, one, EARLY, position=1.0, fraction=1.0).observed.frames[0] == frame + 9
 
 
 def test_student_and_teacher_see_as_many_frames_unless_told_otherwise() -> None:

@@ -11,6 +11,7 @@ import torch
 from vidkd.base.errors import ConfigError, VideoError
 from vidkd.data.dataset import ClipDataset, DataConfig
 from vidkd.data.manifest import Clip
+from vidkd.data.windows import SAME_S
 from vidkd.engine.anticipate import Anticipator, Decision, Moment
 from vidkd.engine.config import load_config
 from vidkd.engine.evaluate import evaluate
@@ -118,7 +119,7 @@ def test_early_recognition_sees_a_window_as_a_clip_seen_whole(video: Path) -> No
     found = decisions(model, sight_of(data, "rgb", window_s=1.5), video, step_s=0.5, batch=1)
     assert {decision.gap_s for decision in found} == {0.0}
     for decision in found[1:]:
-        row = {"start_s": max(0.0, decision.time_s - 1.5), "end_s": np.nextafter(decision.time_s, 9)}
+        row = {"start_s": max(0.0, decision.time_s - 1.5), "end_s": decision.time_s + 2 * SAME_S}
         np.testing.assert_array_equal(decision.probabilities, judged(model, video, data, **row).probabilities[0])
 
 

@@ -110,6 +110,53 @@ def test_what_cannot_be_observed_is_counted_and_in_no_subset(tmp_path: Path, tin
     assert (len(whole.train), whole.unobservable["train"]) == (12, 0)
 
 
+def test_teacher_and_student_draw_the_same_groups_whatever_they_observe(tmp_path: Path, tiny_config: Config) -> None:
+    early = {"start_s": 0.5, "end_s": 1.0}
+    root = manifest_of(tmp_path / "data", a1=early, b2=early, c1=early, g1=early).parent
+    for seed in range(5):
+        settings = {"data.root": str(root), "data.split_seed": seed, "data.validation_fraction": 0.25, "data.label_fraction": 0.5}
+        whole, past = (
+            read_clips(tiny_config(**settings, **{"data.observe.protocol": protocol, "data.observe.gap_s": 1.0}).data)
+            for protocol in ("whole", "anticipation")
+        )
+        unseen = {"a1", "b2", "c1"}
+        assert names(past.train) == [name for name in names(whole.train) if name not in unseen]
+        assert names(past.val) == [name for name in names(whole.val) if name not in unseen]
+        assert sum(past.unobservable[name] for name in ("train", "val")) == 3
+
+
+def test_unlabelled_video_is_compared_with_all_that_is_judged(tmp_path: Path, tiny_config: Config) -> None:
+    """A test action of which nothing is observed at this gap is judged at another; a folder of images may be a copy too."""
+    root = manifest_of(tmp_path / "data", g1={"start_s": 0.5, "end_s": 1.0}, h1={"path": "h1_frames", "fps": 10.0}).parent
+    (root / "h1_frames").mkdir()
+    for number in range(3):
+        (root / "h1_frames" / f"{number:03d}.jpg").write_bytes(b"picture" * (number + 1))
+    other, later = tmp_path / "other", {name: {"start_s": 2.0, "end_s": 3.0} for name in NAMES}
+
+    def others(**changes: dict[str, Any]) -> None:
+        manifest_of(other, **later | changes)
+        for place, name in enumerate(NAMES):
+            (other / f"{name}.mp4").write_bytes(b"other" * (place + 1))
+
+    settings = {
+        "data.root": str(root),
+        "data.observe.protocol": "anticipation",
+        "data.observe.gap_s": 1.0,
+        "data.unlabelled": "use",
+        "data.unlabelled_manifest": str(other / "manifest.jsonl"),
+    }
+    others()
+    assert len(read_clips(tiny_config(**settings).data).unlabelled) == len(NAMES)
+    shutil.copy(root / "g1.mp4", other / "a2.mp4")
+    with pytest.raises(DataError, match="1 unlabelled clips lie in videos that are judged"):
+        read_clips(tiny_config(**settings).data)
+    shutil.copytree(root / "h1_frames", other / "copied")
+    others(a1={"path": "copied", "fps": 10.0, "start_s": 2.0, "end_s": 3.0})
+    with pytest.raises(DataError, match="1 unlabelled clips lie in videos that are judged") as caught:
+        read_clips(tiny_config(**settings).data)
+    assert caught.value.lines["first"] == "copied"
+
+
 def test_a_teacher_that_never_saw_a_class_is_refused(tiny_root: Path, tiny_config: Config, tmp_path: Path) -> None:
     manifest = Manifest.read(tiny_root / "manifest.jsonl")
     classes = sorted({clip.label for clip in manifest.clips if clip.label is not None})

@@ -11,9 +11,7 @@ from numpy.typing import NDArray
 
 from vidkd.base.errors import DataError
 from vidkd.data.manifest import Clip
-from vidkd.data.windows import Window, WindowConfig, check_long_enough, check_position, choose_window, frames_inside, spread
-
-EARLIER_S = 1e-6  # how much before an interval a frame's rounded timestamp may lie; there is no such margin at its end
+from vidkd.data.windows import SAME_S, Window, WindowConfig, check_long_enough, check_position, choose_window, frames_inside, spread
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,19 +65,15 @@ def check_fraction(fraction: float, where: str) -> None:
 
 @dataclass(frozen=True)
 class Seconds:
-    """An interval of a file: from `start_s` (less a margin) to `end_s`, which belongs to it if `closed`; None is the end of the file."""
+    """An interval of a file: from `start_s` to `end_s`, which belongs to it if `closed`; None is the end of the file."""
 
     start_s: float
     end_s: float | None
     closed: bool = False
-    margin_s: float = EARLIER_S
 
     def frames(self, timestamps_s: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Indices of the frames whose timestamps lie in it; without any margin at its end."""
-        inside = timestamps_s >= self.start_s - self.margin_s
-        if self.end_s is not None:
-            inside &= timestamps_s <= self.end_s if self.closed else timestamps_s < self.end_s
-        return np.flatnonzero(inside).astype(np.int64)
+        """Indices of the frames whose timestamps lie in it, as `frames_inside`."""
+        return frames_inside(timestamps_s, self.start_s, self.end_s, closed=self.closed)
 
 
 def seconds_seen(clip: Clip, config: ObserveConfig, *, end_s: float, fraction: float | None = None) -> tuple[Seconds, Seconds]:
@@ -97,7 +91,7 @@ def seconds_seen(clip: Clip, config: ObserveConfig, *, end_s: float, fraction: f
         observed = whole if fraction == 1 else Seconds(clip.start_s, cut_s)
         if config.teacher_sees == "same":
             return observed, observed
-        rest = Seconds(cut_s, clip.end_s, margin_s=0.0)
+        rest = Seconds(cut_s, clip.end_s)
         return observed, rest if config.teacher_sees == "rest" and fraction < 1 else whole
     if config.protocol == "anticipation":
         if not is_observable(clip, config):
@@ -112,14 +106,14 @@ def seconds_seen(clip: Clip, config: ObserveConfig, *, end_s: float, fraction: f
 
 def is_observable(clip: Clip, config: ObserveConfig) -> bool:
     """Whether the gap leaves anything to observe: the file's first frame, at 0 s, must lie at or before its beginning."""
-    return config.protocol != "anticipation" or clip.start_s - config.gap_s >= 0
+    return config.protocol != "anticipation" or clip.start_s - config.gap_s >= -SAME_S
 
 
 def is_shortened(clip: Clip, config: ObserveConfig) -> bool:
     """Whether the file begins after what should have been observed, so that less is."""
     if config.protocol != "anticipation" or config.observe_s is None:
         return False
-    return clip.start_s - config.gap_s - config.observe_s < 0
+    return clip.start_s - config.gap_s - config.observe_s < -SAME_S
 
 
 def split_observable(clips: Sequence[Clip], config: ObserveConfig) -> tuple[list[Clip], list[Clip]]:
@@ -190,8 +184,8 @@ def end_of_clip(timestamps_s: NDArray[np.float64], clip: Clip, name: str) -> flo
         raise DataError(f"no frame in the interval of {name}", interval_s=f"[{clip.start_s}, {clip.end_s})", frames=len(timestamps_s))
     last_s = float(timestamps_s[inside[-1]])
     if len(inside) == 1:  # nobody knows for how long it is shown
-        return last_s + EARLIER_S if clip.end_s is None else clip.end_s
-    shown_s = last_s + max(float(np.median(np.diff(timestamps_s[inside]))), EARLIER_S)
+        return last_s + SAME_S if clip.end_s is None else clip.end_s
+    shown_s = last_s + max(float(np.median(np.diff(timestamps_s[inside]))), SAME_S)
     return shown_s if clip.end_s is None else min(clip.end_s, shown_s)
 
 

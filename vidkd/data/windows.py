@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 
 from vidkd.base.errors import DataError
 
+SAME_S = 1e-6
+"""Times nearer to each other than this are the same: lists hold them to six decimals, and their sums are rounded too."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class WindowConfig:
@@ -63,11 +66,14 @@ class Window:
         return np.unique(np.concatenate([self.frames, self.targets]))
 
 
-def frames_inside(timestamps_s: NDArray[np.float64], start_s: float, end_s: float | None) -> NDArray[np.int64]:
-    """Indices of the frames presented in [start_s, end_s), by decoded timestamp; all from start_s on when end_s is None."""
-    inside = timestamps_s >= start_s - 1e-6
+def frames_inside(timestamps_s: NDArray[np.float64], start_s: float, end_s: float | None, *, closed: bool = False) -> NDArray[np.int64]:
+    """Indices of the frames presented in [start_s, end_s), by decoded timestamp; all from start_s on when end_s is None.
+
+    closed: a frame at end_s belongs to it. Times that differ by less than `SAME_S` are the same, at either end.
+    """
+    inside = timestamps_s >= start_s - SAME_S
     if end_s is not None:
-        inside &= timestamps_s < end_s - 1e-6
+        inside &= timestamps_s <= end_s + SAME_S if closed else timestamps_s < end_s - SAME_S
     return np.flatnonzero(inside).astype(np.int64)
 
 

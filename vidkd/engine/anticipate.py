@@ -11,7 +11,7 @@ from torch import Tensor
 from vidkd.base.errors import ConfigError, DataError, VideoError
 from vidkd.base.timing import Stopwatch
 from vidkd.data.transforms import evaluation_geometry
-from vidkd.data.windows import Window
+from vidkd.data.windows import SAME_S, Window
 from vidkd.engine.ahead import Ahead
 from vidkd.engine.classify import view_of
 from vidkd.engine.recent_frames import RecentFrames
@@ -147,7 +147,7 @@ class Anticipator:
             for frame in frames:
                 if frame.time_s >= self.sight.reaches_s(number * self._step_s):
                     ring.push(frame)
-                while (time_s := number * self._step_s) <= frame.time_s:
+                while (time_s := number * self._step_s) <= frame.time_s + SAME_S:
                     waiting.due += self._due(ring, time_s)
                     number += 1
                     ring.forget(self.sight.reaches_s(number * self._step_s))

@@ -12,11 +12,12 @@ from vidkd.base.files import sha256
 from vidkd.data.dataset import DataConfig
 from vidkd.data.groups import hold_out_groups, label_fraction
 from vidkd.data.layouts import LAYOUTS
-from vidkd.data.manifest import SUBSETS, Clip, Manifest
+from vidkd.data.manifest import Clip, Manifest
 from vidkd.data.manifest_identity import manifest_identity
 from vidkd.data.observation import ObserveConfig, split_observable
 from vidkd.engine.config import RunConfig
 from vidkd.engine.settings import config_stem, place_of
+from vidkd.video.image_sequence import list_images
 
 log = logging.getLogger(__name__)
 
@@ -79,19 +80,21 @@ def read_clips(config: DataConfig, *, given: str = "", layout: str = "") -> Clip
     if not path.exists():
         raise _not_found(path, Path(config.root) if config.root else path.parent, given, layout)
     manifest = Manifest.read(path, config.root or None)
-    every = {name: split_observable(manifest.select(config.split, name), config.observe) for name in SUBSETS}
-    train, val = every["train"][0], every["val"][0]
+    train, val, test = (manifest.select(config.split, name) for name in ("train", "val", "test"))
     if config.validation_fraction > 0:
         if val:
             log.warning("data.validation_fraction is set: the %d `val` clips of the manifest judge nothing", len(val))
         train, val = hold_out_groups(train, config.validation_fraction, config.split_seed)
     kept = label_fraction(train, config.label_fraction, config.split_seed) if config.label_fraction < 1 else train
-    labelled = [clip for clip in kept if clip.label is not None]
+    # groups are drawn before clips of which nothing can be observed fall out: teacher and student, who observe otherwise, draw the same
+    chosen = {id(clip) for clip in kept}
+    every = {name: split_observable(clips, config.observe) for name, clips in (("train", train), ("val", val), ("test", test))}
+    labelled = [clip for clip in every["train"][0] if id(clip) in chosen and clip.label is not None]
     return Clips(
         manifest,
         labelled,
-        val,
-        unlabelled=unlabelled_clips(config, manifest, train, labelled, [*val, *every["test"][0]]),
+        every["val"][0],
+        unlabelled=unlabelled_clips(config, manifest, every["train"][0], labelled, [*val, *test]),
         observe=config.observe,
         unobservable={name: len(unseen) for name, (_, unseen) in every.items()},
     )
@@ -112,7 +115,9 @@ def unlabelled_clips(
     shared = [clip.path for clip in found if _file(manifest.root, clip) in files]
     if config.unlabelled_manifest is not None:
         other = Manifest.read(config.unlabelled_manifest)
-        clips, _ = split_observable(other.clips, config.observe)
+        clips, unseen = split_observable(other.clips, config.observe)
+        if unseen:
+            log.warning("%d clips of %s are left out: the gap leaves nothing to observe", len(unseen), config.unlabelled_manifest)
         paths = {clip.path: _file(other.root, clip) for clip in clips}
         shared += _shared_content(paths, files)
         # an absolute path leads to the file whatever the root of the data set is
@@ -134,16 +139,29 @@ def _file(root: Path, clip: Clip) -> Path:
 
 
 def _shared_content(paths: Mapping[str, Path], files: set[Path]) -> list[str]:
-    """The paths whose file, or a copy of it under another name, is among `files`."""
-    sizes: dict[int, list[Path]] = {}
+    """The paths whose file or folder of images, or a copy of it under another name, is among `files`."""
+    sizes: dict[tuple[int, ...], list[Path]] = {}
     for file in files:
-        if file.is_file():
-            sizes.setdefault(file.stat().st_size, []).append(file)
+        if file.exists():
+            sizes.setdefault(_sizes(file), []).append(file)
     return [
         path
         for path, file in paths.items()
-        if file in files or (file.is_file() and any(sha256(file) == sha256(other) for other in sizes.get(file.stat().st_size, ())))
+        if file in files or (file.exists() and any(_hashes(file) == _hashes(other) for other in sizes.get(_sizes(file), ())))
     ]
+
+
+def _parts(path: Path) -> list[Path]:
+    """The file, or the images of a folder, in order."""
+    return list(list_images(str(path))) if path.is_dir() else [path]
+
+
+def _sizes(path: Path) -> tuple[int, ...]:
+    return tuple(part.stat().st_size for part in _parts(path))
+
+
+def _hashes(path: Path) -> list[str]:
+    return [sha256(part) for part in _parts(path)]
 
 
 def _not_found(path: Path, root: Path, given: str, layout: str) -> DataError:

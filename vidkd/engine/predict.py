@@ -13,7 +13,7 @@ from vidkd.base.errors import DataError
 from vidkd.data.dataset import DataConfig
 from vidkd.data.footage import FootageConfig, footage_of
 from vidkd.data.transforms import Geometry, evaluation_geometry
-from vidkd.data.windows import Window, choose_window
+from vidkd.data.windows import SAME_S, Window, choose_window
 from vidkd.engine.classify import classify, view_of
 from vidkd.engine.config import load_config
 from vidkd.models import VideoClassifier
@@ -80,7 +80,7 @@ def _starts(timestamps_s: NDArray[np.float64], span: int, step_s: float | None) 
         starts = np.arange(0, last, max(1, span // 2))
     else:
         length_s = timestamps_s[last] - timestamps_s[0]
-        starts = np.searchsorted(timestamps_s, timestamps_s[0] + np.arange(0, length_s, step_s) - 1e-6)
+        starts = np.searchsorted(timestamps_s, timestamps_s[0] + np.arange(0, length_s, step_s) - SAME_S)
     return [int(start) for start in np.unique(np.append(starts[starts < last], last))]
 
 

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from vidkd.base.errors import ConfigError
 from vidkd.data.dataset import DataConfig
-from vidkd.data.observation import EARLIER_S, Seconds, window_in
-from vidkd.data.windows import Window
+from vidkd.data.observation import Seconds, window_in
+from vidkd.data.windows import SAME_S, Window
 from vidkd.models.config import View
 
 WINDOW_S = 2.0
@@ -36,7 +36,7 @@ class Sight:
 
     def reaches_s(self, time_s: float) -> float:
         """Frames before this time are seen neither at `time_s` nor later."""
-        return self.part(time_s).start_s - EARLIER_S
+        return self.part(time_s).start_s - SAME_S
 
     def windows(self, timestamps_s: NDArray[np.float64], time_s: float) -> tuple[list[Window], bool]:
         """The windows that an evaluation takes of that part, and whether frames are repeated in one of them.
