@@ -111,6 +111,32 @@ def test_a_finished_teacher_is_used_whatever_the_students_flags(
     assert read_checkpoint(Path(tiny_config().runs, "second"))["progress"]["step"] == 2
 
 
+def test_a_teacher_that_learned_from_clips_that_judge_its_student_is_refused(
+    tiny_config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    teacher = tmp_path / "runs" / "teacher"
+    settings = {"task": "mars", "teacher": str(teacher), "teacher_settings": {"view": "flow"}, "train.steps": 1}
+    assert train("--config", write(tiny_config(**settings), tmp_path / "c.yaml")) == 0
+    held_out = write(tiny_config(**settings, **{"data.validation_fraction": 0.3}, name="second"), tmp_path / "d.yaml")
+    assert train("--config", held_out) == 2
+    told = capsys.readouterr().err
+    assert f"the teacher {teacher} learned from clips by which its student is judged" in told
+    assert "0.0 there, 0.3 here" in told
+    assert train("--config", held_out, "--teacher", f"{teacher}-2") == 0
+
+
+def test_a_student_that_cannot_be_is_told_before_its_teacher_is_trained(
+    tiny_config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    teacher = tmp_path / "runs" / "teacher"
+    settings = {"teacher": str(teacher), "teacher_settings": {"data.observe.protocol": "whole"}, "train.steps": 1}
+    settings |= {"task": "anticipation", "data.observe.protocol": "early", "data.window.short_clip": "hold"}
+    for wrong, message in [({"method.stage": "nowhere"}, "nowhere"), ({"method.feature": "none"}, "nothing to learn from its teacher")]:
+        assert train("--config", write(tiny_config(**settings, **wrong), tmp_path / "c.yaml")) == 2
+        assert message in capsys.readouterr().err
+        assert not teacher.exists()
+
+
 def test_a_damaged_teacher_is_named(tiny_config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     teacher = tmp_path / "runs" / "teacher"
     settings = {"task": "mars", "teacher": str(teacher), "teacher_settings": {"view": "flow", "train.steps": 1}}

@@ -10,7 +10,7 @@ import pytest
 
 from vidkd.base.errors import CheckpointError, ConfigError, DataError
 from vidkd.data.manifest import Clip, Manifest
-from vidkd.engine.clips import read_clips
+from vidkd.engine.clips import Clips, read_clips
 from vidkd.engine.config import RunConfig
 from vidkd.engine.fit import fit
 from vidkd.engine.setup import build_run_task, training_sampler, training_set
@@ -36,6 +36,10 @@ def names(clips: list[Clip]) -> list[str]:
     return [Path(clip.path).stem for clip in clips]
 
 
+def unseen(clips: Clips) -> dict[str, list[str]]:
+    return {name: names(list(found)) for name, found in clips.unobservable.items()}
+
+
 def test_clips_without_a_label_are_left_out_or_used(tmp_path: Path, tiny_config: Config) -> None:
     root = manifest_of(tmp_path / "data", a1={"label": None}, g1={"label": None}).parent
     config = tiny_config(**{"data.root": str(root), "data.label_fraction": 0.34})
@@ -54,7 +58,7 @@ def test_clips_without_a_label_are_left_out_or_used(tmp_path: Path, tiny_config:
 
 def test_a_batch_has_both_kinds_in_the_stated_ratio(tmp_path: Path, tiny_config: Config) -> None:
     root = manifest_of(tmp_path / "data").parent
-    settings = {"data.root": str(root), "data.label_fraction": 0.3, "data.unlabelled": "use", "data.batch_size": 8}
+    settings = {"task": "logits_kd", "data.root": str(root), "data.label_fraction": 0.3, "data.unlabelled": "use", "data.batch_size": 8}
     for ratio, labelled in [(1.0, 4), (3.0, 2), (0.34, 6)]:
         config = tiny_config(**settings, **{"data.unlabelled_ratio": ratio})
         clips = read_clips(config.data)
@@ -83,7 +87,12 @@ def test_unlabelled_video_that_is_judged_is_refused(tmp_path: Path, tiny_config:
     other = manifest_of(tmp_path / "other").parent
     for place, name in enumerate(NAMES):  # other files under the same names
         (other / f"{name}.mp4").write_bytes(b"other" * (place + 1))
-    settings = {"data.root": str(root), "data.unlabelled": "use", "data.unlabelled_manifest": str(other / "manifest.jsonl")}
+    settings = {
+        "task": "logits_kd",
+        "data.root": str(root),
+        "data.unlabelled": "use",
+        "data.unlabelled_manifest": str(other / "manifest.jsonl"),
+    }
     found = read_clips(tiny_config(**settings).data).unlabelled
     assert [Path(clip.path) for clip in found] == [(other / f"{name}.mp4").resolve() for name in NAMES]
     assert {clip.label for clip in found} == {None}
@@ -93,7 +102,7 @@ def test_unlabelled_video_that_is_judged_is_refused(tmp_path: Path, tiny_config:
     assert caught.value.lines["first"] == "a1.mp4"
     same = manifest_of(tmp_path / "same", a1={"path": "g1.mp4", "label": None, "start_s": 1.0, "end_s": 2.0}).parent
     with pytest.raises(DataError, match="1 unlabelled clips lie in videos that are judged"):
-        read_clips(tiny_config(**{"data.root": str(same), "data.unlabelled": "use"}).data)
+        read_clips(tiny_config(**{"task": "logits_kd", "data.root": str(same), "data.unlabelled": "use"}).data)
     with pytest.raises(ConfigError, match=r"data\.unlabelled is none"):
         tiny_config(**{"data.unlabelled_manifest": "x.jsonl"})
 
@@ -103,11 +112,34 @@ def test_what_cannot_be_observed_is_counted_and_in_no_subset(tmp_path: Path, tin
     root = manifest_of(tmp_path / "data", a1=early, b2=early, g1=early).parent
     settings = {"data.root": str(root), "data.observe.protocol": "anticipation", "data.observe.gap_s": 1.0}
     clips = read_clips(tiny_config(**settings).data)
-    assert clips.unobservable == {"train": 2, "test": 1, "val": 0}
+    assert unseen(clips) == {"train": ["a1", "b2"], "val": [], "test": ["g1"], "unlabelled": []}
+    assert clips.training_remarks() == [
+        "2 of 12 training clips are left out: the gap leaves nothing to observe",
+    ]
     assert {"a1", "b2"}.isdisjoint(names(clips.train))
     assert names(clips.subset("test", "1")) == ["g2", "h1", "h2"]
     whole = read_clips(tiny_config(**{"data.root": str(root)}).data)
-    assert (len(whole.train), whole.unobservable["train"]) == (12, 0)
+    assert (len(whole.train), unseen(whole)["train"], whole.training_remarks()) == (12, [], [])
+    longer = read_clips(tiny_config(**settings, **{"data.observe.observe_s": 4.5}).data)
+    assert longer.training_remarks() == [
+        "2 of 12 training clips are left out: the gap leaves nothing to observe",
+        "of 10 of 10 training clips less than data.observe.observe_s is observed: their files begin later",
+    ]
+
+
+def test_clips_that_training_leaves_out_are_those_that_it_would_have_seen(tmp_path: Path, tiny_config: Config) -> None:
+    """Of six groups three keep their labels; one clip of each is unobservable, and the rest is seen without labels or not at all."""
+    early = {"start_s": 0.5, "end_s": 1.0}
+    root = manifest_of(tmp_path / "data", **{f"{group}1": early for group in "abcdef"}).parent
+    settings = {"data.root": str(root), "data.label_fraction": 0.5, "data.observe.protocol": "anticipation", "data.observe.gap_s": 1.0}
+    alone = read_clips(tiny_config(**settings).data)
+    groups = {clip.group for clip in alone.train}
+    assert len(groups) == 3
+    assert unseen(alone) == {"train": sorted(f"{group}1" for group in groups), "val": [], "test": [], "unlabelled": []}
+    assert alone.training_remarks() == ["3 of 6 training clips are left out: the gap leaves nothing to observe"]
+    both = read_clips(tiny_config(**settings, task="logits_kd", **{"data.unlabelled": "use"}).data)
+    assert unseen(both)["unlabelled"] == sorted(f"{group}1" for group in "abcdef" if group not in groups)
+    assert both.training_remarks() == ["6 of 12 training clips are left out: the gap leaves nothing to observe"]
 
 
 def test_teacher_and_student_draw_the_same_groups_whatever_they_observe(tmp_path: Path, tiny_config: Config) -> None:
@@ -119,10 +151,9 @@ def test_teacher_and_student_draw_the_same_groups_whatever_they_observe(tmp_path
             read_clips(tiny_config(**settings, **{"data.observe.protocol": protocol, "data.observe.gap_s": 1.0}).data)
             for protocol in ("whole", "anticipation")
         )
-        unseen = {"a1", "b2", "c1"}
-        assert names(past.train) == [name for name in names(whole.train) if name not in unseen]
-        assert names(past.val) == [name for name in names(whole.val) if name not in unseen]
-        assert sum(past.unobservable[name] for name in ("train", "val")) == 3
+        for name, here, there in (("train", past.train, whole.train), ("val", past.val, whole.val)):
+            assert names(here) == [clip for clip in names(there) if clip not in {"a1", "b2", "c1"}]
+            assert unseen(past)[name] == [clip for clip in names(there) if clip in {"a1", "b2", "c1"}]
 
 
 def test_unlabelled_video_is_compared_with_all_that_is_judged(tmp_path: Path, tiny_config: Config) -> None:
@@ -143,6 +174,7 @@ def test_unlabelled_video_is_compared_with_all_that_is_judged(tmp_path: Path, ti
         "data.observe.protocol": "anticipation",
         "data.observe.gap_s": 1.0,
         "data.unlabelled": "use",
+        "task": "logits_kd",
         "data.unlabelled_manifest": str(other / "manifest.jsonl"),
     }
     others()

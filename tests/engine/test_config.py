@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from vidkd.base.errors import ConfigError
-from vidkd.engine.config import RunConfig, load_config
+from vidkd.engine.config import RunConfig, load_config, teacher_config
 from vidkd.engine.run_folder import flatten
 from vidkd.engine.settings import known_keys, merge, settings_parser, to_yaml
 from vidkd.tasks import TASKS
@@ -201,3 +201,20 @@ def test_the_method_of_a_file_is_left_out_with_another_task(tmp_path: Path) -> N
     assert load_config(path, settings={"task": "mars"}).method.weight == 7
     assert load_config(path, settings={"task": "supervised"}).method == TASKS["supervised"].Config()
     assert load_config(path, settings={"task": "d3d", "method.weight": 2.0}).method.weight == 2.0
+
+
+def test_clips_without_a_label_are_for_a_student_not_for_its_trained_teacher() -> None:
+    config = load_config(
+        settings={
+            "task": "anticipation",
+            "teacher": "runs/teacher",
+            "teacher_settings": {"data.observe.protocol": "whole"},
+            "data.unlabelled": "use",
+            "data.unlabelled_manifest": "more.jsonl",
+        }
+    )
+    teacher = teacher_config(config)
+    assert teacher is not None
+    assert (teacher.data.unlabelled, teacher.data.unlabelled_manifest) == ("none", None)
+    with pytest.raises(ConfigError, match="task supervised learns nothing from clips without a label"):
+        load_config(settings={"data.unlabelled": "use"})

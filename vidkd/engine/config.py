@@ -46,6 +46,10 @@ class RunConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
     method: Any = None
 
+    def __post_init__(self) -> None:
+        if self.task == "supervised" and self.data.unlabelled == "use":
+            raise ConfigError("task supervised learns nothing from clips without a label", to_mend="data.unlabelled: none")
+
     @classmethod
     def tasks(cls) -> Mapping[str, type]:
         """The settings of every task of clips."""
@@ -68,5 +72,6 @@ def teacher_config(config: RunConfig) -> RunConfig | None:
         raise ConfigError("teacher_settings needs `teacher` to name the folder of a run", found=f"teacher: {config.teacher}")
     own = {key: value for key, value in as_dict(config).items() if key not in ("teacher", "teacher_settings", "method", "init")}
     folder = Path(config.teacher)
-    place = {"name": folder.name, "runs": str(folder.parent), "task": "supervised"}
+    labelled = {"unlabelled": "none", "unlabelled_manifest": None}
+    place = {"name": folder.name, "runs": str(folder.parent), "task": "supervised", "data": labelled}
     return load_config(settings=merge(merge(own, place), config.teacher_settings))

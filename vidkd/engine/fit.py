@@ -1,6 +1,7 @@
 """Training a classifier of clips as its configuration says."""
 
 import logging
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,7 +20,7 @@ from vidkd.engine.judge import MAIN_METRIC, judge
 from vidkd.engine.loop import Batch, RunResult, Trainee, train_in_folder
 from vidkd.engine.loop_config import check_validation
 from vidkd.engine.run_folder import RunFolder
-from vidkd.engine.setup import build_run_task, labelled_batch, total_steps, training_sampler, training_set
+from vidkd.engine.setup import build_run_task, check_pair, labelled_batch, total_steps, training_sampler, training_set
 from vidkd.models import VideoClassifier
 from vidkd.models.saved import classifier_payload
 from vidkd.tasks import Task
@@ -38,6 +39,9 @@ def fit(config: RunConfig, *, resume: str = "auto", quiet: bool = False) -> RunR
     _ensure_teacher(config, clips, resume=resume, quiet=quiet)
     batch, unused = config.data.batch_size, bool(config.model.attention.to_stage)
     fabric = start_fabric(config.train, batch_size=batch, leaves_parameters_unused=unused)
+    if fabric.is_global_zero:
+        for line in clips.training_remarks():
+            log.warning("%s: %s", run_name(config, clips), line)
     return train_in_folder(fabric, config, run_name(config, clips), lambda: ClipTrainee(config, clips), resume=resume, quiet=quiet)
 
 
@@ -53,6 +57,7 @@ def _ensure_teacher(config: RunConfig, clips: Clips, *, resume: str, quiet: bool
         check_same_data(read_resume(folder.checkpoints / "last.pt"), clips.data, folder.path, another=other)
         folder.note_other_settings(teacher)
     else:
+        check_pair(config, teacher, clips)
         fit(teacher, resume=resume, quiet=quiet)
 
 
@@ -70,6 +75,42 @@ def run_name(config: RunConfig, clips: Clips) -> str:
     return config.name or f"{config.task}-{clips.manifest.name}-s{config.train.seed}"
 
 
+class RepeatedFrames:
+    """Counts the samples of the first epoch in which frames repeat, as a part is shorter than the window, and says in the end how many.
+
+    batches: how many are still to be counted. Processes count together, so all must be called with as many.
+    """
+
+    def __init__(self, batches: int, *, rank: int, world_size: int) -> None:
+        self.batches, self.rank, self.world_size = batches, rank, world_size
+        self.counts = torch.zeros(3, dtype=torch.int64)
+
+    def add(self, batch: Batch) -> None:
+        """Count a batch of this process; after the last one, log a line if there is anything to say."""
+        if self.batches <= 0:
+            return
+        self.batches -= 1
+        held = batch["held"]
+        taught = batch.get("held_future", torch.zeros_like(held))
+        found = torch.stack([torch.ones_like(held), held, taught]).sum(1)  # stays on the device: no step waits for it
+        self.counts = self.counts.to(found.device) + found
+        if self.batches == 0:
+            self._say()
+
+    def _say(self) -> None:
+        if self.world_size > 1:
+            torch.distributed.all_reduce(self.counts)
+        samples, held, taught = self.counts.tolist()
+        if self.rank == 0 and (held or taught):
+            log.warning(
+                "parts with fewer frames than the window, so that frames repeat: of %d samples of the first epoch %d of the student, "
+                "%d of the teacher",
+                samples,
+                held,
+                taught,
+            )
+
+
 class ClipTrainee(Trainee):
     """A classifier that learns from clips."""
 
@@ -78,16 +119,22 @@ class ClipTrainee(Trainee):
     def __init__(self, config: RunConfig, clips: Clips) -> None:
         self.config: RunConfig = config
         self.clips = clips
-        self.task: Task = build_run_task(config, clips.manifest.classes, clips.manifest.targets, trained=clips.trained_classes)
+        manifest = clips.manifest
+        self.task: Task = build_run_task(config, manifest.classes, manifest.targets, trained=clips.trained_classes, data=clips.data)
         self.dataset = training_set(clips, config, self.task.views)
         self.steps = total_steps(config, len(clips.train))
         self.samples, self.batch_size = len(clips.train), labelled_batch(config.data)
         self.data = clips.data
         self.most_bad = config.data.max_bad_clips
         self.validates = bool(clips.val)
+        if config.data.observe.protocol != "whole":
+            self.repeated = RepeatedFrames(0, rank=0, world_size=1)
+            self.task.register_forward_pre_hook(lambda _, given: self.repeated.add(given[0]))
 
     def loader(self, first: int, last: int, *, rank: int, world_size: int, pin_memory: bool) -> DataLoader[Batch]:
         """As `Trainee`."""
+        epoch = math.ceil(self.samples / self.batch_size)
+        self.repeated = RepeatedFrames(min(epoch, last) - first, rank=rank, world_size=world_size)
         sampler = training_sampler(self.clips, self.config, first_step=first, last_step=last, rank=rank, world_size=world_size)
         return training_loader(self.dataset, sampler, self.config.data.workers, pin_memory=pin_memory)
 

@@ -393,7 +393,7 @@ class Loop:
 
     def _keep_best(self) -> None:
         if self.fabric.is_global_zero:
-            content = {name: value for name, value in self._content().items() if name in ("student", "ema", "run", "progress")}
+            content = {name: value for name, value in self._content().items() if name in ("student", "ema", "run", "data", "progress")}
             path = self.folder.checkpoints / "best.pt"
             with written_or_told(f"checkpoint {path}"):
                 write_checkpoint(path, content)

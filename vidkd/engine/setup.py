@@ -1,8 +1,10 @@
 """From a configuration to the parts of a run: clips, data sets, networks, task."""
 
+import dataclasses
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch.utils.data import Sampler
@@ -71,13 +73,19 @@ def labelled_batch(data: DataConfig) -> int:
 
 
 def build_run_task(
-    config: RunConfig, classes: Sequence[str], targets: Mapping[str, Sequence[str]] | None = None, *, trained: Sequence[str] = ()
+    config: RunConfig,
+    classes: Sequence[str],
+    targets: Mapping[str, Sequence[str]] | None = None,
+    *,
+    trained: Sequence[str] = (),
+    data: str | None = None,
 ) -> Task:
     """Student (seeded, or from `init`), teacher from its checkpoint, and the task.
 
-    trained: the classes that the student learns; a teacher that never saw one of them is refused. Raises ConfigError or CheckpointError.
+    trained: the classes that the student learns; a teacher that never saw one of them is refused. data: hash of the manifest; a
+    teacher that learned from those of its clips by which the student is judged is refused too. Raises ConfigError or CheckpointError.
     """
-    teacher = None if config.teacher is None else _teacher(config.teacher, classes, trained)
+    teacher = None if config.teacher is None else _teacher(config.teacher, classes, trained, config.data, data)
     torch.manual_seed(config.train.seed)
     counts = {name: len(names) for name, names in (targets or {}).items()}
     student = VideoClassifier(config.model, len(classes), config.view, counts)
@@ -86,8 +94,25 @@ def build_run_task(
     return build_task(config.task, config.method, student, teacher)
 
 
-def _teacher(path: str, classes: Sequence[str], trained: Sequence[str]) -> VideoClassifier:
+def check_pair(config: RunConfig, teacher: RunConfig, clips: Clips) -> None:
+    """Raise ConfigError where the task of `config` cannot have the network that `teacher` trains, before that is trained.
+
+    Both networks are built without memory or weights.
+    """
+    manifest = clips.manifest
+    counts = {name: len(names) for name, names in manifest.targets.items()}
+
+    def empty(run: RunConfig) -> VideoClassifier:
+        return VideoClassifier(dataclasses.replace(run.model, weights=None), len(manifest.classes), run.view, counts)
+
+    with torch.device("meta"):
+        build_task(config.task, config.method, empty(config), empty(teacher))
+
+
+def _teacher(path: str, classes: Sequence[str], trained: Sequence[str], here: DataConfig, data: str | None) -> VideoClassifier:
     saved = load_classifier(path)
+    if data is not None and saved.data == data:
+        _check_same_groups(path, saved.run["data"], here)
     warn_if_unfinished(path)
     if saved.classes != tuple(classes):
         raise CheckpointError(
@@ -104,6 +129,18 @@ def _teacher(path: str, classes: Sequence[str], trained: Sequence[str]) -> Video
             to_mend="train the teacher on clips of every class, or leave these out of the student's",
         )
     return saved.model
+
+
+def _check_same_groups(path: str, there: Mapping[str, Any], here: DataConfig) -> None:
+    """Raise CheckpointError for a teacher that was trained, on the same manifest, on clips by which its student is judged."""
+    settings = ["split", *(("validation_fraction", "split_seed") if here.validation_fraction > 0 else ())]
+    other = {f"data.{name}": f"{there[name]} there, {getattr(here, name)} here" for name in settings if there[name] != getattr(here, name)}
+    if other:
+        raise CheckpointError(
+            f"the teacher {path} learned from clips by which its student is judged: it was trained on other groups",
+            **other,
+            to_mend=f"--teacher {path}-2 trains one for these groups (where teacher_settings say how)",
+        )
 
 
 def _initialise(student: VideoClassifier, path: str) -> None:

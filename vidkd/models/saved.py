@@ -19,6 +19,7 @@ class SavedClassifier:
     """A classifier read from a checkpoint, with the names of its classes and the configuration of the run that made it (plain values).
 
     targets: the class names of its further labels. seen: the classes of which it was trained on a labelled clip (None: not recorded).
+    data: hash of the manifest that it was trained on (None: not recorded).
     """
 
     model: VideoClassifier
@@ -27,6 +28,7 @@ class SavedClassifier:
     run: dict[str, Any]
     targets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     seen: tuple[str, ...] | None = None
+    data: str | None = None
 
 
 def classifier_payload(
@@ -97,4 +99,5 @@ def load_classifier(path: Path | str) -> SavedClassifier:
         run=content.get("run", {}),
         targets=targets,
         seen=None if seen is None else tuple(seen),
+        data=content.get("data"),
     )

@@ -4,6 +4,7 @@ The authors' loss is not public. What stands here is a reconstruction from the a
 family, and softened logits; see `vidkd.losses.shift_tolerant`.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -57,8 +58,15 @@ class AnticipationConfig(TaskConfig):
 
     def __post_init__(self) -> None:
         for key in ("feature_weight", "logits_weight", "label_weight"):
-            if getattr(self, key) < 0:
+            if not 0 <= getattr(self, key) < math.inf:
                 raise ConfigError(f"method.{key} must be 0 or more, not {getattr(self, key):g}")
+        for key in ("temperature", "attentive_temperature", "regularisation"):
+            if not 0 < getattr(self, key) < math.inf:
+                raise ConfigError(f"method.{key} must be above 0, not {getattr(self, key):g}")
+        if self.iterations < 1:
+            raise ConfigError(f"method.iterations must be at least 1, not {self.iterations}")
+        if self.radius is not None and min(self.radius) < 0:
+            raise ConfigError(f"method.radius must be 0 or more in each direction, not {self.radius}")
 
     @property
     def matches_features(self) -> bool:
