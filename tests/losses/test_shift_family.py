@@ -113,6 +113,19 @@ def test_independent_noise_costs_about_one_at_every_size(name):
 
 
 @pytest.mark.parametrize(("channels", "grid"), SIZES)
+def test_what_features_have_in_common_after_a_relu_costs_nothing(channels, grid):
+    """Half-normal features: mean square 1/2, squared mean 1/(2 pi), so that 1/pi of their length is one direction of all."""
+    student, teacher = (features(seed, (8, channels, *grid)).relu() for seed in (0, 1))
+    positions = grid[0] * grid[1] * grid[2]
+    assert float(SHIFT_TOLERANT["position"](student, teacher)) == pytest.approx(1 - 1 / torch.pi, rel=0.03)
+    assert float(SHIFT_TOLERANT["pooled"](student, teacher)) == pytest.approx((torch.pi - 1) / (torch.pi - 1 + positions), rel=0.15)
+    gram = float(SHIFT_TOLERANT["gram"](student, teacher))
+    assert gram < 0.2
+    if (channels, positions) == (96, 256):
+        assert gram == pytest.approx(0.03, abs=0.003)
+
+
+@pytest.mark.parametrize(("channels", "grid"), SIZES)
 def test_gram_of_independent_noise_is_the_error_of_sampling(channels, grid):
     value = SHIFT_TOLERANT["gram"](features(0, (4, channels, *grid)), features(1, (4, channels, *grid)))
     positions = grid[0] * grid[1] * grid[2]

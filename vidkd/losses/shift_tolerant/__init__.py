@@ -1,7 +1,7 @@
 """Losses between feature maps of which the contents may have shifted: a student that sees the past, a teacher that sees the future.
 
 A family reconstructed from the idea of Tran, Wang, Hoai 2019 (arXiv 1904.04868), whose own loss is not public. All are pure functions of
-(B, C, T, H, W) pairs with equal C and free T, H, W, in one unit: 0 for equal features, about 1 for unrelated ones (see `sets`).
+(B, C, T, H, W) pairs with equal C and free T, H, W, in one unit: 0 for equal features, about 1 for unrelated ones around zero (see `sets`).
 """
 
 from collections.abc import Callable
