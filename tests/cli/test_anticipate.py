@@ -1,8 +1,12 @@
 """vidkd anticipate as a user runs it: lines, overlay, what is printed, and what goes wrong."""
 
+import contextlib
+import itertools
 import json
 import re
 import signal
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +18,7 @@ import torch
 
 from vidkd.cli.anticipate import in_words, summary
 from vidkd.cli.main import run_verb
+from vidkd.engine import anticipate as engine
 from vidkd.engine import sources
 from vidkd.engine.anticipate import Tally
 from vidkd.engine.config import load_config
@@ -123,25 +128,24 @@ def test_a_video_broken_in_the_middle(video: Path, student: Path, tmp_path: Path
     assert f"until then   : {len(found)} decisions on {frames} frames" in error
 
 
+@contextlib.contextmanager
+def camera(times_s: Iterator[float]) -> Iterator[Iterator[Frame]]:
+    """What `open_stream` gives, with frames at these times."""
+    yield (Frame(index=n, time_s=time_s, image=np.full((48, 64, 3), n % 250, np.uint8)) for n, time_s in enumerate(times_s))
+
+
 def test_a_camera_stopped_by_the_user(
     student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Ctrl-C after two seconds: lines and overlay until then are whole, and the exit code says that all is well."""
 
-    class Camera:
-        def __enter__(self) -> Iterator[Frame]:
-            return self.frames()
+    def times_s() -> Iterator[float]:
+        for index in range(10_000):
+            yield index / 20
+            if index == 40:
+                signal.raise_signal(signal.SIGINT)
 
-        def __exit__(self, *_: object) -> None: ...
-
-        @staticmethod
-        def frames() -> Iterator[Frame]:
-            for index in range(10_000):
-                yield Frame(index=index, time_s=index / 20, image=np.full((48, 64, 3), index % 250, np.uint8))
-                if index == 40:
-                    signal.raise_signal(signal.SIGINT)
-
-    monkeypatch.setattr(sources, "open_stream", lambda source: Camera())
+    monkeypatch.setattr(sources, "open_stream", lambda source: camera(times_s()))
     out, overlay = tmp_path / "o.jsonl", tmp_path / "o.mp4"
     assert anticipate("0", "--checkpoint", student, "--out", out, "--overlay", overlay) == 0
     found = rows(out.read_text(encoding="utf-8"))
@@ -149,6 +153,47 @@ def test_a_camera_stopped_by_the_user(
         assert 0.5 * (len(found) - 1) <= drawn.timestamps_s[-1]
         assert len(drawn) < 200
     assert "frames a second" in capsys.readouterr().out
+
+
+@pytest.fixture
+def strict(tmp_path: Path) -> Path:
+    """A student with windows of 61 frames, of which two seconds at 25 frames a second have 51."""
+    return checkpoint(tmp_path / "strict.pt", window={"frames": 16, "stride": 4}, observe={"protocol": "early"})
+
+
+@pytest.mark.parametrize("presses", [1, 2])
+def test_ctrl_c_is_heard_where_no_window_fits(
+    presses: int, strict: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A camera of 10 and 20 frames a second by turns, which never ends: once stops it, twice at once, and its file of lines is whole."""
+
+    def times_s() -> Iterator[float]:
+        for index in itertools.count():
+            yield index // 2 * 0.15 + index % 2 * 0.05
+            time.sleep(0.002)
+            if index in (100, 300)[:presses]:  # apart, as two signals at a time are one
+                signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(sources, "open_stream", lambda source: camera(times_s()))
+    monkeypatch.setattr(engine, "QUIET_S", {1: 1.0, 2: 60.0}[presses])
+    before, start = threading.active_count(), time.monotonic()
+    assert anticipate("0", "--checkpoint", strict, "--out", tmp_path / "o.jsonl") == {1: 0, 2: 130}[presses]
+    assert time.monotonic() - start < 20
+    assert threading.active_count() == before
+    assert (tmp_path / "o.jsonl").read_text() == ""
+    captured = capsys.readouterr()
+    assert ("0 decisions" in captured.out) == (presses == 1)
+
+
+def test_a_camera_of_too_few_frames_is_told_so_while_it_runs(
+    strict: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sources, "open_stream", lambda source: camera(index / 25 for index in itertools.count()))
+    assert anticipate("0", "--checkpoint", strict) == 2
+    error = capsys.readouterr().err
+    assert "no window fits into 0: nothing is said of it" in error
+    assert "seen    : 51 frames at most, in 2 s" in error
+    assert "to mend : a source of more frames a second, or --window-s 2.5, or a network" in error
 
 
 def test_other_protocols_are_named(student: Path, video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -66,6 +66,43 @@ def test_leaving_early_ends_the_thread_and_closes_what_it_read() -> None:
     assert len(closed) == 1
 
 
+def test_none_says_that_nothing_came_in_time_and_no_item_is_lost() -> None:
+    goes_on = threading.Event()
+
+    def items() -> Iterator[int]:
+        yield 1
+        goes_on.wait()
+        yield 2
+
+    with Ahead(items(), depth=2) as ahead:
+        taken = ahead.within(0.02)
+        start = time.monotonic()
+        assert [next(taken), next(taken), next(taken)] == [1, None, None]
+        assert 0.04 <= time.monotonic() - start < 5
+        goes_on.set()
+        assert [item for item in taken if item is not None] == [2]
+
+
+@pytest.mark.parametrize("ready", [0, 3])
+def test_stopping_ends_it_for_a_thread_that_takes_without_looking_up(ready: int) -> None:
+    """As one that works ahead of another: the second takes all that the first makes, and hands on nothing."""
+    silence = threading.Event()
+
+    def items() -> Iterator[int]:
+        yield from range(ready)
+        silence.wait()
+
+    with Ahead(items(), depth=8) as first:
+        taker = threading.Thread(target=lambda: list(first))
+        taker.start()
+        taker.join(0.05)
+        assert taker.is_alive()
+        first.stop()
+        taker.join(5)
+        assert not taker.is_alive()
+        silence.set()
+
+
 def test_the_work_and_the_waiting_are_timed() -> None:
     def slow() -> Iterator[int]:
         for number in range(4):

@@ -198,7 +198,7 @@ def test_memory_of_frames_on_their_way_is_bounded() -> None:
     anticipator = Anticipator(network("rgb"), sight_of(data, "rgb"), step_s=0.4, batch=2)
     running = anticipator.along(Source(name="long", live=False, fps=25, frames=counted()))
     for _ in range(3):
-        last = next(running).decisions[-1]
+        last = next(moment for moment in running if moment.decisions).decisions[-1]
     running.close()
     steps_ahead = 2 * (2 + 2)  # passages that lie ready, the one that waits for room, the one in the making
     assert made <= (last.time_s + steps_ahead * 0.4) * 25 + 8 + 3
@@ -220,7 +220,8 @@ def test_damage_in_the_middle_ends_it_after_all_that_came_before() -> None:
 
 def test_frames_are_handed_on_after_the_decisions_that_they_may_show(video: Path) -> None:
     data = data_config(observe={"protocol": "anticipation", "gap_s": 0.25, "observe_s": 1.0})
-    found, _ = moments(network("rgb"), sight_of(data, "rgb"), video, step_s=0.5, keep_frames=True)
+    every, _ = moments(network("rgb"), sight_of(data, "rgb"), video, step_s=0.5, keep_frames=True)
+    found = [moment for moment in every if moment.frame or moment.decisions]  # on a slow machine there are empty ones in between
     assert [moment.frame.index for moment in found if moment.frame] == list(range(80))
     for before, moment in zip([None, *found], found, strict=False):
         assert moment.frame is not None

@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
             if interrupt.asked:
                 break
     say.write(summary(anticipator.tally, written.draw_s) + "\n")
-    _end_of(anticipator.tally, arguments.video, stopped=interrupt.asked)
+    _end_of(anticipator.tally, sight, arguments.video, stopped=interrupt.asked)
     return 0
 
 
@@ -130,22 +130,17 @@ def _new_file(path: Path) -> TextIO:
         raise ConfigError(f"cannot write --out {path}", reason=error.strerror) from error
 
 
-def _end_of(tally: "Tally", video: str, *, stopped: bool) -> None:
+def _end_of(tally: "Tally", sight: "Sight", video: str, *, stopped: bool) -> None:
     """Raise VideoError where the source broke off, with what was done until then, and DataError where no window fitted."""
-    from vidkd.base.errors import DataError, VideoError
+    from vidkd.base.errors import VideoError
+    from vidkd.engine.anticipate import too_short
 
-    shown = f"{tally.frames} frames, up to {tally.last_s:.2f} s"
     if tally.trouble is not None:
-        lines: dict[str, object] = {**tally.trouble.lines, "until_then": f"{tally.windows} decisions on {shown}; they stay as written"}
+        done = f"{tally.windows} decisions on {tally.frames} frames, up to {tally.last_s:.2f} s; they stay as written"
+        lines: dict[str, object] = {**tally.trouble.lines, "until_then": done}
         raise VideoError(tally.trouble.what, **lines)
     if tally.windows == 0 and not stopped:
-        needed = tally.too_short.lines.get("needed") if tally.too_short else None
-        raise DataError(
-            f"no window fits into {video}: nothing is said of it",
-            shown=shown,
-            needed=needed or "a frame at least",
-            to_mend="a longer video, a longer --window-s where training left it open, or a network trained with window.short_clip=hold",
-        )
+        raise too_short(video, sight, tally)
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -165,11 +160,13 @@ def _check(arguments: argparse.Namespace) -> None:
 
 def in_words(sight: "Sight") -> str:
     """What the network was trained for, and what it is shown here."""
+    from vidkd.engine.sight import TRAINED_FOR
+
     seen = f"{sight.seconds:g} s" + (" (--window-s; no setting of its training)" if sight.assumed else "")
+    trained = f"trained for {TRAINED_FOR[sight.protocol]}"
     if sight.protocol == "anticipation":
-        return f"trained for anticipation: sees {seen}, and names what begins {sight.gap_s:g} s later"
-    trained = "early recognition, of clips seen in part" if sight.protocol == "early" else "recognition of whole clips"
-    return f"trained for {trained}, not for anticipation: sees the last {seen} as one clip, and names what goes on in it"
+        return f"{trained}: sees {seen}, and names what begins {sight.gap_s:g} s later"
+    return f"{trained}, not for anticipation: sees the last {seen} as one clip, and names what goes on in it"
 
 
 def decision_row(decision: "Decision", saved: "SavedClassifier", *, protocol: str, top: int, complete: bool) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """An iterator that works ahead in a thread of its own, so that who makes items and who takes them are busy at the same time."""
 
 import contextlib
+import math
 import queue
 import threading
 import time
@@ -9,7 +10,7 @@ from types import TracebackType
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
-LOOK_UP_S = 0.1  # how often a thread that waits for room looks whether it is still wanted
+LOOK_UP_S = 0.1  # how often a thread that waits, for room or for an item, looks whether it is still wanted
 
 
 class _End:
@@ -22,7 +23,8 @@ class _End:
 class Ahead(Generic[Item]):
     """Hands on `items` in order, of which up to `depth` are made before they are asked for; a context manager.
 
-    An error that the items raise is raised to who takes them, after all items before it. Leaving the context ends the thread.
+    An error that the items raise is raised to who takes them, after all items before it. Leaving the context ends the thread, as soon as
+    the item in the making is made.
     made_s: seconds that the thread spent making items. waited_s: seconds that the taker waited for one.
     Raises ValueError for depth < 1.
     """
@@ -41,19 +43,47 @@ class Ahead(Generic[Item]):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._stopped.set()
+        self.stop()
         self._thread.join()
 
+    def stop(self) -> None:
+        """Make no more items, and end for who takes them, in whatever thread it waits for one."""
+        self._stopped.set()
+
     def __iter__(self) -> Iterator[Item]:
+        while not isinstance(item := self._take(math.inf), _End):
+            yield item
+
+    def within(self, wait_s: float) -> Iterator[Item | None]:
+        """The items, and None whenever none came for `wait_s` seconds."""
         while True:
-            start = self._clock()
-            item = self._queue.get()
-            self.waited_s += self._clock() - start
+            try:
+                item = self._take(wait_s)
+            except queue.Empty:
+                yield None
+                continue
             if isinstance(item, _End):
-                if item.error is not None:
-                    raise item.error
                 return
             yield item
+
+    def _take(self, wait_s: float) -> Item | _End:
+        """The next item, or the end if it was stopped. Raises queue.Empty if none came in time, and the error that ended the items."""
+        start = self._clock()
+        item: Item | _End = _End(None)
+        try:
+            while not self._stopped.is_set():
+                left_s = wait_s - (self._clock() - start)
+                try:
+                    item = self._queue.get(timeout=max(0.0, min(LOOK_UP_S, left_s)))
+                    break
+                except queue.Empty:
+                    if left_s <= LOOK_UP_S:
+                        raise
+        finally:
+            self.waited_s += self._clock() - start
+        if isinstance(item, _End) and item.error is not None:
+            raise item.error
+        return item
 
     def _run(self) -> None:
         ending: BaseException | None = None

@@ -1,5 +1,7 @@
 """A classifier along a running video: at every step, what it says of the seconds before; frames are read once and soon forgotten."""
 
+import logging
+import math
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -22,7 +24,10 @@ from vidkd.video import Frame
 
 FRAMES_AHEAD = 8
 PASSAGES_AHEAD = 2
+QUIET_S = 1.0  # an empty moment is handed on where nothing else was for so long
+UNEVEN = 1.5  # frames come unevenly if one is shown so many times longer than most
 LABEL = "label"
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,10 @@ class Decision:
 
 @dataclass(frozen=True)
 class Moment:
-    """Decisions in the order of their times, and the frame that is shown after the last of them (None unless frames are asked for)."""
+    """Decisions in the order of their times, and the frame that is shown after the last of them (None unless frames are asked for).
+
+    An empty one says that work goes on, or the source is waited for.
+    """
 
     decisions: tuple[Decision, ...]
     frame: Frame | None
@@ -58,6 +66,7 @@ class Moment:
 class Tally:
     """What has passed so far. skipped: times at which too few frames had been shown for a window. most_frames: the most that were held.
 
+    most_seen: the most frames that were shown in a part of the video into which no window fits.
     decode_s, prepare_s, model_s: seconds of work, of which the first two run beside the third; total_s: since the start.
     trouble: what ended the source early.
     """
@@ -65,6 +74,7 @@ class Tally:
     frames: int = 0
     windows: int = 0
     skipped: int = 0
+    most_seen: int = 0
     most_frames: int = 0
     last_s: float = 0.0
     decode_s: float = 0.0
@@ -72,7 +82,6 @@ class Tally:
     model_s: float = 0.0
     total_s: float = 0.0
     trouble: VideoError | None = None
-    too_short: DataError | None = None
 
 
 @dataclass(frozen=True)
@@ -122,36 +131,50 @@ class Anticipator:
         self.tally = Tally()
 
     def along(self, source: Source) -> Generator[Moment, None, None]:
-        """Everything from the source's first frame to its last; where it breaks off, `tally.trouble` says why."""
+        """Everything from the source's first frame to its last; where it breaks off, `tally.trouble` says why.
+
+        At least every `QUIET_S` seconds there is a moment, if need be an empty one, so that the caller can stop: closing the generator ends
+        both threads after the frame in hand. Raises DataError as soon as it is seen that no window fits: at the end of the first part that
+        is as long as what is seen, if frames come evenly and the file promises no higher rate. Else that is logged there, once, and times
+        without a window are skipped.
+        """
         self.tally, watch = Tally(), Stopwatch()
         with (
             Ahead(source.frames, depth=FRAMES_AHEAD) as frames,
-            Ahead(self._passages(frames, source.live), depth=PASSAGES_AHEAD) as passages,
+            Ahead(self._passages(frames, source), depth=PASSAGES_AHEAD) as passages,
         ):
-            for passage in passages:
-                with watch.part("model"):
-                    decisions = tuple(self._judge(passage.due)) if passage.due else ()
-                tally = self.tally
-                tally.windows += len(decisions)
-                tally.model_s, tally.total_s = watch.seconds()["model"], watch.total_s()
-                tally.decode_s, tally.prepare_s = frames.made_s, max(0.0, passages.made_s - frames.waited_s)
-                yield Moment(decisions, passage.frame)
+            try:
+                for passage in passages.within(QUIET_S):
+                    due, frame = (passage.due, passage.frame) if passage else ([], None)
+                    with watch.part("model"):
+                        decisions = tuple(self._judge(due)) if due else ()
+                    tally = self.tally
+                    tally.windows += len(decisions)
+                    tally.model_s, tally.total_s = watch.seconds()["model"], watch.total_s()
+                    tally.decode_s, tally.prepare_s = frames.made_s, max(0.0, passages.made_s - frames.waited_s)
+                    yield Moment(decisions, frame)
+            finally:
+                frames.stop()  # the thread that takes them would not look up before there is something to judge
         self.tally.total_s = watch.total_s()
 
-    def _passages(self, frames: Ahead[Frame], live: bool) -> Iterator[_Passage]:
+    def _passages(self, frames: Ahead[Frame], source: Source) -> Iterator[_Passage]:
         """The frames as they come, made into what is to be judged; at damage, all that came before it."""
         ring = RecentFrames(self.sight.data.footage, want_flow=self.model.view == "flow")
-        together = 1 if live or self._keep_frames else self._batch
-        waiting, number = _Passage(), 0
+        together = 1 if source.live or self._keep_frames else self._batch
+        waiting, number, looked = _Passage(), 0, self.sight.needed == 1
         try:
             for frame in frames:
-                if frame.time_s >= self.sight.reaches_s(number * self._step_s):
+                if frame.time_s >= self._reaches_s(number, looked):
                     ring.push(frame)
+                self.tally.frames, self.tally.last_s, self.tally.most_frames = frame.index + 1, frame.time_s, ring.most
+                if not looked and frame.time_s >= self.sight.seconds - SAME_S:
+                    self._look_whether_a_window_fits(ring, source)
+                    looked = True
+                    ring.forget(self._reaches_s(number, looked))
                 while (time_s := number * self._step_s) <= frame.time_s + SAME_S:
                     waiting.due += self._due(ring, time_s)
                     number += 1
-                    ring.forget(self.sight.reaches_s(number * self._step_s))
-                self.tally.frames, self.tally.last_s, self.tally.most_frames = frame.index + 1, frame.time_s, ring.most
+                    ring.forget(self._reaches_s(number, looked))
                 waiting.frame = frame if self._keep_frames else None
                 if waiting.frame is not None or len(waiting.due) >= together:
                     yield waiting
@@ -161,12 +184,40 @@ class Anticipator:
         if waiting.due:
             yield waiting
 
+    def _reaches_s(self, number: int, looked: bool) -> float:
+        """Frames before this are not asked for any more; the first whole part is looked at whatever the step is."""
+        time_s = number * self._step_s
+        return self.sight.reaches_s(time_s if looked else min(time_s, self.sight.seconds))
+
+    def _look_whether_a_window_fits(self, ring: RecentFrames, source: Source) -> None:
+        """At the end of the first whole part: raise DataError where no later one will have more frames, log where one may."""
+        sight = self.sight
+        times_s = ring.timestamps_s
+        times_s = times_s[sight.part(sight.seconds).frames(times_s)]
+        if len(times_s) >= sight.needed:
+            return
+        self.tally.most_seen = max(self.tally.most_seen, len(times_s))
+        shown_s = np.diff(times_s)
+        even = len(shown_s) > 0 and shown_s.max() < UNEVEN * np.median(shown_s)
+        promised = 0.0 if source.live else source.fps * sight.seconds + 1
+        if even and promised < sight.needed:
+            raise too_short(source.name, sight, self.tally)
+        log.warning(
+            "no window fits into %s yet: %d frames were shown in %g s, needed are %d; going on, as more may come in that time later",
+            source.name,
+            len(times_s),
+            sight.seconds,
+            sight.needed,
+        )
+
     def _due(self, ring: RecentFrames, time_s: float) -> list[_Due]:
         """What is to be judged at one time; nothing if too little of the video had been shown."""
+        times_s = ring.timestamps_s
         try:
-            windows, held = self.sight.windows(ring.timestamps_s, time_s)
-        except DataError as error:
-            self.tally.skipped, self.tally.too_short = self.tally.skipped + 1, error
+            windows, held = self.sight.windows(times_s, time_s)
+        except DataError:
+            self.tally.skipped += 1
+            self.tally.most_seen = max(self.tally.most_seen, len(self.sight.part(time_s).frames(times_s)))
             return []
         seen = np.concatenate([window.needed if self.model.view == "flow" else window.frames for window in windows])
         return [_Due(time_s, ring.indices([seen.min(), seen.max()]), held, self._views(ring, windows))]
@@ -195,3 +246,23 @@ class Anticipator:
             targets = {name: found[name][row] for name in self.model.targets}
             first, last = each.indices
             yield Decision(each.time_s, self.sight.gap_s, first, last, found[LABEL][row], targets, each.held)
+
+
+def too_short(source: str, sight: Sight, tally: Tally) -> DataError:
+    """The error for a source of which no part that was shown holds a window."""
+    if tally.frames == 0:
+        return DataError(f"no window fits into {source}: nothing is said of it", shown="no frame", needed="a frame at least")
+    window, frame_s = sight.data.window, tally.last_s / max(tally.frames - 1, 1)
+    longer_s = math.ceil(10 * frame_s * sight.needed - SAME_S) / 10
+    ways = [
+        "a longer video" if tally.last_s < sight.seconds else "a source of more frames a second",
+        *([f"--window-s {longer_s:g}"] if sight.assumed and longer_s > sight.seconds else []),
+        "a network trained with window.short_clip=hold",
+    ]
+    return DataError(
+        f"no window fits into {source}: nothing is said of it",
+        shown=f"{tally.frames} frames, up to {tally.last_s:.2f} s",
+        seen=f"{tally.most_seen} frames at most, in {sight.seconds:g} s",
+        needed=f"{sight.needed} (window.frames={window.frames}, window.stride={window.stride})",
+        to_mend=", or ".join(ways),
+    )

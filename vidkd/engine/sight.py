@@ -13,6 +13,12 @@ from vidkd.models.config import View
 
 WINDOW_S = 2.0
 LONGEST_S = 10.0
+TRAINED_FOR = {
+    "anticipation": "anticipation",
+    "early": "early recognition, of clips seen in part",
+    "whole": "recognition of whole clips",
+}
+"""Each protocol in words."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +36,12 @@ class Sight:
     pairs: bool
     data: DataConfig
 
+    @property
+    def needed(self) -> int:
+        """Frames of the video that a window reaches over; 1 where frames may be repeated."""
+        window = self.data.window
+        return 1 if window.short_clip == "hold" else window.sampled_span + (window.pair_step if self.pairs else 0)
+
     def part(self, time_s: float) -> Seconds:
         """The seconds that are seen at a time; the frame shown at that very time belongs to them."""
         return Seconds(max(0.0, time_s - self.seconds), time_s, closed=True)
@@ -44,7 +56,7 @@ class Sight:
         timestamps_s: (N,) of all frames of the part at least. Raises DataError if the part has no frames, or too few for a window.
         """
         clips = self.data.eval_clips
-        name = f"{self.seconds:g} s before {time_s:g} s"
+        name = f"{self.seconds:g} s before {time_s:.2f} s"
         found = [
             window_in(self.part(time_s), timestamps_s, self.data.window, (number + 0.5) / clips, self.pairs, name)
             for number in range(clips)

@@ -1,0 +1,175 @@
+"""A running video into which no window fits, or where decisions are rare: whoever watches is told, is heard, and all threads end soon."""
+
+import contextlib
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from vidkd.base.errors import DataError
+from vidkd.data.dataset import DataConfig
+from vidkd.engine import anticipate
+from vidkd.engine.anticipate import Anticipator, Moment
+from vidkd.engine.config import load_config
+from vidkd.engine.sight import WINDOW_S, Sight, sight_of
+from vidkd.engine.sources import Source
+from vidkd.models import ModelConfig, VideoClassifier
+from vidkd.video import Frame
+
+LONG_WINDOW = {"frames": 16, "stride": 4}  # 61 frames, 65 with the pairs that a classifier of whole clips leaves room for
+
+
+def sight(**over: Any) -> Sight:
+    data: DataConfig = load_config(
+        settings={"data": {"transform": {"short_side": 20, "crop": 16}, "window": LONG_WINDOW, "eval_clips": 1, **over}}
+    ).data
+    return sight_of(data, "rgb")
+
+
+def anticipator(seen: Sight, **over: Any) -> Anticipator:
+    torch.manual_seed(0)
+    return Anticipator(VideoClassifier(ModelConfig(), 3, "rgb"), seen, **over)
+
+
+class Camera:
+    """Frames at given times, without end; `made` counts them."""
+
+    def __init__(self, time_s: Callable[[int], float], pause_s: float = 0.0) -> None:
+        self.made, self._time_s, self._pause_s = 0, time_s, pause_s
+
+    def frames(self) -> Iterator[Frame]:
+        while True:
+            time.sleep(self._pause_s)
+            image = np.full((20, 24, 3), self.made % 200, np.uint8)
+            yield Frame(index=self.made, time_s=self._time_s(self.made), image=image)
+            self.made += 1
+
+    def source(self, *, live: bool = True, fps: float = 25.0) -> Source:
+        return Source(name="camera 0", live=live, fps=fps, frames=self.frames())
+
+
+def even(fps: float) -> Callable[[int], float]:
+    return lambda index: index / fps
+
+
+def dark_then_light(index: int) -> float:
+    """Ten seconds at 5 and 10 frames a second by turns, then 50."""
+    return index // 2 * 0.3 + index % 2 * 0.1 if index < 66 else 10 + (index - 66) / 50
+
+
+EARLY = {"observe": {"protocol": "early"}}
+
+
+@pytest.mark.parametrize(("live", "fps"), [(True, 25.0), (False, 25.0), (True, 29.0)])
+def test_where_no_window_will_ever_fit_it_ends_when_the_first_whole_part_has_been_shown(live: bool, fps: float) -> None:
+    """Although the source never ends; of what comes after two seconds, only what lies ready was read."""
+    before, camera = threading.active_count(), Camera(even(fps))
+    running = anticipator(sight(**EARLY), batch=4)
+    with pytest.raises(DataError, match="no window fits into camera 0: nothing is said of it") as caught:
+        list(running.along(camera.source(live=live, fps=fps)))
+    shown = int(WINDOW_S * fps) + 1
+    longer_s = {25.0: "2.5", 29.0: "2.2"}[fps]  # 61 frames wherever it begins, rounded up to tenths
+    assert caught.value.lines == {
+        "shown": f"{shown} frames, up to 2.00 s",
+        "seen": f"{shown} frames at most, in 2 s",
+        "needed": "61 (window.frames=16, window.stride=4)",
+        "to mend": f"a source of more frames a second, or --window-s {longer_s}, or a network trained with window.short_clip=hold",
+    }
+    assert camera.made <= shown + anticipate.FRAMES_AHEAD + 3
+    assert threading.active_count() == before
+
+
+def test_the_window_that_is_named_as_the_mend_is_one() -> None:
+    longer = sight_of(sight(**EARLY).data, "rgb", window_s=2.5)
+    running = anticipator(longer, step_s=0.11)
+    with contextlib.closing(running.along(Camera(even(25)).source())) as moments:
+        some = [moment.decisions[0].time_s for moment in itertools.islice((m for m in moments if m.decisions), 12)]
+    assert running.tally.skipped >= 22
+    np.testing.assert_allclose(some, [0.11 * k for k in range(22, 34)])  # every time from 2.42 s on, when 61 frames had been shown
+
+
+def test_where_training_says_what_is_seen_no_other_window_is_named() -> None:
+    fixed = sight(observe={"protocol": "anticipation", "observe_s": 1.0})
+    with pytest.raises(DataError) as caught:
+        list(anticipator(fixed).along(Camera(even(25)).source()))
+    assert caught.value.lines["shown"] == "26 frames, up to 1.00 s"
+    assert "--window-s" not in caught.value.lines["to mend"]
+
+
+@pytest.mark.parametrize("step_s", [0.5, 600.0])
+def test_it_is_seen_as_soon_whatever_the_step(step_s: float) -> None:
+    camera = Camera(even(25))
+    with pytest.raises(DataError, match="no window fits"):
+        list(anticipator(sight(**EARLY), step_s=step_s).along(camera.source()))
+    assert camera.made <= 51 + anticipate.FRAMES_AHEAD + 3
+
+
+@pytest.mark.parametrize(
+    ("case", "time_s", "live", "fps"),
+    [
+        ("uneven", dark_then_light, True, 25.0),
+        ("promised", lambda index: index / 25 if index < 250 else 10 + (index - 250) / 50, False, 40.0),
+    ],
+)
+def test_where_one_may_fit_later_that_is_said_once_and_it_goes_on(
+    case: str, time_s: Callable[[int], float], live: bool, fps: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The rate rises after ten seconds: 61 frames lie within two seconds of 11 s or later."""
+    camera = Camera(time_s)
+    running = anticipator(sight(**EARLY), batch=1)
+    with caplog.at_level(logging.WARNING), contextlib.closing(running.along(camera.source(live=live, fps=fps))) as moments:
+        decision = next(moment for moment in moments if moment.decisions).decisions[0]
+    shown = {"uneven": 14, "promised": 51}[case]  # of the uneven ones two in every 0.3 s: 0, 0.1, ... 1.8, 1.9
+    assert [record.getMessage() for record in caplog.records] == [
+        f"no window fits into camera 0 yet: {shown} frames were shown in 2 s, needed are 61; going on, as more may come in that time later"
+    ]
+    times_s = np.array([time_s(index) for index in range(1000)])
+    fitting = [k / 2 for k in range(40) if ((times_s >= k / 2 - 2 - 1e-6) & (times_s <= k / 2 + 1e-6)).sum() >= 61]
+    assert decision.time_s == fitting[0]
+    assert running.tally.skipped == 2 * fitting[0]
+
+
+def ended_within(limit_s: float, moments: Any) -> None:
+    """Close the generator, which joins the threads."""
+    start = time.monotonic()
+    moments.close()
+    assert time.monotonic() - start < limit_s
+
+
+HELD = {"observe": {"protocol": "anticipation"}, "window": {"frames": 4, "stride": 1, "short_clip": "hold"}}
+
+
+@pytest.mark.parametrize("case", ["no window fits", "rare decisions", "nothing comes"])
+def test_there_is_a_moment_to_stop_however_little_there_is_to_say(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Empty moments come while the source runs or is silent; closing after some ends both threads although the source does not end."""
+    monkeypatch.setattr(anticipate, "QUIET_S", 0.05)
+    before, heard = threading.active_count(), threading.Event()
+
+    def silent() -> Iterator[Frame]:
+        heard.wait()
+        yield from ()
+
+    camera = Camera(dark_then_light if case == "no window fits" else even(25), pause_s=0.01)
+    source = camera.source() if case != "nothing comes" else Source(name="0", live=True, fps=25, frames=silent())
+    step_s = 0.5 if case == "no window fits" else 1e6
+    running = anticipator(sight(**(EARLY if case == "no window fits" else HELD)), step_s=step_s)
+    moments = running.along(source)
+    empty: list[Moment] = []
+    start = time.monotonic()
+    for moment in moments:
+        assert moment.frame is None
+        empty += [moment] if not moment.decisions else []
+        if len(empty) == 4:
+            break
+    assert time.monotonic() - start >= 4 * 0.05
+    heard.set()  # a source that is silent is waited for
+    ended_within(5.0, moments)
+    assert threading.active_count() == before
+    if case == "rare decisions":
+        assert running.tally.windows == 1, "that of the first frame"
