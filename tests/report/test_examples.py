@@ -106,7 +106,7 @@ def test_what_was_observed_and_what_the_teacher_saw(tiny_config: Configs, tiny_t
     (alone,) = example_strips(tiny_teacher, _later(clips), "test", data, count=1)
     assert [row for row, _ in alone.rows] == ["observed", "observed flow", "student", "time", "what came"]
     says = {
-        "early": "Right_g4: decides at 0.312 s (30 % observed), the clip ends at 0.48 s",  # of [0.24, 0.48)
+        "early": "Right_g4: decides at 0.31 s (30 % observed), the clip ends at 0.48 s",  # of [0.24, 0.48)
         "anticipation": "Right_g4: decides at 0.16 s, the action starts at 0.24 s",
     }
     assert strip.caption == alone.caption == says[protocol]

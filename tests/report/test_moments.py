@@ -17,7 +17,7 @@ def clip(start_s: float = 0.0, end_s: float | None = None) -> Clip:
 def test_early_recognition_ends_where_the_share_does() -> None:
     moment = moment_of(clip(), ObserveConfig(protocol="early"), TIMES_S, fraction=0.2)
     assert (moment.observed_s, moment.future_s) == (pytest.approx((0, 0.8)), pytest.approx((0, 4)))
-    assert moment.words() == "decides at 0.8 s (20 % observed), the clip ends at 4 s"
+    assert moment.words() == "decides at 0.80 s (20 % observed), the clip ends at 4.00 s"
     rest = moment_of(clip(1.0, 3.0), ObserveConfig(protocol="early", teacher_sees="rest"), TIMES_S, fraction=0.5)
     assert (rest.observed_s, rest.future_s) == (pytest.approx((1, 2)), pytest.approx((2, 3)))
     same = moment_of(clip(), ObserveConfig(protocol="early", teacher_sees="same"), TIMES_S, fraction=0.2)
@@ -28,8 +28,15 @@ def test_early_recognition_ends_where_the_share_does() -> None:
 def test_anticipation_ends_a_gap_before_the_action() -> None:
     moment = moment_of(clip(1.8, 3.0), ObserveConfig(protocol="anticipation", gap_s=1.0, observe_s=2.0), TIMES_S)
     assert (moment.observed_s, moment.future_s) == (pytest.approx((0, 0.8)), (1.8, 3.0))
-    assert moment.words() == "decides at 0.8 s, the action starts at 1.8 s"
+    assert moment.words() == "decides at 0.80 s, the action starts at 1.80 s"
     assert moment_of(clip(1.8), ObserveConfig(protocol="anticipation"), TIMES_S).future_s == pytest.approx((1.8, 4.0)), "to the file's end"
+
+
+def test_times_late_in_a_long_video_are_written_out() -> None:
+    moment = Moment(observed_s=(1832.2, 1834.2), future_s=(1835.2, 1836.254))
+    assert moment.words() == "decides at 1834.20 s, the action starts at 1835.20 s"
+    early = Moment(observed_s=(1832.2, 1834.2), future_s=(1832.2, 1836.254), fraction=0.5)
+    assert early.words() == "decides at 1834.20 s (50 % observed), the clip ends at 1836.25 s"
 
 
 def test_the_time_line_has_both_parts_and_the_moment() -> None:

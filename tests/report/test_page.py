@@ -13,7 +13,7 @@ from report_samples import NASTY, make_observed_run, make_observed_strip, make_r
 
 from vidkd.report.moments import LANE_GAP_PX, LANE_PX
 from vidkd.report.page import render_html, render_report
-from vidkd.report.parts import Estimate, Figure, Report, Strip, Table
+from vidkd.report.parts import Estimate, Figure, Report, Strip, Table, format_number
 from vidkd.report.run import run_report
 from vidkd.report.study import study_report
 
@@ -131,6 +131,13 @@ def test_numbers_and_intervals_are_written_as_people_read_them() -> None:
         *("b", "\u2013", "12", "8.25", "+5.0 [\u22121.0, +11.0]"),
         *("c", "8.25 [8, 9]", "0", "1\u202f234", "0.0"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(999.4, "999"), (999.7, "1\u202f000"), (1834.2, "1\u202f834"), (-999.7, "\u22121\u202f000"), (999, "999")]
+)
+def test_no_number_above_a_thousand_has_an_exponent(value: float, text: str) -> None:
+    assert format_number(value) == text
 
 
 def test_a_table_refuses_rows_of_another_width() -> None:

@@ -120,12 +120,12 @@ def test_a_strip_of_what_was_observed_and_what_came() -> None:
     width = 8 * 80 + 7 * 3
     assert {decode(image).shape[:2] for label, image in strip.rows if label != "time"} == {(80, width)}
     assert decode(dict(strip.rows)["time"]).shape[1] == width
-    assert strip.caption == "clip_7: decides at 0.8 s, the action starts at 1.8 s"
+    assert strip.caption == "clip_7: decides at 0.80 s, the action starts at 1.80 s"
     assert (strip.title, strip.right) == ("true left \u2192 predicted right", False)
     part = Part(rgb=np.zeros((3, 8, 8, 3), np.uint8))
     untaught = observed_strip(part, part, Moment(observed_s=(0, 1), future_s=(2, 3)), taught=False)
     assert [label for label, _ in untaught.rows] == ["observed", "time", "what came"]
-    assert untaught.title == "decides at 1 s, the action starts at 2 s"
+    assert untaught.title == "decides at 1.00 s, the action starts at 2.00 s"
 
 
 @pytest.mark.parametrize(

@@ -31,10 +31,10 @@ class Moment:
         return self.observed_s[1]
 
     def words(self) -> str:
-        """`decides at 0.8 s, the action starts at 1.8 s`; in early recognition the share that was observed, and where the clip ends."""
+        """`decides at 0.80 s, the action starts at 1.80 s`; in early recognition the share that was observed, and where the clip ends."""
         if self.fraction is None:
-            return f"decides at {self.decision_s:.3g} s, the action starts at {self.future_s[0]:.3g} s"
-        return f"decides at {self.decision_s:.3g} s ({100 * self.fraction:g} % observed), the clip ends at {self.future_s[1]:.3g} s"
+            return f"decides at {self.decision_s:.2f} s, the action starts at {self.future_s[0]:.2f} s"
+        return f"decides at {self.decision_s:.2f} s ({100 * self.fraction:g} % observed), the clip ends at {self.future_s[1]:.2f} s"
 
 
 def moment_of(clip: Clip, observe: ObserveConfig, timestamps_s: NDArray[np.float64], *, fraction: float | None = None) -> Moment:

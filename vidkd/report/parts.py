@@ -84,7 +84,7 @@ def format_number(value: float, *, percent: bool = False, signed: bool = False) 
     sign = "+" if signed and value > 0 else ""
     if percent:
         text = f"{value * 100:.1f}"
-    elif isinstance(value, int) or abs(value) >= 1000:
+    elif isinstance(value, int) or abs(value) >= 999.5:  # as rounded
         text = f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
     else:
         text = f"{value:.3g}"
