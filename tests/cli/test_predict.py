@@ -2,16 +2,19 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from vidkd.base.errors import ConfigError
 from vidkd.base.files import read_json
 from vidkd.cli.main import run_verb
 from vidkd.engine.config import load_config
 from vidkd.engine.fit import fit
 from vidkd.engine.predict import predict_video, sliding_windows
-from vidkd.models.saved import load_classifier
+from vidkd.models.saved import load_classifier, read_checkpoint
 from vidkd.report import overlay
 from vidkd.video import open_video, write_video
 
@@ -118,6 +121,44 @@ def test_memory_does_not_grow_with_the_video(tiny_teacher: Path) -> None:
     data = load_config(settings=load_classifier(tiny_teacher).run).data
     windows = list(sliding_windows(np.arange(100_000) / 25, data, step_s=400.0, name="long"))
     assert [window.frames[0] for window in windows] == [*range(0, 99_991, 10_000), 99_991]
+
+
+def trained_with(student: Path, path: Path, **observe: Any) -> Path:
+    """The student with other words on what it was trained for."""
+    saved = read_checkpoint(student / "checkpoints" / "last.pt")
+    saved["run"]["data"]["observe"] |= observe
+    torch.save(saved, path)
+    return path
+
+
+def test_a_network_that_names_what_comes_later_is_sent_to_anticipate(
+    video: Path, student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    later = trained_with(student, tmp_path / "later.pt", protocol="anticipation", gap_s=1.5)
+    assert predict(video, "--checkpoint", later, "--json", tmp_path / "new" / "o.json", "--overlay", tmp_path / "new" / "o.mp4") == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "this network names what begins 1.5 s after what it sees, not what goes on in it" in captured.err
+    assert "to mend : vidkd anticipate, which shows it the part before the gap" in captured.err
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(ConfigError, match=r"begins 1.5 s after what it sees"):
+        next(predict_video(video, load_classifier(later)))
+
+
+def test_a_network_of_early_recognition_sees_each_window_as_a_whole_clip(
+    video: Path, student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    early = trained_with(student, tmp_path / "early.pt", protocol="early")
+    found = {}
+    for name, checkpoint in (("whole", student), ("early", early)):
+        assert predict(video, "--checkpoint", checkpoint, "--json", tmp_path / f"{name}.json") == 0
+        said = capsys.readouterr().err
+        assert ("trained for early recognition, of clips seen in part: sees each window as one clip, seen whole" in said) == (
+            name == "early"
+        )
+        found[name] = read_json(tmp_path / f"{name}.json")
+        assert found[name]["protocol"] == name
+    assert found["early"]["windows"] == found["whole"]["windows"]
 
 
 def test_a_network_without_attention_predicts_but_draws_nothing(

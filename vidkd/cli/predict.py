@@ -1,4 +1,7 @@
-"""Classify a video over time by a sliding window, and draw where the network looks."""
+"""Classify a video over time by a sliding window, and draw where the network looks.
+
+A network that was trained to name what comes later is refused: `vidkd anticipate` is for it.
+"""
 
 import argparse
 import sys
@@ -23,7 +26,8 @@ def run(arguments: argparse.Namespace) -> int:
     from vidkd.base.files import write_json
     from vidkd.engine.checkpoint import warn_if_unfinished
     from vidkd.engine.devices import pick_device
-    from vidkd.engine.predict import predict_video
+    from vidkd.engine.predict import predict_video, recognises
+    from vidkd.engine.sight import TRAINED_FOR
     from vidkd.models.saved import load_classifier
 
     if arguments.top < 1:
@@ -31,6 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.step_s is not None and arguments.step_s <= 0:
         raise ConfigError(f"--step-s must be above 0, not {arguments.step_s}")
     saved = load_classifier(arguments.checkpoint)
+    protocol = recognises(saved).observe.protocol
     warn_if_unfinished(arguments.checkpoint)
     if arguments.overlay and saved.model.config.attention.pooling == "mean":
         raise ConfigError(
@@ -38,6 +43,8 @@ def run(arguments: argparse.Namespace) -> int:
         )
     if arguments.overlay:
         _make_folder_of(Path(arguments.overlay))
+    if protocol != "whole":
+        sys.stderr.write(f"trained for {TRAINED_FOR[protocol]}: sees each window as one clip, seen whole, and names what goes on in it\n")
     rows = []
     windows = []
     for window in predict_video(Path(arguments.video), saved, step_s=arguments.step_s, device=pick_device(arguments.device)):
@@ -57,9 +64,8 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.overlay:
             windows.append(window)
     if arguments.json:
-        write_json(
-            arguments.json, {"video": arguments.video, "checkpoint": arguments.checkpoint, "classes": list(saved.classes), "windows": rows}
-        )
+        source = {"video": arguments.video, "checkpoint": arguments.checkpoint, "protocol": protocol}
+        write_json(arguments.json, {**source, "classes": list(saved.classes), "windows": rows})
         sys.stdout.write(f"written: {arguments.json}\n")
     if arguments.overlay:
         from vidkd.report.overlay import write_overlay

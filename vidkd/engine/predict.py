@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vidkd.base.errors import DataError
+from vidkd.base.errors import ConfigError, DataError
 from vidkd.data.dataset import DataConfig
 from vidkd.data.footage import FootageConfig, footage_of
 from vidkd.data.transforms import Geometry, evaluation_geometry
@@ -47,14 +47,27 @@ def predict_video(
     """Windows one after another along a video; memory does not grow with its length.
 
     step_s: seconds from window to window, by default half a window. A video shorter than a window gives one, its last frame held.
-    Raises VideoError if the file cannot be read, DataError if it holds no frames.
+    A classifier of early recognition is given each window as a clip that it sees whole.
+    Raises VideoError if the file cannot be read, DataError if it holds no frames, ConfigError as `recognises`.
     """
-    data = load_config(settings=saved.run).data
+    data = recognises(saved)
     device = device or torch.device("cpu")
     model = saved.model.to(device).eval()
     with open_video(path, backend=data.decoder) as video:
         for window in sliding_windows(video.timestamps_s, data, step_s=step_s, name=str(path)):
             yield _classify(model, video, window, data.footage, device)
+
+
+def recognises(saved: SavedClassifier) -> DataConfig:
+    """The data settings of a classifier that names what it sees. Raises ConfigError for one that names what comes after it."""
+    data = load_config(settings=saved.run).data
+    if data.observe.protocol == "anticipation":
+        raise ConfigError(
+            f"this network names what begins {data.observe.gap_s:g} s after what it sees, not what goes on in it",
+            found="data.observe.protocol=anticipation in its training",
+            to_mend="vidkd anticipate, which shows it the part before the gap",
+        )
+    return data
 
 
 def sliding_windows(timestamps_s: NDArray[np.float64], data: DataConfig, *, step_s: float | None, name: str) -> Iterator[Window]:
