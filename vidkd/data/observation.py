@@ -25,8 +25,8 @@ class ObserveConfig:
         fractions: observed shares of the clip (`early`), each in (0, 1]. Training draws one for every sample, evaluation judges each.
         gap_s: seconds from the end of what is observed to the start of the action (`anticipation`).
         observe_s: seconds that are observed before the gap (`anticipation`); none is all since the beginning of the file.
-        teacher_sees: in `early` the `whole` clip, the `rest` that the student does not see, or the `same` part as the student, for a
-            teacher that has another view of it.
+        teacher_sees: in `early` the `whole` clip, the `rest` that the student does not see (at fraction 1, where nothing is left, the whole
+            clip), or the `same` part as the student, for a teacher that has another view of it.
         teacher_frames: frames of the teacher's window, by default as many as the student's.
     """
 
