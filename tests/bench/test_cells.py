@@ -80,6 +80,7 @@ def test_the_cells_of_a_study(tiny_study: Callable[..., Study], places: Places, 
     model = load_classifier(places.runs / "small" / "test" / "soft-s1-1").model
     assert cell["parameters"] == sum(parameter.numel() for parameter in model.parameters())
     assert cell["settings"]["model.attention.pooling"] == "soft"
+    assert cell["counts"] == {"clips": 6, "unobservable": 0, "shortened": 0, "held": 0}
 
     files = sorted(places.results.rglob("*.json"))
     assert [str(file.relative_to(places.results)) for file in files] == sorted(f"test/{name.split('-')[0]}/{name}.json" for name in found)

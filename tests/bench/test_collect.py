@@ -83,6 +83,63 @@ def test_an_unfinished_study_compares_the_cells_that_both_have(tmp_path: Path) -
     assert set(pairs_of(summarise(study, found, None))) == {("flow", "rgb", "top1")}
 
 
+SEEN = {"clips": 10, "unobservable": 0, "shortened": 0, "held": 0}
+
+
+def count(cells: list[dict[str, Any]], **by_fold: dict[str, int]) -> None:
+    for cell in cells:
+        if cell["fold"] in by_fold:
+            cell["counts"] = {**SEEN, **by_fold[cell["fold"]]}
+
+
+def test_what_was_not_observed_is_said_once_for_all_folds_and_seeds(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    found = all_cells(study)
+    assert "remarks" not in summarise(study, found, None)["data"], "older cells do not count"
+    for cells in found.values():
+        count(cells, a={"unobservable": 2}, b={"unobservable": 1, "shortened": 3})
+    said = [
+        "3 clips are not judged: the gap leaves nothing to observe",
+        "of 3 clips less than data.observe.observe_s was observed: their files begin later",
+    ]
+    summary = summarise(study, found, None)
+    assert summary["data"]["remarks"] == said
+    assert table(summary).endswith(f"\nnote: {said[0]}\nnote: {said[1]}\n")
+    assert table({**summary, "data": {**summary["data"], "remarks": []}}) == table(summary).partition("note: ")[0]
+    for cells in found.values():
+        count(cells, a={}, b={})
+    assert "remarks" not in summarise(study, found, None)["data"]
+
+
+def test_remarks_name_the_methods_and_the_folds_that_they_are_of(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    found = all_cells(study)
+    count(found["flow"], a={}, b={})
+    count(found["rgb"], a={"held@obs10": 4, "held@obs100": 0}, b={"held@obs10": 1, "held@obs100": 1})
+    count(found["attention"], a={"held@obs10": 4, "held@obs100": 0})
+    repeat = "have fewer frames than the window: frames repeat"
+    assert summarise(study, found, None)["data"]["remarks"] == [
+        f"plain RGB: 5 of 20 clips at 10 % observed {repeat}",
+        f"plain RGB: 1 of 20 clips at 100 % observed {repeat}",
+        f"distilled: 4 of 10 clips at 10 % observed {repeat} (known of 1 of 2 folds)",
+    ]
+
+
+def test_recalls_with_misses_are_shown_where_all_cells_of_a_method_hold_them(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    found = all_cells(study)
+    for name, cells in found.items():
+        for number, cell in enumerate(cells):
+            cell["metrics"] |= {"recall5": 0.5, **({"recall5_all": 0.25} if name == "flow" or number == 0 else {})}
+    methods = summarise(study, found, None)["methods"]
+    assert {name: "recall5_all" in method["metrics"] for name, method in methods.items()} == {
+        "flow": True,
+        "rgb": False,
+        "attention": False,
+    }
+    assert all(method["metrics"]["recall5"]["mean"] == 0.5 for method in methods.values())
+
+
 def test_top5_is_shown_where_all_cells_of_a_method_hold_it(tmp_path: Path) -> None:
     study = make_study(tmp_path)
     found = all_cells(study)

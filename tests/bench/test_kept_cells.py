@@ -156,6 +156,16 @@ def test_a_cell_that_is_not_there(tmp_path: Path, places: Places) -> None:
     assert read(make_study(tmp_path), places) is None
 
 
+def test_what_was_observed_is_no_part_of_what_a_cell_depends_on(tmp_path: Path, places: Places) -> None:
+    """Older cells have no such counts."""
+    assert "counts" not in json.loads(put(make_study(tmp_path), places).read_text())
+    assert read(make_study(tmp_path), places) is not None
+    put(make_study(tmp_path), places, counts={"clips": 12, "unobservable": 1, "shortened": 0, "held": 0})
+    content = read(make_study(tmp_path), places)
+    assert content is not None
+    assert content["counts"]["unobservable"] == 1
+
+
 def test_seeds_and_folds_of_kept_cells_are_checked_too(tmp_path: Path, places: Places) -> None:
     study, kept = make_study(tmp_path), KeptCells(make_study(tmp_path), "test", places, {})
     for key in keys_of(study, "attention"):

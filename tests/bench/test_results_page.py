@@ -203,6 +203,15 @@ def test_the_means_of_the_page_are_those_of_the_cells(finished: tuple[Study, Pla
         check_means(forged, tmp_path / "studies", tmp_path / "results")
 
 
+def test_what_was_not_observed_is_told_once(finished: tuple[Study, Places], tmp_path: Path) -> None:
+    before = results_page(tmp_path / "studies", tmp_path / "results")
+    for path in (finished[1].results / "test").rglob("*.json"):
+        counts = {"clips": 12, "unobservable": 2, "shortened": 0, "held": 0}
+        write_json(path, {**json.loads(path.read_text()), "counts": counts})
+    page = results_page(tmp_path / "studies", tmp_path / "results")
+    assert page == before + "\nOf the judged clips:\n\n- 4 clips are not judged: the gap leaves nothing to observe\n"
+
+
 def test_cells_that_are_missing_are_counted(finished: tuple[Study, Places], tmp_path: Path) -> None:
     next((finished[1].results / "test" / "rgb").glob("*.json")).unlink()
     assert "**Unfinished: 11 of 12 cells.**" in results_page(tmp_path / "studies", tmp_path / "results")

@@ -53,6 +53,10 @@ def test_what_is_printed_and_written_is_one_and_the_same(run: Path, capsys: pyte
     assert f"top1        {top1:.3f}" in output
     assert output.startswith("6 clips of 'test'\n")
     assert all(name in output for name in ("class_mean", "ece", "Right", "Down", "Grow", "recall", "precision"))
+    assert (found["observed"], found["unobservable"], found["shortened"], found["held"]) == (None, 0, 0, 0)
+    assert "note" not in output
+    assert "<dt>note</dt>" not in (run / "report.html").read_text(encoding="utf-8")
+    assert "classes at" not in output
     assert "top5" not in output + (run / "evaluation.json").read_text() + (run / "report.html").read_text(), "there are three classes"
 
 
@@ -85,6 +89,129 @@ def test_a_submission_holds_what_was_predicted(kitchen: Path, tmp_path: Path, ca
         assert len(scores["action"]) == 100
         assert scores["action"]["0,0"] == pytest.approx(float(row["p_verb0 noun0"]), abs=1e-5)
         assert sum(scores["verb"].values()) == pytest.approx(1, abs=1e-5)
+
+
+PAST = {"data.observe": {"protocol": "anticipation", "gap_s": 0.1, "observe_s": 0.2}, "data.window": {"frames": 4, "stride": 1}}
+UNSEEN = ("P01_4", "P01_5")
+
+
+@pytest.fixture
+def foreseeing(tiny_root: Path, tiny_settings: Callable[..., dict[str, Any]], tmp_path: Path) -> Path:
+    """A run that anticipates actions of a kitchen at 0.3 s; those of `UNSEEN`, of split 1's test, begin before the gap.
+
+    Split `challenge` trains on these too, and tests on the same videos without labels.
+    """
+    manifest = Manifest.read(tiny_root / "manifest.jsonl")
+    verbs, nouns = [tuple(f"{word}{n}" for n in range(10)) for word in ("verb", "noun")]
+    clips = []
+    for n, clip in enumerate(manifest.clips):
+        start_s, verb = 0.05 if f"P01_{n}" in UNSEEN else 0.3, 0 if n < 9 else clip.label or 0
+        whole = dataclasses.replace(clip, start_s=start_s, end_s=start_s + 0.18, name=f"P01_{n}", label=11 * verb)
+        subsets = {**clip.subsets, "challenge": "train"}
+        clips.append(dataclasses.replace(whole, targets={"verb": verb, "noun": verb}, subsets=subsets))
+        if clip.subsets["1"] == "test":
+            asked = dataclasses.replace(whole, label=None, name=f"P02_{n}", subsets={"challenge": "test"}, end_s=start_s + 0.19)
+            clips.append(asked)
+    Manifest(
+        name="kitchen",
+        root=tiny_root,
+        classes=tuple(f"{verb} {noun}" for verb in verbs for noun in nouns),
+        targets={"verb": verbs, "noun": nouns},
+        splits=("1", "challenge"),
+        clips=tuple(clips),
+    ).write(tmp_path / "kitchen.jsonl")
+    settings = tiny_settings(**{"train.steps": 1, "data.manifest": str(tmp_path / "kitchen.jsonl"), **PAST})
+    return fit(load_config(settings=settings), quiet=True).folder
+
+
+def test_a_submission_holds_what_nobody_saw_with_the_frequencies_of_the_training_labels(
+    foreseeing: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "scores.json"
+    assert evaluate("--checkpoint", foreseeing, "--device", "cpu", "--submission", file, "--supervision", "2,3,3") == 0
+    output, results = capsys.readouterr().out, read_json(file)["results"]
+    clips = Manifest.read(tmp_path / "kitchen.jsonl").select("1", "test")
+    assert set(results) == {clip.name for clip in clips}
+    assert len(rows_of(foreseeing / "predictions.csv")) == len(clips) - 2 == 4
+    words = "have the frequencies of the labels among the 12 training clips of split '1'"
+    assert f"note: 2 of 6 actions of the submission, of which nothing can be observed, {words}\n" in output
+    # of the training clips, numbers 0 to 3 and 6 to 8 are verb 0, 9 is verb 1, 12 to 15 are verb 2
+    shares = {"0": 7 / 12, "1": 1 / 12, "2": 4 / 12}
+    for name in UNSEEN:
+        for kind in ("verb", "noun"):
+            assert results[name][kind] == pytest.approx({str(n): shares.get(str(n), 0.0) for n in range(10)}, rel=1e-6)
+        assert len(results[name]["action"]) == 100
+        said = {key: score for key, score in results[name]["action"].items() if score}
+        assert said == pytest.approx({f"{verb},{verb}": share for verb, share in shares.items()}, rel=1e-6)
+    assert max(results["P01_10"]["verb"].values()) != pytest.approx(7 / 12, abs=1e-6)
+
+
+def test_metrics_in_which_what_nobody_saw_is_missed(foreseeing: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate("--checkpoint", foreseeing, "--device", "cpu") == 0
+    output, found, rows = capsys.readouterr().out, read_json(foreseeing / "evaluation.json"), rows_of(foreseeing / "predictions.csv")
+    assert (found["clips"], found["unobservable"], found["shortened"], found["held"]) == (4, 2, 0, 0)
+    assert found["observed"] is None
+    metrics = found["metrics"]
+    assert metrics["top1"] == pytest.approx(sum(row["label"] == row["predicted"] for row in rows) / 4)
+    hits = {name: [] for name in ("verb0 noun0", "verb1 noun1", "verb2 noun2")}
+    for row in rows:
+        scores = sorted((float(value) for name, value in row.items() if name.startswith("p_")), reverse=True)
+        hits[row["label"]].append(float(row[f"p_{row['label']}"]) >= scores[4])
+    assert {name: len(found) for name, found in hits.items()} == {"verb0 noun0": 0, "verb1 noun1": 2, "verb2 noun2": 2}
+    seen = [sum(of) / len(of) for of in hits.values() if of]
+    assert metrics["recall5"] == pytest.approx(sum(seen) / 2)
+    assert metrics["recall5_all"] == pytest.approx(sum(seen) / 3), "both unobservable actions are of the first class"
+    assert metrics["verb_recall5_all"] == pytest.approx(metrics["verb_recall5"] * 2 / 3)
+    said = "2 clips are not judged: the gap leaves nothing to observe"
+    assert f"note: {said}\n" in output
+    assert f"  noun_recall5_all {metrics['noun_recall5_all']:.3f}\n" in output
+    assert f"<dt>note</dt><dd>{said}</dd>" in (foreseeing / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_challenge_without_labels_is_submitted_whole_and_its_prior_is_that_of_the_run(
+    foreseeing: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Split `challenge` would let the prior count labels that the run never trained on."""
+    words = ["--device", "cpu", "--data.split", "challenge", "--supervision", "2,3,3"]
+    assert evaluate("--checkpoint", foreseeing, *words, "--submission", tmp_path / "a.json") == 0
+    output, results = capsys.readouterr().out, read_json(tmp_path / "a.json")["results"]
+    assert "4 clips of 'test', none with a label" in output
+    assert "note: 2 clips are not judged: the gap leaves nothing to observe\n" in output
+    assert "12 training clips of split '1'" in output
+    assert set(results) == {f"P02_{n}" for n in (4, 5, 10, 11, 16, 17)}
+    assert results["P02_4"]["verb"]["0"] == pytest.approx(7 / 12, rel=1e-6)
+    manifest = Manifest.read(tmp_path / "kitchen.jsonl")
+    asked = tuple(clip for clip in manifest.clips if clip.subsets.get("challenge") == "test")
+    dataclasses.replace(manifest, splits=("challenge",), clips=asked).write(tmp_path / "asked.jsonl")
+    words += ["--data.manifest", tmp_path / "asked.jsonl"]
+    assert evaluate("--checkpoint", foreseeing, *words, "--submission", tmp_path / "b.json") == 0
+    assert "have the same score for all classes: the manifest has no training labels of split '1'" in capsys.readouterr().out
+    results = read_json(tmp_path / "b.json")["results"]
+    assert set(results["P02_5"]["noun"].values()) == {0.1}
+    assert set(results["P02_5"]["action"].values()) == {0.01}
+
+
+def test_what_stands_at_the_fullest_fraction_says_so(
+    tiny_settings: Callable[..., dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    observe = {"protocol": "early", "fractions": [0.2, 0.5]}
+    window = {"frames": 4, "rule": "uniform", "short_clip": "hold"}
+    folder = fit(
+        load_config(settings=tiny_settings(**{"train.steps": 3, "data.observe": observe, "data.window": window})), quiet=True
+    ).folder
+    assert evaluate("--checkpoint", folder, "--device", "cpu") == 0
+    output, found, rows = capsys.readouterr().out, read_json(folder / "evaluation.json"), rows_of(folder / "predictions.csv")
+    assert output.startswith("6 clips of 'test': means over 20, 50 % observed\n")
+    assert "\nclasses at 50 % observed\n  class" in output
+    assert found["observed"] == 0.5
+    last = [row for row in rows if row["observed"] == "0.5"]
+    names = [entry["class"] for entry in found["classes"]]
+    counts = [[sum(row["label"] == a and row["predicted"] == b for row in last) for b in names] for a in names]
+    assert found["confusion"] == counts
+    assert (found["held@obs20"], found["held@obs50"]) == (6, 0), "3 and 6 of 12 frames, of which 4 are asked for"
+    held = "6 of 6 clips at 20 % observed have fewer frames than the window: frames repeat"
+    assert f"note: {held}\n" in output
+    assert held.replace("&", "&amp;") in (folder / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("given", [["--submission", "f.json"], ["--supervision", "2,3,3"], ["--submission", "f", "--supervision", "2,3,6"]])

@@ -194,6 +194,22 @@ def test_a_part_shorter_than_the_window_is_an_error_or_held_and_said() -> None:
     assert not choose_windows(stamps, row(), window, EARLY, position=0.5, fraction=0.2).held
 
 
+@pytest.mark.parametrize(
+    ("fraction", "teacher_frames", "held"),
+    [(0.1, 8, (True, False)), (0.5, 8, (False, False)), (0.9, 8, (False, True)), (0.1, 40, (True, True))],
+)
+def test_it_is_said_of_each_part_whether_its_frames_are_repeated(fraction: float, teacher_frames: int, held: tuple[bool, bool]) -> None:
+    """Of 40 frames the student has 4, 20 or 36, its teacher the rest."""
+    stamps, window = np.arange(40) / 10, WindowConfig(frames=8, rule="uniform", short_clip="hold")
+    observe = dataclasses.replace(EARLY, teacher_sees="rest", teacher_frames=teacher_frames)
+    seen = choose_windows(stamps, row(), window, observe, position=0.5, fraction=fraction)
+    assert (seen.held, seen.held_future) == held
+    assert seen.future is not None
+    assert (len(np.unique(seen.future.frames)) < teacher_frames) == held[1]
+    alone = choose_windows(stamps, row(), window, observe, position=0.5, fraction=fraction, with_future=False)
+    assert (alone.held, alone.held_future) == (held[0], False)
+
+
 def test_a_flow_pair_is_not_cut_at_the_border() -> None:
     stamps, window = np.arange(40) / 10, WindowConfig(frames=3, rule="uniform", flow_step=2, short_clip="hold")
     seen = choose_windows(stamps, row(), window, EARLY, position=1.0, fraction=0.2, observed_flow=True).observed  # frames 0 to 7
@@ -303,6 +319,17 @@ def test_a_cached_sample_is_the_sample(observe: ObserveConfig, view: str, tmp_pa
     poisoned(tmp_path / "a.mkv", FRAMES, 0)
     clip = row(2.5, 3.5, "a.mkv")
     direct, cached = (sample(tmp_path, clip, observe, view, cache) for cache in (None, tmp_path / "cache"))
-    assert direct.keys() == cached.keys() >= {view, "future_flow", "observed", "held"}
+    assert direct.keys() == cached.keys() >= {view, "future_flow", "observed", "held", "held_future"}
     for name in (view, "future_flow"):
         assert (direct[name] == cached[name]).all(), name
+    assert not direct["held"]
+    assert not direct["held_future"]
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_sample_tells_that_its_teacher_s_frames_repeat(cached: bool, tmp_path: Path) -> None:
+    """Its part is 0.3 s of 10 frames a second, of which 4 are asked for."""
+    poisoned(tmp_path / "a.mkv", FRAMES, 0)
+    observe = ObserveConfig(protocol="anticipation", gap_s=0.5, observe_s=1.5)
+    found = sample(tmp_path, row(2.5, 2.8, "a.mkv"), observe, "rgb", tmp_path / "cache" if cached else None)
+    assert (found["held"], found["held_future"]) == (False, True)

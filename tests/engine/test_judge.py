@@ -66,10 +66,18 @@ def test_rows_and_table_hold_every_fraction(tmp_path: Path) -> None:
 
 
 def test_what_was_not_or_hardly_observed_is_said() -> None:
-    judgement = Judgement({0.1: predictions(True, False, held=2), 1.0: predictions(True, False)}, unobservable=3)
+    unseen = [Clip(path=f"unseen{number}.mp4", label=0, group="g", subsets={}) for number in range(3)]
+    judgement = Judgement({0.1: predictions(True, False, held=2), 1.0: predictions(True, False)}, unobservable=unseen)
+    assert judgement.counts() == {"clips": 2, "unobservable": 3, "shortened": 0, "held@obs10": 2, "held@obs100": 0}
     assert judgement.remarks() == [
         "3 clips are not judged: the gap leaves nothing to observe",
         "2 of 2 clips at 10 % observed have fewer frames than the window: frames repeat",
+    ]
+    once = Judgement({None: predictions(True, held=1)}, shortened=1)
+    assert once.counts() == {"clips": 1, "unobservable": 0, "shortened": 1, "held": 1}
+    assert once.remarks() == [
+        "of 1 clips less than data.observe.observe_s was observed: their files begin later",
+        "1 of 1 clips have fewer frames than the window: frames repeat",
     ]
     assert Judgement({None: predictions(True)}).remarks() == []
 
@@ -111,7 +119,7 @@ def test_a_past_that_begins_before_its_file_is_counted(tiny_root: Path, tiny_con
     data = dataclasses.replace(config.data, root=str(moved))
     model = VideoClassifier(ModelConfig(), len(manifest.classes), "rgb")
     judgement = judge(model, read_clips(data), "test", data, manifest.classes, device=torch.device("cpu"))
-    assert (judgement.unobservable, judgement.shortened) == (1, len(rows) - 1)
+    assert (judgement.unobservable, judgement.shortened) == ([rows[0]], len(rows) - 1)
     assert f"of {len(rows) - 1} clips less than data.observe.observe_s was observed: their files begin later" in judgement.remarks()
 
 
@@ -122,3 +130,8 @@ def test_further_labels_are_predicted_and_judged_by_their_recall() -> None:
     assert found["top1"] == pytest.approx(4 / 6)
     assert found["verb_recall5"] == 1.0
     assert found["recall5"] == 1.0  # two classes: any is among the first five
+    judgement = Judgement({None: Predictions(scores, clips, CLASSES, targets={"verb": np.eye(3)[[0, 1, 2, 0, 1, 2]]})}, clips[:1])
+    told = judgement.metrics()
+    assert {name: told[name] for name in found} == found
+    assert told["recall5_all"] == pytest.approx((3 / 4 + 1) / 2)
+    assert told["verb_recall5_all"] == pytest.approx((2 / 3 + 1 + 1) / 3)

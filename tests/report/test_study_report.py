@@ -58,6 +58,12 @@ def test_facts(study) -> None:
     assert report.subtitle == "5 methods on motion_shapes, split test"
 
 
+def test_what_is_to_be_known_of_the_judged_clips_is_a_note(study) -> None:
+    summary, _ = study
+    report = study_report({**summary, "data": {**summary["data"], "remarks": ["2 clips are not judged", "3 clips repeat"]}})
+    assert report.notes["note"] == "2 clips are not judged; 3 clips repeat"
+
+
 def test_a_missing_interval_says_why() -> None:
     cells = cells_of(0.5, 0, seeds=1, folds=2)
     methods = {"student": Method(metrics={"top1": Metric.of_cells(cells, draws=100)})}

@@ -157,6 +157,7 @@ def run_cell(study: Study, phase: Phase, key: CellKey, places: Places, chosen: C
         "parameters": result.parameters,
         "train_seconds": round(result.seconds, 2),
         "environment": environment(),
+        "counts": judgement.counts(),
         "metrics": {name: round(value, 6) for name, value in metrics.items()},
         "predictions": rows,
     }

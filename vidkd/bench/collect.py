@@ -1,5 +1,6 @@
 """From finished cells to summary.json: means, intervals, paired differences."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,13 +13,18 @@ from vidkd.bench.intervals import Cell
 from vidkd.bench.observed import ACCURACY, at_name, clip_scores, is_accuracy, mean_name, observed_metric, percents_of, under
 from vidkd.bench.study import Chosen, Study
 from vidkd.bench.summary import Method, Metric, Paired, build_summary
+from vidkd.engine.anticipation_metrics import ALL
+from vidkd.engine.judge import remarks_on
 from vidkd.engine.metrics import confusion_matrix
 
 PER_CLIP = ("pointing", "mass")
 """Measures that a cell holds clip by clip, beside correctness."""
 
-NOT_OF_FEW_CLASSES = "top5"
-"""Older cells of five classes or fewer hold it, newer ones do not: a method with both is shown without."""
+NOT_IN_ALL = re.compile(rf"top5|.*_{ALL}")
+"""Metrics that some cells of a method may lack; it is shown without them then.
+
+Older cells of five classes or fewer hold top5, newer ones do not. Recalls in which unobservable clips are misses are there where such are.
+"""
 
 
 def read_cells(study: Study, places: Places, chosen: Chosen) -> dict[str, list[dict[str, Any]]]:
@@ -79,9 +85,35 @@ def summarise(study: Study, found: Mapping[str, list[dict[str, Any]]], claim: st
         "reference": spec.reference,
         "labels": {spec.shown_name(name): method.label or spec.shown_name(name) for name, method in spec.methods.items()},
     }
+    if remarks := study_remarks(study, found):
+        data["remarks"] = remarks
     seconds = sum(cell["train_seconds"] for cells in found.values() for cell in cells)
     built = {shown: _method({name: found[name] for name in names}, study) for shown, names in methods.items()}
     return build_summary(spec.study, data, first["environment"], built, paired, round(seconds, 1))
+
+
+def study_remarks(study: Study, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    """What is to be known of the judged clips (`Judgement.remarks`), over the folds together; all seeds judge the same clips.
+
+    Where methods observe different parts, each line names those that it is of. Cells from before these counts were kept say nothing; a line
+    that stands on some of the folds says on how many.
+    """
+    said: dict[str, list[str]] = {}
+    for name, cells in found.items():
+        by_fold = {cell["fold"]: cell["counts"] for cell in cells if "counts" in cell}
+        judged = len({cell["fold"] for cell in cells})
+        partly = f" (known of {len(by_fold)} of {judged} folds)" if len(by_fold) < judged else ""
+        totals: dict[str, int] = {}
+        for counts in by_fold.values():
+            totals |= {count: totals.get(count, 0) + number for count, number in counts.items()}
+        for line in remarks_on(totals) if totals else []:
+            said.setdefault(line + partly, []).append(_entry_label(study, name))
+    return [line if len(names) == len(found) else f"{', '.join(dict.fromkeys(names))}: {line}" for line, names in said.items()]
+
+
+def _entry_label(study: Study, name: str) -> str:
+    method = study.spec.methods[name]
+    return (method.label or study.spec.shown_name(name)) + (f" @ {method.condition}" if method.condition else "")
 
 
 def _manifest(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, str]:
@@ -106,7 +138,7 @@ def _method(entries: Mapping[str, Sequence[Mapping[str, Any]]], study: Study) ->
     metrics: dict[str, Metric] = {}
     for name, cells in entries.items():
         for metric in _metrics_of(cells[0], study):
-            if metric == NOT_OF_FEW_CLASSES and any(metric not in cell["metrics"] for cell in cells):
+            if NOT_IN_ALL.fullmatch(metric) and any(metric not in cell["metrics"] for cell in cells):
                 continue
             shown = under(metric, study.spec.methods[name].condition)
             if is_accuracy(metric) or metric in cells[0]["predictions"]:

@@ -9,7 +9,7 @@ from vidkd.bench.cells import Places
 from vidkd.bench.collect import read_cells, summarise
 from vidkd.bench.observed import ACCURACY, condition_of
 from vidkd.bench.study import Study, read_study
-from vidkd.bench.tables import difference_rows, interval, observed_rows, rows_of
+from vidkd.bench.tables import difference_rows, interval, observed_rows, remarks_of, rows_of
 from vidkd.bench.tuning import chosen_settings, read_chosen
 
 HEAD = """# Results
@@ -58,6 +58,7 @@ def study_section(study: Study, places: Places) -> str:
         *_observed_lines(summary),
         *_claim_lines(summary),
         *_pointing_lines(summary),
+        *_remark_lines(summary),
     ]
     return "\n".join(lines)
 
@@ -119,6 +120,12 @@ def _pointing_lines(summary: Mapping[str, Any]) -> list[str]:
         "Does the map lie on the actor? (Percent; even attention would have as much inside as the box has of the area.)\n",
         markdown_table(rows),
     ]
+
+
+def _remark_lines(summary: Mapping[str, Any]) -> list[str]:
+    """Clips of which nothing or less was observed, once for the study."""
+    remarks = remarks_of(summary)
+    return ["Of the judged clips:\n", "".join(f"- {line}\n" for line in remarks)] if remarks else []
 
 
 def _conditioned(text: str, condition: str, mark: str = " @ ") -> str:

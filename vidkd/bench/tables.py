@@ -96,14 +96,20 @@ def _label(summary: Mapping[str, Any], name: str, condition: str) -> str:
 
 
 def table(summary: Mapping[str, Any]) -> str:
-    """The study's tables as aligned text."""
+    """The study's tables as aligned text, and what is to be known of the judged clips."""
     reference = summary["data"]["reference"]
     label = summary["data"]["labels"].get(reference, reference)
     more = {
         "top-1 at observed shares": observed_rows(summary),
         f"minus {label}, 95 %": difference_rows(summary, against=reference),
     }
-    return _aligned(rows_of(summary)) + "".join(f"\n{title}\n{_aligned(rows)}" for title, rows in more.items() if rows)
+    below = "".join(f"\n{title}\n{_aligned(rows)}" for title, rows in more.items() if rows)
+    return _aligned(rows_of(summary)) + below + "".join(f"note: {line}\n" for line in remarks_of(summary))
+
+
+def remarks_of(summary: Mapping[str, Any]) -> list[str]:
+    """What a reader of the numbers has to know of the judged clips (`collect.study_remarks`)."""
+    return list(summary["data"].get("remarks", []))
 
 
 def _aligned(rows: Rows) -> str:

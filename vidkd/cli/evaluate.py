@@ -2,7 +2,8 @@
 
 Prints top-1, top-5 (where there are more than five classes), class mean, calibration error and a table of classes; writes predictions.csv,
 evaluation.json and, for a run, its report.html. A model of early recognition is judged at every observed fraction: its metrics are means
-over them, and top-1 stands at each (top1@obs20).
+over them, and top-1 stands at each (top1@obs20); classes and confusions are those at the largest one, which is named. An action before
+whose gap nothing can be observed is in no prediction; recalls that count such actions as misses end in _all (recall5_all).
 The data set is that of the run; another root, manifest or split may be given as settings (--data.root DIR).
 
 A detector is judged on the annotated frames of a subset: average precision and recall, of each class too, in evaluation.json and
@@ -24,6 +25,7 @@ from vidkd.cli.settings import add_settings_help, list_settings
 from vidkd.cli.submit import add_submission_arguments, declared_levels, write_predictions_for_challenge
 
 TAKES_SETTINGS = True
+NAME_WIDTH = 11  # of a metric, at least
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,6 +72,7 @@ def _evaluate_classifier(arguments: argparse.Namespace) -> int:
     from vidkd.engine.settings import merge
     from vidkd.models.saved import load_classifier
     from vidkd.report.examples import example_strips
+    from vidkd.report.observed import remark_notes
     from vidkd.report.page import render_report
     from vidkd.report.run import run_report
 
@@ -103,12 +106,20 @@ def _evaluate_classifier(arguments: argparse.Namespace) -> int:
         return 0
     folder = Path(arguments.out) if arguments.out else run_folder(Path(arguments.checkpoint))
     judgement.write_csv(folder / "predictions.csv")
-    predictions = judgement.fullest
+    predictions, remarks = judgement.fullest, judgement.remarks()
     if levels is not None:
-        write_predictions_for_challenge(Path(arguments.submission), predictions, clips.manifest, levels)
+        write_predictions_for_challenge(
+            Path(arguments.submission),
+            predictions,
+            clips.manifest,
+            levels,
+            unobservable=judgement.unobservable,
+            trained_split=saved.run["data"]["split"],
+        )
     labelled = predictions.labels >= 0
     if not labelled.any():
         sys.stdout.write(f"{len(predictions.clips)} clips of '{arguments.split}', none with a label: there is nothing to judge\n")
+        sys.stdout.write("".join(f"note: {line}\n" for line in remarks))
         sys.stdout.write(f"written: {folder / 'predictions.csv'}\n")
         return 0
     metrics = judgement.metrics()
@@ -117,22 +128,21 @@ def _evaluate_classifier(arguments: argparse.Namespace) -> int:
     count = len(predictions.clips)
     found = {
         "split": arguments.split,
-        "clips": count,
-        "unobservable": judgement.unobservable,
+        **judgement.counts(),
         "metrics": metrics,
+        "observed": judgement.fractions[-1] if judgement.fractions else None,
         "classes": classes,
         "confusion": matrix.tolist(),
     }
     write_json(folder / "evaluation.json", found)
-    sys.stdout.write(_text(metrics, classes, count, arguments.split))
-    sys.stdout.write("".join(f"note: {line}\n" for line in judgement.remarks()))
+    sys.stdout.write(_text(metrics, classes, f"{count} clips of '{arguments.split}'", judgement.fractions))
+    sys.stdout.write("".join(f"note: {line}\n" for line in remarks))
     sys.stdout.write(f"written: {folder / 'predictions.csv'}, {folder / 'evaluation.json'}\n")
     if (folder / "config.yaml").exists():
         teacher = config.teacher if config.teacher and Path(config.teacher).exists() else None
         strips = example_strips(arguments.checkpoint, clips, arguments.split, config.data, teacher=teacher)
-        page = render_report(
-            folder / "report.html", run_report(folder, strips=strips, notes={"judged on": f"{arguments.split}, {count} clips"})
-        )
+        notes = {"judged on": f"{arguments.split}, {count} clips", **remark_notes(remarks)}
+        page = render_report(folder / "report.html", run_report(folder, strips=strips, notes=notes))
         sys.stdout.write(f"written: {page}\n")
     return 0
 
@@ -144,8 +154,14 @@ def run_folder(checkpoint: Path) -> Path:
     return checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
 
 
-def _text(metrics: dict[str, float], classes: Sequence[Mapping[str, Any]], clips: int, split: str) -> str:
-    lines = [f"{clips} clips of '{split}'", *(f"  {name:<11} {value:.3f}" for name, value in metrics.items()), ""]
+def _text(metrics: dict[str, float], classes: Sequence[Mapping[str, Any]], judged: str, fractions: Sequence[float]) -> str:
+    """Metrics, which are means over the fractions where there are any, then the classes, which are those of the last of them."""
+    percents = [f"{100 * fraction:g}" for fraction in fractions]
+    width = max(NAME_WIDTH, *map(len, metrics))
+    lines = [judged + (f": means over {', '.join(percents)} % observed" if percents else "")]
+    lines += [*(f"  {name:<{width}} {value:.3f}" for name, value in metrics.items()), ""]
+    if percents:
+        lines.append(f"classes at {percents[-1]} % observed")
     width = max(len(str(row["class"])) for row in classes)
     lines.append(f"  {'class':<{width}}  clips  recall  precision")
     for row in classes:

@@ -117,7 +117,8 @@ class ClipDataset(Dataset[Sample]):
     `views_per_clip` windows and crops of clip `number // views_per_clip`.
     A sample has "rgb" uint8 (3, T, S, S), "flow" float16 (2, T, S, S) in pixels per flow step, "label", "index" (of the clip), "weight";
     where student and teacher see different parts, "future_rgb" and "future_flow" of the teacher's, "observed" (share of the clip, 1 if
-    the protocol knows none) and "held" (the student's part is so short that frames are repeated). One crop and flip serves all views.
+    the protocol knows none), "held" (the student's part is so short that frames are repeated) and, with the teacher's, "held_future".
+    One crop and flip serves all views.
 
     targets: further labels of the manifest; each is the sample's "label_<name>", -1 where the clip has none.
     fraction: the observed share at which an evaluation of early recognition judges; training draws one of `observe.fractions`.
@@ -178,6 +179,8 @@ class ClipDataset(Dataset[Sample]):
         sample |= self._views(seen.observed, geometry, rng)
         if self.config.observe.protocol != "whole":
             sample |= {"observed": 1.0 if look.fraction is None else look.fraction, "held": seen.held}
+            if seen.future is not None:
+                sample["held_future"] = seen.held_future
         if seen.future is not None:
             sample |= self._views(seen.future, geometry, rng, "future_")
         return sample

@@ -92,11 +92,12 @@ class Look:
 
 @dataclass(frozen=True)
 class SeenFootage:
-    """What the student observed and (where asked for) what its teacher sees; `held`: frames of the student's part are repeated."""
+    """What the student observed and (where asked for) what its teacher sees; held, held_future: frames of that part are repeated."""
 
     observed: Footage
     future: Footage | None
     held: bool
+    held_future: bool
 
 
 def read_seen(path: Path, clip: Clip, config: FootageConfig, look: Look) -> SeenFootage:
@@ -107,7 +108,7 @@ def read_seen(path: Path, clip: Clip, config: FootageConfig, look: Look) -> Seen
         future = None
         if windows.future is not None:
             future = footage_of(video, windows.future, config, want_flow=look.future_flow, clip_path=clip.path)
-        return SeenFootage(observed, future, windows.held)
+        return SeenFootage(observed, future, windows.held, windows.held_future)
 
 
 def footage_of(video: VideoReader, window: Window, config: FootageConfig, *, want_flow: bool, clip_path: str = "") -> Footage:
@@ -193,7 +194,7 @@ def seen_of(
 
     windows = look.windows(timestamps_s, clip, config, name)
     future = None if windows.future is None else footage(windows.future, look.future_flow)
-    return SeenFootage(footage(windows.observed, look.flow), future, windows.held)
+    return SeenFootage(footage(windows.observed, look.flow), future, windows.held, windows.held_future)
 
 
 def _flow_within(flow: Rows, window: Window) -> NDArray[np.float32]:

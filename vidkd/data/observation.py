@@ -131,11 +131,15 @@ def hull(clip: Clip, config: ObserveConfig) -> Seconds:
 
 @dataclass(frozen=True)
 class SeenWindows:
-    """The frames of the student's and of the teacher's view; `held` says that the student's part was too short and frames are repeated."""
+    """The frames of the student's and of the teacher's view.
+
+    held, held_future: whether the student's part, or the teacher's, was so short that frames are repeated.
+    """
 
     observed: Window
     future: Window | None
     held: bool = False
+    held_future: bool = False
 
 
 def choose_windows(
@@ -170,8 +174,8 @@ def choose_windows(
     seen, held = window_in(observed, timestamps_s, window, position, observed_flow, f"observed part of {name}")
     if not with_future:
         return SeenWindows(seen, None, held)
-    taught, _ = window_in(future, timestamps_s, teacher, position, future_flow, f"teacher's part of {name}")
-    return SeenWindows(seen, taught, held)
+    taught, held_future = window_in(future, timestamps_s, teacher, position, future_flow, f"teacher's part of {name}")
+    return SeenWindows(seen, taught, held, held_future)
 
 
 def end_of_clip(timestamps_s: NDArray[np.float64], clip: Clip, name: str) -> float:

@@ -12,29 +12,34 @@ Ints = NDArray[np.int64]
 
 MAIN_HEAD = "label"
 """Name of the head for `Clip.label` (in EPIC the action) beside those named after targets."""
-UNSEEN, TAIL = "unseen", "tail"
+UNSEEN, TAIL, ALL = "unseen", "tail", "all"
 
 
-def class_mean_recall(scores: Floats, labels: Ints, k: int = 5, classes: Collection[int] | None = None) -> float:
+def class_mean_recall(
+    scores: Floats, labels: Ints, k: int = 5, classes: Collection[int] | None = None, *, missed: Sequence[int] | Ints = ()
+) -> float:
     """Mean over classes of the share of a class's samples whose true class is among the k highest scores, in [0, 1].
 
     scores: (N, K), any monotone scale. labels: (N,) in 0..K-1. classes: only their samples are judged (None: all). Classes without samples
     are left out of the mean. A tie counts against the true class: it is among the k only if fewer than k others score as high or higher.
+    missed: (M,) labels of further samples, of which nothing was predicted: their true class is never among the k, however few there are.
     Raises ValueError if no sample is left, for a label out of range, or a score that is not a number.
     Source: Damen et al. 2022 (arXiv 2006.13256), "class-mean top-5 recall".
     """
+    missed = np.asarray(missed, np.int64)
     if classes is not None:
         chosen = np.isin(labels, list(classes))
-        scores, labels = scores[chosen], labels[chosen]
-    if len(labels) == 0:
+        scores, labels, missed = scores[chosen], labels[chosen], missed[np.isin(missed, list(classes))]
+    every = np.concatenate([labels, missed])
+    if len(every) == 0:
         raise ValueError("no labelled clips to judge")
-    if labels.min() < 0 or labels.max() >= scores.shape[1]:
-        raise ValueError(f"labels must lie in 0..{scores.shape[1] - 1}, found {labels.min()} to {labels.max()}")
+    if every.min() < 0 or every.max() >= scores.shape[1]:
+        raise ValueError(f"labels must lie in 0..{scores.shape[1] - 1}, found {every.min()} to {every.max()}")
     if np.isnan(scores).any():
         raise ValueError("a score is not a number")
     truth = scores[np.arange(len(labels)), labels][:, None]
-    hit = (scores >= truth).sum(1) - 1 < k
-    return float(np.mean([hit[labels == name].mean() for name in np.unique(labels)]))
+    hit = np.concatenate([(scores >= truth).sum(1) - 1 < k, np.zeros(len(missed), bool)])
+    return float(np.mean([hit[every == name].mean() for name in np.unique(every)]))
 
 
 def labels_of(clips: Sequence[Clip], head: str = MAIN_HEAD) -> Ints:
@@ -43,29 +48,48 @@ def labels_of(clips: Sequence[Clip], head: str = MAIN_HEAD) -> Ints:
     return np.array([-1 if label is None else label for label in found], np.int64)
 
 
-def anticipation_recalls(scores: Mapping[str, Floats], clips: Sequence[Clip], k: int = 5) -> dict[str, float]:
+def label_frequencies(clips: Sequence[Clip], classes: int, head: str = MAIN_HEAD) -> Floats | None:
+    """(classes,) share of each class among the clips with a label for the head, summing to one; None if no clip has one."""
+    labels = labels_of(clips, head)
+    counts = np.bincount(labels[labels >= 0], minlength=classes)
+    return counts / counts.sum() if counts.any() else None
+
+
+def anticipation_recalls(
+    scores: Mapping[str, Floats], clips: Sequence[Clip], k: int = 5, *, unobservable: Sequence[Clip] = ()
+) -> dict[str, float]:
     """`recall5` of the main head and `<head>_recall5` of the others, and with `_unseen` and `_tail` where clips have such tags.
 
+    unobservable: clips of which nothing could be observed, so that there are no scores. Where there are any, each figure is there with
+    `_all` too, in which they count as misses: the official evaluation judges every action of its list.
     scores: head -> (N, K) of the N clips; heads are "label" and names of targets. Clips without the head's label are not judged.
     Unseen: the clips with tag "unseen". Tail: those with tag "tail" for the main head and "tail_<head>" for another; in EPIC an action
     is in the tail if its verb or its noun is.
     """
     figures = {}
     for head, values in scores.items():
-        labels = labels_of(clips, head)
+        labels, unpredicted = labels_of(clips, head), labels_of(unobservable, head)
         name = f"recall{k}" if head == MAIN_HEAD else f"{head}_recall{k}"
-        for suffix, members in _subsets(clips, head):
-            judged = members & (labels >= 0)
+        for suffix, tag in _subsets(head):
+            judged = _labelled(clips, labels, tag)
+            missed = unpredicted[_labelled(unobservable, unpredicted, tag)]
             if judged.any():
                 figures[name + suffix] = class_mean_recall(values[judged], labels[judged], k)
+            if unobservable and (judged.any() or len(missed)):
+                figures[f"{name}{suffix}_{ALL}"] = class_mean_recall(values[judged], labels[judged], k, missed=missed)
     return figures
 
 
-def _subsets(clips: Sequence[Clip], head: str) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-    """Suffix of the metric -> which clips it judges."""
-    yield "", np.ones(len(clips), bool)
-    for suffix, tag in ((UNSEEN, UNSEEN), (TAIL, TAIL if head == MAIN_HEAD else f"{TAIL}_{head}")):
-        yield f"_{suffix}", np.array([tag in clip.tags for clip in clips], bool)
+def _subsets(head: str) -> Iterator[tuple[str, str | None]]:
+    """Suffix of the metric, and the tag of the clips that it judges; None for all."""
+    yield "", None
+    yield f"_{UNSEEN}", UNSEEN
+    yield f"_{TAIL}", TAIL if head == MAIN_HEAD else f"{TAIL}_{head}"
+
+
+def _labelled(clips: Sequence[Clip], labels: Ints, tag: str | None) -> NDArray[np.bool_]:
+    """(N,) which clips have a label and the tag."""
+    return np.array([tag is None or tag in clip.tags for clip in clips], bool) & (labels >= 0)
 
 
 def marginalised(probabilities: Floats, parts: Sequence[int] | Ints, count: int) -> Floats:

@@ -14,7 +14,7 @@ from vidkd.data.groups import hold_out_groups, label_fraction
 from vidkd.data.layouts import LAYOUTS
 from vidkd.data.manifest import Clip, Manifest
 from vidkd.data.manifest_identity import manifest_identity
-from vidkd.data.observation import ObserveConfig, split_observable
+from vidkd.data.observation import ObserveConfig, is_shortened, split_observable
 from vidkd.engine.config import RunConfig
 from vidkd.engine.settings import config_stem, place_of
 from vidkd.video.image_sequence import list_images
@@ -29,7 +29,7 @@ class Clips:
     """A manifest and the clips of its subsets under a configuration's split, held-out groups and label fraction.
 
     train: those with a label. unlabelled: those that training sees without one. Clips of which nothing can be observed are in none of the
-    subsets; `unobservable` counts them.
+    subsets; `unobservable` has them by subset, those of `unlabelled` (of the manifest) too.
     """
 
     manifest: Manifest
@@ -37,7 +37,7 @@ class Clips:
     val: list[Clip]
     unlabelled: list[Clip] = field(default_factory=list)
     observe: ObserveConfig = field(default_factory=ObserveConfig)
-    unobservable: Mapping[str, int] = field(default_factory=dict)
+    unobservable: Mapping[str, Sequence[Clip]] = field(default_factory=dict)
 
     @property
     def trained_classes(self) -> list[str]:
@@ -48,6 +48,18 @@ class Clips:
     def data(self) -> str:
         """Hash of what the manifest says."""
         return manifest_identity(self.manifest)["sha256"]
+
+    def training_remarks(self) -> list[str]:
+        """What of the training clips is not, or hardly, observed: how many are left out, and of how many less is seen than should be."""
+        left = sum(len(self.unobservable.get(name, ())) for name in ("train", "unlabelled"))
+        seen = [*self.train, *self.unlabelled]
+        shortened = sum(is_shortened(clip, self.observe) for clip in seen)
+        lines = [f"{left} of {left + len(seen)} training clips are left out: the gap leaves nothing to observe"] if left else []
+        if shortened:
+            lines.append(
+                f"of {shortened} of {len(seen)} training clips less than data.observe.observe_s is observed: their files begin later"
+            )
+        return lines
 
     def subset(self, name: str, split: str) -> list[Clip]:
         """`train`, `val` or `test`. Raises DataError if it holds no clip."""
@@ -87,16 +99,17 @@ def read_clips(config: DataConfig, *, given: str = "", layout: str = "") -> Clip
         train, val = hold_out_groups(train, config.validation_fraction, config.split_seed)
     kept = label_fraction(train, config.label_fraction, config.split_seed) if config.label_fraction < 1 else train
     # groups are drawn before clips of which nothing can be observed fall out: teacher and student, who observe otherwise, draw the same
-    chosen = {id(clip) for clip in kept}
+    chosen = {id(clip) for clip in kept if clip.label is not None}
     every = {name: split_observable(clips, config.observe) for name, clips in (("train", train), ("val", val), ("test", test))}
-    labelled = [clip for clip in every["train"][0] if id(clip) in chosen and clip.label is not None]
+    labelled, unseen = ([clip for clip in part if id(clip) in chosen] for part in every["train"])
+    rest = [] if config.unlabelled == "none" else [clip for clip in every["train"][1] if id(clip) not in chosen]
     return Clips(
         manifest,
         labelled,
         every["val"][0],
         unlabelled=unlabelled_clips(config, manifest, every["train"][0], labelled, [*val, *test]),
         observe=config.observe,
-        unobservable={name: len(unseen) for name, (_, unseen) in every.items()},
+        unobservable={"train": unseen, "val": every["val"][1], "test": every["test"][1], "unlabelled": rest},
     )
 
 

@@ -47,14 +47,17 @@ class Predictions:
         """(N,) most probable classes."""
         return np.asarray(self.probabilities.argmax(1), np.int64)
 
-    def metrics(self) -> dict[str, float]:
-        """Metrics over the labelled clips, with further labels class-mean recall too. Raises DataError if none is labelled."""
+    def metrics(self, unobservable: Sequence[Clip] = ()) -> dict[str, float]:
+        """Metrics over the labelled clips, with further labels class-mean recall too. Raises DataError if none is labelled.
+
+        unobservable: further clips, in no prediction; recalls that count them as misses are told beside the others (`recall5_all`).
+        """
         labelled = self.labels >= 0
         if not labelled.any():
             raise DataError("no clip has a label, so there is nothing to judge")
         found = classification_metrics(self.probabilities[labelled], self.labels[labelled])
         if self.targets:
-            found |= anticipation_recalls({"label": self.probabilities, **self.targets}, self.clips)
+            found |= anticipation_recalls({"label": self.probabilities, **self.targets}, self.clips, unobservable=unobservable)
         return found
 
     def write_csv(self, path: Path) -> None:

@@ -90,24 +90,20 @@ class RepeatedFrames:
         if self.batches <= 0:
             return
         self.batches -= 1
-        held = batch["held"]
-        taught = batch.get("held_future", torch.zeros_like(held))
-        found = torch.stack([torch.ones_like(held), held, taught]).sum(1)  # stays on the device: no step waits for it
-        self.counts = self.counts.to(found.device) + found
+        parts = [batch[name] for name in ("held", "held_future") if name in batch]
+        found = torch.stack([torch.ones_like(parts[0]), *parts]).sum(1)  # stays on the device: no step waits for it
+        self.counts = found + self.counts.to(found.device)[: len(found)]
         if self.batches == 0:
             self._say()
 
     def _say(self) -> None:
         if self.world_size > 1:
             torch.distributed.all_reduce(self.counts)
-        samples, held, taught = self.counts.tolist()
-        if self.rank == 0 and (held or taught):
+        samples, *held = self.counts.tolist()
+        if self.rank == 0 and any(held):
+            words = ", ".join(f"{count} of the {who}" for count, who in zip(held, ("student", "teacher"), strict=False))
             log.warning(
-                "parts with fewer frames than the window, so that frames repeat: of %d samples of the first epoch %d of the student, "
-                "%d of the teacher",
-                samples,
-                held,
-                taught,
+                "parts with fewer frames than the window, so that frames repeat: of %d samples of the first epoch %s", samples, words
             )
 
 

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from vidkd.base.files import atomic_write
 from vidkd.data.dataset import DataConfig
+from vidkd.data.manifest import Clip
 from vidkd.data.observation import is_shortened
 from vidkd.engine.clips import Clips
-from vidkd.engine.evaluate import PREDICTION_COLUMNS, Predictions, evaluate, predictions_as_rows
+from vidkd.engine.evaluate import HELD, PREDICTION_COLUMNS, Predictions, evaluate, predictions_as_rows
 from vidkd.engine.setup import evaluation_set
 from vidkd.models import VideoClassifier
 
@@ -25,12 +26,12 @@ MAIN_METRIC = "top1"
 class Judgement:
     """Predictions of the same clips at rising observed fractions; {None: predictions} where there are none.
 
-    unobservable: clips of the subset of which nothing can be observed; they are in no prediction. shortened: those whose file begins after
-    the part that should have been observed, so that less was.
+    unobservable: clips of the subset of which nothing can be observed; they are in no prediction. shortened: how many clips' files begin
+    after the part that should have been observed, so that less was.
     """
 
     at: Mapping[float | None, Predictions]
-    unobservable: int = 0
+    unobservable: Sequence[Clip] = ()
     shortened: int = 0
 
     @property
@@ -49,7 +50,7 @@ class Judgement:
         The area is the trapezoid rule's, divided by the range of fractions: a mean accuracy again, which counts the ends half.
         Raises DataError if no clip has a label.
         """
-        found = {fraction: predictions.metrics() for fraction, predictions in self.at.items()}
+        found = {fraction: predictions.metrics(self.unobservable) for fraction, predictions in self.at.items()}
         means = {name: float(np.mean([metrics[name] for metrics in found.values()])) for name in next(iter(found.values()))}
         if not self.fractions:
             return means
@@ -78,17 +79,31 @@ class Judgement:
                     writer.writerow([*row[:head], f"{fraction:g}", *row[head:]])
 
     def remarks(self) -> list[str]:
-        """What a reader of the numbers has to know: clips of which nothing was observed, and parts so short that frames were repeated."""
-        lines = [f"{self.unobservable} clips are not judged: the gap leaves nothing to observe"] if self.unobservable else []
-        if self.shortened:
-            lines.append(f"of {self.shortened} clips less than data.observe.observe_s was observed: their files begin later")
-        for fraction, predictions in self.at.items():
-            if predictions.held:
-                where = "" if fraction is None else f" at {100 * fraction:g} % observed"
-                lines.append(
-                    f"{predictions.held} of {len(predictions.clips)} clips{where} have fewer frames than the window: frames repeat"
-                )
-        return lines
+        """What a reader of the numbers has to know: `remarks_on` the counts."""
+        return remarks_on(self.counts())
+
+    def counts(self) -> dict[str, int]:
+        """How many clips were judged, were unobservable, shortened, and held (frames repeat); with fractions `held@obs20` for each."""
+        held = {held_name(fraction): predictions.held for fraction, predictions in self.at.items()}
+        return {"clips": len(self.fullest.clips), "unobservable": len(self.unobservable), "shortened": self.shortened, **held}
+
+
+def remarks_on(counts: Mapping[str, int]) -> list[str]:
+    """Clips of which nothing or less was observed, and parts so short that frames were repeated, in words; counts: `Judgement.counts`."""
+    lines = [f"{counts['unobservable']} clips are not judged: the gap leaves nothing to observe"] if counts["unobservable"] else []
+    if counts["shortened"]:
+        lines.append(f"of {counts['shortened']} clips less than data.observe.observe_s was observed: their files begin later")
+    for name, held in counts.items():
+        kind, _, condition = name.partition("@")
+        if kind == HELD and held:
+            where = f" at {condition.removeprefix('obs')} % observed" if condition else ""
+            lines.append(f"{held} of {counts['clips']} clips{where} have fewer frames than the window: frames repeat")
+    return lines
+
+
+def held_name(fraction: float | None) -> str:
+    """The count of clips in which frames repeat: held, or at an observed fraction held@obs20."""
+    return HELD if fraction is None else f"{HELD}@{observed_name(fraction)}"
 
 
 def observed_name(fraction: float) -> str:
@@ -141,4 +156,4 @@ def judge(
         for fraction in data.observe.judged_fractions
     }
     shortened = sum(is_shortened(clip, data.observe) for clip in clips.subset(subset, data.split))
-    return Judgement(at, clips.unobservable.get(subset, 0), shortened)
+    return Judgement(at, clips.unobservable.get(subset, ()), shortened)

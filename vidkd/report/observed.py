@@ -1,6 +1,6 @@
 """What a run's page says of early recognition and anticipation: accuracy at every observed fraction, and who saw what."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,6 +49,11 @@ def observed_curve(judged: Mapping[float | None, Judged]) -> Figure:
 
 def _estimate(interval: Interval) -> Estimate:
     return Estimate(value=interval.mean, ci95=interval.ci95)
+
+
+def remark_notes(remarks: Sequence[str]) -> dict[str, str]:
+    """What is to be known of the judged clips (`Judgement.remarks`) as a fact for the head of a page; none where there is nothing."""
+    return {"note": "; ".join(remarks)} if remarks else {}
 
 
 def observation_notes(config: Mapping[str, Any]) -> dict[str, str]:

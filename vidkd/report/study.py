@@ -10,6 +10,7 @@ from vidkd.bench.intervals import Cell, bootstrap_ci
 from vidkd.bench.observed import AREA, observed_metric
 from vidkd.bench.summary import Paired, check_summary
 from vidkd.report.figures import accuracy_by_condition, paired_bars, seed_dots
+from vidkd.report.observed import remark_notes
 from vidkd.report.parts import Estimate, Figure, Report, Strip, Table, TableCell, format_number, is_share
 
 _CONDITION = re.compile(r"(?P<base>[^@]+)@(?P<word>[a-z_]+)(?P<number>\d+(\.\d+)?)(\.(?P<other>[a-z].*))?")
@@ -249,4 +250,5 @@ def _notes(content: Mapping[str, Any], cells: Mapping[str, Sequence[Cell]]) -> d
     if judged:
         notes["test clips"] = format_number(sum(len(cell.correct) for cell in judged.values()))
         notes["test groups"] = format_number(sum(len(set(cell.group.tolist())) for cell in judged.values()))
-    return notes
+    remarks = content["data"].get("remarks", []) if isinstance(content["data"], Mapping) else []
+    return {**notes, **remark_notes(remarks)}
