@@ -119,6 +119,7 @@ def tiny_teacher(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> P
         "view": "flow",
         "data": {
             "root": str(tiny_root),
+            "validation_fraction": 0.25,  # so that students may be validated on the groups that it has not seen
             "window": {"frames": 4, "stride": 2},
             "transform": {"short_side": 36, "crop": 32},
             "flow": {"preset": "ultrafast"},

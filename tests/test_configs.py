@@ -57,7 +57,7 @@ class Method:
 
 METHODS = {
     "attention": Method("attention_distillation", "attention", "flow", "flow", "probabilistic"),
-    "anticipation": Method("anticipation", "attentive", "recognition", "rgb", "mean"),
+    "anticipation": Method("anticipation", "gram", "recognition", "rgb", "mean"),
 }
 Roots = Callable[[Path], Path]
 

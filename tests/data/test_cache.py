@@ -18,7 +18,8 @@ from vidkd.base.errors import VideoError
 from vidkd.data import cache as cache_module
 from vidkd.data.cache import CacheConfig, ClipCache, Room
 from vidkd.data.flow import FlowConfig
-from vidkd.data.footage import FootageConfig, Look, read_window
+from vidkd.data.footage import Footage, FootageConfig, Look, read_window
+from vidkd.data.manifest import Clip
 from vidkd.data.transforms import TransformConfig
 from vidkd.data.windows import WindowConfig
 
@@ -47,6 +48,11 @@ def cache(tmp_path: Path) -> ClipCache:
     return ClipCache(CacheConfig(folder=str(tmp_path / "cache")), config())
 
 
+def window_of(cache: ClipCache, path: Path, clip: Clip, *, position: float, want_flow: bool) -> Footage:
+    """What a look at the whole clip sees."""
+    return cache.seen(path, clip, Look(position=position, flow=want_flow)).observed
+
+
 def never(*_: object, **__: object) -> None:
     pytest.fail("the file was decoded")
 
@@ -59,9 +65,9 @@ def test_a_cached_window_is_the_window_of_the_file(
     if reads == "maps":
         monkeypatch.delattr(os, "preadv", raising=False)  # as on Windows
     direct = read_window(video, clip("a.mp4"), config(), position=position, want_flow=True)
-    first = cache.window(video, clip("a.mp4"), position=position, want_flow=True)
+    first = window_of(cache, video, clip("a.mp4"), position=position, want_flow=True)
     monkeypatch.setattr(cache_module, "read_whole", never)
-    again = cache.window(video, clip("a.mp4"), position=position, want_flow=True)
+    again = window_of(cache, video, clip("a.mp4"), position=position, want_flow=True)
     for found in (first, again):
         np.testing.assert_array_equal(found.frames, direct.frames)
         np.testing.assert_array_equal(found.flow, direct.flow)
@@ -71,10 +77,10 @@ def test_a_cached_window_is_the_window_of_the_file(
 
 
 def test_flow_is_neither_computed_nor_kept_until_it_is_wanted(video: Path, cache: ClipCache) -> None:
-    rgb = cache.window(video, clip("a.mp4"), position=0.0, want_flow=False)
+    rgb = window_of(cache, video, clip("a.mp4"), position=0.0, want_flow=False)
     assert rgb.flow is None
     assert [file.name.split(".")[1] for file in sorted(cache.folder.glob("*/*.npy"))] == ["frames", "times"]
-    both = cache.window(video, clip("a.mp4"), position=0.0, want_flow=True)
+    both = window_of(cache, video, clip("a.mp4"), position=0.0, want_flow=True)
     assert both.flow is not None
     np.testing.assert_array_equal(both.frames, rgb.frames)
     assert len(list(cache.folder.glob("*/*.npy"))) == 3
@@ -152,10 +158,10 @@ def test_the_key_changes_when_flow_is_extracted_again(video: Path, tmp_path: Pat
 
 
 def test_a_changed_file_is_decoded_anew(video: Path, cache: ClipCache) -> None:
-    before = cache.window(video, clip("a.mp4"), position=0.0, want_flow=False)
+    before = window_of(cache, video, clip("a.mp4"), position=0.0, want_flow=False)
     write_panning(video, frames=FRAMES, dx=2, seed=9)
     os.utime(video, ns=(0, 5))
-    after = cache.window(video, clip("a.mp4"), position=0.0, want_flow=False)
+    after = window_of(cache, video, clip("a.mp4"), position=0.0, want_flow=False)
     assert not np.array_equal(before.frames, after.frames)
 
 
@@ -202,7 +208,7 @@ def test_a_torn_entry_is_ignored_and_mended(video: Path, cache: ClipCache, part:
 @pytest.mark.parametrize("part", ["frames", "flow", "times"])
 @pytest.mark.parametrize("damage", ["missing", "cut", "another length"])
 def test_a_window_of_a_torn_entry_is_the_window_of_the_file(video: Path, cache: ClipCache, part: str, damage: str) -> None:
-    expected = [cache.window(video, clip("a.mp4"), position=0.4, want_flow=True) for _ in range(2)][1]
+    expected = [window_of(cache, video, clip("a.mp4"), position=0.4, want_flow=True) for _ in range(2)][1]
     file = next(cache.folder.glob(f"*/*.{part}.npy"))
     content = file.read_bytes()
     file.unlink()
@@ -210,7 +216,7 @@ def test_a_window_of_a_torn_entry_is_the_window_of_the_file(video: Path, cache: 
         file.write_bytes(content[:-40])
     elif damage == "another length":
         np.save(file, np.zeros((3, 32, 43, 2), np.float16))
-    found = cache.window(video, clip("a.mp4"), position=0.4, want_flow=True)
+    found = window_of(cache, video, clip("a.mp4"), position=0.4, want_flow=True)
     np.testing.assert_array_equal(found.frames, expected.frames)
     np.testing.assert_array_equal(found.flow, expected.flow)
     assert file.read_bytes() == content
@@ -282,7 +288,7 @@ def test_the_bound_holds_and_what_did_not_fit_is_counted(tmp_path: Path, caplog:
     with caplog.at_level(logging.WARNING, logger="vidkd.data.cache"):
         for _ in range(2):
             for number, video in enumerate(videos):
-                found = cache.window(video, clip(f"{number}.mp4"), position=0.2, want_flow=True)
+                found = window_of(cache, video, clip(f"{number}.mp4"), position=0.2, want_flow=True)
                 direct = read_window(video, clip(f"{number}.mp4"), config(), position=0.2, want_flow=True)
                 np.testing.assert_array_equal(found.frames, direct.frames)
                 np.testing.assert_array_equal(found.flow, direct.flow)
@@ -295,9 +301,9 @@ def test_a_clip_that_did_not_fit_costs_one_window_and_not_the_whole_clip(
     video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = limited(tmp_path / "cache", 10)
-    cache.window(video, clip("a.mp4"), position=0.2, want_flow=True)
+    window_of(cache, video, clip("a.mp4"), position=0.2, want_flow=True)
     monkeypatch.setattr(cache_module, "read_whole", never)
-    assert len(cache.window(video, clip("a.mp4"), position=0.2, want_flow=True).frames) == 4
+    assert len(window_of(cache, video, clip("a.mp4"), position=0.2, want_flow=True).frames) == 4
 
 
 def test_all_processes_count_together(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vidkd.data.manifest import Clip
-from vidkd.engine.anticipation_metrics import anticipation_recalls, class_mean_recall, label_frequencies, labels_of, marginalised
+from vidkd.engine.anticipation_metrics import anticipation_recalls, class_mean_recall, label_frequencies, labels_of
 
 
 def by_definition(scores: np.ndarray, labels: np.ndarray, k: int) -> float:
@@ -160,10 +160,3 @@ def test_frequencies_of_labels() -> None:
 
 def test_without_tags_there_are_no_subsets() -> None:
     assert set(anticipation_recalls({"label": np.eye(3)[[0, 1]]}, [clip(0, None), clip(1, None)])) == {"recall5"}
-
-
-def test_marginals_are_sums_over_the_classes_with_that_part() -> None:
-    probabilities = np.array([[0.1, 0.2, 0.3, 0.4], [0.7, 0.1, 0.1, 0.1]])
-    verbs = marginalised(probabilities, [1, 0, 1, 3], 4)
-    assert verbs == pytest.approx(np.array([[0.2, 0.4, 0.0, 0.4], [0.1, 0.8, 0.0, 0.1]]))
-    assert verbs.sum(1) == pytest.approx(1.0)

@@ -132,9 +132,10 @@ def test_a_teacher_that_is_not_finished_is_told_with_its_step(
     folder = Path(shutil.copytree(tiny_teacher, tmp_path / "half"))
     build_run_task(tiny_config(task="mars", teacher=str(folder)), CLASSES)
     assert "not finished" not in caplog.text
-    content = read_checkpoint(folder)
+    last = folder / "checkpoints" / "last.pt"
+    content = read_checkpoint(last)
     content["progress"].update(finished=False, step=4)
-    torch.save(content, folder / "checkpoints" / "last.pt")
+    torch.save(content, last)
     build_run_task(tiny_config(task="mars", teacher=str(folder)), CLASSES)
     assert f"{folder} is not finished: its last checkpoint is from step 4" in caplog.text
 

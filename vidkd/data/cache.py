@@ -21,7 +21,7 @@ from vidkd.base.errors import VideoError
 from vidkd.base.files import atomic_write
 from vidkd.base.walk import file_fingerprint
 from vidkd.data.flow_store import stored_flow_files
-from vidkd.data.footage import Footage, FootageConfig, Look, SeenFootage, WholeClip, read_seen, read_whole, seen_of
+from vidkd.data.footage import FootageConfig, Look, SeenFootage, WholeClip, read_seen, read_whole, seen_of
 from vidkd.data.manifest import Clip
 from vidkd.data.observation import hull
 from vidkd.video.recent import Recent
@@ -114,10 +114,6 @@ class ClipCache:
         if self.footage.decoder != "auto":
             rule["decoder"] = self.footage.decoder
         return hashlib.sha256(json.dumps(rule, sort_keys=True).encode()).hexdigest()[:32]
-
-    def window(self, path: Path, clip: Clip, *, position: float, want_flow: bool) -> Footage:
-        """What `read_window` returns, from the cache where the clip is kept or can be; raises what `read_window` raises."""
-        return self.seen(path, clip, Look(position=position, flow=want_flow)).observed
 
     def seen(self, path: Path, clip: Clip, look: Look) -> SeenFootage:
         """What `read_seen` returns, from the cache where the clip is kept or can be; raises what `read_seen` raises."""

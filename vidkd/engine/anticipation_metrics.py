@@ -90,11 +90,3 @@ def _subsets(head: str) -> Iterator[tuple[str, str | None]]:
 def _labelled(clips: Sequence[Clip], labels: Ints, tag: str | None) -> NDArray[np.bool_]:
     """(N,) which clips have a label and the tag."""
     return np.array([tag is None or tag in clip.tags for clip in clips], bool) & (labels >= 0)
-
-
-def marginalised(probabilities: Floats, parts: Sequence[int] | Ints, count: int) -> Floats:
-    """(N, count) probabilities of the parts of classes, say of verbs from actions: each is the sum over the classes that contain it.
-
-    probabilities: (N, K). parts: (K,) the part of each class, in 0..count-1. For models without a head of its own for the part.
-    """
-    return np.asarray(probabilities @ np.eye(count)[np.asarray(parts)])

@@ -37,13 +37,13 @@ class AnticipationConfig(TaskConfig):
         normalise: what makes features of unlike scale comparable, see `vidkd.losses.shift_tolerant`.
         attentive_temperature: softness of the attention of `attentive`.
         directions: `both`: each side is rebuilt from the other; `student`: the student's alone (`attentive`).
-        radius: the largest shift along frames, rows and columns that costs nothing, in positions of the coarser of the two maps, half of one
-            added; none is any (`window`).
+        radius: the largest shift along frames, rows and columns that costs nothing, in positions of the coarser of the two maps, half of
+            one added; none is any (`window`).
         regularisation: of the entropic transport, in units of the cost (`transport`).
         iterations: of Sinkhorn's algorithm (`transport`).
     """
 
-    feature: Literal["none", "position", "pooled", "gram", "attentive", "window", "transport"] = "attentive"
+    feature: Literal["none", "position", "pooled", "gram", "attentive", "window", "transport"] = "gram"
     feature_weight: float = 1.0
     logits_weight: float = 0.0
     temperature: float = 4.0
