@@ -68,6 +68,21 @@ def test_the_stream_goes_on_with_whole_weights_until_the_answer_comes():
     assert gate.most_inside == 1
 
 
+def test_what_is_learned_from_a_frame_is_not_what_its_owner_writes_over_it_meanwhile():
+    """A frame of the network's own size is its own input, and the answer comes when the next frame stands in its place."""
+    gate, frames = Gate(), stream(2)
+    with learner(asked=BoxOracle(gate, NAMES), budget=(1, 50)) as running:
+        shared = frames[0].copy()
+        assert running.step(shared).record.called
+        assert gate.entered.acquire(timeout=SOON)
+        shared[...] = frames[1]
+        gate.open.set()
+        until(lambda: len(running.pupil.buffer) == 1)
+    (key,) = running.pupil.buffer.frames
+    np.testing.assert_array_equal(key.image, frames[0])
+    assert key.boxes.tolist() == Painter.look(frames[0]).boxes.tolist()
+
+
 def test_the_student_that_was_given_is_not_changed():
     light = student()
     before = {name: value.clone() for name, value in light.net.state_dict().items()}

@@ -1,6 +1,7 @@
 """Learning beside the stream: oracle and trainer run in a thread on a copy of the student, and the stream never waits for them."""
 
 import contextlib
+import dataclasses
 import logging
 import queue
 import threading
@@ -34,7 +35,8 @@ class _Job:
     """One key frame on its way. The lock makes it either given up or being learned from, never both."""
 
     def __init__(self, frame: NDArray[np.uint8], look: Look) -> None:
-        self.frame, self.look = frame, look
+        # copies: the thread sees them when the stream's owner may have written the next frame over both
+        self.frame, self.look = frame.copy(), dataclasses.replace(look, image=look.image.copy())
         self.frame_index = look.detections.frame_index
         self.asked_s = time.monotonic()
         self._lock = threading.Lock()
@@ -140,7 +142,7 @@ class AsynchronousLearner:
 
     def _send(self, frame: NDArray[np.uint8], look: Look) -> None:
         self._busy.set()
-        self._waiting = _Job(frame.copy(), look)
+        self._waiting = _Job(frame, look)
         self._jobs.put(self._waiting)
 
     def _take_report(self) -> _Report | None:
@@ -202,5 +204,7 @@ def _own_stream(device: torch.device) -> Iterator[None]:
     if device.type != "cuda":
         yield
         return
-    with torch.cuda.stream(torch.cuda.Stream(device)):  # type: ignore[no-untyped-call]
+    own = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    own.wait_stream(torch.cuda.default_stream(device))  # on which the networks were put there
+    with torch.cuda.stream(own):
         yield
