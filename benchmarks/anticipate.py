@@ -11,6 +11,7 @@ from benchmarks.rounds import Measured, Part, Row, interleave, ratio_row, value_
 from benchmarks.setting import Setting
 from vidkd.base.timing import timed
 from vidkd.engine.anticipate import Anticipator
+from vidkd.engine.classify import TorchClassifier
 from vidkd.engine.config import load_config
 from vidkd.engine.sight import Sight, sight_of
 from vidkd.engine.sources import open_source
@@ -109,6 +110,6 @@ def _judge(model: VideoClassifier, clip_BCTHW: torch.Tensor, windows: int) -> No
 
 
 def _along(path: Path, model: VideoClassifier, sight: Sight) -> list[float]:
-    anticipator = Anticipator(model, sight, step_s=STEP_S, batch=BATCH)
+    anticipator = Anticipator(TorchClassifier(model), sight, step_s=STEP_S, batch=BATCH)
     with open_source(str(path)) as source:
         return [decision.time_s for moment in anticipator.along(source) for decision in moment.decisions]

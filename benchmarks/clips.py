@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidkd.base.errors import DataError, VideoError
-from vidkd.data.dataset import ClipDataset, DataConfig
+from vidkd.data.config import DataConfig
+from vidkd.data.dataset import ClipDataset
 from vidkd.data.manifest import Clip
 from vidkd.data.transforms import TransformConfig
 from vidkd.data.windows import WindowConfig

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from vidkd.base.errors import DataError
 from vidkd.bench.localisation import boxes_at, coverage, held, in_crop, measure_pointing, moving_boxes, pointing_of
-from vidkd.data.dataset import ClipDataset, DataConfig
+from vidkd.data.config import DataConfig
+from vidkd.data.dataset import ClipDataset
 from vidkd.data.manifest import Clip
 from vidkd.data.transforms import Geometry, TransformConfig
 from vidkd.data.windows import WindowConfig

@@ -11,9 +11,10 @@ import torch
 from vidkd.base.errors import ConfigError
 from vidkd.base.files import read_json
 from vidkd.cli.main import run_verb
+from vidkd.engine.classify import TorchClassifier
 from vidkd.engine.config import load_config
 from vidkd.engine.fit import fit
-from vidkd.engine.predict import predict_video, sliding_windows
+from vidkd.engine.predict import check_recognises, predict_video, sliding_windows
 from vidkd.models.saved import load_classifier, read_checkpoint
 from vidkd.report import overlay
 from vidkd.video import open_video, write_video
@@ -101,7 +102,8 @@ def test_the_overlay_has_every_frame_and_draws_inside_the_square_alone(
 
 
 def test_probabilities_and_maps_are_distributions(video: Path, tiny_teacher: Path) -> None:
-    windows = list(predict_video(video, load_classifier(tiny_teacher)))
+    saved = load_classifier(tiny_teacher)
+    windows = list(predict_video(video, TorchClassifier(saved.model), load_config(settings=saved.run).data))
     for window in windows:
         assert window.probabilities.sum() == pytest.approx(1)
         assert window.attention is not None
@@ -142,7 +144,7 @@ def test_a_network_that_names_what_comes_later_is_sent_to_anticipate(
     assert "to mend : vidkd anticipate, which shows it the part before the gap" in captured.err
     assert not (tmp_path / "new").exists()
     with pytest.raises(ConfigError, match=r"begins 1.5 s after what it sees"):
-        next(predict_video(video, load_classifier(later)))
+        check_recognises(load_config(settings=load_classifier(later).run).data)
 
 
 def test_a_network_of_early_recognition_sees_each_window_as_a_whole_clip(

@@ -16,7 +16,8 @@ from moving_textures import clip, write_panning
 
 from vidkd.base.errors import VideoError
 from vidkd.data import cache as cache_module
-from vidkd.data.cache import CacheConfig, ClipCache, Room
+from vidkd.data.cache import ClipCache, Room
+from vidkd.data.config import CacheConfig
 from vidkd.data.flow import FlowConfig
 from vidkd.data.footage import Footage, FootageConfig, Look, read_window
 from vidkd.data.manifest import Clip

@@ -11,8 +11,8 @@ from moving_textures import clip, write_panning
 
 from vidkd.base.errors import DataError, VidkdError
 from vidkd.data import dataset as dataset_module
-from vidkd.data.cache import CacheConfig
-from vidkd.data.dataset import ClipDataset, DataConfig, collate
+from vidkd.data.config import CacheConfig, DataConfig
+from vidkd.data.dataset import ClipDataset, collate
 from vidkd.data.footage import read_window
 from vidkd.data.manifest import Clip
 from vidkd.data.transforms import Geometry, TransformConfig, crop_flow, crop_frames

@@ -8,10 +8,11 @@ import pytest
 from moving_textures import clip, panning, texture, write_panning
 
 from vidkd.base.errors import DataError, VideoError
-from vidkd.data import footage
+from vidkd.data import footage, whole_clip
 from vidkd.data.flow import FlowConfig, dis_flow, resize_flow
-from vidkd.data.footage import FootageConfig, Look, read_whole, read_window, shrink
+from vidkd.data.footage import FootageConfig, Look, read_window, shrink
 from vidkd.data.transforms import TransformConfig, resize_frames
+from vidkd.data.whole_clip import read_whole
 from vidkd.data.windows import WindowConfig
 from vidkd.video import open_video, write_video
 
@@ -118,7 +119,7 @@ def test_errors_name_the_file(video: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("step", [1, 2, 9, 30])
 @pytest.mark.parametrize("chunk", [1, 5, 24, 64])
 def test_a_whole_clip_does_not_depend_on_the_chunks(video: Path, chunk: int, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(footage, "CHUNK_FRAMES", chunk)
+    monkeypatch.setattr(whole_clip, "CHUNK_FRAMES", chunk)
     whole = read_whole(video, clip("a.mp4"), config(window=WindowConfig(frames=2, stride=1, flow_step=step)))
     with open_video(video) as reader:
         decoded = reader.frames_at_indices(range(24))
@@ -144,7 +145,7 @@ def test_a_window_of_a_whole_clip_is_the_window_of_the_file(
 
 
 def test_a_whole_clip_without_flow_computes_none(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(footage, "dis_flow", lambda *a, **k: pytest.fail("flow was computed"))
+    monkeypatch.setattr(whole_clip, "dis_flow", lambda *a, **k: pytest.fail("flow was computed"))
     whole = read_whole(video, clip("a.mp4"), config(), want_flow=False)
     assert whole.flow is None
     assert len(whole.frames) == 24
@@ -164,9 +165,9 @@ def test_a_long_clip_is_never_held_at_its_own_size(tmp_path: Path) -> None:
 
 
 def test_large_pictures_come_in_smaller_chunks(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(footage, "CHUNK_PIXELS", 48 * 64 * 3)
+    monkeypatch.setattr(whole_clip, "CHUNK_PIXELS", 48 * 64 * 3)
     with open_video(video) as reader:
-        parts = list(footage._parts(reader, np.arange(24), config(), True, "a.mp4"))
+        parts = list(whole_clip._parts(reader, np.arange(24), config(), True, "a.mp4"))
     assert [len(frames) for frames, _ in parts] == [3] * 8
 
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from moving_textures import clip, write_panning
 
 from vidkd.base.errors import DataError
-from vidkd.data.dataset import ClipDataset, DataConfig
+from vidkd.data.config import DataConfig
+from vidkd.data.dataset import ClipDataset
 from vidkd.data.loaders import StepSampler, evaluation_loader, training_loader
 from vidkd.data.transforms import TransformConfig
 from vidkd.data.windows import WindowConfig

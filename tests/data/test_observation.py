@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vidkd.base.errors import DataError
-from vidkd.data.dataset import ClipDataset, DataConfig
+from vidkd.data.config import DataConfig
+from vidkd.data.dataset import ClipDataset
 from vidkd.data.manifest import Clip
 from vidkd.data.observation import (
     ObserveConfig,

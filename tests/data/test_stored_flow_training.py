@@ -9,8 +9,8 @@ from flow_samples import extract, window
 from moving_textures import clip
 
 from vidkd.base.errors import DataError
-from vidkd.data.cache import CacheConfig
-from vidkd.data.dataset import ClipDataset, DataConfig
+from vidkd.data.config import CacheConfig, DataConfig
+from vidkd.data.dataset import ClipDataset
 from vidkd.data.flow import FlowConfig
 from vidkd.data.flow_extract import ExtractConfig
 from vidkd.data.flow_store import largest_error

@@ -13,9 +13,10 @@ import pytest
 import torch
 
 from vidkd.base.errors import DataError
-from vidkd.data.dataset import DataConfig
+from vidkd.data.config import DataConfig
 from vidkd.engine import anticipate
 from vidkd.engine.anticipate import Anticipator, Moment
+from vidkd.engine.classify import TorchClassifier
 from vidkd.engine.config import load_config
 from vidkd.engine.sight import WINDOW_S, Sight, sight_of
 from vidkd.engine.sources import Source
@@ -34,7 +35,7 @@ def sight(**over: Any) -> Sight:
 
 def anticipator(seen: Sight, **over: Any) -> Anticipator:
     torch.manual_seed(0)
-    return Anticipator(VideoClassifier(ModelConfig(), 3, "rgb"), seen, **over)
+    return Anticipator(TorchClassifier(VideoClassifier(ModelConfig(), 3, "rgb")), seen, **over)
 
 
 class Camera:

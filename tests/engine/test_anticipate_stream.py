@@ -9,10 +9,12 @@ import pytest
 import torch
 
 from vidkd.base.errors import ConfigError, VideoError
-from vidkd.data.dataset import ClipDataset, DataConfig
+from vidkd.data.config import DataConfig
+from vidkd.data.dataset import ClipDataset
 from vidkd.data.manifest import Clip
 from vidkd.data.windows import SAME_S
 from vidkd.engine.anticipate import Anticipator, Decision, Moment
+from vidkd.engine.classify import TorchClassifier
 from vidkd.engine.config import load_config
 from vidkd.engine.evaluate import evaluate
 from vidkd.engine.recent_frames import RecentFrames
@@ -64,7 +66,7 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def moments(model: VideoClassifier, sight: Any, source: Path | Source, **over: Any) -> tuple[list[Moment], Anticipator]:
-    anticipator = Anticipator(model, sight, **over)
+    anticipator = Anticipator(TorchClassifier(model), sight, **over)
     if isinstance(source, Source):
         return list(anticipator.along(source)), anticipator
     with open_source(str(source)) as opened:
@@ -195,7 +197,7 @@ def test_memory_of_frames_on_their_way_is_bounded() -> None:
             yield frame
 
     data = data_config(observe={"protocol": "anticipation", "gap_s": 0.5, "observe_s": 1.0}, transform={"short_side": 20, "crop": 16})
-    anticipator = Anticipator(network("rgb"), sight_of(data, "rgb"), step_s=0.4, batch=2)
+    anticipator = Anticipator(TorchClassifier(network("rgb")), sight_of(data, "rgb"), step_s=0.4, batch=2)
     running = anticipator.along(Source(name="long", live=False, fps=25, frames=counted()))
     for _ in range(3):
         last = next(moment for moment in running if moment.decisions).decisions[-1]
@@ -251,7 +253,7 @@ def test_a_change_of_size_is_damage() -> None:
 @pytest.mark.parametrize(("over", "message"), [({"step_s": 0.0}, "above 0 seconds, not 0"), ({"batch": 0}, "at least 1, not 0")])
 def test_values_that_mean_nothing(over: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        Anticipator(network("rgb"), sight_of(data_config(), "rgb"), **over)
+        Anticipator(TorchClassifier(network("rgb")), sight_of(data_config(), "rgb"), **over)
 
 
 def test_names_of_cameras_and_streams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

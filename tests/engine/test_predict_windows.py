@@ -13,15 +13,16 @@ from hypothesis import strategies as st
 
 from vidkd.base.errors import DataError
 from vidkd.data import footage
-from vidkd.data.dataset import ClipDataset, DataConfig
+from vidkd.data.config import DataConfig
+from vidkd.data.dataset import ClipDataset
 from vidkd.data.manifest import Clip
 from vidkd.data.windows import Window, WindowConfig
 from vidkd.engine import predict
+from vidkd.engine.classify import TorchClassifier
 from vidkd.engine.config import load_config
 from vidkd.engine.predict import predict_video, sliding_windows
-from vidkd.engine.settings import as_dict
 from vidkd.models import AttentionConfig, ModelConfig, VideoClassifier
-from vidkd.models.saved import SavedClassifier, load_classifier
+from vidkd.models.saved import load_classifier
 from vidkd.video import open_video, write_video
 
 WINDOW = WindowConfig(frames=4, stride=2)
@@ -128,7 +129,7 @@ def test_each_window_is_judged_as_if_it_were_alone(video: Path, view: Any) -> No
     model = VideoClassifier(ModelConfig(attention=AttentionConfig(pooling="soft")), 3, view).eval()
     with torch.no_grad():
         model.fc.weight *= 50
-    found = list(predict_video(video, SavedClassifier(model=model, classes=("a", "b", "c"), view=view, run=as_dict(run)), step_s=0.5))
+    found = list(predict_video(video, TorchClassifier(model), run.data, step_s=0.5))
     with open_video(video) as reader:
         times = reader.timestamps_s
     assert len(found) > 3
@@ -158,7 +159,8 @@ def test_memory_does_not_keep_frames(video: Path, tiny_teacher: Path, monkeypatc
         return found
 
     monkeypatch.setattr(predict, "footage_of", watched)
-    for count, _ in enumerate(predict_video(video, load_classifier(tiny_teacher)), 1):
+    saved = load_classifier(tiny_teacher)
+    for count, _ in enumerate(predict_video(video, TorchClassifier(saved.model), load_config(settings=saved.run).data), 1):
         assert len(made) == 3 * count
         assert sum(part() is not None for part in made) <= 3
     assert count == 7
@@ -166,7 +168,7 @@ def test_memory_does_not_keep_frames(video: Path, tiny_teacher: Path, monkeypatc
 
 def test_without_attention_there_is_no_map(video: Path) -> None:
     model = VideoClassifier(ModelConfig(), 3, "rgb")
-    window = next(predict_video(video, SavedClassifier(model=model, classes=("a", "b", "c"), view="rgb", run={})))
+    window = next(predict_video(video, TorchClassifier(model), DataConfig()))
     assert window.attention is None
     assert window.probabilities.sum() == pytest.approx(1)
 
@@ -174,6 +176,6 @@ def test_without_attention_there_is_no_map(video: Path) -> None:
 def test_maps_of_a_spatiotemporal_softmax_are_scaled_frame_by_frame(video: Path) -> None:
     model = VideoClassifier(ModelConfig(attention=AttentionConfig(pooling="soft", softmax="spatiotemporal")), 3, "rgb")
     run = {"data": {"window": {"frames": 4, "stride": 2}, "transform": {"short_side": 36, "crop": 32}}}
-    window = next(predict_video(video, SavedClassifier(model=model, classes=("a", "b", "c"), view="rgb", run=run)))
+    window = next(predict_video(video, TorchClassifier(model), load_config(settings=run).data))
     assert window.attention is not None
     np.testing.assert_allclose(window.attention.sum((1, 2)), 1)

@@ -9,7 +9,7 @@ from typing import Any
 
 from vidkd.base.errors import DataError
 from vidkd.bench.study import CellKey, Chosen, Phase, Study, cell_config, teacher_cell
-from vidkd.data.dataset import DataConfig
+from vidkd.data.config import DataConfig
 from vidkd.data.manifest import Manifest
 from vidkd.data.manifest_identity import manifest_identity
 from vidkd.engine.config import RunConfig, load_config

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from vidkd.base.errors import DataError
 from vidkd.data.dataset import ClipDataset
-from vidkd.data.footage import CHUNK_FRAMES, footage_of, open_clip, shrink
+from vidkd.data.footage import footage_of, open_clip, shrink
 from vidkd.data.manifest import Clip
 from vidkd.data.transforms import Geometry, evaluation_geometry
+from vidkd.data.whole_clip import CHUNK_FRAMES
 from vidkd.data.windows import Window, choose_window, frames_inside
 from vidkd.engine.classify import classify, view_of
 from vidkd.models import VideoClassifier

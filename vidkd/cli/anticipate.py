@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from vidkd.cli.classifiers import OpenedClassifier
     from vidkd.engine.anticipate import Decision, Moment, Tally
     from vidkd.engine.sight import Sight
-    from vidkd.models.saved import SavedClassifier
     from vidkd.report.anticipation_overlay import OverlayWriter
 
 
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "video", metavar="VIDEO", help="a video file, a folder of images, a glob in quotes, a camera's number, or rtsp://..."
     )
-    parser.add_argument("--checkpoint", required=True, metavar="F", help="a checkpoint, or the folder of a run")
+    parser.add_argument("--checkpoint", required=True, metavar="F", help="a checkpoint, the folder of a run, or an exported .onnx file")
     parser.add_argument("--step-s", type=float, default=0.5, metavar="S", help="seconds from one decision to the next (default: 0.5)")
     parser.add_argument(
         "--window-s", type=float, metavar="S", help="seconds seen, where training does not say (default: 2; anticipation from all: 10)"
@@ -39,34 +39,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Anticipate until the source ends, breaks off, or the user stops it; then say how fast."""
+    from vidkd.cli.classifiers import open_classifier
     from vidkd.engine.anticipate import Anticipator
-    from vidkd.engine.checkpoint import warn_if_unfinished
-    from vidkd.engine.config import load_config
-    from vidkd.engine.devices import pick_device
     from vidkd.engine.interrupts import Interrupt
     from vidkd.engine.sight import sight_of
     from vidkd.engine.sources import open_source
-    from vidkd.models.saved import load_classifier
 
     _check(arguments)
-    saved = load_classifier(arguments.checkpoint)
-    warn_if_unfinished(arguments.checkpoint)
-    data = load_config(settings=saved.run).data
-    sight = sight_of(data, saved.view, window_s=arguments.window_s)
+    opened = open_classifier(arguments.checkpoint, device=arguments.device)
+    sight = sight_of(opened.data, opened.classifier.view, window_s=arguments.window_s)
     anticipator = Anticipator(
-        saved.model,
+        opened.classifier,
         sight,
         step_s=arguments.step_s,
         batch=arguments.batch,
-        device=pick_device(arguments.device),
         keep_frames=arguments.overlay is not None,
     )
     say = sys.stdout if arguments.out else sys.stderr
     say.write(f"{in_words(sight)}\n")
     interrupt = Interrupt()
     with (
-        open_source(arguments.video, decoder=data.decoder, sequence_fps=arguments.fps, stop_s=arguments.seconds) as source,
-        _written(arguments, saved, sight, source.fps) as written,
+        open_source(arguments.video, decoder=opened.data.decoder, sequence_fps=arguments.fps, stop_s=arguments.seconds) as source,
+        _written(arguments, opened, sight, source.fps) as written,
         interrupt.caught(),
         contextlib.closing(anticipator.along(source)) as moments,
     ):
@@ -83,9 +77,9 @@ class _Written:
     """What is written of every moment: JSON lines, a line of text beside a file of them, and a frame of the overlay."""
 
     def __init__(
-        self, arguments: argparse.Namespace, saved: "SavedClassifier", protocol: str, lines: TextIO, overlay: "OverlayWriter | None"
+        self, arguments: argparse.Namespace, opened: "OpenedClassifier", protocol: str, lines: TextIO, overlay: "OverlayWriter | None"
     ) -> None:
-        self._arguments, self._saved, self._protocol, self._lines, self._overlay = arguments, saved, protocol, lines, overlay
+        self._arguments, self._opened, self._protocol, self._lines, self._overlay = arguments, opened, protocol, lines, overlay
 
     @property
     def draw_s(self) -> float:
@@ -95,7 +89,7 @@ class _Written:
     def take(self, moment: "Moment") -> None:
         """Write a moment; every line is in the file at once, whatever happens later."""
         for decision in moment.decisions:
-            row = decision_row(decision, self._saved, protocol=self._protocol, top=self._arguments.top, complete=self._arguments.all)
+            row = decision_row(decision, self._opened, protocol=self._protocol, top=self._arguments.top, complete=self._arguments.all)
             self._lines.write(json.dumps(row, ensure_ascii=False) + "\n")
             self._lines.flush()
             if self._arguments.out:
@@ -105,7 +99,7 @@ class _Written:
 
 
 @contextlib.contextmanager
-def _written(arguments: argparse.Namespace, saved: "SavedClassifier", sight: "Sight", fps: float) -> Iterator[_Written]:
+def _written(arguments: argparse.Namespace, opened: "OpenedClassifier", sight: "Sight", fps: float) -> Iterator[_Written]:
     """The files that were asked for, opened when the video is and complete on leaving."""
     from vidkd.report.anticipation_overlay import OverlayWriter
 
@@ -115,9 +109,9 @@ def _written(arguments: argparse.Namespace, saved: "SavedClassifier", sight: "Si
             lines = stack.enter_context(_new_file(Path(arguments.out)))
         overlay = None
         if arguments.overlay:
-            overlay = OverlayWriter(Path(arguments.overlay), saved.classes, fps=fps, step_s=arguments.step_s, top=arguments.top)
+            overlay = OverlayWriter(Path(arguments.overlay), opened.classes, fps=fps, step_s=arguments.step_s, top=arguments.top)
             stack.enter_context(overlay)
-        yield _Written(arguments, saved, sight.protocol, lines, overlay)
+        yield _Written(arguments, opened, sight.protocol, lines, overlay)
 
 
 def _new_file(path: Path) -> TextIO:
@@ -169,7 +163,7 @@ def in_words(sight: "Sight") -> str:
     return f"{trained}, not for anticipation: sees the last {seen} as one clip, and names what goes on in it"
 
 
-def decision_row(decision: "Decision", saved: "SavedClassifier", *, protocol: str, top: int, complete: bool) -> dict[str, Any]:
+def decision_row(decision: "Decision", opened: "OpenedClassifier", *, protocol: str, top: int, complete: bool) -> dict[str, Any]:
     """One JSON line; times in seconds of the video, `frames` the first and the last that were seen, probabilities to four digits.
 
     top: so many classes are named. complete: all probabilities too, to six digits.
@@ -181,14 +175,14 @@ def decision_row(decision: "Decision", saved: "SavedClassifier", *, protocol: st
         "protocol": protocol,
         "frames": [decision.first, decision.last],
         "held": decision.held,
-        "top": _best(decision.probabilities, saved.classes, top),
+        "top": _best(decision.probabilities, opened.classes, top),
     }
-    if saved.targets:
-        row["targets"] = {name: _best(decision.targets[name], names, top) for name, names in saved.targets.items()}
+    if opened.targets:
+        row["targets"] = {name: _best(decision.targets[name], names, top) for name, names in opened.targets.items()}
     if complete:
-        row["probabilities"] = _by_class(decision.probabilities, saved.classes)
-        if saved.targets:
-            row["target_probabilities"] = {name: _by_class(decision.targets[name], names) for name, names in saved.targets.items()}
+        row["probabilities"] = _by_class(decision.probabilities, opened.classes)
+        if opened.targets:
+            row["target_probabilities"] = {name: _by_class(decision.targets[name], names) for name, names in opened.targets.items()}
     return row
 
 

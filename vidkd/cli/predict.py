@@ -1,6 +1,7 @@
 """Classify a video over time by a sliding window, and draw where the network looks.
 
 A network that was trained to name what comes later is refused: `vidkd anticipate` is for it.
+An exported file (`vidkd export`) is run without torch.
 """
 
 import argparse
@@ -12,7 +13,7 @@ from typing import Any
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
     parser.add_argument("video", metavar="VIDEO", help="a video file, a folder of images, or a glob in quotes")
-    parser.add_argument("--checkpoint", required=True, metavar="F", help="a checkpoint, or the folder of a run")
+    parser.add_argument("--checkpoint", required=True, metavar="F", help="a checkpoint, the folder of a run, or an exported .onnx file")
     parser.add_argument("--top", type=int, default=3, metavar="K", help="classes shown for each window (default: 3)")
     parser.add_argument("--step-s", type=float, metavar="S", help="seconds from window to window (default: half a window)")
     parser.add_argument("--overlay", metavar="OUT.mp4", help="write the video with the attention drawn on it")
@@ -24,20 +25,18 @@ def run(arguments: argparse.Namespace) -> int:
     """Predict, print, and write what was asked for."""
     from vidkd.base.errors import ConfigError
     from vidkd.base.files import write_json
-    from vidkd.engine.checkpoint import warn_if_unfinished
-    from vidkd.engine.devices import pick_device
-    from vidkd.engine.predict import predict_video, recognises
+    from vidkd.cli.classifiers import open_classifier
+    from vidkd.engine.predict import check_recognises, predict_video
     from vidkd.engine.sight import TRAINED_FOR
-    from vidkd.models.saved import load_classifier
 
     if arguments.top < 1:
         raise ConfigError(f"--top must be at least 1, not {arguments.top}")
     if arguments.step_s is not None and arguments.step_s <= 0:
         raise ConfigError(f"--step-s must be above 0, not {arguments.step_s}")
-    saved = load_classifier(arguments.checkpoint)
-    protocol = recognises(saved).observe.protocol
-    warn_if_unfinished(arguments.checkpoint)
-    if arguments.overlay and saved.model.config.attention.pooling == "mean":
+    opened = open_classifier(arguments.checkpoint, device=arguments.device)
+    check_recognises(opened.data)
+    protocol = opened.data.observe.protocol
+    if arguments.overlay and not opened.has_maps:
         raise ConfigError(
             "this network has no attention map to draw", to_mend="a checkpoint whose model.attention.pooling is soft or probabilistic"
         )
@@ -47,12 +46,12 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stderr.write(f"trained for {TRAINED_FOR[protocol]}: sees each window as one clip, seen whole, and names what goes on in it\n")
     rows = []
     windows = []
-    for window in predict_video(Path(arguments.video), saved, step_s=arguments.step_s, device=pick_device(arguments.device)):
+    for window in predict_video(Path(arguments.video), opened.classifier, opened.data, step_s=arguments.step_s):
         best = window.probabilities.argsort()[::-1][: arguments.top]
         row: dict[str, Any] = {
             "start_s": round(window.start_s, 3),
             "end_s": round(window.end_s, 3),
-            "top": [{"class": saved.classes[k], "p": round(float(window.probabilities[k]), 4)} for k in best],
+            "top": [{"class": opened.classes[k], "p": round(float(window.probabilities[k]), 4)} for k in best],
             "probabilities": [round(float(p), 6) for p in window.probabilities],
         }
         rows.append(row)
@@ -65,12 +64,12 @@ def run(arguments: argparse.Namespace) -> int:
             windows.append(window)
     if arguments.json:
         source = {"video": arguments.video, "checkpoint": arguments.checkpoint, "protocol": protocol}
-        write_json(arguments.json, {**source, "classes": list(saved.classes), "windows": rows})
+        write_json(arguments.json, {**source, "classes": list(opened.classes), "windows": rows})
         sys.stdout.write(f"written: {arguments.json}\n")
     if arguments.overlay:
         from vidkd.report.overlay import write_overlay
 
-        frames = write_overlay(Path(arguments.video), Path(arguments.overlay), windows, saved.classes)
+        frames = write_overlay(Path(arguments.video), Path(arguments.overlay), windows, opened.classes)
         sys.stdout.write(f"written: {arguments.overlay} ({frames} frames)\n")
     return 0
 

@@ -20,31 +20,18 @@ from numpy.typing import NDArray
 from vidkd.base.errors import VideoError
 from vidkd.base.files import atomic_write
 from vidkd.base.walk import file_fingerprint
+from vidkd.data.config import CacheConfig
 from vidkd.data.flow_store import stored_flow_files
-from vidkd.data.footage import FootageConfig, Look, SeenFootage, WholeClip, read_seen, read_whole, seen_of
+from vidkd.data.footage import FootageConfig, Look, SeenFootage, read_seen
 from vidkd.data.manifest import Clip
 from vidkd.data.observation import hull
+from vidkd.data.whole_clip import WholeClip, read_whole, seen_of
 from vidkd.video.recent import Recent
 
 log = logging.getLogger(__name__)
 FORMAT = 2
 PARTS = ("frames", "flow", "times")
 MOST_KEYS = 65_536  # that are remembered, half a kilobyte each
-
-
-@dataclass(frozen=True, kw_only=True)
-class CacheConfig:
-    """The decoded-clip cache.
-
-    Args:
-        enabled: keep decoded clips (all frames at working size, flow in half precision).
-        folder: where; entries are plain .npy files, safe to delete at any time.
-        max_gb: clips that would not fit under this many GiB are not kept; their windows are decoded every time. Their number is logged.
-    """
-
-    enabled: bool = False
-    folder: str = "runs/cache"
-    max_gb: float = 20.0
 
 
 class ClipCache:

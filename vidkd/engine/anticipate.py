@@ -1,32 +1,33 @@
-"""A classifier along a running video: at every step, what it says of the seconds before; frames are read once and soon forgotten."""
+"""A classifier along a running video: at every step, what it says of the seconds before; frames are read once and soon forgotten.
+
+Nothing here imports torch: the classifier is handed in, whatever runs it.
+"""
 
 import logging
 import math
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from vidkd.base.errors import ConfigError, DataError, VideoError
 from vidkd.base.timing import Stopwatch
 from vidkd.data.transforms import evaluation_geometry
 from vidkd.data.windows import SAME_S, Window
 from vidkd.engine.ahead import Ahead
-from vidkd.engine.classify import view_of
 from vidkd.engine.recent_frames import RecentFrames
 from vidkd.engine.sight import Sight
 from vidkd.engine.sources import Source
-from vidkd.models import VideoClassifier
+from vidkd.engine.views import crop_view
+from vidkd.runtime.clip_classifier import ClipClassifier
 from vidkd.video import Frame
 
 FRAMES_AHEAD = 8
 PASSAGES_AHEAD = 2
 QUIET_S = 1.0  # an empty moment is handed on where nothing else was for so long
 UNEVEN = 1.5  # frames come unevenly if one is shown so many times longer than most
-LABEL = "label"
 log = logging.getLogger(__name__)
 
 
@@ -91,7 +92,7 @@ class _Due:
     time_s: float
     indices: list[int]
     held: bool
-    views: list[Tensor]
+    views: list[NDArray[Any]]
 
 
 @dataclass
@@ -113,20 +114,18 @@ class Anticipator:
 
     def __init__(
         self,
-        model: VideoClassifier,
+        classifier: ClipClassifier,
         sight: Sight,
         *,
         step_s: float = 0.5,
         batch: int = 8,
-        device: torch.device | None = None,
         keep_frames: bool = False,
     ) -> None:
         if not 0 < step_s < np.inf:
             raise ConfigError(f"the step from time to time must be above 0 seconds, not {step_s:g}")
         if batch < 1:
             raise ConfigError(f"the batch must be at least 1, not {batch}")
-        self.device = device or torch.device("cpu")
-        self.model, self.sight = model.to(self.device).eval(), sight
+        self.classifier, self.sight = classifier, sight
         self._step_s, self._batch, self._keep_frames = step_s, batch, keep_frames
         self.tally = Tally()
 
@@ -159,7 +158,7 @@ class Anticipator:
 
     def _passages(self, frames: Ahead[Frame], source: Source) -> Iterator[_Passage]:
         """The frames as they come, made into what is to be judged; at damage, all that came before it."""
-        ring = RecentFrames(self.sight.data.footage, want_flow=self.model.view == "flow")
+        ring = RecentFrames(self.sight.data.footage, want_flow=self.classifier.view == "flow")
         together = 1 if source.live or self._keep_frames else self._batch
         waiting, number, looked = _Passage(), 0, self.sight.needed == 1
         try:
@@ -219,33 +218,31 @@ class Anticipator:
             self.tally.skipped += 1
             self.tally.most_seen = max(self.tally.most_seen, len(self.sight.part(time_s).frames(times_s)))
             return []
-        seen = np.concatenate([window.needed if self.model.view == "flow" else window.frames for window in windows])
+        seen = np.concatenate([window.needed if self.classifier.view == "flow" else window.frames for window in windows])
         return [_Due(time_s, ring.indices([seen.min(), seen.max()]), held, self._views(ring, windows))]
 
-    def _views(self, ring: RecentFrames, windows: Sequence[Window]) -> list[Tensor]:
+    def _views(self, ring: RecentFrames, windows: Sequence[Window]) -> list[NDArray[Any]]:
         """The crops of all windows, as a data set's samples have them."""
         data, views = self.sight.data, []
         for window in windows:
             footage = ring.footage(window)
             height, width = footage.frames.shape[1:3]
             for crop in range(data.eval_crops):
-                view = view_of(self.model, footage, evaluation_geometry(height, width, data.transform, crop, data.eval_crops))
-                views.append(view.half() if self.model.view == "flow" else view)
+                geometry = evaluation_geometry(height, width, data.transform, crop, data.eval_crops)
+                view = crop_view(self.classifier.view, footage, geometry)
+                views.append(view.astype(np.float16) if self.classifier.view == "flow" else view)
         return views
 
     def _judge(self, due: Sequence[_Due]) -> Iterator[Decision]:
         """Mean softmax over the windows and crops of each time, as `evaluate` has it."""
-        clip_BCTHW = torch.stack([view for each in due for view in each.views])
-        with torch.inference_mode():
-            output = self.model(clip_BCTHW.to(self.device))
-        found = {
-            name: logits.cpu().double().softmax(1).numpy().reshape(len(due), -1, logits.shape[1]).mean(1)
-            for name, logits in {LABEL: output.logits, **output.targets}.items()
-        }
+        scores = self.classifier(np.stack([view for each in due for view in each.views]))
+        found, *targets = (
+            values.reshape(len(due), -1, values.shape[1]).mean(1) for values in (scores.probabilities, *scores.targets.values())
+        )
         for row, each in enumerate(due):
-            targets = {name: found[name][row] for name in self.model.targets}
+            further = {name: values[row] for name, values in zip(scores.targets, targets, strict=True)}
             first, last = each.indices
-            yield Decision(each.time_s, self.sight.gap_s, first, last, found[LABEL][row], targets, each.held)
+            yield Decision(each.time_s, self.sight.gap_s, first, last, found[row], further, each.held)
 
 
 def too_short(source: str, sight: Sight, tally: Tally) -> DataError:

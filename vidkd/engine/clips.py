@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vidkd.base.errors import ConfigError, DataError
 from vidkd.base.files import sha256
-from vidkd.data.dataset import DataConfig
+from vidkd.data.config import DataConfig
 from vidkd.data.groups import hold_out_groups, label_fraction
 from vidkd.data.layouts import LAYOUTS
 from vidkd.data.manifest import Clip, Manifest

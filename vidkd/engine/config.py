@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vidkd.base.errors import ConfigError
-from vidkd.data.dataset import DataConfig
+from vidkd.data.config import DataConfig
 from vidkd.engine.loop_config import OptimConfig, TrainConfig
 from vidkd.engine.settings import as_dict, load_settings, merge
 from vidkd.models import ModelConfig

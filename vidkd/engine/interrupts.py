@@ -6,12 +6,20 @@ import signal
 import threading
 from collections.abc import Iterator
 from multiprocessing import resource_tracker
-
-from torch.utils.data import DataLoader
-
-from vidkd.data.dataset import Sample
+from typing import Protocol, TypeVar
 
 log = logging.getLogger(__name__)
+Batch = TypeVar("Batch", covariant=True)
+
+
+class Loader(Protocol[Batch]):
+    """What is asked of torch's DataLoader, which is not imported here: a process that only runs a network has none."""
+
+    num_workers: int
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Batches."""
+        ...
 
 
 class Interrupt:
@@ -49,7 +57,7 @@ class Interrupt:
         log.warning("finishing the step and saving; press Ctrl-C again to stop at once")
 
 
-def start(loader: DataLoader[Sample]) -> Iterator[Sample]:
+def start(loader: Loader[Batch]) -> Iterator[Batch]:
     """Iterate over a loader; its processes, where it has any, are deaf to Ctrl-C."""
     if loader.num_workers == 0:
         return iter(loader)

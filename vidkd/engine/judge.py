@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from vidkd.base.files import atomic_write
-from vidkd.data.dataset import DataConfig
+from vidkd.data.config import DataConfig
 from vidkd.data.manifest import Clip
 from vidkd.data.observation import is_shortened
 from vidkd.engine.clips import Clips

@@ -1,4 +1,7 @@
-"""A classifier along a video of any length: sliding windows, probabilities over time, and where it looked."""
+"""A classifier along a video of any length: sliding windows, probabilities over time, and where it looked.
+
+Nothing here imports torch: the classifier is handed in, whatever runs it.
+"""
 
 import dataclasses
 from collections.abc import Iterator
@@ -6,18 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from vidkd.base.errors import ConfigError, DataError
-from vidkd.data.dataset import DataConfig
+from vidkd.data.config import DataConfig
 from vidkd.data.footage import FootageConfig, footage_of
 from vidkd.data.transforms import Geometry, evaluation_geometry
 from vidkd.data.windows import SAME_S, Window, choose_window
-from vidkd.engine.classify import classify, view_of
-from vidkd.engine.config import load_config
-from vidkd.models import VideoClassifier
-from vidkd.models.saved import SavedClassifier
+from vidkd.engine.views import crop_view
+from vidkd.runtime.clip_classifier import ClipClassifier
 from vidkd.video import VideoReader, open_video
 
 
@@ -41,33 +41,27 @@ class WindowPrediction:
     shift_cells: float = 0.0
 
 
-def predict_video(
-    path: Path, saved: SavedClassifier, *, step_s: float | None = None, device: torch.device | None = None
-) -> Iterator[WindowPrediction]:
+def predict_video(path: Path, classifier: ClipClassifier, data: DataConfig, *, step_s: float | None = None) -> Iterator[WindowPrediction]:
     """Windows one after another along a video; memory does not grow with its length.
 
-    step_s: seconds from window to window, by default half a window. A video shorter than a window gives one, its last frame held.
+    data: the settings of the classifier's training. step_s: seconds from window to window, by default half a window.
     A classifier of early recognition is given each window as a clip that it sees whole.
-    Raises VideoError if the file cannot be read, DataError if it holds no frames, ConfigError as `recognises`.
+    Raises VideoError if the file cannot be read, DataError if it holds no frames, ConfigError as `check_recognises`.
     """
-    data = recognises(saved)
-    device = device or torch.device("cpu")
-    model = saved.model.to(device).eval()
+    check_recognises(data)
     with open_video(path, backend=data.decoder) as video:
         for window in sliding_windows(video.timestamps_s, data, step_s=step_s, name=str(path)):
-            yield _classify(model, video, window, data.footage, device)
+            yield _classify(classifier, video, window, data.footage)
 
 
-def recognises(saved: SavedClassifier) -> DataConfig:
-    """The data settings of a classifier that names what it sees. Raises ConfigError for one that names what comes after it."""
-    data = load_config(settings=saved.run).data
+def check_recognises(data: DataConfig) -> None:
+    """Raise ConfigError for a classifier whose training has it name what comes after what it sees."""
     if data.observe.protocol == "anticipation":
         raise ConfigError(
             f"this network names what begins {data.observe.gap_s:g} s after what it sees, not what goes on in it",
             found="data.observe.protocol=anticipation in its training",
             to_mend="vidkd anticipate, which shows it the part before the gap",
         )
-    return data
 
 
 def sliding_windows(timestamps_s: NDArray[np.float64], data: DataConfig, *, step_s: float | None, name: str) -> Iterator[Window]:
@@ -97,19 +91,19 @@ def _starts(timestamps_s: NDArray[np.float64], span: int, step_s: float | None) 
     return [int(start) for start in np.unique(np.append(starts[starts < last], last))]
 
 
-def _classify(model: VideoClassifier, video: VideoReader, window: Window, config: FootageConfig, device: torch.device) -> WindowPrediction:
-    footage = footage_of(video, window, config, want_flow=model.view == "flow")
+def _classify(classifier: ClipClassifier, video: VideoReader, window: Window, config: FootageConfig) -> WindowPrediction:
+    footage = footage_of(video, window, config, want_flow=classifier.view == "flow")
     height, width = footage.frames.shape[1:3]
     geometry = evaluation_geometry(height, width, config.transform)
-    found = classify(model, view_of(model, footage, geometry), device)
+    found = classifier(crop_view(classifier.view, footage, geometry)[None])
     times = video.timestamps_s
     return WindowPrediction(
         float(times[window.frames[0]]),
         float(times[window.frames[-1]]),
         window.frames,
-        found.probabilities,
-        found.attention,
+        found.probabilities[0],
+        None if found.attention is None else found.attention[0],
         geometry,
         (height, width),
-        model.map_shift_cells,
+        classifier.map_shift_cells,
     )

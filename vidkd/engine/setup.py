@@ -10,12 +10,14 @@ import torch
 from torch.utils.data import Sampler
 
 from vidkd.base.errors import CheckpointError, DataError
-from vidkd.data.dataset import ClipDataset, DataConfig
+from vidkd.data.config import DataConfig
+from vidkd.data.dataset import ClipDataset
 from vidkd.data.loaders import FIRST_STREAM, Item, MixedSampler, StepSampler, batch_parts
 from vidkd.engine.checkpoint import warn_if_unfinished
 from vidkd.engine.clips import Clips
 from vidkd.engine.config import RunConfig
 from vidkd.models import VideoClassifier
+from vidkd.models.changes import apply_changes
 from vidkd.models.saved import load_classifier
 from vidkd.tasks import Task, build_task
 
@@ -144,9 +146,10 @@ def _check_same_groups(path: str, there: Mapping[str, Any], here: DataConfig) ->
 
 
 def _initialise(student: VideoClassifier, path: str) -> None:
-    state = load_classifier(path).model.state_dict()
+    saved = load_classifier(path).model
     try:
-        student.load_state_dict(state)
+        apply_changes(student, saved.changes)
+        student.load_state_dict(saved.state_dict())
     except RuntimeError as error:
         raise CheckpointError(f"init {path} is another network than `model`", reason=textwrap.shorten(str(error), 300)) from error
 

@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidkd.base.errors import ConfigError
-from vidkd.data.dataset import DataConfig
+from vidkd.data.config import DataConfig
 from vidkd.data.observation import Seconds, window_in
 from vidkd.data.windows import SAME_S, Window
-from vidkd.models.config import View
+from vidkd.runtime.clip_classifier import View
 
 WINDOW_S = 2.0
 LONGEST_S = 10.0

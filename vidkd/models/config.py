@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from vidkd.base.errors import ConfigError
+from vidkd.runtime.clip_classifier import View
 
-View = Literal["rgb", "flow"]
+__all__ = ["FLOW_BOUND_PX", "AttentionConfig", "ModelConfig", "View"]
 
 FLOW_BOUND_PX = 20.0
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from vidkd.base.errors import VidkdError
 from vidkd.base.files import atomic_write
-from vidkd.data.dataset import ClipDataset, DataConfig, Sample
+from vidkd.data.config import DataConfig
+from vidkd.data.dataset import ClipDataset, Sample
 from vidkd.data.footage import open_clip
 from vidkd.data.manifest import Clip
 from vidkd.engine.classify import Classified, classify

@@ -1,6 +1,6 @@
 """ONNX files through ONNX Runtime."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +34,12 @@ class OnnxNetwork:
         self.outputs = [_port(item) for item in session.get_outputs()]
         self.embedded: str | None = session.get_modelmeta().custom_metadata_map.get(EMBEDDED_KEY)
 
-    def run(self, batch: NDArray[Any], outputs: Sequence[str]) -> list[NDArray[np.floating]]:
-        """See `Network.run`."""
+    def run(
+        self, batch: NDArray[Any], outputs: Sequence[str], further: Mapping[str, NDArray[Any]] | None = None
+    ) -> list[NDArray[np.floating]]:
+        """See `Network.run`; further: what the inputs after the first get, by name."""
         try:
-            arrays = self._session.run(list(outputs), {self.inputs[0].name: batch})
+            arrays = self._session.run(list(outputs), {self.inputs[0].name: batch, **(further or {})})
         except Exception as error:  # ONNX Runtime's errors share no class of their own
             raise CheckpointError(f"model fails on an input of shape {batch.shape}: {self.path}", reason=_first_line(error)) from error
         return [array if np.issubdtype(array.dtype, np.floating) else array.astype(np.float64) for array in arrays]

@@ -1,9 +1,11 @@
-"""One call that opens a detector in an exported file."""
+"""One call that opens a detector, or a video classifier, in an exported file."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 from vidkd.base.errors import CheckpointError, ConfigError
+from vidkd.runtime.classifier_metadata import embedded_classifier
+from vidkd.runtime.exported_classifier import ClipNetwork, ExportedClassifier
 from vidkd.runtime.exported_detector import ExportedDetector
 from vidkd.runtime.metadata import ModelMetadata
 from vidkd.runtime.metadata_file import find_metadata
@@ -12,6 +14,7 @@ from vidkd.runtime.onnx_network import open_onnx
 from vidkd.runtime.tflite_network import open_tflite
 
 NETWORKS: dict[str, Callable[..., Network]] = {".onnx": open_onnx, ".tflite": open_tflite}
+CLIP_NETWORKS: dict[str, Callable[..., ClipNetwork]] = {".onnx": open_onnx}
 
 
 def open_network(path: Path | str, *, device: str = "auto", threads: int = 0) -> Network:
@@ -27,11 +30,15 @@ def open_network(path: Path | str, *, device: str = "auto", threads: int = 0) ->
             f"not a kind of model file that runs without torch: {path}",
             known=f"{', '.join(NETWORKS)} here; darknet .cfg and .weights and torch checkpoints by the commands that take them, with torch",
         )
+    _check_file(path, threads)
+    return NETWORKS[path.suffix.lower()](path, device=device, threads=threads)
+
+
+def _check_file(path: Path, threads: int) -> None:
     if not path.is_file():
         raise CheckpointError(f"model file not found: {path}")
     if threads < 0:
         raise ConfigError(f"threads must be 0 (the library's choice) or more: {threads}")
-    return NETWORKS[path.suffix.lower()](path, device=device, threads=threads)
 
 
 def open_detector(
@@ -51,3 +58,17 @@ def open_detector(
     """
     network = open_network(path, device=device, threads=threads)
     return ExportedDetector(network, find_metadata(network, metadata), score=score, nms_iou=nms_iou)
+
+
+def open_exported_classifier(path: Path | str, *, device: str = "auto", threads: int = 0) -> ExportedClassifier:
+    """Open a video classifier in an exported file, one of `CLIP_NETWORKS` by its suffix; the file itself says how it is run.
+
+    device, threads and errors: those of `open_network`; also ConfigError if there is no metadata, or it is of another schema, or wrong, or
+    does not fit the file.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in CLIP_NETWORKS:
+        raise ConfigError(f"not a kind of classifier's file that runs without torch: {path}", known=", ".join(CLIP_NETWORKS))
+    _check_file(path, threads)
+    network = CLIP_NETWORKS[path.suffix.lower()](path, device=device, threads=threads)
+    return ExportedClassifier(network, embedded_classifier(network))

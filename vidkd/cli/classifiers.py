@@ -1,0 +1,70 @@
+"""A video classifier from whatever file it lies in: a checkpoint or run, for which torch is imported, or an exported file."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vidkd.data.config import DataConfig
+    from vidkd.runtime.clip_classifier import ClipClassifier
+
+EXPORTED = (".onnx",)
+"""Suffixes of exported files that run without torch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenedClassifier:
+    """A classifier ready to run, its class names (of its further labels too), and the settings by which it is shown clips.
+
+    has_maps: whether it has an attention map.
+    """
+
+    classifier: "ClipClassifier"
+    classes: tuple[str, ...]
+    targets: Mapping[str, tuple[str, ...]]
+    data: "DataConfig"
+    has_maps: bool
+
+
+def is_exported(path: Path | str) -> bool:
+    """Whether a path names an exported file, by its suffix."""
+    return Path(path).suffix.lower() in EXPORTED
+
+
+def open_classifier(path: Path | str, *, device: str = "auto") -> OpenedClassifier:
+    """The classifier of an exported file, of a checkpoint or of the folder of a run; of a run that is not finished, that is logged.
+
+    device: auto, cpu, cuda, or mps (torch alone). Raises CheckpointError and ConfigError as `open_exported_classifier` and
+    `load_classifier` do.
+    """
+    return _exported(Path(path), device) if is_exported(path) else _checkpoint(path, device)
+
+
+def _exported(path: Path, device: str) -> OpenedClassifier:
+    from vidkd.data.exported import shown_data
+    from vidkd.runtime.opening import open_exported_classifier
+
+    classifier = open_exported_classifier(path, device=device)
+    metadata = classifier.metadata
+    data = shown_data(metadata, str(path))
+    has_maps = metadata.map_shift_cells is not None
+    return OpenedClassifier(classifier=classifier, classes=metadata.classes, targets=metadata.targets, data=data, has_maps=has_maps)
+
+
+def _checkpoint(path: Path | str, device: str) -> OpenedClassifier:
+    from vidkd.engine.checkpoint import warn_if_unfinished
+    from vidkd.engine.classify import TorchClassifier
+    from vidkd.engine.config import load_config
+    from vidkd.engine.devices import pick_device
+    from vidkd.models.saved import load_classifier
+
+    saved = load_classifier(path)
+    warn_if_unfinished(path)
+    return OpenedClassifier(
+        classifier=TorchClassifier(saved.model, pick_device(device)),
+        classes=saved.classes,
+        targets=saved.targets,
+        data=load_config(settings=saved.run).data,
+        has_maps=bool(saved.model.config.attention.map_names),
+    )

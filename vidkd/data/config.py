@@ -1,0 +1,100 @@
+"""Settings of the data of a run. Nothing here imports torch: exported classifiers are run by the same settings."""
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+from vidkd.base.errors import DataError
+from vidkd.data.flow import FlowConfig
+from vidkd.data.footage import FootageConfig
+from vidkd.data.observation import ObserveConfig
+from vidkd.data.transforms import TransformConfig
+from vidkd.data.windows import WindowConfig
+from vidkd.video.opening import Backend
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheConfig:
+    """The decoded-clip cache.
+
+    Args:
+        enabled: keep decoded clips (all frames at working size, flow in half precision).
+        folder: where; entries are plain .npy files, safe to delete at any time.
+        max_gb: clips that would not fit under this many GiB are not kept; their windows are decoded every time. Their number is logged.
+    """
+
+    enabled: bool = False
+    folder: str = "runs/cache"
+    max_gb: float = 20.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which clips, and how they become batches.
+
+    Args:
+        root: folder of the data set.
+        manifest: manifest written by prepare_data; by default <root>/manifest.jsonl.
+        split: name of the split in the manifest.
+        validation_fraction: share of the training groups held out as `val`; 0 trains on all of them.
+        label_fraction: share of the (remaining) training groups whose labels are used; smaller shares are subsets of larger ones.
+        unlabelled: training clips without a label, those that `label_fraction` leaves out and those of `unlabelled_manifest` are left out
+            (`none`) or seen without their labels (`use`), for what a teacher says of them.
+        unlabelled_manifest: manifest of further clips, whose labels are not read.
+        unlabelled_ratio: unlabelled clips for each labelled one in a batch.
+        split_seed: decides which groups are held out and kept.
+        window: which frames of a clip.
+        observe: which part of a clip the student sees, and what its teacher sees.
+        transform: sizes and augmentation.
+        flow: how the flow view is made.
+        cache: the decoded-clip cache.
+        decode_short_side: larger frames are shrunk to this shorter side when decoded.
+        decoder: `auto` is decord, or PyAV for files that decord cannot index; `pyav` is always exact, and was faster for windows of few
+            frames; `decord` refuses files that it cannot index. Their colours differ by up to 2 of 255.
+        batch_size: clips a step, over all processes.
+        workers: loader processes a device; 0 loads in the training process.
+        balanced: draw classes equally often.
+        max_bad_clips: unreadable clips that training skips (and counts) before it stops.
+        eval_clips: windows a clip at evaluation, evenly spaced.
+        eval_crops: crops a window at evaluation, evenly spaced along the longer side.
+    """
+
+    root: str = ""
+    manifest: str | None = None
+    split: str = "1"
+    validation_fraction: float = 0.0
+    label_fraction: float = 1.0
+    unlabelled: Literal["none", "use"] = "none"
+    unlabelled_manifest: str | None = None
+    unlabelled_ratio: float = 1.0
+    split_seed: int = 0
+    window: WindowConfig = field(default_factory=WindowConfig)
+    observe: ObserveConfig = field(default_factory=ObserveConfig)
+    transform: TransformConfig = field(default_factory=TransformConfig)
+    flow: FlowConfig = field(default_factory=FlowConfig)
+    cache: CacheConfig = field(default_factory=CacheConfig)
+    decode_short_side: int | None = 256
+    decoder: Backend = "auto"
+    batch_size: int = 16
+    workers: int = 0
+    balanced: bool = False
+    max_bad_clips: int = 0
+    eval_clips: int = 3
+    eval_crops: int = 1
+
+    def __post_init__(self) -> None:
+        for key in ("batch_size", "eval_clips", "eval_crops"):
+            if getattr(self, key) < 1:
+                raise DataError(f"data.{key} must be at least 1, not {getattr(self, key)}")
+        if not 0 <= self.validation_fraction < 1 or not 0 < self.label_fraction <= 1:
+            raise DataError("data.validation_fraction must lie in [0, 1) and data.label_fraction in (0, 1]")
+        if not 0 < self.unlabelled_ratio < math.inf:
+            raise DataError(f"data.unlabelled_ratio must be above 0, not {self.unlabelled_ratio:g}")
+        if self.unlabelled_manifest is not None and self.unlabelled == "none":
+            raise DataError("data.unlabelled_manifest is given, but data.unlabelled is none", to_mend="data.unlabelled: use")
+
+    @property
+    def footage(self) -> FootageConfig:
+        """What of it decides how a file is read, before any augmentation."""
+        return FootageConfig(**{entry.name: getattr(self, entry.name) for entry in dataclasses.fields(FootageConfig)})
