@@ -1,6 +1,7 @@
 """vidkd train_selector as a user runs it: records that are kept, the file of a selector, and what cannot be."""
 
 import dataclasses
+import os
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,19 @@ def test_a_selector_and_its_records(
     assert "the output exists" in capsys.readouterr().err
     assert run(videos[:2], videos[2:], networks, out, "--overwrite") == 0
     assert len(asked) == 16 + 6  # all records were found
+
+
+def test_videos_of_one_size_and_age_have_records_of_their_own(videos: list[Path], networks: list[str], tmp_path: Path) -> None:
+    """As those of an archive that tells no times."""
+    first, second, third = (tmp_path / video.name for video in videos)
+    size = max(video.stat().st_size for video in videos)
+    for source, target in zip(videos, (first, second, third), strict=True):
+        free = size + 8 - source.stat().st_size
+        target.write_bytes(source.read_bytes() + free.to_bytes(4, "big") + b"free" + bytes(free - 8))
+        os.utime(target, (0, 0))
+    assert run([first, second], [third], networks, tmp_path / "selector.pt") == 0
+    records = [read_record(path)[0] for path in (tmp_path / "records").glob("*.npz")]
+    assert len({record.features.tobytes() for record in records}) == 3
 
 
 def test_what_cannot_be(videos: list[Path], networks: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -123,9 +123,9 @@ class Recorder:
     def record(self, video: str) -> "SelectorRecord":
         """The record of a video. Raises VideoError where it cannot be read to its end, and what the oracle raises."""
         from vidkd.detection.online import cached_record
-        from vidkd.detection.stream.claim import input_record
+        from vidkd.video.content import content_of
 
-        made_from = {"video": input_record(video)["fingerprint"], "settings": json.dumps(self.settings, sort_keys=True)}
+        made_from = {"video": content_of(video), "settings": json.dumps(self.settings, sort_keys=True)}
         return cached_record(_cache(self._arguments), made_from, lambda: self._make(video))
 
     def _make(self, video: str) -> "SelectorRecord":

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from vidkd.base.files import atomic_write
 from vidkd.bench.streams.footage import Stretch
-from vidkd.bench.streams.places import content_of
 from vidkd.detection.online import Answer, SynchronousLearner
 from vidkd.detection.opening import ModelFiles
 from vidkd.runtime.detections import Detections
 from vidkd.runtime.mapping import map_classes
+from vidkd.video.content import content_of
 
 log = logging.getLogger(__name__)
 

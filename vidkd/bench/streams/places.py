@@ -1,18 +1,15 @@
 """Where a study of streams finds its files and leaves its own, and what those that it finds hold."""
 
-import functools
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vidkd.base.errors import ConfigError, unknown_name
-from vidkd.base.files import sha256
 from vidkd.bench.streams.settings import HINDSIGHT, StreamCellKey, StreamPhase
 from vidkd.bench.streams.spec import OracleSpec, StreamStudy
 from vidkd.detection.opening import ModelFiles
 from vidkd.detection.policies import BARE
-from vidkd.video.image_sequence import list_images
+from vidkd.video.content import content_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,21 +70,6 @@ def contents(study: StreamStudy, key: StreamCellKey, places: StreamPlaces) -> di
     if (selector := selector_name(study, key)) is not None:
         names.append(selector)
     return {name: content_of(places.find(name, study)) for name in dict.fromkeys(names)}
-
-
-def content_of(path: Path) -> str:
-    """Short SHA-256 of a file, or of the images of a folder."""
-    return _hashed(str(path), path.stat().st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=256)
-def _hashed(path: str, _changed_ns: int) -> str:
-    if not Path(path).is_dir():
-        return sha256(path)[:16]
-    digest = hashlib.sha256()
-    for image in list_images(path):
-        digest.update(f"{image.name} {sha256(image)}\n".encode())
-    return digest.hexdigest()[:16]
 
 
 def different(then: Mapping[str, object], now: Mapping[str, object], at: str = "") -> list[str]:

@@ -1,0 +1,31 @@
+import hashlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from vidkd.base.errors import VideoError
+from vidkd.video.content import content_of
+
+
+def test_a_file_is_its_bytes(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"one")
+    (tmp_path / "b.mp4").write_bytes(b"one")
+    assert content_of(tmp_path / "a.mp4") == content_of(str(tmp_path / "b.mp4")) == hashlib.sha256(b"one").hexdigest()[:16]
+    (tmp_path / "a.mp4").write_bytes(b"two, written later")
+    assert content_of(tmp_path / "a.mp4") == hashlib.sha256(b"two, written later").hexdigest()[:16]
+    with pytest.raises(OSError, match=r"c\.mp4"):
+        content_of(tmp_path / "c.mp4")
+
+
+def test_a_sequence_is_its_images_by_whatever_name_it_goes(tmp_path: Path) -> None:
+    for folder, last in (("one", 9), ("same", 9), ("other", 8)):
+        (tmp_path / folder).mkdir()
+        for number, grey in enumerate((3, last)):
+            cv2.imwrite(str(tmp_path / folder / f"{number:03d}.png"), np.full((8, 8, 3), grey, np.uint8))
+    one = content_of(tmp_path / "one")
+    assert content_of(tmp_path / "same") == content_of(tmp_path / "one" / "%03d.png") == content_of(str(tmp_path / "one" / "*.png")) == one
+    assert content_of(tmp_path / "other") != one
+    with pytest.raises(VideoError):
+        content_of(str(tmp_path / "one" / "*.jpg"))
