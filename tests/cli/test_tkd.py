@@ -1,7 +1,9 @@
 """vidkd tkd as a user runs it: files, going on after a kill, an oracle that fails, and what cannot be."""
 
 import csv
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 from learning_files import STUDENT_NAMES, make_video, oracle_arguments, student_arguments
 
 from vidkd.cli.main import run_verb
-from vidkd.detection.online import AsynchronousLearner, BoxOracle, SynchronousLearner
+from vidkd.detection.online import AsynchronousLearner, BoxOracle, SynchronousLearner, account
 from vidkd.models.darknet import Darknet, load_weights
 
 
@@ -217,6 +219,59 @@ def test_several_videos_of_which_one_is_broken(networks: list[str], tmp_path: Pa
     # a student that learned along one video does not begin the next with that
     a, c = (without_seconds(tmp_path / "out" / name / "detections.jsonl") for name in ("a", "c"))
     assert a == c
+
+
+def test_a_video_that_is_damaged_in_the_middle(networks: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    video = make_video(tmp_path / "street.mp4", 40)
+    data = bytearray(video.read_bytes())
+    half = len(data) // 2
+    data[half : half + 400] = bytes(np.random.default_rng(3).integers(0, 256, 400, dtype=np.uint8))
+    video.write_bytes(data)
+    assert run(video, networks, tmp_path / "out", "--save-student", tmp_path / "after") == 2
+    folder = tmp_path / "out" / "street"
+    frames = [row["frame"] for row in lines(folder / "detections.jsonl")]
+    assert frames == list(range(len(frames)))
+    assert 5 < len(frames) < 40
+    assert f"{len(frames)} frames, " in capsys.readouterr().err
+    assert [key["frame"] for key in lines(folder / "key_frames.jsonl")] == list(range(0, len(frames), 5))
+    assert (folder / "report.html").read_text(encoding="utf-8").count("data:image/png") == len(range(0, len(frames), 5))
+    assert (tmp_path / "after" / "student.weights").exists()
+
+
+def test_files_of_others_are_not_replaced(video: Path, networks: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mine = tmp_path / "out" / "street" / "report.html"
+    saved = tmp_path / "after" / "student.weights"
+    for file in (mine, saved):
+        file.parent.mkdir(parents=True)
+        file.write_text("mine")
+    assert run(video, networks, tmp_path / "out") == 2
+    assert f"the output exists: {mine}" in capsys.readouterr().err
+    assert run(video, networks, tmp_path / "other", "--save-student", tmp_path / "after") == 2
+    assert f"the output exists: {saved}" in capsys.readouterr().err
+    assert (mine.read_text(), saved.read_text()) == ("mine", "mine")
+    assert not (tmp_path / "other").exists()
+    assert run(video, networks, tmp_path / "out", "--save-student", tmp_path / "after", "--overwrite") == 0
+    assert mine.read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert np.isfinite(weights_of(saved)).all()
+
+
+def test_a_disk_that_is_full_at_the_end(
+    video: Path, networks: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(_path: Path, _keys: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(account, "write_losses", full)
+        assert run(video, networks, tmp_path) == 2
+    told = capsys.readouterr().err
+    assert "cannot write to" in told
+    assert "No space left on device" in told
+    assert "20 frames, which stay" in told
+    assert not (tmp_path / "street" / "losses.csv").exists()
+    assert run(video, networks, tmp_path) == 0
+    assert "found finished: 20 frames" in capsys.readouterr().out
+    assert {"key_frames.jsonl", "losses.csv", "report.html"} <= {path.name for path in (tmp_path / "street").iterdir()}
 
 
 @pytest.mark.parametrize(

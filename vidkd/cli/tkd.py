@@ -170,11 +170,12 @@ def _own_record(arguments: argparse.Namespace) -> dict[str, Any]:
 def learn_along(item: str, job: Job, stop: Callable[[], bool]) -> dict[str, Any]:
     """Learn along one input and write all that comes of it; returns the summary of its stream. Raises as `walk_stream`."""
     from vidkd.base.errors import VideoError
+    from vidkd.detection.online.account import KEY_FRAMES, LOSSES
     from vidkd.detection.stream import walk_stream
     from vidkd.report.boxes import draw_boxes
 
     folder, names = Path(job.folders[item]), job.student.class_names
-    _forget(item, job)
+    _refuse_saved(folder, job.saved_in(item), overwrite=job.arguments.overwrite)
     with contextlib.ExitStack() as stack:
         try:
             summary = walk_stream(
@@ -187,6 +188,7 @@ def learn_along(item: str, job: Job, stop: Callable[[], bool]) -> dict[str, Any]
                 draw=functools.partial(draw_boxes, class_names=names),
                 stop=stop,
                 overwrite=job.arguments.overwrite,
+                further=(KEY_FRAMES, LOSSES, REPORT),
             )
         except VideoError:
             if (folder / "summary.json").exists():  # of an input that broke off, what there was counts
@@ -198,6 +200,19 @@ def learn_along(item: str, job: Job, stop: Callable[[], bool]) -> dict[str, Any]
     return summary
 
 
+def _refuse_saved(folder: Path, saved: Path | None, *, overwrite: bool) -> None:
+    """Raise ConfigError where a run that begins would write its student over another one."""
+    from vidkd.base.errors import ConfigError
+    from vidkd.detection.saved import EXPORTED
+    from vidkd.detection.stream.claim import RECORD
+
+    if saved is None or overwrite or (folder / RECORD).exists():
+        return
+    for suffix in ("cfg", "weights", "names"):
+        if (there := saved / f"{EXPORTED}.{suffix}").exists():
+            raise ConfigError(f"the output exists: {there}", to_mend="another --save-student, or --overwrite to replace it")
+
+
 def _check_saved(folder: Path, saved: Path | None) -> None:
     """A run that was finished without --save-student has no student any more."""
     from vidkd.base.errors import ConfigError
@@ -207,15 +222,6 @@ def _check_saved(folder: Path, saved: Path | None) -> None:
         raise ConfigError(
             f"the run in {folder} was finished without --save-student, and its student is gone", to_mend="--overwrite makes it again"
         )
-
-
-def _forget(item: str, job: Job) -> None:
-    """With --overwrite, remove what an earlier run wrote beside the files of the stream."""
-    from vidkd.detection.online.account import KEY_FRAMES, LOSSES
-
-    if job.arguments.overwrite:
-        for name in (KEY_FRAMES, LOSSES, REPORT):
-            (Path(job.folders[item]) / name).unlink(missing_ok=True)
 
 
 def _stepper(source: "StreamSource", *, job: Job, item: str, stack: contextlib.ExitStack) -> "Stepper":
@@ -248,19 +254,21 @@ def _learning(job: Job, stack: contextlib.ExitStack) -> "LearningStepper | Besid
 
 
 def write_account(item: str, job: Job) -> None:
-    """Write key_frames.jsonl, losses.csv and report.html of a finished stream."""
+    """Write key_frames.jsonl, losses.csv and report.html of a finished stream. Raises VideoError where they cannot be written."""
     from vidkd.detection.online.account import KEY_FRAMES, LOSSES, read_account, write_key_frames, write_losses
+    from vidkd.detection.stream.run import writing
     from vidkd.engine.sources import is_live
     from vidkd.report.page import render_report
     from vidkd.report.stream import key_frame_strips, stream_report
 
     folder, arguments = Path(job.folders[item]), job.arguments
     account = read_account(folder / "detections.jsonl")
-    write_key_frames(folder / KEY_FRAMES, account.keys)
-    write_losses(folder / LOSSES, account.keys)
     strips = [] if is_live(item) else key_frame_strips(item, account, job.student.class_names, sequence_fps=arguments.fps)
     page = stream_report(folder, account, budget=arguments.budget, selector=Path(arguments.selector).name, strips=strips)
-    render_report(folder / REPORT, page)
+    with writing(folder, frames=account.frames):
+        write_key_frames(folder / KEY_FRAMES, account.keys)
+        write_losses(folder / LOSSES, account.keys)
+        render_report(folder / REPORT, page)
 
 
 def _told(item: str, job: Job, summary: Mapping[str, Any]) -> str:

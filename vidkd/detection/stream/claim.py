@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -18,21 +18,23 @@ from vidkd.video.image_sequence import is_image_sequence, list_images
 RECORD, SUMMARY, PARTS = "run.json", "summary.json", ".parts"
 
 
-def claim(folder: Path, record: Mapping[str, Any], *, overwrite: bool) -> dict[str, Any] | None:
+def claim(folder: Path, record: Mapping[str, Any], *, overwrite: bool, further: Sequence[str] = ()) -> dict[str, Any] | None:
     """Make the folder that of a run with this record; returns the summary if that run is finished, None if there is work to do.
 
     record: all that the result depends on, of values that JSON can hold. overwrite: remove what a run left there; other files stay.
+    further: names of files that are the run's too, beside those of the stream.
     Raises ConfigError if the folder holds the work of a run with another record, and lists what differs; files under a run's names; or a
     finished run of whose files one was taken away.
     """
     now = json.loads(json.dumps(record, allow_nan=False))
-    _sweep(folder)
+    own = (SUMMARY, *FORMATS.values(), *further)
+    _sweep(folder, [*own, RECORD])
     if overwrite:
-        _clear(folder)
+        _clear(folder, [*own, RECORD])
     if (folder / RECORD).exists() and _has_work(folder):
         _same(folder, read_json(folder / RECORD), now)
         return _finished(folder) if (folder / SUMMARY).exists() else None
-    taken = [name for name in (*FORMATS.values(), SUMMARY) if (folder / name).exists()]
+    taken = [name for name in own if (folder / name).exists()]
     if taken:
         raise ConfigError(f"the output exists: {folder / taken[0]}", to_mend="another --out, or --overwrite to replace it")
     shutil.rmtree(folder / PARTS, ignore_errors=True)
@@ -99,14 +101,14 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _sweep(folder: Path) -> None:
+def _sweep(folder: Path, names: Iterable[str]) -> None:
     """Remove the temporary files of a killed run."""
-    for name in (SUMMARY, *FORMATS.values(), RECORD):
+    for name in names:
         for file in folder.glob(f".{name}.*.tmp"):
             file.unlink(missing_ok=True)
 
 
-def _clear(folder: Path) -> None:
+def _clear(folder: Path, names: Iterable[str]) -> None:
     shutil.rmtree(folder / PARTS, ignore_errors=True)
-    for name in (SUMMARY, *FORMATS.values(), RECORD):
+    for name in names:
         (folder / name).unlink(missing_ok=True)

@@ -70,6 +70,7 @@ def walk_stream(
     draw: Draw | None = None,
     stop: Callable[[], bool] = lambda: False,
     overwrite: bool = False,
+    further: Sequence[str] = (),
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Walk an input and leave its files in `folder`; returns its summary, with "status": done, found (it was finished) or stopped.
@@ -77,7 +78,7 @@ def walk_stream(
     name: a file, an image sequence, a camera's number or an address. make_stepper: called once the source is open. class_names: those that
     labels index. settings: all that the results depend on beyond the config (model, filters), of values that JSON can hold.
     draw: needed for the format "video". stop: asked after every part (a live source: every frame) whether to end; a file then waits to be
-    gone on with, a live source is finished.
+    gone on with, a live source is finished. overwrite, further: as in `claim`; further files are written by the caller, after the summary.
     The same call goes on where a killed or stopped one was. An input that breaks off is finished with what there was, then its VideoError
     is raised, with the frame. Raises ConfigError as `claim`; VideoError if nothing can be written; what stepper and draw raise.
     """
@@ -85,13 +86,13 @@ def walk_stream(
     if "video" in config.formats and draw is None:
         raise ValueError("the format 'video' needs draw")
     record = {**input_record(name), **config.record(), **settings}
-    with _writing(folder, frames=0):
-        summary = claim(folder, record, overwrite=overwrite)
+    with writing(folder, frames=0):
+        summary = claim(folder, record, overwrite=overwrite, further=further)
     if summary is not None:
         return _told(summary, "found")
     parts = Parts(folder / PARTS)
     if is_live(name) and parts.whole and parts.ending() is None:
-        with _writing(folder, frames=parts.frames):
+        with writing(folder, frames=parts.frames):
             parts.end({"what": f"{KILLED}: {shown(name)}", "lines": {}}, {})
     if parts.ending() is None:
         walk = _Walk(parts, class_names, config, draw if "video" in config.formats else None, stop, quiet)
@@ -131,7 +132,7 @@ class _Walk:
         return ended
 
     def _told_what_is_safe(self) -> contextlib.AbstractContextManager[None]:
-        return _writing(self._parts.folder.parent, frames=self._parts.frames)
+        return writing(self._parts.folder.parent, frames=self._parts.frames)
 
     def _take(self, items: Iterator[Seen | Cut], source: StreamSource, progress: Progress) -> bool:
         for item in items:
@@ -199,8 +200,8 @@ class _Clock:
 
 
 @contextlib.contextmanager
-def _writing(folder: Path, *, frames: int) -> Iterator[None]:
-    """Trouble with writing is told with what is safe: the frames of whole parts."""
+def writing(folder: Path, *, frames: int) -> Iterator[None]:
+    """The block writes for a run in `folder`; trouble is raised as a VideoError that tells what is safe: this number of frames."""
     try:
         yield
     except (OSError, VideoError) as error:
@@ -229,7 +230,7 @@ def _finish(folder: Path, parts: Parts, name: str, class_names: Sequence[str], c
         trouble = ending["trouble"] or {"what": f"no frames in: {shown(name)}", "lines": {}}
         shutil.rmtree(parts.folder, ignore_errors=True)
         raise VideoError(trouble["what"], **trouble["lines"])
-    with _writing(folder, frames=parts.frames):
+    with writing(folder, frames=parts.frames):
         write_outputs(folder, config.formats, Joined(parts=parts.whole, class_names=class_names, name=Path(shown(name)).name))
         summary = _summary(parts, ending, shown(name), config)
         write_json(folder / SUMMARY, summary)
