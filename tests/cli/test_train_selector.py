@@ -88,7 +88,12 @@ def test_videos_of_one_size_and_age_have_records_of_their_own(videos: list[Path]
 
 def test_what_cannot_be(videos: list[Path], networks: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "selector.pt"
+    again = tmp_path / "again.mp4"
+    again.write_bytes(videos[0].read_bytes())
+    (tmp_path / "file").write_text("no folder")
     for arguments, message in (
+        ((videos[:2], [again], networks, out), "is one to be judged by too"),
+        ((videos[:2], videos[2:], networks, tmp_path / "file" / "selector.pt"), "cannot write selector"),
         ((videos[:2], videos[1:], networks, out), "is one to be judged by too"),
         ((videos[:1], [tmp_path / "none.mp4"], networks, out), "nothing to detect in"),
         ((videos[:1], videos[1:], networks, out, "--selector.losss", "x"), "did you mean : --selector.loss"),

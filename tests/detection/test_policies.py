@@ -1,12 +1,15 @@
 """Each policy on sequences by hand, where what it must want is known."""
 
+import errno
 import io
+import os
+import resource
 
 import numpy as np
 import pytest
 import torch
 
-from vidkd.base.errors import CheckpointError, ConfigError
+from vidkd.base.errors import CheckpointError, ConfigError, DataError
 from vidkd.detection.policies import (
     POLICIES,
     AdaptiveStride,
@@ -26,6 +29,7 @@ from vidkd.detection.policies import (
     save_selector,
 )
 from vidkd.detection.policies.lstm import SelectorStep, observation_row, read_about
+from vidkd.detection.policies.records import SelectorRecord, write_record
 from vidkd.models.selector import KeyFrameLSTM, SelectorConfig, selector_input
 from vidkd.runtime.detections import Detections
 
@@ -250,6 +254,30 @@ def test_files_that_hold_no_selector(tmp_path):
     torch.save({"student": {}}, tmp_path / "other.pt")
     with pytest.raises(CheckpointError, match="is not a key-frame selector"):
         load_selector(tmp_path / "other.pt")
+
+
+def test_files_that_cannot_be_written_whole_are_told_and_leave_what_was_there(tmp_path):
+    path, kept = tmp_path / "selector.pt", tmp_path / "record.npz"
+    save_selector(path, selector())
+    before = path.read_bytes()
+    noise = np.random.default_rng(0).normal(size=(500, 3)).astype(np.float32)
+    record = SelectorRecord(
+        features=noise, **dict.fromkeys(("frames_since", "last_loss", "motion", "disagreement"), noise[:, 0]), called=noise[:, 0] > 1
+    )
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))  # both files are longer: writing fails in the middle
+    try:
+        with pytest.raises(CheckpointError, match=r"cannot write selector: .*selector\.pt") as selectors:
+            save_selector(path, selector(seed=1))
+        with pytest.raises(DataError, match="cannot keep a selector's record") as records:
+            write_record(kept, record, {"video": "v"})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    for caught in (selectors, records):
+        assert caught.value.lines["reason"] == os.strerror(errno.EFBIG)
+        assert "the same command again" in caught.value.lines["to mend"]
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["selector.pt"]
 
 
 def test_policies_by_name():

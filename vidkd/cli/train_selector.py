@@ -83,10 +83,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _videos(arguments: argparse.Namespace) -> tuple[list[str], list[str]]:
-    """The videos of both sides. Raises ConfigError where they share one, name a camera, or the file is there already."""
+    """The videos of both sides. Raises ConfigError where they share one, name a camera, or the selector's file cannot be written."""
     from vidkd.base.errors import ConfigError
     from vidkd.detection.stream.inputs import find_inputs
     from vidkd.engine.sources import is_live
+    from vidkd.video.content import content_of
 
     if arguments.out.exists() and not arguments.overwrite:
         raise ConfigError(f"the output exists: {arguments.out}", to_mend="another --out, or --overwrite to replace it")
@@ -95,9 +96,22 @@ def _videos(arguments: argparse.Namespace) -> tuple[list[str], list[str]]:
     training, judging = (find_inputs(names, leave_out=_cache(arguments)) for names in (arguments.inputs, arguments.validate))
     if live := [name for name in (*training, *judging) if is_live(name)]:
         raise ConfigError(f"a live source cannot be recorded twice: {live[0]}", to_mend="name videos")
-    if both := {Path(name).resolve() for name in training} & {Path(name).resolve() for name in judging}:
-        raise ConfigError(f"a video to learn from is one to be judged by too: {min(both)}", to_mend="--validate other videos")
+    learned = {content_of(name): name for name in training}
+    for name in judging:
+        if (same := learned.get(content_of(name))) is not None:
+            raise ConfigError(f"a video to learn from is one to be judged by too: {same}, {name}", to_mend="--validate other videos")
+    _make_folder_of(arguments.out)
     return training, judging
+
+
+def _make_folder_of(out: Path) -> None:
+    """Make the folder of the selector's file before the hours that it takes. Raises ConfigError if it cannot be."""
+    from vidkd.base.errors import ConfigError
+
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot write selector: {out}", reason=error.strerror or error, to_mend="another --out") from error
 
 
 def _cache(arguments: argparse.Namespace) -> Path:

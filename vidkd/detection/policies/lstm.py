@@ -1,5 +1,6 @@
 """Calls where an LSTM expects the oracle to disagree, and the file that it lies in."""
 
+import io
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from vidkd.base.errors import CheckpointError, ConfigError
 from vidkd.base.files import atomic_write
 from vidkd.detection.policies.budget import CallBudget
 from vidkd.detection.policies.policy import Observation, Policy
+from vidkd.detection.policies.records import AGAIN
 from vidkd.models.selector import LARGEST_DEVIATION, KeyFrameLSTM, selector_from, selector_payload
 
 KIND = "vidkd key-frame selector"
@@ -101,10 +103,18 @@ def observation_row(observation: Observation) -> NDArray[np.float32]:
 
 
 def save_selector(path: Path | str, selector: KeyFrameLSTM, about: Mapping[str, Any] | None = None) -> None:
-    """Write a selector's file, whole or not at all. about: plain values that say how it was trained."""
+    """Write a selector's file, whole or not at all. about: plain values that say how it was trained.
+
+    Raises CheckpointError if it cannot be written.
+    """
     content = {"kind": KIND, "selector": selector_payload(selector), "about": dict(about or {})}
-    with atomic_write(path, "wb") as file:
-        torch.save(content, file)
+    whole = io.BytesIO()
+    torch.save(content, whole)  # not to the file at once: torch hides what the file system says
+    try:
+        with atomic_write(path, "wb") as file:
+            file.write(whole.getbuffer())
+    except OSError as error:
+        raise CheckpointError(f"cannot write selector: {path}", reason=error.strerror or error, to_mend=AGAIN) from error
 
 
 def load_selector(path: Path | str) -> KeyFrameLSTM:

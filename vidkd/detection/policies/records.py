@@ -15,6 +15,8 @@ from vidkd.base.errors import DataError
 from vidkd.base.files import atomic_write
 from vidkd.models.selector import selector_input
 
+AGAIN = "make room, and give the same command again: records that were kept are found"
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class SelectorRecord:
@@ -48,9 +50,12 @@ class SelectorRecord:
 
 
 def write_record(path: Path | str, record: SelectorRecord, made_from: Mapping[str, str]) -> None:
-    """Write a record as .npz, whole or not at all. made_from: what it depends on, kept with it."""
-    with atomic_write(path, "wb") as file:
-        np.savez_compressed(file, made_from=np.asarray(json.dumps(dict(made_from), sort_keys=True)), **vars(record))
+    """Write a record as .npz, whole or not at all. made_from: what it depends on, kept too. Raises DataError if it cannot be written."""
+    try:
+        with atomic_write(path, "wb") as file:
+            np.savez_compressed(file, made_from=np.asarray(json.dumps(dict(made_from), sort_keys=True)), **vars(record))
+    except OSError as error:
+        raise DataError(f"cannot keep a selector's record: {path}", reason=error.strerror or error, to_mend=AGAIN) from error
 
 
 def read_record(path: Path | str) -> tuple[SelectorRecord, dict[str, str]]:
