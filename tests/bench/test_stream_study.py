@@ -237,6 +237,9 @@ def test_settings_are_chosen_on_tuning_streams_before_test_streams_are_read(root
     means = [trial["mean"] for trial in chosen["trials"]]
     assert chosen["trial"] == int(np.argmax(means))
     assert read_chosen_trials(study, places) == {"fixed": chosen["settings"]}
+    for over in ({"update": {"clip_norm": 1.0}}, {"tuning": {**content["tuning"], "seeds": [8]}}):
+        with pytest.raises(ConfigError, match=r"(?s)methods.fixed was chosen with other settings, streams or seeds.*--phase tune"):
+            read_chosen_trials(make_study(tmp_path, {**content, **over}), places)
     methods["fixed"]["trials"][0] = {"update.steps": 1}
     with pytest.raises(ConfigError, match=r"methods.fixed has other trials now"):
         read_chosen_trials(make_study(tmp_path, content), places)

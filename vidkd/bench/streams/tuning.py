@@ -1,5 +1,7 @@
 """Choosing how each method learns on streams that are used for nothing else, before the test streams are read."""
 
+import hashlib
+import json
 import logging
 from typing import Any
 
@@ -10,8 +12,8 @@ from vidkd.base.files import read_json, write_json
 from vidkd.bench.streams.cells import run_stream_cells
 from vidkd.bench.streams.collect import as_counts, condition_of_share
 from vidkd.bench.streams.places import StreamPlaces
-from vidkd.bench.streams.settings import ChosenTrials, trial_cells
-from vidkd.bench.streams.spec import StreamStudy
+from vidkd.bench.streams.settings import ChosenTrials, identity_of, trial_cells
+from vidkd.bench.streams.spec import StreamStudy, StreamStudySpec
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +32,13 @@ def tune_streams(study: StreamStudy, places: StreamPlaces, workers: int) -> dict
             values = {f"{key.seed}/{key.stream}": round(as_counts(cells[key]).f1, 6) for key in keys if key.trial == number}
             rows.append({"settings": settings, "mean": round(float(np.mean(list(values.values()))), 6), "values": values})
         best = max(range(len(rows)), key=lambda number: (rows[number]["mean"], -number))
-        methods[name] = {"trial": best, "settings": rows[best]["settings"], "mean": rows[best]["mean"], "trials": rows}
+        methods[name] = {
+            "trial": best,
+            "settings": rows[best]["settings"],
+            "mean": rows[best]["mean"],
+            "made_with": _made_with(spec, name),
+            "trials": rows,
+        }
         log.info("%s: trial %d, F1 %.3f", name, best, rows[best]["mean"])
     content = {
         "study": spec.study,
@@ -45,7 +53,8 @@ def tune_streams(study: StreamStudy, places: StreamPlaces, workers: int) -> dict
 def read_chosen_trials(study: StreamStudy, places: StreamPlaces) -> ChosenTrials:
     """Chosen settings by method; none where nothing is tuned.
 
-    Raises ConfigError if tuning has not been done, or was done among other trials than the study has now.
+    Raises ConfigError if tuning has not been done, or was done among other trials, with other settings or on other streams than the study
+    has now.
     """
     if not study.spec.tuned:
         return {}
@@ -56,4 +65,13 @@ def read_chosen_trials(study: StreamStudy, places: StreamPlaces) -> ChosenTrials
     for name, method in study.spec.methods.items():
         if method.trials and [row["settings"] for row in found.get(name, {}).get("trials", [])] != method.trials:
             raise ConfigError(f"{path} is not the choice of this study: methods.{name} has other trials now", to_mend=mend)
+        if method.trials and found[name]["made_with"] != _made_with(study.spec, name):
+            why = "was chosen with other settings, streams or seeds"
+            raise ConfigError(f"{path} is not the choice of this study: methods.{name} {why}", to_mend=mend)
     return {name: choice["settings"] for name, choice in found.items()}
+
+
+def _made_with(spec: StreamStudySpec, method: str) -> str:
+    """Short hash of all settings that the trials of a method depend on."""
+    cells = [{"key": str(key), **identity_of(spec, key, {})} for key in trial_cells(spec, method)]
+    return hashlib.sha256(json.dumps(cells, sort_keys=True).encode()).hexdigest()[:16]
