@@ -22,8 +22,12 @@ class AttentionPooling(nn.Module):
     def __init__(self, config: AttentionConfig, from_stage: Stage, to_stage: Stage) -> None:
         super().__init__()
         self.config = config
-        self.output_channels = to_stage.channels * max(1, len(config.map_names))
+        self.declare_channels(to_stage.channels)
         self.maps = nn.ModuleDict({name: MapLogits(from_stage, to_stage) for name in config.map_names})
+
+    def declare_channels(self, channels: int) -> None:
+        """State how many channels the pooled features have."""
+        self.output_channels = channels * max(1, len(self.config.map_names))
 
     def forward(self, source: Tensor, features: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Source (B, C_from, T, H, W) and features (B, C, T', H', W') -> pooled (B, D) and {name: log-probabilities (B, T', H', W')}.

@@ -1,5 +1,6 @@
 """What every backbone is: an ordered set of named stages, an input normalisation, a network that yields one feature map a stage."""
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -114,6 +115,12 @@ class Backbone(nn.Module):
         self.input = layout.input if view == "rgb" else layout.input.for_flow()
         if view == "flow":
             take_flow(net)
+
+    def declare_channels(self, channels: Mapping[str, int]) -> None:
+        """State how many channels some stages have, after their filters were removed. Raises KeyError for an unknown stage."""
+        stages = {name: dataclasses.replace(self.layout.stages[name], channels=count) for name, count in channels.items()}
+        self.layout = dataclasses.replace(self.layout, stages={**self.layout.stages, **stages})
+        self.channels = {name: stage.channels for name, stage in self.layout.stages.items()}
 
     def walk(self, clip: Tensor) -> Iterator[Tensor]:
         """Yield the features of each stage in order."""

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -59,6 +59,7 @@ class VideoClassifier(nn.Module):
 
     `random_parameters` names what `config.weights` did not bring: empty for a whole classifier of the same kind, which a teacher
     should be; the head alone where the file holds another data set's classes; everything without weights.
+    `changes`: the plans of compression (see `vidkd.models.changes`) by which it departs from what its config builds, in order.
     Raises ConfigError for an unknown backbone or stage and CheckpointError for weights that are missing or do not fit.
     """
 
@@ -70,6 +71,7 @@ class VideoClassifier(nn.Module):
         self.num_classes = num_classes
         self.view = view
         self.targets = dict(targets or {})
+        self.changes: tuple[dict[str, Any], ...] = ()
         self.backbone = build_backbone(config.backbone, view=view)
         spec = self.backbone.input
         self.normalise = Normalise(spec if view == "rgb" else spec.for_flow(config.flow_bound_px))
@@ -112,6 +114,11 @@ class VideoClassifier(nn.Module):
         if self.config.freeze_norm:
             freeze_norm_statistics(self.backbone)
         return self
+
+    def declare_channels(self, channels: Mapping[str, int]) -> None:
+        """As of `Backbone`, and for what is pooled."""
+        self.backbone.declare_channels(channels)
+        self.pooling.declare_channels(self.backbone.layout.stages[self.to_stage].channels)
 
     @property
     def map_shift_cells(self) -> float:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from vidkd.base.errors import CheckpointError
+from vidkd.models.changes import apply_changes
 from vidkd.models.classifier import VideoClassifier
 from vidkd.models.config import AttentionConfig, ModelConfig, View
 
@@ -37,13 +38,17 @@ def classifier_payload(
     targets: Mapping[str, Sequence[str]] | None = None,
     seen: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """The part of a checkpoint that describes a classifier: plain values and tensors, readable with weights_only=True."""
+    """The part of a checkpoint that describes a classifier: plain values and tensors, readable with weights_only=True.
+
+    A compressed one has its plans under "changes"; the network is rebuilt from config and plans before its weights are loaded.
+    """
     return {
         "config": {**dataclasses.asdict(model.config), "weights": None},
         "classes": list(classes),
         "targets": {name: list((targets or {})[name]) for name in model.targets},
         "seen": None if seen is None else list(seen),
         "view": model.view,
+        **({"changes": list(model.changes)} if model.changes else {}),
         "state": model.state_dict(),
     }
 
@@ -86,6 +91,7 @@ def load_classifier(path: Path | str) -> SavedClassifier:
         config = ModelConfig(**{**saved["config"], "attention": AttentionConfig(**saved["config"]["attention"])})
         targets = {name: tuple(names) for name, names in saved.get("targets", {}).items()}
         model = VideoClassifier(config, len(saved["classes"]), saved["view"], {name: len(names) for name, names in targets.items()})
+        apply_changes(model, saved.get("changes", ()))
         model.load_state_dict(content.get("ema") or saved["state"])
     except (RuntimeError, TypeError, KeyError) as error:
         raise CheckpointError(

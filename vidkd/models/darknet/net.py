@@ -87,6 +87,11 @@ class Darknet(nn.Module):
         """For each head the layer that its last convolution reads: the deepest features before the heads."""
         return tuple(head.source for head in self.heads)
 
+    @property
+    def sources(self) -> tuple[tuple[int, ...], ...]:
+        """For each layer those that it reads: an index from 0, or -1 for the image."""
+        return self._sources
+
     def head_convolution(self, head: Head) -> nn.Conv2d:
         """The convolution that puts out this raw head."""
         return self._head_block(head).conv

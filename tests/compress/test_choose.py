@@ -1,0 +1,60 @@
+import pytest
+import torch
+
+from vidkd.base.errors import ConfigError
+from vidkd.compress.choose import filters_to_remove
+from vidkd.compress.config import PruneConfig
+
+SCORES = {"a": torch.tensor([4.0, 1.0, 3.0, 2.0]), "b": torch.tensor([0.1, 0.2, 9.0, 8.0, 7.0, 0.3])}
+
+
+def test_uniform_takes_the_lowest_of_each_layer() -> None:
+    assert filters_to_remove(SCORES, PruneConfig(scope="uniform"), share=0.5) == {"a": [1, 3], "b": [0, 1, 5]}
+
+
+def test_global_ranks_all_layers_together() -> None:
+    assert filters_to_remove(SCORES, PruneConfig(), share=0.4) == {"a": [1], "b": [0, 1, 5]}
+
+
+def test_global_stops_at_the_most_of_a_layer_and_takes_the_rest_elsewhere() -> None:
+    config = PruneConfig(most_of_layer=1 / 3)
+    assert filters_to_remove(SCORES, config, share=0.3) == {"a": [1], "b": [0, 1]}
+
+
+def test_kept_filters_are_a_multiple_where_any_go() -> None:
+    config = PruneConfig(scope="uniform", multiple_of=4)
+    assert filters_to_remove(SCORES, config, share=0.5) == {"b": [0, 1]}
+
+
+def test_equal_scores_go_in_order() -> None:
+    assert filters_to_remove({"a": torch.zeros(5)}, PruneConfig(scope="uniform"), share=0.4) == {"a": [0, 1]}
+
+
+@pytest.mark.parametrize(
+    ("config", "share", "told"),
+    [
+        (PruneConfig(scope="uniform"), 0.9, "all 4 filters of a"),
+        (PruneConfig(most_of_layer=1), 0.95, "all 4 filters of a"),
+        (PruneConfig(most_of_layer=0.5), 0.6, "only 5 may go"),
+    ],
+)
+def test_a_ratio_that_removes_a_whole_layer_is_refused(config: PruneConfig, share: float, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        filters_to_remove(SCORES, config, share=share)
+
+
+def test_steps_reach_the_ratio() -> None:
+    config, left = PruneConfig(ratio=0.6, steps=3), 1.0
+    for step in (1, 2, 3):
+        left *= 1 - config.share(step)
+        assert left == pytest.approx(1 - 0.2 * step)
+    with pytest.raises(ConfigError, match="3 steps"):
+        config.share(4)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"ratio": 0}, {"ratio": 1}, {"ratio": 1.5}, {"steps": 0}, {"multiple_of": 0}, {"most_of_layer": 0}, {"criterion": "l3"}]
+)
+def test_settings_out_of_range_are_refused(settings: dict[str, object]) -> None:
+    with pytest.raises(ConfigError):
+        PruneConfig(**settings)  # type: ignore[arg-type]

@@ -1,0 +1,184 @@
+import copy
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from zeroed_filters import lively, switch_off
+
+from vidkd.base.errors import CheckpointError, ConfigError, MissingExtraError
+from vidkd.compress.config import PruneConfig
+from vidkd.compress.prune import prunable_scales, prune
+from vidkd.losses.slimming import scale_l1
+from vidkd.models import BACKBONES, AttentionConfig, ModelConfig, VideoClassifier
+from vidkd.models.changes import apply_changes
+from vidkd.models.saved import classifier_payload, load_classifier
+
+ATTENTION = AttentionConfig(pooling="probabilistic", maps="two")
+TOKENS = {"mvit_v2_s", "swin3d_t"}
+# these two differ from x3d_xs by the clip that they were trained on
+NAMES = [pytest.param(name, marks=pytest.mark.slow if name in ("x3d_s", "x3d_m") else ()) for name in sorted(BACKBONES)]
+
+
+def classifier(name: str = "tiny3d", **settings: object) -> VideoClassifier:
+    torch.manual_seed(0)
+    config = ModelConfig(backbone=name, attention=ATTENTION, **settings)  # type: ignore[arg-type]
+    return VideoClassifier(config, 4, "rgb", {"verb": 3}).eval()
+
+
+def clip(name: str = "tiny3d", size: int = 32, batch: int = 1) -> torch.Tensor:
+    return torch.rand(batch, 3, 16 if name == "s3d" else 8, size, size, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_filters_that_put_out_zero_go_from_every_backbone_without_a_trace(name: str, tmp_path: Path) -> None:
+    model, example = classifier(name), clip(name)
+    lively(model, clip(name, batch=2))
+    switch_off(model, example)
+    criterion = "l2" if name in TOKENS else "norm_scale"
+    done = prune(model, example, PruneConfig(ratio=0.5, criterion=criterion, scope="uniform"))
+    with torch.no_grad():
+        # in double precision: float32 would hide a mistake in the noise of a deep random network
+        before, after = (copy.deepcopy(net).double()(example.double()) for net in (model, done.model))
+    assert before.logits.std() > 1e-3
+    torch.testing.assert_close(after.logits, before.logits, rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(after.targets, before.targets, rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(after.attention, before.attention, rtol=1e-6, atol=1e-6)  # whose logits are always float32
+    assert done.after.parameters < done.before.parameters
+    assert done.after.macs < done.before.macs
+    assert {stage: features.shape[1] for stage, features in after.features.items()} == done.model.backbone.channels
+    torch.save({"student": classifier_payload(done.model, list("abcd"), {"verb": list("xyz")})}, tmp_path / "model.pt")
+    saved = load_classifier(tmp_path / "model.pt").model
+    with torch.no_grad():
+        assert torch.equal(saved(example).logits, done.model(example).logits)
+    assert saved.changes == (done.plan,)
+
+
+def test_half_of_tiny3d_is_counted_by_hand() -> None:
+    model = classifier()
+    done = prune(model, clip(), PruneConfig(ratio=0.5, scope="uniform"))
+    assert done.model.backbone.channels == {"stem": 12, "stage2": 24, "stage3": 48, "stage4": 48}
+    kernel = 12 * 3 * 27 + 24 * 12 * 27 + 48 * 24 * 27 + 48 * 48 * 9 + 48 * 48 * 3
+    norms = 2 * (12 + 24 + 48 + 48 + 48)
+    heads = 2 * 48 * 9 + (4 + 3) * (2 * 48 + 1)
+    assert done.after.parameters == kernel + norms + heads
+    assert done.layers["backbone.net.stem.0"] == "24 -> 12 filters"
+    assert set(done.left) == {"fc", "target_fc.verb", "pooling.maps.motion.conv", "pooling.maps.appearance.conv"}
+
+
+def test_the_network_that_was_given_is_left_as_it_was() -> None:
+    model = classifier(freeze_norm=True).train()
+    before = copy.deepcopy(model.state_dict())
+    done = prune(model, clip(), PruneConfig())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert model.changes == ()
+    modes = {name: module.training for name, module in model.named_modules()}
+    assert {name: module.training for name, module in done.model.named_modules()} == modes
+    weight = done.model.get_parameter("backbone.net.stage2.0.weight")
+    assert weight.is_contiguous(memory_format=torch.channels_last_3d)  # as Tiny3D lays its weights out
+
+
+def test_steps_and_plans_follow_one_another() -> None:
+    model, example, config = classifier(), clip(), PruneConfig(ratio=0.5, scope="uniform", steps=2)
+    first = prune(model, example, config, step=1)
+    second = prune(first.model, example, config, step=2)
+    assert first.model.backbone.channels["stage4"] == 72
+    assert second.model.backbone.channels["stage4"] == 48
+    assert second.model.changes == (first.plan, second.plan)
+    plans = json.loads(json.dumps(second.model.changes))
+    rebuilt = classifier()
+    apply_changes(rebuilt, plans)
+    rebuilt.load_state_dict(second.model.state_dict())
+    with torch.no_grad():
+        assert torch.equal(rebuilt(example).logits, second.model(example).logits)
+
+
+def test_a_pruned_network_learns() -> None:
+    model = prune(classifier(), clip(), PruneConfig()).model.train()
+    model(clip(batch=2)).logits.sum().backward()
+    assert all(parameter.grad is not None for name, parameter in model.named_parameters() if not name.startswith("target_fc"))
+
+
+def test_told_observed_and_layers_to_spare() -> None:
+    model = classifier(told_observed=True)
+    done = prune(model, clip(), PruneConfig(spare=("backbone.net.stem*",)))
+    assert done.left["backbone.net.stem.0"] == "spare: backbone.net.stem*"
+    assert done.model.backbone.channels["stem"] == 24
+    assert done.model.observed is not None
+    assert done.model.fc.in_features == done.model.pooling.output_channels < 192
+    assert done.model(clip(), torch.tensor([0.5])).logits.shape == (1, 4)
+
+
+def test_the_criteria_choose_different_filters_and_random_is_a_control() -> None:
+    model, example = lively(classifier(), clip(batch=2)), clip()
+    weight = "backbone.net.stem.0.weight"
+
+    def losses(net: nn.Module) -> list[torch.Tensor]:
+        return [net(clip()).logits[:, 0].sum()]
+
+    kept = {
+        name: prune(model, example, PruneConfig(criterion=name, scope="uniform"), losses=losses).model.get_parameter(weight)  # type: ignore[arg-type]
+        for name in ("l1", "norm_scale", "taylor", "random")
+    }
+    assert all(value.shape[0] == 12 for value in kept.values())
+    assert len({float(value.detach().sum()) for value in kept.values()}) == 4
+
+
+def test_sparsity_training_presses_on_the_scales_of_filters_that_may_go() -> None:
+    model = classifier()
+    scales = prunable_scales(model, clip(), PruneConfig(spare=("backbone.net.stem*",)))
+    assert set(scales) == {f"backbone.net.{name}.1.weight" for name in ("stage2", "stage3", "stage4.spatial", "stage4.temporal")}
+    assert all(scale is model.get_parameter(name) for name, scale in scales.items())
+    assert scale_l1(scales.values()).item() == 48 + 3 * 96
+
+
+def test_a_ratio_that_removes_a_layer_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"all 24 filters of backbone\.net\.stem\.0"):
+        prune(classifier(), clip(), PruneConfig(ratio=0.98, scope="uniform"))
+
+
+def test_a_network_without_filters_that_may_go_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no filter"):
+        prune(nn.Conv2d(3, 4, 3), torch.randn(1, 3, 8, 8), PruneConfig())
+    with pytest.raises(ConfigError, match="no batch normalisation"):
+        prune(nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1)), torch.randn(1, 3, 8, 8), PruneConfig(criterion="norm_scale"))
+
+
+def test_a_network_that_is_not_understood_is_refused() -> None:
+    class Shuffled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 2, 1)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            mixed = torch.einsum("bchw,cd->bdhw", self.first(images), torch.eye(8))
+            return self.last(mixed)
+
+    with pytest.raises(ConfigError, match="does not run"):
+        prune(Shuffled(), torch.randn(1, 3, 8, 8), PruneConfig())
+
+
+@pytest.mark.parametrize(
+    ("plan", "told"),
+    [
+        ({"kind": "melt", "layers": {}}, "unknown kind"),
+        ({"kind": "prune", "layers": {"backbone.net.stem.9": {"out_channels": 2}}}, "stem.9"),
+        ({"kind": "prune", "layers": {"backbone.net.stem.0": {"out_channels": 10**9}}}, "out_channels=1000000000"),
+        ({"kind": "prune", "layers": {"backbone.net.stem.0": {"out_channels": 0}}}, "out_channels=0"),
+        ({"kind": "prune", "layers": {"backbone.net.stem.0": {"weight": 3}}}, "weight=3"),
+        ({"kind": "prune", "layers": {}, "stages": {"stage9": 3}}, "stage9"),
+        ({"kind": "factorise", "layers": {"backbone.net.stem.0": {"method": "channel", "ranks": [10**9]}}}, "ranks"),
+        ({"kind": "factorise", "layers": {"backbone.net.stem.1": {"method": "channel", "ranks": [1]}}}, "neither a convolution"),
+    ],
+)
+def test_a_plan_that_does_not_fit_is_refused(plan: dict[str, object], told: str) -> None:
+    with pytest.raises(CheckpointError, match=told):
+        apply_changes(classifier(), [plan])
+
+
+def test_the_missing_package_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch_pruning", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'vidkd\[compress\]'"):
+        prune(classifier(), clip(), PruneConfig())

@@ -1,0 +1,111 @@
+"""Settings of the steps of compression."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from vidkd.base.errors import ConfigError, unknown_name
+from vidkd.models.low_rank import METHODS, Method
+
+Criterion = Literal["l1", "l2", "norm_scale", "taylor", "random"]
+Scope = Literal["global", "uniform"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruneConfig:
+    """Which filters are removed.
+
+    Attributes:
+        ratio: share of the filters that may go which is removed in the end, in (0, 1). Parameters shrink by about 1 - (1 - ratio)^2.
+        criterion: what a filter is kept for: "l1" or "l2" norm of its weights, "norm_scale" the scale of its batch normalisation (after
+            training with `vidkd.losses.slimming`), "taylor" what the loss would change by without it (to first order), "random" nothing.
+        scope: "global" ranks the filters of all layers together, "uniform" takes the same share of each layer.
+        steps: in how many steps the ratio is reached; between them the network is repaired.
+        most_of_layer: "global" never takes more than this share of one layer, in (0, 1].
+        multiple_of: layers keep a multiple of this many filters (or all), at least 1; fewer are removed for it.
+        spare: patterns of layers (`backbone.net.stem*`) that keep all filters, besides those that are found by rule.
+        seed: of "random".
+    """
+
+    ratio: float = 0.5
+    criterion: Criterion = "l2"
+    scope: Scope = "global"
+    steps: int = 1
+    most_of_layer: float = 0.9
+    multiple_of: int = 1
+    spare: tuple[str, ...] = ()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _in_unit("ratio", self.ratio, one=False)
+        _in_unit("most_of_layer", self.most_of_layer)
+        _known("criterion", self.criterion, get_args(Criterion))
+        _known("scope", self.scope, get_args(Scope))
+        for name in ("steps", "multiple_of"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
+
+    def share(self, step: int) -> float:
+        """The share of the filters left before this step (from 1) that it removes, so that the last one reaches `ratio` in even steps."""
+        if not 1 <= step <= self.steps:
+            raise ConfigError(f"there are {self.steps} steps of pruning, and {step} is none of them")
+        return (self.ratio / self.steps) / (1 - self.ratio * (step - 1) / self.steps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SparsifyConfig:
+    """Which single weights become zero: those of smallest magnitude.
+
+    Attributes:
+        ratio: share of the weights of convolutions and linear layers, in (0, 1).
+        scope: "global" ranks all weights together, "uniform" takes the same share of each layer.
+        spare: patterns of layers that keep all weights.
+    """
+
+    ratio: float = 0.8
+    scope: Scope = "uniform"
+    spare: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _in_unit("ratio", self.ratio, one=False)
+        _known("scope", self.scope, get_args(Scope))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FactoriseConfig:
+    """Which layers become products of smaller ones, and of what rank. Exactly one of energy, ratio and macs is given.
+
+    Attributes:
+        method: "channel" or "spatial" (singular values), "tucker" (both channel dimensions), or "any": whichever serves a layer best.
+        energy: each layer keeps at least this share of its squared singular values, in (0, 1]; of each mode for "tucker".
+        ratio: each layer keeps this share of its full rank, in (0, 1]; not with "any".
+        macs: the whole network takes at most this share of its MACs, in (0, 1), at the largest product of kept energies.
+        spare: patterns of layers that stay as they are.
+    """
+
+    method: Method | Literal["any"] = "channel"
+    energy: float | None = None
+    ratio: float | None = None
+    macs: float | None = None
+    spare: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _known("method", self.method, (*METHODS, "any"))
+        given = {name: getattr(self, name) for name in ("energy", "ratio", "macs") if getattr(self, name) is not None}
+        if len(given) != 1:
+            raise ConfigError("exactly one of energy, ratio and macs decides the ranks", given=", ".join(given) or "none")
+        for name, value in given.items():
+            _in_unit(name, value, one=name != "macs")
+        if self.method == "any" and self.ratio is not None:
+            raise ConfigError(
+                "ratio means another size for each method, so method 'any' cannot be chosen by it", to_mend="give energy or macs"
+            )
+
+
+def _in_unit(name: str, value: float, *, one: bool = True) -> None:
+    if not (0 < value < 1 or (one and value == 1)):
+        raise ConfigError(f"{name} must lie in (0, 1{']' if one else ')'}, not {value}")
+
+
+def _known(kind: str, name: str, known: tuple[str, ...]) -> None:
+    if name not in known:
+        raise unknown_name(kind, name, known)

@@ -1,0 +1,54 @@
+"""What a step of compression gives: the new network, the plan that rebuilds it, and what it cost and costs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from vidkd.base.errors import ConfigError
+from vidkd.models.classifier import ClassifierOutput
+from vidkd.models.macs import NetworkCost
+
+Net = TypeVar("Net", bound=nn.Module)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compressed(Generic[Net]):
+    """One step of compression, done.
+
+    model: the new network, in the mode of the old one, which is untouched. plan: plain values, for `vidkd.models.changes` (a darknet is
+    rebuilt from its cfg instead). layers: what was done to each layer, in words. left: layers that stayed as they were, and why.
+    before, after: costs of one pass of the example.
+    """
+
+    model: Net
+    plan: dict[str, Any]
+    layers: Mapping[str, str]
+    left: Mapping[str, str]
+    before: NetworkCost
+    after: NetworkCost
+
+
+def checked_outputs(net: nn.Module, example: Tensor, like: nn.Module) -> None:
+    """Run both networks, in eval mode. Raises ConfigError if `net` fails, or puts out other shapes than `like` (features aside)."""
+    try:
+        found = _shapes(net, example)
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise ConfigError("the compressed network does not run: its layers no longer fit together", reason=error, to_mend=_SPARE) from error
+    expected = _shapes(like, example)
+    if found != expected:
+        raise ConfigError("the compressed network puts out other shapes", found=found, expected=expected, to_mend=_SPARE)
+
+
+_SPARE = "spare the layers concerned: what they do to their channels is not understood"
+
+
+def _shapes(net: nn.Module, example: Tensor) -> list[tuple[int, ...]]:
+    net.eval()
+    with torch.no_grad():
+        given = net(example)
+    if isinstance(given, ClassifierOutput):
+        given = (given.logits, *given.attention.values(), *given.targets.values())
+    return [tuple(each.shape) for each in ((given,) if isinstance(given, Tensor) else given)]

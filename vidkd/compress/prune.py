@@ -1,0 +1,96 @@
+"""Filter pruning: whole filters go, with all that is bound to them, and what is left is a smaller dense network."""
+
+import copy
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from vidkd.base.errors import ConfigError
+from vidkd.compress.choose import filters_to_remove
+from vidkd.compress.config import PruneConfig
+from vidkd.compress.darknet import narrowed
+from vidkd.compress.graph import couplings
+from vidkd.compress.importance import LossBatches, is_norm, scores
+from vidkd.compress.outcome import Compressed, Net, checked_outputs
+from vidkd.compress.traced import pieces_of
+from vidkd.models.changes import apply_changes, differing_sizes
+from vidkd.models.classifier import VideoClassifier
+from vidkd.models.darknet import Darknet
+from vidkd.models.macs import network_cost
+
+NOT_JUDGED = "the criterion does not apply: no batch normalisation"
+
+
+def prune(net: Net, example: Tensor, config: PruneConfig, *, step: int = 1, losses: LossBatches | None = None) -> Compressed[Net]:
+    """Remove filters of a `VideoClassifier` (example: a raw clip), a `Darknet` (images) or another network (its input).
+
+    step: which of `config.steps`, from 1; give it the network that the step before left, repaired. losses: for criterion "taylor".
+    The result was run on the example and puts out the same shapes. Raises ConfigError if nothing may go, if a layer would lose all its
+    filters, or if the network cannot be understood; MissingExtraError without torch-pruning.
+    """
+    working = copy.deepcopy(net)
+    found = couplings(pieces_of(working, example), config.spare)
+    free = [each for each in found if each.spared is None]
+    judged = scores(working, free, config.criterion, seed=config.seed, losses=losses)
+    if not judged:
+        reasons = {each.name: each.spared or NOT_JUDGED for each in found}
+        raise ConfigError("no filter of this network may go", **{name: reasons[name] for name in list(reasons)[:4]})
+    chosen = filters_to_remove(judged, config, share=config.share(step))
+    for each in free:
+        if each.name in chosen:
+            each.remove(chosen[each.name])
+    plan = _plan(net, working, config, step)
+    made = _rebuilt(net, working, example, plan)
+    return Compressed(
+        model=made,
+        plan=plan,
+        layers={
+            each.name: f"{each.filters} -> {each.filters - len(chosen.get(each.name, ()))} filters" for each in free if each.name in judged
+        },
+        left={each.name: each.spared or NOT_JUDGED for each in found if each.name not in judged},
+        before=network_cost(net, example),
+        after=network_cost(made, example),
+    )
+
+
+def prunable_scales(net: nn.Module, example: Tensor, config: PruneConfig) -> dict[str, nn.Parameter]:
+    """The scales (gamma) of all batch normalisations whose filters may go, by name: what sparsity training presses on."""
+    found = couplings(pieces_of(copy.deepcopy(net), example), config.spare)
+    names = {member.name for each in found if each.spared is None for member in each.members}
+    norms = {name: net.get_submodule(name) for name in sorted(names)}
+    return {f"{name}.weight": norm.get_parameter("weight") for name, norm in norms.items() if is_norm(norm)}
+
+
+def _plan(net: nn.Module, working: nn.Module, config: PruneConfig, step: int) -> dict[str, Any]:
+    settings = {**dataclasses.asdict(config), "spare": list(config.spare), "step": step}
+    return {"kind": "prune", "settings": settings, "layers": differing_sizes(net, working)}
+
+
+def _rebuilt(net: Net, working: nn.Module, example: Tensor, plan: dict[str, Any]) -> Net:
+    """The pruned network as a checkpoint would rebuild it: by the plan, then its weights. So a plan that is not enough fails here."""
+    checked_outputs(working, example, copy.deepcopy(net))
+    if isinstance(working, Darknet):
+        made = cast(Net, narrowed(working))
+    else:
+        if isinstance(working, VideoClassifier):
+            plan["stages"] = _stage_channels(working, example)
+        made = copy.deepcopy(net)
+        apply_changes(made, [plan])
+        made.load_state_dict(working.state_dict())
+    _restore_modes(made, net)
+    return made
+
+
+@torch.no_grad()
+def _stage_channels(model: VideoClassifier, example: Tensor) -> dict[str, int]:
+    features = model.backbone(model.normalise(example))
+    return {name: feature.shape[1] for name, feature in features.items() if feature.shape[1] != model.backbone.channels[name]}
+
+
+def _restore_modes(made: nn.Module, like: nn.Module) -> None:
+    modes: Mapping[str, bool] = {name: module.training for name, module in like.named_modules()}
+    for name, module in made.named_modules():
+        module.training = modes[name]
