@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -280,6 +281,30 @@ def test_files_of_others_are_not_replaced(video, tmp_path):
     walk(video, tmp_path / "out", overwrite=True)
     assert (tmp_path / "out" / "notes.txt").read_text() == "mine too"
     assert json.loads((tmp_path / "out" / "coco.json").read_text())["images"]
+
+
+def test_two_do_not_work_in_one_folder(video, whole, tmp_path):
+    """Each would take the other's part for its own: frames would be missing."""
+    inside, let = threading.Event(), threading.Event()
+
+    class Slow(CountingStepper):
+        def step(self, frames):
+            inside.set()
+            assert let.wait(20)
+            return super().step(frames)
+
+    first = threading.Thread(target=walk, args=(video, tmp_path / "out"), kwargs={"stepper": Slow()})
+    first.start()
+    assert inside.wait(20)
+    try:
+        for overwrite in (False, True):
+            with pytest.raises(ConfigError, match=r"another process works in .*out"):
+                walk(video, tmp_path / "out", overwrite=overwrite)
+    finally:
+        let.set()
+        first.join(20)
+    check_same(tmp_path / "out", whole)
+    assert walk(video, tmp_path / "out")["status"] == "found"
 
 
 def test_what_is_recorded(video, whole):

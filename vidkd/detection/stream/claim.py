@@ -1,6 +1,9 @@
 """Whose folder it is: what a run was made with, and whether another may go on in it."""
 
+import contextlib
 import json
+import logging
+import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +17,8 @@ from vidkd.detection.stream.outputs import FORMATS
 from vidkd.detection.stream.parts import Parts
 from vidkd.engine.sources import is_live
 from vidkd.video.image_sequence import is_image_sequence, list_images
+
+log = logging.getLogger(__name__)
 
 RECORD, SUMMARY, PARTS = "run.json", "summary.json", ".parts"
 
@@ -40,6 +45,32 @@ def claim(folder: Path, record: Mapping[str, Any], *, overwrite: bool, further: 
     shutil.rmtree(folder / PARTS, ignore_errors=True)
     write_json(folder / RECORD, now)
     return None
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold a folder, which is made, for the block: two processes would tear each other's parts. A kill lets go of it.
+
+    Raises ConfigError if another process holds it, OSError if it cannot be made.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        import fcntl
+    except ImportError:  # no such lock on Windows
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)  # the folder itself: no file of a lock is left behind
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise ConfigError(f"another process works in {folder}", to_mend="wait for it, or another --out") from None
+    except OSError as error:
+        log.warning("%s cannot be held (%s): start no other run in it", folder, error.strerror)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def input_record(name: str) -> dict[str, Any]:

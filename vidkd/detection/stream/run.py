@@ -13,7 +13,7 @@ from typing import Any
 from vidkd.base.errors import ConfigError, VideoError, unknown_name
 from vidkd.base.files import write_json
 from vidkd.base.progress import Progress
-from vidkd.detection.stream.claim import PARTS, SUMMARY, claim, input_record, shown
+from vidkd.detection.stream.claim import PARTS, SUMMARY, claim, held, input_record, shown
 from vidkd.detection.stream.outputs import FORMATS, Joined, write_outputs
 from vidkd.detection.stream.parts import Parts, PartWriter
 from vidkd.detection.stream.pipeline import Cut, Draw, Pipeline, Seen
@@ -80,25 +80,28 @@ def walk_stream(
     draw: needed for the format "video". stop: asked after every part (a live source: every frame) whether to end; a file then waits to be
     gone on with, a live source is finished. overwrite, further: as in `claim`; further files are written by the caller, after the summary.
     The same call goes on where a killed or stopped one was. An input that breaks off is finished with what there was, then its VideoError
-    is raised, with the frame. Raises ConfigError as `claim`; VideoError if nothing can be written; what stepper and draw raise.
+    is raised, with the frame. Raises ConfigError as `claim`, or if another process works there; VideoError if nothing can be written; what
+    stepper and draw raise.
     """
     config = config or StreamConfig()
     if "video" in config.formats and draw is None:
         raise ValueError("the format 'video' needs draw")
     record = {**input_record(name), **config.record(), **settings}
-    with writing(folder, frames=0):
-        summary = claim(folder, record, overwrite=overwrite, further=further)
-    if summary is not None:
-        return _told(summary, "found")
-    parts = Parts(folder / PARTS)
-    if is_live(name) and parts.whole and parts.ending() is None:
-        with writing(folder, frames=parts.frames):
-            parts.end({"what": f"{KILLED}: {shown(name)}", "lines": {}}, {})
-    if parts.ending() is None:
-        walk = _Walk(parts, class_names, config, draw if "video" in config.formats else None, stop, quiet)
-        if not walk.along(name, make_stepper):
-            return {"input": shown(name), "frames": parts.frames, "status": "stopped"}
-    return _told(_finish(folder, parts, name, class_names, config), "done")
+    with contextlib.ExitStack() as stack:
+        with writing(folder, frames=0):
+            stack.enter_context(held(folder))
+            summary = claim(folder, record, overwrite=overwrite, further=further)
+        if summary is not None:
+            return _told(summary, "found")
+        parts = Parts(folder / PARTS)
+        if is_live(name) and parts.whole and parts.ending() is None:
+            with writing(folder, frames=parts.frames):
+                parts.end({"what": f"{KILLED}: {shown(name)}", "lines": {}}, {})
+        if parts.ending() is None:
+            walk = _Walk(parts, class_names, config, draw if "video" in config.formats else None, stop, quiet)
+            if not walk.along(name, make_stepper):
+                return {"input": shown(name), "frames": parts.frames, "status": "stopped"}
+        return _told(_finish(folder, parts, name, class_names, config), "done")
 
 
 class _Walk:
