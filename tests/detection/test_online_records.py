@@ -57,6 +57,19 @@ def test_a_student_that_does_not_learn_stays_as_it_is():
     assert record.last_loss[1] > 0
 
 
+def test_an_oracle_that_throws_leaves_no_record():
+    class Tired(Painter):
+        def __call__(self, frames):
+            if self.calls == 3:
+                raise RuntimeError("enough")
+            return super().__call__(frames)
+
+    running = SynchronousLearner(student(), BoxOracle(Tired(), NAMES), FixedInterval(), CallBudget(1, 2))
+    with pytest.raises(DataError, match="the oracle failed at frame 3 of the stream") as caught:
+        record_stream(running, stream(6))
+    assert caught.value.lines["reason"] == "RuntimeError: enough"
+
+
 def test_no_frame_no_record():
     with pytest.raises(DataError, match="without frames"):
         record_stream(learner(), [])

@@ -135,7 +135,7 @@ class Recorder:
         self.settings: dict[str, Any] = {**recorded(light, heavy, arguments), **seen, **learning}
 
     def record(self, video: str) -> "SelectorRecord":
-        """The record of a video. Raises VideoError where it cannot be read to its end, and what the oracle raises."""
+        """The record of a video. Raises VideoError where it cannot be read to its end, DataError where the oracle throws."""
         from vidkd.detection.online import cached_record
         from vidkd.video.content import content_of
 

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from vidkd.base.errors import DataError
 from vidkd.detection.online.lesson import disagreement_of
+from vidkd.detection.online.oracle import Answer
 from vidkd.detection.online.synchronous import SynchronousLearner
-from vidkd.detection.policies.records import SelectorRecord, read_record, write_record
+from vidkd.detection.policies.records import AGAIN, SelectorRecord, read_record, write_record
 
 log = logging.getLogger(__name__)
 
@@ -22,12 +23,12 @@ def record_stream(learner: SynchronousLearner, frames: Iterable[NDArray[np.uint8
     """Let the learner run along frames (H, W, 3), asking its oracle on every one, and keep what a selector would have seen.
 
     The learner learns from the key frames of its own policy alone, so a record holds a student as it will be; with `Update(steps=0)` one
-    that stays as it is. A policy that calls at random shows the selector every number of frames since a call. What the oracle raises is
-    raised. Raises DataError where there is no frame.
+    that stays as it is. A policy that calls at random shows the selector every number of frames since a call. Raises DataError where there
+    is no frame, or the oracle throws: a record without its answer would be none.
     """
     rows: list[tuple[NDArray[np.float32], tuple[float, ...], bool]] = []
     for frame in frames:
-        answer = learner.oracle(frame)
+        answer = _asked(learner, frame)
         step = learner.step(frame, answer=answer)
         seen = step.observation
         signals = (seen.frames_since, seen.last_loss, seen.motion, disagreement_of(step.look, answer, score=learner.pupil.score))
@@ -44,6 +45,15 @@ def record_stream(learner: SynchronousLearner, frames: Iterable[NDArray[np.uint8
         disagreement=table[:, 3],
         called=np.asarray(called, bool),
     )
+
+
+def _asked(learner: SynchronousLearner, frame: NDArray[np.uint8]) -> Answer:
+    try:
+        return learner.oracle(frame)
+    except Exception as error:  # whatever library runs the oracle
+        raise DataError(
+            f"the oracle failed at frame {learner.position} of the stream", reason=f"{type(error).__name__}: {error}", to_mend=AGAIN
+        ) from error
 
 
 def cached_record(folder: Path | str, made_from: Mapping[str, str], make: Callable[[], SelectorRecord]) -> SelectorRecord:

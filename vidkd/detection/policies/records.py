@@ -15,7 +15,7 @@ from vidkd.base.errors import DataError
 from vidkd.base.files import atomic_write
 from vidkd.models.selector import selector_input
 
-AGAIN = "make room, and give the same command again: records that were kept are found"
+AGAIN = "mend that, and give the same command again: records that were kept are found"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
