@@ -1,9 +1,12 @@
 """vidkd tkd as a user runs it: files, going on after a kill, an oracle that fails, and what cannot be."""
 
+import contextlib
 import csv
 import errno
+import itertools
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +14,12 @@ import numpy as np
 import pytest
 from learning_files import STUDENT_NAMES, make_video, oracle_arguments, student_arguments
 
+from vidkd.base.errors import VideoError
 from vidkd.cli.main import run_verb
 from vidkd.detection.online import AsynchronousLearner, BoxOracle, SynchronousLearner, account
+from vidkd.engine import sources
 from vidkd.models.darknet import Darknet, load_weights
+from vidkd.video import open_video
 
 
 @pytest.fixture(autouse=True)
@@ -236,6 +242,32 @@ def test_a_video_that_is_damaged_in_the_middle(networks: list[str], tmp_path: Pa
     assert [key["frame"] for key in lines(folder / "key_frames.jsonl")] == list(range(0, len(frames), 5))
     assert (folder / "report.html").read_text(encoding="utf-8").count("data:image/png") == len(range(0, len(frames), 5))
     assert (tmp_path / "after" / "student.weights").exists()
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_a_camera_that_disappears(
+    beside: bool, video: Path, networks: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @contextlib.contextmanager
+    def camera(_source: Any) -> Iterator[Iterator[Any]]:
+        with open_video(video) as reader:
+            yield gone_after(reader.stream(), 12)
+
+    monkeypatch.setattr(sources, "open_stream", camera)
+    assert run(Path("0"), networks, tmp_path, *(["--asynchronous"] if beside else [])) == 2
+    told = capsys.readouterr().err
+    assert "No such device" in told
+    assert "12 frames, " in told
+    assert ("a live source waits for oracle and training" in told) is not beside
+    folder = tmp_path / "camera0"
+    assert [row["frame"] for row in lines(folder / "detections.jsonl")] == list(range(12))
+    assert len(lines(folder / "key_frames.jsonl")) == 3 or beside
+    assert "data:image/png" not in (folder / "report.html").read_text(encoding="utf-8"), "its frames cannot be seen again"
+
+
+def gone_after(frames: Iterator[Any], count: int) -> Iterator[Any]:
+    yield from itertools.islice(frames, count)
+    raise VideoError("cannot decode video: /dev/video0", after_frames=count, reason="No such device")
 
 
 def test_files_of_others_are_not_replaced(video: Path, networks: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
