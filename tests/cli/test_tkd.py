@@ -12,13 +12,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from learning_files import STUDENT_NAMES, make_video, oracle_arguments, student_arguments
 
 from vidkd.base.errors import VideoError
 from vidkd.cli.main import run_verb
 from vidkd.detection.online import AsynchronousLearner, BoxOracle, SynchronousLearner, account
+from vidkd.detection.policies import save_selector
 from vidkd.engine import sources
 from vidkd.models.darknet import Darknet, load_weights
+from vidkd.models.selector import KeyFrameLSTM, SelectorConfig
 from vidkd.video import open_video
 
 
@@ -124,18 +127,25 @@ def break_at(monkeypatch: pytest.MonkeyPatch, learner: type, position: int) -> N
     monkeypatch.setattr(learner, "step", step)
 
 
-@pytest.mark.parametrize("position", [3, 13])
+def selector_file(path: Path) -> Path:
+    """Of the student's eight features, with weights at random."""
+    torch.manual_seed(0)
+    save_selector(path, KeyFrameLSTM(SelectorConfig(features=8, units=4)))
+    return path
+
+
+@pytest.mark.parametrize(("selector", "position"), [("random", 3), ("lstm", 13)])
 def test_killed_and_gone_on_is_the_uninterrupted_run(
-    video: Path, networks: list[str], tmp_path: Path, position: int, monkeypatch: pytest.MonkeyPatch
+    video: Path, networks: list[str], tmp_path: Path, selector: str, position: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    random = ("--selector", "random", "--seed", "3")
-    assert run(video, networks, tmp_path / "whole", *random, "--save-student", tmp_path / "after_whole") == 0
+    chosen = ("--selector", selector if selector == "random" else selector_file(tmp_path / "selector.pt"), "--seed", "3")
+    assert run(video, networks, tmp_path / "whole", *chosen, "--save-student", tmp_path / "after_whole") == 0
     with monkeypatch.context() as patch:
         break_at(patch, SynchronousLearner, position)
         with pytest.raises(SystemError):
-            run(video, networks, tmp_path / "parts", *random, "--save-student", tmp_path / "after_parts")
+            run(video, networks, tmp_path / "parts", *chosen, "--save-student", tmp_path / "after_parts")
     assert not (tmp_path / "parts" / "street" / "key_frames.jsonl").exists()
-    assert run(video, networks, tmp_path / "parts", *random, "--save-student", tmp_path / "after_parts") == 0
+    assert run(video, networks, tmp_path / "parts", *chosen, "--save-student", tmp_path / "after_parts") == 0
     whole, parts = tmp_path / "whole" / "street", tmp_path / "parts" / "street"
     assert without_seconds(parts / "detections.jsonl") == without_seconds(whole / "detections.jsonl")
     for name in ("key_frames.jsonl", "losses.csv"):
