@@ -33,7 +33,7 @@ def from_plain(kind: type[Kind], content: object, where: str, *, prefix: str = "
     except ValueError as error:
         raise ConfigError(f"{prefix}{error}", where=where) from None
     except VidkdError as error:
-        if "where" in error.lines:
+        if error.lines.get("where") == where:  # of a part, which names its key already
             raise
         raise ConfigError(error.what, where=where) from None
 

@@ -17,6 +17,7 @@ VERBS = {
     "detect": "run a detector over videos, image sequences or cameras; killed, it goes on where it was",
     "tkd": "a light detector learns along videos from a heavy oracle that is asked on few key frames",
     "train_selector": "train an LSTM that chooses those key frames",
+    "export": "write a classifier to a file that runs without torch, checked, with a model card",
     "compare": "run a study: methods x seeds x folds, with intervals",
     "compare_streams": "run a study of online distillation along streams: methods x calls x seeds x streams",
     "results": "write docs/results.md from the finished cells of all studies",

@@ -19,6 +19,7 @@ from vidkd.engine.anticipation_metrics import anticipation_recalls
 from vidkd.engine.interrupts import start
 from vidkd.engine.metrics import classification_metrics
 from vidkd.models import VideoClassifier
+from vidkd.models.exported import ExportedModule
 
 PREDICTION_COLUMNS = ("clip", "start_s", "end_s", "group", "label", "predicted", "correct")
 LABEL, HELD = "label", "held"
@@ -77,7 +78,7 @@ class Predictions:
 
 
 def evaluate(
-    model: VideoClassifier,
+    model: VideoClassifier | ExportedModule,
     dataset: ClipDataset,
     classes: Sequence[str],
     *,

@@ -18,6 +18,7 @@ from vidkd.engine.clips import Clips
 from vidkd.engine.evaluate import HELD, PREDICTION_COLUMNS, Predictions, evaluate, predictions_as_rows
 from vidkd.engine.setup import evaluation_set
 from vidkd.models import VideoClassifier
+from vidkd.models.exported import ExportedModule
 
 MAIN_METRIC = "top1"
 
@@ -130,7 +131,7 @@ def area_weights(fractions: Sequence[float]) -> NDArray[np.float64]:
 
 
 def judge(
-    model: VideoClassifier,
+    model: VideoClassifier | ExportedModule,
     clips: Clips,
     subset: str,
     data: DataConfig,

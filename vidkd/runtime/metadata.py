@@ -131,6 +131,8 @@ class ModelMetadata:
     @classmethod
     def from_mapping(cls, content: object, where: str) -> "ModelMetadata":
         """Strictly from what YAML or JSON gave. Raises ConfigError naming `where` and the key: unknown, missing, or of a wrong value."""
+        if isinstance(content, Mapping) and content.get("task") == "classify":
+            raise ConfigError(f"a classifier, not a detector: {where}", to_mend="vidkd predict --checkpoint takes it")
         keys = _checked_keys(cls, content, where, "")
         parts = {
             "input": _build(InputFormat, _checked_keys(InputFormat, keys["input"], where, "input."), where, "input."),

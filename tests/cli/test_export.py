@@ -1,0 +1,192 @@
+"""vidkd export as a user runs it, and its files through predict, anticipate and evaluate: the first two where torch cannot be imported."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from vidkd.base.files import read_json
+from vidkd.bench.intervals import Cell, bootstrap_ci
+from vidkd.cli.main import run_verb
+from vidkd.compress.export_parity import video_clips
+from vidkd.engine.config import load_config
+from vidkd.models.saved import load_classifier, read_checkpoint
+from vidkd.video import write_video
+
+TORCH = ("torch", "torchvision", "pytorchvideo", "lightning_fabric", "jsonargparse", "onnx", "onnxscript", "decord", "matplotlib", "scipy")
+ROUNDING = 5e-5  # of float32 in another order, which the head below makes larger
+BLOCKED = f"""
+import sys
+for name in {TORCH}:
+    sys.modules[name] = None
+from vidkd.cli.main import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def verb(name: str, *arguments: object) -> int:
+    return run_verb(name, [*map(str, arguments)])
+
+
+def without_torch(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", BLOCKED, *map(str, arguments)], capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def teacher(tiny_root: Path, tiny_teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The flow network with a head under which clips differ, in the folder of a run that was evaluated."""
+    folder = tmp_path_factory.mktemp("run") / "teacher"
+    (folder / "checkpoints").mkdir(parents=True)
+    content = read_checkpoint(tiny_teacher)
+    content.pop("ema", None)
+    saved = load_classifier(tiny_teacher)
+    clips = video_clips(sorted((tiny_root / "videos").rglob("*.mp4"))[::3], load_config(settings=saved.run).data, "flow")
+    with torch.inference_mode():
+        pooled = saved.model(torch.from_numpy(clips.values)).pooled
+    weight = torch.randn(3, pooled.shape[1], generator=torch.Generator().manual_seed(0)) / (pooled.std(0).norm() / 2)
+    content["student"]["state"] |= {"fc.weight": weight, "fc.bias": -weight @ pooled.mean(0)}
+    torch.save(content, folder / "checkpoints" / "last.pt")
+    assert verb("evaluate", "--checkpoint", folder, "--device", "cpu", "--split", "test") == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("exported") / "teacher.onnx"
+    assert verb("export", "--checkpoint", teacher, "--out", path, "--licence", "MIT") == 0
+    return path
+
+
+@pytest.fixture(scope="module")
+def video(frames_of: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("videos") / "v.mp4"
+    write_video(path, np.concatenate([frames_of(0, 4), frames_of(1, 4), frames_of(2, 5)]), fps=25)
+    return path
+
+
+def test_what_export_prints_and_writes(teacher: Path, tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clip = next((tiny_root / "videos").rglob("*.mp4"))
+    path = tmp_path / "new" / "net.pt2"
+    assert verb("export", "--checkpoint", teacher / "checkpoints" / "last.pt", "--out", path, "--clips", clip) == 0
+    printed = capsys.readouterr().out
+    assert "largest difference to the network: " in printed
+    assert "windows of 1 video)" in printed
+    assert f"written: {path} (" in printed
+    assert sorted(file.name for file in path.parent.iterdir()) == ["net.pt2", "net.pt2.md"]
+
+
+def test_the_card_tells_what_the_run_was_judged_by(teacher: Path, exported: Path) -> None:
+    card = exported.with_name("teacher.onnx.md").read_text(encoding="utf-8")
+    found = read_json(teacher / "evaluation.json")
+    with (teacher / "predictions.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    cell = Cell(seed=0, fold="all", correct=[float(row["correct"]) for row in rows], group=[row["group"] for row in rows])
+    low, high = bootstrap_ci([cell], over=("groups",)).ci95 or (-1, -1)
+    assert f"top1 {found['metrics']['top1']:.3f} (95 % interval {low:.3f} to {high:.3f}), 6 clips of 'test'" in card
+    assert "| Data | tiny, split 1 |" in card
+    assert "| Licence of the weights | MIT |" in card
+    assert "clips of 'val')" in card, "checked on the run's own clips"
+
+
+def test_predict_without_torch_says_what_the_checkpoint_says(teacher: Path, exported: Path, video: Path, tmp_path: Path) -> None:
+    assert verb("predict", video, "--checkpoint", teacher, "--json", tmp_path / "here.json", "--step-s", 0.2) == 0
+    overlay, there = tmp_path / "there.mp4", tmp_path / "there.json"
+    done = without_torch("predict", video, "--checkpoint", exported, "--json", there, "--step-s", 0.2, "--overlay", overlay)
+    assert done.returncode == 0, done.stderr
+    assert overlay.stat().st_size > 1000
+    one, two = read_json(tmp_path / "here.json"), read_json(there)
+    assert (one["classes"], one["protocol"]) == (two["classes"], two["protocol"])
+    assert [(row["start_s"], row["end_s"]) for row in one["windows"]] == [(row["start_s"], row["end_s"]) for row in two["windows"]]
+    probabilities = np.array([row["probabilities"] for row in one["windows"]])
+    assert np.ptp(probabilities, axis=0).max() > 0.01, "windows differ"
+    np.testing.assert_allclose(probabilities, [row["probabilities"] for row in two["windows"]], atol=ROUNDING)
+
+
+def with_metadata(path: Path, new: Path, **observe: Any) -> Path:
+    """A copy whose network was trained for something else, as its metadata say."""
+    model = onnx.load(path)
+    (entry,) = [entry for entry in model.metadata_props if entry.key == "vidkd"]
+    content = json.loads(entry.value)
+    content["shown"]["observe"] |= observe
+    entry.value = json.dumps(content)
+    onnx.save(model, new)
+    return new
+
+
+def test_anticipate_without_torch_says_what_the_checkpoint_says(teacher: Path, exported: Path, video: Path, tmp_path: Path) -> None:
+    content = read_checkpoint(teacher)
+    later = {"protocol": "anticipation", "gap_s": 0.2, "observe_s": 0.5}
+    content["run"]["data"]["observe"] |= later
+    torch.save(content, tmp_path / "later.pt")
+    file = with_metadata(exported, tmp_path / "later.onnx", **later)
+    common = ("anticipate", video, "--step-s", "0.2", "--all")
+    assert verb(*common, "--checkpoint", tmp_path / "later.pt", "--out", tmp_path / "here.jsonl") == 0
+    done = without_torch(*common, "--checkpoint", file, "--out", tmp_path / "there.jsonl", "--overlay", tmp_path / "o.mp4")
+    assert done.returncode == 0, done.stderr
+    assert "trained for anticipation: sees 0.5 s, and names what begins 0.2 s later" in done.stdout
+    here, there = ([json.loads(line) for line in (tmp_path / f"{name}.jsonl").read_text().splitlines()] for name in ("here", "there"))
+    assert len(here) > 3
+    assert [(row["time_s"], row["frames"], row["held"]) for row in here] == [(row["time_s"], row["frames"], row["held"]) for row in there]
+    for one, two in zip(here, there, strict=True):
+        assert one["probabilities"] == pytest.approx(two["probabilities"], abs=ROUNDING)
+    refused = without_torch("predict", video, "--checkpoint", file)
+    assert refused.returncode == 2
+    assert "this network names what begins 0.2 s after what it sees" in refused.stderr
+
+
+def test_evaluate_judges_the_file_as_it_judges_the_run(
+    teacher: Path, exported: Path, tiny_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert verb("evaluate", "--checkpoint", exported, "--split", "test") == 2
+    assert "data.root is not set" in capsys.readouterr().err
+    assert verb("evaluate", "--checkpoint", exported, "--split", "test", "--device", "cpu", "--data.root", tiny_root) == 0
+    folder = exported.with_name("teacher_evaluation")
+    for name in ("metrics", "confusion", "clips"):
+        one, two = read_json(teacher / "evaluation.json")[name], read_json(folder / "evaluation.json")[name]
+        assert one == (pytest.approx(two, abs=1e-4) if isinstance(two, dict) else two)
+    rows = [list(csv.reader((where / "predictions.csv").open(encoding="utf-8", newline=""))) for where in (teacher, folder)]
+    assert [row[:7] for row in rows[0]] == [row[:7] for row in rows[1]]
+    one, two = (np.array([row[7:] for row in each[1:]], float) for each in rows)
+    np.testing.assert_allclose(one, two, atol=ROUNDING)
+
+
+def test_what_cannot_be_exported(teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, told in (
+        (("--out", tmp_path / "net.h5"), "not a format of export"),
+        (("--out", tmp_path / "net.onnx", "--tolerance", 0), "--tolerance must be above 0"),
+        (("--out", tmp_path / "net.onnx", "--clips", tmp_path / "none.mp4"), "none.mp4"),
+    ):
+        assert verb("export", "--checkpoint", teacher, *arguments) == 2
+        assert told in capsys.readouterr().err
+    assert verb("export", "--checkpoint", tmp_path / "none", "--out", tmp_path / "net.onnx") == 2
+    assert "checkpoint not found" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_not_whole_is_told_without_torch(exported: Path, video: Path, tmp_path: Path) -> None:
+    path = tmp_path / "half.onnx"
+    path.write_bytes(exported.read_bytes()[: exported.stat().st_size // 2])
+    done = without_torch("predict", video, "--checkpoint", path)
+    assert done.returncode == 2
+    assert "not a whole ONNX model" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_no_run_to_check_on_is_said(teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = read_checkpoint(teacher)
+    content["run"]["data"]["root"] = str(tmp_path / "gone")
+    torch.save(content, tmp_path / "moved.pt")
+    capsys.readouterr()
+    assert verb("export", "--checkpoint", tmp_path / "moved.pt", "--out", tmp_path / "net.pt2") == 0
+    captured = capsys.readouterr()
+    assert "checked on generated clips, as the run's own cannot be read" in captured.err
+    assert "(4 generated clips)" in captured.out
+    assert "| Data | unknown |" in (tmp_path / "net.pt2.md").read_text(encoding="utf-8")

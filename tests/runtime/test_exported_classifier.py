@@ -1,0 +1,156 @@
+"""An exported classifier against numbers worked out by hand, and the files that are refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from clip_model import FRAMES, SIZE, clip_metadata, clip_onnx
+from model_files import external_onnx, picture_metadata, picture_onnx
+
+from vidkd.base.errors import CheckpointError, ConfigError, VidkdError
+from vidkd.runtime.classifier_metadata import MOST_TEXT, MOST_VALUES
+from vidkd.runtime.exported_classifier import softmax
+from vidkd.runtime.opening import open_detector, open_exported_classifier
+
+
+def full(channel: int, value: int = 255) -> np.ndarray:
+    clip = np.zeros((3, FRAMES, SIZE, SIZE), np.uint8)
+    clip[channel] = value
+    return clip
+
+
+@pytest.mark.parametrize("batch", ["batch", 1, 2])
+def test_probabilities_and_map_by_hand(batch: int | str, tmp_path: Path) -> None:
+    """Three clips through a file of any batch size, of one clip, and of two, whose last piece is filled up."""
+    classifier = open_exported_classifier(clip_onnx(tmp_path / "net.onnx", clip_metadata(), batch=batch), device="cpu", threads=1)
+    corner = np.zeros((3, FRAMES, SIZE, SIZE), np.uint8)
+    corner[:, :, :8, :8] = 3
+    found = classifier(np.stack([full(0), full(2), corner]))
+    e5 = np.exp(5)
+    np.testing.assert_allclose(found.probabilities[0], np.array([e5, 1, 1]) / (e5 + 2), rtol=1e-5)
+    np.testing.assert_allclose(found.probabilities[1], np.array([1, 1, e5]) / (e5 + 2), rtol=1e-5)
+    np.testing.assert_allclose(found.probabilities[2], 1 / 3, rtol=1e-6)
+    assert found.attention is not None
+    assert found.attention.shape == (3, FRAMES, 2, 2)
+    np.testing.assert_allclose(found.attention[0], 0.25, rtol=1e-5)
+    e3 = np.exp(3)
+    np.testing.assert_allclose(found.attention[2], np.tile(np.array([[e3, 1], [1, 1]]) / (e3 + 3), (FRAMES, 1, 1)), rtol=1e-5)
+    assert found.targets == {}
+    assert (classifier.view, classifier.map_shift_cells) == ("rgb", 0.0)
+
+
+def test_softmax_of_large_logits_is_finite() -> None:
+    np.testing.assert_allclose(softmax(np.array([[1000.0, 1000.0 + np.log(3)]])), [[0.25, 0.75]])
+
+
+def test_clips_of_another_shape_are_refused(tmp_path: Path) -> None:
+    classifier = open_exported_classifier(clip_onnx(tmp_path / "net.onnx", clip_metadata()))
+    with pytest.raises(ValueError, match=r"clips must be \(B, 3, 2, 16, 16\)"):
+        classifier(np.zeros((1, 3, FRAMES, SIZE, SIZE + 1), np.uint8))
+
+
+def refused(path: Path, kind: type[VidkdError] = ConfigError) -> str:
+    with pytest.raises(kind) as caught:
+        open_exported_classifier(path)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.999])
+def test_a_truncated_file(share: float, tmp_path: Path) -> None:
+    path = clip_onnx(tmp_path / "net.onnx", clip_metadata())
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    text = refused(path, CheckpointError)
+    assert "not a whole ONNX model" in text or "model file is empty" in text
+    assert str(path) in text
+
+
+def test_a_file_without_metadata(tmp_path: Path) -> None:
+    text = refused(clip_onnx(tmp_path / "net.onnx"))
+    assert f"nothing says how to run {tmp_path / 'net.onnx'}" in text
+    assert "to mend : export the checkpoint again" in text
+
+
+def test_a_file_of_another_version_is_told_before_its_unknown_keys(tmp_path: Path) -> None:
+    text = refused(clip_onnx(tmp_path / "net.onnx", clip_metadata(version=2, vidkd="9.0", later="yes")))
+    assert "metadata of another version of vidkd" in text
+    assert "schema 2, written by vidkd 9.0" in text
+
+
+@pytest.mark.parametrize(
+    ("over", "told"),
+    [
+        ({"later": 1}, "unknown key 'later'"),
+        ({"view": "depth"}, "view must be one of rgb, flow"),
+        ({"view": "flow"}, "input.mean must have 2 numbers for view flow"),
+        ({"input.bound_px": 20.0}, "input.bound_px belongs to flow"),
+        ({"input.frames": 2**14, "input.size": 2**14}, f"more than {MOST_VALUES} values"),
+        ({"input.frames": 10**400, "input.size": 2}, f"more than {MOST_VALUES} values"),
+        ({"input.size": 0}, "must be at least 1"),
+        ({"input.size": -16}, "must be at least 1"),
+        ({"input.size": 16.5}, "input.size must be a whole number"),
+        ({"input.size": True}, "input.size must be a whole number"),
+        ({"input.mean": "0"}, "input.mean must be a list"),
+        ({"classes": []}, "classes must hold at least one name"),
+        ({"classes": ["red", ""]}, "none that is empty"),
+        ({"classes": ["red", "green"]}, "output 'logits' of a batch of 1 has the shape (1, 3)"),
+        ({"targets": {"verb": ["a"]}}, "it has no output target_verb"),
+        ({"observed": True}, "its inputs are clip; the metadata make them clip, observed"),
+        ({"input.frames": 4}, "its input is (None, 3, 2, 16, 16), the metadata make it (None, 3, 4, 16, 16)"),
+        ({"shown": []}, "shown must be a mapping"),
+        ({"trained": {"text": "x" * MOST_TEXT}}, f"{MOST_TEXT} are allowed"),
+    ],
+)
+def test_metadata_that_cannot_be(over: dict[str, Any], told: str, tmp_path: Path) -> None:
+    text = refused(clip_onnx(tmp_path / "net.onnx", clip_metadata(**over)))
+    assert told in text
+    assert str(tmp_path / "net.onnx") in text
+
+
+@pytest.mark.parametrize("text", ["{", "[" * 100_000, "\u0000"])
+def test_metadata_that_are_no_json(text: str, tmp_path: Path) -> None:
+    path = clip_onnx(tmp_path / "net.onnx", clip_metadata())
+    model = onnx.load(path)
+    model.metadata_props[0].value = text
+    onnx.save(model, path)
+    assert "embedded metadata cannot be read" in refused(path)
+
+
+def test_metadata_that_lack_a_key(tmp_path: Path) -> None:
+    content = clip_metadata()
+    del content["input"]["size"], content["view"]
+    assert "metadata lacks view" in refused(clip_onnx(tmp_path / "net.onnx", content))
+
+
+def test_weights_outside_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "weights.bin").write_bytes(np.ones(2, np.float32).tobytes())
+    text = refused(external_onnx(tmp_path / "in" / "net.onnx", "../weights.bin"), CheckpointError)
+    assert "refers to a file outside its folder" in text
+
+
+def test_a_detector_is_no_classifier_and_the_other_way_round(tmp_path: Path) -> None:
+    detector = picture_onnx(tmp_path / "detector.onnx", embedded=picture_metadata().to_json())
+    assert "a detector, not a classifier" in refused(detector)
+    with pytest.raises(ConfigError, match="a classifier, not a detector"):
+        open_detector(clip_onnx(tmp_path / "net.onnx", clip_metadata()))
+
+
+def test_values_that_are_not_numbers(tmp_path: Path) -> None:
+    text = refused(clip_onnx(tmp_path / "net.onnx", clip_metadata(), scale=float("nan")), CheckpointError)
+    assert "gives values that are not numbers" in text
+
+
+def test_paths_that_are_no_exported_classifier(tmp_path: Path) -> None:
+    assert "model file not found" in refused(tmp_path / "none.onnx", CheckpointError)
+    assert "runs without torch" in refused(tmp_path / "net.h5")
+    path = clip_onnx(tmp_path / "net.onnx", clip_metadata())
+    with pytest.raises(ConfigError, match="threads must be 0"):
+        open_exported_classifier(path, threads=-1)
+
+
+def test_the_metadata_are_read_as_written(tmp_path: Path) -> None:
+    metadata = open_exported_classifier(clip_onnx(tmp_path / "net.onnx", clip_metadata())).metadata
+    assert json.loads(metadata.to_json()) == clip_metadata()

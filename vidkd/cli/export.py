@@ -1,0 +1,130 @@
+"""Export a video classifier to a file that runs without torch, with a model card beside it.
+
+Every file is checked on clips against the network that it comes from before it is kept, and the largest difference is printed. The clips
+are those of --clips, else of the run's own data set where it can be read, else generated ones.
+
+  vidkd export --checkpoint runs/student --out student.onnx
+  vidkd export --checkpoint runs/student --out student.onnx student.pt2 --clips street.mp4 --licence CC-BY-4.0
+  vidkd predict street.mp4 --checkpoint student.onnx
+
+docs/deploy.md tells what the machine that runs it needs.
+"""
+
+import argparse
+import csv
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vidkd.compress.export_card import Judged
+    from vidkd.compress.export_parity import Clips
+    from vidkd.data.config import DataConfig
+    from vidkd.engine.config import RunConfig
+
+CLIPS_OF_THE_RUN = 4
+METRICS = ("top1", "top5", "class_mean")
+"""Metrics of a run's evaluation that a card tells."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
+    parser.add_argument("--checkpoint", required=True, metavar="F", help="a checkpoint, or the folder of a run")
+    parser.add_argument("--out", required=True, nargs="+", type=Path, metavar="F", help="files to write: .onnx, .xml (OpenVINO), .pt2")
+    parser.add_argument("--clips", nargs="+", type=Path, metavar="VIDEO", help="videos to check the file on (default: the run's own data)")
+    parser.add_argument("--tolerance", type=float, metavar="X", help="largest difference of an output that is allowed (default: 1e-4)")
+    parser.add_argument("--licence", metavar="TEXT", help="licence of the weights, for the card (default: unknown)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Export to every file, say how far each is from the network, and write the cards."""
+    from vidkd.base.errors import ConfigError
+    from vidkd.compress.export import FORMATS, TOLERANCE, export_classifier
+    from vidkd.compress.export_card import write_card
+    from vidkd.detection.saved import is_detector
+    from vidkd.engine.checkpoint import warn_if_unfinished
+    from vidkd.engine.config import load_config
+    from vidkd.models.saved import load_classifier, read_checkpoint
+
+    tolerance = TOLERANCE if arguments.tolerance is None else arguments.tolerance
+    if not tolerance > 0:
+        raise ConfigError(f"--tolerance must be above 0, not {tolerance:g}")
+    for path in arguments.out:
+        if path.suffix.lower() not in FORMATS:
+            raise ConfigError(f"not a format of export: {path}", known=", ".join(FORMATS))
+    if is_detector(read_checkpoint(arguments.checkpoint)):
+        raise ConfigError(f"a detector, not a video classifier: {arguments.checkpoint}", to_mend="name the run of a classifier")
+    saved = load_classifier(arguments.checkpoint)
+    warn_if_unfinished(arguments.checkpoint)
+    config = load_config(settings=saved.run)
+    clips = _clips(arguments.clips, config, saved.view)
+    judged = judged_of(arguments.checkpoint)
+    for path in arguments.out:
+        exported = export_classifier(saved, config.data, path, clips=clips, tolerance=tolerance)
+        card = write_card(exported, data=_data_name(config.data), judged=judged, licence=arguments.licence)
+        sys.stdout.write(f"{exported.parity}\nwritten: {path} ({exported.bytes / 2**20:.2f} MiB), {card}\n")
+    return 0
+
+
+def _clips(videos: Sequence[Path] | None, config: "RunConfig", view: str) -> "Clips | None":
+    """What to check on; None for generated clips, said on standard error with the reason."""
+    from vidkd.base.errors import VidkdError
+    from vidkd.compress.export_parity import data_set_clips, video_clips
+
+    if videos:
+        return video_clips(videos, config.data, "flow" if view == "flow" else "rgb")
+    try:
+        return data_set_clips(config, view, CLIPS_OF_THE_RUN)
+    except VidkdError as error:
+        sys.stderr.write(f"vidkd: checked on generated clips, as the run's own cannot be read: {error.what}\n")
+        return None
+
+
+def _data_name(data: "DataConfig") -> str | None:
+    """The name in the manifest of the run's data set, where that is still there."""
+    from vidkd.base.errors import VidkdError
+    from vidkd.data.manifest import Manifest
+
+    if not (data.root or data.manifest):
+        return None
+    path = Path(data.manifest) if data.manifest else Path(data.root) / "manifest.jsonl"
+    try:
+        return f"{Manifest.read(path, data.root or None).name}, split {data.split}"
+    except VidkdError:
+        return None
+
+
+def judged_of(checkpoint: Path | str) -> "list[Judged]":
+    """What `vidkd evaluate` left in the run's folder; top-1 with its interval over the groups of predictions.csv.
+
+    Nothing where the run was not evaluated.
+    """
+    from vidkd.base.files import read_json
+    from vidkd.cli.evaluate import run_folder
+    from vidkd.compress.export_card import Judged
+
+    folder = run_folder(Path(checkpoint))
+    if not (folder / "evaluation.json").exists():
+        return []
+    found = read_json(folder / "evaluation.json")
+    on = f"{found['clips']} clips of '{found['split']}'"
+    whole = found.get("observed") is None
+    return [
+        Judged(metric=name, value=found["metrics"][name], ci95=_interval(folder) if name == "top1" and whole else None, on=on)
+        for name in METRICS
+        if name in found["metrics"]
+    ]
+
+
+def _interval(folder: Path) -> tuple[float, float] | None:
+    """The 95 % interval of top-1 by a bootstrap over groups; None with one group, or without per-clip predictions."""
+    from vidkd.bench.intervals import Cell, bootstrap_ci
+
+    path = folder / "predictions.csv"
+    if not path.exists():
+        return None
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["label"]]
+    cell = Cell(seed=0, fold="all", correct=[float(row["correct"]) for row in rows], group=[row["group"] for row in rows])
+    return bootstrap_ci([cell], over=("groups",)).ci95

@@ -1,0 +1,100 @@
+"""The model card beside an exported file: what it was trained on, how good, how large and how fast it is, and under what licence."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vidkd.base.files import atomic_write
+from vidkd.base.timing import Timing, measure
+from vidkd.compress.export import Exported
+from vidkd.runtime.classifier_metadata import ClassifierMetadata
+from vidkd.runtime.opening import open_exported_classifier
+
+SHOWN_CLASSES = 50
+UNKNOWN = "unknown: nobody stated it"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """A metric of the run: its value, its 95 % interval if there is one, and on what it was measured, in words."""
+
+    metric: str
+    value: float
+    ci95: tuple[float, float] | None
+    on: str
+
+    def __str__(self) -> str:
+        interval = "no interval" if self.ci95 is None else f"95 % interval {self.ci95[0]:.3f} to {self.ci95[1]:.3f}"
+        return f"{self.metric} {self.value:.3f} ({interval}), {self.on}"
+
+
+def card_path(path: Path) -> Path:
+    """Where the card of an exported file lies: model.onnx.md beside model.onnx."""
+    return path.with_name(f"{path.name}.md")
+
+
+def write_card(exported: Exported, *, data: str | None = None, judged: Sequence[Judged] = (), licence: str | None = None) -> Path:
+    """Write the card beside the file; returns its path.
+
+    data: name of the data set. judged: metrics of the network before export. licence: of the weights, as the user states it.
+    """
+    rows = {
+        **_network(exported.metadata),
+        "Data": data or "unknown",
+        "Judged, before export": "; ".join(map(str, judged)) or "not judged: the run holds no evaluation",
+        "Size": f"{exported.bytes:,} bytes, {exported.metadata.trained['parameters']:,} parameters",
+        "Speed": _speed(exported.path),
+        "Parity": str(exported.parity),
+        "Licence of the weights": licence or UNKNOWN,
+        "Written by": f"vidkd {exported.metadata.vidkd}",
+    }
+    lines = [f"# {exported.path.name}", "", "| | |", "|---|---|"]
+    lines += [f"| {name} | {_cell(value)} |" for name, value in rows.items()]
+    path = card_path(exported.path)
+    with atomic_write(path) as file:
+        file.write("\n".join(lines) + "\n")
+    return path
+
+
+def _network(metadata: ClassifierMetadata) -> dict[str, str]:
+    channels, frames, size, _ = metadata.clip_shape
+    window, observe, trained = metadata.shown["window"], metadata.shown["observe"], metadata.trained
+    seen = {
+        "whole": "whole clips",
+        "early": f"early recognition at fractions {', '.join(f'{share:g}' for share in observe['fractions'])}",
+        "anticipation": f"anticipation, {observe['gap_s']:g} s ahead, of {observe['observe_s'] or 'all'} s observed",
+    }[observe["protocol"]]
+    return {
+        "Network": ", ".join([trained["backbone"], *trained["changes"]]) + f", trained by {trained['task']}",
+        "Sees": f"{metadata.view}, {channels} x {frames} x {size} x {size}, {window['rule']} windows, stride {window['stride']}",
+        "Trained for": seen,
+        "Classes": _names(metadata.classes),
+        **{f"Further label {name}": _names(names) for name, names in metadata.targets.items()},
+    }
+
+
+def _names(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN_CLASSES} more" if len(names) > SHOWN_CLASSES else ""
+    return f"{len(names)}: {', '.join(names[:SHOWN_CLASSES])}{more}"
+
+
+def _speed(path: Path) -> str:
+    """Latency of the file as vidkd runs it on one core, of the network alone."""
+    if path.suffix.lower() == ".pt2":
+        return "not measured: vidkd does not run this format"
+    classifier = open_exported_classifier(path, device="cpu", threads=1)
+    dtype = np.uint8 if classifier.view == "rgb" else np.float32
+    clip = np.zeros((1, *classifier.metadata.clip_shape), dtype)
+    timing: Timing = measure(lambda: classifier(clip), what="one clip, network alone")
+    return (
+        f"{timing.what}: median {1e3 * timing.median_s:.2f} ms, 95th percentile {1e3 * timing.p95_s:.2f} ms of {timing.n} runs, "
+        f"1 thread of {os.cpu_count()} cores of the machine that exported"
+    )
+
+
+def _cell(text: str) -> str:
+    """Text that stays in its cell of a table."""
+    return " ".join(text.replace("|", "\\|").split())

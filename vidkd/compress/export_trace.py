@@ -1,0 +1,128 @@
+"""A classifier as the one graph that every exported file holds: raw clips in, logits and attention map out, any batch size."""
+
+import contextlib
+import re
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from vidkd.base.errors import ConfigError
+from vidkd.base.extras import require
+from vidkd.models import VideoClassifier
+from vidkd.runtime.classifier_metadata import ATTENTION, CLIP, LOGITS, OBSERVED, ClassifierMetadata, target_output
+
+OPSET = 20
+EXAMPLE_CLIPS = 2  # one would be taken for a batch size that never changes
+SHOWN_REASON = 300
+
+
+class ExportedOutputs(nn.Module):
+    """A classifier in eval mode that returns what an exported file does, in the order of `names`."""
+
+    def __init__(self, model: VideoClassifier) -> None:
+        super().__init__()
+        self.classifier = model.eval()
+        maps = [ATTENTION] if "motion" in model.config.attention.map_names else []
+        self.names = (LOGITS, *(target_output(name) for name in model.targets), *maps)
+
+    def forward(self, clip: Tensor, observed: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Clips (B, C, T, S, S), raw, and the shares that are seen (B,) -> logits (B, K), further logits, log-map (B, T', h, w)."""
+        output = self.classifier(clip, observed)
+        maps = [output.attention["motion"]] if "motion" in output.attention else []
+        return (output.logits, *output.targets.values(), *maps)
+
+
+def example_inputs(metadata: ClassifierMetadata, clips: int = EXAMPLE_CLIPS) -> tuple[Tensor, ...]:
+    """Inputs of the shape and type that the file takes; shares of clips where it takes those too."""
+    shape = (clips, *metadata.clip_shape)
+    clip = torch.zeros(shape, dtype=torch.uint8) if metadata.view == "rgb" else torch.zeros(shape)
+    return (clip, torch.ones(clips)) if metadata.observed else (clip,)
+
+
+def traced(outputs: ExportedOutputs, metadata: ClassifierMetadata) -> ExportedProgram:
+    """The graph as torch.export records it. Raises ConfigError naming the module in which recording failed."""
+    inputs = example_inputs(metadata)
+    batch = Dim("batch")
+    with _watched(outputs) as inside, torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return torch.export.export(outputs, inputs, dynamic_shapes=({0: batch},) * len(inputs))
+        except Exception as error:  # whatever the network's own code raises while it is recorded
+            raise ConfigError(
+                "the network cannot be exported: torch.export does not follow it",
+                module=inside[-1] if inside else "the whole network: see the reason",
+                reason=_first_line(error),
+            ) from error
+
+
+def onnx_program(program: ExportedProgram, outputs: ExportedOutputs, metadata: ClassifierMetadata) -> Any:
+    """The graph as a model of onnx_ir with its inputs and outputs named. Raises ConfigError naming module and operation ONNX lacks."""
+    require("onnxscript", "export")
+    inputs = [CLIP, OBSERVED] if metadata.observed else [CLIP]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            converted = torch.onnx.export(
+                program, dynamo=True, input_names=inputs, output_names=list(outputs.names), opset_version=OPSET, verbose=False
+            )
+        except torch.onnx.OnnxExporterError as error:
+            raise _no_onnx(program, error) from error
+    assert converted is not None
+    return converted.model
+
+
+def _no_onnx(program: ExportedProgram, error: BaseException) -> ConfigError:
+    """Which operation of which module has no counterpart, as the errors before this one tell it."""
+    text, reason = str(error), error
+    while reason.__cause__ is not None:
+        reason = reason.__cause__
+        text += str(reason)
+    named = re.search(r"%(\w+) : .*?target=torch\.ops\.([\w.]+)", text)
+    lines = {"reason": _first_line(reason)}
+    if named is not None:
+        lines = {"module": _module_of(program, named[1], named[2]), "operation": named[2], **lines}
+    return ConfigError("the network cannot be exported: ONNX has no counterpart of an operation", **lines)
+
+
+def _module_of(program: ExportedProgram, name: str, operation: str) -> str:
+    """The path of the module whose operation became this node; conversion breaks operations up before it fails."""
+    nodes = [node for graph in (program, program.run_decompositions()) for node in graph.graph.nodes if node.op == "call_function"]
+    ours = [node for node in nodes if node.name == name] or [node for node in nodes if str(node.target) == operation]
+    for node in ours:
+        stack = node.meta.get("nn_module_stack")
+        if stack:
+            return _own_path(list(stack.values())[-1][0])
+    return "unknown"
+
+
+@contextlib.contextmanager
+def _watched(outputs: ExportedOutputs) -> Iterator[list[str]]:
+    """The paths of the modules whose forward has begun and not ended, the innermost one last; it stays as it is at an error."""
+    inside: list[str] = []
+    handles = []
+
+    def enter(path: str) -> Any:
+        return lambda *_: inside.append(path)
+
+    for path, module in outputs.classifier.named_modules():
+        handles.append(module.register_forward_pre_hook(enter(path or type(module).__name__)))
+        handles.append(module.register_forward_hook(lambda *_: inside.pop() and None))
+    try:
+        yield inside
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _own_path(path: str) -> str:
+    """A module's path below the classifier."""
+    return path.removeprefix("classifier.") if path != "classifier" else "the classifier itself"
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"[:SHOWN_REASON]
