@@ -73,6 +73,19 @@ def test_a_selector_and_its_records(
     assert len(asked) == 16 + 6  # all records were found
 
 
+def test_a_selector_of_another_student_is_told(
+    videos: list[Path], networks: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    selector, other = tmp_path / "selector.pt", tmp_path / "other"
+    other.mkdir()
+    assert run(videos[:1], videos[1:2], networks, selector, "--seconds", "0.5") == 0
+    for student, told in ((networks[:3], False), (student_arguments(other, seed=1), True)):
+        arguments = [str(videos[2]), *student, networks[3], "--selector", str(selector), "--score", "0.3", "--device", "cpu"]
+        files = ["--formats", "jsonl", "--seconds", "0.3", "--out", str(tmp_path / f"out{told}")]
+        assert run_verb("tkd", [*arguments, *files, "--threads", "1", "--update.steps", "0"]) == 0
+        assert (f"the selector {selector} was trained with another student: its weights differ" in caplog.text) is told
+
+
 def test_videos_of_one_size_and_age_have_records_of_their_own(videos: list[Path], networks: list[str], tmp_path: Path) -> None:
     """As those of an archive that tells no times."""
     first, second, third = (tmp_path / video.name for video in videos)

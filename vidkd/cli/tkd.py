@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import dataclasses
 import functools
+import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,7 +35,10 @@ if TYPE_CHECKING:
     from vidkd.detection.online.account import Account
     from vidkd.detection.online.config import LearningConfig
     from vidkd.detection.online.stepper import BesideStepper, LearningStepper
+    from vidkd.detection.opening import ModelFiles
     from vidkd.detection.stream import BoxFilter, Stepper, StreamConfig, StreamSource
+
+log = logging.getLogger(__name__)
 
 TAKES_SETTINGS = True
 REPORT = "report.html"
@@ -121,6 +125,7 @@ def job_of(arguments: argparse.Namespace, inputs: Sequence[str]) -> Job:
     region = Region.parse(arguments.region) if arguments.region else None
     light, heavy = student_files(arguments), oracle_files(arguments)
     student = open_student(light)
+    _compare_with_selector(arguments.selector, light)
     return Job(
         arguments=arguments,
         student=student,
@@ -138,6 +143,17 @@ def job_of(arguments: argparse.Namespace, inputs: Sequence[str]) -> Job:
         },
         folders={name: str(arguments.out / folder) for name, folder in folder_names(inputs).items()},
     )
+
+
+def _compare_with_selector(selector: str, student: "ModelFiles") -> None:
+    """Log where a selector's file says that it was trained with another student: its features may mean something else."""
+    from vidkd.detection.policies.lstm import read_about
+
+    if Path(selector).is_file():
+        now = student.record()
+        then = read_about(selector).get("made_from", {}).get("student", now)
+        if differing := [name for name in ("model", "weights", "resize") if now.get(name) != then.get(name)]:
+            log.warning("the selector %s was trained with another student: its %s differ", selector, ", ".join(differing))
 
 
 def _check(arguments: argparse.Namespace, inputs: Sequence[str]) -> None:
