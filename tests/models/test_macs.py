@@ -58,8 +58,7 @@ def test_fvcore_counts_the_same_convolutions() -> None:
 
 
 def test_attention_between_activations_is_counted_apart_from_layers() -> None:
-    layer = nn.MultiheadAttention(8, 2, batch_first=True).eval()
-    tokens = torch.randn(3, 5, 8)
+    layer, tokens = nn.MultiheadAttention(8, 2, batch_first=True), torch.randn(3, 5, 8)
 
     class Net(nn.Module):
         def __init__(self) -> None:
@@ -67,11 +66,12 @@ def test_attention_between_activations_is_counted_apart_from_layers() -> None:
             self.attention = layer
 
         def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-            heads = tokens.view(3, 5, 2, 4).transpose(1, 2)
-            return functional.scaled_dot_product_attention(heads, heads, heads)
+            return self.attention(tokens, tokens, tokens, need_weights=False)[0]
 
     cost = network_cost(Net(), tokens)
-    assert cost.products == cost.macs == 3 * 2 * 5 * 5 * (4 + 4)
+    assert cost.products == 3 * 2 * 5 * 5 * (4 + 4)
+    assert cost.layers == {"attention": 3 * 5 * 8 * 3 * 8, "attention.out_proj": 3 * 5 * 8 * 8}
+    assert torch.backends.mha.get_fastpath_enabled()
 
 
 def test_the_mode_of_every_module_is_left_as_it_was() -> None:

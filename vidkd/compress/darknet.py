@@ -1,32 +1,90 @@
 """Compressed darknet detectors: their cfg says it all, so they are rebuilt from it and written as cfg and weights like any other."""
 
 import dataclasses
+from collections.abc import Iterator
+from typing import cast
 
-from torch import Tensor
+import torch
+from torch import nn
 
 from vidkd.models.darknet import Darknet, DarknetConfig
-from vidkd.models.darknet.blocks import Convolutional
+from vidkd.models.darknet.blocks import Convolutional, Layer, Route, Shortcut
 from vidkd.models.darknet.layers import ConvolutionBlock
+from vidkd.models.darknet.net import convolution_blocks
+from vidkd.models.low_rank import LowRank, Method
+
+METHODS_OF_CFG: tuple[Method, ...] = ("channel", "tucker")
+"""Forms of low rank that a cfg can state: its kernels are square."""
 
 
-def narrowed(net: Darknet) -> Darknet:
-    """A network from the cfg that describes the convolutions of `net` as they are, with their weights, in eval mode.
+def described(net: Darknet) -> Darknet:
+    """A network from the cfg that says what `net` has become, with its weights, in eval mode.
 
-    net: one whose filters were removed in place, so that its own cfg is outdated.
+    net: one whose filters were removed in place, or whose convolutions were replaced by `LowRank`: each part becomes a section of its own,
+    linear and without normalisation but for the last, and what refers to layers by number follows.
     """
-    made = Darknet(_described(net)).to(_any_weight(net))
-    made.load_state_dict(net.state_dict())
+    made = Darknet(_config(net)).to(next(net.parameters()))
+    blocks = convolution_blocks(made)
+    for old in convolution_blocks(net):
+        for (conv, norm), new in zip(_parts(old), blocks, strict=False):
+            _copy(new, conv, norm)
     return made.eval()
 
 
-def _any_weight(net: Darknet) -> Tensor:
-    return next(net.parameters())
+def _parts(block: ConvolutionBlock) -> list[tuple[nn.Conv2d, nn.Module | None]]:
+    """The convolutions that a block consists of, the last with its normalisation."""
+    inside: nn.Module = block.conv
+    convs = [cast(nn.Conv2d, part) for part in (inside if isinstance(inside, LowRank) else [inside])]
+    return [(conv, block.norm if conv is convs[-1] else None) for conv in convs]
 
 
-def _described(net: Darknet) -> DarknetConfig:
-    layers = list(net.config.layers)
-    for index, (layer, module) in enumerate(zip(net.config.layers, net.layers, strict=True)):
-        if isinstance(layer, Convolutional):
-            assert isinstance(module, ConvolutionBlock)
-            layers[index] = dataclasses.replace(layer, filters=module.conv.out_channels, groups=module.conv.groups)
+@torch.no_grad()
+def _copy(new: ConvolutionBlock, conv: nn.Conv2d, norm: nn.Module | None) -> None:
+    new.conv.weight.copy_(conv.weight)
+    if new.conv.bias is not None:
+        new.conv.bias.copy_(conv.bias if conv.bias is not None else torch.zeros_like(new.conv.bias))
+    if new.norm is not None and norm is not None:
+        new.norm.load_state_dict(norm.state_dict())
+
+
+def _config(net: Darknet) -> DarknetConfig:
+    sections = [list(_sections(layer, module)) for layer, module in zip(net.config.layers, net.layers, strict=True)]
+    last, count = [], 0  # of each old layer, the new one that puts out what it did
+    for parts in sections:
+        count += len(parts)
+        last.append(count - 1)
+    layers = [part for index, parts in enumerate(sections) for part in (_renumbered(part, index, last) for part in parts)]
     return dataclasses.replace(net.config, layers=tuple(layers))
+
+
+def _sections(layer: Layer, module: nn.Module) -> Iterator[Layer]:
+    if not isinstance(layer, Convolutional):
+        yield layer
+        return
+    assert isinstance(module, ConvolutionBlock)
+    parts = _parts(module)
+    for conv, _ in parts:
+        inner = conv is not parts[-1][0]
+        changed = dataclasses.replace(
+            layer,
+            filters=conv.out_channels,
+            groups=conv.groups,
+            size=conv.kernel_size[0],
+            stride=conv.stride[0],
+            padding=conv.padding[0] // conv.dilation[0],  # type: ignore[operator]  # numbers, as built from a cfg
+            dilation=conv.dilation[0],
+        )
+        yield dataclasses.replace(changed, batch_normalize=False, activation="linear", training=()) if inner else changed
+
+
+def _renumbered(layer: Layer, old: int, last: list[int]) -> Layer:
+    """A layer that refers to others by number, after sections were put in between; `old` is its own number before."""
+
+    def follow(number: int) -> int:
+        return last[old + number] - last[old] if number < 0 else last[number]
+
+    if isinstance(layer, Route):
+        return dataclasses.replace(layer, layers=tuple(follow(number) for number in layer.layers))
+    if isinstance(layer, Shortcut):
+        return dataclasses.replace(layer, from_layer=follow(layer.from_layer))
+    return layer

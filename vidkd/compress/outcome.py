@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from vidkd.base.errors import ConfigError
 from vidkd.models.classifier import ClassifierOutput
+from vidkd.models.darknet import Darknet
 from vidkd.models.macs import NetworkCost
 
 Net = TypeVar("Net", bound=nn.Module)
@@ -52,3 +53,16 @@ def _shapes(net: nn.Module, example: Tensor) -> list[tuple[int, ...]]:
     if isinstance(given, ClassifierOutput):
         given = (given.logits, *given.attention.values(), *given.targets.values())
     return [tuple(each.shape) for each in ((given,) if isinstance(given, Tensor) else given)]
+
+
+def restore_modes(made: nn.Module, like: nn.Module) -> None:
+    """Put every module into the training or eval mode of that of the same name, new ones into that of the network.
+
+    A darknet has that of the network everywhere, since its numbers may have changed.
+    """
+    if isinstance(made, Darknet):
+        made.train(like.training)
+        return
+    modes = {name: module.training for name, module in like.named_modules()}
+    for name, module in made.named_modules():
+        module.training = modes.get(name, like.training)

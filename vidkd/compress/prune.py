@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
@@ -11,10 +10,10 @@ from torch import Tensor, nn
 from vidkd.base.errors import ConfigError
 from vidkd.compress.choose import filters_to_remove
 from vidkd.compress.config import PruneConfig
-from vidkd.compress.darknet import narrowed
+from vidkd.compress.darknet import described
 from vidkd.compress.graph import couplings
 from vidkd.compress.importance import LossBatches, is_norm, scores
-from vidkd.compress.outcome import Compressed, Net, checked_outputs
+from vidkd.compress.outcome import Compressed, Net, checked_outputs, restore_modes
 from vidkd.compress.traced import pieces_of
 from vidkd.models.changes import apply_changes, differing_sizes
 from vidkd.models.classifier import VideoClassifier
@@ -73,14 +72,14 @@ def _rebuilt(net: Net, working: nn.Module, example: Tensor, plan: dict[str, Any]
     """The pruned network as a checkpoint would rebuild it: by the plan, then its weights. So a plan that is not enough fails here."""
     checked_outputs(working, example, copy.deepcopy(net))
     if isinstance(working, Darknet):
-        made = cast(Net, narrowed(working))
+        made = cast(Net, described(working))
     else:
         if isinstance(working, VideoClassifier):
             plan["stages"] = _stage_channels(working, example)
         made = copy.deepcopy(net)
         apply_changes(made, [plan])
         made.load_state_dict(working.state_dict())
-    _restore_modes(made, net)
+    restore_modes(made, net)
     return made
 
 
@@ -88,9 +87,3 @@ def _rebuilt(net: Net, working: nn.Module, example: Tensor, plan: dict[str, Any]
 def _stage_channels(model: VideoClassifier, example: Tensor) -> dict[str, int]:
     features = model.backbone(model.normalise(example))
     return {name: feature.shape[1] for name, feature in features.items() if feature.shape[1] != model.backbone.channels[name]}
-
-
-def _restore_modes(made: nn.Module, like: nn.Module) -> None:
-    modes: Mapping[str, bool] = {name: module.training for name, module in like.named_modules()}
-    for name, module in made.named_modules():
-        module.training = modes[name]

@@ -45,12 +45,14 @@ def network_cost(net: nn.Module, *inputs: Tensor) -> NetworkCost:
     called: set[str] = set()
     hooks = [module.register_forward_pre_hook(_noting(called, name)) for name, module in net.named_modules()]
     modes = {module: module.training for module in net.modules()}
-    counting = _Counting(owners)
+    counting, fused = _Counting(owners), torch.backends.mha.get_fastpath_enabled()
     try:
         net.eval()
+        torch.backends.mha.set_fastpath_enabled(False)  # one operation for a whole attention layer, of which nothing could be told
         with torch.no_grad(), counting:
             net(*inputs)
     finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
         for hook in hooks:
             hook.remove()
         for module, training in modes.items():

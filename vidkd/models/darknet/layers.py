@@ -79,7 +79,8 @@ class Join(nn.Module):
 
     def forward(self, *features: Tensor) -> Tensor:
         """(B, C_i, H, W) each -> (B, sum of C_i / groups, H, W)."""
-        parts = [each.chunk(self.groups, 1)[self.part] for each in features]
+        # not parted where there is one part: the dependency graph of pruning would take it for a cut
+        parts = features if self.groups == 1 else tuple(each.chunk(self.groups, 1)[self.part] for each in features)
         return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
 

@@ -1,0 +1,106 @@
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from vidkd.base.errors import ConfigError
+from vidkd.compress import ranks as ranks_module
+from vidkd.compress.decompose import decompose
+from vidkd.compress.ranks import Choice, Costs, by_energy, by_ratio, every_choice, within_budget
+
+
+def layer_of(values: list[float]) -> nn.Linear:
+    """A linear layer whose singular values are given."""
+    layer = nn.Linear(len(values), len(values), bias=False)
+    with torch.no_grad():
+        layer.weight.copy_(torch.diag(torch.tensor(values)))
+    return layer
+
+
+def test_energy_takes_the_least_rank_that_reaches_it() -> None:
+    found = decompose(layer_of([4.0, 2.0, 2.0, 1.0]), "channel")  # squares 16, 4, 4, 1 of 25
+    for energy, rank in ((0.5, 1), (16 / 25, 1), (0.65, 2), (20 / 25, 2), (0.9, 3), (0.96, 3), (0.961, 4), (1.0, 4)):
+        choice = by_energy(found, Costs(one=10), energy)
+        assert (choice.ranks, choice.macs) == ((rank,), 10 * rank), energy
+    assert by_energy(found, Costs(one=1), 0.9).kept == pytest.approx(24 / 25)
+
+
+def test_ratio_is_of_the_full_rank_and_rounds_up() -> None:
+    found = decompose(layer_of([4.0, 2.0, 2.0, 1.0]), "channel")
+    assert [by_ratio(found, Costs(one=1), ratio).ranks for ratio in (0.1, 0.25, 0.5, 0.51, 1.0)] == [(1,), (1,), (2,), (3,), (4,)]
+
+
+def test_tucker_has_pairs_of_ranks_in_rising_order_and_costs_of_both() -> None:
+    torch.manual_seed(0)
+    found = decompose(nn.Conv2d(3, 5, 3), "tucker")
+    costs = Costs(first=2, core=3, last=5)
+    choices = every_choice(found, costs)
+    pairs = [choice.ranks for choice in choices]
+    assert pairs[-1] == (5, 3)
+    assert all(one[0] <= two[0] and one[1] <= two[1] for one, two in itertools.pairwise(pairs))
+    assert all(choice.macs == 2 * choice.ranks[1] + 3 * math.prod(choice.ranks) + 5 * choice.ranks[0] for choice in choices)
+    assert choices[-1].kept == pytest.approx(1)
+
+
+def problem(seed: int, layers: int = 4) -> list[tuple[int, list[Choice]]]:
+    """Layers of random spectra and sizes, few enough ranks for every combination to be tried."""
+    noise = torch.Generator().manual_seed(seed)
+    made = []
+    for _ in range(layers):
+        size = int(torch.randint(3, 7, (), generator=noise))
+        found = decompose(layer_of(torch.rand(size, generator=noise).sort(descending=True).values.tolist()), "channel")
+        per_rank = int(torch.randint(5, 40, (), generator=noise))
+        made.append((per_rank * (size - 1), every_choice(found, Costs(one=per_rank))))
+    return made
+
+
+def best_of_all(layers: list[tuple[int, list[Choice]]], budget: int) -> float:
+    """The largest product of kept energies within the budget, by trying every combination."""
+    options = [[(macs, 1.0), *((choice.macs, choice.kept) for choice in choices)] for macs, choices in layers]
+    fitting = (each for each in itertools.product(*options) if sum(macs for macs, _ in each) <= budget)
+    return max(math.prod(kept for _, kept in each) for each in fitting)
+
+
+def taken(layers: list[tuple[int, list[Choice]]], choices: list[Choice | None]) -> tuple[int, float]:
+    macs = sum(whole if choice is None else choice.macs for (whole, _), choice in zip(layers, choices, strict=True))
+    return macs, math.prod(1.0 if choice is None else choice.kept for choice in choices)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("share", [0.35, 0.5, 0.8, 0.99])
+def test_a_budget_is_used_as_well_as_any_combination_could(seed: int, share: float) -> None:
+    layers = problem(seed)
+    budget = math.floor(share * sum(macs for macs, _ in layers))
+    macs, kept = taken(layers, within_budget(layers, budget))
+    assert macs <= budget
+    assert kept == pytest.approx(best_of_all(layers, budget), rel=1e-9)
+
+
+def test_with_few_states_the_budget_still_holds_and_little_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    layers, states = problem(7, layers=5), 50
+    budget = sum(macs for macs, _ in layers) // 2
+    monkeypatch.setattr(ranks_module, "STATES", states)
+    macs, kept = taken(layers, within_budget(layers, budget))
+    assert macs <= budget
+    assert best_of_all(layers, budget) >= kept * (1 - 1e-9)
+    assert kept >= best_of_all(layers, math.floor(budget * (1 - len(layers) / states))) * (1 - 1e-9)
+
+
+def test_a_budget_that_holds_everything_changes_nothing_and_none_that_is_too_small_is_met() -> None:
+    layers = problem(0)
+    assert within_budget(layers, sum(macs for macs, _ in layers)) == [None] * len(layers)
+    least = sum(min(macs, *(choice.macs for choice in choices)) for macs, choices in layers)
+    assert taken(layers, within_budget(layers, least))[0] == least
+    with pytest.raises(ConfigError, match=f"at least {least}"):
+        within_budget(layers, least - 1)
+
+
+def test_partial_choices_are_thinned_to_the_best_of_each_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranks_module, "STATES", 10)
+    costs, losses = np.arange(100), np.linspace(1, 0, 100)
+    assert ranks_module._unbeaten(costs, losses, 99).tolist() == list(range(9, 100, 10))
+    beaten = np.array([0, 1, 2, 3]), np.array([0.5, 0.6, 0.4, 0.4])
+    assert ranks_module._unbeaten(*beaten, 2).tolist() == [0, 2]
