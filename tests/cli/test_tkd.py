@@ -6,6 +6,7 @@ import errno
 import itertools
 import json
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -182,6 +183,35 @@ def test_an_oracle_that_throws(
     assert "the oracle or the update failed" in (tmp_path / "street" / "report.html").read_text()
 
 
+def test_an_oracle_that_hangs_is_given_up(
+    video: Path, networks: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(video, networks, tmp_path / "waited", "--timeout", "600") == 0
+    assert [key["failed"] for key in lines(tmp_path / "waited" / "street" / "key_frames.jsonl")] == [None] * 4
+    true, calls, let = BoxOracle.__call__, [0], threading.Event()
+
+    def hang(self: BoxOracle, frame: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == 2:
+            let.wait(60)
+        return true(self, frame)
+
+    monkeypatch.setattr(BoxOracle, "__call__", hang)
+    try:
+        assert run(video, networks, tmp_path / "given_up", "--timeout", "3") == 0
+    finally:
+        let.set()
+    keys = lines(tmp_path / "given_up" / "street" / "key_frames.jsonl")
+    assert [key["failed"] for key in keys[1:]] == [
+        "TimeoutError: no answer within 3 s",
+        *["TimeoutError: the oracle has not come back from an earlier call"] * 2,
+    ]
+    assert keys[0]["failed"] is None
+    assert len(lines(tmp_path / "given_up" / "street" / "detections.jsonl")) == 20
+    assert run(video, networks, tmp_path / "given_up") == 2
+    assert "timeout s" in capsys.readouterr().err
+
+
 def test_beside_the_stream(
     video: Path, networks: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -327,7 +357,8 @@ def test_a_disk_that_is_full_at_the_end(
         (["--window", "0"], "--window must be at least 1"),
         (["--classes", "dgo"], "did you mean : dog"),
         (["--asynchronous", "--emit-oracle"], "an answer comes too late"),
-        (["--asynchronous", "--timeout", "0"], "timeout_s must be above 0"),
+        (["--asynchronous", "--timeout", "0"], "--timeout must be above 0"),
+        (["--timeout", "-1"], "--timeout must be above 0"),
         (["--update.loss", "matched_heads"], "--update.loss oracle_assigned"),
         (["--student", "light.onnx"], "an exported model cannot learn"),
         (["--student", "torchvision:ssd300_vgg16"], "a detector of torchvision cannot learn"),

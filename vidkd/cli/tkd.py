@@ -42,6 +42,8 @@ log = logging.getLogger(__name__)
 
 TAKES_SETTINGS = True
 REPORT = "report.html"
+TIMEOUT_S = 10.0
+"""Of an answer beside the stream."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,7 +59,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--emit-oracle", action="store_true", help="key frames carry the oracle's boxes, marked so, not the student's")
     parser.add_argument("--asynchronous", action="store_true", help="oracle and training run beside the stream; no going on after a kill")
-    parser.add_argument("--timeout", type=float, default=10.0, metavar="S", help="asynchronous: give up an answer after this (default: 10)")
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        metavar="S",
+        help="give up an answer of the oracle after this (default: 10 with --asynchronous, else never)",
+    )
     add_stream_arguments(parser)
     add_settings_flag(parser, _settings)
 
@@ -129,7 +136,7 @@ def job_of(arguments: argparse.Namespace, inputs: Sequence[str]) -> Job:
     return Job(
         arguments=arguments,
         student=student,
-        oracle=open_oracle(heavy, student, config.update),
+        oracle=_timed(open_oracle(heavy, student, config.update), arguments),
         config=config,
         # what came of the learning is read from the lines
         stream=dataclasses.replace(stream, formats=tuple(dict.fromkeys([*stream.formats, "jsonl"]))),
@@ -162,10 +169,26 @@ def _check(arguments: argparse.Namespace, inputs: Sequence[str]) -> None:
 
     if arguments.threads < 0:
         raise ConfigError(f"--threads must not be negative: {arguments.threads}")
+    if arguments.timeout is not None and not arguments.timeout > 0:
+        raise ConfigError(f"--timeout must be above 0, not {arguments.timeout:g}")
     if arguments.asynchronous and arguments.emit_oracle:
         raise ConfigError("beside the stream an answer comes too late to be emitted", to_mend="leave out --emit-oracle or --asynchronous")
     if not arguments.asynchronous and any(map(is_live, inputs)):
         sys.stderr.write("vidkd: a live source waits for oracle and training, and loses frames meanwhile; --asynchronous does not\n")
+
+
+def _timeout_s(arguments: argparse.Namespace) -> float | None:
+    """After which the oracle is given up, None for never."""
+    if arguments.timeout is None:
+        return TIMEOUT_S if arguments.asynchronous else None
+    return float(arguments.timeout)
+
+
+def _timed(oracle: "Oracle", arguments: argparse.Namespace) -> "Oracle":
+    """The oracle with the time-out that was asked for; the asynchronous learner has its own."""
+    from vidkd.detection.online import TimedOracle
+
+    return oracle if arguments.asynchronous or arguments.timeout is None else TimedOracle(oracle, arguments.timeout)
 
 
 def _own_record(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -177,7 +200,7 @@ def _own_record(arguments: argparse.Namespace) -> dict[str, Any]:
         "selector": f"sha256 {sha256(selector)[:16]}" if Path(selector).is_file() else selector,
         "emit_oracle": arguments.emit_oracle,
         "asynchronous": arguments.asynchronous,
-        "timeout_s": arguments.timeout if arguments.asynchronous else None,
+        "timeout_s": _timeout_s(arguments),
         "classes": sorted(arguments.classes) if arguments.classes else None,
         "track": arguments.track,
     }
@@ -262,7 +285,9 @@ def _learning(job: Job, stack: contextlib.ExitStack) -> "LearningStepper | Besid
     torch.manual_seed(arguments.seed)
     parts = job.student.copy(), job.oracle, open_policy(arguments.selector, seed=arguments.seed), budget_of(arguments)
     if arguments.asynchronous:
-        beside = AsynchronousLearner(*parts, update=job.config.update, replay=job.config.replay, timeout_s=arguments.timeout)
+        beside = AsynchronousLearner(
+            *parts, update=job.config.update, replay=job.config.replay, timeout_s=_timeout_s(arguments) or TIMEOUT_S
+        )
         return BesideStepper(stack.enter_context(beside))
     return LearningStepper(
         SynchronousLearner(*parts, update=job.config.update, replay=job.config.replay), emit_oracle=arguments.emit_oracle

@@ -6,6 +6,7 @@ from vidkd.detection.online.records import cached_record, hash_of_weights, recor
 from vidkd.detection.online.replay import KeyFrame, Replay, ReplayBuffer
 from vidkd.detection.online.student import Student
 from vidkd.detection.online.synchronous import SynchronousLearner
+from vidkd.detection.online.timed_oracle import TimedOracle
 from vidkd.detection.online.update import Trainer, Update, UpdateRecord
 from vidkd.detection.online.views import FrameRecord, Look, Step
 
@@ -23,6 +24,7 @@ __all__ = [
     "Step",
     "Student",
     "SynchronousLearner",
+    "TimedOracle",
     "Trainer",
     "Update",
     "UpdateRecord",

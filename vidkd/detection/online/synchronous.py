@@ -26,7 +26,7 @@ class SynchronousLearner:
     """A student that runs along a stream and learns from the key frames that its policy chooses.
 
     student: its weights change in place. oracle: asked on key frames alone. An oracle that throws costs its call, is counted in `failures`
-    and logged, and the student goes on; one that hangs holds the stream, for which there is the asynchronous learner.
+    and logged, and the student goes on; one that hangs holds the stream, for which there are `TimedOracle` and the asynchronous learner.
     With equal weights, seeds, frames and answers, on one machine with one number of threads, a run repeats bit by bit.
     Raises ConfigError if oracle and loss do not fit.
     """
