@@ -11,6 +11,7 @@ from vidkd.compress.config import FactoriseConfig, PruneConfig
 from vidkd.compress.darknet import described
 from vidkd.compress.factorise import factorise
 from vidkd.compress.prune import prune
+from vidkd.detection.saved import detector_payload, load_detector
 from vidkd.models.darknet import Darknet, load_weights, parse_cfg, read_cfg, save_weights, to_cfg
 from vidkd.models.darknet.blocks import Convolutional, Route
 
@@ -135,6 +136,12 @@ def test_sections_of_low_rank_put_out_what_layers_of_low_rank_do(name: str, meth
     assert done.after.macs < done.before.macs
     assert len(done.model.config.layers) == len(net.config.layers) + len(done.layers) * (1 if method == "channel" else 2)
     assert_same_heads(done.model, written_and_read(done.model, tmp_path))
+
+
+def test_a_checkpoint_holds_the_cfg_of_a_pruned_detector(tmp_path: Path) -> None:
+    net = prune(detector("depthwise"), images(), PruneConfig(ratio=0.5)).model
+    torch.save({"student": detector_payload(net, ["cat", "dog"])}, tmp_path / "detector.pt")
+    assert_same_heads(load_detector(tmp_path / "detector.pt").net, net)
 
 
 @pytest.mark.parametrize("name", ["tiny_student", "depthwise"])

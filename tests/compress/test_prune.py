@@ -158,12 +158,21 @@ def test_a_network_that_is_not_understood_is_refused() -> None:
 
     with pytest.raises(ConfigError, match="does not run"):
         prune(Shuffled(), torch.randn(1, 3, 8, 8), PruneConfig())
+    with pytest.raises(ConfigError, match="cannot state"):
+        prune(nn.Sequential(nn.Conv2d(3, 8, 1), nn.PReLU(8), nn.Conv2d(8, 2, 1)), torch.randn(1, 3, 8, 8), PruneConfig())
 
 
 @pytest.mark.parametrize(
     ("plan", "told"),
     [
         ({"kind": "melt", "layers": {}}, "unknown kind"),
+        ({"kind": "prune"}, "names no layers"),
+        ("prune", "names no layers"),
+        ({"kind": "prune", "layers": {"fc": 3}}, "at 'fc'"),
+        ({"kind": "prune", "layers": {"": {"out_channels": 3}}}, "at ''"),
+        ({"kind": "prune", "layers": {}, "stages": {"stem": "many"}}, "stages"),
+        ({"kind": "factorise", "layers": {"fc": {"method": "magic", "ranks": [1]}}}, "magic"),
+        ({"kind": "factorise", "layers": {"fc": {"method": "channel", "ranks": [1.5]}}}, "at 'fc'"),
         ({"kind": "prune", "layers": {"backbone.net.stem.9": {"out_channels": 2}}}, "stem.9"),
         ({"kind": "prune", "layers": {"backbone.net.stem.0": {"out_channels": 10**9}}}, "out_channels=1000000000"),
         ({"kind": "prune", "layers": {"backbone.net.stem.0": {"out_channels": 0}}}, "out_channels=0"),

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import textwrap
 from typing import Any, cast
 
 import torch
@@ -78,7 +79,14 @@ def _rebuilt(net: Net, working: nn.Module, example: Tensor, plan: dict[str, Any]
             plan["stages"] = _stage_channels(working, example)
         made = copy.deepcopy(net)
         apply_changes(made, [plan])
-        made.load_state_dict(working.state_dict())
+        try:
+            made.load_state_dict(working.state_dict())
+        except RuntimeError as error:
+            raise ConfigError(
+                "pruning changed layers that a plan cannot state: others than convolutions, linear layers and batch normalisation",
+                reason=textwrap.shorten(str(error), 300),
+                to_mend="spare the layers before them",
+            ) from error
     restore_modes(made, net)
     return made
 

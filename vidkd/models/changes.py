@@ -5,6 +5,7 @@ A plan is plain values (JSON, YAML, `weights_only`), and names layers by their p
 replaced by. Plans are applied in order to a fresh network, and weights are loaded after.
 """
 
+import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -46,6 +47,8 @@ def apply_changes(net: nn.Module, plans: Iterable[Mapping[str, Any]]) -> None:
     A network with an attribute `changes` (a VideoClassifier) has them added there. Raises CheckpointError for a plan that does not fit.
     """
     for plan in plans:
+        if not isinstance(plan, Mapping) or not isinstance(plan.get("layers"), Mapping):
+            raise CheckpointError("a plan of compression names no layers", found=textwrap.shorten(repr(plan), 80))
         kind = str(plan.get("kind"))
         if kind not in _KINDS:
             raise CheckpointError("a plan of compression of unknown kind", found=kind, known=", ".join(_KINDS), to_mend="update vidkd")
@@ -67,9 +70,9 @@ def _declare_stages(net: nn.Module, stages: Mapping[str, int]) -> None:
     """Tell a classifier or backbone how many channels its stages have now."""
     if stages:
         try:
-            net.declare_channels(stages)  # type: ignore[operator]
-        except (AttributeError, KeyError) as error:
-            raise CheckpointError("the plan of compression names stages that the network lacks", stages=", ".join(stages)) from error
+            net.declare_channels({name: int(count) for name, count in stages.items()})  # type: ignore[operator]
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise CheckpointError("the plan of compression does not fit the stages of the network", stages=stages) from error
 
 
 def _resized(module: nn.Module, sizes: Mapping[str, int]) -> nn.Module:

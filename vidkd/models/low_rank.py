@@ -33,6 +33,8 @@ def low_rank(layer: Factorable, method: Method, ranks: Sequence[int]) -> LowRank
         raise ValueError(f"no form of low rank: {reason}")
     if isinstance(layer, nn.Linear) and method != "channel":
         raise ValueError(f"a linear layer is parted by 'channel', not '{method}'")
+    if method not in METHODS:
+        raise ValueError(f"no method of low rank: '{method}'")
     most = full_ranks(layer, method)
     if len(ranks) != len(most) or any(not 1 <= rank <= full for rank, full in zip(ranks, most, strict=True)):
         raise ValueError(f"ranks of '{method}' are {len(most)}, from 1 to {most}: {tuple(ranks)}")

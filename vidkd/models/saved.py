@@ -1,6 +1,7 @@
 """A classifier as it lies in a checkpoint: what it is, its classes and its weights; enough to use it without the run that made it."""
 
 import dataclasses
+import io
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 
 from vidkd.base.errors import CheckpointError
+from vidkd.base.files import atomic_write
 from vidkd.models.changes import apply_changes
 from vidkd.models.classifier import VideoClassifier
 from vidkd.models.config import AttentionConfig, ModelConfig, View
@@ -51,6 +53,18 @@ def classifier_payload(
         **({"changes": list(model.changes)} if model.changes else {}),
         "state": model.state_dict(),
     }
+
+
+def save_classifier(path: Path | str, saved: SavedClassifier) -> None:
+    """Write a classifier so that `load_classifier` gives it back, without what a run would need to go on; whole or not at all.
+
+    For one that no run made: `dataclasses.replace(saved, model=smaller)` after compression. Raises OSError as the file system does.
+    """
+    student = classifier_payload(saved.model, saved.classes, saved.targets, saved.seen)
+    whole = io.BytesIO()
+    torch.save({"student": student, "run": saved.run, "data": saved.data}, whole)  # not to the file at once: torch hides its errors
+    with atomic_write(path, "wb") as file:
+        file.write(whole.getvalue())
 
 
 def read_checkpoint(path: Path | str) -> dict[str, Any]:
