@@ -134,6 +134,19 @@ def wrong(clips: np.ndarray, shares: np.ndarray) -> dict[str, np.ndarray]:
     return {"logits": np.full((len(clips), 3), clips.mean(), np.float32)}
 
 
+def test_openvino_says_the_same_from_two_files(saved: SavedClassifier, exported: Exported, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    found = export_classifier(saved, data_config(), tmp_path / "net.xml")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["net.bin", "net.xml"]
+    assert found.bytes == sum(file.stat().st_size for file in tmp_path.iterdir())
+    assert found.metadata.to_json() == exported.metadata.to_json()
+    assert str(tmp_path) not in found.path.read_text(encoding="utf-8")
+    clips = generated_clips(found.metadata).values
+    one, two = (open_exported_classifier(path, device="cpu")(clips) for path in (exported.path, found.path))
+    np.testing.assert_allclose(one.probabilities, two.probabilities, atol=1e-5)
+    np.testing.assert_allclose(one.attention, two.attention, atol=1e-5)
+
+
 def no_numbers(clips: np.ndarray, shares: np.ndarray) -> dict[str, np.ndarray]:
     return {"logits": np.full((len(clips), 3), np.nan)}
 

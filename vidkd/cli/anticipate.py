@@ -22,7 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "video", metavar="VIDEO", help="a video file, a folder of images, a glob in quotes, a camera's number, or rtsp://..."
     )
-    parser.add_argument("--checkpoint", required=True, metavar="F", help="a checkpoint, the folder of a run, or an exported .onnx file")
+    parser.add_argument(
+        "--checkpoint", required=True, metavar="F", help="a checkpoint, the folder of a run, or an exported .onnx or .xml file"
+    )
     parser.add_argument("--step-s", type=float, default=0.5, metavar="S", help="seconds from one decision to the next (default: 0.5)")
     parser.add_argument(
         "--window-s", type=float, metavar="S", help="seconds seen, where training does not say (default: 2; anticipation from all: 10)"

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from vidkd.data.config import DataConfig
     from vidkd.runtime.clip_classifier import ClipClassifier
 
-EXPORTED = (".onnx",)
+EXPORTED = (".onnx", ".xml")
 """Suffixes of exported files that run without torch."""
 
 

@@ -37,7 +37,7 @@ NAME_WIDTH = 11  # of a metric, at least
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
     judged = parser.add_mutually_exclusive_group(required=True)
-    judged.add_argument("--checkpoint", metavar="F", help="a checkpoint, the folder of a run, or an exported .onnx file")
+    judged.add_argument("--checkpoint", metavar="F", help="a checkpoint, a run, or an exported .onnx or .xml file")
     judged.add_argument("--model", metavar="F", help="a detector: darknet .cfg, .onnx, .tflite, torchvision:NAME")
     parser.add_argument("--weights", metavar="F", help="of a .cfg or torchvision:NAME")
     parser.add_argument("--names", metavar="F", help="of a .cfg: its class names, one a line")

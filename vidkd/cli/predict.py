@@ -13,7 +13,9 @@ from typing import Any
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
     parser.add_argument("video", metavar="VIDEO", help="a video file, a folder of images, or a glob in quotes")
-    parser.add_argument("--checkpoint", required=True, metavar="F", help="a checkpoint, the folder of a run, or an exported .onnx file")
+    parser.add_argument(
+        "--checkpoint", required=True, metavar="F", help="a checkpoint, the folder of a run, or an exported .onnx or .xml file"
+    )
     parser.add_argument("--top", type=int, default=3, metavar="K", help="classes shown for each window (default: 3)")
     parser.add_argument("--step-s", type=float, metavar="S", help="seconds from window to window (default: half a window)")
     parser.add_argument("--overlay", metavar="OUT.mp4", help="write the video with the attention drawn on it")

@@ -1,10 +1,11 @@
 """Export of a video classifier to files that run without the code that trained it; each is checked against the network before it is kept.
 
-Formats by suffix: `.onnx` (run by vidkd without torch) and `.pt2` (torch.export; for programs of one's own, vidkd does not read it, since
-torch's reader of it may unpickle).
+Formats by suffix: `.onnx` and `.xml` (OpenVINO, weights in the `.bin` beside it), which vidkd runs without torch, and `.pt2` (torch.export;
+for programs of one's own: vidkd does not read it, since torch's reader may unpickle).
 """
 
 import contextlib
+import io
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -39,8 +40,8 @@ class Exported:
 
     @property
     def bytes(self) -> int:
-        """Size of the file."""
-        return self.path.stat().st_size
+        """Size of the file, with that of its weights where they lie beside it."""
+        return sum(part.stat().st_size for part in _parts(self.path))
 
 
 def export_classifier(
@@ -72,18 +73,39 @@ def _beside(path: Path) -> Iterator[Path]:
     new = path.with_name(f".new.{os.getpid()}.{path.name}")
     try:
         yield new
-        os.replace(new, path)
+        for part in _parts(new):
+            os.replace(part, path.with_suffix(part.suffix))
     except OSError as error:
         raise ConfigError(f"cannot write {path}", reason=error.strerror or error) from error
     finally:
-        new.unlink(missing_ok=True)
+        for part in _parts(new):
+            part.unlink()
+
+
+def _parts(path: Path) -> list[Path]:
+    """The files that a path stands for, those that are there, weights first."""
+    parts = [path.with_suffix(".bin"), path] if path.suffix.lower() == ".xml" else [path]
+    return [part for part in parts if part.exists()]
 
 
 def _write_onnx(program: ExportedProgram, outputs: ExportedOutputs, metadata: ClassifierMetadata, path: Path) -> Raw:
+    path.write_bytes(_onnx_bytes(program, outputs, metadata))
+    return open_exported_classifier(path, device="cpu").raw
+
+
+def _onnx_bytes(program: ExportedProgram, outputs: ExportedOutputs, metadata: ClassifierMetadata) -> bytes:
     model = onnx_program(program, outputs, metadata)
     _forget_where_it_was_made(model)
     model.metadata_props[EMBEDDED_KEY] = metadata.to_json()
-    path.write_bytes(require("onnx_ir", "export").to_proto(model).SerializeToString())
+    return bytes(require("onnx_ir", "export").to_proto(model).SerializeToString())
+
+
+def _write_openvino(program: ExportedProgram, outputs: ExportedOutputs, metadata: ClassifierMetadata, path: Path) -> Raw:
+    openvino = require("openvino", "openvino")
+    # read as ONNX by the runtime itself; OpenVINO's converter would report its use to its makers
+    model = openvino.Core().read_model(io.BytesIO(_onnx_bytes(program, outputs, metadata)))
+    model.set_rt_info(metadata.to_json(), EMBEDDED_KEY)
+    openvino.save_model(model, str(path), compress_to_fp16=False)
     return open_exported_classifier(path, device="cpu").raw
 
 
@@ -115,6 +137,7 @@ def _write_pt2(program: ExportedProgram, outputs: ExportedOutputs, metadata: Cla
 
 FORMATS: dict[str, Callable[[ExportedProgram, ExportedOutputs, ClassifierMetadata, Path], Raw]] = {
     ".onnx": _write_onnx,
+    ".xml": _write_openvino,
     ".pt2": _write_pt2,
 }
 """What writes each format and gives back the file as it is run."""

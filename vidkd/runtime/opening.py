@@ -11,10 +11,11 @@ from vidkd.runtime.metadata import ModelMetadata
 from vidkd.runtime.metadata_file import find_metadata
 from vidkd.runtime.network import Network
 from vidkd.runtime.onnx_network import open_onnx
+from vidkd.runtime.openvino_network import open_openvino
 from vidkd.runtime.tflite_network import open_tflite
 
 NETWORKS: dict[str, Callable[..., Network]] = {".onnx": open_onnx, ".tflite": open_tflite}
-CLIP_NETWORKS: dict[str, Callable[..., ClipNetwork]] = {".onnx": open_onnx}
+CLIP_NETWORKS: dict[str, Callable[..., ClipNetwork]] = {".onnx": open_onnx, ".xml": open_openvino}
 
 
 def open_network(path: Path | str, *, device: str = "auto", threads: int = 0) -> Network:

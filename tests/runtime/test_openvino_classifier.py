@@ -1,0 +1,72 @@
+"""An exported classifier run by OpenVINO: the same numbers by hand, and files that are not whole."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from clip_model import FRAMES, SIZE, clip_metadata, clip_onnx
+
+from vidkd.base.errors import CheckpointError, ConfigError
+from vidkd.runtime.opening import open_exported_classifier
+
+openvino = pytest.importorskip("openvino")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("made")
+    model = openvino.Core().read_model(str(clip_onnx(folder / "net.onnx", None)))
+    model.set_rt_info(json.dumps(clip_metadata()), "vidkd")
+    openvino.save_model(model, str(folder / "net.xml"), compress_to_fp16=False)
+    return folder / "net.xml"
+
+
+@pytest.fixture
+def copied(made: Path, tmp_path: Path) -> Path:
+    for suffix in (".xml", ".bin"):
+        (tmp_path / "net").with_suffix(suffix).write_bytes(made.with_suffix(suffix).read_bytes())
+    return tmp_path / "net.xml"
+
+
+def test_probabilities_by_hand(made: Path) -> None:
+    classifier = open_exported_classifier(made, device="cpu", threads=1)
+    clips = np.zeros((3, 3, FRAMES, SIZE, SIZE), np.uint8)
+    clips[0, 1] = 255
+    clips[1, :, :, :8, :8] = 3
+    found = classifier(clips)
+    e5, e3 = np.exp(5), np.exp(3)
+    np.testing.assert_allclose(found.probabilities, [[1 / (e5 + 2), e5 / (e5 + 2), 1 / (e5 + 2)], [1 / 3] * 3, [1 / 3] * 3], rtol=1e-5)
+    assert found.attention is not None
+    np.testing.assert_allclose(found.attention[1], np.tile(np.array([[e3, 1], [1, 1]]) / (e3 + 3), (FRAMES, 1, 1)), rtol=1e-5)
+    kept = found.probabilities.copy()
+    classifier(clips[::-1].copy())
+    np.testing.assert_array_equal(found.probabilities, kept)
+    assert classifier.metadata.to_json() == open_exported_classifier(made).metadata.to_json()
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (lambda xml, weights: xml.write_bytes(xml.read_bytes()[: xml.stat().st_size // 2]), "not a model that OpenVINO can run"),
+        (lambda xml, weights: xml.write_bytes(b""), "not a model that OpenVINO can run"),
+        (lambda xml, weights: weights.write_bytes(weights.read_bytes()[:4]), "not a model that OpenVINO can run"),
+        (lambda xml, weights: weights.unlink(), "weights of the model not found"),
+    ],
+)
+def test_files_that_are_not_whole(damage: Any, told: str, copied: Path) -> None:
+    damage(copied, copied.with_suffix(".bin"))
+    with pytest.raises(CheckpointError, match=told):
+        open_exported_classifier(copied)
+
+
+def test_a_file_without_metadata(copied: Path) -> None:
+    copied.write_bytes(copied.read_bytes().replace(b"<vidkd ", b"<other "))
+    with pytest.raises(ConfigError, match="nothing says how to run"):
+        open_exported_classifier(copied)
+
+
+def test_another_device(copied: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot use device 'cuda' for an OpenVINO file"):
+        open_exported_classifier(copied, device="cuda")

@@ -1,0 +1,76 @@
+"""OpenVINO's files through its runtime: the network in `model.xml`, its weights in `model.bin` beside it."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidkd.base.errors import CheckpointError, ConfigError
+from vidkd.base.extras import require
+from vidkd.runtime.metadata import EMBEDDED_KEY
+from vidkd.runtime.network import Port
+
+PRECISION = {"INFERENCE_PRECISION_HINT": "f32"}
+"""Processors that have bfloat16 would compute in it unasked."""
+
+
+class OpenVinoNetwork:
+    """A `ClipNetwork` on OpenVINO."""
+
+    def __init__(self, compiled: Any, path: Path, embedded: str | None) -> None:
+        self.path = str(path)
+        self._compiled = compiled
+        self.inputs = [_port(item) for item in compiled.inputs]
+        self.outputs = [_port(item) for item in compiled.outputs]
+        self.embedded = embedded
+
+    def run(
+        self, batch: NDArray[Any], outputs: Sequence[str], further: Mapping[str, NDArray[Any]] | None = None
+    ) -> list[NDArray[np.floating]]:
+        """See `ClipNetwork.run`."""
+        try:
+            found = self._compiled({self.inputs[0].name: batch, **(further or {})})
+            arrays = [np.array(found[name]) for name in outputs]  # copies: the next run writes into the same memory
+        except Exception as error:  # OpenVINO's errors share no class of their own
+            raise CheckpointError(f"model fails on an input of shape {batch.shape}: {self.path}", reason=_first_line(error)) from error
+        return [array if np.issubdtype(array.dtype, np.floating) else array.astype(np.float64) for array in arrays]
+
+
+def open_openvino(path: Path, *, device: str = "auto", threads: int = 0) -> OpenVinoNetwork:
+    """Load OpenVINO's .xml and the .bin beside it; it runs on the processor, in float32. threads: 0 lets OpenVINO choose.
+
+    Raises CheckpointError if it is no model, or one of the two is truncated or missing; ConfigError for another device; MissingExtraError
+    without openvino.
+    """
+    if device not in ("auto", "cpu"):
+        reason = "vidkd runs OpenVINO on the processor"
+        raise ConfigError(f"cannot use device '{device}' for an OpenVINO file", reason=reason, to_mend="--device auto or cpu")
+    core = require("openvino", "openvino").Core()
+    weights = path.with_suffix(".bin")
+    if not weights.is_file():
+        raise CheckpointError(
+            f"weights of the model not found: {weights}", to_mend=f"put {weights.name} beside {path.name}, or export again"
+        )
+    settings = {**PRECISION, **({"INFERENCE_NUM_THREADS": threads} if threads else {})}
+    try:
+        model = core.read_model(str(path), str(weights))
+        embedded = model.get_rt_info(EMBEDDED_KEY).astype(str) if model.has_rt_info(EMBEDDED_KEY) else None
+        network = OpenVinoNetwork(core.compile_model(model, "CPU", settings), path, embedded)
+    except Exception as error:  # OpenVINO's errors share no class of their own
+        raise CheckpointError(f"not a model that OpenVINO can run: {path}", reason=_first_line(error)) from error
+    if not network.inputs:
+        raise CheckpointError(f"model has no input: {path}")
+    return network
+
+
+def _port(item: Any) -> Port:
+    shape = tuple(None if side.is_dynamic else side.get_length() for side in item.partial_shape)
+    return Port(name=item.any_name, shape=shape, dtype=np.dtype(item.element_type.to_dtype()))
+
+
+def _first_line(error: Exception) -> str:
+    """OpenVINO puts the lines of its own code before what it has to say."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith(("Exception from", "Check "))]
+    return (lines or [type(error).__name__])[0][:300]
