@@ -6,6 +6,7 @@ import errno
 import itertools
 import json
 import os
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -303,6 +304,30 @@ def test_a_camera_that_disappears(
     assert [row["frame"] for row in lines(folder / "detections.jsonl")] == list(range(12))
     assert len(lines(folder / "key_frames.jsonl")) == 3 or beside
     assert "data:image/png" not in (folder / "report.html").read_text(encoding="utf-8"), "its frames cannot be seen again"
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_a_camera_stopped_by_the_user_leaves_its_student(
+    beside: bool, video: Path, networks: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def until_stopped(frames: Iterator[Any]) -> Iterator[Any]:
+        for frame in frames:
+            yield frame
+            if frame.index == 12:
+                signal.raise_signal(signal.SIGINT)
+
+    @contextlib.contextmanager
+    def camera(_source: Any) -> Iterator[Iterator[Any]]:
+        with open_video(video) as reader:
+            yield until_stopped(reader.stream())
+
+    monkeypatch.setattr(sources, "open_stream", camera)
+    more = ("--part", "50", "--save-student", tmp_path / "after")
+    assert run(Path("0"), networks, tmp_path, *more, *(["--asynchronous"] if beside else [])) == 0
+    found = lines(tmp_path / "camera0" / "detections.jsonl")
+    assert 12 < len(found) < 20
+    learned, before = (weights_of(Path(where)) for where in (tmp_path / "after" / "student.weights", networks[1].partition("=")[2]))
+    assert np.array_equal(learned, before) is not any(row["learning"]["outcome"] == "kept" for row in found if "outcome" in row["learning"])
 
 
 def gone_after(frames: Iterator[Any], count: int) -> Iterator[Any]:

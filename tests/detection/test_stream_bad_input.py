@@ -175,6 +175,26 @@ def test_a_camera_stopped_by_the_user_is_finished_at_once(tmp_path, monkeypatch)
     assert walk("0", tmp_path / "out")["status"] == "found"
 
 
+@pytest.mark.parametrize("asked_at", [0, 1, 23, 24, 25])
+def test_a_camera_stopped_at_the_end_of_a_part_is_finished_too(asked_at, tmp_path, monkeypatch):
+    """And what changes along the stream is asked for its state after the last frame that was seen."""
+    monkeypatch.setattr(sources, "open_stream", lambda source: Camera(100))
+    asked, states = itertools.count(), []
+
+    class Watched(CountingStepper):
+        def state(self):
+            states.append(self.seen["frames"])
+            return super().state()
+
+    call = lambda: walk("0", tmp_path / "out", stepper=Watched(), stop=lambda: next(asked) >= asked_at)  # noqa: E731
+    if asked_at == 0:
+        with pytest.raises(VideoError, match="no frames in: 0"):
+            call()
+        return
+    assert call()["status"] == "done"
+    assert states[-1] == len(rows(tmp_path / "out")) == asked_at
+
+
 def test_a_camera_whose_recording_was_killed_is_put_together(tmp_path, monkeypatch):
     """It cannot go on where it was, but what is on the disk is not lost."""
 

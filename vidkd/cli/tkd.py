@@ -103,15 +103,18 @@ def run(arguments: argparse.Namespace) -> int:
     job, failed = job_of(arguments, inputs), 0
     with Stop().caught() as stop:
         for item in inputs:
+            status = ""
             try:
                 summary = learn_along(item, job, stop)
+                status = summary["status"]
                 sys.stdout.write(_told(item, job, summary) + "\n")
             except VidkdError as error:
                 if len(inputs) == 1:
                     raise
                 failed += 1
                 sys.stderr.write(f"vidkd: {item}: {error}\n")
-            if stop():
+            # a camera that was stopped is finished
+            if stop() and (status == "stopped" or item != inputs[-1]):
                 return STOPPED
     return 1 if failed else 0
 

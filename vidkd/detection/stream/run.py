@@ -124,7 +124,10 @@ class _Walk:
             self._pipeline = Pipeline(stepper, batch=1 if source.live else config.batch, part_frames=config.part_frames, draw=self._draw)
             self._clock = _Clock(self._pipeline)
             try:
-                with self._progress(source) as progress, contextlib.closing(self._pipeline.along(wanted(source, config))) as items:
+                frames = wanted(source, config)
+                # a file is left at the end of a part and gone on with; a live source ends, with all that was seen until then
+                frames = until_stopped(frames, self._stop) if source.live else frames
+                with self._progress(source) as progress, contextlib.closing(self._pipeline.along(frames)) as items:
                     ended = self._take(items, source, progress)
             finally:
                 if self._part is not None:
@@ -141,14 +144,11 @@ class _Walk:
         for item in items:
             if isinstance(item, Cut):
                 self._close(item.state)
-                if item.ended or self._stop():
+                if item.ended or (not source.live and self._stop()):
                     return item.ended
                 continue
             self._write(item, source)
             progress.step()
-            if source.live and self._stop():
-                self._close(b"")
-                return True
         raise AssertionError("a pipeline ends with a cut")
 
     def _write(self, seen: Seen, source: StreamSource) -> None:
@@ -180,6 +180,14 @@ def wanted(source: StreamSource, config: StreamConfig) -> Iterator[Frame]:
             return
         if frame.index % config.every == 0:
             yield frame
+
+
+def until_stopped(frames: Iterator[Frame], stop: Callable[[], bool]) -> Iterator[Frame]:
+    """The frames that came before the user asked to stop."""
+    for frame in frames:
+        if stop():
+            return
+        yield frame
 
 
 class _Clock:
