@@ -17,7 +17,7 @@ from vidkd.compress.export import Exported, export_classifier
 from vidkd.compress.export_card import Judged, write_card
 from vidkd.compress.export_metadata import classifier_metadata
 from vidkd.compress.export_parity import Clips, compare, generated_clips, video_clips
-from vidkd.compress.export_trace import ExportedOutputs, onnx_program, traced
+from vidkd.compress.export_trace import ExportedOutputs, adaptive_avg_pool3d, onnx_program, traced
 from vidkd.data.config import DataConfig
 from vidkd.data.exported import shown_data
 from vidkd.engine.classify import TorchClassifier
@@ -192,6 +192,27 @@ def _zeros(outputs: ExportedOutputs) -> Any:
 def test_a_format_that_is_not_known(saved: SavedClassifier, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"not a format of export: .*net\.h5"):
         export_classifier(saved, data_config(), tmp_path / "net.h5")
+
+
+@pytest.mark.parametrize("grid", [(2, 4, 4), (4, 3, 5), (1, 1, 1), (3, 7, 8), (4, 7, 8)])
+def test_adaptive_pooling_is_that_of_torch(grid: tuple[int, int, int]) -> None:
+    values = torch.randn(2, 3, 4, 7, 8, dtype=torch.float64)
+    torch.testing.assert_close(adaptive_avg_pool3d(values, grid), nn.functional.adaptive_avg_pool3d(values, grid))
+
+
+class Pooled(nn.Module):
+    """A map of an even grid brought to one that does not divide it."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        coarse = nn.functional.adaptive_avg_pool3d(x, (x.shape[2] - 1, 3, 3))
+        return x + coarse.mean(dim=(2, 3, 4), keepdim=True) * coarse.amax(dim=(2, 3, 4), keepdim=True)
+
+
+def test_a_network_with_adaptive_pooling_is_exported(tmp_path: Path) -> None:
+    model = VideoClassifier(ModelConfig(), 2, "rgb").eval()
+    model.backbone.net.get_submodule("stage3").append(Pooled())  # type: ignore[operator]
+    saved = SavedClassifier(model=model, classes=("a", "b"), view="rgb", run={})
+    assert export_classifier(saved, data_config(), tmp_path / "net.onnx").parity.logits < 1e-5
 
 
 class Undecided(nn.Module):

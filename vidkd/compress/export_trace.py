@@ -3,7 +3,7 @@
 import contextlib
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -67,12 +67,37 @@ def onnx_program(program: ExportedProgram, outputs: ExportedOutputs, metadata: C
         warnings.simplefilter("ignore")
         try:
             converted = torch.onnx.export(
-                program, dynamo=True, input_names=inputs, output_names=list(outputs.names), opset_version=OPSET, verbose=False
+                _in_operations_of_onnx(program),
+                dynamo=True,
+                input_names=inputs,
+                output_names=list(outputs.names),
+                opset_version=OPSET,
+                verbose=False,
             )
         except torch.onnx.OnnxExporterError as error:
             raise _no_onnx(program, error) from error
     assert converted is not None
     return converted.model
+
+
+def adaptive_avg_pool3d(values: Tensor, grid: Sequence[int]) -> Tensor:
+    """Adaptive pooling as torch has it, (..., T, H, W) -> (..., *grid), in operations that ONNX has, one axis after another.
+
+    Cell k of n on an axis of length m averages from floor(k m / n) to ceil((k + 1) m / n), as torch's documentation has it.
+    """
+    for axis, cells in zip((-3, -2, -1), grid, strict=True):
+        length = values.shape[axis]
+        spans = [(k * length // cells, -(-(k + 1) * length // cells)) for k in range(cells)]
+        values = torch.stack([values.narrow(axis, start, end - start).mean(axis) for start, end in spans], axis)
+    return values
+
+
+def _in_operations_of_onnx(program: ExportedProgram) -> ExportedProgram:
+    """The graph without adaptive pooling of three axes, for which the exporter has no translation."""
+    aten = torch.ops.aten
+    if not any(node.target is aten.adaptive_avg_pool3d.default for node in program.graph.nodes):
+        return program
+    return program.run_decompositions({aten.adaptive_avg_pool3d.default: adaptive_avg_pool3d})
 
 
 def _no_onnx(program: ExportedProgram, error: BaseException) -> ConfigError:
