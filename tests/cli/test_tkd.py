@@ -252,6 +252,19 @@ def test_a_student_in_onnx_runtime(
     assert "runtime" in capsys.readouterr().err
 
 
+def test_an_oracle_with_the_students_cells(video: Path, networks: list[str], tmp_path: Path) -> None:
+    """Another network of the same cfg, whose raw heads are followed: on each key frame the student comes nearer to them."""
+    (tmp_path / "heavy").mkdir()
+    flags = {"student": "oracle", "weights": "oracle-weights", "names": "oracle-names"}
+    theirs = [
+        part.replace(f"--{flag}=", f"--{flags[flag]}=") for flag, part in zip(flags, student_arguments(tmp_path / "heavy", 5), strict=True)
+    ]
+    assert run(video, [*networks[:3], *theirs], tmp_path / "out", "--update.loss", "matched_heads", "--update.replay", "0") == 0
+    keys = lines(tmp_path / "out" / "street" / "key_frames.jsonl")
+    assert [key["outcome"] for key in keys] == ["kept"] * 4
+    assert all(key["loss_after"] < key["loss_before"] for key in keys)
+
+
 def test_several_videos_of_which_one_is_broken(networks: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
