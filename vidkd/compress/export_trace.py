@@ -97,7 +97,8 @@ def _in_operations_of_onnx(program: ExportedProgram) -> ExportedProgram:
     aten = torch.ops.aten
     if not any(node.target is aten.adaptive_avg_pool3d.default for node in program.graph.nodes):
         return program
-    return program.run_decompositions({aten.adaptive_avg_pool3d.default: adaptive_avg_pool3d})
+    decomposed: ExportedProgram = program.run_decompositions({aten.adaptive_avg_pool3d.default: adaptive_avg_pool3d})
+    return decomposed
 
 
 def _no_onnx(program: ExportedProgram, error: BaseException) -> ConfigError:
