@@ -217,9 +217,10 @@ def test_methods_are_tuned_alike(path: Path) -> None:
     if not spec.tuned:
         pytest.skip("this study tunes nothing")
     own = {name: method for name, method in spec.methods.items() if method.tuned_as is None}
-    assert {len(method.trials) for method in own.values()} == {4}
+    (trials,) = {len(method.trials) for method in own.values()}
+    assert trials >= 3
     for name, method in own.items():
-        assert len({json.dumps(trial, sort_keys=True) for trial in method.trials}) == 4, name
+        assert len({json.dumps(trial, sort_keys=True) for trial in method.trials}) == trials, name
     assert not set(spec.tuning.seeds) & set(spec.seeds)
     assert any(method.claim for method in own.values())
     assert not spec.methods[spec.reference].claim
