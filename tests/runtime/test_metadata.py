@@ -86,7 +86,7 @@ def test_what_cannot_be_is_named_with_its_file_and_key(over, message):
 
 
 def test_metadata_of_a_classifier_are_told_from_those_of_a_detector():
-    with pytest.raises(ConfigError, match="a classifier, not a detector: model.yaml"):
+    with pytest.raises(ConfigError, match=r"a classifier, not a detector: model\.yaml"):
         read(task="classify")
 
 
