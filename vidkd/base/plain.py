@@ -18,24 +18,30 @@ def from_plain(kind: type[Kind], content: object, where: str, *, prefix: str = "
     where: the file, for messages; prefix: of the keys, as "window.". Raises ConfigError naming `where` and the key: unknown, missing, of
     another type, or refused by the dataclass itself.
     """
-    if not isinstance(content, Mapping):
-        raise ConfigError(f"{prefix.rstrip('.') or 'metadata'} must be a mapping of keys to values", where=where, found=repr(content)[:80])
-    entries = {entry.name: entry for entry in dataclasses.fields(typing.cast(Any, kind))}
-    for key in content:
-        if key not in entries:
-            raise unknown_name("key", f"{prefix}{key}"[:80], [f"{prefix}{name}" for name in entries], where=where)
-    missing = [f"{prefix}{name}" for name, entry in entries.items() if name not in content and _is_needed(entry)]
-    if missing:
-        raise ConfigError(f"metadata lacks {', '.join(missing)}", where=where)
+    keys = checked_keys(kind, content, where, prefix=prefix)
     hints = typing.get_type_hints(kind)
     try:
-        return kind(**{key: _value(hints[key], value, where, f"{prefix}{key}") for key, value in content.items()})
+        return kind(**{key: _value(hints[key], value, where, f"{prefix}{key}") for key, value in keys.items()})
     except ValueError as error:
         raise ConfigError(f"{prefix}{error}", where=where) from None
     except VidkdError as error:
         if error.lines.get("where") == where:  # of a part, which names its key already
             raise
         raise ConfigError(error.what, where=where) from None
+
+
+def checked_keys(kind: type[Any], content: object, where: str, *, prefix: str = "") -> dict[str, Any]:
+    """The mapping, once its keys are those of the dataclass and none without a default is missing. Raises ConfigError as `from_plain`."""
+    if not isinstance(content, Mapping):
+        raise ConfigError(f"{prefix.rstrip('.') or 'metadata'} must be a mapping of keys to values", where=where, found=repr(content)[:80])
+    entries = {entry.name: entry for entry in dataclasses.fields(kind)}
+    for key in content:
+        if key not in entries:
+            raise unknown_name("key", f"{prefix}{key}"[:80], [f"{prefix}{name}" for name in entries], where=where)
+    missing = [f"{prefix}{name}" for name, entry in entries.items() if name not in content and _is_needed(entry)]
+    if missing:
+        raise ConfigError(f"metadata lacks {', '.join(missing)}", where=where, to_mend=f"write the missing key{'s' * (len(missing) > 1)}")
+    return dict(content)
 
 
 def _is_needed(entry: "dataclasses.Field[Any]") -> bool:

@@ -4,10 +4,11 @@ import dataclasses
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args
 
-from vidkd.base.errors import ConfigError, unknown_name
+from vidkd.base.errors import ConfigError
+from vidkd.base.plain import checked_keys
 from vidkd.runtime.letterbox import RESIZE_MODES, ResizeMode
 
 SCHEMA_VERSION = 1
@@ -133,29 +134,15 @@ class ModelMetadata:
         """Strictly from what YAML or JSON gave. Raises ConfigError naming `where` and the key: unknown, missing, or of a wrong value."""
         if isinstance(content, Mapping) and content.get("task") == "classify":
             raise ConfigError(f"a classifier, not a detector: {where}", to_mend="vidkd predict --checkpoint takes it")
-        keys = _checked_keys(cls, content, where, "")
+        keys = checked_keys(cls, content, where, prefix="")
         parts = {
-            "input": _build(InputFormat, _checked_keys(InputFormat, keys["input"], where, "input."), where, "input."),
-            "head": _build(Head, _checked_keys(Head, keys["head"], where, "head."), where, "head."),
+            "input": _build(InputFormat, checked_keys(InputFormat, keys["input"], where, prefix="input."), where, "input."),
+            "head": _build(Head, checked_keys(Head, keys["head"], where, prefix="head."), where, "head."),
         }
         return _build(cls, {**keys, **parts}, where, "")
 
 
 _Part = TypeVar("_Part", InputFormat, Head, ModelMetadata)
-
-
-def _checked_keys(kind: type[_Part], content: object, where: str, prefix: str) -> dict[str, Any]:
-    """The mapping, once its keys are those of the dataclass and none without a default is missing."""
-    if not isinstance(content, Mapping):
-        raise ConfigError(f"{prefix.rstrip('.') or 'metadata'} must be a mapping of keys to values", where=where, found=repr(content)[:80])
-    known = {f.name: f for f in fields(kind)}
-    for key in content:
-        if key not in known:
-            raise unknown_name("key", f"{prefix}{key}", [f"{prefix}{name}" for name in known], where=where)
-    missing = [prefix + name for name, f in known.items() if f.default is dataclasses.MISSING and name not in content]
-    if missing:
-        raise ConfigError(f"metadata lacks {', '.join(missing)}", where=where, to_mend=f"write the missing key{'s' * (len(missing) > 1)}")
-    return dict(content)
 
 
 def _build(kind: type[_Part], keys: dict[str, Any], where: str, prefix: str) -> _Part:
