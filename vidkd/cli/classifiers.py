@@ -9,9 +9,6 @@ if TYPE_CHECKING:
     from vidkd.data.config import DataConfig
     from vidkd.runtime.clip_classifier import ClipClassifier
 
-EXPORTED = (".onnx", ".xml")
-"""Suffixes of exported files that run without torch."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class OpenedClassifier:
@@ -29,7 +26,9 @@ class OpenedClassifier:
 
 def is_exported(path: Path | str) -> bool:
     """Whether a path names an exported file, by its suffix."""
-    return Path(path).suffix.lower() in EXPORTED
+    from vidkd.runtime.opening import CLIP_NETWORKS
+
+    return Path(path).suffix.lower() in CLIP_NETWORKS
 
 
 def open_classifier(path: Path | str, *, device: str = "auto") -> OpenedClassifier:
