@@ -18,6 +18,8 @@ from vidkd.cli.main import run_verb
 from vidkd.compress.export_parity import video_clips
 from vidkd.engine.config import load_config
 from vidkd.models.saved import load_classifier, read_checkpoint
+from vidkd.runtime.classifier_metadata import embedded_classifier
+from vidkd.runtime.onnx_network import open_onnx
 from vidkd.video import write_video
 
 TORCH = ("torch", "torchvision", "pytorchvideo", "lightning_fabric", "jsonargparse", "onnx", "onnxscript", "decord", "matplotlib", "scipy")
@@ -80,6 +82,25 @@ def test_what_export_prints_and_writes(teacher: Path, tiny_root: Path, tmp_path:
     assert "windows of 1 video)" in printed
     assert f"written: {path} (" in printed
     assert sorted(file.name for file in path.parent.iterdir()) == ["net.pt2", "net.pt2.md"]
+
+
+def test_integers_are_counted_printed_and_run(teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [tmp_path / "net.onnx", tmp_path / "net.xml"]
+    command = ["--checkpoint", teacher, "--out", *files, "--int8", "--int8-clips", 6, "--int8-spare", "backbone.net.stem*"]
+    assert verb("export", *command, "--int8-sensitivity") == 0
+    printed = capsys.readouterr().out
+    assert "ranges of activations found on 6 training clips of 3 classes\n" in printed
+    assert printed.count("in eight-bit integers: 5 convolutions and 1 linear layers; in float: backbone.net.stem.0\n") == 2
+    assert printed.count(" dB\n") == 2 * 6
+    assert verb("export", "--checkpoint", teacher, "--out", tmp_path / "float.onnx") == 0
+    assert files[0].stat().st_size < (tmp_path / "float.onnx").stat().st_size / 2.5
+    assert "| Integers | in eight-bit integers: 5 convolutions" in (tmp_path / "net.onnx.md").read_text(encoding="utf-8")
+    for path in files:
+        assert (
+            verb("evaluate", "--checkpoint", path, "--data.root", load_classifier(teacher).run["data"]["root"], "--out", tmp_path / "e")
+            == 0
+        )
+        assert embedded_classifier(open_onnx(files[0])).trained["changes"] == ["quantise"]
 
 
 def test_the_card_tells_what_the_run_was_judged_by(teacher: Path, exported: Path) -> None:

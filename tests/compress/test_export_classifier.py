@@ -171,9 +171,9 @@ def test_the_check_by_hand() -> None:
 
 
 def test_a_file_that_says_something_else_is_not_kept(saved: SavedClassifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def write(program: Any, outputs: ExportedOutputs, metadata: Any, path: Path) -> Any:
+    def write(graph: Any, path: Path) -> Any:
         path.write_bytes(b"new")
-        return _zeros(outputs)
+        return _zeros(graph.outputs)
 
     monkeypatch.setitem(export_module.FORMATS, ".onnx", write)
     path = tmp_path / "net.onnx"

@@ -5,6 +5,7 @@ are those of --clips, else of the run's own data set where it can be read, else 
 
   vidkd export --checkpoint runs/student --out student.onnx
   vidkd export --checkpoint runs/student --out student.onnx student.pt2 --clips street.mp4 --licence CC-BY-4.0
+  vidkd export --checkpoint runs/student --out student8.onnx student8.xml --int8
   vidkd predict street.mp4 --checkpoint student.onnx
 
 docs/deploy.md tells what the machine that runs it needs.
@@ -18,10 +19,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from vidkd.compress.export import Integers
     from vidkd.compress.export_card import Judged
     from vidkd.compress.export_parity import Clips
+    from vidkd.compress.quantise import Quantised
     from vidkd.data.config import DataConfig
     from vidkd.engine.config import RunConfig
+    from vidkd.models.saved import SavedClassifier
 
 CLIPS_OF_THE_RUN = 4
 METRICS = ("top1", "top5", "class_mean")
@@ -35,6 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--clips", nargs="+", type=Path, metavar="VIDEO", help="videos to check the file on (default: the run's own data)")
     parser.add_argument("--tolerance", type=float, metavar="X", help="largest difference of an output that is allowed (default: 1e-4)")
     parser.add_argument("--licence", metavar="TEXT", help="licence of the weights, for the card (default: unknown)")
+    integers = parser.add_argument_group("eight-bit integers (.onnx and .xml)")
+    integers.add_argument("--int8", action="store_true", help="weights and activations in integers; ranges from the run's training clips")
+    integers.add_argument("--int8-clips", type=int, default=128, metavar="N", help="training clips to find ranges on (default: 128)")
+    integers.add_argument("--int8-spare", nargs="+", default=[], metavar="LAYER", help="layers that stay in float (backbone.net.stem*)")
+    integers.add_argument("--int8-sensitivity", action="store_true", help="print what each layer alone in integers does to the outputs")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -60,8 +69,11 @@ def run(arguments: argparse.Namespace) -> int:
     config = load_config(settings=saved.run)
     clips = _clips(arguments.clips, config, saved.view)
     judged = judged_of(arguments.checkpoint)
+    integers = _integers(arguments, saved, config)
     for path in arguments.out:
-        exported = export_classifier(saved, config.data, path, clips=clips, tolerance=tolerance)
+        exported = export_classifier(saved, config.data, path, clips=clips, tolerance=tolerance, integers=integers)
+        if exported.quantised is not None:
+            sys.stdout.write(integers_text(exported.quantised))
         card = write_card(exported, data=_data_name(config.data), judged=judged, licence=arguments.licence)
         sys.stdout.write(f"{exported.parity}\nwritten: {path} ({exported.bytes / 2**20:.2f} MiB), {card}\n")
     return 0
@@ -79,6 +91,31 @@ def _clips(videos: Sequence[Path] | None, config: "RunConfig", view: str) -> "Cl
     except VidkdError as error:
         sys.stderr.write(f"vidkd: checked on generated clips, as the run's own cannot be read: {error.what}\n")
         return None
+
+
+def _integers(arguments: argparse.Namespace, saved: "SavedClassifier", config: "RunConfig") -> "Integers | None":
+    """How the files compute in integers; None where that is not asked for."""
+    from vidkd.compress.calibration import calibration_of
+    from vidkd.compress.config import QuantiseConfig
+    from vidkd.compress.export import Integers
+    from vidkd.compress.export_metadata import classifier_metadata
+
+    if not arguments.int8:
+        return None
+    settings = QuantiseConfig(clips=arguments.int8_clips, spare=tuple(arguments.int8_spare))
+    calibration = calibration_of(config, classifier_metadata(saved, config.data), clips=settings.clips, seed=settings.seed)
+    sys.stdout.write(f"ranges of activations found on {calibration.source}\n")
+    return Integers(config=settings, calibration=calibration, sensitivity=arguments.int8_sensitivity)
+
+
+def integers_text(quantised: "Quantised") -> str:
+    """What computes in integers, what does not and why, and what each layer alone does to the outputs."""
+    lines = [str(quantised), *(f"  {name} stays in float: {reason}" for name, reason in quantised.left.items())]
+    if quantised.sensitivity:
+        width = max(map(len, quantised.sensitivity))
+        lines.append("signal to noise of the outputs with one layer alone in integers:")
+        lines += [f"  {name:<{width}}  {noise:5.1f} dB" for name, noise in quantised.sensitivity.items()]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _data_name(data: "DataConfig") -> str | None:

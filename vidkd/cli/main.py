@@ -54,7 +54,8 @@ def run_verb(verb: str, argv: Sequence[str] | None = None) -> int:
     )
     module.add_arguments(parser)
     arguments = _parse(parser, module, argv)
-    logging.basicConfig(level=logging.INFO, format="vidkd: %(message)s", stream=sys.stderr)
+    logging.basicConfig(format="vidkd: %(message)s", stream=sys.stderr)
+    logging.getLogger("vidkd").setLevel(logging.INFO)  # of libraries, warnings alone
     try:
         return int(module.run(arguments))
     except VidkdError as error:

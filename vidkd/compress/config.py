@@ -8,6 +8,7 @@ from vidkd.models.low_rank import METHODS, Method
 
 Criterion = Literal["l1", "l2", "norm_scale", "taylor", "random"]
 Scope = Literal["global", "uniform"]
+Ranges = Literal["minmax", "percentile", "entropy"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +100,37 @@ class FactoriseConfig:
             raise ConfigError(
                 "ratio means another size for each method, so method 'any' cannot be chosen by it", to_mend="give energy or macs"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantiseConfig:
+    """Which layers of an exported file compute in eight-bit integers, and how their ranges are found.
+
+    Attributes:
+        kind: "static" fixes the ranges of activations on training clips; "dynamic" finds them at each run, for linear layers alone.
+        clips: how many training clips (pictures of a detector) the ranges are found on, drawn over all classes.
+        seed: of the draw.
+        ranges: "minmax" the whole range that occurs, "percentile" 99.99 % of the values, "entropy" what changes their distribution least.
+        weight_bits: 8, or 7 for processors whose eight-bit products saturate (x86 without VNNI).
+        spare: patterns of layers that stay in float.
+        most_sensitive: this many layers more stay in float, those whose integers alone disturb the outputs most.
+    """
+
+    kind: Literal["static", "dynamic"] = "static"
+    clips: int = 128
+    seed: int = 0
+    ranges: Ranges = "minmax"
+    weight_bits: Literal[7, 8] = 8
+    spare: tuple[str, ...] = ()
+    most_sensitive: int = 0
+
+    def __post_init__(self) -> None:
+        _known("kind", self.kind, ("static", "dynamic"))
+        _known("ranges", self.ranges, get_args(Ranges))
+        if self.weight_bits not in (7, 8):
+            raise ConfigError(f"weight_bits must be 7 or 8, not {self.weight_bits}")
+        if self.clips < 1 or self.most_sensitive < 0:
+            raise ConfigError("clips must be at least 1 and most_sensitive 0 or more", found=f"{self.clips}, {self.most_sensitive}")
 
 
 def _in_unit(name: str, value: float, *, one: bool = True) -> None:

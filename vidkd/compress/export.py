@@ -6,6 +6,7 @@ for programs of one's own: vidkd does not read it, since torch's reader may unpi
 
 import contextlib
 import io
+import math
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -14,13 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.export import ExportedProgram
 
 from vidkd.base.errors import ConfigError
 from vidkd.base.extras import require
+from vidkd.compress.calibration import Calibration
+from vidkd.compress.config import QuantiseConfig
 from vidkd.compress.export_metadata import classifier_metadata
 from vidkd.compress.export_parity import Clips, Parity, Raw, compare, generated_clips
 from vidkd.compress.export_trace import ExportedOutputs, onnx_program, traced
+from vidkd.compress.integer_layers import run_in_integers
+from vidkd.compress.quantise import Quantised, quantise
 from vidkd.data.config import DataConfig
 from vidkd.models.saved import SavedClassifier
 from vidkd.runtime.classifier_metadata import ClassifierMetadata
@@ -31,12 +35,22 @@ TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True, kw_only=True)
+class Integers:
+    """That and how a file computes in eight-bit integers. calibration: training clips on which ranges are found."""
+
+    config: QuantiseConfig
+    calibration: Calibration
+    sensitivity: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Exported:
-    """A file that was written and checked."""
+    """A file that was written and checked. quantised: what of it computes in integers; None for a file in float."""
 
     path: Path
     metadata: ClassifierMetadata
     parity: Parity
+    quantised: Quantised | None = None
 
     @property
     def bytes(self) -> int:
@@ -45,25 +59,69 @@ class Exported:
 
 
 def export_classifier(
-    saved: SavedClassifier, data: DataConfig, path: Path, *, clips: Clips | None = None, tolerance: float = TOLERANCE
+    saved: SavedClassifier,
+    data: DataConfig,
+    path: Path,
+    *,
+    clips: Clips | None = None,
+    tolerance: float = TOLERANCE,
+    integers: Integers | None = None,
 ) -> Exported:
     """Write a classifier to `path` in the format of its suffix, one of `FORMATS`; what was there is replaced only once the check is passed.
 
-    data: the settings of its training. clips: what network and file are compared on, by default noise. tolerance: see `compare`.
-    Raises ConfigError for another suffix, a network that cannot be exported (naming the module), or a difference beyond the tolerance;
-    MissingExtraError without the packages of the format.
+    data: the settings of its training. clips: what network and file are compared on, by default noise. tolerance: see `compare`. integers:
+    how it computes in eight-bit integers, by default in float; its differences are told, whatever they are.
+    Raises ConfigError for another suffix, a network that cannot be exported (naming the module), a difference beyond the tolerance, or a
+    runtime that computes in float what is in integers in the file; MissingExtraError without the packages of the format.
     """
     write = FORMATS.get(path.suffix.lower())
     if write is None:
         raise ConfigError(f"not a format of export: {path}", known=", ".join(FORMATS))
+    if integers is not None and path.suffix.lower() == ".pt2":
+        raise ConfigError(f"not a format of integers: {path}", known=".onnx, .xml", to_mend="export .pt2 in float")
     saved.model.cpu()
-    metadata = classifier_metadata(saved, data)
-    outputs = ExportedOutputs(saved.model)
-    program = traced(outputs, metadata)
+    graph = Graph(saved, data, integers)
     with _beside(path) as new:
-        raw = write(program, outputs, metadata, new)
-        parity = compare(outputs, raw, clips or generated_clips(metadata), tolerance=tolerance, what=path.name)
-    return Exported(path=path, metadata=metadata, parity=parity)
+        raw = write(graph, new)
+        given = clips or generated_clips(graph.metadata)
+        allowed = tolerance if integers is None else math.inf
+        parity = compare(graph.outputs, raw, given, tolerance=allowed, what=path.name)
+        if graph.quantised is not None:
+            _check_integers(new, graph.quantised, path)
+    return Exported(path=path, metadata=graph.metadata, parity=parity, quantised=graph.quantised)
+
+
+class Graph:
+    """A classifier as the graph that its files hold, with what they say of themselves. quantised: set once it was given integers."""
+
+    def __init__(self, saved: SavedClassifier, data: DataConfig, integers: Integers | None = None) -> None:
+        self.metadata = classifier_metadata(saved, data, quantised=integers is not None)
+        self.outputs = ExportedOutputs(saved.model)
+        self.program = traced(self.outputs, self.metadata)
+        self.quantised: Quantised | None = None
+        self._integers = integers
+
+    def onnx(self) -> bytes:
+        """The ONNX model with its metadata, in integers where it is to be."""
+        model = onnx_program(self.program, self.outputs, self.metadata)
+        _forget_where_it_was_made(model)
+        model.metadata_props[EMBEDDED_KEY] = self.metadata.to_json()
+        content = bytes(require("onnx_ir", "export").to_proto(model).SerializeToString())
+        if self._integers is None:
+            return content
+        given = self._integers
+        self.quantised = quantise(content, given.calibration.feeds, given.config, sensitivity=given.sensitivity)
+        return self.quantised.graph
+
+
+def _check_integers(written: Path, quantised: Quantised, path: Path) -> None:
+    """Raise ConfigError if a runtime computes a convolution in float that the file holds in integers."""
+    run, convolutions = run_in_integers(written)
+    if run < quantised.convolutions:
+        raise ConfigError(
+            f"{path.name}: {run} of {convolutions} convolutions compute in integers here, {quantised.convolutions} are in the file",
+            to_mend="another format (.onnx, .xml), or spare the layers that this runtime has no integers for",
+        )
 
 
 @contextlib.contextmanager
@@ -88,23 +146,16 @@ def _parts(path: Path) -> list[Path]:
     return [part for part in parts if part.exists()]
 
 
-def _write_onnx(program: ExportedProgram, outputs: ExportedOutputs, metadata: ClassifierMetadata, path: Path) -> Raw:
-    path.write_bytes(_onnx_bytes(program, outputs, metadata))
+def _write_onnx(graph: Graph, path: Path) -> Raw:
+    path.write_bytes(graph.onnx())
     return open_exported_classifier(path, device="cpu").raw
 
 
-def _onnx_bytes(program: ExportedProgram, outputs: ExportedOutputs, metadata: ClassifierMetadata) -> bytes:
-    model = onnx_program(program, outputs, metadata)
-    _forget_where_it_was_made(model)
-    model.metadata_props[EMBEDDED_KEY] = metadata.to_json()
-    return bytes(require("onnx_ir", "export").to_proto(model).SerializeToString())
-
-
-def _write_openvino(program: ExportedProgram, outputs: ExportedOutputs, metadata: ClassifierMetadata, path: Path) -> Raw:
+def _write_openvino(graph: Graph, path: Path) -> Raw:
     openvino = require("openvino", "openvino")
     # read as ONNX by the runtime itself; OpenVINO's converter would report its use to its makers
-    model = openvino.Core().read_model(io.BytesIO(_onnx_bytes(program, outputs, metadata)))
-    model.set_rt_info(metadata.to_json(), EMBEDDED_KEY)
+    model = openvino.Core().read_model(io.BytesIO(graph.onnx()))
+    model.set_rt_info(graph.metadata.to_json(), EMBEDDED_KEY)
     openvino.save_model(model, str(path), compress_to_fp16=False)
     return open_exported_classifier(path, device="cpu").raw
 
@@ -118,7 +169,8 @@ def _forget_where_it_was_made(model: Any) -> None:
     model.metadata_props.clear()
 
 
-def _write_pt2(program: ExportedProgram, outputs: ExportedOutputs, metadata: ClassifierMetadata, path: Path) -> Raw:
+def _write_pt2(graph: Graph, path: Path) -> Raw:
+    program, outputs, metadata = graph.program, graph.outputs, graph.metadata
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # paths of this machine
     with warnings.catch_warnings():
@@ -135,7 +187,7 @@ def _write_pt2(program: ExportedProgram, outputs: ExportedOutputs, metadata: Cla
     return raw
 
 
-FORMATS: dict[str, Callable[[ExportedProgram, ExportedOutputs, ClassifierMetadata, Path], Raw]] = {
+FORMATS: dict[str, Callable[[Graph, Path], Raw]] = {
     ".onnx": _write_onnx,
     ".xml": _write_openvino,
     ".pt2": _write_pt2,

@@ -7,8 +7,11 @@ from vidkd.models.saved import SavedClassifier
 from vidkd.runtime.classifier_metadata import ClassifierMetadata, ClipFormat
 
 
-def classifier_metadata(saved: SavedClassifier, data: DataConfig) -> ClassifierMetadata:
-    """The metadata of a classifier that was trained with these settings. No path of this machine is among them."""
+def classifier_metadata(saved: SavedClassifier, data: DataConfig, *, quantised: bool = False) -> ClassifierMetadata:
+    """The metadata of a classifier that was trained with these settings. No path of this machine is among them.
+
+    quantised: whether its file computes in integers.
+    """
     model, spec = saved.model, saved.model.normalise.spec
     return ClassifierMetadata(
         classes=saved.classes,
@@ -27,7 +30,7 @@ def classifier_metadata(saved: SavedClassifier, data: DataConfig) -> ClassifierM
         trained={
             "task": str(saved.run.get("task", "unknown")),
             "backbone": model.config.backbone,
-            "changes": [str(change.get("kind", "unknown")) for change in model.changes],
+            "changes": [*(str(change.get("kind", "unknown")) for change in model.changes), *(["quantise"] if quantised else [])],
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
             "data": saved.data,
             "seen": None if saved.seen is None else list(saved.seen),

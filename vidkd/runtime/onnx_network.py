@@ -24,6 +24,10 @@ DTYPES: dict[str, type[np.generic]] = {
 }
 
 
+NOT_AS_WRITTEN = ["WeightBiasQuantization"]
+"""ONNX Runtime's step that turns layers into integers, with one scale a layer, which a file with integer layers keeps in float."""
+
+
 class OnnxNetwork:
     """A `Network` on ONNX Runtime."""
 
@@ -58,7 +62,7 @@ def open_onnx(path: Path, *, device: str = "auto", threads: int = 0) -> OnnxNetw
     options.intra_op_num_threads = threads
     options.log_severity_level = 3  # errors: they are raised anyway, and warnings speak of the file's maker
     try:
-        session = runtime.InferenceSession(str(path), options, providers=providers)
+        session = runtime.InferenceSession(str(path), options, providers=providers, disabled_optimizers=NOT_AS_WRITTEN)
     except Exception as error:  # ONNX Runtime's errors share no class of their own
         raise CheckpointError(f"not a model that ONNX Runtime can run: {path}", reason=_first_line(error)) from error
     if device == "cuda" and "CUDAExecutionProvider" not in session.get_providers():

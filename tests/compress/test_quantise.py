@@ -1,0 +1,194 @@
+"""Integer layers: rounding as it is bounded, what is counted, what stays in float, and graphs of networks of two and three dimensions."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from vidkd.base.errors import ConfigError
+from vidkd.compress import quantise as quantise_module
+from vidkd.compress.config import QuantiseConfig
+from vidkd.compress.integer_layers import integer_layers, run_in_integers, weighted_layers
+from vidkd.compress.quantise import quantise, signal_to_noise_db
+from vidkd.runtime.onnx_network import NOT_AS_WRITTEN
+
+CLIP = (2, 3, 4, 8, 8)
+
+
+class ThreeLayers(nn.Module):
+    """Two convolutions of video and a linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second, self.fc = nn.Conv3d(3, 8, 3, padding=1), nn.Conv3d(8, 8, 3, padding=1), nn.Linear(8, 5)
+
+    def forward(self, clip: torch.Tensor) -> torch.Tensor:
+        hidden = torch.relu(self.second(torch.relu(self.first(clip))))
+        scores: torch.Tensor = self.fc(hidden.mean((2, 3, 4)))
+        return scores
+
+
+def graph_of(net: nn.Module, example: torch.Tensor) -> bytes:
+    program = torch.onnx.export(net.eval(), (example,), dynamo=True, input_names=["clip"], output_names=["out"], verbose=False)
+    assert program is not None
+    file = io.BytesIO()
+    onnx.save(program.model_proto, file)
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def graph() -> bytes:
+    return graph_of(ThreeLayers(), torch.rand(CLIP))
+
+
+def feeds(count: int = 3, seed: int = 0, shape: Sequence[int] = CLIP) -> list[dict[str, NDArray[Any]]]:
+    rng = np.random.default_rng(seed)
+    return [{"clip": rng.random(shape).astype(np.float32)} for _ in range(count)]
+
+
+def run(graph: bytes, given: Sequence[dict[str, NDArray[Any]]]) -> list[NDArray[Any]]:
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"], disabled_optimizers=NOT_AS_WRITTEN)
+    return [session.run(None, feed)[0] for feed in given]
+
+
+def test_values_are_rounded_by_at_most_half_a_step() -> None:
+    class Same(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv3d(1, 1, 1, bias=False)
+            nn.init.ones_(self.conv.weight)
+
+        def forward(self, clip: torch.Tensor) -> torch.Tensor:
+            same: torch.Tensor = self.conv(clip)
+            return same
+
+    given = feeds(shape=(1, 1, 4, 16, 16))
+    given[0]["clip"].flat[:2] = 0, 1
+    made = quantise(graph_of(Same(), torch.rand(1, 1, 4, 16, 16)), given, QuantiseConfig())
+    step = 1 / 255
+    values, found = np.concatenate([feed["clip"] for feed in given]), np.concatenate(run(made.graph, given))
+    assert made.layers == {"conv": "Conv"}
+    assert np.abs(found - values).max() <= step / 2 + 1e-6
+    assert np.abs(found - values).max() > step / 4, "it does round"
+    np.testing.assert_allclose(found / step, np.rint(found / step), atol=1e-3)
+
+
+def test_every_layer_computes_in_integers_and_says_nearly_the_same(graph: bytes, tmp_path: Path) -> None:
+    made = quantise(graph, feeds(), QuantiseConfig())
+    assert made.layers == {"first": "Conv", "second": "Conv", "fc": "Gemm"}
+    assert (made.convolutions, made.left, made.sensitivity) == (2, {}, {})
+    assert len(made.graph) < len(graph)
+    other = feeds(seed=1)
+    assert 25 < signal_to_noise_db(run(graph, other), run(made.graph, other)) < 80
+    (tmp_path / "net.onnx").write_bytes(made.graph)
+    (tmp_path / "float.onnx").write_bytes(graph)
+    assert run_in_integers(tmp_path / "net.onnx") == (2, 2)
+    assert run_in_integers(tmp_path / "float.onnx") == (0, 2)
+
+
+def test_openvino_computes_the_same_file_in_integers(graph: bytes, tmp_path: Path) -> None:
+    import openvino
+
+    made = quantise(graph, feeds(), QuantiseConfig(spare=("second",)))
+    openvino.save_model(openvino.Core().read_model(io.BytesIO(made.graph)), str(tmp_path / "net.xml"), compress_to_fp16=False)
+    assert run_in_integers(tmp_path / "net.xml") == (1, 2)
+
+
+def test_a_layer_that_is_spared_is_run_in_float(graph: bytes, tmp_path: Path) -> None:
+    spared = quantise(graph, feeds(), QuantiseConfig(spare=("sec*",)))
+    assert spared.layers == {"first": "Conv", "fc": "Gemm"}
+    assert spared.left == {"second": "spare"}
+    assert str(spared) == "in eight-bit integers: 1 convolutions and 1 linear layers; in float: second"
+    (tmp_path / "net.onnx").write_bytes(spared.graph)
+    assert run_in_integers(tmp_path / "net.onnx") == (1, 2)
+
+
+def test_the_layer_that_disturbs_most_is_found_and_left_in_float() -> None:
+    net = ThreeLayers()
+    with torch.no_grad():
+        net.second.weight[:, 0] *= 1000  # an outlier in every filter: steps too coarse for the others
+        net.first.weight[0] /= 1000
+        net.first.bias[0] /= 1000  # type: ignore[index]
+    graph = graph_of(net, torch.rand(CLIP))
+    made = quantise(graph, feeds(), QuantiseConfig(most_sensitive=1))
+    assert next(iter(made.sensitivity)) == "second"
+    assert sorted(made.sensitivity) == ["fc", "first", "second"]
+    assert list(made.sensitivity.values()) == sorted(made.sensitivity.values())
+    assert made.left == {"second": f"sensitive: {made.sensitivity['second']:.1f} dB alone"}
+    alone = quantise(graph, feeds(), QuantiseConfig(spare=("first", "fc")))
+    assert made.sensitivity["second"] == pytest.approx(signal_to_noise_db(run(graph, feeds()), run(alone.graph, feeds())), abs=1e-6)
+
+
+def test_seven_bits_are_coarser_than_eight(graph: bytes) -> None:
+    noise = []
+    for bits in (7, 8):
+        made = quantise(graph, feeds(), QuantiseConfig(weight_bits=bits))  # type: ignore[arg-type]
+        weights = onnx.numpy_helper.to_array(
+            next(each for each in onnx.load_from_string(made.graph).graph.initializer if each.name == "first.weight_quantized")
+        )
+        assert weights.dtype == np.int8
+        assert 2 ** (bits - 2) <= np.abs(weights.astype(int)).max() <= 2 ** (bits - 1)
+        noise.append(signal_to_noise_db(run(graph, feeds()), run(made.graph, feeds())))
+    assert noise[0] < noise[1]
+
+
+def test_dynamic_ranges_are_for_linear_layers(graph: bytes) -> None:
+    made = quantise(graph, feeds(), QuantiseConfig(kind="dynamic"))
+    assert list(made.layers) == ["fc"]
+    assert made.left == dict.fromkeys(["first", "second"], "not linear, and dynamic ranges are for linear layers")
+    assert signal_to_noise_db(run(graph, feeds()), run(made.graph, feeds())) > 25
+
+
+def test_what_the_file_says_of_itself_stays(graph: bytes) -> None:
+    model = onnx.load_from_string(graph)
+    model.metadata_props.add(key="vidkd", value="all of it")
+    made = onnx.load_from_string(quantise(model.SerializeToString(), feeds(), QuantiseConfig()).graph)
+    assert [(entry.key, entry.value) for entry in made.metadata_props] == [("vidkd", "all of it")]
+
+
+def test_what_cannot_be_quantised_is_refused(graph: bytes) -> None:
+    with pytest.raises(ConfigError, match="nothing to find the ranges of activations on"):
+        quantise(graph, [], QuantiseConfig())
+    with pytest.raises(ConfigError, match="no layer of this network may compute in integers"):
+        quantise(graph, feeds(), QuantiseConfig(spare=("*",)))
+    with pytest.raises(ConfigError, match="most_sensitive 3 leaves every layer in float"):
+        quantise(graph, feeds(), QuantiseConfig(most_sensitive=3))
+    for wrong in ({"clips": 0}, {"weight_bits": 4}, {"ranges": "all"}, {"most_sensitive": -1}):
+        with pytest.raises(ConfigError):
+            QuantiseConfig(**wrong)  # type: ignore[arg-type]
+
+
+def test_a_quantiser_that_skips_a_convolution_is_an_error(graph: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    tools = quantise_module.require("onnxruntime.quantization", "compress")
+    whole = tools.quantize_static
+
+    def skipping(*given: Any, nodes_to_exclude: list[str], **settings: Any) -> None:
+        first = weighted_layers(onnx.load(given[0]))[0].node
+        whole(*given, nodes_to_exclude=[*nodes_to_exclude, first], **settings)
+
+    monkeypatch.setattr(tools, "quantize_static", skipping)
+    with pytest.raises(ConfigError, match="left layers in float that it was to change") as told:
+        quantise(graph, feeds(), QuantiseConfig())
+    assert told.value.lines["layers"] == "first"
+
+
+def test_signal_to_noise() -> None:
+    ones = [np.ones(4, np.float32)]
+    assert signal_to_noise_db(ones, [np.full(4, 1.1)]) == pytest.approx(20)
+    assert signal_to_noise_db(ones, ones) == float("inf")
+    assert signal_to_noise_db([np.zeros(4)], ones) == -float("inf")
+
+
+def test_layers_of_a_float_graph(graph: bytes) -> None:
+    model = onnx.load_from_string(graph)
+    assert [(layer.name, layer.kind) for layer in weighted_layers(model)] == [("first", "Conv"), ("second", "Conv"), ("fc", "Gemm")]
+    assert integer_layers(model) == {}

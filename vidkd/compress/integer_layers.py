@@ -1,0 +1,96 @@
+"""Which layers of an ONNX graph have weights, and which of them compute in integers: in the file, and as a runtime runs it."""
+
+import collections
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vidkd.base.extras import require
+from vidkd.runtime.onnx_network import NOT_AS_WRITTEN
+
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+ROOT = "classifier."
+INTEGER_KINDS = {"ConvInteger": "Conv", "MatMulInteger": "MatMul", "DynamicQuantizeMatMul": "MatMul", "QGemm": "Gemm"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """name: path of the module in the network (of its node where the graph does not tell). node: of the graph. kind: its operation."""
+
+    name: str
+    node: str
+    kind: str
+
+
+def weighted_layers(model: Any) -> list[Layer]:
+    """The nodes of a float graph that multiply by weights of the file, in its order."""
+    weights = {tensor.name for tensor in model.graph.initializer}
+    return [
+        Layer(name=_module(node.input[1], node.name), node=node.name, kind=node.op_type)
+        for node in model.graph.node
+        if node.op_type in WEIGHTED and node.input[1] in weights
+    ]
+
+
+def integer_layers(model: Any) -> dict[str, str]:
+    """Layers of a file that compute in integers, by path, with their operation: all that they multiply comes out of eight-bit tensors."""
+    eight_bit = {tensor.name for tensor in model.graph.initializer if tensor.data_type in (2, 3)}  # UINT8, INT8 of onnx.proto
+    made_by = {output: node for node in model.graph.node for output in node.output}
+
+    def dequantised(name: str) -> Any:
+        node = made_by.get(name)
+        return node if node is not None and node.op_type == "DequantizeLinear" else None
+
+    found = {}
+    for node in model.graph.node:
+        if node.op_type in INTEGER_KINDS and node.input[1] in eight_bit:
+            found[_module(_stem(node.input[1]), node.name)] = INTEGER_KINDS[node.op_type]
+        if node.op_type in WEIGHTED:
+            data, weight = dequantised(node.input[0]), dequantised(node.input[1])
+            if data is not None and weight is not None and weight.input[0] in eight_bit:
+                found[_module(_stem(weight.input[0]), node.name)] = node.op_type
+    return found
+
+
+def run_in_integers(path: Path) -> tuple[int, int]:
+    """How many convolutions a runtime computes in integers, and how many it has, after its own optimisation, on this processor.
+
+    path: .onnx for ONNX Runtime, .xml for OpenVINO. MissingExtraError without the library.
+    """
+    kinds = _openvino_kinds(path) if path.suffix.lower() == ".xml" else _onnx_kinds(path)
+    return kinds["integer"], kinds["integer"] + kinds["float"]
+
+
+def _onnx_kinds(path: Path) -> collections.Counter[str]:
+    runtime, onnx = require("onnxruntime", "compress"), require("onnx", "compress")
+    options = runtime.SessionOptions()
+    options.log_severity_level = 3
+    with tempfile.TemporaryDirectory() as folder:
+        options.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
+        runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=NOT_AS_WRITTEN)
+        nodes = [node.op_type for node in onnx.load(options.optimized_model_filepath, load_external_data=False).graph.node]
+    integer, other = ("QLinearConv", "ConvInteger"), ("Conv", "FusedConv")
+    return collections.Counter("integer" if kind in integer else "float" for kind in nodes if kind in (*integer, *other))
+
+
+def _openvino_kinds(path: Path) -> collections.Counter[str]:
+    core = require("openvino", "openvino").Core()
+    compiled = core.compile_model(core.read_model(str(path)), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    found: collections.Counter[str] = collections.Counter()
+    for operation in compiled.get_runtime_model().get_ops():
+        info = operation.get_rt_info()
+        if str(info["layerType"].astype(str)) == "Convolution":
+            found["integer" if info["runtimePrecision"].astype(str) in ("u8", "i8") else "float"] += 1
+    return found
+
+
+def _module(weight: str, node: str) -> str:
+    """backbone.net.stem.0 for classifier.backbone.net.stem.0.weight."""
+    path, _, last = weight.removeprefix(ROOT).rpartition(".")
+    return path if last.startswith("weight") and path else node
+
+
+def _stem(name: str) -> str:
+    """The name that a weight had before the quantiser gave it its own ending."""
+    return name.removesuffix("_quantized").removesuffix("_merged_0_transposed")

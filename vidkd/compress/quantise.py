@@ -1,0 +1,193 @@
+"""Layers of an exported graph in eight-bit integers, by ONNX Runtime's quantiser: convolutions of two and of three dimensions alike.
+
+The graph keeps its inputs and outputs; between them stand pairs of quantising and dequantising (QDQ), from which ONNX Runtime and OpenVINO
+make integer kernels. Weights are symmetric with a scale for each filter, activations unsigned with one scale (Jacob et al. 2018, arXiv
+1712.05877).
+"""
+
+import contextlib
+import io
+import logging
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidkd.base.errors import ConfigError
+from vidkd.base.extras import require
+from vidkd.compress.config import QuantiseConfig
+from vidkd.compress.integer_layers import Layer, integer_layers, weighted_layers
+from vidkd.runtime.onnx_network import NOT_AS_WRITTEN
+
+Feed = Mapping[str, NDArray[Any]]
+"""Inputs of a graph by name, of one batch."""
+
+LINEAR = ("Gemm", "MatMul")
+FLOAT_BY_RULE = "Softmax", "LogSoftmax", "LayerNormalization", "InstanceNormalization"
+"""Operations that stay in float: their sums lose too much, and no runtime gains by them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantised:
+    """A graph with integer layers.
+
+    graph: the ONNX model. layers: kind of operation of the layers that compute in integers, by their path in the network. left: layers that
+    stayed in float, and why. sensitivity: signal to noise of the outputs in dB with that layer alone in integers, the least first; empty
+    where it was not asked for.
+    """
+
+    graph: bytes
+    layers: Mapping[str, str]
+    left: Mapping[str, str]
+    sensitivity: Mapping[str, float]
+
+    @property
+    def convolutions(self) -> int:
+        """How many convolutions compute in integers."""
+        return sum(kind == "Conv" for kind in self.layers.values())
+
+    def __str__(self) -> str:
+        kinds = [f"{self.convolutions} convolutions", f"{len(self.layers) - self.convolutions} linear layers"]
+        return f"in eight-bit integers: {' and '.join(kinds)}; in float: {', '.join(self.left) or 'none'}"
+
+
+def quantise(graph: bytes, feeds: Sequence[Feed], config: QuantiseConfig, *, sensitivity: bool = False) -> Quantised:
+    """Give a graph integer layers. feeds: batches of training data, on which ranges and sensitivity are found.
+
+    Every layer with weights that is not spared must compute in integers afterwards: a quantiser that skips some is an error.
+    Raises ConfigError for that, for a graph without such layers, and for no feeds; MissingExtraError without onnxruntime.
+    """
+    if not feeds:
+        raise ConfigError("nothing to find the ranges of activations on", to_mend="give training clips")
+    model = require("onnx", "compress").load_model_from_string(graph)
+    found = weighted_layers(model)
+    wanted = {layer.name: layer for layer in found if config.kind == "static" or layer.kind in LINEAR}
+    left = {layer.name: "not linear, and dynamic ranges are for linear layers" for layer in found if layer.name not in wanted}
+    left |= {name: "spare" for name in wanted if any(fnmatchcase(name, pattern) for pattern in config.spare)}
+    wanted = {name: layer for name, layer in wanted.items() if name not in left}
+    if not wanted:
+        raise ConfigError("no layer of this network may compute in integers", **dict(list(left.items())[:4]))
+    quantiser = _Quantiser(graph, model, feeds, config)
+    noise = quantiser.sensitivity(list(wanted.values())) if sensitivity or config.most_sensitive else {}
+    for name in list(noise)[: config.most_sensitive]:
+        left[name] = f"sensitive: {noise[name]:.1f} dB alone"
+        del wanted[name]
+    if not wanted:
+        raise ConfigError(f"most_sensitive {config.most_sensitive} leaves every layer in float")
+    made = quantiser.with_integers(list(wanted.values()))
+    layers = integer_layers(made)
+    skipped = [name for name in wanted if name not in layers]
+    if skipped:
+        raise ConfigError("the quantiser left layers in float that it was to change", layers=", ".join(skipped[:6]), to_mend="spare them")
+    return Quantised(graph=bytes(made.SerializeToString()), layers=layers, left=left, sensitivity=noise)
+
+
+class _Quantiser:
+    """ONNX Runtime's quantiser on one graph; the ranges of activations are found once."""
+
+    def __init__(self, graph: bytes, model: Any, feeds: Sequence[Feed], config: QuantiseConfig) -> None:
+        self.graph, self.model, self.feeds, self.config = graph, model, feeds, config
+        self.tools = require("onnxruntime.quantization", "compress")
+
+    def with_integers(self, layers: Sequence[Layer], *, ranges: Path | None = None) -> Any:
+        """The model with these layers in integers. ranges: a file that keeps the ranges of activations from one call to the next."""
+        chosen = {layer.node for layer in layers}
+        excluded = [layer.node for layer in weighted_layers(self.model) if layer.node not in chosen]
+        excluded += [node.name for node in self.model.graph.node if node.op_type in FLOAT_BY_RULE]
+        with tempfile.TemporaryDirectory() as folder, _quietly():
+            source, target = Path(folder) / "float.onnx", Path(folder) / "integer.onnx"
+            source.write_bytes(self.graph)
+            if self.config.kind == "dynamic":
+                self.tools.quantize_dynamic(
+                    source,
+                    target,
+                    op_types_to_quantize=list(LINEAR),
+                    per_channel=True,
+                    nodes_to_exclude=excluded,
+                    reduce_range=self.config.weight_bits == 7,
+                    weight_type=self.tools.QuantType.QInt8,
+                )
+            else:
+                self.tools.quantize_static(
+                    source,
+                    target,
+                    None if ranges is not None and ranges.exists() else _Reader(self.feeds),
+                    per_channel=True,
+                    nodes_to_exclude=excluded,
+                    reduce_range=self.config.weight_bits == 7,
+                    activation_type=self.tools.QuantType.QUInt8,
+                    weight_type=self.tools.QuantType.QInt8,
+                    calibrate_method=_method(self.tools, self.config),
+                    calibration_cache_path=ranges,
+                    extra_options={"MatMulConstBOnly": True},
+                )
+            made = require("onnx", "compress").load(target)
+        made.producer_name, made.producer_version = self.model.producer_name, self.model.producer_version
+        del made.metadata_props[:]
+        made.metadata_props.extend(self.model.metadata_props)
+        return made
+
+    def sensitivity(self, layers: Sequence[Layer]) -> dict[str, float]:
+        """Signal to noise in dB of the outputs, over all feeds, with each layer alone in integers; the least first."""
+        wanted = self._outputs(self.graph)
+        with tempfile.TemporaryDirectory() as folder:
+            ranges = Path(folder) / "ranges.json"
+            found = {
+                layer.name: signal_to_noise_db(wanted, self._outputs(self.with_integers([layer], ranges=ranges).SerializeToString()))
+                for layer in layers
+            }
+        return dict(sorted(found.items(), key=lambda entry: entry[1]))
+
+    def _outputs(self, graph: bytes) -> list[NDArray[Any]]:
+        runtime = require("onnxruntime", "compress")
+        options = runtime.SessionOptions()
+        options.log_severity_level = 3
+        session = runtime.InferenceSession(graph, options, providers=["CPUExecutionProvider"], disabled_optimizers=NOT_AS_WRITTEN)
+        return [output for feed in self.feeds for output in session.run(None, dict(feed))]
+
+
+def signal_to_noise_db(wanted: Sequence[NDArray[Any]], found: Sequence[NDArray[Any]]) -> float:
+    """10 log10 of the squares of all wanted values over those of the differences; infinite where there are none."""
+    signal = sum(float(np.square(each, dtype=np.float64).sum()) for each in wanted)
+    noise = sum(float(np.square(got.astype(np.float64) - want).sum()) for got, want in zip(found, wanted, strict=True))
+    return float("inf") if noise == 0 else float(10 * np.log10(signal / noise)) if signal else -float("inf")
+
+
+class _Reader:
+    """Batches as ONNX Runtime's calibration asks for them."""
+
+    def __init__(self, feeds: Sequence[Feed]) -> None:
+        self._left = iter(feeds)
+
+    def get_next(self) -> dict[str, NDArray[Any]] | None:
+        feed = next(self._left, None)
+        return None if feed is None else dict(feed)
+
+    def __iter__(self) -> "_Reader":
+        return self
+
+    def __next__(self) -> dict[str, NDArray[Any]]:
+        return dict(next(self._left))
+
+
+def _method(tools: Any, config: QuantiseConfig) -> Any:
+    methods = tools.CalibrationMethod
+    return {"minmax": methods.MinMax, "percentile": methods.Percentile, "entropy": methods.Entropy}[config.ranges]
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """ONNX Runtime's quantiser prints, and warns by the root logger that it wants the graph simplified first, which the exporter did."""
+    root = logging.getLogger()
+    before = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        root.setLevel(before)
