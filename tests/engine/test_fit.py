@@ -77,6 +77,21 @@ def test_a_step_is_no_longer_than_the_bound_on_the_gradient(bound: float, tiny_c
     assert float(step.norm()) == pytest.approx(0.05 * bound, rel=1e-3)
 
 
+def test_slimming_presses_on_the_scales_of_normalisation_alone(tiny_config: Config) -> None:
+    plain = {
+        "optim": {"optimiser": "sgd", "lr": 0.05, "momentum": 0.0, "warmup": 0.0, "clip_norm": 0.0, "weight_decay": 0.0},
+        "train.steps": 1,
+    }
+    without, with_it = trained(tiny_config(**plain, name="a")), trained(tiny_config(**{**plain, "optim.scale_l1": 0.1}, name="b"))
+    scales = [name for name in without if f"{name.rpartition('.')[0]}.running_mean" in without and name.endswith("weight")]
+    assert len(scales) == 5
+    for name, value in without.items():
+        wanted = value - 0.05 * 0.1 if name in scales else value  # the gradient of |gamma| is 1: all begin there
+        torch.testing.assert_close(with_it[name], wanted, msg=name)
+    rows = read_jsonl(tiny_config(name="b").runs + "/b/metrics.jsonl")
+    assert rows[0]["scale_l1"] == pytest.approx(sum(len(without[name]) for name in scales))
+
+
 def test_the_rate_of_each_step_is_logged(tiny_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tiny_config(**PLAIN, **{"optim.warmup": 0.5, "train.steps": 4, "optim.lr": 0.3})
     trained(config)

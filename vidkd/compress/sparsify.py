@@ -17,17 +17,16 @@ from torch import Tensor, nn
 from vidkd.base.errors import ConfigError
 from vidkd.compress.config import SparsifyConfig
 from vidkd.compress.outcome import Compressed, Net
+from vidkd.models.changes import apply_changes
 from vidkd.models.macs import network_cost
-
-Zeros = Mapping[str, Tensor]
-"""Names of weights -> masks of their shape, True where a weight stays zero."""
+from vidkd.models.sparse_weights import layers_with_weights
 
 
 def sparsify(net: Net, example: Tensor, config: SparsifyConfig) -> Compressed[Net]:
     """Set the weights of smallest magnitude to zero (Han et al. 2015, arXiv 1506.02626), those that are zero already first.
 
-    The plan changes no shape: the weights say it all, and `layers` says how many of each layer are zero. `zeros` and `keep_zeros` hold them
-    through a repair. Raises ConfigError if the network has no layer that may be thinned, or one would lose all its weights.
+    The plan changes no shape: the weights say it all, and `layers` says how many of each layer are zero. A run that begins with the result
+    (`init`) keeps them zero. Raises ConfigError if the network has no layer that may be thinned, or one would lose all its weights.
     """
     made = copy.deepcopy(net)
     weights = _weights(made, config)
@@ -43,26 +42,16 @@ def sparsify(net: Net, example: Tensor, config: SparsifyConfig) -> Compressed[Ne
             mask[smallest] = 0
             weight.mul_(mask.view_as(weight))
     cost = network_cost(net, example)
+    plan = {"kind": "sparsify", "settings": {**dataclasses.asdict(config), "spare": list(config.spare)}, "layers": {}}
+    apply_changes(made, [plan])
     return Compressed(
         model=made,
-        plan={"kind": "sparsify", "settings": {**dataclasses.asdict(config), "spare": list(config.spare)}, "layers": {}},
+        plan=plan,
         layers={name: f"{int((weight == 0).sum())} of {weight.numel()} weights are zero" for name, weight in weights.items()},
-        left={name: "spare" for name in _layers(made) if name not in weights},
+        left={name: "spare" for name in layers_with_weights(made) if name not in weights},
         before=cost,
         after=cost,
     )
-
-
-def zeros(net: nn.Module) -> Zeros:
-    """The weights of convolutions and linear layers that are zero now, by name."""
-    return {f"{name}.weight": layer.weight.detach() == 0 for name, layer in _layers(net).items() if bool((layer.weight == 0).any())}
-
-
-@torch.no_grad()
-def keep_zeros(net: nn.Module, kept: Zeros) -> None:
-    """Set the weights of `kept` to zero again, in place: after every step of the optimiser that repairs a sparse network."""
-    for name, mask in kept.items():
-        net.get_parameter(name).masked_fill_(mask, 0)
 
 
 def compressed_bytes(net: nn.Module) -> int:
@@ -73,13 +62,9 @@ def compressed_bytes(net: nn.Module) -> int:
     return size + len(packer.flush())
 
 
-def _layers(net: nn.Module) -> dict[str, nn.Conv2d | nn.Conv3d | nn.Linear]:
-    return {name: module for name, module in net.named_modules() if isinstance(module, nn.Conv2d | nn.Conv3d | nn.Linear)}
-
-
 def _weights(net: nn.Module, config: SparsifyConfig) -> dict[str, Tensor]:
-    kept = {name for name in _layers(net) if any(fnmatchcase(name, pattern) for pattern in config.spare)}
-    return {name: layer.weight for name, layer in _layers(net).items() if name not in kept}
+    kept = {name for name in layers_with_weights(net) if any(fnmatchcase(name, pattern) for pattern in config.spare)}
+    return {name: layer.weight for name, layer in layers_with_weights(net).items() if name not in kept}
 
 
 def _counts(weights: Mapping[str, Tensor], config: SparsifyConfig) -> dict[str, int]:

@@ -33,10 +33,11 @@ from vidkd.engine.devices import sound_gradients
 from vidkd.engine.interrupts import Interrupt, start
 from vidkd.engine.loop_config import LoopConfig
 from vidkd.engine.metrics_log import MetricsLog
-from vidkd.engine.optimiser import build_optimizer, build_schedule, set_learning_rates
+from vidkd.engine.optimiser import build_optimizer, build_schedule, norm_scales, set_learning_rates
 from vidkd.engine.run_folder import RunFolder
 from vidkd.engine.settings import as_dict
 from vidkd.engine.trouble import count_bad_samples, not_finite
+from vidkd.losses.slimming import scale_l1
 from vidkd.tasks.trainable import Trainable
 
 Batch = dict[str, Any]
@@ -131,6 +132,7 @@ class Loop:
         self.optimizer = build_optimizer(self.task, config.optim)
         self.schedule = build_schedule(self.optimizer, config.optim, self.steps)
         self.module, self.wrapped_optimizer = fabric.setup(self.task, self.optimizer)
+        self.slimmed = norm_scales(self.task.student) if config.optim.scale_l1 > 0 else []
         self.ema = MovingAverage(self.task.student, config.optim.ema) if config.optim.ema > 0 else None
         if config.train.compile:
             self.task.student.compile()
@@ -267,7 +269,7 @@ class Loop:
             batch = self._to_device(next(batches))
             self._seed(self.progress.step * accumulate + micro)
             with self.watch.part("compute"), self.fabric.no_backward_sync(self.module, enabled=micro + 1 < accumulate):
-                losses = self.module(batch)
+                losses = self._with_penalty(self.module(batch))
                 values = {name: float(value.detach()) for name, value in losses.items()}
                 if not math.isfinite(values["loss"]):
                     raise self._not_finite("loss", batch, values)
@@ -277,6 +279,13 @@ class Loop:
             self._check_gradients(batch, totals)
             self._update()
         return totals
+
+    def _with_penalty(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The losses, with network slimming's penalty added where it has a weight; logged without it."""
+        if not self.slimmed:
+            return losses
+        penalty = scale_l1(self.slimmed)
+        return {**losses, "scale_l1": penalty, "loss": losses["loss"] + self.config.optim.scale_l1 * penalty}
 
     def _not_finite(self, what: str, batch: Batch, losses: Mapping[str, float]) -> VidkdError:
         return not_finite(what, self.progress.step, batch, losses, self.trainee.sample_names(batch), self.folder.path)

@@ -21,6 +21,8 @@ class OptimConfig:
         warmup: share of the steps with a linearly growing rate; a cosine to zero follows.
         clip_norm: largest gradient norm; 0 does not clip.
         accumulate: batches whose gradients are added up before a step.
+        scale_l1: weight (1e-4 to 1e-5) of network slimming's penalty, the sum of |gamma| over batch normalisations, before filters are
+            pruned by their scale; 0 adds none.
         ema: decay of an exponential moving average of the student that is evaluated and exported; 0 keeps none.
     """
 
@@ -32,6 +34,7 @@ class OptimConfig:
     warmup: float = 0.1
     clip_norm: float = 5.0
     accumulate: int = 1
+    scale_l1: float = 0.0
     ema: float = 0.0
 
     def __post_init__(self) -> None:
@@ -39,7 +42,7 @@ class OptimConfig:
         _require("optim.warmup", self.warmup, 0 <= self.warmup <= 1, "in [0, 1]")
         _require("optim.accumulate", self.accumulate, self.accumulate >= 1, "at least 1")
         _require("optim.ema", self.ema, 0 <= self.ema < 1, "in [0, 1)")
-        for key in ("head_lr_factor", "weight_decay", "momentum", "clip_norm"):
+        for key in ("head_lr_factor", "weight_decay", "momentum", "clip_norm", "scale_l1"):
             _require(f"optim.{key}", getattr(self, key), getattr(self, key) >= 0, "0 or more")
 
 

@@ -6,6 +6,7 @@ import torch
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from vidkd.base.errors import ConfigError
 from vidkd.engine.loop_config import OptimConfig
 from vidkd.models import undecayed_parameters
 from vidkd.tasks.trainable import Trainable
@@ -48,3 +49,13 @@ def set_learning_rates(optimizer: Optimizer, schedule: LambdaLR) -> None:
     """Give the optimiser the rates of the schedule's next step. A resumed run may be longer than the one whose rates were saved with it."""
     for group, base, factor in zip(optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
         group["lr"] = base * factor(schedule.last_epoch)
+
+
+def norm_scales(net: torch.nn.Module) -> list[torch.nn.Parameter]:
+    """The scales (gamma) of all batch normalisations that train. Raises ConfigError where there are none to press on."""
+    norms = [module for module in net.modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm) and module.affine]
+    found = [norm.get_parameter("weight") for norm in norms]
+    scales = [scale for scale in found if scale.requires_grad]
+    if not scales:
+        raise ConfigError("optim.scale_l1 presses on the scales of batch normalisation, and this network has none that train")
+    return scales

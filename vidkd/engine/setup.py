@@ -19,6 +19,7 @@ from vidkd.engine.config import RunConfig
 from vidkd.models import VideoClassifier
 from vidkd.models.changes import apply_changes
 from vidkd.models.saved import load_classifier
+from vidkd.models.sparse_weights import hold_zeros
 from vidkd.tasks import Task, build_task
 
 
@@ -152,6 +153,8 @@ def _initialise(student: VideoClassifier, path: str) -> None:
         student.load_state_dict(saved.state_dict())
     except RuntimeError as error:
         raise CheckpointError(f"init {path} is another network than `model`", reason=textwrap.shorten(str(error), 300)) from error
+    if any(plan["kind"] == "sparsify" for plan in saved.changes):
+        hold_zeros(student)
 
 
 def total_steps(config: RunConfig, clips: int) -> int:
