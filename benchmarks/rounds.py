@@ -1,9 +1,13 @@
-"""Alternatives measured in turn, so that what else the machine does hits all of them: rounds, ratios within a round, medians with range."""
+"""Rows of alternatives that were measured in turn: ratios within a round, medians with range."""
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from vidkd.bench.speed.rounds import interleave
+
+__all__ = ["Measured", "Part", "Row", "interleave", "ratio_row", "spread", "value_row"]
 
 Measured = Callable[[], float]
 Row = dict[str, Any]
@@ -22,22 +26,6 @@ class Part:
     values: Sequence[Row]
     ratios: Sequence[Row] = ()
     notes: Sequence[str] = field(default_factory=tuple)
-
-
-def interleave(alternatives: Mapping[str, Measured], *, rounds: int, warmup: int = 1) -> dict[str, list[float]]:
-    """Call every alternative once a round, in turning order (A B C, C B A, ...), and keep what they return, by name and round.
-
-    The first `warmup` rounds are thrown away. Raises ValueError without alternatives or for rounds < 1 or warmup < 0.
-    """
-    if not alternatives or rounds < 1 or warmup < 0:
-        raise ValueError(f"needs alternatives, rounds >= 1 and warmup >= 0, got {len(alternatives)}, {rounds} and {warmup}")
-    measured: dict[str, list[float]] = {name: [] for name in alternatives}
-    for number in range(warmup + rounds):
-        for name in list(alternatives)[:: 1 if number % 2 == 0 else -1]:
-            value = alternatives[name]()
-            if number >= warmup:
-                measured[name].append(value)
-    return measured
 
 
 def value_row(name: str, unit: str, values: Sequence[float], *, at_most: float | None = None) -> Row:

@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from types import ModuleType
@@ -17,8 +18,10 @@ VERBS = {
     "detect": "run a detector over videos, image sequences or cameras; killed, it goes on where it was",
     "tkd": "a light detector learns along videos from a heavy oracle that is asked on few key frames",
     "train_selector": "train an LSTM that chooses those key frames",
+    "compress": "make a trained student smaller, step by step, each step judged",
     "export": "write a classifier to a file that runs without torch, checked, with a model card",
     "compare": "run a study: methods x seeds x folds, with intervals",
+    "benchmark": "measure speed against accuracy: models in turn, with intervals; tell regressions",
     "compare_streams": "run a study of online distillation along streams: methods x calls x seeds x streams",
     "results": "write docs/results.md from the finished cells of all studies",
     "prepare_data": "turn a data set as it unpacks into a checked manifest",
@@ -64,6 +67,9 @@ def run_verb(verb: str, argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("vidkd: interrupted\n")
         return 130
+    except BrokenPipeError:  # whoever read the output has seen enough (| head)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
 
 
 def _parse(parser: argparse.ArgumentParser, module: ModuleType, argv: Sequence[str] | None) -> argparse.Namespace:

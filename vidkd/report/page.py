@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vidkd.base.files import atomic_write
 from vidkd.report.parts import Estimate, Figure, Report, Strip, Table, TableCell, format_estimate, format_number
+from vidkd.report.sorting import SORT_SCRIPT, script_source, sort_value
 from vidkd.report.style import PAGE_CSS
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -25,12 +26,15 @@ def render_report(path: Path | str, report: Report) -> Path:
 def render_html(report: Report) -> str:
     """The whole page. Every text of the report is escaped; SVG and data URIs are put in as they are."""
     body = "\n".join(part for part in _parts(report) if part)
+    sorts = any(table.sorts for table in report.tables)
+    policy = f"{_POLICY}; script-src {script_source(SORT_SCRIPT)}" if sorts else _POLICY
+    script = f"<script>{SORT_SCRIPT}</script>\n" if sorts else ""
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         f'<link rel="icon" href="data:,">\n<title>{_text(report.title)}</title>\n'
-        f"<style>\n{PAGE_CSS}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
+        f"<style>\n{PAGE_CSS}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n{script}</body>\n</html>\n"
     )
 
 
@@ -73,10 +77,13 @@ def _environment(environment: Mapping[str, str] | str) -> str:
 
 def _table(table: Table) -> str:
     numeric = [_is_numeric(row[column] for row in table.rows) for column in range(len(table.columns))]
-    heads = "".join(f"<th scope=col{_number_class(number)}>{_text(name)}</th>" for name, number in zip(table.columns, numeric, strict=True))
-    rows = "".join(f"<tr>{''.join(map(_cell, row, numeric))}</tr>\n" for row in table.rows)
+    heads = "".join(_head(name, number, sorts=table.sorts) for name, number in zip(table.columns, numeric, strict=True))
+    rows = "".join(
+        f"<tr>{''.join(_cell(cell, number, sorts=table.sorts) for cell, number in zip(row, numeric, strict=True))}</tr>\n"
+        for row in table.rows
+    )
     caption = _caption(table.caption)
-    grid = f"<table><thead><tr>{heads}</tr></thead><tbody>\n{rows}</tbody></table>"
+    grid = f"<table{' class=sorts' if table.sorts else ''}><thead><tr>{heads}</tr></thead><tbody>\n{rows}</tbody></table>"
     kind = "scroll tall" if len(table.rows) > TALL_TABLE else "scroll"
     return f'<div class="block"><h3>{_text(table.title)}</h3><div class="{kind}" tabindex="0">{grid}</div>{caption}</div>'
 
@@ -89,8 +96,15 @@ def _number_class(numeric: bool) -> str:
     return ' class="number"' if numeric else ""
 
 
-def _cell(cell: TableCell, numeric: bool) -> str:
-    return f"<td{_number_class(numeric)}>{_cell_text(cell)}</td>"
+def _head(name: str, numeric: bool, *, sorts: bool) -> str:
+    """The head of a column; one that sorts is a button, which works once the script has run."""
+    text = f"<button type=button disabled>{_text(name)}</button>" if sorts else _text(name)
+    return f"<th scope=col{_number_class(numeric)}>{text}</th>"
+
+
+def _cell(cell: TableCell, numeric: bool, *, sorts: bool = False) -> str:
+    value = f' data-value="{_text(sort_value(cell))}"' if sorts else ""
+    return f"<td{_number_class(numeric)}{value}>{_cell_text(cell)}</td>"
 
 
 def _cell_text(cell: TableCell) -> str:

@@ -22,12 +22,16 @@ TableCell: TypeAlias = str | int | float | Estimate | None
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """Rows as wide as `columns`; a cell of None is shown as a dash. Raises ValueError if a row is not as wide."""
+    """Rows as wide as `columns`; a cell of None is shown as a dash. Raises ValueError if a row is not as wide.
+
+    sorts: a click on a column's head sorts the rows by it.
+    """
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[TableCell, ...], ...]
     caption: str = ""
+    sorts: bool = False
 
     def __post_init__(self) -> None:
         for row in self.rows:

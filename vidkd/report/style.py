@@ -67,6 +67,11 @@ th, td {
 th:last-child, td:last-child { padding-right: 0; }
 thead th { font-size: 0.8rem; font-weight: 500; color: var(--muted); }
 tbody tr:last-child > * { border-bottom: 0; }
+.sorts button { padding: 0; border: 0; background: none; font: inherit; color: inherit; cursor: pointer; }
+.sorts button:disabled { cursor: auto; }
+.sorts th[aria-sort] { color: var(--ink); }
+.sorts th[aria-sort="ascending"] button::after { content: " \\2191"; }
+.sorts th[aria-sort="descending"] button::after { content: " \\2193"; }
 td:first-child:not(.number) { white-space: normal; overflow-wrap: anywhere; min-width: 8rem; }
 .number { text-align: right; }
 .interval { margin-left: 0.3rem; font-size: 0.82rem; color: var(--muted); }

@@ -1,0 +1,1 @@
+"""Speed against accuracy: models measured in turn on the same clips, in this process and in fresh ones."""

@@ -1,0 +1,176 @@
+"""How good the models of a benchmark are: judged by the engine, and by the metrics of detection, with intervals over test groups."""
+
+import contextlib
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vidkd.base.errors import ConfigError, DataError
+from vidkd.bench.collect import as_cell
+from vidkd.bench.intervals import Cell, bootstrap_ci
+from vidkd.bench.observed import ACCURACY
+from vidkd.bench.speed.config import DataSpec
+from vidkd.bench.speed.opening import OpenModel, autocast
+from vidkd.bench.speed.statistics import Figure
+from vidkd.data.config import CacheConfig, DataConfig
+from vidkd.detection.annotations import BoxManifest, LabelledFrame
+from vidkd.detection.config import BoxDataConfig
+from vidkd.detection.evaluate import DetectorJudgement, RecallJudgement, judge_detector, judge_recall
+from vidkd.detection.frames import read_frames
+from vidkd.detection.metrics import average_precision
+from vidkd.engine.clips import Clips, read_clips
+from vidkd.engine.judge import judge
+from vidkd.models.exported import ExportedModule
+from vidkd.runtime.exported_classifier import ExportedClassifier
+
+DRAWS = 200
+"""Of average precision, which is worked out anew for each."""
+BLOCK = 50
+"""Frames of a block where all come from one file."""
+JUDGED_SCORE = 0.25
+"""From which score on a box counts where not every object has its box."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accuracy:
+    """metrics: by name, the main one first. cell: per-clip scores, by which models are compared in pairs; None for detectors.
+
+    on: what was judged, in words. counts: of it.
+    """
+
+    metrics: Mapping[str, Figure]
+    cell: Cell | None
+    on: str
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+
+def shown_clips(opened: OpenModel, spec: DataSpec, given: str = "") -> tuple[DataConfig, Clips]:
+    """How a classifier is shown the clips of a benchmark, and these.
+
+    given: where data.root was set, for the message. Raises ConfigError and DataError as `read_clips` does, and for classes that are not
+    those that the classifier names.
+    """
+    assert opened.data is not None
+    data = dataclasses.replace(
+        opened.data,
+        root=spec.root,
+        manifest=spec.manifest,
+        split=spec.split,
+        validation_fraction=spec.validation_fraction,
+        split_seed=spec.split_seed,
+        label_fraction=1.0,
+        unlabelled="none",
+        unlabelled_manifest=None,
+        cache=CacheConfig(),
+        workers=0,
+    )
+    clips = read_clips(data, given=given)
+    if opened.trained and clips.manifest.classes != opened.classes:
+        raise DataError(
+            f"classes that are not those of {clips.manifest.name}",
+            model=", ".join(opened.classes[:6]),
+            data_set=", ".join(clips.manifest.classes[:6]),
+            to_mend="benchmark models of other classes apart, on their own data set",
+        )
+    return data, clips
+
+
+def shown_frames(spec: DataSpec) -> BoxManifest:
+    """The annotated frames that detectors are judged on. One that names no subsets is all test.
+
+    Raises ConfigError where none is named, DataError for one that is not there or holds no frame.
+    """
+    frames = read_frames(
+        BoxDataConfig(
+            root=spec.root,
+            manifest=spec.manifest,
+            layout=spec.layout,
+            validation_fraction=spec.validation_fraction,
+            split_seed=spec.split_seed,
+        )
+    )
+    if spec.subset == "test" and not any(frame.subset for frame in frames.manifest.frames):
+        return frames.manifest
+    return frames.subset(spec.subset)
+
+
+def judge_clips(opened: OpenModel, spec: DataSpec, data: DataConfig, clips: Clips, *, amp: str | None = None) -> Accuracy:
+    """Top-1 and what else the engine tells of a classifier, with the interval of top-1 over test groups."""
+    exported = isinstance(opened.model, ExportedClassifier)
+    module = ExportedModule(opened.model) if exported else opened.model
+    device = torch.device("cpu") if exported else next(opened.network.parameters()).device
+    with autocast(amp, device.type) if not exported else contextlib.nullcontext():
+        judgement = judge(module, clips, spec.subset, data, opened.classes, device=device)
+    cell = as_cell({"seed": 0, "fold": spec.split, "predictions": judgement.as_rows()})
+    found = judgement.metrics()
+    top1 = Figure(value=found[ACCURACY], ci95=bootstrap_ci([cell], over=("groups",)).ci95, n=len(cell.correct))
+    further = {name: Figure(value=value, n=len(cell.correct)) for name, value in found.items() if name != ACCURACY}
+    on = f"{len(cell.correct)} clips of '{spec.subset}', {len(set(cell.group.tolist()))} groups"
+    return Accuracy(metrics={ACCURACY: top1, **further}, cell=cell, on=on, counts=judgement.counts())
+
+
+def judge_frames(opened: OpenModel, truth: BoxManifest) -> Accuracy:
+    """AP50 and what else detection tells, with the interval of AP50 over groups of frames; recall where objects may lack their box."""
+    if any(frame.complete for frame in truth.frames):
+        judgement = judge_detector(opened.model, truth)
+        ap50 = Figure(value=judgement.metrics()["ap50"], ci95=_ap50_interval(judgement, truth), n=judgement.precision.frames)
+        further = {name: Figure(value=value, n=ap50.n) for name, value in judgement.metrics().items() if name != "ap50"}
+        counts = {name: getattr(judgement.precision, name) for name in ("frames", "boxes", "ignored", "incomplete")}
+        return Accuracy(metrics={"ap50": ap50, **further}, cell=None, on=f"{ap50.n} frames of {truth.name}", counts=counts)
+    recall = judge_recall(opened.model, truth, score=JUDGED_SCORE)
+    figure = Figure(value=recall.metrics()["recall50"], ci95=_recall_interval(recall), n=len(recall.recall.keys))
+    counts = {"frames": figure.n, "objects": int(recall.recall.objects.sum())}
+    return Accuracy(metrics={"recall50": figure}, cell=None, on=f"{figure.n} frames of {truth.name}", counts=counts)
+
+
+def check_same_kind(opened: Mapping[str, OpenModel]) -> None:
+    """Raise ConfigError where classifiers and detectors stand in one benchmark: no figure of theirs can be compared."""
+    kinds = {model.kind: label for label, model in opened.items()}
+    if len(kinds) > 1:
+        named = {f"a_{kind}": label for kind, label in kinds.items()}
+        raise ConfigError("classifiers and detectors in one benchmark", **named, to_mend="benchmark them apart")
+
+
+def _ap50_interval(judgement: DetectorJudgement, truth: BoxManifest, *, seed: int = 0) -> tuple[float, float] | None:
+    """Groups of complete frames are drawn anew and AP50 is worked out for each draw; None with one group."""
+    groups = _groups([frame for frame in truth.frames if frame.complete])
+    if len(groups) < 2 or judgement.precision.ap50 is None:
+        return None
+    rng, found = np.random.default_rng(seed), []
+    for _ in range(DRAWS):
+        frames = [frame for number in rng.integers(0, len(groups), len(groups)) for frame in groups[number]]
+        drawn = average_precision(dataclasses.replace(truth, frames=tuple(frames)), judgement.detections).ap50
+        if drawn is not None:
+            found.append(drawn)
+    return _bounds(np.asarray(found))
+
+
+def _recall_interval(judgement: RecallJudgement, *, seed: int = 0) -> tuple[float, float] | None:
+    """Videos are drawn anew; None with one."""
+    paths = sorted({path for path, _ in judgement.recall.keys})
+    if len(paths) < 2:
+        return None
+    place = {path: number for number, path in enumerate(paths)}
+    of_frame = [place[path] for path, _ in judgement.recall.keys]
+    found, objects = (np.bincount(of_frame, weights=counts) for counts in (judgement.recall.found, judgement.recall.objects))
+    times = np.random.default_rng(seed).multinomial(len(paths), np.full(len(paths), 1 / len(paths)), size=2000)
+    return _bounds((times @ found) / (times @ objects))
+
+
+def _groups(frames: Sequence[LabelledFrame]) -> list[list[LabelledFrame]]:
+    """Frames by group; those of one group alone in blocks of BLOCK, in their order."""
+    named: dict[str, list[LabelledFrame]] = {}
+    for frame in frames:
+        named.setdefault(frame.group, []).append(frame)
+    if len(named) > 1:
+        return list(named.values())
+    return [list(frames[start : start + BLOCK]) for start in range(0, len(frames), BLOCK)]
+
+
+def _bounds(drawn: NDArray[np.float64]) -> tuple[float, float]:
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return float(low), float(high)

@@ -1,0 +1,258 @@
+"""What a benchmark says: which models, on what, under which conditions; read strictly from YAML. Nothing here imports torch."""
+
+import os
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from vidkd.base.errors import ConfigError, unknown_name
+
+EXPORTED = (".onnx", ".xml", ".tflite")
+NAMED = ("checkpoint", "backbone", "detector")
+OF_DETECTORS = ("weights", "names", "metadata", "resize", "runtime", "score", "nms_iou")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """One model: a checkpoint, a backbone or a detector.
+
+    Args:
+        checkpoint: a classifier, or a detector that vidkd trained: a checkpoint, the folder of a run, or an exported .onnx or .xml file.
+        backbone: name of a backbone, built with random weights: its speed alone is measured.
+        detector: a darknet .cfg, an .onnx or .tflite file, or torchvision:NAME.
+        weights: of a .cfg or of torchvision:NAME.
+        names: class names of a .cfg, one a line.
+        metadata: YAML of an exported detector that carries none.
+        resize: how frames meet the network of a .cfg.
+        runtime: what runs a .cfg: eager (torch) or onnx.
+        score: boxes below it are dropped; 0.01 by default, as average precision wants it.
+        nms_iou: of boxes that overlap by more than this the best stays; the model's own by default.
+        source: checkpoint from which an exported classifier was written; it tells the multiply-accumulates that the file does not.
+        compile: run a checkpoint or backbone by torch.compile.
+        amp: run it under autocast in this precision.
+    """
+
+    checkpoint: str | None = None
+    backbone: str | None = None
+    detector: str | None = None
+    weights: str | None = None
+    names: str | None = None
+    metadata: str | None = None
+    resize: str | None = None
+    runtime: Literal["eager", "onnx"] | None = None
+    score: float | None = None
+    nms_iou: float | None = None
+    source: str | None = None
+    compile: bool = False
+    amp: Literal["bfloat16", "float16"] | None = None
+
+    def __post_init__(self) -> None:
+        given = [name for name in NAMED if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ConfigError(f"a model is one of {', '.join(NAMED)}", found=", ".join(given) or "none of them")
+        if self.detector is None and (useless := [name for name in OF_DETECTORS if getattr(self, name) is not None]):
+            raise ConfigError(f"{useless[0]} belongs to a detector; {self.what} holds all that it needs", to_mend=f"leave out {useless[0]}")
+        if (self.detector is not None or self.is_exported) and (self.compile or self.amp):
+            raise ConfigError(f"compile and amp are for classifiers in torch, not for {self.what}", to_mend="leave them out")
+        if self.source is not None and not (self.checkpoint is not None and self.is_exported):
+            raise ConfigError(f"source is for an exported classifier, not for {self.what}", to_mend="leave it out")
+
+    @property
+    def what(self) -> str:
+        """The file, folder or name."""
+        return next(str(getattr(self, name)) for name in NAMED if getattr(self, name) is not None)
+
+    @property
+    def is_exported(self) -> bool:
+        """Whether it is a file that runs without torch, by its suffix."""
+        return Path(self.what).suffix.lower() in EXPORTED
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSpec:
+    """What is judged on and shown.
+
+    Args:
+        root: folder of the data set.
+        manifest: by default <root>/manifest.jsonl; of detectors a manifest of boxes.
+        layout: of detectors: how annotated frames lie below root, a name of BOX_LAYOUTS.
+        split: name of the split of clips.
+        subset: which clips or frames of it.
+        validation_fraction: share of the training groups that is `val`, as in the training of the models.
+        split_seed: which groups these are.
+    """
+
+    root: str = ""
+    manifest: str | None = None
+    layout: str = ""
+    split: str = "1"
+    subset: Literal["train", "val", "test"] = "test"
+    validation_fraction: float = 0.0
+    split_seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.validation_fraction < 1:
+            raise ConfigError(f"data.validation_fraction must lie in [0, 1), not {self.validation_fraction:g}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShapeSpec:
+    """What models are shown that no training tells of, and detectors without a data set.
+
+    Args:
+        frames: of a clip for backbones; by default what the backbone's published weights were trained on.
+        size: side of that clip in pixels, by the same default.
+        classes: of a backbone's head.
+        height: of frames for detectors.
+        width: of frames for detectors.
+    """
+
+    frames: int | None = None
+    size: int | None = None
+    classes: int = 10
+    height: int = 480
+    width: int = 640
+
+    def __post_init__(self) -> None:
+        for name in ("frames", "size", "classes", "height", "width"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ConfigError(f"shape.{name} must be at least 1, not {value}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkConfig:
+    """A benchmark.
+
+    Args:
+        name: of the benchmark; it is written to runs/<name>.
+        title: heading of the report.
+        models: by label.
+        baseline: label of the model that all are compared with; by default the first.
+        data: what is judged on and shown; without it noise is shown, and nothing is judged.
+        shape: what models are shown that no training tells of.
+        batches: clips or frames answered at once.
+        threads: of a model on a processor.
+        rounds: turns of all models that count.
+        warmup_rounds: turns before them.
+        calls: timed calls in a turn, at most.
+        block_s: seconds of a turn, as far as a single call allows.
+        end_to_end: clips or frames that are read from their files and answered in a turn; 0 leaves that out.
+        cold_starts: fresh processes of each model, which tell start and memory; 0 leaves that out.
+        tf32: let a GPU multiply float32 in TF32.
+        seed: of noise and of the drawing anew of rounds.
+    """
+
+    name: str = "benchmark"
+    title: str | None = None
+    models: dict[str, ModelSpec] = field(default_factory=dict)
+    baseline: str | None = None
+    data: DataSpec | None = None
+    shape: ShapeSpec = field(default_factory=ShapeSpec)
+    batches: list[int] = field(default_factory=lambda: [1, 8])
+    threads: list[int] = field(default_factory=lambda: [1])
+    rounds: int = 15
+    warmup_rounds: int = 1
+    calls: int = 10
+    block_s: float = 0.5
+    end_to_end: int = 4
+    cold_starts: int = 5
+    tf32: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.models:
+            raise ConfigError("a benchmark needs a model", to_mend="models: {LABEL: {checkpoint: RUN}}")
+        if self.baseline is not None and self.baseline not in self.models:
+            raise unknown_name("baseline", self.baseline, self.models)
+        for name, least in (("rounds", 1), ("warmup_rounds", 0), ("calls", 1), ("end_to_end", 0), ("cold_starts", 0)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name} must be at least {least}, not {getattr(self, name)}")
+        if not self.block_s > 0:
+            raise ConfigError(f"block_s must be above 0, not {self.block_s:g}")
+        for name in ("batches", "threads"):
+            values = getattr(self, name)
+            if not values or min(values) < 1 or len(set(values)) < len(values):
+                raise ConfigError(f"{name} are counts from 1 on, each named once", found=", ".join(map(str, values)) or "none")
+
+    @property
+    def against(self) -> str:
+        """The label of the baseline."""
+        return self.baseline or next(iter(self.models))
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A configuration, the file that it came from, and the flags over it."""
+
+    config: BenchmarkConfig
+    path: Path
+    overrides: tuple[str, ...] = ()
+
+
+def read_benchmark(path: Path | str, overrides: Sequence[str] = ()) -> Benchmark:
+    """Read a benchmark, and put flags (--data.root DIR --rounds 5) over it.
+
+    Raises ConfigError with file and key for anything unknown, of a wrong type or out of range, a label that is there twice among them.
+    """
+    from vidkd.bench.streams.typed import built, check_keys
+    from vidkd.engine.settings import merge, read_yaml
+
+    path = Path(path)
+    tree = read_yaml(path)
+    content = merge(tree.content, {})
+    for key, text in _flags(overrides):
+        content = merge(content, {key: _value(key, text)})
+    try:
+        check_keys(content, BenchmarkConfig, "", path, tree.lines)
+        config = built(BenchmarkConfig, content)
+    except ConfigError as error:
+        lines = {label.replace(" ", "_"): text for label, text in error.lines.items()}
+        raise ConfigError(error.what, **{**lines, "benchmark": path}) from error
+    return Benchmark(config, path, tuple(overrides))
+
+
+def check_threads(threads: Sequence[int]) -> None:
+    """Raise ConfigError for more threads than this process has cores: they would wait for each other, and measure that."""
+    cores = available_cores()
+    if max(threads) > cores:
+        raise ConfigError(f"{max(threads)} threads on {cores} core{'s' * (cores > 1)}", where="threads", to_mend=f"at most {cores}")
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _flags(words: Sequence[str]) -> list[tuple[str, str]]:
+    """(Dotted key, value) of --key value and --key=value."""
+    found = []
+    left = list(words)
+    while left:
+        key, equals, text = left.pop(0).partition("=")
+        if not equals:
+            if not left:
+                raise ConfigError(f"'{key}' needs a value", where="command line")
+            text = left.pop(0)
+        found.append((key.removeprefix("--"), text))
+    return found
+
+
+def _value(key: str, text: str) -> Any:
+    """A flag's value: text where the setting is one, else as YAML has it. A key that is not known is told by whoever checks keys."""
+    kind: Any = BenchmarkConfig
+    for part in key.split("."):
+        if typing.get_origin(kind) is dict:
+            kind = typing.get_args(kind)[1]
+            continue
+        kind = next((each for each in (kind, *typing.get_args(kind)) if hasattr(each, "__dataclass_fields__")), None)
+        kind = typing.get_type_hints(kind).get(part) if kind is not None else None
+    if kind is str or (typing.get_origin(kind) is not dict and str in typing.get_args(kind)):
+        return text
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"'--{key}' has a value that cannot be read", found=text, where="command line") from error

@@ -1,0 +1,55 @@
+"""What a fresh process does for a cold start: import, open, answer once, and tell how long each took and how much memory it held.
+
+Run by `cold_start.py` as `python -m vidkd.bench.speed.fresh_process`: a request comes as JSON on standard input, a line goes back.
+An exported file is opened without torch, as `vidkd predict` opens it.
+"""
+
+import json
+import sys
+import time
+from typing import Any
+
+BEGUN_S = time.perf_counter()
+
+
+def main() -> int:
+    """Answer one request: {"spec", "shape", "threads", "device"}."""
+    request = json.load(sys.stdin)
+    from vidkd.base.errors import VidkdError
+
+    try:
+        told = start(request)
+    except VidkdError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    sys.stdout.write(json.dumps(told) + "\n")
+    return 0
+
+
+def start(request: dict[str, Any]) -> dict[str, Any]:
+    """Open the model and answer one sample of noise. `ready_s`: seconds from the first line of this module to the opened model."""
+    from vidkd.bench.speed.config import ModelSpec, ShapeSpec
+    from vidkd.bench.speed.memory import peak_bytes, peak_gpu_bytes
+    from vidkd.bench.speed.opening import open_model
+
+    spec, shape = ModelSpec(**request["spec"]), ShapeSpec(**request["shape"])
+    opened = open_model(spec, threads=request["threads"], device=request["device"], shape=shape)
+    opened.begin()
+    ready_s = time.perf_counter() - BEGUN_S
+    sample = opened.input.noise(1, 0)
+    asked_s = time.perf_counter()
+    opened.answer(sample)
+    if opened.device == "cuda":
+        sys.modules["torch"].cuda.synchronize()
+    answer_s = time.perf_counter() - asked_s
+    return {
+        "ready_s": ready_s,
+        "answer_s": answer_s,
+        "peak_bytes": peak_bytes(),
+        "peak_gpu_bytes": peak_gpu_bytes(),
+        "torch": "torch" in sys.modules,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

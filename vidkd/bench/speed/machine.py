@@ -1,0 +1,83 @@
+"""The machine of a benchmark: processor and its flags, clock governor, load, libraries, and how a GPU was told to multiply."""
+
+import os
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from vidkd.bench.speed.config import available_cores
+from vidkd.engine.environment import environment
+
+RUNTIMES = ("onnxruntime", "openvino", "ai-edge-litert")
+FLAGS = ("sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "amx_tile")
+ARM_FLAGS = ("asimd", "asimddp", "sve", "i8mm", "bf16")
+CPUINFO = Path("/proc/cpuinfo")
+GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+
+
+def machine() -> dict[str, str]:
+    """What `vidkd.engine.environment` tells, and what decides speed beside it."""
+    rows = {name: value for name, value in environment().items() if name != "threads"}  # each figure has its own
+    rows |= {name: _version(name) for name in RUNTIMES}
+    return {
+        **rows,
+        "cores of this process": str(available_cores()),
+        "processor flags": " ".join(processor_flags(CPUINFO)) or "unknown",
+        "governor": governor(GOVERNOR),
+        "load before": load(),
+    }
+
+
+def processor_flags(cpuinfo: Path) -> list[str]:
+    """Those of the processor's vector instructions that the libraries choose by; none where the system does not tell."""
+    if not cpuinfo.exists():
+        return []
+    for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+        name, _, rest = line.partition(":")
+        if name.strip() in ("flags", "Features"):
+            there = set(rest.split())
+            return [flag for flag in (*FLAGS, *ARM_FLAGS) if flag in there]
+    return []
+
+
+def governor(path: Path) -> str:
+    """How the processor's clock is governed, as the system tells it."""
+    try:
+        return path.read_text(encoding="utf-8").strip() or "unknown"
+    except OSError:
+        return "unknown: the system does not tell"
+
+
+def load() -> str:
+    """Processes that wanted to run in the last minute, in the mean: others beside this one make timings noisy."""
+    return f"{os.getloadavg()[0]:.2f}" if hasattr(os, "getloadavg") else "unknown"
+
+
+def tell_cuda(torch: Any, *, tf32: bool) -> dict[str, str]:
+    """Set whether float32 is multiplied in TF32 on a GPU, and say so; nothing where CUDA is not in use."""
+    if not torch.cuda.is_available():
+        return {}
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    torch.backends.cudnn.allow_tf32 = tf32
+    return {
+        "TF32": f"matrix products {_on(torch.backends.cuda.matmul.allow_tf32)}, convolutions {_on(torch.backends.cudnn.allow_tf32)}",
+        "cuDNN benchmark": _on(torch.backends.cudnn.benchmark),
+        "CUDA": str(torch.version.cuda),
+    }
+
+
+def same_machine(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
+    """Whether two environments are of one kind of machine, so that seconds of one can be held against seconds of the other."""
+    return all(first.get(name) == second.get(name) for name in ("processor", "cores", "cores of this process", "gpu"))
+
+
+def _on(value: object) -> str:
+    return "on" if value else "off"
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"

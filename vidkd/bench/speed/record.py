@@ -1,0 +1,170 @@
+"""What a benchmark leaves: summary.json, in the schema of all studies, and measurements.json with the seconds of every single call."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from vidkd.bench.intervals import Cell, paired_difference
+from vidkd.bench.observed import ACCURACY
+from vidkd.bench.speed.end_to_end import TOTAL
+from vidkd.bench.speed.run import Condition, ModelResult, Results
+from vidkd.bench.speed.statistics import Figure, median, p95, rate, ratio
+from vidkd.bench.summary import Method, Metric, Paired, build_summary
+
+SCHEMA_VERSION = 1
+KIND = "vidkd-benchmark"
+MIB = 2**20
+
+
+def summary_of(results: Results, config_text: str = "") -> dict[str, Any]:
+    """The content of summary.json.
+
+    Every figure has one cell, for a benchmark is of single models: `values` holds it, `mean` repeats it, `ci95` is its interval over rounds
+    (accuracy: over test groups). Of how many calls a latency is stands in `latency_n@...`. `data.models` tells what each model is.
+    """
+    config, cell = results.config, _cell(results)
+    base = results.models[config.against]
+    figures = {label: figures_of(model, base, seed=config.seed) for label, model in results.models.items()}
+    methods = {
+        label: Method(
+            metrics={name: Metric(values={cell: figure.value}, ci95=figure.ci95) for name, figure in found.items()},
+            parameters=results.models[label].cost.parameters,
+        )
+        for label, found in figures.items()
+    }
+    data = {
+        "benchmark": config.title or config.name,
+        "name": results.data or "noise",
+        "split": None if config.data is None else config.data.split,
+        "subset": None if config.data is None else config.data.subset,
+        "kind": base.kind,
+        "baseline": config.against,
+        "rounds": config.rounds,
+        "cold_starts": config.cold_starts,
+        "cold_start_threads": config.threads[0],
+        "models": {label: _facts(model) for label, model in results.models.items()},
+        "config": config_text,
+    }
+    return build_summary(config.name, data, results.environment, methods, _pairs(results), results.seconds)
+
+
+def figures_of(model: ModelResult, base: ModelResult, *, seed: int = 0) -> dict[str, Figure]:
+    """Every figure of a model by the name that it has in summary.json."""
+    found: dict[str, Figure] = dict(model.accuracy.metrics) if model.accuracy is not None else {}
+    for condition, rounds in model.latency.items():
+        found |= _latency(condition, rounds, base.latency[condition] if base is not model else None, seed)
+    for condition, parts in model.end_to_end.items():
+        found |= _end_to_end(condition, parts, base.end_to_end[condition] if base is not model else None, seed)
+    return found | _cold(model, base, seed) | _costs(model)
+
+
+def _latency(
+    condition: Condition, rounds: Sequence[Sequence[float]], base: Sequence[Sequence[float]] | None, seed: int
+) -> dict[str, Figure]:
+    at = f"@{condition}"
+    found = {
+        f"latency_ms{at}": median(rounds, scale=1e3, seed=seed),
+        f"latency_p95_ms{at}": p95(rounds, scale=1e3, seed=seed),
+        f"latency_n{at}": Figure(value=sum(map(len, rounds))),
+        f"throughput{at}": rate(rounds, each=condition.batch, seed=seed),
+    }
+    return found if base is None else {**found, f"latency_ratio{at}": ratio(rounds, base, seed=seed)}
+
+
+def _end_to_end(
+    condition: Condition, rounds: Sequence[Mapping[str, list[float]]], base: Sequence[Mapping[str, list[float]]] | None, seed: int
+) -> dict[str, Figure]:
+    at = f"@{condition}"
+    whole = [parts[TOTAL] for parts in rounds]
+    found = {
+        f"end_to_end_ms{at}": median(whole, scale=1e3, seed=seed),
+        f"end_to_end_p95_ms{at}": p95(whole, scale=1e3, seed=seed),
+        f"end_to_end_n{at}": Figure(value=sum(map(len, whole))),
+    }
+    for name in rounds[0]:
+        if name != TOTAL:
+            found[f"end_to_end_{name}_ms{at}"] = median([parts[name] for parts in rounds], scale=1e3, seed=seed)
+    return found if base is None else {**found, f"end_to_end_ratio{at}": ratio(whole, [parts[TOTAL] for parts in base], seed=seed)}
+
+
+def _cold(model: ModelResult, base: ModelResult, seed: int) -> dict[str, Figure]:
+    if not model.cold:
+        return {}
+
+    def of(value: Callable[[Any], float], cold: Sequence[Any] = model.cold) -> list[list[float]]:
+        return [[value(start)] for start in cold]
+
+    found = {
+        "cold_start_s": median(of(lambda start: start.total_s), seed=seed),
+        "cold_start_ready_s": median(of(lambda start: start.ready_s), seed=seed),
+        "first_answer_s": median(of(lambda start: start.answer_s), seed=seed),
+        "memory_mib": median(of(lambda start: start.peak_bytes / MIB), seed=seed),
+    }
+    if all(start.peak_gpu_bytes is not None for start in model.cold):
+        found["gpu_memory_mib"] = median(of(lambda start: start.peak_gpu_bytes / MIB), seed=seed)
+    if base is not model:
+        found["cold_start_ratio"] = ratio(of(lambda s: s.total_s), of(lambda s: s.total_s, base.cold), seed=seed)
+    return found
+
+
+def _costs(model: ModelResult) -> dict[str, Figure]:
+    cost = model.cost
+    known = {"parameters": cost.parameters, "macs": cost.macs, "macs_torch": cost.macs_torch, "file_bytes": cost.file_bytes}
+    return {name: Figure(value=value) for name, value in known.items() if value is not None}
+
+
+def _facts(model: ModelResult) -> dict[str, Any]:
+    return {
+        "what": model.what,
+        "runs_on": model.runs_on,
+        "input": model.input,
+        "clock": model.clock,
+        "judged_on": None if model.accuracy is None else model.accuracy.on,
+        "torch_at_start": model.cold[0].torch if model.cold else None,
+        "notes": list(model.cost.notes),
+    }
+
+
+def _pairs(results: Results) -> list[Paired]:
+    """Top-1 against the baseline's, paired on the clips that both were judged on."""
+    base = results.models[results.config.against].accuracy
+    pairs = []
+    for label, model in results.models.items():
+        mine = model.accuracy
+        if label == results.config.against or mine is None or base is None or not _same_clips(mine.cell, base.cell):
+            continue
+        assert mine.cell is not None
+        assert base.cell is not None
+        found = paired_difference([mine.cell], [base.cell], over=("groups",))
+        pairs.append(
+            Paired(method=label, against=results.config.against, metric=ACCURACY, difference=found.mean, ci95=found.ci95, pairs=found.cells)
+        )
+    return pairs
+
+
+def _same_clips(first: Cell | None, second: Cell | None) -> bool:
+    return first is not None and second is not None and np.array_equal(np.asarray(first.clip), np.asarray(second.clip))
+
+
+def _cell(results: Results) -> str:
+    return f"0/{results.config.data.split if results.config.data is not None else 'all'}"
+
+
+def measurements_of(results: Results) -> dict[str, Any]:
+    """The content of measurements.json: seconds of all calls by condition and round, of parts from file to answer, and of cold starts."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "kind": KIND,
+        "baseline": results.config.against,
+        "models": {
+            label: {
+                "latency_s": {str(condition): rounds for condition, rounds in model.latency.items()},
+                "end_to_end_s": {str(condition): [dict(parts) for parts in rounds] for condition, rounds in model.end_to_end.items()},
+                "cold_starts": [dataclasses.asdict(start) for start in model.cold],
+                "counts": {} if model.accuracy is None else dict(model.accuracy.counts),
+            }
+            for label, model in results.models.items()
+        },
+    }

@@ -1,0 +1,41 @@
+"""Alternatives measured in turn, so that what else the machine does hits all of them alike."""
+
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+from vidkd.bench.speed.clocks import Clock
+
+Name = TypeVar("Name")
+Value = TypeVar("Value")
+
+
+def interleave(
+    alternatives: Mapping[Name, Callable[[], Value]], *, rounds: int, warmup: int = 1, on_round: Callable[[int], None] | None = None
+) -> dict[Name, list[Value]]:
+    """Call every alternative once a round, in turning order (A B C, C B A, ...), and keep what they return, by name and round.
+
+    The first `warmup` rounds are thrown away. on_round: told the number of every round that has ended, from 1 on, warm-up included.
+    Raises ValueError without alternatives or for rounds < 1 or warmup < 0.
+    """
+    if not alternatives or rounds < 1 or warmup < 0:
+        raise ValueError(f"needs alternatives, rounds >= 1 and warmup >= 0, got {len(alternatives)}, {rounds} and {warmup}")
+    measured: dict[Name, list[Value]] = {name: [] for name in alternatives}
+    for number in range(warmup + rounds):
+        for name in list(alternatives)[:: 1 if number % 2 == 0 else -1]:
+            value = alternatives[name]()
+            if number >= warmup:
+                measured[name].append(value)
+        if on_round is not None:
+            on_round(number + 1)
+    return measured
+
+
+def block(call: Callable[[], object], *, calls: int, clock: Clock) -> list[float]:
+    """Seconds of each of `calls` calls, after one that is not timed: what the model before left in caches and threads is gone by then."""
+    call()
+    return [clock.seconds(call) for _ in range(calls)]
+
+
+def calls_in(seconds: float, *, block_s: float, most: int) -> int:
+    """How many calls of so many seconds each a block of `block_s` seconds holds: at least one, at most `most`."""
+    return max(1, min(most, int(block_s / seconds) if seconds > 0 else most))

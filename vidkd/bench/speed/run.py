@@ -1,0 +1,267 @@
+"""A whole benchmark: open all models, count and judge them, time them in turn, and start each of them in fresh processes."""
+
+import contextlib
+import dataclasses
+import itertools
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+
+from vidkd.base.errors import VidkdError
+from vidkd.bench.speed.accuracy import Accuracy, check_same_kind, judge_clips, judge_frames, shown_clips, shown_frames
+from vidkd.bench.speed.clocks import Clock, HostClock, clock_of
+from vidkd.bench.speed.cold_start import ColdStart, cold_start
+from vidkd.bench.speed.config import Benchmark, BenchmarkConfig, DataSpec, ShapeSpec, check_threads
+from vidkd.bench.speed.cost import Cost, cost_of
+from vidkd.bench.speed.end_to_end import ClipReader, FrameReader, Parts, Reader, end_to_end_block, samples_of
+from vidkd.bench.speed.machine import load, machine, tell_cuda
+from vidkd.bench.speed.opening import OpenModel, open_model
+from vidkd.bench.speed.rounds import block, calls_in, interleave
+from vidkd.engine.checkpoint import warn_if_unfinished
+
+log = logging.getLogger(__name__)
+
+Rounds = list[list[float]]
+"""Seconds of calls, by round."""
+
+
+@dataclass(frozen=True, order=True)
+class Condition:
+    """Samples answered at once, and threads."""
+
+    batch: int
+    threads: int
+
+    def __str__(self) -> str:
+        return f"b{self.batch}t{self.threads}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelResult:
+    """What was found out of one model.
+
+    latency: seconds of calls, by round. end_to_end: seconds of the parts of a sample's way from its file, by round; of single samples.
+    clock: how calls were timed. accuracy: None for random weights, or without a data set.
+    """
+
+    label: str
+    what: str
+    runs_on: str
+    input: str
+    kind: str
+    clock: str
+    cost: Cost
+    accuracy: Accuracy | None
+    latency: Mapping[Condition, Rounds]
+    end_to_end: Mapping[Condition, Sequence[Parts]]
+    cold: Sequence[ColdStart]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """All models of a benchmark by label, and what they were measured with. data: name of the data set; None where noise was shown."""
+
+    config: BenchmarkConfig
+    models: Mapping[str, ModelResult]
+    data: str | None
+    environment: Mapping[str, str]
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Shown:
+    """What one model is shown: a reader of the data set where there is one (a new one for each call of `reader`), and a full batch.
+
+    data: name of the data set.
+    """
+
+    reader: Callable[[], Reader] | None
+    batch: NDArray[Any]
+    accuracy: Accuracy | None = None
+    data: str | None = None
+
+
+def run_benchmark(benchmark: Benchmark, *, device: str = "auto") -> Results:
+    """Measure everything that the configuration asks for.
+
+    Raises ConfigError, DataError and CheckpointError, naming the model, for what cannot be opened, judged or compared; nothing is timed
+    before all of that is known.
+    """
+    config, begun = benchmark.config, time.monotonic()
+    check_threads(config.threads)
+    environment = {**machine(), **tell_cuda(torch, tf32=config.tf32)}
+    opened = {label: _open(config, label, config.threads[0], device) for label in config.models}
+    check_same_kind(opened)
+    shown = _shown(benchmark, opened)
+    log.info("counting parameters and multiply-accumulates")
+    costs = {}
+    for label, model in opened.items():
+        with _named(label):
+            costs[label] = cost_of(config.models[label], model)
+    by_threads = {(label, config.threads[0]): model for label, model in opened.items()}
+    by_threads |= {(label, count): _open(config, label, count, device) for count in config.threads[1:] for label in config.models}
+    latency, end_to_end = _timed(config, by_threads, shown)
+    cold = _cold_starts(config, shown, opened, device)
+    environment["load after"] = load()
+    models = {
+        label: ModelResult(
+            label=label,
+            what=config.models[label].what,
+            runs_on=model.runs_on,
+            input=str(model.input),
+            kind=model.kind,
+            clock=clock_of(model.device).name,
+            cost=costs[label],
+            accuracy=shown[label].accuracy,
+            latency=latency[label],
+            end_to_end=end_to_end[label],
+            cold=cold[label],
+        )
+        for label, model in opened.items()
+    }
+    data = shown[config.against].data
+    return Results(config=config, models=models, data=data, environment=environment, seconds=round(time.monotonic() - begun, 1))
+
+
+def _open(config: BenchmarkConfig, label: str, threads: int, device: str) -> OpenModel:
+    spec = config.models[label]
+    with _named(label):
+        if threads == config.threads[0]:
+            log.info("opening %s: %s", label, spec.what)
+            if spec.checkpoint is not None and not spec.is_exported:
+                warn_if_unfinished(spec.checkpoint)
+        return open_model(spec, threads=threads, device=device, shape=config.shape)
+
+
+def _shown(benchmark: Benchmark, opened: Mapping[str, OpenModel]) -> dict[str, _Shown]:
+    """What every model is shown, and how well it does on it."""
+    config, most = benchmark.config, max(benchmark.config.batches)
+    if config.data is None:
+        return {label: _Shown(reader=None, batch=model.input.noise(most, config.seed)) for label, model in opened.items()}
+    if next(iter(opened.values())).kind == "detector":
+        return _shown_frames(config.data, opened, most)
+    return _shown_clips(benchmark, config.data, opened, most)
+
+
+def _shown_frames(spec: DataSpec, opened: Mapping[str, OpenModel], most: int) -> dict[str, _Shown]:
+    truth = shown_frames(spec)
+    batch = samples_of(FrameReader(truth), most)
+    found = {}
+    for label, model in opened.items():
+        with _named(label):
+            log.info("judging %s", label)
+            model.begin()
+            accuracy = judge_frames(model, truth)
+        found[label] = _Shown(reader=partial(FrameReader, truth), batch=batch, accuracy=accuracy, data=truth.name)
+    return found
+
+
+def _shown_clips(benchmark: Benchmark, spec: DataSpec, opened: Mapping[str, OpenModel], most: int) -> dict[str, _Shown]:
+    """The data set is read for every model before any is judged: what does not fit is found at once."""
+    sets = {}
+    for label, model in opened.items():
+        with _named(label):
+            sets[label] = shown_clips(model, spec, _place_of_root(benchmark))
+    found = {}
+    for label, model in opened.items():
+        data, clips = sets[label]
+        accuracy = None
+        with _named(label):
+            model.begin()
+            if model.trained:
+                log.info("judging %s", label)
+                accuracy = judge_clips(model, spec, data, clips, amp=benchmark.config.models[label].amp)
+            reader = partial(ClipReader, model, spec, data, clips)
+            batch = samples_of(reader(), most)
+        found[label] = _Shown(reader=reader, batch=batch, accuracy=accuracy, data=clips.manifest.name)
+    return found
+
+
+def _place_of_root(benchmark: Benchmark) -> str:
+    key = "data.manifest" if benchmark.config.data is not None and benchmark.config.data.manifest else "data.root"
+    flag = any(word.split("=")[0] == f"--{key}" for word in benchmark.overrides)
+    return f"--{key} on the command line" if flag else f"{key} in {benchmark.path}"
+
+
+def _timed(
+    config: BenchmarkConfig, models: Mapping[tuple[str, int], OpenModel], shown: Mapping[str, _Shown]
+) -> tuple[dict[str, dict[Condition, Rounds]], dict[str, dict[Condition, list[Parts]]]]:
+    """All models under all conditions, and their way from the file, in turn within every round."""
+    log.info("first calls of every model under every condition")
+    turns: dict[tuple[str, str, Condition], Callable[[], Any]] = {}
+    for batch, (label, threads) in itertools.product(config.batches, models):
+        model, samples = models[label, threads], shown[label].batch[:batch]
+        with _named(label):
+            turns["latency", label, Condition(batch, threads)] = _turn(config, model, samples)
+    if config.end_to_end:
+        for (label, threads), model in models.items():
+            read = shown[label].reader
+            if read is not None:
+                turns["end_to_end", label, Condition(1, threads)] = partial(
+                    end_to_end_block, model, read(), calls=config.end_to_end, clock=clock_of(model.device), host=HostClock()
+                )
+    total = config.rounds + config.warmup_rounds
+    measured = interleave(
+        turns, rounds=config.rounds, warmup=config.warmup_rounds, on_round=lambda number: log.info("round %d of %d", number, total)
+    )
+    labels = dict.fromkeys(label for label, _ in models)
+    latency, end_to_end = (
+        {
+            label: {condition: rounds for (kind, whose, condition), rounds in measured.items() if (kind, whose) == (wanted, label)}
+            for label in labels
+        }
+        for wanted in ("latency", "end_to_end")
+    )
+    return latency, end_to_end
+
+
+def _turn(config: BenchmarkConfig, model: OpenModel, samples: NDArray[Any]) -> Callable[[], list[float]]:
+    """One turn of one model: as many calls as its time allows, told by the quickest of three that follow a first one."""
+    clock = clock_of(model.device)
+    model.begin()
+    quickest = min(block(partial(model.answer, samples), calls=3, clock=clock))
+    return partial(_block, model, samples, calls_in(quickest, block_s=config.block_s, most=config.calls), clock)
+
+
+def _block(model: OpenModel, samples: NDArray[Any], calls: int, clock: Clock) -> list[float]:
+    model.begin()
+    return block(partial(model.answer, samples), calls=calls, clock=clock)
+
+
+def _cold_starts(
+    config: BenchmarkConfig, shown: Mapping[str, _Shown], opened: Mapping[str, OpenModel], device: str
+) -> dict[str, list[ColdStart]]:
+    """Fresh processes of all models in turn, on the first number of threads; the first turn, which fills caches, does not count."""
+    if not config.cold_starts:
+        return {label: [] for label in opened}
+    log.info("cold starts: %d of each model", config.cold_starts)
+    starts = {
+        label: partial(
+            cold_start, spec, threads=config.threads[0], device=device, shape=_shape_for(config.shape, opened[label], shown[label].batch)
+        )
+        for label, spec in config.models.items()
+    }
+    return interleave(starts, rounds=config.cold_starts, warmup=1)
+
+
+def _shape_for(shape: ShapeSpec, model: OpenModel, batch: NDArray[Any]) -> ShapeSpec:
+    """Frames as large as those that the detector is shown here."""
+    if model.kind != "detector":
+        return shape
+    return dataclasses.replace(shape, height=batch.shape[1], width=batch.shape[2])
+
+
+@contextlib.contextmanager
+def _named(label: str) -> Iterator[None]:
+    """Errors say which model they are of."""
+    try:
+        yield
+    except VidkdError as error:
+        lines = {name.replace(" ", "_"): text for name, text in error.lines.items()}
+        raise type(error)(error.what, **{**lines, "model_of_the_benchmark": label}) from error

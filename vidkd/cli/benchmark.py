@@ -1,0 +1,168 @@
+"""Measure speed against accuracy: models in turn on the same clips or frames, alone and from file to answer, and in fresh processes.
+
+  vidkd benchmark BENCHMARK.yaml                    measures; writes summary.json, measurements.json and report.html
+  vidkd benchmark BENCHMARK.yaml --repeat           measures a second time, and says of each figure whether it differs from the first
+  vidkd benchmark compare A.json B.json             tells what is worse in B than in A beyond the intervals; exit code 1 if anything is
+
+A benchmark names models by label: runs, checkpoints, exported files, backbones with random weights, or detectors; docs/benchmark.md
+tells what is measured and how.
+"""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vidkd.bench.speed.config import Benchmark
+    from vidkd.bench.speed.regressions import Comparison
+
+TAKES_SETTINGS = True
+COMPARE = "compare"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
+    parser.add_argument(
+        "words",
+        nargs="+",
+        metavar=("BENCHMARK.yaml", "compare A.json B.json"),
+        help="a benchmark, as in configs/benchmark/; or compare and two summaries",
+    )
+    parser.add_argument("--out", metavar="DIR", help="where results go (default: runs/<name of the benchmark>)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
+    parser.add_argument(
+        "--repeat", action="store_true", help="measure a second time beside what lies in --out; a first time too if nothing does"
+    )
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        default=0.0,
+        metavar="X",
+        help="of a comparison: share by which a figure may differ beyond the intervals (default: 0)",
+    )
+    parser.epilog = "any setting of the benchmark may follow as a flag: --data.root DIR --rounds 5"
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure, or compare."""
+    if arguments.words[0] == COMPARE:
+        return _compare(arguments)
+    from vidkd.base.errors import ConfigError
+    from vidkd.bench.speed.config import read_benchmark
+
+    if len(arguments.words) > 1:
+        raise ConfigError(f"one benchmark at a time, not {len(arguments.words)}", found=", ".join(arguments.words))
+    benchmark = read_benchmark(arguments.words[0], arguments.settings)
+    folder = Path(arguments.out) if arguments.out else Path("runs") / benchmark.config.name
+    command = shlex.join(["vidkd", "benchmark", *arguments.words, *_flags(arguments), *arguments.settings])
+    if arguments.repeat:
+        return _repeat(benchmark, folder, arguments.device, command)
+    summary = _measure(benchmark, folder, "summary.json", "measurements.json", arguments.device)
+    _report(folder, summary, benchmark, command)
+    sys.stdout.write(f"written: {folder / 'summary.json'}, {folder / 'measurements.json'}, {folder / 'report.html'}\n")
+    return 0
+
+
+def _flags(arguments: argparse.Namespace) -> list[str]:
+    given = [f"--out={arguments.out}"] if arguments.out else []
+    return [*given, *([f"--device={arguments.device}"] if arguments.device != "auto" else [])]
+
+
+def _measure(benchmark: "Benchmark", folder: Path, summary_name: str, measurements_name: str, device: str) -> dict[str, Any]:
+    from vidkd.base.files import write_json
+    from vidkd.bench.speed.record import measurements_of, summary_of
+    from vidkd.bench.speed.run import run_benchmark
+    from vidkd.bench.summary import write_summary
+
+    results = run_benchmark(benchmark, device=device)
+    summary = summary_of(results, benchmark.path.read_text(encoding="utf-8"))
+    write_summary(folder / summary_name, summary)
+    write_json(folder / measurements_name, measurements_of(results))
+    sys.stdout.write(_text(summary))
+    return summary
+
+
+def _report(folder: Path, summary: Mapping[str, Any], benchmark: "Benchmark", command: str, repeated: "Comparison | None" = None) -> None:
+    from vidkd.report.benchmark import benchmark_report
+    from vidkd.report.page import render_report
+
+    text = benchmark.path.read_text(encoding="utf-8")
+    render_report(folder / "report.html", benchmark_report(summary, command=command, config_text=text, repeated=repeated))
+
+
+def _repeat(benchmark: "Benchmark", folder: Path, device: str, command: str) -> int:
+    """The second run lies beside the first, which stays."""
+    from vidkd.base.errors import ConfigError
+    from vidkd.bench.speed.regressions import compare
+    from vidkd.bench.summary import read_summary
+
+    path = folder / "summary.json"
+    if path.exists():
+        first = read_summary(path)
+        labels = list(benchmark.config.models)
+        if list(first["methods"]) != labels:
+            raise ConfigError(
+                f"the run in {folder} is of other models",
+                first=", ".join(first["methods"]),
+                now=", ".join(labels),
+                to_mend="another --out, or measure anew without --repeat",
+            )
+    else:
+        first = _measure(benchmark, folder, "summary.json", "measurements.json", device)
+    second = _measure(benchmark, folder, "repeat.json", "repeat_measurements.json", device)
+    comparison = compare(first, second)
+    _report(folder, first, benchmark, command, comparison)
+    sys.stdout.write(_compared(comparison, "the first run"))
+    sys.stdout.write(f"written: {folder / 'repeat.json'}, {folder / 'repeat_measurements.json'}, {folder / 'report.html'}\n")
+    return 0
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    """Exit code 1 where something got worse, or is gone."""
+    from vidkd.base.errors import ConfigError
+    from vidkd.bench.speed.regressions import compare
+    from vidkd.bench.summary import read_summary
+
+    if len(arguments.words) != 3 or arguments.settings:
+        raise ConfigError("compare takes two summaries and nothing more", to_mend="vidkd benchmark compare A.json B.json")
+    if not arguments.tolerance >= 0:
+        raise ConfigError(f"--tolerance must be at least 0, not {arguments.tolerance:g}")
+    first, second = arguments.words[1:]
+    comparison = compare(read_summary(first), read_summary(second), tolerance=arguments.tolerance)
+    sys.stdout.write(_compared(comparison, first))
+    return 1 if comparison.of("worse", "gone") else 0
+
+
+def _compared(comparison: "Comparison", what: str) -> str:
+    """The figures that are not the same, and how many are."""
+    different = comparison.of("worse", "better", "gone", "new", "unknown")
+    lines = [f"  {change}" for change in different]
+    counts = {verdict: len(comparison.of(verdict)) for verdict in ("same", "worse", "better", "gone", "new", "unknown")}
+    lines.append(f"against {what}: " + ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count))
+    if not comparison.same_machine:
+        lines.append("note: measured on unlike machines; times were not compared, ratios to the baseline were")
+    return "\n".join(lines) + "\n"
+
+
+def _text(summary: Mapping[str, Any]) -> str:
+    """A line a model: accuracy, latency at the first condition, against the baseline, and from file to answer."""
+    rows = [("model", "accuracy", "latency ms", "p95", "times baseline", "end to end ms", "cold start s")]
+    for label, method in summary["methods"].items():
+        metrics = method["metrics"]
+        latency = next(name for name in metrics if name.startswith("latency_ms@"))
+        at = latency.partition("@")[2]
+        alone = f"@b1{at[at.index('t') :]}"
+        names = (f"latency_p95_ms@{at}", f"latency_ratio@{at}", f"end_to_end_ms{alone}", "cold_start_s")
+        judged = next((name for name in ("top1", "ap50", "recall50") if name in metrics), "")
+        rows.append((label, *(_number(metrics.get(name)) for name in (judged, latency, *names))))
+    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+    return "".join("  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip() + "\n" for row in rows)
+
+
+def _number(row: Mapping[str, Any] | None) -> str:
+    if row is None:
+        return "-"
+    return f"{row['mean']:.3g}" + (f" [{row['ci95'][0]:.3g}, {row['ci95'][1]:.3g}]" if row["ci95"] else "")
