@@ -16,14 +16,17 @@ import yaml
 
 from vidkd.bench.study import CellKey, StudySpec, cell_config, check_settings, read_study, waves
 from vidkd.cli.main import run_verb
+from vidkd.compress.recipe import RepairConfig, read_recipe
 from vidkd.data.manifest import Manifest
 from vidkd.engine.config import RunConfig, load_config, teacher_config
 from vidkd.engine.fit import fit
+from vidkd.engine.settings import as_dict, merge
 from vidkd.models.saved import load_classifier
 
 REPOSITORY = Path(__file__).parents[1]
 CONFIGS = sorted(path for task in ("attention", "anticipation") for path in (REPOSITORY / "configs" / task).glob("*.yaml"))
 STUDIES = sorted((REPOSITORY / "configs" / "studies").glob("*.yaml"))
+RECIPES = sorted((REPOSITORY / "configs" / "compress").glob("*.yaml"))
 
 
 LAYOUTS: dict[str, Callable[[Path], str]] = {
@@ -224,3 +227,17 @@ def test_methods_are_tuned_alike(path: Path) -> None:
     assert not set(spec.tuning.seeds) & set(spec.seeds)
     assert any(method.claim for method in own.values())
     assert not spec.methods[spec.reference].claim
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_begins_with_its_command_and_names_a_student_that_a_configuration_trains(path: Path) -> None:
+    first = path.read_text(encoding="utf-8").splitlines()[0]
+    assert first.startswith(f"# vidkd compress --config configs/compress/{path.name} --data.root DIR")
+    recipe = read_recipe(path)
+    made = {Path(config.runs) / str(config.name): config for config in map(load_config, CONFIGS)}
+    student = as_dict(made[Path(recipe.student)])
+    for step in recipe.steps:
+        if isinstance(step.settings, RepairConfig):
+            given = {key: value for key, value in merge({}, step.settings.settings).items() if value != "original"}
+            other = given.get("task", student["task"]) != student["task"]
+            load_config(settings=merge({key: value for key, value in student.items() if not (other and key == "method")}, given))

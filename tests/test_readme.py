@@ -16,6 +16,7 @@ from vidkd.base.errors import VidkdError
 from vidkd.bench.study import CellKey, cell_config, read_study
 from vidkd.cli.kinds import KINDS
 from vidkd.cli.main import VERBS, _parse
+from vidkd.compress.recipe import read_recipe
 from vidkd.engine.config import load_config
 from vidkd.engine.settings import known_keys, merge
 
@@ -55,6 +56,8 @@ def check_verb(verb: str, words: Sequence[str]) -> None:
     elif verb == "compare":
         study = read_study(REPOSITORY / arguments.study, arguments.settings)
         cell_config(study, CellKey(study.spec.reference, -1, study.spec.seeds[0], study.spec.folds[0]), "test", {}, Path("runs"))
+    elif verb == "compress":
+        read_recipe(REPOSITORY / arguments.config)
     elif verb == "evaluate":
         assert {word[2:].split("=")[0] for word in arguments.settings if word.startswith("--")} <= SETTINGS
 

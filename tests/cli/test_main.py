@@ -73,3 +73,14 @@ def test_the_script_and_the_command_are_one(tmp_path: Path) -> None:
     done = [subprocess.run([sys.executable, *command, "--help"], capture_output=True, text=True, cwd=tmp_path) for command in commands]
     assert [run.returncode for run in done] == [0, 0]
     assert done[0].stdout == done[1].stdout != ""
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    code = (
+        "import sys; from vidkd.cli import main, results; results.run = lambda _: print('x' * 10**6) or 0; sys.exit(main.main(['results']))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    assert (process.stderr.read(), process.wait()) == (b"", 141)

@@ -55,12 +55,13 @@ def _value(hint: Any, value: object, where: str, key: str) -> Any:
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in arguments:
             return None
-        (kind,) = (kind for kind in arguments if kind is not type(None))
+        kinds = [kind for kind in arguments if kind is not type(None)]
+        if all(typing.get_origin(kind) is Literal for kind in kinds):
+            return _option(tuple(option for kind in kinds for option in typing.get_args(kind)), value, where, key)
+        (kind,) = kinds
         return _value(kind, value, where, key)
     if origin is Literal:
-        if any(type(value) is type(option) and value == option for option in arguments):
-            return value
-        raise _wrong(key, f"one of {', '.join(map(str, arguments))}", value, where)
+        return _option(arguments, value, where, key)
     if origin is tuple:
         return _tuple(arguments, value, where, key)
     if origin is Mapping:
@@ -70,6 +71,12 @@ def _value(hint: Any, value: object, where: str, key: str) -> Any:
     if dataclasses.is_dataclass(hint):
         return from_plain(typing.cast(type, hint), value, where, prefix=f"{key}.")
     return _scalar(hint, value, where, key)
+
+
+def _option(options: tuple[Any, ...], value: object, where: str, key: str) -> Any:
+    if any(type(value) is type(option) and value == option for option in options):
+        return value
+    raise _wrong(key, f"one of {', '.join(map(str, options))}", value, where)
 
 
 def _tuple(kinds: tuple[Any, ...], value: object, where: str, key: str) -> tuple[Any, ...]:

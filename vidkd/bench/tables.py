@@ -103,8 +103,8 @@ def table(summary: Mapping[str, Any]) -> str:
         "top-1 at observed shares": observed_rows(summary),
         f"minus {label}, 95 %": difference_rows(summary, against=reference),
     }
-    below = "".join(f"\n{title}\n{_aligned(rows)}" for title, rows in more.items() if rows)
-    return _aligned(rows_of(summary)) + below + "".join(f"note: {line}\n" for line in remarks_of(summary))
+    below = "".join(f"\n{title}\n{aligned(rows)}" for title, rows in more.items() if rows)
+    return aligned(rows_of(summary)) + below + "".join(f"note: {line}\n" for line in remarks_of(summary))
 
 
 def remarks_of(summary: Mapping[str, Any]) -> list[str]:
@@ -112,7 +112,8 @@ def remarks_of(summary: Mapping[str, Any]) -> list[str]:
     return list(summary["data"].get("remarks", []))
 
 
-def _aligned(rows: Rows) -> str:
+def aligned(rows: Rows) -> str:
+    """Rows as text in columns."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows) + "\n"
 

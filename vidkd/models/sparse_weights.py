@@ -25,5 +25,7 @@ def hold_zeros(net: nn.Module) -> Zeros:
     """
     held = zeros(net)
     for name, mask in held.items():
-        net.get_parameter(name).register_hook(lambda gradient, mask=mask: gradient.masked_fill(mask.to(gradient.device), 0))
+        net.get_parameter(name).register_hook(  # type: ignore[no-untyped-call]
+            lambda gradient, mask=mask: gradient.masked_fill(mask.to(gradient.device), 0)
+        )
     return held

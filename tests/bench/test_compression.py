@@ -1,0 +1,86 @@
+"""The table and summary of a recipe: arithmetic on outcomes written by hand."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vidkd.bench.compression import compression_rows, compression_summary
+from vidkd.bench.intervals import Cell, bootstrap_ci, paired_difference
+from vidkd.compress.recipe import Recipe, parse_steps
+from vidkd.compress.steps import Outcome
+from vidkd.compress.subject import Made
+from vidkd.report.compression import compression_report
+from vidkd.report.page import render_html
+from vidkd.report.parts import Estimate
+
+RIGHT = {"0_original": [1, 1, 1, 0], "1_prune": [1, 0, 0, 0]}
+
+
+def outcome(name: str, **more: Any) -> Outcome:
+    rows = {"label": [1] * 4, "predicted": RIGHT[name], "group": ["a", "a", "b", "b"], "clip": list("wxyz")}
+    content = {
+        "metrics": {"top1": sum(RIGHT[name]) / 4, "nll": 0.5},
+        "predictions": rows,
+        "parameters": 1000,
+        "macs": 2_000_000,
+        "bytes": 4000,
+        "notes": {},
+        "seconds": 1.5,
+        "environment": {"torch": "2"},
+        **more,
+    }
+    return Outcome(name=name, made=Made(model=Path("m")), content=content, found_finished=False)
+
+
+@pytest.fixture
+def outcomes() -> list[Outcome]:
+    notes = {"layers": {"fc": "4 -> 2 filters"}, "left": {"stem": "spare"}, "train_seconds": 7.0}
+    return [outcome("0_original"), outcome("1_prune", parameters=250, macs=500_000, bytes=1000, notes=notes)]
+
+
+RECIPE = Recipe(student="runs/a", steps=parse_steps([{"prune": {}}], "r.yaml"), name="small")
+
+
+def test_summary_and_rows(outcomes: list[Outcome]) -> None:
+    summary = compression_summary(RECIPE, outcomes, "top1")
+    cells = [Cell(seed=0, fold="all", correct=RIGHT[name], group=["a", "a", "b", "b"], clip=list("wxyz")) for name in RIGHT]
+    low, high = bootstrap_ci([cells[1]], over=("groups",)).ci95 or (0, 0)
+    assert summary["methods"]["1_prune"]["metrics"]["top1"] == {"values": {"0/all": 0.25}, "mean": 0.25, "ci95": [low, high], "n": 1}
+    difference = paired_difference([cells[1]], [cells[0]], over=("groups",))
+    (pair,) = summary["paired"]
+    assert (pair["method"], pair["against"], pair["difference"]) == ("1_prune", "0_original", -0.5)
+    assert tuple(pair["ci95"]) == difference.ci95
+    assert summary["seconds"] == 3.0
+    assert summary["methods"]["1_prune"]["train_seconds"] == 7.0
+    heads, original, pruned = compression_rows(summary, "top1")
+    assert heads[-4:] == ("parameters", "MACs", "bytes", "smaller")
+    assert original[0:2] == ("0_original", "75.0")
+    assert original[-4:] == ("1,000", "2.0 M", "4,000", "1.0 x")
+    assert pruned[1], pruned[3] == ("25.0", "-50.0")
+    assert pruned[-4:] == ("250", "0.5 M", "1,000", "4.0 x")
+
+
+def test_packed_bytes_are_what_sparse_weights_are_compared_by(outcomes: list[Outcome]) -> None:
+    sparse = outcome("1_prune", packed=500)
+    assert compression_rows(compression_summary(RECIPE, [outcomes[0], sparse], "top1"), "top1")[2][-2:] == ("500 packed", "8.0 x")
+
+
+def test_a_step_of_which_metrics_alone_are_known_has_no_interval(outcomes: list[Outcome]) -> None:
+    detectors = [outcome(name, predictions={}, metrics={"ap50": value}) for name, value in (("0_original", 0.8), ("1_prune", 0.7))]
+    summary = compression_summary(RECIPE, detectors, "ap50")
+    assert summary["paired"] == []
+    assert compression_rows(summary, "ap50")[2][:5] == ("1_prune", "70.0", "-", "", "")
+
+
+def test_the_page_shows_steps_and_layers(outcomes: list[Outcome]) -> None:
+    summary = compression_summary(RECIPE, outcomes, "top1")
+    report = compression_report(summary, {each.name: each.content for each in outcomes}, main="top1", command="vidkd compress")
+    steps, layers = report.tables
+    assert steps.columns[:3] == ("step", "top1 (%)", "minus the original (%)")
+    change = steps.rows[1][2]
+    assert isinstance(change, Estimate)
+    assert (change.value, steps.rows[1][-2], steps.rows[1][-1]) == (-0.5, 4.0, 7.0)
+    assert layers.title == "Layers: 1_prune"
+    assert layers.rows == (("fc", "4 -> 2 filters"), ("stem", "left alone: spare"))
+    assert "vidkd compress" in render_html(report)

@@ -1,0 +1,81 @@
+"""Recipes as they are written: kinds, settings, order, and prunings in several steps."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vidkd.base.errors import ConfigError
+from vidkd.compress.config import FactoriseConfig, PruneConfig, QuantiseConfig
+from vidkd.compress.recipe import ExportConfig, RepairConfig, parse_steps, read_recipe
+
+
+def test_steps_are_read_with_their_settings() -> None:
+    written = [
+        {"prune": {"ratio": 0.3, "spare": ["fc"]}},
+        {"repair": {"train.epochs": 2, "optim": {"lr": 0.1}}},
+        {"factorise": {"macs": 0.7, "method": "any"}},
+        {"quantise": None},
+        {"export": {"formats": ["onnx", "xml"]}},
+    ]
+    steps = parse_steps(written, "r.yaml")
+    assert [step.name for step in steps] == ["1_prune", "2_repair", "3_factorise", "4_quantise", "5_export"]
+    assert [step.settings for step in steps] == [
+        PruneConfig(ratio=0.3, spare=("fc",)),
+        RepairConfig(settings={"train": {"epochs": 2}, "optim": {"lr": 0.1}}),
+        FactoriseConfig(macs=0.7, method="any"),
+        QuantiseConfig(),
+        ExportConfig(formats=("onnx", "xml")),
+    ]
+
+
+def test_a_pruning_in_several_steps_is_repaired_after_each() -> None:
+    steps = parse_steps([{"prune": {"ratio": 0.6, "steps": 3}}, {"repair": {"train.epochs": 1}}, {"quantise": {}}], "r.yaml")
+    assert [(step.name, step.part) for step in steps] == [
+        *[("1_prune", 1), ("2_repair", 1), ("3_prune", 2), ("4_repair", 1), ("5_prune", 3), ("6_repair", 1)],
+        ("7_quantise", 1),
+    ]
+    assert len({str(step.settings) for step in steps if step.kind == "repair"}) == 1
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ([], "a recipe needs at least one step"),
+        ([{"prun": {}}], "unknown step 'prun'"),
+        (["prune"], "a step is one kind with its settings"),
+        ([{"prune": {}, "repair": {}}], "a step is one kind with its settings"),
+        ([{"prune": {"ratoi": 0.5}}], "unknown key 'ratoi'"),
+        ([{"prune": {"ratio": 1.5}}], r"ratio must lie in \(0, 1\)"),
+        ([{"prune": {"ratio": "half"}}], "ratio must be a number"),
+        ([{"prune": 0.5}], "must be a mapping"),
+        ([{"factorise": {"macs": 0.5, "energy": 0.9}}], "exactly one of energy, ratio and macs"),
+        ([{"factorise": {"macs": 0.5, "method": "all"}}], "method must be one of channel, spatial, tucker, any"),
+        ([{"repair": 3}], "repair holds settings of a run"),
+        ([{"prune": {"steps": 2}}], "no repair follows it"),
+        ([{"prune": {"steps": 2}}, {"quantise": {}}], "no repair follows it"),
+        ([{"quantise": {}}, {"repair": {}}], "after `quantise` a network can only be exported"),
+        ([{"quantise": {}}, {"quantise": {}}], "quantised once"),
+        ([{"export": {"formats": []}}], "at least one format"),
+        ([{"export": {"formats": ["h5"]}}], "must be one of onnx, xml, pt2, darknet"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_its_place(written: list[Any], told: str) -> None:
+    with pytest.raises(ConfigError, match=told) as error:
+        parse_steps(written, "r.yaml")
+    assert "r.yaml" in str(error.value)
+
+
+def test_the_command_line_stands_over_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "small.yaml"
+    path.write_text("student: runs/a\nsteps: [{prune: {}}]\n")
+    recipe = read_recipe(path)
+    assert (recipe.student, recipe.name, recipe.folder, recipe.subset) == ("runs/a", "small", Path("runs/small"), "test")
+    recipe = read_recipe(path, student="runs/b", name="c", runs=str(tmp_path))
+    assert (recipe.student, recipe.folder) == ("runs/b", tmp_path / "c")
+    path.write_text("steps: [{prune: {}}]\n")
+    with pytest.raises(ConfigError, match="no student to compress"):
+        read_recipe(path)
+    path.write_text("student: a\nsteps: [{prune: {}}]\nsubset: train\n")
+    with pytest.raises(ConfigError, match="subset must be one of val, test"):
+        read_recipe(path)

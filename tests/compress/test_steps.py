@@ -1,0 +1,157 @@
+"""Recipes as they are done: every step judged and kept, the same after an interruption, refused where another recipe stands."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from vidkd.base.errors import CheckpointError, ConfigError, DataError
+from vidkd.base.files import read_json
+from vidkd.compress.classifier_subject import ClassifierSubject
+from vidkd.compress.recipe import Recipe, parse_steps
+from vidkd.compress.steps import Outcome, run_recipe
+from vidkd.engine.judge import judge
+from vidkd.models.exported import ExportedModule
+from vidkd.models.saved import load_classifier
+from vidkd.runtime.opening import open_exported_classifier
+
+WRITTEN: list[dict[str, Any]] = [
+    {"prune": {"ratio": 0.4, "scope": "uniform", "criterion": "taylor"}},
+    {"repair": {"task": "logits_kd", "teacher": "original", "train.steps": 2, "optim.lr": 0.01}},
+    {"factorise": {"ratio": 0.7}},
+    {"quantise": {"clips": 6, "spare": ["backbone.net.stem*"]}},
+    {"export": {"formats": ["onnx", "xml"], "licence": "MIT"}},
+]
+
+
+def recipe_of(student: Path, runs: Path, written: list[dict[str, Any]], **more: Any) -> Recipe:
+    return Recipe(student=str(student), steps=parse_steps(written, "r.yaml"), name="small", runs=str(runs), **more)
+
+
+def do(recipe: Recipe) -> list[Outcome]:
+    return list(run_recipe(recipe, ClassifierSubject(recipe)))
+
+
+def numbers(outcome: Outcome) -> dict[str, Any]:
+    """An outcome without what differs from run to run."""
+    content = {key: value for key, value in outcome.content.items() if key not in ("seconds", "environment")}
+    notes = {key: value for key, value in content["notes"].items() if key != "train_seconds"}
+    return {**content, "notes": notes}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("compressed")
+
+
+@pytest.fixture(scope="module")
+def outcomes(tiny_teacher: Path, runs: Path) -> list[Outcome]:
+    return do(recipe_of(tiny_teacher, runs, WRITTEN))
+
+
+def test_every_step_is_judged_and_smaller(outcomes: list[Outcome], tiny_teacher: Path) -> None:
+    assert [outcome.name for outcome in outcomes] == ["0_original", "1_prune", "2_repair", "3_factorise", "4_quantise", "5_export"]
+    original, pruned, repaired, factorised, integers, exported = (outcome.content for outcome in outcomes)
+    assert pruned["parameters"] < 0.5 * original["parameters"]
+    assert repaired["parameters"] == pruned["parameters"]
+    assert factorised["macs"] < repaired["macs"] < original["macs"]
+    assert integers["bytes"] < factorised["bytes"] / 2
+    assert integers["metrics"] == exported["metrics"], "what ships is what was judged"
+    assert original["parameters"] == sum(each.numel() for each in load_classifier(tiny_teacher).model.parameters())
+    assert original["bytes"] == sum(
+        each.numel() * each.element_size() for each in load_classifier(tiny_teacher).model.state_dict().values()
+    )
+    for content in (outcome.content for outcome in outcomes):
+        labels, predicted = content["predictions"]["label"], content["predictions"]["predicted"]
+        assert len(labels) == 6
+        right = sum(one == two for one, two in zip(labels, predicted, strict=True))
+        assert content["metrics"]["top1"] == pytest.approx(right / 6, abs=1e-6)
+
+
+def test_what_a_step_says_is_what_its_network_does(outcomes: list[Outcome], tiny_teacher: Path, runs: Path) -> None:
+    recipe = recipe_of(tiny_teacher, runs, WRITTEN)
+    subject = ClassifierSubject(recipe)
+    repaired, exported = outcomes[2], outcomes[5]
+    model = load_classifier(repaired.made.model)
+    assert [plan["kind"] for plan in model.model.changes] == ["prune"]
+    assert model.run["task"] == "logits_kd"
+    assert model.run["teacher"] == str(tiny_teacher)
+    found = judge(model.model, subject._clips, "test", subject.config.data, model.classes, device=torch.device("cpu"))
+    assert found.as_rows() == repaired.content["predictions"]
+    assert exported.made.file == runs / "small" / "5_export" / "model.onnx"
+    for suffix in ("onnx", "xml"):
+        file = ExportedModule(open_exported_classifier(runs / "small" / "5_export" / f"model.{suffix}"))
+        shipped = judge(file, subject._clips, "test", subject.config.data, model.classes, device=torch.device("cpu"))
+        assert shipped.as_rows()["label"] == exported.content["predictions"]["label"]
+        assert (runs / "small" / "5_export" / f"model.{suffix}.md").exists()
+    assert exported.content["notes"]["integer_convolutions"] == len(exported.content["notes"]["layers"]) - 1, "one is linear"
+    assert list(exported.content["notes"]["left"].values()) == ["spare"] * len(exported.content["notes"]["left"])
+
+
+def test_a_finished_recipe_is_read_and_a_moved_one_too(outcomes: list[Outcome], tiny_teacher: Path, runs: Path, tmp_path: Path) -> None:
+    again = do(recipe_of(tiny_teacher, runs, WRITTEN))
+    assert all(outcome.found_finished for outcome in again)
+    assert [numbers(outcome) for outcome in again] == [numbers(outcome) for outcome in outcomes]
+    shutil.copytree(runs / "small", tmp_path / "small")
+    shutil.rmtree(tmp_path / "small" / "5_export")
+    moved = do(recipe_of(tiny_teacher, tmp_path, WRITTEN))
+    assert [outcome.found_finished for outcome in moved] == [True] * 5 + [False]
+    assert moved[5].made.model.is_relative_to(tmp_path)
+    assert moved[5].content["metrics"] == outcomes[5].content["metrics"]
+
+
+def test_interrupted_anywhere_it_ends_the_same(
+    outcomes: list[Outcome], tiny_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = recipe_of(tiny_teacher, tmp_path, WRITTEN[:3])
+    kept: list[Outcome] = []
+    for name in ("change", "repair", "judge"):
+        with monkeypatch.context() as patch:
+            patch.setattr(ClassifierSubject, name, _stopped)
+            with pytest.raises(KeyboardInterrupt):
+                kept += run_recipe(recipe, ClassifierSubject(recipe))
+    assert not (tmp_path / "small" / "3_factorise" / "outcome.json").exists()
+    found = do(recipe)
+    assert [numbers(outcome) for outcome in found] == [numbers(outcome) for outcome in outcomes[:4]]
+
+
+def _stopped(*_: Any, **__: Any) -> Any:
+    raise KeyboardInterrupt
+
+
+def test_another_recipe_in_the_same_folder_is_refused(outcomes: list[Outcome], tiny_teacher: Path, runs: Path) -> None:
+    other = [{"prune": {"ratio": 0.5, "scope": "uniform", "criterion": "taylor"}}, *WRITTEN[1:]]
+    with pytest.raises(ConfigError, match="holds a step of another recipe, student or data") as told:
+        do(recipe_of(tiny_teacher, runs, other))
+    assert "1_prune" in str(told.value)
+    with pytest.raises(ConfigError, match="0_original holds a step of another recipe"):
+        do(recipe_of(tiny_teacher, runs, WRITTEN, subset="val"))
+    with pytest.raises(ConfigError, match="0_original holds a step of another recipe"):
+        do(recipe_of(outcomes[2].made.model, runs, WRITTEN))
+
+
+def test_sparse_weights_are_told_as_what_they_are(tiny_teacher: Path, tmp_path: Path) -> None:
+    written = [{"sparsify": {"ratio": 0.9}}, {"repair": {"train.steps": 1}}]
+    original, sparse, repaired = do(recipe_of(tiny_teacher, tmp_path, written))
+    assert sparse.content["bytes"] == original.content["bytes"]
+    assert sparse.content["macs"] == original.content["macs"]
+    assert sparse.content["packed"] < 0.3 * original.content["bytes"]
+    assert repaired.content["packed"] < 0.3 * original.content["bytes"], "zeros stay"
+    assert "packed" not in original.content
+    assert load_classifier(repaired.made.model).run["task"] == "supervised"
+
+
+def test_a_student_or_data_that_cannot_be(tiny_teacher: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="checkpoint not found"):
+        ClassifierSubject(recipe_of(tmp_path / "none", tmp_path, WRITTEN))
+    with pytest.raises(DataError, match="not found"):
+        ClassifierSubject(recipe_of(tiny_teacher, tmp_path, WRITTEN, settings={"data.root": str(tmp_path)}))
+    with pytest.raises(ConfigError, match=r"unknown setting 'data\.rooot'"):
+        ClassifierSubject(recipe_of(tiny_teacher, tmp_path, WRITTEN, settings={"data.rooot": "x"}))
+    with pytest.raises(ConfigError, match="no darknet files"):
+        do(recipe_of(tiny_teacher, tmp_path, [{"export": {"formats": ["darknet"]}}]))
+    with pytest.raises(ConfigError, match="would remove all"):
+        do(recipe_of(tiny_teacher, tmp_path, [{"prune": {"ratio": 0.99, "scope": "uniform"}}]))
+    assert read_json(tmp_path / "small" / "0_original" / "outcome.json")["metrics"], "what was finished stays"

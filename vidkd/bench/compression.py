@@ -1,0 +1,80 @@
+"""What a recipe of compression found, in the schema of all studies and as a table: each step against the student before any."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vidkd.bench.collect import as_cell
+from vidkd.bench.intervals import Cell, bootstrap_ci, paired_difference
+from vidkd.bench.summary import Method, Metric, Paired, build_summary
+from vidkd.bench.tables import Rows, interval, percent
+from vidkd.compress.recipe import Recipe
+from vidkd.compress.steps import ORIGINAL, Outcome
+
+CELL = "0/all"
+COSTS = ("macs", "bytes", "packed")
+GROUPS_ALONE = "95 % intervals are over test groups; they do not hold the noise of training, which takes several seeds."
+
+
+def compression_summary(recipe: Recipe, outcomes: Sequence[Outcome], main: str) -> dict[str, Any]:
+    """summary.json of a recipe: metrics and costs of every step, and paired differences of the main metric with the original.
+
+    Intervals are over the groups of clips alone; a metric without rows of single clips has none.
+    """
+    first = outcomes[0].content
+    cells = {outcome.name: _cell(outcome.content) for outcome in outcomes}
+    original = cells[ORIGINAL]
+    paired = []
+    for name, cell in cells.items():
+        if name != ORIGINAL and cell is not None and original is not None:
+            found = paired_difference([cell], [original], over=("groups",))
+            paired.append(Paired(method=name, against=ORIGINAL, metric=main, difference=found.mean, ci95=found.ci95, pairs=1))
+    return build_summary(
+        recipe.name,
+        {"subset": recipe.subset, "student": recipe.student, "reference": ORIGINAL, "note": GROUPS_ALONE},
+        first["environment"],
+        {outcome.name: _method(outcome.content, cells[outcome.name], main) for outcome in outcomes},
+        paired,
+        round(sum(outcome.content["seconds"] for outcome in outcomes), 1),
+    )
+
+
+def _method(content: Mapping[str, Any], cell: Cell | None, main: str) -> Method:
+    metrics = {name: Metric(values={CELL: value}) for name, value in content["metrics"].items()}
+    if cell is not None:
+        metrics[main] = Metric(values={CELL: cell.mean}, ci95=bootstrap_ci([cell], over=("groups",)).ci95)
+    metrics |= {name: Metric(values={CELL: float(content[name])}) for name in COSTS if name in content}
+    return Method(metrics=metrics, train_seconds=content["notes"].get("train_seconds"), parameters=content["parameters"])
+
+
+def _cell(content: Mapping[str, Any]) -> Cell | None:
+    """The clips that a step was judged on; None where only metrics are known."""
+    if "label" not in (content.get("predictions") or {}):
+        return None
+    return as_cell({**content, "seed": 0, "fold": "all"})
+
+
+def compression_rows(summary: Mapping[str, Any], main: str) -> Rows:
+    """A row for each step: the main metric, its difference to the original, parameters, MACs, bytes and how many times less these are."""
+    methods = summary["methods"]
+    against = {pair["method"]: pair for pair in summary["paired"]}
+    costs = {
+        name: {cost: method["metrics"][cost]["mean"] for cost in COSTS if cost in method["metrics"]} for name, method in methods.items()
+    }
+    rows: Rows = [("step", main, "95 %", "- original", "95 %", "parameters", "MACs", "bytes", "smaller")]
+    for name, method in methods.items():
+        found, pair, cost = method["metrics"].get(main), against.get(name), costs[name]
+        difference = (f"{100 * pair['difference']:+.1f}", interval(pair["ci95"], signed=True)) if pair else ("", "")
+        size = cost.get("packed", cost["bytes"])
+        rows.append(
+            (
+                name,
+                percent(found["mean"]) if found else "",
+                interval(found["ci95"]) if found else "",
+                *difference,
+                f"{method['parameters']:,}",
+                f"{cost['macs'] / 1e6:,.1f} M",
+                f"{size:,.0f}" + (" packed" if "packed" in cost else ""),
+                f"{costs[ORIGINAL]['bytes'] / size:.1f} x",
+            )
+        )
+    return rows

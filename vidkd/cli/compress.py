@@ -1,0 +1,101 @@
+"""Make a trained student smaller, step by step, as a recipe says; every step is judged, and all stand in one table.
+
+A recipe (YAML, as in configs/compress/) names the student and the steps: prune, sparsify, factorise, repair, quantise, export. One that was
+interrupted goes on where it was when the same command is given again. Settings over those of the student's own run follow as flags.
+
+  vidkd compress --config configs/compress/motion_shapes.yaml --data.root DIR
+  vidkd compress --config small.yaml --student runs/mine --name mine-small --train.device cuda
+"""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vidkd.compress.recipe import Recipe
+    from vidkd.compress.steps import Outcome
+    from vidkd.compress.subject import Subject
+
+TAKES_SETTINGS = True
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
+    parser.add_argument("--config", required=True, metavar="F", help="the recipe (YAML), as in configs/compress/")
+    parser.add_argument("--student", metavar="F", help="run or checkpoint to compress, in place of the recipe's")
+    parser.add_argument("--name", metavar="NAME", help="folder of the results below --runs (default: the recipe's, or its file's name)")
+    parser.add_argument("--runs", metavar="DIR", help="folder of all runs (default: the recipe's, or runs)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do the steps, then write the summary and the page."""
+    from vidkd.compress.recipe import read_recipe
+    from vidkd.compress.steps import run_recipe
+    from vidkd.engine.loop import InterruptedRunError
+
+    recipe = read_recipe(arguments.config, student=arguments.student, name=arguments.name, runs=arguments.runs)
+    subject = _subject(recipe, arguments.settings)
+    outcomes: list[Outcome] = []
+    try:
+        for outcome in run_recipe(recipe, subject):
+            outcomes.append(outcome)
+            sys.stdout.write(_line(outcome, subject.main_metric))
+            sys.stdout.flush()
+    except InterruptedRunError as stopped:
+        sys.stderr.write(f"vidkd: {stopped}\n")
+        return 130
+    return _report(recipe, outcomes, subject.main_metric, arguments)
+
+
+def _subject(recipe: "Recipe", overrides: Sequence[str]) -> "Subject":
+    """The student as what it is: a classifier, or a detector."""
+    from vidkd.compress.classifier_subject import ClassifierSubject
+
+    return ClassifierSubject(recipe, overrides)
+
+
+def _line(outcome: "Outcome", main: str) -> str:
+    """What a step came to, as it ends."""
+    content, found = outcome.content, " (found finished)" if outcome.found_finished else ""
+    text = f"{outcome.name}{found}: {main} {content['metrics'][main]:.3f}, {content['parameters']:,} parameters, "
+    text += f"{content['macs'] / 1e6:,.1f} M MACs, {content['bytes']:,} bytes\n"
+    notes: Mapping[str, Any] = content["notes"]
+    if "integer_convolutions" in notes:
+        text += f"  {notes['integer_convolutions']} convolutions in eight-bit integers; ranges found on {notes['calibration']}\n"
+    return text
+
+
+def _report(recipe: "Recipe", outcomes: "Sequence[Outcome]", main: str, arguments: argparse.Namespace) -> int:
+    from vidkd.bench.compression import compression_rows, compression_summary
+    from vidkd.bench.summary import write_summary
+    from vidkd.bench.tables import aligned
+    from vidkd.report.compression import compression_report
+    from vidkd.report.page import render_report
+
+    summary = compression_summary(recipe, outcomes, main)
+    write_summary(recipe.folder / "summary.json", summary)
+    flags = {name: getattr(arguments, name) for name in ("student", "name", "runs") if getattr(arguments, name)}
+    command = [
+        "vidkd",
+        "compress",
+        "--config",
+        arguments.config,
+        *(f"--{name}={value}" for name, value in flags.items()),
+        *arguments.settings,
+    ]
+    page = render_report(
+        recipe.folder / "report.html",
+        compression_report(
+            summary,
+            {outcome.name: outcome.content for outcome in outcomes},
+            main=main,
+            command=shlex.join(command),
+            config_text=Path(arguments.config).read_text(encoding="utf-8"),
+        ),
+    )
+    sys.stdout.write(aligned(compression_rows(summary, main)))
+    sys.stdout.write(f"written: {recipe.folder / 'summary.json'}, {page}\n")
+    return 0

@@ -1,0 +1,184 @@
+"""A classifier of clips as a recipe's subject."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vidkd.base.errors import ConfigError
+from vidkd.compress.calibration import calibration_of
+from vidkd.compress.config import FactoriseConfig, PruneConfig, QuantiseConfig, SparsifyConfig
+from vidkd.compress.export import Integers, export_classifier
+from vidkd.compress.export_card import write_card
+from vidkd.compress.export_metadata import classifier_metadata
+from vidkd.compress.export_parity import data_set_clips
+from vidkd.compress.factorise import factorise
+from vidkd.compress.importance import LossBatches
+from vidkd.compress.outcome import Compressed
+from vidkd.compress.prune import prune
+from vidkd.compress.recipe import ExportConfig, Recipe, RepairConfig, Step
+from vidkd.compress.sparsify import compressed_bytes, sparsify
+from vidkd.compress.subject import Made
+from vidkd.data.loaders import training_loader
+from vidkd.engine.clips import read_clips_of_run
+from vidkd.engine.config import RunConfig, load_config
+from vidkd.engine.devices import pick_device
+from vidkd.engine.fit import fit
+from vidkd.engine.judge import MAIN_METRIC, judge
+from vidkd.engine.run_folder import FREE
+from vidkd.engine.settings import as_dict, merge
+from vidkd.engine.setup import training_sampler, training_set
+from vidkd.models import VideoClassifier
+from vidkd.models.exported import ExportedModule
+from vidkd.models.macs import network_cost
+from vidkd.models.saved import SavedClassifier, load_classifier, save_classifier
+from vidkd.runtime.classifier_metadata import CHANNELS
+from vidkd.runtime.opening import open_exported_classifier
+
+TAYLOR_BATCHES = 16
+PARITY_CLIPS = 8
+ORIGINAL = "original"
+"""The teacher of a repair that learns from the student as it was before any step."""
+OF_ANOTHER_TASK = ("method", "teacher", "teacher_settings")
+"""Settings of a student's own run that mean nothing to another task."""
+
+
+class ClassifierSubject:
+    """The student of a recipe, its clips, and how it is trained and judged: as its own run was, with the recipe's settings over it.
+
+    overrides: flags over these. Raises CheckpointError, ConfigError and DataError as their readers do.
+    """
+
+    main_metric = MAIN_METRIC
+
+    def __init__(self, recipe: Recipe, overrides: Sequence[str] = ()) -> None:
+        self.original = Path(recipe.student)
+        self._student = load_classifier(self.original)
+        self._subset, self._settings, self._overrides = recipe.subset, recipe.settings, overrides
+        self.config = self._configured({})
+        self._clips = read_clips_of_run(self.config)
+        if self._clips.manifest.classes != self._student.classes:
+            raise ConfigError(
+                f"{recipe.student} was trained on other classes than {self._clips.manifest.name} has",
+                student=", ".join(self._student.classes[:6]),
+                data_set=", ".join(self._clips.manifest.classes[:6]),
+            )
+        self._clips.subset(self._subset, self.config.data.split)  # raises before anything is done
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """See `Subject`."""
+        settings = {key: value for key, value in as_dict(self.config)["data"].items() if f"data.{key}" not in FREE}
+        return {"data": settings, "manifest": self._clips.data}
+
+    def change(self, model: Path, step: Step, folder: Path) -> Made:
+        """See `Subject`."""
+        saved = load_classifier(model)
+        done = self._changed(saved.model, step)
+        path = folder / "model.pt"
+        save_classifier(path, dataclasses.replace(saved, model=done.model))
+        return Made(model=path, notes={"layers": dict(done.layers), "left": dict(done.left)})
+
+    def _changed(self, net: VideoClassifier, step: Step) -> Compressed[VideoClassifier]:
+        settings, example = step.settings, self._example()
+        if isinstance(settings, PruneConfig):
+            losses = self._losses if settings.criterion == "taylor" else None
+            return prune(net, example, settings, step=step.part, losses=losses)
+        if isinstance(settings, FactoriseConfig):
+            return factorise(net, example, settings)
+        assert isinstance(settings, SparsifyConfig)
+        return sparsify(net, example, settings)
+
+    def _example(self) -> Tensor:
+        data = self.config.data
+        return torch.zeros(1, CHANNELS[self._student.view], data.window.frames, data.transform.crop, data.transform.crop)
+
+    @property
+    def _losses(self) -> LossBatches:
+        """The cross-entropy of a network on training batches, for Taylor's criterion."""
+
+        def batches(net: nn.Module) -> Iterator[Tensor]:
+            config, view = self.config, self._student.view
+            samples = training_set(self._clips, config, [view])
+            sampler = training_sampler(self._clips, config, first_step=0, last_step=TAYLOR_BATCHES)
+            for batch in training_loader(samples, sampler, config.data.workers, pin_memory=False):
+                labelled = batch["label"] >= 0
+                yield F.cross_entropy(net(batch[view][labelled]).logits, batch["label"][labelled])
+
+        return batches
+
+    def repair(self, model: Path, config: RepairConfig, folder: Path) -> Made:
+        """See `Subject`."""
+        place = {"name": folder.name, "runs": str(folder.parent), "init": str(model), "model": {"weights": None}}
+        result = fit(self._configured(merge(config.settings, place)), quiet=False)
+        notes = {"steps": result.steps, "train_seconds": round(result.seconds, 2)}
+        return Made(model=result.folder, notes=notes)
+
+    def _configured(self, settings: Mapping[str, Any]) -> RunConfig:
+        """The configuration of a run over that of the student's own; another task takes nothing of the student's method or teacher."""
+        over = merge(merge({}, self._settings), settings)
+        own = {key: value for key, value in self._student.run.items() if key not in ("name", "runs", "init")}
+        if over.get("task", own.get("task")) != own.get("task"):
+            own = {key: value for key, value in own.items() if key not in OF_ANOTHER_TASK}
+        if over.get("teacher") == ORIGINAL:
+            over = {**over, "teacher": str(self.original), "teacher_settings": None}
+        return load_config(settings=merge(own, over), overrides=self._overrides)
+
+    def quantise(self, model: Path, config: QuantiseConfig, folder: Path) -> Made:
+        """See `Subject`."""
+        return self._exported(model, ExportConfig(), config, folder)
+
+    def export(self, model: Path, config: ExportConfig, integers: QuantiseConfig | None, folder: Path) -> Made:
+        """See `Subject`."""
+        if "darknet" in config.formats:
+            raise ConfigError("a classifier has no darknet files", known="onnx, xml, pt2")
+        return self._exported(model, config, integers, folder)
+
+    def _exported(self, model: Path, config: ExportConfig, integers: QuantiseConfig | None, folder: Path) -> Made:
+        saved, data = load_classifier(model), self.config.data
+        given = None if integers is None else self._integers(saved, integers)
+        clips = data_set_clips(self.config, saved.view, PARITY_CLIPS)
+        notes: dict[str, Any] = {} if given is None else {"calibration": given.calibration.source}
+        files = [folder / f"model.{suffix}" for suffix in config.formats]
+        for file in files:
+            exported = export_classifier(saved, data, file, clips=clips, integers=given)
+            write_card(exported, data=f"{self._clips.manifest.name}, split {data.split}", licence=config.licence)
+            notes[file.name] = str(exported.parity)
+            if exported.quantised is not None:
+                found = exported.quantised
+                notes |= {"layers": dict(found.layers), "left": dict(found.left), "integer_convolutions": found.convolutions}
+                notes |= {"sensitivity_db": dict(found.sensitivity)} if found.sensitivity else {}
+        run = [file for file in files if file.suffix != ".pt2"]
+        return Made(model=model, file=run[0] if run else None, notes=notes)
+
+    def _integers(self, saved: SavedClassifier, config: QuantiseConfig) -> Integers:
+        metadata = classifier_metadata(saved, self.config.data)
+        return Integers(config=config, calibration=calibration_of(self.config, metadata, clips=config.clips, seed=config.seed))
+
+    def judge(self, made: Made) -> dict[str, Any]:
+        """See `Subject`."""
+        if made.file is not None:
+            device = torch.device("cpu")  # an exported file is run by its own library
+            model: VideoClassifier | ExportedModule = ExportedModule(open_exported_classifier(made.file))
+        else:
+            device = pick_device(self.config.train.device)
+            model = load_classifier(made.model).model.to(device)
+        data = self.config.data
+        found = judge(model, self._clips, self._subset, data, self._student.classes, device=device, workers=data.workers)
+        metrics = {name: round(value, 6) for name, value in found.metrics().items()}
+        return {"metrics": metrics, "predictions": found.as_rows(), "counts": found.counts()}
+
+    def cost(self, made: Made) -> dict[str, Any]:
+        """See `Subject`. packed: bytes of the weights after compression, where some are zero on purpose."""
+        net = load_classifier(made.model).model
+        cost = network_cost(net, self._example())
+        size = sum(tensor.numel() * tensor.element_size() for tensor in net.state_dict().values())
+        if made.file is not None:
+            parts = [made.file, made.file.with_suffix(".bin")] if made.file.suffix == ".xml" else [made.file]
+            size = sum(part.stat().st_size for part in parts)
+        sparse = any(plan["kind"] == "sparsify" for plan in net.changes) and made.file is None
+        return {"parameters": cost.parameters, "macs": cost.macs, "bytes": size, **({"packed": compressed_bytes(net)} if sparse else {})}

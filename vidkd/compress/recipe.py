@@ -1,0 +1,167 @@
+"""A recipe of compression: a trained student and the steps that it goes through, read strictly from YAML."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from vidkd.base.errors import ConfigError, unknown_name
+from vidkd.base.plain import checked_keys, from_plain
+from vidkd.compress.config import FactoriseConfig, PruneConfig, QuantiseConfig, SparsifyConfig
+from vidkd.engine.settings import merge, read_yaml
+
+Format = Literal["onnx", "xml", "pt2", "darknet"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """Files that are written of the student as it is then, in integers after a step `quantise`.
+
+    Attributes:
+        formats: onnx, xml (OpenVINO) or pt2; of a detector onnx or darknet (cfg and weights).
+        licence: of the weights, for the card.
+    """
+
+    formats: tuple[Format, ...] = ("onnx",)
+    licence: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.formats:
+            raise ConfigError("formats must name at least one format")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepairConfig:
+    """Training of what is left.
+
+    Attributes:
+        settings: settings over those of the student's own run. `teacher: original` is the student as it was before any step.
+    """
+
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+SETTINGS: dict[str, type] = {
+    "prune": PruneConfig,
+    "sparsify": SparsifyConfig,
+    "factorise": FactoriseConfig,
+    "repair": RepairConfig,
+    "quantise": QuantiseConfig,
+    "export": ExportConfig,
+}
+"""What configures each kind of step."""
+StepSettings = PruneConfig | SparsifyConfig | FactoriseConfig | RepairConfig | QuantiseConfig | ExportConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One step. number: its place, from 1. settings: one of SETTINGS. part: which of the steps of a pruning in several."""
+
+    number: int
+    kind: str
+    settings: StepSettings
+    part: int = 1
+
+    @property
+    def name(self) -> str:
+        """Name of its folder and of its row in the table."""
+        return f"{self.number}_{self.kind}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """student: run or checkpoint. name: folder below `runs`. subset: what every step is judged on. settings: over those of its run."""
+
+    student: str
+    steps: tuple[Step, ...]
+    name: str
+    runs: str = "runs"
+    subset: Literal["val", "test"] = "test"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        """Where everything goes."""
+        return Path(self.runs) / self.name
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Written:
+    """A recipe as it is written."""
+
+    student: str = ""
+    steps: tuple[Any, ...] = ()
+    name: str | None = None
+    runs: str = "runs"
+    subset: Literal["val", "test"] = "test"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_recipe(path: Path | str, *, student: str | None = None, name: str | None = None, runs: str | None = None) -> Recipe:
+    """Read a recipe; student, name and runs stand in place of the file's. Raises ConfigError with file and key for what cannot be."""
+    path = Path(path)
+    written = from_plain(_Written, read_yaml(path).content, str(path))
+    whose = student or written.student
+    if not whose:
+        raise ConfigError("no student to compress", where=str(path), to_mend="student: RUN in the file, or --student RUN")
+    return Recipe(
+        student=whose,
+        steps=parse_steps(written.steps, str(path)),
+        name=name or written.name or path.stem,
+        runs=runs or written.runs,
+        subset=written.subset,
+        settings=written.settings,
+    )
+
+
+def parse_steps(written: Sequence[Any], where: str) -> tuple[Step, ...]:
+    """Steps as they are written, [{"prune": {...}}, ...], in the order in which they are done.
+
+    A pruning in n steps is done in n parts, each with the repair that follows it. Raises ConfigError naming the step: of unknown kind, with
+    settings that cannot be, a pruning in several steps without a repair behind it, or weights that change after they are in integers.
+    """
+    if not written:
+        raise ConfigError("a recipe needs at least one step", where=where, known=", ".join(SETTINGS))
+    found = [_parsed(entry, f"{where}: steps[{place}]") for place, entry in enumerate(written)]
+    _check_order([kind for kind, _ in found], where)
+    ordered: list[tuple[str, StepSettings, int]] = []
+    place = 0
+    while place < len(found):
+        kind, settings = found[place]
+        if isinstance(settings, PruneConfig) and settings.steps > 1:
+            if place + 1 == len(found) or found[place + 1][0] != "repair":
+                raise ConfigError(
+                    f"pruning in {settings.steps} steps is repaired in between, and no repair follows it",
+                    where=f"{where}: steps[{place}]",
+                    to_mend="a step `repair` behind it, or steps: 1",
+                )
+            for part in range(1, settings.steps + 1):
+                ordered += [(kind, settings, part), (*found[place + 1], 1)]
+            place += 2
+        else:
+            ordered.append((kind, settings, 1))
+            place += 1
+    return tuple(Step(number=number, kind=kind, settings=one, part=part) for number, (kind, one, part) in enumerate(ordered, 1))
+
+
+def _parsed(entry: Any, where: str) -> tuple[str, StepSettings]:
+    if not isinstance(entry, Mapping) or len(entry) != 1:
+        raise ConfigError("a step is one kind with its settings", where=where, found=repr(entry)[:80], example="prune: {ratio: 0.5}")
+    ((kind, given),) = entry.items()
+    if kind not in SETTINGS:
+        raise unknown_name("step", str(kind), SETTINGS, where=where)
+    given = {} if given is None else given
+    if kind == "repair":
+        if not isinstance(given, Mapping):
+            raise ConfigError("repair holds settings of a run", where=where, found=repr(given)[:80])
+        return kind, RepairConfig(settings=merge({}, given))
+    checked_keys(SETTINGS[kind], given, where)
+    settings: StepSettings = from_plain(SETTINGS[kind], given, where)
+    return kind, settings
+
+
+def _check_order(kinds: Sequence[str], where: str) -> None:
+    if "quantise" in kinds and any(kind not in ("quantise", "export") for kind in kinds[kinds.index("quantise") :]):
+        raise ConfigError("after `quantise` a network can only be exported", where=where, to_mend="put the other steps before it")
+    if kinds.count("quantise") > 1:
+        raise ConfigError("a network is quantised once", where=where)

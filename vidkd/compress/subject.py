@@ -1,0 +1,64 @@
+"""What a recipe is done to, by interface: a classifier of clips, or a detector."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from vidkd.compress.config import QuantiseConfig
+from vidkd.compress.recipe import ExportConfig, RepairConfig, Step
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """model: the network in float, a checkpoint or the folder of a run. file: what is judged in its place where it was exported.
+
+    notes: what happened to its layers, plain values.
+    """
+
+    model: Path
+    file: Path | None = None
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Subject(Protocol):
+    """A kind of network that recipes know. Every step gets the network as a path and makes a new one in its folder."""
+
+    @property
+    def main_metric(self) -> str:
+        """What steps are compared by; more is better."""
+        ...
+
+    @property
+    def original(self) -> Path:
+        """The student before any step."""
+        ...
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """What numbers depend on beside the student: settings of data and judging, the data set; plain values."""
+        ...
+
+    def change(self, model: Path, step: Step, folder: Path) -> Made:
+        """Prune, sparsify or factorise."""
+        ...
+
+    def repair(self, model: Path, config: RepairConfig, folder: Path) -> Made:
+        """Train what is left, as a run in this folder."""
+        ...
+
+    def quantise(self, model: Path, config: QuantiseConfig, folder: Path) -> Made:
+        """Export with integers."""
+        ...
+
+    def export(self, model: Path, config: ExportConfig, integers: QuantiseConfig | None, folder: Path) -> Made:
+        """Write the files that ship, in integers where the network was quantised."""
+        ...
+
+    def judge(self, made: Made) -> dict[str, Any]:
+        """`metrics`, `predictions` (compact rows, for intervals) and `counts`."""
+        ...
+
+    def cost(self, made: Made) -> dict[str, Any]:
+        """`parameters`, `macs` of one clip or picture, and `bytes` of the weights (of the file where there is one)."""
+        ...

@@ -1,0 +1,81 @@
+"""The page of a recipe of compression: what every step did to accuracy and size, and to which layers."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vidkd.bench.compression import COSTS, GROUPS_ALONE
+from vidkd.bench.summary import check_summary
+from vidkd.report.parts import Estimate, Report, Table, TableCell, is_share
+from vidkd.report.study import estimate_of
+
+
+def compression_report(
+    summary: Mapping[str, Any], outcomes: Mapping[str, Mapping[str, Any]], *, main: str, command: str = "", config_text: str = ""
+) -> Report:
+    """summary: of `bench.compression`. outcomes: the content of each step by its name. main: the metric that is compared."""
+    content = check_summary(dict(summary), source="summary")
+    return Report(
+        title=str(content["study"]).replace("_", " "),
+        subtitle=f"{len(content['methods']) - 1} steps of compression, each judged on '{content['data']['subset']}'.",
+        command=command,
+        config_text=config_text,
+        tables=(_steps(content, main), *_layers(outcomes)),
+        notes={"student": str(content["data"]["student"]), "judged on": str(content["data"]["subset"])},
+        environment={str(name): str(value) for name, value in content["environment"].items()},
+    )
+
+
+def _steps(content: Mapping[str, Any], main: str) -> Table:
+    against = {pair["method"]: pair for pair in content["paired"]}
+    methods = content["methods"]
+    others = [name for method in methods.values() for name in method["metrics"] if name not in (main, *COSTS)]
+    further = tuple(dict.fromkeys(name for name in others if "@" in name or name.endswith("_area")))
+    first = next(iter(methods.values()))["metrics"]["bytes"]["mean"]
+    rows = []
+    for name, method in methods.items():
+        metrics, pair = method["metrics"], against.get(name)
+        size = metrics.get("packed", metrics["bytes"])["mean"]
+        row: list[TableCell] = [name, estimate_of(main, metrics[main]) if main in metrics else None, _difference(pair)]
+        row += [estimate_of(metric, metrics[metric]) if metric in metrics else None for metric in further]
+        row += [method["parameters"], metrics["macs"]["mean"] / 1e6, int(size), first / size, method["train_seconds"]]
+        rows.append(tuple(row))
+    unit = " (%)" if is_share(main) else ""
+    columns = (
+        "step",
+        f"{main}{unit}",
+        f"minus the original{unit}",
+        *further,
+        "parameters",
+        "million MACs",
+        "bytes",
+        "times smaller",
+        "trained (s)",
+    )
+    packed = (
+        " Bytes of weights that are zero on purpose are those after compression."
+        if any("packed" in m["metrics"] for m in methods.values())
+        else ""
+    )
+    return Table(title="Steps", columns=columns, rows=tuple(rows), caption=GROUPS_ALONE + packed)
+
+
+def _difference(pair: Mapping[str, Any] | None) -> Estimate | None:
+    if pair is None:
+        return None
+    bounds = pair["ci95"]
+    return Estimate(value=pair["difference"], ci95=None if bounds is None else (bounds[0], bounds[1]), signed=True)
+
+
+def _layers(outcomes: Mapping[str, Mapping[str, Any]]) -> Sequence[Table]:
+    """What each step did to which layers, and which it left and why."""
+    tables = []
+    for name, content in outcomes.items():
+        notes = content["notes"]
+        noise = notes.get("sensitivity_db", {})
+        rows = [(layer, str(what), noise.get(layer)) for layer, what in notes.get("layers", {}).items()]
+        rows += [(layer, f"left alone: {reason}", noise.get(layer)) for layer, reason in notes.get("left", {}).items()]
+        if rows:
+            wide = any(row[2] is not None for row in rows)
+            columns = ("layer", "what was done", "signal to noise alone (dB)") if wide else ("layer", "what was done")
+            tables.append(Table(title=f"Layers: {name}", columns=columns, rows=tuple(row if wide else row[:2] for row in rows)))
+    return tables
