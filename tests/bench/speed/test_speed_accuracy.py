@@ -1,0 +1,142 @@
+"""Accuracy in a benchmark is what `evaluate` says, with an interval; what cannot be compared is refused."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from picture_model import picture_model
+from speed_models import tiny_checkpoint
+
+from vidkd.base.errors import ConfigError, DataError
+from vidkd.base.files import read_json
+from vidkd.bench.intervals import Cell, bootstrap_ci
+from vidkd.bench.speed import accuracy
+from vidkd.bench.speed.accuracy import check_same_kind, judge_clips, judge_frames, shown_clips, shown_frames
+from vidkd.bench.speed.config import DataSpec, ModelSpec
+from vidkd.bench.speed.opening import open_model
+from vidkd.cli.main import run_verb
+from vidkd.detection.annotations import BoxManifest, LabelledFrame
+from vidkd.video import write_video
+
+FRAMES_OF_A_VIDEO = 6
+
+
+def test_it_is_what_evaluate_says(tiny_root: Path, checkpoint: Path, exported: Path, tmp_path: Path) -> None:
+    spec = DataSpec(root=str(tiny_root), subset="train")
+    judged = {}
+    for path in (checkpoint, exported):
+        opened = open_model(ModelSpec(checkpoint=str(path)), threads=1)
+        judged[path] = judge_clips(opened, spec, *shown_clips(opened, spec))
+    arguments = ["--checkpoint", str(checkpoint), "--split", "train", "--device", "cpu", "--out", str(tmp_path)]
+    assert run_verb("evaluate", [*arguments, "--data.root", str(tiny_root), "--train.threads", "1"]) == 0
+    wanted = read_json(tmp_path / "evaluation.json")["metrics"]
+    found = judged[checkpoint]
+    assert {name: figure.value for name, figure in found.metrics.items()} == pytest.approx(wanted)
+    assert 0 < wanted["top1"] < 1
+    assert found.cell is not None
+    assert found.metrics["top1"].ci95 == bootstrap_ci([found.cell], over=("groups",)).ci95
+    assert found.metrics["top1"].n == 12
+    assert found.on == "12 clips of 'train', 4 groups"
+    other = judged[exported].cell
+    assert other is not None
+    np.testing.assert_array_equal(found.cell.correct, other.correct)
+
+
+def test_settings_of_training_that_leave_clips_out_do_not_count(tiny_root: Path, tmp_path: Path) -> None:
+    """Held-out groups and shares of labels are of the training; the benchmark says itself what it judges on."""
+    opened = open_model(ModelSpec(checkpoint=str(tiny_checkpoint(tmp_path / "rgb.pt"))), threads=1)
+    assert opened.data is not None
+    trained = dataclasses.replace(opened, data=dataclasses.replace(opened.data, validation_fraction=0.5, label_fraction=0.5))
+    _, clips = shown_clips(trained, DataSpec(root=str(tiny_root), subset="train"))
+    assert len(clips.train) == 12
+    _, clips = shown_clips(trained, DataSpec(root=str(tiny_root), subset="val", validation_fraction=0.25))
+    assert len(clips.val) == 3
+
+
+def test_missing_data_and_other_classes_are_told(tiny_root: Path, tmp_path: Path) -> None:
+    opened = open_model(ModelSpec(checkpoint=str(tiny_checkpoint(tmp_path / "rgb.pt", classes=("Right", "Down")))), threads=1)
+    with pytest.raises(DataError, match=r"not found[\s\S]*data.root in b.yaml"):
+        shown_clips(opened, DataSpec(root=str(tmp_path / "gone")), "data.root in b.yaml")
+    with pytest.raises(ConfigError, match=r"data\.root is not set"):
+        shown_clips(opened, DataSpec())
+    with pytest.raises(DataError, match="classes that are not those of tiny") as error:
+        shown_clips(opened, DataSpec(root=str(tiny_root)))
+    assert "Right, Down, Grow" in str(error.value)
+    with pytest.raises(ConfigError, match=r"data\.root is not set"):
+        shown_frames(DataSpec())
+    with pytest.raises(DataError, match="data set not found"):
+        shown_frames(DataSpec(root=str(tmp_path / "gone"), layout="coco"))
+
+
+def test_random_weights_have_no_classes_to_compare(tiny_root: Path) -> None:
+    opened = open_model(ModelSpec(backbone="tiny3d"), threads=1)
+    _, clips = shown_clips(opened, DataSpec(root=str(tiny_root)))
+    assert not opened.trained
+    assert clips.manifest.name == "tiny"
+
+
+def test_classifiers_and_detectors_are_not_compared(checkpoint: Path, tmp_path: Path) -> None:
+    models = {
+        "clips": open_model(ModelSpec(checkpoint=str(checkpoint)), threads=1),
+        "frames": open_model(ModelSpec(detector=str(picture_model(tmp_path / "picture.onnx"))), threads=1),
+    }
+    check_same_kind({"clips": models["clips"]})
+    with pytest.raises(ConfigError, match="classifiers and detectors in one benchmark") as error:
+        check_same_kind(models)
+    assert {"clips", "frames"} <= set(error.value.lines.values())
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> BoxManifest:
+    """Six videos whose frames say where a cat is; the truth agrees in four of them."""
+    root = tmp_path_factory.mktemp("pictures")
+    frames = []
+    for number in range(6):
+        values = np.zeros(48)
+        values[:6] = (0, 0, 0.5, 0.5, 0.9, 0)
+        picture = np.kron((values * 255).round().astype(np.uint8).reshape(4, 4, 3), np.ones((16, 16, 1), np.uint8))
+        write_video(root / f"v{number}.mp4", [picture] * FRAMES_OF_A_VIDEO, fps=10, lossless=True)
+        box = [0, 0, 32, 32] if number < 4 else [32, 32, 64, 64]
+        frames += [
+            LabelledFrame(
+                path=f"v{number}.mp4",
+                frame_index=index,
+                time_s=index / 10,
+                boxes=np.array([box], np.float32),
+                labels=np.array([0]),
+                ignore=np.array([False]),
+                width=64,
+                height=64,
+                group=f"v{number}",
+                subset=None,
+                complete=True,
+            )
+            for index in range(FRAMES_OF_A_VIDEO)
+        ]
+    return BoxManifest(name="pictures", root=root, classes=("cat", "dog"), frames=tuple(frames))
+
+
+def test_average_precision_has_an_interval_over_groups(pictures: BoxManifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accuracy, "DRAWS", 40)
+    opened = open_model(ModelSpec(detector=str(picture_model(tmp_path / "picture.onnx"))), threads=1)
+    found = judge_frames(opened, pictures)
+    ap50 = found.metrics["ap50"]
+    # all detections score alike and stay in the order of their videos: precision is 1 up to a recall of 2/3, the first 67 of 101 levels
+    assert ap50.value == pytest.approx(67 / 101)
+    assert ap50.ci95 is not None
+    assert 0 <= ap50.ci95[0] < ap50.value < ap50.ci95[1] <= 1
+    assert (ap50.n, found.counts["boxes"]) == (36, 36)
+    one = dataclasses.replace(pictures, frames=pictures.frames[:FRAMES_OF_A_VIDEO])
+    assert judge_frames(opened, one).metrics["ap50"].ci95 is None, "one group is one block"
+
+
+def test_recall_alone_where_objects_may_lack_their_box(pictures: BoxManifest, tmp_path: Path) -> None:
+    opened = open_model(ModelSpec(detector=str(picture_model(tmp_path / "picture.onnx"))), threads=1)
+    truth = dataclasses.replace(pictures, frames=tuple(dataclasses.replace(frame, complete=False) for frame in pictures.frames))
+    found = judge_frames(opened, truth).metrics
+    assert list(found) == ["recall50"]
+    assert found["recall50"].value == pytest.approx(2 / 3)
+    videos = [Cell(seed=0, fold="x", correct=[n < 4 for n in range(6)], group=[str(n) for n in range(6)])]
+    wanted = bootstrap_ci(videos, over=("groups",)).ci95
+    assert found["recall50"].ci95 == pytest.approx(wanted, abs=0.17), "one video more or less"

@@ -1,0 +1,88 @@
+"""A fresh process that opens a model and answers: timed from outside, without torch for an exported file."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from vidkd.base.errors import CheckpointError
+from vidkd.bench.speed import memory
+from vidkd.bench.speed.cold_start import cold_start
+from vidkd.bench.speed.config import ModelSpec, ShapeSpec
+from vidkd.bench.speed.fresh_process import start
+from vidkd.bench.speed.memory import peak_bytes, peak_gpu_bytes
+
+TOLD = {"ready_s": 0.5, "answer_s": 0.1, "peak_bytes": 2048, "peak_gpu_bytes": None, "torch": False}
+
+
+def test_an_exported_file_starts_without_torch(exported: Path) -> None:
+    found = cold_start(ModelSpec(checkpoint=str(exported)), threads=1, device="cpu", shape=ShapeSpec())
+    assert not found.torch
+    assert found.total_s > found.ready_s > 0
+    assert found.total_s > found.answer_s > 0
+    assert 20 * 2**20 < found.peak_bytes < 2**30
+    assert found.peak_gpu_bytes is None
+
+
+def test_the_time_is_that_from_start_to_answer(exported: Path) -> None:
+    """The process is a stand-in that answers at once and then lingers; the clock says what lies between its two looks."""
+    code = f"import json, sys, time; json.load(sys.stdin); print({json.dumps(TOLD)!r}, flush=True); time.sleep(0.3)"
+    looks = iter([10.0, 12.5])
+    found = cold_start(
+        ModelSpec(checkpoint=str(exported)),
+        threads=1,
+        device="cpu",
+        shape=ShapeSpec(),
+        command=[sys.executable, "-c", code],
+        clock=lambda: next(looks),
+    )
+    assert found.total_s == 2.5
+    assert (found.ready_s, found.answer_s, found.peak_bytes) == (0.5, 0.1, 2048)
+
+
+def test_what_the_process_is_asked(tmp_path: Path) -> None:
+    asked = tmp_path / "asked.json"
+    code = f"import pathlib, sys; pathlib.Path({str(asked)!r}).write_text(sys.stdin.read()); print({json.dumps(TOLD)!r})"
+    spec, shape = ModelSpec(backbone="tiny3d", amp="bfloat16"), ShapeSpec(frames=4)
+    cold_start(spec, threads=2, device="cpu", shape=shape, command=[sys.executable, "-c", code])
+    request = json.loads(asked.read_text())
+    assert (ModelSpec(**request["spec"]), ShapeSpec(**request["shape"])) == (spec, shape)
+    assert (request["threads"], request["device"]) == (2, "cpu")
+
+
+def test_a_process_without_an_answer_is_told_with_its_last_words(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"cannot answer with .*gone.onnx") as error:
+        cold_start(ModelSpec(checkpoint=str(tmp_path / "gone.onnx")), threads=1, device="cpu", shape=ShapeSpec())
+    assert "model file not found" in str(error.value)
+    with pytest.raises(CheckpointError, match="ended without a word"):
+        cold_start(ModelSpec(backbone="tiny3d"), threads=1, device="cpu", shape=ShapeSpec(), command=[sys.executable, "-c", "pass"])
+
+
+def test_the_request_is_answered_in_the_process(checkpoint: Path) -> None:
+    told = start({"spec": {"checkpoint": str(checkpoint)}, "shape": {}, "threads": 1, "device": "cpu"})
+    assert told["torch"]
+    assert told["answer_s"] > 0
+    assert json.loads(json.dumps(told)) == told
+
+
+def test_memory_is_the_high_water_mark(tmp_path: Path) -> None:
+    status = tmp_path / "status"
+    status.write_text("Name:\tpython\nVmPeak:\t 9999 kB\nVmHWM:\t  307200 kB\nVmRSS:\t  153600 kB\n")
+    assert peak_bytes(status) == 300 * 2**20
+    before = peak_bytes()
+    held = bytearray(before // 2)
+    held[::4096] = b"\x01" * len(held[::4096])
+    assert peak_bytes() >= before
+    assert peak_bytes(tmp_path / "none") == pytest.approx(peak_bytes(), rel=0.2), "the system's other account"
+
+
+def test_memory_of_a_gpu_is_torch_s_own_account(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    assert peak_gpu_bytes() is None
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 5 * 2**20)
+    assert peak_gpu_bytes() == 5 * 2**20
+    monkeypatch.delitem(memory.sys.modules, "torch")
+    assert peak_gpu_bytes() is None

@@ -1,0 +1,117 @@
+"""A benchmark read strictly: what it may say, what flags put over it, and what is refused with file, line and a way out."""
+
+from pathlib import Path
+
+import pytest
+
+from vidkd.base.errors import ConfigError
+from vidkd.bench.speed import config as speed_config
+from vidkd.bench.speed.config import BenchmarkConfig, ModelSpec, check_threads, read_benchmark
+
+GOOD = """
+name: try
+models:
+  one: {checkpoint: runs/one}
+  two: {checkpoint: one.onnx, source: runs/one}
+  peer: {backbone: r3d_18, compile: true}
+data: {root: here, split: "2"}
+"""
+
+
+def benchmark_file(folder: Path, text: str = GOOD) -> Path:
+    path = folder / "benchmark.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_labels_keep_their_order_and_the_first_is_the_baseline(tmp_path: Path) -> None:
+    config = read_benchmark(benchmark_file(tmp_path)).config
+    assert list(config.models) == ["one", "two", "peer"]
+    assert config.against == "one"
+    assert config.models["two"] == ModelSpec(checkpoint="one.onnx", source="runs/one")
+    assert config.models["two"].is_exported
+    assert not config.models["one"].is_exported
+    assert config.data is not None
+    assert (config.data.root, config.data.split, config.data.subset) == ("here", "2", "test")
+
+
+def test_flags_lie_over_the_file(tmp_path: Path) -> None:
+    flags = [
+        "--data.root",
+        "there",
+        "--rounds=3",
+        "--batches",
+        "[1, 4]",
+        "--baseline",
+        "two",
+        "--models.one.amp",
+        "bfloat16",
+        "--data.split=1",
+    ]
+    config = read_benchmark(benchmark_file(tmp_path), flags).config
+    assert config.data is not None
+    assert (config.data.root, config.data.split, config.rounds, config.batches) == ("there", "1", 3, [1, 4])
+    assert (config.against, config.models["one"].amp) == ("two", "bfloat16")
+
+
+def test_a_flag_makes_the_section_that_the_file_lacks(tmp_path: Path) -> None:
+    path = benchmark_file(tmp_path, "models: {one: {checkpoint: runs/one}}")
+    assert read_benchmark(path).config.data is None
+    data = read_benchmark(path, ["--data.root", "here"]).config.data
+    assert data is not None
+    assert data.root == "here"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("models: {one: {checkpoint: x}, one: {checkpoint: y}}", "'models.one' is set twice"),
+        ("models: {one: {checkpoint: x}}\nbaseline: tow", "unknown baseline 'tow'"),
+        ("models: {one: {checkpoint: x}}\nbaseline: noe", "did you mean : one"),
+        ("models: {}", "a benchmark needs a model"),
+        ("name: x", "a benchmark needs a model"),
+        ("models: {one: {checkpoint: x, backbone: r3d_18}}", "found     : checkpoint, backbone"),
+        ("models: {one: {amp: bfloat16}}", "none of them"),
+        ("models: {one: {checkpont: x}}", "did you mean : checkpoint"),
+        ("models: {one: {checkpoint: x}}\nruonds: 3", "did you mean : rounds"),
+        ("models: {one: {checkpoint: x, weights: y}}", "weights belongs to a detector"),
+        ("models: {one: {checkpoint: x.onnx, compile: true}}", "compile and amp are for classifiers in torch"),
+        ("models: {one: {detector: x.cfg, amp: float16}}", "compile and amp are for classifiers in torch"),
+        ("models: {one: {checkpoint: x, source: y}}", "source is for an exported classifier"),
+        ("models: {one: {checkpoint: x}}\nrounds: 0", "rounds must be at least 1, not 0"),
+        ("models: {one: {checkpoint: x}}\nrounds: few", "cannot be used"),
+        ("models: {one: {checkpoint: x}}\nbatches: [1, 1]", "batches are counts from 1 on"),
+        ("models: {one: {checkpoint: x}}\nthreads: [0]", "threads are counts from 1 on"),
+        ("models: {one: {checkpoint: x}}\nblock_s: 0", "block_s must be above 0"),
+        ("models: {one: {checkpoint: x}}\nshape: {size: 0}", "shape.size must be at least 1"),
+        ("models: {one: {checkpoint: x}}\ndata: {validation_fraction: 1}", "data.validation_fraction must lie in [0, 1)"),
+    ],
+)
+def test_what_cannot_be_meant_is_told_with_the_file(tmp_path: Path, text: str, told: str) -> None:
+    path = benchmark_file(tmp_path, text)
+    with pytest.raises(ConfigError) as error:
+        read_benchmark(path)
+    words = " ".join(str(error.value).split())
+    assert " ".join(told.split()) in words
+    assert str(path) in words
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"), [(["--rounds"], "needs a value"), (["--rounds", "[1"], "cannot be read"), (["--round", "3"], "rounds")]
+)
+def test_wrong_flags_are_told(tmp_path: Path, flags: list[str], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        read_benchmark(benchmark_file(tmp_path), flags)
+
+
+def test_more_threads_than_cores_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed_config, "available_cores", lambda: 2)
+    check_threads([1, 2])
+    with pytest.raises(ConfigError, match="3 threads on 2 cores"):
+        check_threads([1, 3])
+
+
+def test_defaults_measure_enough_for_an_interval() -> None:
+    config = BenchmarkConfig(models={"one": ModelSpec(backbone="tiny3d")})
+    assert config.rounds >= 10
+    assert config.warmup_rounds >= 1

@@ -1,0 +1,116 @@
+"""Parameters, multiply-accumulates and bytes: counted where a network is there, told where a file tells, unknown otherwise."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from picture_model import picture_model
+from speed_models import tiny_checkpoint, tiny_classifier, tiny_export
+from torch import nn
+
+from vidkd.base.errors import ConfigError
+from vidkd.bench.speed import cost as cost_module
+from vidkd.bench.speed.config import ModelSpec, ShapeSpec
+from vidkd.bench.speed.cost import cost_of
+from vidkd.bench.speed.opening import ClipInput, OpenModel, open_model
+
+
+class ByHand(nn.Module):
+    """Three channels to five by a 1 x 3 x 3 filter without padding, then a linear layer on the means."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(3, 5, (1, 3, 3), bias=False)
+        self.fc = nn.Linear(5, 7)
+
+    def forward(self, clip: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.conv(clip.float()).mean((2, 3, 4)))
+
+
+def by_hand() -> OpenModel:
+    network = ByHand()
+    return OpenModel(
+        kind="classifier",
+        runs_on="torch",
+        threads=1,
+        answer=lambda batch: network(torch.from_numpy(batch)),
+        model=network,
+        network=network,
+        input=ClipInput(view="rgb", frames=4, size=10),
+        classes=(),
+    )
+
+
+def test_a_net_counted_by_hand() -> None:
+    found = cost_of(ModelSpec(backbone="by hand"), by_hand())
+    assert found.macs == found.macs_torch == 4 * 8 * 8 * 5 * 3 * 9 + 5 * 7
+    assert found.parameters == 5 * 3 * 9 + 5 * 7 + 7
+    assert 4 * found.parameters < found.file_bytes < 4 * found.parameters + 4000
+    assert found.notes == []
+
+
+def test_counters_that_disagree_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cost_module, "_by_torch", lambda *_: 12)
+    found = cost_of(ModelSpec(backbone="by hand"), by_hand())
+    assert found.macs != found.macs_torch == 12
+    assert "disagree" in found.notes[0]
+
+
+def test_both_counters_agree_on_a_network_with_attention() -> None:
+    spec = ModelSpec(backbone="mvit_v2_s")
+    found = cost_of(spec, open_model(spec, threads=1, shape=ShapeSpec(frames=4, size=64)))
+    assert found.macs == found.macs_torch
+    assert found.notes == []
+
+
+def test_an_exported_file_tells_its_parameters_and_no_more(exported: Path) -> None:
+    spec = ModelSpec(checkpoint=str(exported))
+    found = cost_of(spec, open_model(spec, threads=1))
+    network = tiny_classifier().model
+    assert found.parameters == sum(parameter.numel() for parameter in network.parameters())
+    assert (found.macs, found.macs_torch) == (None, None)
+    assert "multiply-accumulates: the file does not tell" in found.notes[0]
+    assert found.file_bytes == exported.stat().st_size
+
+
+def test_its_source_tells_the_rest(exported: Path, tmp_path: Path) -> None:
+    source = tiny_checkpoint(tmp_path / "rgb.pt")
+    spec = ModelSpec(checkpoint=str(exported), source=str(source))
+    found, own = (
+        cost_of(spec, open_model(spec, threads=1)),
+        cost_of(ModelSpec(checkpoint=str(source)), open_model(ModelSpec(checkpoint=str(source)), threads=1)),
+    )
+    assert (found.macs, found.macs_torch, found.parameters) == (own.macs, own.macs_torch, own.parameters)
+    assert found.macs is not None
+    assert found.file_bytes == exported.stat().st_size
+
+
+def test_another_network_is_no_source(exported: Path, tmp_path: Path) -> None:
+    other = tiny_checkpoint(tmp_path / "four.pt", classes=("Right", "Down", "Grow", "Turn"))
+    spec = ModelSpec(checkpoint=str(exported), source=str(other))
+    with pytest.raises(ConfigError, match="was not written from"):
+        cost_of(spec, open_model(spec, threads=1))
+
+
+def test_a_foreign_detector_has_a_size_alone(tmp_path: Path) -> None:
+    path = picture_model(tmp_path / "picture.onnx")
+    found = cost_of(ModelSpec(detector=str(path)), open_model(ModelSpec(detector=str(path)), threads=1))
+    assert (found.parameters, found.macs, found.file_bytes) == (None, None, path.stat().st_size)
+    assert found.notes
+
+
+def test_openvino_counts_both_of_its_files(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    path = tiny_export(tmp_path / "rgb.xml")
+    found = cost_of(ModelSpec(checkpoint=str(path)), open_model(ModelSpec(checkpoint=str(path)), threads=1))
+    assert found.file_bytes == path.stat().st_size + path.with_suffix(".bin").stat().st_size
+
+
+def test_an_operation_that_is_not_known_is_no_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise NotImplementedError("the multiply-accumulates of aten.new are not known")
+
+    monkeypatch.setattr(cost_module, "network_cost", fail)
+    found = cost_of(ModelSpec(backbone="by hand"), by_hand())
+    assert found.macs is None
+    assert "aten.new" in found.notes[0]

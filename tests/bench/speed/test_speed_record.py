@@ -1,0 +1,88 @@
+"""summary.json of a benchmark: its figures by name, in the schema of all studies."""
+
+import json
+
+import pytest
+from speed_results import PACES, model, results
+
+from vidkd.bench.intervals import paired_difference
+from vidkd.bench.speed.record import measurements_of, summary_of
+from vidkd.bench.summary import check_summary
+
+
+def figure(summary: dict, label: str, metric: str) -> float:
+    row = summary["methods"][label]["metrics"][metric]
+    assert row["values"] == {"0/1": row["mean"]}
+    return float(row["mean"])
+
+
+def test_figures_of_a_made_up_benchmark() -> None:
+    """The median pace of the rounds is 1.1, and a model is as many times slower than the baseline in every round."""
+    summary = summary_of(results())
+    assert check_summary(summary, source="test") is summary
+    for label, one_ms in (("original", 20.0), ("small", 5.0), ("peer", 100.0)):
+        assert figure(summary, label, "latency_ms@b1t1") == pytest.approx(1.1 * one_ms)
+        assert figure(summary, label, "latency_ms@b4t2") == pytest.approx(1.1 * one_ms)
+        assert figure(summary, label, "latency_ms@b1t2") == pytest.approx(0.55 * one_ms)
+        assert figure(summary, label, "latency_p95_ms@b1t1") == pytest.approx(3.0 * one_ms)
+        assert figure(summary, label, "latency_n@b1t1") == 4 * len(PACES)
+        assert figure(summary, label, "throughput@b4t1") == pytest.approx(4 / (2.2e-3 * one_ms))
+        assert figure(summary, label, "end_to_end_ms@b1t1") == pytest.approx(1.1 * (one_ms + 10))
+        assert figure(summary, label, "end_to_end_decode_ms@b1t1") == pytest.approx(11.0)
+        assert figure(summary, label, "end_to_end_n@b1t1") == 2 * len(PACES)
+        assert figure(summary, label, "cold_start_s") == pytest.approx(0.11 * one_ms)
+        assert figure(summary, label, "memory_mib") == 256.0
+        assert figure(summary, label, "file_bytes") == 2**20
+    assert figure(summary, "small", "latency_ratio@b1t1") == pytest.approx(0.25)
+    assert figure(summary, "peer", "end_to_end_ratio@b1t1") == pytest.approx(110 / 30)
+    assert figure(summary, "peer", "cold_start_ratio") == pytest.approx(5.0)
+
+
+def test_ratios_are_sure_where_times_are_not() -> None:
+    metrics = summary_of(results())["methods"]["small"]["metrics"]
+    assert metrics["latency_ratio@b1t1"]["ci95"] == pytest.approx([0.25, 0.25])
+    low, high = metrics["latency_ms@b1t1"]["ci95"]
+    assert low <= 5.5 <= high
+    assert high > 1.5 * low
+
+
+def test_the_baseline_has_no_ratio_and_random_weights_no_accuracy() -> None:
+    methods = summary_of(results())["methods"]
+    assert not [name for name in methods["original"]["metrics"] if "ratio" in name]
+    assert "top1" not in methods["peer"]["metrics"]
+    assert methods["original"]["metrics"]["top1"]["ci95"] == pytest.approx([0.65, 0.85])
+
+
+def test_what_is_not_known_is_left_out_and_said() -> None:
+    summary = summary_of(results())
+    small = summary["methods"]["small"]
+    assert {"macs", "macs_torch", "parameters"} & set(small["metrics"]) == set()
+    assert small["parameters"] is None
+    assert summary["data"]["models"]["small"]["notes"] == ["multiply-accumulates: the file does not tell"]
+    assert summary["methods"]["original"]["metrics"]["macs"]["mean"] == 10**8
+
+
+def test_accuracy_is_compared_in_pairs_with_the_baseline_s() -> None:
+    made = results()
+    (pair,) = summary_of(made)["paired"]
+    cells = [made.models[label].accuracy.cell for label in ("small", "original")]  # type: ignore[union-attr]
+    wanted = paired_difference([cells[0]], [cells[1]], over=("groups",))  # type: ignore[list-item]
+    assert (pair["method"], pair["against"], pair["metric"]) == ("small", "original", "top1")
+    assert pair["difference"] == wanted.mean == pytest.approx(-0.05)
+    assert pair["ci95"] == list(wanted.ci95 or ())
+
+
+def test_flow_has_its_part() -> None:
+    summary = summary_of(results(flow=model("flow", 0.020, right=35, flow=True)))
+    assert figure(summary, "flow", "end_to_end_flow_ms@b1t1") == pytest.approx(22.0)
+    assert figure(summary, "flow", "end_to_end_ms@b1t1") == pytest.approx(55.0)
+    assert "end_to_end_flow_ms@b1t1" not in summary["methods"]["original"]["metrics"]
+
+
+def test_measurements_hold_every_call() -> None:
+    found = json.loads(json.dumps(measurements_of(results())))
+    assert (found["kind"], found["baseline"]) == ("vidkd-benchmark", "original")
+    small = found["models"]["small"]
+    assert small["latency_s"]["b1t1"] == [pytest.approx([0.005 * pace] * 4) for pace in PACES]
+    assert [round_["model"] for round_ in small["end_to_end_s"]["b1t1"]] == [pytest.approx([0.005 * pace] * 2) for pace in PACES]
+    assert [start["total_s"] for start in small["cold_starts"]] == pytest.approx([0.5 * pace for pace in PACES])

@@ -1,0 +1,217 @@
+"""vidkd benchmark as a user runs it: measures, repeats, compares, and refuses what cannot be meant."""
+
+import json
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from picture_model import picture_model
+from speed_models import tiny_checkpoint, tiny_export
+
+from vidkd.bench.speed import config as speed_config
+from vidkd.bench.speed import run as speed_run
+from vidkd.bench.speed.config import read_benchmark
+from vidkd.bench.summary import read_summary
+from vidkd.cli.main import run_verb
+from vidkd.models import BACKBONES
+
+REPOSITORY = Path(__file__).parents[2]
+CONFIGS = sorted((REPOSITORY / "configs" / "benchmark").glob("*.yaml"))
+QUICK = {"rounds": 2, "warmup_rounds": 0, "calls": 2, "end_to_end": 1, "cold_starts": 0, "batches": [1, 2], "threads": [1]}
+
+
+def benchmark(*words: object) -> int:
+    return run_verb("benchmark", [*map(str, words)])
+
+
+def write(path: Path, models: dict, **settings: object) -> Path:
+    path.write_text(yaml.safe_dump({"models": models, **QUICK, **settings}, sort_keys=False))
+    return path
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("benchmark")
+    tiny_checkpoint(folder / "rgb.pt")
+    tiny_export(folder / "rgb.onnx")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def config(files: Path, tiny_root: Path) -> Path:
+    """The original, the file that was exported from it, and a network that nobody trained."""
+    models = {
+        "original": {"checkpoint": str(files / "rgb.pt")},
+        "onnx": {"checkpoint": str(files / "rgb.onnx"), "source": str(files / "rgb.pt")},
+        "peer": {"backbone": "tiny3d"},
+    }
+    return write(files / "clips.yaml", models, data={"root": str(tiny_root)}, shape={"frames": 4, "size": 32})
+
+
+@pytest.fixture(scope="module")
+def measured(config: Path, files: Path) -> Path:
+    """The folder of a benchmark that has run."""
+    assert benchmark(config, "--out", files / "out", "--device", "cpu") == 0
+    return files / "out"
+
+
+@pytest.fixture
+def copy(measured: Path, tmp_path: Path) -> Path:
+    shutil.copytree(measured, tmp_path / "out")
+    return tmp_path / "out"
+
+
+def test_what_a_benchmark_leaves(measured: Path, config: Path) -> None:
+    summary = read_summary(measured / "summary.json")
+    assert list(summary["methods"]) == ["original", "onnx", "peer"]
+    original, onnx, peer = (method["metrics"] for method in summary["methods"].values())
+    assert original["top1"]["mean"] == onnx["top1"]["mean"]
+    assert original["top1"]["ci95"] is not None
+    assert "top1" not in peer
+    for metrics in (original, onnx, peer):
+        assert {"latency_ms@b1t1", "latency_p95_ms@b2t1", "throughput@b2t1", "end_to_end_ms@b1t1", "macs", "file_bytes"} <= set(metrics)
+        assert metrics["macs"]["mean"] == metrics["macs_torch"]["mean"]
+        assert metrics["latency_n@b1t1"]["mean"] >= 2
+    assert onnx["latency_ratio@b1t1"]["mean"] > 0
+    assert original["macs"] == onnx["macs"]
+    (pair,) = summary["paired"]
+    assert (pair["method"], pair["against"], pair["difference"]) == ("onnx", "original", 0.0)
+    page = (measured / "report.html").read_text(encoding="utf-8")
+    assert f"vidkd benchmark {config} --out={measured} --device=cpu" in page
+    assert "top-1 against latency" in page
+    calls = json.loads((measured / "measurements.json").read_text())["models"]["onnx"]["latency_s"]["b2t1"]
+    assert len(calls) == 2
+
+
+def test_a_run_compared_with_itself_is_the_same(measured: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert benchmark("compare", measured / "summary.json", measured / "summary.json") == 0
+    told = capsys.readouterr().out
+    assert f"against {measured / 'summary.json'}: " in told
+    assert "worse" not in told
+
+
+def test_a_regression_is_told_and_ends_with_1(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    summary = json.loads((copy / "summary.json").read_text())
+    row = summary["methods"]["onnx"]["metrics"]["file_bytes"]
+    before = row["mean"]
+    row |= {"values": {"0/1": 1.5 * before}, "mean": 1.5 * before}
+    (copy / "bigger.json").write_text(json.dumps(summary))
+    assert benchmark("compare", copy / "summary.json", copy / "bigger.json") == 1
+    told = capsys.readouterr().out
+    assert "onnx  file_bytes" in told
+    assert ", 1 worse" in told
+    assert benchmark("compare", copy / "summary.json", copy / "bigger.json", "--tolerance", "0.6") == 0
+    assert benchmark("compare", copy / "bigger.json", copy / "summary.json") == 0
+    assert ", 1 better" in capsys.readouterr().out
+    del summary["methods"]["peer"]
+    (copy / "fewer.json").write_text(json.dumps(summary))
+    assert benchmark("compare", copy / "summary.json", copy / "fewer.json", "--tolerance", "0.6") == 1
+    assert "gone" in capsys.readouterr().out
+
+
+def test_a_second_run_is_held_against_the_first(config: Path, copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = (copy / "summary.json").read_bytes()
+    assert benchmark(config, "--out", copy, "--device", "cpu", "--repeat") == 0
+    assert (copy / "summary.json").read_bytes() == first
+    assert list(read_summary(copy / "repeat.json")["methods"]) == ["original", "onnx", "peer"]
+    assert "against the first run: " in capsys.readouterr().out
+    assert "Second run" in (copy / "report.html").read_text(encoding="utf-8")
+    other = write(copy / "other.yaml", {"only": {"backbone": "tiny3d"}})
+    assert benchmark(other, "--out", copy, "--repeat") == 2
+    assert "is of other models" in capsys.readouterr().err
+
+
+def test_speed_alone_on_noise_with_cold_starts(files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a data set nothing is judged, and nothing comes from a file."""
+    path = write(tmp_path / "noise.yaml", {"onnx": {"checkpoint": str(files / "rgb.onnx")}}, cold_starts=2, threads=[1])
+    assert benchmark(path, "--out", tmp_path / "out", "--batches", "[1]") == 0
+    metrics = read_summary(tmp_path / "out" / "summary.json")["methods"]["onnx"]["metrics"]
+    assert {"cold_start_s", "memory_mib", "latency_ms@b1t1"} <= set(metrics)
+    assert not {"top1", "end_to_end_ms@b1t1", "latency_ms@b2t1", "macs"} & set(metrics)
+    assert metrics["cold_start_s"]["ci95"] is not None
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "noise: speed alone" in page
+    assert "written: " in capsys.readouterr().out
+
+
+def test_a_detector_on_noise(tmp_path: Path) -> None:
+    models = {"pictures": {"detector": str(picture_model(tmp_path / "picture.onnx"))}}
+    path = write(tmp_path / "frames.yaml", models, shape={"height": 8, "width": 12})
+    assert benchmark(path, "--out", tmp_path / "out") == 0
+    summary = read_summary(tmp_path / "out" / "summary.json")
+    assert summary["data"]["models"]["pictures"]["input"] == "frames 12x8"
+    assert summary["methods"]["pictures"]["parameters"] is None
+
+
+def test_what_cannot_be_measured_is_told_before_anything_is(
+    files: Path, tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(speed_config, "available_cores", lambda: 2)
+    monkeypatch.setattr(speed_run, "interleave", lambda *_, **__: pytest.fail("something was timed"))
+    rgb, onnx = {"checkpoint": str(files / "rgb.pt")}, {"checkpoint": str(files / "rgb.onnx")}
+    half = tmp_path / "half.onnx"
+    half.write_bytes((files / "rgb.onnx").read_bytes()[:2000])
+    two = {"checkpoint": str(tiny_checkpoint(tmp_path / "two.pt", classes=("Right", "Down")))}
+    detector = {"detector": str(picture_model(tmp_path / "picture.onnx"))}
+    root = ["--data.root", tiny_root]
+    for models, words, told in (
+        ({"a": rgb}, ["--threads", "[3]"], ["3 threads on 2 cores"]),
+        ({"a": rgb}, ["--data.root", tmp_path / "gone"], ["not found", "--data.root on the command line", "model of the benchmark : a"]),
+        ({"a": rgb}, ["--device", "cuda"], ["cannot use device 'cuda'", "model of the benchmark : a"]),
+        ({"a": onnx}, ["--device", "cuda"], ["cannot use device 'cuda'"]),
+        ({"a": rgb, "cut": {"checkpoint": str(half)}}, [], ["not a whole ONNX model", "cut"]),
+        ({"a": rgb, "foreign": {"checkpoint": detector["detector"]}}, [], ["nothing says how to run", "foreign"]),
+        ({"a": rgb}, ["--baseline", "b"], ["unknown baseline 'b'"]),
+        ({"a": rgb, "two": two}, root, ["classes that are not those of tiny", "two"]),
+        ({"a": rgb, "boxes": detector}, root, ["classifiers and detectors in one benchmark"]),
+        ({"a": {**onnx, "source": two["checkpoint"]}}, [], ["was not written from"]),
+        ({"a": {"backbone": "r3d"}}, [], ["unknown backbone 'r3d'"]),
+    ):
+        out = tmp_path / "out"
+        assert benchmark(write(tmp_path / "bad.yaml", models), "--out", out, *words) == 2, told
+        said = " ".join(capsys.readouterr().err.split())
+        for line in told:
+            assert line in said
+        assert not out.exists()
+
+
+def test_a_label_that_is_there_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "twice.yaml").write_text("models:\n  a: {backbone: tiny3d}\n  a: {backbone: r3d_18}\n")
+    assert benchmark(tmp_path / "twice.yaml") == 2
+    told = capsys.readouterr().err
+    assert "'models.a' is set twice" in told
+    assert "twice.yaml:2" in told
+
+
+def test_words_that_do_not_fit(measured: Path, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    summary = measured / "summary.json"
+    (tmp_path / "broken.json").write_text("{}")
+    for words, told in (
+        (["compare", summary], "compare takes two summaries"),
+        (["compare", summary, summary, "--rounds", "3"], "compare takes two summaries"),
+        (["compare", summary, summary, "--tolerance", "-1"], "--tolerance must be at least 0"),
+        (["compare", summary, tmp_path / "none.json"], "file not found"),
+        (["compare", summary, tmp_path / "broken.json"], "not a summary of this schema"),
+        ([config, config], "one benchmark at a time"),
+        ([tmp_path / "none.yaml"], "config not found"),
+        ([config, "--ruonds", "3"], "unknown setting 'ruonds'"),
+    ):
+        assert benchmark(*words) == 2
+        assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_shipped_configurations_begin_with_their_command(path: Path) -> None:
+    command = path.read_text(encoding="utf-8").splitlines()[0]
+    assert command == f"# vidkd benchmark configs/benchmark/{path.name} --data.root DIR"
+    config = read_benchmark(path, shlex.split(command)[-2:]).config
+    assert config.data is not None
+    assert config.data.root == "DIR"
+    assert config.against in config.models
+    assert {model.backbone for model in config.models.values() if model.backbone} <= set(BACKBONES)
+
+
+def test_there_is_a_shipped_configuration() -> None:
+    assert CONFIGS

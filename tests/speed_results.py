@@ -1,0 +1,76 @@
+"""A made-up benchmark of three models, one of them with random weights, whose figures can be told with a pencil."""
+
+import numpy as np
+
+from vidkd.bench.intervals import Cell
+from vidkd.bench.speed.accuracy import Accuracy
+from vidkd.bench.speed.cold_start import ColdStart
+from vidkd.bench.speed.config import BenchmarkConfig, DataSpec, ModelSpec
+from vidkd.bench.speed.cost import Cost
+from vidkd.bench.speed.run import Condition, ModelResult, Results
+from vidkd.bench.speed.statistics import Figure
+
+ENVIRONMENT = {"processor": "An imaginary CPU", "cores": "2", "cores of this process": "2", "load before": "0.10", "torch": "2.13.0"}
+PACES = (1.0, 1.2, 0.9, 3.0, 1.1)
+"""How slow the machine was in each round."""
+
+
+def accuracy(right: int) -> Accuracy:
+    """Of 40 clips in 10 groups the first `right` are right."""
+    correct = np.arange(40) < right
+    group = [f"g{number // 4}" for number in range(40)]
+    cell = Cell(seed=0, fold="1", correct=correct, group=group, clip=[f"c{number}" for number in range(40)])
+    top1 = Figure(value=right / 40, ci95=(right / 40 - 0.1, right / 40 + 0.1), n=40)
+    return Accuracy(metrics={"top1": top1, "ece": Figure(value=0.05)}, cell=cell, on="40 clips of 'test', 10 groups")
+
+
+def model(
+    label: str, seconds: float, *, right: int | None, flow: bool = False, macs: int | None = 10**8, notes: tuple[str, ...] = ()
+) -> ModelResult:
+    """A model that takes `seconds` for one clip on one thread, twice as much for four, and half of that on two threads."""
+    conditions = {Condition(batch, threads): seconds * work / threads for batch, work in ((1, 1), (4, 2)) for threads in (1, 2)}
+    parts = {"end_to_end": seconds + 0.01 + 0.02 * flow, "decode": 0.01, "model": seconds, **({"flow": 0.02} if flow else {})}
+    return ModelResult(
+        label=label,
+        what=f"runs/{label}",
+        runs_on="torch",
+        input="rgb 8x64x64",
+        kind="classifier",
+        clock="host clock",
+        cost=Cost(parameters=None if macs is None else macs // 100, macs=macs, macs_torch=macs, file_bytes=2**20, notes=notes),
+        accuracy=None if right is None else accuracy(right),
+        latency={condition: [[one * pace] * 4 for pace in PACES] for condition, one in conditions.items()},
+        end_to_end={Condition(1, 1): [{name: [one * pace] * 2 for name, one in parts.items()} for pace in PACES]},
+        cold=[
+            ColdStart(
+                total_s=100 * seconds * pace,
+                ready_s=90 * seconds * pace,
+                answer_s=seconds,
+                peak_bytes=2**28,
+                peak_gpu_bytes=None,
+                torch=True,
+            )
+            for pace in PACES
+        ],
+    )
+
+
+def results(**over: ModelResult) -> Results:
+    """`original` in 20 ms, `small` in 5 ms, `peer` in 100 ms; models of `over` in place of theirs, or beside them."""
+    models = {
+        "original": model("original", 0.020, right=30),
+        "small": model("small", 0.005, right=28, macs=None, notes=("multiply-accumulates: the file does not tell",)),
+        "peer": model("peer", 0.100, right=None),
+        **over,
+    }
+    specs = {label: ModelSpec(checkpoint=each.what) for label, each in models.items()}
+    config = BenchmarkConfig(
+        name="made_up",
+        models=specs,
+        data=DataSpec(root="somewhere"),
+        batches=[1, 4],
+        threads=[1, 2],
+        rounds=len(PACES),
+        cold_starts=len(PACES),
+    )
+    return Results(config=config, models=models, data="made_up_clips", environment=ENVIRONMENT, seconds=61.0)
