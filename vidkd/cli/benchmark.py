@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "words",
         nargs="+",
-        metavar=("BENCHMARK.yaml", "compare A.json B.json"),
+        metavar="WHAT",
         help="a benchmark, as in configs/benchmark/; or compare and two summaries",
     )
     parser.add_argument("--out", metavar="DIR", help="where results go (default: runs/<name of the benchmark>)")
@@ -68,7 +68,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _flags(arguments: argparse.Namespace) -> list[str]:
     given = [f"--out={arguments.out}"] if arguments.out else []
-    return [*given, *([f"--device={arguments.device}"] if arguments.device != "auto" else [])]
+    given += [f"--device={arguments.device}"] if arguments.device != "auto" else []
+    return [*given, *(["--repeat"] if arguments.repeat else [])]
 
 
 def _measure(benchmark: "Benchmark", folder: Path, summary_name: str, measurements_name: str, device: str) -> dict[str, Any]:
