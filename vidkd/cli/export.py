@@ -1,4 +1,4 @@
-"""Export a video classifier to a file that runs without torch, with a model card beside it.
+"""Export a video classifier or a detector to a file that runs without torch, with a model card beside it.
 
 Every file is checked on clips against the network that it comes from before it is kept, and the largest difference is printed. The clips
 are those of --clips, else of the run's own data set where it can be read, else generated ones.
@@ -7,6 +7,7 @@ are those of --clips, else of the run's own data set where it can be read, else 
   vidkd export --checkpoint runs/student --out student.onnx student.pt2 --clips street.mp4 --licence CC-BY-4.0
   vidkd export --checkpoint runs/student --out student8.onnx student8.xml --int8
   vidkd predict street.mp4 --checkpoint student.onnx
+  vidkd export --checkpoint tiny.cfg --weights tiny.weights --names coco.names --out tiny.onnx --int8 --int8-footage other.mp4
 
 docs/deploy.md tells what the machine that runs it needs.
 """
@@ -34,14 +35,22 @@ METRICS = ("top1", "top5", "class_mean")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
-    parser.add_argument("--checkpoint", required=True, metavar="F", help="a checkpoint, or the folder of a run")
+    parser.add_argument("--checkpoint", required=True, metavar="F", help="a checkpoint, the folder of a run, or a darknet .cfg")
+    parser.add_argument("--weights", metavar="F", help="of a .cfg")
+    parser.add_argument("--names", metavar="F", help="of a .cfg: its class names, one a line")
+    parser.add_argument(
+        "--resize", metavar="WAY", help="how frames meet the network of a .cfg (default: darknet; stretch for Yolo-Fastest)"
+    )
     parser.add_argument("--out", required=True, nargs="+", type=Path, metavar="F", help="files to write: .onnx, .xml (OpenVINO), .pt2")
     parser.add_argument("--clips", nargs="+", type=Path, metavar="VIDEO", help="videos to check the file on (default: the run's own data)")
     parser.add_argument("--tolerance", type=float, metavar="X", help="largest difference of an output that is allowed (default: 1e-4)")
     parser.add_argument("--licence", metavar="TEXT", help="licence of the weights, for the card (default: unknown)")
     integers = parser.add_argument_group("eight-bit integers (.onnx and .xml)")
     integers.add_argument("--int8", action="store_true", help="weights and activations in integers; ranges from the run's training clips")
-    integers.add_argument("--int8-clips", type=int, default=128, metavar="N", help="training clips to find ranges on (default: 128)")
+    integers.add_argument(
+        "--int8-clips", type=int, default=128, metavar="N", help="training clips, or frames of a detector, to find ranges on (default: 128)"
+    )
+    integers.add_argument("--int8-footage", nargs="+", type=Path, metavar="VIDEO", help="of a detector: videos to take these frames from")
     integers.add_argument("--int8-spare", nargs="+", default=[], metavar="LAYER", help="layers that stay in float (backbone.net.stem*)")
     integers.add_argument("--int8-sensitivity", action="store_true", help="print what each layer alone in integers does to the outputs")
 
@@ -62,8 +71,13 @@ def run(arguments: argparse.Namespace) -> int:
     for path in arguments.out:
         if path.suffix.lower() not in FORMATS:
             raise ConfigError(f"not a format of export: {path}", known=", ".join(FORMATS))
-    if is_detector(read_checkpoint(arguments.checkpoint)):
-        raise ConfigError(f"a detector, not a video classifier: {arguments.checkpoint}", to_mend="name the run of a classifier")
+    if Path(arguments.checkpoint).suffix.lower() == ".cfg" or is_detector(read_checkpoint(arguments.checkpoint)):
+        from vidkd.cli.export_detector import export_detector_files
+
+        return export_detector_files(arguments)
+    for flag in ("weights", "names", "resize", "int8_footage"):
+        if getattr(arguments, flag) is not None:
+            raise ConfigError(f"--{flag.replace('_', '-')} belongs to a detector, and {arguments.checkpoint} is a classifier of clips")
     saved = load_classifier(arguments.checkpoint)
     warn_if_unfinished(arguments.checkpoint)
     config = load_config(settings=saved.run)

@@ -55,7 +55,7 @@ class Exported:
     @property
     def bytes(self) -> int:
         """Size of the file, with that of its weights where they lie beside it."""
-        return sum(part.stat().st_size for part in _parts(self.path))
+        return sum(part.stat().st_size for part in parts_of(self.path))
 
 
 def export_classifier(
@@ -81,13 +81,13 @@ def export_classifier(
         raise ConfigError(f"not a format of integers: {path}", known=".onnx, .xml", to_mend="export .pt2 in float")
     saved.model.cpu()
     graph = Graph(saved, data, integers)
-    with _beside(path) as new:
+    with replaced_whole(path) as new:
         raw = write(graph, new)
         given = clips or generated_clips(graph.metadata)
         allowed = tolerance if integers is None else math.inf
         parity = compare(graph.outputs, raw, given, tolerance=allowed, what=path.name)
         if graph.quantised is not None:
-            _check_integers(new, graph.quantised, path)
+            check_integers(new, graph.quantised, path)
     return Exported(path=path, metadata=graph.metadata, parity=parity, quantised=graph.quantised)
 
 
@@ -114,7 +114,7 @@ class Graph:
         return self.quantised.graph
 
 
-def _check_integers(written: Path, quantised: Quantised, path: Path) -> None:
+def check_integers(written: Path, quantised: Quantised, path: Path) -> None:
     """Raise ConfigError if a runtime computes a convolution in float that the file holds in integers."""
     run, convolutions = run_in_integers(written)
     if run < quantised.convolutions:
@@ -125,22 +125,22 @@ def _check_integers(written: Path, quantised: Quantised, path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _beside(path: Path) -> Iterator[Path]:
+def replaced_whole(path: Path) -> Iterator[Path]:
     """A name beside `path`, of the same suffix, that becomes `path` at the end and is gone after an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".new.{os.getpid()}.{path.name}")
     try:
         yield new
-        for part in _parts(new):
+        for part in parts_of(new):
             os.replace(part, path.with_suffix(part.suffix))
     except OSError as error:
         raise ConfigError(f"cannot write {path}", reason=error.strerror or error) from error
     finally:
-        for part in _parts(new):
+        for part in parts_of(new):
             part.unlink()
 
 
-def _parts(path: Path) -> list[Path]:
+def parts_of(path: Path) -> list[Path]:
     """The files that a path stands for, those that are there, weights first."""
     parts = [path.with_suffix(".bin"), path] if path.suffix.lower() == ".xml" else [path]
     return [part for part in parts if part.exists()]

@@ -1,12 +1,13 @@
 """The model card beside an exported file: what it was trained on, how good, how large and how fast it is, and under what licence."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from vidkd import __version__
 from vidkd.base.files import atomic_write
 from vidkd.base.timing import Timing, measure
 from vidkd.compress.export import Exported
@@ -49,12 +50,16 @@ def write_card(exported: Exported, *, data: str | None = None, judged: Sequence[
         **({} if exported.quantised is None else {"Integers": str(exported.quantised)}),
         "Speed": _speed(exported.path),
         "Parity": str(exported.parity),
-        "Licence of the weights": licence or UNKNOWN,
-        "Written by": f"vidkd {exported.metadata.vidkd}",
     }
-    lines = [f"# {exported.path.name}", "", "| | |", "|---|---|"]
-    lines += [f"| {name} | {_cell(value)} |" for name, value in rows.items()]
-    path = card_path(exported.path)
+    return write_rows(exported.path, rows, licence=licence)
+
+
+def write_rows(exported: Path, rows: Mapping[str, str], *, licence: str | None) -> Path:
+    """Write these rows as the card of an exported file, with the licence of the weights and who wrote it; returns its path."""
+    closing = {"Licence of the weights": licence or UNKNOWN, "Written by": f"vidkd {__version__}"}
+    lines = [f"# {exported.name}", "", "| | |", "|---|---|"]
+    lines += [f"| {name} | {_cell(value)} |" for name, value in {**rows, **closing}.items()]
+    path = card_path(exported)
     with atomic_write(path) as file:
         file.write("\n".join(lines) + "\n")
     return path

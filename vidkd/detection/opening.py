@@ -62,7 +62,9 @@ class ModelFiles:
         return {**named, **hashes, **self._outside(), "score": self.score, "nms_iou": self.nms_iou, "resize": self.resize, **runtime}
 
     def _outside(self) -> dict[str, str]:
-        """The files of weights that an ONNX file names."""
+        """The files of weights that an ONNX file names, and that of an OpenVINO file."""
+        if Path(self.model).suffix.lower() == ".xml":
+            return {"weights": _content(Path(self.model).with_suffix(".bin"))}
         if Path(self.model).suffix.lower() != ".onnx":
             return {}
         from vidkd.runtime.onnx_file import external_files

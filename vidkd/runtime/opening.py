@@ -14,7 +14,7 @@ from vidkd.runtime.onnx_network import open_onnx
 from vidkd.runtime.openvino_network import open_openvino
 from vidkd.runtime.tflite_network import open_tflite
 
-NETWORKS: dict[str, Callable[..., Network]] = {".onnx": open_onnx, ".tflite": open_tflite}
+NETWORKS: dict[str, Callable[..., Network]] = {".onnx": open_onnx, ".xml": open_openvino, ".tflite": open_tflite}
 CLIP_NETWORKS: dict[str, Callable[..., ClipNetwork]] = {".onnx": open_onnx, ".xml": open_openvino}
 
 

@@ -77,8 +77,8 @@ def test_a_normalisation_is_folded_into_its_convolution() -> None:
         block.norm.running_mean.fill_(5.0)
         block.norm.bias.fill_(1.0)
     weights = graph_weights(net)
-    np.testing.assert_allclose(weights["kernel_0"], 3 * block.conv.weight.detach().numpy(), rtol=1e-6)
-    np.testing.assert_allclose(weights["bias_0"], 1 - 15)
+    np.testing.assert_allclose(weights["layers.0.weight"], 3 * block.conv.weight.detach().numpy(), rtol=1e-6)
+    np.testing.assert_allclose(weights["layers.0.bias"], 1 - 15)
 
 
 def changed_by_step(net: Darknet) -> None:

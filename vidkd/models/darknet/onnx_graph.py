@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from vidkd.base.extras import require
 from vidkd.models.darknet.blocks import Activation, Convolutional, DarknetConfig, Dropout, Maxpool, Route, Shortcut, Upsample, Yolo
-from vidkd.models.darknet.graph import IMAGE, Node, heads_of, trace
+from vidkd.models.darknet.graph import IMAGE, heads_of, trace
 from vidkd.models.darknet.layers import LEAKY_SLOPE, ConvolutionBlock
 from vidkd.models.darknet.net import Darknet
 
@@ -65,25 +65,31 @@ def graph_model(config: DarknetConfig) -> bytes:
     Raises MissingExtraError without the package onnx.
     """
     onnx = require("onnx", "detect")
-    nodes = trace(config)
-    heads = heads_of(config, nodes)
-    writer = _Writer(onnx.helper, config, nodes)
-    for index in range(len(nodes)):
-        writer.add(index)
-    outputs = [head_name(place) for place in range(len(heads))]
-    for name, head in zip(outputs, heads, strict=True):
-        writer.node("Identity", [writer.outputs[head.layer]], name)
-    writer.pool([head.source for head in heads])
-    value, floats = onnx.helper.make_tensor_value_info, onnx.TensorProto.FLOAT
+    writer = _Writer(onnx.helper, config)
+    weights = [_named_only(onnx, name, shape) for name, shape in writer.weights.items()]
+    return bytes(_model(onnx, writer, [*writer.heads(), writer.pooled()], weights).SerializeToString())
+
+
+def whole_model(net: Darknet) -> Any:
+    """The same graph without "pooled", with the network's weights of this moment in it: an ONNX model that runs as it is.
+
+    Raises MissingExtraError without the package onnx.
+    """
+    onnx = require("onnx", "detect")
+    writer = _Writer(onnx.helper, net.config)
+    return _model(onnx, writer, writer.heads(), [onnx.numpy_helper.from_array(value, name) for name, value in graph_weights(net).items()])
+
+
+def _model(onnx: Any, writer: "_Writer", outputs: Sequence[str], weights: Sequence[Any]) -> Any:
+    value, floats, net = onnx.helper.make_tensor_value_info, onnx.TensorProto.FLOAT, writer.config.net
     graph = onnx.helper.make_graph(
         writer.nodes,
         "darknet",
-        [value(INPUT, floats, ["batch", config.net.channels, config.net.height, config.net.width])],
-        [value(name, floats, None) for name in (*outputs, POOLED)],
-        [*writer.constants, *(_named_only(onnx, name, shape) for name, shape in writer.weights.items())],
+        [value(INPUT, floats, ["batch", net.channels, net.height, net.width])],
+        [value(name, floats, ["batch", "features"] if name == POOLED else ["batch", None, None, None]) for name in outputs],
+        [*writer.constants, *weights],
     )
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
-    return bytes(model.SerializeToString())
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
 
 
 def _named_only(onnx: Any, name: str, shape: Sequence[int]) -> Any:
@@ -94,31 +100,34 @@ def _named_only(onnx: Any, name: str, shape: Sequence[int]) -> Any:
 
 
 def _kernel(index: int) -> str:
-    return f"kernel_{index}"
+    return f"layers.{index}.weight"
 
 
 def _bias(index: int) -> str:
-    return f"bias_{index}"
+    return f"layers.{index}.bias"
 
 
 class _Writer:
-    """Collects the nodes of the graph, layer after layer. outputs: the name of what each layer puts out. weights: shapes, by name."""
+    """The nodes of the graph, layer after layer. outputs: the name of what each layer puts out. weights: shapes, by name."""
 
-    def __init__(self, helper: Any, config: DarknetConfig, traced: Sequence[Node]) -> None:
-        self._helper, self._config, self._traced = helper, config, traced
+    def __init__(self, helper: Any, config: DarknetConfig) -> None:
+        self._helper, self.config, self._traced = helper, config, trace(config)
+        self._heads = heads_of(config, self._traced)
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
         self.outputs = {IMAGE: INPUT}
         self.weights: dict[str, tuple[int, ...]] = {}
+        for index in range(len(self._traced)):
+            self.add(index)
 
     def node(self, kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
         """Add one; returns the name of its output."""
-        self.nodes.append(self._helper.make_node(kind, list(inputs), [output], **attributes))
+        self.nodes.append(self._helper.make_node(kind, list(inputs), [output], name=output, **attributes))
         return output
 
     def add(self, index: int) -> None:
         """Add a layer; those that it reads must be there."""
-        layer, sources, output = self._config.layers[index], self._traced[index].sources, f"layer_{index}"
+        layer, sources, output = self.config.layers[index], self._traced[index].sources, f"layer_{index}"
         names = [self.outputs[source] for source in sources]
         match layer:
             case Convolutional():
@@ -135,10 +144,15 @@ class _Writer:
                 output = names[0]
         self.outputs[index] = output
 
-    def pool(self, layers: Sequence[int]) -> None:
-        """The means of these layers as the output "pooled"."""
-        means = [self.node("GlobalAveragePool", [self.outputs[layer]], f"mean_{place}") for place, layer in enumerate(layers)]
-        self.node("Flatten", [self.node("Concat", means, "means", axis=1)], POOLED)
+    def heads(self) -> list[str]:
+        """Add the raw heads as outputs; returns their names."""
+        return [self.node("Identity", [self.outputs[head.layer]], head_name(place)) for place, head in enumerate(self._heads)]
+
+    def pooled(self) -> str:
+        """Add the means of the layers that the heads' convolutions read as the output "pooled"; returns its name."""
+        sources = [head.source for head in self._heads]
+        means = [self.node("GlobalAveragePool", [self.outputs[layer]], f"mean_{place}") for place, layer in enumerate(sources)]
+        return self.node("Flatten", [self.node("Concat", means, "means", axis=1)], POOLED)
 
     def _convolution(self, index: int, layer: Convolutional, source: str, output: str) -> str:
         reach = layer.padding * layer.dilation
@@ -199,7 +213,7 @@ class _Writer:
         return parts[0] if len(parts) == 1 else self.node("Concat", parts, output, axis=1)
 
     def _channels(self, source: int) -> int:
-        return self._config.net.channels if source == IMAGE else self._traced[source].shape[0]
+        return self.config.net.channels if source == IMAGE else self._traced[source].shape[0]
 
     def _part(self, layer: Route, channels: int, source: str, output: str) -> str:
         width = channels // layer.groups

@@ -1,0 +1,190 @@
+"""Export of a darknet detector to a file that runs without torch: raw heads, with all that decoding them takes in its metadata."""
+
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vidkd import __version__
+from vidkd.base.errors import ConfigError
+from vidkd.base.extras import require
+from vidkd.compress.config import QuantiseConfig
+from vidkd.compress.export import check_integers, parts_of, replaced_whole
+from vidkd.compress.export_card import write_rows
+from vidkd.compress.quantise import Feed, Quantised, quantise
+from vidkd.detection.metrics import f1_against
+from vidkd.models.darknet.detector import GREY, DarknetDetector
+from vidkd.models.darknet.onnx_graph import INPUT, head_name, whole_model
+from vidkd.runtime.detections import Detections
+from vidkd.runtime.metadata import EMBEDDED_KEY, Head, InputFormat, ModelMetadata
+from vidkd.runtime.opening import open_detector, open_network
+
+FORMATS = (".onnx", ".xml")
+TOLERANCE = 1e-4
+FEED_FRAMES = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorParity:
+    """What file and network said of the same frames.
+
+    heads: largest difference of a raw head; scale: its largest value. boxes: how many the network found; f1: of those of the file against
+    them, of the same class and at an IoU of at least 0.9; 1 where both found none.
+    """
+
+    heads: float
+    scale: float
+    boxes: int
+    f1: float
+    frames: int
+
+    def __str__(self) -> str:
+        return (
+            f"largest difference to the network: {self.heads:.2g} of raw heads up to {self.scale:.3g}; "
+            f"F1 {self.f1:.3f} (IoU 0.9) against its {self.boxes} boxes on {self.frames} frames"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportedDetectorFile:
+    """A file that was written and checked. quantised: what of it computes in integers; None for a file in float."""
+
+    path: Path
+    metadata: ModelMetadata
+    parity: DetectorParity
+    parameters: int
+    quantised: Quantised | None = None
+
+    @property
+    def bytes(self) -> int:
+        """Size of the file, with that of its weights where they lie beside it."""
+        return sum(part.stat().st_size for part in parts_of(self.path))
+
+
+def export_detector(
+    detector: DarknetDetector,
+    path: Path,
+    *,
+    frames: Sequence[NDArray[np.uint8]] = (),
+    integers: QuantiseConfig | None = None,
+    footage: Sequence[NDArray[np.uint8]] = (),
+    tolerance: float = TOLERANCE,
+    sensitivity: bool = False,
+) -> ExportedDetectorFile:
+    """Write a detector to `path`, .onnx or .xml; what was there is replaced only once the check is passed.
+
+    frames: RGB uint8 (H, W, 3), on which network and file are compared, by default noise. integers: how it computes in eight-bit integers,
+    by default in float; footage: the frames on which the ranges of activations are found. tolerance: of raw heads, times the largest
+    where that is above 1; the differences of integers are told, whatever they are.
+    Raises ConfigError for another suffix, a difference beyond the tolerance, integers without footage, or a runtime that computes in float
+    what is in integers in the file; MissingExtraError without the packages of the format.
+    """
+    if path.suffix.lower() not in FORMATS:
+        raise ConfigError(f"not a format of a detector's export: {path}", known=", ".join(FORMATS))
+    onnx = require("onnx", "export")
+    metadata = detector_metadata(detector)
+    model = whole_model(detector.net)
+    model.producer_name, model.producer_version = "vidkd", __version__
+    model.metadata_props.add(key=EMBEDDED_KEY, value=metadata.to_json())
+    onnx.checker.check_model(model)
+    content, quantised = bytes(model.SerializeToString()), None
+    if integers is not None:
+        quantised = quantise(content, _feeds(detector, footage), integers, sensitivity=sensitivity)
+        content = quantised.graph
+    with replaced_whole(path) as new:
+        _write(content, metadata, new)
+        allowed = tolerance if integers is None else math.inf
+        parity = _compare(detector, new, metadata, frames or _noise(metadata), tolerance=allowed, what=path.name)
+        if quantised is not None:
+            check_integers(new, quantised, path)
+    parameters = sum(parameter.numel() for parameter in detector.net.parameters())
+    return ExportedDetectorFile(path=path, metadata=metadata, parity=parity, parameters=parameters, quantised=quantised)
+
+
+def detector_metadata(detector: DarknetDetector) -> ModelMetadata:
+    """What running the raw heads of a detector takes, its own thresholds among it."""
+    heads = detector.net.heads
+    return ModelMetadata(
+        classes=detector.class_names,
+        input=InputFormat(
+            size=detector.net.input_size, layout="NCHW", colour="rgb", pixel_max=1, resize=detector.resize, fill=GREY, name=INPUT
+        ),
+        head=Head(
+            style="darknet",
+            anchors=tuple(head.anchors for head in heads),
+            scale_xy=tuple(head.scale_x_y for head in heads),
+            outputs=tuple(map(head_name, range(len(heads)))),
+        ),
+        score=detector.score_threshold,
+        nms_iou=detector.nms_iou,
+    )
+
+
+def write_detector_card(exported: ExportedDetectorFile, *, network: str, data: str | None = None, licence: str | None = None) -> Path:
+    """Write the card beside the file; returns its path. network: what it is. data: what it was trained on. licence: of the weights."""
+    metadata = exported.metadata
+    width, height = metadata.input.size
+    rows = {
+        "Network": network,
+        "Sees": f"frames in RGB, {width} x {height} pixels ({metadata.input.resize})",
+        "Classes": f"{len(metadata.classes)}: {', '.join(metadata.classes[:50])}",
+        "Data": data or "unknown",
+        "Size": f"{exported.bytes:,} bytes, {exported.parameters:,} parameters",
+        **({} if exported.quantised is None else {"Integers": str(exported.quantised)}),
+        "Parity": str(exported.parity),
+    }
+    return write_rows(exported.path, rows, licence=licence)
+
+
+def _write(content: bytes, metadata: ModelMetadata, path: Path) -> None:
+    if path.suffix.lower() == ".onnx":
+        path.write_bytes(content)
+        return
+    openvino = require("openvino", "openvino")
+    model = openvino.Core().read_model(io.BytesIO(content))
+    model.set_rt_info(metadata.to_json(), EMBEDDED_KEY)
+    openvino.save_model(model, str(path), compress_to_fp16=False)
+
+
+def _feeds(detector: DarknetDetector, frames: Sequence[NDArray[np.uint8]]) -> list[Feed]:
+    if not frames:
+        raise ConfigError("nothing to find the ranges of activations on", to_mend="name footage that the detector is not judged on")
+    images = torch.cat([detector.prepare(frame[None])[0].cpu() for frame in frames])
+    return [{INPUT: part.contiguous().numpy()} for part in images.split(FEED_FRAMES)]
+
+
+def _noise(metadata: ModelMetadata) -> list[NDArray[np.uint8]]:
+    width, height = metadata.input.size
+    return list(np.random.default_rng(0).integers(0, 256, (2, height, width, 3), dtype=np.uint8))
+
+
+def _compare(
+    detector: DarknetDetector, path: Path, metadata: ModelMetadata, frames: Sequence[NDArray[np.uint8]], *, tolerance: float, what: str
+) -> DetectorParity:
+    network, exported = open_network(path, device="cpu"), open_detector(path, device="cpu")
+    difference = scale = 0.0
+    here: list[Detections] = []
+    there: list[Detections] = []
+    for frame in frames:
+        images, _ = detector.prepare(frame[None])
+        with torch.inference_mode():
+            wanted = [head.cpu().numpy() for head in detector.net(images)]
+        got = network.run(images.cpu().contiguous().numpy(), metadata.head.outputs)
+        difference = max(difference, *(float(np.abs(one - two).max()) for one, two in zip(got, wanted, strict=True)))
+        scale = max(scale, *(float(np.abs(each).max()) for each in wanted))
+        here, there = here + detector(frame[None]), there + exported(frame[None])
+    f1 = f1_against(there, here, iou=0.9, score=0.0, oracle_score=0.0)
+    boxes = sum(map(len, here))
+    parity = DetectorParity(heads=difference, scale=scale, boxes=boxes, f1=f1.f1, frames=len(frames))
+    if not difference <= tolerance * max(1.0, scale):
+        raise ConfigError(
+            f"the exported file does not say what the network says: {what}",
+            found=str(parity),
+            allowed=f"{tolerance:g} of values up to 1, in proportion above",
+        )
+    return parity
