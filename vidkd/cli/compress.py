@@ -52,6 +52,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _subject(recipe: "Recipe", overrides: Sequence[str]) -> "Subject":
     """The student as what it is: a classifier, or a detector."""
+    from vidkd.detection.saved import is_detector
+    from vidkd.models.saved import read_checkpoint
+
+    if Path(recipe.student).suffix.lower() == ".cfg" or is_detector(read_checkpoint(recipe.student)):
+        from vidkd.compress.detector_subject import DetectorSubject
+
+        return DetectorSubject(recipe, overrides)
     from vidkd.compress.classifier_subject import ClassifierSubject
 
     return ClassifierSubject(recipe, overrides)

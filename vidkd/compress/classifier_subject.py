@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from vidkd.base.errors import ConfigError
 from vidkd.compress.calibration import calibration_of
 from vidkd.compress.config import FactoriseConfig, PruneConfig, QuantiseConfig, SparsifyConfig
-from vidkd.compress.export import Integers, export_classifier
+from vidkd.compress.export import Integers, export_classifier, parts_of
 from vidkd.compress.export_card import write_card
 from vidkd.compress.export_metadata import classifier_metadata
 from vidkd.compress.export_parity import data_set_clips
@@ -178,7 +178,6 @@ class ClassifierSubject:
         cost = network_cost(net, self._example())
         size = sum(tensor.numel() * tensor.element_size() for tensor in net.state_dict().values())
         if made.file is not None:
-            parts = [made.file, made.file.with_suffix(".bin")] if made.file.suffix == ".xml" else [made.file]
-            size = sum(part.stat().st_size for part in parts)
+            size = sum(part.stat().st_size for part in parts_of(made.file))
         sparse = any(plan["kind"] == "sparsify" for plan in net.changes) and made.file is None
         return {"parameters": cost.parameters, "macs": cost.macs, "bytes": size, **({"packed": compressed_bytes(net)} if sparse else {})}

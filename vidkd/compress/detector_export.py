@@ -155,7 +155,7 @@ def _feeds(detector: DarknetDetector, frames: Sequence[NDArray[np.uint8]]) -> li
     if not frames:
         raise ConfigError("nothing to find the ranges of activations on", to_mend="name footage that the detector is not judged on")
     images = torch.cat([detector.prepare(frame[None])[0].cpu() for frame in frames])
-    return [{INPUT: part.contiguous().numpy()} for part in images.split(FEED_FRAMES)]
+    return [{INPUT: images[start : start + FEED_FRAMES].contiguous().numpy()} for start in range(0, len(images), FEED_FRAMES)]
 
 
 def _noise(metadata: ModelMetadata) -> list[NDArray[np.uint8]]:

@@ -70,7 +70,12 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """student: run or checkpoint. name: folder below `runs`. subset: what every step is judged on. settings: over those of its run."""
+    """A student and what is done to it.
+
+    student: run, checkpoint, or a darknet cfg with its weights and names. name: folder below `runs`. subset: what every step is judged on.
+    settings: over those of the student's run. footage: videos on which the ranges of a detector's integers are found, in place of its
+    training frames.
+    """
 
     student: str
     steps: tuple[Step, ...]
@@ -78,6 +83,9 @@ class Recipe:
     runs: str = "runs"
     subset: Literal["val", "test"] = "test"
     settings: Mapping[str, Any] = field(default_factory=dict)
+    weights: str | None = None
+    names: str | None = None
+    footage: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -95,6 +103,9 @@ class _Written:
     runs: str = "runs"
     subset: Literal["val", "test"] = "test"
     settings: Mapping[str, Any] = field(default_factory=dict)
+    weights: str | None = None
+    names: str | None = None
+    footage: tuple[str, ...] = ()
 
 
 def read_recipe(path: Path | str, *, student: str | None = None, name: str | None = None, runs: str | None = None) -> Recipe:
@@ -111,6 +122,9 @@ def read_recipe(path: Path | str, *, student: str | None = None, name: str | Non
         runs=runs or written.runs,
         subset=written.subset,
         settings=written.settings,
+        weights=written.weights,
+        names=written.names,
+        footage=written.footage,
     )
 
 

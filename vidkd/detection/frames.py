@@ -42,13 +42,18 @@ class RunFrames:
     @property
     def identity(self) -> str:
         """A hash of what the frames of the run say, wherever they lie, so that a run never goes on with others."""
-        digest = hashlib.sha256(json.dumps(self.manifest.classes).encode())
-        for part in (self.train, self.val):
-            for frame in part.frames:
-                digest.update(repr((frame.key, frame.group)).encode())
-                digest.update(frame.boxes.tobytes() + frame.labels.tobytes() + frame.ignore.tobytes())
-            digest.update(b"|")
-        return digest.hexdigest()
+        return frames_identity(self.manifest.classes, self.train, self.val)
+
+
+def frames_identity(classes: tuple[str, ...], *parts: BoxManifest) -> str:
+    """A hash of classes and of what the frames of each part say, wherever they lie."""
+    digest = hashlib.sha256(json.dumps(classes).encode())
+    for part in parts:
+        for frame in part.frames:
+            digest.update(repr((frame.key, frame.group)).encode())
+            digest.update(frame.boxes.tobytes() + frame.labels.tobytes() + frame.ignore.tobytes())
+        digest.update(b"|")
+    return digest.hexdigest()
 
 
 def read_frames(config: BoxDataConfig) -> RunFrames:

@@ -1,0 +1,100 @@
+"""Recipes done to detectors: of a run, and of a cfg with weights; footage that is judged trains nothing."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+from street_runs import street_config, write_streets
+
+from vidkd.base.errors import ConfigError, DataError
+from vidkd.compress.detector_subject import DetectorSubject
+from vidkd.compress.recipe import Recipe, parse_steps
+from vidkd.compress.steps import Outcome, run_recipe
+from vidkd.detection.evaluate import judge_detector
+from vidkd.detection.fit import fit_detector
+from vidkd.detection.frames import read_frames
+from vidkd.detection.saved import load_detector
+from vidkd.models.darknet.detector import DarknetDetector
+from vidkd.runtime.opening import open_detector
+
+WRITTEN: list[dict[str, Any]] = [
+    {"prune": {"ratio": 0.3, "criterion": "taylor"}},
+    {"repair": {"train.steps": 2, "optim.lr": 0.01}},
+    {"factorise": {"ratio": 0.6}},
+    {"quantise": {"clips": 4}},
+    {"export": {"formats": ["onnx", "xml", "darknet"]}},
+]
+
+
+@pytest.fixture(scope="module")
+def streets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_streets(tmp_path_factory.mktemp("streets"))
+
+
+@pytest.fixture(scope="module")
+def student(streets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fit_detector(street_config(streets, tmp_path_factory.mktemp("runs")), quiet=True).folder
+
+
+def recipe_of(student: Path, runs: Path, written: list[dict[str, Any]], **more: Any) -> Recipe:
+    return Recipe(student=str(student), steps=parse_steps(written, "r.yaml"), name="small", runs=str(runs), **{"subset": "val", **more})
+
+
+def do(recipe: Recipe) -> list[Outcome]:
+    return list(run_recipe(recipe, DetectorSubject(recipe)))
+
+
+def test_a_run_is_pruned_repaired_factorised_and_written_in_integers(student: Path, tmp_path: Path) -> None:
+    recipe = recipe_of(student, tmp_path, WRITTEN)
+    outcomes = do(recipe)
+    original, pruned, repaired, factorised, integers, exported = (outcome.content for outcome in outcomes)
+    assert pruned["parameters"] == repaired["parameters"] < original["parameters"]
+    assert factorised["macs"] < repaired["macs"] < original["macs"]
+    assert integers["notes"]["integer_convolutions"] == len(integers["notes"]["layers"]) >= 3
+    assert integers["notes"]["calibration"] == "4 training frames"
+    assert integers["metrics"] == exported["metrics"]
+    assert set(original["metrics"]) == {"ap50", "map", "ap75", "recall", "recall50"}
+    config = DetectorSubject(recipe).config
+    truth = read_frames(config.data).val
+    saved = load_detector(outcomes[2].made.model)
+    detector = DarknetDetector(saved.net, saved.classes, score_threshold=config.judge.score, resize=config.data.transform.resize)
+    assert judge_detector(detector, truth).metrics() == pytest.approx(repaired["metrics"], abs=1e-6)
+    folder = tmp_path / "small" / "5_export"
+    assert len(open_detector(folder / "model.xml", device="cpu").class_names) == 2
+    shipped = DarknetDetector.open(folder / "student.cfg", folder / "student.weights", folder / "student.names", score_threshold=0.01)
+    assert sum(each.numel() for each in shipped.net.parameters()) == factorised["parameters"]
+    again = do(recipe)
+    assert all(outcome.found_finished for outcome in again)
+
+
+def test_a_cfg_with_weights_is_a_student_too(student: Path, streets: Path, tmp_path: Path) -> None:
+    files = {"weights": str(student / "student.weights"), "names": str(student / "student.names")}
+    settings = {"data": {"root": str(streets), "layout": "motion_shapes"}}
+    recipe = recipe_of(student / "student.cfg", tmp_path, [WRITTEN[0], WRITTEN[3]], settings=settings, **files)
+    outcomes = do(recipe)
+    of_run = do(recipe_of(student, tmp_path / "run", [WRITTEN[0]]))
+    assert outcomes[0].content["metrics"] == of_run[0].content["metrics"]
+    assert outcomes[1].content["parameters"] < outcomes[0].content["parameters"]
+    with pytest.raises(ConfigError, match="has neither weights nor names"):
+        DetectorSubject(recipe_of(student / "student.cfg", tmp_path, WRITTEN, settings=settings))
+
+
+def test_footage_that_is_judged_trains_nothing(student: Path, streets: Path, tmp_path: Path) -> None:
+    manifest = tmp_path / "boxes.jsonl"
+    frames = read_frames(DetectorSubject(recipe_of(student, tmp_path, WRITTEN)).config.data)
+    without = tuple(dataclasses.replace(frame, subset="") for frame in frames.train.frames)
+    dataclasses.replace(frames.train, frames=without).write(manifest)
+    files = {"weights": str(student / "student.weights"), "names": str(student / "student.names"), "subset": "test"}
+    settings = {"data": {"root": str(streets), "manifest": str(manifest)}}
+    videos = [str(path) for path in sorted(streets.rglob("*.mp4"))[:1]]
+    for step in (WRITTEN[0], WRITTEN[1], WRITTEN[3]):
+        with pytest.raises(DataError, match="training frames lie in footage that is judged"):
+            do(recipe_of(student / "student.cfg", tmp_path, [step], settings=settings, **files))
+    found = do(recipe_of(student / "student.cfg", tmp_path, [WRITTEN[3]], settings=settings, footage=tuple(videos), **files))
+    assert found[1].content["notes"]["calibration"] == "4 frames of 1 videos"
+
+
+def test_sparse_weights_of_a_detector_are_refused(student: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="zeros among its weights would not last"):
+        do(recipe_of(student, tmp_path, [{"sparsify": {}}]))

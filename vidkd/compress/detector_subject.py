@@ -1,0 +1,240 @@
+"""A darknet detector as a recipe's subject."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vidkd.base.errors import CheckpointError, ConfigError, DataError
+from vidkd.base.files import sha256
+from vidkd.compress.config import FactoriseConfig, PruneConfig, QuantiseConfig
+from vidkd.compress.detector_export import export_detector, write_detector_card
+from vidkd.compress.export import parts_of
+from vidkd.compress.factorise import factorise
+from vidkd.compress.importance import LossBatches
+from vidkd.compress.outcome import Compressed
+from vidkd.compress.prune import prune
+from vidkd.compress.recipe import ExportConfig, Recipe, RepairConfig, Step
+from vidkd.compress.subject import Made
+from vidkd.data.loaders import StepSampler
+from vidkd.detection.annotations import BoxManifest
+from vidkd.detection.config import DETECTOR_TASKS, DetectorRunConfig, load_detector_config
+from vidkd.detection.dataset import BoxDataset, box_loader
+from vidkd.detection.evaluate import judge_detector, judge_recall
+from vidkd.detection.fit import fit_detector
+from vidkd.detection.footage import Pictures, frames_of_manifest, frames_of_videos
+from vidkd.detection.frames import frames_identity, read_frames
+from vidkd.detection.saved import EXPORTED, SavedDetector, load_detector, write_darknet
+from vidkd.engine.devices import pick_device
+from vidkd.engine.run_folder import FREE
+from vidkd.engine.settings import as_dict, merge
+from vidkd.models.darknet import Darknet, load_weights
+from vidkd.models.darknet.detector import DarknetDetector
+from vidkd.models.macs import network_cost
+from vidkd.runtime.detector import Detector
+from vidkd.runtime.metadata_file import read_names
+from vidkd.runtime.opening import open_detector
+
+TAYLOR_BATCHES = 16
+PARITY_FRAMES = 8
+SHIPPED_SCORE = 0.25
+"""Least score of the detections of an exported file; judging has its own."""
+
+
+class DetectorSubject:
+    """The student of a recipe, the frames that it is judged on, and how it is trained: as its own run was, the recipe's settings over it.
+
+    A student that is a cfg has no run: the recipe names its weights and class names, and its settings the data. The main metric is AP50;
+    the recall at IoU 0.5 where no frame has a box for every object. overrides: flags over the settings. Raises CheckpointError, ConfigError
+    and DataError as the readers of these do.
+    """
+
+    def __init__(self, recipe: Recipe, overrides: Sequence[str] = ()) -> None:
+        self.original = Path(recipe.student)
+        self._recipe, self._overrides = recipe, overrides
+        self._student = self._load(self.original)
+        self.config = self._configured({})
+        self._frames = read_frames(self.config.data)
+        named = any(frame.subset for frame in self._frames.manifest.frames)
+        whole = self._is_cfg and recipe.subset == "test" and not named
+        self._truth = self._frames.manifest if whole else self._frames.subset(recipe.subset)
+        self._complete = any(frame.complete for frame in self._truth.frames)
+
+    @property
+    def main_metric(self) -> str:
+        """See `Subject`."""
+        return "ap50" if self._complete else "recall50"
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """See `Subject`."""
+        settings = as_dict(self.config)
+        data = {key: value for key, value in settings["data"].items() if f"data.{key}" not in FREE}
+        weights = sha256(Path(self._recipe.weights)) if self._recipe.weights else None
+        judged = frames_identity(self._truth.classes, self._truth)
+        return {"data": data, "judge": settings["judge"], "frames": [self._frames.identity, judged], "weights": weights}
+
+    @property
+    def _is_cfg(self) -> bool:
+        return self.original.suffix.lower() == ".cfg"
+
+    def _load(self, path: Path) -> SavedDetector:
+        """Of a run or checkpoint, of the student's cfg, or of the darknet files that a step left in its folder."""
+        if path.suffix.lower() == ".cfg":
+            if not self._recipe.weights or not self._recipe.names:
+                raise ConfigError(f"{path} has neither weights nor names", to_mend="weights: F and names: F in the recipe")
+            return _darknet(path, Path(self._recipe.weights), Path(self._recipe.names))
+        beside = [path / f"{EXPORTED}.{suffix}" for suffix in ("cfg", "weights", "names")]
+        if not (path / "checkpoints").is_dir() and path.is_dir() and beside[0].exists():
+            return _darknet(*beside)
+        return load_detector(path)
+
+    def _configured(self, settings: Mapping[str, Any]) -> DetectorRunConfig:
+        own = {key: value for key, value in self._student.run.items() if key not in ("name", "runs", "init")}
+        width, height = self._student.net.input_size
+        sized = merge({"data": {"transform": {"width": width, "height": height}}}, own)
+        return load_detector_config(settings=merge(merge(sized, self._recipe.settings), settings), overrides=self._overrides)
+
+    def change(self, model: Path, step: Step, folder: Path) -> Made:
+        """See `Subject`. Raises ConfigError for sparse weights, whose zeros the training of detectors would not keep."""
+        saved = self._load(model)
+        done = self._changed(saved.net, step)
+        write_darknet(folder, done.model, saved.classes)
+        return Made(model=folder, notes={"layers": dict(done.layers), "left": dict(done.left)})
+
+    def _changed(self, net: Darknet, step: Step) -> Compressed[Darknet]:
+        settings, example = step.settings, _example(net)
+        if isinstance(settings, PruneConfig):
+            losses = self._losses if settings.criterion == "taylor" else None
+            return prune(net, example, settings, step=step.part, losses=losses)
+        if isinstance(settings, FactoriseConfig):
+            return factorise(net, example, settings)
+        raise ConfigError(f"{step.name}: a detector is pruned or factorised; zeros among its weights would not last through a repair")
+
+    @property
+    def _losses(self) -> LossBatches:
+        """The loss of a network on training batches, for Taylor's criterion."""
+
+        def batches(net: nn.Module) -> Iterator[Tensor]:
+            assert isinstance(net, Darknet)
+            config, train = self.config, self._apart()
+            task = DETECTOR_TASKS[config.task](config.method, net)
+            samples = BoxDataset(train, config.data.transform, training=True, seed=config.train.seed)
+            sampler = StepSampler(len(samples), config.data.batch_size, seed=config.train.seed, first_step=0, last_step=TAYLOR_BATCHES)
+            net.eval()
+            for batch in box_loader(samples, sampler, config.data.workers):
+                batch.pop("bad", None)
+                yield task.training_step(batch)["loss"]
+
+        return batches
+
+    def repair(self, model: Path, config: RepairConfig, folder: Path) -> Made:
+        """See `Subject`. Raises DataError if training frames lie in footage that is judged."""
+        self._apart()
+        saved = self._load(model)
+        source = folder / "from"
+        cfg, weights, _ = write_darknet(source, saved.net, saved.classes)
+        place = {"name": folder.name, "runs": str(folder.parent), "init": str(weights), "model": {"cfg": str(cfg)}}
+        result = fit_detector(self._configured(merge(config.settings, place)))
+        return Made(model=result.folder, notes={"steps": result.steps, "train_seconds": round(result.seconds, 2)})
+
+    def _apart(self) -> BoxManifest:
+        """The training frames. Raises DataError if one lies in a file that is judged, or there are none."""
+        judged = {frame.path for frame in self._truth.frames}
+        shared = [frame.path for frame in self._frames.train.frames if frame.path in judged]
+        if shared:
+            raise DataError(
+                f"{len(shared)} training frames lie in footage that is judged",
+                first=shared[0],
+                to_mend="data.manifest with subsets, or for integers `footage` in the recipe",
+            )
+        if not self._frames.train.frames:
+            raise DataError(f"data set '{self._frames.manifest.name}' has no frame to train on")
+        return self._frames.train
+
+    def quantise(self, model: Path, config: QuantiseConfig, folder: Path) -> Made:
+        """See `Subject`."""
+        return self._exported(model, ExportConfig(), config, folder)
+
+    def export(self, model: Path, config: ExportConfig, integers: QuantiseConfig | None, folder: Path) -> Made:
+        """See `Subject`."""
+        return self._exported(model, config, integers, folder)
+
+    def _exported(self, model: Path, config: ExportConfig, integers: QuantiseConfig | None, folder: Path) -> Made:
+        saved = self._load(model)
+        detector = self._detector(saved, score=SHIPPED_SCORE, device="cpu")
+        parity = frames_of_manifest(self._truth, PARITY_FRAMES)
+        footage, source = self._footage(integers) if integers is not None else ([], "")
+        notes: dict[str, Any] = {"calibration": source} if source else {}
+        run: list[Path] = []
+        for suffix in config.formats:
+            if suffix == "darknet":
+                write_darknet(folder, saved.net, saved.classes)
+                continue
+            path = folder / f"model.{suffix}"
+            found = export_detector(detector, path, frames=parity, integers=integers, footage=footage)
+            write_detector_card(found, network=f"darknet, {self.original.name}, compressed", licence=config.licence)
+            notes[path.name] = str(found.parity)
+            run.append(path)
+            if found.quantised is not None:
+                notes |= {"layers": dict(found.quantised.layers), "left": dict(found.quantised.left)}
+                notes["integer_convolutions"] = found.quantised.convolutions
+        return Made(model=model, file=run[0] if run else None, notes=notes)
+
+    def _footage(self, config: QuantiseConfig) -> tuple[Pictures, str]:
+        """Frames to find ranges on: of the recipe's footage, else of the training frames."""
+        if self._recipe.footage:
+            frames = frames_of_videos(self._recipe.footage, config.clips)
+            return frames, f"{len(frames)} frames of {len(self._recipe.footage)} videos"
+        frames = frames_of_manifest(self._apart(), config.clips, config.seed)
+        return frames, f"{len(frames)} training frames"
+
+    def _detector(self, saved: SavedDetector, *, score: float, device: torch.device | str) -> DarknetDetector:
+        data, judge = self.config.data, self.config.judge
+        return DarknetDetector(
+            saved.net, saved.classes, score_threshold=score, nms_iou=judge.nms_iou, device=device, resize=data.transform.resize
+        )
+
+    def judge(self, made: Made) -> dict[str, Any]:
+        """See `Subject`; `predictions` is empty: average precision is no mean over frames."""
+        judge = self.config.judge
+        detector: Detector
+        if made.file is not None:
+            detector = open_detector(made.file, score=judge.score, nms_iou=judge.nms_iou, device="cpu")
+        else:
+            device = pick_device(self.config.train.device)
+            detector = self._detector(self._load(made.model), score=judge.score, device=device)
+        if self._complete:
+            metrics = judge_detector(detector, self._truth, batch_size=judge.batch_size).metrics()
+        else:
+            metrics = judge_recall(detector, self._truth, score=judge.score, batch_size=judge.batch_size).metrics()
+        return {
+            "metrics": {name: round(value, 6) for name, value in metrics.items()},
+            "predictions": {},
+            "counts": {"frames": len(self._truth.frames)},
+        }
+
+    def cost(self, made: Made) -> dict[str, Any]:
+        """See `Subject`."""
+        net = self._load(made.model).net
+        cost = network_cost(net, _example(net))
+        size = sum(tensor.numel() * tensor.element_size() for tensor in net.state_dict().values())
+        if made.file is not None:
+            size = sum(part.stat().st_size for part in parts_of(made.file))
+        return {"parameters": cost.parameters, "macs": cost.macs, "bytes": size}
+
+
+def _example(net: Darknet) -> Tensor:
+    width, height = net.input_size
+    return torch.zeros(1, net.config.net.channels, height, width)
+
+
+def _darknet(cfg: Path, weights: Path, names: Path) -> SavedDetector:
+    net = Darknet.from_cfg(cfg)
+    load_weights(net, weights)
+    classes = read_names(names)
+    if len(classes) != net.classes:
+        raise CheckpointError(f"{names} holds {len(classes)} class names, {cfg} says {net.classes} classes")
+    return SavedDetector(net=net.eval(), classes=classes, run={})
