@@ -109,7 +109,6 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> BoxManifest:
                 width=64,
                 height=64,
                 group=f"v{number}",
-                subset=None,
                 complete=True,
             )
             for index in range(FRAMES_OF_A_VIDEO)
@@ -128,7 +127,22 @@ def test_average_precision_has_an_interval_over_groups(pictures: BoxManifest, tm
     assert 0 <= ap50.ci95[0] < ap50.value < ap50.ci95[1] <= 1
     assert (ap50.n, found.counts["boxes"]) == (36, 36)
     one = dataclasses.replace(pictures, frames=pictures.frames[:FRAMES_OF_A_VIDEO])
-    assert judge_frames(opened, one).metrics["ap50"].ci95 is None, "one group is one block"
+    assert judge_frames(opened, one).metrics["ap50"].ci95 is None, "one stretch alone"
+
+
+def test_frames_of_one_group_are_drawn_by_stretches_of_their_video(pictures: BoxManifest) -> None:
+    first = pictures.frames[0]
+    frames = [dataclasses.replace(first, frame_index=index) for index in (0, 49, 50, 99, 240)]
+    assert [[frame.frame_index for frame in group] for group in accuracy._groups(frames)] == [[0, 49], [50, 99], [240]]
+    images = [dataclasses.replace(first, path=f"{number}.png", frame_index=None, time_s=None) for number in range(60)]
+    assert [len(group) for group in accuracy._groups(images)] == [50, 10]
+    assert [len(group) for group in accuracy._groups(pictures.frames)] == [FRAMES_OF_A_VIDEO] * 6
+
+
+def test_every_nth_frame_of_a_video_is_judged(pictures: BoxManifest, tmp_path: Path) -> None:
+    pictures.write(tmp_path / "boxes.jsonl")
+    truth = shown_frames(DataSpec(manifest=str(tmp_path / "boxes.jsonl"), every=3))
+    assert [frame.frame_index for frame in truth.frames] == [0, 3] * 6
 
 
 def test_recall_alone_where_objects_may_lack_their_box(pictures: BoxManifest, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from vidkd.runtime.exported_classifier import ExportedClassifier
 DRAWS = 200
 """Of average precision, which is worked out anew for each."""
 BLOCK = 50
-"""Frames of a block where all come from one file."""
+"""Frames of a stretch that is drawn anew as a whole, where all are of one group."""
 JUDGED_SCORE = 0.25
 """From which score on a box counts where not every object has its box."""
 
@@ -93,9 +93,8 @@ def shown_frames(spec: DataSpec) -> BoxManifest:
             split_seed=spec.split_seed,
         )
     )
-    if spec.subset == "test" and not any(frame.subset for frame in frames.manifest.frames):
-        return frames.manifest
-    return frames.subset(spec.subset)
+    unnamed = spec.subset == "test" and not any(frame.subset for frame in frames.manifest.frames)
+    return (frames.manifest if unnamed else frames.subset(spec.subset)).thinned(spec.every)
 
 
 def judge_clips(opened: OpenModel, spec: DataSpec, data: DataConfig, clips: Clips, *, amp: str | None = None) -> Accuracy:
@@ -162,13 +161,15 @@ def _recall_interval(judgement: RecallJudgement, *, seed: int = 0) -> tuple[floa
 
 
 def _groups(frames: Sequence[LabelledFrame]) -> list[list[LabelledFrame]]:
-    """Frames by group; those of one group alone in blocks of BLOCK, in their order."""
-    named: dict[str, list[LabelledFrame]] = {}
-    for frame in frames:
-        named.setdefault(frame.group, []).append(frame)
-    if len(named) > 1:
-        return list(named.values())
-    return [list(frames[start : start + BLOCK]) for start in range(0, len(frames), BLOCK)]
+    """Frames by group; where there is one group alone, by stretches of BLOCK frames of its videos, or so many images."""
+    one = len({frame.group for frame in frames}) == 1
+    found: dict[tuple[str, int], list[LabelledFrame]] = {}
+    for number, frame in enumerate(frames):
+        place = number if frame.frame_index is None else frame.frame_index
+        found.setdefault((frame.path if frame.frame_index is not None else "", place // BLOCK) if one else (frame.group, 0), []).append(
+            frame
+        )
+    return list(found.values())
 
 
 def _bounds(drawn: NDArray[np.float64]) -> tuple[float, float]:

@@ -34,6 +34,8 @@ class ModelSpec:
         source: checkpoint from which an exported classifier was written; it tells the multiply-accumulates that the file does not.
         compile: run a checkpoint or backbone by torch.compile.
         amp: run it under autocast in this precision.
+        direct: call the network of an .onnx file in this library, with nothing before or after it; its speed alone is measured.
+        input: shape of one sample of such a network, where the file leaves sides open; opencv asks for it always.
     """
 
     checkpoint: str | None = None
@@ -49,6 +51,8 @@ class ModelSpec:
     source: str | None = None
     compile: bool = False
     amp: Literal["bfloat16", "float16"] | None = None
+    direct: Literal["onnxruntime", "opencv"] | None = None
+    input: list[int] | None = None
 
     def __post_init__(self) -> None:
         given = [name for name in NAMED if getattr(self, name) is not None]
@@ -58,7 +62,11 @@ class ModelSpec:
             raise ConfigError(f"{useless[0]} belongs to a detector; {self.what} holds all that it needs", to_mend=f"leave out {useless[0]}")
         if (self.detector is not None or self.is_exported) and (self.compile or self.amp):
             raise ConfigError(f"compile and amp are for classifiers in torch, not for {self.what}", to_mend="leave them out")
-        if self.source is not None and not (self.checkpoint is not None and self.is_exported):
+        if self.direct is not None and not self.what.lower().endswith(".onnx"):
+            raise ConfigError(f"an .onnx file is called directly, not {self.what}", to_mend="leave direct out")
+        if self.direct is None and self.input is not None:
+            raise ConfigError("input is for a network that is called directly", to_mend="direct: onnxruntime, or leave it out")
+        if self.source is not None and not (self.checkpoint is not None and self.is_exported and self.direct is None):
             raise ConfigError(f"source is for an exported classifier, not for {self.what}", to_mend="leave it out")
 
     @property
@@ -80,6 +88,7 @@ class DataSpec:
         root: folder of the data set.
         manifest: by default <root>/manifest.jsonl; of detectors a manifest of boxes.
         layout: of detectors: how annotated frames lie below root, a name of BOX_LAYOUTS.
+        every: of detectors: judge on every n-th frame of a video.
         split: name of the split of clips.
         subset: which clips or frames of it.
         validation_fraction: share of the training groups that is `val`, as in the training of the models.
@@ -89,12 +98,15 @@ class DataSpec:
     root: str = ""
     manifest: str | None = None
     layout: str = ""
+    every: int = 1
     split: str = "1"
     subset: Literal["train", "val", "test"] = "test"
     validation_fraction: float = 0.0
     split_seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.every < 1:
+            raise ConfigError(f"data.every must be at least 1, not {self.every}")
         if not 0 <= self.validation_fraction < 1:
             raise ConfigError(f"data.validation_fraction must lie in [0, 1), not {self.validation_fraction:g}")
 

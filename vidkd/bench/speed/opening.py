@@ -7,6 +7,7 @@ import contextlib
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from vidkd.base.errors import ConfigError, unknown_name
 from vidkd.bench.speed.config import ModelSpec, ShapeSpec
+from vidkd.bench.speed.direct import LIBRARIES, NAMES, NetworkInput
 from vidkd.runtime.classifier_metadata import CHANNELS
 from vidkd.runtime.clip_classifier import View
 
@@ -68,7 +70,7 @@ class OpenModel:
     runs_on: the library that runs it, and how. answer: a batch as its `input` has it -> probabilities or boxes, in memory of the host; what
     goes before and after the network is part of it. model: what accuracy is judged on: a network in torch, an `ExportedClassifier` or a
     `Detector`. network: the network in torch, to be counted, as it is without torch.compile; None where there is none. data: the settings
-    by which clips are shown to a classifier. device: of torch. trained: False for random weights. recorded_parameters: what an exported
+    by which clips are shown to a classifier. device: of torch. trained: False for what is not judged. recorded_parameters: what an exported
     file says of itself.
     """
 
@@ -78,7 +80,7 @@ class OpenModel:
     answer: Callable[[NDArray[Any]], object]
     model: Any
     network: Any
-    input: ClipInput | FrameInput
+    input: ClipInput | FrameInput | NetworkInput
     classes: tuple[str, ...]
     data: "DataConfig | None" = None
     device: str = "cpu"
@@ -101,6 +103,8 @@ def open_model(spec: ModelSpec, *, threads: int, device: str = "auto", shape: Sh
     an unknown backbone, or a network that torch.compile cannot compile.
     """
     shape = shape or ShapeSpec()
+    if spec.direct is not None:
+        return _open_direct(spec, spec.direct, threads, device)
     if spec.backbone is not None:
         return _open_backbone(spec, threads, device, shape)
     if spec.detector is not None:
@@ -113,6 +117,21 @@ def open_model(spec: ModelSpec, *, threads: int, device: str = "auto", shape: Sh
     if is_detector(read_checkpoint(spec.what)):
         return _open_detector(spec, threads, device, shape)
     return _open_checkpoint(spec, threads, device)
+
+
+def _open_direct(spec: ModelSpec, library: str, threads: int, device: str) -> OpenModel:
+    answer, form = LIBRARIES[library](Path(spec.what), threads=threads, device=device, shape=spec.input)
+    return OpenModel(
+        kind="detector" if spec.detector is not None else "classifier",
+        runs_on=NAMES[library],
+        threads=threads,
+        answer=answer,
+        model=None,
+        network=None,
+        input=form,
+        classes=(),
+        trained=False,
+    )
 
 
 def _open_exported(spec: ModelSpec, threads: int, device: str) -> OpenModel:

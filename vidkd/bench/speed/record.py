@@ -56,7 +56,7 @@ def figures_of(model: ModelResult, base: ModelResult, *, seed: int = 0) -> dict[
     for condition, rounds in model.latency.items():
         found |= _latency(condition, rounds, base.latency[condition] if base is not model else None, seed)
     for condition, parts in model.end_to_end.items():
-        found |= _end_to_end(condition, parts, base.end_to_end[condition] if base is not model else None, seed)
+        found |= _end_to_end(condition, parts, base.end_to_end.get(condition) if base is not model else None, seed)
     return found | _cold(model, base, seed) | _costs(model)
 
 

@@ -19,9 +19,10 @@ from vidkd.bench.speed.clocks import Clock, HostClock, clock_of
 from vidkd.bench.speed.cold_start import ColdStart, cold_start
 from vidkd.bench.speed.config import Benchmark, BenchmarkConfig, DataSpec, ShapeSpec, check_threads
 from vidkd.bench.speed.cost import Cost, cost_of
+from vidkd.bench.speed.direct import NetworkInput
 from vidkd.bench.speed.end_to_end import ClipReader, FrameReader, Parts, Reader, end_to_end_block, samples_of
 from vidkd.bench.speed.machine import load, machine, tell_cuda
-from vidkd.bench.speed.opening import OpenModel, open_model
+from vidkd.bench.speed.opening import FrameInput, OpenModel, open_model
 from vidkd.bench.speed.rounds import block, calls_in, interleave
 from vidkd.engine.checkpoint import warn_if_unfinished
 
@@ -125,7 +126,7 @@ def run_benchmark(benchmark: Benchmark, *, device: str = "auto") -> Results:
         )
         for label, model in opened.items()
     }
-    data = shown[config.against].data
+    data = next((each.data for each in shown.values() if each.data is not None), None)
     return Results(config=config, models=models, data=data, environment=environment, seconds=round(time.monotonic() - begun, 1))
 
 
@@ -143,17 +144,24 @@ def _shown(benchmark: Benchmark, opened: Mapping[str, OpenModel]) -> dict[str, _
     """What every model is shown, and how well it does on it."""
     config, most = benchmark.config, max(benchmark.config.batches)
     if config.data is None:
-        return {label: _Shown(reader=None, batch=model.input.noise(most, config.seed)) for label, model in opened.items()}
+        return {label: _noise(model, most, None, config.seed) for label, model in opened.items()}
     if next(iter(opened.values())).kind == "detector":
-        return _shown_frames(config.data, opened, most)
+        return _shown_frames(config.data, opened, most, config.seed)
     return _shown_clips(benchmark, config.data, opened, most)
 
 
-def _shown_frames(spec: DataSpec, opened: Mapping[str, OpenModel], most: int) -> dict[str, _Shown]:
+def _noise(model: OpenModel, most: int, data: str | None, seed: int) -> _Shown:
+    return _Shown(reader=None, batch=model.input.noise(most, seed), data=data)
+
+
+def _shown_frames(spec: DataSpec, opened: Mapping[str, OpenModel], most: int, seed: int) -> dict[str, _Shown]:
     truth = shown_frames(spec)
     batch = samples_of(FrameReader(truth), most)
     found = {}
     for label, model in opened.items():
+        if isinstance(model.input, NetworkInput):
+            found[label] = _noise(model, most, truth.name, seed)
+            continue
         with _named(label):
             log.info("judging %s", label)
             model.begin()
@@ -164,12 +172,18 @@ def _shown_frames(spec: DataSpec, opened: Mapping[str, OpenModel], most: int) ->
 
 def _shown_clips(benchmark: Benchmark, spec: DataSpec, opened: Mapping[str, OpenModel], most: int) -> dict[str, _Shown]:
     """The data set is read for every model before any is judged: what does not fit is found at once."""
+    direct = {label for label, model in opened.items() if isinstance(model.input, NetworkInput)}
     sets = {}
     for label, model in opened.items():
+        if label in direct:
+            continue
         with _named(label):
             sets[label] = shown_clips(model, spec, _place_of_root(benchmark))
     found = {}
     for label, model in opened.items():
+        if label in direct:
+            found[label] = _noise(model, most, None, benchmark.config.seed)
+            continue
         data, clips = sets[label]
         accuracy = None
         with _named(label):
@@ -252,7 +266,7 @@ def _cold_starts(
 
 def _shape_for(shape: ShapeSpec, model: OpenModel, batch: NDArray[Any]) -> ShapeSpec:
     """Frames as large as those that the detector is shown here."""
-    if model.kind != "detector":
+    if not isinstance(model.input, FrameInput):
         return shape
     return dataclasses.replace(shape, height=batch.shape[1], width=batch.shape[2])
 
