@@ -17,7 +17,7 @@ from vidkd.detection.annotations import BoxManifest
 from vidkd.detection.dataset import frames_by_path, read_frame
 from vidkd.engine.clips import Clips
 from vidkd.engine.setup import evaluation_set
-from vidkd.video import open_video
+from vidkd.engine.sources import open_source
 
 TOTAL, DECODE, FLOW, MODEL = "end_to_end", "decode", "flow", "model"
 Parts = Mapping[str, list[float]]
@@ -61,7 +61,7 @@ class ClipReader:
 
 
 class FrameReader:
-    """One frame after another along the annotated files, read in order; an image is a file of its own."""
+    """One frame after another along the annotated files, read as `vidkd detect` reads them; an image is a file of its own."""
 
     def __init__(self, truth: BoxManifest) -> None:
         self._frames = self._walk(truth)
@@ -80,8 +80,8 @@ class FrameReader:
             if files[path][0].frame_index is None:
                 yield read_frame(truth, files[path][0])
                 continue
-            with open_video(truth.root / path) as video:
-                for frame in video.stream():
+            with open_source(str(truth.root / path)) as source:
+                for frame in source.frames:
                     yield np.asarray(frame.image, np.uint8)
 
 
