@@ -9,7 +9,7 @@ import yaml
 
 from vidkd.base.files import write_json
 from vidkd.bench.cells import Places
-from vidkd.bench.identity import identity, teacher_identity
+from vidkd.bench.identity import identity, source_identity
 from vidkd.bench.study import CellKey, Phase, Study, cell_config, read_study
 
 CLIPS = 12
@@ -71,7 +71,7 @@ def cell_content(study: Study, key: CellKey, *, accuracy: float, phase: Phase = 
         "seed": key.seed,
         "fold": key.fold,
         "teacher": study.spec.methods[key.method].teacher,
-        "teacher_identity": teacher_identity(study, key, phase, chosen or {}, Path("runs")),
+        "teacher_identity": source_identity(study, key, phase, chosen or {}, Path("runs")),
         "init": None,
         "manifest": {"name": "sample", "sha256": "ab12"},
         "subset": "val" if phase == "tune" else study.spec.subset,

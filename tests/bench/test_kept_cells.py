@@ -11,7 +11,7 @@ from study_samples import CHAIN, cell_content, keys_of, make_study
 from vidkd.base.errors import DataError
 from vidkd.base.files import write_json
 from vidkd.bench.cells import KeptCells, Places
-from vidkd.bench.identity import identity, manifest_identity, teacher_identity
+from vidkd.bench.identity import identity, manifest_identity, source_identity
 from vidkd.bench.study import CellKey, Study, cell_config
 from vidkd.data.manifest import Manifest
 
@@ -122,11 +122,11 @@ def test_the_teacher_is_the_one_chosen_for_the_fold(tmp_path: Path) -> None:
     chosen = {"flow": {"a": {"model.dropout": 0.3}, "b": {"model.dropout": 0.4}}}
 
     def of(seed: int, fold: str, choice: Any = chosen) -> str | None:
-        return teacher_identity(study, CellKey("attention", -1, seed, fold), "test", choice, tmp_path)
+        return source_identity(study, CellKey("attention", -1, seed, fold), "test", choice, tmp_path)
 
     assert of(0, "a") == of(1, "a") != of(0, "b")
     assert of(0, "a", {"flow": {"a": {"model.dropout": 0.3}}}) == of(0, "a") != of(0, "a", {"flow": {"a": {"model.dropout": 0.4}}})
-    assert teacher_identity(study, CellKey("rgb", -1, 0, "a"), "test", chosen, tmp_path) is None
+    assert source_identity(study, CellKey("rgb", -1, 0, "a"), "test", chosen, tmp_path) is None
 
 
 def test_a_manifest_is_the_same_wherever_it_lies(tiny_root: Path) -> None:

@@ -87,7 +87,7 @@ def test_teachers_come_before_those_who_learn(tmp_path: Path) -> None:
 
 def test_a_circle_of_teachers(tmp_path: Path) -> None:
     methods = {"rgb": {}, "a": {"teacher": "b"}, "b": {"teacher": "a"}}
-    with pytest.raises(ConfigError, match="methods teach each other in a circle: a, b"):
+    with pytest.raises(ConfigError, match="methods need each other in a circle: a, b"):
         waves(make_study(tmp_path, methods=methods).spec)
 
 

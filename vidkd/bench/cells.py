@@ -5,19 +5,21 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from vidkd.base.errors import DataError, VidkdError
 from vidkd.base.files import read_json, write_json
 from vidkd.base.walk import map_files
-from vidkd.bench.identity import check_teacher_run, differences, identity, manifest_at_hand, teacher_identity
+from vidkd.bench.compressed import compressed_cell
+from vidkd.bench.identity import cell_identity, check_teacher_run, differences, manifest_at_hand, source_identity
 from vidkd.bench.localisation import measure_pointing
-from vidkd.bench.study import CellKey, Chosen, Phase, Study, cell_config, teacher_cell, waves
+from vidkd.bench.study import CellKey, Chosen, Phase, Study, cell_config, source_cell, waves
 from vidkd.data.manifest_identity import manifest_identity
 from vidkd.engine.checkpoint import is_finished
-from vidkd.engine.clips import read_clips_of_run
+from vidkd.engine.clips import Clips, read_clips_of_run
+from vidkd.engine.config import RunConfig
 from vidkd.engine.devices import pick_device
 from vidkd.engine.environment import environment
 from vidkd.engine.fit import fit
@@ -82,8 +84,8 @@ def _train_lost_teachers(
 
     Raises DataError for a teacher whose run is there but was trained with other settings.
     """
-    taught = [key for key in keys if study.spec.methods[key.method].teacher is not None]
-    teachers = {str(key): key for key in (teacher_cell(study, key, phase, chosen) for key in taught)}
+    taught = [key for key in keys if study.spec.methods[key.method].source is not None]
+    teachers = {str(key): key for key in (source_cell(study, key, phase, chosen) for key in taught)}
     folder = places.runs / study.spec.study / phase
     lost = {name: key for name, key in teachers.items() if not is_finished(folder / name)}
     for name, key in teachers.items():
@@ -96,7 +98,7 @@ def _train_lost_teachers(
 
 
 def _teacher_name(study: Study, key: CellKey, phase: Phase, chosen: Chosen) -> str | None:
-    return None if study.spec.methods[key.method].teacher is None else str(teacher_cell(study, key, phase, chosen))
+    return None if study.spec.methods[key.method].source is None else str(source_cell(study, key, phase, chosen))
 
 
 def _train_named(name: str, *, study: Study, phase: Phase, places: Places, chosen: Chosen, keys: Mapping[str, CellKey], quiet: bool) -> str:
@@ -128,13 +130,36 @@ def _run_named(name: str, *, study: Study, phase: Phase, places: Places, chosen:
 
 
 def run_cell(study: Study, phase: Phase, key: CellKey, places: Places, chosen: Chosen, *, quiet: bool) -> dict[str, Any]:
-    """Train (or go on with) one cell's run, judge it and write its file; quiet: without progress."""
+    """Train (or go on with) one cell's run, or compress the run of another, judge it and write its file; quiet: without progress."""
     config = cell_config(study, key, phase, chosen, places.runs)
-    result = fit(config, quiet=quiet)
-    subset = _subset(study, phase)
     clips = read_clips_of_run(config)
+    if study.spec.methods[key.method].compresses is not None:
+        found = compressed_cell(study, phase, key, places.runs, chosen, subset=_subset(study, phase), quiet=quiet)
+    else:
+        found = _trained_cell(study, phase, config, clips, quiet=quiet)
+    content = {
+        "study": study.spec.study,
+        "method": key.method,
+        "seed": key.seed,
+        "fold": key.fold,
+        "teacher": study.spec.methods[key.method].source,
+        "teacher_identity": source_identity(study, key, phase, chosen, places.runs),
+        "init": config.init,
+        "manifest": manifest_identity(clips.manifest),
+        "subset": _subset(study, phase),
+        "settings": cell_identity(study, key, config, chosen),
+        **found,
+        "environment": environment(),
+    }
+    write_json(places.cell(phase, key), content)
+    return content
+
+
+def _trained_cell(study: Study, phase: Phase, config: RunConfig, clips: Clips, *, quiet: bool) -> dict[str, Any]:
+    """What a cell's run came to."""
+    result = fit(config, quiet=quiet)
     saved = load_classifier(result.folder)
-    device = pick_device(config.train.device)
+    device, subset = pick_device(config.train.device), _subset(study, phase)
     model = saved.model.to(device)
     judgement = judge(model, clips, subset, config.data, saved.classes, device=device)
     metrics, rows = judgement.metrics(), judgement.as_rows()
@@ -142,30 +167,17 @@ def run_cell(study: Study, phase: Phase, key: CellKey, places: Places, chosen: C
         pointing = measure_pointing(model, evaluation_set(clips, subset, config.data, [saved.view]), device)
         metrics |= {name: float(np.mean(values)) for name, values in vars(pointing).items()}
         rows |= {name: [round(value, 5) for value in values] for name, values in vars(pointing).items()}
-    content = {
-        "study": study.spec.study,
-        "method": key.method,
-        "seed": key.seed,
-        "fold": key.fold,
-        "teacher": study.spec.methods[key.method].teacher,
-        "teacher_identity": teacher_identity(study, key, phase, chosen, places.runs),
-        "init": config.init,
-        "manifest": manifest_identity(clips.manifest),
-        "subset": subset,
-        "settings": identity(config),
+    return {
         "steps": result.steps,
         "parameters": result.parameters,
         "train_seconds": round(result.seconds, 2),
-        "environment": environment(),
         "counts": judgement.counts(),
         "metrics": {name: round(value, 6) for name, value in metrics.items()},
         "predictions": rows,
     }
-    write_json(places.cell(phase, key), content)
-    return content
 
 
-def _subset(study: Study, phase: Phase) -> str:
+def _subset(study: Study, phase: Phase) -> Literal["val", "test"]:
     return "val" if phase == "tune" else study.spec.subset
 
 
@@ -220,15 +232,15 @@ class KeptCells:
         place = (key.method, key.trial, key.fold)
         if place not in self._known:
             config = cell_config(self.study, key, self.phase, self.chosen, self.places.runs)
-            taught = teacher_identity(self.study, key, self.phase, self.chosen, self.places.runs)
-            settings = {**identity(config), "init": config.init, TEACHER_SETTINGS: taught}
+            taught = source_identity(self.study, key, self.phase, self.chosen, self.places.runs)
+            settings = {**cell_identity(self.study, key, config, self.chosen), "init": config.init, TEACHER_SETTINGS: taught}
             self._known[place] = settings, manifest_at_hand(config.data) if self.with_data else None
         settings, manifest = self._known[place]
         now = {
             **settings,
             "train.seed": key.seed,
             "subset": _subset(self.study, self.phase),
-            "teacher": self.study.spec.methods[key.method].teacher,
+            "teacher": self.study.spec.methods[key.method].source,
         }
         return now, manifest
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vidkd.bench.collect import as_cell
+from vidkd.bench.compressed import COSTS
 from vidkd.bench.intervals import Cell, bootstrap_ci, paired_difference
 from vidkd.bench.summary import Method, Metric, Paired, build_summary
 from vidkd.bench.tables import Rows, interval, percent
@@ -11,7 +12,6 @@ from vidkd.compress.recipe import Recipe
 from vidkd.compress.steps import ORIGINAL, Outcome
 
 CELL = "0/all"
-COSTS = ("macs", "bytes", "packed")
 GROUPS_ALONE = "95 % intervals are over test groups; they do not hold the noise of training, which takes several seeds."
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from vidkd.base.errors import DataError
-from vidkd.bench.study import CellKey, Chosen, Phase, Study, cell_config, teacher_cell
+from vidkd.bench.study import CellKey, Chosen, Phase, Study, cell_config, settings_of_trial, source_cell
 from vidkd.data.config import DataConfig
 from vidkd.data.manifest import Manifest
 from vidkd.data.manifest_identity import manifest_identity
 from vidkd.engine.config import RunConfig, load_config
 from vidkd.engine.run_folder import FREE, flatten
-from vidkd.engine.settings import as_dict
+from vidkd.engine.settings import as_dict, merge
 
 MOST_SHOWN = 6
 HASH_LETTERS = 16
@@ -27,6 +27,15 @@ def identity(config: RunConfig) -> dict[str, Any]:
     """
     left_out = (*(name for name in FREE if name not in ("train.epochs", "train.steps")), "teacher", "init")
     return {key: value for key, value in flatten(as_dict(config)).items() if not key.startswith(left_out)}
+
+
+def cell_identity(study: Study, key: CellKey, config: RunConfig, chosen: Chosen) -> dict[str, Any]:
+    """`identity` of a cell's configuration; where it compresses a run, the steps and the settings of the repairs too."""
+    method = study.spec.methods[key.method]
+    if method.compresses is None:
+        return identity(config)
+    repairs = flatten(merge(merge({}, method.settings), settings_of_trial(study, key, chosen)), "compress.settings.")
+    return {**identity(config), "compress.steps": json.loads(json.dumps(method.steps)), **repairs}
 
 
 @functools.cache
@@ -43,21 +52,21 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
     return "; ".join(shown) if different else None
 
 
-def teacher_identity(study: Study, key: CellKey, phase: Phase, chosen: Chosen, runs: Path) -> str | None:
-    """A short hash of the settings with which the teacher of a cell is trained, its own teacher's among them; None without a teacher.
+def source_identity(study: Study, key: CellKey, phase: Phase, chosen: Chosen, runs: Path) -> str | None:
+    """A short hash of the settings with which a cell's teacher, or what it compresses, is trained, and so on; None without either.
 
     The seed, which is the cell's own, is left out.
     Settings at their defaults are left out of the hash, so that one which is added later does not change it; a default that is changed is
     found in the teacher's own cell.
     """
-    if study.spec.methods[key.method].teacher is None:
+    if study.spec.methods[key.method].source is None:
         return None
-    teacher = teacher_cell(study, key, phase, chosen)
+    teacher = source_cell(study, key, phase, chosen)
     config = cell_config(study, teacher, phase, chosen, runs)
     known = defaults(config.task)
     own = {name: value for name, value in identity(config).items() if name != "train.seed"}
     settings = {name: value for name, value in own.items() if name == "task" or name not in known or known[name] != value}
-    return _hash([settings, config.init, teacher_identity(study, teacher, phase, chosen, runs)])[:HASH_LETTERS]
+    return _hash([settings, config.init, source_identity(study, teacher, phase, chosen, runs)])[:HASH_LETTERS]
 
 
 def manifest_at_hand(data: DataConfig) -> dict[str, str] | None:
@@ -85,8 +94,8 @@ def check_teacher_run(study: Study, teacher: CellKey, phase: Phase, chosen: Chos
             differs=differs,
             to_mend="move the run away, or give another --runs",
         )
-    if study.spec.methods[teacher.method].teacher is not None:
-        above = teacher_cell(study, teacher, phase, chosen)
+    if study.spec.methods[teacher.method].source is not None:
+        above = source_cell(study, teacher, phase, chosen)
         if (Path(config.runs) / str(above) / "config.yaml").exists():
             check_teacher_run(study, above, phase, chosen, runs)
 

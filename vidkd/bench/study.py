@@ -34,6 +34,9 @@ class MethodSpec:
     Args:
         settings: settings over those of the study.
         teacher: method whose run of the same seed and fold is the teacher.
+        compresses: method whose run of the same seed and fold is made smaller by `steps`, in place of a training; `settings` and trials are
+            then those of the repairs, over the settings of that run.
+        steps: what is done to it, as in a recipe of `vidkd compress`; none judges it as it is.
         trials: settings tried on the validation groups of every fold; a fold is tested with the best of its own.
         tuned_as: method whose chosen trial is used, in place of own trials (controls).
         claim: a candidate for the claim; the candidate that is best on the validation groups of all folds makes it.
@@ -44,12 +47,27 @@ class MethodSpec:
 
     settings: dict[str, Any] = field(default_factory=dict)
     teacher: str | None = None
+    compresses: str | None = None
+    steps: list[dict[str, Any]] = field(default_factory=list)
     trials: list[dict[str, Any]] = field(default_factory=list)
     tuned_as: str | None = None
     claim: bool = False
     label: str | None = None
     shown_as: str | None = None
     condition: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.steps and self.compresses is None:
+            raise ConfigError("steps are done to the run of a method, and none is named", to_mend="compresses: METHOD")
+        if self.teacher is not None and self.compresses is not None:
+            raise ConfigError(
+                "a method that compresses a run has that run's teacher", to_mend="leave out `teacher`; steps may name another"
+            )
+
+    @property
+    def source(self) -> str | None:
+        """The method whose run of the same seed and fold must be there first."""
+        return self.compresses if self.compresses is not None else self.teacher
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,10 +123,14 @@ class StudySpec:
 
     def __post_init__(self) -> None:
         for name, method in self.methods.items():
-            for key in ("teacher", "tuned_as"):
+            for key in ("teacher", "compresses", "tuned_as"):
                 other = getattr(method, key)
                 if other is not None and other not in self.methods:
                     raise unknown_name(f"method in methods.{name}.{key}", other, self.methods)
+            if method.source is not None and self.methods[method.source].compresses is not None:
+                raise ConfigError(
+                    f"methods.{name} needs a run, and methods.{method.source} compresses one: its steps belong into one method"
+                )
             if method.trials and method.tuned_as:
                 raise ConfigError(f"methods.{name} has both trials and tuned_as", to_mend="keep one")
         shown = [(self.shown_name(name), method.condition) for name, method in self.methods.items()]
@@ -206,12 +228,13 @@ def _section(value: Any, name: str, kind: type | None, lines: Mapping[str, int],
 def cell_config(study: Study, cell: CellKey, phase: Phase, chosen: Chosen, runs: Path) -> RunConfig:
     """The run configuration of a cell: base, then the study's, the method's and the trial's settings, then overrides.
 
-    Where the cell is no trial, the settings are those chosen for its fold.
+    Where the cell is no trial, the settings are those chosen for its fold. That of a method which compresses a run is that run's.
     """
     spec = study.spec
     method = spec.methods[cell.method]
-    trial = method.trials[cell.trial] if cell.trial >= 0 else chosen.get(method.tuned_as or cell.method, {}).get(cell.fold, {})
-    settings = merge(merge(merge({}, spec.settings), method.settings), trial)
+    if method.compresses is not None:
+        return cell_config(study, source_cell(study, cell, phase, chosen), phase, chosen, runs)
+    settings = merge(merge(merge({}, spec.settings), method.settings), settings_of_trial(study, cell, chosen))
     settings = merge(
         settings, {"data.split": cell.fold, "train.seed": cell.seed, "name": str(cell), "runs": str(runs / spec.study / phase)}
     )
@@ -219,13 +242,19 @@ def cell_config(study: Study, cell: CellKey, phase: Phase, chosen: Chosen, runs:
     if phase == "tune":
         settings = merge(settings, {"data.validation_fraction": spec.tuning.validation_fraction})
     if method.teacher is not None:
-        settings["teacher"] = str(runs / spec.study / phase / str(teacher_cell(study, cell, phase, chosen)))
+        settings["teacher"] = str(runs / spec.study / phase / str(source_cell(study, cell, phase, chosen)))
     return load_config(study.base, settings=settings, overrides=study.overrides)
 
 
-def teacher_cell(study: Study, cell: CellKey, phase: Phase, chosen: Chosen) -> CellKey:
-    """The cell whose run teaches this one: of the same seed and fold, in tuning the trial chosen for this fold."""
-    name = str(study.spec.methods[cell.method].teacher)
+def settings_of_trial(study: Study, cell: CellKey, chosen: Chosen) -> Mapping[str, Any]:
+    """The settings of the trial that a cell is, else those chosen for its fold."""
+    method = study.spec.methods[cell.method]
+    return method.trials[cell.trial] if cell.trial >= 0 else chosen.get(method.tuned_as or cell.method, {}).get(cell.fold, {})
+
+
+def source_cell(study: Study, cell: CellKey, phase: Phase, chosen: Chosen) -> CellKey:
+    """The cell whose run teaches this one, or is compressed by it: of the same seed and fold, in tuning the trial chosen for this fold."""
+    name = str(study.spec.methods[cell.method].source)
     trials = study.spec.methods[name].trials
     number = trials.index(dict(chosen[name][cell.fold])) if phase == "tune" and trials else -1
     return CellKey(name, number, cell.seed, cell.fold)
@@ -260,25 +289,25 @@ def _check_fractions(shown: Sequence[float], config: RunConfig) -> None:
 
 
 def with_teachers(spec: StudySpec, names: Sequence[str]) -> list[str]:
-    """Methods with those that teach them, and those that teach these, in the order of the study."""
+    """Methods with those that they need first (teachers, what they compress), and those that these need, in the order of the study."""
     wanted: set[str] = set()
     left = list(names)
     while left:
         name = left.pop()
-        teacher = spec.methods[name].teacher
-        if teacher is not None and teacher not in wanted:
-            left.append(teacher)
+        source = spec.methods[name].source
+        if source is not None and source not in wanted:
+            left.append(source)
         wanted.add(name)
     return [name for name in spec.methods if name in wanted]
 
 
 def waves(spec: StudySpec) -> list[list[str]]:
-    """Methods in the order in which they can be trained: each after its teacher. Raises ConfigError for a circle."""
+    """Methods in the order in which they can be trained: each after that which it needs. Raises ConfigError for a circle."""
     left, order = dict(spec.methods), []
     while left:
-        ready = [name for name, method in left.items() if method.teacher is None or method.teacher not in left]
+        ready = [name for name, method in left.items() if method.source is None or method.source not in left]
         if not ready:
-            raise ConfigError(f"methods teach each other in a circle: {', '.join(left)}")
+            raise ConfigError(f"methods need each other in a circle: {', '.join(left)}")
         order.append(ready)
         for name in ready:
             del left[name]

@@ -10,7 +10,7 @@ Rows = list[tuple[str, ...]]
 
 
 def rows_of(summary: Mapping[str, Any]) -> Rows:
-    """The study's table: method, top-1 with interval, difference to the reference with interval, cells, seconds.
+    """The study's table: method, top-1 with interval, difference to the reference with interval, costs where known, cells, seconds.
 
     A method judged under several conditions has a row for each; * marks the method of the claim. Where methods were judged at several
     observed shares, top-1 is the mean over them, and the area under that curve stands beside it.
@@ -19,15 +19,28 @@ def rows_of(summary: Mapping[str, Any]) -> Rows:
     against = {(pair["method"], pair["metric"]): pair for pair in summary["paired"] if pair["against"] == reference}
     observed = _is_observed(summary)
     top1, area_head = ("mean top-1", ("area",)) if observed else ("top-1", ())
-    rows: Rows = [("method", top1, "95 %", f"- {labels.get(reference, reference)}", "95 %", *area_head, "cells", "train s")]
+    cost_heads = ("MACs", "bytes") if any("macs" in method["metrics"] for method in summary["methods"].values()) else ()
+    heads = ("method", top1, "95 %", f"- {labels.get(reference, reference)}", "95 %", *area_head, *cost_heads, "cells", "train s")
+    rows: Rows = [heads]
     for name, condition in _entries(summary):
         method, metric = summary["methods"][name], under(ACCURACY, condition)
         found, pair, area = method["metrics"][metric], against.get((name, metric)), method["metrics"].get(under(AREA, condition))
         difference = (f"{100 * pair['difference']:+.1f}", interval(pair["ci95"], signed=True)) if pair else ("", "")
         areas = (percent(area["mean"]) if area else "",) if observed else ()
         numbers = (percent(found["mean"]), interval(found["ci95"]), *difference, *areas)
-        rows.append((_label(summary, name, condition), *numbers, str(found["n"]), f"{method['train_seconds']:.0f}"))
+        costs = _costs(method["metrics"], condition) if cost_heads else ()
+        rows.append((_label(summary, name, condition), *numbers, *costs, str(found["n"]), f"{method['train_seconds']:.0f}"))
     return rows
+
+
+def _costs(metrics: Mapping[str, Any], condition: str) -> tuple[str, str]:
+    """MACs of a clip, and bytes of the weights or of the file, after compression where zeros are meant; empty where they are not known."""
+    macs, size = metrics.get(under("macs", condition)), metrics.get(under("bytes", condition))
+    packed = metrics.get(under("packed", condition))
+    if macs is None or size is None:
+        return "", ""
+    shown = f"{packed['mean']:,.0f} packed" if packed else f"{size['mean']:,.0f}"
+    return f"{macs['mean'] / 1e6:,.1f} M", shown
 
 
 def observed_rows(summary: Mapping[str, Any]) -> Rows:

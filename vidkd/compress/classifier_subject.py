@@ -50,12 +50,13 @@ OF_ANOTHER_TASK = ("method", "teacher", "teacher_settings")
 class ClassifierSubject:
     """The student of a recipe, its clips, and how it is trained and judged: as its own run was, with the recipe's settings over it.
 
-    overrides: flags over these. Raises CheckpointError, ConfigError and DataError as their readers do.
+    overrides: flags over these. quiet: without progress. Raises CheckpointError, ConfigError and DataError as their readers do.
     """
 
     main_metric = MAIN_METRIC
 
-    def __init__(self, recipe: Recipe, overrides: Sequence[str] = ()) -> None:
+    def __init__(self, recipe: Recipe, overrides: Sequence[str] = (), *, quiet: bool = False) -> None:
+        self._quiet = quiet
         self.original = Path(recipe.student)
         self._student = load_classifier(self.original)
         self._subset, self._settings, self._overrides = recipe.subset, recipe.settings, overrides
@@ -114,7 +115,7 @@ class ClassifierSubject:
     def repair(self, model: Path, config: RepairConfig, folder: Path) -> Made:
         """See `Subject`."""
         place = {"name": folder.name, "runs": str(folder.parent), "init": str(model), "model": {"weights": None}}
-        result = fit(self._configured(merge(config.settings, place)), quiet=False)
+        result = fit(self._configured(merge(config.settings, place)), quiet=self._quiet)
         notes = {"steps": result.steps, "train_seconds": round(result.seconds, 2)}
         return Made(model=result.folder, notes=notes)
 

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vidkd.bench.compression import COSTS, GROUPS_ALONE
+from vidkd.bench.compressed import COSTS
+from vidkd.bench.compression import GROUPS_ALONE
 from vidkd.bench.summary import check_summary
 from vidkd.report.parts import Estimate, Report, Table, TableCell, is_share
 from vidkd.report.study import estimate_of

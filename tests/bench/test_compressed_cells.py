@@ -1,0 +1,91 @@
+"""Methods of a study that make the run of another smaller: done once, kept, told apart by their steps, and shown with what they cost."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from study_samples import make_study
+
+from vidkd.base.errors import ConfigError, DataError
+from vidkd.bench.cells import Places, cells_to_test, run_cells
+from vidkd.bench.collect import read_cells, summarise
+from vidkd.bench.study import MethodSpec, Study, with_teachers
+from vidkd.bench.tables import rows_of
+from vidkd.models.saved import load_classifier
+
+METHODS: dict[str, Any] = {
+    "rgb": {},
+    "whole": {"compresses": "rgb"},
+    "pruned": {"compresses": "rgb", "steps": [{"prune": {"ratio": 0.4}}, {"repair": {"train.steps": 1}}], "settings": {"optim.lr": 0.01}},
+    "int8": {"compresses": "rgb", "steps": [{"quantise": {"clips": 3}}]},
+}
+
+
+@pytest.fixture
+def tiny_study(tiny_settings: Callable[..., dict[str, Any]], tmp_path: Path) -> Callable[..., Study]:
+    def study(*overrides: str, **over: Any) -> Study:
+        base = tiny_settings(**{"train.steps": 2, "model.attention.pooling": "mean"})
+        return make_study(tmp_path, overrides, base, **{"folds": ["1"], "methods": METHODS, "seeds": [0], **over})
+
+    return study
+
+
+def run(study: Study, places: Places) -> dict[str, dict[str, Any]]:
+    return {str(key): cell for wave in cells_to_test(study) for key, cell in run_cells(study, "test", wave, places, {}, 1)}
+
+
+def test_they_begin_with_the_run_of_their_seed_and_fold(tiny_study: Callable[..., Study], places: Places) -> None:
+    study = tiny_study()
+    found = run(study, places)
+    assert list(found) == ["rgb-s0-1", "whole-s0-1", "pruned-s0-1", "int8-s0-1"]
+    rgb, whole, pruned, int8 = found.values()
+    assert whole["predictions"] == rgb["predictions"]
+    assert (whole["parameters"], whole["steps"], whole["train_seconds"]) == (rgb["parameters"], 0, 0)
+    assert whole["metrics"]["macs"] == int8["metrics"]["macs"] > pruned["metrics"]["macs"]
+    assert int8["metrics"]["bytes"] < whole["metrics"]["bytes"] / 2
+    assert (pruned["steps"], pruned["teacher"]) == (1, "rgb")
+    assert pruned["settings"]["compress.steps"] == METHODS["pruned"]["steps"]
+    assert pruned["settings"]["compress.settings.optim.lr"] == 0.01
+    repaired = load_classifier(places.runs / study.spec.study / "test" / "pruned-s0-1" / "2_repair")
+    assert repaired.run["optim"]["lr"] == 0.01
+    assert repaired.run["train"]["seed"] == 0
+    heads, *rows = rows_of(summarise(study, read_cells(study, places, {}), None))
+    assert heads[5:7] == ("MACs", "bytes")
+    assert rows[0][5:7] == ("", ""), "the run itself tells no costs"
+    assert rows[2][5:7] == (f"{pruned['metrics']['macs'] / 1e6:,.1f} M", f"{pruned['metrics']['bytes']:,}")
+
+
+def test_kept_cells_are_told_apart_by_steps_and_settings(tiny_study: Callable[..., Study], places: Places) -> None:
+    methods = {name: METHODS[name] for name in ("rgb", "pruned")}
+    run(tiny_study(methods=methods), places)
+    for other in ({"steps": [{"prune": {"ratio": 0.5}}, METHODS["pruned"]["steps"][1]]}, {"settings": {"optim.lr": 0.1}}):
+        with pytest.raises(DataError, match="was made with other settings") as told:
+            run(tiny_study(methods={**methods, "pruned": {**METHODS["pruned"], **other}}), places)
+        assert "compress." in told.value.lines["differs"]
+
+
+def test_a_lost_run_is_trained_again(tiny_study: Callable[..., Study], places: Places) -> None:
+    study = tiny_study()
+    first = run(study, places)
+    shutil.rmtree(places.runs)
+    for name in ("pruned", "int8"):
+        places.cell("test", next(key for wave in cells_to_test(study) for key in wave if key.method == name)).unlink()
+    again = run(study, places)
+    for name, cell in first.items():
+        assert again[name]["predictions"] == cell["predictions"]
+
+
+def test_what_a_study_says_of_them_is_checked(tiny_study: Callable[..., Study]) -> None:
+    assert with_teachers(tiny_study().spec, ["pruned"]) == ["rgb", "pruned"]
+    with pytest.raises(ConfigError, match="steps are done to the run of a method"):
+        MethodSpec(steps=[{"prune": {}}])
+    with pytest.raises(ConfigError, match="has that run's teacher"):
+        MethodSpec(compresses="a", teacher="b")
+    for wrong, told in (
+        ({"b": {"compresses": "c"}}, "'c'"),
+        ({"b": {"compresses": "pruned"}}, r"methods\.b needs a run, and methods\.pruned compresses one"),
+    ):
+        with pytest.raises(ConfigError, match=told):
+            tiny_study(methods={**METHODS, **wrong})
