@@ -37,6 +37,7 @@ def model(
         input="rgb 8x64x64",
         kind="classifier",
         clock="host clock",
+        content=f"hash of {label}",
         cost=Cost(parameters=None if macs is None else macs // 100, macs=macs, macs_torch=macs, file_bytes=2**20, notes=notes),
         accuracy=None if right is None else accuracy(right),
         latency={condition: [[one * pace] * 4 for pace in PACES] for condition, one in conditions.items()},

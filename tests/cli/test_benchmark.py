@@ -15,6 +15,8 @@ from vidkd.bench.speed import run as speed_run
 from vidkd.bench.speed.config import read_benchmark
 from vidkd.bench.summary import read_summary
 from vidkd.cli.main import run_verb
+from vidkd.data.config import DataConfig
+from vidkd.engine.clips import read_clips
 from vidkd.models import BACKBONES
 
 REPOSITORY = Path(__file__).parents[2]
@@ -63,7 +65,7 @@ def copy(measured: Path, tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
-def test_what_a_benchmark_leaves(measured: Path, config: Path) -> None:
+def test_what_a_benchmark_leaves(measured: Path, config: Path, tiny_root: Path) -> None:
     summary = read_summary(measured / "summary.json")
     assert list(summary["methods"]) == ["original", "onnx", "peer"]
     original, onnx, peer = (method["metrics"] for method in summary["methods"].values())
@@ -76,6 +78,7 @@ def test_what_a_benchmark_leaves(measured: Path, config: Path) -> None:
         assert metrics["latency_n@b1t1"]["mean"] >= 2
     assert onnx["latency_ratio@b1t1"]["mean"] > 0
     assert original["macs"] == onnx["macs"]
+    assert summary["data"]["manifest"] == read_clips(DataConfig(root=str(tiny_root))).data
     (pair,) = summary["paired"]
     assert (pair["method"], pair["against"], pair["difference"]) == ("onnx", "original", 0.0)
     page = (measured / "report.html").read_text(encoding="utf-8")
@@ -120,7 +123,9 @@ def test_a_second_run_is_held_against_the_first(config: Path, copy: Path, capsys
     assert "Second run" in (copy / "report.html").read_text(encoding="utf-8")
     other = write(copy / "other.yaml", {"only": {"backbone": "tiny3d"}})
     assert benchmark(other, "--out", copy, "--repeat") == 2
-    assert "is of other models" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "is of other models, or of other files" in told
+    assert "original, onnx, peer, only" in told
 
 
 def test_speed_alone_on_noise_with_cold_starts(files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

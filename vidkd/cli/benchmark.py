@@ -97,18 +97,20 @@ def _report(folder: Path, summary: Mapping[str, Any], benchmark: "Benchmark", co
 def _repeat(benchmark: "Benchmark", folder: Path, device: str, command: str) -> int:
     """The second run lies beside the first, which stays."""
     from vidkd.base.errors import ConfigError
+    from vidkd.bench.speed.cost import content_of
     from vidkd.bench.speed.regressions import compare
     from vidkd.bench.summary import read_summary
 
     path = folder / "summary.json"
     if path.exists():
         first = read_summary(path)
-        labels = list(benchmark.config.models)
-        if list(first["methods"]) != labels:
+        told = {label: model["content"] for label, model in first["data"]["models"].items()}
+        now = {label: content_of(spec) for label, spec in benchmark.config.models.items()}
+        if told != now:
+            other = [label for label in dict.fromkeys((*told, *now)) if told.get(label, "") != now.get(label, "")]
             raise ConfigError(
-                f"the run in {folder} is of other models",
-                first=", ".join(first["methods"]),
-                now=", ".join(labels),
+                f"the run in {folder} is of other models, or of other files",
+                models=", ".join(other),
                 to_mend="another --out, or measure anew without --repeat",
             )
     else:

@@ -104,6 +104,10 @@ def test_studies_and_other_baselines_are_refused() -> None:
         compare(summary({}), summary({}, data={"name": "a study"}))
     with pytest.raises(DataError, match="unlike baselines"):
         compare(summary({}), summary({}, data={"baseline": "two"}))
+    one, other, unknown = ({"baseline": "one", "manifest": manifest} for manifest in ("a", "b", None))
+    with pytest.raises(DataError, match="judged on other clips"):
+        compare(summary({}, data=one), summary({}, data=other))
+    assert compare(summary({}, data=one), summary({}, data=unknown)).changes == ()
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What a model costs whatever runs it: parameters, multiply-accumulates by two counters, bytes on disk. What is not known stays unknown."""
 
+import hashlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,9 +13,11 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vidkd.base.errors import ConfigError
+from vidkd.base.files import sha256
 from vidkd.bench.speed.config import ModelSpec
 from vidkd.bench.speed.opening import OpenModel, open_model
 from vidkd.models.macs import network_cost
+from vidkd.models.saved import checkpoint_in
 from vidkd.runtime.onnx_file import external_files
 
 
@@ -112,6 +115,17 @@ def _by_torch(network: nn.Module, inputs: Sequence[Tensor]) -> int:
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
     return int(counter.get_total_flops()) // 2
+
+
+def content_of(spec: ModelSpec) -> str | None:
+    """A hash of the files that a model consists of, whatever they are called; None for random weights."""
+    if spec.backbone is not None:
+        return None
+    path = Path(spec.what)
+    files = _parts(path) if spec.is_exported else [checkpoint_in(path) if path.is_dir() else path]
+    files += [Path(name) for name in (spec.weights, spec.names, spec.metadata) if name is not None]
+    digest = hashlib.sha256("".join(sha256(file) for file in files if file.is_file()).encode())
+    return digest.hexdigest()[:16]
 
 
 def _file_bytes(spec: ModelSpec, opened: OpenModel) -> int:

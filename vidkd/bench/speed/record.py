@@ -37,6 +37,7 @@ def summary_of(results: Results, config_text: str = "") -> dict[str, Any]:
     data = {
         "benchmark": config.title or config.name,
         "name": results.data or "noise",
+        "manifest": results.manifest,
         "split": None if config.data is None else config.data.split,
         "subset": None if config.data is None else config.data.subset,
         "kind": base.kind,
@@ -121,6 +122,7 @@ def _facts(model: ModelResult) -> dict[str, Any]:
         "runs_on": model.runs_on,
         "input": model.input,
         "clock": model.clock,
+        "content": model.content,
         "judged_on": None if model.accuracy is None else model.accuracy.on,
         "torch_at_start": model.cold[0].torch if model.cold else None,
         "notes": list(model.cost.notes),

@@ -50,7 +50,7 @@ def compare(first: Mapping[str, Any], second: Mapping[str, Any], *, tolerance: f
     A figure differs if the two 95 % intervals do not meet; an exact one, as the number of parameters, if it is another number. Of one that
     has no interval on a side and is not exact nobody can say: `unknown`, unless it is equal. tolerance: share of the first value by which
     a figure may differ on top of that. A figure or model that only one run has is `gone` or `new`.
-    Raises DataError for summaries of no benchmark, or of unlike baselines.
+    Raises DataError for summaries of no benchmark, of unlike baselines, or judged on other clips.
     """
     for summary in (first, second):
         if not isinstance(summary["data"], Mapping) or "baseline" not in summary["data"]:
@@ -58,6 +58,9 @@ def compare(first: Mapping[str, Any], second: Mapping[str, Any], *, tolerance: f
     names = [str(summary["data"]["baseline"]) for summary in (first, second)]
     if names[0] != names[1]:
         raise DataError("the two benchmarks have unlike baselines", first=names[0], second=names[1])
+    judged = [summary["data"].get("manifest") for summary in (first, second)]
+    if None not in judged and judged[0] != judged[1]:
+        raise DataError("the two benchmarks were judged on other clips: their manifests do not say the same")
     machine = same_machine(first["environment"], second["environment"])
     return Comparison(changes=tuple(_changes(first["methods"], second["methods"], machine, tolerance)), same_machine=machine)
 

@@ -18,7 +18,7 @@ from vidkd.bench.speed.accuracy import Accuracy, check_same_kind, judge_clips, j
 from vidkd.bench.speed.clocks import Clock, HostClock, clock_of
 from vidkd.bench.speed.cold_start import ColdStart, cold_start
 from vidkd.bench.speed.config import Benchmark, BenchmarkConfig, DataSpec, ShapeSpec, check_threads
-from vidkd.bench.speed.cost import Cost, cost_of
+from vidkd.bench.speed.cost import Cost, content_of, cost_of
 from vidkd.bench.speed.direct import NetworkInput
 from vidkd.bench.speed.end_to_end import ClipReader, FrameReader, Parts, Reader, end_to_end_block, samples_of
 from vidkd.bench.speed.machine import load, machine, tell_cuda
@@ -48,7 +48,8 @@ class ModelResult:
     """What was found out of one model.
 
     latency: seconds of calls, by round. end_to_end: seconds of the parts of a sample's way from its file, by round; of single samples.
-    clock: how calls were timed. accuracy: None for random weights, or without a data set.
+    clock: how calls were timed. content: a hash of its files; None for random weights. accuracy: None for what is not judged, or without a
+    data set.
     """
 
     label: str
@@ -57,6 +58,7 @@ class ModelResult:
     input: str
     kind: str
     clock: str
+    content: str | None
     cost: Cost
     accuracy: Accuracy | None
     latency: Mapping[Condition, Rounds]
@@ -66,12 +68,16 @@ class ModelResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
-    """All models of a benchmark by label, and what they were measured with. data: name of the data set; None where noise was shown."""
+    """All models of a benchmark by label, and what they were measured with.
+
+    data: name of the data set; None where noise was shown. manifest: a hash of what its manifest of clips says; None where there is none.
+    """
 
     config: BenchmarkConfig
     models: Mapping[str, ModelResult]
     data: str | None
     environment: Mapping[str, str]
+    manifest: str | None = None
     seconds: float
 
 
@@ -79,13 +85,14 @@ class Results:
 class _Shown:
     """What one model is shown: a reader of the data set where there is one (a new one for each call of `reader`), and a full batch.
 
-    data: name of the data set.
+    data: name of the data set. manifest: a hash of what its manifest of clips says.
     """
 
     reader: Callable[[], Reader] | None
     batch: NDArray[Any]
     accuracy: Accuracy | None = None
     data: str | None = None
+    manifest: str | None = None
 
 
 def run_benchmark(benchmark: Benchmark, *, device: str = "auto") -> Results:
@@ -118,6 +125,7 @@ def run_benchmark(benchmark: Benchmark, *, device: str = "auto") -> Results:
             input=str(model.input),
             kind=model.kind,
             clock=clock_of(model.device).name,
+            content=content_of(config.models[label]),
             cost=costs[label],
             accuracy=shown[label].accuracy,
             latency=latency[label],
@@ -126,8 +134,9 @@ def run_benchmark(benchmark: Benchmark, *, device: str = "auto") -> Results:
         )
         for label, model in opened.items()
     }
-    data = next((each.data for each in shown.values() if each.data is not None), None)
-    return Results(config=config, models=models, data=data, environment=environment, seconds=round(time.monotonic() - begun, 1))
+    data, manifest = (next((name for each in shown.values() if (name := getattr(each, key))), None) for key in ("data", "manifest"))
+    seconds = round(time.monotonic() - begun, 1)
+    return Results(config=config, models=models, data=data, environment=environment, manifest=manifest, seconds=seconds)
 
 
 def _open(config: BenchmarkConfig, label: str, threads: int, device: str) -> OpenModel:
@@ -193,7 +202,7 @@ def _shown_clips(benchmark: Benchmark, spec: DataSpec, opened: Mapping[str, Open
                 accuracy = judge_clips(model, spec, data, clips, amp=benchmark.config.models[label].amp)
             reader = partial(ClipReader, model, spec, data, clips)
             batch = samples_of(reader(), most)
-        found[label] = _Shown(reader=reader, batch=batch, accuracy=accuracy, data=clips.manifest.name)
+        found[label] = _Shown(reader=reader, batch=batch, accuracy=accuracy, data=clips.manifest.name, manifest=clips.data)
     return found
 
 
