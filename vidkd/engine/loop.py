@@ -38,6 +38,7 @@ from vidkd.engine.run_folder import RunFolder
 from vidkd.engine.settings import as_dict
 from vidkd.engine.trouble import count_bad_samples, not_finite
 from vidkd.losses.slimming import scale_l1
+from vidkd.models.fake_integers import compute_in_fake_integers
 from vidkd.tasks.trainable import Trainable
 
 Batch = dict[str, Any]
@@ -129,6 +130,8 @@ class Loop:
         self.quiet = quiet
         self.task, self.steps = trainee.task, trainee.steps
         config = trainee.config
+        if config.train.integers:
+            compute_in_fake_integers(self.task.student)
         self.optimizer = build_optimizer(self.task, config.optim)
         self.schedule = build_schedule(self.optimizer, config.optim, self.steps)
         self.module, self.wrapped_optimizer = fabric.setup(self.task, self.optimizer)

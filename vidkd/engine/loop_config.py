@@ -64,6 +64,8 @@ class TrainConfig:
         log_every: steps between rows of metrics.jsonl.
         tensorboard: also write TensorBoard event files.
         compile: compile the student with torch.compile.
+        integers: round weights and activations of the student to eight bits at every pass (quantisation-aware training), before it is
+            exported in integers.
     """
 
     epochs: float = 30
@@ -79,6 +81,7 @@ class TrainConfig:
     log_every: int = 10
     tensorboard: bool = False
     compile: bool = False
+    integers: bool = False
 
     def __post_init__(self) -> None:
         _require("train.epochs", self.epochs, 0 < self.epochs < math.inf, "above 0")
