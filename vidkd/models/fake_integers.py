@@ -17,7 +17,7 @@ def compute_in_fake_integers(net: nn.Module) -> list[str]:
     """Make every convolution and linear layer of a network round from now on, in place; returns their names."""
     found = {name: module for name, module in net.named_modules() if _is_plain(module)}
     for module in found.values():
-        module.__class__ = _rounding(type(module))
+        module.__class__ = _rounding(type(module))  # type: ignore[arg-type]  # classes can be hashed
     return list(found)
 
 
@@ -49,7 +49,8 @@ class _Rounding(nn.Module):
         if isinstance(self, nn.Linear):
             return nn.functional.linear(values, weight, self.bias)
         assert isinstance(self, nn.Conv2d | nn.Conv3d)
-        return self._conv_forward(values, weight, self.bias)
+        convolved: Tensor = self._conv_forward(values, weight, self.bias)
+        return convolved
 
 
 @functools.cache
