@@ -54,6 +54,16 @@ def test_settings_of_training_that_leave_clips_out_do_not_count(tiny_root: Path,
     assert len(clips.val) == 3
 
 
+def test_stored_flow_may_lie_elsewhere(tiny_root: Path, tmp_path: Path) -> None:
+    opened = open_model(ModelSpec(checkpoint=str(tiny_checkpoint(tmp_path / "flow.pt", view="flow"))), threads=1)
+    assert opened.data is not None
+    spec = DataSpec(root=str(tiny_root), flow_folder="here")
+    assert shown_clips(opened, spec)[0].flow == opened.data.flow, "computed on the way"
+    stored = dataclasses.replace(opened.data, flow=dataclasses.replace(opened.data.flow, source="stored", folder="there"))
+    assert shown_clips(dataclasses.replace(opened, data=stored), spec)[0].flow.folder == "here"
+    assert shown_clips(dataclasses.replace(opened, data=stored), dataclasses.replace(spec, flow_folder=None))[0].flow.folder == "there"
+
+
 def test_missing_data_and_other_classes_are_told(tiny_root: Path, tmp_path: Path) -> None:
     opened = open_model(ModelSpec(checkpoint=str(tiny_checkpoint(tmp_path / "rgb.pt", classes=("Right", "Down")))), threads=1)
     with pytest.raises(DataError, match=r"not found[\s\S]*data.root in b.yaml"):

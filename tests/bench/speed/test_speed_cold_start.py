@@ -74,7 +74,8 @@ def test_memory_is_the_high_water_mark(tmp_path: Path) -> None:
     held = bytearray(before // 2)
     held[::4096] = b"\x01" * len(held[::4096])
     assert peak_bytes() >= before
-    assert peak_bytes(tmp_path / "none") == pytest.approx(peak_bytes(), rel=0.2), "the system's other account"
+    # the system's other account, which may begin before the process does
+    assert peak_bytes(tmp_path / "none") >= 0.8 * peak_bytes()
 
 
 def test_memory_of_a_gpu_is_torch_s_own_account(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,8 +55,12 @@ def shown_clips(opened: OpenModel, spec: DataSpec, given: str = "") -> tuple[Dat
     those that the classifier names.
     """
     assert opened.data is not None
+    flow = opened.data.flow
+    if flow.source == "stored" and spec.flow_folder is not None:
+        flow = dataclasses.replace(flow, folder=spec.flow_folder)
     data = dataclasses.replace(
         opened.data,
+        flow=flow,
         root=spec.root,
         manifest=spec.manifest,
         split=spec.split,

@@ -93,6 +93,7 @@ class DataSpec:
         subset: which clips or frames of it.
         validation_fraction: share of the training groups that is `val`, as in the training of the models.
         split_seed: which groups these are.
+        flow_folder: of models that see stored flow: where it lies, if not where it lay in their training.
     """
 
     root: str = ""
@@ -103,6 +104,7 @@ class DataSpec:
     subset: Literal["train", "val", "test"] = "test"
     validation_fraction: float = 0.0
     split_seed: int = 0
+    flow_folder: str | None = None
 
     def __post_init__(self) -> None:
         if self.every < 1:
