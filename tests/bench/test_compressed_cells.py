@@ -11,7 +11,7 @@ from study_samples import make_study
 from vidkd.base.errors import ConfigError, DataError
 from vidkd.bench.cells import Places, cells_to_test, run_cells
 from vidkd.bench.collect import read_cells, summarise
-from vidkd.bench.study import MethodSpec, Study, with_teachers
+from vidkd.bench.study import MethodSpec, Study, check_settings, with_teachers
 from vidkd.bench.tables import rows_of
 from vidkd.models.saved import load_classifier
 
@@ -89,3 +89,19 @@ def test_what_a_study_says_of_them_is_checked(tiny_study: Callable[..., Study]) 
     ):
         with pytest.raises(ConfigError, match=told):
             tiny_study(methods={**METHODS, **wrong})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"steps": [{"prun": {}}]}, "unknown step 'prun'"),
+        ({"steps": [{"prune": {}}, {"repair": {"optim.lrr": 1}}]}, r"unknown setting 'optim\.lrr'"),
+        ({"steps": [{"prune": {}}, {"repair": {}}], "trials": [{"optim.lr": -1}]}, r"optim\.lr"),
+        ({"steps": [{"repair": {"task": "logits_kdd"}}]}, "unknown task 'logits_kdd'"),
+    ],
+)
+def test_wrong_steps_are_found_before_anything_is_trained(wrong: dict[str, Any], told: str, tiny_study: Callable[..., Study]) -> None:
+    check_settings(tiny_study())
+    with pytest.raises(ConfigError, match=told) as error:
+        check_settings(tiny_study(methods={**METHODS, "wrong": {"compresses": "rgb", **wrong}}))
+    assert "methods.wrong" in str(error.value)

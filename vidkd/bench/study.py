@@ -9,8 +9,9 @@ from typing import Any, Literal
 from jsonargparse import ArgumentParser
 
 from vidkd.base.errors import ConfigError, unknown_name
+from vidkd.compress.recipe import RepairConfig, parse_steps, repaired_settings
 from vidkd.engine.config import RunConfig, load_config
-from vidkd.engine.settings import merge, read_yaml
+from vidkd.engine.settings import as_dict, merge, read_yaml
 
 Phase = Literal["tune", "test"]
 Chosen = Mapping[str, Mapping[str, Mapping[str, Any]]]
@@ -270,8 +271,10 @@ def check_settings(study: Study) -> None:
     for name, method in study.spec.methods.items():
         for trial in range(len(method.trials)) if method.trials else [-1]:
             try:
-                config = cell_config(study, CellKey(name, trial, study.spec.seeds[0], fold), "tune", first, Path("runs"))
+                cell = CellKey(name, trial, study.spec.seeds[0], fold)
+                config = cell_config(study, cell, "tune", first, Path("runs"))
                 _check_fractions(study.spec.fractions_shown, config)
+                _check_steps(study, cell, config, first)
             except ConfigError as error:
                 where = f"methods.{name}" + (f".trials[{trial}]" if trial >= 0 else "")
                 lines = {label.replace(" ", "_"): text for label, text in error.lines.items()}
@@ -286,6 +289,17 @@ def _check_fractions(shown: Sequence[float], config: RunConfig) -> None:
             "fractions_shown are not the observed fractions between the first and the last of them",
             judged_at=", ".join(f"{fraction:g}" for fraction in judged),
         )
+
+
+def _check_steps(study: Study, cell: CellKey, config: RunConfig, chosen: Chosen) -> None:
+    """Raise ConfigError for steps that cannot be, or settings of their repairs that no run of this configuration has."""
+    method = study.spec.methods[cell.method]
+    if method.compresses is None:
+        return
+    repairs = merge(as_dict(config), merge(merge({}, method.settings), settings_of_trial(study, cell, chosen)))
+    for step in parse_steps(method.steps, f"{study.path}: methods.{cell.method}") if method.steps else ():
+        if isinstance(step.settings, RepairConfig):
+            load_config(settings=repaired_settings(repairs, step.settings.settings, original="runs/original"))
 
 
 def with_teachers(spec: StudySpec, names: Sequence[str]) -> list[str]:

@@ -20,7 +20,7 @@ from vidkd.compress.factorise import factorise
 from vidkd.compress.importance import LossBatches
 from vidkd.compress.outcome import Compressed
 from vidkd.compress.prune import prune
-from vidkd.compress.recipe import ExportConfig, Recipe, RepairConfig, Step
+from vidkd.compress.recipe import ExportConfig, Recipe, RepairConfig, Step, repaired_settings
 from vidkd.compress.sparsify import compressed_bytes, sparsify
 from vidkd.compress.subject import Made
 from vidkd.data.loaders import training_loader
@@ -41,10 +41,6 @@ from vidkd.runtime.opening import open_exported_classifier
 
 TAYLOR_BATCHES = 16
 PARITY_CLIPS = 8
-ORIGINAL = "original"
-"""The teacher of a repair that learns from the student as it was before any step."""
-OF_ANOTHER_TASK = ("method", "teacher", "teacher_settings")
-"""Settings of a student's own run that mean nothing to another task."""
 
 
 class ClassifierSubject:
@@ -120,14 +116,10 @@ class ClassifierSubject:
         return Made(model=result.folder, notes=notes)
 
     def _configured(self, settings: Mapping[str, Any]) -> RunConfig:
-        """The configuration of a run over that of the student's own; another task takes nothing of the student's method or teacher."""
+        """The configuration of a run over that of the student's own."""
         over = merge(merge({}, self._settings), settings)
-        own = {key: value for key, value in self._student.run.items() if key not in ("name", "runs", "init")}
-        if over.get("task", own.get("task")) != own.get("task"):
-            own = {key: value for key, value in own.items() if key not in OF_ANOTHER_TASK}
-        if over.get("teacher") == ORIGINAL:
-            over = {**over, "teacher": str(self.original), "teacher_settings": None}
-        return load_config(settings=merge(own, over), overrides=self._overrides)
+        found = repaired_settings(self._student.run, over, original=str(self.original))
+        return load_config(settings=found, overrides=self._overrides)
 
     def quantise(self, model: Path, config: QuantiseConfig, folder: Path) -> Made:
         """See `Subject`."""

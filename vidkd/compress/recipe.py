@@ -10,6 +10,11 @@ from vidkd.base.plain import checked_keys, from_plain
 from vidkd.compress.config import FactoriseConfig, PruneConfig, QuantiseConfig, SparsifyConfig
 from vidkd.engine.settings import merge, read_yaml
 
+ORIGINAL = "original"
+"""The teacher of a repair that learns from the student as it was before any step."""
+OF_ANOTHER_TASK = ("method", "teacher", "teacher_settings")
+"""Settings of a student's own run that mean nothing to another task."""
+
 Format = Literal["onnx", "xml", "pt2", "darknet"]
 
 
@@ -179,3 +184,17 @@ def _check_order(kinds: Sequence[str], where: str) -> None:
         raise ConfigError("after `quantise` a network can only be exported", where=where, to_mend="put the other steps before it")
     if kinds.count("quantise") > 1:
         raise ConfigError("a network is quantised once", where=where)
+
+
+def repaired_settings(own: Mapping[str, Any], over: Mapping[str, Any], *, original: str) -> dict[str, Any]:
+    """The settings of a repair: those of the student's own run, with `over` over them.
+
+    Another task than that run's takes nothing of its method or teacher. The teacher "original" is the student before any step, in the folder
+    `original`.
+    """
+    kept = {key: value for key, value in own.items() if key not in ("name", "runs", "init")}
+    if over.get("task", kept.get("task")) != kept.get("task"):
+        kept = {key: value for key, value in kept.items() if key not in OF_ANOTHER_TASK}
+    if over.get("teacher") == ORIGINAL:
+        over = {**over, "teacher": original, "teacher_settings": None}
+    return merge(kept, over)
