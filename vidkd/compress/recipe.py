@@ -189,8 +189,8 @@ def _check_order(kinds: Sequence[str], where: str) -> None:
 def repaired_settings(own: Mapping[str, Any], over: Mapping[str, Any], *, original: str) -> dict[str, Any]:
     """The settings of a repair: those of the student's own run, with `over` over them.
 
-    Another task than that run's takes nothing of its method or teacher. The teacher "original" is the student before any step, in the folder
-    `original`.
+    Another task than that of the run takes nothing of its method or teacher. The teacher "original" is the student before any step, in
+    the folder `original`.
     """
     kept = {key: value for key, value in own.items() if key not in ("name", "runs", "init")}
     if over.get("task", kept.get("task")) != kept.get("task"):
