@@ -79,6 +79,7 @@ def test_what_a_benchmark_leaves(measured: Path, config: Path, tiny_root: Path) 
     assert onnx["latency_ratio@b1t1"]["mean"] > 0
     assert original["macs"] == onnx["macs"]
     assert summary["data"]["manifest"] == read_clips(DataConfig(root=str(tiny_root))).data
+    assert summary["environment"]["freed memory"] in (speed_run.KEPT, speed_run.LEFT)
     (pair,) = summary["paired"]
     assert (pair["method"], pair["against"], pair["difference"]) == ("onnx", "original", 0.0)
     page = (measured / "report.html").read_text(encoding="utf-8")

@@ -24,10 +24,12 @@ from vidkd.bench.speed.end_to_end import ClipReader, FrameReader, Parts, Reader,
 from vidkd.bench.speed.machine import load, machine, tell_cuda
 from vidkd.bench.speed.opening import FrameInput, OpenModel, open_model
 from vidkd.bench.speed.rounds import block, calls_in, interleave
+from vidkd.engine.allocator import keep_freed_memory
 from vidkd.engine.checkpoint import warn_if_unfinished
 
 log = logging.getLogger(__name__)
 
+KEPT, LEFT = "kept for the next call", "as the C library does by itself"
 Rounds = list[list[float]]
 """Seconds of calls, by round."""
 
@@ -103,7 +105,9 @@ def run_benchmark(benchmark: Benchmark, *, device: str = "auto") -> Results:
     """
     config, begun = benchmark.config, time.monotonic()
     check_threads(config.threads)
-    environment = {**machine(), **tell_cuda(torch, tf32=config.tf32)}
+    # or the time of a call would depend on which sizes other models have allocated and freed before it
+    kept = keep_freed_memory()
+    environment = {**machine(), **tell_cuda(torch, tf32=config.tf32), "freed memory": KEPT if kept else LEFT}
     opened = {label: _open(config, label, config.threads[0], device) for label in config.models}
     check_same_kind(opened)
     shown = _shown(benchmark, opened)
