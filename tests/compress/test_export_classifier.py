@@ -271,3 +271,24 @@ def test_the_card(exported: Exported) -> None:
     plain = write_card(exported).read_text(encoding="utf-8")
     assert "| Licence of the weights | unknown: nobody stated it |" in plain
     assert "| Judged, before export | not judged" in plain
+
+
+class BoundToItsBatch(nn.Module):
+    """Code that holds for the batch size that it was recorded with."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.stack([row * 2 for row in x.unbind(0)])
+
+
+def test_a_network_that_is_bound_to_its_batch_takes_one_clip_at_a_time(tmp_path: Path) -> None:
+    model = VideoClassifier(ModelConfig(), 2, "rgb").eval()
+    model.backbone.net.get_submodule("stage3").append(BoundToItsBatch())  # type: ignore[operator]
+    saved = SavedClassifier(model=model, classes=("a", "b"), view="rgb", run={})
+    exported = export_classifier(saved, data_config(), tmp_path / "net.onnx")
+    assert not exported.open_batch
+    assert exported.parity.clips == 4
+    clips = torch.from_numpy(generated_clips(exported.metadata).values)
+    found = open_exported_classifier(exported.path, device="cpu").raw(clips.numpy())
+    with torch.inference_mode():
+        np.testing.assert_allclose(found["logits"], model(clips).logits.numpy(), atol=1e-5)
+    assert "| Batch | one clip at a time" in write_card(exported).read_text(encoding="utf-8")

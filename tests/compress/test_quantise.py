@@ -17,7 +17,7 @@ from vidkd.base.errors import ConfigError
 from vidkd.compress import quantise as quantise_module
 from vidkd.compress.config import QuantiseConfig
 from vidkd.compress.integer_layers import integer_layers, run_in_integers, weighted_layers
-from vidkd.compress.quantise import quantise, signal_to_noise_db
+from vidkd.compress.quantise import one_by_one, quantise, signal_to_noise_db
 from vidkd.runtime.onnx_network import NOT_AS_WRITTEN
 
 CLIP = (2, 3, 4, 8, 8)
@@ -192,3 +192,10 @@ def test_layers_of_a_float_graph(graph: bytes) -> None:
     model = onnx.load_from_string(graph)
     assert [(layer.name, layer.kind) for layer in weighted_layers(model)] == [("first", "Conv"), ("second", "Conv"), ("fc", "Gemm")]
     assert integer_layers(model) == {}
+
+
+def test_batches_are_parted_for_a_graph_that_takes_one() -> None:
+    given = [{"clip": np.arange(6).reshape(3, 2), "observed": np.arange(3)}, {"clip": np.full((1, 2), 9), "observed": np.full(1, 9)}]
+    found = one_by_one(given)
+    assert [feed["clip"].tolist() for feed in found] == [[[0, 1]], [[2, 3]], [[4, 5]], [[9, 9]]]
+    assert [feed["observed"].tolist() for feed in found] == [[0], [1], [2], [9]]

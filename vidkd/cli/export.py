@@ -88,6 +88,8 @@ def run(arguments: argparse.Namespace) -> int:
         exported = export_classifier(saved, config.data, path, clips=clips, tolerance=tolerance, integers=integers)
         if exported.quantised is not None:
             sys.stdout.write(integers_text(exported.quantised))
+        if not exported.open_batch:
+            sys.stdout.write(f"{path.name} takes one clip at a time: the code of the network is bound to its batch size\n")
         card = write_card(exported, data=_data_name(config.data), judged=judged, licence=arguments.licence)
         sys.stdout.write(f"{exported.parity}\nwritten: {path} ({exported.bytes / 2**20:.2f} MiB), {card}\n")
     return 0

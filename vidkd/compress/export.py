@@ -22,9 +22,9 @@ from vidkd.compress.calibration import Calibration
 from vidkd.compress.config import QuantiseConfig
 from vidkd.compress.export_metadata import classifier_metadata
 from vidkd.compress.export_parity import Clips, Parity, Raw, compare, generated_clips
-from vidkd.compress.export_trace import ExportedOutputs, onnx_program, traced
+from vidkd.compress.export_trace import ExportedOutputs, has_open_batch, onnx_program, traced
 from vidkd.compress.integer_layers import run_in_integers
-from vidkd.compress.quantise import Quantised, quantise
+from vidkd.compress.quantise import Quantised, one_by_one, quantise
 from vidkd.data.config import DataConfig
 from vidkd.models.saved import SavedClassifier
 from vidkd.runtime.classifier_metadata import ClassifierMetadata
@@ -45,11 +45,15 @@ class Integers:
 
 @dataclass(frozen=True, kw_only=True)
 class Exported:
-    """A file that was written and checked. quantised: what of it computes in integers; None for a file in float."""
+    """A file that was written and checked. quantised: what of it computes in integers; None for a file in float.
+
+    open_batch: whether it takes any number of clips at once; one that does not is given them one by one.
+    """
 
     path: Path
     metadata: ClassifierMetadata
     parity: Parity
+    open_batch: bool = True
     quantised: Quantised | None = None
 
     @property
@@ -88,7 +92,8 @@ def export_classifier(
         parity = compare(graph.outputs, raw, given, tolerance=allowed, what=path.name)
         if graph.quantised is not None:
             check_integers(new, graph.quantised, path)
-    return Exported(path=path, metadata=graph.metadata, parity=parity, quantised=graph.quantised)
+    open_batch = has_open_batch(graph.program)
+    return Exported(path=path, metadata=graph.metadata, parity=parity, open_batch=open_batch, quantised=graph.quantised)
 
 
 class Graph:
@@ -109,8 +114,10 @@ class Graph:
         content = bytes(require("onnx_ir", "export").to_proto(model).SerializeToString())
         if self._integers is None:
             return content
-        given = self._integers
-        self.quantised = quantise(content, given.calibration.feeds, given.config, sensitivity=given.sensitivity)
+        given, feeds = self._integers, self._integers.calibration.feeds
+        if not has_open_batch(self.program):
+            feeds = one_by_one(feeds)
+        self.quantised = quantise(content, feeds, given.config, sensitivity=given.sensitivity)
         return self.quantised.graph
 
 

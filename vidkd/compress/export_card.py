@@ -47,6 +47,7 @@ def write_card(exported: Exported, *, data: str | None = None, judged: Sequence[
         "Data": data or "unknown",
         "Judged, before export": "; ".join(map(str, judged)) or "not judged: the run holds no evaluation",
         "Size": f"{exported.bytes:,} bytes, {exported.metadata.trained['parameters']:,} parameters",
+        "Batch": "any" if exported.open_batch else "one clip at a time: the network is bound to its batch size",
         **({} if exported.quantised is None else {"Integers": str(exported.quantised)}),
         "Speed": _speed(exported.path),
         "Parity": str(exported.parity),

@@ -44,14 +44,35 @@ def example_inputs(metadata: ClassifierMetadata, clips: int = EXAMPLE_CLIPS) -> 
 
 
 def traced(outputs: ExportedOutputs, metadata: ClassifierMetadata) -> ExportedProgram:
-    """The graph as torch.export records it. Raises ConfigError naming the module in which recording failed."""
-    inputs = example_inputs(metadata)
-    batch = Dim("batch")
+    """The graph as torch.export records it, for any batch; for one clip at a time where the network's code binds it to its batch size.
+
+    Raises ConfigError naming the module in which recording failed.
+    """
+    try:
+        return _recorded(outputs, example_inputs(metadata), open_batch=True)
+    except _BatchBoundError:
+        return _recorded(outputs, example_inputs(metadata, 1), open_batch=False)
+
+
+def has_open_batch(program: ExportedProgram) -> bool:
+    """Whether a graph takes any number of clips; else it takes one."""
+    clip = next(node for node in program.graph.nodes if node.op == "placeholder" and node.name == CLIP)
+    return not isinstance(clip.meta["val"].shape[0], int)
+
+
+class _BatchBoundError(Exception):
+    """The network's code holds for one batch size alone."""
+
+
+def _recorded(outputs: ExportedOutputs, inputs: tuple[Tensor, ...], *, open_batch: bool) -> ExportedProgram:
+    dynamic = ({0: Dim("batch")},) * len(inputs) if open_batch else None
     with _watched(outputs) as inside, torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return torch.export.export(outputs, inputs, dynamic_shapes=({0: batch},) * len(inputs))
+            return torch.export.export(outputs, inputs, dynamic_shapes=dynamic)
         except Exception as error:  # whatever the network's own code raises while it is recorded
+            if open_batch and "Constraints violated (batch)" in str(error):
+                raise _BatchBoundError from error
             raise ConfigError(
                 "the network cannot be exported: torch.export does not follow it",
                 module=inside[-1] if inside else "the whole network: see the reason",

@@ -87,6 +87,11 @@ def quantise(graph: bytes, feeds: Sequence[Feed], config: QuantiseConfig, *, sen
     return Quantised(graph=bytes(made.SerializeToString()), layers=layers, left=left, sensitivity=noise)
 
 
+def one_by_one(feeds: Sequence[Feed]) -> list[Feed]:
+    """The same samples as batches of one, for a graph that takes no other."""
+    return [{name: values[at : at + 1] for name, values in feed.items()} for feed in feeds for at in range(len(next(iter(feed.values()))))]
+
+
 class _Quantiser:
     """ONNX Runtime's quantiser on one graph; the ranges of activations are found once."""
 

@@ -1,0 +1,52 @@
+"""Every backbone is exported, in float and in integers, and the file says what the network says."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from zeroed_filters import lively
+
+from vidkd.compress.calibration import Calibration, feeds_of
+from vidkd.compress.config import QuantiseConfig
+from vidkd.compress.export import Integers, export_classifier
+from vidkd.compress.export_metadata import classifier_metadata
+from vidkd.compress.export_parity import Clips
+from vidkd.engine.config import load_config
+from vidkd.models import ModelConfig, VideoClassifier
+from vidkd.models.backbones import BACKBONES
+from vidkd.models.saved import SavedClassifier
+
+SIZES = {"tiny3d": (4, 32), "mvit_v2_s": (16, 224), "swin3d_t": (4, 64), "s3d": (16, 64)}
+"""Frames and size of the crop, where 8 and 64 are not the least that a network takes, or more than it needs."""
+BOUND_TO_ITS_BATCH = {"mvit_v2_s"}
+CONVOLUTIONS = {
+    **{"tiny3d": 5, "mobilenet_v3_small": 52, "r3d_18": 20, "mc3_18": 20, "r2plus1d_18": 37, "s3d": 77, "swin3d_t": 1, "mvit_v2_s": 41},
+    **{"x3d_xs": 114, "x3d_s": 114, "x3d_m": 114, "slow_r50": 53, "c2d_r50": 53, "r2plus1d_r50": 85},
+}
+"""Convolutions of each, in a count of their own."""
+QUICK = {"tiny3d", "mobilenet_v3_small"}
+"""One of three dimensions and one of two, which `make test` runs too."""
+
+
+@pytest.mark.parametrize("name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in BACKBONES])
+def test_a_backbone_in_float_and_in_integers(name: str, tmp_path: Path) -> None:
+    frames, crop = SIZES.get(name, (8, 64))
+    data = load_config(settings={"data": {"window": {"frames": frames}, "transform": {"short_side": crop, "crop": crop}}}).data
+    torch.manual_seed(0)
+    model = VideoClassifier(ModelConfig(backbone=name), 3, "rgb")
+    clips = np.random.default_rng(0).integers(0, 256, (3, 3, frames, crop, crop), dtype=np.uint8)
+    lively(model, torch.from_numpy(clips))  # statistics of these clips, so that nothing vanishes on the way
+    saved = SavedClassifier(model=model.eval(), classes=("a", "b", "c"), view="rgb", run={})
+    compared = Clips(values=clips, source="noise")
+    whole = export_classifier(saved, data, tmp_path / "net.onnx", clips=compared)
+    assert whole.open_batch == (name not in BOUND_TO_ITS_BATCH)
+    assert whole.parity.scale > 1e-3, "the network says something"
+    feeds = feeds_of(clips, np.ones(3, np.float32), classifier_metadata(saved, data))
+    integers = Integers(config=QuantiseConfig(), calibration=Calibration(feeds=feeds, source="noise"))
+    made = export_classifier(saved, data, tmp_path / "net8.onnx", clips=compared, integers=integers)
+    assert made.quantised is not None
+    assert made.quantised.convolutions == CONVOLUTIONS[name]
+    assert not made.quantised.left
+    assert made.bytes < 0.4 * whole.bytes
+    assert made.parity.logits < 0.5 * made.parity.scale
