@@ -57,7 +57,7 @@ def test_summary_and_rows(outcomes: list[Outcome]) -> None:
     assert heads[-4:] == ("parameters", "MACs", "bytes", "smaller")
     assert original[0:2] == ("0_original", "75.0")
     assert original[-4:] == ("1,000", "2.0 M", "4,000", "1.0 x")
-    assert pruned[1], pruned[3] == ("25.0", "-50.0")
+    assert (pruned[1], pruned[3]) == ("25.0", "-50.0")
     assert pruned[-4:] == ("250", "0.5 M", "1,000", "4.0 x")
 
 

@@ -52,6 +52,8 @@ def test_what_cannot_be_is_told(recipe: Path, tiny_teacher: Path, tmp_path: Path
     assert "no student to compress" in capsys.readouterr().err
     assert compress("--config", recipe, "--student", tmp_path / "none", "--runs", tmp_path) == 2
     assert "checkpoint not found" in capsys.readouterr().err
+    assert compress("--config", recipe, "--student", tmp_path / "net.onnx", "--runs", tmp_path) == 2
+    assert "an exported file cannot be compressed" in capsys.readouterr().err
     assert compress("--config", recipe, "--student", tiny_teacher, "--runs", tmp_path, "--data.rooot", "x") == 2
     assert "did you mean : --data.root" in capsys.readouterr().err
     recipe.write_text("steps: [{prune: {ratio: 2}}]")

@@ -18,8 +18,7 @@ from vidkd.cli.main import run_verb
 from vidkd.compress.export_parity import video_clips
 from vidkd.engine.config import load_config
 from vidkd.models.saved import load_classifier, read_checkpoint
-from vidkd.runtime.classifier_metadata import embedded_classifier
-from vidkd.runtime.onnx_network import open_onnx
+from vidkd.runtime.opening import open_exported_classifier
 from vidkd.video import write_video
 
 TORCH = ("torch", "torchvision", "pytorchvideo", "lightning_fabric", "jsonargparse", "onnx", "onnxscript", "decord", "matplotlib", "scipy")
@@ -100,7 +99,7 @@ def test_integers_are_counted_printed_and_run(teacher: Path, tmp_path: Path, cap
             verb("evaluate", "--checkpoint", path, "--data.root", load_classifier(teacher).run["data"]["root"], "--out", tmp_path / "e")
             == 0
         )
-        assert embedded_classifier(open_onnx(files[0])).trained["changes"] == ["quantise"]
+        assert open_exported_classifier(path).metadata.trained["changes"] == ["quantise"]
 
 
 def test_the_card_tells_what_the_run_was_judged_by(teacher: Path, exported: Path) -> None:
@@ -116,7 +115,13 @@ def test_the_card_tells_what_the_run_was_judged_by(teacher: Path, exported: Path
     assert "clips of 'val')" in card, "checked on the run's own clips"
 
 
-def test_predict_without_torch_says_what_the_checkpoint_says(teacher: Path, exported: Path, video: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", [".onnx", ".xml"])
+def test_predict_without_torch_says_what_the_checkpoint_says(
+    suffix: str, teacher: Path, exported: Path, video: Path, tmp_path: Path
+) -> None:
+    if suffix == ".xml":
+        exported = tmp_path / "teacher.xml"
+        assert verb("export", "--checkpoint", teacher, "--out", exported) == 0
     assert verb("predict", video, "--checkpoint", teacher, "--json", tmp_path / "here.json", "--step-s", 0.2) == 0
     overlay, there = tmp_path / "there.mp4", tmp_path / "there.json"
     done = without_torch("predict", video, "--checkpoint", exported, "--json", there, "--step-s", 0.2, "--overlay", overlay)
@@ -211,3 +216,16 @@ def test_no_run_to_check_on_is_said(teacher: Path, tmp_path: Path, capsys: pytes
     assert "checked on generated clips, as the run's own cannot be read" in captured.err
     assert "(4 generated clips)" in captured.out
     assert "| Data | unknown |" in (tmp_path / "net.pt2.md").read_text(encoding="utf-8")
+
+
+def test_what_does_not_belong_together_is_told(teacher: Path, exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = ("--out", tmp_path / "net.onnx")
+    assert verb("export", "--checkpoint", exported, *out) == 2
+    assert "exported already" in capsys.readouterr().err
+    assert verb("export", "--checkpoint", teacher, *out, "--int8-spare", "fc") == 2
+    assert "belong to --int8" in capsys.readouterr().err
+    assert verb("export", "--checkpoint", teacher, *out, "--weights", "a.weights") == 2
+    assert "--weights belongs to a detector" in capsys.readouterr().err
+    assert verb("export", "--checkpoint", teacher, *out, "--int8", "--int8-clips", 6, "--int8-spare", "bakcbone*") == 2
+    assert "unknown layer 'bakcbone*'" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

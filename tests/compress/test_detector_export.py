@@ -12,7 +12,7 @@ from zeroed_filters import lively
 
 from vidkd.base.errors import ConfigError
 from vidkd.compress.config import QuantiseConfig
-from vidkd.compress.detector_export import export_detector, write_detector_card
+from vidkd.compress.detector_export import Frames, export_detector, write_detector_card
 from vidkd.models.darknet import Darknet
 from vidkd.models.darknet.detector import DarknetDetector
 from vidkd.runtime.metadata_file import find_metadata
@@ -37,12 +37,12 @@ def frames(count: int = 3, seed: int = 0) -> list[NDArray[np.uint8]]:
 @pytest.mark.parametrize("suffix", ["onnx", "xml"])
 def test_the_file_finds_what_the_network_finds(name: str, suffix: str, tmp_path: Path) -> None:
     here = opened(name)
-    made = export_detector(here, tmp_path / f"net.{suffix}", frames=frames(), tolerance=LOOSE)
+    made = export_detector(here, tmp_path / f"net.{suffix}", frames=Frames(values=frames(), source="noise"), tolerance=LOOSE)
     there = open_detector(tmp_path / f"net.{suffix}", device="cpu")
     assert list(there.class_names) == list(here.class_names)
     assert made.parity.boxes > 0, "there is something to compare"
     assert made.parity.f1 == 1
-    assert made.parity.frames == 3
+    assert (made.parity.frames, made.parity.source) == (3, "noise")
     for one, two in zip(here(np.stack(frames(seed=1))), there(np.stack(frames(seed=1))), strict=True):
         assert len(one) == len(two)
         np.testing.assert_allclose(np.sort(one.scores), np.sort(two.scores), atol=1e-3)
@@ -67,14 +67,16 @@ def test_integers_are_counted_and_cost_little(tmp_path: Path) -> None:
     assert made.quantised is None
     for suffix in ("onnx", "xml"):
         path = tmp_path / f"net.{suffix}"
-        found = export_detector(here, path, frames=frames(), integers=QuantiseConfig(clips=4), footage=frames(4, seed=2))
+        found = export_detector(
+            here, path, frames=Frames(values=frames(), source="noise"), integers=QuantiseConfig(clips=4), footage=frames(4, seed=2)
+        )
         assert found.quantised is not None
         assert found.quantised.convolutions == convolutions
         assert all(name.startswith("layers.") for name in found.quantised.layers)
         assert 0 < found.parity.heads < 0.2 * found.parity.scale
     assert (tmp_path / "net.onnx").stat().st_size < (tmp_path / "whole.onnx").stat().st_size / 2
     spared = export_detector(
-        here, tmp_path / "net.onnx", integers=QuantiseConfig(spare=("layers.0",)), footage=frames(4, seed=2), sensitivity=True
+        here, tmp_path / "net.onnx", integers=QuantiseConfig(spare=("layers.0",), sensitivity=True), footage=frames(4, seed=2)
     )
     assert spared.quantised is not None
     assert spared.quantised.convolutions == convolutions - 1

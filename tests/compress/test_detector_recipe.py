@@ -23,7 +23,7 @@ WRITTEN: list[dict[str, Any]] = [
     {"repair": {"train.steps": 2, "optim.lr": 0.01}},
     {"factorise": {"ratio": 0.6}},
     {"quantise": {"clips": 4}},
-    {"export": {"formats": ["onnx", "xml", "darknet"]}},
+    {"export": {"formats": ["onnx", "xml"]}},
 ]
 
 
@@ -46,9 +46,10 @@ def do(recipe: Recipe) -> list[Outcome]:
 
 
 def test_a_run_is_pruned_repaired_factorised_and_written_in_integers(student: Path, tmp_path: Path) -> None:
-    recipe = recipe_of(student, tmp_path, WRITTEN)
+    recipe = recipe_of(student, tmp_path, [*WRITTEN[:3], {"export": {"formats": ["darknet"]}}, *WRITTEN[3:]])
     outcomes = do(recipe)
-    original, pruned, repaired, factorised, integers, exported = (outcome.content for outcome in outcomes)
+    original, pruned, repaired, factorised, darknet, integers, exported = (outcome.content for outcome in outcomes)
+    assert darknet["metrics"] == factorised["metrics"]
     assert pruned["parameters"] == repaired["parameters"] < original["parameters"]
     assert factorised["macs"] < repaired["macs"] < original["macs"]
     assert integers["notes"]["integer_convolutions"] == len(integers["notes"]["layers"]) >= 3
@@ -60,8 +61,8 @@ def test_a_run_is_pruned_repaired_factorised_and_written_in_integers(student: Pa
     saved = load_detector(outcomes[2].made.model)
     detector = DarknetDetector(saved.net, saved.classes, score_threshold=config.judge.score, resize=config.data.transform.resize)
     assert judge_detector(detector, truth).metrics() == pytest.approx(repaired["metrics"], abs=1e-6)
-    folder = tmp_path / "small" / "5_export"
-    assert len(open_detector(folder / "model.xml", device="cpu").class_names) == 2
+    assert len(open_detector(tmp_path / "small" / "6_export" / "model.xml", device="cpu").class_names) == 2
+    folder = tmp_path / "small" / "4_export"
     shipped = DarknetDetector.open(folder / "student.cfg", folder / "student.weights", folder / "student.names", score_threshold=0.01)
     assert sum(each.numel() for each in shipped.net.parameters()) == factorised["parameters"]
     again = do(recipe)
@@ -87,14 +88,21 @@ def test_footage_that_is_judged_trains_nothing(student: Path, streets: Path, tmp
     dataclasses.replace(frames.train, frames=without).write(manifest)
     files = {"weights": str(student / "student.weights"), "names": str(student / "student.names"), "subset": "test"}
     settings = {"data": {"root": str(streets), "manifest": str(manifest)}}
-    videos = [str(path) for path in sorted(streets.rglob("*.mp4"))[:1]]
+    paths = {frame.path for frame in frames.train.frames}
+    videos = sorted(str(path) for path in streets.rglob("*.mp4"))
+    judged = next(path for path in videos if str(Path(path).relative_to(streets)) in paths)
+    apart = next(path for path in videos if str(Path(path).relative_to(streets)) not in paths)
     for step in (WRITTEN[0], WRITTEN[1], WRITTEN[3]):
         with pytest.raises(DataError, match="training frames lie in footage that is judged"):
             do(recipe_of(student / "student.cfg", tmp_path, [step], settings=settings, **files))
-    found = do(recipe_of(student / "student.cfg", tmp_path, [WRITTEN[3]], settings=settings, footage=tuple(videos), **files))
+    with pytest.raises(DataError, match="found on footage that is judged"):
+        do(recipe_of(student / "student.cfg", tmp_path / "a", [WRITTEN[3]], settings=settings, footage=(judged,), **files))
+    found = do(recipe_of(student / "student.cfg", tmp_path / "b", [WRITTEN[3]], settings=settings, footage=(apart,), **files))
     assert found[1].content["notes"]["calibration"] == "4 frames of 1 videos"
 
 
 def test_sparse_weights_of_a_detector_are_refused(student: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="zeros among its weights would not last"):
         do(recipe_of(student, tmp_path, [{"sparsify": {}}]))
+    with pytest.raises(ConfigError, match="files of format darknet hold no integers"):
+        do(recipe_of(student, tmp_path, [{"quantise": {}}, {"export": {"formats": ["darknet"]}}]))

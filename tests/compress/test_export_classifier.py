@@ -291,4 +291,5 @@ def test_a_network_that_is_bound_to_its_batch_takes_one_clip_at_a_time(tmp_path:
     found = open_exported_classifier(exported.path, device="cpu").raw(clips.numpy())
     with torch.inference_mode():
         np.testing.assert_allclose(found["logits"], model(clips).logits.numpy(), atol=1e-5)
+    assert export_classifier(saved, data_config(), tmp_path / "net.pt2").parity.clips == 4
     assert "| Batch | one clip at a time" in write_card(exported).read_text(encoding="utf-8")

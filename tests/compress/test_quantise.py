@@ -38,7 +38,9 @@ class ThreeLayers(nn.Module):
 
 
 def graph_of(net: nn.Module, example: torch.Tensor) -> bytes:
-    program = torch.onnx.export(net.eval(), (example,), dynamo=True, input_names=["clip"], output_names=["out"], verbose=False)
+    open_batch = ({0: torch.export.Dim("batch")},) if len(example) > 1 else None
+    names: dict[str, Any] = {"input_names": ["clip"], "output_names": ["out"]}
+    program = torch.onnx.export(net.eval(), (example,), dynamo=True, dynamic_shapes=open_batch, verbose=False, **names)
     assert program is not None
     file = io.BytesIO()
     onnx.save(program.model_proto, file)
@@ -141,6 +143,14 @@ def test_seven_bits_are_coarser_than_eight(graph: bytes) -> None:
     assert noise[0] < noise[1]
 
 
+@pytest.mark.parametrize("ranges", ["minmax", "percentile", "entropy"])
+def test_ranges_are_found_on_any_number_of_samples(ranges: str, graph: bytes) -> None:
+    given = [*feeds(2), *feeds(1, seed=3, shape=(1, *CLIP[1:]))]
+    made = quantise(graph, given, QuantiseConfig(ranges=ranges))  # type: ignore[arg-type]
+    assert made.convolutions == 2
+    assert signal_to_noise_db(run(graph, feeds(seed=1)), run(made.graph, feeds(seed=1))) > 15
+
+
 def test_dynamic_ranges_are_for_linear_layers(graph: bytes) -> None:
     made = quantise(graph, feeds(), QuantiseConfig(kind="dynamic"))
     assert list(made.layers) == ["fc"]
@@ -160,6 +170,9 @@ def test_what_cannot_be_quantised_is_refused(graph: bytes) -> None:
         quantise(graph, [], QuantiseConfig())
     with pytest.raises(ConfigError, match="no layer of this network may compute in integers"):
         quantise(graph, feeds(), QuantiseConfig(spare=("*",)))
+    with pytest.raises(ConfigError, match="unknown layer 'frist'") as told:
+        quantise(graph, feeds(), QuantiseConfig(spare=("frist",)))
+    assert told.value.lines["did you mean"] == "first"
     with pytest.raises(ConfigError, match="most_sensitive 3 leaves every layer in float"):
         quantise(graph, feeds(), QuantiseConfig(most_sensitive=3))
     for wrong in ({"clips": 0}, {"weight_bits": 4}, {"ranges": "all"}, {"most_sensitive": -1}):

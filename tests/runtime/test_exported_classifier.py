@@ -154,3 +154,9 @@ def test_paths_that_are_no_exported_classifier(tmp_path: Path) -> None:
 def test_the_metadata_are_read_as_written(tmp_path: Path) -> None:
     metadata = open_exported_classifier(clip_onnx(tmp_path / "net.onnx", clip_metadata())).metadata
     assert json.loads(metadata.to_json()) == clip_metadata()
+
+
+def test_a_batch_that_nobody_can_mean_is_refused_before_it_is_made(tmp_path: Path) -> None:
+    path = clip_onnx(tmp_path / "net.onnx", clip_metadata(), batch=2**31)
+    with pytest.raises(ConfigError, match=r"it takes 2147483648 clips at once"):
+        open_exported_classifier(path)

@@ -46,6 +46,18 @@ def test_probabilities_by_hand(made: Path) -> None:
     assert classifier.metadata.to_json() == open_exported_classifier(made).metadata.to_json()
 
 
+def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
+    from vidkd.compress.openvino_file import write_openvino
+
+    for name, scale in (("net", 1 / 51), ("other", 1 / 40)):
+        graph = clip_onnx(tmp_path / f"{name}.onnx", None, scale=scale).read_bytes()
+        write_openvino(graph, json.dumps(clip_metadata()), tmp_path / f"{name}.xml")
+        assert open_exported_classifier(tmp_path / f"{name}.xml").metadata.classes == ("red", "green", "blue")
+    (tmp_path / "net.bin").write_bytes((tmp_path / "other.bin").read_bytes())
+    with pytest.raises(CheckpointError, match=r"net\.bin does not hold the weights of .*net\.xml"):
+        open_exported_classifier(tmp_path / "net.xml")
+
+
 @pytest.mark.parametrize(
     ("damage", "told"),
     [

@@ -41,7 +41,7 @@ def compression_summary(recipe: Recipe, outcomes: Sequence[Outcome], main: str) 
 def _method(content: Mapping[str, Any], cell: Cell | None, main: str) -> Method:
     metrics = {name: Metric(values={CELL: value}) for name, value in content["metrics"].items()}
     if cell is not None:
-        metrics[main] = Metric(values={CELL: cell.mean}, ci95=bootstrap_ci([cell], over=("groups",)).ci95)
+        metrics[main] = Metric(values={CELL: cell.mean}, ci95=interval_of(content))
     metrics |= {name: Metric(values={CELL: float(content[name])}) for name in COSTS if name in content}
     return Method(metrics=metrics, train_seconds=content["notes"].get("train_seconds"), parameters=content["parameters"])
 
@@ -51,6 +51,12 @@ def _cell(content: Mapping[str, Any]) -> Cell | None:
     if "label" not in (content.get("predictions") or {}):
         return None
     return as_cell({**content, "seed": 0, "fold": "all"})
+
+
+def interval_of(content: Mapping[str, Any]) -> tuple[float, float] | None:
+    """The 95 % interval of a step's main metric over the groups of clips; None where only metrics are known, or of one group."""
+    cell = _cell(content)
+    return None if cell is None else bootstrap_ci([cell], over=("groups",)).ci95
 
 
 def compression_rows(summary: Mapping[str, Any], main: str) -> Rows:

@@ -52,16 +52,21 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _subject(recipe: "Recipe", overrides: Sequence[str]) -> "Subject":
     """The student as what it is: a classifier, or a detector."""
+    from vidkd.base.errors import ConfigError
+    from vidkd.bench.compression import interval_of
     from vidkd.detection.saved import is_detector
     from vidkd.models.saved import read_checkpoint
+    from vidkd.runtime.opening import CLIP_NETWORKS, NETWORKS
 
+    if Path(recipe.student).suffix.lower() in {**NETWORKS, **CLIP_NETWORKS}:
+        raise ConfigError(f"an exported file cannot be compressed: {recipe.student}", to_mend="name the run that it was exported from")
     if Path(recipe.student).suffix.lower() == ".cfg" or is_detector(read_checkpoint(recipe.student)):
         from vidkd.compress.detector_subject import DetectorSubject
 
         return DetectorSubject(recipe, overrides)
     from vidkd.compress.classifier_subject import ClassifierSubject
 
-    return ClassifierSubject(recipe, overrides)
+    return ClassifierSubject(recipe, overrides, interval=interval_of)
 
 
 def _line(outcome: "Outcome", main: str) -> str:

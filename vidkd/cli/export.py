@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from vidkd.compress.config import QuantiseConfig
     from vidkd.compress.export import Integers
     from vidkd.compress.export_card import Judged
     from vidkd.compress.export_parity import Clips
@@ -64,7 +65,14 @@ def run(arguments: argparse.Namespace) -> int:
     from vidkd.engine.checkpoint import warn_if_unfinished
     from vidkd.engine.config import load_config
     from vidkd.models.saved import load_classifier, read_checkpoint
+    from vidkd.runtime.opening import CLIP_NETWORKS, NETWORKS
 
+    if Path(arguments.checkpoint).suffix.lower() in {**NETWORKS, **CLIP_NETWORKS}:
+        raise ConfigError(
+            f"exported already: {arguments.checkpoint}", to_mend="name the run, the checkpoint or the .cfg that it comes from"
+        )
+    if not arguments.int8 and (arguments.int8_spare or arguments.int8_sensitivity or arguments.int8_footage):
+        raise ConfigError("--int8-spare, --int8-sensitivity and --int8-footage belong to --int8", to_mend="add --int8")
     tolerance = TOLERANCE if arguments.tolerance is None else arguments.tolerance
     if not tolerance > 0:
         raise ConfigError(f"--tolerance must be above 0, not {tolerance:g}")
@@ -112,16 +120,22 @@ def _clips(videos: Sequence[Path] | None, config: "RunConfig", view: str) -> "Cl
 def _integers(arguments: argparse.Namespace, saved: "SavedClassifier", config: "RunConfig") -> "Integers | None":
     """How the files compute in integers; None where that is not asked for."""
     from vidkd.compress.calibration import calibration_of
-    from vidkd.compress.config import QuantiseConfig
     from vidkd.compress.export import Integers
     from vidkd.compress.export_metadata import classifier_metadata
 
     if not arguments.int8:
         return None
-    settings = QuantiseConfig(clips=arguments.int8_clips, spare=tuple(arguments.int8_spare))
+    settings = integers_config(arguments)
     calibration = calibration_of(config, classifier_metadata(saved, config.data), clips=settings.clips, seed=settings.seed)
     sys.stdout.write(f"ranges of activations found on {calibration.source}\n")
-    return Integers(config=settings, calibration=calibration, sensitivity=arguments.int8_sensitivity)
+    return Integers(config=settings, calibration=calibration)
+
+
+def integers_config(arguments: argparse.Namespace) -> "QuantiseConfig":
+    """The settings of --int8 and its companions."""
+    from vidkd.compress.config import QuantiseConfig
+
+    return QuantiseConfig(clips=arguments.int8_clips, spare=tuple(arguments.int8_spare), sensitivity=arguments.int8_sensitivity)
 
 
 def integers_text(quantised: "Quantised") -> str:

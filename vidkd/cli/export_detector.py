@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from vidkd.compress.detector_export import Frames
+    from vidkd.detection.config import DetectorRunConfig
     from vidkd.detection.footage import Pictures
     from vidkd.models.darknet.detector import DarknetDetector
 
@@ -15,13 +17,15 @@ PARITY_FRAMES = 8
 def export_detector_files(arguments: argparse.Namespace) -> int:
     """Export a run's detector, or a darknet cfg with weights and names, to every file; say how far each is from it; write the cards."""
     from vidkd.base.errors import ConfigError
-    from vidkd.compress.config import QuantiseConfig
-    from vidkd.compress.detector_export import TOLERANCE, export_detector, write_detector_card
-    from vidkd.detection.footage import frames_of_videos
+    from vidkd.cli.export import integers_config, integers_text
+    from vidkd.compress.detector_export import FORMATS, TOLERANCE, export_detector, write_detector_card
 
+    for path in arguments.out:
+        if path.suffix.lower() not in FORMATS:
+            raise ConfigError(f"not a format of a detector's export: {path}", known=", ".join(FORMATS))
     detector = _opened(arguments)
-    frames = frames_of_videos(arguments.clips, PARITY_FRAMES) if arguments.clips else []
-    integers = QuantiseConfig(clips=arguments.int8_clips, spare=tuple(arguments.int8_spare)) if arguments.int8 else None
+    frames = _parity_frames(arguments)
+    integers = integers_config(arguments) if arguments.int8 else None
     footage: Pictures = []
     if integers is not None:
         if not arguments.int8_footage and arguments.weights:
@@ -30,16 +34,41 @@ def export_detector_files(arguments: argparse.Namespace) -> int:
         sys.stdout.write(f"ranges of activations found on {source}\n")
     for path in arguments.out:
         tolerance = TOLERANCE if arguments.tolerance is None else arguments.tolerance
-        exported = export_detector(
-            detector, path, frames=frames, integers=integers, footage=footage, tolerance=tolerance, sensitivity=arguments.int8_sensitivity
-        )
+        exported = export_detector(detector, path, frames=frames, integers=integers, footage=footage, tolerance=tolerance)
         if exported.quantised is not None:
-            from vidkd.cli.export import integers_text
-
             sys.stdout.write(integers_text(exported.quantised))
         card = write_detector_card(exported, network=f"darknet, {Path(arguments.checkpoint).name}", licence=arguments.licence)
         sys.stdout.write(f"{exported.parity}\nwritten: {path} ({exported.bytes / 2**20:.2f} MiB), {card}\n")
     return 0
+
+
+def _parity_frames(arguments: argparse.Namespace) -> "Frames | None":
+    """What to check on: the videos that are named, else validation frames of the run's own data; None for noise, said with the reason."""
+    from vidkd.base.errors import ConfigError, VidkdError
+    from vidkd.compress.detector_export import Frames
+    from vidkd.detection.footage import frames_of_manifest, frames_of_videos
+    from vidkd.detection.frames import read_frames
+
+    if arguments.clips:
+        found = frames_of_videos(arguments.clips, PARITY_FRAMES)
+        return Frames(values=found, source=f"{len(found)} frames of {len(arguments.clips)} videos")
+    try:
+        if arguments.weights:
+            raise ConfigError("a .cfg has no data of its own (--clips VIDEO)")
+        frames = read_frames(_config(arguments).data)
+        part = frames.val if frames.val.frames else frames.train
+        shown = frames_of_manifest(part, PARITY_FRAMES)
+        return Frames(values=shown, source=f"{len(shown)} frames of '{'val' if frames.val.frames else 'train'}'")
+    except VidkdError as error:
+        sys.stderr.write(f"vidkd: checked on noise: {error.what}\n")
+        return None
+
+
+def _config(arguments: argparse.Namespace) -> "DetectorRunConfig":
+    from vidkd.detection.config import load_detector_config
+    from vidkd.detection.saved import load_detector
+
+    return load_detector_config(settings=load_detector(arguments.checkpoint).run)
 
 
 def _opened(arguments: argparse.Namespace) -> "DarknetDetector":
@@ -56,14 +85,11 @@ def _opened(arguments: argparse.Namespace) -> "DarknetDetector":
 
 def _footage(arguments: argparse.Namespace, count: int) -> "tuple[Pictures, str]":
     """Frames to find ranges on: of the videos that are named, else of the run's own training frames."""
-    from vidkd.detection.config import load_detector_config
     from vidkd.detection.footage import frames_of_manifest, frames_of_videos
     from vidkd.detection.frames import read_frames
-    from vidkd.detection.saved import load_detector
 
     if arguments.int8_footage:
         frames = frames_of_videos(arguments.int8_footage, count)
         return frames, f"{len(frames)} frames of {len(arguments.int8_footage)} videos"
-    config = load_detector_config(settings=load_detector(arguments.checkpoint).run)
-    frames = frames_of_manifest(read_frames(config.data).train, count)
+    frames = frames_of_manifest(read_frames(_config(arguments).data).train, count)
     return frames, f"{len(frames)} training frames"

@@ -28,7 +28,9 @@ def add_learning_arguments(parser: argparse.ArgumentParser) -> None:
         default="eager",
         help="what runs the student: torch, or ONNX Runtime, which is faster on a processor and takes the weights as they learn",
     )
-    parser.add_argument("--oracle", required=True, metavar="F", help="the detector that is asked: .onnx, .tflite, .cfg or torchvision:NAME")
+    parser.add_argument(
+        "--oracle", required=True, metavar="F", help="the detector that is asked: .onnx, .xml, .tflite, .cfg, a run, or torchvision:NAME"
+    )
     parser.add_argument("--oracle-weights", metavar="F", help="the weights of the oracle's .cfg or torchvision:NAME")
     parser.add_argument(
         "--oracle-names", metavar="F", help="class names of the oracle's .cfg, or of weights for torchvision that have others"

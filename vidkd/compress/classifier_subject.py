@@ -10,32 +10,32 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vidkd.base.errors import ConfigError
+from vidkd.base.files import sha256
 from vidkd.compress.calibration import calibration_of
 from vidkd.compress.config import FactoriseConfig, PruneConfig, QuantiseConfig, SparsifyConfig
 from vidkd.compress.export import Integers, export_classifier, parts_of
-from vidkd.compress.export_card import write_card
+from vidkd.compress.export_card import Judged, write_card
 from vidkd.compress.export_metadata import classifier_metadata
 from vidkd.compress.export_parity import data_set_clips
 from vidkd.compress.factorise import factorise
 from vidkd.compress.importance import LossBatches
 from vidkd.compress.outcome import Compressed
 from vidkd.compress.prune import prune
-from vidkd.compress.recipe import ExportConfig, Recipe, RepairConfig, Step, repaired_settings
+from vidkd.compress.recipe import ExportConfig, Recipe, RepairConfig, Step, check_formats, repaired_settings
 from vidkd.compress.sparsify import compressed_bytes, sparsify
-from vidkd.compress.subject import Made
+from vidkd.compress.subject import Interval, Made, finite, no_interval, settings_that_count
 from vidkd.data.loaders import training_loader
 from vidkd.engine.clips import read_clips_of_run
 from vidkd.engine.config import RunConfig, load_config
 from vidkd.engine.devices import pick_device
 from vidkd.engine.fit import fit
 from vidkd.engine.judge import MAIN_METRIC, judge
-from vidkd.engine.run_folder import FREE
 from vidkd.engine.settings import as_dict, merge
 from vidkd.engine.setup import training_sampler, training_set
 from vidkd.models import VideoClassifier
 from vidkd.models.exported import ExportedModule
 from vidkd.models.macs import network_cost
-from vidkd.models.saved import SavedClassifier, load_classifier, save_classifier
+from vidkd.models.saved import SavedClassifier, checkpoint_in, load_classifier, save_classifier
 from vidkd.runtime.classifier_metadata import CHANNELS
 from vidkd.runtime.opening import open_exported_classifier
 
@@ -46,13 +46,14 @@ PARITY_CLIPS = 8
 class ClassifierSubject:
     """The student of a recipe, its clips, and how it is trained and judged: as its own run was, with the recipe's settings over it.
 
-    overrides: flags over these. quiet: without progress. Raises CheckpointError, ConfigError and DataError as their readers do.
+    overrides: flags over these. quiet: without progress. interval: of the main metric, for cards. Raises CheckpointError, ConfigError and
+    DataError as their readers do.
     """
 
     main_metric = MAIN_METRIC
 
-    def __init__(self, recipe: Recipe, overrides: Sequence[str] = (), *, quiet: bool = False) -> None:
-        self._quiet = quiet
+    def __init__(self, recipe: Recipe, overrides: Sequence[str] = (), *, quiet: bool = False, interval: Interval = no_interval) -> None:
+        self._quiet, self._interval = quiet, interval
         self.original = Path(recipe.student)
         self._student = load_classifier(self.original)
         self._subset, self._settings, self._overrides = recipe.subset, recipe.settings, overrides
@@ -68,9 +69,18 @@ class ClassifierSubject:
 
     @property
     def identity(self) -> Mapping[str, Any]:
+        """See `Subject`. The content of a teacher that no settings would train again is among it."""
+        teacher = self.config.teacher if self.config.teacher_settings is None else None
+        content = sha256(checkpoint_in(Path(teacher))) if teacher and checkpoint_in(Path(teacher)).exists() else None
+        return {"settings": settings_that_count(as_dict(self.config)), "manifest": self._clips.data, "teacher": content}
+
+    def check(self, steps: Sequence[Step]) -> None:
         """See `Subject`."""
-        settings = {key: value for key, value in as_dict(self.config)["data"].items() if f"data.{key}" not in FREE}
-        return {"data": settings, "manifest": self._clips.data}
+        quantised = False
+        for step in steps:
+            quantised |= step.kind == "quantise"
+            if isinstance(step.settings, ExportConfig):
+                check_formats(step, known=("onnx", "xml", "pt2"), quantised=quantised)
 
     def change(self, model: Path, step: Step, folder: Path) -> Made:
         """See `Subject`."""
@@ -103,8 +113,10 @@ class ClassifierSubject:
             samples = training_set(self._clips, config, [view])
             sampler = training_sampler(self._clips, config, first_step=0, last_step=TAYLOR_BATCHES)
             for batch in training_loader(samples, sampler, config.data.workers, pin_memory=False):
-                labelled = batch["label"] >= 0
-                yield F.cross_entropy(net(batch[view][labelled]).logits, batch["label"][labelled])
+                labelled, seen = batch["label"] >= 0, batch.get("observed")
+                if labelled.any():
+                    logits = net(batch[view][labelled], None if seen is None else seen[labelled]).logits
+                    yield F.cross_entropy(logits, batch["label"][labelled])
 
         return batches
 
@@ -121,17 +133,17 @@ class ClassifierSubject:
         found = repaired_settings(self._student.run, over, original=str(self.original))
         return load_config(settings=found, overrides=self._overrides)
 
-    def quantise(self, model: Path, config: QuantiseConfig, folder: Path) -> Made:
+    def quantise(self, model: Path, config: QuantiseConfig, judged: Mapping[str, Any], folder: Path) -> Made:
         """See `Subject`."""
-        return self._exported(model, ExportConfig(), config, folder)
+        return self._exported(model, ExportConfig(), config, judged, folder)
 
-    def export(self, model: Path, config: ExportConfig, integers: QuantiseConfig | None, folder: Path) -> Made:
+    def export(self, model: Path, config: ExportConfig, integers: QuantiseConfig | None, judged: Mapping[str, Any], folder: Path) -> Made:
         """See `Subject`."""
-        if "darknet" in config.formats:
-            raise ConfigError("a classifier has no darknet files", known="onnx, xml, pt2")
-        return self._exported(model, config, integers, folder)
+        return self._exported(model, config, integers, judged, folder)
 
-    def _exported(self, model: Path, config: ExportConfig, integers: QuantiseConfig | None, folder: Path) -> Made:
+    def _exported(
+        self, model: Path, config: ExportConfig, integers: QuantiseConfig | None, judged: Mapping[str, Any], folder: Path
+    ) -> Made:
         saved, data = load_classifier(model), self.config.data
         given = None if integers is None else self._integers(saved, integers)
         clips = data_set_clips(self.config, saved.view, PARITY_CLIPS)
@@ -139,12 +151,14 @@ class ClassifierSubject:
         files = [folder / f"model.{suffix}" for suffix in config.formats]
         for file in files:
             exported = export_classifier(saved, data, file, clips=clips, integers=given)
-            write_card(exported, data=f"{self._clips.manifest.name}, split {data.split}", licence=config.licence)
+            on = f"{judged['counts']['clips']} clips of '{self._subset}'"
+            metric = Judged(metric=MAIN_METRIC, value=judged["metrics"][MAIN_METRIC], ci95=self._interval(judged), on=on)
+            write_card(exported, data=f"{self._clips.manifest.name}, split {data.split}", judged=[metric], licence=config.licence)
             notes[file.name] = str(exported.parity)
             if exported.quantised is not None:
                 found = exported.quantised
                 notes |= {"layers": dict(found.layers), "left": dict(found.left), "integer_convolutions": found.convolutions}
-                notes |= {"sensitivity_db": dict(found.sensitivity)} if found.sensitivity else {}
+                notes |= {"sensitivity_db": finite(found.sensitivity)} if found.sensitivity else {}
         run = [file for file in files if file.suffix != ".pt2"]
         return Made(model=model, file=run[0] if run else None, notes=notes)
 

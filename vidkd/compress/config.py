@@ -111,8 +111,10 @@ class QuantiseConfig:
         clips: how many training clips (pictures of a detector) the ranges are found on, drawn over all classes.
         seed: of the draw.
         ranges: "minmax" the whole range that occurs, "percentile" 99.99 % of the values, "entropy" what changes their distribution least.
+            The latter two keep all activations of all clips in memory while they look for it.
         weight_bits: 8, or 7 for processors whose eight-bit products saturate (x86 without VNNI).
         spare: patterns of layers that stay in float.
+        sensitivity: also find what each layer alone in integers does to the outputs; implied by `most_sensitive`.
         most_sensitive: this many layers more stay in float, those whose integers alone disturb the outputs most.
     """
 
@@ -122,6 +124,7 @@ class QuantiseConfig:
     ranges: Ranges = "minmax"
     weight_bits: Literal[7, 8] = 8
     spare: tuple[str, ...] = ()
+    sensitivity: bool = False
     most_sensitive: int = 0
 
     def __post_init__(self) -> None:

@@ -1,6 +1,5 @@
 """Export of a darknet detector to a file that runs without torch: raw heads, with all that decoding them takes in its metadata."""
 
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,8 +13,9 @@ from vidkd import __version__
 from vidkd.base.errors import ConfigError
 from vidkd.base.extras import require
 from vidkd.compress.config import QuantiseConfig
-from vidkd.compress.export import check_integers, parts_of, replaced_whole
-from vidkd.compress.export_card import write_rows
+from vidkd.compress.export import check_integers, parts_of, replaced_whole, told_if_unwritable
+from vidkd.compress.export_card import Judged, judged_text, latency_text, write_rows
+from vidkd.compress.openvino_file import write_openvino
 from vidkd.compress.quantise import Feed, Quantised, quantise
 from vidkd.detection.metrics import f1_against
 from vidkd.models.darknet.detector import GREY, DarknetDetector
@@ -30,11 +30,19 @@ FEED_FRAMES = 8
 
 
 @dataclass(frozen=True, kw_only=True)
+class Frames:
+    """RGB uint8 (H, W, 3) each, to compare on. source: where they are from, in words."""
+
+    values: Sequence[NDArray[np.uint8]]
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class DetectorParity:
     """What file and network said of the same frames.
 
     heads: largest difference of a raw head; scale: its largest value. boxes: how many the network found; f1: of those of the file against
-    them, of the same class and at an IoU of at least 0.9; 1 where both found none.
+    them, of the same class and at an IoU of at least 0.9; 1 where both found none. source: where the frames are from, in words.
     """
 
     heads: float
@@ -42,12 +50,11 @@ class DetectorParity:
     boxes: int
     f1: float
     frames: int
+    source: str
 
     def __str__(self) -> str:
-        return (
-            f"largest difference to the network: {self.heads:.2g} of raw heads up to {self.scale:.3g}; "
-            f"F1 {self.f1:.3f} (IoU 0.9) against its {self.boxes} boxes on {self.frames} frames"
-        )
+        boxes = f"F1 {self.f1:.3f} (IoU 0.9) against its {self.boxes} boxes" if self.boxes else "the network finds no box to compare"
+        return f"largest difference to the network: {self.heads:.2g} of raw heads up to {self.scale:.3g}; {boxes} ({self.source})"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,15 +77,14 @@ def export_detector(
     detector: DarknetDetector,
     path: Path,
     *,
-    frames: Sequence[NDArray[np.uint8]] = (),
+    frames: Frames | None = None,
     integers: QuantiseConfig | None = None,
     footage: Sequence[NDArray[np.uint8]] = (),
     tolerance: float = TOLERANCE,
-    sensitivity: bool = False,
 ) -> ExportedDetectorFile:
     """Write a detector to `path`, .onnx or .xml; what was there is replaced only once the check is passed.
 
-    frames: RGB uint8 (H, W, 3), on which network and file are compared, by default noise. integers: how it computes in eight-bit integers,
+    frames: what network and file are compared on, by default noise. integers: how it computes in eight-bit integers,
     by default in float; footage: the frames on which the ranges of activations are found. tolerance: of raw heads, times the largest
     where that is above 1; the differences of integers are told, whatever they are.
     Raises ConfigError for another suffix, a difference beyond the tolerance, integers without footage, or a runtime that computes in float
@@ -94,10 +100,14 @@ def export_detector(
     onnx.checker.check_model(model)
     content, quantised = bytes(model.SerializeToString()), None
     if integers is not None:
-        quantised = quantise(content, _feeds(detector, footage), integers, sensitivity=sensitivity)
+        quantised = quantise(content, _feeds(detector, footage), integers)
         content = quantised.graph
     with replaced_whole(path) as new:
-        _write(content, metadata, new)
+        with told_if_unwritable(path):
+            if path.suffix.lower() == ".xml":
+                write_openvino(content, metadata.to_json(), new)
+            else:
+                new.write_bytes(content)
         allowed = tolerance if integers is None else math.inf
         parity = _compare(detector, new, metadata, frames or _noise(metadata), tolerance=allowed, what=path.name)
         if quantised is not None:
@@ -125,8 +135,13 @@ def detector_metadata(detector: DarknetDetector) -> ModelMetadata:
     )
 
 
-def write_detector_card(exported: ExportedDetectorFile, *, network: str, data: str | None = None, licence: str | None = None) -> Path:
-    """Write the card beside the file; returns its path. network: what it is. data: what it was trained on. licence: of the weights."""
+def write_detector_card(
+    exported: ExportedDetectorFile, *, network: str, data: str | None = None, judged: Sequence[Judged] = (), licence: str | None = None
+) -> Path:
+    """Write the card beside the file; returns its path.
+
+    network: what it is. data: what it was trained on. judged: metrics of the network before export. licence: of the weights.
+    """
     metadata = exported.metadata
     width, height = metadata.input.size
     rows = {
@@ -134,21 +149,20 @@ def write_detector_card(exported: ExportedDetectorFile, *, network: str, data: s
         "Sees": f"frames in RGB, {width} x {height} pixels ({metadata.input.resize})",
         "Classes": f"{len(metadata.classes)}: {', '.join(metadata.classes[:50])}",
         "Data": data or "unknown",
+        "Judged, before export": judged_text(judged),
         "Size": f"{exported.bytes:,} bytes, {exported.parameters:,} parameters",
+        "Speed": _speed(exported.path, metadata),
         **({} if exported.quantised is None else {"Integers": str(exported.quantised)}),
         "Parity": str(exported.parity),
     }
     return write_rows(exported.path, rows, licence=licence)
 
 
-def _write(content: bytes, metadata: ModelMetadata, path: Path) -> None:
-    if path.suffix.lower() == ".onnx":
-        path.write_bytes(content)
-        return
-    openvino = require("openvino", "openvino")
-    model = openvino.Core().read_model(io.BytesIO(content))
-    model.set_rt_info(metadata.to_json(), EMBEDDED_KEY)
-    openvino.save_model(model, str(path), compress_to_fp16=False)
+def _speed(path: Path, metadata: ModelMetadata) -> str:
+    """Latency of the file as vidkd runs it on one core, letterbox and suppression with it."""
+    detector, (width, height) = open_detector(path, device="cpu", threads=1), metadata.input.size
+    frame = np.zeros((1, height, width, 3), np.uint8)
+    return latency_text(lambda: detector(frame), "one frame, from pixels to boxes")
 
 
 def _feeds(detector: DarknetDetector, frames: Sequence[NDArray[np.uint8]]) -> list[Feed]:
@@ -158,19 +172,19 @@ def _feeds(detector: DarknetDetector, frames: Sequence[NDArray[np.uint8]]) -> li
     return [{INPUT: images[start : start + FEED_FRAMES].contiguous().numpy()} for start in range(0, len(images), FEED_FRAMES)]
 
 
-def _noise(metadata: ModelMetadata) -> list[NDArray[np.uint8]]:
+def _noise(metadata: ModelMetadata) -> Frames:
     width, height = metadata.input.size
-    return list(np.random.default_rng(0).integers(0, 256, (2, height, width, 3), dtype=np.uint8))
+    return Frames(values=list(np.random.default_rng(0).integers(0, 256, (2, height, width, 3), dtype=np.uint8)), source="2 frames of noise")
 
 
 def _compare(
-    detector: DarknetDetector, path: Path, metadata: ModelMetadata, frames: Sequence[NDArray[np.uint8]], *, tolerance: float, what: str
+    detector: DarknetDetector, path: Path, metadata: ModelMetadata, frames: Frames, *, tolerance: float, what: str
 ) -> DetectorParity:
     network, exported = open_network(path, device="cpu"), open_detector(path, device="cpu")
     difference = scale = 0.0
     here: list[Detections] = []
     there: list[Detections] = []
-    for frame in frames:
+    for frame in frames.values:
         images, _ = detector.prepare(frame[None])
         with torch.inference_mode():
             wanted = [head.cpu().numpy() for head in detector.net(images)]
@@ -180,7 +194,7 @@ def _compare(
         here, there = here + detector(frame[None]), there + exported(frame[None])
     f1 = f1_against(there, here, iou=0.9, score=0.0, oracle_score=0.0)
     boxes = sum(map(len, here))
-    parity = DetectorParity(heads=difference, scale=scale, boxes=boxes, f1=f1.f1, frames=len(frames))
+    parity = DetectorParity(heads=difference, scale=scale, boxes=boxes, f1=f1.f1, frames=len(frames.values), source=frames.source)
     if not difference <= tolerance * max(1.0, scale):
         raise ConfigError(
             f"the exported file does not say what the network says: {what}",

@@ -10,14 +10,15 @@ from torch import Tensor, nn
 from vidkd.base.errors import CheckpointError, ConfigError, DataError
 from vidkd.base.files import sha256
 from vidkd.compress.config import FactoriseConfig, PruneConfig, QuantiseConfig
-from vidkd.compress.detector_export import export_detector, write_detector_card
+from vidkd.compress.detector_export import Frames, export_detector, write_detector_card
 from vidkd.compress.export import parts_of
+from vidkd.compress.export_card import Judged
 from vidkd.compress.factorise import factorise
 from vidkd.compress.importance import LossBatches
 from vidkd.compress.outcome import Compressed
 from vidkd.compress.prune import prune
-from vidkd.compress.recipe import ExportConfig, Recipe, RepairConfig, Step
-from vidkd.compress.subject import Made
+from vidkd.compress.recipe import ExportConfig, Recipe, RepairConfig, Step, check_formats
+from vidkd.compress.subject import Made, finite, settings_that_count
 from vidkd.data.loaders import StepSampler
 from vidkd.detection.annotations import BoxManifest
 from vidkd.detection.config import DETECTOR_TASKS, DetectorRunConfig, load_detector_config
@@ -28,7 +29,6 @@ from vidkd.detection.footage import Pictures, frames_of_manifest, frames_of_vide
 from vidkd.detection.frames import frames_identity, read_frames
 from vidkd.detection.saved import EXPORTED, SavedDetector, load_detector, write_darknet
 from vidkd.engine.devices import pick_device
-from vidkd.engine.run_folder import FREE
 from vidkd.engine.settings import as_dict, merge
 from vidkd.models.darknet import Darknet, load_weights
 from vidkd.models.darknet.detector import DarknetDetector
@@ -70,11 +70,25 @@ class DetectorSubject:
     @property
     def identity(self) -> Mapping[str, Any]:
         """See `Subject`."""
-        settings = as_dict(self.config)
-        data = {key: value for key, value in settings["data"].items() if f"data.{key}" not in FREE}
-        weights = sha256(Path(self._recipe.weights)) if self._recipe.weights else None
+        files = [*(path for path in (self._recipe.weights, self._recipe.names) if path), *self._recipe.footage]
         judged = frames_identity(self._truth.classes, self._truth)
-        return {"data": data, "judge": settings["judge"], "frames": [self._frames.identity, judged], "weights": weights}
+        return {
+            "settings": settings_that_count(as_dict(self.config)),
+            "frames": [self._frames.identity, judged],
+            "files": [sha256(Path(path)) for path in files],
+        }
+
+    def check(self, steps: Sequence[Step]) -> None:
+        """See `Subject`: sparse weights are none, as the training of detectors would not keep their zeros."""
+        quantised = False
+        for step in steps:
+            quantised |= step.kind == "quantise"
+            if step.kind == "sparsify":
+                raise ConfigError(
+                    f"{step.name}: a detector is pruned or factorised; zeros among its weights would not last through a repair"
+                )
+            if isinstance(step.settings, ExportConfig):
+                check_formats(step, known=("onnx", "xml", "darknet"), quantised=quantised)
 
     @property
     def _is_cfg(self) -> bool:
@@ -98,7 +112,7 @@ class DetectorSubject:
         return load_detector_config(settings=merge(merge(sized, self._recipe.settings), settings), overrides=self._overrides)
 
     def change(self, model: Path, step: Step, folder: Path) -> Made:
-        """See `Subject`. Raises ConfigError for sparse weights, whose zeros the training of detectors would not keep."""
+        """See `Subject`."""
         saved = self._load(model)
         done = self._changed(saved.net, step)
         write_darknet(folder, done.model, saved.classes)
@@ -109,9 +123,8 @@ class DetectorSubject:
         if isinstance(settings, PruneConfig):
             losses = self._losses if settings.criterion == "taylor" else None
             return prune(net, example, settings, step=step.part, losses=losses)
-        if isinstance(settings, FactoriseConfig):
-            return factorise(net, example, settings)
-        raise ConfigError(f"{step.name}: a detector is pruned or factorised; zeros among its weights would not last through a repair")
+        assert isinstance(settings, FactoriseConfig)
+        return factorise(net, example, settings)
 
     @property
     def _losses(self) -> LossBatches:
@@ -141,9 +154,9 @@ class DetectorSubject:
         return Made(model=result.folder, notes={"steps": result.steps, "train_seconds": round(result.seconds, 2)})
 
     def _apart(self) -> BoxManifest:
-        """The training frames. Raises DataError if one lies in a file that is judged, or there are none."""
-        judged = {frame.path for frame in self._truth.frames}
-        shared = [frame.path for frame in self._frames.train.frames if frame.path in judged]
+        """The training frames. Raises DataError if one lies in a file, or is of a group, that is judged, or there are none."""
+        judged = {name for frame in self._truth.frames for name in (frame.path, ("group", frame.group))}
+        shared = [frame.path for frame in self._frames.train.frames if frame.path in judged or ("group", frame.group) in judged]
         if shared:
             raise DataError(
                 f"{len(shared)} training frames lie in footage that is judged",
@@ -154,18 +167,23 @@ class DetectorSubject:
             raise DataError(f"data set '{self._frames.manifest.name}' has no frame to train on")
         return self._frames.train
 
-    def quantise(self, model: Path, config: QuantiseConfig, folder: Path) -> Made:
+    def quantise(self, model: Path, config: QuantiseConfig, judged: Mapping[str, Any], folder: Path) -> Made:
         """See `Subject`."""
-        return self._exported(model, ExportConfig(), config, folder)
+        return self._exported(model, ExportConfig(), config, judged, folder)
 
-    def export(self, model: Path, config: ExportConfig, integers: QuantiseConfig | None, folder: Path) -> Made:
+    def export(self, model: Path, config: ExportConfig, integers: QuantiseConfig | None, judged: Mapping[str, Any], folder: Path) -> Made:
         """See `Subject`."""
-        return self._exported(model, config, integers, folder)
+        return self._exported(model, config, integers, judged, folder)
 
-    def _exported(self, model: Path, config: ExportConfig, integers: QuantiseConfig | None, folder: Path) -> Made:
+    def _exported(
+        self, model: Path, config: ExportConfig, integers: QuantiseConfig | None, judged: Mapping[str, Any], folder: Path
+    ) -> Made:
         saved = self._load(model)
         detector = self._detector(saved, score=SHIPPED_SCORE, device="cpu")
-        parity = frames_of_manifest(self._truth, PARITY_FRAMES)
+        shown = frames_of_manifest(self._truth, PARITY_FRAMES)
+        parity = Frames(values=shown, source=f"{len(shown)} frames of '{self._recipe.subset}'")
+        on = f"{judged['counts']['frames']} frames of '{self._recipe.subset}'"
+        metric = Judged(metric=self.main_metric, value=judged["metrics"][self.main_metric], ci95=None, on=on)
         footage, source = self._footage(integers) if integers is not None else ([], "")
         notes: dict[str, Any] = {"calibration": source} if source else {}
         run: list[Path] = []
@@ -175,17 +193,28 @@ class DetectorSubject:
                 continue
             path = folder / f"model.{suffix}"
             found = export_detector(detector, path, frames=parity, integers=integers, footage=footage)
-            write_detector_card(found, network=f"darknet, {self.original.name}, compressed", licence=config.licence)
+            write_detector_card(
+                found,
+                network=f"darknet, {self.original.name}, compressed",
+                data=self._frames.manifest.name,
+                judged=[metric],
+                licence=config.licence,
+            )
             notes[path.name] = str(found.parity)
             run.append(path)
             if found.quantised is not None:
                 notes |= {"layers": dict(found.quantised.layers), "left": dict(found.quantised.left)}
                 notes["integer_convolutions"] = found.quantised.convolutions
+                notes |= {"sensitivity_db": finite(found.quantised.sensitivity)} if found.quantised.sensitivity else {}
         return Made(model=model, file=run[0] if run else None, notes=notes)
 
     def _footage(self, config: QuantiseConfig) -> tuple[Pictures, str]:
         """Frames to find ranges on: of the recipe's footage, else of the training frames."""
         if self._recipe.footage:
+            judged = {(self._truth.root / frame.path).resolve() for frame in self._truth.frames}
+            shared = [path for path in self._recipe.footage if Path(path).resolve() in judged]
+            if shared:
+                raise DataError("ranges of activations would be found on footage that is judged", first=shared[0], to_mend="other footage")
             frames = frames_of_videos(self._recipe.footage, config.clips)
             return frames, f"{len(frames)} frames of {len(self._recipe.footage)} videos"
         frames = frames_of_manifest(self._apart(), config.clips, config.seed)

@@ -5,7 +5,6 @@ for programs of one's own: vidkd does not read it, since torch's reader may unpi
 """
 
 import contextlib
-import io
 import math
 import os
 import warnings
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from vidkd.base.errors import ConfigError
@@ -24,6 +24,7 @@ from vidkd.compress.export_metadata import classifier_metadata
 from vidkd.compress.export_parity import Clips, Parity, Raw, compare, generated_clips
 from vidkd.compress.export_trace import ExportedOutputs, has_open_batch, onnx_program, traced
 from vidkd.compress.integer_layers import run_in_integers
+from vidkd.compress.openvino_file import write_openvino
 from vidkd.compress.quantise import Quantised, one_by_one, quantise
 from vidkd.data.config import DataConfig
 from vidkd.models.saved import SavedClassifier
@@ -40,7 +41,6 @@ class Integers:
 
     config: QuantiseConfig
     calibration: Calibration
-    sensitivity: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +86,8 @@ def export_classifier(
     saved.model.cpu()
     graph = Graph(saved, data, integers)
     with replaced_whole(path) as new:
-        raw = write(graph, new)
+        with told_if_unwritable(path):
+            raw = write(graph, new)
         given = clips or generated_clips(graph.metadata)
         allowed = tolerance if integers is None else math.inf
         parity = compare(graph.outputs, raw, given, tolerance=allowed, what=path.name)
@@ -117,7 +118,7 @@ class Graph:
         given, feeds = self._integers, self._integers.calibration.feeds
         if not has_open_batch(self.program):
             feeds = one_by_one(feeds)
-        self.quantised = quantise(content, feeds, given.config, sensitivity=given.sensitivity)
+        self.quantised = quantise(content, feeds, given.config)
         return self.quantised.graph
 
 
@@ -132,16 +133,27 @@ def check_integers(written: Path, quantised: Quantised, path: Path) -> None:
 
 
 @contextlib.contextmanager
-def replaced_whole(path: Path) -> Iterator[Path]:
-    """A name beside `path`, of the same suffix, that becomes `path` at the end and is gone after an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".new.{os.getpid()}.{path.name}")
+def told_if_unwritable(path: Path) -> Iterator[None]:
+    """An OSError of the block becomes the ConfigError that `path` cannot be written, and why."""
     try:
-        yield new
-        for part in parts_of(new):
-            os.replace(part, path.with_suffix(part.suffix))
+        yield
     except OSError as error:
         raise ConfigError(f"cannot write {path}", reason=error.strerror or error) from error
+
+
+@contextlib.contextmanager
+def replaced_whole(path: Path) -> Iterator[Path]:
+    """A name beside `path`, of the same suffix, that becomes `path` at the end and is gone after an error."""
+    new = path.with_name(f".new.{path.name}")
+    with told_if_unwritable(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for left in parts_of(new):  # of a process that was killed
+            left.unlink()
+    try:
+        yield new
+        with told_if_unwritable(path):
+            for part in parts_of(new):
+                os.replace(part, path.with_suffix(part.suffix))
     finally:
         for part in parts_of(new):
             part.unlink()
@@ -159,11 +171,7 @@ def _write_onnx(graph: Graph, path: Path) -> Raw:
 
 
 def _write_openvino(graph: Graph, path: Path) -> Raw:
-    openvino = require("openvino", "openvino")
-    # read as ONNX by the runtime itself; OpenVINO's converter would report its use to its makers
-    model = openvino.Core().read_model(io.BytesIO(graph.onnx()))
-    model.set_rt_info(graph.metadata.to_json(), EMBEDDED_KEY)
-    openvino.save_model(model, str(path), compress_to_fp16=False)
+    write_openvino(graph.onnx(), graph.metadata.to_json(), path)
     return open_exported_classifier(path, device="cpu").raw
 
 
@@ -186,10 +194,17 @@ def _write_pt2(graph: Graph, path: Path) -> Raw:
         # what was written a moment ago is trusted; a file from elsewhere is never read in this way
         network = torch.export.load(path).module()
 
+    at_once = None if has_open_batch(program) else 1
+
     def raw(clips: Any, shares: Any) -> dict[str, Any]:
-        inputs = [torch.from_numpy(clips), torch.from_numpy(shares)][: 2 if metadata.observed else 1]
-        with torch.inference_mode():
-            return dict(zip(outputs.names, (each.numpy() for each in network(*inputs)), strict=True))
+        piece = at_once or len(clips)
+        found = []
+        for start in range(0, len(clips), piece):
+            part = slice(start, start + piece)
+            inputs = [torch.from_numpy(clips[part]), torch.from_numpy(shares[part])][: 2 if metadata.observed else 1]
+            with torch.inference_mode():
+                found.append([each.numpy() for each in network(*inputs)])
+        return dict(zip(outputs.names, map(np.concatenate, zip(*found, strict=True)), strict=True))
 
     return raw
 

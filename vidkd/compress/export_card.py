@@ -1,7 +1,7 @@
 """The model card beside an exported file: what it was trained on, how good, how large and how fast it is, and under what licence."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,7 +45,7 @@ def write_card(exported: Exported, *, data: str | None = None, judged: Sequence[
     rows = {
         **_network(exported.metadata),
         "Data": data or "unknown",
-        "Judged, before export": "; ".join(map(str, judged)) or "not judged: the run holds no evaluation",
+        "Judged, before export": judged_text(judged),
         "Size": f"{exported.bytes:,} bytes, {exported.metadata.trained['parameters']:,} parameters",
         "Batch": "any" if exported.open_batch else "one clip at a time: the network is bound to its batch size",
         **({} if exported.quantised is None else {"Integers": str(exported.quantised)}),
@@ -95,7 +95,17 @@ def _speed(path: Path) -> str:
     classifier = open_exported_classifier(path, device="cpu", threads=1)
     dtype = np.uint8 if classifier.view == "rgb" else np.float32
     clip = np.zeros((1, *classifier.metadata.clip_shape), dtype)
-    timing: Timing = measure(lambda: classifier(clip), what="one clip, network alone")
+    return latency_text(lambda: classifier(clip), "one clip, network alone")
+
+
+def judged_text(judged: Sequence[Judged]) -> str:
+    """Metrics in a row of a card."""
+    return "; ".join(map(str, judged)) or "not judged: nothing is known of an evaluation"
+
+
+def latency_text(call: Callable[[], object], what: str) -> str:
+    """Median and 95th percentile of a call on one thread, in a row of a card."""
+    timing: Timing = measure(call, what=what)
     return (
         f"{timing.what}: median {1e3 * timing.median_s:.2f} ms, 95th percentile {1e3 * timing.p95_s:.2f} ms of {timing.n} runs, "
         f"1 thread of {os.cpu_count()} cores of the machine that exported"

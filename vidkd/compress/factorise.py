@@ -4,7 +4,6 @@ import copy
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from fnmatch import fnmatchcase
 from typing import Any, cast
 
 import torch
@@ -15,6 +14,7 @@ from vidkd.compress.config import FactoriseConfig
 from vidkd.compress.darknet import METHODS_OF_CFG, described
 from vidkd.compress.decompose import Decomposition, decompose, fill
 from vidkd.compress.outcome import Compressed, Net, checked_outputs, restore_modes
+from vidkd.compress.patterns import matched
 from vidkd.compress.ranks import Choice, Costs, by_energy, by_ratio, every_choice, within_budget
 from vidkd.models.changes import apply_changes
 from vidkd.models.darknet import Darknet
@@ -69,9 +69,10 @@ def _reasons(net: nn.Module, cost: NetworkCost, config: FactoriseConfig) -> dict
         f"{name}.{part}" for name, module in net.named_modules() if isinstance(module, LowRank) for part, _ in module.named_children()
     }
     reasons: dict[str, str] = {}
+    spared = matched(config.spare, cost.layers, every=(name for name, _ in net.named_modules() if name))
     for name in cost.layers:
         found = refusal(net.get_submodule(name))
-        if any(fnmatchcase(name, pattern) for pattern in config.spare):
+        if name in spared:
             found = "spare"
         elif name in factors:
             found = "it is a factor already"

@@ -90,6 +90,10 @@ def _taylor(net: nn.Module, couplings: Sequence[Coupling], losses: LossBatches |
         batches += 1
     if not batches:
         raise ConfigError("criterion 'taylor' was given no batch")
+    if not all(sums.isfinite().all() for sums in total.values()):
+        raise ConfigError(
+            "criterion 'taylor': the loss or its gradient is not a finite number", to_mend="look at the batches, or another criterion"
+        )
     return {name: sums / batches for name, sums in total.items()}
 
 

@@ -15,6 +15,7 @@ from vidkd.compress.darknet import described
 from vidkd.compress.graph import couplings
 from vidkd.compress.importance import LossBatches, is_norm, scores
 from vidkd.compress.outcome import Compressed, Net, checked_outputs, restore_modes
+from vidkd.compress.patterns import matched
 from vidkd.compress.traced import pieces_of
 from vidkd.models.changes import apply_changes, differing_sizes
 from vidkd.models.classifier import VideoClassifier
@@ -31,6 +32,7 @@ def prune(net: Net, example: Tensor, config: PruneConfig, *, step: int = 1, loss
     The result was run on the example and puts out the same shapes. Raises ConfigError if nothing may go, if a layer would lose all its
     filters, or if the network cannot be understood; MissingExtraError without torch-pruning.
     """
+    matched(config.spare, (name for name, _ in net.named_modules() if name))  # raises for a pattern that fits nothing
     working = copy.deepcopy(net)
     found = couplings(pieces_of(working, example), config.spare)
     free = [each for each in found if each.spared is None]

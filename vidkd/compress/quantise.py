@@ -11,7 +11,6 @@ import logging
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +21,14 @@ from vidkd.base.errors import ConfigError
 from vidkd.base.extras import require
 from vidkd.compress.config import QuantiseConfig
 from vidkd.compress.integer_layers import Layer, integer_layers, weighted_layers
+from vidkd.compress.patterns import matched
 from vidkd.runtime.onnx_network import NOT_AS_WRITTEN
 
 Feed = Mapping[str, NDArray[Any]]
 """Inputs of a graph by name, of one batch."""
 
 LINEAR = ("Gemm", "MatMul")
+PERCENTILE = 99.99
 FLOAT_BY_RULE = "Softmax", "LogSoftmax", "LayerNormalization", "InstanceNormalization"
 """Operations that stay in float: their sums lose too much, and no runtime gains by them."""
 
@@ -56,7 +57,7 @@ class Quantised:
         return f"in eight-bit integers: {' and '.join(kinds)}; in float: {', '.join(self.left) or 'none'}"
 
 
-def quantise(graph: bytes, feeds: Sequence[Feed], config: QuantiseConfig, *, sensitivity: bool = False) -> Quantised:
+def quantise(graph: bytes, feeds: Sequence[Feed], config: QuantiseConfig) -> Quantised:
     """Give a graph integer layers. feeds: batches of training data, on which ranges and sensitivity are found.
 
     Every layer with weights that is not spared must compute in integers afterwards: a quantiser that skips some is an error.
@@ -68,12 +69,16 @@ def quantise(graph: bytes, feeds: Sequence[Feed], config: QuantiseConfig, *, sen
     found = weighted_layers(model)
     wanted = {layer.name: layer for layer in found if config.kind == "static" or layer.kind in LINEAR}
     left = {layer.name: "not linear, and dynamic ranges are for linear layers" for layer in found if layer.name not in wanted}
-    left |= {name: "spare" for name in wanted if any(fnmatchcase(name, pattern) for pattern in config.spare)}
+    left |= dict.fromkeys(matched(config.spare, wanted, every=left), "spare")
     wanted = {name: layer for name, layer in wanted.items() if name not in left}
     if not wanted:
         raise ConfigError("no layer of this network may compute in integers", **dict(list(left.items())[:4]))
-    quantiser = _Quantiser(graph, model, feeds, config)
-    noise = quantiser.sensitivity(list(wanted.values())) if sensitivity or config.most_sensitive else {}
+    with tempfile.TemporaryDirectory() as folder:
+        return _quantised(_Quantiser(graph, model, feeds, config, Path(folder)), wanted, left, config)
+
+
+def _quantised(quantiser: "_Quantiser", wanted: dict[str, Layer], left: dict[str, str], config: QuantiseConfig) -> Quantised:
+    noise = quantiser.sensitivity(list(wanted.values())) if config.sensitivity or config.most_sensitive else {}
     for name in list(noise)[: config.most_sensitive]:
         left[name] = f"sensitive: {noise[name]:.1f} dB alone"
         del wanted[name]
@@ -93,14 +98,16 @@ def one_by_one(feeds: Sequence[Feed]) -> list[Feed]:
 
 
 class _Quantiser:
-    """ONNX Runtime's quantiser on one graph; the ranges of activations are found once."""
+    """ONNX Runtime's quantiser on one graph; the ranges of activations are found once and kept in `folder`."""
 
-    def __init__(self, graph: bytes, model: Any, feeds: Sequence[Feed], config: QuantiseConfig) -> None:
-        self.graph, self.model, self.feeds, self.config = graph, model, feeds, config
+    def __init__(self, graph: bytes, model: Any, feeds: Sequence[Feed], config: QuantiseConfig, folder: Path) -> None:
+        # histograms of unlike shapes are refused by ONNX Runtime, so those ways get single samples
+        self.feeds = feeds if config.ranges == "minmax" else one_by_one(feeds)
+        self.graph, self.model, self.config, self._ranges = graph, model, config, folder / "ranges.json"
         self.tools = require("onnxruntime.quantization", "compress")
 
-    def with_integers(self, layers: Sequence[Layer], *, ranges: Path | None = None) -> Any:
-        """The model with these layers in integers. ranges: a file that keeps the ranges of activations from one call to the next."""
+    def with_integers(self, layers: Sequence[Layer]) -> Any:
+        """The model with these layers in integers."""
         chosen = {layer.node for layer in layers}
         excluded = [layer.node for layer in weighted_layers(self.model) if layer.node not in chosen]
         excluded += [node.name for node in self.model.graph.node if node.op_type in FLOAT_BY_RULE]
@@ -121,15 +128,15 @@ class _Quantiser:
                 self.tools.quantize_static(
                     source,
                     target,
-                    None if ranges is not None and ranges.exists() else _Reader(self.feeds),
+                    None if self._ranges.exists() else _Reader(self.feeds),
                     per_channel=True,
                     nodes_to_exclude=excluded,
                     reduce_range=self.config.weight_bits == 7,
                     activation_type=self.tools.QuantType.QUInt8,
                     weight_type=self.tools.QuantType.QInt8,
                     calibrate_method=_method(self.tools, self.config),
-                    calibration_cache_path=ranges,
-                    extra_options={"MatMulConstBOnly": True},
+                    calibration_cache_path=self._ranges,
+                    extra_options={"MatMulConstBOnly": True, "CalibPercentile": PERCENTILE},
                 )
             made = require("onnx", "compress").load(target)
         made.producer_name, made.producer_version = self.model.producer_name, self.model.producer_version
@@ -140,12 +147,7 @@ class _Quantiser:
     def sensitivity(self, layers: Sequence[Layer]) -> dict[str, float]:
         """Signal to noise in dB of the outputs, over all feeds, with each layer alone in integers; the least first."""
         wanted = self._outputs(self.graph)
-        with tempfile.TemporaryDirectory() as folder:
-            ranges = Path(folder) / "ranges.json"
-            found = {
-                layer.name: signal_to_noise_db(wanted, self._outputs(self.with_integers([layer], ranges=ranges).SerializeToString()))
-                for layer in layers
-            }
+        found = {layer.name: signal_to_noise_db(wanted, self._outputs(self.with_integers([layer]).SerializeToString())) for layer in layers}
         return dict(sorted(found.items(), key=lambda entry: entry[1]))
 
     def _outputs(self, graph: bytes) -> list[NDArray[Any]]:

@@ -16,6 +16,7 @@ OF_ANOTHER_TASK = ("method", "teacher", "teacher_settings")
 """Settings of a student's own run that mean nothing to another task."""
 
 Format = Literal["onnx", "xml", "pt2", "darknet"]
+WITH_INTEGERS: tuple[Format, ...] = ("onnx", "xml")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +24,7 @@ class ExportConfig:
     """Files that are written of the student as it is then, in integers after a step `quantise`.
 
     Attributes:
-        formats: onnx, xml (OpenVINO) or pt2; of a detector onnx or darknet (cfg and weights).
+        formats: onnx, xml (OpenVINO) or pt2; of a detector onnx, xml or darknet (cfg and weights).
         licence: of the weights, for the card.
     """
 
@@ -184,6 +185,20 @@ def _check_order(kinds: Sequence[str], where: str) -> None:
         raise ConfigError("after `quantise` a network can only be exported", where=where, to_mend="put the other steps before it")
     if kinds.count("quantise") > 1:
         raise ConfigError("a network is quantised once", where=where)
+
+
+def check_formats(step: Step, *, known: Sequence[Format], quantised: bool) -> None:
+    """Raise ConfigError for a format that this kind of network has not, or that holds no integers, where it was quantised before."""
+    assert isinstance(step.settings, ExportConfig)
+    for form in step.settings.formats:
+        if form not in known:
+            raise ConfigError(f"{step.name}: this kind of network has no files of format {form}", known=", ".join(known))
+        if quantised and form not in WITH_INTEGERS:
+            raise ConfigError(
+                f"{step.name}: files of format {form} hold no integers",
+                to_mend="export it before `quantise`",
+                known=", ".join(WITH_INTEGERS),
+            )
 
 
 def repaired_settings(own: Mapping[str, Any], over: Mapping[str, Any], *, original: str) -> dict[str, Any]:

@@ -9,7 +9,6 @@ import dataclasses
 import math
 import zlib
 from collections.abc import Mapping
-from fnmatch import fnmatchcase
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from vidkd.base.errors import ConfigError
 from vidkd.compress.config import SparsifyConfig
 from vidkd.compress.outcome import Compressed, Net
+from vidkd.compress.patterns import matched
 from vidkd.models.changes import apply_changes
 from vidkd.models.macs import network_cost
 from vidkd.models.sparse_weights import layers_with_weights
@@ -63,7 +63,7 @@ def compressed_bytes(net: nn.Module) -> int:
 
 
 def _weights(net: nn.Module, config: SparsifyConfig) -> dict[str, Tensor]:
-    kept = {name for name in layers_with_weights(net) if any(fnmatchcase(name, pattern) for pattern in config.spare)}
+    kept = matched(config.spare, layers_with_weights(net), every=(name for name, _ in net.named_modules() if name))
     return {name: layer.weight for name, layer in layers_with_weights(net).items() if name not in kept}
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vidkd.base.errors import ConfigError
+from vidkd.base.errors import ConfigError, DataError
 from vidkd.base.files import read_json, sha256, write_json
 from vidkd.compress.config import QuantiseConfig
 from vidkd.compress.recipe import ExportConfig, Recipe, RepairConfig, Step
@@ -19,7 +19,7 @@ from vidkd.engine.environment import environment
 from vidkd.engine.run_folder import RunFolder
 from vidkd.models.saved import checkpoint_in
 
-OUTCOME = "outcome.json"
+OUTCOME, CHAIN = "outcome.json", "chain.json"
 ORIGINAL = "0_original"
 
 
@@ -36,9 +36,11 @@ class Outcome:
 def run_recipe(recipe: Recipe, subject: Subject) -> Iterator[Outcome]:
     """Judge the student, then do and judge every step; yields each outcome as it ends, finished ones from their files.
 
-    Raises ConfigError if the recipe's folder holds the steps of another recipe or student, or another process works there;
-    InterruptedRunError after Ctrl-C in a repair (state saved); and whatever a step raises, which costs none of those before it.
+    Raises ConfigError if the recipe's folder holds the steps of another recipe, student, data set or settings, or another process works
+    there, or a step is none for this kind of student; DataError for a finished step whose files are gone; InterruptedRunError after Ctrl-C
+    in a repair (state saved); and whatever a step raises, which costs none of those before it.
     """
+    subject.check(recipe.steps)
     with RunFolder(recipe.folder).lock():
         chain = _digest(recipe.subset, subject.identity, _hash(subject.original))
         outcome = _step(recipe.folder / ORIGINAL, chain, subject, {}, lambda _: Made(model=subject.original))
@@ -49,45 +51,37 @@ def run_recipe(recipe: Recipe, subject: Subject) -> Iterator[Outcome]:
             chain = _digest(chain, step.kind, step.part, settings)
             if isinstance(step.settings, QuantiseConfig):
                 integers = step.settings
-            work = _work(step, outcome.made.model, integers, subject)
+            work = _work(step, outcome, integers, subject)
             outcome = _step(recipe.folder / step.name, chain, subject, settings, work)
             yield outcome
 
 
-def _work(step: Step, model: Path, integers: QuantiseConfig | None, subject: Subject) -> Callable[[Path], Made]:
+def _work(step: Step, before: Outcome, integers: QuantiseConfig | None, subject: Subject) -> Callable[[Path], Made]:
     """What a step does, given its folder."""
-    settings = step.settings
+    settings, model = step.settings, before.made.model
     if isinstance(settings, RepairConfig):
         return lambda folder: subject.repair(model, settings, folder)
     if isinstance(settings, QuantiseConfig):
-        return lambda folder: subject.quantise(model, settings, folder)
+        return lambda folder: subject.quantise(model, settings, before.content, folder)
     if isinstance(settings, ExportConfig):
-        return lambda folder: subject.export(model, settings, integers, folder)
+        return lambda folder: subject.export(model, settings, integers, before.content, folder)
     return lambda folder: subject.change(model, step, folder)
 
 
 def _step(folder: Path, chain: str, subject: Subject, settings: Mapping[str, Any], work: Callable[[Path], Made]) -> Outcome:
+    """The outcome of a step, which is done unless it is there. A folder belongs to the chain of steps that began in it, finished or not."""
     path = folder / OUTCOME
+    _claim(folder, chain, settings)
     if path.exists():
         content = read_json(path)
-        if content["chain"] != chain:
-            raise ConfigError(
-                f"{folder} holds a step of another recipe, student or data",
-                there=json.dumps(content["settings"])[:120],
-                here=json.dumps(settings)[:120],
-                to_mend="another --name, or move that folder away",
-            )
-        return Outcome(name=folder.name, made=_made(content, folder), content=content, found_finished=True)
+        return Outcome(name=folder.name, made=_made(content, folder, subject), content=content, found_finished=True)
     started = time.monotonic()
-    with written_or_told(f"the step in {folder}"):
-        folder.mkdir(parents=True, exist_ok=True)
     made = work(folder)
     worked = time.monotonic() - started
     content = {
         "step": folder.name,
-        "chain": chain,
         "settings": settings,
-        "model": _place(made.model, folder),
+        "model": None if made.model == subject.original else _place(made.model, folder),
         "file": None if made.file is None else _place(made.file, folder),
         "notes": made.notes,
         **subject.cost(made),
@@ -100,15 +94,45 @@ def _step(folder: Path, chain: str, subject: Subject, settings: Mapping[str, Any
     return Outcome(name=folder.name, made=made, content=content, found_finished=False)
 
 
+def _claim(folder: Path, chain: str, settings: Mapping[str, Any]) -> None:
+    """Note in a folder which chain of steps it belongs to. Raises ConfigError if something of another one is in it."""
+    note = folder / CHAIN
+    kept = (folder / OUTCOME).exists() or RunFolder(folder).has_checkpoint()
+    if note.exists() and (kept or read_json(note).get("chain") == chain):
+        there = read_json(note)
+        if there.get("chain") != chain:
+            raise ConfigError(
+                f"{folder} holds a step of another recipe, student, data set or settings",
+                there=json.dumps(there.get("settings"))[:120],
+                here=json.dumps(settings)[:120],
+                to_mend="another --name, or move that folder and those after it away",
+            )
+        return
+    with written_or_told(f"the step in {folder}"):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(note, {"chain": chain, "settings": settings})
+
+
 def _place(path: Path, folder: Path) -> str:
     """A path as it is written down: inside the recipe's folder from there, so that this can be moved."""
-    inside = path.resolve().is_relative_to(folder.parent.resolve())
-    return str(path.resolve().relative_to(folder.parent.resolve())) if inside else str(path)
+    path, home = path.resolve(), folder.parent.resolve()
+    return str(path.relative_to(home)) if path.is_relative_to(home) else str(path)
 
 
-def _made(content: Mapping[str, Any], folder: Path) -> Made:
-    file = content["file"]
-    return Made(model=folder.parent / content["model"], file=None if file is None else folder.parent / file, notes=content["notes"])
+def _made(content: Mapping[str, Any], folder: Path, subject: Subject) -> Made:
+    """What a finished step left. Raises DataError if that is gone, or outcome.json does not say it."""
+    missing = [key for key in ("model", "file", "notes", "metrics", "parameters", "macs", "bytes") if key not in content]
+    if missing:
+        raise DataError(f"not the outcome of a step: {folder / OUTCOME}", missing=", ".join(missing), to_mend=_AGAIN)
+    model = subject.original if content["model"] is None else folder.parent / content["model"]
+    file = None if content["file"] is None else folder.parent / content["file"]
+    for path in (model, file):
+        if path is not None and not path.exists():
+            raise DataError(f"{folder.name} was finished, and what it made is gone: {path}", to_mend=_AGAIN)
+    return Made(model=model, file=file, notes=content["notes"])
+
+
+_AGAIN = "move its folder and those after it away: they are done again"
 
 
 def _hash(student: Path) -> str:

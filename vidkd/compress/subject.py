@@ -1,12 +1,14 @@
 """What a recipe is done to, by interface: a classifier of clips, or a detector."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from vidkd.compress.config import QuantiseConfig
 from vidkd.compress.recipe import ExportConfig, RepairConfig, Step
+from vidkd.engine.run_folder import FREE, LENGTH, flatten
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +21,25 @@ class Made:
     model: Path
     file: Path | None = None
     notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+Interval = Callable[[Mapping[str, Any]], tuple[float, float] | None]
+"""The 95 % interval of the main metric of an outcome; None where it cannot be known. What works it out stands above this room."""
+
+
+def no_interval(_: Mapping[str, Any]) -> None:
+    """The interval of whoever asks for none."""
+
+
+def finite(noise: Mapping[str, float]) -> dict[str, float | None]:
+    """Signal to noise as JSON can hold it: None where there is no noise at all."""
+    return {name: value if math.isfinite(value) else None for name, value in noise.items()}
+
+
+def settings_that_count(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those settings of a run, flat, on which its numbers depend: not where and how fast it goes, nor what it begins with."""
+    left_out = (*(name for name in FREE if name not in LENGTH), "init")
+    return {key: value for key, value in flatten(settings).items() if not key.startswith(left_out)}
 
 
 class Subject(Protocol):
@@ -36,7 +57,11 @@ class Subject(Protocol):
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """What numbers depend on beside the student: settings of data and judging, the data set; plain values."""
+        """What numbers depend on beside the student: the settings of its training, of data and judging, the data set; plain values."""
+        ...
+
+    def check(self, steps: Sequence[Step]) -> None:
+        """Raise ConfigError for a step that is none for this kind of network, before anything is done."""
         ...
 
     def change(self, model: Path, step: Step, folder: Path) -> Made:
@@ -47,12 +72,12 @@ class Subject(Protocol):
         """Train what is left, as a run in this folder."""
         ...
 
-    def quantise(self, model: Path, config: QuantiseConfig, folder: Path) -> Made:
-        """Export with integers."""
+    def quantise(self, model: Path, config: QuantiseConfig, judged: Mapping[str, Any], folder: Path) -> Made:
+        """Export with integers. judged: the outcome of the step before, for the card."""
         ...
 
-    def export(self, model: Path, config: ExportConfig, integers: QuantiseConfig | None, folder: Path) -> Made:
-        """Write the files that ship, in integers where the network was quantised."""
+    def export(self, model: Path, config: ExportConfig, integers: QuantiseConfig | None, judged: Mapping[str, Any], folder: Path) -> Made:
+        """Write the files that ship, in integers where the network was quantised. judged: as in `quantise`."""
         ...
 
     def judge(self, made: Made) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The training loop: a plain loop on Lightning Fabric that knows what it trains by its interface alone, and resumes exactly."""
 
 import contextlib
+import logging
 import math
 import time
 from abc import ABC, abstractmethod
@@ -41,6 +42,8 @@ from vidkd.losses.slimming import scale_l1
 from vidkd.models.fake_integers import compute_in_fake_integers
 from vidkd.tasks.trainable import Trainable
 
+log = logging.getLogger(__name__)
+
 Batch = dict[str, Any]
 
 MOST_SKIPPED = 50
@@ -71,8 +74,8 @@ class Trainee(ABC):
 
     task: student, and the losses of a batch. config: the settings. steps: optimiser steps of the whole run. samples: samples of an epoch.
     batch_size: samples of a batch of the loader that count for an epoch. data: hash of what the data say, so that a run never goes on with
-    others. most_bad: unreadable samples that are skipped before it is an
-    error. validates: whether there is anything to judge on. main_metric: the one by which the best student is kept; more is better.
+    others. most_bad: unreadable samples that are skipped before it is an error. validates: whether there is anything to judge on.
+    main_metric: the one by which the best student is kept; more is better.
     """
 
     main_metric: ClassVar[str]
@@ -131,7 +134,7 @@ class Loop:
         self.task, self.steps = trainee.task, trainee.steps
         config = trainee.config
         if config.train.integers:
-            compute_in_fake_integers(self.task.student)
+            log.info("weights and inputs of %d layers are rounded to eight bits", len(compute_in_fake_integers(self.task.student)))
         self.optimizer = build_optimizer(self.task, config.optim)
         self.schedule = build_schedule(self.optimizer, config.optim, self.steps)
         self.module, self.wrapped_optimizer = fabric.setup(self.task, self.optimizer)

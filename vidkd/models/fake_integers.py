@@ -10,12 +10,20 @@ import functools
 import torch
 from torch import Tensor, nn
 
+from vidkd.base.errors import ConfigError
+
 WEIGHT_STEPS, INPUT_STEPS = 127, 255
 
 
 def compute_in_fake_integers(net: nn.Module) -> list[str]:
-    """Make every convolution and linear layer of a network round from now on, in place; returns their names."""
+    """Make every convolution and linear layer of a network round from now on, in place; returns their names.
+
+    Weights that are read past their layer (those of torch's MultiheadAttention, Video Swin's) are not rounded. Raises ConfigError for a
+    network without such layers.
+    """
     found = {name: module for name, module in net.named_modules() if _is_plain(module)}
+    if not found:
+        raise ConfigError("train.integers rounds convolutions and linear layers, and this network has none")
     for module in found.values():
         module.__class__ = _rounding(type(module))  # type: ignore[arg-type]  # classes can be hashed
     return list(found)

@@ -10,13 +10,11 @@ from vidkd.base.errors import ConfigError
 from vidkd.base.plain import from_plain
 from vidkd.runtime.clip_classifier import View
 from vidkd.runtime.metadata import EMBEDDED_KEY
-from vidkd.runtime.network import Network
+from vidkd.runtime.network import MOST_VALUES, Network
 
 CLASSIFIER_SCHEMA = 1
 MOST_TEXT = 2**20
 """Characters of metadata; more are no metadata of ours."""
-MOST_VALUES = 2**28
-"""Values of one clip, a gigabyte as float32; a file that asks for more is refused before anything is allocated."""
 CLIP, OBSERVED, LOGITS, ATTENTION = "clip", "observed", "logits", "attention"
 """Names of the inputs and outputs of an exported classifier."""
 EXPORT_AGAIN = "export the checkpoint again: vidkd export --help"

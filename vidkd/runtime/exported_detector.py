@@ -10,7 +10,7 @@ from vidkd.runtime.detections import Detections
 from vidkd.runtime.heads import HEADS, Array, Candidates
 from vidkd.runtime.letterbox import Letterbox
 from vidkd.runtime.metadata import ModelMetadata
-from vidkd.runtime.network import Network, Port
+from vidkd.runtime.network import MOST_VALUES, Network, Port
 from vidkd.runtime.nms import box_area, nms
 from vidkd.runtime.pixels import fill_input, pixel_table
 
@@ -110,6 +110,9 @@ def _fitting_input(network: Network, metadata: ModelMetadata) -> Port:
         raise unknown_name("input", str(form.name), names, where=f"input.name in the metadata of {network.path}")
     width, height = form.size
     wanted = (3, height, width) if form.layout == "NCHW" else (height, width, 3)
+    batch = port.shape[0] or 1 if port.shape else 1
+    if batch * 3 * width * height > MOST_VALUES:
+        raise _misfit(network, f"it takes {batch} frames of {width} x {height} at once, more than {MOST_VALUES} values")
     fits = len(port.shape) == 4 and all(side in (None, want) for side, want in zip(port.shape[1:], wanted, strict=True))
     if not fits:
         raise _misfit(

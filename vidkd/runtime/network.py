@@ -7,6 +7,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+MOST_VALUES = 2**28
+"""Values of an input, a gigabyte as float32; a file that asks for more is refused before anything is allocated."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Port:

@@ -9,11 +9,16 @@ from numpy.typing import NDArray
 
 from vidkd.base.errors import CheckpointError, ConfigError
 from vidkd.base.extras import require
+from vidkd.base.files import sha256
 from vidkd.runtime.metadata import EMBEDDED_KEY
 from vidkd.runtime.network import Port
 
 PRECISION = {"INFERENCE_PRECISION_HINT": "f32"}
 """Processors that have bfloat16 would compute in it unasked."""
+
+
+WEIGHTS_KEY = "vidkd_weights"
+"""Entry of an .xml with the sha256 of its .bin, where vidkd wrote them."""
 
 
 class OpenVinoNetwork:
@@ -41,8 +46,8 @@ class OpenVinoNetwork:
 def open_openvino(path: Path, *, device: str = "auto", threads: int = 0) -> OpenVinoNetwork:
     """Load OpenVINO's .xml and the .bin beside it; it runs on the processor, in float32. threads: 0 lets OpenVINO choose.
 
-    Raises CheckpointError if it is no model, or one of the two is truncated or missing; ConfigError for another device; MissingExtraError
-    without openvino.
+    Raises CheckpointError if it is no model, one of the two is truncated or missing, or they do not belong together; ConfigError for
+    another device; MissingExtraError without openvino.
     """
     if device not in ("auto", "cpu"):
         reason = "vidkd runs OpenVINO on the processor"
@@ -56,10 +61,12 @@ def open_openvino(path: Path, *, device: str = "auto", threads: int = 0) -> Open
     settings = {**PRECISION, **({"INFERENCE_NUM_THREADS": threads} if threads else {})}
     try:
         model = core.read_model(str(path), str(weights))
-        embedded = model.get_rt_info(EMBEDDED_KEY).astype(str) if model.has_rt_info(EMBEDDED_KEY) else None
+        embedded, hashed = (model.get_rt_info(key).astype(str) if model.has_rt_info(key) else None for key in (EMBEDDED_KEY, WEIGHTS_KEY))
         network = OpenVinoNetwork(core.compile_model(model, "CPU", settings), path, embedded)
     except Exception as error:  # OpenVINO's errors share no class of their own
         raise CheckpointError(f"not a model that OpenVINO can run: {path}", reason=_first_line(error)) from error
+    if hashed is not None and hashed != sha256(weights):
+        raise CheckpointError(f"{weights.name} does not hold the weights of {path}", to_mend="export again, or put both files side by side")
     if not network.inputs:
         raise CheckpointError(f"model has no input: {path}")
     return network
