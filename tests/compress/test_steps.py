@@ -2,7 +2,7 @@
 
 import itertools
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from vidkd.compress.classifier_subject import ClassifierSubject
 from vidkd.compress.recipe import Recipe, parse_steps
 from vidkd.compress.steps import Outcome, run_recipe
 from vidkd.engine import loop
+from vidkd.engine.config import RunConfig
+from vidkd.engine.fit import fit
 from vidkd.engine.judge import judge
 from vidkd.engine.loop import InterruptedRunError
 from vidkd.models.exported import ExportedModule
@@ -243,3 +245,20 @@ def test_a_finished_step_whose_files_are_gone_is_told(tiny_teacher: Path, tmp_pa
     (tmp_path / "small" / "1_prune" / "outcome.json").write_text("{}")
     with pytest.raises(DataError, match="not the outcome of a step"):
         do(recipe_of(tiny_teacher, tmp_path, written))
+
+
+def test_a_repair_takes_the_teacher_as_it_is(tiny_teacher: Path, tiny_config: Callable[..., RunConfig], tmp_path: Path) -> None:
+    config = tiny_config(
+        name="student",
+        runs=str(tmp_path / "runs"),
+        task="attention_distillation",
+        teacher=str(tmp_path / "runs" / "flow"),
+        teacher_settings={"view": "flow"},
+        **{"train.steps": 1, "model.attention.pooling": "soft"},
+    )
+    student = fit(config, quiet=True).folder
+    repaired = do(recipe_of(student, tmp_path, [{"repair": {"train.steps": 2}}]))[1]
+    assert load_classifier(repaired.made.model).run["teacher"] == config.teacher
+    shutil.rmtree(tmp_path / "runs" / "flow")
+    with pytest.raises(CheckpointError, match="checkpoint not found"):
+        do(recipe_of(student, tmp_path / "again", [{"repair": {"train.steps": 2}}]))

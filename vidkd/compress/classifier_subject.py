@@ -123,7 +123,8 @@ class ClassifierSubject:
     def repair(self, model: Path, config: RepairConfig, folder: Path) -> Made:
         """See `Subject`."""
         place = {"name": folder.name, "runs": str(folder.parent), "init": str(model), "model": {"weights": None}}
-        result = fit(self._configured(merge(config.settings, place)), quiet=self._quiet)
+        known = {"teacher_settings": None}  # its teacher is there already: this length and rate are not how one is trained
+        result = fit(self._configured(merge(merge(known, config.settings), place)), quiet=self._quiet)
         notes = {"steps": result.steps, "train_seconds": round(result.seconds, 2)}
         return Made(model=result.folder, notes=notes)
 
