@@ -75,7 +75,7 @@ def test_a_model_without_names_shows_what_to_write(tmp_path):
 def test_other_kinds_of_files(model):
     with pytest.raises(ConfigError, match="not a kind of detector that is known") as caught:
         ModelFiles(model=model).open()
-    assert caught.value.lines["known"] == ".cfg, .onnx, .tflite, torchvision:NAME, the folder of a run"
+    assert caught.value.lines["known"] == ".cfg, .onnx, .xml, .tflite, torchvision:NAME, the folder of a run"
 
 
 def test_how_frames_meet_a_darknet_input(darknet, tmp_path):

@@ -155,7 +155,7 @@ def test_classes_and_rank_that_do_not_fit_are_refused(tmp_path):
 
 
 def test_other_kinds_of_file_are_refused_with_those_that_are_known(tmp_path):
-    with pytest.raises(ConfigError, match=r"runs without torch: .*yolo.weights\n.*\.onnx, \.tflite here; darknet \.cfg"):
+    with pytest.raises(ConfigError, match=r"runs without torch: .*yolo.weights\n.*\.onnx, \.xml, \.tflite here; darknet \.cfg"):
         open_detector(tmp_path / "yolo.weights")
 
 
