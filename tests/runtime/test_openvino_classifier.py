@@ -1,6 +1,9 @@
 """An exported classifier run by OpenVINO: the same numbers by hand, and files that are not whole."""
 
+import ctypes
+import gc
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ from clip_model import FRAMES, SIZE, clip_metadata, clip_onnx
 
 from vidkd.base.errors import CheckpointError, ConfigError
 from vidkd.runtime.opening import open_exported_classifier
+from vidkd.runtime.openvino_network import _SignalStack, compiled
 
 openvino = pytest.importorskip("openvino")
 
@@ -82,3 +86,20 @@ def test_a_file_without_metadata(copied: Path) -> None:
 def test_another_device(copied: Path) -> None:
     with pytest.raises(ConfigError, match="cannot use device 'cuda' for an OpenVINO file"):
         open_exported_classifier(copied, device="cuda")
+
+
+def test_ctrl_c_is_heard_when_a_network_is_gone(made: Path) -> None:
+    """OpenVINO would leave the thread a stack for signals that it frees with the network."""
+    classifier = open_exported_classifier(made, device="cpu")
+    classifier(np.zeros((1, 3, FRAMES, SIZE, SIZE), np.uint8))
+    stack = _SignalStack()
+    ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stack))
+    before = stack.base
+    del classifier
+    network = compiled(openvino.Core(), openvino.Core().read_model(str(made)), {})
+    ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stack))
+    assert stack.base == before
+    del network
+    gc.collect()
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)

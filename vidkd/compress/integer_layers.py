@@ -8,6 +8,7 @@ from typing import Any
 
 from vidkd.base.extras import require
 from vidkd.runtime.onnx_network import NOT_AS_WRITTEN
+from vidkd.runtime.openvino_network import PRECISION, compiled
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 ROOT = "classifier."
@@ -76,9 +77,9 @@ def _onnx_kinds(path: Path) -> collections.Counter[str]:
 
 def _openvino_kinds(path: Path) -> collections.Counter[str]:
     core = require("openvino", "openvino").Core()
-    compiled = core.compile_model(core.read_model(str(path)), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    network = compiled(core, core.read_model(str(path)), PRECISION)
     found: collections.Counter[str] = collections.Counter()
-    for operation in compiled.get_runtime_model().get_ops():
+    for operation in network.get_runtime_model().get_ops():
         info = operation.get_rt_info()
         if str(info["layerType"].astype(str)) == "Convolution":
             found["integer" if info["runtimePrecision"].astype(str) in ("u8", "i8") else "float"] += 1

@@ -1,5 +1,7 @@
 """OpenVINO's files through its runtime: the network in `model.xml`, its weights in `model.bin` beside it."""
 
+import ctypes
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,28 @@ PRECISION = {"INFERENCE_PRECISION_HINT": "f32"}
 
 WEIGHTS_KEY = "vidkd_weights"
 """Entry of an .xml with the sha256 of its .bin, where vidkd wrote them."""
+
+
+class _SignalStack(ctypes.Structure):
+    """stack_t of POSIX."""
+
+    _fields_ = (("base", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+def compiled(core: Any, model: Any, settings: Mapping[str, Any]) -> Any:
+    """`core.compile_model` on the processor, which leaves this thread's stack for signals as it was.
+
+    OpenVINO gives the thread one of its own and frees it with the network; a Ctrl-C after that would end the process.
+    """
+    change = getattr(ctypes.CDLL(None), "sigaltstack", None) if os.name == "posix" else None
+    before = _SignalStack()
+    if change is not None:
+        change(None, ctypes.byref(before))
+    try:
+        return core.compile_model(model, "CPU", dict(settings))
+    finally:
+        if change is not None:
+            change(ctypes.byref(before), None)
 
 
 class OpenVinoNetwork:
@@ -62,7 +86,7 @@ def open_openvino(path: Path, *, device: str = "auto", threads: int = 0) -> Open
     try:
         model = core.read_model(str(path), str(weights))
         embedded, hashed = (model.get_rt_info(key).astype(str) if model.has_rt_info(key) else None for key in (EMBEDDED_KEY, WEIGHTS_KEY))
-        network = OpenVinoNetwork(core.compile_model(model, "CPU", settings), path, embedded)
+        network = OpenVinoNetwork(compiled(core, model, settings), path, embedded)
     except Exception as error:  # OpenVINO's errors share no class of their own
         raise CheckpointError(f"not a model that OpenVINO can run: {path}", reason=_first_line(error)) from error
     if hashed is not None and hashed != sha256(weights):
