@@ -41,7 +41,7 @@ def test_a_backbone_in_float_and_in_integers(name: str, tmp_path: Path) -> None:
     lively(model, torch.from_numpy(clips))  # statistics of these clips, so that nothing vanishes on the way
     saved = SavedClassifier(model=model.eval(), classes=("a", "b", "c"), view="rgb", run={})
     compared = Clips(values=clips, source="noise")
-    whole = export_classifier(saved, data, tmp_path / "net.onnx", clips=compared)
+    whole = export_classifier(saved, data, tmp_path / "net.onnx", clips=compared, tolerance=1e-3)  # of random weights, whose rounding grows
     assert whole.open_batch == (name not in BOUND_TO_ITS_BATCH)
     assert whole.parity.scale > 1e-3, "the network says something"
     if name in TOO_LARGE_FOR_INTEGERS:
