@@ -18,8 +18,9 @@ from vidkd.detection.evaluate import judge_detector
 from vidkd.detection.frames import RunFrames, check_training, read_frames
 from vidkd.detection.saved import detector_payload, export_darknet, load_detector
 from vidkd.engine.devices import start_fabric
-from vidkd.engine.loop import Batch, RunResult, Trainee, train_in_folder
+from vidkd.engine.loop import RunResult, train_in_folder
 from vidkd.engine.loop_config import check_validation
+from vidkd.engine.trainee import Batch, Trainee
 from vidkd.models.darknet import Darknet, load_weights
 from vidkd.models.darknet.detector import DarknetDetector
 

@@ -17,10 +17,11 @@ from vidkd.engine.clips import Clips, read_clips_of_run
 from vidkd.engine.config import RunConfig, teacher_config
 from vidkd.engine.devices import start_fabric
 from vidkd.engine.judge import MAIN_METRIC, judge
-from vidkd.engine.loop import Batch, RunResult, Trainee, train_in_folder
+from vidkd.engine.loop import RunResult, train_in_folder
 from vidkd.engine.loop_config import check_validation
 from vidkd.engine.run_folder import RunFolder
 from vidkd.engine.setup import build_run_task, check_pair, labelled_batch, total_steps, training_sampler, training_set
+from vidkd.engine.trainee import Batch, Trainee
 from vidkd.models import VideoClassifier
 from vidkd.models.saved import classifier_payload
 from vidkd.tasks import Task

@@ -4,11 +4,10 @@ import contextlib
 import logging
 import math
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -37,14 +36,12 @@ from vidkd.engine.metrics_log import MetricsLog
 from vidkd.engine.optimiser import build_optimizer, build_schedule, norm_scales, set_learning_rates
 from vidkd.engine.run_folder import RunFolder
 from vidkd.engine.settings import as_dict
+from vidkd.engine.trainee import Batch, Trainee
 from vidkd.engine.trouble import count_bad_samples, not_finite
 from vidkd.losses.slimming import scale_l1
 from vidkd.models.fake_integers import compute_in_fake_integers
-from vidkd.tasks.trainable import Trainable
 
 log = logging.getLogger(__name__)
-
-Batch = dict[str, Any]
 
 MOST_SKIPPED = 50
 """Steps in a row that a gradient scaler may skip: it halves its factor at each, and from any start has found one that fits by then."""
@@ -67,42 +64,6 @@ class RunResult:
 
 class InterruptedRunError(VidkdError):
     """Training was stopped by the user and saved."""
-
-
-class Trainee(ABC):
-    """What one kind of run brings to the loop: the task, its batches, how the student is saved and judged.
-
-    task: student, and the losses of a batch. config: the settings. steps: optimiser steps of the whole run. samples: samples of an epoch.
-    batch_size: samples of a batch of the loader that count for an epoch. data: hash of what the data say, so that a run never goes on with
-    others. most_bad: unreadable samples that are skipped before it is an error. validates: whether there is anything to judge on.
-    main_metric: the one by which the best student is kept; more is better.
-    """
-
-    main_metric: ClassVar[str]
-    config: LoopConfig
-    task: Trainable
-    steps: int
-    samples: int
-    batch_size: int
-    data: str
-    most_bad: int
-    validates: bool
-
-    @abstractmethod
-    def loader(self, first: int, last: int, *, rank: int, world_size: int, pin_memory: bool) -> DataLoader[Batch]:
-        """The batches of loader steps `first` to before `last`, each a function of the seed and its step."""
-
-    @abstractmethod
-    def student_payload(self) -> dict[str, Any]:
-        """The part of a checkpoint that describes the student: plain values, and its weights as "state"."""
-
-    @abstractmethod
-    def judge(self, student: nn.Module, *, device: torch.device, rank: int, world_size: int) -> Mapping[str, float]:
-        """Metrics of a student on the validation data, `main_metric` among them; the same in all processes."""
-
-    @abstractmethod
-    def sample_names(self, batch: Batch) -> list[str]:
-        """Files of the samples of a batch, for messages."""
 
 
 def train_in_folder(fabric: Fabric, config: LoopConfig, name: str, make: Callable[[], Trainee], *, resume: str, quiet: bool) -> RunResult:
