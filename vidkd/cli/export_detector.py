@@ -19,6 +19,8 @@ def export_detector_files(arguments: argparse.Namespace) -> int:
     from vidkd.base.errors import ConfigError
     from vidkd.cli.export import integers_config, integers_text
     from vidkd.compress.detector_export import FORMATS, TOLERANCE, export_detector, write_detector_card
+    from vidkd.detection.footage import drawn_footage
+    from vidkd.detection.frames import read_frames
 
     for path in arguments.out:
         if path.suffix.lower() not in FORMATS:
@@ -30,7 +32,7 @@ def export_detector_files(arguments: argparse.Namespace) -> int:
     if integers is not None:
         if not arguments.int8_footage and arguments.weights:
             raise ConfigError("nothing to find the ranges of activations on", to_mend="--int8-footage VIDEO, footage it is not judged on")
-        footage, source = _footage(arguments, integers.clips)
+        footage, source = drawn_footage(arguments.int8_footage or (), lambda: read_frames(_config(arguments).data).train, integers.clips)
         sys.stdout.write(f"ranges of activations found on {source}\n")
     for path in arguments.out:
         tolerance = TOLERANCE if arguments.tolerance is None else arguments.tolerance
@@ -81,15 +83,3 @@ def _opened(arguments: argparse.Namespace) -> "DarknetDetector":
     if not isinstance(detector, DarknetDetector):
         raise ConfigError(f"only darknet detectors are exported, and this is none: {arguments.checkpoint}")
     return detector
-
-
-def _footage(arguments: argparse.Namespace, count: int) -> "tuple[Pictures, str]":
-    """Frames to find ranges on: of the videos that are named, else of the run's own training frames."""
-    from vidkd.detection.footage import frames_of_manifest, frames_of_videos
-    from vidkd.detection.frames import read_frames
-
-    if arguments.int8_footage:
-        frames = frames_of_videos(arguments.int8_footage, count)
-        return frames, f"{len(frames)} frames of {len(arguments.int8_footage)} videos"
-    frames = frames_of_manifest(read_frames(_config(arguments).data).train, count)
-    return frames, f"{len(frames)} training frames"

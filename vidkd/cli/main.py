@@ -19,7 +19,7 @@ VERBS = {
     "tkd": "a light detector learns along videos from a heavy oracle that is asked on few key frames",
     "train_selector": "train an LSTM that chooses those key frames",
     "compress": "make a trained student smaller, step by step, each step judged",
-    "export": "write a classifier to a file that runs without torch, checked, with a model card",
+    "export": "write a classifier or a detector to a file that runs without torch, checked, with a model card",
     "compare": "run a study: methods x seeds x folds, with intervals",
     "benchmark": "measure speed against accuracy: models in turn, with intervals; tell regressions",
     "compare_streams": "run a study of online distillation along streams: methods x calls x seeds x streams",

@@ -13,7 +13,7 @@ from vidkd.base.errors import ConfigError
 from vidkd.base.files import sha256
 from vidkd.compress.calibration import calibration_of
 from vidkd.compress.config import FactoriseConfig, PruneConfig, QuantiseConfig, SparsifyConfig
-from vidkd.compress.export import Integers, export_classifier, parts_of
+from vidkd.compress.export import Integers, export_classifier, size_of
 from vidkd.compress.export_card import Judged, write_card
 from vidkd.compress.export_metadata import classifier_metadata
 from vidkd.compress.export_parity import data_set_clips
@@ -76,11 +76,7 @@ class ClassifierSubject:
 
     def check(self, steps: Sequence[Step]) -> None:
         """See `Subject`."""
-        quantised = False
-        for step in steps:
-            quantised |= step.kind == "quantise"
-            if isinstance(step.settings, ExportConfig):
-                check_formats(step, known=("onnx", "xml", "pt2"), quantised=quantised)
+        check_formats(steps, ("onnx", "xml", "pt2"))
 
     def change(self, model: Path, step: Step, folder: Path) -> Made:
         """See `Subject`."""
@@ -184,8 +180,6 @@ class ClassifierSubject:
         """See `Subject`. packed: bytes of the weights after compression, where some are zero on purpose."""
         net = load_classifier(made.model).model
         cost = network_cost(net, self._example())
-        size = sum(tensor.numel() * tensor.element_size() for tensor in net.state_dict().values())
-        if made.file is not None:
-            size = sum(part.stat().st_size for part in parts_of(made.file))
         sparse = any(plan["kind"] == "sparsify" for plan in net.changes) and made.file is None
-        return {"parameters": cost.parameters, "macs": cost.macs, "bytes": size, **({"packed": compressed_bytes(net)} if sparse else {})}
+        packed = {"packed": compressed_bytes(net)} if sparse else {}
+        return {"parameters": cost.parameters, "macs": cost.macs, "bytes": size_of(net, made.file), **packed}

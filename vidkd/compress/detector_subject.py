@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vidkd.base.errors import CheckpointError, ConfigError, DataError
+from vidkd.base.errors import ConfigError, DataError
 from vidkd.base.files import sha256
 from vidkd.compress.config import FactoriseConfig, PruneConfig, QuantiseConfig
 from vidkd.compress.detector_export import Frames, export_detector, write_detector_card
-from vidkd.compress.export import parts_of
+from vidkd.compress.export import size_of
 from vidkd.compress.export_card import Judged
 from vidkd.compress.factorise import factorise
 from vidkd.compress.importance import LossBatches
@@ -25,16 +25,15 @@ from vidkd.detection.config import DETECTOR_TASKS, DetectorRunConfig, load_detec
 from vidkd.detection.dataset import BoxDataset, box_loader
 from vidkd.detection.evaluate import judge_detector, judge_recall
 from vidkd.detection.fit import fit_detector
-from vidkd.detection.footage import Pictures, frames_of_manifest, frames_of_videos
+from vidkd.detection.footage import Pictures, drawn_footage, frames_of_manifest
 from vidkd.detection.frames import frames_identity, read_frames
 from vidkd.detection.saved import EXPORTED, SavedDetector, load_detector, write_darknet
 from vidkd.engine.devices import pick_device
 from vidkd.engine.settings import as_dict, merge
-from vidkd.models.darknet import Darknet, load_weights
+from vidkd.models.darknet import Darknet
 from vidkd.models.darknet.detector import DarknetDetector
 from vidkd.models.macs import network_cost
 from vidkd.runtime.detector import Detector
-from vidkd.runtime.metadata_file import read_names
 from vidkd.runtime.opening import open_detector
 
 TAYLOR_BATCHES = 16
@@ -80,15 +79,11 @@ class DetectorSubject:
 
     def check(self, steps: Sequence[Step]) -> None:
         """See `Subject`: sparse weights are none, as the training of detectors would not keep their zeros."""
-        quantised = False
         for step in steps:
-            quantised |= step.kind == "quantise"
             if step.kind == "sparsify":
-                raise ConfigError(
-                    f"{step.name}: a detector is pruned or factorised; zeros among its weights would not last through a repair"
-                )
-            if isinstance(step.settings, ExportConfig):
-                check_formats(step, known=("onnx", "xml", "darknet"), quantised=quantised)
+                reason = "zeros among its weights would not last through a repair"
+                raise ConfigError(f"{step.name}: a detector is pruned or factorised; {reason}")
+        check_formats(steps, ("onnx", "xml", "darknet"))
 
     @property
     def _is_cfg(self) -> bool:
@@ -210,15 +205,13 @@ class DetectorSubject:
 
     def _footage(self, config: QuantiseConfig) -> tuple[Pictures, str]:
         """Frames to find ranges on: of the recipe's footage, else of the training frames."""
-        if self._recipe.footage:
+        videos = self._recipe.footage
+        if videos:
             judged = {(self._truth.root / frame.path).resolve() for frame in self._truth.frames}
-            shared = [path for path in self._recipe.footage if Path(path).resolve() in judged]
+            shared = [path for path in videos if Path(path).resolve() in judged]
             if shared:
                 raise DataError("ranges of activations would be found on footage that is judged", first=shared[0], to_mend="other footage")
-            frames = frames_of_videos(self._recipe.footage, config.clips)
-            return frames, f"{len(frames)} frames of {len(self._recipe.footage)} videos"
-        frames = frames_of_manifest(self._apart(), config.clips, config.seed)
-        return frames, f"{len(frames)} training frames"
+        return drawn_footage(videos, self._apart, config.clips, config.seed)
 
     def _detector(self, saved: SavedDetector, *, score: float, device: torch.device | str) -> DarknetDetector:
         data, judge = self.config.data, self.config.judge
@@ -249,10 +242,7 @@ class DetectorSubject:
         """See `Subject`."""
         net = self._load(made.model).net
         cost = network_cost(net, _example(net))
-        size = sum(tensor.numel() * tensor.element_size() for tensor in net.state_dict().values())
-        if made.file is not None:
-            size = sum(part.stat().st_size for part in parts_of(made.file))
-        return {"parameters": cost.parameters, "macs": cost.macs, "bytes": size}
+        return {"parameters": cost.parameters, "macs": cost.macs, "bytes": size_of(net, made.file)}
 
 
 def _example(net: Darknet) -> Tensor:
@@ -261,9 +251,5 @@ def _example(net: Darknet) -> Tensor:
 
 
 def _darknet(cfg: Path, weights: Path, names: Path) -> SavedDetector:
-    net = Darknet.from_cfg(cfg)
-    load_weights(net, weights)
-    classes = read_names(names)
-    if len(classes) != net.classes:
-        raise CheckpointError(f"{names} holds {len(classes)} class names, {cfg} says {net.classes} classes")
-    return SavedDetector(net=net.eval(), classes=classes, run={})
+    opened = DarknetDetector.open(cfg, weights, names)
+    return SavedDetector(net=opened.net, classes=opened.class_names, run={})

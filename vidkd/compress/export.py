@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from vidkd.base.errors import ConfigError
 from vidkd.base.extras import require
@@ -163,6 +164,13 @@ def parts_of(path: Path) -> list[Path]:
     """The files that a path stands for, those that are there, weights first."""
     parts = [path.with_suffix(".bin"), path] if path.suffix.lower() == ".xml" else [path]
     return [part for part in parts if part.exists()]
+
+
+def size_of(net: nn.Module, file: Path | None) -> int:
+    """Bytes of an exported file with its weights; without one those of all tensors of the network, as they lie in memory."""
+    if file is not None:
+        return sum(part.stat().st_size for part in parts_of(file))
+    return sum(tensor.numel() * tensor.element_size() for tensor in net.state_dict().values())
 
 
 def _write_onnx(graph: Graph, path: Path) -> Raw:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vidkd.base.errors import ConfigError, unknown_name
-from vidkd.base.plain import checked_keys, from_plain
+from vidkd.base.plain import from_plain
 from vidkd.compress.config import FactoriseConfig, PruneConfig, QuantiseConfig, SparsifyConfig
 from vidkd.engine.settings import merge, read_yaml
 
@@ -121,17 +121,9 @@ def read_recipe(path: Path | str, *, student: str | None = None, name: str | Non
     whose = student or written.student
     if not whose:
         raise ConfigError("no student to compress", where=str(path), to_mend="student: RUN in the file, or --student RUN")
-    return Recipe(
-        student=whose,
-        steps=parse_steps(written.steps, str(path)),
-        name=name or written.name or path.stem,
-        runs=runs or written.runs,
-        subset=written.subset,
-        settings=written.settings,
-        weights=written.weights,
-        names=written.names,
-        footage=written.footage,
-    )
+    steps = parse_steps(written.steps, str(path))
+    here = {"student": whose, "steps": steps, "name": name or written.name or path.stem, "runs": runs or written.runs}
+    return Recipe(**{**vars(written), **here})
 
 
 def parse_steps(written: Sequence[Any], where: str) -> tuple[Step, ...]:
@@ -175,7 +167,6 @@ def _parsed(entry: Any, where: str) -> tuple[str, StepSettings]:
         if not isinstance(given, Mapping):
             raise ConfigError("repair holds settings of a run", where=where, found=repr(given)[:80])
         return kind, RepairConfig(settings=merge({}, given))
-    checked_keys(SETTINGS[kind], given, where)
     settings: StepSettings = from_plain(SETTINGS[kind], given, where)
     return kind, settings
 
@@ -187,18 +178,17 @@ def _check_order(kinds: Sequence[str], where: str) -> None:
         raise ConfigError("a network is quantised once", where=where)
 
 
-def check_formats(step: Step, *, known: Sequence[Format], quantised: bool) -> None:
+def check_formats(steps: Sequence[Step], known: Sequence[Format]) -> None:
     """Raise ConfigError for a format that this kind of network has not, or that holds no integers, where it was quantised before."""
-    assert isinstance(step.settings, ExportConfig)
-    for form in step.settings.formats:
-        if form not in known:
-            raise ConfigError(f"{step.name}: this kind of network has no files of format {form}", known=", ".join(known))
-        if quantised and form not in WITH_INTEGERS:
-            raise ConfigError(
-                f"{step.name}: files of format {form} hold no integers",
-                to_mend="export it before `quantise`",
-                known=", ".join(WITH_INTEGERS),
-            )
+    quantised = False
+    for step in steps:
+        quantised |= step.kind == "quantise"
+        for form in step.settings.formats if isinstance(step.settings, ExportConfig) else ():
+            if form not in known:
+                raise ConfigError(f"{step.name}: this kind of network has no files of format {form}", known=", ".join(known))
+            if quantised and form not in WITH_INTEGERS:
+                mend = "export it before `quantise`"
+                raise ConfigError(f"{step.name}: files of format {form} hold no integers", to_mend=mend, known=", ".join(WITH_INTEGERS))
 
 
 def repaired_settings(own: Mapping[str, Any], over: Mapping[str, Any], *, original: str) -> dict[str, Any]:

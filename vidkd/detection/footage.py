@@ -1,6 +1,6 @@
 """Frames drawn from videos or from annotated footage, for whoever needs pictures as they come and no boxes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,3 +37,12 @@ def frames_of_manifest(truth: BoxManifest, count: int, seed: int = 0) -> Picture
     chosen = {int(number) for number in rng.permutation(len(truth.frames))[:count]}
     wanted = {id(truth.frames[number]) for number in chosen}
     return [read_frame(truth, frame) for frames in frames_by_path(truth).values() for frame in frames if id(frame) in wanted]
+
+
+def drawn_footage(videos: Sequence[Path | str], train: Callable[[], BoxManifest], count: int, seed: int = 0) -> tuple[Pictures, str]:
+    """About `count` frames of these videos, or else of the training frames that `train` gives; and in words what they are."""
+    if videos:
+        frames = frames_of_videos(videos, count)
+        return frames, f"{len(frames)} frames of {len(videos)} videos"
+    frames = frames_of_manifest(train(), count, seed)
+    return frames, f"{len(frames)} training frames"
