@@ -13,7 +13,7 @@ from vidkd.data.config import DataConfig
 from vidkd.data.manifest import Manifest
 from vidkd.data.manifest_identity import manifest_identity
 from vidkd.engine.config import RunConfig, load_config
-from vidkd.engine.run_folder import FREE, flatten
+from vidkd.engine.run_folder import flatten, settings_that_count
 from vidkd.engine.settings import as_dict, merge
 
 MOST_SHOWN = 6
@@ -25,8 +25,7 @@ def identity(config: RunConfig) -> dict[str, Any]:
 
     Teacher and initial weights are kept apart: the first is a cell of its own.
     """
-    left_out = (*(name for name in FREE if name not in ("train.epochs", "train.steps")), "teacher", "init")
-    return {key: value for key, value in flatten(as_dict(config)).items() if not key.startswith(left_out)}
+    return {key: value for key, value in settings_that_count(as_dict(config)).items() if not key.startswith("teacher")}
 
 
 def cell_identity(study: Study, key: CellKey, config: RunConfig, chosen: Chosen) -> dict[str, Any]:

@@ -23,13 +23,14 @@ from vidkd.compress.outcome import Compressed
 from vidkd.compress.prune import prune
 from vidkd.compress.recipe import ExportConfig, Recipe, RepairConfig, Step, check_formats, repaired_settings
 from vidkd.compress.sparsify import compressed_bytes, sparsify
-from vidkd.compress.subject import Interval, Made, finite, no_interval, settings_that_count
+from vidkd.compress.subject import Interval, Made, finite, no_interval
 from vidkd.data.loaders import training_loader
 from vidkd.engine.clips import read_clips_of_run
 from vidkd.engine.config import RunConfig, load_config
 from vidkd.engine.devices import pick_device
 from vidkd.engine.fit import fit
 from vidkd.engine.judge import MAIN_METRIC, judge
+from vidkd.engine.run_folder import settings_that_count
 from vidkd.engine.settings import as_dict, merge
 from vidkd.engine.setup import training_sampler, training_set
 from vidkd.models import VideoClassifier

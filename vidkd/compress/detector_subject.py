@@ -18,7 +18,7 @@ from vidkd.compress.importance import LossBatches
 from vidkd.compress.outcome import Compressed
 from vidkd.compress.prune import prune
 from vidkd.compress.recipe import ExportConfig, Recipe, RepairConfig, Step, check_formats
-from vidkd.compress.subject import Made, finite, settings_that_count
+from vidkd.compress.subject import Made, finite
 from vidkd.data.loaders import StepSampler
 from vidkd.detection.annotations import BoxManifest
 from vidkd.detection.config import DETECTOR_TASKS, DetectorRunConfig, load_detector_config
@@ -29,6 +29,7 @@ from vidkd.detection.footage import Pictures, drawn_footage, frames_of_manifest
 from vidkd.detection.frames import frames_identity, read_frames
 from vidkd.detection.saved import EXPORTED, SavedDetector, load_detector, write_darknet
 from vidkd.engine.devices import pick_device
+from vidkd.engine.run_folder import settings_that_count
 from vidkd.engine.settings import as_dict, merge
 from vidkd.models.darknet import Darknet
 from vidkd.models.darknet.detector import DarknetDetector

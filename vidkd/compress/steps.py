@@ -97,17 +97,16 @@ def _step(folder: Path, chain: str, subject: Subject, settings: Mapping[str, Any
 def _claim(folder: Path, chain: str, settings: Mapping[str, Any]) -> None:
     """Note in a folder which chain of steps it belongs to. Raises ConfigError if something of another one is in it."""
     note = folder / CHAIN
-    kept = (folder / OUTCOME).exists() or RunFolder(folder).has_checkpoint()
-    if note.exists() and (kept or read_json(note).get("chain") == chain):
-        there = read_json(note)
-        if there.get("chain") != chain:
-            raise ConfigError(
-                f"{folder} holds a step of another recipe, student, data set or settings",
-                there=json.dumps(there.get("settings"))[:120],
-                here=json.dumps(settings)[:120],
-                to_mend="another --name, or move that folder and those after it away",
-            )
+    there = read_json(note) if note.exists() else {}
+    if there.get("chain") == chain:
         return
+    if there and ((folder / OUTCOME).exists() or RunFolder(folder).has_checkpoint()):
+        raise ConfigError(
+            f"{folder} holds a step of another recipe, student, data set or settings",
+            there=json.dumps(there.get("settings"))[:120],
+            here=json.dumps(settings)[:120],
+            to_mend="another --name, or move that folder and those after it away",
+        )
     with written_or_told(f"the step in {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
         write_json(note, {"chain": chain, "settings": settings})

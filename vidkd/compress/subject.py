@@ -8,7 +8,6 @@ from typing import Any, Protocol
 
 from vidkd.compress.config import QuantiseConfig
 from vidkd.compress.recipe import ExportConfig, RepairConfig, Step
-from vidkd.engine.run_folder import FREE, LENGTH, flatten
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,12 +33,6 @@ def no_interval(_: Mapping[str, Any]) -> None:
 def finite(noise: Mapping[str, float]) -> dict[str, float | None]:
     """Signal to noise as JSON can hold it: None where there is no noise at all."""
     return {name: value if math.isfinite(value) else None for name, value in noise.items()}
-
-
-def settings_that_count(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Those settings of a run, flat, on which its numbers depend: not where and how fast it goes, nor what it begins with."""
-    left_out = (*(name for name in FREE if name not in LENGTH), "init")
-    return {key: value for key, value in flatten(settings).items() if not key.startswith(left_out)}
 
 
 class Subject(Protocol):

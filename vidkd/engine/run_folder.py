@@ -142,3 +142,9 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in tree.items():
         rows |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return rows
+
+
+def settings_that_count(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those settings of a run, flat, on which its numbers depend: not where and how fast it goes, nor what it begins with."""
+    left_out = (*(name for name in FREE if name not in LENGTH), "init")
+    return {key: value for key, value in flatten(settings).items() if not key.startswith(left_out)}
