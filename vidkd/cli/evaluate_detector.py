@@ -48,10 +48,8 @@ def evaluate_detector(arguments: argparse.Namespace) -> int:
 
 
 def _truth(frames: "RunFrames", arguments: argparse.Namespace) -> "BoxManifest":
-    """The frames to judge on. A set that names no subsets is all test to a detector in a file, which no run trained on it."""
-    if arguments.model is not None and arguments.split == "test" and not any(frame.subset for frame in frames.manifest.frames):
-        return frames.manifest
-    return frames.subset(arguments.split)
+    """The frames to judge on; a detector in a file is one that no run trained on them."""
+    return (frames.subset if arguments.model is None else frames.subset_for_others)(arguments.split)
 
 
 def _refuse_submission(arguments: argparse.Namespace) -> None:

@@ -57,9 +57,7 @@ class DetectorSubject:
         self._student = self._load(self.original)
         self.config = self._configured({})
         self._frames = read_frames(self.config.data)
-        named = any(frame.subset for frame in self._frames.manifest.frames)
-        whole = self._is_cfg and recipe.subset == "test" and not named
-        self._truth = self._frames.manifest if whole else self._frames.subset(recipe.subset)
+        self._truth = (self._frames.subset_for_others if self._is_cfg else self._frames.subset)(recipe.subset)
         self._complete = any(frame.complete for frame in self._truth.frames)
 
     @property

@@ -39,6 +39,10 @@ class RunFrames:
             )
         return chosen
 
+    def subset_for_others(self, name: str) -> BoxManifest:
+        """`subset` for a detector that no run trained on this set: one that names no subsets is all `test` to it."""
+        return self.manifest if name == "test" and not any(frame.subset for frame in self.manifest.frames) else self.subset(name)
+
     @property
     def identity(self) -> str:
         """A hash of what the frames of the run say, wherever they lie, so that a run never goes on with others."""

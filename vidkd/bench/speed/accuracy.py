@@ -97,8 +97,7 @@ def shown_frames(spec: DataSpec) -> BoxManifest:
             split_seed=spec.split_seed,
         )
     )
-    unnamed = spec.subset == "test" and not any(frame.subset for frame in frames.manifest.frames)
-    return (frames.manifest if unnamed else frames.subset(spec.subset)).thinned(spec.every)
+    return frames.subset_for_others(spec.subset).thinned(spec.every)
 
 
 def judge_clips(opened: OpenModel, spec: DataSpec, data: DataConfig, clips: Clips, *, amp: str | None = None) -> Accuracy:
