@@ -74,9 +74,9 @@ def test_missing_data_and_other_classes_are_told(tiny_root: Path, tmp_path: Path
         shown_clips(opened, DataSpec(root=str(tiny_root)))
     assert "Right, Down, Grow" in str(error.value)
     with pytest.raises(ConfigError, match=r"data\.root is not set"):
-        shown_frames(DataSpec())
+        shown_frames(DataSpec(), runs=False)
     with pytest.raises(DataError, match="data set not found"):
-        shown_frames(DataSpec(root=str(tmp_path / "gone"), layout="coco"))
+        shown_frames(DataSpec(root=str(tmp_path / "gone"), layout="coco"), runs=False)
 
 
 def test_random_weights_have_no_classes_to_compare(tiny_root: Path) -> None:
@@ -151,7 +151,9 @@ def test_frames_of_one_group_are_drawn_by_stretches_of_their_video(pictures: Box
 
 def test_every_nth_frame_of_a_video_is_judged(pictures: BoxManifest, tmp_path: Path) -> None:
     pictures.write(tmp_path / "boxes.jsonl")
-    truth = shown_frames(DataSpec(manifest=str(tmp_path / "boxes.jsonl"), every=3))
+    with pytest.raises(DataError):  # what a run may have been trained on judges it not
+        shown_frames(DataSpec(manifest=str(tmp_path / "boxes.jsonl")), runs=True)
+    truth = shown_frames(DataSpec(manifest=str(tmp_path / "boxes.jsonl"), every=3), runs=False)
     assert [frame.frame_index for frame in truth.frames] == [0, 3] * 6
 
 

@@ -83,8 +83,9 @@ def shown_clips(opened: OpenModel, spec: DataSpec, given: str = "") -> tuple[Dat
     return data, clips
 
 
-def shown_frames(spec: DataSpec) -> BoxManifest:
-    """The annotated frames that detectors are judged on. One that names no subsets is all test.
+def shown_frames(spec: DataSpec, *, runs: bool) -> BoxManifest:
+    """The annotated frames that detectors are judged on. A set that names no subsets is all test, but not with `runs` among the detectors,
+    which may have been trained on it.
 
     Raises ConfigError where none is named, DataError for one that is not there or holds no frame.
     """
@@ -97,7 +98,7 @@ def shown_frames(spec: DataSpec) -> BoxManifest:
             split_seed=spec.split_seed,
         )
     )
-    return frames.subset_for_others(spec.subset).thinned(spec.every)
+    return (frames.subset if runs else frames.subset_for_others)(spec.subset).thinned(spec.every)
 
 
 def judge_clips(opened: OpenModel, spec: DataSpec, data: DataConfig, clips: Clips, *, amp: str | None = None) -> Accuracy:

@@ -24,6 +24,7 @@ from vidkd.bench.speed.end_to_end import ClipReader, FrameReader, Parts, Reader,
 from vidkd.bench.speed.machine import load, machine, tell_cuda
 from vidkd.bench.speed.opening import FrameInput, OpenModel, open_model
 from vidkd.bench.speed.rounds import block, calls_in, interleave
+from vidkd.detection.annotations import BoxManifest
 from vidkd.engine.allocator import keep_freed_memory
 from vidkd.engine.checkpoint import warn_if_unfinished
 
@@ -159,7 +160,8 @@ def _shown(benchmark: Benchmark, opened: Mapping[str, OpenModel]) -> dict[str, _
     if config.data is None:
         return {label: _noise(model, most, None, config.seed) for label, model in opened.items()}
     if next(iter(opened.values())).kind == "detector":
-        return _shown_frames(config.data, opened, most, config.seed)
+        runs = any(spec.checkpoint is not None for spec in config.models.values())
+        return _shown_frames(shown_frames(config.data, runs=runs), opened, most, config.seed)
     return _shown_clips(benchmark, config.data, opened, most)
 
 
@@ -167,8 +169,7 @@ def _noise(model: OpenModel, most: int, data: str | None, seed: int) -> _Shown:
     return _Shown(reader=None, batch=model.input.noise(most, seed), data=data)
 
 
-def _shown_frames(spec: DataSpec, opened: Mapping[str, OpenModel], most: int, seed: int) -> dict[str, _Shown]:
-    truth = shown_frames(spec)
+def _shown_frames(truth: BoxManifest, opened: Mapping[str, OpenModel], most: int, seed: int) -> dict[str, _Shown]:
     batch = samples_of(FrameReader(truth), most)
     found = {}
     for label, model in opened.items():
