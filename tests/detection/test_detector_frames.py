@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from box_samples import frame_of, manifest_of
 
@@ -9,6 +10,7 @@ from vidkd.base.errors import ConfigError, DataError
 from vidkd.detection.annotations import BoxManifest, LabelledFrame
 from vidkd.detection.config import BoxDataConfig
 from vidkd.detection.frames import RunFrames, check_training, read_frames
+from vidkd.video import write_video
 
 BOX = [[1, 1, 20, 20]]
 
@@ -106,3 +108,16 @@ def test_a_data_set_that_is_not_there_is_told(tmp_path: Path) -> None:
         read_frames(BoxDataConfig(root=str(tmp_path)))
     with pytest.raises(ConfigError, match=r"data\.root is not set"):
         read_frames(BoxDataConfig(layout="coco"))
+
+
+def test_a_video_with_its_boxes_in_a_text_file_beside_it(tmp_path: Path) -> None:
+    write_video(tmp_path / "walk.mp4", [np.zeros((48, 64, 3), np.uint8)] * 3, fps=25)
+    (tmp_path / "boxes.txt").write_text("2,1,2,3,10,20,1\n")
+    run = read_frames(BoxDataConfig(root=str(tmp_path), layout="mot", annotations=("boxes.txt",)))
+    frame = run.subset_for_others("test").frames[0]
+    assert (frame.path, frame.frame_index, frame.boxes.tolist()) == ("walk.mp4", 1, [[2, 3, 12, 23]])
+
+
+def test_named_files_of_boxes_are_refused_by_a_layout_that_would_overlook_them() -> None:
+    with pytest.raises(ConfigError, match="layout 'voc' has in places of its own"):
+        BoxDataConfig(root="data", layout="voc", annotations=("boxes.txt",))

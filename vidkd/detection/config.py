@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vidkd.base.errors import ConfigError, unknown_name
-from vidkd.detection.layouts import BOX_LAYOUTS
+from vidkd.detection.layouts import BOX_LAYOUTS, WITH_ANNOTATIONS
 from vidkd.detection.transforms import BoxTransformConfig
 from vidkd.engine.loop_config import OptimConfig, TrainConfig
 from vidkd.engine.settings import load_settings
@@ -26,7 +26,8 @@ class BoxDataConfig:
 
     Args:
         root: folder of the data set.
-        layout: how it lies there, a name of BOX_LAYOUTS; or
+        layout: how it lies there, a name of BOX_LAYOUTS;
+        annotations: files with its boxes, relative to root, in place of those that coco, coco_video, mot or davis look for; or
         manifest: a manifest of boxes that was written before.
         classes: train on these classes alone, in this order; empty for all of the data set's.
         paths: patterns of the paths of videos or images to train and validate on (`videos/wide_*`); empty for all.
@@ -43,6 +44,7 @@ class BoxDataConfig:
 
     root: str = ""
     layout: str = ""
+    annotations: tuple[str, ...] = ()
     manifest: str | None = None
     classes: tuple[str, ...] = ()
     paths: tuple[str, ...] = ()
@@ -59,6 +61,11 @@ class BoxDataConfig:
     def __post_init__(self) -> None:
         if self.layout and self.layout not in BOX_LAYOUTS:
             raise unknown_name("layout", self.layout, BOX_LAYOUTS, key="data.layout")
+        if self.annotations and self.layout not in WITH_ANNOTATIONS:
+            raise ConfigError(
+                f"data.annotations names files of boxes, which layout '{self.layout}' has in places of its own",
+                to_mend=f"leave it out, or data.layout: one of {', '.join(WITH_ANNOTATIONS)}",
+            )
         for key, least in (("every", 1), ("batch_size", 1), ("workers", 0), ("cache_mb", 0), ("max_bad_files", 0)):
             if getattr(self, key) < least:
                 raise ConfigError(f"data.{key} must be at least {least}, not {getattr(self, key)}")

@@ -90,7 +90,8 @@ def _manifest(config: BoxDataConfig) -> BoxManifest:
     root = Path(config.root)
     if not root.is_dir():
         raise DataError(f"data set not found: {root}", looked_for="data.root", **NO_DATA)
-    return BOX_LAYOUTS[config.layout](root, BoxOptions(classes=config.classes)).manifest
+    annotations = tuple(root / name for name in config.annotations)
+    return BOX_LAYOUTS[config.layout](root, BoxOptions(classes=config.classes, annotations=annotations)).manifest
 
 
 def _chosen(frame: LabelledFrame, config: BoxDataConfig) -> bool:

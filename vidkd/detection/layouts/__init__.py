@@ -15,4 +15,7 @@ BOX_LAYOUTS: dict[str, BoxLayout] = {
     "youtube_objects": youtube_objects.read,
 }
 
-__all__ = ["BOX_LAYOUTS", "BoxLayout", "BoxOptions", "BoxReading"]
+WITH_ANNOTATIONS = ("coco", "coco_video", "davis", "mot")
+"""Layouts whose files of boxes may be named instead of looked for."""
+
+__all__ = ["BOX_LAYOUTS", "WITH_ANNOTATIONS", "BoxLayout", "BoxOptions", "BoxReading"]

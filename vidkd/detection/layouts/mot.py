@@ -26,7 +26,7 @@ from vidkd.video import open_video
 from vidkd.video.files import video_files
 from vidkd.video.image_sequence import list_images
 
-EXPECTED = "[train/]<sequence>/ with img1/, seqinfo.ini and gt/gt.txt, or one video and the text file that the options name"
+EXPECTED = "[train/]<sequence>/ with img1/, seqinfo.ini and gt/gt.txt, or one video and the text file that `annotations` names"
 CLASSES = ("person",)
 _PERSON, _NEUTRAL = 1, (2, 7, 8, 12, 13)
 
