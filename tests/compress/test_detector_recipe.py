@@ -4,7 +4,9 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from street_runs import street_config, write_streets
 
 from vidkd.base.errors import ConfigError, DataError
@@ -13,8 +15,10 @@ from vidkd.compress.recipe import Recipe, parse_steps
 from vidkd.compress.steps import Outcome, run_recipe
 from vidkd.detection.evaluate import judge_detector
 from vidkd.detection.fit import fit_detector
+from vidkd.detection.footage import Pictures, frames_of_videos
 from vidkd.detection.frames import read_frames
 from vidkd.detection.saved import load_detector
+from vidkd.models.darknet import Darknet
 from vidkd.models.darknet.detector import DarknetDetector
 from vidkd.runtime.opening import open_detector
 
@@ -95,10 +99,58 @@ def test_footage_that_is_judged_trains_nothing(student: Path, streets: Path, tmp
     for step in (WRITTEN[0], WRITTEN[1], WRITTEN[3]):
         with pytest.raises(DataError, match="training frames lie in footage that is judged"):
             do(recipe_of(student / "student.cfg", tmp_path, [step], settings=settings, **files))
-    with pytest.raises(DataError, match="found on footage that is judged"):
+    with pytest.raises(DataError, match="the recipe's footage is judged"):
         do(recipe_of(student / "student.cfg", tmp_path / "a", [WRITTEN[3]], settings=settings, footage=(judged,), **files))
     found = do(recipe_of(student / "student.cfg", tmp_path / "b", [WRITTEN[3]], settings=settings, footage=(apart,), **files))
     assert found[1].content["notes"]["calibration"] == "4 frames of 1 videos"
+
+
+HEADS = {"loss": "matched_heads", "trains": "all", "lr": 1e-3}
+
+
+def test_a_pruned_detector_learns_from_what_it_was_without_boxes(student: Path, streets: Path, tmp_path: Path) -> None:
+    footage = tuple(sorted(str(path) for path in streets.rglob("*.mp4") if "val" not in path.name))[:2]
+    steps = [{"prune": {"ratio": 0.3}}, {"distil": {"frames": 6, "passes": 2, "update": HEADS}}]
+    outcomes = do(recipe_of(student, tmp_path, steps, footage=footage))
+    notes = outcomes[2].content["notes"]
+    assert notes["footage"] == f"6 frames of {len(footage)} videos"
+    assert notes["lessons"] == sum(notes["outcomes"].values()) == 12
+    assert outcomes[2].content["macs"] == outcomes[1].content["macs"] < outcomes[0].content["macs"]
+    whole, pruned, distilled = (load_detector(student).net, *(darknet_in(outcome.made.model) for outcome in outcomes[1:]))
+    frames = frames_of_videos(footage, 6)
+    assert apart(distilled, whole, frames) < 0.7 * apart(pruned, whole, frames)
+
+
+def darknet_in(folder: Path) -> Darknet:
+    return DarknetDetector.open(*(folder / f"student.{suffix}" for suffix in ("cfg", "weights", "names"))).net
+
+
+def apart(net: Darknet, whole: Darknet, frames: Pictures) -> float:
+    """Mean distance of the raw heads of two networks."""
+    images, _ = DarknetDetector(net, ("a", "b")).prepare(np.stack(frames))
+    with torch.no_grad():
+        pairs = zip(net.eval()(images), whole.eval()(images), strict=True)
+        return sum(float((one - other).abs().mean()) for one, other in pairs)
+
+
+def test_a_detector_that_was_not_changed_has_nothing_to_learn_from_itself(student: Path, streets: Path, tmp_path: Path) -> None:
+    footage = (str(next(streets.rglob("*.mp4"))),)
+    recipe = recipe_of(student, tmp_path, [{"distil": {"frames": 3, "update": {**HEADS, "min_loss": 1e-4}}}], footage=footage)
+    before, after = do(recipe)
+    assert after.content["notes"]["outcomes"] == {"below_minimum": 3}
+    assert after.content["metrics"] == before.content["metrics"]
+
+
+def test_distil_that_cannot_be_is_refused_before_anything_is_done(student: Path, streets: Path, tmp_path: Path) -> None:
+    for written, message in (
+        ({"update": {"loss": "nothing"}}, "loss"),
+        ({"update": HEADS, "oracle": str(student)}, "compares raw heads"),
+        ({"frames": 0}, "at least 1"),
+        ({"score": 0.0}, "score"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            do(recipe_of(student, tmp_path, [{"distil": written}]))
+        assert not (tmp_path / "small").exists()
 
 
 def test_sparse_weights_of_a_detector_are_refused(student: Path, tmp_path: Path) -> None:

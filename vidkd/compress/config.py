@@ -1,7 +1,8 @@
 """Settings of the steps of compression."""
 
-from dataclasses import dataclass
-from typing import Literal, get_args
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
 
 from vidkd.base.errors import ConfigError, unknown_name
 from vidkd.models.low_rank import METHODS, Method
@@ -100,6 +101,36 @@ class FactoriseConfig:
             raise ConfigError(
                 "ratio means another size for each method, so method 'any' cannot be chosen by it", to_mend="give energy or macs"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistilConfig:
+    """What is left of a detector learns from an oracle, on the recipe's footage (or else its training frames) without their boxes.
+
+    Attributes:
+        frames: how many are drawn, over all videos alike; each is learned from `passes` times, in an order drawn anew.
+        passes: see frames.
+        oracle: "original" is the student as it was before any step; or a run, or an exported detector.
+        metadata: of an exported oracle that carries none.
+        score: least score of the oracle's boxes.
+        seed: of all that is drawn.
+        update: settings of one update, as those of `vidkd tkd`. Of the original, `loss: matched_heads` compares raw heads cell by cell.
+        replay: bounds of the buffer of earlier frames, as those of `vidkd tkd`.
+    """
+
+    frames: int = 200
+    passes: int = 1
+    oracle: str = "original"
+    metadata: str | None = None
+    score: float = 0.25
+    seed: int = 0
+    update: Mapping[str, Any] = field(default_factory=dict)
+    replay: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.frames < 1 or self.passes < 1:
+            raise ConfigError("frames and passes must be at least 1", found=f"{self.frames}, {self.passes}")
+        _in_unit("score", self.score)
 
 
 @dataclass(frozen=True, kw_only=True)

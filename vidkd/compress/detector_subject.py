@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from vidkd.base.errors import ConfigError, DataError
 from vidkd.base.files import sha256
-from vidkd.compress.config import FactoriseConfig, PruneConfig, QuantiseConfig
+from vidkd.compress.config import DistilConfig, FactoriseConfig, PruneConfig, QuantiseConfig
+from vidkd.compress.detector_distil import distil, learning_of
 from vidkd.compress.detector_export import Frames, export_detector, write_detector_card
 from vidkd.compress.export import size_of
 from vidkd.compress.export_card import Judged
@@ -17,7 +18,7 @@ from vidkd.compress.factorise import factorise
 from vidkd.compress.importance import LossBatches
 from vidkd.compress.outcome import Compressed
 from vidkd.compress.prune import prune
-from vidkd.compress.recipe import ExportConfig, Recipe, RepairConfig, Step, check_formats
+from vidkd.compress.recipe import ORIGINAL, ExportConfig, Recipe, RepairConfig, Step, check_formats
 from vidkd.compress.subject import Made, finite
 from vidkd.data.loaders import StepSampler
 from vidkd.detection.annotations import BoxManifest
@@ -34,6 +35,7 @@ from vidkd.engine.settings import as_dict, merge
 from vidkd.models.darknet import Darknet
 from vidkd.models.darknet.detector import DarknetDetector
 from vidkd.models.macs import network_cost
+from vidkd.models.saved import checkpoint_in
 from vidkd.runtime.detector import Detector
 from vidkd.runtime.opening import open_detector
 
@@ -68,7 +70,7 @@ class DetectorSubject:
     @property
     def identity(self) -> Mapping[str, Any]:
         """See `Subject`."""
-        files = [*(path for path in (self._recipe.weights, self._recipe.names) if path), *self._recipe.footage]
+        files = [*(path for path in (self._recipe.weights, self._recipe.names) if path), *self._recipe.footage, *self._oracles]
         judged = frames_identity(self._truth.classes, self._truth)
         return {
             "settings": settings_that_count(as_dict(self.config)),
@@ -82,7 +84,16 @@ class DetectorSubject:
             if step.kind == "sparsify":
                 reason = "zeros among its weights would not last through a repair"
                 raise ConfigError(f"{step.name}: a detector is pruned or factorised; {reason}")
+            if isinstance(step.settings, DistilConfig):
+                learning_of(step.settings)
         check_formats(steps, ("onnx", "xml", "darknet"))
+
+    @property
+    def _oracles(self) -> list[str]:
+        """Files of oracles that are not the student itself."""
+        distils = [step.settings for step in self._recipe.steps if isinstance(step.settings, DistilConfig)]
+        files = [file for config in distils for file in (config.oracle, config.metadata) if file not in (None, ORIGINAL)]
+        return [str(checkpoint_in(Path(file)) if Path(file).is_dir() else file) for file in files if file]
 
     @property
     def _is_cfg(self) -> bool:
@@ -106,11 +117,22 @@ class DetectorSubject:
         return load_detector_config(settings=merge(merge(sized, self._recipe.settings), settings), overrides=self._overrides)
 
     def change(self, model: Path, step: Step, folder: Path) -> Made:
-        """See `Subject`."""
+        """See `Subject`; also distil."""
         saved = self._load(model)
+        if isinstance(step.settings, DistilConfig):
+            return self._distilled(saved, step.settings, folder)
         done = self._changed(saved.net, step)
         write_darknet(folder, done.model, saved.classes)
         return Made(model=folder, notes={"layers": dict(done.layers), "left": dict(done.left)})
+
+    def _distilled(self, saved: SavedDetector, config: DistilConfig, folder: Path) -> Made:
+        """Raises DataError for footage that is judged."""
+        frames, source = self._footage(config.frames, config.seed)
+        device = pick_device(self.config.train.device)
+        detector, original = (self._detector(one, score=config.score, device=device) for one in (saved, self._student))
+        found = distil(detector, original, frames, config)
+        write_darknet(folder, saved.net, saved.classes)
+        return Made(model=folder, notes={"footage": source, **found})
 
     def _changed(self, net: Darknet, step: Step) -> Compressed[Darknet]:
         settings, example = step.settings, _example(net)
@@ -178,7 +200,7 @@ class DetectorSubject:
         parity = Frames(values=shown, source=f"{len(shown)} frames of '{self._recipe.subset}'")
         on = f"{judged['counts']['frames']} frames of '{self._recipe.subset}'"
         metric = Judged(metric=self.main_metric, value=judged["metrics"][self.main_metric], ci95=None, on=on)
-        footage, source = self._footage(integers) if integers is not None else ([], "")
+        footage, source = self._footage(integers.clips, integers.seed) if integers is not None else ([], "")
         notes: dict[str, Any] = {"calibration": source} if source else {}
         run: list[Path] = []
         for suffix in config.formats:
@@ -202,15 +224,17 @@ class DetectorSubject:
                 notes |= {"sensitivity_db": finite(found.quantised.sensitivity)} if found.quantised.sensitivity else {}
         return Made(model=model, file=run[0] if run else None, notes=notes)
 
-    def _footage(self, config: QuantiseConfig) -> tuple[Pictures, str]:
-        """Frames to find ranges on: of the recipe's footage, else of the training frames."""
+    def _footage(self, count: int, seed: int) -> tuple[Pictures, str]:
+        """Frames to learn from or to find ranges on: of the recipe's footage, else of the training frames."""
         videos = self._recipe.footage
         if videos:
             judged = {(self._truth.root / frame.path).resolve() for frame in self._truth.frames}
             shared = [path for path in videos if Path(path).resolve() in judged]
             if shared:
-                raise DataError("ranges of activations would be found on footage that is judged", first=shared[0], to_mend="other footage")
-        return drawn_footage(videos, self._apart, config.clips, config.seed)
+                raise DataError(
+                    "the recipe's footage is judged, so nothing may be learned or measured on it", first=shared[0], to_mend="other footage"
+                )
+        return drawn_footage(videos, self._apart, count, seed)
 
     def _detector(self, saved: SavedDetector, *, score: float, device: torch.device | str) -> DarknetDetector:
         data, judge = self.config.data, self.config.judge

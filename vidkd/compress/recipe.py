@@ -7,11 +7,11 @@ from typing import Any, Literal
 
 from vidkd.base.errors import ConfigError, unknown_name
 from vidkd.base.plain import from_plain
-from vidkd.compress.config import FactoriseConfig, PruneConfig, QuantiseConfig, SparsifyConfig
+from vidkd.compress.config import DistilConfig, FactoriseConfig, PruneConfig, QuantiseConfig, SparsifyConfig
 from vidkd.engine.settings import merge, read_yaml
 
 ORIGINAL = "original"
-"""The teacher of a repair that learns from the student as it was before any step."""
+"""The teacher of a repair, or the oracle, that is the student as it was before any step."""
 OF_ANOTHER_TASK = ("method", "teacher", "teacher_settings")
 """Settings of a student's own run that mean nothing to another task."""
 
@@ -52,11 +52,14 @@ SETTINGS: dict[str, type] = {
     "sparsify": SparsifyConfig,
     "factorise": FactoriseConfig,
     "repair": RepairConfig,
+    "distil": DistilConfig,
     "quantise": QuantiseConfig,
     "export": ExportConfig,
 }
 """What configures each kind of step."""
-StepSettings = PruneConfig | SparsifyConfig | FactoriseConfig | RepairConfig | QuantiseConfig | ExportConfig
+REPAIRS = ("repair", "distil")
+"""Kinds of steps that train what is left."""
+StepSettings = PruneConfig | SparsifyConfig | FactoriseConfig | RepairConfig | DistilConfig | QuantiseConfig | ExportConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,8 +82,8 @@ class Recipe:
     """A student and what is done to it.
 
     student: run, checkpoint, or a darknet cfg with its weights and names. name: folder below `runs`. subset: what every step is judged on.
-    settings: over those of the student's run. footage: videos on which the ranges of a detector's integers are found, in place of its
-    training frames.
+    settings: over those of the student's run. footage: videos on which a detector is distilled and the ranges of its integers are
+    found, in place of its training frames.
     """
 
     student: str
@@ -141,11 +144,11 @@ def parse_steps(written: Sequence[Any], where: str) -> tuple[Step, ...]:
     while place < len(found):
         kind, settings = found[place]
         if isinstance(settings, PruneConfig) and settings.steps > 1:
-            if place + 1 == len(found) or found[place + 1][0] != "repair":
+            if place + 1 == len(found) or found[place + 1][0] not in REPAIRS:
                 raise ConfigError(
                     f"pruning in {settings.steps} steps is repaired in between, and no repair follows it",
                     where=f"{where}: steps[{place}]",
-                    to_mend="a step `repair` behind it, or steps: 1",
+                    to_mend="a step `repair` behind it (of a detector also `distil`), or steps: 1",
                 )
             for part in range(1, settings.steps + 1):
                 ordered += [(kind, settings, part), (*found[place + 1], 1)]

@@ -1,0 +1,55 @@
+"""Repair of a compressed detector without boxes: it learns from an oracle's answers on footage, as along a stream but in a drawn order."""
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+from vidkd.base.errors import ConfigError
+from vidkd.compress.config import DistilConfig
+from vidkd.compress.recipe import ORIGINAL
+from vidkd.detection.footage import Pictures
+from vidkd.detection.online import BoxOracle, HeadOracle, Oracle, Student
+from vidkd.detection.online.config import TASK, LearningConfig
+from vidkd.detection.online.distillation import NEEDS_HEADS
+from vidkd.detection.online.lesson import Pupil
+from vidkd.detection.opening import ModelFiles
+from vidkd.engine.settings import load_settings
+from vidkd.models.darknet.detector import DarknetDetector
+
+
+def learning_of(config: DistilConfig) -> LearningConfig:
+    """How the student learns. Raises ConfigError for settings that cannot be."""
+    replay = {"seed": config.seed, **config.replay}
+    learning = load_settings(LearningConfig, settings={"task": TASK, "update": dict(config.update), "replay": replay})
+    if learning.update.loss in NEEDS_HEADS and config.oracle != ORIGINAL:
+        mend = "oracle: original, or update: {loss: oracle_assigned}"
+        raise ConfigError(f"the loss {learning.update.loss} compares raw heads, which {config.oracle} does not share", to_mend=mend)
+    return learning
+
+
+def distil(detector: DarknetDetector, original: DarknetDetector, frames: Pictures, config: DistilConfig) -> dict[str, Any]:
+    """Teach a detector, in place, from every frame; returns the number of lessons and what became of their updates.
+
+    original: the student before any step, of the same classes, input and heads. Norm statistics do not move: filters that went took theirs
+    with them, and a factorised layer has those of the layer that it replaces.
+    """
+    learning, rng = learning_of(config), np.random.default_rng(config.seed)
+    student = Student(detector)
+    oracle = _oracle(config, learning, original, detector)
+    pupil = Pupil(student, oracle, learning.update, learning.replay)
+    outcomes: Counter[str] = Counter()
+    for lap in range(config.passes):
+        for place, number in enumerate(rng.permutation(len(frames)).tolist()):
+            look = student.look(frames[number], frame_index=lap * len(frames) + place)
+            outcomes[pupil.learn(look, oracle(frames[number])).update.outcome] += 1
+    return {"lessons": outcomes.total(), "outcomes": dict(sorted(outcomes.items()))}
+
+
+def _oracle(config: DistilConfig, learning: LearningConfig, original: DarknetDetector, detector: DarknetDetector) -> Oracle:
+    if config.oracle != ORIGINAL:
+        other = ModelFiles(model=config.oracle, metadata=config.metadata, score=config.score, device=str(detector.device))
+        return BoxOracle(other.open(), detector.class_names)
+    if learning.update.loss in NEEDS_HEADS:
+        return HeadOracle(original, detector)
+    return BoxOracle(original, detector.class_names)
