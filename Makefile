@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo demo-anticipation benchmark test test-slow lint types check clean-venv
+.PHONY: demo demo-anticipation demo-detection benchmark test test-slow lint types check clean-venv
 
 demo: .venv/ready
 	$(BIN)/vidkd make_motion_shapes --out runs/data/motion_shapes
@@ -11,6 +11,18 @@ demo: .venv/ready
 demo-anticipation: .venv/ready
 	$(BIN)/vidkd make_motion_shapes --variant cued --out runs/data/cued_shapes
 	$(BIN)/vidkd compare configs/studies/demo_anticipation.yaml --out runs/demo-anticipation --data.root runs/data/cued_shapes
+
+STREAMS := runs/data/street_shapes/streams
+PAIR := --student runs/shapes-student --oracle runs/shapes-oracle
+
+demo-detection: .venv/ready
+	$(BIN)/vidkd make_motion_shapes --variant street --out runs/data/street_shapes
+	$(BIN)/vidkd train --config configs/detection/shapes_oracle.yaml --data.root runs/data/street_shapes
+	$(BIN)/vidkd train --config configs/detection/shapes_student.yaml --data.root runs/data/street_shapes
+	$(BIN)/vidkd train_selector $(STREAMS)/train_*.mp4 --validate $(STREAMS)/val_*.mp4 $(PAIR) --out runs/selectors/shapes.pt
+	$(BIN)/vidkd compare_streams configs/studies/streams/demo_detection.yaml --root runs/data/street_shapes --out runs/demo-detection --workers 2
+	$(BIN)/vidkd tkd $(STREAMS)/test_01.mp4 $(PAIR) --selector runs/selectors/shapes.pt --out runs/demo-detection/stream
+	cp runs/demo-detection/stream/test_01/annotated.mp4 runs/demo-detection/
 
 BENCHMARKED := original pruned lowrank int8 all
 
