@@ -19,7 +19,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-PARTS = ("loader", "stages", "step", "shift_losses", "imports", "memory", "flow", "anticipate", "stream_speed")
+PARTS = ("loader", "stages", "step", "distill_step", "shift_losses", "imports", "memory", "flow", "anticipate", "stream_speed")
 RESULTS, PAGE = "results/performance.json", "docs/performance.md"
 TRIED = "runs/performance.json"
 SCHEMA_VERSION = 1
