@@ -109,12 +109,32 @@ def test_what_was_observed_and_what_the_teacher_saw(tiny_config: Configs, tiny_t
         "early": "Right_g4: decides at 0.31 s (30 % observed), the clip ends at 0.48 s",  # of [0.24, 0.48)
         "anticipation": "Right_g4: decides at 0.16 s, the action starts at 0.24 s",
     }
-    assert strip.caption == alone.caption == says[protocol]
+    assert strip.caption == f"{says[protocol]}; frames of what the teacher sees repeat"  # of 6 the last 2 are only pairs' second ones
+    assert alone.caption == says[protocol]
 
 
-def _later(clips: Clips) -> Clips:
+@pytest.mark.parametrize(("end_s", "shown"), [(0.36, True), (0.27, False)])  # 2 of the 5 frames that a window reaches over, and none
+def test_a_teacher_s_part_that_is_too_short_spoils_no_strip_of_what_was_judged(
+    tiny_config: Configs, tiny_teacher: Path, caplog: pytest.LogCaptureFixture, end_s: float, shown: bool
+) -> None:
+    """The student's part is whole, 5 frames to 0.16 s, and `short_clip` is `error`; the teacher's begins at 0.25 s."""
+    observe = {"protocol": "anticipation", "gap_s": 0.08, "observe_s": None}
+    data = tiny_config(**{"data.observe": observe, "data.window": {"frames": 4, "stride": 1}}).data
+    assert data.window.short_clip == "error"
+    clips = _later(read_clips(data), start_s=0.25, end_s=end_s)
+    strips = example_strips(tiny_teacher, clips, "test", data, teacher=tiny_teacher, count=2)
+    assert len(strips) == 2 * shown
+    for strip in strips:
+        assert dict(strip.rows).keys() >= {"observed", "teacher sees"}
+        assert strip.caption.endswith("the action starts at 0.25 s; frames of what the teacher sees repeat")
+    left = [record.getMessage() for record in caplog.records if "is not among the example clips" in record.getMessage()]
+    assert len(left) == 2 * (not shown)
+    assert all("no frame in the" in line for line in left)
+
+
+def _later(clips: Clips, *, start_s: float = 0.24, end_s: float | None = None) -> Clips:
     """Clips that begin in the middle of their files, so that there is something before them."""
-    every = tuple(dataclasses.replace(clip, start_s=0.24) for clip in clips.manifest.clips)
+    every = tuple(dataclasses.replace(clip, start_s=start_s, end_s=end_s) for clip in clips.manifest.clips)
     return dataclasses.replace(clips, manifest=dataclasses.replace(clips.manifest, clips=every))
 
 

@@ -1,6 +1,7 @@
 """Example clips for a report: what was seen, how it moved, where the teacher looked and where the student did."""
 
 import base64
+import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vidkd.base.errors import VidkdError
+from vidkd.base.errors import DataError, VidkdError
 from vidkd.base.files import atomic_write
 from vidkd.data.config import DataConfig
 from vidkd.data.dataset import ClipDataset, Sample
@@ -39,7 +40,8 @@ def example_strips(
     """Strips of `count` clips of a subset, its classes in turn: frames, flow, and the attention maps of teacher and student.
 
     Under `early` and `anticipation`: what the student observed (in early recognition the fraction nearest to SHOWN_FRACTION), the moment of
-    its decision, and what the teacher saw, or without one what came.
+    its decision, and what the teacher saw, or without one what came. That part was judged by nobody: where it is shorter than the window
+    frames of it repeat, and where nothing of it can be shown the clip is left out and named in the log.
     student, teacher: checkpoints or run folders; a network without attention has no row. Where the flow of a clip cannot be had (it is not
     stored), its row is left out, and that of a teacher who sees flow. Raises what reading checkpoints and frames raises.
     """
@@ -48,12 +50,17 @@ def example_strips(
     whole = data.observe.protocol == "whole"
     views = ("rgb", "flow") if whole else _views_seen(networks)
     fraction = _shown_fraction(data)
+    if not whole:
+        data = dataclasses.replace(data, window=dataclasses.replace(data.window, short_clip="hold"))
     dataset = evaluation_set(clips, subset, data, views, fraction=fraction)
     fewer = tuple(view for view in views if view != ("flow" if whole else "future_flow"))
     spared = networks["student"].view == "rgb" if whole else fewer != views
     without_flow = evaluation_set(clips, subset, data, fewer, fraction=fraction) if spared else None
-    strip = _strip if whole else _observed_strip
-    return [strip(dataset, without_flow, number, networks) for number in in_turn(dataset.clips, count)]
+    numbers = in_turn(dataset.clips, count)
+    if whole:
+        return [_strip(dataset, without_flow, number, networks) for number in numbers]
+    strips = [_observed_strip_or_none(dataset, without_flow, number, networks) for number in numbers]
+    return [strip for strip in strips if strip is not None]
 
 
 def _views_seen(networks: Mapping[str, SavedClassifier]) -> tuple[str, ...]:
@@ -96,6 +103,17 @@ def _strip(dataset: ClipDataset, without_flow: ClipDataset | None, number: int, 
     )
 
 
+def _observed_strip_or_none(
+    dataset: ClipDataset, without_flow: ClipDataset | None, number: int, networks: Mapping[str, SavedClassifier]
+) -> Strip | None:
+    """As `_observed_strip`; None, with a line in the log, for a clip of which a part cannot be shown."""
+    try:
+        return _observed_strip(dataset, without_flow, number, networks)
+    except DataError as error:
+        log.warning("%s is not among the example clips: %s", dataset.clips[number].path, error.what)
+        return None
+
+
 def _observed_strip(dataset: ClipDataset, without_flow: ClipDataset | None, number: int, networks: Mapping[str, SavedClassifier]) -> Strip:
     sample, clip = _sample(dataset, without_flow, _middle_view(dataset, number)), dataset.clips[number]
     with open_clip(dataset.root / clip.path, clip, dataset.footage) as video:
@@ -110,6 +128,7 @@ def _observed_strip(dataset: ClipDataset, without_flow: ClipDataset | None, numb
         _part(sample, "future_", "teacher", teacher, taught),
         moment,
         taught=teacher is not None,
+        held_future=bool(sample["held_future"]),
         **_named(clip, student, decided),
     )
 

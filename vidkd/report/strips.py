@@ -70,6 +70,7 @@ def observed_strip(
     moment: Moment,
     *,
     taught: bool,
+    held_future: bool = False,
     label: str | None = None,
     predicted: str | None = None,
     name: str = "",
@@ -78,13 +79,14 @@ def observed_strip(
 ) -> Strip:
     """The strip of one clip that was to be named from its observed part: that part, when, and what the teacher saw (`taught`) or what came.
 
-    Raises DataError where a shape or a value is not as said.
+    held_future: the second part is so short that frames of it repeat, which is said. Raises DataError where a shape or a value is wrong.
     """
     rows = observed.rows("observed", "observed flow", frames=frames, height_px=height_px)
     line = time_line(moment, min(frames, len(observed.rgb)) * (_fit(observed.rgb[0], height_px).shape[1] + GAP_PX) - GAP_PX)
     rows.append(("time", png_data_uri(line)))
     rows += future.rows("teacher sees" if taught else "what came", "its flow", frames=frames, height_px=height_px)
-    return _strip(rows, label, predicted, ": ".join(text for text in (name, moment.words()) if text))
+    words = moment.words() + (f"; frames of what {'the teacher sees' if taught else 'came'} repeat" if held_future else "")
+    return _strip(rows, label, predicted, ": ".join(text for text in (name, words) if text))
 
 
 def _strip(rows: Sequence[tuple[str, str]], label: str | None, predicted: str | None, caption: str) -> Strip:
