@@ -118,6 +118,15 @@ def test_small_grey_keeps_the_aspect():
     assert np.unique(small_grey(np.full((50, 50, 3), 77, np.uint8))).tolist() == [77]
 
 
+def test_small_grey_leaves_little_of_noise():
+    scene = np.repeat(np.linspace(40, 200, 768, dtype=np.uint8)[None, :, None], 576, 0).repeat(3, 2)
+    noise = np.random.default_rng(0).normal(0, 10, scene.shape)
+    noisy = np.clip(np.rint(scene + noise), 0, 255).astype(np.uint8)
+    apart = small_grey(noisy).astype(float) - small_grey(scene)
+    assert np.abs(apart).mean() < 1.5
+    assert abs(apart.mean()) < 0.4
+
+
 def test_observations_count_from_the_last_key_frame():
     light, watcher = student(), Watcher()
     frames = [np.full((SIDE, SIDE, 3), 10 * t, np.uint8) for t in range(6)]

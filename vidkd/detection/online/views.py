@@ -84,10 +84,12 @@ class Step:
 
 
 def small_grey(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """RGB (H, W, 3) uint8 -> (h, 96) uint8, aspect kept, averaged over areas and blurred: noise and coding leave little in it."""
+    """RGB (H, W, 3) uint8 -> (h, 96) uint8, aspect kept, four pixels averaged for each and blurred: noise and coding leave little in it."""
     height = max(1, round(frame.shape[0] * GREY_WIDTH / frame.shape[1]))
-    grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)  # first: one channel is made small faster than three
-    return np.asarray(cv2.GaussianBlur(cv2.resize(grey, (GREY_WIDTH, height), interpolation=cv2.INTER_AREA), (5, 5), 0), np.uint8)
+    # picking pixels first takes a fifth of the time of averaging all of a large frame
+    picked = cv2.resize(frame, (2 * GREY_WIDTH, 2 * height), interpolation=cv2.INTER_NEAREST)
+    grey = cv2.resize(cv2.cvtColor(picked, cv2.COLOR_RGB2GRAY), (GREY_WIDTH, height), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.GaussianBlur(grey, (5, 5), 0), np.uint8)
 
 
 class Watcher:
