@@ -99,7 +99,7 @@ def test_what_was_not_observed_is_said_once_for_all_folds_and_seeds(tmp_path: Pa
     for cells in found.values():
         count(cells, a={"unobservable": 2}, b={"unobservable": 1, "shortened": 3})
     said = [
-        "3 clips are not judged: the gap leaves nothing to observe",
+        "3 clips are not judged: nothing of them can be observed",
         "of 3 clips less than data.observe.observe_s was observed: their files begin later",
     ]
     summary = summarise(study, found, None)

@@ -209,7 +209,7 @@ def test_what_was_not_observed_is_told_once(finished: tuple[Study, Places], tmp_
         counts = {"clips": 12, "unobservable": 2, "shortened": 0, "held": 0}
         write_json(path, {**json.loads(path.read_text()), "counts": counts})
     page = results_page(tmp_path / "studies", tmp_path / "results")
-    assert page == before + "\nOf the judged clips:\n\n- 4 clips are not judged: the gap leaves nothing to observe\n"
+    assert page == before + "\nOf the judged clips:\n\n- 4 clips are not judged: nothing of them can be observed\n"
 
 
 def test_cells_that_are_missing_are_counted(finished: tuple[Study, Places], tmp_path: Path) -> None:

@@ -162,7 +162,7 @@ def test_metrics_in_which_what_nobody_saw_is_missed(foreseeing: Path, capsys: py
     assert metrics["recall5"] == pytest.approx(sum(seen) / 2)
     assert metrics["recall5_all"] == pytest.approx(sum(seen) / 3), "both unobservable actions are of the first class"
     assert metrics["verb_recall5_all"] == pytest.approx(metrics["verb_recall5"] * 2 / 3)
-    said = "2 clips are not judged: the gap leaves nothing to observe"
+    said = "2 clips are not judged: nothing of them can be observed"
     assert f"note: {said}\n" in output
     assert f"  noun_recall5_all {metrics['noun_recall5_all']:.3f}\n" in output
     assert f"<dt>note</dt><dd>{said}</dd>" in (foreseeing / "report.html").read_text(encoding="utf-8")
@@ -176,7 +176,7 @@ def test_a_challenge_without_labels_is_submitted_whole_and_its_prior_is_that_of_
     assert evaluate("--checkpoint", foreseeing, *words, "--submission", tmp_path / "a.json") == 0
     output, results = capsys.readouterr().out, read_json(tmp_path / "a.json")["results"]
     assert "4 clips of 'test', none with a label" in output
-    assert "note: 2 clips are not judged: the gap leaves nothing to observe\n" in output
+    assert "note: 2 clips are not judged: nothing of them can be observed\n" in output
     assert "12 training clips of split '1'" in output
     assert set(results) == {f"P02_{n}" for n in (4, 5, 10, 11, 16, 17)}
     assert results["P02_4"]["verb"]["0"] == pytest.approx(7 / 12, rel=1e-6)

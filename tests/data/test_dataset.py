@@ -14,7 +14,9 @@ from vidkd.data import dataset as dataset_module
 from vidkd.data.config import CacheConfig, DataConfig
 from vidkd.data.dataset import ClipDataset, collate
 from vidkd.data.footage import read_window
+from vidkd.data.loaders import evaluation_loader
 from vidkd.data.manifest import Clip
+from vidkd.data.observation import ObserveConfig, UnobservableError
 from vidkd.data.transforms import Geometry, TransformConfig, crop_flow, crop_frames
 from vidkd.data.windows import WindowConfig
 
@@ -200,6 +202,23 @@ def test_collate_stacks_and_lists_what_is_bad(root: Path) -> None:
 
 def test_collate_of_nothing_readable_is_a_batch_without_views() -> None:
     assert collate([{"bad": "a: x", "path": "a"}, {"bad": "b: y", "path": "b"}]) == {"bad": [("a", "a: x"), ("b", "b: y")]}
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_what_cannot_be_observed_is_no_bad_clip(root: Path, tmp_path: Path, cached: bool) -> None:
+    """Nothing is shown in the 10 ms to 0.3 s by a file of 25 frames a second, nor at 50 s, where the action itself has no frame either."""
+    settings: dict[str, Any] = {"observe": ObserveConfig(protocol="anticipation", gap_s=0.1, observe_s=0.01)}
+    settings["cache"] = CacheConfig(enabled=cached, folder=str(tmp_path))
+    clips = [clip("right.mp4", start_s=0.4, end_s=0.8), clip("right.mp4", start_s=50.0, end_s=51.0)]
+    training = make(root, clips=clips, **settings)
+    samples = [training[0, number] for number in (0, 1)]
+    assert samples == [{"unobservable": 0}, {"unobservable": 1}]
+    assert collate([*samples, make(root)[0, 0]])["unobservable"] == [0, 1]
+    assert collate(samples) == {"bad": [], "unobservable": [0, 1]}
+    judged = make(root, clips=clips, training=False, eval_clips=2, **settings)
+    with pytest.raises(UnobservableError, match=r"observed part of .*right\.mp4"):
+        judged[0, 1]
+    assert list(evaluation_loader(judged, 3, 0)) == [{"bad": [], "unobservable": [0, 0, 1]}, {"bad": [], "unobservable": [1]}]
 
 
 # --- configuration ---

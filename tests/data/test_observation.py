@@ -16,6 +16,7 @@ from vidkd.data.dataset import ClipDataset
 from vidkd.data.manifest import Clip
 from vidkd.data.observation import (
     ObserveConfig,
+    UnobservableError,
     choose_windows,
     hull,
     is_observable,
@@ -180,6 +181,22 @@ def test_student_and_teacher_see_as_many_frames_unless_told_otherwise() -> None:
             position=0.5,
             fraction=0.9,
         )
+
+
+def test_a_part_without_a_frame_makes_a_clip_unobservable_if_it_is_the_student_s() -> None:
+    """Of a file with a pause from 0.9 to 2 s; what the teacher does not see is the row's fault."""
+    stamps, one = np.concatenate([np.arange(10) / 10, 2 + np.arange(10) / 10]), WindowConfig(frames=1)
+    observe = ObserveConfig(protocol="anticipation", gap_s=0.1, observe_s=0.5)
+    assert is_observable(row(1.8, 2.5), observe), "as far as the row tells"
+    with pytest.raises(UnobservableError, match="no frame in the observed part of a"):
+        choose_windows(stamps, row(1.8, 2.5), one, observe, position=0.5, name="a")
+    with pytest.raises(UnobservableError, match="no frame in the observed part"):
+        choose_windows(stamps, row(1.0, 3.0), one, EARLY, position=0.5, fraction=0.1)
+    with pytest.raises(UnobservableError, match="nothing can be observed"):
+        choose_windows(stamps, row(0.05, 1.0), one, observe, position=0.5)
+    with pytest.raises(DataError, match="no frame in the teacher's part") as caught:
+        choose_windows(stamps, row(1.0, 1.5), one, observe, position=0.5)
+    assert not isinstance(caught.value, UnobservableError)
 
 
 def test_a_part_shorter_than_the_window_is_an_error_or_held_and_said() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from vidkd.base.errors import DataError
 from vidkd.data.manifest import Manifest
 from vidkd.engine import fit
 from vidkd.engine.clips import read_clips
@@ -68,15 +69,53 @@ def test_a_sample_counts_where_its_own_frames_repeat(tiny_config: Config, caplog
     assert line == f"{REPEATED}8 samples of the first epoch {held} of the student"
 
 
+def between_frames(root: Path, path: Path, groups: set[str]) -> str:
+    """A manifest in which the clips of these groups begin between two frames: of 0.05 to 0.25 s the first tenth shows nothing."""
+    manifest = Manifest.read(root / "manifest.jsonl")
+    clips = [dataclasses.replace(clip, start_s=0.05, end_s=0.25) if clip.group in groups else clip for clip in manifest.clips]
+    dataclasses.replace(manifest, clips=tuple(clips)).write(path)
+    return str(path)
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_samples_without_a_frame_in_the_observed_part_are_left_out_and_counted(
+    tiny_root: Path, tiny_config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture, cached: bool
+) -> None:
+    """They are no bad clips, of which none is allowed here."""
+    rows = between_frames(tiny_root, tmp_path / "rows.jsonl", {"g0", "g1"})
+    settings = {**early(4, "whole", 0.1, 1.0), "data.manifest": rows, "train.steps": 4, "data.cache.enabled": cached}
+    config = tiny_config(**settings, **{"data.cache.folder": str(tmp_path / "cache")})
+    clips = read_clips(config.data)
+    trainee = fit.ClipTrainee(config, clips)
+    batches = list(trainee.loader(0, 3, rank=0, world_size=1, pin_memory=False))
+    left = [number for batch in batches for number in batch.get("unobservable", [])]
+    assert 0 < len(left) < 6
+    assert {clips.train[number].group for number in left} <= {"g0", "g1"}
+    assert sum(len(batch["index"]) for batch in batches) + len(left) == 12
+    assert not any(batch["bad"] for batch in batches)
+    assert config.data.max_bad_clips == 0
+    assert fit.fit(config, quiet=True).steps == 4
+    said = f"no frame in the observed part, so that nothing is learned from it: {len(left)} of 12 samples of the first epoch"
+    assert [record.getMessage() for record in caplog.records].count(said) == 1
+
+
+def test_a_batch_of_which_nothing_is_observed_is_an_error(tiny_root: Path, tiny_config: Config, tmp_path: Path) -> None:
+    rows = between_frames(tiny_root, tmp_path / "rows.jsonl", {f"g{number}" for number in range(6)})
+    with pytest.raises(DataError, match="of no clip of a whole batch anything can be observed"):
+        fit.fit(tiny_config(**early(4, "whole", 0.1), **{"data.manifest": rows}), quiet=True)
+
+
 def test_processes_count_their_repeated_frames_together(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """The second process saw as much as the first; one line is said for both, after the batches asked for."""
     monkeypatch.setattr(torch.distributed, "all_reduce", lambda counts: counts.mul_(2))
     for rank in (0, 1):
         repeated = fit.RepeatedFrames(2, rank=rank, world_size=2)
         for held, taught in (([1, 0, 0], [1, 1, 0]), ([1, 1], [0, 1]), ([1], [1])):
-            repeated.add({"held": torch.tensor(held).bool(), "held_future": torch.tensor(taught).bool()})
+            left = {"unobservable": [7]} if len(held) == 2 else {}
+            repeated.add({"held": torch.tensor(held).bool(), "held_future": torch.tensor(taught).bool(), **left})
     assert [record.getMessage() for record in caplog.records] == [
-        f"{REPEATED}10 samples of the first epoch 6 of the student, 6 of the teacher"
+        "no frame in the observed part, so that nothing is learned from it: 2 of 12 samples of the first epoch",
+        f"{REPEATED}10 samples of the first epoch 6 of the student, 6 of the teacher",
     ]
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from vidkd.base.errors import DataError
 from vidkd.data.manifest import Clip, Manifest
 from vidkd.engine.clips import read_clips
 from vidkd.engine.config import RunConfig
@@ -70,7 +71,7 @@ def test_what_was_not_or_hardly_observed_is_said() -> None:
     judgement = Judgement({0.1: predictions(True, False, held=2), 1.0: predictions(True, False)}, unobservable=unseen)
     assert judgement.counts() == {"clips": 2, "unobservable": 3, "shortened": 0, "held@obs10": 2, "held@obs100": 0}
     assert judgement.remarks() == [
-        "3 clips are not judged: the gap leaves nothing to observe",
+        "3 clips are not judged: nothing of them can be observed",
         "2 of 2 clips at 10 % observed have fewer frames than the window: frames repeat",
     ]
     once = Judgement({None: predictions(True, held=1)}, shortened=1)
@@ -121,6 +122,45 @@ def test_a_past_that_begins_before_its_file_is_counted(tiny_root: Path, tiny_con
     judgement = judge(model, read_clips(data), "test", data, manifest.classes, device=torch.device("cpu"))
     assert (judgement.unobservable, judgement.shortened) == ([rows[0]], len(rows) - 1)
     assert f"of {len(rows) - 1} clips less than data.observe.observe_s was observed: their files begin later" in judgement.remarks()
+
+
+BETWEEN = {  # protocol, a row that begins between two frames of 0.04 s, and how many fractions are judged
+    "early": ({"fractions": [0.1, 0.5, 1.0]}, {"start_s": 0.05, "end_s": 0.25}),  # to 0.07 s nothing is shown, to 0.15 s two frames
+    "anticipation": ({"gap_s": 0.1, "observe_s": 0.01}, {"start_s": 0.28, "end_s": 0.4}),  # nothing is shown in [0.17, 0.18]
+}
+
+
+@pytest.mark.parametrize("cached", [False, True])
+@pytest.mark.parametrize("protocol", BETWEEN)
+def test_clips_without_a_frame_in_the_observed_part_are_counted_and_change_no_other_s_result(
+    tiny_root: Path, tiny_config: Callable[..., RunConfig], tmp_path: Path, protocol: str, cached: bool
+) -> None:
+    observe, between = BETWEEN[protocol]
+    config = tiny_config(
+        **{"data.observe": {"protocol": protocol, **observe}, "data.window": {"frames": 4, "rule": "uniform", "short_clip": "hold"}},
+        **{"data.cache": {"enabled": cached, "folder": str(tmp_path / "cache")}},
+    )
+    manifest = Manifest.read(tiny_root / "manifest.jsonl")
+    rows = [dataclasses.replace(clip, **({} if protocol == "early" else {"start_s": 0.27})) for clip in manifest.select("1", "test")]
+    blind = dataclasses.replace(rows[-1], **between)
+    torch.manual_seed(0)
+    model = VideoClassifier(ModelConfig(), len(manifest.classes), "rgb")
+
+    def judged(clips: list[Clip]) -> Judgement:
+        dataclasses.replace(manifest, clips=tuple(clips)).write(tmp_path / "rows.jsonl")
+        data = dataclasses.replace(config.data, manifest=str(tmp_path / "rows.jsonl"))
+        return judge(model, read_clips(data), "test", data, manifest.classes, device=torch.device("cpu"))
+
+    alone, beside = judged(rows[:-1]), judged([*rows[:-1], blind])
+    assert (alone.unobservable, beside.unobservable) == ([], [blind])
+    assert beside.counts() == {**alone.counts(), "unobservable": 1}
+    assert "1 clips are not judged: nothing of them can be observed" in beside.remarks()
+    assert list(beside.at) == list(alone.at)
+    for fraction, predictions in beside.at.items():
+        assert predictions.clips == rows[:-1], "each fraction judges the same clips"
+        np.testing.assert_array_equal(predictions.probabilities, alone.at[fraction].probabilities)
+    with pytest.raises(DataError, match="of no 'test' clip anything can be observed"):
+        judged([dataclasses.replace(row, **between) for row in rows])
 
 
 def test_further_labels_are_predicted_and_judged_by_their_recall() -> None:

@@ -164,7 +164,8 @@ def _trained_cell(study: Study, phase: Phase, config: RunConfig, clips: Clips, *
     judgement = judge(model, clips, subset, config.data, saved.classes, device=device)
     metrics, rows = judgement.metrics(), judgement.as_rows()
     if phase == "test" and "pointing" in study.spec.measures and model.config.attention.pooling != "mean":
-        pointing = measure_pointing(model, evaluation_set(clips, subset, config.data, [saved.view]), device)
+        judged = clips.without(subset, judgement.unobservable)
+        pointing = measure_pointing(model, evaluation_set(judged, subset, config.data, [saved.view]), device)
         metrics |= {name: float(np.mean(values)) for name, values in vars(pointing).items()}
         rows |= {name: [round(value, 5) for value in values] for name, values in vars(pointing).items()}
     return {

@@ -146,7 +146,8 @@ def _evaluate_classifier(arguments: argparse.Namespace) -> int:
     sys.stdout.write(f"written: {folder / 'predictions.csv'}, {folder / 'evaluation.json'}\n")
     if (folder / "config.yaml").exists() and not judged.exported:
         teacher = config.teacher if config.teacher and Path(config.teacher).exists() else None
-        strips = example_strips(arguments.checkpoint, clips, arguments.split, config.data, teacher=teacher)
+        judged_clips = clips.without(arguments.split, judgement.unobservable)
+        strips = example_strips(arguments.checkpoint, judged_clips, arguments.split, config.data, teacher=teacher)
         notes = {"judged on": f"{arguments.split}, {count} clips", **remark_notes(remarks)}
         page = render_report(folder / "report.html", run_report(folder, strips=strips, notes=notes))
         sys.stdout.write(f"written: {page}\n")

@@ -25,7 +25,7 @@ from vidkd.data.flow_store import stored_flow_files
 from vidkd.data.footage import FootageConfig, Look, SeenFootage, read_seen
 from vidkd.data.manifest import Clip
 from vidkd.data.observation import hull
-from vidkd.data.whole_clip import WholeClip, read_whole, seen_of
+from vidkd.data.whole_clip import NoFrameError, WholeClip, read_whole, seen_of
 from vidkd.video.recent import Recent
 
 log = logging.getLogger(__name__)
@@ -112,7 +112,10 @@ class ClipCache:
         if kept is not None:
             return kept
         part = dataclasses.replace(clip, start_s=seconds.start_s, end_s=seconds.end_s, onset_s=None)
-        whole = self._get(key, path, part, look.flow or look.future_flow)
+        try:
+            whole = self._get(key, path, part, look.flow or look.future_flow)
+        except NoFrameError:
+            return read_seen(path, clip, self.footage, look)  # which says what has no frame: the observed part, or the clip
         return whole.seen(clip, self.footage, look, name=str(path))
 
     def _seen_there(self, key: str, path: Path, clip: Clip, look: Look) -> SeenFootage | None:

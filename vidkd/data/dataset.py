@@ -17,6 +17,7 @@ from vidkd.data.cache import ClipCache
 from vidkd.data.config import DataConfig
 from vidkd.data.footage import Footage, Look, SeenFootage, read_seen
 from vidkd.data.manifest import Clip
+from vidkd.data.observation import UnobservableError
 from vidkd.data.transforms import (
     Geometry,
     crop_flow,
@@ -77,11 +78,19 @@ class ClipDataset(Dataset[Sample]):
         return len(self.clips) * self.views_per_clip
 
     def __getitem__(self, item: tuple[int, ...]) -> Sample:
-        """One sample; an unreadable clip gives {"bad": message, "path": its path} in training and raises in evaluation."""
+        """One sample; an unreadable clip gives {"bad": message, "path": its path} in training and raises in evaluation.
+
+        A clip of which nothing can be observed is no bad one: it gives {"unobservable": its number} in training and raises
+        UnobservableError in evaluation.
+        """
         epoch, number, *draw = item
         clip_number, view_number = divmod(number, self.views_per_clip)
         try:
             return self._sample((epoch, clip_number, *(d for d in draw if d)), clip_number, view_number)
+        except UnobservableError:
+            if not self.training:
+                raise
+            return {"unobservable": clip_number}
         except (VidkdError, OSError) as error:
             if not self.training:
                 raise
@@ -163,9 +172,15 @@ def _file(root: Path, path: str) -> Path:
 
 
 def collate(samples: Sequence[Sample]) -> Sample:
-    """Stack samples to a batch; unreadable ones are left out and listed under "bad" as (path, message)."""
-    whole = [sample for sample in samples if "bad" not in sample]
+    """Stack samples to a batch; unreadable ones are left out and listed under "bad" as (path, message).
+
+    So are those of which nothing can be observed, if there are any: under "unobservable", as numbers of clips.
+    """
+    whole = [sample for sample in samples if not {"bad", "unobservable"} & sample.keys()]
     batch: Sample = {"bad": [(sample["path"], sample["bad"]) for sample in samples if "bad" in sample]}
+    unobservable = [sample["unobservable"] for sample in samples if "unobservable" in sample]
+    if unobservable:
+        batch["unobservable"] = unobservable
     if not whole:
         return batch
     for name in whole[0]:

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from vidkd.base.errors import DataError
 from vidkd.data.dataset import ClipDataset, Sample, collate
+from vidkd.data.observation import UnobservableError
 
 Item = tuple[int, ...]
 FIRST_STREAM = 7
@@ -168,9 +169,22 @@ class _Numbers(Sampler[list[Item]]):
             yield [(0, number) for number in self.numbers[start : start + self.batch_size]]
 
 
+class _Judged(Dataset[Sample]):
+    """The samples of an evaluation data set; {"unobservable": number of the clip} stands for one of which nothing can be observed."""
+
+    def __init__(self, dataset: ClipDataset) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, item: tuple[int, ...]) -> Sample:
+        try:
+            return self.dataset[item]
+        except UnobservableError:
+            return {"unobservable": item[1] // self.dataset.views_per_clip}
+
+
 def evaluation_loader(dataset: ClipDataset, batch_size: int, workers: int, *, rank: int = 0, world_size: int = 1) -> DataLoader[Sample]:
-    """Every sample of an evaluation data set once, in order."""
-    return batch_loader(dataset, _Numbers(len(dataset), batch_size, rank, world_size), workers, collate)
+    """Every sample of an evaluation data set once, in order; those of which nothing can be observed are listed in their batch."""
+    return batch_loader(_Judged(dataset), _Numbers(len(dataset), batch_size, rank, world_size), workers, collate)
 
 
 def batch_loader(

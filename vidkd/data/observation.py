@@ -14,6 +14,10 @@ from vidkd.data.manifest import Clip
 from vidkd.data.windows import SAME_S, Window, WindowConfig, check_long_enough, check_position, choose_window, frames_inside, spread
 
 
+class UnobservableError(DataError):
+    """A clip of which nothing can be observed: nothing was shown before its gap, or no frame lies in its observed part."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ObserveConfig:
     """Which part of a clip is observed.
@@ -80,7 +84,7 @@ def seconds_seen(clip: Clip, config: ObserveConfig, *, end_s: float, fraction: f
     """What (the student, the teacher) sees of a clip under `early` and `anticipation`.
 
     end_s: where the clip ends, for one that ends with its file. fraction: observed share (`early`).
-    Raises DataError for a fraction that is missing or outside (0, 1], and for an action before which nothing can be observed.
+    Raises DataError for a fraction that is missing or outside (0, 1], UnobservableError for an action that starts before its gap is over.
     """
     whole = Seconds(clip.start_s, clip.end_s)
     if config.protocol == "early":
@@ -95,7 +99,7 @@ def seconds_seen(clip: Clip, config: ObserveConfig, *, end_s: float, fraction: f
         return observed, rest if config.teacher_sees == "rest" and fraction < 1 else whole
     if config.protocol == "anticipation":
         if not is_observable(clip, config):
-            raise DataError(
+            raise UnobservableError(
                 f"nothing can be observed {config.gap_s:g} s before an action that starts at {clip.start_s:g} s", clip=clip.path
             )
         last_s = clip.start_s - config.gap_s
@@ -105,7 +109,10 @@ def seconds_seen(clip: Clip, config: ObserveConfig, *, end_s: float, fraction: f
 
 
 def is_observable(clip: Clip, config: ObserveConfig) -> bool:
-    """Whether the gap leaves anything to observe: the file's first frame, at 0 s, must lie at or before its beginning."""
+    """Whether the gap leaves anything to observe: the file's first frame, at 0 s, must lie at or before its beginning.
+
+    That is what the row tells. Whether a frame lies in the observed part is known where the file is read (`choose_windows`).
+    """
     return config.protocol != "anticipation" or clip.start_s - config.gap_s >= -SAME_S
 
 
@@ -117,7 +124,7 @@ def is_shortened(clip: Clip, config: ObserveConfig) -> bool:
 
 
 def split_observable(clips: Sequence[Clip], config: ObserveConfig) -> tuple[list[Clip], list[Clip]]:
-    """The clips of which something can be observed, and the others."""
+    """The clips of which something can be observed as far as their rows tell (`is_observable`), and the others."""
     return [clip for clip in clips if is_observable(clip, config)], [clip for clip in clips if not is_observable(clip, config)]
 
 
@@ -159,7 +166,7 @@ def choose_windows(
 
     timestamps_s: (N,) presentation time of the frames, ascending, in the file's own time. position: as for `choose_window`.
     observed_flow, future_flow: whether the view needs a pair's second frame; that one too lies in what the view may see.
-    Raises DataError as `seconds_seen` and `choose_window` do.
+    Raises DataError as `seconds_seen` and `choose_window` do, and UnobservableError if no frame lies in the observed part.
     """
     check_position(position, name)
     teacher = window if observe.teacher_frames is None else dataclasses.replace(window, frames=observe.teacher_frames)
@@ -171,7 +178,7 @@ def choose_windows(
         return SeenWindows(window_of(window), window_of(teacher) if with_future else None)
     end_s = end_of_clip(timestamps_s, clip, name) if observe.protocol == "early" else math.inf
     observed, future = seconds_seen(clip, observe, end_s=end_s, fraction=fraction)
-    seen, held = window_in(observed, timestamps_s, window, position, observed_flow, f"observed part of {name}")
+    seen, held = window_in(observed, timestamps_s, window, position, observed_flow, f"observed part of {name}", empty=UnobservableError)
     if not with_future:
         return SeenWindows(seen, None, held)
     taught, held_future = window_in(future, timestamps_s, teacher, position, future_flow, f"teacher's part of {name}")
@@ -194,16 +201,24 @@ def end_of_clip(timestamps_s: NDArray[np.float64], clip: Clip, name: str) -> flo
 
 
 def window_in(
-    part: Seconds, timestamps_s: NDArray[np.float64], config: WindowConfig, position: float, pairs: bool, name: str
+    part: Seconds,
+    timestamps_s: NDArray[np.float64],
+    config: WindowConfig,
+    position: float,
+    pairs: bool,
+    name: str,
+    *,
+    empty: type[DataError] = DataError,
 ) -> tuple[Window, bool]:
     """A window of which nothing lies outside a part of the file, and whether a frame is repeated in it.
 
     Frames are held early enough for the second frame of a flow pair to be there; where not even one pair fits, flow is zero.
+    Raises `empty` if no frame lies in the part, DataError if they are too few for the window.
     """
     inside = part.frames(timestamps_s)
     if len(inside) == 0:
         end = "the end" if part.end_s is None else f"{part.end_s:g} s"
-        raise DataError(f"no frame in the {name}", interval=f"{part.start_s:g} s to {end}", frames_of_the_file=len(timestamps_s))
+        raise empty(f"no frame in the {name}", interval=f"{part.start_s:g} s to {end}", frames_of_the_file=len(timestamps_s))
     reach = config.pair_step if pairs else 0
     check_long_enough(len(inside), config, f"the {name}", needed=config.sampled_span + reach)
     last = len(inside) - 1

@@ -21,6 +21,10 @@ CHUNK_FRAMES = 64
 CHUNK_PIXELS = 2**25  # of the file's own size: a hundred megabytes of RGB
 
 
+class NoFrameError(DataError):
+    """An interval of a file in which no frame lies."""
+
+
 @dataclass(frozen=True)
 class WholeClip:
     """Every frame of a clip at working size, the frames' times, and (where asked for) flow to the frame `pair_step` later.
@@ -70,7 +74,7 @@ def read_whole(path: Path, clip: Clip, config: FootageConfig, *, want_flow: bool
     with open_clip(path, clip, config) as video:
         inside = frames_inside(video.timestamps_s, clip.start_s, clip.end_s)
         if len(inside) == 0:
-            raise DataError(f"no frame in the interval of {path}", interval_s=f"[{clip.start_s}, {clip.end_s})")
+            raise NoFrameError(f"no frame in the interval of {path}", interval_s=f"[{clip.start_s}, {clip.end_s})")
         parts = list(_parts(video, inside, config, want_flow, clip.path))
         times = video.timestamps_s[inside]
     flow = np.concatenate([flow for _, flow in parts if flow is not None]) if want_flow else None

@@ -28,8 +28,9 @@ NO_DATA = {"no_data?": "make demo"}
 class Clips:
     """A manifest and the clips of its subsets under a configuration's split, held-out groups and label fraction.
 
-    train: those with a label. unlabelled: those that training sees without one. Clips of which nothing can be observed are in none of the
-    subsets; `unobservable` has them by subset, those of `unlabelled` (of the manifest) too.
+    train: those with a label. unlabelled: those that training sees without one. Clips before whose gap nothing was shown are in none of the
+    subsets; `unobservable` has them by subset, those of `unlabelled` (of the manifest) too. Clips without a frame in the observed part are
+    found out when they are read.
     """
 
     manifest: Manifest
@@ -61,11 +62,19 @@ class Clips:
             )
         return lines
 
+    def without(self, name: str, clips: Sequence[Clip]) -> "Clips":
+        """The same with these clips of a subset among its unobservable ones: their files have no frame where they should be observed."""
+        known = list(self.unobservable.get(name, ()))
+        more = [clip for clip in clips if not any(clip is other for other in known)]
+        return dataclasses.replace(self, unobservable={**self.unobservable, name: known + more}) if more else self
+
     def subset(self, name: str, split: str) -> list[Clip]:
-        """`train`, `val` or `test`. Raises DataError if it holds no clip."""
+        """`train`, `val` or `test`, without what is known to be unobservable. Raises DataError if it holds no clip."""
         clips = {"train": self.train, "val": self.val}.get(name)
         if clips is None:
             clips, _ = split_observable(self.manifest.select(split, name), self.observe)
+        left = {id(clip) for clip in self.unobservable.get(name, ())}
+        clips = [clip for clip in clips if id(clip) not in left]
         if not clips:
             raise DataError(
                 f"split '{split}' has no '{name}' clips",

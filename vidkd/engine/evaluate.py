@@ -22,7 +22,7 @@ from vidkd.models import VideoClassifier
 from vidkd.models.exported import ExportedModule
 
 PREDICTION_COLUMNS = ("clip", "start_s", "end_s", "group", "label", "predicted", "correct")
-LABEL, HELD = "label", "held"
+LABEL, HELD, UNOBSERVABLE = "label", "held", "unobservable"
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Predictions:
     """Probabilities (N, K) of N clips, and the clips.
 
     targets: probabilities (N, K_name) of further labels. held: of how many clips the observed part was so short that frames were repeated.
+    unobservable: further clips, of which no frame lay in the observed part; nothing is said of them.
     """
 
     probabilities: NDArray[np.float64]
@@ -37,6 +38,7 @@ class Predictions:
     classes: tuple[str, ...]
     targets: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     held: int = 0
+    unobservable: Sequence[Clip] = ()
 
     @property
     def labels(self) -> NDArray[np.int64]:
@@ -88,16 +90,21 @@ def evaluate(
     rank: int = 0,
     world_size: int = 1,
 ) -> Predictions:
-    """Mean softmax over the windows and crops of every clip. Raises DataError or VideoError for a clip that cannot be read.
+    """Mean softmax over the windows and crops of every clip of which something can be observed.
+
+    Raises DataError or VideoError for a clip that cannot be read.
 
     With several processes each takes its share and all get the whole result. The model is put back into the mode it was in.
     """
-    sizes = {LABEL: len(classes), **model.targets, HELD: 1}
+    sizes = {LABEL: len(classes), **model.targets, HELD: 1, UNOBSERVABLE: 1}
     sums = {name: torch.zeros(len(dataset.clips), size, dtype=torch.float64) for name, size in sizes.items()}
     was_training = model.training
     model.eval()
     with torch.inference_mode():
         for batch in start(evaluation_loader(dataset, batch_size, workers, rank=rank, world_size=world_size)):
+            sums[UNOBSERVABLE][batch.get("unobservable", [])] = 1
+            if "index" not in batch:
+                continue
             observed = batch.get("observed")
             output = model(batch[model.view].to(device), None if observed is None else observed.to(device))
             for name, logits in {LABEL: output.logits, **output.targets}.items():
@@ -110,8 +117,15 @@ def evaluate(
             sums[name] = sums[name].to(device if device.type == "cuda" else "cpu")
             torch.distributed.all_reduce(sums[name])
     found = {name: (total / dataset.views_per_clip).cpu().numpy() for name, total in sums.items()}
-    targets = {name: found[name] for name in model.targets}
-    return Predictions(found[LABEL], dataset.clips, tuple(classes), targets=targets, held=int((found[HELD] > 0).sum()))
+    seen = found[UNOBSERVABLE][:, 0] == 0
+    return Predictions(
+        found[LABEL][seen],
+        [clip for clip, is_seen in zip(dataset.clips, seen, strict=True) if is_seen],
+        tuple(classes),
+        targets={name: found[name][seen] for name in model.targets},
+        held=int((found[HELD] > 0).sum()),
+        unobservable=[clip for clip, is_seen in zip(dataset.clips, seen, strict=True) if not is_seen],
+    )
 
 
 def predictions_as_rows(predictions: Predictions) -> dict[str, Any]:

@@ -79,12 +79,14 @@ def run_name(config: RunConfig, clips: Clips) -> str:
 class RepeatedFrames:
     """Counts the samples of the first epoch in which frames repeat, as a part is shorter than the window, and says in the end how many.
 
+    So it does with those that are left out, as no frame lies in the observed part.
+
     batches: how many are still to be counted. Processes count together, so all must be called with as many.
     """
 
     def __init__(self, batches: int, *, rank: int, world_size: int) -> None:
         self.batches, self.rank, self.world_size = batches, rank, world_size
-        self.counts = torch.zeros(3, dtype=torch.int64)
+        self.counts, self.unobservable = torch.zeros(3, dtype=torch.int64), 0
 
     def add(self, batch: Batch) -> None:
         """Count a batch of this process; after the last one, log a line if there is anything to say."""
@@ -94,13 +96,21 @@ class RepeatedFrames:
         parts = [batch[name] for name in ("held", "held_future") if name in batch]
         found = torch.stack([torch.ones_like(parts[0]), *parts]).sum(1)  # stays on the device: no step waits for it
         self.counts = found + self.counts.to(found.device)[: len(found)]
+        self.unobservable += len(batch.get("unobservable", ()))
         if self.batches == 0:
             self._say()
 
     def _say(self) -> None:
+        counts = torch.cat([self.counts, self.counts.new_tensor([self.unobservable])])
         if self.world_size > 1:
-            torch.distributed.all_reduce(self.counts)
-        samples, *held = self.counts.tolist()
+            torch.distributed.all_reduce(counts)
+        samples, *held, unobservable = counts.tolist()
+        if self.rank == 0 and unobservable:
+            log.warning(
+                "no frame in the observed part, so that nothing is learned from it: %d of %d samples of the first epoch",
+                unobservable,
+                samples + unobservable,
+            )
         if self.rank == 0 and any(held):
             words = ", ".join(f"{count} of the {who}" for count, who in zip(held, ("student", "teacher"), strict=False))
             log.warning(

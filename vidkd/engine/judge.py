@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from vidkd.base.errors import DataError
 from vidkd.base.files import atomic_write
 from vidkd.data.config import DataConfig
 from vidkd.data.manifest import Clip
@@ -27,8 +28,8 @@ MAIN_METRIC = "top1"
 class Judgement:
     """Predictions of the same clips at rising observed fractions; {None: predictions} where there are none.
 
-    unobservable: clips of the subset of which nothing can be observed; they are in no prediction. shortened: how many clips' files begin
-    after the part that should have been observed, so that less was.
+    unobservable: clips of the subset of which nothing can be observed, at one of the fractions at least; they are in no prediction.
+    shortened: how many clips' files begin after the part that should have been observed, so that less was.
     """
 
     at: Mapping[float | None, Predictions]
@@ -91,7 +92,7 @@ class Judgement:
 
 def remarks_on(counts: Mapping[str, int]) -> list[str]:
     """Clips of which nothing or less was observed, and parts so short that frames were repeated, in words; counts: `Judgement.counts`."""
-    lines = [f"{counts['unobservable']} clips are not judged: the gap leaves nothing to observe"] if counts["unobservable"] else []
+    lines = [f"{counts['unobservable']} clips are not judged: nothing of them can be observed"] if counts["unobservable"] else []
     if counts["shortened"]:
         lines.append(f"of {counts['shortened']} clips less than data.observe.observe_s was observed: their files begin later")
     for name, held in counts.items():
@@ -142,9 +143,13 @@ def judge(
     rank: int = 0,
     world_size: int = 1,
 ) -> Judgement:
-    """Judge on a subset at every fraction of `data.observe`. Raises what `evaluate` raises, and DataError for a subset without clips."""
-    at = {
-        fraction: evaluate(
+    """Judge on a subset at every fraction of `data.observe`, at all of them the same clips.
+
+    Raises what `evaluate` raises, and DataError for a subset without clips, or of which nothing can be observed.
+    """
+    at: dict[float | None, Predictions] = {}
+    for fraction in data.observe.judged_fractions:
+        at[fraction] = evaluate(
             model,
             evaluation_set(clips, subset, data, [model.view], fraction=fraction),
             classes,
@@ -154,7 +159,11 @@ def judge(
             rank=rank,
             world_size=world_size,
         )
-        for fraction in data.observe.judged_fractions
-    }
+        if not at[fraction].clips:
+            raise DataError(
+                f"of no '{subset}' clip anything can be observed", observed=fraction if fraction is not None else "before the gap"
+            )
+        # fractions rise, and more is observed at a larger one: what the first leaves out is all that is ever left out
+        clips = clips.without(subset, at[fraction].unobservable)
     shortened = sum(is_shortened(clip, data.observe) for clip in clips.subset(subset, data.split))
     return Judgement(at, clips.unobservable.get(subset, ()), shortened)
