@@ -103,6 +103,15 @@ def test_unlabelled_video_that_is_judged_is_refused(tmp_path: Path, tiny_config:
     same = manifest_of(tmp_path / "same", a1={"path": "g1.mp4", "label": None, "start_s": 1.0, "end_s": 2.0}).parent
     with pytest.raises(DataError, match="1 unlabelled clips lie in videos that are judged"):
         read_clips(tiny_config(**{"task": "logits_kd", "data.root": str(same), "data.unlabelled": "use"}).data)
+    copied = manifest_of(tmp_path / "copied", a1={"path": "renamed.mp4", "label": None}).parent
+    settings = {"task": "logits_kd", "data.root": str(copied), "data.unlabelled": "use"}
+    (copied / "renamed.mp4").write_bytes(b"a1" * 15)
+    assert (copied / "renamed.mp4").stat().st_size == (copied / "h1.mp4").stat().st_size, "of the size of a test video, but another"
+    assert len(read_clips(tiny_config(**settings).data).unlabelled) == 1
+    shutil.copy(copied / "h1.mp4", copied / "renamed.mp4")
+    with pytest.raises(DataError, match="1 unlabelled clips lie in videos that are judged") as caught:
+        read_clips(tiny_config(**settings).data)
+    assert caught.value.lines["first"] == "renamed.mp4"
     with pytest.raises(ConfigError, match=r"data\.unlabelled is none"):
         tiny_config(**{"data.unlabelled_manifest": "x.jsonl"})
 

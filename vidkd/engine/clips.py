@@ -127,14 +127,15 @@ def unlabelled_clips(
 ) -> list[Clip]:
     """What training sees without labels: the rest of `train`, and the clips of `unlabelled_manifest`; none with data.unlabelled=none.
 
-    Raises DataError if one of them lies in a file that is judged, or if there are none.
+    Raises DataError if one of them lies in a file that is judged, or in a copy of it under another name, or if there are none.
     """
     if config.unlabelled == "none":
         return []
     known = {id(clip) for clip in labelled}
     found = [dataclasses.replace(clip, label=None) for clip in train if id(clip) not in known]
     files = {_file(manifest.root, clip) for clip in judged}
-    shared = [clip.path for clip in found if _file(manifest.root, clip) in files]
+    copies = set(_shared_content({clip.path: _file(manifest.root, clip) for clip in found}, files))
+    shared = [clip.path for clip in found if clip.path in copies]
     if config.unlabelled_manifest is not None:
         other = Manifest.read(config.unlabelled_manifest)
         clips, unseen = split_observable(other.clips, config.observe)
