@@ -66,6 +66,14 @@ def test_shapes_types_and_labels(root: Path) -> None:
     assert (unlabelled["label"], unlabelled["index"], unlabelled["weight"]) == (-1, 2, 0.0)
 
 
+def test_a_label_of_any_kind_gives_a_sample_weight(root: Path) -> None:
+    clips = [clip("right.mp4", None, targets={"verb": 3}), clip("right.mp4", 2), clip("right.mp4", None)]
+    data = DataConfig(window=WindowConfig(frames=4, stride=2), transform=TransformConfig(short_side=32, crop=24))
+    dataset = ClipDataset(root, clips, data, views=("rgb",), training=True, targets=("verb",))
+    found = [(sample["label"], sample["label_verb"], sample["weight"]) for sample in (dataset[0, number] for number in range(3))]
+    assert found == [(-1, 3, 1.0), (2, -1, 1.0), (-1, -1, 0.0)]
+
+
 def test_a_sample_is_a_function_of_seed_epoch_and_index(root: Path) -> None:
     items = [(epoch, index) for epoch in (0, 1, 5) for index in range(3)]
     forwards = {item: make(root)[item] for item in items}

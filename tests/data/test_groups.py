@@ -1,5 +1,6 @@
 """Held-out groups and label fractions: never a group on both sides, no class lost, the same draw every time, fractions nested."""
 
+import dataclasses
 import itertools
 import math
 import random
@@ -170,6 +171,14 @@ def test_unlabelled_groups_cost_no_label() -> None:
         train, val = hold_out_groups(clips, 0.4, seed)
         assert "c" in {clip.group for clip in train}
         assert {clip.label for clip in val} >= {0}
+
+
+def test_groups_with_further_labels_alone_cost_labels_too() -> None:
+    """Four groups of a class, and four of which only the verb is known: half of each."""
+    named, verbs = (clips_of({f"{kind}{number}": [label] for number in range(4)}) for kind, label in (("a", 0), ("v", None)))
+    verbs = [dataclasses.replace(clip, targets={"verb": 0}) for clip in verbs]
+    kept = [clip.group[0] for clip in label_fraction([*named, *verbs], 0.5, 0)]
+    assert (kept.count("a"), kept.count("v")) == (2, 2)
 
 
 def test_nothing_to_hold_out() -> None:

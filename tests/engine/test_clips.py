@@ -56,6 +56,23 @@ def test_clips_without_a_label_are_left_out_or_used(tmp_path: Path, tiny_config:
         read_clips(dataclasses.replace(tiny_config(**{"data.root": str(manifest_of(tmp_path / "all").parent)}).data, unlabelled="use"))
 
 
+def test_a_clip_with_labels_of_some_kinds_is_trained_on_and_one_without_labels_has_none(tmp_path: Path, tiny_config: Config) -> None:
+    """Rows with a verb and an action, a1 with a verb alone, a2 with nothing; what `label_fraction` leaves out is read without its verb."""
+    root = manifest_of(tmp_path / "data", a1={"label": None}, a2={"label": None}).parent
+    manifest = Manifest.read(root / "manifest.jsonl", None)
+    rows = tuple(clip if clip.path == "a2.mp4" else dataclasses.replace(clip, targets={"verb": 0}) for clip in manifest.clips)
+    dataclasses.replace(manifest, targets={"verb": ("take",)}, clips=rows).write(root / "manifest.jsonl")
+    config = tiny_config(**{"task": "logits_kd", "data.root": str(root), "data.unlabelled": "use"})
+    clips = read_clips(config.data)
+    assert names(clips.train) == ["a1", *NAMES[2:12]]
+    assert clips.train[0].targets == {"verb": 0}
+    assert names(clips.unlabelled) == ["a2"]
+    assert clips.trained_classes == ["x", "y"]
+    fewer = read_clips(dataclasses.replace(config.data, label_fraction=0.5))
+    assert len(fewer.unlabelled) >= 6
+    assert {(clip.label, *clip.targets) for clip in fewer.unlabelled} == {(None,)}
+
+
 def test_a_batch_has_both_kinds_in_the_stated_ratio(tmp_path: Path, tiny_config: Config) -> None:
     root = manifest_of(tmp_path / "data").parent
     settings = {"task": "logits_kd", "data.root": str(root), "data.label_fraction": 0.3, "data.unlabelled": "use", "data.batch_size": 8}

@@ -290,6 +290,10 @@ def test_a_clip_without_a_label_of_one_kind_counts_in_the_others(batch: Batch) -
     found = task.label_loss(output, {**batch, "label_noun": labels})
     known = labels >= 0
     torch.testing.assert_close(found, F.cross_entropy(logits, batch["label"]) + F.cross_entropy(nouns[known], labels[known]))
+    none = torch.full_like(labels, -1)
+    torch.testing.assert_close(
+        task.label_loss(output, {**batch, "label": none, "label_noun": labels}), F.cross_entropy(nouns[known], labels[known])
+    )
 
 
 @pytest.mark.parametrize("name", sorted(TASKS))

@@ -38,9 +38,10 @@ class ClipDataset(Dataset[Sample]):
     Training: item (epoch, index) is one random window and crop of clip `index`, and (epoch, index, draw) with draw > 0 another one, for a
     clip that is drawn again within the epoch. Evaluation: item (0, number) is one of the
     `views_per_clip` windows and crops of clip `number // views_per_clip`.
-    A sample has "rgb" uint8 (3, T, S, S), "flow" float16 (2, T, S, S) in pixels per flow step, "label", "index" (of the clip), "weight";
-    where student and teacher see different parts, "future_rgb" and "future_flow" of the teacher's, "observed" (share of the clip, 1 if
-    the protocol knows none), "held" (the student's part is so short that frames are repeated) and, with the teacher's, "held_future".
+    A sample has "rgb" uint8 (3, T, S, S), "flow" float16 (2, T, S, S) in pixels per flow step, "label" (-1: none), "index" (of the clip),
+    "weight" (0 for a clip without a label of any kind, else 1); where student and teacher see different parts, "future_rgb" and
+    "future_flow" of the teacher's, "observed" (share of the clip, 1 if the protocol knows none), "held" (the student's part is so short
+    that frames are repeated) and, with the teacher's, "held_future".
     One crop and flip serves all views.
 
     targets: further labels of the manifest; each is the sample's "label_<name>", -1 where the clip has none.
@@ -104,8 +105,8 @@ class ClipDataset(Dataset[Sample]):
         look = self._look(rng, view_number)
         seen = self._footage(clip, look)
         geometry = self._geometry(seen.observed.frames, rng, view_number)
-        labelled = clip.label is not None
-        sample: Sample = {"label": clip.label if labelled else -1, "index": number, "weight": float(labelled)}
+        label = -1 if clip.label is None else clip.label
+        sample: Sample = {"label": label, "index": number, "weight": float(clip.is_labelled)}
         sample |= {f"label_{name}": clip.targets.get(name, -1) for name in self.targets}
         sample |= self._views(seen.observed, geometry, rng)
         if self.config.observe.protocol != "whole":

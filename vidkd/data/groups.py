@@ -81,10 +81,11 @@ def _walk(order: Sequence[str], counts: _Counts, fraction: float) -> set[str]:
 
 
 def _count(clips: Sequence[Clip]) -> _Counts:
+    """Clips with a label of any kind; those with further labels alone are a class of their own, -1."""
     counts: dict[str, Counter[int]] = {}
     for clip in clips:
-        if clip.label is not None:
-            counts.setdefault(clip.group, Counter())[clip.label] += 1
+        if clip.is_labelled:
+            counts.setdefault(clip.group, Counter())[-1 if clip.label is None else clip.label] += 1
     return counts
 
 

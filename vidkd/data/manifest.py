@@ -48,6 +48,11 @@ class Clip:
     tags: tuple[str, ...] = ()
     fps: float | None = None
 
+    @property
+    def is_labelled(self) -> bool:
+        """Whether it has a label of any kind."""
+        return self.label is not None or bool(self.targets)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:

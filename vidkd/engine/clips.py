@@ -28,9 +28,9 @@ NO_DATA = {"no_data?": "make demo"}
 class Clips:
     """A manifest and the clips of its subsets under a configuration's split, held-out groups and label fraction.
 
-    train: those with a label. unlabelled: those that training sees without one. Clips before whose gap nothing was shown are in none of the
-    subsets; `unobservable` has them by subset, those of `unlabelled` (of the manifest) too. Clips without a frame in the observed part are
-    found out when they are read.
+    train: those with a label of any kind. unlabelled: those that training sees without one. Clips before whose gap nothing was shown are in
+    none of the subsets; `unobservable` has them by subset, those of `unlabelled` (of the manifest) too. Clips without a frame in the
+    observed part are found out when they are read.
     """
 
     manifest: Manifest
@@ -108,7 +108,7 @@ def read_clips(config: DataConfig, *, given: str = "", layout: str = "") -> Clip
         train, val = hold_out_groups(train, config.validation_fraction, config.split_seed)
     kept = label_fraction(train, config.label_fraction, config.split_seed) if config.label_fraction < 1 else train
     # groups are drawn before clips of which nothing can be observed fall out: teacher and student, who observe otherwise, draw the same
-    chosen = {id(clip) for clip in kept if clip.label is not None}
+    chosen = {id(clip) for clip in kept if clip.is_labelled}
     every = {name: split_observable(clips, config.observe) for name, clips in (("train", train), ("val", val), ("test", test))}
     labelled, unseen = ([clip for clip in part if id(clip) in chosen] for part in every["train"])
     rest = [] if config.unlabelled == "none" else [clip for clip in every["train"][1] if id(clip) not in chosen]
@@ -132,7 +132,7 @@ def unlabelled_clips(
     if config.unlabelled == "none":
         return []
     known = {id(clip) for clip in labelled}
-    found = [dataclasses.replace(clip, label=None) for clip in train if id(clip) not in known]
+    found = [dataclasses.replace(clip, label=None, targets={}) for clip in train if id(clip) not in known]
     files = {_file(manifest.root, clip) for clip in judged}
     copies = set(_shared_content({clip.path: _file(manifest.root, clip) for clip in found}, files))
     shared = [clip.path for clip in found if clip.path in copies]
