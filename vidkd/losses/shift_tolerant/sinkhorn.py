@@ -35,11 +35,11 @@ def solve_in_logs(cost: Tensor, schedule: list[float], symmetric: bool = False) 
     return soft_f, soft_g, lambda vectors: mixed(((g[:, None, :] - cost) / r).softmax(2), vectors)
 
 
-def _soft_minimum(cost: Tensor, potential: Tensor, r: float) -> Tensor:
-    """-r log mean_j exp((potential_j - cost_ij) / r): (B, N, M) and (B, M) -> (B, N)."""
+def _soft_minimum(cost: Tensor, potential: Tensor, r: float, room: tuple[Tensor | None, Tensor | None] = (None, None)) -> Tensor:
+    """-r log mean_j exp((potential_j - cost_ij) / r): (B, N, M) and (B, M) -> (B, N). room: two (B, N, M) to write to, without autograd."""
     # a log-softmax less its input is the log-sum-exp, in one pass over the matrix: a third faster than logsumexp, which makes copies
-    logits = torch.sub((potential / r)[:, None, :], cost, alpha=1 / r)
-    return r * (logits.log_softmax(2)[:, :, 0] - logits[:, :, 0] + math.log(cost.shape[2]))
+    logits = torch.sub((potential / r)[:, None, :], cost, alpha=1 / r, out=room[0])
+    return r * (torch.log_softmax(logits, 2, out=room[1])[:, :, 0] - logits[:, :, 0] + math.log(cost.shape[2]))
 
 
 def solve_by_kernels(cost: Tensor, schedule: list[float], symmetric: bool = False) -> tuple[Tensor, Tensor, RowMeans]:
@@ -58,7 +58,7 @@ def solve_by_kernels(cost: Tensor, schedule: list[float], symmetric: bool = Fals
     for r in schedule:
         if symmetric and r != schedule[-1]:
             # nothing but the sums of this kernel is of use: a log-softmax gives them in fewer passes
-            soft_f = _soft_minimum(cost, g, r)
+            soft_f = _soft_minimum(cost, g, r, (logits, kernel))
         elif r != held:
             held, g_0 = r, g
             f_0 = soft_f = _kernel(cost, g, r, logits, kernel)
