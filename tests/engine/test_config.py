@@ -45,11 +45,13 @@ def test_a_setting_of_another_task_is_unknown(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "key", "line", "expected"),
     [
-        ("train:\n  steps: three\n", "train.steps", 2, "int"),
-        ("view: rbg\n", "view", 1, "'rgb', 'flow'"),
-        ("data:\n  transform:\n    crop: 12.5\n", "data.transform.crop", 3, "int"),
-        ("data:\n  window: {rule: sparse}\n", "data.window.rule", 2, "'dense', 'uniform'"),
-        ("task: d3d\nmethod:\n  weight: heavy\n", "method.weight", 3, "float"),
+        ("train:\n  steps: three\n", "train.steps", 2, "a whole number, or none"),
+        ("view: rbg\n", "view", 1, "one of rgb, flow"),
+        ("data:\n  transform:\n    crop: 12.5\n", "data.transform.crop", 3, "a whole number"),
+        ("data:\n  window: {rule: sparse}\n", "data.window.rule", 2, "one of dense, uniform"),
+        ("task: d3d\nmethod:\n  weight: heavy\n", "method.weight", 3, "a number"),
+        ("task: anticipation\nmethod: {radius: [1, 1]}\n", "method.radius", 2, "a list of 3 whole numbers, or none"),
+        ("data:\n  observe:\n    fractions: some\n", "data.observe.fractions", 3, "a list of numbers"),
     ],
 )
 def test_a_wrong_value_is_named_with_line_and_what_was_expected(tmp_path: Path, text: str, key: str, line: int, expected: str) -> None:
@@ -57,14 +59,34 @@ def test_a_wrong_value_is_named_with_line_and_what_was_expected(tmp_path: Path, 
     error = error_of(path)
     assert error.what == f"'{key}' has a wrong value"
     assert error.lines["where"] == f"{path}:{line}"
-    assert expected in error.lines["reason"]
+    assert error.lines["expected"] == expected
+    assert error.lines["found"] in text
+    assert error.lines["to mend"].startswith(f"{key}: ")
 
 
 def test_a_wrong_value_on_the_command_line_is_placed_there(tmp_path: Path) -> None:
     path = write(tmp_path, "train:\n  steps: 3\n")
     error = error_of(path, overrides=("--train.steps", "few"))
     assert error.lines["where"] == "--train.steps on the command line"
-    assert "few" in error.lines["reason"]
+    assert (error.lines["found"], error.lines["expected"]) == ("few", "a whole number, or none")
+    mended = error_of(overrides=("--task=anticipation", "--method.radius=[1,1]"))
+    assert mended.lines == {
+        "where": "--method.radius on the command line",
+        "found": "[1,1]",
+        "expected": "a list of 3 whole numbers, or none",
+        "to mend": "method.radius: [1, 1, 1]   (the default)",
+    }
+
+
+@pytest.mark.parametrize(("given", "what"), [("[0,0.5]", "must lie in (0, 1], not 0"), ("[0.5,0.2]", "must rise, each named once")])
+def test_wrong_fractions_are_placed_and_mended(tmp_path: Path, given: str, what: str) -> None:
+    error = error_of(overrides=("--data.observe.fractions", given))
+    assert what in error.what
+    assert error.lines["where"] == "--data.observe.fractions on the command line"
+    assert error.lines["found"] == given.strip("[]").replace(",", ", ")
+    assert error.lines["to mend"] == "observe.fractions: [0.2, 0.5, 1.0]"
+    path = write(tmp_path, f"data:\n  observe:\n    fractions: {given}\n")
+    assert error_of(path).lines["where"] == f"{path}:3"
 
 
 @pytest.mark.parametrize(

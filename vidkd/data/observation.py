@@ -44,10 +44,13 @@ class ObserveConfig:
     def __post_init__(self) -> None:
         if not self.fractions:
             raise DataError("observe.fractions names no observed fraction", to_mend="observe.fractions: [0.2, 0.5, 1.0]")
+        named = ", ".join(f"{fraction:g}" for fraction in self.fractions)
         for fraction in self.fractions:
-            check_fraction(fraction, "observe.fractions")
+            if not 0 < fraction <= 1:
+                mend = {"found": named, "to_mend": "observe.fractions: [0.2, 0.5, 1.0]"}
+                raise DataError(f"each of observe.fractions must lie in (0, 1], not {fraction:g}", **mend)
         if list(self.fractions) != sorted(set(self.fractions)):
-            raise DataError("observe.fractions must rise, each named once", found=", ".join(f"{f:g}" for f in self.fractions))
+            raise DataError("observe.fractions must rise, each named once", found=named, to_mend="observe.fractions: [0.2, 0.5, 1.0]")
         if not 0 <= self.gap_s < math.inf:
             raise DataError(f"observe.gap_s must be 0 or more seconds, not {self.gap_s:g}")
         if self.observe_s is not None and not 0 < self.observe_s < math.inf:

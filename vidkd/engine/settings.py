@@ -12,6 +12,7 @@ import yaml
 from jsonargparse import ArgumentParser
 
 from vidkd.base.errors import ConfigError, VidkdError, nearest, unknown_name
+from vidkd.engine.expected import expected_of, given_value
 
 DEFAULT_TASK = "supervised"
 
@@ -103,6 +104,15 @@ class _Places:
     def flag(self, key: str) -> bool:
         """Whether a key was given on the command line."""
         return any(word.split("=")[0] == f"--{key}" for word in self.overrides)
+
+    def given(self, key: str) -> str:
+        """What was given for a key on the command line, "" if nothing was."""
+        found = ""
+        for number, word in enumerate(self.overrides):
+            flag, equals, value = word.partition("=")
+            if flag == f"--{key}":
+                found = value if equals else "".join(self.overrides[number + 1 : number + 2])
+        return found
 
     def named_in(self, message: str) -> str:
         """Where the first given setting that a message names was given; a message may leave out the sections that a key lies in."""
@@ -255,10 +265,10 @@ def _typed(content: Mapping[str, Any], overrides: Sequence[str], kind: type[Kind
             values = parser.parse_args(list(overrides), namespace=values)
         return kind(**parser.instantiate(values).as_dict())  # not vars: a key that is a method of Namespace is marked there
     except Exception as error:
-        raise _wrong_value(error, places) from error
+        raise _wrong_value(error, places, content, kind, task) from error
 
 
-def _wrong_value(error: Exception, places: _Places) -> ConfigError:
+def _wrong_value(error: Exception, places: _Places, content: Mapping[str, Any], kind: type[Settings], task: str) -> ConfigError:
     """The error of a value that has a wrong type or is refused by its dataclass; jsonargparse wraps the latter."""
     for cause in (error, error.__cause__, error.__context__):
         if isinstance(cause, VidkdError):
@@ -268,7 +278,13 @@ def _wrong_value(error: Exception, places: _Places) -> ConfigError:
     named = re.search(r"(?:Parser key \"|argument --)([\w.]+)", reason)
     if named is None:
         return ConfigError("a setting has a wrong value", where=places.source, reason=reason)
-    return ConfigError(f"'{named[1]}' has a wrong value", where=places.of(named[1]), reason=reason)
+    key = named[1]
+    expected = expected_of(kind, key, kind.tasks()[task])
+    if expected is None:
+        return ConfigError(f"'{key}' has a wrong value", where=places.of(key), reason=reason)
+    mend = {} if expected.default is None else {"to_mend": f"{key}: {expected.default}   (the default)"}
+    found = places.given(key) or given_value(content, key)
+    return ConfigError(f"'{key}' has a wrong value", where=places.of(key), found=found, expected=expected.words, **mend)
 
 
 def as_dict(config: Settings) -> dict[str, Any]:
