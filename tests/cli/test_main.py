@@ -54,6 +54,27 @@ def test_an_error_is_text_on_stderr_and_exit_code_2(capsys: pytest.CaptureFixtur
     assert captured.out == ""
 
 
+def test_a_package_of_training_that_is_missing_is_named(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def without(_arguments: object) -> int:
+        raise ModuleNotFoundError("No module named 'lightning_fabric.loggers'", name="lightning_fabric.loggers")
+
+    monkeypatch.setattr("vidkd.cli.check_videos.run", without)
+    assert run_verb("check_videos", ["here"]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "vidkd: `vidkd check_videos` needs the package lightning_fabric, which is not installed here",
+        "  to mend : pip install vidkd",
+    ]
+
+
+def test_a_module_that_is_missing_for_another_reason_is_no_word_to_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_arguments: object) -> int:
+        raise ModuleNotFoundError("No module named 'vidkd.mistake'", name="vidkd.mistake")
+
+    monkeypatch.setattr("vidkd.cli.check_videos.run", broken)
+    with pytest.raises(ModuleNotFoundError):
+        run_verb("check_videos", ["here"])
+
+
 def test_a_flag_that_is_a_typo_is_no_abbreviation(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_verb("train", ["--conf", "config.yaml"]) == 2
     assert "unknown setting '--conf'" in capsys.readouterr().err

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-from vidkd.base.errors import VidkdError
+from vidkd.base.errors import MissingExtraError, VidkdError
 
 VERBS = {
     "train": "train a network or distil one into another, from a config",
@@ -29,6 +29,9 @@ VERBS = {
     "extract_flow": "compute TV-L1 or RAFT flow once and store it as video",
     "make_motion_shapes": "write the embedded data set as real video files",
 }
+
+TRAINING_PACKAGES = ("torch", "torchvision", "pytorchvideo", "lightning_fabric", "jsonargparse", "docstring_parser", "rich", "safetensors")
+"""What may be missing where vidkd was installed without its dependencies, to run exported files."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -63,6 +66,13 @@ def run_verb(verb: str, argv: Sequence[str] | None = None) -> int:
         return int(module.run(arguments))
     except VidkdError as error:
         sys.stderr.write(f"vidkd: {error}\n")
+        return 2
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in TRAINING_PACKAGES:
+            raise
+        missing = MissingExtraError(f"`vidkd {verb}` needs the package {package}, which is not installed here", to_mend="pip install vidkd")
+        sys.stderr.write(f"vidkd: {missing}\n")
         return 2
     except KeyboardInterrupt:
         sys.stderr.write("vidkd: interrupted\n")
