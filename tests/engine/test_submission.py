@@ -7,19 +7,28 @@ import numpy as np
 import pytest
 
 from vidkd.base.errors import DataError
-from vidkd.data.manifest import Manifest
-from vidkd.engine.submission import action_pairs, submission, write_submission
+from vidkd.data.manifest import Clip, Manifest
+from vidkd.engine import submission as submission_module
+from vidkd.engine.evaluate import Predictions
+from vidkd.engine.submission import Levels, action_pairs, label_prior, submission, submission_of, write_submission
 
 NAMES = ["P01_11_0", "P02_09_17"]
 VERBS = np.array([[0.5, -1.25], [1e-12, 3.0]])
 NOUNS = np.array([[0.1, 0.2, 0.7], [1 / 3, 2.0, 0.0]])
 ACTIONS = np.array([[0.1, 0.4, 0.2, 0.4], [0.9, 0.1, 0.0, -2.0]])
 PAIRS = [(0, 0), (0, 2), (1, 1), (1, 2)]
-LEVELS = {"pretraining": 1, "training_labels": 3, "training_data": 4}
+LEVELS = Levels(1, 3, 4)
 
 
+@pytest.fixture
+def two_actions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the challenge took two actions of each clip."""
+    monkeypatch.setattr(submission_module, "ACTIONS", 2)
+
+
+@pytest.mark.usefixtures("two_actions")
 def test_the_whole_content() -> None:
-    content = submission(NAMES, VERBS, NOUNS, ACTIONS, PAIRS, **LEVELS, actions=2)
+    content = submission(NAMES, VERBS, NOUNS, ACTIONS, PAIRS, LEVELS)
     assert content == {
         "version": "0.2",
         "challenge": "action_anticipation",
@@ -39,7 +48,7 @@ def test_a_hundred_actions_of_official_size(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     pairs = [(verb, noun) for verb in range(97) for noun in range(0, 300, 8)]
     scores = rng.normal(size=(3, len(pairs))).astype(np.float32)
-    content = submission(["a", "b", "c"], rng.random((3, 97)), rng.random((3, 300)), scores, pairs, **LEVELS)
+    content = submission(["a", "b", "c"], rng.random((3, 97)), rng.random((3, 300)), scores, pairs, LEVELS)
     write_submission(tmp_path / "out" / "test.json", content)
     read = json.loads((tmp_path / "out" / "test.json").read_text())
     assert read == content
@@ -57,8 +66,8 @@ def test_a_hundred_actions_of_official_size(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"pretraining": 6}, "sls_pt must be one of 0 to 5, not 6"),
-        ({"training_data": -1}, "sls_td must be one of 0 to 5, not -1"),
+        ({"levels": Levels(6, 3, 4)}, "sls_pt must be one of 0 to 5, not 6"),
+        ({"levels": Levels(1, 3, -1)}, "sls_td must be one of 0 to 5, not -1"),
         ({"names": ["a", "a"]}, "stands twice"),
         ({"names": ["a"]}, "verb scores of 1 clips"),
         ({"noun_scores": NOUNS[0]}, "noun scores of 2 clips"),
@@ -67,12 +76,12 @@ def test_a_hundred_actions_of_official_size(tmp_path: Path) -> None:
         ({"pairs": PAIRS[:3]}, "4 actions need as many different pairs, not 3"),
         ({"pairs": [*PAIRS[:3], PAIRS[0]]}, "4 actions need as many different pairs, not 3"),
         ({"pairs": [*PAIRS[:3], (2, 0)]}, "outside the 2 verbs and 3 nouns"),
-        ({"actions": 5}, "knows 4 actions, 5 must be written"),
-        ({"actions": 100}, "knows 4 actions, 100 must be written"),
+        ({"pairs": PAIRS[:1], "action_scores": ACTIONS[:, :1]}, "knows 1 actions, 2 must be written"),
     ],
 )
+@pytest.mark.usefixtures("two_actions")
 def test_what_the_challenge_would_refuse(change: dict[str, object], message: str) -> None:
-    good = {"names": NAMES, "verb_scores": VERBS, "noun_scores": NOUNS, "action_scores": ACTIONS, "pairs": PAIRS, "actions": 2, **LEVELS}
+    good = {"names": NAMES, "verb_scores": VERBS, "noun_scores": NOUNS, "action_scores": ACTIONS, "pairs": PAIRS, "levels": LEVELS}
     submission(**good)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=message):
         submission(**{**good, **change})  # type: ignore[arg-type]
@@ -92,3 +101,62 @@ def test_pairs_of_a_manifest(tmp_path: Path) -> None:
         action_pairs(Manifest(name="x", root=tmp_path, classes=("a",), splits=(), clips=()))
     with pytest.raises(DataError, match=r"class 'take' .* is no pair"):
         action_pairs(Manifest(name="x", root=tmp_path, classes=("take",), splits=(), clips=(), targets=manifest.targets))
+
+
+def kitchen(root: Path, *, trains: str = "1") -> Manifest:
+    """Three training actions of split `trains`, of (take, tap) twice and (put-down, salt:sea), and the two of NAMES to be told."""
+    rows = [(0, 0, 0), (0, 0, 0), (2, 1, 2)]
+    clips = [
+        Clip(path=f"{n}.mp4", label=a, group="g", subsets={trains: "train"}, targets={"verb": v, "noun": u})
+        for n, (a, v, u) in enumerate(rows)
+    ]
+    asked = [Clip(path=f"{name}.mp4", label=None, group="g", subsets={"challenge": "test"}, name=name) for name in NAMES]
+    return Manifest(
+        name="epic100",
+        root=root,
+        classes=("take tap", "put-down tap", "put-down salt:sea", "take salt:sea"),
+        splits=(trains, "challenge"),
+        clips=(*clips, *asked),
+        targets={"verb": ("take", "put-down"), "noun": ("tap", "spoon", "salt:sea")},
+    )
+
+
+SIZES = {"verb": 2, "noun": 3, "label": 4}
+
+
+def test_the_prior_is_the_frequencies_of_the_training_labels(tmp_path: Path) -> None:
+    prior, words = label_prior(kitchen(tmp_path), "1", SIZES)
+    assert words == "the frequencies of the labels among the 3 training clips of split '1'"
+    assert {head: shares.tolist() for head, shares in prior.items()} == {
+        "verb": [2 / 3, 1 / 3],
+        "noun": [2 / 3, 0, 1 / 3],
+        "label": [2 / 3, 0, 1 / 3, 0],
+    }
+    for split in ("challenge", "nobody knows it"):
+        uniform, words = label_prior(kitchen(tmp_path), split, SIZES)
+        assert words == f"the same score for all classes: the manifest has no training labels of split '{split}'"
+        assert [shares.tolist() for shares in uniform.values()] == [[1 / 2] * 2, [1 / 3] * 3, [1 / 4] * 4]
+
+
+@pytest.mark.usefixtures("two_actions")
+def test_what_nobody_saw_gets_the_prior_behind_what_was_predicted(tmp_path: Path) -> None:
+    manifest = kitchen(tmp_path)
+    *_, seen, unseen = manifest.clips
+    found = Predictions(ACTIONS[:1], [seen], manifest.classes, targets={"verb": VERBS[:1], "noun": NOUNS[:1]})
+    content, remarks = submission_of(found, manifest, LEVELS, unobservable=[unseen], trained_split="1")
+    assert (content["sls_pt"], content["sls_tl"], content["sls_td"]) == (1, 3, 4)
+    assert content["results"][NAMES[0]]["verb"] == {"0": 0.5, "1": -1.25}
+    assert content["results"][NAMES[1]] == {
+        "verb": {"0": 0.6666667, "1": 0.3333333},
+        "noun": {"0": 0.6666667, "1": 0.0, "2": 0.3333333},
+        "action": {"0,0": 0.6666667, "1,2": 0.3333333},
+    }
+    assert len(remarks) == 1
+    assert remarks[0].startswith("1 of 2 actions of the submission, of which nothing can be observed, have the frequencies")
+    assert submission_of(found, manifest, LEVELS, trained_split="1") == (
+        {**content, "results": {NAMES[0]: content["results"][NAMES[0]]}},
+        [],
+    )
+    with pytest.raises(DataError, match="no submission can be made of 'epic100'") as caught:
+        submission_of(found, manifest, LEVELS, unobservable=[manifest.clips[0]], trained_split="1")
+    assert caught.value.lines["reason"] == "0.mp4 has no narration id (`name`)"

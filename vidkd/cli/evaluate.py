@@ -24,9 +24,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vidkd.cli.settings import add_settings_help, list_settings
-from vidkd.cli.submit import add_submission_arguments, declared_levels, write_predictions_for_challenge
 
 if TYPE_CHECKING:
+    from vidkd.data.manifest import Manifest
+    from vidkd.engine.clips import Clips
+    from vidkd.engine.config import RunConfig
+    from vidkd.engine.judge import Judgement
+    from vidkd.engine.submission import Levels
     from vidkd.models import VideoClassifier
     from vidkd.models.exported import ExportedModule
 
@@ -50,7 +54,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
     parser.add_argument("--out", metavar="DIR", help="where to write (default: the run's folder)")
-    add_submission_arguments(parser)
+    parser.add_argument(
+        "--submission", metavar="F", help="EPIC-KITCHENS-100: also write the scores as the challenge of action anticipation takes them"
+    )
+    parser.add_argument(
+        "--supervision",
+        metavar="PT,TL,TD",
+        help="levels of pretraining, labels and data, 0 to 5 each, that it declares (2,3,3: public pretraining, the training list)",
+    )
     add_settings_help(parser)
 
 
@@ -70,25 +81,61 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _evaluate_classifier(arguments: argparse.Namespace) -> int:
-    from vidkd.base.errors import CheckpointError
-    from vidkd.base.files import write_json
-    from vidkd.engine.clips import read_clips_of_run
-    from vidkd.engine.config import RunConfig, load_config
-    from vidkd.engine.devices import start_fabric
-    from vidkd.engine.judge import judge
-    from vidkd.engine.metrics import confusion_matrix, per_class
-    from vidkd.engine.settings import merge
-    from vidkd.report.examples import example_strips
-    from vidkd.report.observed import remark_notes
-    from vidkd.report.page import render_report
-    from vidkd.report.run import run_report
+    from vidkd.engine.config import RunConfig
 
     if arguments.list_settings:
         return list_settings(RunConfig, "supervised")
     levels = declared_levels(arguments)
     judged = _judged(arguments)
+    config = _config(arguments, judged)
+    clips = _clips(arguments, judged, config)
+    judgement = _judgement(arguments, judged, config, clips)
+    if judgement is None:
+        return 0
+    folder = Path(arguments.out) if arguments.out else judged.folder
+    judgement.write_csv(folder / "predictions.csv")
+    if levels is not None:
+        _write_submission(Path(arguments.submission), judgement, clips.manifest, levels, trained_split=judged.run["data"]["split"])
+    if (judgement.fullest.labels < 0).all():
+        _say_nothing_is_judged(arguments.split, judgement, folder)
+        return 0
+    _write_evaluation(arguments.split, judgement, judged.classes, folder)
+    if (folder / "config.yaml").exists() and not judged.exported:
+        _write_page(arguments, config, clips, judgement, folder)
+    return 0
+
+
+def declared_levels(arguments: argparse.Namespace) -> "Levels | None":
+    """The levels that a submission declares; None where none is asked for. ConfigError for one without the other, or other levels."""
+    if arguments.submission is None and arguments.supervision is None:
+        return None
+    from vidkd.base.errors import ConfigError
+    from vidkd.engine.submission import LEVELS, Levels
+
+    words = (arguments.supervision or "").split(",")
+    if arguments.submission is None or len(words) != 3 or not all(word.strip().isdecimal() and int(word) in LEVELS for word in words):
+        raise ConfigError(
+            "a submission declares three levels of supervision",
+            given=f"--submission {arguments.submission}, --supervision {arguments.supervision}",
+            to_mend="--submission F --supervision 2,3,3   (each 0 to 5)",
+        )
+    return Levels(*(int(word) for word in words))
+
+
+def _config(arguments: argparse.Namespace, judged: "_Judged") -> "RunConfig":
+    """The settings that what is judged brings, with those of the command line over them."""
+    from vidkd.engine.config import load_config
+    from vidkd.engine.settings import merge
+
     here = {"train.device": judged.device, "train.devices": 1}
-    config = load_config(settings=merge(judged.run, here), overrides=arguments.settings)
+    return load_config(settings=merge(judged.run, here), overrides=arguments.settings)
+
+
+def _clips(arguments: argparse.Namespace, judged: "_Judged", config: "RunConfig") -> "Clips":
+    """The clips of the data set. Raises CheckpointError for one of other classes."""
+    from vidkd.base.errors import CheckpointError
+    from vidkd.engine.clips import read_clips_of_run
+
     clips = read_clips_of_run(config)
     if clips.manifest.classes != judged.classes:
         raise CheckpointError(
@@ -96,6 +143,14 @@ def _evaluate_classifier(arguments: argparse.Namespace) -> int:
             checkpoint=", ".join(judged.classes[:6]),
             data_set=", ".join(clips.manifest.classes[:6]),
         )
+    return clips
+
+
+def _judgement(arguments: argparse.Namespace, judged: "_Judged", config: "RunConfig", clips: "Clips") -> "Judgement | None":
+    """What was found on the subset; None in all processes but the first."""
+    from vidkd.engine.devices import start_fabric
+    from vidkd.engine.judge import judge
+
     fabric = start_fabric(config.train, batch_size=config.data.batch_size)
     judgement = judge(
         judged.model.to(fabric.device),
@@ -108,50 +163,63 @@ def _evaluate_classifier(arguments: argparse.Namespace) -> int:
         rank=fabric.global_rank,
         world_size=fabric.world_size,
     )
-    if not fabric.is_global_zero:
-        return 0
-    folder = Path(arguments.out) if arguments.out else judged.folder
-    judgement.write_csv(folder / "predictions.csv")
-    predictions, remarks = judgement.fullest, judgement.remarks()
-    if levels is not None:
-        write_predictions_for_challenge(
-            Path(arguments.submission),
-            predictions,
-            clips.manifest,
-            levels,
-            unobservable=judgement.unobservable,
-            trained_split=judged.run["data"]["split"],
-        )
+    return judgement if fabric.is_global_zero else None
+
+
+def _write_submission(path: Path, judgement: "Judgement", manifest: "Manifest", levels: "Levels", *, trained_split: str) -> None:
+    """The file that a challenge takes, and what to know of it."""
+    from vidkd.engine.submission import submission_of, write_submission
+
+    content, remarks = submission_of(judgement.fullest, manifest, levels, unobservable=judgement.unobservable, trained_split=trained_split)
+    write_submission(path, content)
+    _say(remarks, path)
+
+
+def _say_nothing_is_judged(split: str, judgement: "Judgement", folder: Path) -> None:
+    """That there are predictions, but no label."""
+    sys.stdout.write(f"{len(judgement.fullest.clips)} clips of '{split}', none with a label: there is nothing to judge\n")
+    _say(judgement.remarks(), folder / "predictions.csv")
+
+
+def _write_evaluation(split: str, judgement: "Judgement", names: tuple[str, ...], folder: Path) -> None:
+    """evaluation.json, and the same as text: metrics, and classes and confusions of what saw most."""
+    from vidkd.base.files import write_json
+    from vidkd.engine.metrics import confusion_matrix, per_class
+
+    predictions, metrics = judgement.fullest, judgement.metrics()
     labelled = predictions.labels >= 0
-    if not labelled.any():
-        sys.stdout.write(f"{len(predictions.clips)} clips of '{arguments.split}', none with a label: there is nothing to judge\n")
-        sys.stdout.write("".join(f"note: {line}\n" for line in remarks))
-        sys.stdout.write(f"written: {folder / 'predictions.csv'}\n")
-        return 0
-    metrics = judgement.metrics()
-    classes = per_class(predictions.predicted[labelled], predictions.labels[labelled], judged.classes)
-    matrix = confusion_matrix(predictions.predicted[labelled], predictions.labels[labelled], len(judged.classes))
-    count = len(predictions.clips)
+    predicted, labels = predictions.predicted[labelled], predictions.labels[labelled]
+    classes = per_class(predicted, labels, names)
     found = {
-        "split": arguments.split,
+        "split": split,
         **judgement.counts(),
         "metrics": metrics,
         "observed": judgement.fractions[-1] if judgement.fractions else None,
         "classes": classes,
-        "confusion": matrix.tolist(),
+        "confusion": confusion_matrix(predicted, labels, len(names)).tolist(),
     }
     write_json(folder / "evaluation.json", found)
-    sys.stdout.write(_text(metrics, classes, f"{count} clips of '{arguments.split}'", judgement.fractions))
+    sys.stdout.write(_text(metrics, classes, f"{len(predictions.clips)} clips of '{split}'", judgement.fractions))
+    _say(judgement.remarks(), folder / "predictions.csv", folder / "evaluation.json")
+
+
+def _write_page(arguments: argparse.Namespace, config: "RunConfig", clips: "Clips", judgement: "Judgement", folder: Path) -> None:
+    """report.html of the run, with example clips of what was judged."""
+    from vidkd.report.examples import example_strips
+    from vidkd.report.observed import remark_notes
+    from vidkd.report.page import render_report
+    from vidkd.report.run import run_report
+
+    teacher = config.teacher if config.teacher and Path(config.teacher).exists() else None
+    shown = clips.without(arguments.split, judgement.unobservable)
+    strips = example_strips(arguments.checkpoint, shown, arguments.split, config.data, teacher=teacher)
+    notes = {"judged on": f"{arguments.split}, {len(judgement.fullest.clips)} clips", **remark_notes(judgement.remarks())}
+    _say([], render_report(folder / "report.html", run_report(folder, strips=strips, notes=notes)))
+
+
+def _say(remarks: Sequence[str], *written: Path) -> None:
     sys.stdout.write("".join(f"note: {line}\n" for line in remarks))
-    sys.stdout.write(f"written: {folder / 'predictions.csv'}, {folder / 'evaluation.json'}\n")
-    if (folder / "config.yaml").exists() and not judged.exported:
-        teacher = config.teacher if config.teacher and Path(config.teacher).exists() else None
-        judged_clips = clips.without(arguments.split, judgement.unobservable)
-        strips = example_strips(arguments.checkpoint, judged_clips, arguments.split, config.data, teacher=teacher)
-        notes = {"judged on": f"{arguments.split}, {count} clips", **remark_notes(remarks)}
-        page = render_report(folder / "report.html", run_report(folder, strips=strips, notes=notes))
-        sys.stdout.write(f"written: {page}\n")
-    return 0
+    sys.stdout.write(f"written: {', '.join(str(path) for path in written)}\n")
 
 
 @dataclass(frozen=True, kw_only=True)

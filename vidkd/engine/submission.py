@@ -1,23 +1,77 @@
 """What the action anticipation challenge of EPIC-KITCHENS-100 takes: a JSON file with scores of all verbs, all nouns and 100 actions."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vidkd.base.errors import DataError
 from vidkd.base.files import atomic_write
-from vidkd.data.manifest import Manifest
+from vidkd.data.manifest import Clip, Manifest
+from vidkd.engine.anticipation_metrics import MAIN_HEAD, label_frequencies
+from vidkd.engine.evaluate import Predictions
 
 VERSION = "0.2"
 CHALLENGE = "action_anticipation"
 ACTIONS = 100
 LEVELS = range(6)
 DIGITS = 7  # of a score; a float has no more, and there are six million of them
+HEADS = ("verb", "noun", MAIN_HEAD)
 Floats = NDArray[np.floating[Any]]
+
+
+class Levels(NamedTuple):
+    """The declared supervision, 0 to 5 each: (2, 3, 3) is pretraining on public images and videos, start and end times with verb and noun
+    classes, the training list; (..., ..., 4) is training and validation list.
+
+    Source: the challenge's Supervision Levels Scale (arXiv 2008.09890).
+    """
+
+    pretraining: int
+    training_labels: int
+    training_data: int
+
+
+def submission_of(
+    predictions: Predictions, manifest: Manifest, levels: Levels, *, unobservable: Sequence[Clip] = (), trained_split: str
+) -> tuple[dict[str, Any], list[str]]:
+    """The content of a submission, and in words what is to be known of it.
+
+    unobservable: clips of which nothing could be observed. The challenge asks for every id, so these get a prior, the same for all.
+    trained_split: the split that the model was trained on, whose training labels the prior counts.
+    Raises DataError for a data set without verbs and nouns, or clips that the challenge does not know.
+    """
+    pairs, clips = action_pairs(manifest), [*predictions.clips, *unobservable]
+    unnamed = [clip.path for clip in clips if clip.name is None]
+    if unnamed:
+        raise DataError(f"no submission can be made of '{manifest.name}'", reason=f"{unnamed[0]} has no narration id (`name`)")
+    found = {**predictions.targets, MAIN_HEAD: predictions.probabilities}
+    prior, words = label_prior(manifest, trained_split, {head: found[head].shape[1] for head in HEADS})
+    verbs, nouns, actions = (np.concatenate([found[head], np.tile(prior[head], (len(unobservable), 1))]) for head in HEADS)
+    try:
+        content = submission([str(clip.name) for clip in clips], verbs, nouns, actions, pairs, levels)
+    except ValueError as error:
+        raise DataError(f"no submission can be made of '{manifest.name}'", reason=error) from error
+    remark = f"{len(unobservable)} of {len(clips)} actions of the submission, of which nothing can be observed, have {words}"
+    return content, [remark] if unobservable else []
+
+
+def label_prior(manifest: Manifest, split: str, sizes: Mapping[str, int]) -> tuple[dict[str, NDArray[np.float64]], str]:
+    """What is said of a clip that nobody has seen, by head, and that in words.
+
+    The frequencies of the labels among the training clips of a split, which is the one that the model was trained on: those of another
+    may hold labels that it must not know. Uniform for all heads where the manifest has no labels of one for that split.
+    """
+    clips = manifest.select(split, "train") if split in manifest.splits else []
+    found = {head: label_frequencies(clips, size, head) for head, size in sizes.items()}
+    known = {head: shares for head, shares in found.items() if shares is not None}
+    if len(known) == len(found):
+        return known, f"the frequencies of the labels among the {len(clips)} training clips of split '{split}'"
+    uniform = {head: np.full(size, 1 / size) for head, size in sizes.items()}
+    return uniform, f"the same score for all classes: the manifest has no training labels of split '{split}'"
 
 
 def action_pairs(manifest: Manifest) -> list[tuple[int, int]]:
@@ -41,28 +95,21 @@ def submission(
     noun_scores: Floats,
     action_scores: Floats,
     pairs: Sequence[tuple[int, int]],
-    *,
-    pretraining: int,
-    training_labels: int,
-    training_data: int,
-    actions: int = ACTIONS,
+    levels: Levels,
 ) -> dict[str, Any]:
     """The content of a submission.
 
     names: N narration ids, each once. verb_scores (N, V), noun_scores (N, U), action_scores (N, K): higher is likelier, all finite.
-    pairs: (verb, noun) of the K actions. actions: how many of the highest-scoring ones are written, of which the challenge takes exactly
-    100; equal scores in the order of the classes.
-    pretraining, training_labels, training_data: the declared supervision, 0 to 5 each: (2, 3, 3) is pretraining on public images and
-    videos, start and end times with verb and noun classes, the training list; (…, …, 4) is training and validation list.
-    Raises ValueError for values that do not fit together or that the challenge refuses.
-    Source: evaluation code of the challenge (epic-kitchens/C3-Action-Anticipation) and its Supervision Levels Scale (arXiv 2008.09890).
+    pairs: (verb, noun) of the K actions, of which the 100 highest-scoring ones are written; equal scores in the order of the classes.
+    levels: the declared supervision. Raises ValueError for values that do not fit together or that the challenge refuses.
+    Source: evaluation code of the challenge (epic-kitchens/C3-Action-Anticipation).
     """
-    levels = {"sls_pt": pretraining, "sls_tl": training_labels, "sls_td": training_data}
-    for name, level in levels.items():
+    declared = {"sls_pt": levels.pretraining, "sls_tl": levels.training_labels, "sls_td": levels.training_data}
+    for name, level in declared.items():
         if level not in LEVELS:
             raise ValueError(f"{name} must be one of 0 to 5, not {level}")
-    _check(names, {"verb": verb_scores, "noun": noun_scores, "action": action_scores}, pairs, actions)
-    best = np.argsort(-action_scores, axis=1, kind="stable")[:, :actions]
+    _check(names, {"verb": verb_scores, "noun": noun_scores, "action": action_scores}, pairs)
+    best = np.argsort(-action_scores, axis=1, kind="stable")[:, :ACTIONS]
     results = {
         name: {
             "verb": {str(verb): _number(score) for verb, score in enumerate(verb_scores[row])},
@@ -71,10 +118,10 @@ def submission(
         }
         for row, name in enumerate(names)
     }
-    return {"version": VERSION, "challenge": CHALLENGE, **levels, "results": results}
+    return {"version": VERSION, "challenge": CHALLENGE, **declared, "results": results}
 
 
-def _check(names: Sequence[str], scores: dict[str, Floats], pairs: Sequence[tuple[int, int]], actions: int) -> None:
+def _check(names: Sequence[str], scores: dict[str, Floats], pairs: Sequence[tuple[int, int]]) -> None:
     if len(set(names)) < len(names):
         raise ValueError("a narration id stands twice")
     for kind, values in scores.items():
@@ -87,8 +134,8 @@ def _check(names: Sequence[str], scores: dict[str, Floats], pairs: Sequence[tupl
         raise ValueError(f"{known} actions need as many different pairs, not {len(set(pairs))}")
     if any(not (0 <= verb < verbs and 0 <= noun < nouns) for verb, noun in pairs):
         raise ValueError(f"a pair lies outside the {verbs} verbs and {nouns} nouns")
-    if known < actions:
-        raise ValueError(f"the model knows {known} actions, {actions} must be written")
+    if known < ACTIONS:
+        raise ValueError(f"the model knows {known} actions, {ACTIONS} must be written")
 
 
 def _number(score: float) -> float:
