@@ -9,7 +9,7 @@ from study_samples import cell_content, cells_of, keys_of, make_study, pointed, 
 
 from vidkd.base.errors import DataError
 from vidkd.bench.cells import Places
-from vidkd.bench.collect import as_cell, confusion, read_cells, summarise
+from vidkd.bench.collect import NOT_IN_ALL, as_cell, confusion, read_cells, summarise
 from vidkd.bench.intervals import bootstrap_ci, paired_difference
 from vidkd.bench.study import Study
 from vidkd.bench.summary import check_summary
@@ -138,6 +138,11 @@ def test_recalls_with_misses_are_shown_where_all_cells_of_a_method_hold_them(tmp
         "attention": False,
     }
     assert all(method["metrics"]["recall5"]["mean"] == 0.5 for method in methods.values())
+
+
+def test_cells_from_before_further_labels_were_judged_are_read_without_them() -> None:
+    assert all(NOT_IN_ALL.fullmatch(name) for name in ("verb_top1", "noun_top5", "verb_class_mean", "noun_ece", "verb_nll"))
+    assert not any(NOT_IN_ALL.fullmatch(name) for name in ("top1", "class_mean", "ece", "nll", "recall5", "verb_recall5", "top1_area"))
 
 
 def test_top5_is_shown_where_all_cells_of_a_method_hold_it(tmp_path: Path) -> None:

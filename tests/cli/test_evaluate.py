@@ -89,6 +89,12 @@ def test_a_submission_holds_what_was_predicted(kitchen: Path, tmp_path: Path, ca
         assert len(scores["action"]) == 100
         assert scores["action"]["0,0"] == pytest.approx(float(row["p_verb0 noun0"]), abs=1e-5)
         assert sum(scores["verb"].values()) == pytest.approx(1, abs=1e-5)
+        assert max(scores["verb"], key=scores["verb"].__getitem__) == row["verb_predicted"].removeprefix("verb")
+        assert row["verb_correct"] == str(int(row["verb"] == row["verb_predicted"]))
+    metrics = read_json(kitchen / "evaluation.json")["metrics"]
+    for kind in ("verb", "noun"):
+        assert metrics[f"{kind}_top1"] == pytest.approx(sum(row[kind] == row[f"{kind}_predicted"] for row in rows) / 6)
+        assert metrics[f"{kind}_top1"] <= metrics[f"{kind}_top5"] <= 1
 
 
 PAST = {"data.observe": {"protocol": "anticipation", "gap_s": 0.1, "observe_s": 0.2}, "data.window": {"frames": 4, "stride": 1}}

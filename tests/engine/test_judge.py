@@ -18,6 +18,7 @@ from vidkd.engine.evaluate import Predictions, evaluate
 from vidkd.engine.judge import Judgement, area, judge, observed_name
 from vidkd.engine.setup import evaluation_set
 from vidkd.models import ModelConfig, VideoClassifier
+from vidkd.report.predictions import read_predictions
 
 CLASSES = ("a", "b")
 
@@ -170,8 +171,45 @@ def test_further_labels_are_predicted_and_judged_by_their_recall() -> None:
     assert found["top1"] == pytest.approx(4 / 6)
     assert found["verb_recall5"] == 1.0
     assert found["recall5"] == 1.0  # two classes: any is among the first five
+    assert (found["verb_top1"], found["verb_class_mean"]) == (1.0, 1.0)
+    assert "verb_top5" not in found, "there are three verbs"
     judgement = Judgement({None: Predictions(scores, clips, CLASSES, targets={"verb": np.eye(3)[[0, 1, 2, 0, 1, 2]]})}, clips[:1])
     told = judgement.metrics()
     assert {name: told[name] for name in found} == found
     assert told["recall5_all"] == pytest.approx((3 / 4 + 1) / 2)
     assert told["verb_recall5_all"] == pytest.approx((2 / 3 + 1 + 1) / 3)
+
+
+def kitchen_predictions() -> Predictions:
+    """Four clips, all but the last with one of six verbs: the true one is first in the first, fifth in the second, sixth in the third."""
+    verbs = {"verb": ("take", "put", "wash", "cut", "open", "close")}
+    clips = [
+        Clip(path=f"{n}.mp4", label=0, group="g", subsets={}, targets={"verb": verb} if n < 3 else {})
+        for n, verb in enumerate([1, 0, 0, 0])
+    ]
+    scores = np.array(
+        [[0.1, 0.5, 0.1, 0.1, 0.1, 0.1], [0.1, 0.3, 0.2, 0.2, 0.15, 0.05], [0.05, 0.3, 0.2, 0.2, 0.15, 0.1], [1, 0, 0, 0, 0, 0]]
+    )
+    return Predictions(np.eye(2)[[0, 0, 0, 1]], clips, CLASSES, targets={"verb": scores}, target_classes=verbs)
+
+
+def test_further_labels_have_the_metrics_of_the_first_over_the_clips_that_have_them() -> None:
+    found = kitchen_predictions().metrics()
+    assert found["top1"] == pytest.approx(3 / 4)
+    assert found["verb_top1"] == pytest.approx(1 / 3)
+    assert found["verb_top5"] == pytest.approx(2 / 3)
+    assert found["verb_class_mean"] == pytest.approx((0 + 1) / 2)
+    assert found["verb_nll"] == pytest.approx(-np.log([0.5, 0.1, 0.05]).mean())
+    assert found["verb_ece"] == pytest.approx((0.5 + 2 * 0.3) / 3)
+    assert Judgement({0.5: kitchen_predictions(), 1.0: kitchen_predictions()}).metrics()["verb_top5"] == pytest.approx(2 / 3)
+
+
+def test_the_table_tells_further_labels(tmp_path: Path) -> None:
+    for judgement in (Judgement({None: kitchen_predictions()}), Judgement({0.5: kitchen_predictions(), 1.0: kitchen_predictions()})):
+        judgement.write_csv(tmp_path / "p.csv")
+        with (tmp_path / "p.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        told = [(row["verb"], row["verb_predicted"], row["verb_correct"]) for row in rows]
+        assert told == [("put", "put", "1"), ("take", "put", "0"), ("take", "put", "0"), ("", "take", "0")] * len(judgement.at)
+        assert [row["p_b"] for row in rows[:4]] == ["0.000000"] * 3 + ["1.000000"]
+        assert [judged.classes for judged in read_predictions(tmp_path / "p.csv").values()] == [CLASSES] * len(judgement.at)

@@ -20,10 +20,11 @@ from vidkd.engine.metrics import confusion_matrix
 PER_CLIP = ("pointing", "mass")
 """Measures that a cell holds clip by clip, beside correctness."""
 
-NOT_IN_ALL = re.compile(rf"top5|.*_{ALL}")
+NOT_IN_ALL = re.compile(rf"top5|.*_{ALL}|.+_(top1|top5|class_mean|ece|nll)")
 """Metrics that some cells of a method may lack; it is shown without them then.
 
 Older cells of five classes or fewer hold top5, newer ones do not. Recalls in which unobservable clips are misses are there where such are.
+Cells from before further labels were judged by more than their recall lack the rest (`verb_top1`).
 """
 
 

@@ -15,7 +15,7 @@ from vidkd.base.files import atomic_write
 from vidkd.data.dataset import ClipDataset
 from vidkd.data.loaders import evaluation_loader
 from vidkd.data.manifest import Clip
-from vidkd.engine.anticipation_metrics import anticipation_recalls
+from vidkd.engine.anticipation_metrics import anticipation_recalls, labels_of
 from vidkd.engine.interrupts import start
 from vidkd.engine.metrics import classification_metrics
 from vidkd.models import VideoClassifier
@@ -29,7 +29,8 @@ LABEL, HELD, UNOBSERVABLE = "label", "held", "unobservable"
 class Predictions:
     """Probabilities (N, K) of N clips, and the clips.
 
-    targets: probabilities (N, K_name) of further labels. held: of how many clips the observed part was so short that frames were repeated.
+    targets: probabilities (N, K_name) of further labels. target_classes: names of the classes of those that the table tells.
+    held: of how many clips the observed part was so short that frames were repeated.
     unobservable: further clips, of which no frame lay in the observed part; nothing is said of them.
     """
 
@@ -37,6 +38,7 @@ class Predictions:
     clips: list[Clip]
     classes: tuple[str, ...]
     targets: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    target_classes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     held: int = 0
     unobservable: Sequence[Clip] = ()
 
@@ -51,32 +53,54 @@ class Predictions:
         return np.asarray(self.probabilities.argmax(1), np.int64)
 
     def metrics(self, unobservable: Sequence[Clip] = ()) -> dict[str, float]:
-        """Metrics over the labelled clips, with further labels class-mean recall too. Raises DataError if none is labelled.
+        """Metrics over the labelled clips. Raises DataError if none is labelled.
 
+        With further labels there is class-mean recall too (`recall5`, `verb_recall5`), and all else for each of them over the clips that
+        have it (`verb_top1`).
         unobservable: further clips, in no prediction; recalls that count them as misses are told beside the others (`recall5_all`).
         """
         labelled = self.labels >= 0
         if not labelled.any():
             raise DataError("no clip has a label, so there is nothing to judge")
         found = classification_metrics(self.probabilities[labelled], self.labels[labelled])
+        for name, probabilities in self.targets.items():
+            labels = labels_of(self.clips, name)
+            judged = labels >= 0
+            if judged.any():
+                found |= {
+                    f"{name}_{metric}": value for metric, value in classification_metrics(probabilities[judged], labels[judged]).items()
+                }
         if self.targets:
             found |= anticipation_recalls({"label": self.probabilities, **self.targets}, self.clips, unobservable=unobservable)
         return found
 
     def write_csv(self, path: Path) -> None:
-        """One row a clip: clip, start_s, end_s, group, label, predicted, correct, then p_<class> for every class."""
+        """One row a clip: clip, start_s, end_s, group, label, predicted, correct, then `further_columns`."""
         with atomic_write(path) as file:
             writer = csv.writer(file)
-            writer.writerow([*PREDICTION_COLUMNS, *(f"p_{name}" for name in self.classes)])
+            writer.writerow([*PREDICTION_COLUMNS, *self.further_columns])
             writer.writerows(self.rows())
+
+    @property
+    def further_columns(self) -> list[str]:
+        """<name>, <name>_predicted, <name>_correct for every further label (verb, verb_predicted, …), then p_<class> for every class."""
+        told = [f"{name}{end}" for name in self.target_classes for end in ("", "_predicted", "_correct")]
+        return [*told, *(f"p_{name}" for name in self.classes)]
 
     def rows(self) -> Iterator[list[Any]]:
         """The rows of `write_csv`."""
-        for clip, row, predicted in zip(self.clips, self.probabilities, self.predicted, strict=True):
-            label = "" if clip.label is None else self.classes[clip.label]
+        guesses = {name: self.targets[name].argmax(1) for name in self.target_classes}
+        for number, (clip, row, predicted) in enumerate(zip(self.clips, self.probabilities, self.predicted, strict=True)):
             end = "" if clip.end_s is None else clip.end_s
-            head = [clip.path, clip.start_s, end, clip.group, label, self.classes[predicted], int(clip.label == predicted)]
-            yield [*head, *(f"{value:.6f}" for value in row)]
+            told = _told(clip.label, int(predicted), self.classes)
+            for name, guess in guesses.items():
+                told += _told(clip.targets.get(name), int(guess[number]), self.target_classes[name])
+            yield [clip.path, clip.start_s, end, clip.group, *told, *(f"{value:.6f}" for value in row)]
+
+
+def _told(label: int | None, predicted: int, classes: Sequence[str]) -> list[Any]:
+    """Label (empty without one), prediction and whether that is right."""
+    return ["" if label is None else classes[label], classes[predicted], int(label == predicted)]
 
 
 def evaluate(
@@ -89,9 +113,11 @@ def evaluate(
     workers: int = 0,
     rank: int = 0,
     world_size: int = 1,
+    target_classes: Mapping[str, Sequence[str]] | None = None,
 ) -> Predictions:
     """Mean softmax over the windows and crops of every clip of which something can be observed.
 
+    target_classes: names of the classes of the data set's further labels; those that the model knows go into the table of predictions.
     Raises DataError or VideoError for a clip that cannot be read.
 
     With several processes each takes its share and all get the whole result. The model is put back into the mode it was in.
@@ -123,6 +149,7 @@ def evaluate(
         [clip for clip, is_seen in zip(dataset.clips, seen, strict=True) if is_seen],
         tuple(classes),
         targets={name: found[name][seen] for name in model.targets},
+        target_classes={name: names for name, names in (target_classes or {}).items() if model.targets.get(name) == len(names)},
         held=int((found[HELD] > 0).sum()),
         unobservable=[clip for clip, is_seen in zip(dataset.clips, seen, strict=True) if not is_seen],
     )

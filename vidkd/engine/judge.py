@@ -74,7 +74,7 @@ class Judgement:
             return
         with atomic_write(path) as file:
             writer = csv.writer(file)
-            writer.writerow([*PREDICTION_COLUMNS, "observed", *(f"p_{name}" for name in self.fullest.classes)])
+            writer.writerow([*PREDICTION_COLUMNS, "observed", *self.fullest.further_columns])
             for fraction in self.fractions:
                 for row in self.at[fraction].rows():
                     head = len(PREDICTION_COLUMNS)
@@ -158,6 +158,7 @@ def judge(
             workers=workers,
             rank=rank,
             world_size=world_size,
+            target_classes=clips.manifest.targets,
         )
         if not at[fraction].clips:
             raise DataError(
