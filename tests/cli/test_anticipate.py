@@ -227,6 +227,8 @@ def test_a_video_shorter_than_the_window(video: Path, tmp_path: Path, capsys: py
         (["--seconds", "-1"], "--seconds must be above 0, not -1"),
         (["--window-s", "3"], "sees 1 s, as in its training"),
         (["--out", "a.jsonl", "--overlay", "a.jsonl"], "name one file"),
+        (["--out", "a.mp4", "--overlay", "./a.mp4"], "name one file"),
+        (["--out", "folder/../a.mp4", "--overlay", str(Path("a.mp4").resolve())], "name one file"),
     ],
 )
 def test_arguments_that_mean_nothing(

@@ -150,8 +150,8 @@ def _check(arguments: argparse.Namespace) -> None:
     for flag, name in (("--out", arguments.out), ("--overlay", arguments.overlay)):
         if name and video.exists() and Path(name).exists() and Path(name).samefile(video):
             raise ConfigError(f"{flag} would replace the video itself: {name}", to_mend="name another file")
-    if arguments.out and arguments.out == arguments.overlay:
-        raise ConfigError(f"--out and --overlay name one file: {arguments.out}")
+    if arguments.out and arguments.overlay and Path(arguments.out).resolve() == Path(arguments.overlay).resolve():
+        raise ConfigError(f"--out and --overlay name one file: {arguments.out}", overlay=arguments.overlay, to_mend="name another file")
 
 
 def in_words(sight: "Sight") -> str:
