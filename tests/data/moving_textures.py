@@ -5,6 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from vidkd.data.footage import Footage, FootageConfig, Look, read_seen
 from vidkd.data.manifest import Clip
 from vidkd.video import write_video
 
@@ -73,3 +74,8 @@ def write_panning(path: Path, frames: int = 24, **how: int) -> Path:
 
 def clip(path: str, label: int | None = 0, group: str = "g", **more: object) -> Clip:
     return Clip(path=path, label=label, group=group, subsets={"1": "train"}, **more)  # type: ignore[arg-type]
+
+
+def read_window(path: Path, clip: Clip, config: FootageConfig, *, position: float, want_flow: bool) -> Footage:
+    """One window of a clip, as the student sees it."""
+    return read_seen(path, clip, config, Look(position=position, flow=want_flow)).observed

@@ -12,14 +12,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from moving_textures import clip, write_panning
+from moving_textures import clip, read_window, write_panning
 
 from vidkd.base.errors import VideoError
 from vidkd.data import cache as cache_module
 from vidkd.data.cache import ClipCache, Room
 from vidkd.data.config import CacheConfig
 from vidkd.data.flow import FlowConfig
-from vidkd.data.footage import Footage, FootageConfig, Look, read_window
+from vidkd.data.footage import Footage, FootageConfig, Look
 from vidkd.data.manifest import Clip
 from vidkd.data.transforms import TransformConfig
 from vidkd.data.windows import WindowConfig

@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from moving_textures import clip, write_panning
+from moving_textures import clip, read_window, write_panning
 
 from vidkd.base.errors import DataError, VidkdError
 from vidkd.data import dataset as dataset_module
 from vidkd.data.config import CacheConfig, DataConfig
 from vidkd.data.dataset import ClipDataset, collate
-from vidkd.data.footage import read_window
 from vidkd.data.loaders import evaluation_loader
 from vidkd.data.manifest import Clip
 from vidkd.data.observation import ObserveConfig, UnobservableError

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from moving_textures import clip, panning, texture, write_panning
+from moving_textures import clip, panning, read_window, texture, write_panning
 
 from vidkd.base.errors import DataError, VideoError
 from vidkd.data import footage, whole_clip
 from vidkd.data.flow import FlowConfig, dis_flow, resize_flow
-from vidkd.data.footage import FootageConfig, Look, read_window, shrink
+from vidkd.data.footage import FootageConfig, Look, shrink
 from vidkd.data.transforms import TransformConfig, resize_frames
 from vidkd.data.whole_clip import read_whole
 from vidkd.data.windows import WindowConfig

@@ -49,14 +49,6 @@ class Footage:
     flow: NDArray[np.float32] | None
 
 
-def read_window(path: Path, clip: Clip, config: FootageConfig, *, position: float, want_flow: bool) -> Footage:
-    """Decode one window of `clip` from the file at `path`.
-
-    position: in [0, 1], see `choose_window`. Raises VideoError or DataError with the path if the file or the window cannot be read.
-    """
-    return read_seen(path, clip, config, Look(position=position, flow=want_flow)).observed
-
-
 @dataclass(frozen=True)
 class Look:
     """Which window of a clip is asked for, and for whom.
@@ -98,7 +90,10 @@ class SeenFootage:
 
 
 def read_seen(path: Path, clip: Clip, config: FootageConfig, look: Look) -> SeenFootage:
-    """Decode the observed part of `clip`, and the teacher's, from the file at `path`. Raises as `read_window` does."""
+    """Decode the observed part of `clip`, and the teacher's, from the file at `path`.
+
+    Raises VideoError or DataError with the path if the file or a window cannot be read.
+    """
     with open_clip(path, clip, config) as video:
         windows = look.windows(video.timestamps_s, clip, config, str(path))
         observed = footage_of(video, windows.observed, config, want_flow=look.flow, clip_path=clip.path)

@@ -69,7 +69,7 @@ def _flow_within(flow: Rows, window: Window) -> NDArray[np.float32]:
 def read_whole(path: Path, clip: Clip, config: FootageConfig, *, want_flow: bool = True) -> WholeClip:
     """Decode all frames of `clip`, one after another, with flow between frames `pair_step` apart; what the cache stores.
 
-    Frames of the file's own size are held a chunk at a time. Raises as `read_window` does.
+    Frames of the file's own size are held a chunk at a time. Raises VideoError or DataError with the path if they cannot be read.
     """
     with open_clip(path, clip, config) as video:
         inside = frames_inside(video.timestamps_s, clip.start_s, clip.end_s)

@@ -1,6 +1,6 @@
 """Class-mean top-k recall of verb, noun and action, overall and on subsets, as EPIC-KITCHENS-100 judges anticipation; numpy only."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,21 +15,16 @@ MAIN_HEAD = "label"
 UNSEEN, TAIL, ALL = "unseen", "tail", "all"
 
 
-def class_mean_recall(
-    scores: Floats, labels: Ints, k: int = 5, classes: Collection[int] | None = None, *, missed: Sequence[int] | Ints = ()
-) -> float:
+def class_mean_recall(scores: Floats, labels: Ints, k: int = 5, *, missed: Sequence[int] | Ints = ()) -> float:
     """Mean over classes of the share of a class's samples whose true class is among the k highest scores, in [0, 1].
 
-    scores: (N, K), any monotone scale. labels: (N,) in 0..K-1. classes: only their samples are judged (None: all). Classes without samples
-    are left out of the mean. A tie counts against the true class: it is among the k only if fewer than k others score as high or higher.
+    scores: (N, K), any monotone scale. labels: (N,) in 0..K-1. Classes without samples are left out of the mean. A tie counts against the
+    true class: it is among the k only if fewer than k others score as high or higher.
     missed: (M,) labels of further samples, of which nothing was predicted: their true class is never among the k, however few there are.
-    Raises ValueError if no sample is left, for a label out of range, or a score that is not a number.
+    Raises ValueError without samples, for a label out of range, or a score that is not a number.
     Source: Damen et al. 2022 (arXiv 2006.13256), "class-mean top-5 recall".
     """
     missed = np.asarray(missed, np.int64)
-    if classes is not None:
-        chosen = np.isin(labels, list(classes))
-        scores, labels, missed = scores[chosen], labels[chosen], missed[np.isin(missed, list(classes))]
     every = np.concatenate([labels, missed])
     if len(every) == 0:
         raise ValueError("no labelled clips to judge")
