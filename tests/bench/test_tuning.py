@@ -11,9 +11,10 @@ from vidkd.base.errors import ConfigError
 from vidkd.base.files import read_json, write_json
 from vidkd.bench import tuning
 from vidkd.bench.cells import Places
-from vidkd.bench.study import CellKey, Study, cell_config
+from vidkd.bench.study import CellKey, Study, cell_config, read_study
 from vidkd.bench.tuning import chosen_settings, read_chosen, tune
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 METHODS = {
     "flow": {"settings": {"view": "flow"}, "trials": [{"model.dropout": 0.2}, {"model.dropout": 0.5}]},
     "rgb": {"trials": [{"optim.lr": 0.1}, {"optim.lr": 0.2}, {"optim.lr": 0.3}]},
@@ -63,7 +64,7 @@ def test_each_fold_has_the_trial_that_is_best_on_it(tmp_path: Path, waves: Waves
     assert trials["kd"] == {"a": 0, "b": 0}, "alike in both: the first"
     assert chosen_settings(content)["flow"] == {"a": {"model.dropout": 0.2}, "b": {"model.dropout": 0.5}}
     flow = content["methods"]["flow"]
-    assert flow["folds"]["b"] == {"trial": 1, "settings": {"model.dropout": 0.5}, "mean": 0.8}
+    assert flow["folds"]["b"] == {"trial": 1, "settings": {"model.dropout": 0.5}, "mean": 0.8, "nll": 0.9}
     assert [trial["mean"] for trial in flow["trials"]] == [0.7, 0.75]
     assert [trial["nll"] for trial in flow["trials"]] == [0.1, 0.9]
     assert flow["trials"][1]["values"] == {"100/a": 0.7, "100/b": 0.8}
@@ -76,6 +77,46 @@ def test_the_claim_has_the_best_mean_over_folds(tmp_path: Path, waves: Waves, mo
     assert tune(study, places, 2)["claim"] == "mars"
     monkeypatch.setitem(FOUND, "mars", [[(0.3, 0.2), (0.1, 0.2)], [(0.3, 0.1), (0.8, 0.2)]])
     assert tune(study, places, 2)["claim"] == "kd"
+
+
+@pytest.mark.parametrize(("nll", "claim"), [(0.19, "mars"), (0.21, "kd")])
+def test_a_tie_for_the_claim_goes_to_the_lower_loss(
+    tmp_path: Path, waves: Waves, monkeypatch: pytest.MonkeyPatch, nll: float, claim: str
+) -> None:
+    """Both reach 0.6 on average, mars by 0.5 and 0.7; kd, which comes first in the study, with a loss of 0.2."""
+    monkeypatch.setitem(FOUND, "mars", [[(0.5, nll), (0.7, nll)], [(0.1, 0.0), (0.1, 0.0)]])
+    assert tune(study_of(tmp_path), Places(tmp_path / "results", tmp_path / "runs"), 2)["claim"] == claim
+
+
+def test_a_claim_stands_as_it_was_written_while_the_scores_are_the_same(
+    tmp_path: Path, waves: Waves, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file from before ties were broken: its claim came first in the study, and its folds do not tell their loss."""
+    study, places = study_of(tmp_path), Places(tmp_path / "results", tmp_path / "runs")
+    monkeypatch.setitem(FOUND, "mars", [[(0.6, 0.1), (0.6, 0.1)], [(0.1, 0.0), (0.1, 0.0)]])
+    content = tune(study, places, 2)
+    assert content["claim"] == "mars"
+    for method in content["methods"].values():
+        for choice in method["folds"].values():
+            del choice["nll"]
+    content["claim"] = "kd"
+    write_json(places.results / "chosen.json", content)
+    assert read_chosen(study, places)["claim"] == "kd"
+    assert tune(study, places, 2)["claim"] == "kd"
+    assert read_json(places.results / "chosen.json") == content
+    monkeypatch.setitem(FOUND, "mars", [[(0.61, 0.1), (0.6, 0.1)], [(0.1, 0.0), (0.1, 0.0)]])
+    assert tune(study, places, 2)["claim"] == "mars"
+
+
+def test_a_committed_tie_is_read_as_it_was_chosen() -> None:
+    """Two candidates of cued_shapes_00 reached the same mean; the one that came first in the study is its claim."""
+    study = read_study(REPOSITORY / "configs" / "studies" / "cued_shapes_00.yaml")
+    content = read_chosen(study, Places(REPOSITORY / "results" / "cued_shapes_00", REPOSITORY / "runs"))
+    pooled, gram = (content["methods"][name] for name in ("pooled", "gram"))
+    assert pooled["folds"]["1"]["mean"] == gram["folds"]["1"]["mean"]
+    losses = [method["trials"][method["folds"]["1"]["trial"]]["nll"] for method in (pooled, gram)]
+    assert losses[0] > losses[1]
+    assert content["claim"] == "pooled"
 
 
 def test_a_fold_chooses_by_its_own_cells_alone(tmp_path: Path, waves: Waves, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,9 @@ def tune(study: Study, places: Places, workers: int) -> dict[str, Any]:
     A fold's settings are the trial with the highest mean score over the tuning seeds on this fold alone, ties going to the lower mean
     negative log-likelihood: what another fold validates on may be what this one tests on. The score is top-1, or its mean over the observed
     fractions that the study shows. Teachers are chosen first; students then learn from the trial chosen for their fold. A teacher without
-    trials is trained as it stands. The claim is the candidate whose chosen trials have the highest mean over folds.
+    trials is trained as it stands. The claim is the candidate whose chosen trials have the highest mean over folds, ties going to the lower
+    mean negative log-likelihood. A file that chose the same settings from the same scores stands as it is, its claim too: test cells may
+    have been looked at since it was written.
     """
     methods: dict[str, Any] = {}
     metric = _metric(study)
@@ -43,11 +45,24 @@ def tune(study: Study, places: Places, workers: int) -> dict[str, Any]:
             "folds": study.spec.folds,
             "validation_fraction": study.spec.tuning.validation_fraction,
         },
-        "claim": max(candidates, key=lambda name: _mean_over_folds(methods[name])) if candidates else None,
+        "claim": min(candidates, key=lambda name: _rank(methods[name])) if candidates else None,
         "methods": methods,
     }
-    write_json(places.results / "chosen.json", content)
+    path = places.results / "chosen.json"
+    written: dict[str, Any] | None = read_json(path) if path.exists() else None
+    if written is not None and _settled(written) == _settled(content):
+        return written
+    write_json(path, content)
     return content
+
+
+def _settled(content: Mapping[str, Any]) -> dict[str, Any]:
+    """What a choice rests on, without the claim that follows from it. Older files, whose ties went by order, have no "nll" of a fold."""
+    methods = {
+        name: {**method, "folds": {fold: {**choice, "nll": None} for fold, choice in method["folds"].items()}}
+        for name, method in content["methods"].items()
+    }
+    return {**content, "methods": methods, "claim": None}
 
 
 def _trial_keys(study: Study, name: str) -> list[CellKey]:
@@ -68,7 +83,7 @@ def _choose(study: Study, name: str, cells: Mapping[CellKey, Mapping[str, Any]])
     for fold in study.spec.folds:
         scores = [_mean([of_cell for key, of_cell in of_trial.items() if key.fold == fold]) for of_trial in found]
         best = min(range(len(trials)), key=lambda number: (-scores[number]["mean"], scores[number]["nll"]))
-        folds[fold] = {"trial": best, "settings": trials[best], "mean": scores[best]["mean"]}
+        folds[fold] = {"trial": best, "settings": trials[best], **scores[best]}
     rows = [
         {
             "settings": settings,
@@ -99,8 +114,10 @@ def _mean(cells: list[Mapping[str, float]]) -> dict[str, float]:
     }
 
 
-def _mean_over_folds(choice: Mapping[str, Any]) -> float:
-    return float(np.mean([fold["mean"] for fold in choice["folds"].values()]))
+def _rank(choice: Mapping[str, Any]) -> tuple[float, float]:
+    """Less is better: means over folds of the score, negated, and of the negative log-likelihood, to the six digits that are kept."""
+    mean, nll = (float(np.mean([fold[key] for fold in choice["folds"].values()])) for key in ("mean", "nll"))
+    return -round(mean, 6), round(nll, 6)
 
 
 def read_chosen(study: Study, places: Places) -> dict[str, Any]:
