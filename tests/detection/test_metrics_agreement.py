@@ -7,6 +7,7 @@ import pytest
 from box_samples import found
 
 from vidkd.detection.metrics import FrameCounts, disagreement, f1_against
+from vidkd.detection.metrics.agreement import expected_disagreement
 from vidkd.runtime.detections import Detections
 
 A, B, C = (0, 0, 10, 10), (20, 0, 30, 10), (40, 0, 50, 10)
@@ -76,3 +77,22 @@ def test_sides_that_are_not_the_same_frames() -> None:
     two = np.zeros(2, int)
     with pytest.raises(ValueError, match=r"unlike numbers of frames: \[1, 2\]"):
         FrameCounts(frame_indices=np.zeros(1, int), true_positives=two, false_positives=two, false_negatives=two)
+
+
+def test_what_scores_promise() -> None:
+    scores = np.asarray([0.9, 0.5, 0.3], np.float32)
+    # of the two that are shown 1.4 are right and 0.6 wrong; 0.3 of the third is missed
+    assert expected_disagreement(scores) == pytest.approx(1 - 2 * 1.4 / (2 * 1.4 + 0.6 + 0.3), rel=1e-6)
+    assert expected_disagreement(scores, score=0.2) == pytest.approx(1 - 2 * 1.7 / (2 * 1.7 + 1.3), rel=1e-6)
+    assert expected_disagreement(np.ones(3, np.float32)) == 0.0
+    assert expected_disagreement(np.asarray([0.1], np.float32)) == 1.0, "what is only suspected will all be missed"
+    assert expected_disagreement(np.zeros(0, np.float32)) == 0.0
+
+
+def test_what_scores_promise_is_what_comes_of_them_where_there_are_many() -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.random(20_000, np.float32)
+    right = rng.random(20_000) < scores
+    shown = scores >= 0.4
+    hits, wrong, missed = (right & shown).sum(), (~right & shown).sum(), (right & ~shown).sum()
+    assert expected_disagreement(scores) == pytest.approx(1 - 2 * hits / (2 * hits + wrong + missed), abs=0.01)

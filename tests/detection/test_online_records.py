@@ -7,10 +7,12 @@ import torch
 from online_samples import NAMES, Painter, stream, student
 
 from vidkd.base.errors import DataError
+from vidkd.detection.metrics.agreement import expected_disagreement
 from vidkd.detection.online import BoxOracle, SynchronousLearner, Update, cached_record, hash_of_weights, record_stream
 from vidkd.detection.online.lesson import disagreement_of
 from vidkd.detection.policies import CallBudget, FixedInterval
 from vidkd.detection.policies.records import SelectorRecord, read_record, write_record
+from vidkd.models.selector import SIGNALS
 
 
 def learner(**update):
@@ -19,7 +21,7 @@ def learner(**update):
 
 def made(frames=4, features=2):
     rng = np.random.default_rng(frames)
-    signals = {name: rng.random(frames, np.float32) for name in ("frames_since", "last_loss", "motion", "disagreement")}
+    signals = {name: rng.random(frames, np.float32) for name in (*SIGNALS, "disagreement")}
     return SelectorRecord(features=rng.random((frames, features), np.float32), called=np.zeros(frames, bool), **signals)
 
 
@@ -35,6 +37,8 @@ def test_a_record_is_the_stream_as_the_student_lived_it():
         np.testing.assert_array_equal(record.features[place], step.look.features)
         assert record.last_loss[place] == pytest.approx(step.observation.last_loss)
         assert record.motion[place] == pytest.approx(step.observation.motion)
+        assert record.doubt[place] == pytest.approx(expected_disagreement(step.look.scores))
+        assert record.boxes[place] == len(step.look.scores)
         assert record.disagreement[place] == pytest.approx(disagreement_of(step.look, again.oracle(frame)))
     assert record.last_loss[1] > 0
     assert running.oracle.detector.calls == 7
@@ -46,7 +50,8 @@ def test_the_inputs_of_a_record_are_those_of_the_selector():
     inputs = record.inputs
     np.testing.assert_array_equal(inputs[:, :2], record.features)
     np.testing.assert_allclose(inputs[:, 2], np.log1p(record.frames_since), rtol=1e-6)
-    np.testing.assert_array_equal(inputs[:, 3:], np.stack([record.last_loss, record.motion], 1))
+    np.testing.assert_array_equal(inputs[:, 3:6], np.stack([record.last_loss, record.motion, record.doubt], 1))
+    np.testing.assert_allclose(inputs[:, 6], np.log1p(record.boxes), rtol=1e-6)
 
 
 def test_a_student_that_does_not_learn_stays_as_it_is():

@@ -104,6 +104,20 @@ def test_a_key_frame_holds_boxes_in_pixels_of_the_input_and_an_image_of_its_own(
     np.testing.assert_array_equal(key.image, FRAME)
 
 
+def test_weak_boxes_are_counted_and_not_shown(monkeypatch):
+    monkeypatch.setattr("vidkd.detection.online.student.FAINTEST", 0.005)  # an untrained student has none but weak ones
+    loose = Student(detector(score_threshold=0.005))
+    everything = loose.look(FRAME)
+    assert everything.scores.tolist() == everything.detections.scores.tolist()
+    middle = float(np.median(everything.scores))
+    strict = Student(detector(score_threshold=middle)).look(FRAME)
+    np.testing.assert_array_equal(strict.scores, everything.scores)
+    above = everything.detections.select(everything.scores >= middle)
+    np.testing.assert_array_equal(strict.detections.boxes, above.boxes)
+    np.testing.assert_array_equal(strict.detections.scores, above.scores)
+    assert 0 < len(strict.detections) < len(strict.scores)
+
+
 def test_disagreement_is_one_less_f1():
     light, answer = student(), oracle()(FRAME)
     look = light.look(FRAME)

@@ -30,11 +30,11 @@ from vidkd.detection.policies import (
 )
 from vidkd.detection.policies.lstm import SelectorStep, observation_row, read_about
 from vidkd.detection.policies.records import SelectorRecord, write_record
-from vidkd.models.selector import KeyFrameLSTM, SelectorConfig, selector_input
+from vidkd.models.selector import SIGNALS, KeyFrameLSTM, SelectorConfig, selector_input
 from vidkd.runtime.detections import Detections
 
 
-def seen(index=0, *, grey=0, features=(1.0, 0.0), key_grey=None, key_features=None, frames_since=0, last_loss=0.0):
+def seen(index=0, *, grey=0, features=(1.0, 0.0), key_grey=None, key_features=None, frames_since=0, last_loss=0.0, doubt=0.0, boxes=0):
     def picture(value):
         return None if value is None else np.full((3, 4), value, np.uint8)
 
@@ -45,6 +45,8 @@ def seen(index=0, *, grey=0, features=(1.0, 0.0), key_grey=None, key_features=No
         detections=Detections.none(frame_index=index),
         frames_since=frames_since,
         last_loss=last_loss,
+        doubt=doubt,
+        boxes=boxes,
         key_grey=picture(key_grey),
         key_features=None if key_features is None else np.asarray(key_features, np.float32),
     )
@@ -182,27 +184,31 @@ def test_hindsight_refuses_what_is_not_a_number():
         Hindsight([0.1, float("nan")])
 
 
+def test_uncertainty_is_the_doubt_of_the_student():
+    assert open_policy("uncertainty").wants(seen(doubt=0.3, boxes=4)) == 0.3
+
+
 def test_lstm_scores_a_stream_as_its_network_scores_the_whole_sequence():
     model = selector()
-    frames = [seen(i, grey=i, key_grey=3, features=(i, -i), frames_since=i, last_loss=0.5 * i) for i in range(6)]
+    frames = [seen(i, grey=i, key_grey=3, features=(i, -i), frames_since=i, last_loss=0.5 * i, doubt=0.1 * i, boxes=i) for i in range(6)]
     policy = LstmSelector(model)
     policy.start(CallBudget(1, 5))
     scores = [policy.wants(frame) for frame in frames]
     with torch.no_grad():
         whole, _ = model(torch.from_numpy(np.stack([observation_row(frame) for frame in frames]))[None])
     np.testing.assert_allclose(scores, whole[0], atol=1e-6)
-    np.testing.assert_allclose(observation_row(frames[5]), [5, -5, np.log(6), 2.5, 2 / 255], rtol=1e-6)
-    signals = (torch.tensor(float(value)) for value in (frames[5].frames_since, frames[5].last_loss, frames[5].motion))
-    np.testing.assert_allclose(observation_row(frames[5]), selector_input(torch.from_numpy(frames[5].features), *signals), rtol=1e-6)
+    np.testing.assert_allclose(observation_row(frames[5]), [5, -5, np.log(6), 2.5, 2 / 255, 0.5, np.log(6)], rtol=1e-6)
+    signals = {name: torch.tensor(float(getattr(frames[5], name))) for name in SIGNALS}
+    np.testing.assert_allclose(observation_row(frames[5]), selector_input(torch.from_numpy(frames[5].features), **signals), rtol=1e-6)
     policy.start(CallBudget(1, 5))
     assert policy.wants(frames[0]) == scores[0]
 
 
-@pytest.mark.parametrize("layers", [1, 2])
-def test_a_step_in_numpy_is_that_of_the_network(layers):
+@pytest.mark.parametrize(("layers", "sees"), [(1, True), (2, True), (1, False)])
+def test_a_step_in_numpy_is_that_of_the_network(layers, sees):
     torch.manual_seed(layers)
-    model = KeyFrameLSTM(SelectorConfig(features=7, units=6, layers=layers))
-    rows = 30 * torch.randn(40, 10)
+    model = KeyFrameLSTM(SelectorConfig(features=7, units=6, layers=layers, sees_features=sees))
+    rows = 30 * torch.randn(40, 12)
     model.fit_normalisation(rows[:20] / 30)  # so that many entries are cut off
     step, memory = SelectorStep(model), None
     found = []
@@ -261,9 +267,7 @@ def test_files_that_cannot_be_written_whole_are_told_and_leave_what_was_there(tm
     save_selector(path, selector())
     before = path.read_bytes()
     noise = np.random.default_rng(0).normal(size=(500, 3)).astype(np.float32)
-    record = SelectorRecord(
-        features=noise, **dict.fromkeys(("frames_since", "last_loss", "motion", "disagreement"), noise[:, 0]), called=noise[:, 0] > 1
-    )
+    record = SelectorRecord(features=noise, **dict.fromkeys((*SIGNALS, "disagreement"), noise[:, 0]), called=noise[:, 0] > 1)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))  # both files are longer: writing fails in the middle
     try:
@@ -281,7 +285,7 @@ def test_files_that_cannot_be_written_whole_are_told_and_leave_what_was_there(tm
 
 
 def test_policies_by_name():
-    for name in ("fixed", "random", "frame_difference", "feature_difference", "loss_adaptive", "stride"):
+    for name in ("fixed", "random", "frame_difference", "feature_difference", "uncertainty", "loss_adaptive", "stride"):
         assert isinstance(open_policy(name, seed=3), POLICIES[name])
     assert open_policy("random", seed=3).state() == RandomCalls(3).state()
     with pytest.raises(ConfigError, match="unknown key-frame policy 'fixd'") as caught:

@@ -27,6 +27,8 @@ def record(seed, frames=60, features=3):
         frames_since=since,
         last_loss=rng.random(frames, np.float32),
         motion=rng.random(frames, np.float32),
+        doubt=rng.random(frames, np.float32),
+        boxes=rng.integers(0, 9, frames).astype(np.float32),
         disagreement=(0.7 * before + 0.03 * since).astype(np.float32),
         called=since == 0,
     )
@@ -76,6 +78,21 @@ def test_training_ends_when_other_videos_gain_nothing_more():
     result = train_selector([record(0)], [backwards], dataclasses.replace(SMALL, patience=3))
     assert len(result.validation) == result.best_epoch + 3 < 25
     assert result.validation[result.best_epoch - 1] == min(result.validation)
+
+
+def test_features_that_only_mislead_are_left_out_where_either_way_may_be():
+    def noisy(seed):
+        one = record(seed, frames=40, features=60)
+        return dataclasses.replace(one, doubt=one.disagreement * 0.9)
+
+    training, others = [noisy(0)], [noisy(1), noisy(2)]
+    ways = {name: train_selector(training, others, dataclasses.replace(SMALL, features=name)) for name in ("use", "leave_out", "either")}
+    assert min(ways["leave_out"].validation) < min(ways["use"].validation)
+    assert ways["either"].validation == ways["leave_out"].validation
+    assert [ways[name].selector.config.sees_features for name in ways] == [True, False, False]
+    assert about(ways["either"], SMALL)["sees_features"] is False
+    kept = train_selector([record(seed) for seed in range(4)], [record(7)], dataclasses.replace(SMALL, epochs=10))
+    assert kept.selector.config.sees_features, "the disagreement follows a feature"
 
 
 @pytest.mark.parametrize("loss", ["above_threshold_bce", "order_in_window"])

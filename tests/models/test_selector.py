@@ -5,10 +5,10 @@ import torch
 
 from vidkd.base.errors import CheckpointError, ConfigError
 from vidkd.losses.selection import disagreement_huber
-from vidkd.models.selector import KeyFrameLSTM, SelectorConfig, selector_from, selector_input, selector_payload
+from vidkd.models.selector import SIGNALS, KeyFrameLSTM, SelectorConfig, selector_from, selector_input, selector_payload
 
 
-def selector(features=5, units=7, layers=1, seed=0):
+def selector(features=3, units=7, layers=1, seed=0):
     torch.manual_seed(seed)
     return KeyFrameLSTM(SelectorConfig(features=features, units=units, layers=layers)).eval()
 
@@ -67,8 +67,20 @@ def test_what_lies_ten_deviations_off_counts_as_ten():
 
 def test_the_input_of_a_frame():
     features = torch.tensor([[1.0, 2], [3, 4]])
-    made = selector_input(features, torch.tensor([0, 7]), torch.tensor([0.5, 0.25]), torch.tensor([0.0, 9]))
-    torch.testing.assert_close(made, torch.tensor([[1, 2, 0, 0.5, 0], [3, 4, math.log(8), 0.25, 9]]))
+    signals = {"last_loss": torch.tensor([0.5, 0.25]), "motion": torch.tensor([0.0, 9]), "doubt": torch.tensor([0.1, 0.6])}
+    made = selector_input(features, frames_since=torch.tensor([0, 7]), boxes=torch.tensor([3, 0]), **signals)
+    torch.testing.assert_close(made, torch.tensor([[1, 2, 0, 0.5, 0, 0.1, math.log(4)], [3, 4, math.log(8), 0.25, 9, 0.6, 0]]))
+
+
+def test_what_the_lstm_does_not_see_changes_nothing():
+    torch.manual_seed(0)
+    model, sequence = KeyFrameLSTM(SelectorConfig(features=3, units=6, sees_features=False)).eval(), torch.randn(2, 5, 8)
+    changed = sequence.clone()
+    changed[..., :3] += 7
+    assert torch.equal(model(changed)[0], model(sequence)[0])
+    changed[..., 3] += 1
+    assert not torch.equal(model(changed)[0], model(sequence)[0])
+    assert selector_from(selector_payload(model)).config == model.config
 
 
 def test_a_payload_comes_back_through_a_file_that_holds_plain_values_and_tensors(tmp_path):
@@ -86,7 +98,7 @@ def test_learns_what_only_a_memory_knows():
     """The disagreement is the motion of two frames before; a network without memory stays at the variance of it."""
     torch.manual_seed(0)
     model = KeyFrameLSTM(SelectorConfig(features=2, units=24))
-    sequence = torch.rand(8, 16, 5)
+    sequence = torch.rand(8, 16, 7)
     model.fit_normalisation(sequence.flatten(0, 1))
     truth = torch.cat([torch.full((8, 2), math.nan), sequence[:, :-2, 4]], 1)
     counts = ~truth.isnan()
@@ -107,7 +119,10 @@ def test_learns_what_only_a_memory_knows():
         (lambda m: m.fit_normalisation(torch.zeros(3, 7)), r"\(N, 8\)"),
         (lambda m: m.fit_normalisation(torch.zeros(0, 8)), "at least 1"),
         (lambda m: m.fit_normalisation(torch.full((3, 8), math.nan)), "not finite"),
-        (lambda m: selector_input(torch.zeros(2, 5), torch.zeros(2), torch.zeros(2), torch.zeros(1)), "one a frame"),
+        (
+            lambda m: selector_input(torch.zeros(2, 5), **dict.fromkeys(SIGNALS[1:], torch.zeros(2)), frames_since=torch.zeros(1)),
+            "one a frame",
+        ),
     ],
 )
 def test_wrong_tensors(call, message):

@@ -17,7 +17,7 @@ from vidkd.base.errors import CheckpointError, ConfigError
 
 State = tuple[Tensor, Tensor]
 
-SIGNALS = ("frames_since", "last_loss", "motion")
+SIGNALS = ("frames_since", "last_loss", "motion", "doubt", "boxes")
 # A scene unlike all of training may lie any number of deviations off; the LSTM has seen nothing beyond this and would saturate.
 LARGEST_DEVIATION = 10.0
 
@@ -30,20 +30,23 @@ class SelectorConfig:
         features: length of the student's pooled feature vector.
         units: of each LSTM layer.
         layers: of the LSTM.
+        sees_features: whether the features reach the LSTM, or the signals alone.
     """
 
     features: int
     units: int = 128
     layers: int = 1
+    sees_features: bool = True
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
+        for name in ("features", "units", "layers"):
+            value = getattr(self, name)
             if value < 1:
                 raise ConfigError(f"selector.{name} must be at least 1, not {value}")
 
 
 class KeyFrameLSTM(nn.Module):
-    """Inputs of each frame, D features of the student and three signals, to one number a frame: the disagreement expected now.
+    """Inputs of each frame, D features of the student and the signals of SIGNALS, to one number a frame: the disagreement expected now.
 
     What the number means is what it was trained for: a disagreement in the unit of its records (`disagreement_huber`), or the log odds
     that it lies above a threshold (`above_threshold_bce`). A frame's number depends on that frame and those before it, on none after.
@@ -58,28 +61,29 @@ class KeyFrameLSTM(nn.Module):
         self.inputs = config.features + len(SIGNALS)
         self.register_buffer("mean", torch.zeros(self.inputs))
         self.register_buffer("deviation", torch.ones(self.inputs))
-        self.lstm = nn.LSTM(self.inputs, config.units, config.layers, batch_first=True)
+        self.first = 0 if config.sees_features else config.features
+        self.lstm = nn.LSTM(self.inputs - self.first, config.units, config.layers, batch_first=True)
         self.head = nn.Linear(config.units, 1)
 
     def forward(self, sequence: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """(B, T, D + 3) of `selector_input`, and the state after the frames before -> (B, T), and the state after the last.
+        """(B, T, D + 5) of `selector_input`, and the state after the frames before -> (B, T), and the state after the last.
 
         state: hidden and cell (layers, B, units) each; None at the start of a stream. Raises ValueError for another shape.
         """
         if sequence.ndim != 3 or sequence.shape[2] != self.inputs:
             raise ValueError(f"a sequence is (B, T, {self.inputs}): {tuple(sequence.shape)}")
         normalised = ((sequence - self.mean) / self.deviation).clamp(-LARGEST_DEVIATION, LARGEST_DEVIATION)
-        hidden, after = self.lstm(normalised, state)
+        hidden, after = self.lstm(normalised[..., self.first :], state)
         return self.head(hidden).squeeze(-1), after
 
     def step(self, frame: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """One frame of a stream: (B, D + 3) and the state before -> (B,) and the state after; what `forward` gives frame by frame."""
+        """One frame of a stream: (B, D + 5) and the state before -> (B,) and the state after; what `forward` gives frame by frame."""
         disagreement, after = self(frame[:, None], state)
         return disagreement[:, 0], after
 
     @torch.no_grad()
     def fit_normalisation(self, inputs: Tensor) -> None:
-        """Take mean and standard deviation of each entry from the frames of training, (N, D + 3); they are saved with the weights.
+        """Take mean and standard deviation of each entry from the frames of training, (N, D + 5); they are saved with the weights.
 
         An entry that never varies is shifted only. Raises ValueError for another shape, no frame, or numbers that are not finite.
         """
@@ -94,14 +98,15 @@ class KeyFrameLSTM(nn.Module):
         self.deviation.copy_(torch.where(varies, deviation, 1.0))
 
 
-def selector_input(features: Tensor, frames_since: Tensor, last_loss: Tensor, motion: Tensor) -> Tensor:
-    """What the selector sees of frames: (..., D) and three times (...) -> (..., D + 3).
+def selector_input(features: Tensor, *, frames_since: Tensor, last_loss: Tensor, motion: Tensor, doubt: Tensor, boxes: Tensor) -> Tensor:
+    """What the selector sees of frames: (..., D) and five times (...) -> (..., D + 5).
 
-    features: the student's pooled deep features. frames_since: frames since the last key frame, >= 0 (the caller counts, and resets);
-    its logarithm log(1 + n) goes in. last_loss: the distillation loss at the last key frame, 0 before the first. motion: any measure of
-    change since then. Raises ValueError where the leading dimensions differ.
+    features: the student's pooled deep features. frames_since: frames since the last key frame, >= 0 (the caller counts, and resets).
+    last_loss: the distillation loss at the last key frame, 0 before the first. motion: any measure of change since then. doubt: the
+    disagreement that the student's own scores promise. boxes: their number. Of the two counts log(1 + n) goes in. Raises ValueError where
+    the leading dimensions differ.
     """
-    signals = [torch.log1p(frames_since.to(features.dtype)), last_loss, motion]
+    signals = [torch.log1p(frames_since.to(features.dtype)), last_loss, motion, doubt, torch.log1p(boxes.to(features.dtype))]
     if any(signal.shape != features.shape[:-1] for signal in signals):
         raise ValueError(f"signals are one a frame {tuple(features.shape[:-1])}: {[tuple(signal.shape) for signal in signals]}")
     return torch.cat([features, torch.stack([signal.to(features.dtype) for signal in signals], dim=-1)], dim=-1)

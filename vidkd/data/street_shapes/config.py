@@ -64,7 +64,7 @@ class StreetShapesConfig:
     stops: float = 0.35
     longest_stop_s: float = 3.0
     wideness: float = 1.0
-    plain_wideness: float = 0.45
+    plain_wideness: float = 0.2
     seed: int = 0
 
     def __post_init__(self) -> None:

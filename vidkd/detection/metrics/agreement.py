@@ -2,6 +2,9 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from vidkd.detection.metrics.counts import FrameCounts
 from vidkd.detection.metrics.matching import match
 from vidkd.runtime.detections import Detections
@@ -53,3 +56,16 @@ def disagreement(
     """
     counts = f1_against([student], [oracle], iou=iou, score=score, oracle_score=oracle_score, class_aware=class_aware)
     return 1.0 - counts.f1
+
+
+def expected_disagreement(scores: NDArray[np.float32], *, score: float = SCORE) -> float:
+    """The disagreement that a detector's own scores promise: that of one frame if each box is right with the probability of its score.
+
+    scores: of all boxes of a frame, those below `score` too, which are not shown: what is right among them will be missed. In [0, 1], 0
+    without any. Expected counts stand in for counts, so it is no expectation of 1 - F1 itself. Source: ours.
+    """
+    shown = scores >= score
+    right, missed = float(scores[shown].sum()), float(scores[~shown].sum())
+    wrong = int(shown.sum()) - right
+    every = 2 * right + wrong + missed
+    return (wrong + missed) / every if every > 0 else 0.0

@@ -15,6 +15,7 @@ from vidkd.detection.online.lesson import disagreement_of
 from vidkd.detection.online.oracle import Answer
 from vidkd.detection.online.synchronous import SynchronousLearner
 from vidkd.detection.policies.records import AGAIN, SelectorRecord, read_record, write_record
+from vidkd.models.selector import SIGNALS
 
 log = logging.getLogger(__name__)
 
@@ -31,18 +32,17 @@ def record_stream(learner: SynchronousLearner, frames: Iterable[NDArray[np.uint8
         answer = _asked(learner, frame)
         step = learner.step(frame, answer=answer)
         seen = step.observation
-        signals = (seen.frames_since, seen.last_loss, seen.motion, disagreement_of(step.look, answer, score=learner.pupil.score))
-        rows.append((seen.features, signals, step.record.called))
+        signals = tuple(float(getattr(seen, name)) for name in SIGNALS)
+        disagreement = disagreement_of(step.look, answer, score=learner.pupil.score)
+        rows.append((seen.features, (*signals, disagreement), step.record.called))
     if not rows:
         raise DataError("a stream without frames leaves no record")
     features, signals_of, called = zip(*rows, strict=True)
     table = np.asarray(signals_of, np.float32)
     return SelectorRecord(
         features=np.stack(features),
-        frames_since=table[:, 0],
-        last_loss=table[:, 1],
-        motion=table[:, 2],
-        disagreement=table[:, 3],
+        **{name: table[:, place] for place, name in enumerate(SIGNALS)},
+        disagreement=table[:, -1],
         called=np.asarray(called, bool),
     )
 

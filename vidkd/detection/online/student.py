@@ -14,6 +14,9 @@ from vidkd.models.darknet.detector import GREY, DarknetDetector
 from vidkd.models.darknet.graph import trace
 from vidkd.runtime.letterbox import Letterbox
 
+FAINTEST = 0.05
+"""Least score of the boxes by which a student's doubt is measured, whatever it shows."""
+
 
 class Student:
     """The light detector of a stream. Its network stays in eval mode always, so norm statistics never move and dropout is off."""
@@ -46,9 +49,11 @@ class Student:
         letterbox = Letterbox.fit((frame.shape[1], frame.shape[0]), self.net.input_size, self.detector.resize)
         image = letterbox.apply(frame, GREY)
         heads, pooled = self.detector.forward(self.inputs([image]))
-        (found,) = self.detector.finish(heads, letterbox)
+        threshold = self.detector.score_threshold
+        (found,) = self.detector.finish(heads, letterbox, min(threshold, FAINTEST))
         return Look(
-            detections=found.at(frame_index, time_s),
+            detections=found.select(found.scores >= threshold).at(frame_index, time_s),
+            scores=found.scores,
             heads=tuple(heads),
             features=pooled[0].float().cpu().numpy(),
             image=image,

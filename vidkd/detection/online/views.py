@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vidkd.detection.metrics.agreement import expected_disagreement
 from vidkd.detection.online.oracle import Answer
 from vidkd.detection.online.update import UpdateRecord
 from vidkd.detection.policies.policy import Observation
@@ -24,11 +25,13 @@ GREY_WIDTH = 96
 class Look:
     """What the student saw in a frame, from one forward pass.
 
-    detections: in pixels of the frame. heads: raw, (1, A * (5 + C), h, w) each, without gradient. features: (D,) float32, the means over
-    positions of the deepest layers before the heads. image: (H, W, 3) uint8, the frame in the network's input; letterbox: its place there.
+    detections: in pixels of the frame. scores: of all boxes from FAINTEST on, or from the detector's threshold if that is lower, falling.
+    heads: raw, (1, A * (5 + C), h, w) each, without gradient. features: (D,) float32, the means over positions of the deepest layers before
+    the heads. image: (H, W, 3) uint8, the frame in the network's input; letterbox: its place there.
     """
 
     detections: Detections
+    scores: NDArray[np.float32]
     heads: tuple[Tensor, ...]
     features: NDArray[np.float32]
     image: NDArray[np.uint8]
@@ -111,6 +114,8 @@ class Watcher:
             grey=grey,
             features=look.features,
             detections=look.detections,
+            doubt=expected_disagreement(look.scores),
+            boxes=len(look.scores),
             frames_since=index if self._key_index is None else index - self._key_index,
             last_loss=self._last_loss,
             key_grey=self._key_grey if known else None,

@@ -18,12 +18,14 @@ from vidkd.detection.policies.lstm import LstmSelector, load_selector, save_sele
 from vidkd.detection.policies.policy import Feedback, Observation, Policy
 from vidkd.detection.policies.random_calls import RandomCalls
 from vidkd.detection.policies.stride import AdaptiveStride
+from vidkd.detection.policies.uncertainty import Uncertainty
 
 POLICIES: dict[str, Callable[..., Policy]] = {
     "fixed": FixedInterval,
     "random": RandomCalls,
     "frame_difference": FrameDifference,
     "feature_difference": FeatureDifference,
+    "uncertainty": Uncertainty,
     "loss_adaptive": LossAdaptive,
     "stride": AdaptiveStride,
     "hindsight": Hindsight,
@@ -61,6 +63,7 @@ __all__ = [
     "Observation",
     "Policy",
     "RandomCalls",
+    "Uncertainty",
     "load_selector",
     "open_policy",
     "save_selector",

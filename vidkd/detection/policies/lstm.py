@@ -72,7 +72,8 @@ class SelectorStep:
 
     def __init__(self, selector: KeyFrameLSTM) -> None:
         weights = {name: value.detach().cpu().numpy().copy() for name, value in selector.state_dict().items()}
-        self._mean, self._deviation = weights["mean"], weights["deviation"]
+        self._first = selector.first
+        self._mean, self._deviation = weights["mean"][self._first :], weights["deviation"][self._first :]
         self._layers = []
         for layer in range(selector.config.layers):
             kernels = [weights[f"lstm.weight_{part}_l{layer}"] for part in ("ih", "hh")]
@@ -82,11 +83,11 @@ class SelectorStep:
         self._units = selector.config.units
 
     def __call__(self, row: NDArray[np.float32], memory: Memory | None) -> tuple[float, Memory]:
-        """(D + 3,) of `selector_input`, hidden and cell (layers, units) after the frame before -> what is predicted, and those after."""
+        """(D + 5,) of `selector_input`, hidden and cell (layers, units) after the frame before -> what is predicted, and those after."""
         if memory is None:
             zeros = np.zeros((len(self._layers), self._units), np.float32)
             memory = zeros, zeros
-        features = ((row - self._mean) / self._deviation).clip(-LARGEST_DEVIATION, LARGEST_DEVIATION)
+        features = ((row[self._first :] - self._mean) / self._deviation).clip(-LARGEST_DEVIATION, LARGEST_DEVIATION)
         hidden, cell = np.empty_like(memory[0]), np.empty_like(memory[1])
         for layer, (weight, bias) in enumerate(self._layers):
             gates = (weight @ np.concatenate([features, memory[0][layer]]) + bias).reshape(4, self._units)
@@ -97,8 +98,9 @@ class SelectorStep:
 
 
 def observation_row(observation: Observation) -> NDArray[np.float32]:
-    """What the selector sees of a frame: (D + 3,), as `selector_input` makes it; its motion is `Observation.motion`."""
-    signals = np.log1p(observation.frames_since), observation.last_loss, observation.motion
+    """What the selector sees of a frame: (D + 5,), as `selector_input` makes it."""
+    counts = np.log1p(observation.frames_since), np.log1p(observation.boxes)
+    signals = counts[0], observation.last_loss, observation.motion, observation.doubt, counts[1]
     return np.concatenate([observation.features, np.asarray(signals, np.float32)])
 
 

@@ -17,10 +17,11 @@ class Observation:
     """What is known of a frame before the oracle may be asked about it; nothing of it comes from the oracle or from later frames.
 
     frame_index: place in the stream, from 0. grey: (h, w) uint8, the frame small, grey and blurred (`vidkd.detection.online.views`).
-    features: (D,) float32, the student's pooled deep features. detections: the student's own. key_grey, key_features: the same of the
-    last key frame, None before the first. frames_since: frames since the last key frame, 1 on the frame after it; before the first,
-    frames since the start. last_loss: the distillation loss at the last key frame that was answered, before it was learned from; 0
-    before the first.
+    features: (D,) float32, the student's pooled deep features. detections: the student's own. doubt: the disagreement that the scores of
+    its boxes promise, in [0, 1] (`expected_disagreement`); boxes: how many these are, weak ones too. key_grey, key_features: grey and
+    features of the last key frame, None before the first. frames_since: frames since the last key frame, 1 on the frame after it; before
+    the first, frames since the start. last_loss: the distillation loss at the last key frame that was answered, before it was learned
+    from; 0 before the first.
     """
 
     frame_index: int
@@ -29,6 +30,8 @@ class Observation:
     detections: Detections
     frames_since: int
     last_loss: float = 0.0
+    doubt: float = 0.0
+    boxes: int = 0
     key_grey: NDArray[np.uint8] | None = None
     key_features: NDArray[np.float32] | None = None
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vidkd.base.errors import DataError
 from vidkd.base.files import atomic_write
-from vidkd.models.selector import selector_input
+from vidkd.models.selector import SIGNALS, selector_input
 
 AGAIN = "mend that, and give the same command again: records that were kept are found"
 
@@ -22,8 +22,9 @@ AGAIN = "mend that, and give the same command again: records that were kept are 
 class SelectorRecord:
     """One stream of T frames as a student lived through it.
 
-    features: (T, D) float32, the student's. frames_since, last_loss, motion: (T,) float32, as in `Observation`. disagreement: (T,) float32,
-    1 - F1 of the student's boxes against the oracle's, in [0, 1]. called: (T,) bool, the key frames from which it learned.
+    features: (T, D) float32, the student's. frames_since, last_loss, motion, doubt, boxes: (T,) float32, as in `Observation`.
+    disagreement: (T,) float32, 1 - F1 of the student's boxes against the oracle's, in [0, 1]. called: (T,) bool, the key frames from which
+    it learned.
     Raises ValueError where the lengths differ.
     """
 
@@ -31,6 +32,8 @@ class SelectorRecord:
     frames_since: NDArray[np.float32]
     last_loss: NDArray[np.float32]
     motion: NDArray[np.float32]
+    doubt: NDArray[np.float32]
+    boxes: NDArray[np.float32]
     disagreement: NDArray[np.float32]
     called: NDArray[np.bool_]
 
@@ -44,9 +47,8 @@ class SelectorRecord:
 
     @property
     def inputs(self) -> Tensor:
-        """(T, D + 3) float32 of `selector_input`."""
-        signals = (torch.from_numpy(part) for part in (self.frames_since, self.last_loss, self.motion))
-        return selector_input(torch.from_numpy(self.features), *signals)
+        """(T, D + 5) float32 of `selector_input`."""
+        return selector_input(torch.from_numpy(self.features), **{name: torch.from_numpy(getattr(self, name)) for name in SIGNALS})
 
 
 def write_record(path: Path | str, record: SelectorRecord, made_from: Mapping[str, str]) -> None:

@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from vidkd.losses.selection import above_threshold_bce, disagreement_huber, orde
 from vidkd.models.selector import KeyFrameLSTM, SelectorConfig
 
 LossName = Literal["disagreement_huber", "above_threshold_bce", "order_in_window"]
+Features = Literal["use", "leave_out", "either"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,8 @@ class SelectorTraining:
             `threshold`; order_in_window: any number in the order of the disagreement.
         threshold: of above_threshold_bce, in [0, 1].
         window: of order_in_window, in frames.
+        features: whether the student's features reach the LSTM: "use", "leave_out", or "either": both ways are trained, and the
+            one with the lower loss on the validation records stays.
         units: of the LSTM.
         layers: of the LSTM.
         lr: of Adam.
@@ -44,6 +47,7 @@ class SelectorTraining:
     loss: LossName = "disagreement_huber"
     threshold: float = 0.3
     window: int = 50
+    features: Features = "either"
     units: int = 128
     layers: int = 1
     lr: float = 3e-3
@@ -58,6 +62,8 @@ class SelectorTraining:
     def __post_init__(self) -> None:
         if self.loss not in LOSSES:
             raise unknown_name("loss", self.loss, LOSSES, where="selector.loss")
+        if self.features not in get_args(Features):
+            raise unknown_name("way", self.features, get_args(Features), where="selector.features")
         for name in ("epochs", "patience", "chunk", "batch", "window"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"selector.{name} must be at least 1, not {getattr(self, name)}")
@@ -91,10 +97,18 @@ def train_selector(
     """
     settings = settings or SelectorTraining()
     features = _feature_count([*training, *validation], both=bool(training) and bool(validation))
+    ways = (True, False) if settings.features == "either" else (settings.features == "use",)
+    return min((_trained(training, validation, settings, features, sees) for sees in ways), key=lambda found: min(found.validation))
+
+
+def _trained(
+    training: Sequence[SelectorRecord], validation: Sequence[SelectorRecord], settings: SelectorTraining, features: int, sees: bool
+) -> TrainedSelector:
     generator = torch.Generator().manual_seed(settings.seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        model = KeyFrameLSTM(SelectorConfig(features=features, units=settings.units, layers=settings.layers))
+        size = SelectorConfig(features=features, units=settings.units, layers=settings.layers, sees_features=sees)
+        model = KeyFrameLSTM(size)
     model.fit_normalisation(torch.cat([record.inputs for record in training]))
     optimiser = torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
     losses: list[float] = []
@@ -118,6 +132,7 @@ def train_selector(
 def about(trained: TrainedSelector, settings: SelectorTraining) -> dict[str, object]:
     """Plain values for the file of a selector: its settings and how it did."""
     did = {"best_epoch": trained.best_epoch, "validation": list(trained.validation), "rank_correlation": trained.rank_correlation}
+    did |= {"sees_features": trained.selector.config.sees_features}
     return {**dataclasses.asdict(settings), **did}
 
 
@@ -190,7 +205,7 @@ def _chunks(records: Sequence[SelectorRecord], length: int, generator: torch.Gen
 
 
 def _padded(chunks: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
-    """Inputs (B, T, D + 3), disagreement (B, T) and which frames count (B, T) of stretches of unlike lengths."""
+    """Inputs (B, T, D + 5), disagreement (B, T) and which frames count (B, T) of stretches of unlike lengths."""
     inputs = pad_sequence([inputs for inputs, _ in chunks], batch_first=True)
     true = pad_sequence([true for _, true in chunks], batch_first=True)
     lengths = torch.tensor([len(true) for _, true in chunks])

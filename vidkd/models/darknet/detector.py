@@ -141,11 +141,14 @@ class DarknetDetector:
         return torch.from_numpy(inputs).to(self.device).permute(0, 3, 1, 2).float() / 255, letterbox
 
     @torch.no_grad()
-    def finish(self, raw_heads: list[Tensor], letterbox: Letterbox) -> list[Detections]:
-        """Raw heads of a batch that `prepare` made -> its detections, cut at the edges of the frame; empty boxes are left out."""
+    def finish(self, raw_heads: list[Tensor], letterbox: Letterbox, score_threshold: float | None = None) -> list[Detections]:
+        """Raw heads of a batch that `prepare` made -> its detections, cut at the edges of the frame; empty boxes are left out.
+
+        score_threshold: in place of the detector's own; with a lower one the boxes above that are the same, and weaker ones follow.
+        """
         if self.device.type == "mps":  # which has no float64, see _frame
             raw_heads = [raw.cpu() for raw in raw_heads]
-        found = decode_above(raw_heads, self.net.heads, self.score_threshold)
+        found = decode_above(raw_heads, self.net.heads, self.score_threshold if score_threshold is None else score_threshold)
         return [self._frame(*parts, letterbox) for parts in found]
 
     def _frame(self, boxes: Tensor, scores: Tensor, labels: Tensor, letterbox: Letterbox) -> Detections:
