@@ -172,6 +172,18 @@ def test_the_summary_follows_from_the_cells(done) -> None:
     assert pair["ci95"][0] <= pair["difference"] <= pair["ci95"][1]
 
 
+def test_after_the_last_update_a_method_stands_beside_another_on_the_same_frames(done) -> None:
+    study, places, _, _ = done
+    found = read_stream_cells(study, places, {})
+    methods = summarise_streams(study, found)["methods"]
+    frozen = {cell["seed"]: cell for cell in found["student", 0.0]}
+    for cell in found["fixed", 0.1]:
+        first, name = max(cell["kept"]) + 1, f"{cell['seed']}/both"
+        for metric, whose in (("f1_after", cell), ("f1_after_of_student", frozen[cell["seed"]])):
+            assert methods["fixed"]["metrics"][f"{metric}@calls10"]["values"][name] == as_counts(whose).between(first, FRAMES).f1
+    assert not [metric for metric in methods["tracked"]["metrics"] if "after_of" in metric], "it learns nothing"
+
+
 def test_the_tables_show_it(done) -> None:
     study, places, _, _ = done
     summary = summarise_streams(study, read_stream_cells(study, places, {}))

@@ -61,7 +61,7 @@ def summarise_streams(study: StreamStudy, found: StreamCells) -> dict[str, Any]:
         raise DataError("no finished cell", study=study.path, to_mend=f"vidkd compare_streams {study.path}")
     spec = study.spec
     by_share = _under_shares(study, found)
-    methods = {name: _method(study, {share: cells for (other, share), cells in by_share.items() if other == name}) for name, _ in by_share}
+    methods = {name: _method(study, name, by_share) for name, _ in by_share}
     first = next(iter(found.values()))[0]
     data = {
         "name": ", ".join(spec.test_streams),
@@ -92,26 +92,36 @@ def _in_range(cells: Sequence[Mapping[str, Any]], name: str) -> list[StreamCount
     return [as_counts(cell).between(*cell["ranges"][name]) for cell in cells if name in cell["ranges"]]
 
 
-def _after(cells: Sequence[Mapping[str, Any]]) -> list[StreamCounts]:
-    """Counts of the frames after the last kept update, of the cells that have some."""
-    learned = [cell for cell in cells if cell["kept"] and cell["kept"][-1] + 1 < cell["frames"]]
-    return [as_counts(cell).between(cell["kept"][-1] + 1, cell["frames"]) for cell in learned]
+def _learned(cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The cells that have frames after their last kept update."""
+    return [cell for cell in cells if cell["kept"] and cell["kept"][-1] + 1 < cell["frames"]]
+
+
+def _after(cells: Sequence[Mapping[str, Any]], learned: Sequence[Mapping[str, Any]]) -> list[StreamCounts]:
+    """Of each of the cells, counts of the frames after the last kept update of the learned one with its seed and stream."""
+    last = {(cell["seed"], cell["stream"]): cell["kept"][-1] for cell in learned}
+    paired = [(cell, last[cell["seed"], cell["stream"]]) for cell in cells if (cell["seed"], cell["stream"]) in last]
+    return [as_counts(cell).between(place + 1, cell["frames"]) for cell, place in paired]
 
 
 def _suffixed(metric: str, name: str) -> str:
     return metric if name == WHOLE else f"{metric}_{name}"
 
 
-def _method(study: StreamStudy, by_share: Mapping[float, Sequence[dict[str, Any]]]) -> Method:
+def _method(study: StreamStudy, name: str, by_share: StreamCells) -> Method:
     metrics: dict[str, Metric] = {}
-    for share, cells in by_share.items():
-        found = {_suffixed("f1", name): _f1_metric(study, _in_range(cells, name)) for name in _ranges(cells)}
-        after = _after(cells)
+    own = {share: cells for (other, share), cells in by_share.items() if other == name}
+    for share, cells in own.items():
+        found = {_suffixed("f1", place): _f1_metric(study, _in_range(cells, place)) for place in _ranges(cells)}
         # each cell has a stretch of its own there, so blocks cannot be shared and no interval is given
-        found |= {_suffixed("f1", AFTER): Metric(values={one.name: one.f1 for one in after})} if after else {}
+        after = {_suffixed("f1", AFTER): cells}
+        after |= {f"f1_{AFTER}_of_{other}": by_share.get((other, share), []) for other in study.spec.against if other != name}
+        for metric, whose in after.items():
+            if counts := _after(whose, _learned(cells)):
+                found[metric] = Metric(values={one.name: one.f1 for one in counts})
         found |= _plain_metrics(cells)
         metrics |= {f"{name}@{condition_of_share(share)}": metric for name, metric in found.items()}
-    every = [cell for cells in by_share.values() for cell in cells]
+    every = [cell for cells in own.values() for cell in cells]
     seconds = float(np.mean([cell["seconds"]["whole"] for cell in every]))
     return Method(metrics=metrics, train_seconds=round(seconds, 1), parameters=every[0]["parameters"])
 
