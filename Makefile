@@ -20,7 +20,7 @@ demo-detection: .venv/ready
 	$(BIN)/vidkd make_motion_shapes --variant street --out runs/data/street_shapes
 	$(BIN)/vidkd train --config configs/detection/shapes_oracle.yaml --data.root runs/data/street_shapes
 	$(BIN)/vidkd train --config configs/detection/shapes_student.yaml --data.root runs/data/street_shapes
-	$(BIN)/vidkd train_selector $(STREAMS)/train_*.mp4 --validate $(STREAMS)/val_*.mp4 $(PAIR) $(LEARNS) --out runs/selectors/shapes.pt
+	$(BIN)/vidkd train_selector $(STREAMS)/train_*.mp4 --validate $(STREAMS)/val_*.mp4 $(PAIR) $(LEARNS) --out runs/selectors/shapes.pt --overwrite
 	$(BIN)/vidkd compare_streams configs/studies/streams/demo_detection.yaml --root runs/data/street_shapes --out runs/demo-detection --workers 2
 	$(BIN)/vidkd tkd $(STREAMS)/test_01.mp4 $(PAIR) $(LEARNS) --selector runs/selectors/shapes.pt --out runs/demo-detection/stream
 	cp runs/demo-detection/stream/test_01/annotated.mp4 runs/demo-detection/

@@ -77,6 +77,17 @@ def test_a_selector_and_its_records(
     assert len(asked) == 16 + 6  # all records were found
 
 
+def test_joined_videos_are_one_stream(videos: list[Path], networks: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(videos[:2], videos[2:], networks, tmp_path / "selector.pt", "--joined") == 0
+    assert "trained on 12 frames, judged on 6" in capsys.readouterr().out
+    records = sorted((read_record(path)[0] for path in (tmp_path / "records").glob("*.npz")), key=len)
+    assert [len(record) for record in records] == [6, 12]
+    assert records[1].called[6:].any()
+    first = int(np.flatnonzero(records[1].called)[0])
+    assert records[1].frames_since[first + 1] == 1
+    assert records[1].frames_since[6] > 0 or records[1].called[5], "the second video begins where the first one ended"
+
+
 def test_a_selector_of_another_student_is_told(
     videos: list[Path], networks: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -8,11 +8,12 @@ the rest.
 """
 
 import argparse
+import itertools
 import json
 import logging
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_learning_arguments(parser)
     parser.add_argument("--out", required=True, type=Path, metavar="F", help="the selector's file, for `vidkd tkd --selector F`")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="where records are kept (default: records/ beside the selector)")
+    parser.add_argument("--joined", action="store_true", help="the videos of each side are one stream, in the order named")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="look at every N-th frame only (default: 1)")
     parser.add_argument("--seconds", type=float, metavar="S", help="stop after so many seconds of each video")
     parser.add_argument("--fps", type=float, metavar="N", help="frames a second of an image sequence (default: 25)")
@@ -74,12 +76,17 @@ def run(arguments: argparse.Namespace) -> int:
     config = load_learning_config(_settings(), arguments.settings, seed=arguments.seed)
     training, judging = _videos(arguments)
     recorder = Recorder(arguments, config)
-    records = [recorder.record(video) for video in training], [recorder.record(video) for video in judging]
-    trained = train_selector(*records, config.selector)
+    learned, judged = ([recorder.record(stream) for stream in _streams(videos, arguments)] for videos in (training, judging))
+    trained = train_selector(learned, judged, config.selector)
     made_of = {"train": [Path(video).name for video in training], "validate": [Path(video).name for video in judging]}
     save_selector(arguments.out, trained.selector, {**about(trained, config.selector), **made_of, "made_from": recorder.settings})
-    sys.stdout.write(report(trained, sum(map(len, records[0])), sum(map(len, records[1]))) + f"\nwritten: {arguments.out}\n")
+    sys.stdout.write(report(trained, sum(map(len, learned)), sum(map(len, judged))) + f"\nwritten: {arguments.out}\n")
     return 0
+
+
+def _streams(videos: Sequence[str], arguments: argparse.Namespace) -> list[list[str]]:
+    """The streams that a student learns along: a video each, or all of them one after another."""
+    return [list(videos)] if arguments.joined else [[video] for video in videos]
 
 
 def _videos(arguments: argparse.Namespace) -> tuple[list[str], list[str]]:
@@ -120,7 +127,7 @@ def _cache(arguments: argparse.Namespace) -> Path:
 
 
 class Recorder:
-    """Makes the record of a video, or finds it. A copy of the student learns along each, from calls at random under the budget."""
+    """Makes the record of a stream, or finds it. A copy of the student learns along each, from calls at random under the budget."""
 
     def __init__(self, arguments: argparse.Namespace, config: "SelectorRunConfig") -> None:
         from vidkd.engine.settings import as_dict
@@ -134,19 +141,22 @@ class Recorder:
         seen = {name: getattr(arguments, name) for name in ("every", "seconds", "fps")}
         self.settings: dict[str, Any] = {**recorded(light, heavy, arguments), **seen, **learning}
 
-    def record(self, video: str) -> "SelectorRecord":
-        """The record of a video. Raises VideoError where it cannot be read to its end, DataError where the oracle throws."""
+    def record(self, videos: Sequence[str]) -> "SelectorRecord":
+        """The record of a stream of videos, one after another.
+
+        Raises VideoError where one cannot be read to its end, DataError where the oracle throws.
+        """
         from vidkd.detection.online import cached_record
         from vidkd.video.content import content_of
 
-        made_from = {"video": content_of(video), "settings": json.dumps(self.settings, sort_keys=True)}
-        return cached_record(_cache(self._arguments), made_from, lambda: self._make(video))
+        made_from = {"video": " ".join(content_of(video) for video in videos), "settings": json.dumps(self.settings, sort_keys=True)}
+        return cached_record(_cache(self._arguments), made_from, lambda: self._make(videos))
 
-    def _make(self, video: str) -> "SelectorRecord":
+    def _make(self, videos: Sequence[str]) -> "SelectorRecord":
         from vidkd.detection.online import SynchronousLearner, record_stream
         from vidkd.detection.policies import open_policy
 
-        log.info("recording %s", video)
+        log.info("recording %s", ", ".join(videos))
         policy = open_policy("random", seed=self._arguments.seed)
         learner = SynchronousLearner(
             self._student.copy(),
@@ -156,7 +166,7 @@ class Recorder:
             update=self._config.update,
             replay=self._config.replay,
         )
-        return record_stream(learner, self._frames(video))
+        return record_stream(learner, itertools.chain.from_iterable(map(self._frames, videos)))
 
     def _frames(self, video: str) -> "Iterator[NDArray[np.uint8]]":
         from vidkd.base.progress import Progress
