@@ -5,10 +5,10 @@ import html
 import io
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 from vidkd.base.extras import require
-from vidkd.report.parts import Figure
+from vidkd.report.parts import Figure, format_number
 
 # Stand-ins, replaced by the page's colours in the SVG; the series colours read on light and dark alike.
 INK, MUTED, RULE = "#0a0b0c", "#0a0b0d", "#0a0b0e"
@@ -62,6 +62,16 @@ def finish(drawing: Any, title: str, *, caption: str = "", wide: bool = False) -
     file = io.StringIO()
     drawing.savefig(file, format="svg", transparent=True, metadata={"Date": None})
     return Figure(title=title, svg=page_svg(file.getvalue(), title), caption=caption, wide=wide)
+
+
+def log_scale(axes: Any, which: Literal["x", "y"]) -> None:
+    """Make an axis logarithmic, with plain numbers at its powers of ten: mathematical text is not parsed here."""
+    from matplotlib.ticker import NullFormatter
+
+    {"x": axes.set_xscale, "y": axes.set_yscale}[which]("log")
+    axis = {"x": axes.xaxis, "y": axes.yaxis}[which]
+    axis.set_major_formatter(lambda value, _: format_number(value))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def page_svg(svg: str, title: str) -> str:

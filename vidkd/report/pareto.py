@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from vidkd.report.drawing import INK, MUTED, SERIES, canvas, finish, short
+from vidkd.report.drawing import INK, MUTED, SERIES, canvas, finish, log_scale, short
 from vidkd.report.parts import Estimate, Figure, format_number
 
 MARKERS = "os^DvP*X<>"
@@ -49,8 +49,7 @@ def pareto_figure(points: Sequence[Point], *, title: str, cost: str, gain: str, 
         axes.plot(at, height, color=MUTED, lw=1.2, ls="--", zorder=1, drawstyle="steps-post")
         costs = [point.cost.value for point in points if point.cost.value > 0]
         if costs and max(costs) > WIDE_RANGE * min(costs):
-            axes.set_xscale("log")
-            axes.xaxis.set_major_formatter(lambda value, _: format_number(value))
+            log_scale(axes, "x")
         axes.set_xlabel(cost)
         axes.set_ylabel(gain)
         axes.margins(0.08)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidkd.detection.online.account import Account, KeyFrameRow
-from vidkd.report.drawing import SERIES, canvas, finish
+from vidkd.report.drawing import SERIES, canvas, finish, log_scale
 from vidkd.report.figures import MOST_POINTS
 from vidkd.report.parts import Figure, format_number
 
@@ -58,7 +58,7 @@ def loss_figure(account: Account) -> Figure:
             x, y = _thinned(at, values)
             axes.plot(x, y, "o-", ms=3, lw=1.2, label=name, color=colour)
         if min(before.min(), after.min()) > 0 and before.max() > 30 * after.min():
-            axes.set_yscale("log")
+            log_scale(axes, "y")
         axes.set_xlabel(unit)
         axes.set_ylabel("loss")
         drawing.legend(loc="outside upper left", ncols=2, fontsize=9, handlelength=1.4)
