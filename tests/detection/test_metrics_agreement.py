@@ -31,7 +31,6 @@ def test_hand_worked_frames() -> None:
     assert counts.true_positives.tolist() == [1, 0, 0, 0]
     assert counts.false_positives.tolist() == [2, 0, 0, 1]
     assert counts.false_negatives.tolist() == [0, 1, 0, 2]
-    assert counts.f1_of_frames.tolist() == [0.5, 0, 1, 0]
     assert (counts.precision, counts.recall) == (1 / 4, 1 / 4)
     assert counts.f1 == pytest.approx(2 / 8)  # 2 TP / (2 TP + FP + FN) = 2 / (2 + 3 + 3)
     assert [disagreement(a, b) for a, b in zip(student, oracle, strict=True)] == [0.5, 1, 0, 1]

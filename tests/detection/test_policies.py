@@ -166,10 +166,22 @@ def test_hindsight_leaves_room_for_the_calls_of_the_block_before():
     assert calls_of(Hindsight(true), CallBudget(2, 4), 8) == [0, 3, 5, 7]
 
 
+def test_hindsight_leaves_half_the_even_spacing_between_calls_too():
+    true = np.r_[0.0, 0.9, 1.0, 0.9, 0.0, 0.0, 0.0, 0.2, 0.0, 0.1, 0.0, 0.8]
+    assert calls_of(Hindsight(true), CallBudget(2, 12), 12) == [2, 11], "gap 3: the neighbours of the largest are too near"
+    assert calls_of(Hindsight(np.r_[true, 1.0, 1.0, 0.7, np.zeros(9)]), CallBudget(2, 12), 24) == [2, 11, 14, 23]
+
+
 def test_hindsight_is_the_best_of_its_blocks_by_trying_all():
     from itertools import combinations
 
     rng = np.random.default_rng(3)
+    for _ in range(30):
+        true = rng.random(12)
+        policy = Hindsight(true)
+        policy.start(CallBudget(3, 12))
+        apart = [c for c in combinations(range(12), 3) if min(np.diff(c)) >= 2]
+        assert true[sorted(policy._chosen)].sum() == pytest.approx(max(true[list(c)].sum() for c in apart))
     for _ in range(30):
         true, before = rng.random(14), sorted(rng.choice(7, 3, replace=False))
         policy = Hindsight(np.r_[np.isin(np.arange(7), before) * 1.0, true[:7]])

@@ -83,6 +83,25 @@ def test_who_never_wants_is_made_to_call_at_half_the_even_spacing_before_the_end
     assert not calls(Wishes([False] * 24), CallBudget(3, 12), 24, exhaust=False).any()
 
 
+def test_scores_call_no_sooner_than_half_the_even_spacing_after_a_call():
+    # gap = 40 // 8 = 5; every score is higher than those before it, so each would pass
+    called = np.flatnonzero(calls(Wishes([float(t) for t in range(40)]), CallBudget(4, 40), 40))
+    assert len(called) == 4
+    assert min(np.diff(called)) >= 5
+    flags = calls(Wishes([True] * 40), CallBudget(4, 40), 40)
+    assert np.flatnonzero(flags).tolist() == [0, 1, 2, 3], "a policy that says yes has its own rule"
+
+
+def test_a_rest_goes_on_where_the_state_was_taken():
+    rising = [float(t) for t in range(40)]
+    whole, first, second = (KeyFrameChooser(Wishes(rising), CallBudget(4, 40)) for _ in range(3))
+    expected = [whole.choose(frame(t)) for t in range(40)]
+    cut = int(np.flatnonzero(expected)[1]) + 2
+    [first.choose(frame(t)) for t in range(cut)]
+    second.restore(first.state())
+    assert [second.choose(frame(t)) for t in range(cut, 40)] == expected[cut:]
+
+
 def test_a_call_that_could_not_be_made_is_made_up_for_when_the_oracle_is_free():
     called = calls(Wishes([False] * 12), CallBudget(3, 12), 12, able=lambda index: index != 7)
     assert np.flatnonzero(called).tolist() == [8, 9, 11]

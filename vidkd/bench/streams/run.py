@@ -177,19 +177,22 @@ class _Maker:
 
     def _policy(self) -> Policy:
         if self.method.policy == HINDSIGHT:
-            return Hindsight(self._true_disagreement())
+            return Hindsight(self._true_errors())
         selector = selector_name(self.study, self.key)
         name = self.method.policy if selector is None else str(self.places.find(selector, self.study))
         return open_policy(name, seed=self.key.seed)
 
-    def _true_disagreement(self) -> NDArray[np.float64]:
-        """1 - F1 of every frame, of a student that learns from as many calls at random."""
+    def _true_errors(self) -> NDArray[np.float64]:
+        """Boxes of every frame on which student and oracle disagree, of a student that learns from as many calls at random.
+
+        Their number, not 1 - F1: that of a frame with one missed box is 1, and there is little to learn from it.
+        """
         student = _student(self.study, self.places)
         learner = self._learner(student, RandomCalls(self.key.seed), self._budget(), self._update())
         found, _ = run_along(Learning(learner, self.limit), (frame.image for frame in frames_of(self.course.stretches)))
         spec = self.study.spec
         counts = f1_against(found, self.course.answers, iou=spec.iou, score=spec.score, oracle_score=spec.score)
-        return 1.0 - counts.f1_of_frames
+        return np.asarray(counts.false_positives + counts.false_negatives, np.float64)
 
 
 def _lists(counts: FrameCounts) -> dict[str, list[int]]:

@@ -65,11 +65,6 @@ class FrameCounts:
         """Pooled F1 in [0, 1], 2 TP / (2 TP + FP + FN); 1 where nothing is there and nothing was found."""
         return float(_f1(self.true_positives.sum(), self.false_positives.sum(), self.false_negatives.sum()))
 
-    @property
-    def f1_of_frames(self) -> NDArray[np.float64]:
-        """F1 (F,) of every frame alone, 1 for a frame with nothing there and nothing found."""
-        return _f1(self.true_positives, self.false_positives, self.false_negatives)
-
 
 def _share(part: int, whole: int) -> float:
     return part / whole if whole else float("nan")

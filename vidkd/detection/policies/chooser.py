@@ -15,13 +15,15 @@ class KeyFrameChooser:
     """Asks the policy on every frame and keeps its calls within the budget.
 
     A policy's yes is a call where the budget allows one; a score, where it also passes a threshold that learns the quantile of the
-    scores seen. exhaust: calls that fall due are made whether or not the policy wants them, so that policies can be compared at
-    an equal number of calls; not forced on a policy that plans its own. A score that is not finite counts as 0 and calls for nothing.
+    scores seen, and half the even spacing of calls has gone by since the last one: frames that follow each other teach the same.
+    exhaust: calls that fall due are made whether or not the policy wants them, so that policies can be compared at an equal number of
+    calls; not forced on a policy that plans its own. A score that is not finite counts as 0 and calls for nothing.
     """
 
     def __init__(self, policy: Policy, budget: CallBudget, *, exhaust: bool = True) -> None:
         self.policy, self.budget, self.exhaust = policy, budget, exhaust
         self._threshold = ScoreThreshold(budget.rate, budget.window)
+        self._rest = 0
         policy.start(budget)
 
     def choose(self, observation: Observation, *, able: bool = True) -> bool:
@@ -30,10 +32,12 @@ class KeyFrameChooser:
         forced = self.exhaust and not self.policy.plans and self.budget.due
         scored = not isinstance(wanted, bool | np.bool_)
         score = float(wanted) if math.isfinite(wanted) else 0.0
-        wish = self._threshold.passes(score) and math.isfinite(wanted) if scored else bool(wanted)
+        rested = self._rest == 0
+        wish = rested and self._threshold.passes(score) and math.isfinite(wanted) if scored else bool(wanted)
         called = able and self.budget.may_call and (wish or forced)
         if scored:
             self._threshold.seen(score, called)
+        self._rest = self.budget.gap - 1 if called else max(0, self._rest - 1)
         self.budget.advance(called)
         return called
 
@@ -43,10 +47,12 @@ class KeyFrameChooser:
 
     def state(self) -> dict[str, Any]:
         """Budget, threshold and policy, as plain values and tensors."""
-        return {"budget": self.budget.state(), "threshold": self._threshold.state(), "policy": self.policy.state()}
+        parts = {"budget": self.budget.state(), "threshold": self._threshold.state(), "policy": self.policy.state()}
+        return {**parts, "rest": self._rest}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state` gave. Raises ConfigError if that was of another budget."""
         self.budget.restore(state["budget"])
         self._threshold.restore(state["threshold"])
         self.policy.restore(state["policy"])
+        self._rest = state["rest"]
