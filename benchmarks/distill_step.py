@@ -95,7 +95,7 @@ class DistillBench:
         student = copy.deepcopy(self.student)
         task = LogitsKD(LogitsKDConfig(temperature=TEMPERATURE, alpha=ALPHA), student, copy.deepcopy(self.teacher)).train()
         batch = {student.view: self.video, "label": self.label, "weight": torch.ones(len(self.label))}
-        return _stepper(task, lambda: _loss_of(task(batch)))
+        return _stepper(task, lambda: task(batch)["loss"])
 
     def by_hand(self) -> Step:
         """What a researcher writes without a framework."""
@@ -137,10 +137,6 @@ class Logits(nn.Module):
         """(B, C) logits."""
         logits: Tensor = self.model(video).logits
         return logits
-
-
-def _loss_of(losses: dict[str, Tensor]) -> Tensor:
-    return losses["loss"]
 
 
 def _stepper(trained: nn.Module, loss: Callable[[], Tensor]) -> Step:

@@ -28,6 +28,11 @@ def learning_of(config: DistilConfig) -> LearningConfig:
     return learning
 
 
+def oracle_files(config: DistilConfig, device: str = "auto") -> ModelFiles:
+    """The files of an oracle that is not the student itself."""
+    return ModelFiles(model=config.oracle, metadata=config.metadata, score=config.score, device=device)
+
+
 def distil(detector: DarknetDetector, original: DarknetDetector, frames: Pictures, config: DistilConfig) -> dict[str, Any]:
     """Teach a detector, in place, from every frame; returns the number of lessons and what became of their updates.
 
@@ -48,8 +53,7 @@ def distil(detector: DarknetDetector, original: DarknetDetector, frames: Picture
 
 def _oracle(config: DistilConfig, learning: LearningConfig, original: DarknetDetector, detector: DarknetDetector) -> Oracle:
     if config.oracle != ORIGINAL:
-        other = ModelFiles(model=config.oracle, metadata=config.metadata, score=config.score, device=str(detector.device))
-        return BoxOracle(other.open(), detector.class_names)
+        return BoxOracle(oracle_files(config, str(detector.device)).open(), detector.class_names)
     if learning.update.loss in NEEDS_HEADS:
         return HeadOracle(original, detector)
     return BoxOracle(original, detector.class_names)

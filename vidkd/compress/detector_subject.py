@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from vidkd.base.errors import ConfigError, DataError
 from vidkd.base.files import sha256
 from vidkd.compress.config import DistilConfig, FactoriseConfig, PruneConfig, QuantiseConfig
-from vidkd.compress.detector_distil import distil, learning_of
+from vidkd.compress.detector_distil import distil, learning_of, oracle_files
 from vidkd.compress.detector_export import Frames, export_detector, write_detector_card
 from vidkd.compress.export import size_of
 from vidkd.compress.export_card import Judged
@@ -35,7 +35,6 @@ from vidkd.engine.settings import as_dict, merge
 from vidkd.models.darknet import Darknet
 from vidkd.models.darknet.detector import DarknetDetector
 from vidkd.models.macs import network_cost
-from vidkd.models.saved import checkpoint_in
 from vidkd.runtime.detector import Detector
 from vidkd.runtime.opening import open_detector
 
@@ -70,12 +69,12 @@ class DetectorSubject:
     @property
     def identity(self) -> Mapping[str, Any]:
         """See `Subject`."""
-        files = [*(path for path in (self._recipe.weights, self._recipe.names) if path), *self._recipe.footage, *self._oracles]
+        files = [*(path for path in (self._recipe.weights, self._recipe.names) if path), *self._recipe.footage]
         judged = frames_identity(self._truth.classes, self._truth)
         return {
             "settings": settings_that_count(as_dict(self.config)),
             "frames": [self._frames.identity, judged],
-            "files": [sha256(Path(path)) for path in files],
+            "files": [*(sha256(Path(path)) for path in files), *self._oracles],
         }
 
     def check(self, steps: Sequence[Step]) -> None:
@@ -89,11 +88,10 @@ class DetectorSubject:
         check_formats(steps, ("onnx", "xml", "darknet"))
 
     @property
-    def _oracles(self) -> list[str]:
-        """Files of oracles that are not the student itself."""
+    def _oracles(self) -> list[dict[str, Any]]:
+        """What the oracles consist of that are not the student itself."""
         distils = [step.settings for step in self._recipe.steps if isinstance(step.settings, DistilConfig)]
-        files = [file for config in distils for file in (config.oracle, config.metadata) if file not in (None, ORIGINAL)]
-        return [str(checkpoint_in(Path(file)) if Path(file).is_dir() else file) for file in files if file]
+        return [oracle_files(config).record() for config in distils if config.oracle != ORIGINAL]
 
     @property
     def _is_cfg(self) -> bool:

@@ -62,6 +62,11 @@ class CallBudget:
         """Whether a call must be made now for the block to be spent in full, with `gap` frames between the calls that are left."""
         return self.calls_left > 0 and self.frames_left <= 1 + (self.calls_left - 1) * self.gap
 
+    @property
+    def rested(self) -> bool:
+        """Whether `gap` frames have gone by since the last call, if there was one."""
+        return not self._recent or self.position - self._recent[-1] >= self.gap
+
     def advance(self, called: bool) -> None:
         """Go on to the next frame, after a call on the present one or none. Raises ValueError for a call that is not allowed."""
         if called and not self.may_call:

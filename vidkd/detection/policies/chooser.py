@@ -23,7 +23,6 @@ class KeyFrameChooser:
     def __init__(self, policy: Policy, budget: CallBudget, *, exhaust: bool = True) -> None:
         self.policy, self.budget, self.exhaust = policy, budget, exhaust
         self._threshold = ScoreThreshold(budget.rate, budget.window)
-        self._rest = 0
         policy.start(budget)
 
     def choose(self, observation: Observation, *, able: bool = True) -> bool:
@@ -32,12 +31,10 @@ class KeyFrameChooser:
         forced = self.exhaust and not self.policy.plans and self.budget.due
         scored = not isinstance(wanted, bool | np.bool_)
         score = float(wanted) if math.isfinite(wanted) else 0.0
-        rested = self._rest == 0
-        wish = rested and self._threshold.passes(score) and math.isfinite(wanted) if scored else bool(wanted)
+        wish = self.budget.rested and self._threshold.passes(score) and math.isfinite(wanted) if scored else bool(wanted)
         called = able and self.budget.may_call and (wish or forced)
         if scored:
             self._threshold.seen(score, called)
-        self._rest = self.budget.gap - 1 if called else max(0, self._rest - 1)
         self.budget.advance(called)
         return called
 
@@ -47,12 +44,10 @@ class KeyFrameChooser:
 
     def state(self) -> dict[str, Any]:
         """Budget, threshold and policy, as plain values and tensors."""
-        parts = {"budget": self.budget.state(), "threshold": self._threshold.state(), "policy": self.policy.state()}
-        return {**parts, "rest": self._rest}
+        return {"budget": self.budget.state(), "threshold": self._threshold.state(), "policy": self.policy.state()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state` gave. Raises ConfigError if that was of another budget."""
         self.budget.restore(state["budget"])
         self._threshold.restore(state["threshold"])
         self.policy.restore(state["policy"])
-        self._rest = state["rest"]

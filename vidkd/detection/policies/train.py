@@ -132,8 +132,7 @@ def _trained(
 def about(trained: TrainedSelector, settings: SelectorTraining) -> dict[str, object]:
     """Plain values for the file of a selector: its settings and how it did."""
     did = {"best_epoch": trained.best_epoch, "validation": list(trained.validation), "rank_correlation": trained.rank_correlation}
-    did |= {"sees_features": trained.selector.config.sees_features}
-    return {**dataclasses.asdict(settings), **did}
+    return {**dataclasses.asdict(settings), **did, "sees_features": trained.selector.config.sees_features}
 
 
 def _huber(predicted: Tensor, true: Tensor, mask: Tensor, settings: SelectorTraining) -> Tensor:  # noqa: ARG001
