@@ -141,6 +141,17 @@ def test_a_detector_that_was_not_changed_has_nothing_to_learn_from_itself(studen
     assert after.content["metrics"] == before.content["metrics"]
 
 
+def test_another_detector_teaches_by_its_boxes_and_is_known_by_its_content(student: Path, streets: Path, tmp_path: Path) -> None:
+    footage = (str(next(streets.rglob("*.mp4"))),)
+    step = {"distil": {"frames": 2, "oracle": str(student), "score": 0.01}}
+    recipe = recipe_of(student, tmp_path, [step], footage=footage)
+    assert do(recipe)[1].content["notes"]["lessons"] == 2
+    without = recipe_of(student, tmp_path, [{"distil": {"frames": 2}}], footage=footage)
+    known, others = DetectorSubject(recipe).identity["files"], DetectorSubject(without).identity["files"]
+    assert [entry["score"] for entry in known if isinstance(entry, dict)] == [0.01]
+    assert [entry for entry in known if not isinstance(entry, dict)] == others
+
+
 def test_distil_that_cannot_be_is_refused_before_anything_is_done(student: Path, streets: Path, tmp_path: Path) -> None:
     for written, message in (
         ({"update": {"loss": "nothing"}}, "loss"),
