@@ -7,12 +7,13 @@ was chosen. Given again, a command goes on where it was. Writes summary.json, ta
 """
 
 import argparse
-import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from vidkd.base.roots import ROOT_HELP, roots_of
 
 if TYPE_CHECKING:
     from vidkd.bench.streams.collect import StreamCells
@@ -29,9 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
     parser.add_argument("study", metavar="STUDY.yaml", help="a study, as in configs/studies/streams/")
     parser.add_argument("--phase", choices=["tune", "test", "all", "report"], default="all", help="part of the study (default: all)")
-    parser.add_argument(
-        "--root", action="append", metavar="DIR", help="folder of videos and weights; may be repeated (default: $VIDKD_DATA)"
-    )
+    parser.add_argument("--root", action="append", metavar="DIR", help=ROOT_HELP)
     parser.add_argument("--methods", metavar="A,B", help="test only these methods; all are tuned")
     parser.add_argument("--seeds", metavar="0,1", help="test only these seeds")
     parser.add_argument("--out", metavar="DIR", help="where cells and summary go (default: results/<study>)")
@@ -46,9 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
     from vidkd.bench.streams.tuning import read_chosen_trials, tune_streams
 
     study = read_stream_study(arguments.study)
-    given = arguments.root or ([os.environ["VIDKD_DATA"]] if os.environ.get("VIDKD_DATA") else [])
     results = Path(arguments.out) if arguments.out else Path("results") / study.spec.study
-    places = StreamPlaces(roots=tuple(map(Path, given)), results=results, cache=Path(arguments.cache))
+    places = StreamPlaces(roots=roots_of(arguments.root), results=results, cache=Path(arguments.cache))
     if arguments.phase in ("tune", "all") and study.spec.tuned:
         tune_streams(study, places, arguments.workers)
     if arguments.phase == "tune":

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vidkd.base.errors import ConfigError, unknown_name
+from vidkd.base.errors import unknown_name
+from vidkd.base.roots import find_below
 from vidkd.bench.streams.settings import HINDSIGHT, StreamCellKey, StreamPhase
 from vidkd.bench.streams.spec import OracleSpec, StreamStudy
 from vidkd.detection.opening import ModelFiles
@@ -26,16 +27,7 @@ class StreamPlaces:
 
     def find(self, name: str, study: StreamStudy) -> Path:
         """The file or folder that a study names: below a root, beside the study's file, or from here. Raises ConfigError for none."""
-        looked = [*self.roots, study.path.parent, Path()]
-        for folder in looked:
-            if (folder / name).exists():
-                return folder / name
-        raise ConfigError(
-            f"the study names a file that is not there: {name}",
-            looked_in=", ".join(str(folder) for folder in looked),
-            study=study.path,
-            to_mend="--root DIR, the folder that holds videos and weights",
-        )
+        return find_below(name, (*self.roots, study.path.parent, Path()), named_by=study.path)
 
 
 def oracle_files(study: StreamStudy, places: StreamPlaces) -> ModelFiles:
