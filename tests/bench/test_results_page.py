@@ -17,6 +17,7 @@ from vidkd.base.errors import ConfigError
 from vidkd.base.files import write_json
 from vidkd.bench.cells import Places
 from vidkd.bench.results_page import markdown_table, results_page
+from vidkd.bench.single_runs_page import single_runs_page
 from vidkd.bench.streams.page import streams_page
 from vidkd.bench.study import Study
 
@@ -257,6 +258,7 @@ def test_results_are_current(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         pytest.skip("results/ holds no finished cells yet")
     monkeypatch.chdir(REPOSITORY)
     page = (REPOSITORY / "docs" / "results.md").read_text(encoding="utf-8")
-    expected = results_page(Path("configs/studies"), tmp_path) + streams_page(Path("configs/studies/streams"), tmp_path)
+    studies = Path("configs/studies")
+    expected = results_page(studies, tmp_path) + streams_page(studies / "streams", tmp_path) + single_runs_page(tmp_path)
     assert page == expected, "to mend: vidkd results"
     assert check_means(page, Path("configs/studies"), tmp_path) > 0

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from vidkd.bench import results_page
+from vidkd.bench import results_page, single_runs_page
 from vidkd.bench.streams import page as streams_page
 from vidkd.cli.main import run_verb
 
@@ -18,10 +18,11 @@ def test_the_page_is_written_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(results_page, "results_page", page)
     monkeypatch.setattr(streams_page, "streams_page", lambda studies, results: f"# Streams of {studies}, {results}\n")
+    monkeypatch.setattr(single_runs_page, "single_runs_page", lambda results: f"# Benchmarks of {results}\n")
     out = tmp_path / "docs" / "results.md"
     assert run_verb("results", ["--studies", "s", "--results", "r", "--out", str(out)]) == 0
     assert asked == [(Path("s"), Path("r"))]
-    assert out.read_text(encoding="utf-8") == f"# Results µ\n# Streams of {Path('s', 'streams')}, r\n"
+    assert out.read_text(encoding="utf-8") == f"# Results µ\n# Streams of {Path('s', 'streams')}, r\n# Benchmarks of r\n"
     assert capsys.readouterr().out == f"written: {out}\n"
 
 

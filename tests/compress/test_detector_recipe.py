@@ -74,9 +74,9 @@ def test_a_run_is_pruned_repaired_factorised_and_written_in_integers(student: Pa
 
 
 def test_a_cfg_with_weights_is_a_student_too(student: Path, streets: Path, tmp_path: Path) -> None:
-    files = {"weights": str(student / "student.weights"), "names": str(student / "student.names")}
-    settings = {"data": {"root": str(streets), "layout": "motion_shapes"}}
-    recipe = recipe_of(student / "student.cfg", tmp_path, [WRITTEN[0], WRITTEN[3]], settings=settings, **files)
+    files = {"weights": "student.weights", "names": "student.names", "roots": (student, streets.parent)}
+    settings = {"data": {"root": streets.name, "layout": "motion_shapes"}}
+    recipe = recipe_of(Path("student.cfg"), tmp_path, [WRITTEN[0], WRITTEN[3]], settings=settings, **files)
     outcomes = do(recipe)
     of_run = do(recipe_of(student, tmp_path / "run", [WRITTEN[0]]))
     assert outcomes[0].content["metrics"] == of_run[0].content["metrics"]

@@ -79,3 +79,26 @@ def test_the_command_line_stands_over_the_file(tmp_path: Path) -> None:
     path.write_text("student: a\nsteps: [{prune: {}}]\nsubset: train\n")
     with pytest.raises(ConfigError, match="subset must be one of val, test"):
         read_recipe(path)
+
+
+def test_a_seed_is_that_of_all_that_the_steps_draw(tmp_path: Path) -> None:
+    path = tmp_path / "small.yaml"
+    steps = "[{prune: {seed: 5}}, {repair: {train: {epochs: 2, seed: 1}}}, {distil: {}}, {factorise: {ratio: 0.5}}, {quantise: {}}]"
+    path.write_text(f"student: a\nsteps: {steps}\n")
+    recipe = read_recipe(path, seed=3)
+    assert recipe.folder == Path("runs/small-seed3")
+    prune, repair, distil, factorise, quantise = (step.settings for step in recipe.steps)
+    assert [each.seed for each in (prune, distil, quantise)] == [3, 3, 3]
+    assert repair.settings == {"train": {"epochs": 2, "seed": 3}}
+    assert factorise == read_recipe(path).steps[3].settings
+    assert read_recipe(path).steps[0].settings.seed == 5
+    assert read_recipe(path, seed=3, name="other").name == "other"
+
+
+def test_files_are_found_below_the_roots_first(tmp_path: Path) -> None:
+    path = tmp_path / "small.yaml"
+    path.write_text("student: net.cfg\nsteps: [{prune: {}}]\n")
+    (tmp_path / "net.cfg").touch()
+    assert read_recipe(path, roots=[tmp_path]).found("net.cfg") == tmp_path / "net.cfg"
+    with pytest.raises(ConfigError, match=rf"(?s)not there: none.cfg.*{path}.*--root DIR"):
+        read_recipe(path, roots=[tmp_path]).found("none.cfg")

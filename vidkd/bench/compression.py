@@ -30,7 +30,14 @@ def compression_summary(recipe: Recipe, outcomes: Sequence[Outcome], main: str) 
             paired.append(Paired(method=name, against=ORIGINAL, metric=main, difference=found.mean, ci95=found.ci95, pairs=1))
     return build_summary(
         recipe.name,
-        {"subset": recipe.subset, "student": recipe.student, "reference": ORIGINAL, "note": GROUPS_ALONE},
+        {
+            "subset": recipe.subset,
+            "student": recipe.student,
+            "reference": ORIGINAL,
+            "main": main,
+            "note": GROUPS_ALONE,
+            "config": recipe.path.read_text(encoding="utf-8") if recipe.path is not None else "",
+        },
         first["environment"],
         {outcome.name: _method(outcome.content, cells[outcome.name], main) for outcome in outcomes},
         paired,

@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vidkd.base.roots import ROOT_HELP, roots_of
+
 if TYPE_CHECKING:
     from vidkd.compress.recipe import Recipe
     from vidkd.compress.steps import Outcome
@@ -28,6 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--student", metavar="F", help="run or checkpoint to compress, in place of the recipe's")
     parser.add_argument("--name", metavar="NAME", help="folder of the results below --runs (default: the recipe's, or its file's name)")
     parser.add_argument("--runs", metavar="DIR", help="folder of all runs (default: the recipe's, or runs)")
+    parser.add_argument("--seed", type=int, metavar="N", help="of all that the steps draw; the default name then ends with it")
+    parser.add_argument("--root", action="append", metavar="DIR", help=ROOT_HELP)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -36,7 +40,14 @@ def run(arguments: argparse.Namespace) -> int:
     from vidkd.compress.steps import run_recipe
     from vidkd.engine.loop import InterruptedRunError
 
-    recipe = read_recipe(arguments.config, student=arguments.student, name=arguments.name, runs=arguments.runs)
+    recipe = read_recipe(
+        arguments.config,
+        student=arguments.student,
+        name=arguments.name,
+        runs=arguments.runs,
+        seed=arguments.seed,
+        roots=roots_of(arguments.root),
+    )
     subject = _subject(recipe, arguments.settings)
     outcomes: list[Outcome] = []
     try:
@@ -89,13 +100,14 @@ def _report(recipe: "Recipe", outcomes: "Sequence[Outcome]", main: str, argument
 
     summary = compression_summary(recipe, outcomes, main)
     write_summary(recipe.folder / "summary.json", summary)
-    flags = {name: getattr(arguments, name) for name in ("student", "name", "runs") if getattr(arguments, name)}
+    flags = {name: getattr(arguments, name) for name in ("student", "name", "runs", "seed") if getattr(arguments, name) is not None}
     command = [
         "vidkd",
         "compress",
         "--config",
         arguments.config,
         *(f"--{name}={value}" for name, value in flags.items()),
+        *(f"--root={folder}" for folder in arguments.root or ()),
         *arguments.settings,
     ]
     page = render_report(

@@ -1,4 +1,4 @@
-"""Write docs/results.md from the committed cells of all studies."""
+"""Write docs/results.md from the committed cells of all studies, and the kept summaries of benchmarks and of recipes of compression."""
 
 import argparse
 import sys
@@ -16,10 +16,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Generate the page."""
     from vidkd.base.files import atomic_write
     from vidkd.bench.results_page import results_page
+    from vidkd.bench.single_runs_page import single_runs_page
     from vidkd.bench.streams.page import streams_page
 
     studies, results = Path(arguments.studies), Path(arguments.results)
-    text = results_page(studies, results) + streams_page(studies / "streams", results)
+    text = results_page(studies, results) + streams_page(studies / "streams", results) + single_runs_page(results)
     with atomic_write(arguments.out) as file:
         file.write(text)
     sys.stdout.write(f"written: {arguments.out}\n")

@@ -1,5 +1,6 @@
 """A darknet detector as a recipe's subject."""
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ class DetectorSubject:
     """
 
     def __init__(self, recipe: Recipe, overrides: Sequence[str] = ()) -> None:
-        self.original = Path(recipe.student)
+        self.original = recipe.found(recipe.student)
         self._recipe, self._overrides = recipe, overrides
         self._student = self._load(self.original)
         self.config = self._configured({})
@@ -74,7 +75,7 @@ class DetectorSubject:
         return {
             "settings": settings_that_count(as_dict(self.config)),
             "frames": [self._frames.identity, judged],
-            "files": [*(sha256(Path(path)) for path in files), *self._oracles],
+            "files": [*(sha256(self._recipe.found(path)) for path in files), *self._oracles],
         }
 
     def check(self, steps: Sequence[Step]) -> None:
@@ -91,7 +92,13 @@ class DetectorSubject:
     def _oracles(self) -> list[dict[str, Any]]:
         """What the oracles consist of that are not the student itself."""
         distils = [step.settings for step in self._recipe.steps if isinstance(step.settings, DistilConfig)]
-        return [oracle_files(config).record() for config in distils if config.oracle != ORIGINAL]
+        return [oracle_files(self._with_files(config)).record() for config in distils if config.oracle != ORIGINAL]
+
+    def _with_files(self, config: DistilConfig) -> DistilConfig:
+        """The files of its oracle found."""
+        found = self._recipe.found
+        oracle = config.oracle if config.oracle == ORIGINAL else str(found(config.oracle))
+        return dataclasses.replace(config, oracle=oracle, metadata=config.metadata and str(found(config.metadata)))
 
     @property
     def _is_cfg(self) -> bool:
@@ -102,7 +109,7 @@ class DetectorSubject:
         if path.suffix.lower() == ".cfg":
             if not self._recipe.weights or not self._recipe.names:
                 raise ConfigError(f"{path} has neither weights nor names", to_mend="weights: F and names: F in the recipe")
-            return _darknet(path, Path(self._recipe.weights), Path(self._recipe.names))
+            return _darknet(path, *map(self._recipe.found, (self._recipe.weights, self._recipe.names)))
         beside = [path / f"{EXPORTED}.{suffix}" for suffix in ("cfg", "weights", "names")]
         if not (path / "checkpoints").is_dir() and path.is_dir() and beside[0].exists():
             return _darknet(*beside)
@@ -112,7 +119,11 @@ class DetectorSubject:
         own = {key: value for key, value in self._student.run.items() if key not in ("name", "runs", "init")}
         width, height = self._student.net.input_size
         sized = merge({"data": {"transform": {"width": width, "height": height}}}, own)
-        return load_detector_config(settings=merge(merge(sized, self._recipe.settings), settings), overrides=self._overrides)
+        config = load_detector_config(settings=merge(merge(sized, self._recipe.settings), settings), overrides=self._overrides)
+        root = config.data.root
+        if not root or not any((folder / root).exists() for folder in self._recipe.roots):
+            return config
+        return dataclasses.replace(config, data=dataclasses.replace(config.data, root=str(self._recipe.found(root))))
 
     def change(self, model: Path, step: Step, folder: Path) -> Made:
         """See `Subject`; also distil."""
@@ -128,7 +139,7 @@ class DetectorSubject:
         frames, source = self._footage(config.frames, config.seed)
         device = pick_device(self.config.train.device)
         detector, original = (self._detector(one, score=config.score, device=device) for one in (saved, self._student))
-        found = distil(detector, original, frames, config)
+        found = distil(detector, original, frames, self._with_files(config))
         write_darknet(folder, saved.net, saved.classes)
         return Made(model=folder, notes={"footage": source, **found})
 
@@ -224,7 +235,7 @@ class DetectorSubject:
 
     def _footage(self, count: int, seed: int) -> tuple[Pictures, str]:
         """Frames to learn from or to find ranges on: of the recipe's footage, else of the training frames."""
-        videos = self._recipe.footage
+        videos = tuple(str(self._recipe.found(name)) for name in self._recipe.footage)
         if videos:
             judged = {(self._truth.root / frame.path).resolve() for frame in self._truth.frames}
             shared = [path for path in videos if Path(path).resolve() in judged]

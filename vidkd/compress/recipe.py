@@ -1,5 +1,6 @@
 """A recipe of compression: a trained student and the steps that it goes through, read strictly from YAML."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any, Literal
 
 from vidkd.base.errors import ConfigError, unknown_name
 from vidkd.base.plain import from_plain
+from vidkd.base.roots import find_below
 from vidkd.compress.config import DistilConfig, FactoriseConfig, PruneConfig, QuantiseConfig, SparsifyConfig
 from vidkd.engine.settings import merge, read_yaml
 
@@ -83,7 +85,8 @@ class Recipe:
 
     student: run, checkpoint, or a darknet cfg with its weights and names. name: folder below `runs`. subset: what every step is judged on.
     settings: over those of the student's run. footage: videos on which a detector is distilled and the ranges of its integers are
-    found, in place of its training frames.
+    found, in place of its training frames. roots: folders below which files of a detector are looked for, before the working folder.
+    path: its file.
     """
 
     student: str
@@ -95,11 +98,30 @@ class Recipe:
     weights: str | None = None
     names: str | None = None
     footage: tuple[str, ...] = ()
+    roots: tuple[Path, ...] = ()
+    path: Path | None = None
 
     @property
     def folder(self) -> Path:
         """Where everything goes."""
         return Path(self.runs) / self.name
+
+    def found(self, name: str) -> Path:
+        """A file that it names. Raises ConfigError for one that is not there."""
+        return find_below(name, (*self.roots, Path()), named_by=self.path or f"recipe {self.name}")
+
+    def seeded(self, seed: int) -> "Recipe":
+        """The same with this seed in all that its steps draw."""
+        return dataclasses.replace(self, steps=tuple(_seeded(step, seed) for step in self.steps))
+
+
+def _seeded(step: Step, seed: int) -> Step:
+    settings = step.settings
+    if isinstance(settings, RepairConfig):
+        return dataclasses.replace(step, settings=RepairConfig(settings=merge(settings.settings, {"train": {"seed": seed}})))
+    if isinstance(settings, PruneConfig | DistilConfig | QuantiseConfig):
+        return dataclasses.replace(step, settings=dataclasses.replace(settings, seed=seed))
+    return step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,16 +139,29 @@ class _Written:
     footage: tuple[str, ...] = ()
 
 
-def read_recipe(path: Path | str, *, student: str | None = None, name: str | None = None, runs: str | None = None) -> Recipe:
-    """Read a recipe; student, name and runs stand in place of the file's. Raises ConfigError with file and key for what cannot be."""
+def read_recipe(
+    path: Path | str,
+    *,
+    student: str | None = None,
+    name: str | None = None,
+    runs: str | None = None,
+    seed: int | None = None,
+    roots: Sequence[Path] = (),
+) -> Recipe:
+    """Read a recipe; student, name and runs stand in place of the file's, and a seed, which its name then tells, in place of its steps'.
+
+    Raises ConfigError with file and key for what cannot be.
+    """
     path = Path(path)
     written = from_plain(_Written, read_yaml(path).content, str(path))
     whose = student or written.student
     if not whose:
         raise ConfigError("no student to compress", where=str(path), to_mend="student: RUN in the file, or --student RUN")
     steps = parse_steps(written.steps, str(path))
-    here = {"student": whose, "steps": steps, "name": name or written.name or path.stem, "runs": runs or written.runs}
-    return Recipe(**{**vars(written), **here})
+    named = (written.name or path.stem) + ("" if seed is None else f"-seed{seed}")
+    here = {"student": whose, "steps": steps, "name": name or named, "runs": runs or written.runs}
+    recipe = Recipe(**{**vars(written), **here}, roots=tuple(roots), path=path)
+    return recipe if seed is None else recipe.seeded(seed)
 
 
 def parse_steps(written: Sequence[Any], where: str) -> tuple[Step, ...]:
