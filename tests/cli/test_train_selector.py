@@ -142,7 +142,7 @@ def test_what_is_printed() -> None:
         rank_correlation=0.612,
     )
     assert train_selector.report(trained, 100, 40) == (
-        "trained on 100 frames, judged on 40: best epoch 2 of 3\nvalidation loss 0.2500, rank correlation with the true disagreement 0.612"
+        "trained on 100 frames, judged on 40: best epoch 2 of 3\nvalidation loss 0.2500, rank correlation with the truth 0.612"
     )
     still = dataclasses.replace(trained, rank_correlation=float("nan"))
-    assert train_selector.report(still, 100, 40).endswith("rank correlation unknown: what it predicts, or the disagreement, never varies")
+    assert train_selector.report(still, 100, 40).endswith("rank correlation unknown: what it predicts, or the truth, never varies")

@@ -7,7 +7,7 @@ import torch
 from online_samples import NAMES, Painter, stream, student
 
 from vidkd.base.errors import DataError
-from vidkd.detection.metrics.agreement import expected_disagreement
+from vidkd.detection.metrics.agreement import SCORE, expected_disagreement
 from vidkd.detection.online import BoxOracle, SynchronousLearner, Update, cached_record, hash_of_weights, record_stream
 from vidkd.detection.online.lesson import disagreement_of
 from vidkd.detection.policies import CallBudget, FixedInterval
@@ -21,7 +21,7 @@ def learner(**update):
 
 def made(frames=4, features=2):
     rng = np.random.default_rng(frames)
-    signals = {name: rng.random(frames, np.float32) for name in (*SIGNALS, "disagreement")}
+    signals = {name: rng.random(frames, np.float32) for name in (*SIGNALS, "disagreement", "errors")}
     return SelectorRecord(features=rng.random((frames, features), np.float32), called=np.zeros(frames, bool), **signals)
 
 
@@ -33,13 +33,18 @@ def test_a_record_is_the_stream_as_the_student_lived_it():
     assert len(record) == 7
     assert record.called.tolist() == [True, False, False, True, False, False, True]
     assert record.frames_since.tolist() == [0, 1, 2, 3, 1, 2, 3]
+    assert record.errors.max() > 0
     for place, (step, frame) in enumerate(zip(steps, frames, strict=True)):
         np.testing.assert_array_equal(record.features[place], step.look.features)
         assert record.last_loss[place] == pytest.approx(step.observation.last_loss)
         assert record.motion[place] == pytest.approx(step.observation.motion)
         assert record.doubt[place] == pytest.approx(expected_disagreement(step.look.scores))
         assert record.boxes[place] == len(step.look.scores)
-        assert record.disagreement[place] == pytest.approx(disagreement_of(step.look, again.oracle(frame)))
+        answer = again.oracle(frame)
+        assert record.disagreement[place] == pytest.approx(disagreement_of(step.look, answer))
+        own, other = (int((found.scores >= SCORE).sum()) for found in (step.look.detections, answer.detections))
+        agreed = (1 - record.disagreement[place]) * (own + other) / 2
+        assert record.errors[place] == pytest.approx(own + other - 2 * agreed, abs=1e-4)
     assert record.last_loss[1] > 0
     assert running.oracle.detector.calls == 7
     assert len(running.pupil.buffer) == 3

@@ -279,7 +279,7 @@ def test_files_that_cannot_be_written_whole_are_told_and_leave_what_was_there(tm
     save_selector(path, selector())
     before = path.read_bytes()
     noise = np.random.default_rng(0).normal(size=(500, 3)).astype(np.float32)
-    record = SelectorRecord(features=noise, **dict.fromkeys((*SIGNALS, "disagreement"), noise[:, 0]), called=noise[:, 0] > 1)
+    record = SelectorRecord(features=noise, **dict.fromkeys((*SIGNALS, "disagreement", "errors"), noise[:, 0]), called=noise[:, 0] > 1)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))  # both files are longer: writing fails in the middle
     try:

@@ -13,11 +13,11 @@ from vidkd.detection.policies.records import SelectorRecord
 from vidkd.detection.policies.train import SelectorTraining, _chunks, _ranks, about, train_selector
 from vidkd.runtime.detections import Detections
 
-SMALL = SelectorTraining(units=12, epochs=25, patience=25, chunk=20, batch=4, lr=1e-2)
+SMALL = SelectorTraining(target="disagreement", units=12, epochs=25, patience=25, chunk=20, batch=4, lr=1e-2)
 
 
 def record(seed, frames=60, features=3):
-    """The disagreement follows one feature of the frame before, and the frames since the last call; the rest is noise."""
+    """Disagreement follows one feature of the frame before and the frames since the last call; the errors another; the rest is noise."""
     rng = np.random.default_rng(seed)
     seen = rng.random((frames, features), np.float32)
     since = (np.arange(frames) % 10).astype(np.float32)
@@ -30,6 +30,7 @@ def record(seed, frames=60, features=3):
         doubt=rng.random(frames, np.float32),
         boxes=rng.integers(0, 9, frames).astype(np.float32),
         disagreement=(0.7 * before + 0.03 * since).astype(np.float32),
+        errors=np.round(9 * seen[:, 2]),
         called=since == 0,
     )
 
@@ -116,12 +117,27 @@ def test_a_trained_selector_goes_to_its_file_and_runs_a_stream(trained, tmp_path
     assert one.disagreement[called].mean() > one.disagreement.mean() + 0.1
 
 
+def test_the_number_of_errors_is_what_a_selector_foresees_unless_it_is_told_otherwise():
+    settings = dataclasses.replace(SMALL, target=SelectorTraining().target)
+    assert settings.target == "errors"
+    trained = train_selector([record(seed) for seed in range(6)], [record(7)], settings)
+    one = record(8)
+    with torch.no_grad():
+        expected = trained.selector(one.inputs[None])[0][0].numpy()
+    assert trained.rank_correlation > 0.8
+    assert np.abs(expected - np.log1p(one.errors)).mean() < 0.3
+    assert abs(np.corrcoef(expected, one.disagreement)[0, 1]) < 0.5
+    assert about(trained, settings)["target"] == "errors"
+    with pytest.raises(ConfigError, match=r"selector\.target"):
+        SelectorTraining(target="f1")
+
+
 def test_chunks_hold_each_frame_once():
     records = [record(0, frames=53), record(1, frames=5), record(2, frames=1)]
     generator = torch.Generator().manual_seed(0)
     starts = set()
     for _ in range(20):
-        chunks = _chunks(records, 20, generator)
+        chunks = _chunks(records, SMALL, generator)
         assert max(len(true) for _, true in chunks) <= 20
         np.testing.assert_array_equal(torch.cat([true for _, true in chunks]), np.concatenate([one.disagreement for one in records]))
         np.testing.assert_array_equal(torch.cat([inputs for inputs, _ in chunks]), torch.cat([one.inputs for one in records]))

@@ -187,7 +187,7 @@ def report(trained: "TrainedSelector", frames: int, judged: int) -> str:
     """What the verb prints of a selector."""
     loss = trained.validation[trained.best_epoch - 1]
     first = f"trained on {frames} frames, judged on {judged}: best epoch {trained.best_epoch} of {len(trained.validation)}"
-    order = f"with the true disagreement {trained.rank_correlation:.3f}"
+    order = f"with the truth {trained.rank_correlation:.3f}"
     if math.isnan(trained.rank_correlation):
-        order = "unknown: what it predicts, or the disagreement, never varies"
+        order = "unknown: what it predicts, or the truth, never varies"
     return f"{first}\nvalidation loss {loss:.4f}, rank correlation {order}"

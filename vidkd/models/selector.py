@@ -46,9 +46,10 @@ class SelectorConfig:
 
 
 class KeyFrameLSTM(nn.Module):
-    """Inputs of each frame, D features of the student and the signals of SIGNALS, to one number a frame: the disagreement expected now.
+    """Inputs of each frame, D features of the student and the signals of SIGNALS, to one number a frame: how far student and
+    oracle are expected to disagree now.
 
-    What the number means is what it was trained for: a disagreement in the unit of its records (`disagreement_huber`), or the log odds
+    What the number means is what it was trained for: log(1 + wrong boxes) or 1 - F1 (`disagreement_huber`), or the log odds
     that it lies above a threshold (`above_threshold_bce`). A frame's number depends on that frame and those before it, on none after.
     """
 

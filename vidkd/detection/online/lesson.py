@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from vidkd.base.errors import ConfigError
-from vidkd.detection.metrics.agreement import SCORE, disagreement
+from vidkd.detection.metrics.agreement import SCORE, f1_against
+from vidkd.detection.metrics.counts import FrameCounts
 from vidkd.detection.online.distillation import NEEDS_HEADS
 from vidkd.detection.online.oracle import Answer, Oracle
 from vidkd.detection.online.replay import KeyFrame, Replay, ReplayBuffer
@@ -101,8 +102,13 @@ def key_frame_of(look: Look, answer: Answer) -> KeyFrame:
 
 def disagreement_of(look: Look, answer: Answer, *, score: float = SCORE) -> float:
     """1 - F1, in [0, 1], of the student's boxes against the oracle's."""
+    return 1 - agreement_of(look, answer, score=score).f1
+
+
+def agreement_of(look: Look, answer: Answer, *, score: float = SCORE) -> FrameCounts:
+    """Which of the student's boxes the oracle has too; of one frame."""
     found = look.detections
-    return disagreement(found, answer.detections.at(found.frame_index, found.time_s), score=score, oracle_score=score)
+    return f1_against([found], [answer.detections.at(found.frame_index, found.time_s)], score=score, oracle_score=score)
 
 
 def synchronise(device: torch.device) -> None:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from vidkd.base.errors import DataError
-from vidkd.detection.online.lesson import disagreement_of
+from vidkd.detection.online.lesson import agreement_of
 from vidkd.detection.online.oracle import Answer
 from vidkd.detection.online.synchronous import SynchronousLearner
 from vidkd.detection.policies.records import AGAIN, SelectorRecord, read_record, write_record
@@ -33,8 +33,9 @@ def record_stream(learner: SynchronousLearner, frames: Iterable[NDArray[np.uint8
         step = learner.step(frame, answer=answer)
         seen = step.observation
         signals = tuple(float(getattr(seen, name)) for name in SIGNALS)
-        disagreement = disagreement_of(step.look, answer, score=learner.pupil.score)
-        rows.append((seen.features, (*signals, disagreement), step.record.called))
+        counts = agreement_of(step.look, answer, score=learner.pupil.score)
+        errors = float(counts.false_positives.sum() + counts.false_negatives.sum())
+        rows.append((seen.features, (*signals, 1 - counts.f1, errors), step.record.called))
     if not rows:
         raise DataError("a stream without frames leaves no record")
     features, signals_of, called = zip(*rows, strict=True)
@@ -42,7 +43,8 @@ def record_stream(learner: SynchronousLearner, frames: Iterable[NDArray[np.uint8
     return SelectorRecord(
         features=np.stack(features),
         **{name: table[:, place] for place, name in enumerate(SIGNALS)},
-        disagreement=table[:, -1],
+        disagreement=table[:, -2],
+        errors=table[:, -1],
         called=np.asarray(called, bool),
     )
 

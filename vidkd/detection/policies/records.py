@@ -23,8 +23,8 @@ class SelectorRecord:
     """One stream of T frames as a student lived through it.
 
     features: (T, D) float32, the student's. frames_since, last_loss, motion, doubt, boxes: (T,) float32, as in `Observation`.
-    disagreement: (T,) float32, 1 - F1 of the student's boxes against the oracle's, in [0, 1]. called: (T,) bool, the key frames from which
-    it learned.
+    disagreement: (T,) float32, 1 - F1 of the student's boxes against the oracle's, in [0, 1]. errors: (T,) float32, how many of the
+    student's boxes the oracle has not, and of the oracle's the student has not. called: (T,) bool, the key frames from which it learned.
     Raises ValueError where the lengths differ.
     """
 
@@ -35,6 +35,7 @@ class SelectorRecord:
     doubt: NDArray[np.float32]
     boxes: NDArray[np.float32]
     disagreement: NDArray[np.float32]
+    errors: NDArray[np.float32]
     called: NDArray[np.bool_]
 
     def __post_init__(self) -> None:

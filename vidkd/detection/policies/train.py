@@ -19,6 +19,7 @@ from vidkd.models.selector import KeyFrameLSTM, SelectorConfig
 
 LossName = Literal["disagreement_huber", "above_threshold_bce", "order_in_window"]
 Features = Literal["use", "leave_out", "either"]
+Target = Literal["errors", "disagreement"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,9 +27,11 @@ class SelectorTraining:
     """How a selector is trained.
 
     Attributes:
-        loss: disagreement_huber: the number predicted is the disagreement; above_threshold_bce: the log odds that it lies above
-            `threshold`; order_in_window: any number in the order of the disagreement.
-        threshold: of above_threshold_bce, in [0, 1].
+        target: what is to be foreseen of a frame: "errors", log(1 + n) of the n boxes on which student and oracle disagree, or
+            "disagreement", 1 - F1, which is largest where few boxes are and there is little to learn from.
+        loss: disagreement_huber: the number predicted is the target; above_threshold_bce: the log odds that it lies above
+            `threshold`; order_in_window: any number in the order of the target.
+        threshold: of above_threshold_bce, in the unit of the target.
         window: of order_in_window, in frames.
         features: whether the student's features reach the LSTM: "use", "leave_out", or "either": both ways are trained, and the
             one with the lower loss on the validation records stays.
@@ -44,6 +47,7 @@ class SelectorTraining:
         seed: of weights and order.
     """
 
+    target: Target = "errors"
     loss: LossName = "disagreement_huber"
     threshold: float = 0.3
     window: int = 50
@@ -64,6 +68,8 @@ class SelectorTraining:
             raise unknown_name("loss", self.loss, LOSSES, where="selector.loss")
         if self.features not in get_args(Features):
             raise unknown_name("way", self.features, get_args(Features), where="selector.features")
+        if self.target not in get_args(Target):
+            raise unknown_name("target", self.target, get_args(Target), where="selector.target")
         for name in ("epochs", "patience", "chunk", "batch", "window"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"selector.{name} must be at least 1, not {getattr(self, name)}")
@@ -76,8 +82,8 @@ class SelectorTraining:
 class TrainedSelector:
     """A selector, in eval mode, with the weights of its best epoch, counted from 1.
 
-    training, validation: loss of each epoch. rank_correlation: Spearman's, of predicted and true disagreement over the frames of the
-    validation records, in [-1, 1]; NaN where either never varies.
+    training, validation: loss of each epoch. rank_correlation: Spearman's, of what was predicted and the true target over the frames of
+    the validation records, in [-1, 1]; NaN where either never varies.
     """
 
     selector: KeyFrameLSTM
@@ -125,7 +131,7 @@ def _trained(
         best_epoch=_best_place(judged),
         training=tuple(losses),
         validation=tuple(judged),
-        rank_correlation=_rank_correlation(model, validation),
+        rank_correlation=_rank_correlation(model, validation, settings),
     )
 
 
@@ -178,7 +184,7 @@ def _epoch(
 ) -> float:
     """One pass over chunks of all records; the mean loss of its steps."""
     model.train()
-    chunks = _chunks(records, settings.chunk, generator)
+    chunks = _chunks(records, settings, generator)
     order = torch.randperm(len(chunks), generator=generator).tolist()
     losses = []
     for first in range(0, len(order), settings.batch):
@@ -192,11 +198,16 @@ def _epoch(
     return float(np.mean(losses))
 
 
-def _chunks(records: Sequence[SelectorRecord], length: int, generator: torch.Generator) -> list[tuple[Tensor, Tensor]]:
-    """Inputs and disagreement of stretches of at most `length` frames; where the first cut lies is drawn."""
-    chunks = []
+def _target(record: SelectorRecord, settings: SelectorTraining) -> Tensor:
+    """(T,) float32, what is to be foreseen."""
+    return torch.from_numpy(np.log1p(record.errors) if settings.target == "errors" else record.disagreement)
+
+
+def _chunks(records: Sequence[SelectorRecord], settings: SelectorTraining, generator: torch.Generator) -> list[tuple[Tensor, Tensor]]:
+    """Inputs and target of stretches of at most `chunk` frames; where the first cut lies is drawn."""
+    chunks, length = [], settings.chunk
     for record in records:
-        inputs, true = record.inputs, torch.from_numpy(record.disagreement)
+        inputs, true = record.inputs, _target(record, settings)
         start = int(torch.randint(length, (1,), generator=generator))
         cuts = [0, *range(start or length, len(record), length), len(record)]
         chunks += [(inputs[a:b], true[a:b]) for a, b in itertools.pairwise(cuts) if b > a]
@@ -204,7 +215,7 @@ def _chunks(records: Sequence[SelectorRecord], length: int, generator: torch.Gen
 
 
 def _padded(chunks: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
-    """Inputs (B, T, D + 5), disagreement (B, T) and which frames count (B, T) of stretches of unlike lengths."""
+    """Inputs (B, T, D + 5), target (B, T) and which frames count (B, T) of stretches of unlike lengths."""
     inputs = pad_sequence([inputs for inputs, _ in chunks], batch_first=True)
     true = pad_sequence([true for _, true in chunks], batch_first=True)
     lengths = torch.tensor([len(true) for _, true in chunks])
@@ -214,14 +225,14 @@ def _padded(chunks: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, Te
 @torch.no_grad()
 def _judge(model: KeyFrameLSTM, records: Sequence[SelectorRecord], settings: SelectorTraining) -> float:
     model.eval()
-    inputs, true, mask = _padded([(record.inputs, torch.from_numpy(record.disagreement)) for record in records])
+    inputs, true, mask = _padded([(record.inputs, _target(record, settings)) for record in records])
     return float(LOSSES[settings.loss](model(inputs)[0], true, mask, settings))
 
 
 @torch.no_grad()
-def _rank_correlation(model: KeyFrameLSTM, records: Sequence[SelectorRecord]) -> float:
+def _rank_correlation(model: KeyFrameLSTM, records: Sequence[SelectorRecord], settings: SelectorTraining) -> float:
     predicted = np.concatenate([model(record.inputs[None])[0][0].numpy() for record in records])
-    first, second = _ranks(predicted), _ranks(np.concatenate([record.disagreement for record in records]))
+    first, second = _ranks(predicted), _ranks(np.concatenate([_target(record, settings).numpy() for record in records]))
     if first.std() == 0 or second.std() == 0:
         return float("nan")
     return float(np.corrcoef(first, second)[0, 1])
