@@ -1,18 +1,22 @@
 """A made-up benchmark of three models, one of them with random weights, whose figures can be told with a pencil."""
 
+import dataclasses
+
 import numpy as np
+from numpy.typing import NDArray
 
 from vidkd.bench.intervals import Cell
-from vidkd.bench.speed.accuracy import Accuracy
+from vidkd.bench.speed.accuracy import Accuracy, Drawn, JudgedOn
 from vidkd.bench.speed.cold_start import ColdStart
 from vidkd.bench.speed.config import BenchmarkConfig, DataSpec, ModelSpec
 from vidkd.bench.speed.cost import Cost
 from vidkd.bench.speed.run import Condition, ModelResult, Results
-from vidkd.bench.speed.statistics import Figure
+from vidkd.bench.speed.statistics import Figure, percentile_interval
 
 ENVIRONMENT = {"processor": "An imaginary CPU", "cores": "2", "cores of this process": "2", "load before": "0.10", "torch": "2.13.0"}
 PACES = (1.0, 1.2, 0.9, 3.0, 1.1)
 """How slow the machine was in each round."""
+FRAMES = JudgedOn(frames="hash of the frames", classes=("person",))
 
 
 def accuracy(right: int) -> Accuracy:
@@ -54,6 +58,17 @@ def model(
             for pace in PACES
         ],
     )
+
+
+def detector(label: str, ap50: float, draws: NDArray[np.float64], on: JudgedOn = FRAMES) -> ModelResult:
+    """A detector of 10 ms a frame with this AP50, and these in draws of frames."""
+    judged = Accuracy(
+        metrics={"ap50": Figure(value=ap50, ci95=percentile_interval(draws), n=20)},
+        cell=None,
+        on="20 frames of made_up",
+        drawn=Drawn(metric="ap50", values=draws, on=on),
+    )
+    return dataclasses.replace(model(label, 0.010, right=None), kind="detector", input="frames 64x48", accuracy=judged)
 
 
 def results(**over: ModelResult) -> Results:

@@ -5,6 +5,7 @@ import shlex
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from picture_model import picture_model
@@ -12,12 +13,16 @@ from speed_models import tiny_checkpoint, tiny_export
 
 from vidkd.bench.speed import config as speed_config
 from vidkd.bench.speed import run as speed_run
-from vidkd.bench.speed.config import read_benchmark
+from vidkd.bench.speed.accuracy import shown_frames
+from vidkd.bench.speed.config import DataSpec, ModelSpec, read_benchmark
+from vidkd.bench.speed.cost import content_of
 from vidkd.bench.summary import read_summary
 from vidkd.cli.main import run_verb
 from vidkd.data.config import DataConfig
+from vidkd.detection.frames import frames_identity
 from vidkd.engine.clips import read_clips
 from vidkd.models import BACKBONES
+from vidkd.video import write_video
 
 REPOSITORY = Path(__file__).parents[2]
 CONFIGS = sorted((REPOSITORY / "configs" / "benchmark").glob("*.yaml"))
@@ -140,6 +145,67 @@ def test_speed_alone_on_noise_with_cold_starts(files: Path, tmp_path: Path, caps
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "noise: speed alone" in page
     assert "written: " in capsys.readouterr().out
+
+
+def test_files_below_a_root_are_named_as_the_benchmark_wrote_them(
+    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Opened, counted, started anew in a fresh process and measured again wherever they lie; what is kept does not say where that is."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    models = {"onnx": {"checkpoint": "rgb.onnx", "source": "rgb.pt"}}
+    path = write(Path("noise.yaml"), models, cold_starts=1, batches=[1], rounds=1)
+    words = ["--root", "elsewhere", "--root", files, "--out", "out"]
+    assert benchmark(path, *words) == 0
+    text = Path("out/summary.json").read_text(encoding="utf-8")
+    told = json.loads(text)
+    assert told["data"]["models"]["onnx"]["what"] == "rgb.onnx"
+    assert told["data"]["models"]["onnx"]["content"] == content_of(ModelSpec(checkpoint=str(files / "rgb.onnx")))
+    assert {"macs", "cold_start_s"} <= set(told["methods"]["onnx"]["metrics"])
+    assert str(files) not in text
+    assert f"--root=elsewhere --root={files}" in Path("out/report.html").read_text(encoding="utf-8")
+    assert benchmark(path, *words, "--repeat") == 0
+    monkeypatch.setenv("VIDKD_DATA", str(files))
+    assert benchmark(path, "--out", "again", "--cold_starts", "0") == 0
+    capsys.readouterr()
+    assert benchmark(path, "--root", "elsewhere", "--out", "none") == 2
+    error = " ".join(capsys.readouterr().err.split())
+    for line in (
+        "a file that is named is not there: rgb.onnx",
+        "models.onnx.checkpoint in noise.yaml",
+        "looked in : elsewhere, .",
+        "--root DIR",
+    ):
+        assert line in error
+    assert not Path("none").exists()
+
+
+def test_detectors_on_a_video_below_a_root(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A person stands where the detector says, in the second of two stretches; the baseline looks for persons too, but finds none."""
+    root = tmp_path / "root"
+    (root / "walk").mkdir(parents=True)
+    for name, classes in (("good", "[person, dog]"), ("bad", "[dog, person]")):
+        found = picture_model(root / f"{name}.onnx").with_suffix(".yaml")
+        found.write_text(found.read_text().replace("[cat, dog]", classes))
+    values = np.zeros(48)
+    values[:6] = (0, 0, 0.5, 0.5, 0.9, 0)
+    picture = np.kron((values * 255).round().astype(np.uint8).reshape(4, 4, 3), np.ones((16, 16, 1), np.uint8))
+    write_video(root / "walk" / "walk.mp4", [picture] * 60, fps=10, lossless=True)
+    (root / "walk" / "keyframes.txt").write_text("1,1,0,0,32,32,1\n60,1,0,0,32,32,1\n")
+    data = {"root": "walk", "layout": "mot", "annotations": ["keyframes.txt"], "classes": ["person"]}
+    models = {"bad": {"detector": "bad.onnx"}, "good": {"detector": "good.onnx"}}
+    path = write(tmp_path / "frames.yaml", models, data=data, batches=[1])
+    assert benchmark(path, "--root", root, "--out", tmp_path / "out", "--end_to_end", "0") == 0
+    summary = read_summary(tmp_path / "out" / "summary.json")
+    assert [summary["methods"][label]["metrics"]["ap50"]["mean"] for label in models] == [0.0, 1.0]
+    (pair,) = summary["paired"]
+    assert (pair["method"], pair["metric"], pair["difference"], pair["ci95"]) == ("good", "ap50", 1.0, [1.0, 1.0])
+    assert summary["data"]["models"]["good"]["judged_on"] == "2 frames of mot"
+    truth = shown_frames(DataSpec(**{**data, "root": str(root / "walk")}), runs=False)
+    assert summary["data"]["manifest"] == frames_identity(("person",), truth)
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert rows[2][:7] == ["good", "1", "[1,", "1]", "+1", "[+1,", "+1]"]
+    assert str(root) not in (tmp_path / "out" / "summary.json").read_text(encoding="utf-8")
 
 
 def test_a_detector_on_noise(tmp_path: Path) -> None:

@@ -5,8 +5,9 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
-from speed_results import ENVIRONMENT, model, results
+from speed_results import ENVIRONMENT, detector, model, results
 from test_page import browse, console, measure, needs_chromium
 
 from vidkd.bench.speed.record import summary_of
@@ -75,6 +76,15 @@ def test_speed_alone_has_no_pareto_plot() -> None:
     found = benchmark_report(summary_of(results(**bare)))
     assert not [figure.title for figure in found.figures if "against" in figure.title]
     assert "top-1 (%)" not in found.tables[0].columns
+
+
+def test_detectors_are_held_against_the_baseline_draw_by_draw() -> None:
+    draws = np.linspace(0.3, 0.5, 41)
+    found = benchmark_report(summary_of(results(original=detector("original", 0.4, draws), small=detector("small", 0.3, draws - 0.1))))
+    small = table(found, "Speed and accuracy")["small"]
+    assert (small[2].value, small[2].ci95, small[2].signed) == (pytest.approx(-0.1), pytest.approx((-0.1, -0.1)), True)
+    assert "paired on the same frames" in found.tables[0].caption
+    assert found.tables[0].columns[1:3] == ("AP50 (%)", "difference")
 
 
 def test_others_at_work_are_said() -> None:

@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vidkd.base.roots import ROOT_HELP, roots_of
+
 if TYPE_CHECKING:
     from vidkd.bench.speed.config import Benchmark
     from vidkd.bench.speed.regressions import Comparison
@@ -32,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a benchmark, as in configs/benchmark/; or compare and two summaries",
     )
     parser.add_argument("--out", metavar="DIR", help="where results go (default: runs/<name of the benchmark>)")
+    parser.add_argument("--root", action="append", metavar="DIR", help=ROOT_HELP)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
     parser.add_argument(
         "--repeat", action="store_true", help="measure a second time beside what lies in --out; a first time too if nothing does"
@@ -55,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     if len(arguments.words) > 1:
         raise ConfigError(f"one benchmark at a time, not {len(arguments.words)}", found=", ".join(arguments.words))
-    benchmark = read_benchmark(arguments.words[0], arguments.settings)
+    benchmark = read_benchmark(arguments.words[0], arguments.settings, roots=roots_of(arguments.root))
     folder = Path(arguments.out) if arguments.out else Path("runs") / benchmark.config.name
     command = shlex.join(["vidkd", "benchmark", *arguments.words, *_flags(arguments), *arguments.settings])
     if arguments.repeat:
@@ -68,6 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _flags(arguments: argparse.Namespace) -> list[str]:
     given = [f"--out={arguments.out}"] if arguments.out else []
+    given += [f"--root={folder}" for folder in arguments.root or ()]
     given += [f"--device={arguments.device}"] if arguments.device != "auto" else []
     return [*given, *(["--repeat"] if arguments.repeat else [])]
 
@@ -98,6 +102,7 @@ def _repeat(benchmark: "Benchmark", folder: Path, device: str, command: str) -> 
     """The second run lies beside the first, which stays."""
     from vidkd.base.errors import ConfigError
     from vidkd.bench.speed.cost import content_of
+    from vidkd.bench.speed.places import located
     from vidkd.bench.speed.regressions import compare
     from vidkd.bench.summary import read_summary
 
@@ -105,7 +110,7 @@ def _repeat(benchmark: "Benchmark", folder: Path, device: str, command: str) -> 
     if path.exists():
         first = read_summary(path)
         told = {label: model["content"] for label, model in first["data"]["models"].items()}
-        now = {label: content_of(spec) for label, spec in benchmark.config.models.items()}
+        now = {label: content_of(spec) for label, spec in located(benchmark).models.items()}
         if told != now:
             other = [label for label in dict.fromkeys((*told, *now)) if told.get(label, "") != now.get(label, "")]
             raise ConfigError(
@@ -151,8 +156,9 @@ def _compared(comparison: "Comparison", what: str) -> str:
 
 
 def _text(summary: Mapping[str, Any]) -> str:
-    """A line a model: accuracy, latency at the first condition, against the baseline, and from file to answer."""
-    rows = [("model", "accuracy", "latency ms", "p95", "times baseline", "end to end ms", "cold start s")]
+    """A line a model: accuracy and its difference to the baseline, latency at the first condition, and from file to answer."""
+    differences = {pair["method"]: pair for pair in summary["paired"]}
+    rows = [("model", "accuracy", "difference", "latency ms", "p95", "times baseline", "end to end ms", "cold start s")]
     for label, method in summary["methods"].items():
         metrics = method["metrics"]
         latency = next(name for name in metrics if name.startswith("latency_ms@"))
@@ -160,7 +166,8 @@ def _text(summary: Mapping[str, Any]) -> str:
         alone = f"@b1{at[at.index('t') :]}"
         names = (f"latency_p95_ms@{at}", f"latency_ratio@{at}", f"end_to_end_ms{alone}", "cold_start_s")
         judged = next((name for name in ("top1", "ap50", "recall50") if name in metrics), "")
-        rows.append((label, *(_number(metrics.get(name)) for name in (judged, latency, *names))))
+        accuracy = (_number(metrics.get(judged)), _difference(differences.get(label)))
+        rows.append((label, *accuracy, *(_number(metrics.get(name)) for name in (latency, *names))))
     widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
     return "".join("  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip() + "\n" for row in rows)
 
@@ -169,3 +176,9 @@ def _number(row: Mapping[str, Any] | None) -> str:
     if row is None:
         return "-"
     return f"{row['mean']:.3g}" + (f" [{row['ci95'][0]:.3g}, {row['ci95'][1]:.3g}]" if row["ci95"] else "")
+
+
+def _difference(pair: Mapping[str, Any] | None) -> str:
+    if pair is None:
+        return "-"
+    return f"{pair['difference']:+.3g}" + (f" [{pair['ci95'][0]:+.3g}, {pair['ci95'][1]:+.3g}]" if pair["ci95"] else "")

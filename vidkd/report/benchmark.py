@@ -94,7 +94,8 @@ def _overview(methods: Mapping[str, Metrics], content: Mapping[str, Any], judged
     caption = (
         f"Median and 95th percentile of {_samples(content['data'], first[0])} answered at once on {_threads(first[1])}; in brackets 95 % "
         "intervals, of times over rounds, of accuracy over test groups. Difference: to the baseline, in percentage points, paired on the "
-        "same clips. Ratio: how many times the baseline's time, median over rounds of the ratio within a round. A click on a head sorts."
+        f"same {_samples(content['data'], 1).split()[1]}s. Ratio: how many times the baseline's time, median over rounds of the ratio "
+        "within a round. A click on a head sorts."
     )
     return Table(title="Speed and accuracy", columns=tuple(columns), rows=tuple(rows), caption=caption, sorts=True)
 

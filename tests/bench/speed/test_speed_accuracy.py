@@ -1,10 +1,13 @@
 """Accuracy in a benchmark is what `evaluate` says, with an interval; what cannot be compared is refused."""
 
 import dataclasses
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from picture_model import picture_model
 from speed_models import tiny_checkpoint
 
@@ -14,9 +17,12 @@ from vidkd.bench.intervals import Cell, bootstrap_ci
 from vidkd.bench.speed import accuracy
 from vidkd.bench.speed.accuracy import check_same_kind, judge_clips, judge_frames, shown_clips, shown_frames
 from vidkd.bench.speed.config import DataSpec, ModelSpec
-from vidkd.bench.speed.opening import open_model
+from vidkd.bench.speed.opening import OpenModel, open_model
+from vidkd.bench.speed.pairs import difference
+from vidkd.bench.speed.statistics import Figure
 from vidkd.cli.main import run_verb
 from vidkd.detection.annotations import BoxManifest, LabelledFrame
+from vidkd.runtime.detections import Detections
 from vidkd.video import write_video
 
 FRAMES_OF_A_VIDEO = 6
@@ -79,6 +85,22 @@ def test_missing_data_and_other_classes_are_told(tiny_root: Path, tmp_path: Path
         shown_frames(DataSpec(root=str(tmp_path / "gone"), layout="coco"), runs=False)
 
 
+@pytest.mark.parametrize(
+    ("setting", "spec"),
+    [
+        ("layout", DataSpec(layout="mot")),
+        ("annotations", DataSpec(annotations=["gt.txt"])),
+        ("classes", DataSpec(classes=["person"])),
+        ("every", DataSpec(every=2)),
+    ],
+)
+def test_settings_of_annotated_frames_mean_nothing_to_classifiers(setting: str, spec: DataSpec, tiny_root: Path) -> None:
+    opened = open_model(ModelSpec(backbone="tiny3d"), threads=1)
+    with pytest.raises(ConfigError, match=f"data.{setting} belongs to detectors") as error:
+        shown_clips(opened, dataclasses.replace(spec, root=str(tiny_root)))
+    assert error.value.lines["to mend"] == f"leave out data.{setting}"
+
+
 def test_random_weights_have_no_classes_to_compare(tiny_root: Path) -> None:
     opened = open_model(ModelSpec(backbone="tiny3d"), threads=1)
     _, clips = shown_clips(opened, DataSpec(root=str(tiny_root)))
@@ -126,6 +148,22 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> BoxManifest:
     return BoxManifest(name="pictures", root=root, classes=("cat", "dog"), frames=tuple(frames))
 
 
+def test_annotations_and_classes_are_those_of_a_training(pictures: BoxManifest, tmp_path: Path) -> None:
+    shutil.copyfile(pictures.root / "v0.mp4", tmp_path / "walk.mp4")
+    (tmp_path / "keyframes.txt").write_text("1,1,0,0,32,32,1\n4,1,0,0,16,32,1\n")
+    spec = DataSpec(root=str(tmp_path), layout="mot", annotations=["keyframes.txt"], classes=["person"])
+    truth = shown_frames(spec, runs=False)
+    assert [(frame.key, frame.boxes.tolist()) for frame in truth.frames] == [
+        (("walk.mp4", 0), [[0, 0, 32, 32]]),
+        (("walk.mp4", 3), [[0, 0, 16, 32]]),
+    ]
+    assert truth.classes == ("person",)
+    cars = shown_frames(dataclasses.replace(spec, classes=["car", "person"]), runs=False)
+    assert (cars.classes, [frame.labels.tolist() for frame in cars.frames]) == (("car", "person"), [[1], [1]])
+    with pytest.raises(ConfigError, match="layout 'yolo' has in places of its own"):
+        shown_frames(dataclasses.replace(spec, layout="yolo"), runs=False)
+
+
 def test_average_precision_has_an_interval_over_groups(pictures: BoxManifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accuracy, "DRAWS", 40)
     opened = open_model(ModelSpec(detector=str(picture_model(tmp_path / "picture.onnx"))), threads=1)
@@ -166,3 +204,50 @@ def test_recall_alone_where_objects_may_lack_their_box(pictures: BoxManifest, tm
     videos = [Cell(seed=0, fold="x", correct=[n < 4 for n in range(6)], group=[str(n) for n in range(6)])]
     wanted = bootstrap_ci(videos, over=("groups",)).ci95
     assert found["recall50"].ci95 == pytest.approx(wanted, abs=0.17), "one video more or less"
+
+
+def changed(opened: OpenModel, change: Callable[[Detections], Detections]) -> OpenModel:
+    """The same detector with something done to all that it finds."""
+
+    class Changed:
+        class_names = opened.model.class_names
+
+        def __call__(self, frames: NDArray[np.uint8]) -> list[Detections]:
+            return [change(found) for found in opened.model(frames)]
+
+    return dataclasses.replace(opened, model=Changed())
+
+
+def test_detectors_are_drawn_alike(pictures: BoxManifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against one that finds nothing, every draw differs by the whole average precision."""
+    monkeypatch.setattr(accuracy, "DRAWS", 40)
+    opened = open_model(ModelSpec(detector=str(picture_model(tmp_path / "picture.onnx"))), threads=1)
+    found = judge_frames(opened, pictures)
+    blind = judge_frames(changed(opened, lambda each: each.select(np.zeros(len(each), bool))), pictures)
+    assert difference(found, judge_frames(opened, pictures)) == ("ap50", Figure(value=0.0, ci95=(0.0, 0.0)))
+    assert found.metrics["ap50"].ci95 is not None
+    low, high = found.metrics["ap50"].ci95
+    metric, figure = difference(blind, found) or ("", Figure(value=0))
+    assert (metric, figure.value, figure.ci95) == ("ap50", pytest.approx(-67 / 101), pytest.approx((-high, -low)))
+    fewer = dataclasses.replace(pictures, frames=pictures.frames[:-1])
+    assert difference(judge_frames(opened, fewer), found) is None, "judged on other frames"
+
+
+def test_one_that_finds_what_the_other_misses(pictures: BoxManifest, tmp_path: Path) -> None:
+    """Where the one has recall r, the other has 1 - r, in every draw: the difference is 2 r - 1."""
+    opened = open_model(ModelSpec(detector=str(picture_model(tmp_path / "picture.onnx"))), threads=1)
+    truth = dataclasses.replace(pictures, frames=tuple(dataclasses.replace(frame, complete=False) for frame in pictures.frames))
+    found = judge_frames(opened, truth)
+    other = judge_frames(changed(opened, lambda each: dataclasses.replace(each, boxes=each.boxes + np.float32(32))), truth)
+    assert other.metrics["recall50"].value == pytest.approx(1 / 3)
+    assert found.metrics["recall50"].ci95 is not None
+    low, high = found.metrics["recall50"].ci95
+    metric, figure = difference(found, other) or ("", Figure(value=0))
+    assert (metric, figure.value, figure.ci95) == ("recall50", pytest.approx(1 / 3), pytest.approx((2 * low - 1, 2 * high - 1)))
+
+
+def test_classes_that_a_detector_lacks_are_no_classes_that_it_was_judged_on(pictures: BoxManifest, tmp_path: Path) -> None:
+    opened = open_model(ModelSpec(detector=str(picture_model(tmp_path / "picture.onnx"))), threads=1)
+    found = judge_frames(opened, dataclasses.replace(pictures, classes=("cat", "horse")))
+    assert found.drawn is not None
+    assert found.drawn.on.classes == ("cat",)

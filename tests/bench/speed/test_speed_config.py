@@ -6,7 +6,7 @@ import pytest
 
 from vidkd.base.errors import ConfigError
 from vidkd.bench.speed import config as speed_config
-from vidkd.bench.speed.config import BenchmarkConfig, ModelSpec, check_threads, read_benchmark
+from vidkd.bench.speed.config import BenchmarkConfig, DataSpec, ModelSpec, check_threads, read_benchmark
 
 GOOD = """
 name: try
@@ -102,6 +102,17 @@ def test_what_cannot_be_meant_is_told_with_the_file(tmp_path: Path, text: str, t
 def test_wrong_flags_are_told(tmp_path: Path, flags: list[str], told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         read_benchmark(benchmark_file(tmp_path), flags)
+
+
+def test_annotations_and_classes_are_lists_of_names_in_flags_too(tmp_path: Path) -> None:
+    path = benchmark_file(tmp_path, "models: {one: {detector: x.onnx}}\ndata: {root: pets, layout: mot, classes: [person]}")
+    data = read_benchmark(path, ["--data.annotations", "[one.txt, two.txt]"]).config.data
+    assert data is not None
+    assert (data.annotations, data.classes) == (["one.txt", "two.txt"], ["person"])
+    assert data.of_frames == ["layout", "annotations", "classes"]
+    assert DataSpec(root="here", split="2", subset="val").of_frames == []
+    with pytest.raises(ConfigError, match="cannot be used"):
+        read_benchmark(path, ["--data.classes", "person"])
 
 
 def test_more_threads_than_cores_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,12 +15,12 @@ from vidkd.bench.intervals import Cell, bootstrap_ci
 from vidkd.bench.observed import ACCURACY
 from vidkd.bench.speed.config import DataSpec
 from vidkd.bench.speed.opening import OpenModel, autocast
-from vidkd.bench.speed.statistics import Figure
+from vidkd.bench.speed.statistics import Figure, percentile_interval
 from vidkd.data.config import CacheConfig, DataConfig
 from vidkd.detection.annotations import BoxManifest, LabelledFrame
 from vidkd.detection.config import BoxDataConfig
 from vidkd.detection.evaluate import DetectorJudgement, RecallJudgement, judge_detector, judge_recall
-from vidkd.detection.frames import read_frames
+from vidkd.detection.frames import frames_identity, read_frames
 from vidkd.detection.metrics import average_precision
 from vidkd.engine.clips import Clips, read_clips
 from vidkd.engine.judge import judge
@@ -36,25 +36,48 @@ JUDGED_SCORE = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
-class Accuracy:
-    """metrics: by name, the main one first. cell: per-clip scores, by which models are compared in pairs; None for detectors.
+class JudgedOn:
+    """What a detector was judged on. frames: a hash of what the annotated frames say. classes: those of theirs that the detector has."""
 
-    on: what was judged, in words. counts: of it.
+    frames: str
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Drawn:
+    """The main metric of a detector in each draw of groups, (draws,), empty with one group.
+
+    All detectors that were judged on the same are drawn alike, so that they can be compared draw by draw.
+    """
+
+    metric: str
+    values: NDArray[np.float64]
+    on: JudgedOn
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accuracy:
+    """metrics: by name, the main one first. on: what was judged, in words. counts: of it.
+
+    By these models are compared in pairs: cell: per-clip scores of a classifier. drawn: draws of a detector.
     """
 
     metrics: Mapping[str, Figure]
     cell: Cell | None
     on: str
     counts: Mapping[str, int] = field(default_factory=dict)
+    drawn: Drawn | None = None
 
 
 def shown_clips(opened: OpenModel, spec: DataSpec, given: str = "") -> tuple[DataConfig, Clips]:
     """How a classifier is shown the clips of a benchmark, and these.
 
-    given: where data.root was set, for the message. Raises ConfigError and DataError as `read_clips` does, and for classes that are not
-    those that the classifier names.
+    given: where data.root was set, for the message. Raises ConfigError and DataError as `read_clips` does, for classes that are not those
+    that the classifier names, and for settings of annotated frames.
     """
     assert opened.data is not None
+    if useless := spec.of_frames:
+        raise ConfigError(f"data.{useless[0]} belongs to detectors; classifiers see clips", to_mend=f"leave out data.{useless[0]}")
     flow = opened.data.flow
     if flow.source == "stored" and spec.flow_folder is not None:
         flow = dataclasses.replace(flow, folder=spec.flow_folder)
@@ -87,13 +110,16 @@ def shown_frames(spec: DataSpec, *, runs: bool) -> BoxManifest:
     """The annotated frames that detectors are judged on. A set that names no subsets is all test, but not with `runs` among the detectors,
     which may have been trained on it.
 
-    Raises ConfigError where none is named, DataError for one that is not there or holds no frame.
+    Raises ConfigError where none is named, or annotations in a layout that has its own; DataError for one that is not there or holds no
+    frame.
     """
     frames = read_frames(
         BoxDataConfig(
             root=spec.root,
             manifest=spec.manifest,
             layout=spec.layout,
+            annotations=tuple(spec.annotations),
+            classes=tuple(spec.classes),
             validation_fraction=spec.validation_fraction,
             split_seed=spec.split_seed,
         )
@@ -120,14 +146,26 @@ def judge_frames(opened: OpenModel, truth: BoxManifest) -> Accuracy:
     """AP50 and what else detection tells, with the interval of AP50 over groups of frames; recall where objects may lack their box."""
     if any(frame.complete for frame in truth.frames):
         judgement = judge_detector(opened.model, truth)
-        ap50 = Figure(value=judgement.metrics()["ap50"], ci95=_ap50_interval(judgement, truth), n=judgement.precision.frames)
-        further = {name: Figure(value=value, n=ap50.n) for name, value in judgement.metrics().items() if name != "ap50"}
+        found, frames, unknown = judgement.metrics(), judgement.precision.frames, judgement.unknown
+        metric, values = "ap50", _ap50_draws(judgement, truth)
         counts = {name: getattr(judgement.precision, name) for name in ("frames", "boxes", "ignored", "incomplete")}
-        return Accuracy(metrics={"ap50": ap50, **further}, cell=None, on=f"{ap50.n} frames of {truth.name}", counts=counts)
-    recall = judge_recall(opened.model, truth, score=JUDGED_SCORE)
-    figure = Figure(value=recall.metrics()["recall50"], ci95=_recall_interval(recall), n=len(recall.recall.keys))
-    counts = {"frames": figure.n, "objects": int(recall.recall.objects.sum())}
-    return Accuracy(metrics={"recall50": figure}, cell=None, on=f"{figure.n} frames of {truth.name}", counts=counts)
+    else:
+        recall = judge_recall(opened.model, truth, score=JUDGED_SCORE)
+        found, frames, unknown = {"recall50": recall.metrics()["recall50"]}, len(recall.recall.keys), recall.unknown
+        metric, values = "recall50", _recall_draws(recall)
+        counts = {"frames": frames, "objects": int(recall.recall.objects.sum())}
+    main = Figure(value=found[metric], ci95=percentile_interval(values), n=frames)
+    further = {name: Figure(value=value, n=frames) for name, value in found.items() if name != metric}
+    judged = JudgedOn(
+        frames=frames_identity(truth.classes, truth), classes=tuple(name for name in truth.classes if name not in set(unknown))
+    )
+    return Accuracy(
+        metrics={metric: main, **further},
+        cell=None,
+        on=f"{frames} frames of {truth.name}",
+        counts=counts,
+        drawn=Drawn(metric=metric, values=values, on=judged),
+    )
 
 
 def check_same_kind(opened: Mapping[str, OpenModel]) -> None:
@@ -138,30 +176,30 @@ def check_same_kind(opened: Mapping[str, OpenModel]) -> None:
         raise ConfigError("classifiers and detectors in one benchmark", **named, to_mend="benchmark them apart")
 
 
-def _ap50_interval(judgement: DetectorJudgement, truth: BoxManifest, *, seed: int = 0) -> tuple[float, float] | None:
-    """Groups of complete frames are drawn anew and AP50 is worked out for each draw; None with one group."""
+def _ap50_draws(judgement: DetectorJudgement, truth: BoxManifest, *, seed: int = 0) -> NDArray[np.float64]:
+    """Groups of complete frames are drawn anew and AP50 is worked out for each draw that has a box; none with one group."""
     groups = _groups([frame for frame in truth.frames if frame.complete])
     if len(groups) < 2 or judgement.precision.ap50 is None:
-        return None
+        return np.zeros(0)
     rng, found = np.random.default_rng(seed), []
     for _ in range(DRAWS):
         frames = [frame for number in rng.integers(0, len(groups), len(groups)) for frame in groups[number]]
         drawn = average_precision(dataclasses.replace(truth, frames=tuple(frames)), judgement.detections).ap50
-        if drawn is not None:
+        if drawn is not None:  # the truth alone decides, so draws of several detectors stay side by side
             found.append(drawn)
-    return _bounds(np.asarray(found))
+    return np.asarray(found)
 
 
-def _recall_interval(judgement: RecallJudgement, *, seed: int = 0) -> tuple[float, float] | None:
-    """Videos are drawn anew; None with one."""
+def _recall_draws(judgement: RecallJudgement, *, seed: int = 0) -> NDArray[np.float64]:
+    """Videos are drawn anew; none with one."""
     paths = sorted({path for path, _ in judgement.recall.keys})
     if len(paths) < 2:
-        return None
+        return np.zeros(0)
     place = {path: number for number, path in enumerate(paths)}
     of_frame = [place[path] for path, _ in judgement.recall.keys]
     found, objects = (np.bincount(of_frame, weights=counts) for counts in (judgement.recall.found, judgement.recall.objects))
     times = np.random.default_rng(seed).multinomial(len(paths), np.full(len(paths), 1 / len(paths)), size=2000)
-    return _bounds((times @ found) / (times @ objects))
+    return np.asarray((times @ found) / (times @ objects))
 
 
 def _groups(frames: Sequence[LabelledFrame]) -> list[list[LabelledFrame]]:
@@ -174,8 +212,3 @@ def _groups(frames: Sequence[LabelledFrame]) -> list[list[LabelledFrame]]:
             frame
         )
     return list(found.values())
-
-
-def _bounds(drawn: NDArray[np.float64]) -> tuple[float, float]:
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return float(low), float(high)

@@ -14,6 +14,7 @@ from vidkd.base.errors import ConfigError, unknown_name
 EXPORTED = (".onnx", ".xml", ".tflite")
 NAMED = ("checkpoint", "backbone", "detector")
 OF_DETECTORS = ("weights", "names", "metadata", "resize", "runtime", "score", "nms_iou")
+OF_FRAMES = ("layout", "annotations", "classes", "every")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +89,8 @@ class DataSpec:
         root: folder of the data set.
         manifest: by default <root>/manifest.jsonl; of detectors a manifest of boxes.
         layout: of detectors: how annotated frames lie below root, a name of BOX_LAYOUTS.
+        annotations: of detectors: files of boxes, relative to root, in place of those that coco, coco_video, mot or davis look for.
+        classes: of detectors: judge on these classes alone, in this order; empty for all of the data set's.
         every: of detectors: judge on every n-th frame of a video.
         split: name of the split of clips.
         subset: which clips or frames of it.
@@ -99,6 +102,8 @@ class DataSpec:
     root: str = ""
     manifest: str | None = None
     layout: str = ""
+    annotations: list[str] = field(default_factory=list)
+    classes: list[str] = field(default_factory=list)
     every: int = 1
     split: str = "1"
     subset: Literal["train", "val", "test"] = "test"
@@ -111,6 +116,11 @@ class DataSpec:
             raise ConfigError(f"data.every must be at least 1, not {self.every}")
         if not 0 <= self.validation_fraction < 1:
             raise ConfigError(f"data.validation_fraction must lie in [0, 1), not {self.validation_fraction:g}")
+
+    @property
+    def of_frames(self) -> list[str]:
+        """Settings that were given and mean something to detectors alone."""
+        return [name for name in OF_FRAMES if getattr(self, name) != getattr(DataSpec(), name)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,15 +210,16 @@ class BenchmarkConfig:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A configuration, the file that it came from, and the flags over it."""
+    """A configuration, the file that it came from, the flags over it, and folders below which the files that it names are looked for."""
 
     config: BenchmarkConfig
     path: Path
     overrides: tuple[str, ...] = ()
+    roots: tuple[Path, ...] = ()
 
 
-def read_benchmark(path: Path | str, overrides: Sequence[str] = ()) -> Benchmark:
-    """Read a benchmark, and put flags (--data.root DIR --rounds 5) over it.
+def read_benchmark(path: Path | str, overrides: Sequence[str] = (), *, roots: Sequence[Path] = ()) -> Benchmark:
+    """Read a benchmark, and put flags (--data.root DIR --rounds 5) over it. roots: see `Benchmark`; nothing is looked for yet.
 
     Raises ConfigError with file and key for anything unknown, of a wrong type or out of range, a label that is there twice among them.
     """
@@ -226,7 +237,7 @@ def read_benchmark(path: Path | str, overrides: Sequence[str] = ()) -> Benchmark
     except ConfigError as error:
         lines = {label.replace(" ", "_"): text for label, text in error.lines.items()}
         raise ConfigError(error.what, **{**lines, "benchmark": path}) from error
-    return Benchmark(config, path, tuple(overrides))
+    return Benchmark(config, path, tuple(overrides), tuple(roots))
 
 
 def check_threads(threads: Sequence[int]) -> None:
@@ -264,7 +275,7 @@ def _value(key: str, text: str) -> Any:
             continue
         kind = next((each for each in (kind, *typing.get_args(kind)) if hasattr(each, "__dataclass_fields__")), None)
         kind = typing.get_type_hints(kind).get(part) if kind is not None else None
-    if kind is str or (typing.get_origin(kind) is not dict and str in typing.get_args(kind)):
+    if kind is str or (typing.get_origin(kind) not in (dict, list) and str in typing.get_args(kind)):
         return text
     try:
         return yaml.safe_load(text)

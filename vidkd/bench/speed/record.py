@@ -4,14 +4,11 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from vidkd.bench.intervals import Cell, paired_difference
-from vidkd.bench.observed import ACCURACY
 from vidkd.bench.speed.end_to_end import TOTAL
+from vidkd.bench.speed.pairs import pairs_of
 from vidkd.bench.speed.run import Condition, ModelResult, Results
 from vidkd.bench.speed.statistics import Figure, median, p95, rate, ratio
-from vidkd.bench.summary import Method, Metric, Paired, build_summary
+from vidkd.bench.summary import Method, Metric, build_summary
 
 SCHEMA_VERSION = 1
 KIND = "vidkd-benchmark"
@@ -22,7 +19,8 @@ def summary_of(results: Results, config_text: str = "") -> dict[str, Any]:
     """The content of summary.json.
 
     Every figure has one cell, for a benchmark is of single models: `values` holds it, `mean` repeats it, `ci95` is its interval over rounds
-    (accuracy: over test groups). Of how many calls a latency is stands in `latency_n@...`. `data.models` tells what each model is.
+    (accuracy: over test groups). Of how many calls a latency is stands in `latency_n@...`. `data.models` tells what each model is, by
+    the path that the benchmark wrote.
     """
     config, cell = results.config, _cell(results)
     base = results.models[config.against]
@@ -48,7 +46,7 @@ def summary_of(results: Results, config_text: str = "") -> dict[str, Any]:
         "models": {label: _facts(model) for label, model in results.models.items()},
         "config": config_text,
     }
-    return build_summary(config.name, data, results.environment, methods, _pairs(results), results.seconds)
+    return build_summary(config.name, data, results.environment, methods, pairs_of(results), results.seconds)
 
 
 def figures_of(model: ModelResult, base: ModelResult, *, seed: int = 0) -> dict[str, Figure]:
@@ -127,27 +125,6 @@ def _facts(model: ModelResult) -> dict[str, Any]:
         "torch_at_start": model.cold[0].torch if model.cold else None,
         "notes": list(model.cost.notes),
     }
-
-
-def _pairs(results: Results) -> list[Paired]:
-    """Top-1 against the baseline's, paired on the clips that both were judged on."""
-    base = results.models[results.config.against].accuracy
-    pairs = []
-    for label, model in results.models.items():
-        mine = model.accuracy
-        if label == results.config.against or mine is None or base is None or not _same_clips(mine.cell, base.cell):
-            continue
-        assert mine.cell is not None
-        assert base.cell is not None
-        found = paired_difference([mine.cell], [base.cell], over=("groups",))
-        pairs.append(
-            Paired(method=label, against=results.config.against, metric=ACCURACY, difference=found.mean, ci95=found.ci95, pairs=found.cells)
-        )
-    return pairs
-
-
-def _same_clips(first: Cell | None, second: Cell | None) -> bool:
-    return first is not None and second is not None and np.array_equal(np.asarray(first.clip), np.asarray(second.clip))
 
 
 def _cell(results: Results) -> str:

@@ -60,7 +60,7 @@ def compare(first: Mapping[str, Any], second: Mapping[str, Any], *, tolerance: f
         raise DataError("the two benchmarks have unlike baselines", first=names[0], second=names[1])
     judged = [summary["data"].get("manifest") for summary in (first, second)]
     if None not in judged and judged[0] != judged[1]:
-        raise DataError("the two benchmarks were judged on other clips: their manifests do not say the same")
+        raise DataError("the two benchmarks were judged on other clips or frames: their hashes (data.manifest) are not the same")
     machine = same_machine(first["environment"], second["environment"])
     return Comparison(changes=tuple(_changes(first["methods"], second["methods"], machine, tolerance)), same_machine=machine)
 

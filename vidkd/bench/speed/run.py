@@ -23,6 +23,7 @@ from vidkd.bench.speed.direct import NetworkInput
 from vidkd.bench.speed.end_to_end import ClipReader, FrameReader, Parts, Reader, end_to_end_block, samples_of
 from vidkd.bench.speed.machine import load, machine, tell_cuda
 from vidkd.bench.speed.opening import FrameInput, OpenModel, open_model
+from vidkd.bench.speed.places import located
 from vidkd.bench.speed.rounds import block, calls_in, interleave
 from vidkd.detection.annotations import BoxManifest
 from vidkd.engine.allocator import keep_freed_memory
@@ -50,9 +51,9 @@ class Condition:
 class ModelResult:
     """What was found out of one model.
 
-    latency: seconds of calls, by round. end_to_end: seconds of the parts of a sample's way from its file, by round; of single samples.
-    clock: how calls were timed. content: a hash of its files; None for random weights. accuracy: None for what is not judged, or without a
-    data set.
+    what: the file, folder or name as the benchmark wrote it. latency: seconds of calls, by round. end_to_end: seconds of the parts of a
+    sample's way from its file, by round; of single samples. clock: how calls were timed. content: a hash of its files; None for random
+    weights. accuracy: None for what is not judged, or without a data set.
     """
 
     label: str
@@ -73,7 +74,8 @@ class ModelResult:
 class Results:
     """All models of a benchmark by label, and what they were measured with.
 
-    data: name of the data set; None where noise was shown. manifest: a hash of what its manifest of clips says; None where there is none.
+    config: as the benchmark wrote it, wherever its files were found. data: name of the data set; None where noise was shown. manifest: a
+    hash of what its clips or annotated frames are; None where there are none.
     """
 
     config: BenchmarkConfig
@@ -88,7 +90,7 @@ class Results:
 class _Shown:
     """What one model is shown: a reader of the data set where there is one (a new one for each call of `reader`), and a full batch.
 
-    data: name of the data set. manifest: a hash of what its manifest of clips says.
+    data: name of the data set. manifest: a hash of what its clips or annotated frames are.
     """
 
     reader: Callable[[], Reader] | None
@@ -101,17 +103,18 @@ class _Shown:
 def run_benchmark(benchmark: Benchmark, *, device: str = "auto") -> Results:
     """Measure everything that the configuration asks for.
 
-    Raises ConfigError, DataError and CheckpointError, naming the model, for what cannot be opened, judged or compared; nothing is timed
-    before all of that is known.
+    Raises ConfigError, DataError and CheckpointError, naming the model, for what cannot be found, opened, judged or compared; nothing is
+    timed before all of that is known.
     """
-    config, begun = benchmark.config, time.monotonic()
-    check_threads(config.threads)
+    begun = time.monotonic()
+    check_threads(benchmark.config.threads)
+    config = located(benchmark)
     # or the time of a call would depend on which sizes other models have allocated and freed before it
     kept = keep_freed_memory()
     environment = {**machine(), **tell_cuda(torch, tf32=config.tf32), "freed memory": KEPT if kept else LEFT}
     opened = {label: _open(config, label, config.threads[0], device) for label in config.models}
     check_same_kind(opened)
-    shown = _shown(benchmark, opened)
+    shown = _shown(dataclasses.replace(benchmark, config=config), opened)
     log.info("counting parameters and multiply-accumulates")
     costs = {}
     for label, model in opened.items():
@@ -125,7 +128,7 @@ def run_benchmark(benchmark: Benchmark, *, device: str = "auto") -> Results:
     models = {
         label: ModelResult(
             label=label,
-            what=config.models[label].what,
+            what=benchmark.config.models[label].what,
             runs_on=model.runs_on,
             input=str(model.input),
             kind=model.kind,
@@ -141,7 +144,7 @@ def run_benchmark(benchmark: Benchmark, *, device: str = "auto") -> Results:
     }
     data, manifest = (next((name for each in shown.values() if (name := getattr(each, key))), None) for key in ("data", "manifest"))
     seconds = round(time.monotonic() - begun, 1)
-    return Results(config=config, models=models, data=data, environment=environment, manifest=manifest, seconds=seconds)
+    return Results(config=benchmark.config, models=models, data=data, environment=environment, manifest=manifest, seconds=seconds)
 
 
 def _open(config: BenchmarkConfig, label: str, threads: int, device: str) -> OpenModel:
@@ -180,7 +183,8 @@ def _shown_frames(truth: BoxManifest, opened: Mapping[str, OpenModel], most: int
             log.info("judging %s", label)
             model.begin()
             accuracy = judge_frames(model, truth)
-        found[label] = _Shown(reader=partial(FrameReader, truth), batch=batch, accuracy=accuracy, data=truth.name)
+        identity = None if accuracy.drawn is None else accuracy.drawn.on.frames
+        found[label] = _Shown(reader=partial(FrameReader, truth), batch=batch, accuracy=accuracy, data=truth.name, manifest=identity)
     return found
 
 

@@ -63,7 +63,14 @@ def interval(rounds_RC: Array, statistic: Callable[[Array], Array], *, draws: in
     if len(rounds_RC) < 2:
         return None
     chosen = np.random.default_rng(seed).integers(0, len(rounds_RC), (draws, len(rounds_RC)))
-    low, high = np.percentile(statistic(rounds_RC[chosen].reshape(draws, -1)), [2.5, 97.5])
+    return percentile_interval(statistic(rounds_RC[chosen].reshape(draws, -1)))
+
+
+def percentile_interval(drawn: Array) -> tuple[float, float] | None:
+    """The 2.5th and 97.5th percentile of a statistic of each draw, (draws,); None without a draw."""
+    if not len(drawn):
+        return None
+    low, high = np.percentile(drawn, [2.5, 97.5])
     return float(low), float(high)
 
 
