@@ -16,8 +16,11 @@ import yaml
 
 from vidkd.bench.study import CellKey, MethodSpec, StudySpec, cell_config, check_settings, read_study, waves
 from vidkd.cli.main import run_verb
+from vidkd.compress.config import DistilConfig
+from vidkd.compress.detector_distil import learning_of
 from vidkd.compress.recipe import RepairConfig, read_recipe
 from vidkd.data.manifest import Manifest
+from vidkd.detection.config import load_detector_config
 from vidkd.engine.config import RunConfig, load_config, teacher_config
 from vidkd.engine.fit import fit
 from vidkd.engine.settings import as_dict, merge
@@ -27,6 +30,7 @@ REPOSITORY = Path(__file__).parents[1]
 CONFIGS = sorted(path for task in ("attention", "anticipation") for path in (REPOSITORY / "configs" / task).glob("*.yaml"))
 STUDIES = sorted((REPOSITORY / "configs" / "studies").glob("*.yaml"))
 RECIPES = sorted((REPOSITORY / "configs" / "compress").glob("*.yaml"))
+DETECTOR_RECIPES = sorted((REPOSITORY / "configs" / "compress" / "detectors").glob("*.yaml"))
 
 
 LAYOUTS: dict[str, Callable[[Path], str]] = {
@@ -238,6 +242,21 @@ def test_methods_are_tuned_alike(path: Path) -> None:
 def _is_tuned(method: MethodSpec, compresses: bool) -> bool:
     """Whether a method has something to tune; where runs are compressed these are the repairs."""
     return any("repair" in step for step in method.steps) if compresses else True
+
+
+@pytest.mark.parametrize("path", DETECTOR_RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_of_a_published_detector_is_judged_on_other_footage_than_it_learns_from(path: Path) -> None:
+    first = path.read_text(encoding="utf-8").splitlines()[0]
+    assert first.startswith(f"# vidkd compress --config configs/compress/detectors/{path.name} --root DIR")
+    recipe = read_recipe(path)
+    assert recipe.weights
+    assert recipe.names
+    assert recipe.footage
+    config = load_detector_config(settings=recipe.settings)
+    assert not any(name.startswith(f"{config.data.root}/") for name in recipe.footage)
+    learns = [step.settings for step in recipe.steps if isinstance(step.settings, DistilConfig)]
+    assert all(learning_of(settings).update.trains == "all" for settings in learns)
+    assert ("--seed" in first) == bool(learns), "what draws nothing is run once"
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
