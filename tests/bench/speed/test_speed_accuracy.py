@@ -91,6 +91,7 @@ def test_missing_data_and_other_classes_are_told(tiny_root: Path, tmp_path: Path
         ("layout", DataSpec(layout="mot")),
         ("annotations", DataSpec(annotations=["gt.txt"])),
         ("classes", DataSpec(classes=["person"])),
+        ("paths", DataSpec(paths=["v0*"])),
         ("every", DataSpec(every=2)),
     ],
 )
@@ -162,6 +163,18 @@ def test_annotations_and_classes_are_those_of_a_training(pictures: BoxManifest, 
     assert (cars.classes, [frame.labels.tolist() for frame in cars.frames]) == (("car", "person"), [[1], [1]])
     with pytest.raises(ConfigError, match="layout 'yolo' has in places of its own"):
         shown_frames(dataclasses.replace(spec, layout="yolo"), runs=False)
+
+
+def test_only_frames_of_named_files_are_judged(pictures: BoxManifest, tmp_path: Path) -> None:
+    dataclasses.replace(pictures, frames=tuple(dataclasses.replace(frame, subset="") for frame in pictures.frames)).write(
+        tmp_path / "b.jsonl"
+    )
+    spec = DataSpec(root=str(pictures.root), manifest=str(tmp_path / "b.jsonl"), paths=["v0*"])
+    first = [frame.key for frame in pictures.frames if frame.path.startswith("v0")]
+    assert 0 < len(first) < len(pictures.frames)
+    assert [frame.key for frame in shown_frames(spec, runs=False).frames] == first
+    with pytest.raises(DataError, match=r"no frame of .* lies in data\.paths"):
+        shown_frames(dataclasses.replace(spec, paths=["w*"]), runs=False)
 
 
 def test_average_precision_has_an_interval_over_groups(pictures: BoxManifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 
 import numpy as np
 import torch
@@ -124,7 +125,13 @@ def shown_frames(spec: DataSpec, *, runs: bool) -> BoxManifest:
             split_seed=spec.split_seed,
         )
     )
-    return (frames.subset if runs else frames.subset_for_others)(spec.subset).thinned(spec.every)
+    truth = (frames.subset if runs else frames.subset_for_others)(spec.subset).thinned(spec.every)
+    if not spec.paths:
+        return truth
+    chosen = tuple(frame for frame in truth.frames if any(fnmatchcase(frame.path, pattern) for pattern in spec.paths))
+    if not chosen:
+        raise DataError(f"no frame of {truth.name} lies in data.paths", patterns=", ".join(spec.paths), first_path=truth.frames[0].path)
+    return dataclasses.replace(truth, frames=chosen)
 
 
 def judge_clips(opened: OpenModel, spec: DataSpec, data: DataConfig, clips: Clips, *, amp: str | None = None) -> Accuracy:

@@ -14,7 +14,7 @@ from vidkd.base.errors import ConfigError, unknown_name
 EXPORTED = (".onnx", ".xml", ".tflite")
 NAMED = ("checkpoint", "backbone", "detector")
 OF_DETECTORS = ("weights", "names", "metadata", "resize", "runtime", "score", "nms_iou")
-OF_FRAMES = ("layout", "annotations", "classes", "every")
+OF_FRAMES = ("layout", "annotations", "classes", "paths", "every")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +91,7 @@ class DataSpec:
         layout: of detectors: how annotated frames lie below root, a name of BOX_LAYOUTS.
         annotations: of detectors: files of boxes, relative to root, in place of those that coco, coco_video, mot or davis look for.
         classes: of detectors: judge on these classes alone, in this order; empty for all of the data set's.
+        paths: of detectors: judge on frames of these videos or images alone, patterns of their paths; empty for all.
         every: of detectors: judge on every n-th frame of a video.
         split: name of the split of clips.
         subset: which clips or frames of it.
@@ -104,6 +105,7 @@ class DataSpec:
     layout: str = ""
     annotations: list[str] = field(default_factory=list)
     classes: list[str] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
     every: int = 1
     split: str = "1"
     subset: Literal["train", "val", "test"] = "test"
