@@ -24,7 +24,7 @@ from vidkd.detection.evaluate import DetectorJudgement, RecallJudgement, judge_d
 from vidkd.detection.frames import frames_identity, read_frames
 from vidkd.detection.metrics import average_precision
 from vidkd.engine.clips import Clips, read_clips
-from vidkd.engine.judge import judge
+from vidkd.engine.judge import Judgement, judge
 from vidkd.models.exported import ExportedModule
 from vidkd.runtime.exported_classifier import ExportedClassifier
 
@@ -136,17 +136,36 @@ def shown_frames(spec: DataSpec, *, runs: bool) -> BoxManifest:
 
 def judge_clips(opened: OpenModel, spec: DataSpec, data: DataConfig, clips: Clips, *, amp: str | None = None) -> Accuracy:
     """Top-1 and what else the engine tells of a classifier, with the interval of top-1 over test groups."""
-    exported = isinstance(opened.model, ExportedClassifier)
-    module = ExportedModule(opened.model) if exported else opened.model
-    device = torch.device("cpu") if exported else next(opened.network.parameters()).device
-    with autocast(amp, device.type) if not exported else contextlib.nullcontext():
-        judgement = judge(module, clips, spec.subset, data, opened.classes, device=device)
+    if opened.streams:
+        judgement = _mean_judgement([_judged(one, spec, data, clips, amp) for one in opened.streams])
+    else:
+        judgement = _judged(opened, spec, data, clips, amp)
     cell = as_cell({"seed": 0, "fold": spec.split, "predictions": judgement.as_rows()})
     found = judgement.metrics()
     top1 = Figure(value=found[ACCURACY], ci95=bootstrap_ci([cell], over=("groups",)).ci95, n=len(cell.correct))
     further = {name: Figure(value=value, n=len(cell.correct)) for name, value in found.items() if name != ACCURACY}
     on = f"{len(cell.correct)} clips of '{spec.subset}', {len(set(cell.group.tolist()))} groups"
     return Accuracy(metrics={ACCURACY: top1, **further}, cell=cell, on=on, counts=judgement.counts())
+
+
+def _judged(opened: OpenModel, spec: DataSpec, data: DataConfig, clips: Clips, amp: str | None) -> Judgement:
+    exported = isinstance(opened.model, ExportedClassifier)
+    module = ExportedModule(opened.model) if exported else opened.model
+    device = torch.device("cpu") if exported else next(opened.network.parameters()).device
+    with autocast(amp, device.type) if not exported else contextlib.nullcontext():
+        return judge(module, clips, spec.subset, data, opened.classes, device=device)
+
+
+def _mean_judgement(pair: Sequence[Judgement]) -> Judgement:
+    """Probabilities of both averaged, clip by clip; of the classes alone, no further labels."""
+    first, second = pair
+    at = {
+        fraction: dataclasses.replace(
+            one, probabilities=(one.probabilities + second.at[fraction].probabilities) / 2, targets={}, target_classes={}
+        )
+        for fraction, one in first.at.items()
+    }
+    return dataclasses.replace(first, at=at)
 
 
 def judge_frames(opened: OpenModel, truth: BoxManifest) -> Accuracy:

@@ -23,6 +23,7 @@ class ModelSpec:
 
     Args:
         checkpoint: a classifier, or a detector that vidkd trained: a checkpoint, the folder of a run, or an exported .onnx or .xml file.
+        beside: a second classifier, of flow beside one of RGB or the other way round: their probabilities are averaged (two streams).
         backbone: name of a backbone, built with random weights: its speed alone is measured.
         detector: a darknet .cfg, an .onnx or .tflite file, or torchvision:NAME.
         weights: of a .cfg or of torchvision:NAME.
@@ -40,6 +41,7 @@ class ModelSpec:
     """
 
     checkpoint: str | None = None
+    beside: str | None = None
     backbone: str | None = None
     detector: str | None = None
     weights: str | None = None
@@ -67,6 +69,10 @@ class ModelSpec:
             raise ConfigError(f"an .onnx file is called directly, not {self.what}", to_mend="leave direct out")
         if self.direct is None and self.input is not None:
             raise ConfigError("input is for a network that is called directly", to_mend="direct: onnxruntime, or leave it out")
+        if self.beside is not None and (self.checkpoint is None or self.source is not None or self.direct is not None):
+            raise ConfigError(
+                "beside is for the checkpoint or exported file of a classifier, without source or direct", to_mend="leave it out"
+            )
         if self.source is not None and not (self.checkpoint is not None and self.is_exported and self.direct is None):
             raise ConfigError(f"source is for an exported classifier, not for {self.what}", to_mend="leave it out")
 

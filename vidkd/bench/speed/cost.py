@@ -1,5 +1,6 @@
 """What a model costs whatever runs it: parameters, multiply-accumulates by two counters, bytes on disk. What is not known stays unknown."""
 
+import dataclasses
 import hashlib
 import io
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vidkd.base.errors import ConfigError
 from vidkd.base.files import sha256
-from vidkd.bench.speed.config import ModelSpec
+from vidkd.bench.speed.config import EXPORTED, ModelSpec
 from vidkd.bench.speed.opening import OpenModel, open_model
 from vidkd.models.macs import network_cost
 from vidkd.models.saved import checkpoint_in
@@ -42,6 +43,9 @@ def cost_of(spec: ModelSpec, opened: OpenModel) -> Cost:
     An exported file tells its parameters if vidkd wrote it; the multiply-accumulates are those of its `source`. Raises ConfigError for a
     source of another size than the file says, and as whatever opens the source does.
     """
+    if opened.streams:
+        named = zip((spec.checkpoint, spec.beside), opened.streams, strict=True)
+        return _of_both([cost_of(dataclasses.replace(spec, checkpoint=name, beside=None), one) for name, one in named])
     size = _file_bytes(spec, opened)
     if opened.kind == "detector":
         return _of_detector(opened, size)
@@ -52,6 +56,13 @@ def cost_of(spec: ModelSpec, opened: OpenModel) -> Cost:
     told = opened.recorded_parameters
     unknown = "multiply-accumulates" if told is not None else "parameters and multiply-accumulates"
     return Cost(parameters=told, macs=None, macs_torch=None, file_bytes=size, notes=[f"{unknown}: the file does not tell (`source` does)"])
+
+
+def _of_both(costs: Sequence[Cost]) -> Cost:
+    """Sums; unknown where one is."""
+    sums = {name: [getattr(cost, name) for cost in costs] for name in ("parameters", "macs", "macs_torch", "file_bytes")}
+    known: dict[str, Any] = {name: None if None in values else sum(values) for name, values in sums.items()}
+    return Cost(**known, notes=[note for cost in costs for note in cost.notes])
 
 
 def _of_detector(opened: OpenModel, size: int) -> Cost:
@@ -121,11 +132,15 @@ def content_of(spec: ModelSpec) -> str | None:
     """A hash of the files that a model consists of, whatever they are called; None for random weights."""
     if spec.backbone is not None:
         return None
-    path = Path(spec.what)
-    files = _parts(path) if spec.is_exported else [checkpoint_in(path) if path.is_dir() else path]
+    files = [file for name in (spec.what, spec.beside) if name is not None for file in _files(Path(name))]
     files += [Path(name) for name in (spec.weights, spec.names, spec.metadata) if name is not None]
     digest = hashlib.sha256("".join(sha256(file) for file in files if file.is_file()).encode())
     return digest.hexdigest()[:16]
+
+
+def _files(path: Path) -> list[Path]:
+    """An exported file with its weights, the checkpoint of a run, or the file itself."""
+    return _parts(path) if path.suffix.lower() in EXPORTED else [checkpoint_in(path) if path.is_dir() else path]
 
 
 def _file_bytes(spec: ModelSpec, opened: OpenModel) -> int:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from vidkd.bench.speed.clocks import Clock
 from vidkd.bench.speed.config import DataSpec
 from vidkd.bench.speed.opening import ClipInput, OpenModel
+from vidkd.bench.speed.two_streams import joined
 from vidkd.data.config import DataConfig
 from vidkd.data.dataset import ClipDataset
 from vidkd.detection.annotations import BoxManifest
@@ -41,23 +42,23 @@ class ClipReader:
     def __init__(self, opened: OpenModel, spec: DataSpec, data: DataConfig, clips: Clips) -> None:
         data = dataclasses.replace(data, eval_clips=1, eval_crops=1)
         *_, fraction = data.observe.judged_fractions
-        assert isinstance(opened.input, ClipInput)
-        self.view = opened.input.view
-        self._view, self._rgb = (evaluation_set(clips, spec.subset, data, [view], fraction=fraction) for view in (opened.input.view, "rgb"))
+        self.views: list[str] = ["rgb", "flow"] if opened.streams else [opened.input.view] if isinstance(opened.input, ClipInput) else []
+        self._seen, self._rgb = (evaluation_set(clips, spec.subset, data, views, fraction=fraction) for views in (self.views, ["rgb"]))
         self._next = 0
 
     def read(self) -> NDArray[Any]:
         """See `Reader`."""
-        number, self._next = self._next, (self._next + 1) % len(self._view)
-        return self._sample(self._view, number, self.view)
+        number, self._next = self._next, (self._next + 1) % len(self._seen)
+        return self._sample(self._seen, number, self.views)
 
     def read_without_flow(self) -> NDArray[Any] | None:
         """See `Reader`."""
-        return self._sample(self._rgb, self._next, "rgb") if self.view == "flow" else None
+        return self._sample(self._rgb, self._next, ["rgb"]) if "flow" in self.views else None
 
-    def _sample(self, samples: ClipDataset, number: int, view: str) -> NDArray[Any]:
-        values = samples[(0, number)][view].numpy()[None]
-        return np.asarray(values, np.float32 if view == "flow" else np.uint8)
+    def _sample(self, samples: ClipDataset, number: int, views: Sequence[str]) -> NDArray[Any]:
+        sample = samples[(0, number)]
+        seen = [np.asarray(sample[view].numpy()[None], np.float32 if view == "flow" else np.uint8) for view in views]
+        return joined(*seen) if len(seen) == 2 else seen[0]
 
 
 class FrameReader:
@@ -106,7 +107,7 @@ def end_to_end_block(opened: OpenModel, reader: Reader, *, calls: int, clock: Cl
 
 
 def _has_flow(opened: OpenModel) -> bool:
-    return isinstance(opened.input, ClipInput) and opened.input.view == "flow"
+    return bool(opened.streams) or (isinstance(opened.input, ClipInput) and opened.input.view == "flow")
 
 
 def _seconds_of(function: Callable[[], Any], host: Clock) -> tuple[float, Any]:

@@ -20,6 +20,7 @@ from vidkd.runtime.classifier_metadata import CHANNELS
 from vidkd.runtime.clip_classifier import View
 
 if TYPE_CHECKING:
+    from vidkd.bench.speed.two_streams import TwoStreamInput
     from vidkd.data.config import DataConfig
     from vidkd.models import VideoClassifier
 
@@ -71,7 +72,7 @@ class OpenModel:
     goes before and after the network is part of it. model: what accuracy is judged on: a network in torch, an `ExportedClassifier` or a
     `Detector`. network: the network in torch, to be counted, as it is without torch.compile; None where there is none. data: the settings
     by which clips are shown to a classifier. device: of torch. trained: False for what is not judged. recorded_parameters: what an exported
-    file says of itself.
+    file says of itself. streams: the two that `open_two_streams` joined, in the order of their names.
     """
 
     kind: Kind
@@ -80,12 +81,13 @@ class OpenModel:
     answer: Callable[[NDArray[Any]], object]
     model: Any
     network: Any
-    input: ClipInput | FrameInput | NetworkInput
+    input: "ClipInput | FrameInput | NetworkInput | TwoStreamInput"
     classes: tuple[str, ...]
     data: "DataConfig | None" = None
     device: str = "cpu"
     trained: bool = True
     recorded_parameters: int | None = None
+    streams: "tuple[OpenModel, ...]" = ()
 
     def begin(self) -> None:
         """Give the libraries that all models share this one's number of threads; those with sessions of their own have it already."""
@@ -103,6 +105,10 @@ def open_model(spec: ModelSpec, *, threads: int, device: str = "auto", shape: Sh
     an unknown backbone, or a network that torch.compile cannot compile.
     """
     shape = shape or ShapeSpec()
+    if spec.beside is not None:
+        from vidkd.bench.speed.two_streams import open_two_streams
+
+        return open_two_streams(spec, lambda one: open_model(one, threads=threads, device=device, shape=shape))
     if spec.direct is not None:
         return _open_direct(spec, spec.direct, threads, device)
     if spec.backbone is not None:

@@ -8,7 +8,7 @@ from vidkd.base.roots import find_below
 from vidkd.bench.speed.config import Benchmark, BenchmarkConfig, DataSpec, ModelSpec
 from vidkd.detection.opening import TORCHVISION
 
-FILES = ("checkpoint", "detector", "weights", "names", "metadata", "source")
+FILES = ("checkpoint", "beside", "detector", "weights", "names", "metadata", "source")
 
 
 def located(benchmark: Benchmark) -> BenchmarkConfig:
