@@ -19,6 +19,7 @@ from vidkd.compress.config import QuantiseConfig
 from vidkd.compress.integer_layers import integer_layers, run_in_integers, weighted_layers
 from vidkd.compress.quantise import one_by_one, quantise, signal_to_noise_db
 from vidkd.runtime.onnx_network import NOT_AS_WRITTEN
+from vidkd.runtime.opening import open_network
 
 CLIP = (2, 3, 4, 8, 8)
 
@@ -103,6 +104,20 @@ def test_openvino_computes_the_same_file_in_integers(graph: bytes, tmp_path: Pat
     made = quantise(graph, feeds(), QuantiseConfig(spare=("second",)))
     openvino.save_model(openvino.Core().read_model(io.BytesIO(made.graph)), str(tmp_path / "net.xml"), compress_to_fp16=False)
     assert run_in_integers(tmp_path / "net.xml") == (1, 2)
+
+
+@pytest.mark.parametrize("integers", [False, True])
+def test_openvino_says_what_onnx_runtime_says_of_one_file(integers: bool, graph: bytes, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    path = tmp_path / "net.onnx"
+    path.write_bytes(quantise(graph, feeds(), QuantiseConfig(spare=("second",))).graph if integers else graph)
+    given = [feed["clip"] for feed in [*feeds(2, seed=1), *feeds(1, seed=2, shape=(5, *CLIP[1:]))]]
+    here, there = (open_network(path, threads=1, runtime=runtime) for runtime in ("onnxruntime", "openvino"))
+    assert [port.shape for port in here.inputs] == [port.shape for port in there.inputs] == [(None, *CLIP[1:])]
+    for clip in given:
+        (one,), (two,) = here.run(clip, ["out"]), there.run(clip, ["out"])
+        assert np.ptp(one) > 0.1
+        np.testing.assert_allclose(one, two, atol=1e-5)
 
 
 def test_a_layer_that_is_spared_is_run_in_float(graph: bytes, tmp_path: Path) -> None:

@@ -96,8 +96,34 @@ def test_what_runs_a_darknet_model(darknet, tmp_path):
     assert "runtime" not in ModelFiles(**darknet, runtime="eager").record()
     assert onnx_runtime.record()["runtime"] == "onnx"
     assert len(onnx_runtime.open()(np.zeros((2, 20, 30, 3), np.uint8))) == 2
-    with pytest.raises(ConfigError, match="--runtime means nothing to"):
+    with pytest.raises(ConfigError, match="--runtime onnx means nothing to") as caught:
         ModelFiles(model=str(picture_model(tmp_path / "net.onnx")), runtime="onnx").open()
+    assert caught.value.lines["to mend"] == "--runtime onnxruntime or openvino, or leave it out"
+    with pytest.raises(ConfigError, match=r"--oracle-runtime openvino means nothing to .*net\.cfg") as caught:
+        ModelFiles(**darknet, runtime="openvino", flags="oracle-").open()
+    assert caught.value.lines["to mend"] == "--oracle-runtime eager or onnx, or leave it out"
+    with pytest.raises(ConfigError, match="--runtime means nothing to torchvision"):
+        ModelFiles(model="torchvision:ssdlite320_mobilenet_v3_large", weights="w.pth", runtime="openvino").open()
+
+
+def test_what_runs_an_exported_file(tmp_path):
+    """Recorded is what changes the boxes, by as much as rounding: a library that would not run the file by itself."""
+    pytest.importorskip("openvino")
+    path = str(picture_model(tmp_path / "net.onnx"))
+    row = (0.0, 0.2, 0.6, 1.0, 0.8, 1.0)
+    frame = (np.asarray([*row, *[0] * 42]) * 255).round().astype(np.uint8).reshape(1, 4, 4, 3)
+    (by_default,) = ModelFiles(model=path, device="cpu").open()(frame)
+    (found,) = ModelFiles(model=path, device="cpu", threads=1, runtime="openvino").open()(frame)
+    assert len(found) == 1
+    np.testing.assert_allclose(found.boxes, by_default.boxes, atol=1e-6)
+    plain = ModelFiles(model=path).record()
+    assert "runtime" not in plain
+    assert ModelFiles(model=path, runtime="onnxruntime").record() == plain
+    assert ModelFiles(model=path, runtime="openvino").record() == {**plain, "runtime": "openvino"}
+    (tmp_path / "net.bin").write_bytes(b"weights")
+    (tmp_path / "net.xml").write_bytes(b"network")
+    xml = [ModelFiles(model=str(tmp_path / "net.xml"), runtime=runtime).record() for runtime in (None, "openvino")]
+    assert xml[0] == xml[1]
 
 
 def test_a_detector_of_torchvision(tmp_path):

@@ -84,7 +84,7 @@ def test_a_file_without_metadata(copied: Path) -> None:
 
 
 def test_another_device(copied: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot use device 'cuda' for an OpenVINO file"):
+    with pytest.raises(ConfigError, match="cannot use device 'cuda' in OpenVINO"):
         open_exported_classifier(copied, device="cuda")
 
 

@@ -1,5 +1,6 @@
 """A video classifier from whatever file it lies in: a checkpoint or run, for which torch is imported, or an exported file."""
 
+import argparse
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from vidkd.data.config import DataConfig
     from vidkd.runtime.clip_classifier import ClipClassifier
+    from vidkd.runtime.opening import Runtime
+
+RUNTIMES = ("onnxruntime", "openvino")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +28,11 @@ class OpenedClassifier:
     has_maps: bool
 
 
+def add_runtime_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the choice of what runs an exported file."""
+    parser.add_argument("--runtime", choices=RUNTIMES, help="what runs an exported .onnx file (default: onnxruntime)")
+
+
 def is_exported(path: Path | str) -> bool:
     """Whether a path names an exported file, by its suffix."""
     from vidkd.runtime.opening import CLIP_NETWORKS
@@ -31,20 +40,33 @@ def is_exported(path: Path | str) -> bool:
     return Path(path).suffix.lower() in CLIP_NETWORKS
 
 
-def open_classifier(path: Path | str, *, device: str = "auto") -> OpenedClassifier:
+def open_classifier(path: Path | str, *, device: str = "auto", runtime: "Runtime | None" = None) -> OpenedClassifier:
     """The classifier of an exported file, of a checkpoint or of the folder of a run; of a run that is not finished, that is logged.
 
-    device: auto, cpu, cuda, or mps (torch alone). Raises CheckpointError and ConfigError as `open_exported_classifier` and
-    `load_classifier` do.
+    device: auto, cpu, cuda, or mps (torch alone). runtime: what runs an exported file, by default as its suffix says. Raises
+    CheckpointError and ConfigError as `open_exported_classifier` and `load_classifier` do, and ConfigError for a runtime of a checkpoint.
     """
-    return _exported(Path(path), device) if is_exported(path) else _checkpoint(path, device)
+    if is_exported(path):
+        return _exported(Path(path), device, runtime)
+    refuse_runtime(path, runtime)
+    return _checkpoint(path, device)
 
 
-def _exported(path: Path, device: str) -> OpenedClassifier:
+def refuse_runtime(checkpoint: Path | str, runtime: "Runtime | None") -> None:
+    """Raise ConfigError where a runtime was named for what torch runs."""
+    from vidkd.base.errors import ConfigError
+
+    if runtime is not None:
+        raise ConfigError(
+            f"--runtime {runtime} is for an exported file; torch runs {checkpoint}", to_mend="leave out --runtime, or vidkd export first"
+        )
+
+
+def _exported(path: Path, device: str, runtime: "Runtime | None") -> OpenedClassifier:
     from vidkd.data.exported import shown_data
     from vidkd.runtime.opening import open_exported_classifier
 
-    classifier = open_exported_classifier(path, device=device)
+    classifier = open_exported_classifier(path, device=device, runtime=runtime)
     metadata = classifier.metadata
     data = shown_data(metadata, str(path))
     has_maps = metadata.map_shift_cells is not None

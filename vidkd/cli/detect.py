@@ -39,7 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--metadata", metavar="F", help="exported file: the YAML that says how to run it (default: beside it)")
     parser.add_argument("--resize", metavar="WAY", help="darknet: how frames meet the network (default: darknet; stretch for Yolo-Fastest)")
-    parser.add_argument("--runtime", choices=("eager", "onnx"), help="darknet: run by torch, or faster on a processor by ONNX Runtime")
+    parser.add_argument(
+        "--runtime",
+        choices=("eager", "onnx", "onnxruntime", "openvino"),
+        help="darknet: eager (torch), or onnx, faster on a processor; exported .onnx file: onnxruntime (default) or openvino",
+    )
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="each input gets a folder of its own in it")
     add_stream_arguments(parser)
     parser.add_argument("--batch", type=int, default=8, metavar="N", help="frames given to the model together (default: 8; live: 1)")

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vidkd.cli.classifiers import add_runtime_argument, is_exported, refuse_runtime
 from vidkd.cli.settings import add_settings_help, list_settings
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--split", default="test", choices=["train", "val", "test"], help="which clips or frames of the split (default: test)"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
+    add_runtime_argument(parser)
     parser.add_argument("--out", metavar="DIR", help="where to write (default: the run's folder)")
     parser.add_argument(
         "--submission", metavar="F", help="EPIC-KITCHENS-100: also write the scores as the challenge of action anticipation takes them"
@@ -67,7 +69,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate and write what was found."""
-    from vidkd.cli.classifiers import is_exported
     from vidkd.detection.saved import is_detector
     from vidkd.models.saved import read_checkpoint
 
@@ -235,13 +236,13 @@ class _Judged:
 
 
 def _judged(arguments: argparse.Namespace) -> _Judged:
-    from vidkd.cli.classifiers import is_exported
     from vidkd.engine.checkpoint import warn_if_unfinished
     from vidkd.models.saved import load_classifier
 
     path = Path(arguments.checkpoint)
     if is_exported(path):
         return _judged_file(arguments, path)
+    refuse_runtime(path, arguments.runtime)
     saved = load_classifier(path)
     warn_if_unfinished(path)
     return _Judged(
@@ -258,7 +259,7 @@ def _judged_file(arguments: argparse.Namespace, path: Path) -> _Judged:
 
     if arguments.submission:
         raise ConfigError("--submission needs the run: an exported file does not name the split of its training", to_mend="name the run")
-    classifier = open_exported_classifier(path, device=arguments.device)
+    classifier = open_exported_classifier(path, device=arguments.device, runtime=arguments.runtime)
     metadata = classifier.metadata
     shown_data(metadata, str(path))
     run = {"view": metadata.view, "data": dict(metadata.shown)}

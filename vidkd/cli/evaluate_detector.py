@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vidkd.cli.classifiers import refuse_runtime
 from vidkd.cli.evaluate import run_folder
 from vidkd.cli.settings import list_settings
 
@@ -87,6 +88,7 @@ def _refuse_companions(arguments: argparse.Namespace) -> None:
     for name in ("weights", "names", "metadata", "resize"):
         if getattr(arguments, name) is not None:
             raise ConfigError(f"--{name} belongs to --model; a checkpoint holds all that it needs", to_mend=f"leave out --{name}")
+    refuse_runtime(arguments.checkpoint, arguments.runtime)
 
 
 def _of_file(arguments: argparse.Namespace) -> "tuple[Detector, DetectorRunConfig]":
@@ -103,6 +105,7 @@ def _of_file(arguments: argparse.Namespace) -> "tuple[Detector, DetectorRunConfi
         score=config.judge.score,
         nms_iou=config.judge.nms_iou,
         device=arguments.device,
+        runtime=arguments.runtime,
     )
     return files.open(), config
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vidkd.cli.classifiers import RUNTIMES
 from vidkd.cli.settings import list_settings
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def add_learning_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--oracle-metadata", metavar="F", help="exported oracle: the YAML that says how to run it (default: beside it)")
     parser.add_argument("--oracle-resize", metavar="WAY", help="how frames meet the oracle's .cfg (default: darknet)")
+    parser.add_argument("--oracle-runtime", choices=RUNTIMES, help="what runs an exported oracle's .onnx file (default: onnxruntime)")
     parser.add_argument("--oracle-score", type=float, metavar="P", help="least score of the oracle's boxes (default: the model's)")
     parser.add_argument(
         "--budget", type=float, default=0.05, metavar="SHARE", help="share of the frames sent to the oracle (default: 0.05)"
@@ -63,7 +65,7 @@ def oracle_files(arguments: argparse.Namespace) -> "ModelFiles":
     """The oracle's files."""
     from vidkd.detection.opening import ModelFiles
 
-    given = {name: getattr(arguments, f"oracle_{name}") for name in ("weights", "names", "metadata", "resize", "score")}
+    given = {name: getattr(arguments, f"oracle_{name}") for name in ("weights", "names", "metadata", "resize", "runtime", "score")}
     return ModelFiles(model=arguments.oracle, device=arguments.device, threads=arguments.threads, flags="oracle-", **given)
 
 

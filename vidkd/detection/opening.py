@@ -8,9 +8,11 @@ from vidkd.base.errors import CheckpointError, ConfigError, unknown_name
 from vidkd.base.files import sha256
 from vidkd.runtime.detector import Detector
 from vidkd.runtime.letterbox import RESIZE_MODES, ResizeMode
-from vidkd.runtime.opening import NETWORKS, open_detector
+from vidkd.runtime.opening import NETWORKS, RUN_BY, RUNTIMES, open_detector
 
 DARKNET, CHECKPOINT, TORCHVISION = ".cfg", ".pt", "torchvision:"
+OF_DARKNET = ("eager", "onnx")
+"""What may run a darknet model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +23,8 @@ class ModelFiles:
     A run is the folder of one that trained a detector, or a checkpoint (.pt) of it; frames meet its network as they did in training.
     score, nms_iou: in [0, 1], in place of the model's own. device: auto, cpu, cuda or what else the kind of file runs on. threads: of the
     model on a processor, 0 for its library's choice. resize: how frames meet the input of a darknet model, by default its own letterbox.
-    runtime: what runs a darknet model: eager (torch, the default) or onnx (ONNX Runtime, on the processor).
+    runtime: what runs it. A darknet model or a run: eager (torch, the default) or onnx (ONNX Runtime, on the processor). An exported file:
+    onnxruntime or openvino, by default as its suffix says.
     flags: what the flags of the companions begin with, for messages.
     """
 
@@ -34,16 +37,23 @@ class ModelFiles:
     device: str = "auto"
     threads: int = 0
     resize: ResizeMode | None = None
-    runtime: Literal["eager", "onnx"] | None = None
+    runtime: Literal["eager", "onnx", "onnxruntime", "openvino"] | None = None
     flags: str = ""
 
     def open(self) -> Detector:
         """Load it. Raises ConfigError for a kind of file that is unknown, or companions that are missing or too many; and as the reader."""
         if (kind := self._kind()) != "exported":
             return {"run": self._open_run, "darknet": self._open_darknet, "torchvision": self._open_torchvision}[kind]()
-        self._check(wanted=(), useless=("weights", "names", "resize", "runtime"))
+        self._check(wanted=(), useless=("weights", "names", "resize"), runtimes=tuple(RUNTIMES))
+        runtime: Any = self.runtime  # checked above
         return open_detector(
-            self.model, metadata=self.metadata, score=self.score, nms_iou=self.nms_iou, device=self.device, threads=self.threads
+            self.model,
+            metadata=self.metadata,
+            score=self.score,
+            nms_iou=self.nms_iou,
+            device=self.device,
+            threads=self.threads,
+            runtime=runtime,
         )
 
     def record(self) -> dict[str, Any]:
@@ -57,7 +67,8 @@ class ModelFiles:
         elif kind == "exported" and self.metadata is None and beside.exists():
             files["metadata"] = str(beside)
         hashes = {name: _content(path) for name, path in files.items()}
-        runtime = {} if self.runtime in (None, "eager") else {"runtime": self.runtime}
+        by_default = RUN_BY[Path(self.model).suffix.lower()] if kind == "exported" else "eager"
+        runtime = {} if self.runtime in (None, by_default) else {"runtime": self.runtime}
         named = {"model": self.model} if kind == "torchvision" else {}
         return {**named, **hashes, **self._outside(), "score": self.score, "nms_iou": self.nms_iou, "resize": self.resize, **runtime}
 
@@ -98,7 +109,7 @@ class ModelFiles:
         return {name: value for name, value in settings.items() if value is not None}
 
     def _open_run(self) -> Detector:
-        self._check(wanted=(), useless=("weights", "names", "metadata"))
+        self._check(wanted=(), useless=("weights", "names", "metadata"), runtimes=OF_DARKNET)
         from vidkd.detection.saved import load_detector
         from vidkd.engine.devices import pick_device
         from vidkd.models.darknet.detector import DarknetDetector
@@ -116,7 +127,7 @@ class ModelFiles:
             torch.set_num_threads(self.threads)
 
     def _open_darknet(self) -> Detector:
-        self._check(wanted=("weights", "names"), useless=("metadata",))
+        self._check(wanted=("weights", "names"), useless=("metadata",), runtimes=OF_DARKNET)
         from vidkd.engine.devices import pick_device
         from vidkd.models.darknet.detector import DarknetDetector
 
@@ -142,7 +153,8 @@ class ModelFiles:
             device=pick_device(self.device),
         )
 
-    def _check(self, *, wanted: tuple[str, ...], useless: tuple[str, ...]) -> None:
+    def _check(self, *, wanted: tuple[str, ...], useless: tuple[str, ...], runtimes: tuple[str, ...] = ()) -> None:
+        """Raise ConfigError for companions that are missing or useless, and for a runtime that is not one of these."""
         flags = [f"--{self.flags}{name}" for name in wanted]
         missing = [flag for flag, name in zip(flags, wanted, strict=True) if getattr(self, name) is None]
         if missing:
@@ -152,6 +164,11 @@ class ModelFiles:
             if getattr(self, name) is not None:
                 flag = f"--{self.flags}{name}"
                 raise ConfigError(f"{flag} means nothing to {self.model}", to_mend=f"leave out {flag}")
+        if runtimes and self.runtime not in (None, *runtimes):
+            flag = f"--{self.flags}runtime"
+            raise ConfigError(
+                f"{flag} {self.runtime} means nothing to {self.model}", to_mend=f"{flag} {' or '.join(runtimes)}, or leave it out"
+            )
 
 
 def _content(path: str | Path) -> str:

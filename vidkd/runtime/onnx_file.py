@@ -1,10 +1,13 @@
-"""Looking into an ONNX file without running it: which other files it names. Protobuf's wire format, read for this alone.
+"""Looking into an ONNX file without running it: which other files it names, and what it says of itself.
 
-ONNX Runtime reads weights from the files that a model names; old versions of it follow a path wherever it leads.
+Protobuf's wire format, read for this alone. ONNX Runtime reads weights from the files that a model names; old versions of it follow a
+path wherever it leads.
 """
 
+import contextlib
 import mmap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from vidkd.base.errors import CheckpointError
@@ -20,6 +23,11 @@ CHILDREN: dict[str, dict[int, str]] = {
     "sparse": {1: "tensor", 2: "tensor"},
     "tensor": {13: "entry"},
 }
+# And those of what a model says of itself: of the model, of its graph, of a port, of an entry.
+GRAPH, METADATA = 7, 14
+INPUT, OUTPUT = 11, 12
+NAME = 1
+KEY, VALUE = 1, 2
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 DEEPEST = 100  # protobuf's own limit of nesting
 
@@ -47,14 +55,48 @@ def _is_inside(folder: Path, location: str) -> bool:
 
 def external_files(path: Path) -> set[str]:
     """Files of weights that a model names, as written in it. Raises CheckpointError if the file is no whole protobuf message."""
+    with _content(path) as data:
+        return set(_locations(data, (0, len(data)), "model", 0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What an ONNX file says of itself: the entries of its metadata, the names of its inputs and outputs in its order."""
+
+    metadata: Mapping[str, str]
+    inputs: Sequence[str]
+    outputs: Sequence[str]
+
+
+def told_by(path: Path) -> Told:
+    """Read what a model says of itself. Raises CheckpointError if the file is no whole protobuf message, or a text in it is not UTF-8.
+
+    Of entries of one key the last counts, as for ONNX Runtime. Inputs may be weights that have a value too, in files of old exporters.
+    """
+    with _content(path) as data:
+        model = list(_fields(data, (0, len(data))))
+        entries = [_texts(data, span, KEY, VALUE) for number, span in model if number == METADATA]
+        graph = [field for number, span in model if number == GRAPH for field in _fields(data, span)]
+        inputs, outputs = ([_texts(data, span, NAME).get(NAME, "") for number, span in graph if number == kind] for kind in (INPUT, OUTPUT))
+        return Told(metadata={entry.get(KEY, ""): entry.get(VALUE, "") for entry in entries}, inputs=inputs, outputs=outputs)
+
+
+@contextlib.contextmanager
+def _content(path: Path) -> Iterator[mmap.mmap]:
+    """The bytes of the file; what the block finds wrong with them becomes a CheckpointError."""
     with path.open("rb") as file:
         if not file.seek(0, 2):
             raise CheckpointError(f"model file is empty: {path}")
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             try:
-                return set(_locations(data, (0, len(data)), "model", 0))
+                yield data
             except (ValueError, IndexError) as error:
                 raise CheckpointError(f"not a whole ONNX model: {path}", reason=str(error), to_mend="fetch or export it again") from error
+
+
+def _texts(data: mmap.mmap, span: Span, *numbers: int) -> dict[int, str]:
+    """The fields of a message that have these numbers, as text."""
+    return {number: data[slice(*value)].decode() for number, value in _fields(data, span) if number in numbers}
 
 
 def _locations(data: mmap.mmap, span: Span, message: str, depth: int) -> Iterator[str]:

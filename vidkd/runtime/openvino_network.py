@@ -1,19 +1,22 @@
-"""OpenVINO's files through its runtime: the network in `model.xml`, its weights in `model.bin` beside it."""
+"""OpenVINO's files through its runtime: the network in `model.xml`, its weights in `model.bin` beside it; and ONNX files."""
 
+import contextlib
 import ctypes
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vidkd.base.errors import CheckpointError, ConfigError
+from vidkd.base.errors import CheckpointError, ConfigError, VidkdError
 from vidkd.base.extras import require
 from vidkd.base.files import sha256
 from vidkd.runtime.metadata import EMBEDDED_KEY
 from vidkd.runtime.network import Port
+from vidkd.runtime.onnx_file import check_external_data, told_by
 
 PRECISION = {"INFERENCE_PRECISION_HINT": "f32"}
 """Processors that have bfloat16 would compute in it unasked."""
@@ -21,6 +24,10 @@ PRECISION = {"INFERENCE_PRECISION_HINT": "f32"}
 
 WEIGHTS_KEY = "vidkd_weights"
 """Entry of an .xml with the sha256 of its .bin, where vidkd wrote them."""
+
+
+ABOUT_ITSELF = ("Exception from", "Check ", "FrontEnd API failed", "Model wasn't fully converted", "Summary:", "Loading input model")
+"""How lines of an error begin that tell of OpenVINO's code and not of the file."""
 
 
 class _SignalStack(ctypes.Structure):
@@ -46,13 +53,13 @@ def compiled(core: Any, model: Any, settings: Mapping[str, Any]) -> Any:
 
 
 class OpenVinoNetwork:
-    """A `ClipNetwork` on OpenVINO."""
+    """A `ClipNetwork` on OpenVINO. names: of inputs and outputs in the file; without them OpenVINO's own, where a port has several."""
 
-    def __init__(self, compiled: Any, path: Path, embedded: str | None) -> None:
+    def __init__(self, compiled: Any, path: Path, embedded: str | None, names: Collection[str] = ()) -> None:
         self.path = str(path)
         self._compiled = compiled
-        self.inputs = [_port(item) for item in compiled.inputs]
-        self.outputs = [_port(item) for item in compiled.outputs]
+        self.inputs = [_port(item, names) for item in compiled.inputs]
+        self.outputs = [_port(item, names) for item in compiled.outputs]
         self.embedded = embedded
 
     def run(
@@ -68,40 +75,75 @@ class OpenVinoNetwork:
 
 
 def open_openvino(path: Path, *, device: str = "auto", threads: int = 0) -> OpenVinoNetwork:
-    """Load OpenVINO's .xml and the .bin beside it; it runs on the processor, in float32. threads: 0 lets OpenVINO choose.
+    """Load OpenVINO's .xml and the .bin beside it, or an .onnx file; it runs on the processor, in float32. threads: 0 lets OpenVINO choose.
 
-    Raises CheckpointError if it is no model, one of the two is truncated or missing, or they do not belong together; ConfigError for
-    another device; MissingExtraError without openvino.
+    Raises CheckpointError if it is no model, truncated, an .xml without its own .bin, or an .onnx file that refers to files outside its
+    folder; ConfigError for another device; MissingExtraError without openvino.
     """
     if device not in ("auto", "cpu"):
         reason = "vidkd runs OpenVINO on the processor"
-        raise ConfigError(f"cannot use device '{device}' for an OpenVINO file", reason=reason, to_mend="--device auto or cpu")
+        raise ConfigError(f"cannot use device '{device}' in OpenVINO", reason=reason, to_mend="--device auto or cpu")
     core = require("openvino", "openvino").Core()
-    weights = path.with_suffix(".bin")
-    if not weights.is_file():
-        raise CheckpointError(
-            f"weights of the model not found: {weights}", to_mend=f"put {weights.name} beside {path.name}, or export again"
-        )
+    read = _read_onnx if path.suffix.lower() == ".onnx" else _read_xml
     settings = {**PRECISION, **({"INFERENCE_NUM_THREADS": threads} if threads else {})}
-    try:
-        model = core.read_model(str(path), str(weights))
-        embedded, hashed = (model.get_rt_info(key).astype(str) if model.has_rt_info(key) else None for key in (EMBEDDED_KEY, WEIGHTS_KEY))
-        network = OpenVinoNetwork(compiled(core, model, settings), path, embedded)
-    except Exception as error:  # OpenVINO's errors share no class of their own
-        raise CheckpointError(f"not a model that OpenVINO can run: {path}", reason=_first_line(error)) from error
-    if hashed is not None and hashed != sha256(weights):
-        raise CheckpointError(f"{weights.name} does not hold the weights of {path}", to_mend="export again, or put both files side by side")
+    with _told_if_not_run(path):
+        file = read(core, path)
+        network = OpenVinoNetwork(compiled(core, file.model, settings), path, file.embedded, file.names)
     if not network.inputs:
         raise CheckpointError(f"model has no input: {path}")
     return network
 
 
-def _port(item: Any) -> Port:
+@dataclass(frozen=True, kw_only=True)
+class _File:
+    """What was read. model: as OpenVINO has it. embedded: the entry of vidkd. names: of inputs and outputs, where the file tells."""
+
+    model: Any
+    embedded: str | None
+    names: Collection[str] = ()
+
+
+def _read_xml(core: Any, path: Path) -> _File:
+    weights = path.with_suffix(".bin")
+    if not weights.is_file():
+        raise CheckpointError(
+            f"weights of the model not found: {weights}", to_mend=f"put {weights.name} beside {path.name}, or export again"
+        )
+    model = core.read_model(str(path), str(weights))
+    embedded, hashed = (model.get_rt_info(key).astype(str) if model.has_rt_info(key) else None for key in (EMBEDDED_KEY, WEIGHTS_KEY))
+    if hashed is not None and hashed != sha256(weights):
+        raise CheckpointError(f"{weights.name} does not hold the weights of {path}", to_mend="export again, or put both files side by side")
+    return _File(model=model, embedded=embedded)
+
+
+def _read_onnx(_core: Any, path: Path) -> _File:
+    """By the reader of ONNX alone: `Core.read_model` would try those of other formats on a file that is none."""
+    check_external_data(path)
+    told = told_by(path)
+    reader = require("openvino.frontend", "openvino").FrontEndManager().load_by_framework("onnx")
+    model = reader.convert(reader.load(str(path)))
+    return _File(model=model, embedded=told.metadata.get(EMBEDDED_KEY), names=(*told.inputs, *told.outputs))
+
+
+@contextlib.contextmanager
+def _told_if_not_run(path: Path) -> Iterator[None]:
+    """What OpenVINO raises in the block becomes a CheckpointError."""
+    try:
+        yield
+    except VidkdError:
+        raise
+    except Exception as error:  # OpenVINO's errors share no class of their own
+        raise CheckpointError(f"not a model that OpenVINO can run: {path}", reason=_first_line(error)) from error
+
+
+def _port(item: Any, names: Collection[str]) -> Port:
+    """names: a port that has several gets the first of these that is one of them."""
     shape = tuple(None if side.is_dynamic else side.get_length() for side in item.partial_shape)
-    return Port(name=item.any_name, shape=shape, dtype=np.dtype(item.element_type.to_dtype()))
+    name = next((name for name in names if name in item.names), None) or item.any_name
+    return Port(name=name, shape=shape, dtype=np.dtype(item.element_type.to_dtype()))
 
 
 def _first_line(error: Exception) -> str:
     """OpenVINO puts the lines of its own code before what it has to say."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith(("Exception from", "Check "))]
+    lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith(ABOUT_ITSELF)]
     return (lines or [type(error).__name__])[0][:300]

@@ -25,6 +25,20 @@ def test_an_exported_file_starts_without_torch(exported: Path) -> None:
     assert found.peak_gpu_bytes is None
 
 
+def test_a_runtime_that_is_chosen_is_that_of_the_process(exported: Path, tmp_path: Path) -> None:
+    """The chosen library runs it, and the other one need not be there."""
+    pytest.importorskip("openvino")
+    (tmp_path / "onnxruntime.py").write_text("raise SystemExit('imported')")
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from vidkd.bench.speed.fresh_process import main; main()"
+    common = {"threads": 1, "device": "cpu", "shape": ShapeSpec(), "command": [sys.executable, "-c", code]}
+    found = cold_start(ModelSpec(checkpoint=str(exported), runtime="openvino"), **common)  # type: ignore[arg-type]
+    assert not found.torch
+    assert found.total_s > found.ready_s > 0
+    with pytest.raises(CheckpointError, match="cannot answer") as error:
+        cold_start(ModelSpec(checkpoint=str(exported)), **common)  # type: ignore[arg-type]
+    assert "imported" in str(error.value)
+
+
 def test_the_time_is_that_from_start_to_answer(exported: Path) -> None:
     """The process is a stand-in that answers at once and then lingers; the clock says what lies between its two looks."""
     code = f"import json, sys, time; json.load(sys.stdin); print({json.dumps(TOLD)!r}, flush=True); time.sleep(0.3)"

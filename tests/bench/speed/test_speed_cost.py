@@ -117,6 +117,7 @@ def test_a_model_is_known_by_what_its_files_hold(checkpoint: Path, exported: Pat
     tiny_checkpoint(run / "checkpoints" / "best.pt", seed=1)
     assert content_of(ModelSpec(checkpoint=str(run))) != hashes[0]
     assert content_of(ModelSpec(backbone="tiny3d")) is None
+    assert content_of(ModelSpec(checkpoint=str(exported), runtime="openvino")) == hashes[2], "the same file, whatever runs it"
     names = tmp_path / "names"
     names.write_text("cat")
     darknet = ModelSpec(detector=str(tmp_path / "x.cfg"), weights=str(exported), names=str(names))

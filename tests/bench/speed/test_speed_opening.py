@@ -96,6 +96,24 @@ def test_a_detector_is_shown_frames(tmp_path: Path) -> None:
     assert len(model.answer(model.input.noise(2, 0))) == 2  # type: ignore[arg-type]
 
 
+def test_what_runs_an_exported_file_is_chosen(exported: Path, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    files = {"checkpoint": exported, "detector": picture_model(tmp_path / "picture.onnx")}
+    for kind, path in files.items():
+        specs = [ModelSpec(**{kind: str(path), "runtime": runtime}) for runtime in (None, "onnxruntime", "openvino")]  # type: ignore[arg-type]
+        models = [open_model(spec, threads=1) for spec in specs]
+        assert [model.runs_on for model in models] == ["ONNX Runtime", "ONNX Runtime", "OpenVINO"]
+        samples = models[0].input.noise(3, 0)
+        answers: list = [model.answer(samples) for model in models]
+        if kind == "checkpoint":
+            for other in answers[1:]:
+                np.testing.assert_allclose(answers[0].probabilities, other.probabilities, atol=1e-4)
+        else:
+            assert [len(found) for found in answers[0]] == [len(found) for found in answers[2]]
+    with pytest.raises(ConfigError, match=r"ONNX Runtime does not run \.tflite files here"):
+        open_model(ModelSpec(detector=str(tmp_path / "net.tflite"), runtime="onnxruntime"), threads=1)
+
+
 def test_a_device_that_is_not_there_is_refused(checkpoint: Path, exported: Path) -> None:
     for path in (checkpoint, exported):
         with pytest.raises(ConfigError, match="cannot use device 'cuda'"):

@@ -13,7 +13,8 @@ from vidkd.base.errors import ConfigError, unknown_name
 
 EXPORTED = (".onnx", ".xml", ".tflite")
 NAMED = ("checkpoint", "backbone", "detector")
-OF_DETECTORS = ("weights", "names", "metadata", "resize", "runtime", "score", "nms_iou")
+OF_DETECTORS = ("weights", "names", "metadata", "resize", "score", "nms_iou")
+OF_EXPORTED = ("onnxruntime", "openvino")
 OF_FRAMES = ("layout", "annotations", "classes", "paths", "every")
 
 
@@ -30,7 +31,7 @@ class ModelSpec:
         names: class names of a .cfg, one a line.
         metadata: YAML of an exported detector that carries none.
         resize: how frames meet the network of a .cfg.
-        runtime: what runs a .cfg: eager (torch) or onnx.
+        runtime: what runs a .cfg: eager (torch) or onnx; what runs an exported .onnx file: onnxruntime (the default) or openvino.
         score: boxes below it are dropped; 0.01 by default, as average precision wants it.
         nms_iou: of boxes that overlap by more than this the best stays; the model's own by default.
         source: checkpoint from which an exported classifier was written; it tells the multiply-accumulates that the file does not.
@@ -48,7 +49,7 @@ class ModelSpec:
     names: str | None = None
     metadata: str | None = None
     resize: str | None = None
-    runtime: Literal["eager", "onnx"] | None = None
+    runtime: Literal["eager", "onnx", "onnxruntime", "openvino"] | None = None
     score: float | None = None
     nms_iou: float | None = None
     source: str | None = None
@@ -63,6 +64,7 @@ class ModelSpec:
             raise ConfigError(f"a model is one of {', '.join(NAMED)}", found=", ".join(given) or "none of them")
         if self.detector is None and (useless := [name for name in OF_DETECTORS if getattr(self, name) is not None]):
             raise ConfigError(f"{useless[0]} belongs to a detector; {self.what} holds all that it needs", to_mend=f"leave out {useless[0]}")
+        self._check_runtime()
         if (self.detector is not None or self.is_exported) and (self.compile or self.amp):
             raise ConfigError(f"compile and amp are for classifiers in torch, not for {self.what}", to_mend="leave them out")
         if self.direct is not None and not self.what.lower().endswith(".onnx"):
@@ -75,6 +77,19 @@ class ModelSpec:
             )
         if self.source is not None and not (self.checkpoint is not None and self.is_exported and self.direct is None):
             raise ConfigError(f"source is for an exported classifier, not for {self.what}", to_mend="leave it out")
+
+    def _check_runtime(self) -> None:
+        """Raise ConfigError for a runtime of something that it does not run."""
+        if self.runtime is None:
+            return
+        files = [Path(name) for name in (self.what, self.beside) if name is not None]
+        exported = all(path.suffix.lower() in EXPORTED for path in files)
+        if self.runtime in OF_EXPORTED and (not exported or self.direct is not None):
+            found = f"direct: {self.direct}" if self.direct is not None else " and ".join(map(str, files))
+            raise ConfigError(f"runtime {self.runtime} is for exported files", found=found, to_mend="leave runtime out")
+        if self.runtime not in OF_EXPORTED and (self.detector is None or exported):
+            kinds = f"runtime: {' or '.join(OF_EXPORTED)}, or leave it out" if exported else "leave runtime out"
+            raise ConfigError(f"runtime {self.runtime} is for a darknet detector, not for {self.what}", to_mend=kinds)
 
     @property
     def what(self) -> str:

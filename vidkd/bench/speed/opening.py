@@ -18,6 +18,7 @@ from vidkd.bench.speed.config import ModelSpec, ShapeSpec
 from vidkd.bench.speed.direct import LIBRARIES, NAMES, NetworkInput
 from vidkd.runtime.classifier_metadata import CHANNELS
 from vidkd.runtime.clip_classifier import View
+from vidkd.runtime.opening import library_name
 
 if TYPE_CHECKING:
     from vidkd.bench.speed.two_streams import TwoStreamInput
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from vidkd.models import VideoClassifier
 
 Kind = Literal["classifier", "detector"]
-RUNTIMES = {".onnx": "ONNX Runtime", ".xml": "OpenVINO", ".tflite": "LiteRT"}
 LOW_SCORE = 0.01
 MOST_COMPILED = 256
 """Graphs that torch.compile keeps of one network: one for each batch size and number of threads."""
@@ -144,11 +144,12 @@ def _open_exported(spec: ModelSpec, threads: int, device: str) -> OpenModel:
     from vidkd.data.exported import shown_data
     from vidkd.runtime.opening import open_exported_classifier
 
-    classifier = open_exported_classifier(spec.what, device=device, threads=threads)
+    runtime: Any = spec.runtime  # of an exported file, as the specification checks
+    classifier = open_exported_classifier(spec.what, device=device, threads=threads, runtime=runtime)
     metadata = classifier.metadata
     return OpenModel(
         kind="classifier",
-        runs_on=_runtime_of(spec.what),
+        runs_on=library_name(spec.what, runtime),
         threads=threads,
         answer=classifier,
         model=classifier,
@@ -266,7 +267,8 @@ def _open_detector(spec: ModelSpec, threads: int, device: str, shape: ShapeSpec)
     score = LOW_SCORE if spec.score is None else spec.score
     detector = ModelFiles(model=spec.what, device=device, threads=threads, score=score, **files).open()
     network = getattr(detector, "net", None)
-    on = _runtime_of(spec.what) if spec.is_exported else "ONNX Runtime" if spec.runtime == "onnx" else "torch"
+    runtime: Any = spec.runtime
+    on = library_name(spec.what, runtime) if spec.is_exported else "ONNX Runtime" if spec.runtime == "onnx" else "torch"
     place = getattr(getattr(detector, "device", None), "type", "cpu")
     return OpenModel(
         kind="detector",
@@ -279,7 +281,3 @@ def _open_detector(spec: ModelSpec, threads: int, device: str, shape: ShapeSpec)
         classes=tuple(detector.class_names),
         device=place,
     )
-
-
-def _runtime_of(path: str) -> str:
-    return next(name for suffix, name in RUNTIMES.items() if path.lower().endswith(suffix))
