@@ -73,12 +73,18 @@ def told_by(path: Path) -> Told:
 
     Of entries of one key the last counts, as for ONNX Runtime. Inputs may be weights that have a value too, in files of old exporters.
     """
+    metadata: dict[str, str] = {}
+    names: dict[int, list[str]] = {INPUT: [], OUTPUT: []}
     with _content(path) as data:
-        model = list(_fields(data, (0, len(data))))
-        entries = [_texts(data, span, KEY, VALUE) for number, span in model if number == METADATA]
-        graph = [field for number, span in model if number == GRAPH for field in _fields(data, span)]
-        inputs, outputs = ([_texts(data, span, NAME).get(NAME, "") for number, span in graph if number == kind] for kind in (INPUT, OUTPUT))
-        return Told(metadata={entry.get(KEY, ""): entry.get(VALUE, "") for entry in entries}, inputs=inputs, outputs=outputs)
+        for number, span in _fields(data, (0, len(data))):
+            if number == METADATA:
+                entry = _texts(data, span, KEY, VALUE)
+                metadata[entry.get(KEY, "")] = entry.get(VALUE, "")
+            if number == GRAPH:
+                for kind, port in _fields(data, span):
+                    if kind in names:
+                        names[kind].append(_texts(data, port, NAME).get(NAME, ""))
+    return Told(metadata=metadata, inputs=names[INPUT], outputs=names[OUTPUT])
 
 
 @contextlib.contextmanager
