@@ -50,6 +50,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, type=Path, metavar="F", help="the selector's file, for `vidkd tkd --selector F`")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="where records are kept (default: records/ beside the selector)")
     parser.add_argument("--joined", action="store_true", help="the videos of each side are one stream, in the order named")
+    parser.add_argument(
+        "--records",
+        type=int,
+        default=1,
+        metavar="N",
+        help="records of each stream to learn from, each with other calls; of joined videos in another order (default: 1)",
+    )
     parser.add_argument("--every", type=int, default=1, metavar="N", help="look at every N-th frame only (default: 1)")
     parser.add_argument("--seconds", type=float, metavar="S", help="stop after so many seconds of each video")
     parser.add_argument("--fps", type=float, metavar="N", help="frames a second of an image sequence (default: 25)")
@@ -76,7 +83,12 @@ def run(arguments: argparse.Namespace) -> int:
     config = load_learning_config(_settings(), arguments.settings, seed=arguments.seed)
     training, judging = _videos(arguments)
     recorder = Recorder(arguments, config)
-    learned, judged = ([recorder.record(stream) for stream in _streams(videos, arguments)] for videos in (training, judging))
+    learned = [
+        recorder.record(_in_order(stream, arguments.seed, number), number)
+        for stream in _streams(training, arguments)
+        for number in range(arguments.records)
+    ]
+    judged = [recorder.record(stream) for stream in _streams(judging, arguments)]
     trained = train_selector(learned, judged, config.selector)
     made_of = {"train": [Path(video).name for video in training], "validate": [Path(video).name for video in judging]}
     save_selector(arguments.out, trained.selector, {**about(trained, config.selector), **made_of, "made_from": recorder.settings})
@@ -89,6 +101,11 @@ def _streams(videos: Sequence[str], arguments: argparse.Namespace) -> list[list[
     return [list(videos)] if arguments.joined else [[video] for video in videos]
 
 
+def _in_order(videos: list[str], seed: int, number: int) -> list[str]:
+    """The videos of a stream as they are named for its first record, in an order that is drawn for every further one."""
+    return videos if number == 0 else [videos[place] for place in np.random.default_rng([seed, number]).permutation(len(videos)).tolist()]
+
+
 def _videos(arguments: argparse.Namespace) -> tuple[list[str], list[str]]:
     """The videos of both sides. Raises ConfigError where they share one, name a camera, or the selector's file cannot be written."""
     from vidkd.base.errors import ConfigError
@@ -98,8 +115,9 @@ def _videos(arguments: argparse.Namespace) -> tuple[list[str], list[str]]:
 
     if arguments.out.exists() and not arguments.overwrite:
         raise ConfigError(f"the output exists: {arguments.out}", to_mend="another --out, or --overwrite to replace it")
-    if arguments.every < 1:
-        raise ConfigError(f"--every must be at least 1, not {arguments.every}")
+    for name in ("every", "records"):
+        if getattr(arguments, name) < 1:
+            raise ConfigError(f"--{name} must be at least 1, not {getattr(arguments, name)}")
     training, judging = (find_inputs(names, leave_out=_cache(arguments)) for names in (arguments.inputs, arguments.validate))
     if live := [name for name in (*training, *judging) if is_live(name)]:
         raise ConfigError(f"a live source cannot be recorded twice: {live[0]}", to_mend="name videos")
@@ -141,8 +159,8 @@ class Recorder:
         seen = {name: getattr(arguments, name) for name in ("every", "seconds", "fps")}
         self.settings: dict[str, Any] = {**recorded(light, heavy, arguments), **seen, **learning}
 
-    def record(self, videos: Sequence[str]) -> "SelectorRecord":
-        """The record of a stream of videos, one after another.
+    def record(self, videos: Sequence[str], number: int = 0) -> "SelectorRecord":
+        """The record of a stream of videos, one after another. number: which of the records of these videos; each has calls of its own.
 
         Raises VideoError where one cannot be read to its end, DataError where the oracle throws.
         """
@@ -150,14 +168,15 @@ class Recorder:
         from vidkd.video.content import content_of
 
         made_from = {"video": " ".join(content_of(video) for video in videos), "settings": json.dumps(self.settings, sort_keys=True)}
-        return cached_record(_cache(self._arguments), made_from, lambda: self._make(videos))
+        made_from |= {"record": str(number)} if number else {}
+        return cached_record(_cache(self._arguments), made_from, lambda: self._make(videos, number))
 
-    def _make(self, videos: Sequence[str]) -> "SelectorRecord":
+    def _make(self, videos: Sequence[str], number: int) -> "SelectorRecord":
         from vidkd.detection.online import SynchronousLearner, record_stream
         from vidkd.detection.policies import open_policy
 
         log.info("recording %s", ", ".join(videos))
-        policy = open_policy("random", seed=self._arguments.seed)
+        policy = open_policy("random", seed=self._arguments.seed + number)
         learner = SynchronousLearner(
             self._student.copy(),
             self._oracle,
