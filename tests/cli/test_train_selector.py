@@ -91,16 +91,16 @@ def test_joined_videos_are_one_stream(videos: list[Path], networks: list[str], t
 def test_further_records_have_other_calls_and_another_order(
     videos: list[Path], networks: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(videos[:2], videos[2:], networks, tmp_path / "selector.pt", "--joined", "--records", "4") == 0
-    assert "trained on 48 frames, judged on 6" in capsys.readouterr().out
+    assert run(videos[:2], videos[2:], networks, tmp_path / "selector.pt", "--joined", "--records", "6") == 0
+    assert "trained on 72 frames, judged on 6" in capsys.readouterr().out
     records = [read_record(path)[0] for path in (tmp_path / "records").glob("*.npz")]
     joined = [record for record in records if len(record) == 12]
-    assert len(joined) == 4
+    assert len(joined) == 6
     assert len({record.called.tobytes() for record in joined}) > 1
     assert len({record.features[0].tobytes() for record in joined}) == 2, "either video stands first"
     named_once = run(videos[:2], videos[2:], networks, tmp_path / "again.pt", "--joined")
     assert named_once == 0
-    assert len(list((tmp_path / "records").glob("*.npz"))) == 5, "the first of them was found"
+    assert len(list((tmp_path / "records").glob("*.npz"))) == 7, "the first of them was found"
     assert run(videos[:2], videos[2:], networks, tmp_path / "none.pt", "--records", "0") == 2
     assert "--records must be at least 1" in capsys.readouterr().err
 
