@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from vidkd.cli.classifiers import add_runtime_argument
+from vidkd.cli.classifiers import add_runtime_argument, add_threads_argument
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overlay", metavar="OUT.mp4", help="write the video with what is expected drawn below it")
     parser.add_argument("--fps", type=float, metavar="N", help="frames a second of an image sequence (default: 25)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
+    add_threads_argument(parser)
     add_runtime_argument(parser)
 
 
@@ -51,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     from vidkd.engine.sources import open_source
 
     _check(arguments)
-    opened = open_classifier(arguments.checkpoint, device=arguments.device, runtime=arguments.runtime)
+    opened = open_classifier(arguments.checkpoint, device=arguments.device, threads=arguments.threads, runtime=arguments.runtime)
     sight = sight_of(opened.data, opened.classifier.view, window_s=arguments.window_s)
     anticipator = Anticipator(
         opened.classifier,

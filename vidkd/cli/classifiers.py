@@ -33,6 +33,11 @@ def add_runtime_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--runtime", choices=RUNTIMES, help="what runs an exported .onnx file (default: onnxruntime)")
 
 
+def add_threads_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the number of threads, of torch or of what runs an exported file."""
+    parser.add_argument("--threads", type=int, default=0, metavar="N", help="threads of the model on a processor (default: its choice)")
+
+
 def is_exported(path: Path | str) -> bool:
     """Whether a path names an exported file, by its suffix."""
     from vidkd.runtime.opening import CLIP_NETWORKS
@@ -40,16 +45,21 @@ def is_exported(path: Path | str) -> bool:
     return Path(path).suffix.lower() in CLIP_NETWORKS
 
 
-def open_classifier(path: Path | str, *, device: str = "auto", runtime: "Runtime | None" = None) -> OpenedClassifier:
+def open_classifier(path: Path | str, *, device: str = "auto", threads: int = 0, runtime: "Runtime | None" = None) -> OpenedClassifier:
     """The classifier of an exported file, of a checkpoint or of the folder of a run; of a run that is not finished, that is logged.
 
-    device: auto, cpu, cuda, or mps (torch alone). runtime: what runs an exported file, by default as its suffix says. Raises
-    CheckpointError and ConfigError as `open_exported_classifier` and `load_classifier` do, and ConfigError for a runtime of a checkpoint.
+    device: auto, cpu, cuda, or mps (torch alone). threads: of the model on a processor, 0 for the choice of what runs it; those of torch
+    are set for the whole process. runtime: what runs an exported file, by default as its suffix says. Raises CheckpointError and
+    ConfigError as `open_exported_classifier` and `load_classifier` do, and ConfigError for negative threads and a runtime of a checkpoint.
     """
+    from vidkd.base.errors import ConfigError
+
+    if threads < 0:
+        raise ConfigError(f"--threads must not be negative: {threads}", to_mend="leave it out, and what runs the model chooses")
     if is_exported(path):
-        return _exported(Path(path), device, runtime)
+        return _exported(Path(path), device, threads, runtime)
     refuse_runtime(path, runtime)
-    return _checkpoint(path, device)
+    return _checkpoint(path, device, threads)
 
 
 def refuse_runtime(checkpoint: Path | str, runtime: "Runtime | None") -> None:
@@ -62,24 +72,28 @@ def refuse_runtime(checkpoint: Path | str, runtime: "Runtime | None") -> None:
         )
 
 
-def _exported(path: Path, device: str, runtime: "Runtime | None") -> OpenedClassifier:
+def _exported(path: Path, device: str, threads: int, runtime: "Runtime | None") -> OpenedClassifier:
     from vidkd.data.exported import shown_data
     from vidkd.runtime.opening import open_exported_classifier
 
-    classifier = open_exported_classifier(path, device=device, runtime=runtime)
+    classifier = open_exported_classifier(path, device=device, threads=threads, runtime=runtime)
     metadata = classifier.metadata
     data = shown_data(metadata, str(path))
     has_maps = metadata.map_shift_cells is not None
     return OpenedClassifier(classifier=classifier, classes=metadata.classes, targets=metadata.targets, data=data, has_maps=has_maps)
 
 
-def _checkpoint(path: Path | str, device: str) -> OpenedClassifier:
+def _checkpoint(path: Path | str, device: str, threads: int) -> OpenedClassifier:
+    import torch
+
     from vidkd.engine.checkpoint import warn_if_unfinished
     from vidkd.engine.classify import TorchClassifier
     from vidkd.engine.config import load_config
     from vidkd.engine.devices import pick_device
     from vidkd.models.saved import load_classifier
 
+    if threads:
+        torch.set_num_threads(threads)
     saved = load_classifier(path)
     warn_if_unfinished(path)
     return OpenedClassifier(

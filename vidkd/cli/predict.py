@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from vidkd.cli.classifiers import add_runtime_argument
+from vidkd.cli.classifiers import add_runtime_argument, add_threads_argument
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overlay", metavar="OUT.mp4", help="write the video with the attention drawn on it")
     parser.add_argument("--json", metavar="OUT.json", help="write the probabilities of all classes in every window")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
+    add_threads_argument(parser)
     add_runtime_argument(parser)
 
 
@@ -38,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"--top must be at least 1, not {arguments.top}")
     if arguments.step_s is not None and arguments.step_s <= 0:
         raise ConfigError(f"--step-s must be above 0, not {arguments.step_s}")
-    opened = open_classifier(arguments.checkpoint, device=arguments.device, runtime=arguments.runtime)
+    opened = open_classifier(arguments.checkpoint, device=arguments.device, threads=arguments.threads, runtime=arguments.runtime)
     check_recognises(opened.data)
     protocol = opened.data.observe.protocol
     if arguments.overlay and not opened.has_maps:
