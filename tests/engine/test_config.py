@@ -37,9 +37,16 @@ def test_an_unknown_flag_is_named_with_the_nearest_name() -> None:
     assert error.lines["did you mean"] == "--optim.lr"
 
 
-def test_a_setting_of_another_task_is_unknown(tmp_path: Path) -> None:
-    error = error_of(write(tmp_path, "task: mars\nmethod:\n  temperature: 4\n"))
-    assert error.what == "unknown setting 'method.temperature'"
+def test_a_setting_of_another_task_is_refused_with_the_tasks_that_have_it(tmp_path: Path) -> None:
+    path = write(tmp_path, "task: supervised\nmethod:\n  feature: gram\n")
+    error = error_of(path)
+    assert error.what == "method.feature belongs to task anticipation, not supervised"
+    assert error.lines == {"where": f"{path}:3", "to mend": "remove it, or task: anticipation"}
+    error = error_of(overrides=("--task", "mars", "--method.temperature=4"))
+    owners = sorted(name for name, task in TASKS.items() if "temperature" in task.Config.__dataclass_fields__)
+    assert error.what == f"method.temperature belongs to tasks {', '.join(owners)}, not mars"
+    assert error.lines == {"where": "--method.temperature on the command line", "to mend": f"remove it, or --task {owners[0]}"}
+    assert error_of(overrides=("--method.nothing", "4")).what == "unknown setting '--method.nothing'"
 
 
 @pytest.mark.parametrize(
@@ -223,6 +230,29 @@ def test_the_method_of_a_file_is_left_out_with_another_task(tmp_path: Path) -> N
     assert load_config(path, settings={"task": "mars"}).method.weight == 7
     assert load_config(path, settings={"task": "supervised"}).method == TASKS["supervised"].Config()
     assert load_config(path, settings={"task": "d3d", "method.weight": 2.0}).method.weight == 2.0
+
+
+def test_a_task_on_the_command_line_leaves_out_what_belongs_to_that_of_the_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    text = (
+        "task: anticipation\nteacher: runs/t\nteacher_settings: {view: flow}\nmethod: {feature: gram, logits_weight: 2}\ntrain: {seed: 3}\n"
+    )
+    path = write(tmp_path, text)
+    config = load_config(path, overrides=["--task", "supervised", "--method.prior_weight=0.5"])
+    assert (config.task, config.teacher, config.teacher_settings, config.train.seed) == ("supervised", None, None, 3)
+    assert config.method == TASKS["supervised"].Config(prior_weight=0.5)
+    left = "method.feature, method.logits_weight, teacher, teacher_settings.view"
+    assert caplog.messages == [f"--task supervised: left out of {path}, which is for task anticipation: {left}"]
+    caplog.clear()
+    other = load_config(path, overrides=["--task=mars"])
+    assert (other.teacher, other.teacher_settings, other.method) == ("runs/t", {"view": "flow"}, TASKS["mars"].Config())
+    assert caplog.messages == [f"--task mars: left out of {path}, which is for task anticipation: method.feature, method.logits_weight"]
+    caplog.clear()
+    assert load_config(path, overrides=["--task", "anticipation"]) == load_config(path)
+    assert load_config(path, overrides=["--task", "supervised", "--teacher", "mine"]).teacher == "mine"  # refused later, as without a file
+    untold = write(tmp_path, "method: {feature: position}\n")
+    assert load_config(untold, overrides=["--task", "anticipation"]).method.feature == "position"
+    assert len(caplog.messages) == 1
 
 
 def test_clips_without_a_label_are_for_a_student_not_for_its_trained_teacher() -> None:

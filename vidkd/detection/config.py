@@ -139,6 +139,11 @@ class DetectorRunConfig:
         """The settings of every task of detectors."""
         return {name: task.Config for name, task in DETECTOR_TASKS.items()}
 
+    @classmethod
+    def unused(cls, _task: str, /) -> tuple[str, ...]:
+        """Nothing."""
+        return ()
+
 
 def load_detector_config(
     path: Path | str | None = None, *, settings: Mapping[str, Any] | None = None, overrides: Sequence[str] = ()

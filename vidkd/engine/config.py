@@ -55,6 +55,11 @@ class RunConfig:
         """The settings of every task of clips."""
         return {name: task.Config for name, task in TASKS.items()}
 
+    @classmethod
+    def unused(cls, task: str, /) -> tuple[str, ...]:
+        """What names a teacher, for a task that has none."""
+        return () if TASKS[task].needs_teacher else ("teacher", "teacher_settings")
+
 
 def load_config(path: Path | str | None = None, *, settings: Mapping[str, Any] | None = None, overrides: Sequence[str] = ()) -> RunConfig:
     """A run's configuration from a YAML file, then nested `settings`, then flags; raises ConfigError. See `load_settings`."""

@@ -1,6 +1,7 @@
 """Configurations from strict YAML and flags, typed by the dataclass of the kind of run that they are for."""
 
 import dataclasses
+import logging
 import re
 import typing
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from vidkd.base.errors import ConfigError, VidkdError, nearest, unknown_name
 from vidkd.engine.expected import expected_of, given_value
 
 DEFAULT_TASK = "supervised"
+log = logging.getLogger(__name__)
 
 
 class Settings(Protocol):
@@ -23,6 +25,11 @@ class Settings(Protocol):
     @classmethod
     def tasks(cls) -> Mapping[str, type]:
         """The methods of this kind of run by name, with the dataclass that `method` holds for each."""
+        ...
+
+    @classmethod
+    def unused(cls, task: str, /) -> Sequence[str]:
+        """The keys beside `method` that this task refuses to have set (a teacher, where it has none)."""
         ...
 
     @property
@@ -44,7 +51,8 @@ def load_settings(
 ) -> Kind:
     """A configuration of this kind from a YAML file, then nested `settings`, then flags in `overrides` (--data.root DIR).
 
-    `method` in the file is that of the file's task: where `settings` choose another task, it is left out.
+    `method` in the file is that of the file's task: where `settings` choose another task, it is left out. Where a flag does, so is what
+    the other task refuses to have set, and that is logged; flags themselves are never left out.
     Only plain values are read: no tag, class path or import in a file is followed. Raises ConfigError with the file, the line and the
     nearest known name for an unknown key, and with the expected type for a wrong value.
     """
@@ -54,6 +62,7 @@ def load_settings(
     task = chosen_task(content, overrides)
     if task not in kind.tasks():
         raise unknown_name("task", task, kind.tasks(), where=f"task in {source}")
+    content = _for_flagged_task(content, task, kind, source)
     _check_keys(content, kind, task, tree.lines, source)
     _check_overrides(overrides, kind, task)
     places = _Places(source, tree.lines, overrides)
@@ -71,6 +80,18 @@ def _without_other_method(content: Mapping[str, Any], settings: Mapping[str, Any
     """A file's content, without the settings of its method if `settings` choose another task than the file does."""
     other = settings.get("task", content.get("task")) != content.get("task")
     return {key: value for key, value in content.items() if not (other and key == "method")}
+
+
+def _for_flagged_task(content: dict[str, Any], task: str, kind: type[Settings], source: str) -> dict[str, Any]:
+    """The content without what belongs to the task that it names, where the flag --task chose another one; logs what is left out."""
+    there = content.get("task", task)
+    if there == task:
+        return content
+    dropped = [key for key in ("method", *kind.unused(task)) if content.get(key) is not None]
+    names = [name for name, value in _flat_items({key: content[key] for key in dropped}, "") if not isinstance(value, Mapping)]
+    if names:
+        log.info("--task %s: left out of %s, which is for task %s: %s", task, source, there, ", ".join(names))
+    return {key: value for key, value in content.items() if key not in dropped}
 
 
 def place_of(config: Settings, key: str) -> str:
@@ -226,9 +247,18 @@ def _check_keys(content: Mapping[str, Any], kind: type[Settings], task: str, lin
         if key in known or key.startswith("teacher_settings."):
             continue
         where = f"{source}:{lines[key]}" if key in lines else source
+        _refuse_other_methods(key, kind, task, where=where, mend="task: {}")
         close = nearest(key, known)
         meant = {"did_you_mean": close} if close else {}
         raise ConfigError(f"unknown setting '{key}'", where=where, **meant)
+
+
+def _refuse_other_methods(key: str, kind: type[Settings], task: str, *, where: str, mend: str) -> None:
+    """Raise ConfigError for a setting of the method of other tasks; mend: how another task is chosen there."""
+    owners = sorted(name for name in kind.tasks() if key in known_keys(kind, name))
+    if owners:
+        whose = f"task{'s' if len(owners) > 1 else ''} {', '.join(owners)}"
+        raise ConfigError(f"{key} belongs to {whose}, not {task}", where=where, to_mend=f"remove it, or {mend.format(owners[0])}")
 
 
 def _flat_items(content: Mapping[str, Any], prefix: str) -> list[tuple[str, Any]]:
@@ -245,6 +275,7 @@ def _check_overrides(overrides: Sequence[str], kind: type[Settings], task: str) 
     for word in overrides:
         key = word[2:].split("=")[0]
         if word.startswith("--") and key not in known:
+            _refuse_other_methods(key, kind, task, where=f"--{key} on the command line", mend="--task {}")
             close = nearest(key, known)
             raise ConfigError(f"unknown setting '--{key}'", **({"did_you_mean": f"--{close}"} if close else {}), where="command line")
 

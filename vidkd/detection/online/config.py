@@ -38,6 +38,11 @@ class LearningConfig:
         """The one task."""
         return {TASK: NoSettings}
 
+    @classmethod
+    def unused(cls, _task: str, /) -> tuple[str, ...]:
+        """Nothing."""
+        return ()
+
 
 @dataclass(frozen=True, kw_only=True)
 class SelectorRunConfig(LearningConfig):
