@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from vidkd.cli.classifiers import add_runtime_argument, add_threads_argument
+from vidkd.cli.outputs import add_overwrite_argument, check_outputs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--all", action="store_true", help="write the probabilities of all classes too")
     parser.add_argument("--out", metavar="OUT.jsonl", help="write the JSON lines there (default: standard output)")
     parser.add_argument("--overlay", metavar="OUT.mp4", help="write the video with what is expected drawn below it")
+    add_overwrite_argument(parser, "--out", "--overlay")
     parser.add_argument("--fps", type=float, metavar="N", help="frames a second of an image sequence (default: 25)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
     add_threads_argument(parser)
@@ -150,12 +152,8 @@ def _check(arguments: argparse.Namespace) -> None:
         raise ConfigError(f"--top must be at least 1, not {arguments.top}")
     if arguments.seconds is not None and not arguments.seconds > 0:
         raise ConfigError(f"--seconds must be above 0, not {arguments.seconds:g}")
-    video = Path(arguments.video)
-    for flag, name in (("--out", arguments.out), ("--overlay", arguments.overlay)):
-        if name and video.exists() and Path(name).exists() and Path(name).samefile(video):
-            raise ConfigError(f"{flag} would replace the video itself: {name}", to_mend="name another file")
-    if arguments.out and arguments.overlay and Path(arguments.out).resolve() == Path(arguments.overlay).resolve():
-        raise ConfigError(f"--out and --overlay name one file: {arguments.out}", overlay=arguments.overlay, to_mend="name another file")
+    outputs = {"--out": arguments.out, "--overlay": arguments.overlay}
+    check_outputs(outputs, source=arguments.video, overwrite=arguments.overwrite)
 
 
 def in_words(sight: "Sight") -> str:

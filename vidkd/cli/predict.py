@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vidkd.cli.classifiers import add_runtime_argument, add_threads_argument
+from vidkd.cli.outputs import add_overwrite_argument, check_outputs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--step-s", type=float, metavar="S", help="seconds from window to window (default: half a window)")
     parser.add_argument("--overlay", metavar="OUT.mp4", help="write the video with the attention drawn on it")
     parser.add_argument("--json", metavar="OUT.json", help="write the probabilities of all classes in every window")
+    add_overwrite_argument(parser, "--json", "--overlay")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
     add_threads_argument(parser)
     add_runtime_argument(parser)
@@ -39,6 +41,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"--top must be at least 1, not {arguments.top}")
     if arguments.step_s is not None and arguments.step_s <= 0:
         raise ConfigError(f"--step-s must be above 0, not {arguments.step_s}")
+    outputs = {"--json": arguments.json, "--overlay": arguments.overlay}
+    check_outputs(outputs, source=arguments.video, overwrite=arguments.overwrite)
     opened = open_classifier(arguments.checkpoint, device=arguments.device, threads=arguments.threads, runtime=arguments.runtime)
     check_recognises(opened.data)
     protocol = opened.data.observe.protocol

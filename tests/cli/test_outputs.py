@@ -1,0 +1,81 @@
+"""Files that a verb is told to write: what is refused before any work, and what is replaced."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from speed_models import tiny_checkpoint
+
+from vidkd.base.errors import ConfigError
+from vidkd.cli.main import run_verb
+from vidkd.cli.outputs import check_outputs
+from vidkd.video import open_video, write_video
+
+LETTER = "a letter of the user\n"
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_checkpoint(tmp_path_factory.mktemp("networks") / "net.pt")
+
+
+@pytest.fixture(scope="module")
+def clip(frames_of: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("clips") / "v.mp4"
+    write_video(path, np.concatenate([frames_of(label, 0) for label in range(3)]), fps=25)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("verb", "flag"), [("anticipate", "--out"), ("anticipate", "--overlay"), ("predict", "--json"), ("predict", "--overlay")]
+)
+def test_a_file_that_is_there_is_replaced_only_where_that_is_asked_for(
+    verb: str, flag: str, clip: Path, network: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "mine.mp4"
+    out.write_text(LETTER)
+    command = [str(clip), flag, str(out), "--device", "cpu", "--checkpoint"]
+    assert run_verb(verb, [*command, str(tmp_path / "no network.pt")]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert f"vidkd: the output exists: {out}\n" in captured.err, "it is seen before the network is looked for"
+    assert f"to mend : another {flag}, or --overwrite to replace it, also where a run that was interrupted left it" in captured.err
+    assert out.read_text() == LETTER
+    assert run_verb(verb, [*command, str(network), "--overwrite"]) == 0
+    if flag == "--overlay":
+        with open_video(out) as video:
+            assert len(video) == 36
+    else:
+        assert '"protocol": "whole"' in out.read_text()
+    assert run_verb(verb, [*command, str(network)]) == 2, "and what was just written is not replaced either"
+
+
+def check(source: object = "nothing.mp4", *, overwrite: bool = False, **outputs: object) -> None:
+    named = {f"--{flag}": None if name is None else str(name) for flag, name in outputs.items()}
+    check_outputs(named, source=str(source), overwrite=overwrite)
+
+
+def test_what_is_no_loss_is_not_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty.jsonl").touch()
+    os.mkfifo(tmp_path / "pipe")
+    check(out=tmp_path / "empty.jsonl", overlay=None)
+    check(out=tmp_path / "pipe", overlay=tmp_path / "new" / "folders" / "o.mp4")
+    check(out="/dev/null")
+    assert {path.name for path in tmp_path.iterdir()} == {"empty.jsonl", "pipe"}, "nothing is made"
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_places_where_nothing_can_be_written(overwrite: bool, tmp_path: Path) -> None:
+    (tmp_path / "letter").write_text(LETTER)
+    with pytest.raises(ConfigError, match="--out names a folder"):
+        check(out=tmp_path, overwrite=overwrite)
+    with pytest.raises(ConfigError, match=r"cannot write --out(.|\n)*letter is no folder"):
+        check(out=tmp_path / "letter" / "o.jsonl", overwrite=overwrite)
+    with pytest.raises(ConfigError, match="--out would replace the video itself"):
+        check(tmp_path / "letter", out=tmp_path / "letter", overwrite=overwrite)
+    with pytest.raises(ConfigError, match="--out is the folder of images itself"):
+        check(tmp_path, out=tmp_path, overwrite=overwrite)
+    with pytest.raises(ConfigError, match="--out and --overlay name one file"):
+        check(out=tmp_path / "a.mp4", overlay=tmp_path / "b" / ".." / "a.mp4", overwrite=overwrite)

@@ -1,0 +1,53 @@
+"""Files that a verb is told to write: looked at before any work, and never replaced without being asked."""
+
+import argparse
+import itertools
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from vidkd.base.errors import ConfigError
+
+
+def add_overwrite_argument(parser: argparse.ArgumentParser, *flags: str) -> None:
+    """Add the leave to replace what these flags name."""
+    parser.add_argument("--overwrite", action="store_true", help=f"replace what {' and '.join(flags)} name if it is there")
+
+
+def check_outputs(outputs: Mapping[str, str | None], *, source: str, overwrite: bool) -> None:
+    """Raise ConfigError where an output can not be, or must not be, written; nothing is made or changed.
+
+    outputs: what each flag names, None for one that is not given. source: what the verb reads. Refused are the source itself, one file for
+    two flags, a folder, a file in what is no folder or may not be written to, and without `overwrite` a file that is there. An empty file
+    is no loss and may be replaced; a pipe or a device (/dev/stdout) is written to as it is.
+    """
+    named = {flag: Path(name) for flag, name in outputs.items() if name}
+    for flag, path in named.items():
+        _check_not_source(flag, path, Path(source))
+    for (flag, path), (other, other_path) in itertools.combinations(named.items(), 2):
+        if path.resolve() == other_path.resolve():
+            raise ConfigError(f"{flag} and {other} name one file: {path}", to_mend="name another file")
+    for flag, path in named.items():
+        _check_place(flag, path)
+        if not overwrite and path.is_file() and path.stat().st_size:
+            raise ConfigError(
+                f"the output exists: {path}",
+                to_mend=f"another {flag}, or --overwrite to replace it, also where a run that was interrupted left it",
+            )
+
+
+def _check_not_source(flag: str, path: Path, source: Path) -> None:
+    if source.exists() and path.exists() and path.samefile(source):
+        what = "is the folder of images itself" if source.is_dir() else "would replace the video itself"
+        raise ConfigError(f"{flag} {what}: {path}", to_mend="name another file")
+
+
+def _check_place(flag: str, path: Path) -> None:
+    """The file may be made: it is no folder, and the nearest folder above it that is there takes files."""
+    if path.is_dir():
+        raise ConfigError(f"{flag} names a folder: {path}", to_mend="name a file, in it or elsewhere")
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise ConfigError(f"cannot write {flag} {path}", reason=f"{above} is no folder", to_mend=f"another {flag}")
+    if not os.access(above, os.W_OK) and not path.exists():
+        raise ConfigError(f"cannot write {flag} {path}", reason=f"no files may be made in {above}", to_mend=f"another {flag}")
