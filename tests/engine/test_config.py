@@ -81,7 +81,7 @@ def test_a_wrong_value_on_the_command_line_is_placed_there(tmp_path: Path) -> No
         "where": "--method.radius on the command line",
         "found": "[1,1]",
         "expected": "a list of 3 whole numbers, or none",
-        "to mend": "method.radius: [1, 1, 1]   (the default)",
+        "to mend": "--method.radius '[1, 1, 1]'   (the default)",
     }
 
 
@@ -91,9 +91,33 @@ def test_wrong_fractions_are_placed_and_mended(tmp_path: Path, given: str, what:
     assert what in error.what
     assert error.lines["where"] == "--data.observe.fractions on the command line"
     assert error.lines["found"] == given.strip("[]").replace(",", ", ")
-    assert error.lines["to mend"] == "observe.fractions: [0.2, 0.5, 1.0]"
+    assert error.lines["to mend"] == "--data.observe.fractions '[0.2, 0.5, 1.0]'"
     path = write(tmp_path, f"data:\n  observe:\n    fractions: {given}\n")
     assert error_of(path).lines["where"] == f"{path}:3"
+    assert error_of(path).lines["to mend"] == "data.observe.fractions: [0.2, 0.5, 1.0]"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "mended"),
+    [
+        ("data.observe.fractions", "0.5", "'[0.5]'"),
+        ("data.observe.fractions", "0.2,0.5", "'[0.2,0.5]'"),
+        ("data.observe.fractions", "5", "'[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]'   (the default)"),  # [5] is no share
+        ("train.seed", "first", "0   (the default)"),
+    ],
+)
+def test_a_list_of_one_value_is_mended_as_it_was_given(tmp_path: Path, key: str, value: str, mended: str) -> None:
+    assert error_of(overrides=(f"--{key}", value)).lines["to mend"] == f"--{key} {mended}"
+    head, *rest = key.split(".")
+    nested = "".join(f"{'  ' * depth}{name}:\n" for depth, name in enumerate((head, *rest)))
+    assert error_of(write(tmp_path, f"{nested.rstrip()} {value}\n")).lines["to mend"] == f"{key}: {mended}".replace("'", "")
+
+
+def test_a_mended_flag_is_one(tmp_path: Path) -> None:
+    assert error_of(overrides=("--data.unlabelled", "use")).lines["to mend"] == "--data.unlabelled none"
+    path = write(tmp_path, "data: {unlabelled: use}\n")
+    assert error_of(path).lines["to mend"] == "data.unlabelled: none"
+    assert error_of(path, overrides=("--view", "flow")).lines["to mend"] == "data.unlabelled: none"
 
 
 @pytest.mark.parametrize(
@@ -202,7 +226,12 @@ def test_a_missing_file_is_named_with_the_nearest_one(tmp_path: Path) -> None:
     write(tmp_path, "")
     error = error_of(tmp_path / "confg.yaml")
     assert error.what == f"config not found: {tmp_path / 'confg.yaml'}"
-    assert error.lines["did you mean"] == str(tmp_path / "config.yaml")
+    assert error.lines == {"did you mean": str(tmp_path / "config.yaml")}
+    (tmp_path / "motion_shapes.yaml").touch()
+    assert error_of(tmp_path / "nope.yaml").lines == {"found": f"in {tmp_path}: config.yaml, motion_shapes.yaml"}
+    assert error_of(tmp_path / "none" / "x.yaml").lines == {"found": f"the folder {tmp_path}/none is missing"}
+    (tmp_path / "empty").mkdir()
+    assert error_of(tmp_path / "empty" / "x.yaml").lines == {"found": f"in {tmp_path}/empty: no .yaml file"}
 
 
 @pytest.mark.parametrize("text", ["a: [1\nb", "- 1\n- 2\n", "\tx: 1\n"])

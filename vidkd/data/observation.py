@@ -43,20 +43,22 @@ class ObserveConfig:
 
     def __post_init__(self) -> None:
         if not self.fractions:
-            raise DataError("observe.fractions names no observed fraction", to_mend="observe.fractions: [0.2, 0.5, 1.0]")
+            raise DataError("data.observe.fractions names no observed fraction", to_mend="data.observe.fractions: [0.2, 0.5, 1.0]")
         named = ", ".join(f"{fraction:g}" for fraction in self.fractions)
         for fraction in self.fractions:
             if not 0 < fraction <= 1:
-                mend = {"found": named, "to_mend": "observe.fractions: [0.2, 0.5, 1.0]"}
-                raise DataError(f"each of observe.fractions must lie in (0, 1], not {fraction:g}", **mend)
+                mend = {"found": named, "to_mend": "data.observe.fractions: [0.2, 0.5, 1.0]"}
+                raise DataError(f"each of data.observe.fractions must lie in (0, 1], not {fraction:g}", **mend)
         if list(self.fractions) != sorted(set(self.fractions)):
-            raise DataError("observe.fractions must rise, each named once", found=named, to_mend="observe.fractions: [0.2, 0.5, 1.0]")
+            raise DataError(
+                "data.observe.fractions must rise, each named once", found=named, to_mend="data.observe.fractions: [0.2, 0.5, 1.0]"
+            )
         if not 0 <= self.gap_s < math.inf:
-            raise DataError(f"observe.gap_s must be 0 or more seconds, not {self.gap_s:g}")
+            raise DataError(f"data.observe.gap_s must be 0 or more seconds, not {self.gap_s:g}")
         if self.observe_s is not None and not 0 < self.observe_s < math.inf:
-            raise DataError(f"observe.observe_s must be above 0 seconds, or none, not {self.observe_s:g}")
+            raise DataError(f"data.observe.observe_s must be above 0 seconds, or none, not {self.observe_s:g}")
         if self.teacher_frames is not None and self.teacher_frames < 1:
-            raise DataError(f"observe.teacher_frames must be at least 1, not {self.teacher_frames}")
+            raise DataError(f"data.observe.teacher_frames must be at least 1, not {self.teacher_frames}")
 
     @property
     def judged_fractions(self) -> tuple[float | None, ...]:

@@ -1,6 +1,7 @@
 """What a setting takes, in words, for messages."""
 
 import dataclasses
+import shlex
 import types
 import typing
 from collections.abc import Mapping
@@ -54,6 +55,11 @@ def as_yaml(value: Any) -> str:
     """A plain value as YAML on one line."""
     plain = list(value) if isinstance(value, tuple) else value
     return yaml.safe_dump(plain, default_flow_style=True, width=10**6).removesuffix("\n").removesuffix("\n...")
+
+
+def as_setting(key: str, value: str, *, flag: bool) -> str:
+    """How a setting is given a value, which is YAML on one line: in a file, or as a flag that a shell takes as it stands."""
+    return f"--{key} {shlex.quote(value)}" if flag else f"{key}: {value}"
 
 
 def given_value(content: Mapping[str, Any], key: str) -> str:

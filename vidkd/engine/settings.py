@@ -1,6 +1,7 @@
 """Configurations from strict YAML and flags, typed by the dataclass of the kind of run that they are for."""
 
 import dataclasses
+import difflib
 import logging
 import re
 import typing
@@ -13,7 +14,7 @@ import yaml
 from jsonargparse import ArgumentParser
 
 from vidkd.base.errors import ConfigError, VidkdError, nearest, unknown_name
-from vidkd.engine.expected import expected_of, given_value
+from vidkd.engine.expected import as_setting, expected_of, given_value
 
 DEFAULT_TASK = "supervised"
 log = logging.getLogger(__name__)
@@ -158,8 +159,7 @@ def read_yaml(path: Path) -> Tree:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        close = nearest(path.name, [file.name for file in path.parent.glob("*.y*ml")]) if path.parent.is_dir() else None
-        raise ConfigError(f"config not found: {path}", **({"did_you_mean": path.parent / close} if close else {})) from None
+        raise ConfigError(f"config not found: {path}", **_near_files(path)) from None
     try:
         content = yaml.safe_load(text)
         node = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -172,6 +172,18 @@ def read_yaml(path: Path) -> Tree:
     lines: dict[str, int] = {}
     _collect_lines(node, "", lines, path)
     return Tree(content, lines)
+
+
+def _near_files(path: Path) -> dict[str, str]:
+    """The line of an error that says which configuration may be meant by a path where there is none, or else what lies there."""
+    if not path.parent.is_dir():
+        return {"found": f"the folder {path.parent} is missing"}
+    files = {file.stem: file.name for file in sorted(path.parent.glob("*.y*ml"))}
+    close = difflib.get_close_matches(path.stem, files, n=1, cutoff=0.7)  # without the extension, in which all are alike
+    if close:
+        return {"did_you_mean": str(path.parent / files[close[0]])}
+    shown = ", ".join(list(files.values())[:12]) + (", …" if len(files) > 12 else "")
+    return {"found": f"in {path.parent}: {shown or 'no .yaml file'}"}
 
 
 def _collect_lines(node: Any, prefix: str, lines: dict[str, int], path: Path) -> None:
@@ -304,6 +316,8 @@ def _wrong_value(error: Exception, places: _Places, content: Mapping[str, Any], 
     for cause in (error, error.__cause__, error.__context__):
         if isinstance(cause, VidkdError):
             lines = {"where": places.named_in(cause.what), **cause.lines}
+            if "to mend" in lines:
+                lines["to mend"] = _as_given(lines["to mend"], places)
             return ConfigError(cause.what, **{label.replace(" ", "_"): text for label, text in lines.items()})
     reason = " ".join(str(error).split())
     named = re.search(r"(?:Parser key \"|argument --)([\w.]+)", reason)
@@ -313,9 +327,30 @@ def _wrong_value(error: Exception, places: _Places, content: Mapping[str, Any], 
     expected = expected_of(kind, key, kind.tasks()[task])
     if expected is None:
         return ConfigError(f"'{key}' has a wrong value", where=places.of(key), reason=reason)
-    mend = {} if expected.default is None else {"to_mend": f"{key}: {expected.default}   (the default)"}
     found = places.given(key) or given_value(content, key)
+    mend = {}
+    if expected.words.startswith("a list") and _takes(kind, task, key, f"[{found}]"):
+        mend = {"to_mend": as_setting(key, f"[{found}]", flag=places.flag(key))}
+    elif expected.default is not None:
+        mend = {"to_mend": f"{as_setting(key, expected.default, flag=places.flag(key))}   (the default)"}
     return ConfigError(f"'{key}' has a wrong value", where=places.of(key), found=found, expected=expected.words, **mend)
+
+
+def _as_given(mend: str, places: _Places) -> str:
+    """`key: value` and what follows it after three spaces, as the flag that it is where the key was given as one; other text as it is."""
+    setting, gap, rest = mend.partition("   ")
+    key, colon, value = setting.partition(": ")
+    return f"{as_setting(key, value, flag=True)}{gap}{rest}" if colon and places.flag(key) else mend
+
+
+def _takes(kind: type[Settings], task: str, key: str, value: str) -> bool:
+    """Whether a setting may have this value, where nothing else is set."""
+    parser = settings_parser(kind, task)
+    try:
+        kind(**parser.instantiate(parser.parse_args([f"--{key}={value}"])).as_dict())
+    except Exception:  # whatever jsonargparse or a dataclass has against it
+        return False
+    return True
 
 
 def as_dict(config: Settings) -> dict[str, Any]:
