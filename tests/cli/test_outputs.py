@@ -12,6 +12,7 @@ from vidkd.base.errors import ConfigError
 from vidkd.cli.main import run_verb
 from vidkd.cli.outputs import check_outputs
 from vidkd.video import open_video, write_video
+from vidkd.video.writer import KEEPS_TIMES
 
 LETTER = "a letter of the user\n"
 
@@ -64,6 +65,28 @@ def test_what_is_no_loss_is_not_refused(tmp_path: Path) -> None:
     check(out=tmp_path / "pipe", overlay=tmp_path / "new" / "folders" / "o.mp4")
     check(out="/dev/null")
     assert {path.name for path in tmp_path.iterdir()} == {"empty.jsonl", "pipe"}, "nothing is made"
+
+
+@pytest.mark.parametrize("verb", ["anticipate", "predict"])
+@pytest.mark.parametrize("name", ["o.webm", "o.avi", "o", "o.jsonl", ".mp4"])
+def test_an_overlay_of_an_ending_that_is_not_written(
+    verb: str, name: str, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [str(clip), "--checkpoint", str(tmp_path / "no network.pt"), "--overlay"]
+    assert run_verb(verb, [*command, str(tmp_path / name)]) == 2
+    error = capsys.readouterr().err
+    assert f"--overlay is no video that can be written: {tmp_path / name}" in error
+    assert "known   : .mp4, .m4v, .mov, .mkv" in error
+    assert run_verb(verb, [*command, str(tmp_path)]) == 2
+    assert f"--overlay names a folder: {tmp_path}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("ending", KEEPS_TIMES)
+def test_the_endings_that_are_written_keep_times(ending: str, tmp_path: Path) -> None:
+    times_s = np.cumsum([0, *np.tile([0.04, 0.1], 6)])[:12]
+    write_video(tmp_path / f"o{ending.upper()}", np.zeros((12, 48, 64, 3), np.uint8), fps=25, times_s=times_s.tolist())
+    with open_video(tmp_path / f"o{ending.upper()}") as video:
+        np.testing.assert_allclose(video.timestamps_s, times_s, atol=1e-3)
 
 
 @pytest.mark.parametrize("overwrite", [False, True])

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from vidkd.cli.classifiers import add_runtime_argument, add_threads_argument
-from vidkd.cli.outputs import add_overwrite_argument, check_outputs
+from vidkd.cli.outputs import add_overwrite_argument, check_outputs, check_video_ending
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -154,6 +154,7 @@ def _check(arguments: argparse.Namespace) -> None:
         raise ConfigError(f"--seconds must be above 0, not {arguments.seconds:g}")
     outputs = {"--out": arguments.out, "--overlay": arguments.overlay}
     check_outputs(outputs, source=arguments.video, overwrite=arguments.overwrite)
+    check_video_ending("--overlay", arguments.overlay)
 
 
 def in_words(sight: "Sight") -> str:

@@ -36,6 +36,14 @@ def check_outputs(outputs: Mapping[str, str | None], *, source: str, overwrite: 
             )
 
 
+def check_video_ending(flag: str, name: str | None) -> None:
+    """Raise ConfigError for a video that is to be written under a name whose ending is none that keeps the times of frames."""
+    from vidkd.video.writer import KEEPS_TIMES
+
+    if name and Path(name).suffix.lower() not in KEEPS_TIMES:
+        raise ConfigError(f"{flag} is no video that can be written: {name}", known=", ".join(KEEPS_TIMES), to_mend="one of these endings")
+
+
 def _check_not_source(flag: str, path: Path, source: Path) -> None:
     if source.exists() and path.exists() and path.samefile(source):
         what = "is the folder of images itself" if source.is_dir() else "would replace the video itself"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vidkd.cli.classifiers import add_runtime_argument, add_threads_argument
-from vidkd.cli.outputs import add_overwrite_argument, check_outputs
+from vidkd.cli.outputs import add_overwrite_argument, check_outputs, check_video_ending
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,6 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"--step-s must be above 0, not {arguments.step_s}")
     outputs = {"--json": arguments.json, "--overlay": arguments.overlay}
     check_outputs(outputs, source=arguments.video, overwrite=arguments.overwrite)
+    check_video_ending("--overlay", arguments.overlay)
     opened = open_classifier(arguments.checkpoint, device=arguments.device, threads=arguments.threads, runtime=arguments.runtime)
     check_recognises(opened.data)
     protocol = opened.data.observe.protocol

@@ -16,6 +16,9 @@ from vidkd.base.errors import VideoError
 from vidkd.video.containers import reason_of
 from vidkd.video.types import Image
 
+KEEPS_TIMES = (".mp4", ".m4v", ".mov", ".mkv")
+"""Endings of files that take H.264 and give every frame back at its time; AVI has one rate, and moves frames of a variable one."""
+
 VARIABLE_TIME_BASE = Fraction(1, 90_000)
 GOP_FRAMES = 12
 """A key frame at least this often: reading one frame decodes at most as many."""
@@ -29,7 +32,8 @@ BT601_LIMITED = 6  # AVCOL_SPC_SMPTE170M: what the conversion from RGB produces;
 class VideoWriter:
     """Encode frames one by one; the file appears under its name when the context ends without an error.
 
-    path: .mp4, .mov or .mkv; an existing file is replaced. fps: frames a second, or the nominal rate if times are given to `write`.
+    path: one of `KEEPS_TIMES` by its ending; others that FFmpeg knows may move frames in time. An existing file is replaced.
+    fps: frames a second, or the nominal rate if times are given to `write`.
     width, height: pixels; odd ones are kept by encoding without chroma subsampling (yuv444p), nothing is padded or cut.
     crf: quality of libx264 and libx265, 0 to 51, lower is better. lossless: libx264 in RGB, every frame a key frame, bit-exact.
     gop: largest distance of key frames. No B-frames and, with threads=1, the same decoded frames on every run of one library version.
