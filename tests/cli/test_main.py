@@ -50,7 +50,7 @@ def test_a_verb_may_be_written_with_hyphens(capsys: pytest.CaptureFixture[str]) 
 def test_an_error_is_text_on_stderr_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_verb("train", ["--config", "/nowhere/config.yaml"]) == 2
     captured = capsys.readouterr()
-    assert captured.err == "vidkd: config not found: /nowhere/config.yaml\n"
+    assert captured.err == "vidkd: config not found: /nowhere/config.yaml\n  found : the folder /nowhere is missing\n"
     assert captured.out == ""
 
 

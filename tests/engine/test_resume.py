@@ -187,6 +187,26 @@ def test_a_run_that_is_made_longer_has_the_rates_of_its_new_length(tiny_config: 
     assert {step: rates[step] for step in range(5, 11)} == pytest.approx(expected)
 
 
+def test_a_judgement_of_the_weights_of_before_is_set_aside_where_training_goes_on(
+    tiny_config: Config, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = fit.fit(tiny_config(**{"train.steps": 1}), quiet=True).folder
+    judged = {"evaluation.json": "{}", "predictions.csv": "path", "classes.csv": "class"}
+    for name, text in judged.items():
+        (folder / name).write_text(text)
+    assert fit.fit(tiny_config(**{"train.steps": 1}), quiet=True).found_finished
+    assert {name: (folder / name).read_text() for name in judged} == judged
+    assert not list(folder.glob("*.before_*"))
+    caplog.clear()
+    fit.fit(tiny_config(**{"train.steps": 2}), quiet=True)
+    assert not any((folder / name).exists() for name in judged)
+    aside = {name: folder / name.replace(".", ".before_resume_at_step1.") for name in judged}
+    assert {name: path.read_text() for name, path in aside.items()} == judged
+    for name, path in aside.items():
+        line = f"{folder / name} judges the weights of before, and is now {path.name}; `vidkd evaluate` judges the new ones"
+        assert caplog.messages.count(line) == 1
+
+
 @pytest.mark.slow
 def test_loader_processes_change_nothing(tiny_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = {"train.steps": 4, "model.dropout": 0.5}

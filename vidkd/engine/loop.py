@@ -166,6 +166,8 @@ class Loop:
         """All remaining steps; saves now and then, at the end and when interrupted."""
         found_finished = self.progress.finished
         if not found_finished:
+            if self.fabric.is_global_zero:
+                self.folder.set_judgement_aside(self.progress.step)
             with self.log.tensorboard(self.config.train.tensorboard, self.progress.step + 1), self.interrupt.caught():
                 self._loop()
                 if not self.progress.stopped_early:

@@ -34,6 +34,8 @@ FREE = (
     "name",
 )
 LENGTH = ("train.epochs", "train.steps")
+# What `evaluate` writes into the folder: it judges the weights that lie there.
+JUDGEMENTS = ("evaluation.json", "predictions.csv", "classes.csv", "videos.csv")
 
 
 class RunFolder:
@@ -117,6 +119,14 @@ class RunFolder:
             rows = [row for row in rows if row["step"] < step or row["split"] == "train"]
         with written_or_told(str(self.metrics_file)), atomic_write(self.metrics_file) as file:
             file.writelines(_line(row) for row in rows)
+
+    def set_judgement_aside(self, step: int) -> None:
+        """Rename what judged the weights of before training goes on at `step`: `evaluation.before_resume_at_step<step>.json`; log it."""
+        for path in (self.path / name for name in JUDGEMENTS):
+            if path.exists():
+                aside = path.with_name(f"{path.stem}.before_resume_at_step{step}{path.suffix}")
+                path.replace(aside)
+                log.warning("%s judges the weights of before, and is now %s; `vidkd evaluate` judges the new ones", path, aside.name)
 
 
 def _line(row: Mapping[str, Any]) -> str:
