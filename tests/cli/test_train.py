@@ -111,6 +111,30 @@ def test_a_finished_teacher_is_used_whatever_the_students_flags(
     assert read_checkpoint(Path(tiny_config().runs, "second"))["progress"]["step"] == 2
 
 
+def test_a_finished_teacher_that_has_seen_more_labels_is_warned_of(
+    tiny_config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    teacher = tmp_path / "runs" / "teacher"
+    settings = {"task": "mars", "teacher": str(teacher), "teacher_settings": {"view": "flow"}, "train.steps": 1}
+    path = write(tiny_config(**settings), tmp_path / "c.yaml")
+    assert train("--config", path) == 0
+    caplog.clear()
+    assert train("--config", path, "--name", "few", "--data.label_fraction", 0.5, "--data.unlabelled", "use") == 0
+    warned = [record.getMessage() for record in caplog.records if "label_fraction" in record.getMessage()]
+    assert warned == [
+        f"the teacher {teacher} has seen labels that its student is not given: data.label_fraction was 1.0 there and is 0.5 here; "
+        f"--teacher {teacher}-2 and another --name train one, and its student, with the labels of 0.5 alone"
+    ]
+    assert "few: 6 training clips are learned with their label, 6 are seen without one (data.unlabelled: use)" in caplog.messages
+    caplog.clear()
+    assert train("--config", path, "--name", "few-2", "--teacher", f"{teacher}-2", "--data.label_fraction", 0.5) == 0
+    assert "has seen labels" not in caplog.text
+    assert load_classifier(Path(f"{teacher}-2")).run["data"]["label_fraction"] == 0.5
+    caplog.clear()
+    assert train("--config", path, "--name", "all", "--teacher", f"{teacher}-2") == 0
+    assert f"{teacher}-2 is finished and used as it is: data.label_fraction was 0.5 there, not 1.0" in caplog.messages
+
+
 def test_a_teacher_that_learned_from_clips_that_judge_its_student_is_refused(
     tiny_config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

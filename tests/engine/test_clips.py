@@ -168,6 +168,26 @@ def test_clips_that_training_leaves_out_are_those_that_it_would_have_seen(tmp_pa
     assert both.training_remarks() == ["6 of 12 training clips are left out: the gap leaves nothing to observe"]
 
 
+def test_labelled_and_unlabelled_training_clips_are_counted(tmp_path: Path, tiny_config: Config) -> None:
+    """Of six groups of two clips two keep their labels; of one clip of each kind nothing is observed."""
+    root = manifest_of(tmp_path / "data").parent
+    settings = {"data.root": str(root), "data.label_fraction": 0.3}
+    alone = read_clips(tiny_config(**settings).data)
+    assert alone.label_remark() == "4 training clips are learned with their label, 8 are left out (data.unlabelled: none)"
+    used = {**settings, "task": "logits_kd", "data.unlabelled": "use"}
+    both = read_clips(tiny_config(**used).data)
+    assert both.label_remark() == "4 training clips are learned with their label, 8 are seen without one (data.unlabelled: use)"
+    assert read_clips(tiny_config(**{"data.root": str(root)}).data).label_remark() == ""
+    early = {"start_s": 0.5, "end_s": 1.0}
+    unseen_clips = {names(clips)[0]: early for clips in (both.train, both.unlabelled)}
+    root = manifest_of(tmp_path / "early", **unseen_clips).parent
+    observed = {"data.root": str(root), "data.observe.protocol": "anticipation", "data.observe.gap_s": 1.0}
+    seen = read_clips(tiny_config(**{**used, **observed}).data)
+    assert seen.label_remark() == "3 training clips are learned with their label, 7 are seen without one (data.unlabelled: use)"
+    alone = read_clips(tiny_config(**{**settings, **observed}).data)
+    assert alone.label_remark() == "3 training clips are learned with their label, 7 are left out (data.unlabelled: none)"
+
+
 def test_teacher_and_student_draw_the_same_groups_whatever_they_observe(tmp_path: Path, tiny_config: Config) -> None:
     early = {"start_s": 0.5, "end_s": 1.0}
     root = manifest_of(tmp_path / "data", a1=early, b2=early, c1=early, g1=early).parent

@@ -30,7 +30,7 @@ class Clips:
 
     train: those with a label of any kind. unlabelled: those that training sees without one. Clips before whose gap nothing was shown are in
     none of the subsets; `unobservable` has them by subset, those of `unlabelled` (of the manifest) too. Clips without a frame in the
-    observed part are found out when they are read.
+    observed part are found out when they are read. left_out: how many training clips have no label here and are in no subset.
     """
 
     manifest: Manifest
@@ -39,6 +39,7 @@ class Clips:
     unlabelled: list[Clip] = field(default_factory=list)
     observe: ObserveConfig = field(default_factory=ObserveConfig)
     unobservable: Mapping[str, Sequence[Clip]] = field(default_factory=dict)
+    left_out: int = 0
 
     @property
     def trained_classes(self) -> list[str]:
@@ -61,6 +62,18 @@ class Clips:
                 f"of {shortened} of {len(seen)} training clips less than data.observe.observe_s is observed: their files begin later"
             )
         return lines
+
+    def label_remark(self) -> str:
+        """How many training clips have a label, and how many are seen without one or left out; "" where all have one.
+
+        Those of which nothing can be observed are in none of these numbers.
+        """
+        others = {
+            "are seen without one (data.unlabelled: use)": len(self.unlabelled),
+            "are left out (data.unlabelled: none)": self.left_out,
+        }
+        said = [f"{count} {what}" for what, count in others.items() if count]
+        return ", ".join([f"{len(self.train)} training clips are learned with their label", *said]) if said else ""
 
     def without(self, name: str, clips: Sequence[Clip]) -> "Clips":
         """The same with these clips of a subset among its unobservable ones: their files have no frame where they should be observed."""
@@ -119,6 +132,7 @@ def read_clips(config: DataConfig, *, given: str = "", layout: str = "") -> Clip
         unlabelled=unlabelled_clips(config, manifest, every["train"][0], labelled, [*val, *test]),
         observe=config.observe,
         unobservable={"train": unseen, "val": every["val"][1], "test": every["test"][1], "unlabelled": rest},
+        left_out=len(every["train"][0]) - len(labelled) if config.unlabelled == "none" else 0,
     )
 
 

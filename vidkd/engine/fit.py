@@ -43,6 +43,8 @@ def fit(config: RunConfig, *, resume: str = "auto", quiet: bool = False) -> RunR
     if fabric.is_global_zero:
         for line in clips.training_remarks():
             log.warning("%s: %s", run_name(config, clips), line)
+        if clips.label_remark():
+            log.info("%s: %s", run_name(config, clips), clips.label_remark())
     return train_in_folder(fabric, config, run_name(config, clips), lambda: ClipTrainee(config, clips), resume=resume, quiet=quiet)
 
 

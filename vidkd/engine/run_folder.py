@@ -82,11 +82,17 @@ class RunFolder:
                 log.warning("%s was %s when this run began and is %s now", key, changed[key][1], changed[key][0])
 
     def note_other_settings(self, config: LoopConfig) -> None:
-        """Log the settings with which this finished run was made and `config` would not make it; the run stays as it is."""
+        """Log the settings with which this finished run, a teacher, was made and `config` would not make it; the run stays as it is."""
         written = self.path / "config.yaml"
         changed = differences(config, read_yaml(written).content) if written.exists() else {}
         for key, (here, there) in changed.items():
-            if key in LENGTH or not key.startswith(FREE):
+            if key == "data.label_fraction" and there > here:
+                log.warning(
+                    "the teacher %s has seen labels that its student is not given: data.label_fraction was %s there and is %s here; "
+                    "--teacher %s-2 and another --name train one, and its student, with the labels of %s alone",
+                    *(self.path, there, here, self.path, here),
+                )
+            elif key in LENGTH or not key.startswith(FREE):
                 log.warning("%s is finished and used as it is: %s was %s there, not %s", self.path, key, there, here)
 
     @contextlib.contextmanager
