@@ -5,6 +5,7 @@ import itertools
 import json
 import re
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -240,13 +241,26 @@ def test_arguments_that_mean_nothing(
 
 def test_files_that_are_not_there_or_would_be_lost(video: Path, student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert anticipate(tmp_path / "no 'video'.mp4", "--checkpoint", student, "--out", tmp_path / "o.jsonl") == 2
-    assert "no such video" in capsys.readouterr().err
+    captured = capsys.readouterr()
+    assert captured.err.startswith("vidkd: no such video"), "and nothing is said before"
+    assert captured.out == ""
     assert list(tmp_path.iterdir()) == [], "nothing is written where there is nothing to read"
+    (tmp_path / "text.mp4").write_text("a text")
+    assert anticipate(tmp_path / "text.mp4", "--checkpoint", tmp_path / "no network.pt") == 2
+    assert capsys.readouterr().err.startswith("vidkd: cannot open video"), "before the network is looked for"
     before = video.read_bytes()
     for flag in ("--out", "--overlay"):
         assert anticipate(video, "--checkpoint", student, flag, video) == 2
         assert f"{flag} would replace the video itself" in capsys.readouterr().err
     assert video.read_bytes() == before
+
+
+def test_a_camera_that_is_not_there(student: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert anticipate("97", "--checkpoint", student) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("vidkd: cannot open camera 97: /dev/video97\n"), "and what it was trained for is not told"
+    assert captured.out == ""
 
 
 def test_stored_flow_is_not_to_be_had(video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

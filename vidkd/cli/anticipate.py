@@ -51,9 +51,12 @@ def run(arguments: argparse.Namespace) -> int:
     from vidkd.engine.anticipate import Anticipator
     from vidkd.engine.interrupts import Interrupt
     from vidkd.engine.sight import sight_of
-    from vidkd.engine.sources import open_source
+    from vidkd.engine.sources import is_live, open_source
+    from vidkd.video import open_video
 
     _check(arguments)
+    if not is_live(arguments.video):  # before the model is loaded; what is found of a file is remembered
+        open_video(arguments.video, backend="pyav", sequence_fps=arguments.fps).close()
     opened = open_classifier(arguments.checkpoint, device=arguments.device, threads=arguments.threads, runtime=arguments.runtime)
     sight = sight_of(opened.data, opened.classifier.view, window_s=arguments.window_s)
     anticipator = Anticipator(
@@ -64,7 +67,6 @@ def run(arguments: argparse.Namespace) -> int:
         keep_frames=arguments.overlay is not None,
     )
     say = sys.stdout if arguments.out else sys.stderr
-    say.write(f"{in_words(sight)}\n")
     interrupt = Interrupt()
     with (
         open_source(arguments.video, decoder=opened.data.decoder, sequence_fps=arguments.fps, stop_s=arguments.seconds) as source,
@@ -72,6 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
         interrupt.caught(),
         contextlib.closing(anticipator.along(source)) as moments,
     ):
+        say.write(f"{in_words(sight)}\n")
         for moment in moments:
             written.take(moment)
             if interrupt.asked:

@@ -11,6 +11,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from vidkd.base.errors import VideoError
+from vidkd.video.foreign import why_no_video
 from vidkd.video.types import Image
 
 NOMINAL_FPS = Fraction(25)
@@ -32,12 +33,19 @@ def opened(
 def open_container(
     path: Path | str, *, options: dict[str, str] | None = None, format: str | None = None, timeout_s: float | None = None
 ) -> Any:
-    """A PyAV container open for reading. Raises VideoError with path and reason."""
+    """A PyAV container open for reading. Raises VideoError with path and reason, of a file also with what it is instead of a video."""
     try:
         # titles in other encodings than UTF-8 are common in old AVI files and say nothing about the pictures
         return av.open(str(path), metadata_errors="ignore", options=options or {}, format=format, timeout=timeout_s)
     except (av.FFmpegError, OSError, ValueError) as error:
-        raise VideoError(f"cannot open video: {path}", reason=reason_of(error)) from error
+        file = format is None and Path(path).is_file()
+        reason = (why_no_video(path) if file else None) or reason_of(error)
+        to_mend = (
+            {"to_mend": "the video itself, or another copy of it; `vidkd check_videos FOLDER` finds all that cannot be read"}
+            if file
+            else {}
+        )
+        raise VideoError(f"cannot open video: {path}", reason=reason, **to_mend) from error
 
 
 def video_stream(container: Any, path: Path | str, threads: int) -> Any:

@@ -6,6 +6,7 @@ from typing import Literal, TypeAlias
 
 from vidkd.base.errors import VideoError, unknown_name
 from vidkd.video.decord_reader import DecordReader
+from vidkd.video.foreign import no_such_video
 from vidkd.video.image_sequence import SEQUENCE_FPS, ImageSequenceReader, is_image_sequence
 from vidkd.video.packets import PacketIndex, read_packets
 from vidkd.video.pyav_reader import PyavReader
@@ -71,10 +72,10 @@ def read_file(name: str, max_pixels: int) -> PacketIndex:
     if "://" in name:
         raise VideoError(f"not a file: {name}", to_mend="open_stream reads cameras and network streams")
     if not Path(name).is_file():
-        raise VideoError(f"no such video: {name}")
+        raise no_such_video(name)
     status = Path(name).stat()
     if not status.st_size:
-        raise VideoError(f"empty file: {name}")
+        raise VideoError(f"empty file: {name}", to_mend="fetch it again; `vidkd check_videos FOLDER` finds all that cannot be read")
     index = _packets_of(name, status)
     check_frame_size(name, index.width, index.height, max_pixels)
     return index

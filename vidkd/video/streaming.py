@@ -10,6 +10,7 @@ import av
 
 from vidkd.base.errors import VideoError
 from vidkd.video.containers import RgbConverter, damaged, nominal_fps, open_container, reason_of, video_stream
+from vidkd.video.foreign import no_such_video
 from vidkd.video.orientation import orientation_of
 from vidkd.video.reader import check_frame_size, resized
 from vidkd.video.types import MAX_PIXELS, Frame
@@ -115,17 +116,38 @@ def open_stream(
     name, camera_format = _camera(source) if isinstance(source, int) else (str(source), None)
     network = "://" in name
     if camera_format is None and not network and not Path(name).exists():
-        raise VideoError(f"no such video: {name}")
+        raise no_such_video(name)
     defaults = {"rtsp_transport": "tcp"} if name.startswith("rtsp://") else {}
-    container = open_container(
-        name, options={**defaults, **(options or {})}, format=camera_format, timeout_s=timeout_s if network else None
-    )
+    try:
+        container = open_container(
+            name, options={**defaults, **(options or {})}, format=camera_format, timeout_s=timeout_s if network else None
+        )
+    except VideoError as error:
+        if camera_format is None:
+            raise
+        raise _no_camera(source, name, camera_format, error.lines["reason"]) from error
     live = network or camera_format is not None
     try:
         return FrameStream(container, name, live=live, short_side=short_side, max_pixels=max_pixels, threads=threads)
     except VideoError:
         container.close()
         raise
+
+
+def _no_camera(number: object, name: str, camera_format: str, reason: str) -> VideoError:
+    """The error for a camera that cannot be opened: which there are, where that is told by names, and what lists them."""
+    there = [path.name.removeprefix("video") for path in Path("/dev").glob("video*")] if camera_format == CAMERA_FORMATS["linux"] else []
+    numbers = ", ".join(sorted((word for word in there if word.isdigit()), key=int))
+    lists = {
+        CAMERA_FORMATS["linux"]: "v4l2-ctl --list-devices",
+        CAMERA_FORMATS["darwin"]: 'ffmpeg -f avfoundation -list_devices true -i ""',
+    }[camera_format]
+    return VideoError(
+        f"cannot open camera {number}: {name}",
+        reason=reason,
+        **({"there_are": numbers or "no cameras"} if camera_format == CAMERA_FORMATS["linux"] else {}),
+        to_mend=f"the number of a camera that is there (`{lists}` lists them with their names), or a video file",
+    )
 
 
 def _camera(number: int) -> tuple[str, str]:
