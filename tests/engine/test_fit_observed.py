@@ -132,3 +132,19 @@ def test_training_clips_that_are_not_or_hardly_observed_are_said_at_the_start(
         "tiny: 1 of 12 training clips are left out: the gap leaves nothing to observe",
         "tiny: of 11 of 11 training clips less than data.observe.observe_s is observed: their files begin later",
     ]
+
+
+def test_clips_that_a_gap_leaves_nothing_of_are_named_as_the_cause_before_a_teacher_is_trained(tiny_config: Config, tmp_path: Path) -> None:
+    """Trimmed clips begin with their files."""
+    teacher = tmp_path / "runs" / "teacher"
+    settings = {"task": "anticipation", "teacher": str(teacher), "teacher_settings": {"data.observe.protocol": "whole"}}
+    config = tiny_config(**settings, **{"data.observe": {"protocol": "anticipation", "gap_s": 0.5}, "data.validation_fraction": 0.25})
+    with pytest.raises(DataError) as caught:
+        fit.fit(config, quiet=True)
+    assert caught.value.what == "split '1' has no labelled training clip of which anything can be observed"
+    assert caught.value.lines == {
+        "where": "data.observe.protocol",
+        "reason": "9 of 9 begin less than data.observe.gap_s (0.5 s) after their file does: the gap leaves nothing to observe",
+        "to mend": "--data.observe.protocol early, for trimmed clips; or a manifest of actions in uncut videos",
+    }
+    assert not teacher.exists()

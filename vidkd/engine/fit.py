@@ -20,7 +20,7 @@ from vidkd.engine.judge import MAIN_METRIC, judge
 from vidkd.engine.loop import RunResult, train_in_folder
 from vidkd.engine.loop_config import check_validation
 from vidkd.engine.run_folder import RunFolder
-from vidkd.engine.setup import build_run_task, check_pair, labelled_batch, total_steps, training_sampler, training_set
+from vidkd.engine.setup import build_run_task, check_pair, check_trains, labelled_batch, total_steps, training_sampler, training_set
 from vidkd.engine.trainee import Batch, Trainee
 from vidkd.models import VideoClassifier
 from vidkd.models.saved import classifier_payload
@@ -36,6 +36,7 @@ def fit(config: RunConfig, *, resume: str = "auto", quiet: bool = False) -> RunR
     Raises ConfigError, DataError, CheckpointError, and InterruptedRunError after Ctrl-C (state saved).
     """
     clips = read_clips_of_run(config)
+    check_trains(clips, config)
     check_validation(config.train, validates=bool(clips.val), samples="clips")
     _ensure_teacher(config, clips, resume=resume, quiet=quiet)
     batch, unused = config.data.batch_size, bool(config.model.attention.to_stage)

@@ -16,6 +16,7 @@ from vidkd.data.loaders import FIRST_STREAM, Item, MixedSampler, StepSampler, ba
 from vidkd.engine.checkpoint import warn_if_unfinished
 from vidkd.engine.clips import Clips
 from vidkd.engine.config import RunConfig
+from vidkd.engine.settings import place_of
 from vidkd.models import VideoClassifier
 from vidkd.models.changes import apply_changes
 from vidkd.models.saved import load_classifier
@@ -23,10 +24,28 @@ from vidkd.models.sparse_weights import hold_zeros
 from vidkd.tasks import Task, build_task
 
 
+def check_trains(clips: Clips, config: RunConfig) -> None:
+    """Raise DataError if there is no labelled clip to train on, with the cause: nothing can be observed of any, or there is none."""
+    if clips.train:
+        return
+    split, unseen = config.data.split, len(clips.unobservable.get("train", ()))
+    if unseen:
+        raise DataError(
+            f"split '{split}' has no labelled training clip of which anything can be observed",
+            where=place_of(config, "data.observe.protocol"),
+            reason=f"{unseen} of {unseen} begin less than data.observe.gap_s ({config.data.observe.gap_s:g} s) after their file does: "
+            "the gap leaves nothing to observe",
+            to_mend="--data.observe.protocol early, for trimmed clips; or a manifest of actions in uncut videos",
+        )
+    raise DataError(
+        f"split '{split}' has no labelled training clips",
+        to_mend=f"rows with a label that are `train` in split '{split}', or another --data.split",
+    )
+
+
 def training_set(clips: Clips, config: RunConfig, views: Sequence[str]) -> ClipDataset:
     """The training clips as samples, the labelled ones first."""
-    if not clips.train:
-        raise DataError(f"split '{config.data.split}' has no labelled training clips")
+    check_trains(clips, config)
     return ClipDataset(
         clips.manifest.root,
         [*clips.train, *clips.unlabelled],
