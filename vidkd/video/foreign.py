@@ -53,6 +53,7 @@ def _first_line(beginning: bytes) -> str | None:
 
 def _ends_without_index(file: IO[bytes]) -> bool:
     """Whether the boxes of an MP4 follow each other up to the end of the file, or beyond it, and its table of frames is not whole."""
+    size: int
     place, end = 0, file.seek(0, os.SEEK_END)
     while place + 8 <= end:
         file.seek(place)
