@@ -10,7 +10,7 @@ demo: .venv/ready
 
 demo-anticipation: .venv/ready
 	$(BIN)/vidkd make_motion_shapes --variant cued --out runs/data/cued_shapes
-	$(BIN)/vidkd compare configs/studies/demo_anticipation.yaml --out runs/demo-anticipation --data.root runs/data/cued_shapes
+	$(BIN)/vidkd compare configs/studies/demo_anticipation.yaml --workers 2 --out runs/demo-anticipation --data.root runs/data/cued_shapes
 
 STREAMS := runs/data/street_shapes/streams
 PAIR := --student runs/shapes-student --oracle runs/shapes-oracle

@@ -5,7 +5,8 @@ from report_samples import cells_of, make_study
 
 from vidkd.base.errors import DataError
 from vidkd.bench.summary import Method, Metric, build_summary
-from vidkd.report.parts import Estimate
+from vidkd.report.page import render_html
+from vidkd.report.parts import Estimate, Strip
 from vidkd.report.study import study_report
 
 
@@ -62,6 +63,19 @@ def test_what_is_to_be_known_of_the_judged_clips_is_a_note(study) -> None:
     summary, _ = study
     report = study_report({**summary, "data": {**summary["data"], "remarks": ["2 clips are not judged", "3 clips repeat"]}})
     assert report.notes["note"] == "2 clips are not judged; 3 clips repeat"
+
+
+def test_the_page_tells_what_is_asked_and_whose_predictions_its_clips_show() -> None:
+    summary = build_summary("cued_study", "ucf101", {}, {"student": Method(metrics={"top1": Metric(values={"0/1": 0.5})})}, [], 1.0)
+    strip = Strip(title="true a", rows=(("observed", "data:,"), ("time", "data:,")))
+    plain = render_html(study_report(summary, strips=[Strip(title="true a", rows=(("frames", "data:,"),))]))
+    assert "<h1>cued study</h1>" in plain
+    assert 'class="text"' not in plain
+    page = render_html(study_report(summary, title="Named before", text="What <b> sees.", strips=[strip], strips_of="taught in place"))
+    assert "<h1>Named before</h1>" in page
+    assert '<p class="text">What &lt;b&gt; sees.</p>' in page
+    assert "<h2>Clips, as named by: taught in place</h2>" in page
+    assert page.index("red is the moment of decision") > page.index("Clips, as named by")
 
 
 def test_a_missing_interval_says_why() -> None:

@@ -137,7 +137,10 @@ def _report(study: "Study", places: "Places", content: Mapping[str, Any], argume
             cells={study.spec.shown_name(name): [as_cell(cell) for cell in cells] for name, cells in found.items()},
             command=_command(arguments),
             config_text=study.path.read_text(encoding="utf-8"),
+            title=study.spec.title or "",
+            text=" ".join((study.spec.text or "").split()),
             strips=strips,
+            strips_of="" if example is None else example.label,
             figures=figures,
         ),
     )
@@ -188,7 +191,7 @@ class _Example:
 
 
 def _example(study: "Study", places: "Places", content: Mapping[str, Any]) -> "_Example | None":
-    """The claim's method (else the first that distils attention or anticipates) where its run and its teacher's are there.
+    """The claim's method (else a candidate for it, or the first that distils attention or anticipates) where its run and its teacher's are.
 
     None without a data.root; raises DataError where that names no data set.
     """
@@ -202,7 +205,8 @@ def _example(study: "Study", places: "Places", content: Mapping[str, Any]) -> "_
         for name, method in study.spec.methods.items()
         if method.teacher and {**study.spec.settings, **method.settings}.get("task") in ("attention_distillation", "anticipation")
     ]
-    for name in ([content["claim"]] if content["claim"] else []) + taught:
+    candidates = [name for name in taught if study.spec.methods[name].claim]
+    for name in ([content["claim"]] if content["claim"] else []) + candidates + taught:
         key = CellKey(name, -1, study.spec.seeds[0], study.spec.folds[0])
         config = cell_config(study, key, "test", chosen_settings(content), places.runs)
         folder = Path(config.runs) / str(config.name)

@@ -91,6 +91,8 @@ def _report(study: "StreamStudy", places: "StreamPlaces", chosen: "ChosenTrials"
             summary,
             command=shlex.join(["vidkd", "compare_streams", arguments.study]),
             config_text=study.path.read_text(encoding="utf-8"),
+            title=study.spec.title or "",
+            text=" ".join((study.spec.text or "").split()),
             figures=time_lines(study, found, summary["data"]["labels"]),
         ),
     )

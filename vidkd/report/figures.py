@@ -100,7 +100,8 @@ def seed_dots(values: Mapping[str, Mapping[str, float]], estimates: Mapping[str,
             factor, colour = 100 if estimate.percent else 1, SERIES[row % len(SERIES)]
             dots = np.array(list(_seed_means(cells).values())) * factor
             axes.scatter(dots, row + _spread(len(dots)), s=20, color=colour, alpha=0.65, linewidths=0)
-            _interval(axes, row, estimate, factor)
+            if len(dots) > 1:  # the mean of one seed is its dot
+                _interval(axes, row, estimate, factor)
         _rows_axis(axes, [short(name) for name in values], [format_estimate(estimates[name])[0] for name in values], unit)
         has_interval = any(estimate.ci95 for estimate in estimates.values())
         return finish(

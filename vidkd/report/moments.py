@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,10 @@ from numpy.typing import NDArray
 
 from vidkd.data.manifest import Clip
 from vidkd.data.observation import ObserveConfig, end_of_clip, seconds_seen
+from vidkd.report.parts import Strip
 
+TIME_ROW = "time"
+"""Name of the row of a strip that is a `time_line`."""
 LANE_PX, LANE_GAP_PX, MARK_PX = 7, 2, 3
 OBSERVED, FUTURE, ELSE, DECISION = (0x3D, 0x7F, 0xB5, 255), (0xD9, 0x8A, 0x2B, 255), (0x7F, 0x8A, 0x96, 70), (0xC7, 0x5A, 0x48, 255)
 
@@ -48,6 +52,14 @@ def moment_of(clip: Clip, observe: ObserveConfig, timestamps_s: NDArray[np.float
     observed, future = seconds_seen(clip, observe, end_s=end_s, fraction=fraction)
     first, second = ((seen.start_s, end_s if seen.end_s is None else min(seen.end_s, end_s)) for seen in (observed, future))
     return Moment(observed_s=first, future_s=second, fraction=fraction)
+
+
+def caption_of_time_rows(strips: Iterable[Strip]) -> str:
+    """How the rows of time of these strips are read; empty where they have none."""
+    if not any(name == TIME_ROW for strip in strips for name, _ in strip.rows):
+        return ""
+    colours = "blue is what the student observed, orange what its teacher sees or what came; red is the moment of decision"
+    return f"In the row '{TIME_ROW}' {colours}."
 
 
 def time_line(moment: Moment, width_px: int) -> NDArray[np.uint8]:

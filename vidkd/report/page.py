@@ -44,19 +44,26 @@ def _parts(report: Report) -> Iterable[str]:
     alone = _alone(report.figures)
     figures = [_figure(figure, index, alone=index in alone) for index, figure in enumerate(report.figures)]
     yield _section("Figures", [f'<div class="figures">{"".join(figures)}</div>'] if figures else [])
-    yield _section(report.strips_title, (_strip(strip) for strip in report.strips))
+    yield _section(report.strips_title, _strips(report))
     yield _section("How it was made", _making(report))
 
 
 def _header(report: Report) -> str:
     subtitle = f'<p class="subtitle">{_text(report.subtitle)}</p>' if report.subtitle else ""
     facts = "".join(f"<div><dt>{_text(name)}</dt><dd>{_text(value)}</dd></div>" for name, value in report.notes.items())
-    return f"<header><h1>{_text(report.title)}</h1>{subtitle}{f'<dl class=facts>{facts}</dl>' if facts else ''}</header>"
+    text = f'<p class="text">{_text(report.text)}</p>' if report.text else ""
+    return f"<header><h1>{_text(report.title)}</h1>{subtitle}{text}{f'<dl class=facts>{facts}</dl>' if facts else ''}</header>"
 
 
 def _section(title: str, parts: Iterable[str]) -> str:
     content = "\n".join(parts)
     return f"<section>\n<h2>{_text(title)}</h2>\n{content}\n</section>" if content else ""
+
+
+def _strips(report: Report) -> Iterable[str]:
+    if report.strips and report.strips_caption:
+        yield f'<p class="text">{_text(report.strips_caption)}</p>'
+    yield from map(_strip, report.strips)
 
 
 def _making(report: Report) -> Iterable[str]:

@@ -63,17 +63,19 @@ class Strip:
 class Report:
     """One page. notes: facts at its head (device, time, size); environment: name -> version, or text as it stands in environment.txt.
 
-    strips_title: what the strips are.
+    text: a paragraph below the subtitle. strips_title: what the strips are; strips_caption: how they are read.
     """
 
     title: str
     subtitle: str = ""
+    text: str = ""
     command: str = ""
     config_text: str = ""
     tables: tuple[Table, ...] = ()
     figures: tuple[Figure, ...] = ()
     strips: tuple[Strip, ...] = ()
     strips_title: str = "Clips"
+    strips_caption: str = ""
     notes: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, str] | str = ""
 

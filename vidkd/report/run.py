@@ -13,6 +13,7 @@ from vidkd.engine.metrics import class_mean, confusion_matrix, per_class
 from vidkd.engine.settings import read_yaml
 from vidkd.models.saved import checkpoint_in
 from vidkd.report.figures import confusion_figure, reliability_diagram, training_curves
+from vidkd.report.moments import caption_of_time_rows
 from vidkd.report.observed import observation_notes, observed_curve, observed_table, share
 from vidkd.report.parts import Estimate, Figure, Report, Strip, Table, TableCell, is_share
 from vidkd.report.predictions import Judged, has_label, read_predictions
@@ -46,6 +47,7 @@ def run_report(
         tables=tuple(_tables(rows, judged, seed)),
         figures=tuple(training_curves(rows) + _judged_figures(judged)),
         strips=tuple(strips),
+        strips_caption=caption_of_time_rows(strips),
         notes={**_notes(rows, judged), **observation_notes(read_yaml(folder / "config.yaml").content), **(notes or {})},
         environment=_environment(_text(folder / "environment.txt") or ""),
     )

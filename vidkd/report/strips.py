@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidkd.base.errors import DataError
-from vidkd.report.moments import Moment, time_line
+from vidkd.report.moments import TIME_ROW, Moment, time_line
 from vidkd.report.parts import Strip
 
 GAP_PX = 3
@@ -83,7 +83,7 @@ def observed_strip(
     """
     rows = observed.rows("observed", "observed flow", frames=frames, height_px=height_px)
     line = time_line(moment, min(frames, len(observed.rgb)) * (_fit(observed.rgb[0], height_px).shape[1] + GAP_PX) - GAP_PX)
-    rows.append(("time", png_data_uri(line)))
+    rows.append((TIME_ROW, png_data_uri(line)))
     rows += future.rows("teacher sees" if taught else "what came", "its flow", frames=frames, height_px=height_px)
     words = moment.words() + (f"; frames of what {'the teacher sees' if taught else 'came'} repeat" if held_future else "")
     return _strip(rows, label, predicted, ": ".join(text for text in (name, words) if text))

@@ -10,6 +10,7 @@ from vidkd.bench.intervals import Cell, bootstrap_ci
 from vidkd.bench.observed import AREA, observed_metric
 from vidkd.bench.summary import Paired, check_summary
 from vidkd.report.figures import accuracy_by_condition, paired_bars, seed_dots
+from vidkd.report.moments import caption_of_time_rows
 from vidkd.report.observed import remark_notes
 from vidkd.report.parts import Estimate, Figure, Report, Strip, Table, TableCell, format_number, is_share
 
@@ -28,13 +29,17 @@ def study_report(
     cells: Mapping[str, Sequence[Cell]] | None = None,
     command: str = "",
     config_text: str = "",
+    title: str = "",
+    text: str = "",
     strips: Sequence[Strip] = (),
+    strips_of: str = "",
     figures: Sequence[Figure] = (),
 ) -> Report:
     """Tables and figures of a summary (schema of `bench.summary`).
 
-    cells: method -> its cells; they add how many clips and groups the numbers stand on, and why an interval is missing. figures: further
-    ones, below those of the summary.
+    cells: method -> its cells; they add how many clips and groups the numbers stand on, and why an interval is missing. title: by default
+    the study's name. text: what the study asks and how. strips_of: the method whose predictions the strips tell. figures: further ones,
+    below those of the summary.
     Raises DataError for a summary that does not follow the schema.
     """
     content = _labelled(check_summary(dict(summary), source="summary"))
@@ -42,13 +47,16 @@ def study_report(
     owned = {labels.get(name, name): list(of_method) for name, of_method in (cells or {}).items()}
     methods, pairs = content["methods"], [_paired(row) for row in content["paired"]]
     return Report(
-        title=str(content["study"]).replace("_", " "),
+        title=title or str(content["study"]).replace("_", " "),
+        text=text,
         subtitle=_subtitle(content["data"], methods),
         command=command,
         config_text=config_text,
         tables=(_results(methods, owned), *_difference_tables(pairs), *_condition_tables(methods)),
         figures=(*_figures(methods, pairs), *figures),
         strips=tuple(strips),
+        strips_title=f"Clips, as named by: {strips_of}" if strips_of else "Clips",
+        strips_caption=caption_of_time_rows(strips),
         notes=_notes(content, owned),
         environment={str(name): str(value) for name, value in content["environment"].items()},
     )
@@ -109,7 +117,9 @@ def _interval_caption(methods: Mapping[str, Any], cells: Mapping[str, Sequence[C
     known = any(row["ci95"] for method in methods.values() for row in method["metrics"].values())
     what = "Means over cells (seed and fold); in brackets the 95 % interval over seeds and test groups." if known else "Means over cells."
     reasons = {note for owned in cells.values() if owned and (note := bootstrap_ci(owned, draws=1).note)}
-    return " ".join([what, *(f"{reason[0].upper()}{reason[1:]}." for reason in sorted(reasons))])
+    timed = any(method["train_seconds"] is not None for method in methods.values())
+    told = [f"{reason[0].upper()}{reason[1:]}." for reason in sorted(reasons)]
+    return " ".join([what, *told, *(["Training is time on the machine, whatever else it did."] if timed else [])])
 
 
 def metric_words(metric: str) -> str:

@@ -33,6 +33,7 @@ h2 {
 h3 { margin: 0 0 0.75rem; font-size: 1rem; font-weight: 600; line-height: 1.35; overflow-wrap: anywhere; }
 p { margin: 0; }
 .subtitle { margin-top: 0.5rem; max-width: 46rem; color: var(--muted); overflow-wrap: anywhere; }
+.text { margin: 0.9rem 0; max-width: 46rem; overflow-wrap: anywhere; }
 .caption { margin-top: 0.75rem; max-width: 46rem; font-size: 0.85rem; color: var(--muted); overflow-wrap: anywhere; }
 .facts {
   display: flex;
