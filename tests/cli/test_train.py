@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from vidkd.base.files import read_jsonl
@@ -161,6 +162,28 @@ def test_a_student_that_cannot_be_is_told_before_its_teacher_is_trained(
         assert not teacher.exists()
 
 
+@pytest.mark.parametrize(
+    ("flag", "name", "message"),
+    [
+        ("--model.weights", "absent.pt", "weights not found"),
+        ("--model.weights", "w.onnx", "unknown kind of weights file"),
+        ("--model.weights", "other.pt", "weights do not fit"),
+        ("--init", "absent.pt", "checkpoint not found"),
+    ],
+)
+def test_weights_of_a_student_are_looked_at_before_its_teacher_is_trained(
+    flag: str, name: str, message: str, tiny_config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "w.onnx").touch()
+    torch.save({"stem.weight": torch.zeros(2)}, tmp_path / "other.pt")
+    teacher = tmp_path / "runs" / "teacher"
+    settings = {"task": "mars", "teacher": str(teacher), "teacher_settings": {"view": "flow", "model.weights": None, "init": None}}
+    path = write(tiny_config(**settings, **{"train.steps": 1}), tmp_path / "c.yaml")
+    assert train("--config", path, flag, tmp_path / name) == 2
+    assert f"vidkd: {message}: {tmp_path / name}" in capsys.readouterr().err
+    assert not teacher.exists()
+
+
 def test_a_damaged_teacher_is_named(tiny_config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     teacher = tmp_path / "runs" / "teacher"
     settings = {"task": "mars", "teacher": str(teacher), "teacher_settings": {"view": "flow", "train.steps": 1}}
@@ -230,7 +253,7 @@ def test_a_value_out_of_range_on_the_command_line_names_its_flag(
 ) -> None:
     path = write(tiny_config(), tmp_path / "c.yaml")
     assert train("--config", path, flag, value) == 2
-    assert f"where : {flag} on the command line" in capsys.readouterr().err
+    assert f": {flag} on the command line" in capsys.readouterr().err
     path.write_text("optim:\n  lr: -1\n")
     assert train("--config", path) == 2
     assert f"where : {path}:2" in capsys.readouterr().err

@@ -113,6 +113,20 @@ def test_a_list_of_one_value_is_mended_as_it_was_given(tmp_path: Path, key: str,
     assert error_of(write(tmp_path, f"{nested.rstrip()} {value}\n")).lines["to mend"] == f"{key}: {mended}".replace("'", "")
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "interval", "mend"),
+    [
+        ("data.label_fraction", "25", "(0, 1]", "0.25   (a share of the training groups; 1 keeps all labels)"),
+        ("data.label_fraction", "0", "(0, 1]", "0.25   (a share of the training groups; 1 keeps all labels)"),
+        ("data.validation_fraction", "1", "[0, 1)", "0.2   (a share of the training groups; 0 holds none out)"),
+    ],
+)
+def test_a_share_out_of_range_is_named_alone_with_its_value(key: str, value: str, interval: str, mend: str) -> None:
+    error = error_of(overrides=(f"--{key}={value}",))
+    assert error.what == f"{key} must lie in {interval}, not {value}"
+    assert error.lines == {"where": f"--{key} on the command line", "to mend": f"--{key} {mend}"}
+
+
 def test_a_mended_flag_is_one(tmp_path: Path) -> None:
     assert error_of(overrides=("--data.unlabelled", "use")).lines["to mend"] == "--data.unlabelled none"
     path = write(tmp_path, "data: {unlabelled: use}\n")

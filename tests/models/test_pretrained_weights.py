@@ -197,6 +197,15 @@ def test_files_without_parameters_are_refused(content: dict[str, int], name: str
         read_weights(str(tmp_path / name), "tiny3d")
 
 
+def test_an_unknown_kind_of_file_names_the_known_ones(tmp_path: Path) -> None:
+    for name, found in (("w.onnx", ".onnx"), ("w", "no extension")):
+        (tmp_path / name).write_bytes(b"weights")
+        with pytest.raises(CheckpointError, match="unknown kind of weights file") as caught:
+            read_weights(str(tmp_path / name), "tiny3d")
+        assert list(caught.value.lines) == ["found", "known", "to mend"]
+        assert (caught.value.lines["found"], caught.value.lines["known"]) == (found, ".safetensors, .pt, .pth, .pyth")
+
+
 def test_a_missing_file_is_an_error_not_a_random_network(tmp_path: Path) -> None:
     for make in (lambda config: build_backbone("tiny3d", weights=config.weights), lambda config: VideoClassifier(config, 2, "rgb")):
         with pytest.raises(CheckpointError, match="weights not found"):

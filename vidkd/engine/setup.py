@@ -108,18 +108,23 @@ def build_run_task(
     teacher that learned from those of its clips by which the student is judged is refused too. Raises ConfigError or CheckpointError.
     """
     teacher = None if config.teacher is None else _teacher(config.teacher, classes, trained, config.data, data)
-    torch.manual_seed(config.train.seed)
     counts = {name: len(names) for name, names in (targets or {}).items()}
-    student = VideoClassifier(config.model, len(classes), config.view, counts)
+    return build_task(config.task, config.method, _student(config, len(classes), counts), teacher)
+
+
+def _student(config: RunConfig, classes: int, targets: Mapping[str, int]) -> VideoClassifier:
+    torch.manual_seed(config.train.seed)
+    student = VideoClassifier(config.model, classes, config.view, targets)
     if config.init is not None:
         _initialise(student, config.init)
-    return build_task(config.task, config.method, student, teacher)
+    return student
 
 
 def check_pair(config: RunConfig, teacher: RunConfig, clips: Clips) -> None:
     """Raise ConfigError where the task of `config` cannot have the network that `teacher` trains, before that is trained.
 
-    Both networks are built without memory or weights.
+    Both networks are built without memory or weights. Where a file gives the student's weights, it is built once more with them:
+    raises CheckpointError for a file that is missing or does not fit.
     """
     manifest = clips.manifest
     counts = {name: len(names) for name, names in manifest.targets.items()}
@@ -129,6 +134,8 @@ def check_pair(config: RunConfig, teacher: RunConfig, clips: Clips) -> None:
 
     with torch.device("meta"):
         build_task(config.task, config.method, empty(config), empty(teacher))
+    if config.model.weights is not None or config.init is not None:
+        _student(config, len(manifest.classes), counts)
 
 
 def _teacher(path: str, classes: Sequence[str], trained: Sequence[str], here: DataConfig, data: str | None) -> VideoClassifier:

@@ -29,7 +29,12 @@ def read_weights(source: str, architecture: str) -> State:
         to_mend = "give the path of an existing file, or set weights to null to train from scratch"
         raise CheckpointError(f"weights not found: {path}", backbone=architecture, to_mend=to_mend)
     if path.suffix not in SUFFIXES:
-        raise CheckpointError(f"unknown kind of weights file: {path}", known=", ".join(SUFFIXES))
+        raise CheckpointError(
+            f"unknown kind of weights file: {path}",
+            found=path.suffix or "no extension",
+            known=", ".join(SUFFIXES),
+            to_mend="a file of parameters (a state dict) as torch or safetensors writes it; a checkpoint of vidkd is one too",
+        )
     return _parameters(_read(path), path)
 
 
