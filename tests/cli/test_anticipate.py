@@ -5,6 +5,7 @@ import itertools
 import json
 import re
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -102,6 +103,41 @@ def test_a_file_of_lines_and_an_overlay(video: Path, student: Path, tmp_path: Pa
         assert len(drawn) == 50
         np.testing.assert_allclose(drawn.timestamps_s, source.timestamps_s[:50], atol=1e-3)
     assert {path.name for path in tmp_path.rglob("*")} == {"new folder", "o.jsonl", "o.mp4"}
+
+
+def until_the_first_line(*arguments: object) -> tuple[int, str, str]:
+    """The exit code, the first line and what was said on standard error where the reader goes away after that line."""
+    command = [sys.executable, "-m", "vidkd.cli.main", "anticipate", *map(str, arguments), "--device", "cpu"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        first = process.stdout.readline()
+        process.stdout.close()
+        error = process.stderr.read()
+    return process.returncode, first, error
+
+
+def test_files_are_whole_though_nobody_reads_the_lines(student: Path, tmp_path: Path) -> None:
+    """The video is long enough that the reader is gone before it ends, though its last lines would fit into the pipe."""
+    video, out, overlay = tmp_path / "v.mp4", tmp_path / "o.jsonl", tmp_path / "o.mp4"
+    write_video(video, noise(200), fps=20)
+    code, first, error = until_the_first_line(video, "--checkpoint", student, "--overlay", overlay, "--step-s", 0.05)
+    assert code == 0
+    assert json.loads(first)["time_s"] == 0
+    assert f"nobody reads standard output any more; going on with {overlay} (Ctrl-C ends it there)" in error
+    assert "200 frames, 200 decisions" in error
+    assert "Traceback" not in error
+    assert "BrokenPipe" not in error
+    with open_video(overlay) as drawn:
+        assert len(drawn) == 200
+    code, first, error = until_the_first_line(video, "--checkpoint", student, "--out", out, "--step-s", 0.05)
+    assert code == 0
+    assert "trained for anticipation" in first
+    assert f"going on with {out}" in error
+    assert [row["time_s"] for row in rows(out.read_text(encoding="utf-8"))] == pytest.approx([k / 20 for k in range(200)])
+    code, first, error = until_the_first_line(video, "--checkpoint", student, "--step-s", 0.05)
+    assert code == 141
+    assert "nobody reads" not in error
 
 
 def test_a_folder_of_images_has_the_rate_that_is_given(student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

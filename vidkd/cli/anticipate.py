@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from vidkd.cli.classifiers import add_runtime_argument, add_threads_argument
-from vidkd.cli.outputs import add_overwrite_argument, check_outputs, check_video_ending
+from vidkd.cli.outputs import Said, add_overwrite_argument, check_outputs, check_video_ending
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -66,7 +66,6 @@ def run(arguments: argparse.Namespace) -> int:
         batch=arguments.batch,
         keep_frames=arguments.overlay is not None,
     )
-    say = sys.stdout if arguments.out else sys.stderr
     interrupt = Interrupt()
     with (
         open_source(arguments.video, decoder=opened.data.decoder, sequence_fps=arguments.fps, stop_s=arguments.seconds) as source,
@@ -74,23 +73,37 @@ def run(arguments: argparse.Namespace) -> int:
         interrupt.caught(),
         contextlib.closing(anticipator.along(source)) as moments,
     ):
-        say.write(f"{in_words(sight)}\n")
+        say = written.said.line if arguments.out else _to_standard_error
+        say(in_words(sight))
         for moment in moments:
             written.take(moment)
             if interrupt.asked:
                 break
-    say.write(summary(anticipator.tally, written.draw_s) + "\n")
+    say(summary(anticipator.tally, written.draw_s))
     _end_of(anticipator.tally, sight, arguments.video, stopped=interrupt.asked)
     return 0
 
 
+def _to_standard_error(text: str) -> None:
+    sys.stderr.write(text + "\n")
+
+
 class _Written:
-    """What is written of every moment: JSON lines, a line of text beside a file of them, and a frame of the overlay."""
+    """What is written of every moment: JSON lines, a line of text beside a file of them, and a frame of the overlay.
+
+    lines: the file of them; without one they go to standard output. said: standard output.
+    """
 
     def __init__(
-        self, arguments: argparse.Namespace, opened: "OpenedClassifier", protocol: str, lines: TextIO, overlay: "OverlayWriter | None"
+        self,
+        arguments: argparse.Namespace,
+        opened: "OpenedClassifier",
+        protocol: str,
+        lines: TextIO | None,
+        overlay: "OverlayWriter | None",
     ) -> None:
         self._arguments, self._opened, self._protocol, self._lines, self._overlay = arguments, opened, protocol, lines, overlay
+        self.said = Said([name for name in (arguments.out, arguments.overlay) if name])
 
     @property
     def draw_s(self) -> float:
@@ -101,10 +114,11 @@ class _Written:
         """Write a moment; every line is in the file at once, whatever happens later."""
         for decision in moment.decisions:
             row = decision_row(decision, self._opened, protocol=self._protocol, top=self._arguments.top, complete=self._arguments.all)
-            self._lines.write(json.dumps(row, ensure_ascii=False) + "\n")
-            self._lines.flush()
-            if self._arguments.out:
-                sys.stdout.write(_as_text(row) + "\n")
+            line = json.dumps(row, ensure_ascii=False)
+            if self._lines is not None:
+                self._lines.write(line + "\n")
+                self._lines.flush()
+            self.said.line(line if self._lines is None else _as_text(row))
         if self._overlay is not None and moment.frame is not None:
             self._overlay.write(moment.frame, moment.decisions)
 
@@ -115,7 +129,7 @@ def _written(arguments: argparse.Namespace, opened: "OpenedClassifier", sight: "
     from vidkd.report.anticipation_overlay import OverlayWriter
 
     with contextlib.ExitStack() as stack:
-        lines: TextIO = sys.stdout
+        lines = None
         if arguments.out:
             lines = stack.enter_context(_new_file(Path(arguments.out)))
         overlay = None

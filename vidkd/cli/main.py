@@ -3,7 +3,6 @@
 import argparse
 import importlib
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from types import ModuleType
@@ -78,7 +77,9 @@ def run_verb(verb: str, argv: Sequence[str] | None = None) -> int:
         sys.stderr.write("vidkd: interrupted\n")
         return 130
     except BrokenPipeError:  # whoever read the output has seen enough (| head)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        from vidkd.cli.outputs import drop_output
+
+        drop_output()
         return 141
 
 

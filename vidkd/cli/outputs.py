@@ -1,12 +1,16 @@
-"""Files that a verb is told to write: looked at before any work, and never replaced without being asked."""
+"""What a verb writes: files are looked at before any work and never replaced without being asked; lines may lose their reader."""
 
 import argparse
 import itertools
+import logging
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vidkd.base.errors import ConfigError
+
+log = logging.getLogger(__name__)
 
 
 def add_overwrite_argument(parser: argparse.ArgumentParser, *flags: str) -> None:
@@ -42,6 +46,34 @@ def check_video_ending(flag: str, name: str | None) -> None:
 
     if name and Path(name).suffix.lower() not in KEEPS_TIMES:
         raise ConfigError(f"{flag} is no video that can be written: {name}", known=", ".join(KEEPS_TIMES), to_mend="one of these endings")
+
+
+class Said:
+    """Lines on standard output, each there at once, for a verb that has other work to do if their reader goes away (| head).
+
+    further: what is written beside them, for the message. Without any, BrokenPipeError ends the verb as it ends all others.
+    """
+
+    def __init__(self, further: Sequence[str]) -> None:
+        self._further = further
+
+    def line(self, text: str) -> None:
+        """Write a line; once the reader is gone, that is logged, and this and all later output is dropped."""
+        try:
+            sys.stdout.write(text + "\n")
+            sys.stdout.flush()
+        except BrokenPipeError:
+            if not self._further:
+                raise
+            drop_output()
+            log.warning("nobody reads standard output any more; going on with %s (Ctrl-C ends it there)", " and ".join(self._further))
+
+
+def drop_output() -> None:
+    """Standard output leads nowhere from now on, also for what is still in its buffer."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def _check_not_source(flag: str, path: Path, source: Path) -> None:
