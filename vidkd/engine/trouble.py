@@ -27,7 +27,8 @@ def count_bad_samples(batch: dict[str, Any], known: list[str], *, most: int) -> 
             raise DataError(
                 f"training clips that cannot be read: {len(known)}",
                 first=message,
-                to_mend="vidkd check_videos finds and mends them; data.max_bad_clips (detectors: max_bad_files) says how many to skip",
+                to_mend="vidkd check_videos DIR finds all of them, and with --normalise OUT writes clean copies of what can be read; "
+                "data.max_bad_clips (detectors: max_bad_files) says how many to skip",
             )
     if "index" not in batch and batch.get("unobservable"):
         raise DataError(
