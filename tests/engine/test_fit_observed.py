@@ -66,7 +66,7 @@ def test_a_sample_counts_where_its_own_frames_repeat(tiny_config: Config, caplog
     assert 0 < held < 8
     fit.fit(config, quiet=True)
     (line,) = [record.getMessage() for record in caplog.records if record.getMessage().startswith(REPEATED)]
-    assert line == f"{REPEATED}8 samples of the first epoch {held} of the student"
+    assert line == f"{REPEATED}8 samples of the rest of the first epoch, since the resume, {held} of the student"
 
 
 def between_frames(root: Path, path: Path, groups: set[str]) -> str:
@@ -116,6 +116,16 @@ def test_processes_count_their_repeated_frames_together(monkeypatch: pytest.Monk
     assert [record.getMessage() for record in caplog.records] == [
         "no frame in the observed part, so that nothing is learned from it: 2 of 12 samples of the first epoch",
         f"{REPEATED}10 samples of the first epoch 6 of the student, 6 of the teacher",
+    ]
+
+
+def test_a_resumed_run_says_of_which_samples_it_speaks(caplog: pytest.LogCaptureFixture) -> None:
+    repeated = fit.RepeatedFrames(1, rank=0, world_size=1, resumed=True)
+    repeated.add({"held": torch.tensor([True, False]), "unobservable": [3]})
+    epoch = "samples of the rest of the first epoch, since the resume"
+    assert caplog.messages == [
+        f"no frame in the observed part, so that nothing is learned from it: 1 of 3 {epoch}",
+        f"{REPEATED}2 {epoch}, 1 of the student",
     ]
 
 

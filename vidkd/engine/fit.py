@@ -84,11 +84,13 @@ class RepeatedFrames:
 
     So it does with those that are left out, as no frame lies in the observed part.
 
-    batches: how many are still to be counted. Processes count together, so all must be called with as many.
+    batches: how many are still to be counted. Processes count together, so all must be called with as many. resumed: they are the rest of
+    the epoch, of which a run saw the beginning before it was stopped; the line says so.
     """
 
-    def __init__(self, batches: int, *, rank: int, world_size: int) -> None:
+    def __init__(self, batches: int, *, rank: int, world_size: int, resumed: bool = False) -> None:
         self.batches, self.rank, self.world_size = batches, rank, world_size
+        self.epoch = "the rest of the first epoch, since the resume," if resumed else "the first epoch"
         self.counts, self.unobservable = torch.zeros(3, dtype=torch.int64), 0
 
     def add(self, batch: Batch) -> None:
@@ -110,14 +112,15 @@ class RepeatedFrames:
         samples, *held, unobservable = counts.tolist()
         if self.rank == 0 and unobservable:
             log.warning(
-                "no frame in the observed part, so that nothing is learned from it: %d of %d samples of the first epoch",
+                "no frame in the observed part, so that nothing is learned from it: %d of %d samples of %s",
                 unobservable,
                 samples + unobservable,
+                self.epoch.removesuffix(","),
             )
         if self.rank == 0 and any(held):
             words = ", ".join(f"{count} of the {who}" for count, who in zip(held, ("student", "teacher"), strict=False))
             log.warning(
-                "parts with fewer frames than the window, so that frames repeat: of %d samples of the first epoch %s", samples, words
+                "parts with fewer frames than the window, so that frames repeat: of %d samples of %s %s", samples, self.epoch, words
             )
 
 
@@ -144,7 +147,7 @@ class ClipTrainee(Trainee):
     def loader(self, first: int, last: int, *, rank: int, world_size: int, pin_memory: bool) -> DataLoader[Batch]:
         """As `Trainee`."""
         epoch = math.ceil(self.samples / self.batch_size)
-        self.repeated = RepeatedFrames(min(epoch, last) - first, rank=rank, world_size=world_size)
+        self.repeated = RepeatedFrames(min(epoch, last) - first, rank=rank, world_size=world_size, resumed=first > 0)
         sampler = training_sampler(self.clips, self.config, first_step=first, last_step=last, rank=rank, world_size=world_size)
         return training_loader(self.dataset, sampler, self.config.data.workers, pin_memory=pin_memory)
 
