@@ -10,6 +10,7 @@ import yaml
 
 from vidkd.base.files import read_jsonl
 from vidkd.cli.main import run_verb
+from vidkd.data.layouts import LAYOUTS
 from vidkd.engine.config import RunConfig, load_config
 from vidkd.engine.settings import to_yaml
 from vidkd.models.saved import load_classifier, read_checkpoint
@@ -237,12 +238,43 @@ def test_the_message_of_a_missing_data_set(stem: str, tiny_config: Config, tmp_p
         "  expected  : manifest.jsonl, which prepare_data writes there",
         "  found     : /nowhere is missing",
     ]
-    assert lines[4].startswith(f"  to mend   : python tools/prepare_data.py {layout}")
-    assert lines[5:] == ["  no data?  : make demo"]
+    assert lines[4].startswith(f"  to mend   : vidkd prepare_data {layout}")
+    assert lines[5:] == ["  read only : add --out FILE to it, and train with --data.manifest FILE", "  no data?  : make demo"]
     assert train("--config", path, "--data.root", tmp_path) == 2
     error = capsys.readouterr().err
     assert f"{tmp_path}   (--data.root on the command line)" in error
     assert f"found     : {tmp_path}/manifest.jsonl is missing" in error
+
+
+def test_the_message_of_a_missing_manifest(tiny_config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It may lie anywhere: its folder is not taken for that of the data set."""
+    manifest = tmp_path / "lists" / "mine.jsonl"
+    path = write(tiny_config(**{"data.root": ""}), tmp_path / "c.yaml")
+    layouts = f"LAYOUT: {', '.join(sorted(LAYOUTS))})"
+    for root, mend in (
+        ("", f"--root DIR --out {manifest}   (DIR: the folder of the data set; "),
+        ("/d", f"--root /d --out {manifest}   ("),
+    ):
+        assert train("--config", path, "--data.manifest", manifest, "--data.root", root) == 2
+        assert capsys.readouterr().err.splitlines() == [
+            f"vidkd: manifest not found: {manifest}",
+            "  given    : --data.manifest on the command line",
+            f"  found    : {manifest.parent} is missing",
+            f"  to mend  : vidkd prepare_data LAYOUT {mend}{layouts}",
+            "  no data? : make demo",
+        ]
+    manifest.parent.mkdir()
+    assert train("--config", path, "--data.manifest", manifest) == 2
+    assert f"found    : {manifest} is missing" in capsys.readouterr().err
+
+
+def test_a_manifest_that_was_written_elsewhere_is_trained_on_without_a_root(tiny_root: Path, tiny_config: Config, tmp_path: Path) -> None:
+    """As docs/data.md has it for a root in which nothing can be written."""
+    manifest = tmp_path / "mine.jsonl"
+    assert run_verb("prepare_data", ["folder", "--root", str(tiny_root / "videos"), "--out", str(manifest)]) == 0
+    path = write(tiny_config(**{"data.root": "", "train.steps": 1}), tmp_path / "c.yaml")
+    assert train("--config", path, "--data.manifest", manifest) == 0
+    assert read_checkpoint(Path(tiny_config().runs, "tiny"))["progress"]["finished"]
 
 
 @pytest.mark.parametrize(

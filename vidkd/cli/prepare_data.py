@@ -5,8 +5,10 @@ csv (path,label,...).
 What each one expects is told by its error when it is not there, and by docs/data.md. Nothing is decoded unless --check is given, save
 the first frame of each file of folder and csv, to see that it is a video.
 
-  python tools/prepare_data.py ucf101 --root /data/ucf101
-  python tools/prepare_data.py folder --root clips --group '_take\d+$'      "anna_take2.mp4" belongs to group "anna"
+  vidkd prepare_data ucf101 --root /data/ucf101
+  vidkd prepare_data folder --root clips --group '_take\d+$'      "anna_take2.mp4" belongs to group "anna"
+  vidkd prepare_data ucf101 --root /data/ucf101 --out ucf101.jsonl      where nothing can be written in the root: vidkd train
+                                                                        then takes --data.manifest ucf101.jsonl
 """
 
 import argparse

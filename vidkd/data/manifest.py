@@ -17,7 +17,7 @@ SCHEMA_VERSION = 1
 KIND = "vidkd-manifest"
 Subset = Literal["train", "test", "val"]
 SUBSETS: tuple[str, ...] = get_args(Subset)
-_PREPARE_AGAIN = "make the manifest anew with tools/prepare_data.py"
+_PREPARE_AGAIN = "make the manifest anew: vidkd prepare_data LAYOUT --root DIR [--out FILE]"
 _NAME_ROOT = "name the folder that the clips' paths start from (data.root)"
 _NO_TARGETS: Mapping[str, Sequence[str]] = MappingProxyType({})
 
@@ -97,7 +97,9 @@ class Manifest:
         Raises DataError naming file and line for anything that is not as `write` leaves it, and for a root that is not a folder.
         """
         path = Path(path)
-        lines = manifest_lines(path, to_mend=_PREPARE_AGAIN, made_by="tools/prepare_data.py makes one of a data set as it unpacks")
+        lines = manifest_lines(
+            path, to_mend=_PREPARE_AGAIN, made_by=f"vidkd prepare_data LAYOUT --root DIR --out {path}   (of a data set as it unpacks)"
+        )
         where_header = f"{path}:1"
         header = manifest_row(lines[0], where_header, to_mend=_PREPARE_AGAIN)
         _check_header(header, where_header)

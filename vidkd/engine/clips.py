@@ -112,7 +112,7 @@ def read_clips(config: DataConfig, *, given: str = "", layout: str = "") -> Clip
         raise ConfigError("data.root is not set", to_mend="--data.root DIR   (the folder of the data set)", **NO_DATA)
     path = Path(config.manifest) if config.manifest else Path(config.root) / "manifest.jsonl"
     if not path.exists():
-        raise _not_found(path, Path(config.root) if config.root else path.parent, given, layout)
+        raise _no_manifest(path, config.root, given) if config.manifest else _not_found(path, Path(config.root), given, layout)
     manifest = Manifest.read(path, config.root or None)
     train, val, test = (manifest.select(config.split, name) for name in ("train", "val", "test"))
     if config.validation_fraction > 0:
@@ -202,16 +202,30 @@ def _hashes(path: Path) -> list[str]:
 
 
 def _not_found(path: Path, root: Path, given: str, layout: str) -> DataError:
-    """The error for a manifest that is not there; a data set without a layout of its own name is called as its folder."""
+    """The error for a data root without a manifest; a data set without a layout of its own name is called as its folder."""
     known = layout in LAYOUTS
-    missing = path.parent if not path.parent.is_dir() else path
-    given = given or ("data.manifest" if path.parent != root else "data.root")
     return DataError(
         f"data set '{layout if known else root.resolve().name}' not found",
-        looked_in=f"{root}   ({given})",
+        looked_in=f"{root}   ({given or 'data.root'})",
         expected=f"{path.name}, which prepare_data writes there",
-        found=f"{missing} is missing",
-        to_mend=f"python tools/prepare_data.py {layout if known else 'LAYOUT'} --root {root}"
-        + ("" if known else f"   (LAYOUT: {', '.join(sorted(LAYOUTS))})"),
+        found=f"{path if root.is_dir() else root} is missing",
+        to_mend=f"vidkd prepare_data {layout if known else 'LAYOUT'} --root {root}" + ("" if known else f"   ({_layouts()})"),
+        read_only="add --out FILE to it, and train with --data.manifest FILE",
         **NO_DATA,
     )
+
+
+def _no_manifest(path: Path, root: str, given: str) -> DataError:
+    """The error for a manifest that was named and is not there; where its data set lies is known only if `root` was given too."""
+    return DataError(
+        f"manifest not found: {path}",
+        given=given or "data.manifest",
+        found=f"{path if path.parent.is_dir() else path.parent} is missing",
+        to_mend=f"vidkd prepare_data LAYOUT --root {root or 'DIR'} --out {path}   "
+        + f"({'' if root else 'DIR: the folder of the data set; '}{_layouts()})",
+        **NO_DATA,
+    )
+
+
+def _layouts() -> str:
+    return f"LAYOUT: {', '.join(sorted(LAYOUTS))}"
