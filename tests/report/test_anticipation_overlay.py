@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vidkd.engine.anticipate import Decision
-from vidkd.report.anticipation_overlay import MARK, PAST_S, WHITE, OverlayWriter, Panel, colour_of, panel_height
+from vidkd.report.anticipation_overlay import MARK, PAST_S, STRIP_GROUND, WHITE, OverlayWriter, Panel, colour_of, panel_height, shaded
 from vidkd.video import Frame, open_video
 
 CLASSES = ("waves", "walks", "falls")
@@ -24,13 +24,22 @@ def panel(**over: Any) -> Panel:
     return Panel(960, 232, CLASSES, **{"step_s": 0.5, "top": 1, **over})
 
 
+STRIP_ROWS = slice(0, round(3.0 * 232 / 5.5) + 1)
+LEGEND_ROWS = slice(STRIP_ROWS.stop, 232)
+
+
 def columns(image: np.ndarray, colour: Any) -> np.ndarray:
-    """The columns of the strip (the right half) that hold a colour."""
-    return np.flatnonzero((image[:, 480:] == colour).all(-1).any(0)) + 480
+    """The columns of the strip (above, in the right half) that hold a colour."""
+    return np.flatnonzero((image[STRIP_ROWS, 480:] == colour).all(-1).any(0)) + 480
 
 
 def rows(image: np.ndarray, colour: Any) -> np.ndarray:
-    return np.flatnonzero((image[:, 480:] == colour).all(-1).any(1))
+    return np.flatnonzero((image[STRIP_ROWS, 480:] == colour).all(-1).any(1))
+
+
+def named(image: np.ndarray, k: int) -> bool:
+    """Whether a class is in the legend (below, in the right half)."""
+    return bool((image[LEGEND_ROWS, 480:] == colour_of(k)).all(-1).any())
 
 
 def place(time_s: float, now_s: float, gap_s: float = 1.0) -> int:
@@ -41,7 +50,7 @@ def place(time_s: float, now_s: float, gap_s: float = 1.0) -> int:
 def test_a_decision_is_a_column_at_the_time_of_which_it_speaks() -> None:
     shown = panel()
     shown.add([decision(4.0)])
-    found = columns(shown.draw(4.2), colour_of(0))
+    found = columns(shown.draw(4.2), shaded(colour_of(0), 0.8))
     assert abs(found.min() - place(5.0, 4.2)) <= 1
     assert abs(found.max() + 1 - place(5.5, 4.2)) <= 1
 
@@ -58,11 +67,77 @@ def test_a_column_is_as_high_as_the_probability() -> None:
     shown = panel(top=3)
     shown.add([decision(4.0, best=1)])
     image = shown.draw(4.1)
-    heights = [len(rows(image, colour_of(k))) for k in range(3)]
-    whole = sum(heights)
-    assert heights[1] / whole == pytest.approx(0.8, abs=0.02)
-    assert rows(image, colour_of(0)).min() > rows(image, colour_of(1)).max(), "stacked in the order of the classes"
-    assert rows(image, colour_of(1)).min() > rows(image, colour_of(2)).max()
+    found = [rows(image, shaded(colour_of(k), p)) for k, p in enumerate((0.1, 0.8, 0.1))]
+    heights = [len(each) for each in found]
+    assert heights[1] / sum(heights) == pytest.approx(0.8, abs=0.02)
+    assert found[0].min() > found[1].max(), "stacked in the order of the classes"
+    assert found[1].min() > found[2].max()
+
+
+def test_what_is_unsure_is_pale() -> None:
+    assert shaded(colour_of(1), 1.0) == colour_of(1)
+    distances = [float(np.linalg.norm(np.subtract(shaded(colour_of(1), p), STRIP_GROUND))) for p in (0.0, 0.19, 0.5, 1.0)]
+    whole = distances[-1]
+    np.testing.assert_allclose(np.divide(distances, whole), [0.2, 0.2 + 0.8 * 0.19, 0.6, 1.0], atol=0.01)
+
+
+def test_classes_in_the_strip_are_named_though_they_are_not_among_the_best_any_more() -> None:
+    shown = panel()
+    shown.add([decision(1.0, best=2), decision(4.0, best=1)])
+    assert [named(shown.draw(4.1), k) for k in range(3)] == [False, True, True]
+    assert [named(shown.draw(8.0), k) for k in range(3)] == [False, True, True]
+    shown.add([decision(11.0, best=0)])
+    assert [named(shown.draw(11.1), k) for k in range(3)] == [True, True, False], "what has left the strip is not named"
+
+
+def test_the_legend_names_the_largest_and_says_how_many_more_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    monkeypatch.setattr(Panel, "_small_text", lambda self, image, text, *place: written.append(text))
+    classes = [f"a class of a long name {k}" for k in range(20)]
+    shown = Panel(960, 232, classes, step_s=0.5, top=1)
+    for k in range(20):
+        probabilities = np.full(20, (1 - 0.04 * k - 0.2) / 19)
+        probabilities[k] = 0.04 * k + 0.2
+        shown.add([Decision(k * 0.4, 0.0, 0, 9, probabilities, {}, False)])
+    shown.draw(7.7)
+    *names, more = written
+    assert names == classes[20 - len(names) :], "the surest, in the order of the classes"
+    assert 1 <= len(names) <= 4
+    assert more == f"+ {20 - len(names)} more"
+    written.clear()
+    few = Panel(960, 232, ["a", "b", "c"], step_s=0.5, top=3)
+    few.add([decision(1.0)])
+    few.draw(1.2)
+    assert written == ["a", "b", "c"]
+
+
+def test_a_name_without_room_is_only_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    monkeypatch.setattr(Panel, "_small_text", lambda self, image, text, *place: written.append(text))
+    shown = Panel(960, 232, ["x" * 300], step_s=0.5)
+    shown.add([Decision(1.0, 0.0, 0, 9, np.ones(1), {}, False)])
+    shown.draw(1.2)
+    assert written == ["+ 1 more"]
+
+
+def test_the_foot_says_how_long_the_strip_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    monkeypatch.setattr(Panel, "_text", lambda self, image, text, *place: written.append(text))
+    for gap_s, foot in (
+        (1.0, "last 8 s, next 1.5 s    white: now (4.9 s)    yellow: decided"),
+        (0.0, "last 8 s    white: now (4.9 s)    yellow: decided"),
+    ):
+        shown = panel()
+        shown.add([decision(4.5, gap_s=gap_s)])
+        shown.draw(4.9)
+        assert written[-1] == foot
+
+
+@pytest.mark.parametrize("classes", [4, 60])
+def test_classes_have_colours_of_their_own(classes: int) -> None:
+    colours = np.array([colour_of(k) for k in range(classes)], float)
+    apart = np.linalg.norm(colours[:, None] - colours, axis=-1) + 1e9 * np.eye(classes)
+    assert apart.min() > (80 if classes == 4 else 4)
 
 
 def test_the_best_class_has_the_longest_bar() -> None:

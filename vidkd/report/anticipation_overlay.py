@@ -4,7 +4,7 @@ import colorsys
 import math
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -18,6 +18,11 @@ from vidkd.video import Frame, VideoWriter
 LEAST_WIDTH = 480
 PAST_S = 8.0
 PANEL_SHARE = 0.24
+TONES = ((0.6, 0.75), (0.3, 0.7), (0.9, 0.55))  # dark enough for white letters
+SMALL = 0.7  # of the size of the other text: legend and foot
+LEGEND_LINES, LEGEND_MOST = 2, 12
+UNSURE = 0.2  # how much of its colour is left of a class of probability 0
+STRIP_GROUND = (44, 47, 52)
 GROUND, MUTED, WHITE, MARK = (24, 26, 30), (120, 126, 134), (240, 240, 240), (255, 214, 64)
 
 Image = NDArray[np.uint8]
@@ -67,6 +72,7 @@ def panel_height(height: int, width: int) -> int:
 class Panel:
     """On the left the decision in force with its best classes, on the right the decisions of the last seconds, each at its `about_s`.
 
+    A class has one colour throughout, and those in the strip are named below it as far as there is room.
     Decisions that neither the strip nor the text shows any more are forgotten.
     """
 
@@ -76,6 +82,7 @@ class Panel:
         self._decisions: deque[Decision] = deque()
         self._scale = width / 1100
         self._row = height / 5.5
+        self._name_widths: dict[int, int] = {}
 
     def __len__(self) -> int:
         return len(self._decisions)
@@ -111,39 +118,101 @@ class Panel:
             self._text(image, self._named(int(k), decision), row, 0.01 * self.width, half, WHITE)
 
     def _draw_strip(self, image: Image, now_s: float, last: Decision) -> None:
-        """Every decision a column at the time of which it speaks, its best classes stacked; white: now, yellow: the last decision."""
+        """Every decision a column at the time of which it speaks, its best classes stacked, paler the less sure it is of each.
+
+        White: now, yellow: the last decision.
+        """
         left, right = round(0.5 * self.width), self.width - round(0.02 * self.width)
-        top, bottom = round(0.12 * self.height), self.height - round(1.3 * self._row)
+        top, bottom = round(0.12 * self.height), round(3.0 * self._row)
         begin_s, end_s = now_s - PAST_S, now_s + last.gap_s + self._step_s
 
         def across(time_s: float) -> int:
             return left + round(min(max((time_s - begin_s) / (end_s - begin_s), 0.0), 1.0) * (right - left))
 
-        cv2.rectangle(image, (left, top), (right, bottom), (44, 47, 52), -1)
+        cv2.rectangle(image, (left, top), (right, bottom), STRIP_GROUND, -1)
+        shown: dict[int, float] = {}
         for decision in self._decisions:
             low, start, end = bottom, across(decision.about_s), across(decision.about_s + self._step_s)
             for k in sorted((-decision.probabilities).argsort(kind="stable")[: self._top].tolist()):
-                high = low - round(float(decision.probabilities[k]) * (bottom - top))
+                probability = float(decision.probabilities[k])
+                high = low - round(probability * (bottom - top))
                 if end > start and high < low:
-                    cv2.rectangle(image, (start, high), (end - 1, low - 1), colour_of(k), -1)
+                    cv2.rectangle(image, (start, high), (end - 1, low - 1), shaded(colour_of(k), probability), -1)
+                    shown[k] = shown.get(k, 0.0) + probability * (end - start)
                 low = high
         cv2.line(image, (across(now_s), top), (across(now_s), bottom), WHITE, 2)
         cv2.line(image, (across(last.time_s), top), (across(last.time_s), bottom), MARK, 1)
-        foot = f"{PAST_S:g} s    white: now {now_s:.1f} s    yellow: decided"
-        self._text(image, foot, 4, left - 0.02 * self.width, right, MUTED)
+        self._draw_legend(image, shown, left, right)
+        ahead = f", next {end_s - now_s:.1f} s" if last.gap_s else ""
+        foot = f"last {PAST_S:g} s{ahead}    white: now ({now_s:.1f} s)    yellow: decided"
+        self._text(image, foot, 4, left - 0.02 * self.width, right, MUTED, SMALL)
+
+    def _draw_legend(self, image: Image, shown: Mapping[int, float], left: int, right: int) -> None:
+        """Names beside their colours, of the classes of the largest area in the strip; how many more there are is said.
+
+        shown: the area of each class. Names stand in the order of the classes, so that few of them move as time goes on.
+        """
+        largest = sorted(shown, key=lambda k: -shown[k])
+        for count in range(min(len(largest), LEGEND_MOST), -1, -1):
+            more = f"+ {len(largest) - count} more" if count < len(largest) else ""
+            places = self._legend_places(sorted(largest[:count]), self._small_width(more) if more else 0, left, right)
+            if places is not None:
+                break
+        else:
+            return
+        side = round(0.34 * self._row)
+        for k, (x, base) in zip([*sorted(largest[:count]), None], places, strict=True):
+            if k is not None:
+                cv2.rectangle(image, (x, base - side), (x + side, base), colour_of(k), -1)
+                self._small_text(image, self._classes[k], x + round(1.4 * side), base, WHITE)
+            elif more:
+                self._small_text(image, more, x, base, MUTED)
+
+    def _legend_places(self, classes: Sequence[int], more_width: int, left: int, right: int) -> list[tuple[int, int]] | None:
+        """Where each entry begins, at the left end of its base line, and then "+ more"; None if there are too few lines for them."""
+        entry, gap = round(0.48 * self._row), round(0.5 * self._row)
+        widths = [entry + self._name_width(k) for k in classes] + [more_width]
+        x, line, places = left, 0, []
+        for width in widths:
+            if x > left and x + width > right:
+                x, line = left, line + 1
+            if x + width > right or line >= LEGEND_LINES:
+                return None
+            places.append((x, round((3.55 + 0.62 * line) * self._row)))
+            x += width + gap
+        return places
+
+    def _name_width(self, k: int) -> int:
+        if k not in self._name_widths:
+            self._name_widths[k] = self._small_width(self._classes[k])
+        return self._name_widths[k]
+
+    def _small_width(self, text: str) -> int:
+        return int(cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, SMALL * self._scale, 1)[0][0])
+
+    def _small_text(self, image: Image, text: str, x: int, base: int, colour: Colour) -> None:
+        cv2.putText(image, text, (x, base), cv2.FONT_HERSHEY_SIMPLEX, SMALL * self._scale, colour, 1, cv2.LINE_AA)
 
     def _named(self, k: int, decision: Decision) -> str:
         return f"{self._classes[k]} {decision.probabilities[k]:.2f}"
 
-    def _text(self, image: Image, text: str, row: int, left: float, right: float, colour: Colour) -> None:
-        """A line of text in a row of the panel, scaled down where it is too wide."""
-        scale, x = self._scale, round(left + 0.02 * self.width)
+    def _text(self, image: Image, text: str, row: int, left: float, right: float, colour: Colour, size: float = 1.0) -> None:
+        """A line of text in a row of the panel, scaled down where it is too wide. size: of its letters, of the usual one."""
+        scale, x = size * self._scale, round(left + 0.02 * self.width)
         (width, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
         scale *= min(1.0, (right - x) / max(width, 1))
         cv2.putText(image, text, (x, round((row + 0.95) * self._row)), cv2.FONT_HERSHEY_SIMPLEX, scale, colour, 1, cv2.LINE_AA)
 
 
 def colour_of(k: int) -> Colour:
-    """The colour of a class: neighbouring classes get hues far apart."""
-    red, green, blue = colorsys.hsv_to_rgb(k * 0.618034 % 1.0, 0.6, 0.75)
+    """The colour of a class: neighbouring classes get hues far apart, and those of nearly one hue are plain, pale or deep mostly."""
+    saturation, value = TONES[k // 8 % 3]
+    red, green, blue = colorsys.hsv_to_rgb(k * 0.618034 % 1.0, saturation, value)
     return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def shaded(colour: Colour, probability: float) -> Colour:
+    """A colour over the ground of the strip: all of it for probability 1, `UNSURE` of it for 0."""
+    share = UNSURE + (1 - UNSURE) * probability
+    red, green, blue = (round(share * light + (1 - share) * dark) for light, dark in zip(colour, STRIP_GROUND, strict=True))
+    return red, green, blue
