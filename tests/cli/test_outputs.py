@@ -1,6 +1,8 @@
 """Files that a verb is told to write: what is refused before any work, and what is replaced."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 from speed_models import tiny_checkpoint
 
 from vidkd.base.errors import ConfigError
+from vidkd.base.files import read_json
 from vidkd.cli.main import run_verb
 from vidkd.cli.outputs import check_outputs
 from vidkd.video import open_video, write_video
@@ -51,6 +54,20 @@ def test_a_file_that_is_there_is_replaced_only_where_that_is_asked_for(
     else:
         assert '"protocol": "whole"' in out.read_text()
     assert run_verb(verb, [*command, str(network)]) == 2, "and what was just written is not replaced either"
+
+
+def test_predict_writes_its_file_though_nobody_reads_its_lines(clip: Path, network: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "vidkd.cli.main", "predict", clip, "--checkpoint", network, "--step-s", "0.04", "--device", "cpu"]
+    for further, code in ((["--json", str(tmp_path / "o.json")], 0), ([], 141)):
+        reader, writer = os.pipe()
+        os.close(reader)
+        try:
+            done = subprocess.run([*map(str, command), *further], stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+        finally:
+            os.close(writer)
+        assert (done.returncode, "nobody reads standard output any more" in done.stderr) == (code, code == 0)
+    windows = read_json(tmp_path / "o.json")["windows"]
+    assert [window["start_s"] for window in windows] == pytest.approx([k / 25 for k in range(28)])
 
 
 def check(source: object = "nothing.mp4", *, overwrite: bool = False, **outputs: object) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vidkd.cli.classifiers import add_runtime_argument, add_threads_argument
-from vidkd.cli.outputs import add_overwrite_argument, check_outputs, check_video_ending
+from vidkd.cli.outputs import Said, add_overwrite_argument, check_outputs, check_video_ending
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,6 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
         _make_folder_of(Path(arguments.overlay))
     if protocol != "whole":
         sys.stderr.write(f"trained for {TRAINED_FOR[protocol]}: sees each window as one clip, seen whole, and names what goes on in it\n")
+    said = Said([name for name in (arguments.json, arguments.overlay) if name])
     rows = []
     windows = []
     for window in predict_video(Path(arguments.video), opened.classifier, opened.data, step_s=arguments.step_s):
@@ -66,22 +67,20 @@ def run(arguments: argparse.Namespace) -> int:
             "probabilities": [round(float(p), 6) for p in window.probabilities],
         }
         rows.append(row)
-        sys.stdout.write(
-            f"{row['start_s']:8.2f} - {row['end_s']:8.2f} s   "
-            + "   ".join(f"{entry['class']} {entry['p']:.2f}" for entry in row["top"])
-            + "\n"
+        said.line(
+            f"{row['start_s']:8.2f} - {row['end_s']:8.2f} s   " + "   ".join(f"{entry['class']} {entry['p']:.2f}" for entry in row["top"])
         )
         if arguments.overlay:
             windows.append(window)
     if arguments.json:
         source = {"video": arguments.video, "checkpoint": arguments.checkpoint, "protocol": protocol}
         write_json(arguments.json, {**source, "classes": list(opened.classes), "windows": rows})
-        sys.stdout.write(f"written: {arguments.json}\n")
+        said.line(f"written: {arguments.json}")
     if arguments.overlay:
         from vidkd.report.overlay import write_overlay
 
         frames = write_overlay(Path(arguments.video), Path(arguments.overlay), windows, opened.classes)
-        sys.stdout.write(f"written: {arguments.overlay} ({frames} frames)\n")
+        said.line(f"written: {arguments.overlay} ({frames} frames)")
     return 0
 
 
