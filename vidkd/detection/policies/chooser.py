@@ -10,6 +10,9 @@ from vidkd.detection.policies.budget import CallBudget
 from vidkd.detection.policies.policy import Feedback, Observation, Policy
 from vidkd.detection.policies.threshold import ScoreThreshold
 
+MOST_OWED = 1.0
+"""Calls by which a policy that scores frames may lag behind an even pace."""
+
 
 class KeyFrameChooser:
     """Asks the policy on every frame and keeps its calls within the budget.
@@ -17,7 +20,9 @@ class KeyFrameChooser:
     A policy's yes is a call where the budget allows one; a score, where it also passes a threshold that learns the quantile of the
     scores seen, and half the even spacing of calls has gone by since the last one: frames that follow each other teach the same.
     exhaust: calls that fall due are made whether or not the policy wants them, so that policies can be compared at an equal number of
-    calls; not forced on a policy that plans its own. A score that is not finite counts as 0 and calls for nothing.
+    calls; not forced on a policy that plans its own. By scores they fall due as soon as MOST_OWED calls are owed: saved up to the end of a
+    block, they would come close upon another there, and leave none to be made in the next one. A score that is not finite counts as 0 and
+    calls for nothing.
     """
 
     def __init__(self, policy: Policy, budget: CallBudget, *, exhaust: bool = True) -> None:
@@ -30,6 +35,7 @@ class KeyFrameChooser:
         wanted = self.policy.wants(observation)
         forced = self.exhaust and not self.policy.plans and self.budget.due
         scored = not isinstance(wanted, bool | np.bool_)
+        forced |= self.exhaust and scored and self.budget.rested and self._threshold.owed >= MOST_OWED
         score = float(wanted) if math.isfinite(wanted) else 0.0
         wish = self.budget.rested and self._threshold.passes(score) and math.isfinite(wanted) if scored else bool(wanted)
         called = able and self.budget.may_call and (wish or forced)
