@@ -16,9 +16,9 @@ from vidkd.base.timing import timed
 from vidkd.detection.stream import DetectorStepper, StreamConfig, open_from, walk_stream
 from vidkd.report.boxes import draw_boxes
 from vidkd.runtime.detector import Detector
-from vidkd.video import write_video
+from vidkd.video import VIEWING_CRF, write_video
 
-FRAMES, QUICK_FRAMES, FPS = 160, 32, 10.0
+FRAMES, QUICK_FRAMES, FPS = 640, 32, 10.0
 BATCH = 8
 AT_LEAST = 0.9
 DECODE, MODEL, ENCODE, WHOLE = "decoding alone", "model alone", "encoding alone", "detect"
@@ -44,7 +44,7 @@ def _alternatives(detector: Detector, frames: int, scratch: Path) -> dict[str, M
     work: dict[str, Callable[[], object]] = {
         DECODE: partial(_decode, frames),
         MODEL: partial(_look, detector, pictures),
-        ENCODE: partial(write_video, scratch / "encoded.mp4", pictures, fps=FPS),
+        ENCODE: partial(write_video, scratch / "encoded.mp4", pictures, fps=FPS, crf=VIEWING_CRF),
         WHOLE: partial(_detect, detector, frames, scratch / "detected"),
     }
     return {name: partial(_frames_per_second, each, frames) for name, each in work.items()}

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidkd.engine.anticipate import Decision
-from vidkd.video import Frame, VideoWriter
+from vidkd.video import VIEWING_CRF, Frame, VideoWriter
 
 LEAST_WIDTH = 480
 PAST_S = 8.0
@@ -49,7 +49,8 @@ class OverlayWriter:
         zoom = math.ceil(LEAST_WIDTH / width)
         if self._writer is None or self._panel is None:
             self._panel = Panel(width * zoom, panel_height(height * zoom, width * zoom), self._classes, step_s=self._step_s, top=self._top)
-            self._writer = VideoWriter(self._path, fps=self._fps, width=width * zoom, height=height * zoom + self._panel.height)
+            size = {"width": width * zoom, "height": height * zoom + self._panel.height}
+            self._writer = VideoWriter(self._path, fps=self._fps, crf=VIEWING_CRF, **size)
         self._panel.add(decisions)
         picture = frame.image.repeat(zoom, 0).repeat(zoom, 1) if zoom > 1 else frame.image
         self._writer.write(np.concatenate([picture, self._panel.draw(frame.time_s)]), time_s=frame.time_s)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from vidkd.base.errors import VideoError
 from vidkd.engine.predict import WindowPrediction
 from vidkd.report.strips import spread_map
-from vidkd.video import VideoWriter, open_video
+from vidkd.video import VIEWING_CRF, VideoWriter, open_video
 
 DIM = 0.45
 FULL = 4.0
@@ -28,7 +28,7 @@ def write_overlay(source: Path, destination: Path, predictions: Iterable[WindowP
     windows = sorted(predictions, key=_middle_s)
     with open_video(source) as video:
         info = video.info
-        with VideoWriter(destination, fps=info.average_fps, width=info.width, height=info.height) as writer:
+        with VideoWriter(destination, fps=info.average_fps, width=info.width, height=info.height, crf=VIEWING_CRF) as writer:
             count = 0
             for frame in video.stream():
                 writer.write(draw(frame.image, nearest_window(windows, frame.time_s), frame.index, classes), time_s=frame.time_s)

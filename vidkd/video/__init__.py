@@ -6,9 +6,10 @@ from vidkd.video.opening import open_video
 from vidkd.video.reader import VideoReader
 from vidkd.video.streaming import FrameStream, open_stream
 from vidkd.video.types import Frame, VideoInfo
-from vidkd.video.writer import VideoWriter, write_video
+from vidkd.video.writer import VIEWING_CRF, VideoWriter, write_video
 
 __all__ = [
+    "VIEWING_CRF",
     "Frame",
     "FrameStream",
     "VideoCheck",

@@ -15,7 +15,7 @@ from vidkd.base.files import atomic_write, read_json, write_json
 from vidkd.detection.stream.pipeline import Seen
 from vidkd.runtime.detections import Detections
 from vidkd.runtime.formats import read_json_lines, to_row
-from vidkd.video import VideoWriter
+from vidkd.video import VIEWING_CRF, VideoWriter
 
 LINES, VIDEO, STATE, FACTS = "detections.jsonl", "video.mp4", "state.bin", "part.json"
 UNFINISHED = ".writing"
@@ -128,7 +128,8 @@ class PartWriter:
     def _picture(self, picture: Any, time_s: float) -> None:
         if self._video is None:
             height, width = picture.shape[:2]
-            self._video, self._first_s = VideoWriter(self._folder / VIDEO, fps=self._fps, width=width, height=height), time_s
+            path, self._first_s = self._folder / VIDEO, time_s
+            self._video = VideoWriter(path, fps=self._fps, width=width, height=height, crf=VIEWING_CRF)
         self._video.write(picture, time_s=time_s - self._first_s)
 
     def close(self, target: Path, state: bytes, seconds: Mapping[str, float]) -> None:
