@@ -50,8 +50,8 @@ def test_nothing_moves_where_the_size_of_frames_changes_or_the_box_is_outside() 
     carrier.carry(textured(0), Detections.none())
     carrier.take(one(BOX))
     np.testing.assert_array_equal(carrier.carry(textured(4, (160, 200)), Detections.none()).boxes[0], BOX)
-    carrier.take(one(BOX + 1000))
-    np.testing.assert_array_equal(carrier.carry(textured(6, (160, 200)), Detections.none()).boxes[0], BOX + 1000)
+    carrier.take(one(BOX - [60, 0, 60, 0]))
+    assert len(carrier.carry(textured(6, (160, 200)), Detections.none())) == 0
 
 
 def walked(carrier: TrackCarrier, shifts: range, label: int = 0) -> Detections:
@@ -77,7 +77,16 @@ def test_a_box_stays_while_its_track_is_lost_and_catches_up_after() -> None:
     np.testing.assert_allclose(walked(carrier, range(8, 9)).boxes[0], moved(8, 0))
 
 
-@pytest.mark.parametrize("answer", [one(BOX + 200), one(BOX, label=1)])
+def test_a_box_is_cut_at_the_edge_gone_beyond_it_and_whole_when_it_returns() -> None:
+    carrier = TrackCarrier(fps=10)
+    walked(carrier, range(0, 80, 2))
+    carrier.take(one(moved(78, 0)))
+    np.testing.assert_array_equal(walked(carrier, range(80, 102, 2)).boxes[0], [140, 30, 160, 80])
+    assert len(walked(carrier, range(102, 112, 2))) == 0, "its centre is 5 pixels beyond the frame"
+    np.testing.assert_array_equal(walked(carrier, range(108, 78, -2)).boxes[0], moved(80, 0))
+
+
+@pytest.mark.parametrize("answer", [one(BOX + np.array([70, 30, 70, 30])), one(BOX, label=1)])
 def test_a_box_that_no_track_fits_stays_where_it_is(answer: Detections) -> None:
     carrier = TrackCarrier(fps=10)
     walked(carrier, range(0, 6, 2))

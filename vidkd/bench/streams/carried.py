@@ -21,7 +21,10 @@ class Carrier(Protocol):
     """Keeps boxes on their objects."""
 
     def carry(self, frame: NDArray[np.uint8], student: Detections) -> Detections:
-        """The boxes in the next frame, RGB uint8 (H, W, 3), in which the student found its own; none before the first `take`."""
+        """The boxes in the next frame, RGB uint8 (H, W, 3), in which the student found its own; none before the first `take`.
+
+        They are cut at the edges of the frame. One whose centre has left it is not shown, until it comes back.
+        """
         ...
 
     def take(self, answer: Detections) -> None:
@@ -45,7 +48,7 @@ class FlowCarrier:
             moves = np.asarray([_median_in(flow, box * scale) for box in self._boxes.boxes]) / scale
             self._boxes = _moved(self._boxes, moves)
         self._last = small
-        return self._boxes
+        return _in_frame(self._boxes, frame)
 
     def take(self, answer: Detections) -> None:
         """As `Carrier`."""
@@ -65,7 +68,7 @@ class TrackCarrier:
         self._follows: dict[int, int] = {}
         self._seen: dict[int, NDArray[np.float32]] = {}
 
-    def carry(self, frame: NDArray[np.uint8], student: Detections) -> Detections:  # noqa: ARG002 - it goes by the tracks
+    def carry(self, frame: NDArray[np.uint8], student: Detections) -> Detections:
         """As `Carrier`."""
         self._student, self._ids = student, self._tracker.update(student)
         centres = _centres(student.boxes)
@@ -76,7 +79,7 @@ class TrackCarrier:
                 moves[place] = now[track] - self._seen[track]
         self._seen |= now
         self._boxes = _moved(self._boxes, moves)
-        return self._boxes
+        return _in_frame(self._boxes, frame)
 
     def take(self, answer: Detections) -> None:
         """As `Carrier`."""
@@ -95,6 +98,14 @@ def _moved(found: Detections, moves: NDArray[np.floating]) -> Detections:
     """Boxes moved by (N, 2) pixels."""
     boxes = found.boxes + np.tile(np.asarray(moves, np.float32).reshape(-1, 2), 2)
     return Detections(boxes=boxes, scores=found.scores, labels=found.labels)
+
+
+def _in_frame(found: Detections, frame: NDArray[np.uint8]) -> Detections:
+    """What lies in a frame (H, W, 3) of boxes that may have left it."""
+    size = np.asarray([frame.shape[1], frame.shape[0]], np.float32)
+    centres = _centres(found.boxes)
+    seen = found.select(((centres >= 0) & (centres < size)).all(axis=1))
+    return Detections(boxes=seen.boxes.clip(0, np.tile(size, 2)), scores=seen.scores, labels=seen.labels)
 
 
 def _median_in(flow: NDArray[np.float32], box: NDArray[np.float32]) -> NDArray[np.float32]:
