@@ -20,7 +20,7 @@ from vidkd.engine.fit import fit
 from vidkd.engine.judge import judge
 from vidkd.engine.loop import InterruptedRunError
 from vidkd.models.exported import ExportedModule
-from vidkd.models.saved import load_classifier
+from vidkd.models.saved import checkpoint_in, load_classifier, save_classifier
 from vidkd.runtime.opening import open_exported_classifier
 
 WRITTEN: list[dict[str, Any]] = [
@@ -132,7 +132,7 @@ def _stopped(*_: Any, **__: Any) -> Any:
 
 def test_another_recipe_in_the_same_folder_is_refused(outcomes: list[Outcome], tiny_teacher: Path, runs: Path) -> None:
     other = [{"prune": {"ratio": 0.5, "scope": "uniform", "criterion": "taylor"}}, *WRITTEN[1:]]
-    with pytest.raises(ConfigError, match="holds a step of another recipe, student, data set or settings") as told:
+    with pytest.raises(ConfigError, match="holds a step of another recipe, student, teacher, data set or settings") as told:
         do(recipe_of(tiny_teacher, runs, other))
     assert "1_prune" in str(told.value)
     with pytest.raises(ConfigError, match="0_original holds a step of another recipe"):
@@ -188,6 +188,20 @@ def test_a_student_may_be_named_from_here(tiny_teacher: Path, tmp_path: Path, mo
     original, integers = _outcomes(Path("runs/student"), [{"quantise": {"clips": 3}}])
     assert (original.found_finished, integers.found_finished) == (True, False)
     assert original.made.model == Path("runs/student")
+
+
+def test_a_step_is_known_by_the_content_of_its_own_teacher(tiny_teacher: Path, tmp_path: Path) -> None:
+    teacher = tmp_path / "teacher"
+    shutil.copytree(tiny_teacher, teacher)
+    written = [{"prune": {"ratio": 0.3}}, {"repair": {"task": "logits_kd", "teacher": str(teacher), "train.steps": 1}}]
+    do(recipe_of(tiny_teacher, tmp_path, written))
+    assert all(outcome.found_finished for outcome in do(recipe_of(tiny_teacher, tmp_path, written)))
+    saved = load_classifier(teacher)
+    with torch.no_grad():
+        saved.model.fc.weight.add_(1)
+    save_classifier(checkpoint_in(teacher), saved)
+    with pytest.raises(ConfigError, match="2_repair holds a step of another recipe, student, teacher"):
+        do(recipe_of(tiny_teacher, tmp_path, written))
 
 
 def _outcomes(student: Path, written: list[dict[str, Any]]) -> Iterator[Outcome]:

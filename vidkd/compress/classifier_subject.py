@@ -21,7 +21,7 @@ from vidkd.compress.factorise import factorise
 from vidkd.compress.importance import LossBatches
 from vidkd.compress.outcome import Compressed
 from vidkd.compress.prune import prune
-from vidkd.compress.recipe import ExportConfig, Recipe, RepairConfig, Step, check_formats, repaired_settings
+from vidkd.compress.recipe import ORIGINAL, ExportConfig, Recipe, RepairConfig, Step, check_formats, repaired_settings
 from vidkd.compress.sparsify import compressed_bytes, sparsify
 from vidkd.compress.subject import Interval, Made, finite, no_interval
 from vidkd.data.loaders import training_loader
@@ -72,8 +72,14 @@ class ClassifierSubject:
     def identity(self) -> Mapping[str, Any]:
         """See `Subject`. The content of a teacher that no settings would train again is among it."""
         teacher = self.config.teacher if self.config.teacher_settings is None else None
-        content = sha256(checkpoint_in(Path(teacher))) if teacher and checkpoint_in(Path(teacher)).exists() else None
+        content = _content(teacher) if teacher else None
         return {"settings": settings_that_count(as_dict(self.config)), "manifest": self._clips.data, "teacher": content}
+
+    def taught_by(self, step: Step) -> str | None:
+        """See `Subject`. The student before any step is known already, and a teacher that settings train again by these."""
+        given = step.settings.settings if isinstance(step.settings, RepairConfig) else {}
+        teacher = given.get("teacher")
+        return None if teacher in (None, ORIGINAL) or given.get("teacher_settings") is not None else _content(teacher)
 
     def check(self, steps: Sequence[Step]) -> None:
         """See `Subject`."""
@@ -188,3 +194,10 @@ class ClassifierSubject:
         sparse = any(plan["kind"] == "sparsify" for plan in net.changes) and made.file is None
         packed = {"packed": compressed_bytes(net)} if sparse else {}
         return {"parameters": cost.parameters, "macs": cost.macs, "bytes": size_of(net, made.file), **packed}
+
+
+def _content(teacher: str) -> str | None:
+    """Hash of the weights of a teacher; None for one that is not there."""
+    path = Path(teacher)
+    file = checkpoint_in(path) if path.is_dir() else path
+    return sha256(file) if file.is_file() else None

@@ -78,6 +78,10 @@ class DetectorSubject:
             "files": [*(sha256(self._recipe.found(path)) for path in files), *self._oracles],
         }
 
+    def taught_by(self, step: Step) -> str | None:
+        """See `Subject`: a detector is repaired by its boxes; oracles are among `identity`."""
+        return None
+
     def check(self, steps: Sequence[Step]) -> None:
         """See `Subject`: sparse weights are none, as the training of detectors would not keep their zeros."""
         for step in steps:

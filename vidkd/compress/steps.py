@@ -36,8 +36,8 @@ class Outcome:
 def run_recipe(recipe: Recipe, subject: Subject) -> Iterator[Outcome]:
     """Judge the student, then do and judge every step; yields each outcome as it ends, finished ones from their files.
 
-    Raises ConfigError if the recipe's folder holds the steps of another recipe, student, data set or settings, or another process works
-    there, or a step is none for this kind of student; DataError for a finished step whose files are gone; InterruptedRunError after Ctrl-C
+    Raises ConfigError if the recipe's folder holds the steps of another recipe, student, teacher, data set or settings, or another process
+    works there, or a step is none for this kind of student; DataError for a finished step whose files are gone; InterruptedRunError after Ctrl-C
     in a repair (state saved); and whatever a step raises, which costs none of those before it.
     """
     subject.check(recipe.steps)
@@ -48,7 +48,8 @@ def run_recipe(recipe: Recipe, subject: Subject) -> Iterator[Outcome]:
         integers: QuantiseConfig | None = None
         for step in recipe.steps:
             settings = json.loads(json.dumps(dataclasses.asdict(step.settings)))  # as outcome.json has them
-            chain = _digest(chain, step.kind, step.part, settings)
+            teacher = subject.taught_by(step)
+            chain = _digest(chain, step.kind, step.part, settings, *(() if teacher is None else (teacher,)))
             if isinstance(step.settings, QuantiseConfig):
                 integers = step.settings
             work = _work(step, outcome, integers, subject)
@@ -102,7 +103,7 @@ def _claim(folder: Path, chain: str, settings: Mapping[str, Any]) -> None:
         return
     if there and ((folder / OUTCOME).exists() or RunFolder(folder).has_checkpoint()):
         raise ConfigError(
-            f"{folder} holds a step of another recipe, student, data set or settings",
+            f"{folder} holds a step of another recipe, student, teacher, data set or settings",
             there=json.dumps(there.get("settings"))[:120],
             here=json.dumps(settings)[:120],
             to_mend="another --name, or move that folder and those after it away",

@@ -53,6 +53,10 @@ class Subject(Protocol):
         """What numbers depend on beside the student: the settings of its training, of data and judging, the data set; plain values."""
         ...
 
+    def taught_by(self, step: Step) -> str | None:
+        """Hash of the teacher that a step names for itself, on whose content its outcome depends; None without one."""
+        ...
+
     def check(self, steps: Sequence[Step]) -> None:
         """Raise ConfigError for a step that is none for this kind of network, before anything is done."""
         ...
