@@ -266,13 +266,14 @@ def test_a_failing_cell_is_told_and_costs_no_other(root, tmp_path) -> None:
     assert [path.name for path in sorted(places.results.rglob("*.json"))] == ["student-s0-both.json"]
 
 
-def joined(root: Path, folder: Path, **stream):
+def joined(root: Path, folder: Path, methods=None, **stream):
     segments = [
         {"video": "both", "frames": [0, 10], "name": "first"},
         {"video": "bars"},
         {"video": "both", "frames": [5, 12], "name": "again"},
     ]
-    study = make_study(folder, study_content(streams={"aba": {"segments": segments, **stream}}))
+    over = {} if methods is None else {"methods": methods}
+    study = make_study(folder, study_content(streams={"aba": {"segments": segments, **stream}}, **over))
     places = make_places(root, folder)
     return study, places, stretches_of(study, "aba", places)
 
@@ -291,6 +292,14 @@ def test_after_the_last_allowed_frame_the_student_goes_on_alone(root, tmp_path) 
     cell = run_stream_cell(study, "test", StreamCellKey("fixed", -1, 0.1, 0, "aba"), places, {})
     assert cell["called"] == [0, 10]
     assert len(cell["counts"]["right"]) == 41
+
+
+def test_a_student_adapted_offline_learns_before_the_last_allowed_frame(root, tmp_path) -> None:
+    study, places, _ = joined(root, tmp_path, {"student": {"kind": "frozen"}, "offline": {"kind": "first_tenth"}}, calls_until=2)
+    cell = run_stream_cell(study, "test", StreamCellKey("offline", -1, 0.1, 0, "aba"), places, {})
+    assert cell["called"] == [0, 1]
+    assert cell["kept"] == [2]
+    assert {place for place, _, _ in cell["losses"]} == {2}
 
 
 def test_the_share_of_calls_is_of_the_whole_stream(root, tmp_path) -> None:

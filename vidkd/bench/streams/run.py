@@ -154,7 +154,7 @@ class _Maker:
         return CallBudget.of_share(self.key.calls, window=min(self.study.spec.window, len(self.course)))
 
     def _adapted(self, student: Student) -> AdaptedOffline:
-        policy = FirstTenth(self.limit.calls, len(self.course))
+        policy = FirstTenth(self.limit.calls, len(self.course), self.limit.until)
         learner = self._learner(student, policy, CallBudget(self.limit.calls, len(self.course)), Update(steps=0, replay=0))
         return AdaptedOffline(learner, policy, self.ways.update, self.key.seed)
 

@@ -133,12 +133,17 @@ class Carrying:
 
 
 class FirstTenth(Policy):
-    """Spends `calls` at even distances within the first tenth of a stream of `frames`."""
+    """Spends `calls` at even distances within the first tenth of a stream of `frames`.
+
+    last: frame from which on there are no calls, if there is one; where it comes before the end of the tenth, they end there.
+    """
 
     plans: ClassVar[bool] = True
 
-    def __init__(self, calls: int, frames: int) -> None:
-        self.until = max(calls, round(frames * FIRST_SHARE))
+    def __init__(self, calls: int, frames: int, last: int | None = None) -> None:
+        tenth = max(calls, round(frames * FIRST_SHARE))
+        self.until = tenth if last is None else min(tenth, last)
+        calls = min(calls, self.until)
         self._chosen = frozenset(int(place) for place in np.arange(calls) * self.until / calls)
 
     def wants(self, observation: Observation) -> bool:
