@@ -7,6 +7,7 @@ import pytest
 from stream_study_samples import make_study, study_content
 
 from vidkd.base.errors import ConfigError
+from vidkd.bench.streams.places import selector_name
 from vidkd.bench.streams.reading import read_stream_study
 from vidkd.bench.streams.settings import StreamCellKey, cells_to_run, identity_of, trial_cells, ways_of
 from vidkd.detection.online import Update
@@ -34,6 +35,18 @@ def test_every_share_seed_and_stream_makes_a_cell_but_what_draws_nothing_runs_on
     assert len(keys) == 2 * (1 + 2) + 2 * 2 * (1 + 2)
     assert {"student-s0-a", "flow-calls10-s0-b", "random-calls50-s1-a", "fixed-calls20-s1-b"} < set(keys)
     assert cells_to_run(study.spec, ["student"]) == [StreamCellKey("student", -1, 0.0, 0, name) for name in ("a", "b")]
+
+
+def test_a_selector_may_be_another_one_for_every_stream_and_seed(tmp_path: Path) -> None:
+    methods = {"student": {"kind": "frozen"}, "lstm": {"policy": "{stream}_{seed}.pt"}, "flow": {"kind": "flow", "policy": "s{seed}.pt"}}
+    study = make_study(tmp_path, study_content(methods=methods, against=[]))
+    names = {str(key): selector_name(study, key) for key in cells_to_run(study.spec, ["lstm", "flow"])}
+    assert names == {
+        "lstm-calls10-s0-both": "both_0.pt",
+        "lstm-calls10-s1-both": "both_1.pt",
+        "flow-calls10-s0-both": "s0.pt",
+        "flow-calls10-s1-both": "s1.pt",
+    }
 
 
 def test_settings_of_a_cell_come_from_study_method_and_trial(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vidkd.base.errors import unknown_name
 from vidkd.base.roots import find_below
-from vidkd.bench.streams.settings import HINDSIGHT, StreamCellKey, StreamPhase
+from vidkd.bench.streams.settings import HINDSIGHT, PER_SEED, StreamCellKey, StreamPhase
 from vidkd.bench.streams.spec import OracleSpec, StreamStudy
 from vidkd.detection.opening import ModelFiles
 from vidkd.detection.policies import BARE
@@ -50,7 +50,7 @@ def oracle_files(study: StreamStudy, places: StreamPlaces) -> ModelFiles:
 def selector_name(study: StreamStudy, key: StreamCellKey) -> str | None:
     """The file of a cell's selector as the study names it; None for a policy that has a name of its own."""
     policy = study.spec.methods[key.method].policy
-    return None if policy in (*BARE, HINDSIGHT) else policy.replace("{stream}", key.stream)
+    return None if policy in (*BARE, HINDSIGHT) else policy.replace("{stream}", key.stream).replace(PER_SEED, str(key.seed))
 
 
 def contents(study: StreamStudy, key: StreamCellKey, places: StreamPlaces) -> dict[str, str]:

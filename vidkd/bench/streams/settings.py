@@ -21,6 +21,8 @@ SEEDLESS_KINDS = ("frozen", "tracked", "flow", "oracle")
 SHARELESS_KINDS = ("frozen", "oracle")
 """Kinds that no share of calls is asked of: the one calls nobody, the other always."""
 HINDSIGHT = "hindsight"
+PER_SEED = "{seed}"
+"""Stands in the name of a selector's file for the seed, of which each has a selector of its own then."""
 
 
 @dataclass(frozen=True, order=True)
@@ -54,7 +56,7 @@ def shares_of(spec: StreamStudySpec, method: str) -> list[float]:
 
 def depends_on_seed(method: MethodSpec) -> bool:
     """Whether two seeds can give unlike numbers: a method that draws nothing is run once and stands for every seed."""
-    return method.kind not in SEEDLESS_KINDS or method.policy in SEEDED or method.wrong > 0
+    return method.kind not in SEEDLESS_KINDS or method.policy in SEEDED or PER_SEED in method.policy or method.wrong > 0
 
 
 def cells_to_run(spec: StreamStudySpec, methods: Sequence[str] | None = None) -> list[StreamCellKey]:

@@ -139,7 +139,8 @@ class MethodSpec:
         kind: learn; or a baseline: frozen (the student as it is), tracked and flow (the oracle's last boxes, carried on by the tracks of
             the student's boxes or by optical flow), first_tenth (all calls in the first tenth, where a student is adapted, then frozen);
             or oracle (asked on every frame, its own boxes are scored: what the student might reach).
-        policy: name of a key-frame policy, `hindsight`, or the file of a selector, in whose name {stream} stands for that of the stream.
+        policy: name of a key-frame policy, `hindsight`, or the file of a selector, in whose name {stream} stands for that of the stream
+            and {seed} for the seed.
         calls: shares of the frames sent to the oracle, in place of the study's.
         update: settings of `Update` over the study's.
         replay: settings of `Replay` over the study's.
