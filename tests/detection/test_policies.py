@@ -101,34 +101,50 @@ def test_feature_difference_is_one_less_the_cosine():
     assert policy.wants(seen(features=(0, 0), key_features=(1, 0))) == 0
 
 
+def started(policy, budget):
+    policy.start(CallBudget(*budget))
+    return policy
+
+
 def test_loss_adaptive_moves_its_chance_by_the_loss():
-    policy = LossAdaptive()
+    policy = started(LossAdaptive(), (2, 100))
     thetas = []
     #       first, +0.5 (still), +1.5 (rise), -0.05 (still), -0.2 (fall)
     for loss in (2.0, 2.5, 4.0, 3.95, 3.75, float("nan"), 3.75):
         policy.told(Feedback(frame_index=0, disagreement=0.5, loss=loss))
         thetas.append(policy.theta)
-    assert thetas == [100, 99, 100, 99, 100, 100, 99]
-    for _ in range(200):
+    assert thetas == pytest.approx([0.12, 0.1, 0.12, 0.1, 0.12, 0.12, 0.1])
+    for expected in (0.08, 0.06, 0.04, 0.02, 0.012, 0.012):
         policy.told(Feedback(frame_index=0, disagreement=0.5, loss=3.75))
-    assert policy.theta == 10
+        assert policy.theta == pytest.approx(expected)
     policy.told(Feedback(frame_index=0, disagreement=0.5, loss=5.0))
-    assert policy.theta == 20
+    assert policy.theta == pytest.approx(0.024)
+
+
+def test_loss_adaptive_is_scaled_to_its_budget():
+    assert started(LossAdaptive(), (10, 200)).theta == pytest.approx(0.3)
+    generous = started(LossAdaptive(), (1, 2))
+    assert generous.theta == 1
+    for _ in range(9):
+        generous.told(Feedback(frame_index=0, disagreement=0.5, loss=1.0))
+    assert generous.theta == pytest.approx(0.3)
 
 
 def test_loss_adaptive_calls_still_frames_only_while_the_loss_moves():
-    policy = LossAdaptive()
+    policy = started(LossAdaptive(), (1, 6))
+    assert all(policy.wants(seen()) for _ in range(50)), "the first frame is called"
     assert all(policy.wants(seen(key_grey=0, grey=0)) for _ in range(50))
-    policy.theta = 10.0
+    for _ in range(9):
+        policy.told(Feedback(frame_index=0, disagreement=0.5, loss=1.0))
     assert not any(policy.wants(seen(key_grey=0, grey=30)) for _ in range(500))
     share = np.mean([policy.wants(seen(key_grey=0, grey=31)) for _ in range(1500)])
     assert share == pytest.approx(0.1, abs=0.03)
-    policy.theta = 50.0
+    policy.theta = 0.5
     assert np.mean([policy.wants(seen(key_grey=0, grey=0)) for _ in range(1500)]) == pytest.approx(0.5, abs=0.04)
 
 
 def test_stride_follows_the_agreement():
-    policy = AdaptiveStride()
+    policy = started(AdaptiveStride(), (5, 100))  # the even spacing is 20 frames, so the bounds are those published
     strides = []
     # r: perfect 2, at the threshold 1, above it (.9 + 1 - 1.6) / .2 = 1.5, below it .6 / .8 = .75, at the bottom 0
     for agreement in (1.0, 0.8, 0.9, 0.6, 0.0, 1.0, 1.0, 1.0, 1.0):
@@ -138,11 +154,20 @@ def test_stride_follows_the_agreement():
 
 
 def test_stride_calls_the_first_frame_and_then_a_stride_after_the_last_call():
-    policy = AdaptiveStride(least=3, most=9)
+    policy = started(AdaptiveStride(least=0.3, most=0.9), (10, 100))
     assert policy.wants(seen(0))
     assert [policy.wants(seen(key_features=(1, 0), frames_since=n)) for n in (1, 2, 3, 4)] == [False, False, True, True]
     policy.told(Feedback(frame_index=0, disagreement=0.05, loss=0.0))  # r = 1.75, stride 5.25
     assert [policy.wants(seen(key_features=(1, 0), frames_since=n)) for n in (4, 5)] == [False, True]
+
+
+def test_a_stride_is_scaled_to_its_budget():
+    for (calls, window), bounds in {(2, 100): (20, 160), (1, 2): (1, 6.4)}.items():
+        policy = started(AdaptiveStride(), (calls, window))
+        assert policy.stride == pytest.approx(bounds[0])
+        for _ in range(9):
+            policy.told(Feedback(frame_index=0, disagreement=0.0, loss=0.0))
+        assert policy.stride == pytest.approx(bounds[1])
 
 
 @pytest.mark.parametrize("settings", [{"least": 0}, {"least": 9, "most": 8}, {"threshold": 1.0}, {"threshold": 0.0}])

@@ -4,34 +4,46 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from vidkd.detection.policies.budget import CallBudget
 from vidkd.detection.policies.policy import Feedback, Observation, Policy
 
-MOST, LEAST = 100.0, 10.0
+# Chances of a frame, in rates of the budget. A chance of twice the rate keeps an even pace, since none is called within half the even
+# spacing; from the most it is reached in four quiet answers.
+MOST, LEAST, STEP = 6.0, 0.6, 1.0
 MOVED_GREY = 30
 
 
 class LossAdaptive(Policy):
-    """Calls with a chance of theta percent, on frames that moved or while theta lies above 10.
+    """Calls the first frame, then with a chance of theta, on frames that moved or while theta lies above its least.
 
-    theta starts at 100. After an answered call it doubles, up to 100, if the loss rose by more than `rise` or fell by more than `fall`
-    against the call before; else it falls by 1, down to 10. Moved: some pixel of the small blurred grey picture differs by more than 30
-    of 255 from the last key frame.
-    Source: the rule and its constants are read in the authors' public code of a later variant without the LSTM (arXiv 1903.01522), which
-    has a form of the step up that adds 10 as well; its loss is a squared error of raw heads, so `rise` and `fall` want another scale with
-    another loss. That theta changes at answered calls alone is a reconstruction.
+    theta starts at its most. After an answered call it doubles, up to that, if the loss rose by more than `rise` or fell by more than
+    `fall` against the call before; else it falls by a step, down to its least. Moved: some pixel of the small blurred grey picture differs
+    by more than 30 of 255 from the last key frame.
+    Source: read in the authors' public code of a later variant without the LSTM (arXiv 1903.01522), which has a form of the step up that
+    adds 10 as well. Kept: the rule, `rise` and `fall`, the start at the most, and that it is ten times the least. Scaled to the budget:
+    most, least and step, there chances of 100, 10 and 1 percent, here 6, 0.6 and 1 times the rate of calls (the most is 1 where that is
+    less): falling from 100 percent by 1 a call, theta would say nothing within most budgets. Its loss is a squared error of raw heads, so
+    `rise` and `fall` want another scale with another loss. That theta changes at answered calls alone is a reconstruction.
     """
 
     def __init__(self, seed: int = 0, *, rise: float = 1.0, fall: float = 0.1) -> None:
         self._rng = np.random.default_rng(seed)
         self.rise, self.fall = rise, fall
-        self.theta = MOST
         self._last: float | None = None
+
+    def start(self, budget: CallBudget) -> None:
+        """As `Policy.start`."""
+        self._most, self._least, self._step = (min(1.0, rates * budget.rate) for rates in (MOST, LEAST, STEP))
+        self.theta, self._last = self._most, None
 
     def wants(self, observation: Observation) -> bool:
         """As `Policy.wants`."""
-        drawn = bool(self._rng.uniform(0, MOST) < self.theta)
-        return drawn and (self.theta > LEAST or _moved(observation))
+        if observation.key_grey is None:
+            return True
+        drawn = bool(self._rng.random() < self.theta)
+        return drawn and (self.theta > self._least or _moved(observation.grey, observation.key_grey))
 
     def told(self, feedback: Feedback) -> None:
         """As `Policy.told`. A loss that is not finite changes nothing."""
@@ -40,7 +52,7 @@ class LossAdaptive(Policy):
         if self._last is not None:
             change = feedback.loss - self._last
             moved = change > self.rise or change < -self.fall
-            self.theta = min(MOST, 2 * self.theta) if moved else max(LEAST, self.theta - 1)
+            self.theta = min(self._most, 2 * self.theta) if moved else max(self._least, self.theta - self._step)
         self._last = feedback.loss
 
     def state(self) -> dict[str, Any]:
@@ -53,7 +65,5 @@ class LossAdaptive(Policy):
         self.theta, self._last = state["theta"], state["last"]
 
 
-def _moved(observation: Observation) -> bool:
-    if observation.key_grey is None:
-        return True
-    return bool((np.abs(observation.grey.astype(np.int16) - observation.key_grey) > MOVED_GREY).any())
+def _moved(grey: NDArray[np.uint8], key_grey: NDArray[np.uint8]) -> bool:
+    return bool((np.abs(grey.astype(np.int16) - key_grey) > MOVED_GREY).any())

@@ -59,7 +59,7 @@ class Feedback:
 class Policy:
     """Base of the policies. The order of calls: `start` once, then `wants` on every frame; `told` some time after each call.
 
-    plans: the policy spends its budget by a plan of its own, so no call is forced on it when one is due.
+    plans: the policy spends its budget by a plan of its own, in yes and no: no call is forced on it, none put off for being too early.
     """
 
     plans: ClassVar[bool] = False

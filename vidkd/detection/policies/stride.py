@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vidkd.base.errors import ConfigError
+from vidkd.detection.policies.budget import CallBudget
 from vidkd.detection.policies.policy import Feedback, Observation, Policy
 
 
@@ -12,17 +13,22 @@ class AdaptiveStride(Policy):
 
     After each answer stride <- clip(r * stride, least, most), with a the student's F1 against the oracle before it learned from the frame,
     th the threshold, and r = (a + 1 - 2 th) / (1 - th) if a > th, else a / th: 2 for a perfect student, 1 at the threshold, 0 at the
-    bottom. Starts at `least`.
-    Source: the rule, its bounds and threshold 0.8 are read in the public code of ShadowTutor, which segments and has a mean IoU for a;
-    F1 in its place, and the state of the student in which it is measured, are reconstructions.
-    Raises ConfigError unless 1 <= least <= most and 0 < threshold < 1.
+    bottom. Starts at `least`. least, most: in even spacings of the budget's calls, but no less than a frame.
+    Source: read in the public code of ShadowTutor, which segments and has a mean IoU for a. Kept: the rule and its threshold 0.8. Scaled to
+    the budget: its bounds, there 8 and 64 frames, which are these of a budget of 5 %; with bounds in frames the budget alone would choose
+    the calls at other shares. F1 in place of IoU, and the state of the student in which it is measured, are reconstructions.
+    Raises ConfigError unless 0 < least <= most and 0 < threshold < 1.
     """
 
-    def __init__(self, *, least: int = 8, most: int = 64, threshold: float = 0.8) -> None:
-        if not 1 <= least <= most or not 0 < threshold < 1:
-            raise ConfigError(f"a stride needs 1 <= least <= most and a threshold in (0, 1): {least}, {most}, {threshold}")
+    def __init__(self, *, least: float = 0.4, most: float = 3.2, threshold: float = 0.8) -> None:
+        if not 0 < least <= most or not 0 < threshold < 1:
+            raise ConfigError(f"a stride needs 0 < least <= most and a threshold in (0, 1): {least}, {most}, {threshold}")
         self.least, self.most, self.threshold = least, most, threshold
-        self.stride = float(least)
+
+    def start(self, budget: CallBudget) -> None:
+        """As `Policy.start`."""
+        self._least, self._most = (max(1.0, spacings / budget.rate) for spacings in (self.least, self.most))
+        self.stride = self._least
 
     def wants(self, observation: Observation) -> bool:
         """As `Policy.wants`."""
@@ -32,7 +38,7 @@ class AdaptiveStride(Policy):
         """As `Policy.told`."""
         agreement, threshold = 1 - feedback.disagreement, self.threshold
         ratio = (agreement + 1 - 2 * threshold) / (1 - threshold) if agreement > threshold else agreement / threshold
-        self.stride = min(float(self.most), max(float(self.least), ratio * self.stride))
+        self.stride = min(self._most, max(self._least, ratio * self.stride))
 
     def state(self) -> dict[str, Any]:
         """As `Policy.state`."""

@@ -36,14 +36,18 @@ class ScoreThreshold:
         share = self.rate / max(self.rate, 1 - self.owed) if self.owed > 0 else self.rate + self.owed / self.horizon
         return as_high < known * share
 
-    def seen(self, score: float, called: bool) -> None:
-        """Take in the score of a frame, and whether the oracle was called on it."""
+    def seen(self, score: float | None, called: bool) -> None:
+        """Take in the score of a frame, None where it has none, and whether the oracle was called on it."""
+        if score is not None:
+            self._remember(score)
+        most_owed = self.rate * self.horizon
+        self.owed = min(most_owed, max(-most_owed, self.owed + self.rate - called))
+
+    def _remember(self, score: float) -> None:
         if len(self._scores) == self._most:
             del self._sorted[bisect.bisect_left(self._sorted, self._scores.popleft())]
         self._scores.append(score)
         bisect.insort(self._sorted, score)
-        most_owed = self.rate * self.horizon
-        self.owed = min(most_owed, max(-most_owed, self.owed + self.rate - called))
 
     def state(self) -> dict[str, Any]:
         """The scores remembered and the calls owed, as plain values."""
