@@ -322,6 +322,26 @@ def test_truth_is_found_at_every_return_of_a_frame(root, tmp_path) -> None:
         truth_of(study, "aba", stretches[1:2], ("person", "bar"), places)
 
 
+def test_cells_judged_by_other_boxes_are_refused(root, tmp_path) -> None:
+    layout = tmp_path / "mot"
+    layout.mkdir()
+    (layout / "img1").symlink_to(root / "both")
+    (layout / "gt.txt").write_text("3,1,10,10,20,20,1\n")
+    streams = {"both": {"segments": [{"video": "mot/img1"}], "truth": {"layout": "mot", "folder": "mot", "annotations": ["mot/gt.txt"]}}}
+    names = tmp_path / "people.names"
+    names.write_text("person\nbar\n")
+    student = {**study_content()["student"], "names": "people.names"}
+    study = make_study(tmp_path, study_content(streams=streams, student=student, methods={"student": {"kind": "frozen"}}))
+    places = make_places(root, tmp_path)
+    keys = cells_to_run(study.spec)
+    first = dict(run_stream_cells(study, "test", keys, places, {}, 1))
+    (layout / "gt.txt").write_text("3,1,10,10,20,20,1,-1,-1,-1\n")  # the same box, written otherwise
+    assert dict(run_stream_cells(study, "test", keys, places, {}, 1)) == first
+    (layout / "gt.txt").write_text("3,1,10,10,20,21,1\n")
+    with pytest.raises(DataError, match=r"(?s)other settings or files.*truth: "):
+        list(run_stream_cells(study, "test", keys, places, {}, 1))
+
+
 def test_annotated_frames_judge_by_average_precision_or_by_recall() -> None:
     def annotated(place: int, complete: bool) -> LabelledFrame:
         bare = bare_frame("a", 64, 64, "a", frame_index=place, complete=complete)

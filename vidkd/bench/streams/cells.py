@@ -9,8 +9,9 @@ from vidkd.base.errors import DataError
 from vidkd.base.files import read_json
 from vidkd.base.walk import map_files
 from vidkd.bench.streams.answers import oracle_boxes
+from vidkd.bench.streams.contents import contents, truth_content
 from vidkd.bench.streams.footage import stretches_of
-from vidkd.bench.streams.places import StreamPlaces, contents, different, oracle_files
+from vidkd.bench.streams.places import StreamPlaces, different, oracle_files
 from vidkd.bench.streams.run import run_stream_cell
 from vidkd.bench.streams.settings import ChosenTrials, StreamCellKey, StreamPhase, identity_of
 from vidkd.bench.streams.spec import StreamStudy
@@ -28,8 +29,9 @@ def run_stream_cells(
     been tried. Raises DataError for a kept cell that was made with other settings or files.
     """
     missing = []
+    truths = {stream: truth_content(study, stream, places) for stream in dict.fromkeys(key.stream for key in keys)}
     for key in keys:
-        kept = read_cell(study, phase, key, places, chosen, with_files=True)
+        kept = read_cell(study, phase, key, places, chosen, truths=truths)
         if kept is None:
             missing.append(key)
         else:
@@ -50,9 +52,15 @@ def run_stream_cells(
 
 
 def read_cell(
-    study: StreamStudy, phase: StreamPhase, key: StreamCellKey, places: StreamPlaces, chosen: ChosenTrials, *, with_files: bool = False
+    study: StreamStudy,
+    phase: StreamPhase,
+    key: StreamCellKey,
+    places: StreamPlaces,
+    chosen: ChosenTrials,
+    *,
+    truths: Mapping[str, str | None] | None = None,
 ) -> dict[str, Any] | None:
-    """A finished cell, or None. with_files: check the content of videos and weights too, which must be there.
+    """A finished cell, or None. truths: `truth_content` by stream; with them, files are checked too, and must be there.
 
     Raises DataError for a cell that was made with other settings or files than the study has now, naming them.
     """
@@ -61,7 +69,8 @@ def read_cell(
         return None
     content: dict[str, Any] = read_json(path)
     differs = different(content["settings"], _plain(identity_of(study.spec, key, chosen)))
-    differs += different(content["files"], contents(study, key, places)) if with_files else []
+    if truths is not None:
+        differs += different(content["files"], contents(study, key, places, truths[key.stream]))
     if differs:
         raise DataError(
             f"{path} was made with other settings or files",

@@ -10,7 +10,6 @@ from vidkd.bench.streams.settings import HINDSIGHT, PER_SEED, StreamCellKey, Str
 from vidkd.bench.streams.spec import OracleSpec, StreamStudy
 from vidkd.detection.opening import ModelFiles
 from vidkd.detection.policies import BARE
-from vidkd.video.content import content_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,17 +50,6 @@ def selector_name(study: StreamStudy, key: StreamCellKey) -> str | None:
     """The file of a cell's selector as the study names it; None for a policy that has a name of its own."""
     policy = study.spec.methods[key.method].policy
     return None if policy in (*BARE, HINDSIGHT) else policy.replace("{stream}", key.stream).replace(PER_SEED, str(key.seed))
-
-
-def contents(study: StreamStudy, key: StreamCellKey, places: StreamPlaces) -> dict[str, str]:
-    """Hashes of every file that a cell depends on, by its name in the study."""
-    spec = study.spec
-    names = [spec.student.cfg, spec.student.weights, spec.student.names]
-    names += [value for name in ("model", "weights", "names", "metadata") if (value := getattr(spec.oracle, name))]
-    names += [segment.video for segment in spec.streams[key.stream].segments]
-    if (selector := selector_name(study, key)) is not None:
-        names.append(selector)
-    return {name: content_of(places.find(name, study)) for name in dict.fromkeys(names)}
 
 
 def different(then: Mapping[str, object], now: Mapping[str, object], at: str = "") -> list[str]:

@@ -14,8 +14,9 @@ from vidkd.base.errors import ConfigError
 from vidkd.base.files import write_json
 from vidkd.bench.streams.answers import KnownOracle, OracleBoxes, oracle_boxes
 from vidkd.bench.streams.carried import FlowCarrier, TrackCarrier
+from vidkd.bench.streams.contents import contents, hash_of_truth
 from vidkd.bench.streams.footage import Stretch, frames_of, ranges_of, stretches_of, truth_of
-from vidkd.bench.streams.places import StreamPlaces, contents, oracle_files, selector_name
+from vidkd.bench.streams.places import StreamPlaces, oracle_files, selector_name
 from vidkd.bench.streams.settings import HINDSIGHT, ChosenTrials, StreamCellKey, StreamPhase, Ways, identity_of, ways_of
 from vidkd.bench.streams.spec import WHOLE, MethodSpec, StreamStudy
 from vidkd.bench.streams.ways import AdaptedOffline, Asked, Carrying, FirstTenth, Frozen, Learning, Limit, Passed, Way, calls_of
@@ -59,7 +60,7 @@ def run_stream_cell(
         "study": study.spec.study,
         **dataclasses.asdict(key),
         "settings": identity_of(study.spec, key, chosen),
-        "files": contents(study, key, places),
+        "files": contents(study, key, places, hash_of_truth(course.truth)),
         "environment": environment(),
         "parameters": sum(parameter.numel() for parameter in student.net.parameters()),
         "frames": len(course),
