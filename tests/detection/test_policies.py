@@ -24,6 +24,7 @@ from vidkd.detection.policies import (
     LstmSelector,
     Observation,
     RandomCalls,
+    RandomScores,
     load_selector,
     open_policy,
     save_selector,
@@ -82,6 +83,22 @@ def test_random_calls_are_even_over_a_block_and_by_seed():
     assert np.abs(counts - 100).max() < 4 * 8.7
     assert calls_of(RandomCalls(7), CallBudget(*budget), 80) == calls_of(RandomCalls(7), CallBudget(*budget), 80)
     assert calls_of(RandomCalls(7), CallBudget(*budget), 80) != calls_of(RandomCalls(8), CallBudget(*budget), 80)
+
+
+def test_random_scores_know_nothing_and_keep_spacing_and_pace():
+    counts = np.zeros(4)
+    for seed in range(20):
+        called = calls_of(RandomScores(seed), CallBudget(20, 400), 400)
+        assert called[0] == 0
+        assert len(called) == 20
+        assert min(np.diff(called)) >= 10
+        assert all(place <= 20 * number + 21 for number, place in enumerate(called)), "at most one call behind an even pace"
+        counts += np.histogram(called, 4, (0, 400))[0]
+    # an even pace, not all at the start: five a hundred frames
+    assert np.abs(counts - 100).max() <= 15
+    assert np.ptp(np.diff(called)) > 10, "but not at even distances"
+    assert calls_of(RandomScores(7), CallBudget(5, 100), 200) == calls_of(RandomScores(7), CallBudget(5, 100), 200)
+    assert calls_of(RandomScores(7), CallBudget(5, 100), 200) != calls_of(RandomScores(8), CallBudget(5, 100), 200)
 
 
 def test_frame_difference_is_the_mean_change_of_grey():
@@ -322,9 +339,10 @@ def test_files_that_cannot_be_written_whole_are_told_and_leave_what_was_there(tm
 
 
 def test_policies_by_name():
-    for name in ("fixed", "random", "frame_difference", "feature_difference", "uncertainty", "loss_adaptive", "stride"):
+    for name in ("fixed", "random", "random_scores", "frame_difference", "feature_difference", "uncertainty", "loss_adaptive", "stride"):
         assert isinstance(open_policy(name, seed=3), POLICIES[name])
     assert open_policy("random", seed=3).state() == RandomCalls(3).state()
+    assert open_policy("random_scores", seed=3).state() == RandomScores(3).state()
     with pytest.raises(ConfigError, match="unknown key-frame policy 'fixd'") as caught:
         open_policy("fixd")
     assert caught.value.lines["did you mean"] == "fixed"

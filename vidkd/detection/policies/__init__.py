@@ -17,12 +17,14 @@ from vidkd.detection.policies.loss_adaptive import LossAdaptive
 from vidkd.detection.policies.lstm import LstmSelector, load_selector, save_selector
 from vidkd.detection.policies.policy import Feedback, Observation, Policy
 from vidkd.detection.policies.random_calls import RandomCalls
+from vidkd.detection.policies.random_scores import RandomScores
 from vidkd.detection.policies.stride import AdaptiveStride
 from vidkd.detection.policies.uncertainty import Uncertainty
 
 POLICIES: dict[str, Callable[..., Policy]] = {
     "fixed": FixedInterval,
     "random": RandomCalls,
+    "random_scores": RandomScores,
     "frame_difference": FrameDifference,
     "feature_difference": FeatureDifference,
     "uncertainty": Uncertainty,
@@ -32,7 +34,7 @@ POLICIES: dict[str, Callable[..., Policy]] = {
     "lstm": LstmSelector,
 }
 
-SEEDED = ("random", "loss_adaptive")
+SEEDED = ("random", "random_scores", "loss_adaptive")
 BARE = tuple(name for name in POLICIES if name not in ("hindsight", "lstm"))
 
 
@@ -63,6 +65,7 @@ __all__ = [
     "Observation",
     "Policy",
     "RandomCalls",
+    "RandomScores",
     "Uncertainty",
     "load_selector",
     "open_policy",
