@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -99,10 +100,46 @@ def test_footage_that_is_judged_trains_nothing(student: Path, streets: Path, tmp
     for step in (WRITTEN[0], WRITTEN[1], WRITTEN[3]):
         with pytest.raises(DataError, match="training frames lie in footage that is judged"):
             do(recipe_of(student / "student.cfg", tmp_path, [step], settings=settings, **files))
-    with pytest.raises(DataError, match="the recipe's footage is judged"):
-        do(recipe_of(student / "student.cfg", tmp_path / "a", [WRITTEN[3]], settings=settings, footage=(judged,), **files))
+    distil = {"distil": {"frames": 2}}
+    for step in (WRITTEN[3], distil):
+        with pytest.raises(DataError, match="the recipe's footage is judged"):
+            do(recipe_of(student / "student.cfg", tmp_path / "a", [step], settings=settings, footage=(judged,), **files))
     found = do(recipe_of(student / "student.cfg", tmp_path / "b", [WRITTEN[3]], settings=settings, footage=(apart,), **files))
     assert found[1].content["notes"]["calibration"] == "4 frames of 1 videos"
+
+
+def beside_judged(student: Path, streets: Path, runs: Path, *, group: str | None = None) -> tuple[Recipe, Path]:
+    """A recipe that finds ranges on a training video, and that video; another is judged. group: of both, by default each its own."""
+    frames = read_frames(DetectorSubject(recipe_of(student, runs, WRITTEN)).config.data)
+    judged, footage = sorted({frame.path for frame in frames.train.frames})[:2]
+    sides = {judged: "test", footage: "train"}
+    shown = [frame for frame in frames.train.frames if frame.path in sides]
+    shown = [dataclasses.replace(frame, subset=sides[frame.path], group=group or frame.path) for frame in shown]
+    dataclasses.replace(frames.train, frames=tuple(shown)).write(runs / "boxes.jsonl")
+    settings = {"data": {"root": str(streets), "manifest": str(runs / "boxes.jsonl")}}
+    files = {"weights": str(student / "student.weights"), "names": str(student / "student.names"), "subset": "test"}
+    video = streets / footage
+    return recipe_of(student / "student.cfg", runs, [WRITTEN[3]], settings=settings, footage=(str(video),), **files), video
+
+
+def test_footage_of_a_group_that_is_judged_is_refused(student: Path, streets: Path, tmp_path: Path) -> None:
+    recipe, _ = beside_judged(student, streets, tmp_path, group="one scene")
+    with pytest.raises(DataError, match="or of a group that is"):
+        do(recipe)
+
+
+def test_a_folder_of_images_is_footage_known_by_its_content(student: Path, streets: Path, tmp_path: Path) -> None:
+    recipe, video = beside_judged(student, streets, tmp_path)
+    folder = tmp_path / "images"
+    folder.mkdir()
+    images = frames_of_videos([video], 6)
+    for number, image in enumerate(images[:5]):
+        cv2.imwrite(str(folder / f"{number}.png"), image)
+    recipe = dataclasses.replace(recipe, footage=(str(folder),))
+    known = DetectorSubject(recipe).identity["files"]
+    assert do(recipe)[1].content["notes"]["calibration"] == "4 frames of 1 videos"
+    cv2.imwrite(str(folder / "5.png"), images[5])
+    assert DetectorSubject(recipe).identity["files"] != known
 
 
 HEADS = {"loss": "matched_heads", "trains": "all", "lr": 1e-3}

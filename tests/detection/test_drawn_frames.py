@@ -7,8 +7,8 @@ import pytest
 
 from vidkd.base.errors import DataError
 from vidkd.detection.annotations import BoxManifest, LabelledFrame
-from vidkd.detection.footage import frames_of_manifest, frames_of_videos
-from vidkd.video import open_video, write_video
+from vidkd.detection.footage import drawn_footage, frames_of_manifest, frames_of_videos
+from vidkd.video import write_video
 
 GREYS = np.arange(0, 240, 12, dtype=np.uint8)
 
@@ -20,13 +20,20 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_frames_lie_at_even_distances(video: Path) -> None:
+def numbers(frames: list[np.ndarray]) -> list[int]:
+    return [round(float(frame.mean()) / 12) for frame in frames]
+
+
+def test_frames_are_drawn_by_the_seed_one_of_each_stretch(video: Path) -> None:
     found = frames_of_videos([video, video], 10)
     assert [frame.shape for frame in found] == [(32, 48, 3)] * 10
-    with open_video(video) as reader:
-        wanted = reader.frames_at_indices([2, 6, 10, 14, 18])
-    np.testing.assert_array_equal(np.stack(found[:5]), wanted)
-    assert len(frames_of_videos([video], 99)) == 20, "no more than there are"
+    drawn = [numbers(frames_of_videos([video, video], 10, seed)) for seed in range(12)]
+    assert [number // 4 for each in drawn for number in each] == [*range(5), *range(5)] * 12
+    assert drawn[0] == numbers(found), "the seed is 0 unless another is given"
+    assert len(set(map(tuple, drawn))) > 10, "seeds draw differently"
+    assert {number for each in drawn for number in each} == set(range(20)), "every frame may be drawn"
+    assert numbers(drawn_footage([video, video], lambda: pytest.fail("videos are given"), 10, 3)[0]) == drawn[3]
+    assert numbers(frames_of_videos([video], 99, 7)) == list(range(20)), "no more than there are"
     with pytest.raises(DataError, match="no footage"):
         frames_of_videos([], 3)
 

@@ -108,7 +108,8 @@ class DistilConfig:
     """What is left of a detector learns from an oracle, on the recipe's footage (or else its training frames) without their boxes.
 
     Attributes:
-        frames: how many are drawn, over all videos alike; each is learned from `passes` times, in an order drawn anew.
+        frames: how many are drawn, as many of each video, one of each stretch of it; each is learned from `passes` times, in an order
+            drawn anew.
         passes: see frames.
         oracle: "original" is the student as it was before any step; or a run, or an exported detector.
         metadata: of an exported oracle that carries none.

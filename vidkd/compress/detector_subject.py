@@ -27,7 +27,7 @@ from vidkd.detection.config import DETECTOR_TASKS, DetectorRunConfig, load_detec
 from vidkd.detection.dataset import BoxDataset, box_loader
 from vidkd.detection.evaluate import judge_detector, judge_recall
 from vidkd.detection.fit import fit_detector
-from vidkd.detection.footage import Pictures, drawn_footage, frames_of_manifest
+from vidkd.detection.footage import Pictures, drawn_footage, frames_of_manifest, judged_footage
 from vidkd.detection.frames import frames_identity, read_frames
 from vidkd.detection.saved import EXPORTED, SavedDetector, load_detector, write_darknet
 from vidkd.engine.devices import pick_device
@@ -38,6 +38,7 @@ from vidkd.models.darknet.detector import DarknetDetector
 from vidkd.models.macs import network_cost
 from vidkd.runtime.detector import Detector
 from vidkd.runtime.opening import open_detector
+from vidkd.video.content import content_of
 
 TAYLOR_BATCHES = 16
 PARITY_FRAMES = 8
@@ -75,10 +76,10 @@ class DetectorSubject:
         return {
             "settings": settings_that_count(as_dict(self.config)),
             "frames": [self._frames.identity, judged],
-            "files": [*(sha256(self._recipe.found(path)) for path in files), *self._oracles],
+            "files": [*(_content(self._recipe.found(path)) for path in files), *self._oracles],
         }
 
-    def taught_by(self, step: Step) -> str | None:
+    def taught_by(self, step: Step) -> str | None:  # noqa: ARG002 - of no step
         """See `Subject`: a detector is repaired by its boxes; oracles are among `identity`."""
         return None
 
@@ -238,15 +239,15 @@ class DetectorSubject:
         return Made(model=model, file=run[0] if run else None, notes=notes)
 
     def _footage(self, count: int, seed: int) -> tuple[Pictures, str]:
-        """Frames to learn from or to find ranges on: of the recipe's footage, else of the training frames."""
+        """Frames to learn from or to find ranges on: of the recipe's footage, else of the training frames. DataError for what is judged."""
         videos = tuple(str(self._recipe.found(name)) for name in self._recipe.footage)
-        if videos:
-            judged = {(self._truth.root / frame.path).resolve() for frame in self._truth.frames}
-            shared = [path for path in videos if Path(path).resolve() in judged]
-            if shared:
-                raise DataError(
-                    "the recipe's footage is judged, so nothing may be learned or measured on it", first=shared[0], to_mend="other footage"
-                )
+        shared = judged_footage(videos, self._frames.manifest, self._truth)
+        if shared:
+            raise DataError(
+                "the recipe's footage is judged, or of a group that is, so nothing may be learned or measured on it",
+                first=shared[0],
+                to_mend="other footage",
+            )
         return drawn_footage(videos, self._apart, count, seed)
 
     def _detector(self, saved: SavedDetector, *, score: float, device: torch.device | str) -> DarknetDetector:
@@ -284,6 +285,11 @@ class DetectorSubject:
 def _example(net: Darknet) -> Tensor:
     width, height = net.input_size
     return torch.zeros(1, net.config.net.channels, height, width)
+
+
+def _content(path: Path) -> str:
+    """Hash of a file, or of the images of a folder."""
+    return content_of(path) if path.is_dir() else sha256(path)
 
 
 def _darknet(cfg: Path, weights: Path, names: Path) -> SavedDetector:

@@ -37,8 +37,8 @@ def run_recipe(recipe: Recipe, subject: Subject) -> Iterator[Outcome]:
     """Judge the student, then do and judge every step; yields each outcome as it ends, finished ones from their files.
 
     Raises ConfigError if the recipe's folder holds the steps of another recipe, student, teacher, data set or settings, or another process
-    works there, or a step is none for this kind of student; DataError for a finished step whose files are gone; InterruptedRunError after Ctrl-C
-    in a repair (state saved); and whatever a step raises, which costs none of those before it.
+    works there, or a step is none for this kind of student; DataError for a finished step whose files are gone; InterruptedRunError after
+    Ctrl-C in a repair (state saved); and whatever a step raises, which costs none of those before it.
     """
     subject.check(recipe.steps)
     with RunFolder(recipe.folder).lock():
