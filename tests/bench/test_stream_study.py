@@ -32,9 +32,14 @@ from vidkd.bench.streams.tuning import read_chosen_trials, tune_streams
 from vidkd.cli.main import main
 from vidkd.detection.annotations import BoxManifest, LabelledFrame
 from vidkd.detection.layouts.layout import bare_frame
+from vidkd.detection.online import Student
 from vidkd.detection.opening import ModelFiles
+from vidkd.detection.policies import save_selector
+from vidkd.detection.policies.provenance import provenance
 from vidkd.models.darknet.weights import save_weights
+from vidkd.models.selector import KeyFrameLSTM, SelectorConfig
 from vidkd.runtime.detections import Detections
+from vidkd.video.content import content_of
 
 OPEN = ModelFiles.open
 
@@ -48,7 +53,18 @@ METHODS = {
     "first_tenth": {"kind": "first_tenth"},
     "wrong": {"wrong": 0.5},
     "oracle": {"kind": "oracle"},
+    "lstm": {"policy": "untaught_{stream}.pt"},
 }
+
+
+def write_selector(path: Path, **over) -> None:
+    """Of the student of these studies, with weights at random."""
+    first = Student(detector())
+    features = len(first.look(np.zeros((64, 64, 3), np.uint8), frame_index=0).features)
+    torch.manual_seed(1)
+    about = provenance(["some video"], ["another"], first.detector.net, first.detector.resize)
+    made_from = {"made_from": {"budget": 0.1, "window": 20, "update": {"lr": 0.01, "steps": 2}}}
+    save_selector(path, KeyFrameLSTM(SelectorConfig(features=features, units=4)), {**about, **made_from, **over})
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -62,7 +78,9 @@ def painter():
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory) -> Path:
-    return make_root(tmp_path_factory.mktemp("root"))
+    folder = make_root(tmp_path_factory.mktemp("root"))
+    write_selector(folder / "untaught_both.pt")
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +96,7 @@ def done(root, tmp_path_factory):
 def test_the_oracle_sees_each_frame_of_a_stream_once(done) -> None:
     _, _, cells, seen = done
     assert seen == FRAMES
-    assert len(cells) == 4 + 2 * 5
+    assert len(cells) == 4 + 2 * 6
 
 
 def test_each_method_spends_its_calls(done) -> None:
@@ -208,7 +226,7 @@ def test_the_page_has_a_section_for_each_study_with_cells(done, tmp_path) -> Non
     assert "**Unfinished" not in page
     (places.results / "test" / "wrong").rename(places.results / "wrong")
     try:
-        assert "**Unfinished: 12 of 14 cells.**" in streams_page(study.path.parent, results)
+        assert "**Unfinished: 14 of 16 cells.**" in streams_page(study.path.parent, results)
     finally:
         (places.results / "wrong").rename(places.results / "test" / "wrong")
 
@@ -266,6 +284,32 @@ def test_a_failing_cell_is_told_and_costs_no_other(root, tmp_path) -> None:
     assert [path.name for path in sorted(places.results.rglob("*.json"))] == ["student-s0-both.json"]
 
 
+def test_a_selector_that_has_seen_the_stream_or_another_student_is_refused(root, tmp_path, caplog) -> None:
+    study = make_study(tmp_path, study_content(methods={"student": {"kind": "frozen"}, "lstm": {"policy": "own.pt"}}))
+    places, key = make_places(root, tmp_path), StreamCellKey("lstm", -1, 0.1, 0, "both")
+    told = [
+        (
+            {"videos": {"train": [], "validate": [content_of(root / "both")]}},
+            r"(?s)has seen the stream 'both' in its training.*seen *: both",
+        ),
+        ({"videos": {"train": [content_of(root / "both")], "validate": []}}, r"has seen the stream 'both'"),
+        ({"student": {"weights": "other", "resize": "stretch"}}, r"with another student: its weights, resize differ"),
+    ]
+    for over, message in told:
+        write_selector(tmp_path / "own.pt", **over)
+        with pytest.raises(ConfigError, match=message):
+            run_stream_cell(study, "test", key, places, {})
+    save_selector(tmp_path / "own.pt", KeyFrameLSTM(SelectorConfig(features=24, units=4)), {"train": ["other.mp4"]})
+    with pytest.raises(ConfigError, match=r"(?s)does not say which videos.*train it again"):
+        run_stream_cell(study, "test", key, places, {})
+    assert not list(places.results.rglob("*.json"))
+    assert "other learning" not in caplog.text
+    write_selector(tmp_path / "own.pt", made_from={"budget": 0.05, "update": {"steps": 3}})
+    assert len(run_stream_cell(study, "test", key, places, {})["called"]) == 4
+    assert "lstm-calls10-s0-both: the selector" in caplog.text
+    assert "was trained with other learning: budget: 0.05 then, 0.1 now; update.steps: 3 then, 2 now" in caplog.text
+
+
 def joined(root: Path, folder: Path, methods=None, **stream):
     segments = [
         {"video": "both", "frames": [0, 10], "name": "first"},
@@ -288,7 +332,7 @@ def test_a_joined_stream_has_places_of_its_own_and_ranges_of_named_segments(root
 
 
 def test_after_the_last_allowed_frame_the_student_goes_on_alone(root, tmp_path) -> None:
-    study, places, _ = joined(root, tmp_path, calls_until=12)
+    study, places, _ = joined(root, tmp_path, calls_until=20)  # a tenth of these, not of all
     cell = run_stream_cell(study, "test", StreamCellKey("fixed", -1, 0.1, 0, "aba"), places, {})
     assert cell["called"] == [0, 10]
     assert len(cell["counts"]["right"]) == 41
@@ -297,7 +341,7 @@ def test_after_the_last_allowed_frame_the_student_goes_on_alone(root, tmp_path) 
 def test_a_student_adapted_offline_learns_before_the_last_allowed_frame(root, tmp_path) -> None:
     study, places, _ = joined(root, tmp_path, {"student": {"kind": "frozen"}, "offline": {"kind": "first_tenth"}}, calls_until=2)
     cell = run_stream_cell(study, "test", StreamCellKey("offline", -1, 0.1, 0, "aba"), places, {})
-    assert cell["called"] == [0, 1]
+    assert cell["called"] == [0]  # a tenth of two frames is none, but one call is the least
     assert cell["kept"] == [2]
     assert {place for place, _, _ in cell["losses"]} == {2}
 
@@ -305,7 +349,7 @@ def test_a_student_adapted_offline_learns_before_the_last_allowed_frame(root, tm
 def test_the_share_of_calls_is_of_the_whole_stream(root, tmp_path) -> None:
     study, places, _ = joined(root, tmp_path)
     cell = run_stream_cell(study, "test", StreamCellKey("fixed", -1, 0.1, 0, "aba"), places, {})
-    assert cell["called"] == [0, 10, 20, 30]  # a fifth, at 40, would be more than a tenth of 41 frames
+    assert cell["called"] == [0, 11, 21, 31]  # four in 41 frames; the window of the study is 20
 
 
 def test_truth_is_found_at_every_return_of_a_frame(root, tmp_path) -> None:

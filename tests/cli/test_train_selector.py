@@ -12,9 +12,10 @@ from vidkd.cli import train_selector
 from vidkd.cli.main import run_verb
 from vidkd.detection.online import BoxOracle
 from vidkd.detection.policies import open_policy
-from vidkd.detection.policies.lstm import LstmSelector, read_about
+from vidkd.detection.policies.lstm import LstmSelector, load_selector, read_about, save_selector
 from vidkd.detection.policies.records import read_record
 from vidkd.detection.policies.train import TrainedSelector
+from vidkd.video.content import content_of
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +69,8 @@ def test_a_selector_and_its_records(
     assert (about["train"], about["validate"]) == (["a.mp4", "b.mp4"], ["c.mp4"])
     assert (about["epochs"], about["units"], len(about["validation"])) == (3, 4, 3)
     assert about["made_from"]["update"]["steps"] == 1
+    assert about["videos"] == {"train": [content_of(video) for video in videos[:2]], "validate": [content_of(videos[2])]}
+    assert about["student"] == {"weights": about["student"]["weights"], "resize": "darknet"}
     assert isinstance(open_policy(str(out)), LstmSelector)
     records = [read_record(path)[0] for path in (tmp_path / "records").glob("*.npz")]
     assert all(1 <= record.called.sum() <= 2 for record in records)
@@ -112,10 +115,38 @@ def test_a_selector_of_another_student_is_told(
     other.mkdir()
     assert run(videos[:1], videos[1:2], networks, selector, "--seconds", "0.5") == 0
     for student, told in ((networks[:3], False), (student_arguments(other, seed=1), True)):
-        arguments = [str(videos[2]), *student, networks[3], "--selector", str(selector), "--score", "0.3", "--device", "cpu"]
-        files = ["--formats", "jsonl", "--seconds", "0.3", "--out", str(tmp_path / f"out{told}")]
-        assert run_verb("tkd", [*arguments, *files, "--threads", "1", "--update.steps", "0"]) == 0
+        assert run_tkd(videos[2], student, networks, selector, tmp_path / f"out{told}", "--update.steps", "1", "--seed", "5") == 0
         assert (f"the selector {selector} was trained with another student: its weights differ" in caplog.text) is told
+        assert "other learning" not in caplog.text
+        assert "has seen" not in caplog.text
+
+
+def run_tkd(video: Path, student: list[str], networks: list[str], selector: Path, out: Path, *more: str) -> int:
+    arguments = [str(video), *student, networks[3], "--selector", str(selector), "--score", "0.3", "--device", "cpu", "--threads", "1"]
+    files = ["--formats", "jsonl", "--seconds", "0.3", "--out", str(out)]
+    return run_verb("tkd", [*arguments, *files, "--budget", "0.25", "--window", "8", *more])
+
+
+def test_other_learning_and_a_video_that_the_selector_has_seen_are_told(
+    videos: list[Path], networks: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    selector = tmp_path / "selector.pt"
+    assert run(videos[:1], videos[1:2], networks, selector, "--seconds", "0.5") == 0
+    assert run_tkd(videos[1], networks[:3], networks, selector, tmp_path / "out", "--update.steps", "0", "--window", "10") == 0
+    assert f"the selector {selector} was trained with other learning: window: 8 then, 10 now; update.steps: 1 then, 0 now" in caplog.text
+    assert f"the selector {selector} has seen {videos[1]} in its training" in caplog.text
+
+
+def test_a_selector_of_an_older_version_is_used_and_knows_the_student_by_its_files(
+    videos: list[Path], networks: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    selector = tmp_path / "selector.pt"
+    assert run(videos[:1], videos[1:2], networks, selector, "--seconds", "0.5") == 0
+    made_from = read_about(selector)["made_from"]
+    save_selector(selector, load_selector(selector), {"made_from": {"student": {**made_from["student"], "resize": "stretch"}}})
+    assert run_tkd(videos[0], networks[:3], networks, selector, tmp_path / "out", "--update.steps", "1") == 0
+    assert f"the selector {selector} was trained with another student: its resize differ" in caplog.text
+    assert "has seen" not in caplog.text
 
 
 def test_videos_of_one_size_and_age_have_records_of_their_own(videos: list[Path], networks: list[str], tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ def job_of(arguments: argparse.Namespace, inputs: Sequence[str]) -> Job:
     region = Region.parse(arguments.region) if arguments.region else None
     light, heavy = student_files(arguments), oracle_files(arguments)
     student = open_student(light)
-    _compare_with_selector(arguments.selector, light)
+    _compare_with_selector(arguments, inputs, light, student, config)
     return Job(
         arguments=arguments,
         student=student,
@@ -155,15 +155,39 @@ def job_of(arguments: argparse.Namespace, inputs: Sequence[str]) -> Job:
     )
 
 
-def _compare_with_selector(selector: str, student: "ModelFiles") -> None:
-    """Log where a selector's file says that it was trained with another student: its features may mean something else."""
+def _compare_with_selector(
+    arguments: argparse.Namespace, inputs: Sequence[str], files: "ModelFiles", student: "Student", config: "LearningConfig"
+) -> None:
+    """Log where a selector's file says that it was trained with another student, or other learning, or has seen a video of these."""
+    from vidkd.base.errors import VideoError
     from vidkd.detection.policies.lstm import read_about
+    from vidkd.detection.policies.provenance import other_learning, other_student, says_where_from, seen_among
+    from vidkd.engine.settings import as_dict
+    from vidkd.engine.sources import is_live
+    from vidkd.video.content import content_of
 
-    if Path(selector).is_file():
-        now = student.record()
-        then = read_about(selector).get("made_from", {}).get("student", now)
-        if differing := [name for name in ("model", "weights", "resize") if now.get(name) != then.get(name)]:
-            log.warning("the selector %s was trained with another student: its %s differ", selector, ", ".join(differing))
+    selector = arguments.selector
+    if not Path(selector).is_file():
+        return
+    about, detector = read_about(selector), student.detector
+    if says_where_from(about):
+        differing = other_student(about, detector.net, detector.resize)
+    else:  # older ones know the student by its files alone
+        now = files.record()
+        then = about.get("made_from", {}).get("student", now)
+        differing = [name for name in ("model", "weights", "resize") if now.get(name) != then.get(name)]
+    if differing:
+        # its features may mean something else
+        log.warning("the selector %s was trained with another student: its %s differ", selector, ", ".join(differing))
+    learning = {**as_dict(config), "budget": arguments.budget, "window": arguments.window}
+    if told := other_learning(about, learning):
+        log.warning("the selector %s was trained with other learning: %s", selector, "; ".join(told))
+    contents: dict[str, str] = {}
+    for item in inputs:
+        with contextlib.suppress(OSError, VideoError):  # what cannot be read is told when its turn comes
+            contents |= {} if is_live(item) else {item: content_of(item)}
+    if seen := seen_among(about, contents):
+        log.warning("the selector %s has seen %s in its training", selector, ", ".join(seen))
 
 
 def _check(arguments: argparse.Namespace, inputs: Sequence[str]) -> None:

@@ -91,7 +91,8 @@ def run(arguments: argparse.Namespace) -> int:
     judged = [recorder.record(stream) for stream in _streams(judging, arguments)]
     trained = train_selector(learned, judged, config.selector)
     made_of = {"train": [Path(video).name for video in training], "validate": [Path(video).name for video in judging]}
-    save_selector(arguments.out, trained.selector, {**about(trained, config.selector), **made_of, "made_from": recorder.settings})
+    whence = recorder.provenance(training, judging)
+    save_selector(arguments.out, trained.selector, {**about(trained, config.selector), **made_of, **whence, "made_from": recorder.settings})
     sys.stdout.write(report(trained, sum(map(len, learned)), sum(map(len, judged))) + f"\nwritten: {arguments.out}\n")
     return 0
 
@@ -158,6 +159,14 @@ class Recorder:
         learning = {name: value for name, value in as_dict(config).items() if name in ("update", "replay")}
         seen = {name: getattr(arguments, name) for name in ("every", "seconds", "fps")}
         self.settings: dict[str, Any] = {**recorded(light, heavy, arguments), **seen, **learning}
+
+    def provenance(self, training: Sequence[str], judging: Sequence[str]) -> dict[str, Any]:
+        """What the selector's file says of videos and student, by their content."""
+        from vidkd.detection.policies.provenance import provenance
+        from vidkd.video.content import content_of
+
+        detector = self._student.detector
+        return provenance([*map(content_of, training)], [*map(content_of, judging)], detector.net, detector.resize)
 
     def record(self, videos: Sequence[str], number: int = 0) -> "SelectorRecord":
         """The record of a stream of videos, one after another. number: which of the records of these videos; each has calls of its own.

@@ -104,7 +104,7 @@ def _in_frame(found: Detections, frame: NDArray[np.uint8]) -> Detections:
     """What lies in a frame (H, W, 3) of boxes that may have left it."""
     size = np.asarray([frame.shape[1], frame.shape[0]], np.float32)
     centres = _centres(found.boxes)
-    seen = found.select(((centres >= 0) & (centres < size)).all(axis=1))
+    seen = found.select(np.asarray(((centres >= 0) & (centres < size)).all(axis=1), bool))
     return Detections(boxes=seen.boxes.clip(0, np.tile(size, 2)), scores=seen.scores, labels=seen.labels)
 
 

@@ -17,6 +17,7 @@ from vidkd.bench.streams.carried import FlowCarrier, TrackCarrier
 from vidkd.bench.streams.contents import contents, hash_of_truth
 from vidkd.bench.streams.footage import Stretch, frames_of, ranges_of, stretches_of, truth_of
 from vidkd.bench.streams.places import StreamPlaces, oracle_files, selector_name
+from vidkd.bench.streams.selectors import open_selector
 from vidkd.bench.streams.settings import HINDSIGHT, ChosenTrials, StreamCellKey, StreamPhase, Ways, identity_of, ways_of
 from vidkd.bench.streams.spec import WHOLE, MethodSpec, StreamStudy
 from vidkd.bench.streams.ways import AdaptedOffline, Asked, Carrying, FirstTenth, Frozen, Learning, Limit, Passed, Way, calls_of
@@ -129,7 +130,9 @@ class _Maker:
     def __init__(self, study: StreamStudy, key: StreamCellKey, places: StreamPlaces, chosen: ChosenTrials, course: Course) -> None:
         self.study, self.key, self.places, self.course = study, key, places, course
         self.method: MethodSpec = study.spec.methods[key.method]
-        self.limit = Limit(calls=calls_of(key.calls, len(course)), until=study.spec.streams[key.stream].calls_until)
+        until = study.spec.streams[key.stream].calls_until
+        self._callable = len(course) if until is None else min(until, len(course))
+        self.limit = Limit(calls=calls_of(key.calls, self._callable), until=until)
         self.ways: Ways = ways_of(study.spec, key, chosen)
 
     def way(self, student: Student) -> Way:
@@ -140,7 +143,7 @@ class _Maker:
             return Asked(self.course.answers)
         if self.method.kind == "first_tenth":
             return self._adapted(student)
-        learner = self._learner(student, self._policy(), self._budget(), self._update())
+        learner = self._learner(student, self._policy(student), self._budget(), self._update())
         if self.method.kind == "learn":
             return Learning(learner, self.limit)
         if self.method.kind == "flow":
@@ -152,7 +155,8 @@ class _Maker:
         return self.ways.update if self.method.kind == "learn" else Update(steps=0, replay=0)
 
     def _budget(self) -> CallBudget:
-        return CallBudget.of_share(self.key.calls, window=min(self.study.spec.window, len(self.course)))
+        # one block as long as the frames that may be called: in part of a block policies would spend unlike numbers of calls
+        return CallBudget(self.limit.calls, self._callable)
 
     def _adapted(self, student: Student) -> AdaptedOffline:
         policy = FirstTenth(self.limit.calls, len(self.course), self.limit.until)
@@ -176,12 +180,13 @@ class _Maker:
             raise ConfigError("oracle.heads asks for a darknet oracle", study=self.study.path, to_mend="leave out heads")
         return HeadOracle(detector, student.detector)
 
-    def _policy(self) -> Policy:
+    def _policy(self, student: Student) -> Policy:
         if self.method.policy == HINDSIGHT:
             return Hindsight(self._true_errors())
         selector = selector_name(self.study, self.key)
-        name = self.method.policy if selector is None else str(self.places.find(selector, self.study))
-        return open_policy(name, seed=self.key.seed)
+        if selector is None:
+            return open_policy(self.method.policy, seed=self.key.seed)
+        return open_selector(self.places.find(selector, self.study), self.study, self.key, self.places, student, self.ways)
 
     def _true_errors(self) -> NDArray[np.float64]:
         """Boxes of every frame on which student and oracle disagree, of a student that learns from as many calls at random.

@@ -1,0 +1,53 @@
+"""What a selector's file says of videos, student and learning, and what of it is other where it is used."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from online_samples import detector
+
+from vidkd.detection.policies.provenance import other_learning, other_student, provenance, says_where_from, seen_among
+from vidkd.models.darknet import load_weights, save_weights
+
+
+def test_a_student_is_known_by_its_weights_and_how_frames_meet_it(tmp_path: Path) -> None:
+    net = detector(0).net
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.num_batches_tracked.fill_(70)
+    about = provenance([], [], net, "darknet")
+    save_weights(net, tmp_path / "student.weights")
+    again = detector(1).net
+    assert other_student(about, again, "darknet") == ["weights"]
+    load_weights(again, tmp_path / "student.weights")
+    assert other_student(about, again, "darknet") == [], "a checkpoint and the file of weights made of it"
+    assert other_student(about, again, "stretch") == ["resize"]
+    assert other_student({}, again, "stretch") == []
+
+
+def test_videos_are_known_by_their_content_on_both_sides() -> None:
+    about = provenance(["aa", "bb"], ["cc"], detector(0).net, "darknet")
+    assert seen_among(about, {"one.mp4": "dd", "two.mp4": "cc", "three.mp4": "aa"}) == ["two.mp4", "three.mp4"]
+    assert says_where_from(about)
+    assert seen_among({"train": ["one.mp4"]}, {"one.mp4": "aa"}) == []
+    assert not says_where_from({"train": ["one.mp4"], "made_from": {}})
+
+
+@pytest.mark.parametrize(
+    ("now", "told"),
+    [
+        ({"budget": 0.05, "update": {"lr": 0.1, "betas": (0.9, 0.99)}}, []),
+        ({"budget": 0.1, "window": 100}, ["budget: 0.05 then, 0.1 now", "window: 200 then, 100 now"]),
+        (
+            {"update": {"lr": 0.2, "options": {"iou_loss": "giou"}}},
+            ["update.lr: 0.1 then, 0.2 now", "update.options.iou_loss: ciou then, giou now"],
+        ),
+        ({"replay": {"frames": 8, "seed": 3}, "seed": 7}, []),
+        ({"replay": {"frames": 9, "seed": 0}}, ["replay.frames: 8 then, 9 now"]),
+    ],
+)
+def test_learning_is_compared_in_what_both_sides_name_but_not_in_seeds(now: dict, told: list[str]) -> None:
+    update = {"lr": 0.1, "betas": [0.9, 0.99], "options": {"iou_loss": "ciou"}}
+    made_from = {"budget": 0.05, "window": 200, "seed": 0, "update": update, "replay": {"frames": 8, "seed": 0}}
+    assert other_learning({"made_from": made_from}, now) == told
+    assert other_learning({}, now) == []

@@ -1,0 +1,41 @@
+"""Selectors in a study of streams: one that has seen the stream, or watched another student, would be judged by what it knows already."""
+
+import dataclasses
+import logging
+from pathlib import Path
+
+from vidkd.base.errors import ConfigError
+from vidkd.bench.streams.places import StreamPlaces
+from vidkd.bench.streams.settings import StreamCellKey, Ways
+from vidkd.bench.streams.spec import StreamStudy
+from vidkd.detection.online import Student
+from vidkd.detection.policies import LstmSelector, Policy
+from vidkd.detection.policies.lstm import read_about
+from vidkd.detection.policies.provenance import other_learning, other_student, says_where_from, seen_among
+from vidkd.video.content import content_of
+
+log = logging.getLogger(__name__)
+
+
+def open_selector(path: Path, study: StreamStudy, key: StreamCellKey, places: StreamPlaces, student: Student, ways: Ways) -> Policy:
+    """The policy of a selector's file, for a cell. student: at its start.
+
+    Logs what of update, replay and budget is other than in its training. Raises ConfigError for one that learned from a video of the
+    cell's stream or was judged by one, that watched another student, or whose file does not say so much; CheckpointError as its reader.
+    A video is known by its content: a copy in another encoding is another video.
+    """
+    policy, about = LstmSelector.open(path), read_about(path)
+    again = "train one on other videos with this student: vidkd train_selector"
+    if not says_where_from(about):
+        raise ConfigError(
+            f"the selector {path} does not say which videos and which student it has seen", to_mend=f"train it again; {again}"
+        )
+    videos = {segment.video: content_of(places.find(segment.video, study)) for segment in study.spec.streams[key.stream].segments}
+    if seen := seen_among(about, videos):
+        raise ConfigError(f"the selector {path} has seen the stream '{key.stream}' in its training", seen=", ".join(seen), to_mend=again)
+    if differing := other_student(about, student.detector.net, student.detector.resize):
+        raise ConfigError(f"the selector {path} was trained with another student: its {', '.join(differing)} differ", to_mend=again)
+    learning = {**dataclasses.asdict(ways), "budget": key.calls, "window": study.spec.window}
+    if told := other_learning(about, learning):
+        log.warning("%s: the selector %s was trained with other learning: %s", key, path, "; ".join(told))
+    return policy
