@@ -21,6 +21,15 @@ def test_global_stops_at_the_most_of_a_layer_and_takes_the_rest_elsewhere() -> N
     assert filters_to_remove(SCORES, config, share=0.3) == {"a": [1], "b": [0, 1]}
 
 
+def test_the_most_of_a_layer_holds_over_steps() -> None:
+    """Layer b had ten filters, of which four are gone: of six tenths two more may go, and the rest is taken of a."""
+    config = PruneConfig(most_of_layer=0.6)
+    assert filters_to_remove(SCORES, config, share=0.4, whole={"a": 4, "b": 10}) == {"a": [1, 3], "b": [0, 1]}
+    assert filters_to_remove(SCORES, config, share=0.4) == {"a": [1], "b": [0, 1, 5]}
+    with pytest.raises(ConfigError, match="only 2 may go"):
+        filters_to_remove(SCORES, config, share=0.4, whole={"a": 10, "b": 10})
+
+
 def test_kept_filters_are_a_multiple_where_any_go() -> None:
     config = PruneConfig(scope="uniform", multiple_of=4)
     assert filters_to_remove(SCORES, config, share=0.5) == {"b": [0, 1]}

@@ -170,6 +170,17 @@ def apart(net: Darknet, whole: Darknet, frames: Pictures) -> float:
         return sum(float((one - other).abs().mean()) for one, other in pairs)
 
 
+def test_a_detector_is_pruned_in_steps(student: Path, tmp_path: Path) -> None:
+    written = [{"prune": {"ratio": 0.4, "steps": 2, "most_of_layer": 0.5}}, {"repair": {"train.steps": 1}}]
+    outcomes = do(recipe_of(student, tmp_path, written))
+    before, after = (load_detector(outcome.made.model).net for outcome in (outcomes[0], outcomes[4]))
+    filters = [[len(layer.weight) for layer in net.modules() if isinstance(layer, torch.nn.Conv2d)][:2] for net in (before, after)]
+    assert filters[0] == [8, 16]
+    assert filters[1][0] >= 4
+    assert filters[1][1] >= 8
+    assert sum(filters[1]) == 24 - 10
+
+
 def test_a_detector_that_was_not_changed_has_nothing_to_learn_from_itself(student: Path, streets: Path, tmp_path: Path) -> None:
     footage = (str(next(streets.rglob("*.mp4"))),)
     recipe = recipe_of(student, tmp_path, [{"distil": {"frames": 3, "update": {**HEADS, "min_loss": 1e-4}}}], footage=footage)

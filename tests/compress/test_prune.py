@@ -95,6 +95,25 @@ def test_steps_and_plans_follow_one_another() -> None:
         assert torch.equal(rebuilt(example).logits, second.model(example).logits)
 
 
+def test_no_layer_loses_more_than_its_most_over_all_steps() -> None:
+    """One layer has the least weights of all, so every step takes as much of it as it may."""
+    model, example = classifier(), clip()
+    with torch.no_grad():
+        for parameter in model.backbone.parameters():
+            if parameter.dim() == 5:
+                parameter.uniform_(0.5, 1.0)
+        model.backbone.net.get_parameter("stage3.0.weight")[::2] *= 1e-3  # scores are relative to the mean of the layer
+    config = PruneConfig(ratio=0.4, steps=2, most_of_layer=0.45)
+    first = prune(model, example, config, step=1)
+    with pytest.raises(ConfigError, match="needs the network before the first"):
+        prune(first.model, example, config, step=2)
+    second = prune(first.model, example, config, step=2, whole=model)
+    before, after = ({name: len(net.get_parameter(f"{name}.weight")) for name in first.layers} for net in (model, second.model))
+    assert after["backbone.net.stage3.0"] == 96 - 43, "all that it may lose, in the first step"
+    assert all(after[name] >= 0.55 * count for name, count in before.items())
+    assert sum(before.values()) - sum(after.values()) == round(0.4 * sum(before.values()))
+
+
 def test_a_pruned_network_learns() -> None:
     model = prune(classifier(), clip(), PruneConfig()).model.train()
     model(clip(batch=2)).logits.sum().backward()

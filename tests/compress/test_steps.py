@@ -190,6 +190,17 @@ def test_a_student_may_be_named_from_here(tiny_teacher: Path, tmp_path: Path, mo
     assert original.made.model == Path("runs/student")
 
 
+def test_a_pruning_in_steps_takes_no_more_of_a_layer_than_it_may(tiny_teacher: Path, tmp_path: Path) -> None:
+    written = [{"prune": {"ratio": 0.4, "steps": 2, "most_of_layer": 0.42}}, {"repair": {"train.steps": 1}}]
+    outcomes = do(recipe_of(tiny_teacher, tmp_path, written))
+    assert [outcome.name for outcome in outcomes[1:]] == ["1_prune", "2_repair", "3_prune", "4_repair"]
+    names = outcomes[1].content["notes"]["layers"]
+    nets = [load_classifier(outcome.made.model).model for outcome in (outcomes[0], outcomes[4])]
+    before, after = ([len(net.get_parameter(f"{name}.weight")) for name in names] for net in nets)
+    assert all(left >= 0.58 * count for left, count in zip(after, before, strict=True))
+    assert sum(before) - sum(after) == pytest.approx(0.4 * sum(before), abs=1)
+
+
 def test_a_step_is_known_by_the_content_of_its_own_teacher(tiny_teacher: Path, tmp_path: Path) -> None:
     teacher = tmp_path / "teacher"
     shutil.copytree(tiny_teacher, teacher)

@@ -89,19 +89,20 @@ class ClassifierSubject:
                 raise ConfigError(f"{step.name}: `distil` is for detectors along footage", to_mend=mend)
         check_formats(steps, ("onnx", "xml", "pt2"))
 
-    def change(self, model: Path, step: Step, folder: Path) -> Made:
+    def change(self, model: Path, step: Step, folder: Path, *, whole: Path) -> Made:
         """See `Subject`."""
         saved = load_classifier(model)
-        done = self._changed(saved.model, step)
+        done = self._changed(saved.model, step, whole)
         path = folder / "model.pt"
         save_classifier(path, dataclasses.replace(saved, model=done.model))
         return Made(model=path, notes={"layers": dict(done.layers), "left": dict(done.left)})
 
-    def _changed(self, net: VideoClassifier, step: Step) -> Compressed[VideoClassifier]:
+    def _changed(self, net: VideoClassifier, step: Step, whole: Path) -> Compressed[VideoClassifier]:
         settings, example = step.settings, self._example()
         if isinstance(settings, PruneConfig):
             losses = self._losses if settings.criterion == "taylor" else None
-            return prune(net, example, settings, step=step.part, losses=losses)
+            before = load_classifier(whole).model if step.part > 1 else None
+            return prune(net, example, settings, step=step.part, whole=before, losses=losses)
         if isinstance(settings, FactoriseConfig):
             return factorise(net, example, settings)
         assert isinstance(settings, SparsifyConfig)

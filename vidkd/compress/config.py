@@ -22,7 +22,7 @@ class PruneConfig:
             training with `vidkd.losses.slimming`), "taylor" what the loss would change by without it (to first order), "random" nothing.
         scope: "global" ranks the filters of all layers together, "uniform" takes the same share of each layer.
         steps: in how many steps the ratio is reached; between them the network is repaired.
-        most_of_layer: "global" never takes more than this share of one layer, in (0, 1].
+        most_of_layer: "global" never takes more than this share of one layer, in (0, 1], over all its steps together.
         multiple_of: layers keep a multiple of this many filters (or all), at least 1; fewer are removed for it.
         spare: patterns of layers (`backbone.net.stem*`) that keep all filters, besides those that are found by rule.
         seed: of "random".

@@ -130,12 +130,12 @@ class DetectorSubject:
             return config
         return dataclasses.replace(config, data=dataclasses.replace(config.data, root=str(self._recipe.found(root))))
 
-    def change(self, model: Path, step: Step, folder: Path) -> Made:
+    def change(self, model: Path, step: Step, folder: Path, *, whole: Path) -> Made:
         """See `Subject`; also distil."""
         saved = self._load(model)
         if isinstance(step.settings, DistilConfig):
             return self._distilled(saved, step.settings, folder)
-        done = self._changed(saved.net, step)
+        done = self._changed(saved.net, step, whole)
         write_darknet(folder, done.model, saved.classes)
         return Made(model=folder, notes={"layers": dict(done.layers), "left": dict(done.left)})
 
@@ -148,11 +148,12 @@ class DetectorSubject:
         write_darknet(folder, saved.net, saved.classes)
         return Made(model=folder, notes={"footage": source, **found})
 
-    def _changed(self, net: Darknet, step: Step) -> Compressed[Darknet]:
+    def _changed(self, net: Darknet, step: Step, whole: Path) -> Compressed[Darknet]:
         settings, example = step.settings, _example(net)
         if isinstance(settings, PruneConfig):
             losses = self._losses if settings.criterion == "taylor" else None
-            return prune(net, example, settings, step=step.part, losses=losses)
+            before = self._load(whole).net if step.part > 1 else None
+            return prune(net, example, settings, step=step.part, whole=before, losses=losses)
         assert isinstance(settings, FactoriseConfig)
         return factorise(net, example, settings)
 

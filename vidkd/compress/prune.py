@@ -25,13 +25,18 @@ from vidkd.models.macs import network_cost
 NOT_JUDGED = "the criterion does not apply: no batch normalisation"
 
 
-def prune(net: Net, example: Tensor, config: PruneConfig, *, step: int = 1, losses: LossBatches | None = None) -> Compressed[Net]:
+def prune(
+    net: Net, example: Tensor, config: PruneConfig, *, step: int = 1, whole: nn.Module | None = None, losses: LossBatches | None = None
+) -> Compressed[Net]:
     """Remove filters of a `VideoClassifier` (example: a raw clip), a `Darknet` (images) or another network (its input).
 
-    step: which of `config.steps`, from 1; give it the network that the step before left, repaired. losses: for criterion "taylor".
+    step: which of `config.steps`, from 1; give it the network that the step before left, repaired. whole: the network before the first
+    step, needed by the later ones of scope "global", whose `most_of_layer` is a share of its filters. losses: for criterion "taylor".
     The result was run on the example and puts out the same shapes. Raises ConfigError if nothing may go, if a layer would lose all its
-    filters, or if the network cannot be understood; MissingExtraError without torch-pruning.
+    filters, if the network cannot be understood, or without `whole` where it is needed; MissingExtraError without torch-pruning.
     """
+    if step > 1 and whole is None and config.scope == "global":
+        raise ConfigError(f"step {step} of a pruning of scope 'global' needs the network before the first", to_mend="whole=NET")
     matched(config.spare, (name for name, _ in net.named_modules() if name))  # raises for a pattern that fits nothing
     working = copy.deepcopy(net)
     found = couplings(pieces_of(working, example), config.spare)
@@ -40,7 +45,8 @@ def prune(net: Net, example: Tensor, config: PruneConfig, *, step: int = 1, loss
     if not judged:
         reasons = {each.name: each.spared or NOT_JUDGED for each in found}
         raise ConfigError("no filter of this network may go", **{name: reasons[name] for name in list(reasons)[:4]})
-    chosen = filters_to_remove(judged, config, share=config.share(step))
+    first = None if whole is None else {name: len(whole.get_submodule(name).get_parameter("weight")) for name in judged}
+    chosen = filters_to_remove(judged, config, share=config.share(step), whole=first)
     for each in free:
         if each.name in chosen:
             each.remove(chosen[each.name])

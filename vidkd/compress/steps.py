@@ -11,7 +11,7 @@ from typing import Any
 
 from vidkd.base.errors import ConfigError, DataError
 from vidkd.base.files import read_json, sha256, write_json
-from vidkd.compress.config import QuantiseConfig
+from vidkd.compress.config import PruneConfig, QuantiseConfig
 from vidkd.compress.recipe import ExportConfig, Recipe, RepairConfig, Step
 from vidkd.compress.subject import Made, Subject
 from vidkd.engine.checkpoint import written_or_told
@@ -45,19 +45,21 @@ def run_recipe(recipe: Recipe, subject: Subject) -> Iterator[Outcome]:
         chain = _digest(recipe.subset, subject.identity, _hash(subject.original))
         outcome = _step(recipe.folder / ORIGINAL, chain, subject, {}, lambda _: Made(model=subject.original))
         yield outcome
-        integers: QuantiseConfig | None = None
+        integers, whole = None, subject.original
         for step in recipe.steps:
             settings = json.loads(json.dumps(dataclasses.asdict(step.settings)))  # as outcome.json has them
             teacher = subject.taught_by(step)
             chain = _digest(chain, step.kind, step.part, settings, *(() if teacher is None else (teacher,)))
             if isinstance(step.settings, QuantiseConfig):
                 integers = step.settings
-            work = _work(step, outcome, integers, subject)
+            if isinstance(step.settings, PruneConfig) and step.part == 1:
+                whole = outcome.made.model
+            work = _work(step, outcome, integers, whole, subject)
             outcome = _step(recipe.folder / step.name, chain, subject, settings, work)
             yield outcome
 
 
-def _work(step: Step, before: Outcome, integers: QuantiseConfig | None, subject: Subject) -> Callable[[Path], Made]:
+def _work(step: Step, before: Outcome, integers: QuantiseConfig | None, whole: Path, subject: Subject) -> Callable[[Path], Made]:
     """What a step does, given its folder."""
     settings, model = step.settings, before.made.model
     if isinstance(settings, RepairConfig):
@@ -66,7 +68,7 @@ def _work(step: Step, before: Outcome, integers: QuantiseConfig | None, subject:
         return lambda folder: subject.quantise(model, settings, before.content, folder)
     if isinstance(settings, ExportConfig):
         return lambda folder: subject.export(model, settings, integers, before.content, folder)
-    return lambda folder: subject.change(model, step, folder)
+    return lambda folder: subject.change(model, step, folder, whole=whole)
 
 
 def _step(folder: Path, chain: str, subject: Subject, settings: Mapping[str, Any], work: Callable[[Path], Made]) -> Outcome:

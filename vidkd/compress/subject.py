@@ -61,8 +61,8 @@ class Subject(Protocol):
         """Raise ConfigError for a step that is none for this kind of network, before anything is done."""
         ...
 
-    def change(self, model: Path, step: Step, folder: Path) -> Made:
-        """Prune, sparsify or factorise."""
+    def change(self, model: Path, step: Step, folder: Path, *, whole: Path) -> Made:
+        """Prune, sparsify or factorise. whole: the network before the first part of a pruning in several steps."""
         ...
 
     def repair(self, model: Path, config: RepairConfig, folder: Path) -> Made:
