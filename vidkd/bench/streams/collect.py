@@ -53,13 +53,14 @@ def condition_of_share(share: float) -> str:
 
 
 def summarise_streams(study: StreamStudy, found: StreamCells) -> dict[str, Any]:
-    """summary.json of a study. Raises DataError where no cell is finished.
+    """summary.json of a study. Raises DataError where no cell is finished, or methods spent unlike numbers of calls at one share.
 
     A method of which no share of calls is asked stands under every share of the study, so that the others can be compared with it.
     """
     if not found:
         raise DataError("no finished cell", study=study.path, to_mend=f"vidkd compare_streams {study.path}")
     spec = study.spec
+    _check_calls(study, found)
     by_share = _under_shares(study, found)
     methods = {name: _method(study, name, by_share) for name, _ in by_share}
     first = next(iter(found.values()))[0]
@@ -73,6 +74,23 @@ def summarise_streams(study: StreamStudy, found: StreamCells) -> dict[str, Any]:
     }
     seconds = sum(cell["seconds"]["whole"] for cells in found.values() for cell in cells)
     return build_summary(spec.study, data, first["environment"], methods, _paired(study, by_share), round(seconds, 1))
+
+
+def _check_calls(study: StreamStudy, found: StreamCells) -> None:
+    """Raise DataError where methods of one share did not call the oracle equally often along a stream: they cannot be compared."""
+    spent: dict[tuple[float, str], dict[int, list[str]]] = {}
+    for (name, share), cells in found.items():
+        for cell in cells if share else ():
+            counts = spent.setdefault((share, f"{cell['seed']}/{cell['stream']}"), {})
+            counts.setdefault(len(cell["called"]), []).append(name)
+    for (share, where), counts in spent.items():
+        if len(counts) > 1:
+            told = "; ".join(f"{count} by {', '.join(names)}" for count, names in counts.items())
+            raise DataError(
+                f"methods spent unlike numbers of calls in {where} at {100 * share:g} %: {told}",
+                study=study.path,
+                to_mend="move the old cells away, and they are run again",
+            )
 
 
 def _under_shares(study: StreamStudy, found: StreamCells) -> dict[tuple[str, float], Sequence[dict[str, Any]]]:

@@ -58,7 +58,7 @@ class Way(Protocol):
 class Limit:
     """Where calls end.
 
-    calls: most in the whole stream, for a budget by windows allows more in a part of a window at the end. until: frame without calls.
+    calls: of the whole stream. until: the first frame without calls, where a budget that holds before it would begin anew.
     """
 
     calls: int
