@@ -129,5 +129,5 @@ def identity_of(spec: StreamStudySpec, key: StreamCellKey, chosen: ChosenTrials)
         "student": dataclasses.asdict(spec.student),
         "oracle": dataclasses.asdict(spec.oracle),
         "stream": dataclasses.asdict(spec.streams[key.stream]),
-        **{name: getattr(spec, name) for name in ("window", "iou", "score", "threads")},
+        **{name: getattr(spec, name) for name in ("iou", "score", "threads")},
     }

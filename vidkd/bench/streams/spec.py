@@ -192,13 +192,12 @@ class StreamStudySpec:
         oracle: the heavy detector.
         streams: by name.
         methods: by name.
-        calls: shares of frames sent to the oracle.
+        calls: shares of frames sent to the oracle, of those before a stream's calls_until, rounded down to whole calls.
         seeds: seeds of replay and of policies that draw.
         update: settings of `Update` for all methods.
         replay: settings of `Replay` for all methods.
         against: methods with which all others are compared.
         tuning: how trials are judged.
-        window: frames over which the budget of calls holds.
         block: frames of a block of the bootstrap.
         iou: overlap from which a box agrees with the oracle's.
         score: from which score on boxes count in F1, on both sides.
@@ -218,7 +217,6 @@ class StreamStudySpec:
     replay: dict[str, Any] = field(default_factory=dict)
     against: list[str] = field(default_factory=list)
     tuning: StreamTuningSpec = field(default_factory=StreamTuningSpec)
-    window: int = 200
     block: int = 50
     iou: float = 0.5
     score: float = SCORE
@@ -242,7 +240,7 @@ class StreamStudySpec:
             raise ConfigError("methods have trials, but no stream is there to judge them", to_mend="tuning: {streams: [NAME]}")
         if not self.test_streams:
             raise ConfigError("every stream is used for tuning", to_mend="name one more stream")
-        for name, least in (("window", 1), ("block", 1), ("threads", 1)):
+        for name, least in (("block", 1), ("threads", 1)):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} must be at least {least}, not {getattr(self, name)}")
         for key, values in (("seeds", self.seeds), ("calls", self.calls), ("seeds, tuning.seeds", [*self.seeds, *self.tuning.seeds])):
