@@ -67,7 +67,7 @@ def test_settings_of_a_cell_come_from_study_method_and_trial(tmp_path: Path) -> 
     assert (second.update.lr, second.update.options.box_iou_bound) == (0.01, 0.7)
     assert (second.replay.frames, second.replay.seed) == (2, 9)
     chosen = ways_of(study.spec, StreamCellKey("random", -1, 0.1, 1, "a"), {"fixed": {"update.lr": 0.25}})
-    assert dataclasses.replace(chosen.update, options=DARKNET) == Update(trains="all", lr=0.25, steps=2)
+    assert dataclasses.replace(chosen.update, options=DARKNET) == Update(trains="all", lr=0.25, steps=8)
     assert study.spec.test_streams == ["a"]
 
 
