@@ -218,6 +218,8 @@ def test_another_model_is_told(video: Path, model: Path, tmp_path: Path, capsys:
         (["--score", "2"], "score must be in [0, 1]"),
         (["--every", "0"], "every must be at least 1"),
         (["--workers", "-1"], "must not be negative"),
+        (["--threads", "-1"], "--threads must not be negative: -1"),
+        (["--threads", "100000"], "100000 threads on "),
         (["--metadata", "no.yaml"], "metadata file not found: no.yaml"),
         (["--device", "tpu"], "cannot use device 'tpu'"),
     ],

@@ -9,6 +9,7 @@ import pytest
 import torch
 from speed_models import tiny_checkpoint, tiny_export
 
+from vidkd.base import cores
 from vidkd.cli.classifiers import open_classifier
 from vidkd.cli.main import run_verb
 from vidkd.runtime.exported_classifier import ExportedClassifier
@@ -30,6 +31,11 @@ def clip(frames_of: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(autouse=True)
+def _four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cores, "available_cores", lambda: 4)
+
+
 @pytest.mark.parametrize("verb", ["predict", "anticipate"])
 def test_torch_runs_on_as_many_as_are_given(verb: str, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = [str(clip), "--checkpoint", str(tiny_checkpoint(tmp_path / "net.pt")), "--device", "cpu"]
@@ -40,6 +46,9 @@ def test_torch_runs_on_as_many_as_are_given(verb: str, clip: Path, tmp_path: Pat
     capsys.readouterr()
     assert run_verb(verb, [*command, "--threads", "-1"]) == 2
     assert "--threads must not be negative: -1" in capsys.readouterr().err
+    assert run_verb(verb, [*command, "--threads", "5"]) == 2
+    assert "5 threads on 4 cores\n  where   : --threads\n  to mend : at most 4" in capsys.readouterr().err
+    assert torch.get_num_threads() == 2, "nothing was opened"
 
 
 def test_an_exported_file_runs_on_as_many_as_are_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

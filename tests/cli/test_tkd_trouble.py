@@ -200,6 +200,7 @@ def test_a_disk_that_is_full_at_the_end(
         (["--selector", "fixd"], "did you mean : fixed"),
         (["--budget", "0"], "must lie in (0, 1]"),
         (["--window", "0"], "--window must be at least 1"),
+        (["--threads", "100000"], "100000 threads on "),
         (["--classes", "dgo"], "did you mean : dog"),
         (["--asynchronous", "--emit-oracle"], "an answer comes too late"),
         (["--asynchronous", "--timeout", "0"], "--timeout must be above 0"),

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import multiprocessing
-import os
 import pickle
 import signal
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from vidkd.base.cores import available_cores
 from vidkd.base.errors import ConfigError
 from vidkd.base.extras import require
 from vidkd.base.files import append_jsonl, atomic_write, read_jsonl
@@ -212,8 +212,7 @@ def _on_cluster(function: Callable[[str], Any], items: Sequence[str], address: s
 
 
 def _default_workers() -> int:
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cpus, MOST_LOCAL_WORKERS)
+    return min(available_cores(), MOST_LOCAL_WORKERS)
 
 
 def _check_can_be_sent(function: Callable[[str], Any]) -> None:

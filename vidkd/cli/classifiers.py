@@ -50,12 +50,11 @@ def open_classifier(path: Path | str, *, device: str = "auto", threads: int = 0,
 
     device: auto, cpu, cuda, or mps (torch alone). threads: of the model on a processor, 0 for the choice of what runs it; those of torch
     are set for the whole process. runtime: what runs an exported file, by default as its suffix says. Raises CheckpointError and
-    ConfigError as `open_exported_classifier` and `load_classifier` do, and ConfigError for negative threads and a runtime of a checkpoint.
+    ConfigError as `open_exported_classifier`, `load_classifier` and `check_threads` do, and ConfigError for a runtime of a checkpoint.
     """
-    from vidkd.base.errors import ConfigError
+    from vidkd.base.cores import check_threads
 
-    if threads < 0:
-        raise ConfigError(f"--threads must not be negative: {threads}", to_mend="leave it out, and what runs the model chooses")
+    check_threads(threads, where="--threads")
     if is_exported(path):
         return _exported(Path(path), device, threads, runtime)
     refuse_runtime(path, runtime)

@@ -91,13 +91,15 @@ def run(arguments: argparse.Namespace) -> int:
 
 def job_of(arguments: argparse.Namespace, inputs: Sequence[str]) -> Job:
     """The job that the arguments describe. Raises ConfigError for those that cannot be."""
+    from vidkd.base.cores import check_threads
     from vidkd.base.errors import ConfigError
     from vidkd.detection.opening import ModelFiles
     from vidkd.detection.stream import Region
     from vidkd.detection.stream.inputs import folder_names
 
-    if arguments.workers < 0 or arguments.threads < 0:
-        raise ConfigError("--workers and --threads must not be negative", given=f"{arguments.workers}, {arguments.threads}")
+    if arguments.workers < 0:
+        raise ConfigError(f"--workers must not be negative: {arguments.workers}")
+    check_threads(arguments.threads, where="--threads")
     files = ModelFiles(
         **{name: getattr(arguments, name) for name in ("model", "weights", "names", "metadata", "resize", "runtime", "score", "device")},
         nms_iou=arguments.nms,

@@ -191,11 +191,11 @@ def _compare_with_selector(
 
 
 def _check(arguments: argparse.Namespace, inputs: Sequence[str]) -> None:
+    from vidkd.base.cores import check_threads
     from vidkd.base.errors import ConfigError
     from vidkd.engine.sources import is_live
 
-    if arguments.threads < 0:
-        raise ConfigError(f"--threads must not be negative: {arguments.threads}")
+    check_threads(arguments.threads, where="--threads")
     if arguments.timeout is not None and not arguments.timeout > 0:
         raise ConfigError(f"--timeout must be above 0, not {arguments.timeout:g}")
     if arguments.asynchronous and arguments.emit_oracle:

@@ -76,10 +76,12 @@ def _settings() -> "type[SelectorRunConfig]":
 
 def run(arguments: argparse.Namespace) -> int:
     """Record all videos, train, write the selector."""
+    from vidkd.base.cores import check_threads
     from vidkd.detection.online.config import load_learning_config
     from vidkd.detection.policies import save_selector
     from vidkd.detection.policies.train import about, train_selector
 
+    check_threads(arguments.threads, where="--threads")
     config = load_learning_config(_settings(), arguments.settings, seed=arguments.seed)
     training, judging = _videos(arguments)
     recorder = Recorder(arguments, config)

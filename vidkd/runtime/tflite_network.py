@@ -1,6 +1,5 @@
 """TFLite files through LiteRT."""
 
-import os
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vidkd.base.cores import available_cores
 from vidkd.base.errors import CheckpointError, ConfigError
 from vidkd.base.extras import require
 from vidkd.runtime.metadata import EMBEDDED_KEY
@@ -20,6 +20,8 @@ MOST_METADATA_BYTES = 2**20
 
 class TfliteNetwork:
     """A `Network` on LiteRT."""
+
+    device = "cpu"
 
     def __init__(self, interpreter: Any, path: Path) -> None:
         self.path = str(path)
@@ -62,7 +64,7 @@ def open_tflite(path: Path, *, device: str = "auto", threads: int = 0) -> Tflite
         )
     litert = require("ai_edge_litert.interpreter", "litert")
     try:
-        interpreter = litert.Interpreter(model_path=str(path), num_threads=threads or _cores())
+        interpreter = litert.Interpreter(model_path=str(path), num_threads=threads or available_cores())
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         reason = (str(error).splitlines() or ["no reason given"])[0]
@@ -70,10 +72,6 @@ def open_tflite(path: Path, *, device: str = "auto", threads: int = 0) -> Tflite
     if not interpreter.get_input_details():
         raise CheckpointError(f"model has no input: {path}")
     return TfliteNetwork(interpreter, path)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _port(detail: dict[str, Any]) -> Port:

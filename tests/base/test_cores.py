@@ -1,0 +1,30 @@
+"""Threads that are asked for, and the processors that are there for them."""
+
+import os
+
+import pytest
+
+from vidkd.base import cores
+from vidkd.base.cores import available_cores, check_threads
+from vidkd.base.errors import ConfigError
+
+
+def test_what_cannot_run_side_by_side_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cores, "available_cores", lambda: 2)
+    check_threads(0, 1, 2, where="threads")
+    with pytest.raises(ConfigError, match="3 threads on 2 cores") as error:
+        check_threads(1, 3, where="--threads")
+    assert error.value.lines == {"where": "--threads", "to mend": "at most 2"}
+    with pytest.raises(ConfigError, match="--threads must not be negative: -1"):
+        check_threads(-1, where="--threads")
+    monkeypatch.setattr(cores, "available_cores", lambda: 1)
+    with pytest.raises(ConfigError, match=r"2 threads on 1 core\n"):
+        check_threads(2, where="threads")
+
+
+def test_cores_are_those_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 3, 5}, raising=False)
+    assert available_cores() == 3
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert available_cores() == 1
