@@ -1,31 +1,45 @@
 """A made-up benchmark of three models, one of them with random weights, whose figures can be told with a pencil."""
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vidkd.bench.intervals import Cell
-from vidkd.bench.speed.accuracy import Accuracy, Drawn, JudgedOn
+from vidkd.bench.speed.accuracy import Accuracy
 from vidkd.bench.speed.cold_start import ColdStart
 from vidkd.bench.speed.config import BenchmarkConfig, DataSpec, ModelSpec
 from vidkd.bench.speed.cost import Cost
+from vidkd.bench.speed.draws import Drawn, JudgedOn
+from vidkd.bench.speed.kept import ONE_WINDOW
 from vidkd.bench.speed.run import Condition, ModelResult, Results
 from vidkd.bench.speed.statistics import Figure, percentile_interval
 
 ENVIRONMENT = {"processor": "An imaginary CPU", "cores": "2", "cores of this process": "2", "load before": "0.10", "torch": "2.13.0"}
 PACES = (1.0, 1.2, 0.9, 3.0, 1.1)
 """How slow the machine was in each round."""
-FRAMES = JudgedOn(frames="hash of the frames", classes=("person",))
+FRAMES = JudgedOn(samples="hash of the frames", classes=("person",))
+CLIPS = JudgedOn(samples="hash of the clips", classes=("walk", "run"))
+STEPS = np.linspace(-0.1, 0.1, 41)
 
 
 def accuracy(right: int) -> Accuracy:
-    """Of 40 clips in 10 groups the first `right` are right."""
+    """Of 40 clips in 10 groups the first `right` are right; the mean over classes is the same, and is drawn in even steps."""
     correct = np.arange(40) < right
     group = [f"g{number // 4}" for number in range(40)]
     cell = Cell(seed=0, fold="1", correct=correct, group=group, clip=[f"c{number}" for number in range(40)])
     top1 = Figure(value=right / 40, ci95=(right / 40 - 0.1, right / 40 + 0.1), n=40)
-    return Accuracy(metrics={"top1": top1, "ece": Figure(value=0.05)}, cell=cell, on="40 clips of 'test', 10 groups")
+    return Accuracy(
+        metrics={"top1": top1, "class_mean": Figure(value=right / 40), "ece": Figure(value=0.05)},
+        cell=cell,
+        on=f"40 clips of 'test', {ONE_WINDOW}, 10 groups",
+        drawn=Drawn(
+            metric="top1",
+            values={"top1": right / 40 + STEPS, "class_mean": right / 40 + STEPS, "ece": 0.05 + STEPS / 10},
+            on=CLIPS,
+        ),
+    )
 
 
 def model(
@@ -66,20 +80,23 @@ def detector(label: str, ap50: float, draws: NDArray[np.float64], on: JudgedOn =
         metrics={"ap50": Figure(value=ap50, ci95=percentile_interval(draws), n=20)},
         cell=None,
         on="20 frames of made_up",
-        drawn=Drawn(metric="ap50", values=draws, on=on),
+        drawn=Drawn(metric="ap50", values={"ap50": draws}, on=on),
     )
     return dataclasses.replace(model(label, 0.010, right=None), kind="detector", input="frames 64x48", accuracy=judged)
 
 
-def results(**over: ModelResult) -> Results:
-    """`original` in 20 ms, `small` in 5 ms, `peer` in 100 ms; models of `over` in place of theirs, or beside them."""
+def results(against: Mapping[str, str] | None = None, **over: ModelResult) -> Results:
+    """`original` in 20 ms, `small` in 5 ms, `peer` in 100 ms; models of `over` in place of theirs, or beside them.
+
+    against: the labels of models that are not held against `original`, and of what they are.
+    """
     models = {
         "original": model("original", 0.020, right=30),
         "small": model("small", 0.005, right=28, macs=None, notes=("multiply-accumulates: the file does not tell",)),
         "peer": model("peer", 0.100, right=None),
         **over,
     }
-    specs = {label: ModelSpec(checkpoint=each.what) for label, each in models.items()}
+    specs = {label: ModelSpec(checkpoint=each.what, against=(against or {}).get(label)) for label, each in models.items()}
     config = BenchmarkConfig(
         name="made_up",
         models=specs,

@@ -16,7 +16,7 @@ RECIPE = "# vidkd compress --config small.yaml\nname: small\n"
 
 def recipe_summary(name: str, pruned: float, config: str = RECIPE) -> dict[str, Any]:
     def method(ap50: float, macs: float) -> Method:
-        values = {"ap50": ap50, "macs": macs, "bytes": macs / 10}
+        values = {"ap50": ap50, "macs": macs, "bytes": macs / 10, "original_bytes": 4e5}
         return Method(metrics={key: Metric(values={"0/all": value}) for key, value in values.items()}, parameters=100)
 
     data = {"subset": "test", "student": "net.cfg", "main": "ap50", "config": config}
@@ -31,20 +31,22 @@ def test_nothing_is_said_without_a_kept_summary(tmp_path: Path) -> None:
 def test_a_benchmark_has_a_row_for_each_model_the_baseline_first(tmp_path: Path) -> None:
     summary = summary_of(speed_results.results(), BENCHMARK)
     heads, original, *others = benchmark_rows(summary)
-    assert heads[:5] == ("model", "top1", "95 %", "- original", "95 %")
-    assert original[:5] == ("original", "75.0", "[65.0, 85.0]", "", "")
+    assert heads[:6] == ("model", "against", "top1", "95 %", "difference", "95 %")
+    assert original[:6] == ("original", "", "75.0", "[65.0, 85.0]", "", "")
     small = next(row for row in others if row[0] == "small")
-    assert small[1:4] == ("70.0", "[60.0, 80.0]", "-5.0")
-    assert small[6:8] == ("0.250", "0.250 to 0.250")
-    assert (original[5], original[6:8]) == ("22", ("", ""))  # 20 ms at the median pace of 1.1
+    assert small[1:5] == ("original", "70.0", "[60.0, 80.0]", "-5.0")
+    assert small[7:9] == ("0.250", "0.250 to 0.250")
+    assert (original[6], original[7:9]) == ("22", ("", ""))  # 20 ms at the median pace of 1.1
     assert (original[-2:], small[-2:]) == (("100.0 M", "1,048,576"), ("", "1,048,576"))
     peer = next(row for row in others if row[0] == "peer")
-    assert peer[1:5] == ("", "", "", "")
+    assert peer[1:6] == ("original", "", "", "", "")
+    others = benchmark_rows(summary_of(speed_results.results(against={"peer": "small"})))
+    assert [row[7] for row in others if row[:2] == ("peer", "small")] == ["20.000"]
     write_json(tmp_path / "benchmark" / "made_up.json", summary)
     page = single_runs_page(tmp_path)
     assert "`vidkd benchmark made_up.yaml --data.root DIR`\n\nWhat the made-up models cost.\n" in page
-    assert "made_up_clips, 'test'; 5 rounds on An imaginary CPU, torch 2.13.0." in page
-    assert "| original | 75.0 |" in page
+    assert "made_up_clips, 'test', one window and crop of each clip; 5 rounds on An imaginary CPU, torch 2.13.0." in page
+    assert "| original |  | 75.0 |" in page
     assert "# Recipes" not in page
 
 

@@ -11,11 +11,12 @@ import yaml
 from picture_model import picture_model
 from speed_models import tiny_checkpoint, tiny_export
 
-from vidkd.bench.speed import config as speed_config
+from vidkd.base import cores
 from vidkd.bench.speed import run as speed_run
 from vidkd.bench.speed.accuracy import shown_frames
 from vidkd.bench.speed.config import DataSpec, ModelSpec, read_benchmark
 from vidkd.bench.speed.cost import content_of
+from vidkd.bench.speed.kept import identity_of
 from vidkd.bench.summary import read_summary
 from vidkd.cli.main import run_verb
 from vidkd.data.config import DataConfig
@@ -26,6 +27,7 @@ from vidkd.video import write_video
 
 REPOSITORY = Path(__file__).parents[2]
 CONFIGS = sorted((REPOSITORY / "configs" / "benchmark").glob("*.yaml"))
+COMPRESSED = {f"{method}-s0-1" for method in ("pruned", "lowrank", "int8", "pruned_int8", "all")}
 QUICK = {"rounds": 2, "warmup_rounds": 0, "calls": 2, "end_to_end": 1, "cold_starts": 0, "batches": [1, 2], "threads": [1]}
 
 
@@ -90,8 +92,11 @@ def test_what_a_benchmark_leaves(measured: Path, config: Path, tiny_root: Path) 
     page = (measured / "report.html").read_text(encoding="utf-8")
     assert f"vidkd benchmark {config} --out={measured} --device=cpu" in page
     assert "top-1 against latency" in page
-    calls = json.loads((measured / "measurements.json").read_text())["models"]["onnx"]["latency_s"]["b2t1"]
-    assert len(calls) == 2
+    told = json.loads((measured / "measurements.json").read_text())
+    assert len(told["models"]["onnx"]["latency_s"]["b2t1"]) == 2
+    assert np.mean(told["models"]["onnx"]["accuracy"]["correct"]) == pytest.approx(onnx["top1"]["mean"])
+    assert summary["data"]["models"]["onnx"]["judged_on"].endswith("one window and crop of each, 2 groups")
+    assert [summary["data"]["models"][label]["against"] for label in ("original", "onnx")] == [None, "original"]
 
 
 def test_a_run_compared_with_itself_is_the_same(measured: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -118,6 +123,48 @@ def test_a_regression_is_told_and_ends_with_1(copy: Path, capsys: pytest.Capture
     (copy / "fewer.json").write_text(json.dumps(summary))
     assert benchmark("compare", copy / "summary.json", copy / "fewer.json", "--tolerance", "0.6") == 1
     assert "gone" in capsys.readouterr().out
+
+
+def other_run(folder: Path, name: str, metric: str, value: float, right: float) -> Path:
+    """A copy of a run in which a model's accuracy is another one, in all draws alike, with its measurements."""
+    summary, measured = (json.loads((folder / file).read_text()) for file in ("summary.json", "measurements.json"))
+    summary["methods"]["onnx"]["metrics"][metric] |= {"values": {"0/1": value}, "mean": value, "ci95": [0.0, 1.0]}
+    told = measured["models"]["onnx"]["accuracy"]
+    told["correct"] = [right] * len(told["correct"])
+    told["draws"] = {name: [each - (metric == name) for each in draws] for name, draws in told["draws"].items()}
+    summary["data"]["measurements"] = identity_of(measured)
+    (folder / f"{name}.json").write_text(json.dumps(summary))
+    (folder / f"{name}_measurements.json").write_text(json.dumps(measured))
+    return folder / f"{name}.json"
+
+
+def test_a_worse_accuracy_ends_with_1_however_wide_its_intervals(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for metric, name in (("top1", "clips"), ("class_mean", "draws")):
+        worse = other_run(copy, name, metric, 0.0, -1.0 if metric == "top1" else 1.0)
+        assert benchmark("compare", copy / "summary.json", worse) == 1
+        lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith(f"  onnx  {metric}  ")]
+        assert len(lines) == 1
+        assert "(in pairs [-" in lines[0]
+        assert lines[0].endswith("worse")
+    (copy / "draws_measurements.json").unlink()
+    assert benchmark("compare", copy / "summary.json", worse) == 1
+    assert "note: accuracies are the same within 0.01 where not both runs keep" in capsys.readouterr().out
+    shutil.copyfile(copy / "measurements.json", copy / "draws_measurements.json")
+    assert benchmark("compare", copy / "summary.json", worse) == 2
+    assert "the measurements of another run" in capsys.readouterr().err
+
+
+def test_what_may_have_got_worse_by_chance_ends_with_1_too(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    summary = json.loads((copy / "summary.json").read_text())
+    row = summary["methods"]["onnx"]["metrics"]["latency_ms@b1t1"]
+    row["ci95"] = None
+    (copy / "once.json").write_text(json.dumps(summary))
+    row |= {"values": {"0/1": 1.01 * row["mean"]}, "mean": 1.01 * row["mean"]}
+    (copy / "slower.json").write_text(json.dumps(summary))
+    assert benchmark("compare", copy / "once.json", copy / "slower.json") == 1
+    assert "unknown: it moved the wrong way, and without an interval nothing tells whether by chance" in capsys.readouterr().out
+    assert benchmark("compare", copy / "slower.json", copy / "once.json") == 0
+    assert benchmark("compare", copy / "once.json", copy / "slower.json", "--tolerance", "0.02") == 0
 
 
 def test_a_second_run_is_held_against_the_first(config: Path, copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -220,7 +267,7 @@ def test_a_detector_on_noise(tmp_path: Path) -> None:
 def test_what_cannot_be_measured_is_told_before_anything_is(
     files: Path, tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(speed_config, "available_cores", lambda: 2)
+    monkeypatch.setattr(cores, "available_cores", lambda: 2)
     monkeypatch.setattr(speed_run, "interleave", lambda *_, **__: pytest.fail("something was timed"))
     rgb, onnx = {"checkpoint": str(files / "rgb.pt")}, {"checkpoint": str(files / "rgb.onnx")}
     half = tmp_path / "half.onnx"
@@ -283,8 +330,29 @@ def test_shipped_configurations_begin_with_their_command(path: Path) -> None:
     config = read_benchmark(path, shlex.split(command)[-2:] if flag == "--data.root" else []).config
     assert config.data is not None
     assert config.data.root
-    assert config.against in config.models
+    assert config.base in config.models
     assert {model.backbone for model in config.models.values() if model.backbone} <= set(BACKBONES)
+
+
+def test_compression_is_held_against_the_original_in_the_same_runtime() -> None:
+    """In shipped configurations; the ratio of the exported original itself, where the baseline is in torch, is what the runtime gains."""
+    found = {}
+    for path in CONFIGS:
+        config = read_benchmark(path).config
+        compressed = {label: spec for label, spec in config.models.items() if spec.is_exported and set(spec.what.split("/")) & COMPRESSED}
+        for label, spec in compressed.items():
+            original = config.models[str(config.against(label))]
+            assert (original.is_exported, original.runtime) == (True, spec.runtime), f"{path.name}: {label}"
+            assert not set(original.what.split("/")) & COMPRESSED
+        found[path.stem] = len(compressed)
+    assert (found["ucf101_4"], found["compressed_motion_shapes"]) == (5, 5)
+
+
+def test_configurations_of_classifiers_measure_on_two_threads_too() -> None:
+    for name in ("motion_shapes", "compressed_motion_shapes", "ucf101_4"):
+        config = read_benchmark(REPOSITORY / "configs" / "benchmark" / f"{name}.yaml").config
+        assert config.threads == [1, 2]
+        assert len(config.batches) > 1
 
 
 def test_there_is_a_shipped_configuration() -> None:

@@ -10,7 +10,7 @@ import pytest
 from speed_results import ENVIRONMENT, detector, model, results
 from test_page import browse, console, measure, needs_chromium
 
-from vidkd.bench.speed.record import summary_of
+from vidkd.bench.speed.record import measurements_of, summary_of
 from vidkd.bench.speed.regressions import compare
 from vidkd.report.benchmark import benchmark_report
 from vidkd.report.page import render_html, render_report
@@ -44,6 +44,8 @@ def test_what_the_tables_say(report: Report) -> None:
     assert small[6].value == pytest.approx(0.25)
     assert table(report, "Speed and accuracy")["original"][6] == Estimate(value=1.0, percent=False)
     assert table(report, "Speed and accuracy")["peer"][1] is None
+    assert [table(report, "Speed and accuracy")[label][-1] for label in ("original", "small")] == ["\N{EN DASH}", "original"]
+    assert "Accuracy is that of one window and one crop of each clip" in report.tables[0].caption
     sizes = table(report, "Size, start and memory")
     assert sizes["small"][1:4] == (None, None, None)
     assert [sizes["original"][1], sizes["original"][2].value, sizes["original"][4].value] == [10**6, 100.0, 1.0]
@@ -52,6 +54,23 @@ def test_what_the_tables_say(report: Report) -> None:
     assert ways["original"][5] is None
     assert len(next(each for each in report.tables if each.title == "Batches and threads").rows) == 16
     assert table(report, "Models")["small"][5] == "multiply-accumulates: the file does not tell"
+
+
+def test_every_ratio_says_what_it_is_to() -> None:
+    made = benchmark_report(summary_of(results(against={"peer": "small"})))
+    assert "held against original, or what the tables name instead" in made.subtitle
+    for title, place in (("Speed and accuracy", 6), ("Batches and threads", 7), ("From file to answer", 8)):
+        rows = table(made, title)
+        assert [rows[label][-1] for label in ("original", "small", "peer")] == ["\N{EN DASH}", "original", "small"]
+        ratio = rows["peer"][place]
+        assert ratio.value == pytest.approx(110 / 15 if title == "From file to answer" else 20.0)
+
+
+def test_windows_are_told_of_runs_that_looked_at_one_alone() -> None:
+    older = json.loads(json.dumps(summary_of(results())))
+    older["data"]["models"]["small"]["judged_on"] = "40 clips of 'test', 10 groups"
+    found = benchmark_report(older)
+    assert "one window" not in " ".join(figure.caption for figure in found.figures) + found.tables[0].caption
 
 
 def test_figures_show_accuracy_against_each_cost(report: Report) -> None:
@@ -68,6 +87,7 @@ def test_figures_show_accuracy_against_each_cost(report: Report) -> None:
     assert "none beats in both: small, flow" in captions["top-1 against latency"]
     assert "none beats in both: small, original, flow" in captions["top-1 against end-to-end latency"]
     assert "Not known of small" in captions["top-1 against multiply-accumulates"]
+    assert all("one window and one crop of each clip" in captions[title] for title in titles[:4])
 
 
 def test_speed_alone_has_no_pareto_plot() -> None:
@@ -102,6 +122,9 @@ def test_a_second_run_says_what_differs() -> None:
     assert found.title == "Second run"
     assert found.rows == (("small", "latency_ratio@b1t1", "0.25 [0.25, 0.25]", "0.5 [0.4, 0.6]", "worse"),)
     assert found.caption.startswith("1 of ")
+    assert "Accuracies are the same within 0.01 where not both runs keep" in found.caption
+    kept = (measurements_of(results()),) * 2
+    assert "0.01" not in benchmark_report(first, repeated=compare(first, second, measurements=kept)).tables[-1].caption
 
 
 def test_the_front_holds_what_no_other_beats() -> None:

@@ -19,6 +19,7 @@ class PictureNetwork:
 
     batch: int | None = None
     path: str = "net.onnx"
+    device: str = "cpu"
     embedded: str | None = None
     outputs: Sequence[Port] = (Port(name="found", shape=(None, 8, 6), dtype=np.dtype("float32")),)
     batches: list[np.ndarray] = field(default_factory=list)

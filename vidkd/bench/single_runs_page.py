@@ -6,6 +6,7 @@ from typing import Any
 
 from vidkd.bench.compression import compression_rows
 from vidkd.bench.results_page import markdown_table
+from vidkd.bench.speed.regressions import held_against, judged_on_one_window
 from vidkd.bench.summary import read_summary
 from vidkd.bench.tables import Rows, interval, percent
 
@@ -14,7 +15,8 @@ BENCHMARKS = """
 # Benchmarks
 
 Kept summaries of `vidkd benchmark`. Models take turns in every round; intervals are 95 %, of accuracy over groups of clips or stretches of
-video, of times over rounds; differences in accuracy are paired. Times are of one sample on one thread, and ratios are to the first row's.
+video, of times over rounds. Times are of one sample on one thread. Differences in accuracy, which are paired, and ratios are to the
+model that the row names: the baseline, or another one, as a compressed model's own original in the same runtime.
 """
 RECIPES = """
 # Recipes of compression
@@ -41,22 +43,26 @@ def benchmark_section(summary: Mapping[str, Any]) -> str:
     """Heading, what its file says of it, and a row for each model."""
     data, environment = summary["data"], summary["environment"]
     judged = f"{data['name']}, '{data['subset']}'" if data["subset"] else str(data["name"])
+    judged += ", one window and crop of each clip" if judged_on_one_window(data) else ""
     facts = f"{judged}; {data['rounds']} rounds on {environment['processor']}, torch {environment['torch']}."
     return "\n".join([f"\n## {data['benchmark']}\n", _told(data["config"]), facts + "\n", markdown_table(benchmark_rows(summary))])
 
 
 def benchmark_rows(summary: Mapping[str, Any]) -> Rows:
-    """Accuracy with its difference to the baseline, latency and end to end of one sample on one thread with their ratios, and size."""
-    methods, baseline = summary["methods"], summary["data"]["baseline"]
+    """What each model is held against; accuracy, latency and end to end of one sample on one thread, both times with ratios; and size."""
+    methods, data = summary["methods"], summary["data"]
     metric = next((name for name in ACCURACIES if any(name in method["metrics"] for method in methods.values())), "")
     pairs = {pair["method"]: pair for pair in summary["paired"] if pair["metric"] == metric}
-    heads = (metric, "95 %", f"- {baseline}", "95 %") if metric else ()
-    rows: Rows = [("model", *heads, "ms", "times as long", "95 %", "file to answer ms", "times as long", "95 %", "MACs", "bytes")]
-    for label in sorted(methods, key=lambda each: each != baseline):
+    heads = (metric, "95 %", "difference", "95 %") if metric else ()
+    rows: Rows = [
+        ("model", "against", *heads, "ms", "times as long", "95 %", "file to answer ms", "times as long", "95 %", "MACs", "bytes")
+    ]
+    for label in sorted(methods, key=lambda each: each != data["baseline"]):
         metrics = methods[label]["metrics"]
         times = [text for kind in ("latency", "end_to_end") for text in _times(metrics, kind)]
         costs = (_millions(metrics.get("macs")), _whole(metrics.get("file_bytes")))
-        rows.append((label, *(_accuracy(metrics.get(metric), pairs.get(label)) if metric else ()), *times, *costs))
+        accuracy = _accuracy(metrics.get(metric), pairs.get(label)) if metric else ()
+        rows.append((label, held_against(data, label) or "", *accuracy, *times, *costs))
     return rows
 
 

@@ -2,7 +2,8 @@
 
   vidkd benchmark BENCHMARK.yaml                    measures; writes summary.json, measurements.json and report.html
   vidkd benchmark BENCHMARK.yaml --repeat           measures a second time, and says of each figure whether it differs from the first
-  vidkd benchmark compare A.json B.json             tells what is worse in B than in A beyond the intervals; exit code 1 if anything is
+  vidkd benchmark compare A.json B.json             tells what is worse in B than in A beyond the intervals; exit code 1 if anything is,
+                                                    or if it moved the wrong way and nothing tells whether by chance
 
 A benchmark names models by label: runs, checkpoints, exported files, backbones with random weights, or detectors; docs/benchmark.md
 tells what is measured and how.
@@ -102,6 +103,7 @@ def _repeat(benchmark: "Benchmark", folder: Path, device: str, command: str) -> 
     """The second run lies beside the first, which stays."""
     from vidkd.base.errors import ConfigError
     from vidkd.bench.speed.cost import content_of
+    from vidkd.bench.speed.kept import read_measurements
     from vidkd.bench.speed.places import located
     from vidkd.bench.speed.regressions import compare
     from vidkd.bench.summary import read_summary
@@ -121,7 +123,8 @@ def _repeat(benchmark: "Benchmark", folder: Path, device: str, command: str) -> 
     else:
         first = _measure(benchmark, folder, "summary.json", "measurements.json", device)
     second = _measure(benchmark, folder, "repeat.json", "repeat_measurements.json", device)
-    comparison = compare(first, second)
+    kept = read_measurements(path, first), read_measurements(folder / "repeat.json", second)
+    comparison = compare(first, second, measurements=kept)
     _report(folder, first, benchmark, command, comparison)
     sys.stdout.write(_compared(comparison, "the first run"))
     sys.stdout.write(f"written: {folder / 'repeat.json'}, {folder / 'repeat_measurements.json'}, {folder / 'report.html'}\n")
@@ -129,8 +132,9 @@ def _repeat(benchmark: "Benchmark", folder: Path, device: str, command: str) -> 
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    """Exit code 1 where something got worse, or is gone."""
+    """Exit code 1 where something got worse, is gone, or moved the wrong way without an interval that tells whether by chance."""
     from vidkd.base.errors import ConfigError
+    from vidkd.bench.speed.kept import read_measurements
     from vidkd.bench.speed.regressions import compare
     from vidkd.bench.summary import read_summary
 
@@ -139,9 +143,11 @@ def _compare(arguments: argparse.Namespace) -> int:
     if not arguments.tolerance >= 0:
         raise ConfigError(f"--tolerance must be at least 0, not {arguments.tolerance:g}")
     first, second = arguments.words[1:]
-    comparison = compare(read_summary(first), read_summary(second), tolerance=arguments.tolerance)
+    summaries = read_summary(first), read_summary(second)
+    kept = read_measurements(first, summaries[0]), read_measurements(second, summaries[1])
+    comparison = compare(*summaries, tolerance=arguments.tolerance, measurements=kept)
     sys.stdout.write(_compared(comparison, first))
-    return 1 if comparison.of("worse", "gone") else 0
+    return 1 if comparison.regressions else 0
 
 
 def _compared(comparison: "Comparison", what: str) -> str:
@@ -151,23 +157,27 @@ def _compared(comparison: "Comparison", what: str) -> str:
     counts = {verdict: len(comparison.of(verdict)) for verdict in ("same", "worse", "better", "gone", "new", "unknown")}
     lines.append(f"against {what}: " + ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count))
     if not comparison.same_machine:
-        lines.append("note: measured on unlike machines; times were not compared, ratios to the baseline were")
+        lines.append("note: measured on unlike machines; times were not compared, ratios were")
+    lines += [f"note: {note}" for note in comparison.notes]
     return "\n".join(lines) + "\n"
 
 
 def _text(summary: Mapping[str, Any]) -> str:
-    """A line a model: accuracy and its difference to the baseline, latency at the first condition, and from file to answer."""
+    """A line a model: accuracy, latency at the first condition, and from file to answer; difference and ratio are to what it is against."""
+    from vidkd.bench.speed.regressions import held_against
+
     differences = {pair["method"]: pair for pair in summary["paired"]}
-    rows = [("model", "accuracy", "difference", "latency ms", "p95", "times baseline", "end to end ms", "cold start s")]
+    rows = [("model", "accuracy", "difference", "latency ms", "p95", "times", "against", "end to end ms", "cold start s")]
     for label, method in summary["methods"].items():
         metrics = method["metrics"]
         latency = next(name for name in metrics if name.startswith("latency_ms@"))
         at = latency.partition("@")[2]
         alone = f"@b1{at[at.index('t') :]}"
-        names = (f"latency_p95_ms@{at}", f"latency_ratio@{at}", f"end_to_end_ms{alone}", "cold_start_s")
+        times = [_number(metrics.get(name)) for name in (latency, f"latency_p95_ms@{at}", f"latency_ratio@{at}")]
+        rest = [_number(metrics.get(name)) for name in (f"end_to_end_ms{alone}", "cold_start_s")]
         judged = next((name for name in ("top1", "ap50", "recall50") if name in metrics), "")
         accuracy = (_number(metrics.get(judged)), _difference(differences.get(label)))
-        rows.append((label, *accuracy, *(_number(metrics.get(name)) for name in (latency, *names))))
+        rows.append((label, *accuracy, *times, held_against(summary["data"], label) or "-", *rest))
     widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
     return "".join("  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip() + "\n" for row in rows)
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from vidkd.base.progress import duration
-from vidkd.bench.speed.regressions import Comparison
+from vidkd.bench.speed.regressions import Comparison, held_against, judged_on_one_window
 from vidkd.bench.summary import check_summary
 from vidkd.report.figures import accuracy_by_condition
 from vidkd.report.pareto import Point, pareto_figure, parts_figure
@@ -17,6 +17,7 @@ WORDS = {"top1": "top-1", "ap50": "AP50", "recall50": "recall"}
 PARTS = {"decode": "decoding, resizing", "flow": "optical flow", "model": "model"}
 BUSY = 0.3
 """Load of each core before a benchmark from which on its report says that others were at work."""
+EMPTY = "\N{EN DASH}"
 _CONDITION = re.compile(r"latency_ms@b(\d+)t(\d+)")
 Metrics = Mapping[str, Any]
 
@@ -40,14 +41,29 @@ def benchmark_report(summary: Mapping[str, Any], *, command: str = "", config_te
     ]
     return Report(
         title=str(data["benchmark"]).replace("_", " "),
-        subtitle=f"Speed against accuracy of {len(methods)} models, all held against {data['baseline']}.",
+        subtitle=f"Speed against accuracy of {len(methods)} models, {_held_against(data, methods)}.",
         command=command,
         config_text=config_text,
         tables=tuple(tables),
-        figures=tuple(_figures(methods, judged, first)),
+        figures=tuple(_figures(methods, judged, first, _judged_on(data))),
         notes=_notes(content),
         environment={str(name): str(value) for name, value in content["environment"].items()},
     )
+
+
+def _held_against(data: Mapping[str, Any], methods: Iterable[str]) -> str:
+    """What differences and ratios are to, in words."""
+    names = {held_against(data, label) for label in methods} - {None, data["baseline"]}
+    return f"all held against {data['baseline']}" if not names else f"held against {data['baseline']}, or what the tables name instead"
+
+
+def _judged_on(data: Mapping[str, Any]) -> list[str]:
+    """What the accuracy of classifiers is of, said beside every figure of it."""
+    return ["Accuracy is that of one window and one crop of each clip, as it is timed."] if judged_on_one_window(data) else []
+
+
+def _against(data: Mapping[str, Any], label: str) -> str:
+    return held_against(data, label) or EMPTY
 
 
 def _first_condition(methods: Mapping[str, Metrics]) -> tuple[int, int]:
@@ -82,21 +98,24 @@ def _overview(methods: Mapping[str, Metrics], content: Mapping[str, Any], judged
     base = content["data"]["baseline"]
     gains = {pair["method"]: pair for pair in content["paired"]}
     columns = ["model", *([f"{WORDS[judged]} (%)", "difference"] if judged else [])]
-    columns += ["latency (ms)", "p95", "calls", "ratio", "end to end (ms)"]
+    columns += ["latency (ms)", "p95", "calls", "ratio", "end to end (ms)", "against"]
     rows = []
     for label, metrics in methods.items():
         row: list[TableCell] = [label]
         row += [_estimate(metrics, judged), _difference(gains.get(label))] if judged else []
         row += [_estimate(metrics, f"latency_ms{at}"), _plain(metrics, f"latency_p95_ms{at}"), _count(metrics, f"latency_n{at}")]
         row.append(_times(metrics, "latency", at, is_baseline=label == base))
-        row.append(_estimate(metrics, f"end_to_end_ms{alone}"))
+        row += [_estimate(metrics, f"end_to_end_ms{alone}"), _against(content["data"], label)]
         rows.append(tuple(row))
-    caption = (
+    sentences = (
         f"Median and 95th percentile of {_samples(content['data'], first[0])} answered at once on {_threads(first[1])}; in brackets 95 % "
-        "intervals, of times over rounds, of accuracy over test groups. Difference: to the baseline, in percentage points, paired on the "
-        f"same {_samples(content['data'], 1).split()[1]}s. Ratio: how many times the baseline's time, median over rounds of the ratio "
-        "within a round. A click on a head sorts."
+        "intervals, of times over rounds, of accuracy over test groups.",
+        *_judged_on(content["data"]),
+        "Difference: to the model in the last column, in percentage points, paired on the same "
+        f"{_samples(content['data'], 1).split()[1]}s. Ratio: how many times that model's time, median over rounds of the ratio within a "
+        "round. A click on a head sorts.",
     )
+    caption = " ".join(sentences)
     return Table(title="Speed and accuracy", columns=tuple(columns), rows=tuple(rows), caption=caption, sorts=True)
 
 
@@ -149,16 +168,19 @@ def _sizes(methods: Mapping[str, Metrics], data: Mapping[str, Any]) -> Table:
 
 def _conditions(methods: Mapping[str, Metrics], data: Mapping[str, Any]) -> Table:
     noun = _samples(data, 1).split()[1]
-    columns = ("model", "batch", "threads", "latency (ms)", "p95", "calls", f"{noun}s a second", "ratio")
+    columns = ("model", "batch", "threads", "latency (ms)", "p95", "calls", f"{noun}s a second", "ratio", "against")
     rows = []
     for batch, threads in _all_conditions(methods):
         at = _at(batch, threads)
         for label, metrics in methods.items():
             row: list[TableCell] = [label, batch, threads, _estimate(metrics, f"latency_ms{at}"), _estimate(metrics, f"latency_p95_ms{at}")]
             row += [_count(metrics, f"latency_n{at}"), _estimate(metrics, f"throughput{at}")]
-            row.append(_times(metrics, "latency", at, is_baseline=label == data["baseline"]))
+            row += [_times(metrics, "latency", at, is_baseline=label == data["baseline"]), _against(data, label)]
             rows.append(tuple(row))
-    caption = f"The model alone: {noun}s lie decoded in memory, the answer comes back there. {data['rounds']} rounds."
+    caption = (
+        f"The model alone: {noun}s lie decoded in memory, the answer comes back there. {data['rounds']} rounds. Ratio: how many times the "
+        "time of the model in the last column."
+    )
     return Table(title="Batches and threads", columns=columns, rows=tuple(rows), caption=caption, sorts=True)
 
 
@@ -178,6 +200,7 @@ def _ways(methods: Mapping[str, Metrics], data: Mapping[str, Any]) -> list[Table
                 ]
                 row += [_estimate(metrics, f"end_to_end_{part}_ms{at}") for part in PARTS]
                 row += [_count(metrics, f"end_to_end_n{at}"), _times(metrics, "end_to_end", at, is_baseline=label == data["baseline"])]
+                row.append(_against(data, label))
                 rows.append(tuple(row))
     if not rows:
         return []
@@ -190,6 +213,7 @@ def _ways(methods: Mapping[str, Metrics], data: Mapping[str, Any]) -> list[Table
         *(f"{words} (ms)" for words in PARTS.values()),
         "calls",
         "ratio",
+        "against",
     )
     caption = (
         f"One {noun} after another from its file, which the system keeps in memory: decoded, resized, with flow where the model "
@@ -206,7 +230,7 @@ def _models(data: Mapping[str, Any]) -> Table:
             model["runs_on"],
             model["input"],
             model["judged_on"] or "not judged",
-            "; ".join(model["notes"]) or "\N{EN DASH}",
+            "; ".join(model["notes"]) or EMPTY,
         )
         for label, model in data["models"].items()
     )
@@ -219,17 +243,20 @@ def _repeated(comparison: Comparison) -> Table:
     different = comparison.of("better", "worse", "unknown", "gone", "new")
     rows = tuple((change.model, change.metric, _words(change.before), _words(change.after), change.verdict) for change in different)
     beyond = len(comparison.of("better", "worse"))
-    caption = f"{beyond} of {len(comparison.changes)} figures differ by more than their 95 % intervals."
+    caption = (
+        f"{beyond} of {len(comparison.changes)} figures differ by more than their 95 % intervals tell; accuracies are compared in pairs. "
+        + " ".join(f"{note[0].upper()}{note[1:]}." for note in comparison.notes)
+    ).strip()
     return Table(title="Second run", columns=("model", "figure", "first", "second", "verdict"), rows=rows, caption=caption)
 
 
 def _words(figure: tuple[float, tuple[float, float] | None] | None) -> str:
     if figure is None:
-        return "\N{EN DASH}"
+        return EMPTY
     return " ".join(part for part in format_estimate(Estimate(value=figure[0], ci95=figure[1], percent=False)) if part)
 
 
-def _figures(methods: Mapping[str, Metrics], judged: str | None, first: tuple[int, int]) -> Iterable[Figure]:
+def _figures(methods: Mapping[str, Metrics], judged: str | None, first: tuple[int, int], judged_on: Iterable[str]) -> Iterable[Figure]:
     styles = {label: number for number, label in enumerate(methods)}
     alone = _at(1, first[1])
     costs = {
@@ -242,7 +269,7 @@ def _figures(methods: Mapping[str, Metrics], judged: str | None, first: tuple[in
         points = _points(methods, judged, name, scale)
         if judged and len(points) > 1:
             missing = [label for label in methods if judged in methods[label] and label not in {point.label for point in points}]
-            caption = f"Not known of {', '.join(missing)}." if missing else ""
+            caption = " ".join((*judged_on, *([f"Not known of {', '.join(missing)}."] if missing else [])))
             gain = f"{WORDS[judged]} (%)"
             yield pareto_figure(points, title=f"{WORDS[judged]} against {title}", cost=words, gain=gain, styles=styles, caption=caption)
     parts = _parts_of(methods, alone)

@@ -45,6 +45,11 @@ class ExportedClassifier:
         return self.metadata.view
 
     @property
+    def device(self) -> str:
+        """Where it really runs: cpu or cuda."""
+        return self._network.device
+
+    @property
     def map_shift_cells(self) -> float:
         """See `ClipClassifier`."""
         return self.metadata.map_shift_cells or 0.0

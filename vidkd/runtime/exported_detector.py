@@ -39,6 +39,11 @@ class ExportedDetector:
         self._try()
 
     @property
+    def device(self) -> str:
+        """Where it really runs: cpu or cuda."""
+        return self._network.device
+
+    @property
     def class_names(self) -> Sequence[str]:
         """Names of the classes that labels index."""
         return self._metadata.classes

@@ -33,6 +33,11 @@ class Network(Protocol):
         ...
 
     @property
+    def device(self) -> str:
+        """Where it really runs: cpu or cuda."""
+        ...
+
+    @property
     def inputs(self) -> Sequence[Port]:
         """The inputs that the file declares."""
         ...

@@ -24,12 +24,13 @@ DTYPES: dict[str, type[np.generic]] = {
 }
 
 
+CUDA = "CUDAExecutionProvider"
 NOT_AS_WRITTEN = ["WeightBiasQuantization"]
 """ONNX Runtime's step that turns layers into integers, with one scale a layer, which a file with integer layers keeps in float."""
 
 
 class OnnxNetwork:
-    """A `Network` on ONNX Runtime."""
+    """A `Network` on ONNX Runtime. device: cuda where it has started there, else cpu."""
 
     def __init__(self, session: Any, path: Path) -> None:
         self.path = str(path)
@@ -37,6 +38,8 @@ class OnnxNetwork:
         self.inputs = [_port(item) for item in session.get_inputs()]
         self.outputs = [_port(item) for item in session.get_outputs()]
         self.embedded: str | None = session.get_modelmeta().custom_metadata_map.get(EMBEDDED_KEY)
+        # what the session has started, not what was asked for: it falls back to the processor by itself
+        self.device = "cuda" if CUDA in session.get_providers() else "cpu"
 
     def run(
         self, batch: NDArray[Any], outputs: Sequence[str], further: Mapping[str, NDArray[Any]] | None = None
@@ -65,20 +68,21 @@ def open_onnx(path: Path, *, device: str = "auto", threads: int = 0) -> OnnxNetw
         session = runtime.InferenceSession(str(path), options, providers=providers, disabled_optimizers=NOT_AS_WRITTEN)
     except Exception as error:  # ONNX Runtime's errors share no class of their own
         raise CheckpointError(f"not a model that ONNX Runtime can run: {path}", reason=_first_line(error)) from error
-    if device == "cuda" and "CUDAExecutionProvider" not in session.get_providers():
+    network = OnnxNetwork(session, path)
+    if device == "cuda" and network.device != "cuda":
         raise ConfigError("cannot use device 'cuda'", reason="ONNX Runtime could not start CUDA", to_mend="--device auto or cpu")
-    if not session.get_inputs():
+    if not network.inputs:
         raise CheckpointError(f"model has no input: {path}")
-    return OnnxNetwork(session, path)
+    return network
 
 
 def _providers(device: str, available: Sequence[str]) -> list[str]:
     if device not in ("auto", "cpu", "cuda"):
         raise ConfigError(f"cannot use device '{device}' for an ONNX file", to_mend="--device auto, cpu or cuda")
-    if device == "cuda" and "CUDAExecutionProvider" not in available:
+    if device == "cuda" and CUDA not in available:
         reason = "this ONNX Runtime is built without CUDA"
         raise ConfigError("cannot use device 'cuda'", reason=reason, to_mend="pip install onnxruntime-gpu, or --device auto or cpu")
-    wanted = ["CPUExecutionProvider"] if device == "cpu" else ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    wanted = ["CPUExecutionProvider"] if device == "cpu" else [CUDA, "CPUExecutionProvider"]
     return [provider for provider in wanted if provider in available]
 
 

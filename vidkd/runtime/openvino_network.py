@@ -55,6 +55,8 @@ def compiled(core: Any, model: Any, settings: Mapping[str, Any]) -> Any:
 class OpenVinoNetwork:
     """A `ClipNetwork` on OpenVINO. names: of inputs and outputs in the file; without them OpenVINO's own, where a port has several."""
 
+    device = "cpu"
+
     def __init__(self, compiled: Any, path: Path, embedded: str | None, names: Collection[str] = ()) -> None:
         self.path = str(path)
         self._compiled = compiled

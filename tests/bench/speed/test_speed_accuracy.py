@@ -9,23 +9,92 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from picture_model import picture_model
-from speed_models import tiny_checkpoint
+from speed_models import tiny_checkpoint, tiny_classifier, tiny_run
 
 from vidkd.base.errors import ConfigError, DataError
 from vidkd.base.files import read_json
 from vidkd.bench.intervals import Cell, bootstrap_ci
-from vidkd.bench.speed import accuracy
+from vidkd.bench.speed import draws
 from vidkd.bench.speed.accuracy import check_same_kind, judge_clips, judge_frames, shown_clips, shown_frames
 from vidkd.bench.speed.config import DataSpec, ModelSpec
+from vidkd.bench.speed.end_to_end import ClipReader
 from vidkd.bench.speed.opening import OpenModel, open_model
 from vidkd.bench.speed.pairs import difference
-from vidkd.bench.speed.statistics import Figure
+from vidkd.bench.speed.statistics import Figure, percentile_interval
 from vidkd.cli.main import run_verb
+from vidkd.data.manifest import Clip
 from vidkd.detection.annotations import BoxManifest, LabelledFrame
+from vidkd.engine.evaluate import Predictions
+from vidkd.engine.judge import Judgement
+from vidkd.models.saved import save_classifier
 from vidkd.runtime.detections import Detections
 from vidkd.video import write_video
 
 FRAMES_OF_A_VIDEO = 6
+
+
+def three_windows(path: Path) -> Path:
+    """A checkpoint that its training judged on three windows and two crops of every clip."""
+    saved = tiny_classifier()
+    run = tiny_run()
+    run["data"] |= {"eval_clips": 3, "eval_crops": 2}
+    saved.run.update(run)
+    save_classifier(path, saved)
+    return path
+
+
+def test_one_window_and_crop_is_judged_whatever_a_training_looked_at(tiny_root: Path, checkpoint: Path, tmp_path: Path) -> None:
+    """It is what the measured latency buys, and what the reader of a benchmark gives to the model."""
+    spec = DataSpec(root=str(tiny_root), subset="train")
+    opened = open_model(ModelSpec(checkpoint=str(three_windows(tmp_path / "three.pt"))), threads=1)
+    assert opened.data is not None
+    assert (opened.data.eval_clips, opened.data.eval_crops) == (3, 2)
+    data, clips = shown_clips(opened, spec)
+    assert (data.eval_clips, data.eval_crops) == (1, 1)
+    found = judge_clips(opened, spec, data, clips)
+    single = open_model(ModelSpec(checkpoint=str(checkpoint)), threads=1)
+    wanted = judge_clips(single, spec, *shown_clips(single, spec))
+    assert {name: figure.value for name, figure in found.metrics.items()} == {name: figure.value for name, figure in wanted.metrics.items()}
+    reader, labels = ClipReader(opened, spec, data, clips), [clip.label for clip in clips.train]
+    right = [int(opened.answer(reader.read()).probabilities.argmax()) == label for label in labels]  # type: ignore[attr-defined]
+    assert found.cell is not None
+    np.testing.assert_array_equal(found.cell.correct, right)
+    assert found.on == "12 clips of 'train', one window and crop of each, 4 groups"
+    whole = dataclasses.replace(data, eval_clips=3, eval_crops=2)
+    assert judge_clips(opened, spec, whole, clips).metrics["nll"].value != pytest.approx(found.metrics["nll"].value), "three tell more"
+
+
+def test_every_metric_has_an_interval_over_groups(tiny_root: Path, checkpoint: Path) -> None:
+    """Top-1 by its draws lies where the bootstrap of its clips puts it; a second model is drawn alike."""
+    spec = DataSpec(root=str(tiny_root), subset="train")
+    opened = open_model(ModelSpec(checkpoint=str(checkpoint)), threads=1)
+    found, again = (judge_clips(opened, spec, *shown_clips(opened, spec)) for _ in range(2))
+    assert found.drawn is not None
+    assert again.drawn is not None
+    assert set(found.drawn.values) == set(found.metrics)
+    assert found.drawn.on == again.drawn.on
+    for name, figure in found.metrics.items():
+        np.testing.assert_array_equal(found.drawn.values[name], again.drawn.values[name])
+        if name != "top1":
+            assert figure.ci95 == percentile_interval(found.drawn.values[name])
+    assert found.metrics["top1"].ci95 == pytest.approx(percentile_interval(found.drawn.values["top1"]), abs=0.1)
+    assert found.drawn.values["top1"].mean() == pytest.approx(found.metrics["top1"].value, abs=0.05)
+
+
+def test_draws_are_worked_out_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two groups, one all right and one all wrong: a draw has both, or one of them twice."""
+    monkeypatch.setattr(draws, "DRAWS", 60)
+    clips = [Clip(path=f"{number}.mp4", label=0, group="ab"[number % 2], subsets={}) for number in range(4)]
+    probabilities = np.array([[0.9, 0.1], [0.2, 0.8]] * 2)
+    judgement = Judgement({None: Predictions(probabilities, clips, ("x", "y"))})
+    found = draws.clip_draws(judgement)
+    assert set(found["top1"].tolist()) == {0.0, 0.5, 1.0}
+    np.testing.assert_array_equal(found["class_mean"], found["top1"])
+    np.testing.assert_allclose(found["nll"], -(found["top1"] * np.log(0.9) + (1 - found["top1"]) * np.log(0.2)))
+    alone = Judgement({None: Predictions(probabilities[::2], clips[::2], ("x", "y"))})
+    assert draws.clip_draws(alone) == {}, "one group alone"
+    unlabelled = [*clips[:1], *(dataclasses.replace(clip, label=None) for clip in clips[1:])]
+    assert 0 < len(draws.clip_draws(Judgement({None: Predictions(probabilities, unlabelled, ("x", "y"))}))["top1"]) < 60
 
 
 def test_it_is_what_evaluate_says(tiny_root: Path, checkpoint: Path, exported: Path, tmp_path: Path) -> None:
@@ -43,7 +112,7 @@ def test_it_is_what_evaluate_says(tiny_root: Path, checkpoint: Path, exported: P
     assert found.cell is not None
     assert found.metrics["top1"].ci95 == bootstrap_ci([found.cell], over=("groups",)).ci95
     assert found.metrics["top1"].n == 12
-    assert found.on == "12 clips of 'train', 4 groups"
+    assert found.on == "12 clips of 'train', one window and crop of each, 4 groups"
     other = judged[exported].cell
     assert other is not None
     np.testing.assert_array_equal(found.cell.correct, other.correct)
@@ -178,7 +247,7 @@ def test_only_frames_of_named_files_are_judged(pictures: BoxManifest, tmp_path: 
 
 
 def test_average_precision_has_an_interval_over_groups(pictures: BoxManifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(accuracy, "DRAWS", 40)
+    monkeypatch.setattr(draws, "DRAWS", 40)
     opened = open_model(ModelSpec(detector=str(picture_model(tmp_path / "picture.onnx"))), threads=1)
     found = judge_frames(opened, pictures)
     ap50 = found.metrics["ap50"]
@@ -194,10 +263,10 @@ def test_average_precision_has_an_interval_over_groups(pictures: BoxManifest, tm
 def test_frames_of_one_group_are_drawn_by_stretches_of_their_video(pictures: BoxManifest) -> None:
     first = pictures.frames[0]
     frames = [dataclasses.replace(first, frame_index=index) for index in (0, 49, 50, 99, 240)]
-    assert [[frame.frame_index for frame in group] for group in accuracy._groups(frames)] == [[0, 49], [50, 99], [240]]
+    assert [[frame.frame_index for frame in group] for group in draws.frame_groups(frames)] == [[0, 49], [50, 99], [240]]
     images = [dataclasses.replace(first, path=f"{number}.png", frame_index=None, time_s=None) for number in range(60)]
-    assert [len(group) for group in accuracy._groups(images)] == [50, 10]
-    assert [len(group) for group in accuracy._groups(pictures.frames)] == [FRAMES_OF_A_VIDEO] * 6
+    assert [len(group) for group in draws.frame_groups(images)] == [50, 10]
+    assert [len(group) for group in draws.frame_groups(pictures.frames)] == [FRAMES_OF_A_VIDEO] * 6
 
 
 def test_every_nth_frame_of_a_video_is_judged(pictures: BoxManifest, tmp_path: Path) -> None:
@@ -233,7 +302,7 @@ def changed(opened: OpenModel, change: Callable[[Detections], Detections]) -> Op
 
 def test_detectors_are_drawn_alike(pictures: BoxManifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Against one that finds nothing, every draw differs by the whole average precision."""
-    monkeypatch.setattr(accuracy, "DRAWS", 40)
+    monkeypatch.setattr(draws, "DRAWS", 40)
     opened = open_model(ModelSpec(detector=str(picture_model(tmp_path / "picture.onnx"))), threads=1)
     found = judge_frames(opened, pictures)
     blind = judge_frames(changed(opened, lambda each: each.select(np.zeros(len(each), bool))), pictures)

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from vidkd.base.errors import ConfigError
-from vidkd.bench.speed import config as speed_config
-from vidkd.bench.speed.config import BenchmarkConfig, DataSpec, ModelSpec, check_threads, read_benchmark
+from vidkd.bench.speed.config import BenchmarkConfig, DataSpec, ModelSpec, read_benchmark
 
 GOOD = """
 name: try
@@ -27,7 +26,8 @@ def benchmark_file(folder: Path, text: str = GOOD) -> Path:
 def test_labels_keep_their_order_and_the_first_is_the_baseline(tmp_path: Path) -> None:
     config = read_benchmark(benchmark_file(tmp_path)).config
     assert list(config.models) == ["one", "two", "peer"]
-    assert config.against == "one"
+    assert config.base == "one"
+    assert [config.against(label) for label in config.models] == [None, "one", "one"]
     assert config.models["two"] == ModelSpec(checkpoint="one.onnx", source="runs/one")
     assert config.models["two"].is_exported
     assert not config.models["one"].is_exported
@@ -51,7 +51,15 @@ def test_flags_lie_over_the_file(tmp_path: Path) -> None:
     config = read_benchmark(benchmark_file(tmp_path), flags).config
     assert config.data is not None
     assert (config.data.root, config.data.split, config.rounds, config.batches) == ("there", "1", 3, [1, 4])
-    assert (config.against, config.models["one"].amp) == ("two", "bfloat16")
+    assert (config.base, config.models["one"].amp) == ("two", "bfloat16")
+
+
+def test_a_model_may_be_held_against_another_than_the_baseline(tmp_path: Path) -> None:
+    text = "models: {a: {checkpoint: a}, b: {checkpoint: b.onnx}, c: {checkpoint: c.onnx, against: b}}"
+    config = read_benchmark(benchmark_file(tmp_path, text)).config
+    assert [config.against(label) for label in config.models] == [None, "a", "b"]
+    config = read_benchmark(benchmark_file(tmp_path, text), ["--baseline", "b"]).config
+    assert [config.against(label) for label in config.models] == ["b", None, "b"]
 
 
 def test_a_flag_makes_the_section_that_the_file_lacks(tmp_path: Path) -> None:
@@ -68,6 +76,9 @@ def test_a_flag_makes_the_section_that_the_file_lacks(tmp_path: Path) -> None:
         ("models: {one: {checkpoint: x}, one: {checkpoint: y}}", "'models.one' is set twice"),
         ("models: {one: {checkpoint: x}}\nbaseline: tow", "unknown baseline 'tow'"),
         ("models: {one: {checkpoint: x}}\nbaseline: noe", "did you mean : one"),
+        ("models: {one: {checkpoint: x}, two: {checkpoint: y, against: oen}}", "unknown model 'oen' where : models.two.against"),
+        ("models: {one: {checkpoint: x}, two: {checkpoint: y, against: two}}", "'two' is held against itself"),
+        ("models: {one: {checkpoint: x, against: two}, two: {checkpoint: y}}", "'one' is held against 'two', and is the baseline"),
         ("models: {}", "a benchmark needs a model"),
         ("name: x", "a benchmark needs a model"),
         ("models: {one: {checkpoint: x, backbone: r3d_18}}", "found     : checkpoint, backbone"),
@@ -121,13 +132,6 @@ def test_annotations_and_classes_are_lists_of_names_in_flags_too(tmp_path: Path)
     assert DataSpec(root="here", split="2", subset="val").of_frames == []
     with pytest.raises(ConfigError, match="cannot be used"):
         read_benchmark(path, ["--data.classes", "person"])
-
-
-def test_more_threads_than_cores_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(speed_config, "available_cores", lambda: 2)
-    check_threads([1, 2])
-    with pytest.raises(ConfigError, match="3 threads on 2 cores"):
-        check_threads([1, 3])
 
 
 def test_defaults_measure_enough_for_an_interval() -> None:

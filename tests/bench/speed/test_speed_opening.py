@@ -114,6 +114,42 @@ def test_what_runs_an_exported_file_is_chosen(exported: Path, tmp_path: Path) ->
         open_model(ModelSpec(detector=str(tmp_path / "net.tflite"), runtime="onnxruntime"), threads=1)
 
 
+@pytest.fixture
+def providers(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Of every session that is opened from now on, whatever was asked for; the processor does the work."""
+    runtime = pytest.importorskip("onnxruntime")
+    opens, started = runtime.InferenceSession, ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+    class Session:
+        def __init__(self, path: str, options: object, *, providers: list[str], **_: object) -> None:
+            assert providers == ["CUDAExecutionProvider", "CPUExecutionProvider"], "auto asks for CUDA where it is"
+            self._session = opens(path, options, providers=["CPUExecutionProvider"])
+
+        def get_providers(self) -> list[str]:
+            return started
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._session, name)
+
+    monkeypatch.setattr(runtime, "InferenceSession", Session)
+    monkeypatch.setattr(runtime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    return started
+
+
+def test_an_exported_file_is_told_to_run_where_its_session_has_started(exported: Path, tmp_path: Path, providers: list[str]) -> None:
+    """On a GPU it is still the clock of the host that times it: the answer is there when the call returns."""
+    specs = [ModelSpec(checkpoint=str(exported)), ModelSpec(detector=str(picture_model(tmp_path / "picture.onnx")))]
+    for spec in specs:
+        model = open_model(spec, threads=1)
+        assert (model.runs_on, model.device, model.clock_device) == ("ONNX Runtime, cuda", "cuda", "cpu")
+    providers.remove("CUDAExecutionProvider")  # it could not be started, and ONNX Runtime went on without
+    for spec in specs:
+        model = open_model(spec, threads=1)
+        assert (model.runs_on, model.device) == ("ONNX Runtime", "cpu")
+        with pytest.raises(ConfigError, match="could not start CUDA"):
+            open_model(spec, threads=1, device="cuda")
+
+
 def test_a_device_that_is_not_there_is_refused(checkpoint: Path, exported: Path) -> None:
     for path in (checkpoint, exported):
         with pytest.raises(ConfigError, match="cannot use device 'cuda'"):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from speed_results import FRAMES, detector, model, results
 
-from vidkd.bench.speed.accuracy import JudgedOn
+from vidkd.bench.speed.draws import JudgedOn
 from vidkd.bench.speed.pairs import pairs_of
 from vidkd.bench.speed.record import summary_of
 
@@ -31,7 +31,7 @@ def test_the_interval_is_that_of_differences_within_draws() -> None:
 
 
 @pytest.mark.parametrize(
-    "on", [JudgedOn(frames="others", classes=FRAMES.classes), JudgedOn(frames=FRAMES.frames, classes=("person", "car"))]
+    "on", [JudgedOn(samples="others", classes=FRAMES.classes), JudgedOn(samples=FRAMES.samples, classes=("person", "car"))]
 )
 def test_detectors_that_were_judged_on_other_frames_or_classes_are_no_pair(on: JudgedOn) -> None:
     made = results(original=detector("original", 0.5, DRAWS), small=detector("small", 0.5, DRAWS, on))
@@ -42,6 +42,17 @@ def test_one_group_has_a_difference_without_an_interval() -> None:
     made = results(original=detector("original", 0.5, np.zeros(0)), small=detector("small", 0.25, np.zeros(0)))
     (pair,) = pairs_of(made)
     assert (pair.difference, pair.ci95) == (-0.25, None)
+
+
+def test_a_model_is_held_against_the_one_that_it_names() -> None:
+    made = results(
+        against={"peer": "small"},
+        original=detector("original", 0.5, DRAWS),
+        small=detector("small", 0.4, DRAWS - 0.1),
+        peer=detector("peer", 0.3, DRAWS - 0.2),
+    )
+    found = {pair.method: (pair.against, pair.difference) for pair in pairs_of(made)}
+    assert found == {"small": ("original", pytest.approx(-0.1)), "peer": ("small", pytest.approx(-0.1))}
 
 
 def test_what_is_not_judged_has_no_pair() -> None:

@@ -79,6 +79,20 @@ def test_flow_has_its_part() -> None:
     assert "end_to_end_flow_ms@b1t1" not in summary["methods"]["original"]["metrics"]
 
 
+def test_ratios_are_to_the_model_that_is_named() -> None:
+    """`peer` takes 100 ms, 20 times as long as `small`; `small` itself stays with the baseline."""
+    summary = summary_of(results(against={"peer": "small"}))
+    assert figure(summary, "peer", "latency_ratio@b1t1") == pytest.approx(20.0)
+    assert figure(summary, "peer", "end_to_end_ratio@b1t1") == pytest.approx(110 / 15)
+    assert figure(summary, "peer", "cold_start_ratio") == pytest.approx(20.0)
+    assert figure(summary, "small", "latency_ratio@b1t1") == pytest.approx(0.25)
+    assert {label: told["against"] for label, told in summary["data"]["models"].items()} == {
+        "original": None,
+        "small": "original",
+        "peer": "small",
+    }
+
+
 def test_measurements_hold_every_call() -> None:
     found = json.loads(json.dumps(measurements_of(results())))
     assert (found["kind"], found["baseline"]) == ("vidkd-benchmark", "original")

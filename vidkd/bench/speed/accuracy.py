@@ -8,59 +8,35 @@ from fnmatch import fnmatchcase
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from vidkd.base.errors import ConfigError, DataError
 from vidkd.bench.collect import as_cell
 from vidkd.bench.intervals import Cell, bootstrap_ci
 from vidkd.bench.observed import ACCURACY
 from vidkd.bench.speed.config import DataSpec
+from vidkd.bench.speed.draws import Drawn, Draws, JudgedOn, clip_draws, clips_identity, frame_draws, recall_draws
+from vidkd.bench.speed.kept import ONE_WINDOW
 from vidkd.bench.speed.opening import OpenModel, autocast
 from vidkd.bench.speed.statistics import Figure, percentile_interval
 from vidkd.data.config import CacheConfig, DataConfig
-from vidkd.detection.annotations import BoxManifest, LabelledFrame
+from vidkd.detection.annotations import BoxManifest
 from vidkd.detection.config import BoxDataConfig
-from vidkd.detection.evaluate import DetectorJudgement, RecallJudgement, judge_detector, judge_recall
+from vidkd.detection.evaluate import judge_detector, judge_recall
 from vidkd.detection.frames import frames_identity, read_frames
-from vidkd.detection.metrics import average_precision
 from vidkd.engine.clips import Clips, read_clips
 from vidkd.engine.judge import Judgement, judge
 from vidkd.models.exported import ExportedModule
 from vidkd.runtime.exported_classifier import ExportedClassifier
 
-DRAWS = 200
-"""Of average precision, which is worked out anew for each."""
-BLOCK = 50
-"""Frames of a stretch that is drawn anew as a whole, where all are of one group."""
 JUDGED_SCORE = 0.25
 """From which score on a box counts where not every object has its box."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class JudgedOn:
-    """What a detector was judged on. frames: a hash of what the annotated frames say. classes: those of theirs that the detector has."""
-
-    frames: str
-    classes: tuple[str, ...]
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Drawn:
-    """The main metric of a detector in each draw of groups, (draws,), empty with one group.
-
-    All detectors that were judged on the same are drawn alike, so that they can be compared draw by draw.
-    """
-
-    metric: str
-    values: NDArray[np.float64]
-    on: JudgedOn
 
 
 @dataclass(frozen=True, kw_only=True)
 class Accuracy:
     """metrics: by name, the main one first. on: what was judged, in words. counts: of it.
 
-    By these models are compared in pairs: cell: per-clip scores of a classifier. drawn: draws of a detector.
+    By these models are compared in pairs: cell: per-clip scores of a classifier. drawn: draws of groups of clips or frames.
     """
 
     metrics: Mapping[str, Figure]
@@ -71,7 +47,7 @@ class Accuracy:
 
 
 def shown_clips(opened: OpenModel, spec: DataSpec, given: str = "") -> tuple[DataConfig, Clips]:
-    """How a classifier is shown the clips of a benchmark, and these.
+    """How a classifier is shown the clips of a benchmark, and these: one window and one crop of each, which is what its latency buys.
 
     given: where data.root was set, for the message. Raises ConfigError and DataError as `read_clips` does, for classes that are not those
     that the classifier names, and for settings of annotated frames.
@@ -93,6 +69,8 @@ def shown_clips(opened: OpenModel, spec: DataSpec, given: str = "") -> tuple[Dat
         label_fraction=1.0,
         unlabelled="none",
         unlabelled_manifest=None,
+        eval_clips=1,
+        eval_crops=1,
         cache=CacheConfig(),
         workers=0,
     )
@@ -135,17 +113,37 @@ def shown_frames(spec: DataSpec, *, runs: bool) -> BoxManifest:
 
 
 def judge_clips(opened: OpenModel, spec: DataSpec, data: DataConfig, clips: Clips, *, amp: str | None = None) -> Accuracy:
-    """Top-1 and what else the engine tells of a classifier, with the interval of top-1 over test groups."""
+    """Top-1 and what else the engine tells of a classifier, with intervals over test groups; data and clips: of `shown_clips`."""
     if opened.streams:
         judgement = _mean_judgement([_judged(one, spec, data, clips, amp) for one in opened.streams])
     else:
         judgement = _judged(opened, spec, data, clips, amp)
     cell = as_cell({"seed": 0, "fold": spec.split, "predictions": judgement.as_rows()})
-    found = judgement.metrics()
+    found, values = judgement.metrics(), clip_draws(judgement)
     top1 = Figure(value=found[ACCURACY], ci95=bootstrap_ci([cell], over=("groups",)).ci95, n=len(cell.correct))
-    further = {name: Figure(value=value, n=len(cell.correct)) for name, value in found.items() if name != ACCURACY}
-    on = f"{len(cell.correct)} clips of '{spec.subset}', {len(set(cell.group.tolist()))} groups"
-    return Accuracy(metrics={ACCURACY: top1, **further}, cell=cell, on=on, counts=judgement.counts())
+    groups = len(set(cell.group.tolist()))
+    return Accuracy(
+        metrics={ACCURACY: top1, **_further(found, values, ACCURACY, len(cell.correct))},
+        cell=cell,
+        on=f"{len(cell.correct)} clips of '{spec.subset}', {_windows(data)}, {groups} groups",
+        counts=judgement.counts(),
+        drawn=Drawn(
+            metric=ACCURACY,
+            values=values,
+            on=JudgedOn(samples=clips_identity(judgement.fullest.clips), classes=tuple(clips.manifest.classes)),
+        ),
+    )
+
+
+def _further(found: Mapping[str, float], values: Draws, main: str, n: int) -> dict[str, Figure]:
+    """All metrics but the main one, with the intervals that the draws tell."""
+    bounds = {name: percentile_interval(values[name]) if name in values else None for name in found}
+    return {name: Figure(value=value, ci95=bounds[name], n=n) for name, value in found.items() if name != main}
+
+
+def _windows(data: DataConfig) -> str:
+    parts = len(data.observe.judged_fractions)
+    return ONE_WINDOW + (f" at {parts} observed shares" if parts > 1 else "")
 
 
 def _judged(opened: OpenModel, spec: DataSpec, data: DataConfig, clips: Clips, amp: str | None) -> Judgement:
@@ -169,24 +167,23 @@ def _mean_judgement(pair: Sequence[Judgement]) -> Judgement:
 
 
 def judge_frames(opened: OpenModel, truth: BoxManifest) -> Accuracy:
-    """AP50 and what else detection tells, with the interval of AP50 over groups of frames; recall where objects may lack their box."""
+    """AP50 and what else detection tells, with intervals over groups of frames; recall where objects may lack their box."""
     if any(frame.complete for frame in truth.frames):
         judgement = judge_detector(opened.model, truth)
         found, frames, unknown = judgement.metrics(), judgement.precision.frames, judgement.unknown
-        metric, values = "ap50", _ap50_draws(judgement, truth)
+        metric, values = "ap50", frame_draws(judgement, truth)
         counts = {name: getattr(judgement.precision, name) for name in ("frames", "boxes", "ignored", "incomplete")}
     else:
         recall = judge_recall(opened.model, truth, score=JUDGED_SCORE)
         found, frames, unknown = {"recall50": recall.metrics()["recall50"]}, len(recall.recall.keys), recall.unknown
-        metric, values = "recall50", _recall_draws(recall)
+        metric, values = "recall50", recall_draws(recall)
         counts = {"frames": frames, "objects": int(recall.recall.objects.sum())}
-    main = Figure(value=found[metric], ci95=percentile_interval(values), n=frames)
-    further = {name: Figure(value=value, n=frames) for name, value in found.items() if name != metric}
+    main = Figure(value=found[metric], ci95=percentile_interval(values.get(metric, np.zeros(0))), n=frames)
     judged = JudgedOn(
-        frames=frames_identity(truth.classes, truth), classes=tuple(name for name in truth.classes if name not in set(unknown))
+        samples=frames_identity(truth.classes, truth), classes=tuple(name for name in truth.classes if name not in set(unknown))
     )
     return Accuracy(
-        metrics={metric: main, **further},
+        metrics={metric: main, **_further(found, values, metric, frames)},
         cell=None,
         on=f"{frames} frames of {truth.name}",
         counts=counts,
@@ -200,41 +197,3 @@ def check_same_kind(opened: Mapping[str, OpenModel]) -> None:
     if len(kinds) > 1:
         named = {f"a_{kind}": label for kind, label in kinds.items()}
         raise ConfigError("classifiers and detectors in one benchmark", **named, to_mend="benchmark them apart")
-
-
-def _ap50_draws(judgement: DetectorJudgement, truth: BoxManifest, *, seed: int = 0) -> NDArray[np.float64]:
-    """Groups of complete frames are drawn anew and AP50 is worked out for each draw that has a box; none with one group."""
-    groups = _groups([frame for frame in truth.frames if frame.complete])
-    if len(groups) < 2 or judgement.precision.ap50 is None:
-        return np.zeros(0)
-    rng, found = np.random.default_rng(seed), []
-    for _ in range(DRAWS):
-        frames = [frame for number in rng.integers(0, len(groups), len(groups)) for frame in groups[number]]
-        drawn = average_precision(dataclasses.replace(truth, frames=tuple(frames)), judgement.detections).ap50
-        if drawn is not None:  # the truth alone decides, so draws of several detectors stay side by side
-            found.append(drawn)
-    return np.asarray(found)
-
-
-def _recall_draws(judgement: RecallJudgement, *, seed: int = 0) -> NDArray[np.float64]:
-    """Videos are drawn anew; none with one."""
-    paths = sorted({path for path, _ in judgement.recall.keys})
-    if len(paths) < 2:
-        return np.zeros(0)
-    place = {path: number for number, path in enumerate(paths)}
-    of_frame = [place[path] for path, _ in judgement.recall.keys]
-    found, objects = (np.bincount(of_frame, weights=counts) for counts in (judgement.recall.found, judgement.recall.objects))
-    times = np.random.default_rng(seed).multinomial(len(paths), np.full(len(paths), 1 / len(paths)), size=2000)
-    return np.asarray((times @ found) / (times @ objects))
-
-
-def _groups(frames: Sequence[LabelledFrame]) -> list[list[LabelledFrame]]:
-    """Frames by group; where there is one group alone, by stretches of BLOCK frames of its videos, or so many images."""
-    one = len({frame.group for frame in frames}) == 1
-    found: dict[tuple[str, int], list[LabelledFrame]] = {}
-    for number, frame in enumerate(frames):
-        place = number if frame.frame_index is None else frame.frame_index
-        found.setdefault((frame.path if frame.frame_index is not None else "", place // BLOCK) if one else (frame.group, 0), []).append(
-            frame
-        )
-    return list(found.values())

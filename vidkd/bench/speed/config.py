@@ -1,6 +1,5 @@
 """What a benchmark says: which models, on what, under which conditions; read strictly from YAML. Nothing here imports torch."""
 
-import os
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -39,6 +38,8 @@ class ModelSpec:
         amp: run it under autocast in this precision.
         direct: call the network of an .onnx file in this library, with nothing before or after it; its speed alone is measured.
         input: shape of one sample of such a network, where the file leaves sides open; opencv asks for it always.
+        against: label of the model that it is held against, in ratios and in accuracy; by default the baseline. What compression gains is
+            told by the original in the same runtime.
     """
 
     checkpoint: str | None = None
@@ -57,6 +58,7 @@ class ModelSpec:
     amp: Literal["bfloat16", "float16"] | None = None
     direct: Literal["onnxruntime", "opencv"] | None = None
     input: list[int] | None = None
+    against: str | None = None
 
     def __post_init__(self) -> None:
         given = [name for name in NAMED if getattr(self, name) is not None]
@@ -178,7 +180,7 @@ class BenchmarkConfig:
         name: of the benchmark; it is written to runs/<name>.
         title: heading of the report.
         models: by label.
-        baseline: label of the model that all are compared with; by default the first.
+        baseline: label of the model that all are held against that name no other; by default the first.
         data: what is judged on and shown; without it noise is shown, and nothing is judged.
         shape: what models are shown that no training tells of.
         batches: clips or frames answered at once.
@@ -215,6 +217,7 @@ class BenchmarkConfig:
             raise ConfigError("a benchmark needs a model", to_mend="models: {LABEL: {checkpoint: RUN}}")
         if self.baseline is not None and self.baseline not in self.models:
             raise unknown_name("baseline", self.baseline, self.models)
+        self._check_against()
         for name, least in (("rounds", 1), ("warmup_rounds", 0), ("calls", 1), ("end_to_end", 0), ("cold_starts", 0)):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} must be at least {least}, not {getattr(self, name)}")
@@ -225,10 +228,25 @@ class BenchmarkConfig:
             if not values or min(values) < 1 or len(set(values)) < len(values):
                 raise ConfigError(f"{name} are counts from 1 on, each named once", found=", ".join(map(str, values)) or "none")
 
+    def _check_against(self) -> None:
+        """Raise ConfigError for a model that is held against one that is not there, or against itself, and for a baseline that is so."""
+        for label, spec in self.models.items():
+            if spec.against is None:
+                continue
+            if spec.against not in self.models:
+                raise unknown_name("model", spec.against, self.models, where=f"models.{label}.against")
+            if label in (spec.against, self.base):
+                what = "itself" if label == spec.against else f"'{spec.against}', and is the baseline"
+                raise ConfigError(f"'{label}' is held against {what}", where=f"models.{label}.against", to_mend="leave it out")
+
     @property
-    def against(self) -> str:
+    def base(self) -> str:
         """The label of the baseline."""
         return self.baseline or next(iter(self.models))
+
+    def against(self, label: str) -> str | None:
+        """The label of the model that this one is held against; None for the baseline."""
+        return None if label == self.base else self.models[label].against or self.base
 
 
 @dataclass(frozen=True)
@@ -261,18 +279,6 @@ def read_benchmark(path: Path | str, overrides: Sequence[str] = (), *, roots: Se
         lines = {label.replace(" ", "_"): text for label, text in error.lines.items()}
         raise ConfigError(error.what, **{**lines, "benchmark": path}) from error
     return Benchmark(config, path, tuple(overrides), tuple(roots))
-
-
-def check_threads(threads: Sequence[int]) -> None:
-    """Raise ConfigError for more threads than this process has cores: they would wait for each other, and measure that."""
-    cores = available_cores()
-    if max(threads) > cores:
-        raise ConfigError(f"{max(threads)} threads on {cores} core{'s' * (cores > 1)}", where="threads", to_mend=f"at most {cores}")
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _flags(words: Sequence[str]) -> list[tuple[str, str]]:

@@ -6,7 +6,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from vidkd.bench.speed.config import available_cores
+from vidkd.base.cores import available_cores
 from vidkd.engine.environment import environment
 
 RUNTIMES = ("onnxruntime", "openvino", "ai-edge-litert")

@@ -71,8 +71,9 @@ class OpenModel:
     runs_on: the library that runs it, and how. answer: a batch as its `input` has it -> probabilities or boxes, in memory of the host; what
     goes before and after the network is part of it. model: what accuracy is judged on: a network in torch, an `ExportedClassifier` or a
     `Detector`. network: the network in torch, to be counted, as it is without torch.compile; None where there is none. data: the settings
-    by which clips are shown to a classifier. device: of torch. trained: False for what is not judged. recorded_parameters: what an exported
-    file says of itself. streams: the two that `open_two_streams` joined, in the order of their names.
+    by which clips are shown to a classifier. device: where it really runs. waits: whether a call returns when all is done, whatever the
+    device, as those of exported files do. trained: False for what is not judged. recorded_parameters: what an exported file says of itself.
+    streams: the two that `open_two_streams` joined, in the order of their names.
     """
 
     kind: Kind
@@ -85,9 +86,15 @@ class OpenModel:
     classes: tuple[str, ...]
     data: "DataConfig | None" = None
     device: str = "cpu"
+    waits: bool = False
     trained: bool = True
     recorded_parameters: int | None = None
     streams: "tuple[OpenModel, ...]" = ()
+
+    @property
+    def clock_device(self) -> str:
+        """The device by whose clock calls are timed, see `clock_of`: that of torch, and the host for what waits."""
+        return "cpu" if self.waits else self.device
 
     def begin(self) -> None:
         """Give the libraries that all models share this one's number of threads; those with sessions of their own have it already."""
@@ -149,7 +156,7 @@ def _open_exported(spec: ModelSpec, threads: int, device: str) -> OpenModel:
     metadata = classifier.metadata
     return OpenModel(
         kind="classifier",
-        runs_on=library_name(spec.what, runtime),
+        runs_on=_on(library_name(spec.what, runtime), classifier.device),
         threads=threads,
         answer=classifier,
         model=classifier,
@@ -157,6 +164,8 @@ def _open_exported(spec: ModelSpec, threads: int, device: str) -> OpenModel:
         input=ClipInput(view=metadata.view, frames=metadata.input.frames, size=metadata.input.size),
         classes=metadata.classes,
         data=shown_data(metadata, spec.what),
+        device=classifier.device,
+        waits=True,
         recorded_parameters=metadata.trained.get("parameters"),
     )
 
@@ -213,14 +222,10 @@ def _in_torch(
 
     if spec.compile:
         _try_compiled(answer, clip, spec.what)
-    words = [
-        "torch.compile" if spec.compile else "torch",
-        *([spec.amp] if spec.amp else []),
-        *([place.type] if place.type != "cpu" else []),
-    ]
+    words = ["torch.compile" if spec.compile else "torch", *([spec.amp] if spec.amp else [])]
     return OpenModel(
         kind="classifier",
-        runs_on=", ".join(words),
+        runs_on=_on(", ".join(words), place.type),
         threads=threads,
         answer=answer,
         model=model,
@@ -268,11 +273,14 @@ def _open_detector(spec: ModelSpec, threads: int, device: str, shape: ShapeSpec)
     detector = ModelFiles(model=spec.what, device=device, threads=threads, score=score, **files).open()
     network = getattr(detector, "net", None)
     runtime: Any = spec.runtime
-    on = library_name(spec.what, runtime) if spec.is_exported else "ONNX Runtime" if spec.runtime == "onnx" else "torch"
-    place = getattr(getattr(detector, "device", None), "type", "cpu")
+    device = getattr(detector, "device", "cpu")
+    place = str(getattr(device, "type", device))  # torch has a class of its own for devices
+    library = library_name(spec.what, runtime) if spec.is_exported else "torch"
+    # ONNX Runtime gets a darknet network on the processor, wherever torch prepares the frames
+    on = "ONNX Runtime" if spec.runtime == "onnx" else _on(library, place)
     return OpenModel(
         kind="detector",
-        runs_on=on if place == "cpu" else f"{on}, {place}",
+        runs_on=on,
         threads=threads,
         answer=detector,
         model=detector,
@@ -280,4 +288,9 @@ def _open_detector(spec: ModelSpec, threads: int, device: str, shape: ShapeSpec)
         input=FrameInput(height=shape.height, width=shape.width),
         classes=tuple(detector.class_names),
         device=place,
+        waits=spec.is_exported,
     )
+
+
+def _on(library: str, device: str) -> str:
+    return library if device == "cpu" else f"{library}, {device}"

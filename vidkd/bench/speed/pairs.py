@@ -1,4 +1,4 @@
-"""How much better or worse each model is than the baseline, where both were judged on the same clips or frames."""
+"""How much better or worse each model is than the one that it is held against, where both were judged on the same clips or frames."""
 
 import numpy as np
 
@@ -11,19 +11,16 @@ from vidkd.bench.summary import Paired
 
 
 def pairs_of(results: Results) -> list[Paired]:
-    """The main metric of every model against the baseline's: top-1, or AP50 or recall of detectors. Others are left out."""
-    base = results.models[results.config.against].accuracy
+    """The main metric of every model against that of the model that it is held against: top-1, or AP50 or recall of detectors."""
     pairs = []
     for label, model in results.models.items():
-        if label == results.config.against or model.accuracy is None or base is None:
+        against = results.config.against(label)
+        base = None if against is None else results.models[against].accuracy
+        if against is None or base is None or model.accuracy is None:
             continue
         if (found := difference(model.accuracy, base)) is not None:
             metric, figure = found
-            pairs.append(
-                Paired(
-                    method=label, against=results.config.against, metric=metric, difference=figure.value, ci95=figure.ci95, pairs=figure.n
-                )
-            )
+            pairs.append(Paired(method=label, against=against, metric=metric, difference=figure.value, ci95=figure.ci95, pairs=figure.n))
     return pairs
 
 
@@ -43,7 +40,8 @@ def difference(accuracy: Accuracy, base: Accuracy) -> tuple[str, Figure] | None:
         return None
     metric = mine.metric
     value = accuracy.metrics[metric].value - base.metrics[metric].value
-    return metric, Figure(value=value, ci95=percentile_interval(mine.values - other.values))
+    drawn = mine.values[metric] - other.values[metric] if metric in mine.values else np.zeros(0)
+    return metric, Figure(value=value, ci95=percentile_interval(drawn))
 
 
 def _same_clips(first: Cell | None, second: Cell | None) -> bool:

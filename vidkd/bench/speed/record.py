@@ -1,17 +1,17 @@
-"""What a benchmark leaves: summary.json, in the schema of all studies, and measurements.json with the seconds of every single call."""
+"""What a benchmark leaves: summary.json, in the schema of all studies, and measurements.json with every single call and clip."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from vidkd.bench.speed.end_to_end import TOTAL
+from vidkd.bench.speed.kept import KIND, NAME, identity_of, kept_accuracy, kept_samples
 from vidkd.bench.speed.pairs import pairs_of
 from vidkd.bench.speed.run import Condition, ModelResult, Results
 from vidkd.bench.speed.statistics import Figure, median, p95, rate, ratio
 from vidkd.bench.summary import Method, Metric, build_summary
 
 SCHEMA_VERSION = 1
-KIND = "vidkd-benchmark"
 MIB = 2**20
 
 
@@ -20,11 +20,14 @@ def summary_of(results: Results, config_text: str = "") -> dict[str, Any]:
 
     Every figure has one cell, for a benchmark is of single models: `values` holds it, `mean` repeats it, `ci95` is its interval over rounds
     (accuracy: over test groups). Of how many calls a latency is stands in `latency_n@...`. `data.models` tells what each model is, by
-    the path that the benchmark wrote.
+    the path that the benchmark wrote, and `against` which other one its ratios and its difference are to; `data.measurements` is a hash of
+    the measurements that belong to it.
     """
     config, cell = results.config, _cell(results)
-    base = results.models[config.against]
-    figures = {label: figures_of(model, base, seed=config.seed) for label, model in results.models.items()}
+    figures = {
+        label: figures_of(model, results.models[config.against(label) or label], seed=config.seed)
+        for label, model in results.models.items()
+    }
     methods = {
         label: Method(
             metrics={name: Metric(values={cell: figure.value}, ci95=figure.ci95) for name, figure in found.items()},
@@ -38,19 +41,20 @@ def summary_of(results: Results, config_text: str = "") -> dict[str, Any]:
         "manifest": results.manifest,
         "split": None if config.data is None else config.data.split,
         "subset": None if config.data is None else config.data.subset,
-        "kind": base.kind,
-        "baseline": config.against,
+        "kind": results.models[config.base].kind,
+        "baseline": config.base,
         "rounds": config.rounds,
         "cold_starts": config.cold_starts,
         "cold_start_threads": config.threads[0],
-        "models": {label: _facts(model) for label, model in results.models.items()},
+        "models": {label: {**_facts(model), "against": config.against(label)} for label, model in results.models.items()},
+        NAME: identity_of(measurements_of(results)),
         "config": config_text,
     }
     return build_summary(config.name, data, results.environment, methods, pairs_of(results), results.seconds)
 
 
 def figures_of(model: ModelResult, base: ModelResult, *, seed: int = 0) -> dict[str, Figure]:
-    """Every figure of a model by the name that it has in summary.json."""
+    """Every figure of a model by the name that it has in summary.json. base: the model that ratios are to; of itself it has none."""
     found: dict[str, Figure] = dict(model.accuracy.metrics) if model.accuracy is not None else {}
     for condition, rounds in model.latency.items():
         found |= _latency(condition, rounds, base.latency[condition] if base is not model else None, seed)
@@ -132,17 +136,22 @@ def _cell(results: Results) -> str:
 
 
 def measurements_of(results: Results) -> dict[str, Any]:
-    """The content of measurements.json: seconds of all calls by condition and round, of parts from file to answer, and of cold starts."""
+    """The content of measurements.json: seconds of all calls by condition and round, of parts from file to answer, and of cold starts;
+    and what accuracy is of (`kept_accuracy`).
+    """
+    judged = {label: model.accuracy for label, model in results.models.items() if model.accuracy is not None}
     return {
         "schema_version": SCHEMA_VERSION,
         "kind": KIND,
-        "baseline": results.config.against,
+        "baseline": results.config.base,
+        "samples": kept_samples(judged.values()),
         "models": {
             label: {
                 "latency_s": {str(condition): rounds for condition, rounds in model.latency.items()},
                 "end_to_end_s": {str(condition): [dict(parts) for parts in rounds] for condition, rounds in model.end_to_end.items()},
                 "cold_starts": [dataclasses.asdict(start) for start in model.cold],
-                "counts": {} if model.accuracy is None else dict(model.accuracy.counts),
+                "counts": dict(judged[label].counts) if label in judged else {},
+                "accuracy": kept_accuracy(judged[label]) if label in judged else None,
             }
             for label, model in results.models.items()
         },

@@ -1,71 +1,130 @@
-"""Two runs of a benchmark held against each other: which figures differ by more than their intervals tell, and which got worse."""
+"""Two runs of a benchmark held against each other: which figures differ by more than their intervals tell, and which got worse.
+
+Times are compared by the intervals of both runs; accuracies on the same clips or frames in pairs.
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from vidkd.base.errors import DataError
+from vidkd.bench.speed.kept import ONE_WINDOW, Moved, moved_between
 from vidkd.bench.speed.machine import same_machine
 
 Verdict = Literal["same", "better", "worse", "unknown", "gone", "new"]
 
-HIGHER_IS_BETTER = ("top", "class_mean", "ap", "map", "recall", "throughput")
+COSTS = ("latency", "throughput", "end_to_end", "cold_start", "first_answer", "memory", "gpu_memory", "parameters", "macs", "file_bytes")
+"""What the name of every figure begins with that is no accuracy."""
+ERRORS = ("ece", "nll")
+"""What the name of an accuracy ends with of which less is better."""
 EXACT = ("parameters", "macs", "macs_torch", "file_bytes")
 COUNTS = ("latency_n", "end_to_end_n")
 """How often something was measured: neither better nor worse."""
 ABSOLUTE = ("latency_ms", "latency_p95_ms", "throughput", "end_to_end_ms", "end_to_end_p95_ms", "cold_start_s", "cold_start_ready_s")
 ABSOLUTE_PARTS = ("end_to_end_decode_ms", "end_to_end_flow_ms", "end_to_end_model_ms", "first_answer_s")
 """Figures of a machine, which say nothing beside those of another one."""
+EPSILON = 1e-9
+"""What a difference of two numbers is off by."""
+UNPAIRED = 0.01
+"""By how much an accuracy may differ where a run has not kept what it takes to compare in pairs."""
+Bounds = tuple[float, float]
+Value = tuple[float, Bounds | None]
+Measured = Mapping[str, Any] | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """One figure in two runs. before, after: value and interval (None where it is exact or unknown)."""
+    """One figure in two runs. before, after: value and interval (None where it is exact or unknown). moved: its difference in pairs."""
 
     model: str
     metric: str
-    before: tuple[float, tuple[float, float] | None] | None
-    after: tuple[float, tuple[float, float] | None] | None
+    before: Value | None
+    after: Value | None
     verdict: Verdict
+    moved: Moved | None = None
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether it moved the wrong way, and nothing tells whether by chance."""
+        if self.verdict != "unknown" or self.before is None or self.after is None:
+            return False
+        return (self.after[0] < self.before[0]) == is_better_higher(self.metric)
 
     def __str__(self) -> str:
-        return f"{self.model}  {self.metric}  {_words(self.before)} -> {_words(self.after)}  {self.verdict}"
+        bounds = "" if self.moved is None or self.moved.ci95 is None else _interval(self.moved.ci95, "+.4g")
+        paired = f" (in pairs{bounds})" if bounds else ""
+        doubt = ": it moved the wrong way, and without an interval nothing tells whether by chance" if self.is_doubtful else ""
+        return f"{self.model}  {self.metric}  {_words(self.before)} -> {_words(self.after)}{paired}  {self.verdict}{doubt}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """All figures of two runs. same_machine: seconds were compared; on unlike machines ratios to the baseline alone are."""
+    """All figures of two runs. same_machine: seconds were compared; on unlike machines ratios alone are. notes: what limits the rest."""
 
     changes: tuple[Change, ...]
     same_machine: bool
+    notes: tuple[str, ...] = ()
 
     def of(self, *verdicts: Verdict) -> list[Change]:
         """Those with one of these verdicts."""
         return [change for change in self.changes if change.verdict in verdicts]
 
+    @property
+    def regressions(self) -> list[Change]:
+        """What is worse or gone, and what moved the wrong way without an interval that tells whether by chance."""
+        return [change for change in self.changes if change.verdict in ("worse", "gone") or change.is_doubtful]
 
-def compare(first: Mapping[str, Any], second: Mapping[str, Any], *, tolerance: float = 0.0) -> Comparison:
+
+def compare(
+    first: Mapping[str, Any], second: Mapping[str, Any], *, tolerance: float = 0.0, measurements: tuple[Measured, Measured] = (None, None)
+) -> Comparison:
     """Every figure of two summaries, `second` as held against `first`.
 
-    A figure differs if the two 95 % intervals do not meet; an exact one, as the number of parameters, if it is another number. Of one that
-    has no interval on a side and is not exact nobody can say: `unknown`, unless it is equal. tolerance: share of the first value by which
-    a figure may differ on top of that. A figure or model that only one run has is `gone` or `new`.
+    A time differs if the two 95 % intervals do not meet; an exact figure, as the number of parameters, if it is another number; an accuracy
+    if the interval of its difference on the same clips or frames leaves out zero. measurements: of both runs (`read_measurements`), which
+    tell that difference; an accuracy of which one of them tells nothing differs by more than UNPAIRED. Of what has no interval nobody can
+    say: `unknown`, unless it is equal. tolerance: share of the first value by which a figure may differ on top of that. A figure or model
+    that only one run has is `gone` or `new`.
     Raises DataError for summaries of no benchmark, of unlike baselines, or judged on other clips.
     """
     for summary in (first, second):
         if not isinstance(summary["data"], Mapping) or "baseline" not in summary["data"]:
             raise DataError(f"the summary of a study, not of a benchmark: {summary['study']}", to_mend="vidkd benchmark writes one")
-    names = [str(summary["data"]["baseline"]) for summary in (first, second)]
+    _check_alike(first["data"], second["data"])
+    machine = same_machine(first["environment"], second["environment"])
+    changes = tuple(_changes(first["methods"], second["methods"], machine, tolerance, measurements))
+    return Comparison(changes=changes, same_machine=machine, notes=tuple(_notes(first["data"], second["data"], changes)))
+
+
+def held_against(data: Mapping[str, Any], model: str) -> str | None:
+    """The label of the model that the ratios and the difference of `model` are to; None for the baseline. data: of a summary."""
+    if model == data["baseline"]:
+        return None
+    return str(data.get("models", {}).get(model, {}).get("against") or data["baseline"])
+
+
+def judged_on_one_window(data: Mapping[str, Any]) -> bool:
+    """Whether all classifiers of a summary were judged on one window and crop of a clip. data: of the summary."""
+    told = [model["judged_on"] for model in data["models"].values() if model["judged_on"]]
+    return bool(told) and data["kind"] == "classifier" and all(ONE_WINDOW in words for words in told)
+
+
+def _check_alike(first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
+    names = [str(data["baseline"]) for data in (first, second)]
     if names[0] != names[1]:
         raise DataError("the two benchmarks have unlike baselines", first=names[0], second=names[1])
-    judged = [summary["data"].get("manifest") for summary in (first, second)]
+    for model in first.get("models", {}):
+        others = [held_against(data, model) for data in (first, second)]
+        if model in second.get("models", {}) and others[0] != others[1]:
+            raise DataError(f"the two benchmarks hold '{model}' against unlike models", first=others[0], second=others[1])
+    judged = [data.get("manifest") for data in (first, second)]
     if None not in judged and judged[0] != judged[1]:
         raise DataError("the two benchmarks were judged on other clips or frames: their hashes (data.manifest) are not the same")
-    machine = same_machine(first["environment"], second["environment"])
-    return Comparison(changes=tuple(_changes(first["methods"], second["methods"], machine, tolerance)), same_machine=machine)
 
 
-def _changes(first: Mapping[str, Any], second: Mapping[str, Any], machine: bool, tolerance: float) -> Iterator[Change]:
+def _changes(
+    first: Mapping[str, Any], second: Mapping[str, Any], machine: bool, tolerance: float, measurements: tuple[Measured, Measured]
+) -> Iterator[Change]:
     for model in dict.fromkeys((*first, *second)):
         before, after = (side[model]["metrics"] if model in side else {} for side in (first, second))
         for metric in dict.fromkeys((*before, *after)):
@@ -73,38 +132,71 @@ def _changes(first: Mapping[str, Any], second: Mapping[str, Any], machine: bool,
             if base in COUNTS or (not machine and base in (*ABSOLUTE, *ABSOLUTE_PARTS)):
                 continue
             pair = _figure(before.get(metric)), _figure(after.get(metric))
-            yield Change(model=model, metric=metric, before=pair[0], after=pair[1], verdict=_verdict(metric, *pair, tolerance))
+            moved = moved_between(*measurements, model, metric) if is_accuracy(metric) else None
+            verdict = _verdict(metric, *pair, moved, tolerance)
+            yield Change(model=model, metric=metric, before=pair[0], after=pair[1], verdict=verdict, moved=moved)
 
 
-def _verdict(metric: str, before: Any, after: Any, tolerance: float) -> Verdict:
+def _verdict(metric: str, before: Value | None, after: Value | None, moved: Moved | None, tolerance: float) -> Verdict:
     if before is None or after is None:
         return "new" if before is None else "gone"
-    (old, old_ci), (new, new_ci) = before, after
-    if (old_ci is None or new_ci is None) and metric not in EXACT:
-        return "same" if old == new else "unknown"
-    slack = tolerance * abs(old)
-    low, high = old_ci or (old, old)
-    new_low, new_high = new_ci or (new, new)
-    if new_low > high + slack:
+    slack = tolerance * abs(before[0]) + (UNPAIRED if is_accuracy(metric) and moved is None else 0.0)
+    bounds = _difference(metric, before, after, moved)
+    if bounds is None:
+        return "same" if abs(after[0] - before[0]) <= slack else "unknown"
+    low, high = bounds
+    if low > slack + EPSILON:
         return "better" if is_better_higher(metric) else "worse"
-    if new_high < low - slack:
+    if high < -slack - EPSILON:
         return "worse" if is_better_higher(metric) else "better"
     return "same"
 
 
+def _difference(metric: str, before: Value, after: Value, moved: Moved | None) -> Bounds | None:
+    """Between which bounds the second figure lies above the first; None where nothing tells."""
+    (old, old_ci), (new, new_ci) = before, after
+    if moved is not None:
+        return moved.ci95
+    if is_accuracy(metric) or metric in EXACT:
+        return new - old, new - old
+    if old_ci is None or new_ci is None:
+        return None
+    return new_ci[0] - old_ci[1], new_ci[1] - old_ci[0]
+
+
+def _notes(first: Mapping[str, Any], second: Mapping[str, Any], changes: tuple[Change, ...]) -> Iterator[str]:
+    for model, told in first.get("models", {}).items():
+        ways = [told.get("judged_on"), second.get("models", {}).get(model, {}).get("judged_on")]
+        if None not in ways and ways[0] != ways[1]:
+            yield f"{model} was judged in unlike ways: on {ways[0]}; on {ways[1]}"
+    compared = [change for change in changes if is_accuracy(change.metric) and change.verdict not in ("gone", "new")]
+    if any(change.moved is None for change in compared):
+        yield f"accuracies are the same within {UNPAIRED:g} where not both runs keep what it takes to compare in pairs"
+
+
+def is_accuracy(metric: str) -> bool:
+    """Whether a figure says how good a model is, not what it costs."""
+    return not metric.startswith(COSTS)
+
+
 def is_better_higher(metric: str) -> bool:
     """Whether more of a metric is better; of times, sizes and errors less is."""
-    return metric.startswith(HIGHER_IS_BETTER)
+    base = metric.partition("@")[0]
+    return not base.endswith(ERRORS) if is_accuracy(metric) else base == "throughput"
 
 
-def _figure(row: Mapping[str, Any] | None) -> tuple[float, tuple[float, float] | None] | None:
+def _figure(row: Mapping[str, Any] | None) -> Value | None:
     if row is None:
         return None
     return float(row["mean"]), None if row["ci95"] is None else (float(row["ci95"][0]), float(row["ci95"][1]))
 
 
-def _words(figure: tuple[float, tuple[float, float] | None] | None) -> str:
+def _words(figure: Value | None) -> str:
     if figure is None:
         return "none"
     value, bounds = figure
-    return f"{value:.4g}" + (f" [{bounds[0]:.4g}, {bounds[1]:.4g}]" if bounds else "")
+    return f"{value:.4g}" + (_interval(bounds, ".4g") if bounds else "")
+
+
+def _interval(bounds: Bounds, form: str) -> str:
+    return f" [{bounds[0]:{form}}, {bounds[1]:{form}}]"

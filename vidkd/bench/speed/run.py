@@ -13,11 +13,12 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
+from vidkd.base.cores import check_threads
 from vidkd.base.errors import VidkdError
 from vidkd.bench.speed.accuracy import Accuracy, check_same_kind, judge_clips, judge_frames, shown_clips, shown_frames
 from vidkd.bench.speed.clocks import Clock, HostClock, clock_of
 from vidkd.bench.speed.cold_start import ColdStart, cold_start
-from vidkd.bench.speed.config import Benchmark, BenchmarkConfig, DataSpec, ShapeSpec, check_threads
+from vidkd.bench.speed.config import Benchmark, BenchmarkConfig, DataSpec, ShapeSpec
 from vidkd.bench.speed.cost import Cost, content_of, cost_of
 from vidkd.bench.speed.direct import NetworkInput
 from vidkd.bench.speed.end_to_end import ClipReader, FrameReader, Parts, Reader, end_to_end_block, samples_of
@@ -107,7 +108,7 @@ def run_benchmark(benchmark: Benchmark, *, device: str = "auto") -> Results:
     timed before all of that is known.
     """
     begun = time.monotonic()
-    check_threads(benchmark.config.threads)
+    check_threads(*benchmark.config.threads, where="threads")
     config = located(benchmark)
     # or the time of a call would depend on which sizes other models have allocated and freed before it
     kept = keep_freed_memory()
@@ -132,7 +133,7 @@ def run_benchmark(benchmark: Benchmark, *, device: str = "auto") -> Results:
             runs_on=model.runs_on,
             input=str(model.input),
             kind=model.kind,
-            clock=clock_of(model.device).name,
+            clock=clock_of(model.clock_device).name,
             content=content_of(config.models[label]),
             cost=costs[label],
             accuracy=shown[label].accuracy,
@@ -183,7 +184,7 @@ def _shown_frames(truth: BoxManifest, opened: Mapping[str, OpenModel], most: int
             log.info("judging %s", label)
             model.begin()
             accuracy = judge_frames(model, truth)
-        identity = None if accuracy.drawn is None else accuracy.drawn.on.frames
+        identity = None if accuracy.drawn is None else accuracy.drawn.on.samples
         found[label] = _Shown(reader=partial(FrameReader, truth), batch=batch, accuracy=accuracy, data=truth.name, manifest=identity)
     return found
 
@@ -236,7 +237,7 @@ def _timed(
             read = shown[label].reader
             if read is not None:
                 turns["end_to_end", label, Condition(1, threads)] = partial(
-                    end_to_end_block, model, read(), calls=config.end_to_end, clock=clock_of(model.device), host=HostClock()
+                    end_to_end_block, model, read(), calls=config.end_to_end, clock=clock_of(model.clock_device), host=HostClock()
                 )
     total = config.rounds + config.warmup_rounds
     measured = interleave(
@@ -255,7 +256,7 @@ def _timed(
 
 def _turn(config: BenchmarkConfig, model: OpenModel, samples: NDArray[Any]) -> Callable[[], list[float]]:
     """One turn of one model: as many calls as its time allows, told by the quickest of three that follow a first one."""
-    clock = clock_of(model.device)
+    clock = clock_of(model.clock_device)
     model.begin()
     quickest = min(block(partial(model.answer, samples), calls=3, clock=clock))
     return partial(_block, model, samples, calls_in(quickest, block_s=config.block_s, most=config.calls), clock)

@@ -63,6 +63,7 @@ def open_two_streams(spec: ModelSpec, open_one: Callable[[ModelSpec], OpenModel]
         one, other = rgb.answer(images), flow.answer(motion)
         return (one.probabilities + other.probabilities) / 2  # type: ignore[attr-defined]
 
+    timed = next((one for one in pair if one.clock_device != "cpu"), None)
     return OpenModel(
         kind="classifier",
         runs_on=rgb.runs_on if rgb.runs_on == flow.runs_on else f"{rgb.runs_on}; {flow.runs_on}",
@@ -73,7 +74,8 @@ def open_two_streams(spec: ModelSpec, open_one: Callable[[ModelSpec], OpenModel]
         input=TwoStreamInput(rgb=rgb.input, flow=flow.input),
         classes=rgb.classes,
         data=flow.data,
-        device=rgb.device,
+        device=(timed or rgb).device,
+        waits=timed is None,
         streams=tuple(pair),
     )
 
@@ -81,7 +83,5 @@ def open_two_streams(spec: ModelSpec, open_one: Callable[[ModelSpec], OpenModel]
 def _that_must_agree(rgb: OpenModel, flow: OpenModel) -> dict[str, tuple[Any, Any]]:
     assert rgb.data is not None
     assert flow.data is not None
-    found = {
-        name: (getattr(rgb.data, name), getattr(flow.data, name)) for name in ("window", "transform", "observe", "eval_clips", "eval_crops")
-    }
+    found = {name: (getattr(rgb.data, name), getattr(flow.data, name)) for name in ("window", "transform", "observe")}
     return {"classes": (rgb.classes, flow.classes), **found}

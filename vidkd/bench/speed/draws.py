@@ -1,0 +1,132 @@
+"""What the models of a benchmark would have scored on other groups of clips or frames: drawn anew, with every metric worked out again.
+
+All models that were judged on the same clips or frames see the same draws, in this run and in any other, so they are compared draw by draw.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidkd.data.manifest import Clip
+from vidkd.detection.annotations import BoxManifest, LabelledFrame
+from vidkd.detection.evaluate import METRICS, DetectorJudgement, RecallJudgement
+from vidkd.detection.metrics import average_precision
+from vidkd.engine.judge import Judgement
+
+DRAWS = 200
+"""Of metrics that are worked out anew for each."""
+RECALL_DRAWS = 2000
+BLOCK = 50
+"""Frames of a stretch that is drawn anew as a whole, where all are of one group."""
+Draws = dict[str, NDArray[np.float64]]
+"""Metrics by name, (draws,) each; empty with one group."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgedOn:
+    """What a model was judged on. samples: a hash of what the clips or annotated frames say. classes: those of theirs that it has."""
+
+    samples: str
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Drawn:
+    """Every metric in each draw of groups, see `Draws`. metric: the main one."""
+
+    metric: str
+    values: Mapping[str, NDArray[np.float64]]
+    on: JudgedOn
+
+
+def clips_identity(clips: Sequence[Clip]) -> str:
+    """A hash of which clips these are, in which order, with which labels and groups."""
+    rows = [(clip.path, clip.start_s, clip.end_s, clip.group, clip.label, sorted(clip.targets.items())) for clip in clips]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+def clip_draws(judgement: Judgement, *, seed: int = 0) -> Draws:
+    """Groups of clips are drawn anew, those of which nothing can be observed among them; draws without a labelled clip are left out, and
+    metrics that a draw does not have.
+    """
+    rows: dict[str, list[int]] = {}
+    lost: dict[str, list[Clip]] = {}
+    for number, clip in enumerate(judgement.fullest.clips):
+        rows.setdefault(clip.group, []).append(number)
+    for clip in judgement.unobservable:
+        lost.setdefault(clip.group, []).append(clip)
+    groups = list(dict.fromkeys((*rows, *lost)))
+    if len(groups) < 2:
+        return {}
+    rng, found = np.random.default_rng(seed), []
+    for _ in range(DRAWS):
+        names = [groups[number] for number in rng.integers(0, len(groups), len(groups))]
+        clips = np.array([number for name in names for number in rows.get(name, ())], np.int64)
+        # the labels alone decide what is left out, so draws of several models stay side by side
+        if len(clips) and (judgement.fullest.labels[clips] >= 0).any():
+            found.append(_of_clips(judgement, clips, [clip for name in names for clip in lost.get(name, ())]).metrics())
+    return _side_by_side(found)
+
+
+def _of_clips(judgement: Judgement, rows: NDArray[np.int64], unobservable: Sequence[Clip]) -> Judgement:
+    at = {
+        fraction: dataclasses.replace(
+            one,
+            probabilities=one.probabilities[rows],
+            clips=[one.clips[number] for number in rows],
+            targets={name: values[rows] for name, values in one.targets.items()},
+        )
+        for fraction, one in judgement.at.items()
+    }
+    return Judgement(at, unobservable, judgement.shortened)
+
+
+def frame_draws(judgement: DetectorJudgement, truth: BoxManifest, *, seed: int = 0) -> Draws:
+    """Groups of complete frames are drawn anew and average precision is worked out for each draw that has a box."""
+    groups = frame_groups([frame for frame in truth.frames if frame.complete])
+    if len(groups) < 2 or judgement.precision.ap50 is None:
+        return {}
+    rng, found = np.random.default_rng(seed), []
+    for _ in range(DRAWS):
+        frames = [frame for number in rng.integers(0, len(groups), len(groups)) for frame in groups[number]]
+        drawn = average_precision(dataclasses.replace(truth, frames=tuple(frames)), judgement.detections)
+        if drawn.ap50 is not None:  # the truth alone decides, as above
+            found.append({name: getattr(drawn, name) or 0.0 for name in METRICS})
+    return _side_by_side(found)
+
+
+def recall_draws(judgement: RecallJudgement, *, seed: int = 0) -> Draws:
+    """Videos are drawn anew."""
+    by_path = judgement.recall.recall_by_path
+    paths = sorted(by_path)
+    if len(paths) < 2:
+        return {}
+    place = {path: number for number, path in enumerate(paths)}
+    of_frame = [place[path] for path, _ in judgement.recall.keys]
+    found, objects = (np.bincount(of_frame, weights=counts) for counts in (judgement.recall.found, judgement.recall.objects))
+    times = np.random.default_rng(seed).multinomial(len(paths), np.full(len(paths), 1 / len(paths)), size=RECALL_DRAWS)
+    recalls = np.array([by_path[path] for path in paths])
+    return {"recall50": (times @ found) / (times @ objects), "recall50_video": times @ recalls / len(paths)}
+
+
+def frame_groups(frames: Sequence[LabelledFrame]) -> list[list[LabelledFrame]]:
+    """Frames by group; where there is one group alone, by stretches of BLOCK frames of its videos, or so many images."""
+    one = len({frame.group for frame in frames}) == 1
+    found: dict[tuple[str, int], list[LabelledFrame]] = {}
+    for number, frame in enumerate(frames):
+        place = number if frame.frame_index is None else frame.frame_index
+        found.setdefault((frame.path if frame.frame_index is not None else "", place // BLOCK) if one else (frame.group, 0), []).append(
+            frame
+        )
+    return list(found.values())
+
+
+def _side_by_side(found: Sequence[Mapping[str, float]]) -> Draws:
+    """Of the metrics that all draws have."""
+    names = [name for name in found[0] if all(name in drawn for drawn in found)] if found else []
+    return {name: np.array([drawn[name] for drawn in found]) for name in names}
