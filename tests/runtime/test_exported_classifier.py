@@ -11,7 +11,8 @@ from clip_model import FRAMES, SIZE, clip_metadata, clip_onnx
 from model_files import external_onnx, picture_metadata, picture_onnx
 
 from vidkd.base.errors import CheckpointError, ConfigError, VidkdError
-from vidkd.runtime.classifier_metadata import MOST_TEXT, MOST_VALUES
+from vidkd.runtime.classifier_metadata import MOST_VALUES
+from vidkd.runtime.embedded import MOST_TEXT
 from vidkd.runtime.exported_classifier import softmax
 from vidkd.runtime.opening import open_detector, open_exported_classifier
 

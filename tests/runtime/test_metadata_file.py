@@ -3,6 +3,7 @@ import pytest
 from model_files import constant_onnx, picture_metadata, picture_onnx
 
 from vidkd.base.errors import ConfigError
+from vidkd.runtime.embedded import MOST_TEXT
 from vidkd.runtime.metadata_file import find_metadata, read_metadata, read_names
 from vidkd.runtime.opening import open_detector, open_network
 
@@ -76,6 +77,27 @@ def test_embedded_metadata_that_cannot_be_read_are_refused(tmp_path):
         find_metadata(open_network(picture_onnx(tmp_path / "m.onnx", embedded="{")))
     with pytest.raises(ConfigError, match=r"metadata lacks classes, input, head\n *where *: .*m.onnx \(embedded\)"):
         find_metadata(open_network(picture_onnx(tmp_path / "m.onnx", embedded="{}")))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[" * 200_000, "embedded metadata cannot be read"),
+        ('{"classes": "' + "a" * MOST_TEXT + '"}', f"metadata of {MOST_TEXT + 15} characters, {MOST_TEXT} are allowed"),
+        ("[1]", "metadata must be a mapping"),
+    ],
+)
+def test_metadata_that_a_stranger_wrote_are_refused_by_name(tmp_path, text, message):
+    path = picture_onnx(tmp_path / "m.onnx", embedded=text)
+    with pytest.raises(ConfigError, match=message) as caught:
+        open_detector(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_yaml_that_is_too_deep_is_refused(tmp_path):
+    (tmp_path / "m.yaml").write_text("[" * 20_000, encoding="utf-8")
+    with pytest.raises(ConfigError, match="not a YAML file"):
+        read_metadata(tmp_path / "m.yaml")
 
 
 CELLS = (64 // 8) ** 2 + (64 // 16) ** 2 + (64 // 32) ** 2

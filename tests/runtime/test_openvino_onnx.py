@@ -15,7 +15,7 @@ from model_files import constant_onnx, external_onnx, picture, picture_metadata,
 from onnx import TensorProto, helper, numpy_helper
 
 from vidkd.base.errors import CheckpointError, ConfigError, MissingExtraError, VidkdError
-from vidkd.runtime.classifier_metadata import MOST_TEXT
+from vidkd.runtime.embedded import MOST_TEXT
 from vidkd.runtime.onnx_file import told_by
 from vidkd.runtime.opening import open_detector, open_exported_classifier, open_network
 from vidkd.runtime.openvino_network import _SignalStack

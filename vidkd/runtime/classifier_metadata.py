@@ -9,15 +9,13 @@ from typing import Any, Literal
 from vidkd.base.errors import ConfigError
 from vidkd.base.plain import from_plain
 from vidkd.runtime.clip_classifier import View
+from vidkd.runtime.embedded import EXPORT_AGAIN, embedded_content
 from vidkd.runtime.metadata import EMBEDDED_KEY
 from vidkd.runtime.network import MOST_VALUES, Network
 
 CLASSIFIER_SCHEMA = 1
-MOST_TEXT = 2**20
-"""Characters of metadata; more are no metadata of ours."""
 CLIP, OBSERVED, LOGITS, ATTENTION = "clip", "observed", "logits", "attention"
 """Names of the inputs and outputs of an exported classifier."""
-EXPORT_AGAIN = "export the checkpoint again: vidkd export --help"
 
 CHANNELS: dict[View, int] = {"rgb": 3, "flow": 2}
 
@@ -105,12 +103,7 @@ def embedded_classifier(network: Network) -> ClassifierMetadata:
     if text is None:
         reason = f"it holds no metadata of vidkd (entry '{EMBEDDED_KEY}'): classes, frames, sizes"
         raise ConfigError(f"nothing says how to run {network.path}", reason=reason, to_mend=EXPORT_AGAIN)
-    if len(text) > MOST_TEXT:
-        raise ConfigError(f"metadata of {len(text)} characters, {MOST_TEXT} are allowed", where=where)
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"embedded metadata cannot be read: {network.path}", reason=error, to_mend=EXPORT_AGAIN) from error
+    content = embedded_content(text, network.path)
     if isinstance(content, dict) and content.get("task") == "detect":
         raise ConfigError(f"a detector, not a classifier: {network.path}", to_mend="vidkd detect --model takes it")
     if isinstance(content, dict) and content.get("version") != CLASSIFIER_SCHEMA:

@@ -6,6 +6,7 @@ from pathlib import Path
 import yaml
 
 from vidkd.base.errors import ConfigError
+from vidkd.runtime.embedded import embedded_content
 from vidkd.runtime.metadata import ModelMetadata
 from vidkd.runtime.network import Network, Port
 
@@ -20,7 +21,7 @@ def find_metadata(network: Network, given: ModelMetadata | Path | str | None = N
     if given is not None:
         return read_metadata(given)
     if network.embedded is not None:
-        return _from_json(network.embedded, network.path)
+        return ModelMetadata.from_mapping(embedded_content(network.embedded, network.path), f"{network.path} (embedded)")
     beside = Path(network.path).with_suffix(".yaml")
     if beside.exists():
         return read_metadata(beside)
@@ -41,7 +42,7 @@ def read_metadata(path: Path | str) -> ModelMetadata:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"metadata file not found: {path}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"not a YAML file: {path}", reason=" ".join(str(error).split())) from error
     if isinstance(content, dict) and isinstance(content.get("classes"), str):
         content["classes"] = list(read_names(path.parent / content["classes"]))
@@ -63,14 +64,6 @@ def read_names(path: Path | str) -> tuple[str, ...]:
             "a file of class names has a name on every line", found=f"an empty line at {where}" if names else f"{path} is empty"
         )
     return tuple(names)
-
-
-def _from_json(text: str, path: str) -> ModelMetadata:
-    try:
-        content = json.loads(text)
-    except ValueError as error:
-        raise ConfigError(f"embedded metadata cannot be read: {path}", reason=error, to_mend="export the model again") from error
-    return ModelMetadata.from_mapping(content, f"{path} (embedded)")
 
 
 def template(network: Network) -> str:
