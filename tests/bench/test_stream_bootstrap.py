@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vidkd.base.errors import DataError
-from vidkd.bench.streams.bootstrap import StreamCounts, f1_difference, f1_interval
+from vidkd.bench.streams.bootstrap import StreamCounts, block_of, stream_difference, stream_interval
 
 
 def counts(seed: int = 0, stream: str = "a", frames: int = 37, quality: float = 0.6, draw: int = 0) -> StreamCounts:
@@ -52,31 +52,31 @@ CELLS = [counts(0, "a", draw=1), counts(0, "b", 23, draw=2), counts(1, "a", draw
 OTHERS = [counts(0, "a", draw=5), counts(0, "b", 23, draw=6), counts(1, "a", draw=7), counts(1, "b", 23, draw=8)]
 
 
-@pytest.mark.parametrize("block", [1, 5, 10])
+@pytest.mark.parametrize("block", [1, 4, 5])
 def test_the_interval_is_that_of_frames_drawn_one_by_one(block: int) -> None:
-    found = f1_interval(CELLS, block=block, draws=60, seed=3)
+    found = stream_interval(CELLS, block=block, draws=60, seed=3)
     assert found.ci95 == pytest.approx(tuple(slow_interval(CELLS, None, block, 60, 3)))
     assert found.mean == pytest.approx(np.mean([cell.f1 for cell in CELLS]))
     assert (found.cells, found.seeds, found.clips) == (4, 2, 60)
 
 
 def test_a_difference_is_paired_on_the_drawn_blocks() -> None:
-    found = f1_difference(CELLS, OTHERS, block=5, draws=60, seed=3)
+    found = stream_difference(CELLS, OTHERS, block=5, draws=60, seed=3)
     assert found.ci95 == pytest.approx(tuple(slow_interval(CELLS, {cell.name: cell for cell in OTHERS}, 5, 60, 3)))
-    same = f1_difference(CELLS, CELLS, block=5, draws=60)
+    same = stream_difference(CELLS, CELLS, block=5, draws=60)
     assert same.ci95 == (0.0, 0.0)
 
 
 def test_cells_of_one_side_alone_are_left_out_of_a_difference() -> None:
-    found = f1_difference(CELLS, OTHERS[:3], block=5, draws=20)
+    found = stream_difference(CELLS, OTHERS[:3], block=5, draws=20)
     assert found.cells == 3
     assert found.mean == pytest.approx(np.mean([mine.f1 - other.f1 for mine, other in zip(CELLS[:3], OTHERS[:3], strict=True)]))
 
 
 def test_frames_that_are_all_alike_leave_no_doubt_but_that_of_seeds() -> None:
-    alike = f1_interval([constant(0, 3, 1, 1), constant(1, 3, 1, 1)], block=10, draws=100)
+    alike = stream_interval([constant(0, 3, 1, 1), constant(1, 3, 1, 1)], block=10, draws=100)
     assert alike.ci95 == pytest.approx((0.75, 0.75))
-    unlike = f1_interval([constant(0, 1, 0, 0), constant(1, 0, 1, 1)], block=10, draws=400)
+    unlike = stream_interval([constant(0, 1, 0, 0), constant(1, 0, 1, 1)], block=10, draws=400)
     assert unlike.ci95 == (0.0, 1.0)  # a quarter of the draws takes either seed twice
 
 
@@ -85,7 +85,7 @@ def test_longer_blocks_widen_the_interval_of_a_stream_that_changes_slowly() -> N
     cells = [StreamCounts(seed=seed, stream="a", right=good, wrong=4 - good, missed=4 - good) for seed in (0, 1)]
 
     def width(block: int) -> float:
-        low, high = f1_interval(cells, block=block, draws=400).ci95
+        low, high = stream_interval(cells, block=block, draws=400).ci95
         return high - low
 
     assert width(20) > 2 * width(1)
@@ -97,13 +97,26 @@ def test_f1_of_an_empty_stretch_is_one_and_ranges_are_cut() -> None:
     assert cell.between(1, 3).f1 == pytest.approx(4 / 7)
 
 
-def test_no_interval_with_one_seed_or_one_block() -> None:
-    single = f1_interval([counts()], block=5, draws=10)
+def test_no_interval_with_one_seed_or_one_frame() -> None:
+    single = stream_interval([counts()], block=5, draws=10)
     assert single.ci95 is None
     assert single.note == "no interval: one seed only"
-    short = f1_interval([counts(0), counts(1)], block=50, draws=10)
+    short = stream_interval([counts(0, frames=1), counts(1, frames=1)], draws=10)
     assert short.ci95 is None
-    assert short.note == "no interval: stream a is one block only"
+    assert short.note == "no interval: stream a is one frame only"
+
+
+def test_a_short_stretch_takes_shorter_blocks() -> None:
+    assert [block_of(counts(frames=frames), 50) for frames in (1, 3, 41, 199, 200, 900)] == [1, 1, 10, 49, 50, 50]
+    cells = [counts(0, frames=41), counts(1, frames=41, draw=1)]
+    assert stream_interval(cells, block=50, draws=60, seed=3).ci95 == pytest.approx(tuple(slow_interval(cells, None, 10, 60, 3)))
+    assert stream_interval(cells, block=50, draws=1).groups == 5
+
+
+def test_many_draws_are_worked_out_in_parts_of_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = stream_interval(CELLS, block=5, draws=60, seed=3)
+    monkeypatch.setattr("vidkd.bench.streams.bootstrap.CHUNK", 7)
+    assert stream_interval(CELLS, block=5, draws=60, seed=3).ci95 == pytest.approx(whole.ci95)
 
 
 @pytest.mark.parametrize(
@@ -116,13 +129,13 @@ def test_no_interval_with_one_seed_or_one_block() -> None:
 )
 def test_cells_that_do_not_fit_are_refused(cells, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        f1_interval(cells)
+        stream_interval(cells)
 
 
 def test_pairs_that_do_not_fit_are_refused() -> None:
     with pytest.raises(DataError, match="no cell of a stream is on both sides"):
-        f1_difference([counts()], [counts(stream="b")])
+        stream_difference([counts()], [counts(stream="b")])
     with pytest.raises(DataError, match="not judged on the same frames"):
-        f1_difference([counts()], [counts(frames=36)])
+        stream_difference([counts()], [counts(frames=36)])
     with pytest.raises(DataError, match="three counts for every frame"):
         StreamCounts(seed=0, stream="a", right=np.zeros(3, int), wrong=np.zeros(2, int), missed=np.zeros(3, int))

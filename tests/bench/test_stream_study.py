@@ -1,6 +1,5 @@
 """A study of streams from end to end on drawn shapes: cells, resuming, tuning, summary, tables, report."""
 
-import dataclasses
 import json
 from pathlib import Path
 
@@ -9,36 +8,35 @@ import pytest
 import torch
 from stream_study_samples import (
     FRAMES,
-    NAMES,
     CountingPainter,
+    Painter,
     detector,
     let_painter_be_the_oracle,
     make_places,
     make_root,
     make_study,
+    stream,
     study_content,
 )
 
 from vidkd.base.errors import ConfigError, DataError
+from vidkd.bench.streams.annotated import StreamPrecision
 from vidkd.bench.streams.answers import oracle_boxes
 from vidkd.bench.streams.cells import run_stream_cells
-from vidkd.bench.streams.collect import as_counts, read_stream_cells, summarise_streams
+from vidkd.bench.streams.collect import as_annotated, as_counts, read_stream_cells, summarise_streams
 from vidkd.bench.streams.footage import ranges_of, stretches_of, truth_of
-from vidkd.bench.streams.page import streams_page, tables_of
+from vidkd.bench.streams.page import stream_table, streams_page, tables_of
 from vidkd.bench.streams.places import StreamPlaces, oracle_files
-from vidkd.bench.streams.run import run_stream_cell, truth_metrics
+from vidkd.bench.streams.run import run_stream_cell
 from vidkd.bench.streams.settings import StreamCellKey, cells_to_run
 from vidkd.bench.streams.tuning import read_chosen_trials, tune_streams
 from vidkd.cli.main import main
-from vidkd.detection.annotations import BoxManifest, LabelledFrame
-from vidkd.detection.layouts.layout import bare_frame
 from vidkd.detection.online import Student
 from vidkd.detection.opening import ModelFiles
 from vidkd.detection.policies import save_selector
 from vidkd.detection.policies.provenance import provenance
 from vidkd.models.darknet.weights import save_weights
 from vidkd.models.selector import KeyFrameLSTM, SelectorConfig
-from vidkd.runtime.detections import Detections
 from vidkd.video.content import content_of
 
 OPEN = ModelFiles.open
@@ -163,7 +161,7 @@ def test_a_cell_repeats_but_for_its_times(done, root, tmp_path) -> None:
     key = StreamCellKey("random", -1, 0.1, 1, "both")
     elsewhere = StreamPlaces(roots=(root,), results=tmp_path, cache=places.cache)
     again = run_stream_cell(study, "test", key, elsewhere, {})
-    for name in ("counts", "called", "kept", "losses", "outcomes", "metrics", "settings", "files"):
+    for name in ("counts", "called", "kept", "losses", "outcomes", "annotated", "settings", "files"):
         assert json.loads(json.dumps(again[name])) == cells[key][name]
 
 
@@ -394,22 +392,61 @@ def test_cells_judged_by_other_boxes_are_refused(root, tmp_path) -> None:
         list(run_stream_cells(study, "test", keys, places, {}, 1))
 
 
-def test_annotated_frames_judge_by_average_precision_or_by_recall() -> None:
-    def annotated(place: int, complete: bool) -> LabelledFrame:
-        bare = bare_frame("a", 64, 64, "a", frame_index=place, complete=complete)
-        return dataclasses.replace(bare, boxes=np.array([[0, 0, 10, 10]]), labels=np.zeros(1, int), ignore=np.zeros(1, bool))
+def test_average_precision_stands_with_intervals_beside_f1(root, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(CountingPainter, "class_names", ("cloud", "bar", "person"))
+    layout = tmp_path / "mot"
+    layout.mkdir()
+    (layout / "img1").symlink_to(root / "both")
+    rows = []
+    for place, frame in enumerate(stream(FRAMES)):
+        x1, y1, x2, y2 = Painter.look(frame).boxes[0].tolist()
+        rows += [f"{place + 1},1,{x1},{y1},{x2 - x1},{y2 - y1},1"] if place % 4 == 0 else []
+    (layout / "gt.txt").write_text("\n".join(rows) + "\n")
+    (tmp_path / "people.names").write_text("person\nbar\n")
+    truth = {"layout": "mot", "folder": "mot", "annotations": ["mot/gt.txt"]}
+    study = make_study(
+        tmp_path,
+        study_content(
+            streams={"both": {"segments": [{"video": "mot/img1"}], "truth": truth, "ranges": {"late": [20, 40]}}},
+            student={**study_content()["student"], "names": "people.names"},
+            methods={"student": {"kind": "frozen"}, "fixed": {}, "oracle": {"kind": "oracle"}},
+        ),
+    )
+    places = make_places(root, tmp_path)
+    cells = dict(run_stream_cells(study, "test", cells_to_run(study.spec), places, {}, 1))
+    summary = summarise_streams(study, read_stream_cells(study, places, {}))
+    methods = {name: method["metrics"] for name, method in summary["methods"].items()}
+    for metric in ("ap50", "ap50_late", "ap30", "ap30_late"):
+        assert methods["oracle"][f"{metric}@calls10"]["mean"] == 1.0
+        assert methods["oracle"][f"{metric}@calls10"]["ci95"] == [1.0, 1.0]
+    kept = as_annotated(cells[StreamCellKey("fixed", -1, 0.1, 1, "both")])
+    assert kept.places.tolist() == list(range(0, FRAMES, 4))
+    own = StreamPrecision(seed=1, stream="both", judged=kept.between(20, 40), metric="ap30")
+    assert methods["fixed"]["ap30_late@calls10"]["values"]["1/both"] == own.value
+    pair = next(pair for pair in summary["paired"] if (pair["method"], pair["metric"]) == ("oracle", "ap50@calls10"))
+    assert pair["difference"] == pytest.approx(1 - methods["student"]["ap50@calls10"]["mean"])
+    assert pair["ci95"][0] <= pair["difference"] <= pair["ci95"][1]
+    assert summary["data"]["shorter_blocks"] == {"ap50": [2], "ap30": [2], "f1_late": [5], "ap50_late": [1], "ap30_late": [1]}
+    tables = tables_of(summary)
+    heads = tables["AP50 and AP30 minus that of student:"][0]
+    assert heads == ("method", "ap50, 10 %", "ap30, 10 %", "ap50, 10 %, late", "ap30, 10 %, late")
+    assert tables["F1 minus that of student:"][0] == ("method", "10 %", "10 %, late")
+    assert "recall minus that of student:" not in tables
+    detail = tables["At 10 % calls:"]
+    assert dict(zip(detail[0], detail[3], strict=True))["ap50"] == "100.0 [100.0, 100.0]"
+    assert "frames of a block: ap50 2, ap30 2, f1_late 5, ap50_late 1, ap30_late 1." in stream_table(summary)
 
-    def manifest(complete: bool) -> BoxManifest:
-        return BoxManifest(name="a", root=Path(), classes=NAMES, frames=tuple(annotated(place, complete) for place in (1, 3)))
 
-    right = Detections(boxes=[[0, 0, 10, 10]], scores=[0.3], labels=[0])
-    found = [right if place == 1 else Detections.none() for place in range(5)]
-    ranges = {"all": (0, 5), "early": (0, 2), "between": (2, 3), "late": (3, 5)}
-    judged = truth_metrics(manifest(True), found, ranges, 0.4)
-    assert judged == {"ap50": pytest.approx(51 / 101, abs=1e-6), "ap50_early": 1.0, "ap50_late": 0.0}
-    assert truth_metrics(manifest(False), found, ranges, 0.4) == {"recall": 0.0, "recall_early": 0.0, "recall_late": 0.0}
-    assert truth_metrics(manifest(False), found, ranges, 0.2) == {"recall": 0.5, "recall_early": 1.0, "recall_late": 0.0}
-    assert truth_metrics(None, found, ranges, 0.4) == {}
+def test_cells_of_another_version_are_refused(done) -> None:
+    study, places, cells, _ = done
+    key = StreamCellKey("student", -1, 0.0, 0, "both")
+    path = places.cell("test", key)
+    try:
+        path.write_text(json.dumps({name: value for name, value in cells[key].items() if name != "version"}))
+        with pytest.raises(DataError, match=r"(?s)is a cell of version 1, this is 2.*move the old results away"):
+            read_stream_cells(study, places, {})
+    finally:
+        path.write_text(json.dumps(cells[key]))
 
 
 def test_an_oracle_with_the_student_s_heads_is_learned_from_cell_by_cell(root, tmp_path, monkeypatch) -> None:

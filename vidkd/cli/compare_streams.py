@@ -76,7 +76,7 @@ def _test(study: "StreamStudy", places: "StreamPlaces", chosen: "ChosenTrials", 
 
 def _report(study: "StreamStudy", places: "StreamPlaces", chosen: "ChosenTrials", arguments: argparse.Namespace) -> int:
     from vidkd.bench.streams.collect import read_stream_cells, summarise_streams
-    from vidkd.bench.streams.page import stream_table
+    from vidkd.bench.streams.page import blocks_note, stream_table
     from vidkd.bench.summary import write_summary
     from vidkd.report.page import render_report
     from vidkd.report.study import study_report
@@ -92,7 +92,7 @@ def _report(study: "StreamStudy", places: "StreamPlaces", chosen: "ChosenTrials"
             command=shlex.join(["vidkd", "compare_streams", arguments.study]),
             config_text=study.path.read_text(encoding="utf-8"),
             title=study.spec.title or "",
-            text=" ".join((study.spec.text or "").split()),
+            text=" ".join([*(study.spec.text or "").split(), blocks_note(summary)]).strip(),
             figures=time_lines(study, found, summary["data"]["labels"]),
         ),
     )

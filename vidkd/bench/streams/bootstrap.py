@@ -1,7 +1,8 @@
-"""95 % intervals of F1 along streams: blocks of frames, streams and seeds are drawn anew."""
+"""95 % intervals of figures along streams: blocks of frames, streams and seeds are drawn anew."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,54 @@ from vidkd.bench.intervals import Interval
 BLOCK = 50
 """Frames of a block, by default: longer than a person takes to change much, short enough for many in a stream."""
 
+FEWEST = 4
+"""Blocks that a stretch is cut into at least: one that is shorter than as many takes shorter blocks, which tells less of what lasts."""
+
+CHUNK = 1000
+"""Draws that are worked out at once, for the memory that frames times draws take."""
+
 Draws = NDArray[np.float64]
+Counted = NDArray[np.int64] | Draws
+
+
+class Measured(Protocol):
+    """A figure of one method with one seed along one stream, which follows from numbers of each of its frames."""
+
+    @property
+    def seed(self) -> int:
+        """Of the run."""
+        ...
+
+    @property
+    def stream(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def spacing(self) -> float:
+        """Frames of the stream from one that is counted to the next."""
+        ...
+
+    @property
+    def value(self) -> float:
+        """Over all frames."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def of_frames(self, times_DF: Draws) -> Draws:
+        """(D,) over the frames, each counted so many times; NaN where it is not known of these."""
+        ...
+
+
+def name_of(cell: Measured) -> str:
+    """`<seed>/<stream>`, as in summary.json."""
+    return f"{cell.seed}/{cell.stream}"
+
+
+def block_of(cell: Measured, block: int) -> int:
+    """Frames of a drawn block, of those that are counted: as many as `block` frames of the stream hold, fewer in a short stretch."""
+    return min(max(1, round(block / cell.spacing)), max(1, len(cell) // FEWEST))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -36,6 +84,23 @@ class StreamCounts:
         return f"{self.seed}/{self.stream}"
 
     @property
+    def spacing(self) -> float:
+        """Every frame is counted."""
+        return 1.0
+
+    @property
+    def value(self) -> float:
+        """F1."""
+        return self.f1
+
+    def of_frames(self, times_DF: Draws) -> Draws:
+        """F1 pooled over the frames."""
+        return _f1(*(times_DF @ counts for counts in (self.right, self.wrong, self.missed)))
+
+    def __len__(self) -> int:
+        return len(self.right)
+
+    @property
     def f1(self) -> float:
         """Pooled over the frames, in [0, 1]; 1 where nothing is there and nothing was found."""
         return float(_f1(np.asarray([self.right.sum()]), np.asarray([self.wrong.sum()]), np.asarray([self.missed.sum()]))[0])
@@ -46,116 +111,122 @@ class StreamCounts:
         return StreamCounts(seed=self.seed, stream=self.stream, right=self.right[which], wrong=self.wrong[which], missed=self.missed[which])
 
 
-def f1_interval(cells: Sequence[StreamCounts], *, block: int = BLOCK, draws: int = 10_000, seed: int = 0) -> Interval:
-    """Mean of F1 over cells (each counts alike) and its 95 % percentile interval.
+def stream_interval(cells: Sequence[Measured], *, block: int = BLOCK, draws: int = 10_000, seed: int = 0) -> Interval:
+    """Mean of a figure over cells (each counts alike) and its 95 % percentile interval.
 
-    A draw takes seeds with replacement, streams with replacement, and of each stream as many blocks of `block` frames as cover it, each
-    from a frame drawn anew, going on at the start beyond the end; all seeds of a stream see the same blocks. F1 is pooled over the drawn
-    frames of a cell. One stream is kept: then the interval answers for other stretches of it, not for other streams.
-    ci95 is None with one seed, or where a block is as long as a stream. `groups` counts blocks, `clips` frames. Raises DataError for no
-    cell, one given twice, or seeds of a stream with unlike numbers of frames.
+    A draw takes seeds with replacement, streams with replacement, and of each stream as many blocks of `block_of` frames as cover it, each
+    from a frame drawn anew, going on at the start beyond the end; all seeds of a stream see the same blocks. The figure is that of the
+    drawn frames of a cell. One stream is kept: then the interval answers for other stretches of it, not for other streams.
+    ci95 is None with one seed, or where a stream is one frame. `groups` counts blocks, `clips` frames. Raises DataError for no cell, one
+    given twice, or seeds of a stream with unlike numbers of frames.
     Source: circular block bootstrap, Politis & Romano 1992; crossed levels as `vidkd.bench.intervals`.
     """
-    return _interval(cells, [cell.f1 for cell in cells], lambda cell, starts: _drawn_f1(cell, starts, block), block, draws, seed)
+    return _interval(cells, [cell.value for cell in cells], lambda cell, times: cell.of_frames(times), block, draws, seed)
 
 
-def f1_difference(
-    cells: Sequence[StreamCounts], against: Sequence[StreamCounts], *, block: int = BLOCK, draws: int = 10_000, seed: int = 0
+def stream_difference(
+    cells: Sequence[Measured], against: Sequence[Measured], *, block: int = BLOCK, draws: int = 10_000, seed: int = 0
 ) -> Interval:
-    """Mean over cells of F1 minus that of `against`, paired on seed, stream and drawn blocks, with the interval of `f1_interval`.
+    """Mean over cells of a figure minus that of `against`, paired on seed, stream and drawn blocks, with the interval of `stream_interval`.
 
     Cells that one side lacks are left out. Raises DataError if no cell is on both sides or a pair has unlike numbers of frames.
     """
-    others = {cell.name: cell for cell in against}
-    both = [cell for cell in cells if cell.name in others]
+    others = {name_of(cell): cell for cell in against}
+    both = [cell for cell in cells if name_of(cell) in others]
     if not both:
         raise DataError("no cell of a stream is on both sides of a comparison")
     for cell in both:
-        if len(cell.right) != len(others[cell.name].right):
-            raise DataError("a pair was not judged on the same frames", cell=cell.name)
+        if len(cell) != len(others[name_of(cell)]):
+            raise DataError("a pair was not judged on the same frames", cell=name_of(cell))
 
-    def difference(cell: StreamCounts, starts: NDArray[np.int64]) -> Draws:
-        return _drawn_f1(cell, starts, block) - _drawn_f1(others[cell.name], starts, block)
+    def difference(cell: Measured, times: Draws) -> Draws:
+        return cell.of_frames(times) - others[name_of(cell)].of_frames(times)
 
-    return _interval(both, [cell.f1 - others[cell.name].f1 for cell in both], difference, block, draws, seed)
+    return _interval(both, [cell.value - others[name_of(cell)].value for cell in both], difference, block, draws, seed)
 
 
 def _interval(
-    cells: Sequence[StreamCounts],
+    cells: Sequence[Measured],
     values: Sequence[float],
-    drawn: Callable[[StreamCounts, NDArray[np.int64]], Draws],
+    drawn: Callable[[Measured, Draws], Draws],
     block: int,
     draws: int,
     seed: int,
 ) -> Interval:
     streams = _by_stream(cells)
     seeds = sorted({cell.seed for cell in cells})
-    blocks = [-(-len(of_stream[0].right) // block) for of_stream in streams]
-    note = _why_unknown(len(seeds), streams, blocks)
+    lengths = [block_of(of_stream[0], block) for of_stream in streams]
+    note = _why_unknown(len(seeds), streams)
     ci95 = None
     if note is None:
-        low, high = np.percentile(_means(streams, seeds, blocks, drawn, draws, np.random.default_rng(seed)), [2.5, 97.5])
+        low, high = np.percentile(_means(streams, seeds, lengths, drawn, draws, np.random.default_rng(seed)), [2.5, 97.5])
         ci95 = (float(low), float(high))
-    frames = sum(len(of_stream[0].right) for of_stream in streams)
+    frames = sum(len(of_stream[0]) for of_stream in streams)
+    blocks = sum(-(-len(of_stream[0]) // length) for of_stream, length in zip(streams, lengths, strict=True))
     mean = float(np.mean(values))
-    return Interval(mean=mean, ci95=ci95, cells=len(cells), seeds=len(seeds), groups=sum(blocks), clips=frames, note=note)
+    return Interval(mean=mean, ci95=ci95, cells=len(cells), seeds=len(seeds), groups=blocks, clips=frames, note=note)
 
 
 def _means(
-    streams: Sequence[Sequence[StreamCounts]],
+    streams: Sequence[Sequence[Measured]],
     seeds: Sequence[int],
-    blocks: Sequence[int],
-    drawn: Callable[[StreamCounts, NDArray[np.int64]], Draws],
+    lengths: Sequence[int],
+    drawn: Callable[[Measured, Draws], Draws],
     draws: int,
     rng: np.random.Generator,
 ) -> Draws:
-    """(draws,) means over the drawn seeds and streams."""
+    """(draws,) means over the drawn seeds and streams. lengths: frames of a block of each stream."""
     seeds_DS = rng.multinomial(len(seeds), np.full(len(seeds), 1 / len(seeds)), size=draws)
     streams_DV = rng.multinomial(len(streams), np.full(len(streams), 1 / len(streams)), size=draws)
     total, weight = np.zeros(draws), np.zeros(draws)
     for place, of_stream in enumerate(streams):
-        starts = rng.integers(0, len(of_stream[0].right), (draws, blocks[place]))
-        for cell in of_stream:
-            times = seeds_DS[:, seeds.index(cell.seed)] * streams_DV[:, place]
-            total += times * drawn(cell, starts)
-            weight += times
+        frames = len(of_stream[0])
+        starts = rng.integers(0, frames, (draws, -(-frames // lengths[place])))
+        for first in range(0, draws, CHUNK):
+            part = slice(first, first + CHUNK)
+            times_DF = _times(starts[part], lengths[place], frames)
+            for cell in of_stream:
+                found = drawn(cell, times_DF)
+                known = ~np.isnan(found)
+                times = seeds_DS[part, seeds.index(cell.seed)] * streams_DV[part, place] * known
+                total[part] += times * np.where(known, found, 0)
+                weight[part] += times
     return np.asarray(total[weight > 0] / weight[weight > 0])
 
 
-def _drawn_f1(cell: StreamCounts, starts: NDArray[np.int64], block: int) -> Draws:
-    """(draws,) F1 over the blocks that begin at `starts` (draws, blocks)."""
-    right, wrong, missed = (_in_blocks(counts, block)[starts].sum(axis=1) for counts in (cell.right, cell.wrong, cell.missed))
-    return _f1(right, wrong, missed)
+def _times(starts_DB: NDArray[np.int64], block: int, frames: int) -> Draws:
+    """(D, F) how often each frame lies in the blocks of a draw, which begin at `starts` and go on around the end."""
+    draws = len(starts_DB)
+    rows = np.arange(draws)[:, None] * frames
+    begins = np.bincount((starts_DB + rows).ravel(), minlength=draws * frames).reshape(draws, frames)
+    before = np.take(begins, np.arange(1 - block, frames), axis=1, mode="wrap").cumsum(axis=1)
+    around = np.concatenate([np.zeros((draws, 1), np.int64), before], axis=1)
+    return np.asarray(around[:, block:] - around[:, :-block], np.float64)
 
 
-def _in_blocks(counts: NDArray[np.int64], block: int) -> NDArray[np.int64]:
-    """(F,) the sum of the `block` frames from each frame on, around the end."""
-    around = np.concatenate([[0], np.cumsum(np.resize(counts, len(counts) + block - 1))])
-    return np.asarray(around[block:] - around[:-block])
-
-
-def _f1(right: NDArray[np.int64], wrong: NDArray[np.int64], missed: NDArray[np.int64]) -> Draws:
-    whole = np.asarray(2 * right + wrong + missed, np.float64)
-    return np.asarray(np.divide(2.0 * right, whole, out=np.ones_like(whole), where=whole > 0))
-
-
-def _by_stream(cells: Sequence[StreamCounts]) -> list[list[StreamCounts]]:
+def _by_stream(cells: Sequence[Measured]) -> list[list[Measured]]:
     if not cells:
         raise DataError("no cells to take an interval of")
-    streams: dict[str, dict[int, StreamCounts]] = {}
+    streams: dict[str, dict[int, Measured]] = {}
     for cell in cells:
         known = streams.setdefault(cell.stream, {})
         if cell.seed in known:
-            raise DataError("a cell is given twice", cell=cell.name)
-        if known and len(next(iter(known.values())).right) != len(cell.right):
-            raise DataError("seeds of one stream were not judged on the same frames", cell=cell.name)
+            raise DataError("a cell is given twice", cell=name_of(cell))
+        if known and len(next(iter(known.values()))) != len(cell):
+            raise DataError("seeds of one stream were not judged on the same frames", cell=name_of(cell))
         known[cell.seed] = cell
     return [list(known.values()) for known in streams.values()]
 
 
-def _why_unknown(seeds: int, streams: Sequence[Sequence[StreamCounts]], blocks: Sequence[int]) -> str | None:
+def _why_unknown(seeds: int, streams: Sequence[Sequence[Measured]]) -> str | None:
     if seeds < 2:
         return "no interval: one seed only"
-    if min(blocks) < 2:
-        return f"no interval: stream {streams[int(np.argmin(blocks))][0].stream} is one block only"
+    for of_stream in streams:
+        if len(of_stream[0]) < 2:
+            return f"no interval: stream {of_stream[0].stream} is one frame only"
     return None
+
+
+def _f1(right: Counted, wrong: Counted, missed: Counted) -> Draws:
+    whole = np.asarray(2 * right + wrong + missed, np.float64)
+    return np.asarray(np.divide(2.0 * right, whole, out=np.ones_like(whole), where=whole > 0))

@@ -105,7 +105,7 @@ def _in_frame(found: Detections, frame: NDArray[np.uint8]) -> Detections:
     size = np.asarray([frame.shape[1], frame.shape[0]], np.float32)
     centres = _centres(found.boxes)
     seen = found.select(np.asarray(((centres >= 0) & (centres < size)).all(axis=1), bool))
-    return Detections(boxes=seen.boxes.clip(0, np.tile(size, 2)), scores=seen.scores, labels=seen.labels)
+    return seen.clipped(frame.shape[1], frame.shape[0])
 
 
 def _median_in(flow: NDArray[np.float32], box: NDArray[np.float32]) -> NDArray[np.float32]:

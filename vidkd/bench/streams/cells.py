@@ -12,7 +12,7 @@ from vidkd.bench.streams.answers import oracle_boxes
 from vidkd.bench.streams.contents import contents, truth_content
 from vidkd.bench.streams.footage import stretches_of
 from vidkd.bench.streams.places import StreamPlaces, different, oracle_files
-from vidkd.bench.streams.run import run_stream_cell
+from vidkd.bench.streams.run import VERSION, run_stream_cell
 from vidkd.bench.streams.settings import ChosenTrials, StreamCellKey, StreamPhase, identity_of
 from vidkd.bench.streams.spec import StreamStudy
 
@@ -62,12 +62,14 @@ def read_cell(
 ) -> dict[str, Any] | None:
     """A finished cell, or None. truths: `truth_content` by stream; with them, files are checked too, and must be there.
 
-    Raises DataError for a cell that was made with other settings or files than the study has now, naming them.
+    Raises DataError for a cell that was made with other settings or files than the study has now, naming them, or by another version.
     """
     path = places.cell(phase, key)
     if not path.exists():
         return None
     content: dict[str, Any] = read_json(path)
+    if (version := content.get("version", 1)) != VERSION:
+        raise DataError(f"{path} is a cell of version {version}, this is {VERSION}", to_mend="move the old results away")
     differs = different(content["settings"], _plain(identity_of(study.spec, key, chosen)))
     if truths is not None:
         differs += different(content["files"], contents(study, key, places, truths[key.stream]))

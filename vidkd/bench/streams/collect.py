@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from vidkd.base.errors import DataError
-from vidkd.bench.streams.bootstrap import StreamCounts, f1_difference, f1_interval
+from vidkd.bench.streams.annotated import Annotated, StreamPrecision, StreamRecall
+from vidkd.bench.streams.bootstrap import Measured, StreamCounts, block_of, name_of, stream_difference, stream_interval
 from vidkd.bench.streams.cells import read_cell
 from vidkd.bench.streams.places import StreamPlaces
 from vidkd.bench.streams.settings import ChosenTrials, StreamCellKey, depends_on_seed, shares_of
@@ -15,11 +16,16 @@ from vidkd.bench.summary import Method, Metric, Paired, build_summary
 
 PARTS = ("student", "selector", "update")
 """Parts of a step whose time is told; what the oracle takes was measured when it saw the whole stream."""
+PRECISION, RECALL = ("ap50", "ap30"), "recall"
+DRAWS = {"f1": 10_000, **dict.fromkeys((*PRECISION, RECALL), 1_000)}
+"""Of a bootstrap; one of average precision is long."""
 AFTER = "after"
 """The frames after a cell's last kept update, as a range of its own; it is another one in every cell."""
 
 StreamCells = Mapping[tuple[str, float], Sequence[dict[str, Any]]]
 """Finished cells by method and share of calls, one for every seed and stream."""
+StreamFigures = Mapping[tuple[str, float], Mapping[str, Mapping[str, Sequence[Measured]]]]
+"""The same cells' figures, by method and share, range and metric."""
 
 
 def read_stream_cells(study: StreamStudy, places: StreamPlaces, chosen: ChosenTrials) -> dict[tuple[str, float], list[dict[str, Any]]]:
@@ -47,6 +53,11 @@ def as_counts(cell: Mapping[str, Any]) -> StreamCounts:
     return StreamCounts(seed=cell["seed"], stream=cell["stream"], **counts)
 
 
+def as_annotated(cell: Mapping[str, Any]) -> Annotated | None:
+    """What a cell keeps of annotated frames; None without any."""
+    return None if cell["annotated"] is None else Annotated.unpacked(cell["annotated"])
+
+
 def condition_of_share(share: float) -> str:
     """What a metric carries behind its @: calls5 for .05."""
     return f"calls{100 * share:g}"
@@ -62,18 +73,20 @@ def summarise_streams(study: StreamStudy, found: StreamCells) -> dict[str, Any]:
     spec = study.spec
     _check_calls(study, found)
     by_share = _under_shares(study, found)
-    methods = {name: _method(study, name, by_share) for name, _ in by_share}
+    figures = {what: {place: _in_range(cells, place) for place in _ranges(cells)} for what, cells in by_share.items()}
+    methods = {name: _method(study, name, by_share, figures) for name, _ in by_share}
     first = next(iter(found.values()))[0]
     data = {
         "name": ", ".join(spec.test_streams),
         "frames": {cell["stream"]: cell["frames"] for cells in found.values() for cell in cells},
         "seeds": list(spec.seeds),
         "block": spec.block,
+        "shorter_blocks": _shorter_blocks(study, figures),
         "against": list(spec.against),
         "labels": {name: spec.methods[name].label or name for name in methods},
     }
     seconds = sum(cell["seconds"]["whole"] for cells in found.values() for cell in cells)
-    return build_summary(spec.study, data, first["environment"], methods, _paired(study, by_share), round(seconds, 1))
+    return build_summary(spec.study, data, first["environment"], methods, _paired(study, figures), round(seconds, 1))
 
 
 def _check_calls(study: StreamStudy, found: StreamCells) -> None:
@@ -105,9 +118,39 @@ def _ranges(cells: Sequence[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(name for cell in cells for name in cell["ranges"]))
 
 
-def _in_range(cells: Sequence[Mapping[str, Any]], name: str) -> list[StreamCounts]:
-    """Counts within a named range, of the cells whose stream has it."""
-    return [as_counts(cell).between(*cell["ranges"][name]) for cell in cells if name in cell["ranges"]]
+def _in_range(cells: Sequence[Mapping[str, Any]], name: str) -> dict[str, list[Measured]]:
+    """The figures within a named range, of the cells whose stream has it; those that are known of no cell are left out."""
+    found: dict[str, list[Measured]] = {}
+    for cell in cells:
+        if name in cell["ranges"]:
+            bounds = cell["ranges"][name]
+            found.setdefault("f1", []).append(as_counts(cell).between(*bounds))
+            for metric, one in _on_annotated(cell, bounds).items():
+                found.setdefault(metric, []).append(one)
+    return found
+
+
+def _on_annotated(cell: Mapping[str, Any], bounds: Sequence[int]) -> dict[str, Measured]:
+    """Average precision where every object in the range has its box, else recall; neither where nothing is to be found."""
+    whole = as_annotated(cell)
+    part = None if whole is None else whole.between(*bounds)
+    if part is None or not len(part.places):
+        return {}
+    whose = {"seed": cell["seed"], "stream": cell["stream"], "judged": part}
+    found: dict[str, Measured] = {RECALL: StreamRecall(**whose)}
+    if part.complete.all():
+        found = {metric: StreamPrecision(**whose, metric=metric) for metric in PRECISION}
+    return {metric: one for metric, one in found.items() if not np.isnan(one.value)}
+
+
+def _shorter_blocks(study: StreamStudy, figures: StreamFigures) -> dict[str, list[int]]:
+    """Metrics, with their ranges, whose intervals are of blocks of fewer counted frames than the study's, and how many these are."""
+    lengths: dict[str, set[int]] = {}
+    for of_method in figures.values():
+        for place, metrics in of_method.items():
+            for metric, cells in metrics.items():
+                lengths.setdefault(_suffixed(metric, place), set()).update(block_of(one, study.spec.block) for one in cells)
+    return {metric: sorted(blocks) for metric, blocks in lengths.items() if min(blocks) < study.spec.block}
 
 
 def _learned(cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -126,11 +169,15 @@ def _suffixed(metric: str, name: str) -> str:
     return metric if name == WHOLE else f"{metric}_{name}"
 
 
-def _method(study: StreamStudy, name: str, by_share: StreamCells) -> Method:
+def _method(study: StreamStudy, name: str, by_share: StreamCells, figures: StreamFigures) -> Method:
     metrics: dict[str, Metric] = {}
     own = {share: cells for (other, share), cells in by_share.items() if other == name}
     for share, cells in own.items():
-        found = {_suffixed("f1", place): _f1_metric(study, _in_range(cells, place)) for place in _ranges(cells)}
+        found = {
+            _suffixed(metric, place): _metric(study, metric, cells_of)
+            for place, metrics_of in figures[name, share].items()
+            for metric, cells_of in metrics_of.items()
+        }
         # each cell has a stretch of its own there, so blocks cannot be shared and no interval is given
         after = {_suffixed("f1", AFTER): cells}
         after |= {f"f1_{AFTER}_of_{other}": by_share.get((other, share), []) for other in study.spec.against if other != name}
@@ -144,12 +191,13 @@ def _method(study: StreamStudy, name: str, by_share: StreamCells) -> Method:
     return Method(metrics=metrics, train_seconds=round(seconds, 1), parameters=every[0]["parameters"])
 
 
-def _f1_metric(study: StreamStudy, counts: Sequence[StreamCounts]) -> Metric:
-    return Metric(values={one.name: one.f1 for one in counts}, ci95=f1_interval(counts, block=study.spec.block).ci95)
+def _metric(study: StreamStudy, metric: str, figures: Sequence[Measured]) -> Metric:
+    found = stream_interval(figures, block=study.spec.block, draws=DRAWS[metric])
+    return Metric(values={name_of(one): one.value for one in figures}, ci95=found.ci95)
 
 
 def _plain_metrics(cells: Sequence[dict[str, Any]]) -> dict[str, Metric]:
-    """Metrics that a cell holds as one number: against the truth, calls, frames after the last update, time of the parts."""
+    """Metrics that a cell holds as one number: calls, frames after the last update, time of the parts."""
     numbers: dict[str, Callable[[dict[str, Any]], float]] = {
         "oracle_calls": lambda cell: float(len(cell["called"])),
         "updates": lambda cell: float(len(cell["kept"])),
@@ -158,11 +206,7 @@ def _plain_metrics(cells: Sequence[dict[str, Any]]) -> dict[str, Metric]:
         "stream_ms": lambda cell: 1e3 * float(cell["seconds"]["stream"]) / float(cell["frames"]),
     }
     numbers |= {f"{part}_ms": _ms_of(part) for part in PARTS if all(part in cell["seconds"] for cell in cells)}
-    found = {name: _of_cells(cells, number) for name, number in numbers.items()}
-    for name in dict.fromkeys(metric for cell in cells for metric in cell["metrics"]):
-        values = {f"{cell['seed']}/{cell['stream']}": float(cell["metrics"][name]) for cell in cells if name in cell["metrics"]}
-        found[name] = Metric(values=values)
-    return found
+    return {name: _of_cells(cells, number) for name, number in numbers.items()}
 
 
 def _ms_of(part: str) -> Callable[[dict[str, Any]], float]:
@@ -174,25 +218,27 @@ def _of_cells(cells: Sequence[dict[str, Any]], number: Callable[[dict[str, Any]]
     return Metric(values={f"{cell['seed']}/{cell['stream']}": number(cell) for cell in cells})
 
 
-def _paired(study: StreamStudy, by_share: Mapping[tuple[str, float], Sequence[dict[str, Any]]]) -> list[Paired]:
-    """Every method minus each of `against`, at the same share, in F1 over the whole stream and over every range."""
+def _paired(study: StreamStudy, figures: StreamFigures) -> list[Paired]:
+    """Every method minus each of `against`, at the same share, in every figure over the whole stream and over every range."""
     pairs = []
     for against in study.spec.against:
-        for (name, share), cells in by_share.items():
-            others = by_share.get((against, share))
+        for (name, share), of_method in figures.items():
+            others = figures.get((against, share))
             if others is None or name == against:
                 continue
-            for place in _ranges(cells):
-                pairs += _pair(study, (name, against, share, place), _in_range(cells, place), _in_range(others, place))
+            for place, own in of_method.items():
+                theirs = others.get(place, {})
+                for metric in (metric for metric in own if metric in theirs):
+                    pairs += _pair(study, (name, against, share, place), metric, own[metric], theirs[metric])
     return pairs
 
 
 def _pair(
-    study: StreamStudy, what: tuple[str, str, float, str], counts: Sequence[StreamCounts], others: Sequence[StreamCounts]
+    study: StreamStudy, what: tuple[str, str, float, str], metric: str, figures: Sequence[Measured], others: Sequence[Measured]
 ) -> list[Paired]:
-    if not {one.name for one in counts} & {one.name for one in others}:
+    if not {name_of(one) for one in figures} & {name_of(one) for one in others}:
         return []
     name, against, share, place = what
-    found = f1_difference(counts, others, block=study.spec.block)
-    metric = f"{_suffixed('f1', place)}@{condition_of_share(share)}"
-    return [Paired(method=name, against=against, metric=metric, difference=found.mean, ci95=found.ci95, pairs=found.cells)]
+    found = stream_difference(figures, others, block=study.spec.block, draws=DRAWS[metric])
+    shown = f"{_suffixed(metric, place)}@{condition_of_share(share)}"
+    return [Paired(method=name, against=against, metric=shown, difference=found.mean, ci95=found.ci95, pairs=found.cells)]

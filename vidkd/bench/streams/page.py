@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from vidkd.bench.results_page import markdown_table
+from vidkd.bench.streams.bootstrap import FEWEST
 from vidkd.bench.streams.collect import condition_of_share, read_stream_cells, summarise_streams
 from vidkd.bench.streams.places import StreamPlaces
 from vidkd.bench.streams.reading import read_stream_study
@@ -17,13 +18,16 @@ Rows = list[tuple[str, ...]]
 COUNTS = ("oracle_calls", "updates", "frames_after", "stream_ms")
 """Metrics that are told as numbers, not in percent."""
 
+FAMILIES = {"F1": ("f1",), "AP50 and AP30": ("ap50", "ap30"), "recall": ("recall",)}
+"""Figures that share a table of differences."""
+
 HEAD = """
 # Online distillation along streams
 
 Scored boxes are the student's, made before it may learn from the frame; the oracle's never count for it. F1 in percent against the oracle's
-boxes on every frame, pooled over a stream, mean over cells (seeds x streams). Intervals are 95 % by a circular block bootstrap over
-stretches of each stream, over streams where there are several, and over seeds; differences are paired on seed, stream and blocks. A method
-that draws nothing was run once and stands for every seed.
+boxes on every frame, pooled over a stream, mean over cells (seeds x streams). AP50, AP30 and recall are against annotated frames. Intervals
+are 95 % by a circular block bootstrap over stretches of each stream, over streams where there are several, and over seeds; differences are
+paired on seed, stream and blocks. A method that draws nothing was run once and stands for every seed.
 """
 
 
@@ -56,6 +60,7 @@ def stream_section(study: StreamStudy, places: StreamPlaces) -> str:
         f"{environment['processor']}, torch {environment['torch']}.\n",
         *([f"**Unfinished: {len(wanted) - missing} of {len(wanted)} cells.**\n"] if missing else []),
         *(f"{title}\n\n{markdown_table(rows)}" for title, rows in tables_of(summary).items()),
+        *([f"{note}\n"] if (note := blocks_note(summary)) else []),
     ]
     return "\n".join(lines)
 
@@ -64,9 +69,10 @@ def tables_of(summary: Mapping[str, Any]) -> dict[str, Rows]:
     """The tables of a study by their headings: F1 at every share, differences to each reference, all else at each share."""
     tables = {"F1 against the oracle, at shares of frames sent to it:": quality_rows(summary)}
     for against in summary["data"]["against"]:
-        rows = against_rows(summary, against)
-        if len(rows) > 1:
-            tables[f"F1 minus that of {_label(summary, against)}:"] = rows
+        for family in FAMILIES:
+            rows = against_rows(summary, against, family)
+            if len(rows) > 1:
+                tables[f"{family} minus that of {_label(summary, against)}:"] = rows
     for condition in _conditions(summary):
         rows = detail_rows(summary, condition)
         if len(rows[0]) > 1:
@@ -84,9 +90,21 @@ def quality_rows(summary: Mapping[str, Any]) -> Rows:
     return rows
 
 
-def against_rows(summary: Mapping[str, Any], against: str) -> Rows:
-    """A row a method: its F1 minus that of `against`, with interval, at every share; the whole stream, then the ranges."""
-    pairs = [pair for pair in summary["paired"] if pair["against"] == against]
+def blocks_note(summary: Mapping[str, Any]) -> str:
+    """Which intervals are of shorter blocks than the study's, and of how many frames; empty where none is."""
+    shorter = summary["data"]["shorter_blocks"]
+    if not shorter:
+        return ""
+    told = ", ".join(f"{metric} {' to '.join(map(str, sorted({min(blocks), max(blocks)})))}" for metric, blocks in shorter.items())
+    return (
+        f"A stretch of less than {FEWEST} blocks of {summary['data']['block']} frames is drawn in {FEWEST} shorter ones, and blocks of "
+        f"AP50, AP30 and recall are of annotated frames; frames of a block: {told}. So few blocks tell little of what lasts longer."
+    )
+
+
+def against_rows(summary: Mapping[str, Any], against: str, family: str = "F1") -> Rows:
+    """A row a method: its figures of a family minus those of `against`, with intervals, at every share; the whole, then the ranges."""
+    pairs = [pair for pair in summary["paired"] if pair["against"] == against and _base(pair["metric"]) in FAMILIES[family]]
     metrics = list(dict.fromkeys(pair["metric"] for pair in pairs))
     rows: Rows = [("method", *(_shown(metric) for metric in metrics))]
     for name in dict.fromkeys(pair["method"] for pair in pairs):
@@ -115,7 +133,8 @@ def detail_rows(summary: Mapping[str, Any], condition: str) -> Rows:
 
 def stream_table(summary: Mapping[str, Any]) -> str:
     """All tables as text."""
-    return "\n".join(f"{title}\n\n{markdown_table(rows)}" for title, rows in tables_of(summary).items())
+    tables = [f"{title}\n\n{markdown_table(rows)}" for title, rows in tables_of(summary).items()]
+    return "\n".join([*tables, *([f"{note}\n"] if (note := blocks_note(summary)) else [])])
 
 
 def _is_told(metric: str) -> bool:
@@ -131,10 +150,16 @@ def _conditions(summary: Mapping[str, Any]) -> list[str]:
     return [condition_of_share(share / 100) for share in sorted(shares)]
 
 
+def _base(metric: str) -> str:
+    """ap50 of ap50_late@calls5."""
+    return metric.partition("@")[0].partition("_")[0]
+
+
 def _shown(metric: str) -> str:
     name, _, condition = metric.partition("@")
-    place = name.removeprefix("f1").removeprefix("_").replace("_", " ")
-    return f"{condition.removeprefix('calls')} %" + (f", {place}" if place else "")
+    figure, _, place = name.partition("_")
+    parts = [*([] if figure == "f1" else [figure]), f"{condition.removeprefix('calls')} %", *([place.replace("_", " ")] if place else [])]
+    return ", ".join(parts)
 
 
 def _label(summary: Mapping[str, Any], name: str) -> str:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from vidkd.base.errors import ConfigError
 from vidkd.base.files import write_json
+from vidkd.bench.streams.annotated import judged
 from vidkd.bench.streams.answers import KnownOracle, OracleBoxes, oracle_boxes
 from vidkd.bench.streams.carried import FlowCarrier, TrackCarrier
 from vidkd.bench.streams.contents import contents, hash_of_truth
@@ -19,17 +20,20 @@ from vidkd.bench.streams.footage import Stretch, frames_of, ranges_of, stretches
 from vidkd.bench.streams.places import StreamPlaces, oracle_files, selector_name
 from vidkd.bench.streams.selectors import open_selector
 from vidkd.bench.streams.settings import HINDSIGHT, ChosenTrials, StreamCellKey, StreamPhase, Ways, identity_of, ways_of
-from vidkd.bench.streams.spec import WHOLE, MethodSpec, StreamStudy
+from vidkd.bench.streams.spec import MethodSpec, StreamStudy
 from vidkd.bench.streams.ways import AdaptedOffline, Asked, Carrying, FirstTenth, Frozen, Learning, Limit, Passed, Way, calls_of
 from vidkd.bench.streams.wrong_oracle import BoxErrors, WrongOracle
 from vidkd.detection.annotations import BoxManifest
-from vidkd.detection.metrics import FrameCounts, average_precision, f1_against, recall_of
+from vidkd.detection.metrics import FrameCounts, f1_against
 from vidkd.detection.online import HeadOracle, Oracle, Student, SynchronousLearner, Update
 from vidkd.detection.policies import CallBudget, Hindsight, Policy, RandomCalls, open_policy
 from vidkd.engine.environment import environment
 from vidkd.models.darknet.detector import DarknetDetector
 from vidkd.runtime.detections import Detections
 from vidkd.video import open_video
+
+VERSION = 2
+"""Of the content of a cell."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +62,7 @@ def run_stream_cell(
     found, passed = run_along(way, (frame.image for frame in frames_of(course.stretches)))
     counts = f1_against(found, course.answers, iou=study.spec.iou, score=study.spec.score, oracle_score=study.spec.score)
     content = {
+        "version": VERSION,
         "study": study.spec.study,
         **dataclasses.asdict(key),
         "settings": identity_of(study.spec, key, chosen),
@@ -70,7 +75,7 @@ def run_stream_cell(
         **_what_passed(passed),
         "seconds": {name: round(value, 3) for name, value in {**passed.seconds, "whole": time.perf_counter() - start}.items()},
         "oracle_frame_s": round(course.boxes.frame_s, 5),
-        "metrics": truth_metrics(course.truth, found, course.ranges, study.spec.score),
+        "annotated": None if course.truth is None else judged(course.truth, found, study.spec.score).packed(),
     }
     write_json(places.cell(phase, key), content)
     return content
@@ -82,26 +87,6 @@ def run_along(way: Way, frames: Iterable[NDArray[np.uint8]]) -> tuple[list[Detec
     found = [way.step(frame).at(place, None) for place, frame in enumerate(frames)]
     way.passed.seconds["stream"] = time.perf_counter() - start
     return found, way.passed
-
-
-def truth_metrics(
-    truth: BoxManifest | None, found: Sequence[Detections], ranges: Mapping[str, tuple[int, int]], score: float
-) -> dict[str, float]:
-    """ap50_<range> on completely annotated frames, recall_<range> (boxes from `score` on) on others; left out if unknown."""
-    metrics: dict[str, float] = {}
-    for name, (first, stop) in ranges.items():
-        frames = () if truth is None else tuple(frame for frame in truth.frames if first <= (frame.frame_index or 0) < stop)
-        if truth is None or not frames:
-            continue
-        part, complete = dataclasses.replace(truth, frames=frames), all(frame.complete for frame in frames)
-        detections = {frame.key: found[frame.frame_index or 0] for frame in frames}
-        suffix = "" if name == WHOLE else f"_{name}"
-        if complete:
-            ap50 = average_precision(part, detections).ap50
-            metrics |= {} if ap50 is None else {f"ap50{suffix}": round(ap50, 6)}
-        elif not all(frame.ignore.all() for frame in frames):
-            metrics[f"recall{suffix}"] = round(recall_of(part, detections, score=score).recall, 6)
-    return metrics
 
 
 def _course(study: StreamStudy, stream: str, class_names: tuple[str, ...], places: StreamPlaces) -> Course:
