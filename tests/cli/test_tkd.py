@@ -1,6 +1,13 @@
 """vidkd tkd as a user runs it: files, going on after a kill, learning beside the stream."""
 
 import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +101,64 @@ def test_killed_and_gone_on_is_the_uninterrupted_run(
         assert (parts / name).read_bytes() == (whole / name).read_bytes()
     assert (tmp_path / "after_parts" / "student.weights").read_bytes() == (tmp_path / "after_whole" / "student.weights").read_bytes()
     assert len(lines(whole / "key_frames.jsonl")) == 4
+
+
+CHILDREN = """
+import json, os, sys, time
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from tkd_runs import run
+from vidkd.detection.online import SynchronousLearner
+step = SynchronousLearner.step
+SynchronousLearner.step = lambda *given, **more: time.sleep(0.1) or step(*given, **more)  # or a quick machine is done before it is killed
+os.fsync = lambda _: None
+for line in sys.stdin:
+    video, networks, out = json.loads(line)
+    if not os.fork():
+        sys.stdout = sys.stderr
+        try:
+            run(Path(video), networks, Path(out))
+        finally:
+            os._exit(0)
+    sys.stdout.write("started\\n"); sys.stdout.flush()
+    sys.stdout.write(f"{os.wait()[1]}\\n"); sys.stdout.flush()
+"""
+
+
+def wait_for_a_state(folder: Path) -> None:
+    """Until a part of the stream is written that was not there before, or all of it is."""
+    states, end = set(folder.rglob("state.bin")), time.monotonic() + 60
+    while set(folder.rglob("state.bin")) <= states and not (folder / "report.html").exists():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def test_a_process_that_is_killed_at_any_moment_goes_on(video: Path, networks: list[str], tmp_path: Path) -> None:
+    """SIGKILL to real processes, forked from one that has imported everything."""
+    assert run(video, networks, tmp_path / "whole") == 0
+    work, killed = json.dumps([str(video), networks, str(tmp_path / "parts")]), []
+    chance = random.Random(5)
+    command = [sys.executable, "-c", CHILDREN, str(Path(__file__).parent)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdin is not None
+        assert parent.stdout is not None
+        for _ in range(3):
+            parent.stdin.write(f"{work}\n")
+            parent.stdin.flush()
+            assert parent.stdout.readline() == "started\n"
+            wait_for_a_state(tmp_path / "parts" / "street")
+            time.sleep(chance.uniform(0, 0.1))
+            for child in Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split():
+                os.kill(int(child), signal.SIGKILL)
+            killed.append(int(parent.stdout.readline()) == signal.SIGKILL)
+        parent.stdin.close()
+    assert killed[:2] == [True, True]
+    assert list((tmp_path / "parts").rglob("state.bin")) or not killed[2]
+    assert run(video, networks, tmp_path / "parts") == 0
+    whole, parts = tmp_path / "whole" / "street", tmp_path / "parts" / "street"
+    assert without_seconds(parts / "detections.jsonl") == without_seconds(whole / "detections.jsonl")
+    for name in ("key_frames.jsonl", "losses.csv"):
+        assert (parts / name).read_bytes() == (whole / name).read_bytes()
 
 
 def test_boxes_of_key_frames(video: Path, networks: list[str], tmp_path: Path) -> None:
