@@ -25,6 +25,7 @@ def outcome(name: str, **more: Any) -> Outcome:
         "parameters": 1000,
         "macs": 2_000_000,
         "bytes": 4000,
+        "original_bytes": 4000,
         "notes": {},
         "seconds": 1.5,
         "environment": {"torch": "2"},
@@ -62,8 +63,26 @@ def test_summary_and_rows(outcomes: list[Outcome]) -> None:
 
 
 def test_packed_bytes_are_what_sparse_weights_are_compared_by(outcomes: list[Outcome]) -> None:
-    sparse = outcome("1_prune", packed=500)
-    assert compression_rows(compression_summary(RECIPE, [outcomes[0], sparse], "top1"), "top1")[2][-2:] == ("500 packed", "8.0 x")
+    sparse = outcome("1_prune", packed=500, original_bytes=3000)
+    assert compression_rows(compression_summary(RECIPE, [outcomes[0], sparse], "top1"), "top1")[2][-2:] == ("500 packed", "6.0 x")
+
+
+def test_a_file_is_compared_with_the_file_of_the_original(outcomes: list[Outcome]) -> None:
+    """Of 4,000 bytes of weights, 4,800 in a file: that of 1,200 bytes is four times smaller."""
+    summary = compression_summary(RECIPE, [outcomes[0], outcome("1_prune", bytes=1200, original_bytes=4800)], "top1")
+    assert compression_rows(summary, "top1")[2][-2:] == ("1,200", "4.0 x")
+    (steps,) = compression_report(summary, {}, main="top1").tables
+    assert [row[-2] for row in steps.rows] == [1.0, 4.0]
+    assert steps.columns == (
+        "step",
+        "top1 (%)",
+        "minus the original (%)",
+        "parameters",
+        "million MACs",
+        "bytes",
+        "times smaller",
+        "trained (s)",
+    )
 
 
 def test_a_step_of_which_metrics_alone_are_known_has_no_interval(outcomes: list[Outcome]) -> None:

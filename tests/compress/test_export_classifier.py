@@ -14,7 +14,7 @@ from torch import nn
 from vidkd.base.errors import ConfigError
 from vidkd.compress import export as export_module
 from vidkd.compress.export import Exported, export_classifier
-from vidkd.compress.export_card import Judged, write_card
+from vidkd.compress.export_card import Judged, judged_rows, write_card
 from vidkd.compress.export_metadata import classifier_metadata
 from vidkd.compress.export_parity import Clips, compare, generated_clips, video_clips
 from vidkd.compress.export_trace import ExportedOutputs, adaptive_avg_pool3d, onnx_program, traced
@@ -270,7 +270,19 @@ def test_the_card(exported: Exported) -> None:
     assert re.match(r"one clip, network alone: median [\d.]+ ms, 95th percentile [\d.]+ ms of 20 runs, 1 thread", rows["Speed"])
     plain = write_card(exported).read_text(encoding="utf-8")
     assert "| Licence of the weights | unknown: nobody stated it |" in plain
-    assert "| Judged, before export | not judged" in plain
+    assert "| Judged, before export | not judged: nothing is known of an evaluation |" in plain
+    assert "| Judged, this file | not judged: vidkd evaluate judges net.onnx |" in plain
+
+
+def test_a_card_tells_the_network_in_float_from_the_file_in_integers() -> None:
+    before, after = (Judged(metric="top1", value=value, ci95=None, on="8 clips") for value in (0.75, 0.5))
+    rows = judged_rows(Path("net.xml"), [before], [after], integers=True)
+    assert rows == {
+        "Judged, before export": "the network in float: top1 0.750 (no interval), 8 clips",
+        "Judged, this file": "top1 0.500 (no interval), 8 clips",
+    }
+    rows = judged_rows(Path("net.pt2"), [], [], integers=False, why_not="other weights")
+    assert list(rows.values()) == ["not judged: other weights", "not judged: vidkd does not run this format"]
 
 
 class BoundToItsBatch(nn.Module):

@@ -17,7 +17,7 @@ from vidkd.base.errors import ConfigError
 from vidkd.compress import quantise as quantise_module
 from vidkd.compress.config import QuantiseConfig
 from vidkd.compress.integer_layers import integer_layers, run_in_integers, weighted_layers
-from vidkd.compress.quantise import one_by_one, quantise, signal_to_noise_db
+from vidkd.compress.quantise import Quantised, one_by_one, quantise, quantise_once, signal_to_noise_db
 from vidkd.runtime.onnx_network import NOT_AS_WRITTEN
 from vidkd.runtime.opening import open_network
 
@@ -164,6 +164,27 @@ def test_ranges_are_found_on_any_number_of_samples(ranges: str, graph: bytes) ->
     made = quantise(graph, given, QuantiseConfig(ranges=ranges))  # type: ignore[arg-type]
     assert made.convolutions == 2
     assert signal_to_noise_db(run(graph, feeds(seed=1)), run(made.graph, feeds(seed=1))) > 15
+
+
+def test_the_same_graph_is_given_integers_once(graph: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[bytes] = []
+
+    def counted(one: bytes, *_: object) -> str:
+        done.append(one)
+        return f"integers {len(done)}"
+
+    monkeypatch.setattr(quantise_module, "quantise", counted)
+    kept: dict[str, Quantised] = {}
+    found = [quantise_once(one, feeds(), QuantiseConfig(), kept) for one in (graph, graph, graph + b" ", graph)]
+    assert found == ["integers 1", "integers 1", "integers 2", "integers 1"]
+    assert done == [graph, graph + b" "]
+
+
+def test_dynamic_ranges_need_no_clips(graph: bytes) -> None:
+    assert quantise(graph, [], QuantiseConfig(kind="dynamic")).graph == quantise(graph, feeds(), QuantiseConfig(kind="dynamic")).graph
+    for config in (QuantiseConfig(), QuantiseConfig(kind="dynamic", sensitivity=True), QuantiseConfig(kind="dynamic", most_sensitive=1)):
+        with pytest.raises(ConfigError, match="nothing to find the ranges"):
+            quantise(graph, [], config)
 
 
 def test_dynamic_ranges_are_for_linear_layers(graph: bytes) -> None:

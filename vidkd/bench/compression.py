@@ -12,6 +12,7 @@ from vidkd.compress.recipe import Recipe
 from vidkd.compress.steps import ORIGINAL, Outcome
 
 CELL = "0/all"
+RECIPE_COSTS = (*COSTS, "original_bytes")
 GROUPS_ALONE = "95 % intervals are over test groups; they do not hold the noise of training, which takes several seeds."
 
 
@@ -49,7 +50,7 @@ def _method(content: Mapping[str, Any], cell: Cell | None, main: str) -> Method:
     metrics = {name: Metric(values={CELL: value}) for name, value in content["metrics"].items()}
     if cell is not None:
         metrics[main] = Metric(values={CELL: cell.mean}, ci95=interval_of(content))
-    metrics |= {name: Metric(values={CELL: float(content[name])}) for name in COSTS if name in content}
+    metrics |= {name: Metric(values={CELL: float(content[name])}) for name in RECIPE_COSTS if name in content}
     return Method(metrics=metrics, train_seconds=content["notes"].get("train_seconds"), parameters=content["parameters"])
 
 
@@ -67,11 +68,15 @@ def interval_of(content: Mapping[str, Any]) -> tuple[float, float] | None:
 
 
 def compression_rows(summary: Mapping[str, Any], main: str) -> Rows:
-    """A row for each step: the main metric, its difference to the original, parameters, MACs, bytes and how many times less these are."""
+    """A row for each step: the main metric, its difference to the original, parameters, MACs, bytes and how many times less these are.
+
+    Less than those of the original in the same form: weights, weights packed, or a file in float; empty in results that do not tell it.
+    """
     methods = summary["methods"]
     against = {pair["method"]: pair for pair in summary["paired"]}
     costs = {
-        name: {cost: method["metrics"][cost]["mean"] for cost in COSTS if cost in method["metrics"]} for name, method in methods.items()
+        name: {cost: method["metrics"][cost]["mean"] for cost in RECIPE_COSTS if cost in method["metrics"]}
+        for name, method in methods.items()
     }
     rows: Rows = [("step", main, "95 %", "- original", "95 %", "parameters", "MACs", "bytes", "smaller")]
     for name, method in methods.items():
@@ -87,7 +92,7 @@ def compression_rows(summary: Mapping[str, Any], main: str) -> Rows:
                 f"{method['parameters']:,}",
                 f"{cost['macs'] / 1e6:,.1f} M",
                 f"{size:,.0f}" + (" packed" if "packed" in cost else ""),
-                f"{costs[ORIGINAL]['bytes'] / size:.1f} x",
+                f"{cost['original_bytes'] / size:.1f} x" if "original_bytes" in cost else "",
             )
         )
     return rows

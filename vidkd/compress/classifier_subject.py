@@ -11,19 +11,19 @@ from torch.nn import functional as F
 
 from vidkd.base.errors import ConfigError
 from vidkd.base.files import sha256
-from vidkd.compress.calibration import calibration_of
+from vidkd.compress.calibration import Calibration, calibration_of
 from vidkd.compress.config import DistilConfig, FactoriseConfig, PruneConfig, QuantiseConfig, SparsifyConfig
-from vidkd.compress.export import Integers, export_classifier, size_of
+from vidkd.compress.export import Integers, export_classifier, float_bytes, size_of
 from vidkd.compress.export_card import Judged, write_card
 from vidkd.compress.export_metadata import classifier_metadata
 from vidkd.compress.export_parity import data_set_clips
 from vidkd.compress.factorise import factorise
-from vidkd.compress.importance import LossBatches
+from vidkd.compress.importance import TAYLOR_BATCHES, LossBatches
 from vidkd.compress.outcome import Compressed
 from vidkd.compress.prune import prune
 from vidkd.compress.recipe import ORIGINAL, ExportConfig, Recipe, RepairConfig, Step, check_formats, repaired_settings
 from vidkd.compress.sparsify import compressed_bytes, sparsify
-from vidkd.compress.subject import Interval, Made, finite, no_interval
+from vidkd.compress.subject import Interval, Made, export_notes, no_interval
 from vidkd.data.loaders import training_loader
 from vidkd.engine.clips import read_clips_of_run
 from vidkd.engine.config import RunConfig, load_config
@@ -38,9 +38,8 @@ from vidkd.models.exported import ExportedModule
 from vidkd.models.macs import network_cost
 from vidkd.models.saved import SavedClassifier, checkpoint_in, load_classifier, save_classifier
 from vidkd.runtime.classifier_metadata import CHANNELS
-from vidkd.runtime.opening import open_exported_classifier
+from vidkd.runtime.opening import library_name, open_exported_classifier
 
-TAYLOR_BATCHES = 16
 PARITY_CLIPS = 8
 
 
@@ -57,6 +56,9 @@ class ClassifierSubject:
         self._quiet, self._interval = quiet, interval
         self.original = Path(recipe.student)
         self._student = load_classifier(self.original)
+        self._original_files: dict[str, int] = {}
+        self._quantised: dict[Path, Integers] = {}  # by the network, which a recipe quantises once
+        self._found: dict[Path, dict[str, Any]] = {}
         self._subset, self._settings, self._overrides = recipe.subset, recipe.settings, overrides
         self.config = self._configured({})
         self._clips = read_clips_of_run(self.config)
@@ -154,29 +156,45 @@ class ClassifierSubject:
         self, model: Path, config: ExportConfig, integers: QuantiseConfig | None, judged: Mapping[str, Any], folder: Path
     ) -> Made:
         saved, data = load_classifier(model), self.config.data
-        given = None if integers is None else self._integers(saved, integers)
+        given = None if integers is None else self._quantised.get(model)
+        if integers is not None and given is None:
+            given = self._quantised[model] = self._integers(saved, integers)
         clips = data_set_clips(self.config, saved.view, PARITY_CLIPS)
         notes: dict[str, Any] = {} if given is None else {"calibration": given.calibration.source}
         files = [folder / f"model.{suffix}" for suffix in config.formats]
+        run = [file for file in files if file.suffix != ".pt2"]
         for file in files:
             exported = export_classifier(saved, data, file, clips=clips, integers=given)
-            on = f"{judged['counts']['clips']} clips of '{self._subset}'"
-            metric = Judged(metric=MAIN_METRIC, value=judged["metrics"][MAIN_METRIC], ci95=self._interval(judged), on=on)
-            write_card(exported, data=f"{self._clips.manifest.name}, split {data.split}", judged=[metric], licence=config.licence)
-            notes[file.name] = str(exported.parity)
-            if exported.quantised is not None:
-                found = exported.quantised
-                notes |= {"layers": dict(found.layers), "left": dict(found.left), "integer_convolutions": found.convolutions}
-                notes |= {"sensitivity_db": finite(found.sensitivity)} if found.sensitivity else {}
-        run = [file for file in files if file.suffix != ".pt2"]
+            notes |= export_notes(file, exported.parity, exported.quantised)
+            if file in run:
+                self._found[file] = self._judged(Made(model=model, file=file))
+            write_card(
+                exported,
+                data=f"{self._clips.manifest.name}, split {data.split}",
+                judged=[self._for_card(judged)],
+                of_file=[self._for_card(self._found[file], file)] if file in run else (),
+                licence=config.licence,
+            )
+        if run:
+            notes["judged"] = {file.name: self._found[file]["metrics"] for file in run}
         return Made(model=model, file=run[0] if run else None, notes=notes)
 
+    def _for_card(self, judged: Mapping[str, Any], file: Path | None = None) -> Judged:
+        """The main metric of an outcome, or of a file by what runs it."""
+        on = f"{judged['counts']['clips']} clips of '{self._subset}'" + ("" if file is None else f", by {library_name(file)}")
+        return Judged(metric=MAIN_METRIC, value=judged["metrics"][MAIN_METRIC], ci95=self._interval(judged), on=on)
+
     def _integers(self, saved: SavedClassifier, config: QuantiseConfig) -> Integers:
+        if not config.needs_clips:
+            return Integers(config=config, calibration=Calibration(feeds=(), source="nothing: each run finds its own"))
         metadata = classifier_metadata(saved, self.config.data)
         return Integers(config=config, calibration=calibration_of(self.config, metadata, clips=config.clips, seed=config.seed))
 
     def judge(self, made: Made) -> dict[str, Any]:
-        """See `Subject`."""
+        """See `Subject`. A file that was judged for its card is not judged again."""
+        return self._judged(made) if made.file is None or made.file not in self._found else self._found.pop(made.file)
+
+    def _judged(self, made: Made) -> dict[str, Any]:
         if made.file is not None:
             device = torch.device("cpu")  # an exported file is run by its own library
             model: VideoClassifier | ExportedModule = ExportedModule(open_exported_classifier(made.file))
@@ -194,7 +212,17 @@ class ClassifierSubject:
         cost = network_cost(net, self._example())
         sparse = any(plan["kind"] == "sparsify" for plan in net.changes) and made.file is None
         packed = {"packed": compressed_bytes(net)} if sparse else {}
-        return {"parameters": cost.parameters, "macs": cost.macs, "bytes": size_of(net, made.file), **packed}
+        if made.file is not None:
+            original = self._original_file(made.file.suffix)
+        else:
+            original = compressed_bytes(self._student.model) if sparse else size_of(self._student.model, None)
+        sizes = {"bytes": size_of(net, made.file), **packed, "original_bytes": original}
+        return {"parameters": cost.parameters, "macs": cost.macs, **sizes}
+
+    def _original_file(self, suffix: str) -> int:
+        if suffix not in self._original_files:
+            self._original_files[suffix] = float_bytes(self._student, self.config.data, suffix)
+        return self._original_files[suffix]
 
 
 def _content(teacher: str) -> str | None:

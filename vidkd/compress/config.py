@@ -167,6 +167,11 @@ class QuantiseConfig:
         if self.clips < 1 or self.most_sensitive < 0:
             raise ConfigError("clips must be at least 1 and most_sensitive 0 or more", found=f"{self.clips}, {self.most_sensitive}")
 
+    @property
+    def needs_clips(self) -> bool:
+        """Whether anything is found on clips: ranges that are fixed, or what a layer does to the outputs."""
+        return self.kind == "static" or self.sensitivity or self.most_sensitive > 0
+
 
 def _in_unit(name: str, value: float, *, one: bool = True) -> None:
     if not (0 < value < 1 or (one and value == 1)):

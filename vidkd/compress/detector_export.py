@@ -1,6 +1,7 @@
 """Export of a darknet detector to a file that runs without torch: raw heads, with all that decoding them takes in its metadata."""
 
 import math
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,9 @@ from vidkd.base.errors import ConfigError
 from vidkd.base.extras import require
 from vidkd.compress.config import QuantiseConfig
 from vidkd.compress.export import check_integers, parts_of, replaced_whole, told_if_unwritable
-from vidkd.compress.export_card import Judged, judged_text, latency_text, write_rows
+from vidkd.compress.export_card import Judged, judged_rows, latency_text, write_rows
 from vidkd.compress.openvino_file import write_openvino
-from vidkd.compress.quantise import Feed, Quantised, quantise
+from vidkd.compress.quantise import Feed, Quantised, quantise_once
 from vidkd.detection.metrics import f1_against
 from vidkd.models.darknet.detector import GREY, DarknetDetector
 from vidkd.models.darknet.onnx_graph import INPUT, head_name, whole_model
@@ -27,6 +28,8 @@ from vidkd.runtime.opening import open_detector, open_network
 FORMATS = (".onnx", ".xml")
 TOLERANCE = 1e-4
 FEED_FRAMES = 8
+PARITY_FRAMES = 8
+"""How many frames a file is compared on where nobody names others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,13 +83,14 @@ def export_detector(
     frames: Frames | None = None,
     integers: QuantiseConfig | None = None,
     footage: Sequence[NDArray[np.uint8]] = (),
+    kept: dict[str, Quantised] | None = None,
     tolerance: float = TOLERANCE,
 ) -> ExportedDetectorFile:
     """Write a detector to `path`, .onnx or .xml; what was there is replaced only once the check is passed.
 
     frames: what network and file are compared on, by default noise. integers: how it computes in eight-bit integers,
-    by default in float; footage: the frames on which the ranges of activations are found. tolerance: of raw heads, times the largest
-    where that is above 1; the differences of integers are told, whatever they are.
+    by default in float; footage: the frames on which the ranges of activations are found; kept: see `quantise_once`. tolerance: of raw
+    heads, times the largest where that is above 1; the differences of integers are told, whatever they are.
     Raises ConfigError for another suffix, a difference beyond the tolerance, integers without footage, or a runtime that computes in float
     what is in integers in the file; MissingExtraError without the packages of the format.
     """
@@ -100,7 +104,7 @@ def export_detector(
     onnx.checker.check_model(model)
     content, quantised = bytes(model.SerializeToString()), None
     if integers is not None:
-        quantised = quantise(content, _feeds(detector, footage), integers)
+        quantised = quantise_once(content, _feeds(detector, footage), integers, {} if kept is None else kept)
         content = quantised.graph
     with replaced_whole(path) as new:
         with told_if_unwritable(path):
@@ -114,6 +118,12 @@ def export_detector(
             check_integers(new, quantised, path)
     parameters = sum(parameter.numel() for parameter in detector.net.parameters())
     return ExportedDetectorFile(path=path, metadata=metadata, parity=parity, parameters=parameters, quantised=quantised)
+
+
+def float_bytes(detector: DarknetDetector, suffix: str) -> int:
+    """Size of the file that a detector becomes in float: what others of this suffix are compared with. Raises as `export_detector`."""
+    with tempfile.TemporaryDirectory() as folder:
+        return export_detector(detector, Path(folder) / f"model{suffix}", tolerance=math.inf).bytes
 
 
 def detector_metadata(detector: DarknetDetector) -> ModelMetadata:
@@ -136,11 +146,18 @@ def detector_metadata(detector: DarknetDetector) -> ModelMetadata:
 
 
 def write_detector_card(
-    exported: ExportedDetectorFile, *, network: str, data: str | None = None, judged: Sequence[Judged] = (), licence: str | None = None
+    exported: ExportedDetectorFile,
+    *,
+    network: str,
+    data: str | None = None,
+    judged: Sequence[Judged] = (),
+    of_file: Sequence[Judged] = (),
+    why_not: str | None = None,
+    licence: str | None = None,
 ) -> Path:
     """Write the card beside the file; returns its path.
 
-    network: what it is. data: what it was trained on. judged: metrics of the network before export. licence: of the weights.
+    network: what it is. data: the data set of its training, or of its judging. The rest: as of `write_card`.
     """
     metadata = exported.metadata
     width, height = metadata.input.size
@@ -149,7 +166,7 @@ def write_detector_card(
         "Sees": f"frames in RGB, {width} x {height} pixels ({metadata.input.resize})",
         "Classes": f"{len(metadata.classes)}: {', '.join(metadata.classes[:50])}",
         "Data": data or "unknown",
-        "Judged, before export": judged_text(judged),
+        **judged_rows(exported.path, judged, of_file, integers=exported.quantised is not None, why_not=why_not),
         "Size": f"{exported.bytes:,} bytes, {exported.parameters:,} parameters",
         "Speed": _speed(exported.path, metadata),
         **({} if exported.quantised is None else {"Integers": str(exported.quantised)}),

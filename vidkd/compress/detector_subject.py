@@ -12,15 +12,16 @@ from vidkd.base.errors import ConfigError, DataError
 from vidkd.base.files import sha256
 from vidkd.compress.config import DistilConfig, FactoriseConfig, PruneConfig, QuantiseConfig
 from vidkd.compress.detector_distil import distil, learning_of, oracle_files
-from vidkd.compress.detector_export import Frames, export_detector, write_detector_card
+from vidkd.compress.detector_export import PARITY_FRAMES, Frames, export_detector, float_bytes, write_detector_card
 from vidkd.compress.export import size_of
 from vidkd.compress.export_card import Judged
 from vidkd.compress.factorise import factorise
-from vidkd.compress.importance import LossBatches
+from vidkd.compress.importance import TAYLOR_BATCHES, LossBatches
 from vidkd.compress.outcome import Compressed
 from vidkd.compress.prune import prune
+from vidkd.compress.quantise import Quantised
 from vidkd.compress.recipe import ORIGINAL, ExportConfig, Recipe, RepairConfig, Step, check_formats
-from vidkd.compress.subject import Made, finite
+from vidkd.compress.subject import Made, export_notes
 from vidkd.data.loaders import StepSampler
 from vidkd.detection.annotations import BoxManifest
 from vidkd.detection.config import DETECTOR_TASKS, DetectorRunConfig, load_detector_config
@@ -37,11 +38,9 @@ from vidkd.models.darknet import Darknet
 from vidkd.models.darknet.detector import DarknetDetector
 from vidkd.models.macs import network_cost
 from vidkd.runtime.detector import Detector
-from vidkd.runtime.opening import open_detector
+from vidkd.runtime.opening import library_name, open_detector
 from vidkd.video.content import content_of
 
-TAYLOR_BATCHES = 16
-PARITY_FRAMES = 8
 SHIPPED_SCORE = 0.25
 """Least score of the detections of an exported file; judging has its own."""
 
@@ -57,6 +56,9 @@ class DetectorSubject:
     def __init__(self, recipe: Recipe, overrides: Sequence[str] = ()) -> None:
         self.original = recipe.found(recipe.student)
         self._recipe, self._overrides = recipe, overrides
+        self._original_files: dict[str, int] = {}
+        self._quantised: dict[Path, dict[str, Quantised]] = {}  # by the network, which a recipe quantises once
+        self._found: dict[Path, dict[str, Any]] = {}
         self._student = self._load(self.original)
         self.config = self._configured({})
         self._frames = read_frames(self.config.data)
@@ -213,9 +215,8 @@ class DetectorSubject:
         detector = self._detector(saved, score=SHIPPED_SCORE, device="cpu")
         shown = frames_of_manifest(self._truth, PARITY_FRAMES)
         parity = Frames(values=shown, source=f"{len(shown)} frames of '{self._recipe.subset}'")
-        on = f"{judged['counts']['frames']} frames of '{self._recipe.subset}'"
-        metric = Judged(metric=self.main_metric, value=judged["metrics"][self.main_metric], ci95=None, on=on)
         footage, source = self._footage(integers.clips, integers.seed) if integers is not None else ([], "")
+        kept = self._quantised.setdefault(model, {})
         notes: dict[str, Any] = {"calibration": source} if source else {}
         run: list[Path] = []
         for suffix in config.formats:
@@ -223,21 +224,26 @@ class DetectorSubject:
                 write_darknet(folder, saved.net, saved.classes)
                 continue
             path = folder / f"model.{suffix}"
-            found = export_detector(detector, path, frames=parity, integers=integers, footage=footage)
+            found = export_detector(detector, path, frames=parity, integers=integers, footage=footage, kept=kept)
+            notes |= export_notes(path, found.parity, found.quantised)
+            run.append(path)
+            self._found[path] = self._judged(Made(model=model, file=path))
             write_detector_card(
                 found,
                 network=f"darknet, {self.original.name}, compressed",
                 data=self._frames.manifest.name,
-                judged=[metric],
+                judged=[self._for_card(judged)],
+                of_file=[self._for_card(self._found[path], path)],
                 licence=config.licence,
             )
-            notes[path.name] = str(found.parity)
-            run.append(path)
-            if found.quantised is not None:
-                notes |= {"layers": dict(found.quantised.layers), "left": dict(found.quantised.left)}
-                notes["integer_convolutions"] = found.quantised.convolutions
-                notes |= {"sensitivity_db": finite(found.quantised.sensitivity)} if found.quantised.sensitivity else {}
+        if run:
+            notes["judged"] = {path.name: self._found[path]["metrics"] for path in run}
         return Made(model=model, file=run[0] if run else None, notes=notes)
+
+    def _for_card(self, judged: Mapping[str, Any], file: Path | None = None) -> Judged:
+        """The main metric of an outcome, or of a file by what runs it."""
+        on = f"{judged['counts']['frames']} frames of '{self._recipe.subset}'" + ("" if file is None else f", by {library_name(file)}")
+        return Judged(metric=self.main_metric, value=judged["metrics"][self.main_metric], ci95=None, on=on)
 
     def _footage(self, count: int, seed: int) -> tuple[Pictures, str]:
         """Frames to learn from or to find ranges on: of the recipe's footage, else of the training frames. DataError for what is judged."""
@@ -258,7 +264,10 @@ class DetectorSubject:
         )
 
     def judge(self, made: Made) -> dict[str, Any]:
-        """See `Subject`; `predictions` is empty: average precision is no mean over frames."""
+        """See `Subject`; `predictions` is empty: average precision is no mean over frames. A file that was judged for its card is done."""
+        return self._judged(made) if made.file is None or made.file not in self._found else self._found.pop(made.file)
+
+    def _judged(self, made: Made) -> dict[str, Any]:
         judge = self.config.judge
         detector: Detector
         if made.file is not None:
@@ -280,7 +289,14 @@ class DetectorSubject:
         """See `Subject`."""
         net = self._load(made.model).net
         cost = network_cost(net, _example(net))
-        return {"parameters": cost.parameters, "macs": cost.macs, "bytes": size_of(net, made.file)}
+        original = size_of(self._student.net, None) if made.file is None else self._original_file(made.file.suffix)
+        return {"parameters": cost.parameters, "macs": cost.macs, "bytes": size_of(net, made.file), "original_bytes": original}
+
+    def _original_file(self, suffix: str) -> int:
+        if suffix not in self._original_files:
+            detector = self._detector(self._student, score=SHIPPED_SCORE, device="cpu")
+            self._original_files[suffix] = float_bytes(detector, suffix)
+        return self._original_files[suffix]
 
 
 def _example(net: Darknet) -> Tensor:

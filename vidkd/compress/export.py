@@ -7,9 +7,10 @@ for programs of one's own: vidkd does not read it, since torch's reader may unpi
 import contextlib
 import math
 import os
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from vidkd.compress.export_parity import Clips, Parity, Raw, compare, generated_
 from vidkd.compress.export_trace import ExportedOutputs, has_open_batch, onnx_program, traced
 from vidkd.compress.integer_layers import run_in_integers
 from vidkd.compress.openvino_file import write_openvino
-from vidkd.compress.quantise import Quantised, one_by_one, quantise
+from vidkd.compress.quantise import Quantised, one_by_one, quantise_once
 from vidkd.data.config import DataConfig
 from vidkd.models.saved import SavedClassifier
 from vidkd.runtime.classifier_metadata import ClassifierMetadata
@@ -38,10 +39,14 @@ TOLERANCE = 1e-4
 
 @dataclass(frozen=True, kw_only=True)
 class Integers:
-    """That and how a file computes in eight-bit integers. calibration: training clips on which ranges are found."""
+    """That and how a file computes in eight-bit integers. calibration: training clips on which ranges are found.
+
+    kept: graphs that were given integers so, which a file of another format need not find again.
+    """
 
     config: QuantiseConfig
     calibration: Calibration
+    kept: dict[str, Quantised] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +124,7 @@ class Graph:
         given, feeds = self._integers, self._integers.calibration.feeds
         if not has_open_batch(self.program):
             feeds = one_by_one(feeds)
-        self.quantised = quantise(content, feeds, given.config)
+        self.quantised = quantise_once(content, feeds, given.config, given.kept)
         return self.quantised.graph
 
 
@@ -171,6 +176,12 @@ def size_of(net: nn.Module, file: Path | None) -> int:
     if file is not None:
         return sum(part.stat().st_size for part in parts_of(file))
     return sum(tensor.numel() * tensor.element_size() for tensor in net.state_dict().values())
+
+
+def float_bytes(saved: SavedClassifier, data: DataConfig, suffix: str) -> int:
+    """Size of the file that a classifier becomes in float: what others of this suffix are compared with. Raises as `export_classifier`."""
+    with tempfile.TemporaryDirectory() as folder:
+        return export_classifier(saved, data, Path(folder) / f"model{suffix}", tolerance=math.inf).bytes
 
 
 def _write_onnx(graph: Graph, path: Path) -> Raw:

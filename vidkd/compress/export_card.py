@@ -37,15 +37,24 @@ def card_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.md")
 
 
-def write_card(exported: Exported, *, data: str | None = None, judged: Sequence[Judged] = (), licence: str | None = None) -> Path:
+def write_card(
+    exported: Exported,
+    *,
+    data: str | None = None,
+    judged: Sequence[Judged] = (),
+    of_file: Sequence[Judged] = (),
+    why_not: str | None = None,
+    licence: str | None = None,
+) -> Path:
     """Write the card beside the file; returns its path.
 
-    data: name of the data set. judged: metrics of the network before export. licence: of the weights, as the user states it.
+    data: name of the data set. judged: metrics of the network before export, of_file: those of the file itself, as its library runs it.
+    why_not: the reason for no metrics of the network. licence: of the weights, as the user states it.
     """
     rows = {
         **_network(exported.metadata),
         "Data": data or "unknown",
-        "Judged, before export": judged_text(judged),
+        **judged_rows(exported.path, judged, of_file, integers=exported.quantised is not None, why_not=why_not),
         "Size": f"{exported.bytes:,} bytes, {exported.metadata.trained['parameters']:,} parameters",
         "Batch": "any" if exported.open_batch else "one clip at a time: the network is bound to its batch size",
         **({} if exported.quantised is None else {"Integers": str(exported.quantised)}),
@@ -98,9 +107,17 @@ def _speed(path: Path) -> str:
     return latency_text(lambda: classifier(clip), "one clip, network alone")
 
 
-def judged_text(judged: Sequence[Judged]) -> str:
-    """Metrics in a row of a card."""
-    return "; ".join(map(str, judged)) or "not judged: nothing is known of an evaluation"
+def judged_rows(
+    path: Path, network: Sequence[Judged], file: Sequence[Judged], *, integers: bool, why_not: str | None = None
+) -> dict[str, str]:
+    """Rows of a card: metrics of the network before export, in float even where the file is in integers, and of the file itself."""
+    text = "; ".join(map(str, network))
+    told = f"the network in float: {text}" if text and integers else text
+    runs = f"vidkd evaluate judges {path.name}" if path.suffix.lower() != ".pt2" else "vidkd does not run this format"
+    return {
+        "Judged, before export": told or f"not judged: {why_not or 'nothing is known of an evaluation'}",
+        "Judged, this file": "; ".join(map(str, file)) or f"not judged: {runs}",
+    }
 
 
 def latency_text(call: Callable[[], object], what: str) -> str:

@@ -38,7 +38,9 @@ def factorise(net: Net, example: Tensor, config: FactoriseConfig) -> Compressed[
     chosen = _chosen(ways, cost, config)
     for name, choice in list(chosen.items()):
         if choice is None or choice.macs >= cost.layers[name]:
-            left[name] = "no rank was worth it" if choice is None else f"it would be slower: {cost.layers[name]:,} -> {choice.macs:,} MACs"
+            left[name] = (
+                "no rank was worth it" if choice is None else f"it would take no fewer MACs: {cost.layers[name]:,} -> {choice.macs:,}"
+            )
             del chosen[name]
     taken = {name: choice for name, choice in chosen.items() if choice is not None}
     if not taken:

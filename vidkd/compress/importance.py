@@ -19,6 +19,8 @@ from vidkd.compress.graph import Coupling
 
 LossBatches = Callable[[nn.Module], Iterable[Tensor]]
 """Yields the loss of a network on one batch after the other; the network is in eval mode."""
+TAYLOR_BATCHES = 16
+"""On how many training batches a recipe asks what a filter is worth to the loss."""
 
 
 def scores(

@@ -6,10 +6,11 @@ make integer kernels. Weights are symmetric with a scale for each filter, activa
 """
 
 import contextlib
+import hashlib
 import io
 import logging
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,9 +62,10 @@ def quantise(graph: bytes, feeds: Sequence[Feed], config: QuantiseConfig) -> Qua
     """Give a graph integer layers. feeds: batches of training data, on which ranges and sensitivity are found.
 
     Every layer with weights that is not spared must compute in integers afterwards: a quantiser that skips some is an error.
-    Raises ConfigError for that, for a graph without such layers, and for no feeds; MissingExtraError without onnxruntime.
+    Raises ConfigError for that, for a graph without such layers, and for no feeds where they are needed; MissingExtraError without
+    onnxruntime.
     """
-    if not feeds:
+    if not feeds and config.needs_clips:
         raise ConfigError("nothing to find the ranges of activations on", to_mend="give training clips")
     model = require("onnx", "compress").load_model_from_string(graph)
     found = weighted_layers(model)
@@ -75,6 +77,14 @@ def quantise(graph: bytes, feeds: Sequence[Feed], config: QuantiseConfig) -> Qua
         raise ConfigError("no layer of this network may compute in integers", **dict(list(left.items())[:4]))
     with tempfile.TemporaryDirectory() as folder:
         return _quantised(_Quantiser(graph, model, feeds, config, Path(folder)), wanted, left, config)
+
+
+def quantise_once(graph: bytes, feeds: Sequence[Feed], config: QuantiseConfig, kept: MutableMapping[str, Quantised]) -> Quantised:
+    """`quantise`, or what is kept of the same graph: files of several formats hold one. kept: of these feeds and this configuration."""
+    key = hashlib.sha256(graph).hexdigest()
+    if key not in kept:
+        kept[key] = quantise(graph, feeds, config)
+    return kept[key]
 
 
 def _quantised(quantiser: "_Quantiser", wanted: dict[str, Layer], left: dict[str, str], config: QuantiseConfig) -> Quantised:

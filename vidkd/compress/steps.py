@@ -45,7 +45,7 @@ def run_recipe(recipe: Recipe, subject: Subject) -> Iterator[Outcome]:
         chain = _digest(recipe.subset, subject.identity, _hash(subject.original))
         outcome = _step(recipe.folder / ORIGINAL, chain, subject, {}, lambda _: Made(model=subject.original))
         yield outcome
-        integers, whole = None, subject.original
+        network, integers, whole = outcome, None, subject.original
         for step in recipe.steps:
             settings = json.loads(json.dumps(dataclasses.asdict(step.settings)))  # as outcome.json has them
             teacher = subject.taught_by(step)
@@ -54,20 +54,24 @@ def run_recipe(recipe: Recipe, subject: Subject) -> Iterator[Outcome]:
                 integers = step.settings
             if isinstance(step.settings, PruneConfig) and step.part == 1:
                 whole = outcome.made.model
-            work = _work(step, outcome, integers, whole, subject)
+            work = _work(step, outcome.made.model, network, integers, whole, subject)
             outcome = _step(recipe.folder / step.name, chain, subject, settings, work)
+            if outcome.made.file is None:
+                network = outcome
             yield outcome
 
 
-def _work(step: Step, before: Outcome, integers: QuantiseConfig | None, whole: Path, subject: Subject) -> Callable[[Path], Made]:
-    """What a step does, given its folder."""
-    settings, model = step.settings, before.made.model
+def _work(
+    step: Step, model: Path, network: Outcome, integers: QuantiseConfig | None, whole: Path, subject: Subject
+) -> Callable[[Path], Made]:
+    """What a step does, given its folder. network: the last outcome that was judged as a network in float, not as a file."""
+    settings = step.settings
     if isinstance(settings, RepairConfig):
         return lambda folder: subject.repair(model, settings, folder)
     if isinstance(settings, QuantiseConfig):
-        return lambda folder: subject.quantise(model, settings, before.content, folder)
+        return lambda folder: subject.quantise(model, settings, network.content, folder)
     if isinstance(settings, ExportConfig):
-        return lambda folder: subject.export(model, settings, integers, before.content, folder)
+        return lambda folder: subject.export(model, settings, integers, network.content, folder)
     return lambda folder: subject.change(model, step, folder, whole=whole)
 
 

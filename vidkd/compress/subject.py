@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from vidkd.compress.config import QuantiseConfig
+from vidkd.compress.quantise import Quantised
 from vidkd.compress.recipe import ExportConfig, RepairConfig, Step
 
 
@@ -14,7 +15,7 @@ from vidkd.compress.recipe import ExportConfig, RepairConfig, Step
 class Made:
     """model: the network in float, a checkpoint or the folder of a run. file: what is judged in its place where it was exported.
 
-    notes: what happened to its layers, plain values.
+    notes: what happened to its layers and, under `judged`, what every file scored that it was exported to; plain values.
     """
 
     model: Path
@@ -30,7 +31,16 @@ def no_interval(_: Mapping[str, Any]) -> None:
     """The interval of whoever asks for none."""
 
 
-def finite(noise: Mapping[str, float]) -> dict[str, float | None]:
+def export_notes(file: Path, parity: object, quantised: Quantised | None) -> dict[str, Any]:
+    """Notes of a file that was exported: how near it is to the network and, of one in integers, which layers are and which are not."""
+    notes: dict[str, Any] = {file.name: str(parity)}
+    if quantised is None:
+        return notes
+    notes |= {"layers": dict(quantised.layers), "left": dict(quantised.left), "integer_convolutions": quantised.convolutions}
+    return notes | ({"sensitivity_db": _finite(quantised.sensitivity)} if quantised.sensitivity else {})
+
+
+def _finite(noise: Mapping[str, float]) -> dict[str, float | None]:
     """Signal to noise as JSON can hold it: None where there is no noise at all."""
     return {name: value if math.isfinite(value) else None for name, value in noise.items()}
 
@@ -70,7 +80,7 @@ class Subject(Protocol):
         ...
 
     def quantise(self, model: Path, config: QuantiseConfig, judged: Mapping[str, Any], folder: Path) -> Made:
-        """Export with integers. judged: the outcome of the step before, for the card."""
+        """Export with integers. judged: the last outcome of the network in float, for the card."""
         ...
 
     def export(self, model: Path, config: ExportConfig, integers: QuantiseConfig | None, judged: Mapping[str, Any], folder: Path) -> Made:
@@ -82,5 +92,8 @@ class Subject(Protocol):
         ...
 
     def cost(self, made: Made) -> dict[str, Any]:
-        """`parameters`, `macs` of one clip or picture, and `bytes` of the weights (of the file where there is one)."""
+        """`parameters`, `macs` of one clip or picture, `bytes` of the weights (of the file where there is one), and `original_bytes`.
+
+        original_bytes: of the student before any step in the same form: weights, weights packed, or a file of this suffix in float.
+        """
         ...

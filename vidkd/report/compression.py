@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vidkd.bench.compressed import COSTS
-from vidkd.bench.compression import GROUPS_ALONE
+from vidkd.bench.compression import GROUPS_ALONE, RECIPE_COSTS
 from vidkd.bench.summary import check_summary
 from vidkd.report.parts import Estimate, Report, Table, TableCell, is_share
 from vidkd.report.study import estimate_of
+
+SMALLER = " A step is compared in size with the original in the same form: weights as they lie in memory, packed, or a file in float."
 
 
 def compression_report(
@@ -29,16 +30,21 @@ def compression_report(
 def _steps(content: Mapping[str, Any], main: str) -> Table:
     against = {pair["method"]: pair for pair in content["paired"]}
     methods = content["methods"]
-    others = [name for method in methods.values() for name in method["metrics"] if name not in (main, *COSTS)]
+    others = [name for method in methods.values() for name in method["metrics"] if name not in (main, *RECIPE_COSTS)]
     further = tuple(dict.fromkeys(name for name in others if "@" in name or name.endswith("_area")))
-    first = next(iter(methods.values()))["metrics"]["bytes"]["mean"]
     rows = []
     for name, method in methods.items():
         metrics, pair = method["metrics"], against.get(name)
         size = metrics.get("packed", metrics["bytes"])["mean"]
         row: list[TableCell] = [name, estimate_of(main, metrics[main]) if main in metrics else None, _difference(pair)]
         row += [estimate_of(metric, metrics[metric]) if metric in metrics else None for metric in further]
-        row += [method["parameters"], metrics["macs"]["mean"] / 1e6, int(size), first / size, method["train_seconds"]]
+        row += [
+            method["parameters"],
+            metrics["macs"]["mean"] / 1e6,
+            int(size),
+            metrics["original_bytes"]["mean"] / size if "original_bytes" in metrics else None,
+            method["train_seconds"],
+        ]
         rows.append(tuple(row))
     unit = " (%)" if is_share(main) else ""
     columns = (
@@ -57,7 +63,7 @@ def _steps(content: Mapping[str, Any], main: str) -> Table:
         if any("packed" in m["metrics"] for m in methods.values())
         else ""
     )
-    return Table(title="Steps", columns=columns, rows=tuple(rows), caption=GROUPS_ALONE + packed)
+    return Table(title="Steps", columns=columns, rows=tuple(rows), caption=GROUPS_ALONE + SMALLER + packed)
 
 
 def _difference(pair: Mapping[str, Any] | None) -> Estimate | None:
