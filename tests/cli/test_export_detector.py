@@ -10,7 +10,12 @@ import pytest
 from street_runs import street_config, write_streets
 from test_export import BLOCKED, verb
 
+from vidkd.base.files import sha256
+from vidkd.detection.config import load_detector_config
 from vidkd.detection.fit import fit_detector
+from vidkd.detection.frames import read_frames
+from vidkd.detection.saved import load_detector
+from vidkd.models.saved import checkpoint_in
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +62,18 @@ def test_integers_of_a_detector(student: Path, streets: Path, tmp_path: Path, ca
     captured = capsys.readouterr()
     assert "found on 4 frames of 1 videos" in captured.out
     assert "checked on noise: a .cfg has no data of its own" in captured.err
-    assert "Judged, before export | not judged" in (tmp_path / "cfg.onnx.md").read_text(encoding="utf-8")
+    assert "Judged, before export | not judged: a .cfg has no run" in (tmp_path / "cfg.onnx.md").read_text(encoding="utf-8")
+
+
+def test_the_card_of_a_run_that_was_evaluated(student: Path, tmp_path: Path) -> None:
+    assert verb("evaluate", "--checkpoint", student, "--device", "cpu", "--split", "val") == 0
+    found = json.loads((student / "evaluation.json").read_text())
+    assert found["checkpoint"] == sha256(checkpoint_in(student))
+    assert verb("export", "--checkpoint", student, "--out", tmp_path / "net.onnx") == 0
+    card = (tmp_path / "net.onnx.md").read_text(encoding="utf-8")
+    assert f"| Data | {read_frames(load_detector_config(settings=load_detector(student).run).data).manifest.name} |" in card
+    told = [f"{name} {found['metrics'][name]:.3f} (no interval), {found['frames']} frames of 'val'" for name in ("ap50", "map", "recall50")]
+    assert f"| Judged, before export | {'; '.join(told)} |" in card
 
 
 def test_formats_are_checked_before_anything_is_written(student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -100,7 +100,7 @@ def _evaluate_classifier(arguments: argparse.Namespace) -> int:
     if (judgement.fullest.labels < 0).all():
         _say_nothing_is_judged(arguments.split, judgement, folder)
         return 0
-    _write_evaluation(arguments.split, judgement, judged.classes, folder)
+    _write_evaluation(arguments, judgement, judged.classes, folder)
     if (folder / "config.yaml").exists() and not judged.exported:
         _write_page(arguments, config, clips, judgement, folder)
     return 0
@@ -182,17 +182,19 @@ def _say_nothing_is_judged(split: str, judgement: "Judgement", folder: Path) -> 
     _say(judgement.remarks(), folder / "predictions.csv")
 
 
-def _write_evaluation(split: str, judgement: "Judgement", names: tuple[str, ...], folder: Path) -> None:
-    """evaluation.json, and the same as text: metrics, and classes and confusions of what saw most."""
-    from vidkd.base.files import write_json
+def _write_evaluation(arguments: argparse.Namespace, judgement: "Judgement", names: tuple[str, ...], folder: Path) -> None:
+    """evaluation.json, and the same as text: metrics, and classes and confusions of what saw most; and the hash of what was judged."""
+    from vidkd.base.files import sha256, write_json
     from vidkd.engine.metrics import confusion_matrix, per_class
 
     predictions, metrics = judgement.fullest, judgement.metrics()
     labelled = predictions.labels >= 0
     predicted, labels = predictions.predicted[labelled], predictions.labels[labelled]
     classes = per_class(predicted, labels, names)
+    split = arguments.split
     found = {
         "split": split,
+        "checkpoint": sha256(weights_of(Path(arguments.checkpoint))),
         **judgement.counts(),
         "metrics": metrics,
         "observed": judgement.fractions[-1] if judgement.fractions else None,
@@ -272,6 +274,13 @@ def run_folder(checkpoint: Path) -> Path:
     if checkpoint.is_dir():
         return checkpoint
     return checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
+
+
+def weights_of(checkpoint: Path) -> Path:
+    """The file whose weights are used: that of a run's folder, or the one that is named."""
+    from vidkd.models.saved import checkpoint_in
+
+    return checkpoint_in(checkpoint) if checkpoint.is_dir() else checkpoint
 
 
 def _text(metrics: dict[str, float], classes: Sequence[Mapping[str, Any]], judged: str, fractions: Sequence[float]) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vidkd.cli.classifiers import refuse_runtime
-from vidkd.cli.evaluate import run_folder
+from vidkd.cli.evaluate import run_folder, weights_of
 from vidkd.cli.settings import list_settings
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def evaluate_detector(arguments: argparse.Namespace) -> int:
     if folder is None:
         sys.stdout.write("not written: --out DIR names a folder for evaluation.json and its table\n")
         return 0
-    document, table = judgement.write(folder, arguments.split)
+    document, table = judgement.write(folder, arguments.split, checkpoint=_hash(arguments))
     sys.stdout.write(f"written: {document}, {table}\n")
     if isinstance(judgement, DetectorJudgement) and (folder / "config.yaml").exists():
         sys.stdout.write(f"written: {_report(folder, judgement, arguments.split)}\n")
@@ -51,6 +51,14 @@ def evaluate_detector(arguments: argparse.Namespace) -> int:
 def _truth(frames: "RunFrames", arguments: argparse.Namespace) -> "BoxManifest":
     """The frames to judge on; a detector in a file is one that no run trained on them."""
     return (frames.subset if arguments.model is None else frames.subset_for_others)(arguments.split)
+
+
+def _hash(arguments: argparse.Namespace) -> str | None:
+    """Of the weights that are judged: of a run, of a cfg, or in an exported file; None for a network that a library knows by name."""
+    from vidkd.base.files import sha256
+
+    path = weights_of(Path(arguments.checkpoint)) if arguments.model is None else Path(arguments.weights or arguments.model)
+    return sha256(path) if path.is_file() else None
 
 
 def _refuse_submission(arguments: argparse.Namespace) -> None:

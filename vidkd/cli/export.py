@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from vidkd.models.saved import SavedClassifier
 
 CLIPS_OF_THE_RUN = 4
-METRICS = ("top1", "top5", "class_mean")
+METRICS = ("top1", "top5", "class_mean", "ap50", "map", "recall50")
 """Metrics of a run's evaluation that a card tells."""
 
 
@@ -90,7 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
     warn_if_unfinished(arguments.checkpoint)
     config = load_config(settings=saved.run)
     clips = _clips(arguments.clips, config, saved.view)
-    judged = judged_of(arguments.checkpoint)
+    judged, why_not = judged_of(arguments.checkpoint)
     integers = _integers(arguments, saved, config)
     for path in arguments.out:
         exported = export_classifier(saved, config.data, path, clips=clips, tolerance=tolerance, integers=integers)
@@ -98,7 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
             sys.stdout.write(integers_text(exported.quantised))
         if not exported.open_batch:
             sys.stdout.write(f"{path.name} takes one clip at a time: the code of the network is bound to its batch size\n")
-        card = write_card(exported, data=_data_name(config.data), judged=judged, licence=arguments.licence)
+        card = write_card(exported, data=_data_name(config.data), judged=judged, why_not=why_not, licence=arguments.licence)
         sys.stdout.write(f"{exported.parity}\nwritten: {path} ({exported.bytes / 2**20:.2f} MiB), {card}\n")
     return 0
 
@@ -162,26 +162,30 @@ def _data_name(data: "DataConfig") -> str | None:
         return None
 
 
-def judged_of(checkpoint: Path | str) -> "list[Judged]":
-    """What `vidkd evaluate` left in the run's folder; top-1 with its interval over the groups of predictions.csv.
+def judged_of(checkpoint: Path | str) -> "tuple[list[Judged], str | None]":
+    """What `vidkd evaluate` left in the run's folder on these very weights; top-1 with its interval over the groups of predictions.csv.
 
-    Nothing where the run was not evaluated.
+    Nothing, and the reason, where the run was not evaluated, or other weights of it were.
     """
-    from vidkd.base.files import read_json
-    from vidkd.cli.evaluate import run_folder
+    from vidkd.base.files import read_json, sha256
+    from vidkd.cli.evaluate import run_folder, weights_of
     from vidkd.compress.export_card import Judged
 
     folder = run_folder(Path(checkpoint))
     if not (folder / "evaluation.json").exists():
-        return []
+        return [], None
     found = read_json(folder / "evaluation.json")
-    on = f"{found['clips']} clips of '{found['split']}'"
+    if found.get("checkpoint") != sha256(weights_of(Path(checkpoint))):
+        of_others = "is of other weights" if found.get("checkpoint") else "does not say of which weights it is"
+        return [], f"the evaluation of the run {of_others} (vidkd evaluate --checkpoint {Path(checkpoint).name})"
+    counted = "clips" if "clips" in found else "frames"
+    on = f"{found[counted]} {counted} of '{found['split']}'"
     whole = found.get("observed") is None
     return [
         Judged(metric=name, value=found["metrics"][name], ci95=_interval(folder) if name == "top1" and whole else None, on=on)
         for name in METRICS
         if name in found["metrics"]
-    ]
+    ], None
 
 
 def _interval(folder: Path) -> tuple[float, float] | None:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vidkd.compress.detector_export import Frames
+    from vidkd.compress.export_card import Judged
+    from vidkd.compress.quantise import Quantised
     from vidkd.detection.config import DetectorRunConfig
     from vidkd.detection.footage import Pictures
     from vidkd.models.darknet.detector import DarknetDetector
-
-PARITY_FRAMES = 8
 
 
 def export_detector_files(arguments: argparse.Namespace) -> int:
@@ -29,25 +29,43 @@ def export_detector_files(arguments: argparse.Namespace) -> int:
     frames = _parity_frames(arguments)
     integers = integers_config(arguments) if arguments.int8 else None
     footage: Pictures = []
+    judged, why_not, data = _known(arguments)
     if integers is not None:
         if not arguments.int8_footage and arguments.weights:
             raise ConfigError("nothing to find the ranges of activations on", to_mend="--int8-footage VIDEO, footage it is not judged on")
         footage, source = drawn_footage(arguments.int8_footage or (), lambda: read_frames(_config(arguments).data).train, integers.clips)
         sys.stdout.write(f"ranges of activations found on {source}\n")
+    kept: dict[str, Quantised] = {}
     for path in arguments.out:
         tolerance = TOLERANCE if arguments.tolerance is None else arguments.tolerance
-        exported = export_detector(detector, path, frames=frames, integers=integers, footage=footage, tolerance=tolerance)
+        exported = export_detector(detector, path, frames=frames, integers=integers, footage=footage, kept=kept, tolerance=tolerance)
         if exported.quantised is not None:
             sys.stdout.write(integers_text(exported.quantised))
-        card = write_detector_card(exported, network=f"darknet, {Path(arguments.checkpoint).name}", licence=arguments.licence)
+        network = f"darknet, {Path(arguments.checkpoint).name}"
+        card = write_detector_card(exported, network=network, data=data, judged=judged, why_not=why_not, licence=arguments.licence)
         sys.stdout.write(f"{exported.parity}\nwritten: {path} ({exported.bytes / 2**20:.2f} MiB), {card}\n")
     return 0
+
+
+def _known(arguments: argparse.Namespace) -> "tuple[list[Judged], str | None, str | None]":
+    """Of a run what `vidkd evaluate` found or the reason for nothing, and its data set, where that is still there; nothing of a cfg."""
+    from vidkd.base.errors import VidkdError
+    from vidkd.cli.export import judged_of
+    from vidkd.detection.frames import read_frames
+
+    if arguments.weights:
+        return [], "a .cfg has no run that was evaluated", None
+    judged, why_not = judged_of(arguments.checkpoint)
+    try:
+        return judged, why_not, read_frames(_config(arguments).data).manifest.name
+    except VidkdError:
+        return judged, why_not, None
 
 
 def _parity_frames(arguments: argparse.Namespace) -> "Frames | None":
     """What to check on: the videos that are named, else validation frames of the run's own data; None for noise, said with the reason."""
     from vidkd.base.errors import ConfigError, VidkdError
-    from vidkd.compress.detector_export import Frames
+    from vidkd.compress.detector_export import PARITY_FRAMES, Frames
     from vidkd.detection.footage import frames_of_manifest, frames_of_videos
     from vidkd.detection.frames import read_frames
 

@@ -74,6 +74,12 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
         path = checkpoint_in(path)
     if not path.exists():
         raise CheckpointError(f"checkpoint not found: {path}", to_mend="train it, or name another file")
+    if path.suffix.lower() == ".pt2":
+        raise CheckpointError(
+            f"a program of torch.export, which vidkd writes but does not run: {path}",
+            reason="torch's reader of such files may unpickle",
+            to_mend="name the run that it was exported from, or export that to .onnx or .xml",
+        )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
