@@ -25,7 +25,7 @@ class Port:
 
 
 class Network(Protocol):
-    """What an opened file offers; made by `open_onnx` and `open_tflite`. For one thread at a time."""
+    """What an opened file offers; made by `open_onnx`, `open_openvino` and `open_tflite`. For one thread at a time."""
 
     @property
     def path(self) -> str:
