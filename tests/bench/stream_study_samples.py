@@ -8,13 +8,18 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from vidkd.bench.streams.places import StreamPlaces
 from vidkd.bench.streams.reading import read_stream_study
 from vidkd.bench.streams.spec import StreamStudy
+from vidkd.detection.online import Student
 from vidkd.detection.opening import ModelFiles
+from vidkd.detection.policies import save_selector
+from vidkd.detection.policies.provenance import provenance
 from vidkd.models.darknet.weights import save_weights
+from vidkd.models.selector import KeyFrameLSTM, SelectorConfig
 from vidkd.runtime.detections import Detections
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "detection"))
@@ -80,3 +85,13 @@ class CountingPainter(Painter):
 def let_painter_be_the_oracle(patch: pytest.MonkeyPatch) -> None:
     CountingPainter.seen = 0
     patch.setattr(ModelFiles, "open", lambda _: CountingPainter())
+
+
+def write_selector(path: Path, **over) -> None:
+    """Of the student of these studies, with weights at random."""
+    first = Student(detector())
+    features = len(first.look(np.zeros((64, 64, 3), np.uint8), frame_index=0).features)
+    torch.manual_seed(1)
+    about = provenance(["some video"], ["another"], first.detector.net, first.detector.resize)
+    made_from = {"made_from": {"budget": 0.1, "window": 20, "update": {"lr": 0.01, "steps": 8}}}
+    save_selector(path, KeyFrameLSTM(SelectorConfig(features=features, units=4)), {**about, **made_from, **over})

@@ -1,45 +1,34 @@
 """A study of streams from end to end on drawn shapes: cells, resuming, tuning, summary, tables, report."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from stream_study_samples import (
     FRAMES,
     CountingPainter,
-    Painter,
     detector,
-    let_painter_be_the_oracle,
     make_places,
     make_root,
     make_study,
-    stream,
     study_content,
 )
 
 from vidkd.base.errors import ConfigError, DataError
-from vidkd.bench.streams.annotated import StreamPrecision
-from vidkd.bench.streams.answers import oracle_boxes
 from vidkd.bench.streams.cells import run_stream_cells
-from vidkd.bench.streams.collect import as_annotated, as_counts, read_stream_cells, summarise_streams
-from vidkd.bench.streams.footage import ranges_of, stretches_of, truth_of
-from vidkd.bench.streams.page import stream_table, streams_page, tables_of
-from vidkd.bench.streams.places import StreamPlaces, oracle_files
+from vidkd.bench.streams.collect import as_counts, read_stream_cells, summarise_streams
+from vidkd.bench.streams.page import streams_page, tables_of
+from vidkd.bench.streams.places import StreamPlaces
 from vidkd.bench.streams.run import run_stream_cell
 from vidkd.bench.streams.settings import StreamCellKey, cells_to_run
 from vidkd.bench.streams.tuning import read_chosen_trials, tune_streams
 from vidkd.cli.main import main
-from vidkd.detection.online import Student
 from vidkd.detection.opening import ModelFiles
-from vidkd.detection.policies import save_selector
-from vidkd.detection.policies.provenance import provenance
 from vidkd.models.darknet.weights import save_weights
-from vidkd.models.selector import KeyFrameLSTM, SelectorConfig
-from vidkd.video.content import content_of
 
 OPEN = ModelFiles.open
+
+pytestmark = pytest.mark.usefixtures("painter")
 
 METHODS = {
     "student": {"kind": "frozen"},
@@ -53,32 +42,6 @@ METHODS = {
     "oracle": {"kind": "oracle"},
     "lstm": {"policy": "untaught_{stream}.pt"},
 }
-
-
-def write_selector(path: Path, **over) -> None:
-    """Of the student of these studies, with weights at random."""
-    first = Student(detector())
-    features = len(first.look(np.zeros((64, 64, 3), np.uint8), frame_index=0).features)
-    torch.manual_seed(1)
-    about = provenance(["some video"], ["another"], first.detector.net, first.detector.resize)
-    made_from = {"made_from": {"budget": 0.1, "window": 20, "update": {"lr": 0.01, "steps": 8}}}
-    save_selector(path, KeyFrameLSTM(SelectorConfig(features=features, units=4)), {**about, **made_from, **over})
-
-
-@pytest.fixture(scope="module", autouse=True)
-def painter():
-    with pytest.MonkeyPatch.context() as patch:
-        let_painter_be_the_oracle(patch)
-        threads = torch.get_num_threads()
-        yield
-        torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory) -> Path:
-    folder = make_root(tmp_path_factory.mktemp("root"))
-    write_selector(folder / "untaught_both.pt")
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -290,153 +253,6 @@ def test_a_failing_cell_is_told_and_costs_no_other(root, tmp_path) -> None:
     assert [path.name for path in sorted(places.results.rglob("*.json"))] == ["student-s0-both.json"]
 
 
-def test_a_selector_that_has_seen_the_stream_or_another_student_is_refused(root, tmp_path, caplog) -> None:
-    study = make_study(tmp_path, study_content(methods={"student": {"kind": "frozen"}, "lstm": {"policy": "own.pt"}}))
-    places, key = make_places(root, tmp_path), StreamCellKey("lstm", -1, 0.1, 0, "both")
-    told = [
-        (
-            {"videos": {"train": [], "validate": [content_of(root / "both")]}},
-            r"(?s)has seen the stream 'both' in its training.*seen *: both",
-        ),
-        ({"videos": {"train": [content_of(root / "both")], "validate": []}}, r"has seen the stream 'both'"),
-        ({"student": {"weights": "other", "resize": "stretch"}}, r"with another student: its weights, resize differ"),
-    ]
-    for over, message in told:
-        write_selector(tmp_path / "own.pt", **over)
-        with pytest.raises(ConfigError, match=message):
-            run_stream_cell(study, "test", key, places, {})
-    save_selector(tmp_path / "own.pt", KeyFrameLSTM(SelectorConfig(features=24, units=4)), {"train": ["other.mp4"]})
-    with pytest.raises(ConfigError, match=r"(?s)does not say which videos.*train it again"):
-        run_stream_cell(study, "test", key, places, {})
-    assert not list(places.results.rglob("*.json"))
-    assert "other learning" not in caplog.text
-    write_selector(tmp_path / "own.pt", made_from={"budget": 0.05, "update": {"steps": 3}})
-    assert len(run_stream_cell(study, "test", key, places, {})["called"]) == 4
-    assert "lstm-calls10-s0-both: the selector" in caplog.text
-    assert "was trained with other learning: budget: 0.05 then, 0.1 now; update.steps: 3 then, 8 now" in caplog.text
-
-
-def joined(root: Path, folder: Path, methods=None, **stream):
-    segments = [
-        {"video": "both", "frames": [0, 10], "name": "first"},
-        {"video": "bars"},
-        {"video": "both", "frames": [5, 12], "name": "again"},
-    ]
-    over = {} if methods is None else {"methods": methods}
-    study = make_study(folder, study_content(streams={"aba": {"segments": segments, **stream}}, **over))
-    places = make_places(root, folder)
-    return study, places, stretches_of(study, "aba", places)
-
-
-def test_a_joined_stream_has_places_of_its_own_and_ranges_of_named_segments(root, tmp_path) -> None:
-    study, places, stretches = joined(root, tmp_path, ranges={"middle": [10, 34]})
-    assert ranges_of(study, "aba", stretches) == {"all": (0, 41), "middle": (10, 34), "first": (0, 10), "again": (34, 41)}
-    boxes = oracle_boxes(stretches, oracle_files(study, places), places.cache).for_student(("square", "bar"))
-    assert [found.frame_index for found in boxes] == list(range(41))
-    np.testing.assert_array_equal(boxes[5].boxes, boxes[34].boxes)
-    assert {len(found) for found in boxes[10:34]} == {1}
-
-
-def test_after_the_last_allowed_frame_the_student_goes_on_alone(root, tmp_path) -> None:
-    study, places, _ = joined(root, tmp_path, calls_until=20)  # a tenth of these, not of all
-    cell = run_stream_cell(study, "test", StreamCellKey("fixed", -1, 0.1, 0, "aba"), places, {})
-    assert cell["called"] == [0, 10]
-    assert len(cell["counts"]["right"]) == 41
-
-
-def test_a_student_adapted_offline_learns_before_the_last_allowed_frame(root, tmp_path) -> None:
-    study, places, _ = joined(root, tmp_path, {"student": {"kind": "frozen"}, "offline": {"kind": "first_tenth"}}, calls_until=2)
-    cell = run_stream_cell(study, "test", StreamCellKey("offline", -1, 0.1, 0, "aba"), places, {})
-    assert cell["called"] == [0]  # a tenth of two frames is none, but one call is the least
-    assert cell["kept"] == [2]
-    assert {place for place, _, _ in cell["losses"]} == {2}
-
-
-def test_the_share_of_calls_is_of_the_whole_stream(root, tmp_path) -> None:
-    study, places, _ = joined(root, tmp_path)
-    cell = run_stream_cell(study, "test", StreamCellKey("fixed", -1, 0.1, 0, "aba"), places, {})
-    assert cell["called"] == [0, 11, 21, 31]  # a tenth of 41 frames, rounded down
-
-
-def test_truth_is_found_at_every_return_of_a_frame(root, tmp_path) -> None:
-    rows = [f"{frame + 1},1,10,10,20,20,1" for frame in (2, 6)]
-    (root / "gt.txt").write_text("\n".join(rows) + "\n")
-    truth = {"layout": "mot", "folder": "mot", "annotations": ["gt.txt"]}
-    (root / "mot").mkdir(exist_ok=True)
-    if not (root / "mot" / "img1").exists():
-        (root / "mot" / "img1").symlink_to(root / "both")
-    study, places, stretches = joined(root, tmp_path, truth=truth)
-    manifest = truth_of(study, "aba", stretches, ("person", "bar"), places)
-    assert [(frame.path, frame.frame_index) for frame in manifest.frames] == [("aba", 2), ("aba", 6), ("aba", 35)]
-    with pytest.raises(DataError, match="no annotated frame"):
-        truth_of(study, "aba", stretches[1:2], ("person", "bar"), places)
-
-
-def test_cells_judged_by_other_boxes_are_refused(root, tmp_path) -> None:
-    layout = tmp_path / "mot"
-    layout.mkdir()
-    (layout / "img1").symlink_to(root / "both")
-    (layout / "gt.txt").write_text("3,1,10,10,20,20,1\n")
-    streams = {"both": {"segments": [{"video": "mot/img1"}], "truth": {"layout": "mot", "folder": "mot", "annotations": ["mot/gt.txt"]}}}
-    names = tmp_path / "people.names"
-    names.write_text("person\nbar\n")
-    student = {**study_content()["student"], "names": "people.names"}
-    study = make_study(tmp_path, study_content(streams=streams, student=student, methods={"student": {"kind": "frozen"}}))
-    places = make_places(root, tmp_path)
-    keys = cells_to_run(study.spec)
-    first = dict(run_stream_cells(study, "test", keys, places, {}, 1))
-    (layout / "gt.txt").write_text("3,1,10,10,20,20,1,-1,-1,-1\n")  # the same box, written otherwise
-    assert dict(run_stream_cells(study, "test", keys, places, {}, 1)) == first
-    (layout / "gt.txt").write_text("3,1,10,10,20,21,1\n")
-    with pytest.raises(DataError, match=r"(?s)other settings or files.*truth: "):
-        list(run_stream_cells(study, "test", keys, places, {}, 1))
-
-
-def test_average_precision_stands_with_intervals_beside_f1(root, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(CountingPainter, "class_names", ("cloud", "bar", "person"))
-    layout = tmp_path / "mot"
-    layout.mkdir()
-    (layout / "img1").symlink_to(root / "both")
-    rows = []
-    for place, frame in enumerate(stream(FRAMES)):
-        x1, y1, x2, y2 = Painter.look(frame).boxes[0].tolist()
-        rows += [f"{place + 1},1,{x1},{y1},{x2 - x1},{y2 - y1},1"] if place % 4 == 0 else []
-    (layout / "gt.txt").write_text("\n".join(rows) + "\n")
-    (tmp_path / "people.names").write_text("person\nbar\n")
-    truth = {"layout": "mot", "folder": "mot", "annotations": ["mot/gt.txt"]}
-    study = make_study(
-        tmp_path,
-        study_content(
-            streams={"both": {"segments": [{"video": "mot/img1"}], "truth": truth, "ranges": {"late": [20, 40]}}},
-            student={**study_content()["student"], "names": "people.names"},
-            methods={"student": {"kind": "frozen"}, "fixed": {}, "oracle": {"kind": "oracle"}},
-        ),
-    )
-    places = make_places(root, tmp_path)
-    cells = dict(run_stream_cells(study, "test", cells_to_run(study.spec), places, {}, 1))
-    summary = summarise_streams(study, read_stream_cells(study, places, {}))
-    methods = {name: method["metrics"] for name, method in summary["methods"].items()}
-    for metric in ("ap50", "ap50_late", "ap30", "ap30_late"):
-        assert methods["oracle"][f"{metric}@calls10"]["mean"] == 1.0
-        assert methods["oracle"][f"{metric}@calls10"]["ci95"] == [1.0, 1.0]
-    kept = as_annotated(cells[StreamCellKey("fixed", -1, 0.1, 1, "both")])
-    assert kept.places.tolist() == list(range(0, FRAMES, 4))
-    own = StreamPrecision(seed=1, stream="both", judged=kept.between(20, 40), metric="ap30")
-    assert methods["fixed"]["ap30_late@calls10"]["values"]["1/both"] == own.value
-    pair = next(pair for pair in summary["paired"] if (pair["method"], pair["metric"]) == ("oracle", "ap50@calls10"))
-    assert pair["difference"] == pytest.approx(1 - methods["student"]["ap50@calls10"]["mean"])
-    assert pair["ci95"][0] <= pair["difference"] <= pair["ci95"][1]
-    assert summary["data"]["shorter_blocks"] == {"ap50": [2], "ap30": [2], "f1_late": [5], "ap50_late": [1], "ap30_late": [1]}
-    tables = tables_of(summary)
-    heads = tables["AP50 and AP30 minus that of student:"][0]
-    assert heads == ("method", "ap50, 10 %", "ap30, 10 %", "ap50, 10 %, late", "ap30, 10 %, late")
-    assert tables["F1 minus that of student:"][0] == ("method", "10 %", "10 %, late")
-    assert "recall minus that of student:" not in tables
-    detail = tables["At 10 % calls:"]
-    assert dict(zip(detail[0], detail[3], strict=True))["ap50"] == "100.0 [100.0, 100.0]"
-    assert "frames of a block: ap50 2, ap30 2, f1_late 5, ap50_late 1, ap30_late 1." in stream_table(summary)
-
-
 def test_cells_of_another_version_are_refused(done) -> None:
     study, places, cells, _ = done
     key = StreamCellKey("student", -1, 0.0, 0, "both")
@@ -459,28 +275,3 @@ def test_an_oracle_with_the_student_s_heads_is_learned_from_cell_by_cell(root, t
     assert cell["failures"] == 0
     assert all(after < before for place, before, after in cell["losses"] if place in cell["kept"])
     assert cell["kept"]
-
-
-def test_footage_that_is_not_there_is_told(root, tmp_path) -> None:
-    study, places, _ = joined(root, tmp_path)
-    long = make_study(tmp_path, study_content(streams={"a": {"segments": [{"video": "both", "frames": [0, 99]}]}}))
-    with pytest.raises(DataError, match="frames up to 99"):
-        stretches_of(long, "a", places)
-    beyond = make_study(tmp_path, study_content(streams={"a": {"segments": [{"video": "both"}], "ranges": {"late": [9, 99]}}}))
-    with pytest.raises(ConfigError, match=r"streams.a.ranges.late ends at 99, the stream at 40"):
-        ranges_of(beyond, "a", stretches_of(beyond, "a", places))
-    with pytest.raises(ConfigError, match=r"(?s)not there: nowhere.*--root DIR"):
-        places.find("nowhere", study)
-
-
-def test_a_damaged_file_of_the_oracle_s_boxes_is_made_anew(root, tmp_path, caplog) -> None:
-    study, places, stretches = joined(root, tmp_path)
-    first = oracle_boxes(stretches, oracle_files(study, places), places.cache)
-    for path in places.cache.glob("*.npz"):
-        path.write_bytes(path.read_bytes()[:50])
-    before = CountingPainter.seen
-    again = oracle_boxes(stretches, oracle_files(study, places), places.cache)
-    assert CountingPainter.seen - before == 41
-    assert "damaged" in caplog.text
-    for one, other in zip(first.detections, again.detections, strict=True):
-        np.testing.assert_array_equal(one.boxes, other.boxes)
