@@ -15,11 +15,11 @@ from study_samples import make_study, write_cells
 
 from vidkd.base.errors import ConfigError
 from vidkd.base.files import write_json
-from vidkd.bench.cells import Places
+from vidkd.bench.cells import Places, cells_to_test
 from vidkd.bench.results_page import markdown_table, results_page
 from vidkd.bench.single_runs_page import single_runs_page
 from vidkd.bench.streams.page import streams_page
-from vidkd.bench.study import Study
+from vidkd.bench.study import CellKey, Study, read_study
 
 REPOSITORY = Path(__file__).parents[2]
 ROUNDING = 0.0501
@@ -216,6 +216,21 @@ def test_what_was_not_observed_is_told_once(finished: tuple[Study, Places], tmp_
 def test_cells_that_are_missing_are_counted(finished: tuple[Study, Places], tmp_path: Path) -> None:
     next((finished[1].results / "test" / "rgb").glob("*.json")).unlink()
     assert "**Unfinished: 11 of 12 cells.**" in results_page(tmp_path / "studies", tmp_path / "results")
+
+
+def test_a_shortlist_is_all_that_is_waited_for(finished: tuple[Study, Places], tmp_path: Path) -> None:
+    study, places = finished
+    shutil.rmtree(places.results / "test" / "rgb")
+    words = study.path.read_text().replace("reference: rgb", "reference: flow\nshortlist: [attention]")
+    study.path.write_text(words)
+    assert cells_to_test(read_study(study.path)) == [
+        [CellKey(name, -1, seed, fold) for seed in (0, 1) for fold in "ab"] for name in ("flow", "attention")
+    ]
+    page = results_page(tmp_path / "studies", tmp_path / "results")
+    assert "\n2 of 3 methods, after trials of all.\n" in page
+    assert "Unfinished" not in page
+    next((places.results / "test" / "flow").glob("*.json")).unlink()
+    assert "**Unfinished: 7 of 8 cells.**" in results_page(tmp_path / "studies", tmp_path / "results")
 
 
 def test_a_study_under_way_waits_for_its_first_test_cell(finished: tuple[Study, Places], tmp_path: Path) -> None:

@@ -54,6 +54,7 @@ def test_a_method_may_have_nothing_below_its_name(tmp_path: Path) -> None:
         ({"methods": {"rgb": {}, "kd": {"teacher": "fow"}}}, "unknown method in methods.kd.teacher 'fow'"),
         ({"methods": {"rgb": {}, "kd": {"tuned_as": "rbg"}}}, "unknown method in methods.kd.tuned_as 'rbg'\n  did you mean : rgb"),
         ({"reference": "rbg"}, "unknown reference 'rbg'\n  did you mean : rgb"),
+        ({"shortlist": ["rbg"]}, "unknown method in shortlist 'rbg'\n  did you mean : rgb"),
         ({"methods": {"rgb": {"tuned_as": "rgb", "trials": [{}]}}}, "methods.rgb has both trials and tuned_as"),
         ({"seeds": ["one"]}, "cannot use study {file}"),
         ({"measures": ["accuracy"]}, "cannot use study {file}"),

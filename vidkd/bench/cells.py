@@ -247,9 +247,9 @@ class KeptCells:
 
 
 def cells_to_test(study: Study, methods: Sequence[str] | None = None) -> list[list[CellKey]]:
-    """The cells of the test phase, in waves: teachers before those who learn from them."""
+    """The cells of the test phase, in waves: teachers before those who learn from them. methods: those of the shortlist by default."""
     spec = study.spec
-    wanted = list(spec.methods) if methods is None else list(methods)
+    wanted = spec.tested if methods is None else list(methods)
     return [
         [CellKey(name, -1, seed, fold) for seed in spec.seeds for fold in spec.folds for name in wave if name in wanted]
         for wave in waves(spec)

@@ -32,7 +32,7 @@ def read_cells(study: Study, places: Places, chosen: Chosen) -> dict[str, list[d
     """Finished test cells by method, in the study's order; methods without any are left out."""
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in study.spec.methods}
     kept = KeptCells(study, "test", places, chosen)
-    for wave in cells_to_test(study):
+    for wave in cells_to_test(study, list(study.spec.methods)):
         for key in wave:
             content = kept.read(key)
             if content is not None:

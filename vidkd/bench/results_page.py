@@ -44,8 +44,9 @@ def study_section(study: Study, places: Places) -> str:
     if not found:
         return ""
     summary = summarise(study, found, content["claim"])
-    wanted = len(study.spec.seeds) * len(study.spec.folds) * len(study.spec.methods)
-    done = sum(len(cells) for cells in found.values())
+    tested = study.spec.tested
+    wanted = len(study.spec.seeds) * len(study.spec.folds) * len(tested)
+    done = sum(len(found.get(name, ())) for name in tested)
     seeds, folds = _listed(study.spec.seeds), _listed(study.spec.folds)
     lines = [
         f"\n## {study.spec.title or study.spec.study}\n",
@@ -53,6 +54,7 @@ def study_section(study: Study, places: Places) -> str:
         f"`vidkd compare configs/studies/{study.path.name} --data.root DIR`; seeds {seeds}; splits {folds}; "
         f"judged on `{summary['data']['subset']}`; {summary['seconds'] / 3600:.1f} h of training on {summary['environment']['processor']}, "
         f"torch {summary['environment']['torch']}.\n",
+        *([f"{len(tested)} of {len(study.spec.methods)} methods, after trials of all.\n"] if study.spec.shortlist else []),
         *([f"**Unfinished: {done} of {wanted} cells.**\n"] if done < wanted else []),
         markdown_table(rows_of(summary)),
         *_observed_lines(summary),

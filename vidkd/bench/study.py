@@ -97,6 +97,7 @@ class StudySpec:
         subset: what the methods are judged on in the end.
         reference: method that all others are compared with.
         methods: the methods, by name.
+        shortlist: methods that are tested, with the teachers that they need, where not all are; chosen by what trials showed.
         tuning: how trials are judged.
         chosen_from: study whose chosen settings are used, in place of trials here (a configuration carried to other data); of each method
             the trial that was chosen there on most folds, for all folds here.
@@ -115,6 +116,7 @@ class StudySpec:
     subset: Literal["val", "test"] = "test"
     reference: str = "rgb"
     methods: dict[str, MethodSpec] = field(default_factory=dict)
+    shortlist: list[str] = field(default_factory=list)
     tuning: TuningSpec = field(default_factory=TuningSpec)
     chosen_from: str | None = None
     measures: list[Literal["pointing"]] = field(default_factory=list)
@@ -134,6 +136,9 @@ class StudySpec:
                 )
             if method.trials and method.tuned_as:
                 raise ConfigError(f"methods.{name} has both trials and tuned_as", to_mend="keep one")
+        for name in self.shortlist:
+            if name not in self.methods:
+                raise unknown_name("method in shortlist", name, self.methods)
         shown = [(self.shown_name(name), method.condition) for name, method in self.methods.items()]
         if self.methods and self.reference not in dict(shown):
             raise unknown_name("reference", self.reference, dict(shown))
@@ -153,6 +158,11 @@ class StudySpec:
     def tuned(self) -> bool:
         """Whether any method has trials."""
         return any(method.trials for method in self.methods.values())
+
+    @property
+    def tested(self) -> list[str]:
+        """Methods with cells of the test phase, in the study's order."""
+        return with_teachers(self, self.shortlist) if self.shortlist else list(self.methods)
 
 
 @dataclass(frozen=True)

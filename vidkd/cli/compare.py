@@ -35,7 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="all",
         help="part of the study (default: all; report only reads finished cells)",
     )
-    parser.add_argument("--methods", metavar="A,B", help="test only these methods and their teachers; all are tuned")
+    shortlisted = "test only these methods and their teachers; all are tuned (default: the study's shortlist, or all)"
+    parser.add_argument("--methods", metavar="A,B", help=shortlisted)
     parser.add_argument("--seeds", metavar="0,1", help="only these seeds")
     parser.add_argument("--out", metavar="DIR", help="where cells and summary go (default: results/<study>)")
     parser.add_argument("--runs", metavar="DIR", default="runs", help="where checkpoints go (default: runs)")
