@@ -3,16 +3,22 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from vidkd.bench.compression import compression_rows, compression_summary
+from vidkd.bench.compression import box_draws, compression_rows, compression_summary
 from vidkd.bench.intervals import Cell, bootstrap_ci, paired_difference
+from vidkd.bench.speed.draws import DRAWS
 from vidkd.compress.recipe import Recipe, parse_steps
 from vidkd.compress.steps import Outcome
 from vidkd.compress.subject import Made
+from vidkd.detection.annotations import BoxManifest, LabelledFrame
+from vidkd.detection.evaluate import DetectorJudgement
+from vidkd.detection.metrics import average_precision
 from vidkd.report.compression import compression_report
 from vidkd.report.page import render_html
 from vidkd.report.parts import Estimate
+from vidkd.runtime.detections import Detections
 
 RIGHT = {"0_original": [1, 1, 1, 0], "1_prune": [1, 0, 0, 0]}
 
@@ -90,6 +96,36 @@ def test_a_step_of_which_metrics_alone_are_known_has_no_interval(outcomes: list[
     summary = compression_summary(RECIPE, detectors, "ap50")
     assert summary["paired"] == []
     assert compression_rows(summary, "ap50")[2][:5] == ("1_prune", "70.0", "-", "", "")
+
+
+def test_detectors_are_compared_draw_by_draw(outcomes: list[Outcome]) -> None:
+    """The second lies .1 below the first in every draw, so the difference is sure though neither value is."""
+    drawn = np.linspace(0.5, 0.9, 41)
+    before = outcome("0_original", predictions={}, metrics={"ap50": 0.7}, draws=drawn.tolist())
+    after = outcome("1_prune", predictions={}, metrics={"ap50": 0.6}, draws=(drawn - 0.1).tolist())
+    summary = compression_summary(RECIPE, [before, after], "ap50")
+    assert summary["methods"]["0_original"]["metrics"]["ap50"]["ci95"] == pytest.approx([0.51, 0.89])
+    (pair,) = summary["paired"]
+    assert (pair["method"], pair["difference"]) == ("1_prune", pytest.approx(-0.1))
+    assert pair["ci95"] == pytest.approx([-0.1, -0.1])
+    assert summary["data"]["draws"]["1_prune"] == after.content["draws"]
+    assert compression_rows(summary, "ap50")[2][:5] == ("1_prune", "60.0", "[41.0, 79.0]", "-10.0", "[-10.0, -10.0]")
+
+
+def test_draws_of_a_detector_are_those_of_its_metric() -> None:
+    """One of three boxes is found, in a group of its own: a draw has as much AP50 as it holds of that group, in COCO's 101 steps."""
+    box = np.array([[9, 9, 30, 30]], np.float32)
+    frames = tuple(
+        LabelledFrame(path=f"{k}.jpg", width=90, height=90, boxes=box, labels=np.zeros(1), ignore=np.zeros(1), group=str(k))
+        for k in range(3)
+    )
+    truth = BoxManifest(name="three", root=Path(), classes=("box",), frames=frames)
+    found = {frame.key: Detections.none() for frame in frames}
+    found[frames[0].key] = Detections(boxes=box, scores=np.array([0.9], np.float32), labels=np.zeros(1, np.int64))
+    drawn = box_draws(DetectorJudgement(detections=found, precision=average_precision(truth, found), truth_boxes={"box": 3}), truth)
+    assert len(drawn) == DRAWS
+    assert set(np.round(drawn, 2)) == {0.0, 0.34, 0.66, 1.0}
+    assert np.mean(drawn) == pytest.approx(1 / 3, abs=0.08)
 
 
 def test_the_page_shows_steps_and_layers(outcomes: list[Outcome]) -> None:

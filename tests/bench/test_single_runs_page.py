@@ -56,7 +56,19 @@ def test_seeds_of_a_recipe_stand_in_one_table(tmp_path: Path) -> None:
     write_json(tmp_path / "compress" / "other.json", recipe_summary("other", 0.6, RECIPE + "subset: test\n"))
     page = single_runs_page(tmp_path)
     assert page.count("\n## ") == 2
-    assert "| 0_original | 80.0 | 80.0, 80.0 |  | 100 | 4.0 M | 400,000 | 1.0 x |" in page
-    assert "| 1_prune | 60.0 | 50.0, 70.0 | -20.0 | 100 | 1.0 M | 100,000 | 4.0 x |" in page
+    assert "| 0_original | 80.0 | 80.0, 80.0 |  |  | 100 | 4.0 M | 400,000 | 1.0 x |" in page
+    assert "| 1_prune | 60.0 | 50.0, 70.0 | -20.0 | - | 100 | 1.0 M | 100,000 | 4.0 x |" in page
     assert "| 1_prune | 60.0 | - |  |  | 100 | 1.0 M | 100,000 | 4.0 x |" in page
     assert "Student net.cfg, judged on 'test'; 3 min on An imaginary CPU." in page
+
+
+def test_an_interval_over_seeds_and_groups_needs_the_draws_of_every_seed(tmp_path: Path) -> None:
+    """Two seeds lie .3 and .1 below the original in every draw, so a mean of two drawn seeds lies between."""
+    for name, pruned in (("small", 0.5), ("small-seed1", 0.7)):
+        summary = recipe_summary(name, pruned)
+        summary["data"]["draws"] = {"0_original": [0.8] * 400, "1_prune": [pruned] * 400}
+        write_json(tmp_path / "compress" / f"{name}.json", summary)
+    assert "| 1_prune | 60.0 | 50.0, 70.0 | -20.0 | [-30.0, -10.0] | 100" in single_runs_page(tmp_path)
+    summary["data"]["draws"].pop("1_prune")
+    write_json(tmp_path / "compress" / "small-seed1.json", summary)
+    assert "| 1_prune | 60.0 | 50.0, 70.0 | -20.0 | - | 100" in single_runs_page(tmp_path)

@@ -3,13 +3,19 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from vidkd.bench.collect import as_cell
 from vidkd.bench.compressed import COSTS
 from vidkd.bench.intervals import Cell, bootstrap_ci, paired_difference
+from vidkd.bench.speed.draws import frame_draws, recall_draws
+from vidkd.bench.speed.statistics import percentile_interval
 from vidkd.bench.summary import Method, Metric, Paired, build_summary
 from vidkd.bench.tables import Rows, interval, percent
 from vidkd.compress.recipe import Recipe
 from vidkd.compress.steps import ORIGINAL, Outcome
+from vidkd.detection.annotations import BoxManifest
+from vidkd.detection.evaluate import DetectorJudgement, RecallJudgement
 
 CELL = "0/all"
 RECIPE_COSTS = (*COSTS, "original_bytes")
@@ -19,7 +25,7 @@ GROUPS_ALONE = "95 % intervals are over test groups; they do not hold the noise 
 def compression_summary(recipe: Recipe, outcomes: Sequence[Outcome], main: str) -> dict[str, Any]:
     """summary.json of a recipe: metrics and costs of every step, and paired differences of the main metric with the original.
 
-    Intervals are over the groups of clips alone; a metric without rows of single clips has none.
+    Intervals are over the groups of clips or frames alone; a metric without rows of single clips or draws has none. Draws stand in `data`.
     """
     first = outcomes[0].content
     cells = {outcome.name: _cell(outcome.content) for outcome in outcomes}
@@ -29,6 +35,8 @@ def compression_summary(recipe: Recipe, outcomes: Sequence[Outcome], main: str) 
         if name != ORIGINAL and cell is not None and original is not None:
             found = paired_difference([cell], [original], over=("groups",))
             paired.append(Paired(method=name, against=ORIGINAL, metric=main, difference=found.mean, ci95=found.ci95, pairs=1))
+    draws = {outcome.name: outcome.content["draws"] for outcome in outcomes if outcome.content.get("draws")}
+    paired += _paired_draws({outcome.name: outcome.content["metrics"] for outcome in outcomes}, draws, main)
     return build_summary(
         recipe.name,
         {
@@ -38,6 +46,7 @@ def compression_summary(recipe: Recipe, outcomes: Sequence[Outcome], main: str) 
             "main": main,
             "note": GROUPS_ALONE,
             "config": recipe.path.read_text(encoding="utf-8") if recipe.path is not None else "",
+            **({"draws": draws} if draws else {}),
         },
         first["environment"],
         {outcome.name: _method(outcome.content, cells[outcome.name], main) for outcome in outcomes},
@@ -46,10 +55,28 @@ def compression_summary(recipe: Recipe, outcomes: Sequence[Outcome], main: str) 
     )
 
 
+def _paired_draws(metrics: Mapping[str, Mapping[str, float]], draws: Mapping[str, Sequence[float]], main: str) -> list[Paired]:
+    """Differences with the original, draw by draw."""
+    paired = []
+    for name, values in draws.items():
+        if name != ORIGINAL and len(values) == len(draws.get(ORIGINAL, ())):
+            bounds = percentile_interval(np.subtract(values, draws[ORIGINAL]))
+            difference = metrics[name][main] - metrics[ORIGINAL][main]
+            paired.append(Paired(method=name, against=ORIGINAL, metric=main, difference=difference, ci95=bounds, pairs=1))
+    return paired
+
+
+def box_draws(judgement: DetectorJudgement | RecallJudgement, truth: BoxManifest) -> list[float]:
+    """AP50, or the recall at IoU 0.5, in draws of groups of frames; none with one group."""
+    if isinstance(judgement, RecallJudgement):
+        return [float(value) for value in recall_draws(judgement).get("recall50", ())]
+    return [float(value) for value in frame_draws(judgement, truth).get("ap50", ())]
+
+
 def _method(content: Mapping[str, Any], cell: Cell | None, main: str) -> Method:
     metrics = {name: Metric(values={CELL: value}) for name, value in content["metrics"].items()}
-    if cell is not None:
-        metrics[main] = Metric(values={CELL: cell.mean}, ci95=interval_of(content))
+    if main in metrics:
+        metrics[main] = Metric(values={CELL: content["metrics"][main] if cell is None else cell.mean}, ci95=interval_of(content))
     metrics |= {name: Metric(values={CELL: float(content[name])}) for name in RECIPE_COSTS if name in content}
     return Method(metrics=metrics, train_seconds=content["notes"].get("train_seconds"), parameters=content["parameters"])
 
@@ -62,7 +89,9 @@ def _cell(content: Mapping[str, Any]) -> Cell | None:
 
 
 def interval_of(content: Mapping[str, Any]) -> tuple[float, float] | None:
-    """The 95 % interval of a step's main metric over the groups of clips; None where only metrics are known, or of one group."""
+    """The 95 % interval of a step's main metric over the groups of clips or frames; None where only metrics are known, or of one group."""
+    if content.get("draws"):
+        return percentile_interval(np.asarray(content["draws"], np.float64))
     cell = _cell(content)
     return None if cell is None else bootstrap_ci([cell], over=("groups",)).ci95
 

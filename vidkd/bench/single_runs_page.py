@@ -4,9 +4,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from vidkd.bench.compression import compression_rows
 from vidkd.bench.results_page import markdown_table
 from vidkd.bench.speed.regressions import held_against, judged_on_one_window
+from vidkd.bench.speed.statistics import percentile_interval
 from vidkd.bench.summary import read_summary
 from vidkd.bench.tables import Rows, interval, percent
 
@@ -98,16 +101,30 @@ def recipe_section(runs: Sequence[Mapping[str, Any]]) -> str:
 
 
 def seeded_rows(runs: Sequence[Mapping[str, Any]], main: str) -> Rows:
-    """A row for each step: the main metric in the mean and of each run, its difference to the original, and the costs of the first run."""
+    """A row for each step: the main metric in the mean and of each run, its difference to the original, and the costs of the first run.
+
+    The interval of the difference is over seeds and groups; there is none without draws of groups.
+    """
     single = compression_rows(runs[0], main)
     original = next(iter(runs[0]["methods"]))
-    rows: Rows = [("step", main, "of each seed", "- original", *single[0][5:])]
+    rows: Rows = [("step", main, "of each seed", "- original", "95 %", *single[0][5:])]
     for row in single[1:]:
         values = [run["methods"][row[0]]["metrics"][main]["mean"] for run in runs]
         before = [run["methods"][original]["metrics"][main]["mean"] for run in runs]
         difference = "" if row[0] == original else f"{100 * (sum(values) - sum(before)) / len(runs):+.1f}"
-        rows.append((row[0], percent(sum(values) / len(values)), ", ".join(map(percent, values)), difference, *row[5:]))
+        bounds = "" if row[0] == original else interval(_over_seeds(runs, row[0], original), signed=True)
+        rows.append((row[0], percent(sum(values) / len(values)), ", ".join(map(percent, values)), difference, bounds, *row[5:]))
     return rows
+
+
+def _over_seeds(runs: Sequence[Mapping[str, Any]], step: str, original: str, *, seed: int = 0) -> tuple[float, float] | None:
+    """Interval of the mean difference to the original: seeds are drawn anew, each draw of groups is the same for all of them."""
+    draws = [run["data"].get("draws", {}) for run in runs]
+    if any(len(found.get(step, ())) != len(draws[0].get(original, ())) or not found.get(original) for found in draws):
+        return None
+    differences = np.array([np.subtract(found[step], found[original]) for found in draws])
+    picked = np.random.default_rng(seed).integers(0, len(runs), differences.shape)
+    return percentile_interval(np.take_along_axis(differences, picked, axis=0).mean(axis=0))
 
 
 def _told(config: str) -> str:

@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _subject(recipe: "Recipe", overrides: Sequence[str]) -> "Subject":
     """The student as what it is: a classifier, or a detector."""
     from vidkd.base.errors import ConfigError
-    from vidkd.bench.compression import interval_of
+    from vidkd.bench.compression import box_draws, interval_of
     from vidkd.detection.saved import is_detector
     from vidkd.models.saved import read_checkpoint
     from vidkd.runtime.opening import CLIP_NETWORKS, NETWORKS
@@ -74,7 +74,7 @@ def _subject(recipe: "Recipe", overrides: Sequence[str]) -> "Subject":
     if Path(recipe.student).suffix.lower() == ".cfg" or is_detector(read_checkpoint(recipe.student)):
         from vidkd.compress.detector_subject import DetectorSubject
 
-        return DetectorSubject(recipe, overrides)
+        return DetectorSubject(recipe, overrides, interval=interval_of, draws=box_draws)
     from vidkd.compress.classifier_subject import ClassifierSubject
 
     return ClassifierSubject(recipe, overrides, interval=interval_of)

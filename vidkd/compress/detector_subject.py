@@ -21,12 +21,12 @@ from vidkd.compress.outcome import Compressed
 from vidkd.compress.prune import prune
 from vidkd.compress.quantise import Quantised
 from vidkd.compress.recipe import ORIGINAL, ExportConfig, Recipe, RepairConfig, Step, check_formats
-from vidkd.compress.subject import Made, export_notes
+from vidkd.compress.subject import BoxDraws, Interval, Made, export_notes, no_draws, no_interval
 from vidkd.data.loaders import StepSampler
 from vidkd.detection.annotations import BoxManifest
 from vidkd.detection.config import DETECTOR_TASKS, DetectorRunConfig, load_detector_config
 from vidkd.detection.dataset import BoxDataset, box_loader
-from vidkd.detection.evaluate import judge_detector, judge_recall
+from vidkd.detection.evaluate import DetectorJudgement, RecallJudgement, judge_detector, judge_recall
 from vidkd.detection.fit import fit_detector
 from vidkd.detection.footage import Pictures, drawn_footage, frames_of_manifest, judged_footage
 from vidkd.detection.frames import frames_identity, read_frames
@@ -53,9 +53,12 @@ class DetectorSubject:
     and DataError as the readers of these do.
     """
 
-    def __init__(self, recipe: Recipe, overrides: Sequence[str] = ()) -> None:
+    def __init__(
+        self, recipe: Recipe, overrides: Sequence[str] = (), *, interval: Interval = no_interval, draws: BoxDraws = no_draws
+    ) -> None:
         self.original = recipe.found(recipe.student)
         self._recipe, self._overrides = recipe, overrides
+        self._interval, self._draws = interval, draws
         self._original_files: dict[str, int] = {}
         self._quantised: dict[Path, dict[str, Quantised]] = {}  # by the network, which a recipe quantises once
         self._found: dict[Path, dict[str, Any]] = {}
@@ -243,7 +246,7 @@ class DetectorSubject:
     def _for_card(self, judged: Mapping[str, Any], file: Path | None = None) -> Judged:
         """The main metric of an outcome, or of a file by what runs it."""
         on = f"{judged['counts']['frames']} frames of '{self._recipe.subset}'" + ("" if file is None else f", by {library_name(file)}")
-        return Judged(metric=self.main_metric, value=judged["metrics"][self.main_metric], ci95=None, on=on)
+        return Judged(metric=self.main_metric, value=judged["metrics"][self.main_metric], ci95=self._interval(judged), on=on)
 
     def _footage(self, count: int, seed: int) -> tuple[Pictures, str]:
         """Frames to learn from or to find ranges on: of the recipe's footage, else of the training frames. DataError for what is judged."""
@@ -264,7 +267,10 @@ class DetectorSubject:
         )
 
     def judge(self, made: Made) -> dict[str, Any]:
-        """See `Subject`; `predictions` is empty: average precision is no mean over frames. A file that was judged for its card is done."""
+        """See `Subject`; `predictions` is empty, as average precision is no mean over frames; in their place `draws` has the main metric.
+
+        A file that was judged for its card is not judged again.
+        """
         return self._judged(made) if made.file is None or made.file not in self._found else self._found.pop(made.file)
 
     def _judged(self, made: Made) -> dict[str, Any]:
@@ -275,13 +281,15 @@ class DetectorSubject:
         else:
             device = pick_device(self.config.train.device)
             detector = self._detector(self._load(made.model), score=judge.score, device=device)
+        found: DetectorJudgement | RecallJudgement
         if self._complete:
-            metrics = judge_detector(detector, self._truth, batch_size=judge.batch_size).metrics()
+            found = judge_detector(detector, self._truth, batch_size=judge.batch_size)
         else:
-            metrics = judge_recall(detector, self._truth, score=judge.score, batch_size=judge.batch_size).metrics()
+            found = judge_recall(detector, self._truth, score=judge.score, batch_size=judge.batch_size)
         return {
-            "metrics": {name: round(value, 6) for name, value in metrics.items()},
+            "metrics": {name: round(value, 6) for name, value in found.metrics().items()},
             "predictions": {},
+            "draws": [round(value, 6) for value in self._draws(found, self._truth)],
             "counts": {"frames": len(self._truth.frames)},
         }
 

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 from vidkd.compress.config import QuantiseConfig
 from vidkd.compress.quantise import Quantised
 from vidkd.compress.recipe import ExportConfig, RepairConfig, Step
+from vidkd.detection.annotations import BoxManifest
+from vidkd.detection.evaluate import DetectorJudgement, RecallJudgement
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +31,15 @@ Interval = Callable[[Mapping[str, Any]], tuple[float, float] | None]
 
 def no_interval(_: Mapping[str, Any]) -> None:
     """The interval of whoever asks for none."""
+
+
+BoxDraws = Callable[[DetectorJudgement | RecallJudgement, BoxManifest], Sequence[float]]
+"""The main metric of a detector's judgement in draws of groups of its frames, the same draws for all that were judged on these."""
+
+
+def no_draws(_: DetectorJudgement | RecallJudgement, __: BoxManifest) -> Sequence[float]:
+    """The draws of whoever asks for none."""
+    return ()
 
 
 def export_notes(file: Path, parity: object, quantised: Quantised | None) -> dict[str, Any]:
