@@ -118,7 +118,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_disk_that_is_full_in_mid_stream(small_disk, tmp_path):
     """And when there is room again, the same command goes on and ends as if nothing had been."""
-    source = noisy_video(tmp_path / "v.mp4", 60, 160)
+    source = noisy_video(tmp_path / "v.mp4", 60, 208)
     with pytest.raises(VideoError, match="cannot write to") as caught:
         walk(source, small_disk / "out")
     assert caught.value.lines["reason"] == "No space left on device"
