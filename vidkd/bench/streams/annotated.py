@@ -1,5 +1,6 @@
 """What a method found on the annotated frames of a stream: kept small in its cell, judged by average precision and recall."""
 
+import abc
 import base64
 import functools
 import hashlib
@@ -91,16 +92,12 @@ def judged(truth: BoxManifest, found: Sequence[Detections], score: float) -> Ann
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class StreamPrecision:
-    """Average precision of one method with one seed on annotated frames, in the protocol of COCO; as `Measured`. metric: of IOUS.
-
-    What came of draws is kept, for every comparison asks for the same ones.
-    """
+class _OnAnnotated(abc.ABC):
+    """A figure of one method with one seed on annotated frames of a stream; as `Measured`."""
 
     seed: int
     stream: str
     judged: Annotated
-    metric: str
 
     def __len__(self) -> int:
         return len(self.judged.places)
@@ -108,12 +105,27 @@ class StreamPrecision:
     @property
     def spacing(self) -> float:
         """Frames of the stream from one annotated frame to the next."""
-        return _spacing(self.judged)
+        places = self.judged.places
+        return float(np.median(np.diff(places))) if len(places) > 1 else 1.0
 
     @property
     def value(self) -> float:
-        """Mean over classes that have a true box, in [0, 1]; NaN where none has."""
+        """In [0, 1]; NaN where nothing is to be found."""
         return float(self.of_frames(np.ones((1, len(self))))[0])
+
+    @abc.abstractmethod
+    def of_frames(self, times_DA: Draws) -> Draws:
+        """(D,) the same where each frame counts so many times."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class StreamPrecision(_OnAnnotated):
+    """Average precision in the protocol of COCO, the mean over classes that have a true box. metric: of IOUS.
+
+    What came of draws is kept, for every comparison asks for the same ones.
+    """
+
+    metric: str
 
     def of_frames(self, times_DA: Draws) -> Draws:
         """(D,) the same where each frame counts so many times."""
@@ -140,25 +152,8 @@ class StreamPrecision:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class StreamRecall:
-    """Recall of one method with one seed on annotated frames, as `recall_of`; as `Measured`."""
-
-    seed: int
-    stream: str
-    judged: Annotated
-
-    def __len__(self) -> int:
-        return len(self.judged.places)
-
-    @property
-    def spacing(self) -> float:
-        """Frames of the stream from one annotated frame to the next."""
-        return _spacing(self.judged)
-
-    @property
-    def value(self) -> float:
-        """In [0, 1]; NaN where nothing is to be found."""
-        return float(self.of_frames(np.ones((1, len(self))))[0])
+class StreamRecall(_OnAnnotated):
+    """Recall, as `recall_of`."""
 
     def of_frames(self, times_DA: Draws) -> Draws:
         """(D,) the same where each frame counts so many times."""
@@ -220,10 +215,6 @@ def _rounded(found: Detections) -> Detections:
 def _matched(frame: LabelledFrame, found: Detections, iou: float) -> Whole:
     result = match(found, frame.boxes, frame.labels, iou=iou, ignore=frame.ignore)
     return np.where(result.neutral, NEUTRAL, result.truth_of)
-
-
-def _spacing(judged: Annotated) -> float:
-    return float(np.median(np.diff(judged.places))) if len(judged.places) > 1 else 1.0
 
 
 def _whole(values: Sequence[int]) -> Whole:
