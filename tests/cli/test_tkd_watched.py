@@ -4,29 +4,15 @@ import base64
 import html
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
 import numpy as np
-import pytest
+from browser import CHROMIUM, QUIET, needs_chromium
 from tkd_runs import run
 
 from vidkd.video import open_video
 
-CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--timeout=60000",
-    "--dump-dom",
-)
 MOMENTS = (0.05, 1.05, 1.95)
 # a page has loaded when each of its videos shows the moment that its address names
 PAGE = """<!DOCTYPE html><body>%s<script>
@@ -51,14 +37,21 @@ def watched(folder: Path, video: Path) -> dict:
     data = base64.b64encode(video.read_bytes()).decode()
     tags = [f'<video id="at{moment}" preload="auto" muted src="data:video/mp4;base64,{data}#t={moment}"></video>' for moment in MOMENTS]
     (folder / "page.html").write_text(PAGE % "".join(tags))
-    command = [CHROMIUM, *FLAGS, f"--user-data-dir={folder / 'profile'}", (folder / "page.html").resolve().as_uri()]
+    command = [
+        CHROMIUM,
+        *QUIET,
+        "--timeout=60000",
+        "--dump-dom",
+        f"--user-data-dir={folder / 'profile'}",
+        (folder / "page.html").resolve().as_uri(),
+    ]
     page = subprocess.run(command, capture_output=True, text=True, timeout=180, check=True)
     match = re.search(r'data-found="([^"]*)"', page.stdout)
     assert match, page.stderr[-2000:]
     return json.loads(html.unescape(match[1]))
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (apt-get install chromium)")
+@needs_chromium
 def test_the_annotated_video_plays_in_a_browser(video: Path, networks: list[str], tmp_path: Path) -> None:
     assert run(video, networks, tmp_path, "--formats", "video", "--emit-oracle") == 0
     annotated = tmp_path / "street" / "annotated.mp4"
@@ -78,7 +71,7 @@ def test_the_annotated_video_plays_in_a_browser(video: Path, networks: list[str]
     assert np.abs(drawn - bare[0]).mean() > 8, "a key frame with the oracle's box"
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (apt-get install chromium)")
+@needs_chromium
 def test_a_video_that_does_not_play_would_be_seen(tmp_path: Path) -> None:
     (tmp_path / "bad.mp4").write_bytes(b"no video")
     found = watched(tmp_path, tmp_path / "bad.mp4")

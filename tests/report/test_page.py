@@ -3,12 +3,12 @@
 import html
 import json
 import re
-import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from browser import CHROMIUM, QUIET, needs_chromium
 from report_samples import NASTY, make_observed_run, make_observed_strip, make_run, make_strip, make_study, observed_study
 
 from vidkd.report.moments import LANE_GAP_PX, LANE_PX
@@ -17,21 +17,6 @@ from vidkd.report.parts import Estimate, Figure, Report, Strip, Table, format_nu
 from vidkd.report.run import run_report
 from vidkd.report.study import study_report
 
-CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (apt-get install chromium)")
-QUIET = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--enable-logging=stderr",
-    "--hide-scrollbars",
-    "--virtual-time-budget=4000",
-]
 FRACTIONS = tuple(number / 10 for number in range(1, 11))
 METHODS = ("none", "logits", "position", "pooled", "gram", "attentive", "window", "transport", "attentive + logits", "transport + logits")
 VOID = {"meta", "link", "img", "br", "hr", "path", "use"}
@@ -160,7 +145,8 @@ def test_a_figure_without_a_neighbour_has_its_row_to_itself(wide: str, alone: se
 def browse(folder: Path, url: Path, *flags: str) -> subprocess.CompletedProcess[str]:
     assert CHROMIUM is not None
     profile = f"--user-data-dir={folder / 'profile'}"
-    command = [CHROMIUM, *QUIET, profile, *flags, url.resolve().as_uri()]
+    shown = ("--enable-logging=stderr", "--hide-scrollbars", "--virtual-time-budget=4000")
+    command = [CHROMIUM, *QUIET, *shown, profile, *flags, url.resolve().as_uri()]
     return subprocess.run(command, capture_output=True, text=True, timeout=90, check=True)
 
 
