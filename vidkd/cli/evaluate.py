@@ -186,6 +186,7 @@ def _write_evaluation(arguments: argparse.Namespace, judgement: "Judgement", nam
     """evaluation.json, and the same as text: metrics, and classes and confusions of what saw most; and the hash of what was judged."""
     from vidkd.base.files import sha256, write_json
     from vidkd.engine.metrics import confusion_matrix, per_class
+    from vidkd.models.saved import checkpoint_in
 
     predictions, metrics = judgement.fullest, judgement.metrics()
     labelled = predictions.labels >= 0
@@ -194,7 +195,7 @@ def _write_evaluation(arguments: argparse.Namespace, judgement: "Judgement", nam
     split = arguments.split
     found = {
         "split": split,
-        "checkpoint": sha256(weights_of(Path(arguments.checkpoint))),
+        "checkpoint": sha256(checkpoint_in(Path(arguments.checkpoint))),
         **judgement.counts(),
         "metrics": metrics,
         "observed": judgement.fractions[-1] if judgement.fractions else None,
@@ -274,13 +275,6 @@ def run_folder(checkpoint: Path) -> Path:
     if checkpoint.is_dir():
         return checkpoint
     return checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
-
-
-def weights_of(checkpoint: Path) -> Path:
-    """The file whose weights are used: that of a run's folder, or the one that is named."""
-    from vidkd.models.saved import checkpoint_in
-
-    return checkpoint_in(checkpoint) if checkpoint.is_dir() else checkpoint
 
 
 def _text(metrics: dict[str, float], classes: Sequence[Mapping[str, Any]], judged: str, fractions: Sequence[float]) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vidkd.cli.classifiers import refuse_runtime
-from vidkd.cli.evaluate import run_folder, weights_of
+from vidkd.cli.evaluate import run_folder
 from vidkd.cli.settings import list_settings
 
 if TYPE_CHECKING:
@@ -56,8 +56,9 @@ def _truth(frames: "RunFrames", arguments: argparse.Namespace) -> "BoxManifest":
 def _hash(arguments: argparse.Namespace) -> str | None:
     """Of the weights that are judged: of a run, of a cfg, or in an exported file; None for a network that a library knows by name."""
     from vidkd.base.files import sha256
+    from vidkd.models.saved import checkpoint_in
 
-    path = weights_of(Path(arguments.checkpoint)) if arguments.model is None else Path(arguments.weights or arguments.model)
+    path = checkpoint_in(Path(arguments.checkpoint)) if arguments.model is None else Path(arguments.weights or arguments.model)
     return sha256(path) if path.is_file() else None
 
 

@@ -168,14 +168,15 @@ def judged_of(checkpoint: Path | str) -> "tuple[list[Judged], str | None]":
     Nothing, and the reason, where the run was not evaluated, or other weights of it were.
     """
     from vidkd.base.files import read_json, sha256
-    from vidkd.cli.evaluate import run_folder, weights_of
+    from vidkd.cli.evaluate import run_folder
     from vidkd.compress.export_card import Judged
+    from vidkd.models.saved import checkpoint_in
 
     folder = run_folder(Path(checkpoint))
     if not (folder / "evaluation.json").exists():
         return [], None
     found = read_json(folder / "evaluation.json")
-    if found.get("checkpoint") != sha256(weights_of(Path(checkpoint))):
+    if found.get("checkpoint") != sha256(checkpoint_in(Path(checkpoint))):
         of_others = "is of other weights" if found.get("checkpoint") else "does not say of which weights it is"
         return [], f"the evaluation of the run {of_others} (vidkd evaluate --checkpoint {Path(checkpoint).name})"
     counted = "clips" if "clips" in found else "frames"

@@ -227,6 +227,5 @@ class ClassifierSubject:
 
 def _content(teacher: str) -> str | None:
     """Hash of the weights of a teacher; None for one that is not there."""
-    path = Path(teacher)
-    file = checkpoint_in(path) if path.is_dir() else path
+    file = checkpoint_in(Path(teacher))
     return sha256(file) if file.is_file() else None

@@ -142,7 +142,7 @@ _AGAIN = "move its folder and those after it away: they are done again"
 
 
 def _hash(student: Path) -> str:
-    return sha256(checkpoint_in(student) if student.is_dir() else student)
+    return sha256(checkpoint_in(student))
 
 
 def _digest(*parts: Any) -> str:

@@ -99,7 +99,7 @@ class ModelFiles:
         """The file of a run's weights."""
         from vidkd.models.saved import checkpoint_in
 
-        return str(checkpoint_in(Path(self.model))) if Path(self.model).is_dir() else self.model
+        return str(checkpoint_in(Path(self.model)))
 
     def _settings(self) -> dict[str, Any]:
         """What was given of a darknet detector's settings."""

@@ -69,9 +69,7 @@ def save_classifier(path: Path | str, saved: SavedClassifier) -> None:
 
 def read_checkpoint(path: Path | str) -> dict[str, Any]:
     """A checkpoint's content, on the CPU. Raises CheckpointError if it is missing, truncated, or not a checkpoint of vidkd."""
-    path = Path(path)
-    if path.is_dir():
-        path = checkpoint_in(path)
+    path = checkpoint_in(Path(path))
     if not path.exists():
         raise CheckpointError(f"checkpoint not found: {path}", to_mend="train it, or name another file")
     if path.suffix.lower() == ".pt2":
@@ -98,7 +96,9 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
 
 
 def checkpoint_in(run: Path) -> Path:
-    """The checkpoint to use of a run's folder: the best by validation if there is one, else the last."""
+    """The checkpoint to use of a run's folder: the best by validation if there is one, else the last. A path of no folder is its own."""
+    if not run.is_dir():
+        return run
     best = run / "checkpoints" / "best.pt"
     return best if best.exists() else run / "checkpoints" / "last.pt"
 

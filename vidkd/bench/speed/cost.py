@@ -140,7 +140,7 @@ def content_of(spec: ModelSpec) -> str | None:
 
 def _files(path: Path) -> list[Path]:
     """An exported file with its weights, the checkpoint of a run, or the file itself."""
-    return _parts(path) if path.suffix.lower() in EXPORTED else [checkpoint_in(path) if path.is_dir() else path]
+    return _parts(path) if path.suffix.lower() in EXPORTED else [checkpoint_in(path)]
 
 
 def _file_bytes(spec: ModelSpec, opened: OpenModel) -> int:
