@@ -66,6 +66,7 @@ def test_kept_cells_are_told_apart_by_steps_and_settings(tiny_study: Callable[..
         assert "compress." in told.value.lines["differs"]
 
 
+@pytest.mark.slow
 def test_a_lost_run_is_trained_again(tiny_study: Callable[..., Study], places: Places) -> None:
     study = tiny_study()
     first = run(study, places)

@@ -117,6 +117,7 @@ def until_the_first_line(*arguments: object) -> tuple[int, str, str]:
     return process.returncode, first, error
 
 
+@pytest.mark.slow
 def test_files_are_whole_though_nobody_reads_the_lines(student: Path, tmp_path: Path) -> None:
     """The video is long enough that the reader is gone before it ends, though its last lines would fit into the pipe."""
     video, out, overlay = tmp_path / "v.mp4", tmp_path / "o.jsonl", tmp_path / "o.mp4"

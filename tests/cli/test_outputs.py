@@ -56,6 +56,7 @@ def test_a_file_that_is_there_is_replaced_only_where_that_is_asked_for(
     assert run_verb(verb, [*command, str(network)]) == 2, "and what was just written is not replaced either"
 
 
+@pytest.mark.slow
 def test_predict_writes_its_file_though_nobody_reads_its_lines(clip: Path, network: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "vidkd.cli.main", "predict", clip, "--checkpoint", network, "--step-s", "0.04", "--device", "cpu"]
     for further, code in ((["--json", str(tmp_path / "o.json")], 0), ([], 141)):

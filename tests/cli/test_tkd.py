@@ -133,6 +133,7 @@ def wait_for_a_state(folder: Path) -> None:
         time.sleep(0.005)
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_at_any_moment_goes_on(video: Path, networks: list[str], tmp_path: Path) -> None:
     """SIGKILL to real processes, forked from one that has imported everything."""
     assert run(video, networks, tmp_path / "whole") == 0

@@ -72,6 +72,7 @@ def killed_after(process: Any, metrics: Path, rows: int, delay_s: float) -> bool
     return bool(process.exitcode == -signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_a_run_killed_again_and_again_ends_with_the_same_bits(processes: Any, tiny_config: Config, tiny_teacher: Path) -> None:
     settings = {**NOISY, "teacher": str(tiny_teacher), "train.steps": 10, "train.save_every_s": 0}
     whole = fit.fit(tiny_config(**settings, name="whole"), quiet=True)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import functools
 import logging
 import re
 import typing
@@ -292,8 +293,9 @@ def _check_overrides(overrides: Sequence[str], kind: type[Settings], task: str) 
             raise ConfigError(f"unknown setting '--{key}'", **({"did_you_mean": f"--{close}"} if close else {}), where="command line")
 
 
+@functools.cache
 def settings_parser(kind: type[Settings], task: str) -> ArgumentParser:
-    """The parser behind YAML, flags and help of a configuration of this kind with this task."""
+    """The parser behind YAML, flags and help of a configuration of this kind with this task; made once, as it takes longer than parsing."""
     parser = ArgumentParser(exit_on_error=False, prog="settings", add_help=False)
     parser.add_class_arguments(kind, skip={"method"})
     parser.add_class_arguments(kind.tasks()[task], "method")
