@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from quick_backbones import quick_first
 from zeroed_filters import lively
 
 from vidkd.compress.calibration import Calibration, feeds_of
@@ -40,7 +41,7 @@ QUICK = {"tiny3d"}
 """Which `make test` runs too; test_detector_recipe.py counts those of a net of two dimensions there."""
 
 
-@pytest.mark.parametrize("name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in BACKBONES])
+@pytest.mark.parametrize("name", quick_first(BACKBONES, QUICK))
 def test_a_backbone_in_float_and_in_integers(name: str, tmp_path: Path) -> None:
     frames, crop = SIZES.get(name, (8, 64))
     data = load_config(settings={"data": {"window": {"frames": frames}, "transform": {"short_side": crop, "crop": crop}}}).data

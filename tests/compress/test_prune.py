@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from quick_backbones import quick_first
 from torch import nn
 from zeroed_filters import lively, switch_off
 
@@ -18,8 +19,6 @@ from vidkd.models.saved import classifier_payload, load_classifier
 
 ATTENTION = AttentionConfig(pooling="probabilistic", maps="two")
 TOKENS = {"mvit_v2_s", "swin3d_t"}
-# these two differ from x3d_xs by the clip that they were trained on
-NAMES = [pytest.param(name, marks=pytest.mark.slow if name in ("x3d_s", "x3d_m") else ()) for name in sorted(BACKBONES)]
 
 
 def classifier(name: str = "tiny3d", **settings: object) -> VideoClassifier:
@@ -32,7 +31,7 @@ def clip(name: str = "tiny3d", size: int = 32, batch: int = 1) -> torch.Tensor:
     return torch.rand(batch, 3, 16 if name == "s3d" else 8, size, size, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", quick_first(sorted(BACKBONES)))
 def test_filters_that_put_out_zero_go_from_every_backbone_without_a_trace(name: str, tmp_path: Path) -> None:
     model, example = classifier(name), clip(name)
     lively(model, clip(name, batch=2))

@@ -3,6 +3,7 @@ import sys
 
 import pytest
 import torch
+from quick_backbones import quick_first
 from torch import nn
 
 from vidkd.base.errors import ConfigError
@@ -33,12 +34,7 @@ def calibrated(net: nn.Module, clip: torch.Tensor) -> nn.Module:
     return net.eval()
 
 
-# these two differ from x3d_xs by the clip that they were trained on
-SAME_AS_X3D_XS = {"x3d_s", "x3d_m"}
-NAMES = [pytest.param(name, marks=pytest.mark.slow if name in SAME_AS_X3D_XS else ()) for name in sorted(BACKBONES)]
-
-
-@pytest.fixture(scope="module", params=NAMES)
+@pytest.fixture(scope="module", params=quick_first(sorted(BACKBONES)))
 def named_backbone(request: pytest.FixtureRequest) -> tuple[str, Backbone]:
     torch.manual_seed(0)
     return request.param, build_backbone(request.param).eval()

@@ -5,6 +5,7 @@ from urllib.error import URLError
 
 import pytest
 import torch
+from quick_backbones import quick_first
 from safetensors.torch import save_file
 from torch import nn
 
@@ -13,11 +14,6 @@ from vidkd.models import BACKBONES, AttentionConfig, ModelConfig, VideoClassifie
 from vidkd.models.weights import read_weights
 
 SOFT = AttentionConfig(pooling="soft")
-QUICK = {"tiny3d", "mobilenet_v3_small", "mc3_18", "x3d_xs"}
-
-
-def quick_first(*names: str) -> list[object]:
-    return [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in names]
 
 
 def rgb_clip(frames: int = 8, size: int = 64) -> torch.Tensor:
@@ -45,7 +41,7 @@ def calibrated(net: nn.Module, clip: torch.Tensor) -> nn.Module:
     return net.eval()
 
 
-@pytest.mark.parametrize("name", quick_first(*sorted(BACKBONES)))
+@pytest.mark.parametrize("name", quick_first(sorted(BACKBONES)))
 def test_a_saved_classifier_comes_back_whole(name: str, tmp_path: Path) -> None:
     clip = rgb_clip(frames=16 if name == "s3d" else 4)
     original = calibrated(VideoClassifier(ModelConfig(backbone=name, attention=SOFT), 4, "rgb"), clip)
@@ -81,7 +77,7 @@ def test_the_averaged_student_of_a_checkpoint_is_preferred(tmp_path: Path) -> No
     assert torch.equal(averaged.fc.weight, average["fc.weight"])
 
 
-@pytest.mark.parametrize("name", quick_first("mc3_18", "r3d_18", "r2plus1d_18", "swin3d_t"))
+@pytest.mark.parametrize("name", quick_first(["mc3_18", "r3d_18", "r2plus1d_18", "swin3d_t"]))
 def test_torchvisions_network_gives_the_same_logits(name: str, tmp_path: Path) -> None:
     from torchvision.models import get_model
 
