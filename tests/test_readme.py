@@ -2,9 +2,11 @@
 
 import argparse
 import importlib
+import os
 import re
 import shlex
 import shutil
+import subprocess
 from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -93,6 +95,19 @@ def test_commands_exist_with_their_flags(page: Path) -> None:
     found = [check_command(words) for words in commands(page)]
     if page.name == "README.md":
         assert {"make", "check_videos", "prepare_data", "train", "evaluate", "predict", "compare"} <= set(found)
+
+
+def test_the_script_that_trains_selectors_has_their_flags(tmp_path: Path) -> None:
+    """Run with a command in place of vidkd that writes down what it is given."""
+    script = REPOSITORY / "configs" / "studies" / "streams" / "selectors.sh"
+    (tmp_path / "vidkd").write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/given\n')
+    (tmp_path / "vidkd").chmod(0o755)
+    subprocess.run(["bash", script, "DIR"], env={**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}, check=True)
+    given = [line.split() for line in (tmp_path / "given").read_text().splitlines()]
+    assert len({words[words.index("--out") + 1] for words in given}) == 3 * 3
+    for verb, *words in given:
+        check_verb(verb, words)
+        assert not set(words[: words.index("--validate")]) & set(words[words.index("--validate") : words.index("--joined")])
 
 
 @pytest.mark.parametrize(
