@@ -182,7 +182,7 @@ def test_a_detector_is_pruned_in_steps(student: Path, tmp_path: Path) -> None:
 
 
 def test_a_detector_that_was_not_changed_has_nothing_to_learn_from_itself(student: Path, streets: Path, tmp_path: Path) -> None:
-    footage = (str(next(streets.rglob("*.mp4"))),)
+    footage = (str(next(streets.rglob("plain_01.mp4"))),)
     recipe = recipe_of(student, tmp_path, [{"distil": {"frames": 3, "update": {**HEADS, "min_loss": 1e-4}}}], footage=footage)
     before, after = do(recipe)
     assert after.content["notes"]["outcomes"] == {"below_minimum": 3}
@@ -190,7 +190,7 @@ def test_a_detector_that_was_not_changed_has_nothing_to_learn_from_itself(studen
 
 
 def test_another_detector_teaches_by_its_boxes_and_is_known_by_its_content(student: Path, streets: Path, tmp_path: Path) -> None:
-    footage = (str(next(streets.rglob("*.mp4"))),)
+    footage = (str(next(streets.rglob("plain_01.mp4"))),)
     step = {"distil": {"frames": 2, "oracle": str(student), "score": 0.01}}
     recipe = recipe_of(student, tmp_path, [step], footage=footage)
     assert do(recipe)[1].content["notes"]["lessons"] == 2

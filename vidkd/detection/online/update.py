@@ -116,11 +116,13 @@ class Trainer:
     """Updates the weights of one student in place; all but the trained ones stop taking gradients.
 
     The batch is the same through an update, so the loss before each step is that of the weights before it, and one more forward pass at
-    the end is all that keep-best and the guard cost.
+    the end is all that keep-best and the guard cost. The network is kept in the channels_last layout, in which a step of a darknet takes
+    about a sixth less of one core.
     """
 
     def __init__(self, student: "Student", update: Update) -> None:
         self.student, self.update = student, update
+        student.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.parameters = trained_parameters(student.net, update)
         chosen = {id(parameter) for parameter in self.parameters}
         for parameter in student.net.parameters():
@@ -158,7 +160,7 @@ class Trainer:
 
     def _run(self, keys: Sequence[KeyFrame], start: list[Tensor]) -> tuple[UpdateRecord, list[Tensor]]:
         """Take the steps; the record, and the weights that it speaks of."""
-        images = self.student.inputs([key.image for key in keys])
+        images = self.student.inputs([key.image for key in keys]).contiguous(memory_format=torch.channels_last)
         first = best = self._losses(images, keys, learn=self.update.steps > 0)
         weights, taken, finite = start, 0, math.isfinite(first.total)
         if first.now < self.update.min_loss:

@@ -53,7 +53,7 @@ def _folded(block: ConvolutionBlock) -> tuple[NDArray[np.float32], NDArray[np.fl
         scale = block.norm.weight.detach().double().cpu() / (variance.double().cpu() + block.norm.eps).sqrt()
         bias = block.norm.bias.detach().double().cpu() - mean.double().cpu() * scale
         kernel = kernel * scale[:, None, None, None]
-    return kernel.numpy().astype(np.float32), bias.numpy().astype(np.float32)
+    return np.ascontiguousarray(kernel.numpy(), np.float32), bias.numpy().astype(np.float32)  # the runtime reads it as it lies in memory
 
 
 @functools.lru_cache(maxsize=4)
