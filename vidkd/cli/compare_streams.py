@@ -79,7 +79,7 @@ def _report(study: "StreamStudy", places: "StreamPlaces", chosen: "ChosenTrials"
     from vidkd.bench.streams.page import blocks_note, stream_table
     from vidkd.bench.summary import write_summary
     from vidkd.report.page import render_report
-    from vidkd.report.study import study_report
+    from vidkd.report.stream_study import stream_study_report
 
     found = read_stream_cells(study, places, chosen)
     summary = summarise_streams(study, found)
@@ -87,7 +87,7 @@ def _report(study: "StreamStudy", places: "StreamPlaces", chosen: "ChosenTrials"
     sys.stdout.write(stream_table(summary))
     page = render_report(
         places.results / "report.html",
-        study_report(
+        stream_study_report(
             summary,
             command=shlex.join(["vidkd", "compare_streams", arguments.study]),
             config_text=study.path.read_text(encoding="utf-8"),

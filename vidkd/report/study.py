@@ -175,7 +175,7 @@ def _figures(methods: Mapping[str, Any], pairs: Sequence[Paired]) -> list[Figure
     figures = [_dots(methods, metric) for metric in _metrics(methods) if _is_summed_up(metric) and _is_judged(methods, metric)]
     compared = [metric for metric in dict.fromkeys(pair.metric for pair in pairs) if observed_metric(metric) is None or _is_mean(metric)]
     bars = [paired_bars(pairs, metric=metric, words=metric_words(metric)) for metric in compared]
-    return [*_condition_figures(methods, "obs"), *figures, *bars, *_condition_figures(methods)]
+    return [*condition_figures(methods, "obs"), *figures, *bars, *condition_figures(methods)]
 
 
 def _is_mean(metric: str) -> bool:
@@ -213,8 +213,8 @@ def _by_condition(methods: Mapping[str, Any]) -> dict[tuple[str, str], dict[str,
     return found
 
 
-def _condition_figures(methods: Mapping[str, Any], only: str | None = None) -> list[Figure]:
-    """Curves over observed shares (`only` obs), or over every other condition."""
+def condition_figures(methods: Mapping[str, Any], only: str | None = None) -> list[Figure]:
+    """Curves of methods (name -> its metrics) over observed shares (`only` obs), or over every other condition."""
     return [
         accuracy_by_condition(series, title=_by_words(base, word), condition=_words(word), unit="%" if is_share(base) else base)
         for (base, word), series in _by_condition(methods).items()

@@ -6,20 +6,14 @@ from typing import Any
 
 from vidkd.bench.results_page import markdown_table
 from vidkd.bench.streams.bootstrap import FEWEST
-from vidkd.bench.streams.collect import condition_of_share, read_stream_cells, summarise_streams
+from vidkd.bench.streams.collect import read_stream_cells, summarise_streams
 from vidkd.bench.streams.places import StreamPlaces
 from vidkd.bench.streams.reading import read_stream_study
 from vidkd.bench.streams.settings import cells_to_run
 from vidkd.bench.streams.spec import StreamStudy
+from vidkd.bench.streams.tables import Value, value_tables
 from vidkd.bench.streams.tuning import read_chosen_trials
-from vidkd.bench.tables import interval, percent
-
-Rows = list[tuple[str, ...]]
-COUNTS = ("oracle_calls", "updates", "frames_after", "stream_ms")
-"""Metrics that are told as numbers, not in percent."""
-
-FAMILIES = {"F1": ("f1",), "AP50 and AP30": ("ap50", "ap30"), "recall": ("recall",)}
-"""Figures that share a table of differences."""
+from vidkd.bench.tables import interval
 
 HEAD = """
 # Online distillation along streams
@@ -65,29 +59,9 @@ def stream_section(study: StreamStudy, places: StreamPlaces) -> str:
     return "\n".join(lines)
 
 
-def tables_of(summary: Mapping[str, Any]) -> dict[str, Rows]:
-    """The tables of a study by their headings: F1 at every share, differences to each reference, all else at each share."""
-    tables = {"F1 against the oracle, at shares of frames sent to it:": quality_rows(summary)}
-    for against in summary["data"]["against"]:
-        for family in FAMILIES:
-            rows = against_rows(summary, against, family)
-            if len(rows) > 1:
-                tables[f"{family} minus that of {_label(summary, against)}:"] = rows
-    for condition in _conditions(summary):
-        rows = detail_rows(summary, condition)
-        if len(rows[0]) > 1:
-            tables[f"At {condition.removeprefix('calls')} % calls:"] = rows
-    return tables
-
-
-def quality_rows(summary: Mapping[str, Any]) -> Rows:
-    """A row a method: F1 and its interval at every share."""
-    conditions = _conditions(summary)
-    rows: Rows = [("method", *(f"{condition.removeprefix('calls')} %" for condition in conditions))]
-    for name, method in summary["methods"].items():
-        found = [method["metrics"].get(f"f1@{condition}") for condition in conditions]
-        rows.append((_label(summary, name), *(_with_interval(metric) for metric in found)))
-    return rows
+def tables_of(summary: Mapping[str, Any]) -> dict[str, list[tuple[str, ...]]]:
+    """The tables of `value_tables` as text."""
+    return {f"{title}:": [tuple(map(_text, row)) for row in rows] for title, rows in value_tables(summary).items()}
 
 
 def blocks_note(summary: Mapping[str, Any]) -> str:
@@ -102,81 +76,17 @@ def blocks_note(summary: Mapping[str, Any]) -> str:
     )
 
 
-def against_rows(summary: Mapping[str, Any], against: str, family: str = "F1") -> Rows:
-    """A row a method: its figures of a family minus those of `against`, with intervals, at every share; the whole, then the ranges."""
-    pairs = [pair for pair in summary["paired"] if pair["against"] == against and _base(pair["metric"]) in FAMILIES[family]]
-    metrics = list(dict.fromkeys(pair["metric"] for pair in pairs))
-    rows: Rows = [("method", *(_shown(metric) for metric in metrics))]
-    for name in dict.fromkeys(pair["method"] for pair in pairs):
-        own = {pair["metric"]: pair for pair in pairs if pair["method"] == name}
-        rows.append((_label(summary, name), *(_difference(own.get(metric)) for metric in metrics)))
-    return rows
-
-
-def detail_rows(summary: Mapping[str, Any], condition: str) -> Rows:
-    """A row a method: F1 of the ranges, figures against annotated frames, calls, updates, milliseconds a frame, at one share."""
-    names = list(
-        dict.fromkeys(
-            metric.partition("@")[0]
-            for method in summary["methods"].values()
-            for metric in method["metrics"]
-            if metric.partition("@")[2] == condition and not metric.startswith("f1@") and _is_told(metric)
-        )
-    )
-    rows: Rows = [("method", *names)]
-    for name, method in summary["methods"].items():
-        found = [(metric, method["metrics"].get(f"{metric}@{condition}")) for metric in names]
-        if any(row for _, row in found):
-            rows.append((_label(summary, name), *(_number(metric, row) for metric, row in found)))
-    return rows
-
-
 def stream_table(summary: Mapping[str, Any]) -> str:
     """All tables as text."""
     tables = [f"{title}\n\n{markdown_table(rows)}" for title, rows in tables_of(summary).items()]
     return "\n".join([*tables, *([f"{note}\n"] if (note := blocks_note(summary)) else [])])
 
 
-def _is_told(metric: str) -> bool:
-    name = metric.partition("@")[0]
-    return name in COUNTS or not name.endswith("_ms")
-
-
-def _conditions(summary: Mapping[str, Any]) -> list[str]:
-    """calls2, calls5, ... of all metrics, rising."""
-    shares = {
-        float(metric.partition("@calls")[2]) for method in summary["methods"].values() for metric in method["metrics"] if "@calls" in metric
-    }
-    return [condition_of_share(share / 100) for share in sorted(shares)]
-
-
-def _base(metric: str) -> str:
-    """ap50 of ap50_late@calls5."""
-    return metric.partition("@")[0].partition("_")[0]
-
-
-def _shown(metric: str) -> str:
-    name, _, condition = metric.partition("@")
-    figure, _, place = name.partition("_")
-    parts = [*([] if figure == "f1" else [figure]), f"{condition.removeprefix('calls')} %", *([place.replace("_", " ")] if place else [])]
-    return ", ".join(parts)
-
-
-def _label(summary: Mapping[str, Any], name: str) -> str:
-    return str(summary["data"]["labels"].get(name, name))
-
-
-def _with_interval(row: Mapping[str, Any] | None) -> str:
-    return "" if row is None else f"{percent(row['mean'])} {interval(row['ci95'])}"
-
-
-def _difference(pair: Mapping[str, Any] | None) -> str:
-    return "" if pair is None else f"{100 * pair['difference']:+.1f} {interval(pair['ci95'], signed=True)}"
-
-
-def _number(metric: str, row: Mapping[str, Any] | None) -> str:
-    if row is None:
-        return ""
-    if metric in COUNTS:
-        return f"{row['mean']:.0f}"
-    return _with_interval(row) if row["ci95"] else percent(row["mean"])
+def _text(cell: str | Value | None) -> str:
+    if not isinstance(cell, Value):
+        return cell or ""
+    if cell.kind == "number":
+        return f"{cell.value:.0f}"
+    signed = cell.kind == "difference"
+    bounds = interval(cell.ci95, signed=signed) if cell.ci95 or signed else ""
+    return f"{100 * cell.value:{'+' if signed else ''}.1f} {bounds}".rstrip()
