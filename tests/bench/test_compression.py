@@ -82,7 +82,7 @@ def test_a_file_is_compared_with_the_file_of_the_original(outcomes: list[Outcome
     assert steps.columns == (
         "step",
         "top1 (%)",
-        "minus the original (%)",
+        "minus the original (points)",
         "parameters",
         "million MACs",
         "bytes",
@@ -132,7 +132,7 @@ def test_the_page_shows_steps_and_layers(outcomes: list[Outcome]) -> None:
     summary = compression_summary(RECIPE, outcomes, "top1")
     report = compression_report(summary, {each.name: each.content for each in outcomes}, main="top1", command="vidkd compress")
     steps, layers = report.tables
-    assert steps.columns[:3] == ("step", "top1 (%)", "minus the original (%)")
+    assert steps.columns[:3] == ("step", "top1 (%)", "minus the original (points)")
     change = steps.rows[1][2]
     assert isinstance(change, Estimate)
     assert (change.value, steps.rows[1][-2], steps.rows[1][-1]) == (-0.5, 4.0, 7.0)

@@ -129,7 +129,8 @@ def test_a_place_where_nothing_can_be_written(video: Path, model: Path, tmp_path
     (tmp_path / "out").write_text("a file")
     assert run(video, "--model", model, "--out", tmp_path / "out") == 2
     error = capsys.readouterr().err
-    assert f"cannot write to: {tmp_path / 'out' / 'street'}" in error
+    assert f"a file is in the way of the folder: {tmp_path / 'out' / 'street'}" in error
+    assert "make room" not in error
     assert "Traceback" not in error
 
 

@@ -42,10 +42,14 @@ def test_all_that_comes_of_a_video(
         losses = list(csv.DictReader(file))
     assert [float(row["loss_before"]) for row in losses] == [key["loss_before"] for key in keys]
     assert [row["outcome"] for row in losses] == [key["outcome"] for key in keys]
+    learning = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["learning"]
+    assert (learning["selector"], learning["calls"], learning["share"]) == ("fixed", 4, 0.2)
+    assert sum(learning["outcomes"].values()) == 4
+    assert learning["disagreement"] == {"first_quarter": keys[0]["disagreement"], "last_quarter": keys[-1]["disagreement"]}
     said = capsys.readouterr().out
     assert "20 frames, 4 calls of the oracle (20.0 %)" in said
     first, last = keys[0]["disagreement"], keys[-1]["disagreement"]
-    assert f"first quarter {first:.3f}, last quarter {last:.3f}" in said
+    assert f"mean of the first quarter of the calls {first:.3f}, of the last {last:.3f}" in said
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert page.count("data:image/png") == 4
     assert "Disagreement, calls and updates" in page

@@ -68,7 +68,7 @@ def test_a_name_that_leads_to_nothing(tree, name):
 
 
 def test_a_folder_without_anything_and_a_sequence_with_a_gap(tree):
-    with pytest.raises(VideoError, match="no images in"):
+    with pytest.raises(DataError, match=r"(?s)nothing to detect in: .*empty.*a folder or glob of videos or images"):
         found(tree, "empty")
     with pytest.raises(VideoError, match="1 of the images 1 to 3 is missing"):
         found(tree, "gap")

@@ -1,6 +1,7 @@
 """A stream from its frames to its files: what is in them, and that no interruption shows in them."""
 
 import json
+import logging
 import os
 import random
 import shutil
@@ -195,14 +196,16 @@ def test_a_process_killed_at_random_moments_goes_on_without_a_trace(video, tmp_p
     check_same(tmp_path / "killed", tmp_path / "whole")
 
 
-def test_only_what_was_not_whole_is_done_again(video, whole, tmp_path):
+def test_only_what_was_not_whole_is_done_again(video, whole, tmp_path, caplog):
     asked = []
     stopped = walk(video, tmp_path / "out", stop=lambda: len(asked) == 2 or asked.append(1))
     assert (stopped["status"], stopped["frames"]) == ("stopped", 36)
     assert not (tmp_path / "out" / "annotated.mp4").exists()
     assert [path.name for path in sorted((tmp_path / "out" / ".parts").rglob("state.bin"))] == ["state.bin"], "older states are dropped"
     stepper = CountingStepper(SquareDetector())
-    assert walk(video, tmp_path / "out", stepper=stepper, batch=2)["status"] == "done"
+    with caplog.at_level(logging.INFO, logger="vidkd"):
+        assert walk(video, tmp_path / "out", stepper=stepper, batch=2)["status"] == "done"
+    assert f"{video}: going on after 36 frames that are done" in caplog.text
     assert stepper.restored == 1
     assert sum(stepper._detector.batches) == 14
     check_same(tmp_path / "out", whole)

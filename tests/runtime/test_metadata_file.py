@@ -121,7 +121,10 @@ def test_without_metadata_the_error_shows_a_yaml_that_runs_the_file(tmp_path, ou
     with pytest.raises(ConfigError, match="nothing says how to run") as caught:
         open_detector(path)
     text = str(caught.value).partition("its source does:\n\n")[2]
-    assert "colour: rgb  # CHECK: rgb or bgr" in text
+    yolox = style == "yolox"  # whose code takes BGR from 0 to 255 from the top left corner
+    assert f"colour: {'bgr' if yolox else 'rgb'}  # CHECK: rgb or bgr" in text
+    assert f"pixel_max: {255 if yolox else 1}  # CHECK" in text
+    assert f"resize: {'top_left' if yolox else 'centre'}  # CHECK" in text
     assert (f"{names} names" in text) == (style not in ("boxes", "darknet"))
     (tmp_path / "net.yaml").write_text(text, encoding="utf-8")
     (tmp_path / "classes.names").write_text("\n".join(f"class {number}" for number in range(names)), encoding="utf-8")

@@ -70,7 +70,8 @@ def run_verb(verb: str, argv: Sequence[str] | None = None) -> int:
         package = (error.name or "").partition(".")[0]
         if package not in TRAINING_PACKAGES:
             raise
-        missing = MissingExtraError(f"`vidkd {verb}` needs the package {package}, which is not installed here", to_mend="pip install vidkd")
+        what = f"`vidkd {verb}` needs the package {package}, which is not installed here"
+        missing = MissingExtraError(what, to_mend=f"install vidkd with what it depends on (without --no-deps), or {package}")
         sys.stderr.write(f"vidkd: {missing}\n")
         return 2
     except KeyboardInterrupt:

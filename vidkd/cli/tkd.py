@@ -179,7 +179,7 @@ def _compare_with_selector(
     if differing:
         # its features may mean something else
         log.warning("the selector %s was trained with another student: its %s differ", selector, ", ".join(differing))
-    learning = {**as_dict(config), "budget": arguments.budget, "window": arguments.window}
+    learning = {**as_dict(config), **{name: getattr(arguments, name) for name in ("every", "budget", "window")}}
     if told := other_learning(about, learning):
         log.warning("the selector %s was trained with other learning: %s", selector, "; ".join(told))
     contents: dict[str, str] = {}
@@ -322,8 +322,13 @@ def _learning(job: Job, stack: contextlib.ExitStack) -> "LearningStepper | Besid
 
 
 def write_account(item: str, job: Job) -> None:
-    """Write key_frames.jsonl, losses.csv and report.html of a finished stream. Raises VideoError where they cannot be written."""
+    """Write key_frames.jsonl, losses.csv and report.html of a finished stream, and into its summary what came of learning.
+
+    Raises VideoError where they cannot be written.
+    """
+    from vidkd.base.files import read_json, write_json
     from vidkd.detection.online.account import KEY_FRAMES, LOSSES, read_account, write_key_frames, write_losses
+    from vidkd.detection.stream.claim import SUMMARY
     from vidkd.detection.stream.run import writing
     from vidkd.engine.sources import is_live
     from vidkd.report.page import render_report
@@ -337,6 +342,8 @@ def write_account(item: str, job: Job) -> None:
         write_key_frames(folder / KEY_FRAMES, account.keys)
         write_losses(folder / LOSSES, account.keys)
         render_report(folder / REPORT, page)
+        chosen = {"selector": Path(arguments.selector).name, "budget": arguments.budget}
+        write_json(folder / SUMMARY, {**read_json(folder / SUMMARY), "learning": {**chosen, **account.as_row()}})
 
 
 def _told(item: str, job: Job, summary: Mapping[str, Any]) -> str:
@@ -354,15 +361,13 @@ def _told(item: str, job: Job, summary: Mapping[str, Any]) -> str:
 
 def report(account: "Account", summary: Mapping[str, Any], folder: str) -> str:
     """What the verb prints of a finished input."""
-    from vidkd.detection.stream.run import speeds
-
     found = "found finished: " if summary["status"] == "found" else ""
     calls = f"{len(account.keys)} calls of the oracle ({account.share * 100:.1f} %)"
     words = [f"{folder}: {found}{account.frames} frames, {calls}"]
     if account.quarters is not None:
         first, last = account.quarters
-        words.append(f"disagreement on key frames: first quarter {first:.3f}, last quarter {last:.3f}")
-    parts = ", ".join(f"{part} {speed:.1f}" for part, speed in speeds(account.frames, account.seconds).items())
+        words.append(f"disagreement on key frames, mean of the first quarter of the calls {first:.3f}, of the last {last:.3f}")
+    parts = ", ".join(f"{part} {spent:.1f}" for part, spent in account.as_row()["ms_a_frame"].items())
     whole = summary["frames_per_second"].get("end_to_end", 0.0)
-    words.append(f"{whole:.1f} frames a second (each part, were it all: {parts})")
+    words.append(f"{whole:.1f} frames a second; of a frame's milliseconds, over all frames: {parts}")
     return "\n".join(words)

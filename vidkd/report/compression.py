@@ -50,7 +50,7 @@ def _steps(content: Mapping[str, Any], main: str) -> Table:
     columns = (
         "step",
         f"{main}{unit}",
-        f"minus the original{unit}",
+        f"minus the original{' (points)' if is_share(main) else ''}",
         *further,
         "parameters",
         "million MACs",

@@ -67,12 +67,17 @@ def read_names(path: Path | str) -> tuple[str, ...]:
 
 
 def template(network: Network) -> str:
-    """A side YAML for this file: sizes and style as its inputs and outputs show them, `CHECK` where they do not tell."""
+    """A side YAML for this file: sizes and style as its inputs and outputs show them, `CHECK` where they do not tell.
+
+    Under `CHECK` stands what the code that published the style does, YOLOX's colours and pixels among them.
+    """
     port = network.inputs[0]
     nhwc = len(port.shape) == 4 and port.shape[3] == 3
     height, width = _sides(port, nhwc=nhwc)
     head, classes = _head_lines(network, width, height)
     count = f", {classes} names" if classes else ""
+    yolox = head[0].startswith("  style: yolox")
+    colour, white, resize = ("bgr", 255, "top_left") if yolox else ("rgb", 1, "centre")
     lines = [
         "version: 1",
         "task: detect",
@@ -81,11 +86,11 @@ def template(network: Network) -> str:
         f"  name: {json.dumps(port.name)}",
         f"  size: [{width}, {height}]" + ("" if None not in port.shape[1:] else "  # CHECK: width and height, which the file leaves open"),
         f"  layout: {'NHWC' if nhwc else 'NCHW'}",
-        "  colour: rgb  # CHECK: rgb or bgr",
-        "  pixel_max: 1  # CHECK: white is 1 or 255, before mean and std",
+        f"  colour: {colour}  # CHECK: rgb or bgr",
+        f"  pixel_max: {white}  # CHECK: white is 1 or 255, before mean and std",
         "  mean: [0, 0, 0]  # CHECK",
         "  std: [1, 1, 1]  # CHECK",
-        "  resize: centre  # CHECK: centre (YOLOv5, YOLOv8), top_left (YOLOX), darknet, stretch",
+        f"  resize: {resize}  # CHECK: centre (YOLOv5, YOLOv8), top_left (YOLOX), darknet, stretch",
         "  fill: 114",
         "head:",
         *head,

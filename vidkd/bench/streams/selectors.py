@@ -35,7 +35,7 @@ def open_selector(path: Path, study: StreamStudy, key: StreamCellKey, places: St
         raise ConfigError(f"the selector {path} has seen the stream '{key.stream}' in its training", seen=", ".join(seen), to_mend=again)
     if differing := other_student(about, student.detector.net, student.detector.resize):
         raise ConfigError(f"the selector {path} was trained with another student: its {', '.join(differing)} differ", to_mend=again)
-    learning = {**dataclasses.asdict(ways), "budget": key.calls}
+    learning = {**dataclasses.asdict(ways), "budget": key.calls, "every": 1}
     if told := other_learning(about, learning):
         log.warning("%s: the selector %s was trained with other learning: %s", key, path, "; ".join(told))
     return policy

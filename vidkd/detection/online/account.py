@@ -70,6 +70,13 @@ class Account:
         count = math.ceil(len(known) / 4)
         return sum(known[:count]) / count, sum(known[-count:]) / count
 
+    def as_row(self) -> dict[str, Any]:
+        """Plain values of the whole: calls, outcomes of their updates, mean disagreement, and milliseconds of each part a frame."""
+        first, last = self.quarters or (None, None)
+        parts = {part: round(1000 * spent / max(self.frames, 1), 3) for part, spent in self.seconds.items()}
+        disagreement = {"first_quarter": first, "last_quarter": last}
+        return {"calls": len(self.keys), "share": self.share, "outcomes": self.outcomes, "disagreement": disagreement, "ms_a_frame": parts}
+
 
 def read_account(lines: Path) -> Account:
     """The account of a stream whose `detections.jsonl` this is. Raises DataError for a line without what a learner adds, or no JSON."""

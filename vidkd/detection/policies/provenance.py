@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-LEARNING = ("budget", "window", "update", "replay")
+LEARNING = ("every", "budget", "window", "update", "replay")
 """Settings of the student's learning while records were made, in `made_from` of a selector's file."""
 
 

@@ -9,7 +9,7 @@ from vidkd.base.errors import DataError
 from vidkd.detection.stream.claim import shown
 from vidkd.engine.sources import is_live
 from vidkd.video.files import VIDEO_SUFFIXES, is_video_file, video_files
-from vidkd.video.image_sequence import is_image_sequence, list_images
+from vidkd.video.image_sequence import IMAGE_SUFFIXES, is_image_sequence, list_images
 
 
 def find_inputs(names: Sequence[str], *, leave_out: Path) -> list[str]:
@@ -40,9 +40,10 @@ def _inputs_at(name: str) -> list[str]:
     if not path.is_dir() and not is_image_sequence(name):
         return []
     videos = [str(file) for file in (video_files(path, deep=True) if path.is_dir() else _matches(name))]
-    if not videos:
-        list_images(name)
-    return videos or [name]
+    if videos or (path.is_dir() and not any(file.suffix.lower() in IMAGE_SUFFIXES for file in path.iterdir())):
+        return videos
+    list_images(name)
+    return [name]
 
 
 def _matches(pattern: str) -> list[Path]:

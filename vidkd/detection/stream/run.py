@@ -1,6 +1,7 @@
 """A stepper along one input, to the end or on from where it was killed; everything that comes of it in one folder."""
 
 import contextlib
+import logging
 import math
 import shutil
 import time
@@ -24,6 +25,8 @@ from vidkd.video import Frame
 
 SCHEMA_VERSION = 1
 LINE_EVERY_S = 15.0
+log = logging.getLogger(__name__)
+
 KILLED = "the run was ended from outside, and a live source cannot go on where it was"
 
 
@@ -117,6 +120,8 @@ class _Walk:
     def along(self, name: str, make_stepper: Callable[[StreamSource], Stepper]) -> bool:
         """Whether the stream came to its end; False if it was stopped before."""
         config = self._config
+        if self._parts.whole:
+            log.info("%s: going on after %d frames that are done", shown(name), self._parts.frames)
         with open_from(name, start=self._parts.next_index, sequence_fps=config.sequence_fps) as source:
             stepper = make_stepper(source)
             if (state := self._parts.state()) is not None:
@@ -212,9 +217,14 @@ class _Clock:
 
 @contextlib.contextmanager
 def writing(folder: Path, *, frames: int) -> Iterator[None]:
-    """The block writes for a run in `folder`; trouble is raised as a VideoError that tells what is safe: this number of frames."""
+    """The block writes for a run in `folder`; trouble is raised as a VideoError that tells what is safe: this number of frames.
+
+    A file where a folder should be is a ConfigError.
+    """
     try:
         yield
+    except (NotADirectoryError, FileExistsError) as error:
+        raise ConfigError(f"a file is in the way of the folder: {folder}", to_mend="another --out, or move that file") from error
     except (OSError, VideoError) as error:
         reason = error.lines.get("reason", error.what) if isinstance(error, VideoError) else error.strerror or error
         raise VideoError(
