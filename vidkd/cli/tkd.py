@@ -367,7 +367,7 @@ def report(account: "Account", summary: Mapping[str, Any], folder: str) -> str:
     if account.quarters is not None:
         first, last = account.quarters
         words.append(f"disagreement on key frames, mean of the first quarter of the calls {first:.3f}, of the last {last:.3f}")
-    parts = ", ".join(f"{part} {spent:.1f}" for part, spent in account.as_row()["ms_a_frame"].items())
+    parts = ", ".join(f"{part} {spent:.1f}" for part, spent in account.ms_a_frame.items())
     whole = summary["frames_per_second"].get("end_to_end", 0.0)
     words.append(f"{whole:.1f} frames a second; of a frame's milliseconds, over all frames: {parts}")
     return "\n".join(words)

@@ -32,9 +32,11 @@ def draw_boxes(image: Image, detections: Detections, class_names: Sequence[str])
     result = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     line = max(1, round(min(height, width) / PIXELS_A_LINE))
     best_first = np.argsort(-detections.scores, kind="stable").tolist()
+    taken = np.zeros((len(best_first), 4), np.int64)
     labels: list[_Label] = []
-    for k in best_first:
-        labels.append(_label_of(result, detections, k, class_names, [label.area for label in labels]))
+    for count, k in enumerate(best_first):
+        labels.append(_label_of(result, detections, k, class_names, taken[:count]))
+        taken[count] = labels[-1].area
     for k in reversed(best_first):
         x1, y1, x2, y2 = _corners(detections, k)
         cv2.rectangle(result, (x1, y1), (x2 - 1, y2 - 1), _colour_of(detections, k), line)
@@ -84,10 +86,8 @@ def _colour(number: int) -> tuple[int, int, int]:
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
-def _label_of(
-    image: Image, detections: Detections, k: int, class_names: Sequence[str], taken: Sequence[tuple[int, int, int, int]]
-) -> _Label:
-    """The words of a box, in the first of its places that hides none of `taken`; above its corner where each does."""
+def _label_of(image: Image, detections: Detections, k: int, class_names: Sequence[str], taken_N4: NDArray[np.int64]) -> _Label:
+    """The words of a box, in the first of its places that hides none of `taken_N4`; above its corner where each does."""
     track = _track_of(detections, k)
     number = "" if track == UNTRACKED else f"#{track} "
     text = f"{number}{class_names[int(detections.labels[k])]} {detections.scores[k]:.2f}"
@@ -98,7 +98,7 @@ def _label_of(
     places = ((x1, y1 - height), (x1, y2), (x2 - width, y1 - height), (x2 - width, y2), (x1, y1), (x1, y2 - height))
     areas = [(left, top, left + width, top + height) for left, top in places]
     above = _inside(image, *areas[0])
-    free = (area for area in (above, *areas[1:]) if area == _inside(image, *area) and not any(_meet(area, other) for other in taken))
+    free = (area for area in (above, *areas[1:]) if area == _inside(image, *area) and not _meets(area, taken_N4))
     area = next(free, above)
     return _Label(text, area, base, scale, _colour_of(detections, k))
 
@@ -109,5 +109,7 @@ def _inside(image: Image, left: int, top: int, right: int, bottom: int) -> tuple
     return over, under, over + right - left, under + bottom - top
 
 
-def _meet(one: tuple[int, int, int, int], other: tuple[int, int, int, int]) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+def _meets(area: tuple[int, int, int, int], others_N4: NDArray[np.int64]) -> bool:
+    """Whether an area shares a pixel with any of others."""
+    left, top, right, bottom = area
+    return bool(((others_N4[:, 0] < right) & (left < others_N4[:, 2]) & (others_N4[:, 1] < bottom) & (top < others_N4[:, 3])).any())

@@ -66,6 +66,10 @@ def read_names(path: Path | str) -> tuple[str, ...]:
     return tuple(names)
 
 
+INPUTS_OF_STYLE = {"yolox": ("bgr", 255, "top_left")}
+"""Colour, white and resize of the code that published a head, where they differ from the usual ones."""
+
+
 def template(network: Network) -> str:
     """A side YAML for this file: sizes and style as its inputs and outputs show them, `CHECK` where they do not tell.
 
@@ -76,8 +80,7 @@ def template(network: Network) -> str:
     height, width = _sides(port, nhwc=nhwc)
     head, classes = _head_lines(network, width, height)
     count = f", {classes} names" if classes else ""
-    yolox = head[0].startswith("  style: yolox")
-    colour, white, resize = ("bgr", 255, "top_left") if yolox else ("rgb", 1, "centre")
+    colour, white, resize = INPUTS_OF_STYLE.get(head[0].split()[1], ("rgb", 1, "centre"))
     lines = [
         "version: 1",
         "task: detect",

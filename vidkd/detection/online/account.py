@@ -70,12 +70,21 @@ class Account:
         count = math.ceil(len(known) / 4)
         return sum(known[:count]) / count, sum(known[-count:]) / count
 
+    @property
+    def ms_a_frame(self) -> dict[str, float]:
+        """Milliseconds of each part, over all frames."""
+        return {part: 1000 * spent / max(self.frames, 1) for part, spent in self.seconds.items()}
+
     def as_row(self) -> dict[str, Any]:
         """Plain values of the whole: calls, outcomes of their updates, mean disagreement, and milliseconds of each part a frame."""
         first, last = self.quarters or (None, None)
-        parts = {part: round(1000 * spent / max(self.frames, 1), 3) for part, spent in self.seconds.items()}
-        disagreement = {"first_quarter": first, "last_quarter": last}
-        return {"calls": len(self.keys), "share": self.share, "outcomes": self.outcomes, "disagreement": disagreement, "ms_a_frame": parts}
+        return {
+            "calls": len(self.keys),
+            "share": self.share,
+            "outcomes": self.outcomes,
+            "disagreement": {"first_quarter": first, "last_quarter": last},
+            "ms_a_frame": {part: round(spent, 3) for part, spent in self.ms_a_frame.items()},
+        }
 
 
 def read_account(lines: Path) -> Account:
