@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from vidkd.base.errors import VidkdError
+from vidkd.base.files import read_json
 from vidkd.bench.study import CellKey, cell_config, read_study
 from vidkd.cli.kinds import KINDS
 from vidkd.cli.main import VERBS, _parse
@@ -105,6 +106,9 @@ def test_the_script_that_trains_selectors_has_their_flags(tmp_path: Path) -> Non
     subprocess.run(["bash", script, "DIR"], env={**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}, check=True)
     given = [line.split() for line in (tmp_path / "given").read_text().splitlines()]
     assert len({words[words.index("--out") + 1] for words in given}) == 3 * 3
+    chosen = read_json(REPOSITORY / "results" / "pets_fastest" / "chosen.json")["methods"]["fixed"]["settings"]
+    learning = [word for name, value in chosen.items() for word in (f"--{name}", str(value))]
+    assert all(words[-len(learning) :] == learning for words in given), "the student learns as it does in the studies"
     for verb, *words in given:
         check_verb(verb, words)
         assert not set(words[: words.index("--validate")]) & set(words[words.index("--validate") : words.index("--joined")])
