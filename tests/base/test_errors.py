@@ -5,7 +5,18 @@ import sys
 
 import pytest
 
-from vidkd.base.errors import CheckpointError, ConfigError, DataError, MissingExtraError, VideoError, VidkdError, nearest, unknown_name
+from vidkd.base.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    MissingExtraError,
+    UnknownFlagError,
+    VideoError,
+    VidkdError,
+    nearest,
+    nearest_flag,
+    unknown_name,
+)
 from vidkd.base.extras import require
 
 
@@ -25,6 +36,24 @@ def test_pickling_keeps_kind_and_lines(kind: type[VidkdError]) -> None:
     assert isinstance(error, VidkdError)
     assert error.lines == {"looked in": "/there", "value": "3"}
     assert str(error) == str(kind("what", looked_in="/there", value=3))
+
+
+def test_an_unknown_flag_is_known_among_more_flags_later() -> None:
+    error = UnknownFlagError.of("setting", "--repaet", ["--rounds"], where="command line")
+    assert str(error) == "unknown setting '--repaet'\n  where : command line"
+    later = pickle.loads(pickle.dumps(error)).with_lines(study="a.yaml").among(["--repeat", "--root"])
+    assert isinstance(later, UnknownFlagError)
+    assert later.what == error.what
+    assert later.lines == {"did you mean": "--repeat", "where": "command line", "study": "a.yaml"}
+    assert error.lines == {"where": "command line"}
+
+
+@pytest.mark.parametrize(
+    ("flag", "meant"),
+    [("--lr", "--optim.lr"), ("--optim.lrr", "--optim.lr"), ("-bugdet", "--budget"), ("--seconds", None), ("--epochs", "--train.epochs")],
+)
+def test_the_nearest_flag(flag: str, meant: str | None) -> None:
+    assert nearest_flag(flag, ["--budget", "--optim.lr", "--train.epochs"]) == meant
 
 
 def test_unknown_name_lists_the_known_ones_and_the_nearest() -> None:

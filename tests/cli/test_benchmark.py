@@ -315,7 +315,8 @@ def test_words_that_do_not_fit(measured: Path, config: Path, tmp_path: Path, cap
         (["compare", summary, tmp_path / "broken.json"], "not a summary of this schema"),
         ([config, config], "one benchmark at a time"),
         ([tmp_path / "none.yaml"], "config not found"),
-        ([config, "--ruonds", "3"], "unknown setting 'ruonds'"),
+        ([config, "--ruonds", "3"], "unknown setting '--ruonds'\n  did you mean : --rounds"),
+        ([config, "--repaet"], "unknown setting '--repaet'\n  did you mean : --repeat"),
     ):
         assert benchmark(*words) == 2
         assert told in capsys.readouterr().err

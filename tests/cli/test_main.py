@@ -27,8 +27,53 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_an_unknown_verb(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["trian"]) == 2
-    assert "unknown verb 'trian'" in capsys.readouterr().err
+    assert main(["detct", "x.mp4"]) == 2
+    assert capsys.readouterr().err == "vidkd: unknown verb 'detct'\n  did you mean : vidkd detect\n  all verbs    : vidkd --help\n"
+    assert main(["frobnicate"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("vidkd: unknown verb 'frobnicate'\n\nusage: vidkd VERB")
+    assert all(f"  {verb} " in error for verb in VERBS)
+
+
+@pytest.mark.parametrize(
+    ("words", "given", "meant"),
+    [
+        ("detect x.mp4 --modle x.onnx --out o", "--modle", "--model"),
+        ("detect x.mp4 --model x.onnx --out o --scroe 0.3", "--scroe", "--score"),
+        ("detect x.mp4 --model x.onnx --out o --scroe=0.3", "--scroe", "--score"),
+        ("detect x.mp4 --model x.onnx --out o -score 0.3", "-score", "--score"),
+        ("evaluate --chekpoint x", "--chekpoint", "--checkpoint"),
+        ("tkd x.mp4 --studnet a.cfg --oracle b.cfg --out o", "--studnet", "--student"),
+    ],
+)
+def test_an_unknown_flag(words: str, given: str, meant: str, capsys: pytest.CaptureFixture[str]) -> None:
+    verb, *rest = words.split()
+    assert run_verb(verb, rest) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        f"vidkd: unknown flag '{given}'",
+        f"  did you mean : {meant}",
+        f"  all flags    : vidkd {verb} --help",
+    ]
+
+
+def test_an_unknown_flag_that_is_like_none(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_verb("results", ["--qqq"]) == 2
+    assert capsys.readouterr().err == "vidkd: unknown flag '--qqq'\n  all flags : vidkd results --help\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [("--confg", "--config"), ("--epochs", "--train.epochs"), ("--optim.lrr", "--optim.lr"), ("--lr", "--optim.lr")],
+)
+def test_an_unknown_setting_may_be_a_flag_of_the_verb(given: str, meant: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_verb("train", [given, "3"]) == 2
+    assert f"unknown setting '{given}'\n  did you mean : {meant}\n" in capsys.readouterr().err
+
+
+def test_a_setting_is_no_unknown_flag_where_something_else_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run_verb("evaluate", ["--name", "x"])
+    assert "one of the arguments --checkpoint --model is required" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("verb", sorted(VERBS))

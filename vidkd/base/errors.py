@@ -2,6 +2,9 @@
 
 import difflib
 from collections.abc import Iterable
+from typing import TypeVar
+
+Kind = TypeVar("Kind", bound="VidkdError")
 
 
 class VidkdError(Exception):
@@ -22,15 +25,48 @@ class VidkdError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle with the labelled lines, so that an error of a worker process arrives whole."""
-        return (_rebuild, (type(self), self.what, self.lines))
+        return (_rebuild, (type(self), self.what, self.lines), vars(self))
+
+    def with_lines(self: Kind, **lines: object) -> Kind:
+        """The same error, of the same kind, with further labelled lines."""
+        state = {name: value for name, value in vars(self).items() if name not in ("what", "lines")}
+        error = _rebuild(type(self), self.what, {**self.lines, **{label.replace("_", " "): str(text) for label, text in lines.items()}})
+        error.__dict__.update(state)
+        return error
 
 
-def _rebuild(kind: type[VidkdError], what: str, lines: dict[str, str]) -> VidkdError:
+def _rebuild(kind: type[Kind], what: str, lines: dict[str, str]) -> Kind:
     return kind(what, **{label.replace(" ", "_"): text for label, text in lines.items()})
 
 
 class ConfigError(VidkdError):
     """A configuration that cannot be used: unknown key, wrong value, parts that do not fit."""
+
+
+class UnknownFlagError(ConfigError):
+    """A flag that is neither one of a verb nor a setting of its configuration.
+
+    flag: as it was given. known: flags among which the one that is meant may be.
+    """
+
+    flag: str = ""
+    known: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, kind: str, flag: str, known: Iterable[str], **lines: object) -> "UnknownFlagError":
+        """The error for a flag of this kind ("flag", "setting"): names the nearest of those known."""
+        known = tuple(known)
+        close = nearest_flag(flag, known)
+        meant = {"did_you_mean": close} if close else {}
+        error = cls(f"unknown {kind} '{flag}'", **meant, **lines)
+        error.flag, error.known = flag, known
+        return error
+
+    def among(self, further: Iterable[str]) -> "UnknownFlagError":
+        """The same where these flags are known too."""
+        kind = self.what.split()[1]
+        lines = {label.replace(" ", "_"): text for label, text in self.lines.items() if label != "did you mean"}
+        return UnknownFlagError.of(kind, self.flag, (*self.known, *further), **lines)
 
 
 class DataError(VidkdError):
@@ -49,10 +85,18 @@ class MissingExtraError(VidkdError):
     """An optional package is not installed."""
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name most like `name`, or None if none is close."""
-    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+def nearest(name: str, known: Iterable[str], *, cutoff: float = 0.5) -> str | None:
+    """The known name most like `name`, or None if none is close. cutoff: least likeness, from 0 to 1 for the same name."""
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
     return matches[0] if matches else None
+
+
+def nearest_flag(flag: str, known: Iterable[str]) -> str | None:
+    """The known flag most like `flag`, or None: --optim.lr for --lr and for --optim.lrr. Dashes are no likeness."""
+    bare, names = flag.lstrip("-"), {name.lstrip("-"): name for name in known}
+    ending = [name for name in names if name.rpartition(".")[2] == bare]
+    close = ending[0] if len(ending) == 1 else nearest(bare, names)
+    return None if close is None else names[close]
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str], **lines: object) -> ConfigError:

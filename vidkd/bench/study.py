@@ -287,8 +287,7 @@ def check_settings(study: Study) -> None:
                 _check_steps(study, cell, config, first)
             except ConfigError as error:
                 where = f"methods.{name}" + (f".trials[{trial}]" if trial >= 0 else "")
-                lines = {label.replace(" ", "_"): text for label, text in error.lines.items()}
-                raise ConfigError(error.what, **{**lines, "study": f"{study.path}: {where}, or settings over all methods"}) from error
+                raise error.with_lines(study=f"{study.path}: {where}, or settings over all methods") from error
 
 
 def _check_fractions(shown: Sequence[float], config: RunConfig) -> None:

@@ -5,9 +5,9 @@ import importlib
 import logging
 import sys
 from collections.abc import Sequence
-from types import ModuleType
 
-from vidkd.base.errors import MissingExtraError, VidkdError
+from vidkd.base.errors import MissingExtraError, UnknownFlagError, VidkdError, nearest
+from vidkd.cli.verb_parser import VerbParser
 
 VERBS = {
     "train": "train a network or distil one into another, from a config",
@@ -46,7 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     verb = argv[0].replace("-", "_")
     if verb not in VERBS:
-        sys.stderr.write(f"vidkd: unknown verb '{argv[0]}'\n\n{_usage()}")
+        close = nearest(verb, VERBS, cutoff=0.65)
+        further = f"  did you mean : vidkd {close}\n  all verbs    : vidkd --help\n" if close else f"\n{_usage()}"
+        sys.stderr.write(f"vidkd: unknown verb '{argv[0]}'\n{further}")
         return 2
     return run_verb(verb, argv[1:])
 
@@ -54,15 +56,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run_verb(verb: str, argv: Sequence[str] | None = None) -> int:
     """Run `vidkd <verb>` with the arguments given (default: the process's own); what tools/<verb>.py calls."""
     module = importlib.import_module(f"vidkd.cli.{verb}")
-    parser = argparse.ArgumentParser(
-        prog=f"vidkd {verb}", description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = VerbParser(prog=f"vidkd {verb}", description=module.__doc__, takes_settings=getattr(module, "TAKES_SETTINGS", False))
     module.add_arguments(parser)
-    arguments = _parse(parser, module, argv)
     logging.basicConfig(format="vidkd: %(message)s", stream=sys.stderr)
     logging.getLogger("vidkd").setLevel(logging.INFO)  # of libraries, warnings alone
     try:
-        return int(module.run(arguments))
+        return int(module.run(_parse(parser, argv)))
+    except UnknownFlagError as error:  # where settings are read, the flags of the verb are not known
+        sys.stderr.write(f"vidkd: {error.among(parser.flags())}\n")
+        return 2
     except VidkdError as error:
         sys.stderr.write(f"vidkd: {error}\n")
         return 2
@@ -84,10 +86,11 @@ def run_verb(verb: str, argv: Sequence[str] | None = None) -> int:
         return 141
 
 
-def _parse(parser: argparse.ArgumentParser, module: ModuleType, argv: Sequence[str] | None) -> argparse.Namespace:
+def _parse(parser: VerbParser, argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse; a verb with TAKES_SETTINGS gets what it does not know as `settings`, to be checked against the configuration."""
-    if not getattr(module, "TAKES_SETTINGS", False):
+    if not parser.takes_settings:
         return parser.parse_args(argv)
+    arguments: argparse.Namespace
     arguments, settings = parser.parse_known_args(argv)
     arguments.settings = settings
     stray = [word for number, word in enumerate(settings) if not word.startswith("--") and not _is_value(settings, number)]

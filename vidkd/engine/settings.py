@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 import yaml
 from jsonargparse import ArgumentParser
 
-from vidkd.base.errors import ConfigError, VidkdError, nearest, unknown_name
+from vidkd.base.errors import ConfigError, UnknownFlagError, VidkdError, nearest, unknown_name
 from vidkd.engine.expected import as_setting, expected_of, given_value
 
 DEFAULT_TASK = "supervised"
@@ -289,8 +289,7 @@ def _check_overrides(overrides: Sequence[str], kind: type[Settings], task: str) 
         key = word[2:].split("=")[0]
         if word.startswith("--") and key not in known:
             _refuse_other_methods(key, kind, task, where=f"--{key} on the command line", mend="--task {}")
-            close = nearest(key, known)
-            raise ConfigError(f"unknown setting '--{key}'", **({"did_you_mean": f"--{close}"} if close else {}), where="command line")
+            raise UnknownFlagError.of("setting", f"--{key}", [f"--{name}" for name in sorted(known)], where="command line")
 
 
 @functools.cache

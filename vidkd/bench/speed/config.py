@@ -1,5 +1,6 @@
 """What a benchmark says: which models, on what, under which conditions; read strictly from YAML. Nothing here imports torch."""
 
+import dataclasses
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,7 +9,7 @@ from typing import Any, Literal
 
 import yaml
 
-from vidkd.base.errors import ConfigError, unknown_name
+from vidkd.base.errors import ConfigError, UnknownFlagError, unknown_name
 
 EXPORTED = (".onnx", ".xml", ".tflite")
 NAMED = ("checkpoint", "backbone", "detector")
@@ -285,8 +286,11 @@ def _flags(words: Sequence[str]) -> list[tuple[str, str]]:
     """(Dotted key, value) of --key value and --key=value."""
     found = []
     left = list(words)
+    known = [entry.name for entry in dataclasses.fields(BenchmarkConfig)]
     while left:
         key, equals, text = left.pop(0).partition("=")
+        if key.startswith("--") and key[2:].partition(".")[0] not in known:
+            raise UnknownFlagError.of("setting", key, [f"--{name}" for name in known], where="command line")
         if not equals:
             if not left:
                 raise ConfigError(f"'{key}' needs a value", where="command line")
