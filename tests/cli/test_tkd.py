@@ -50,6 +50,10 @@ def test_all_that_comes_of_a_video(
     assert "20 frames, 4 calls of the oracle (20.0 %)" in said
     first, last = keys[0]["disagreement"], keys[-1]["disagreement"]
     assert f"mean of the first quarter of the calls {first:.3f}, of the last {last:.3f}" in said
+    unlearned = learning["without_learning"]
+    assert unlearned["key_frames"] == len(keys) - 1 - [key["outcome"] for key in keys].index("kept")
+    assert unlearned["learned"] == pytest.approx(np.mean([key["disagreement"] for key in keys[-unlearned["key_frames"] :]]))
+    assert f"{unlearned['learned']:.3f}, without learning {unlearned['as_it_began']:.3f}" in said
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert page.count("data:image/png") == 4
     assert "Disagreement, calls and updates" in page

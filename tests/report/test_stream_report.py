@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from vidkd.detection.online.account import Account, KeyFrameRow
+from vidkd.detection.online.unlearned import BesideUnlearned
 from vidkd.report.page import render_html
-from vidkd.report.parts import Estimate
+from vidkd.report.parts import Estimate, Strip
 from vidkd.report.stream import MOST_STRIPS, key_frame_strips, stream_report
 from vidkd.report.stream_figures import loss_figure, time_line
 from vidkd.video import write_video
@@ -119,6 +120,28 @@ def test_key_frames_with_the_boxes_of_both(tmp_path: Path) -> None:
     # a box of score 0.2 does not count in the disagreement, and is not drawn
     np.testing.assert_allclose(student[2, 0], oracle[2, 0], atol=2)
     assert key_frame_strips("nowhere.mp4", Account(frames=1, keys=()), ["cat"]) == []
+
+
+def test_how_many_key_frames_have_pictures(folder: Path) -> None:
+    strip = Strip(title="frame", rows=())
+    some = stream_report(folder, ACCOUNT, budget=0.05, selector="fixed", strips=[strip] * 3)
+    assert some.strips_caption.startswith("3 of 5 key frames, spread evenly over those that the oracle answered.")
+    every = stream_report(folder, ACCOUNT, budget=0.05, selector="fixed", strips=[strip] * 5)
+    assert every.strips_caption == "Only boxes of a score of at least 0.4 are drawn: those that count in the disagreement."
+
+
+def test_the_student_as_it_began_stands_beside(folder: Path) -> None:
+    plain = stream_report(folder, ACCOUNT, budget=0.05, selector="fixed")
+    assert plain.text.startswith("Whether learning helped cannot be told from this run alone.")
+    judged = [BesideUnlearned(frame=frame, learned=0.4, began=0.9, taught=frame > 0) for frame in (0, 20, 60, 80)]
+    report = stream_report(folder, ACCOUNT, budget=0.05, selector="fixed", judged=judged)
+    assert report.tables[0].title == "Disagreement with and without learning"
+    assert report.text.startswith("On the 3 key frames after its first update")
+    assert report.notes["disagreement on key frames, without and with learning"] == "90.0 % \N{RIGHTWARDS ARROW} 40.0 %"
+    line = report.figures[0]
+    assert all(f">{label}<" in line.svg for label in ("as it had learned", "as it began", "learned"))
+    assert "as it began" not in plain.figures[0].svg
+    assert "IoU of at least 0.5" in line.caption
 
 
 def decoded(uri: str) -> np.ndarray:

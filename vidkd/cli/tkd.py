@@ -328,6 +328,7 @@ def write_account(item: str, job: Job) -> None:
     """
     from vidkd.base.files import read_json, write_json
     from vidkd.detection.online.account import KEY_FRAMES, LOSSES, read_account, write_key_frames, write_losses
+    from vidkd.detection.online.unlearned import as_row, beside_unlearned
     from vidkd.detection.stream.claim import SUMMARY
     from vidkd.detection.stream.run import writing
     from vidkd.engine.sources import is_live
@@ -337,18 +338,22 @@ def write_account(item: str, job: Job) -> None:
     folder, arguments = Path(job.folders[item]), job.arguments
     account = read_account(folder / "detections.jsonl")
     strips = [] if is_live(item) else key_frame_strips(item, account, job.student.class_names, sequence_fps=arguments.fps)
-    page = stream_report(folder, account, budget=arguments.budget, selector=Path(arguments.selector).name, strips=strips)
+    judged = [] if is_live(item) else beside_unlearned(item, account, job.student, sequence_fps=arguments.fps)
+    page = stream_report(folder, account, budget=arguments.budget, selector=Path(arguments.selector).name, strips=strips, judged=judged)
     with writing(folder, frames=account.frames):
         write_key_frames(folder / KEY_FRAMES, account.keys)
         write_losses(folder / LOSSES, account.keys)
         render_report(folder / REPORT, page)
         chosen = {"selector": Path(arguments.selector).name, "budget": arguments.budget}
-        write_json(folder / SUMMARY, {**read_json(folder / SUMMARY), "learning": {**chosen, **account.as_row()}})
+        told = {"without_learning": as_row(judged)} if judged else {}
+        write_json(folder / SUMMARY, {**read_json(folder / SUMMARY), "learning": {**chosen, **account.as_row(), **told}})
 
 
 def _told(item: str, job: Job, summary: Mapping[str, Any]) -> str:
     """What is printed of an input."""
+    from vidkd.base.files import read_json
     from vidkd.detection.online.account import read_account
+    from vidkd.detection.stream.claim import SUMMARY
 
     folder = Path(job.folders[item])
     if summary["status"] == "stopped":
@@ -356,17 +361,22 @@ def _told(item: str, job: Job, summary: Mapping[str, Any]) -> str:
         return f"{folder}: stopped after {summary['frames']} frames; {further}"
     saved = job.saved_in(item)
     note = f"\nstudent: {saved}" if saved is not None else ""
-    return f"{report(read_account(folder / 'detections.jsonl'), summary, str(folder))}\nwritten: {folder / REPORT}{note}"
+    unlearned = read_json(folder / SUMMARY)["learning"].get("without_learning")
+    told = report(read_account(folder / "detections.jsonl"), summary, str(folder), unlearned)
+    return f"{told}\nwritten: {folder / REPORT}{note}"
 
 
-def report(account: "Account", summary: Mapping[str, Any], folder: str) -> str:
-    """What the verb prints of a finished input."""
+def report(account: "Account", summary: Mapping[str, Any], folder: str, unlearned: Mapping[str, Any] | None = None) -> str:
+    """What the verb prints of a finished input. unlearned: what its summary says of the student as it began."""
     found = "found finished: " if summary["status"] == "found" else ""
     calls = f"{len(account.keys)} calls of the oracle ({account.share * 100:.1f} %)"
     words = [f"{folder}: {found}{account.frames} frames, {calls}"]
     if account.quarters is not None:
         first, last = account.quarters
         words.append(f"disagreement on key frames, mean of the first quarter of the calls {first:.3f}, of the last {last:.3f}")
+    if unlearned is not None and unlearned["key_frames"]:
+        learned, began = unlearned["learned"], unlearned["as_it_began"]
+        words.append(f"on the {unlearned['key_frames']} key frames after the first update: {learned:.3f}, without learning {began:.3f}")
     parts = ", ".join(f"{part} {spent:.1f}" for part, spent in account.ms_a_frame.items())
     whole = summary["frames_per_second"].get("end_to_end", 0.0)
     words.append(f"{whole:.1f} frames a second; of a frame's milliseconds, over all frames: {parts}")

@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from vidkd.base.files import read_json
 from vidkd.detection.metrics.agreement import SCORE
 from vidkd.detection.online.account import Account, KeyFrameRow
+from vidkd.detection.online.unlearned import BesideUnlearned, evenly
 from vidkd.report.boxes import draw_boxes
 from vidkd.report.parts import Estimate, Report, Strip, Table, format_number
 from vidkd.report.stream_figures import loss_figure, time_line
+from vidkd.report.stream_learning import learning_notes, learning_table, verdict
 from vidkd.report.strips import png_data_uri, side_by_side
 from vidkd.runtime.detections import Detections
 from vidkd.runtime.formats import from_row
@@ -35,44 +37,63 @@ WORDS = {
 }
 
 
-def stream_report(folder: Path, account: Account, *, budget: float, selector: str, strips: Sequence[Strip] = ()) -> Report:
-    """What a stream's folder and its account say. budget: the share of frames that might go to the oracle, in (0, 1]."""
+def stream_report(
+    folder: Path,
+    account: Account,
+    *,
+    budget: float,
+    selector: str,
+    strips: Sequence[Strip] = (),
+    judged: Sequence[BesideUnlearned] = (),
+) -> Report:
+    """What a stream's folder and its account say.
+
+    budget: the share of frames that might go to the oracle, in (0, 1]. strips: see `key_frame_strips`. judged: see `beside_unlearned`.
+    """
     summary, made = read_json(folder / "summary.json"), read_json(folder / "run.json")
-    tables = [_calls(account, budget, selector)]
+    answered = sum(key.disagreement is not None for key in account.keys)
+    tables = [learning_table(judged, answered=answered)] if judged else []
+    tables.append(_calls(account, budget, selector, answered))
     if account.keys:
         tables.append(_outcomes(account))
     tables.append(_seconds(account, summary))
-    figures = [time_line(account)] if any(key.disagreement is not None for key in account.keys) else []
+    figures = [time_line(account, judged)] if any(key.disagreement is not None for key in account.keys) else []
     if any(key.loss_before is not None and key.loss_after is not None for key in account.keys):
         figures.append(loss_figure(account))
     return Report(
         title=f"{folder.resolve().name}: a student that learns along the stream",
         subtitle=f"{Path(summary['input']).name}. The oracle was asked on few frames; between them the student was alone.",
+        text=verdict(account, judged),
         config_text=json.dumps(made, indent=2, ensure_ascii=False),
         tables=tuple(tables),
         figures=tuple(figures),
         strips=tuple(strips),
         strips_title="Key frames",
-        notes=_notes(account, summary),
+        strips_caption=_shown(len(strips), len(account.keys)),
+        notes=_notes(account, summary, judged),
     )
 
 
-def _notes(account: Account, summary: Mapping[str, Any]) -> dict[str, str]:
+def _notes(account: Account, summary: Mapping[str, Any], judged: Sequence[BesideUnlearned]) -> dict[str, str]:
     notes = {"frames": format_number(account.frames), "calls": format_number(len(account.keys)), "share": _percent(account.share)}
-    if account.quarters is not None:
-        first, last = account.quarters
-        notes["disagreement, first to last quarter of key frames"] = f"{_percent(first)} \N{RIGHTWARDS ARROW} {_percent(last)}"
+    notes |= learning_notes(account, judged)
     if (speed := summary["frames_per_second"].get("end_to_end")) is not None:
         notes["frames a second, all together"] = format_number(speed)
     return notes
+
+
+def _shown(strips: int, keys: int) -> str:
+    """How many of the key frames have pictures; a line only where some have none."""
+    spread = ", spread evenly over those that the oracle answered" if strips > 1 else ""
+    boxes = f"Only boxes of a score of at least {SCORE:g} are drawn: those that count in the disagreement."
+    return f"{strips} of {keys} key frames{spread}. {boxes}" if strips < keys else boxes
 
 
 def _percent(share: float) -> str:
     return f"{format_number(share, percent=True)} %"
 
 
-def _calls(account: Account, budget: float, selector: str) -> Table:
-    answered = sum(key.disagreement is not None for key in account.keys)
+def _calls(account: Account, budget: float, selector: str, answered: int) -> Table:
     row = (selector, account.frames, Estimate(value=budget), len(account.keys), Estimate(value=account.share), answered)
     columns = ("key frames chosen by", "frames", "budget (%)", "calls", "called (%)", "answered")
     caption = "The budget holds in every window of the stream; the last one may be cut short, and then holds more or less than its share."
@@ -108,10 +129,9 @@ def key_frame_strips(video: str, account: Account, class_names: Sequence[str], *
 
     video: a file or image sequence, read once more at these frames. Raises VideoError where it cannot be.
     """
-    known = [key for key in account.keys if key.boxes is not None]
-    if not known:
+    chosen = evenly([key for key in account.keys if key.boxes is not None], MOST_STRIPS)
+    if not chosen:
         return []
-    chosen = [known[place] for place in np.unique(np.linspace(0, len(known) - 1, min(MOST_STRIPS, len(known))).round().astype(int))]
     with open_video(video, backend="pyav", sequence_fps=sequence_fps) as frames:
         pictures = frames.frames_at_indices([key.frame for key in chosen])
     return [_strip(picture, key, class_names) for picture, key in zip(pictures, chosen, strict=True)]

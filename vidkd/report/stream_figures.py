@@ -7,9 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidkd.detection.online.account import Account, KeyFrameRow
+from vidkd.detection.online.unlearned import BesideUnlearned
 from vidkd.report.drawing import SERIES, canvas, finish, log_scale
 from vidkd.report.figures import MOST_POINTS
 from vidkd.report.parts import Figure, format_number
+from vidkd.report.stream_learning import DISAGREEMENT
 
 SPANS = 200
 """Bars of the calls, one for each of so many equal stretches: thin enough that even distances look even."""
@@ -18,10 +20,11 @@ KINDS = {"learned": SERIES[2], "undone": SERIES[1], REST: SERIES[5]}
 KIND_OF = {"kept": "learned", "rolled_back": "undone", "not_finite": "undone"}
 
 
-def time_line(account: Account) -> Figure:
+def time_line(account: Account, judged: Sequence[BesideUnlearned] = ()) -> Figure:
     """Disagreement of student and oracle on the key frames along the stream; below it the calls and what became of them.
 
-    At least one key frame has a disagreement. Many key frames are drawn as means of MOST_POINTS spans.
+    At least one key frame has a disagreement. Many key frames are drawn as means of MOST_POINTS spans. judged: see `beside_unlearned`; the
+    student as it began is drawn beside.
     """
     answered = [key for key in account.keys if key.disagreement is not None]
     at, unit = _places(account.keys)
@@ -32,17 +35,22 @@ def time_line(account: Account) -> Figure:
         above, below = drawing.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [3, 1.2]})
         x, y = _thinned(at[known], values)
         above.plot(x, y, "-", color=SERIES[0], lw=1.2, alpha=0.6)
-        above.plot(x, y, "o", color=SERIES[0], ms=4)
+        above.plot(x, y, "o", color=SERIES[0], ms=4, label="as it had learned" if judged else None)
+        if judged:
+            places = {key.frame: place for key, place in zip(account.keys, at, strict=True)}
+            there = np.array([places[one.frame] for one in judged])
+            x, y = _thinned(there, np.array([one.began for one in judged]) * 100)
+            above.plot(x, y, "o:", color=SERIES[4], lw=1.2, ms=3, label="as it began")
         above.set_ylim(-3, 103)
         above.set_ylabel("disagreement (%)")
         _call_bars(below, at, account.keys)
         below.set_xlabel(unit)
         below.set_ylabel("calls")
         below.yaxis.get_major_locator().set_params(integer=True)
-        drawing.legend(loc="outside upper right", ncols=3, fontsize=9, handlelength=1.2)
+        drawing.legend(loc="outside upper right", ncols=5, fontsize=9, handlelength=1.2)
         means = [format_number(mean, percent=True) for mean in account.quarters or ()]
         caption = (
-            "Disagreement is 1 \N{MINUS SIGN} F1 of the student's boxes against the oracle's, before the student learned from the frame. "
+            f"{DISAGREEMENT} Each frame is judged before the student learned from it. "
             f"Mean of the first quarter of key frames {means[0]} %, of the last {means[-1]} %."
         )
         return finish(drawing, "Disagreement, calls and updates", caption=caption, wide=True)

@@ -11,13 +11,15 @@ from vidkd.runtime.detections import Detections
 
 SCORE = 0.4
 """From which score on a box counts, by default; the public TKD code shows boxes from this one."""
+IOU = 0.5
+"""From which overlap on two boxes are the same one, by default."""
 
 
 def f1_against(
     detections: Sequence[Detections],
     oracle: Sequence[Detections],
     *,
-    iou: float = 0.5,
+    iou: float = IOU,
     score: float = SCORE,
     oracle_score: float = SCORE,
     class_aware: bool = True,
@@ -45,7 +47,7 @@ def disagreement(
     student: Detections,
     oracle: Detections,
     *,
-    iou: float = 0.5,
+    iou: float = IOU,
     score: float = SCORE,
     oracle_score: float = SCORE,
     class_aware: bool = True,

@@ -1,0 +1,126 @@
+"""Whether learning helped along a stream, in words and as a table: what its key frames can say of it, and what they cannot."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from vidkd.bench.intervals import Cell, Interval, paired_difference
+from vidkd.detection.metrics.agreement import IOU, SCORE
+from vidkd.detection.online.account import Account
+from vidkd.detection.online.unlearned import BesideUnlearned
+from vidkd.report.parts import Estimate, Table, format_number
+
+STRETCHES = 20
+"""Parts of a stream that are drawn as a whole for an interval: key frames that lie close are alike."""
+FEWEST = 8
+"""Key frames below which no verdict is given."""
+
+DISAGREEMENT = (
+    "Disagreement is 1 \N{MINUS SIGN} F1 of the student's boxes against the oracle's: 0 % where all boxes agree, 100 % where none does. "
+    f"Boxes count from a score of {SCORE:g} on, on both sides (the student's from its own --score, where that is higher); two are the same "
+    f"if they have one class and overlap with an IoU of at least {IOU:g}."
+)
+LIMITS = (
+    "The oracle stands for the truth, though it errs too, and only key frames are judged, each before the student learned from it. "
+    "Of the frames between them this tells as much as they are like the key frames, and nothing of another video."
+)
+
+
+def verdict(account: Account, judged: Sequence[BesideUnlearned] = ()) -> str:
+    """A paragraph: whether learning helped on the key frames, and what that says; empty for a stream without any disagreement.
+
+    judged: see `beside_unlearned`; without them only the first and the last quarter of the key frames can be told.
+    """
+    if account.quarters is None:
+        return ""
+    taught = [one for one in judged if one.taught]
+    if not judged:
+        return f"{_by_quarters(account)} {LIMITS}"
+    if not taught:
+        return "The student learned nothing before its last key frame: no update was kept, or only the last one."
+    return f"{_by_pairs(taught)} {LIMITS}"
+
+
+def _by_pairs(taught: Sequence[BesideUnlearned]) -> str:
+    difference = _difference(taught)
+    learned, began = (_mean(taught, name) for name in ("learned", "began"))
+    where = f"On the {len(taught)} key frames after its first update" if len(taught) > 1 else "On the one key frame after its first update"
+    numbers = (
+        f"{where} the student's disagreement with the oracle was {_percent(learned)}; that of the student as it began, without "
+        f"learning, is {_percent(began)} on the same frames"
+    )
+    if difference.ci95 is None:
+        return f"{numbers}. These are too few to say whether learning helped."
+    low, high = difference.ci95
+    bounds = f"{_points(difference.mean)} points, 95 % interval {_points(low)} to {_points(high)}"
+    if high < 0:
+        return f"Learning helped on the key frames. {numbers} ({bounds})."
+    if low > 0:
+        return f"Learning did harm on the key frames. {numbers} ({bounds})."
+    return f"Whether learning helped cannot be told apart from chance. {numbers} ({bounds})."
+
+
+def _by_quarters(account: Account) -> str:
+    assert account.quarters is not None
+    first, last = account.quarters
+    count = math.ceil(sum(key.disagreement is not None for key in account.keys) / 4)
+    return (
+        f"Whether learning helped cannot be told from this run alone. The student's disagreement with the oracle was {_percent(first)} on "
+        f"the first quarter of the key frames and {_percent(last)} on the last ({count} each), but what is to be seen changes along a "
+        "stream too, and the frames cannot be shown again to a student that learned nothing."
+    )
+
+
+def learning_notes(account: Account, judged: Sequence[BesideUnlearned] = ()) -> dict[str, str]:
+    """The same in one line, for the head of a page: without and with learning, else on the first and the last quarter of the key frames."""
+    if taught := [one for one in judged if one.taught]:
+        began, learned = _mean(taught, "began"), _mean(taught, "learned")
+        return {"disagreement on key frames, without and with learning": f"{_percent(began)} \N{RIGHTWARDS ARROW} {_percent(learned)}"}
+    if account.quarters is None:
+        return {}
+    first, last = account.quarters
+    return {"disagreement, first to last quarter of key frames": f"{_percent(first)} \N{RIGHTWARDS ARROW} {_percent(last)}"}
+
+
+def learning_table(judged: Sequence[BesideUnlearned], *, answered: int) -> Table:
+    """Disagreement of both students on the first and the last quarter of the key frames, and on all after the first update.
+
+    judged: at least one. answered: how many key frames the oracle answered, of which these may be a part.
+    """
+    quarter = math.ceil(len(judged) / 4)
+    parts = {"first quarter": judged[:quarter], "last quarter": judged[-quarter:]}
+    if taught := [one for one in judged if one.taught]:
+        parts["all after the first update"] = taught
+    rows = []
+    for name, part in parts.items():
+        learned, began = (_mean(part, which) for which in ("learned", "began"))
+        found = _difference(part) if part is taught else None
+        change = Estimate(value=learned - began, ci95=None if found is None else found.ci95, signed=True)
+        rows.append((name, len(part), Estimate(value=learned), Estimate(value=began), change))
+    columns = ("key frames", "number", "as it had learned (%)", "as it began (%)", "difference (points)")
+    of = "" if len(judged) == answered else f" Judged on {len(judged)} of {answered} key frames, spread evenly."
+    brackets = "" if len(taught) < FEWEST else " In brackets the 95 % interval over stretches of the stream."
+    caption = f"{DISAGREEMENT} As it began: the student without any learning, on the same frames.{brackets}{of}"
+    return Table(title="Disagreement with and without learning", columns=columns, rows=tuple(rows), caption=caption)
+
+
+def _difference(part: Sequence[BesideUnlearned]) -> Interval:
+    """As it had learned minus as it began, over stretches of the stream; without an interval for fewer than FEWEST frames."""
+    groups = [str(place * min(STRETCHES, len(part)) // len(part)) for place in range(len(part))]
+    learned, began = (
+        [Cell(seed=0, fold="all", correct=[getattr(one, name) for one in part], group=groups)] for name in ("learned", "began")
+    )
+    return paired_difference(learned, began, over=("groups",) if len(part) >= FEWEST else ("seeds",))
+
+
+def _mean(part: Sequence[BesideUnlearned], name: str) -> float:
+    return float(np.mean([getattr(one, name) for one in part]))
+
+
+def _percent(share: float) -> str:
+    return f"{format_number(share, percent=True)} %"
+
+
+def _points(share: float) -> str:
+    return format_number(share, percent=True, signed=True)
