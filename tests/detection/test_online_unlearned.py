@@ -36,7 +36,10 @@ def test_the_student_as_it_began_is_judged_on_the_same_frames(video: str) -> Non
         pictures = frames.frames_at_indices([0, 10, 20])
     found = [own.look(picture).detections for picture in pictures]
     # the oracle of frame 10 says what the student says, that of 20 something else
-    account = Account(frames=30, keys=(key(0, outcome="no_better"), key(5, None, "failed"), key(10, found[1]), key(15, value=None, outcome="failed"), key(20)))
+    account = Account(
+        frames=30,
+        keys=(key(0, outcome="no_better"), key(5, None, "failed"), key(10, found[1]), key(15, value=None, outcome="failed"), key(20)),
+    )
     judged = beside_unlearned(video, account, own)
     assert [(one.frame, one.learned, one.taught) for one in judged] == [(0, 0.25, False), (10, 0.25, False), (20, 0.25, True)]
     assert judged[1].began == 0
