@@ -260,8 +260,10 @@ def test_a_video_shorter_than_the_window(video: Path, tmp_path: Path, capsys: py
     ("arguments", "message"),
     [
         (["--top", "0"], "--top must be at least 1, not 0"),
-        (["--step-s", "0"], "above 0 seconds, not 0"),
-        (["--batch", "0"], "batch must be at least 1, not 0"),
+        (["--step-s", "0"], "--step-s must be above 0, not 0"),
+        (["--window-s", "-2"], "--window-s must be above 0, not -2"),
+        (["--fps", "0"], "--fps must be above 0, not 0"),
+        (["--batch", "0"], "--batch must be at least 1, not 0"),
         (["--seconds", "-1"], "--seconds must be above 0, not -1"),
         (["--window-s", "3"], "sees 1 s, as in its training"),
         (["--out", "a.jsonl", "--overlay", "a.jsonl"], "name one file"),

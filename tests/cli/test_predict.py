@@ -176,7 +176,7 @@ def test_a_network_without_attention_predicts_but_draws_nothing(
     ("arguments", "message"),
     [
         (["--top", "0"], "--top must be at least 1, not 0"),
-        (["--step-s", "0"], "--step-s must be above 0, not 0.0"),
+        (["--step-s", "0"], "--step-s must be above 0, not 0"),
     ],
 )
 def test_values_that_mean_nothing(

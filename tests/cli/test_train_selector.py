@@ -176,7 +176,7 @@ def test_what_cannot_be(videos: list[Path], networks: list[str], tmp_path: Path,
         ((videos[:1], [tmp_path / "none.mp4"], networks, out), "nothing to detect in"),
         ((videos[:1], videos[1:], networks, out, "--selector.losss", "x"), "did you mean : --selector.loss"),
         ((["0"], videos[1:], networks, out), "a live source cannot be recorded twice: 0"),
-        ((videos[:1], videos[1:], networks, out, "--budget", "2"), "must lie in (0, 1]"),
+        ((videos[:1], videos[1:], networks, out, "--budget", "2"), "--budget must lie in (0, 1], not 2"),
     ):
         assert run(*arguments) == 2  # type: ignore[arg-type]
         assert message in capsys.readouterr().err

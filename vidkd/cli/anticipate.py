@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from vidkd.cli.classifiers import add_runtime_argument, add_threads_argument
+from vidkd.cli.number_flags import add_count, add_number
 from vidkd.cli.outputs import Said, add_overwrite_argument, check_outputs, check_video_ending
 
 if TYPE_CHECKING:
@@ -28,18 +29,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint", required=True, metavar="F", help="a checkpoint, the folder of a run, or an exported .onnx or .xml file"
     )
-    parser.add_argument("--step-s", type=float, default=0.5, metavar="S", help="seconds from one decision to the next (default: 0.5)")
-    parser.add_argument(
-        "--window-s", type=float, metavar="S", help="seconds seen, where training does not say (default: 2; anticipation from all: 10)"
+    add_number(parser, "--step-s", above=0, default=0.5, metavar="S", help="seconds from one decision to the next (default: 0.5)")
+    add_number(
+        parser, "--window-s", above=0, metavar="S", help="seconds seen, where training does not say (default: 2; anticipation from all: 10)"
     )
-    parser.add_argument("--seconds", type=float, metavar="S", help="stop after so many seconds of the video")
-    parser.add_argument("--batch", type=int, default=8, metavar="N", help="decisions computed together from a file (default: 8)")
-    parser.add_argument("--top", type=int, default=3, metavar="K", help="classes named in each decision (default: 3)")
+    add_number(parser, "--seconds", above=0, metavar="S", help="stop after so many seconds of the video")
+    add_count(parser, "--batch", default=8, metavar="N", help="decisions computed together from a file (default: 8)")
+    add_count(parser, "--top", default=3, metavar="K", help="classes named in each decision (default: 3)")
     parser.add_argument("--all", action="store_true", help="write the probabilities of all classes too")
     parser.add_argument("--out", metavar="OUT.jsonl", help="write the JSON lines there (default: standard output)")
     parser.add_argument("--overlay", metavar="OUT.mp4", help="write the video with what is expected drawn below it")
     add_overwrite_argument(parser, "--out", "--overlay")
-    parser.add_argument("--fps", type=float, metavar="N", help="frames a second of an image sequence (default: 25)")
+    add_number(parser, "--fps", above=0, metavar="N", help="frames a second of an image sequence (default: 25)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
     add_threads_argument(parser)
     add_runtime_argument(parser)
@@ -163,12 +164,6 @@ def _end_of(tally: "Tally", sight: "Sight", video: str, *, stopped: bool) -> Non
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    from vidkd.base.errors import ConfigError
-
-    if arguments.top < 1:
-        raise ConfigError(f"--top must be at least 1, not {arguments.top}")
-    if arguments.seconds is not None and not arguments.seconds > 0:
-        raise ConfigError(f"--seconds must be above 0, not {arguments.seconds:g}")
     outputs = {"--out": arguments.out, "--overlay": arguments.overlay}
     check_outputs(outputs, source=arguments.video, overwrite=arguments.overwrite)
     check_video_ending("--overlay", arguments.overlay)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vidkd.base.roots import ROOT_HELP, roots_of
+from vidkd.cli.number_flags import add_number
 
 if TYPE_CHECKING:
     from vidkd.bench.speed.config import Benchmark
@@ -40,9 +41,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--repeat", action="store_true", help="measure a second time beside what lies in --out; a first time too if nothing does"
     )
-    parser.add_argument(
+    add_number(
+        parser,
         "--tolerance",
-        type=float,
+        least=0,
         default=0.0,
         metavar="X",
         help="of a comparison: share by which a figure may differ beyond the intervals (default: 0)",
@@ -140,8 +142,6 @@ def _compare(arguments: argparse.Namespace) -> int:
 
     if len(arguments.words) != 3 or arguments.settings:
         raise ConfigError("compare takes two summaries and nothing more", to_mend="vidkd benchmark compare A.json B.json")
-    if not arguments.tolerance >= 0:
-        raise ConfigError(f"--tolerance must be at least 0, not {arguments.tolerance:g}")
     first, second = arguments.words[1:]
     summaries = read_summary(first), read_summary(second)
     kept = read_measurements(first, summaries[0]), read_measurements(second, summaries[1])

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from vidkd.base.errors import ConfigError, DataError
+from vidkd.cli.number_flags import add_count
 
 PROGRESS_EVERY_S = 5.0
 COLUMNS = ("file", "codec", "size", "frames", "fps", "seconds", "index", "problem")
@@ -31,16 +32,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("paths", nargs="+", metavar="PATH", help="video files, folders (searched to any depth) or quoted globs")
     parser.add_argument("--out", type=Path, metavar="ROWS.jsonl", help="keep results here; unchanged files are not checked again")
     parser.add_argument("--normalise", type=Path, metavar="OUT", help="write a clean copy of every usable file into this folder")
-    parser.add_argument("--workers", type=int, default=None, metavar="N", help="processes (default: one a CPU; 1: none besides this one)")
+    add_count(parser, "--workers", least=0, metavar="N", help="processes (default: one a CPU; 1: none besides this one)")
     parser.add_argument("--dask", metavar="ADDRESS", help="a Dask scheduler (tcp://host:port) to use instead of local processes")
-    parser.add_argument("--samples", type=int, default=10, metavar="N", help="frames compared besides the first and the last (default 10)")
+    add_count(parser, "--samples", least=0, default=10, metavar="N", help="frames compared besides the first and the last (default 10)")
     parser.add_argument("--json", action="store_true", help="print rows and summary as JSON instead of a table")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Check, copy if asked to, print; returns 1 if a file is unusable or a copy failed."""
-    if arguments.samples < 0:
-        raise ConfigError("--samples must not be negative", given=arguments.samples)
     found = find_videos(arguments.paths, leave_out=arguments.normalise)
     rows = check_files(list(found), arguments.out, arguments.workers, arguments.dask, arguments.samples)
     copies = normalise_files(rows, found, arguments.normalise, arguments.workers, arguments.dask) if arguments.normalise else {}

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vidkd.cli.number_flags import add_count
 from vidkd.cli.settings import SETTINGS_HINT
 
 if TYPE_CHECKING:
@@ -40,9 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", metavar="0,1", help="only these seeds")
     parser.add_argument("--out", metavar="DIR", help="where cells and summary go (default: results/<study>)")
     parser.add_argument("--runs", metavar="DIR", default="runs", help="where checkpoints go (default: runs)")
-    parser.add_argument(
-        "--workers", type=int, default=1, metavar="N", help="cells trained at once; give each train.threads of its own (default: 1)"
-    )
+    help_of_workers = "cells trained at once; give each train.threads of its own (default: 1)"
+    add_count(parser, "--workers", least=0, default=1, metavar="N", help=help_of_workers)
     parser.epilog = SETTINGS_HINT
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vidkd.base.roots import ROOT_HELP, roots_of
+from vidkd.cli.number_flags import add_count
 
 if TYPE_CHECKING:
     from vidkd.bench.streams.collect import StreamCells
@@ -35,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", metavar="0,1", help="test only these seeds")
     parser.add_argument("--out", metavar="DIR", help="where cells and summary go (default: results/<study>)")
     parser.add_argument("--cache", default="runs/oracle", metavar="DIR", help="where the oracle's boxes are kept (default: runs/oracle)")
-    parser.add_argument("--workers", type=int, default=1, metavar="N", help="cells run at once, a process each (default: 1)")
+    add_count(parser, "--workers", least=0, default=1, metavar="N", help="cells run at once, a process each (default: 1)")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vidkd.base.roots import ROOT_HELP, roots_of
+from vidkd.cli.number_flags import add_count
 
 if TYPE_CHECKING:
     from vidkd.compress.recipe import Recipe
@@ -30,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--student", metavar="F", help="run or checkpoint to compress, in place of the recipe's")
     parser.add_argument("--name", metavar="NAME", help="folder of the results below --runs (default: the recipe's, or its file's name)")
     parser.add_argument("--runs", metavar="DIR", help="folder of all runs (default: the recipe's, or runs)")
-    parser.add_argument("--seed", type=int, metavar="N", help="of all that the steps draw; the default name then ends with it")
+    add_count(parser, "--seed", least=0, metavar="N", help="of all that the steps draw; the default name then ends with it")
     parser.add_argument("--root", action="append", metavar="DIR", help=ROOT_HELP)
 
 

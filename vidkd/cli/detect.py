@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vidkd.cli.number_flags import add_count
 from vidkd.cli.streams import STOPPED, Stop, add_stream_arguments, stream_config
 
 if TYPE_CHECKING:
@@ -46,8 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="each input gets a folder of its own in it")
     add_stream_arguments(parser)
-    parser.add_argument("--batch", type=int, default=8, metavar="N", help="frames given to the model together (default: 8; live: 1)")
-    parser.add_argument("--workers", type=int, default=1, metavar="N", help="inputs at the same time, a process each (default: 1)")
+    add_count(parser, "--batch", default=8, metavar="N", help="frames given to the model together (default: 8; live: 1)")
+    add_count(parser, "--workers", least=0, default=1, metavar="N", help="inputs at the same time, a process each (default: 1)")
     parser.add_argument("--dask", metavar="ADDRESS", help="a Dask scheduler (tcp://host:port) to use instead of local processes")
 
 
@@ -92,13 +93,10 @@ def run(arguments: argparse.Namespace) -> int:
 def job_of(arguments: argparse.Namespace, inputs: Sequence[str]) -> Job:
     """The job that the arguments describe. Raises ConfigError for those that cannot be."""
     from vidkd.base.cores import check_threads
-    from vidkd.base.errors import ConfigError
     from vidkd.detection.opening import ModelFiles
     from vidkd.detection.stream import Region
     from vidkd.detection.stream.inputs import folder_names
 
-    if arguments.workers < 0:
-        raise ConfigError(f"--workers must not be negative: {arguments.workers}")
     check_threads(arguments.threads, where="--threads")
     files = ModelFiles(
         **{name: getattr(arguments, name) for name in ("model", "weights", "names", "metadata", "resize", "runtime", "score", "device")},

@@ -19,6 +19,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vidkd.cli.number_flags import add_count, add_number
+
 if TYPE_CHECKING:
     from vidkd.compress.config import QuantiseConfig
     from vidkd.compress.export import Integers
@@ -44,13 +46,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", required=True, nargs="+", type=Path, metavar="F", help="files to write: .onnx, .xml (OpenVINO), .pt2")
     parser.add_argument("--clips", nargs="+", type=Path, metavar="VIDEO", help="videos to check the file on (default: the run's own data)")
-    parser.add_argument("--tolerance", type=float, metavar="X", help="largest difference of an output that is allowed (default: 1e-4)")
+    add_number(parser, "--tolerance", above=0, metavar="X", help="largest difference of an output that is allowed (default: 1e-4)")
     parser.add_argument("--licence", metavar="TEXT", help="licence of the weights, for the card (default: unknown)")
     integers = parser.add_argument_group("eight-bit integers (.onnx and .xml)")
     integers.add_argument("--int8", action="store_true", help="weights and activations in integers; ranges from the run's training clips")
-    integers.add_argument(
-        "--int8-clips", type=int, default=128, metavar="N", help="training clips, or frames of a detector, to find ranges on (default: 128)"
-    )
+    clips = "training clips, or frames of a detector, to find ranges on (default: 128)"
+    add_count(integers, "--int8-clips", default=128, metavar="N", help=clips)
     integers.add_argument("--int8-footage", nargs="+", type=Path, metavar="VIDEO", help="of a detector: videos to take these frames from")
     integers.add_argument("--int8-spare", nargs="+", default=[], metavar="LAYER", help="layers that stay in float (backbone.net.stem*)")
     integers.add_argument("--int8-sensitivity", action="store_true", help="print what each layer alone in integers does to the outputs")
@@ -74,8 +75,6 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.int8 and (arguments.int8_spare or arguments.int8_sensitivity or arguments.int8_footage):
         raise ConfigError("--int8-spare, --int8-sensitivity and --int8-footage belong to --int8", to_mend="add --int8")
     tolerance = TOLERANCE if arguments.tolerance is None else arguments.tolerance
-    if not tolerance > 0:
-        raise ConfigError(f"--tolerance must be above 0, not {tolerance:g}")
     for path in arguments.out:
         if path.suffix.lower() not in FORMATS:
             raise ConfigError(f"not a format of export: {path}", known=", ".join(FORMATS))

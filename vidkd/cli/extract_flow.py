@@ -14,7 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vidkd.base.errors import ConfigError, DataError
+from vidkd.base.errors import DataError
+from vidkd.cli.number_flags import add_count, add_number
 
 if TYPE_CHECKING:
     from vidkd.data.flow_extract import ExtractConfig
@@ -31,16 +32,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--method", required=True, choices=("tvl1", "raft", "dis"), help="how flow is computed")
     parser.add_argument("--out", type=Path, required=True, help="folder of the stored flow; it holds one kind of flow only")
     parser.add_argument("--root", type=Path, help="folder of the videos, if it is not the one that the manifest remembers")
-    parser.add_argument(
-        "--flow-step", type=int, default=4, metavar="K", help="flow from frame i to i+K: data.window.flow_step (default: 4)"
-    )
-    parser.add_argument("--short-side", type=int, default=128, metavar="N", help="shrink larger frames to this shorter side (default: 128)")
-    parser.add_argument("--bound", type=float, default=64.0, metavar="PX", help="longest component stored, in pixels (default: 64)")
+    add_count(parser, "--flow-step", default=4, metavar="K", help="flow from frame i to i+K: data.window.flow_step (default: 4)")
+    add_count(parser, "--short-side", least=16, default=128, metavar="N", help="shrink larger frames to this shorter side (default: 128)")
+    add_number(parser, "--bound", above=0, default=64.0, metavar="PX", help="longest component stored, in pixels (default: 64)")
     parser.add_argument("--preset", choices=("ultrafast", "fast", "medium"), default="fast", help="dis: speed (default: fast)")
     parser.add_argument("--raft-model", default="raft_small", metavar="NAME", help="raft: raft_small (default) or raft_large")
     parser.add_argument("--weights", metavar="FILE", help="raft: trained weights, or 'torchvision' to download them")
     parser.add_argument("--device", default="cpu", help="raft: auto, cpu, cuda or mps (default: cpu)")
-    parser.add_argument("--workers", type=int, help="processes (default: one a CPU; raft: 1)")
+    add_count(parser, "--workers", least=0, help="processes (default: one a CPU; raft: 1)")
     parser.add_argument("--dask", metavar="ADDRESS", help="a Dask scheduler (tcp://host:port) to use instead of local processes")
 
 
@@ -51,8 +50,6 @@ def run(arguments: argparse.Namespace) -> int:
     names = ("method", "flow_step", "short_side", "bound", "preset", "raft_model", "weights")
     device = _device(arguments.device) if arguments.method == "raft" else "cpu"
     config = ExtractConfig(**{name: getattr(arguments, name) for name in names}, device=device)
-    if arguments.workers is not None and arguments.workers < 0:
-        raise ConfigError("--workers must not be negative", given=arguments.workers)
     source = videos_of(arguments.source, arguments.root, arguments.out)
     settings = config.settings()
     claim_folder(arguments.out, settings)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vidkd.cli.classifiers import RUNTIMES
+from vidkd.cli.number_flags import add_count, add_number, add_share
 from vidkd.cli.settings import list_settings
 
 if TYPE_CHECKING:
@@ -39,12 +40,12 @@ def add_learning_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--oracle-metadata", metavar="F", help="exported oracle: the YAML that says how to run it (default: beside it)")
     parser.add_argument("--oracle-resize", metavar="WAY", help="how frames meet the oracle's .cfg (default: darknet)")
     parser.add_argument("--oracle-runtime", choices=RUNTIMES, help="what runs an exported oracle's .onnx file (default: onnxruntime)")
-    parser.add_argument("--oracle-score", type=float, metavar="P", help="least score of the oracle's boxes (default: the model's)")
-    parser.add_argument(
-        "--budget", type=float, default=0.05, metavar="SHARE", help="share of the frames sent to the oracle (default: 0.05)"
+    add_share(parser, "--oracle-score", metavar="P", help="least score of the oracle's boxes (default: the model's)")
+    add_number(
+        parser, "--budget", above=0, most=1, default=0.05, metavar="SHARE", help="share of the frames sent to the oracle (default: 0.05)"
     )
-    parser.add_argument("--window", type=int, default=200, metavar="N", help="the budget holds in any N frames (default: 200)")
-    parser.add_argument("--seed", type=int, default=0, help="of all that is drawn (default: 0)")
+    add_count(parser, "--window", default=200, metavar="N", help="the budget holds in any N frames (default: 200)")
+    add_count(parser, "--seed", least=0, default=0, help="of all that is drawn (default: 0)")
 
 
 def student_files(arguments: argparse.Namespace) -> "ModelFiles":
@@ -107,11 +108,8 @@ def recorded(student: "ModelFiles", oracle: "ModelFiles", arguments: argparse.Na
 
 def budget_of(arguments: argparse.Namespace) -> "CallBudget":
     """A budget at its start. Raises ConfigError for a share or a window that cannot be."""
-    from vidkd.base.errors import ConfigError
     from vidkd.detection.policies import CallBudget
 
-    if arguments.window < 1:
-        raise ConfigError(f"--window must be at least 1, not {arguments.window}")
     return CallBudget.of_share(arguments.budget, window=arguments.window)
 
 

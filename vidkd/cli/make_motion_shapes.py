@@ -13,9 +13,12 @@ What the knobs do is told in docs/motion_shapes.md and docs/detection_training.m
 
 import argparse
 import dataclasses
+import re
 import sys
 import typing
 from pathlib import Path
+
+from vidkd.cli.number_flags import add_count
 
 VARIANTS = ("trimmed", "cued", "street")
 
@@ -24,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the verb: one flag for every field of the variants' configs."""
     parser.add_argument("--out", type=Path, required=True, help="folder of the data set; another config's data set there is an error")
     parser.add_argument("--variant", choices=VARIANTS, default="trimmed", help="which data set (default: trimmed)")
-    parser.add_argument("--workers", type=int, help="processes (default: one a CPU)")
+    add_count(parser, "--workers", least=0, help="processes (default: one a CPU)")
     fields = _fields()
     groups = dict.fromkeys(tuple(by_variant) for by_variant in fields.values())
     for variants in groups:
@@ -36,7 +39,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the data set and say what was written."""
-    sys.stdout.write(_WRITERS[arguments.variant](arguments.out, _values(arguments), arguments.workers))
+    from vidkd.base.errors import ConfigError
+
+    values = _values(arguments)
+    try:
+        sys.stdout.write(_WRITERS[arguments.variant](arguments.out, values, arguments.workers))
+    except ConfigError as error:
+        named = [_flag(name) for name in values if re.search(rf"\b{name}\b", error.what)]
+        raise error.with_lines(where=f"{' and '.join(named)} on the command line") if named else error from error
     return 0
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vidkd.cli.classifiers import add_runtime_argument, add_threads_argument
+from vidkd.cli.number_flags import add_count, add_number
 from vidkd.cli.outputs import Said, add_overwrite_argument, check_outputs, check_video_ending
 
 
@@ -19,8 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint", required=True, metavar="F", help="a checkpoint, the folder of a run, or an exported .onnx or .xml file"
     )
-    parser.add_argument("--top", type=int, default=3, metavar="K", help="classes shown for each window (default: 3)")
-    parser.add_argument("--step-s", type=float, metavar="S", help="seconds from window to window (default: half a window)")
+    add_count(parser, "--top", default=3, metavar="K", help="classes shown for each window (default: 3)")
+    add_number(parser, "--step-s", above=0, metavar="S", help="seconds from window to window (default: half a window)")
     parser.add_argument("--overlay", metavar="OUT.mp4", help="write the video with the attention drawn on it")
     parser.add_argument("--json", metavar="OUT.json", help="write the probabilities of all classes in every window")
     add_overwrite_argument(parser, "--json", "--overlay")
@@ -37,10 +38,6 @@ def run(arguments: argparse.Namespace) -> int:
     from vidkd.engine.predict import check_recognises, predict_video
     from vidkd.engine.sight import TRAINED_FOR
 
-    if arguments.top < 1:
-        raise ConfigError(f"--top must be at least 1, not {arguments.top}")
-    if arguments.step_s is not None and arguments.step_s <= 0:
-        raise ConfigError(f"--step-s must be above 0, not {arguments.step_s}")
     outputs = {"--json": arguments.json, "--overlay": arguments.overlay}
     check_outputs(outputs, source=arguments.video, overwrite=arguments.overwrite)
     check_video_ending("--overlay", arguments.overlay)

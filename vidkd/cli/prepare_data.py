@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vidkd.base.errors import DataError, VideoError, unknown_name
+from vidkd.cli.number_flags import add_count
 
 if TYPE_CHECKING:
     from vidkd.data.layouts import Reading
@@ -34,12 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", help="name of the data set in results (default: the layout's, or the folder's)")
     parser.add_argument("--allow-missing", action="store_true", help="leave out clips without a (usable) file; they are counted")
     parser.add_argument("--group", metavar="REGEX", help="folder, csv: a clip's group is its file name up to this (default: each its own)")
-    parser.add_argument("--seed", type=int, default=0, help="folder, csv without splits: draws the 70/30 split (default: 0)")
+    add_count(parser, "--seed", least=0, default=0, help="folder, csv without splits: draws the 70/30 split (default: 0)")
     parser.add_argument("--list", type=Path, metavar="CSV", help="csv: the list (default: clips.csv in the root)")
     parser.add_argument("--allow-overlap", action="store_true", help="csv, ut_interaction_untrimmed: actions of a file may overlap in time")
     parser.add_argument("--no-boxes", dest="boxes", action="store_false", help="jhmdb: do not read the puppet masks")
     parser.add_argument("--check", action="store_true", help="decode every video and record whether its random access is reliable")
-    parser.add_argument("--workers", type=int, help="processes that open or decode videos (default: one a CPU)")
+    add_count(parser, "--workers", least=0, help="processes that open or decode videos (default: one a CPU)")
     parser.add_argument("--dask", metavar="ADDRESS", help="--check: a Dask scheduler, tcp://host:port, instead of processes here")
 
 

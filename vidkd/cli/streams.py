@@ -7,6 +7,8 @@ import signal
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from vidkd.cli.number_flags import add_count, add_number, add_share
+
 if TYPE_CHECKING:
     from vidkd.detection.stream import StreamConfig
 
@@ -20,14 +22,14 @@ def add_stream_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what is written, which boxes are kept, and which frames are looked at."""
     parser.add_argument("--formats", nargs="+", metavar="NAME", help="video, jsonl, coco, mot, csv (default: all)")
     parser.add_argument("--classes", nargs="+", metavar="NAME", help="keep boxes of these classes alone")
-    parser.add_argument("--score", type=float, metavar="P", help="least score of a box (default: the model's)")
-    parser.add_argument("--nms", type=float, metavar="IOU", help="overlap above which the weaker of two boxes falls (default: the model's)")
+    add_share(parser, "--score", metavar="P", help="least score of a box (default: the model's)")
+    add_share(parser, "--nms", metavar="IOU", help="overlap above which the weaker of two boxes falls (default: the model's)")
     parser.add_argument("--region", metavar="X1,Y1,X2,Y2", help="keep boxes whose centre is inside; pixels, or parts of the frame")
     parser.add_argument("--track", action="store_true", help="number objects along the video (ByteTrack)")
-    parser.add_argument("--every", type=int, default=1, metavar="N", help="look at every N-th frame only (default: 1)")
-    parser.add_argument("--seconds", type=float, metavar="S", help="stop after so many seconds of the video")
-    parser.add_argument("--fps", type=float, metavar="N", help="frames a second of an image sequence (default: 25)")
-    parser.add_argument("--part", type=int, default=240, metavar="N", help="frames written together: what a kill costs (default: 240)")
+    add_count(parser, "--every", default=1, metavar="N", help="look at every N-th frame only (default: 1)")
+    add_number(parser, "--seconds", above=0, metavar="S", help="stop after so many seconds of the video")
+    add_number(parser, "--fps", above=0, metavar="N", help="frames a second of an image sequence (default: 25)")
+    add_count(parser, "--part", default=240, metavar="N", help="frames written together: what a kill costs (default: 240)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="threads of the model on a processor (default: its choice)")
     parser.add_argument("--overwrite", action="store_true", help="replace what an earlier run left for these inputs")

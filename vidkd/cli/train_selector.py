@@ -30,6 +30,7 @@ from vidkd.cli.learning import (
     recorded,
     student_files,
 )
+from vidkd.cli.number_flags import add_count, add_number, add_share
 
 if TYPE_CHECKING:
     from vidkd.detection.online import Oracle, Student
@@ -50,18 +51,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, type=Path, metavar="F", help="the selector's file, for `vidkd tkd --selector F`")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="where records are kept (default: records/ beside the selector)")
     parser.add_argument("--joined", action="store_true", help="the videos of each side are one stream, in the order named")
-    parser.add_argument(
+    add_count(
+        parser,
         "--records",
-        type=int,
         default=1,
         metavar="N",
         help="records of each stream to learn from, each with other calls; of joined videos in another order (default: 1)",
     )
-    parser.add_argument("--every", type=int, default=1, metavar="N", help="look at every N-th frame only (default: 1)")
-    parser.add_argument("--seconds", type=float, metavar="S", help="stop after so many seconds of each video")
-    parser.add_argument("--fps", type=float, metavar="N", help="frames a second of an image sequence (default: 25)")
-    parser.add_argument("--score", type=float, metavar="P", help="least score of the student's boxes (default: the model's)")
-    parser.add_argument("--nms", type=float, metavar="IOU", help="overlap above which the weaker of two of its boxes falls")
+    add_count(parser, "--every", default=1, metavar="N", help="look at every N-th frame only (default: 1)")
+    add_number(parser, "--seconds", above=0, metavar="S", help="stop after so many seconds of each video")
+    add_number(parser, "--fps", above=0, metavar="N", help="frames a second of an image sequence (default: 25)")
+    add_share(parser, "--score", metavar="P", help="least score of the student's boxes (default: the model's)")
+    add_share(parser, "--nms", metavar="IOU", help="overlap above which the weaker of two of its boxes falls")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="threads of the models on a processor (default: their choice)")
     parser.add_argument("--overwrite", action="store_true", help="replace the selector's file if it is there")
@@ -118,9 +119,6 @@ def _videos(arguments: argparse.Namespace) -> tuple[list[str], list[str]]:
 
     if arguments.out.exists() and not arguments.overwrite:
         raise ConfigError(f"the output exists: {arguments.out}", to_mend="another --out, or --overwrite to replace it")
-    for name in ("every", "records"):
-        if getattr(arguments, name) < 1:
-            raise ConfigError(f"--{name} must be at least 1, not {getattr(arguments, name)}")
     training, judging = (find_inputs(names, leave_out=_cache(arguments)) for names in (arguments.inputs, arguments.validate))
     if live := [name for name in (*training, *judging) if is_live(name)]:
         raise ConfigError(f"a live source cannot be recorded twice: {live[0]}", to_mend="name videos")

@@ -1,0 +1,75 @@
+"""Flags that take a number: what is in the range, and what is said of what is not."""
+
+import argparse
+
+import pytest
+
+from vidkd.base.errors import ConfigError
+from vidkd.cli.main import run_verb
+from vidkd.cli.number_flags import Number, add_count, add_number, add_share
+
+
+@pytest.mark.parametrize(
+    ("number", "inside", "outside", "range_"),
+    [
+        (Number("--x", least=0, most=1), ["0", "0.5", "1"], ["-0.1", "1.5", "nan", "inf"], "lie in [0, 1]"),
+        (Number("--x", above=0, most=1), ["1e-9", "1"], ["0", "5"], "lie in (0, 1]"),
+        (Number("--x", above=0), ["0.1", "1e9"], ["0", "-2", "inf", "nan"], "be above 0"),
+        (Number("--x", least=0), ["0", "7"], ["-1"], "be at least 0"),
+        (Number("--x", whole=True, least=1), ["1", "300"], ["0", "-4"], "be at least 1"),
+    ],
+)
+def test_a_range(number: Number, inside: list[str], outside: list[str], range_: str) -> None:
+    assert [number(text) for text in inside] == [float(text) for text in inside]
+    for text in outside:
+        with pytest.raises(ConfigError) as error:
+            number(text)
+        assert error.value.what == f"--x must {range_}, not {text}"
+
+
+def test_a_whole_number_is_one() -> None:
+    value = Number("--x", whole=True, least=1)("12")
+    assert isinstance(value, int)
+    with pytest.raises(ValueError, match=r"1\.5"):
+        Number("--x", whole=True, least=1)("1.5")
+
+
+def test_flags_of_a_parser(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = argparse.ArgumentParser()
+    add_number(parser, "--seconds", above=0)
+    add_count(parser, "--every", default=1)
+    add_share(parser, "--score")
+    assert vars(parser.parse_args(["--score", "1"])) == {"seconds": None, "every": 1, "score": 1.0}
+    with pytest.raises(ConfigError, match=r"^--score must lie in \[0, 1\], not 30$"):
+        parser.parse_args(["--score", "30"])
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--every", "often"])
+    assert "argument --every: invalid whole number value: 'often'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("predict x.mp4 --checkpoint x.pt --top 0", "--top must be at least 1, not 0"),
+        ("train_selector x.mp4 --validate y.mp4 --student a.cfg --oracle b.cfg --out s.pt --nms 3", "--nms must lie in [0, 1], not 3"),
+        ("extract_flow videos --method dis --out flow --short-side 8", "--short-side must be at least 16, not 8"),
+        ("extract_flow videos --method dis --out flow --bound 0", "--bound must be above 0, not 0"),
+        ("check_videos videos --samples -1", "--samples must be at least 0, not -1"),
+        ("prepare_data folder --root videos --workers -2", "--workers must be at least 0, not -2"),
+        ("compare study.yaml --workers -1", "--workers must be at least 0, not -1"),
+        ("compare_streams study.yaml --workers -1", "--workers must be at least 0, not -1"),
+        ("benchmark compare a.json b.json --tolerance -1", "--tolerance must be at least 0, not -1"),
+        ("export --checkpoint x.pt --out x.onnx --tolerance 0", "--tolerance must be above 0, not 0"),
+        ("export --checkpoint x.pt --out x.onnx --int8 --int8-clips 0", "--int8-clips must be at least 1, not 0"),
+        ("compress --config x.yaml --seed -1", "--seed must be at least 0, not -1"),
+        ("make_motion_shapes --out shapes --workers -1", "--workers must be at least 0, not -1"),
+        (
+            "make_motion_shapes --out shapes --contrast 7",
+            "motion_shapes: contrast must lie in [0, 1], not 7\n  where : --contrast on the command line",
+        ),
+    ],
+)
+def test_a_number_out_of_range_is_told_by_its_flag(words: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    verb, *rest = words.split()
+    assert run_verb(verb, rest) == 2
+    assert capsys.readouterr().err == f"vidkd: {told}\n"
