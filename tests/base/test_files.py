@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vidkd.base.errors import DataError
-from vidkd.base.files import append_jsonl, atomic_write, read_json, read_jsonl, sha256, write_json
+from vidkd.base.files import append_jsonl, atomic_write, near_files, read_json, read_jsonl, reason_of, sha256, write_json
 
 
 @pytest.mark.parametrize(("mode", "content"), [("w", "né"), ("wb", b"\x00\xff")])
@@ -84,6 +84,27 @@ def test_sha256(tmp_path: Path, size: int) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"a" * size)
     assert sha256(path) == hashlib.sha256(b"a" * size).hexdigest()
+
+
+def test_files_near_one_that_is_not_there(tmp_path: Path) -> None:
+    for name in ("tiny.cfg", "large.cfg", "tiny.weights", "README"):
+        (tmp_path / name).touch()
+    assert near_files(tmp_path / "tny.cfg", (".cfg",)) == {"did_you_mean": str(tmp_path / "tiny.cfg")}
+    assert near_files(tmp_path / "other.cfg", (".cfg",)) == {"found": f"in {tmp_path}: large.cfg, tiny.cfg"}
+    assert near_files(tmp_path / "x.onnx", (".onnx", ".xml")) == {"found": f"in {tmp_path}: no .onnx file"}
+    assert near_files(tmp_path / "REDME", ("",)) == {"did_you_mean": str(tmp_path / "README")}
+    assert near_files(tmp_path / "none" / "x.cfg", (".cfg",)) == {"found": f"the folder {tmp_path / 'none'} is missing"}
+    for number in range(20):
+        (tmp_path / f"{number:02}.onnx").touch()
+    shown = ", ".join(f"{number:02}.onnx" for number in range(12))
+    assert near_files(tmp_path / "x.onnx", (".onnx",)) == {"found": f"in {tmp_path}: {shown}, …"}
+
+
+def test_a_reason_has_neither_number_nor_path(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="Errno") as error:
+        (tmp_path / "none").read_bytes()
+    assert reason_of(error.value) == "No such file or directory"
+    assert reason_of(ValueError("no text")) == "no text"
 
 
 def test_append_cuts_a_torn_line_off(tmp_path: Path) -> None:

@@ -226,7 +226,7 @@ def test_another_model_is_told(video: Path, model: Path, tmp_path: Path, capsys:
         (["--workers", "-1"], "--workers must be at least 0, not -1"),
         (["--threads", "-1"], "--threads must not be negative: -1"),
         (["--threads", "100000"], "100000 threads on "),
-        (["--metadata", "no.yaml"], "metadata file not found: no.yaml"),
+        (["--metadata", "no.yaml"], "metadata file not found: no.yaml\n  flag    : --metadata"),
         (["--device", "tpu"], "cannot use device 'tpu'"),
     ],
 )

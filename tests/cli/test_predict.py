@@ -186,6 +186,14 @@ def test_values_that_mean_nothing(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("name", "what"), [("none", "checkpoint"), ("none.pt", "checkpoint"), ("none.onnx", "model file")])
+def test_a_checkpoint_that_is_not_there(name: str, what: str, video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_verb("predict", [str(video), "--checkpoint", str(tmp_path / name)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"vidkd: {what} not found: {tmp_path / name}\n  flag    : --checkpoint\n")
+    assert "to mend : give --checkpoint the folder of a run" in error
+
+
 def test_files_that_are_not_there_or_no_video(tmp_path: Path, tiny_teacher: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert predict(tmp_path / "no 'video'.mp4", "--checkpoint", tiny_teacher) == 2
     assert "no 'video'.mp4" in capsys.readouterr().err

@@ -204,5 +204,35 @@ def test_weights_beside_an_onnx_file_count(tmp_path):
 def test_files_that_are_not_there(darknet):
     with pytest.raises(CheckpointError, match="cannot read model file"):
         ModelFiles(model="no.onnx").record()
-    with pytest.raises(CheckpointError):
+    with pytest.raises(CheckpointError, match=r"^file of weights not found: no\.weights") as caught:
         ModelFiles(**{**darknet, "weights": "no.weights"}).open()
+    assert "flag" not in caught.value.lines, "it came from no flag"
+    assert caught.value.lines["to mend"] == "give the path of the weights that belong to net.cfg"
+
+
+@pytest.mark.parametrize(
+    ("which", "what", "flag", "mend"),
+    [
+        ("model", "model file", "--oracle", "the path of a detector, or the folder of a run"),
+        ("weights", "file of weights", "--oracle-weights", "the path of the weights that belong to net.cfg"),
+        ("names", "file of class names", "--oracle-names", "the path of a text file with the class names of net.cfg, one a line"),
+    ],
+)
+def test_a_file_that_is_not_there_is_told_by_its_flag(which, what, flag, mend, darknet):
+    path = Path(darknet[which])
+    given = {**darknet, which: str(path.with_stem("nett"))}
+    with pytest.raises(CheckpointError) as caught:
+        ModelFiles(**given, flags="oracle-", model_flag="--oracle").open()
+    assert caught.value.what == f"{what} not found: {path.with_stem('nett')}"
+    mend = mend.replace("net.cfg", "nett.cfg") if which == "model" else mend
+    assert caught.value.lines == {"flag": flag, "did you mean": str(path), "to mend": f"give {flag} {mend}"}
+
+
+def test_a_folder_is_no_file_of_a_model(darknet, tmp_path):
+    with pytest.raises(CheckpointError, match=r"file of class names not found") as caught:
+        ModelFiles(**{**darknet, "names": str(tmp_path)}, model_flag="--model").open()
+    assert caught.value.lines["flag"] == "--names"
+    assert caught.value.lines["found"] == "a folder"
+    with pytest.raises(ConfigError, match="not a kind of detector that is known: nope") as refused:
+        ModelFiles(model="nope", model_flag="--model").open()
+    assert refused.value.lines["found"] == "no file and no folder of this name"

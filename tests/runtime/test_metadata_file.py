@@ -53,6 +53,12 @@ def test_names_that_cannot_be_read_are_named(tmp_path, text, message):
         read_names(path)
 
 
+def test_a_folder_is_neither_names_nor_metadata(tmp_path):
+    for read in (read_names, read_metadata):
+        with pytest.raises(ConfigError, match=r"cannot read (?s:.*)Is a directory"):
+            read(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

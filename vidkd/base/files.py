@@ -5,11 +5,11 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from vidkd.base.errors import DataError
+from vidkd.base.errors import DataError, nearest
 
 
 @contextlib.contextmanager
@@ -102,6 +102,27 @@ def read_jsonl(path: Path | str) -> list[Any]:
         except ValueError as error:
             raise DataError(f"not JSON: {path}:{number}", reason=error) from error
     return rows
+
+
+def near_files(path: Path, suffixes: Collection[str]) -> dict[str, str]:
+    """A line for the error of a file that is not there: which one may be meant, or else what lies in its folder.
+
+    suffixes: of the files that it may be, lower case ("" for folders and files without one); the first is named where there is none.
+    """
+    if not path.parent.is_dir():
+        return {"found": f"the folder {path.parent} is missing"}
+    names = sorted(file.name for file in path.parent.iterdir() if file.suffix.lower() in suffixes)
+    by_stem = {Path(name).stem: name for name in names}
+    close = nearest(path.stem, by_stem, cutoff=0.7)  # without the extension, in which all are alike
+    if close is not None:
+        return {"did_you_mean": str(path.parent / by_stem[close])}
+    shown = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
+    return {"found": f"in {path.parent}: {shown or f'no {next(iter(suffixes))} file'.replace('  ', ' ')}"}
+
+
+def reason_of(error: Exception) -> str:
+    """Why a file cannot be read, without the number and the path that Python puts to it."""
+    return str(error) if not isinstance(error, OSError) or error.strerror is None else error.strerror
 
 
 def sha256(path: Path | str) -> str:

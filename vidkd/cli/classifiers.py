@@ -55,10 +55,23 @@ def open_classifier(path: Path | str, *, device: str = "auto", threads: int = 0,
     from vidkd.base.cores import check_threads
 
     check_threads(threads, where="--threads")
+    check_there(path)
     if is_exported(path):
         return _exported(Path(path), device, threads, runtime)
     refuse_runtime(path, runtime)
     return _checkpoint(path, device, threads)
+
+
+def check_there(checkpoint: Path | str) -> None:
+    """Raise CheckpointError for a --checkpoint where nothing is."""
+    from vidkd.base.errors import CheckpointError
+    from vidkd.base.files import near_files
+
+    path = Path(checkpoint)
+    if not path.exists():
+        what = "model file" if is_exported(path) else "checkpoint"
+        mend = "give --checkpoint the folder of a run, its .pt file, or an exported .onnx or .xml file"
+        raise CheckpointError(f"{what} not found: {path}", flag="--checkpoint", **near_files(path, (path.suffix.lower(),)), to_mend=mend)
 
 
 def refuse_runtime(checkpoint: Path | str, runtime: "Runtime | None") -> None:

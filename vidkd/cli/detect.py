@@ -101,6 +101,7 @@ def job_of(arguments: argparse.Namespace, inputs: Sequence[str]) -> Job:
     files = ModelFiles(
         **{name: getattr(arguments, name) for name in ("model", "weights", "names", "metadata", "resize", "runtime", "score", "device")},
         nms_iou=arguments.nms,
+        model_flag="--model",
         threads=arguments.threads or _fair_share(arguments.workers),
     )
     return Job(

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vidkd.cli.classifiers import add_runtime_argument, is_exported, refuse_runtime
+from vidkd.cli.classifiers import add_runtime_argument, check_there, is_exported, refuse_runtime
 from vidkd.cli.settings import add_settings_help, list_settings
 
 if TYPE_CHECKING:
@@ -72,6 +72,8 @@ def run(arguments: argparse.Namespace) -> int:
     from vidkd.detection.saved import is_detector
     from vidkd.models.saved import read_checkpoint
 
+    if arguments.model is None:
+        check_there(arguments.checkpoint)
     if arguments.model is None and is_exported(arguments.checkpoint):
         return _evaluate_classifier(arguments)
     if arguments.model is not None or is_detector(read_checkpoint(arguments.checkpoint)):

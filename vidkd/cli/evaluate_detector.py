@@ -115,6 +115,7 @@ def _of_file(arguments: argparse.Namespace) -> "tuple[Detector, DetectorRunConfi
         nms_iou=config.judge.nms_iou,
         device=arguments.device,
         runtime=arguments.runtime,
+        model_flag="--model",
     )
     return files.open(), config
 

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vidkd.cli.classifiers import check_there
 from vidkd.cli.number_flags import add_count, add_number
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
     for path in arguments.out:
         if path.suffix.lower() not in FORMATS:
             raise ConfigError(f"not a format of export: {path}", known=", ".join(FORMATS))
+    check_there(arguments.checkpoint)
     if Path(arguments.checkpoint).suffix.lower() == ".cfg" or is_detector(read_checkpoint(arguments.checkpoint)):
         from vidkd.cli.export_detector import export_detector_files
 

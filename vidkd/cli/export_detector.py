@@ -96,7 +96,8 @@ def _opened(arguments: argparse.Namespace) -> "DarknetDetector":
     from vidkd.detection.opening import ModelFiles
     from vidkd.models.darknet.detector import DarknetDetector
 
-    files = ModelFiles(model=arguments.checkpoint, weights=arguments.weights, names=arguments.names, resize=arguments.resize, device="cpu")
+    given = {name: getattr(arguments, name) for name in ("weights", "names", "resize")}
+    files = ModelFiles(model=arguments.checkpoint, device="cpu", model_flag="--checkpoint", **given)
     detector = files.open()
     if not isinstance(detector, DarknetDetector):
         raise ConfigError(f"only darknet detectors are exported, and this is none: {arguments.checkpoint}")

@@ -58,8 +58,8 @@ def student_files(arguments: argparse.Namespace) -> "ModelFiles":
     if foreign or Path(arguments.student).suffix.lower() in NETWORKS:
         kind = "a detector of torchvision" if foreign else "an exported model"
         raise ConfigError(f"{kind} cannot learn: {arguments.student}", to_mend="--student X.cfg --weights F --names F, or a run")
-    given = {name: getattr(arguments, name) for name in ("weights", "names", "resize", "device", "threads")}
-    return ModelFiles(model=arguments.student, score=arguments.score, nms_iou=arguments.nms, runtime=arguments.student_runtime, **given)
+    given = {name: getattr(arguments, name) for name in ("weights", "names", "resize", "device", "threads", "score")}
+    return ModelFiles(model=arguments.student, nms_iou=arguments.nms, runtime=arguments.student_runtime, model_flag="--student", **given)
 
 
 def oracle_files(arguments: argparse.Namespace) -> "ModelFiles":
@@ -67,7 +67,8 @@ def oracle_files(arguments: argparse.Namespace) -> "ModelFiles":
     from vidkd.detection.opening import ModelFiles
 
     given = {name: getattr(arguments, f"oracle_{name}") for name in ("weights", "names", "metadata", "resize", "runtime", "score")}
-    return ModelFiles(model=arguments.oracle, device=arguments.device, threads=arguments.threads, flags="oracle-", **given)
+    given |= {name: getattr(arguments, name) for name in ("device", "threads")}
+    return ModelFiles(model=arguments.oracle, flags="oracle-", model_flag="--oracle", **given)
 
 
 def open_student(files: "ModelFiles") -> "Student":

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vidkd.base.errors import CheckpointError, ConfigError, unknown_name
-from vidkd.base.files import sha256
+from vidkd.base.files import near_files, sha256
 from vidkd.runtime.detector import Detector
 from vidkd.runtime.letterbox import RESIZE_MODES, ResizeMode
 from vidkd.runtime.opening import NETWORKS, RUN_BY, RUNTIMES, open_detector
@@ -13,6 +13,13 @@ from vidkd.runtime.opening import NETWORKS, RUN_BY, RUNTIMES, open_detector
 DARKNET, CHECKPOINT, TORCHVISION = ".cfg", ".pt", "torchvision:"
 OF_DARKNET = ("eager", "onnx")
 """What may run a darknet model."""
+WORDS = {
+    "model": ("model file", "the path of a detector, or the folder of a run", ".onnx"),
+    "weights": ("file of weights", "the path of the weights that belong to {model}", ".weights"),
+    "names": ("file of class names", "the path of a text file with the class names of {model}, one a line", ".names"),
+    "metadata": ("metadata file", "the path of the YAML that says how to run {model}", ".yaml"),
+}
+"""Of each file what it is called, what to give where it is not there, and the usual suffix."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +32,7 @@ class ModelFiles:
     model on a processor, 0 for its library's choice. resize: how frames meet the input of a darknet model, by default its own letterbox.
     runtime: what runs it. A darknet model or a run: eager (torch, the default) or onnx (ONNX Runtime, on the processor). An exported file:
     onnxruntime or openvino, by default as its suffix says.
-    flags: what the flags of the companions begin with, for messages.
+    flags: what the flags of the companions begin with, and model_flag: that of the model, None where it comes from no flag; for messages.
     """
 
     model: str
@@ -39,9 +46,14 @@ class ModelFiles:
     resize: ResizeMode | None = None
     runtime: Literal["eager", "onnx", "onnxruntime", "openvino"] | None = None
     flags: str = ""
+    model_flag: str | None = None
 
     def open(self) -> Detector:
-        """Load it. Raises ConfigError for a kind of file that is unknown, or companions that are missing or too many; and as the reader."""
+        """Load it.
+
+        Raises ConfigError for a kind of file that is unknown, or companions that are missing or too many, CheckpointError for a file that
+        is not there; and as the reader.
+        """
         if (kind := self._kind()) != "exported":
             return {"run": self._open_run, "darknet": self._open_darknet, "torchvision": self._open_torchvision}[kind]()
         self._check(wanted=(), useless=("weights", "names", "resize"), runtimes=tuple(RUNTIMES))
@@ -92,8 +104,11 @@ class ModelFiles:
             return "darknet"
         if path.suffix.lower() in NETWORKS:
             return "exported"
+        lines = self._flag_line("model")
+        if not path.exists():
+            lines["found"] = "no file and no folder of this name"
         known = f"{DARKNET}, {', '.join(NETWORKS)}, {TORCHVISION}NAME, the folder of a run"
-        raise ConfigError(f"not a kind of detector that is known: {self.model}", known=known)
+        raise ConfigError(f"not a kind of detector that is known: {self.model}", **lines, known=known)
 
     def _checkpoint(self) -> str:
         """The file of a run's weights."""
@@ -169,6 +184,26 @@ class ModelFiles:
             raise ConfigError(
                 f"{flag} {self.runtime} means nothing to {self.model}", to_mend=f"{flag} {' or '.join(runtimes)}, or leave it out"
             )
+        self._check_there()
+
+    def _check_there(self) -> None:
+        """Raise CheckpointError for a file that is not there, with its flag. Weights of torchvision are told by where to get them."""
+        names = {"run": ("model",), "torchvision": ("names",)}.get(self._kind(), tuple(WORDS))
+        for name in names:
+            given = getattr(self, name)
+            if given is None or Path(given).is_file() or (name == "model" and Path(given).is_dir()):  # of a run
+                continue
+            path, (what, wanted, suffix) = Path(given), WORDS[name]
+            flag = self._flag_line(name)
+            found = {"found": "a folder"} if path.is_dir() else near_files(path, (path.suffix.lower() or suffix,))
+            mend = " ".join(["give", *flag.values(), wanted.format(model=Path(self.model).name)])
+            raise CheckpointError(f"{what} not found: {given}", **flag, **found, to_mend=mend)
+
+    def _flag_line(self, name: str) -> dict[str, str]:
+        """The flag that named a file, where it was one."""
+        if self.model_flag is None:
+            return {}
+        return {"flag": self.model_flag if name == "model" else f"--{self.flags}{name}"}
 
 
 def _content(path: str | Path) -> str:

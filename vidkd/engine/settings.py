@@ -1,7 +1,6 @@
 """Configurations from strict YAML and flags, typed by the dataclass of the kind of run that they are for."""
 
 import dataclasses
-import difflib
 import functools
 import logging
 import re
@@ -15,6 +14,7 @@ import yaml
 from jsonargparse import ArgumentParser
 
 from vidkd.base.errors import ConfigError, UnknownFlagError, VidkdError, nearest, unknown_name
+from vidkd.base.files import near_files, reason_of
 from vidkd.engine.expected import as_setting, expected_of, given_value
 
 DEFAULT_TASK = "supervised"
@@ -160,7 +160,9 @@ def read_yaml(path: Path) -> Tree:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise ConfigError(f"config not found: {path}", **_near_files(path)) from None
+        raise ConfigError(f"config not found: {path}", **near_files(path, (".yaml", ".yml"))) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path}", reason=reason_of(error)) from error
     try:
         content = yaml.safe_load(text)
         node = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -173,18 +175,6 @@ def read_yaml(path: Path) -> Tree:
     lines: dict[str, int] = {}
     _collect_lines(node, "", lines, path)
     return Tree(content, lines)
-
-
-def _near_files(path: Path) -> dict[str, str]:
-    """The line of an error that says which configuration may be meant by a path where there is none, or else what lies there."""
-    if not path.parent.is_dir():
-        return {"found": f"the folder {path.parent} is missing"}
-    files = {file.stem: file.name for file in sorted(path.parent.glob("*.y*ml"))}
-    close = difflib.get_close_matches(path.stem, files, n=1, cutoff=0.7)  # without the extension, in which all are alike
-    if close:
-        return {"did_you_mean": str(path.parent / files[close[0]])}
-    shown = ", ".join(list(files.values())[:12]) + (", …" if len(files) > 12 else "")
-    return {"found": f"in {path.parent}: {shown or 'no .yaml file'}"}
 
 
 def _collect_lines(node: Any, prefix: str, lines: dict[str, int], path: Path) -> None:

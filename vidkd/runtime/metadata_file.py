@@ -6,6 +6,7 @@ from pathlib import Path
 import yaml
 
 from vidkd.base.errors import ConfigError
+from vidkd.base.files import reason_of
 from vidkd.runtime.embedded import embedded_content
 from vidkd.runtime.metadata import ModelMetadata
 from vidkd.runtime.network import Network, Port
@@ -42,6 +43,8 @@ def read_metadata(path: Path | str) -> ModelMetadata:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"metadata file not found: {path}") from None
+    except OSError as error:
+        raise ConfigError(f"cannot read metadata file: {path}", reason=reason_of(error)) from error
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"not a YAML file: {path}", reason=" ".join(str(error).split())) from error
     if isinstance(content, dict) and isinstance(content.get("classes"), str):
@@ -56,6 +59,8 @@ def read_names(path: Path | str) -> tuple[str, ...]:
         names = [line.strip() for line in path.read_text(encoding="utf-8").rstrip().splitlines()]
     except FileNotFoundError:
         raise ConfigError(f"file of class names not found: {path}") from None
+    except OSError as error:
+        raise ConfigError(f"cannot read class names: {path}", reason=reason_of(error)) from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"not a text file of class names: {path}", reason=error) from error
     if not names or not all(names):

@@ -148,8 +148,9 @@ def test_errors_of_the_beginning(text: str, part: str) -> None:
 
 
 def test_a_missing_file_and_one_that_is_no_text(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot read cfg"):
+    with pytest.raises(ConfigError, match="cannot read cfg") as error:
         read_cfg(tmp_path / "absent.cfg")
+    assert error.value.lines["reason"] == "No such file or directory"
     (tmp_path / "weights.cfg").write_bytes(b"\xff\xfe\x00[net]")
     with pytest.raises(ConfigError, match="cannot read cfg"):
         read_cfg(tmp_path / "weights.cfg")

@@ -117,8 +117,9 @@ def test_a_file_too_short_for_a_header(content: bytes, tmp_path: Path) -> None:
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="cannot read weights"):
+    with pytest.raises(CheckpointError, match="cannot read weights") as error:
         load_weights(tiny(), tmp_path / "absent.weights")
+    assert error.value.lines["reason"] == "No such file or directory"
 
 
 @pytest.mark.data

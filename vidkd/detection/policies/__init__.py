@@ -6,7 +6,8 @@ A policy is made by its name in POLICIES, or by `open_policy`. "hindsight" wants
 from collections.abc import Callable
 from pathlib import Path
 
-from vidkd.base.errors import unknown_name
+from vidkd.base.errors import CheckpointError, unknown_name
+from vidkd.base.files import near_files
 from vidkd.detection.policies.budget import CallBudget
 from vidkd.detection.policies.chooser import KeyFrameChooser
 from vidkd.detection.policies.feature_difference import FeatureDifference
@@ -47,6 +48,9 @@ def open_policy(name: str, *, seed: int = 0) -> Policy:
         return POLICIES[name](seed=seed) if name in SEEDED else POLICIES[name]()
     if Path(name).is_file():
         return LstmSelector.open(name)
+    if Path(name).suffix:
+        path = Path(name)
+        raise CheckpointError(f"selector not found: {path}", **near_files(path, (path.suffix,)), or_else=f"a policy: {', '.join(BARE)}")
     raise unknown_name("key-frame policy", name, BARE, or_else="the file of a trained selector")
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from vidkd.base.errors import ConfigError, unknown_name
+from vidkd.base.files import reason_of
 from vidkd.models.darknet.blocks import (
     ACTIVATIONS,
     Convolutional,
@@ -41,7 +42,7 @@ def read_cfg(path: Path | str) -> DarknetConfig:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read cfg {path}", reason=error, to_mend="give the path of a darknet cfg file") from error
+        raise ConfigError(f"cannot read cfg {path}", reason=reason_of(error), to_mend="give the path of a darknet cfg file") from error
     return parse_cfg(text, path)
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vidkd.base.errors import CheckpointError
-from vidkd.base.files import atomic_write
+from vidkd.base.files import atomic_write, reason_of
 from vidkd.models.darknet.net import Darknet, convolution_blocks
 
 VERSION_FIELDS = 3
@@ -52,7 +52,7 @@ def load_weights(net: Darknet, path: Path | str) -> WeightsHeader:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise CheckpointError(f"cannot read weights {path}", reason=error) from error
+        raise CheckpointError(f"cannot read weights {path}", reason=reason_of(error), to_mend="give the path of a .weights file") from error
     header, start = _header(content, path)
     numbers = np.frombuffer(content, "<f4", (len(content) - start) // 4, start).astype(np.float32)
     _check_count(net, numbers, (len(content) - start) % 4, path)
