@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from vidkd.base.errors import CheckpointError, ConfigError, DataError
 from vidkd.engine.clips import Clips, read_clips
 from vidkd.engine.config import RunConfig
-from vidkd.engine.devices import pick_device, processes, sound_gradients, start_fabric
+from vidkd.engine.devices import pick_device, processes, sound_gradients, start_fabric, why_no_device
 from vidkd.engine.fit import fit
 from vidkd.engine.loop_config import OptimConfig, TrainConfig, check_validation
 from vidkd.engine.optimiser import build_optimizer, build_schedule
@@ -229,15 +229,15 @@ def test_the_seed_alone_decides_the_initial_weights(tiny_config: Config) -> None
 
 
 def test_a_device_that_is_not_there_is_an_error(tiny_config: Config) -> None:
-    with pytest.raises(ConfigError, match=r"cannot use train\.device=abacus\n") as error:
+    with pytest.raises(ConfigError, match=r"cannot use device 'abacus'\n") as error:
         start_fabric(TrainConfig(device="abacus"), batch_size=2)
     assert error.value.lines["to mend"] == "--train.device auto or cpu"
-    with pytest.raises(ConfigError, match=r"cannot use train\.device=abacus with train\.devices=2\n") as error:
+    with pytest.raises(ConfigError, match=r"cannot use device 'abacus' with train\.devices=2\n") as error:
         start_fabric(TrainConfig(device="abacus", devices=2), batch_size=2)
     assert error.value.lines["to mend"] == "--train.device auto or cpu (or fewer train.devices)"
     with pytest.raises(ConfigError, match="cannot use device 'abacus'") as error:
         pick_device("abacus")
-    assert error.value.lines["to mend"] == "--device auto or cpu"
+    assert error.value.lines == {"reason": "no device has this name; known: auto, cpu, cuda, mps", "to mend": "--device auto or cpu"}
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is CUDA here")
@@ -247,6 +247,24 @@ def test_cuda_where_there_is_none_says_what_to_do(ask: Callable[[str], object]) 
         ask("cuda")
     assert list(error.value.lines) == ["reason", "to mend"]
     assert error.value.lines["to mend"].endswith("device auto or cpu")
+    assert error.value.lines["reason"] in ("this torch is built without CUDA", "torch finds no GPU here, or no driver for CUDA")
+
+
+@pytest.mark.parametrize(
+    ("built", "found", "devices", "reason"),
+    [
+        (False, 0, 1, "this torch is built without CUDA"),
+        (True, 0, 1, "torch finds no GPU here, or no driver for CUDA"),
+        (True, 1, 4, "4 GPUs were asked for, and torch finds 1 here"),
+        (True, 4, 4, None),
+    ],
+)
+def test_why_there_is_no_cuda(built: bool, found: int, devices: int, reason: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: built)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: found > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: found)
+    assert why_no_device("cuda", devices) == reason
+    assert why_no_device("cpu", devices) is None
 
 
 def test_processes_are_those_that_a_launcher_started(tiny_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:

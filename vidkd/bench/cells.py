@@ -159,7 +159,7 @@ def _trained_cell(study: Study, phase: Phase, config: RunConfig, clips: Clips, *
     """What a cell's run came to."""
     result = fit(config, quiet=quiet)
     saved = load_classifier(result.folder)
-    device, subset = pick_device(config.train.device), _subset(study, phase)
+    device, subset = pick_device(config.train.device, flag="--train.device"), _subset(study, phase)
     model = saved.model.to(device)
     judgement = judge(model, clips, subset, config.data, saved.classes, device=device)
     metrics, rows = judgement.metrics(), judgement.as_rows()

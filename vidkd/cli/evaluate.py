@@ -154,7 +154,7 @@ def _judgement(arguments: argparse.Namespace, judged: "_Judged", config: "RunCon
     from vidkd.engine.devices import start_fabric
     from vidkd.engine.judge import judge
 
-    fabric = start_fabric(config.train, batch_size=config.data.batch_size)
+    fabric = start_fabric(config.train, batch_size=config.data.batch_size, flag="--device")
     judgement = judge(
         judged.model.to(fabric.device),
         clips,

@@ -17,11 +17,14 @@ from vidkd.engine.loop_config import TrainConfig
 
 log = logging.getLogger(__name__)
 
+DEVICES = ("auto", "cpu", "cuda", "mps")
 
-def start_fabric(config: TrainConfig, *, batch_size: int, leaves_parameters_unused: bool = False) -> Fabric:
+
+def start_fabric(config: TrainConfig, *, batch_size: int, leaves_parameters_unused: bool = False, flag: str = "--train.device") -> Fabric:
     """Devices, precision, threads, and memory that is kept from step to step.
 
     batch_size: samples that all processes share. leaves_parameters_unused: some trained parameters are in no loss, which DDP has to know.
+    flag: by which the device is chosen, for messages.
     Raises ConfigError for a device that is not there or a batch that processes cannot share evenly.
     """
     keep_freed_memory()
@@ -38,13 +41,7 @@ def start_fabric(config: TrainConfig, *, batch_size: int, leaves_parameters_unus
             strategy="ddp_find_unused_parameters_true" if leaves_parameters_unused and devices * nodes > 1 else "auto",
         )
     except Exception as error:
-        several = f" with train.devices={config.devices}" if config.devices > 1 else ""
-        fewer = " (or fewer train.devices)" if several else ""
-        raise ConfigError(
-            f"cannot use train.device={config.device}{several}",
-            reason=str(error).splitlines()[0],
-            to_mend=f"--train.device auto or cpu{fewer}",
-        ) from error
+        raise _not_there(config.device, error, devices=config.devices, flag=flag) from error
     fabric.launch()
     if batch_size % fabric.world_size:
         raise ConfigError(f"data.batch_size={batch_size} cannot be shared evenly by {fabric.world_size} processes")
@@ -80,9 +77,38 @@ def sound_gradients(fabric: Fabric, config: TrainConfig) -> Iterator[None]:
         library.enabled = before
 
 
-def pick_device(name: str) -> torch.device:
-    """The device of this name; `auto` is what Fabric would choose. Raises ConfigError if it is not there."""
+def pick_device(name: str, *, flag: str = "--device") -> torch.device:
+    """The device of this name; `auto` is what Fabric would choose. Raises ConfigError if it is not there.
+
+    flag: by which it is chosen, for messages.
+    """
     try:
         return Fabric(accelerator=name, devices=1).device
     except Exception as error:
-        raise ConfigError(f"cannot use device '{name}'", reason=str(error).splitlines()[0], to_mend="--device auto or cpu") from error
+        raise _not_there(name, error, devices=1, flag=flag) from error
+
+
+def _not_there(name: str, error: Exception, *, devices: int, flag: str) -> ConfigError:
+    """The error of a device that cannot be used, with our own reason where there is one: Lightning's speaks of its accelerators."""
+    several = f" with train.devices={devices}" if devices > 1 else ""
+    mend = f"{flag} auto or cpu" + (" (or fewer train.devices)" if several else "")
+    if name == "cuda" and not torch.backends.cuda.is_built():  # type: ignore[no-untyped-call]
+        mend = f"install a torch that is built with CUDA, or {mend}"
+    reason = why_no_device(name, devices) or str(error).splitlines()[0]
+    return ConfigError(f"cannot use device '{name}'{several}", reason=reason, to_mend=mend)
+
+
+def why_no_device(name: str, devices: int = 1) -> str | None:
+    """Why so many devices of this name cannot be used here, None if nothing is known against it."""
+    if name not in DEVICES:
+        return f"no device has this name; known: {', '.join(DEVICES)}"
+    if name == "mps" and not torch.backends.mps.is_available():
+        return "this is no Mac with a GPU that torch can use"
+    if name != "cuda":
+        return None
+    if not torch.backends.cuda.is_built():  # type: ignore[no-untyped-call]
+        return "this torch is built without CUDA"
+    if not torch.cuda.is_available():
+        return "torch finds no GPU here, or no driver for CUDA"
+    count = torch.cuda.device_count()
+    return f"{devices} GPUs were asked for, and torch finds {count} here" if count < devices else None
