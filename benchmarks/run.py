@@ -19,7 +19,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-PARTS = ("loader", "stages", "step", "distill_step", "shift_losses", "imports", "memory", "flow", "anticipate", "stream_speed")
+PARTS = ("loader", "stages", "step", "distill_step", "shift_losses", "imports", "memory", "flow", "anticipate", "stream_speed", "waiting")
 RESULTS, PAGE = "results/performance.json", "docs/performance.md"
 TRIED = "runs/performance.json"
 SCHEMA_VERSION = 1
@@ -63,7 +63,10 @@ def is_trial(arguments: argparse.Namespace) -> bool:
 
 
 def _measure(arguments: argparse.Namespace, out: Path) -> None:
+    from vidkd.base.cores import sleep_while_waiting
     from vidkd.base.files import write_json
+
+    sleep_while_waiting()  # before torch is imported
     from vidkd.engine.allocator import keep_freed_memory
     from vidkd.engine.environment import environment
 

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from vidkd.base import cores
-from vidkd.base.cores import available_cores, check_threads
+from vidkd.base.cores import available_cores, check_threads, sleep_while_waiting
 from vidkd.base.errors import ConfigError
 
 
@@ -28,3 +28,13 @@ def test_cores_are_those_of_this_process(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert available_cores() == 1
+
+
+def test_threads_sleep_unless_the_user_has_chosen() -> None:
+    environment: dict[str, str] = {}
+    sleep_while_waiting(environment)
+    assert environment == {"OMP_WAIT_POLICY": "PASSIVE"}
+    for chosen in ({"OMP_WAIT_POLICY": "ACTIVE"}, {"GOMP_SPINCOUNT": "1000"}, {"KMP_BLOCKTIME": "200"}):
+        environment = dict(chosen)
+        sleep_while_waiting(environment)
+        assert environment == chosen

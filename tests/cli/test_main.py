@@ -1,5 +1,6 @@
 """The command itself: verbs, help, exit codes, and errors without a traceback."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from vidkd import __version__
+from vidkd.base.cores import WAITING
 from vidkd.cli.main import VERBS, main, run_verb
 
 
@@ -150,3 +152,11 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
     assert process.stderr is not None
     process.stdout.close()
     assert (process.stderr.read(), process.wait()) == (b"", 141)
+
+
+def test_threads_sleep_before_any_library_is_loaded() -> None:
+    code = "import os, sys; from vidkd.cli.main import main; print('torch' in sys.modules, os.environ.get('OMP_WAIT_POLICY')); "
+    code += "sys.exit(main(['check_videos', '--nonsense']) - 2 or print(os.environ['OMP_WAIT_POLICY']))"
+    environment = {name: value for name, value in os.environ.items() if name not in WAITING}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.split()) == (0, ["False", "None", "PASSIVE"])

@@ -1,6 +1,7 @@
 """The processors that this process may use, and the threads that are asked for on them."""
 
 import os
+from collections.abc import MutableMapping
 
 from vidkd.base.errors import ConfigError
 
@@ -8,6 +9,20 @@ from vidkd.base.errors import ConfigError
 def available_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+
+
+def sleep_while_waiting(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Have threads of OpenMP, which torch uses, sleep while they wait for each other, unless the user has chosen by a variable of WAITING.
+
+    It is read when the library is loaded, so this has to come before torch is imported. By themselves they spin, and where there are more
+    busy threads than cores, be they of loader processes, a decoder or other programs, they take the core from whom they wait for.
+    `python benchmarks/run.py --parts waiting` measures it.
+    """
+    if not any(environment.get(name) for name in WAITING):
+        environment["OMP_WAIT_POLICY"] = "PASSIVE"
 
 
 def check_threads(*threads: int, where: str) -> None:

@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
+from vidkd.base.cores import sleep_while_waiting
 from vidkd.base.errors import MissingExtraError, UnknownFlagError, VidkdError, nearest
 from vidkd.cli.verb_parser import VerbParser
 
@@ -55,6 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run_verb(verb: str, argv: Sequence[str] | None = None) -> int:
     """Run `vidkd <verb>` with the arguments given (default: the process's own); what tools/<verb>.py calls."""
+    sleep_while_waiting()
     module = importlib.import_module(f"vidkd.cli.{verb}")
     parser = VerbParser(prog=f"vidkd {verb}", description=module.__doc__, takes_settings=getattr(module, "TAKES_SETTINGS", False))
     module.add_arguments(parser)

@@ -12,6 +12,7 @@ from vidkd.base.extras import require
 from vidkd.runtime.metadata import EMBEDDED_KEY
 from vidkd.runtime.network import Port
 from vidkd.runtime.onnx_file import check_external_data
+from vidkd.runtime.onnx_options import session_options
 
 DTYPES: dict[str, type[np.generic]] = {
     "tensor(float)": np.float32,
@@ -61,9 +62,7 @@ def open_onnx(path: Path, *, device: str = "auto", threads: int = 0) -> OnnxNetw
     runtime = require("onnxruntime", "detect")
     providers = _providers(device, runtime.get_available_providers())
     check_external_data(path)
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3  # errors: they are raised anyway, and warnings speak of the file's maker
+    options = session_options("detect", threads=threads)
     try:
         session = runtime.InferenceSession(str(path), options, providers=providers, disabled_optimizers=NOT_AS_WRITTEN)
     except Exception as error:  # ONNX Runtime's errors share no class of their own

@@ -14,6 +14,7 @@ from vidkd.base.errors import ConfigError
 from vidkd.base.extras import require
 from vidkd.models.darknet.net import Darknet
 from vidkd.models.darknet.onnx_graph import INPUT, POOLED, graph_model, graph_weights, head_name
+from vidkd.runtime.onnx_options import session_options
 
 _changes = operator.attrgetter("_version")  # torch counts the changes of each tensor
 
@@ -55,9 +56,7 @@ class OnnxForward:
         if version == self._taken:
             return
         self._weights = graph_weights(self._net)  # kept: the session may read them where they lie
-        options = self._runtime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        options.log_severity_level = 3  # errors: they are raised anyway
+        options = session_options("detect", threads=torch.get_num_threads())
         values = [self._runtime.OrtValue.ortvalue_from_numpy(array) for array in self._weights.values()]
         options.add_external_initializers(list(self._weights), values)
         self._session = self._runtime.InferenceSession(self._model, options, providers=["CPUExecutionProvider"])
