@@ -138,4 +138,25 @@ def test_the_page_shows_steps_and_layers(outcomes: list[Outcome]) -> None:
     assert (change.value, steps.rows[1][-2], steps.rows[1][-1]) == (-0.5, 4.0, 7.0)
     assert layers.title == "Layers: 1_prune"
     assert layers.rows == (("fc", "4 -> 2 filters"), ("stem", "left alone: spare"))
+    assert layers.caption == "1 layer changed, 1 left alone."
     assert "vidkd compress" in render_html(report)
+
+
+def test_layers_in_integers_are_told_in_words_and_counted_once(outcomes: list[Outcome]) -> None:
+    notes = {"layers": {"stem": "Conv", "fc": "Gemm"}, "left": {"last": "spare"}, "integer_convolutions": 1}
+    made = outcome("1_prune", notes=notes)
+    report = compression_report(compression_summary(RECIPE, [outcomes[0], made], "top1"), {"1_prune": made.content}, main="top1")
+    assert report.tables[1].rows == (
+        ("stem", "in eight-bit integers (convolution)"),
+        ("fc", "in eight-bit integers (linear layer)"),
+        ("last", "stays in float: spare"),
+    )
+    assert report.tables[1].caption == "2 layers in eight-bit integers: 1 convolution and 1 linear layer; 1 in float."
+
+
+def test_layers_that_lose_the_filters_of_another_have_a_row(outcomes: list[Outcome]) -> None:
+    notes = {"layers": {"stem": "8 -> 4 filters"}, "coupled": {"branch": "8 -> 4 filters, bound to those of stem"}, "left": {}}
+    made = outcome("1_prune", notes=notes, settings={"criterion": "magnitude"})
+    report = compression_report(compression_summary(RECIPE, [outcomes[0], made], "top1"), {"1_prune": made.content}, main="top1")
+    assert report.tables[1].rows == (("stem", "8 -> 4 filters"), ("branch", "8 -> 4 filters, bound to those of stem"))
+    assert report.tables[1].caption.startswith("2 layers changed, none left alone. A layer behind one that lost filters loses the inputs")

@@ -1,5 +1,6 @@
 """vidkd compress as a user runs it: steps as they end, one table, a page, and what is told of what cannot be."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,9 @@ def test_what_it_prints_and_leaves(recipe: Path, tiny_teacher: Path, tmp_path: P
     printed = capsys.readouterr().out.splitlines()
     steps = ["0_original", "1_prune", "2_repair", "3_quantise"]
     assert [line.split(":")[0] for line in printed[:3]] == steps[:3]
-    assert printed[4] == "  6 convolutions in eight-bit integers; ranges found on 6 training clips of 3 classes"
+    assert (
+        printed[4] == "  7 layers in eight-bit integers: 6 convolutions and 1 linear layer; ranges found on 6 training clips of 3 classes"
+    )
     assert [line.split()[0] for line in printed[5:10]] == ["step", *steps]
     folder = tmp_path / "tiny-small"
     summary = read_summary(folder / "summary.json")
@@ -42,6 +45,13 @@ def test_what_it_prints_and_leaves(recipe: Path, tiny_teacher: Path, tmp_path: P
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert f"vidkd compress --config {recipe} --student={tiny_teacher} --runs={tmp_path} --train.threads 1" in page
     assert "ratio: 0.3" in page
+    assert page.count("in eight-bit integers (convolution)") == 6
+    assert page.count("in eight-bit integers (linear layer)") == 1
+    assert "7 layers in eight-bit integers: 6 convolutions and 1 linear layer; none in float." in page
+    # a residual branch loses the filters of what it is added to
+    assert re.search(
+        r"<td>backbone.net.stage4.temporal.0</td><td>\d+ -&gt; \d+ filters, bound to those of backbone.net.stage3.0</td>", page
+    )
     assert (folder / "3_quantise" / "model.onnx").exists()
     assert compress(*command) == 0
     assert capsys.readouterr().out.count("(found finished)") == 4

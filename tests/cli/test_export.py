@@ -100,7 +100,7 @@ def test_integers_are_counted_printed_and_run(teacher: Path, tmp_path: Path, cap
     assert verb("export", *command, "--int8-sensitivity") == 0
     printed = capsys.readouterr().out
     assert "ranges of activations found on 6 training clips of 3 classes\n" in printed
-    assert printed.count("in eight-bit integers: 5 convolutions and 1 linear layers; in float: backbone.net.stem.0\n") == 2
+    assert printed.count("6 layers in eight-bit integers: 5 convolutions and 1 linear layer; in float: backbone.net.stem.0\n") == 2
     assert printed.count(" dB\n") == 2 * 6
     assert verb("export", "--checkpoint", teacher, "--out", tmp_path / "float.onnx") == 0
     assert files[0].stat().st_size < (tmp_path / "float.onnx").stat().st_size / 2.5

@@ -16,6 +16,7 @@ from vidkd.losses.slimming import scale_l1
 from vidkd.models import BACKBONES, AttentionConfig, ModelConfig, VideoClassifier
 from vidkd.models.changes import apply_changes
 from vidkd.models.saved import classifier_payload, load_classifier
+from vidkd.models.sparse_weights import layers_with_weights
 
 ATTENTION = AttentionConfig(pooling="probabilistic", maps="two")
 TOKENS = {"mvit_v2_s", "swin3d_t"}
@@ -64,6 +65,8 @@ def test_half_of_tiny3d_is_counted_by_hand() -> None:
     heads = 2 * 48 * 9 + (4 + 3) * (2 * 48 + 1)
     assert done.after.parameters == kernel + norms + heads
     assert done.layers["backbone.net.stem.0"] == "24 -> 12 filters"
+    assert done.coupled == {"backbone.net.stage4.temporal.0": "96 -> 48 filters, bound to those of backbone.net.stage3.0"}
+    assert {*done.layers, *done.coupled, *done.left} == set(layers_with_weights(model))
     assert set(done.left) == {"fc", "target_fc.verb", "pooling.maps.motion.conv", "pooling.maps.appearance.conv"}
 
 

@@ -16,7 +16,7 @@ from torch import nn
 from vidkd.base.errors import ConfigError
 from vidkd.compress import quantise as quantise_module
 from vidkd.compress.config import QuantiseConfig
-from vidkd.compress.integer_layers import integer_layers, run_in_integers, weighted_layers
+from vidkd.compress.integer_layers import counted, integer_layers, run_in_integers, weighted_layers
 from vidkd.compress.quantise import Quantised, one_by_one, quantise, quantise_once, signal_to_noise_db
 from vidkd.runtime.onnx_network import NOT_AS_WRITTEN
 from vidkd.runtime.opening import open_network
@@ -61,6 +61,21 @@ def feeds(count: int = 3, seed: int = 0, shape: Sequence[int] = CLIP) -> list[di
 def run(graph: bytes, given: Sequence[dict[str, NDArray[Any]]]) -> list[NDArray[Any]]:
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"], disabled_optimizers=NOT_AS_WRITTEN)
     return [session.run(None, feed)[0] for feed in given]
+
+
+@pytest.mark.parametrize(
+    ("kinds", "said"),
+    [
+        ([], "0 layers in eight-bit integers"),
+        (["Gemm"], "1 layer in eight-bit integers: 1 linear layer"),
+        (
+            ["Conv", "MatMul", "Gemm", "ConvTranspose"],
+            "4 layers in eight-bit integers: 1 convolution, 2 linear layers and 1 transposed convolution",
+        ),
+    ],
+)
+def test_layers_are_counted_in_words(kinds: list[str], said: str) -> None:
+    assert counted(kinds) == said
 
 
 def test_values_are_rounded_by_at_most_half_a_step() -> None:
@@ -124,7 +139,7 @@ def test_a_layer_that_is_spared_is_run_in_float(graph: bytes, tmp_path: Path) ->
     spared = quantise(graph, feeds(), QuantiseConfig(spare=("sec*",)))
     assert spared.layers == {"first": "Conv", "fc": "Gemm"}
     assert spared.left == {"second": "spare"}
-    assert str(spared) == "in eight-bit integers: 1 convolutions and 1 linear layers; in float: second"
+    assert str(spared) == "2 layers in eight-bit integers: 1 convolution and 1 linear layer; in float: second"
     (tmp_path / "net.onnx").write_bytes(spared.graph)
     assert run_in_integers(tmp_path / "net.onnx") == (1, 2)
 

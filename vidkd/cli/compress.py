@@ -83,12 +83,14 @@ def _subject(recipe: "Recipe", overrides: Sequence[str]) -> "Subject":
 
 def _line(outcome: "Outcome", main: str) -> str:
     """What a step came to, as it ends."""
+    from vidkd.compress.integer_layers import counted
+
     content, found = outcome.content, " (found finished)" if outcome.found_finished else ""
     text = f"{outcome.name}{found}: {main} {content['metrics'][main]:.3f}, {content['parameters']:,} parameters, "
     text += f"{content['macs'] / 1e6:,.1f} M MACs, {content['bytes']:,} bytes\n"
     notes: Mapping[str, Any] = content["notes"]
     if "integer_convolutions" in notes:
-        text += f"  {notes['integer_convolutions']} convolutions in eight-bit integers; ranges found on {notes['calibration']}\n"
+        text += f"  {counted(notes['layers'].values())}; ranges found on {notes['calibration']}\n"
     return text
 
 

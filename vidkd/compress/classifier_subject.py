@@ -97,7 +97,7 @@ class ClassifierSubject:
         done = self._changed(saved.model, step, whole)
         path = folder / "model.pt"
         save_classifier(path, dataclasses.replace(saved, model=done.model))
-        return Made(model=path, notes={"layers": dict(done.layers), "left": dict(done.left)})
+        return Made(model=path, notes=done.notes)
 
     def _changed(self, net: VideoClassifier, step: Step, whole: Path) -> Compressed[VideoClassifier]:
         settings, example = step.settings, self._example()

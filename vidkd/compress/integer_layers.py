@@ -2,17 +2,23 @@
 
 import collections
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vidkd.base.extras import require
 from vidkd.runtime.onnx_network import NOT_AS_WRITTEN
+from vidkd.runtime.onnx_options import session_options
 from vidkd.runtime.openvino_network import PRECISION, compiled
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 ROOT = "classifier."
 INTEGER_KINDS = {"ConvInteger": "Conv", "MatMulInteger": "MatMul", "DynamicQuantizeMatMul": "MatMul", "QGemm": "Gemm"}
+
+
+KIND_WORDS = {"Conv": "convolution", "ConvTranspose": "transposed convolution", "Gemm": "linear layer", "MatMul": "linear layer"}
+"""Operations of ONNX as a user knows them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +60,18 @@ def integer_layers(model: Any) -> dict[str, str]:
     return found
 
 
+def counted(kinds: Iterable[str]) -> str:
+    """`7 layers in eight-bit integers: 6 convolutions and 1 linear layer`. kinds: an operation of ONNX for each."""
+    words = [KIND_WORDS.get(kind, kind) for kind in kinds]
+    counts = collections.Counter({"convolution": 0, "linear layer": 0})
+    counts.update(words)
+    parts = [f"{count} {word}{'s' * (count != 1)}" for word, count in counts.items() if count]
+    every = f"{len(words)} layer{'s' * (len(words) != 1)} in eight-bit integers"
+    if len(parts) > 1:
+        parts = [f"{', '.join(parts[:-1])} and {parts[-1]}"]
+    return ": ".join([every, *parts])
+
+
 def run_in_integers(path: Path) -> tuple[int, int]:
     """How many convolutions a runtime computes in integers, and how many it has, after its own optimisation, on this processor.
 
@@ -65,8 +83,7 @@ def run_in_integers(path: Path) -> tuple[int, int]:
 
 def _onnx_kinds(path: Path) -> collections.Counter[str]:
     runtime, onnx = require("onnxruntime", "compress"), require("onnx", "compress")
-    options = runtime.SessionOptions()
-    options.log_severity_level = 3
+    options = session_options("compress")
     with tempfile.TemporaryDirectory() as folder:
         options.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
         runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=NOT_AS_WRITTEN)

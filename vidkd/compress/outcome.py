@@ -1,7 +1,7 @@
 """What a step of compression gives: the new network, the plan that rebuilds it, and what it cost and costs."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -20,8 +20,8 @@ class Compressed(Generic[Net]):
     """One step of compression, done.
 
     model: the new network, in the mode of the old one, which is untouched. plan: plain values, for `vidkd.models.changes` (a darknet is
-    rebuilt from its cfg instead). layers: what was done to each layer, in words. left: layers that stayed as they were, and why.
-    before, after: costs of one pass of the example.
+    rebuilt from its cfg instead). layers: what was done to each layer, in words. coupled: layers that changed because they are bound to one
+    of these, in words. left: layers that stayed as they were, and why. before, after: costs of one pass of the example.
     """
 
     model: Net
@@ -30,6 +30,13 @@ class Compressed(Generic[Net]):
     left: Mapping[str, str]
     before: NetworkCost
     after: NetworkCost
+    coupled: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def notes(self) -> dict[str, dict[str, str]]:
+        """What happened to every layer, as plain values."""
+        told = {"layers": dict(self.layers), "left": dict(self.left)}
+        return {**told, "coupled": dict(self.coupled)} if self.coupled else told
 
 
 def checked_outputs(net: nn.Module, example: Tensor, like: nn.Module) -> None:

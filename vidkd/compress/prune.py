@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import textwrap
+from collections.abc import Collection, Sequence
 from typing import Any, cast
 
 import torch
@@ -12,7 +13,7 @@ from vidkd.base.errors import ConfigError
 from vidkd.compress.choose import filters_to_remove
 from vidkd.compress.config import PruneConfig
 from vidkd.compress.darknet import described
-from vidkd.compress.graph import couplings
+from vidkd.compress.graph import Coupling, couplings
 from vidkd.compress.importance import LossBatches, is_norm, scores
 from vidkd.compress.outcome import Compressed, Net, checked_outputs, restore_modes
 from vidkd.compress.patterns import matched
@@ -21,7 +22,9 @@ from vidkd.models.changes import apply_changes, differing_sizes
 from vidkd.models.classifier import VideoClassifier
 from vidkd.models.darknet import Darknet
 from vidkd.models.macs import network_cost
+from vidkd.models.sparse_weights import layers_with_weights
 
+NOT_SEEN = "no filter can go: it is in no part of the network that can be pruned"
 NOT_JUDGED = "the criterion does not apply: no batch normalisation"
 
 
@@ -52,16 +55,42 @@ def prune(
             each.remove(chosen[each.name])
     plan = _plan(net, working, config, step)
     made = _rebuilt(net, working, example, plan)
+    layers = {
+        each.name: f"{each.filters} -> {each.filters - len(chosen.get(each.name, ()))} filters" for each in free if each.name in judged
+    }
+    coupled = _coupled(net, working, [each for each in free if each.name in judged])
     return Compressed(
         model=made,
         plan=plan,
-        layers={
-            each.name: f"{each.filters} -> {each.filters - len(chosen.get(each.name, ()))} filters" for each in free if each.name in judged
-        },
-        left={each.name: each.spared or NOT_JUDGED for each in found if each.name not in judged},
+        layers=layers,
+        coupled=coupled,
+        left=_left(net, [each for each in found if each.name not in judged], told={*layers, *coupled}),
         before=network_cost(net, example),
         after=network_cost(made, example),
     )
+
+
+def _coupled(net: nn.Module, working: nn.Module, judged: Sequence[Coupling]) -> dict[str, str]:
+    """Layers with weights that lost the filters of another one, by whose name their coupling goes."""
+    coupled = {}
+    for each in judged:
+        for name in _others(each):
+            before, after = (len(found.get_submodule(name).get_parameter("weight")) for found in (net, working))
+            coupled[name] = f"{before} -> {after} filters, bound to those of {each.name}"
+    return coupled
+
+
+def _left(net: nn.Module, couplings: Sequence[Coupling], *, told: Collection[str]) -> dict[str, str]:
+    """All layers with weights that kept their filters, and why: those of a coupling share its reason. told: layers that lost some."""
+    left = {each.name: each.spared or NOT_JUDGED for each in couplings}
+    left |= {name: left[each.name] for each in couplings for name in _others(each) if name not in (*told, *left)}
+    return left | {name: NOT_SEEN for name in layers_with_weights(net) if name not in told and name not in left}
+
+
+def _others(coupling: Coupling) -> list[str]:
+    """Layers with weights that are in a coupling beside the one that stands for it."""
+    weighted = (nn.Conv2d, nn.Conv3d, nn.Linear)
+    return [member.name for member in coupling.members if isinstance(member.module, weighted) and member.name != coupling.name]
 
 
 def prunable_scales(net: nn.Module, example: Tensor, config: PruneConfig) -> dict[str, nn.Parameter]:

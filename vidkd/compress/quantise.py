@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from vidkd.base.errors import ConfigError
 from vidkd.base.extras import require
 from vidkd.compress.config import QuantiseConfig
-from vidkd.compress.integer_layers import Layer, integer_layers, weighted_layers
+from vidkd.compress.integer_layers import Layer, counted, integer_layers, weighted_layers
 from vidkd.compress.patterns import matched
 from vidkd.runtime.onnx_network import NOT_AS_WRITTEN
+from vidkd.runtime.onnx_options import session_options
 
 Feed = Mapping[str, NDArray[Any]]
 """Inputs of a graph by name, of one batch."""
@@ -54,8 +55,7 @@ class Quantised:
         return sum(kind == "Conv" for kind in self.layers.values())
 
     def __str__(self) -> str:
-        kinds = [f"{self.convolutions} convolutions", f"{len(self.layers) - self.convolutions} linear layers"]
-        return f"in eight-bit integers: {' and '.join(kinds)}; in float: {', '.join(self.left) or 'none'}"
+        return f"{counted(self.layers.values())}; in float: {', '.join(self.left) or 'none'}"
 
 
 def quantise(graph: bytes, feeds: Sequence[Feed], config: QuantiseConfig) -> Quantised:
@@ -162,8 +162,7 @@ class _Quantiser:
 
     def _outputs(self, graph: bytes) -> list[NDArray[Any]]:
         runtime = require("onnxruntime", "compress")
-        options = runtime.SessionOptions()
-        options.log_severity_level = 3
+        options = session_options("compress")
         session = runtime.InferenceSession(graph, options, providers=["CPUExecutionProvider"], disabled_optimizers=NOT_AS_WRITTEN)
         return [output for feed in self.feeds for output in session.run(None, dict(feed))]
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from vidkd.bench.compression import GROUPS_ALONE, RECIPE_COSTS
 from vidkd.bench.summary import check_summary
+from vidkd.compress.integer_layers import KIND_WORDS, counted
 from vidkd.report.parts import Estimate, Report, Table, TableCell, is_share
 from vidkd.report.study import estimate_of
 
@@ -79,10 +80,33 @@ def _layers(outcomes: Mapping[str, Mapping[str, Any]]) -> Sequence[Table]:
     for name, content in outcomes.items():
         notes = content["notes"]
         noise = notes.get("sensitivity_db", {})
-        rows = [(layer, str(what), noise.get(layer)) for layer, what in notes.get("layers", {}).items()]
-        rows += [(layer, f"left alone: {reason}", noise.get(layer)) for layer, reason in notes.get("left", {}).items()]
+        integers = "integer_convolutions" in notes
+        stays = "stays in float" if integers else "left alone"
+        rows = [(layer, _done(str(what), integers), noise.get(layer)) for layer, what in notes.get("layers", {}).items()]
+        rows += [(layer, str(what), noise.get(layer)) for layer, what in notes.get("coupled", {}).items()]
+        rows += [(layer, f"{stays}: {reason}", noise.get(layer)) for layer, reason in notes.get("left", {}).items()]
         if rows:
             wide = any(row[2] is not None for row in rows)
             columns = ("layer", "what was done", "signal to noise alone (dB)") if wide else ("layer", "what was done")
-            tables.append(Table(title=f"Layers: {name}", columns=columns, rows=tuple(row if wide else row[:2] for row in rows)))
+            shown = tuple(row if wide else row[:2] for row in rows)
+            tables.append(Table(title=f"Layers: {name}", columns=columns, rows=shown, caption=_counted(notes, content.get("settings", {}))))
     return tables
+
+
+def _done(what: str, integers: bool) -> str:
+    """What was done to a layer; notes of integers tell its operation alone, as ONNX calls it."""
+    return f"in eight-bit integers ({KIND_WORDS.get(what, what)})" if integers else what
+
+
+def _counted(notes: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+    """How many layers of a step changed, as the program prints it; of a pruning also what its rows leave out."""
+    left = len(notes.get("left", {}))
+    if "integer_convolutions" in notes:
+        return f"{counted(notes['layers'].values())}; {left or 'none'} in float."
+    changed = len({**notes.get("layers", {}), **notes.get("coupled", {})})
+    text = f"{changed} layer{'s' * (changed != 1)} changed, {left or 'none'} left alone."
+    return (
+        f"{text} A layer behind one that lost filters loses the inputs that these gave, which no row tells."
+        if "criterion" in settings
+        else text
+    )
