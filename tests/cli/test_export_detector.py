@@ -52,7 +52,7 @@ def test_integers_of_a_detector(student: Path, streets: Path, tmp_path: Path, ca
     assert verb("export", "--checkpoint", student, "--out", *files, "--int8", "--int8-clips", 4, "--int8-sensitivity") == 0
     printed = capsys.readouterr().out
     assert "ranges of activations found on 4 training frames\n" in printed
-    assert printed.count("in eight-bit integers: 3 convolutions and 0 linear layers; in float: none\n") == 2
+    assert printed.count("3 layers in eight-bit integers: 3 convolutions; in float: none\n") == 2
     assert printed.count(" dB\n") == 6
     darknet = ["--weights", student / "student.weights", "--names", student / "student.names", "--out", tmp_path / "cfg.onnx"]
     assert verb("export", "--checkpoint", student / "student.cfg", *darknet, "--int8") == 2
@@ -61,7 +61,8 @@ def test_integers_of_a_detector(student: Path, streets: Path, tmp_path: Path, ca
     assert verb("export", "--checkpoint", student / "student.cfg", *darknet, "--int8", "--int8-footage", footage, "--int8-clips", 4) == 0
     captured = capsys.readouterr()
     assert "found on 4 frames of 1 videos" in captured.out
-    assert "checked on noise: a .cfg has no data of its own" in captured.err
+    assert "checked on drawn pictures: a .cfg has no data of its own" in captured.err
+    assert "8 drawn pictures" in captured.out
     assert "Judged, before export | not judged: a .cfg has no run" in (tmp_path / "cfg.onnx.md").read_text(encoding="utf-8")
 
 

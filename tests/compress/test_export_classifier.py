@@ -14,7 +14,7 @@ from torch import nn
 from vidkd.base.errors import ConfigError
 from vidkd.compress import export as export_module
 from vidkd.compress.export import Exported, export_classifier
-from vidkd.compress.export_card import Judged, judged_rows, write_card
+from vidkd.compress.export_card import Judged, judged_rows, resizing_text, write_card
 from vidkd.compress.export_metadata import classifier_metadata
 from vidkd.compress.export_parity import Clips, compare, generated_clips, video_clips
 from vidkd.compress.export_trace import ExportedOutputs, adaptive_avg_pool3d, onnx_program, traced
@@ -262,6 +262,7 @@ def test_the_card(exported: Exported) -> None:
     rows = dict(line.strip("| ").split(" | ", 1) for line in text.splitlines()[4:])
     assert rows["Classes"] == "3: a, b\\|c, d"
     assert rows["Further label verb"] == "2: go, stay"
+    assert rows["Resizing"] == resizing_text(exported.metadata.shown)
     told = "top1 0.750 (95 % interval 0.500 to 0.900), 8 clips of 'test'; top5 1.000 (no interval), 8"
     assert rows["Judged, before export"] == told
     assert rows["Size"].startswith(f"{exported.path.stat().st_size:,} bytes, ")

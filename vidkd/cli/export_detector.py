@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vidkd.compress.detector_export import Frames
+    from vidkd.compress.detector_parity import Frames
     from vidkd.compress.export_card import Judged
     from vidkd.compress.quantise import Quantised
     from vidkd.detection.config import DetectorRunConfig
@@ -63,9 +63,9 @@ def _known(arguments: argparse.Namespace) -> "tuple[list[Judged], str | None, st
 
 
 def _parity_frames(arguments: argparse.Namespace) -> "Frames | None":
-    """What to check on: the videos that are named, else validation frames of the run's own data; None for noise, said with the reason."""
+    """What to check on: videos that are named, else validation frames of the run; None for drawn pictures, said with the reason."""
     from vidkd.base.errors import ConfigError, VidkdError
-    from vidkd.compress.detector_export import PARITY_FRAMES, Frames
+    from vidkd.compress.detector_parity import PARITY_FRAMES, Frames
     from vidkd.detection.footage import frames_of_manifest, frames_of_videos
     from vidkd.detection.frames import read_frames
 
@@ -80,7 +80,7 @@ def _parity_frames(arguments: argparse.Namespace) -> "Frames | None":
         shown = frames_of_manifest(part, PARITY_FRAMES)
         return Frames(values=shown, source=f"{len(shown)} frames of '{'val' if frames.val.frames else 'train'}'")
     except VidkdError as error:
-        sys.stderr.write(f"vidkd: checked on noise: {error.what}\n")
+        sys.stderr.write(f"vidkd: checked on drawn pictures: {error.what}\n")
         return None
 
 

@@ -14,50 +14,20 @@ from vidkd import __version__
 from vidkd.base.errors import ConfigError
 from vidkd.base.extras import require
 from vidkd.compress.config import QuantiseConfig
+from vidkd.compress.detector_parity import DetectorParity, Frames, compare, drawn_frames
 from vidkd.compress.export import check_integers, parts_of, replaced_whole, told_if_unwritable
-from vidkd.compress.export_card import Judged, judged_rows, latency_text, write_rows
+from vidkd.compress.export_card import Judged, judged_rows, latency_text, names_text, write_rows
 from vidkd.compress.openvino_file import write_openvino
 from vidkd.compress.quantise import Feed, Quantised, quantise_once
-from vidkd.detection.metrics import f1_against
 from vidkd.models.darknet.detector import GREY, DarknetDetector
 from vidkd.models.darknet.onnx_graph import INPUT, head_name, whole_model
-from vidkd.runtime.detections import Detections
+from vidkd.runtime.letterbox import RESIZE_WORDS
 from vidkd.runtime.metadata import EMBEDDED_KEY, Head, InputFormat, ModelMetadata
-from vidkd.runtime.opening import open_detector, open_network
+from vidkd.runtime.opening import open_detector
 
 FORMATS = (".onnx", ".xml")
 TOLERANCE = 1e-4
 FEED_FRAMES = 8
-PARITY_FRAMES = 8
-"""How many frames a file is compared on where nobody names others."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Frames:
-    """RGB uint8 (H, W, 3) each, to compare on. source: where they are from, in words."""
-
-    values: Sequence[NDArray[np.uint8]]
-    source: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class DetectorParity:
-    """What file and network said of the same frames.
-
-    heads: largest difference of a raw head; scale: its largest value. boxes: how many the network found; f1: of those of the file against
-    them, of the same class and at an IoU of at least 0.9; 1 where both found none. source: where the frames are from, in words.
-    """
-
-    heads: float
-    scale: float
-    boxes: int
-    f1: float
-    frames: int
-    source: str
-
-    def __str__(self) -> str:
-        boxes = f"F1 {self.f1:.3f} (IoU 0.9) against its {self.boxes} boxes" if self.boxes else "the network finds no box to compare"
-        return f"largest difference to the network: {self.heads:.2g} of raw heads up to {self.scale:.3g}; {boxes} ({self.source})"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +58,7 @@ def export_detector(
 ) -> ExportedDetectorFile:
     """Write a detector to `path`, .onnx or .xml; what was there is replaced only once the check is passed.
 
-    frames: what network and file are compared on, by default noise. integers: how it computes in eight-bit integers,
+    frames: what network and file are compared on, by default those of `drawn_frames`. integers: how it computes in eight-bit integers,
     by default in float; footage: the frames on which the ranges of activations are found; kept: see `quantise_once`. tolerance: of raw
     heads, times the largest where that is above 1; the differences of integers are told, whatever they are.
     Raises ConfigError for another suffix, a difference beyond the tolerance, integers without footage, or a runtime that computes in float
@@ -113,7 +83,7 @@ def export_detector(
             else:
                 new.write_bytes(content)
         allowed = tolerance if integers is None else math.inf
-        parity = _compare(detector, new, metadata, frames or _noise(metadata), tolerance=allowed, what=path.name)
+        parity = compare(detector, new, metadata, frames or drawn_frames(), tolerance=allowed, what=path.name)
         if quantised is not None:
             check_integers(new, quantised, path)
     parameters = sum(parameter.numel() for parameter in detector.net.parameters())
@@ -163,8 +133,9 @@ def write_detector_card(
     width, height = metadata.input.size
     rows = {
         "Network": network,
-        "Sees": f"frames in RGB, {width} x {height} pixels ({metadata.input.resize})",
-        "Classes": f"{len(metadata.classes)}: {', '.join(metadata.classes[:50])}",
+        "Sees": f"frames in RGB, {width} x {height} pixels",
+        "Resizing": resizing_text(metadata.input),
+        "Classes": names_text(metadata.classes),
         "Data": data or "unknown",
         **judged_rows(exported.path, judged, of_file, integers=exported.quantised is not None, why_not=why_not),
         "Size": f"{exported.bytes:,} bytes, {exported.parameters:,} parameters",
@@ -173,6 +144,13 @@ def write_detector_card(
         "Parity": str(exported.parity),
     }
     return write_rows(exported.path, rows, licence=licence)
+
+
+def resizing_text(given: InputFormat) -> str:
+    """How frames of any size meet the input, in a row of a card."""
+    width, height = given.size
+    padding = "" if given.resize == "stretch" else f" with the value {given.fill}"
+    return f"{RESIZE_WORDS[given.resize]}{padding}, to {width} x {height} pixels"
 
 
 def _speed(path: Path, metadata: ModelMetadata) -> str:
@@ -187,35 +165,3 @@ def _feeds(detector: DarknetDetector, frames: Sequence[NDArray[np.uint8]]) -> li
         raise ConfigError("nothing to find the ranges of activations on", to_mend="name footage that the detector is not judged on")
     images = torch.cat([detector.prepare(frame[None])[0].cpu() for frame in frames])
     return [{INPUT: images[start : start + FEED_FRAMES].contiguous().numpy()} for start in range(0, len(images), FEED_FRAMES)]
-
-
-def _noise(metadata: ModelMetadata) -> Frames:
-    width, height = metadata.input.size
-    return Frames(values=list(np.random.default_rng(0).integers(0, 256, (2, height, width, 3), dtype=np.uint8)), source="2 frames of noise")
-
-
-def _compare(
-    detector: DarknetDetector, path: Path, metadata: ModelMetadata, frames: Frames, *, tolerance: float, what: str
-) -> DetectorParity:
-    network, exported = open_network(path, device="cpu"), open_detector(path, device="cpu")
-    difference = scale = 0.0
-    here: list[Detections] = []
-    there: list[Detections] = []
-    for frame in frames.values:
-        images, _ = detector.prepare(frame[None])
-        with torch.inference_mode():
-            wanted = [head.cpu().numpy() for head in detector.net(images)]
-        got = network.run(images.cpu().contiguous().numpy(), metadata.head.outputs)
-        difference = max(difference, *(float(np.abs(one - two).max()) for one, two in zip(got, wanted, strict=True)))
-        scale = max(scale, *(float(np.abs(each).max()) for each in wanted))
-        here, there = here + detector(frame[None]), there + exported(frame[None])
-    f1 = f1_against(there, here, iou=0.9, score=0.0, oracle_score=0.0)
-    boxes = sum(map(len, here))
-    parity = DetectorParity(heads=difference, scale=scale, boxes=boxes, f1=f1.f1, frames=len(frames.values), source=frames.source)
-    if not difference <= tolerance * max(1.0, scale):
-        raise ConfigError(
-            f"the exported file does not say what the network says: {what}",
-            found=str(parity),
-            allowed=f"{tolerance:g} of values up to 1, in proportion above",
-        )
-    return parity

@@ -12,7 +12,8 @@ from vidkd.base.errors import ConfigError, DataError
 from vidkd.base.files import sha256
 from vidkd.compress.config import DistilConfig, FactoriseConfig, PruneConfig, QuantiseConfig
 from vidkd.compress.detector_distil import distil, learning_of, oracle_files
-from vidkd.compress.detector_export import PARITY_FRAMES, Frames, export_detector, float_bytes, write_detector_card
+from vidkd.compress.detector_export import export_detector, float_bytes, write_detector_card
+from vidkd.compress.detector_parity import PARITY_FRAMES, Frames
 from vidkd.compress.export import size_of
 from vidkd.compress.export_card import Judged
 from vidkd.compress.factorise import factorise
@@ -142,7 +143,7 @@ class DetectorSubject:
             return self._distilled(saved, step.settings, folder)
         done = self._changed(saved.net, step, whole)
         write_darknet(folder, done.model, saved.classes)
-        return Made(model=folder, notes={"layers": dict(done.layers), "left": dict(done.left)})
+        return Made(model=folder, notes=done.notes)
 
     def _distilled(self, saved: SavedDetector, config: DistilConfig, folder: Path) -> Made:
         """Raises DataError for footage that is judged."""

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -86,13 +87,29 @@ def _network(metadata: ClassifierMetadata) -> dict[str, str]:
     return {
         "Network": ", ".join([trained["backbone"], *trained["changes"]]) + f", trained by {trained['task']}",
         "Sees": f"{metadata.view}, {channels} x {frames} x {size} x {size}, {window['rule']} windows, stride {window['stride']}",
+        "Resizing": resizing_text(metadata.shown),
         "Trained for": seen,
-        "Classes": _names(metadata.classes),
-        **{f"Further label {name}": _names(names) for name, names in metadata.targets.items()},
+        "Classes": names_text(metadata.classes),
+        **{f"Further label {name}": names_text(names) for name, names in metadata.targets.items()},
     }
 
 
-def _names(names: Sequence[str]) -> str:
+def resizing_text(shown: Mapping[str, Any]) -> str:
+    """How frames of any size become what the network sees, in a row of a card. shown: as the file carries it."""
+    transform, decoded, crops = shown["transform"], shown["decode_short_side"], shown["eval_crops"]
+    short, crop = transform["short_side"], transform["crop"]
+    first = f"a shorter side above {decoded} pixels is shrunk to that when decoded; " if decoded else ""
+    if transform["square"]:
+        return f"{first}stretch: both sides scaled apart to {short} x {short} pixels, then to {crop} x {crop}; nothing cut or padded"
+    which = "the middle square" if crops == 1 else f"the middle square (judged on {crops} squares along the longer side)"
+    return (
+        f"{first}crop: aspect kept, the shorter side to {short} pixels; {which} of that side is cut out and resized to {crop} x {crop}; "
+        "nothing padded"
+    )
+
+
+def names_text(names: Sequence[str]) -> str:
+    """How many classes, and the first SHOWN_CLASSES by name, in a row of a card."""
     more = f" and {len(names) - SHOWN_CLASSES} more" if len(names) > SHOWN_CLASSES else ""
     return f"{len(names)}: {', '.join(names[:SHOWN_CLASSES])}{more}"
 

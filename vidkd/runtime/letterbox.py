@@ -16,6 +16,13 @@ top_left: aspect kept, sides rounded down, picture in the upper left corner (YOL
 stretch: both sides scaled apart, nothing padded.
 """
 RESIZE_MODES: tuple[ResizeMode, ...] = get_args(ResizeMode)
+RESIZE_WORDS: dict[ResizeMode, str] = {
+    "centre": "letterbox: aspect kept, nothing cut, the picture in the middle, padded",
+    "darknet": "letterbox as darknet's: aspect kept, nothing cut, sides rounded down, the picture in the middle, padded",
+    "top_left": "aspect kept, nothing cut, the picture in the upper left corner, padded to the right and below",
+    "stretch": "stretch: both sides scaled apart, nothing padded or cut",
+}
+"""The same for a reader."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,131 @@
+"""Whether an exported detector says what the network said: on frames, raw head by raw head and box by box."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vidkd.base.errors import ConfigError
+from vidkd.data.street_shapes import StreetShapesConfig, VideoPlace, draw_street, render_street
+from vidkd.detection.metrics import f1_against
+from vidkd.models.darknet.detector import DarknetDetector
+from vidkd.runtime.detections import Detections
+from vidkd.runtime.metadata import ModelMetadata
+from vidkd.runtime.opening import open_detector, open_network
+
+PARITY_FRAMES = 8
+"""How many frames a file is compared on where nobody names others."""
+IOU = 0.9
+"""From which overlap on a box of the file is that of the network."""
+FAINT_BOXES = 5, 40
+"""How few and how many boxes are compared that the network would not show."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frames:
+    """RGB uint8 (H, W, 3) each, to compare on. source: where they are from, in words."""
+
+    values: Sequence[NDArray[np.uint8]]
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorParity:
+    """What file and network said of the same frames.
+
+    heads: largest difference of a raw head; scale: its largest value. boxes: how many of the network were compared; f1: of those of the
+    file against them, of the same class and at an IoU of at least IOU; 1 where both found none. shown: the score from which the detector
+    shows boxes; score: from which they were compared, lower where it shows none. source: where the frames are from, in words.
+    """
+
+    heads: float
+    scale: float
+    boxes: int
+    f1: float
+    frames: int
+    source: str
+    shown: float
+    score: float
+
+    def __str__(self) -> str:
+        heads = f"largest difference to the network: {self.heads:.2g} of raw heads up to {self.scale:.3g}"
+        if not self.boxes:
+            return f"{heads}; no box was compared, for the network finds none at any score ({self.source})"
+        boxes = f"F1 {self.f1:.3f} (IoU {IOU:g}) against its {self.boxes} box{'es' * (self.boxes != 1)}"
+        if self.score < self.shown:
+            boxes += f" of a score of at least {self.score:.2g}, for it finds none from its own {self.shown:g} on"
+        return f"{heads}; {boxes} ({self.source})"
+
+
+def drawn_frames(count: int = PARITY_FRAMES) -> Frames:
+    """Pictures with shapes, each of another scene of the embedded street shapes: for who has no footage of the detector."""
+    config = StreetShapesConfig()
+    street = draw_street(config, VideoPlace(role="val_wide", number=1))
+    shown = itertools.islice(render_street(config, street), 0, count * config.scene_frames, config.scene_frames)
+    return Frames(values=list(shown), source=f"{count} drawn pictures")
+
+
+def compare(
+    detector: DarknetDetector, path: Path, metadata: ModelMetadata, frames: Frames, *, tolerance: float, what: str
+) -> DetectorParity:
+    """Run network and file on every frame.
+
+    Boxes are those that the detector shows; where it shows none in any frame, its best ones at a lower score. metadata: of the file.
+    tolerance: of raw heads, times the largest where that is above 1; boxes are told, whatever they are. Raises ConfigError beyond it,
+    naming `what`.
+    """
+    network = open_network(path, device="cpu")
+    difference = scale = 0.0
+    every: list[Detections] = []
+    for frame in frames.values:
+        images, letterbox = detector.prepare(frame[None])
+        with torch.inference_mode():
+            heads = detector.net(images)
+        wanted = [head.cpu().numpy() for head in heads]
+        got = network.run(images.cpu().contiguous().numpy(), metadata.head.outputs)
+        difference = max(difference, *(float(np.abs(one - two).max()) for one, two in zip(got, wanted, strict=True)))
+        scale = max(scale, *(float(np.abs(each).max()) for each in wanted))
+        every += detector.finish(heads, letterbox, 0.0)
+    score = compared_from(np.concatenate([found.scores for found in every]), detector.score_threshold)
+    here = [found.select(found.scores >= score) for found in every]
+    exported = open_detector(path, device="cpu", score=score)
+    there = [found for frame in frames.values for found in exported(frame[None])]
+    parity = DetectorParity(
+        heads=difference,
+        scale=scale,
+        boxes=sum(map(len, here)),
+        f1=f1_against(there, here, iou=IOU, score=0.0, oracle_score=0.0).f1,
+        frames=len(frames.values),
+        source=frames.source,
+        shown=detector.score_threshold,
+        score=score,
+    )
+    if not difference <= tolerance * max(1.0, scale):
+        raise ConfigError(
+            f"the exported file does not say what the network says: {what}",
+            found=str(parity),
+            allowed=f"{tolerance:g} of values up to 1, in proportion above",
+        )
+    return parity
+
+
+def compared_from(scores: NDArray[np.float32], shown: float) -> float:
+    """The score from which boxes are compared: `shown` if any box reaches it.
+
+    Else one that leaves between the bounds of FAINT_BOXES, in the widest gap (as a ratio) between the scores of two boxes, so that rounding
+    moves none of them across it. All of them where there are not so many.
+    """
+    fewest, most = FAINT_BOXES
+    falling = np.sort(scores[scores > 0].astype(np.float64))[::-1]
+    if not len(falling) or falling[0] >= shown:
+        return shown
+    if len(falling) <= fewest:
+        return float(falling[-1] / 2)
+    counts = np.arange(fewest, min(most, len(falling) - 1) + 1)
+    count = int(counts[np.argmax(falling[counts - 1] / falling[counts])])
+    return math.sqrt(falling[count - 1] * falling[count])
