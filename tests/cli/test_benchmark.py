@@ -281,7 +281,7 @@ def test_what_cannot_be_measured_is_told_before_anything_is(
         ({"a": rgb}, ["--device", "cuda"], ["cannot use device 'cuda'", "model of the benchmark : a"]),
         ({"a": onnx}, ["--device", "cuda"], ["cannot use device 'cuda'"]),
         ({"a": rgb, "cut": {"checkpoint": str(half)}}, [], ["not a whole ONNX model", "cut"]),
-        ({"a": rgb, "foreign": {"checkpoint": detector["detector"]}}, [], ["nothing says how to run", "foreign"]),
+        ({"a": rgb, "foreign": {"checkpoint": detector["detector"]}}, [], ["a detector, not a classifier", "foreign"]),
         ({"a": rgb}, ["--baseline", "b"], ["unknown baseline 'b'"]),
         ({"a": rgb, "two": two}, root, ["classes that are not those of tiny", "two"]),
         ({"a": rgb, "boxes": detector}, root, ["classifiers and detectors in one benchmark"]),

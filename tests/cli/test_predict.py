@@ -55,10 +55,13 @@ def predict(*arguments: object) -> int:
     return run_verb("predict", [*map(str, arguments), "--device", "cpu"])
 
 
-def test_windows_are_printed_and_written(video: Path, tiny_teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_windows_are_printed_and_written(
+    video: Path, tiny_teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
     out = tmp_path / "out put.json"
     assert predict(video, "--checkpoint", tiny_teacher, "--json", out, "--top", 2) == 0
     lines = capsys.readouterr().out.splitlines()
+    assert caplog.messages == [f"opening {tiny_teacher}"]
     found = read_json(out)
     assert found["video"] == str(video)
     assert found["classes"] == ["Right", "Down", "Grow"]
@@ -192,6 +195,21 @@ def test_a_checkpoint_that_is_not_there(name: str, what: str, video: Path, tmp_p
     error = capsys.readouterr().err
     assert error.startswith(f"vidkd: {what} not found: {tmp_path / name}\n  flag    : --checkpoint\n")
     assert "to mend : give --checkpoint the folder of a run" in error
+
+
+def test_a_detector_is_sent_to_detect_and_a_classifier_to_predict(
+    video: Path, tiny_teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("net.cfg", "net.tflite"):
+        (tmp_path / name).touch()
+        assert predict(video, "--checkpoint", tmp_path / name) == 2
+        error = capsys.readouterr().err
+        assert error == f"vidkd: a detector, not a classifier: {tmp_path / name}\n  to mend : vidkd detect --model takes detectors\n"
+    assert caplog.messages == [], "nothing was opened"
+    assert run_verb("detect", [str(video), "--model", str(tiny_teacher), "--out", str(tmp_path / "out"), "--device", "cpu"]) == 2
+    error = capsys.readouterr().err
+    assert f"{tiny_teacher} holds a classifier of clips, not a detector\n  to mend : vidkd predict --checkpoint takes it" in error
+    assert not (tmp_path / "out").exists()
 
 
 def test_files_that_are_not_there_or_no_video(tmp_path: Path, tiny_teacher: Path, capsys: pytest.CaptureFixture[str]) -> None:

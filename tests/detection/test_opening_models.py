@@ -155,6 +155,7 @@ def test_a_run(darknet, tmp_path):
 
     from vidkd.detection.saved import detector_payload
     from vidkd.models.darknet import Darknet
+    from vidkd.models.saved import load_classifier
 
     net = Darknet.from_cfg(darknet["model"])
     run = tmp_path / "runs" / "small"
@@ -169,6 +170,9 @@ def test_a_run(darknet, tmp_path):
         ModelFiles(model=str(run), weights="x.weights").open()
     with pytest.raises(CheckpointError, match="checkpoint not found"):
         ModelFiles(model=str(tmp_path / "runs"), device="cpu").open()
+    with pytest.raises(CheckpointError, match="holds a detector, not a classifier of clips") as refused:
+        load_classifier(run)
+    assert refused.value.lines["to mend"] == "vidkd detect --model takes it"
 
 
 def test_messages_name_the_flags_that_the_verb_has(darknet):

@@ -135,6 +135,14 @@ def test_weights_outside_the_folder(tmp_path: Path) -> None:
 def test_a_detector_is_no_classifier_and_the_other_way_round(tmp_path: Path) -> None:
     detector = picture_onnx(tmp_path / "detector.onnx", embedded=picture_metadata().to_json())
     assert "a detector, not a classifier" in refused(detector)
+    assert "vidkd detect --model takes it" in refused(detector)
+    foreign = picture_onnx(tmp_path / "foreign.onnx")
+    assert "no classifier of clips" in refused(foreign)
+    assert "takes pictures, (?, 4, 4, 3)" in refused(foreign)
+    foreign.with_suffix(".yaml").write_text("task: classify")
+    assert "no classifier of clips" in refused(foreign)
+    foreign.with_suffix(".yaml").write_text(picture_metadata().to_json())  # JSON is YAML
+    assert "a detector, not a classifier" in refused(foreign)
     with pytest.raises(ConfigError, match="a classifier, not a detector"):
         open_detector(clip_onnx(tmp_path / "net.onnx", clip_metadata()))
 

@@ -1,6 +1,7 @@
 """A video classifier from whatever file it lies in: a checkpoint or run, for which torch is imported, or an exported file."""
 
 import argparse
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ if TYPE_CHECKING:
     from vidkd.data.config import DataConfig
     from vidkd.runtime.clip_classifier import ClipClassifier
     from vidkd.runtime.opening import Runtime
+
+log = logging.getLogger(__name__)
 
 RUNTIMES = ("onnxruntime", "openvino")
 
@@ -46,7 +49,9 @@ def is_exported(path: Path | str) -> bool:
 
 
 def open_classifier(path: Path | str, *, device: str = "auto", threads: int = 0, runtime: "Runtime | None" = None) -> OpenedClassifier:
-    """The classifier of an exported file, of a checkpoint or of the folder of a run; of a run that is not finished, that is logged.
+    """The classifier of an exported file, of a checkpoint or of the folder of a run; that it is opened is logged, as it may take a while.
+
+    Of a run that is not finished, that is logged too.
 
     device: auto, cpu, cuda, or mps (torch alone). threads: of the model on a processor, 0 for the choice of what runs it; those of torch
     are set for the whole process. runtime: what runs an exported file, by default as its suffix says. Raises CheckpointError and
@@ -56,6 +61,8 @@ def open_classifier(path: Path | str, *, device: str = "auto", threads: int = 0,
 
     check_threads(threads, where="--threads")
     check_there(path)
+    refuse_detector(path, "vidkd detect --model takes detectors")
+    log.info("opening %s", path)
     if is_exported(path):
         return _exported(Path(path), device, threads, runtime)
     refuse_runtime(path, runtime)
@@ -72,6 +79,14 @@ def check_there(checkpoint: Path | str) -> None:
         what = "model file" if is_exported(path) else "checkpoint"
         mend = "give --checkpoint the folder of a run, its .pt file, or an exported .onnx or .xml file"
         raise CheckpointError(f"{what} not found: {path}", flag="--checkpoint", **near_files(path, (path.suffix.lower(),)), to_mend=mend)
+
+
+def refuse_detector(checkpoint: Path | str, mend: str) -> None:
+    """Raise ConfigError for a --checkpoint that is the file of a detector by its suffix."""
+    from vidkd.base.errors import ConfigError
+
+    if Path(checkpoint).suffix.lower() in (".cfg", ".weights", ".tflite"):
+        raise ConfigError(f"a detector, not a classifier: {checkpoint}", to_mend=mend)
 
 
 def refuse_runtime(checkpoint: Path | str, runtime: "Runtime | None") -> None:

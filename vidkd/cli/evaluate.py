@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vidkd.cli.classifiers import add_runtime_argument, check_there, is_exported, refuse_runtime
+from vidkd.cli.classifiers import add_runtime_argument, check_there, is_exported, refuse_detector, refuse_runtime
 from vidkd.cli.settings import add_settings_help, list_settings
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.model is None:
         check_there(arguments.checkpoint)
+        refuse_detector(arguments.checkpoint, "--model takes detectors")
     if arguments.model is None and is_exported(arguments.checkpoint):
         return _evaluate_classifier(arguments)
     if arguments.model is not None or is_detector(read_checkpoint(arguments.checkpoint)):

@@ -45,7 +45,10 @@ def load_detector(path: Path | str) -> SavedDetector:
     """
     content = read_checkpoint(path)
     if not is_detector(content):
-        raise CheckpointError(f"{path} holds a classifier of clips, not a detector", to_mend="name a run with task: yolo")
+        raise CheckpointError(
+            f"{path} holds a classifier of clips, not a detector",
+            to_mend="vidkd predict --checkpoint takes it; here name a run with task: yolo",
+        )
     saved = content["student"]
     net = Darknet(parse_cfg(saved["cfg"]))
     try:

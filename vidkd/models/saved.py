@@ -104,9 +104,14 @@ def checkpoint_in(run: Path) -> Path:
 
 
 def load_classifier(path: Path | str) -> SavedClassifier:
-    """The student of a checkpoint (a file, or the folder of a run), in eval mode. Raises CheckpointError as `read_checkpoint` does."""
+    """The student of a checkpoint (a file, or the folder of a run), in eval mode.
+
+    Raises CheckpointError as `read_checkpoint` does, and for the checkpoint of a detector.
+    """
     content = read_checkpoint(path)
     saved = content["student"]
+    if "cfg" in saved:
+        raise CheckpointError(f"{path} holds a detector, not a classifier of clips", to_mend="vidkd detect --model takes it")
     try:
         config = ModelConfig(**{**saved["config"], "attention": AttentionConfig(**saved["config"]["attention"])})
         targets = {name: tuple(names) for name, names in saved.get("targets", {}).items()}

@@ -4,6 +4,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from vidkd.base.errors import ConfigError
@@ -11,6 +12,7 @@ from vidkd.base.plain import from_plain
 from vidkd.runtime.clip_classifier import View
 from vidkd.runtime.embedded import EXPORT_AGAIN, embedded_content
 from vidkd.runtime.metadata import EMBEDDED_KEY
+from vidkd.runtime.metadata_file import read_metadata
 from vidkd.runtime.network import MOST_VALUES, Network
 
 CLASSIFIER_SCHEMA = 1
@@ -101,11 +103,12 @@ def embedded_classifier(network: Network) -> ClassifierMetadata:
     """
     text, where = network.embedded, f"{network.path} (embedded)"
     if text is None:
+        _refuse_pictures(network)
         reason = f"it holds no metadata of vidkd (entry '{EMBEDDED_KEY}'): classes, frames, sizes"
         raise ConfigError(f"nothing says how to run {network.path}", reason=reason, to_mend=EXPORT_AGAIN)
     content = embedded_content(text, network.path)
     if isinstance(content, dict) and content.get("task") == "detect":
-        raise ConfigError(f"a detector, not a classifier: {network.path}", to_mend="vidkd detect --model takes it")
+        raise _detector(network)
     if isinstance(content, dict) and content.get("version") != CLASSIFIER_SCHEMA:
         raise ConfigError(
             f"metadata of another version of vidkd: {network.path}",
@@ -114,3 +117,32 @@ def embedded_classifier(network: Network) -> ClassifierMetadata:
             to_mend=EXPORT_AGAIN,
         )
     return from_plain(ClassifierMetadata, content, where)
+
+
+def _detector(network: Network) -> ConfigError:
+    return ConfigError(
+        f"a detector, not a classifier: {network.path}", to_mend="vidkd detect --model takes it, to judge vidkd evaluate --model"
+    )
+
+
+def _refuse_pictures(network: Network) -> None:
+    """Raise ConfigError for a file without metadata that is a detector by the YAML beside it, or takes pictures and not clips."""
+    if _has_metadata_beside(network):
+        raise _detector(network)
+    shape = network.inputs[0].shape
+    if len(shape) == 4 and 3 in (shape[1], shape[3]):
+        sides = ", ".join("?" if side is None else str(side) for side in shape)
+        raise ConfigError(
+            f"no classifier of clips: {network.path}",
+            reason=f"its input '{network.inputs[0].name}' takes pictures, ({sides})",
+            to_mend="vidkd detect --model takes it, if it is a detector",
+        )
+
+
+def _has_metadata_beside(network: Network) -> bool:
+    """Whether a YAML beside the file says how it is run as a detector."""
+    beside = Path(network.path).with_suffix(".yaml")
+    try:
+        return beside.exists() and read_metadata(beside).task == "detect"
+    except ConfigError:  # a YAML of something else
+        return False

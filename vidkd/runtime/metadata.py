@@ -133,7 +133,10 @@ class ModelMetadata:
     def from_mapping(cls, content: object, where: str) -> "ModelMetadata":
         """Strictly from what YAML or JSON gave. Raises ConfigError naming `where` and the key: unknown, missing, or of a wrong value."""
         if isinstance(content, Mapping) and content.get("task") == "classify":
-            raise ConfigError(f"a classifier, not a detector: {where}", to_mend="vidkd predict --checkpoint takes it")
+            raise ConfigError(
+                f"a classifier, not a detector: {where}",
+                to_mend="vidkd predict --checkpoint takes it, to judge vidkd evaluate --checkpoint",
+            )
         keys = checked_keys(cls, content, where, prefix="")
         parts = {
             "input": _build(InputFormat, checked_keys(InputFormat, keys["input"], where, prefix="input."), where, "input."),
