@@ -60,7 +60,9 @@ def rows(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "detections.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
-def test_every_file_of_one_video(video: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_file_of_one_video(
+    video: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
     assert run(video, "--model", model, "--out", tmp_path) == 0
     folder = tmp_path / "street"
     assert {path.name for path in folder.iterdir()} == {
@@ -74,6 +76,7 @@ def test_every_file_of_one_video(video: Path, model: Path, tmp_path: Path, capsy
         assert len(drawn) == 20
     printed = capsys.readouterr()
     assert "20 frames, 30 boxes (cat 20, dog 10)" in printed.out
+    assert caplog.messages == [f"opening {model}"]
     assert "stages, side by side: decode" in printed.out
     assert "street.mp4 20/20" in printed.err
     assert run(video, "--model", model, "--out", tmp_path) == 0
@@ -99,13 +102,24 @@ def test_several_inputs_of_which_one_is_broken(model: Path, tmp_path: Path, caps
     (tmp_path / "in" / "b" / "broken.mp4").write_bytes(b"nothing")
     out = tmp_path / "in" / "out"
     assert run(tmp_path / "in", "--model", model, "--out", out) == 1
-    assert sorted(path.name for path in out.iterdir() if (path / "summary.json").exists()) == ["a_street", "b_street"]
+    assert sorted(path.name for path in out.iterdir()) == ["a_street", "b_street"], "nothing of the broken one"
     captured = capsys.readouterr()
     assert captured.out.count("6 frames, 9 boxes") == 2
     assert f"{tmp_path / 'in' / 'b' / 'broken.mp4'}: cannot open video" in captured.err
     assert "1 of 3 inputs FAILED" in captured.err
     assert run(tmp_path / "in", "--model", model, "--out", out) == 1
     assert capsys.readouterr().out.count("found finished") == 2
+
+
+def test_nothing_is_left_of_a_video_that_cannot_be_opened(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken.mp4").write_bytes(b"nothing")
+    out = tmp_path / "made" / "out"
+    assert run(tmp_path / "broken.mp4", "--model", model, "--out", out) == 2
+    assert not out.exists()
+    (out / "broken").mkdir(parents=True)
+    (out / "broken" / "note.txt").write_text("of the user")
+    assert run(tmp_path / "broken.mp4", "--model", model, "--out", out) == 2
+    assert [path.name for path in (out / "broken").iterdir()] == ["note.txt"]
 
 
 def test_ctrl_c_keeps_further_inputs_from_being_begun(

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import itertools
 import os
+import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -72,7 +73,9 @@ def test_an_oracle_that_hangs_is_given_up(
     assert "timeout s" in capsys.readouterr().err
 
 
-def test_several_videos_of_which_one_is_broken(networks: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_several_videos_of_which_one_is_broken(
+    networks: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
     make_video(folder / "a.mp4", 5)
@@ -83,6 +86,8 @@ def test_several_videos_of_which_one_is_broken(networks: list[str], tmp_path: Pa
     assert captured.out.count("5 frames, 1 calls") == 2
     assert "b.mp4: cannot open video" in captured.err
     assert sorted(path.name for path in (tmp_path / "after").iterdir()) == ["a", "c"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a", "c"], "nothing of the broken one"
+    assert re.fullmatch(r"opening \S+/light\.cfg and \S+/heavy\.onnx", caplog.messages[0])
     # a student that learned along one video does not begin the next with that
     a, c = (without_seconds(tmp_path / "out" / name / "detections.jsonl") for name in ("a", "c"))
     assert a == c

@@ -271,7 +271,23 @@ def test_a_run_that_got_nowhere_binds_nobody(video, tmp_path):
 
     with pytest.raises(ConfigError, match="no such region"):
         walk(video, tmp_path / "out", stepper=Broken(), settings={"region": "wrong"})
+    assert not (tmp_path / "out").exists()
     assert walk(video, tmp_path / "out", settings={"region": "right"})["frames"] == 50
+
+
+def test_whole_parts_stay_when_a_stepper_fails_later(video, whole, tmp_path):
+    class FailsLater(CountingStepper):
+        def step(self, frames):
+            if frames[0].index >= 24:
+                raise ConfigError("no memory left")
+            return super().step(frames)
+
+    with pytest.raises(ConfigError, match="no memory left"):
+        walk(video, tmp_path / "out", stepper=FailsLater())
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [".parts", "run.json"]
+    assert sorted(path.name for path in (tmp_path / "out" / ".parts").iterdir()) == ["000000", "000001"]
+    assert walk(video, tmp_path / "out")["frames"] == 50
+    check_same(tmp_path / "out", whole)
 
 
 def test_files_of_others_are_not_replaced(video, tmp_path):

@@ -10,6 +10,7 @@ Killed at any moment, the same command goes on where it was. docs/detection.md t
 import argparse
 import contextlib
 import functools
+import logging
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -18,12 +19,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vidkd.cli.number_flags import add_count
-from vidkd.cli.streams import STOPPED, Stop, add_stream_arguments, stream_config
+from vidkd.cli.streams import STOPPED, Stop, add_stream_arguments, out_folder, stream_config
 
 if TYPE_CHECKING:
     from vidkd.detection.opening import ModelFiles
     from vidkd.detection.stream import Region, Stepper, StreamConfig, StreamSource
     from vidkd.runtime.detector import Detector
+
+log = logging.getLogger(__name__)
 
 SHOWN_CLASSES = 4
 
@@ -84,10 +87,11 @@ def run(arguments: argparse.Namespace) -> int:
     job = job_of(arguments, inputs)
     keep_of(job, opened(job.files).class_names)
     alone = arguments.dask is None and arguments.workers in (0, 1)
-    if len(inputs) == 1 and alone:
-        with Stop().caught() as stop:
-            return _say(detect_one(inputs[0], job=job, stop=stop), job.folders[inputs[0]])
-    return _detect_many(inputs, job, arguments.workers, arguments.dask, alone=alone)
+    with out_folder(arguments.out):
+        if len(inputs) == 1 and alone:
+            with Stop().caught() as stop:
+                return _say(detect_one(inputs[0], job=job, stop=stop), job.folders[inputs[0]])
+        return _detect_many(inputs, job, arguments.workers, arguments.dask, alone=alone)
 
 
 def job_of(arguments: argparse.Namespace, inputs: Sequence[str]) -> Job:
@@ -123,7 +127,8 @@ def _fair_share(workers: int) -> int:
 
 @functools.lru_cache(maxsize=1)
 def opened(files: "ModelFiles") -> "Detector":
-    """The model, loaded once a process."""
+    """The model, loaded once a process; that it is, is logged before, as it may take a while."""
+    log.info("opening %s", files.model)
     return files.open()
 
 

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vidkd.cli.number_flags import add_count, add_number, add_share
@@ -47,6 +48,18 @@ def stream_config(arguments: argparse.Namespace, *, batch: int) -> "StreamConfig
         part_frames=arguments.part,
         batch=batch,
     )
+
+
+@contextlib.contextmanager
+def out_folder(out: Path) -> Iterator[None]:
+    """The folder --out, which goes again if it was made in the block and every input failed: then it is empty."""
+    there = out.exists()
+    try:
+        yield
+    finally:
+        if not there:
+            with contextlib.suppress(OSError):
+                out.rmdir()
 
 
 class Stop:

@@ -28,7 +28,7 @@ from vidkd.cli.learning import (
     recorded,
     student_files,
 )
-from vidkd.cli.streams import STOPPED, Stop, add_stream_arguments, stream_config
+from vidkd.cli.streams import STOPPED, Stop, add_stream_arguments, out_folder, stream_config
 
 if TYPE_CHECKING:
     from vidkd.detection.online import Oracle, Student
@@ -101,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     inputs = find_inputs(arguments.inputs, leave_out=arguments.out)
     job, failed = job_of(arguments, inputs), 0
-    with Stop().caught() as stop:
+    with out_folder(arguments.out), Stop().caught() as stop:
         for item in inputs:
             status = ""
             try:
@@ -128,6 +128,7 @@ def job_of(arguments: argparse.Namespace, inputs: Sequence[str]) -> Job:
     from vidkd.engine.settings import as_dict
 
     _check(arguments, inputs)
+    log.info("opening %s and %s", arguments.student, arguments.oracle)  # before what runs them is imported
     config = load_learning_config(LearningConfig, arguments.settings, seed=arguments.seed)
     budget_of(arguments)
     open_policy(arguments.selector, seed=arguments.seed)

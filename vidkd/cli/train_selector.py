@@ -83,6 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
     from vidkd.detection.policies.train import about, train_selector
 
     check_threads(arguments.threads, where="--threads")
+    log.info("opening %s and %s", arguments.student, arguments.oracle)
     config = load_learning_config(_settings(), arguments.settings, seed=arguments.seed)
     training, judging = _videos(arguments)
     recorder = Recorder(arguments, config)

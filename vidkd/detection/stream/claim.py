@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from vidkd.base.errors import ConfigError
+from vidkd.base.errors import ConfigError, DataError
 from vidkd.base.files import read_json, write_json
 from vidkd.base.walk import file_fingerprint
 from vidkd.detection.stream.outputs import FORMATS
@@ -90,6 +90,23 @@ def shown(name: str) -> str:
         return name
     parts = urlsplit(name)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+@contextlib.contextmanager
+def nothing_left_of_nothing(folder: Path, *, made: bool) -> Iterator[None]:
+    """If the block fails before a part is whole, the run's record goes again, and the folder too if the run made it and it is empty.
+
+    Whole parts, a finished run and files of others stay.
+    """
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(DataError, OSError):  # the block's own error is the one to tell
+            if not _has_work(folder):
+                _clear(folder, [RECORD])
+                if made:
+                    folder.rmdir()
+        raise
 
 
 def _has_work(folder: Path) -> bool:

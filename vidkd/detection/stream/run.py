@@ -14,7 +14,7 @@ from typing import Any
 from vidkd.base.errors import ConfigError, VideoError, unknown_name
 from vidkd.base.files import write_json
 from vidkd.base.progress import Progress
-from vidkd.detection.stream.claim import PARTS, SUMMARY, claim, held, input_record, shown
+from vidkd.detection.stream.claim import PARTS, RECORD, SUMMARY, claim, held, input_record, nothing_left_of_nothing, shown
 from vidkd.detection.stream.outputs import FORMATS, Joined, write_outputs
 from vidkd.detection.stream.parts import Parts, PartWriter
 from vidkd.detection.stream.pipeline import Cut, Draw, Pipeline, Seen
@@ -83,8 +83,8 @@ def walk_stream(
     draw: needed for the format "video". stop: asked after every part (a live source: every frame) whether to end; a file then waits to be
     gone on with, a live source is finished. overwrite, further: as in `claim`; further files are written by the caller, after the summary.
     The same call goes on where a killed or stopped one was. An input that breaks off is finished with what there was, then its VideoError
-    is raised, with the frame. Raises ConfigError as `claim`, or if another process works there; VideoError if nothing can be written; what
-    stepper and draw raise.
+    is raised, with the frame; of one that fails before a part is whole nothing is left. Raises ConfigError as `claim`, or if another
+    process works there; VideoError if nothing can be written; what stepper and draw raise.
     """
     config = config or StreamConfig()
     if "video" in config.formats and draw is None:
@@ -92,10 +92,12 @@ def walk_stream(
     record = {**input_record(name), **config.record(), **settings}
     with contextlib.ExitStack() as stack:
         with writing(folder, frames=0):
+            made = not folder.exists() or (folder / RECORD).exists()
             stack.enter_context(held(folder))
             summary = claim(folder, record, overwrite=overwrite, further=further)
         if summary is not None:
             return _told(summary, "found")
+        stack.enter_context(nothing_left_of_nothing(folder, made=made))
         parts = Parts(folder / PARTS)
         if is_live(name) and parts.whole and parts.ending() is None:
             with writing(folder, frames=parts.frames):
