@@ -105,7 +105,7 @@ def test_integers_are_counted_printed_and_run(teacher: Path, tmp_path: Path, cap
     assert verb("export", "--checkpoint", teacher, "--out", tmp_path / "float.onnx") == 0
     assert files[0].stat().st_size < (tmp_path / "float.onnx").stat().st_size / 2.5
     card = (tmp_path / "net.onnx.md").read_text(encoding="utf-8")
-    assert "| Integers | in eight-bit integers: 5 convolutions" in card
+    assert "| Integers | 6 layers in eight-bit integers: 5 convolutions and 1 linear layer; in float" in card
     assert "| Judged, before export | the network in float: top1 " in card
     for path in files:
         assert (
