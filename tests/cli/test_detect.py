@@ -227,8 +227,8 @@ def test_another_model_is_told(video: Path, model: Path, tmp_path: Path, capsys:
     [
         (["--classes", "cta"], "unknown class 'cta'\n  did you mean : cat"),
         (["--region", "64,0,70,9"], "the region 64,0,70,9 lies outside the frame"),
-        (["--region", "3,3"], "not a region: 3,3"),
-        (["--formats", "mots"], "unknown format 'mots'"),
+        (["--region", "3,3"], "not a region: 3,3\n  to mend : four numbers: x1,y1,x2,y2\n  flag    : --region\n"),
+        (["--formats", "mots"], "flag         : --formats"),
         (["--names", "x.names"], "--names means nothing to"),
         (["--score", "30"], "--score must lie in [0, 1], not 30"),
         (["--nms", "-0.5"], "--nms must lie in [0, 1], not -0.5"),

@@ -221,7 +221,8 @@ def test_a_disk_that_is_full_at_the_end(
         (["--student", "torchvision:ssd300_vgg16"], "a detector of torchvision cannot learn"),
         (["--oracle", "torchvision:ssd300_vgg16"], "a detector of torchvision needs --oracle-weights too"),
         (["--oracle-weights", "x.weights"], "--oracle-weights means nothing to"),
-        (["--resize", "strech"], "did you mean : stretch"),
+        (["--resize", "strech"], "flag         : --resize\n  did you mean : stretch\n"),
+        (["--region", "3,3"], "flag    : --region\n"),
     ],
 )
 def test_what_cannot_be(

@@ -84,7 +84,8 @@ def test_how_frames_meet_a_darknet_input(darknet, tmp_path):
     assert ModelFiles(**darknet, device="cpu").open().resize == "darknet"
     assert stretched.record()["resize"] == "stretch"
     with pytest.raises(ConfigError, match="unknown way of resizing 'strech'") as caught:
-        ModelFiles(**darknet, resize="strech").open()
+        ModelFiles(**darknet, resize="strech", model_flag="--oracle", flags="oracle-").open()
+    assert caught.value.lines["flag"] == "--oracle-resize"
     assert caught.value.lines["did you mean"] == "stretch"
     with pytest.raises(ConfigError, match="--resize means nothing to"):
         ModelFiles(model=str(picture_model(tmp_path / "net.onnx")), resize="stretch").open()

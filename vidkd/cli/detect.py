@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vidkd.cli.number_flags import add_count
-from vidkd.cli.streams import STOPPED, Stop, add_stream_arguments, out_folder, stream_config
+from vidkd.cli.streams import STOPPED, Stop, add_stream_arguments, out_folder, region_of, stream_config
 
 if TYPE_CHECKING:
     from vidkd.detection.opening import ModelFiles
@@ -98,7 +98,6 @@ def job_of(arguments: argparse.Namespace, inputs: Sequence[str]) -> Job:
     """The job that the arguments describe. Raises ConfigError for those that cannot be."""
     from vidkd.base.cores import check_threads
     from vidkd.detection.opening import ModelFiles
-    from vidkd.detection.stream import Region
     from vidkd.detection.stream.inputs import folder_names
 
     check_threads(arguments.threads, where="--threads")
@@ -112,7 +111,7 @@ def job_of(arguments: argparse.Namespace, inputs: Sequence[str]) -> Job:
         files=files,
         config=stream_config(arguments, batch=arguments.batch),
         classes=tuple(arguments.classes) if arguments.classes else None,
-        region=Region.parse(arguments.region) if arguments.region else None,
+        region=region_of(arguments),
         track=arguments.track,
         folders={name: str(arguments.out / folder) for name, folder in folder_names(inputs).items()},
         overwrite=arguments.overwrite,

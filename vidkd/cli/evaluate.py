@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.model is None:
         check_there(arguments.checkpoint)
-        refuse_detector(arguments.checkpoint, "--model takes detectors")
+        refuse_detector(arguments.checkpoint, "vidkd evaluate --model takes detectors")
     if arguments.model is None and is_exported(arguments.checkpoint):
         return _evaluate_classifier(arguments)
     if arguments.model is not None or is_detector(read_checkpoint(arguments.checkpoint)):

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vidkd.base.errors import ConfigError
 from vidkd.cli.number_flags import add_count, add_number, add_share
 
 if TYPE_CHECKING:
-    from vidkd.detection.stream import StreamConfig
+    from vidkd.detection.stream import Region, StreamConfig
 
 log = logging.getLogger(__name__)
 
@@ -40,14 +41,32 @@ def stream_config(arguments: argparse.Namespace, *, batch: int) -> "StreamConfig
     """The stream that the arguments describe. Raises ConfigError for one that cannot be."""
     from vidkd.detection.stream import FORMATS, StreamConfig
 
-    return StreamConfig(
-        formats=tuple(dict.fromkeys(arguments.formats or FORMATS)),
-        every=arguments.every,
-        seconds=arguments.seconds,
-        sequence_fps=arguments.fps,
-        part_frames=arguments.part,
-        batch=batch,
-    )
+    with told_by("--formats"):  # numbers were looked at when flags were read
+        return StreamConfig(
+            formats=tuple(dict.fromkeys(arguments.formats or FORMATS)),
+            every=arguments.every,
+            seconds=arguments.seconds,
+            sequence_fps=arguments.fps,
+            part_frames=arguments.part,
+            batch=batch,
+        )
+
+
+def region_of(arguments: argparse.Namespace) -> "Region | None":
+    """The region of --region. Raises ConfigError for what is none."""
+    from vidkd.detection.stream import Region
+
+    with told_by("--region"):
+        return Region.parse(arguments.region) if arguments.region else None
+
+
+@contextlib.contextmanager
+def told_by(flag: str) -> Iterator[None]:
+    """A ConfigError of the block says which flag it is about."""
+    try:
+        yield
+    except ConfigError as error:
+        raise error.with_lines(flag=flag) from error
 
 
 @contextlib.contextmanager

@@ -28,7 +28,7 @@ from vidkd.cli.learning import (
     recorded,
     student_files,
 )
-from vidkd.cli.streams import STOPPED, Stop, add_stream_arguments, out_folder, stream_config
+from vidkd.cli.streams import STOPPED, Stop, add_stream_arguments, out_folder, region_of, stream_config
 
 if TYPE_CHECKING:
     from vidkd.detection.online import Oracle, Student
@@ -123,7 +123,7 @@ def job_of(arguments: argparse.Namespace, inputs: Sequence[str]) -> Job:
     """The job that the arguments describe, its networks opened. Raises ConfigError or CheckpointError for one that cannot be."""
     from vidkd.detection.online.config import LearningConfig, load_learning_config
     from vidkd.detection.policies import open_policy
-    from vidkd.detection.stream import BoxFilter, Region, labels_of
+    from vidkd.detection.stream import BoxFilter, labels_of
     from vidkd.detection.stream.inputs import folder_names
     from vidkd.engine.settings import as_dict
 
@@ -133,7 +133,7 @@ def job_of(arguments: argparse.Namespace, inputs: Sequence[str]) -> Job:
     budget_of(arguments)
     open_policy(arguments.selector, seed=arguments.seed)
     stream = stream_config(arguments, batch=1)
-    region = Region.parse(arguments.region) if arguments.region else None
+    region = region_of(arguments)
     light, heavy = student_files(arguments), oracle_files(arguments)
     student = open_student(light)
     _compare_with_selector(arguments, inputs, light, student, config)

@@ -120,7 +120,7 @@ class ModelFiles:
         """What was given of a darknet detector's settings."""
         settings = {"score_threshold": self.score, "nms_iou": self.nms_iou, "resize": self.resize, "runtime": self.runtime}
         if self.resize is not None and self.resize not in RESIZE_MODES:
-            raise unknown_name("way of resizing", self.resize, RESIZE_MODES)
+            raise unknown_name("way of resizing", self.resize, RESIZE_MODES, **self._flag_line("resize"))
         return {name: value for name, value in settings.items() if value is not None}
 
     def _open_run(self) -> Detector:

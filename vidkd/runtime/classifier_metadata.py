@@ -121,7 +121,7 @@ def embedded_classifier(network: Network) -> ClassifierMetadata:
 
 def _detector(network: Network) -> ConfigError:
     return ConfigError(
-        f"a detector, not a classifier: {network.path}", to_mend="vidkd detect --model takes it, to judge vidkd evaluate --model"
+        f"a detector, not a classifier: {network.path}", to_mend="vidkd detect --model takes it (to judge it: vidkd evaluate --model)"
     )
 
 

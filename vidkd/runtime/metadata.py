@@ -135,7 +135,7 @@ class ModelMetadata:
         if isinstance(content, Mapping) and content.get("task") == "classify":
             raise ConfigError(
                 f"a classifier, not a detector: {where}",
-                to_mend="vidkd predict --checkpoint takes it, to judge vidkd evaluate --checkpoint",
+                to_mend="vidkd predict --checkpoint takes it (to judge it: vidkd evaluate --checkpoint)",
             )
         keys = checked_keys(cls, content, where, prefix="")
         parts = {
