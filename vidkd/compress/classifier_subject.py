@@ -199,7 +199,7 @@ class ClassifierSubject:
             device = torch.device("cpu")  # an exported file is run by its own library
             model: VideoClassifier | ExportedModule = ExportedModule(open_exported_classifier(made.file))
         else:
-            device = pick_device(self.config.train.device)
+            device = pick_device(self.config.train.device, flag="--train.device")
             model = load_classifier(made.model).model.to(device)
         data = self.config.data
         found = judge(model, self._clips, self._subset, data, self._student.classes, device=device, workers=data.workers)

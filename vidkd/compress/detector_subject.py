@@ -148,7 +148,7 @@ class DetectorSubject:
     def _distilled(self, saved: SavedDetector, config: DistilConfig, folder: Path) -> Made:
         """Raises DataError for footage that is judged."""
         frames, source = self._footage(config.frames, config.seed)
-        device = pick_device(self.config.train.device)
+        device = pick_device(self.config.train.device, flag="--train.device")
         detector, original = (self._detector(one, score=config.score, device=device) for one in (saved, self._student))
         found = distil(detector, original, frames, self._with_files(config))
         write_darknet(folder, saved.net, saved.classes)
@@ -280,7 +280,7 @@ class DetectorSubject:
         if made.file is not None:
             detector = open_detector(made.file, score=judge.score, nms_iou=judge.nms_iou, device="cpu")
         else:
-            device = pick_device(self.config.train.device)
+            device = pick_device(self.config.train.device, flag="--train.device")
             detector = self._detector(self._load(made.model), score=judge.score, device=device)
         found: DetectorJudgement | RecallJudgement
         if self._complete:
