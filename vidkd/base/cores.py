@@ -5,13 +5,13 @@ from collections.abc import MutableMapping
 
 from vidkd.base.errors import ConfigError
 
+WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+"""Variables by which a user says how threads of OpenMP wait."""
+
 
 def available_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
 
 def sleep_while_waiting(environment: MutableMapping[str, str] = os.environ) -> None:

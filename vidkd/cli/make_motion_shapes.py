@@ -46,7 +46,9 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stdout.write(_WRITERS[arguments.variant](arguments.out, values, arguments.workers))
     except ConfigError as error:
         named = [_flag(name) for name in values if re.search(rf"\b{name}\b", error.what)]
-        raise error.with_lines(where=f"{' and '.join(named)} on the command line") if named else error from error
+        if not named:
+            raise
+        raise error.with_lines(where=f"{' and '.join(named)} on the command line") from error
     return 0
 
 
