@@ -190,6 +190,40 @@ def test_a_teachers_run_of_other_settings_teaches_nobody(
     assert fits.names == []
 
 
+def test_a_lost_teacher_is_trained_behind_its_own(
+    tiny_study: Callable[..., Study], places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = tiny_study(methods=CHAIN, seeds=[0])
+    first, second, third = cells_to_test(study)
+    for wave in (first, second):
+        dict(run_cells(study, "test", wave, places, {}, 1))
+    shutil.rmtree(places.runs)
+    fits = Fits(monkeypatch, {"first-s0-1": VideoError("cannot decode it")})
+    with pytest.raises(DataError) as raised:
+        dict(run_cells(study, "test", third, places, {}, 1))
+    assert raised.value.what == "2 cells failed", "the two teachers; the student waits"
+    assert fits.names == ["first-s0-1"]
+    fits.fails, fits.names = {}, []
+    dict(run_cells(study, "test", third, places, {}, 1))
+    assert fits.names == ["first-s0-1", "rgb-s0-1", "last-s0-1"]
+
+
+def test_a_run_that_is_compressed_needs_its_teacher(
+    tiny_study: Callable[..., Study], places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its repairs learn from that."""
+    small = {"compresses": "rgb", "steps": [{"repair": {"train.steps": 1}}]}
+    study = tiny_study(methods={name: CHAIN[name] for name in ("first", "rgb")} | {"small": small}, seeds=[0])
+    first, second, third = cells_to_test(study)
+    for wave in (first, second):
+        dict(run_cells(study, "test", wave, places, {}, 1))
+    shutil.rmtree(places.runs / "small" / "test" / "first-s0-1")
+    fits = Fits(monkeypatch, {})
+    ((_, made),) = run_cells(study, "test", third, places, {}, 1)
+    assert fits.names == ["first-s0-1"]
+    assert made["steps"] == 1
+
+
 def test_students_wait_for_a_teacher_that_could_not_be_trained_again(
     tiny_study: Callable[..., Study], places: Places, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -80,21 +80,42 @@ def run_cells(
 def _train_lost_teachers(
     study: Study, phase: Phase, keys: Sequence[CellKey], places: Places, chosen: Chosen, workers: int
 ) -> dict[str, str]:
-    """Train again the teachers whose cells are kept but whose runs are gone (another machine, a fresh clone); errors of those that failed.
+    """Train again the teachers whose cells are kept but whose runs are gone (another machine, a fresh clone), and before them their own
+    teachers; errors of those that failed, or that wait for one that did.
 
     Raises DataError for a teacher whose run is there but was trained with other settings.
     """
-    taught = [key for key in keys if study.spec.methods[key.method].source is not None]
-    teachers = {str(key): key for key in (source_cell(study, key, phase, chosen) for key in taught)}
     folder = places.runs / study.spec.study / phase
-    lost = {name: key for name, key in teachers.items() if not is_finished(folder / name)}
+    finished = functools.cache(lambda key: is_finished(folder / str(key)))
+    teachers = {str(one): one for key in keys for one in _teachers_needed(study, key, phase, chosen, finished)}
+    lost = {name: key for name, key in teachers.items() if not finished(key)}
     for name, key in teachers.items():
         if name not in lost:
             check_teacher_run(study, key, phase, chosen, places.runs)
     if lost:
         log.info("training %d teachers again: their runs are not in %s", len(lost), folder)
     work = functools.partial(_train_named, study=study, phase=phase, places=places, chosen=chosen, keys=lost, quiet=workers > 1)
-    return {name: error for name, error in _outcomes(work, list(lost), workers) if error is not None}
+    errors: dict[str, str] = {}
+    for wave in waves(study.spec):
+        names = [name for name, key in lost.items() if key.method in wave]
+        above = {name: _teacher_name(study, lost[name], phase, chosen) for name in names}
+        errors |= {name: f"waits for teacher {other}: {errors[other]}" for name, other in above.items() if other in errors}
+        able = [name for name in names if name not in errors]
+        errors |= {name: error for name, error in _outcomes(work, able, workers) if error is not None}
+    return errors
+
+
+def _teachers_needed(study: Study, key: CellKey, phase: Phase, chosen: Chosen, finished: Callable[[CellKey], bool]) -> list[CellKey]:
+    """The cells whose runs must be there before this one: its teacher, or what it compresses, behind the teachers that these need.
+
+    A teacher that is finished needs nobody any more; a run that is compressed does, for its repairs learn from its teacher.
+    """
+    method = study.spec.methods[key.method]
+    if method.source is None:
+        return []
+    source = source_cell(study, key, phase, chosen)
+    above = [] if method.compresses is None and finished(source) else _teachers_needed(study, source, phase, chosen, finished)
+    return [*above, source]
 
 
 def _teacher_name(study: Study, key: CellKey, phase: Phase, chosen: Chosen) -> str | None:
