@@ -81,6 +81,20 @@ def test_training_ends_when_other_videos_gain_nothing_more():
     assert result.validation[result.best_epoch - 1] == min(result.validation)
 
 
+def test_an_epoch_whose_loss_is_no_number_is_never_the_best_one(monkeypatch):
+    rising = iter([0.5, 0.4, math.nan, 0.1])
+    monkeypatch.setattr("vidkd.detection.policies.train._judge", lambda *_: next(rising))
+    result = train_selector([record(0)], [record(1)], dataclasses.replace(SMALL, features="use"))
+    assert (result.best_epoch, result.validation[:2], len(result.validation)) == (2, (0.5, 0.4), 3)
+    assert all(torch.isfinite(weight).all() for weight in result.selector.parameters())
+
+
+def test_a_training_of_which_no_epoch_can_be_judged_is_told():
+    unknown = dataclasses.replace(record(1), last_loss=np.full(60, np.nan, np.float32))
+    with pytest.raises(DataError, match="was never finite"):
+        train_selector([record(0)], [unknown], dataclasses.replace(SMALL, epochs=4))
+
+
 def test_features_that_only_mislead_are_left_out_where_either_way_may_be():
     def noisy(seed):
         one = record(seed, frames=40, features=60)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -98,13 +99,18 @@ def train_selector(
 ) -> TrainedSelector:
     """Train a selector on some records and stop by others, which should be of other videos; on the CPU, deterministic by seed.
 
-    A validation record is one sequence from its first frame, as a stream is. Raises DataError if either side is empty or features differ
-    in number.
+    A validation record is one sequence from its first frame, as a stream is. Training ends too at an epoch whose loss on the validation
+    records is not finite. Raises DataError if either side is empty, features differ in number, or no epoch's loss is finite.
     """
     settings = settings or SelectorTraining()
     features = _feature_count([*training, *validation], both=bool(training) and bool(validation))
     ways = (True, False) if settings.features == "either" else (settings.features == "use",)
-    return min((_trained(training, validation, settings, features, sees) for sees in ways), key=lambda found: min(found.validation))
+    best = min((_trained(training, validation, settings, features, sees) for sees in ways), key=lambda found: _least(found.validation))
+    if not math.isfinite(_least(best.validation)):
+        raise DataError(
+            "the selector's loss on the validation records was never finite", to_mend="a lower selector.lr, or records of other videos"
+        )
+    return best
 
 
 def _trained(
@@ -120,7 +126,7 @@ def _trained(
     losses: list[float] = []
     judged: list[float] = []
     best = {name: value.clone() for name, value in model.state_dict().items()}
-    while len(losses) < settings.epochs and len(judged) - _best_place(judged) < settings.patience:
+    while len(losses) < settings.epochs and len(judged) - _best_place(judged) < settings.patience and _goes_on(judged):
         losses.append(_epoch(model, optimiser, training, settings, generator))
         judged.append(_judge(model, validation, settings))
         if _best_place(judged) == len(judged):
@@ -171,8 +177,18 @@ def _feature_count(records: Sequence[SelectorRecord], *, both: bool) -> int:
 
 
 def _best_place(judged: Sequence[float]) -> int:
-    """The epoch, counted from 1, of the lowest loss; 0 before the first."""
-    return int(np.argmin(judged)) + 1 if judged else 0
+    """The epoch, counted from 1, of the lowest loss that is finite; 0 where there is none."""
+    return [*judged].index(_least(judged)) + 1 if math.isfinite(_least(judged)) else 0
+
+
+def _least(judged: Sequence[float]) -> float:
+    """The lowest finite loss, infinity without one."""
+    return min((loss for loss in judged if math.isfinite(loss)), default=math.inf)
+
+
+def _goes_on(judged: Sequence[float]) -> bool:
+    """Whether the last epoch left numbers: weights that are none stay so."""
+    return not judged or math.isfinite(judged[-1])
 
 
 def _epoch(
