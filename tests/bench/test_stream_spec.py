@@ -87,6 +87,8 @@ def test_settings_of_a_cell_come_from_study_method_and_trial(tmp_path: Path) -> 
         ({"block": 0}, "block must be at least 1"),
         ({"streams": {"a": {"segments": []}}}, "needs a segment"),
         ({"streams": {"a": {**BOTH, "ranges": {"all": [0, 4]}}}}, "'all' cannot name a range"),
+        ({"streams": {"a": {**BOTH, "ranges": {"after": [0, 4]}}}}, "'after' cannot name a range"),
+        ({"streams": {"a": {"segments": [{"video": "both", "name": "after_of_fixed"}]}}}, "'after_of_fixed' cannot name a range"),
         ({"streams": {"a": {**BOTH, "ranges": {"late": [4, 4]}}}}, "ranges.late is"),
         ({"streams": {"a": {"segments": [{"video": "both", "frames": [3, 1]}]}}}, "frames of a segment"),
         ({"streams": {"a": {**BOTH, "truth": {"layout": "motte", "folder": "x"}}}}, "unknown layout of boxes 'motte'"),

@@ -11,7 +11,7 @@ from vidkd.bench.streams.bootstrap import Measured, StreamCounts, block_of, name
 from vidkd.bench.streams.cells import read_cell
 from vidkd.bench.streams.places import StreamPlaces
 from vidkd.bench.streams.settings import ChosenTrials, StreamCellKey, depends_on_seed, shares_of
-from vidkd.bench.streams.spec import WHOLE, StreamStudy
+from vidkd.bench.streams.spec import AFTER, WHOLE, StreamStudy
 from vidkd.bench.summary import Method, Metric, Paired, build_summary
 
 PARTS = ("student", "selector", "update")
@@ -19,8 +19,6 @@ PARTS = ("student", "selector", "update")
 PRECISION, RECALL = ("ap50", "ap30"), "recall"
 DRAWS = {"f1": 10_000, **dict.fromkeys((*PRECISION, RECALL), 1_000)}
 """Of a bootstrap; one of average precision is long."""
-AFTER = "after"
-"""The frames after a cell's last kept update, as a range of its own; it is another one in every cell."""
 
 StreamCells = Mapping[tuple[str, float], Sequence[dict[str, Any]]]
 """Finished cells by method and share of calls, one for every seed and stream."""

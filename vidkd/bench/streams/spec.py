@@ -13,6 +13,8 @@ from vidkd.runtime.letterbox import ResizeMode
 Kind = Literal["learn", "frozen", "tracked", "flow", "first_tenth", "oracle"]
 WHOLE = "all"
 """The range of every frame of a stream; no range of a study may have its name."""
+AFTER = "after"
+"""The frames after a cell's last kept update, as a range of its own; it is another one in every cell, and its name is taken too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,8 +81,12 @@ class StreamSpec:
                 raise ConfigError(f"ranges.{name} is [first, stop], rising from 0: {bounds}")
         names = [*self.ranges, *(segment.name for segment in self.segments if segment.name)]
         for name in names:
-            if names.count(name) > 1 or name == WHOLE or not name.isidentifier() or name != name.lower():
-                raise ConfigError(f"'{name}' cannot name a range", to_mend=f"small letters, digits and _, each name once, not '{WHOLE}'")
+            taken = name in (WHOLE, AFTER) or name.startswith(f"{AFTER}_of_")
+            if names.count(name) > 1 or taken or not name.isidentifier() or name != name.lower():
+                raise ConfigError(
+                    f"'{name}' cannot name a range",
+                    to_mend=f"small letters, digits and _, each name once, not '{WHOLE}', '{AFTER}' or '{AFTER}_of_...'",
+                )
         if self.truth is not None and any(segment.short_side for segment in self.segments):
             raise ConfigError("a stream with truth keeps the size of its frames", to_mend="leave out short_side")
 
