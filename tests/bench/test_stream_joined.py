@@ -1,5 +1,6 @@
 """Cells of streams of several videos: places, truth at returns, the last allowed frame, and selectors that know the stream."""
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from vidkd.bench.streams.page import stream_table, tables_of
 from vidkd.bench.streams.places import oracle_files
 from vidkd.bench.streams.run import run_stream_cell
 from vidkd.bench.streams.settings import StreamCellKey, cells_to_run
+from vidkd.detection.online import Student
 from vidkd.detection.policies import save_selector
 from vidkd.models.selector import KeyFrameLSTM, SelectorConfig
 from vidkd.video.content import content_of
@@ -84,6 +86,21 @@ def test_after_the_last_allowed_frame_the_student_goes_on_alone(root, tmp_path) 
     cell = run_stream_cell(study, "test", StreamCellKey("fixed", -1, 0.1, 0, "aba"), places, {})
     assert cell["called"] == [0, 10]
     assert len(cell["counts"]["right"]) == 41
+
+
+@pytest.mark.parametrize("kind", ["learn", "tracked"])
+def test_the_time_of_the_student_is_that_of_every_frame(kind, root, tmp_path, monkeypatch) -> None:
+    pause_s, look = 0.01, Student.look
+
+    def slow(student, frame, **place):
+        time.sleep(pause_s)
+        return look(student, frame, **place)
+
+    monkeypatch.setattr(Student, "look", slow)
+    study, places, _ = joined(root, tmp_path, {"student": {"kind": "frozen"}, "one": {"kind": kind}}, calls_until=2)
+    cell = run_stream_cell(study, "test", StreamCellKey("one", -1, 0.1, 0, "aba"), places, {})
+    assert cell["called"] == [0]
+    assert 41 * pause_s <= cell["seconds"]["student"] <= cell["seconds"]["stream"]
 
 
 def test_a_student_adapted_offline_learns_before_the_last_allowed_frame(root, tmp_path) -> None:

@@ -1,12 +1,13 @@
 """The ways along a stream that a study compares: a learner under a policy, and the baselines."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vidkd.base.timing import Stopwatch
 from vidkd.bench.streams.carried import Carrier
 from vidkd.detection.online import FrameRecord, KeyFrame, Student, SynchronousLearner, Trainer, Update
 from vidkd.detection.online.lesson import key_frame_of
@@ -29,10 +30,14 @@ class Passed:
     seconds: dict[str, float] = field(default_factory=dict)
     failures: int = 0
 
+    def spend(self, parts: Mapping[str, float]) -> None:
+        """Take in the seconds of the parts of one frame."""
+        for name, seconds in parts.items():
+            self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+
     def note(self, record: FrameRecord) -> None:
         """Take in what one step did."""
-        for name, seconds in record.seconds.items():
-            self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+        self.spend(record.seconds)
         if record.called:
             self.called.append(record.frame_index)
         self.failures += record.failed is not None
@@ -81,7 +86,7 @@ class Learning:
         """As `Way`."""
         position, self._position = self._position, self._position + 1
         if self.limit.reached(position, self.passed):
-            return self.learner.student.look(frame, frame_index=position).detections
+            return _alone(self.learner.student, frame, position, self.passed)
         step = self.learner.step(frame)
         self.passed.note(step.record)
         return step.detections
@@ -119,16 +124,18 @@ class Carrying:
     def __init__(self, learner: SynchronousLearner, carrier: Carrier, limit: Limit) -> None:
         self.learner, self.carrier, self.limit = learner, carrier, limit
         self.passed = Passed()
+        self._position = 0
 
     def step(self, frame: NDArray[np.uint8]) -> Detections:
         """As `Way`."""
-        position = self.learner.position
+        position, self._position = self._position, self._position + 1
+        if self.limit.reached(position, self.passed):
+            return self.carrier.carry(frame, _alone(self.learner.student, frame, position, self.passed)).at(position, None)
         step = self.learner.step(frame)
         boxes = self.carrier.carry(frame, step.detections).at(position, None)
-        if not self.limit.reached(position, self.passed):
-            self.passed.note(step.record)
-            if step.answer is not None:
-                self.carrier.take(step.answer.detections)
+        self.passed.note(step.record)
+        if step.answer is not None:
+            self.carrier.take(step.answer.detections)
         return boxes
 
 
@@ -186,6 +193,15 @@ class AdaptedOffline:
                 self.passed.outcomes[done.outcome] = self.passed.outcomes.get(done.outcome, 0) + 1
                 if done.outcome == "kept":
                     self.passed.kept = [self.policy.until]
+
+
+def _alone(student: Student, frame: NDArray[np.uint8], position: int, passed: Passed) -> Detections:
+    """What the student finds on a frame that nothing is asked or learned about; its time counts as on any other."""
+    clock = Stopwatch()
+    with clock.part("student"):
+        found = student.look(frame, frame_index=position).detections
+    passed.spend(clock.seconds())
+    return found
 
 
 def calls_of(share: float, frames: int) -> int:
