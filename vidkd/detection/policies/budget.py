@@ -10,10 +10,10 @@ from vidkd.base.errors import ConfigError
 class CallBudget:
     """At most `calls` calls in any `window` frames that follow each other; `calls` in each whole block of `window` frames can be spent.
 
-    Blocks are counted from the start of the stream. Calls that are saved up fall due: the last j of a block at the latest j * gap frames
-    before its end, gap being half the even spacing of calls, rounded down. Whoever calls whenever `due` says so (and else as he likes,
-    where `may_call` allows) has spent exactly `calls` at the end of every block: a due call is always allowed, since the block before
-    kept the same dates.
+    Blocks are counted from the start of the stream. Calls that are saved up fall due: the last of a block at the latest on its last frame,
+    each before it `gap` frames earlier, gap being half the even spacing of calls, rounded down. Whoever calls whenever `due` says so (and
+    else as he likes, where `may_call` allows) has spent exactly `calls` at the end of every block: a due call is always allowed, since the
+    block before kept the same dates.
     Raises ConfigError unless 1 <= calls <= window.
     """
 
