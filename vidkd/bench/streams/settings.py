@@ -5,14 +5,15 @@ import functools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
-from vidkd.base.errors import ConfigError
+from vidkd.base.errors import ConfigError, unknown_name
 from vidkd.bench.streams.spec import MethodSpec, StreamStudySpec
 from vidkd.bench.streams.typed import built, merged
 from vidkd.detection.online import Replay, Update
 from vidkd.detection.online.distillation import NEEDS_HEADS
-from vidkd.detection.policies import SEEDED
+from vidkd.detection.policies import BARE, SEEDED
 
 StreamPhase = Literal["tune", "test"]
 ChosenTrials = Mapping[str, Mapping[str, Any]]
@@ -104,8 +105,9 @@ def _built_ways(settings: str) -> Ways:
 
 
 def check_methods(spec: StreamStudySpec) -> None:
-    """Raise ConfigError for a method whose settings, in any trial, cannot be used."""
+    """Raise ConfigError for a method whose policy nobody knows, or whose settings, in any trial, cannot be used."""
     for name, method in spec.methods.items():
+        _check_policy(name, method.policy)
         for trial in range(-1, len(method.trials)):
             untuned = trial < 0
             nothing: ChosenTrials = {other: {} for other in spec.methods}
@@ -114,6 +116,13 @@ def check_methods(spec: StreamStudySpec) -> None:
                 raise ConfigError(f"methods.{name}: the loss {ways.update.loss} needs raw heads", to_mend="oracle.heads: true")
             if untuned and spec.oracle.heads and method.wrong:
                 raise ConfigError(f"methods.{name}: raw heads are not made wrong", to_mend="an oracle without heads, or wrong: 0")
+
+
+def _check_policy(method: str, policy: str) -> None:
+    """A file of a selector has a suffix, so that a name without one is a policy, if need be misspelt."""
+    known = (*BARE, HINDSIGHT)
+    if policy not in known and not Path(policy).suffix:
+        raise unknown_name("key-frame policy", policy, known, where=f"methods.{method}", or_else="the file of a trained selector")
 
 
 def identity_of(spec: StreamStudySpec, key: StreamCellKey, chosen: ChosenTrials) -> dict[str, Any]:

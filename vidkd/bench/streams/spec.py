@@ -87,6 +87,8 @@ class StreamSpec:
                     f"'{name}' cannot name a range",
                     to_mend=f"small letters, digits and _, each name once, not '{WHOLE}', '{AFTER}' or '{AFTER}_of_...'",
                 )
+        if self.calls_until is not None and self.calls_until < 1:
+            raise ConfigError(f"calls_until is a frame from 1 on: {self.calls_until}", to_mend="a method of kind: frozen never learns")
         if self.truth is not None and any(segment.short_side for segment in self.segments):
             raise ConfigError("a stream with truth keeps the size of its frames", to_mend="leave out short_side")
 
@@ -246,6 +248,8 @@ class StreamStudySpec:
             raise ConfigError("methods have trials, but no stream is there to judge them", to_mend="tuning: {streams: [NAME]}")
         if not self.test_streams:
             raise ConfigError("every stream is used for tuning", to_mend="name one more stream")
+        if not 0 < self.iou <= 1 or not 0 <= self.score <= 1:
+            raise ConfigError(f"iou lies in (0, 1], score in [0, 1]: {self.iou}, {self.score}")
         for name, least in (("block", 1), ("threads", 1)):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} must be at least {least}, not {getattr(self, name)}")
