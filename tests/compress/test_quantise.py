@@ -16,6 +16,7 @@ from torch import nn
 from vidkd.base.errors import ConfigError
 from vidkd.compress import quantise as quantise_module
 from vidkd.compress.config import QuantiseConfig
+from vidkd.compress.export import check_integers
 from vidkd.compress.integer_layers import counted, integer_layers, run_in_integers, weighted_layers
 from vidkd.compress.quantise import Quantised, one_by_one, quantise, quantise_once, signal_to_noise_db
 from vidkd.runtime.onnx_network import NOT_AS_WRITTEN
@@ -38,9 +39,41 @@ class ThreeLayers(nn.Module):
         return scores
 
 
-def graph_of(net: nn.Module, example: torch.Tensor) -> bytes:
+class Attention(nn.Module):
+    """Two heads over six tokens, with a position added to their scores, between two linear layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.qkv, self.out = nn.Linear(16, 48), nn.Linear(16, 5)
+        self.position = nn.Parameter(torch.rand(1, 2, 6, 6))
+
+    def forward(self, clip: torch.Tensor) -> torch.Tensor:
+        query, key, value = self.qkv(clip).reshape(len(clip), 6, 3, 2, 8).permute(2, 0, 3, 1, 4).unbind(0)
+        weights = (query @ key.transpose(-2, -1) + self.position).softmax(-1)
+        scores: torch.Tensor = self.out((weights @ value).transpose(1, 2).reshape(len(clip), 6, 16))
+        return scores
+
+
+class Disturbed(nn.Module):
+    """Two outputs: one that `coarse` makes, and a larger one that it does not touch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.coarse, self.fine = nn.Linear(8, 8), nn.Linear(8, 8)
+        with torch.no_grad():
+            self.coarse.weight[:, 0] *= 300  # an outlier in every filter: steps too coarse for the others
+            self.coarse.bias.zero_()
+
+    def forward(self, clip: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        one = clip * torch.tensor([1e-4, *[1.0] * 7])
+        return self.coarse(one), 1000 * self.fine(clip)
+
+
+def graph_of(net: nn.Module, example: torch.Tensor, outputs: Sequence[str] = ("out",)) -> bytes:
     open_batch = ({0: torch.export.Dim("batch")},) if len(example) > 1 else None
-    names: dict[str, Any] = {"input_names": ["clip"], "output_names": ["out"]}
+    names: dict[str, Any] = {"input_names": ["clip"], "output_names": list(outputs)}
     program = torch.onnx.export(net.eval(), (example,), dynamo=True, dynamic_shapes=open_batch, verbose=False, **names)
     assert program is not None
     file = io.BytesIO()
@@ -109,8 +142,8 @@ def test_every_layer_computes_in_integers_and_says_nearly_the_same(graph: bytes,
     assert 25 < signal_to_noise_db(run(graph, other), run(made.graph, other)) < 80
     (tmp_path / "net.onnx").write_bytes(made.graph)
     (tmp_path / "float.onnx").write_bytes(graph)
-    assert run_in_integers(tmp_path / "net.onnx") == (2, 2)
-    assert run_in_integers(tmp_path / "float.onnx") == (0, 2)
+    assert run_in_integers(tmp_path / "net.onnx") == (2, 2, 1)
+    assert run_in_integers(tmp_path / "float.onnx") == (0, 2, 0)
 
 
 def test_openvino_computes_the_same_file_in_integers(graph: bytes, tmp_path: Path) -> None:
@@ -118,7 +151,7 @@ def test_openvino_computes_the_same_file_in_integers(graph: bytes, tmp_path: Pat
 
     made = quantise(graph, feeds(), QuantiseConfig(spare=("second",)))
     openvino.save_model(openvino.Core().read_model(io.BytesIO(made.graph)), str(tmp_path / "net.xml"), compress_to_fp16=False)
-    assert run_in_integers(tmp_path / "net.xml") == (1, 2)
+    assert run_in_integers(tmp_path / "net.xml") == (1, 2, 1)
 
 
 @pytest.mark.parametrize("integers", [False, True])
@@ -141,7 +174,47 @@ def test_a_layer_that_is_spared_is_run_in_float(graph: bytes, tmp_path: Path) ->
     assert spared.left == {"second": "spare"}
     assert str(spared) == "2 layers in eight-bit integers: 1 convolution and 1 linear layer; in float: second"
     (tmp_path / "net.onnx").write_bytes(spared.graph)
-    assert run_in_integers(tmp_path / "net.onnx") == (1, 2)
+    assert run_in_integers(tmp_path / "net.onnx") == (1, 2, 1)
+
+
+def test_softmax_and_products_of_activations_stay_in_float(tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    made = quantise(graph_of(Attention(), torch.rand(2, 6, 16)), feeds(shape=(2, 6, 16)), QuantiseConfig())
+    assert sorted(made.layers.values()) == ["MatMul", "MatMul"]
+    path.write_bytes(made.graph)
+    model = onnx.load(path)
+    made_by = {output: node.op_type for node in model.graph.node for output in node.output}
+    rounded = [name for node in model.graph.node if node.op_type == "QuantizeLinear" for name in node.input[:1]]
+    assert "Softmax" not in {made_by.get(name) for name in rounded}
+    assert [made_by.get(name) for name in rounded].count("MatMul") <= 2, "the linear layers alone"
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "run.onnx")
+    onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"], disabled_optimizers=NOT_AS_WRITTEN)
+    kinds = [node.op_type for node in onnx.load(tmp_path / "run.onnx").graph.node]
+    assert "Softmax" in kinds
+    assert "QLinearSoftmax" not in kinds
+    assert run_in_integers(path) == (0, 0, 2)
+    pytest.importorskip("openvino")
+    import openvino
+
+    openvino.save_model(openvino.Core().read_model(path), str(tmp_path / "net.xml"), compress_to_fp16=False)
+    assert run_in_integers(tmp_path / "net.xml") == (0, 0, 2)
+
+
+def test_linear_layers_that_a_runtime_computes_in_float_are_an_error(graph: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    whole, spared = quantise(graph, feeds(), QuantiseConfig()), quantise(graph, feeds(), QuantiseConfig(spare=("fc",)))
+    path.write_bytes(spared.graph)
+    check_integers(path, spared, path)
+    with pytest.raises(ConfigError, match=r"2 of 2 convolutions and 0 linear layers compute in integers here, 2 and 1 are in the file"):
+        check_integers(path, whole, path)
+
+
+def test_an_output_that_suffers_is_not_hidden_by_a_larger_one() -> None:
+    made = quantise(graph_of(Disturbed(), torch.rand(2, 8), ("one", "other")), feeds(shape=(2, 8)), QuantiseConfig(sensitivity=True))
+    assert len(made.sensitivity) == 2
+    coarse, fine = made.sensitivity.values()
+    assert coarse < 25 < fine < 60
 
 
 def test_the_layer_that_disturbs_most_is_found_and_left_in_float() -> None:
@@ -207,6 +280,14 @@ def test_dynamic_ranges_are_for_linear_layers(graph: bytes) -> None:
     assert list(made.layers) == ["fc"]
     assert made.left == dict.fromkeys(["first", "second"], "not linear, and dynamic ranges are for linear layers")
     assert signal_to_noise_db(run(graph, feeds()), run(made.graph, feeds())) > 25
+
+
+def test_dynamic_ranges_of_linear_layers_that_a_graph_names_by_their_nodes(tmp_path: Path) -> None:
+    path, whole = tmp_path / "net.onnx", graph_of(Attention(), torch.rand(2, 6, 16))
+    made = quantise(whole, [], QuantiseConfig(kind="dynamic"))
+    assert list(made.layers) == [layer.name for layer in weighted_layers(onnx.load_from_string(whole))]
+    path.write_bytes(made.graph)
+    assert run_in_integers(path) == (0, 0, 2)
 
 
 def test_what_the_file_says_of_itself_stays(graph: bytes) -> None:

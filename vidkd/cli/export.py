@@ -144,7 +144,7 @@ def integers_text(quantised: "Quantised") -> str:
     lines = [str(quantised), *(f"  {name} stays in float: {reason}" for name, reason in quantised.left.items())]
     if quantised.sensitivity:
         width = max(map(len, quantised.sensitivity))
-        lines.append("signal to noise of the outputs with one layer alone in integers:")
+        lines.append("signal to noise, with one layer alone in integers, of the output that suffers most:")
         lines += [f"  {name:<{width}}  {noise:5.1f} dB" for name, noise in quantised.sensitivity.items()]
     return "".join(f"{line}\n" for line in lines)
 

@@ -129,11 +129,13 @@ class Graph:
 
 
 def check_integers(written: Path, quantised: Quantised, path: Path) -> None:
-    """Raise ConfigError if a runtime computes a convolution in float that the file holds in integers."""
-    run, convolutions = run_in_integers(written)
-    if run < quantised.convolutions:
+    """Raise ConfigError if a runtime computes a convolution or a linear layer in float that the file holds in integers."""
+    run = run_in_integers(written)
+    linear = len(quantised.layers) - quantised.convolutions
+    if run.convolutions < quantised.convolutions or run.linear < linear:
         raise ConfigError(
-            f"{path.name}: {run} of {convolutions} convolutions compute in integers here, {quantised.convolutions} are in the file",
+            f"{path.name}: {run.convolutions} of {run.all_convolutions} convolutions and {run.linear} linear layers compute in integers "
+            f"here, {quantised.convolutions} and {linear} are in the file",
             to_mend="another format (.onnx, .xml), or spare the layers that this runtime has no integers for",
         )
 

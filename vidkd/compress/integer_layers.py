@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from vidkd.base.extras import require
 from vidkd.runtime.onnx_network import NOT_AS_WRITTEN
@@ -15,7 +15,12 @@ from vidkd.runtime.openvino_network import PRECISION, compiled
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 ROOT = "classifier."
 INTEGER_KINDS = {"ConvInteger": "Conv", "MatMulInteger": "MatMul", "DynamicQuantizeMatMul": "MatMul", "QGemm": "Gemm"}
-
+RUN_AS = {
+    **dict.fromkeys(("QLinearConv", "ConvInteger"), "integer"),
+    **dict.fromkeys(("Conv", "FusedConv"), "float"),
+    **dict.fromkeys(("QGemm", "QLinearMatMul", "MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul"), "linear"),
+}
+"""Operations of ONNX Runtime after its optimisation: convolutions in integers and in float, linear layers in integers."""
 
 KIND_WORDS = {"Conv": "convolution", "ConvTranspose": "transposed convolution", "Gemm": "linear layer", "MatMul": "linear layer"}
 """Operations of ONNX as a user knows them."""
@@ -52,7 +57,7 @@ def integer_layers(model: Any) -> dict[str, str]:
     found = {}
     for node in model.graph.node:
         if node.op_type in INTEGER_KINDS and node.input[1] in eight_bit:
-            found[_module(_stem(node.input[1]), node.name)] = INTEGER_KINDS[node.op_type]
+            found[_module(_stem(node.input[1]), node.name.removesuffix("_quant"))] = INTEGER_KINDS[node.op_type]
         if node.op_type in WEIGHTED:
             data, weight = dequantised(node.input[0]), dequantised(node.input[1])
             if data is not None and weight is not None and weight.input[0] in eight_bit:
@@ -72,13 +77,21 @@ def counted(kinds: Iterable[str]) -> str:
     return ": ".join([every, *parts])
 
 
-def run_in_integers(path: Path) -> tuple[int, int]:
-    """How many convolutions a runtime computes in integers, and how many it has, after its own optimisation, on this processor.
+class RunInIntegers(NamedTuple):
+    """convolutions: how many a runtime computes in integers, all_convolutions: of how many. linear: the same of linear layers."""
+
+    convolutions: int
+    all_convolutions: int
+    linear: int
+
+
+def run_in_integers(path: Path) -> RunInIntegers:
+    """What a runtime computes in integers after its own optimisation, on this processor.
 
     path: .onnx for ONNX Runtime, .xml for OpenVINO. MissingExtraError without the library.
     """
     kinds = _openvino_kinds(path) if path.suffix.lower() == ".xml" else _onnx_kinds(path)
-    return kinds["integer"], kinds["integer"] + kinds["float"]
+    return RunInIntegers(kinds["integer"], kinds["integer"] + kinds["float"], kinds["linear"])
 
 
 def _onnx_kinds(path: Path) -> collections.Counter[str]:
@@ -87,9 +100,10 @@ def _onnx_kinds(path: Path) -> collections.Counter[str]:
     with tempfile.TemporaryDirectory() as folder:
         options.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
         runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=NOT_AS_WRITTEN)
-        nodes = [node.op_type for node in onnx.load(options.optimized_model_filepath, load_external_data=False).graph.node]
-    integer, other = ("QLinearConv", "ConvInteger"), ("Conv", "FusedConv")
-    return collections.Counter("integer" if kind in integer else "float" for kind in nodes if kind in (*integer, *other))
+        graph = onnx.load(options.optimized_model_filepath, load_external_data=False).graph
+    weights = {tensor.name for tensor in graph.initializer if len(tensor.dims) > 1}
+    run = [(RUN_AS[node.op_type], not weights.isdisjoint(node.input)) for node in graph.node if node.op_type in RUN_AS]
+    return collections.Counter(kind for kind, has_weights in run if has_weights or kind != "linear")
 
 
 def _openvino_kinds(path: Path) -> collections.Counter[str]:
@@ -98,8 +112,11 @@ def _openvino_kinds(path: Path) -> collections.Counter[str]:
     found: collections.Counter[str] = collections.Counter()
     for operation in network.get_runtime_model().get_ops():
         info = operation.get_rt_info()
-        if str(info["layerType"].astype(str)) == "Convolution":
-            found["integer" if info["runtimePrecision"].astype(str) in ("u8", "i8") else "float"] += 1
+        kind, integer = str(info["layerType"].astype(str)), info["runtimePrecision"].astype(str) in ("u8", "i8")
+        if kind == "Convolution":
+            found["integer" if integer else "float"] += 1
+        if kind == "FullyConnected" and integer:  # which has weights; what multiplies two activations is called MatMul
+            found["linear"] += 1
     return found
 
 

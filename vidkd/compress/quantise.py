@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from vidkd.base.errors import ConfigError
 from vidkd.base.extras import require
 from vidkd.compress.config import QuantiseConfig
-from vidkd.compress.integer_layers import Layer, counted, integer_layers, weighted_layers
+from vidkd.compress.integer_layers import WEIGHTED, Layer, counted, integer_layers, weighted_layers
 from vidkd.compress.patterns import matched
 from vidkd.runtime.onnx_network import NOT_AS_WRITTEN
 from vidkd.runtime.onnx_options import session_options
@@ -40,8 +40,8 @@ class Quantised:
     """A graph with integer layers.
 
     graph: the ONNX model. layers: kind of operation of the layers that compute in integers, by their path in the network. left: layers that
-    stayed in float, and why. sensitivity: signal to noise of the outputs in dB with that layer alone in integers, the least first; empty
-    where it was not asked for.
+    stayed in float, and why. sensitivity: signal to noise in dB of the output that suffers most with that layer alone in integers, the
+    least first; empty where it was not asked for.
     """
 
     graph: bytes
@@ -102,6 +102,32 @@ def _quantised(quantiser: "_Quantiser", wanted: dict[str, Layer], left: dict[str
     return Quantised(graph=bytes(made.SerializeToString()), layers=layers, left=left, sensitivity=noise)
 
 
+def float_by_rule(model: Any) -> list[str]:
+    """Nodes that stay in float: those of FLOAT_BY_RULE, products of two activations, and what lies between such a product and a softmax.
+
+    The latter, in integers, would put product and softmax between integers too, and a runtime then computes these in integers as well.
+    """
+    made_by = {output: node for node in model.graph.node for output in node.output}
+    weighted = {layer.node for layer in weighted_layers(model)}
+    products = {node.name for node in model.graph.node if node.op_type in LINEAR and node.name not in weighted}
+    behind_product: dict[str, bool] = {}
+
+    def walk(node: Any) -> bool:
+        """Whether a product feeds a node through nothing but operations without weights; tells that of all nodes on the way."""
+        if node.name not in behind_product:
+            sources = [made_by[name] for name in node.input if name in made_by]
+            found = [source.name in products or (source.op_type not in WEIGHTED and walk(source)) for source in sources]
+            behind_product[node.name] = any(found)
+        return behind_product[node.name]
+
+    ruled = [node for node in model.graph.node if node.op_type in FLOAT_BY_RULE]
+    for node in ruled:
+        if node.op_type in ("Softmax", "LogSoftmax"):
+            walk(node)
+    between = [name for name, found in behind_product.items() if found]
+    return list(dict.fromkeys([*(node.name for node in ruled), *products, *between]))
+
+
 def one_by_one(feeds: Sequence[Feed]) -> list[Feed]:
     """The same samples as batches of one, for a graph that takes no other."""
     return [{name: values[at : at + 1] for name, values in feed.items()} for feed in feeds for at in range(len(next(iter(feed.values()))))]
@@ -120,7 +146,7 @@ class _Quantiser:
         """The model with these layers in integers."""
         chosen = {layer.node for layer in layers}
         excluded = [layer.node for layer in weighted_layers(self.model) if layer.node not in chosen]
-        excluded += [node.name for node in self.model.graph.node if node.op_type in FLOAT_BY_RULE]
+        excluded += float_by_rule(self.model)
         with tempfile.TemporaryDirectory() as folder, _quietly():
             source, target = Path(folder) / "float.onnx", Path(folder) / "integer.onnx"
             source.write_bytes(self.graph)
@@ -146,7 +172,7 @@ class _Quantiser:
                     weight_type=self.tools.QuantType.QInt8,
                     calibrate_method=_method(self.tools, self.config),
                     calibration_cache_path=self._ranges,
-                    extra_options={"MatMulConstBOnly": True, "CalibPercentile": PERCENTILE},
+                    extra_options={"CalibPercentile": PERCENTILE},
                 )
             made = require("onnx", "compress").load(target)
         made.producer_name, made.producer_version = self.model.producer_name, self.model.producer_version
@@ -155,16 +181,22 @@ class _Quantiser:
         return made
 
     def sensitivity(self, layers: Sequence[Layer]) -> dict[str, float]:
-        """Signal to noise in dB of the outputs, over all feeds, with each layer alone in integers; the least first."""
-        wanted = self._outputs(self.graph)
-        found = {layer.name: signal_to_noise_db(wanted, self._outputs(self.with_integers([layer]).SerializeToString())) for layer in layers}
+        """Signal to noise in dB over all feeds, of the output that suffers most, with each layer alone in integers; the least first.
+
+        Outputs are not thrown together: log-probabilities of a map are many and large, and would hide what happens to the logits.
+        """
+        wanted, found = self._outputs(self.graph), {}
+        for layer in layers:
+            made = self._outputs(self.with_integers([layer]).SerializeToString())
+            found[layer.name] = min(signal_to_noise_db(one, got) for one, got in zip(wanted, made, strict=True))
         return dict(sorted(found.items(), key=lambda entry: entry[1]))
 
-    def _outputs(self, graph: bytes) -> list[NDArray[Any]]:
+    def _outputs(self, graph: bytes) -> list[list[NDArray[Any]]]:
+        """Of each output its values, feed by feed."""
         runtime = require("onnxruntime", "compress")
         options = session_options("compress")
         session = runtime.InferenceSession(graph, options, providers=["CPUExecutionProvider"], disabled_optimizers=NOT_AS_WRITTEN)
-        return [output for feed in self.feeds for output in session.run(None, dict(feed))]
+        return [list(values) for values in zip(*(session.run(None, dict(feed)) for feed in self.feeds), strict=True)]
 
 
 def signal_to_noise_db(wanted: Sequence[NDArray[Any]], found: Sequence[NDArray[Any]]) -> float:
