@@ -55,6 +55,20 @@ class Attention(nn.Module):
         return scores
 
 
+class Gated(nn.Module):
+    """Two convolutions and a linear layer, with operations between them that have no weights but may have integers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second, self.fc = nn.Conv3d(3, 8, 3, padding=1), nn.Conv3d(8, 8, 3, padding=1), nn.Linear(8, 5)
+
+    def forward(self, clip: torch.Tensor) -> torch.Tensor:
+        hidden = torch.relu(self.first(clip))
+        scores: torch.Tensor = self.fc((torch.sigmoid(self.second(hidden)) * hidden + hidden).mean((2, 3, 4)))
+        return scores
+
+
 class Disturbed(nn.Module):
     """Two outputs: one that `coarse` makes, and a larger one that it does not touch."""
 
@@ -208,6 +222,21 @@ def test_linear_layers_that_a_runtime_computes_in_float_are_an_error(graph: byte
     check_integers(path, spared, path)
     with pytest.raises(ConfigError, match=r"2 of 2 convolutions and 0 linear layers compute in integers here, 2 and 1 are in the file"):
         check_integers(path, whole, path)
+
+
+def test_a_layer_alone_in_integers_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    rounded: list[list[str]] = []
+    outputs = quantise_module._Quantiser._outputs
+
+    def noting(quantiser: Any, graph: bytes) -> Any:
+        nodes = onnx.load_from_string(graph).graph.node
+        made_by = {output: node.op_type for node in nodes for output in node.output}
+        rounded.append([made_by.get(node.input[0], "input") for node in nodes if node.op_type == "QuantizeLinear"])
+        return outputs(quantiser, graph)
+
+    monkeypatch.setattr(quantise_module._Quantiser, "_outputs", noting)
+    quantise(graph_of(Gated(), torch.rand(CLIP)), feeds(), QuantiseConfig(sensitivity=True))
+    assert rounded == [[], ["input", "Conv"], ["Relu", "Conv"], ["ReduceMean", "Gemm"]], "each with one range of inputs and one of outputs"
 
 
 def test_an_output_that_suffers_is_not_hidden_by_a_larger_one() -> None:

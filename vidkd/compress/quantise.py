@@ -33,6 +33,8 @@ LINEAR = ("Gemm", "MatMul")
 PERCENTILE = 99.99
 FLOAT_BY_RULE = "Softmax", "LogSoftmax", "LayerNormalization", "InstanceNormalization"
 """Operations that stay in float: their sums lose too much, and no runtime gains by them."""
+JOINED = "Relu", "Clip"
+"""Activations that the quantiser joins with the layer before them: both have one range."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,11 +144,15 @@ class _Quantiser:
         self.graph, self.model, self.config, self._ranges = graph, model, config, folder / "ranges.json"
         self.tools = require("onnxruntime.quantization", "compress")
 
-    def with_integers(self, layers: Sequence[Layer]) -> Any:
-        """The model with these layers in integers."""
+    def with_integers(self, layers: Sequence[Layer], *, alone: bool = False) -> Any:
+        """The model with these layers in integers, and what else has integers; alone: with nothing else, but for their activations."""
         chosen = {layer.node for layer in layers}
         excluded = [layer.node for layer in weighted_layers(self.model) if layer.node not in chosen]
         excluded += float_by_rule(self.model)
+        if alone:
+            put_out = {output for node in self.model.graph.node if node.name in chosen for output in node.output}
+            kept = {node.name for node in self.model.graph.node if node.op_type in JOINED and node.input[0] in put_out}
+            excluded += [node.name for node in self.model.graph.node if node.name not in chosen | kept]
         with tempfile.TemporaryDirectory() as folder, _quietly():
             source, target = Path(folder) / "float.onnx", Path(folder) / "integer.onnx"
             source.write_bytes(self.graph)
@@ -187,7 +193,7 @@ class _Quantiser:
         """
         wanted, found = self._outputs(self.graph), {}
         for layer in layers:
-            made = self._outputs(self.with_integers([layer]).SerializeToString())
+            made = self._outputs(self.with_integers([layer], alone=True).SerializeToString())
             found[layer.name] = min(signal_to_noise_db(one, got) for one, got in zip(wanted, made, strict=True))
         return dict(sorted(found.items(), key=lambda entry: entry[1]))
 
