@@ -1,6 +1,7 @@
 """A study of streams from end to end on drawn shapes: cells, resuming, tuning, summary, tables, report."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,16 +16,18 @@ from stream_study_samples import (
 )
 
 from vidkd.base.errors import ConfigError, DataError
+from vidkd.bench.streams.answers import KnownOracle, OracleBoxes
 from vidkd.bench.streams.cells import run_stream_cells
 from vidkd.bench.streams.collect import as_counts, read_stream_cells, summarise_streams
 from vidkd.bench.streams.page import streams_page, tables_of
 from vidkd.bench.streams.places import StreamPlaces
-from vidkd.bench.streams.run import run_stream_cell
+from vidkd.bench.streams.run import Course, counts_of, run_stream_cell
 from vidkd.bench.streams.settings import StreamCellKey, cells_to_run
 from vidkd.bench.streams.tuning import read_chosen_trials, tune_streams
 from vidkd.cli.main import main
 from vidkd.detection.opening import ModelFiles
 from vidkd.models.darknet.weights import save_weights
+from vidkd.runtime.detections import Detections
 
 OPEN = ModelFiles.open
 
@@ -96,6 +99,19 @@ def test_the_oracle_agrees_with_itself_and_finds_every_shape(done) -> None:
     oracle = next(cell for key, cell in cells.items() if key.method == "oracle")
     assert as_counts(oracle).f1 == 1.0
     np.testing.assert_array_equal(as_counts(oracle).right, 2)
+
+
+def test_boxes_of_classes_that_the_oracle_does_not_know_are_neither_right_nor_wrong(done) -> None:
+    study, *_ = done
+    one = Detections(boxes=[[0, 0, 9, 9], [20, 20, 40, 40]], scores=[0.9, 0.9], labels=[0, 1])
+    boxes = OracleBoxes(detections=(one.select(np.array([0])),), class_names=("square",), frame_s=0.0)
+    for names, expected in ((("square", "bar"), (1, 0, 0)), (("square",), (1, 1, 0))):
+        course = Course(stretches=(), boxes=boxes, answers=boxes.for_student(names), known=boxes.known_to(names), truth=None, ranges={})
+        counts = counts_of([one], course, study)
+        assert (counts.true_positives[0], counts.false_positives[0], counts.false_negatives[0]) == expected
+    answered = KnownOracle(boxes.detections, boxes.known_to(("square", "bar")))
+    answered.follow(SimpleNamespace(position=0))
+    assert answered(np.zeros((4, 4, 3), np.uint8)).known == {0}
 
 
 def test_learning_changes_the_student_and_wrong_answers_teach_otherwise(done) -> None:

@@ -82,12 +82,14 @@ class Boxes:
     gives_heads = False
 
     def __call__(self, frame: np.ndarray) -> Answer:
-        return Answer(detections=many())
+        return Answer(detections=many(), known=frozenset({0, 2}))
 
 
 def test_the_wrapper_errs_as_the_errors_do() -> None:
     errors = BoxErrors(share=0.3)
-    np.testing.assert_array_equal(WrongOracle(Boxes(), errors)(FRAME).detections.boxes, errors(many(), FRAME).boxes)
+    answer = WrongOracle(Boxes(), errors)(FRAME)
+    np.testing.assert_array_equal(answer.detections.boxes, errors(many(), FRAME).boxes)
+    assert answer.known == {0, 2}
 
 
 def test_raw_heads_and_shares_that_are_none_are_refused() -> None:

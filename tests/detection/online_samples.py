@@ -112,5 +112,15 @@ class Painter:
         return Detections(boxes=np.array(boxes).reshape(-1, 4), scores=np.full(len(boxes), 0.9), labels=labels)
 
 
+class Narrow:
+    """A painter that has heard of squares alone."""
+
+    class_names = ("square",)
+
+    def __call__(self, frames: np.ndarray) -> list[Detections]:
+        squares = [found.select(found.labels == Painter.class_names.index("square")) for found in map(Painter.look, frames)]
+        return [Detections(boxes=found.boxes, scores=found.scores, labels=np.zeros(len(found))) for found in squares]
+
+
 def oracle() -> BoxOracle:
     return BoxOracle(Painter(), NAMES)

@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from online_samples import NAMES, Painter, oracle, stream, student
+from online_samples import NAMES, Narrow, Painter, oracle, stream, student
 
 from vidkd.base.errors import CheckpointError, ConfigError
 from vidkd.detection.online import BoxOracle, SynchronousLearner, Update
@@ -55,6 +55,12 @@ def test_the_oracles_boxes_are_emitted_on_key_frames_only_where_asked():
         np.testing.assert_allclose(key["oracle"]["boxes"], truth[0].boxes)
         assert (key["oracle"]["classes"], key["student"]["boxes"]) == (["square", "bar"], [])
     assert "key" not in own[1].extra
+
+
+def test_classes_that_the_oracle_does_not_know_are_named_beside_its_boxes():
+    learner = SynchronousLearner(student(), BoxOracle(Narrow(), NAMES), FixedInterval(), CallBudget(1, 3), update=Update(steps=1))
+    assert LearningStepper(learner).step(FRAMES[:1])[0].extra["key"]["unknown"] == ["bar"]
+    assert "unknown" not in stepper().step(FRAMES[:1])[0].extra["key"]
 
 
 @pytest.mark.parametrize("state", [b"", b"torn", stepper().state()[:-40]])

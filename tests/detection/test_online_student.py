@@ -1,7 +1,9 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
-from online_samples import NAMES, SIDE, Painter, detector, frame_with, oracle, student
+from online_samples import NAMES, SIDE, Narrow, Painter, detector, frame_with, oracle, student
 
 from vidkd.base.errors import ConfigError
 from vidkd.detection.online import BoxOracle, HeadOracle, Student
@@ -9,6 +11,7 @@ from vidkd.detection.online.lesson import disagreement_of, key_frame_of
 from vidkd.detection.online.views import Watcher, small_grey
 from vidkd.models.darknet import Darknet
 from vidkd.models.darknet.detector import DarknetDetector
+from vidkd.runtime.detections import Detections
 
 FRAME = frame_with(square=(10, 20), bar=(30, 50))
 
@@ -55,6 +58,24 @@ def test_an_oracle_of_boxes_speaks_the_students_classes_and_says_once_what_it_le
     np.testing.assert_array_equal(found.boxes, [[10, 20, 24, 34], [30, 50, 58, 60]])
     asked(FRAME)
     assert [record.getMessage() for record in caplog.records] == ["classes that only the oracle knows are left out: cloud"]
+
+
+def test_what_only_the_student_knows_is_neither_judged_nor_unlearned(caplog):
+    asked = BoxOracle(Narrow(), NAMES)
+    assert [record.getMessage() for record in caplog.records] == ["classes that only the student knows are left out: bar"]
+    boxes = [[10, 20, 24, 34], [30, 50, 58, 60], [0, 0, 28, 10]]
+    found = Detections(boxes=boxes, scores=[0.9, 0.8, 0.3], labels=[0, 1, 1])
+    look = dataclasses.replace(student().look(FRAME), detections=found)
+    assert disagreement_of(look, asked(FRAME)) == 0
+    key = key_frame_of(look, asked(FRAME))
+    assert key.labels.tolist() == [0, 1]
+    np.testing.assert_allclose(key.scores, [0.9, 0.8])
+    np.testing.assert_allclose(key.boxes, boxes[:2])
+    assert key_frame_of(look, asked(FRAME), score=0.2).labels.tolist() == [0, 1, 1]
+    all_known = oracle()(FRAME)
+    assert all_known.known is None
+    assert key_frame_of(look, all_known).labels.tolist() == all_known.detections.labels.tolist() == [0, 1]
+    assert disagreement_of(look, all_known, score=0.2) > 0, "the third box is wrong to who knows bars"
 
 
 def test_an_oracle_without_a_class_in_common():

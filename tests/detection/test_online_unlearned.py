@@ -1,12 +1,16 @@
 """A stream's key frames, looked at again by the student as it began."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from online_samples import NAMES, frame_with, student
 
 from vidkd.detection.metrics import disagreement
+from vidkd.detection.metrics.agreement import SCORE
+from vidkd.detection.online import Student
 from vidkd.detection.online.account import Account, KeyFrameRow
 from vidkd.detection.online.unlearned import MOST_JUDGED, BesideUnlearned, as_row, beside_unlearned, evenly
 from vidkd.runtime.detections import Detections
@@ -30,11 +34,21 @@ def video(tmp_path: Path) -> str:
     return str(tmp_path / "street.mp4")
 
 
-def test_the_student_as_it_began_is_judged_on_the_same_frames(video: str) -> None:
+def sure() -> Student:
+    """A student that sees something of either class everywhere, with scores that count."""
     own = student(score_threshold=0.0)
+    for head in own.net.heads:
+        with torch.no_grad():
+            own.net.head_convolution(head).bias.view(len(head.anchors), -1)[:, 4:] += 5
+    return own
+
+
+def test_the_student_as_it_began_is_judged_on_the_same_frames(video: str) -> None:
+    own = sure()
     with open_video(video, backend="pyav") as frames:
         pictures = frames.frames_at_indices([0, 10, 20])
     found = [own.look(picture).detections for picture in pictures]
+    assert all((one.scores >= SCORE).any() for one in found)
     # the oracle of frame 10 says what the student says, that of 20 something else
     account = Account(
         frames=30,
@@ -45,6 +59,19 @@ def test_the_student_as_it_began_is_judged_on_the_same_frames(video: str) -> Non
     assert judged[1].began == 0
     assert judged[2].began == pytest.approx(disagreement(found[2], ORACLE))
     assert judged[2].began > 0
+
+
+def test_classes_that_the_oracle_does_not_know_do_not_count(video: str) -> None:
+    own = sure()
+    with open_video(video, backend="pyav") as frames:
+        found = own.look(frames.frames_at_indices([10])[0]).detections
+    of_squares = found.select(found.labels == NAMES.index("square"))
+    assert 0 < (of_squares.scores >= SCORE).sum() < (found.scores >= SCORE).sum()
+    unknown = key(10, of_squares)
+    unknown = dataclasses.replace(unknown, boxes={**unknown.boxes, "unknown": ["bar"]})
+    for one, agrees in ((unknown, True), (key(10, of_squares), False)):
+        (judged,) = beside_unlearned(video, Account(frames=30, keys=(one,)), own)
+        assert (judged.began == 0) is agrees
 
 
 def test_no_key_frame_with_boxes_means_that_no_video_is_read() -> None:

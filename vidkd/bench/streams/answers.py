@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from vidkd.base.files import atomic_write
 from vidkd.bench.streams.footage import Stretch
 from vidkd.detection.online import Answer, SynchronousLearner
+from vidkd.detection.online.oracle import known_labels
 from vidkd.detection.opening import ModelFiles
 from vidkd.runtime.detections import Detections
 from vidkd.runtime.mapping import map_classes
@@ -36,6 +37,10 @@ class OracleBoxes:
         mapping = map_classes(self.class_names, student_names)
         return tuple(mapping.translate(found) for found in self.detections)
 
+    def known_to(self, student_names: Sequence[str]) -> frozenset[int] | None:
+        """The student's labels of classes that the oracle has too; None for all."""
+        return known_labels(map_classes(self.class_names, student_names))
+
 
 def oracle_boxes(stretches: Sequence[Stretch], oracle: ModelFiles, cache: Path) -> OracleBoxes:
     """The oracle's boxes on every frame of a stream, from `cache` where they were made from the same files.
@@ -53,12 +58,15 @@ def oracle_boxes(stretches: Sequence[Stretch], oracle: ModelFiles, cache: Path) 
 
 
 class KnownOracle:
-    """An `Oracle` that was asked before: it answers with the boxes of the frame at which the learner that it follows stands."""
+    """An `Oracle` that was asked before: it answers with the boxes of the frame at which the learner that it follows stands.
+
+    known: as in `Answer`.
+    """
 
     gives_heads = False
 
-    def __init__(self, detections: Sequence[Detections]) -> None:
-        self.detections = detections
+    def __init__(self, detections: Sequence[Detections], known: frozenset[int] | None = None) -> None:
+        self.detections, self.known = detections, known
         self._learner: SynchronousLearner | None = None
 
     def follow(self, learner: SynchronousLearner) -> None:
@@ -69,7 +77,7 @@ class KnownOracle:
         """As `Oracle`. Raises RuntimeError before `follow`."""
         if self._learner is None:
             raise RuntimeError("the oracle follows no learner yet")
-        return Answer(detections=self.detections[self._learner.position])
+        return Answer(detections=self.detections[self._learner.position], known=self.known)
 
 
 def _of_stretch(stretch: Stretch, oracle: ModelFiles, cache: Path) -> OracleBoxes:

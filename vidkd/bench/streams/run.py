@@ -26,6 +26,7 @@ from vidkd.bench.streams.wrong_oracle import BoxErrors, WrongOracle
 from vidkd.detection.annotations import BoxManifest
 from vidkd.detection.metrics import FrameCounts, f1_against
 from vidkd.detection.online import HeadOracle, Oracle, Student, SynchronousLearner, Update
+from vidkd.detection.online.oracle import of_labels
 from vidkd.detection.policies import CallBudget, Hindsight, Policy, RandomCalls, open_policy
 from vidkd.engine.environment import environment
 from vidkd.models.darknet.detector import DarknetDetector
@@ -38,11 +39,15 @@ VERSION = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Course:
-    """A stream made ready for a cell: its frames, what the oracle says of each in the student's labels, and what is annotated."""
+    """A stream made ready for a cell: its frames, what the oracle says of each in the student's labels, and what is annotated.
+
+    known: the student's labels that the oracle knows, None for all.
+    """
 
     stretches: Sequence[Stretch]
     boxes: OracleBoxes
     answers: tuple[Detections, ...]
+    known: frozenset[int] | None
     truth: BoxManifest | None
     ranges: Mapping[str, tuple[int, int]]
 
@@ -60,7 +65,7 @@ def run_stream_cell(
     course = _course(study, key.stream, student.class_names, places)
     way = _Maker(study, key, places, chosen, course).way(student)
     found, passed = run_along(way, (frame.image for frame in frames_of(course.stretches)))
-    counts = f1_against(found, course.answers, iou=study.spec.iou, score=study.spec.score, oracle_score=study.spec.score)
+    counts = counts_of(found, course, study)
     content = {
         "version": VERSION,
         "study": study.spec.study,
@@ -89,6 +94,12 @@ def run_along(way: Way, frames: Iterable[NDArray[np.uint8]]) -> tuple[list[Detec
     return found, way.passed
 
 
+def counts_of(found: Sequence[Detections], course: Course, study: StreamStudy) -> FrameCounts:
+    """Boxes of every frame against the oracle's; those of classes that the oracle does not know are neither right nor wrong."""
+    spec, judged_of = study.spec, [of_labels(one, course.known) for one in found]
+    return f1_against(judged_of, course.answers, iou=spec.iou, score=spec.score, oracle_score=spec.score)
+
+
 def _course(study: StreamStudy, stream: str, class_names: tuple[str, ...], places: StreamPlaces) -> Course:
     stretches = stretches_of(study, stream, places)
     boxes = oracle_boxes(stretches, oracle_files(study, places), places.cache)
@@ -96,6 +107,7 @@ def _course(study: StreamStudy, stream: str, class_names: tuple[str, ...], place
         stretches=stretches,
         boxes=boxes,
         answers=boxes.for_student(class_names),
+        known=boxes.known_to(class_names),
         truth=truth_of(study, stream, stretches, class_names, places),
         ranges=ranges_of(study, stream, stretches),
     )
@@ -149,7 +161,7 @@ class _Maker:
         return AdaptedOffline(learner, policy, self.ways.update, self.key.seed)
 
     def _learner(self, student: Student, policy: Policy, budget: CallBudget, update: Update) -> SynchronousLearner:
-        known = KnownOracle(self.course.answers)
+        known = KnownOracle(self.course.answers, self.course.known)
         oracle = self._heads(student) if self.study.spec.oracle.heads else self._with_errors(known)
         learner = SynchronousLearner(student, oracle, policy, budget, update=update, replay=self.ways.replay, score=self.study.spec.score)
         known.follow(learner)
@@ -181,8 +193,7 @@ class _Maker:
         student = _student(self.study, self.places)
         learner = self._learner(student, RandomCalls(self.key.seed), self._budget(), self._update())
         found, _ = run_along(Learning(learner, self.limit), (frame.image for frame in frames_of(self.course.stretches)))
-        spec = self.study.spec
-        counts = f1_against(found, self.course.answers, iou=spec.iou, score=spec.score, oracle_score=spec.score)
+        counts = counts_of(found, self.course, self.study)
         return np.asarray(counts.false_positives + counts.false_negatives, np.float64)
 
 

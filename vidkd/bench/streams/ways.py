@@ -178,7 +178,7 @@ class AdaptedOffline:
         step = self.learner.step(frame)
         self.passed.note(step.record)
         if step.answer is not None:
-            self._keys.append(key_frame_of(step.look, step.answer))
+            self._keys.append(key_frame_of(step.look, step.answer, score=self.learner.pupil.score))
         return step.detections
 
     def _adapt(self) -> None:

@@ -1,5 +1,6 @@
 """An oracle that errs, to see what a student makes of it."""
 
+import dataclasses
 import zlib
 from dataclasses import dataclass
 
@@ -59,7 +60,8 @@ class WrongOracle:
 
     def __call__(self, frame: NDArray[np.uint8]) -> Answer:
         """As `Oracle`."""
-        return Answer(detections=self.errors(self.oracle(frame).detections, frame))
+        answer = self.oracle(frame)
+        return dataclasses.replace(answer, detections=self.errors(answer.detections, frame))
 
 
 def _shifts(boxes: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:

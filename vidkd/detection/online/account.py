@@ -15,6 +15,8 @@ from vidkd.base.files import atomic_write
 KEY_FRAMES, LOSSES = "key_frames.jsonl", "losses.csv"
 LOSS_COLUMNS = ("frame", "time_s", "loss_before", "loss_after", "replay_before", "replay_after", "outcome")
 NO_ANSWER, FAILED = "no_answer", "failed"
+UNKNOWN = "unknown"
+"""Beside the boxes of a key frame, the classes of the student that the oracle does not know."""
 _OF_UPDATE = ("loss_before", "loss_after", "replay_before", "replay_after", "outcome")
 
 
@@ -24,7 +26,7 @@ class KeyFrameRow:
 
     frame: index in the video. disagreement: 1 - F1 of the student before it learned, None without an answer. outcome: of the update; failed
     where the oracle or the update threw or came too late, no_answer where the stream ended before it came. Losses as in `UpdateRecord`.
-    boxes: of "student" and "oracle", as in the frame's line, where both are known.
+    boxes: of "student" and "oracle", as in the frame's line, where both are known; with UNKNOWN where there are such classes.
     """
 
     frame: int

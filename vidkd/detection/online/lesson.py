@@ -51,7 +51,7 @@ class Pupil:
 
     def learn(self, look: Look, answer: Answer) -> Lesson:
         """Measure what the student saw against the answer, learn from the frame and keep it."""
-        key = key_frame_of(look, answer)
+        key = key_frame_of(look, answer, score=self.score)
         past = self.buffer.sample(self.trainer.update.replay, now=key.frame_index)
         update = self.trainer.learn(key, past)
         self.buffer.add(key)
@@ -86,16 +86,21 @@ def record_of(
     )
 
 
-def key_frame_of(look: Look, answer: Answer) -> KeyFrame:
-    """The frame that the student looked at, with the oracle's boxes in pixels of the student's input."""
-    found = answer.detections
+def key_frame_of(look: Look, answer: Answer, *, score: float = SCORE) -> KeyFrame:
+    """The frame that the student looked at, with the oracle's boxes in pixels of the student's input.
+
+    Of classes that the oracle does not know, the student's own boxes from `score` on stand for it: what nobody teaches would be unlearned.
+    """
+    own = answer.unjudged(look.detections)
+    said = (answer.detections, own.select(own.scores >= score))
+    boxes, scores, labels = (np.concatenate([getattr(part, name) for part in said]) for name in ("boxes", "scores", "labels"))
     return KeyFrame(
         frame_index=look.detections.frame_index,
         # a frame that has the input's size already is its own letterbox, and its owner may write the next frame over it
         image=look.image.copy(),
-        boxes=look.letterbox.to_input(found.boxes).astype(np.float32),
-        scores=found.scores,
-        labels=found.labels,
+        boxes=look.letterbox.to_input(boxes).astype(np.float32),
+        scores=scores,
+        labels=labels,
         heads=answer.heads,
     )
 
@@ -106,8 +111,8 @@ def disagreement_of(look: Look, answer: Answer, *, score: float = SCORE) -> floa
 
 
 def agreement_of(look: Look, answer: Answer, *, score: float = SCORE) -> FrameCounts:
-    """Which of the student's boxes the oracle has too; of one frame."""
-    found = look.detections
+    """Which of the student's boxes the oracle has too; of one frame. Those of classes that the oracle does not know are left out."""
+    found = answer.judged(look.detections)
     return f1_against([found], [answer.detections.at(found.frame_index, found.time_s)], score=score, oracle_score=score)
 
 

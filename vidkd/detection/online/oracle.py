@@ -14,7 +14,7 @@ from vidkd.models.darknet.detector import DarknetDetector
 from vidkd.models.darknet.net import Darknet
 from vidkd.runtime.detections import Detections
 from vidkd.runtime.detector import Detector
-from vidkd.runtime.mapping import ClassMapping, map_classes
+from vidkd.runtime.mapping import UNKNOWN, ClassMapping, map_classes
 
 log = logging.getLogger(__name__)
 
@@ -24,11 +24,21 @@ class Answer:
     """What the oracle says of one frame.
 
     detections: in pixels of the frame, labels of the student. heads: raw, (A * (5 + C), h, w) float32 each, on the student's cells; None of
-    an oracle that has others.
+    an oracle that has others. known: the student's labels that the oracle could have said, None for all of them; of boxes of other classes
+    it says nothing.
     """
 
     detections: Detections
     heads: tuple[NDArray[np.float32], ...] | None = None
+    known: frozenset[int] | None = None
+
+    def judged(self, found: Detections) -> Detections:
+        """Those of the student's boxes that can be told right or wrong: of classes that the oracle knows."""
+        return of_labels(found, self.known)
+
+    def unjudged(self, found: Detections) -> Detections:
+        """The others."""
+        return found.select(~_are(found, self.known))
 
 
 class Oracle(Protocol):
@@ -47,7 +57,8 @@ class Oracle(Protocol):
 class BoxOracle:
     """Any detector as an oracle. Its classes are the student's of the same name; those that only one side has are logged once.
 
-    Boxes of every class that the student knows are handed on. Raises ConfigError if there is none, or a list of names is ambiguous.
+    Boxes of every class that the student knows are handed on, and which these are (`Answer.known`). Raises ConfigError if no class is on
+    both sides, or a list of names is ambiguous.
     """
 
     gives_heads = False
@@ -55,11 +66,12 @@ class BoxOracle:
     def __init__(self, detector: Detector, student_names: Sequence[str]) -> None:
         self.detector = detector
         self.mapping = _mapped(detector.class_names, student_names)
+        self.known = known_labels(self.mapping)
 
     def __call__(self, frame: NDArray[np.uint8]) -> Answer:
         """As `Oracle`."""
         (found,) = self.detector(frame[None])
-        return Answer(detections=self.mapping.translate(found))
+        return Answer(detections=self.mapping.translate(found), known=self.known)
 
 
 class HeadOracle:
@@ -92,6 +104,20 @@ class HeadOracle:
 
 
 USE_BOXES = "distil from its boxes: loss oracle_assigned"
+
+
+def of_labels(found: Detections, labels: frozenset[int] | None) -> Detections:
+    """The boxes of these labels; None for all."""
+    return found if labels is None else found.select(_are(found, labels))
+
+
+def _are(found: Detections, labels: frozenset[int] | None) -> NDArray[np.bool_]:
+    return np.ones(len(found), bool) if labels is None else np.isin(found.labels, sorted(labels))
+
+
+def known_labels(mapping: ClassMapping) -> frozenset[int] | None:
+    """The student's labels that an oracle knows, by a mapping from the oracle's; None for all."""
+    return frozenset(mapping.labels[mapping.labels != UNKNOWN].tolist()) if mapping.only_target else None
 
 
 def _geometry(net: Darknet, resize: str) -> dict[str, object]:

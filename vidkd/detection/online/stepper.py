@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from vidkd.base.errors import CheckpointError, ConfigError
+from vidkd.detection.online.account import UNKNOWN
 from vidkd.detection.online.asynchronous import AsynchronousLearner
 from vidkd.detection.online.student import Student
 from vidkd.detection.online.synchronous import SynchronousLearner
@@ -23,9 +24,10 @@ from vidkd.video import Frame
 class LearningStepper:
     """A `vidkd.detection.stream.stepper.Stepper` that learns in step with the stream, one frame at a time.
 
-    A frame's line carries "learning", the row of its `FrameRecord`, and "boxes_of": "student", or "oracle" where emit_oracle puts
-    the oracle's boxes of a key frame in place of the student's. The line of a key frame that was answered carries "key" too: the boxes of
-    both, before any filter. Frames are counted from the learner's first, whatever their index in the video; detections keep that index.
+    A frame's line carries "learning", the row of its `FrameRecord`, and "boxes_of": "student", or "oracle" where emit_oracle puts the
+    oracle's boxes of a key frame in place of the student's. The line of a key frame that was answered carries "key" too: the boxes of both,
+    before any filter, and as "unknown" those classes of the student that the oracle does not have, if there are any. Frames are counted
+    from the learner's first, whatever their index in the video; detections keep that index.
     """
 
     def __init__(self, learner: SynchronousLearner, *, emit_oracle: bool = False) -> None:
@@ -117,7 +119,8 @@ def _emitted(step: LearnerStep, frame: Frame, names: Sequence[str], emit_oracle:
     extra: dict[str, Any] = {"learning": step.record.as_row(), "boxes_of": "student"}
     if answer is not None:
         theirs = answer.detections.at(frame.index, frame.time_s)
-        extra["key"] = {"student": _boxes(found, names), "oracle": _boxes(theirs, names)}
+        unknown = [] if answer.known is None else [name for label, name in enumerate(names) if label not in answer.known]
+        extra["key"] = {"student": _boxes(found, names), "oracle": _boxes(theirs, names), **({UNKNOWN: unknown} if unknown else {})}
         if emit_oracle:
             return Step(detections=theirs, extra={**extra, "boxes_of": "oracle"})
     return Step(detections=found, extra=extra)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from vidkd.detection.metrics import disagreement
-from vidkd.detection.online.account import Account, KeyFrameRow
+from vidkd.detection.online.account import UNKNOWN, Account, KeyFrameRow
 from vidkd.detection.online.student import Student
 from vidkd.runtime.formats import from_row
 from vidkd.video import open_video
@@ -50,7 +50,9 @@ def beside_unlearned(video: str, account: Account, student: Student, *, sequence
                 assert key.boxes is not None
                 assert key.disagreement is not None
                 theirs = from_row({"frame": key.frame, "time_s": key.time_s, **key.boxes["oracle"]}, student.class_names)
+                unknown = [student.class_names.index(name) for name in key.boxes.get(UNKNOWN, ())]
                 own = student.look(picture, frame_index=key.frame, time_s=key.time_s).detections
+                own = own.select(~np.isin(own.labels, unknown))
                 taught = first_kept is not None and key.frame > first_kept
                 found.append(BesideUnlearned(frame=key.frame, learned=key.disagreement, began=disagreement(own, theirs), taught=taught))
     return found
