@@ -24,7 +24,7 @@ from vidkd.bench.streams.collect import as_annotated, read_stream_cells, summari
 from vidkd.bench.streams.footage import ranges_of, stretches_of, truth_of
 from vidkd.bench.streams.page import stream_table, tables_of
 from vidkd.bench.streams.places import oracle_files
-from vidkd.bench.streams.run import run_stream_cell
+from vidkd.bench.streams.run import run_along, run_stream_cell
 from vidkd.bench.streams.settings import StreamCellKey, cells_to_run
 from vidkd.detection.online import Student
 from vidkd.detection.policies import save_selector
@@ -101,6 +101,20 @@ def test_the_time_of_the_student_is_that_of_every_frame(kind, root, tmp_path, mo
     cell = run_stream_cell(study, "test", StreamCellKey("one", -1, 0.1, 0, "aba"), places, {})
     assert cell["called"] == [0]
     assert 41 * pause_s <= cell["seconds"]["student"] <= cell["seconds"]["stream"]
+
+
+def test_a_file_that_changes_while_a_cell_runs_is_known_as_it_was_read(root, tmp_path, monkeypatch) -> None:
+    study = make_study(tmp_path, study_content(methods={"student": {"kind": "frozen"}, "lstm": {"policy": "own.pt"}}))
+    write_selector(tmp_path / "own.pt")
+    as_read = content_of(tmp_path / "own.pt")
+
+    def trained_meanwhile(way, frames):
+        write_selector(tmp_path / "own.pt", made_from={"budget": 0.05})
+        return run_along(way, frames)
+
+    monkeypatch.setattr("vidkd.bench.streams.run.run_along", trained_meanwhile)
+    cell = run_stream_cell(study, "test", StreamCellKey("lstm", -1, 0.1, 0, "both"), make_places(root, tmp_path), {})
+    assert cell["files"]["own.pt"] == as_read != content_of(tmp_path / "own.pt")
 
 
 def test_a_student_adapted_offline_learns_before_the_last_allowed_frame(root, tmp_path) -> None:

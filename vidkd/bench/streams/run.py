@@ -63,6 +63,7 @@ def run_stream_cell(
     start = time.perf_counter()
     student = _student(study, places)
     course = _course(study, key.stream, student.class_names, places)
+    files = contents(study, key, places, hash_of_truth(course.truth))  # as they are read, whatever becomes of them in the hours of a run
     way = _Maker(study, key, places, chosen, course).way(student)
     found, passed = run_along(way, (frame.image for frame in frames_of(course.stretches)))
     counts = counts_of(found, course, study)
@@ -71,7 +72,7 @@ def run_stream_cell(
         "study": study.spec.study,
         **dataclasses.asdict(key),
         "settings": identity_of(study.spec, key, chosen),
-        "files": contents(study, key, places, hash_of_truth(course.truth)),
+        "files": files,
         "environment": environment(),
         "parameters": sum(parameter.numel() for parameter in student.net.parameters()),
         "frames": len(course),

@@ -140,7 +140,7 @@ class Carrying:
 
 
 class FirstTenth(Policy):
-    """Spends `calls` at even distances within the first tenth of a stream of `frames`.
+    """Spends `calls` at even distances within the first tenth of a stream of `frames`, or within as many frames as there are calls.
 
     last: frame from which on there are no calls, if there is one; where it comes before the end of the tenth, they end there.
     """
