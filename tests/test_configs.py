@@ -5,7 +5,7 @@ import json
 import math
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,12 @@ import layout_trees
 import pytest
 import yaml
 
+from vidkd.bench.speed.config import read_benchmark
 from vidkd.bench.study import CellKey, MethodSpec, StudySpec, cell_config, check_settings, read_study, waves
 from vidkd.cli.main import run_verb
 from vidkd.compress.config import DistilConfig
 from vidkd.compress.detector_distil import learning_of
-from vidkd.compress.recipe import RepairConfig, read_recipe
+from vidkd.compress.recipe import ExportConfig, RepairConfig, Step, parse_steps, read_recipe
 from vidkd.data.manifest import Manifest
 from vidkd.detection.config import load_detector_config
 from vidkd.engine.config import RunConfig, load_config, teacher_config
@@ -30,6 +31,7 @@ REPOSITORY = Path(__file__).parents[1]
 CONFIGS = sorted(path for task in ("attention", "anticipation") for path in (REPOSITORY / "configs" / task).glob("*.yaml"))
 STUDIES = sorted((REPOSITORY / "configs" / "studies").glob("*.yaml"))
 RECIPES = sorted((REPOSITORY / "configs" / "compress").glob("*.yaml"))
+BENCHMARKS = sorted((REPOSITORY / "configs" / "benchmark").glob("*.yaml"))
 DETECTOR_RECIPES = sorted((REPOSITORY / "configs" / "compress" / "detectors").glob("*.yaml"))
 
 
@@ -271,3 +273,44 @@ def test_a_recipe_begins_with_its_command_and_names_a_student_that_a_configurati
             given = {key: value for key, value in merge({}, step.settings.settings).items() if value != "original"}
             other = given.get("task", student["task"]) != student["task"]
             load_config(settings=merge({key: value for key, value in student.items() if not (other and key == "method")}, given))
+
+
+def of_steps(folder: Path, steps: Sequence[Step], *, darknet: bool = False) -> set[str]:
+    """What the steps of a recipe leave in its folder that a benchmark may name: exported files, runs, the cfg of a detector."""
+    found = set()
+    for step in steps:
+        if isinstance(step.settings, ExportConfig):
+            found |= {str(folder / step.name / f"model.{form}") for form in step.settings.formats}
+        elif isinstance(step.settings, RepairConfig):
+            found.add(str(folder / step.name))
+        elif darknet:
+            found.add(str(folder / step.name / "student.cfg"))
+    return found
+
+
+def left_by_everything() -> set[str]:
+    """Runs and files that the shipped configurations leave below `runs`, recipes of detectors with the seeds 0, 1 and 2."""
+    configs = [load_config(path) for path in CONFIGS]
+    found = {str(Path(config.runs) / str(config.name)) for config in configs} | {str(config.teacher) for config in configs}
+    for path in (*RECIPES, *DETECTOR_RECIPES):
+        for seed in (0, 1, 2) if "--seed" in path.read_text(encoding="utf-8").splitlines()[0] else (None,):
+            recipe = read_recipe(path, seed=seed)
+            found |= of_steps(recipe.folder, recipe.steps, darknet=path in DETECTOR_RECIPES)
+    for path in STUDIES:
+        spec = read_study(path).spec
+        for name, seed, fold in itertools.product(spec.tested, spec.seeds, spec.folds):
+            folder, method = Path("runs") / spec.study / "test" / str(CellKey(name, -1, seed, fold)), spec.methods[name]
+            found |= {str(folder)} if method.compresses is None else of_steps(folder, parse_steps(method.steps, str(path)))
+    return found
+
+
+@pytest.mark.parametrize("path", BENCHMARKS, ids=lambda path: path.stem)
+def test_a_benchmark_names_what_the_other_configurations_leave(path: Path) -> None:
+    models = read_benchmark(path).config.models
+    named = {label: [model.what, model.beside, model.source] for label, model in models.items()}
+    there = left_by_everything()
+    missing = {label: name for label, names in named.items() for name in names if name and name.startswith("runs/") and name not in there}
+    assert not missing
+    for label, model in models.items():
+        if model.source is not None and model.source.startswith("runs/") and model.checkpoint is None:
+            assert Path(model.source).parts[1] == Path(model.what).parts[1], f"{label}: of the same recipe and seed"

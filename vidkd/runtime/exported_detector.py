@@ -48,6 +48,11 @@ class ExportedDetector:
         """Names of the classes that labels index."""
         return self._metadata.classes
 
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """(width, height) of what the network sees."""
+        return self._metadata.input.size
+
     def __call__(self, frames: NDArray[np.uint8]) -> list[Detections]:
         """See `Detector`. A file of fixed batch size is run in pieces of that size, any other once for all frames.
 

@@ -96,7 +96,7 @@ def test_a_flag_makes_the_section_that_the_file_lacks(tmp_path: Path) -> None:
         ("models: {one: {checkpoint: x.onnx, runtime: tensorrt}}", "tensorrt"),
         ("models: {one: {checkpoint: x.onnx, compile: true}}", "compile and amp are for classifiers in torch"),
         ("models: {one: {detector: x.cfg, amp: float16}}", "compile and amp are for classifiers in torch"),
-        ("models: {one: {checkpoint: x, source: y}}", "source is for an exported classifier"),
+        ("models: {one: {checkpoint: x, source: y}}", "source is for an exported file"),
         ("models: {one: {checkpoint: x}}\nrounds: 0", "rounds must be at least 1, not 0"),
         ("models: {one: {checkpoint: x}}\nrounds: few", "cannot be used"),
         ("models: {one: {checkpoint: x}}\nbatches: [1, 1]", "batches are counts from 1 on"),

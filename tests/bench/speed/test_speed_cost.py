@@ -1,7 +1,9 @@
 """Parameters, multiply-accumulates and bytes: counted where a network is there, told where a file tells, unknown otherwise."""
 
+import math
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +16,12 @@ from vidkd.bench.speed import cost as cost_module
 from vidkd.bench.speed.config import ModelSpec, ShapeSpec
 from vidkd.bench.speed.cost import content_of, cost_of
 from vidkd.bench.speed.opening import ClipInput, OpenModel, open_model
+from vidkd.compress.detector_export import export_detector
+from vidkd.models.darknet import Darknet, to_cfg
+from vidkd.models.darknet.detector import DarknetDetector
+from vidkd.models.macs import network_cost
+
+TINY = Path(__file__).parents[3] / "configs" / "darknet" / "tiny_student.cfg"
 
 
 class ByHand(nn.Module):
@@ -91,6 +99,43 @@ def test_another_network_is_no_source(exported: Path, tmp_path: Path) -> None:
     spec = ModelSpec(checkpoint=str(exported), source=str(other))
     with pytest.raises(ConfigError, match="was not written from"):
         cost_of(spec, open_model(spec, threads=1))
+
+
+@pytest.fixture(scope="module")
+def found_by_net(tmp_path_factory: pytest.TempPathFactory) -> tuple[Darknet, Path]:
+    """A darknet detector of two classes at 96 x 64 pixels, and the file that it becomes, with its cfg beside it."""
+    folder = tmp_path_factory.mktemp("darknet")
+    net = Darknet.from_cfg(TINY, classes=2, input_size=(96, 64)).eval()
+    export_detector(DarknetDetector(net, ("one", "two")), folder / "net.onnx", tolerance=math.inf)
+    (folder / "net.cfg").write_text(to_cfg(net.config))
+    return net, folder / "net.onnx"
+
+
+def test_the_source_of_a_detector_tells_what_it_costs(found_by_net: tuple[Darknet, Path]) -> None:
+    net, path = found_by_net
+    spec = ModelSpec(detector=str(path), source=str(path.with_suffix(".cfg")))
+    found = cost_of(spec, open_model(spec, threads=1))
+    own = network_cost(net, torch.zeros(1, 3, 64, 96))
+    assert (found.macs, found.macs_torch, found.parameters) == (own.macs, own.macs, own.parameters)
+    assert (found.file_bytes, found.notes) == (path.stat().st_size, [])
+    bare = cost_of(ModelSpec(detector=str(path)), open_model(ModelSpec(detector=str(path)), threads=1))
+    assert (bare.macs, bare.parameters) == (None, None)
+    assert "`source` does" in bare.notes[0]
+
+
+@pytest.mark.parametrize(("changed", "told"), [({"classes": 3}, "3 classes"), ({"input_size": (64, 64)}, "64 x 64 pixels")])
+def test_a_cfg_of_another_detector_is_no_source(
+    changed: dict[str, Any], told: str, found_by_net: tuple[Darknet, Path], tmp_path: Path
+) -> None:
+    _, path = found_by_net
+    settings: dict[str, Any] = {"classes": 2, "input_size": (96, 64), **changed}
+    other = tmp_path / "other.cfg"
+    other.write_text(to_cfg(Darknet.from_cfg(TINY, **settings).config))
+    spec = ModelSpec(detector=str(path), source=str(other))
+    with pytest.raises(ConfigError, match="was not written from") as error:
+        cost_of(spec, open_model(spec, threads=1))
+    assert told in error.value.lines["source"]
+    assert error.value.lines["file"] == "96 x 64 pixels, 2 classes"
 
 
 def test_a_foreign_detector_has_a_size_alone(tmp_path: Path) -> None:

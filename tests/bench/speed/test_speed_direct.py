@@ -83,5 +83,5 @@ def test_what_cannot_be_called_is_refused(tmp_path: Path) -> None:
         ModelSpec(detector="x.cfg", direct="opencv")
     with pytest.raises(ConfigError, match="input is for a network that is called directly"):
         ModelSpec(detector="x.onnx", input=[1])
-    with pytest.raises(ConfigError, match="source is for an exported classifier"):
+    with pytest.raises(ConfigError, match="source is for an exported file"):
         ModelSpec(checkpoint="x.onnx", direct="onnxruntime", source="runs/x")

@@ -34,7 +34,8 @@ class ModelSpec:
         runtime: what runs a .cfg: eager (torch) or onnx; what runs an exported .onnx file: onnxruntime (the default) or openvino.
         score: boxes below it are dropped; 0.01 by default, as average precision wants it.
         nms_iou: of boxes that overlap by more than this the best stays; the model's own by default.
-        source: checkpoint from which an exported classifier was written; it tells the multiply-accumulates that the file does not.
+        source: what an exported file was written from; it tells the multiply-accumulates that the file does not. Of a classifier a run or
+            checkpoint, of a detector also a darknet .cfg.
         compile: run a checkpoint or backbone by torch.compile.
         amp: run it under autocast in this precision.
         direct: call the network of an .onnx file in this library, with nothing before or after it; its speed alone is measured.
@@ -78,8 +79,9 @@ class ModelSpec:
             raise ConfigError(
                 "beside is for the checkpoint or exported file of a classifier, without source or direct", to_mend="leave it out"
             )
-        if self.source is not None and not (self.checkpoint is not None and self.is_exported and self.direct is None):
-            raise ConfigError(f"source is for an exported classifier, not for {self.what}", to_mend="leave it out")
+        if self.source is not None and (not self.is_exported or self.direct is not None):
+            found = f"{self.what} that is called directly" if self.direct is not None else self.what
+            raise ConfigError(f"source is for an exported file, not for {found}", to_mend="leave it out")
 
     def _check_runtime(self) -> None:
         """Raise ConfigError for a runtime of something that it does not run."""

@@ -17,6 +17,8 @@ from vidkd.base.errors import ConfigError
 from vidkd.base.files import sha256
 from vidkd.bench.speed.config import EXPORTED, ModelSpec
 from vidkd.bench.speed.opening import OpenModel, open_model
+from vidkd.detection.saved import load_detector
+from vidkd.models.darknet import Darknet
 from vidkd.models.macs import network_cost
 from vidkd.models.saved import checkpoint_in
 from vidkd.runtime.onnx_file import external_files
@@ -40,15 +42,15 @@ class Cost:
 def cost_of(spec: ModelSpec, opened: OpenModel) -> Cost:
     """Count what can be counted.
 
-    An exported file tells its parameters if vidkd wrote it; the multiply-accumulates are those of its `source`. Raises ConfigError for a
-    source of another size than the file says, and as whatever opens the source does.
+    An exported classifier tells its parameters if vidkd wrote it; the multiply-accumulates are those of its `source`, of a detector the
+    parameters too. Raises ConfigError for a source of another size than the file says, and as whatever opens the source does.
     """
     if opened.streams:
         named = zip((spec.checkpoint, spec.beside), opened.streams, strict=True)
         return _of_both([cost_of(dataclasses.replace(spec, checkpoint=name, beside=None), one) for name, one in named])
     size = _file_bytes(spec, opened)
     if opened.kind == "detector":
-        return _of_detector(opened, size)
+        return _of_detector(spec, opened, size)
     if opened.network is not None:
         return _counted(opened.network, [_blank(opened, opened.network)], size)
     if spec.source is not None:
@@ -65,10 +67,11 @@ def _of_both(costs: Sequence[Cost]) -> Cost:
     return Cost(**known, notes=[note for cost in costs for note in cost.notes])
 
 
-def _of_detector(opened: OpenModel, size: int) -> Cost:
-    network, sides = opened.network, getattr(opened.network, "input_size", None)
+def _of_detector(spec: ModelSpec, opened: OpenModel, size: int) -> Cost:
+    network = opened.network if spec.source is None else _detector_source(spec, opened)
+    sides = getattr(network, "input_size", None)
     if network is None:
-        reason = "parameters and multiply-accumulates: the file does not tell"
+        reason = "parameters and multiply-accumulates: the file does not tell (`source` does)"
         return Cost(parameters=None, macs=None, macs_torch=None, file_bytes=size, notes=[reason])
     if sides is None:
         count = sum(parameter.numel() for parameter in network.parameters())
@@ -81,6 +84,21 @@ def _of_detector(opened: OpenModel, size: int) -> Cost:
         )
     width, height = sides
     return _counted(network, [torch.zeros(1, 3, height, width, device=next(network.parameters()).device)], size)
+
+
+def _detector_source(spec: ModelSpec, opened: OpenModel) -> Darknet:
+    """The darknet network that a file was written from, of a .cfg with random weights, as they cost the same."""
+    path = Path(str(spec.source))
+    network = Darknet.from_cfg(path) if path.suffix.lower() == ".cfg" else load_detector(path).net
+    file, source = _told_of(opened.model.input_size, len(opened.classes)), _told_of(network.input_size, network.classes)
+    if file != source:
+        raise ConfigError(f"{spec.what} was not written from {spec.source}", file=file, source=source)
+    return network.eval()
+
+
+def _told_of(size: tuple[int, int], classes: int) -> str:
+    """What the file of a detector tells of its network."""
+    return f"{size[0]} x {size[1]} pixels, {classes} classes"
 
 
 def _of_source(spec: ModelSpec, opened: OpenModel, size: int) -> Cost:
