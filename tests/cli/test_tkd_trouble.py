@@ -73,6 +73,31 @@ def test_an_oracle_that_hangs_is_given_up(
     assert "timeout s" in capsys.readouterr().err
 
 
+def test_an_oracle_that_hangs_on_one_video_is_not_asked_meanwhile_on_the_next(
+    networks: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        make_video(tmp_path / "in" / f"{name}.mp4", 5)
+    true, let, inside, most = BoxOracle.__call__, threading.Event(), [0], [0]
+
+    def hang(self: BoxOracle, frame: Any) -> Any:
+        inside[0] += 1
+        most[0] = max(most[0], inside[0])
+        let.wait(60)
+        inside[0] -= 1
+        return true(self, frame)
+
+    monkeypatch.setattr(BoxOracle, "__call__", hang)
+    try:
+        assert run(tmp_path / "in", networks, tmp_path / "out", "--asynchronous", "--timeout", "0.3") == 0
+    finally:
+        let.set()
+    assert most[0] == 1
+    for name in ("a", "b"):
+        assert len(lines(tmp_path / "out" / name / "detections.jsonl")) == 5
+        assert [key["frame"] for key in lines(tmp_path / "out" / name / "key_frames.jsonl")] == [0]
+
+
 def test_several_videos_of_which_one_is_broken(
     networks: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -8,7 +8,7 @@ import torch
 from online_samples import NAMES, Painter, detector, frame_with, oracle, stream, student
 
 from vidkd.base.errors import ConfigError
-from vidkd.detection.online import AsynchronousLearner, BoxOracle, Update
+from vidkd.detection.online import AsynchronousLearner, BoxOracle, OneAtATime, Update
 from vidkd.detection.online.lesson import Lesson
 from vidkd.detection.online.swap import Published
 from vidkd.detection.online.update import UpdateRecord
@@ -285,6 +285,20 @@ def test_closing_joins_the_thread_and_leaves_behind_one_that_hangs(caplog):
     hanging._thread.join(SOON)
     assert not hanging._thread.is_alive()
     assert len(hanging.pupil.buffer) == 0
+
+
+def test_an_oracle_that_two_learners_share_is_asked_by_one_at_a_time():
+    gate = Gate()
+    shared = OneAtATime(BoxOracle(gate, NAMES))
+    assert not shared.gives_heads
+    with learner(asked=shared, timeout_s=5.0) as first, learner(asked=shared, timeout_s=5.0) as second:
+        first.step(frame_with())
+        assert gate.entered.acquire(timeout=SOON)
+        second.step(frame_with())
+        assert not gate.entered.acquire(timeout=0.2)
+        gate.open.set()
+        until(lambda: not first._busy.is_set() and not second._busy.is_set())
+    assert (gate.calls, gate.most_inside) == (2, 1)
 
 
 def test_a_timeout_that_is_none():

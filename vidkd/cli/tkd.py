@@ -213,10 +213,12 @@ def _timeout_s(arguments: argparse.Namespace) -> float | None:
 
 
 def _timed(oracle: "Oracle", arguments: argparse.Namespace) -> "Oracle":
-    """The oracle with the time-out that was asked for; the asynchronous learner has its own."""
-    from vidkd.detection.online import TimedOracle
+    """The oracle with the time-out that was asked for; asynchronous learners, one an input, have their own and share the oracle."""
+    from vidkd.detection.online import OneAtATime, TimedOracle
 
-    return oracle if arguments.asynchronous or arguments.timeout is None else TimedOracle(oracle, arguments.timeout)
+    if arguments.asynchronous:
+        return OneAtATime(oracle)
+    return oracle if arguments.timeout is None else TimedOracle(oracle, arguments.timeout)
 
 
 def _own_record(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Online distillation: a light student along a stream that learns from a heavy oracle on few key frames. Importing it imports torch."""
 
 from vidkd.detection.online.asynchronous import AsynchronousLearner
-from vidkd.detection.online.oracle import Answer, BoxOracle, HeadOracle, Oracle
+from vidkd.detection.online.oracle import Answer, BoxOracle, HeadOracle, OneAtATime, Oracle
 from vidkd.detection.online.records import cached_record, hash_of_weights, record_stream
 from vidkd.detection.online.replay import KeyFrame, Replay, ReplayBuffer
 from vidkd.detection.online.student import Student
@@ -18,6 +18,7 @@ __all__ = [
     "HeadOracle",
     "KeyFrame",
     "Look",
+    "OneAtATime",
     "Oracle",
     "Replay",
     "ReplayBuffer",

@@ -1,6 +1,7 @@
 """The heavy detector as a teacher: its boxes under the student's labels, and its raw heads where both share cells."""
 
 import logging
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -101,6 +102,27 @@ class HeadOracle:
             raw = self.detector.net(images)
             (found,) = self.detector.finish(raw, letterbox)
         return Answer(detections=found, heads=tuple(head[0].float().cpu().numpy() for head in raw))
+
+
+class OneAtATime:
+    """Another oracle that several learners share: a call waits until all earlier ones have come back, those of closed learners too.
+
+    Not all that runs detectors may be called from two threads at once.
+    """
+
+    def __init__(self, oracle: Oracle) -> None:
+        self.oracle = oracle
+        self._lock = threading.Lock()
+
+    @property
+    def gives_heads(self) -> bool:
+        """As `Oracle`."""
+        return self.oracle.gives_heads
+
+    def __call__(self, frame: NDArray[np.uint8]) -> Answer:
+        """As `Oracle`."""
+        with self._lock:
+            return self.oracle(frame)
 
 
 USE_BOXES = "distil from its boxes: loss oracle_assigned"
