@@ -170,6 +170,15 @@ def test_a_process_that_is_killed_at_any_moment_goes_on(video: Path, networks: l
         assert (parts / name).read_bytes() == (whole / name).read_bytes()
 
 
+def test_the_name_of_a_policy_is_no_file_whatever_lies_in_the_working_folder(
+    video: Path, networks: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "fixed").write_text("notes")
+    assert run(video, networks, tmp_path / "out", "--selector", "fixed") == 0
+    assert json.loads((tmp_path / "out" / "street" / "run.json").read_text(encoding="utf-8"))["selector"] == "fixed"
+
+
 def test_boxes_of_key_frames(video: Path, networks: list[str], tmp_path: Path) -> None:
     assert run(video, networks, tmp_path / "own") == 0
     assert run(video, networks, tmp_path / "theirs", "--emit-oracle") == 0

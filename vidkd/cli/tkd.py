@@ -161,6 +161,7 @@ def _compare_with_selector(
 ) -> None:
     """Log where a selector's file says that it was trained with another student, or other learning, or has seen a video of these."""
     from vidkd.base.errors import VideoError
+    from vidkd.detection.policies import names_selector
     from vidkd.detection.policies.lstm import read_about
     from vidkd.detection.policies.provenance import other_learning, other_student, says_where_from, seen_among
     from vidkd.engine.settings import as_dict
@@ -168,7 +169,7 @@ def _compare_with_selector(
     from vidkd.video.content import content_of
 
     selector = arguments.selector
-    if not Path(selector).is_file():
+    if not names_selector(selector):
         return
     about, detector = read_about(selector), student.detector
     if says_where_from(about):
@@ -224,10 +225,11 @@ def _timed(oracle: "Oracle", arguments: argparse.Namespace) -> "Oracle":
 def _own_record(arguments: argparse.Namespace) -> dict[str, Any]:
     """What results depend on of the arguments that this verb alone has."""
     from vidkd.base.files import sha256
+    from vidkd.detection.policies import names_selector
 
     selector = arguments.selector
     return {
-        "selector": f"sha256 {sha256(selector)[:16]}" if Path(selector).is_file() else selector,
+        "selector": f"sha256 {sha256(selector)[:16]}" if names_selector(selector) else selector,
         "emit_oracle": arguments.emit_oracle,
         "asynchronous": arguments.asynchronous,
         "timeout_s": _timeout_s(arguments),

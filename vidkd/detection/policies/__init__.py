@@ -46,12 +46,17 @@ def open_policy(name: str, *, seed: int = 0) -> Policy:
     """
     if name in BARE:
         return POLICIES[name](seed=seed) if name in SEEDED else POLICIES[name]()
-    if Path(name).is_file():
+    if names_selector(name):
         return LstmSelector.open(name)
     if Path(name).suffix:
         path = Path(name)
         raise CheckpointError(f"selector not found: {path}", **near_files(path, (path.suffix,)), or_else=f"a policy: {', '.join(BARE)}")
     raise unknown_name("key-frame policy", name, BARE, or_else="the file of a trained selector")
+
+
+def names_selector(name: str) -> bool:
+    """Whether this is the file of a selector; the name of a policy is none, whatever lies in the working folder."""
+    return name not in BARE and Path(name).is_file()
 
 
 __all__ = [
@@ -72,6 +77,7 @@ __all__ = [
     "RandomScores",
     "Uncertainty",
     "load_selector",
+    "names_selector",
     "open_policy",
     "save_selector",
 ]
