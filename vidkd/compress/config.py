@@ -82,6 +82,8 @@ class FactoriseConfig:
         ratio: each layer keeps this share of its full rank, in (0, 1]; not with "any".
         macs: the whole network takes at most this share of its MACs, in (0, 1), at the largest product of kept energies.
         spare: patterns of layers that stay as they are.
+        timed: leave layers alone, too, that would take longer than they do, measured in torch on the device and threads at hand. What
+            becomes of a network then depends on the machine; its plan holds it.
     """
 
     method: Method | Literal["any"] = "channel"
@@ -89,6 +91,7 @@ class FactoriseConfig:
     ratio: float | None = None
     macs: float | None = None
     spare: tuple[str, ...] = ()
+    timed: bool = False
 
     def __post_init__(self) -> None:
         _known("method", self.method, (*METHODS, "any"))

@@ -13,36 +13,41 @@ from vidkd.base.errors import ConfigError
 from vidkd.compress.config import FactoriseConfig
 from vidkd.compress.darknet import METHODS_OF_CFG, described
 from vidkd.compress.decompose import Decomposition, decompose, fill
+from vidkd.compress.layer_pace import pace
 from vidkd.compress.outcome import Compressed, Net, checked_outputs, restore_modes
 from vidkd.compress.patterns import matched
 from vidkd.compress.ranks import Choice, Costs, by_energy, by_ratio, every_choice, within_budget
 from vidkd.models.changes import apply_changes
 from vidkd.models.darknet import Darknet
-from vidkd.models.low_rank import METHODS, Factorable, LowRank, Method, axes, refusal
+from vidkd.models.low_rank import METHODS, Factorable, LowRank, Method, axes, low_rank, refusal
 from vidkd.models.macs import NetworkCost, network_cost
 
 Ways = list[tuple[Decomposition, Costs]]
+Calls = list[tuple[torch.Size, torch.Size]]
+"""Shapes of input and output of each call of a layer."""
 
 
 def factorise(net: Net, example: Tensor, config: FactoriseConfig) -> Compressed[Net]:
     """Factorise the layers of a `VideoClassifier` (example: a raw clip), a `Darknet` (images) or another network (its input).
 
-    Layers that would take no fewer MACs at their rank are left alone, and said to be. A darknet is given new sections, so the numbers of
-    its layers change. Raises ConfigError if no layer becomes cheaper, the budget cannot be met, or a darknet is to be parted in space.
+    Layers that would take no fewer MACs at their rank are left alone, and said to be; with `config.timed` those too that would take longer.
+    A darknet is given new sections, so the numbers of its layers change. Raises ConfigError if no layer becomes cheaper, the budget cannot
+    be met, or a darknet is to be parted in space.
     """
     cost = network_cost(net, example)
     left = _reasons(net, cost, config)
     layers = {name: cast(Factorable, net.get_submodule(name)) for name in cost.layers if name not in left}
     seen = _sizes_seen(net, layers, example)
     ways = {name: _ways(layer, seen[name], _methods(net, config)) for name, layer in layers.items()}
-    chosen = _chosen(ways, cost, config)
-    for name, choice in list(chosen.items()):
-        if choice is None or choice.macs >= cost.layers[name]:
-            left[name] = (
-                "no rank was worth it" if choice is None else f"it would take no fewer MACs: {cost.layers[name]:,} -> {choice.macs:,}"
-            )
-            del chosen[name]
-    taken = {name: choice for name, choice in chosen.items() if choice is not None}
+    taken, dear = _cheaper(_chosen(ways, cost, config), cost)
+    while config.timed and (slower := _slower(layers, taken, seen)):
+        left |= slower
+        ways = {name: each for name, each in ways.items() if name not in slower}
+        try:
+            taken, dear = _cheaper(_chosen(ways, cost, config), cost)
+        except ConfigError as error:
+            raise error.with_lines(left_whole=f"{', '.join(slower)}: slower in factors") from error
+    left |= dear
     if not taken:
         raise ConfigError(
             "no layer becomes cheaper", **{name: left[name] for name in list(left)[:4]}, to_mend="a lower energy, ratio or macs"
@@ -58,6 +63,31 @@ def factorise(net: Net, example: Tensor, config: FactoriseConfig) -> Compressed[
         before=cost,
         after=network_cost(made, example),
     )
+
+
+def _cheaper(chosen: Mapping[str, Choice | None], cost: NetworkCost) -> tuple[dict[str, Choice], dict[str, str]]:
+    """What is taken of the choices, and why the others are not."""
+    taken: dict[str, Choice] = {}
+    left: dict[str, str] = {}
+    for name, choice in chosen.items():
+        if choice is None:
+            left[name] = "no rank was worth it"
+        elif choice.macs >= cost.layers[name]:
+            left[name] = f"it would take no fewer MACs: {cost.layers[name]:,} -> {choice.macs:,}"
+        else:
+            taken[name] = choice
+    return taken, left
+
+
+def _slower(layers: Mapping[str, Factorable], taken: Mapping[str, Choice], seen: Mapping[str, Calls]) -> dict[str, str]:
+    """Layers that their factors would make slower, and by how much."""
+    found: dict[str, str] = {}
+    for name, choice in taken.items():
+        factors = low_rank(layers[name], choice.decomposition.method, choice.ranks)
+        before, after = pace(layers[name], factors, [given for given, _ in seen[name]])
+        if after > before:
+            found[name] = f"it would be slower here: {before:.3g} -> {after:.3g} ms, though MACs fall to {choice.macs:,}"
+    return found
 
 
 def _told(choice: Choice, macs: int) -> str:
@@ -96,9 +126,9 @@ def _methods(net: nn.Module, config: FactoriseConfig) -> tuple[Method, ...]:
     return (config.method,)
 
 
-def _sizes_seen(net: nn.Module, layers: Mapping[str, nn.Module], example: Tensor) -> dict[str, list[tuple[torch.Size, torch.Size]]]:
+def _sizes_seen(net: nn.Module, layers: Mapping[str, nn.Module], example: Tensor) -> dict[str, Calls]:
     """Shapes of input and output of every call of each layer."""
-    seen: dict[str, list[tuple[torch.Size, torch.Size]]] = {name: [] for name in layers}
+    seen: dict[str, Calls] = {name: [] for name in layers}
     hooks = [layer.register_forward_hook(_noting(seen[name])) for name, layer in layers.items()]
     try:
         network_cost(net, example)  # a pass without gradients, in eval mode
@@ -108,17 +138,17 @@ def _sizes_seen(net: nn.Module, layers: Mapping[str, nn.Module], example: Tensor
     return seen
 
 
-def _noting(calls: list[tuple[torch.Size, torch.Size]]) -> Callable[[nn.Module, Any, Any], None]:
+def _noting(calls: Calls) -> Callable[[nn.Module, Any, Any], None]:
     return lambda _module, inputs, output: calls.append((inputs[0].shape, output.shape))
 
 
-def _ways(layer: Factorable, calls: list[tuple[torch.Size, torch.Size]], methods: tuple[Method, ...]) -> Ways:
+def _ways(layer: Factorable, calls: Calls, methods: tuple[Method, ...]) -> Ways:
     if isinstance(layer, nn.Linear):
         methods = ("channel",)
     return [(decompose(layer, method), costs_of(layer, method, calls)) for method in methods]
 
 
-def costs_of(layer: Factorable, method: Method, calls: list[tuple[torch.Size, torch.Size]]) -> Costs:
+def costs_of(layer: Factorable, method: Method, calls: Calls) -> Costs:
     """MACs by rank. calls: shapes of input and output of each call of the layer, with batch and channels (features last if linear)."""
     outputs, inputs, *kernel = layer.weight.shape
     if isinstance(layer, nn.Linear):
