@@ -29,6 +29,7 @@ from vidkd.cli.learning import (
     student_files,
 )
 from vidkd.cli.streams import STOPPED, Stop, add_stream_arguments, out_folder, region_of, stream_config
+from vidkd.cli.tkd_policies import FLAG, check_policies, compare_policies, policies_of
 
 if TYPE_CHECKING:
     from vidkd.detection.online import Oracle, Student
@@ -58,6 +59,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--save-student", type=Path, metavar="DIR", help="keep the student as it is after the last frame: cfg, weights, names"
     )
     parser.add_argument("--emit-oracle", action="store_true", help="key frames carry the oracle's boxes, marked so, not the student's")
+    parser.add_argument(
+        FLAG, nargs="+", type=float, metavar="SHARE", help="compare all policies along each video at these shares of calls, for the report"
+    )
     parser.add_argument("--asynchronous", action="store_true", help="oracle and training run beside the stream; no going on after a kill")
     parser.add_argument(
         "--timeout",
@@ -202,6 +206,7 @@ def _check(arguments: argparse.Namespace, inputs: Sequence[str]) -> None:
         raise ConfigError(f"--timeout must be above 0, not {arguments.timeout:g}")
     if arguments.asynchronous and arguments.emit_oracle:
         raise ConfigError("beside the stream an answer comes too late to be emitted", to_mend="leave out --emit-oracle or --asynchronous")
+    check_policies(arguments, inputs)
     if not arguments.asynchronous and any(map(is_live, inputs)):
         sys.stderr.write("vidkd: a live source waits for oracle and training, and loses frames meanwhile; --asynchronous does not\n")
 
@@ -266,6 +271,8 @@ def learn_along(item: str, job: Job, stop: Callable[[], bool]) -> dict[str, Any]
                 write_account(item, job)
             raise
     if summary["status"] != "stopped":
+        if job.arguments.compare_policies:
+            compare_policies(item, job)
         write_account(item, job)
         _check_saved(folder, job.saved_in(item))
     return summary
@@ -344,7 +351,15 @@ def write_account(item: str, job: Job) -> None:
     account = read_account(folder / "detections.jsonl")
     strips = [] if is_live(item) else key_frame_strips(item, account, job.student.class_names, sequence_fps=arguments.fps)
     judged = [] if is_live(item) else beside_unlearned(item, account, job.student, sequence_fps=arguments.fps)
-    page = stream_report(folder, account, budget=arguments.budget, selector=Path(arguments.selector).name, strips=strips, judged=judged)
+    page = stream_report(
+        folder,
+        account,
+        budget=arguments.budget,
+        selector=Path(arguments.selector).name,
+        strips=strips,
+        judged=judged,
+        policies=policies_of(folder),
+    )
     with writing(folder, frames=account.frames):
         write_key_frames(folder / KEY_FRAMES, account.keys)
         write_losses(folder / LOSSES, account.keys)

@@ -17,6 +17,7 @@ from vidkd.report.boxes import draw_boxes
 from vidkd.report.parts import Estimate, Report, Strip, Table, format_number
 from vidkd.report.stream_figures import loss_figure, time_line
 from vidkd.report.stream_learning import learning_notes, learning_table, verdict
+from vidkd.report.stream_study import quality_figures, quality_table
 from vidkd.report.strips import png_data_uri, side_by_side
 from vidkd.runtime.detections import Detections
 from vidkd.runtime.formats import from_row
@@ -45,10 +46,12 @@ def stream_report(
     selector: str,
     strips: Sequence[Strip] = (),
     judged: Sequence[BesideUnlearned] = (),
+    policies: Mapping[str, Any] | None = None,
 ) -> Report:
     """What a stream's folder and its account say.
 
     budget: the share of frames that might go to the oracle, in (0, 1]. strips: see `key_frame_strips`. judged: see `beside_unlearned`.
+    policies: summary of a study of all policies along the same video.
     """
     summary, made = read_json(folder / "summary.json"), read_json(folder / "run.json")
     answered = sum(key.disagreement is not None for key in account.keys)
@@ -60,6 +63,9 @@ def stream_report(
     figures = [time_line(account, judged)] if any(key.disagreement is not None for key in account.keys) else []
     if any(key.loss_before is not None and key.loss_after is not None for key in account.keys):
         figures.append(loss_figure(account))
+    if policies is not None:
+        tables.append(quality_table(policies))
+        figures += quality_figures(policies)
     return Report(
         title=f"{folder.resolve().name}: a student that learns along the stream",
         subtitle=f"{Path(summary['input']).name}. The oracle was asked on few frames; between them the student was alone.",

@@ -37,18 +37,33 @@ def stream_study_report(
     )
 
 
-def _judged(methods: Mapping[str, Any], labels: Mapping[str, str]) -> dict[str, Any]:
-    """The methods under their labels, with what is judged of whole streams alone."""
+def quality_table(summary: Mapping[str, Any]) -> Table:
+    """F1 of every method at every share of calls. Raises DataError for a summary that does not follow the schema."""
+    content = check_summary(dict(summary), source="summary")
+    heading, rows = next(iter(value_tables(content).items()))
+    return _table(heading, rows)
+
+
+def quality_figures(summary: Mapping[str, Any]) -> list[Figure]:
+    """F1 of every method against calls, where there are several shares of these. Raises DataError as `quality_table`."""
+    content = check_summary(dict(summary), source="summary")
+    return condition_figures(_judged(content["methods"], content["data"]["labels"], ("f1",)))
+
+
+def _judged(methods: Mapping[str, Any], labels: Mapping[str, str], which: Sequence[str] = JUDGED) -> dict[str, Any]:
+    """The methods under their labels, with these metrics of whole streams alone."""
     judged: dict[str, Any] = {}
     for name, method in methods.items():
-        metrics = {metric: row for metric, row in method["metrics"].items() if metric.partition("@")[0] in JUDGED}
+        metrics = {metric: row for metric, row in method["metrics"].items() if metric.partition("@")[0] in which}
         judged[labels.get(name, name)] = {"metrics": metrics}
     return judged
 
 
 def _table(heading: str, rows: Rows) -> Table:
     columns, *body = rows
-    caption = "Means over seeds and streams, in percent; in brackets 95 % intervals by blocks of the stream."
+    caption = "Means over seeds and streams, in percent"
+    sure = any(isinstance(cell, Value) and cell.ci95 is not None for row in body for cell in row)
+    caption += "; in brackets 95 % intervals by blocks of the stream." if sure else ", of one seed, without an interval."
     if any(column in COUNTS for column in columns):
         caption += " Calls, updates and frames after the last update are numbers a stream; milliseconds are of a frame."
     return Table(title=heading, columns=tuple(map(str, columns)), rows=tuple(tuple(map(_cell, row)) for row in body), caption=caption)

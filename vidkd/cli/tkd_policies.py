@@ -1,0 +1,70 @@
+"""`tkd --compare-policies`: what every key-frame policy would have made of the same video, as a study beside the run."""
+
+import argparse
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vidkd.base.errors import ConfigError
+from vidkd.cli.learning import oracle_files
+
+if TYPE_CHECKING:
+    from vidkd.cli.tkd import Job
+
+FLAG = "--compare-policies"
+FOLDER = "policies"
+"""In the folder of an input: the study, its cells, its summary and its page."""
+UNLIKE = {"asynchronous": False, "every": 1, "seconds": None}
+"""Flags with which a run goes another way along the video than a study does."""
+
+
+def check_policies(arguments: argparse.Namespace, inputs: Sequence[str]) -> None:
+    """Raise ConfigError where a study could not go the run's way, or shares that are none, before anything is opened."""
+    from vidkd.engine.sources import is_live
+
+    shares = arguments.compare_policies
+    if shares is None:
+        return
+    if len(set(shares)) < len(shares) or not all(0 < share <= 1 for share in shares):
+        raise ConfigError(f"{FLAG} takes different shares of frames, in (0, 1]: {', '.join(map(str, shares))}")
+    for name, usual in UNLIKE.items():
+        if getattr(arguments, name) != usual:
+            raise ConfigError(f"{FLAG} goes in step along every frame of the video", to_mend=f"leave out --{name}")
+    for item in inputs:
+        if is_live(item) or not Path(item).is_file():
+            raise ConfigError(f"{FLAG} needs a video file, which it reads again and again: {item}")
+
+
+def compare_policies(item: str, job: "Job") -> None:
+    """Run the study of an input, going on where it was, and write its summary and page. Raises as `compare_streams` does."""
+    from vidkd.bench.streams.policies_study import write_policies_study
+    from vidkd.cli import compare_streams
+    from vidkd.detection.online.distillation import NEEDS_HEADS
+    from vidkd.detection.policies import names_selector
+
+    arguments, folder = job.arguments, Path(job.folders[item]) / FOLDER
+    if arguments.overwrite and folder.is_dir():
+        shutil.rmtree(folder)
+    study = write_policies_study(
+        folder,
+        video=Path(item),
+        student=job.student,
+        oracle=oracle_files(arguments),
+        learning=job.settings,
+        heads=job.config.update.loss in NEEDS_HEADS,
+        shares=arguments.compare_policies,
+        seed=arguments.seed,
+        selector=Path(arguments.selector) if names_selector(arguments.selector) else None,
+    )
+    parser = argparse.ArgumentParser()
+    compare_streams.add_arguments(parser)
+    compare_streams.run(parser.parse_args([str(study), "--out", str(folder), "--cache", str(folder / "oracle")]))
+
+
+def policies_of(folder: Path) -> dict[str, Any] | None:
+    """The summary of the study beside a run, if there is one."""
+    from vidkd.base.files import read_json
+
+    path = folder / FOLDER / "summary.json"
+    return read_json(path) if path.exists() else None
