@@ -1,6 +1,5 @@
 """What README and docs tell a reader to type or open is there: verbs, flags, settings, files, and the Python that they show."""
 
-import argparse
 import importlib
 import os
 import re
@@ -19,6 +18,7 @@ from vidkd.base.files import read_json
 from vidkd.bench.study import CellKey, cell_config, read_study
 from vidkd.cli.kinds import KINDS
 from vidkd.cli.main import VERBS, _parse
+from vidkd.cli.verb_parser import VerbParser
 from vidkd.compress.recipe import read_recipe
 from vidkd.engine.config import load_config
 from vidkd.engine.settings import known_keys, merge
@@ -45,15 +45,16 @@ def commands(page: Path) -> Iterator[list[str]]:
                     yield words
 
 
-def parser_of(verb: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=f"vidkd {verb}", allow_abbrev=False)
-    importlib.import_module(f"vidkd.cli.{verb}").add_arguments(parser)
+def parser_of(verb: str) -> VerbParser:
+    module = importlib.import_module(f"vidkd.cli.{verb}")
+    parser = VerbParser(prog=f"vidkd {verb}", takes_settings=getattr(module, "TAKES_SETTINGS", False))
+    module.add_arguments(parser)
     return parser
 
 
 def check_verb(verb: str, words: Sequence[str]) -> None:
     """The verb's own parser takes the words; settings behind them are known, and configurations named are there."""
-    arguments = _parse(parser_of(verb), importlib.import_module(f"vidkd.cli.{verb}"), words)
+    arguments = _parse(parser_of(verb), words)
     if verb == "train":
         load_config(REPOSITORY / arguments.config, overrides=arguments.settings) if arguments.config else load_config()
     elif verb == "compare":

@@ -182,7 +182,9 @@ def test_a_camera_stopped_by_the_user_leaves_its_student(
     found = lines(tmp_path / "camera0" / "detections.jsonl")
     assert 12 < len(found) < 20
     learned, before = (weights_of(Path(where)) for where in (tmp_path / "after" / "student.weights", networks[1].partition("=")[2]))
-    assert np.array_equal(learned, before) is not any(row["learning"]["outcome"] == "kept" for row in found if "outcome" in row["learning"])
+    kept = any(row["learning"]["outcome"] == "kept" for row in found if "outcome" in row["learning"])
+    if kept or not beside:  # beside the stream an update may end after the last frame, which is told in no row
+        assert np.array_equal(learned, before) is not kept
 
 
 def test_files_of_others_are_not_replaced(video: Path, networks: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

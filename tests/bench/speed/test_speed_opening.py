@@ -110,6 +110,7 @@ def test_what_runs_an_exported_file_is_chosen(exported: Path, tmp_path: Path) ->
                 np.testing.assert_allclose(answers[0].probabilities, other.probabilities, atol=1e-4)
         else:
             assert [len(found) for found in answers[0]] == [len(found) for found in answers[2]]
+    (tmp_path / "net.tflite").write_bytes(b"")
     with pytest.raises(ConfigError, match=r"ONNX Runtime does not run \.tflite files here"):
         open_model(ModelSpec(detector=str(tmp_path / "net.tflite"), runtime="onnxruntime"), threads=1)
 
@@ -164,7 +165,7 @@ def test_files_that_are_no_models_are_refused(exported: Path, tmp_path: Path) ->
     for path, kind, told in (
         (half, CheckpointError, "half.onnx"),
         (tmp_path / "foreign.pt", CheckpointError, "foreign.pt"),
-        (foreign, ConfigError, "nothing says how to run"),
+        (foreign, ConfigError, "a detector, not a classifier"),
         (tmp_path / "none", CheckpointError, "checkpoint not found"),
     ):
         with pytest.raises(kind, match=told):
