@@ -128,6 +128,7 @@ def test_the_card_tells_what_the_run_was_judged_by(teacher: Path, exported: Path
     assert "clips of 'val')" in card, "checked on the run's own clips"
 
 
+@pytest.mark.slow
 def test_the_card_tells_nothing_of_other_weights(teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
     shutil.copytree(teacher, run)
