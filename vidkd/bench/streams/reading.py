@@ -18,6 +18,5 @@ def read_stream_study(path: Path | str) -> StreamStudy:
         study = StreamStudy(built(StreamStudySpec, tree.content), path)
         check_methods(study.spec)
     except ConfigError as error:
-        lines = {label.replace(" ", "_"): text for label, text in error.lines.items()}
-        raise ConfigError(error.what, **{**lines, "study": path}) from error
+        raise error.with_lines(study=path) from error
     return study

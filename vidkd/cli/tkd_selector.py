@@ -1,0 +1,50 @@
+"""What the file of a selector says of its training, held against the run that it is to choose key frames for."""
+
+import argparse
+import contextlib
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vidkd.detection.online import Student
+    from vidkd.detection.online.config import LearningConfig
+    from vidkd.detection.opening import ModelFiles
+
+log = logging.getLogger(__name__)
+
+
+def compare_with_selector(
+    arguments: argparse.Namespace, inputs: Sequence[str], files: "ModelFiles", student: "Student", config: "LearningConfig"
+) -> None:
+    """Log where a selector's file says that it was trained with another student, or other learning, or has seen a video of these."""
+    from vidkd.base.errors import VideoError
+    from vidkd.detection.policies import names_selector
+    from vidkd.detection.policies.lstm import read_about
+    from vidkd.detection.policies.provenance import other_learning, other_student, says_where_from, seen_among
+    from vidkd.engine.settings import as_dict
+    from vidkd.engine.sources import is_live
+    from vidkd.video.content import content_of
+
+    selector = arguments.selector
+    if not names_selector(selector):
+        return
+    about, detector = read_about(selector), student.detector
+    if says_where_from(about):
+        differing = other_student(about, detector.net, detector.resize)
+    else:  # older ones know the student by its files alone
+        now = files.record()
+        then = about.get("made_from", {}).get("student", now)
+        differing = [name for name in ("model", "weights", "resize") if now.get(name) != then.get(name)]
+    if differing:
+        # its features may mean something else
+        log.warning("the selector %s was trained with another student: its %s differ", selector, ", ".join(differing))
+    learning = {**as_dict(config), **{name: getattr(arguments, name) for name in ("every", "budget", "window")}}
+    if told := other_learning(about, learning):
+        log.warning("the selector %s was trained with other learning: %s", selector, "; ".join(told))
+    contents: dict[str, str] = {}
+    for item in inputs:
+        with contextlib.suppress(OSError, VideoError):  # what cannot be read is told when its turn comes
+            contents |= {} if is_live(item) else {item: content_of(item)}
+    if seen := seen_among(about, contents):
+        log.warning("the selector %s has seen %s in its training", selector, ", ".join(seen))
