@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from vidkd.models.darknet.layers import NORM_EPSILON, ConvolutionBlock
+from vidkd.models.darknet.layers import ConvolutionBlock
 from vidkd.models.darknet.net import Darknet
 
 
@@ -21,7 +21,6 @@ class FoldedForward:
     def __init__(self, net: Darknet) -> None:
         self._net = net
         self._shell = copy.deepcopy(net).to("meta")
-        self._folded = [name for name, _ in _foldable(net)]
         for _, block in _foldable(self._shell):
             block.norm = None
             block.conv.bias = nn.Parameter(torch.empty(block.conv.out_channels, device="meta"))
@@ -31,9 +30,25 @@ class FoldedForward:
         if self._net.training:
             raise ValueError("a normalisation can be folded in eval mode only: call net.eval() first")
         weights = dict(self._net.named_parameters()) | dict(self._net.named_buffers())
-        for name in self._folded:
-            _fold(weights, name)
+        for name, block in _foldable(self._net):
+            assert block.norm is not None
+            for part in block.norm.state_dict():
+                del weights[f"{name}.norm.{part}"]
+            weights[f"{name}.conv.weight"], weights[f"{name}.conv.bias"] = folded(block, block.conv.weight.dtype)
         return functional_call(self._shell, weights, (images,))  # type: ignore[no-any-return]
+
+
+def folded(block: ConvolutionBlock, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Kernel and bias of one convolution that does what block and normalisation (in eval mode) do, worked out in this type."""
+    kernel = block.conv.weight.to(dtype)
+    if block.norm is None:
+        assert block.conv.bias is not None
+        return kernel, block.conv.bias.to(dtype)
+    mean, variance = block.norm.running_mean, block.norm.running_var
+    assert mean is not None
+    assert variance is not None
+    scale = block.norm.weight.to(dtype) / (variance.to(dtype) + block.norm.eps).sqrt()
+    return kernel * scale.view(-1, 1, 1, 1), block.norm.bias.to(dtype) - mean.to(dtype) * scale
 
 
 def _foldable(net: Darknet) -> Iterator[tuple[str, ConvolutionBlock]]:
@@ -41,13 +56,3 @@ def _foldable(net: Darknet) -> Iterator[tuple[str, ConvolutionBlock]]:
     for name, module in net.named_modules():
         if isinstance(module, ConvolutionBlock) and type(module.conv) is nn.Conv2d and module.norm is not None:
             yield name, module
-
-
-def _fold(weights: dict[str, Tensor], name: str) -> None:
-    """Put the folded kernel and bias of a block in the place of its parameters."""
-    norm = f"{name}.norm"
-    mean, variance = weights.pop(f"{norm}.running_mean"), weights.pop(f"{norm}.running_var")
-    del weights[f"{norm}.num_batches_tracked"]
-    scale = weights.pop(f"{norm}.weight") * torch.rsqrt(variance + NORM_EPSILON)
-    weights[f"{name}.conv.weight"] = weights[f"{name}.conv.weight"] * scale.view(-1, 1, 1, 1)
-    weights[f"{name}.conv.bias"] = weights.pop(f"{norm}.bias") - mean * scale

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from vidkd.base.extras import require
 from vidkd.models.darknet.blocks import Activation, Convolutional, DarknetConfig, Dropout, Maxpool, Route, Shortcut, Upsample, Yolo
+from vidkd.models.darknet.folded import folded
 from vidkd.models.darknet.graph import IMAGE, heads_of, trace
 from vidkd.models.darknet.layers import LEAKY_SLOPE, ConvolutionBlock
 from vidkd.models.darknet.net import Darknet
@@ -41,18 +42,8 @@ def graph_weights(net: Darknet) -> Weights:
 
 
 def _folded(block: ConvolutionBlock) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Kernel and bias of one convolution that does what block and normalisation (in eval mode) do; worked out in float64."""
-    kernel = block.conv.weight.detach().double().cpu()
-    if block.norm is None:
-        assert block.conv.bias is not None
-        bias = block.conv.bias.detach().double().cpu()
-    else:
-        mean, variance = block.norm.running_mean, block.norm.running_var
-        assert mean is not None
-        assert variance is not None
-        scale = block.norm.weight.detach().double().cpu() / (variance.double().cpu() + block.norm.eps).sqrt()
-        bias = block.norm.bias.detach().double().cpu() - mean.double().cpu() * scale
-        kernel = kernel * scale[:, None, None, None]
+    """`folded`, worked out in float64."""
+    kernel, bias = (value.detach().cpu() for value in folded(block, torch.float64))
     return np.ascontiguousarray(kernel.numpy(), np.float32), bias.numpy().astype(np.float32)  # the runtime reads it as it lies in memory
 
 
