@@ -20,6 +20,7 @@ from tkd_runs import lines, run, weights_of, without_seconds
 from vidkd.cli.main import run_verb
 from vidkd.detection.online import AsynchronousLearner, SynchronousLearner
 from vidkd.detection.policies import save_selector
+from vidkd.models.darknet import Darknet
 from vidkd.models.selector import KeyFrameLSTM, SelectorConfig
 
 
@@ -82,6 +83,19 @@ def break_at(monkeypatch: pytest.MonkeyPatch, learner: type, position: int) -> N
         return true(self, *given, **more)
 
     monkeypatch.setattr(learner, "step", step)
+
+
+def test_a_head_that_is_added_is_saved_with_the_student_and_learns_on(video: Path, networks: list[str], tmp_path: Path) -> None:
+    chosen = ("--selector", selector_file(tmp_path / "selector.pt"), "--update.trains", "added")
+    assert run(video, networks, tmp_path, *chosen, "--save-student", tmp_path / "after") == 0
+    (begun,) = (Darknet.from_cfg(word.partition("=")[2]) for word in networks if word.startswith("--student="))
+    grown = Darknet.from_cfg(tmp_path / "after" / "student.cfg")
+    assert [len(net.added_parameters()) for net in (begun, grown)] == [0, 4]
+    assert weights_of(tmp_path / "after" / "student.weights").size > sum(value.numel() for value in begun.state_dict().values())
+    after = [f"--{flag}={tmp_path / 'after' / name}" for flag, name in (("student", "student.cfg"), ("weights", "student.weights"))]
+    again = [*after, f"--names={tmp_path / 'after' / 'student.names'}", *(word for word in networks if word.startswith("--oracle"))]
+    assert run(video, again, tmp_path / "again", *chosen, "--save-student", tmp_path / "later") == 0
+    assert (tmp_path / "later" / "student.cfg").read_text() == (tmp_path / "after" / "student.cfg").read_text()
 
 
 def selector_file(path: Path) -> Path:

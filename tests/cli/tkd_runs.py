@@ -28,7 +28,7 @@ def run(video: Path, networks: list[str], out: Path, *more: object) -> int:
         "0.3",
     )
     learning = ("--update.trains", "all", "--update.lr", "0.01", "--update.steps", "2")
-    return run_verb("tkd", [str(video), *networks, *common, "--out", str(out), *map(str, more), *learning])
+    return run_verb("tkd", [str(video), *networks, *common, "--out", str(out), *learning, *map(str, more)])
 
 
 def lines(path: Path) -> list[dict[str, Any]]:

@@ -44,6 +44,19 @@ def test_only_what_trains_changes_and_norm_statistics_never(settings, layers):
     assert not light.net.training
 
 
+def test_an_added_head_trains_with_the_last_convolutions():
+    light, update = student(), Update(trains="added", lr=1e-3, steps=2)
+    assert light.for_update(Update(trains="all")) is light
+    grown = light.for_update(update)
+    assert grown.for_update(update) is grown
+    before = weights(grown)
+    first, *rest = keys(light)
+    assert Trainer(grown, update).learn(first, rest).outcome == "kept"
+    assert {int(name.split(".")[1]) for name in changed(before, weights(grown))} == {4, 6}
+    with pytest.raises(ConfigError, match="no added head"):
+        Trainer(light, update)
+
+
 def test_an_update_is_these_steps_of_the_optimiser():
     light, by_hand = student(), student()
     first, *rest = keys(light)

@@ -286,7 +286,8 @@ def _learning(job: Job, stack: contextlib.ExitStack) -> "LearningStepper | Besid
 
     arguments = job.arguments
     torch.manual_seed(arguments.seed)
-    parts = job.student.copy(), job.oracle, open_policy(arguments.selector, seed=arguments.seed), budget_of(arguments)
+    student = job.student.copy().for_update(job.config.update)
+    parts = student, job.oracle, open_policy(arguments.selector, seed=arguments.seed), budget_of(arguments)
     if arguments.asynchronous:
         beside = AsynchronousLearner(
             *parts, update=job.config.update, replay=job.config.replay, timeout_s=_timeout_s(arguments) or TIMEOUT_S

@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from vidkd.models.darknet import Darknet, DarknetConfig
-from vidkd.models.darknet.blocks import Convolutional, Layer, Route, Shortcut
+from vidkd.models.darknet.blocks import Convolutional, Layer
 from vidkd.models.darknet.layers import ConvolutionBlock
 from vidkd.models.darknet.net import convolution_blocks
+from vidkd.models.darknet.sections import with_sections
 from vidkd.models.low_rank import LowRank, Method
 
 METHODS_OF_CFG: tuple[Method, ...] = ("channel", "tucker")
@@ -49,12 +50,7 @@ def _copy(new: ConvolutionBlock, conv: nn.Conv2d, norm: nn.Module | None) -> Non
 
 def _config(net: Darknet) -> DarknetConfig:
     sections = [list(_sections(layer, module)) for layer, module in zip(net.config.layers, net.layers, strict=True)]
-    last, count = [], 0  # of each old layer, the new one that puts out what it did
-    for parts in sections:
-        count += len(parts)
-        last.append(count - 1)
-    layers = [part for index, parts in enumerate(sections) for part in (_renumbered(part, index, last) for part in parts)]
-    return dataclasses.replace(net.config, layers=tuple(layers))
+    return with_sections(net.config, sections)
 
 
 def _sections(layer: Layer, module: nn.Module) -> Iterator[Layer]:
@@ -75,16 +71,3 @@ def _sections(layer: Layer, module: nn.Module) -> Iterator[Layer]:
             dilation=conv.dilation[0],
         )
         yield dataclasses.replace(changed, batch_normalize=False, activation="linear", training=()) if inner else changed
-
-
-def _renumbered(layer: Layer, old: int, last: list[int]) -> Layer:
-    """A layer that refers to others by number, after sections were put in between; `old` is its own number before."""
-
-    def follow(number: int) -> int:
-        return last[old + number] - last[old] if number < 0 else last[number]
-
-    if isinstance(layer, Route):
-        return dataclasses.replace(layer, layers=tuple(follow(number) for number in layer.layers))
-    if isinstance(layer, Shortcut):
-        return dataclasses.replace(layer, from_layer=follow(layer.from_layer))
-    return layer

@@ -25,6 +25,8 @@ def learning_of(config: DistilConfig) -> LearningConfig:
     if learning.update.loss in NEEDS_HEADS and config.oracle != ORIGINAL:
         mend = "oracle: original, or update: {loss: oracle_assigned}"
         raise ConfigError(f"the loss {learning.update.loss} compares raw heads, which {config.oracle} does not share", to_mend=mend)
+    if learning.update.trains == "added":
+        raise ConfigError("nothing is added to a detector that is made smaller: trains=added", to_mend="trains: heads, blocks or all")
     return learning
 
 

@@ -141,7 +141,8 @@ class _Maker:
             return Asked(self.course.answers)
         if self.method.kind == "first_tenth":
             return self._adapted(student)
-        learner = self._learner(student, self._policy(student), self._budget(), self._update())
+        update = self._update()
+        learner = self._learner(student.for_update(update), self._policy(student), self._budget(), update)
         if self.method.kind == "learn":
             return Learning(learner, self.limit)
         if self.method.kind == "flow":
@@ -157,7 +158,7 @@ class _Maker:
         return CallBudget(self.limit.calls, self._callable)
 
     def _adapted(self, student: Student) -> AdaptedOffline:
-        policy = FirstTenth(self.limit.calls, len(self.course), self.limit.until)
+        policy, student = FirstTenth(self.limit.calls, len(self.course), self.limit.until), student.for_update(self.ways.update)
         learner = self._learner(student, policy, CallBudget(self.limit.calls, len(self.course)), Update(steps=0, replay=0))
         return AdaptedOffline(learner, policy, self.ways.update, self.key.seed)
 
@@ -191,7 +192,7 @@ class _Maker:
 
         Their number, not 1 - F1: that of a frame with one missed box is 1, and there is little to learn from it.
         """
-        student = _student(self.study, self.places)
+        student = _student(self.study, self.places).for_update(self._update())
         learner = self._learner(student, RandomCalls(self.key.seed), self._budget(), self._update())
         found, _ = run_along(Learning(learner, self.limit), (frame.image for frame in frames_of(self.course.stretches)))
         counts = counts_of(found, self.course, self.study)

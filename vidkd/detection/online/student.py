@@ -1,6 +1,7 @@
 """A darknet detector that can be looked through: boxes, raw heads and deep features from one forward pass."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -9,10 +10,13 @@ from torch import Tensor
 
 from vidkd.detection.online.views import Look
 from vidkd.losses.yolo_heads import HeadSpec
-from vidkd.models.darknet import Darknet
+from vidkd.models.darknet import Darknet, with_added_head
 from vidkd.models.darknet.detector import GREY, DarknetDetector
 from vidkd.models.darknet.graph import trace
 from vidkd.runtime.letterbox import Letterbox
+
+if TYPE_CHECKING:
+    from vidkd.detection.online.update import Update
 
 FAINTEST = 0.05
 """Least score of the boxes by which a student's doubt is measured, whatever it shows."""
@@ -63,6 +67,15 @@ class Student:
     def inputs(self, images: Sequence[NDArray[np.uint8]]) -> Tensor:
         """Images (H, W, 3) of the network's size, as `Look.image`, in the form that the network takes: (B, 3, H, W) on its device."""
         return self.detector.prepare(np.stack(images))[0]
+
+    def for_update(self, update: "Update") -> "Student":
+        """The student itself, or one that has what `update` trains: where that is an added head, and it has none, another one with it.
+
+        That one has weights of its own and begins by seeing what this one sees. Raises ConfigError as `with_added_head`.
+        """
+        if update.trains != "added" or self.net.added_parameters():
+            return self
+        return Student(self.detector.with_net(with_added_head(self.net)))
 
     def copy(self) -> "Student":
         """Another student with equal weights of its own."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from vidkd.detection.online.student import Student
     from vidkd.models.darknet import Darknet
 
-Trains = Literal["heads", "blocks", "all"]
+Trains = Literal["heads", "added", "blocks", "all"]
 Outcome = Literal["kept", "rolled_back", "not_finite", "below_minimum", "no_better"]
 Loss = Literal["oracle_assigned", "matched_heads", "confidence_bounded_mix", "bounded_box_regression"]
 
@@ -32,8 +32,9 @@ class Update:
         loss: oracle_assigned takes the boxes of any oracle. The others compare raw heads, of a darknet oracle with the student's cells:
             matched_heads follows it everywhere; confidence_bounded_mix less where the oracle is unsure; bounded_box_regression is
             matched_heads with Chen's bound on the boxes, the oracle's boxes after suppression standing for the truth.
-        trains: the last convolutions of the heads, the last `blocks` convolution blocks before each head, or all. Norm statistics never
-            move; weights and biases of a normalisation train with its block.
+        trains: the last convolutions of the heads; the same with a hidden layer that is added (`Student.for_update`); the last `blocks`
+            convolution blocks before each head; or all. Norm statistics never move; weights and biases of a normalisation train with its
+            block.
         blocks: for trains=blocks.
         optimiser: adam or sgd (without momentum).
         lr: learning rate.
@@ -236,7 +237,11 @@ class Trainer:
 
 
 def trained_parameters(net: "Darknet", update: Update) -> list[nn.Parameter]:
-    """The parameters that an update trains, in the order of the cfg."""
+    """The parameters that an update trains, in the order of the cfg. Raises ConfigError for an added head where there is none."""
     if update.trains == "all":
         return list(net.parameters())
+    if update.trains == "added":
+        if not (found := net.added_parameters()):
+            raise ConfigError("update.trains=added, and the network has no added head", to_mend="student.for_update(update)")
+        return found
     return net.last_parameters(1 if update.trains == "heads" else update.blocks)

@@ -3,6 +3,7 @@
 Importing this package imports torch, but not torchvision: `vidkd.models.darknet.detector` does.
 """
 
+from vidkd.models.darknet.added_head import with_added_head
 from vidkd.models.darknet.blocks import DarknetConfig
 from vidkd.models.darknet.cfg import parse_cfg, read_cfg, to_cfg
 from vidkd.models.darknet.decode import DecodedHead, decode, decode_head
@@ -25,4 +26,5 @@ __all__ = [
     "save_weights",
     "spare_anchors",
     "to_cfg",
+    "with_added_head",
 ]

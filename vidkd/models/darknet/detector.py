@@ -94,8 +94,12 @@ class DarknetDetector:
 
     def copy(self) -> "DarknetDetector":
         """The same with a network of its own, of equal weights."""
+        return self.with_net(copy.deepcopy(self.net))
+
+    def with_net(self, net: Darknet) -> "DarknetDetector":
+        """The same with another network of as many classes."""
         return DarknetDetector(
-            copy.deepcopy(self.net),
+            net,
             self.class_names,
             score_threshold=self.score_threshold,
             nms_iou=self.nms_iou,

@@ -39,11 +39,18 @@ class Head(HeadSpec):
 
     layer: index of its [yolo]; the convolution before it puts out the raw head. source: the layer that this convolution reads.
     mask: the indices of its anchors among those of the cfg.
+    added: the convolution that belongs to the head alone, where `source` joins one with what that one reads (`with_added_head`).
     """
 
     layer: int
     source: int
     mask: tuple[int, ...]
+    added: int | None = None
+
+    @property
+    def features(self) -> int:
+        """The layer that the head reads, an added one aside."""
+        return self.source if self.added is None else self.added - 1
 
 
 def trace(config: DarknetConfig) -> tuple[Node, ...]:
@@ -86,7 +93,7 @@ def _head(config: DarknetConfig, nodes: Sequence[Node], index: int, yolo: Yolo) 
             where=config.where(convolution.line),
         )
     _, height, width = nodes[index].shape
-    net = config.net
+    net, source = config.net, nodes[index - 1].sources[0]
     if net.width % width or net.height % height or net.width // width != net.height // height:
         raise ConfigError(
             f"an input of {net.width}x{net.height} does not divide evenly into the {width}x{height} cells of a head",
@@ -95,13 +102,21 @@ def _head(config: DarknetConfig, nodes: Sequence[Node], index: int, yolo: Yolo) 
         )
     return Head(
         layer=index,
-        source=nodes[index - 1].sources[0],
+        source=source,
+        added=_added(config, nodes, source),
         anchors=tuple(yolo.anchors[number] for number in yolo.mask),
         mask=yolo.mask,
         stride=net.width // width,
         scale_x_y=yolo.scale_x_y,
         classes=yolo.classes,
     )
+
+
+def _added(config: DarknetConfig, nodes: Sequence[Node], source: int) -> int | None:
+    """The convolution right before a route that joins it with what it reads itself; None for another layer."""
+    before = source - 1
+    joins = isinstance(config.layers[source], Route) and before >= 0 and isinstance(config.layers[before], Convolutional)
+    return before if joins and nodes[source].sources == (before, *nodes[before].sources) else None
 
 
 def _sources(config: DarknetConfig, index: int) -> tuple[int, ...]:

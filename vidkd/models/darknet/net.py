@@ -84,8 +84,8 @@ class Darknet(nn.Module):
 
     @property
     def deep_layers(self) -> tuple[int, ...]:
-        """For each head the layer that its last convolution reads: the deepest features before the heads."""
-        return tuple(head.source for head in self.heads)
+        """For each head the layer that it reads, an added one aside: the deepest features before the heads."""
+        return tuple(head.features for head in self.heads)
 
     @property
     def sources(self) -> tuple[tuple[int, ...], ...]:
@@ -115,6 +115,11 @@ class Darknet(nn.Module):
             raise ValueError(f"blocks must be at least 1: {blocks}")
         near = [index for index, distance in self._distances.items() if distance < blocks]
         return [parameter for index in sorted(near) for parameter in self.layers[index].parameters()]
+
+    def added_parameters(self) -> list[nn.Parameter]:
+        """Of added heads (`with_added_head`), with the heads' last convolutions; in the order of the cfg, none without an added head."""
+        added = {layer for head in self.heads if head.added is not None for layer in (head.added, head.layer - 1)}
+        return [parameter for index in sorted(added) for parameter in self.layers[index].parameters()]
 
     def freeze_norm_statistics(self) -> "Darknet":
         """Put batch normalisation into eval mode: statistics are used, not updated. Call it again after each `train()`."""

@@ -52,7 +52,7 @@ def graph_model(config: DarknetConfig) -> bytes:
     """The graph of a cfg as an ONNX model whose weights (`graph_weights`) are named, not held: they are given when it is loaded.
 
     Input "images", RGB float (B, 3, h, w) in [0, 1]. Outputs: "head_0", "head_1", ..., raw as those of the network, and "pooled" (B, D),
-    the means over positions of the layers that the heads' convolutions read, one behind the other.
+    the means over positions of the network's `deep_layers`, one behind the other.
     Raises MissingExtraError without the package onnx.
     """
     onnx = require("onnx", "detect")
@@ -140,8 +140,8 @@ class _Writer:
         return [self.node("Identity", [self.outputs[head.layer]], head_name(place)) for place, head in enumerate(self._heads)]
 
     def pooled(self) -> str:
-        """Add the means of the layers that the heads' convolutions read as the output "pooled"; returns its name."""
-        sources = [head.source for head in self._heads]
+        """Add the means of the layers that the heads read, added ones aside, as the output "pooled"; returns its name."""
+        sources = [head.features for head in self._heads]
         means = [self.node("GlobalAveragePool", [self.outputs[layer]], f"mean_{place}") for place, layer in enumerate(sources)]
         return self.node("Flatten", [self.node("Concat", means, "means", axis=1)], POOLED)
 

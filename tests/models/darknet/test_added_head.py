@@ -1,0 +1,112 @@
+import dataclasses
+
+import pytest
+import torch
+from reference_nets import CASES, CONFIGS
+
+from vidkd.base.errors import ConfigError
+from vidkd.models.darknet import Darknet, load_weights, parse_cfg, read_cfg, save_weights, to_cfg, with_added_head
+from vidkd.models.darknet.blocks import Convolutional, Yolo
+from vidkd.models.darknet.graph import trace
+from vidkd.models.darknet.onnx_forward import OnnxForward
+
+IMAGES = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+CFGS = sorted(CONFIGS.glob("*.cfg"))
+
+
+@pytest.fixture
+def net() -> Darknet:
+    return CASES[0].build().eval()
+
+
+def test_it_begins_as_the_network_was(net: Darknet) -> None:
+    grown = with_added_head(net, filters=7)
+    with torch.no_grad():
+        for raw, expected in zip(grown(IMAGES), net(IMAGES), strict=True):
+            torch.testing.assert_close(raw, expected, rtol=1e-5, atol=1e-6)
+        _, features = grown.features(IMAGES, grown.deep_layers)
+        _, expected_features = net.features(IMAGES, net.deep_layers)
+    assert not grown.training
+    for layer, expected_layer in zip(grown.deep_layers, net.deep_layers, strict=True):
+        assert torch.equal(features[layer], expected_features[expected_layer])
+    assert net.deep_layers == (16, 21), "the network itself is as it was"
+    assert not net.added_parameters()
+
+
+def test_its_parameters_are_those_of_the_new_layers_and_the_heads(net: Darknet) -> None:
+    grown = with_added_head(net, filters=7)
+    expected = []
+    for head in grown.heads:
+        assert head.added is not None
+        hidden = grown.config.layers[head.added]
+        assert hidden == Convolutional(filters=7, size=3, padding=1, activation="leaky")
+        expected += [*grown.layers[head.added].parameters(), *grown.head_convolution(head).parameters()]
+    assert [id(parameter) for parameter in grown.added_parameters()] == [id(parameter) for parameter in expected]
+
+
+def test_it_learns_what_the_heads_alone_cannot(net: Darknet) -> None:
+    """The gradient reaches the new kernels as soon as the heads read them."""
+    grown = with_added_head(net, filters=7)
+    optimiser = torch.optim.SGD(grown.added_parameters(), lr=1e-3)
+    moved = []
+    for _ in range(2):
+        optimiser.zero_grad()
+        sum(raw.square().mean() for raw in grown(IMAGES)).backward()
+        moved.append(grown.layers[grown.heads[0].added].conv.weight.grad.abs().max().item())
+        optimiser.step()
+    assert moved[0] == 0 < moved[1]
+
+
+def test_it_is_drawn_by_seed_and_leaves_the_generator_alone(net: Darknet) -> None:
+    torch.manual_seed(5)
+    first, drawn = with_added_head(net), torch.rand(1)
+    torch.manual_seed(5)
+    assert torch.equal(torch.rand(1), drawn)
+    kernels = [made.layers[made.heads[0].added].conv.weight for made in (first, with_added_head(net), with_added_head(net, seed=1))]
+    assert torch.equal(kernels[0], kernels[1])
+    assert not torch.equal(kernels[0], kernels[2])
+    assert with_added_head(first) is first
+
+
+def test_cfg_and_weights_say_it_all(net: Darknet, tmp_path) -> None:
+    grown = with_added_head(net, filters=7)
+    with torch.no_grad():
+        for parameter in grown.added_parameters():
+            parameter += 0.01
+    save_weights(grown, tmp_path / "grown.weights")
+    read = Darknet(parse_cfg(to_cfg(grown.config))).eval()
+    load_weights(read, tmp_path / "grown.weights")
+    assert len(read.added_parameters()) == len(grown.added_parameters()) == 8
+    with torch.no_grad():
+        for raw, expected in zip(read(IMAGES), grown(IMAGES), strict=True):
+            assert torch.equal(raw, expected)
+
+
+def test_onnx_runtime_pools_the_features_without_what_is_added(net: Darknet) -> None:
+    small = Darknet(net.config.with_input_size(96, 64)).eval()
+    grown = with_added_head(small, filters=7)
+    (heads, pooled), (expected, features) = OnnxForward(grown)(IMAGES), OnnxForward(small)(IMAGES)
+    torch.testing.assert_close(pooled, features)
+    for raw, other in zip(heads, expected, strict=True):
+        torch.testing.assert_close(raw, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("path", CFGS, ids=lambda path: path.stem)
+def test_every_network_can_have_one(path) -> None:
+    net = Darknet(read_cfg(path).with_input_size(64, 64)).eval()
+    grown, images = with_added_head(net, filters=2), IMAGES[:1, :, :, :64]
+    assert len(grown.heads) == len(net.heads) == sum(head.added is not None for head in grown.heads)
+    with torch.no_grad():
+        for raw, expected in zip(grown(images), net(images), strict=True):
+            torch.testing.assert_close(raw, expected, rtol=1e-4, atol=1e-6 * float(expected.abs().max()))
+
+
+def test_what_cannot_be(net: Darknet) -> None:
+    with pytest.raises(ValueError, match="filters must be at least 1: 0"):
+        with_added_head(net, filters=0)
+    layers = list(net.config.layers)
+    place = next(index for index, layer in enumerate(layers) if isinstance(layer, Yolo)) - 1
+    assert trace(net.config)[place].shape[0] % 2 == 0
+    layers[place] = dataclasses.replace(layers[place], groups=2)
+    with pytest.raises(ConfigError, match="groups=2"):
+        with_added_head(Darknet(dataclasses.replace(net.config, layers=tuple(layers))))
