@@ -193,4 +193,5 @@ def _new_weights(student: Student) -> float:
 
 
 def _words(update: Update) -> str:
-    return f"{update.trains} ({update.blocks}), {update.steps} steps on {1 + update.replay} frames"
+    what = f"blocks ({update.blocks})" if update.trains == "blocks" else update.trains
+    return f"{what}, {update.steps} steps on {1 + update.replay} frames"

@@ -55,10 +55,10 @@ class Update:
     """
 
     loss: Loss = "oracle_assigned"
-    trains: Trains = "blocks"
+    trains: Trains = "all"
     blocks: int = 2
     optimiser: Literal["adam", "sgd"] = "adam"
-    lr: float = 3e-4
+    lr: float = 1e-4
     steps: int = 8
     keep_optimiser: bool = False
     keep_best: bool = True
