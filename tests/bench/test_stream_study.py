@@ -26,6 +26,7 @@ from vidkd.bench.streams.settings import StreamCellKey, cells_to_run
 from vidkd.bench.streams.tuning import read_chosen_trials, tune_streams
 from vidkd.cli.main import main
 from vidkd.detection.opening import ModelFiles
+from vidkd.models.darknet import with_added_head
 from vidkd.models.darknet.weights import save_weights
 from vidkd.runtime.detections import Detections
 
@@ -125,6 +126,21 @@ def test_learning_changes_the_student_and_wrong_answers_teach_otherwise(done) ->
     assert (fixed.right != wrong.right).any()
     assert losses["fixed", 0] != losses["wrong", 0]
     assert losses["fixed", 0][0] == losses["fixed", 1][0]  # the first update replays nothing, so no seed is in it
+
+
+def test_a_head_that_is_added_is_counted_and_drawn_by_seed(root, tmp_path) -> None:
+    update = {"trains": "added", "lr": 0.01, "steps": 8}
+    names = {"student": {"kind": "frozen"}, "fixed": {}, "offline": {"kind": "first_tenth"}, "best": {"policy": "hindsight"}}
+    study, places = make_study(tmp_path, study_content(methods=names, update=update)), make_places(root, tmp_path)
+    cells = dict(run_stream_cells(study, "test", cells_to_run(study.spec), places, {}, 1))
+    counted = {(key.method, cell["parameters"]) for key, cell in cells.items()}
+    (plain,) = (count for method, count in counted if method == "student")
+    grown = with_added_head(detector().net)
+    assert plain == sum(parameter.numel() for parameter in detector().net.parameters())
+    assert {count for method, count in counted if method != "student"} == {sum(parameter.numel() for parameter in grown.parameters())}
+    first = {key.seed: cell["losses"][0] for key, cell in cells.items() if key.method == "fixed"}
+    assert first[0][:2] == first[1][:2], "the added head begins by saying nothing"
+    assert first[0][2] != first[1][2]
 
 
 def test_given_again_nothing_is_run(done) -> None:

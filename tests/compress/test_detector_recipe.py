@@ -204,7 +204,7 @@ def test_distil_that_cannot_be_is_refused_before_anything_is_done(student: Path,
     for written, message in (
         ({"update": {"loss": "nothing"}}, "loss"),
         ({"update": HEADS, "oracle": str(student)}, "compares raw heads"),
-        ({"update": {"trains": "added"}}, "nothing is added"),
+        ({"update": {"trains": "added"}}, "along a stream alone"),
         ({"frames": 0}, "at least 1"),
         ({"score": 0.0}, "score"),
     ):

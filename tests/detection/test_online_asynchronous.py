@@ -30,6 +30,18 @@ def until(holds):
         time.sleep(0.002)
 
 
+def test_an_added_head_learns_beside_the_stream():
+    update = Update(trains="added", lr=1e-2, steps=4)
+    light, frames = student().for_update(update), stream(40)
+    before = light.look(frames[0]).heads[0]
+    with AsynchronousLearner(light, oracle(), FixedInterval(), CallBudget(1, 1), update=update) as running:
+        steps = iter(frames)
+        until(lambda: running.step(next(steps, frames[0])).record.version > 0)
+        after = running.step(frames[0]).look.heads[0]
+    assert not torch.equal(after, before)
+    assert torch.equal(light.look(frames[0]).heads[0], before), "the student that was given stays as it was"
+
+
 class Gate(Painter):
     """An oracle that answers when it is let."""
 

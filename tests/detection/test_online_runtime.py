@@ -31,12 +31,11 @@ def assert_same(found: Look, expected: Look) -> None:
     np.testing.assert_allclose(found.detections.scores, expected.detections.scores, atol=1e-4)
 
 
-@pytest.mark.parametrize("trains", ["heads", "blocks", "all"])
+@pytest.mark.parametrize("trains", ["heads", "added", "blocks", "all"])
 def test_after_every_update_the_student_sees_what_torch_sees(trains: str) -> None:
-    light = student(runtime="onnx", score_threshold=0.3)
-    learner = SynchronousLearner(
-        light, oracle(), FixedInterval(), CallBudget(1, 2), update=Update(trains=trains, lr=3e-3, steps=2, replay=1, most_worse=None)
-    )
+    update = Update(trains=trains, lr=3e-3, steps=2, replay=1, most_worse=None)
+    light = student(runtime="onnx", score_threshold=0.3).for_update(update)
+    learner = SynchronousLearner(light, oracle(), FixedInterval(), CallBudget(1, 2), update=update)
     heads, kept = [], 0
     for frame in stream(16):
         expected = eager_look(light, frame)

@@ -286,7 +286,7 @@ def _learning(job: Job, stack: contextlib.ExitStack) -> "LearningStepper | Besid
 
     arguments = job.arguments
     torch.manual_seed(arguments.seed)
-    student = job.student.copy().for_update(job.config.update)
+    student = job.student.copy().for_update(job.config.update, seed=arguments.seed)
     parts = student, job.oracle, open_policy(arguments.selector, seed=arguments.seed), budget_of(arguments)
     if arguments.asynchronous:
         beside = AsynchronousLearner(

@@ -188,7 +188,7 @@ class Recorder:
         log.info("recording %s", ", ".join(videos))
         policy = open_policy("random", seed=self._arguments.seed + number)
         learner = SynchronousLearner(
-            self._student.copy().for_update(self._config.update),
+            self._student.copy().for_update(self._config.update, seed=self._arguments.seed),
             self._oracle,
             policy,
             budget_of(self._arguments),

@@ -26,7 +26,7 @@ def learning_of(config: DistilConfig) -> LearningConfig:
         mend = "oracle: original, or update: {loss: oracle_assigned}"
         raise ConfigError(f"the loss {learning.update.loss} compares raw heads, which {config.oracle} does not share", to_mend=mend)
     if learning.update.trains == "added":
-        raise ConfigError("nothing is added to a detector that is made smaller: trains=added", to_mend="trains: heads, blocks or all")
+        raise ConfigError("an added head is trained along a stream alone: trains=added", to_mend="trains: heads, blocks or all")
     return learning
 
 

@@ -100,6 +100,7 @@ def _reasons(net: nn.Module, cost: NetworkCost, config: FactoriseConfig) -> dict
     factors = {
         f"{name}.{part}" for name, module in net.named_modules() if isinstance(module, LowRank) for part, _ in module.named_children()
     }
+    added = _of_added_heads(net) if isinstance(net, Darknet) else frozenset()
     reasons: dict[str, str] = {}
     spared = matched(config.spare, cost.layers, every=(name for name, _ in net.named_modules() if name))
     for name in cost.layers:
@@ -108,6 +109,8 @@ def _reasons(net: nn.Module, cost: NetworkCost, config: FactoriseConfig) -> dict
             found = "spare"
         elif name in factors:
             found = "it is a factor already"
+        elif name in added:
+            found = "it belongs to an added head"
         elif name not in cost.called:
             found = "its weight is read by another layer"
         elif not name:
@@ -115,6 +118,11 @@ def _reasons(net: nn.Module, cost: NetworkCost, config: FactoriseConfig) -> dict
         if found is not None:
             reasons[name] = found
     return reasons
+
+
+def _of_added_heads(net: Darknet) -> frozenset[str]:
+    """Convolutions by which an added head is known; in factors it would be none."""
+    return frozenset(f"layers.{place}.conv" for head in net.heads if head.added is not None for place in (head.added, head.layer - 1))
 
 
 def _methods(net: nn.Module, config: FactoriseConfig) -> tuple[Method, ...]:

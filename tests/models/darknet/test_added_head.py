@@ -5,6 +5,8 @@ import torch
 from reference_nets import CASES, CONFIGS
 
 from vidkd.base.errors import ConfigError
+from vidkd.compress.config import FactoriseConfig
+from vidkd.compress.factorise import factorise
 from vidkd.models.darknet import Darknet, load_weights, parse_cfg, read_cfg, save_weights, to_cfg, with_added_head
 from vidkd.models.darknet.blocks import Convolutional, Yolo
 from vidkd.models.darknet.graph import trace
@@ -89,6 +91,91 @@ def test_onnx_runtime_pools_the_features_without_what_is_added(net: Darknet) -> 
     torch.testing.assert_close(pooled, features)
     for raw, other in zip(heads, expected, strict=True):
         torch.testing.assert_close(raw, other, rtol=1e-4, atol=1e-5)
+
+
+JOINED = """
+[net]
+width=32
+height=32
+channels=3
+[convolutional]
+filters=8
+size=3
+stride=8
+pad=1
+activation=leaky
+[convolutional]
+{norm}
+filters=16
+size={size}
+stride=1
+pad=1
+activation=leaky
+[route]
+layers=-1,-2
+{behind}
+[convolutional]
+filters=8
+size=1
+stride=1
+activation=linear
+[yolo]
+mask=0
+anchors=8,8
+classes=3
+num=1
+"""
+
+
+@pytest.mark.parametrize(
+    ("parts", "added"),
+    [
+        ({}, 1),
+        ({"norm": "batch_normalize=1"}, None),
+        ({"size": 1}, None),
+        ({"behind": "[convolutional]\nfilters=8\nsize=1\nstride=1\nactivation=leaky\n[route]\nlayers=-2"}, None),
+    ],
+)
+def test_other_layers_that_are_joined_are_no_added_head(parts, added) -> None:
+    net = Darknet(parse_cfg(JOINED.format(**{"norm": "", "size": 3, "behind": "", **parts})))
+    assert net.heads[0].added == added
+    assert (with_added_head(net) is net) == (added is not None)
+
+
+def test_a_layer_that_is_read_elsewhere_too_belongs_to_no_head() -> None:
+    cfg = JOINED.format(norm="", size=3, behind="") + "[route]\nlayers=1\n[convolutional]\nfilters=8\nsize=1\nactivation=linear\n"
+    net = Darknet(parse_cfg(cfg + "[yolo]\nmask=0\nanchors=8,8\nclasses=3\nnum=1\n"))
+    assert [head.added for head in net.heads] == [None, None]
+
+
+def test_a_head_that_lacks_one_gets_it(net: Darknet) -> None:
+    grown = with_added_head(net, filters=7)
+    layers = list(grown.config.layers)
+    layers[grown.heads[0].added] = dataclasses.replace(layers[grown.heads[0].added], activation="relu")
+    other = Darknet(dataclasses.replace(grown.config, layers=tuple(layers))).eval()
+    assert [head.added is None for head in other.heads] == [True, False]
+    whole = with_added_head(other, filters=5)
+    assert [whole.config.layers[head.added].filters for head in whole.heads] == [5, 7]
+    with torch.no_grad():
+        for raw, expected in zip(whole(IMAGES), other(IMAGES), strict=True):
+            torch.testing.assert_close(raw, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_blocks_are_counted_without_it(net: Darknet) -> None:
+    """The last two blocks of a grown network are those of the plain one, and what is added."""
+    grown = with_added_head(net, filters=7)
+    extra = sum(len(list(grown.layers[head.added].parameters())) for head in grown.heads)
+    assert len(grown.last_parameters(2)) == len(net.last_parameters(2)) + extra
+    assert len(grown.last_parameters(1)) == len(net.last_parameters(1))
+
+
+def test_low_rank_leaves_it_whole(net: Darknet) -> None:
+    grown = with_added_head(net, filters=7)
+    made = factorise(grown, torch.zeros(1, 3, 64, 96), FactoriseConfig(ratio=0.4))
+    assert all(head.added is not None for head in made.model.heads)
+    assert [place for place, why in made.left.items() if "added head" in why] == [
+        f"layers.{place}.conv" for head in grown.heads for place in (head.added, head.layer - 1)
+    ]
 
 
 @pytest.mark.parametrize("path", CFGS, ids=lambda path: path.stem)

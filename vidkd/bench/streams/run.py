@@ -64,7 +64,8 @@ def run_stream_cell(
     student = _student(study, places)
     course = _course(study, key.stream, student.class_names, places)
     files = contents(study, key, places, hash_of_truth(course.truth))  # as they are read, whatever becomes of them in the hours of a run
-    way = _Maker(study, key, places, chosen, course).way(student)
+    maker = _Maker(study, key, places, chosen, course)
+    way = maker.way(student)
     found, passed = run_along(way, (frame.image for frame in frames_of(course.stretches)))
     counts = counts_of(found, course, study)
     content = {
@@ -74,7 +75,7 @@ def run_stream_cell(
         "settings": identity_of(study.spec, key, chosen),
         "files": files,
         "environment": environment(),
-        "parameters": sum(parameter.numel() for parameter in student.net.parameters()),
+        "parameters": sum(parameter.numel() for parameter in maker.grown(student).net.parameters()),
         "frames": len(course),
         "ranges": {name: list(bounds) for name, bounds in course.ranges.items()},
         "counts": _lists(counts),
@@ -141,14 +142,18 @@ class _Maker:
             return Asked(self.course.answers)
         if self.method.kind == "first_tenth":
             return self._adapted(student)
-        update = self._update()
-        learner = self._learner(student.for_update(update), self._policy(student), self._budget(), update)
+        learner = self._learner(self.grown(student), self._policy(student), self._budget(), self._update())
         if self.method.kind == "learn":
             return Learning(learner, self.limit)
         if self.method.kind == "flow":
             return Carrying(learner, FlowCarrier(), self.limit)
         with open_video(self.course.stretches[0].path) as reader:
             return Carrying(learner, TrackCarrier(fps=reader.info.average_fps), self.limit)
+
+    def grown(self, student: Student) -> Student:
+        """The student with what the method trains."""
+        learns = self.method.kind in ("learn", "first_tenth")
+        return student.for_update(self.ways.update, seed=self.key.seed) if learns else student
 
     def _update(self) -> Update:
         return self.ways.update if self.method.kind == "learn" else Update(steps=0, replay=0)
@@ -158,8 +163,8 @@ class _Maker:
         return CallBudget(self.limit.calls, self._callable)
 
     def _adapted(self, student: Student) -> AdaptedOffline:
-        policy, student = FirstTenth(self.limit.calls, len(self.course), self.limit.until), student.for_update(self.ways.update)
-        learner = self._learner(student, policy, CallBudget(self.limit.calls, len(self.course)), Update(steps=0, replay=0))
+        policy = FirstTenth(self.limit.calls, len(self.course), self.limit.until)
+        learner = self._learner(self.grown(student), policy, CallBudget(self.limit.calls, len(self.course)), Update(steps=0, replay=0))
         return AdaptedOffline(learner, policy, self.ways.update, self.key.seed)
 
     def _learner(self, student: Student, policy: Policy, budget: CallBudget, update: Update) -> SynchronousLearner:
@@ -192,7 +197,7 @@ class _Maker:
 
         Their number, not 1 - F1: that of a frame with one missed box is 1, and there is little to learn from it.
         """
-        student = _student(self.study, self.places).for_update(self._update())
+        student = self.grown(_student(self.study, self.places))
         learner = self._learner(student, RandomCalls(self.key.seed), self._budget(), self._update())
         found, _ = run_along(Learning(learner, self.limit), (frame.image for frame in frames_of(self.course.stretches)))
         counts = counts_of(found, self.course, self.study)

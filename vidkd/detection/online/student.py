@@ -68,14 +68,14 @@ class Student:
         """Images (H, W, 3) of the network's size, as `Look.image`, in the form that the network takes: (B, 3, H, W) on its device."""
         return self.detector.prepare(np.stack(images))[0]
 
-    def for_update(self, update: "Update") -> "Student":
+    def for_update(self, update: "Update", *, seed: int = 0) -> "Student":
         """The student itself, or one that has what `update` trains: where that is an added head, and it has none, another one with it.
 
-        That one has weights of its own and begins by seeing what this one sees. Raises ConfigError as `with_added_head`.
+        That one has weights of its own, the new ones drawn by `seed`, and begins by seeing what this one sees.
+        Raises ConfigError as `with_added_head`.
         """
-        if update.trains != "added" or self.net.added_parameters():
-            return self
-        return Student(self.detector.with_net(with_added_head(self.net)))
+        grown = with_added_head(self.net, seed=seed) if update.trains == "added" else self.net
+        return self if grown is self.net else Student(self.detector.with_net(grown))
 
     def copy(self) -> "Student":
         """Another student with equal weights of its own."""

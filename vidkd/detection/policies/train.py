@@ -118,7 +118,7 @@ def _trained(
 ) -> TrainedSelector:
     generator = torch.Generator().manual_seed(settings.seed)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
+        torch.default_generator.manual_seed(settings.seed)  # not those of other devices, which are not put back
         size = SelectorConfig(features=features, units=settings.units, layers=settings.layers, sees_features=sees)
         model = KeyFrameLSTM(size)
     model.fit_normalisation(torch.cat([record.inputs for record in training]))

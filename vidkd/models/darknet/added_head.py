@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from vidkd.base.errors import ConfigError
-from vidkd.models.darknet.blocks import Convolutional, DarknetConfig, Layer, Route
+from vidkd.models.darknet.blocks import Convolutional, DarknetConfig, Layer
+from vidkd.models.darknet.graph import added_sections
 from vidkd.models.darknet.layers import ConvolutionBlock
 from vidkd.models.darknet.net import Darknet
 from vidkd.models.darknet.sections import with_sections
@@ -23,17 +24,18 @@ def with_added_head(net: Darknet, *, filters: int = FILTERS, seed: int = 0) -> D
     """A network whose heads read a new layer too: a 3x3 convolution with so many filters over what they read so far.
 
     Its raw heads are those of `net`, for the heads' weights of what is new are zeros, until it learns (`Darknet.added_parameters`); the new
-    kernels are random by `seed`. It has the type, the device and the mode of `net`, which is not changed, and given back as it is where it
-    has an added head. Raises ConfigError for a head whose convolution has groups, ValueError for filters < 1.
+    kernels are random by `seed`. It has the type, the device and the mode of `net`, which is not changed. Heads that have an added one stay
+    as they are, and with it `net` itself where all do. Raises ConfigError for a head whose convolution has groups, ValueError for
+    filters < 1.
     """
     if filters < 1:
         raise ValueError(f"filters must be at least 1: {filters}")
-    if net.added_parameters():
+    lacking = {head.layer - 1 for head in net.heads if head.added is None}
+    if not lacking:
         return net
-    heads = {head.layer - 1 for head in net.heads}
-    sections = [list(_sections(net.config, place, filters, added=place in heads)) for place in range(len(net.config.layers))]
+    sections = [list(_sections(net.config, place, filters, added=place in lacking)) for place in range(len(net.config.layers))]
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # not those of other devices, which are not put back
         made = Darknet(with_sections(net.config, sections)).to(next(net.parameters()))
     stop = 0
     for old, parts in zip(net.layers, sections, strict=True):
@@ -49,8 +51,7 @@ def _sections(config: DarknetConfig, place: int, filters: int, *, added: bool) -
         assert isinstance(layer, Convolutional)
         if layer.groups > 1:
             raise ConfigError(f"groups={layer.groups}: a head in groups cannot read a layer more", where=config.where(layer.line))
-        yield Convolutional(filters=filters, size=3, padding=1, activation="leaky")
-        yield Route(layers=(-1, -2))
+        yield from added_sections(filters)
     yield layer
 
 

@@ -39,7 +39,7 @@ class Head(HeadSpec):
 
     layer: index of its [yolo]; the convolution before it puts out the raw head. source: the layer that this convolution reads.
     mask: the indices of its anchors among those of the cfg.
-    added: the convolution that belongs to the head alone, where `source` joins one with what that one reads (`with_added_head`).
+    added: the convolution that `with_added_head` put there, where `source` joins one such with what that one reads.
     """
 
     layer: int
@@ -112,11 +112,19 @@ def _head(config: DarknetConfig, nodes: Sequence[Node], index: int, yolo: Yolo) 
     )
 
 
+def added_sections(filters: int) -> tuple[Convolutional, Route]:
+    """What an added head puts before a head's convolution: a hidden layer over what that one reads, and both joined."""
+    return Convolutional(filters=filters, size=3, padding=1, activation="leaky"), Route(layers=(-1, -2))
+
+
 def _added(config: DarknetConfig, nodes: Sequence[Node], source: int) -> int | None:
-    """The convolution right before a route that joins it with what it reads itself; None for another layer."""
-    before = source - 1
-    joins = isinstance(config.layers[source], Route) and before >= 0 and isinstance(config.layers[before], Convolutional)
-    return before if joins and nodes[source].sources == (before, *nodes[before].sources) else None
+    """The hidden layer of an added head that ends in `source`, read by nothing else; None where that is another layer."""
+    hidden = source - 1
+    before = config.layers[hidden] if hidden >= 0 else None
+    if not isinstance(before, Convolutional) or (before, config.layers[source]) != added_sections(before.filters):
+        return None
+    readers = [index for index, node in enumerate(nodes) if {hidden, source} & set(node.sources)]
+    return hidden if readers == [source, source + 1] else None
 
 
 def _sources(config: DarknetConfig, index: int) -> tuple[int, ...]:

@@ -109,7 +109,8 @@ class Darknet(nn.Module):
         """Parameters of the convolution blocks (with their normalisation) that are among the last `blocks` before a head.
 
         A block counts by the longest way from it to a head, so whatever reads a listed block is listed too: the rest of the network is a
-        fixed front part. 1: the heads' own convolutions. Parameters stand in the order of the cfg. Raises ValueError if blocks < 1.
+        fixed front part. 1: the heads' own convolutions. An added one lies beside the features that it reads, not behind them.
+        Parameters stand in the order of the cfg. Raises ValueError if blocks < 1.
         """
         if blocks < 1:
             raise ValueError(f"blocks must be at least 1: {blocks}")
@@ -141,12 +142,12 @@ def _last_readers(sources: tuple[tuple[int, ...], ...]) -> dict[int, int]:
 
 
 def _distances(net: Darknet) -> dict[int, int]:
-    """For each convolution that a head depends on, how many others lie behind it on the longest way to a head."""
-    behind = {head.layer: 0 for head in net.heads}
+    """For each convolution that a head depends on, how many others, added ones aside, lie behind it on the longest way to a head."""
+    behind, added = {head.layer: 0 for head in net.heads}, {head.added for head in net.heads}
     for index in reversed(range(len(net.layers))):
         if index not in behind:
             continue
-        step = isinstance(net.layers[index], ConvolutionBlock)
+        step = isinstance(net.layers[index], ConvolutionBlock) and index not in added
         for source in net._sources[index]:
             behind[source] = max(behind.get(source, 0), behind[index] + step)
     return {index: count for index, count in behind.items() if index != IMAGE and isinstance(net.layers[index], ConvolutionBlock)}
