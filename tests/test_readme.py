@@ -106,10 +106,13 @@ def test_the_script_that_trains_selectors_has_their_flags(tmp_path: Path) -> Non
     (tmp_path / "vidkd").chmod(0o755)
     subprocess.run(["bash", script, "DIR"], env={**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}, check=True)
     given = [line.split() for line in (tmp_path / "given").read_text().splitlines()]
-    assert len({words[words.index("--out") + 1] for words in given}) == 3 * 3
-    chosen = read_json(REPOSITORY / "results" / "pets_fastest" / "chosen.json")["methods"]["fixed"]["settings"]
-    learning = [word for name, value in chosen.items() for word in (f"--{name}", str(value))]
-    assert all(words[-len(learning) :] == learning for words in given), "the student learns as it does in the studies"
+    assert len({words[words.index("--out") + 1] for words in given}) == 4 * 3
+    for student in ("fastest", "tiny"):
+        chosen = read_json(REPOSITORY / "results" / f"pets_{student}" / "chosen.json")["methods"]["fixed"]["settings"]
+        learning = [word for name, value in chosen.items() for word in (f"--{name}", str(value))]
+        own = [words for words in given if Path(words[words.index("--out") + 1]).name.startswith(student)]
+        assert len(own) == {"fastest": 9, "tiny": 3}[student]
+        assert all(words[-len(learning) :] == learning for words in own), "the student learns as it does in the studies"
     for verb, *words in given:
         check_verb(verb, words)
         assert not set(words[: words.index("--validate")]) & set(words[words.index("--validate") : words.index("--joined")])

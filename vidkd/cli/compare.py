@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vidkd.cli.number_flags import add_count
-from vidkd.cli.settings import SETTINGS_HINT
 
 if TYPE_CHECKING:
     from vidkd.bench.cells import Places
@@ -43,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--runs", metavar="DIR", default="runs", help="where checkpoints go (default: runs)")
     help_of_workers = "cells trained at once; give each train.threads of its own (default: 1)"
     add_count(parser, "--workers", least=0, default=1, metavar="N", help=help_of_workers)
-    parser.epilog = SETTINGS_HINT
+    parser.epilog = "any setting of a run may follow as a flag, for all methods: --data.root DIR   (vidkd train --settings lists them)"
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -1,6 +1,7 @@
 """A darknet detector as a recipe's subject."""
 
 import dataclasses
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -85,9 +86,11 @@ class DetectorSubject:
             "files": [*(_content(self._recipe.found(path)) for path in files), *self._oracles],
         }
 
-    def taught_by(self, step: Step) -> str | None:  # noqa: ARG002 - of no step
-        """See `Subject`: a detector is repaired by its boxes; oracles are among `identity`."""
-        return None
+    def taught_by(self, step: Step) -> str | None:
+        """See `Subject`: how it learns along footage, defaults included. Oracles are among `identity`, and repairs learn from boxes."""
+        if not isinstance(step.settings, DistilConfig):
+            return None
+        return json.dumps(as_dict(learning_of(step.settings)), sort_keys=True)
 
     def check(self, steps: Sequence[Step]) -> None:
         """See `Subject`: sparse weights are none, as the training of detectors would not keep their zeros."""

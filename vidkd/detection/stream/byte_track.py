@@ -52,15 +52,17 @@ class ByteTracker:
 
     Source: Zhang et al. 2022 (arXiv 2110.06864), thresholds of score as in its port in `supervision`; reconstruction. Unlike there, boxes
     of different classes are never one track. A track gets its number when it is seen in two frames running.
+    Raises MissingExtraError without scipy.
     """
 
     def __init__(self, *, fps: float) -> None:
+        self._pairs = require("scipy.optimize", "boxes").linear_sum_assignment
         self._lost_frames = max(1, round(fps * LOST_S))
         self._frame, self._next_id = 0, 1
         self._tracks = _started(Detections.none(), 0)
 
     def update(self, found: Detections) -> NDArray[np.int64]:
-        """The number of each box's track (N,), -1 where it has none (yet). Raises MissingExtraError without scipy."""
+        """The number of each box's track (N,), -1 where it has none (yet)."""
         self._frame += 1
         self._predict()
         self._box_of = np.full(len(self._tracks.ids), -1)  # by track, the box that was matched to it
@@ -98,7 +100,7 @@ class ByteTracker:
         overlap = box_iou(_corners(self._tracks.mean[rows]), found.boxes[columns]).astype(np.float64)
         cost = 1 - overlap * (found.scores[columns] if by_score else 1)
         cost[self._tracks.labels[rows, None] != found.labels[columns]] = OTHER_CLASS
-        for row, column in zip(*require("scipy.optimize", "boxes").linear_sum_assignment(cost), strict=True):
+        for row, column in zip(*self._pairs(cost), strict=True):
             if cost[row, column] <= most:
                 self._box_of[rows[row]] = columns[column]
                 self._free[columns[column]] = False
