@@ -75,7 +75,7 @@ class Subject(Protocol):
         ...
 
     def taught_by(self, step: Step) -> str | None:
-        """What the outcome of a step depends on and its settings do not say: the content of a teacher, defaults of learning. None: nothing."""
+        """What a step depends on and its settings do not say: the content of a teacher, defaults of learning. None: nothing."""
         ...
 
     def check(self, steps: Sequence[Step]) -> None:
