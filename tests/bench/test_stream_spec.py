@@ -122,3 +122,12 @@ def test_a_trial_sets_how_the_student_learns_and_nothing_else(tmp_path: Path) ->
     methods = {"student": {"kind": "frozen"}, "fixed": {"trials": [{"policy": "random"}]}}
     with pytest.raises(ConfigError, match=r"a trial sets update.\* and replay.\*, not 'policy'"):
         make_study(tmp_path, study_content(methods=methods, tuning={"streams": ["b"]}, streams={"a": BOTH, "b": BOTH}))
+
+
+def test_settings_that_came_later_are_named_where_they_are_set(tmp_path: Path) -> None:
+    names = {"student": {"kind": "frozen"}, "fixed": {}, "surer": {"update": {"scores_as": "objectness", "score_power": 0.5}}}
+    study = make_study(tmp_path, study_content(methods=names))
+    updates = {key.method: identity_of(study.spec, key, {})["update"] for key in cells_to_run(study.spec) if key.method != "student"}
+    assert "score_power" not in updates["fixed"]
+    assert updates["surer"]["score_power"] == 0.5
+    assert set(updates["surer"]) == {field.name for field in dataclasses.fields(Update)}

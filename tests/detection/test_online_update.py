@@ -245,6 +245,8 @@ def test_each_loss_is_the_one_of_its_name():
     options = YoloLossOptions(box_iou_bound=0.3)
     wanted = oracle_assigned(heads, truths, light.specs, scores_as="objectness", options=options)
     torch.testing.assert_close(loss("oracle_assigned", scores_as="objectness", options=options), wanted.total)
+    surer = oracle_assigned(heads, truths, light.specs, scores_as="objectness", score_power=0.25, options=options)
+    torch.testing.assert_close(loss("oracle_assigned", scores_as="objectness", score_power=0.25, options=options), surer.total)
     assert loss("oracle_assigned", certain=1.0) < loss("oracle_assigned")
 
 

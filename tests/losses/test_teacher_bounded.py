@@ -179,6 +179,9 @@ def test_the_boxes_of_an_oracle_weigh_by_their_scores():
     taught = oracle_assigned(student, [truths(*boxes, confidence=scores)], SPECS, scores_as="objectness")
     assert_same(taught, yolo_loss(student, [truths(*boxes, confidence=scores)], SPECS))
     assert_same(oracle_assigned(student, [truths(*boxes)], SPECS), yolo_loss(student, [truths(*boxes)], SPECS))
+    surer = oracle_assigned(student, [truths(*boxes, confidence=scores)], SPECS, scores_as="objectness", score_power=0.5)
+    assert_same(surer, yolo_loss(student, [truths(*boxes, confidence=scores.sqrt())], SPECS))
+    assert_same(oracle_assigned(student, [truths(*boxes, confidence=scores)], SPECS, score_power=0.5), weighed)
     twice = oracle_assigned(student, [truths(*boxes, confidence=scores, weight=torch.tensor([2.0, 2.0]))], SPECS)
     assert_same(twice, yolo_loss(student, [truths(*boxes, weight=2 * scores)], SPECS))
 
@@ -222,6 +225,8 @@ def test_errors():
         confidence_bounded_mix(heads(0), heads(1), SPECS, share=-0.1)
     with pytest.raises(ValueError, match="scores_as"):
         oracle_assigned(heads(0), [truths(), truths()], SPECS, scores_as="rank")
+    with pytest.raises(ValueError, match="score_power"):
+        oracle_assigned(heads(0), [truths(), truths()], SPECS, score_power=0.0)
     with pytest.raises(ValueError, match="as many heads"):
         matched_heads(heads(0), heads(1)[:1], SPECS)
 

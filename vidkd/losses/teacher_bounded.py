@@ -76,20 +76,25 @@ def oracle_assigned(
     *,
     certain: float = 0.0,
     scores_as: Literal["weight", "objectness"] = "weight",
+    score_power: float = 1.0,
     options: YoloLossOptions = DARKNET,
 ) -> YoloTerms:
     """`yolo_loss` with the boxes of any oracle as truths, whether or not it shares cells with the student.
 
     heads: the student's raw heads. oracle: what it found in each image, its scores as `Truths.confidence` (None: 1).
-    scores_as="weight": a box counts by its score, and its cell is taught objectness 1; "objectness": every box counts in full, and its
-    score is the objectness that its cell is taught, so that the student's scores rank as the oracle's do.
+    scores_as="weight": a box counts by its score, and its cell is taught objectness 1: a student that has learned it is sure of what the
+    oracle doubts. "objectness": every box counts in full, and its cell is taught the objectness score ** score_power, so that the student's
+    scores rank as the oracle's do. A student that cannot tell says less than it is taught: powers below 1 make up for that.
     certain: boxes of a lower score ask nothing: predictions near them are neither taught nor punished.
     With `options.box_iou_bound` a prediction that meets the oracle's box by that IoU is left alone in the box term: a bound of ours.
-    Raises ValueError as `yolo_loss` does, or for an unknown `scores_as`. Source: reconstruction; the weighing by scores is ours.
+    Raises ValueError as `yolo_loss` does, for an unknown `scores_as`, or a power that is not above 0.
+    Source: reconstruction; the weighing by scores and the power are ours.
     """
     if scores_as not in ("weight", "objectness"):
         raise ValueError(f"scores_as must be 'weight' or 'objectness': {scores_as!r}")
-    return yolo_loss(heads, [_by_score(found, certain, scores_as) for found in oracle], specs, options=options)
+    if not score_power > 0:
+        raise ValueError(f"score_power must be above 0: {score_power}")
+    return yolo_loss(heads, [_by_score(found, certain, scores_as, score_power) for found in oracle], specs, options=options)
 
 
 def matched_heads(
@@ -131,9 +136,10 @@ def _paired(student: Sequence[Tensor], teacher: Sequence[Tensor], specs: Sequenc
     return pairs
 
 
-def _by_score(found: Truths, certain: float, scores_as: str) -> Truths:
+def _by_score(found: Truths, certain: float, scores_as: str, power: float) -> Truths:
     scores = found.boxes.new_ones(len(found.boxes)) if found.confidence is None else found.confidence
     weight = torch.ones_like(scores) if found.weight is None else found.weight
     if scores_as == "weight":
         weight = weight * scores
-    return dataclasses.replace(found, weight=weight * (scores >= certain), confidence=None if scores_as == "weight" else scores)
+    taught = None if scores_as == "weight" else scores**power
+    return dataclasses.replace(found, weight=weight * (scores >= certain), confidence=taught)

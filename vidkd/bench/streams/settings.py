@@ -18,6 +18,8 @@ from vidkd.detection.policies import BARE, SEEDED
 StreamPhase = Literal["tune", "test"]
 ChosenTrials = Mapping[str, Mapping[str, Any]]
 """Chosen settings by method."""
+LATER = {"score_power": 1.0}
+"""Settings of `Update` that came later, each with the value that stands for what was done before: kept cells do not name them."""
 SEEDLESS_KINDS = ("frozen", "tracked", "flow", "oracle")
 SHARELESS_KINDS = ("frozen", "oracle")
 """Kinds that no share of calls is asked of: the one calls nobody, the other always."""
@@ -129,12 +131,16 @@ def identity_of(spec: StreamStudySpec, key: StreamCellKey, chosen: ChosenTrials)
     """All settings that the numbers of a cell depend on, as plain nested values; files stand in it by their names."""
     method = spec.methods[key.method]
     learns = method.kind in ("learn", "first_tenth")
+    ways = dataclasses.asdict(ways_of(spec, key, chosen)) if learns else {}
+    for name, value in LATER.items():
+        if learns and ways["update"][name] == value:
+            del ways["update"][name]
     return {
         "kind": method.kind,
         "policy": method.policy if method.kind in ("learn", "tracked", "flow") else None,
         "calls": key.calls,
         "wrong": method.wrong,
-        **(dataclasses.asdict(ways_of(spec, key, chosen)) if learns else {}),
+        **ways,
         "student": dataclasses.asdict(spec.student),
         "oracle": dataclasses.asdict(spec.oracle),
         "stream": dataclasses.asdict(spec.streams[key.stream]),

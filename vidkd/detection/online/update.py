@@ -48,6 +48,7 @@ class Update:
         most_worse: an update is undone if it raises the loss on the replayed frames by more than this share of it; None for no guard.
         certain: boxes of the oracle below this score ask nothing (oracle_assigned).
         scores_as: what the oracle's scores are (oracle_assigned): how much a box counts, or the objectness to learn.
+        score_power: power of the score that is learned as objectness; below 1 for a surer student (oracle_assigned).
         options: of the yolo loss (oracle_assigned); its box_iou_bound bounds the boxes.
         mix_threshold: objectness from which the oracle is sure (confidence_bounded_mix).
         mix_share: of the oracle in the target where it is not; 1 for no bound (confidence_bounded_mix).
@@ -68,6 +69,7 @@ class Update:
     most_worse: float | None = 0.1
     certain: float = 0.0
     scores_as: Literal["weight", "objectness"] = "weight"
+    score_power: float = 1.0
     options: YoloLossOptions = DARKNET
     mix_threshold: float = 0.2
     mix_share: float = 0.4
@@ -83,7 +85,7 @@ class Update:
             value = getattr(self, name)
             if value is not None and not value >= least:
                 raise ConfigError(f"update.{name} must be at least {least}, not {value}")
-        for name in ("lr", "clip_norm"):
+        for name in ("lr", "clip_norm", "score_power"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ConfigError(f"update.{name} must be above 0, not {value}")
