@@ -112,7 +112,7 @@ def test_the_work_and_the_waiting_are_timed() -> None:
     with Ahead(slow(), depth=1) as ahead:
         list(ahead)
     assert ahead.made_s >= 0.2
-    assert ahead.waited_s >= 0.2
+    assert ahead.waited_s >= 0.15  # the first item was begun before anybody waited for it
 
 
 def test_nothing_ahead_is_refused() -> None:

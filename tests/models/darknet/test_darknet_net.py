@@ -141,12 +141,17 @@ def test_the_cfgs_of_published_networks_want_as_many_numbers_as_their_weights_ho
 @pytest.mark.parametrize(("name", "most"), [("tiny_student", 30e6), ("small_oracle", 150e6)])
 def test_the_nets_of_the_demo_are_small(name: str, most: float) -> None:
     path = CONFIGS / f"{name}.cfg"
-    net = Darknet.from_cfg(path).eval()
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        net(torch.zeros(1, 3, 160, 160))
+    text, macs = path.read_text(), {}
+    for side in (112, 160):
+        net = Darknet.from_cfg(path, input_size=(side, side)).eval()
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            net(torch.zeros(1, 3, side, side))
+        macs[side] = counter.get_total_flops() / 2
     parameters = sum(parameter.numel() for parameter in net.parameters())
-    assert f"{parameters} parameters, {counter.get_total_flops() / 2e6:.0f} million multiply-adds" in path.read_text()
-    assert counter.get_total_flops() / 2 <= most
+    assert f"{parameters} parameters, {macs[112] / 1e6:.0f} million multiply-adds a frame of 112x112" in text
+    assert f", {macs[160] / 1e6:.0f} at the size below" in text
+    assert net.config.net.width == 160
+    assert macs[160] <= most
 
 
 def test_classes_and_input_size_in_place_of_those_of_the_cfg() -> None:
