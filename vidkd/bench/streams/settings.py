@@ -132,9 +132,10 @@ def identity_of(spec: StreamStudySpec, key: StreamCellKey, chosen: ChosenTrials)
     method = spec.methods[key.method]
     learns = method.kind in ("learn", "first_tenth")
     ways = dataclasses.asdict(ways_of(spec, key, chosen)) if learns else {}
+    update = ways.get("update", {})
     for name, value in LATER.items():
-        if learns and ways["update"][name] == value:
-            del ways["update"][name]
+        if update.get(name) == value:
+            del update[name]
     return {
         "kind": method.kind,
         "policy": method.policy if method.kind in ("learn", "tracked", "flow") else None,

@@ -19,8 +19,15 @@ Heads = Sequence[Tensor]
 
 def _assigned(heads: Heads, keys: Sequence[KeyFrame], specs: Sequence[HeadSpec], update: "Update") -> Tensor:
     found = [truths_of(key, heads[0].device) for key in keys]
-    scores = {"scores_as": update.scores_as, "score_power": update.score_power}
-    return oracle_assigned(heads, found, specs, certain=update.certain, options=update.options, **scores).total  # type: ignore[arg-type]
+    return oracle_assigned(
+        heads,
+        found,
+        specs,
+        certain=update.certain,
+        scores_as=update.scores_as,
+        score_power=update.score_power,
+        options=update.options,
+    ).total
 
 
 def _matched(heads: Heads, keys: Sequence[KeyFrame], specs: Sequence[HeadSpec], update: "Update") -> Tensor:  # noqa: ARG001
