@@ -56,7 +56,7 @@ def test_what_is_redundant_goes_without_loss_and_what_would_be_slower_stays() ->
     assert done.before.macs == network_cost(net, images).macs == positions * (12 * 27 + 12 * 108 + 24)
 
 
-@pytest.mark.parametrize("method", ["channel", "spatial", "tucker", "any"])
+@pytest.mark.parametrize("method", ["channel", "spatial", "tucker", "cp", "any"])
 def test_a_budget_of_macs_is_met_and_a_checkpoint_brings_the_layers_back(method: str, tmp_path: Path) -> None:
     model, example = classifier(), clip()
     done = factorise(model, example, FactoriseConfig(method=method, macs=0.5))  # type: ignore[arg-type]
@@ -167,7 +167,7 @@ def test_a_factorised_network_learns_and_keeps_the_mode_that_it_had() -> None:
         ({"ratio": 1.1}, "ratio"),
         ({"macs": 1}, "macs"),
         ({"method": "any", "ratio": 0.5}, "any"),
-        ({"method": "cp", "ratio": 0.5}, "unknown method"),
+        ({"method": "tensor_train", "ratio": 0.5}, "unknown method"),
     ],
 )
 def test_settings_that_say_too_much_or_nothing_are_refused(settings: dict[str, object], told: str) -> None:

@@ -9,7 +9,7 @@ from torch import nn
 from vidkd.base.errors import ConfigError
 from vidkd.compress import ranks as ranks_module
 from vidkd.compress.decompose import decompose
-from vidkd.compress.ranks import Choice, Costs, by_energy, by_ratio, every_choice, within_budget
+from vidkd.compress.ranks import Choice, Costs, by_energy, by_ratio, choices_below, within_budget
 
 
 def layer_of(values: list[float]) -> nn.Linear:
@@ -37,12 +37,13 @@ def test_tucker_has_pairs_of_ranks_in_rising_order_and_costs_of_both() -> None:
     torch.manual_seed(0)
     found = decompose(nn.Conv2d(3, 5, 3), "tucker")
     costs = Costs(first=2, core=3, last=5)
-    choices = every_choice(found, costs)
+    choices = choices_below(found, costs, 1000)
     pairs = [choice.ranks for choice in choices]
     assert pairs[-1] == (5, 3)
     assert all(one[0] <= two[0] and one[1] <= two[1] for one, two in itertools.pairwise(pairs))
     assert all(choice.macs == 2 * choice.ranks[1] + 3 * math.prod(choice.ranks) + 5 * choice.ranks[0] for choice in choices)
     assert choices[-1].kept == pytest.approx(1)
+    assert choices_below(found, costs, choices[-1].macs) == choices[:-1]
 
 
 def problem(seed: int, layers: int = 4) -> list[tuple[int, list[Choice]]]:
@@ -53,7 +54,7 @@ def problem(seed: int, layers: int = 4) -> list[tuple[int, list[Choice]]]:
         size = int(torch.randint(3, 7, (), generator=noise))
         found = decompose(layer_of(torch.rand(size, generator=noise).sort(descending=True).values.tolist()), "channel")
         per_rank = int(torch.randint(5, 40, (), generator=noise))
-        made.append((per_rank * (size - 1), every_choice(found, Costs(one=per_rank))))
+        made.append((per_rank * (size - 1), choices_below(found, Costs(one=per_rank), per_rank * (size + 1))))
     return made
 
 

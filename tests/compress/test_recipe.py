@@ -50,7 +50,7 @@ def test_a_pruning_in_several_steps_is_repaired_after_each() -> None:
         ([{"prune": {"ratio": "half"}}], "ratio must be a number"),
         ([{"prune": 0.5}], "must be a mapping"),
         ([{"factorise": {"macs": 0.5, "energy": 0.9}}], "exactly one of energy, ratio and macs"),
-        ([{"factorise": {"macs": 0.5, "method": "all"}}], "method must be one of channel, spatial, tucker, any"),
+        ([{"factorise": {"macs": 0.5, "method": "all"}}], "method must be one of channel, spatial, tucker, cp, any"),
         ([{"repair": 3}], "repair holds settings of a run"),
         ([{"prune": {"steps": 2}}], "no repair follows it"),
         ([{"prune": {"steps": 2}}, {"quantise": {}}], "no repair follows it"),

@@ -77,8 +77,10 @@ class FactoriseConfig:
     """Which layers become products of smaller ones, and of what rank. Exactly one of energy, ratio and macs is given.
 
     Attributes:
-        method: "channel" or "spatial" (singular values), "tucker" (both channel dimensions), or "any": whichever serves a layer best.
-        energy: each layer keeps at least this share of its squared singular values, in (0, 1]; of each mode for "tucker".
+        method: "channel" or "spatial" (singular values), "tucker" (both channel dimensions), "cp" (sums of products, each rank
+            fitted anew: slow for wide layers), or "any": whichever serves a layer best, "cp" left out.
+        energy: each layer keeps at least this share of its squared singular values, in (0, 1]; of each mode for "tucker". For "cp" of its
+            squared weight, by the least of the ranks that are tried.
         ratio: each layer keeps this share of its full rank, in (0, 1]; not with "any".
         macs: the whole network takes at most this share of its MACs, in (0, 1), at the largest product of kept energies.
         spare: patterns of layers that stay as they are.

@@ -16,7 +16,7 @@ from vidkd.compress.decompose import Decomposition, decompose, fill
 from vidkd.compress.layer_pace import pace
 from vidkd.compress.outcome import Compressed, Net, checked_outputs, restore_modes
 from vidkd.compress.patterns import matched
-from vidkd.compress.ranks import Choice, Costs, by_energy, by_ratio, every_choice, within_budget
+from vidkd.compress.ranks import Choice, Costs, by_energy, by_ratio, choices_below, within_budget
 from vidkd.models.changes import apply_changes
 from vidkd.models.darknet import Darknet
 from vidkd.models.low_rank import METHODS, Factorable, LowRank, Method, axes, low_rank, refusal
@@ -91,7 +91,7 @@ def _slower(layers: Mapping[str, Factorable], taken: Mapping[str, Choice], seen:
 
 
 def _told(choice: Choice, macs: int) -> str:
-    ranks = " and ".join(f"{rank} of {len(mode)}" for rank, mode in zip(choice.ranks, choice.decomposition.modes, strict=True))
+    ranks = " and ".join(f"{rank} of {full}" for rank, full in zip(choice.ranks, choice.decomposition.full, strict=True))
     return f"{choice.decomposition.method}, rank {ranks}: {macs:,} -> {choice.macs:,} MACs, {choice.kept:.4f} of the energy"
 
 
@@ -128,7 +128,7 @@ def _of_added_heads(net: Darknet) -> frozenset[str]:
 def _methods(net: nn.Module, config: FactoriseConfig) -> tuple[Method, ...]:
     known = METHODS_OF_CFG if isinstance(net, Darknet) else METHODS
     if config.method == "any":
-        return known
+        return tuple(method for method in known if method != "cp")
     if config.method not in known:
         raise ConfigError(f"a darknet has square kernels only, so method '{config.method}' has no cfg", known=", ".join(known))
     return (config.method,)
@@ -164,6 +164,8 @@ def costs_of(layer: Factorable, method: Method, calls: Calls) -> Costs:
     before, after = (sum(shape[0] * math.prod(shape[2:]) for shape in shapes) for shapes in zip(*calls, strict=True))
     if method == "tucker":
         return Costs(first=before * inputs, core=after * math.prod(kernel), last=after * outputs)
+    if method == "cp":
+        return Costs(one=before * inputs + after * (math.prod(kernel) + outputs))
     first, second = axes(layer, method)
     between = sum(
         given[0] * math.prod(put[2 + axis] if axis in first else given[2 + axis] for axis in range(len(kernel))) for given, put in calls
@@ -178,7 +180,8 @@ def _chosen(ways: Mapping[str, Ways], cost: NetworkCost, config: FactoriseConfig
         return {name: min((_ruled(*way, config) for way in each), key=lambda choice: choice.macs) for name, each in ways.items()}
     fixed = cost.macs - sum(cost.layers[name] for name in ways)
     budget = math.floor(config.macs * cost.macs) - fixed
-    layers = [(cost.layers[name], [choice for way in each for choice in every_choice(*way)]) for name, each in ways.items()]
+    macs = {name: cost.layers[name] for name in ways}
+    layers = [(macs[name], [choice for way in each for choice in choices_below(*way, macs[name])]) for name, each in ways.items()]
     return dict(zip(ways, within_budget(layers, budget), strict=True))
 
 

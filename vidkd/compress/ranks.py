@@ -6,15 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from vidkd.base.errors import ConfigError
 from vidkd.compress.decompose import Decomposition
 
 STATES = 2048
 """Partial choices that are kept while a budget is shared out; fewer arise in a small network, and the result is exact."""
-
-_NEARLY = 1e-12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,29 +42,22 @@ class Choice:
 
 
 def by_energy(decomposition: Decomposition, costs: Costs, energy: float) -> Choice:
-    """The least rank that keeps at least this share of the squared singular values, of each mode."""
-    return _choice(decomposition, costs, tuple(_least(mode, energy) for mode in decomposition.modes))
+    """The least rank that keeps at least this share of the squared singular values, of each mode; of "cp" the least of those tried."""
+    return _choice(decomposition, costs, decomposition.ranks_keeping(energy))
 
 
 def by_ratio(decomposition: Decomposition, costs: Costs, ratio: float) -> Choice:
     """The full rank of each mode times `ratio`, rounded up."""
-    return _choice(decomposition, costs, tuple(math.ceil(ratio * len(mode) - 1e-9) for mode in decomposition.modes))
+    return _choice(decomposition, costs, tuple(math.ceil(ratio * full - 1e-9) for full in decomposition.full))
 
 
-def every_choice(decomposition: Decomposition, costs: Costs) -> list[Choice]:
-    """All ranks. With two, the pairs at which both modes keep equally much: of each energy that occurs, the least ranks that reach it."""
-    energies = sorted({energy for mode in decomposition.modes for energy in mode.tolist()})
-    ranks = dict.fromkeys(tuple(_least(mode, energy) for mode in decomposition.modes) for energy in energies)
-    return [_choice(decomposition, costs, each) for each in ranks]
-
-
-def _least(mode: Tensor, energy: float) -> int:
-    return min(int((mode < energy - _NEARLY).sum()) + 1, len(mode))
+def choices_below(decomposition: Decomposition, costs: Costs, macs: int) -> list[Choice]:
+    """All ranks worth trying that take fewer MACs than the layer does as it is."""
+    return [_choice(decomposition, costs, ranks) for ranks in decomposition.ranks_worth_trying() if costs.of(ranks) < macs]
 
 
 def _choice(decomposition: Decomposition, costs: Costs, ranks: tuple[int, ...]) -> Choice:
-    kept = decomposition.kept[tuple(rank - 1 for rank in ranks)]
-    return Choice(decomposition, ranks, costs.of(ranks), float(kept))
+    return Choice(decomposition, ranks, costs.of(ranks), decomposition.kept_at(ranks))
 
 
 def within_budget(layers: Sequence[tuple[int, Sequence[Choice]]], budget: int) -> list[Choice | None]:
