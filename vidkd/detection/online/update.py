@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 Trains = Literal["heads", "added", "blocks", "all"]
 Outcome = Literal["kept", "rolled_back", "not_finite", "below_minimum", "no_better"]
+MOST_SHARE = 2.0
+"""Furthest that weights may be taken beyond what was learned."""
 Loss = Literal["oracle_assigned", "matched_heads", "confidence_bounded_mix", "bounded_box_regression"]
 
 
@@ -53,6 +55,9 @@ class Update:
         mix_threshold: objectness from which the oracle is sure (confidence_bounded_mix).
         mix_share: of the oracle in the target where it is not; 1 for no bound (confidence_bounded_mix).
         margin: by which a student must be nearer than the oracle to be left alone (bounded_box_regression).
+        interpolate: shares of the way from the student as it began (0) to what it has learned (1). Before a key frame is learned from, the
+            share that has the lowest loss on it is where the student goes on from: what learning did to frames that it had not seen
+            decides how much of it stays. Empty: all of it. Along streams only, where key frames come one after the other.
     """
 
     loss: Loss = "oracle_assigned"
@@ -74,6 +79,7 @@ class Update:
     mix_threshold: float = 0.2
     mix_share: float = 0.4
     margin: float = 0.0
+    interpolate: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.loss not in LOSSES:
@@ -85,6 +91,8 @@ class Update:
             value = getattr(self, name)
             if value is not None and not value >= least:
                 raise ConfigError(f"update.{name} must be at least {least}, not {value}")
+        if any(not 0 <= share <= MOST_SHARE for share in self.interpolate):
+            raise ConfigError(f"update.interpolate are shares from 0 to {MOST_SHARE:g}, not {list(self.interpolate)}")
         for name in ("lr", "clip_norm", "score_power"):
             value = getattr(self, name)
             if value is not None and not value > 0:
@@ -96,7 +104,8 @@ class UpdateRecord:
     """What an update did.
 
     loss_before, loss_after: on the key frame, with the weights before and with those that the update would leave, kept or not.
-    replay_before, replay_after: the same on the replayed frames, None without any. step: whose weights were taken, 0 for none.
+    replay_before, replay_after: the same on the replayed frames, None without any; before is where the steps began. step: whose weights
+    were taken, 0 for none. interpolated: share of what had been learned at which the steps began, None where nothing was interpolated.
     """
 
     outcome: Outcome
@@ -105,6 +114,19 @@ class UpdateRecord:
     replay_before: float | None = None
     replay_after: float | None = None
     step: int = 0
+    interpolated: float | None = None
+
+    @property
+    def changed(self) -> bool:
+        """Whether the student's weights are other than before."""
+        return self.outcome == "kept" or self.interpolated not in (None, 1.0)
+
+
+class Interpolated(NamedTuple):
+    """How much of what was learned stays, and the loss on the key frame with all of it."""
+
+    share: float
+    loss: float
 
 
 class _Losses(NamedTuple):
@@ -133,6 +155,7 @@ class Trainer:
         for parameter in student.net.parameters():
             parameter.requires_grad_(id(parameter) in chosen)
         self._optimiser = self._new_optimiser()
+        self._began = self._weights() if update.interpolate else []
 
     def learn(self, key: KeyFrame, replay: Sequence[KeyFrame]) -> UpdateRecord:
         """Learn from a key frame and some of the past. Weights are as before unless the outcome is "kept", after an exception too.
@@ -152,6 +175,33 @@ class Trainer:
             if not self.update.keep_optimiser:
                 self._optimiser = self._new_optimiser()
         return record
+
+    def interpolate(self, key: KeyFrame) -> Interpolated | None:
+        """Put the weights where `update.interpolate` says, by the loss on a key frame that was not learned from; None if it is empty.
+
+        Interpolation in the space of weights: Wortsman et al. 2022 (arXiv 2109.01903), who fix the share; choosing it along the stream is
+        ours. Where no share has a finite loss the weights stay.
+        """
+        if not self.update.interpolate:
+            return None
+        images = self.student.inputs([key.image]).contiguous(memory_format=torch.channels_last)
+        here = self._weights()
+        losses: dict[float, float] = {}
+        try:
+            for share in dict.fromkeys((1.0, *self.update.interpolate)):
+                self._put(self._at(share, here))
+                losses[share] = self._losses(images, [key], learn=False).now
+        finally:
+            self._put(here)
+        best = min(self.update.interpolate, key=lambda share: losses[share] if math.isfinite(losses[share]) else math.inf)
+        share = best if math.isfinite(losses[best]) else 1.0
+        self._put(self._at(share, here))
+        return Interpolated(share, losses[1.0])
+
+    def _at(self, share: float, here: list[Tensor]) -> list[Tensor]:
+        if share == 1:
+            return here
+        return [began.lerp(now, share) for began, now in zip(self._began, here, strict=True)]
 
     def state(self) -> dict[str, Any]:
         """Of an optimiser that lives on; weights are the student's own."""
