@@ -372,6 +372,43 @@ def test_a_pupil_goes_on_from_the_share_and_says_so():
         assert plain.learn(plain.student.look(frame, frame_index=place), asked(frame)).update.interpolated is None
 
 
+def test_what_was_learned_is_pulled_back_by_a_share():
+    def learned(**settings):
+        light = student()
+        first, *rest = keys(light)
+        trainer = Trainer(light, Update(trains="all", lr=1e-2, steps=5, **settings))
+        records = [trainer.learn(first, rest)]
+        return records, weights(light), trainer
+
+    began = weights(student())
+    (whole,), far, _ = learned()
+    (pulled,), near, trainer = learned(retain=0.75)
+    assert pulled == whole
+    for name, value in near.items():
+        torch.testing.assert_close(value, began[name] + 0.75 * (far[name] - began[name]) if value.is_floating_point() else far[name])
+    # the next update begins there and is pulled back towards the same beginning
+    second = keys(student(), 1, oracle(), seed=5)[0]
+    light = trainer.student.copy()
+    assert Trainer(light, Update(trains="all", lr=1e-2, steps=5)).learn(second, []).outcome == "kept"
+    assert trainer.learn(second, []).outcome == "kept"
+    for name, value in weights(trainer.student).items():
+        there = weights(light)[name]
+        torch.testing.assert_close(value, began[name] + 0.75 * (there - began[name]) if value.is_floating_point() else there)
+
+
+def test_an_update_that_is_undone_is_not_pulled_back(experienced):
+    light, known = experienced[0].copy(), experienced[1]
+    before = weights(light)
+    assert Trainer(light, Update(retain=0.5, **POISON)).learn(poisoned(known[-1]), known[:2]).outcome == "rolled_back"
+    assert changed(before, weights(light)) == set()
+
+
+@pytest.mark.parametrize("share", [0.0, -0.5, 1.5, math.nan])
+def test_a_share_that_cannot_be_retained_is_refused(share):
+    with pytest.raises(ConfigError, match=r"update\.retain"):
+        Update(retain=share)
+
+
 @pytest.mark.parametrize(
     ("outcome", "interpolated", "other"),
     [("kept", None, True), ("rolled_back", None, False), ("no_better", 0.5, True), ("no_better", 1.0, False)],

@@ -58,6 +58,8 @@ class Update:
         interpolate: shares of the way from the student as it began (0) to what it has learned (1). Before a key frame is learned from, the
             share that has the lowest loss on it is where the student goes on from: what learning did to frames that it had not seen
             decides how much of it stays. Empty: all of it. Along streams only, where key frames come one after the other.
+        retain: share of the way from the student as it began to where the steps led that is gone, in (0, 1]: below 1, each update that is
+            kept pulls all that was learned back, so that steps may be longer.
     """
 
     loss: Loss = "oracle_assigned"
@@ -80,6 +82,7 @@ class Update:
     mix_share: float = 0.4
     margin: float = 0.0
     interpolate: tuple[float, ...] = ()
+    retain: float = 1.0
 
     def __post_init__(self) -> None:
         if self.loss not in LOSSES:
@@ -93,6 +96,8 @@ class Update:
                 raise ConfigError(f"update.{name} must be at least {least}, not {value}")
         if any(not 0 <= share <= MOST_SHARE for share in self.interpolate):
             raise ConfigError(f"update.interpolate are shares from 0 to {MOST_SHARE:g}, not {list(self.interpolate)}")
+        if not 0 < self.retain <= 1:
+            raise ConfigError(f"update.retain is a share above 0, at most 1, not {self.retain}")
         for name in ("lr", "clip_norm", "score_power"):
             value = getattr(self, name)
             if value is not None and not value > 0:
@@ -103,7 +108,7 @@ class Update:
 class UpdateRecord:
     """What an update did.
 
-    loss_before, loss_after: on the key frame, with the weights before and with those that the update would leave, kept or not.
+    loss_before, loss_after: on the key frame, with the weights before and with those that the steps led to, kept or not, before any pull.
     replay_before, replay_after: the same on the replayed frames, None without any; before is where the steps began. step: whose weights
     were taken, 0 for none. interpolated: share of what had been learned at which the steps began, None where nothing was interpolated.
     """
@@ -155,7 +160,7 @@ class Trainer:
         for parameter in student.net.parameters():
             parameter.requires_grad_(id(parameter) in chosen)
         self._optimiser = self._new_optimiser()
-        self._began = self._weights() if update.interpolate else []
+        self._began = self._weights() if update.interpolate or update.retain < 1 else []
 
     def learn(self, key: KeyFrame, replay: Sequence[KeyFrame]) -> UpdateRecord:
         """Learn from a key frame and some of the past. Weights are as before unless the outcome is "kept", after an exception too.
@@ -167,7 +172,7 @@ class Trainer:
         try:
             record, reached = self._run([key, *replay], start)
             if record.outcome == "kept":
-                weights = reached
+                weights = self._at(self.update.retain, reached)
         finally:
             self._put(weights)
             if weights is start:
