@@ -85,9 +85,15 @@ def policy_of(name):
     return open_policy(name, seed=4)
 
 
-@pytest.mark.parametrize(("name", "trains"), [("lstm", "all"), ("random", "all"), ("frame_difference", "all"), ("lstm", "added")])
-def test_stopped_and_restored_it_is_the_uninterrupted_run(name, trains):
-    frames, update = stream(18), Update(trains=trains, lr=3e-3, steps=2, keep_optimiser=True)
+PULLED = {"retain": 0.8, "interpolate": (0.0, 0.5, 1.0)}
+
+
+@pytest.mark.parametrize(
+    ("name", "trains", "over"),
+    [("lstm", "all", {}), ("random", "all", {}), ("frame_difference", "all", {}), ("lstm", "added", {}), ("random", "all", PULLED)],
+)
+def test_stopped_and_restored_it_is_the_uninterrupted_run(name, trains, over):
+    frames, update = stream(18), Update(trains=trains, lr=3e-3, steps=2, keep_optimiser=True, **over)
     settings = {"budget": (2, 6), "update": update, "replay": Replay(frames=3)}
     whole = learner(policy=policy_of(name), light=student().for_update(update), **settings)
     expected = [whole.step(frame) for frame in frames]

@@ -209,14 +209,18 @@ class Trainer:
         return [began.lerp(now, share) for began, now in zip(self._began, here, strict=True)]
 
     def state(self) -> dict[str, Any]:
-        """Of an optimiser that lives on; weights are the student's own."""
-        return {"optimiser": copy.deepcopy(self._optimiser.state_dict()) if self.update.keep_optimiser else None}
+        """Of an optimiser that lives on, and the weights that what was learned is measured from; those of now are the student's own."""
+        return {
+            "optimiser": copy.deepcopy(self._optimiser.state_dict()) if self.update.keep_optimiser else None,
+            "began": [value.cpu().clone() for value in self._began],
+        }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state` gave."""
         self._optimiser = self._new_optimiser()
         if state["optimiser"] is not None:
             self._optimiser.load_state_dict(state["optimiser"])
+        self._began = [value.to(here) for value, here in zip(state["began"], self._began, strict=True)]
 
     def _run(self, keys: Sequence[KeyFrame], start: list[Tensor]) -> tuple[UpdateRecord, list[Tensor]]:
         """Take the steps; the record, and the weights that it speaks of."""
