@@ -227,6 +227,28 @@ def test_conditions_are_compared_with_the_same_condition(tmp_path: Path) -> None
     ]
 
 
+def test_conditions_have_seconds_and_parameters_of_their_own(tmp_path: Path) -> None:
+    """The method tells the mean over all of them, and no number of parameters that is not the same under all."""
+    study = make_study(tmp_path, methods=CONDITIONS)
+    found = all_cells(study, {"rgb10": 0.2, "rgb50": 0.5, "kd10": 0.4, "kd50": 0.9})
+    for name, cells in found.items():
+        for number, cell in enumerate(cells):
+            cell["train_seconds"] = (10.0 if name.endswith("10") else 50.0) + number
+            cell["parameters"] = 600 if name == "kd50" else 1000
+    summary = summarise(study, found, None)
+    kd, rgb = summary["methods"]["kd"], summary["methods"]["rgb"]
+    assert [kd["metrics"][f"train_s@labels{share}"]["mean"] for share in (10, 50)] == [11.5, 51.5]
+    assert kd["metrics"]["train_s@labels50"]["values"] == {"0/a": 50.0, "0/b": 51.0, "1/a": 52.0, "1/b": 53.0}
+    assert [kd["metrics"][f"parameters@labels{share}"]["mean"] for share in (10, 50)] == [1000, 600]
+    assert (kd["train_seconds"], kd["parameters"], rgb["parameters"]) == (31.5, None, 1000)
+    assert [row[-1] for row in rows_of(summary)] == ["train s", "12", "52", "12", "52"]
+    for metrics in (method["metrics"] for method in summary["methods"].values()):
+        for name in [name for name in metrics if name.startswith("train_s@")]:
+            del metrics[name]
+    assert [row[-1] for row in rows_of(summary)][1:] == ["32"] * 4, "older summaries keep the mean alone"
+    assert "train_s" not in summarise(make_study(tmp_path), all_cells(make_study(tmp_path)), None)["methods"]["rgb"]["metrics"]
+
+
 def test_the_table(tmp_path: Path) -> None:
     summary = {
         "data": {"reference": "rgb", "claim": "kd", "labels": {"rgb": "plain RGB", "kd": "taught"}},

@@ -110,3 +110,10 @@ def test_only_judged_metrics_get_a_figure() -> None:
     report = study_report(build_summary("s", "ucf101", {}, {"student": Method(metrics=metrics)}, [], 1.0))
     assert [figure.title for figure in report.figures] == ["top1 of every seed", "pointing of every seed"]
     assert table(report, "Methods").columns[1:4] == ("top1 (%)", "pointing (%)", "top5 (%)")
+
+
+def test_what_a_condition_cost_is_a_table_and_no_figure() -> None:
+    metrics = {f"{name}@labels{share}": Metric(values={"0/1": 0.5}) for name in ("top1", "train_s", "parameters") for share in (10, 25)}
+    report = study_report(build_summary("s", "ucf101", {}, {"student": Method(metrics=metrics)}, [], 1.0))
+    assert {"top1 (%) by labels", "train_s by labels", "parameters by labels"} < {table.title for table in report.tables}
+    assert [figure.title for figure in report.figures] == ["top1 by labels"]

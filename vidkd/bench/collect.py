@@ -12,7 +12,7 @@ from vidkd.bench.cells import KeptCells, Places, cells_to_test
 from vidkd.bench.intervals import Cell
 from vidkd.bench.observed import ACCURACY, at_name, clip_scores, is_accuracy, mean_name, observed_metric, percents_of, under
 from vidkd.bench.study import Chosen, Study
-from vidkd.bench.summary import Method, Metric, Paired, build_summary
+from vidkd.bench.summary import CONDITION_PARAMETERS, CONDITION_SECONDS, Method, Metric, Paired, build_summary
 from vidkd.engine.anticipation_metrics import ALL
 from vidkd.engine.judge import remarks_on
 from vidkd.engine.metrics import confusion_matrix
@@ -138,17 +138,31 @@ def _counterpart(study: Study, name: str, shown: str) -> str | None:
 def _method(entries: Mapping[str, Sequence[Mapping[str, Any]]], study: Study) -> Method:
     metrics: dict[str, Metric] = {}
     for name, cells in entries.items():
+        condition = study.spec.methods[name].condition
         for metric in _metrics_of(cells[0], study):
             if NOT_IN_ALL.fullmatch(metric) and any(metric not in cell["metrics"] for cell in cells):
                 continue
-            shown = under(metric, study.spec.methods[name].condition)
+            shown = under(metric, condition)
             if is_accuracy(metric) or metric in cells[0]["predictions"]:
                 metrics[shown] = Metric.of_cells([as_cell(cell, metric) for cell in cells])
             else:
-                metrics[shown] = Metric(values={f"{cell['seed']}/{cell['fold']}": cell["metrics"][metric] for cell in cells})
+                metrics[shown] = _by_cell(cells, [cell["metrics"][metric] for cell in cells])
+        if condition:
+            metrics[under(CONDITION_SECONDS, condition)] = _by_cell(cells, [cell["train_seconds"] for cell in cells])
+            metrics[under(CONDITION_PARAMETERS, condition)] = _by_cell(cells, [cell["parameters"] for cell in cells])
     every = [cell for cells in entries.values() for cell in cells]
     seconds = float(np.mean([cell["train_seconds"] for cell in every]))
-    return Method(metrics=metrics, train_seconds=round(seconds, 1), parameters=every[0]["parameters"])
+    return Method(metrics=metrics, train_seconds=round(seconds, 1), parameters=_parameters(list(entries.values())))
+
+
+def _by_cell(cells: Sequence[Mapping[str, Any]], values: Sequence[float]) -> Metric:
+    return Metric(values={f"{cell['seed']}/{cell['fold']}": value for cell, value in zip(cells, values, strict=True)})
+
+
+def _parameters(entries: Sequence[Sequence[Mapping[str, Any]]]) -> int | None:
+    """The mean over the cells of a method, as seeds may prune unlike layers; None where it is not the same under all conditions."""
+    counts = {round(float(np.mean([cell["parameters"] for cell in cells]))) for cells in entries}
+    return counts.pop() if len(counts) == 1 else None
 
 
 def _metrics_of(cell: Mapping[str, Any], study: Study) -> list[str]:

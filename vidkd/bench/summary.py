@@ -13,6 +13,8 @@ from vidkd.bench.intervals import Cell, bootstrap_ci, paired_difference
 
 SCHEMA_VERSION = 1
 _CELL = re.compile(r"\d+/.+")
+CONDITION_SECONDS, CONDITION_PARAMETERS = "train_s", "parameters"
+"""Metrics that say under one condition what `Method` says of all of them together."""
 _METRIC = re.compile(r"[a-z][a-z0-9_.-]*(@[a-z0-9_.-]+)?")
 
 
@@ -33,7 +35,8 @@ class Metric:
 class Method:
     """One method of a study.
 
-    metrics: by name, which carries the condition (`top1@obs20`). train_seconds: of one cell, in the mean. parameters: of the student.
+    metrics: by name, which carries the condition (`top1@obs20`). train_seconds: of one cell, in the mean. parameters: of the student;
+    None where conditions have unlike ones.
     """
 
     metrics: Mapping[str, Metric]

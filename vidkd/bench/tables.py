@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vidkd.bench.observed import ACCURACY, AREA, condition_of, observed_metric, under
+from vidkd.bench.summary import CONDITION_SECONDS
 
 Rows = list[tuple[str, ...]]
 """Rows of equally many cells, the heading first."""
@@ -29,8 +30,14 @@ def rows_of(summary: Mapping[str, Any]) -> Rows:
         areas = (percent(area["mean"]) if area else "",) if observed else ()
         numbers = (percent(found["mean"]), interval(found["ci95"]), *difference, *areas)
         costs = _costs(method["metrics"], condition) if cost_heads else ()
-        rows.append((_label(summary, name, condition), *numbers, *costs, str(found["n"]), f"{method['train_seconds']:.0f}"))
+        rows.append((_label(summary, name, condition), *numbers, *costs, str(found["n"]), _seconds(method, condition)))
     return rows
+
+
+def _seconds(method: Mapping[str, Any], condition: str) -> str:
+    """Of one cell under a condition; summaries from before that was kept have the mean over all of them alone."""
+    found = method["metrics"].get(under(CONDITION_SECONDS, condition))
+    return f"{found['mean'] if condition and found else method['train_seconds']:.0f}"
 
 
 def _costs(metrics: Mapping[str, Any], condition: str) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from typing import Any
 from vidkd.base.progress import duration
 from vidkd.bench.intervals import Cell, bootstrap_ci
 from vidkd.bench.observed import AREA, observed_metric
-from vidkd.bench.summary import Paired, check_summary
+from vidkd.bench.summary import CONDITION_PARAMETERS, CONDITION_SECONDS, Paired, check_summary
 from vidkd.report.figures import accuracy_by_condition, paired_bars, seed_dots
 from vidkd.report.moments import caption_of_time_rows
 from vidkd.report.observed import remark_notes
@@ -219,6 +219,7 @@ def condition_figures(methods: Mapping[str, Any], only: str | None = None) -> li
         accuracy_by_condition(series, title=_by_words(base, word), condition=_words(word), unit="%" if is_share(base) else base)
         for (base, word), series in _by_condition(methods).items()
         if (word == only or (only is None and word != "obs")) and any(len(points) > 1 for points in series.values())
+        if base not in (CONDITION_SECONDS, CONDITION_PARAMETERS)
     ]
 
 
