@@ -191,6 +191,13 @@ def test_the_summary_follows_from_the_cells(done) -> None:
     assert pair["ci95"][0] <= pair["difference"] <= pair["ci95"][1]
 
 
+def test_seconds_count_a_cell_once_that_stands_for_every_seed(done) -> None:
+    study, places, cells, _ = done
+    summary = summarise_streams(study, read_stream_cells(study, places, {}))
+    assert summary["seconds"] == pytest.approx(sum(cell["seconds"]["whole"] for cell in cells.values()), abs=0.06)
+    assert len(summary["methods"]["student"]["metrics"]["f1@calls10"]["values"]) == 2
+
+
 def test_after_the_last_update_a_method_stands_beside_another_on_the_same_frames(done) -> None:
     study, places, _, _ = done
     found = read_stream_cells(study, places, {})

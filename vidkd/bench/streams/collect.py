@@ -83,8 +83,15 @@ def summarise_streams(study: StreamStudy, found: StreamCells) -> dict[str, Any]:
         "against": list(spec.against),
         "labels": {name: spec.methods[name].label or name for name in methods},
     }
-    seconds = sum(cell["seconds"]["whole"] for cells in found.values() for cell in cells)
+    seconds = sum(cell["seconds"]["whole"] for (name, _), cells in found.items() for cell in _without_copies(study, name, cells))
     return build_summary(spec.study, data, first["environment"], methods, _paired(study, figures), round(seconds, 1))
+
+
+def _without_copies(study: StreamStudy, name: str, cells: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+    """The cells as they were run: one that stands for every seed is there once."""
+    if depends_on_seed(study.spec.methods[name]):
+        return cells
+    return list({cell["stream"]: cell for cell in cells}.values())
 
 
 def _check_calls(study: StreamStudy, found: StreamCells) -> None:
