@@ -1,6 +1,7 @@
 """A study of streams from end to end on drawn shapes: cells, resuming, tuning, summary, tables, report."""
 
 import json
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -24,6 +25,7 @@ from vidkd.bench.streams.places import StreamPlaces
 from vidkd.bench.streams.run import Course, counts_of, run_stream_cell
 from vidkd.bench.streams.settings import StreamCellKey, cells_to_run
 from vidkd.bench.streams.tuning import read_chosen_trials, tune_streams
+from vidkd.bench.streams.ways import AdaptedOffline
 from vidkd.cli.main import main
 from vidkd.detection.opening import ModelFiles
 from vidkd.models.darknet import with_added_head
@@ -158,6 +160,15 @@ def test_a_cell_repeats_but_for_its_times(done, root, tmp_path) -> None:
     again = run_stream_cell(study, "test", key, elsewhere, {})
     for name in ("counts", "called", "kept", "losses", "outcomes", "annotated", "settings", "files"):
         assert json.loads(json.dumps(again[name])) == cells[key][name]
+
+
+def test_the_adaptation_after_the_first_tenth_is_part_of_its_updates(done, root, tmp_path, monkeypatch) -> None:
+    study, places, cells, _ = done
+    key = StreamCellKey("first_tenth", -1, 0.1, 0, "both")
+    assert cells[key]["seconds"]["update"] > 0
+    monkeypatch.setattr(AdaptedOffline, "_adapt", lambda _: time.sleep(1.0))
+    elsewhere = StreamPlaces(roots=(root,), results=tmp_path, cache=places.cache)
+    assert run_stream_cell(study, "test", key, elsewhere, {})["seconds"]["update"] >= 1.0
 
 
 def test_cells_of_other_settings_or_files_are_refused(done, root, tmp_path) -> None:

@@ -174,7 +174,10 @@ class AdaptedOffline:
     def step(self, frame: NDArray[np.uint8]) -> Detections:
         """As `Way`."""
         if self.learner.position == self.policy.until:
-            self._adapt()
+            clock = Stopwatch()
+            with clock.part("update"):
+                self._adapt()
+            self.passed.spend(clock.seconds())
         step = self.learner.step(frame)
         self.passed.note(step.record)
         if step.answer is not None:
