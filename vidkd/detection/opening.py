@@ -98,7 +98,7 @@ class ModelFiles:
         path = Path(self.model)
         if self.model.startswith(TORCHVISION):
             return "torchvision"
-        if path.is_dir() or path.suffix == CHECKPOINT:
+        if names_run(self.model):
             return "run"
         if path.suffix.lower() == DARKNET:
             return "darknet"
@@ -204,6 +204,11 @@ class ModelFiles:
         if self.model_flag is None:
             return {}
         return {"flag": self.model_flag if name == "model" else f"--{self.flags}{name}"}
+
+
+def names_run(model: str) -> bool:
+    """Whether a model is what vidkd trained as it lies in a run: its folder, or a checkpoint."""
+    return Path(model).is_dir() or Path(model).suffix == CHECKPOINT
 
 
 def _content(path: str | Path) -> str:

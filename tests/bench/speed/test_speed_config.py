@@ -35,6 +35,14 @@ def test_labels_keep_their_order_and_the_first_is_the_baseline(tmp_path: Path) -
     assert (config.data.root, config.data.split, config.data.subset) == ("here", "2", "test")
 
 
+def test_a_run_is_one_under_either_key(tmp_path: Path) -> None:
+    (tmp_path / "street").mkdir()
+    runs = [{"checkpoint": "runs/one"}, {"detector": str(tmp_path / "street")}, {"detector": "runs/street/checkpoints/best.pt"}]
+    files = [{"checkpoint": "one.onnx"}, {"detector": "tiny.onnx"}, {"detector": "tiny.cfg"}, {"detector": "torchvision:ssd"}]
+    files += [{"detector": str(tmp_path / "gone")}, {"backbone": "r3d_18"}]
+    assert [ModelSpec(**spec).is_run for spec in (*runs, *files)] == [True] * 3 + [False] * 6
+
+
 def test_flags_lie_over_the_file(tmp_path: Path) -> None:
     flags = [
         "--data.root",

@@ -1,6 +1,8 @@
 """A whole benchmark's turns on time that moves only when told: order, numbers of calls, threads, and the figures that come of it."""
 
 from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -8,9 +10,9 @@ from fake_clocks import FakeCuda, FakeTime
 
 from vidkd.bench.speed import run as speed_run
 from vidkd.bench.speed.clocks import CudaClock, HostClock
-from vidkd.bench.speed.config import BenchmarkConfig, ModelSpec
+from vidkd.bench.speed.config import Benchmark, BenchmarkConfig, DataSpec, ModelSpec
 from vidkd.bench.speed.opening import ClipInput, OpenModel
-from vidkd.bench.speed.run import Condition, _Shown, _timed
+from vidkd.bench.speed.run import Condition, _Shown, _shown, _timed
 from vidkd.bench.speed.statistics import median, rate, ratio
 
 SECONDS = {"quick": 0.01, "slow": 0.2}
@@ -91,3 +93,13 @@ def test_a_model_on_a_gpu_is_timed_by_events(monkeypatch: pytest.MonkeyPatch) ->
     latency, _ = _timed(config(batches=[1], threads=[1]), models, shown)
     assert median(latency["slow"][Condition(1, 1)]).value == pytest.approx(0.201)
     assert median(latency["quick"][Condition(1, 1)]).value == pytest.approx(0.001)
+
+
+def test_a_run_under_either_key_is_not_judged_on_frames_that_it_may_have_seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(speed_run, "shown_frames", lambda _, *, runs: asked.append(runs))
+    monkeypatch.setattr(speed_run, "_shown_frames", lambda *_: {})
+    for spec in (ModelSpec(checkpoint="runs/street"), ModelSpec(detector=str(tmp_path)), ModelSpec(detector="tiny.onnx")):
+        given = BenchmarkConfig(models={"a": spec}, data=DataSpec(root="somewhere"))
+        _shown(Benchmark(given, tmp_path, (), ()), {"a": SimpleNamespace(kind="detector")})
+    assert asked == [True, True, False]

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import yaml
 
 from vidkd.base.errors import ConfigError, UnknownFlagError, unknown_name
+from vidkd.detection.opening import names_run
 
 EXPORTED = (".onnx", ".xml", ".tflite")
 NAMED = ("checkpoint", "backbone", "detector")
@@ -100,6 +101,11 @@ class ModelSpec:
     def what(self) -> str:
         """The file, folder or name."""
         return next(str(getattr(self, name)) for name in NAMED if getattr(self, name) is not None)
+
+    @property
+    def is_run(self) -> bool:
+        """Whether it is a run or a checkpoint of one, under either key; it may have been trained on what it is judged on."""
+        return names_run(self.what) if self.detector is not None else self.checkpoint is not None and not self.is_exported
 
     @property
     def is_exported(self) -> bool:

@@ -153,8 +153,8 @@ def _open(config: BenchmarkConfig, label: str, threads: int, device: str) -> Ope
     with _named(label):
         if threads == config.threads[0]:
             log.info("opening %s: %s", label, spec.what)
-            if spec.checkpoint is not None and not spec.is_exported:
-                warn_if_unfinished(spec.checkpoint)
+            if spec.is_run:
+                warn_if_unfinished(spec.what)
         return open_model(spec, threads=threads, device=device, shape=config.shape)
 
 
@@ -164,7 +164,7 @@ def _shown(benchmark: Benchmark, opened: Mapping[str, OpenModel]) -> dict[str, _
     if config.data is None:
         return {label: _noise(model, most, None, config.seed) for label, model in opened.items()}
     if next(iter(opened.values())).kind == "detector":
-        runs = any(spec.checkpoint is not None for spec in config.models.values())
+        runs = any(spec.is_run for spec in config.models.values())
         return _shown_frames(shown_frames(config.data, runs=runs), opened, most, config.seed)
     return _shown_clips(benchmark, config.data, opened, most)
 
