@@ -315,6 +315,28 @@ def test_cells_of_another_version_are_refused(done) -> None:
         path.write_text(json.dumps(cells[key]))
 
 
+def test_a_cell_whose_oracle_failed_is_neither_written_nor_read(done, root, tmp_path, monkeypatch) -> None:
+    study, places, cells, _ = done
+    key = StreamCellKey("random", -1, 0.1, 0, "both")
+    second, answered = cells[key]["called"][1], KnownOracle.__call__
+
+    def failing(oracle, frame):
+        if oracle._learner.position == second:
+            raise RuntimeError("out of memory")
+        return answered(oracle, frame)
+
+    monkeypatch.setattr(KnownOracle, "__call__", failing)
+    elsewhere = StreamPlaces(roots=(root,), results=tmp_path, cache=places.cache)
+    told = rf"(?s)random-calls10-s0-both: DataError: the oracle failed at frame {second} of the stream.*RuntimeError: out of memory"
+    with pytest.raises(DataError, match=told):
+        list(run_stream_cells(study, "test", [key], elsewhere, {}, 1))
+    assert not elsewhere.cell("test", key).exists()
+    elsewhere.cell("test", key).parent.mkdir(parents=True)
+    elsewhere.cell("test", key).write_text(json.dumps({**cells[key], "failures": 1}))
+    with pytest.raises(DataError, match=r"(?s)the oracle failed while .*without an answer : 1.*move it away"):
+        list(run_stream_cells(study, "test", [key], elsewhere, {}, 1))
+
+
 def test_an_oracle_with_the_student_s_heads_is_learned_from_cell_by_cell(root, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(ModelFiles, "open", OPEN)
     save_weights(detector(3).net, root / "other.weights")

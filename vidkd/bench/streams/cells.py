@@ -62,7 +62,8 @@ def read_cell(
 ) -> dict[str, Any] | None:
     """A finished cell, or None. truths: `truth_content` by stream; with them, files are checked too, and must be there.
 
-    Raises DataError for a cell that was made with other settings or files than the study has now, naming them, or by another version.
+    Raises DataError for a cell that was made with other settings or files than the study has now, naming them, by another version, or with
+    an oracle that failed.
     """
     path = places.cell(phase, key)
     if not path.exists():
@@ -70,6 +71,9 @@ def read_cell(
     content: dict[str, Any] = read_json(path)
     if (version := content.get("version", 1)) != VERSION:
         raise DataError(f"{path} is a cell of version {version}, this is {VERSION}", to_mend="move the old results away")
+    if content.get("failures"):
+        mend = "move it away, and it is run again"
+        raise DataError(f"the oracle failed while {path} was made", calls_without_an_answer=content["failures"], to_mend=mend)
     differs = different(content["settings"], _plain(identity_of(study.spec, key, chosen)))
     if truths is not None:
         differs += different(content["files"], contents(study, key, places, truths[key.stream]))

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vidkd.base.errors import ConfigError
+from vidkd.base.errors import ConfigError, DataError
 from vidkd.base.files import write_json
 from vidkd.bench.streams.annotated import judged
 from vidkd.bench.streams.answers import KnownOracle, OracleBoxes, oracle_boxes
@@ -89,9 +89,16 @@ def run_stream_cell(
 
 
 def run_along(way: Way, frames: Iterable[NDArray[np.uint8]]) -> tuple[list[Detections], Passed]:
-    """Scored boxes of every frame, each filed under its place in the stream, and what happened on the way."""
-    start = time.perf_counter()
-    found = [way.step(frame).at(place, None) for place, frame in enumerate(frames)]
+    """Scored boxes of every frame, each filed under its place in the stream, and what happened on the way.
+
+    Raises DataError as soon as the oracle fails: a call that is spent without an answer makes another method of this one.
+    """
+    start, found = time.perf_counter(), []
+    for place, frame in enumerate(frames):
+        found.append(way.step(frame).at(place, None))
+        if way.passed.failed is not None:
+            mend = "mend what the reason says (the oracle's file, memory, device), and run the same command again"
+            raise DataError(f"the oracle failed at frame {place} of the stream", reason=way.passed.failed, to_mend=mend)
     way.passed.seconds["stream"] = time.perf_counter() - start
     return found, way.passed
 

@@ -21,7 +21,11 @@ PASSES = 3
 
 @dataclass(kw_only=True)
 class Passed:
-    """What happened on the way. called, kept: frames of calls and of updates that were kept. losses: (frame, before, after) of each."""
+    """What happened on the way.
+
+    called, kept: frames of calls and of updates that were kept. losses: (frame, before, after) of each.
+    failed: why the oracle had no answer to the first of `failures` calls.
+    """
 
     called: list[int] = field(default_factory=list)
     kept: list[int] = field(default_factory=list)
@@ -29,6 +33,7 @@ class Passed:
     outcomes: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     failures: int = 0
+    failed: str | None = None
 
     def spend(self, parts: Mapping[str, float]) -> None:
         """Take in the seconds of the parts of one frame."""
@@ -40,7 +45,8 @@ class Passed:
         self.spend(record.seconds)
         if record.called:
             self.called.append(record.frame_index)
-        self.failures += record.failed is not None
+        if record.failed is not None:
+            self.failures, self.failed = self.failures + 1, self.failed or record.failed
         if record.update is not None:
             update, outcome = record.update, record.update.outcome
             self.losses.append((record.frame_index, update.loss_before, update.loss_after))
