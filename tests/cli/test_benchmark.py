@@ -174,11 +174,22 @@ def test_a_second_run_is_held_against_the_first(config: Path, copy: Path, capsys
     assert list(read_summary(copy / "repeat.json")["methods"]) == ["original", "onnx", "peer"]
     assert "against the first run: " in capsys.readouterr().out
     assert "Second run" in (copy / "report.html").read_text(encoding="utf-8")
-    other = write(copy / "other.yaml", {"only": {"backbone": "tiny3d"}})
+    other = write(copy / "other.yaml", {"original": {"backbone": "tiny3d"}, "only": {"backbone": "tiny3d"}})
     assert benchmark(other, "--out", copy, "--repeat") == 2
     told = capsys.readouterr().err
     assert "is of other models, or of other files" in told
     assert "original, onnx, peer, only" in told
+
+
+def test_a_second_run_of_another_part_is_refused_before_it_is_measured(
+    config: Path, copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(speed_run, "run_benchmark", lambda *_, **__: pytest.fail("something was measured"))
+    for words, told in ((["--data.subset", "train"], "unlike subsets"), (["--baseline", "onnx"], "unlike baselines")):
+        assert benchmark(config, "--out", copy, "--repeat", *words) == 2
+        said = capsys.readouterr().err
+        assert told in said
+        assert f"first run : {copy}" in said
 
 
 def test_speed_alone_on_noise_with_cold_starts(files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

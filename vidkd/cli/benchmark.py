@@ -113,6 +113,7 @@ def _repeat(benchmark: "Benchmark", folder: Path, device: str, command: str) -> 
     path = folder / "summary.json"
     if path.exists():
         first = read_summary(path)
+        _check_repeated(first, benchmark, folder)
         told = {label: model["content"] for label, model in first["data"]["models"].items()}
         now = {label: content_of(spec) for label, spec in located(benchmark).models.items()}
         if told != now:
@@ -131,6 +132,17 @@ def _repeat(benchmark: "Benchmark", folder: Path, device: str, command: str) -> 
     sys.stdout.write(_compared(comparison, "the first run"))
     sys.stdout.write(f"written: {folder / 'repeat.json'}, {folder / 'repeat_measurements.json'}, {folder / 'report.html'}\n")
     return 0
+
+
+def _check_repeated(first: Mapping[str, Any], benchmark: "Benchmark", folder: Path) -> None:
+    """Raise DataError, before anything is measured, where the first run can be no pair of this one."""
+    from vidkd.base.errors import DataError
+    from vidkd.bench.speed.regressions import asked_for, check_alike
+
+    try:
+        check_alike(first["data"], asked_for(benchmark.config))
+    except DataError as error:
+        raise error.with_lines(first_run=folder, to_mend="another --out, or measure anew without --repeat") from error
 
 
 def _compare(arguments: argparse.Namespace) -> int:

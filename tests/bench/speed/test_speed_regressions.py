@@ -8,7 +8,7 @@ from speed_results import ENVIRONMENT, results
 
 from vidkd.base.errors import DataError
 from vidkd.bench.speed.record import measurements_of, summary_of
-from vidkd.bench.speed.regressions import compare, is_better_higher
+from vidkd.bench.speed.regressions import asked_for, compare, is_better_higher
 
 
 def row(value: float, ci95: tuple[float, float] | None = None) -> dict[str, Any]:
@@ -220,6 +220,20 @@ def test_studies_and_other_baselines_are_refused() -> None:
     with pytest.raises(DataError, match="judged on other clips"):
         compare(summary({}, data=one), summary({}, data=other))
     assert compare(summary({}, data=one), summary({}, data=unknown)).changes == ()
+    told = {"baseline": "one", "split": "1", "subset": "test"}
+    for over, message in (({"split": "2"}, "unlike splits\n  first  : 1\n  second : 2"), ({"subset": "val"}, "unlike subsets")):
+        with pytest.raises(DataError, match=message):
+            compare(summary({}, data=told), summary({}, data={**told, **over}))
+    assert compare(summary({}, data=told), summary({})).changes == (), "older summaries say neither"
+
+
+def test_what_a_benchmark_asks_for_is_what_its_summary_tells() -> None:
+    made = results(against={"peer": "small"})
+    told, asked = summary_of(made)["data"], asked_for(made.config)
+    assert asked == {"models": asked["models"], **{name: told[name] for name in ("baseline", "split", "subset")}}
+    assert {label: model["against"] for label, model in told["models"].items()} == {
+        label: model["against"] for label, model in asked["models"].items()
+    }
 
 
 @pytest.mark.parametrize(

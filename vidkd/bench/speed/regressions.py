@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from vidkd.base.errors import DataError
+from vidkd.bench.speed.config import BenchmarkConfig
 from vidkd.bench.speed.kept import ONE_WINDOW, Moved, moved_between
 from vidkd.bench.speed.machine import same_machine
 
@@ -23,6 +24,8 @@ COUNTS = ("latency_n", "end_to_end_n")
 ABSOLUTE = ("latency_ms", "latency_p95_ms", "throughput", "end_to_end_ms", "end_to_end_p95_ms", "cold_start_s", "cold_start_ready_s")
 ABSOLUTE_PARTS = ("end_to_end_decode_ms", "end_to_end_flow_ms", "end_to_end_model_ms", "first_answer_s")
 """Figures of a machine, which say nothing beside those of another one."""
+JUDGED_ON = ("split", "subset")
+"""What part of a data set was judged, as `data` of a summary tells it."""
 EPSILON = 1e-9
 """What a difference of two numbers is off by."""
 UNPAIRED = 0.01
@@ -85,12 +88,12 @@ def compare(
     tell that difference; an accuracy of which one of them tells nothing differs by more than UNPAIRED. Of what has no interval nobody can
     say: `unknown`, unless it is equal. tolerance: share of the first value by which a figure may differ on top of that. A figure or model
     that only one run has is `gone` or `new`.
-    Raises DataError for summaries of no benchmark, of unlike baselines, or judged on other clips.
+    Raises DataError for summaries of no benchmark, and as `check_alike`.
     """
     for summary in (first, second):
         if not isinstance(summary["data"], Mapping) or "baseline" not in summary["data"]:
             raise DataError(f"the summary of a study, not of a benchmark: {summary['study']}", to_mend="vidkd benchmark writes one")
-    _check_alike(first["data"], second["data"])
+    check_alike(first["data"], second["data"])
     machine = same_machine(first["environment"], second["environment"])
     changes = tuple(_changes(first["methods"], second["methods"], machine, tolerance, measurements))
     return Comparison(changes=changes, same_machine=machine, notes=tuple(_notes(first["data"], second["data"], changes)))
@@ -109,7 +112,20 @@ def judged_on_one_window(data: Mapping[str, Any]) -> bool:
     return bool(told) and data["kind"] == "classifier" and all(ONE_WINDOW in words for words in told)
 
 
-def _check_alike(first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
+def asked_for(config: BenchmarkConfig) -> dict[str, Any]:
+    """What `check_alike` compares, as far as a benchmark tells it before anything is measured."""
+    return {
+        "baseline": config.base,
+        "models": {label: {"against": config.against(label)} for label in config.models},
+        **{name: getattr(config.data, name, None) for name in JUDGED_ON},
+    }
+
+
+def check_alike(first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
+    """Raise DataError for unlike baselines, a model held against unlike others, or unlike splits, subsets, clips or frames.
+
+    first, second: the data of two summaries; what one of them does not say is not compared.
+    """
     names = [str(data["baseline"]) for data in (first, second)]
     if names[0] != names[1]:
         raise DataError("the two benchmarks have unlike baselines", first=names[0], second=names[1])
@@ -117,6 +133,10 @@ def _check_alike(first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
         others = [held_against(data, model) for data in (first, second)]
         if model in second.get("models", {}) and others[0] != others[1]:
             raise DataError(f"the two benchmarks hold '{model}' against unlike models", first=others[0], second=others[1])
+    for name in JUDGED_ON:
+        parts = [data.get(name) for data in (first, second)]
+        if None not in parts and parts[0] != parts[1]:
+            raise DataError(f"the two benchmarks were judged on unlike {name}s", first=parts[0], second=parts[1])
     judged = [data.get("manifest") for data in (first, second)]
     if None not in judged and judged[0] != judged[1]:
         raise DataError("the two benchmarks were judged on other clips or frames: their hashes (data.manifest) are not the same")
