@@ -62,6 +62,17 @@ def test_seeds_of_a_recipe_stand_in_one_table(tmp_path: Path) -> None:
     assert "Student net.cfg, judged on 'test'; 3 min on An imaginary CPU." in page
 
 
+def test_other_students_and_subsets_are_no_seeds_of_a_recipe(tmp_path: Path) -> None:
+    for name, over in {"small": {}, "small-seed1": {}, "wide": {"student": "wide.cfg"}, "val": {"subset": "val"}}.items():
+        summary = recipe_summary(name, 0.5)
+        summary["data"] |= over
+        write_json(tmp_path / "compress" / f"{name}.json", summary)
+    page = single_runs_page(tmp_path)
+    assert [line for line in page.splitlines() if line.startswith("## ")] == ["## small", "## val", "## wide"]
+    assert page.count("80.0, 80.0") == 1
+    assert "Student wide.cfg, judged on 'test'" in page
+
+
 def test_an_interval_over_seeds_and_groups_needs_the_draws_of_every_seed(tmp_path: Path) -> None:
     """Two seeds lie .3 and .1 below the original in every draw, so a mean of two drawn seeds lies between."""
     for name, pruned in (("small", 0.5), ("small-seed1", 0.7)):

@@ -35,9 +35,10 @@ def single_runs_page(results: Path) -> str:
         for kind in ("benchmark", "compress")
     )
     sections = [BENCHMARKS, *map(benchmark_section, benchmarks)] if benchmarks else []
-    by_recipe: dict[str, list[dict[str, Any]]] = {}
+    by_recipe: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for summary in recipes:
-        by_recipe.setdefault(summary["data"]["config"], []).append(summary)
+        # one file of a recipe may be given other students on the command line
+        by_recipe.setdefault(tuple(str(summary["data"][key]) for key in ("config", "student", "subset")), []).append(summary)
     sections += [RECIPES, *map(recipe_section, by_recipe.values())] if recipes else []
     return "".join(sections)
 
