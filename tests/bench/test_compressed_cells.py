@@ -9,10 +9,12 @@ import pytest
 from study_samples import make_study
 
 from vidkd.base.errors import ConfigError, DataError
+from vidkd.bench import compressed
 from vidkd.bench.cells import Places, cells_to_test, run_cells
 from vidkd.bench.collect import read_cells, summarise
-from vidkd.bench.study import MethodSpec, Study, check_settings, with_teachers
+from vidkd.bench.study import CellKey, MethodSpec, Study, check_settings, with_teachers
 from vidkd.bench.tables import rows_of
+from vidkd.compress.recipe import Recipe
 from vidkd.models.saved import load_classifier
 
 METHODS: dict[str, Any] = {
@@ -55,6 +57,25 @@ def test_they_begin_with_the_run_of_their_seed_and_fold(tiny_study: Callable[...
     assert heads[5:7] == ("MACs", "bytes")
     assert rows[0][5:7] == ("", ""), "the run itself tells no costs"
     assert rows[2][5:7] == (f"{pruned['metrics']['macs'] / 1e6:,.1f} M", f"{pruned['metrics']['bytes']:,}")
+
+
+def test_what_steps_draw_they_draw_by_the_seed_of_the_cell(
+    tiny_study: Callable[..., Study], places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Any] = []
+
+    def noted(recipe: Recipe, _: Any) -> Any:
+        drawn.extend(step.settings for step in recipe.steps)
+        raise InterruptedError
+
+    monkeypatch.setattr(compressed, "run_recipe", noted)
+    monkeypatch.setattr(compressed, "ClassifierSubject", lambda *_, **__: None)
+    steps = [{"prune": {"criterion": "random"}}, {"repair": {"train.steps": 1}}, {"quantise": {"seed": 7}}]
+    study = tiny_study(methods={"rgb": {}, "small": {"compresses": "rgb", "steps": steps}}, seeds=[3])
+    with pytest.raises(InterruptedError):
+        compressed.compressed_cell(study, "test", CellKey("small", -1, 3, "1"), places.runs, {}, subset="test", quiet=True)
+    pruned, repaired, quantised = drawn
+    assert (pruned.seed, repaired.settings["train"]["seed"], quantised.seed) == (3, 3, 3)
 
 
 def test_kept_cells_are_told_apart_by_steps_and_settings(tiny_study: Callable[..., Study], places: Places) -> None:

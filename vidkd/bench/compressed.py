@@ -18,6 +18,7 @@ def compressed_cell(
 ) -> dict[str, Any]:
     """Do the method's steps to the run of the same seed and fold; what the last of them came to, and the training of all repairs.
 
+    What the steps draw (filters at random, clips for ranges, batches of repairs) they draw by the cell's seed, whatever the steps say.
     Finished steps are found in the folder of the cell. Raises ConfigError as `parse_steps` does, and what the steps raise.
     """
     method, folder = study.spec.methods[key.method], runs / study.spec.study / phase
@@ -28,7 +29,7 @@ def compressed_cell(
         runs=str(folder),
         subset=subset,
         settings=merge(merge({}, method.settings), settings_of_trial(study, key, chosen)),
-    )
+    ).seeded(key.seed)
     outcomes = list(run_recipe(recipe, ClassifierSubject(recipe, study.overrides, quiet=quiet)))
     last, notes = outcomes[-1].content, [outcome.content["notes"] for outcome in outcomes]
     return {
