@@ -11,6 +11,7 @@ from vidkd.base.errors import DataError
 from vidkd.bench.cells import Places
 from vidkd.bench.collect import NOT_IN_ALL, as_cell, confusion, read_cells, summarise
 from vidkd.bench.intervals import bootstrap_ci, paired_difference
+from vidkd.bench.shared_clips import shared_rows
 from vidkd.bench.study import Study
 from vidkd.bench.summary import check_summary
 from vidkd.bench.tables import interval, rows_of, table
@@ -81,6 +82,51 @@ def test_an_unfinished_study_compares_the_cells_that_both_have(tmp_path: Path) -
     assert pair["difference"] == pytest.approx(np.mean([accuracy(here) - accuracy(there) for here, there in both]))
     found["rgb"] = found["rgb"][2:]
     assert set(pairs_of(summarise(study, found, None))) == {("flow", "rgb", "top1")}
+
+
+def without_clips(cell: dict[str, Any], count: int) -> dict[str, Any]:
+    """The cell of a model that cannot observe the first clips."""
+    return {**cell, "predictions": {name: column[count:] for name, column in cell["predictions"].items()}}
+
+
+def test_methods_that_observe_unlike_clips_are_compared_on_those_of_both(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    found = all_cells(study)
+    whole = {name: list(cells) for name, cells in found.items()}
+    found["rgb"] = [without_clips(cell, 3 if cell["fold"] == "a" else 1) for cell in whole["rgb"]]
+    found["attention"] = [without_clips(cell, 2) for cell in whole["attention"]]
+    summary = summarise(study, found, None)
+    pair = pairs_of(summary)["attention", "rgb", "top1"]
+    apart = [max(2, 3 if cell["fold"] == "a" else 1) for cell in whole["rgb"]]
+    both = [
+        accuracy(without_clips(here, count)) - accuracy(without_clips(there, count))
+        for here, there, count in zip(whole["attention"], whole["rgb"], apart, strict=True)
+    ]
+    assert (pair["pairs"], pair["difference"]) == (4, pytest.approx(np.mean(both)))
+    assert pair["ci95"][0] <= pair["difference"] <= pair["ci95"][1]
+    own = summary["methods"]["rgb"]["metrics"]["top1"]["mean"]
+    assert own == pytest.approx(np.mean([accuracy(cell) for cell in found["rgb"]])), "its own accuracy is of all that it observes"
+    assert summary["data"]["remarks"] == [
+        "flow teacher minus plain RGB: on the clips that both were judged on; 4 of 24 are left out",
+        "distilled minus plain RGB: on the clips that both were judged on; 2 of 21 are left out",
+    ]
+    found["flow"] = [
+        {**cell, "predictions": {**cell["predictions"], "clip": [f"of another {name}" for name in cell["predictions"]["clip"]]}}
+        for cell in whole["flow"]
+    ]
+    with pytest.raises(DataError, match="no clip was judged by both sides of a comparison") as told:
+        summarise(study, found, None)
+    assert told.value.lines["methods"] == "flow, rgb"
+
+
+def test_clips_of_one_file_are_paired_by_their_start_or_not_at_all() -> None:
+    first = {"clip": ["a", "a", "a", "b"], "group": ["g"] * 4, "label": [0, 0, 1, 0], "start_s": [0.0, 2.0, 4.0, 0.0]}
+    second = {name: column[1:] for name, column in first.items()}
+    assert shared_rows(first, second) == ([1, 2, 3], [0, 1, 2])
+    assert shared_rows(second, first) == ([0, 1, 2], [1, 2, 3])
+    del second["start_s"]
+    assert shared_rows(first, second) == ([2, 3], [1, 2]), "which of the two with label 0 is there is not known"
+    assert shared_rows(first, {**first, "group": ["h"] * 4}) == ([], [])
 
 
 SEEN = {"clips": 10, "unobservable": 0, "shortened": 0, "held": 0}

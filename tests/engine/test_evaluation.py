@@ -1,6 +1,7 @@
 """Evaluation: the mean over windows, what is written, and the same result from one process or two."""
 
 import csv
+import dataclasses
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -97,6 +98,8 @@ def test_clips_without_a_label_are_predicted_but_not_judged(dataset: ClipDataset
         "label": [0, 1, -1],
         "predicted": [0, 0, 2],
     }
+    again = Predictions(found.probabilities, (*found.clips[:2], dataclasses.replace(found.clips[0], start_s=1.5)), CLASSES)
+    assert predictions_as_rows(again)["start_s"] == [found.clips[0].start_s, 0.0, 1.5]
     unlabelled = Predictions(found.probabilities[2:], found.clips[2:], CLASSES)
     with pytest.raises(DataError, match="no clip has a label"):
         unlabelled.metrics()

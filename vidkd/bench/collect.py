@@ -1,7 +1,7 @@
 """From finished cells to summary.json: means, intervals, paired differences."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from vidkd.base.errors import DataError
 from vidkd.bench.cells import KeptCells, Places, cells_to_test
 from vidkd.bench.intervals import Cell
 from vidkd.bench.observed import ACCURACY, at_name, clip_scores, is_accuracy, mean_name, observed_metric, percents_of, under
+from vidkd.bench.shared_clips import left_out, on_shared_clips
 from vidkd.bench.study import Chosen, Study
 from vidkd.bench.summary import CONDITION_PARAMETERS, CONDITION_SECONDS, Method, Metric, Paired, build_summary
 from vidkd.engine.anticipation_metrics import ALL
@@ -70,11 +71,9 @@ def summarise(study: Study, found: Mapping[str, list[dict[str, Any]]], claim: st
     methods: dict[str, list[str]] = {}
     for name in found:
         methods.setdefault(spec.shown_name(name), []).append(name)
-    paired = [pair for name in found for pair in _pairs(name, _counterpart(study, name, spec.reference), found, study)]
     claimed = spec.shown_name(claim) if claim in spec.methods else None
-    if claimed is not None:
-        others = [name for name in found if spec.shown_name(name) not in (spec.reference, claimed)]
-        paired += [pair for name in others for pair in _pairs(_counterpart(study, name, claimed), name, found, study)]
+    compared = _comparisons(study, found, claimed)
+    paired = [pair for names in compared for pair in _pairs(*names, found, study)]
     first = next(iter(found.values()))[0]
     data = {
         "name": study.base.stem,
@@ -86,7 +85,7 @@ def summarise(study: Study, found: Mapping[str, list[dict[str, Any]]], claim: st
         "reference": spec.reference,
         "labels": {spec.shown_name(name): method.label or spec.shown_name(name) for name, method in spec.methods.items()},
     }
-    if remarks := study_remarks(study, found):
+    if remarks := [*study_remarks(study, found), *_left_out_remarks(study, compared, found)]:
         data["remarks"] = remarks
     seconds = sum(cell["train_seconds"] for cells in found.values() for cell in cells)
     built = {shown: _method({name: found[name] for name in names}, study) for shown, names in methods.items()}
@@ -183,20 +182,42 @@ def _metrics_of(cell: Mapping[str, Any], study: Study) -> list[str]:
     return list(dict.fromkeys([*cell["metrics"], mean_name(study.spec.fractions_shown)]))
 
 
-def _pairs(name: str | None, other: str | None, found: Mapping[str, Sequence[Mapping[str, Any]]], study: Study) -> list[Paired]:
-    """Differences of two entries in what `_compared` names; none where they share no cell."""
-    if name is None or other is None or name == other or name not in found or other not in found:
-        return []
-    here = {(cell["seed"], cell["fold"]) for cell in found[name]}
-    if not any((cell["seed"], cell["fold"]) in here for cell in found[other]):
-        return []
+def _comparisons(study: Study, found: Mapping[str, Sequence[Mapping[str, Any]]], claimed: str | None) -> list[tuple[str, str]]:
+    """Entries that are compared, those that share a cell: each with the reference, and the claim's method with each of the others."""
+    spec = study.spec
+    pairs = [(name, _counterpart(study, name, spec.reference)) for name in found]
+    if claimed is not None:
+        others = [name for name in found if spec.shown_name(name) not in (spec.reference, claimed)]
+        pairs += [(ours, name) for name in others if (ours := _counterpart(study, name, claimed)) in found]
+    cells = {name: {(cell["seed"], cell["fold"]) for cell in of_name} for name, of_name in found.items()}
+    return [(name, other) for name, other in pairs if other in found and other != name and cells[name] & cells[other]]
+
+
+def _left_out_remarks(study: Study, compared: Sequence[tuple[str, str]], found: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[str]:
+    for name, other in compared:
+        alone, whole = left_out(found[name], found[other])
+        if alone:
+            named = f"{_entry_label(study, name)} minus {_entry_label(study, other)}"
+            yield f"{named}: on the clips that both were judged on; {alone} of {whole} are left out"
+
+
+def _pairs(name: str, other: str, found: Mapping[str, Sequence[Mapping[str, Any]]], study: Study) -> list[Paired]:
+    """Differences of two entries in what `_compared` names, on the clips that both were judged on. Raises DataError without any."""
+    cells, others = on_shared_clips(found[name], found[other])
+    if not cells:
+        raise DataError(
+            "no clip was judged by both sides of a comparison",
+            study=study.path,
+            methods=f"{name}, {other}",
+            to_mend="a reference that observes clips which the others observe too (data.observe)",
+        )
     condition = study.spec.methods[name].condition
     return [
         Paired.of_cells(
             study.spec.shown_name(name),
-            [as_cell(cell, metric) for cell in found[name]],
+            [as_cell(cell, metric) for cell in cells],
             study.spec.shown_name(other),
-            [as_cell(cell, metric) for cell in found[other]],
+            [as_cell(cell, metric) for cell in others],
             metric=under(metric, condition),
         )
         for metric in _compared(found[name][0], found[other][0], study)

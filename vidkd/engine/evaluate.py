@@ -156,9 +156,11 @@ def evaluate(
 
 
 def predictions_as_rows(predictions: Predictions) -> dict[str, Any]:
-    """Compact per-clip predictions for a study's cell: names, groups, labels and top-1 predictions."""
+    """Compact per-clip predictions for a study's cell: names, groups, labels, top-1 predictions; starts where a file has several clips."""
+    several = len({clip.path for clip in predictions.clips}) < len(predictions.clips)
     return {
         "clip": [clip.path for clip in predictions.clips],
+        **({"start_s": [clip.start_s for clip in predictions.clips]} if several else {}),
         "group": [clip.group for clip in predictions.clips],
         "label": predictions.labels.tolist(),
         "predicted": predictions.predicted.tolist(),
