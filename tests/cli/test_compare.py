@@ -272,6 +272,18 @@ def test_the_report_has_no_examples_of_runs_without_checkpoints(
     assert "examples.png" in capsys.readouterr().out
 
 
+def test_the_report_has_no_examples_of_a_run_that_was_not_judged_yet(
+    write: Write, compare: Compare, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = write(seeds=[0])
+    assert compare(study) == 0
+    (tmp_path / "out" / "test" / "attention" / "attention-s0-1.json").unlink()
+    capsys.readouterr()
+    assert compare(study, "--phase", "report") == 0
+    assert "examples.png" not in capsys.readouterr().out
+    assert list(read_summary(tmp_path / "out" / "summary.json")["methods"]) == ["flow"]
+
+
 def without_clocks(folder: Path) -> list[dict[str, Any]]:
     """The cells' content but for times and threads."""
     contents = [json.loads(path.read_text()) for path in sorted(folder.rglob("*-s*.json"))]

@@ -7,7 +7,7 @@ what was chosen. Given again, a command goes on where it was. Writes summary.jso
 import argparse
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,7 +128,7 @@ def _report(study: "Study", places: "Places", content: Mapping[str, Any], argume
     summary = summarise(study, found, content["claim"])
     write_summary(places.results / "summary.json", summary)
     sys.stdout.write(table(summary))
-    example = _example(study, places, content)
+    example = _example(study, places, content, found)
     strips, figures = ([], []) if example is None else (example.strips(), example.figures(found[example.method]))
     page = render_report(
         places.results / "report.html",
@@ -190,8 +190,10 @@ class _Example:
         return [dataclasses.replace(figure, title=title) for figure, title in titles]
 
 
-def _example(study: "Study", places: "Places", content: Mapping[str, Any]) -> "_Example | None":
+def _example(study: "Study", places: "Places", content: Mapping[str, Any], found: Collection[str]) -> "_Example | None":
     """The claim's method (else a candidate for it, or the first that distils attention or anticipates) where its run and its teacher's are.
+
+    found: methods with finished cells; a run that is there may not have been judged yet.
 
     None without a data.root; raises DataError where that names no data set.
     """
@@ -206,7 +208,8 @@ def _example(study: "Study", places: "Places", content: Mapping[str, Any]) -> "_
         if method.teacher and {**study.spec.settings, **method.settings}.get("task") in ("attention_distillation", "anticipation")
     ]
     candidates = [name for name in taught if study.spec.methods[name].claim]
-    for name in ([content["claim"]] if content["claim"] else []) + candidates + taught:
+    wanted = ([content["claim"]] if content["claim"] else []) + candidates + taught
+    for name in (name for name in wanted if name in found):
         key = CellKey(name, -1, study.spec.seeds[0], study.spec.folds[0])
         config = cell_config(study, key, "test", chosen_settings(content), places.runs)
         folder = Path(config.runs) / str(config.name)
