@@ -15,7 +15,7 @@ from study_samples import CHAIN, make_study
 from vidkd.base.errors import DataError, VideoError
 from vidkd.base.files import write_json
 from vidkd.bench import cells
-from vidkd.bench.cells import KeptCells, Places, cells_to_test, run_cells
+from vidkd.bench.cells import CellsFailedError, KeptCells, Places, cells_to_test, run_cells, run_waves
 from vidkd.bench.identity import manifest_identity
 from vidkd.bench.study import CellKey, Study, cell_config
 from vidkd.data.manifest import Manifest
@@ -117,6 +117,25 @@ def test_a_cell_that_fails_loses_no_other(
     fits.fails, fits.names = {}, []
     assert len(run(study, places)) == 4
     assert fits.names == ["soft-s0-1"]
+
+
+def test_a_cell_that_fails_stops_those_alone_that_need_it(
+    tiny_study: Callable[..., Study], places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = tiny_study(methods=CHAIN)
+    fits = Fits(monkeypatch, {"first-s0-1": VideoError("cannot decode it", path="x.mp4"), "last-s1-1": VideoError("nor this")})
+    met = run_waves(study, "test", cells_to_test(study), places, {}, 1)
+    assert [str(next(met)[0]) for _ in range(2)] == ["first-s1-1", "rgb-s1-1"]
+    with pytest.raises(CellsFailedError) as raised:
+        next(met)
+    assert fits.names == ["first-s0-1", "first-s1-1", "rgb-s1-1", "last-s1-1"]
+    assert raised.value.what == "2 cells failed"
+    assert raised.value.lines["first"] == "first-s0-1: VideoError: cannot decode it\n  path : x.mp4"
+    assert raised.value.lines["others"] == "last-s1-1: VideoError: nor this"
+    assert raised.value.lines["waiting for them"] == "rgb-s0-1, last-s0-1"
+    fits.fails, fits.names = {}, []
+    assert len(dict(run_waves(study, "test", cells_to_test(study), places, {}, 1))) == 6
+    assert fits.names == ["first-s0-1", "rgb-s0-1", "last-s0-1", "last-s1-1"]
 
 
 def test_an_interrupted_study_stops_and_goes_on(tiny_study: Callable[..., Study], places: Places, monkeypatch: pytest.MonkeyPatch) -> None:

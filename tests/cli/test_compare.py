@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from vidkd.base.errors import VideoError
 from vidkd.base.files import read_json
 from vidkd.bench import cells
 from vidkd.bench.summary import read_summary
@@ -170,6 +171,28 @@ def test_ctrl_c_and_on_again(
     monkeypatch.setattr(cells, "fit", go_on)
     assert compare(study) == 0
     assert trained == ["flow-s0-1", "flow-s1-1"]
+
+
+def test_a_failed_cell_stops_neither_the_others_nor_the_summary(
+    write: Write, compare: Compare, trained: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study, go_on = write(), cells.fit
+
+    def failing(config: Any, **settings: Any) -> Any:
+        if config.name == "flow-s0-1":
+            raise VideoError("cannot decode it")
+        return go_on(config, **settings)
+
+    monkeypatch.setattr(cells, "fit", failing)
+    assert compare(study) == 2
+    told = capsys.readouterr()
+    assert trained == ["flow-s1-1", "attention-s1-1"]
+    for line in ("1 cells failed", "first            : flow-s0-1: VideoError: cannot decode it", "waiting for them : attention-s0-1"):
+        assert line in told.err
+    methods = read_summary(tmp_path / "out" / "summary.json")["methods"]
+    assert {name: list(method["metrics"]["top1"]["values"]) for name, method in methods.items()} == {"flow": ["1/1"], "attention": ["1/1"]}
+    assert compare(study, "--methods", "flow", "--seeds", "0", out="none") == 2
+    assert "no report : no finished cell" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_wrong_setting_costs_no_training(write: Write, compare: Compare, trained: list[str], capsys: pytest.CaptureFixture[str]) -> None:

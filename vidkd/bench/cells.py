@@ -47,12 +47,52 @@ class Places:
         return self.results / phase / key.method / f"{key}.json"
 
 
+class CellsFailedError(DataError):
+    """Some cells failed, after all others have been tried.
+
+    failures: why, by cell or lost teacher. waiting: cells that need one of those.
+    """
+
+    failures: Mapping[str, str] = {}
+    waiting: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, failures: Mapping[str, str], waiting: Sequence[str]) -> "CellsFailedError":
+        """The error for these; it shows the first whole, and of the others the first line."""
+        first, *others = (f"{name}: {error}" for name, error in failures.items())
+        lines = {"others": "; ".join(other.splitlines()[0] for other in others), "waiting_for_them": ", ".join(waiting)}
+        mend = "run the same command again: finished cells are kept"
+        error = cls(f"{len(failures)} cells failed", first=first, **{label: text for label, text in lines.items() if text}, to_mend=mend)
+        error.failures, error.waiting = failures, tuple(waiting)
+        return error
+
+
+def run_waves(
+    study: Study, phase: Phase, waves: Sequence[Sequence[CellKey]], places: Places, chosen: Chosen, workers: int
+) -> Iterator[tuple[CellKey, dict[str, Any]]]:
+    """`run_cells` of one wave after the other, without what needs a cell that failed; CellsFailedError tells all failures in the end."""
+    failures: dict[str, str] = {}
+    waiting: list[str] = []
+    kept = KeptCells(study, phase, places, chosen)
+    for wave in waves:
+        lost = {*failures, *waiting}
+        stopped = [key for key in wave if _teacher_name(study, key, phase, chosen) in lost and kept.read(key) is None]
+        waiting += map(str, stopped)
+        try:
+            yield from run_cells(study, phase, [key for key in wave if key not in stopped], places, chosen, workers)
+        except CellsFailedError as error:
+            failures |= error.failures
+            waiting += error.waiting
+    if failures:
+        raise CellsFailedError.of(failures, waiting)
+
+
 def run_cells(
     study: Study, phase: Phase, keys: Sequence[CellKey], places: Places, chosen: Chosen, workers: int
 ) -> Iterator[tuple[CellKey, dict[str, Any]]]:
     """Train and judge the cells that are not there yet; yields each with its content as it ends, kept ones first.
 
-    A cell that fails costs no other one: DataError tells the first after all have been tried. Raises InterruptedRunError after Ctrl-C (one
+    A cell that fails costs no other one: CellsFailedError comes after all have been tried. Raises InterruptedRunError after Ctrl-C (one
     worker; several are stopped by KeyboardInterrupt), and DataError for a kept cell, or the run of a kept teacher, that was made with other
     settings or on other data.
     """
@@ -64,17 +104,17 @@ def run_cells(
         else:
             yield key, kept
     untaught = _train_lost_teachers(study, phase, missing, places, chosen, workers)
-    failures = [f"teacher {name}: {error}" for name, error in untaught.items()]
+    failures = {f"teacher {name}": error for name, error in untaught.items()}
     by_name = {str(key): key for key in missing if _teacher_name(study, key, phase, chosen) not in untaught}
     work = functools.partial(_run_named, study=study, phase=phase, places=places, chosen=chosen, keys=by_name, quiet=workers > 1)
     for name, error in _outcomes(work, list(by_name), workers):
         if error is not None:
-            failures.append(f"{name}: {error}")
+            failures[name] = error
             log.error("cell %s failed: %s", name, error)
         else:
             yield by_name[name], read_json(places.cell(phase, by_name[name]))
     if failures:
-        raise DataError(f"{len(failures)} cells failed", first=failures[0], to_mend="run the same command again: finished cells are kept")
+        raise CellsFailedError.of(failures, [str(key) for key in missing if str(key) not in by_name])
 
 
 def _train_lost_teachers(

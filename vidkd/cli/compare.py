@@ -1,7 +1,8 @@
 """Run a study: methods x seeds x folds, each cell kept as it ends.
 
 `--phase tune` judges every method's trials on validation groups and writes chosen.json; `--phase test` trains and judges the cells with
-what was chosen. Given again, a command goes on where it was. Writes summary.json, a table and report.html.
+what was chosen. Given again, a command goes on where it was. Writes summary.json, a table and report.html of the cells that are finished,
+and tells those that failed in the end.
 """
 
 import argparse
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from vidkd.cli.number_flags import add_count
 
 if TYPE_CHECKING:
-    from vidkd.bench.cells import Places
+    from vidkd.bench.cells import CellsFailedError, Places
     from vidkd.bench.study import Study
     from vidkd.engine.clips import Clips
     from vidkd.engine.config import RunConfig
@@ -49,6 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the phases asked for, then write the summary and the report."""
     import dataclasses
 
+    from vidkd.base.errors import VidkdError
     from vidkd.bench.cells import Places
     from vidkd.bench.study import Study, check_settings, read_study
     from vidkd.bench.tuning import read_chosen, tune
@@ -59,6 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.seeds:
         study = Study(dataclasses.replace(study.spec, seeds=_seeds(arguments.seeds, study)), study.path, study.overrides)
     places = Places(Path(arguments.out) if arguments.out else Path("results") / study.spec.study, Path(arguments.runs))
+    failed = None
     try:
         if arguments.phase != "report":
             check_settings(study)
@@ -68,25 +71,35 @@ def run(arguments: argparse.Namespace) -> int:
             return 0
         content = read_chosen(study, places)
         if arguments.phase in ("test", "all"):
-            _test(study, methods, places, content, arguments.workers)
+            failed = _test(study, methods, places, content, arguments.workers)
     except InterruptedRunError as stopped:
         sys.stderr.write(f"vidkd: {stopped}\n")
         return 130
-    return _report(study, places, content, arguments)
+    if failed is None:
+        return _report(study, places, content, arguments)
+    try:
+        _report(study, places, content, arguments)
+    except VidkdError as error:
+        raise failed.with_lines(no_report=error.what) from error
+    raise failed
 
 
-def _test(study: "Study", methods: list[str] | None, places: "Places", content: Mapping[str, Any], workers: int) -> None:
-    """Train and judge the cells of the test phase, saying so as they end."""
-    from vidkd.bench.cells import cells_to_test, run_cells
+def _test(
+    study: "Study", methods: list[str] | None, places: "Places", content: Mapping[str, Any], workers: int
+) -> "CellsFailedError | None":
+    """Train and judge the cells of the test phase, saying so as they end; returns what failed, after all the others have been tried."""
+    from vidkd.bench.cells import CellsFailedError, cells_to_test, run_waves
     from vidkd.bench.tuning import chosen_settings
 
     waves = cells_to_test(study, methods)
-    total, done = sum(len(wave) for wave in waves), 0
-    for wave in waves:
-        for key, cell in run_cells(study, "test", wave, places, chosen_settings(content), workers):
-            done += 1
+    total = sum(len(wave) for wave in waves)
+    try:
+        for done, (key, cell) in enumerate(run_waves(study, "test", waves, places, chosen_settings(content), workers), start=1):
             sys.stdout.write(f"[{done}/{total}] {key}  top-1 {cell['metrics']['top1']:.3f}  {cell['train_seconds']:.0f} s\n")
             sys.stdout.flush()
+    except CellsFailedError as error:
+        return error
+    return None
 
 
 def _seeds(text: str, study: "Study") -> list[int]:
@@ -194,7 +207,6 @@ def _example(study: "Study", places: "Places", content: Mapping[str, Any], found
     """The claim's method (else a candidate for it, or the first that distils attention or anticipates) where its run and its teacher's are.
 
     found: methods with finished cells; a run that is there may not have been judged yet.
-
     None without a data.root; raises DataError where that names no data set.
     """
     from vidkd.bench.study import CellKey, cell_config
