@@ -153,6 +153,10 @@ def test_only_some_methods_and_seeds(
     assert len(trained) == 2
     assert compare(study) == 0
     assert trained[2:] == ["flow-s0-1", "attention-s0-1"]
+    assert compare(study, "--seeds", "1") == 0
+    summary = read_summary(tmp_path / "out" / "summary.json")
+    assert summary["data"]["seeds"] == [0, 1], "fewer seeds are run, not shown"
+    assert set(summary["methods"]["flow"]["metrics"]["top1"]["values"]) == {"0/1", "1/1"}
 
 
 def test_ctrl_c_and_on_again(

@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     shortlisted = "test only these methods and their teachers; all are tuned (default: the study's shortlist, or all)"
     parser.add_argument("--methods", metavar="A,B", help=shortlisted)
-    parser.add_argument("--seeds", metavar="0,1", help="only these seeds")
+    parser.add_argument("--seeds", metavar="0,1", help="test only these seeds; the summary is of all that are finished")
     parser.add_argument("--out", metavar="DIR", help="where cells and summary go (default: results/<study>)")
     parser.add_argument("--runs", metavar="DIR", default="runs", help="where checkpoints go (default: runs)")
     help_of_workers = "cells trained at once; give each train.threads of its own (default: 1)"
@@ -58,8 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     study = read_study(arguments.study, arguments.settings)
     methods = _methods(arguments.methods, study)
-    if arguments.seeds:
-        study = Study(dataclasses.replace(study.spec, seeds=_seeds(arguments.seeds, study)), study.path, study.overrides)
+    seeds = _seeds(arguments.seeds, study) if arguments.seeds else study.spec.seeds
     places = Places(Path(arguments.out) if arguments.out else Path("results") / study.spec.study, Path(arguments.runs))
     failed = None
     try:
@@ -71,7 +70,9 @@ def run(arguments: argparse.Namespace) -> int:
             return 0
         content = read_chosen(study, places)
         if arguments.phase in ("test", "all"):
-            failed = _test(study, methods, places, content, arguments.workers)
+            # fewer seeds are run; the summary is of all that are there
+            run_now = Study(dataclasses.replace(study.spec, seeds=seeds), study.path, study.overrides)
+            failed = _test(run_now, methods, places, content, arguments.workers)
     except InterruptedRunError as stopped:
         sys.stderr.write(f"vidkd: {stopped}\n")
         return 130
