@@ -239,6 +239,20 @@ def test_measures_of_each_clip_have_intervals_and_are_paired(tmp_path: Path) -> 
     assert ("attention", "rgb", "mass") not in pairs, "the reference has no map"
 
 
+@pytest.mark.parametrize("place", [0, 2])
+def test_measures_that_came_later_are_shown_where_all_cells_have_them(tmp_path: Path, place: int) -> None:
+    study = make_study(tmp_path)
+    found = all_cells(study)
+    for name in ("flow", "rgb", "attention"):
+        for number, cell in enumerate(found[name]):
+            if name != "attention" or number != place:
+                pointed(cell)
+    summary = summarise(study, found, None)
+    shown = {name: {"pointing", "mass", "chance"} & set(method["metrics"]) for name, method in summary["methods"].items()}
+    assert shown == {"flow": {"pointing", "mass", "chance"}, "rgb": {"pointing", "mass", "chance"}, "attention": set()}
+    assert {key[0] for key in pairs_of(summary) if key[2] == "mass"} == {"flow"}
+
+
 CONDITIONS = {
     f"{name}{share}": {"shown_as": name, "condition": f"labels{share}", "label": label, "settings": {"data.label_fraction": share / 100}}
     for name, label in (("rgb", "plain RGB"), ("kd", "taught"), ("other", "control"))

@@ -21,11 +21,12 @@ from vidkd.engine.metrics import confusion_matrix
 PER_CLIP = ("pointing", "mass")
 """Measures that a cell holds clip by clip, beside correctness."""
 
-NOT_IN_ALL = re.compile(rf"top5|.*_{ALL}|.+_(top1|top5|class_mean|ece|nll)")
+NOT_IN_ALL = re.compile(rf"pointing|mass|chance|top5|.*_{ALL}|.+_(top1|top5|class_mean|ece|nll)")
 """Metrics that some cells of a method may lack; it is shown without them then.
 
 Older cells of five classes or fewer hold top5, newer ones do not. Recalls in which unobservable clips are misses are there where such are.
-Cells from before further labels were judged by more than their recall lack the rest (`verb_top1`).
+Cells from before further labels were judged by more than their recall lack the rest (`verb_top1`); those from before the study had
+`measures` lack these.
 """
 
 
@@ -220,17 +221,18 @@ def _pairs(name: str, other: str, found: Mapping[str, Sequence[Mapping[str, Any]
             [as_cell(cell, metric) for cell in others],
             metric=under(metric, condition),
         )
-        for metric in _compared(found[name][0], found[other][0], study)
+        for metric in _compared(found[name], found[other], study)
     ]
 
 
-def _compared(cell: Mapping[str, Any], other: Mapping[str, Any], study: Study) -> list[str]:
-    """Metrics in which two entries are compared: top1, the per-clip measures that both have, and top1 at observed fractions.
+def _compared(cells: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]], study: Study) -> list[str]:
+    """Metrics in which two entries are compared: top1, the per-clip measures that all their cells have, and top1 at observed fractions.
 
     Those are the fractions that the study shows, and the mean over them; all that both have where it names none.
     """
-    both = [metric for metric in PER_CLIP if metric in cell["predictions"] and metric in other["predictions"]]
-    observed = [metric for metric in _metrics_of(cell, study) if observed_metric(metric) and metric in _metrics_of(other, study)]
+    both = [metric for metric in PER_CLIP if all(metric in cell["predictions"] for cell in (*cells, *others))]
+    here, there = (_metrics_of(side[0], study) for side in (cells, others))
+    observed = [metric for metric in here if observed_metric(metric) and metric in there]
     if fractions := study.spec.fractions_shown:
         wanted = dict.fromkeys([mean_name(fractions), *map(at_name, fractions)])
         observed = [metric for metric in wanted if metric in observed]
