@@ -1,21 +1,53 @@
 """From file to answer: what is decoded, what each part takes, on time that moves only when told and on real files."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 from fake_clocks import FakeTime
 from numpy.typing import NDArray
-from speed_models import tiny_checkpoint
+from speed_models import FRAMES, tiny_checkpoint, tiny_classifier
 
 from vidkd.bench.speed.accuracy import shown_clips
 from vidkd.bench.speed.clocks import HostClock
-from vidkd.bench.speed.config import DataSpec, ModelSpec
+from vidkd.bench.speed.config import Benchmark, BenchmarkConfig, DataSpec, ModelSpec
 from vidkd.bench.speed.end_to_end import ClipReader, FrameReader, end_to_end_block, samples_of
 from vidkd.bench.speed.opening import ClipInput, OpenModel, open_model
+from vidkd.bench.speed.run import _shown_clips
+from vidkd.data.manifest import Manifest
 from vidkd.detection.annotations import BoxManifest, LabelledFrame
 from vidkd.engine.setup import evaluation_set
+from vidkd.models.saved import save_classifier
 from vidkd.video import open_video, write_video
+
+
+def test_clips_of_which_nothing_can_be_observed_are_not_read(tiny_root: Path, tmp_path: Path) -> None:
+    """They are found out by judging, and the first of the data set is one: in the .01 s that end .1 s before .28 s there is no frame."""
+    saved = tiny_classifier()
+    saved.run["data"] |= {
+        "observe": {"protocol": "anticipation", "gap_s": 0.1, "observe_s": 0.01},
+        "window": {"frames": FRAMES, "rule": "uniform", "short_clip": "hold"},
+    }
+    save_classifier(tmp_path / "early.pt", saved)
+    manifest = Manifest.read(tiny_root / "manifest.jsonl")
+    rows = [
+        dataclasses.replace(clip, start_s=0.27 if number else 0.28, end_s=0.4) for number, clip in enumerate(manifest.select("1", "test"))
+    ]
+    dataclasses.replace(manifest, clips=tuple(rows)).write(tmp_path / "rows.jsonl")
+    model = ModelSpec(checkpoint=str(tmp_path / "early.pt"))
+    spec = DataSpec(root=str(tiny_root), manifest=str(tmp_path / "rows.jsonl"))
+    benchmark = Benchmark(BenchmarkConfig(models={"early": model}, data=spec), tmp_path / "b.yaml", (), ())
+    opened = open_model(model, threads=1)
+    shown = _shown_clips(benchmark, spec, {"early": opened}, 2)["early"]
+    assert shown.accuracy is not None
+    assert shown.reader is not None
+    assert shown.accuracy.counts["unobservable"] == 1
+    reader = shown.reader()
+    data, clips = shown_clips(opened, spec)
+    wanted = evaluation_set(clips, "test", data, ["rgb"])
+    for number in [*range(1, len(rows)), 1]:
+        np.testing.assert_array_equal(reader.read()[0], wanted[(0, number)]["rgb"].numpy())
 
 
 class SlowReader:

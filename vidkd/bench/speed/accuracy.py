@@ -19,6 +19,7 @@ from vidkd.bench.speed.kept import ONE_WINDOW
 from vidkd.bench.speed.opening import OpenModel, autocast
 from vidkd.bench.speed.statistics import Figure, percentile_interval
 from vidkd.data.config import CacheConfig, DataConfig
+from vidkd.data.manifest import Clip
 from vidkd.detection.annotations import BoxManifest
 from vidkd.detection.config import BoxDataConfig
 from vidkd.detection.evaluate import judge_detector, judge_recall
@@ -34,7 +35,7 @@ JUDGED_SCORE = 0.25
 
 @dataclass(frozen=True, kw_only=True)
 class Accuracy:
-    """metrics: by name, the main one first. on: what was judged, in words. counts: of it.
+    """metrics: by name, the main one first. on: what was judged, in words. counts: of it. unobservable: clips of the subset that were not.
 
     By these models are compared in pairs: cell: per-clip scores of a classifier. drawn: draws of groups of clips or frames.
     """
@@ -44,6 +45,7 @@ class Accuracy:
     on: str
     counts: Mapping[str, int] = field(default_factory=dict)
     drawn: Drawn | None = None
+    unobservable: Sequence[Clip] = ()
 
 
 def shown_clips(opened: OpenModel, spec: DataSpec, given: str = "") -> tuple[DataConfig, Clips]:
@@ -127,6 +129,7 @@ def judge_clips(opened: OpenModel, spec: DataSpec, data: DataConfig, clips: Clip
         cell=cell,
         on=f"{len(cell.correct)} clips of '{spec.subset}', {_windows(data)}, {groups} groups",
         counts=judgement.counts(),
+        unobservable=judgement.unobservable,
         drawn=Drawn(
             metric=ACCURACY,
             values=values,

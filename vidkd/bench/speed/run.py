@@ -210,7 +210,9 @@ def _shown_clips(benchmark: Benchmark, spec: DataSpec, opened: Mapping[str, Open
             if model.trained:
                 log.info("judging %s", label)
                 accuracy = judge_clips(model, spec, data, clips, amp=benchmark.config.models[label].amp)
-            reader = partial(ClipReader, model, spec, data, clips)
+            # what cannot be observed was found out by judging, and nothing of it can be read
+            seen = clips if accuracy is None else clips.without(spec.subset, accuracy.unobservable)
+            reader = partial(ClipReader, model, spec, data, seen)
             batch = samples_of(reader(), most)
         found[label] = _Shown(reader=reader, batch=batch, accuracy=accuracy, data=clips.manifest.name, manifest=clips.data)
     return found
