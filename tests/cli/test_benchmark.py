@@ -1,6 +1,8 @@
 """vidkd benchmark as a user runs it: measures, repeats, compares, and refuses what cannot be meant."""
 
+import errno
 import json
+import os
 import shlex
 import shutil
 from pathlib import Path
@@ -12,6 +14,7 @@ from picture_model import picture_model
 from speed_models import tiny_checkpoint, tiny_export
 
 from vidkd.base import cores
+from vidkd.base import files as base_files
 from vidkd.bench.speed import run as speed_run
 from vidkd.bench.speed.accuracy import shown_frames
 from vidkd.bench.speed.config import DataSpec, ModelSpec, read_benchmark
@@ -305,6 +308,30 @@ def test_what_cannot_be_measured_is_told_before_anything_is(
         for line in told:
             assert line in said
         assert not out.exists()
+
+
+def test_a_folder_that_takes_no_files_is_told_before_anything_is_measured(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(speed_run, "run_benchmark", lambda *_, **__: pytest.fail("something was measured"))
+        (tmp_path / "file").write_text("of the user")
+        for out in (tmp_path / "file", tmp_path / "file" / "out"):
+            assert benchmark(config, "--out", out) == 2
+            told = capsys.readouterr().err
+            assert f"cannot write {out}\n  reason  : Not a directory" in told
+            assert "to mend : another --out" in told
+    assert (tmp_path / "file").read_text() == "of the user"
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(base_files, "write_json", full)
+    assert benchmark(write(tmp_path / "noise.yaml", {"peer": {"backbone": "tiny3d"}}), "--out", tmp_path / "out") == 2
+    said = capsys.readouterr()
+    assert "cannot write" in said.err
+    assert "reason  : No space left on device" in said.err
+    assert "peer" in said.out, "the figures are told all the same"
 
 
 def test_a_label_that_is_there_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from vidkd.base.roots import ROOT_HELP, roots_of
 from vidkd.cli.number_flags import add_number
+from vidkd.cli.outputs import check_folder, written_or_refused
 
 if TYPE_CHECKING:
     from vidkd.bench.speed.config import Benchmark
@@ -63,6 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"one benchmark at a time, not {len(arguments.words)}", found=", ".join(arguments.words))
     benchmark = read_benchmark(arguments.words[0], arguments.settings, roots=roots_of(arguments.root))
     folder = Path(arguments.out) if arguments.out else Path("runs") / benchmark.config.name
+    check_folder("--out", folder)
     command = shlex.join(["vidkd", "benchmark", *arguments.words, *_flags(arguments), *arguments.settings])
     if arguments.repeat:
         return _repeat(benchmark, folder, arguments.device, command)
@@ -87,9 +89,10 @@ def _measure(benchmark: "Benchmark", folder: Path, summary_name: str, measuremen
 
     results = run_benchmark(benchmark, device=device)
     summary = summary_of(results, benchmark.path.read_text(encoding="utf-8"))
-    write_summary(folder / summary_name, summary)
-    write_json(folder / measurements_name, measurements_of(results))
-    sys.stdout.write(_text(summary))
+    sys.stdout.write(_text(summary))  # first: it is all that is left where the disk is full by now
+    with written_or_refused("--out", folder):
+        write_summary(folder / summary_name, summary)
+        write_json(folder / measurements_name, measurements_of(results))
     return summary
 
 
@@ -98,7 +101,9 @@ def _report(folder: Path, summary: Mapping[str, Any], benchmark: "Benchmark", co
     from vidkd.report.page import render_report
 
     text = benchmark.path.read_text(encoding="utf-8")
-    render_report(folder / "report.html", benchmark_report(summary, command=command, config_text=text, repeated=repeated))
+    page = benchmark_report(summary, command=command, config_text=text, repeated=repeated)
+    with written_or_refused("--out", folder):
+        render_report(folder / "report.html", page)
 
 
 def _repeat(benchmark: "Benchmark", folder: Path, device: str, command: str) -> int:

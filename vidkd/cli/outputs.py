@@ -1,11 +1,13 @@
 """What a verb writes: files are looked at before any work and never replaced without being asked; lines may lose their reader."""
 
 import argparse
+import contextlib
 import itertools
 import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from vidkd.base.errors import ConfigError
@@ -46,6 +48,25 @@ def check_video_ending(flag: str, name: str | None) -> None:
 
     if name and Path(name).suffix.lower() not in KEEPS_TIMES:
         raise ConfigError(f"{flag} is no video that can be written: {name}", known=", ".join(KEEPS_TIMES), to_mend="one of these endings")
+
+
+def check_folder(flag: str, folder: Path) -> None:
+    """Raise ConfigError where nothing can be written in a folder, by trying it in the nearest one that is there; nothing is left behind."""
+    above = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
+    with written_or_refused(flag, folder), tempfile.TemporaryFile(dir=above):
+        pass
+
+
+@contextlib.contextmanager
+def written_or_refused(flag: str, path: Path) -> Iterator[None]:
+    """An OSError of the block (no folder, no leave, a full disk) becomes the ConfigError that says what could not be written and why."""
+    try:
+        yield
+    except OSError as error:
+        reason = f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
+        raise ConfigError(
+            f"cannot write {path}", reason=reason, to_mend=f"another {flag}, or make room and leave to write there"
+        ) from error
 
 
 class Said:
