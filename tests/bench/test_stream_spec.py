@@ -88,6 +88,7 @@ def test_settings_of_a_cell_come_from_study_method_and_trial(tmp_path: Path) -> 
         ({"update": {"lrr": 1.0}}, "settings of Update that cannot be used"),
         ({"update": {"loss": "matched_heads"}}, "needs raw heads"),
         ({"against": ["studnet"]}, "unknown method 'studnet'"),
+        ({"against": ["As it is"], "methods": {"As it is": {}}}, "'As it is' cannot stand in the name of a metric.*small letters"),
         ({"seeds": [1, 1]}, "seeds: none is there, or one twice"),
         ({"seeds": []}, "seeds: none is there, or one twice"),
         ({"calls": [1.5]}, "shares of the frames"),

@@ -60,6 +60,8 @@ def test_a_method_may_have_nothing_below_its_name(tmp_path: Path) -> None:
         ({"measures": ["accuracy"]}, "cannot use study {file}"),
         ({"subset": "train"}, "cannot use study {file}"),
         ({"seeds": [0, 1, 0]}, "seeds: 0 is there twice"),
+        ({"methods": {"rgb": {"condition": "10 % labels"}}}, "methods.rgb.condition cannot stand in the name of a metric: '10 % labels'"),
+        ({"methods": {"rgb": {"condition": "Labels10"}}}, "methods.rgb.condition cannot stand in the name of a metric: 'Labels10'\n  to mend : small"),
         ({"methods": {"a": {"shown_as": "rgb"}, "b": {"shown_as": "rgb"}}}, "shown_as and condition: ('rgb', None) is there twice"),
     ],
     ids=lambda value: None if isinstance(value, str) else next(iter(value)),

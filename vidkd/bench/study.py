@@ -9,6 +9,7 @@ from typing import Any, Literal
 from jsonargparse import ArgumentParser
 
 from vidkd.base.errors import ConfigError, unknown_name
+from vidkd.bench.summary import METRIC_LETTERS, fits_in_metric
 from vidkd.compress.recipe import RepairConfig, parse_steps, repaired_settings
 from vidkd.engine.config import RunConfig, load_config
 from vidkd.engine.settings import as_dict, merge, read_yaml
@@ -133,6 +134,10 @@ class StudySpec:
             if method.source is not None and self.methods[method.source].compresses is not None:
                 raise ConfigError(
                     f"methods.{name} needs a run, and methods.{method.source} compresses one: its steps belong into one method"
+                )
+            if method.condition is not None and not fits_in_metric(method.condition):
+                raise ConfigError(
+                    f"methods.{name}.condition cannot stand in the name of a metric: '{method.condition}'", to_mend=METRIC_LETTERS
                 )
             if method.trials and method.tuned_as:
                 raise ConfigError(f"methods.{name} has both trials and tuned_as", to_mend="keep one")

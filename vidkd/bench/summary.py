@@ -16,6 +16,8 @@ _CELL = re.compile(r"\d+/.+")
 CONDITION_SECONDS, CONDITION_PARAMETERS = "train_s", "parameters"
 """Metrics that say under one condition what `Method` says of all of them together."""
 _METRIC = re.compile(r"[a-z][a-z0-9_.-]*(@[a-z0-9_.-]+)?")
+METRIC_LETTERS = "small letters, digits, _, . and -"
+_PART = re.compile(r"[a-z0-9_.-]+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +64,11 @@ class Paired:
         """The paired difference of two methods' cells, with its bootstrap interval."""
         found = paired_difference(cells, others, draws=draws, seed=seed)
         return Paired(method=method, against=against, metric=metric, difference=found.mean, ci95=found.ci95, pairs=found.cells)
+
+
+def fits_in_metric(part: str) -> bool:
+    """Whether a text may end the name of a metric: a condition behind its @, or the name of a method (METRIC_LETTERS)."""
+    return _PART.fullmatch(part) is not None
 
 
 def build_summary(

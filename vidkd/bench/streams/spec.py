@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vidkd.base.errors import ConfigError, unknown_name
+from vidkd.bench.summary import METRIC_LETTERS, fits_in_metric
 from vidkd.detection.layouts import BOX_LAYOUTS
 from vidkd.detection.metrics.agreement import SCORE
 from vidkd.runtime.letterbox import ResizeMode
@@ -235,6 +236,8 @@ class StreamStudySpec:
     def __post_init__(self) -> None:
         for name in self.against:
             _check_known(name, self.methods, "method", "against")
+            if not fits_in_metric(name):
+                raise ConfigError(f"against: '{name}' cannot stand in the name of a metric (f1_{AFTER}_of_...)", to_mend=METRIC_LETTERS)
         for name in self.tuning.streams:
             _check_known(name, self.streams, "stream", "tuning.streams")
         for name, method in self.methods.items():
