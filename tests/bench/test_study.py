@@ -61,7 +61,14 @@ def test_a_method_may_have_nothing_below_its_name(tmp_path: Path) -> None:
         ({"subset": "train"}, "cannot use study {file}"),
         ({"seeds": [0, 1, 0]}, "seeds: 0 is there twice"),
         ({"methods": {"rgb": {"condition": "10 % labels"}}}, "methods.rgb.condition cannot stand in the name of a metric: '10 % labels'"),
-        ({"methods": {"rgb": {"condition": "Labels10"}}}, "methods.rgb.condition cannot stand in the name of a metric: 'Labels10'\n  to mend : small"),
+        (
+            {"methods": {"rgb": {"condition": "Labels10"}}},
+            "methods.rgb.condition cannot stand in the name of a metric: 'Labels10'\n  to mend : small",
+        ),
+        (
+            {"seeds": [0, 7], "tuning": {"seeds": [7]}, "methods": {"rgb": {"trials": [{}]}}},
+            "tuning.seeds: 7 is a seed of the study too",
+        ),
         ({"methods": {"a": {"shown_as": "rgb"}, "b": {"shown_as": "rgb"}}}, "shown_as and condition: ('rgb', None) is there twice"),
     ],
     ids=lambda value: None if isinstance(value, str) else next(iter(value)),
@@ -73,6 +80,10 @@ def test_what_is_wrong_is_named(tmp_path: Path, over: dict[str, Any], message: s
     key = message.partition("'")[2].partition("'")[0].rpartition(".")[2]
     line = [number for number, text in enumerate(path.read_text().splitlines(), 1) if text.strip().startswith(f"{key}:")]
     assert str(raised.value).startswith(message.format(file=path, line=line[0] if line else 0))
+
+
+def test_seeds_of_tuning_are_others_where_there_is_tuning(tmp_path: Path) -> None:
+    assert make_study(tmp_path, seeds=[0, 100]).spec.tuning.seeds == [100], "nothing is tuned"
 
 
 @pytest.mark.parametrize("key", sorted(DECIDED))

@@ -151,6 +151,11 @@ class StudySpec:
             twice = [value for number, value in enumerate(values) if value in values[:number]]
             if twice:
                 raise ConfigError(f"{key}: {twice[0]} is there twice")
+        if self.tuned and (both := sorted({*self.seeds} & {*self.tuning.seeds})):
+            raise ConfigError(
+                f"tuning.seeds: {both[0]} is a seed of the study too",
+                to_mend="seeds of its own, or settings are chosen by the luck of the test",
+            )
         fractions = self.fractions_shown
         if fractions != sorted(set(fractions)) or not all(0 < fraction <= 1 for fraction in fractions):
             raise ConfigError("fractions_shown must rise, each in (0, 1]", found=", ".join(f"{fraction:g}" for fraction in fractions))
