@@ -15,6 +15,7 @@ from speed_models import tiny_checkpoint, tiny_export
 
 from vidkd.base import cores
 from vidkd.base import files as base_files
+from vidkd.bench.speed import regressions
 from vidkd.bench.speed import run as speed_run
 from vidkd.bench.speed.accuracy import shown_frames
 from vidkd.bench.speed.config import DataSpec, ModelSpec, read_benchmark
@@ -170,9 +171,16 @@ def test_what_may_have_got_worse_by_chance_ends_with_1_too(copy: Path, capsys: p
     assert benchmark("compare", copy / "once.json", copy / "slower.json", "--tolerance", "0.02") == 0
 
 
-def test_a_second_run_is_held_against_the_first(config: Path, copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_run_is_held_against_the_first(
+    config: Path, copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     first = (copy / "summary.json").read_bytes()
-    assert benchmark(config, "--out", copy, "--device", "cpu", "--repeat") == 0
+    asked: list[float] = []
+    compared = regressions.compare
+    monkeypatch.setattr(regressions, "compare", lambda *runs, tolerance, **more: asked.append(tolerance) or compared(*runs, **more))
+    assert benchmark(config, "--out", copy, "--device", "cpu", "--repeat", "--tolerance", "0.05") == 0
+    assert asked == [0.05]
+    assert "--repeat --tolerance=0.05" in (copy / "report.html").read_text(encoding="utf-8")
     assert (copy / "summary.json").read_bytes() == first
     assert list(read_summary(copy / "repeat.json")["methods"]) == ["original", "onnx", "peer"]
     assert "against the first run: " in capsys.readouterr().out
@@ -349,6 +357,10 @@ def test_words_that_do_not_fit(measured: Path, config: Path, tmp_path: Path, cap
         (["compare", summary], "compare takes two summaries"),
         (["compare", summary, summary, "--rounds", "3"], "compare takes two summaries"),
         (["compare", summary, summary, "--tolerance", "-1"], "--tolerance must be at least 0"),
+        (["compare", summary, summary, "--out", tmp_path], "--out means nothing to compare"),
+        (["compare", summary, summary, "--root", tmp_path], "--root means nothing to compare"),
+        (["compare", summary, summary, "--repeat", "--device", "cpu"], "to mend : leave out --device, --repeat"),
+        ([config, "--tolerance", "0.1"], "--tolerance is of two runs"),
         (["compare", summary, tmp_path / "none.json"], "file not found"),
         (["compare", summary, tmp_path / "broken.json"], "not a summary of this schema"),
         ([config, config], "one benchmark at a time"),

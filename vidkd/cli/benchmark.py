@@ -46,9 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser,
         "--tolerance",
         least=0,
-        default=0.0,
         metavar="X",
-        help="of a comparison: share by which a figure may differ beyond the intervals (default: 0)",
+        help="of compare and --repeat: share by which a figure may differ beyond the intervals (default: 0)",
     )
     parser.epilog = "any setting of the benchmark may follow as a flag: --data.root DIR --rounds 5"
 
@@ -62,12 +61,14 @@ def run(arguments: argparse.Namespace) -> int:
 
     if len(arguments.words) > 1:
         raise ConfigError(f"one benchmark at a time, not {len(arguments.words)}", found=", ".join(arguments.words))
+    if arguments.tolerance is not None and not arguments.repeat:
+        raise ConfigError("--tolerance is of two runs, and this measures one", to_mend="--repeat too, or leave it out")
     benchmark = read_benchmark(arguments.words[0], arguments.settings, roots=roots_of(arguments.root))
     folder = Path(arguments.out) if arguments.out else Path("runs") / benchmark.config.name
     check_folder("--out", folder)
     command = shlex.join(["vidkd", "benchmark", *arguments.words, *_flags(arguments), *arguments.settings])
     if arguments.repeat:
-        return _repeat(benchmark, folder, arguments.device, command)
+        return _repeat(benchmark, folder, arguments.device, command, arguments.tolerance or 0.0)
     summary = _measure(benchmark, folder, "summary.json", "measurements.json", arguments.device)
     _report(folder, summary, benchmark, command)
     sys.stdout.write(f"written: {folder / 'summary.json'}, {folder / 'measurements.json'}, {folder / 'report.html'}\n")
@@ -78,7 +79,8 @@ def _flags(arguments: argparse.Namespace) -> list[str]:
     given = [f"--out={arguments.out}"] if arguments.out else []
     given += [f"--root={folder}" for folder in arguments.root or ()]
     given += [f"--device={arguments.device}"] if arguments.device != "auto" else []
-    return [*given, *(["--repeat"] if arguments.repeat else [])]
+    given += ["--repeat"] if arguments.repeat else []
+    return [*given, *([f"--tolerance={arguments.tolerance:g}"] if arguments.tolerance is not None else [])]
 
 
 def _measure(benchmark: "Benchmark", folder: Path, summary_name: str, measurements_name: str, device: str) -> dict[str, Any]:
@@ -106,7 +108,7 @@ def _report(folder: Path, summary: Mapping[str, Any], benchmark: "Benchmark", co
         render_report(folder / "report.html", page)
 
 
-def _repeat(benchmark: "Benchmark", folder: Path, device: str, command: str) -> int:
+def _repeat(benchmark: "Benchmark", folder: Path, device: str, command: str, tolerance: float) -> int:
     """The second run lies beside the first, which stays."""
     from vidkd.base.errors import ConfigError
     from vidkd.bench.speed.cost import content_of
@@ -132,7 +134,7 @@ def _repeat(benchmark: "Benchmark", folder: Path, device: str, command: str) -> 
         first = _measure(benchmark, folder, "summary.json", "measurements.json", device)
     second = _measure(benchmark, folder, "repeat.json", "repeat_measurements.json", device)
     kept = read_measurements(path, first), read_measurements(folder / "repeat.json", second)
-    comparison = compare(first, second, measurements=kept)
+    comparison = compare(first, second, tolerance=tolerance, measurements=kept)
     _report(folder, first, benchmark, command, comparison)
     sys.stdout.write(_compared(comparison, "the first run"))
     sys.stdout.write(f"written: {folder / 'repeat.json'}, {folder / 'repeat_measurements.json'}, {folder / 'report.html'}\n")
@@ -159,10 +161,12 @@ def _compare(arguments: argparse.Namespace) -> int:
 
     if len(arguments.words) != 3 or arguments.settings:
         raise ConfigError("compare takes two summaries and nothing more", to_mend="vidkd benchmark compare A.json B.json")
+    if useless := [flag.partition("=")[0] for flag in _flags(arguments) if not flag.startswith("--tolerance")]:
+        raise ConfigError(f"{useless[0]} means nothing to compare, which measures nothing", to_mend=f"leave out {', '.join(useless)}")
     first, second = arguments.words[1:]
     summaries = read_summary(first), read_summary(second)
     kept = read_measurements(first, summaries[0]), read_measurements(second, summaries[1])
-    comparison = compare(*summaries, tolerance=arguments.tolerance, measurements=kept)
+    comparison = compare(*summaries, tolerance=arguments.tolerance or 0.0, measurements=kept)
     sys.stdout.write(_compared(comparison, first))
     return 1 if comparison.regressions else 0
 
