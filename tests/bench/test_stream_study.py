@@ -260,6 +260,8 @@ def test_the_verb_reports_what_is_there(done, root, capsys) -> None:
     assert set(summary["methods"]) == set(METHODS)
     report = (places.results / "report.html").read_text()
     assert "Time line, both" in report
+    flags = f"--root={root} --methods=student,fixed --seeds=0 --out={places.results} --cache={places.cache}"
+    assert f"vidkd compare_streams {study.path} {flags}" in report
     assert main([*words, "--methods", "fixd"]) == 2
     assert "did you mean" in capsys.readouterr().err
 

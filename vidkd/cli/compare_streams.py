@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from vidkd.bench.streams.spec import StreamStudy
     from vidkd.report.parts import Figure
 
+CACHE = "runs/oracle"
 SMOOTHED = 15
 """Frames over which the time line averages F1."""
 
@@ -35,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--methods", metavar="A,B", help="test only these methods; all are tuned")
     parser.add_argument("--seeds", metavar="0,1", help="test only these seeds")
     parser.add_argument("--out", metavar="DIR", help="where cells and summary go (default: results/<study>)")
-    parser.add_argument("--cache", default="runs/oracle", metavar="DIR", help="where the oracle's boxes are kept (default: runs/oracle)")
+    parser.add_argument("--cache", default=CACHE, metavar="DIR", help=f"where the oracle's boxes are kept (default: {CACHE})")
     add_count(parser, "--workers", least=0, default=1, metavar="N", help="cells run at once, a process each (default: 1)")
 
 
@@ -90,7 +91,7 @@ def _report(study: "StreamStudy", places: "StreamPlaces", chosen: "ChosenTrials"
         places.results / "report.html",
         stream_study_report(
             summary,
-            command=shlex.join(["vidkd", "compare_streams", arguments.study]),
+            command=_command(arguments),
             config_text=study.path.read_text(encoding="utf-8"),
             title=study.spec.title or "",
             text=" ".join([*(study.spec.text or "").split(), blocks_note(summary)]).strip(),
@@ -99,6 +100,14 @@ def _report(study: "StreamStudy", places: "StreamPlaces", chosen: "ChosenTrials"
     )
     sys.stdout.write(f"written: {places.results / 'summary.json'}, {page}\n")
     return 0
+
+
+def _command(arguments: argparse.Namespace) -> str:
+    """The command that makes this study again, with the flags as they were given."""
+    flags = [f"--root={folder}" for folder in arguments.root or ()]
+    flags += [f"--{name}={value}" for name in ("methods", "seeds", "out") if (value := getattr(arguments, name))]
+    flags += [f"--cache={arguments.cache}"] if arguments.cache != CACHE else []
+    return shlex.join(["vidkd", "compare_streams", arguments.study, *flags])
 
 
 def time_lines(study: "StreamStudy", found: "StreamCells", labels: Mapping[str, str]) -> "list[Figure]":
