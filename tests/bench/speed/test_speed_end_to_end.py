@@ -88,11 +88,11 @@ def test_parts_are_apart_and_flow_is_what_it_adds(view: str) -> None:
     )
     clock = HostClock(time)
     found = end_to_end_block(opened, SlowReader(time, flow=view == "flow"), calls=3, clock=clock, host=clock)
-    assert seen == [1, 2, 3]
+    assert seen == [1, 2, 3, 4], "the first is not timed"
     assert found["decode"] == pytest.approx([0.3] * 3)
-    assert found["model"] == pytest.approx([0.1, 0.2, 0.3])
+    assert found["model"] == pytest.approx([0.2, 0.3, 0.4])
     read_s = 0.5 if view == "flow" else 0.3
-    assert found["end_to_end"] == pytest.approx([read_s + 0.1 * number for number in (1, 2, 3)])
+    assert found["end_to_end"] == pytest.approx([read_s + 0.1 * number for number in (2, 3, 4)])
     if view == "flow":
         assert found["flow"] == pytest.approx([0.2] * 3)
     else:

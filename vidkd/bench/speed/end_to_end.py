@@ -89,10 +89,12 @@ class FrameReader:
 def end_to_end_block(opened: OpenModel, reader: Reader, *, calls: int, clock: Clock, host: Clock) -> Parts:
     """Seconds of `calls` samples: in all, of decoding (with resizing and cropping), of flow where there is one, and of the model.
 
-    What flow costs is what reading with it takes longer than reading the same window without; the latter is not part of the whole.
+    A sample that is not timed comes first, as before it another model had its turn. What flow costs is what reading with it takes longer
+    than reading the same window without; the latter is not part of the whole.
     clock: of the model; host: of everything else.
     """
     opened.begin()
+    opened.answer(reader.read())
     found: dict[str, list[float]] = {}
     for _ in range(calls):
         plain_s = _seconds_of(reader.read_without_flow, host)[0] if _has_flow(opened) else None
