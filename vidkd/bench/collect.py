@@ -186,12 +186,13 @@ def _metrics_of(cell: Mapping[str, Any], study: Study) -> list[str]:
 def _comparisons(study: Study, found: Mapping[str, Sequence[Mapping[str, Any]]], claimed: str | None) -> list[tuple[str, str]]:
     """Entries that are compared, those that share a cell: each with the reference, and the claim's method with each of the others."""
     spec = study.spec
-    pairs = [(name, _counterpart(study, name, spec.reference)) for name in found]
+    pairs: list[tuple[str | None, str | None]] = [(name, _counterpart(study, name, spec.reference)) for name in found]
     if claimed is not None:
         others = [name for name in found if spec.shown_name(name) not in (spec.reference, claimed)]
-        pairs += [(ours, name) for name in others if (ours := _counterpart(study, name, claimed)) in found]
+        pairs += [(_counterpart(study, name, claimed), name) for name in others]
     cells = {name: {(cell["seed"], cell["fold"]) for cell in of_name} for name, of_name in found.items()}
-    return [(name, other) for name, other in pairs if other in found and other != name and cells[name] & cells[other]]
+    there = [(name, other) for name, other in pairs if name in cells and other in cells and name != other]
+    return [(name, other) for name, other in there if cells[name] & cells[other]]
 
 
 def _left_out_remarks(study: Study, compared: Sequence[tuple[str, str]], found: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[str]:

@@ -126,21 +126,8 @@ class StudySpec:
     text: str = ""
 
     def __post_init__(self) -> None:
-        for name, method in self.methods.items():
-            for key in ("teacher", "compresses", "tuned_as"):
-                other = getattr(method, key)
-                if other is not None and other not in self.methods:
-                    raise unknown_name(f"method in methods.{name}.{key}", other, self.methods)
-            if method.source is not None and self.methods[method.source].compresses is not None:
-                raise ConfigError(
-                    f"methods.{name} needs a run, and methods.{method.source} compresses one: its steps belong into one method"
-                )
-            if method.condition is not None and not fits_in_metric(method.condition):
-                raise ConfigError(
-                    f"methods.{name}.condition cannot stand in the name of a metric: '{method.condition}'", to_mend=METRIC_LETTERS
-                )
-            if method.trials and method.tuned_as:
-                raise ConfigError(f"methods.{name} has both trials and tuned_as", to_mend="keep one")
+        for name in self.methods:
+            self._check_method(name)
         for name in self.shortlist:
             if name not in self.methods:
                 raise unknown_name("method in shortlist", name, self.methods)
@@ -159,6 +146,22 @@ class StudySpec:
         fractions = self.fractions_shown
         if fractions != sorted(set(fractions)) or not all(0 < fraction <= 1 for fraction in fractions):
             raise ConfigError("fractions_shown must rise, each in (0, 1]", found=", ".join(f"{fraction:g}" for fraction in fractions))
+
+    def _check_method(self, name: str) -> None:
+        """Raise ConfigError for a method that names others which are not there, or what cannot stand together."""
+        method = self.methods[name]
+        for key in ("teacher", "compresses", "tuned_as"):
+            other = getattr(method, key)
+            if other is not None and other not in self.methods:
+                raise unknown_name(f"method in methods.{name}.{key}", other, self.methods)
+        if method.source is not None and self.methods[method.source].compresses is not None:
+            raise ConfigError(f"methods.{name} needs a run, and methods.{method.source} compresses one: its steps belong into one method")
+        if method.condition is not None and not fits_in_metric(method.condition):
+            raise ConfigError(
+                f"methods.{name}.condition cannot stand in the name of a metric: '{method.condition}'", to_mend=METRIC_LETTERS
+            )
+        if method.trials and method.tuned_as:
+            raise ConfigError(f"methods.{name} has both trials and tuned_as", to_mend="keep one")
 
     def shown_name(self, name: str) -> str:
         """Name of an entry of `methods` in the summary."""
