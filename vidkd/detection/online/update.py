@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 Trains = Literal["heads", "added", "blocks", "all"]
 Outcome = Literal["kept", "rolled_back", "not_finite", "below_minimum", "no_better"]
-MOST_SHARE = 2.0
-"""Furthest that weights may be taken beyond what was learned."""
 Loss = Literal["oracle_assigned", "matched_heads", "confidence_bounded_mix", "bounded_box_regression"]
 
 
@@ -55,9 +53,6 @@ class Update:
         mix_threshold: objectness from which the oracle is sure (confidence_bounded_mix).
         mix_share: of the oracle in the target where it is not; 1 for no bound (confidence_bounded_mix).
         margin: by which a student must be nearer than the oracle to be left alone (bounded_box_regression).
-        interpolate: shares of the way from the student as it began (0) to what it has learned (1). Before a key frame is learned from, the
-            share that has the lowest loss on it is where the student goes on from: what learning did to frames that it had not seen
-            decides how much of it stays. Empty: all of it. Along streams only, where key frames come one after the other.
         retain: share of the way from the student as it began to where the steps led that is gone, in (0, 1]: below 1, each update that is
             kept pulls all that was learned back, so that steps may be longer.
     """
@@ -81,7 +76,6 @@ class Update:
     mix_threshold: float = 0.2
     mix_share: float = 0.4
     margin: float = 0.0
-    interpolate: tuple[float, ...] = ()
     retain: float = 1.0
 
     def __post_init__(self) -> None:
@@ -94,8 +88,6 @@ class Update:
             value = getattr(self, name)
             if value is not None and not value >= least:
                 raise ConfigError(f"update.{name} must be at least {least}, not {value}")
-        if any(not 0 <= share <= MOST_SHARE for share in self.interpolate):
-            raise ConfigError(f"update.interpolate are shares from 0 to {MOST_SHARE:g}, not {list(self.interpolate)}")
         if not 0 < self.retain <= 1:
             raise ConfigError(f"update.retain is a share above 0, at most 1, not {self.retain}")
         for name in ("lr", "clip_norm", "score_power"):
@@ -109,8 +101,7 @@ class UpdateRecord:
     """What an update did.
 
     loss_before, loss_after: on the key frame, with the weights before and with those that the steps led to, kept or not, before any pull.
-    replay_before, replay_after: the same on the replayed frames, None without any; before is where the steps began. step: whose weights
-    were taken, 0 for none. interpolated: share of what had been learned at which the steps began, None where nothing was interpolated.
+    replay_before, replay_after: the same on the replayed frames, None without any. step: whose weights were taken, 0 for none.
     """
 
     outcome: Outcome
@@ -119,19 +110,6 @@ class UpdateRecord:
     replay_before: float | None = None
     replay_after: float | None = None
     step: int = 0
-    interpolated: float | None = None
-
-    @property
-    def changed(self) -> bool:
-        """Whether the student's weights are other than before."""
-        return self.outcome == "kept" or self.interpolated not in (None, 1.0)
-
-
-class Interpolated(NamedTuple):
-    """How much of what was learned stays, and the loss on the key frame with all of it."""
-
-    share: float
-    loss: float
 
 
 class _Losses(NamedTuple):
@@ -160,7 +138,7 @@ class Trainer:
         for parameter in student.net.parameters():
             parameter.requires_grad_(id(parameter) in chosen)
         self._optimiser = self._new_optimiser()
-        self._began = self._weights() if update.interpolate or update.retain < 1 else []
+        self._began = self._weights() if update.retain < 1 else []
 
     def learn(self, key: KeyFrame, replay: Sequence[KeyFrame]) -> UpdateRecord:
         """Learn from a key frame and some of the past. Weights are as before unless the outcome is "kept", after an exception too.
@@ -172,7 +150,7 @@ class Trainer:
         try:
             record, reached = self._run([key, *replay], start)
             if record.outcome == "kept":
-                weights = self._at(self.update.retain, reached)
+                weights = self._retained(reached)
         finally:
             self._put(weights)
             if weights is start:
@@ -180,33 +158,6 @@ class Trainer:
             if not self.update.keep_optimiser:
                 self._optimiser = self._new_optimiser()
         return record
-
-    def interpolate(self, key: KeyFrame) -> Interpolated | None:
-        """Put the weights where `update.interpolate` says, by the loss on a key frame that was not learned from; None if it is empty.
-
-        Interpolation in the space of weights: Wortsman et al. 2022 (arXiv 2109.01903), who fix the share; choosing it along the stream is
-        ours. Where no share has a finite loss the weights stay.
-        """
-        if not self.update.interpolate:
-            return None
-        images = self.student.inputs([key.image]).contiguous(memory_format=torch.channels_last)
-        here = self._weights()
-        losses: dict[float, float] = {}
-        try:
-            for share in dict.fromkeys((1.0, *self.update.interpolate)):
-                self._put(self._at(share, here))
-                losses[share] = self._losses(images, [key], learn=False).now
-        finally:
-            self._put(here)
-        best = min(self.update.interpolate, key=lambda share: losses[share] if math.isfinite(losses[share]) else math.inf)
-        share = best if math.isfinite(losses[best]) else 1.0
-        self._put(self._at(share, here))
-        return Interpolated(share, losses[1.0])
-
-    def _at(self, share: float, here: list[Tensor]) -> list[Tensor]:
-        if share == 1:
-            return here
-        return [began.lerp(now, share) for began, now in zip(self._began, here, strict=True)]
 
     def state(self) -> dict[str, Any]:
         """Of an optimiser that lives on, and the weights that what was learned is measured from; those of now are the student's own."""
@@ -278,6 +229,12 @@ class Trainer:
 
     def _weights(self) -> list[Tensor]:
         return [parameter.detach().clone() for parameter in self.parameters]
+
+    def _retained(self, reached: list[Tensor]) -> list[Tensor]:
+        """What is left of what was learned: weights between two, as Wortsman et al. 2022 (arXiv 2109.01903) have them once, after training."""
+        if self.update.retain == 1:
+            return reached
+        return [began.lerp(far, self.update.retain) for began, far in zip(self._began, reached, strict=True)]
 
     @torch.no_grad()
     def _put(self, weights: Iterable[Tensor]) -> None:
