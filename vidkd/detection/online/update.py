@@ -231,7 +231,7 @@ class Trainer:
         return [parameter.detach().clone() for parameter in self.parameters]
 
     def _retained(self, reached: list[Tensor]) -> list[Tensor]:
-        """What is left of what was learned: weights between two, as Wortsman et al. 2022 (arXiv 2109.01903) have them once, after training."""
+        """What is left of what was learned: weights between two, after Wortsman et al. 2022 (arXiv 2109.01903)."""
         if self.update.retain == 1:
             return reached
         return [began.lerp(far, self.update.retain) for began, far in zip(self._began, reached, strict=True)]
