@@ -92,7 +92,7 @@ def policy_of(name):
         ("random", "all", {}),
         ("frame_difference", "all", {}),
         ("lstm", "added", {}),
-        ("random", "all", {"retain": 0.8}),
+        ("random", "all", {"retain": 0.9, "interpolate": (0.0, 0.5, 1.0)}),
     ],
 )
 def test_stopped_and_restored_it_is_the_uninterrupted_run(name, trains, over):

@@ -18,7 +18,7 @@ from vidkd.detection.policies import BARE, SEEDED
 StreamPhase = Literal["tune", "test"]
 ChosenTrials = Mapping[str, Mapping[str, Any]]
 """Chosen settings by method."""
-LATER = {"score_power": 1.0, "retain": 1.0}
+LATER = {"score_power": 1.0, "interpolate": (), "retain": 1.0}
 """Settings of `Update` that came later, each with the value that stands for what was done before: kept cells do not name them."""
 SEEDLESS_KINDS = ("frozen", "tracked", "flow", "oracle")
 SHARELESS_KINDS = ("frozen", "oracle")

@@ -188,7 +188,7 @@ class AsynchronousLearner:
             return None
         try:
             lesson = self.pupil.learn(job.look, answer)
-            if lesson.update.outcome == "kept":
+            if lesson.update.changed:
                 self.published.publish(self.pupil.student)
         except Exception as error:  # out of memory, say: the student still runs
             return _failed(job, error)

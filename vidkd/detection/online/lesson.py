@@ -1,5 +1,6 @@
 """From an answer of the oracle to a student that has learned from it: the part that both modes share."""
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -53,7 +54,10 @@ class Pupil:
         """Measure what the student saw against the answer, learn from the frame and keep it."""
         key = key_frame_of(look, answer, score=self.score)
         past = self.buffer.sample(self.trainer.update.replay, now=key.frame_index)
+        interpolated = self.trainer.interpolate(key)
         update = self.trainer.learn(key, past)
+        if interpolated is not None:
+            update = dataclasses.replace(update, loss_before=interpolated.loss, interpolated=interpolated.share)
         self.buffer.add(key)
         return Lesson(frame_index=key.frame_index, disagreement=disagreement_of(look, answer, score=self.score), update=update)
 

@@ -103,5 +103,5 @@ class SynchronousLearner:
         synchronise(self.student.detector.device)
         self._watcher.told(lesson.update.loss_before)
         self.chooser.told(lesson.feedback)
-        self.version += lesson.update.outcome == "kept"
+        self.version += lesson.update.changed
         return lesson

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from vidkd.base.errors import ConfigError, unknown_name
 from vidkd.detection.online.distillation import LOSSES
 from vidkd.detection.online.replay import KeyFrame
+from vidkd.detection.online.retention import Retention
 from vidkd.losses.yolo import DARKNET, YoloLossOptions
 from vidkd.models.darknet.folded import FoldedForward
 
@@ -53,6 +54,10 @@ class Update:
         mix_threshold: objectness from which the oracle is sure (confidence_bounded_mix).
         mix_share: of the oracle in the target where it is not; 1 for no bound (confidence_bounded_mix).
         margin: by which a student must be nearer than the oracle to be left alone (bounded_box_regression).
+        interpolate: shares, from 0 to 1, of the way from the student as it began to what it has learned. Before a key frame is learned
+            from, the one that has the lowest loss on it is where the student goes on from: what learning did to a frame that was not
+            seen decides how much of it stays. After each update all that was learned is pulled back by the running mean of these
+            shares. Empty: neither. Along streams only, where key frames come one after the other.
         retain: share of the way from the student as it began to where the steps led that is gone, in (0, 1]: below 1, each update that is
             kept pulls all that was learned back, so that steps may be longer.
     """
@@ -76,6 +81,7 @@ class Update:
     mix_threshold: float = 0.2
     mix_share: float = 0.4
     margin: float = 0.0
+    interpolate: tuple[float, ...] = ()
     retain: float = 1.0
 
     def __post_init__(self) -> None:
@@ -88,6 +94,8 @@ class Update:
             value = getattr(self, name)
             if value is not None and not value >= least:
                 raise ConfigError(f"update.{name} must be at least {least}, not {value}")
+        if any(not 0 <= share <= 1 for share in self.interpolate):
+            raise ConfigError(f"update.interpolate are shares from 0 to 1, not {list(self.interpolate)}")
         if not 0 < self.retain <= 1:
             raise ConfigError(f"update.retain is a share above 0, at most 1, not {self.retain}")
         for name in ("lr", "clip_norm", "score_power"):
@@ -102,6 +110,7 @@ class UpdateRecord:
 
     loss_before, loss_after: on the key frame, with the weights before and with those that the steps led to, kept or not, before any pull.
     replay_before, replay_after: the same on the replayed frames, None without any. step: whose weights were taken, 0 for none.
+    interpolated: share of what had been learned at which the steps began, None where nothing was interpolated.
     """
 
     outcome: Outcome
@@ -110,6 +119,19 @@ class UpdateRecord:
     replay_before: float | None = None
     replay_after: float | None = None
     step: int = 0
+    interpolated: float | None = None
+
+    @property
+    def changed(self) -> bool:
+        """Whether the student's weights are other than before."""
+        return self.outcome == "kept" or self.interpolated not in (None, 1.0)
+
+
+class Interpolated(NamedTuple):
+    """How much of what was learned stays, and the loss on the key frame with all of it."""
+
+    share: float
+    loss: float
 
 
 class _Losses(NamedTuple):
@@ -138,7 +160,7 @@ class Trainer:
         for parameter in student.net.parameters():
             parameter.requires_grad_(id(parameter) in chosen)
         self._optimiser = self._new_optimiser()
-        self._began = self._weights() if update.retain < 1 else []
+        self._retention = Retention(self._weights() if update.retain < 1 or update.interpolate else [], update.retain)
 
     def learn(self, key: KeyFrame, replay: Sequence[KeyFrame]) -> UpdateRecord:
         """Learn from a key frame and some of the past. Weights are as before unless the outcome is "kept", after an exception too.
@@ -150,7 +172,7 @@ class Trainer:
         try:
             record, reached = self._run([key, *replay], start)
             if record.outcome == "kept":
-                weights = self._retained(reached)
+                weights = self._retention.after_update(reached)
         finally:
             self._put(weights)
             if weights is start:
@@ -159,11 +181,38 @@ class Trainer:
                 self._optimiser = self._new_optimiser()
         return record
 
+    def interpolate(self, key: KeyFrame) -> Interpolated | None:
+        """Put the weights where `update.interpolate` says, by the loss on a key frame that was not learned from; None if it is empty.
+
+        Where no share has a finite loss the weights stay.
+        """
+        if not self.update.interpolate:
+            return None
+        here = self._weights()
+        losses = self._losses_at(dict.fromkeys((1.0, *self.update.interpolate)), key, here)
+        best = min(self.update.interpolate, key=lambda share: losses[share] if math.isfinite(losses[share]) else math.inf)
+        share = best if math.isfinite(losses[best]) else 1.0
+        self._put(self._retention.at(share, here))
+        self._retention.chosen(share)
+        return Interpolated(share, losses[1.0])
+
+    def _losses_at(self, shares: Iterable[float], key: KeyFrame, here: list[Tensor]) -> dict[float, float]:
+        """The loss on a key frame by the share of what was learned."""
+        images = self.student.inputs([key.image]).contiguous(memory_format=torch.channels_last)
+        losses: dict[float, float] = {}
+        try:
+            for share in shares:
+                self._put(self._retention.at(share, here))
+                losses[share] = self._losses(images, [key], learn=False).now
+        finally:
+            self._put(here)
+        return losses
+
     def state(self) -> dict[str, Any]:
-        """Of an optimiser that lives on, and the weights that what was learned is measured from; those of now are the student's own."""
+        """Of an optimiser that lives on, and what pulls back what was learned; the weights of now are the student's own."""
         return {
             "optimiser": copy.deepcopy(self._optimiser.state_dict()) if self.update.keep_optimiser else None,
-            "began": [value.cpu().clone() for value in self._began],
+            "retention": self._retention.state(),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -171,7 +220,7 @@ class Trainer:
         self._optimiser = self._new_optimiser()
         if state["optimiser"] is not None:
             self._optimiser.load_state_dict(state["optimiser"])
-        self._began = [value.to(here) for value, here in zip(state["began"], self._began, strict=True)]
+        self._retention.restore(state["retention"])
 
     def _run(self, keys: Sequence[KeyFrame], start: list[Tensor]) -> tuple[UpdateRecord, list[Tensor]]:
         """Take the steps; the record, and the weights that it speaks of."""
@@ -229,12 +278,6 @@ class Trainer:
 
     def _weights(self) -> list[Tensor]:
         return [parameter.detach().clone() for parameter in self.parameters]
-
-    def _retained(self, reached: list[Tensor]) -> list[Tensor]:
-        """What is left of what was learned: weights between two, after Wortsman et al. 2022 (arXiv 2109.01903)."""
-        if self.update.retain == 1:
-            return reached
-        return [began.lerp(far, self.update.retain) for began, far in zip(self._began, reached, strict=True)]
 
     @torch.no_grad()
     def _put(self, weights: Iterable[Tensor]) -> None:
