@@ -190,7 +190,8 @@ class Trainer:
             return None
         here = self._weights()
         losses = self._losses_at(dict.fromkeys((1.0, *self.update.interpolate)), key, here)
-        best = min(self.update.interpolate, key=lambda share: losses[share] if math.isfinite(losses[share]) else math.inf)
+        # the most of what was learned where losses are equal, as they are before anything was
+        best = min(self.update.interpolate, key=lambda share: (losses[share] if math.isfinite(losses[share]) else math.inf, -share))
         share = best if math.isfinite(losses[best]) else 1.0
         self._put(self._retention.at(share, here))
         self._retention.chosen(share)
