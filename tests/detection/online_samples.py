@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from vidkd.detection.online import BoxOracle, Student
+from vidkd.detection.online.lesson import key_frame_of
 from vidkd.models.darknet import Darknet, parse_cfg
 from vidkd.models.darknet.detector import DarknetDetector
 from vidkd.runtime.detections import Detections
@@ -124,3 +125,19 @@ class Narrow:
 
 def oracle() -> BoxOracle:
     return BoxOracle(Painter(), NAMES)
+
+
+def keys(light, count=3, asked=None, seed=0):
+    """Key frames of a stream, with what the oracle says of them."""
+    asked = asked or oracle()
+    return [key_frame_of(light.look(frame, frame_index=t), asked(frame)) for t, frame in enumerate(stream(count, seed))]
+
+
+def weights(light):
+    """A copy of all weights and buffers."""
+    return {name: value.clone() for name, value in light.net.state_dict().items()}
+
+
+def changed(before, after):
+    """Names of those that are other."""
+    return {name for name in before if not torch.equal(before[name], after[name])}
