@@ -21,6 +21,7 @@ from vidkd.detection.frames import read_frames
 from vidkd.detection.saved import load_detector
 from vidkd.models.darknet import Darknet
 from vidkd.models.darknet.detector import DarknetDetector
+from vidkd.models.darknet.layers import ConvolutionBlock
 from vidkd.runtime.opening import open_detector
 
 WRITTEN: list[dict[str, Any]] = [
@@ -189,6 +190,21 @@ def test_a_detector_that_was_not_changed_has_nothing_to_learn_from_itself(studen
     assert after.content["metrics"] == before.content["metrics"]
 
 
+def test_norm_statistics_are_measured_on_the_footage_where_asked(student: Path, streets: Path, tmp_path: Path) -> None:
+    footage = (str(next(streets.rglob("plain_01.mp4"))),)
+    steps = [{"distil": {"frames": 5, "norms": True, "update": {**HEADS, "steps": 0}}}]
+    net = darknet_in(do(recipe_of(student, tmp_path, steps, footage=footage))[1].made.model)
+    whole = load_detector(student).net
+    images, _ = DarknetDetector(whole, ("a", "b")).prepare(np.stack(frames_of_videos(footage, 5)))
+    first = net.layers[0]
+    assert isinstance(first, ConvolutionBlock)
+    assert first.norm is not None
+    seen = first.conv(images)
+    torch.testing.assert_close(first.norm.running_mean, seen.mean((0, 2, 3)), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(first.norm.running_var, seen.var((0, 2, 3)), rtol=1e-4, atol=1e-5)
+    assert torch.equal(first.conv.weight, whole.layers[0].conv.weight)  # type: ignore[union-attr]
+
+
 def test_another_detector_teaches_by_its_boxes_and_is_known_by_its_content(student: Path, streets: Path, tmp_path: Path) -> None:
     footage = (str(next(streets.rglob("plain_01.mp4"))),)
     step = {"distil": {"frames": 2, "oracle": str(student), "score": 0.01}}
@@ -205,6 +221,8 @@ def test_distil_that_cannot_be_is_refused_before_anything_is_done(student: Path,
         ({"update": {"loss": "nothing"}}, "loss"),
         ({"update": HEADS, "oracle": str(student)}, "compares raw heads"),
         ({"update": {"trains": "added"}}, "along a stream alone"),
+        ({"update": {"interpolate": [0.0, 1.0]}}, "along a stream alone"),
+        ({"update": {"retain": 0.5}}, "along a stream alone"),
         ({"frames": 0}, "at least 1"),
         ({"score": 0.0}, "score"),
     ):

@@ -116,6 +116,8 @@ class DistilConfig:
         frames: how many are drawn, as many of each video, one of each stretch of it; each is learned from `passes` times, in an order
             drawn anew.
         passes: see frames.
+        norms: measure the statistics of batch normalisation anew on these frames, a hundred at least, before anything is learned: behind
+            filters that went, those of the whole network are wrong.
         oracle: "original" is the student as it was before any step; or a run, or an exported detector.
         metadata: of an exported oracle that carries none.
         score: least score of the oracle's boxes.
@@ -126,6 +128,7 @@ class DistilConfig:
 
     frames: int = 200
     passes: int = 1
+    norms: bool = False
     oracle: str = "original"
     metadata: str | None = None
     score: float = 0.25

@@ -1,12 +1,15 @@
 """Repair of a compressed detector without boxes: it learns from an oracle's answers on footage, as along a stream but in a drawn order."""
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from vidkd.base.errors import ConfigError
 from vidkd.compress.config import DistilConfig
+from vidkd.compress.norm_statistics import measure_norms
 from vidkd.compress.recipe import ORIGINAL
 from vidkd.detection.footage import Pictures
 from vidkd.detection.online import BoxOracle, HeadOracle, Oracle, Student
@@ -16,6 +19,9 @@ from vidkd.detection.online.lesson import Pupil
 from vidkd.detection.opening import ModelFiles
 from vidkd.engine.settings import load_settings
 from vidkd.models.darknet.detector import DarknetDetector
+
+BATCH = 16
+"""Frames at once, where norm statistics are measured."""
 
 
 def learning_of(config: DistilConfig) -> LearningConfig:
@@ -27,6 +33,8 @@ def learning_of(config: DistilConfig) -> LearningConfig:
         raise ConfigError(f"the loss {learning.update.loss} compares raw heads, which {config.oracle} does not share", to_mend=mend)
     if learning.update.trains == "added":
         raise ConfigError("an added head is trained along a stream alone: trains=added", to_mend="trains: heads, blocks or all")
+    if learning.update.interpolate or learning.update.retain < 1:
+        raise ConfigError("what was learned is pulled back along a stream alone", to_mend="leave out interpolate and retain")
     return learning
 
 
@@ -38,11 +46,13 @@ def oracle_files(config: DistilConfig, device: str = "auto") -> ModelFiles:
 def distil(detector: DarknetDetector, original: DarknetDetector, frames: Pictures, config: DistilConfig) -> dict[str, Any]:
     """Teach a detector, in place, from every frame; returns the number of lessons and what became of their updates.
 
-    original: the student before any step, of the same classes, input and heads. Norm statistics do not move: filters that went took theirs
-    with them, and a factorised layer has those of the layer that it replaces.
+    original: the student before any step, of the same classes, input and heads. Norm statistics do not move while it learns;
+    where the settings say so, they are measured anew on the frames before.
     """
     learning, rng = learning_of(config), np.random.default_rng(config.seed)
     student = Student(detector)
+    if config.norms:
+        measure_norms(student.net, _batches(student, [frames[number] for number in rng.permutation(len(frames)).tolist()]))
     oracle = _oracle(config, learning, original, detector)
     pupil = Pupil(student, oracle, learning.update, learning.replay)
     outcomes: Counter[str] = Counter()
@@ -51,6 +61,11 @@ def distil(detector: DarknetDetector, original: DarknetDetector, frames: Picture
             look = student.look(frames[number], frame_index=lap * len(frames) + place)
             outcomes[pupil.learn(look, oracle(frames[number])).update.outcome] += 1
     return {"lessons": outcomes.total(), "outcomes": dict(sorted(outcomes.items()))}
+
+
+def _batches(student: Student, frames: Pictures) -> Iterator[Tensor]:
+    for start in range(0, len(frames), BATCH):
+        yield student.inputs([student.look(frame).image for frame in frames[start : start + BATCH]])
 
 
 def _oracle(config: DistilConfig, learning: LearningConfig, original: DarknetDetector, detector: DarknetDetector) -> Oracle:
