@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import shlex
 import shutil
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from vidkd.base import files as base_files
 from vidkd.bench.speed import regressions
 from vidkd.bench.speed import run as speed_run
 from vidkd.bench.speed.accuracy import shown_frames
-from vidkd.bench.speed.config import DataSpec, ModelSpec, read_benchmark
+from vidkd.bench.speed.config import DataSpec, ModelSpec
 from vidkd.bench.speed.cost import content_of
 from vidkd.bench.speed.kept import identity_of
 from vidkd.bench.summary import read_summary
@@ -26,12 +25,8 @@ from vidkd.cli.main import run_verb
 from vidkd.data.config import DataConfig
 from vidkd.detection.frames import frames_identity
 from vidkd.engine.clips import read_clips
-from vidkd.models import BACKBONES
 from vidkd.video import write_video
 
-REPOSITORY = Path(__file__).parents[2]
-CONFIGS = sorted((REPOSITORY / "configs" / "benchmark").glob("*.yaml"))
-COMPRESSED = {f"{method}-s0-1" for method in ("pruned", "lowrank", "int8", "pruned_int8", "all")}
 QUICK = {"rounds": 2, "warmup_rounds": 0, "calls": 2, "end_to_end": 1, "cold_starts": 0, "batches": [1, 2], "threads": [1]}
 
 
@@ -370,41 +365,3 @@ def test_words_that_do_not_fit(measured: Path, config: Path, tmp_path: Path, cap
     ):
         assert benchmark(*words) == 2
         assert told in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_shipped_configurations_begin_with_their_command(path: Path) -> None:
-    command = path.read_text(encoding="utf-8").splitlines()[0]
-    named = read_benchmark(path).config.data
-    flag = "--root" if named is not None and named.root else "--data.root"
-    assert command == f"# vidkd benchmark configs/benchmark/{path.name} {flag} DIR"
-    config = read_benchmark(path, shlex.split(command)[-2:] if flag == "--data.root" else []).config
-    assert config.data is not None
-    assert config.data.root
-    assert config.base in config.models
-    assert {model.backbone for model in config.models.values() if model.backbone} <= set(BACKBONES)
-
-
-def test_compression_is_held_against_the_original_in_the_same_runtime() -> None:
-    """In shipped configurations; the ratio of the exported original itself, where the baseline is in torch, is what the runtime gains."""
-    found = {}
-    for path in CONFIGS:
-        config = read_benchmark(path).config
-        compressed = {label: spec for label, spec in config.models.items() if spec.is_exported and set(spec.what.split("/")) & COMPRESSED}
-        for label, spec in compressed.items():
-            original = config.models[str(config.against(label))]
-            assert (original.is_exported, original.runtime) == (True, spec.runtime), f"{path.name}: {label}"
-            assert not set(original.what.split("/")) & COMPRESSED
-        found[path.stem] = len(compressed)
-    assert (found["ucf101_4"], found["compressed_motion_shapes"]) == (5, 5)
-
-
-def test_configurations_of_classifiers_measure_on_two_threads_too() -> None:
-    for name in ("motion_shapes", "compressed_motion_shapes", "ucf101_4"):
-        config = read_benchmark(REPOSITORY / "configs" / "benchmark" / f"{name}.yaml").config
-        assert config.threads == [1, 2]
-        assert len(config.batches) > 1
-
-
-def test_there_is_a_shipped_configuration() -> None:
-    assert CONFIGS

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from vidkd.base.errors import ConfigError
@@ -52,7 +53,7 @@ def distil(detector: DarknetDetector, original: DarknetDetector, frames: Picture
     learning, rng = learning_of(config), np.random.default_rng(config.seed)
     student = Student(detector)
     if config.norms:
-        measure_norms(student.net, _batches(student, [frames[number] for number in rng.permutation(len(frames)).tolist()]))
+        measure_norms(student.net, _batches(detector, [frames[number] for number in rng.permutation(len(frames)).tolist()]))
     oracle = _oracle(config, learning, original, detector)
     pupil = Pupil(student, oracle, learning.update, learning.replay)
     outcomes: Counter[str] = Counter()
@@ -63,9 +64,10 @@ def distil(detector: DarknetDetector, original: DarknetDetector, frames: Picture
     return {"lessons": outcomes.total(), "outcomes": dict(sorted(outcomes.items()))}
 
 
-def _batches(student: Student, frames: Pictures) -> Iterator[Tensor]:
+def _batches(detector: DarknetDetector, frames: Pictures) -> Iterator[Tensor]:
     for start in range(0, len(frames), BATCH):
-        yield student.inputs([student.look(frame).image for frame in frames[start : start + BATCH]])
+        # one by one, for they may be of unlike sizes
+        yield torch.cat([detector.prepare(frame[None])[0] for frame in frames[start : start + BATCH]])
 
 
 def _oracle(config: DistilConfig, learning: LearningConfig, original: DarknetDetector, detector: DarknetDetector) -> Oracle:

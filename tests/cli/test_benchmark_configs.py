@@ -1,0 +1,51 @@
+"""The shipped configurations of vidkd benchmark: their commands, their models, and what is held against what."""
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from vidkd.bench.speed.config import read_benchmark
+from vidkd.models import BACKBONES
+
+REPOSITORY = Path(__file__).parents[2]
+CONFIGS = sorted((REPOSITORY / "configs" / "benchmark").glob("*.yaml"))
+COMPRESSED = {f"{method}-s0-1" for method in ("pruned", "lowrank", "int8", "pruned_int8", "all")}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_shipped_configurations_begin_with_their_command(path: Path) -> None:
+    command = path.read_text(encoding="utf-8").splitlines()[0]
+    named = read_benchmark(path).config.data
+    flag = "--root" if named is not None and named.root else "--data.root"
+    assert command == f"# vidkd benchmark configs/benchmark/{path.name} {flag} DIR"
+    config = read_benchmark(path, shlex.split(command)[-2:] if flag == "--data.root" else []).config
+    assert config.data is not None
+    assert config.data.root
+    assert config.base in config.models
+    assert {model.backbone for model in config.models.values() if model.backbone} <= set(BACKBONES)
+
+
+def test_compression_is_held_against_the_original_in_the_same_runtime() -> None:
+    """In shipped configurations; the ratio of the exported original itself, where the baseline is in torch, is what the runtime gains."""
+    found = {}
+    for path in CONFIGS:
+        config = read_benchmark(path).config
+        compressed = {label: spec for label, spec in config.models.items() if spec.is_exported and set(spec.what.split("/")) & COMPRESSED}
+        for label, spec in compressed.items():
+            original = config.models[str(config.against(label))]
+            assert (original.is_exported, original.runtime) == (True, spec.runtime), f"{path.name}: {label}"
+            assert not set(original.what.split("/")) & COMPRESSED
+        found[path.stem] = len(compressed)
+    assert (found["ucf101_4"], found["compressed_motion_shapes"]) == (5, 5)
+
+
+def test_configurations_of_classifiers_measure_on_two_threads_too() -> None:
+    for name in ("motion_shapes", "compressed_motion_shapes", "ucf101_4"):
+        config = read_benchmark(REPOSITORY / "configs" / "benchmark" / f"{name}.yaml").config
+        assert config.threads == [1, 2]
+        assert len(config.batches) > 1
+
+
+def test_there_is_a_shipped_configuration() -> None:
+    assert CONFIGS
