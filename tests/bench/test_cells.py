@@ -15,7 +15,8 @@ from study_samples import CHAIN, make_study
 from vidkd.base.errors import DataError, VideoError
 from vidkd.base.files import write_json
 from vidkd.bench import cells
-from vidkd.bench.cells import CellsFailedError, KeptCells, Places, cells_to_test, run_cells, run_waves
+from vidkd.bench.cells import KeptCells, Places, cells_to_test, run_cells, run_waves
+from vidkd.bench.failed_cells import CellsFailedError
 from vidkd.bench.identity import manifest_identity
 from vidkd.bench.study import CellKey, Study, cell_config
 from vidkd.data.manifest import Manifest

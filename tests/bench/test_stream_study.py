@@ -296,13 +296,17 @@ def test_settings_are_chosen_on_tuning_streams_before_test_streams_are_read(root
         read_chosen_trials(make_study(tmp_path, content), places)
 
 
-def test_a_failing_cell_is_told_and_costs_no_other(root, tmp_path) -> None:
+def test_a_failing_cell_is_told_and_costs_neither_others_nor_the_report(root, tmp_path, capsys) -> None:
     study = make_study(tmp_path, study_content(methods={"student": {"kind": "frozen"}, "lstm": {"policy": "selector_{stream}.pt"}}))
     places = make_places(root, tmp_path)
     (root / "selector_both.pt").write_bytes(b"no selector")
     with pytest.raises(DataError, match=r"(?s)2 cells failed.*lstm-calls10-s0-both: CheckpointError"):
         list(run_stream_cells(study, "test", cells_to_run(study.spec), places, {}, 1))
     assert [path.name for path in sorted(places.results.rglob("*.json"))] == ["student-s0-both.json"]
+    words = ["compare_streams", str(study.path), "--root", str(root), "--out", str(places.results), "--cache", str(places.cache)]
+    assert main(words) == 2
+    assert "2 cells failed" in capsys.readouterr().err
+    assert set(json.loads((places.results / "summary.json").read_text())["methods"]) == {"student"}
 
 
 def test_cells_of_another_version_are_refused(done) -> None:

@@ -93,7 +93,7 @@ def test_a_study_from_its_file_to_its_report(
     assert "distilled" in (out / "report.html").read_text(encoding="utf-8")
     page = (out / "report.html").read_text(encoding="utf-8")
     assert page.count("data:image/png") >= 4, "example clips: frames, flow, teacher, student"
-    assert f"vidkd compare {study} --out={out}" in page
+    assert f"vidkd compare {study} --out={out} --runs={tmp_path / 'runs-out'}" in page
     assert all(title in page for title in ("Training losses, distilled, first seed", "Confusion matrix, distilled"))
 
     before = cell_files(out)

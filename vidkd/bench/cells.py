@@ -13,6 +13,7 @@ from vidkd.base.errors import DataError, VidkdError
 from vidkd.base.files import read_json, write_json
 from vidkd.base.walk import map_files
 from vidkd.bench.compressed import compressed_cell
+from vidkd.bench.failed_cells import CellsFailedError
 from vidkd.bench.identity import cell_identity, check_teacher_run, differences, manifest_at_hand, source_identity
 from vidkd.bench.localisation import measure_pointing
 from vidkd.bench.study import CellKey, Chosen, Phase, Study, cell_config, source_cell, waves
@@ -45,26 +46,6 @@ class Places:
     def cell(self, phase: Phase, key: CellKey) -> Path:
         """File of a cell."""
         return self.results / phase / key.method / f"{key}.json"
-
-
-class CellsFailedError(DataError):
-    """Some cells failed, after all others have been tried.
-
-    failures: why, by cell or lost teacher. waiting: cells that need one of those.
-    """
-
-    failures: Mapping[str, str] = {}
-    waiting: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, failures: Mapping[str, str], waiting: Sequence[str]) -> "CellsFailedError":
-        """The error for these; it shows the first whole, and of the others the first line."""
-        first, *others = (f"{name}: {error}" for name, error in failures.items())
-        lines = {"others": "; ".join(other.splitlines()[0] for other in others), "waiting_for_them": ", ".join(waiting)}
-        mend = "run the same command again: finished cells are kept"
-        error = cls(f"{len(failures)} cells failed", first=first, **{label: text for label, text in lines.items() if text}, to_mend=mend)
-        error.failures, error.waiting = failures, tuple(waiting)
-        return error
 
 
 def run_waves(

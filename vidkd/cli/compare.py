@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING, Any
 from vidkd.cli.number_flags import add_count
 
 if TYPE_CHECKING:
-    from vidkd.bench.cells import CellsFailedError, Places
+    from vidkd.bench.cells import Places
+    from vidkd.bench.failed_cells import CellsFailedError
     from vidkd.bench.study import Study
     from vidkd.engine.clips import Clips
     from vidkd.engine.config import RunConfig
     from vidkd.report.parts import Figure, Strip
 
 TAKES_SETTINGS = True
+RUNS = "runs"
 PICTURED = 2
 """Example clips on examples.png; the report shows more."""
 
@@ -40,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--methods", metavar="A,B", help=shortlisted)
     parser.add_argument("--seeds", metavar="0,1", help="test only these seeds; the summary is of all that are finished")
     parser.add_argument("--out", metavar="DIR", help="where cells and summary go (default: results/<study>)")
-    parser.add_argument("--runs", metavar="DIR", default="runs", help="where checkpoints go (default: runs)")
+    parser.add_argument("--runs", metavar="DIR", default=RUNS, help=f"where checkpoints go (default: {RUNS})")
     help_of_workers = "cells trained at once; give each train.threads of its own (default: 1)"
     add_count(parser, "--workers", least=0, default=1, metavar="N", help=help_of_workers)
     parser.epilog = "any setting of a run may follow as a flag, for all methods: --data.root DIR   (vidkd train --settings lists them)"
@@ -50,8 +52,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the phases asked for, then write the summary and the report."""
     import dataclasses
 
-    from vidkd.base.errors import VidkdError
     from vidkd.bench.cells import Places
+    from vidkd.bench.failed_cells import reported
     from vidkd.bench.study import Study, check_settings, read_study
     from vidkd.bench.tuning import read_chosen, tune
     from vidkd.engine.loop import InterruptedRunError
@@ -76,20 +78,15 @@ def run(arguments: argparse.Namespace) -> int:
     except InterruptedRunError as stopped:
         sys.stderr.write(f"vidkd: {stopped}\n")
         return 130
-    if failed is None:
-        return _report(study, places, content, arguments)
-    try:
-        _report(study, places, content, arguments)
-    except VidkdError as error:
-        raise failed.with_lines(no_report=error.what) from error
-    raise failed
+    return reported(lambda: _report(study, places, content, arguments), failed)
 
 
 def _test(
     study: "Study", methods: list[str] | None, places: "Places", content: Mapping[str, Any], workers: int
 ) -> "CellsFailedError | None":
     """Train and judge the cells of the test phase, saying so as they end; returns what failed, after all the others have been tried."""
-    from vidkd.bench.cells import CellsFailedError, cells_to_test, run_waves
+    from vidkd.bench.cells import cells_to_test, run_waves
+    from vidkd.bench.failed_cells import CellsFailedError
     from vidkd.bench.tuning import chosen_settings
 
     waves = cells_to_test(study, methods)
@@ -168,8 +165,9 @@ def _report(study: "Study", places: "Places", content: Mapping[str, Any], argume
 
 def _command(arguments: argparse.Namespace) -> str:
     """The command that makes this study again."""
-    flags = {name: getattr(arguments, name) for name in ("methods", "seeds", "out") if getattr(arguments, name)}
-    return shlex.join(["vidkd", "compare", arguments.study, *(f"--{name}={value}" for name, value in flags.items()), *arguments.settings])
+    flags = [f"--{name}={value}" for name in ("methods", "seeds", "out") if (value := getattr(arguments, name))]
+    flags += [f"--runs={arguments.runs}"] if arguments.runs != RUNS else []
+    return shlex.join(["vidkd", "compare", arguments.study, *flags, *arguments.settings])
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Run a study of online distillation along streams: methods x shares of calls x seeds x streams, each cell kept as it ends.
 
 `--phase tune` judges every method's trials on the tuning streams and writes chosen.json; `--phase test` runs the test streams with what
-was chosen. Given again, a command goes on where it was. Writes summary.json, tables and report.html. docs/stream_studies.md tells the rest.
+was chosen. Given again, a command goes on where it was. Writes summary.json, tables and report.html of the cells that are finished, and
+tells those that failed in the end. docs/stream_studies.md tells the rest.
 
   vidkd compare_streams configs/studies/streams/pets_fastest.yaml --root /data --workers 2
 """
@@ -17,6 +18,7 @@ from vidkd.base.roots import ROOT_HELP, roots_of
 from vidkd.cli.number_flags import add_count
 
 if TYPE_CHECKING:
+    from vidkd.bench.failed_cells import CellsFailedError
     from vidkd.bench.streams.collect import StreamCells
     from vidkd.bench.streams.places import StreamPlaces
     from vidkd.bench.streams.settings import ChosenTrials
@@ -42,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the phases asked for, then write the summary and the report."""
+    from vidkd.bench.failed_cells import reported
     from vidkd.bench.streams.places import StreamPlaces
     from vidkd.bench.streams.reading import read_stream_study
     from vidkd.bench.streams.tuning import read_chosen_trials, tune_streams
@@ -54,13 +57,13 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.phase == "tune":
         return 0
     chosen = read_chosen_trials(study, places)
-    if arguments.phase in ("test", "all"):
-        _test(study, places, chosen, arguments)
-    return _report(study, places, chosen, arguments)
+    failed = _test(study, places, chosen, arguments) if arguments.phase in ("test", "all") else None
+    return reported(lambda: _report(study, places, chosen, arguments), failed)
 
 
-def _test(study: "StreamStudy", places: "StreamPlaces", chosen: "ChosenTrials", arguments: argparse.Namespace) -> None:
-    """Run the cells of the test phase, saying so as they end."""
+def _test(study: "StreamStudy", places: "StreamPlaces", chosen: "ChosenTrials", arguments: argparse.Namespace) -> "CellsFailedError | None":
+    """Run the cells of the test phase, saying so as they end; returns what failed, after all the others have been tried."""
+    from vidkd.bench.failed_cells import CellsFailedError
     from vidkd.bench.streams.cells import run_stream_cells
     from vidkd.bench.streams.collect import as_counts
     from vidkd.bench.streams.places import named
@@ -70,10 +73,14 @@ def _test(study: "StreamStudy", places: "StreamPlaces", chosen: "ChosenTrials", 
     methods = named(arguments.methods, list(spec.methods), "method", study.path)
     seeds = named(arguments.seeds, [str(seed) for seed in spec.seeds], "seed", study.path)
     keys = [key for key in cells_to_run(spec, methods) if str(key.seed) in seeds]
-    for done, (key, cell) in enumerate(run_stream_cells(study, "test", keys, places, chosen, arguments.workers), start=1):
-        whole = cell["seconds"]["whole"]
-        sys.stdout.write(f"[{done}/{len(keys)}] {key}  F1 {as_counts(cell).f1:.3f}  {len(cell['called'])} calls  {whole:.0f} s\n")
-        sys.stdout.flush()
+    try:
+        for done, (key, cell) in enumerate(run_stream_cells(study, "test", keys, places, chosen, arguments.workers), start=1):
+            whole = cell["seconds"]["whole"]
+            sys.stdout.write(f"[{done}/{len(keys)}] {key}  F1 {as_counts(cell).f1:.3f}  {len(cell['called'])} calls  {whole:.0f} s\n")
+            sys.stdout.flush()
+    except CellsFailedError as error:
+        return error
+    return None
 
 
 def _report(study: "StreamStudy", places: "StreamPlaces", chosen: "ChosenTrials", arguments: argparse.Namespace) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 from vidkd.base.errors import DataError
 from vidkd.base.files import read_json
 from vidkd.base.walk import map_files
+from vidkd.bench.failed_cells import CellsFailedError
 from vidkd.bench.streams.answers import oracle_boxes
 from vidkd.bench.streams.contents import contents, truth_content
 from vidkd.bench.streams.footage import stretches_of
@@ -25,8 +26,8 @@ def run_stream_cells(
 ) -> Iterator[tuple[StreamCellKey, dict[str, Any]]]:
     """Run the cells that are not there yet; yields each with its content as it ends, kept ones first.
 
-    The oracle sees every stream first, in this process. A cell that fails costs no other one: DataError tells the first after all have
-    been tried. Raises DataError for a kept cell that was made with other settings or files.
+    The oracle sees every stream first, in this process. A cell that fails costs no other one: CellsFailedError comes
+    after all have been tried. Raises DataError for a kept cell that was made with other settings or files.
     """
     missing = []
     truths = {stream: truth_content(study, stream, places) for stream in dict.fromkeys(key.stream for key in keys)}
@@ -40,15 +41,15 @@ def run_stream_cells(
         oracle_boxes(stretches_of(study, stream, places), oracle_files(study, places), places.cache)
     by_name = {str(key): key for key in missing}
     work = functools.partial(_run_named, study=study, phase=phase, places=places, chosen=chosen, keys=by_name)
-    failures = []
+    failures: dict[str, str] = {}
     for result in map_files(work, list(by_name), workers=workers, fingerprint=str):
         if result.error is not None:
-            failures.append(f"{result.item}: {result.error}")
+            failures[result.item] = result.error
             log.error("cell %s failed: %s", result.item, result.error)
         else:
             yield by_name[result.item], read_json(places.cell(phase, by_name[result.item]))
     if failures:
-        raise DataError(f"{len(failures)} cells failed", first=failures[0], to_mend="run the same command again: finished cells are kept")
+        raise CellsFailedError.of(failures)
 
 
 def read_cell(
