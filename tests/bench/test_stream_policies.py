@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 from stream_study_samples import let_painter_be_the_oracle, make_places, make_root, make_study, study_content
 
 from vidkd.base.errors import DataError
@@ -26,11 +25,10 @@ def done(tmp_path_factory):
     streams = {"both": {"segments": [{"video": "both", "frames": [0, FRAMES]}]}}
     update = {"trains": "all", "lr": 0.01, "steps": 1, "replay": 0}
     study = make_study(folder, study_content(streams=streams, methods=METHODS, update=update, seeds=[0]))
-    places, threads = make_places(make_root(folder / "root"), folder), torch.get_num_threads()
+    places = make_places(make_root(folder / "root"), folder)
     with pytest.MonkeyPatch.context() as patch:
         let_painter_be_the_oracle(patch)
         cells = dict(run_stream_cells(study, "test", cells_to_run(study.spec), places, {}, 1))
-    torch.set_num_threads(threads)
     return study, places, cells
 
 

@@ -15,6 +15,7 @@ from vidkd.losses.yolo import DARKNET
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "studies" / "streams").glob("*.yaml"))
 BOTH = {"segments": [{"video": "both"}]}
+BARS = {"segments": [{"video": "bars"}]}
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -59,7 +60,7 @@ def test_settings_of_a_cell_come_from_study_method_and_trial(tmp_path: Path) -> 
         "random": {"policy": "random", "tuned_as": "fixed"},
     }
     tuning = {"streams": ["b"], "seeds": [9], "calls": 0.2}
-    study = make_study(tmp_path, study_content(methods=methods, tuning=tuning, streams={"a": BOTH, "b": BOTH}))
+    study = make_study(tmp_path, study_content(methods=methods, tuning=tuning, streams={"a": BOTH, "b": BARS}))
     trials = trial_cells(study.spec, "fixed")
     assert trials == [StreamCellKey("fixed", number, 0.2, 9, "b") for number in (0, 1)]
     first, second = (ways_of(study.spec, key, {}) for key in trials)
@@ -105,6 +106,17 @@ def test_settings_of_a_cell_come_from_study_method_and_trial(tmp_path: Path) -> 
             "keeps the size",
         ),
         ({"tuning": {"streams": ["both"]}}, "every stream is used for tuning"),
+        (
+            {
+                "tuning": {"streams": ["a"]},
+                "streams": {
+                    name: {"segments": [{"video": "both", "frames": [*range_]}]} for name, range_ in (("a", (0, 9)), ("b", (8, 20)))
+                },
+            },
+            r"'a' \(tuning\) and 'b' share frames of both",
+        ),
+        ({"update": {"certain": 5}}, r"update.certain lies in \[0, 1\], not 5"),
+        ({"update": {"mix_share": -1.0}}, r"update.mix_share lies in \[0, 1\]"),
         ({"methods": {"student": {}, "fixed": {"trials": [{"update.lr": 0.1}]}}}, "no stream is there to judge them"),
         ({"methods": {"student": {}, "fixed": {"trials": [{}], "tuned_as": "student"}}}, "keep one"),
         ({"methods": {"student": {}, "fixed": {"tuned_as": "nobody"}}}, "unknown method with trials 'nobody'"),
@@ -122,7 +134,7 @@ def test_what_no_study_can_be_is_refused_by_name(tmp_path: Path, over: dict, mes
 def test_a_trial_sets_how_the_student_learns_and_nothing_else(tmp_path: Path) -> None:
     methods = {"student": {"kind": "frozen"}, "fixed": {"trials": [{"policy": "random"}]}}
     with pytest.raises(ConfigError, match=r"a trial sets update.\* and replay.\*, not 'policy'"):
-        make_study(tmp_path, study_content(methods=methods, tuning={"streams": ["b"]}, streams={"a": BOTH, "b": BOTH}))
+        make_study(tmp_path, study_content(methods=methods, tuning={"streams": ["b"]}, streams={"a": BOTH, "b": BARS}))
 
 
 def test_settings_that_came_later_are_named_where_they_are_set(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from stream_study_samples import (
     FRAMES,
     CountingPainter,
@@ -20,6 +21,7 @@ from vidkd.base.errors import ConfigError, DataError
 from vidkd.bench.streams.answers import KnownOracle, OracleBoxes
 from vidkd.bench.streams.cells import run_stream_cells
 from vidkd.bench.streams.collect import as_counts, read_stream_cells, summarise_streams
+from vidkd.bench.streams.contents import contents
 from vidkd.bench.streams.page import streams_page, tables_of
 from vidkd.bench.streams.places import StreamPlaces
 from vidkd.bench.streams.run import Course, counts_of, run_stream_cell
@@ -184,6 +186,22 @@ def test_cells_of_other_settings_or_files_are_refused(done, root, tmp_path) -> N
         list(run_stream_cells(study, "test", keys, moved, {}, 1))
 
 
+def test_what_an_oracle_brings_along_unnamed_is_a_file_of_its_cells(root, tmp_path) -> None:
+    study, places = make_study(tmp_path, study_content(oracle={"model": "oracle.onnx"})), make_places(root, tmp_path)
+    key = StreamCellKey("fixed", -1, 0.1, 0, "both")
+    assert contents(study, key, places, None).keys() == {"tiny.cfg", "tiny.weights", "tiny.names", "oracle.onnx", "both", "oracle.yaml"}
+    named = make_study(tmp_path, study_content())
+    assert contents(named, key, places, None) == contents(study, key, places, None)
+
+
+def test_a_cell_leaves_the_threads_of_its_process_as_they_were(done, root, tmp_path) -> None:
+    _, places, _, _ = done
+    study, before = make_study(tmp_path, study_content(threads=3)), torch.get_num_threads()
+    elsewhere = StreamPlaces(roots=(root,), results=tmp_path, cache=places.cache)
+    run_stream_cell(study, "test", StreamCellKey("student", -1, 0.0, 0, "both"), elsewhere, {})
+    assert torch.get_num_threads() == before != 3
+
+
 def test_the_summary_follows_from_the_cells(done) -> None:
     study, places, cells, _ = done
     summary = summarise_streams(study, read_stream_cells(study, places, {}))
@@ -333,7 +351,7 @@ def test_a_cell_whose_oracle_failed_is_neither_written_nor_read(done, root, tmp_
 
     monkeypatch.setattr(KnownOracle, "__call__", failing)
     elsewhere = StreamPlaces(roots=(root,), results=tmp_path, cache=places.cache)
-    told = rf"(?s)random-calls10-s0-both: DataError: the oracle failed at frame {second} of the stream.*RuntimeError: out of memory"
+    told = rf"(?s)random-calls10-s0-both: DataError: the oracle or an update failed at frame {second} of the stream.*RuntimeError: out of memory"
     with pytest.raises(DataError, match=told):
         list(run_stream_cells(study, "test", [key], elsewhere, {}, 1))
     assert not elsewhere.cell("test", key).exists()

@@ -6,8 +6,13 @@ from pathlib import Path
 import pytest
 from tkd_runs import run
 
+from vidkd.base.errors import DataError
+from vidkd.base.roots import roots_of
+from vidkd.bench.streams.places import StreamPlaces
 from vidkd.bench.streams.reading import read_stream_study
-from vidkd.detection.policies import BARE
+from vidkd.detection.policies import BARE, save_selector
+from vidkd.models.selector import KeyFrameLSTM, SelectorConfig
+from vidkd.video.content import content_of
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +54,9 @@ def test_every_policy_learns_along_the_same_video(
         (["--compare-policies", 0], "in (0, 1]: 0.0"),
         (["--compare-policies", 0.1, "--every", 2], "leave out --every"),
         (["--compare-policies", 0.1, "--asynchronous"], "leave out --asynchronous"),
+        (["--compare-policies", 0.1, "--oracle-runtime", "onnxruntime"], "leave out --oracle-runtime"),
+        (["--compare-policies", 0.1, "--oracle", "torchvision:fasterrcnn_resnet50_fpn"], "not torchvision:fasterrcnn_resnet50_fpn"),
+        (["--compare-policies", 0.1, "--oracle", "."], "asks a darknet .cfg or an exported file, not ."),
     ],
 )
 def test_what_a_study_cannot_follow(
@@ -57,6 +65,38 @@ def test_what_a_study_cannot_follow(
     assert run(video, networks, tmp_path / "out", *more) == 2
     assert told in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_selector_that_a_study_would_refuse_is_told_at_once(
+    video: Path, networks: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    selector = tmp_path / "selector.pt"
+    save_selector(selector, KeyFrameLSTM(SelectorConfig(features=8, units=4)), {"videos": {"train": [content_of(video)]}})
+    assert run(video, networks, tmp_path / "out", "--selector", selector, "--compare-policies", 0.1) == 2
+    error = capsys.readouterr().err
+    assert "would judge the selector by what it knows already" in error
+    assert f"the selector {selector} has seen {video} in its training" in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_study_that_fails_leaves_the_run_its_own_report(
+    video: Path, networks: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def failing(*_: object) -> int:
+        raise DataError("no study today")
+
+    monkeypatch.setattr("vidkd.cli.compare_streams.run", failing)
+    assert run(video, networks, tmp_path, "--compare-policies", 0.1) == 2
+    assert "no study today" in capsys.readouterr().err
+    folder = tmp_path / "street"
+    assert {"report.html", "key_frames.jsonl", "losses.csv"} <= {path.name for path in folder.iterdir()}
+    assert json.loads((folder / "summary.json").read_text(encoding="utf-8"))["learning"]["calls"] == 4
+    monkeypatch.setenv("VIDKD_DATA", str(tmp_path / "data"))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "student.cfg").write_text("of somebody else")
+    study = read_stream_study(folder / "policies" / "study.yaml")
+    places = StreamPlaces(roots=roots_of(None), results=tmp_path, cache=tmp_path)
+    assert places.find(study.spec.student.cfg, study) == (folder / "policies" / "student.cfg").resolve()
 
 
 def test_a_camera(networks: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -199,6 +199,10 @@ def test_files_of_others_are_not_replaced(video: Path, networks: list[str], tmp_
     assert f"the output exists: {saved}" in capsys.readouterr().err
     assert (mine.read_text(), saved.read_text()) == ("mine", "mine")
     assert not (tmp_path / "other").exists()
+    assert run(video, networks, tmp_path / "other") == 0
+    assert run(video, networks, tmp_path / "other", "--save-student", tmp_path / "after") == 2, "a run of its own does not make it its own"
+    assert f"the output exists: {saved}" in capsys.readouterr().err
+    assert saved.read_text() == "mine"
     assert run(video, networks, tmp_path / "out", "--save-student", tmp_path / "after", "--overwrite") == 0
     assert mine.read_text(encoding="utf-8").startswith("<!doctype html>")
     assert np.isfinite(weights_of(saved)).all()

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from vidkd.detection.metrics import f1_against
-from vidkd.detection.online import BoxOracle, HeadOracle, Student, SynchronousLearner, Update, hash_of_weights
+from vidkd.detection.online import BoxOracle, HeadOracle, Student, SynchronousLearner, Update
 from vidkd.detection.policies import CallBudget, open_policy
+from vidkd.detection.policies.provenance import hash_of_weights
 from vidkd.models.darknet.detector import DarknetDetector
 from vidkd.runtime.opening import open_detector
 from vidkd.video import open_video

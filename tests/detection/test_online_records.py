@@ -8,9 +8,10 @@ from online_samples import NAMES, Painter, stream, student
 
 from vidkd.base.errors import DataError
 from vidkd.detection.metrics.agreement import SCORE, expected_disagreement
-from vidkd.detection.online import BoxOracle, SynchronousLearner, Update, cached_record, hash_of_weights, record_stream
+from vidkd.detection.online import BoxOracle, SynchronousLearner, Update, cached_record, record_stream
 from vidkd.detection.online.lesson import disagreement_of
 from vidkd.detection.policies import CallBudget, FixedInterval
+from vidkd.detection.policies.provenance import hash_of_weights
 from vidkd.detection.policies.records import SelectorRecord, read_record, write_record
 from vidkd.models.selector import SIGNALS
 

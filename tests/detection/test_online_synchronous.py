@@ -10,6 +10,7 @@ from online_samples import NAMES, Painter, detector, frame_with, oracle, stream,
 from vidkd.base.errors import ConfigError
 from vidkd.detection.metrics import f1_against
 from vidkd.detection.online import BoxOracle, HeadOracle, Replay, SynchronousLearner, Update
+from vidkd.detection.online.lesson import Pupil
 from vidkd.detection.policies import CallBudget, FixedInterval, LstmSelector, Policy, open_policy
 from vidkd.models.selector import KeyFrameLSTM, SelectorConfig
 from vidkd.runtime.detections import Detections
@@ -170,6 +171,23 @@ def test_an_oracle_that_throws_costs_its_call_and_the_student_goes_on(caplog):
     assert sum(record.called for record in records) == 4
     assert running.failures == 2
     assert "oracle failed at frame 4 (2 failures): RuntimeError: no memory" in caplog.text
+
+
+def test_an_update_that_throws_costs_its_call_and_the_student_goes_on(caplog):
+    running, learn = learner(budget=(1, 2), update=Update(steps=1)), Pupil.learn
+
+    def failing(pupil, look, answer):
+        if look.detections.frame_index == 2:
+            raise MemoryError("too little")
+        return learn(pupil, look, answer)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Pupil, "learn", failing)
+        records = [running.step(frame).record for frame in stream(6)]
+    assert [record.failed for record in records] == [None, None, "MemoryError: too little", None, None, None]
+    assert [record.answered for record in records] == [0, None, None, None, 4, None]
+    assert (running.failures, running.version) == (1, 2)
+    assert "update failed at frame 2 (1 failures): MemoryError: too little" in caplog.text
 
 
 def test_an_answer_that_is_known_is_not_asked_for():

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from picture_model import METADATA, picture_model
 
 from vidkd.base.errors import CheckpointError, ConfigError
@@ -105,6 +106,14 @@ def test_what_runs_a_darknet_model(darknet, tmp_path):
     assert caught.value.lines["to mend"] == "--oracle-runtime eager or onnx, or leave it out"
     with pytest.raises(ConfigError, match="--runtime means nothing to torchvision"):
         ModelFiles(model="torchvision:ssdlite320_mobilenet_v3_large", weights="w.pth", runtime="openvino").open()
+
+
+def test_onnx_runtime_takes_the_processor_where_nobody_asks_for_another(darknet, monkeypatch):
+    asked = []
+    monkeypatch.setattr("vidkd.engine.devices.pick_device", lambda name: asked.append(name) or torch.device("cpu"))
+    for device, runtime in (("auto", "onnx"), ("auto", None), ("cuda", "onnx")):
+        ModelFiles(**darknet, runtime=runtime, device=device).open()
+    assert asked == ["cpu", "auto", "cuda"]
 
 
 def test_what_runs_an_exported_file(tmp_path):

@@ -16,7 +16,7 @@ from vidkd.base.errors import ConfigError, VideoError
 from vidkd.detection.stream import BoxFilter, DetectorStepper, Filtered, Region, run
 from vidkd.detection.stream.pipeline import most_frames
 from vidkd.engine import sources
-from vidkd.video import Frame, VideoWriter, open_video
+from vidkd.video import Frame, VideoReader, VideoWriter, open_video
 
 
 def noisy_video(path: Path, frames: int = 60, size: int = 96) -> Path:
@@ -236,6 +236,17 @@ def test_frames_that_change_their_size(tmp_path, monkeypatch):
     assert len(rows(tmp_path / "out")) == 7
 
 
+def test_the_size_is_known_across_a_stop(tmp_path, monkeypatch):
+    sizes = [64] * 4 + [80] * 4
+    frames = [Frame(index=index, time_s=index / 9, image=np.zeros((48, width, 3), np.uint8)) for index, width in enumerate(sizes)]
+    video = make_video(tmp_path / "v.mp4", 8)
+    monkeypatch.setattr(VideoReader, "stream", lambda _reader, start=0: iter(frames[start:]))
+    assert walk(video, tmp_path / "out", part_frames=4, stop=iter((True, False, False)).__next__)["frames"] == 4
+    with pytest.raises(VideoError, match="the size of the frames changes") as caught:
+        walk(video, tmp_path / "out", part_frames=4)
+    assert caught.value.lines["reason"] == "80 x 48, 64 x 48 before"
+
+
 def test_labels_that_no_name_fits_are_the_programmers_error(tmp_path):
     class Wrong(SquareDetector):
         def _one(self, frame):
@@ -254,7 +265,7 @@ def test_no_more_frames_are_held_than_stated(tmp_path, monkeypatch):
     def gone() -> None:
         alive[0] -= 1
 
-    def looped(_frames: Iterator[Frame]) -> Iterator[Frame]:
+    def looped(_frames: Iterator[Frame], _size: object) -> Iterator[Frame]:
         for index in range(3000):
             frame = Frame(index=index, time_s=index / FPS, image=np.zeros((16, 16, 3), np.uint8))
             weakref.finalize(frame, gone)

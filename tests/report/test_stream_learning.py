@@ -46,6 +46,14 @@ def test_the_verdict_follows_the_interval_of_the_paired_difference(values: list[
     }
 
 
+def test_frames_in_whose_choice_the_student_had_a_say_cannot_show_harm() -> None:
+    worse, better = pairs(*[(began, learned) for learned, began in STEADY]), pairs(*STEADY)
+    told = verdict(account(worse), worse, blind=False)
+    assert told.startswith("Whether learning helped cannot be told from these key frames.")
+    assert "it looks worse here" in told
+    assert verdict(account(better), better, blind=False).startswith("Learning helped on the key frames.")
+
+
 def test_few_key_frames_give_no_verdict() -> None:
     judged = pairs(*STEADY[:FEWEST])
     assert f"On the {FEWEST - 1} key frames after its first update" in verdict(account(judged), judged)

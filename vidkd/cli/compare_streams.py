@@ -39,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", metavar="0,1", help="test only these seeds")
     parser.add_argument("--out", metavar="DIR", help="where cells and summary go (default: results/<study>)")
     parser.add_argument("--cache", default=CACHE, metavar="DIR", help=f"where the oracle's boxes are kept (default: {CACHE})")
+    parser.add_argument("--device", default="cpu", help="auto, cpu, cuda or mps (default: cpu, where a cell repeats bit by bit)")
     add_count(parser, "--workers", least=0, default=1, metavar="N", help="cells run at once, a process each (default: 1)")
 
 
@@ -51,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     study = read_stream_study(arguments.study)
     results = Path(arguments.out) if arguments.out else Path("results") / study.spec.study
-    places = StreamPlaces(roots=roots_of(arguments.root), results=results, cache=Path(arguments.cache))
+    places = StreamPlaces(roots=roots_of(arguments.root), results=results, cache=Path(arguments.cache), device=arguments.device)
     if arguments.phase in ("tune", "all") and study.spec.tuned:
         tune_streams(study, places, arguments.workers)
     if arguments.phase == "tune":
@@ -113,7 +114,7 @@ def _command(arguments: argparse.Namespace) -> str:
     """The command that makes this study again, with the flags as they were given."""
     flags = [f"--root={folder}" for folder in arguments.root or ()]
     flags += [f"--{name}={value}" for name in ("methods", "seeds", "out") if (value := getattr(arguments, name))]
-    flags += [f"--cache={arguments.cache}"] if arguments.cache != CACHE else []
+    flags += [f"--{name}={value}" for name, usual in (("cache", CACHE), ("device", "cpu")) if (value := getattr(arguments, name)) != usual]
     return shlex.join(["vidkd", "compare_streams", arguments.study, *flags])
 
 
@@ -156,7 +157,7 @@ def _time_line(rows: Mapping[str, Mapping[str, Any]], stream: str) -> "Figure":
 def _smoothed_f1(counts: Mapping[str, Sequence[int]]) -> Any:
     import numpy as np
 
+    from vidkd.detection.metrics.counts import pooled_f1
+
     window = np.ones(min(SMOOTHED, len(counts["right"])))
-    right, wrong, missed = (np.convolve(counts[name], window, mode="same") for name in ("right", "wrong", "missed"))
-    whole = 2 * right + wrong + missed
-    return np.divide(2 * right, whole, out=np.ones_like(whole), where=whole > 0)
+    return pooled_f1(*(np.convolve(counts[name], window, mode="same") for name in ("right", "wrong", "missed")))

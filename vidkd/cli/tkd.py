@@ -29,8 +29,9 @@ from vidkd.cli.learning import (
     student_files,
 )
 from vidkd.cli.streams import STOPPED, Stop, add_stream_arguments, out_folder, region_of, stream_config
-from vidkd.cli.tkd_policies import FLAG, check_policies, compare_policies, policies_of
+from vidkd.cli.tkd_policies import FLAG, check_policies, check_selector, compare_policies, policies_of
 from vidkd.cli.tkd_selector import compare_with_selector
+from vidkd.cli.tkd_student import check_saved, refuse_saved
 
 if TYPE_CHECKING:
     from vidkd.detection.online import Oracle, Student
@@ -140,7 +141,7 @@ def job_of(arguments: argparse.Namespace, inputs: Sequence[str]) -> Job:
     region = region_of(arguments)
     light, heavy = student_files(arguments), oracle_files(arguments)
     student = open_student(light)
-    compare_with_selector(arguments, inputs, light, student, config)
+    check_selector(arguments, compare_with_selector(arguments, inputs, light, student, config))
     return Job(
         arguments=arguments,
         student=student,
@@ -215,7 +216,7 @@ def learn_along(item: str, job: Job, stop: Callable[[], bool]) -> dict[str, Any]
     from vidkd.report.boxes import draw_boxes
 
     folder, names = Path(job.folders[item]), job.student.class_names
-    _refuse_saved(folder, job.saved_in(item), overwrite=job.arguments.overwrite)
+    refuse_saved(folder, job.saved_in(item), overwrite=job.arguments.overwrite)
     with contextlib.ExitStack() as stack:
         try:
             summary = walk_stream(
@@ -235,35 +236,12 @@ def learn_along(item: str, job: Job, stop: Callable[[], bool]) -> dict[str, Any]
                 write_account(item, job)
             raise
     if summary["status"] != "stopped":
+        write_account(item, job)
+        check_saved(folder, job.saved_in(item))
         if job.arguments.compare_policies:
             compare_policies(item, job)
-        write_account(item, job)
-        _check_saved(folder, job.saved_in(item))
+            write_account(item, job)  # once more, with what the study says
     return summary
-
-
-def _refuse_saved(folder: Path, saved: Path | None, *, overwrite: bool) -> None:
-    """Raise ConfigError where a run that begins would write its student over another one."""
-    from vidkd.base.errors import ConfigError
-    from vidkd.detection.saved import EXPORTED
-    from vidkd.detection.stream.claim import RECORD
-
-    if saved is None or overwrite or (folder / RECORD).exists():
-        return
-    for suffix in ("cfg", "weights", "names"):
-        if (there := saved / f"{EXPORTED}.{suffix}").exists():
-            raise ConfigError(f"the output exists: {there}", to_mend="another --save-student, or --overwrite to replace it")
-
-
-def _check_saved(folder: Path, saved: Path | None) -> None:
-    """A run that was finished without --save-student has no student any more."""
-    from vidkd.base.errors import ConfigError
-    from vidkd.detection.saved import EXPORTED
-
-    if saved is not None and not (saved / f"{EXPORTED}.weights").exists():
-        raise ConfigError(
-            f"the run in {folder} was finished without --save-student, and its student is gone", to_mend="--overwrite makes it again"
-        )
 
 
 def _stepper(source: "StreamSource", *, job: Job, item: str, stack: contextlib.ExitStack) -> "Stepper":
@@ -273,7 +251,7 @@ def _stepper(source: "StreamSource", *, job: Job, item: str, stack: contextlib.E
 
     inner = _learning(job, stack)
     saved = job.saved_in(item)
-    filtered = Filtered(inner if saved is None else SavedAlong(inner, saved), job.keep)
+    filtered = Filtered(inner if saved is None else SavedAlong(inner, saved, owner=Path(job.folders[item])), job.keep)
     return Tracked(filtered, ByteTracker(fps=source.fps / job.stream.every)) if job.arguments.track else filtered
 
 

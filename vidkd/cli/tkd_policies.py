@@ -21,6 +21,7 @@ UNLIKE = {"asynchronous": False, "every": 1, "seconds": None}
 
 def check_policies(arguments: argparse.Namespace, inputs: Sequence[str]) -> None:
     """Raise ConfigError where a study could not go the run's way, or shares that are none, before anything is opened."""
+    from vidkd.detection.opening import TORCHVISION, names_run
     from vidkd.engine.sources import is_live
 
     shares = arguments.compare_policies
@@ -31,9 +32,21 @@ def check_policies(arguments: argparse.Namespace, inputs: Sequence[str]) -> None
     for name, usual in UNLIKE.items():
         if getattr(arguments, name) != usual:
             raise ConfigError(f"{FLAG} goes in step along every frame of the video", to_mend=f"leave out --{name}")
+    if arguments.oracle_runtime is not None:
+        raise ConfigError(f"{FLAG} runs the oracle as its file is run by default", to_mend="leave out --oracle-runtime")
+    if arguments.oracle.startswith(TORCHVISION) or names_run(arguments.oracle):
+        mend = f"export it (vidkd export), or leave out {FLAG}"
+        raise ConfigError(f"{FLAG} asks a darknet .cfg or an exported file, not {arguments.oracle}", to_mend=mend)
     for item in inputs:
         if is_live(item) or not Path(item).is_file():
             raise ConfigError(f"{FLAG} needs a video file, which it reads again and again: {item}")
+
+
+def check_selector(arguments: argparse.Namespace, unfit: Sequence[str]) -> None:
+    """Raise ConfigError where a study would refuse the selector, before hours are spent. unfit: what speaks against it."""
+    if arguments.compare_policies is not None and unfit:
+        mend = f"train one on other videos with this student (vidkd train_selector), or leave out {FLAG}"
+        raise ConfigError(f"{FLAG} would judge the selector by what it knows already: {'; '.join(unfit)}", to_mend=mend)
 
 
 def compare_policies(item: str, job: "Job") -> None:

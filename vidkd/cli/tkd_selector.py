@@ -16,8 +16,12 @@ log = logging.getLogger(__name__)
 
 def compare_with_selector(
     arguments: argparse.Namespace, inputs: Sequence[str], files: "ModelFiles", student: "Student", config: "LearningConfig"
-) -> None:
-    """Log where a selector's file says that it was trained with another student, or other learning, or has seen a video of these."""
+) -> list[str]:
+    """Log where a selector's file says that it was trained with another student, or other learning, or has seen a video of these.
+
+    Returns what makes its choice none of a stranger's along these videos: another student, a video that it has seen, or a file that does
+    not say which.
+    """
     from vidkd.base.errors import VideoError
     from vidkd.detection.policies import names_selector
     from vidkd.detection.policies.lstm import read_about
@@ -28,17 +32,20 @@ def compare_with_selector(
 
     selector = arguments.selector
     if not names_selector(selector):
-        return
+        return []
     about, detector = read_about(selector), student.detector
+    unfit = []
     if says_where_from(about):
         differing = other_student(about, detector.net, detector.resize)
     else:  # older ones know the student by its files alone
+        unfit.append(f"the selector {selector} does not say which videos and which student it has seen")
         now = files.record()
         then = about.get("made_from", {}).get("student", now)
         differing = [name for name in ("model", "weights", "resize") if now.get(name) != then.get(name)]
     if differing:
         # its features may mean something else
-        log.warning("the selector %s was trained with another student: its %s differ", selector, ", ".join(differing))
+        unfit.append(f"the selector {selector} was trained with another student: its {', '.join(differing)} differ")
+        log.warning("%s", unfit[-1])
     learning = {**as_dict(config), **{name: getattr(arguments, name) for name in ("every", "budget", "window")}}
     if told := other_learning(about, learning):
         log.warning("the selector %s was trained with other learning: %s", selector, "; ".join(told))
@@ -47,4 +54,6 @@ def compare_with_selector(
         with contextlib.suppress(OSError, VideoError):  # what cannot be read is told when its turn comes
             contents |= {} if is_live(item) else {item: content_of(item)}
     if seen := seen_among(about, contents):
-        log.warning("the selector %s has seen %s in its training", selector, ", ".join(seen))
+        unfit.append(f"the selector {selector} has seen {', '.join(seen)} in its training")
+        log.warning("%s", unfit[-1])
+    return unfit

@@ -2,13 +2,16 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from vidkd.base.errors import CheckpointError, ConfigError, unknown_name
 from vidkd.base.files import near_files, sha256
 from vidkd.runtime.detector import Detector
 from vidkd.runtime.letterbox import RESIZE_MODES, ResizeMode
 from vidkd.runtime.opening import NETWORKS, RUN_BY, RUNTIMES, open_detector
+
+if TYPE_CHECKING:
+    import torch
 
 DARKNET, CHECKPOINT, TORCHVISION = ".cfg", ".pt", "torchvision:"
 OF_DARKNET = ("eager", "onnx")
@@ -71,28 +74,37 @@ class ModelFiles:
     def record(self) -> dict[str, Any]:
         """What the results depend on: the content of the files, and the thresholds. Raises CheckpointError if a file is missing."""
         files = {name: path for name, path in asdict(self).items() if name in ("model", "weights", "names", "metadata") and path}
-        beside = Path(self.model).with_suffix(".yaml")
         if (kind := self._kind()) == "run":
             files["model"] = self._checkpoint()
         elif kind == "torchvision":
             del files["model"]
-        elif kind == "exported" and self.metadata is None and beside.exists():
-            files["metadata"] = str(beside)
+        elif (side := self._side_yaml()) is not None:
+            files["metadata"] = str(side)
         hashes = {name: _content(path) for name, path in files.items()}
+        hashes |= {name: _content(path) for name, path in self._weights_outside().items()}
         by_default = RUN_BY[Path(self.model).suffix.lower()] if kind == "exported" else "eager"
         runtime = {} if self.runtime in (None, by_default) else {"runtime": self.runtime}
         named = {"model": self.model} if kind == "torchvision" else {}
-        return {**named, **hashes, **self._outside(), "score": self.score, "nms_iou": self.nms_iou, "resize": self.resize, **runtime}
+        return {**named, **hashes, "score": self.score, "nms_iou": self.nms_iou, "resize": self.resize, **runtime}
 
-    def _outside(self) -> dict[str, str]:
+    def beside(self) -> list[Path]:
+        """Files that the results depend on and nobody named: the YAML beside an exported file, and its weights outside of it."""
+        side = self._side_yaml()
+        return [*([] if side is None else [side]), *self._weights_outside().values()]
+
+    def _side_yaml(self) -> Path | None:
+        path = Path(self.model).with_suffix(".yaml")
+        return path if self._kind() == "exported" and self.metadata is None and path.exists() else None
+
+    def _weights_outside(self) -> dict[str, Path]:
         """The files of weights that an ONNX file names, and that of an OpenVINO file."""
         if Path(self.model).suffix.lower() == ".xml":
-            return {"weights": _content(Path(self.model).with_suffix(".bin"))}
+            return {"weights": Path(self.model).with_suffix(".bin")}
         if Path(self.model).suffix.lower() != ".onnx":
             return {}
         from vidkd.runtime.onnx_file import external_files
 
-        return {f"weights {name}": _content(Path(self.model).parent / name) for name in sorted(external_files(Path(self.model)))}
+        return {f"weights {name}": Path(self.model).parent / name for name in sorted(external_files(Path(self.model)))}
 
     def _kind(self) -> Literal["run", "darknet", "exported", "torchvision"]:
         path = Path(self.model)
@@ -126,14 +138,19 @@ class ModelFiles:
     def _open_run(self) -> Detector:
         self._check(wanted=(), useless=("weights", "names", "metadata"), runtimes=OF_DARKNET)
         from vidkd.detection.saved import load_detector
-        from vidkd.engine.devices import pick_device
         from vidkd.models.darknet.detector import DarknetDetector
 
         self._use_threads()
         saved = load_detector(self.model)
         trained = saved.run.get("data", {}).get("transform", {})
         as_trained = {"resize": trained["resize"]} if "resize" in trained else {}
-        return DarknetDetector(saved.net, saved.classes, device=pick_device(self.device), **{**as_trained, **self._settings()})
+        return DarknetDetector(saved.net, saved.classes, device=self._device(), **{**as_trained, **self._settings()})
+
+    def _device(self) -> "torch.device":
+        """Where a darknet network runs; ONNX Runtime runs it on the processor."""
+        from vidkd.engine.devices import pick_device
+
+        return pick_device("cpu" if self.runtime == "onnx" and self.device == "auto" else self.device)
 
     def _use_threads(self) -> None:
         import torch
@@ -143,14 +160,13 @@ class ModelFiles:
 
     def _open_darknet(self) -> Detector:
         self._check(wanted=("weights", "names"), useless=("metadata",), runtimes=OF_DARKNET)
-        from vidkd.engine.devices import pick_device
         from vidkd.models.darknet.detector import DarknetDetector
 
         given = self._settings()
         self._use_threads()
         assert self.weights is not None
         assert self.names is not None
-        return DarknetDetector.open(self.model, self.weights, self.names, device=pick_device(self.device), **given)
+        return DarknetDetector.open(self.model, self.weights, self.names, device=self._device(), **given)
 
     def _open_torchvision(self) -> Detector:
         self._check(wanted=("weights",), useless=("metadata", "resize", "runtime"))

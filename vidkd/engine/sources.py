@@ -47,7 +47,7 @@ def open_source(
             yield Source(name=name, live=True, fps=LIVE_FPS, frames=_until(iter(stream), stop_s))
     else:
         with open_video(name, backend="decord" if decoder == "decord" else "pyav", sequence_fps=sequence_fps) as video:
-            yield Source(name=name, live=False, fps=video.info.average_fps, frames=_until(_whole(video), stop_s))
+            yield Source(name=name, live=False, fps=video.info.average_fps, frames=_until(whole_from(video), stop_s))
 
 
 def _until(frames: Iterator[Frame], stop_s: float | None) -> Iterator[Frame]:
@@ -57,13 +57,14 @@ def _until(frames: Iterator[Frame], stop_s: float | None) -> Iterator[Frame]:
         yield frame
 
 
-def _whole(video: VideoReader) -> Iterator[Frame]:
-    count = 0
-    for frame in video.stream():
-        yield frame
-        count += 1
-    if video.info.backend == "images":
-        return
-    missing = video.info.damage or missing_part(video.path, video.info.duration_s)
-    if missing:
+def whole_from(video: VideoReader, start: int = 0) -> Iterator[Frame]:
+    """The frames from `start` on. Raises VideoError where the video cannot be read on, or at its end if the file promised more."""
+    count = start
+    try:
+        for frame in video.stream(min(start, len(video))):
+            yield frame
+            count += 1
+    except VideoError as error:  # which counts from where decoding began
+        raise VideoError(error.what, **{**error.lines, "after frames": count}) from error
+    if video.info.backend != "images" and (missing := video.info.damage or missing_part(video.path, video.info.duration_s)):
         raise VideoError(f"the video is not whole: {video.path}", after_frames=count, reason=missing)

@@ -13,6 +13,7 @@ from vidkd.base.files import read_json
 from vidkd.detection.metrics.agreement import SCORE
 from vidkd.detection.online.account import Account, KeyFrameRow
 from vidkd.detection.online.unlearned import BesideUnlearned, evenly
+from vidkd.detection.policies import BLIND
 from vidkd.report.boxes import draw_boxes
 from vidkd.report.parts import Estimate, Report, Strip, Table, format_number
 from vidkd.report.stream_figures import loss_figure, time_line
@@ -69,7 +70,7 @@ def stream_report(
     return Report(
         title=f"{folder.resolve().name}: a student that learns along the stream",
         subtitle=f"{Path(summary['input']).name}. The oracle was asked on few frames; between them the student was alone.",
-        text=verdict(account, judged),
+        text=verdict(account, judged, blind=selector in BLIND),
         config_text=json.dumps(made, indent=2, ensure_ascii=False),
         tables=tuple(tables),
         figures=tuple(figures),

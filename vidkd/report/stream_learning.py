@@ -25,12 +25,17 @@ LIMITS = (
     "The oracle stands for the truth, though it errs too, and only key frames are judged, each before the student learned from it. "
     "Of the frames between them this tells as much as they are like the key frames, and nothing of another video."
 )
+LOOKED = (
+    "These frames were chosen by what the student that had learned made of them, often where it was in doubt, and the other had no say: "
+    "it looks worse here beside the student as it began than on all frames."
+)
 
 
-def verdict(account: Account, judged: Sequence[BesideUnlearned] = ()) -> str:
+def verdict(account: Account, judged: Sequence[BesideUnlearned] = (), *, blind: bool = True) -> str:
     """A paragraph: whether learning helped on the key frames, and what that says; empty for a stream without any disagreement.
 
-    judged: see `beside_unlearned`; without them only the first and the last quarter of the key frames can be told.
+    judged: see `beside_unlearned`; without them only the first and the last quarter of the key frames can be told. blind: whether the key
+    frames were chosen without a look at the student; else they cannot show that learning did harm.
     """
     if account.quarters is None:
         return ""
@@ -39,10 +44,10 @@ def verdict(account: Account, judged: Sequence[BesideUnlearned] = ()) -> str:
         return f"{_by_quarters(account)} {LIMITS}"
     if not taught:
         return "The student learned nothing before its last key frame: no update was kept, or only the last one."
-    return f"{_by_pairs(taught)} {LIMITS}"
+    return " ".join([_by_pairs(taught, blind=blind), *([] if blind else [LOOKED]), LIMITS])
 
 
-def _by_pairs(taught: Sequence[BesideUnlearned]) -> str:
+def _by_pairs(taught: Sequence[BesideUnlearned], *, blind: bool) -> str:
     difference = _difference(taught)
     learned, began = (_mean(taught, name) for name in ("learned", "began"))
     where = f"On the {len(taught)} key frames after its first update" if len(taught) > 1 else "On the one key frame after its first update"
@@ -56,8 +61,10 @@ def _by_pairs(taught: Sequence[BesideUnlearned]) -> str:
     bounds = f"{_points(difference.mean)} points, 95 % interval {_points(low)} to {_points(high)}"
     if high < 0:
         return f"Learning helped on the key frames. {numbers} ({bounds})."
-    if low > 0:
+    if low > 0 and blind:
         return f"Learning did harm on the key frames. {numbers} ({bounds})."
+    if low > 0:
+        return f"Whether learning helped cannot be told from these key frames. {numbers} ({bounds})."
     return f"Whether learning helped cannot be told apart from chance. {numbers} ({bounds})."
 
 

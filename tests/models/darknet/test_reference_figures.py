@@ -47,20 +47,23 @@ def test_the_area_of_a_hand_worked_case() -> None:
     assert average_precision([(0.9, True), (0.8, False), (0.7, True), (0.6, True)], 4) == pytest.approx((1 + 3 / 4 + 3 / 4) / 4)
 
 
-# Found here, and the figure of the data's own notes (single runs of another program, another resizing). Yolo-Fastest comes from the fork of
-# darknet that stretches frames.
+# Found here, and the figure of the data's own notes (single runs of another program, another resizing), to be met but for .02. Yolo-Fastest
+# comes from the fork of darknet that stretches frames, and lies .026 below its figure: heads and boxes are those of OpenCV's reader
+# (test_parity.py), so what differs is around the network.
 @pytest.mark.slow
 @pytest.mark.data
 @pytest.mark.parametrize(
-    ("cfg", "weights", "side", "resize", "expected", "noted"),
+    ("cfg", "weights", "side", "resize", "expected", "noted", "below"),
     [
-        (FAST, FAST, 320, "stretch", 0.634, 0.66),
-        (f"{FAST}-xl", f"{FAST}-xl", 320, "stretch", 0.756, 0.76),
-        (f"{TINY}-m123", TINY, 416, "darknet", 0.798, 0.77),
-        (f"{TINY}-m123", TINY, 608, "darknet", 0.895, 0.84),
+        (FAST, FAST, 320, "stretch", 0.634, 0.66, 0.03),
+        (f"{FAST}-xl", f"{FAST}-xl", 320, "stretch", 0.756, 0.76, 0.02),
+        (f"{TINY}-m123", TINY, 416, "darknet", 0.798, 0.77, 0.02),
+        (f"{TINY}-m123", TINY, 608, "darknet", 0.895, 0.84, 0.02),
     ],
 )
-def test_people_of_pets(cfg: str, weights: str, side: int, resize: str, expected: float, noted: float, real_data: Path) -> None:
+def test_people_of_pets(
+    cfg: str, weights: str, side: int, resize: str, expected: float, noted: float, below: float, real_data: Path
+) -> None:
     names = real_data / "weights" / "yolo_fastest" / "coco.names"
     detect = DarknetDetector.open(
         real_data / f"{cfg}.cfg", real_data / f"{weights}.weights", names, input_size=(side, side), resize=resize, score_threshold=0.01
@@ -78,4 +81,4 @@ def test_people_of_pets(cfg: str, weights: str, side: int, resize: str, expected
     assert (len(numbers), positives) == (22, 120)
     area = average_precision(rows, positives)
     assert area == pytest.approx(expected, abs=0.01)
-    assert area > noted - 0.03
+    assert area > noted - below

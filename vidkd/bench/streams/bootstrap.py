@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from vidkd.base.errors import DataError
 from vidkd.bench.intervals import Interval
+from vidkd.detection.metrics.counts import pooled_f1
 
 BLOCK = 50
 """Frames of a block, by default: longer than a person takes to change much, short enough for many in a stream."""
@@ -20,7 +21,6 @@ CHUNK = 1000
 """Draws that are worked out at once, for the memory that frames times draws take."""
 
 Draws = NDArray[np.float64]
-Counted = NDArray[np.int64] | Draws
 
 
 class Measured(Protocol):
@@ -95,7 +95,7 @@ class StreamCounts:
 
     def of_frames(self, times_DF: Draws) -> Draws:
         """F1 pooled over the frames."""
-        return _f1(*(times_DF @ counts for counts in (self.right, self.wrong, self.missed)))
+        return pooled_f1(*(times_DF @ counts for counts in (self.right, self.wrong, self.missed)))
 
     def __len__(self) -> int:
         return len(self.right)
@@ -103,7 +103,7 @@ class StreamCounts:
     @property
     def f1(self) -> float:
         """Pooled over the frames, in [0, 1]; 1 where nothing is there and nothing was found."""
-        return float(_f1(np.asarray([self.right.sum()]), np.asarray([self.wrong.sum()]), np.asarray([self.missed.sum()]))[0])
+        return float(pooled_f1(np.asarray([self.right.sum()]), np.asarray([self.wrong.sum()]), np.asarray([self.missed.sum()]))[0])
 
     def between(self, first: int, stop: int) -> "StreamCounts":
         """Frames first to stop - 1 alone."""
@@ -225,8 +225,3 @@ def _why_unknown(seeds: int, streams: Sequence[Sequence[Measured]]) -> str | Non
         if len(of_stream[0]) < 2:
             return f"no interval: stream {of_stream[0].stream} is one frame only"
     return None
-
-
-def _f1(right: Counted, wrong: Counted, missed: Counted) -> Draws:
-    whole = np.asarray(2 * right + wrong + missed, np.float64)
-    return np.asarray(np.divide(2.0 * right, whole, out=np.ones_like(whole), where=whole > 0))

@@ -3,7 +3,7 @@
 import hashlib
 
 from vidkd.bench.streams.footage import stretches_of, truth_of
-from vidkd.bench.streams.places import StreamPlaces, selector_name
+from vidkd.bench.streams.places import StreamPlaces, oracle_files, selector_name
 from vidkd.bench.streams.settings import StreamCellKey
 from vidkd.bench.streams.spec import StreamStudy
 from vidkd.detection.annotations import BoxManifest
@@ -15,7 +15,10 @@ TRUTH = "truth"
 
 
 def contents(study: StreamStudy, key: StreamCellKey, places: StreamPlaces, truth: str | None) -> dict[str, str]:
-    """Hashes of every file that a cell depends on, by its name in the study, and `truth`, that of the annotated frames of its stream."""
+    """Hashes of every file that a cell depends on, by its name in the study, and `truth`, that of the annotated frames of its stream.
+
+    Files of the oracle that the study does not name, and that its model brings along, stand under their bare names.
+    """
     spec = study.spec
     names = [spec.student.cfg, spec.student.weights, spec.student.names]
     names += [value for name in ("model", "weights", "names", "metadata") if (value := getattr(spec.oracle, name))]
@@ -23,6 +26,7 @@ def contents(study: StreamStudy, key: StreamCellKey, places: StreamPlaces, truth
     if (selector := selector_name(study, key)) is not None:
         names.append(selector)
     found = {name: content_of(places.find(name, study)) for name in dict.fromkeys(names)}
+    found |= {path.name: content_of(path) for path in oracle_files(study, places).beside()}
     return found if truth is None else {**found, TRUTH: truth}
 
 

@@ -14,11 +14,15 @@ from vidkd.detection.policies import BARE
 
 @dataclass(frozen=True, kw_only=True)
 class StreamPlaces:
-    """roots: folders of videos and weights. results: kept cells. cache: the oracle's boxes, which can be made again."""
+    """roots: folders of videos and weights. results: kept cells. cache: the oracle's boxes, which can be made again.
+
+    device: that networks run on.
+    """
 
     roots: tuple[Path, ...]
     results: Path
     cache: Path
+    device: str = "cpu"
 
     def cell(self, phase: StreamPhase, key: StreamCellKey) -> Path:
         """File of a cell."""
@@ -41,7 +45,7 @@ def oracle_files(study: StreamStudy, places: StreamPlaces) -> ModelFiles:
         score=spec.score,
         nms_iou=spec.nms_iou,
         resize=spec.resize,
-        device="cpu",
+        device=places.device,
         threads=study.spec.threads,
     )
 

@@ -28,6 +28,7 @@ from vidkd.detection.metrics import FrameCounts, f1_against
 from vidkd.detection.online import HeadOracle, Oracle, Student, SynchronousLearner, Update
 from vidkd.detection.online.oracle import of_labels
 from vidkd.detection.policies import CallBudget, Hindsight, Policy, RandomCalls, open_policy
+from vidkd.engine.devices import pick_device
 from vidkd.engine.environment import environment
 from vidkd.models.darknet.detector import DarknetDetector
 from vidkd.runtime.detections import Detections
@@ -58,8 +59,16 @@ class Course:
 def run_stream_cell(
     study: StreamStudy, phase: StreamPhase, key: StreamCellKey, places: StreamPlaces, chosen: ChosenTrials
 ) -> dict[str, Any]:
-    """Run one cell and write its file. Raises as what it opens does; nothing is written then."""
+    """Run one cell and write its file, with the study's number of threads. Raises as what it opens does; nothing is written then."""
+    before = torch.get_num_threads()
     torch.set_num_threads(study.spec.threads)
+    try:
+        return _run_cell(study, phase, key, places, chosen)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _run_cell(study: StreamStudy, phase: StreamPhase, key: StreamCellKey, places: StreamPlaces, chosen: ChosenTrials) -> dict[str, Any]:
     start = time.perf_counter()
     student = _student(study, places)
     course = _course(study, key.stream, student.class_names, places)
@@ -98,7 +107,7 @@ def run_along(way: Way, frames: Iterable[NDArray[np.uint8]]) -> tuple[list[Detec
         found.append(way.step(frame).at(place, None))
         if way.passed.failed is not None:
             mend = "mend what the reason says (the oracle's file, memory, device), and run the same command again"
-            raise DataError(f"the oracle failed at frame {place} of the stream", reason=way.passed.failed, to_mend=mend)
+            raise DataError(f"the oracle or an update failed at frame {place} of the stream", reason=way.passed.failed, to_mend=mend)
     way.passed.seconds["stream"] = time.perf_counter() - start
     return found, way.passed
 
@@ -125,8 +134,9 @@ def _course(study: StreamStudy, stream: str, class_names: tuple[str, ...], place
 def _student(study: StreamStudy, places: StreamPlaces) -> Student:
     spec = study.spec.student
     cfg, weights, names = (places.find(name, study) for name in (spec.cfg, spec.weights, spec.names))
+    device = pick_device(places.device)
     return Student(
-        DarknetDetector.open(cfg, weights, names, score_threshold=spec.score, nms_iou=spec.nms_iou, device="cpu", resize=spec.resize)
+        DarknetDetector.open(cfg, weights, names, score_threshold=spec.score, nms_iou=spec.nms_iou, device=device, resize=spec.resize)
     )
 
 

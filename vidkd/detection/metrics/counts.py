@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+Counted = NDArray[np.int64] | NDArray[np.float64]
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FrameCounts:
@@ -63,13 +65,14 @@ class FrameCounts:
     @property
     def f1(self) -> float:
         """Pooled F1 in [0, 1], 2 TP / (2 TP + FP + FN); 1 where nothing is there and nothing was found."""
-        return float(_f1(self.true_positives.sum(), self.false_positives.sum(), self.false_negatives.sum()))
+        return float(pooled_f1(self.true_positives.sum(), self.false_positives.sum(), self.false_negatives.sum()))
 
 
 def _share(part: int, whole: int) -> float:
     return part / whole if whole else float("nan")
 
 
-def _f1(right: NDArray[np.int64], wrong: NDArray[np.int64], missed: NDArray[np.int64]) -> NDArray[np.float64]:
+def pooled_f1(right: Counted, wrong: Counted, missed: Counted) -> NDArray[np.float64]:
+    """2 TP / (2 TP + FP + FN), entry by entry of counts of one shape, in [0, 1]; 1 where nothing is there and nothing was found."""
     whole = np.asarray(2 * right + wrong + missed, np.float64)
     return np.asarray(np.divide(2.0 * right, whole, out=np.ones_like(whole), where=whole > 0))

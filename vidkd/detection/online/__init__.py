@@ -2,7 +2,7 @@
 
 from vidkd.detection.online.asynchronous import AsynchronousLearner
 from vidkd.detection.online.oracle import Answer, BoxOracle, HeadOracle, OneAtATime, Oracle
-from vidkd.detection.online.records import cached_record, hash_of_weights, record_stream
+from vidkd.detection.online.records import cached_record, record_stream
 from vidkd.detection.online.replay import KeyFrame, Replay, ReplayBuffer
 from vidkd.detection.online.student import Student
 from vidkd.detection.online.synchronous import SynchronousLearner
@@ -30,6 +30,5 @@ __all__ = [
     "Update",
     "UpdateRecord",
     "cached_record",
-    "hash_of_weights",
     "record_stream",
 ]

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from vidkd.base.errors import DataError
@@ -76,13 +75,3 @@ def cached_record(folder: Path | str, made_from: Mapping[str, str], make: Callab
     record = make()
     write_record(path, record, made_from)
     return record
-
-
-def hash_of_weights(net: torch.nn.Module) -> str:
-    """Hex SHA-256 of the names, types, shapes and numbers of all weights and buffers."""
-    digest = hashlib.sha256()
-    for name, value in net.state_dict().items():
-        array = value.detach().cpu().contiguous().numpy()
-        digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from vidkd.base.errors import CheckpointError, ConfigError
+from vidkd.base.errors import CheckpointError, ConfigError, DataError
+from vidkd.base.files import read_json, write_json
 from vidkd.detection.online.account import UNKNOWN
 from vidkd.detection.online.asynchronous import AsynchronousLearner
 from vidkd.detection.online.student import Student
@@ -16,9 +17,13 @@ from vidkd.detection.online.synchronous import SynchronousLearner
 from vidkd.detection.online.views import Step as LearnerStep
 from vidkd.detection.saved import write_darknet
 from vidkd.detection.stream.stepper import Step
+from vidkd.engine.checkpoint import written_or_told
 from vidkd.runtime.detections import Detections
 from vidkd.runtime.formats import to_row
 from vidkd.video import Frame
+
+OWNER = "student.json"
+"""Beside a student that is kept along a stream: the run whose it is."""
 
 
 class LearningStepper:
@@ -87,12 +92,12 @@ class BesideStepper:
 class SavedAlong:
     """A `Stepper` whose student is written as darknet files after every part, so that a kill cannot lose it between stream and end.
 
-    student: called for the student as it then is. folder: gets student.cfg, student.weights and student.names, at last those after the
-    last frame. Raises CheckpointError where they cannot be written.
+    folder: gets student.cfg, student.weights and student.names, at last those after the last frame, and a file that says whose they are.
+    owner: the folder of the run. Raises CheckpointError where they cannot be written.
     """
 
-    def __init__(self, inner: LearningStepper | BesideStepper, folder: Path) -> None:
-        self._inner, self._folder = inner, folder
+    def __init__(self, inner: LearningStepper | BesideStepper, folder: Path, *, owner: Path) -> None:
+        self._inner, self._folder, self._owner = inner, folder, owner
 
     def step(self, frames: Sequence[Frame]) -> list[Step]:
         """See Stepper."""
@@ -101,12 +106,22 @@ class SavedAlong:
     def state(self) -> bytes:
         """See Stepper."""
         student = student_of(self._inner)
+        with written_or_told(f"the student in {self._folder}"):
+            write_json(self._folder / OWNER, {"run": str(self._owner.resolve())})
         write_darknet(self._folder, student.net, student.class_names)
         return self._inner.state()
 
     def restore(self, state: bytes) -> None:
         """See Stepper."""
         self._inner.restore(state)
+
+
+def saved_by(folder: Path) -> Path | None:
+    """The folder of the run whose student `SavedAlong` keeps here; None where it keeps none."""
+    try:
+        return Path(read_json(folder / OWNER)["run"])
+    except (DataError, KeyError, TypeError):
+        return None
 
 
 def student_of(stepper: LearningStepper | BesideStepper) -> Student:

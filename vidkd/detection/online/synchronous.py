@@ -25,9 +25,10 @@ log = logging.getLogger(__name__)
 class SynchronousLearner:
     """A student that runs along a stream and learns from the key frames that its policy chooses.
 
-    student: its weights change in place. oracle: asked on key frames alone. An oracle that throws costs its call, is counted in `failures`
-    and logged, and the student goes on; one that hangs holds the stream, for which there are `TimedOracle` and the asynchronous learner.
-    With equal weights, seeds, frames and answers, on one machine with one number of threads, a run repeats bit by bit.
+    student: its weights change in place. oracle: asked on key frames alone. An oracle that throws, or an update, costs its call, is counted
+    in `failures` and logged, and the student goes on; an oracle that hangs holds the stream, for which there are `TimedOracle` and the
+    asynchronous learner. With equal weights, seeds, frames and answers, on one machine's processor with one number of threads, a run
+    repeats bit by bit; on a GPU kernels may add up in another order each time.
     Raises ConfigError if oracle and loss do not fit.
     """
 
@@ -69,7 +70,7 @@ class SynchronousLearner:
                     answer, failed = self._ask(frame)
             if answer is not None:
                 with clock.part("update"):
-                    lesson = self._learn(look, answer)
+                    lesson, failed = self._learn(look, answer)
         self.position += 1
         record = record_of(look, called=called, version=version, lesson=lesson, failed=failed, seconds=clock.seconds())
         return Step(look=look, observation=observation, record=record, answer=answer if called else None)
@@ -93,15 +94,22 @@ class SynchronousLearner:
         try:
             return self.oracle(frame), None
         except Exception as error:  # whatever library runs the oracle: the student must go on without it
-            self.failures += 1
-            log.warning("oracle failed at frame %d (%d failures): %s: %s", self.position, self.failures, type(error).__name__, error)
-            return None, f"{type(error).__name__}: {error}"
+            return None, self._failed("oracle", error)
 
-    def _learn(self, look: Look, answer: Answer) -> Lesson:
-        lesson = self.pupil.learn(look, answer)
+    def _learn(self, look: Look, answer: Answer) -> tuple[Lesson | None, str | None]:
+        """What the answer taught, or why the update failed."""
+        try:
+            lesson = self.pupil.learn(look, answer)
+        except Exception as error:  # out of memory, say: the student still runs
+            return None, self._failed("update", error)
         self.student.detector.follow_weights()  # a part of the update, not of the next frame
         synchronise(self.student.detector.device)
         self._watcher.told(lesson.update.loss_before)
         self.chooser.told(lesson.feedback)
         self.version += lesson.update.changed
-        return lesson
+        return lesson, None
+
+    def _failed(self, what: str, error: Exception) -> str:
+        self.failures += 1
+        log.warning("%s failed at frame %d (%d failures): %s: %s", what, self.position, self.failures, type(error).__name__, error)
+        return f"{type(error).__name__}: {error}"

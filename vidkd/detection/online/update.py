@@ -94,6 +94,9 @@ class Update:
             value = getattr(self, name)
             if value is not None and not value >= least:
                 raise ConfigError(f"update.{name} must be at least {least}, not {value}")
+        for name in ("certain", "mix_threshold", "mix_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"update.{name} lies in [0, 1], not {getattr(self, name)}")
         if any(not 0 <= share <= 1 for share in self.interpolate):
             raise ConfigError(f"update.interpolate are shares from 0 to 1, not {list(self.interpolate)}")
         if not 0 < self.retain <= 1:

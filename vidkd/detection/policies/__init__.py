@@ -36,6 +36,8 @@ POLICIES: dict[str, Callable[..., Policy]] = {
 }
 
 SEEDED = ("random", "random_scores", "loss_adaptive")
+BLIND = ("fixed", "random", "random_scores", "frame_difference")
+"""Those that choose without a look at the student: on their key frames it errs as often as on others like them."""
 BARE = tuple(name for name in POLICIES if name not in ("hindsight", "lstm"))
 
 

@@ -43,14 +43,18 @@ def other_learning(about: Mapping[str, Any], now: Mapping[str, Any]) -> list[str
     return [told for name in LEARNING if name in made_from and name in now for told in _different(made_from[name], now[name], name)]
 
 
-def _student(net: torch.nn.Module, resize: str) -> dict[str, str]:
-    """The weights by value, so that a checkpoint and the darknet file made of it are one."""
+def hash_of_weights(net: torch.nn.Module) -> str:
+    """Short SHA-256 of weights and buffers by name, shape and value, so that a checkpoint and the darknet file made of it are one."""
     digest = hashlib.sha256()
     for name, value in net.state_dict().items():
         if value.is_floating_point():  # not how many batches a normalisation has seen, which no file of weights holds
             digest.update(f"{name} {tuple(value.shape)}\n".encode())
             digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
-    return {"weights": digest.hexdigest()[:16], "resize": resize}
+    return digest.hexdigest()[:16]
+
+
+def _student(net: torch.nn.Module, resize: str) -> dict[str, str]:
+    return {"weights": hash_of_weights(net), "resize": resize}
 
 
 def _different(then: object, now: object, at: str) -> list[str]:

@@ -71,12 +71,14 @@ class SelectorTraining:
             raise unknown_name("way", self.features, get_args(Features), where="selector.features")
         if self.target not in get_args(Target):
             raise unknown_name("target", self.target, get_args(Target), where="selector.target")
-        for name in ("epochs", "patience", "chunk", "batch", "window"):
+        for name in ("epochs", "patience", "chunk", "batch", "window", "units", "layers"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"selector.{name} must be at least 1, not {getattr(self, name)}")
         for name in ("lr", "clip_norm"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"selector.{name} must be above 0, not {getattr(self, name)}")
+        if not self.weight_decay >= 0:
+            raise ConfigError(f"selector.weight_decay must be at least 0, not {self.weight_decay}")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -208,8 +210,9 @@ def _epoch(
         loss = LOSSES[settings.loss](model(inputs)[0], true, mask, settings)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
-        optimiser.step()
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
+        if torch.isfinite(norm):  # else the step would leave no numbers behind
+            optimiser.step()
         losses.append(float(loss.detach()))
     return float(np.mean(losses))
 

@@ -131,7 +131,7 @@ class _Walk:
             self._pipeline = Pipeline(stepper, batch=1 if source.live else config.batch, part_frames=config.part_frames, draw=self._draw)
             self._clock = _Clock(self._pipeline)
             try:
-                frames = wanted(source, config)
+                frames = wanted(source, config, size=self._parts.whole[-1].size if self._parts.whole else None)
                 # a file is left at the end of a part and gone on with; a live source ends, with all that was seen until then
                 frames = until_stopped(frames, self._stop) if source.live else frames
                 with self._progress(source) as progress, contextlib.closing(self._pipeline.along(frames)) as items:
@@ -180,9 +180,12 @@ class _Walk:
         )
 
 
-def wanted(source: StreamSource, config: StreamConfig) -> Iterator[Frame]:
-    """The frames of a source, all of one size, that a stream of this configuration looks at. Raises VideoError as its frames do."""
-    for frame in constant_size(source.frames):
+def wanted(source: StreamSource, config: StreamConfig, *, size: tuple[int, int] | None = None) -> Iterator[Frame]:
+    """The frames of a source, all of one size, that a stream of this configuration looks at. Raises VideoError as its frames do.
+
+    size: as `constant_size` has it.
+    """
+    for frame in constant_size(source.frames, size):
         if config.seconds is not None and frame.time_s >= config.seconds:
             return
         if frame.index % config.every == 0:

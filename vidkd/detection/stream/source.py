@@ -5,9 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from vidkd.base.errors import VideoError
-from vidkd.engine.sources import is_live, open_source
-from vidkd.video import Frame, VideoReader, open_video
-from vidkd.video.completeness import missing_part
+from vidkd.engine.sources import is_live, open_source, whole_from
+from vidkd.video import Frame, open_video
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,27 +34,18 @@ def open_from(name: str, *, start: int = 0, sequence_fps: float | None = None) -
             yield StreamSource(name=name, live=True, fps=live.fps, count=None, frames=live.frames)
     else:
         with open_video(name, backend="pyav", sequence_fps=sequence_fps) as video:
-            yield StreamSource(name=name, live=False, fps=video.info.average_fps, count=len(video), frames=_whole_from(video, start))
+            yield StreamSource(name=name, live=False, fps=video.info.average_fps, count=len(video), frames=whole_from(video, start))
 
 
-def _whole_from(video: VideoReader, start: int) -> Iterator[Frame]:
-    count = start
-    try:
-        for frame in video.stream(min(start, len(video))):
-            yield frame
-            count += 1
-    except VideoError as error:  # which counts from where decoding began
-        raise VideoError(error.what, **{**error.lines, "after frames": count}) from error
-    if video.info.backend != "images" and (missing := video.info.damage or missing_part(video.path, video.info.duration_s)):
-        raise VideoError(f"the video is not whole: {video.path}", after_frames=count, reason=missing)
+def constant_size(frames: Iterator[Frame], before: tuple[int, int] | None = None) -> Iterator[Frame]:
+    """The frames, as long as they have one size. Raises VideoError at the first that has another.
 
-
-def constant_size(frames: Iterator[Frame]) -> Iterator[Frame]:
-    """The frames, as long as they have one size. Raises VideoError at the first that has another."""
-    shape: tuple[int, ...] | None = None
+    before: (width, height) of those that came before these, None for the first frames of all.
+    """
     for frame in frames:
-        shape = shape or frame.image.shape
-        if frame.image.shape != shape:
-            size, first = (f"{form[1]} x {form[0]}" for form in (frame.image.shape, shape))
-            raise VideoError("the size of the frames changes", after_frames=frame.index, reason=f"{size}, {first} before")
+        height, width = frame.image.shape[:2]
+        before = before or (width, height)
+        if (width, height) != before:
+            reason = f"{width} x {height}, {before[0]} x {before[1]} before"
+            raise VideoError("the size of the frames changes", after_frames=frame.index, reason=reason)
         yield frame
