@@ -351,7 +351,7 @@ def test_a_cell_whose_oracle_failed_is_neither_written_nor_read(done, root, tmp_
 
     monkeypatch.setattr(KnownOracle, "__call__", failing)
     elsewhere = StreamPlaces(roots=(root,), results=tmp_path, cache=places.cache)
-    told = rf"(?s)random-calls10-s0-both: DataError: the oracle or an update failed at frame {second} of the stream.*RuntimeError: out of memory"
+    told = rf"(?s)random-calls10-s0-both: DataError: the oracle or an update failed at frame {second} .*RuntimeError: out of memory"
     with pytest.raises(DataError, match=told):
         list(run_stream_cells(study, "test", [key], elsewhere, {}, 1))
     assert not elsewhere.cell("test", key).exists()
