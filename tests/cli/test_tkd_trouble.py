@@ -19,6 +19,7 @@ from tkd_runs import lines, run, weights_of, without_seconds
 from vidkd.base.errors import VideoError
 from vidkd.detection.online import BoxOracle, account
 from vidkd.engine import sources
+from vidkd.models.darknet import save_weights
 from vidkd.video import open_video
 
 
@@ -185,6 +186,31 @@ def test_a_camera_stopped_by_the_user_leaves_its_student(
     kept = any(row["learning"]["outcome"] == "kept" for row in found if "outcome" in row["learning"])
     if kept or not beside:  # beside the stream an update may end after the last frame, which is told in no row
         assert np.array_equal(learned, before) is not kept
+
+
+def test_a_disk_that_fills_up_along_the_stream(
+    video: Path, networks: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """While the student of the second part is written: the first part is safe, and the same command ends as an uninterrupted run does."""
+    assert run(video, networks, tmp_path / "whole", "--save-student", tmp_path / "after_whole") == 0
+    calls = itertools.count()
+
+    def full(*given: Any) -> None:
+        if next(calls) == 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save_weights(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("vidkd.detection.saved.save_weights", full)
+        assert run(video, networks, tmp_path / "out", "--save-student", tmp_path / "after") == 2
+    error = capsys.readouterr().err
+    assert f"cannot write the detector in {tmp_path / 'after'}" in error
+    assert "No space left on device" in error
+    assert "free some space and run the same command again" in error
+    assert run(video, networks, tmp_path / "out", "--save-student", tmp_path / "after") == 0
+    first, again = (without_seconds(tmp_path / name / "street" / "detections.jsonl") for name in ("whole", "out"))
+    assert first == again
+    assert np.array_equal(*(weights_of(tmp_path / name / "student.weights") for name in ("after_whole", "after")))
 
 
 def test_files_of_others_are_not_replaced(video: Path, networks: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
