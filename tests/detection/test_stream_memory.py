@@ -37,7 +37,7 @@ print(json.dumps(detector.held_mib))
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory of a process is read from /proc")
 def test_an_hour_of_video_costs_no_more_memory_than_its_frames_times(tmp_path: Path) -> None:
-    """A short video many times over, 72,000 frames, in every format. Held at once are 46 pictures, whatever the length."""
+    """A short video many times over, 72,000 frames, in every format. Held at once are 62 pictures, whatever the length."""
     loops, short = 180, make_video(tmp_path / "short.mp4", 400)
     looped = ((short, [(400 * loop + index) / FPS for index in range(400)]) for loop in range(loops))
     assert join_videos(tmp_path / "hour.mp4", looped, fps=FPS) / FPS == 3600

@@ -2,14 +2,15 @@
 
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
 from vidkd.base.errors import VideoError
-from vidkd.detection.stream.pipeline import Cut, Pipeline, Seen
-from vidkd.detection.stream.stepper import Step
+from vidkd.detection.stream.pipeline import Cut, Pipeline, Seen, most_frames
+from vidkd.detection.stream.stepper import Step, Stepper
 from vidkd.runtime.detections import Detections
 from vidkd.video import Frame
 
@@ -22,7 +23,7 @@ def frames(count: int, *, each_s: float = 0.0, error: Exception | None = None) -
         raise error
 
 
-class Recorder:
+class Recorder(Stepper):
     """Notes what it is given; its state is how many frames it has seen."""
 
     def __init__(self, *, each_s: float = 0.0, fails_at: int | None = None) -> None:
@@ -42,12 +43,34 @@ class Recorder:
     def restore(self, state: bytes) -> None: ...
 
 
+class Halves(Recorder):
+    """The same in two halves, of which the second does the work that leaves a state."""
+
+    @property
+    def staged(self) -> bool:
+        return True
+
+    def begin(self, given):
+        return [frame.index for frame in given]
+
+    def end(self, given, begun):
+        assert begun == [frame.index for frame in given]
+        return super().step(given)
+
+    def step(self, given):
+        raise AssertionError("it is asked for its halves")
+
+
+KINDS = pytest.mark.parametrize("kind", [Recorder, Halves])
+
+
 def indices(items) -> list[object]:
     return [item.step.detections.frame_index if isinstance(item, Seen) else (item.state, item.ended) for item in items]
 
 
-def test_frames_in_order_and_a_cut_with_the_state_after_each_part():
-    recorder = Recorder()
+@KINDS
+def test_frames_in_order_and_a_cut_with_the_state_after_each_part(kind):
+    recorder = kind()
     pipeline = Pipeline(recorder, batch=4, part_frames=6, draw=None)
     assert indices(pipeline.along(frames(15))) == [
         *range(6), (b"6", False), *range(6, 12), (b"12", False), *range(12, 15), (b"15", True),
@@ -56,8 +79,9 @@ def test_frames_in_order_and_a_cut_with_the_state_after_each_part():
     assert pipeline.trouble is None
 
 
-def test_a_stream_that_ends_with_a_part_has_an_empty_one_after_it():
-    items = indices(Pipeline(Recorder(), batch=3, part_frames=3, draw=None).along(frames(3)))
+@KINDS
+def test_a_stream_that_ends_with_a_part_has_an_empty_one_after_it(kind):
+    items = indices(Pipeline(kind(), batch=3, part_frames=3, draw=None).along(frames(3)))
     assert items == [0, 1, 2, (b"3", False), (b"3", True)]
 
 
@@ -68,8 +92,9 @@ def test_pictures_are_those_of_their_frames():
     assert isinstance(items[-1], Cut)
 
 
-def test_a_source_that_breaks_off_ends_with_all_that_came_before():
-    pipeline = Pipeline(Recorder(), batch=4, part_frames=100, draw=None)
+@KINDS
+def test_a_source_that_breaks_off_ends_with_all_that_came_before(kind):
+    pipeline = Pipeline(kind(), batch=4, part_frames=100, draw=None)
     gone = VideoError("gone")
     assert indices(pipeline.along(frames(7, error=gone))) == [*range(7), (b"7", True)]
     assert pipeline.trouble is gone
@@ -88,10 +113,11 @@ def raises_at(number: int):
     ("stepper", "draw", "source", "error", "seen"),
     [
         (Recorder(fails_at=5), None, frames(10_000), VideoError, 4),
+        (Halves(fails_at=5), None, frames(10_000), VideoError, 4),
         (Recorder(), raises_at(6), frames(10_000), ZeroDivisionError, 6),
         (Recorder(), None, frames(8, error=MemoryError()), MemoryError, 8),
     ],
-    ids=["step", "draw", "decode"],
+    ids=["step", "end", "draw", "decode"],
 )
 def test_an_error_in_any_stage_comes_after_the_frames_before_it_and_ends_all_threads(stepper, draw, source, error, seen):
     before, got = threading.active_count(), []
@@ -119,6 +145,42 @@ def test_stages_work_at_the_same_time():
     took_s, seconds = time.perf_counter() - start, pipeline.seconds()
     assert took_s < 0.75 * sum(seconds.values())
     assert all(0.3 < seconds[stage] < 1.2 * took_s for stage in ("decode", "infer", "draw"))
+
+
+def test_what_comes_next_is_begun_before_what_came_before_is_ended():
+    """The second half of a batch waits until the next one has begun, which would never be if one waited for the other."""
+    begun = [threading.Event() for _ in range(5)]
+
+    class Waits(Halves):
+        def begin(self, given):
+            begun[given[0].index // 2].set()
+            return super().begin(given)
+
+        def end(self, given, indices_begun):
+            assert begun[min(given[0].index // 2 + 1, 4)].wait(5)
+            return super().end(given, indices_begun)
+
+    pipeline = Pipeline(Waits(), batch=2, part_frames=4, draw=None)
+    assert [item for item in indices(pipeline.along(frames(10))) if isinstance(item, int)] == list(range(10))
+    assert pipeline.seconds().keys() == {"decode", "infer", "boxes", "draw"}
+
+
+def test_no_more_frames_are_held_than_stated_where_a_step_has_halves():
+    alive, most = [0], [0]
+
+    def gone() -> None:
+        alive[0] -= 1
+
+    def counted() -> Iterator[Frame]:
+        for frame in frames(200):
+            weakref.finalize(frame, gone)
+            alive[0] += 1
+            most[0] = max(most[0], alive[0])
+            yield frame
+
+    for _ in Pipeline(Halves(), batch=6, part_frames=100, draw=lambda image, _: image).along(counted()):
+        time.sleep(1e-3)
+    assert 3 * 6 < most[0] <= most_frames(6)
 
 
 def test_waiting_is_no_work():

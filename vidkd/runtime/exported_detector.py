@@ -58,18 +58,25 @@ class ExportedDetector:
 
         Raises ValueError unless frames are RGB uint8 (B, H, W, 3).
         """
+        return self.end(self.begin(frames))
+
+    def begin(self, frames: NDArray[np.uint8]) -> tuple[list[tuple[int, list[Array]]], Letterbox | None]:
+        """See `StagedDetector`: of each piece how many frames it has and its outputs, and how to come back; None for no frame."""
         if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8:
             raise ValueError(f"frames must be uint8 (B, H, W, 3): {frames.dtype} {frames.shape}")
         if not len(frames):
-            return []
+            return [], None
         box = Letterbox.fit((frames.shape[2], frames.shape[1]), self._metadata.input.size, self._metadata.input.resize)
         piece = self._port.shape[0] or len(frames)
-        starts = range(0, len(frames), piece)
-        return [self._found(found, box) for start in starts for found in self._candidates(frames[start : start + piece], box)]
+        pieces = [frames[start : start + piece] for start in range(0, len(frames), piece)]
+        return [(len(part), self._run(part, box)) for part in pieces], box
 
-    def _candidates(self, frames: NDArray[np.uint8], box: Letterbox) -> list[Candidates]:
-        outputs = self._run(frames, box)
-        return [self._decode(outputs, index, self._score) for index in range(len(frames))]
+    def end(self, begun: tuple[list[tuple[int, list[Array]]], Letterbox | None]) -> list[Detections]:
+        """See `StagedDetector`."""
+        ran, box = begun
+        if box is None:
+            return []
+        return [self._found(self._decode(outputs, index, self._score), box) for count, outputs in ran for index in range(count)]
 
     def _run(self, frames: NDArray[np.uint8], box: Letterbox) -> list[Array]:
         """The outputs, whose first axis counts the batch; rows after those of the frames only fill it."""

@@ -16,7 +16,7 @@ from vidkd.detection.online.student import Student
 from vidkd.detection.online.synchronous import SynchronousLearner
 from vidkd.detection.online.views import Step as LearnerStep
 from vidkd.detection.saved import write_darknet
-from vidkd.detection.stream.stepper import Step
+from vidkd.detection.stream.stepper import Step, Stepper
 from vidkd.engine.checkpoint import written_or_told
 from vidkd.runtime.detections import Detections
 from vidkd.runtime.formats import to_row
@@ -26,7 +26,7 @@ OWNER = "student.json"
 """Beside a student that is kept along a stream: the run whose it is."""
 
 
-class LearningStepper:
+class LearningStepper(Stepper):
     """A `vidkd.detection.stream.stepper.Stepper` that learns in step with the stream, one frame at a time.
 
     A frame's line carries "learning", the row of its `FrameRecord`, and "boxes_of": "student", or "oracle" where emit_oracle puts the
@@ -63,7 +63,7 @@ class LearningStepper:
             ) from error
 
 
-class BesideStepper:
+class BesideStepper(Stepper):
     """A `Stepper` whose student learns beside the stream; whoever made the learner closes it.
 
     Lines are those of `LearningStepper`, without "key": an answer comes when its frame is long written.
@@ -89,7 +89,7 @@ class BesideStepper:
         )
 
 
-class SavedAlong:
+class SavedAlong(Stepper):
     """A `Stepper` whose student is written as darknet files after every part, so that a kill cannot lose it between stream and end.
 
     folder: gets student.cfg, student.weights and student.names, at last those after the last frame, and a file that says whose they are.

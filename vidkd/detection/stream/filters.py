@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,16 +75,31 @@ class BoxFilter:
         return detections.select(kept)
 
 
-class Filtered:
+class Filtered(Stepper):
     """A `Stepper` of which only the boxes that pass a filter are seen."""
 
     def __init__(self, inner: Stepper, keep: BoxFilter) -> None:
         self._inner, self._keep = inner, keep
 
+    @property
+    def staged(self) -> bool:
+        """See Stepper."""
+        return self._inner.staged
+
+    def begin(self, frames: Sequence[Frame]) -> Any:
+        """See Stepper."""
+        return self._inner.begin(frames)
+
+    def end(self, frames: Sequence[Frame], begun: Any) -> list[Step]:
+        """See Stepper. Raises ConfigError if the filter's region lies outside the frame."""
+        return self._kept(self._inner.end(frames, begun), frames)
+
     def step(self, frames: Sequence[Frame]) -> list[Step]:
         """See Stepper. Raises ConfigError if the filter's region lies outside the frame."""
+        return self._kept(self._inner.step(frames), frames)
+
+    def _kept(self, steps: Sequence[Step], frames: Sequence[Frame]) -> list[Step]:
         height, width = frames[0].image.shape[:2]
-        steps = self._inner.step(frames)
         return [dataclasses.replace(step, detections=self._keep(step.detections, width=width, height=height)) for step in steps]
 
     def state(self) -> bytes:

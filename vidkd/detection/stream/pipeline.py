@@ -1,9 +1,9 @@
-"""Decoding, detecting and drawing side by side, each in a thread of its own; who takes the results is the fourth."""
+"""Decoding, the network, making boxes and drawing side by side, each in a thread of its own; who takes the results is the fifth."""
 
 import contextlib
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from vidkd.base.errors import VideoError
 from vidkd.detection.stream.stepper import Step, Stepper
@@ -36,6 +36,15 @@ class Cut:
 
 
 @dataclass(frozen=True, kw_only=True)
+class _Begun:
+    """The first half of a step of these frames. ends_part: whether they are the last of a part."""
+
+    frames: list[Frame]
+    begun: Any
+    ends_part: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Stepped:
     frame: Frame
     step: Step
@@ -52,7 +61,7 @@ class Pipeline:
 
     def __init__(self, stepper: Stepper, *, batch: int, part_frames: int, draw: Draw | None) -> None:
         self._stepper, self._batch, self._part_frames, self._draw = stepper, batch, part_frames, draw
-        self._stages: list[Ahead[Frame] | Ahead[_Stepped | Cut] | Ahead[Seen | Cut]] = []
+        self._stages: dict[str, Ahead[Any]] = {}
         self.trouble: VideoError | None = None
 
     def along(self, frames: Iterator[Frame]) -> Generator[Seen | Cut, None, None]:
@@ -60,16 +69,21 @@ class Pipeline:
         depth = max(FRAMES_AHEAD, self._batch)
         with contextlib.ExitStack() as stack:
             decoded = stack.enter_context(Ahead(self._until_trouble(frames), depth=depth))
-            stepped = stack.enter_context(Ahead(self._steps(decoded), depth=depth))
+            if self._stepper.staged:
+                begun = stack.enter_context(Ahead(self._begun(decoded), depth=1))
+                stepped = stack.enter_context(Ahead(self._ended(begun), depth=depth))
+                halves: dict[str, Ahead[Any]] = {"infer": begun, "boxes": stepped}
+            else:
+                stepped = stack.enter_context(Ahead(self._steps(decoded), depth=depth))
+                halves = {"infer": stepped}
             drawn = stack.enter_context(Ahead(self._pictures(stepped), depth=FRAMES_AHEAD))
-            self._stages = [decoded, stepped, drawn]
+            self._stages = {"decode": decoded, **halves, "draw": drawn}
             yield from drawn
 
     def seconds(self) -> dict[str, float]:
-        """Seconds of work so far of each thread, waiting for the one before left out: decode, infer, draw."""
-        made = [stage.made_s for stage in self._stages]
-        waited = [0.0, *(stage.waited_s for stage in self._stages[:-1])]
-        return {name: max(0.0, all_s - idle_s) for name, all_s, idle_s in zip(("decode", "infer", "draw"), made, waited, strict=True)}
+        """Seconds of work so far of each thread, waiting for the one before left out: decode, infer, of a staged stepper boxes, draw."""
+        waited = [0.0, *(stage.waited_s for stage in self._stages.values())]
+        return {name: max(0.0, stage.made_s - idle_s) for (name, stage), idle_s in zip(self._stages.items(), waited, strict=False)}
 
     def _until_trouble(self, frames: Iterator[Frame]) -> Iterator[Frame]:
         """A source that breaks off ends; only its own errors do so, not those of a stepper."""
@@ -78,28 +92,44 @@ class Pipeline:
         except VideoError as error:
             self.trouble = error
 
-    def _steps(self, frames: Ahead[Frame]) -> Iterator[_Stepped | Cut]:
+    def _batches(self, frames: Ahead[Frame]) -> Iterator[tuple[list[Frame], bool]]:
+        """The frames of each step, and whether a part ends with them; at last those that are left, which may be none."""
         waiting: list[Frame] = []
         made = 0
         for frame in frames:
             waiting.append(frame)
             if len(waiting) < min(self._batch, self._part_frames - made):
                 continue
-            made += len(waiting)
-            yield from self._step(waiting)
-            if made == self._part_frames:
-                made = 0
+            made = (made + len(waiting)) % self._part_frames
+            yield waiting, made == 0
+            waiting = []
+        yield waiting, False
+
+    def _steps(self, frames: Ahead[Frame]) -> Iterator[_Stepped | Cut]:
+        for batch, ends_part in self._batches(frames):
+            yield from self._stepped(batch, self._stepper.step(batch) if batch else [])
+            if ends_part:
                 yield Cut(state=self._stepper.state(), ended=False)
-        yield from self._step(waiting)
         yield Cut(state=self._stepper.state(), ended=True)
 
-    def _step(self, waiting: list[Frame]) -> Iterator[_Stepped]:
+    def _begun(self, frames: Ahead[Frame]) -> Iterator[_Begun]:
+        for batch, ends_part in self._batches(frames):
+            if batch:
+                yield _Begun(frames=batch, begun=self._stepper.begin(batch), ends_part=ends_part)
+
+    def _ended(self, begun: Ahead[_Begun]) -> Iterator[_Stepped | Cut]:
+        for one in begun:
+            yield from self._stepped(one.frames, self._stepper.end(one.frames, one.begun))
+            if one.ends_part:
+                yield Cut(state=self._stepper.state(), ended=False)
+        yield Cut(state=self._stepper.state(), ended=True)
+
+    def _stepped(self, frames: list[Frame], steps: list[Step]) -> Iterator[_Stepped]:
         """The results of these frames, which are let go of one by one."""
-        steps = self._stepper.step(waiting) if waiting else []
-        if len(steps) != len(waiting):
-            raise ValueError(f"a stepper gave {len(steps)} results for {len(waiting)} frames")
+        if len(steps) != len(frames):
+            raise ValueError(f"a stepper gave {len(steps)} results for {len(frames)} frames")
         for step in steps:
-            yield _Stepped(frame=waiting.pop(0), step=step)
+            yield _Stepped(frame=frames.pop(0), step=step)
 
     def _pictures(self, stepped: Ahead[_Stepped | Cut]) -> Iterator[Seen | Cut]:
         for item in stepped:
@@ -112,5 +142,7 @@ class Pipeline:
 
 
 def most_frames(batch: int) -> int:
-    """Most decoded frames that are held at once: what waits before and after the stepper, what it works on, and what is in hand."""
-    return 2 * max(FRAMES_AHEAD, batch) + batch + 4
+    """Most decoded frames that are held at once: what waits before and after the stepper, what its halves work on and have between them,
+    and what is in hand.
+    """
+    return 2 * max(FRAMES_AHEAD, batch) + 3 * batch + 4

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from vidkd.runtime.detections import Detections
-from vidkd.runtime.detector import Detector
+from vidkd.runtime.detector import Detector, StagedDetector
 from vidkd.video import Frame
 
 
@@ -20,11 +20,27 @@ class Step:
 
 
 class Stepper(Protocol):
-    """Called from one thread, with the frames of a stream in order.
+    """Called with the frames of a stream in order, from one thread; one that is `staged` from two.
 
     `state` is asked for after the last frame of each part; `restore` gets it back in a new process, before the frame that follows. The
     steps after that must be those that would have followed without an interruption.
     """
+
+    @property
+    def staged(self) -> bool:
+        """Whether what frames are asked first depends on no frame before: `begin` may then be called for frames whose predecessors are
+        not ended yet, in a thread of its own, and `step` is `end(begin(frames))`.
+        """
+        return False
+
+    def begin(self, frames: Sequence[Frame]) -> Any:
+        """The first half of a step. What it gives holds no frame's picture."""
+        return self.step(frames)
+
+    def end(self, frames: Sequence[Frame], begun: Any) -> list[Step]:  # noqa: ARG002 - for those that are staged
+        """The second half, with the same frames."""
+        steps: list[Step] = begun
+        return steps
 
     def step(self, frames: Sequence[Frame]) -> list[Step]:
         """One result a frame, in order, with the frame's index and time. Frames of one call have one size."""
@@ -39,16 +55,30 @@ class Stepper(Protocol):
         ...
 
 
-class DetectorStepper:
-    """A detector that no frame changes: the `Stepper` without a state."""
+class DetectorStepper(Stepper):
+    """A detector that no frame changes: the `Stepper` without a state, staged where the detector is."""
 
     def __init__(self, detector: Detector) -> None:
         self._detector = detector
 
+    @property
+    def staged(self) -> bool:
+        """See Stepper."""
+        return isinstance(self._detector, StagedDetector)
+
+    def begin(self, frames: Sequence[Frame]) -> Any:
+        """See Stepper."""
+        assert isinstance(self._detector, StagedDetector)
+        return self._detector.begin(np.stack([frame.image for frame in frames]))
+
+    def end(self, frames: Sequence[Frame], begun: Any) -> list[Step]:
+        """See Stepper."""
+        assert isinstance(self._detector, StagedDetector)
+        return _steps(self._detector.end(begun), frames)
+
     def step(self, frames: Sequence[Frame]) -> list[Step]:
         """See Stepper: the frames are given to the detector together."""
-        found = self._detector(np.stack([frame.image for frame in frames]))
-        return [Step(detections=one.at(frame.index, frame.time_s)) for one, frame in zip(found, frames, strict=True)]
+        return _steps(self._detector(np.stack([frame.image for frame in frames])), frames)
 
     def state(self) -> bytes:
         """See Stepper."""
@@ -56,3 +86,7 @@ class DetectorStepper:
 
     def restore(self, state: bytes) -> None:
         """See Stepper."""
+
+
+def _steps(found: Sequence[Detections], frames: Sequence[Frame]) -> list[Step]:
+    return [Step(detections=one.at(frame.index, frame.time_s)) for one, frame in zip(found, frames, strict=True)]

@@ -14,17 +14,33 @@ from vidkd.video import Frame
 INNER = "inner"
 
 
-class Tracked:
+class Tracked(Stepper):
     """A `Stepper` whose boxes get track numbers. No box is left out: those without a track have -1."""
 
     def __init__(self, inner: Stepper, tracker: ByteTracker) -> None:
         self._inner, self._tracker = inner, tracker
 
+    @property
+    def staged(self) -> bool:
+        """See Stepper: tracks go on from frame to frame in the second half alone."""
+        return self._inner.staged
+
+    def begin(self, frames: Sequence[Frame]) -> Any:
+        """See Stepper."""
+        return self._inner.begin(frames)
+
+    def end(self, frames: Sequence[Frame], begun: Any) -> list[Step]:
+        """See Stepper."""
+        return self._tracked(self._inner.end(frames, begun))
+
     def step(self, frames: Sequence[Frame]) -> list[Step]:
         """See Stepper."""
+        return self._tracked(self._inner.step(frames))
+
+    def _tracked(self, steps: Sequence[Step]) -> list[Step]:
         return [
             dataclasses.replace(step, detections=dataclasses.replace(step.detections, track_ids=self._tracker.update(step.detections)))
-            for step in self._inner.step(frames)
+            for step in steps
         ]
 
     def state(self) -> bytes:

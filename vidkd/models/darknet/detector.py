@@ -110,11 +110,21 @@ class DarknetDetector:
 
     def __call__(self, frames: NDArray[np.uint8]) -> list[Detections]:
         """RGB uint8 (B, H, W, 3) -> B results, each sorted by falling score. Raises ValueError for other arrays."""
+        return self.end(self.begin(frames))
+
+    @torch.inference_mode()
+    def begin(self, frames: NDArray[np.uint8]) -> tuple[list[Tensor], Letterbox]:
+        """See `StagedDetector`: the raw heads, and how to come back. Raises ValueError for other arrays."""
         images, letterbox = self.prepare(frames)
         if not len(images):
-            return []
-        with torch.inference_mode():
-            return self.finish(self.net(images) if self._onnx is None else self._onnx(images)[0], letterbox)
+            return [], letterbox
+        return self.net(images) if self._onnx is None else self._onnx(images)[0], letterbox
+
+    @torch.inference_mode()
+    def end(self, begun: tuple[list[Tensor], Letterbox]) -> list[Detections]:
+        """See `StagedDetector`."""
+        heads, letterbox = begun
+        return self.finish(heads, letterbox) if heads else []
 
     @torch.inference_mode()
     def forward(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
@@ -141,8 +151,13 @@ class DarknetDetector:
         inputs = np.empty((len(frames), height, width, 3), np.uint8)
         for slot, frame in zip(inputs, frames, strict=True):
             slot[...] = letterbox.apply(frame, GREY)
-        # sent as bytes and made float there: a quarter of the traffic to a GPU
-        return torch.from_numpy(inputs).to(self.device).permute(0, 3, 1, 2).float() / 255, letterbox
+        return self._sent(torch.from_numpy(inputs)).permute(0, 3, 1, 2).float() / 255, letterbox
+
+    def _sent(self, pictures: Tensor) -> Tensor:
+        """On the device as bytes, a quarter of the traffic of floats; a GPU fetches them by itself while this thread goes on."""
+        if self.device.type == "cuda":
+            return pictures.pin_memory().to(self.device, non_blocking=True)
+        return pictures.to(self.device)
 
     @torch.no_grad()
     def finish(self, raw_heads: list[Tensor], letterbox: Letterbox, score_threshold: float | None = None) -> list[Detections]:
