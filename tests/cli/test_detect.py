@@ -254,7 +254,7 @@ def test_arguments_that_mean_nothing(
 
 def test_inputs_that_are_not_there(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(tmp_path / "no.mp4", "--model", model, "--out", tmp_path / "out") == 2
-    assert "nothing to detect in" in capsys.readouterr().err
+    assert "no such file or folder" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -50,11 +50,11 @@ def test_all_that_comes_of_a_video(
     said = capsys.readouterr().out
     assert "20 frames, 4 calls of the oracle (20.0 %)" in said
     first, last = keys[0]["disagreement"], keys[-1]["disagreement"]
-    assert f"mean of the first quarter of the calls {first:.3f}, of the last {last:.3f}" in said
+    assert f"(0: none), first quarter of the calls {first:.3f}, last {last:.3f}" in said
     unlearned = learning["without_learning"]
     assert unlearned["key_frames"] == len(keys) - 1 - [key["outcome"] for key in keys].index("kept")
     assert unlearned["learned"] == pytest.approx(np.mean([key["disagreement"] for key in keys[-unlearned["key_frames"] :]]))
-    assert f"{unlearned['learned']:.3f}, without learning {unlearned['as_it_began']:.3f}" in said
+    assert f"{unlearned['learned']:.3f}, of the student as it began {unlearned['as_it_began']:.3f}; too few to say" in said
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert page.count("data:image/png") == 4
     assert "Disagreement, calls and updates" in page
@@ -71,6 +71,29 @@ def test_all_that_comes_of_a_video(
     assert (folder / "report.html").exists()
     assert run(video, networks, tmp_path, "--formats", "csv", "video", "--save-student", tmp_path / "late") == 2
     assert "finished without --save-student" in capsys.readouterr().err
+
+
+def test_a_video_that_is_shorter_than_the_window_is_the_window(video: Path, networks: list[str], tmp_path: Path) -> None:
+    for policy in ("random", "fixed"):
+        assert run(video, networks, tmp_path / policy, "--selector", policy, "--window", 200, "--budget", 0.1) == 0
+        assert len(lines(tmp_path / policy / "street" / "key_frames.jsonl")) == 2
+    assert run(video, networks, tmp_path / "half", "--window", 200, "--budget", 0.2, "--every", 2) == 0
+    assert len(lines(tmp_path / "half" / "street" / "key_frames.jsonl")) == 2, "of the ten frames that are looked at"
+
+
+def test_a_saved_student_is_opened_by_its_folder_and_meets_frames_as_it_did(video: Path, networks: list[str], tmp_path: Path) -> None:
+    assert run(video, networks, tmp_path / "out", "--resize", "stretch", "--save-student", tmp_path / "after") == 0
+    cfg, weights, names = (str(tmp_path / "after" / f"student.{suffix}") for suffix in ("cfg", "weights", "names"))
+    given = {"folder": [str(tmp_path / "after")], "files": [cfg, "--weights", weights, "--names", names]}
+    found = {}
+    for name, words in given.items():
+        out = tmp_path / name
+        common = ("--device", "cpu", "--formats", "jsonl", "--score", "0.3", "--out", str(out))
+        assert run_verb("detect", [str(video), "--model", *words, *common]) == 0
+        found[name] = lines(out / "street" / "detections.jsonl")
+        record = json.loads((out / "street" / "run.json").read_text(encoding="utf-8"))
+        assert (record["resize"], record["called"]) == ("stretch", {"model": "student.cfg"})
+    assert found["folder"] == found["files"]
 
 
 def break_at(monkeypatch: pytest.MonkeyPatch, learner: type, position: int) -> None:

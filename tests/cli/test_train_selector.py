@@ -173,7 +173,7 @@ def test_what_cannot_be(videos: list[Path], networks: list[str], tmp_path: Path,
         ((videos[:2], [again], networks, out), "is one to be judged by too"),
         ((videos[:2], videos[2:], networks, tmp_path / "file" / "selector.pt"), "cannot write selector"),
         ((videos[:2], videos[1:], networks, out), "is one to be judged by too"),
-        ((videos[:1], [tmp_path / "none.mp4"], networks, out), "nothing to detect in"),
+        ((videos[:1], [tmp_path / "none.mp4"], networks, out), "no such file or folder"),
         ((videos[:1], videos[1:], networks, out, "--selector.losss", "x"), "did you mean : --selector.loss"),
         ((["0"], videos[1:], networks, out), "a live source cannot be recorded twice: 0"),
         ((videos[:1], videos[1:], networks, out, "--budget", "2"), "--budget must lie in (0, 1], not 2"),
@@ -194,5 +194,7 @@ def test_what_is_printed() -> None:
     assert train_selector.report(trained, 100, 40) == (
         "trained on 100 frames, judged on 40: best epoch 2 of 3\nvalidation loss 0.2500, rank correlation with the truth 0.612"
     )
+    backwards = train_selector.report(dataclasses.replace(trained, rank_correlation=-0.343), 100, 40)
+    assert backwards.endswith("no better than chance on the other videos: give more videos (--joined, --records), or use --selector fixed")
     still = dataclasses.replace(trained, rank_correlation=float("nan"))
     assert train_selector.report(still, 100, 40).endswith("rank correlation unknown: what it predicts, or the truth, never varies")

@@ -302,12 +302,21 @@ def test_a_selector_comes_back_from_its_file(tmp_path):
     assert isinstance(open_policy(str(tmp_path / "selector.pt")), LstmSelector)
 
 
+@pytest.mark.parametrize(("name", "reason"), [("hindsight", "it knows the true disagreement"), ("lstm", "the file of a selector")])
+def test_policies_that_are_not_opened_by_name(name, reason):
+    with pytest.raises(ConfigError, match=rf"(?s)the policy {name} cannot be named here.*{reason}.*fixed, random"):
+        open_policy(name)
+
+
 def test_files_that_hold_no_selector(tmp_path):
     with pytest.raises(CheckpointError, match="selector not found"):
         load_selector(tmp_path / "absent.pt")
     (tmp_path / "torn.pt").write_bytes(b"PK\x03\x04 torn")
     with pytest.raises(CheckpointError, match="cannot read selector"):
         load_selector(tmp_path / "torn.pt")
+    (tmp_path / "coco.names").write_text("person\ncar\n")
+    with pytest.raises(CheckpointError, match=r"(?s)cannot read selector.*reason +: torch did not write it"):
+        load_selector(tmp_path / "coco.names")
     (tmp_path / "empty.pt").write_bytes(b"")
     with pytest.raises(CheckpointError, match="cannot read selector"):
         load_selector(tmp_path / "empty.pt")
@@ -346,7 +355,7 @@ def test_policies_by_name():
     with pytest.raises(ConfigError, match="unknown key-frame policy 'fixd'") as caught:
         open_policy("fixd")
     assert caught.value.lines["did you mean"] == "fixed"
-    with pytest.raises(ConfigError, match="unknown key-frame policy 'hindsight'"):
+    with pytest.raises(ConfigError, match="the policy hindsight cannot be named here"):
         open_policy("hindsight")
 
 

@@ -61,14 +61,27 @@ def test_results_are_no_inputs(tree):
     assert len(found(tree, ".")) == 3
 
 
-@pytest.mark.parametrize("name", ["nothing.mp4", "no/where", "*.mp4v"])
-def test_a_name_that_leads_to_nothing(tree, name):
-    with pytest.raises((DataError, VideoError), match=r"nothing to detect in|no images in"):
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("nothing.mp4", "no such file or folder: "), ("no/where", "no such file or folder: "), ("*.mp4v", "no video and no image matches: ")],
+)
+def test_a_name_that_leads_to_nothing(tree, name, told):
+    with pytest.raises(DataError, match=rf"(?s){told}.*to mend +: name a file, a folder or quoted glob"):
         found(tree, name)
 
 
+def test_images_that_the_shell_has_listed_are_told(tree, caplog):
+    images = sorted(str(path.relative_to(tree)) for path in (tree / "images").glob("*.png"))
+    assert len(found(tree, *images)) == len(images) > 1
+    assert f"{len(images)} images are taken as {len(images)} inputs; as one sequence: '" in caplog.text
+    assert "images/*.png', in quotes" in caplog.text
+    caplog.clear()
+    found(tree, images[0])
+    assert not caplog.text
+
+
 def test_a_folder_without_anything_and_a_sequence_with_a_gap(tree):
-    with pytest.raises(DataError, match=r"(?s)nothing to detect in: .*empty.*a folder or glob of videos or images"):
+    with pytest.raises(DataError, match=r"(?s)no video and no image in the folder: .*empty.*quoted glob of videos or images"):
         found(tree, "empty")
     with pytest.raises(VideoError, match="1 of the images 1 to 3 is missing"):
         found(tree, "gap")

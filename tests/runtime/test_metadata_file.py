@@ -127,6 +127,10 @@ def test_without_metadata_the_error_shows_a_yaml_that_runs_the_file(tmp_path, ou
     with pytest.raises(ConfigError, match="nothing says how to run") as caught:
         open_detector(path)
     text = str(caught.value).partition("its source does:\n\n")[2]
+    (tmp_path / "net.yaml").write_text("")
+    with pytest.raises(ConfigError, match=r"(?s)nothing says how to run.*net.yaml, which is empty") as again:
+        open_detector(path)
+    assert str(again.value).endswith(text)
     yolox = style == "yolox"  # whose code takes BGR from 0 to 255 from the top left corner
     assert f"colour: {'bgr' if yolox else 'rgb'}  # CHECK: rgb or bgr" in text
     assert f"pixel_max: {255 if yolox else 1}  # CHECK" in text

@@ -69,9 +69,12 @@ class Job:
     quiet: bool
 
     def settings(self, class_names: Sequence[str]) -> dict[str, Any]:
-        """What results depend on beside the stream's own configuration."""
+        """What results depend on beside the stream's own configuration, and what the model is called."""
+        from vidkd.detection.stream.claim import CALLED
+
         return {
             **recorded(self.files),
+            CALLED: {"model": self.files.called},
             "class_names": list(class_names),
             "classes": None if self.classes is None else sorted(self.classes),
             "region": None if self.region is None else str(self.region),

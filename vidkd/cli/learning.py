@@ -42,9 +42,17 @@ def add_learning_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--oracle-runtime", choices=RUNTIMES, help="what runs an exported oracle's .onnx file (default: onnxruntime)")
     add_share(parser, "--oracle-score", metavar="P", help="least score of the oracle's boxes (default: the model's)")
     add_number(
-        parser, "--budget", above=0, most=1, default=0.05, metavar="SHARE", help="share of the frames sent to the oracle (default: 0.05)"
+        parser,
+        "--budget",
+        above=0,
+        most=1,
+        default=0.05,
+        metavar="SHARE",
+        help="share of the frames sent to the oracle, at least one call (default: 0.05)",
     )
-    add_count(parser, "--window", default=200, metavar="N", help="the budget holds in any N frames (default: 200)")
+    add_count(
+        parser, "--window", default=200, metavar="N", help="the budget holds in any N frames, of a shorter video in all (default: 200)"
+    )
     add_count(parser, "--seed", least=0, default=0, help="of all that is drawn (default: 0)")
 
 
@@ -99,19 +107,26 @@ def open_oracle(files: "ModelFiles", student: "Student", update: "Update") -> "O
 
 
 def recorded(student: "ModelFiles", oracle: "ModelFiles", arguments: argparse.Namespace) -> dict[str, Any]:
-    """What results depend on of all these arguments, of values that JSON can hold."""
+    """What results depend on of all these arguments, of values that JSON can hold, and what the files are called."""
+    from vidkd.detection.stream.claim import CALLED
+
     return {
         "student": student.record(),
         "oracle": oracle.record(),
+        CALLED: {"student": student.called, "oracle": oracle.called},
         **{name: getattr(arguments, name) for name in ("budget", "window", "seed")},
     }
 
 
-def budget_of(arguments: argparse.Namespace) -> "CallBudget":
-    """A budget at its start. Raises ConfigError for a share or a window that cannot be."""
+def budget_of(arguments: argparse.Namespace, *, frames: int | None = None) -> "CallBudget":
+    """A budget at its start. Raises ConfigError for a share or a window that cannot be.
+
+    frames: of the stream, None where nobody knows. One that is shorter than the window is the window: else the share would be exceeded.
+    """
     from vidkd.detection.policies import CallBudget
 
-    return CallBudget.of_share(arguments.budget, window=arguments.window)
+    window = arguments.window if frames is None else min(arguments.window, max(frames, 1))
+    return CallBudget.of_share(arguments.budget, window=window)
 
 
 class ListSettings(argparse.Action):

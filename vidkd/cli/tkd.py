@@ -59,7 +59,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--save-student", type=Path, metavar="DIR", help="keep the student as it is after the last frame: cfg, weights, names"
     )
-    parser.add_argument("--emit-oracle", action="store_true", help="key frames carry the oracle's boxes, marked so, not the student's")
+    parser.add_argument(
+        "--emit-oracle", action="store_true", help="key frames carry the oracle's boxes, not the student's; only the JSON lines mark them"
+    )
     parser.add_argument(
         FLAG, nargs="+", type=float, metavar="SHARE", help="compare all policies along each video at these shares of calls, for the report"
     )
@@ -249,23 +251,25 @@ def _stepper(source: "StreamSource", *, job: Job, item: str, stack: contextlib.E
     from vidkd.detection.online.stepper import SavedAlong
     from vidkd.detection.stream import ByteTracker, Filtered, Tracked
 
-    inner = _learning(job, stack)
+    inner = _learning(source, job, stack)
     saved = job.saved_in(item)
     filtered = Filtered(inner if saved is None else SavedAlong(inner, saved, owner=Path(job.folders[item])), job.keep)
     return Tracked(filtered, ByteTracker(fps=source.fps / job.stream.every)) if job.arguments.track else filtered
 
 
-def _learning(job: Job, stack: contextlib.ExitStack) -> "LearningStepper | BesideStepper":
+def _learning(source: "StreamSource", job: Job, stack: contextlib.ExitStack) -> "LearningStepper | BesideStepper":
     import torch
 
     from vidkd.detection.online import AsynchronousLearner, SynchronousLearner
     from vidkd.detection.online.stepper import BesideStepper, LearningStepper
     from vidkd.detection.policies import open_policy
+    from vidkd.detection.stream.run import frames_wanted
 
     arguments = job.arguments
     torch.manual_seed(arguments.seed)
     student = job.student.copy().for_update(job.config.update, seed=arguments.seed)
-    parts = student, job.oracle, open_policy(arguments.selector, seed=arguments.seed), budget_of(arguments)
+    frames = frames_wanted(source, job.stream)
+    parts = student, job.oracle, open_policy(arguments.selector, seed=arguments.seed), budget_of(arguments, frames=frames)
     if arguments.asynchronous:
         beside = AsynchronousLearner(
             *parts, update=job.config.update, replay=job.config.replay, timeout_s=_timeout_s(arguments) or TIMEOUT_S
@@ -331,15 +335,20 @@ def _told(item: str, job: Job, summary: Mapping[str, Any]) -> str:
 
 def report(account: "Account", summary: Mapping[str, Any], folder: str, unlearned: Mapping[str, Any] | None = None) -> str:
     """What the verb prints of a finished input. unlearned: what its summary says of the student as it began."""
+    from vidkd.report.stream_learning import FEWEST
+
     found = "found finished: " if summary["status"] == "found" else ""
     calls = f"{len(account.keys)} calls of the oracle ({account.share * 100:.1f} %)"
     words = [f"{folder}: {found}{account.frames} frames, {calls}"]
     if account.quarters is not None:
         first, last = account.quarters
-        words.append(f"disagreement on key frames, mean of the first quarter of the calls {first:.3f}, of the last {last:.3f}")
+        words.append(f"disagreement with the oracle on key frames (0: none), first quarter of the calls {first:.3f}, last {last:.3f}")
     if unlearned is not None and unlearned["key_frames"]:
         learned, began = unlearned["learned"], unlearned["as_it_began"]
-        words.append(f"on the {unlearned['key_frames']} key frames after the first update: {learned:.3f}, without learning {began:.3f}")
+        count = unlearned["key_frames"]
+        frames_of = "the one key frame" if count == 1 else f"the {count} key frames"
+        few = "; too few to say whether learning helped" if count < FEWEST else ""
+        words.append(f"on {frames_of} after the first update {learned:.3f}, of the student as it began {began:.3f}{few}")
     parts = ", ".join(f"{part} {spent:.1f}" for part, spent in account.ms_a_frame.items())
     whole = summary["frames_per_second"].get("end_to_end", 0.0)
     words.append(f"{whole:.1f} frames a second; of a frame's milliseconds, over all frames: {parts}")

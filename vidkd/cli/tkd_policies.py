@@ -34,7 +34,7 @@ def check_policies(arguments: argparse.Namespace, inputs: Sequence[str]) -> None
             raise ConfigError(f"{FLAG} goes in step along every frame of the video", to_mend=f"leave out --{name}")
     if arguments.oracle_runtime is not None:
         raise ConfigError(f"{FLAG} runs the oracle as its file is run by default", to_mend="leave out --oracle-runtime")
-    if arguments.oracle.startswith(TORCHVISION) or names_run(arguments.oracle):
+    if arguments.oracle.startswith(TORCHVISION) or names_run(oracle_files(arguments).model):
         mend = f"export it (vidkd export), or leave out {FLAG}"
         raise ConfigError(f"{FLAG} asks a darknet .cfg or an exported file, not {arguments.oracle}", to_mend=mend)
     for item in inputs:

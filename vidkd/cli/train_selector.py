@@ -219,4 +219,7 @@ def report(trained: "TrainedSelector", frames: int, judged: int) -> str:
     order = f"with the truth {trained.rank_correlation:.3f}"
     if math.isnan(trained.rank_correlation):
         order = "unknown: what it predicts, or the truth, never varies"
-    return f"{first}\nvalidation loss {loss:.4f}, rank correlation {order}"
+    told = f"{first}\nvalidation loss {loss:.4f}, rank correlation {order}"
+    if math.isnan(trained.rank_correlation) or trained.rank_correlation > 0:
+        return told
+    return f"{told}\nit chooses no better than chance on the other videos: give more videos (--joined, --records), or use --selector fixed"

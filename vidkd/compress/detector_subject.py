@@ -32,7 +32,8 @@ from vidkd.detection.evaluate import DetectorJudgement, RecallJudgement, judge_d
 from vidkd.detection.fit import fit_detector
 from vidkd.detection.footage import Pictures, drawn_footage, frames_of_manifest, judged_footage
 from vidkd.detection.frames import frames_identity, read_frames
-from vidkd.detection.saved import EXPORTED, SavedDetector, load_detector, write_darknet
+from vidkd.detection.saved import SavedDetector, load_detector, write_darknet
+from vidkd.detection.student_files import darknet_files
 from vidkd.engine.devices import pick_device
 from vidkd.engine.run_folder import settings_that_count
 from vidkd.engine.settings import as_dict, merge
@@ -124,9 +125,8 @@ class DetectorSubject:
             if not self._recipe.weights or not self._recipe.names:
                 raise ConfigError(f"{path} has neither weights nor names", to_mend="weights: F and names: F in the recipe")
             return _darknet(path, *map(self._recipe.found, (self._recipe.weights, self._recipe.names)))
-        beside = [path / f"{EXPORTED}.{suffix}" for suffix in ("cfg", "weights", "names")]
-        if not (path / "checkpoints").is_dir() and path.is_dir() and beside[0].exists():
-            return _darknet(*beside)
+        if beside := darknet_files(path):
+            return _darknet(*beside.values())
         return load_detector(path)
 
     def _configured(self, settings: Mapping[str, Any]) -> DetectorRunConfig:
@@ -139,13 +139,17 @@ class DetectorSubject:
             return config
         return dataclasses.replace(config, data=dataclasses.replace(config.data, root=str(self._recipe.found(root))))
 
+    @property
+    def _resize(self) -> str:
+        return self.config.data.transform.resize
+
     def change(self, model: Path, step: Step, folder: Path, *, whole: Path) -> Made:
         """See `Subject`; also distil."""
         saved = self._load(model)
         if isinstance(step.settings, DistilConfig):
             return self._distilled(saved, step.settings, folder)
         done = self._changed(saved.net, step, whole)
-        write_darknet(folder, done.model, saved.classes)
+        write_darknet(folder, done.model, saved.classes, resize=self._resize)
         return Made(model=folder, notes=done.notes)
 
     def _distilled(self, saved: SavedDetector, config: DistilConfig, folder: Path) -> Made:
@@ -154,7 +158,7 @@ class DetectorSubject:
         device = pick_device(self.config.train.device, flag="--train.device")
         detector, original = (self._detector(one, score=config.score, device=device) for one in (saved, self._student))
         found = distil(detector, original, frames, self._with_files(config))
-        write_darknet(folder, saved.net, saved.classes)
+        write_darknet(folder, saved.net, saved.classes, resize=self._resize)
         return Made(model=folder, notes={"footage": source, **found})
 
     def _changed(self, net: Darknet, step: Step, whole: Path) -> Compressed[Darknet]:
@@ -188,7 +192,7 @@ class DetectorSubject:
         self._apart()
         saved = self._load(model)
         source = folder / "from"
-        cfg, weights, _ = write_darknet(source, saved.net, saved.classes)
+        cfg, weights, _ = write_darknet(source, saved.net, saved.classes, resize=self._resize)
         place = {"name": folder.name, "runs": str(folder.parent), "init": str(weights), "model": {"cfg": str(cfg)}}
         result = fit_detector(self._configured(merge(config.settings, place)))
         return Made(model=result.folder, notes={"steps": result.steps, "train_seconds": round(result.seconds, 2)})
@@ -228,7 +232,7 @@ class DetectorSubject:
         run: list[Path] = []
         for suffix in config.formats:
             if suffix == "darknet":
-                write_darknet(folder, saved.net, saved.classes)
+                write_darknet(folder, saved.net, saved.classes, resize=self._resize)
                 continue
             path = folder / f"model.{suffix}"
             found = export_detector(detector, path, frames=parity, integers=integers, footage=footage, kept=kept)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from vidkd.base.errors import CheckpointError, ConfigError, unknown_name
 from vidkd.base.files import near_files, sha256
+from vidkd.detection.student_files import darknet_files, resize_beside
 from vidkd.runtime.detector import Detector
 from vidkd.runtime.letterbox import RESIZE_MODES, ResizeMode
 from vidkd.runtime.opening import NETWORKS, RUN_BY, RUNTIMES, open_detector
@@ -32,7 +33,8 @@ class ModelFiles:
 
     A run is the folder of one that trained a detector, or a checkpoint (.pt) of it; frames meet its network as they did in training.
     score, nms_iou: in [0, 1], in place of the model's own. device: auto, cpu, cuda or what else the kind of file runs on. threads: of the
-    model on a processor, 0 for its library's choice. resize: how frames meet the input of a darknet model, by default its own letterbox.
+    model on a processor, 0 for its library's choice. resize: how frames meet the input of a darknet model, by default what is said
+    beside a student.cfg, or else its own letterbox. A folder with student.cfg, student.weights and student.names stands for these.
     runtime: what runs it. A darknet model or a run: eager (torch, the default) or onnx (ONNX Runtime, on the processor). An exported file:
     onnxruntime or openvino, by default as its suffix says.
     flags: what the flags of the companions begin with, and model_flag: that of the model, None where it comes from no flag; for messages.
@@ -50,6 +52,14 @@ class ModelFiles:
     runtime: Literal["eager", "onnx", "onnxruntime", "openvino"] | None = None
     flags: str = ""
     model_flag: str | None = None
+
+    def __post_init__(self) -> None:
+        # frozen, so that nobody else changes it
+        for name, path in darknet_files(Path(self.model)).items():
+            if getattr(self, name) is None or name == "model":
+                object.__setattr__(self, name, str(path))
+        if self.resize is None and (said := resize_beside(Path(self.model))) in RESIZE_MODES:
+            object.__setattr__(self, "resize", said)
 
     def open(self) -> Detector:
         """Load it.
@@ -86,6 +96,11 @@ class ModelFiles:
         runtime = {} if self.runtime in (None, by_default) else {"runtime": self.runtime}
         named = {"model": self.model} if kind == "torchvision" else {}
         return {**named, **hashes, "score": self.score, "nms_iou": self.nms_iou, "resize": self.resize, **runtime}
+
+    @property
+    def called(self) -> str:
+        """What the model is called: the last part of its path, or its name."""
+        return Path(self.model).resolve().name if not self.model.startswith(TORCHVISION) else self.model
 
     def beside(self) -> list[Path]:
         """Files that the results depend on and nobody named: the YAML beside an exported file, and its weights outside of it."""
@@ -142,8 +157,7 @@ class ModelFiles:
 
         self._use_threads()
         saved = load_detector(self.model)
-        trained = saved.run.get("data", {}).get("transform", {})
-        as_trained = {"resize": trained["resize"]} if "resize" in trained else {}
+        as_trained = {} if saved.resize is None else {"resize": saved.resize}
         return DarknetDetector(saved.net, saved.classes, device=self._device(), **{**as_trained, **self._settings()})
 
     def _device(self) -> "torch.device":
@@ -190,7 +204,7 @@ class ModelFiles:
         missing = [flag for flag, name in zip(flags, wanted, strict=True) if getattr(self, name) is None]
         if missing:
             kind = "detector of torchvision" if self._kind() == "torchvision" else "darknet model"
-            raise ConfigError(f"a {kind} needs {' and '.join(missing)} too: {self.model}", to_mend=f"{' F '.join(flags)} F")
+            raise ConfigError(f"a {kind} needs {' and '.join(missing)} too: {self.model}", to_mend=f"{' F '.join(missing)} F")
         for name in useless:
             if getattr(self, name) is not None:
                 flag = f"--{self.flags}{name}"

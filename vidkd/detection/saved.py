@@ -9,13 +9,11 @@ from typing import Any
 from torch import nn
 
 from vidkd.base.errors import CheckpointError
-from vidkd.base.files import atomic_write
+from vidkd.base.files import atomic_write, write_json
+from vidkd.detection.student_files import EXPORTED, about_of
 from vidkd.engine.checkpoint import written_or_told
 from vidkd.models.darknet import Darknet, WeightsHeader, parse_cfg, save_weights, to_cfg
 from vidkd.models.saved import read_checkpoint
-
-EXPORTED = "student"
-"""The files of a run are named after this: student.cfg, student.weights, student.names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +23,12 @@ class SavedDetector:
     net: Darknet
     classes: tuple[str, ...]
     run: dict[str, Any]
+
+    @property
+    def resize(self) -> str | None:
+        """How frames met its input in training; None where the run does not say."""
+        found: str | None = self.run.get("data", {}).get("transform", {}).get("resize")
+        return found
 
 
 def detector_payload(student: nn.Module, classes: Sequence[str]) -> dict[str, Any]:
@@ -67,17 +71,21 @@ def export_darknet(run: Path | str, *, images_seen: int = 0) -> tuple[Path, Path
     """
     run = Path(run)
     saved = load_detector(run)
-    return write_darknet(run, saved.net, saved.classes, images_seen=images_seen)
+    return write_darknet(run, saved.net, saved.classes, resize=saved.resize, images_seen=images_seen)
 
 
-def write_darknet(folder: Path, net: Darknet, classes: Sequence[str], *, images_seen: int = 0) -> tuple[Path, Path, Path]:
-    """Write student.cfg, student.weights and student.names of a network into a folder; returns their paths.
+def write_darknet(
+    folder: Path, net: Darknet, classes: Sequence[str], *, resize: str | None, images_seen: int = 0, run: Path | None = None
+) -> tuple[Path, Path, Path]:
+    """Write student.cfg, student.weights and student.names of a network into a folder, and student.json; returns the paths of the first.
 
-    images_seen: recorded in the weights file. Raises CheckpointError if the disk is full.
+    resize: how frames meet the input, None where nobody knows. images_seen: recorded in the weights file. run: folder of the run along a
+    stream whose student this is. Raises CheckpointError if the disk is full.
     """
     cfg, weights, names = (folder / f"{EXPORTED}.{suffix}" for suffix in ("cfg", "weights", "names"))
     with written_or_told(f"the detector in {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
+        write_json(about_of(cfg), {"resize": resize, "run": None if run is None else str(run.resolve())})
         with atomic_write(cfg) as file:
             file.write(to_cfg(net.config))
         save_weights(net, weights, WeightsHeader(seen=images_seen))

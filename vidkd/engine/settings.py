@@ -322,7 +322,7 @@ def _wrong_value(error: Exception, places: _Places, content: Mapping[str, Any], 
     mend = {}
     if expected.words.startswith("a list") and _takes(kind, task, key, f"[{found}]"):
         mend = {"to_mend": as_setting(key, f"[{found}]", flag=places.flag(key))}
-    elif expected.default is not None:
+    elif expected.default:  # an empty list shows nothing, and would turn off what was meant
         mend = {"to_mend": f"{as_setting(key, expected.default, flag=places.flag(key))}   (the default)"}
     return ConfigError(f"'{key}' has a wrong value", where=places.of(key), found=found, expected=expected.words, **mend)
 

@@ -148,13 +148,16 @@ def _figure(figure: Figure, index: int, *, alone: bool) -> str:
 
 def _strip(strip: Strip) -> str:
     verdict = {True: ' class="right"', False: ' class="wrong"', None: ""}[strip.right]
+    head = f'<div class="block"><h3{verdict}>{_text(strip.title)}</h3>'
+    caption = _caption(strip.caption)
+    (label, image), *others = strip.rows
+    if not label and not others:
+        return f'{head}<img class="picture" src="{_text(image)}" alt="{_text(strip.title)}">{caption}</div>'
     rows = "".join(
         f'<tr><th scope=row>{_text(label)}</th><td><img src="{_text(image)}" alt="{_text(f"{label}: {strip.title}")}"></td></tr>'
         for label, image in strip.rows
     )
-    caption = _caption(strip.caption)
-    grid = f'<div class="scroll" tabindex="0"><table class="strip"><tbody>{rows}</tbody></table></div>'
-    return f'<div class="block"><h3{verdict}>{_text(strip.title)}</h3>{grid}{caption}</div>'
+    return f'{head}<div class="scroll" tabindex="0"><table class="strip"><tbody>{rows}</tbody></table></div>{caption}</div>'
 
 
 def _caption(text: str) -> str:

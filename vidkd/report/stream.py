@@ -103,7 +103,10 @@ def _percent(share: float) -> str:
 def _calls(account: Account, budget: float, selector: str, answered: int) -> Table:
     row = (selector, account.frames, Estimate(value=budget), len(account.keys), Estimate(value=account.share), answered)
     columns = ("key frames chosen by", "frames", "budget (%)", "calls", "called (%)", "answered")
-    caption = "The budget holds in every window of the stream; the last one may be cut short, and then holds more or less than its share."
+    caption = (
+        "The budget holds in every window of the stream, which is the whole stream where that is shorter. "
+        "The last window may be cut short, and then holds more or less than its share."
+    )
     return Table(title="Calls", columns=columns, rows=(row,), caption=caption)
 
 
@@ -155,8 +158,10 @@ def _strip(picture: NDArray[np.uint8], key: KeyFrameRow, class_names: Sequence[s
     if key.loss_before is not None and key.loss_after is not None:
         losses = f" Loss {format_number(key.loss_before)} before, {format_number(key.loss_after)} after."
     what = WORDS.get(key.outcome, key.outcome).capitalize()
+    if key.interpolated is not None:
+        losses += f" Of what had been learned before, {_percent(key.interpolated)} stayed."
     caption = f"Left the student before it learned from the frame, right the oracle. {what}.{losses}"
-    return Strip(title=title, rows=(("student, oracle", png_data_uri(side_by_side(both))),), caption=caption)
+    return Strip(title=title, rows=(("", png_data_uri(side_by_side(both))),), caption=caption)
 
 
 def _drawn(picture: NDArray[np.uint8], found: Detections, class_names: Sequence[str]) -> NDArray[np.uint8]:

@@ -92,6 +92,7 @@ svg text { font-family: inherit !important; }
 .strip th, .strip td { padding: 0.15rem 0.9rem 0.15rem 0; border: 0; vertical-align: middle; }
 .strip th { position: sticky; left: 0; background: var(--card); font-size: 0.82rem; font-weight: 400; color: var(--muted); }
 .strip img { display: block; border-radius: 3px; }
+.picture { display: block; max-width: 100%; height: auto; border-radius: 3px; }
 h3.right::before, h3.wrong::before { display: inline-block; width: 1.2em; font-weight: 700; }
 h3.right::before { content: "\\2713"; color: var(--right); }
 h3.wrong::before { content: "\\2717"; color: var(--wrong); }

@@ -20,16 +20,29 @@ def find_metadata(network: Network, given: ModelMetadata | Path | str | None = N
     if isinstance(given, ModelMetadata):
         return given
     if given is not None:
-        return read_metadata(given)
+        return _read(Path(given), network)
     if network.embedded is not None:
         return ModelMetadata.from_mapping(embedded_content(network.embedded, network.path), f"{network.path} (embedded)")
     beside = Path(network.path).with_suffix(".yaml")
     if beside.exists():
-        return read_metadata(beside)
-    raise ConfigError(
+        return _read(beside, network)
+    raise _nothing_said(
+        network, f"the file itself and {beside}", f"write {beside.name} beside it, or elsewhere and name it as its metadata"
+    )
+
+
+def _read(path: Path, network: Network) -> ModelMetadata:
+    """As `read_metadata`; a file without a word is none, and shows the YAML to write."""
+    if path.is_file() and not path.stat().st_size:
+        raise _nothing_said(network, f"{path}, which is empty", f"write it into {path.name}")
+    return read_metadata(path)
+
+
+def _nothing_said(network: Network, looked_in: str, mend: str) -> ConfigError:
+    return ConfigError(
         f"nothing says how to run {network.path}",
-        looked_in=f"the file itself and {beside}",
-        to_mend=f"write {beside.name} beside it; CHECK marks what the file does not tell, its source does:\n\n{template(network)}",
+        looked_in=looked_in,
+        to_mend=f"{mend}; CHECK marks what the file does not tell, its source does:\n\n{template(network)}",
     )
 
 

@@ -174,6 +174,7 @@ def test_coco_files_load_in_faster_coco_eval(tmp_path):
 def test_mot_counts_frames_from_one_and_writes_sizes():
     assert mot_lines(some()) == ["5,7,10.0,20.0,20.5,40.0,0.9,-1,-1,-1", "5,9,0.1,0.0,4.9,6.25,0.3,-1,-1,-1"]
     assert mot_lines(some(track_ids=None))[0].startswith("5,-1,10.0,")
+    assert [line[:5] for line in mot_lines(some(track_ids=(-1, 9)))] == ["5,9,0"], "what has no track is no track"
     file = io.StringIO()
     frames = random_frames()
     write_mot(file, frames)

@@ -39,7 +39,9 @@ def write_policies_study(
     the oracle, in (0, 1]. selector: the file of a trained one, a policy beside those by name. Raises CheckpointError if the disk is full.
     """
     # whole paths: a file of the same name below a root of the user's would be found first
-    cfg, weights, names = (str(path.resolve()) for path in write_darknet(folder, student.net, student.class_names))
+    cfg, weights, names = (
+        str(path.resolve()) for path in write_darknet(folder, student.net, student.class_names, resize=student.detector.resize)
+    )
     files = {"cfg": cfg, "weights": weights, "names": names}
     methods: dict[str, Any] = {"student": {"kind": "frozen", "label": "no learning"}}
     methods |= {name: {"policy": name, "label": name.replace("_", " ")} for name in BARE}

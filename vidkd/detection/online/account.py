@@ -13,11 +13,11 @@ from vidkd.base.errors import DataError
 from vidkd.base.files import atomic_write
 
 KEY_FRAMES, LOSSES = "key_frames.jsonl", "losses.csv"
-LOSS_COLUMNS = ("frame", "time_s", "loss_before", "loss_after", "replay_before", "replay_after", "outcome")
+LOSS_COLUMNS = ("frame", "time_s", "loss_before", "loss_after", "replay_before", "replay_after", "interpolated", "outcome")
 NO_ANSWER, FAILED = "no_answer", "failed"
 UNKNOWN = "unknown"
 """Beside the boxes of a key frame, the classes of the student that the oracle does not know."""
-_OF_UPDATE = ("loss_before", "loss_after", "replay_before", "replay_after", "outcome")
+_OF_UPDATE = ("loss_before", "loss_after", "replay_before", "replay_after", "interpolated", "outcome")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,8 @@ class KeyFrameRow:
     """A frame on which the oracle was called.
 
     frame: index in the video. disagreement: 1 - F1 of the student before it learned, None without an answer. outcome: of the update; failed
-    where the oracle or the update threw or came too late, no_answer where the stream ended before it came. Losses as in `UpdateRecord`.
+    where the oracle or the update threw or came too late, no_answer where the stream ended before it came. Losses, and what of learning
+    stayed, as in `UpdateRecord`.
     boxes: of "student" and "oracle", as in the frame's line, where both are known; with UNKNOWN where there are such classes.
     """
 
@@ -37,6 +38,7 @@ class KeyFrameRow:
     loss_after: float | None = None
     replay_before: float | None = None
     replay_after: float | None = None
+    interpolated: float | None = None
     failed: str | None = None
     boxes: Mapping[str, Any] | None = None
 
@@ -103,7 +105,7 @@ def read_account(lines: Path) -> Account:
             keys[position] = {"frame": row["frame"], "time_s": row["time_s"], "boxes": row.get("key")}
             waiting = position
         if learning["answered"] is not None:
-            keys[learning["answered"]] |= {name: learning[name] for name in ("disagreement", *_OF_UPDATE)}
+            keys[learning["answered"]] |= {name: learning.get(name) for name in ("disagreement", *_OF_UPDATE)}
             waiting = None if waiting == learning["answered"] else waiting
         elif learning["failed"] is not None:
             # beside the stream, a failure is told at a later frame, and no other call was possible before

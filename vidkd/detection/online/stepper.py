@@ -8,8 +8,7 @@ from typing import Any
 
 import torch
 
-from vidkd.base.errors import CheckpointError, ConfigError, DataError
-from vidkd.base.files import read_json, write_json
+from vidkd.base.errors import CheckpointError, ConfigError
 from vidkd.detection.online.account import UNKNOWN
 from vidkd.detection.online.asynchronous import AsynchronousLearner
 from vidkd.detection.online.student import Student
@@ -17,13 +16,9 @@ from vidkd.detection.online.synchronous import SynchronousLearner
 from vidkd.detection.online.views import Step as LearnerStep
 from vidkd.detection.saved import write_darknet
 from vidkd.detection.stream.stepper import Step, Stepper
-from vidkd.engine.checkpoint import written_or_told
 from vidkd.runtime.detections import Detections
 from vidkd.runtime.formats import to_row
 from vidkd.video import Frame
-
-OWNER = "student.json"
-"""Beside a student that is kept along a stream: the run whose it is."""
 
 
 class LearningStepper(Stepper):
@@ -92,7 +87,7 @@ class BesideStepper(Stepper):
 class SavedAlong(Stepper):
     """A `Stepper` whose student is written as darknet files after every part, so that a kill cannot lose it between stream and end.
 
-    folder: gets student.cfg, student.weights and student.names, at last those after the last frame, and a file that says whose they are.
+    folder: gets student.cfg, student.weights and student.names, at last those after the last frame, and student.json, which says whose.
     owner: the folder of the run. Raises CheckpointError where they cannot be written.
     """
 
@@ -106,22 +101,12 @@ class SavedAlong(Stepper):
     def state(self) -> bytes:
         """See Stepper."""
         student = student_of(self._inner)
-        with written_or_told(f"the student in {self._folder}"):
-            write_json(self._folder / OWNER, {"run": str(self._owner.resolve())})
-        write_darknet(self._folder, student.net, student.class_names)
+        write_darknet(self._folder, student.net, student.class_names, resize=student.detector.resize, run=self._owner)
         return self._inner.state()
 
     def restore(self, state: bytes) -> None:
         """See Stepper."""
         self._inner.restore(state)
-
-
-def saved_by(folder: Path) -> Path | None:
-    """The folder of the run whose student `SavedAlong` keeps here; None where it keeps none."""
-    try:
-        return Path(read_json(folder / OWNER)["run"])
-    except (DataError, KeyError, TypeError):
-        return None
 
 
 def student_of(stepper: LearningStepper | BesideStepper) -> Student:

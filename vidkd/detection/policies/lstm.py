@@ -135,7 +135,8 @@ def _content(path: Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file fails in torch in any way
-        reason = textwrap.shorten(f"{type(error).__name__}: {error}", 200)
+        unreadable = type(error).__name__ == "UnpicklingError"  # whose text speaks of how torch reads
+        reason = "torch did not write it" if unreadable else textwrap.shorten(f"{type(error).__name__}: {error}", 200)
         raise CheckpointError(f"cannot read selector {path}", reason=reason, to_mend="it is truncated or not a selector") from error
     if not isinstance(content, dict) or content.get("kind") != KIND or not {"selector", "about"} <= content.keys():
         raise CheckpointError(f"{path} is not a key-frame selector", to_mend="name a file that the training of a selector wrote")

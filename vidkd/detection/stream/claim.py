@@ -21,6 +21,8 @@ from vidkd.video.image_sequence import is_image_sequence, list_images
 log = logging.getLogger(__name__)
 
 RECORD, SUMMARY, PARTS = "run.json", "summary.json", ".parts"
+CALLED = "called"
+"""In a record, what files were called: told to who reads it, and no reason to refuse to go on."""
 
 
 def claim(folder: Path, record: Mapping[str, Any], *, overwrite: bool, further: Sequence[str] = ()) -> dict[str, Any] | None:
@@ -126,7 +128,7 @@ def _finished(folder: Path) -> dict[str, Any]:
 
 
 def _same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    differing = list(_differences(before, now))
+    differing = [difference for difference in _differences(before, now) if difference[0].partition(".")[0] != CALLED]
     if differing:
         state = "finished" if (folder / SUMMARY).exists() else "unfinished"
         raise ConfigError(

@@ -1,15 +1,19 @@
 """What a user names as inputs, as single videos, image sequences and live sources; and a folder for the results of each."""
 
 import glob
+import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from vidkd.base.errors import DataError
+from vidkd.base.files import near_files
 from vidkd.detection.stream.claim import shown
 from vidkd.engine.sources import is_live
 from vidkd.video.files import VIDEO_SUFFIXES, is_video_file, video_files
 from vidkd.video.image_sequence import IMAGE_SUFFIXES, is_image_sequence, list_images
+
+log = logging.getLogger(__name__)
 
 
 def find_inputs(names: Sequence[str], *, leave_out: Path) -> list[str]:
@@ -24,13 +28,30 @@ def find_inputs(names: Sequence[str], *, leave_out: Path) -> list[str]:
     for name in names:
         inputs = [file for file in _inputs_at(name) if is_live(file) or outside not in Path(file).resolve().parents]
         if not inputs:
-            raise DataError(
-                f"nothing to detect in: {name}",
-                looked_for="a file, a folder or glob of videos or images, a camera's number, or an address (rtsp://...)",
-                suffixes=" ".join(sorted(VIDEO_SUFFIXES)),
-            )
+            raise _nothing_in(name)
         found.update(dict.fromkeys(inputs))
+    _tell_loose_images(names)
     return list(found)
+
+
+def _nothing_in(name: str) -> DataError:
+    path, lines = Path(name), {"suffixes": " ".join(sorted({*VIDEO_SUFFIXES, *IMAGE_SUFFIXES}))}
+    if path.is_dir():
+        what = f"no video and no image in the folder: {name}"
+    elif _is_glob(name):
+        what = f"no video and no image matches: {name}"
+    else:
+        what, lines = f"no such file or folder: {name}", near_files(path, (path.suffix.lower(),))
+    mend = "name a file, a folder or quoted glob of videos or images, a camera's number, or an address (rtsp://...)"
+    return DataError(what, **lines, to_mend=mend)
+
+
+def _tell_loose_images(names: Sequence[str]) -> None:
+    """A glob that the shell has expanded is one input an image, which is seldom meant."""
+    images = [path for path in map(Path, names) if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
+    if len(images) > 1 and len({image.parent for image in images}) == 1:
+        glob_of = images[0].parent / f"*{images[0].suffix}"
+        log.warning("%d images are taken as %d inputs; as one sequence: '%s', in quotes", len(images), len(images), glob_of)
 
 
 def _inputs_at(name: str) -> list[str]:
@@ -40,10 +61,16 @@ def _inputs_at(name: str) -> list[str]:
     if not path.is_dir() and not is_image_sequence(name):
         return []
     videos = [str(file) for file in (video_files(path, deep=True) if path.is_dir() else _matches(name))]
-    if videos or (path.is_dir() and not any(file.suffix.lower() in IMAGE_SUFFIXES for file in path.iterdir())):
+    if videos or (_is_glob(name) and not path.is_dir() and not glob.glob(name, recursive=True)):  # noqa: PTH207 - see _matches
+        return videos
+    if path.is_dir() and not any(file.suffix.lower() in IMAGE_SUFFIXES for file in path.iterdir()):
         return videos
     list_images(name)
     return [name]
+
+
+def _is_glob(name: str) -> bool:
+    return any(character in name for character in "*?[")
 
 
 def _matches(pattern: str) -> list[Path]:

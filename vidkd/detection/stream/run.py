@@ -172,12 +172,22 @@ class _Walk:
             self._part = None
 
     def _progress(self, source: StreamSource) -> Progress:
-        total = None if source.count is None else math.ceil(source.count / self._config.every)
-        if total is not None and self._config.seconds is not None:
-            total = min(total, math.ceil(self._config.seconds * source.fps / self._config.every))
         return Progress(
-            total, Path(shown(source.name)).name, done=self._parts.frames, rank=int(self._quiet), every_steps=1 << 60, every_s=LINE_EVERY_S
+            frames_wanted(source, self._config),
+            Path(shown(source.name)).name,
+            done=self._parts.frames,
+            rank=int(self._quiet),
+            every_steps=1 << 60,
+            every_s=LINE_EVERY_S,
         )
+
+
+def frames_wanted(source: StreamSource, config: StreamConfig) -> int | None:
+    """How many frames `wanted` will give of the whole input, about; None of a live source."""
+    if source.count is None:
+        return None
+    total = math.ceil(source.count / config.every)
+    return total if config.seconds is None else min(total, math.ceil(config.seconds * source.fps / config.every))
 
 
 def wanted(source: StreamSource, config: StreamConfig, *, size: tuple[int, int] | None = None) -> Iterator[Frame]:

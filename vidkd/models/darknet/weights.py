@@ -110,7 +110,9 @@ def _header(content: bytes, path: Path) -> tuple[WeightsHeader, int]:
         if len(content) >= start:
             seen = int(np.frombuffer(content, seen_type, 1, version_bytes)[0])
             return WeightsHeader(major=major, minor=minor, revision=revision, seen=seen), start
-    raise CheckpointError(f"{path} is not a darknet weights file", found=f"{len(content)} bytes, too few for a header")
+    raise CheckpointError(
+        f"{path} is not a darknet weights file", found=f"{len(content)} bytes, too few for a header", to_mend="copy it again"
+    )
 
 
 def _check_count(net: Darknet, numbers: NDArray[np.float32], bytes_over: int, path: Path) -> None:

@@ -10,12 +10,15 @@ UNTRACKED = -1
 
 
 def mot_lines(detections: Detections) -> list[str]:
-    """The lines of one frame, without line ends; the id is -1 where nothing was tracked.
+    """The lines of one frame, without line ends. The id is -1 where nobody tracked; where somebody did, boxes without a track are left out,
+    for ids that repeat within a frame are none to those who judge tracks.
 
     The format has no room for classes: select one before. Pixels are not shifted: the left edge of a frame stays 0.
     Raises DataError if a number is not finite.
     """
     require_finite(detections)
+    if detections.track_ids is not None:
+        detections = detections.select(detections.track_ids != UNTRACKED)
     numbers, scores = decimals(corner_and_size(detections.boxes)), decimals(detections.scores)
     ids = [UNTRACKED] * len(detections) if detections.track_ids is None else detections.track_ids.tolist()
     places = [",".join(map(str, numbers[4 * k : 4 * k + 4])) for k in range(len(detections))]
