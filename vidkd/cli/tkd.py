@@ -320,6 +320,7 @@ def _told(item: str, job: Job, summary: Mapping[str, Any]) -> str:
     """What is printed of an input."""
     from vidkd.base.files import read_json
     from vidkd.detection.online.account import read_account
+    from vidkd.detection.policies import BLIND
     from vidkd.detection.stream.claim import SUMMARY
 
     folder = Path(job.folders[item])
@@ -329,12 +330,18 @@ def _told(item: str, job: Job, summary: Mapping[str, Any]) -> str:
     saved = job.saved_in(item)
     note = f"\nstudent: {saved}" if saved is not None else ""
     unlearned = read_json(folder / SUMMARY)["learning"].get("without_learning")
-    told = report(read_account(folder / "detections.jsonl"), summary, str(folder), unlearned)
+    chose = job.arguments.selector not in BLIND
+    told = report(read_account(folder / "detections.jsonl"), summary, str(folder), unlearned, chose=chose)
     return f"{told}\nwritten: {folder / REPORT}{note}"
 
 
-def report(account: "Account", summary: Mapping[str, Any], folder: str, unlearned: Mapping[str, Any] | None = None) -> str:
-    """What the verb prints of a finished input. unlearned: what its summary says of the student as it began."""
+def report(
+    account: "Account", summary: Mapping[str, Any], folder: str, unlearned: Mapping[str, Any] | None = None, *, chose: bool = False
+) -> str:
+    """What the verb prints of a finished input.
+
+    unlearned: what its summary says of the student as it began. chose: whether the student had a say in which frames are key frames.
+    """
     from vidkd.report.stream_learning import FEWEST
 
     found = "found finished: " if summary["status"] == "found" else ""
@@ -347,8 +354,9 @@ def report(account: "Account", summary: Mapping[str, Any], folder: str, unlearne
         learned, began = unlearned["learned"], unlearned["as_it_began"]
         count = unlearned["key_frames"]
         frames_of = "the one key frame" if count == 1 else f"the {count} key frames"
-        few = "; too few to say whether learning helped" if count < FEWEST else ""
-        words.append(f"on {frames_of} after the first update {learned:.3f}, of the student as it began {began:.3f}{few}")
+        limits = "; the student that learned had a say in which these are, and looks worse on them" if chose else ""
+        limits = "; too few to say whether learning helped" if count < FEWEST else limits
+        words.append(f"on {frames_of} after the first update {learned:.3f}, of the student as it began {began:.3f}{limits}")
     parts = ", ".join(f"{part} {spent:.1f}" for part, spent in account.ms_a_frame.items())
     whole = summary["frames_per_second"].get("end_to_end", 0.0)
     words.append(f"{whole:.1f} frames a second; of a frame's milliseconds, over all frames: {parts}")
