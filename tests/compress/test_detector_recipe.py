@@ -190,6 +190,26 @@ def test_a_detector_that_was_not_changed_has_nothing_to_learn_from_itself(studen
     assert after.content["metrics"] == before.content["metrics"]
 
 
+def test_what_is_left_is_fitted_to_the_whole_on_footage(student: Path, streets: Path, tmp_path: Path) -> None:
+    footage = (str(next(streets.rglob("plain_01.mp4"))),)
+    recipe = recipe_of(student, tmp_path, [{"prune": {"ratio": 0.2}}, {"refit": {"frames": 6}}], footage=footage)
+    _, pruned, fitted = do(recipe)
+    assert fitted.content["parameters"] == pruned.content["parameters"]
+    assert fitted.content["notes"]["footage"].startswith("6 frames")
+    whole = load_detector(student).net
+    images, _ = DarknetDetector(whole, ("a", "b")).prepare(np.stack(frames_of_videos(footage, 6)))
+    with torch.no_grad():
+        wanted = [head.clone() for head in whole(images)]
+        far, near = (
+            sum(float((one - head).square().sum()) for one, head in zip(darknet_in(outcome.made.model).eval()(images), wanted, strict=True))
+            for outcome in (pruned, fitted)
+        )
+    assert near < 0.5 * far
+    drawn_otherwise = DetectorSubject(recipe.seeded(1))
+    assert [step.settings.seed for step in recipe.seeded(1).steps] == [1, 1]  # type: ignore[union-attr]
+    assert drawn_otherwise.taught_by(recipe.steps[1]) is None
+
+
 def test_norm_statistics_are_measured_on_the_footage_where_asked(student: Path, streets: Path, tmp_path: Path) -> None:
     footage = (str(next(streets.rglob("plain_01.mp4"))),)
     steps = [{"distil": {"frames": 5, "norms": True, "update": {**HEADS, "steps": 0}}}]

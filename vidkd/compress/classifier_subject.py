@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from vidkd.base.errors import ConfigError
 from vidkd.base.files import sha256
 from vidkd.compress.calibration import Calibration, calibration_of
-from vidkd.compress.config import DistilConfig, FactoriseConfig, PruneConfig, QuantiseConfig, SparsifyConfig
+from vidkd.compress.config import DistilConfig, FactoriseConfig, PruneConfig, QuantiseConfig, RefitConfig, SparsifyConfig
 from vidkd.compress.export import Integers, export_classifier, float_bytes, size_of
 from vidkd.compress.export_card import Judged, write_card
 from vidkd.compress.export_metadata import classifier_metadata
@@ -86,9 +86,9 @@ class ClassifierSubject:
     def check(self, steps: Sequence[Step]) -> None:
         """See `Subject`."""
         for step in steps:
-            if isinstance(step.settings, DistilConfig):
+            if isinstance(step.settings, DistilConfig | RefitConfig):
                 mend = "repair: {task: logits_kd, teacher: original}, or another task with a teacher"
-                raise ConfigError(f"{step.name}: `distil` is for detectors along footage", to_mend=mend)
+                raise ConfigError(f"{step.name}: `{step.kind}` is for detectors along footage", to_mend=mend)
         check_formats(steps, ("onnx", "xml", "pt2"))
 
     def change(self, model: Path, step: Step, folder: Path, *, whole: Path) -> Made:

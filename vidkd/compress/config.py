@@ -109,6 +109,29 @@ class FactoriseConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RefitConfig:
+    """Layers of what is left of a detector are fitted to the outputs of the whole network, by least squares on footage.
+
+    Attributes:
+        frames: how many are drawn, as `distil` draws them.
+        rows: places of the maps that are fitted to, a multiple of the numbers that an output of the layer is made of.
+        ridge: pull of the weights towards what they were, as a share of the mean square of their inputs, above 0.
+        seed: of frames and places.
+    """
+
+    frames: int = 60
+    rows: float = 4.0
+    ridge: float = 0.01
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.frames < 1:
+            raise ConfigError(f"frames must be at least 1, not {self.frames}")
+        if not self.rows >= 1 or not self.ridge > 0:
+            raise ConfigError("rows must be at least 1 and ridge above 0", found=f"{self.rows}, {self.ridge}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class DistilConfig:
     """What is left of a detector learns from an oracle, on the recipe's footage (or else its training frames) without their boxes.
 

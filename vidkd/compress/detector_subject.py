@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vidkd.base.errors import ConfigError, DataError
 from vidkd.base.files import sha256
-from vidkd.compress.config import DistilConfig, FactoriseConfig, PruneConfig, QuantiseConfig
+from vidkd.compress.config import DistilConfig, FactoriseConfig, PruneConfig, QuantiseConfig, RefitConfig
 from vidkd.compress.detector_distil import distil, learning_of, oracle_files
 from vidkd.compress.detector_export import export_detector, float_bytes, write_detector_card
 from vidkd.compress.detector_parity import PARITY_FRAMES, Frames
@@ -23,6 +23,7 @@ from vidkd.compress.outcome import Compressed
 from vidkd.compress.prune import prune
 from vidkd.compress.quantise import Quantised
 from vidkd.compress.recipe import ORIGINAL, ExportConfig, Recipe, RepairConfig, Step, check_formats
+from vidkd.compress.refit import refit
 from vidkd.compress.subject import BoxDraws, Interval, Made, export_notes, no_draws, no_interval
 from vidkd.data.loaders import StepSampler
 from vidkd.detection.annotations import BoxManifest
@@ -144,10 +145,12 @@ class DetectorSubject:
         return self.config.data.transform.resize
 
     def change(self, model: Path, step: Step, folder: Path, *, whole: Path) -> Made:
-        """See `Subject`; also distil."""
+        """See `Subject`; also refit and distil."""
         saved = self._load(model)
         if isinstance(step.settings, DistilConfig):
             return self._distilled(saved, step.settings, folder)
+        if isinstance(step.settings, RefitConfig):
+            return self._refitted(saved, step.settings, folder)
         done = self._changed(saved.net, step, whole)
         write_darknet(folder, done.model, saved.classes, resize=self._resize)
         return Made(model=folder, notes=done.notes)
@@ -160,6 +163,16 @@ class DetectorSubject:
         found = distil(detector, original, frames, self._with_files(config))
         write_darknet(folder, saved.net, saved.classes, resize=self._resize)
         return Made(model=folder, notes={"footage": source, **found})
+
+    def _refitted(self, saved: SavedDetector, config: RefitConfig, folder: Path) -> Made:
+        """Raises DataError for footage that is judged."""
+        frames, source = self._footage(config.frames, config.seed)
+        device = pick_device(self.config.train.device, flag="--train.device")
+        detector, original = (self._detector(one, score=SHIPPED_SCORE, device=device) for one in (saved, self._student))
+        images = [detector.prepare(frame[None])[0] for frame in frames]
+        layers = refit(detector.net, original.net, images, config)
+        write_darknet(folder, saved.net, saved.classes, resize=self._resize)
+        return Made(model=folder, notes={"footage": source, "layers": layers})
 
     def _changed(self, net: Darknet, step: Step, whole: Path) -> Compressed[Darknet]:
         settings, example = step.settings, _example(net)

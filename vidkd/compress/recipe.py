@@ -9,7 +9,7 @@ from typing import Any, Literal
 from vidkd.base.errors import ConfigError, unknown_name
 from vidkd.base.plain import from_plain
 from vidkd.base.roots import find_below
-from vidkd.compress.config import DistilConfig, FactoriseConfig, PruneConfig, QuantiseConfig, SparsifyConfig
+from vidkd.compress.config import DistilConfig, FactoriseConfig, PruneConfig, QuantiseConfig, RefitConfig, SparsifyConfig
 from vidkd.engine.settings import merge, read_yaml
 
 ORIGINAL = "original"
@@ -53,6 +53,7 @@ SETTINGS: dict[str, type] = {
     "prune": PruneConfig,
     "sparsify": SparsifyConfig,
     "factorise": FactoriseConfig,
+    "refit": RefitConfig,
     "repair": RepairConfig,
     "distil": DistilConfig,
     "quantise": QuantiseConfig,
@@ -61,7 +62,7 @@ SETTINGS: dict[str, type] = {
 """What configures each kind of step."""
 REPAIRS = ("repair", "distil")
 """Kinds of steps that train what is left."""
-StepSettings = PruneConfig | SparsifyConfig | FactoriseConfig | RepairConfig | DistilConfig | QuantiseConfig | ExportConfig
+StepSettings = PruneConfig | SparsifyConfig | FactoriseConfig | RefitConfig | RepairConfig | DistilConfig | QuantiseConfig | ExportConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,8 +85,8 @@ class Recipe:
     """A student and what is done to it.
 
     student: run, checkpoint, or a darknet cfg with its weights and names. name: folder below `runs`. subset: what every step is judged on.
-    settings: over those of the student's run. footage: videos on which a detector is distilled and the ranges of its integers are
-    found, in place of its training frames. roots: folders below which files of a detector are looked for, before the working folder.
+    settings: over those of the student's run. footage: videos on which a detector is refitted and distilled, and the ranges of its integers
+    are found, in place of its training frames. roots: folders below which files of a detector are looked for, before the working folder.
     path: its file.
     """
 
@@ -119,7 +120,7 @@ def _seeded(step: Step, seed: int) -> Step:
     settings = step.settings
     if isinstance(settings, RepairConfig):
         return dataclasses.replace(step, settings=RepairConfig(settings=merge(settings.settings, {"train": {"seed": seed}})))
-    if isinstance(settings, PruneConfig | DistilConfig | QuantiseConfig):
+    if isinstance(settings, PruneConfig | RefitConfig | DistilConfig | QuantiseConfig):
         return dataclasses.replace(step, settings=dataclasses.replace(settings, seed=seed))
     return step
 

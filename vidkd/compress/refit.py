@@ -1,0 +1,186 @@
+"""Layers of a compressed darknet, fitted anew by least squares: each puts out what the whole network's does, as far as its inputs let it.
+
+After the reconstruction of feature maps of He, Zhang and Sun 2017 ("Channel Pruning for Accelerating Very Deep Neural Networks", arXiv
+1707.06168, section 3), from memory, unverified: there the layer behind removed channels is fitted to its own old outputs, one after the
+other. Here every layer is, of factors the last; the pull towards the weights as they were, and the offsets, are ours.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vidkd.base.errors import ConfigError
+from vidkd.compress.config import RefitConfig
+from vidkd.models.darknet import Darknet
+from vidkd.models.darknet.blocks import Yolo
+from vidkd.models.darknet.layers import ConvolutionBlock
+from vidkd.models.darknet.net import convolution_blocks
+
+
+class Pair(NamedTuple):
+    """A convolution and the one of the whole network whose outputs `kept` (indices, rising) are wanted of it."""
+
+    name: str
+    block: ConvolutionBlock
+    whole: ConvolutionBlock
+    kept: Tensor
+
+
+def refit(net: Darknet, whole: Darknet, images: Sequence[Tensor], config: RefitConfig) -> dict[str, str]:
+    """Fit the convolutions of `net`, in place and in their order; both networks are in eval mode.
+
+    whole: the network that `net` was pruned or factorised from. images: what networks take, (1, 3, H, W) each. Returns, by layer, the
+    relative squared error of its outputs (before normalisation, around their mean) as it was and as it is. Raises ConfigError where a
+    layer's filters cannot be found in the whole network: only what pruning and factorising leave can be fitted.
+    """
+    generator = torch.Generator().manual_seed(config.seed)
+    told = {}
+    for pair in pairs_of(net, whole):
+        before, after = _fit(pair, net, whole, images, config, generator)
+        told[pair.name] = f"error {before:.3g} -> {after:.3g}"
+    return told
+
+
+def pairs_of(net: Darknet, whole: Darknet) -> list[Pair]:
+    """Which convolution of the whole network each stands for; the inner factors of a product stand for none and are left out.
+
+    Filters are found by their normalisation, whose four numbers pruning leaves as they were. Raises ConfigError as `refit`.
+    """
+    named = [(f"layers.{number}", layer) for number, layer in enumerate(net.layers) if isinstance(layer, ConvolutionBlock)]
+    outer = [(name, block) for name, block in named if not _inner(net, int(name.partition(".")[2]), block)]
+    originals = list(convolution_blocks(whole))
+    if len(outer) != len(originals):
+        raise ConfigError(f"{len(outer)} convolutions cannot be those of a network with {len(originals)}", to_mend=_MEND)
+    return [Pair(name, block, original, _kept(name, block, original)) for (name, block), original in zip(outer, originals, strict=True)]
+
+
+_MEND = "refit comes behind prune and factorise, before anything is trained"
+
+
+def _inner(net: Darknet, number: int, block: ConvolutionBlock) -> bool:
+    """Whether a convolution is a factor that another one follows: without normalisation and activation, and no raw head."""
+    following = net.config.layers[number + 1 : number + 2]
+    return block.norm is None and isinstance(block.activation, nn.Identity) and not isinstance(next(iter(following), None), Yolo)
+
+
+def _kept(name: str, block: ConvolutionBlock, whole: ConvolutionBlock) -> Tensor:
+    if block.norm is None or whole.norm is None:
+        if block.conv.out_channels != whole.conv.out_channels:
+            raise ConfigError(f"filters of {name} without normalisation cannot be told apart", to_mend=_MEND)
+        return torch.arange(block.conv.out_channels)
+    mine, theirs = (_numbers(norm) for norm in (block.norm, whole.norm))
+    kept: list[int] = []
+    for row in mine:
+        start = kept[-1] + 1 if kept else 0
+        same = (theirs[start:] == row).all(1).nonzero()
+        if not len(same):
+            raise ConfigError(f"a filter of {name} is none of the whole network's", to_mend=_MEND)
+        kept.append(start + int(same[0]))
+    return torch.tensor(kept)
+
+
+def _numbers(norm: nn.BatchNorm2d) -> Tensor:
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    return torch.stack([norm.weight.detach(), norm.bias.detach(), norm.running_mean, norm.running_var], 1)
+
+
+class _Reached(Exception):  # noqa: N818 - no error: the rest of the pass is not wanted
+    """The layer whose inputs or outputs were asked for has run."""
+
+
+@torch.no_grad()
+def _seen(net: Darknet, conv: nn.Conv2d, image: Tensor, *, outputs: bool) -> Tensor:
+    """What goes into a convolution, or comes out of it; the pass ends there."""
+    found: list[Tensor] = []
+
+    def note(_: nn.Module, given: tuple[Tensor, ...], made: Tensor) -> None:
+        found.append((made if outputs else given[0]).detach().clone())
+        raise _Reached
+
+    handle = conv.register_forward_hook(note)
+    try:
+        net(image)
+    except _Reached:
+        pass
+    finally:
+        handle.remove()
+    return found[0]
+
+
+class _Sums:
+    """Normal equations of the groups of a convolution, around the means: G groups, K inputs and M outputs of one of them."""
+
+    def __init__(self, groups: int, inputs: int, outputs: int, device: torch.device) -> None:
+        def zeros(*shape: int) -> Tensor:
+            return torch.zeros(groups, *shape, dtype=torch.float64, device=device)
+
+        self.rows = 0
+        self.x, self.y = zeros(inputs), zeros(outputs)
+        self.xx, self.xy, self.yy = zeros(inputs, inputs), zeros(inputs, outputs), zeros(outputs)
+
+    def add(self, x: Tensor, y: Tensor) -> None:
+        """Count N places: inputs (G, K, N) and outputs (G, M, N)."""
+        self.rows += x.shape[2]
+        self.x += x.sum(2)
+        self.y += y.sum(2)
+        self.xx += torch.bmm(x, x.mT)
+        self.xy += torch.bmm(x, y.mT)
+        self.yy += y.square().sum(2)
+
+    def centre(self) -> None:
+        """Take the means out, once all rows are there."""
+        self.x, self.y = self.x / self.rows, self.y / self.rows
+        self.xx -= self.rows * self.x[:, :, None] * self.x[:, None]
+        self.xy -= self.rows * self.x[:, :, None] * self.y[:, None]
+        self.yy -= self.rows * self.y.square()
+
+    def solved(self, start: Tensor, ridge: float) -> Tensor:
+        """The weights (G, K, M) of least squared error and pull towards those at the start, ridge times the mean square of the inputs."""
+        eye = torch.eye(start.shape[1], dtype=start.dtype, device=start.device)
+        pull = ridge * self.xx.diagonal(dim1=1, dim2=2).mean(1)[:, None, None] + torch.finfo(start.dtype).tiny  # inputs may never vary
+        change: Tensor = torch.linalg.solve(self.xx + pull * eye, self.xy - torch.bmm(self.xx, start))
+        return start + change
+
+    def error(self, weight: Tensor) -> float:
+        """Squared error of the outputs around their means with these weights (G, K, M), relative to their variance."""
+        fitted = (weight * torch.bmm(self.xx, weight)).sum(1) - 2 * (weight * self.xy).sum(1) + self.yy
+        return float(fitted.sum() / self.yy.sum().clamp_min(torch.finfo(torch.float64).tiny))
+
+
+def _fit(
+    pair: Pair, net: Darknet, whole: Darknet, images: Sequence[Tensor], config: RefitConfig, generator: torch.Generator
+) -> tuple[float, float]:
+    conv, groups = pair.block.conv, pair.block.conv.groups
+    inputs, outputs = conv.weight[0].numel(), conv.out_channels // groups
+    device = torch.device("cpu") if conv.weight.device.type == "mps" else conv.weight.device  # which has no float64
+    sums = _Sums(groups, inputs, outputs, device)
+    wanted = max(1, -(-round(config.rows * inputs) // len(images)))
+    for image in images:
+        target = _seen(whole, pair.whole.conv, image, outputs=True)[:, pair.kept].flatten(2)
+        given = _seen(net, conv, image, outputs=False)
+        columns = F.unfold(given, conv.kernel_size, conv.dilation, conv.padding, conv.stride)  # type: ignore[arg-type]  # no "same"
+        places = torch.randperm(columns.shape[2], generator=generator)[:wanted].to(columns.device)
+        x, y = columns[0, :, places].view(groups, inputs, -1), target[0, :, places].reshape(groups, outputs, -1)
+        sums.add(x.to(device), y.to(device))
+    sums.centre()
+    start = conv.weight.detach().to(sums.xx).view(groups, outputs, inputs).mT
+    weight = sums.solved(start, config.ridge)
+    offset = (sums.y - (weight * sums.x[:, :, None]).sum(1)).flatten()
+    _put(pair.block, weight.mT.reshape(conv.weight.shape), offset)
+    return sums.error(start), sums.error(weight)
+
+
+@torch.no_grad()
+def _put(block: ConvolutionBlock, weight: Tensor, offset: Tensor) -> None:
+    """The weights, and an offset of the outputs, which a normalisation takes as another mean."""
+    block.conv.weight.copy_(weight)
+    if block.norm is None:
+        assert block.conv.bias is not None
+        block.conv.bias.copy_(offset)
+    else:
+        assert block.norm.running_mean is not None
+        block.norm.running_mean -= offset.to(block.norm.running_mean)
