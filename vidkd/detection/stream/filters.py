@@ -4,13 +4,12 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vidkd.base.errors import ConfigError, unknown_name
-from vidkd.detection.stream.stepper import Step, Stepper
+from vidkd.detection.stream.stepper import Around, Step, Stepper
 from vidkd.runtime.detections import Detections
 from vidkd.video import Frame
 
@@ -75,40 +74,17 @@ class BoxFilter:
         return detections.select(kept)
 
 
-class Filtered(Stepper):
+class Filtered(Around):
     """A `Stepper` of which only the boxes that pass a filter are seen."""
 
     def __init__(self, inner: Stepper, keep: BoxFilter) -> None:
-        self._inner, self._keep = inner, keep
+        super().__init__(inner)
+        self._keep = keep
 
-    @property
-    def staged(self) -> bool:
-        """See Stepper."""
-        return self._inner.staged
-
-    def begin(self, frames: Sequence[Frame]) -> Any:
-        """See Stepper."""
-        return self._inner.begin(frames)
-
-    def end(self, frames: Sequence[Frame], begun: Any) -> list[Step]:
-        """See Stepper. Raises ConfigError if the filter's region lies outside the frame."""
-        return self._kept(self._inner.end(frames, begun), frames)
-
-    def step(self, frames: Sequence[Frame]) -> list[Step]:
-        """See Stepper. Raises ConfigError if the filter's region lies outside the frame."""
-        return self._kept(self._inner.step(frames), frames)
-
-    def _kept(self, steps: Sequence[Step], frames: Sequence[Frame]) -> list[Step]:
+    def changed(self, steps: Sequence[Step], frames: Sequence[Frame]) -> list[Step]:
+        """See Around. Raises ConfigError if the filter's region lies outside the frame."""
         height, width = frames[0].image.shape[:2]
         return [dataclasses.replace(step, detections=self._keep(step.detections, width=width, height=height)) for step in steps]
-
-    def state(self) -> bytes:
-        """See Stepper."""
-        return self._inner.state()
-
-    def restore(self, state: bytes) -> None:
-        """See Stepper."""
-        self._inner.restore(state)
 
 
 def labels_of(names: Sequence[str], class_names: Sequence[str]) -> frozenset[int]:

@@ -55,6 +55,42 @@ class Stepper(Protocol):
         ...
 
 
+class Around(Stepper):
+    """A stepper around another one, whose steps it changes: staged where that is, as it does so in the second half."""
+
+    def __init__(self, inner: Stepper) -> None:
+        self._inner = inner
+
+    @property
+    def staged(self) -> bool:
+        """See Stepper."""
+        return self._inner.staged
+
+    def begin(self, frames: Sequence[Frame]) -> Any:
+        """See Stepper."""
+        return self._inner.begin(frames)
+
+    def end(self, frames: Sequence[Frame], begun: Any) -> list[Step]:
+        """See Stepper."""
+        return self.changed(self._inner.end(frames, begun), frames)
+
+    def step(self, frames: Sequence[Frame]) -> list[Step]:
+        """See Stepper."""
+        return self.changed(self._inner.step(frames), frames)
+
+    def changed(self, steps: Sequence[Step], frames: Sequence[Frame]) -> list[Step]:
+        """What becomes of the steps of these frames, which come in order."""
+        raise NotImplementedError
+
+    def state(self) -> bytes:
+        """See Stepper."""
+        return self._inner.state()
+
+    def restore(self, state: bytes) -> None:
+        """See Stepper."""
+        self._inner.restore(state)
+
+
 class DetectorStepper(Stepper):
     """A detector that no frame changes: the `Stepper` without a state, staged where the detector is."""
 

@@ -8,36 +8,21 @@ from typing import Any
 import numpy as np
 
 from vidkd.detection.stream.byte_track import ByteTracker
-from vidkd.detection.stream.stepper import Step, Stepper
+from vidkd.detection.stream.stepper import Around, Step, Stepper
 from vidkd.video import Frame
 
 INNER = "inner"
 
 
-class Tracked(Stepper):
+class Tracked(Around):
     """A `Stepper` whose boxes get track numbers. No box is left out: those without a track have -1."""
 
     def __init__(self, inner: Stepper, tracker: ByteTracker) -> None:
-        self._inner, self._tracker = inner, tracker
+        super().__init__(inner)
+        self._tracker = tracker
 
-    @property
-    def staged(self) -> bool:
-        """See Stepper: tracks go on from frame to frame in the second half alone."""
-        return self._inner.staged
-
-    def begin(self, frames: Sequence[Frame]) -> Any:
-        """See Stepper."""
-        return self._inner.begin(frames)
-
-    def end(self, frames: Sequence[Frame], begun: Any) -> list[Step]:
-        """See Stepper."""
-        return self._tracked(self._inner.end(frames, begun))
-
-    def step(self, frames: Sequence[Frame]) -> list[Step]:
-        """See Stepper."""
-        return self._tracked(self._inner.step(frames))
-
-    def _tracked(self, steps: Sequence[Step]) -> list[Step]:
+    def changed(self, steps: Sequence[Step], frames: Sequence[Frame]) -> list[Step]:  # noqa: ARG002 - tracks go by the boxes alone
+        """See Around."""
         return [
             dataclasses.replace(step, detections=dataclasses.replace(step.detections, track_ids=self._tracker.update(step.detections)))
             for step in steps
