@@ -49,8 +49,8 @@ def pairs_of(net: Darknet, whole: Darknet) -> list[Pair]:
 
     Filters are found by their normalisation, whose four numbers pruning leaves as they were. Raises ConfigError as `refit`.
     """
-    named = [(f"layers.{number}", layer) for number, layer in enumerate(net.layers) if isinstance(layer, ConvolutionBlock)]
-    outer = [(name, block) for name, block in named if not _inner(net, int(name.partition(".")[2]), block)]
+    blocks = [(number, layer) for number, layer in enumerate(net.layers) if isinstance(layer, ConvolutionBlock)]
+    outer = [(f"layers.{number}", block) for number, block in blocks if not _inner(net, number, block)]
     originals = list(convolution_blocks(whole))
     if len(outer) != len(originals):
         raise ConfigError(f"{len(outer)} convolutions cannot be those of a network with {len(originals)}", to_mend=_MEND)
@@ -62,8 +62,8 @@ _MEND = "refit comes behind prune and factorise, before anything is trained"
 
 def _inner(net: Darknet, number: int, block: ConvolutionBlock) -> bool:
     """Whether a convolution is a factor that another one follows: without normalisation and activation, and no raw head."""
-    following = net.config.layers[number + 1 : number + 2]
-    return block.norm is None and isinstance(block.activation, nn.Identity) and not isinstance(next(iter(following), None), Yolo)
+    raw_head = any(isinstance(following, Yolo) for following in net.config.layers[number + 1 : number + 2])
+    return block.norm is None and isinstance(block.activation, nn.Identity) and not raw_head
 
 
 def _kept(name: str, block: ConvolutionBlock, whole: ConvolutionBlock) -> Tensor:

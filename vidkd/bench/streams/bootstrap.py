@@ -103,7 +103,7 @@ class StreamCounts:
     @property
     def f1(self) -> float:
         """Pooled over the frames, in [0, 1]; 1 where nothing is there and nothing was found."""
-        return float(pooled_f1(np.asarray([self.right.sum()]), np.asarray([self.wrong.sum()]), np.asarray([self.missed.sum()]))[0])
+        return float(pooled_f1(self.right.sum(), self.wrong.sum(), self.missed.sum()))
 
     def between(self, first: int, stop: int) -> "StreamCounts":
         """Frames first to stop - 1 alone."""
