@@ -14,7 +14,7 @@ def line(frame, *, called=False, answered=None, failed=None, key=None, **update)
     learning = {"called": called, "answered": answered, "failed": failed, "seconds": {"student": 0.5, "oracle": 0.25 * called}}
     if answered is not None:
         update = {"disagreement": 0.5, "outcome": "kept", "loss_before": 2.0, "loss_after": 1.0, "replay_before": None, **update}
-        update.setdefault("replay_after", None)
+        update = {"replay_after": None, "interpolated": None, **update}
     return {"frame": frame, "time_s": frame / 10, "learning": {**learning, **update}, **({"key": key} if key else {})}
 
 

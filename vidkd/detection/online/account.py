@@ -105,7 +105,7 @@ def read_account(lines: Path) -> Account:
             keys[position] = {"frame": row["frame"], "time_s": row["time_s"], "boxes": row.get("key")}
             waiting = position
         if learning["answered"] is not None:
-            keys[learning["answered"]] |= {name: learning.get(name) for name in ("disagreement", *_OF_UPDATE)}
+            keys[learning["answered"]] |= {name: learning[name] for name in ("disagreement", *_OF_UPDATE)}
             waiting = None if waiting == learning["answered"] else waiting
         elif learning["failed"] is not None:
             # beside the stream, a failure is told at a later frame, and no other call was possible before
