@@ -17,7 +17,7 @@ class AdaptiveStride(Policy):
     Source: read in the public code of ShadowTutor, which segments and has a mean IoU for a. Kept: the rule and its threshold 0.8. Scaled to
     the budget: its bounds, there 8 and 64 frames, which are these of a budget of 5 %; with bounds in frames the budget alone would choose
     the calls at other shares. `KeyFrameChooser` clips the rule: no call comes within half an even spacing of the last, and one that is owed
-    is made, so at 5 % gaps are 10 to 33 frames. F1 in place of IoU, and the state of the student in which it is measured, are
+    is made, so gaps reach neither of its bounds. F1 in place of IoU, and the state of the student in which it is measured, are
     reconstructions.
     Raises ConfigError unless 0 < least <= most and 0 < threshold < 1.
     """
