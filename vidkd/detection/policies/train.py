@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -15,25 +15,21 @@ from torch.nn.utils.rnn import pad_sequence
 
 from vidkd.base.errors import ConfigError, DataError, unknown_name
 from vidkd.detection.policies.records import SelectorRecord
-from vidkd.losses.selection import above_threshold_bce, disagreement_huber, order_in_window
 from vidkd.models.selector import KeyFrameLSTM, SelectorConfig
+from vidkd.tasks.key_frames import KeyFrameConfig, KeyFrameSelection
 
-LossName = Literal["disagreement_huber", "above_threshold_bce", "order_in_window"]
 Features = Literal["use", "leave_out", "either"]
 Target = Literal["errors", "disagreement"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class SelectorTraining:
+class SelectorTraining(KeyFrameConfig):
     """How a selector is trained.
 
     Attributes:
         target: what is to be foreseen of a frame: "errors", log(1 + n) of the n boxes on which student and oracle disagree, or
             "disagreement", 1 - F1, which is largest where few boxes are and there is little to learn from.
-        loss: disagreement_huber: the number predicted is the target; above_threshold_bce: the log odds that it lies above
-            `threshold`; order_in_window: any number in the order of the target.
-        threshold: of above_threshold_bce, in the unit of the target.
-        window: of order_in_window, in frames.
+        loss, threshold, window: see `vidkd.tasks.key_frames.KeyFrameConfig`.
         features: whether the student's features reach the LSTM: "use", "leave_out", or "either": both ways are trained, and the
             one with the lower loss on the validation records stays.
         units: of the LSTM.
@@ -49,9 +45,6 @@ class SelectorTraining:
     """
 
     target: Target = "errors"
-    loss: LossName = "disagreement_huber"
-    threshold: float = 0.3
-    window: int = 50
     features: Features = "either"
     units: int = 128
     layers: int = 1
@@ -65,13 +58,12 @@ class SelectorTraining:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.loss not in LOSSES:
-            raise unknown_name("loss", self.loss, LOSSES, where="selector.loss")
+        super().__post_init__()
         if self.features not in get_args(Features):
             raise unknown_name("way", self.features, get_args(Features), where="selector.features")
         if self.target not in get_args(Target):
             raise unknown_name("target", self.target, get_args(Target), where="selector.target")
-        for name in ("epochs", "patience", "chunk", "batch", "window", "units", "layers"):
+        for name in ("epochs", "patience", "chunk", "batch", "units", "layers"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"selector.{name} must be at least 1, not {getattr(self, name)}")
         for name in ("lr", "clip_norm"):
@@ -124,13 +116,14 @@ def _trained(
         size = SelectorConfig(features=features, units=settings.units, layers=settings.layers, sees_features=sees)
         model = KeyFrameLSTM(size)
     model.fit_normalisation(torch.cat([record.inputs for record in training]))
+    task = KeyFrameSelection(settings, model)
     optimiser = torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
     losses: list[float] = []
     judged: list[float] = []
     best = {name: value.clone() for name, value in model.state_dict().items()}
     while len(losses) < settings.epochs and len(judged) - _best_place(judged) < settings.patience and _goes_on(judged):
-        losses.append(_epoch(model, optimiser, training, settings, generator))
-        judged.append(_judge(model, validation, settings))
+        losses.append(_epoch(task, optimiser, training, settings, generator))
+        judged.append(_judge(task, validation, settings))
         if _best_place(judged) == len(judged):
             best = {name: value.clone() for name, value in model.state_dict().items()}
     model.load_state_dict(best)
@@ -147,25 +140,6 @@ def about(trained: TrainedSelector, settings: SelectorTraining) -> dict[str, obj
     """Plain values for the file of a selector: its settings and how it did."""
     did = {"best_epoch": trained.best_epoch, "validation": list(trained.validation), "rank_correlation": trained.rank_correlation}
     return {**dataclasses.asdict(settings), **did, "sees_features": trained.selector.config.sees_features}
-
-
-def _huber(predicted: Tensor, true: Tensor, mask: Tensor, settings: SelectorTraining) -> Tensor:  # noqa: ARG001
-    return disagreement_huber(predicted, true, mask=mask)
-
-
-def _above(predicted: Tensor, true: Tensor, mask: Tensor, settings: SelectorTraining) -> Tensor:
-    return above_threshold_bce(predicted, true, threshold=settings.threshold, mask=mask)
-
-
-def _order(predicted: Tensor, true: Tensor, mask: Tensor, settings: SelectorTraining) -> Tensor:
-    return order_in_window(predicted, true, window=settings.window, mask=mask)
-
-
-LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor, SelectorTraining], Tensor]] = {
-    "disagreement_huber": _huber,
-    "above_threshold_bce": _above,
-    "order_in_window": _order,
-}
 
 
 def _feature_count(records: Sequence[SelectorRecord], *, both: bool) -> int:
@@ -194,23 +168,22 @@ def _goes_on(judged: Sequence[float]) -> bool:
 
 
 def _epoch(
-    model: KeyFrameLSTM,
+    task: KeyFrameSelection,
     optimiser: torch.optim.Optimizer,
     records: Sequence[SelectorRecord],
     settings: SelectorTraining,
     generator: torch.Generator,
 ) -> float:
     """One pass over chunks of all records; the mean loss of its steps."""
-    model.train()
+    task.train()
     chunks = _chunks(records, settings, generator)
     order = torch.randperm(len(chunks), generator=generator).tolist()
     losses = []
     for first in range(0, len(order), settings.batch):
-        inputs, true, mask = _padded([chunks[place] for place in order[first : first + settings.batch]])
-        loss = LOSSES[settings.loss](model(inputs)[0], true, mask, settings)
+        loss = task(_padded([chunks[place] for place in order[first : first + settings.batch]]))["loss"]
         optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(task.parameters(), settings.clip_norm)
         if torch.isfinite(norm):  # else the step would leave no numbers behind
             optimiser.step()
         losses.append(float(loss.detach()))
@@ -233,19 +206,18 @@ def _chunks(records: Sequence[SelectorRecord], settings: SelectorTraining, gener
     return chunks
 
 
-def _padded(chunks: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
-    """Inputs (B, T, D + 5), target (B, T) and which frames count (B, T) of stretches of unlike lengths."""
+def _padded(chunks: Sequence[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+    """The batch of `KeyFrameSelection` that stretches of unlike lengths make."""
     inputs = pad_sequence([inputs for inputs, _ in chunks], batch_first=True)
     true = pad_sequence([true for _, true in chunks], batch_first=True)
     lengths = torch.tensor([len(true) for _, true in chunks])
-    return inputs, true, torch.arange(true.shape[1]) < lengths[:, None]
+    return {"inputs": inputs, "target": true, "counts": torch.arange(true.shape[1]) < lengths[:, None]}
 
 
 @torch.no_grad()
-def _judge(model: KeyFrameLSTM, records: Sequence[SelectorRecord], settings: SelectorTraining) -> float:
-    model.eval()
-    inputs, true, mask = _padded([(record.inputs, _target(record, settings)) for record in records])
-    return float(LOSSES[settings.loss](model(inputs)[0], true, mask, settings))
+def _judge(task: KeyFrameSelection, records: Sequence[SelectorRecord], settings: SelectorTraining) -> float:
+    task.eval()
+    return float(task(_padded([(record.inputs, _target(record, settings)) for record in records]))["loss"])
 
 
 @torch.no_grad()
