@@ -1,5 +1,6 @@
 """vidkd tkd where something goes wrong: an oracle that fails, videos, cameras and disks that end, and what cannot be."""
 
+import argparse
 import contextlib
 import errno
 import itertools
@@ -17,6 +18,8 @@ from learning_files import make_video
 from tkd_runs import lines, run, weights_of, without_seconds
 
 from vidkd.base.errors import VideoError
+from vidkd.cli import tkd
+from vidkd.cli.learning import oracle_files, student_files
 from vidkd.detection.online import BoxOracle, account
 from vidkd.engine import sources
 from vidkd.models.darknet import save_weights
@@ -290,3 +293,21 @@ def test_what_cannot_be(
     assert message in error
     assert "Traceback" not in error
     assert not (tmp_path / "out" / "street" / "summary.json").exists()
+
+
+def test_the_oracle_may_run_elsewhere_than_the_student() -> None:
+    parser = argparse.ArgumentParser()
+    tkd.add_arguments(parser)
+    common = ["x.mp4", "--student", "a.cfg", "--oracle", "b.cfg", "--out", "out", "--device", "cpu"]
+    for more, expected in (([], "cpu"), (["--oracle-device", "mps"], "mps")):
+        arguments = parser.parse_args([*common, *more])
+        assert student_files(arguments).device == "cpu"
+        assert oracle_files(arguments).device == expected
+
+
+def test_a_device_of_the_oracle_that_is_not_there(
+    video: Path, networks: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(video, networks, tmp_path, "--oracle-device", "abacus") == 2
+    assert "abacus" in capsys.readouterr().err
+    assert not (tmp_path / "street").exists()

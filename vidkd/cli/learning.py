@@ -40,6 +40,7 @@ def add_learning_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--oracle-metadata", metavar="F", help="exported oracle: the YAML that says how to run it (default: beside it)")
     parser.add_argument("--oracle-resize", metavar="WAY", help="how frames meet the oracle's .cfg (default: darknet)")
     parser.add_argument("--oracle-runtime", choices=RUNTIMES, help="what runs an exported oracle's .onnx file (default: onnxruntime)")
+    parser.add_argument("--oracle-device", help="where the oracle runs, as --device (default: that of --device)")
     add_share(parser, "--oracle-score", metavar="P", help="least score of the oracle's boxes (default: the model's)")
     add_number(
         parser,
@@ -75,8 +76,8 @@ def oracle_files(arguments: argparse.Namespace) -> "ModelFiles":
     from vidkd.detection.opening import ModelFiles
 
     given = {name: getattr(arguments, f"oracle_{name}") for name in ("weights", "names", "metadata", "resize", "runtime", "score")}
-    given |= {name: getattr(arguments, name) for name in ("device", "threads")}
-    return ModelFiles(model=arguments.oracle, flags="oracle-", model_flag="--oracle", **given)
+    given["device"] = arguments.oracle_device or arguments.device
+    return ModelFiles(model=arguments.oracle, flags="oracle-", model_flag="--oracle", threads=arguments.threads, **given)
 
 
 def open_student(files: "ModelFiles") -> "Student":

@@ -60,4 +60,3 @@ class KeyFrameSelection(Trainable):
         else:
             loss = disagreement_huber(predicted, target, mask=counts)
         return {"loss": loss}
-
