@@ -10,13 +10,13 @@ Kind = TypeVar("Kind", bound="VidkdError")
 class VidkdError(Exception):
     """An error meant for the user: one line of what, then labelled lines of where and how to mend it.
 
-    Keyword arguments become the labelled lines, in the order given, underscores as spaces:
+    Keyword arguments become the labelled lines, in the order given, underscores as spaces but in keys of settings (`data.split_seed`):
     ``DataError("data set 'x' not found", looked_in="/data/x", to_mend="...")``.
     """
 
     def __init__(self, what: str, /, **lines: object) -> None:
         self.what = what
-        self.lines = {label.replace("_", " "): str(text) for label, text in lines.items()}
+        self.lines = {_words(label): str(text) for label, text in lines.items()}
         super().__init__(self._text())
 
     def _text(self) -> str:
@@ -30,9 +30,13 @@ class VidkdError(Exception):
     def with_lines(self: Kind, **lines: object) -> Kind:
         """The same error, of the same kind, with further labelled lines."""
         state = {name: value for name, value in vars(self).items() if name not in ("what", "lines")}
-        error = _rebuild(type(self), self.what, {**self.lines, **{label.replace("_", " "): str(text) for label, text in lines.items()}})
+        error = _rebuild(type(self), self.what, {**self.lines, **{_words(label): str(text) for label, text in lines.items()}})
         error.__dict__.update(state)
         return error
+
+
+def _words(label: str) -> str:
+    return label if "." in label else label.replace("_", " ")
 
 
 def _rebuild(kind: type[Kind], what: str, lines: dict[str, str]) -> Kind:

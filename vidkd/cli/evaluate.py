@@ -27,6 +27,7 @@ from vidkd.cli.classifiers import add_runtime_argument, check_there, is_exported
 from vidkd.cli.settings import add_settings_help, list_settings
 
 if TYPE_CHECKING:
+    from vidkd.data.learned_from import LearnedFrom
     from vidkd.data.manifest import Manifest
     from vidkd.engine.clips import Clips
     from vidkd.engine.config import RunConfig
@@ -139,6 +140,7 @@ def _clips(arguments: argparse.Namespace, judged: "_Judged", config: "RunConfig"
     """The clips of the data set. Raises CheckpointError for one of other classes."""
     from vidkd.base.errors import CheckpointError
     from vidkd.engine.clips import read_clips_of_run
+    from vidkd.engine.unseen import check_unseen
 
     clips = read_clips_of_run(config)
     if clips.manifest.classes != judged.classes:
@@ -147,6 +149,8 @@ def _clips(arguments: argparse.Namespace, judged: "_Judged", config: "RunConfig"
             checkpoint=", ".join(judged.classes[:6]),
             data_set=", ".join(clips.manifest.classes[:6]),
         )
+    if arguments.split != "train":
+        check_unseen(str(arguments.checkpoint), judged.learned, clips, clips.subset(arguments.split, config.data.split))
     return clips
 
 
@@ -231,7 +235,9 @@ def _say(remarks: Sequence[str], *written: Path) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class _Judged:
-    """What is judged: the network, its classes, the settings that it brings, the device of torch, and where results go by default."""
+    """What is judged: the network, its classes, the settings that it brings, the device of torch, where results go by default, and which
+    clips it was trained on, if it says.
+    """
 
     model: "VideoClassifier | ExportedModule"
     classes: tuple[str, ...]
@@ -239,9 +245,11 @@ class _Judged:
     device: str
     folder: Path
     exported: bool
+    learned: "LearnedFrom | None"
 
 
 def _judged(arguments: argparse.Namespace) -> _Judged:
+    from vidkd.data.learned_from import LearnedFrom
     from vidkd.engine.checkpoint import warn_if_unfinished
     from vidkd.models.saved import load_classifier
 
@@ -252,7 +260,13 @@ def _judged(arguments: argparse.Namespace) -> _Judged:
     saved = load_classifier(path)
     warn_if_unfinished(path)
     return _Judged(
-        model=saved.model, classes=saved.classes, run=saved.run, device=arguments.device, folder=run_folder(path), exported=False
+        model=saved.model,
+        classes=saved.classes,
+        run=saved.run,
+        device=arguments.device,
+        folder=run_folder(path),
+        exported=False,
+        learned=LearnedFrom.of(saved.data, saved.run.get("data")),
     )
 
 
@@ -260,6 +274,7 @@ def _judged_file(arguments: argparse.Namespace, path: Path) -> _Judged:
     """An exported file is run by its own library on --device; what torch does here stays on the processor."""
     from vidkd.base.errors import ConfigError
     from vidkd.data.exported import shown_data
+    from vidkd.data.learned_from import LearnedFrom
     from vidkd.models.exported import ExportedModule
     from vidkd.runtime.opening import open_exported_classifier
 
@@ -270,7 +285,15 @@ def _judged_file(arguments: argparse.Namespace, path: Path) -> _Judged:
     shown_data(metadata, str(path))
     run = {"view": metadata.view, "data": dict(metadata.shown)}
     folder = path.with_name(f"{path.stem}_evaluation")
-    return _Judged(model=ExportedModule(classifier), classes=metadata.classes, run=run, device="cpu", folder=folder, exported=True)
+    return _Judged(
+        model=ExportedModule(classifier),
+        classes=metadata.classes,
+        run=run,
+        device="cpu",
+        folder=folder,
+        exported=True,
+        learned=LearnedFrom.of(metadata.trained.get("data"), metadata.trained.get("groups")),
+    )
 
 
 def run_folder(checkpoint: Path) -> Path:

@@ -24,6 +24,7 @@ from vidkd.compress.prune import prune
 from vidkd.compress.recipe import ORIGINAL, ExportConfig, Recipe, RepairConfig, Step, check_formats, repaired_settings
 from vidkd.compress.sparsify import compressed_bytes, sparsify
 from vidkd.compress.subject import Interval, Made, export_notes, no_interval
+from vidkd.data.learned_from import LearnedFrom
 from vidkd.data.loaders import training_loader
 from vidkd.engine.clips import read_clips_of_run
 from vidkd.engine.config import RunConfig, load_config
@@ -33,6 +34,7 @@ from vidkd.engine.judge import MAIN_METRIC, judge
 from vidkd.engine.run_folder import settings_that_count
 from vidkd.engine.settings import as_dict, merge
 from vidkd.engine.setup import training_sampler, training_set
+from vidkd.engine.unseen import check_unseen
 from vidkd.models import VideoClassifier
 from vidkd.models.exported import ExportedModule
 from vidkd.models.macs import network_cost
@@ -68,7 +70,8 @@ class ClassifierSubject:
                 student=", ".join(self._student.classes[:6]),
                 data_set=", ".join(self._clips.manifest.classes[:6]),
             )
-        self._clips.subset(self._subset, self.config.data.split)  # raises before anything is done
+        judged = self._clips.subset(self._subset, self.config.data.split)  # raises before anything is done
+        check_unseen(str(self.original), LearnedFrom.of(self._student.data, self._student.run.get("data")), self._clips, judged)
 
     @property
     def identity(self) -> Mapping[str, Any]:

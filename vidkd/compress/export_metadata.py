@@ -3,6 +3,7 @@
 from vidkd import __version__
 from vidkd.data.config import DataConfig
 from vidkd.data.exported import shown_settings
+from vidkd.data.learned_from import SETTINGS
 from vidkd.models.saved import SavedClassifier
 from vidkd.runtime.classifier_metadata import ClassifierMetadata, ClipFormat
 
@@ -12,7 +13,7 @@ def classifier_metadata(saved: SavedClassifier, data: DataConfig, *, quantised: 
 
     quantised: whether its file computes in integers.
     """
-    model, spec = saved.model, saved.model.normalise.spec
+    model, spec, run_data = saved.model, saved.model.normalise.spec, saved.run.get("data", {})
     return ClassifierMetadata(
         classes=saved.classes,
         targets=dict(saved.targets),
@@ -33,6 +34,7 @@ def classifier_metadata(saved: SavedClassifier, data: DataConfig, *, quantised: 
             "changes": [*(str(change.get("kind", "unknown")) for change in model.changes), *(["quantise"] if quantised else [])],
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
             "data": saved.data,
+            "groups": {name: run_data[name] for name in SETTINGS if name in run_data},
             "seen": None if saved.seen is None else list(saved.seen),
         },
         vidkd=__version__,

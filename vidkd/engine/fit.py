@@ -133,7 +133,7 @@ class ClipTrainee(Trainee):
         self.config: RunConfig = config
         self.clips = clips
         manifest = clips.manifest
-        self.task: Task = build_run_task(config, manifest.classes, manifest.targets, trained=clips.trained_classes, data=clips.data)
+        self.task: Task = build_run_task(config, manifest.classes, manifest.targets, clips=clips)
         self.dataset = training_set(clips, config, self.task.views)
         self.steps = total_steps(config, len(clips.train))
         self.samples, self.batch_size = len(clips.train), labelled_batch(config.data)

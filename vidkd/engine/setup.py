@@ -4,7 +4,6 @@ import dataclasses
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch.utils.data import Sampler
@@ -12,14 +11,16 @@ from torch.utils.data import Sampler
 from vidkd.base.errors import CheckpointError, DataError
 from vidkd.data.config import DataConfig
 from vidkd.data.dataset import ClipDataset
+from vidkd.data.learned_from import LearnedFrom
 from vidkd.data.loaders import FIRST_STREAM, Item, MixedSampler, StepSampler, batch_parts
 from vidkd.engine.checkpoint import warn_if_unfinished
 from vidkd.engine.clips import Clips
 from vidkd.engine.config import RunConfig
 from vidkd.engine.settings import place_of
+from vidkd.engine.unseen import check_unseen
 from vidkd.models import VideoClassifier
 from vidkd.models.changes import apply_changes
-from vidkd.models.saved import load_classifier
+from vidkd.models.saved import SavedClassifier, load_classifier
 from vidkd.models.sparse_weights import hold_zeros
 from vidkd.tasks import Task, build_task
 
@@ -95,28 +96,23 @@ def labelled_batch(data: DataConfig) -> int:
 
 
 def build_run_task(
-    config: RunConfig,
-    classes: Sequence[str],
-    targets: Mapping[str, Sequence[str]] | None = None,
-    *,
-    trained: Sequence[str] = (),
-    data: str | None = None,
+    config: RunConfig, classes: Sequence[str], targets: Mapping[str, Sequence[str]] | None = None, *, clips: Clips | None = None
 ) -> Task:
     """Student (seeded, or from `init`), teacher from its checkpoint, and the task.
 
-    trained: the classes that the student learns; a teacher that never saw one of them is refused. data: hash of the manifest; a
-    teacher that learned from those of its clips by which the student is judged is refused too. Raises ConfigError or CheckpointError.
+    clips: of the run; a teacher that never saw one of the classes that the student learns is refused, and a teacher or an `init` that
+    learned from clips by which the student is judged. Raises ConfigError or CheckpointError.
     """
-    teacher = None if config.teacher is None else _teacher(config.teacher, classes, trained, config.data, data)
+    teacher = None if config.teacher is None else _teacher(config.teacher, classes, clips, config.data.split)
     counts = {name: len(names) for name, names in (targets or {}).items()}
-    return build_task(config.task, config.method, _student(config, len(classes), counts), teacher)
+    return build_task(config.task, config.method, _student(config, len(classes), counts, clips), teacher)
 
 
-def _student(config: RunConfig, classes: int, targets: Mapping[str, int]) -> VideoClassifier:
+def _student(config: RunConfig, classes: int, targets: Mapping[str, int], clips: Clips | None) -> VideoClassifier:
     torch.manual_seed(config.train.seed)
     student = VideoClassifier(config.model, classes, config.view, targets)
     if config.init is not None:
-        _initialise(student, config.init)
+        _initialise(student, config.init, clips, config.data.split)
     return student
 
 
@@ -135,13 +131,14 @@ def check_pair(config: RunConfig, teacher: RunConfig, clips: Clips) -> None:
     with torch.device("meta"):
         build_task(config.task, config.method, empty(config), empty(teacher))
     if config.model.weights is not None or config.init is not None:
-        _student(config, len(manifest.classes), counts)
+        _student(config, len(manifest.classes), counts, clips)
 
 
-def _teacher(path: str, classes: Sequence[str], trained: Sequence[str], here: DataConfig, data: str | None) -> VideoClassifier:
+def _teacher(path: str, classes: Sequence[str], clips: Clips | None, split: str) -> VideoClassifier:
     saved = load_classifier(path)
-    if data is not None and saved.data == data:
-        _check_same_groups(path, saved.run["data"], here)
+    if clips is not None:
+        mend = f"--teacher {path}-2 trains one for these groups (where teacher_settings say how)"
+        _check_unseen(f"the teacher {path}", saved, clips, split, mend)
     warn_if_unfinished(path)
     if saved.classes != tuple(classes):
         raise CheckpointError(
@@ -150,6 +147,7 @@ def _teacher(path: str, classes: Sequence[str], trained: Sequence[str], here: Da
             data_set=f"{len(classes)}: {', '.join(classes[:5])}…",
             to_mend="train the teacher on the same manifest",
         )
+    trained = [] if clips is None else clips.trained_classes
     unseen = [name for name in trained if saved.seen is not None and name not in saved.seen]
     if unseen:
         raise CheckpointError(
@@ -160,20 +158,17 @@ def _teacher(path: str, classes: Sequence[str], trained: Sequence[str], here: Da
     return saved.model
 
 
-def _check_same_groups(path: str, there: Mapping[str, Any], here: DataConfig) -> None:
-    """Raise CheckpointError for a teacher that was trained, on the same manifest, on clips by which its student is judged."""
-    settings = ["split", *(("validation_fraction", "split_seed") if here.validation_fraction > 0 else ())]
-    other = {f"data.{name}": f"{there[name]} there, {getattr(here, name)} here" for name in settings if there[name] != getattr(here, name)}
-    if other:
-        raise CheckpointError(
-            f"the teacher {path} learned from clips by which its student is judged: it was trained on other groups",
-            **other,
-            to_mend=f"--teacher {path}-2 trains one for these groups (where teacher_settings say how)",
-        )
+def _check_unseen(what: str, saved: SavedClassifier, clips: Clips, split: str, mend: str) -> None:
+    """Raise CheckpointError for a network that learned from clips by which its student is judged."""
+    judged = [*clips.val, *clips.manifest.select(split, "test")]
+    check_unseen(what, LearnedFrom.of(saved.data, saved.run.get("data")), clips, judged, mend=mend)
 
 
-def _initialise(student: VideoClassifier, path: str) -> None:
-    saved = load_classifier(path).model
+def _initialise(student: VideoClassifier, path: str, clips: Clips | None, split: str) -> None:
+    known = load_classifier(path)
+    if clips is not None:
+        _check_unseen(f"init {path}", known, clips, split, "an init that was trained on these groups, or none")
+    saved = known.model
     try:
         apply_changes(student, saved.changes)
         student.load_state_dict(saved.state_dict())

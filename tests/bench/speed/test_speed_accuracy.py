@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from picture_model import picture_model
 from speed_models import tiny_checkpoint, tiny_classifier, tiny_run
 
-from vidkd.base.errors import ConfigError, DataError
+from vidkd.base.errors import CheckpointError, ConfigError, DataError
 from vidkd.base.files import read_json
 from vidkd.bench.intervals import Cell, bootstrap_ci
 from vidkd.bench.speed import draws
@@ -22,7 +22,8 @@ from vidkd.bench.speed.opening import OpenModel, open_model
 from vidkd.bench.speed.pairs import difference
 from vidkd.bench.speed.statistics import Figure, percentile_interval
 from vidkd.cli.main import run_verb
-from vidkd.data.manifest import Clip
+from vidkd.data.learned_from import LearnedFrom
+from vidkd.data.manifest import Clip, Manifest
 from vidkd.detection.annotations import BoxManifest, LabelledFrame
 from vidkd.engine.evaluate import Predictions
 from vidkd.engine.judge import Judgement
@@ -333,3 +334,29 @@ def test_classes_that_a_detector_lacks_are_no_classes_that_it_was_judged_on(pict
     found = judge_frames(opened, dataclasses.replace(pictures, classes=("cat", "horse")))
     assert found.drawn is not None
     assert found.drawn.on.classes == ("cat",)
+
+
+def test_a_model_is_not_judged_by_clips_that_it_learned_from(tiny_root: Path, checkpoint: Path, tmp_path: Path) -> None:
+    """In the second split the sides are changed over."""
+    manifest = Manifest.read(tiny_root / "manifest.jsonl")
+    over = {"train": "test", "test": "train"}
+    both = tuple(dataclasses.replace(clip, subsets={**clip.subsets, "2": over[clip.subsets["1"]]}) for clip in manifest.clips)
+    dataclasses.replace(manifest, splits=("1", "2"), clips=both).write(tmp_path / "both.jsonl")
+    spec = DataSpec(root=str(tiny_root), manifest=str(tmp_path / "both.jsonl"))
+    opened = open_model(ModelSpec(checkpoint=str(checkpoint)), threads=1)
+    _, clips = shown_clips(opened, spec)
+    learned = LearnedFrom(manifest=clips.data, split="2", validation_fraction=0.0, split_seed=0)
+    with pytest.raises(CheckpointError, match="learned from 6 of the 6 clips that are to judge") as caught:
+        shown_clips(dataclasses.replace(opened, learned=learned), spec)
+    assert caught.value.lines["its groups"].startswith("--data.split 2 ")
+    for harmless in (dataclasses.replace(learned, manifest="another"), dataclasses.replace(learned, split="1")):
+        shown_clips(dataclasses.replace(opened, learned=harmless), spec)
+    shown_clips(dataclasses.replace(opened, learned=learned), dataclasses.replace(spec, subset="train"))
+
+
+def test_a_run_and_what_is_exported_of_it_say_what_they_learned_from(tiny_teacher: Path, tmp_path: Path) -> None:
+    assert run_verb("export", ["--checkpoint", str(tiny_teacher), "--out", str(tmp_path / "net.onnx")]) == 0
+    of_run, of_file = (open_model(ModelSpec(checkpoint=str(path)), threads=1).learned for path in (tiny_teacher, tmp_path / "net.onnx"))
+    assert of_run == of_file
+    assert of_run is not None
+    assert of_run.split == "1"

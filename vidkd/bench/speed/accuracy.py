@@ -26,6 +26,7 @@ from vidkd.detection.evaluate import judge_detector, judge_recall
 from vidkd.detection.frames import frames_identity, read_frames
 from vidkd.engine.clips import Clips, read_clips
 from vidkd.engine.judge import Judgement, judge
+from vidkd.engine.unseen import check_unseen
 from vidkd.models.exported import ExportedModule
 from vidkd.runtime.exported_classifier import ExportedClassifier
 
@@ -84,6 +85,9 @@ def shown_clips(opened: OpenModel, spec: DataSpec, given: str = "") -> tuple[Dat
             data_set=", ".join(clips.manifest.classes[:6]),
             to_mend="benchmark models of other classes apart, on their own data set",
         )
+    if spec.subset != "train":
+        for one in opened.streams or (opened,):
+            check_unseen("it", one.learned, clips, clips.subset(spec.subset, spec.split))
     return data, clips
 
 

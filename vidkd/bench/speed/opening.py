@@ -4,6 +4,7 @@ torch is imported only where a model needs it: a fresh process that opens an exp
 """
 
 import contextlib
+import dataclasses
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from vidkd.runtime.opening import library_name
 if TYPE_CHECKING:
     from vidkd.bench.speed.two_streams import TwoStreamInput
     from vidkd.data.config import DataConfig
+    from vidkd.data.learned_from import LearnedFrom
     from vidkd.models import VideoClassifier
 
 Kind = Literal["classifier", "detector"]
@@ -73,7 +75,7 @@ class OpenModel:
     `Detector`. network: the network in torch, to be counted, as it is without torch.compile; None where there is none. data: the settings
     by which clips are shown to a classifier. device: where it really runs. waits: whether a call returns when all is done, whatever the
     device, as those of exported files do. trained: False for what is not judged. recorded_parameters: what an exported file says of itself.
-    streams: the two that `open_two_streams` joined, in the order of their names.
+    streams: the two that `open_two_streams` joined, in the order of their names. learned: the clips of its training, if it says.
     """
 
     kind: Kind
@@ -90,6 +92,7 @@ class OpenModel:
     trained: bool = True
     recorded_parameters: int | None = None
     streams: "tuple[OpenModel, ...]" = ()
+    learned: "LearnedFrom | None" = None
 
     @property
     def clock_device(self) -> str:
@@ -149,6 +152,7 @@ def _open_direct(spec: ModelSpec, library: str, threads: int, device: str) -> Op
 
 def _open_exported(spec: ModelSpec, threads: int, device: str) -> OpenModel:
     from vidkd.data.exported import shown_data
+    from vidkd.data.learned_from import LearnedFrom
     from vidkd.runtime.opening import open_exported_classifier
 
     runtime: Any = spec.runtime  # of an exported file, as the specification checks
@@ -167,16 +171,19 @@ def _open_exported(spec: ModelSpec, threads: int, device: str) -> OpenModel:
         device=classifier.device,
         waits=True,
         recorded_parameters=metadata.trained.get("parameters"),
+        learned=LearnedFrom.of(metadata.trained.get("data"), metadata.trained.get("groups")),
     )
 
 
 def _open_checkpoint(spec: ModelSpec, threads: int, device: str) -> OpenModel:
+    from vidkd.data.learned_from import LearnedFrom
     from vidkd.engine.config import load_config
     from vidkd.models.saved import load_classifier
 
     saved = load_classifier(spec.what)
     data = load_config(settings=saved.run).data
-    return _in_torch(spec, saved.model, data, saved.classes, threads, device, trained=True)
+    opened = _in_torch(spec, saved.model, data, saved.classes, threads, device, trained=True)
+    return dataclasses.replace(opened, learned=LearnedFrom.of(saved.data, saved.run.get("data")))
 
 
 def _open_backbone(spec: ModelSpec, threads: int, device: str, shape: ShapeSpec) -> OpenModel:
