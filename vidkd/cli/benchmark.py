@@ -2,6 +2,7 @@
 
   vidkd benchmark BENCHMARK.yaml                    measures; writes summary.json, measurements.json and report.html
   vidkd benchmark BENCHMARK.yaml --repeat           measures a second time, and says of each figure whether it differs from the first
+  vidkd benchmark report DIR                        makes the page of what lies in DIR anew
   vidkd benchmark compare A.json B.json             tells what is worse in B than in A beyond the intervals; exit code 1 if anything is,
                                                     or if it moved the wrong way and nothing tells whether by chance
 
@@ -10,6 +11,7 @@ tells what is measured and how.
 """
 
 import argparse
+import dataclasses
 import shlex
 import sys
 from collections.abc import Mapping
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from vidkd.bench.speed.regressions import Comparison
 
 TAKES_SETTINGS = True
-COMPARE = "compare"
+COMPARE, REPORT = "compare", "report"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "words",
         nargs="+",
         metavar="WHAT",
-        help="a benchmark, as in configs/benchmark/; or compare and two summaries",
+        help="a benchmark, as in configs/benchmark/; or compare and two summaries; or report and the folder of one",
     )
     parser.add_argument("--out", metavar="DIR", help="where results go (default: runs/<name of the benchmark>)")
     parser.add_argument("--root", action="append", metavar="DIR", help=ROOT_HELP)
@@ -56,7 +58,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Measure, or compare."""
     if arguments.words[0] == COMPARE:
         return _compare(arguments)
+    if arguments.words[0] == REPORT:
+        return _report_again(arguments)
     from vidkd.base.errors import ConfigError
+    from vidkd.base.extras import require
     from vidkd.bench.speed.config import read_benchmark
 
     if len(arguments.words) > 1:
@@ -67,10 +72,11 @@ def run(arguments: argparse.Namespace) -> int:
     folder = Path(arguments.out) if arguments.out else Path("runs") / benchmark.config.name
     check_folder("--out", folder)
     command = shlex.join(["vidkd", "benchmark", *arguments.words, *_flags(arguments), *arguments.settings])
+    require("matplotlib", "report")  # before anything is measured
     if arguments.repeat:
         return _repeat(benchmark, folder, arguments.device, command, arguments.tolerance or 0.0)
     summary = _measure(benchmark, folder, "summary.json", "measurements.json", arguments.device)
-    _report(folder, summary, benchmark, command)
+    _report(folder, summary, command)
     sys.stdout.write(f"written: {folder / 'summary.json'}, {folder / 'measurements.json'}, {folder / 'report.html'}\n")
     return 0
 
@@ -98,12 +104,11 @@ def _measure(benchmark: "Benchmark", folder: Path, summary_name: str, measuremen
     return summary
 
 
-def _report(folder: Path, summary: Mapping[str, Any], benchmark: "Benchmark", command: str, repeated: "Comparison | None" = None) -> None:
+def _report(folder: Path, summary: Mapping[str, Any], command: str, repeated: "Comparison | None" = None) -> None:
     from vidkd.report.benchmark import benchmark_report
     from vidkd.report.page import render_report
 
-    text = benchmark.path.read_text(encoding="utf-8")
-    page = benchmark_report(summary, command=command, config_text=text, repeated=repeated)
+    page = benchmark_report(summary, command=command, config_text=summary["data"]["config"], repeated=repeated)
     with written_or_refused("--out", folder):
         render_report(folder / "report.html", page)
 
@@ -121,12 +126,12 @@ def _repeat(benchmark: "Benchmark", folder: Path, device: str, command: str, tol
     if path.exists():
         first = read_summary(path)
         _check_repeated(first, benchmark, folder)
-        told = {label: model["content"] for label, model in first["data"]["models"].items()}
-        now = {label: content_of(spec) for label, spec in located(benchmark).models.items()}
-        if told != now:
-            other = [label for label in dict.fromkeys((*told, *now)) if told.get(label, "") != now.get(label, "")]
+        told = {label: (model["content"], model["way"]) for label, model in first["data"]["models"].items()}
+        now = {label: (content_of(spec), spec.way) for label, spec in located(benchmark).models.items()}
+        if told != now or first["data"]["shape"] != dataclasses.asdict(benchmark.config.shape):
+            other = [label for label in dict.fromkeys((*told, *now)) if told.get(label) != now.get(label)] or ["all: of another shape"]
             raise ConfigError(
-                f"the run in {folder} is of other models, or of other files",
+                f"the run in {folder} is of other models, of other files, or ran them otherwise",
                 models=", ".join(other),
                 to_mend="another --out, or measure anew without --repeat",
             )
@@ -135,7 +140,7 @@ def _repeat(benchmark: "Benchmark", folder: Path, device: str, command: str, tol
     second = _measure(benchmark, folder, "repeat.json", "repeat_measurements.json", device)
     kept = read_measurements(path, first), read_measurements(folder / "repeat.json", second)
     comparison = compare(first, second, tolerance=tolerance, measurements=kept)
-    _report(folder, first, benchmark, command, comparison)
+    _report(folder, first, command, comparison)
     sys.stdout.write(_compared(comparison, "the first run"))
     sys.stdout.write(f"written: {folder / 'repeat.json'}, {folder / 'repeat_measurements.json'}, {folder / 'report.html'}\n")
     return 0
@@ -150,6 +155,27 @@ def _check_repeated(first: Mapping[str, Any], benchmark: "Benchmark", folder: Pa
         check_alike(first["data"], asked_for(benchmark.config))
     except DataError as error:
         raise error.with_lines(first_run=folder, to_mend="another --out, or measure anew without --repeat") from error
+
+
+def _report_again(arguments: argparse.Namespace) -> int:
+    """The page of a benchmark that was measured, with its second run if there is one; for a page that was lost or could not be made."""
+    from vidkd.base.errors import ConfigError
+    from vidkd.bench.speed.kept import read_measurements
+    from vidkd.bench.speed.regressions import compare
+    from vidkd.bench.summary import read_summary
+
+    if len(arguments.words) != 2 or arguments.settings or any(not flag.startswith("--tolerance") for flag in _flags(arguments)):
+        raise ConfigError("report takes the folder of a benchmark and nothing more", to_mend="vidkd benchmark report runs/benchmark")
+    folder = Path(arguments.words[1])
+    paths = [folder / name for name in ("summary.json", "repeat.json")]
+    summary, repeated = read_summary(paths[0]), None
+    if paths[1].exists():
+        second = read_summary(paths[1])
+        kept = read_measurements(paths[0], summary), read_measurements(paths[1], second)
+        repeated = compare(summary, second, tolerance=arguments.tolerance or 0.0, measurements=kept)
+    _report(folder, summary, shlex.join(["vidkd", "benchmark", *arguments.words, *_flags(arguments)]), repeated)
+    sys.stdout.write(f"written: {folder / 'report.html'}\n")
+    return 0
 
 
 def _compare(arguments: argparse.Namespace) -> int:

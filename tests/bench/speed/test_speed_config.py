@@ -138,8 +138,11 @@ def test_annotations_and_classes_are_lists_of_names_in_flags_too(tmp_path: Path)
     assert (data.annotations, data.classes) == (["one.txt", "two.txt"], ["person"])
     assert data.of_frames == ["layout", "annotations", "classes"]
     assert DataSpec(root="here", split="2", subset="val").of_frames == []
+    single = read_benchmark(path, ["--data.classes", "car", "--threads", "2", "--batches=1"]).config
+    assert single.data is not None
+    assert (single.data.classes, single.threads, single.batches) == (["car"], [2], [1])
     with pytest.raises(ConfigError, match="cannot be used"):
-        read_benchmark(path, ["--data.classes", "person"])
+        read_benchmark(path, ["--threads", "many"])
 
 
 def test_defaults_measure_enough_for_an_interval() -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from types import SimpleNamespace
 
-from vidkd.bench.speed.machine import governor, machine, processor_flags, same_machine, tell_cuda
+from vidkd.bench.speed.machine import governor, machine, other_libraries, processor_flags, same_machine, tell_cuda
 
 
 def test_the_environment_names_what_decides_speed() -> None:
@@ -46,3 +46,10 @@ def test_machines_are_the_same_by_processor_and_cores() -> None:
     assert same_machine(one, {**one, "torch": "2.14"})
     assert not same_machine(one, {**one, "cores of this process": "1"})
     assert not same_machine(one, {**one, "gpu": "Y"})
+    assert not same_machine({**one, "processor flags": "avx2"}, {**one, "processor flags": "avx2 avx512_vnni"}), "integers are faster there"
+
+
+def test_libraries_are_unlike_by_their_versions() -> None:
+    one = {"processor": "X", "torch": "2.13", "onnxruntime": "1.20"}
+    assert other_libraries(one, {**one, "processor": "Y"}) == []
+    assert other_libraries(one, {"torch": "2.14", "openvino": "2026"}) == ["torch 2.13 and 2.14"]

@@ -157,6 +157,19 @@ def test_ways_of_judging_that_differ_are_told() -> None:
     )
 
 
+def test_ways_of_running_that_differ_are_told() -> None:
+    first, second = summary_of(results()), summary_of(results())
+    second["data"]["models"]["small"]["way"] = {"amp": "bfloat16"}
+    second["data"]["shape"]["frames"] = 8
+    second["environment"] = {**second["environment"], "torch": "1.0"}
+    first["environment"] = {**first["environment"], "torch": "2.0"}
+    notes = compare(first, second, measurements=(measurements_of(results()),) * 2).notes
+    assert notes[0] == "small was run in unlike ways: as it is by default; amp bfloat16"
+    assert notes[1].startswith("backbones, and detectors without data, were shown unlike shapes: classes 10")
+    assert notes[1].endswith("; frames 8, classes 10, height 480, width 640")
+    assert notes[2] == "libraries differ: torch 2.0 and 1.0"
+
+
 def test_a_model_that_is_held_against_another_one_has_other_ratios() -> None:
     with pytest.raises(DataError, match="hold 'peer' against unlike models"):
         compare(summary_of(results()), summary_of(results(against={"peer": "small"})))

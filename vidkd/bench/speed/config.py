@@ -10,12 +10,13 @@ from typing import Any, Literal
 import yaml
 
 from vidkd.base.errors import ConfigError, UnknownFlagError, unknown_name
-from vidkd.detection.opening import names_run
+from vidkd.detection.opening import TORCHVISION, names_run
 
 EXPORTED = (".onnx", ".xml", ".tflite")
 NAMED = ("checkpoint", "backbone", "detector")
 OF_DETECTORS = ("weights", "names", "metadata", "resize", "score", "nms_iou")
 OF_EXPORTED = ("onnxruntime", "openvino")
+WAY = ("backbone", "resize", "runtime", "score", "nms_iou", "compile", "amp", "direct", "input")
 OF_FRAMES = ("layout", "annotations", "classes", "paths", "every")
 
 
@@ -101,6 +102,13 @@ class ModelSpec:
     def what(self) -> str:
         """The file, folder or name."""
         return next(str(getattr(self, name)) for name in NAMED if getattr(self, name) is not None)
+
+    @property
+    def way(self) -> dict[str, Any]:
+        """How it is run, and what it is where no file says so, as plain values; what is left at its default is not among them."""
+        said = {name: getattr(self, name) for name in WAY}
+        named = {"detector": self.detector} if self.detector is not None and self.detector.startswith(TORCHVISION) else {}
+        return {**named, **{name: value for name, value in said.items() if value not in (None, False)}}
 
     @property
     def is_run(self) -> bool:
@@ -308,7 +316,10 @@ def _flags(words: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _value(key: str, text: str) -> Any:
-    """A flag's value: text where the setting is one, else as YAML has it. A key that is not known is told by whoever checks keys."""
+    """A flag's value: text where the setting is one, else as YAML has it, and of one value where it is a list a list of that.
+
+    A key that is not known is told by whoever checks keys.
+    """
     kind: Any = BenchmarkConfig
     for part in key.split("."):
         if typing.get_origin(kind) is dict:
@@ -319,6 +330,7 @@ def _value(key: str, text: str) -> Any:
     if kind is str or (typing.get_origin(kind) not in (dict, list) and str in typing.get_args(kind)):
         return text
     try:
-        return yaml.safe_load(text)
+        value = yaml.safe_load(text)
+        return [value] if typing.get_origin(kind) is list and not isinstance(value, list) else value
     except yaml.YAMLError as error:
         raise ConfigError(f"'--{key}' has a value that cannot be read", found=text, where="command line") from error

@@ -46,7 +46,11 @@ def summary_of(results: Results, config_text: str = "") -> dict[str, Any]:
         "rounds": config.rounds,
         "cold_starts": config.cold_starts,
         "cold_start_threads": config.threads[0],
-        "models": {label: {**_facts(model), "against": config.against(label)} for label, model in results.models.items()},
+        "shape": dataclasses.asdict(config.shape),
+        "models": {
+            label: {**_facts(model), "way": config.models[label].way, "against": config.against(label)}
+            for label, model in results.models.items()
+        },
         NAME: identity_of(measurements_of(results)),
         "config": config_text,
     }

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from vidkd.base.errors import DataError
 from vidkd.bench.speed.config import BenchmarkConfig
 from vidkd.bench.speed.kept import ONE_WINDOW, Moved, moved_between
-from vidkd.bench.speed.machine import same_machine
+from vidkd.bench.speed.machine import other_libraries, same_machine
 
 Verdict = Literal["same", "better", "worse", "unknown", "gone", "new"]
 
@@ -96,7 +96,7 @@ def compare(
     check_alike(first["data"], second["data"])
     machine = same_machine(first["environment"], second["environment"])
     changes = tuple(_changes(first["methods"], second["methods"], machine, tolerance, measurements))
-    return Comparison(changes=changes, same_machine=machine, notes=tuple(_notes(first["data"], second["data"], changes)))
+    return Comparison(changes=changes, same_machine=machine, notes=tuple(_notes(first, second, changes)))
 
 
 def held_against(data: Mapping[str, Any], model: str) -> str | None:
@@ -185,13 +185,28 @@ def _difference(metric: str, before: Value, after: Value, moved: Moved | None) -
 
 
 def _notes(first: Mapping[str, Any], second: Mapping[str, Any], changes: tuple[Change, ...]) -> Iterator[str]:
-    for model, told in first.get("models", {}).items():
-        ways = [told.get("judged_on"), second.get("models", {}).get(model, {}).get("judged_on")]
-        if None not in ways and ways[0] != ways[1]:
-            yield f"{model} was judged in unlike ways: on {ways[0]}; on {ways[1]}"
+    data = [summary["data"] for summary in (first, second)]
+    for model in data[0].get("models", {}):
+        told = [each.get("models", {}).get(model, {}) for each in data]
+        for name, words in (("judged_on", "was judged in unlike ways: on {}; on {}"), ("way", "was run in unlike ways: {}; {}")):
+            ways = [each.get(name) for each in told]
+            if None not in ways and ways[0] != ways[1]:
+                yield f"{model} {words.format(*map(_way, ways))}"
+    shapes = [each.get("shape") for each in data]
+    if None not in shapes and shapes[0] != shapes[1]:
+        yield f"backbones, and detectors without data, were shown unlike shapes: {_way(shapes[0])}; {_way(shapes[1])}"
+    if libraries := other_libraries(first["environment"], second["environment"]):
+        yield f"libraries differ: {', '.join(libraries)}"
     compared = [change for change in changes if is_accuracy(change.metric) and change.verdict not in ("gone", "new")]
     if any(change.moved is None for change in compared):
         yield f"accuracies are the same within {UNPAIRED:g} where not both runs keep what it takes to compare in pairs"
+
+
+def _way(told: object) -> str:
+    """What a summary tells of a model in words."""
+    if not isinstance(told, Mapping):
+        return str(told)
+    return ", ".join(f"{name} {value}" for name, value in told.items() if value is not None) or "as it is by default"
 
 
 def is_accuracy(metric: str) -> bool:

@@ -3,8 +3,10 @@
 A round is what was measured within one turn; rounds, not calls, are drawn anew, for calls of one turn share what the machine did meanwhile.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,6 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from vidkd.base.timing import percentile
 
 DRAWS = 2000
+FEWEST = 5
+"""Rounds below which there is no interval: too few to hold the true median in 95 of 100."""
 Array = NDArray[np.float64]
 
 
@@ -58,19 +62,36 @@ def ratio(rounds_RC: ArrayLike, baseline_RC: ArrayLike, *, seed: int = 0) -> Fig
 def interval(rounds_RC: Array, statistic: Callable[[Array], Array], *, draws: int = DRAWS, seed: int = 0) -> tuple[float, float] | None:
     """The 95 % percentile interval of a statistic of all calls; a draw takes as many rounds as there are, with replacement.
 
-    statistic: (draws, calls) -> (draws,). None with one round. Source: Davison & Hinkley 1997, section 5.3.
+    statistic: (draws, calls) -> (draws,). None with fewer than FEWEST rounds. With few rounds draws vary too little, so the percentiles lie
+    further out by as much as a mean's interval by Student's t is wider than by the normal law: of medians it then holds the true one in 91
+    to 98 of 100 cases, of 95th percentiles in about 90. Source: Davison & Hinkley 1997, section 5.3; Hesterberg 2015 ("expanded
+    percentile"), from memory.
     """
-    if len(rounds_RC) < 2:
+    count = len(rounds_RC)
+    if count < FEWEST:
         return None
-    chosen = np.random.default_rng(seed).integers(0, len(rounds_RC), (draws, len(rounds_RC)))
-    return percentile_interval(statistic(rounds_RC[chosen].reshape(draws, -1)))
+    chosen = np.random.default_rng(seed).integers(0, count, (draws, count))
+    return percentile_interval(statistic(rounds_RC[chosen].reshape(draws, -1)), tail=expanded_tail(count))
 
 
-def percentile_interval(drawn: Array) -> tuple[float, float] | None:
-    """The 2.5th and 97.5th percentile of a statistic of each draw, (draws,); None without a draw."""
+def expanded_tail(rounds: int) -> float:
+    """The share to leave out on each side so that `rounds` draws give 95 %: Phi(-sqrt(n / (n - 1)) t), t of n - 1 degrees of freedom."""
+    freedom = rounds - 1
+    z = NormalDist().inv_cdf(0.975)
+    terms = (
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+    )  # of t in powers of 1 / freedom: Abramowitz & Stegun, 26.7.5
+    student = z + sum(term / freedom**power for power, term in enumerate(terms, start=1))
+    return NormalDist().cdf(-math.sqrt(rounds / freedom) * student)
+
+
+def percentile_interval(drawn: Array, *, tail: float = 0.025) -> tuple[float, float] | None:
+    """The percentiles that leave out `tail` on each side of a statistic of each draw, (draws,); None without a draw."""
     if not len(drawn):
         return None
-    low, high = np.percentile(drawn, [2.5, 97.5])
+    low, high = np.quantile(drawn, [tail, 1 - tail])
     return float(low), float(high)
 
 
