@@ -266,3 +266,39 @@ def test_what_does_not_belong_together_is_told(teacher: Path, exported: Path, tm
     assert verb("export", "--checkpoint", teacher, *out, "--int8", "--int8-clips", 6, "--int8-spare", "bakcbone*") == 2
     assert "unknown layer 'bakcbone*'" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_there_is_replaced_only_when_asked(teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The weights that OpenVINO writes beside its file, and the card, are somebody's files too."""
+    for there, out in (("net.onnx", "net.onnx"), ("net.bin", "net.xml"), ("net.onnx.md", "net.onnx")):
+        (tmp_path / there).write_text("mine")
+        assert verb("export", "--checkpoint", teacher, "--out", tmp_path / out) == 2
+        assert f"the output exists: {tmp_path / there}" in capsys.readouterr().err
+        assert (tmp_path / there).read_text() == "mine"
+        if there != "net.onnx.md":
+            (tmp_path / there).unlink()
+    assert verb("export", "--checkpoint", teacher, "--out", tmp_path / "net.onnx", "--overwrite") == 0
+    assert "mine" not in (tmp_path / "net.onnx.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"student": 3},
+        {"run": "x"},
+        {"data": 5},
+        {"student.classes": 4},
+        {"student.config": [1]},
+        {"student.targets": ["verb"]},
+        {"student.view": "depth"},
+        {"student.state": {"fc.weight": 1}},
+    ],
+)
+def test_a_damaged_checkpoint_is_told(damage: dict[str, Any], teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = read_checkpoint(teacher)
+    ((key, value),) = damage.items()
+    part, _, name = key.rpartition(".")
+    (content[part] if part else content)[name] = value
+    torch.save(content, tmp_path / "damaged.pt")
+    assert verb("export", "--checkpoint", tmp_path / "damaged.pt", "--out", tmp_path / "net.onnx") == 2
+    assert "damaged.pt" in capsys.readouterr().err

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from street_runs import street_config, write_streets
 from test_export import BLOCKED, verb
 
@@ -15,7 +16,7 @@ from vidkd.detection.config import load_detector_config
 from vidkd.detection.fit import fit_detector
 from vidkd.detection.frames import read_frames
 from vidkd.detection.saved import load_detector
-from vidkd.models.saved import checkpoint_in
+from vidkd.models.saved import checkpoint_in, read_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +59,9 @@ def test_integers_of_a_detector(student: Path, streets: Path, tmp_path: Path, ca
     assert verb("export", "--checkpoint", student / "student.cfg", *darknet, "--int8") == 2
     assert "--int8-footage VIDEO" in capsys.readouterr().err
     footage = next(streets.rglob("test*.mp4"))
+    judged = ["--out", tmp_path / "judged.onnx", "--int8", "--int8-footage", footage]
+    assert verb("export", "--checkpoint", student, *judged) == 2
+    assert "the footage is judged, or of a group that is" in capsys.readouterr().err
     assert verb("export", "--checkpoint", student / "student.cfg", *darknet, "--int8", "--int8-footage", footage, "--int8-clips", 4) == 0
     captured = capsys.readouterr()
     assert "found on 4 frames of 1 videos" in captured.out
@@ -81,3 +85,14 @@ def test_formats_are_checked_before_anything_is_written(student: Path, tmp_path:
     assert verb("export", "--checkpoint", student, "--out", tmp_path / "a.onnx", tmp_path / "a.pt2") == 2
     assert "not a format of a detector's export" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("name", "value"), [("cfg", 3), ("classes", 2), ("state", {"layers": 1})])
+def test_a_damaged_checkpoint_of_a_detector_is_told(
+    name: str, value: object, student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = read_checkpoint(student)
+    content["student"][name] = value
+    torch.save(content, tmp_path / "damaged.pt")
+    assert verb("export", "--checkpoint", tmp_path / "damaged.pt", "--out", tmp_path / "net.onnx") == 2
+    assert "damaged.pt" in capsys.readouterr().err

@@ -1,6 +1,8 @@
 """Recipes done to detectors: of a run, and of a cfg with weights; footage that is judged trains nothing."""
 
 import dataclasses
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +107,9 @@ def test_footage_that_is_judged_trains_nothing(student: Path, streets: Path, tmp
     for step in (WRITTEN[3], distil):
         with pytest.raises(DataError, match="the recipe's footage is judged"):
             do(recipe_of(student / "student.cfg", tmp_path / "a", [step], settings=settings, footage=(judged,), **files))
+    copied = str(shutil.copy(judged, tmp_path / "another name.mp4"))
+    with pytest.raises(DataError, match="the recipe's footage is judged"):
+        do(recipe_of(student / "student.cfg", tmp_path / "a", [distil], settings=settings, footage=(copied,), **files))
     found = do(recipe_of(student / "student.cfg", tmp_path / "b", [WRITTEN[3]], settings=settings, footage=(apart,), **files))
     assert found[1].content["notes"]["calibration"] == "4 frames of 1 videos"
 
@@ -137,10 +142,11 @@ def test_a_folder_of_images_is_footage_known_by_its_content(student: Path, stree
     for number, image in enumerate(images[:5]):
         cv2.imwrite(str(folder / f"{number}.png"), image)
     recipe = dataclasses.replace(recipe, footage=(str(folder),))
-    known = DetectorSubject(recipe).identity["files"]
+    known = DetectorSubject(recipe).taught_by(recipe.steps[0])
     assert do(recipe)[1].content["notes"]["calibration"] == "4 frames of 1 videos"
     cv2.imwrite(str(folder / "5.png"), images[5])
-    assert DetectorSubject(recipe).identity["files"] != known
+    assert known is not None
+    assert DetectorSubject(recipe).taught_by(recipe.steps[0]) != known
 
 
 HEADS = {"loss": "matched_heads", "trains": "all", "lr": 1e-3}
@@ -205,9 +211,7 @@ def test_what_is_left_is_fitted_to_the_whole_on_footage(student: Path, streets: 
             for outcome in (pruned, fitted)
         )
     assert near < 0.5 * far
-    drawn_otherwise = DetectorSubject(recipe.seeded(1))
     assert [step.settings.seed for step in recipe.seeded(1).steps] == [1, 1]  # type: ignore[union-attr]
-    assert drawn_otherwise.taught_by(recipe.steps[1]) is None
 
 
 def test_norm_statistics_are_measured_on_the_footage_where_asked(student: Path, streets: Path, tmp_path: Path) -> None:
@@ -231,9 +235,10 @@ def test_another_detector_teaches_by_its_boxes_and_is_known_by_its_content(stude
     recipe = recipe_of(student, tmp_path, [step], footage=footage)
     assert do(recipe)[1].content["notes"]["lessons"] == 2
     without = recipe_of(student, tmp_path, [{"distil": {"frames": 2}}], footage=footage)
-    known, others = DetectorSubject(recipe).identity["files"], DetectorSubject(without).identity["files"]
-    assert [entry["score"] for entry in known if isinstance(entry, dict)] == [0.01]
-    assert [entry for entry in known if not isinstance(entry, dict)] == others
+    (known, others) = (json.loads(DetectorSubject(each).taught_by(each.steps[0]) or "") for each in (recipe, without))
+    assert known["oracle"]["score"] == 0.01
+    assert others["oracle"] == "original"
+    assert known["footage"] == others["footage"]
 
 
 def test_distil_that_cannot_be_is_refused_before_anything_is_done(student: Path, streets: Path, tmp_path: Path) -> None:
@@ -249,6 +254,24 @@ def test_distil_that_cannot_be_is_refused_before_anything_is_done(student: Path,
         with pytest.raises(ConfigError, match=message):
             do(recipe_of(student, tmp_path, [{"distil": written}]))
         assert not (tmp_path / "small").exists()
+
+
+def test_footage_and_oracles_belong_to_the_steps_that_see_them(student: Path, streets: Path, tmp_path: Path) -> None:
+    """A step more, or other footage for the last one, leaves the steps before it as they are."""
+    first, second = sorted(str(path) for path in streets.rglob("plain_*.mp4"))[:2]
+    do(recipe_of(student, tmp_path, [WRITTEN[2], {"refit": {"frames": 2}}], footage=(first,)))
+    more = do(recipe_of(student, tmp_path, [WRITTEN[2], {"refit": {"frames": 2}}, {"quantise": {"clips": 2}}], footage=(first,)))
+    assert [outcome.found_finished for outcome in more] == [True, True, True, False]
+    subject = DetectorSubject(recipe_of(student, tmp_path, [WRITTEN[2], {"refit": {"frames": 2}}], footage=(second,)))
+    assert subject.identity == DetectorSubject(recipe_of(student, tmp_path, [WRITTEN[2]])).identity
+    with pytest.raises(ConfigError, match="2_refit"):
+        list(run_recipe(recipe_of(student, tmp_path, [WRITTEN[2], {"refit": {"frames": 2}}], footage=(second,)), subject))
+
+
+def test_a_fit_behind_learning_is_refused_before_anything_is_done(student: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="3_refit: filters are not known again after 2_repair"):
+        do(recipe_of(student, tmp_path, [WRITTEN[0], WRITTEN[1], {"refit": {}}]))
+    assert not (tmp_path / "small" / "1_prune").exists()
 
 
 def test_sparse_weights_of_a_detector_are_refused(student: Path, tmp_path: Path) -> None:

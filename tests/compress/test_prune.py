@@ -11,8 +11,7 @@ from zeroed_filters import lively, switch_off
 
 from vidkd.base.errors import CheckpointError, ConfigError, MissingExtraError
 from vidkd.compress.config import PruneConfig
-from vidkd.compress.prune import prunable_scales, prune
-from vidkd.losses.slimming import scale_l1
+from vidkd.compress.prune import prune
 from vidkd.models import BACKBONES, AttentionConfig, ModelConfig, VideoClassifier
 from vidkd.models.changes import apply_changes
 from vidkd.models.saved import classifier_payload, load_classifier
@@ -145,14 +144,6 @@ def test_the_criteria_choose_different_filters_and_random_is_a_control() -> None
     }
     assert all(value.shape[0] == 12 for value in kept.values())
     assert len({float(value.detach().sum()) for value in kept.values()}) == 4
-
-
-def test_sparsity_training_presses_on_the_scales_of_filters_that_may_go() -> None:
-    model = classifier()
-    scales = prunable_scales(model, clip(), PruneConfig(spare=("backbone.net.stem*",)))
-    assert set(scales) == {f"backbone.net.{name}.1.weight" for name in ("stage2", "stage3", "stage4.spatial", "stage4.temporal")}
-    assert all(scale is model.get_parameter(name) for name, scale in scales.items())
-    assert scale_l1(scales.values()).item() == 48 + 3 * 96
 
 
 def test_a_ratio_that_removes_a_layer_is_refused() -> None:

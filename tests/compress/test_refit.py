@@ -66,6 +66,17 @@ def test_a_filter_that_has_a_twin_is_not_missed() -> None:
     assert off < 0.03 * summed.abs().max(), "but for the pull towards what it was"
 
 
+def test_filters_that_are_normalised_alike_cannot_be_told_apart() -> None:
+    whole = whole_detector("tiny_student")
+    first = next(convolution_blocks(whole))
+    for part in first.norm.state_dict().values():
+        if part.ndim:
+            part.data[5] = part.data[2]
+    assert len(pairs_of(copy.deepcopy(whole), whole)) == len(list(convolution_blocks(whole))), "all are left, so which is which is known"
+    with pytest.raises(ConfigError, match=r"filters of layers\.0 are normalised alike"):
+        refit(without_filters(whole, "layers.0.conv", [2]), whole, pictures(), FREE)
+
+
 def test_a_filter_that_says_the_same_always_becomes_an_offset() -> None:
     whole = whole_detector("tiny_student")
     first = next(convolution_blocks(whole))

@@ -69,15 +69,16 @@ def open_classifier(path: Path | str, *, device: str = "auto", threads: int = 0,
     return _checkpoint(path, device, threads)
 
 
-def check_there(checkpoint: Path | str) -> None:
-    """Raise CheckpointError for a --checkpoint where nothing is."""
+def check_there(checkpoint: Path | str, *, exported: bool = True) -> None:
+    """Raise CheckpointError for a --checkpoint where nothing is. exported: whether the verb takes exported files."""
     from vidkd.base.errors import CheckpointError
     from vidkd.base.files import near_files
 
     path = Path(checkpoint)
     if not path.exists():
         what = "model file" if is_exported(path) else "checkpoint"
-        mend = "give --checkpoint the folder of a run, its .pt file, or an exported .onnx or .xml file"
+        more = "an exported .onnx or .xml file" if exported else "a darknet .cfg"
+        mend = f"give --checkpoint the folder of a run, its .pt file, or {more}"
         raise CheckpointError(f"{what} not found: {path}", flag="--checkpoint", **near_files(path, (path.suffix.lower(),)), to_mend=mend)
 
 

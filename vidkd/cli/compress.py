@@ -1,7 +1,8 @@
 """Make a trained student smaller, step by step, as a recipe says; every step is judged, and all stand in one table.
 
-A recipe (YAML, as in configs/compress/) names the student and the steps: prune, sparsify, factorise, repair, distil, quantise, export. One
-that was interrupted goes on where it was when the same command is given again. Settings over those of the student's run follow as flags.
+A recipe (YAML, as in configs/compress/) names the student and the steps: prune, sparsify, factorise, refit, repair, distil, quantise,
+export; docs/compress.md tells what each takes. One that was interrupted goes on where it was when the same command is given again. Settings
+over those of the student's run follow as flags.
 
   vidkd compress --config configs/compress/motion_shapes.yaml --data.root DIR
   vidkd compress --config small.yaml --student runs/mine --name mine-small --train.device cuda

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from vidkd.cli.classifiers import check_there
 from vidkd.cli.number_flags import add_count, add_number
+from vidkd.cli.outputs import add_overwrite_argument, check_outputs
 
 if TYPE_CHECKING:
     from vidkd.compress.config import QuantiseConfig
@@ -46,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--resize", metavar="WAY", help="how frames meet the network of a .cfg (default: darknet; stretch for Yolo-Fastest)"
     )
     parser.add_argument("--out", required=True, nargs="+", type=Path, metavar="F", help="files to write: .onnx, .xml (OpenVINO), .pt2")
+    add_overwrite_argument(parser, "--out")
     parser.add_argument("--clips", nargs="+", type=Path, metavar="VIDEO", help="videos to check the file on (default: the run's own data)")
     add_number(parser, "--tolerance", above=0, metavar="X", help="largest difference of an output that is allowed (default: 1e-4)")
     parser.add_argument("--licence", metavar="TEXT", help="licence of the weights, for the card (default: unknown)")
@@ -79,7 +81,8 @@ def run(arguments: argparse.Namespace) -> int:
     for path in arguments.out:
         if path.suffix.lower() not in FORMATS:
             raise ConfigError(f"not a format of export: {path}", known=", ".join(FORMATS))
-    check_there(arguments.checkpoint)
+    check_there(arguments.checkpoint, exported=False)
+    _check_out(arguments)
     if Path(arguments.checkpoint).suffix.lower() == ".cfg" or is_detector(read_checkpoint(arguments.checkpoint)):
         from vidkd.cli.export_detector import export_detector_files
 
@@ -102,6 +105,15 @@ def run(arguments: argparse.Namespace) -> int:
         card = write_card(exported, data=_data_name(config.data), judged=judged, why_not=why_not, licence=arguments.licence)
         sys.stdout.write(f"{exported.parity}\nwritten: {path} ({exported.bytes / 2**20:.2f} MiB), {card}\n")
     return 0
+
+
+def _check_out(arguments: argparse.Namespace) -> None:
+    """Raise ConfigError where a file that is there would be replaced unasked: one of --out, the weights beside it, or its card."""
+    from vidkd.compress.export_card import card_path
+
+    files = [part for path in arguments.out for part in (path, card_path(path))]
+    files += [path.with_suffix(".bin") for path in arguments.out if path.suffix.lower() == ".xml"]
+    check_outputs({f"--out {path}": str(path) for path in files}, source=arguments.checkpoint, overwrite=arguments.overwrite)
 
 
 def _clips(videos: Sequence[Path] | None, config: "RunConfig", view: str) -> "Clips | None":

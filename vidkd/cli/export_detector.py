@@ -1,6 +1,7 @@
 """What `vidkd export` does with a detector."""
 
 import argparse
+import contextlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +34,7 @@ def export_detector_files(arguments: argparse.Namespace) -> int:
     if integers is not None:
         if not arguments.int8_footage and arguments.weights:
             raise ConfigError("nothing to find the ranges of activations on", to_mend="--int8-footage VIDEO, footage it is not judged on")
+        _check_footage(arguments)
         footage, source = drawn_footage(arguments.int8_footage or (), lambda: read_frames(_config(arguments).data).train, integers.clips)
         sys.stdout.write(f"ranges of activations found on {source}\n")
     kept: dict[str, Quantised] = {}
@@ -45,6 +47,28 @@ def export_detector_files(arguments: argparse.Namespace) -> int:
         card = write_detector_card(exported, network=network, data=data, judged=judged, why_not=why_not, licence=arguments.licence)
         sys.stdout.write(f"{exported.parity}\nwritten: {path} ({exported.bytes / 2**20:.2f} MiB), {card}\n")
     return 0
+
+
+def _check_footage(arguments: argparse.Namespace) -> None:
+    """Raise DataError for footage that is judged, as far as the run's data set is there to tell; a cfg has none."""
+    from vidkd.base.errors import DataError, VidkdError
+    from vidkd.detection.footage import judged_footage
+    from vidkd.detection.frames import read_frames
+
+    if arguments.weights or not arguments.int8_footage:
+        return
+    try:
+        frames = read_frames(_config(arguments).data)
+    except VidkdError as error:
+        sys.stderr.write(f"vidkd: whether the footage is judged is not known, as the run's data cannot be read: {error.what}\n")
+        return
+    parts = [frames.val]
+    with contextlib.suppress(DataError):  # a data set without frames to test on
+        parts.append(frames.subset("test"))
+    for part in parts:
+        if shared := judged_footage(arguments.int8_footage, frames.manifest, part):
+            mend = "--int8-footage of other videos, or none: then training frames are taken"
+            raise DataError("the footage is judged, or of a group that is, so no ranges may be found on it", first=shared[0], to_mend=mend)
 
 
 def _known(arguments: argparse.Namespace) -> "tuple[list[Judged], str | None, str | None]":

@@ -26,6 +26,7 @@ from vidkd.compress.sparsify import compressed_bytes, sparsify
 from vidkd.compress.subject import Interval, Made, export_notes, no_interval
 from vidkd.data.learned_from import LearnedFrom
 from vidkd.data.loaders import training_loader
+from vidkd.engine.checkpoint import warn_if_unfinished
 from vidkd.engine.clips import read_clips_of_run
 from vidkd.engine.config import RunConfig, load_config
 from vidkd.engine.devices import pick_device
@@ -58,6 +59,7 @@ class ClassifierSubject:
         self._quiet, self._interval = quiet, interval
         self.original = Path(recipe.student)
         self._student = load_classifier(self.original)
+        warn_if_unfinished(self.original)
         self._original_files: dict[str, int] = {}
         self._quantised: dict[Path, Integers] = {}  # by the network, which a recipe quantises once
         self._found: dict[Path, dict[str, Any]] = {}
@@ -75,8 +77,8 @@ class ClassifierSubject:
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """See `Subject`. The content of a teacher that no settings would train again is among it."""
-        teacher = self.config.teacher if self.config.teacher_settings is None else None
+        """See `Subject`. The content of a teacher is among it where it is there."""
+        teacher = self.config.teacher
         content = _content(teacher) if teacher else None
         return {"settings": settings_that_count(as_dict(self.config)), "manifest": self._clips.data, "teacher": content}
 

@@ -139,8 +139,8 @@ class DistilConfig:
         frames: how many are drawn, as many of each video, one of each stretch of it; each is learned from `passes` times, in an order
             drawn anew.
         passes: see frames.
-        norms: measure the statistics of batch normalisation anew on these frames, a hundred at least, before anything is learned: behind
-            filters that went, those of the whole network are wrong.
+        norms: measure the statistics of batch normalisation anew on these frames (a hundred or more serve well) before anything is
+            learned: behind filters that went, those of the whole network are wrong.
         oracle: "original" is the student as it was before any step; or a run, or an exported detector.
         metadata: of an exported oracle that carries none.
         score: least score of the oracle's boxes.

@@ -112,6 +112,7 @@ def detector_metadata(detector: DarknetDetector) -> ModelMetadata:
         ),
         score=detector.score_threshold,
         nms_iou=detector.nms_iou,
+        vidkd=__version__,
     )
 
 

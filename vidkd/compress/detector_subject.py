@@ -80,35 +80,39 @@ class DetectorSubject:
     @property
     def identity(self) -> Mapping[str, Any]:
         """See `Subject`."""
-        files = [*(path for path in (self._recipe.weights, self._recipe.names) if path), *self._recipe.footage]
+        files = [path for path in (self._recipe.weights, self._recipe.names) if path]
         judged = frames_identity(self._truth.classes, self._truth)
         return {
             "settings": settings_that_count(as_dict(self.config)),
             "frames": [self._frames.identity, judged],
-            "files": [*(_content(self._recipe.found(path)) for path in files), *self._oracles],
+            "files": [_content(self._recipe.found(path)) for path in files],
         }
 
     def taught_by(self, step: Step) -> str | None:
-        """See `Subject`: how it learns along footage, defaults included. Oracles are among `identity`, and repairs learn from boxes."""
-        if not isinstance(step.settings, DistilConfig):
+        """See `Subject`: the footage, and of `distil` the oracle and how it teaches, defaults included. Repairs learn from boxes."""
+        if not isinstance(step.settings, DistilConfig | RefitConfig | QuantiseConfig):
             return None
-        return json.dumps(as_dict(learning_of(step.settings)), sort_keys=True)
+        told: dict[str, Any] = {"footage": [_content(self._recipe.found(path)) for path in self._recipe.footage]}
+        if isinstance(step.settings, DistilConfig):
+            told["learning"] = as_dict(learning_of(step.settings))
+            told["oracle"] = ORIGINAL if step.settings.oracle == ORIGINAL else oracle_files(self._with_files(step.settings)).record()
+        return json.dumps(told, sort_keys=True)
 
     def check(self, steps: Sequence[Step]) -> None:
         """See `Subject`: sparse weights are none, as the training of detectors would not keep their zeros."""
+        trained = ""
         for step in steps:
+            if step.kind in ("repair", "distil"):
+                trained = step.name
+            if step.kind == "refit" and trained:
+                mend = "refit right behind prune or factorise"
+                raise ConfigError(f"{step.name}: filters are not known again after {trained}", to_mend=mend)
             if step.kind == "sparsify":
                 reason = "zeros among its weights would not last through a repair"
                 raise ConfigError(f"{step.name}: a detector is pruned or factorised; {reason}")
             if isinstance(step.settings, DistilConfig):
                 learning_of(step.settings)
         check_formats(steps, ("onnx", "xml", "darknet"))
-
-    @property
-    def _oracles(self) -> list[dict[str, Any]]:
-        """What the oracles consist of that are not the student itself."""
-        distils = [step.settings for step in self._recipe.steps if isinstance(step.settings, DistilConfig)]
-        return [oracle_files(self._with_files(config)).record() for config in distils if config.oracle != ORIGINAL]
 
     def _with_files(self, config: DistilConfig) -> DistilConfig:
         """The files of its oracle found."""

@@ -14,7 +14,7 @@ from vidkd.compress.choose import filters_to_remove
 from vidkd.compress.config import PruneConfig
 from vidkd.compress.darknet import described
 from vidkd.compress.graph import Coupling, couplings
-from vidkd.compress.importance import LossBatches, is_norm, scores
+from vidkd.compress.importance import LossBatches, scores
 from vidkd.compress.outcome import Compressed, Net, checked_outputs, restore_modes
 from vidkd.compress.patterns import matched
 from vidkd.compress.traced import pieces_of
@@ -91,14 +91,6 @@ def _others(coupling: Coupling) -> list[str]:
     """Layers with weights that are in a coupling beside the one that stands for it."""
     weighted = (nn.Conv2d, nn.Conv3d, nn.Linear)
     return [member.name for member in coupling.members if isinstance(member.module, weighted) and member.name != coupling.name]
-
-
-def prunable_scales(net: nn.Module, example: Tensor, config: PruneConfig) -> dict[str, nn.Parameter]:
-    """The scales (gamma) of all batch normalisations whose filters may go, by name: what sparsity training presses on."""
-    found = couplings(pieces_of(copy.deepcopy(net), example), config.spare)
-    names = {member.name for each in found if each.spared is None for member in each.members}
-    norms = {name: net.get_submodule(name) for name in sorted(names)}
-    return {f"{name}.weight": norm.get_parameter("weight") for name, norm in norms.items() if is_norm(norm)}
 
 
 def _plan(net: nn.Module, working: nn.Module, config: PruneConfig, step: int) -> dict[str, Any]:

@@ -72,6 +72,11 @@ def _kept(name: str, block: ConvolutionBlock, whole: ConvolutionBlock) -> Tensor
             raise ConfigError(f"filters of {name} without normalisation cannot be told apart", to_mend=_MEND)
         return torch.arange(block.conv.out_channels)
     mine, theirs = (_numbers(norm) for norm in (block.norm, whole.norm))
+    for row in mine:
+        alike = (theirs == row).all(1)
+        twins = whole.conv.weight.detach()[alike]  # of which one may stand for another
+        if alike.sum() != (mine == row).all(1).sum() and not (twins == twins[:1]).all():
+            raise ConfigError(f"filters of {name} are normalised alike, and which of them are left cannot be told", to_mend=_MEND)
     kept: list[int] = []
     for row in mine:
         start = kept[-1] + 1 if kept else 0

@@ -54,14 +54,15 @@ def load_detector(path: Path | str) -> SavedDetector:
             to_mend="vidkd predict --checkpoint takes it; here name a run with task: yolo",
         )
     saved = content["student"]
-    net = Darknet(parse_cfg(saved["cfg"]))
     try:
+        net = Darknet(parse_cfg(saved["cfg"]))
         net.load_state_dict(content.get("ema") or saved["state"])
-    except RuntimeError as error:
+        classes = tuple(map(str, saved["classes"]))
+    except (RuntimeError, TypeError, KeyError, AttributeError, ValueError) as error:
         raise CheckpointError(
             f"the weights of {path} do not fit the network that it names", reason=textwrap.shorten(str(error), 300)
         ) from error
-    return SavedDetector(net=net.eval(), classes=tuple(saved["classes"]), run=content.get("run", {}))
+    return SavedDetector(net=net.eval(), classes=classes, run=content.get("run", {}))
 
 
 def export_darknet(run: Path | str, *, images_seen: int = 0) -> tuple[Path, Path, Path]:

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
@@ -92,6 +92,9 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
         raise CheckpointError(
             f"{path} is not a checkpoint of vidkd", found=", ".join(map(str, content))[:80] if isinstance(content, dict) else type(content)
         )
+    for name, kinds in (("student", dict), ("run", dict), ("data", str | None)):
+        if not isinstance(content.get(name, {} if kinds is dict else None), kinds):
+            raise CheckpointError(f"{path} is not a checkpoint of vidkd", reason=f"its '{name}' is {type(content[name]).__name__}")
     return content
 
 
@@ -113,19 +116,22 @@ def load_classifier(path: Path | str) -> SavedClassifier:
     if "cfg" in saved:
         raise CheckpointError(f"{path} holds a detector, not a classifier of clips", to_mend="vidkd detect --model takes it")
     try:
+        if saved["view"] not in get_args(View):
+            raise KeyError(f"view {saved['view']}")
         config = ModelConfig(**{**saved["config"], "attention": AttentionConfig(**saved["config"]["attention"])})
         targets = {name: tuple(names) for name, names in saved.get("targets", {}).items()}
         model = VideoClassifier(config, len(saved["classes"]), saved["view"], {name: len(names) for name, names in targets.items()})
         apply_changes(model, saved.get("changes", ()))
         model.load_state_dict(content.get("ema") or saved["state"])
-    except (RuntimeError, TypeError, KeyError) as error:
+        classes = tuple(map(str, saved["classes"]))
+    except (RuntimeError, TypeError, KeyError, AttributeError, ValueError) as error:
         raise CheckpointError(
             f"the weights of {path} do not fit the network that it names", reason=textwrap.shorten(str(error), 300)
         ) from error
     seen = saved.get("seen")
     return SavedClassifier(
         model=model.eval(),
-        classes=tuple(saved["classes"]),
+        classes=classes,
         view=saved["view"],
         run=content.get("run", {}),
         targets=targets,

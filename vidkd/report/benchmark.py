@@ -102,7 +102,7 @@ def _overview(methods: Mapping[str, Metrics], content: Mapping[str, Any], judged
     rows = []
     for label, metrics in methods.items():
         row: list[TableCell] = [label]
-        row += [_estimate(metrics, judged), _difference(gains.get(label))] if judged else []
+        row += [_estimate(metrics, judged), Estimate.of_pair(gains.get(label))] if judged else []
         row += [_estimate(metrics, f"latency_ms{at}"), _plain(metrics, f"latency_p95_ms{at}"), _count(metrics, f"latency_n{at}")]
         row.append(_times(metrics, "latency", at, is_baseline=label == base))
         row += [_estimate(metrics, f"end_to_end_ms{alone}"), _against(content["data"], label)]
@@ -117,13 +117,6 @@ def _overview(methods: Mapping[str, Metrics], content: Mapping[str, Any], judged
     )
     caption = " ".join(sentences)
     return Table(title="Speed and accuracy", columns=tuple(columns), rows=tuple(rows), caption=caption, sorts=True)
-
-
-def _difference(pair: Mapping[str, Any] | None) -> Estimate | None:
-    if pair is None:
-        return None
-    bounds = None if pair["ci95"] is None else (pair["ci95"][0], pair["ci95"][1])
-    return Estimate(value=pair["difference"], ci95=bounds, signed=True)
 
 
 def _times(metrics: Metrics, name: str, at: str, *, is_baseline: bool) -> Estimate | None:

@@ -37,7 +37,7 @@ def _steps(content: Mapping[str, Any], main: str) -> Table:
     for name, method in methods.items():
         metrics, pair = method["metrics"], against.get(name)
         size = metrics.get("packed", metrics["bytes"])["mean"]
-        row: list[TableCell] = [name, estimate_of(main, metrics[main]) if main in metrics else None, _difference(pair)]
+        row: list[TableCell] = [name, estimate_of(main, metrics[main]) if main in metrics else None, Estimate.of_pair(pair)]
         row += [estimate_of(metric, metrics[metric]) if metric in metrics else None for metric in further]
         row += [
             method["parameters"],
@@ -65,13 +65,6 @@ def _steps(content: Mapping[str, Any], main: str) -> Table:
         else ""
     )
     return Table(title="Steps", columns=columns, rows=tuple(rows), caption=GROUPS_ALONE + SMALLER + packed)
-
-
-def _difference(pair: Mapping[str, Any] | None) -> Estimate | None:
-    if pair is None:
-        return None
-    bounds = pair["ci95"]
-    return Estimate(value=pair["difference"], ci95=None if bounds is None else (bounds[0], bounds[1]), signed=True)
 
 
 def _layers(outcomes: Mapping[str, Mapping[str, Any]]) -> Sequence[Table]:

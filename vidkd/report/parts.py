@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 SHARES = ("top", "acc", "f1", "precision", "recall", "map", "ap", "ece", "class_mean", "pointing", "mass", "chance")
 
@@ -15,6 +15,14 @@ class Estimate:
     ci95: tuple[float, float] | None = None
     percent: bool = True
     signed: bool = False
+
+    @classmethod
+    def of_pair(cls, pair: Mapping[str, Any] | None) -> "Estimate | None":
+        """A difference as `paired` of a summary has it; None where there is none."""
+        if pair is None:
+            return None
+        bounds = pair["ci95"]
+        return cls(value=pair["difference"], ci95=None if bounds is None else (bounds[0], bounds[1]), signed=True)
 
 
 TableCell: TypeAlias = str | int | float | Estimate | None

@@ -105,7 +105,8 @@ class ModelMetadata:
     """All that running a model's file needs beyond the file. task: "detect", the only one of this version of the schema.
 
     classes: names that labels index. score: detections below it are dropped, in [0, 1]. nms_iou: overlap above which the weaker of two
-    boxes of a class falls, in [0, 1]; None for a head that has suppressed already. version: of this schema.
+    boxes of a class falls, in [0, 1]; None for a head that has suppressed already. version: of this schema. vidkd: the version that wrote
+    it, None for what others wrote.
     Raises ValueError naming the key that cannot be.
     """
 
@@ -116,6 +117,7 @@ class ModelMetadata:
     nms_iou: float | None = 0.45
     task: Task = "detect"
     version: int = SCHEMA_VERSION
+    vidkd: str | None = None
 
     def __post_init__(self) -> None:
         _set(self, classes=_texts("classes", self.classes))
@@ -123,6 +125,7 @@ class ModelMetadata:
         _one_of("task", self.task, get_args(Task))
         _require(_is_share(self.score), "score", "a number in [0, 1]", self.score)
         _require(self.nms_iou is None or _is_share(self.nms_iou), "nms_iou", "a number in [0, 1], or null", self.nms_iou)
+        _require(self.vidkd is None or isinstance(self.vidkd, str), "vidkd", "a text", self.vidkd)
         _require(self.version == SCHEMA_VERSION, "version", f"{SCHEMA_VERSION}, which this vidkd reads", self.version)
 
     def to_json(self) -> str:
@@ -136,6 +139,13 @@ class ModelMetadata:
             raise ConfigError(
                 f"a classifier, not a detector: {where}",
                 to_mend="vidkd predict --checkpoint takes it (to judge it: vidkd evaluate --checkpoint)",
+            )
+        if isinstance(content, Mapping) and (schema := content.get("version", SCHEMA_VERSION)) != SCHEMA_VERSION:
+            raise ConfigError(
+                f"metadata of another version of vidkd: {where}",
+                found=f"schema {schema!r}"[:80] + (f", written by vidkd {content['vidkd']}"[:60] if content.get("vidkd") else ""),
+                read_here=f"schema {SCHEMA_VERSION}",
+                to_mend="export it again with this vidkd, or run it with that one",
             )
         keys = checked_keys(cls, content, where, prefix="")
         parts = {

@@ -59,7 +59,7 @@ def open_onnx(path: Path, *, device: str = "auto", threads: int = 0) -> OnnxNetw
     Raises CheckpointError if it is no model, truncated, or refers to files outside its folder; ConfigError if the device is not there;
     MissingExtraError without onnxruntime.
     """
-    runtime = require("onnxruntime", "detect")
+    runtime = require("onnxruntime", "detect", package="onnxruntime")
     providers = _providers(device, runtime.get_available_providers())
     check_external_data(path)
     options = session_options("detect", threads=threads)
