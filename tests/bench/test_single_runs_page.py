@@ -59,7 +59,7 @@ def test_seeds_of_a_recipe_stand_in_one_table(tmp_path: Path) -> None:
     assert "| 0_original | 80.0 | 80.0, 80.0 |  |  | 100 | 4.0 M | 400,000 | 1.0 x |" in page
     assert "| 1_prune | 60.0 | 50.0, 70.0 | -20.0 | - | 100 | 1.0 M | 100,000 | 4.0 x |" in page
     assert "| 1_prune | 60.0 | - |  |  | 100 | 1.0 M | 100,000 | 4.0 x |" in page
-    assert "Student net.cfg, judged on 'test'; 3 min on An imaginary CPU." in page
+    assert "Seeds of the recipe, 1 (`--seed`). Student net.cfg, judged on 'test'; 3 min on An imaginary CPU." in page
 
 
 def test_other_students_and_subsets_are_no_seeds_of_a_recipe(tmp_path: Path) -> None:

@@ -58,6 +58,8 @@ def test_a_run_is_pruned_repaired_factorised_and_written_in_integers(student: Pa
     outcomes = do(recipe)
     original, pruned, repaired, factorised, darknet, integers, exported = (outcome.content for outcome in outcomes)
     assert darknet["metrics"] == factorised["metrics"]
+    assert darknet["notes"]["student.weights"].startswith("largest difference to the network: ")
+    assert "| Judged" in (tmp_path / "small" / "4_export" / "student.weights.md").read_text(encoding="utf-8")
     assert pruned["parameters"] == repaired["parameters"] < original["parameters"]
     assert factorised["macs"] < repaired["macs"] < original["macs"]
     assert integers["notes"]["integer_convolutions"] == len(integers["notes"]["layers"]) >= 3

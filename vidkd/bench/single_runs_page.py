@@ -97,8 +97,17 @@ def recipe_section(runs: Sequence[Mapping[str, Any]]) -> str:
     data, environment = runs[0]["data"], runs[0]["environment"]
     seconds = sum(run["seconds"] for run in runs)
     facts = f"Student {data['student']}, judged on '{data['subset']}'; {seconds / 60:.0f} min on {environment['processor']}."
+    names, seeds = zip(*(_name_and_seed(run["study"]) for run in runs), strict=True)
+    if any(seeds):
+        facts = f"Seed{'s' if len(runs) > 1 else ''} {', '.join(seed or 'of the recipe' for seed in seeds)} (`--seed`). {facts}"
     rows = compression_rows(runs[0], data["main"]) if len(runs) == 1 else seeded_rows(runs, data["main"])
-    return "\n".join([f"\n## {runs[0]['study'].replace('_', ' ')}\n", _told(data["config"]), facts + "\n", markdown_table(rows)])
+    return "\n".join([f"\n## {names[0].replace('_', ' ')}\n", _told(data["config"]), facts + "\n", markdown_table(rows)])
+
+
+def _name_and_seed(study: str) -> tuple[str, str]:
+    """The name of a recipe's run, and the seed that `vidkd compress --seed N` put at its end; "" without one."""
+    name, _, seed = study.rpartition("-seed")
+    return (name, seed) if name and seed.isdecimal() else (study, "")
 
 
 def seeded_rows(runs: Sequence[Mapping[str, Any]], main: str) -> Rows:

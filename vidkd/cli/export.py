@@ -14,6 +14,7 @@ docs/deploy.md tells what the machine that runs it needs.
 
 import argparse
 import csv
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from vidkd.data.config import DataConfig
     from vidkd.engine.config import RunConfig
     from vidkd.models.saved import SavedClassifier
+
+log = logging.getLogger(__name__)
 
 CLIPS_OF_THE_RUN = 4
 METRICS = ("top1", "top5", "class_mean", "ap50", "map", "recall50")
@@ -57,6 +60,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_count(integers, "--int8-clips", default=128, metavar="N", help=clips)
     integers.add_argument("--int8-footage", nargs="+", type=Path, metavar="VIDEO", help="of a detector: videos to take these frames from")
     integers.add_argument("--int8-spare", nargs="+", default=[], metavar="LAYER", help="layers that stay in float (backbone.net.stem*)")
+    integers.add_argument(
+        "--int8-weight-bits",
+        type=int,
+        choices=(7, 8),
+        default=8,
+        help="of weights; 7 for x86 processors without VNNI, whose eight-bit products saturate (default: 8)",
+    )
     integers.add_argument("--int8-sensitivity", action="store_true", help="print what each layer alone in integers does to the outputs")
 
 
@@ -146,9 +156,14 @@ def _integers(arguments: argparse.Namespace, saved: "SavedClassifier", config: "
 
 def integers_config(arguments: argparse.Namespace) -> "QuantiseConfig":
     """The settings of --int8 and its companions."""
+    from vidkd.bench.speed.machine import CPUINFO, processor_flags
     from vidkd.compress.config import QuantiseConfig
 
-    return QuantiseConfig(clips=arguments.int8_clips, spare=tuple(arguments.int8_spare), sensitivity=arguments.int8_sensitivity)
+    bits, flags = arguments.int8_weight_bits, processor_flags(CPUINFO)
+    if bits == 8 and "avx2" in flags and not any("vnni" in flag for flag in flags):
+        log.warning("this processor has no VNNI: its eight-bit products may saturate (--int8-weight-bits 7 for files that run here)")
+    spare = tuple(arguments.int8_spare)
+    return QuantiseConfig(clips=arguments.int8_clips, spare=spare, sensitivity=arguments.int8_sensitivity, weight_bits=bits)
 
 
 def integers_text(quantised: "Quantised") -> str:

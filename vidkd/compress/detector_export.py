@@ -14,11 +14,12 @@ from vidkd import __version__
 from vidkd.base.errors import ConfigError
 from vidkd.base.extras import require
 from vidkd.compress.config import QuantiseConfig
-from vidkd.compress.detector_parity import DetectorParity, Frames, compare, drawn_frames
+from vidkd.compress.detector_parity import DetectorParity, Frames, compare, compare_darknet, drawn_frames
 from vidkd.compress.export import check_integers, parts_of, replaced_whole, told_if_unwritable
 from vidkd.compress.export_card import Judged, judged_rows, latency_text, names_text, write_rows
 from vidkd.compress.openvino_file import write_openvino
 from vidkd.compress.quantise import Feed, Quantised, quantise_once
+from vidkd.detection.saved import write_darknet
 from vidkd.models.darknet.detector import GREY, DarknetDetector
 from vidkd.models.darknet.onnx_graph import INPUT, head_name, whole_model
 from vidkd.runtime.letterbox import RESIZE_WORDS
@@ -90,6 +91,17 @@ def export_detector(
     return ExportedDetectorFile(path=path, metadata=metadata, parity=parity, parameters=parameters, quantised=quantised)
 
 
+def export_darknet_files(detector: DarknetDetector, folder: Path, *, frames: Frames | None = None) -> ExportedDetectorFile:
+    """Write a detector as student.cfg, student.weights and student.names, read them again and compare; frames: as of `export_detector`.
+
+    What was there is replaced. Raises ConfigError for a difference beyond TOLERANCE, and as `write_darknet` does.
+    """
+    files = write_darknet(folder, detector.net, detector.class_names, resize=detector.resize)
+    parity = compare_darknet(detector, files, frames or drawn_frames(), tolerance=TOLERANCE, what=files[1].name)
+    parameters = sum(parameter.numel() for parameter in detector.net.parameters())
+    return ExportedDetectorFile(path=files[1], metadata=detector_metadata(detector), parity=parity, parameters=parameters)
+
+
 def float_bytes(detector: DarknetDetector, suffix: str) -> int:
     """Size of the file that a detector becomes in float: what others of this suffix are compared with. Raises as `export_detector`."""
     with tempfile.TemporaryDirectory() as folder:
@@ -155,7 +167,9 @@ def resizing_text(given: InputFormat) -> str:
 
 
 def _speed(path: Path, metadata: ModelMetadata) -> str:
-    """Latency of the file as vidkd runs it on one core, letterbox and suppression with it."""
+    """Latency of the file as vidkd runs it on one core, letterbox and suppression with it; darknet files are not timed."""
+    if path.suffix == ".weights":
+        return "not measured"
     detector, (width, height) = open_detector(path, device="cpu", threads=1), metadata.input.size
     frame = np.zeros((1, height, width, 3), np.uint8)
     return latency_text(lambda: detector(frame), "one frame, from pixels to boxes")

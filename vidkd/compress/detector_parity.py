@@ -2,19 +2,21 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from vidkd.base.errors import ConfigError
 from vidkd.data.street_shapes import StreetShapesConfig, VideoPlace, draw_street, render_street
 from vidkd.detection.metrics import f1_against
 from vidkd.models.darknet.detector import DarknetDetector
 from vidkd.runtime.detections import Detections
+from vidkd.runtime.detector import Detector
 from vidkd.runtime.metadata import ModelMetadata
 from vidkd.runtime.opening import open_detector, open_network
 
@@ -73,13 +75,49 @@ def drawn_frames(count: int = PARITY_FRAMES) -> Frames:
 def compare(
     detector: DarknetDetector, path: Path, metadata: ModelMetadata, frames: Frames, *, tolerance: float, what: str
 ) -> DetectorParity:
-    """Run network and file on every frame.
-
-    Boxes are those that the detector shows; where it shows none in any frame, its best ones at a lower score. metadata: of the file.
-    tolerance: of raw heads, times the largest where that is above 1; boxes are told, whatever they are. Raises ConfigError beyond it,
-    naming `what`.
-    """
+    """Run network and file on every frame; metadata: of the file. The rest, and errors, as of `compare_heads`."""
     network = open_network(path, device="cpu")
+
+    def heads(images: Tensor) -> list[NDArray[np.floating]]:
+        return network.run(images.cpu().contiguous().numpy(), metadata.head.outputs)
+
+    return compare_heads(
+        detector, heads, lambda score: open_detector(path, device="cpu", score=score), frames, tolerance=tolerance, what=what
+    )
+
+
+def compare_darknet(detector: DarknetDetector, files: Sequence[Path], frames: Frames, *, tolerance: float, what: str) -> DetectorParity:
+    """Run a network and what was written of it as a darknet cfg, weights and names, read again. The rest as of `compare_heads`."""
+
+    def opened(score: float) -> DarknetDetector:
+        cfg, weights, names = files
+        return DarknetDetector.open(
+            cfg, weights, names, device="cpu", score_threshold=score, nms_iou=detector.nms_iou, resize=detector.resize
+        )
+
+    net = opened(detector.score_threshold).net
+
+    def heads(images: Tensor) -> list[NDArray[np.floating]]:
+        return [head.cpu().numpy() for head in net(images.cpu())]
+
+    return compare_heads(detector, heads, opened, frames, tolerance=tolerance, what=what)
+
+
+def compare_heads(
+    detector: DarknetDetector,
+    heads_of: Callable[[Tensor], Sequence[NDArray[np.floating]]],
+    opened: Callable[[float], Detector],
+    frames: Frames,
+    *,
+    tolerance: float,
+    what: str,
+) -> DetectorParity:
+    """Run a network and what was written of it on every frame.
+
+    heads_of: raw heads of what was written, of images as the network takes them. opened: it as a detector, with this least score. Boxes are
+    those that the detector shows; where it shows none in any frame, its best ones at a lower score. tolerance: of raw heads, times the
+    largest where that is above 1; boxes are told, whatever they are. Raises ConfigError beyond it, naming `what`.
+    """
     difference = scale = 0.0
     every: list[Detections] = []
     for frame in frames.values:
@@ -87,13 +125,14 @@ def compare(
         with torch.inference_mode():
             heads = detector.net(images)
         wanted = [head.cpu().numpy() for head in heads]
-        got = network.run(images.cpu().contiguous().numpy(), metadata.head.outputs)
+        with torch.inference_mode():
+            got = heads_of(images)
         difference = max(difference, *(float(np.abs(one - two).max()) for one, two in zip(got, wanted, strict=True)))
         scale = max(scale, *(float(np.abs(each).max()) for each in wanted))
         every += detector.finish(heads, letterbox, 0.0)
     score = compared_from(np.concatenate([found.scores for found in every]), detector.score_threshold)
     here = [found.select(found.scores >= score) for found in every]
-    exported = open_detector(path, device="cpu", score=score)
+    exported = opened(score)
     there = [found for frame in frames.values for found in exported(frame[None])]
     parity = DetectorParity(
         heads=difference,

@@ -13,7 +13,7 @@ from vidkd.base.errors import ConfigError, DataError
 from vidkd.base.files import sha256
 from vidkd.compress.config import DistilConfig, FactoriseConfig, PruneConfig, QuantiseConfig, RefitConfig
 from vidkd.compress.detector_distil import distil, learning_of, oracle_files
-from vidkd.compress.detector_export import export_detector, float_bytes, write_detector_card
+from vidkd.compress.detector_export import export_darknet_files, export_detector, float_bytes, write_detector_card
 from vidkd.compress.detector_parity import PARITY_FRAMES, Frames
 from vidkd.compress.export import size_of
 from vidkd.compress.export_card import Judged
@@ -249,7 +249,15 @@ class DetectorSubject:
         run: list[Path] = []
         for suffix in config.formats:
             if suffix == "darknet":
-                write_darknet(folder, saved.net, saved.classes, resize=self._resize)
+                written = export_darknet_files(detector, folder, frames=parity)
+                notes |= export_notes(written.path, written.parity, None)
+                write_detector_card(
+                    written,
+                    network=f"darknet, {self.original.name}, compressed",
+                    data=self._frames.manifest.name,
+                    judged=[self._for_card(judged)],
+                    licence=config.licence,
+                )
                 continue
             path = folder / f"model.{suffix}"
             found = export_detector(detector, path, frames=parity, integers=integers, footage=footage, kept=kept)

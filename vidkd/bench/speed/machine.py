@@ -10,7 +10,21 @@ from vidkd.base.cores import available_cores
 from vidkd.engine.environment import PACKAGES, environment
 
 RUNTIMES = ("onnxruntime", "openvino", "ai-edge-litert")
-FLAGS = ("sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "amx_tile")
+FLAGS = (
+    "sse4_2",
+    "avx",
+    "avx2",
+    "fma",
+    "f16c",
+    "avx512f",
+    "avx512bw",
+    "avx512_vnni",
+    "avx_vnni",
+    "avx512_bf16",
+    "amx_int8",
+    "amx_bf16",
+    "amx_tile",
+)
 ARM_FLAGS = ("asimd", "asimddp", "sve", "i8mm", "bf16")
 CPUINFO = Path("/proc/cpuinfo")
 GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
