@@ -292,3 +292,6 @@ def test_the_settings_are_listed_without_anything_else(capsys: pytest.CaptureFix
     listed = capsys.readouterr().out
     assert "--update.lr" in listed
     assert "--replay.evict" in listed
+    assert "usage" not in listed
+    assert "configuration file" not in listed
+    assert "Literal[" not in listed

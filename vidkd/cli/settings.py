@@ -1,6 +1,7 @@
 """Arguments that the verbs with a configuration share."""
 
 import argparse
+import re
 import sys
 from typing import TYPE_CHECKING
 
@@ -20,5 +21,12 @@ def list_settings(kind: "type[Settings]", task: str) -> int:
     """Print every setting of a configuration of this kind with this task."""
     from vidkd.engine.settings import settings_parser
 
-    sys.stdout.write(settings_parser(kind, task).format_help())
+    sys.stdout.write(_readable(settings_parser(kind, task).format_help()))
     return 0
+
+
+def _readable(text: str) -> str:
+    """A parser's help without its list of all flags, the flags of whole groups, and choices that stand there twice."""
+    _, _, listed = text.partition("\n\n")
+    listed = re.sub(r"\n  --[\w.]+ CONFIG\s+Path to a configuration file\.", "", listed)
+    return re.sub(r"\(type:\s+Literal\[[^\]]*\],\s+default:", "(default:", listed)
