@@ -29,4 +29,4 @@ def _readable(text: str) -> str:
     """A parser's help without its list of all flags, the flags of whole groups, and choices that stand there twice."""
     _, _, listed = text.partition("\n\n")
     listed = re.sub(r"\n  --[\w.]+ CONFIG\s+Path to a configuration file\.", "", listed)
-    return re.sub(r"\(type:\s+Literal\[[^\]]*\],\s+default:", "(default:", listed)
+    return re.sub(r"\(type:[^()]*Literal\[[^()]*,\s+default:", "(default:", listed)
