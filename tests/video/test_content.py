@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vidkd.base.errors import VideoError
-from vidkd.video.content import content_of
+from vidkd.video.content import content_of, copies_among
 
 
 def test_a_file_is_its_bytes(tmp_path: Path) -> None:
@@ -29,3 +29,16 @@ def test_a_sequence_is_its_images_by_whatever_name_it_goes(tmp_path: Path) -> No
     assert content_of(tmp_path / "other") != one
     with pytest.raises(VideoError):
         content_of(str(tmp_path / "one" / "*.jpg"))
+
+
+def test_copies_are_known_by_what_they_hold(tmp_path: Path) -> None:
+    for name, content in {"a.mp4": b"one", "copy of a.mp4": b"one", "b.mp4": b"two", "longer.mp4": b"three"}.items():
+        (tmp_path / name).write_bytes(content)
+    for folder, images in {"x": [b"1", b"2"], "y": [b"1", b"2"], "z": [b"2", b"1"], "empty": []}.items():
+        (tmp_path / folder).mkdir()
+        for number, content in enumerate(images):
+            (tmp_path / folder / f"{folder}{number}.png").write_bytes(content)
+    every = {path.name: path for path in [*tmp_path.iterdir(), tmp_path / "gone.mp4"]}
+    judged = {tmp_path / "a.mp4", tmp_path / "x", tmp_path / "empty", tmp_path / "gone.mp4"}
+    assert set(copies_among(every, judged)) == {"a.mp4", "copy of a.mp4", "x", "y", "empty", "gone.mp4"}
+    assert copies_among({"z": tmp_path / "z", "b": tmp_path / "b.mp4"}, judged) == []

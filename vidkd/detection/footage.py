@@ -1,16 +1,16 @@
 """Frames drawn from videos or from annotated footage, for whoever needs pictures as they come and no boxes."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vidkd.base.errors import DataError
-from vidkd.base.files import sha256
 from vidkd.detection.annotations import BoxManifest
 from vidkd.detection.dataset import frames_by_path, read_frame
 from vidkd.video import open_video
+from vidkd.video.content import copies_among
 
 Pictures = list[NDArray[np.uint8]]
 """RGB uint8 (H, W, 3) each, of any sizes."""
@@ -52,30 +52,7 @@ def judged_footage(videos: Sequence[Path | str], known: BoxManifest, judged: Box
     groups = {frame.group for frame in judged.frames}
     places |= {(known.root / frame.path).resolve() for frame in known.frames if frame.group in groups}
     places |= {place.parent for place in places}  # of folders of images, whose frames may be single images
-    sizes: dict[tuple[int, ...], list[Path]] = {}
-    for place in places:
-        if place.exists():
-            sizes.setdefault(_sizes(place), []).append(place)
-    return [str(video) for video in videos if Path(video).resolve() in places or _is_copy(Path(video), sizes)]
-
-
-def _is_copy(video: Path, sizes: Mapping[tuple[int, ...], Sequence[Path]]) -> bool:
-    """Whether a file or folder holds what another one holds, of those by their sizes."""
-    alike = sizes.get(_sizes(video), ()) if video.exists() else ()
-    return any(_contents(video) == _contents(place) for place in alike)
-
-
-def _parts(path: Path) -> list[Path]:
-    """The file, or the files of a folder in the order of their names."""
-    return sorted(part for part in path.iterdir() if part.is_file()) if path.is_dir() else [path]
-
-
-def _sizes(path: Path) -> tuple[int, ...]:
-    return tuple(part.stat().st_size for part in _parts(path))
-
-
-def _contents(path: Path) -> list[str]:
-    return [sha256(part) for part in _parts(path)]
+    return copies_among({str(video): Path(video).resolve() for video in videos}, places)
 
 
 def drawn_footage(videos: Sequence[Path | str], train: Callable[[], BoxManifest], count: int, seed: int = 0) -> tuple[Pictures, str]:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vidkd.base.errors import ConfigError, DataError
-from vidkd.base.files import sha256
 from vidkd.data.config import DataConfig
 from vidkd.data.groups import hold_out_groups, label_fraction
 from vidkd.data.layouts import LAYOUTS
@@ -17,7 +16,7 @@ from vidkd.data.manifest_identity import manifest_identity
 from vidkd.data.observation import ObserveConfig, is_shortened, split_observable
 from vidkd.engine.config import RunConfig
 from vidkd.engine.settings import config_stem, place_of
-from vidkd.video.image_sequence import list_images
+from vidkd.video.content import copies_among
 
 log = logging.getLogger(__name__)
 
@@ -148,7 +147,7 @@ def unlabelled_clips(
     known = {id(clip) for clip in labelled}
     found = [dataclasses.replace(clip, label=None, targets={}) for clip in train if id(clip) not in known]
     files = {_file(manifest.root, clip) for clip in judged}
-    copies = set(_shared_content({clip.path: _file(manifest.root, clip) for clip in found}, files))
+    copies = set(copies_among({clip.path: _file(manifest.root, clip) for clip in found}, files))
     shared = [clip.path for clip in found if clip.path in copies]
     if config.unlabelled_manifest is not None:
         other = Manifest.read(config.unlabelled_manifest)
@@ -156,7 +155,7 @@ def unlabelled_clips(
         if unseen:
             log.warning("%d clips of %s are left out: the gap leaves nothing to observe", len(unseen), config.unlabelled_manifest)
         paths = {clip.path: _file(other.root, clip) for clip in clips}
-        shared += _shared_content(paths, files)
+        shared += copies_among(paths, files)
         # an absolute path leads to the file whatever the root of the data set is
         found += [dataclasses.replace(clip, path=str(paths[clip.path]), label=None, targets={}) for clip in clips]
     if shared:
@@ -173,32 +172,6 @@ def unlabelled_clips(
 
 def _file(root: Path, clip: Clip) -> Path:
     return (root / clip.path).resolve()
-
-
-def _shared_content(paths: Mapping[str, Path], files: set[Path]) -> list[str]:
-    """The paths whose file or folder of images, or a copy of it under another name, is among `files`."""
-    sizes: dict[tuple[int, ...], list[Path]] = {}
-    for file in files:
-        if file.exists():
-            sizes.setdefault(_sizes(file), []).append(file)
-    return [
-        path
-        for path, file in paths.items()
-        if file in files or (file.exists() and any(_hashes(file) == _hashes(other) for other in sizes.get(_sizes(file), ())))
-    ]
-
-
-def _parts(path: Path) -> list[Path]:
-    """The file, or the images of a folder, in order."""
-    return list(list_images(str(path))) if path.is_dir() else [path]
-
-
-def _sizes(path: Path) -> tuple[int, ...]:
-    return tuple(part.stat().st_size for part in _parts(path))
-
-
-def _hashes(path: Path) -> list[str]:
-    return [sha256(part) for part in _parts(path)]
 
 
 def _not_found(path: Path, root: Path, given: str, layout: str) -> DataError:

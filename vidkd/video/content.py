@@ -2,8 +2,10 @@
 
 import functools
 import hashlib
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+from vidkd.base.errors import VideoError
 from vidkd.base.files import sha256
 from vidkd.video.image_sequence import is_image_sequence, list_images
 
@@ -31,3 +33,33 @@ def _hash_of(path: str) -> str:
     for image in list_images(path):
         digest.update(f"{image.name} {sha256(image)}\n".encode())
     return digest.hexdigest()[:16]
+
+
+def copies_among(paths: Mapping[str, Path], files: Collection[Path]) -> list[str]:
+    """The names whose file or folder of images is one of `files`, or holds what one of them holds under other names.
+
+    What is not there, or a folder without images, is a copy of nothing. Files are read where one of the same size is among the others.
+    """
+    sizes: dict[tuple[int, ...], list[Path]] = {}
+    for file in files:
+        if found := _sizes(file):
+            sizes.setdefault(found, []).append(file)
+    return [
+        name for name, path in paths.items() if path in files or any(_hashes(path) == _hashes(file) for file in sizes.get(_sizes(path), ()))
+    ]
+
+
+def _parts(path: Path) -> Sequence[Path]:
+    """The file, or the images of a folder, in order."""
+    try:
+        return list_images(str(path)) if path.is_dir() else [path] if path.exists() else []
+    except VideoError:
+        return []
+
+
+def _sizes(path: Path) -> tuple[int, ...]:
+    return tuple(part.stat().st_size for part in _parts(path))
+
+
+def _hashes(path: Path) -> list[str]:
+    return [sha256(part) for part in _parts(path)]
