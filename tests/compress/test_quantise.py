@@ -283,6 +283,21 @@ def test_ranges_are_found_on_any_number_of_samples(ranges: str, graph: bytes) ->
     assert signal_to_noise_db(run(graph, feeds(seed=1)), run(made.graph, feeds(seed=1))) > 15
 
 
+def test_histograms_that_would_not_fit_into_memory_are_refused(graph: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GiB a batch, of which four have shown it and four are left, where three GiB are free; minmax keeps none."""
+    held = iter(range(100))
+    monkeypatch.setattr(quantise_module, "resident_bytes", lambda: next(held) * 2**30)
+    monkeypatch.setattr(quantise_module, "available_bytes", lambda: 3 * 2**30)
+    many = [*feeds(5)]
+    assert len(one_by_one(many)) == 10
+    with pytest.raises(ConfigError, match="the activations of 10 samples do not fit into memory") as caught:
+        quantise(graph, many, QuantiseConfig(ranges="entropy"))
+    assert caught.value.lines["needed"] == "4.0 GiB more"
+    quantise(graph, many, QuantiseConfig(ranges="minmax"))
+    monkeypatch.setattr(quantise_module, "available_bytes", lambda: None)
+    quantise(graph, many, QuantiseConfig(ranges="entropy"))
+
+
 def test_the_same_graph_is_given_integers_once(graph: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[bytes] = []
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from vidkd.base.errors import ConfigError
 from vidkd.base.extras import require
+from vidkd.base.memory import available_bytes, resident_bytes
 from vidkd.compress.config import QuantiseConfig
 from vidkd.compress.integer_layers import WEIGHTED, Layer, counted, integer_layers, weighted_layers
 from vidkd.compress.patterns import matched
@@ -31,6 +32,8 @@ Feed = Mapping[str, NDArray[Any]]
 
 LINEAR = ("Gemm", "MatMul")
 PERCENTILE = 99.99
+PROBED_FROM, PROBED_TO = 2, 6
+"""Batches between which memory is looked at: the first ones take more, for the runtime's own buffers."""
 FLOAT_BY_RULE = "Softmax", "LogSoftmax", "LayerNormalization", "InstanceNormalization"
 """Operations that stay in float: their sums lose too much, and no runtime gains by them."""
 JOINED = "Relu", "Clip"
@@ -170,7 +173,7 @@ class _Quantiser:
                 self.tools.quantize_static(
                     source,
                     target,
-                    None if self._ranges.exists() else _Reader(self.feeds),
+                    None if self._ranges.exists() else _Reader(self.feeds, keeps=self.config.ranges != "minmax"),
                     per_channel=True,
                     nodes_to_exclude=excluded,
                     reduce_range=self.config.weight_bits == 7,
@@ -213,14 +216,35 @@ def signal_to_noise_db(wanted: Sequence[NDArray[Any]], found: Sequence[NDArray[A
 
 
 class _Reader:
-    """Batches as ONNX Runtime's calibration asks for them."""
+    """Batches as ONNX Runtime's calibration asks for them. keeps: whether it keeps the activations of all, for histograms of them."""
 
-    def __init__(self, feeds: Sequence[Feed]) -> None:
-        self._left = iter(feeds)
+    def __init__(self, feeds: Sequence[Feed], *, keeps: bool) -> None:
+        self._left, self._count, self._keeps = iter(feeds), len(feeds), keeps
+        self._given, self._before = 0, 0
 
     def get_next(self) -> dict[str, NDArray[Any]] | None:
+        if self._keeps:
+            self._check_memory()
+        self._given += 1
         feed = next(self._left, None)
         return None if feed is None else dict(feed)
+
+    def _check_memory(self) -> None:
+        """Raise ConfigError, once a few batches have shown what one takes, where the rest would take more memory than there is."""
+        held, free = resident_bytes(), available_bytes()
+        if held is None or free is None:
+            return
+        if self._given == PROBED_FROM:
+            self._before = held
+        if self._given == PROBED_TO:
+            needed = (held - self._before) // (PROBED_TO - PROBED_FROM) * (self._count - self._given)
+            if needed > free:
+                raise ConfigError(
+                    f"the activations of {self._count} samples do not fit into memory, where histograms need all of them at once",
+                    needed=f"{needed / 2**30:.1f} GiB more",
+                    available=f"{free / 2**30:.1f} GiB",
+                    to_mend="ranges: minmax, or fewer clips",
+                )
 
     def __iter__(self) -> "_Reader":
         return self

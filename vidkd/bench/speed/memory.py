@@ -4,16 +4,13 @@ import resource
 import sys
 from pathlib import Path
 
-STATUS = Path("/proc/self/status")
+from vidkd.base.memory import STATUS, peak_resident_bytes
 
 
 def peak_bytes(status: Path = STATUS) -> int:
     """Of the host: the high-water mark of what lay in memory, since the process began."""
-    if status.exists():
-        for line in status.read_text(encoding="utf-8").splitlines():
-            name, _, rest = line.partition(":")
-            if name == "VmHWM":
-                return int(rest.split()[0]) * 1024
+    if (told := peak_resident_bytes(status)) is not None:
+        return told
     # where there is no /proc: kilobytes, on macOS bytes
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
