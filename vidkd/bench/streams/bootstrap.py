@@ -1,5 +1,7 @@
 """95 % intervals of figures along streams: blocks of frames, streams and seeds are drawn anew."""
 
+import functools
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -94,8 +96,20 @@ class StreamCounts:
         return self.f1
 
     def of_frames(self, times_DF: Draws) -> Draws:
-        """F1 pooled over the frames."""
-        return pooled_f1(*(times_DF @ counts for counts in (self.right, self.wrong, self.missed)))
+        """F1 pooled over the frames. What came of draws is kept as long as they are, for every comparison asks for the same ones."""
+        kept = self._kept.get(id(times_DF))
+        if kept is None or kept[0]() is not times_DF:
+            kept = self._kept[id(times_DF)] = weakref.ref(times_DF), pooled_f1(*(times_DF @ self._counts_FN).T)
+        return kept[1]
+
+    @functools.cached_property
+    def _kept(self) -> "dict[int, tuple[weakref.ref[Draws], Draws]]":
+        return {}
+
+    @functools.cached_property
+    def _counts_FN(self) -> Draws:  # noqa: N802 - the axes
+        """All three at once, so that draws are walked over once; whole numbers, which are exact in any order."""
+        return np.stack([self.right, self.wrong, self.missed], axis=1).astype(np.float64)
 
     def __len__(self) -> int:
         return len(self.right)
@@ -159,7 +173,7 @@ def _interval(
     note = _why_unknown(len(seeds), streams)
     ci95 = None
     if note is None:
-        low, high = np.percentile(_means(streams, seeds, lengths, drawn, draws, np.random.default_rng(seed)), [2.5, 97.5])
+        low, high = np.percentile(_means(streams, seeds, lengths, drawn, draws, seed), [2.5, 97.5])
         ci95 = (float(low), float(high))
     frames = sum(len(of_stream[0]) for of_stream in streams)
     blocks = sum(-(-len(of_stream[0]) // length) for of_stream, length in zip(streams, lengths, strict=True))
@@ -173,25 +187,39 @@ def _means(
     lengths: Sequence[int],
     drawn: Callable[[Measured, Draws], Draws],
     draws: int,
-    rng: np.random.Generator,
+    seed: int,
 ) -> Draws:
     """(draws,) means over the drawn seeds and streams. lengths: frames of a block of each stream."""
-    seeds_DS = rng.multinomial(len(seeds), np.full(len(seeds), 1 / len(seeds)), size=draws)
-    streams_DV = rng.multinomial(len(streams), np.full(len(streams), 1 / len(streams)), size=draws)
+    seeds_DS, streams_DV, times = _drawn(len(seeds), tuple(len(of_stream[0]) for of_stream in streams), tuple(lengths), draws, seed)
     total, weight = np.zeros(draws), np.zeros(draws)
     for place, of_stream in enumerate(streams):
-        frames = len(of_stream[0])
-        starts = rng.integers(0, frames, (draws, -(-frames // lengths[place])))
-        for first in range(0, draws, CHUNK):
-            part = slice(first, first + CHUNK)
-            times_DF = _times(starts[part], lengths[place], frames)
+        for number, times_DF in enumerate(times[place]):
+            part = slice(number * CHUNK, (number + 1) * CHUNK)
             for cell in of_stream:
                 found = drawn(cell, times_DF)
                 known = ~np.isnan(found)
-                times = seeds_DS[part, seeds.index(cell.seed)] * streams_DV[part, place] * known
-                total[part] += times * np.where(known, found, 0)
-                weight[part] += times
+                counts = seeds_DS[part, seeds.index(cell.seed)] * streams_DV[part, place] * known
+                total[part] += counts * np.where(known, found, 0)
+                weight[part] += counts
     return np.asarray(total[weight > 0] / weight[weight > 0])
+
+
+@functools.lru_cache(maxsize=8)
+def _drawn(
+    seeds: int, frames: tuple[int, ...], lengths: tuple[int, ...], draws: int, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], list[list[Draws]]]:
+    """How often each seed (draws, seeds) and stream (draws, streams) is drawn, and of each stream in chunks how often each frame is.
+
+    Kept, for all methods of a study and all their differences are asked on the same ones. frames, lengths: of each stream and its blocks.
+    """
+    rng = np.random.default_rng(seed)
+    seeds_DS = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=draws)
+    streams_DV = rng.multinomial(len(frames), np.full(len(frames), 1 / len(frames)), size=draws)
+    times = []
+    for count, length in zip(frames, lengths, strict=True):
+        starts = rng.integers(0, count, (draws, -(-count // length)))
+        times.append([_times(starts[first : first + CHUNK], length, count) for first in range(0, draws, CHUNK)])
+    return seeds_DS, streams_DV, times
 
 
 def _times(starts_DB: NDArray[np.int64], block: int, frames: int) -> Draws:
