@@ -1,9 +1,12 @@
 """Intervals along streams: equal to drawing frames by hand, and right in cases that can be worked out."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from vidkd.base.errors import DataError
+from vidkd.bench.streams import bootstrap
 from vidkd.bench.streams.bootstrap import StreamCounts, block_of, stream_difference, stream_interval
 
 
@@ -115,8 +118,22 @@ def test_a_short_stretch_takes_shorter_blocks() -> None:
 
 def test_many_draws_are_worked_out_in_parts_of_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = stream_interval(CELLS, block=5, draws=60, seed=3)
-    monkeypatch.setattr("vidkd.bench.streams.bootstrap.CHUNK", 7)
+    bootstrap._drawn.cache_clear()
+    monkeypatch.setattr(bootstrap, "CHUNK", 7)
     assert stream_interval(CELLS, block=5, draws=60, seed=3).ci95 == pytest.approx(whole.ci95)
+    bootstrap._drawn.cache_clear()
+
+
+def test_what_came_of_draws_is_kept_for_these_alone() -> None:
+    """Other draws at the place in memory where those lay are others."""
+    cell = counts()
+    for number in range(50):
+        times = np.full((3, len(cell)), 0.0)
+        times[:, number % len(cell)] = 1.0
+        fresh = dataclasses.replace(cell)
+        np.testing.assert_array_equal(cell.of_frames(times), fresh.of_frames(times))
+        np.testing.assert_array_equal(cell.of_frames(times), fresh.of_frames(times.copy()))
+        del times
 
 
 @pytest.mark.parametrize(

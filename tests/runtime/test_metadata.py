@@ -43,7 +43,6 @@ def test_json_gives_the_same_metadata_again(head):
         ({"input": {"size": [1, 1], "layout": "NCHW"}}, "metadata lacks input.colour, input.pixel_max, input.resize"),
         ({"input": None}, "input must be a mapping of keys to values"),
         ({"task": "segment"}, "task must be one of detect: 'segment'"),
-        ({"version": 2}, "version must be 1, which this vidkd reads: 2"),
         ({"classes": []}, "classes must be at least one name"),
         ({"classes": ["cat", True]}, "classes must be a list of names, in quotes where YAML would read a number or yes/no"),
         ({"classes": {0: "cat"}}, "classes must be a list of names"),
@@ -88,6 +87,12 @@ def test_what_cannot_be_is_named_with_its_file_and_key(over, message):
 def test_metadata_of_a_classifier_are_told_from_those_of_a_detector():
     with pytest.raises(ConfigError, match=r"a classifier, not a detector: model\.yaml"):
         read(task="classify")
+
+
+def test_a_later_schema_is_told_before_its_keys_are():
+    with pytest.raises(ConfigError, match=r"metadata of another version of vidkd: model\.yaml") as caught:
+        read(version=2, later=True, vidkd="9.9")
+    assert caught.value.lines["found"] == "schema 2, written by vidkd 9.9"
 
 
 def test_metadata_that_are_no_mapping_are_refused():

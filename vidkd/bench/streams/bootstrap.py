@@ -193,8 +193,10 @@ def _means(
     seeds_DS, streams_DV, times = _drawn(len(seeds), tuple(len(of_stream[0]) for of_stream in streams), tuple(lengths), draws, seed)
     total, weight = np.zeros(draws), np.zeros(draws)
     for place, of_stream in enumerate(streams):
-        for number, times_DF in enumerate(times[place]):
-            part = slice(number * CHUNK, (number + 1) * CHUNK)
+        first = 0
+        for times_DF in times[place]:
+            part = slice(first, first + len(times_DF))
+            first = part.stop
             for cell in of_stream:
                 found = drawn(cell, times_DF)
                 known = ~np.isnan(found)
