@@ -149,3 +149,10 @@ def test_defaults_measure_enough_for_an_interval() -> None:
     config = BenchmarkConfig(models={"one": ModelSpec(backbone="tiny3d")})
     assert config.rounds >= 10
     assert config.warmup_rounds >= 1
+
+
+def test_the_way_of_a_model_is_what_was_set_of_it() -> None:
+    assert ModelSpec(checkpoint="runs/a").way == {}
+    assert ModelSpec(backbone="tiny3d", amp="bfloat16", compile=True).way == {"backbone": "tiny3d", "compile": True, "amp": "bfloat16"}
+    assert ModelSpec(detector="a.cfg", score=0.0, nms_iou=0.0).way == {"score": 0.0, "nms_iou": 0.0}
+    assert ModelSpec(detector="torchvision:ssd").way == {"detector": "torchvision:ssd"}, "no file tells what it is"

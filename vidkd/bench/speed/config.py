@@ -108,7 +108,7 @@ class ModelSpec:
         """How it is run, and what it is where no file says so, as plain values; what is left at its default is not among them."""
         said = {name: getattr(self, name) for name in WAY}
         named = {"detector": self.detector} if self.detector is not None and self.detector.startswith(TORCHVISION) else {}
-        return {**named, **{name: value for name, value in said.items() if value not in (None, False)}}
+        return {**named, **{name: value for name, value in said.items() if value is not None and value is not False}}
 
     @property
     def is_run(self) -> bool:
