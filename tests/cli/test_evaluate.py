@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 
 from vidkd.base.files import read_json
 from vidkd.cli.main import run_verb
@@ -61,18 +60,12 @@ def test_what_is_printed_and_written_is_one_and_the_same(run: Path, capsys: pyte
     assert "top5" not in output + (run / "evaluation.json").read_text() + (run / "report.html").read_text(), "there are three classes"
 
 
-def test_clips_that_a_run_learned_from_do_not_judge_it(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Neither the run, nor what was exported of it; more groups are held out here than in its training."""
-    held_out = ("--split", "val", "--data.validation_fraction", "0.5", "--device", "cpu")
-    assert run_verb("export", ["--checkpoint", str(run), "--out", str(tmp_path / "net.onnx")]) == 0
-    manifest = yaml.safe_load((run / "config.yaml").read_text())["data"]
-    where = [f"--data.{name}={manifest[name]}" for name in ("root", "manifest") if manifest[name]]
-    capsys.readouterr()
-    for model, more in ((run, ()), (tmp_path / "net.onnx", where)):
-        assert evaluate("--checkpoint", model, *held_out, *more) == 2
-        said = capsys.readouterr().err
-        assert "clips that are to judge: it was trained on other groups" in said
-        assert "--data.validation_fraction 0.25" in said
+def test_clips_that_a_run_learned_from_do_not_judge_it(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """More groups are held out here than in its training. That exported files say as much is asserted where benchmarks judge them."""
+    assert evaluate("--checkpoint", run, "--split", "val", "--data.validation_fraction", "0.5", "--device", "cpu") == 2
+    said = capsys.readouterr().err
+    assert "clips that are to judge: it was trained on other groups" in said
+    assert "--data.validation_fraction 0.25" in said
 
 
 @pytest.fixture
