@@ -63,9 +63,9 @@ def interval(rounds_RC: Array, statistic: Callable[[Array], Array], *, draws: in
     """The 95 % percentile interval of a statistic of all calls; a draw takes as many rounds as there are, with replacement.
 
     statistic: (draws, calls) -> (draws,). None with fewer than FEWEST rounds. With few rounds draws vary too little, so the percentiles lie
-    further out by as much as a mean's interval by Student's t is wider than by the normal law: of medians it then holds the true one in 91
-    to 98 of 100 cases, of 95th percentiles in about 90. Source: Davison & Hinkley 1997, section 5.3; Hesterberg 2015 ("expanded
-    percentile"), from memory.
+    further out by as much as a mean's interval by Student's t is wider than by the normal law: of medians it then holds the true one in at
+    least 90 of 100 cases (tested); of 95th percentiles that is not tested. Source: Davison & Hinkley 1997, section 5.3; Hesterberg 2015
+    ("expanded percentile"), from memory.
     """
     count = len(rounds_RC)
     if count < FEWEST:
