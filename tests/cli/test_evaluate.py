@@ -178,7 +178,9 @@ def test_metrics_in_which_what_nobody_saw_is_missed(foreseeing: Path, capsys: py
     assert metrics["verb_recall5_all"] == pytest.approx(metrics["verb_recall5"] * 2 / 3)
     said = "2 clips are not judged: nothing of them can be observed"
     assert f"note: {said}\n" in output
-    assert f"  noun_recall5_all {metrics['noun_recall5_all']:.3f}\n" in output
+    low, high = found["ci95"]["noun_recall5_all"]
+    assert f"  noun_recall5_all {metrics['noun_recall5_all']:.3f} [{low:.3f}, {high:.3f}]\n" in output
+    assert f"  in brackets: 95 % intervals over {found['ci95_over']}\n" in output
     assert f"<dt>note</dt><dd>{said}</dd>" in (foreseeing / "report.html").read_text(encoding="utf-8")
 
 

@@ -27,6 +27,7 @@ from vidkd.cli.classifiers import add_runtime_argument, check_there, is_exported
 from vidkd.cli.settings import add_settings_help, list_settings
 
 if TYPE_CHECKING:
+    from vidkd.bench.judged_intervals import Intervals
     from vidkd.data.learned_from import LearnedFrom
     from vidkd.data.manifest import Manifest
     from vidkd.engine.clips import Clips
@@ -192,6 +193,7 @@ def _say_nothing_is_judged(split: str, judgement: "Judgement", folder: Path) -> 
 def _write_evaluation(arguments: argparse.Namespace, judgement: "Judgement", names: tuple[str, ...], folder: Path) -> None:
     """evaluation.json, and the same as text: metrics, and classes and confusions of what saw most; and the hash of what was judged."""
     from vidkd.base.files import sha256, write_json
+    from vidkd.bench.judged_intervals import clip_intervals
     from vidkd.engine.metrics import confusion_matrix, per_class
     from vidkd.models.saved import checkpoint_in
 
@@ -199,18 +201,20 @@ def _write_evaluation(arguments: argparse.Namespace, judgement: "Judgement", nam
     labelled = predictions.labels >= 0
     predicted, labels = predictions.predicted[labelled], predictions.labels[labelled]
     classes = per_class(predicted, labels, names)
-    split = arguments.split
+    split, intervals = arguments.split, clip_intervals(judgement)
     found = {
         "split": split,
         "checkpoint": sha256(checkpoint_in(Path(arguments.checkpoint))),
         **judgement.counts(),
         "metrics": metrics,
+        "ci95": intervals.ci95,
+        "ci95_over": intervals.over,
         "observed": judgement.fractions[-1] if judgement.fractions else None,
         "classes": classes,
         "confusion": confusion_matrix(predicted, labels, len(names)).tolist(),
     }
     write_json(folder / "evaluation.json", found)
-    sys.stdout.write(_text(metrics, classes, f"{len(predictions.clips)} clips of '{split}'", judgement.fractions))
+    sys.stdout.write(_text(metrics, intervals, classes, f"{len(predictions.clips)} clips of '{split}'", judgement.fractions))
     _say(judgement.remarks(), folder / "predictions.csv", folder / "evaluation.json")
 
 
@@ -303,12 +307,21 @@ def run_folder(checkpoint: Path) -> Path:
     return checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
 
 
-def _text(metrics: dict[str, float], classes: Sequence[Mapping[str, Any]], judged: str, fractions: Sequence[float]) -> str:
+def metric_lines(metrics: Mapping[str, float], intervals: "Intervals") -> list[str]:
+    """A line for each metric with its interval, and what the intervals are over, or why there are none."""
+    width = max(NAME_WIDTH, *map(len, metrics))
+    bounds = {name: f" [{low:.3f}, {high:.3f}]" for name, (low, high) in intervals.ci95.items()}
+    about = f"in brackets: 95 % intervals over {intervals.over}" if bounds else "no intervals: all is of one group"
+    return [*(f"  {name:<{width}} {value:.3f}{bounds.get(name, '')}" for name, value in metrics.items()), f"  {about}"]
+
+
+def _text(
+    metrics: dict[str, float], intervals: "Intervals", classes: Sequence[Mapping[str, Any]], judged: str, fractions: Sequence[float]
+) -> str:
     """Metrics, which are means over the fractions where there are any, then the classes, which are those of the last of them."""
     percents = [f"{100 * fraction:g}" for fraction in fractions]
-    width = max(NAME_WIDTH, *map(len, metrics))
     lines = [judged + (f": means over {', '.join(percents)} % observed" if percents else "")]
-    lines += [*(f"  {name:<{width}} {value:.3f}" for name, value in metrics.items()), ""]
+    lines += [*metric_lines(metrics, intervals), ""]
     if percents:
         lines.append(f"classes at {percents[-1]} % observed")
     width = max(len(str(row["class"])) for row in classes)

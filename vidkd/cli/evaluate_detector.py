@@ -3,13 +3,14 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vidkd.cli.classifiers import refuse_runtime
-from vidkd.cli.evaluate import run_folder
+from vidkd.cli.evaluate import metric_lines, run_folder
 from vidkd.cli.settings import list_settings
 
 if TYPE_CHECKING:
+    from vidkd.bench.judged_intervals import Intervals
     from vidkd.detection.annotations import BoxManifest
     from vidkd.detection.config import DetectorRunConfig
     from vidkd.detection.evaluate import DetectorJudgement, RecallJudgement
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 def evaluate_detector(arguments: argparse.Namespace) -> int:
     """Judge a run's detector or one in a file, print what was found, and write it where there is a folder to write to."""
+    from vidkd.bench.judged_intervals import frame_intervals
     from vidkd.detection.config import DetectorRunConfig
     from vidkd.detection.evaluate import DetectorJudgement, RecallJudgement, judge_detector, judge_recall
     from vidkd.detection.frames import read_frames
@@ -31,20 +33,24 @@ def evaluate_detector(arguments: argparse.Namespace) -> int:
     judgement: DetectorJudgement | RecallJudgement
     if any(frame.complete for frame in truth.frames):
         judgement = judge_detector(detector, truth, batch_size=config.judge.batch_size)
-        sys.stdout.write(_text(judgement, arguments.split))
     else:
         judgement = judge_recall(detector, truth, score=config.judge.score, batch_size=config.judge.batch_size)
-        sys.stdout.write(_recall_text(judgement, arguments.split))
+    intervals = frame_intervals(judgement, truth)
+    if isinstance(judgement, DetectorJudgement):
+        sys.stdout.write(_text(judgement, intervals, arguments.split))
+    else:
+        sys.stdout.write(_recall_text(judgement, intervals, arguments.split))
     folder = Path(arguments.out) if arguments.out else None
     if folder is None and arguments.checkpoint is not None:
         folder = run_folder(Path(arguments.checkpoint))
     if folder is None:
         sys.stdout.write("not written: --out DIR names a folder for evaluation.json and its table\n")
         return 0
-    document, table = judgement.write(folder, arguments.split, checkpoint=_hash(arguments))
+    notes = {"checkpoint": _hash(arguments), "ci95": intervals.ci95, "ci95_over": intervals.over}
+    document, table = judgement.write(folder, arguments.split, notes)
     sys.stdout.write(f"written: {document}, {table}\n")
     if isinstance(judgement, DetectorJudgement) and (folder / "config.yaml").exists():
-        sys.stdout.write(f"written: {_report(folder, judgement, arguments.split)}\n")
+        sys.stdout.write(f"written: {_report(folder, judgement, intervals, arguments.split)}\n")
     return 0
 
 
@@ -120,14 +126,14 @@ def _of_file(arguments: argparse.Namespace) -> "tuple[Detector, DetectorRunConfi
     return files.open(), config
 
 
-def _text(judgement: "DetectorJudgement", split: str) -> str:
+def _text(judgement: "DetectorJudgement", intervals: "Intervals", split: str) -> str:
     found = judgement.precision
     lines = [f"{found.frames} frames of '{split}', {found.boxes} boxes, {found.ignored} regions to ignore"]
     if found.incomplete:
         lines.append(f"{found.incomplete} frames left out, in which objects may lack their box")
     if judgement.unknown:
         lines.append(f"classes that the detector does not have: {', '.join(judgement.unknown)}")
-    lines += [*(f"  {name:<8} {value:.3f}" for name, value in judgement.metrics().items()), ""]
+    lines += [*metric_lines(judgement.metrics(), intervals), ""]
     rows = judgement.rows()
     width = max(len("class"), *(len(row["class"]) for row in rows))
     lines.append(f"  {'class':<{width}}  boxes   AP50     AP  recall50")
@@ -138,7 +144,7 @@ def _text(judgement: "DetectorJudgement", split: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _recall_text(judgement: "RecallJudgement", split: str) -> str:
+def _recall_text(judgement: "RecallJudgement", intervals: "Intervals", split: str) -> str:
     found = judgement.recall
     lines = [
         f"{len(found.keys)} frames of '{split}' with {int(found.objects.sum())} objects to find; others may lack a box, so recall alone",
@@ -146,7 +152,7 @@ def _recall_text(judgement: "RecallJudgement", split: str) -> str:
     ]
     if judgement.unknown:
         lines.append(f"classes that the detector does not have: {', '.join(judgement.unknown)}")
-    lines += [*(f"  {name:<15} {value:.3f}" for name, value in judgement.metrics().items()), ""]
+    lines += [*metric_lines(judgement.metrics(), intervals), ""]
     rows = judgement.rows()
     width = max(len("video"), *(len(row["video"]) for row in rows))
     lines.append(f"  {'video':<{width}}  objects  recall50")
@@ -158,10 +164,11 @@ def _share(value: float | None) -> str:
     return "    -" if value is None else f"{value:.3f}"
 
 
-def _report(folder: Path, judgement: "DetectorJudgement", split: str) -> Path:
+def _report(folder: Path, judgement: "DetectorJudgement", intervals: "Intervals", split: str) -> Path:
     from vidkd.report.page import render_report
     from vidkd.report.run import run_report
 
-    metrics: dict[str, Any] = judgement.metrics()
-    notes = {"judged on": f"{split}, {judgement.precision.frames} frames", "AP50": f"{metrics['ap50']:.3f}", "mAP": f"{metrics['map']:.3f}"}
+    text = {name: f"{value:.3f}" for name, value in judgement.metrics().items()}
+    text |= {name: f"{text[name]} [{low:.3f}, {high:.3f}]" for name, (low, high) in intervals.ci95.items()}
+    notes = {"judged on": f"{split}, {judgement.precision.frames} frames", "AP50": text["ap50"], "mAP": text["map"]}
     return render_report(folder / "report.html", run_report(folder, notes=notes))

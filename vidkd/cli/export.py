@@ -13,7 +13,6 @@ docs/deploy.md tells what the machine that runs it needs.
 """
 
 import argparse
-import csv
 import logging
 import sys
 from collections.abc import Sequence
@@ -191,7 +190,7 @@ def _data_name(data: "DataConfig") -> str | None:
 
 
 def judged_of(checkpoint: Path | str) -> "tuple[list[Judged], str | None]":
-    """What `vidkd evaluate` left in the run's folder on these very weights; top-1 with its interval over the groups of predictions.csv.
+    """What `vidkd evaluate` left in the run's folder on these very weights, with 95 % intervals where it could tell them.
 
     Nothing, and the reason, where the run was not evaluated, or other weights of it were.
     """
@@ -209,22 +208,6 @@ def judged_of(checkpoint: Path | str) -> "tuple[list[Judged], str | None]":
         return [], f"the evaluation of the run {of_others} (vidkd evaluate --checkpoint {Path(checkpoint).name})"
     counted = "clips" if "clips" in found else "frames"
     on = f"{found[counted]} {counted} of '{found['split']}'"
-    whole = found.get("observed") is None
-    return [
-        Judged(metric=name, value=found["metrics"][name], ci95=_interval(folder) if name == "top1" and whole else None, on=on)
-        for name in METRICS
-        if name in found["metrics"]
-    ], None
-
-
-def _interval(folder: Path) -> tuple[float, float] | None:
-    """The 95 % interval of top-1 by a bootstrap over groups; None with one group, or without per-clip predictions."""
-    from vidkd.bench.intervals import Cell, bootstrap_ci
-
-    path = folder / "predictions.csv"
-    if not path.exists():
-        return None
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["label"]]
-    cell = Cell(seed=0, fold="all", correct=[float(row["correct"]) for row in rows], group=[row["group"] for row in rows])
-    return bootstrap_ci([cell], over=("groups",)).ci95
+    bounds = {name: (float(low), float(high)) for name, (low, high) in found.get("ci95", {}).items()}
+    values = found["metrics"]
+    return [Judged(metric=name, value=values[name], ci95=bounds.get(name), on=on) for name in METRICS if name in values], None

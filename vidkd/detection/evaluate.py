@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from vidkd.runtime.mapping import map_classes
 from vidkd.video import open_video
 
 METRICS = ("ap50", "map", "ap75", "recall", "recall50")
+NO_NOTES: Mapping[str, object] = MappingProxyType({})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,14 +55,14 @@ class DetectorJudgement:
             for name, boxes in self.truth_boxes.items()
         ]
 
-    def write(self, folder: Path, split: str, *, checkpoint: str | None = None) -> tuple[Path, Path]:
+    def write(self, folder: Path, split: str, notes: Mapping[str, object] = NO_NOTES) -> tuple[Path, Path]:
         """Write evaluation.json (metrics, classes, counts) and classes.csv (a row a class) into `folder`; returns their paths.
 
-        checkpoint: hash of what was judged, written beside.
+        notes: further entries of the first, such as the hash of what was judged and intervals.
         """
         document, table = folder / "evaluation.json", folder / "classes.csv"
         counts = {name: getattr(self.precision, name) for name in ("frames", "boxes", "ignored", "incomplete")}
-        write_json(document, {"split": split, "checkpoint": checkpoint, **counts, "metrics": self.metrics(), "classes": self.rows()})
+        write_json(document, {"split": split, **counts, "metrics": self.metrics(), **notes, "classes": self.rows()})
         with atomic_write(table) as file:
             writer = csv.DictWriter(file, ("class", "boxes", "ap50", "ap", "recall50"))
             writer.writeheader()
@@ -91,14 +93,14 @@ class RecallJudgement:
             objects[path] += count
         return [{"video": path, "objects": objects[path], "recall50": value} for path, value in self.recall.recall_by_path.items()]
 
-    def write(self, folder: Path, split: str, *, checkpoint: str | None = None) -> tuple[Path, Path]:
+    def write(self, folder: Path, split: str, notes: Mapping[str, object] = NO_NOTES) -> tuple[Path, Path]:
         """Write evaluation.json (metrics, videos, counts) and videos.csv (a row a video) into `folder`; returns their paths.
 
-        checkpoint: hash of what was judged, written beside.
+        notes: further entries of the first, such as the hash of what was judged and intervals.
         """
         document, table = folder / "evaluation.json", folder / "videos.csv"
         counts = {"frames": len(self.recall.keys), "objects": int(self.recall.objects.sum()), "score": self.score}
-        write_json(document, {"split": split, "checkpoint": checkpoint, **counts, "metrics": self.metrics(), "videos": self.rows()})
+        write_json(document, {"split": split, **counts, "metrics": self.metrics(), **notes, "videos": self.rows()})
         with atomic_write(table) as file:
             writer = csv.DictWriter(file, ("video", "objects", "recall50"))
             writer.writeheader()

@@ -106,8 +106,10 @@ def test_it_is_what_evaluate_says(tiny_root: Path, checkpoint: Path, exported: P
         judged[path] = judge_clips(opened, spec, *shown_clips(opened, spec))
     arguments = ["--checkpoint", str(checkpoint), "--split", "train", "--device", "cpu", "--out", str(tmp_path)]
     assert run_verb("evaluate", [*arguments, "--data.root", str(tiny_root), "--train.threads", "1"]) == 0
-    wanted = read_json(tmp_path / "evaluation.json")["metrics"]
-    found = judged[checkpoint]
+    written = read_json(tmp_path / "evaluation.json")
+    wanted, found = written["metrics"], judged[checkpoint]
+    bounds = {name: pytest.approx(figure.ci95) for name, figure in found.metrics.items()}
+    assert ({name: tuple(each) for name, each in written["ci95"].items()}, written["ci95_over"]) == (bounds, "4 test groups")
     assert {name: figure.value for name, figure in found.metrics.items()} == pytest.approx(wanted)
     assert 0 < wanted["top1"] < 1
     assert found.cell is not None

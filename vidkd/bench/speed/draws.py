@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from vidkd.data.manifest import Clip
 from vidkd.detection.annotations import BoxManifest, LabelledFrame
 from vidkd.detection.evaluate import METRICS, DetectorJudgement, RecallJudgement
-from vidkd.detection.metrics import average_precision
+from vidkd.detection.metrics import drawn_precision
 from vidkd.engine.judge import Judgement
 
 DRAWS = 200
@@ -87,17 +87,18 @@ def _of_clips(judgement: Judgement, rows: NDArray[np.int64], unobservable: Seque
 
 
 def frame_draws(judgement: DetectorJudgement, truth: BoxManifest, *, seed: int = 0) -> Draws:
-    """Groups of complete frames are drawn anew and average precision is worked out for each draw that has a box."""
-    groups = frame_groups([frame for frame in truth.frames if frame.complete])
+    """Groups of complete frames are drawn anew, with the average precision of each draw that has a box."""
+    frames = [frame for frame in truth.frames if frame.complete]
+    groups = frame_groups(frames)
     if len(groups) < 2 or judgement.precision.ap50 is None:
         return {}
-    rng, found = np.random.default_rng(seed), []
-    for _ in range(DRAWS):
-        frames = [frame for number in rng.integers(0, len(groups), len(groups)) for frame in groups[number]]
-        drawn = average_precision(dataclasses.replace(truth, frames=tuple(frames)), judgement.detections)
-        if drawn.ap50 is not None:  # the truth alone decides, as above
-            found.append({name: getattr(drawn, name) or 0.0 for name in METRICS})
-    return _side_by_side(found)
+    group_of = {id(frame): number for number, group in enumerate(groups) for frame in group}
+    rng = np.random.default_rng(seed)
+    drawn = np.stack([np.bincount(rng.integers(0, len(groups), len(groups)), minlength=len(groups)) for _ in range(DRAWS)])
+    times = drawn[:, [group_of[id(frame)] for frame in frames]]
+    found = drawn_precision(dataclasses.replace(truth, frames=tuple(frames)), judgement.detections, times)
+    told = ~np.isnan(found[METRICS[0]])  # the truth alone decides, as above
+    return {name: found[name][told] for name in METRICS}
 
 
 def recall_draws(judgement: RecallJudgement, *, seed: int = 0) -> Draws:

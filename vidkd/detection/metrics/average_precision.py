@@ -20,7 +20,7 @@ class AveragePrecision:
     """Average precision and recall, each in [0, 1]; None where no annotated box could be found.
 
     map: mean over classes and IoU .50 to .95 in steps of .05. ap50, ap75: mean over classes at that IoU. recall: mean over classes and the
-    same IoUs of the share of boxes found by at most 100 detections a frame, whatever their score; recall50 at IoU .50.
+    same IoUs of the share of boxes found by at most 100 detections of a class in a frame, whatever their score; recall50 at IoU .50.
     By class: only classes with a box that counts. frames, boxes: what was judged; ignored: boxes that were regions to ignore.
     unannotated: frames with detections that the truth does not know, left out. incomplete: frames left out because objects may lack a box.
     """
@@ -44,7 +44,7 @@ def average_precision(truth: BoxManifest, detections: Mapping[FrameKey, Detectio
     """Judge detections, filed under (path, frame index), on the frames of `truth` that are annotated completely.
 
     Labels of both index truth.classes. Ignored regions are crowds in COCO's sense: a detection that lies in one by the share of
-    its own area that the IoU asks for counts neither way. Detections of at most 100 a frame count, best first.
+    its own area that the IoU asks for counts neither way. At most 100 detections of a class in a frame count, best first.
     Raises ValueError for a frame without an entry (found nothing is an empty `Detections`) or a label out of range, DataError if no frame
     is left, MissingExtraError without the extra [detect]. Source: torchmetrics' MeanAveragePrecision on faster-coco-eval.
     """

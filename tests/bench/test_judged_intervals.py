@@ -1,0 +1,83 @@
+"""Intervals of one evaluation: what draws of its groups tell, and nothing where there is one."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vidkd.bench.judged_intervals import clip_intervals, frame_intervals
+from vidkd.data.manifest import Clip
+from vidkd.detection.annotations import BoxManifest, LabelledFrame
+from vidkd.detection.evaluate import DetectorJudgement, RecallJudgement
+from vidkd.detection.metrics import average_precision, recall_of
+from vidkd.engine.evaluate import Predictions
+from vidkd.engine.judge import Judgement
+from vidkd.runtime.detections import Detections
+
+BOX = np.array([[9, 9, 30, 30]], np.float32)
+
+
+def predictions(right: list[bool], groups: str) -> Predictions:
+    clips = [Clip(path=f"{number}.mp4", label=0, group=group, subsets={}) for number, group in enumerate(groups)]
+    return Predictions(np.array([[0.9, 0.1] if hit else [0.2, 0.8] for hit in right]), clips, ("x", "y"))
+
+
+def test_top1_is_drawn_as_in_studies_and_means_over_fractions_as_they_are() -> None:
+    """Twenty groups of one clip, half of them right: the bounds of a binomial share; seen half, all are wrong."""
+    groups, right = "abcdefghijklmnopqrst", [True, False] * 10
+    found = clip_intervals(Judgement({None: predictions(right, groups)}))
+    assert found.over == "20 test groups"
+    assert found.ci95["top1"] == (0.3, 0.7)
+    low, high = found.ci95["nll"]
+    assert low < -np.log(0.9 * 0.2) / 2 < high
+    both = clip_intervals(Judgement({0.5: predictions([False] * 20, groups), 1.0: predictions(right, groups)}))
+    assert both.ci95["top1"] == pytest.approx((0.15, 0.35), abs=0.026), "half of what it is at the end"
+    assert both.ci95["top1@obs50"] == (0, 0)
+    assert clip_intervals(Judgement({None: predictions(right, "a" * 20)})).ci95 == {}
+
+
+def frames(groups: str, *, complete: bool = True) -> BoxManifest:
+    found = tuple(
+        LabelledFrame(
+            path=f"{group}.mp4",
+            frame_index=40 * number,
+            width=90,
+            height=90,
+            boxes=BOX,
+            labels=np.zeros(1, np.int64),
+            ignore=np.zeros(1, bool),
+            group=group,
+            complete=complete,
+        )
+        for number, group in enumerate(groups)
+    )
+    return BoxManifest(name="boxes", root=Path(), classes=("box",), frames=found)
+
+
+def detected(truth: BoxManifest) -> dict:
+    """Every other box is found, and nothing else."""
+    hit = Detections(boxes=BOX, scores=np.ones(1, np.float32), labels=np.zeros(1, np.int64))
+    return {frame.key: Detections.none() if number % 2 else hit for number, frame in enumerate(truth.frames)}
+
+
+def test_of_detectors() -> None:
+    truth = frames("abcdefghijklmnopqrst")
+    found = frame_intervals(_judged(truth), truth)
+    assert found.over == "20 test groups"
+    assert found.ci95["recall50"] == pytest.approx((0.3, 0.7), abs=0.06)
+    one = frames("a" * 20)
+    assert frame_intervals(_judged(one), one).over == "16 stretches of 50 frames"
+    still = frames("a")
+    assert frame_intervals(_judged(still), still).ci95 == {}
+
+
+def test_of_recall() -> None:
+    truth = frames("abcdefghijklmnopqrst", complete=False)
+    found = frame_intervals(RecallJudgement(recall=recall_of(truth, detected(truth)), score=0.0), truth)
+    assert found.over == "20 videos"
+    assert found.ci95["recall50"] == found.ci95["recall50_video"] == pytest.approx((0.3, 0.7), abs=0.03)
+
+
+def _judged(truth: BoxManifest) -> DetectorJudgement:
+    found = detected(truth)
+    return DetectorJudgement(detections=found, precision=average_precision(truth, found), truth_boxes={"box": len(truth.frames)})
