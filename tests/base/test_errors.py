@@ -13,6 +13,7 @@ from vidkd.base.errors import (
     UnknownFlagError,
     VideoError,
     VidkdError,
+    first_line,
     nearest,
     nearest_flag,
     unknown_name,
@@ -85,3 +86,22 @@ def test_require_does_not_hide_what_an_installed_package_lacks(tmp_path, monkeyp
     with pytest.raises(ModuleNotFoundError, match="surely_not_a_module"):
         require("installed_but_broken", "report")
     sys.modules.pop("installed_but_broken", None)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("one", "one"),
+        ("\n  two words \nmore", "two words"),
+        ("Exception from a.cpp:3:\nCheck 'x' failed at b.cpp\nthe reason", "the reason"),
+        ("Exception from a.cpp:3:", "ValueError"),
+        ("", "ValueError"),
+        ("x" * 400, "x" * 300),
+    ],
+)
+def test_the_first_line_that_tells_something(text: str, line: str) -> None:
+    assert first_line(ValueError(text), leave_out=("Exception from", "Check ")) == line
+
+
+def test_nothing_is_left_out_unless_told() -> None:
+    assert first_line(ValueError("Check 'x' failed")) == "Check 'x' failed"

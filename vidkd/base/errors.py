@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from typing import TypeVar
 
 Kind = TypeVar("Kind", bound="VidkdError")
+SHOWN = 300
+"""Characters of a foreign error's line that are repeated."""
 
 
 class VidkdError(Exception):
@@ -87,6 +89,15 @@ class CheckpointError(VidkdError):
 
 class MissingExtraError(VidkdError):
     """An optional package is not installed."""
+
+
+def first_line(error: BaseException, *, leave_out: str | tuple[str, ...] = ()) -> str:
+    """The first line with something in it of what a library's error says, shortened; the name of its type where it says nothing.
+
+    leave_out: beginnings of lines that tell nothing.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith(leave_out)]
+    return (lines or [type(error).__name__])[0][:SHOWN]
 
 
 def nearest(name: str, known: Iterable[str], *, cutoff: float = 0.5) -> str | None:

@@ -10,14 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from vidkd.base.errors import ConfigError
+from vidkd.base.errors import ConfigError, first_line
 from vidkd.base.extras import require
 from vidkd.models import VideoClassifier
 from vidkd.runtime.classifier_metadata import ATTENTION, CLIP, LOGITS, OBSERVED, ClassifierMetadata, target_output
 
 OPSET = 20
 EXAMPLE_CLIPS = 2  # one would be taken for a batch size that never changes
-SHOWN_REASON = 300
 
 
 class ExportedOutputs(nn.Module):
@@ -76,7 +75,7 @@ def _recorded(outputs: ExportedOutputs, inputs: tuple[Tensor, ...], *, open_batc
             raise ConfigError(
                 "the network cannot be exported: torch.export does not follow it",
                 module=inside[-1] if inside else "the whole network: see the reason",
-                reason=_first_line(error),
+                reason=_named(error),
             ) from error
 
 
@@ -129,7 +128,7 @@ def _no_onnx(program: ExportedProgram, error: BaseException) -> ConfigError:
         reason = reason.__cause__
         text += str(reason)
     named = re.search(r"%(\w+) : .*?target=torch\.ops\.([\w.]+)", text)
-    lines = {"reason": _first_line(reason)}
+    lines = {"reason": _named(reason)}
     if named is not None:
         lines = {"module": _module_of(program, named[1], named[2]), "operation": named[2], **lines}
     return ConfigError("the network cannot be exported: ONNX has no counterpart of an operation", **lines)
@@ -170,6 +169,6 @@ def _own_path(path: str) -> str:
     return path.removeprefix("classifier.") if path != "classifier" else "the classifier itself"
 
 
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0] if lines else ''}"[:SHOWN_REASON]
+def _named(error: BaseException) -> str:
+    kind, line = type(error).__name__, first_line(error)
+    return line if line == kind else f"{kind}: {line}"

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vidkd.base.errors import CheckpointError, ConfigError
+from vidkd.base.errors import CheckpointError, ConfigError, first_line
 from vidkd.base.files import atomic_write
 from vidkd.models.saved import read_checkpoint
 
@@ -60,7 +60,7 @@ def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
             # torch reports a write that failed as a damaged archive; what the file system said is the error before it.
             if isinstance(error.__context__, OSError):
                 raise error.__context__ from error
-            raise OSError(errno.EIO, str(error).splitlines()[0]) from error
+            raise OSError(errno.EIO, first_line(error)) from error
 
 
 def _keep(last: Path, previous: Path) -> None:

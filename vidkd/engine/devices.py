@@ -11,7 +11,7 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 
-from vidkd.base.errors import ConfigError
+from vidkd.base.errors import ConfigError, first_line
 from vidkd.engine.allocator import keep_freed_memory
 from vidkd.engine.loop_config import TrainConfig
 
@@ -94,7 +94,7 @@ def _not_there(name: str, error: Exception, *, devices: int, flag: str) -> Confi
     mend = f"{flag} auto or cpu" + (" (or fewer train.devices)" if several else "")
     if name == "cuda" and not torch.backends.cuda.is_built():  # type: ignore[no-untyped-call]
         mend = f"install a torch that is built with CUDA, or {mend}"
-    reason = why_no_device(name, devices) or str(error).splitlines()[0]
+    reason = why_no_device(name, devices) or first_line(error)
     return ConfigError(f"cannot use device '{name}'{several}", reason=reason, to_mend=mend)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from vidkd.base.errors import CheckpointError
+from vidkd.base.errors import CheckpointError, first_line
 from vidkd.models.backbone import Backbone, Layout, first_convolution, flow_filters
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".pyth")
@@ -54,8 +54,8 @@ def _read(path: Path) -> object:
 
 
 def _unreadable(path: Path, error: Exception) -> CheckpointError:
-    reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
-    return CheckpointError(f"weights cannot be read: {path}", reason=reason, to_mend="the file must hold tensors only (a state dict)")
+    mend = "the file must hold tensors only (a state dict)"
+    return CheckpointError(f"weights cannot be read: {path}", reason=first_line(error), to_mend=mend)
 
 
 def _parameters(content: object, path: Path) -> State:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vidkd.base.errors import CheckpointError, ConfigError
+from vidkd.base.errors import CheckpointError, ConfigError, first_line
 from vidkd.base.extras import require
 from vidkd.runtime.metadata import EMBEDDED_KEY
 from vidkd.runtime.network import Port
@@ -49,7 +49,7 @@ class OnnxNetwork:
         try:
             arrays = self._session.run(list(outputs), {self.inputs[0].name: batch, **(further or {})})
         except Exception as error:  # ONNX Runtime's errors share no class of their own
-            raise CheckpointError(f"model fails on an input of shape {batch.shape}: {self.path}", reason=_first_line(error)) from error
+            raise CheckpointError(f"model fails on an input of shape {batch.shape}: {self.path}", reason=first_line(error)) from error
         return [array if np.issubdtype(array.dtype, np.floating) else array.astype(np.float64) for array in arrays]
 
 
@@ -66,7 +66,7 @@ def open_onnx(path: Path, *, device: str = "auto", threads: int = 0) -> OnnxNetw
     try:
         session = runtime.InferenceSession(str(path), options, providers=providers, disabled_optimizers=NOT_AS_WRITTEN)
     except Exception as error:  # ONNX Runtime's errors share no class of their own
-        raise CheckpointError(f"not a model that ONNX Runtime can run: {path}", reason=_first_line(error)) from error
+        raise CheckpointError(f"not a model that ONNX Runtime can run: {path}", reason=first_line(error)) from error
     network = OnnxNetwork(session, path)
     if device == "cuda" and network.device != "cuda":
         raise ConfigError("cannot use device 'cuda'", reason="ONNX Runtime could not start CUDA", to_mend="--device auto or cpu")
@@ -88,7 +88,3 @@ def _providers(device: str, available: Sequence[str]) -> list[str]:
 def _port(item: Any) -> Port:
     shape = tuple(side if isinstance(side, int) and side > 0 else None for side in item.shape)
     return Port(name=item.name, shape=shape, dtype=np.dtype(DTYPES.get(item.type, np.object_)))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vidkd.base.errors import CheckpointError, ConfigError, VidkdError
+from vidkd.base.errors import CheckpointError, ConfigError, VidkdError, first_line
 from vidkd.base.extras import require
 from vidkd.base.files import sha256
 from vidkd.runtime.metadata import EMBEDDED_KEY
@@ -72,7 +72,9 @@ class OpenVinoNetwork:
             found = self._compiled({self.inputs[0].name: batch, **(further or {})})
             arrays = [np.array(found[name]) for name in outputs]  # copies: the next run writes into the same memory
         except Exception as error:  # OpenVINO's errors share no class of their own
-            raise CheckpointError(f"model fails on an input of shape {batch.shape}: {self.path}", reason=_first_line(error)) from error
+            raise CheckpointError(
+                f"model fails on an input of shape {batch.shape}: {self.path}", reason=first_line(error, leave_out=ABOUT_ITSELF)
+            ) from error
         return [array if np.issubdtype(array.dtype, np.floating) else array.astype(np.float64) for array in arrays]
 
 
@@ -135,7 +137,7 @@ def _told_if_not_run(path: Path) -> Iterator[None]:
     except VidkdError:
         raise
     except Exception as error:  # OpenVINO's errors share no class of their own
-        raise CheckpointError(f"not a model that OpenVINO can run: {path}", reason=_first_line(error)) from error
+        raise CheckpointError(f"not a model that OpenVINO can run: {path}", reason=first_line(error, leave_out=ABOUT_ITSELF)) from error
 
 
 def _port(item: Any, names: Collection[str]) -> Port:
@@ -143,9 +145,3 @@ def _port(item: Any, names: Collection[str]) -> Port:
     shape = tuple(None if side.is_dynamic else side.get_length() for side in item.partial_shape)
     name = next((name for name in names if name in item.names), None) or item.any_name
     return Port(name=name, shape=shape, dtype=np.dtype(item.element_type.to_dtype()))
-
-
-def _first_line(error: Exception) -> str:
-    """OpenVINO puts the lines of its own code before what it has to say."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith(ABOUT_ITSELF)]
-    return (lines or [type(error).__name__])[0][:300]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidkd.base.cores import available_cores
-from vidkd.base.errors import CheckpointError, ConfigError
+from vidkd.base.errors import CheckpointError, ConfigError, first_line
 from vidkd.base.extras import require
 from vidkd.runtime.metadata import EMBEDDED_KEY
 from vidkd.runtime.network import Port
@@ -67,7 +67,7 @@ def open_tflite(path: Path, *, device: str = "auto", threads: int = 0) -> Tflite
         interpreter = litert.Interpreter(model_path=str(path), num_threads=threads or available_cores())
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
-        reason = (str(error).splitlines() or ["no reason given"])[0]
+        reason = first_line(error)
         raise CheckpointError(f"not a model that LiteRT can run: {path}", reason=reason) from error
     if not interpreter.get_input_details():
         raise CheckpointError(f"model has no input: {path}")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from vidkd.base.errors import VideoError
+from vidkd.base.errors import VideoError, first_line
 from vidkd.video.packets import PacketIndex
 from vidkd.video.pyav_reader import describe, times_of_packets
 from vidkd.video.reader import VideoReader
@@ -125,6 +125,6 @@ def _open(path: str, threads: int) -> Any:
 
 def _unreadable(path: str, error: Exception, **lines: object) -> VideoError:
     """Decord's message is a C++ trace; its first line names the cause, after the file and line of decord's own source."""
-    first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    first = first_line(error)
     reason = first.split("Check failed: ")[-1].split("] ")[-1].strip()
     return VideoError(f"decord cannot read: {path}", **lines, reason="FFmpeg could not decode it" if "avcodec" in reason else reason)

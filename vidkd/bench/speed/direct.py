@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from vidkd.base.errors import CheckpointError, ConfigError
+from vidkd.base.errors import CheckpointError, ConfigError, first_line
 from vidkd.base.extras import require
 from vidkd.runtime.onnx_file import check_external_data
 
@@ -48,7 +48,7 @@ def open_onnxruntime(path: Path, *, threads: int, device: str, shape: Sequence[i
     try:
         session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's errors share no class of their own
-        raise CheckpointError(f"not a model that ONNX Runtime can run: {path}", reason=_first_line(error)) from error
+        raise CheckpointError(f"not a model that ONNX Runtime can run: {path}", reason=first_line(error)) from error
     ports = session.get_inputs()
     if len(ports) != 1 or ports[0].type not in DTYPES:
         found = ", ".join(f"{port.name} {port.type}" for port in ports)
@@ -71,7 +71,7 @@ def open_opencv(path: Path, *, threads: int, device: str, shape: Sequence[int] |
     try:
         network = cv2.dnn.readNetFromONNX(str(path))
     except cv2.error as error:
-        raise CheckpointError(f"not a model that OpenCV can run: {path}", reason=_first_line(error)) from error
+        raise CheckpointError(f"not a model that OpenCV can run: {path}", reason=first_line(error)) from error
 
     def answer(batch: NDArray[Any]) -> object:
         network.setInput(batch)
@@ -80,7 +80,7 @@ def open_opencv(path: Path, *, threads: int, device: str, shape: Sequence[int] |
     try:
         answer(form.noise(1, 0))
     except cv2.error as error:
-        raise CheckpointError(f"OpenCV fails on an input of shape (1, {form}): {path}", reason=_first_line(error)) from error
+        raise CheckpointError(f"OpenCV fails on an input of shape (1, {form}): {path}", reason=first_line(error)) from error
     return answer, form
 
 
@@ -116,7 +116,3 @@ def _in_pieces(run: Answer, most: int | None) -> Answer:
         return [run(batch[rows[start : start + most]]) for start in range(0, len(rows), most)]
 
     return answer
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vidkd.base.errors import ConfigError, unknown_name
+from vidkd.base.errors import ConfigError, first_line, unknown_name
 from vidkd.bench.speed.config import ModelSpec, ShapeSpec
 from vidkd.bench.speed.direct import LIBRARIES, NAMES, NetworkInput
 from vidkd.runtime.classifier_metadata import CHANNELS
@@ -266,7 +266,7 @@ def _try_compiled(answer: Callable[[NDArray[Any]], object], clip: ClipInput, wha
     try:
         answer(clip.noise(1, 0))
     except Exception as error:  # of the compiler's many parts, which share no class
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+        reason = first_line(error)
         raise ConfigError(
             f"torch.compile cannot compile {what}", reason=reason, to_mend="compile: false, or what the reason asks for (a C++ compiler)"
         ) from error
