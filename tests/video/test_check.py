@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import PLAIN, PYAV_ONLY
+from kinds_of_files import PLAIN, PYAV_ONLY
 from numbered_videos import cut, encode, numbered_image
 
 from vidkd.video import check_video, open_video

@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import PLAIN, PYAV_ONLY
+from kinds_of_files import PLAIN, PYAV_ONLY
 from numbered_videos import VARIABLE_TIMES_S, add_stream, encode, number_of, numbered_image, numbers_of
 
 from vidkd.base.errors import ConfigError, VideoError
