@@ -19,7 +19,20 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-PARTS = ("loader", "stages", "step", "distill_step", "shift_losses", "imports", "memory", "flow", "anticipate", "stream_speed", "waiting")
+PARTS = (
+    "loader",
+    "stages",
+    "step",
+    "distill_step",
+    "shift_losses",
+    "imports",
+    "memory",
+    "flow",
+    "anticipate",
+    "stream_speed",
+    "integers",
+    "waiting",
+)
 RESULTS, PAGE = "results/performance.json", "docs/performance.md"
 TRIED = "runs/performance.json"
 SCHEMA_VERSION = 1
