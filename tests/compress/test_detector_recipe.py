@@ -12,7 +12,7 @@ import pytest
 import torch
 from street_runs import street_config, write_streets
 
-from vidkd.base.errors import ConfigError, DataError
+from vidkd.base.errors import ConfigError, DataError, VideoError
 from vidkd.compress.detector_subject import DetectorSubject
 from vidkd.compress.recipe import Recipe, parse_steps
 from vidkd.compress.steps import Outcome, run_recipe
@@ -256,6 +256,16 @@ def test_distil_that_cannot_be_is_refused_before_anything_is_done(student: Path,
         with pytest.raises(ConfigError, match=message):
             do(recipe_of(student, tmp_path, [{"distil": written}]))
         assert not (tmp_path / "small").exists()
+
+
+def test_footage_that_cannot_be_read_is_told_before_anything_is_done(student: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for steps in ([WRITTEN[2], {"refit": {}}], [WRITTEN[2], {"quantise": {}}], [{"distil": {}}]):
+        with pytest.raises(VideoError, match=r"no images in: \S+empty(.|\n)*named by +: footage in "):
+            do(recipe_of(student, tmp_path / "runs", steps, footage=(str(tmp_path / "empty"),)))
+    with pytest.raises(ConfigError, match=r"unknown setting 'train\.epoch'(.|\n)*step 2_repair"):
+        do(recipe_of(student, tmp_path / "runs", [WRITTEN[2], {"repair": {"train.epoch": 2}}]))
+    assert not (tmp_path / "runs").exists()
 
 
 def test_footage_and_oracles_belong_to_the_steps_that_see_them(student: Path, streets: Path, tmp_path: Path) -> None:

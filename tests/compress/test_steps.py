@@ -1,6 +1,7 @@
 """Recipes as they are done: every step judged and kept, the same after an interruption, refused where another recipe stands."""
 
 import itertools
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from vidkd.base.errors import CheckpointError, ConfigError, DataError
+from vidkd.base.errors import CheckpointError, ConfigError, DataError, VidkdError
 from vidkd.base.files import read_json
 from vidkd.compress.classifier_subject import ClassifierSubject
 from vidkd.compress.recipe import Recipe, parse_steps
@@ -98,7 +99,7 @@ def test_what_a_step_says_is_what_its_network_does(outcomes: list[Outcome], tiny
             assert shipped.as_rows() == exported.content["predictions"], "the first file is the one that is judged"
         agree = [one == two for one, two in zip(shipped.as_rows()["predicted"], exported.content["predictions"]["predicted"], strict=True)]
         assert sum(agree) >= 5, "another runtime may round otherwise"
-        assert exported.content["notes"]["judged"][f"model.{suffix}"] == pytest.approx(shipped.metrics(), abs=1e-6)
+        assert exported.rows[f"{exported.name}.{suffix}"]["metrics"] == pytest.approx(shipped.metrics(), abs=1e-6)
         card = (runs / "small" / "5_export" / f"model.{suffix}.md").read_text(encoding="utf-8")
         assert f"the network in float: top1 {in_float:.3f} (no interval), 6 clips of 'test' |" in card
         by = {"onnx": "ONNX Runtime", "xml": "OpenVINO"}[suffix]
@@ -143,8 +144,11 @@ def test_another_recipe_in_the_same_folder_is_refused(outcomes: list[Outcome], t
     with pytest.raises(ConfigError, match="holds a step of another recipe, student, teacher, data set or settings") as told:
         do(recipe_of(tiny_teacher, runs, other))
     assert "1_prune" in str(told.value)
-    with pytest.raises(ConfigError, match="0_original holds a step of another recipe"):
+    assert re.search(r"ratio +: 0\.4 there, 0\.5 now", str(told.value))
+    assert "criterion" not in str(told.value), "what is the same is not told"
+    with pytest.raises(ConfigError, match="0_original holds a step of another recipe") as told:
         do(recipe_of(tiny_teacher, runs, WRITTEN, subset="val"))
+    assert re.search(r"subset +: test there, val now", str(told.value))
     with pytest.raises(ConfigError, match="0_original holds a step of another recipe"):
         do(recipe_of(outcomes[2].made.model, runs, WRITTEN))
 
@@ -180,11 +184,29 @@ def test_a_student_or_data_that_cannot_be(tiny_teacher: Path, tmp_path: Path) ->
     assert read_json(tmp_path / "small" / "0_original" / "outcome.json")["metrics"], "what was finished stays"
 
 
+def test_what_no_step_can_do_is_told_before_the_first_is_done(tiny_teacher: Path, tmp_path: Path) -> None:
+    prune = {"prune": {"ratio": 0.3}}
+    for repair, told in (
+        ({"train.epoch": 2}, r"unknown setting 'train\.epoch'(.|\n)*step 2_repair"),
+        ({"task": "logits_kdd"}, r"unknown task 'logits_kdd'(.|\n)*step 2_repair"),
+        ({"task": "logits_kd", "teacher": str(tmp_path / "gone")}, r"checkpoint not found(.|\n)*step 2_repair"),
+    ):
+        with pytest.raises(VidkdError, match=told):
+            do(recipe_of(tiny_teacher, tmp_path, [prune, {"repair": repair}]))
+    with pytest.raises(ConfigError, match="footage is for detectors"):
+        do(recipe_of(tiny_teacher, tmp_path, [prune], footage=("street.mp4",)))
+    assert not (tmp_path / "small").exists()
+
+
 def test_settings_over_all_steps_are_part_of_them(tiny_teacher: Path, tmp_path: Path) -> None:
     written = [{"prune": {"ratio": 0.3}}, {"repair": {"train.steps": 1}}]
     do(recipe_of(tiny_teacher, tmp_path, written))
-    for settings in ({"optim.lr": 0.5}, {"train.seed": 5}, {"task": "supervised", "method.label_smoothing": 0.1}):
-        with pytest.raises(ConfigError, match="0_original holds a step of another recipe"):
+    for settings, told in (
+        ({"optim.lr": 0.5}, r"settings\.optim\.lr +: [\d.]+ there, 0\.5 now"),
+        ({"train.seed": 5}, r"settings\.train\.seed +: 0 there, 5 now"),
+        ({"task": "supervised", "method.label_smoothing": 0.1}, r"settings\.method\.label_smoothing +: \S+ there, 0\.1 now"),
+    ):
+        with pytest.raises(ConfigError, match=rf"0_original holds a step of another recipe(.|\n)*{told}"):
             do(recipe_of(tiny_teacher, tmp_path, written, settings=settings))
     assert all(outcome.found_finished for outcome in do(recipe_of(tiny_teacher, tmp_path, written, settings={"train.threads": 2})))
 

@@ -23,20 +23,21 @@ GROUPS_ALONE = "95 % intervals are over test groups; they do not hold the noise 
 
 
 def compression_summary(recipe: Recipe, outcomes: Sequence[Outcome], main: str) -> dict[str, Any]:
-    """summary.json of a recipe: metrics and costs of every step, and paired differences of the main metric with the original.
+    """summary.json of a recipe: metrics and costs of every step (of several files of each), paired differences with the original.
 
     Intervals are over the groups of clips or frames alone; a metric without rows of single clips or draws has none. Draws stand in `data`.
     """
     first = outcomes[0].content
-    cells = {outcome.name: _cell(outcome.content) for outcome in outcomes}
+    rows = {name: content for outcome in outcomes for name, content in outcome.rows.items()}
+    cells = {name: _cell(content) for name, content in rows.items()}
     original = cells[ORIGINAL]
     paired = []
     for name, cell in cells.items():
         if name != ORIGINAL and cell is not None and original is not None:
             found = paired_difference([cell], [original], over=("groups",))
             paired.append(Paired(method=name, against=ORIGINAL, metric=main, difference=found.mean, ci95=found.ci95, pairs=1))
-    draws = {outcome.name: outcome.content["draws"] for outcome in outcomes if outcome.content.get("draws")}
-    paired += _paired_draws({outcome.name: outcome.content["metrics"] for outcome in outcomes}, draws, main)
+    draws = {name: content["draws"] for name, content in rows.items() if content.get("draws")}
+    paired += _paired_draws({name: content["metrics"] for name, content in rows.items()}, draws, main)
     return build_summary(
         recipe.name,
         {
@@ -49,7 +50,7 @@ def compression_summary(recipe: Recipe, outcomes: Sequence[Outcome], main: str) 
             **({"draws": draws} if draws else {}),
         },
         first["environment"],
-        {outcome.name: _method(outcome.content, cells[outcome.name], main) for outcome in outcomes},
+        {name: _method(content, cells[name], main) for name, content in rows.items()},
         paired,
         round(sum(outcome.content["seconds"] for outcome in outcomes), 1),
     )

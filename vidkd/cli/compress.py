@@ -60,6 +60,9 @@ def run(arguments: argparse.Namespace) -> int:
     except InterruptedRunError as stopped:
         sys.stderr.write(f"vidkd: {stopped}\n")
         return 130
+    except KeyboardInterrupt:
+        sys.stderr.write(f"vidkd: interrupted; finished steps are kept in {recipe.folder}, and the same command goes on behind them\n")
+        return 130
     return _report(recipe, outcomes, subject.main_metric, arguments)
 
 
@@ -86,10 +89,11 @@ def _line(outcome: "Outcome", main: str) -> str:
     """What a step came to, as it ends."""
     from vidkd.compress.integer_layers import counted
 
-    content, found = outcome.content, " (found finished)" if outcome.found_finished else ""
-    text = f"{outcome.name}{found}: {main} {content['metrics'][main]:.3f}, {content['parameters']:,} parameters, "
-    text += f"{content['macs'] / 1e6:,.1f} M MACs, {content['bytes']:,} bytes\n"
-    notes: Mapping[str, Any] = content["notes"]
+    text, found = "", " (found finished)" if outcome.found_finished else ""
+    for name, content in outcome.rows.items():
+        text += f"{name}{found}: {main} {content['metrics'][main]:.3f}, {content['parameters']:,} parameters, "
+        text += f"{content['macs'] / 1e6:,.1f} M MACs, {content['bytes']:,} bytes\n"
+    notes: Mapping[str, Any] = outcome.content["notes"]
     if "integer_convolutions" in notes:
         text += f"  {counted(notes['layers'].values())}; ranges found on {notes['calibration']}\n"
     return text

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vidkd.base.errors import ConfigError
+from vidkd.base.errors import ConfigError, VidkdError
 from vidkd.base.files import sha256
 from vidkd.compress.calibration import Calibration, calibration_of
 from vidkd.compress.config import DistilConfig, FactoriseConfig, PruneConfig, QuantiseConfig, RefitConfig, SparsifyConfig
@@ -21,7 +21,7 @@ from vidkd.compress.factorise import factorise
 from vidkd.compress.importance import TAYLOR_BATCHES, LossBatches
 from vidkd.compress.outcome import Compressed
 from vidkd.compress.prune import prune
-from vidkd.compress.recipe import ORIGINAL, ExportConfig, Recipe, RepairConfig, Step, check_formats, repaired_settings
+from vidkd.compress.recipe import INSTEAD_OF_DISTIL, ORIGINAL, ExportConfig, Recipe, RepairConfig, Step, check_formats, repaired_settings
 from vidkd.compress.sparsify import compressed_bytes, sparsify
 from vidkd.compress.subject import Interval, Made, export_notes, no_interval
 from vidkd.data.learned_from import LearnedFrom
@@ -63,7 +63,7 @@ class ClassifierSubject:
         self._original_files: dict[str, int] = {}
         self._quantised: dict[Path, Integers] = {}  # by the network, which a recipe quantises once
         self._found: dict[Path, dict[str, Any]] = {}
-        self._subset, self._settings, self._overrides = recipe.subset, recipe.settings, overrides
+        self._recipe, self._overrides = recipe, overrides
         self.config = self._configured({})
         self._clips = read_clips_of_run(self.config)
         if self._clips.manifest.classes != self._student.classes:
@@ -72,7 +72,7 @@ class ClassifierSubject:
                 student=", ".join(self._student.classes[:6]),
                 data_set=", ".join(self._clips.manifest.classes[:6]),
             )
-        judged = self._clips.subset(self._subset, self.config.data.split)  # raises before anything is done
+        judged = self._clips.subset(self._recipe.subset, self.config.data.split)  # raises before anything is done
         check_unseen(str(self.original), LearnedFrom.of(self._student.data, self._student.run.get("data")), self._clips, judged)
 
     @property
@@ -90,11 +90,24 @@ class ClassifierSubject:
 
     def check(self, steps: Sequence[Step]) -> None:
         """See `Subject`."""
+        if self._recipe.footage:
+            mend = "leave out `footage`: ranges are found on the run's training clips"
+            raise ConfigError("footage is for detectors, and the student is a classifier of clips", where=self._recipe.path, to_mend=mend)
         for step in steps:
             if isinstance(step.settings, DistilConfig | RefitConfig):
-                mend = "repair: {task: logits_kd, teacher: original}, or another task with a teacher"
-                raise ConfigError(f"{step.name}: `{step.kind}` is for detectors along footage", to_mend=mend)
+                raise ConfigError(f"{step.name}: `{step.kind}` is for detectors along footage", to_mend=INSTEAD_OF_DISTIL)
+            if isinstance(step.settings, RepairConfig):
+                self._check_repair(step.settings, f"{self._recipe.path or self._recipe.name}: step {step.name}")
         check_formats(steps, ("onnx", "xml", "pt2"))
+
+    def _check_repair(self, settings: RepairConfig, where: str) -> None:
+        """Raise ConfigError for settings that no run has, CheckpointError for a teacher that is not there."""
+        try:
+            config = self._configured(settings.settings)
+            if config.teacher and "teacher" in settings.settings and settings.settings.get("teacher_settings") is None:
+                load_classifier(config.teacher)
+        except VidkdError as error:
+            raise error.with_lines(where=where) from None
 
     def change(self, model: Path, step: Step, folder: Path, *, whole: Path) -> Made:
         """See `Subject`."""
@@ -145,7 +158,7 @@ class ClassifierSubject:
 
     def _configured(self, settings: Mapping[str, Any]) -> RunConfig:
         """The configuration of a run over that of the student's own."""
-        over = merge(merge({}, self._settings), settings)
+        over = merge(merge({}, self._recipe.settings), settings)
         found = repaired_settings(self._student.run, over, original=str(self.original))
         return load_config(settings=found, overrides=self._overrides)
 
@@ -180,13 +193,11 @@ class ClassifierSubject:
                 of_file=[self._for_card(self._found[file], file)] if file in run else (),
                 licence=config.licence,
             )
-        if run:
-            notes["judged"] = {file.name: self._found[file]["metrics"] for file in run}
-        return Made(model=model, file=run[0] if run else None, notes=notes)
+        return Made(model=model, file=run[0] if run else None, further=tuple(run[1:]), notes=notes)
 
     def _for_card(self, judged: Mapping[str, Any], file: Path | None = None) -> Judged:
         """The main metric of an outcome, or of a file by what runs it."""
-        on = f"{judged['counts']['clips']} clips of '{self._subset}'" + ("" if file is None else f", by {library_name(file)}")
+        on = f"{judged['counts']['clips']} clips of '{self._recipe.subset}'" + ("" if file is None else f", by {library_name(file)}")
         return Judged(metric=MAIN_METRIC, value=judged["metrics"][MAIN_METRIC], ci95=self._interval(judged), on=on)
 
     def _integers(self, saved: SavedClassifier, config: QuantiseConfig) -> Integers:
@@ -207,7 +218,7 @@ class ClassifierSubject:
             device = pick_device(self.config.train.device, flag="--train.device")
             model = load_classifier(made.model).model.to(device)
         data = self.config.data
-        found = judge(model, self._clips, self._subset, data, self._student.classes, device=device, workers=data.workers)
+        found = judge(model, self._clips, self._recipe.subset, data, self._student.classes, device=device, workers=data.workers)
         metrics = {name: round(value, 6) for name, value in found.metrics().items()}
         return {"metrics": metrics, "predictions": found.as_rows(), "counts": found.counts()}
 

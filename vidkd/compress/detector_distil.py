@@ -1,5 +1,6 @@
 """Repair of a compressed detector without boxes: it learns from an oracle's answers on footage, as along a stream but in a drawn order."""
 
+import time
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from vidkd.base.errors import ConfigError
+from vidkd.base.progress import Progress
 from vidkd.compress.config import DistilConfig
 from vidkd.compress.norm_statistics import measure_norms
 from vidkd.compress.recipe import ORIGINAL
@@ -57,11 +59,13 @@ def distil(detector: DarknetDetector, original: DarknetDetector, frames: Picture
     oracle = _oracle(config, learning, original, detector)
     pupil = Pupil(student, oracle, learning.update, learning.replay)
     outcomes: Counter[str] = Counter()
-    for lap in range(config.passes):
-        for place, number in enumerate(rng.permutation(len(frames)).tolist()):
-            look = student.look(frames[number], frame_index=lap * len(frames) + place)
-            outcomes[pupil.learn(look, oracle(frames[number])).update.outcome] += 1
-    return {"lessons": outcomes.total(), "outcomes": dict(sorted(outcomes.items()))}
+    lessons = [number for _ in range(config.passes) for number in rng.permutation(len(frames)).tolist()]
+    started = time.monotonic()
+    for place, number in enumerate(Progress(len(lessons), "distil").over(lessons)):
+        look = student.look(frames[number], frame_index=place)
+        outcomes[pupil.learn(look, oracle(frames[number])).update.outcome] += 1
+    seconds = round(time.monotonic() - started, 2)
+    return {"lessons": outcomes.total(), "outcomes": dict(sorted(outcomes.items())), "train_seconds": seconds}
 
 
 def _batches(detector: DarknetDetector, frames: Pictures) -> Iterator[Tensor]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vidkd.base.errors import ConfigError, DataError
+from vidkd.base.errors import ConfigError, DataError, VideoError, VidkdError
 from vidkd.base.files import sha256
 from vidkd.compress.config import DistilConfig, FactoriseConfig, PruneConfig, QuantiseConfig, RefitConfig
 from vidkd.compress.detector_distil import distil, learning_of, oracle_files
@@ -43,6 +43,7 @@ from vidkd.models.darknet.detector import DarknetDetector
 from vidkd.models.macs import network_cost
 from vidkd.runtime.detector import Detector
 from vidkd.runtime.opening import library_name, open_detector
+from vidkd.video import open_video
 from vidkd.video.content import content_of
 
 SHIPPED_SCORE = 0.25
@@ -112,7 +113,41 @@ class DetectorSubject:
                 raise ConfigError(f"{step.name}: a detector is pruned or factorised; {reason}")
             if isinstance(step.settings, DistilConfig):
                 learning_of(step.settings)
+            if isinstance(step.settings, RepairConfig):
+                self._check_repair(step.settings, f"{self._recipe.path or self._recipe.name}: step {step.name}")
         check_formats(steps, ("onnx", "xml", "darknet"))
+        if any(isinstance(step.settings, DistilConfig | RefitConfig | QuantiseConfig) for step in steps):
+            self._checked_footage()
+
+    def _check_repair(self, settings: RepairConfig, where: str) -> None:
+        """Raise ConfigError for settings that no run has, DataError for training frames that are judged, or none."""
+        try:
+            self._configured(settings.settings)
+            self._apart()
+        except VidkdError as error:
+            raise error.with_lines(where=where) from None
+
+    def _checked_footage(self) -> tuple[str, ...]:
+        """The recipe's footage. Raises DataError for one that is judged, or where it names none for training frames that are, or none.
+
+        ConfigError for footage that is not there, VideoError for what cannot be read.
+        """
+        videos = tuple(str(self._recipe.found(name)) for name in self._recipe.footage)
+        for video in videos:
+            try:
+                with open_video(video):
+                    pass
+            except VideoError as error:
+                raise error.with_lines(named_by=f"footage in {self._recipe.path or self._recipe.name}") from None
+        if not videos:
+            self._apart()
+        if shared := judged_footage(videos, self._frames.manifest, self._truth):
+            raise DataError(
+                "the recipe's footage is judged, or of a group that is, so nothing may be learned or measured on it",
+                first=shared[0],
+                to_mend="other footage",
+            )
+        return videos
 
     def _with_files(self, config: DistilConfig) -> DistilConfig:
         """The files of its oracle found."""
@@ -272,9 +307,7 @@ class DetectorSubject:
                 of_file=[self._for_card(self._found[path], path)],
                 licence=config.licence,
             )
-        if run:
-            notes["judged"] = {path.name: self._found[path]["metrics"] for path in run}
-        return Made(model=model, file=run[0] if run else None, notes=notes)
+        return Made(model=model, file=run[0] if run else None, further=tuple(run[1:]), notes=notes)
 
     def _for_card(self, judged: Mapping[str, Any], file: Path | None = None) -> Judged:
         """The main metric of an outcome, or of a file by what runs it."""
@@ -283,15 +316,7 @@ class DetectorSubject:
 
     def _footage(self, count: int, seed: int) -> tuple[Pictures, str]:
         """Frames to learn from or to find ranges on: of the recipe's footage, else of the training frames. DataError for what is judged."""
-        videos = tuple(str(self._recipe.found(name)) for name in self._recipe.footage)
-        shared = judged_footage(videos, self._frames.manifest, self._truth)
-        if shared:
-            raise DataError(
-                "the recipe's footage is judged, or of a group that is, so nothing may be learned or measured on it",
-                first=shared[0],
-                to_mend="other footage",
-            )
-        return drawn_footage(videos, self._apart, count, seed)
+        return drawn_footage(self._checked_footage(), self._apart, count, seed)
 
     def _detector(self, saved: SavedDetector, *, score: float, device: torch.device | str) -> DarknetDetector:
         data, judge = self.config.data, self.config.judge

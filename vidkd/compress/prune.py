@@ -3,7 +3,7 @@
 import copy
 import dataclasses
 import textwrap
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -25,6 +25,7 @@ from vidkd.models.macs import network_cost
 from vidkd.models.sparse_weights import layers_with_weights
 
 NOT_SEEN = "no filter can go: it is in no part of the network that can be pruned"
+NOT_CHOSEN = "keeps all its filters: none was weak enough, or not as many as may only go together"
 NOT_JUDGED = "the criterion does not apply: no batch normalisation"
 
 
@@ -55,16 +56,16 @@ def prune(
             each.remove(chosen[each.name])
     plan = _plan(net, working, config, step)
     made = _rebuilt(net, working, example, plan)
-    layers = {
-        each.name: f"{each.filters} -> {each.filters - len(chosen.get(each.name, ()))} filters" for each in free if each.name in judged
-    }
-    coupled = _coupled(net, working, [each for each in free if each.name in judged])
+    cut = [each for each in free if len(chosen.get(each.name, ()))]
+    layers = {each.name: f"{each.filters} -> {each.filters - len(chosen[each.name])} filters" for each in cut}
+    coupled = _coupled(net, working, cut)
+    uncut = {each.name: NOT_CHOSEN for each in free if each.name in judged and each.name not in layers}
     return Compressed(
         model=made,
         plan=plan,
         layers=layers,
         coupled=coupled,
-        left=_left(net, [each for each in found if each.name not in judged], told={*layers, *coupled}),
+        left=_left(net, [each for each in found if each.name not in layers], uncut, told={*layers, *coupled}),
         before=network_cost(net, example),
         after=network_cost(made, example),
     )
@@ -80,9 +81,12 @@ def _coupled(net: nn.Module, working: nn.Module, judged: Sequence[Coupling]) -> 
     return coupled
 
 
-def _left(net: nn.Module, couplings: Sequence[Coupling], *, told: Collection[str]) -> dict[str, str]:
-    """All layers with weights that kept their filters, and why: those of a coupling share its reason. told: layers that lost some."""
-    left = {each.name: each.spared or NOT_JUDGED for each in couplings}
+def _left(net: nn.Module, couplings: Sequence[Coupling], uncut: Mapping[str, str], *, told: Collection[str]) -> dict[str, str]:
+    """All layers with weights that kept their filters, and why: those of a coupling share its reason. told: layers that lost some.
+
+    uncut: of couplings that might have lost some.
+    """
+    left = {each.name: uncut.get(each.name) or each.spared or NOT_JUDGED for each in couplings}
     left |= {name: left[each.name] for each in couplings for name in _others(each) if name not in (*told, *left)}
     return left | {name: NOT_SEEN for name in layers_with_weights(net) if name not in told and name not in left}
 

@@ -14,6 +14,8 @@ from vidkd.engine.settings import merge, read_yaml
 
 ORIGINAL = "original"
 """The teacher of a repair, or the oracle, that is the student as it was before any step."""
+INSTEAD_OF_DISTIL = "repair: {task: logits_kd, teacher: original}, or another task with a teacher"
+"""What a classifier has where a detector has `distil`."""
 OF_ANOTHER_TASK = ("method", "teacher", "teacher_settings")
 """Settings of a student's own run that mean nothing to another task."""
 
@@ -206,7 +208,10 @@ def _parsed(entry: Any, where: str) -> tuple[str, StepSettings]:
         if not isinstance(given, Mapping):
             raise ConfigError("repair holds settings of a run", where=where, found=repr(given)[:80])
         return kind, RepairConfig(settings=merge({}, given))
-    settings: StepSettings = from_plain(SETTINGS[kind], given, where)
+    try:
+        settings: StepSettings = from_plain(SETTINGS[kind], given, where)
+    except ConfigError as error:
+        raise (error.with_lines(of_a_classifier=INSTEAD_OF_DISTIL) if kind == "distil" else error) from None
     return kind, settings
 
 

@@ -16,10 +16,11 @@ from vidkd.compress.recipe import ExportConfig, Recipe, RepairConfig, Step
 from vidkd.compress.subject import Made, Subject
 from vidkd.engine.checkpoint import written_or_told
 from vidkd.engine.environment import environment
-from vidkd.engine.run_folder import RunFolder
+from vidkd.engine.run_folder import RunFolder, flatten
 from vidkd.models.saved import checkpoint_in
 
 OUTCOME, CHAIN = "outcome.json", "chain.json"
+SHOWN, SHOWN_LETTERS = 6, 40
 ORIGINAL = "0_original"
 
 
@@ -32,6 +33,15 @@ class Outcome:
     content: Mapping[str, Any]
     found_finished: bool
 
+    @property
+    def rows(self) -> dict[str, Mapping[str, Any]]:
+        """What stands apart in a table: the content under the step's name; of several files each, with its suffix behind that name."""
+        further = self.content.get("further", {})
+        if not further:
+            return {self.name: self.content}
+        files = {self.content["file"]: {}, **further}
+        return {self.name + Path(file).suffix: {**self.content, **figures} for file, figures in files.items()}
+
 
 def run_recipe(recipe: Recipe, subject: Subject) -> Iterator[Outcome]:
     """Judge the student, then do and judge every step; yields each outcome as it ends, finished ones from their files.
@@ -42,8 +52,10 @@ def run_recipe(recipe: Recipe, subject: Subject) -> Iterator[Outcome]:
     """
     subject.check(recipe.steps)
     with RunFolder(recipe.folder).lock():
-        chain = _digest(recipe.subset, subject.identity, _hash(subject.original))
-        outcome = _step(recipe.folder / ORIGINAL, chain, subject, {}, lambda _: Made(model=subject.original))
+        begun = {"subset": recipe.subset, "student": _hash(subject.original), **subject.identity}
+        chain = _digest(recipe.subset, subject.identity, begun["student"])
+        _claim(recipe.folder / ORIGINAL, chain, begun)
+        outcome = _step(recipe.folder / ORIGINAL, subject, {}, lambda _: Made(model=subject.original))
         yield outcome
         network, integers, whole = outcome, None, subject.original
         for step in recipe.steps:
@@ -55,7 +67,8 @@ def run_recipe(recipe: Recipe, subject: Subject) -> Iterator[Outcome]:
             if isinstance(step.settings, PruneConfig) and step.part == 1:
                 whole = outcome.made.model
             work = _work(step, outcome.made.model, network, integers, whole, subject)
-            outcome = _step(recipe.folder / step.name, chain, subject, settings, work)
+            _claim(recipe.folder / step.name, chain, {**settings, "taught_by": teacher})
+            outcome = _step(recipe.folder / step.name, subject, settings, work)
             if outcome.made.file is None:
                 network = outcome
             yield outcome
@@ -75,10 +88,9 @@ def _work(
     return lambda folder: subject.change(model, step, folder, whole=whole)
 
 
-def _step(folder: Path, chain: str, subject: Subject, settings: Mapping[str, Any], work: Callable[[Path], Made]) -> Outcome:
-    """The outcome of a step, which is done unless it is there. A folder belongs to the chain of steps that began in it, finished or not."""
+def _step(folder: Path, subject: Subject, settings: Mapping[str, Any], work: Callable[[Path], Made]) -> Outcome:
+    """The outcome of a step, which is done unless it is there."""
     path = folder / OUTCOME
-    _claim(folder, chain, settings)
     if path.exists():
         content = read_json(path)
         return Outcome(name=folder.name, made=_made(content, folder, subject), content=content, found_finished=True)
@@ -91,8 +103,8 @@ def _step(folder: Path, chain: str, subject: Subject, settings: Mapping[str, Any
         "model": None if made.model == subject.original else _place(made.model, folder),
         "file": None if made.file is None else _place(made.file, folder),
         "notes": made.notes,
-        **subject.cost(made),
-        **subject.judge(made),
+        **_figures(made, subject),
+        "further": {file.name: _figures(dataclasses.replace(made, file=file), subject) for file in made.further},
         "seconds": round(worked, 2),
         "environment": environment(),
     }
@@ -101,22 +113,38 @@ def _step(folder: Path, chain: str, subject: Subject, settings: Mapping[str, Any
     return Outcome(name=folder.name, made=made, content=content, found_finished=False)
 
 
-def _claim(folder: Path, chain: str, settings: Mapping[str, Any]) -> None:
-    """Note in a folder which chain of steps it belongs to. Raises ConfigError if something of another one is in it."""
+def _figures(made: Made, subject: Subject) -> dict[str, Any]:
+    return {**subject.cost(made), **subject.judge(made)}
+
+
+def _claim(folder: Path, chain: str, depends_on: Mapping[str, Any]) -> None:
+    """Note in a folder which chain of steps it belongs to, finished or not. Raises ConfigError if something of another one is in it."""
     note = folder / CHAIN
     there = read_json(note) if note.exists() else {}
     if there.get("chain") == chain:
         return
     if there and ((folder / OUTCOME).exists() or RunFolder(folder).has_checkpoint()):
+        differing = _differing(there.get("depends_on", {}), json.loads(json.dumps(depends_on)))
         raise ConfigError(
             f"{folder} holds a step of another recipe, student, teacher, data set or settings",
-            there=json.dumps(there.get("settings"))[:120],
-            here=json.dumps(settings)[:120],
+            **differing or {"differs": "the student, the data set, or a step before this one"},
             to_mend="another --name, or move that folder and those after it away",
         )
     with written_or_told(f"the step in {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(note, {"chain": chain, "settings": settings})
+        write_json(note, {"chain": chain, "depends_on": depends_on})
+
+
+def _differing(there: Mapping[str, Any], here: Mapping[str, Any]) -> dict[str, str]:
+    """The first settings that are others, with what they were and are."""
+    then, now = flatten(there), flatten(here)
+    names = [name for name in dict.fromkeys((*now, *then)) if then.get(name) != now.get(name)]
+    return {name: f"{_short(then.get(name))} there, {_short(now.get(name))} now" for name in names[:SHOWN]} if then else {}
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= SHOWN_LETTERS else f"{text[:SHOWN_LETTERS]}..."
 
 
 def _place(path: Path, folder: Path) -> str:

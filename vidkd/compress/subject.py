@@ -17,11 +17,12 @@ from vidkd.detection.evaluate import DetectorJudgement, RecallJudgement
 class Made:
     """model: the network in float, a checkpoint or the folder of a run. file: what is judged in its place where it was exported.
 
-    notes: what happened to its layers and, under `judged`, what every file scored that it was exported to; plain values.
+    further: more files that it was exported to and that are judged too. notes: what happened to its layers; plain values.
     """
 
     model: Path
     file: Path | None = None
+    further: tuple[Path, ...] = ()
     notes: Mapping[str, Any] = field(default_factory=dict)
 
 

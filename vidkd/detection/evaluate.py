@@ -113,7 +113,7 @@ def judge_recall(detector: Detector, truth: BoxManifest, *, score: float, batch_
 
     The protocol for footage of which not every object has a box (DAVIS); see `recall_of`. Raises as `judge_detector` and `recall_of` do.
     """
-    mapping = map_classes(detector.class_names, truth.classes)
+    mapping = map_classes(detector.class_names, truth.classes, of=f"detector and data set '{truth.name}'")
     to_find = dataclasses.replace(truth, frames=tuple(frame for frame in truth.frames if not frame.ignore.all()))
     found = {key: mapping.translate(each) for key, each in detect_frames(detector, to_find, batch_size=batch_size).items()}
     return RecallJudgement(recall=recall_of(to_find, found, score=score), score=score, unknown=mapping.only_target)
@@ -124,7 +124,7 @@ def judge_detector(detector: Detector, truth: BoxManifest, *, batch_size: int = 
 
     Raises ConfigError where no class of the two has the same name; DataError and VideoError for a frame that cannot be read.
     """
-    mapping = map_classes(detector.class_names, truth.classes)
+    mapping = map_classes(detector.class_names, truth.classes, of=f"detector and data set '{truth.name}'")
     found = {key: mapping.translate(each) for key, each in detect_frames(detector, truth, batch_size=batch_size).items()}
     counts = np.bincount(
         np.concatenate([frame.labels[~frame.ignore] for frame in truth.frames if frame.complete] or [np.zeros(0, np.int64)]),

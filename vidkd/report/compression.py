@@ -19,7 +19,7 @@ def compression_report(
     content = check_summary(dict(summary), source="summary")
     return Report(
         title=str(content["study"]).replace("_", " "),
-        subtitle=f"{len(content['methods']) - 1} steps of compression, each judged on '{content['data']['subset']}'.",
+        subtitle=f"{len(outcomes) - 1} steps of compression, each judged on '{content['data']['subset']}'.",
         command=command,
         config_text=config_text,
         tables=(_steps(content, main), *_layers(outcomes)),
@@ -70,8 +70,12 @@ def _steps(content: Mapping[str, Any], main: str) -> Table:
 def _layers(outcomes: Mapping[str, Mapping[str, Any]]) -> Sequence[Table]:
     """What each step did to which layers, and which it left and why."""
     tables = []
+    before: Mapping[str, Any] = {}
     for name, content in outcomes.items():
         notes = content["notes"]
+        same, before = before.get("integer_convolutions") is not None and notes.get("layers") == before.get("layers"), notes
+        if same:  # an export of what was quantised right before it
+            continue
         noise = notes.get("sensitivity_db", {})
         integers = "integer_convolutions" in notes
         stays = "stays in float" if integers else "left alone"

@@ -31,16 +31,16 @@ class ClassMapping:
         return dataclasses.replace(kept, labels=labels[labels != UNKNOWN])
 
 
-def map_classes(source: Sequence[str], target: Sequence[str]) -> ClassMapping:
+def map_classes(source: Sequence[str], target: Sequence[str], *, of: str = "two detectors") -> ClassMapping:
     """Match two lists of class names: those that are equal once case, underscores, hyphens and runs of spaces are levelled; no other guess.
 
-    Raises ConfigError if a list holds a name twice, once levelled, or if no name is in both.
+    of: whose lists these are, for the message. Raises ConfigError if a list holds a name twice, once levelled, or if no name is in both.
     """
     places, known = _places(source), _places(target)
     labels = np.asarray([known.get(name, UNKNOWN) for name in places], np.int64)
     if not (labels != UNKNOWN).any():
         raise ConfigError(
-            "two detectors have no class in common", first=_some(source), second=_some(target), to_mend="give both lists the same names"
+            f"{of} have no class in common", first=_some(source), second=_some(target), to_mend="give both lists the same names"
         )
     return ClassMapping(
         labels=labels,

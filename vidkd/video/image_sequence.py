@@ -67,7 +67,11 @@ def _is_image(name: str) -> bool:
 
 def _in_order(path: str, images: Sequence[Path]) -> Sequence[Path]:
     if not images:
-        raise VideoError(f"no images in: {path}", looked_for=", ".join(sorted(IMAGE_SUFFIXES)))
+        raise VideoError(
+            f"no images in: {path}",
+            looked_for=", ".join(sorted(IMAGE_SUFFIXES)),
+            to_mend="a folder is taken for the frames of one video: name a folder of images, or the video files themselves",
+        )
     return sorted(images, key=lambda image: _natural(image.name))
 
 
