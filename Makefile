@@ -33,7 +33,7 @@ benchmark: .venv/ready
 	set -e; for name in $(BENCHMARKED); do \
 		$(BIN)/vidkd compress --config configs/compress/demo_$$name.yaml --data.root runs/data/motion_shapes; \
 	done
-	$(BIN)/vidkd benchmark configs/benchmark/demo.yaml --data.root runs/data/motion_shapes
+	$(BIN)/vidkd benchmark configs/benchmark/demo.yaml --data.root runs/data/motion_shapes --overwrite
 
 test: .venv/ready
 	$(BIN)/python -m pytest -n 2 -m "not slow"

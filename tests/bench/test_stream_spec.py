@@ -86,7 +86,7 @@ def test_settings_of_a_cell_come_from_study_method_and_trial(tmp_path: Path) -> 
         ({"streams": {"a": {**BOTH, "calls_until": 0}}}, "calls_until is a frame from 1 on: 0"),
         ({"streams": {"a": {"segments": [{"vidoe": "both"}]}}}, "unknown setting 'vidoe'.*did you mean *: video"),
         ({"update": {"lr": -1.0}}, "update.lr must be above 0"),
-        ({"update": {"lrr": 1.0}}, "settings of Update that cannot be used"),
+        ({"update": {"lrr": 1.0}}, "unknown setting 'lrr'.*did you mean *: lr"),
         ({"update": {"loss": "matched_heads"}}, "needs raw heads"),
         ({"against": ["studnet"]}, "unknown method 'studnet'"),
         ({"against": ["As it is"], "methods": {"As it is": {}}}, "'As it is' cannot stand in the name of a metric.*small letters"),
@@ -122,7 +122,10 @@ def test_settings_of_a_cell_come_from_study_method_and_trial(tmp_path: Path) -> 
         ({"methods": {"student": {}, "fixed": {"tuned_as": "nobody"}}}, "unknown method with trials 'nobody'"),
         ({"methods": {"student": {}, "fixed": {"tuned_as": "student"}}}, "unknown method with trials 'student'"),
         ({"methods": {"student": {}, "fixed": {"wrong": 2.0}}}, "wrong is a share"),
-        ({"methods": {"student": {"kind": "frosty"}}}, "cannot be used"),
+        (
+            {"methods": {"student": {"kind": "frosty"}}},
+            "'methods.student.kind' has a wrong value.*found *: frosty.*expected *: one of learn",
+        ),
     ],
 )
 def test_what_no_study_can_be_is_refused_by_name(tmp_path: Path, over: dict, message: str) -> None:

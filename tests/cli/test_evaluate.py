@@ -316,6 +316,14 @@ def test_a_data_set_of_other_classes_is_refused(run: Path, tiny_root: Path, tmp_
     assert "Down, Grow, Right" in error
 
 
+@pytest.mark.parametrize("flag", ["--view=flow", "--task=mars", "--model.backbone=r3d_18", "--optim.lr=1"])
+def test_settings_that_judging_does_not_read_are_refused(run: Path, flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate("--checkpoint", run, "--device", "cpu", flag) == 2
+    told = capsys.readouterr().err
+    assert f"{flag.partition('=')[0]} means nothing to an evaluation" in told
+    assert "below --data., --train." in told
+
+
 def test_a_missing_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate("--checkpoint", tmp_path / "nobody") == 2
     assert f"checkpoint not found: {tmp_path / 'nobody'}" in capsys.readouterr().err

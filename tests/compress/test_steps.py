@@ -108,6 +108,13 @@ def test_what_a_step_says_is_what_its_network_does(outcomes: list[Outcome], tiny
     assert list(exported.content["notes"]["left"].values()) == ["spare"] * len(exported.content["notes"]["left"])
 
 
+def test_a_step_is_named_by_its_folder(outcomes: list[Outcome], runs: Path) -> None:
+    assert checkpoint_in(runs / "small" / "3_factorise") == runs / "small" / "3_factorise" / "model.pt"
+    assert checkpoint_in(runs / "small" / "2_repair").parent.name == "checkpoints"
+    with pytest.raises(CheckpointError, match=r"name the exported file in that folder: \S+5_export/model\.onnx"):
+        load_classifier(runs / "small" / "5_export")
+
+
 def test_a_finished_recipe_is_read_and_a_moved_one_too(outcomes: list[Outcome], tiny_teacher: Path, runs: Path, tmp_path: Path) -> None:
     again = do(recipe_of(tiny_teacher, runs, WRITTEN))
     assert all(outcome.found_finished for outcome in again)

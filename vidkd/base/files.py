@@ -68,6 +68,8 @@ def read_json(path: Path | str) -> Any:
         raise DataError(f"file not found: {path}") from None
     except json.JSONDecodeError as error:
         raise DataError(f"not a JSON file: {path}", line=error.lineno, reason=error.msg) from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"not a JSON file: {path}", reason="it holds no text") from error
 
 
 def append_jsonl(path: Path | str, row: object) -> None:

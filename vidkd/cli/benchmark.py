@@ -1,7 +1,7 @@
 """Measure speed against accuracy: models in turn on the same clips or frames, alone and from file to answer, and in fresh processes.
 
   vidkd benchmark BENCHMARK.yaml                    measures; writes summary.json, measurements.json and report.html
-  vidkd benchmark BENCHMARK.yaml --repeat           measures a second time, and says of each figure whether it differs from the first
+  vidkd benchmark BENCHMARK.yaml --repeat           measures a second time, and compares with the first as below
   vidkd benchmark report DIR                        makes the page of what lies in DIR anew
   vidkd benchmark compare A.json B.json             tells what is worse in B than in A beyond the intervals; exit code 1 if anything is,
                                                     or if it moved the wrong way and nothing tells whether by chance
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from vidkd.base.roots import ROOT_HELP, roots_of
 from vidkd.cli.number_flags import add_number
-from vidkd.cli.outputs import check_folder, written_or_refused
+from vidkd.cli.outputs import add_overwrite_argument, check_folder, written_or_refused
 
 if TYPE_CHECKING:
     from vidkd.bench.speed.config import Benchmark
@@ -51,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="X",
         help="of compare and --repeat: share by which a figure may differ beyond the intervals (default: 0)",
     )
+    add_overwrite_argument(parser, "--out")
     parser.epilog = "any setting of the benchmark may follow as a flag: --data.root DIR --rounds 5"
 
 
@@ -71,21 +72,35 @@ def run(arguments: argparse.Namespace) -> int:
     benchmark = read_benchmark(arguments.words[0], arguments.settings, roots=roots_of(arguments.root))
     folder = Path(arguments.out) if arguments.out else Path("runs") / benchmark.config.name
     check_folder("--out", folder)
+    _check_place(folder, arguments)
     command = shlex.join(["vidkd", "benchmark", *arguments.words, *_flags(arguments), *arguments.settings])
     require("matplotlib", "report")  # before anything is measured
     if arguments.repeat:
         return _repeat(benchmark, folder, arguments.device, command, arguments.tolerance or 0.0)
     summary = _measure(benchmark, folder, "summary.json", "measurements.json", arguments.device)
+    for name in ("repeat.json", "repeat_measurements.json"):  # of what is replaced
+        (folder / name).unlink(missing_ok=True)
     _report(folder, summary, command)
     sys.stdout.write(f"written: {folder / 'summary.json'}, {folder / 'measurements.json'}, {folder / 'report.html'}\n")
     return 0
+
+
+def _check_place(folder: Path, arguments: argparse.Namespace) -> None:
+    """Raise ConfigError where another run's summary would be replaced unasked."""
+    from vidkd.base.errors import ConfigError
+
+    if arguments.repeat and arguments.overwrite:
+        raise ConfigError("--repeat measures beside the first run, and --overwrite replaces it", to_mend="one of them")
+    if (folder / "summary.json").exists() and not arguments.repeat and not arguments.overwrite:
+        mend = "--repeat to measure a second time beside it, another --out, or --overwrite to replace it"
+        raise ConfigError(f"a summary lies there already: {folder / 'summary.json'}", to_mend=mend)
 
 
 def _flags(arguments: argparse.Namespace) -> list[str]:
     given = [f"--out={arguments.out}"] if arguments.out else []
     given += [f"--root={folder}" for folder in arguments.root or ()]
     given += [f"--device={arguments.device}"] if arguments.device != "auto" else []
-    given += ["--repeat"] if arguments.repeat else []
+    given += [f"--{name}" for name in ("repeat", "overwrite") if getattr(arguments, name)]
     return [*given, *([f"--tolerance={arguments.tolerance:g}"] if arguments.tolerance is not None else [])]
 
 
@@ -114,7 +129,7 @@ def _report(folder: Path, summary: Mapping[str, Any], command: str, repeated: "C
 
 
 def _repeat(benchmark: "Benchmark", folder: Path, device: str, command: str, tolerance: float) -> int:
-    """The second run lies beside the first, which stays."""
+    """The second run lies beside the first, which stays; the exit code is that of `compare`."""
     from vidkd.base.errors import ConfigError
     from vidkd.bench.speed.cost import content_of
     from vidkd.bench.speed.kept import read_measurements
@@ -143,7 +158,7 @@ def _repeat(benchmark: "Benchmark", folder: Path, device: str, command: str, tol
     _report(folder, first, command, comparison)
     sys.stdout.write(_compared(comparison, "the first run"))
     sys.stdout.write(f"written: {folder / 'repeat.json'}, {folder / 'repeat_measurements.json'}, {folder / 'report.html'}\n")
-    return 0
+    return 1 if comparison.regressions else 0
 
 
 def _check_repeated(first: Mapping[str, Any], benchmark: "Benchmark", folder: Path) -> None:
@@ -161,7 +176,7 @@ def _report_again(arguments: argparse.Namespace) -> int:
     """The page of a benchmark that was measured, with its second run if there is one; for a page that was lost or could not be made."""
     from vidkd.base.errors import ConfigError
     from vidkd.bench.speed.kept import read_measurements
-    from vidkd.bench.speed.regressions import compare
+    from vidkd.bench.speed.regressions import check_is_benchmark, compare
     from vidkd.bench.summary import read_summary
 
     if len(arguments.words) != 2 or arguments.settings or any(not flag.startswith("--tolerance") for flag in _flags(arguments)):
@@ -169,6 +184,7 @@ def _report_again(arguments: argparse.Namespace) -> int:
     folder = Path(arguments.words[1])
     paths = [folder / name for name in ("summary.json", "repeat.json")]
     summary, repeated = read_summary(paths[0]), None
+    check_is_benchmark(summary)
     if paths[1].exists():
         second = read_summary(paths[1])
         kept = read_measurements(paths[0], summary), read_measurements(paths[1], second)

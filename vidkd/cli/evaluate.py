@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from vidkd.engine.submission import Levels
     from vidkd.models import VideoClassifier
     from vidkd.models.exported import ExportedModule
+    from vidkd.runtime.classifier_metadata import ClassifierMetadata
 
 TAKES_SETTINGS = True
 NAME_WIDTH = 11  # of a metric, at least
@@ -134,7 +135,33 @@ def _config(arguments: argparse.Namespace, judged: "_Judged") -> "RunConfig":
     from vidkd.engine.settings import merge
 
     here = {"train.device": judged.device, "train.devices": 1}
-    return load_config(settings=merge(judged.run, here), overrides=arguments.settings)
+    config = load_config(settings=merge(judged.run, here), overrides=arguments.settings)
+    check_settings(arguments.settings, ("data", "train"))
+    if judged.exported is not None:
+        _check_shape(arguments.checkpoint, judged.exported, config)
+    return config
+
+
+def check_settings(flags: Sequence[str], sections: Sequence[str]) -> None:
+    """Raise ConfigError for a flag, known as a setting, that is of no section which judging reads."""
+    from vidkd.base.errors import ConfigError
+
+    for word in flags:
+        section = word.partition("=")[0].removeprefix("--").partition(".")
+        if word.startswith("--") and (section[0] not in sections or not section[1]):
+            mend = f"leave it out; what judging reads lies below {', '.join(f'--{name}.' for name in sections)}"
+            raise ConfigError(f"{word.partition('=')[0]} means nothing to an evaluation: the network is there already", to_mend=mend)
+
+
+def _check_shape(file: str, metadata: "ClassifierMetadata", config: "RunConfig") -> None:
+    """Raise ConfigError for clips of another shape than an exported file takes."""
+    from vidkd.base.errors import ConfigError
+
+    _, frames, crop, _ = metadata.clip_shape
+    asked = {"data.window.frames": (config.data.window.frames, frames), "data.transform.crop": (config.data.transform.crop, crop)}
+    for name, (given, made_for) in asked.items():
+        if given != made_for:
+            raise ConfigError(f"{file} takes {name} {made_for}, not {given}", to_mend=f"leave out --{name}, or export the run with it")
 
 
 def _clips(arguments: argparse.Namespace, judged: "_Judged", config: "RunConfig") -> "Clips":
@@ -239,8 +266,8 @@ def _say(remarks: Sequence[str], *written: Path) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class _Judged:
-    """What is judged: the network, its classes, the settings that it brings, the device of torch, where results go by default, and which
-    clips it was trained on, if it says.
+    """What is judged: the network, its classes, the settings that it brings, the device of torch, where results go by default, what an
+    exported file says of itself, and which clips it was trained on, if it says.
     """
 
     model: "VideoClassifier | ExportedModule"
@@ -248,7 +275,7 @@ class _Judged:
     run: dict[str, Any]
     device: str
     folder: Path
-    exported: bool
+    exported: "ClassifierMetadata | None"
     learned: "LearnedFrom | None"
 
 
@@ -269,7 +296,7 @@ def _judged(arguments: argparse.Namespace) -> _Judged:
         run=saved.run,
         device=arguments.device,
         folder=run_folder(path),
-        exported=False,
+        exported=None,
         learned=LearnedFrom.of(saved.data, saved.run.get("data")),
     )
 
@@ -288,14 +315,14 @@ def _judged_file(arguments: argparse.Namespace, path: Path) -> _Judged:
     metadata = classifier.metadata
     shown_data(metadata, str(path))
     run = {"view": metadata.view, "data": dict(metadata.shown)}
-    folder = path.with_name(f"{path.stem}_evaluation")
+    folder = path.with_name(f"{path.name}{'_' + arguments.runtime if arguments.runtime else ''}_evaluation")
     return _Judged(
         model=ExportedModule(classifier),
         classes=metadata.classes,
         run=run,
         device="cpu",
         folder=folder,
-        exported=True,
+        exported=metadata,
         learned=LearnedFrom.of(metadata.trained.get("data"), metadata.trained.get("groups")),
     )
 

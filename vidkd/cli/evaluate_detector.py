@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vidkd.cli.classifiers import refuse_runtime
-from vidkd.cli.evaluate import metric_lines, run_folder
+from vidkd.cli.evaluate import check_settings, metric_lines, run_folder
 from vidkd.cli.settings import list_settings
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def evaluate_detector(arguments: argparse.Namespace) -> int:
         return list_settings(DetectorRunConfig, "yolo")
     _refuse_submission(arguments)
     detector, config = _of_file(arguments) if arguments.model is not None else _of_run(arguments)
+    check_settings(arguments.settings, ("data", "judge", "train"))
     truth = _truth(read_frames(config.data), arguments)
     judgement: DetectorJudgement | RecallJudgement
     if any(frame.complete for frame in truth.frames):

@@ -17,7 +17,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from vidkd.cli.classifiers import check_there
 from vidkd.cli.number_flags import add_count, add_number
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CLIPS_OF_THE_RUN = 4
+INT8_CLIPS = 128
 METRICS = ("top1", "top5", "class_mean", "ap50", "map", "recall50")
 """Metrics of a run's evaluation that a card tells."""
 
@@ -55,15 +56,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--licence", metavar="TEXT", help="licence of the weights, for the card (default: unknown)")
     integers = parser.add_argument_group("eight-bit integers (.onnx and .xml)")
     integers.add_argument("--int8", action="store_true", help="weights and activations in integers; ranges from the run's training clips")
-    clips = "training clips, or frames of a detector, to find ranges on (default: 128)"
-    add_count(integers, "--int8-clips", default=128, metavar="N", help=clips)
+    clips = f"training clips, or frames of a detector, to find ranges on (default: {INT8_CLIPS})"
+    add_count(integers, "--int8-clips", metavar="N", help=clips)
     integers.add_argument("--int8-footage", nargs="+", type=Path, metavar="VIDEO", help="of a detector: videos to take these frames from")
     integers.add_argument("--int8-spare", nargs="+", default=[], metavar="LAYER", help="layers that stay in float (backbone.net.stem*)")
     integers.add_argument(
         "--int8-weight-bits",
         type=int,
         choices=(7, 8),
-        default=8,
         help="of weights; 7 for x86 processors without VNNI, whose eight-bit products saturate (default: 8)",
     )
     integers.add_argument("--int8-sensitivity", action="store_true", help="print what each layer alone in integers does to the outputs")
@@ -84,8 +84,10 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(
             f"exported already: {arguments.checkpoint}", to_mend="name the run, the checkpoint or the .cfg that it comes from"
         )
-    if not arguments.int8 and (arguments.int8_spare or arguments.int8_sensitivity or arguments.int8_footage):
-        raise ConfigError("--int8-spare, --int8-sensitivity and --int8-footage belong to --int8", to_mend="add --int8")
+    of_integers = [name for name in vars(arguments) if name.startswith("int8_") and getattr(arguments, name) not in (None, False, [])]
+    if of_integers and not arguments.int8:
+        flags = ", ".join("--" + name.replace("_", "-") for name in of_integers)
+        raise ConfigError(f"only with --int8: {flags}", to_mend="add --int8")
     tolerance = TOLERANCE if arguments.tolerance is None else arguments.tolerance
     for path in arguments.out:
         if path.suffix.lower() not in FORMATS:
@@ -105,10 +107,11 @@ def run(arguments: argparse.Namespace) -> int:
     clips = _clips(arguments.clips, config, saved.view)
     judged, why_not = judged_of(arguments.checkpoint)
     integers = _integers(arguments, saved, config)
+    said = ""
     for path in arguments.out:
         exported = export_classifier(saved, config.data, path, clips=clips, tolerance=tolerance, integers=integers)
         if exported.quantised is not None:
-            sys.stdout.write(integers_text(exported.quantised))
+            said = integers_said(exported.quantised, said)
         if not exported.open_batch:
             sys.stdout.write(f"{path.name} takes one clip at a time: the code of the network is bound to its batch size\n")
         card = write_card(exported, data=_data_name(config.data), judged=judged, why_not=why_not, licence=arguments.licence)
@@ -158,11 +161,19 @@ def integers_config(arguments: argparse.Namespace) -> "QuantiseConfig":
     from vidkd.bench.speed.machine import CPUINFO, processor_flags
     from vidkd.compress.config import QuantiseConfig
 
-    bits, flags = arguments.int8_weight_bits, processor_flags(CPUINFO)
+    bits: Literal[7, 8] = 7 if arguments.int8_weight_bits == 7 else 8
+    flags = processor_flags(CPUINFO)
     if bits == 8 and "avx2" in flags and not any("vnni" in flag for flag in flags):
         log.warning("this processor has no VNNI: its eight-bit products may saturate (--int8-weight-bits 7 for files that run here)")
     spare = tuple(arguments.int8_spare)
-    return QuantiseConfig(clips=arguments.int8_clips, spare=spare, sensitivity=arguments.int8_sensitivity, weight_bits=bits)
+    return QuantiseConfig(clips=arguments.int8_clips or INT8_CLIPS, spare=spare, sensitivity=arguments.int8_sensitivity, weight_bits=bits)
+
+
+def integers_said(quantised: "Quantised", before: str) -> str:
+    """Write `integers_text`, of which of a second file that is alike the first line alone; returns it. before: of the file before."""
+    text = integers_text(quantised)
+    sys.stdout.write(text if text != before else f"{quantised}\n")
+    return text
 
 
 def integers_text(quantised: "Quantised") -> str:

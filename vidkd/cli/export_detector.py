@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def export_detector_files(arguments: argparse.Namespace) -> int:
     """Export a run's detector, or a darknet cfg with weights and names, to every file; say how far each is from it; write the cards."""
     from vidkd.base.errors import ConfigError
-    from vidkd.cli.export import integers_config, integers_text
+    from vidkd.cli.export import integers_config, integers_said
     from vidkd.compress.detector_export import FORMATS, TOLERANCE, export_detector, write_detector_card
     from vidkd.detection.footage import drawn_footage
     from vidkd.detection.frames import read_frames
@@ -38,11 +38,12 @@ def export_detector_files(arguments: argparse.Namespace) -> int:
         footage, source = drawn_footage(arguments.int8_footage or (), lambda: read_frames(_config(arguments).data).train, integers.clips)
         sys.stdout.write(f"ranges of activations found on {source}\n")
     kept: dict[str, Quantised] = {}
+    said = ""
     for path in arguments.out:
         tolerance = TOLERANCE if arguments.tolerance is None else arguments.tolerance
         exported = export_detector(detector, path, frames=frames, integers=integers, footage=footage, kept=kept, tolerance=tolerance)
         if exported.quantised is not None:
-            sys.stdout.write(integers_text(exported.quantised))
+            said = integers_said(exported.quantised, said)
         network = f"darknet, {Path(arguments.checkpoint).name}"
         card = write_detector_card(exported, network=network, data=data, judged=judged, why_not=why_not, licence=arguments.licence)
         sys.stdout.write(f"{exported.parity}\nwritten: {path} ({exported.bytes / 2**20:.2f} MiB), {card}\n")

@@ -69,9 +69,11 @@ def save_classifier(path: Path | str, saved: SavedClassifier) -> None:
 
 def read_checkpoint(path: Path | str) -> dict[str, Any]:
     """A checkpoint's content, on the CPU. Raises CheckpointError if it is missing, truncated, or not a checkpoint of vidkd."""
-    path = checkpoint_in(Path(path))
+    named, path = Path(path), checkpoint_in(Path(path))
     if not path.exists():
-        raise CheckpointError(f"checkpoint not found: {path}", to_mend="train it, or name another file")
+        files = [file for file in sorted(named.glob("*")) if file.suffix in (".onnx", ".xml")] if named.is_dir() else []
+        mend = f"name the exported file in that folder: {files[0]}" if files else "train it, or name another file"
+        raise CheckpointError(f"checkpoint not found: {path}", to_mend=mend)
     if path.suffix.lower() == ".pt2":
         raise CheckpointError(
             f"a program of torch.export, which vidkd writes but does not run: {path}",
@@ -99,11 +101,15 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
 
 
 def checkpoint_in(run: Path) -> Path:
-    """The checkpoint to use of a run's folder: the best by validation if there is one, else the last. A path of no folder is its own."""
+    """The checkpoint to use of a run's folder: the best by validation if there is one, else the last; of a step of compression its network.
+
+    A path of no folder is its own.
+    """
     if not run.is_dir():
         return run
-    best = run / "checkpoints" / "best.pt"
-    return best if best.exists() else run / "checkpoints" / "last.pt"
+    last = run / "checkpoints" / "last.pt"
+    found = (path for path in (run / "checkpoints" / "best.pt", last, run / "model.pt") if path.exists())
+    return next(found, last)
 
 
 def load_classifier(path: Path | str) -> SavedClassifier:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from vidkd.base.progress import duration
-from vidkd.bench.speed.regressions import Comparison, held_against, judged_on_one_window
+from vidkd.bench.speed.regressions import Comparison, check_is_benchmark, held_against, judged_on_one_window
 from vidkd.bench.summary import check_summary
 from vidkd.report.figures import accuracy_by_condition
 from vidkd.report.pareto import Point, pareto_figure, parts_figure
@@ -25,9 +25,10 @@ Metrics = Mapping[str, Any]
 def benchmark_report(summary: Mapping[str, Any], *, command: str = "", config_text: str = "", repeated: Comparison | None = None) -> Report:
     """Tables and figures of a benchmark's summary. repeated: a second run held against it.
 
-    Raises DataError for a summary that does not follow the schema.
+    Raises DataError for a summary that does not follow the schema, or is of no benchmark.
     """
     content = check_summary(dict(summary), source="summary")
+    check_is_benchmark(content)
     data, methods = content["data"], {name: method["metrics"] for name, method in content["methods"].items()}
     judged = next((name for name in JUDGED if any(name in metrics for metrics in methods.values())), None)
     first = _first_condition(methods)

@@ -106,7 +106,7 @@ def test_a_flag_makes_the_section_that_the_file_lacks(tmp_path: Path) -> None:
         ("models: {one: {detector: x.cfg, amp: float16}}", "compile and amp are for classifiers in torch"),
         ("models: {one: {checkpoint: x, source: y}}", "source is for an exported file"),
         ("models: {one: {checkpoint: x}}\nrounds: 0", "rounds must be at least 1, not 0"),
-        ("models: {one: {checkpoint: x}}\nrounds: few", "cannot be used"),
+        ("models: {one: {checkpoint: x}}\nrounds: few", "'rounds' has a wrong value"),
         ("models: {one: {checkpoint: x}}\nbatches: [1, 1]", "batches are counts from 1 on"),
         ("models: {one: {checkpoint: x}}\nthreads: [0]", "threads are counts from 1 on"),
         ("models: {one: {checkpoint: x}}\nblock_s: 0", "block_s must be above 0"),
@@ -141,8 +141,12 @@ def test_annotations_and_classes_are_lists_of_names_in_flags_too(tmp_path: Path)
     single = read_benchmark(path, ["--data.classes", "car", "--threads", "2", "--batches=1"]).config
     assert single.data is not None
     assert (single.data.classes, single.threads, single.batches) == (["car"], [2], [1])
-    with pytest.raises(ConfigError, match="cannot be used"):
+    with pytest.raises(ConfigError, match=r"'threads' has a wrong value(.|\n)*found +: \[many\](.|\n)*expected +: a list of whole numbers"):
         read_benchmark(path, ["--threads", "many"])
+    with pytest.raises(ConfigError, match=r"'data\.subset' has a wrong value(.|\n)*found +: tst(.|\n)*expected +: one of train, val, test"):
+        read_benchmark(path, ["--data.subset", "tst"])
+    with pytest.raises(ConfigError, match=r"'models\.one\.runtime' has a wrong value(.|\n)*expected +: one of eager, onnx"):
+        read_benchmark(path, ["--models.one.runtime", "tensorrt"])
 
 
 def test_defaults_measure_enough_for_an_interval() -> None:

@@ -40,6 +40,8 @@ def verdict(metric: str, before: dict[str, Any], after: dict[str, Any], **option
         ("file_bytes", row(1000), row(1000), "same"),
         ("latency_ms@b1t1", row(10), row(12, (11.5, 13)), "unknown"),
         ("latency_ms@b1t1", row(10), row(10), "same"),
+        ("memory_mib", row(100), row(100.4), "same"),
+        ("memory_mib", row(100), row(100.6), "unknown"),
     ],
 )
 def test_a_figure_differs_where_intervals_do_not_meet(metric: str, before: dict, after: dict, told: str) -> None:

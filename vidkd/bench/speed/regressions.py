@@ -28,6 +28,8 @@ JUDGED_ON = ("split", "subset")
 """What part of a data set was judged, as `data` of a summary tells it."""
 EPSILON = 1e-9
 """What a difference of two numbers is off by."""
+UNTOLD = 0.005
+"""Share by which a figure without an interval may differ: memory of a process is never the same to the byte."""
 UNPAIRED = 0.01
 """By how much an accuracy may differ where a run has not kept what it takes to compare in pairs."""
 Bounds = tuple[float, float]
@@ -86,17 +88,22 @@ def compare(
     A time differs if the two 95 % intervals do not meet; an exact figure, as the number of parameters, if it is another number; an accuracy
     if the interval of its difference on the same clips or frames leaves out zero. measurements: of both runs (`read_measurements`), which
     tell that difference; an accuracy of which one of them tells nothing differs by more than UNPAIRED. Of what has no interval nobody can
-    say: `unknown`, unless it is equal. tolerance: share of the first value by which a figure may differ on top of that. A figure or model
-    that only one run has is `gone` or `new`.
+    say: `unknown`, unless it is equal (a time or size within UNTOLD). tolerance: share of the first value by which a figure may differ on
+    top of that. A figure or model that only one run has is `gone` or `new`.
     Raises DataError for summaries of no benchmark, and as `check_alike`.
     """
     for summary in (first, second):
-        if not isinstance(summary["data"], Mapping) or "baseline" not in summary["data"]:
-            raise DataError(f"the summary of a study, not of a benchmark: {summary['study']}", to_mend="vidkd benchmark writes one")
+        check_is_benchmark(summary)
     check_alike(first["data"], second["data"])
     machine = same_machine(first["environment"], second["environment"])
     changes = tuple(_changes(first["methods"], second["methods"], machine, tolerance, measurements))
     return Comparison(changes=changes, same_machine=machine, notes=tuple(_notes(first, second, changes)))
+
+
+def check_is_benchmark(summary: Mapping[str, Any]) -> None:
+    """Raise DataError for a summary of something else, of a study or a recipe."""
+    if not isinstance(summary["data"], Mapping) or "baseline" not in summary["data"]:
+        raise DataError(f"the summary of a study, not of a benchmark: {summary['study']}", to_mend="vidkd benchmark writes one")
 
 
 def held_against(data: Mapping[str, Any], model: str) -> str | None:
@@ -163,7 +170,8 @@ def _verdict(metric: str, before: Value | None, after: Value | None, moved: Move
     slack = tolerance * abs(before[0]) + (UNPAIRED if is_accuracy(metric) and moved is None else 0.0)
     bounds = _difference(metric, before, after, moved)
     if bounds is None:
-        return "same" if abs(after[0] - before[0]) <= slack else "unknown"
+        untold = 0.0 if is_accuracy(metric) else UNTOLD * abs(before[0])
+        return "same" if abs(after[0] - before[0]) <= max(slack, untold) else "unknown"
     low, high = bounds
     if low > slack + EPSILON:
         return "better" if is_better_higher(metric) else "worse"

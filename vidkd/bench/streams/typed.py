@@ -1,5 +1,6 @@
 """Settings dataclasses from the plain values of a YAML file."""
 
+import copy
 import dataclasses
 import functools
 import typing
@@ -10,6 +11,7 @@ from typing import Any, TypeVar
 from jsonargparse import ArgumentParser
 
 from vidkd.base.errors import ConfigError, unknown_name
+from vidkd.engine.expected import as_yaml, in_words
 from vidkd.engine.settings import merge
 
 Built = TypeVar("Built")
@@ -19,12 +21,13 @@ def built(kind: type[Built], content: Mapping[str, Any]) -> Built:
     """A settings dataclass from plain values, typed. Raises ConfigError for what a field refuses."""
     parser = _parser(typing.cast(Any, kind))  # mypy takes no type of a type variable for hashable
     try:
-        return kind(**parser.instantiate(parser.parse_object(dict(content))).as_dict())
+        return kind(**parser.instantiate(parser.parse_object(copy.deepcopy(dict(content)))).as_dict())
     except Exception as error:  # jsonargparse wraps what a dataclass refuses
         for cause in (error, error.__cause__, error.__context__):
             if isinstance(cause, ConfigError):
                 raise cause from None
-        raise ConfigError(f"settings of {kind.__name__} that cannot be used", reason=" ".join(str(error).split())) from error
+        told = wrong_value(kind, content)
+        raise told or ConfigError(f"settings of {kind.__name__} that cannot be used", reason=" ".join(str(error).split())) from error
 
 
 @functools.cache
@@ -32,6 +35,34 @@ def _parser(kind: type) -> ArgumentParser:
     parser = ArgumentParser(exit_on_error=False, prog="study", add_help=False)
     parser.add_class_arguments(kind)
     return parser
+
+
+def wrong_value(kind: Any, content: Any, at: str = "") -> ConfigError | None:
+    """The error for the first value that is not of the type of its field, anywhere below; None if all are."""
+    if not isinstance(content, Mapping):
+        return ConfigError(f"'{at.removesuffix('.')}' must hold settings by name", found=as_yaml(content))
+    hints = typing.get_type_hints(kind)
+    for key, value in content.items():
+        if key not in hints:
+            return unknown_name("setting", f"{at}{key}", [f"{at}{name}" for name in hints])
+        below = [part for part in _parts(value, hints[key], f"{at}{key}") if part[0] is not None]
+        for part, place in below:
+            if (told := wrong_value(_dataclass_in(hints[key]), part, f"{place}.")) is not None:
+                return told
+        if not below and not _fits(hints[key], value):
+            words = in_words(hints[key])
+            return ConfigError(f"'{at}{key}' has a wrong value", found=as_yaml(value), **({"expected": words} if words else {}))
+    return None
+
+
+def _fits(hint: Any, value: Any) -> bool:
+    parser = ArgumentParser(exit_on_error=False, add_help=False)
+    parser.add_argument("--value", type=hint)
+    try:
+        parser.parse_object({"value": value})
+    except Exception:  # whatever jsonargparse has against it
+        return False
+    return True
 
 
 def merged(*parts: Mapping[str, Any]) -> dict[str, Any]:

@@ -147,7 +147,7 @@ def _differences(before: Any, now: Any, name: str = "") -> Iterator[tuple[str, s
 
 
 def _short(value: Any) -> str:
-    text = "none" if value is None else json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else value
+    text = "not given" if value is None else json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else value
     return text if len(text) <= 80 else text[:77] + "..."
 
 
