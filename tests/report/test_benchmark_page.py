@@ -14,7 +14,7 @@ from vidkd.bench.speed.record import measurements_of, summary_of
 from vidkd.bench.speed.regressions import compare
 from vidkd.report.benchmark import benchmark_report
 from vidkd.report.page import render_html, render_report
-from vidkd.report.pareto import Point, pareto_figure, pareto_front, parts_figure
+from vidkd.report.pareto import Point, _sizes, pareto_figure, pareto_front, parts_figure
 from vidkd.report.parts import Estimate, Report, Table
 from vidkd.report.sorting import SORT_SCRIPT, script_source, sort_value
 
@@ -39,19 +39,19 @@ def point(label: str, cost: float, gain: float) -> Point:
 
 def test_what_the_tables_say(report: Report) -> None:
     small = table(report, "Speed and accuracy")["small"]
-    assert [cell.value for cell in small[1:4]] == pytest.approx([0.7, -0.05, 5.5])
-    assert small[4:6] == (pytest.approx(15.0), 20)
-    assert small[6].value == pytest.approx(0.25)
-    assert table(report, "Speed and accuracy")["original"][6] == Estimate(value=1.0, percent=False)
-    assert table(report, "Speed and accuracy")["peer"][1] is None
-    assert [table(report, "Speed and accuracy")[label][-1] for label in ("original", "small")] == ["\N{EN DASH}", "original"]
+    assert [cell.value for cell in small[2:5]] == pytest.approx([0.7, -0.05, 5.5])
+    assert small[5:7] == (pytest.approx(15.0), 20)
+    assert small[7].value == pytest.approx(0.25)
+    assert table(report, "Speed and accuracy")["original"][7] == Estimate(value=1.0, percent=False)
+    assert table(report, "Speed and accuracy")["peer"][2] is None
+    assert [table(report, "Speed and accuracy")[label][1] for label in ("original", "small")] == ["\N{EN DASH}", "original"]
     assert "Accuracy is that of one window and one crop of each clip" in report.tables[0].caption
     sizes = table(report, "Size, start and memory")
     assert sizes["small"][1:4] == (None, None, None)
     assert [sizes["original"][1], sizes["original"][2].value, sizes["original"][4].value] == [10**6, 100.0, 1.0]
     ways = table(report, "From file to answer")
-    assert ways["flow"][5].value == pytest.approx(22.0)
-    assert ways["original"][5] is None
+    assert ways["flow"][6].value == pytest.approx(22.0)
+    assert ways["original"][6] is None
     assert len(next(each for each in report.tables if each.title == "Batches and threads").rows) == 16
     assert table(report, "Models")["small"][5] == "multiply-accumulates: the file does not tell"
 
@@ -59,9 +59,9 @@ def test_what_the_tables_say(report: Report) -> None:
 def test_every_ratio_says_what_it_is_to() -> None:
     made = benchmark_report(summary_of(results(against={"peer": "small"})))
     assert "held against original, or what the tables name instead" in made.subtitle
-    for title, place in (("Speed and accuracy", 6), ("Batches and threads", 7), ("From file to answer", 8)):
+    for title, place in (("Speed and accuracy", 7), ("Batches and threads", 8), ("From file to answer", 9)):
         rows = table(made, title)
-        assert [rows[label][-1] for label in ("original", "small", "peer")] == ["\N{EN DASH}", "original", "small"]
+        assert [rows[label][1] for label in ("original", "small", "peer")] == ["\N{EN DASH}", "original", "small"]
         ratio = rows["peer"][place]
         assert ratio.value == pytest.approx(110 / 15 if title == "From file to answer" else 20.0)
 
@@ -102,9 +102,15 @@ def test_detectors_are_held_against_the_baseline_draw_by_draw() -> None:
     draws = np.linspace(0.3, 0.5, 41)
     found = benchmark_report(summary_of(results(original=detector("original", 0.4, draws), small=detector("small", 0.3, draws - 0.1))))
     small = table(found, "Speed and accuracy")["small"]
-    assert (small[2].value, small[2].ci95, small[2].signed) == (pytest.approx(-0.1), pytest.approx((-0.1, -0.1)), True)
+    assert (small[3].value, small[3].ci95, small[3].signed) == (pytest.approx(-0.1), pytest.approx((-0.1, -0.1)), True)
     assert "paired on the same frames" in found.tables[0].caption
-    assert found.tables[0].columns[1:3] == ("AP50 (%)", "difference")
+    assert found.tables[0].columns[1:4] == ("against", "AP50 (%)", "difference")
+
+
+def test_markers_that_would_hide_each_other_grow_smaller() -> None:
+    points = [point("a", 10, 0.9), point("far", 2, 0.5), point("b", 10.1, 0.9), point("c", 10.05, 0.905)]
+    assert _sizes(points) == [11.0, 7.0, 7.5, 4.0]
+    assert _sizes(points[:1]) == [7.0]
 
 
 def test_others_at_work_are_said() -> None:
@@ -191,12 +197,12 @@ for (const place of %s) heads[place].click();
 @pytest.mark.parametrize(
     ("clicks", "order"),
     [
-        ([3], ["small", "original", "flow", "peer"]),
-        ([3, 3], ["peer", "original", "flow", "small"]),
-        ([1], ["small", "original", "flow", "peer"]),
-        ([1, 1], ["flow", "original", "small", "peer"]),
+        ([4], ["small", "original", "flow", "peer"]),
+        ([4, 4], ["peer", "original", "flow", "small"]),
+        ([2], ["small", "original", "flow", "peer"]),
+        ([2, 2], ["flow", "original", "small", "peer"]),
         ([0], ["flow", "original", "peer", "small"]),
-        ([3, 0, 0], ["small", "peer", "original", "flow"]),
+        ([4, 0, 0], ["small", "peer", "original", "flow"]),
     ],
 )
 def test_a_click_sorts_and_the_next_turns_it_round(report: Report, tmp_path: Path, clicks: list[int], order: list[str]) -> None:

@@ -242,7 +242,9 @@ def _text(summary: Mapping[str, Any]) -> str:
         accuracy = (_number(metrics.get(judged)), _difference(differences.get(label)))
         rows.append((label, *accuracy, *times, held_against(summary["data"], label) or "-", *rest))
     widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
-    return "".join("  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip() + "\n" for row in rows)
+    batch, _, threads = at.removeprefix("b").partition("t")
+    head = f"latency: of a batch of {batch}; end to end: one after another from the file; threads: {threads}\n"
+    return head + "".join("  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip() + "\n" for row in rows)
 
 
 def _number(row: Mapping[str, Any] | None) -> str:

@@ -1,7 +1,7 @@
 """Make a trained student smaller, step by step, as a recipe says; every step is judged, and all stand in one table.
 
 A recipe (YAML, as in configs/compress/) names the student and the steps: prune, sparsify, factorise, refit, repair, distil, quantise,
-export; docs/compress.md tells what each takes. One that was interrupted goes on where it was when the same command is given again. Settings
+export; --settings lists what each takes. One that was interrupted goes on where it was when the same command is given again. Settings
 over those of the student's run follow as flags.
 
   vidkd compress --config configs/compress/motion_shapes.yaml --data.root DIR
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from vidkd.base.roots import ROOT_HELP, roots_of
 from vidkd.cli.number_flags import add_count
+from vidkd.cli.settings import list_steps
 
 if TYPE_CHECKING:
     from vidkd.compress.recipe import Recipe
@@ -28,7 +29,8 @@ TAKES_SETTINGS = True
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
-    parser.add_argument("--config", required=True, metavar="F", help="the recipe (YAML), as in configs/compress/")
+    parser.add_argument("--config", metavar="F", help="the recipe (YAML), as in configs/compress/")
+    parser.add_argument("--settings", dest="list_settings", action="store_true", help="list every setting of every kind of step, and stop")
     parser.add_argument("--student", metavar="F", help="run or checkpoint to compress, in place of the recipe's")
     parser.add_argument("--name", metavar="NAME", help="folder of the results below --runs (default: the recipe's, or its file's name)")
     parser.add_argument("--runs", metavar="DIR", help="folder of all runs (default: the recipe's, or runs)")
@@ -38,10 +40,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Do the steps, then write the summary and the page."""
-    from vidkd.compress.recipe import read_recipe
+    from vidkd.base.errors import ConfigError
+    from vidkd.compress.recipe import SETTINGS, read_recipe
     from vidkd.compress.steps import run_recipe
     from vidkd.engine.loop import InterruptedRunError
 
+    if arguments.list_settings:
+        return list_steps(SETTINGS)
+    if arguments.config is None:
+        raise ConfigError("no recipe is named", to_mend="--config configs/compress/motion_shapes.yaml, or one of your own")
     recipe = read_recipe(
         arguments.config,
         student=arguments.student,

@@ -6,8 +6,11 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from vidkd.engine.settings import Settings
 
+REPAIR = "repair"
 SETTINGS_HINT = "any setting of the configuration may follow as a flag: --data.root DIR --train.epochs 40   (--settings lists them)"
 
 
@@ -22,6 +25,22 @@ def list_settings(kind: "type[Settings]", task: str) -> int:
     from vidkd.engine.settings import settings_parser
 
     sys.stdout.write(_readable(settings_parser(kind, task).format_help()))
+    return 0
+
+
+def list_steps(kinds: "Mapping[str, type]") -> int:
+    """Print every setting of every kind of step of a recipe; those of a repair are a run's, and told where these are."""
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(prog="steps", add_help=False)
+    for name, kind in kinds.items():
+        if name != REPAIR:
+            parser.add_class_arguments(kind, name)
+    text = re.sub(r"^  --", "  ", _readable(parser.format_help()), flags=re.MULTILINE)
+    sys.stdout.write(f"prune.ratio is the key `ratio` of a step, which a recipe holds as `- prune: {{ratio: 0.5}}`.\n\n{text}\n")
+    sys.stdout.write(
+        f"Training of what is left:\n  {REPAIR}.*   settings of a run, as `vidkd train --settings` lists them, and `teacher: original`\n"
+    )
     return 0
 
 

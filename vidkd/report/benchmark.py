@@ -98,21 +98,21 @@ def _overview(methods: Mapping[str, Metrics], content: Mapping[str, Any], judged
     at, alone = _at(*first), _at(1, first[1])
     base = content["data"]["baseline"]
     gains = {pair["method"]: pair for pair in content["paired"]}
-    columns = ["model", *([f"{WORDS[judged]} (%)", "difference"] if judged else [])]
-    columns += ["latency (ms)", "p95", "calls", "ratio", "end to end (ms)", "against"]
+    columns = ["model", "against", *([f"{WORDS[judged]} (%)", "difference"] if judged else [])]
+    columns += ["latency (ms)", "p95", "calls", "ratio", "end to end (ms)"]
     rows = []
     for label, metrics in methods.items():
-        row: list[TableCell] = [label]
+        row: list[TableCell] = [label, _against(content["data"], label)]
         row += [_estimate(metrics, judged), Estimate.of_pair(gains.get(label))] if judged else []
         row += [_estimate(metrics, f"latency_ms{at}"), _plain(metrics, f"latency_p95_ms{at}"), _count(metrics, f"latency_n{at}")]
         row.append(_times(metrics, "latency", at, is_baseline=label == base))
-        row += [_estimate(metrics, f"end_to_end_ms{alone}"), _against(content["data"], label)]
+        row.append(_estimate(metrics, f"end_to_end_ms{alone}"))
         rows.append(tuple(row))
     sentences = (
         f"Median and 95th percentile of {_samples(content['data'], first[0])} answered at once on {_threads(first[1])}; in brackets 95 % "
         "intervals, of times over rounds, of accuracy over test groups.",
         *_judged_on(content["data"]),
-        "Difference: to the model in the last column, in percentage points, paired on the same "
+        "Difference: to the model that it is held against, in percentage points, paired on the same "
         f"{_samples(content['data'], 1).split()[1]}s. Ratio: how many times that model's time, median over rounds of the ratio within a "
         "round. A click on a head sorts.",
     )
@@ -162,18 +162,19 @@ def _sizes(methods: Mapping[str, Metrics], data: Mapping[str, Any]) -> Table:
 
 def _conditions(methods: Mapping[str, Metrics], data: Mapping[str, Any]) -> Table:
     noun = _samples(data, 1).split()[1]
-    columns = ("model", "batch", "threads", "latency (ms)", "p95", "calls", f"{noun}s a second", "ratio", "against")
+    columns = ("model", "against", "batch", "threads", "latency (ms)", "p95", "calls", f"{noun}s a second", "ratio")
     rows = []
     for batch, threads in _all_conditions(methods):
         at = _at(batch, threads)
         for label, metrics in methods.items():
-            row: list[TableCell] = [label, batch, threads, _estimate(metrics, f"latency_ms{at}"), _estimate(metrics, f"latency_p95_ms{at}")]
+            row: list[TableCell] = [label, _against(data, label), batch, threads]
+            row += [_estimate(metrics, f"latency_ms{at}"), _estimate(metrics, f"latency_p95_ms{at}")]
             row += [_count(metrics, f"latency_n{at}"), _estimate(metrics, f"throughput{at}")]
-            row += [_times(metrics, "latency", at, is_baseline=label == data["baseline"]), _against(data, label)]
+            row.append(_times(metrics, "latency", at, is_baseline=label == data["baseline"]))
             rows.append(tuple(row))
     caption = (
         f"The model alone: {noun}s lie decoded in memory, the answer comes back there. {data['rounds']} rounds. Ratio: how many times the "
-        "time of the model in the last column."
+        "time of the model that it is held against."
     )
     return Table(title="Batches and threads", columns=columns, rows=tuple(rows), caption=caption, sorts=True)
 
@@ -188,26 +189,26 @@ def _ways(methods: Mapping[str, Metrics], data: Mapping[str, Any]) -> list[Table
             if f"end_to_end_ms{at}" in metrics:
                 row: list[TableCell] = [
                     label,
+                    _against(data, label),
                     count,
                     _estimate(metrics, f"end_to_end_ms{at}"),
                     _estimate(metrics, f"end_to_end_p95_ms{at}"),
                 ]
                 row += [_estimate(metrics, f"end_to_end_{part}_ms{at}") for part in PARTS]
                 row += [_count(metrics, f"end_to_end_n{at}"), _times(metrics, "end_to_end", at, is_baseline=label == data["baseline"])]
-                row.append(_against(data, label))
                 rows.append(tuple(row))
     if not rows:
         return []
     noun = _samples(data, 1).split()[1]
     heads = (
         "model",
+        "against",
         "threads",
         "end to end (ms)",
         "p95",
         *(f"{words} (ms)" for words in PARTS.values()),
         "calls",
         "ratio",
-        "against",
     )
     caption = (
         f"One {noun} after another from its file, which the system keeps in memory: decoded, resized, with flow where the model "
@@ -301,7 +302,7 @@ def _throughputs(methods: Mapping[str, Metrics]) -> Iterable[Figure]:
             label: {float(batch): found for batch in batches if (found := _estimate(metrics, f"throughput{_at(batch, threads)}"))}
             for label, metrics in methods.items()
         }
-        yield accuracy_by_condition(series, title=f"Throughput on {_threads(threads)}", condition="batch", unit="a second")
+        yield accuracy_by_condition(series, title=f"Throughput on {_threads(threads)}", condition="batch", unit="a second", evenly=True)
 
 
 def _notes(content: Mapping[str, Any]) -> dict[str, str]:

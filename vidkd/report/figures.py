@@ -173,21 +173,26 @@ def _points(percent: bool) -> str:
     return "percentage points" if percent else "difference"
 
 
-def accuracy_by_condition(series: Mapping[str, Mapping[float, Estimate]], *, title: str, condition: str, unit: str = "%") -> Figure:
+def accuracy_by_condition(
+    series: Mapping[str, Mapping[float, Estimate]], *, title: str, condition: str, unit: str = "%", evenly: bool = False
+) -> Figure:
     """A line with its interval for every method over a numeric condition: share of labels, share of the action observed, calls.
 
     series: method -> value of the condition -> estimate. Bands of more than MOST_BANDS methods would hide each other: then intervals are
-    lines, side by side, on a figure as wide as the page.
+    lines, side by side, on a figure as wide as the page. evenly: values stand one after another, however far apart they are.
     """
-    places = sorted({place for points in series.values() for place in points})
+    values = sorted({place for points in series.values() for place in points})
+    places = list(map(float, range(len(values)))) if evenly else values
+    at = dict(zip(values, places, strict=True))
     crowded = len(series) > MOST_BANDS
     beside = _beside(places, len(series)) if crowded else np.zeros(len(series))
     with canvas(4.2 if crowded else 3.1, 8.6 if crowded else WIDTH_IN) as (drawing, axes):
         for index, (name, points) in enumerate(series.items()):
-            _condition_line(axes, points, name, index, offset=beside[index], crowded=crowded)
+            placed = {at[value]: found for value, found in points.items()}
+            _condition_line(axes, placed, name, index, offset=beside[index], crowded=crowded)
         axes.set_xlabel(condition)
         axes.set_ylabel(unit)
-        axes.set_xticks(places)
+        axes.set_xticks(places, [f"{value:g}" for value in values] if evenly else None)
         _legend_above(drawing, len(series))
         caption = "Lines are 95 % intervals; methods stand side by side at each value." if crowded else "Bands are 95 % intervals."
         return finish(drawing, title, caption=caption, wide=crowded)

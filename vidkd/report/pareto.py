@@ -14,6 +14,12 @@ WIDE_RANGE = 20
 """Costs that lie further apart than so many times are drawn on a logarithmic axis."""
 
 
+SIZE, LARGEST, STEP = 7.0, 11.0, 3.5
+"""Of markers: of one that stands alone; of the first of several, and how much smaller each next one is."""
+NEAR = 0.03
+"""Share of an axis within which markers hide each other."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Point:
     """A model: what it costs, of which less is better, and what it gains, of which more is."""
@@ -41,8 +47,9 @@ def pareto_figure(points: Sequence[Point], *, title: str, cost: str, gain: str, 
     cost, gain: words of the axes, with units. styles: number of each model's colour and marker, so that all figures of a page agree.
     """
     with canvas(3.5) as (drawing, axes):
-        for place in _places(points):
-            _draw(axes, place[0], styles[place[0].label], ", ".join(point.label for point in place))
+        places = _places(points)
+        for place, size in zip(places, _sizes([place[0] for place in places]), strict=True):
+            _draw(axes, place[0], styles[place[0].label], ", ".join(point.label for point in place), size)
         front = pareto_front(points)
         factor = _factor(front[0].gain)
         at, height = [each.cost.value for each in front], [each.gain.value * factor for each in front]
@@ -67,7 +74,17 @@ def _places(points: Sequence[Point]) -> list[list[Point]]:
     return list(found.values())
 
 
-def _draw(axes: Any, point: Point, style: int, names: str) -> None:
+def _sizes(points: Sequence[Point]) -> list[float]:
+    """Sizes of markers: of points so near that they would hide each other, each is smaller than the one before, which lies below it."""
+    values = np.array([[point.cost.value, point.gain.value] for point in points])
+    apart = np.maximum(np.ptp(values, axis=0), 1e-12)
+    near = (np.abs(values[:, None] - values[None, :]) / apart < NEAR).all(axis=2)
+    before = [int(near[number, :number].sum()) for number in range(len(points))]
+    alone = near.sum(axis=1) == 1
+    return [SIZE if lonely else max(LARGEST - STEP * count, 3.0) for lonely, count in zip(alone, before, strict=True)]
+
+
+def _draw(axes: Any, point: Point, style: int, names: str, size: float) -> None:
     colour, marker = SERIES[style % len(SERIES)], MARKERS[style // len(SERIES) % len(MARKERS)]
     factor = _factor(point.gain)
     at, height = point.cost.value, point.gain.value * factor
@@ -75,7 +92,7 @@ def _draw(axes: Any, point: Point, style: int, names: str) -> None:
         axes.plot(point.cost.ci95, [height, height], color=colour, lw=1.3)
     if point.gain.ci95 is not None:
         axes.plot([at, at], [bound * factor for bound in point.gain.ci95], color=colour, lw=1.3)
-    axes.plot([at], [height], marker, color=colour, ms=7, label=short(names))
+    axes.plot([at], [height], marker, color=colour, ms=size, label=short(names))
 
 
 def _factor(estimate: Estimate) -> int:

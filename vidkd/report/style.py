@@ -4,12 +4,12 @@ PAGE_CSS = """\
 :root {
   color-scheme: light dark;
   --paper: #f7f7f5; --card: #ffffff; --ink: #1d2126; --muted: #5f6873;
-  --rule: #e2e4e7; --code: #f2f3f2; --right: #2c7a54; --wrong: #b3452f;
+  --rule: #e2e4e7; --code: #f2f3f2; --shade: rgb(0 0 0 / 0.22); --right: #2c7a54; --wrong: #b3452f;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --paper: #131619; --card: #1a1e22; --ink: #e3e6e9; --muted: #98a2ad;
-    --rule: #2d3339; --code: #15181b; --right: #6fbf95; --wrong: #e08a74;
+    --rule: #2d3339; --code: #15181b; --shade: rgb(0 0 0 / 0.6); --right: #6fbf95; --wrong: #e08a74;
   }
 }
 * { box-sizing: border-box; }
@@ -20,7 +20,7 @@ body {
   color: var(--ink);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "DejaVu Sans", sans-serif;
 }
-main { max-width: 66rem; margin: 0 auto; padding: 3rem 1.5rem 5rem; }
+main { max-width: 78rem; margin: 0 auto; padding: 3rem 1.5rem 5rem; }
 h1 { margin: 0; font-size: 1.9rem; line-height: 1.2; font-weight: 620; letter-spacing: -0.015em; overflow-wrap: anywhere; }
 h2 {
   margin: 3rem 0 1rem;
@@ -54,7 +54,21 @@ dd { margin: 0; font-weight: 560; font-variant-numeric: tabular-nums; overflow-w
   border: 1px solid var(--rule);
   border-radius: 8px;
 }
-.scroll { overflow-x: auto; }
+.scroll {
+  overflow-x: auto;
+  /* a shadow at an edge behind which there is more; the covers move with the content, the shadows stay */
+  background:
+    linear-gradient(var(--card) 45%, transparent) top / 100% 2rem,
+    linear-gradient(transparent, var(--card) 55%) bottom / 100% 2rem,
+    linear-gradient(90deg, var(--card) 45%, transparent) left / 2rem 100%,
+    linear-gradient(90deg, transparent, var(--card) 55%) right / 2rem 100%,
+    linear-gradient(var(--shade), transparent) top / 100% 0.7rem,
+    linear-gradient(transparent, var(--shade)) bottom / 100% 0.7rem,
+    linear-gradient(90deg, var(--shade), transparent) left / 0.7rem 100%,
+    linear-gradient(90deg, transparent, var(--shade)) right / 0.7rem 100%;
+  background-repeat: no-repeat;
+  background-attachment: local, local, local, local, scroll, scroll, scroll, scroll;
+}
 .tall { max-height: 34rem; overflow-y: auto; }
 .tall thead th { position: sticky; top: 0; background: var(--card); }
 table { border-collapse: collapse; width: 100%; font-size: 0.92rem; font-variant-numeric: tabular-nums; }

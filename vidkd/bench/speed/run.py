@@ -131,7 +131,7 @@ def run_benchmark(benchmark: Benchmark, *, device: str = "auto") -> Results:
             label=label,
             what=benchmark.config.models[label].what,
             runs_on=model.runs_on,
-            input=str(model.input),
+            input=str(_input_of(model, shown[label])),
             kind=model.kind,
             clock=clock_of(model.clock_device).name,
             content=content_of(config.models[label]),
@@ -241,10 +241,7 @@ def _timed(
                 turns["end_to_end", label, Condition(1, threads)] = partial(
                     end_to_end_block, model, read(), calls=config.end_to_end, clock=clock_of(model.clock_device), host=HostClock()
                 )
-    total = config.rounds + config.warmup_rounds
-    measured = interleave(
-        turns, rounds=config.rounds, warmup=config.warmup_rounds, on_round=lambda number: log.info("round %d of %d", number, total)
-    )
+    measured = interleave(turns, rounds=config.rounds, warmup=config.warmup_rounds, on_round=partial(_say_round, config))
     labels = dict.fromkeys(label for label, _ in models)
     latency, end_to_end = (
         {
@@ -254,6 +251,13 @@ def _timed(
         for wanted in ("latency", "end_to_end")
     )
     return latency, end_to_end
+
+
+def _say_round(config: BenchmarkConfig, number: int) -> None:
+    if number <= config.warmup_rounds:
+        log.info("warm-up round %d of %d", number, config.warmup_rounds)
+    else:
+        log.info("round %d of %d", number - config.warmup_rounds, config.rounds)
 
 
 def _turn(config: BenchmarkConfig, model: OpenModel, samples: NDArray[Any]) -> Callable[[], list[float]]:
@@ -290,6 +294,13 @@ def _shape_for(shape: ShapeSpec, model: OpenModel, batch: NDArray[Any]) -> Shape
     if not isinstance(model.input, FrameInput):
         return shape
     return dataclasses.replace(shape, height=batch.shape[1], width=batch.shape[2])
+
+
+def _input_of(model: OpenModel, shown: _Shown) -> object:
+    """What a model is shown, with the size of the frames that it really was."""
+    if not isinstance(model.input, FrameInput):
+        return model.input
+    return dataclasses.replace(model.input, height=shown.batch.shape[1], width=shown.batch.shape[2])
 
 
 @contextlib.contextmanager
