@@ -231,7 +231,7 @@ def test_other_settings_are_told_and_nothing_is_touched(video, whole, tmp_path):
         walk(video, finished, settings={"model": "sha256 4567", "classes": ["left"]}, every=2)
     assert caught.value.lines["model"] == "sha256 0123, now sha256 4567"
     assert caught.value.lines["every"] == "1, now 2"
-    assert caught.value.lines["classes"] == 'none, now ["left"]'
+    assert caught.value.lines["classes"] == 'not given, now ["left"]'
     assert "--overwrite" in caught.value.lines["to mend"]
     check_same(finished, whole)
 
