@@ -104,6 +104,12 @@ def place_of(config: Settings, key: str) -> str:
     return places.of(key) if places.flag(key) else f"{key} in {places.of(key)}"
 
 
+def with_places_of(config: Kind, changed: Kind) -> Kind:
+    """`changed`, which was made of `config` by hand, with the places where the settings of that were given."""
+    object.__setattr__(changed, "_places", getattr(config, "_places", None))
+    return changed
+
+
 def config_stem(config: Settings) -> str:
     """Name of the file that a configuration was read from, without its extension; "" where there is none."""
     places: _Places | None = getattr(config, "_places", None)
