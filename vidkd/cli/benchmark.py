@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.repeat:
         return _repeat(benchmark, folder, arguments.device, command, arguments.tolerance or 0.0)
     summary = _measure(benchmark, folder, "summary.json", "measurements.json", arguments.device)
-    for name in ("repeat.json", "repeat_measurements.json"):  # of what is replaced
+    for name in ("repeat.json", "repeat_measurements.json") if arguments.overwrite else ():  # of what is replaced
         (folder / name).unlink(missing_ok=True)
     _report(folder, summary, command)
     sys.stdout.write(f"written: {folder / 'summary.json'}, {folder / 'measurements.json'}, {folder / 'report.html'}\n")
