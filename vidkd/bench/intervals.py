@@ -1,5 +1,6 @@
 """95 % intervals of a study: a two-level bootstrap over seeds (training noise) and over test groups (test-set noise)."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -79,7 +80,7 @@ def bootstrap_ci(cells: Sequence[Cell], *, draws: int = 10_000, seed: int = 0, o
     mean = float(np.mean([cell.mean for cell in cells]))
     group_counts = [len(np.unique(fold[0].group)) for fold in folds]
     note = _why_unknown(len(seeds), folds, group_counts, over)
-    ci95 = None if note else _percentiles(_draw_means(folds, seeds, draws, np.random.default_rng(seed), over))
+    ci95 = None if note else _percentiles(_draw_means(folds, seeds, _times_drawn(len(seeds), tuple(group_counts), draws, seed, over)))
     clips = sum(len(cell.correct) for cell in cells)
     return Interval(mean=mean, ci95=ci95, cells=len(cells), seeds=len(seeds), groups=sum(group_counts), clips=clips, note=note)
 
@@ -137,34 +138,38 @@ def _why_unknown(seeds: int, folds: Sequence[Sequence[Cell]], group_counts: Sequ
     return None
 
 
-def _draw_means(
-    folds: Sequence[Sequence[Cell]], seeds: Sequence[int], draws: int, rng: np.random.Generator, over: tuple[Level, ...]
-) -> NDArray[np.float64]:
-    """(draws,) means over cells, seeds and groups drawn anew each time."""
-    times_DS = _times_drawn(len(seeds), draws, rng, "seeds" in over)
-    total, weight = np.zeros(draws), np.zeros(draws)
-    for fold in folds:
+def _draw_means(folds: Sequence[Sequence[Cell]], seeds: Sequence[int], times: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """(draws,) means over cells, seeds and groups drawn anew each time. times: of `_times_drawn`."""
+    times_DS, *of_folds = times
+    total, weight = np.zeros(len(times_DS)), np.zeros(len(times_DS))
+    for fold, times_DG in zip(folds, of_folds, strict=True):
         places = [seeds.index(cell.seed) for cell in fold]
-        total += (_fold_means(fold, draws, rng, "groups" in over) * times_DS[:, places]).sum(axis=1)
+        total += (_fold_means(fold, times_DG) * times_DS[:, places]).sum(axis=1)
         weight += times_DS[:, places].sum(axis=1)
     return total[weight > 0] / weight[weight > 0]
 
 
-def _fold_means(fold: Sequence[Cell], draws: int, rng: np.random.Generator, resample: bool) -> NDArray[np.float64]:
+def _fold_means(fold: Sequence[Cell], times_DG: NDArray[np.float64]) -> NDArray[np.float64]:
     """(draws, cells of the fold) mean scores over the clips of the groups drawn."""
     names, group_N = np.unique(fold[0].group, return_inverse=True)
     clips_G = np.bincount(group_N, minlength=len(names))
     sums_SG = np.stack([np.bincount(group_N, weights=cell.correct, minlength=len(names)) for cell in fold])
-    times_DG = _times_drawn(len(names), draws, rng, resample)
     means: NDArray[np.float64] = (times_DG @ sums_SG.T) / (times_DG @ clips_G)[:, None]
     return means
 
 
-def _times_drawn(n: int, draws: int, rng: np.random.Generator, resample: bool) -> NDArray[np.float64]:
-    """(draws, n) how often each of n comes up among n drawn with replacement; ones without resampling."""
-    if not resample:
-        return np.ones((draws, n))
-    return rng.multinomial(n, np.full(n, 1 / n), size=draws).astype(np.float64)
+@functools.lru_cache(maxsize=3)  # with two thousand groups, one takes 170 MB
+def _times_drawn(seeds: int, groups: tuple[int, ...], draws: int, seed: int, over: tuple[Level, ...]) -> tuple[NDArray[np.float64], ...]:
+    """How often each of n comes up among n drawn with replacement, (draws, n): of the seeds, then of the groups of each fold.
+
+    Ones for a level that is not drawn from. Kept, for all methods of a study and all their differences are asked on the same ones.
+    """
+    rng = np.random.default_rng(seed)
+
+    def drawn(n: int, level: Level) -> NDArray[np.float64]:
+        return rng.multinomial(n, np.full(n, 1 / n), size=draws).astype(np.float64) if level in over else np.ones((draws, n))
+
+    return (drawn(seeds, "seeds"), *(drawn(n, "groups") for n in groups))
 
 
 def _percentiles(means: NDArray[np.float64]) -> tuple[float, float]:
