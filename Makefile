@@ -14,7 +14,7 @@ demo-anticipation: .venv/ready
 
 STREAMS := runs/data/street_shapes/streams
 PAIR := --student runs/shapes-student --oracle runs/shapes-oracle
-LEARNS := --update.trains all --update.lr 1e-3 --update.steps 6 --update.replay 11 --update.options.iou_loss ciou --update.options.iou_normalizer 2
+LEARNS := --update.trains all --update.interpolate [] --update.lr 1e-3 --update.steps 6 --update.replay 11 --update.options.iou_loss ciou --update.options.iou_normalizer 2
 
 demo-detection: .venv/ready
 	$(BIN)/vidkd make_motion_shapes --variant street --out runs/data/street_shapes

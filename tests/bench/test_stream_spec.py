@@ -142,9 +142,10 @@ def test_a_trial_sets_how_the_student_learns_and_nothing_else(tmp_path: Path) ->
 
 def test_settings_that_came_later_are_named_where_they_are_set(tmp_path: Path) -> None:
     surer = {"scores_as": "objectness", "score_power": 0.5, "interpolate": [0.0, 1.0], "retain": 0.5}
-    names = {"student": {"kind": "frozen"}, "fixed": {}, "surer": {"update": surer}}
+    names = {"student": {"kind": "frozen"}, "fixed": {}, "as_before": {"update": {"interpolate": []}}, "surer": {"update": surer}}
     study = make_study(tmp_path, study_content(methods=names))
     updates = {key.method: identity_of(study.spec, key, {})["update"] for key in cells_to_run(study.spec) if key.method != "student"}
-    assert {"score_power", "interpolate", "retain"} & set(updates["fixed"]) == set()
+    assert {"score_power", "interpolate", "retain"} & set(updates["as_before"]) == set()
+    assert {"score_power", "interpolate", "retain"} & set(updates["fixed"]) == {"interpolate"}
     assert updates["surer"]["score_power"] == 0.5
     assert set(updates["surer"]) == {field.name for field in dataclasses.fields(Update)}

@@ -85,12 +85,20 @@ def test_nothing_of_what_was_learned_stays_where_the_student_as_it_began_is_best
 
 
 def test_without_shares_nothing_is_interpolated_and_one_share_of_all_changes_nothing():
-    trainer, key = learned_and_unseen()
+    trainer, key = learned_and_unseen(interpolate=())
     assert trainer.interpolate(key) is None
     trainer, key = learned_and_unseen(interpolate=(1.0,))
     before = weights(trainer.student)
     assert trainer.interpolate(key).share == 1.0
     assert changed(before, weights(trainer.student)) == set()
+
+
+def test_a_trainer_that_takes_no_steps_keeps_no_weights_to_go_back_to():
+    light = student()
+    trainer = Trainer(light, Update(steps=0))
+    assert trainer.update.interpolate
+    assert trainer.interpolate(keys(light, 1)[0]) is None
+    assert trainer.state()["retention"]["began"] == []
 
 
 def test_weights_stay_where_no_share_has_a_finite_loss():
@@ -105,7 +113,7 @@ def test_weights_stay_where_no_share_has_a_finite_loss():
 def test_a_pupil_goes_on_from_the_share_and_says_so():
     light, asked = student(), oracle()
     pupil = Pupil(light, asked, Update(trains="all", lr=1e-2, steps=5, interpolate=SHARES), Replay())
-    plain = Pupil(student(), asked, Update(trains="all", lr=1e-2, steps=5), Replay())
+    plain = Pupil(student(), asked, Update(trains="all", lr=1e-2, steps=5, interpolate=()), Replay())
     for place, frame in enumerate((*stream(2, 0), *stream(2, 5))):
         look = light.look(frame, frame_index=place)
         seen = Trainer(light.copy(), Update(steps=0)).learn(key_frame_of(look, asked(frame)), []).loss_before

@@ -49,7 +49,7 @@ def test_after_every_update_the_student_sees_what_torch_sees(trains: str) -> Non
 
 def test_an_update_that_is_rolled_back_leaves_the_student_as_it_was() -> None:
     light = student(runtime="onnx")
-    update = Update(trains="all", lr=0.5, steps=2, replay=1, most_worse=0.0, keep_best=False)
+    update = Update(trains="all", lr=0.5, steps=2, replay=1, most_worse=0.0, keep_best=False, interpolate=())
     learner = SynchronousLearner(light, oracle(), FixedInterval(), CallBudget(1, 1), update=update)
     frame = frame_with(square=(5, 5))
     outcomes = []

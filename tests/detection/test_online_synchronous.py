@@ -134,7 +134,7 @@ def test_another_budget_is_not_gone_on_from():
 
 def forgetting(replay):
     """F1 on scene A after A, then on it again after B; A shows squares alone, B bars alone."""
-    update = Update(trains="all", lr=1e-2, steps=12, replay=4, most_worse=None)
+    update = Update(trains="all", lr=1e-2, steps=12, replay=4, most_worse=None, interpolate=())
     running = learner(budget=(1, 4), update=update, replay=Replay(frames=replay))
     scene_a, scene_b = stream(16, seed=1, bar=False), stream(16, seed=2, square=False)
     for frame in scene_a:

@@ -30,13 +30,13 @@ BATCH = 16
 def learning_of(config: DistilConfig) -> LearningConfig:
     """How the student learns. Raises ConfigError for settings that cannot be."""
     replay = {"seed": config.seed, **config.replay}
-    learning = load_settings(LearningConfig, settings={"task": TASK, "update": dict(config.update), "replay": replay})
+    learning = load_settings(LearningConfig, settings={"task": TASK, "update": {"interpolate": [], **config.update}, "replay": replay})
     if learning.update.loss in NEEDS_HEADS and config.oracle != ORIGINAL:
         mend = "oracle: original, or update: {loss: oracle_assigned}"
         raise ConfigError(f"the loss {learning.update.loss} compares raw heads, which {config.oracle} does not share", to_mend=mend)
     if learning.update.trains == "added":
         raise ConfigError("an added head is trained along a stream alone: trains=added", to_mend="trains: heads, blocks or all")
-    if learning.update.interpolate or learning.update.retain < 1:
+    if learning.update.pulls_back:
         raise ConfigError("what was learned is pulled back along a stream alone", to_mend="leave out interpolate and retain")
     return learning
 

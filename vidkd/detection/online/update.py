@@ -81,7 +81,7 @@ class Update:
     mix_threshold: float = 0.2
     mix_share: float = 0.4
     margin: float = 0.0
-    interpolate: tuple[float, ...] = ()
+    interpolate: tuple[float, ...] = (0.0, 0.5, 1.0)
     retain: float = 1.0
 
     def __post_init__(self) -> None:
@@ -105,6 +105,11 @@ class Update:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ConfigError(f"update.{name} must be above 0, not {value}")
+
+    @property
+    def pulls_back(self) -> bool:
+        """Whether some of what was learned may be taken back."""
+        return self.steps > 0 and (self.retain < 1 or bool(self.interpolate))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +168,7 @@ class Trainer:
         for parameter in student.net.parameters():
             parameter.requires_grad_(id(parameter) in chosen)
         self._optimiser = self._new_optimiser()
-        self._retention = Retention(self._weights() if update.retain < 1 or update.interpolate else [], update.retain)
+        self._retention = Retention(self._weights() if update.pulls_back else [], update.retain)
 
     def learn(self, key: KeyFrame, replay: Sequence[KeyFrame]) -> UpdateRecord:
         """Learn from a key frame and some of the past. Weights are as before unless the outcome is "kept", after an exception too.
@@ -185,11 +190,11 @@ class Trainer:
         return record
 
     def interpolate(self, key: KeyFrame) -> Interpolated | None:
-        """Put the weights where `update.interpolate` says, by the loss on a key frame that was not learned from; None if it is empty.
+        """Put the weights where `update.interpolate` says, by the loss on a key frame that was not learned from; None if it says nothing.
 
         Where no share has a finite loss the weights stay.
         """
-        if not self.update.interpolate:
+        if not self.update.interpolate or not self.update.steps:
             return None
         here = self._weights()
         losses = self._losses_at(dict.fromkeys((1.0, *self.update.interpolate)), key, here)
