@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo demo-anticipation demo-detection benchmark test test-slow lint types check clean-venv
+.PHONY: demo demo-anticipation demo-detection shapes-oracle shapes-student benchmark test test-slow lint types check clean-venv
 
 demo: .venv/ready
 	$(BIN)/vidkd make_motion_shapes --out runs/data/motion_shapes
@@ -18,12 +18,14 @@ LEARNS := --update.trains all --update.interpolate [] --update.lr 1e-3 --update.
 
 demo-detection: .venv/ready
 	$(BIN)/vidkd make_motion_shapes --variant street --out runs/data/street_shapes
-	$(BIN)/vidkd train --config configs/detection/shapes_oracle.yaml --data.root runs/data/street_shapes
-	$(BIN)/vidkd train --config configs/detection/shapes_student.yaml --data.root runs/data/street_shapes
-	$(BIN)/vidkd train_selector $(STREAMS)/train_*.mp4 --validate $(STREAMS)/val_*.mp4 $(PAIR) $(LEARNS) --out runs/selectors/shapes.pt --overwrite
+	$(MAKE) -j 2 shapes-oracle shapes-student
+	$(BIN)/vidkd train_selector $(STREAMS)/train_*.mp4 --validate $(STREAMS)/val_*.mp4 $(PAIR) $(LEARNS) --threads 1 --out runs/selectors/shapes.pt --overwrite
 	$(BIN)/vidkd compare_streams configs/studies/streams/demo_detection.yaml --root runs/data/street_shapes --out runs/demo-detection --workers 2
 	$(BIN)/vidkd tkd $(STREAMS)/test_01.mp4 $(PAIR) $(LEARNS) --selector runs/selectors/shapes.pt --out runs/demo-detection/stream
 	cp runs/demo-detection/stream/test_01/annotated.mp4 runs/demo-detection/
+
+shapes-oracle shapes-student: .venv/ready
+	$(BIN)/vidkd train --config configs/detection/$(subst -,_,$@).yaml --data.root runs/data/street_shapes --train.threads 1
 
 BENCHMARKED := original pruned lowrank int8 all
 
