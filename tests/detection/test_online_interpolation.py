@@ -123,6 +123,20 @@ def test_a_pupil_goes_on_from_the_share_and_says_so():
         assert plain.learn(plain.student.look(frame, frame_index=place), asked(frame)).update.interpolated is None
 
 
+def test_an_update_that_throws_leaves_the_weights_that_were_there_before_the_share_was_chosen(monkeypatch):
+    light, asked = student(), oracle()
+    pupil = Pupil(light, asked, Update(trains="all", lr=1e-2, steps=5, interpolate=(0.0,)), Replay())
+    first, second = (*stream(1, 0), *stream(1, 5))
+    pupil.learn(light.look(first, frame_index=0), asked(first))
+    before, state = weights(light), pupil.trainer.state()["retention"]["mean_share"]
+    monkeypatch.setattr(pupil.trainer, "learn", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        pupil.learn(light.look(second, frame_index=1), asked(second))
+    assert changed(before, weights(light)) == set()
+    assert pupil.trainer.state()["retention"]["mean_share"] == state
+    assert changed(before, weights(student())), "the share of nothing would have put the weights of the beginning back"
+
+
 def test_what_is_learned_next_is_pulled_back_by_the_mean_of_the_shares_that_served():
     light = student()
     trainer = Trainer(light, Update(trains="all", lr=1e-2, steps=3, retain=0.9, interpolate=(0.5,)))

@@ -36,7 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "inputs", nargs="+", metavar="INPUT", help="video files, folders, globs in quotes, image sequences, a camera's number, rtsp://..."
     )
-    parser.add_argument("--model", required=True, metavar="F", help="a detector: .onnx, .tflite, a darknet .cfg, or torchvision:NAME")
+    parser.add_argument(
+        "--model", required=True, metavar="F", help="a detector: .onnx, .xml, .tflite, a darknet .cfg, a run, or torchvision:NAME"
+    )
     parser.add_argument("--weights", metavar="F", help="darknet: the .weights of the .cfg; torchvision: a state dict")
     parser.add_argument(
         "--names", metavar="F", help="darknet: class names, one a line; torchvision: where they are not those of its own weights"

@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
     judged = parser.add_mutually_exclusive_group(required=True)
     judged.add_argument("--checkpoint", metavar="F", help="a checkpoint, a run, or an exported .onnx or .xml file")
-    judged.add_argument("--model", metavar="F", help="a detector: darknet .cfg, .onnx, .tflite, torchvision:NAME")
+    judged.add_argument("--model", metavar="F", help="a detector: darknet .cfg, .onnx, .xml, .tflite, torchvision:NAME")
     parser.add_argument("--weights", metavar="F", help="of a .cfg or torchvision:NAME")
     parser.add_argument("--names", metavar="F", help="of a .cfg: its class names, one a line")
     parser.add_argument("--metadata", metavar="F", help="YAML of an exported file that carries none")

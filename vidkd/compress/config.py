@@ -145,7 +145,8 @@ class DistilConfig:
         metadata: of an exported oracle that carries none.
         score: least score of the oracle's boxes.
         seed: of all that is drawn.
-        update: settings of one update, as those of `vidkd tkd`. Of the original, `loss: matched_heads` compares raw heads cell by cell.
+        update: settings of one update, as those of `vidkd tkd`, but nothing is taken back (interpolate). Of the original,
+            `loss: matched_heads` compares raw heads cell by cell.
         replay: bounds of the buffer of earlier frames, as those of `vidkd tkd`.
     """
 

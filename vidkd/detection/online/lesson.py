@@ -51,11 +51,12 @@ class Pupil:
         self.buffer = ReplayBuffer(replay)
 
     def learn(self, look: Look, answer: Answer) -> Lesson:
-        """Measure what the student saw against the answer, learn from the frame and keep it."""
+        """Measure what the student saw against the answer, learn from the frame and keep it; all of it or, if something throws, nothing."""
         key = key_frame_of(look, answer, score=self.score)
         past = self.buffer.sample(self.trainer.update.replay, now=key.frame_index)
-        interpolated = self.trainer.interpolate(key)
-        update = self.trainer.learn(key, past)
+        with self.trainer.all_or_nothing():
+            interpolated = self.trainer.interpolate(key)
+            update = self.trainer.learn(key, past)
         if interpolated is not None:
             update = dataclasses.replace(update, loss_before=interpolated.loss, interpolated=interpolated.share)
         self.buffer.add(key)

@@ -13,11 +13,12 @@ class Retention:
     """Interpolation in the space of weights (Wortsman et al. 2022, arXiv 2109.01903, who fix the share); the rest is ours.
 
     began: the weights that a student begins with; empty where nothing is ever pulled back. retain: `Update.retain`.
+    mean_share: of the shares chosen since something was learned; None before.
     """
 
     def __init__(self, began: list[Tensor], retain: float) -> None:
         self._began, self._retain = began, retain
-        self._mean_share: float | None = None  # of those chosen since something was learned
+        self.mean_share: float | None = None
 
     def at(self, share: float, here: list[Tensor]) -> list[Tensor]:
         """Weights a share of the way from those at the beginning to these."""
@@ -25,20 +26,20 @@ class Retention:
 
     def after_update(self, reached: list[Tensor]) -> list[Tensor]:
         """What an update leaves of the weights that its steps reached."""
-        if self._mean_share is None:
-            self._mean_share = 1.0
-        return self.at(self._retain * self._mean_share, reached)
+        if self.mean_share is None:
+            self.mean_share = 1.0
+        return self.at(self._retain * self.mean_share, reached)
 
     def chosen(self, share: float) -> None:
         """A share was chosen on a new key frame; it means nothing before something was learned."""
-        if self._mean_share is not None:
-            self._mean_share = MEMORY * self._mean_share + (1 - MEMORY) * share
+        if self.mean_share is not None:
+            self.mean_share = MEMORY * self.mean_share + (1 - MEMORY) * share
 
     def state(self) -> dict[str, Any]:
         """Plain values and tensors on the processor."""
-        return {"began": [value.cpu().clone() for value in self._began], "mean_share": self._mean_share}
+        return {"began": [value.cpu().clone() for value in self._began], "mean_share": self.mean_share}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state` gave."""
-        self._mean_share = state["mean_share"]
+        self.mean_share = state["mean_share"]
         self._began = [value.to(here) for value, here in zip(state["began"], self._began, strict=True)]

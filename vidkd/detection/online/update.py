@@ -1,8 +1,9 @@
 """One update: a few steps on a key frame and some of the past, kept only where they helped."""
 
+import contextlib
 import copy
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
@@ -204,6 +205,17 @@ class Trainer:
         self._put(self._retention.at(share, here))
         self._retention.chosen(share)
         return Interpolated(share, losses[1.0])
+
+    @contextlib.contextmanager
+    def all_or_nothing(self) -> Iterator[None]:
+        """Weights, and the shares by which they are pulled back, are as before if what is done within throws."""
+        weights, mean_share = self._weights(), self._retention.mean_share
+        try:
+            yield
+        except BaseException:
+            self._put(weights)
+            self._retention.mean_share = mean_share
+            raise
 
     def _losses_at(self, shares: Iterable[float], key: KeyFrame, here: list[Tensor]) -> dict[float, float]:
         """The loss on a key frame by the share of what was learned."""
