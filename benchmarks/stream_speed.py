@@ -194,4 +194,5 @@ def _new_weights(student: Student) -> float:
 
 def _words(update: Update) -> str:
     what = f"blocks ({update.blocks})" if update.trains == "blocks" else update.trains
-    return f"{what}, {update.steps} steps on {1 + update.replay} frames"
+    shares = f", the best of {len(update.interpolate)} shares of what was learned before" if update.interpolate else ""
+    return f"{what}, {update.steps} steps on {1 + update.replay} frames{shares}"
