@@ -113,6 +113,7 @@ def test_the_script_that_trains_selectors_has_their_flags(tmp_path: Path) -> Non
         own = [words for words in given if Path(words[words.index("--out") + 1]).name.startswith(student)]
         assert len(own) == {"fastest": 9, "tiny": 3}[student]
         assert all(words[-len(learning) :] == learning for words in own), "the student learns as it does in the studies"
+        assert all("--update.interpolate []" in " ".join(words) for words in own), "what came to be the default after them is off"
     for verb, *words in given:
         check_verb(verb, words)
         assert not set(words[: words.index("--validate")]) & set(words[words.index("--validate") : words.index("--joined")])

@@ -28,7 +28,11 @@ Cells = dict[tuple[Any, str], dict[str, Any]]
 
 def cells_in(folder: Path) -> Cells:
     found = [json.loads(path.read_text()) for path in folder.glob("*.json")]
-    return {(cell["seed"], cell["fold"]): cell["predictions"] for cell in found}
+    return {(cell["seed"], cell["fold"]): {**cell["predictions"], **_sizes(cell)} for cell in found}
+
+
+def _sizes(cell: dict[str, Any]) -> dict[str, float]:
+    return {name: value for name, value in cell["metrics"].items() if name in ("macs", "bytes")}
 
 
 def top1(rows: dict[str, Any]) -> float:
@@ -111,16 +115,22 @@ def check_means(page: str, studies: Path, results: Path) -> int:
         reference = shown.get(content.get("reference", "rgb"), "rgb")
         tables = tables_of(section)
         claimed = [row[0].removesuffix(" *") for row in tables[0][1:] if row[0].endswith(" *")]
-        for label, mean, _, difference, _, *area, count, _ in tables[0][1:]:
+        for label, mean, _, difference, _, *more, count, _ in tables[0][1:]:
+            extra = {head: text for head, text in zip(tables[0][0][5:-2], more, strict=True) if text}
             cells = by_label[label.removesuffix(" *")]
             assert (len(cells), float(mean)) == (int(count), pytest.approx(percent(mean_top1, cells), abs=ROUNDING))
             condition = label.removesuffix(" *").partition(" @ ")[2]
             if difference:
                 other = by_label[reference + (f" @ {condition}" if condition else "")]
                 assert float(difference) == pytest.approx(percent(mean_top1, cells, other), abs=ROUNDING)
-            if area and area[0]:
-                assert float(area[0]) == pytest.approx(percent(area_under, cells), abs=ROUNDING)
-            checked += 1 + bool(difference) + bool(area and area[0])
+            if "area" in extra:
+                assert float(extra["area"]) == pytest.approx(percent(area_under, cells), abs=ROUNDING)
+            if "bytes" in extra:
+                assert float(extra["bytes"].replace(",", "")) == pytest.approx(np.mean([rows["bytes"] for rows in cells.values()]), abs=0.5)
+                assert float(extra["MACs"].removesuffix(" M")) == pytest.approx(
+                    np.mean([rows["macs"] for rows in cells.values()]) / 1e6, abs=0.05
+                )
+            checked += 1 + bool(difference) + len(extra)
         for head, *rows in tables[1:]:
             for label, mean, *rest in rows:
                 if head[-1].endswith(" %") and head[-1] != "95 %":

@@ -15,9 +15,9 @@ learn() { # name, seed, sequences to learn from, sequences to be judged by; the 
 }
 
 fastest=(--student "$weights/yolo_fastest/yolo-fastest-1.1.cfg" --weights "$weights/yolo_fastest/yolo-fastest-1.1.weights" --resize stretch
-  --update.trains all --update.interpolate [] --update.lr 0.0001 --update.options.iou_loss ciou --update.options.iou_normalizer 2.0)
+  --update.interpolate [] --update.trains all --update.lr 0.0001 --update.options.iou_loss ciou --update.options.iou_normalizer 2.0)
 tiny=(--student "$weights/yolov3_tiny/yolov3-tiny-m123.cfg" --weights "$weights/yolov3_tiny/yolov3-tiny.weights"
-  --update.trains all --update.interpolate [] --update.lr 3e-05)
+  --update.interpolate [] --update.trains all --update.lr 3e-05)
 nine="dance-twirl car-roundabout dog horsejump-high breakdance drift-chicane bmx-trees goat soapbox"
 three="libby paragliding-launch scooter-black"
 
