@@ -278,6 +278,7 @@ def committed_results(folder: Path) -> list[Path]:
     return files
 
 
+@pytest.mark.slow
 def test_results_are_current(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if not any("test" in file.parts for file in committed_results(tmp_path)):
         pytest.skip("results/ holds no finished cells yet")

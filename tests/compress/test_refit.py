@@ -88,7 +88,7 @@ def test_a_filter_that_says_the_same_always_becomes_an_offset() -> None:
     assert distance(smaller, whole) < 0.35 * before
 
 
-@pytest.mark.parametrize("name", ["tiny_student", "yolov4_tiny", "depthwise"])
+@pytest.mark.parametrize("name", ["tiny_student", pytest.param("yolov4_tiny", marks=pytest.mark.slow), "depthwise"])
 def test_a_network_that_lost_nothing_stays_what_it_is(name: str) -> None:
     whole = whole_detector(name)
     net = copy.deepcopy(whole)
@@ -97,7 +97,7 @@ def test_a_network_that_lost_nothing_stays_what_it_is(name: str) -> None:
     assert len(told) == len(list(convolution_blocks(net)))
 
 
-@pytest.mark.parametrize("name", ["tiny_student", "yolov4_tiny", "depthwise"])
+@pytest.mark.parametrize("name", ["tiny_student", pytest.param("yolov4_tiny", marks=pytest.mark.slow), "depthwise"])
 def test_every_layer_comes_nearer_on_what_it_is_fitted_to(name: str) -> None:
     whole = whole_detector(name)
     done = prune(whole, EXAMPLE, PruneConfig(ratio=0.3, criterion="l2", scope="uniform"))
