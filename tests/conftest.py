@@ -16,7 +16,7 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SLOW_S = 1200
-"""Seconds that a slow test may take, where the others have what `timeout` in pyproject.toml says: one that waits for ever fails and is named."""
+"""Seconds that a slow test may take; the others have what `timeout` in pyproject.toml says. One that waits for ever fails and is named."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
