@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from started import run_to_end
 
 from vidkd.cli.main import VERBS
 
@@ -15,7 +16,7 @@ HEAVY = (*NETWORKS, "cv2", "decord", "av", "jsonargparse", "matplotlib")
 
 
 def python(code: str, *options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *options, "-c", code], capture_output=True, text=True, check=True)
+    return run_to_end([sys.executable, *options, "-c", code], check=True)
 
 
 def cpu_seconds(code: str) -> float:

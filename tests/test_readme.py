@@ -5,13 +5,13 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
 from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 import yaml
+from started import run_to_end
 
 from vidkd.base.errors import VidkdError
 from vidkd.base.files import read_json
@@ -104,7 +104,7 @@ def test_the_script_that_trains_selectors_has_their_flags(tmp_path: Path) -> Non
     script = REPOSITORY / "configs" / "studies" / "streams" / "selectors.sh"
     (tmp_path / "vidkd").write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/given\n')
     (tmp_path / "vidkd").chmod(0o755)
-    subprocess.run(["bash", script, "DIR"], env={**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}, check=True)
+    run_to_end(["bash", script, "DIR"], env={**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}, check=True)
     given = [line.split() for line in (tmp_path / "given").read_text().splitlines()]
     assert len({words[words.index("--out") + 1] for words in given}) == 4 * 3
     for student in ("fastest", "tiny"):

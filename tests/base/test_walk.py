@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from started import started
 
 from vidkd.base.errors import ConfigError, DataError
 from vidkd.base.files import read_jsonl
@@ -191,19 +192,14 @@ def test_ctrl_c_keeps_the_finished_rows(tmp_path: Path) -> None:
     script = tmp_path / "walk_script.py"
     script.write_text(INTERRUPTED)
     root = Path(__file__).parents[2]
-    process = subprocess.Popen(
-        [sys.executable, script, tmp_path / "rows.jsonl"],
-        env={**os.environ, "PYTHONPATH": str(root)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    assert process.stdout is not None
-    for _ in range(3):
-        process.stdout.readline()
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: parent and workers alike
-    _, stderr = process.communicate(timeout=20)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    command = [sys.executable, script, tmp_path / "rows.jsonl"]
+    with started(command, timeout_s=60, env={**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{root / 'tests'}"}, **pipes) as process:
+        assert process.stdout is not None
+        for _ in range(3):
+            process.stdout.readline()
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: parent and workers alike
+        _, stderr = process.communicate(timeout=20)
     rows = read_jsonl(tmp_path / "rows.jsonl")
     assert process.returncode != 0
     assert stderr.count("KeyboardInterrupt") == 1  # the parent's; the workers stay quiet

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from started import run_to_end
 from study_samples import make_study, write_cells
 
 from vidkd.base.errors import ConfigError
@@ -266,9 +267,7 @@ def test_a_markdown_table() -> None:
 def committed_results(folder: Path) -> list[Path]:
     """The files below results/ that are committed; all of them where this is no git checkout."""
     try:
-        listed = subprocess.run(["git", "ls-files", "results"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout.split(
-            "\n"
-        )
+        listed = run_to_end(["git", "ls-files", "results"], cwd=REPOSITORY, check=True).stdout.split("\n")
     except (OSError, subprocess.CalledProcessError):
         listed = [str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "results").rglob("*.json")]
     files = [Path(name).relative_to("results") for name in listed if name.endswith(".json")]

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from started import started
 
 from vidkd.cli.anticipate import in_words, summary
 from vidkd.cli.main import run_verb
@@ -108,7 +109,7 @@ def test_a_file_of_lines_and_an_overlay(video: Path, student: Path, tmp_path: Pa
 def until_the_first_line(*arguments: object) -> tuple[int, str, str]:
     """The exit code, the first line and what was said on standard error where the reader goes away after that line."""
     command = [sys.executable, "-m", "vidkd.cli.main", "anticipate", *map(str, arguments), "--device", "cpu"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8") as process:
+    with started(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8") as process:
         assert process.stdout is not None
         assert process.stderr is not None
         first = process.stdout.readline()

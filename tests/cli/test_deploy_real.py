@@ -1,7 +1,6 @@
 """Published weights exported, and run on real footage where there is no torch: as the text in docs/deploy.md says."""
 
 import json
-import subprocess
 import sys
 import venv
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from started import run_to_end
 from test_export import BLOCKED, verb
 
 pytestmark = pytest.mark.data
@@ -38,9 +38,7 @@ def boxes(folder: Path) -> list[tuple[int, NDArray[np.float64]]]:
 
 
 def detected(python: Sequence[str], model: Path, video: Path, out: Path) -> list[tuple[int, NDArray[np.float64]]]:
-    done = subprocess.run(
-        [*python, "detect", str(video), "--model", str(model), "--out", str(out), *SHOWN], capture_output=True, text=True, check=False
-    )
+    done = run_to_end([*python, "detect", str(video), "--model", str(model), "--out", str(out), *SHOWN])
     assert done.returncode == 0, done.stderr
     return boxes(out)
 
@@ -71,10 +69,10 @@ def test_the_short_list_of_packages_is_enough(real_data: Path, exported: Path, t
     (wanted,) = [line.split()[2:] for line in page.splitlines() if line.startswith("pip install numpy ")]
     venv.create(tmp_path / "env", with_pip=True)
     pip = [str(tmp_path / "env" / "bin" / "pip"), "install", "--quiet"]
-    subprocess.run([*pip, *wanted], check=True)
-    subprocess.run([*pip, "--no-deps", str(REPOSITORY)], check=True)
+    run_to_end([*pip, *wanted], timeout_s=900, check=True)
+    run_to_end([*pip, "--no-deps", str(REPOSITORY)], timeout_s=900, check=True)
     video = real_data / "pets09" / "vtest.avi"
     found = detected([str(tmp_path / "env" / "bin" / "vidkd")], exported, video, tmp_path / "there")
     assert_same(found, with_torch(real_data, video, tmp_path / "here"))
-    absent = subprocess.run([tmp_path / "env" / "bin" / "python", "-c", "import torch"], capture_output=True, check=False)
+    absent = run_to_end([tmp_path / "env" / "bin" / "python", "-c", "import torch"])
     assert absent.returncode != 0

@@ -2,7 +2,6 @@
 
 import json
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 from picture_model import METADATA, picture_model
+from started import run_to_end
 
 from vidkd.cli import detect
 from vidkd.cli.main import run_verb
@@ -269,7 +269,7 @@ sys.exit(run_verb("detect", sys.argv[1:]))
 
 def test_an_exported_detector_needs_no_torch(video: Path, model: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", WITHOUT_TORCH, str(video), "--model", str(model), "--out", str(tmp_path), "--track"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run_to_end(command)
     assert done.returncode == 0, done.stderr
     assert "20 frames, 30 boxes" in done.stdout
     assert len(rows(tmp_path / "street")) == 20

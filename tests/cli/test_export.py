@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from started import run_to_end
 
 from vidkd.base.files import read_json, sha256, write_json
 from vidkd.bench.intervals import Cell, bootstrap_ci
@@ -46,7 +47,7 @@ def verb(name: str, *arguments: object) -> int:
 
 
 def without_torch(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", BLOCKED, *map(str, arguments)], capture_output=True, text=True, check=False)
+    return run_to_end([sys.executable, "-c", BLOCKED, *map(str, arguments)])
 
 
 @pytest.fixture(scope="module")

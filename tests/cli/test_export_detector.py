@@ -1,13 +1,13 @@
 """vidkd export of detectors, and detect on what it writes where torch cannot be imported."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from started import run_to_end
 from street_runs import street_config, write_streets
 from test_export import BLOCKED, verb
 
@@ -40,7 +40,7 @@ def test_detect_without_torch_finds_what_the_run_finds(
     score = ("--score", "0.0001")
     assert verb("detect", video, "--model", student, "--out", tmp_path / "here", *score) == 0
     blocked = [sys.executable, "-c", BLOCKED, "detect", str(video), "--model", str(file), "--out", str(tmp_path / "there"), *score]
-    done = subprocess.run(blocked, capture_output=True, text=True, check=False)
+    done = run_to_end(blocked)
     assert done.returncode == 0, done.stderr
     found = [json.loads(next((tmp_path / name).rglob("coco.json")).read_text())["annotations"] for name in ("here", "there")]
     scores = [np.sort([each["score"] for each in annotations])[::-1][:20] for annotations in found]

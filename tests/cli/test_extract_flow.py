@@ -1,6 +1,5 @@
 """extract_flow as a user runs it: what it stores, what it prints, that it goes on where it was, and what it refuses."""
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from started import run_to_end
 
 from vidkd.cli.main import run_verb
 from vidkd.data import flow_extract, raft
@@ -217,6 +217,6 @@ try:
 except SystemExit:
     sys.exit("torch" in sys.modules or "cv2" in sys.modules)
 """
-    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    done = run_to_end([sys.executable, "-c", code])
     assert done.returncode == 0
     assert "MANIFEST_OR_ROOT" in done.stdout

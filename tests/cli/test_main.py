@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from started import run_to_end, started
 
 from vidkd import __version__
 from vidkd.base.cores import WAITING
@@ -138,7 +139,7 @@ def test_a_stray_word_is_an_error(words: list[str], capsys: pytest.CaptureFixtur
 def test_the_script_and_the_command_are_one(tmp_path: Path) -> None:
     script = Path(__file__).parents[2] / "tools" / "train.py"
     commands = ([str(script)], ["-m", "vidkd.cli.main", "train"])
-    done = [subprocess.run([sys.executable, *command, "--help"], capture_output=True, text=True, cwd=tmp_path) for command in commands]
+    done = [run_to_end([sys.executable, *command, "--help"], cwd=tmp_path) for command in commands]
     assert [run.returncode for run in done] == [0, 0]
     assert done[0].stdout == done[1].stdout != ""
 
@@ -147,16 +148,16 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
     code = (
         "import sys; from vidkd.cli import main, results; results.run = lambda _: print('x' * 10**6) or 0; sys.exit(main.main(['results']))"
     )
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert process.stdout is not None
-    assert process.stderr is not None
-    process.stdout.close()
-    assert (process.stderr.read(), process.wait()) == (b"", 141)
+    with started([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert (process.stderr.read(), process.wait()) == ("", 141)
 
 
 def test_threads_sleep_before_any_library_is_loaded() -> None:
     code = "import os, sys; from vidkd.cli.main import main; print('torch' in sys.modules, os.environ.get('OMP_WAIT_POLICY')); "
     code += "sys.exit(main(['check_videos', '--nonsense']) - 2 or print(os.environ['OMP_WAIT_POLICY']))"
     environment = {name: value for name, value in os.environ.items() if name not in WAITING}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, check=False, capture_output=True, text=True)
+    done = run_to_end([sys.executable, "-c", code], env=environment)
     assert (done.returncode, done.stdout.split()) == (0, ["False", "None", "PASSIVE"])

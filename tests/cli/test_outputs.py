@@ -1,7 +1,6 @@
 """Files that a verb is told to write: what is refused before any work, and what is replaced."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from speed_models import tiny_checkpoint
+from started import run_to_end
 
 from vidkd.base.errors import ConfigError
 from vidkd.base.files import read_json
@@ -63,7 +63,7 @@ def test_predict_writes_its_file_though_nobody_reads_its_lines(clip: Path, netwo
         reader, writer = os.pipe()
         os.close(reader)
         try:
-            done = subprocess.run([*map(str, command), *further], stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+            done = run_to_end([*map(str, command), *further], stdout=writer)
         finally:
             os.close(writer)
         assert (done.returncode, "nobody reads standard output any more" in done.stderr) == (code, code == 0)

@@ -231,11 +231,12 @@ def test_check_records_random_access_that_lies(
 
 
 def test_help_costs_no_heavy_import() -> None:
-    import subprocess
     import sys
 
+    from started import run_to_end
+
     code = "import sys, vidkd.cli.prepare_data; print(sorted({'torch', 'av', 'decord', 'cv2', 'scipy'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+    assert run_to_end([sys.executable, "-c", code], check=True).stdout == "[]\n"
 
 
 @pytest.mark.data

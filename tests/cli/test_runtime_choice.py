@@ -1,7 +1,6 @@
 """--runtime as a user gives it: what runs an exported file, in every verb that opens one."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 from picture_model import picture_model
 from speed_models import tiny_checkpoint, tiny_export
+from started import run_to_end
 from tkd_runs import run as tkd
 
 from vidkd.base.files import read_json
@@ -51,7 +51,7 @@ def verb(name: str, *arguments: object) -> int:
 
 
 def without_onnx_runtime(*arguments: object) -> str:
-    done = subprocess.run([sys.executable, "-c", BLOCKED, *map(str, arguments)], capture_output=True, text=True, check=False)
+    done = run_to_end([sys.executable, "-c", BLOCKED, *map(str, arguments)])
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from learning_files import STUDENT_NAMES, student_arguments
+from started import started
 from tkd_runs import lines, run, weights_of, without_seconds
 
 from vidkd.cli.main import run_verb
@@ -185,7 +186,7 @@ def test_a_process_that_is_killed_at_any_moment_goes_on(video: Path, networks: l
     work, killed = json.dumps([str(video), networks, str(tmp_path / "parts")]), []
     chance = random.Random(5)
     command = [sys.executable, "-c", CHILDREN, str(Path(__file__).parent)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
+    with started(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
         assert parent.stdin is not None
         assert parent.stdout is not None
         for _ in range(3):

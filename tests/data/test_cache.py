@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 from moving_textures import clip, read_window, write_panning
+from started import started
 
 from vidkd.base.errors import VideoError
 from vidkd.data import cache as cache_module
@@ -353,7 +354,7 @@ def test_two_processes_writing_at_once_are_harmless(tmp_path: Path) -> None:
     script = f"""
 import sys
 from pathlib import Path
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parents[1])]!r}
 from moving_textures import clip
 from test_cache import CacheConfig, ClipCache, config
 sys.stdin.readline()
@@ -362,12 +363,13 @@ for _ in range(2):
         cache = ClipCache(CacheConfig(folder={str(tmp_path / "cache")!r}), config())
         cache.read(Path({str(tmp_path)!r}) / f"{{name}}.mp4", clip(f"{{name}}.mp4"))
 """
-    processes = [subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, text=True) for _ in range(2)]
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.close()
-    assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    with contextlib.ExitStack() as stack:
+        processes = [stack.enter_context(started([sys.executable, "-c", script], stdin=subprocess.PIPE)) for _ in range(2)]
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.close()
+    assert [process.returncode for process in processes] == [0, 0]
     assert len(list((tmp_path / "cache").glob("*/*"))) == 9  # no temporary file stays
     cache = ClipCache(CacheConfig(folder=str(tmp_path / "cache")), config())
     for name in range(3):

@@ -3,13 +3,13 @@
 import itertools
 import json
 import os
-import subprocess
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from started import run_to_end
 from stream_samples import FPS, NAMES, CountingStepper, SquareDetector, check_same, content, make_video, pictures, rows, walk
 
 from vidkd.base.errors import ConfigError, VideoError
@@ -110,10 +110,10 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A real file system of 600 kilobytes."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(folder)], capture_output=True, check=False).returncode:
+    if run_to_end(["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(folder)]).returncode:
         pytest.skip("mounting a small file system wants root")
     yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    run_to_end(["umount", str(folder)], check=True)
 
 
 def test_a_disk_that_is_full_in_mid_stream(small_disk, tmp_path):
@@ -127,7 +127,7 @@ def test_a_disk_that_is_full_in_mid_stream(small_disk, tmp_path):
     assert done % 12 == 0
     assert "goes on there" in caught.value.lines["to mend"]
     assert not (small_disk / "out" / ".parts" / ".writing").exists()
-    subprocess.run(["mount", "-o", "remount,size=8m", str(small_disk)], check=True)
+    run_to_end(["mount", "-o", "remount,size=8m", str(small_disk)], check=True)
     stepper = CountingStepper(SquareDetector())
     walk(source, small_disk / "out", stepper=stepper)
     assert sum(stepper._detector.batches) == 60 - done

@@ -1,12 +1,12 @@
 """An hour of video: what stays in memory is what docs/detection.md says."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from started import run_to_end
 from stream_samples import FPS, HEIGHT, WIDTH, make_video, rows
 
 from vidkd.video.joining import join_videos
@@ -42,7 +42,7 @@ def test_an_hour_of_video_costs_no_more_memory_than_its_frames_times(tmp_path: P
     looped = ((short, [(400 * loop + index) / FPS for index in range(400)]) for loop in range(loops))
     assert join_videos(tmp_path / "hour.mp4", looped, fps=FPS) / FPS == 3600
     command = [sys.executable, "-c", SCRIPT, str(Path(__file__).parent), str(tmp_path / "hour.mp4"), str(tmp_path / "out")]
-    held_mib = np.asarray(json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
+    held_mib = np.asarray(json.loads(run_to_end(command, timeout_s=3600, check=True).stdout))
     assert len(rows(tmp_path / "out")) == 400 * loops
     early, late = held_mib[10:30].max(), held_mib[-20:].max()
     pictures_mib = 46 * HEIGHT * WIDTH * 3 / 2**20

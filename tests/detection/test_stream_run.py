@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from started import started
 from stream_samples import FPS, NAMES, SETTINGS, CountingStepper, SquareDetector, check_same, copied, make_video, pictures, rows, walk
 
 from vidkd.base.errors import ConfigError, DataError
@@ -179,7 +180,7 @@ def test_a_process_killed_at_random_moments_goes_on_without_a_trace(video, tmp_p
     walk(video, tmp_path / "whole", part_frames=4)
     chance, killed = random.Random(5), 0
     command = [sys.executable, "-c", SCRIPT, str(Path(__file__).parent), str(video)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
+    with started(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
         for _ in range(12):
             parent.stdin.write(f"{tmp_path / 'killed'}\n")
             parent.stdin.flush()

@@ -2,10 +2,10 @@
 
 import json
 import platform
-import subprocess
 import sys
 
 import pytest
+from started import run_to_end
 
 needs_glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
 
@@ -30,9 +30,7 @@ print(told, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 def count_faults(environment: dict[str, str]) -> tuple[bool, int]:
     """Whether glibc was told, and the pages that the system had to hand over in ten steps; in a process of its own."""
-    words = subprocess.run(
-        [sys.executable, "-c", COUNT_FAULTS, json.dumps(environment)], capture_output=True, text=True, check=True
-    ).stdout.split()
+    words = run_to_end([sys.executable, "-c", COUNT_FAULTS, json.dumps(environment)], check=True).stdout.split()
     return words[0] == "True", int(words[1])
 
 

@@ -3,7 +3,6 @@
 import errno
 import os
 import resource
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from run_states import full_disk, same, state
+from started import run_to_end
 
 from vidkd.base.errors import CheckpointError, VidkdError
 from vidkd.engine import checkpoint, fit, loop, run_folder, trouble
@@ -46,10 +46,10 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A real file system of one megabyte."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True, check=False).returncode:
+    if run_to_end(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]).returncode:
         pytest.skip("mounting a small file system wants root")
     yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    run_to_end(["umount", str(folder)], check=True)
 
 
 def test_a_full_disk_leaves_the_checkpoint_before(small_disk: Path) -> None:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 
 import pytest
+from started import started
 
 from vidkd.data.loaders import StepSampler, training_loader
 from vidkd.engine.clips import read_clips
@@ -49,11 +50,12 @@ def test_in_a_thread_nothing_changes() -> None:
 
 def exit_code_of_interrupted_child() -> int:
     """Of a process that reads a line and ends, and gets SIGINT before the line."""
-    child = subprocess.Popen([sys.executable, "-c", "print('up', flush=True); input()"], stdin=-1, stdout=-1, stderr=-3, text=True)
-    assert child.stdout is not None
-    child.stdout.readline()
-    os.kill(child.pid, signal.SIGINT)
-    child.communicate("\n", timeout=30)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with started([sys.executable, "-c", "print('up', flush=True); input()"], timeout_s=30, **pipes) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        os.kill(child.pid, signal.SIGINT)
+        child.communicate("\n")
     return child.returncode
 
 

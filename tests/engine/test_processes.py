@@ -60,3 +60,27 @@ def test_two_processes_judge_the_student_that_is_kept(tiny_config: Callable[...,
     assert run_verb("evaluate", ["--checkpoint", str(two), "--split", "val", "--device", "cpu", "--out", str(tmp_path / "alone")]) == 0
     found = read_json(tmp_path / "alone" / "evaluation.json")["metrics"]
     assert {name: told[name] for name in found} == pytest.approx(found, rel=1e-5)
+
+
+ENDS = """
+import atexit
+import torch
+from vidkd.engine.loop_config import TrainConfig
+
+# what is registered first is called last
+atexit.register(lambda: print("at the end", torch.distributed.is_initialized(), flush=True))
+from vidkd.engine.devices import start_fabric
+
+fabric = start_fabric(TrainConfig(device="cpu"), batch_size=2)
+start_fabric(TrainConfig(device="cpu"), batch_size=2)
+print("sum", float(fabric.all_reduce(torch.ones(1), reduce_op="sum")), torch.distributed.is_initialized(), flush=True)
+if fabric.global_rank:
+    raise SystemExit(0)
+"""
+
+
+@pytest.mark.slow
+def test_processes_part_before_python_ends(tmp_path: Path) -> None:
+    (tmp_path / "ends.py").write_text(ENDS)
+    lines = torchrun(script=[str(tmp_path / "ends.py")]).splitlines()
+    assert sorted(lines) == ["at the end False"] * 2 + ["sum 2.0 True"] * 2

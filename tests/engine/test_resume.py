@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 from run_states import full_disk, same, state
+from started import started
 
 from vidkd.base.errors import CheckpointError
 from vidkd.base.files import read_jsonl
@@ -58,6 +59,15 @@ def processes() -> Any:
     return context
 
 
+def _join(process: Any) -> None:
+    """Wait for the end of a process; one that does not come to it is killed."""
+    process.join(60)
+    if process.is_alive():
+        process.kill()
+        process.join()
+        pytest.fail("a process that should have ended was killed")
+
+
 def killed_after(process: Any, metrics: Path, rows: int, delay_s: float) -> bool:
     """SIGKILL the process a moment after metrics.jsonl has this many rows; false if it ended before."""
     process.start()
@@ -68,7 +78,7 @@ def killed_after(process: Any, metrics: Path, rows: int, delay_s: float) -> bool
             process.kill()
             break
         time.sleep(0.002)
-    process.join()
+    _join(process)
     return bool(process.exitcode == -signal.SIGKILL)
 
 
@@ -117,7 +127,7 @@ def test_a_kill_at_any_moment_of_a_save_leaves_a_whole_checkpoint(processes: Any
         folder.mkdir()
         process = processes.Process(target=die_while_saving, args=(folder, operation))
         process.start()
-        process.join(30)
+        _join(process)
         steps.append(checkpoint.read_resume(folder / "last.pt")["step"])
         previous = checkpoint.resume_file(folder, "previous") if (folder / "previous.pt").exists() else None
         assert previous is None or checkpoint.read_resume(previous)["step"] == 1
@@ -141,12 +151,11 @@ def test_ctrl_c_ends_the_step_saves_and_says_how_to_go_on(tiny_config: Config, t
     (tmp_path / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
     folder = Path(config.runs, "tiny")
     command = [sys.executable, "-m", "vidkd.cli.main", "train", "--config", str(tmp_path / "config.yaml")]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    end = time.monotonic() + 120
-    while time.monotonic() < end and not read_jsonl(folder / "metrics.jsonl") and process.poll() is None:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    with started(command, timeout_s=180, stderr=subprocess.PIPE) as process:
+        while not read_jsonl(folder / "metrics.jsonl") and process.poll() is None:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate()
     assert process.returncode == 130, errors
     assert "press Ctrl-C again" in errors
     assert re.search(r"to go on *: run the same command again", errors), errors

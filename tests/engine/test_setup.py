@@ -1,13 +1,15 @@
 """From a configuration to the parts of a run: clips, teacher, optimiser groups and schedule."""
 
+import atexit
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from vidkd.base.errors import CheckpointError, ConfigError, DataError
@@ -277,6 +279,37 @@ def test_processes_are_those_that_a_launcher_started(tiny_config: Config, monkey
     for name, value in {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "12", "LOCAL_WORLD_SIZE": "4"}.items():
         monkeypatch.setenv(name, value)
     assert processes(config.train) == (4, 3)
+
+
+@pytest.fixture
+def a_group(tmp_path: Path) -> Iterator[Callable[[], None]]:
+    """Begins a process group of this process alone."""
+    yield lambda: torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'group'}", rank=0, world_size=1)
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def test_a_group_that_a_run_began_is_ended_when_python_ends(a_group: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    at_exit: list[Callable[[], None]] = []
+    monkeypatch.setattr(atexit, "register", at_exit.append)
+    start_fabric(TrainConfig(device="cpu"), batch_size=2)
+    assert at_exit == [], "a process alone has nobody to part from"
+    monkeypatch.setattr(Fabric, "launch", lambda _: torch.distributed.is_initialized() or a_group())
+    for _ in range(2):
+        start_fabric(TrainConfig(device="cpu"), batch_size=2)
+    (part,) = at_exit
+    assert torch.distributed.is_initialized()
+    part()
+    assert not torch.distributed.is_initialized()
+    part()
+
+
+def test_a_group_that_another_began_is_left_to_it(a_group: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    at_exit: list[Callable[[], None]] = []
+    monkeypatch.setattr(atexit, "register", at_exit.append)
+    a_group()
+    start_fabric(TrainConfig(device="cpu"), batch_size=2)
+    assert at_exit == []
 
 
 def weight_gradient(image: Tensor, kernel: nn.Conv3d) -> Tensor:

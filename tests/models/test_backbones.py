@@ -1,9 +1,9 @@
-import subprocess
 import sys
 
 import pytest
 import torch
 from quick_backbones import quick_first
+from started import run_to_end
 from torch import nn
 
 from vidkd.base.errors import ConfigError
@@ -116,7 +116,7 @@ def test_unknown_backbone_names_the_nearest() -> None:
 
 def test_importing_the_room_imports_no_heavy_library() -> None:
     code = "import sys, vidkd.models; print([m for m in ('torchvision', 'pytorchvideo', 'safetensors') if m in sys.modules])"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    result = run_to_end([sys.executable, "-c", code], check=True)
     assert result.stdout.strip() == "[]"
 
 

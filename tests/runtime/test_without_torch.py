@@ -1,7 +1,7 @@
-import subprocess
 import sys
 
 from model_files import picture_metadata, picture_onnx, picture_tflite
+from started import run_to_end
 
 CODE = """
 import sys
@@ -27,6 +27,6 @@ def test_a_detector_runs_and_its_results_are_written_without_torch(tmp_path):
         picture_tflite(tmp_path / "net.tflite", quantised=True),
     ]
     (tmp_path / "net.yaml").write_text(picture_metadata().to_json(), encoding="utf-8")  # JSON is YAML
-    done = subprocess.run([sys.executable, "-c", CODE, *map(str, paths)], capture_output=True, text=True, check=True)
+    done = run_to_end([sys.executable, "-c", CODE, *map(str, paths)], check=True)
     line = '[{"image_id": 0, "category_id": 2, "bbox": [0.0, 0.0, 4.0, 4.0], "score": 1.0}]'
     assert done.stdout.splitlines() == [line, line]

@@ -344,9 +344,12 @@ def test_reader_opened_in_another_process_is_an_error_and_no_hang(made: Made) ->
         receiver, sender = multiprocessing.Pipe(duplex=False)
         process = multiprocessing.get_context("fork").Process(target=lambda: sender.send(_error_of_reading(video)))
         process.start()
-        assert receiver.poll(20), "the child hangs"
-        assert "another process" in receiver.recv()
-        process.join(20)
+        try:
+            assert receiver.poll(20), "the child hangs"
+            assert "another process" in receiver.recv()
+            process.join(20)
+        finally:
+            process.kill()
 
 
 def _resident_mb() -> float:

@@ -1,5 +1,6 @@
 """Where a run computes: devices, precision, threads, and the processes that a launcher started."""
 
+import atexit
 import contextlib
 import logging
 import os
@@ -42,7 +43,10 @@ def start_fabric(config: TrainConfig, *, batch_size: int, leaves_parameters_unus
         )
     except Exception as error:
         raise _not_there(config.device, error, devices=config.devices, flag=flag) from error
+    alone = not _among_processes()
     fabric.launch()
+    if alone and _among_processes():
+        atexit.register(_part_from_other_processes)
     if batch_size % fabric.world_size:
         raise ConfigError(f"data.batch_size={batch_size} cannot be shared evenly by {fabric.world_size} processes")
     return fabric
@@ -55,6 +59,21 @@ def processes(config: TrainConfig) -> tuple[int, int]:
         return local, int(os.environ["WORLD_SIZE"]) // local
     nodes = int(os.environ.get("SLURM_NNODES", "1")) if SLURMEnvironment.detect() else 1
     return config.devices, nodes
+
+
+def _among_processes() -> bool:
+    """Whether this process is of a group that computes together."""
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+def _part_from_other_processes() -> None:
+    """End the process group, if it is still there, without waiting for the others.
+
+    While Python is taken down it would be too late: the threads of gloo let go of a last tensor then, and the process aborts now and then
+    after all that it had to do.
+    """
+    if _among_processes():
+        torch.distributed.destroy_process_group()
 
 
 @contextlib.contextmanager

@@ -1,7 +1,6 @@
 """Models of every kind opened to answer on so many threads."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 import torch
 from picture_model import picture_model
 from speed_models import TINY_CLASSES, tiny_checkpoint
+from started import run_to_end
 
 from vidkd.base.errors import CheckpointError, ConfigError
 from vidkd.bench.speed.config import ModelSpec, ShapeSpec
@@ -183,5 +183,5 @@ from vidkd.bench.speed.opening import open_model
 model = open_model(ModelSpec(checkpoint={str(exported)!r}), threads=1)
 print(json.dumps(model.answer(model.input.noise(1, 0)).probabilities.shape))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = run_to_end([sys.executable, "-c", code], check=True)
     assert json.loads(done.stdout) == [1, 3]
