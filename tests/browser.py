@@ -1,11 +1,15 @@
 """The headless browser in which pages and videos are looked at, where there is one."""
 
 import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
 
 import pytest
+from started import run_to_end
 
 CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (apt-get install chromium)")
 QUIET = (
     "--headless",
     "--no-sandbox",
@@ -17,3 +21,20 @@ QUIET = (
     "--disable-sync",
 )
 """Flags with which it opens nothing but what it is given."""
+Test = TypeVar("Test", bound=Callable[..., None])
+
+
+def needs_chromium(test: Test) -> Test:
+    """Mark a test that opens a browser: a slow one, skipped where there is none."""
+    skip = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (apt-get install chromium)")
+    return pytest.mark.slow(skip(test))
+
+
+def dump(folder: Path, page: Path, *flags: str, timeout_s: float = 90) -> "subprocess.CompletedProcess[str]":
+    """What the browser makes of a page, as text, and what it says of it; its profile lies in `folder`.
+
+    It is ended with its processes where they take longer than `timeout_s`, with TimeoutExpired.
+    """
+    assert CHROMIUM is not None
+    command = [CHROMIUM, *QUIET, *flags, "--dump-dom", f"--user-data-dir={folder / 'profile'}", page.resolve().as_uri()]
+    return run_to_end(command, timeout_s=timeout_s, check=True)

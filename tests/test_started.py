@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+import browser
 import pytest
 from started import run_to_end, started
 
@@ -62,6 +63,32 @@ def test_a_failed_test_leaves_no_process() -> None:
     with pytest.raises(ValueError, match="a test that fails"):
         fail()
     check_gone(child[0])
+
+
+BROWSER = """#!/bin/sh
+echo "$@"
+case "$*" in *slow.html) sleep 600 & echo $! > "${0%/*}/child"; wait;; esac
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked up in /proc")
+def test_a_browser_out_of_time_is_ended_with_its_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A script stands for it."""
+    (tmp_path / "chromium").write_text(BROWSER)
+    (tmp_path / "chromium").chmod(0o755)
+    monkeypatch.setattr(browser, "CHROMIUM", str(tmp_path / "chromium"))
+    words = browser.dump(tmp_path, tmp_path / "quick.html", "--flag").stdout.split()
+    assert words == [*browser.QUIET, "--flag", "--dump-dom", f"--user-data-dir={tmp_path}/profile", (tmp_path / "quick.html").as_uri()]
+    with pytest.raises(subprocess.TimeoutExpired):
+        browser.dump(tmp_path, tmp_path / "slow.html", timeout_s=2)
+    check_gone((tmp_path / "child").read_text().strip())
+
+
+def test_the_fast_tests_open_no_browser() -> None:
+    @browser.needs_chromium
+    def test() -> None: ...
+
+    assert [mark.name for mark in test.pytestmark] == ["skipif", "slow"]  # type: ignore[attr-defined]
 
 
 def test_nothing_waits_for_ever() -> None:

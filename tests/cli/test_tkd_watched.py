@@ -4,11 +4,11 @@ import base64
 import html
 import json
 import re
-import subprocess
 from pathlib import Path
 
 import numpy as np
-from browser import CHROMIUM, QUIET, needs_chromium
+import pytest
+from browser import dump, needs_chromium
 from tkd_runs import run
 
 from vidkd.video import open_video
@@ -31,34 +31,41 @@ for (const video of document.querySelectorAll("video")) {
 </script></body>"""
 
 
+@pytest.fixture
+def annotated(video: Path, networks: list[str], tmp_path: Path) -> Path:
+    assert run(video, networks, tmp_path, "--formats", "video", "--emit-oracle") == 0
+    return tmp_path / "street" / "annotated.mp4"
+
+
+def pictures(path: Path) -> np.ndarray:
+    """All frames of a video, (T, H, W, 3), as numbers that can be subtracted."""
+    with open_video(path) as reader:
+        return np.stack([frame.image for frame in reader.stream(0)]).astype(float)
+
+
 def watched(folder: Path, video: Path) -> dict:
     """What a browser says of a video at each of MOMENTS: its size, duration and RGBA pixels, or the error."""
-    assert CHROMIUM is not None
     data = base64.b64encode(video.read_bytes()).decode()
     tags = [f'<video id="at{moment}" preload="auto" muted src="data:video/mp4;base64,{data}#t={moment}"></video>' for moment in MOMENTS]
     (folder / "page.html").write_text(PAGE % "".join(tags))
-    command = [
-        CHROMIUM,
-        *QUIET,
-        "--timeout=60000",
-        "--dump-dom",
-        f"--user-data-dir={folder / 'profile'}",
-        (folder / "page.html").resolve().as_uri(),
-    ]
-    page = subprocess.run(command, capture_output=True, text=True, timeout=180, check=True)
+    page = dump(folder, folder / "page.html", "--timeout=60000", timeout_s=180)
     match = re.search(r'data-found="([^"]*)"', page.stdout)
     assert match, page.stderr[-2000:]
     return json.loads(html.unescape(match[1]))
 
 
+def test_the_annotated_video_holds_every_frame_with_what_was_drawn(video: Path, annotated: Path) -> None:
+    with open_video(annotated) as drawn, open_video(video) as source:
+        np.testing.assert_allclose(drawn.timestamps_s, source.timestamps_s, atol=1e-3)
+    frames, bare = (pictures(path) for path in (annotated, video))
+    assert frames.shape == bare.shape == (20, 64, 64, 3)
+    assert np.abs(frames[0] - bare[0]).mean() > 8, "a key frame with the oracle's box"
+    assert np.abs(frames[0] - frames[19]).mean() > 4, "of the other half, where another animal is"
+
+
 @needs_chromium
-def test_the_annotated_video_plays_in_a_browser(video: Path, networks: list[str], tmp_path: Path) -> None:
-    assert run(video, networks, tmp_path, "--formats", "video", "--emit-oracle") == 0
-    annotated = tmp_path / "street" / "annotated.mp4"
-    with open_video(annotated) as reader:
-        frames = [frame.image for frame in reader.stream(0)]
-    with open_video(video) as reader:
-        bare = [frame.image for frame in reader.stream(0)]
+def test_the_annotated_video_plays_in_a_browser(video: Path, annotated: Path, tmp_path: Path) -> None:
+    frames, bare = (pictures(path) for path in (annotated, video))
     found = watched(tmp_path, annotated)
     for moment in MOMENTS:
         seen = found[f"at{moment}"]

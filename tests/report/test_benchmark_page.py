@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browser import needs_chromium
 from speed_results import ENVIRONMENT, detector, model, results
-from test_page import browse, console, measure, needs_chromium
+from test_page import browse, console, measure
 
 from vidkd.bench.speed.record import measurements_of, summary_of
 from vidkd.bench.speed.regressions import compare
@@ -177,12 +178,12 @@ def test_only_a_page_with_such_a_table_has_a_script(report: Report) -> None:
 @needs_chromium
 def test_the_browser_runs_the_script_and_no_other(report: Report, tmp_path: Path) -> None:
     page = render_report(tmp_path / "page.html", report)
-    found = browse(tmp_path, page, "--dump-dom")
+    found = browse(tmp_path, page)
     assert console(found.stderr) == []
     assert '<button type="button">latency (ms)</button>' in found.stdout, "no longer disabled"
     text = page.read_text(encoding="utf-8")
     page.write_text(text.replace("</body>", "<script>document.title = 'other'</script></body>"), encoding="utf-8")
-    found = browse(tmp_path, page, "--dump-dom")
+    found = browse(tmp_path, page)
     assert "<title>other" not in found.stdout
     assert any("Content Security Policy" in line for line in console(found.stderr))
 
@@ -209,7 +210,7 @@ def test_a_click_sorts_and_the_next_turns_it_round(report: Report, tmp_path: Pat
     """By latency, by accuracy (what has none stays below) and by name."""
     page = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", render_html(report))
     (tmp_path / "page.html").write_text(page.replace("</body>", CLICK % clicks + "</body>"), encoding="utf-8")
-    found = browse(tmp_path, tmp_path / "page.html", "--dump-dom").stdout
+    found = browse(tmp_path, tmp_path / "page.html").stdout
     first = re.search(r"<tbody>(.*?)</tbody>", found, re.DOTALL)
     assert first is not None
     assert re.findall(r"<tr><td[^>]*>(.*?)</td>", first[1]) == order

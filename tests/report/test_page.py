@@ -1,5 +1,6 @@
 """The page: escaped, loads nothing, and as a browser shows it, by day, by night and on a phone."""
 
+import base64
 import html
 import json
 import re
@@ -7,8 +8,10 @@ import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
-from browser import CHROMIUM, QUIET, needs_chromium
+from browser import dump, needs_chromium
 from report_samples import NASTY, make_observed_run, make_observed_strip, make_run, make_strip, make_study, observed_study
 
 from vidkd.report.moments import LANE_GAP_PX, LANE_PX
@@ -19,6 +22,9 @@ from vidkd.report.study import study_report
 
 FRACTIONS = tuple(number / 10 for number in range(1, 11))
 METHODS = ("none", "logits", "position", "pooled", "gram", "attentive", "window", "transport", "attentive + logits", "transport + logits")
+STRIP_PX = 8 * 80 + 7 * 3
+SIZES = ((STRIP_PX, 80), (STRIP_PX, 2 * LANE_PX + 3 * LANE_GAP_PX))
+"""Width and height of the pictures of a strip and of its time line."""
 VOID = {"meta", "link", "img", "br", "hr", "path", "use"}
 
 
@@ -103,6 +109,16 @@ def test_nothing_is_loaded_from_elsewhere(pages: dict[str, Path], name: str) -> 
     assert set(re.findall(r"url\(#([^)]*)\)", page)) <= ids
 
 
+@pytest.mark.parametrize("name", ["run", "study", "early", "shares"])
+def test_images_decode(pages: dict[str, Path], name: str) -> None:
+    images = re.findall(r'<img[^>]*src="data:image/[a-z]+;base64,([^"]+)"', pages[name].read_text(encoding="utf-8"))
+    assert images
+    for data in images:
+        picture = cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_COLOR)
+        assert picture is not None
+        assert picture.shape[1::-1] in SIZES
+
+
 def test_numbers_and_intervals_are_written_as_people_read_them() -> None:
     rows = (
         ("a", Estimate(value=0.7134, ci95=(0.682, 0.741)), 1234567, 0.012345, Estimate(value=-0.031, signed=True)),
@@ -142,12 +158,8 @@ def test_a_figure_without_a_neighbour_has_its_row_to_itself(wide: str, alone: se
     assert [found == "block wide" for found in classes] == [letter == "w" for letter in wide]
 
 
-def browse(folder: Path, url: Path, *flags: str) -> subprocess.CompletedProcess[str]:
-    assert CHROMIUM is not None
-    profile = f"--user-data-dir={folder / 'profile'}"
-    shown = ("--enable-logging=stderr", "--hide-scrollbars", "--virtual-time-budget=4000")
-    command = [CHROMIUM, *QUIET, *shown, profile, *flags, url.resolve().as_uri()]
-    return subprocess.run(command, capture_output=True, text=True, timeout=90, check=True)
+def browse(folder: Path, url: Path, *flags: str) -> "subprocess.CompletedProcess[str]":
+    return dump(folder, url, "--enable-logging=stderr", "--hide-scrollbars", "--virtual-time-budget=4000", *flags)
 
 
 def console(stderr: str) -> list[str]:
@@ -172,7 +184,7 @@ def measure(folder: Path, page: str, *, width: int = 390, dark: bool = False) ->
     (folder / "page.html").write_text(without_policy.replace("</body>", f"{MEASURE}</body>"), encoding="utf-8")
     (folder / "harness.html").write_text(HARNESS % width)
     scheme = f"--blink-settings=preferredColorScheme={0 if dark else 1}"
-    found = browse(folder, folder / "harness.html", "--dump-dom", scheme)
+    found = browse(folder, folder / "harness.html", scheme)
     match = re.search(r'data-found="([^"]*)"', found.stdout)
     assert match, found.stderr[-2000:]
     return json.loads(html.unescape(match[1]))
@@ -181,8 +193,8 @@ def measure(folder: Path, page: str, *, width: int = 390, dark: bool = False) ->
 @needs_chromium
 @pytest.mark.parametrize("name", ["run", "study"])
 def test_no_console_errors(pages: dict[str, Path], tmp_path: Path, name: str) -> None:
-    found = browse(tmp_path, pages[name], "--dump-dom")
-    assert "How it was made" in found.stdout
+    found = browse(tmp_path, pages[name])
+    assert "How it was made" in found.stdout  # the end of the page
     assert console(found.stderr) == []
 
 
@@ -190,7 +202,7 @@ def test_no_console_errors(pages: dict[str, Path], tmp_path: Path, name: str) ->
 def test_console_errors_would_be_seen(tmp_path: Path) -> None:
     page = render_html(Report(title="t")).replace("</body>", '<img src="https://localhost:9/x.png"></body>')
     (tmp_path / "bad.html").write_text(page)
-    assert any("Content Security Policy" in line for line in console(browse(tmp_path, tmp_path / "bad.html", "--dump-dom").stderr))
+    assert any("Content Security Policy" in line for line in console(browse(tmp_path, tmp_path / "bad.html").stderr))
 
 
 @needs_chromium
@@ -200,8 +212,7 @@ def test_a_phone_needs_no_sideways_scrolling_and_images_decode(pages: dict[str, 
     assert found["width"] == 390
     assert found["scroll"] == 390
     assert found["images"]
-    time_line = [8 * 80 + 7 * 3, 2 * LANE_PX + 3 * LANE_GAP_PX]
-    assert all(size in ([8 * 80 + 7 * 3, 80], time_line) for size in found["images"])
+    assert all(tuple(size) in SIZES for size in found["images"])
 
 
 @needs_chromium
