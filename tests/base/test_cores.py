@@ -5,7 +5,7 @@ import os
 import pytest
 
 from vidkd.base import cores
-from vidkd.base.cores import available_cores, check_threads, sleep_while_waiting
+from vidkd.base.cores import at_most_cores, available_cores, check_threads, sleep_while_waiting
 from vidkd.base.errors import ConfigError
 
 
@@ -20,6 +20,11 @@ def test_what_cannot_run_side_by_side_is_refused(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(cores, "available_cores", lambda: 1)
     with pytest.raises(ConfigError, match=r"2 threads on 1 core\n"):
         check_threads(2, where="threads")
+
+
+def test_a_number_from_another_machine_is_cut_to_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cores, "available_cores", lambda: 2)
+    assert [at_most_cores(threads) for threads in (0, 1, 2, 3, 64)] == [0, 1, 2, 2, 2]
 
 
 def test_cores_are_those_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:

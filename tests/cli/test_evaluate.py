@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from vidkd.base import cores
 from vidkd.base.files import read_json
 from vidkd.cli.main import run_verb
 from vidkd.data.manifest import Manifest
@@ -256,6 +257,22 @@ def test_clips_without_a_label_are_predicted_and_not_judged(
     assert not (run / "evaluation.json").exists()
     assert not (run / "report.html").exists()
     assert not run_report(run).strips  # and the table without a judged clip spoils no later report
+
+
+def test_threads_of_a_larger_machine_are_as_many_as_there_are_cores(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content, told = read_checkpoint(run), []
+    content["run"]["train"]["threads"] = 64
+    torch.save(content, tmp_path / "large.pt")
+    monkeypatch.setattr(cores, "available_cores", lambda: 2)
+    monkeypatch.setattr(torch, "set_num_threads", told.append)
+    judge_it = ("--checkpoint", tmp_path / "large.pt", "--device", "cpu", "--out", tmp_path / "out")
+    assert evaluate(*judge_it) == 0
+    assert evaluate(*judge_it, "--train.threads", 1) == 0
+    assert told == [2, 1]
+    assert evaluate(*judge_it, "--train.threads", 3) == 2
+    assert "3 threads on 2 cores" in capsys.readouterr().err
 
 
 def test_another_subset_another_folder_and_other_settings(run: Path, tmp_path: Path) -> None:

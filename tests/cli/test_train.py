@@ -8,10 +8,13 @@ import pytest
 import torch
 import yaml
 
+from vidkd.base import cores
+from vidkd.base.errors import ConfigError
 from vidkd.base.files import read_jsonl
 from vidkd.cli.main import run_verb
 from vidkd.data.layouts import LAYOUTS
 from vidkd.engine.config import RunConfig, load_config
+from vidkd.engine.fit import fit
 from vidkd.engine.settings import to_yaml
 from vidkd.models.saved import load_classifier, read_checkpoint
 
@@ -44,6 +47,23 @@ def test_a_run_leaves_what_it_takes_to_judge_and_repeat_it(
     assert [row["split"] for row in read_jsonl(folder / "metrics.jsonl")] == ["train", "train", "train", "val"]
     environment = (folder / "environment.txt").read_text()
     assert all(f"{name}: " in environment for name in ("vidkd", "python", "torch", "numpy", "decord", "threads", "cores"))
+
+
+def test_more_threads_than_cores_are_refused(
+    tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cores, "available_cores", lambda: 2)
+    config = tiny_config(**{"train.threads": 3})
+    path = write(config, tmp_path / "c.yaml")
+    line = path.read_text().splitlines().index("  threads: 3") + 1
+    assert train("--config", path) == 2
+    assert f"3 threads on 2 cores\n  where   : train.threads in {path}:{line}\n  to mend : at most 2\n" in capsys.readouterr().err
+    assert train("--config", path, "--train.threads", 4) == 2
+    assert "4 threads on 2 cores\n  where   : --train.threads on the command line\n" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match=r"3 threads on 2 cores\n +where +: train\.threads\n"):
+        fit(config, quiet=True)
+    assert not Path(config.runs).exists()
+    assert train("--config", path, "--train.threads", 1, "--train.steps", 1) == 0
 
 
 def test_the_configuration_in_the_folder_is_replayable_as_it_is(tiny_config: Config, tmp_path: Path) -> None:

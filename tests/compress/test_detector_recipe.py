@@ -12,6 +12,7 @@ import pytest
 import torch
 from street_runs import street_config, write_streets
 
+from vidkd.base import cores
 from vidkd.base.errors import ConfigError, DataError, VideoError
 from vidkd.compress.detector_subject import DetectorSubject
 from vidkd.compress.recipe import Recipe, parse_steps
@@ -24,6 +25,7 @@ from vidkd.detection.saved import load_detector
 from vidkd.models.darknet import Darknet
 from vidkd.models.darknet.detector import DarknetDetector
 from vidkd.models.darknet.layers import ConvolutionBlock
+from vidkd.models.saved import read_checkpoint
 from vidkd.runtime.opening import open_detector
 
 WRITTEN: list[dict[str, Any]] = [
@@ -258,11 +260,19 @@ def test_distil_that_cannot_be_is_refused_before_anything_is_done(student: Path,
         assert not (tmp_path / "small").exists()
 
 
-def test_footage_that_cannot_be_read_is_told_before_anything_is_done(student: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_read_or_run_is_told_before_anything_is_done(student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "empty").mkdir()
     for steps in ([WRITTEN[2], {"refit": {}}], [WRITTEN[2], {"quantise": {}}], [{"distil": {}}]):
         with pytest.raises(VideoError, match=r"no images in: \S+empty(.|\n)*named by +: footage in "):
             do(recipe_of(student, tmp_path / "runs", steps, footage=(str(tmp_path / "empty"),)))
+    with monkeypatch.context() as patch:
+        patch.setattr(cores, "available_cores", lambda: 2)
+        with pytest.raises(ConfigError, match=r"3 threads on 2 cores\n.*small: step 1_repair: train\.threads"):
+            do(recipe_of(student, tmp_path / "runs", [{"repair": {"train.threads": 3}}]))
+        content = read_checkpoint(student)
+        content["run"]["train"]["threads"] = 64
+        torch.save(content, tmp_path / "large.pt")
+        assert DetectorSubject(recipe_of(tmp_path / "large.pt", tmp_path / "runs", WRITTEN)).config.train.threads == 2
     with pytest.raises(ConfigError, match=r"unknown setting 'train\.epoch'(.|\n)*step 2_repair"):
         do(recipe_of(student, tmp_path / "runs", [WRITTEN[2], {"repair": {"train.epoch": 2}}]))
     assert not (tmp_path / "runs").exists()

@@ -1,6 +1,7 @@
 """Recipes as they are done: every step judged and kept, the same after an interruption, refused where another recipe stands."""
 
 import itertools
+import logging
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from vidkd.base import cores
 from vidkd.base.errors import CheckpointError, ConfigError, DataError, VidkdError
 from vidkd.base.files import read_json
 from vidkd.compress.classifier_subject import ClassifierSubject
@@ -22,7 +24,7 @@ from vidkd.engine.fit import fit
 from vidkd.engine.judge import judge
 from vidkd.engine.loop import InterruptedRunError
 from vidkd.models.exported import ExportedModule
-from vidkd.models.saved import checkpoint_in, load_classifier, save_classifier
+from vidkd.models.saved import checkpoint_in, load_classifier, read_checkpoint, save_classifier
 from vidkd.runtime.opening import open_exported_classifier
 
 WRITTEN: list[dict[str, Any]] = [
@@ -216,6 +218,29 @@ def test_settings_over_all_steps_are_part_of_them(tiny_teacher: Path, tmp_path: 
         with pytest.raises(ConfigError, match=rf"0_original holds a step of another recipe(.|\n)*{told}"):
             do(recipe_of(tiny_teacher, tmp_path, written, settings=settings))
     assert all(outcome.found_finished for outcome in do(recipe_of(tiny_teacher, tmp_path, written, settings={"train.threads": 2})))
+
+
+def test_a_repair_has_the_threads_of_the_student_s_run_or_the_cores(
+    tiny_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Those of its run are as many as it had cores; those of a recipe are asked for here, and refused before anything is done."""
+    content = read_checkpoint(tiny_teacher)
+    content["run"]["train"]["threads"] = 5
+    torch.save(content, tmp_path / "student.pt")
+    written = [{"repair": {"train.steps": 1}}]
+    for available, taken in ((4, 4), (8, 5)):
+        caplog.clear()
+        monkeypatch.setattr(cores, "available_cores", lambda available=available: available)
+        with caplog.at_level(logging.INFO, logger="vidkd"):
+            outcomes = do(recipe_of(tmp_path / "student.pt", tmp_path / str(available), written))
+        assert read_checkpoint(outcomes[1].made.model)["run"]["train"]["threads"] == taken
+        said = "the repair takes train.threads=4; the student's own run took 5"
+        assert [said in record.message for record in caplog.records].count(True) == (taken < 5)
+    monkeypatch.setattr(cores, "available_cores", lambda: 2)
+    with pytest.raises(ConfigError, match="3 threads on 2 cores") as error:
+        do(recipe_of(tiny_teacher, tmp_path / "refused", [{"repair": {"train.threads": 3}}]))
+    assert error.value.lines == {"where": "small: step 1_repair: train.threads", "to mend": "at most 2"}
+    assert not (tmp_path / "refused").exists()
 
 
 def test_a_student_may_be_named_from_here(tiny_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

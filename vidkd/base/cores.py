@@ -25,6 +25,11 @@ def sleep_while_waiting(environment: MutableMapping[str, str] = os.environ) -> N
         environment["OMP_WAIT_POLICY"] = "PASSIVE"
 
 
+def at_most_cores(threads: int) -> int:
+    """So many threads, or as many as this process has cores if these are fewer: for a number that another machine was asked for."""
+    return min(threads, available_cores())
+
+
 def check_threads(*threads: int, where: str) -> None:
     """Raise ConfigError for a negative number of threads, and for more of them than this process has cores: they would wait for each other.
 

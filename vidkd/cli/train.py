@@ -31,14 +31,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train, then write the run's report."""
+    from vidkd.base.cores import check_threads
     from vidkd.cli.kinds import kind_of_run
-    from vidkd.engine.settings import load_settings
+    from vidkd.engine.settings import load_settings, place_of
 
     device = [] if arguments.device is None else [f"--train.device={arguments.device}"]
     kind, task = kind_of_run(arguments.config, arguments.settings)
     config = load_settings(kind.config, arguments.config, overrides=[*arguments.settings, *device])
     if arguments.list_settings:
         return list_settings(kind.config, task)
+    check_threads(config.train.threads, where=place_of(config, "train.threads"))
     return _train(kind, config, arguments.resume)
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vidkd.base.cores import check_threads
 from vidkd.base.errors import ConfigError, VidkdError
 from vidkd.base.files import sha256
 from vidkd.compress.calibration import Calibration, calibration_of
@@ -21,7 +22,17 @@ from vidkd.compress.factorise import factorise
 from vidkd.compress.importance import TAYLOR_BATCHES, LossBatches
 from vidkd.compress.outcome import Compressed
 from vidkd.compress.prune import prune
-from vidkd.compress.recipe import INSTEAD_OF_DISTIL, ORIGINAL, ExportConfig, Recipe, RepairConfig, Step, check_formats, repaired_settings
+from vidkd.compress.recipe import (
+    INSTEAD_OF_DISTIL,
+    ORIGINAL,
+    ExportConfig,
+    Recipe,
+    RepairConfig,
+    Step,
+    check_formats,
+    repaired_settings,
+    say_fewer_threads,
+)
 from vidkd.compress.sparsify import compressed_bytes, sparsify
 from vidkd.compress.subject import Interval, Made, export_notes, no_interval
 from vidkd.data.learned_from import LearnedFrom
@@ -101,13 +112,14 @@ class ClassifierSubject:
         check_formats(steps, ("onnx", "xml", "pt2"))
 
     def _check_repair(self, settings: RepairConfig, where: str) -> None:
-        """Raise ConfigError for settings that no run has, CheckpointError for a teacher that is not there."""
+        """Raise ConfigError for settings that no run has or more threads than cores, CheckpointError for a teacher that is not there."""
         try:
             config = self._configured(settings.settings)
             if config.teacher and "teacher" in settings.settings and settings.settings.get("teacher_settings") is None:
                 load_classifier(config.teacher)
         except VidkdError as error:
             raise error.with_lines(where=where) from None
+        check_threads(config.train.threads, where=f"{where}: train.threads")
 
     def change(self, model: Path, step: Step, folder: Path, *, whole: Path) -> Made:
         """See `Subject`."""
@@ -152,7 +164,9 @@ class ClassifierSubject:
         """See `Subject`."""
         place = {"name": folder.name, "runs": str(folder.parent), "init": str(model), "model": {"weights": None}}
         known = {"teacher_settings": None}  # its teacher is there already: this length and rate are not how one is trained
-        result = fit(self._configured(merge(merge(known, config.settings), place)), quiet=self._quiet)
+        configured = self._configured(merge(merge(known, config.settings), place))
+        say_fewer_threads(self._student.run, configured)
+        result = fit(configured, quiet=self._quiet)
         notes = {"steps": result.steps, "train_seconds": round(result.seconds, 2)}
         return Made(model=result.folder, notes=notes)
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vidkd.base.cores import check_threads
 from vidkd.base.errors import ConfigError, DataError, VideoError, VidkdError
 from vidkd.base.files import sha256
 from vidkd.compress.config import DistilConfig, FactoriseConfig, PruneConfig, QuantiseConfig, RefitConfig
@@ -22,7 +23,7 @@ from vidkd.compress.importance import TAYLOR_BATCHES, LossBatches
 from vidkd.compress.outcome import Compressed
 from vidkd.compress.prune import prune
 from vidkd.compress.quantise import Quantised
-from vidkd.compress.recipe import ORIGINAL, ExportConfig, Recipe, RepairConfig, Step, check_formats
+from vidkd.compress.recipe import ORIGINAL, ExportConfig, Recipe, RepairConfig, Step, check_formats, say_fewer_threads
 from vidkd.compress.refit import refit
 from vidkd.compress.subject import BoxDraws, Interval, Made, export_notes, no_draws, no_interval
 from vidkd.data.loaders import StepSampler
@@ -36,6 +37,7 @@ from vidkd.detection.frames import frames_identity, read_frames
 from vidkd.detection.saved import SavedDetector, load_detector, write_darknet
 from vidkd.detection.student_files import darknet_files
 from vidkd.engine.devices import pick_device
+from vidkd.engine.loop_config import with_threads_of_here
 from vidkd.engine.run_folder import settings_that_count
 from vidkd.engine.settings import as_dict, merge
 from vidkd.models.darknet import Darknet
@@ -120,12 +122,13 @@ class DetectorSubject:
             self._checked_footage()
 
     def _check_repair(self, settings: RepairConfig, where: str) -> None:
-        """Raise ConfigError for settings that no run has, DataError for training frames that are judged, or none."""
+        """Raise ConfigError for settings that no run has or too many threads, DataError for training frames that are judged, or none."""
         try:
-            self._configured(settings.settings)
+            config = self._configured(settings.settings)
             self._apart()
         except VidkdError as error:
             raise error.with_lines(where=where) from None
+        check_threads(config.train.threads, where=f"{where}: train.threads")
 
     def _checked_footage(self) -> tuple[str, ...]:
         """The recipe's footage. Raises DataError for one that is judged, or where it names none for training frames that are, or none.
@@ -170,7 +173,7 @@ class DetectorSubject:
         return load_detector(path)
 
     def _configured(self, settings: Mapping[str, Any]) -> DetectorRunConfig:
-        own = {key: value for key, value in self._student.run.items() if key not in ("name", "runs", "init")}
+        own = {key: value for key, value in with_threads_of_here(self._student.run).items() if key not in ("name", "runs", "init")}
         width, height = self._student.net.input_size
         sized = merge({"data": {"transform": {"width": width, "height": height}}}, own)
         config = load_detector_config(settings=merge(merge(sized, self._recipe.settings), settings), overrides=self._overrides)
@@ -246,7 +249,9 @@ class DetectorSubject:
         source = folder / "from"
         cfg, weights, _ = write_darknet(source, saved.net, saved.classes, resize=self._resize)
         place = {"name": folder.name, "runs": str(folder.parent), "init": str(weights), "model": {"cfg": str(cfg)}}
-        result = fit_detector(self._configured(merge(config.settings, place)))
+        configured = self._configured(merge(config.settings, place))
+        say_fewer_threads(self._student.run, configured)
+        result = fit_detector(configured)
         return Made(model=result.folder, notes={"steps": result.steps, "train_seconds": round(result.seconds, 2)})
 
     def _apart(self) -> BoxManifest:

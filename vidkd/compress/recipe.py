@@ -1,6 +1,7 @@
 """A recipe of compression: a trained student and the steps that it goes through, read strictly from YAML."""
 
 import dataclasses
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,8 +11,10 @@ from vidkd.base.errors import ConfigError, unknown_name
 from vidkd.base.plain import from_plain
 from vidkd.base.roots import find_below
 from vidkd.compress.config import DistilConfig, FactoriseConfig, PruneConfig, QuantiseConfig, RefitConfig, SparsifyConfig
+from vidkd.engine.loop_config import LoopConfig, with_threads_of_here
 from vidkd.engine.settings import merge, read_yaml
 
+log = logging.getLogger(__name__)
 ORIGINAL = "original"
 """The teacher of a repair, or the oracle, that is the student as it was before any step."""
 INSTEAD_OF_DISTIL = "repair: {task: logits_kd, teacher: original}, or another task with a teacher"
@@ -235,13 +238,20 @@ def check_formats(steps: Sequence[Step], known: Sequence[Format]) -> None:
                 raise ConfigError(f"{step.name}: files of format {form} hold no integers", to_mend=mend, known=", ".join(WITH_INTEGERS))
 
 
+def say_fewer_threads(own: Mapping[str, Any], config: LoopConfig) -> None:
+    """Log where a repair has fewer threads than the student's own run."""
+    had = (own.get("train") or {}).get("threads", 0)
+    if had > config.train.threads > 0:
+        log.info("the repair takes train.threads=%d; the student's own run took %d", config.train.threads, had)
+
+
 def repaired_settings(own: Mapping[str, Any], over: Mapping[str, Any], *, original: str) -> dict[str, Any]:
     """The settings of a repair: those of the student's own run, with `over` over them.
 
     Another task than that of the run takes nothing of its method or teacher. The teacher "original" is the student before any step, in
-    the folder `original`.
+    the folder `original`. Threads are as many as there are cores here, if the run had more.
     """
-    kept = {key: value for key, value in own.items() if key not in ("name", "runs", "init")}
+    kept = {key: value for key, value in with_threads_of_here(own).items() if key not in ("name", "runs", "init")}
     if over.get("task", kept.get("task")) != kept.get("task"):
         kept = {key: value for key, value in kept.items() if key not in OF_ANOTHER_TASK}
     if over.get("teacher") == ORIGINAL:

@@ -12,6 +12,7 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 
+from vidkd.base.cores import check_threads
 from vidkd.base.errors import ConfigError, first_line
 from vidkd.engine.allocator import keep_freed_memory
 from vidkd.engine.loop_config import TrainConfig
@@ -26,8 +27,9 @@ def start_fabric(config: TrainConfig, *, batch_size: int, leaves_parameters_unus
 
     batch_size: samples that all processes share. leaves_parameters_unused: some trained parameters are in no loss, which DDP has to know.
     flag: by which the device is chosen, for messages.
-    Raises ConfigError for a device that is not there or a batch that processes cannot share evenly.
+    Raises ConfigError for more threads than cores, a device that is not there or a batch that processes cannot share evenly.
     """
+    check_threads(config.threads, where="train.threads")
     keep_freed_memory()
     if config.threads:
         torch.set_num_threads(config.threads)

@@ -1,11 +1,13 @@
 """What every kind of run sets of its training: the optimiser and its schedule, length, device and seed."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
+from vidkd.base.cores import at_most_cores
 from vidkd.base.errors import ConfigError
-from vidkd.engine.settings import Settings
+from vidkd.engine.settings import Settings, merge
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +58,7 @@ class TrainConfig:
         device: auto, cpu, cuda or mps.
         devices: devices to use; more than one wants a launcher (torchrun).
         precision: 32-true, 16-mixed or bf16-mixed.
-        threads: CPU threads of the tensor library; 0 leaves its default.
+        threads: CPU threads of the tensor library, at most the cores; 0 leaves its default.
         seed: decides the initial weights, the sampling and the augmentation.
         eval_every: epochs between validations (where there is a `val` subset); 0 validates at the end only.
         patience: validations without a better top-1 before training stops early; 0 never stops early.
@@ -107,6 +109,12 @@ def check_validation(train: TrainConfig, *, validates: bool, samples: str) -> No
             f"train.eval_every={train.eval_every:g}, but there are no `val` {samples}",
             to_mend="data.validation_fraction above 0, or eval_every 0",
         )
+
+
+def with_threads_of_here(run: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that a run has left, of another machine perhaps, with no more threads than this process has cores."""
+    threads = (run.get("train") or {}).get("threads", 0)
+    return merge(run, {"train.threads": at_most_cores(threads)} if threads else {})
 
 
 def _require(key: str, value: object, holds: bool, what: str) -> None:
