@@ -333,7 +333,7 @@ def test_a_data_set_of_other_classes_is_refused(run: Path, tiny_root: Path, tmp_
     assert "Down, Grow, Right" in error
 
 
-@pytest.mark.parametrize("flag", ["--view=flow", "--task=mars", "--model.backbone=r3d_18", "--optim.lr=1"])
+@pytest.mark.parametrize("flag", ["--view=flow", "--task=mars", "--model.backbone=r3d_18", "--optim.lr=1", "--name=x"])
 def test_settings_that_judging_does_not_read_are_refused(run: Path, flag: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate("--checkpoint", run, "--device", "cpu", flag) == 2
     told = capsys.readouterr().err

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 from vidkd.base.errors import ConfigError, VidkdError, unknown_name
 
 Kind = TypeVar("Kind")
+FOR_TRAINING = "for training alone"
 
 
 def from_plain(kind: type[Kind], content: object, where: str, *, prefix: str = "") -> Kind:
@@ -28,6 +29,11 @@ def from_plain(kind: type[Kind], content: object, where: str, *, prefix: str = "
         if error.lines.get("where") == where:  # of a part, which names its key already
             raise
         raise ConfigError(error.what, where=where) from None
+
+
+def for_training(default: Kind) -> Kind:
+    """The default of a dataclass's field that training alone reads, so that it is refused as a flag where a network is judged."""
+    return typing.cast(Kind, dataclasses.field(default=default, metadata={FOR_TRAINING: True}))
 
 
 def checked_keys(kind: type[Any], content: object, where: str, *, prefix: str = "") -> dict[str, Any]:

@@ -4,7 +4,8 @@ Prints top-1, top-5 (where there are more than five classes), class mean, calibr
 evaluation.json and, for a run, its report.html. A model of early recognition is judged at every observed fraction: its metrics are means
 over them, and top-1 stands at each (top1@obs20); classes and confusions are those at the largest one, which is named. An action before
 whose gap nothing can be observed is in no prediction; recalls that count such actions as misses end in _all (recall5_all).
-The data set is that of the run; another root, manifest or split may be given as settings (--data.root DIR). An exported file names none:
+The data set is that of the run; another root, manifest or split may be given as settings (--data.root DIR); one that judging does not read
+(--train.epochs) is refused. An exported file names no data set:
 it needs --data.root, and its results go to a folder beside it, or to --out.
 
 A detector is judged on the annotated frames of a subset: average precision and recall, of each class too, in evaluation.json and
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vidkd.cli.classifiers import add_runtime_argument, check_there, is_exported, refuse_detector, refuse_runtime
-from vidkd.cli.settings import add_settings_help, list_settings
+from vidkd.cli.settings import add_settings_help, check_judging_reads, list_settings
 
 if TYPE_CHECKING:
     from vidkd.bench.judged_intervals import Intervals
@@ -131,27 +132,16 @@ def declared_levels(arguments: argparse.Namespace) -> "Levels | None":
 
 def _config(arguments: argparse.Namespace, judged: "_Judged") -> "RunConfig":
     """The settings that what is judged brings, with those of the command line over them; threads as there are cores, if these are fewer."""
-    from vidkd.engine.config import load_config
+    from vidkd.engine.config import RunConfig, load_config
     from vidkd.engine.loop_config import with_threads_of_here
     from vidkd.engine.settings import merge
 
     here = {"train.device": judged.device, "train.devices": 1}
     config = load_config(settings=merge(with_threads_of_here(judged.run), here), overrides=arguments.settings)
-    check_settings(arguments.settings, ("data", "train"))
+    check_judging_reads(arguments.settings, RunConfig, ("data", "train"))
     if judged.exported is not None:
         _check_shape(arguments.checkpoint, judged.exported, config)
     return config
-
-
-def check_settings(flags: Sequence[str], sections: Sequence[str]) -> None:
-    """Raise ConfigError for a flag, known as a setting, that is of no section which judging reads."""
-    from vidkd.base.errors import ConfigError
-
-    for word in flags:
-        section = word.partition("=")[0].removeprefix("--").partition(".")
-        if word.startswith("--") and (section[0] not in sections or not section[1]):
-            mend = f"leave it out; what judging reads lies below {', '.join(f'--{name}.' for name in sections)}"
-            raise ConfigError(f"{word.partition('=')[0]} means nothing to an evaluation: the network is there already", to_mend=mend)
 
 
 def _check_shape(file: str, metadata: "ClassifierMetadata", config: "RunConfig") -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vidkd.cli.classifiers import refuse_runtime
-from vidkd.cli.evaluate import check_settings, metric_lines, run_folder
-from vidkd.cli.settings import list_settings
+from vidkd.cli.evaluate import metric_lines, run_folder
+from vidkd.cli.settings import check_judging_reads, list_settings
 
 if TYPE_CHECKING:
     from vidkd.bench.judged_intervals import Intervals
@@ -29,7 +29,8 @@ def evaluate_detector(arguments: argparse.Namespace) -> int:
         return list_settings(DetectorRunConfig, "yolo")
     _refuse_submission(arguments)
     detector, config = _of_file(arguments) if arguments.model is not None else _of_run(arguments)
-    check_settings(arguments.settings, ("data", "judge", "train"))
+    unread = "data.transform" if arguments.model is not None else None  # a file has --resize
+    check_judging_reads(arguments.settings, DetectorRunConfig, ("data", "judge"), unread=unread)
     truth = _truth(read_frames(config.data), arguments)
     judgement: DetectorJudgement | RecallJudgement
     if any(frame.complete for frame in truth.frames):

@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from vidkd.engine.settings import Settings
 
@@ -26,6 +26,34 @@ def list_settings(kind: "type[Settings]", task: str) -> int:
 
     sys.stdout.write(_readable(settings_parser(kind, task).format_help()))
     return 0
+
+
+def check_judging_reads(flags: "Sequence[str]", kind: "type[Settings]", sections: "Sequence[str]", *, unread: str | None = None) -> None:
+    """Raise ConfigError for the first flag, known as a setting, that judging does not read.
+
+    sections: those of `kind` that judging reads, but for what their fields say is for training alone (`vidkd.base.plain.for_training`),
+    and but for the section `unread`.
+    """
+    from vidkd.base.errors import ConfigError
+    from vidkd.engine.settings import keys_of_judging
+
+    read = [key for key in keys_of_judging(kind, sections) if unread is None or not key.startswith(f"{unread}.")]
+    for key in (word[2:].partition("=")[0] for word in flags if word.startswith("--")):
+        if key in read:
+            continue
+        if below := _below(key, read):
+            raise ConfigError(f"--{key} is a section of settings", to_mend=f"one by one what judging reads of it: {below}")
+        section = key
+        while section and not _below(section, read):
+            section = section.rpartition(".")[0]
+        what = _below(section, read) if section else f"lies below {', '.join(f'--{name}.' for name in sections)}"
+        mend = f"leave it out; what judging reads: {what}" if section else f"leave it out; what judging reads {what}"
+        raise ConfigError(f"--{key} means nothing to an evaluation: judging does not read it", to_mend=mend)
+
+
+def _below(section: str, keys: "Iterable[str]") -> str:
+    """The flags of a section among the keys, "" if it has none."""
+    return ", ".join(f"--{key}" for key in keys if key.startswith(f"{section}."))
 
 
 def list_steps(kinds: "Mapping[str, type]") -> int:

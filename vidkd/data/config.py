@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from vidkd.base.errors import DataError
+from vidkd.base.plain import for_training
 from vidkd.data.flow import FlowConfig
 from vidkd.data.footage import FootageConfig
 from vidkd.data.observation import ObserveConfig
@@ -67,7 +68,7 @@ class DataConfig:
     label_fraction: float = 1.0
     unlabelled: Literal["none", "use"] = "none"
     unlabelled_manifest: str | None = None
-    unlabelled_ratio: float = 1.0
+    unlabelled_ratio: float = for_training(1.0)
     split_seed: int = 0
     window: WindowConfig = field(default_factory=WindowConfig)
     observe: ObserveConfig = field(default_factory=ObserveConfig)
@@ -78,8 +79,8 @@ class DataConfig:
     decoder: Backend = "auto"
     batch_size: int = 16
     workers: int = 0
-    balanced: bool = False
-    max_bad_clips: int = 0
+    balanced: bool = for_training(False)
+    max_bad_clips: int = for_training(0)
     eval_clips: int = 3
     eval_crops: int = 1
 

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidkd.base.errors import DataError
+from vidkd.base.plain import for_training
 from vidkd.data.flow import mirror, resample_each, resize_flow
 
 Number = TypeVar("Number", bound=np.generic)
@@ -28,9 +29,9 @@ class TransformConfig:
     short_side: int = 72
     square: bool = False
     crop: int = 64
-    min_scale: float = 0.75
-    flip: bool = True
-    colour: float = 0.0
+    min_scale: float = for_training(0.75)
+    flip: bool = for_training(True)
+    colour: float = for_training(0.0)
 
     def __post_init__(self) -> None:
         if not 0 < self.min_scale <= 1:

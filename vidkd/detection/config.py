@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vidkd.base.errors import ConfigError, unknown_name
+from vidkd.base.plain import for_training
 from vidkd.detection.layouts import BOX_LAYOUTS, WITH_ANNOTATIONS
 from vidkd.detection.transforms import BoxTransformConfig
 from vidkd.engine.loop_config import OptimConfig, TrainConfig
@@ -52,10 +53,10 @@ class BoxDataConfig:
     incomplete: Literal["leave_out", "use"] = "leave_out"
     validation_fraction: float = 0.0
     split_seed: int = 0
-    batch_size: int = 16
-    workers: int = 0
-    cache_mb: int = 512
-    max_bad_files: int = 0
+    batch_size: int = for_training(16)
+    workers: int = for_training(0)
+    cache_mb: int = for_training(512)
+    max_bad_files: int = for_training(0)
     transform: BoxTransformConfig = field(default_factory=_as_darknet)
 
     def __post_init__(self) -> None:

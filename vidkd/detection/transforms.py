@@ -12,6 +12,7 @@ from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
 
 from vidkd.base.errors import DataError
+from vidkd.base.plain import for_training
 from vidkd.runtime.letterbox import Letterbox, ResizeMode
 
 
@@ -34,18 +35,18 @@ class BoxTransformConfig:
         mosaic: share of the training samples that are made of four images.
     """
 
-    width: int = 416
-    height: int = 416
+    width: int = for_training(416)
+    height: int = for_training(416)
     resize: ResizeMode = "centre"
-    fill: int = 114
-    min_scale: float = 0.6
-    max_scale: float = 1.6
-    stretch: float = 1.2
-    min_kept: float = 0.3
-    flip: bool = True
-    colour: float = 0.4
-    hue: float = 0.0
-    mosaic: float = 0.5
+    fill: int = for_training(114)
+    min_scale: float = for_training(0.6)
+    max_scale: float = for_training(1.6)
+    stretch: float = for_training(1.2)
+    min_kept: float = for_training(0.3)
+    flip: bool = for_training(True)
+    colour: float = for_training(0.4)
+    hue: float = for_training(0.0)
+    mosaic: float = for_training(0.5)
 
     def __post_init__(self) -> None:
         ranges = (

@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol
 
 from vidkd.base.cores import at_most_cores
 from vidkd.base.errors import ConfigError
+from vidkd.base.plain import for_training
 from vidkd.engine.settings import Settings, merge
 
 
@@ -70,20 +71,20 @@ class TrainConfig:
             exported in integers.
     """
 
-    epochs: float = 30
-    steps: int | None = None
+    epochs: float = for_training(30)
+    steps: int | None = for_training(None)
     device: str = "auto"
     devices: int = 1
-    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
+    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = for_training("32-true")
     threads: int = 0
-    seed: int = 0
-    eval_every: float = 0
-    patience: int = 0
-    save_every_s: float = 60
-    log_every: int = 10
-    tensorboard: bool = False
-    compile: bool = False
-    integers: bool = False
+    seed: int = for_training(0)
+    eval_every: float = for_training(0)
+    patience: int = for_training(0)
+    save_every_s: float = for_training(60)
+    log_every: int = for_training(10)
+    tensorboard: bool = for_training(False)
+    compile: bool = for_training(False)
+    integers: bool = for_training(False)
 
     def __post_init__(self) -> None:
         _require("train.epochs", self.epochs, 0 < self.epochs < math.inf, "above 0")

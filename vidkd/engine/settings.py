@@ -15,6 +15,7 @@ from jsonargparse import ArgumentParser
 
 from vidkd.base.errors import ConfigError, UnknownFlagError, VidkdError, nearest, unknown_name
 from vidkd.base.files import near_files, reason_of
+from vidkd.base.plain import FOR_TRAINING
 from vidkd.engine.expected import as_setting, expected_of, given_value
 
 DEFAULT_TASK = "supervised"
@@ -243,6 +244,24 @@ def _keys_below(kind: type, prefix: str) -> set[str]:
         keys.add(f"{prefix}{entry.name}")
         if dataclasses.is_dataclass(hints[entry.name]):
             keys |= _keys_below(typing.cast(type, hints[entry.name]), f"{prefix}{entry.name}.")
+    return keys
+
+
+def keys_of_judging(kind: type[Settings], sections: Sequence[str]) -> list[str]:
+    """The dotted keys of values below these sections, without those of fields that are for training alone, in their order."""
+    hints = typing.get_type_hints(kind)
+    return [key for name in sections for key in _judged_below(hints[name], f"{name}.")]
+
+
+def _judged_below(kind: type, prefix: str) -> list[str]:
+    hints = typing.get_type_hints(kind)
+    keys: list[str] = []
+    for entry in dataclasses.fields(kind):
+        name = f"{prefix}{entry.name}"
+        if dataclasses.is_dataclass(hints[entry.name]):
+            keys += _judged_below(typing.cast(type, hints[entry.name]), f"{name}.")
+        elif not entry.metadata.get(FOR_TRAINING):
+            keys.append(name)
     return keys
 
 
