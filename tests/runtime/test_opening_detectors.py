@@ -175,10 +175,20 @@ def test_devices_and_threads_that_are_not_there_are_refused(tmp_path, monkeypatc
 @pytest.mark.parametrize(
     ("device", "expected"), [("auto", ["CUDAExecutionProvider", "CPUExecutionProvider"]), ("cpu", ["CPUExecutionProvider"])]
 )
-def test_auto_prefers_cuda_where_there_is_one(device, expected):
+def test_auto_prefers_cuda_where_there_is_one(device, expected, monkeypatch):
+    monkeypatch.delenv("NVIDIA_TF32_OVERRIDE", raising=False)
     available = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
     assert onnx_network._providers(device, available) == expected
     assert onnx_network._providers(device, ["CPUExecutionProvider"]) == ["CPUExecutionProvider"]
+
+
+def test_tf32_is_off_in_onnx_runtime_where_the_user_has_turned_it_off(monkeypatch):
+    available = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
+    assert onnx_network._providers("cuda", available) == [("CUDAExecutionProvider", {"use_tf32": "0"}), "CPUExecutionProvider"]
+    assert onnx_network._providers("cpu", available) == ["CPUExecutionProvider"]
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "1")
+    assert onnx_network._providers("auto", available) == available
 
 
 @pytest.mark.parametrize(

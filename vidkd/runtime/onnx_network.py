@@ -1,5 +1,6 @@
 """ONNX files through ONNX Runtime."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ DTYPES: dict[str, type[np.generic]] = {
 
 
 CUDA = "CUDAExecutionProvider"
+TF32_OVERRIDE = "NVIDIA_TF32_OVERRIDE"
+"""Variable by which, with 0, a user turns TF32 off in NVIDIA's libraries."""
 NOT_AS_WRITTEN = ["WeightBiasQuantization"]
 """ONNX Runtime's step that turns layers into integers, with one scale a layer, which a file with integer layers keeps in float."""
 
@@ -75,14 +78,16 @@ def open_onnx(path: Path, *, device: str = "auto", threads: int = 0) -> OnnxNetw
     return network
 
 
-def _providers(device: str, available: Sequence[str]) -> list[str]:
+def _providers(device: str, available: Sequence[str]) -> list[str | tuple[str, dict[str, str]]]:
+    """What a session may run on, with options: ONNX Runtime multiplies in TF32 on a GPU unless it is told by an option of its own."""
     if device not in ("auto", "cpu", "cuda"):
         raise ConfigError(f"cannot use device '{device}' for an ONNX file", to_mend="--device auto, cpu or cuda")
     if device == "cuda" and CUDA not in available:
         reason = "this ONNX Runtime is built without CUDA"
         raise ConfigError("cannot use device 'cuda'", reason=reason, to_mend="pip install onnxruntime-gpu, or --device auto or cpu")
     wanted = ["CPUExecutionProvider"] if device == "cpu" else [CUDA, "CPUExecutionProvider"]
-    return [provider for provider in wanted if provider in available]
+    options = {CUDA: {"use_tf32": "0"}} if os.environ.get(TF32_OVERRIDE) == "0" else {}
+    return [(name, options[name]) if name in options else name for name in wanted if name in available]
 
 
 def _port(item: Any) -> Port:

@@ -11,6 +11,7 @@ from vidkd.bench.speed import memory
 from vidkd.bench.speed.cold_start import cold_start
 from vidkd.bench.speed.config import ModelSpec, ShapeSpec
 from vidkd.bench.speed.fresh_process import start
+from vidkd.bench.speed.machine import tf32_in_libraries
 from vidkd.bench.speed.memory import peak_bytes, peak_gpu_bytes
 
 TOLD = {"ready_s": 0.5, "answer_s": 0.1, "peak_bytes": 2048, "peak_gpu_bytes": None, "torch": False}
@@ -63,6 +64,17 @@ def test_what_the_process_is_asked(tmp_path: Path) -> None:
     request = json.loads(asked.read_text())
     assert (ModelSpec(**request["spec"]), ShapeSpec(**request["shape"])) == (spec, shape)
     assert (request["threads"], request["device"]) == (2, "cpu")
+
+
+@pytest.mark.parametrize(("wanted", "found"), [(False, "'0'"), (True, "None")])
+def test_a_process_multiplies_as_the_benchmark_says(wanted: bool, found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NVIDIA_TF32_OVERRIDE", raising=False)
+    code = (
+        f"import os; open({str(tmp_path / 'seen')!r}, 'w').write(repr(os.environ.get('NVIDIA_TF32_OVERRIDE'))); print({json.dumps(TOLD)!r})"
+    )
+    with tf32_in_libraries(wanted):
+        cold_start(ModelSpec(backbone="tiny3d"), threads=1, device="cpu", shape=ShapeSpec(), command=[sys.executable, "-c", code])
+    assert (tmp_path / "seen").read_text() == found
 
 
 def test_a_process_without_an_answer_is_told_with_its_last_words(tmp_path: Path) -> None:

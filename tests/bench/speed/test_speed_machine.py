@@ -3,7 +3,9 @@
 from pathlib import Path
 from types import SimpleNamespace
 
-from vidkd.bench.speed.machine import governor, machine, other_libraries, processor_flags, same_machine, tell_cuda
+import pytest
+
+from vidkd.bench.speed.machine import governor, machine, other_libraries, processor_flags, same_machine, tell_cuda, tf32_in_libraries
 
 
 def test_the_environment_names_what_decides_speed() -> None:
@@ -28,17 +30,31 @@ def test_the_governor_where_it_can_be_read(tmp_path: Path) -> None:
     assert governor(tmp_path / "none").startswith("unknown")
 
 
-def test_tf32_is_set_and_stated() -> None:
+def test_tf32_is_set_and_stated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NVIDIA_TF32_OVERRIDE", raising=False)
     for wanted in (True, False):
         backends = SimpleNamespace(
             cuda=SimpleNamespace(matmul=SimpleNamespace(allow_tf32=None)), cudnn=SimpleNamespace(allow_tf32=None, benchmark=False)
         )
         torch = SimpleNamespace(cuda=SimpleNamespace(is_available=lambda: True), backends=backends, version=SimpleNamespace(cuda="12.9"))
-        found = tell_cuda(torch, tf32=wanted)
+        with tf32_in_libraries(wanted):
+            found = tell_cuda(torch, tf32=wanted)
         assert (backends.cuda.matmul.allow_tf32, backends.cudnn.allow_tf32) == (wanted, wanted)
         word = "on" if wanted else "off"
-        assert found == {"TF32": f"matrix products {word}, convolutions {word}", "cuDNN benchmark": "off", "CUDA": "12.9"}
+        said = f"matrix products {word}, convolutions {word}, ONNX Runtime and fresh processes {word}"
+        assert found == {"TF32": said, "cuDNN benchmark": "off", "CUDA": "12.9"}
     assert tell_cuda(SimpleNamespace(cuda=SimpleNamespace(is_available=lambda: False)), tf32=True) == {}
+
+
+@pytest.mark.parametrize(
+    ("before", "wanted", "within"),
+    [({}, False, "0"), ({}, True, None), ({"NVIDIA_TF32_OVERRIDE": "1"}, False, "0"), ({"NVIDIA_TF32_OVERRIDE": "0"}, True, "0")],
+)
+def test_the_libraries_variable_is_set_for_as_long_as_is_measured(before: dict[str, str], wanted: bool, within: str | None) -> None:
+    environment = dict(before)
+    with tf32_in_libraries(wanted, environment):
+        assert environment.get("NVIDIA_TF32_OVERRIDE") == within
+    assert environment == before
 
 
 def test_machines_are_the_same_by_processor_and_cores() -> None:

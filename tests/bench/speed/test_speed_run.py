@@ -1,5 +1,6 @@
 """A whole benchmark's turns on time that moves only when told: order, numbers of calls, threads, and the figures that come of it."""
 
+import os
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -47,6 +48,15 @@ def model(name: str, threads: int, device: str, answer: Any, noted: list[tuple[s
     )
     object.__setattr__(found, "noted", noted)
     return found
+
+
+@pytest.mark.parametrize(("tf32", "within"), [(False, "0"), (True, None)])
+def test_libraries_are_told_of_tf32_for_as_long_as_is_measured(tf32: bool, within: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NVIDIA_TF32_OVERRIDE", raising=False)
+    monkeypatch.setattr(speed_run, "_measured", lambda *_: os.environ.get("NVIDIA_TF32_OVERRIDE"))
+    asked = Benchmark(config=config(threads=[1], tf32=tf32), path=Path("b.yaml"), overrides=(), roots=())
+    assert speed_run.run_benchmark(asked) == within
+    assert "NVIDIA_TF32_OVERRIDE" not in os.environ
 
 
 def test_turns_calls_and_figures(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -208,7 +208,7 @@ class BenchmarkConfig:
         block_s: seconds of a turn, as far as a single call allows.
         end_to_end: clips or frames that are read from their files and answered in a turn; 0 leaves that out.
         cold_starts: fresh processes of each model, which tell start and memory; 0 leaves that out.
-        tf32: let a GPU multiply float32 in TF32.
+        tf32: let a GPU multiply float32 in TF32; else it is off in torch, in ONNX Runtime and in fresh processes.
         seed: of noise and of the drawing anew of rounds.
     """
 

@@ -1,13 +1,15 @@
 """The machine of a benchmark: processor and its flags, clock governor, load, libraries, and how a GPU was told to multiply."""
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from vidkd.base.cores import available_cores
 from vidkd.engine.environment import PACKAGES, environment
+from vidkd.runtime.onnx_network import TF32_OVERRIDE
 
 RUNTIMES = ("onnxruntime", "openvino", "ai-edge-litert")
 FLAGS = (
@@ -68,14 +70,36 @@ def load() -> str:
     return f"{os.getloadavg()[0]:.2f}" if hasattr(os, "getloadavg") else "unknown"
 
 
+@contextlib.contextmanager
+def tf32_in_libraries(wanted: bool, environment: MutableMapping[str, str] = os.environ) -> Iterator[None]:
+    """While the block lasts, TF32 is off, if it is not wanted, in what is opened here and in processes that are started, by the
+    variable that NVIDIA's libraries read; sessions of ONNX Runtime are told by it, too (`vidkd.runtime.onnx_network`).
+    """
+    before = environment.get(TF32_OVERRIDE)
+    if not wanted:
+        environment[TF32_OVERRIDE] = "0"
+    try:
+        yield
+    finally:
+        if before is not None:
+            environment[TF32_OVERRIDE] = before
+        elif not wanted:
+            del environment[TF32_OVERRIDE]
+
+
 def tell_cuda(torch: Any, *, tf32: bool) -> dict[str, str]:
-    """Set whether float32 is multiplied in TF32 on a GPU, and say so; nothing where CUDA is not in use."""
+    """Set whether float32 is multiplied in TF32 on a GPU, and say so; nothing where CUDA is not in use.
+
+    What the libraries do beside torch is set by `tf32_in_libraries`.
+    """
     if not torch.cuda.is_available():
         return {}
+    elsewhere = _on(os.environ.get(TF32_OVERRIDE) != "0")
     torch.backends.cuda.matmul.allow_tf32 = tf32
     torch.backends.cudnn.allow_tf32 = tf32
     return {
-        "TF32": f"matrix products {_on(torch.backends.cuda.matmul.allow_tf32)}, convolutions {_on(torch.backends.cudnn.allow_tf32)}",
+        "TF32": f"matrix products {_on(torch.backends.cuda.matmul.allow_tf32)}, convolutions {_on(torch.backends.cudnn.allow_tf32)}, "
+        f"ONNX Runtime and fresh processes {elsewhere}",
         "cuDNN benchmark": _on(torch.backends.cudnn.benchmark),
         "CUDA": str(torch.version.cuda),
     }

@@ -22,7 +22,7 @@ from vidkd.bench.speed.config import Benchmark, BenchmarkConfig, DataSpec, Shape
 from vidkd.bench.speed.cost import Cost, content_of, cost_of
 from vidkd.bench.speed.direct import NetworkInput
 from vidkd.bench.speed.end_to_end import ClipReader, FrameReader, Parts, Reader, end_to_end_block, samples_of
-from vidkd.bench.speed.machine import load, machine, tell_cuda
+from vidkd.bench.speed.machine import load, machine, tell_cuda, tf32_in_libraries
 from vidkd.bench.speed.opening import FrameInput, OpenModel, open_model
 from vidkd.bench.speed.places import located
 from vidkd.bench.speed.rounds import block, calls_in, interleave
@@ -107,8 +107,13 @@ def run_benchmark(benchmark: Benchmark, *, device: str = "auto") -> Results:
     Raises ConfigError, DataError and CheckpointError, naming the model, for what cannot be found, opened, judged or compared; nothing is
     timed before all of that is known.
     """
-    begun = time.monotonic()
     check_threads(*benchmark.config.threads, where="threads")
+    with tf32_in_libraries(benchmark.config.tf32):
+        return _measured(benchmark, device)
+
+
+def _measured(benchmark: Benchmark, device: str) -> Results:
+    begun = time.monotonic()
     config = located(benchmark)
     # or the time of a call would depend on which sizes other models have allocated and freed before it
     kept = keep_freed_memory()
