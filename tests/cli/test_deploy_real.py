@@ -5,16 +5,21 @@ import sys
 import venv
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from speed_models import tiny_checkpoint
 from started import run_to_end
-from test_export import BLOCKED, verb
+from test_export import BLOCKED, verb, without_torch
+
+from vidkd.base.files import read_json
 
 pytestmark = pytest.mark.data
 
 REPOSITORY = Path(__file__).parents[2]
+REAL_CLIP = "clips/v_SoccerJuggling_g23_c01.avi"
 SHOWN = ("--seconds", "2", "--every", "5", "--formats", "jsonl", "--score", "0.2")
 
 
@@ -60,6 +65,61 @@ def test_detect_on_real_footage_without_torch(real_data: Path, exported: Path, t
     video = real_data / "pets09" / "vtest.avi"
     found = detected([sys.executable, "-c", BLOCKED], exported, video, tmp_path / "there")
     assert_same(found, with_torch(real_data, video, tmp_path / "here"))
+
+
+@pytest.mark.slow
+def test_detect_in_openvino_on_real_footage_without_torch(real_data: Path, tmp_path: Path) -> None:
+    weights, video = real_data / "weights" / "yolo_fastest", real_data / "pets09" / "vtest.avi"
+    out = tmp_path / "fastest.xml"
+    assert verb("export", "--checkpoint", weights / "yolo-fastest-1.1.cfg", *of_cfg(weights), "--out", out) == 0
+    found = detected([sys.executable, "-c", BLOCKED], out, video, tmp_path / "there")
+    assert_same(found, with_torch(real_data, video, tmp_path / "here"))
+
+
+@pytest.fixture(scope="module", params=[".onnx", ".xml"])
+def classifier(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A checkpoint with random weights, and the file that was exported of it."""
+    folder = tmp_path_factory.mktemp("classifier")
+    checkpoint, file = tiny_checkpoint(folder / "net.pt"), folder / f"net{request.param}"
+    assert verb("export", "--checkpoint", checkpoint, "--out", file) == 0
+    return checkpoint, file
+
+
+def _numbers(probabilities: dict[str, float] | list[float]) -> list[float]:
+    """Of all classes in their order; anticipate names each."""
+    return list(probabilities.values()) if isinstance(probabilities, dict) else probabilities
+
+
+def check_answers(here: Sequence[dict[str, Any]], there: Sequence[dict[str, Any]], times: Sequence[str]) -> None:
+    """The same probabilities at the same times, which differ from window to window."""
+    assert len(here) > 5
+    assert [[row[name] for name in times] for row in here] == [[row[name] for name in times] for row in there]
+    one, two = (np.array([_numbers(row["probabilities"]) for row in rows]) for rows in (here, there))
+    assert np.ptp(one, axis=0).max() > 0.01, "windows differ"
+    np.testing.assert_allclose(one, two, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_predict_on_real_footage_without_torch(real_data: Path, classifier: tuple[Path, Path], tmp_path: Path) -> None:
+    checkpoint, file = classifier
+    video, here, there, overlay = real_data / REAL_CLIP, *(tmp_path / name for name in ("here.json", "there.json", "there.mp4"))
+    common = ("predict", video, "--step-s", "0.4", "--device", "cpu")
+    assert verb(*common, "--checkpoint", checkpoint, "--json", here) == 0
+    done = without_torch(*common, "--checkpoint", file, "--json", there, "--overlay", overlay)
+    assert done.returncode == 0, done.stderr
+    assert overlay.stat().st_size > 10_000
+    check_answers(read_json(here)["windows"], read_json(there)["windows"], ("start_s", "end_s"))
+
+
+@pytest.mark.slow
+def test_anticipate_on_real_footage_without_torch(real_data: Path, classifier: tuple[Path, Path], tmp_path: Path) -> None:
+    checkpoint, file = classifier
+    common = ("anticipate", real_data / REAL_CLIP, "--step-s", "0.4", "--window-s", "1", "--all", "--device", "cpu")
+    assert verb(*common, "--checkpoint", checkpoint, "--out", tmp_path / "here.jsonl") == 0
+    done = without_torch(*common, "--checkpoint", file, "--out", tmp_path / "there.jsonl")
+    assert done.returncode == 0, done.stderr
+    here, there = ([json.loads(line) for line in (tmp_path / f"{name}.jsonl").read_text().splitlines()] for name in ("here", "there"))
+    check_answers(here, there, ("time_s", "frames"))
 
 
 @pytest.mark.slow
