@@ -29,6 +29,9 @@ def _section(part: Mapping[str, Any]) -> str:
         lines.append(_table(rows))
     if part["values"]:
         lines.append(_table([("measured", "median", "range", "n", "target"), *map(_value_cells, part["values"])]))
+    if part.get("budgets"):  # numbers from before they were told have none
+        head = ("learning along the stream", "frames asked", "a frame", "95 %", "/ student alone", "95 %", "n")
+        lines.append(_table([head, *map(_budget_cells, part["budgets"])]))
     lines += [f"{note}\n" for note in part["notes"]]
     return "\n".join(lines)
 
@@ -40,6 +43,16 @@ def _ratio_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
 def _value_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     found = f"{number(row['median'])} {row['unit']}"
     return row["name"], found, "" if row["n"] == 1 else f"{number(row['min'])} to {number(row['max'])}", str(row["n"]), _target(row)
+
+
+def _budget_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    ms, ratio = row["ms"], row["ratio"]
+    costs = (f"{number(ms['value'])} ms", _interval(ms), number(ratio["value"]), _interval(ratio))
+    return row["name"], f"{100 * row['share']:g} %", *costs, str(row["n"])
+
+
+def _interval(figure: Mapping[str, Any]) -> str:
+    return "" if figure["ci95"] is None else " to ".join(map(number, figure["ci95"]))
 
 
 def _target(row: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ class Part:
     """What one part measured, as it stands in the results and on the page.
 
     settings: the conditions. values: rows of `value_row`. ratios: rows of `ratio_row`. notes: sentences, rivals left out among them.
+    budgets: rows of `benchmarks.stream_costs.budget_rows`.
     """
 
     title: str
@@ -26,6 +27,7 @@ class Part:
     values: Sequence[Row]
     ratios: Sequence[Row] = ()
     notes: Sequence[str] = field(default_factory=tuple)
+    budgets: Sequence[Row] = ()
 
 
 def value_row(name: str, unit: str, values: Sequence[float], *, at_most: float | None = None) -> Row:

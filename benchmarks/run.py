@@ -125,6 +125,9 @@ def _run(name: str, setting: Any) -> dict[str, Any]:
     sys.stdout.write(f"{part.title}: {seconds} s\n")
     for row in part.ratios:
         sys.stdout.write(f"  {row['name']}: {row['median']} ({row['min']} to {row['max']})\n")
+    for row in part.budgets:
+        cost, times = row["ms"]["value"], row["ratio"]["value"]
+        sys.stdout.write(f"  {row['name']}, {100 * row['share']:g} % asked: {cost} ms a frame, {times} x the student alone\n")
     return {**dataclasses.asdict(part), "seconds": seconds}
 
 

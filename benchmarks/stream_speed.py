@@ -12,6 +12,7 @@ from benchmarks.detect_pace import FRAMES as DETECTED_FRAMES
 from benchmarks.detect_pace import detect_rows
 from benchmarks.rounds import Measured, Part, Row, interleave, ratio_row, value_row
 from benchmarks.setting import Setting
+from benchmarks.stream_costs import SHARES, break_even, budget_rows
 from benchmarks.stream_models import ORACLES, STUDENTS, frames_of_video, open_oracle, open_student, why_absent
 from vidkd.base.timing import Stopwatch, timed
 from vidkd.detection.online import Answer, BoxOracle, Student, SynchronousLearner, Update
@@ -32,7 +33,9 @@ TEXT = (
     f"that are known, {SHARE:.0%} of the frames; the update is told apart. Break-even is the cost of an oracle above which the student "
     "that learns from it, the calls paid for, is cheaper than the oracle on every frame: (student + selector + share x update) / "
     "(1 - share); beside the stream, the update costs the stream nothing. `detect` and its stages alone: the first "
-    f"{DETECTED_FRAMES} frames, from a file to annotated video, JSON lines and all other files."
+    f"{DETECTED_FRAMES} frames, from a file to annotated video, JSON lines and all other files. What learning costs at a budget, the share "
+    f"of the frames on which the oracle is asked, is put together in each round: student + selector + share x (oracle + update), at "
+    f"{', '.join(f'{100 * share:g}' for share in SHARES)} %."
 )
 
 
@@ -47,25 +50,16 @@ def run(setting: Setting) -> Part:
     oracles = {name: open_oracle(name, setting.scratch) for name in ORACLES}
     values: list[Row] = []
     ratios: list[Row] = []
+    budgets: list[Row] = []
     for name in list(STUDENTS)[: 1 if setting.quick else None]:
         found = _measure(name, frames, oracles, setting.rounds)
         values += _value_rows(name, found)
         ratios += _ratio_rows(name, found)
+        budgets += _budget_rows(name, found)
     pace_values, pace_ratios = detect_rows(next(iter(STUDENTS)), setting)
     note = "YOLOv8n is there as a TFLite file of 8 bits alone and runs in LiteRT, everything else in ONNX Runtime."
-    return Part(title=title, text=TEXT, settings=settings, values=values + pace_values, ratios=ratios + pace_ratios, notes=[note])
-
-
-def stream_cost(student: float, selector: float, update: float, oracle: float, share: float) -> float:
-    """Cost a frame of a student that learns in step; update, oracle: of one call, made on this share of the frames."""
-    return student + selector + share * (update + oracle)
-
-
-def break_even(student: float, selector: float, update: float, share: float) -> float:
-    """The oracle's cost a frame at which `stream_cost` is that of the oracle on every frame. Raises ValueError unless 0 <= share < 1."""
-    if not 0 <= share < 1:
-        raise ValueError(f"the share of calls must lie in [0, 1): {share}")
-    return (student + selector + share * update) / (1 - share)
+    rows = {"values": values + pace_values, "ratios": ratios + pace_ratios, "budgets": budgets}
+    return Part(title=title, text=TEXT, settings=settings, notes=[note], **rows)
 
 
 class Laps:
@@ -134,6 +128,11 @@ def _ratio_rows(name: str, found: dict[str, list[float]]) -> list[Row]:
         rows.append(ratio_row(f"{oracle} / {name} + selector", found[oracle], found["with selector"], at_least=bound))
         rows.append(ratio_row(f"{oracle} / break-even of {name}", found[oracle], found["in step"]))
     return rows
+
+
+def _budget_rows(name: str, found: dict[str, list[float]]) -> list[Row]:
+    parts = {"student": found["student"], "selector": found["selector of it"], "update": found["update, learning"]}
+    return [row for oracle in ORACLES for row in budget_rows(f"{name}, learning from {oracle}", **parts, oracle=found[oracle])]
 
 
 def _ms_a_frame(student: Student, frames: NDArray[np.uint8]) -> float:

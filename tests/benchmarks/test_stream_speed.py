@@ -7,7 +7,8 @@ import pytest
 from benchmarks.detect_pace import slowest_of
 from benchmarks.page import performance_page
 from benchmarks.setting import Setting
-from benchmarks.stream_speed import Laps, break_even, run, stream_cost
+from benchmarks.stream_costs import SHARES, break_even, budget_rows, stream_cost
+from benchmarks.stream_speed import Laps, _budget_rows, run
 
 
 def test_break_even_in_closed_form() -> None:
@@ -32,6 +33,48 @@ def test_at_break_even_both_cost_the_same_and_above_it_the_student_wins(share: f
 def test_no_oracle_breaks_even_where_every_frame_is_called(share: float) -> None:
     with pytest.raises(ValueError, match="share of calls"):
         break_even(1, 1, 1, share)
+
+
+ROUNDS = {
+    "student": [10.0, 20, 10, 10, 10],
+    "selector": [1.0] * 5,
+    "update": [500.0, 1000, 500, 500, 500],
+    "oracle": [40.0, 80, 40, 40, 40],
+}
+
+
+def test_what_learning_costs_at_each_budget() -> None:
+    """10 + 1 + share x 540; in the second round all but the selector takes twice as long, which leaves ratios nearly as they are."""
+    rows = budget_rows("s", **ROUNDS)
+    assert [row["share"] for row in rows] == [*SHARES] == [0.02, 0.05, 0.1, 0.2]
+    assert [row["ms"]["value"] for row in rows] == pytest.approx([21.8, 38, 65, 119])
+    assert [row["ratio"]["value"] for row in rows] == pytest.approx([2.18, 3.8, 6.5, 11.9])
+    assert {(row["name"], row["n"]) for row in rows} == {("s", 5)}
+    low, high = rows[1]["ms"]["ci95"]
+    assert (low, high) == (38, 75), "20 + 1 + .05 x 1080 in the slow round"
+    low, high = rows[1]["ratio"]["ci95"]
+    assert (low, high) == (3.75, 3.8)
+
+
+def test_a_budget_has_no_interval_of_few_rounds_and_parts_are_of_the_same_rounds() -> None:
+    two = {name: values[:2] for name, values in ROUNDS.items()}
+    (row,) = budget_rows("s", **two, shares=[0.05])
+    assert row["ms"] == {"value": (38 + 75) / 2, "ci95": None}
+    assert row["ratio"]["ci95"] is None
+    with pytest.raises(ValueError, match="shorter"):
+        budget_rows("s", **{**two, "oracle": [1.0]})
+
+
+def test_the_page_shows_what_learning_costs() -> None:
+    found = {"student": ROUNDS["student"], "selector of it": ROUNDS["selector"], "update, learning": ROUNDS["update"]}
+    rows = _budget_rows("tiny", found | {"YOLOX-nano": ROUNDS["oracle"], "YOLOv8n": [80.0] * 5})
+    part = {"title": "Speed", "text": "t", "settings": {}, "values": [], "ratios": [], "notes": []}
+    results = {"environment": {}, "command": "c", "videos": "v", "seconds": 1.0}
+    page = performance_page({**results, "parts": {"stream_speed": {**part, "budgets": rows}}})
+    assert "| learning along the stream | frames asked | a frame | 95 % | / student alone | 95 % | n |" in page
+    assert "| tiny, learning from YOLOX-nano | 5 % | 38 ms | 38 to 75 | 3.8 | 3.75 to 3.8 | 5 |" in page
+    assert "| tiny, learning from YOLOv8n | 20 % | 127 ms |" in page
+    assert "along the stream" not in performance_page({**results, "parts": {"stream_speed": part}})
 
 
 def test_each_round_is_held_against_its_own_slowest_stage() -> None:
