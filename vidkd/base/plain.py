@@ -33,7 +33,7 @@ def from_plain(kind: type[Kind], content: object, where: str, *, prefix: str = "
 
 def for_training(default: Kind) -> Kind:
     """The default of a dataclass's field that training alone reads, so that it is refused as a flag where a network is judged."""
-    return typing.cast(Kind, dataclasses.field(default=default, metadata={FOR_TRAINING: True}))
+    return dataclasses.field(default=default, metadata={FOR_TRAINING: True})
 
 
 def checked_keys(kind: type[Any], content: object, where: str, *, prefix: str = "") -> dict[str, Any]:
