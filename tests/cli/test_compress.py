@@ -35,16 +35,23 @@ def test_what_it_prints_and_leaves(recipe: Path, tiny_teacher: Path, tmp_path: P
     steps = ["0_original", "1_prune", "2_repair", "3_quantise"]
     assert [line.split(":")[0] for line in printed[:3]] == steps[:3]
     assert (
-        printed[4] == "  7 layers in eight-bit integers: 6 convolutions and 1 linear layer; ranges found on 6 training clips of 3 classes"
+        printed[5] == "  7 layers in eight-bit integers: 6 convolutions and 1 linear layer; ranges found on 6 training clips of 3 classes"
     )
-    assert [line.split()[0] for line in printed[5:10]] == ["step", *steps]
+    assert [line.split()[0] for line in printed[6:11]] == ["step", *steps]
     folder = tmp_path / "tiny-small"
     summary = read_summary(folder / "summary.json")
     assert list(summary["methods"]) == steps
     assert f"{summary['methods']['3_quantise']['metrics']['top1']['mean']:.3f}" in printed[3]
+    near = summary["data"]["parity"]["3_quantise"]["model.onnx"]
+    assert printed[4] == f"  model.onnx: {near['said']}"
+    assert near["said"].startswith(f"largest difference to the network: {near['logits']:.2g} of outputs up to {near['scale']:.2g}, ")
+    assert f"same in {near['agree']} of {near['clips']} clips ({near['clips']} clips of 'val')" in near["said"]
+    assert 0 < near["logits"] < near["scale"], "integers round"
+    assert list(summary["data"]["parity"]) == ["3_quantise"]
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert f"vidkd compress --config {recipe} --student={tiny_teacher} --runs={tmp_path} --train.threads 1" in page
     assert "ratio: 0.3" in page
+    assert "<td>model.onnx</td><td>largest difference to the network: " in page
     assert page.count("in eight-bit integers (convolution)") == 6
     assert page.count("in eight-bit integers (linear layer)") == 1
     assert "7 layers in eight-bit integers: 6 convolutions and 1 linear layer; none in float." in page

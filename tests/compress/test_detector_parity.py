@@ -50,8 +50,8 @@ def test_where_nothing_is_shown_fainter_boxes_are_compared(tmp_path: Path) -> No
 
 
 def test_what_is_said_of_boxes() -> None:
-    parity = DetectorParity(heads=1e-6, scale=20.0, boxes=9, f1=1.0, frames=8, source="8 frames of 'val'", shown=0.25, score=0.25)
+    parity = DetectorParity(heads=1e-6, scale=20.0, boxes=9, f1=1.0, frames=8, signal_db=9.0, source="8 of 'val'", shown=0.25, score=0.25)
     assert str(parity) == (
-        "largest difference to the network: 1e-06 of raw heads up to 20; F1 1.000 (IoU 0.9) against its 9 boxes (8 frames of 'val')"
+        "largest difference to the network: 1e-06 of raw heads up to 20; F1 1.000 (IoU 0.9) against its 9 boxes (8 of 'val')"
     )
-    assert "no box was compared, for the network finds none at any score (8 frames" in str(replace(parity, boxes=0))
+    assert "no box was compared, for the network finds none at any score (8 of 'val')" in str(replace(parity, boxes=0))

@@ -14,6 +14,7 @@ from street_runs import street_config, write_streets
 
 from vidkd.base import cores
 from vidkd.base.errors import ConfigError, DataError, VideoError
+from vidkd.bench.compression import compression_summary
 from vidkd.compress.detector_subject import DetectorSubject
 from vidkd.compress.recipe import Recipe, parse_steps
 from vidkd.compress.steps import Outcome, run_recipe
@@ -60,7 +61,16 @@ def test_a_run_is_pruned_repaired_factorised_and_written_in_integers(student: Pa
     outcomes = do(recipe)
     original, pruned, repaired, factorised, darknet, integers, exported = (outcome.content for outcome in outcomes)
     assert darknet["metrics"] == factorised["metrics"]
-    assert darknet["notes"]["student.weights"].startswith("largest difference to the network: ")
+    near = {name: exported["notes"]["parity"][name] for name in ("model.onnx", "model.xml")}
+    near["student.weights"] = darknet["notes"]["parity"]["student.weights"]
+    for parity in near.values():
+        assert parity["said"].startswith(f"largest difference to the network: {parity['heads']:.2g} of raw heads up to ")
+    assert near["student.weights"]["heads"] < 1e-4 < near["model.onnx"]["heads"], "integers round"
+    assert compression_summary(recipe, outcomes, "ap50")["data"]["parity"] == {
+        "4_export": darknet["notes"]["parity"],
+        "5_quantise": integers["notes"]["parity"],
+        "6_export": exported["notes"]["parity"],
+    }
     assert "| Judged" in (tmp_path / "small" / "4_export" / "student.weights.md").read_text(encoding="utf-8")
     assert pruned["parameters"] == repaired["parameters"] < original["parameters"]
     assert factorised["macs"] < repaired["macs"] < original["macs"]

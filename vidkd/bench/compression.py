@@ -25,7 +25,8 @@ GROUPS_ALONE = "95 % intervals are over test groups; they do not hold the noise 
 def compression_summary(recipe: Recipe, outcomes: Sequence[Outcome], main: str) -> dict[str, Any]:
     """summary.json of a recipe: metrics and costs of every step (of several files of each), paired differences with the original.
 
-    Intervals are over the groups of clips or frames alone; a metric without rows of single clips or draws has none. Draws stand in `data`.
+    Intervals are over the groups of clips or frames alone; a metric without rows of single clips or draws has none. Draws stand in `data`,
+    and under `parity` how near each file of a step is to the network that it was exported from.
     """
     first = outcomes[0].content
     rows = {name: content for outcome in outcomes for name, content in outcome.rows.items()}
@@ -37,6 +38,7 @@ def compression_summary(recipe: Recipe, outcomes: Sequence[Outcome], main: str) 
             found = paired_difference([cell], [original], over=("groups",))
             paired.append(Paired(method=name, against=ORIGINAL, metric=main, difference=found.mean, ci95=found.ci95, pairs=1))
     draws = {name: content["draws"] for name, content in rows.items() if content.get("draws")}
+    parity = {outcome.name: near for outcome in outcomes if (near := outcome.content["notes"].get("parity"))}
     paired += _paired_draws({name: content["metrics"] for name, content in rows.items()}, draws, main)
     return build_summary(
         recipe.name,
@@ -48,6 +50,7 @@ def compression_summary(recipe: Recipe, outcomes: Sequence[Outcome], main: str) 
             "note": GROUPS_ALONE,
             "config": recipe.path.read_text(encoding="utf-8") if recipe.path is not None else "",
             **({"draws": draws} if draws else {}),
+            **({"parity": parity} if parity else {}),
         },
         first["environment"],
         {name: _method(content, cells[name], main) for name, content in rows.items()},

@@ -101,6 +101,8 @@ def _line(outcome: "Outcome", main: str) -> str:
         text += f"{name}{found}: {main} {content['metrics'][main]:.3f}, {content['parameters']:,} parameters, "
         text += f"{content['macs'] / 1e6:,.1f} M MACs, {content['bytes']:,} bytes\n"
     notes: Mapping[str, Any] = outcome.content["notes"]
+    for file, near in notes.get("parity", {}).items():
+        text += f"  {file}: {near['said']}\n"
     if "integer_convolutions" in notes:
         text += f"  {counted(notes['layers'].values())}; ranges found on {notes['calibration']}\n"
     return text

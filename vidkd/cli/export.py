@@ -13,11 +13,10 @@ docs/deploy.md tells what the machine that runs it needs.
 """
 
 import argparse
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from vidkd.cli.classifiers import check_there
 from vidkd.cli.number_flags import add_count, add_number
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
     from vidkd.data.config import DataConfig
     from vidkd.engine.config import RunConfig
     from vidkd.models.saved import SavedClassifier
-
-log = logging.getLogger(__name__)
 
 CLIPS_OF_THE_RUN = 4
 INT8_CLIPS = 128
@@ -158,15 +155,17 @@ def _integers(arguments: argparse.Namespace, saved: "SavedClassifier", config: "
 
 def integers_config(arguments: argparse.Namespace) -> "QuantiseConfig":
     """The settings of --int8 and its companions."""
-    from vidkd.bench.speed.machine import CPUINFO, processor_flags
     from vidkd.compress.config import QuantiseConfig
+    from vidkd.compress.integer_warnings import warn_if_saturating
 
-    bits: Literal[7, 8] = 7 if arguments.int8_weight_bits == 7 else 8
-    flags = processor_flags(CPUINFO)
-    if bits == 8 and "avx2" in flags and not any("vnni" in flag for flag in flags):
-        log.warning("this processor has no VNNI: its eight-bit products may saturate (--int8-weight-bits 7 for files that run here)")
-    spare = tuple(arguments.int8_spare)
-    return QuantiseConfig(clips=arguments.int8_clips or INT8_CLIPS, spare=spare, sensitivity=arguments.int8_sensitivity, weight_bits=bits)
+    config = QuantiseConfig(
+        clips=arguments.int8_clips or INT8_CLIPS,
+        spare=tuple(arguments.int8_spare),
+        sensitivity=arguments.int8_sensitivity,
+        weight_bits=7 if arguments.int8_weight_bits == 7 else 8,
+    )
+    warn_if_saturating(config, "--int8-weight-bits 7")
+    return config
 
 
 def integers_said(quantised: "Quantised", before: str) -> str:

@@ -197,7 +197,7 @@ class ClassifierSubject:
         run = [file for file in files if file.suffix != ".pt2"]
         for file in files:
             exported = export_classifier(saved, data, file, clips=clips, integers=given)
-            notes |= export_notes(file, exported.parity, exported.quantised)
+            notes = export_notes(notes, file, exported.parity, exported.quantised)
             if file in run:
                 self._found[file] = self._judged(Made(model=model, file=file))
             write_card(

@@ -17,6 +17,7 @@ from vidkd.compress.config import QuantiseConfig
 from vidkd.compress.detector_parity import DetectorParity, Frames, compare, compare_darknet, drawn_frames
 from vidkd.compress.export import check_integers, parts_of, replaced_whole, told_if_unwritable
 from vidkd.compress.export_card import Judged, judged_rows, latency_text, names_text, write_rows
+from vidkd.compress.integer_warnings import warn_if_apart
 from vidkd.compress.openvino_file import write_openvino
 from vidkd.compress.quantise import Feed, Quantised, quantise_once
 from vidkd.detection.saved import write_darknet
@@ -61,7 +62,8 @@ def export_detector(
 
     frames: what network and file are compared on, by default those of `drawn_frames`. integers: how it computes in eight-bit integers,
     by default in float; footage: the frames on which the ranges of activations are found; kept: see `quantise_once`. tolerance: of raw
-    heads, times the largest where that is above 1; the differences of integers are told, whatever they are.
+    heads, times the largest where that is above 1; the differences of integers are told, whatever they are, and warned of where they are
+    most of what the file says.
     Raises ConfigError for another suffix, a difference beyond the tolerance, integers without footage, or a runtime that computes in float
     what is in integers in the file; MissingExtraError without the packages of the format.
     """
@@ -87,6 +89,7 @@ def export_detector(
         parity = compare(detector, new, metadata, frames or drawn_frames(), tolerance=allowed, what=path.name)
         if quantised is not None:
             check_integers(new, quantised, path)
+            warn_if_apart(path, parity)
     parameters = sum(parameter.numel() for parameter in detector.net.parameters())
     return ExportedDetectorFile(path=path, metadata=metadata, parity=parity, parameters=parameters, quantised=quantised)
 

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vidkd.base.errors import ConfigError
+from vidkd.compress.export_parity import recorded
+from vidkd.compress.integer_warnings import mostly_apart
+from vidkd.compress.quantise import signal_to_noise_db
 from vidkd.data.street_shapes import StreetShapesConfig, VideoPlace, draw_street, render_street
 from vidkd.detection.metrics import f1_against
 from vidkd.models.darknet.detector import DarknetDetector
@@ -41,8 +45,9 @@ class DetectorParity:
     """What file and network said of the same frames.
 
     heads: largest difference of a raw head; scale: its largest value. boxes: how many of the network were compared; f1: of those of the
-    file against them, of the same class and at an IoU of at least IOU; 1 where both found none. shown: the score from which the detector
-    shows boxes; score: from which they were compared, lower where it shows none. source: where the frames are from, in words.
+    file against them, of the same class and at an IoU of at least IOU; 1 where both found none. signal_db: signal to noise of all raw
+    heads. shown: the score from which the detector shows boxes; score: from which they were compared, lower where it shows none. source:
+    where the frames are from, in words.
     """
 
     heads: float
@@ -50,6 +55,7 @@ class DetectorParity:
     boxes: int
     f1: float
     frames: int
+    signal_db: float
     source: str
     shown: float
     score: float
@@ -62,6 +68,16 @@ class DetectorParity:
         if self.score < self.shown:
             boxes += f" of a score of at least {self.score:.2g}, for it finds none from its own {self.shown:g} on"
         return f"{heads}; {boxes} ({self.source})"
+
+    @property
+    def apart(self) -> str:
+        """See `Nearness`; boxes that the detector would not show anyway are not asked."""
+        shown = self.boxes > 0 and self.score >= self.shown
+        return mostly_apart(f"F1 of its boxes against those of the network {self.f1:.3f}", self.f1 if shown else None, self.signal_db)
+
+    def record(self) -> dict[str, Any]:
+        """See `Nearness`."""
+        return recorded(self)
 
 
 def drawn_frames(count: int = PARITY_FRAMES) -> Frames:
@@ -118,18 +134,18 @@ def compare_heads(
     those that the detector shows; where it shows none in any frame, its best ones at a lower score. tolerance: of raw heads, times the
     largest where that is above 1; boxes are told, whatever they are. Raises ConfigError beyond it, naming `what`.
     """
-    difference = scale = 0.0
     every: list[Detections] = []
+    wanted: list[NDArray[np.floating]] = []
+    got: list[NDArray[np.floating]] = []
     for frame in frames.values:
         images, letterbox = detector.prepare(frame[None])
         with torch.inference_mode():
             heads = detector.net(images)
-        wanted = [head.cpu().numpy() for head in heads]
-        with torch.inference_mode():
-            got = heads_of(images)
-        difference = max(difference, *(float(np.abs(one - two).max()) for one, two in zip(got, wanted, strict=True)))
-        scale = max(scale, *(float(np.abs(each).max()) for each in wanted))
+            got += heads_of(images)
+        wanted += [head.cpu().numpy() for head in heads]
         every += detector.finish(heads, letterbox, 0.0)
+    difference = max(float(np.abs(one - two).max()) for one, two in zip(got, wanted, strict=True))
+    scale = max(float(np.abs(each).max()) for each in wanted)
     score = compared_from(np.concatenate([found.scores for found in every]), detector.score_threshold)
     here = [found.select(found.scores >= score) for found in every]
     exported = opened(score)
@@ -140,6 +156,7 @@ def compare_heads(
         boxes=sum(map(len, here)),
         f1=f1_against(there, here, iou=IOU, score=0.0, oracle_score=0.0).f1,
         frames=len(frames.values),
+        signal_db=signal_to_noise_db(wanted, got),
         source=frames.source,
         shown=detector.score_threshold,
         score=score,

@@ -290,7 +290,7 @@ class DetectorSubject:
         for suffix in config.formats:
             if suffix == "darknet":
                 written = export_darknet_files(detector, folder, frames=parity)
-                notes |= export_notes(written.path, written.parity, None)
+                notes = export_notes(notes, written.path, written.parity, None)
                 write_detector_card(
                     written,
                     network=f"darknet, {self.original.name}, compressed",
@@ -301,7 +301,7 @@ class DetectorSubject:
                 continue
             path = folder / f"model.{suffix}"
             found = export_detector(detector, path, frames=parity, integers=integers, footage=footage, kept=kept)
-            notes |= export_notes(path, found.parity, found.quantised)
+            notes = export_notes(notes, path, found.parity, found.quantised)
             run.append(path)
             self._found[path] = self._judged(Made(model=model, file=path))
             write_detector_card(

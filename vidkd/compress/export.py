@@ -26,6 +26,7 @@ from vidkd.compress.export_metadata import classifier_metadata
 from vidkd.compress.export_parity import Clips, Parity, Raw, compare, generated_clips
 from vidkd.compress.export_trace import ExportedOutputs, has_open_batch, onnx_program, traced
 from vidkd.compress.integer_layers import run_in_integers
+from vidkd.compress.integer_warnings import warn_if_apart
 from vidkd.compress.openvino_file import write_openvino
 from vidkd.compress.quantise import Quantised, one_by_one, quantise_once
 from vidkd.data.config import DataConfig
@@ -80,7 +81,8 @@ def export_classifier(
     """Write a classifier to `path` in the format of its suffix, one of `FORMATS`; what was there is replaced only once the check is passed.
 
     data: the settings of its training. clips: what network and file are compared on, by default noise. tolerance: see `compare`. integers:
-    how it computes in eight-bit integers, by default in float; its differences are told, whatever they are.
+    how it computes in eight-bit integers, by default in float; its differences are told, whatever they are,
+    and warned of where it mostly differs.
     Raises ConfigError for another suffix, a network that cannot be exported (naming the module), a difference beyond the tolerance, or a
     runtime that computes in float what is in integers in the file; MissingExtraError without the packages of the format.
     """
@@ -99,6 +101,7 @@ def export_classifier(
         parity = compare(graph.outputs, raw, given, tolerance=allowed, what=path.name)
         if graph.quantised is not None:
             check_integers(new, graph.quantised, path)
+            warn_if_apart(path, parity)
     open_batch = has_open_batch(graph.program)
     return Exported(path=path, metadata=graph.metadata, parity=parity, open_batch=open_batch, quantised=graph.quantised)
 

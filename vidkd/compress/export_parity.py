@@ -1,6 +1,7 @@
 """Whether an exported file says what the network said: on clips, value by value."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 
 from vidkd.base.errors import ConfigError
 from vidkd.compress.export_trace import ExportedOutputs
+from vidkd.compress.integer_warnings import mostly_apart
+from vidkd.compress.quantise import signal_to_noise_db
 from vidkd.data.config import CacheConfig, DataConfig
 from vidkd.data.footage import footage_of
 from vidkd.data.transforms import evaluation_geometry
@@ -42,7 +45,8 @@ class Parity:
     """The largest differences between network and file over `clips` clips, one by one and together.
 
     logits: of any output in its own unit (map's log-probabilities too). probabilities: of the classes. scale: the largest logit.
-    agree: of how many clips the most probable class is the same. source: where the clips are from.
+    agree: of how many clips the most probable class is the same. signal_db: signal to noise of the logits. source: where the clips are
+    from.
     """
 
     logits: float
@@ -50,6 +54,7 @@ class Parity:
     scale: float
     clips: int
     agree: int
+    signal_db: float
     source: str
 
     def __str__(self) -> str:
@@ -57,6 +62,23 @@ class Parity:
             f"largest difference to the network: {self.logits:.2g} of outputs up to {self.scale:.2g}, {self.probabilities:.2g} of "
             f"probabilities; most probable class the same in {self.agree} of {self.clips} clips ({self.source})"
         )
+
+    @property
+    def apart(self) -> str:
+        """See `Nearness`."""
+        return mostly_apart(
+            f"most probable class the same in {self.agree} of {self.clips} clips", self.agree / max(1, self.clips), self.signal_db
+        )
+
+    def record(self) -> dict[str, Any]:
+        """See `Nearness`."""
+        return recorded(self)
+
+
+def recorded(parity: Any) -> dict[str, Any]:
+    """The fields of a dataclass and what it says, as JSON can hold them: None for an infinite number (no noise at all, say)."""
+    fields = {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in vars(parity).items()}
+    return {**fields, "said": str(parity)}
 
 
 def compare(outputs: ExportedOutputs, raw: Raw, clips: Clips, *, tolerance: float, what: str) -> Parity:
@@ -80,6 +102,7 @@ def compare(outputs: ExportedOutputs, raw: Raw, clips: Clips, *, tolerance: floa
         scale=max(float(np.abs(values).max()) for values in wanted.values()),
         clips=count,
         agree=int(np.logical_and.reduce([got[LOGITS].argmax(1) == wanted[LOGITS].argmax(1) for got in found]).sum()),
+        signal_db=min(signal_to_noise_db([wanted[LOGITS]], [got[LOGITS]]) for got in found),
         source=clips.source,
     )
     if not parity.logits <= tolerance * max(1.0, parity.scale):

@@ -12,6 +12,7 @@ from typing import Any
 from vidkd.base.errors import ConfigError, DataError
 from vidkd.base.files import read_json, sha256, write_json
 from vidkd.compress.config import PruneConfig, QuantiseConfig
+from vidkd.compress.integer_warnings import warn_if_saturating
 from vidkd.compress.recipe import ExportConfig, Recipe, RepairConfig, Step
 from vidkd.compress.subject import Made, Subject
 from vidkd.engine.checkpoint import written_or_told
@@ -51,6 +52,9 @@ def run_recipe(recipe: Recipe, subject: Subject) -> Iterator[Outcome]:
     Ctrl-C in a repair (state saved); and whatever a step raises, which costs none of those before it.
     """
     subject.check(recipe.steps)
+    for step in recipe.steps:
+        if isinstance(step.settings, QuantiseConfig):
+            warn_if_saturating(step.settings, "quantise: {weight_bits: 7}")
     with RunFolder(recipe.folder).lock():
         begun = {"subset": recipe.subset, "student": _hash(subject.original), **subject.identity}
         chain = _digest(recipe.subset, subject.identity, begun["student"])

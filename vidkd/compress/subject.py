@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from vidkd.compress.config import QuantiseConfig
+from vidkd.compress.integer_warnings import Nearness
 from vidkd.compress.quantise import Quantised
 from vidkd.compress.recipe import ExportConfig, RepairConfig, Step
 from vidkd.detection.annotations import BoxManifest
@@ -43,13 +44,20 @@ def no_draws(_: DetectorJudgement | RecallJudgement, __: BoxManifest) -> Sequenc
     return ()
 
 
-def export_notes(file: Path, parity: object, quantised: Quantised | None) -> dict[str, Any]:
-    """Notes of a file that was exported: how near it is to the network and, of one in integers, which layers are and which are not."""
-    notes: dict[str, Any] = {file.name: str(parity)}
+def export_notes(notes: Mapping[str, Any], file: Path, parity: Nearness, quantised: Quantised | None) -> dict[str, Any]:
+    """The notes of a step with those of one more file that it exported.
+
+    Under `parity`, by its name, how near it is to the network, with a `warning` where it is in integers and mostly differs; of one in
+    integers also which layers are and which are not.
+    """
+    near = parity.record()
+    if quantised is not None and parity.apart:
+        near["warning"] = f"mostly differs from its network: {parity.apart}"
+    noted = {**notes, "parity": {**notes.get("parity", {}), file.name: near}}
     if quantised is None:
-        return notes
-    notes |= {"layers": dict(quantised.layers), "left": dict(quantised.left), "integer_convolutions": quantised.convolutions}
-    return notes | ({"sensitivity_db": _finite(quantised.sensitivity)} if quantised.sensitivity else {})
+        return noted
+    noted |= {"layers": dict(quantised.layers), "left": dict(quantised.left), "integer_convolutions": quantised.convolutions}
+    return noted | ({"sensitivity_db": _finite(quantised.sensitivity)} if quantised.sensitivity else {})
 
 
 def _finite(noise: Mapping[str, float]) -> dict[str, float | None]:

@@ -22,7 +22,7 @@ def compression_report(
         subtitle=f"{len(outcomes) - 1} steps of compression, each judged on '{content['data']['subset']}'.",
         command=command,
         config_text=config_text,
-        tables=(_steps(content, main), *_layers(outcomes)),
+        tables=(_steps(content, main), *_files(content), *_layers(outcomes)),
         notes={"student": str(content["data"]["student"]), "judged on": str(content["data"]["subset"])},
         environment={str(name): str(value) for name, value in content["environment"].items()},
     )
@@ -65,6 +65,19 @@ def _steps(content: Mapping[str, Any], main: str) -> Table:
         else ""
     )
     return Table(title="Steps", columns=columns, rows=tuple(rows), caption=GROUPS_ALONE + SMALLER + packed)
+
+
+def _files(content: Mapping[str, Any]) -> Sequence[Table]:
+    """How near each exported file is to the network that it comes from."""
+    rows = [
+        (step, file, near["said"] + (f"; warning: {near['warning']}" if "warning" in near else ""))
+        for step, files in content["data"].get("parity", {}).items()
+        for file, near in files.items()
+    ]
+    if not rows:
+        return []
+    caption = "Network and file were run on the same clips or frames. Integers round: a file in them is warned of, not refused."
+    return [Table(title="Files against their network", columns=("step", "file", "how near"), rows=tuple(rows), caption=caption)]
 
 
 def _layers(outcomes: Mapping[str, Mapping[str, Any]]) -> Sequence[Table]:

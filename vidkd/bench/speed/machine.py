@@ -7,6 +7,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from vidkd.base import processor
 from vidkd.base.cores import available_cores
 from vidkd.engine.environment import PACKAGES, environment
 from vidkd.runtime.onnx_network import TF32_OVERRIDE
@@ -28,7 +29,6 @@ FLAGS = (
     "amx_tile",
 )
 ARM_FLAGS = ("asimd", "asimddp", "sve", "i8mm", "bf16")
-CPUINFO = Path("/proc/cpuinfo")
 GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 
 
@@ -39,7 +39,7 @@ def machine() -> dict[str, str]:
     return {
         **rows,
         "cores of this process": str(available_cores()),
-        "processor flags": " ".join(processor_flags(CPUINFO)) or "unknown",
+        "processor flags": " ".join(processor_flags(processor.CPUINFO)) or "unknown",
         "governor": governor(GOVERNOR),
         "load before": load(),
     }
@@ -47,14 +47,8 @@ def machine() -> dict[str, str]:
 
 def processor_flags(cpuinfo: Path) -> list[str]:
     """Those of the processor's vector instructions that the libraries choose by; none where the system does not tell."""
-    if not cpuinfo.exists():
-        return []
-    for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
-        name, _, rest = line.partition(":")
-        if name.strip() in ("flags", "Features"):
-            there = set(rest.split())
-            return [flag for flag in (*FLAGS, *ARM_FLAGS) if flag in there]
-    return []
+    there = processor.processor_flags(cpuinfo)
+    return [flag for flag in (*FLAGS, *ARM_FLAGS) if flag in there]
 
 
 def governor(path: Path) -> str:
