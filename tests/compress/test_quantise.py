@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from vidkd.base.errors import ConfigError
+from vidkd.compress import feeds as feeds_module
 from vidkd.compress import quantise as quantise_module
 from vidkd.compress.config import QuantiseConfig
 from vidkd.compress.export import check_integers
+from vidkd.compress.feeds import one_by_one
 from vidkd.compress.integer_layers import counted, integer_layers, run_in_integers, weighted_layers
-from vidkd.compress.quantise import Quantised, one_by_one, quantise, quantise_once, signal_to_noise_db
+from vidkd.compress.quantise import Quantised, quantise, quantise_once, signal_to_noise_db
 from vidkd.runtime.onnx_network import NOT_AS_WRITTEN
 from vidkd.runtime.opening import open_network
 
@@ -286,15 +288,15 @@ def test_ranges_are_found_on_any_number_of_samples(ranges: str, graph: bytes) ->
 def test_histograms_that_would_not_fit_into_memory_are_refused(graph: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """A GiB a batch, of which four have shown it and four are left, where three GiB are free; minmax keeps none."""
     held = iter(range(100))
-    monkeypatch.setattr(quantise_module, "resident_bytes", lambda: next(held) * 2**30)
-    monkeypatch.setattr(quantise_module, "available_bytes", lambda: 3 * 2**30)
+    monkeypatch.setattr(feeds_module, "resident_bytes", lambda: next(held) * 2**30)
+    monkeypatch.setattr(feeds_module, "available_bytes", lambda: 3 * 2**30)
     many = [*feeds(5)]
     assert len(one_by_one(many)) == 10
     with pytest.raises(ConfigError, match="the activations of 10 samples do not fit into memory") as caught:
         quantise(graph, many, QuantiseConfig(ranges="entropy"))
     assert caught.value.lines["needed"] == "4.0 GiB more"
     quantise(graph, many, QuantiseConfig(ranges="minmax"))
-    monkeypatch.setattr(quantise_module, "available_bytes", lambda: None)
+    monkeypatch.setattr(feeds_module, "available_bytes", lambda: None)
     quantise(graph, many, QuantiseConfig(ranges="entropy"))
 
 
@@ -381,10 +383,3 @@ def test_layers_of_a_float_graph(graph: bytes) -> None:
     model = onnx.load_from_string(graph)
     assert [(layer.name, layer.kind) for layer in weighted_layers(model)] == [("first", "Conv"), ("second", "Conv"), ("fc", "Gemm")]
     assert integer_layers(model) == {}
-
-
-def test_batches_are_parted_for_a_graph_that_takes_one() -> None:
-    given = [{"clip": np.arange(6).reshape(3, 2), "observed": np.arange(3)}, {"clip": np.full((1, 2), 9), "observed": np.full(1, 9)}]
-    found = one_by_one(given)
-    assert [feed["clip"].tolist() for feed in found] == [[[0, 1]], [[2, 3]], [[4, 5]], [[9, 9]]]
-    assert [feed["observed"].tolist() for feed in found] == [[0], [1], [2], [9]]

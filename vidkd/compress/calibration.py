@@ -1,6 +1,7 @@
 """Training clips on which the ranges of an integer network are found."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidkd.base.errors import ConfigError, DataError
-from vidkd.compress.quantise import Feed
+from vidkd.compress.feeds import Feed, check_fits
 from vidkd.data.manifest import Clip
 from vidkd.engine.clips import read_clips_of_run
 from vidkd.engine.config import RunConfig
@@ -31,8 +32,8 @@ def calibration_of(config: RunConfig, metadata: ClassifierMetadata, *, clips: in
     """Up to `clips` labelled training clips of a run, as an evaluation shows them, in an order drawn by `seed` that walks over the classes.
 
     Clips that judge (`val`, `test`) are never among them. Where the network is judged at several observed fractions, these take turns.
-    Raises DataError without a training clip, ConfigError where all drawn are of one class (a range would miss what the others put out),
-    and as `read_clips_of_run` does.
+    Raises DataError without a training clip, ConfigError where all drawn are of one class (a range would miss what the others put out)
+    or do not fit into memory, and as `read_clips_of_run` does.
     """
     found = read_clips_of_run(config)
     chosen = drawn(found.train, clips, seed)
@@ -45,9 +46,16 @@ def calibration_of(config: RunConfig, metadata: ClassifierMetadata, *, clips: in
     data = dataclasses.replace(config.data, eval_clips=1, eval_crops=1)
     fractions = data.observe.judged_fractions
     samples = [evaluation_set(found, "train", data, [metadata.view], fraction=fraction) for fraction in fractions]
-    values = [samples[turn % len(samples)][(0, number)][metadata.view].numpy() for turn, number in enumerate(chosen)]
+    dtype = np.dtype(np.uint8 if metadata.view == "rgb" else np.float32)
+    check_fits(
+        len(chosen) * math.prod(metadata.clip_shape) * dtype.itemsize,
+        f"{len(chosen)} clips to find ranges on do not fit into memory",
+        to_mend="fewer clips (--int8-clips, in a recipe quantise: {clips: N})",
+    )
+    stacked = np.empty((len(chosen), *metadata.clip_shape), dtype)
+    for turn, number in enumerate(chosen):
+        stacked[turn] = samples[turn % len(samples)][(0, number)][metadata.view].numpy()
     shares = np.array([fractions[turn % len(fractions)] or 1.0 for turn in range(len(chosen))], np.float32)
-    stacked = np.stack(values).astype(np.uint8 if metadata.view == "rgb" else np.float32)
     return Calibration(feeds=feeds_of(stacked, shares, metadata), source=f"{len(chosen)} training clips of {len(labels)} classes")
 
 

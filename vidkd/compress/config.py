@@ -175,7 +175,8 @@ class QuantiseConfig:
         clips: how many training clips (pictures of a detector) the ranges are found on, drawn over all classes.
         seed: of the draw.
         ranges: "minmax" the whole range that occurs, "percentile" 99.99 % of the values, "entropy" what changes their distribution least.
-            The latter two keep all activations of all clips in memory while they look for it; where these would not fit, it is refused.
+            The latter two keep all activations of all clips in memory while they look for it; where these would not fit, it is refused
+            before it begins.
         weight_bits: 8, or 7 for processors whose eight-bit products saturate (x86 without VNNI).
         spare: patterns of layers that stay in float.
         sensitivity: also find what each layer alone in integers does to the outputs; implied by `most_sensitive`.

@@ -17,9 +17,10 @@ from vidkd.compress.config import QuantiseConfig
 from vidkd.compress.detector_parity import DetectorParity, Frames, compare, compare_darknet, drawn_frames
 from vidkd.compress.export import check_integers, parts_of, replaced_whole, told_if_unwritable
 from vidkd.compress.export_card import Judged, judged_rows, latency_text, names_text, write_rows
+from vidkd.compress.feeds import Feed, check_fits
 from vidkd.compress.integer_warnings import warn_if_apart
 from vidkd.compress.openvino_file import write_openvino
-from vidkd.compress.quantise import Feed, Quantised, quantise_once
+from vidkd.compress.quantise import Quantised, quantise_once
 from vidkd.detection.saved import write_darknet
 from vidkd.models.darknet.detector import GREY, DarknetDetector
 from vidkd.models.darknet.onnx_graph import INPUT, head_name, whole_model
@@ -181,5 +182,11 @@ def _speed(path: Path, metadata: ModelMetadata) -> str:
 def _feeds(detector: DarknetDetector, frames: Sequence[NDArray[np.uint8]]) -> list[Feed]:
     if not frames:
         raise ConfigError("nothing to find the ranges of activations on", to_mend="name footage that the detector is not judged on")
+    width, height = detector.net.input_size
+    check_fits(
+        2 * len(frames) * 3 * width * height * 4,  # apart and joined
+        f"{len(frames)} pictures to find ranges on do not fit into memory",
+        to_mend="fewer of them (--int8-clips, in a recipe quantise: {clips: N})",
+    )
     images = torch.cat([detector.prepare(frame[None])[0].cpu() for frame in frames])
     return [{INPUT: images[start : start + FEED_FRAMES].contiguous().numpy()} for start in range(0, len(images), FEED_FRAMES)]

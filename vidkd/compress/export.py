@@ -25,10 +25,11 @@ from vidkd.compress.config import QuantiseConfig
 from vidkd.compress.export_metadata import classifier_metadata
 from vidkd.compress.export_parity import Clips, Parity, Raw, compare, generated_clips
 from vidkd.compress.export_trace import ExportedOutputs, has_open_batch, onnx_program, traced
+from vidkd.compress.feeds import one_by_one
 from vidkd.compress.integer_layers import run_in_integers
 from vidkd.compress.integer_warnings import warn_if_apart
 from vidkd.compress.openvino_file import write_openvino
-from vidkd.compress.quantise import Quantised, one_by_one, quantise_once
+from vidkd.compress.quantise import Quantised, quantise_once
 from vidkd.data.config import DataConfig
 from vidkd.models.saved import SavedClassifier
 from vidkd.runtime.classifier_metadata import ClassifierMetadata

@@ -20,20 +20,15 @@ from numpy.typing import NDArray
 
 from vidkd.base.errors import ConfigError
 from vidkd.base.extras import require
-from vidkd.base.memory import available_bytes, resident_bytes
 from vidkd.compress.config import QuantiseConfig
+from vidkd.compress.feeds import Feed, Reader, fitting
 from vidkd.compress.integer_layers import WEIGHTED, Layer, counted, integer_layers, weighted_layers
 from vidkd.compress.patterns import matched
 from vidkd.runtime.onnx_network import NOT_AS_WRITTEN
 from vidkd.runtime.onnx_options import session_options
 
-Feed = Mapping[str, NDArray[Any]]
-"""Inputs of a graph by name, of one batch."""
-
 LINEAR = ("Gemm", "MatMul")
 PERCENTILE = 99.99
-PROBED_FROM, PROBED_TO = 2, 6
-"""Batches between which memory is looked at: the first ones take more, for the runtime's own buffers."""
 FLOAT_BY_RULE = "Softmax", "LogSoftmax", "LayerNormalization", "InstanceNormalization"
 """Operations that stay in float: their sums lose too much, and no runtime gains by them."""
 JOINED = "Relu", "Clip"
@@ -67,8 +62,8 @@ def quantise(graph: bytes, feeds: Sequence[Feed], config: QuantiseConfig) -> Qua
     """Give a graph integer layers. feeds: batches of training data, on which ranges and sensitivity are found.
 
     Every layer with weights that is not spared must compute in integers afterwards: a quantiser that skips some is an error.
-    Raises ConfigError for that, for a graph without such layers, and for no feeds where they are needed; MissingExtraError without
-    onnxruntime.
+    Raises ConfigError for that, for a graph without such layers, for no feeds where they are needed, and as `fitting` does;
+    MissingExtraError without onnxruntime.
     """
     if not feeds and config.needs_clips:
         raise ConfigError("nothing to find the ranges of activations on", to_mend="give training clips")
@@ -133,17 +128,11 @@ def float_by_rule(model: Any) -> list[str]:
     return list(dict.fromkeys([*(node.name for node in ruled), *products, *between]))
 
 
-def one_by_one(feeds: Sequence[Feed]) -> list[Feed]:
-    """The same samples as batches of one, for a graph that takes no other."""
-    return [{name: values[at : at + 1] for name, values in feed.items()} for feed in feeds for at in range(len(next(iter(feed.values()))))]
-
-
 class _Quantiser:
     """ONNX Runtime's quantiser on one graph; the ranges of activations are found once and kept in `folder`."""
 
     def __init__(self, graph: bytes, model: Any, feeds: Sequence[Feed], config: QuantiseConfig, folder: Path) -> None:
-        # histograms of unlike shapes are refused by ONNX Runtime, so those ways get single samples
-        self.feeds = feeds if config.ranges == "minmax" else one_by_one(feeds)
+        self.feeds = fitting(model, feeds, keeps=config.ranges != "minmax") if config.kind == "static" else feeds
         self.graph, self.model, self.config, self._ranges = graph, model, config, folder / "ranges.json"
         self.tools = require("onnxruntime.quantization", "compress")
 
@@ -173,7 +162,7 @@ class _Quantiser:
                 self.tools.quantize_static(
                     source,
                     target,
-                    None if self._ranges.exists() else _Reader(self.feeds, keeps=self.config.ranges != "minmax"),
+                    None if self._ranges.exists() else Reader(self.feeds, keeps=self.config.ranges != "minmax"),
                     per_channel=True,
                     nodes_to_exclude=excluded,
                     reduce_range=self.config.weight_bits == 7,
@@ -213,44 +202,6 @@ def signal_to_noise_db(wanted: Sequence[NDArray[Any]], found: Sequence[NDArray[A
     signal = sum(float(np.square(each, dtype=np.float64).sum()) for each in wanted)
     noise = sum(float(np.square(got.astype(np.float64) - want).sum()) for got, want in zip(found, wanted, strict=True))
     return float("inf") if noise == 0 else float(10 * np.log10(signal / noise)) if signal else -float("inf")
-
-
-class _Reader:
-    """Batches as ONNX Runtime's calibration asks for them. keeps: whether it keeps the activations of all, for histograms of them."""
-
-    def __init__(self, feeds: Sequence[Feed], *, keeps: bool) -> None:
-        self._left, self._count, self._keeps = iter(feeds), len(feeds), keeps
-        self._given, self._before = 0, 0
-
-    def get_next(self) -> dict[str, NDArray[Any]] | None:
-        if self._keeps:
-            self._check_memory()
-        self._given += 1
-        feed = next(self._left, None)
-        return None if feed is None else dict(feed)
-
-    def _check_memory(self) -> None:
-        """Raise ConfigError, once a few batches have shown what one takes, where the rest would take more memory than there is."""
-        held, free = resident_bytes(), available_bytes()
-        if held is None or free is None:
-            return
-        if self._given == PROBED_FROM:
-            self._before = held
-        if self._given == PROBED_TO:
-            needed = (held - self._before) // (PROBED_TO - PROBED_FROM) * (self._count - self._given)
-            if needed > free:
-                raise ConfigError(
-                    f"the activations of {self._count} samples do not fit into memory, where histograms need all of them at once",
-                    needed=f"{needed / 2**30:.1f} GiB more",
-                    available=f"{free / 2**30:.1f} GiB",
-                    to_mend="ranges: minmax, or fewer clips",
-                )
-
-    def __iter__(self) -> "_Reader":
-        return self
-
-    def __next__(self) -> dict[str, NDArray[Any]]:
-        return dict(next(self._left))
 
 
 def _method(tools: Any, config: QuantiseConfig) -> Any:
