@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from vidkd.base.roots import ROOT_HELP, roots_of
 from vidkd.cli.number_flags import add_count
+from vidkd.cli.outputs import written_or_refused
 from vidkd.cli.settings import list_steps
 
 if TYPE_CHECKING:
@@ -116,7 +117,8 @@ def _report(recipe: "Recipe", outcomes: "Sequence[Outcome]", main: str, argument
     from vidkd.report.page import render_report
 
     summary = compression_summary(recipe, outcomes, main)
-    write_summary(recipe.folder / "summary.json", summary)
+    with written_or_refused("--runs", recipe.folder / "summary.json"):
+        write_summary(recipe.folder / "summary.json", summary)
     flags = {name: getattr(arguments, name) for name in ("student", "name", "runs", "seed") if getattr(arguments, name) is not None}
     command = [
         "vidkd",
@@ -127,16 +129,15 @@ def _report(recipe: "Recipe", outcomes: "Sequence[Outcome]", main: str, argument
         *(f"--root={folder}" for folder in arguments.root or ()),
         *arguments.settings,
     ]
-    page = render_report(
-        recipe.folder / "report.html",
-        compression_report(
-            summary,
-            {outcome.name: outcome.content for outcome in outcomes},
-            main=main,
-            command=shlex.join(command),
-            config_text=Path(arguments.config).read_text(encoding="utf-8"),
-        ),
+    report = compression_report(
+        summary,
+        {outcome.name: outcome.content for outcome in outcomes},
+        main=main,
+        command=shlex.join(command),
+        config_text=Path(arguments.config).read_text(encoding="utf-8"),
     )
+    with written_or_refused("--runs", recipe.folder / "report.html"):
+        page = render_report(recipe.folder / "report.html", report)
     sys.stdout.write(aligned(compression_rows(summary, main)))
     sys.stdout.write(f"written: {recipe.folder / 'summary.json'}, {page}\n")
     return 0

@@ -15,7 +15,7 @@ from vidkd.base.errors import ConfigError
 from vidkd.base.extras import require
 from vidkd.compress.config import QuantiseConfig
 from vidkd.compress.detector_parity import DetectorParity, Frames, compare, compare_darknet, drawn_frames
-from vidkd.compress.export import check_integers, parts_of, replaced_whole, told_if_unwritable
+from vidkd.compress.export import check_integers, parts_of, replaced_whole, told_if_refused, told_if_unwritable
 from vidkd.compress.export_card import Judged, judged_rows, latency_text, names_text, write_rows
 from vidkd.compress.feeds import Feed, check_fits
 from vidkd.compress.integer_warnings import warn_if_apart
@@ -65,8 +65,9 @@ def export_detector(
     by default in float; footage: the frames on which the ranges of activations are found; kept: see `quantise_once`. tolerance: of raw
     heads, times the largest where that is above 1; the differences of integers are told, whatever they are, and warned of where they are
     most of what the file says.
-    Raises ConfigError for another suffix, a difference beyond the tolerance, integers without footage, or a runtime that computes in float
-    what is in integers in the file; MissingExtraError without the packages of the format.
+    Raises ConfigError for another suffix, a network that the library of the format refuses, a place that cannot be written, a difference
+    beyond the tolerance, integers without footage, or a runtime that computes in float what is in integers in the file; MissingExtraError
+    without the packages of the format.
     """
     if path.suffix.lower() not in FORMATS:
         raise ConfigError(f"not a format of a detector's export: {path}", known=", ".join(FORMATS))
@@ -81,15 +82,16 @@ def export_detector(
         quantised = quantise_once(content, _feeds(detector, footage), integers, {} if kept is None else kept)
         content = quantised.graph
     with replaced_whole(path) as new:
-        with told_if_unwritable(path):
+        allowed = tolerance if integers is None else math.inf
+        with told_if_unwritable(path), told_if_refused(path):
             if path.suffix.lower() == ".xml":
                 write_openvino(content, metadata.to_json(), new)
             else:
                 new.write_bytes(content)
-        allowed = tolerance if integers is None else math.inf
-        parity = compare(detector, new, metadata, frames or drawn_frames(), tolerance=allowed, what=path.name)
+            parity = compare(detector, new, metadata, frames or drawn_frames(), tolerance=allowed, what=path.name)
+            if quantised is not None:
+                check_integers(new, quantised, path)
         if quantised is not None:
-            check_integers(new, quantised, path)
             warn_if_apart(path, parity)
     parameters = sum(parameter.numel() for parameter in detector.net.parameters())
     return ExportedDetectorFile(path=path, metadata=metadata, parity=parity, parameters=parameters, quantised=quantised)

@@ -5,6 +5,7 @@ for programs of one's own: vidkd does not read it, since torch's reader may unpi
 """
 
 import contextlib
+import io
 import math
 import os
 import tempfile
@@ -18,7 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from vidkd.base.errors import ConfigError
+from vidkd.base.errors import CheckpointError, ConfigError
 from vidkd.base.extras import require
 from vidkd.compress.calibration import Calibration
 from vidkd.compress.config import QuantiseConfig
@@ -34,7 +35,7 @@ from vidkd.data.config import DataConfig
 from vidkd.models.saved import SavedClassifier
 from vidkd.runtime.classifier_metadata import ClassifierMetadata
 from vidkd.runtime.metadata import EMBEDDED_KEY
-from vidkd.runtime.opening import open_exported_classifier
+from vidkd.runtime.opening import library_name, open_exported_classifier
 
 TOLERANCE = 1e-4
 
@@ -84,8 +85,9 @@ def export_classifier(
     data: the settings of its training. clips: what network and file are compared on, by default noise. tolerance: see `compare`. integers:
     how it computes in eight-bit integers, by default in float; its differences are told, whatever they are,
     and warned of where it mostly differs.
-    Raises ConfigError for another suffix, a network that cannot be exported (naming the module), a difference beyond the tolerance, or a
-    runtime that computes in float what is in integers in the file; MissingExtraError without the packages of the format.
+    Raises ConfigError for another suffix, a network that cannot be exported (naming the module) or that the library of the format refuses,
+    a place that cannot be written, a difference beyond the tolerance, or a runtime that computes in float what is in integers in the file;
+    MissingExtraError without the packages of the format.
     """
     write = FORMATS.get(path.suffix.lower())
     if write is None:
@@ -95,13 +97,14 @@ def export_classifier(
     saved.model.cpu()
     graph = Graph(saved, data, integers)
     with replaced_whole(path) as new:
-        with told_if_unwritable(path):
-            raw = write(graph, new)
         given = clips or generated_clips(graph.metadata)
         allowed = tolerance if integers is None else math.inf
-        parity = compare(graph.outputs, raw, given, tolerance=allowed, what=path.name)
-        if graph.quantised is not None:
-            check_integers(new, graph.quantised, path)
+        with told_if_unwritable(path), told_if_refused(path):
+            raw = write(graph, new)
+            parity = compare(graph.outputs, raw, given, tolerance=allowed, what=path.name)
+            if graph.quantised is not None:
+                check_integers(new, graph.quantised, path)
+        if integers is not None:
             warn_if_apart(path, parity)
     open_batch = has_open_batch(graph.program)
     return Exported(path=path, metadata=graph.metadata, parity=parity, open_batch=open_batch, quantised=graph.quantised)
@@ -150,7 +153,23 @@ def told_if_unwritable(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ConfigError(f"cannot write {path}", reason=error.strerror or error) from error
+        reason = f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
+        raise ConfigError(f"cannot write {path}", reason=reason, to_mend="another place, or make room and leave to write there") from error
+
+
+@contextlib.contextmanager
+def told_if_refused(path: Path) -> Iterator[None]:
+    """That a library does not convert, open or run what was just written for it (a CheckpointError) becomes a ConfigError of the export."""
+    try:
+        yield
+    except CheckpointError as error:
+        other = "export .onnx, which ONNX Runtime runs; or " if path.suffix.lower() == ".xml" else ""
+        lines = {name: text for name, text in error.lines.items() if name in ("operations", "reason")}
+        raise ConfigError(
+            f"cannot export {path}: {library_name(path)} refuses the network",
+            **(lines or {"reason": error.what}),
+            to_mend=f"{other}another backbone (docs/models.md tells what each can be exported to); nothing was written",
+        ) from error
 
 
 @contextlib.contextmanager
@@ -215,7 +234,9 @@ def _write_pt2(graph: Graph, path: Path) -> Raw:
         node.meta.pop("stack_trace", None)  # paths of this machine
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.export.save(program, path, extra_files={f"{EMBEDDED_KEY}.json": metadata.to_json()})
+        whole = io.BytesIO()  # not to the file at once: torch hides its errors
+        torch.export.save(program, whole, extra_files={f"{EMBEDDED_KEY}.json": metadata.to_json()})
+        path.write_bytes(whole.getvalue())
         # what was written a moment ago is trusted; a file from elsewhere is never read in this way
         network = torch.export.load(path).module()
 

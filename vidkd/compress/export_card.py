@@ -11,7 +11,7 @@ import numpy as np
 from vidkd import __version__
 from vidkd.base.files import atomic_write
 from vidkd.base.timing import Timing, measure
-from vidkd.compress.export import Exported
+from vidkd.compress.export import Exported, told_if_unwritable
 from vidkd.runtime.classifier_metadata import ClassifierMetadata
 from vidkd.runtime.opening import open_exported_classifier
 
@@ -66,12 +66,15 @@ def write_card(
 
 
 def write_rows(exported: Path, rows: Mapping[str, str], *, licence: str | None) -> Path:
-    """Write these rows as the card of an exported file, with the licence of the weights and who wrote it; returns its path."""
+    """Write these rows as the card of an exported file, with the licence of the weights and who wrote it; returns its path.
+
+    Raises ConfigError where it cannot be written.
+    """
     closing = {"Licence of the weights": licence or UNKNOWN, "Written by": f"vidkd {__version__}"}
     lines = [f"# {exported.name}", "", "| | |", "|---|---|"]
     lines += [f"| {name} | {_cell(value)} |" for name, value in {**rows, **closing}.items()]
     path = card_path(exported)
-    with atomic_write(path) as file:
+    with told_if_unwritable(path), atomic_write(path) as file:
         file.write("\n".join(lines) + "\n")
     return path
 

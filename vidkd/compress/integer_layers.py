@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from vidkd.base.extras import require
 from vidkd.runtime.onnx_network import NOT_AS_WRITTEN
 from vidkd.runtime.onnx_options import session_options
-from vidkd.runtime.openvino_network import PRECISION, compiled
+from vidkd.runtime.openvino_network import PRECISION, compiled, told_if_not_run
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 ROOT = "classifier."
@@ -88,7 +88,8 @@ class RunInIntegers(NamedTuple):
 def run_in_integers(path: Path) -> RunInIntegers:
     """What a runtime computes in integers after its own optimisation, on this processor.
 
-    path: .onnx for ONNX Runtime, .xml for OpenVINO. MissingExtraError without the library.
+    path: .onnx for ONNX Runtime, .xml for OpenVINO. Raises CheckpointError for what OpenVINO does not compile, MissingExtraError without
+    the library.
     """
     kinds = _openvino_kinds(path) if path.suffix.lower() == ".xml" else _onnx_kinds(path)
     return RunInIntegers(kinds["integer"], kinds["integer"] + kinds["float"], kinds["linear"])
@@ -108,7 +109,8 @@ def _onnx_kinds(path: Path) -> collections.Counter[str]:
 
 def _openvino_kinds(path: Path) -> collections.Counter[str]:
     core = require("openvino", "openvino").Core()
-    network = compiled(core, core.read_model(str(path)), PRECISION)
+    with told_if_not_run(path):
+        network = compiled(core, core.read_model(str(path)), PRECISION)
     found: collections.Counter[str] = collections.Counter()
     for operation in network.get_runtime_model().get_ops():
         info = operation.get_rt_info()

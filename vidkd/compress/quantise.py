@@ -62,7 +62,8 @@ def quantise(graph: bytes, feeds: Sequence[Feed], config: QuantiseConfig) -> Qua
     """Give a graph integer layers. feeds: batches of training data, on which ranges and sensitivity are found.
 
     Every layer with weights that is not spared must compute in integers afterwards: a quantiser that skips some is an error.
-    Raises ConfigError for that, for a graph without such layers, for no feeds where they are needed, and as `fitting` does;
+    Raises ConfigError for that, for a graph without such layers, for no feeds where they are needed, a full disk, and as `fitting`
+    does;
     MissingExtraError without onnxruntime.
     """
     if not feeds and config.needs_clips:
@@ -75,8 +76,12 @@ def quantise(graph: bytes, feeds: Sequence[Feed], config: QuantiseConfig) -> Qua
     wanted = {name: layer for name, layer in wanted.items() if name not in left}
     if not wanted:
         raise ConfigError("no layer of this network may compute in integers", **dict(list(left.items())[:4]))
-    with tempfile.TemporaryDirectory() as folder:
-        return _quantised(_Quantiser(graph, model, feeds, config, Path(folder)), wanted, left, config)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            return _quantised(_Quantiser(graph, model, feeds, config, Path(folder)), wanted, left, config)
+    except OSError as error:  # a full disk
+        mend = f"make room in {tempfile.gettempdir()}, or name another folder by the variable TMPDIR"
+        raise ConfigError("cannot write what the quantiser works on", reason=error.strerror or error, to_mend=mend) from error
 
 
 def quantise_once(graph: bytes, feeds: Sequence[Feed], config: QuantiseConfig, kept: MutableMapping[str, Quantised]) -> Quantised:

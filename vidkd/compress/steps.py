@@ -99,7 +99,8 @@ def _step(folder: Path, subject: Subject, settings: Mapping[str, Any], work: Cal
         content = read_json(path)
         return Outcome(name=folder.name, made=_made(content, folder, subject), content=content, found_finished=True)
     started = time.monotonic()
-    made = work(folder)
+    with written_or_told(f"what the step {folder} makes"):
+        made = work(folder)
     worked = time.monotonic() - started
     content = {
         "step": folder.name,

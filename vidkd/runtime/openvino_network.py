@@ -90,7 +90,7 @@ def open_openvino(path: Path, *, device: str = "auto", threads: int = 0) -> Open
     core = require("openvino", "openvino").Core()
     read = _read_onnx if path.suffix.lower() == ".onnx" else _read_xml
     settings = {**PRECISION, **({"INFERENCE_NUM_THREADS": threads} if threads else {})}
-    with _told_if_not_run(path):
+    with told_if_not_run(path):
         file = read(core, path)
         network = OpenVinoNetwork(compiled(core, file.model, settings), path, file.embedded, file.names)
     if not network.inputs:
@@ -130,7 +130,7 @@ def _read_onnx(_core: Any, path: Path) -> _File:
 
 
 @contextlib.contextmanager
-def _told_if_not_run(path: Path) -> Iterator[None]:
+def told_if_not_run(path: Path) -> Iterator[None]:
     """What OpenVINO raises in the block becomes a CheckpointError."""
     try:
         yield
