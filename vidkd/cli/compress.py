@@ -100,7 +100,8 @@ def _line(outcome: "Outcome", main: str) -> str:
     text, found = "", " (found finished)" if outcome.found_finished else ""
     for name, content in outcome.rows.items():
         text += f"{name}{found}: {main} {content['metrics'][main]:.3f}, {content['parameters']:,} parameters, "
-        text += f"{content['macs'] / 1e6:,.1f} M MACs, {content['bytes']:,} bytes\n"
+        packed = f" ({content['packed']:,} packed)" if "packed" in content else ""
+        text += f"{content['macs'] / 1e6:,.1f} M MACs, {content['bytes']:,} bytes{packed}\n"
     notes: Mapping[str, Any] = outcome.content["notes"]
     for file, near in notes.get("parity", {}).items():
         text += f"  {file}: {near['said']}\n"
@@ -113,6 +114,7 @@ def _report(recipe: "Recipe", outcomes: "Sequence[Outcome]", main: str, argument
     from vidkd.bench.compression import compression_rows, compression_summary
     from vidkd.bench.summary import write_summary
     from vidkd.bench.tables import aligned
+    from vidkd.compress.sparsify import SIZE_NOT_SPEED
     from vidkd.report.compression import compression_report
     from vidkd.report.page import render_report
 
@@ -139,5 +141,7 @@ def _report(recipe: "Recipe", outcomes: "Sequence[Outcome]", main: str, argument
     with written_or_refused("--runs", recipe.folder / "report.html"):
         page = render_report(recipe.folder / "report.html", report)
     sys.stdout.write(aligned(compression_rows(summary, main)))
+    if any("packed" in method["metrics"] for method in summary["methods"].values()):
+        sys.stdout.write(f"packed: {SIZE_NOT_SPEED}\n")
     sys.stdout.write(f"written: {recipe.folder / 'summary.json'}, {page}\n")
     return 0

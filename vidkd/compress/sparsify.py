@@ -8,7 +8,7 @@ import copy
 import dataclasses
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,9 @@ from vidkd.compress.patterns import matched
 from vidkd.models.changes import apply_changes
 from vidkd.models.macs import network_cost
 from vidkd.models.sparse_weights import layers_with_weights
+
+SIZE_NOT_SPEED = "size after compression, not speed: a runtime of dense tensors multiplies zeros as fast as anything else"
+"""What is said wherever sizes or speeds of weights that are zero on purpose are told."""
 
 
 def sparsify(net: Net, example: Tensor, config: SparsifyConfig) -> Compressed[Net]:
@@ -56,10 +59,15 @@ def sparsify(net: Net, example: Tensor, config: SparsifyConfig) -> Compressed[Ne
 
 def compressed_bytes(net: nn.Module) -> int:
     """Size of all tensors of a network, as they lie in memory, after zlib at its strongest: what sparsity is good for."""
-    packer, size = zlib.compressobj(9), 0
-    for tensor in net.state_dict().values():
-        size += len(packer.compress(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()))
-    return size + len(packer.flush())
+    return packed_bytes(
+        tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes() for tensor in net.state_dict().values()
+    )
+
+
+def packed_bytes(parts: Iterable[bytes]) -> int:
+    """Size of these, one behind another, after zlib at its strongest."""
+    packer = zlib.compressobj(9)
+    return sum(len(packer.compress(part)) for part in parts) + len(packer.flush())
 
 
 def _weights(net: nn.Module, config: SparsifyConfig) -> dict[str, Tensor]:

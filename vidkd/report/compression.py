@@ -6,6 +6,7 @@ from typing import Any
 from vidkd.bench.compression import GROUPS_ALONE, RECIPE_COSTS
 from vidkd.bench.summary import check_summary
 from vidkd.compress.integer_layers import KIND_WORDS, counted
+from vidkd.compress.sparsify import SIZE_NOT_SPEED
 from vidkd.report.parts import Estimate, Report, Table, TableCell, is_share
 from vidkd.report.study import estimate_of
 
@@ -60,7 +61,7 @@ def _steps(content: Mapping[str, Any], main: str) -> Table:
         "trained (s)",
     )
     packed = (
-        " Bytes of weights that are zero on purpose are those after compression."
+        f" Bytes of weights that are zero on purpose are told as {SIZE_NOT_SPEED}."
         if any("packed" in m["metrics"] for m in methods.values())
         else ""
     )
