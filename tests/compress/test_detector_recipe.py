@@ -228,6 +228,18 @@ def test_what_is_left_is_fitted_to_the_whole_on_footage(student: Path, streets: 
     assert [step.settings.seed for step in recipe.seeded(1).steps] == [1, 1]  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("second", [{"factorise": {"ratio": 0.6}}, {"prune": {"ratio": 0.2}}])
+def test_what_is_left_may_be_fitted_twice(student: Path, streets: Path, tmp_path: Path, second: dict[str, Any]) -> None:
+    footage = (str(next(streets.rglob("plain_01.mp4"))),)
+    written = [{"prune": {"ratio": 0.2}}, {"refit": {"frames": 2}}, second, {"refit": {"frames": 2}}]
+    fitted = do(recipe_of(student, tmp_path, written, footage=footage))[-1]
+    assert fitted.content["macs"] < 0.9 * load_outcome(tmp_path, "1_prune")["macs"]
+
+
+def load_outcome(runs: Path, step: str) -> dict[str, Any]:
+    return json.loads((runs / "small" / step / "outcome.json").read_text(encoding="utf-8"))
+
+
 def test_norm_statistics_are_measured_on_the_footage_where_asked(student: Path, streets: Path, tmp_path: Path) -> None:
     footage = (str(next(streets.rglob("plain_01.mp4"))),)
     steps = [{"distil": {"frames": 5, "norms": True, "update": {**HEADS, "steps": 0}}}]

@@ -13,7 +13,7 @@ from vidkd.compress.darknet import described
 from vidkd.compress.factorise import factorise
 from vidkd.compress.graph import couplings
 from vidkd.compress.prune import prune
-from vidkd.compress.refit import pairs_of, refit
+from vidkd.compress.refit import check_told_apart, pairs_of, refit
 from vidkd.compress.traced import pieces_of
 from vidkd.models.darknet import Darknet
 from vidkd.models.darknet.net import convolution_blocks
@@ -75,6 +75,35 @@ def test_filters_that_are_normalised_alike_cannot_be_told_apart() -> None:
     assert len(pairs_of(copy.deepcopy(whole), whole)) == len(list(convolution_blocks(whole))), "all are left, so which is which is known"
     with pytest.raises(ConfigError, match=r"filters of layers\.0 are normalised alike"):
         refit(without_filters(whole, "layers.0.conv", [2]), whole, pictures(), FREE)
+
+
+def test_what_was_fitted_is_found_again_after_pruning_and_factorising() -> None:
+    whole = whole_detector("tiny_student")
+    net = without_filters(whole, "layers.0.conv", [2, 5])
+    refit(net, whole, pictures(), FREE)
+    net = without_filters(net, "layers.0.conv", [3])
+    assert pairs_of(net, whole)[0].kept.tolist() == [0, 1, 3, 6, 7]
+    refit(net, whole, pictures(), FREE)
+    net = factorise(net, EXAMPLE, FactoriseConfig(method="channel", ratio=0.5)).model
+    assert pairs_of(net, whole)[0].kept.tolist() == [0, 1, 3, 6, 7]
+    before = distance(net, whole)
+    refit(net, whole, pictures(), RefitConfig())
+    assert distance(net, whole) < before
+
+
+def test_filters_that_differ_in_their_means_alone_are_known_once() -> None:
+    whole = whole_detector("tiny_student")
+    norm = next(convolution_blocks(whole)).norm
+    for part in (norm.weight, norm.bias, norm.running_var):
+        part.data[5] = part.data[2]
+    net = without_filters(whole, "layers.0.conv", [2])
+    assert pairs_of(net, whole)[0].kept.tolist() == [0, 1, 3, 4, 5, 6, 7]
+    with pytest.raises(ConfigError, match=r"filters of layers\.0 are normalised alike, so a second `refit` could not find them"):
+        check_told_apart(whole)
+    refit(net, whole, pictures(2), FREE)
+    with pytest.raises(ConfigError, match=r"filters of layers\.0 are normalised alike"):
+        pairs_of(net, whole)
+    check_told_apart(whole_detector("tiny_student"))
 
 
 def test_a_filter_that_says_the_same_always_becomes_an_offset() -> None:

@@ -24,7 +24,7 @@ from vidkd.compress.outcome import Compressed
 from vidkd.compress.prune import prune
 from vidkd.compress.quantise import Quantised
 from vidkd.compress.recipe import ORIGINAL, ExportConfig, Recipe, RepairConfig, Step, check_formats, say_fewer_threads
-from vidkd.compress.refit import refit
+from vidkd.compress.refit import check_told_apart, refit
 from vidkd.compress.subject import BoxDraws, Interval, Made, export_notes, no_draws, no_interval
 from vidkd.data.loaders import StepSampler
 from vidkd.detection.annotations import BoxManifest
@@ -104,6 +104,8 @@ class DetectorSubject:
     def check(self, steps: Sequence[Step]) -> None:
         """See `Subject`: sparse weights are none, as the training of detectors would not keep their zeros."""
         trained = ""
+        if sum(step.kind == "refit" for step in steps) > 1:
+            check_told_apart(self._student.net)
         for step in steps:
             if step.kind in ("repair", "distil"):
                 trained = step.name

@@ -47,7 +47,7 @@ def refit(net: Darknet, whole: Darknet, images: Sequence[Tensor], config: RefitC
 def pairs_of(net: Darknet, whole: Darknet) -> list[Pair]:
     """Which convolution of the whole network each stands for; the inner factors of a product stand for none and are left out.
 
-    Filters are found by their normalisation, whose four numbers pruning leaves as they were. Raises ConfigError as `refit`.
+    Filters are found by their normalisation: pruning leaves its four numbers as they were, an earlier fit three of them. Raises as `refit`.
     """
     blocks = [(number, layer) for number, layer in enumerate(net.layers) if isinstance(layer, ConvolutionBlock)]
     outer = [(f"layers.{number}", block) for number, block in blocks if not _inner(net, number, block)]
@@ -72,25 +72,51 @@ def _kept(name: str, block: ConvolutionBlock, whole: ConvolutionBlock) -> Tensor
             raise ConfigError(f"filters of {name} without normalisation cannot be told apart", to_mend=_MEND)
         return torch.arange(block.conv.out_channels)
     mine, theirs = (_numbers(norm) for norm in (block.norm, whole.norm))
-    for row in mine:
-        alike = (theirs == row).all(1)
-        twins = whole.conv.weight.detach()[alike]  # of which one may stand for another
-        if alike.sum() != (mine == row).all(1).sum() and not (twins == twins[:1]).all():
-            raise ConfigError(f"filters of {name} are normalised alike, and which of them are left cannot be told", to_mend=_MEND)
     kept: list[int] = []
     for row in mine:
-        start = kept[-1] + 1 if kept else 0
-        same = (theirs[start:] == row).all(1).nonzero()
+        alike, among = _alike(theirs, row), _alike(mine, row)
+        if alike.any() and alike.sum() != among.sum() and not _twins(whole, alike):
+            alike, among = (theirs == row).all(1), (mine == row).all(1)  # by their means too, which an earlier fit has moved
+            if alike.sum() != among.sum() and not _twins(whole, alike):
+                raise ConfigError(f"filters of {name} are normalised alike, and which of them are left cannot be told", to_mend=_MEND)
+        same = alike.nonzero().flatten()
+        same = same[same > (kept[-1] if kept else -1)]
         if not len(same):
             raise ConfigError(f"a filter of {name} is none of the whole network's", to_mend=_MEND)
-        kept.append(start + int(same[0]))
+        kept.append(int(same[0]))
     return torch.tensor(kept)
 
 
+def _alike(rows: Tensor, row: Tensor) -> Tensor:
+    """Which rows of `_numbers` have the scale, shift and variance of this one: a fit moves the mean and nothing else."""
+    return (rows[:, :3] == row[:3]).all(1)
+
+
+def _twins(whole: ConvolutionBlock, alike: Tensor) -> bool:
+    """Whether these filters are the same with the same mean, so that one may stand for another."""
+    assert whole.norm is not None
+    assert whole.norm.running_mean is not None
+    weights, means = whole.conv.weight.detach()[alike], whole.norm.running_mean[alike]
+    return bool(alike.any()) and bool((weights == weights[:1]).all()) and bool((means == means[:1]).all())
+
+
+def check_told_apart(whole: Darknet) -> None:
+    """Raise ConfigError where filters of the network would not be found again by a second `refit`: they differ in their means alone."""
+    for number, layer in enumerate(whole.layers):
+        if not isinstance(layer, ConvolutionBlock) or layer.norm is None:
+            continue
+        rows = _numbers(layer.norm)
+        if any(not _twins(layer, _alike(rows, row)) for row in rows):
+            raise ConfigError(
+                f"filters of layers.{number} are normalised alike, so a second `refit` could not find them", to_mend="one `refit`"
+            )
+
+
 def _numbers(norm: nn.BatchNorm2d) -> Tensor:
+    """Of each filter scale, shift, variance and mean."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
-    return torch.stack([norm.weight.detach(), norm.bias.detach(), norm.running_mean, norm.running_var], 1)
+    return torch.stack([norm.weight.detach(), norm.bias.detach(), norm.running_var, norm.running_mean], 1)
 
 
 class _Reached(Exception):  # noqa: N818 - no error: the rest of the pass is not wanted
