@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from street_runs import street_config, write_streets
 
 from vidkd.base import cores
-from vidkd.base.errors import ConfigError, DataError, VideoError
+from vidkd.base.errors import ConfigError, DataError, MissingExtraError, VideoError
 from vidkd.bench.compression import compression_summary
 from vidkd.compress.detector_subject import DetectorSubject
 from vidkd.compress.recipe import Recipe, parse_steps
@@ -298,6 +299,48 @@ def test_what_cannot_be_read_or_run_is_told_before_anything_is_done(student: Pat
     with pytest.raises(ConfigError, match=r"unknown setting 'train\.epoch'(.|\n)*step 2_repair"):
         do(recipe_of(student, tmp_path / "runs", [WRITTEN[2], {"repair": {"train.epoch": 2}}]))
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("step", "told"),
+    [
+        ({"factorise": {"ratio": 0.5, "spare": ["layer.*"]}}, r"unknown layer 'layer\.\*'"),
+        ({"quantise": {"spare": ["layers.0.conv"]}}, r"unknown layer 'layers\.0\.conv'"),
+        ({"quantise": {"kind": "dynamic"}}, "a detector has none"),
+    ],
+)
+def test_what_a_later_step_cannot_do_is_told_before_the_first(student: Path, tmp_path: Path, step: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        do(recipe_of(student, tmp_path, [{"prune": {"ratio": 0.3}}, step]))
+    assert not (tmp_path / "small").exists()
+
+
+def test_layers_that_factors_will_be_may_be_spared(student: Path, tmp_path: Path) -> None:
+    spare = {"prune": {"ratio": 0.2, "spare": ["layers.3.conv"]}}, {"quantise": {"clips": 2, "spare": ["layers.3"]}}
+    outcomes = do(recipe_of(student, tmp_path, [WRITTEN[2], *spare]))
+    assert outcomes[3].content["notes"]["left"] == {"layers.3": "spare"}
+    with pytest.raises(ConfigError, match=r"unknown layer 'layers\.4'"):
+        do(recipe_of(student, tmp_path / "b", [{"quantise": {"spare": ["layers.4"]}}]))
+
+
+def test_training_frames_that_taylor_needs_are_asked_for_before_the_first(student: Path, streets: Path, tmp_path: Path) -> None:
+    recipe, _ = beside_judged(student, streets, tmp_path)
+    manifest = read_frames(DetectorSubject(recipe).config.data).manifest
+    judged = tuple(dataclasses.replace(frame, subset="test") for frame in manifest.frames)
+    dataclasses.replace(manifest, frames=judged).write(tmp_path / "boxes.jsonl")
+    steps = parse_steps([WRITTEN[2], {"prune": {"ratio": 0.2, "criterion": "taylor"}}], "r.yaml")
+    with pytest.raises(DataError, match="has no frame to train on"):
+        do(dataclasses.replace(recipe, steps=steps, footage=()))
+    assert not (tmp_path / "small").exists()
+
+
+def test_a_package_that_is_missing_is_told_before_the_first_step(student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(MissingExtraError, match=r"vidkd\[openvino\](.|\n)*needed by : step 2_export"):
+        do(recipe_of(student, tmp_path, [WRITTEN[2], {"export": {"formats": ["xml"]}}]))
+    assert not (tmp_path / "small").exists()
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    do(recipe_of(student, tmp_path, [WRITTEN[2], {"export": {"formats": ["onnx", "darknet"]}}]))
 
 
 def test_footage_and_oracles_belong_to_the_steps_that_see_them(student: Path, streets: Path, tmp_path: Path) -> None:

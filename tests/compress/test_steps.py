@@ -4,6 +4,7 @@ import itertools
 import logging
 import re
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -205,6 +206,14 @@ def test_what_no_step_can_do_is_told_before_the_first_is_done(tiny_teacher: Path
     with pytest.raises(ConfigError, match="footage is for detectors"):
         do(recipe_of(tiny_teacher, tmp_path, [prune], footage=("street.mp4",)))
     assert not (tmp_path / "small").exists()
+
+
+def test_what_is_finished_needs_no_package_any_more(
+    outcomes: list[Outcome], tiny_teacher: Path, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("torch_pruning", "onnxscript", "openvino"):
+        monkeypatch.setitem(sys.modules, module, None)
+    assert all(outcome.found_finished for outcome in do(recipe_of(tiny_teacher, runs, WRITTEN)))
 
 
 def test_settings_over_all_steps_are_part_of_them(tiny_teacher: Path, tmp_path: Path) -> None:

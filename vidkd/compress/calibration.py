@@ -36,13 +36,8 @@ def calibration_of(config: RunConfig, metadata: ClassifierMetadata, *, clips: in
     or do not fit into memory, and as `read_clips_of_run` does.
     """
     found = read_clips_of_run(config)
-    chosen = drawn(found.train, clips, seed)
-    if not chosen:
-        raise DataError(f"split '{config.data.split}' has no labelled training clips to find ranges on")
+    chosen = drawn_or_refused(found.train, clips, seed, classes=metadata.classes, split=config.data.split)
     labels = {found.train[number].label for number in chosen}
-    if len(labels) == 1 and len(metadata.classes) > 1:
-        name = metadata.classes[next(iter(labels)) or 0]
-        raise ConfigError(f"all {len(chosen)} clips to find ranges on are of one class: {name}", to_mend="more clips, of every class")
     data = dataclasses.replace(config.data, eval_clips=1, eval_crops=1)
     fractions = data.observe.judged_fractions
     samples = [evaluation_set(found, "train", data, [metadata.view], fraction=fraction) for fraction in fractions]
@@ -57,6 +52,18 @@ def calibration_of(config: RunConfig, metadata: ClassifierMetadata, *, clips: in
         stacked[turn] = samples[turn % len(samples)][(0, number)][metadata.view].numpy()
     shares = np.array([fractions[turn % len(fractions)] or 1.0 for turn in range(len(chosen))], np.float32)
     return Calibration(feeds=feeds_of(stacked, shares, metadata), source=f"{len(chosen)} training clips of {len(labels)} classes")
+
+
+def drawn_or_refused(clips: Sequence[Clip], count: int, seed: int, *, classes: Sequence[str], split: str) -> list[int]:
+    """As `drawn`. Raises DataError for no clips, ConfigError where all that are drawn are of one of several classes."""
+    chosen = drawn(clips, count, seed)
+    if not chosen:
+        raise DataError(f"split '{split}' has no labelled training clips to find ranges on")
+    labels = {clips[number].label for number in chosen}
+    if len(labels) == 1 and len(classes) > 1:
+        name = classes[next(iter(labels)) or 0]
+        raise ConfigError(f"all {len(chosen)} clips to find ranges on are of one class: {name}", to_mend="more clips, of every class")
+    return chosen
 
 
 def drawn(clips: Sequence[Clip], count: int, seed: int) -> list[int]:

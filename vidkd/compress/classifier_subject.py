@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from vidkd.base.cores import check_threads
 from vidkd.base.errors import ConfigError, VidkdError
 from vidkd.base.files import sha256
-from vidkd.compress.calibration import Calibration, calibration_of
+from vidkd.compress.calibration import Calibration, calibration_of, drawn_or_refused
+from vidkd.compress.check import check_packages, check_spared
 from vidkd.compress.config import DistilConfig, FactoriseConfig, PruneConfig, QuantiseConfig, RefitConfig, SparsifyConfig
 from vidkd.compress.export import Integers, export_classifier, float_bytes, size_of
 from vidkd.compress.export_card import Judged, write_card
@@ -45,7 +46,7 @@ from vidkd.engine.fit import fit
 from vidkd.engine.judge import MAIN_METRIC, judge
 from vidkd.engine.run_folder import settings_that_count
 from vidkd.engine.settings import as_dict, merge
-from vidkd.engine.setup import training_sampler, training_set
+from vidkd.engine.setup import check_trains, training_sampler, training_set
 from vidkd.engine.unseen import check_unseen
 from vidkd.models import VideoClassifier
 from vidkd.models.exported import ExportedModule
@@ -99,7 +100,7 @@ class ClassifierSubject:
         teacher = given.get("teacher")
         return None if teacher in (None, ORIGINAL) or given.get("teacher_settings") is not None else _content(teacher)
 
-    def check(self, steps: Sequence[Step]) -> None:
+    def check(self, steps: Sequence[Step], ahead: Sequence[Step]) -> None:
         """See `Subject`."""
         if self._recipe.footage:
             mend = "leave out `footage`: ranges are found on the run's training clips"
@@ -110,6 +111,22 @@ class ClassifierSubject:
             if isinstance(step.settings, RepairConfig):
                 self._check_repair(step.settings, f"{self._recipe.path or self._recipe.name}: step {step.name}")
         check_formats(steps, ("onnx", "xml", "pt2"))
+        check_spared(steps, self._student.model)
+        self._check_clips(steps)
+        check_packages(ahead, traced=True)
+
+    def _check_clips(self, steps: Sequence[Step]) -> None:
+        """Raise DataError where a step has no training clips, ConfigError where those for ranges are of one class."""
+        classes, split = self._student.classes, self.config.data.split
+        for step in steps:
+            settings = step.settings
+            try:
+                if isinstance(settings, PruneConfig) and settings.criterion == "taylor":
+                    check_trains(self._clips, self.config)
+                if isinstance(settings, QuantiseConfig) and settings.needs_clips:
+                    drawn_or_refused(self._clips.train, settings.clips, settings.seed, classes=classes, split=split)
+            except VidkdError as error:
+                raise error.with_lines(needed_by=f"step {step.name}") from None
 
     def _check_repair(self, settings: RepairConfig, where: str) -> None:
         """Raise ConfigError for settings that no run has or more threads than cores, CheckpointError for a teacher that is not there."""

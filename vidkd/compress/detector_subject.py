@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from vidkd.base.cores import check_threads
 from vidkd.base.errors import ConfigError, DataError, VideoError, VidkdError
 from vidkd.base.files import sha256
+from vidkd.compress.check import check_packages, check_spared
 from vidkd.compress.config import DistilConfig, FactoriseConfig, PruneConfig, QuantiseConfig, RefitConfig
 from vidkd.compress.detector_distil import distil, learning_of, oracle_files
 from vidkd.compress.detector_export import export_darknet_files, export_detector, float_bytes, write_detector_card
@@ -101,7 +102,7 @@ class DetectorSubject:
             told["oracle"] = ORIGINAL if step.settings.oracle == ORIGINAL else oracle_files(self._with_files(step.settings)).record()
         return json.dumps(told, sort_keys=True)
 
-    def check(self, steps: Sequence[Step]) -> None:
+    def check(self, steps: Sequence[Step], ahead: Sequence[Step]) -> None:
         """See `Subject`: sparse weights are none, as the training of detectors would not keep their zeros."""
         trained = ""
         if sum(step.kind == "refit" for step in steps) > 1:
@@ -119,9 +120,15 @@ class DetectorSubject:
                 learning_of(step.settings)
             if isinstance(step.settings, RepairConfig):
                 self._check_repair(step.settings, f"{self._recipe.path or self._recipe.name}: step {step.name}")
+            if isinstance(step.settings, PruneConfig) and step.settings.criterion == "taylor":
+                self._apart()
+            if isinstance(step.settings, QuantiseConfig) and step.settings.kind == "dynamic":
+                raise ConfigError(f"{step.name}: dynamic ranges are for linear layers, and a detector has none", to_mend="kind: static")
         check_formats(steps, ("onnx", "xml", "darknet"))
+        check_spared(steps, self._student.net)
         if any(isinstance(step.settings, DistilConfig | RefitConfig | QuantiseConfig) for step in steps):
             self._checked_footage()
+        check_packages(ahead, traced=False)
 
     def _check_repair(self, settings: RepairConfig, where: str) -> None:
         """Raise ConfigError for settings that no run has or too many threads, DataError for training frames that are judged, or none."""

@@ -48,10 +48,10 @@ def run_recipe(recipe: Recipe, subject: Subject) -> Iterator[Outcome]:
     """Judge the student, then do and judge every step; yields each outcome as it ends, finished ones from their files.
 
     Raises ConfigError if the recipe's folder holds the steps of another recipe, student, teacher, data set or settings, or another process
-    works there, or a step is none for this kind of student; DataError for a finished step whose files are gone; InterruptedRunError after
+    works there, and as `Subject.check` does; DataError for a finished step whose files are gone; InterruptedRunError after
     Ctrl-C in a repair (state saved); and whatever a step raises, which costs none of those before it.
     """
-    subject.check(recipe.steps)
+    subject.check(recipe.steps, [step for step in recipe.steps if not (recipe.folder / step.name / OUTCOME).exists()])
     for step in recipe.steps:
         if isinstance(step.settings, QuantiseConfig):
             warn_if_saturating(step.settings, "quantise: {weight_bits: 7}")

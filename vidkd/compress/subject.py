@@ -87,8 +87,11 @@ class Subject(Protocol):
         """What a step depends on and its settings do not say: the content of a teacher, defaults of learning. None: nothing."""
         ...
 
-    def check(self, steps: Sequence[Step]) -> None:
-        """Raise ConfigError for a step that is none for this kind of network, before anything is done."""
+    def check(self, steps: Sequence[Step], ahead: Sequence[Step]) -> None:
+        """Raise for a step that this network, its data or this machine cannot do, before anything is done: ConfigError or DataError.
+
+        ahead: those of the steps that are not finished yet, whose packages must be there: MissingExtraError.
+        """
         ...
 
     def change(self, model: Path, step: Step, folder: Path, *, whole: Path) -> Made:

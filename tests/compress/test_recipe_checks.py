@@ -1,0 +1,90 @@
+"""What a recipe asks for before its first step is done: packages, layers, training clips."""
+
+import dataclasses
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_steps import do, recipe_of
+
+from vidkd.base.errors import ConfigError, DataError, MissingExtraError
+from vidkd.compress.check import check_spared
+from vidkd.compress.recipe import parse_steps
+from vidkd.data.manifest import Manifest
+from vidkd.models.saved import load_classifier
+
+
+@pytest.mark.parametrize(
+    ("module", "step", "extra"),
+    [
+        ("torch_pruning", {"prune": {"ratio": 0.3}}, "compress"),
+        ("onnx", {"quantise": {}}, "compress"),
+        ("onnxruntime.quantization", {"quantise": {}}, "compress"),
+        ("onnxscript", {"quantise": {}}, "export"),
+        ("onnxscript", {"export": {}}, "export"),
+        ("onnxruntime", {"export": {"formats": ["pt2", "onnx"]}}, "export"),
+        ("openvino", {"export": {"formats": ["xml"]}}, "openvino"),
+    ],
+)
+def test_a_package_that_is_missing_is_told_before_the_first_step(
+    tiny_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, step: dict[str, Any], extra: str
+) -> None:
+    written = [{"sparsify": {"ratio": 0.5}}, step]
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, module, None)
+        with pytest.raises(MissingExtraError, match=rf"vidkd\[{extra}\](.|\n)*needed by : step 2_"):
+            do(recipe_of(tiny_teacher, tmp_path, written))
+    assert not (tmp_path / "small").exists()
+
+
+@pytest.mark.parametrize(
+    ("step", "told"),
+    [
+        ({"factorise": {"ratio": 0.5, "spare": ["bakcbone*"]}}, r"unknown layer 'bakcbone\*'"),
+        ({"quantise": {"spare": ["bakcbone*"]}}, r"unknown layer 'bakcbone\*'"),
+        ({"quantise": {"spare": ["backbone.net.stem.1"]}}, r"unknown layer 'backbone\.net\.stem\.1'"),
+        ({"quantise": {"clips": 1}}, "all 1 clips to find ranges on are of one class"),
+    ],
+)
+def test_what_a_later_step_cannot_do_is_told_before_the_first(tiny_teacher: Path, tmp_path: Path, step: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{told}(.|\n)*step 2_{next(iter(step))}"):
+        do(recipe_of(tiny_teacher, tmp_path, [{"prune": {"ratio": 0.3}}, step]))
+    assert not (tmp_path / "small").exists()
+
+
+@pytest.mark.parametrize(
+    ("step", "told"),
+    [
+        ({"prune": {"ratio": 0.3, "criterion": "taylor"}}, "has no labelled training clips"),
+        ({"quantise": {}}, "no labelled training clips to find ranges on"),
+    ],
+)
+def test_training_clips_that_a_step_needs_are_asked_for_before_the_first(
+    tiny_teacher: Path, tiny_root: Path, tmp_path: Path, step: dict[str, Any], told: str
+) -> None:
+    root = tmp_path / "judged"
+    shutil.copytree(tiny_root, root)
+    manifest = Manifest.read(root / "manifest.jsonl")
+    test = [clip for clip in manifest.clips if "test" in clip.subsets.values()]
+    dataclasses.replace(manifest, clips=tuple(test)).write(root / "manifest.jsonl")
+    settings = {"data.root": str(root), "data.validation_fraction": 0.0}
+    with pytest.raises(DataError, match=rf"{told}(.|\n)*needed by : step 2_"):
+        do(recipe_of(tiny_teacher, tmp_path, [{"factorise": {"ratio": 0.6}}, step], settings=settings))
+    assert not (tmp_path / "small").exists()
+
+
+def test_factors_may_be_spared_by_the_names_that_they_will_have(tiny_teacher: Path) -> None:
+    steps = parse_steps(
+        [
+            {"factorise": {"ratio": 0.7}},
+            {"sparsify": {"spare": ["backbone.net.stem.0.1"]}},
+            {"quantise": {"spare": ["backbone.net.stem.0.1", "node_*"]}},
+        ],
+        "r.yaml",
+    )
+    net = load_classifier(tiny_teacher).model
+    check_spared(steps, net)
+    with pytest.raises(ConfigError, match=r"unknown layer 'backbone\.net\.stem\.0\.1'(.|\n)*step 3_quantise: spare"):
+        check_spared(steps[2:], net)
