@@ -56,6 +56,7 @@ def test_a_pruning_in_several_steps_is_repaired_after_each() -> None:
         ([{"prune": {"steps": 2}}, {"quantise": {}}], "no repair follows it"),
         ([{"quantise": {}}, {"repair": {}}], "after `quantise` a network can only be exported"),
         ([{"quantise": {}}, {"quantise": {}}], "quantised once"),
+        ([{"sparsify": {}}, {"repair": {}}, {"factorise": {"ratio": 0.5}}], r"would undo `sparsify`(.|\n)*`sparsify` behind `factorise`"),
         ([{"export": {"formats": []}}], "at least one format"),
         ([{"export": {"formats": ["h5"]}}], "must be one of onnx, xml, pt2, darknet"),
     ],

@@ -88,3 +88,10 @@ def test_factors_may_be_spared_by_the_names_that_they_will_have(tiny_teacher: Pa
     check_spared(steps, net)
     with pytest.raises(ConfigError, match=r"unknown layer 'backbone\.net\.stem\.0\.1'(.|\n)*step 3_quantise: spare"):
         check_spared(steps[2:], net)
+
+
+def test_a_student_that_is_sparse_is_not_factorised(tiny_teacher: Path, tmp_path: Path) -> None:
+    sparse = do(recipe_of(tiny_teacher, tmp_path, [{"factorise": {"ratio": 0.6}}, {"sparsify": {"ratio": 0.5}}]))[2].made.model
+    with pytest.raises(ConfigError, match="1_factorise: the student's weights are sparse"):
+        do(recipe_of(sparse, tmp_path / "again", [{"factorise": {"ratio": 0.6}}]))
+    assert not (tmp_path / "again").exists()

@@ -105,7 +105,11 @@ class ClassifierSubject:
         if self._recipe.footage:
             mend = "leave out `footage`: ranges are found on the run's training clips"
             raise ConfigError("footage is for detectors, and the student is a classifier of clips", where=self._recipe.path, to_mend=mend)
+        sparse = any(plan["kind"] == "sparsify" for plan in self._student.model.changes)
         for step in steps:
+            if sparse and step.kind == "factorise":
+                mend = "factorise the student before its weights are made sparse"
+                raise ConfigError(f"{step.name}: the student's weights are sparse, and those of its factors would not be", to_mend=mend)
             if isinstance(step.settings, DistilConfig | RefitConfig):
                 raise ConfigError(f"{step.name}: `{step.kind}` is for detectors along footage", to_mend=INSTEAD_OF_DISTIL)
             if isinstance(step.settings, RepairConfig):
