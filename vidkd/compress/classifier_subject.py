@@ -47,6 +47,7 @@ from vidkd.engine.judge import MAIN_METRIC, judge
 from vidkd.engine.run_folder import settings_that_count
 from vidkd.engine.settings import as_dict, merge
 from vidkd.engine.setup import check_trains, training_sampler, training_set
+from vidkd.engine.trouble import count_bad
 from vidkd.engine.unseen import check_unseen
 from vidkd.models import VideoClassifier
 from vidkd.models.exported import ExportedModule
@@ -167,13 +168,17 @@ class ClassifierSubject:
 
     @property
     def _losses(self) -> LossBatches:
-        """The cross-entropy of a network on training batches, for Taylor's criterion."""
+        """The cross-entropy of a network on training batches, for Taylor's criterion; DataError where too many clips cannot be read."""
 
         def batches(net: nn.Module) -> Iterator[Tensor]:
             config, view = self.config, self._student.view
             samples = training_set(self._clips, config, [view])
             sampler = training_sampler(self._clips, config, first_step=0, last_step=TAYLOR_BATCHES)
+            bad: list[str] = []
             for batch in training_loader(samples, sampler, config.data.workers, pin_memory=False):
+                count_bad(batch, bad, most=config.data.max_bad_clips)
+                if "index" not in batch:  # of whose clips none could be read, or nothing observed
+                    continue
                 labelled, seen = batch["label"] >= 0, batch.get("observed")
                 if labelled.any():
                     logits = net(batch[view][labelled], None if seen is None else seen[labelled]).logits

@@ -41,6 +41,7 @@ from vidkd.engine.devices import pick_device
 from vidkd.engine.loop_config import with_threads_of_here
 from vidkd.engine.run_folder import settings_that_count
 from vidkd.engine.settings import as_dict, merge
+from vidkd.engine.trouble import count_bad
 from vidkd.models.darknet import Darknet
 from vidkd.models.darknet.detector import DarknetDetector
 from vidkd.models.macs import network_cost
@@ -236,7 +237,7 @@ class DetectorSubject:
 
     @property
     def _losses(self) -> LossBatches:
-        """The loss of a network on training batches, for Taylor's criterion."""
+        """The loss of a network on training batches, for Taylor's criterion; DataError where too many frames cannot be read."""
 
         def batches(net: nn.Module) -> Iterator[Tensor]:
             assert isinstance(net, Darknet)
@@ -245,9 +246,11 @@ class DetectorSubject:
             samples = BoxDataset(train, config.data.transform, training=True, seed=config.train.seed)
             sampler = StepSampler(len(samples), config.data.batch_size, seed=config.train.seed, first_step=0, last_step=TAYLOR_BATCHES)
             net.eval()
+            bad: list[str] = []
             for batch in box_loader(samples, sampler, config.data.workers):
-                batch.pop("bad", None)
-                yield task.training_step(batch)["loss"]
+                count_bad(batch, bad, most=config.data.max_bad_files)
+                if "index" in batch:
+                    yield task.training_step(batch)["loss"]
 
         return batches
 

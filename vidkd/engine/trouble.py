@@ -14,9 +14,20 @@ log = logging.getLogger(__name__)
 
 
 def count_bad_samples(batch: dict[str, Any], known: list[str], *, most: int) -> None:
+    """As `count_bad`. Raises DataError, too, if the batch held no readable clip, or none of which anything is observed."""
+    count_bad(batch, known, most=most)
+    if "index" not in batch and batch.get("unobservable"):
+        raise DataError(
+            "of no clip of a whole batch anything can be observed", to_mend="a larger data.batch_size, or larger data.observe.fractions"
+        )
+    if "index" not in batch:
+        raise DataError("no clip of a whole batch could be read", first=known[:1])
+
+
+def count_bad(batch: dict[str, Any], known: list[str], *, most: int) -> None:
     """Take the batch's unreadable clips out of its entry "bad" and add them to `known`, each clip once whatever its window.
 
-    Raises DataError if more than `most` clips are known then, or if the batch held no readable clip, or none of which anything is observed.
+    Raises DataError if more than `most` clips are known then.
     """
     for path, message in batch.pop("bad"):
         if any(earlier.startswith(f"{path}: ") for earlier in known):  # each message begins with the clip's path
@@ -30,12 +41,6 @@ def count_bad_samples(batch: dict[str, Any], known: list[str], *, most: int) -> 
                 to_mend="vidkd check_videos DIR finds all of them, and with --normalise OUT writes clean copies of what can be read; "
                 "data.max_bad_clips (detectors: max_bad_files) says how many to skip",
             )
-    if "index" not in batch and batch.get("unobservable"):
-        raise DataError(
-            "of no clip of a whole batch anything can be observed", to_mend="a larger data.batch_size, or larger data.observe.fractions"
-        )
-    if "index" not in batch:
-        raise DataError("no clip of a whole batch could be read", first=known[:1])
 
 
 def not_finite(
