@@ -355,6 +355,20 @@ def test_footage_and_oracles_belong_to_the_steps_that_see_them(student: Path, st
         list(run_recipe(recipe_of(student, tmp_path, [WRITTEN[2], {"refit": {"frames": 2}}], footage=(second,)), subject))
 
 
+def test_every_file_of_a_finished_step_is_missed(student: Path, tmp_path: Path) -> None:
+    recipe = recipe_of(student, tmp_path, [WRITTEN[2], {"export": {"formats": ["darknet", "onnx"]}}])
+    do(recipe)
+    made = ["student.cfg", "student.weights", "student.names", "student.json"]
+    for step, names in {"1_factorise": made, "2_export": [*made, "student.weights.md", "model.onnx", "model.onnx.md"]}.items():
+        for name in names:
+            path = tmp_path / "small" / step / name
+            aside = path.rename(path.with_name("aside"))
+            with pytest.raises(DataError, match=f"{step} was finished, and what it made is gone: .*{name}"):
+                do(recipe)
+            aside.rename(path)
+    assert all(outcome.found_finished for outcome in do(recipe))
+
+
 def test_a_fit_behind_learning_is_refused_before_anything_is_done(student: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="3_refit: filters are not known again after 2_repair"):
         do(recipe_of(student, tmp_path, [WRITTEN[0], WRITTEN[1], {"refit": {}}]))

@@ -14,7 +14,7 @@ import torch
 
 from vidkd.base import cores
 from vidkd.base.errors import CheckpointError, ConfigError, DataError, VidkdError
-from vidkd.base.files import read_json
+from vidkd.base.files import read_json, write_json
 from vidkd.compress.classifier_subject import ClassifierSubject
 from vidkd.compress.recipe import Recipe, parse_steps
 from vidkd.compress.sparsify import compressed_bytes
@@ -342,6 +342,42 @@ def test_a_finished_step_whose_files_are_gone_is_told(tiny_teacher: Path, tmp_pa
     (tmp_path / "small" / "1_prune" / "outcome.json").write_text("{}")
     with pytest.raises(DataError, match="not the outcome of a step"):
         do(recipe_of(tiny_teacher, tmp_path, written))
+
+
+def test_every_file_of_a_finished_step_is_missed(outcomes: list[Outcome], tiny_teacher: Path, runs: Path, tmp_path: Path) -> None:
+    shutil.copytree(runs / "small", tmp_path / "small")
+    recipe, folder = recipe_of(tiny_teacher, tmp_path, WRITTEN), tmp_path / "small"
+    assert [outcome.made for outcome in do(recipe_of(tiny_teacher, runs, WRITTEN))] == [outcome.made for outcome in outcomes]
+    assert do(recipe)[5].made.further == (folder / "5_export" / "model.xml",)
+    names = ["model.onnx", "model.xml", "model.bin", "model.onnx.md", "model.xml.md"]
+    for path in (folder / "1_prune" / "model.pt", checkpoint_in(folder / "2_repair"), *(folder / "5_export" / name for name in names)):
+        aside = path.rename(path.with_name("aside"))
+        with pytest.raises(DataError, match=f"was finished, and what it made is gone: .*{re.escape(path.name)}"):
+            do(recipe)
+        aside.rename(path)
+    assert all(outcome.found_finished for outcome in do(recipe))
+
+
+def test_a_step_that_was_finished_before_files_were_noted_is_finished(
+    outcomes: list[Outcome], tiny_teacher: Path, runs: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(runs / "small", tmp_path / "small")
+    recipe = recipe_of(tiny_teacher, tmp_path, WRITTEN)
+    for outcome in outcomes:
+        path = tmp_path / "small" / outcome.name / "outcome.json"
+        write_json(path, {key: value for key, value in read_json(path).items() if key != "files"})
+    assert all(outcome.found_finished for outcome in do(recipe))
+    (tmp_path / "small" / "5_export" / "model.bin").unlink()
+    with pytest.raises(DataError, match=r"what it made is gone: .*model\.bin"):
+        do(recipe)
+
+
+def test_a_lost_file_that_no_library_of_files_runs_is_missed_too(tiny_teacher: Path, tmp_path: Path) -> None:
+    recipe = recipe_of(tiny_teacher, tmp_path, [{"export": {"formats": ["pt2"]}}])
+    do(recipe)
+    (tmp_path / "small" / "1_export" / "model.pt2").unlink()
+    with pytest.raises(DataError, match=r"what it made is gone: .*model\.pt2"):
+        do(recipe)
 
 
 def test_a_repair_takes_the_teacher_as_it_is(tiny_teacher: Path, tiny_config: Callable[..., RunConfig], tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from vidkd.base.files import sha256
 from vidkd.compress.calibration import Calibration, calibration_of, drawn_or_refused
 from vidkd.compress.check import check_packages, check_spared
 from vidkd.compress.config import DistilConfig, FactoriseConfig, PruneConfig, QuantiseConfig, RefitConfig, SparsifyConfig
-from vidkd.compress.export import Integers, export_classifier, float_bytes, size_of
+from vidkd.compress.export import Integers, export_classifier, float_bytes, parts_of, size_of
 from vidkd.compress.export_card import Judged, write_card
 from vidkd.compress.export_metadata import classifier_metadata
 from vidkd.compress.export_parity import data_set_clips
@@ -149,7 +149,7 @@ class ClassifierSubject:
         done = self._changed(saved.model, step, whole)
         path = folder / "model.pt"
         save_classifier(path, dataclasses.replace(saved, model=done.model))
-        return Made(model=path, notes=done.notes)
+        return Made(model=path, notes=done.notes, files=(path,))
 
     def _changed(self, net: VideoClassifier, step: Step, whole: Path) -> Compressed[VideoClassifier]:
         settings, example = step.settings, self._example()
@@ -194,7 +194,7 @@ class ClassifierSubject:
         say_fewer_threads(self._student.run, configured)
         result = fit(configured, quiet=self._quiet)
         notes = {"steps": result.steps, "train_seconds": round(result.seconds, 2)}
-        return Made(model=result.folder, notes=notes)
+        return Made(model=result.folder, notes=notes, files=(checkpoint_in(result.folder),))
 
     def _configured(self, settings: Mapping[str, Any]) -> RunConfig:
         """The configuration of a run over that of the student's own."""
@@ -221,19 +221,21 @@ class ClassifierSubject:
         notes: dict[str, Any] = {} if given is None else {"calibration": given.calibration.source}
         files = [folder / f"model.{suffix}" for suffix in config.formats]
         run = [file for file in files if file.suffix != ".pt2"]
+        left: list[Path] = []
         for file in files:
             exported = export_classifier(saved, data, file, clips=clips, integers=given)
             notes = export_notes(notes, file, exported.parity, exported.quantised)
             if file in run:
                 self._found[file] = self._judged(Made(model=model, file=file))
-            write_card(
+            card = write_card(
                 exported,
                 data=f"{self._clips.manifest.name}, split {data.split}",
                 judged=[self._for_card(judged)],
                 of_file=[self._for_card(self._found[file], file)] if file in run else (),
                 licence=config.licence,
             )
-        return Made(model=model, file=run[0] if run else None, further=tuple(run[1:]), notes=notes)
+            left += [*parts_of(file), card]
+        return Made(model=model, file=run[0] if run else None, further=tuple(run[1:]), notes=notes, files=tuple(left))
 
     def _for_card(self, judged: Mapping[str, Any], file: Path | None = None) -> Judged:
         """The main metric of an outcome, or of a file by what runs it."""

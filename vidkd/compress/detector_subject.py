@@ -17,7 +17,7 @@ from vidkd.compress.config import DistilConfig, FactoriseConfig, PruneConfig, Qu
 from vidkd.compress.detector_distil import distil, learning_of, oracle_files
 from vidkd.compress.detector_export import export_darknet_files, export_detector, float_bytes, write_detector_card
 from vidkd.compress.detector_parity import PARITY_FRAMES, Frames
-from vidkd.compress.export import size_of
+from vidkd.compress.export import parts_of, size_of
 from vidkd.compress.export_card import Judged
 from vidkd.compress.factorise import factorise
 from vidkd.compress.importance import TAYLOR_BATCHES, LossBatches
@@ -36,7 +36,7 @@ from vidkd.detection.fit import fit_detector
 from vidkd.detection.footage import Pictures, drawn_footage, frames_of_manifest, judged_footage
 from vidkd.detection.frames import frames_identity, read_frames
 from vidkd.detection.saved import SavedDetector, load_detector, write_darknet
-from vidkd.detection.student_files import darknet_files
+from vidkd.detection.student_files import about_of, darknet_files
 from vidkd.engine.devices import pick_device
 from vidkd.engine.loop_config import with_threads_of_here
 from vidkd.engine.run_folder import settings_that_count
@@ -45,6 +45,7 @@ from vidkd.engine.trouble import count_bad
 from vidkd.models.darknet import Darknet
 from vidkd.models.darknet.detector import DarknetDetector
 from vidkd.models.macs import network_cost
+from vidkd.models.saved import checkpoint_in
 from vidkd.runtime.detector import Detector
 from vidkd.runtime.opening import library_name, open_detector
 from vidkd.video import open_video
@@ -204,8 +205,12 @@ class DetectorSubject:
         if isinstance(step.settings, RefitConfig):
             return self._refitted(saved, step.settings, folder)
         done = self._changed(saved.net, step, whole)
-        write_darknet(folder, done.model, saved.classes, resize=self._resize)
-        return Made(model=folder, notes=done.notes)
+        return self._left(folder, done.model, saved, done.notes)
+
+    def _left(self, folder: Path, net: Darknet, saved: SavedDetector, notes: Mapping[str, Any]) -> Made:
+        """The network that a step made, in its folder. saved: what it was, with its classes."""
+        files = write_darknet(folder, net, saved.classes, resize=self._resize)
+        return Made(model=folder, notes=notes, files=(*files, about_of(files[0])))
 
     def _distilled(self, saved: SavedDetector, config: DistilConfig, folder: Path) -> Made:
         """Raises DataError for footage that is judged."""
@@ -213,8 +218,7 @@ class DetectorSubject:
         device = pick_device(self.config.train.device, flag="--train.device")
         detector, original = (self._detector(one, score=config.score, device=device) for one in (saved, self._student))
         found = distil(detector, original, frames, self._with_files(config))
-        write_darknet(folder, saved.net, saved.classes, resize=self._resize)
-        return Made(model=folder, notes={"footage": source, **found})
+        return self._left(folder, saved.net, saved, {"footage": source, **found})
 
     def _refitted(self, saved: SavedDetector, config: RefitConfig, folder: Path) -> Made:
         """Raises DataError for footage that is judged."""
@@ -223,8 +227,7 @@ class DetectorSubject:
         detector, original = (self._detector(one, score=SHIPPED_SCORE, device=device) for one in (saved, self._student))
         images = [detector.prepare(frame[None])[0] for frame in frames]
         layers = refit(detector.net, original.net, images, config)
-        write_darknet(folder, saved.net, saved.classes, resize=self._resize)
-        return Made(model=folder, notes={"footage": source, "layers": layers})
+        return self._left(folder, saved.net, saved, {"footage": source, "layers": layers})
 
     def _changed(self, net: Darknet, step: Step, whole: Path) -> Compressed[Darknet]:
         settings, example = step.settings, _example(net)
@@ -264,7 +267,8 @@ class DetectorSubject:
         configured = self._configured(merge(config.settings, place))
         say_fewer_threads(self._student.run, configured)
         result = fit_detector(configured)
-        return Made(model=result.folder, notes={"steps": result.steps, "train_seconds": round(result.seconds, 2)})
+        notes = {"steps": result.steps, "train_seconds": round(result.seconds, 2)}
+        return Made(model=result.folder, notes=notes, files=(checkpoint_in(result.folder),))
 
     def _apart(self) -> BoxManifest:
         """The training frames. Raises DataError if one lies in a file, or is of a group, that is judged, or there are none."""
@@ -299,24 +303,27 @@ class DetectorSubject:
         kept = self._quantised.setdefault(model, {})
         notes: dict[str, Any] = {"calibration": source} if source else {}
         run: list[Path] = []
+        left: list[Path] = []
         for suffix in config.formats:
             if suffix == "darknet":
                 written = export_darknet_files(detector, folder, frames=parity)
                 notes = export_notes(notes, written.path, written.parity, None)
-                write_detector_card(
+                card = write_detector_card(
                     written,
                     network=f"darknet, {self.original.name}, compressed",
                     data=self._frames.manifest.name,
                     judged=[self._for_card(judged)],
                     licence=config.licence,
                 )
+                beside = darknet_files(folder)
+                left += [*beside.values(), about_of(beside["model"]), card]
                 continue
             path = folder / f"model.{suffix}"
             found = export_detector(detector, path, frames=parity, integers=integers, footage=footage, kept=kept)
             notes = export_notes(notes, path, found.parity, found.quantised)
             run.append(path)
             self._found[path] = self._judged(Made(model=model, file=path))
-            write_detector_card(
+            card = write_detector_card(
                 found,
                 network=f"darknet, {self.original.name}, compressed",
                 data=self._frames.manifest.name,
@@ -324,7 +331,8 @@ class DetectorSubject:
                 of_file=[self._for_card(self._found[path], path)],
                 licence=config.licence,
             )
-        return Made(model=model, file=run[0] if run else None, further=tuple(run[1:]), notes=notes)
+            left += [*parts_of(path), card]
+        return Made(model=model, file=run[0] if run else None, further=tuple(run[1:]), notes=notes, files=tuple(left))
 
     def _for_card(self, judged: Mapping[str, Any], file: Path | None = None) -> Judged:
         """The main metric of an outcome, or of a file by what runs it."""

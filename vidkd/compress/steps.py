@@ -107,6 +107,7 @@ def _step(folder: Path, subject: Subject, settings: Mapping[str, Any], work: Cal
         "settings": settings,
         "model": None if made.model == subject.original else _place(made.model, folder),
         "file": None if made.file is None else _place(made.file, folder),
+        "files": [_place(path, folder) for path in made.files],
         "notes": made.notes,
         **_figures(made, subject),
         "further": {file.name: _figures(dataclasses.replace(made, file=file), subject) for file in made.further},
@@ -165,10 +166,14 @@ def _made(content: Mapping[str, Any], folder: Path, subject: Subject) -> Made:
         raise DataError(f"not the outcome of a step: {folder / OUTCOME}", missing=", ".join(missing), to_mend=_AGAIN)
     model = subject.original if content["model"] is None else folder.parent / content["model"]
     file = None if content["file"] is None else folder.parent / content["file"]
-    for path in (model, file):
-        if path is not None and not path.exists():
+    further = tuple(folder / name for name in content.get("further", {}))
+    files = tuple(folder.parent / name for name in content.get("files", ()))  # which those of earlier versions lack
+    judged = [path for path in (file, *further) if path is not None]
+    weights = [path.with_suffix(".bin") for path in judged if path.suffix == ".xml"]
+    for path in (model, *judged, *weights, *files):
+        if not path.exists():
             raise DataError(f"{folder.name} was finished, and what it made is gone: {path}", to_mend=_AGAIN)
-    return Made(model=model, file=file, notes=content["notes"])
+    return Made(model=model, file=file, further=further, notes=content["notes"], files=files)
 
 
 _AGAIN = "move its folder and those after it away: they are done again"

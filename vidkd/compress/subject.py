@@ -18,13 +18,15 @@ from vidkd.detection.evaluate import DetectorJudgement, RecallJudgement
 class Made:
     """model: the network in float, a checkpoint or the folder of a run. file: what is judged in its place where it was exported.
 
-    further: more files that it was exported to and that are judged too. notes: what happened to its layers; plain values.
+    further: more files that it was exported to and that are judged too. notes: what happened to its layers; plain values. files: all that
+    the step wrote and that may not get lost.
     """
 
     model: Path
     file: Path | None = None
     further: tuple[Path, ...] = ()
     notes: Mapping[str, Any] = field(default_factory=dict)
+    files: tuple[Path, ...] = ()
 
 
 Interval = Callable[[Mapping[str, Any]], tuple[float, float] | None]
