@@ -84,13 +84,30 @@ def _subject(recipe: "Recipe", overrides: Sequence[str]) -> "Subject":
 
     if Path(recipe.student).suffix.lower() in {**NETWORKS, **CLIP_NETWORKS}:
         raise ConfigError(f"an exported file cannot be compressed: {recipe.student}", to_mend="name the run that it was exported from")
-    if Path(recipe.student).suffix.lower() == ".cfg" or is_detector(read_checkpoint(recipe.student)):
+    if _is_darknet(recipe) or is_detector(read_checkpoint(_place(recipe))):
         from vidkd.compress.detector_subject import DetectorSubject
 
         return DetectorSubject(recipe, overrides, interval=interval_of, draws=box_draws)
     from vidkd.compress.classifier_subject import ClassifierSubject
 
     return ClassifierSubject(recipe, overrides, interval=interval_of)
+
+
+def _is_darknet(recipe: "Recipe") -> bool:
+    """Whether the student is a cfg, or a folder of darknet files that a step of another recipe left."""
+    from vidkd.detection.student_files import darknet_files
+
+    return Path(recipe.student).suffix.lower() == ".cfg" or bool(darknet_files(_place(recipe)))
+
+
+def _place(recipe: "Recipe") -> Path:
+    """Where the student lies: below a root, or where it is named; there too where it is not, so that its reader says so."""
+    from vidkd.base.errors import ConfigError
+
+    try:
+        return recipe.found(recipe.student)
+    except ConfigError:
+        return Path(recipe.student)
 
 
 def _line(outcome: "Outcome", main: str) -> str:

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vidkd.cli.classifiers import add_runtime_argument, check_there, is_exported, refuse_detector, refuse_runtime
+from vidkd.cli.darknet_folders import naming_files
 from vidkd.cli.settings import add_settings_help, check_judging_reads, list_settings
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ NAME_WIDTH = 11  # of a metric, at least
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
     judged = parser.add_mutually_exclusive_group(required=True)
-    judged.add_argument("--checkpoint", metavar="F", help="a checkpoint, a run, or an exported .onnx or .xml file")
+    judged.add_argument("--checkpoint", metavar="F", help="a checkpoint, a run, a step of a recipe, or an exported .onnx or .xml file")
     judged.add_argument("--model", metavar="F", help="a detector: darknet .cfg, .onnx, .xml, .tflite, torchvision:NAME")
     parser.add_argument("--weights", metavar="F", help="of a .cfg or torchvision:NAME")
     parser.add_argument("--names", metavar="F", help="of a .cfg: its class names, one a line")
@@ -79,6 +80,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.model is None:
         check_there(arguments.checkpoint)
         refuse_detector(arguments.checkpoint, "vidkd evaluate --model takes detectors")
+    if arguments.model is None:
+        folder, arguments = arguments.checkpoint, naming_files(arguments, model="model")
+        if arguments.model is not None and arguments.out is None:
+            arguments.out = folder
     if arguments.model is None and is_exported(arguments.checkpoint):
         return _evaluate_classifier(arguments)
     if arguments.model is not None or is_detector(read_checkpoint(arguments.checkpoint)):

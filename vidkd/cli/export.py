@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vidkd.cli.classifiers import check_there
+from vidkd.cli.darknet_folders import naming_files
 from vidkd.cli.number_flags import add_count, add_number
 from vidkd.cli.outputs import add_overwrite_argument, check_outputs
 
@@ -90,6 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
         if path.suffix.lower() not in FORMATS:
             raise ConfigError(f"not a format of export: {path}", known=", ".join(FORMATS))
     check_there(arguments.checkpoint, exported=False)
+    arguments = naming_files(arguments, model="checkpoint")
     _check_out(arguments)
     if Path(arguments.checkpoint).suffix.lower() == ".cfg" or is_detector(read_checkpoint(arguments.checkpoint)):
         from vidkd.cli.export_detector import export_detector_files

@@ -36,7 +36,7 @@ from vidkd.detection.fit import fit_detector
 from vidkd.detection.footage import Pictures, drawn_footage, frames_of_manifest, judged_footage
 from vidkd.detection.frames import frames_identity, read_frames
 from vidkd.detection.saved import SavedDetector, load_detector, write_darknet
-from vidkd.detection.student_files import about_of, darknet_files
+from vidkd.detection.student_files import about_of, darknet_files, resize_beside
 from vidkd.engine.devices import pick_device
 from vidkd.engine.loop_config import with_threads_of_here
 from vidkd.engine.run_folder import settings_that_count
@@ -58,7 +58,8 @@ SHIPPED_SCORE = 0.25
 class DetectorSubject:
     """The student of a recipe, the frames that it is judged on, and how it is trained: as its own run was, the recipe's settings over it.
 
-    A student that is a cfg has no run: the recipe names its weights and class names, and its settings the data. The main metric is AP50;
+    A student that is a cfg has no run: the recipe names its weights and class names, and its settings the data; these, too, where it is
+    the folder that a step of another recipe left. The main metric is AP50;
     the recall at IoU 0.5 where no frame has a box for every object. overrides: flags over the settings. Raises CheckpointError, ConfigError
     and DataError as the readers of these do.
     """
@@ -75,7 +76,7 @@ class DetectorSubject:
         self._student = self._load(self.original)
         self.config = self._configured({})
         self._frames = read_frames(self.config.data)
-        self._truth = (self._frames.subset_for_others if self._is_cfg else self._frames.subset)(recipe.subset)
+        self._truth = (self._frames.subset_for_others if self._has_no_run else self._frames.subset)(recipe.subset)
         self._complete = any(frame.complete for frame in self._truth.frames)
 
     @property
@@ -170,8 +171,8 @@ class DetectorSubject:
         return dataclasses.replace(config, oracle=oracle, metadata=config.metadata and str(found(config.metadata)))
 
     @property
-    def _is_cfg(self) -> bool:
-        return self.original.suffix.lower() == ".cfg"
+    def _has_no_run(self) -> bool:
+        return self.original.suffix.lower() == ".cfg" or bool(darknet_files(self.original))
 
     def _load(self, path: Path) -> SavedDetector:
         """Of a run or checkpoint, of the student's cfg, or of the darknet files that a step left in its folder."""
@@ -186,7 +187,10 @@ class DetectorSubject:
     def _configured(self, settings: Mapping[str, Any]) -> DetectorRunConfig:
         own = {key: value for key, value in with_threads_of_here(self._student.run).items() if key not in ("name", "runs", "init")}
         width, height = self._student.net.input_size
-        sized = merge({"data": {"transform": {"width": width, "height": height}}}, own)
+        shown: dict[str, Any] = {"width": width, "height": height}
+        if (beside := darknet_files(self.original)) and (resize := resize_beside(beside["model"])):
+            shown["resize"] = resize
+        sized = merge({"data": {"transform": shown}}, own)
         config = load_detector_config(settings=merge(merge(sized, self._recipe.settings), settings), overrides=self._overrides)
         root = config.data.root
         if not root or not any((folder / root).exists() for folder in self._recipe.roots):

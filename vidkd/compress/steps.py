@@ -15,6 +15,7 @@ from vidkd.compress.config import PruneConfig, QuantiseConfig
 from vidkd.compress.integer_warnings import warn_if_saturating
 from vidkd.compress.recipe import ExportConfig, Recipe, RepairConfig, Step
 from vidkd.compress.subject import Made, Subject
+from vidkd.detection.student_files import darknet_files
 from vidkd.engine.checkpoint import written_or_told
 from vidkd.engine.environment import environment
 from vidkd.engine.run_folder import RunFolder, flatten
@@ -180,7 +181,9 @@ _AGAIN = "move its folder and those after it away: they are done again"
 
 
 def _hash(student: Path) -> str:
-    return sha256(checkpoint_in(student))
+    """Of the file of a student, or of the darknet files that it consists of."""
+    files = darknet_files(student)
+    return _digest(*(sha256(path) for path in files.values())) if files else sha256(checkpoint_in(student))
 
 
 def _digest(*parts: Any) -> str:
