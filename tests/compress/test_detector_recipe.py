@@ -375,6 +375,13 @@ def test_a_fit_behind_learning_is_refused_before_anything_is_done(student: Path,
     assert not (tmp_path / "small" / "1_prune").exists()
 
 
+def test_files_that_a_run_does_not_need_are_refused(student: Path, tmp_path: Path) -> None:
+    files = {"weights": str(student / "student.weights"), "names": str(student / "student.names")}
+    with pytest.raises(ConfigError, match=r"`weights` and `names` belong to a darknet cfg; the student is .*tiny, which holds its own"):
+        do(recipe_of(student, tmp_path, [WRITTEN[2]], **files))
+    assert not (tmp_path / "small").exists()
+
+
 def test_sparse_weights_of_a_detector_are_refused(student: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="zeros among its weights would not last"):
         do(recipe_of(student, tmp_path, [{"sparsify": {}}]))

@@ -95,3 +95,10 @@ def test_a_student_that_is_sparse_is_not_factorised(tiny_teacher: Path, tmp_path
     with pytest.raises(ConfigError, match="1_factorise: the student's weights are sparse"):
         do(recipe_of(sparse, tmp_path / "again", [{"factorise": {"ratio": 0.6}}]))
     assert not (tmp_path / "again").exists()
+
+
+@pytest.mark.parametrize("key", ["weights", "names"])
+def test_files_that_a_student_does_not_have_are_refused(tiny_teacher: Path, tmp_path: Path, key: str) -> None:
+    with pytest.raises(ConfigError, match=f"`{key}` belong to a darknet cfg; the student is a classifier of clips(.|\n)*leave out `{key}`"):
+        do(recipe_of(tiny_teacher, tmp_path, [{"prune": {}}], **{key: "student.weights"}))
+    assert not (tmp_path / "small").exists()

@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
         seed=arguments.seed,
         roots=roots_of(arguments.root),
     )
-    subject = _subject(recipe, arguments.settings)
+    subject = _subject(recipe, arguments)
     outcomes: list[Outcome] = []
     try:
         for outcome in run_recipe(recipe, subject):
@@ -74,8 +74,8 @@ def run(arguments: argparse.Namespace) -> int:
     return _report(recipe, outcomes, subject.main_metric, arguments)
 
 
-def _subject(recipe: "Recipe", overrides: Sequence[str]) -> "Subject":
-    """The student as what it is: a classifier, or a detector."""
+def _subject(recipe: "Recipe", arguments: argparse.Namespace) -> "Subject":
+    """The student as what it is: a classifier, or a detector. Raises ConfigError for a classifier and --root."""
     from vidkd.base.errors import ConfigError
     from vidkd.bench.compression import box_draws, interval_of
     from vidkd.detection.saved import is_detector
@@ -87,10 +87,13 @@ def _subject(recipe: "Recipe", overrides: Sequence[str]) -> "Subject":
     if _is_darknet(recipe) or is_detector(read_checkpoint(_place(recipe))):
         from vidkd.compress.detector_subject import DetectorSubject
 
-        return DetectorSubject(recipe, overrides, interval=interval_of, draws=box_draws)
+        return DetectorSubject(recipe, arguments.settings, interval=interval_of, draws=box_draws)
     from vidkd.compress.classifier_subject import ClassifierSubject
 
-    return ClassifierSubject(recipe, overrides, interval=interval_of)
+    if arguments.root:
+        mend = "leave out --root, and name the student by its path and the data set by --data.root"
+        raise ConfigError("--root is for detectors, and the student is a classifier of clips", given=recipe.student, to_mend=mend)
+    return ClassifierSubject(recipe, arguments.settings, interval=interval_of)
 
 
 def _is_darknet(recipe: "Recipe") -> bool:

@@ -103,6 +103,7 @@ class ClassifierSubject:
 
     def check(self, steps: Sequence[Step], ahead: Sequence[Step]) -> None:
         """See `Subject`."""
+        self._recipe.refuse_files("a classifier of clips")
         if self._recipe.footage:
             mend = "leave out `footage`: ranges are found on the run's training clips"
             raise ConfigError("footage is for detectors, and the student is a classifier of clips", where=self._recipe.path, to_mend=mend)

@@ -107,6 +107,8 @@ class DetectorSubject:
 
     def check(self, steps: Sequence[Step], ahead: Sequence[Step]) -> None:
         """See `Subject`: sparse weights are none, as the training of detectors would not keep their zeros."""
+        if self.original.suffix.lower() != ".cfg":
+            self._recipe.refuse_files(f"{self.original}, which holds its own")
         trained = ""
         if sum(step.kind == "refit" for step in steps) > 1:
             check_told_apart(self._student.net)

@@ -114,6 +114,13 @@ class Recipe:
         """Where everything goes."""
         return Path(self.runs) / self.name
 
+    def refuse_files(self, student: str) -> None:
+        """Raise ConfigError where it names weights or class names, which belong to a cfg. student: what its student is instead."""
+        named = [f"`{key}`" for key in ("weights", "names") if getattr(self, key)]
+        if named:
+            mend = f"leave out {' and '.join(named)}"
+            raise ConfigError(f"{' and '.join(named)} belong to a darknet cfg; the student is {student}", where=self.path, to_mend=mend)
+
     def found(self, name: str) -> Path:
         """A file that it names. Raises ConfigError for one that is not there."""
         return find_below(name, (*self.roots, Path()), named_by=self.path or f"recipe {self.name}")
