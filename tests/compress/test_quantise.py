@@ -303,7 +303,7 @@ def test_histograms_that_would_not_fit_into_memory_are_refused(graph: bytes, mon
 def test_the_same_graph_is_given_integers_once(graph: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[bytes] = []
 
-    def counted(one: bytes, *_: object) -> str:
+    def counted(one: bytes, *_: object, ranges: Path | None) -> str:
         done.append(one)
         return f"integers {len(done)}"
 

@@ -247,7 +247,8 @@ class ClassifierSubject:
         if not config.needs_clips:
             return Integers(config=config, calibration=Calibration(feeds=(), source="nothing: each run finds its own"))
         metadata = classifier_metadata(saved, self.config.data)
-        return Integers(config=config, calibration=calibration_of(self.config, metadata, clips=config.clips, seed=config.seed))
+        calibration = calibration_of(self.config, metadata, clips=config.clips, seed=config.seed)
+        return Integers(config=config, calibration=calibration, ranges=self._recipe.ranges)
 
     def judge(self, made: Made) -> dict[str, Any]:
         """See `Subject`. A file that was judged for its card is not judged again."""

@@ -57,14 +57,15 @@ def export_detector(
     integers: QuantiseConfig | None = None,
     footage: Sequence[NDArray[np.uint8]] = (),
     kept: dict[str, Quantised] | None = None,
+    ranges: Path | None = None,
     tolerance: float = TOLERANCE,
 ) -> ExportedDetectorFile:
     """Write a detector to `path`, .onnx or .xml; what was there is replaced only once the check is passed.
 
     frames: what network and file are compared on, by default those of `drawn_frames`. integers: how it computes in eight-bit integers,
-    by default in float; footage: the frames on which the ranges of activations are found; kept: see `quantise_once`. tolerance: of raw
-    heads, times the largest where that is above 1; the differences of integers are told, whatever they are, and warned of where they are
-    most of what the file says.
+    by default in float; footage: the frames on which the ranges of activations are found; kept, ranges: see `quantise_once`. tolerance: of
+    raw heads, times the largest where that is above 1; the differences of integers are told, whatever they are, and warned of where they
+    are most of what the file says.
     Raises ConfigError for another suffix, a network that the library of the format refuses, a place that cannot be written, a difference
     beyond the tolerance, integers without footage, or a runtime that computes in float what is in integers in the file; MissingExtraError
     without the packages of the format.
@@ -79,7 +80,7 @@ def export_detector(
     onnx.checker.check_model(model)
     content, quantised = bytes(model.SerializeToString()), None
     if integers is not None:
-        quantised = quantise_once(content, _feeds(detector, footage), integers, {} if kept is None else kept)
+        quantised = quantise_once(content, _feeds(detector, footage), integers, {} if kept is None else kept, ranges=ranges)
         content = quantised.graph
     with replaced_whole(path) as new:
         allowed = tolerance if integers is None else math.inf

@@ -325,7 +325,9 @@ class DetectorSubject:
                 left += [*beside.values(), about_of(beside["model"]), card]
                 continue
             path = folder / f"model.{suffix}"
-            found = export_detector(detector, path, frames=parity, integers=integers, footage=footage, kept=kept)
+            found = export_detector(
+                detector, path, frames=parity, integers=integers, footage=footage, kept=kept, ranges=self._recipe.ranges
+            )
             notes = export_notes(notes, path, found.parity, found.quantised)
             run.append(path)
             self._found[path] = self._judged(Made(model=model, file=path))

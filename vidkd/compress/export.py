@@ -44,12 +44,13 @@ TOLERANCE = 1e-4
 class Integers:
     """That and how a file computes in eight-bit integers. calibration: training clips on which ranges are found.
 
-    kept: graphs that were given integers so, which a file of another format need not find again.
+    kept: graphs that were given integers so, which a file of another format need not find again. ranges: as of `quantise`.
     """
 
     config: QuantiseConfig
     calibration: Calibration
     kept: dict[str, Quantised] = field(default_factory=dict)
+    ranges: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +132,7 @@ class Graph:
         given, feeds = self._integers, self._integers.calibration.feeds
         if not has_open_batch(self.program):
             feeds = one_by_one(feeds)
-        self.quantised = quantise_once(content, feeds, given.config, given.kept)
+        self.quantised = quantise_once(content, feeds, given.config, given.kept, ranges=given.ranges)
         return self.quantised.graph
 
 

@@ -23,12 +23,14 @@ from vidkd.base.extras import require
 from vidkd.compress.config import QuantiseConfig
 from vidkd.compress.feeds import Feed, Reader, fitting
 from vidkd.compress.integer_layers import WEIGHTED, Layer, counted, integer_layers, weighted_layers
+from vidkd.compress.kept_ranges import KeptRanges, key_of
 from vidkd.compress.patterns import matched
 from vidkd.runtime.onnx_network import NOT_AS_WRITTEN
 from vidkd.runtime.onnx_options import session_options
 
 LINEAR = ("Gemm", "MatMul")
 PERCENTILE = 99.99
+RANGES = "ranges.json"
 FLOAT_BY_RULE = "Softmax", "LogSoftmax", "LayerNormalization", "InstanceNormalization"
 """Operations that stay in float: their sums lose too much, and no runtime gains by them."""
 JOINED = "Relu", "Clip"
@@ -58,9 +60,10 @@ class Quantised:
         return f"{counted(self.layers.values())}; in float: {', '.join(self.left) or 'none'}"
 
 
-def quantise(graph: bytes, feeds: Sequence[Feed], config: QuantiseConfig) -> Quantised:
+def quantise(graph: bytes, feeds: Sequence[Feed], config: QuantiseConfig, *, ranges: Path | None = None) -> Quantised:
     """Give a graph integer layers. feeds: batches of training data, on which ranges and sensitivity are found.
 
+    ranges: a file that keeps the ranges of activations; those that it has of the same graph, feeds and settings are taken.
     Every layer with weights that is not spared must compute in integers afterwards: a quantiser that skips some is an error.
     Raises ConfigError for that, for a graph without such layers, for no feeds where they are needed, a full disk, and as `fitting`
     does;
@@ -77,19 +80,35 @@ def quantise(graph: bytes, feeds: Sequence[Feed], config: QuantiseConfig) -> Qua
     if not wanted:
         raise ConfigError("no layer of this network may compute in integers", **dict(list(left.items())[:4]))
     try:
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, _kept(graph, feeds, config, ranges, Path(folder)):
             return _quantised(_Quantiser(graph, model, feeds, config, Path(folder)), wanted, left, config)
     except OSError as error:  # a full disk
         mend = f"make room in {tempfile.gettempdir()}, or name another folder by the variable TMPDIR"
         raise ConfigError("cannot write what the quantiser works on", reason=error.strerror or error, to_mend=mend) from error
 
 
-def quantise_once(graph: bytes, feeds: Sequence[Feed], config: QuantiseConfig, kept: MutableMapping[str, Quantised]) -> Quantised:
+def quantise_once(
+    graph: bytes, feeds: Sequence[Feed], config: QuantiseConfig, kept: MutableMapping[str, Quantised], *, ranges: Path | None = None
+) -> Quantised:
     """`quantise`, or what is kept of the same graph: files of several formats hold one. kept: of these feeds and this configuration."""
     key = hashlib.sha256(graph).hexdigest()
     if key not in kept:
-        kept[key] = quantise(graph, feeds, config)
+        kept[key] = quantise(graph, feeds, config, ranges=ranges)
     return kept[key]
+
+
+@contextlib.contextmanager
+def _kept(graph: bytes, feeds: Sequence[Feed], config: QuantiseConfig, path: Path | None, folder: Path) -> Iterator[None]:
+    """Put ranges that are kept where the quantiser looks for them, in `folder`, and keep what it finds. Dynamic ones are none of these."""
+    if path is None or config.kind == "dynamic":
+        yield
+        return
+    file, works_on = KeptRanges(path=path, key=key_of(graph, feeds, config)), folder / RANGES
+    if (known := file.read()) is not None:
+        works_on.write_text(known, encoding="utf-8")
+    yield
+    if known is None:
+        file.write(works_on.read_text(encoding="utf-8"))
 
 
 def _quantised(quantiser: "_Quantiser", wanted: dict[str, Layer], left: dict[str, str], config: QuantiseConfig) -> Quantised:
@@ -138,7 +157,7 @@ class _Quantiser:
 
     def __init__(self, graph: bytes, model: Any, feeds: Sequence[Feed], config: QuantiseConfig, folder: Path) -> None:
         self.feeds = fitting(model, feeds, keeps=config.ranges != "minmax") if config.kind == "static" else feeds
-        self.graph, self.model, self.config, self._ranges = graph, model, config, folder / "ranges.json"
+        self.graph, self.model, self.config, self._ranges = graph, model, config, folder / RANGES
         self.tools = require("onnxruntime.quantization", "compress")
 
     def with_integers(self, layers: Sequence[Layer], *, alone: bool = False) -> Any:
