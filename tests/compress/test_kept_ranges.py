@@ -66,9 +66,7 @@ def emptied(path: Path) -> None:
     path.write_text("[]", encoding="utf-8")
 
 
-@pytest.mark.parametrize(
-    ("harm", "told"), [(damaged, "it cannot be read"), (changed, "it is damaged"), (emptied, "it is no file of ranges")]
-)
+@pytest.mark.parametrize(("harm", "told"), [(damaged, "not a JSON file"), (changed, "it is damaged"), (emptied, "it is no file of ranges")])
 def test_a_damaged_file_is_told_and_found_anew(
     graph: bytes, tmp_path: Path, found: list[int], caplog: pytest.LogCaptureFixture, harm: Callable[[Path], None], told: str
 ) -> None:

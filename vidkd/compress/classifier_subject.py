@@ -16,9 +16,10 @@ from vidkd.compress.calibration import Calibration, calibration_of, drawn_or_ref
 from vidkd.compress.check import check_packages, check_spared
 from vidkd.compress.config import DistilConfig, FactoriseConfig, PruneConfig, QuantiseConfig, RefitConfig, SparsifyConfig
 from vidkd.compress.export import Integers, export_classifier, float_bytes, parts_of, size_of
-from vidkd.compress.export_card import Judged, write_card
+from vidkd.compress.export_card import write_card
 from vidkd.compress.export_metadata import classifier_metadata
 from vidkd.compress.export_parity import data_set_clips
+from vidkd.compress.exporting import ExportingSubject, Writer, Written
 from vidkd.compress.factorise import factorise
 from vidkd.compress.importance import TAYLOR_BATCHES, LossBatches
 from vidkd.compress.outcome import Compressed
@@ -26,7 +27,7 @@ from vidkd.compress.prune import prune
 from vidkd.compress.recipe import (
     INSTEAD_OF_DISTIL,
     ORIGINAL,
-    ExportConfig,
+    Format,
     Recipe,
     RepairConfig,
     Step,
@@ -35,7 +36,7 @@ from vidkd.compress.recipe import (
     say_fewer_threads,
 )
 from vidkd.compress.sparsify import compressed_bytes, sparsify
-from vidkd.compress.subject import Interval, Made, export_notes, no_interval
+from vidkd.compress.subject import Interval, Made, no_interval
 from vidkd.data.learned_from import LearnedFrom
 from vidkd.data.loaders import training_loader
 from vidkd.engine.checkpoint import warn_if_unfinished
@@ -54,29 +55,28 @@ from vidkd.models.exported import ExportedModule
 from vidkd.models.macs import network_cost
 from vidkd.models.saved import SavedClassifier, checkpoint_in, load_classifier, save_classifier
 from vidkd.runtime.classifier_metadata import CHANNELS
-from vidkd.runtime.opening import library_name, open_exported_classifier
+from vidkd.runtime.opening import open_exported_classifier
 
 PARITY_CLIPS = 8
 
 
-class ClassifierSubject:
+class ClassifierSubject(ExportingSubject):
     """The student of a recipe, its clips, and how it is trained and judged: as its own run was, with the recipe's settings over it.
 
     overrides: flags over these. quiet: without progress. interval: of the main metric, for cards. Raises CheckpointError, ConfigError and
     DataError as their readers do.
     """
 
-    main_metric = MAIN_METRIC
+    counted = "clips"
 
     def __init__(self, recipe: Recipe, overrides: Sequence[str] = (), *, quiet: bool = False, interval: Interval = no_interval) -> None:
-        self._quiet, self._interval = quiet, interval
+        super().__init__(recipe, interval)
+        self._quiet = quiet
         self.original = Path(recipe.student)
         self._student = load_classifier(self.original)
         warn_if_unfinished(self.original)
-        self._original_files: dict[str, int] = {}
         self._quantised: dict[Path, Integers] = {}  # by the network, which a recipe quantises once
-        self._found: dict[Path, dict[str, Any]] = {}
-        self._recipe, self._overrides = recipe, overrides
+        self._overrides = overrides
         self.config = self._configured({})
         self._clips = read_clips_of_run(self.config)
         if self._clips.manifest.classes != self._student.classes:
@@ -87,6 +87,11 @@ class ClassifierSubject:
             )
         judged = self._clips.subset(self._recipe.subset, self.config.data.split)  # raises before anything is done
         check_unseen(str(self.original), LearnedFrom.of(self._student.data, self._student.run.get("data")), self._clips, judged)
+
+    @property
+    def main_metric(self) -> str:
+        """See `Subject`."""
+        return MAIN_METRIC
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -203,45 +208,27 @@ class ClassifierSubject:
         found = repaired_settings(self._student.run, over, original=str(self.original))
         return load_config(settings=found, overrides=self._overrides)
 
-    def quantise(self, model: Path, config: QuantiseConfig, judged: Mapping[str, Any], folder: Path) -> Made:
-        """See `Subject`."""
-        return self._exported(model, ExportConfig(), config, judged, folder)
-
-    def export(self, model: Path, config: ExportConfig, integers: QuantiseConfig | None, judged: Mapping[str, Any], folder: Path) -> Made:
-        """See `Subject`."""
-        return self._exported(model, config, integers, judged, folder)
-
-    def _exported(
-        self, model: Path, config: ExportConfig, integers: QuantiseConfig | None, judged: Mapping[str, Any], folder: Path
-    ) -> Made:
+    def _writer(self, model: Path, integers: QuantiseConfig | None, licence: str | None) -> Writer:
         saved, data = load_classifier(model), self.config.data
         given = None if integers is None else self._quantised.get(model)
         if integers is not None and given is None:
             given = self._quantised[model] = self._integers(saved, integers)
         clips = data_set_clips(self.config, saved.view, PARITY_CLIPS)
-        notes: dict[str, Any] = {} if given is None else {"calibration": given.calibration.source}
-        files = [folder / f"model.{suffix}" for suffix in config.formats]
-        run = [file for file in files if file.suffix != ".pt2"]
-        left: list[Path] = []
-        for file in files:
-            exported = export_classifier(saved, data, file, clips=clips, integers=given)
-            notes = export_notes(notes, file, exported.parity, exported.quantised)
-            if file in run:
-                self._found[file] = self._judged(Made(model=model, file=file))
-            card = write_card(
-                exported,
-                data=f"{self._clips.manifest.name}, split {data.split}",
-                judged=[self._for_card(judged)],
-                of_file=[self._for_card(self._found[file], file)] if file in run else (),
-                licence=config.licence,
-            )
-            left += [*parts_of(file), card]
-        return Made(model=model, file=run[0] if run else None, further=tuple(run[1:]), notes=notes, files=tuple(left))
 
-    def _for_card(self, judged: Mapping[str, Any], file: Path | None = None) -> Judged:
-        """The main metric of an outcome, or of a file by what runs it."""
-        on = f"{judged['counts']['clips']} clips of '{self._recipe.subset}'" + ("" if file is None else f", by {library_name(file)}")
-        return Judged(metric=MAIN_METRIC, value=judged["metrics"][MAIN_METRIC], ci95=self._interval(judged), on=on)
+        def write(folder: Path, form: Format) -> Written:
+            path = folder / f"model.{form}"
+            exported = export_classifier(saved, data, path, clips=clips, integers=given)
+            return Written(
+                path=path,
+                parity=exported.parity,
+                quantised=exported.quantised,
+                files=tuple(parts_of(path)),
+                card=lambda judged, of_file: write_card(
+                    exported, data=f"{self._clips.manifest.name}, split {data.split}", judged=judged, of_file=of_file, licence=licence
+                ),
+            )
+
+        return Writer(write=write, calibration="" if given is None else given.calibration.source)
 
     def _integers(self, saved: SavedClassifier, config: QuantiseConfig) -> Integers:
         if not config.needs_clips:
@@ -249,10 +236,6 @@ class ClassifierSubject:
         metadata = classifier_metadata(saved, self.config.data)
         calibration = calibration_of(self.config, metadata, clips=config.clips, seed=config.seed)
         return Integers(config=config, calibration=calibration, ranges=self._recipe.ranges)
-
-    def judge(self, made: Made) -> dict[str, Any]:
-        """See `Subject`. A file that was judged for its card is not judged again."""
-        return self._judged(made) if made.file is None or made.file not in self._found else self._found.pop(made.file)
 
     def _judged(self, made: Made) -> dict[str, Any]:
         if made.file is not None:
@@ -279,10 +262,8 @@ class ClassifierSubject:
         sizes = {"bytes": size_of(net, made.file), **packed, "original_bytes": original}
         return {"parameters": cost.parameters, "macs": cost.macs, **sizes}
 
-    def _original_file(self, suffix: str) -> int:
-        if suffix not in self._original_files:
-            self._original_files[suffix] = float_bytes(self._student, self.config.data, suffix)
-        return self._original_files[suffix]
+    def _float_bytes(self, suffix: str) -> int:
+        return float_bytes(self._student, self.config.data, suffix)
 
 
 def _content(teacher: str) -> str | None:

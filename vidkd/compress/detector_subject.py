@@ -2,12 +2,12 @@
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vidkd.base.cores import check_threads
 from vidkd.base.errors import ConfigError, DataError, VideoError, VidkdError
@@ -17,37 +17,33 @@ from vidkd.compress.config import DistilConfig, FactoriseConfig, PruneConfig, Qu
 from vidkd.compress.detector_distil import distil, learning_of, oracle_files
 from vidkd.compress.detector_export import export_darknet_files, export_detector, float_bytes, write_detector_card
 from vidkd.compress.detector_parity import PARITY_FRAMES, Frames
+from vidkd.compress.detector_student import configured, load_student, training_apart, training_losses
 from vidkd.compress.export import parts_of, size_of
-from vidkd.compress.export_card import Judged
+from vidkd.compress.exporting import ExportingSubject, Writer, Written
 from vidkd.compress.factorise import factorise
-from vidkd.compress.importance import TAYLOR_BATCHES, LossBatches
 from vidkd.compress.outcome import Compressed
 from vidkd.compress.prune import prune
 from vidkd.compress.quantise import Quantised
-from vidkd.compress.recipe import ORIGINAL, ExportConfig, Recipe, RepairConfig, Step, check_formats, say_fewer_threads
+from vidkd.compress.recipe import ORIGINAL, Format, Recipe, RepairConfig, Step, check_formats, say_fewer_threads
 from vidkd.compress.refit import check_told_apart, refit
-from vidkd.compress.subject import BoxDraws, Interval, Made, export_notes, no_draws, no_interval
-from vidkd.data.loaders import StepSampler
+from vidkd.compress.subject import BoxDraws, Interval, Made, no_draws, no_interval
 from vidkd.detection.annotations import BoxManifest
-from vidkd.detection.config import DETECTOR_TASKS, DetectorRunConfig, load_detector_config
-from vidkd.detection.dataset import BoxDataset, box_loader
+from vidkd.detection.config import DetectorRunConfig
 from vidkd.detection.evaluate import DetectorJudgement, RecallJudgement, judge_detector, judge_recall
 from vidkd.detection.fit import fit_detector
 from vidkd.detection.footage import Pictures, drawn_footage, frames_of_manifest, judged_footage
 from vidkd.detection.frames import frames_identity, read_frames
-from vidkd.detection.saved import SavedDetector, load_detector, write_darknet
-from vidkd.detection.student_files import about_of, darknet_files, resize_beside
+from vidkd.detection.saved import SavedDetector, write_darknet
+from vidkd.detection.student_files import about_of, darknet_files
 from vidkd.engine.devices import pick_device
-from vidkd.engine.loop_config import with_threads_of_here
 from vidkd.engine.run_folder import settings_that_count
 from vidkd.engine.settings import as_dict, merge
-from vidkd.engine.trouble import count_bad
 from vidkd.models.darknet import Darknet
 from vidkd.models.darknet.detector import DarknetDetector
 from vidkd.models.macs import network_cost
 from vidkd.models.saved import checkpoint_in
 from vidkd.runtime.detector import Detector
-from vidkd.runtime.opening import library_name, open_detector
+from vidkd.runtime.opening import open_detector
 from vidkd.video import open_video
 from vidkd.video.content import content_of
 
@@ -55,7 +51,7 @@ SHIPPED_SCORE = 0.25
 """Least score of the detections of an exported file; judging has its own."""
 
 
-class DetectorSubject:
+class DetectorSubject(ExportingSubject):
     """The student of a recipe, the frames that it is judged on, and how it is trained: as its own run was, the recipe's settings over it.
 
     A student that is a cfg has no run: the recipe names its weights and class names, and its settings the data; these, too, where it is
@@ -64,15 +60,15 @@ class DetectorSubject:
     and DataError as the readers of these do.
     """
 
+    counted = "frames"
+
     def __init__(
         self, recipe: Recipe, overrides: Sequence[str] = (), *, interval: Interval = no_interval, draws: BoxDraws = no_draws
     ) -> None:
+        super().__init__(recipe, interval)
         self.original = recipe.found(recipe.student)
-        self._recipe, self._overrides = recipe, overrides
-        self._interval, self._draws = interval, draws
-        self._original_files: dict[str, int] = {}
+        self._overrides, self._draws = overrides, draws
         self._quantised: dict[Path, dict[str, Quantised]] = {}  # by the network, which a recipe quantises once
-        self._found: dict[Path, dict[str, Any]] = {}
         self._student = self._load(self.original)
         self.config = self._configured({})
         self._frames = read_frames(self.config.data)
@@ -135,6 +131,15 @@ class DetectorSubject:
             self._checked_footage()
         check_packages(ahead, traced=False)
 
+    def _load(self, path: Path) -> SavedDetector:
+        return load_student(path, self._recipe)
+
+    def _configured(self, settings: Mapping[str, Any]) -> DetectorRunConfig:
+        return configured(self._student, self.original, self._recipe, settings, self._overrides)
+
+    def _apart(self) -> BoxManifest:
+        return training_apart(self._frames, self._truth)
+
     def _check_repair(self, settings: RepairConfig, where: str) -> None:
         """Raise ConfigError for settings that no run has or too many threads, DataError for training frames that are judged, or none."""
         try:
@@ -176,29 +181,6 @@ class DetectorSubject:
     def _has_no_run(self) -> bool:
         return self.original.suffix.lower() == ".cfg" or bool(darknet_files(self.original))
 
-    def _load(self, path: Path) -> SavedDetector:
-        """Of a run or checkpoint, of the student's cfg, or of the darknet files that a step left in its folder."""
-        if path.suffix.lower() == ".cfg":
-            if not self._recipe.weights or not self._recipe.names:
-                raise ConfigError(f"{path} has neither weights nor names", to_mend="weights: F and names: F in the recipe")
-            return _darknet(path, *map(self._recipe.found, (self._recipe.weights, self._recipe.names)))
-        if beside := darknet_files(path):
-            return _darknet(*beside.values())
-        return load_detector(path)
-
-    def _configured(self, settings: Mapping[str, Any]) -> DetectorRunConfig:
-        own = {key: value for key, value in with_threads_of_here(self._student.run).items() if key not in ("name", "runs", "init")}
-        width, height = self._student.net.input_size
-        shown: dict[str, Any] = {"width": width, "height": height}
-        if (beside := darknet_files(self.original)) and (resize := resize_beside(beside["model"])):
-            shown["resize"] = resize
-        sized = merge({"data": {"transform": shown}}, own)
-        config = load_detector_config(settings=merge(merge(sized, self._recipe.settings), settings), overrides=self._overrides)
-        root = config.data.root
-        if not root or not any((folder / root).exists() for folder in self._recipe.roots):
-            return config
-        return dataclasses.replace(config, data=dataclasses.replace(config.data, root=str(self._recipe.found(root))))
-
     @property
     def _resize(self) -> str:
         return self.config.data.transform.resize
@@ -238,30 +220,11 @@ class DetectorSubject:
     def _changed(self, net: Darknet, step: Step, whole: Path) -> Compressed[Darknet]:
         settings, example = step.settings, _example(net)
         if isinstance(settings, PruneConfig):
-            losses = self._losses if settings.criterion == "taylor" else None
+            losses = training_losses(self.config, self._apart()) if settings.criterion == "taylor" else None
             before = self._load(whole).net if step.part > 1 else None
             return prune(net, example, settings, step=step.part, whole=before, losses=losses)
         assert isinstance(settings, FactoriseConfig)
         return factorise(net, example, settings)
-
-    @property
-    def _losses(self) -> LossBatches:
-        """The loss of a network on training batches, for Taylor's criterion; DataError where too many frames cannot be read."""
-
-        def batches(net: nn.Module) -> Iterator[Tensor]:
-            assert isinstance(net, Darknet)
-            config, train = self.config, self._apart()
-            task = DETECTOR_TASKS[config.task](config.method, net)
-            samples = BoxDataset(train, config.data.transform, training=True, seed=config.train.seed)
-            sampler = StepSampler(len(samples), config.data.batch_size, seed=config.train.seed, first_step=0, last_step=TAYLOR_BATCHES)
-            net.eval()
-            bad: list[str] = []
-            for batch in box_loader(samples, sampler, config.data.workers):
-                count_bad(batch, bad, most=config.data.max_bad_files)
-                if "index" in batch:
-                    yield task.training_step(batch)["loss"]
-
-        return batches
 
     def repair(self, model: Path, config: RepairConfig, folder: Path) -> Made:
         """See `Subject`. Raises DataError if training frames lie in footage that is judged."""
@@ -276,76 +239,39 @@ class DetectorSubject:
         notes = {"steps": result.steps, "train_seconds": round(result.seconds, 2)}
         return Made(model=result.folder, notes=notes, files=(checkpoint_in(result.folder),))
 
-    def _apart(self) -> BoxManifest:
-        """The training frames. Raises DataError if one lies in a file, or is of a group, that is judged, or there are none."""
-        judged = {name for frame in self._truth.frames for name in (frame.path, ("group", frame.group))}
-        shared = [frame.path for frame in self._frames.train.frames if frame.path in judged or ("group", frame.group) in judged]
-        if shared:
-            raise DataError(
-                f"{len(shared)} training frames lie in footage that is judged",
-                first=shared[0],
-                to_mend="data.manifest with subsets, or for integers `footage` in the recipe",
-            )
-        if not self._frames.train.frames:
-            raise DataError(f"data set '{self._frames.manifest.name}' has no frame to train on")
-        return self._frames.train
-
-    def quantise(self, model: Path, config: QuantiseConfig, judged: Mapping[str, Any], folder: Path) -> Made:
-        """See `Subject`."""
-        return self._exported(model, ExportConfig(), config, judged, folder)
-
-    def export(self, model: Path, config: ExportConfig, integers: QuantiseConfig | None, judged: Mapping[str, Any], folder: Path) -> Made:
-        """See `Subject`."""
-        return self._exported(model, config, integers, judged, folder)
-
-    def _exported(
-        self, model: Path, config: ExportConfig, integers: QuantiseConfig | None, judged: Mapping[str, Any], folder: Path
-    ) -> Made:
-        saved = self._load(model)
-        detector = self._detector(saved, score=SHIPPED_SCORE, device="cpu")
+    def _writer(self, model: Path, integers: QuantiseConfig | None, licence: str | None) -> Writer:
+        detector = self._detector(self._load(model), score=SHIPPED_SCORE, device="cpu")
         shown = frames_of_manifest(self._truth, PARITY_FRAMES)
         parity = Frames(values=shown, source=f"{len(shown)} frames of '{self._recipe.subset}'")
         footage, source = self._footage(integers.clips, integers.seed) if integers is not None else ([], "")
         kept = self._quantised.setdefault(model, {})
-        notes: dict[str, Any] = {"calibration": source} if source else {}
-        run: list[Path] = []
-        left: list[Path] = []
-        for suffix in config.formats:
-            if suffix == "darknet":
-                written = export_darknet_files(detector, folder, frames=parity)
-                notes = export_notes(notes, written.path, written.parity, None)
-                card = write_detector_card(
-                    written,
+
+        def write(folder: Path, form: Format) -> Written:
+            if form == "darknet":
+                found = export_darknet_files(detector, folder, frames=parity)
+                cfg, *others = darknet_files(folder).values()
+                files = (cfg, *others, about_of(cfg))
+            else:
+                path = folder / f"model.{form}"
+                ranges = self._recipe.ranges
+                found = export_detector(detector, path, frames=parity, integers=integers, footage=footage, kept=kept, ranges=ranges)
+                files = tuple(parts_of(path))
+            return Written(
+                path=found.path,
+                parity=found.parity,
+                quantised=found.quantised,
+                files=files,
+                card=lambda judged, of_file: write_detector_card(
+                    found,
                     network=f"darknet, {self.original.name}, compressed",
                     data=self._frames.manifest.name,
-                    judged=[self._for_card(judged)],
-                    licence=config.licence,
-                )
-                beside = darknet_files(folder)
-                left += [*beside.values(), about_of(beside["model"]), card]
-                continue
-            path = folder / f"model.{suffix}"
-            found = export_detector(
-                detector, path, frames=parity, integers=integers, footage=footage, kept=kept, ranges=self._recipe.ranges
+                    judged=judged,
+                    of_file=of_file,
+                    licence=licence,
+                ),
             )
-            notes = export_notes(notes, path, found.parity, found.quantised)
-            run.append(path)
-            self._found[path] = self._judged(Made(model=model, file=path))
-            card = write_detector_card(
-                found,
-                network=f"darknet, {self.original.name}, compressed",
-                data=self._frames.manifest.name,
-                judged=[self._for_card(judged)],
-                of_file=[self._for_card(self._found[path], path)],
-                licence=config.licence,
-            )
-            left += [*parts_of(path), card]
-        return Made(model=model, file=run[0] if run else None, further=tuple(run[1:]), notes=notes, files=tuple(left))
 
-    def _for_card(self, judged: Mapping[str, Any], file: Path | None = None) -> Judged:
-        """The main metric of an outcome, or of a file by what runs it."""
-        on = f"{judged['counts']['frames']} frames of '{self._recipe.subset}'" + ("" if file is None else f", by {library_name(file)}")
-        return Judged(metric=self.main_metric, value=judged["metrics"][self.main_metric], ci95=self._interval(judged), on=on)
+        return Writer(write=write, calibration=source)
 
     def _footage(self, count: int, seed: int) -> tuple[Pictures, str]:
         """Frames to learn from or to find ranges on: of the recipe's footage, else of the training frames. DataError for what is judged."""
@@ -357,14 +283,8 @@ class DetectorSubject:
             saved.net, saved.classes, score_threshold=score, nms_iou=judge.nms_iou, device=device, resize=data.transform.resize
         )
 
-    def judge(self, made: Made) -> dict[str, Any]:
-        """See `Subject`; `predictions` is empty, as average precision is no mean over frames; in their place `draws` has the main metric.
-
-        A file that was judged for its card is not judged again.
-        """
-        return self._judged(made) if made.file is None or made.file not in self._found else self._found.pop(made.file)
-
     def _judged(self, made: Made) -> dict[str, Any]:
+        """`predictions` is empty, as average precision is no mean over frames; in their place `draws` has the main metric."""
         judge = self.config.judge
         detector: Detector
         if made.file is not None:
@@ -391,11 +311,8 @@ class DetectorSubject:
         original = size_of(self._student.net, None) if made.file is None else self._original_file(made.file.suffix)
         return {"parameters": cost.parameters, "macs": cost.macs, "bytes": size_of(net, made.file), "original_bytes": original}
 
-    def _original_file(self, suffix: str) -> int:
-        if suffix not in self._original_files:
-            detector = self._detector(self._student, score=SHIPPED_SCORE, device="cpu")
-            self._original_files[suffix] = float_bytes(detector, suffix)
-        return self._original_files[suffix]
+    def _float_bytes(self, suffix: str) -> int:
+        return float_bytes(self._detector(self._student, score=SHIPPED_SCORE, device="cpu"), suffix)
 
 
 def _example(net: Darknet) -> Tensor:
@@ -406,8 +323,3 @@ def _example(net: Darknet) -> Tensor:
 def _content(path: Path) -> str:
     """Hash of a file, or of the images of a folder."""
     return content_of(path) if path.is_dir() else sha256(path)
-
-
-def _darknet(cfg: Path, weights: Path, names: Path) -> SavedDetector:
-    opened = DarknetDetector.open(cfg, weights, names)
-    return SavedDetector(net=opened.net, classes=opened.class_names, run={})

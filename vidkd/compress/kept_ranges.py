@@ -31,15 +31,10 @@ class KeptRanges:
         if not self.path.exists():
             return None
         try:
-            content = read_json(self.path)
+            return _ranges_in(read_json(self.path), self.key)
         except (DataError, OSError) as error:
-            return self._anew(f"it cannot be read ({error})")
-        if not isinstance(content, dict) or set(content) != {"format", "key", "ranges", "sha256"} or content["format"] != FORMAT:
-            return self._anew("it is no file of ranges")
-        ranges = content["ranges"]
-        if not isinstance(ranges, str) or content["sha256"] != _hash(ranges):
-            return self._anew("it is damaged")
-        return ranges if content["key"] == self.key else self._anew("it is of another network, other samples or settings")
+            log.warning("ranges are found anew, not read from %s: %s", self.path, error)
+            return None
 
     def write(self, ranges: str) -> None:
         """Keep them, in place of what was there; where that cannot be written it is logged."""
@@ -48,8 +43,17 @@ class KeptRanges:
         except OSError as error:
             log.warning("ranges are not kept in %s: %s", self.path, error.strerror or error)
 
-    def _anew(self, reason: str) -> None:
-        log.warning("ranges are found anew, not read from %s: %s", self.path, reason)
+
+def _ranges_in(content: object, key: str) -> str:
+    """Raises DataError for what is no content of a file of ranges with this key."""
+    if not isinstance(content, dict) or set(content) != {"format", "key", "ranges", "sha256"} or content["format"] != FORMAT:
+        raise DataError("it is no file of ranges")
+    ranges = content["ranges"]
+    if not isinstance(ranges, str) or content["sha256"] != _hash(ranges):
+        raise DataError("it is damaged")
+    if content["key"] != key:
+        raise DataError("it is of another network, other samples or settings")
+    return ranges
 
 
 def key_of(graph: bytes, feeds: Sequence[Feed], config: QuantiseConfig) -> str:
