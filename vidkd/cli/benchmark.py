@@ -6,6 +6,8 @@
   vidkd benchmark compare A.json B.json             tells what is worse in B than in A beyond the intervals; exit code 1 if anything is,
                                                     or if it moved the wrong way and nothing tells whether by chance
 
+Exit code 1, too, where a fresh process of a model fails after others were measured: that model has no cold start, all else is kept.
+
 A benchmark names models by label: runs, checkpoints, exported files, backbones with random weights, or detectors; docs/benchmark.md
 tells what is measured and how.
 """
@@ -82,7 +84,16 @@ def run(arguments: argparse.Namespace) -> int:
         (folder / name).unlink(missing_ok=True)
     _report(folder, summary, command)
     sys.stdout.write(f"written: {folder / 'summary.json'}, {folder / 'measurements.json'}, {folder / 'report.html'}\n")
-    return 0
+    return _told_cold_starts(summary)
+
+
+def _told_cold_starts(*summaries: Mapping[str, Any]) -> int:
+    """Say which models have no cold start because a process of theirs failed; the exit code that comes of it."""
+    models = [item for summary in summaries for item in summary["data"]["models"].items()]
+    failed = {label: reason for label, model in models if (reason := model.get("cold_start_failed"))}
+    for label, reason in failed.items():
+        sys.stderr.write(f"no cold start of {label}: {reason}\n")
+    return 1 if failed else 0
 
 
 def _check_place(folder: Path, arguments: argparse.Namespace) -> None:
@@ -158,7 +169,7 @@ def _repeat(benchmark: "Benchmark", folder: Path, device: str, command: str, tol
     _report(folder, first, command, comparison)
     sys.stdout.write(_compared(comparison, "the first run"))
     sys.stdout.write(f"written: {folder / 'repeat.json'}, {folder / 'repeat_measurements.json'}, {folder / 'report.html'}\n")
-    return 1 if comparison.regressions else 0
+    return _told_cold_starts(first, second) or (1 if comparison.regressions else 0)
 
 
 def _check_repeated(first: Mapping[str, Any], benchmark: "Benchmark", folder: Path) -> None:

@@ -2,23 +2,25 @@
 
 import json
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from vidkd.base.errors import CheckpointError
 from vidkd.bench.speed import memory
-from vidkd.bench.speed.cold_start import cold_start
+from vidkd.bench.speed.cold_start import ColdStart, cold_start
 from vidkd.bench.speed.config import ModelSpec, ShapeSpec
-from vidkd.bench.speed.fresh_process import start
+from vidkd.bench.speed.fresh_process import MARK, start
 from vidkd.bench.speed.machine import tf32_in_libraries
 from vidkd.bench.speed.memory import peak_bytes, peak_gpu_bytes
 
 TOLD = {"ready_s": 0.5, "answer_s": 0.1, "peak_bytes": 2048, "peak_gpu_bytes": None, "torch": False}
+ANSWER = f"{MARK}{json.dumps(TOLD)}"
 
 
 def test_an_exported_file_starts_without_torch(exported: Path) -> None:
-    found = cold_start(ModelSpec(checkpoint=str(exported)), threads=1, device="cpu", shape=ShapeSpec())
+    found = cold_start(ModelSpec(checkpoint=str(exported)), threads=1, device="cpu", shape=ShapeSpec(), limit_s=60)
     assert not found.torch
     assert found.total_s > found.ready_s > 0
     assert found.total_s > found.answer_s > 0
@@ -31,7 +33,7 @@ def test_a_runtime_that_is_chosen_is_that_of_the_process(exported: Path, tmp_pat
     pytest.importorskip("openvino")
     (tmp_path / "onnxruntime.py").write_text("raise SystemExit('imported')")
     code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from vidkd.bench.speed.fresh_process import main; main()"
-    common = {"threads": 1, "device": "cpu", "shape": ShapeSpec(), "command": [sys.executable, "-c", code]}
+    common = {"threads": 1, "device": "cpu", "shape": ShapeSpec(), "limit_s": 60, "command": [sys.executable, "-c", code]}
     found = cold_start(ModelSpec(checkpoint=str(exported), runtime="openvino"), **common)  # type: ignore[arg-type]
     assert not found.torch
     assert found.total_s > found.ready_s > 0
@@ -42,13 +44,14 @@ def test_a_runtime_that_is_chosen_is_that_of_the_process(exported: Path, tmp_pat
 
 def test_the_time_is_that_from_start_to_answer(exported: Path) -> None:
     """The process is a stand-in that answers at once and then lingers; the clock says what lies between its two looks."""
-    code = f"import json, sys, time; json.load(sys.stdin); print({json.dumps(TOLD)!r}, flush=True); time.sleep(0.3)"
+    code = f"import json, sys, time; json.load(sys.stdin); print({ANSWER!r}, flush=True); time.sleep(0.3)"
     looks = iter([10.0, 12.5])
     found = cold_start(
         ModelSpec(checkpoint=str(exported)),
         threads=1,
         device="cpu",
         shape=ShapeSpec(),
+        limit_s=60,
         command=[sys.executable, "-c", code],
         clock=lambda: next(looks),
     )
@@ -58,9 +61,9 @@ def test_the_time_is_that_from_start_to_answer(exported: Path) -> None:
 
 def test_what_the_process_is_asked(tmp_path: Path) -> None:
     asked = tmp_path / "asked.json"
-    code = f"import pathlib, sys; pathlib.Path({str(asked)!r}).write_text(sys.stdin.read()); print({json.dumps(TOLD)!r})"
+    code = f"import pathlib, sys; pathlib.Path({str(asked)!r}).write_text(sys.stdin.read()); print({ANSWER!r})"
     spec, shape = ModelSpec(backbone="tiny3d", amp="bfloat16"), ShapeSpec(frames=4)
-    cold_start(spec, threads=2, device="cpu", shape=shape, command=[sys.executable, "-c", code])
+    cold_start(spec, threads=2, device="cpu", shape=shape, limit_s=60, command=[sys.executable, "-c", code])
     request = json.loads(asked.read_text())
     assert (ModelSpec(**request["spec"]), ShapeSpec(**request["shape"])) == (spec, shape)
     assert (request["threads"], request["device"]) == (2, "cpu")
@@ -69,20 +72,66 @@ def test_what_the_process_is_asked(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("wanted", "found"), [(False, "'0'"), (True, "None")])
 def test_a_process_multiplies_as_the_benchmark_says(wanted: bool, found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NVIDIA_TF32_OVERRIDE", raising=False)
-    code = (
-        f"import os; open({str(tmp_path / 'seen')!r}, 'w').write(repr(os.environ.get('NVIDIA_TF32_OVERRIDE'))); print({json.dumps(TOLD)!r})"
-    )
+    code = f"import os; open({str(tmp_path / 'seen')!r}, 'w').write(repr(os.environ.get('NVIDIA_TF32_OVERRIDE'))); print({ANSWER!r})"
     with tf32_in_libraries(wanted):
-        cold_start(ModelSpec(backbone="tiny3d"), threads=1, device="cpu", shape=ShapeSpec(), command=[sys.executable, "-c", code])
+        cold_start(
+            ModelSpec(backbone="tiny3d"), threads=1, device="cpu", shape=ShapeSpec(), limit_s=60, command=[sys.executable, "-c", code]
+        )
     assert (tmp_path / "seen").read_text() == found
 
 
 def test_a_process_without_an_answer_is_told_with_its_last_words(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"cannot answer with .*gone.onnx") as error:
-        cold_start(ModelSpec(checkpoint=str(tmp_path / "gone.onnx")), threads=1, device="cpu", shape=ShapeSpec())
+        cold_start(ModelSpec(checkpoint=str(tmp_path / "gone.onnx")), threads=1, device="cpu", shape=ShapeSpec(), limit_s=60)
     assert "model file not found" in str(error.value)
     with pytest.raises(CheckpointError, match="ended without a word"):
-        cold_start(ModelSpec(backbone="tiny3d"), threads=1, device="cpu", shape=ShapeSpec(), command=[sys.executable, "-c", "pass"])
+        cold_start(
+            ModelSpec(backbone="tiny3d"), threads=1, device="cpu", shape=ShapeSpec(), limit_s=60, command=[sys.executable, "-c", "pass"]
+        )
+
+
+def stand_in(code: str, limit_s: float = 60) -> ColdStart:
+    """The cold start of a process that runs this code."""
+    command = [sys.executable, "-c", code]
+    return cold_start(ModelSpec(backbone="tiny3d"), threads=1, device="cpu", shape=ShapeSpec(), limit_s=limit_s, command=command)
+
+
+def test_what_libraries_write_to_standard_output_is_passed_over() -> None:
+    found = stand_in(f"print('{{}}'); print('loading plugins'); print({ANSWER!r}); print('done')")
+    assert found == ColdStart(total_s=found.total_s, **TOLD)
+    with pytest.raises(CheckpointError, match="cannot answer with tiny3d"):
+        stand_in("print('loading plugins')")
+    with pytest.raises(CheckpointError, match="no whole answer with tiny3d"):
+        stand_in(f"print({MARK + '{'!r})")
+    with pytest.raises(CheckpointError, match="no whole answer with tiny3d"):
+        stand_in(f"print({MARK + json.dumps({'ready_s': 1.0})!r})")
+
+
+def test_a_line_that_was_begun_before_the_answer(checkpoint: Path) -> None:
+    code = "import sys; sys.stdout.write('loading ...'); from vidkd.bench.speed.fresh_process import main; main()"
+    spec, command = ModelSpec(checkpoint=str(checkpoint)), [sys.executable, "-c", code]
+    assert cold_start(spec, threads=1, device="cpu", shape=ShapeSpec(), limit_s=60, command=command).torch
+
+
+@pytest.mark.parametrize("begun", ["", f"print({MARK!r}[:5], end='', flush=True);"], ids=["silent", "within a line"])
+def test_a_process_that_does_not_answer_is_ended_with_what_it_started(begun: str) -> None:
+    code = f"import subprocess, sys, time; {begun} subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']); time.sleep(60)"
+    started = time.monotonic()
+    with pytest.raises(CheckpointError, match=r"does not answer within 0.7 s with tiny3d") as error:
+        stand_in(code, limit_s=0.7)
+    assert time.monotonic() - started < 20, "the grandchild holds the pipe open for a minute"
+    assert "cold_start_limit_s" in str(error.value)
+
+
+def test_an_answer_counts_though_the_process_does_not_end() -> None:
+    assert stand_in(f"import time; print({ANSWER!r}, flush=True); time.sleep(60)", limit_s=1.5).peak_bytes == 2048
+
+
+def test_a_process_that_cannot_be_started(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="cannot be started for tiny3d"):
+        cold_start(
+            ModelSpec(backbone="tiny3d"), threads=1, device="cpu", shape=ShapeSpec(), limit_s=60, command=[str(tmp_path / "no-python")]
+        )
 
 
 def test_the_request_is_answered_in_the_process(checkpoint: Path) -> None:

@@ -208,6 +208,7 @@ class BenchmarkConfig:
         block_s: seconds of a turn, as far as a single call allows.
         end_to_end: clips or frames that are read from their files and answered in a turn; 0 leaves that out.
         cold_starts: fresh processes of each model, which tell start and memory; 0 leaves that out.
+        cold_start_limit_s: seconds after which such a process is given up.
         tf32: let a GPU multiply float32 in TF32; else it is off in torch, in ONNX Runtime and in fresh processes.
         seed: of noise and of the drawing anew of rounds.
     """
@@ -226,6 +227,7 @@ class BenchmarkConfig:
     block_s: float = 0.5
     end_to_end: int = 4
     cold_starts: int = 5
+    cold_start_limit_s: float = 300.0
     tf32: bool = False
     seed: int = 0
 
@@ -238,8 +240,9 @@ class BenchmarkConfig:
         for name, least in (("rounds", 1), ("warmup_rounds", 0), ("calls", 1), ("end_to_end", 0), ("cold_starts", 0)):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} must be at least {least}, not {getattr(self, name)}")
-        if not self.block_s > 0:
-            raise ConfigError(f"block_s must be above 0, not {self.block_s:g}")
+        for name in ("block_s", "cold_start_limit_s"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name} must be above 0, not {getattr(self, name):g}")
         for name in ("batches", "threads"):
             values = getattr(self, name)
             if not values or min(values) < 1 or len(set(values)) < len(values):

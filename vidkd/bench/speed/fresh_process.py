@@ -1,6 +1,7 @@
 """What a fresh process does for a cold start: import, open, answer once, and tell how long each took and how much memory it held.
 
-Run by `cold_start.py` as `python -m vidkd.bench.speed.fresh_process`: a request comes as JSON on standard input, a line goes back.
+Run by `cold_start.py` as `python -m vidkd.bench.speed.fresh_process`: a request comes as JSON on standard input, a line goes back that
+begins with MARK, for libraries may write to standard output too.
 An exported file is opened without torch, as `vidkd predict` opens it.
 """
 
@@ -10,6 +11,7 @@ import time
 from typing import Any
 
 BEGUN_S = time.perf_counter()
+MARK = "vidkd cold start: "
 
 
 def main() -> int:
@@ -22,7 +24,7 @@ def main() -> int:
     except VidkdError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    sys.stdout.write(json.dumps(told) + "\n")
+    sys.stdout.write(f"\n{MARK}{json.dumps(told)}\n")  # on a line of its own, whatever was written before
     return 0
 
 

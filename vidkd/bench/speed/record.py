@@ -111,7 +111,7 @@ def _cold(model: ModelResult, base: ModelResult, seed: int) -> dict[str, Figure]
     }
     if all(start.peak_gpu_bytes is not None for start in model.cold):
         found["gpu_memory_mib"] = median(of(lambda start: start.peak_gpu_bytes / MIB), seed=seed)
-    if base is not model:
+    if base is not model and base.cold:
         found["cold_start_ratio"] = ratio(of(lambda s: s.total_s), of(lambda s: s.total_s, base.cold), seed=seed)
     return found
 
@@ -131,7 +131,8 @@ def _facts(model: ModelResult) -> dict[str, Any]:
         "content": model.content,
         "judged_on": None if model.accuracy is None else model.accuracy.on,
         "torch_at_start": model.cold[0].torch if model.cold else None,
-        "notes": list(model.cost.notes),
+        "cold_start_failed": model.cold_failure,
+        "notes": [*model.cost.notes, *([f"cold start failed: {model.cold_failure}"] if model.cold_failure else [])],
     }
 
 

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from vidkd.base.cores import check_threads
-from vidkd.base.errors import VidkdError
+from vidkd.base.errors import CheckpointError, VidkdError
 from vidkd.bench.speed.accuracy import Accuracy, check_same_kind, judge_clips, judge_frames, shown_clips, shown_frames
 from vidkd.bench.speed.clocks import Clock, HostClock, clock_of
 from vidkd.bench.speed.cold_start import ColdStart, cold_start
@@ -54,7 +54,7 @@ class ModelResult:
 
     what: the file, folder or name as the benchmark wrote it. latency: seconds of calls, by round. end_to_end: seconds of the parts of a
     sample's way from its file, by round; of single samples. clock: how calls were timed. content: a hash of its files; None for random
-    weights. accuracy: None for what is not judged, or without a data set.
+    weights. accuracy: None for what is not judged, or without a data set. cold: none where one failed; cold_failure: why it did.
     """
 
     label: str
@@ -69,6 +69,7 @@ class ModelResult:
     latency: Mapping[Condition, Rounds]
     end_to_end: Mapping[Condition, Sequence[Parts]]
     cold: Sequence[ColdStart]
+    cold_failure: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,8 +105,8 @@ class _Shown:
 def run_benchmark(benchmark: Benchmark, *, device: str = "auto") -> Results:
     """Measure everything that the configuration asks for.
 
-    Raises ConfigError, DataError and CheckpointError, naming the model, for what cannot be found, opened, judged or compared; nothing is
-    timed before all of that is known.
+    Raises ConfigError, DataError and CheckpointError, naming the model, for what cannot be found, opened, judged, compared or started in a
+    fresh process; nothing is timed before all of that is known. A fresh process that fails later is told by `ModelResult.cold_failure`.
     """
     check_threads(*benchmark.config.threads, where="threads")
     with tf32_in_libraries(benchmark.config.tf32):
@@ -120,6 +121,7 @@ def _measured(benchmark: Benchmark, device: str) -> Results:
     environment = {**machine(), **tell_cuda(torch, tf32=config.tf32), "freed memory": KEPT if kept else LEFT}
     opened = {label: _open(config, label, config.threads[0], device) for label in config.models}
     check_same_kind(opened)
+    _try_cold_starts(config, device)
     shown = _shown(dataclasses.replace(benchmark, config=config), opened)
     log.info("counting parameters and multiply-accumulates")
     costs = {}
@@ -129,7 +131,7 @@ def _measured(benchmark: Benchmark, device: str) -> Results:
     by_threads = {(label, config.threads[0]): model for label, model in opened.items()}
     by_threads |= {(label, count): _open(config, label, count, device) for count in config.threads[1:] for label in config.models}
     latency, end_to_end = _timed(config, by_threads, shown)
-    cold = _cold_starts(config, shown, opened, device)
+    cold, failures = _cold_starts(config, shown, opened, device)
     environment["load after"] = load()
     models = {
         label: ModelResult(
@@ -144,7 +146,8 @@ def _measured(benchmark: Benchmark, device: str) -> Results:
             accuracy=shown[label].accuracy,
             latency=latency[label],
             end_to_end=end_to_end[label],
-            cold=cold[label],
+            cold=cold.get(label, ()),
+            cold_failure=failures.get(label),
         )
         for label, model in opened.items()
     }
@@ -278,20 +281,45 @@ def _block(model: OpenModel, samples: NDArray[Any], calls: int, clock: Clock) ->
     return block(partial(model.answer, samples), calls=calls, clock=clock)
 
 
+def _try_cold_starts(config: BenchmarkConfig, device: str) -> None:
+    """A fresh process of every model before anything is judged or timed, so that what cannot be started is known by then."""
+    if config.cold_starts:
+        log.info("a fresh process of each model, to see whether it starts")
+        for label in config.models:
+            with _named(label):
+                _cold_start(config, label, device, config.shape)
+
+
+def _cold_start(config: BenchmarkConfig, label: str, device: str, shape: ShapeSpec) -> ColdStart:
+    limit_s = config.cold_start_limit_s
+    return cold_start(config.models[label], threads=config.threads[0], device=device, shape=shape, limit_s=limit_s)
+
+
 def _cold_starts(
     config: BenchmarkConfig, shown: Mapping[str, _Shown], opened: Mapping[str, OpenModel], device: str
-) -> dict[str, list[ColdStart]]:
-    """Fresh processes of all models in turn, on the first number of threads; the first turn, which fills caches, does not count."""
+) -> tuple[dict[str, list[ColdStart]], dict[str, str]]:
+    """Fresh processes of all models in turn, on the first number of threads; the first turn, which fills caches, does not count.
+
+    Of a model of which one fails no more are started, none counts, and why it failed is told; all else goes on.
+    """
     if not config.cold_starts:
-        return {label: [] for label in opened}
+        return {}, {}
     log.info("cold starts: %d of each model", config.cold_starts)
-    starts = {
-        label: partial(
-            cold_start, spec, threads=config.threads[0], device=device, shape=_shape_for(config.shape, opened[label], shown[label].batch)
-        )
-        for label, spec in config.models.items()
-    }
-    return interleave(starts, rounds=config.cold_starts, warmup=1)
+    failures: dict[str, str] = {}
+
+    def start(label: str, shape: ShapeSpec) -> ColdStart | None:
+        if label in failures:
+            return None
+        try:
+            return _cold_start(config, label, device, shape)
+        except CheckpointError as error:
+            failures[label] = ": ".join([error.what, *error.lines.values()][:2])
+            log.warning("cold start of %s failed: %s", label, failures[label])
+            return None
+
+    turns = {label: partial(start, label, _shape_for(config.shape, opened[label], shown[label].batch)) for label in config.models}
+    found = interleave(turns, rounds=config.cold_starts, warmup=1)
+    return {label: [one for one in starts if one is not None] for label, starts in found.items() if label not in failures}, failures
 
 
 def _shape_for(shape: ShapeSpec, model: OpenModel, batch: NDArray[Any]) -> ShapeSpec:
