@@ -1,6 +1,5 @@
 """A video classifier in an exported file: raw crops in, probabilities out."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 from vidkd.base.errors import CheckpointError, ConfigError
 from vidkd.runtime.classifier_metadata import ATTENTION, CLIP, LOGITS, OBSERVED, ClassifierMetadata, target_output
 from vidkd.runtime.clip_classifier import ClipScores, View, each_frame_to_one
-from vidkd.runtime.network import MOST_VALUES, Network, Port
+from vidkd.runtime.network import Network, Port
 
 Array = NDArray[np.floating[Any]]
 
@@ -111,8 +110,6 @@ def _fitting_inputs(network: Network, metadata: ClassifierMetadata) -> Port:
     port, shape = network.inputs[0], metadata.clip_shape
     if len(port.shape) != 5 or any(side not in (None, want) for side, want in zip(port.shape[1:], shape, strict=True)):
         raise _misfit(network, f"its input is {port.shape}, the metadata make it {(None, *shape)}")
-    if (port.shape[0] or 1) * math.prod(shape) > MOST_VALUES:
-        raise _misfit(network, f"it takes {port.shape[0]} clips at once, more than {MOST_VALUES} values")
     dtype = np.uint8 if metadata.view == "rgb" else np.float32
     if port.dtype != dtype:
         raise _misfit(network, f"its input holds {port.dtype}, view {metadata.view} is {np.dtype(dtype)}")

@@ -55,7 +55,7 @@ def _is_inside(folder: Path, location: str) -> bool:
 
 def external_files(path: Path) -> set[str]:
     """Files of weights that a model names, as written in it. Raises CheckpointError if the file is no whole protobuf message."""
-    with _content(path) as data:
+    with content_of(path) as data:
         return set(_locations(data, (0, len(data)), "model", 0))
 
 
@@ -75,20 +75,20 @@ def told_by(path: Path) -> Told:
     """
     metadata: dict[str, str] = {}
     names: dict[int, list[str]] = {INPUT: [], OUTPUT: []}
-    with _content(path) as data:
-        for number, span in _fields(data, (0, len(data))):
+    with content_of(path) as data:
+        for number, span in fields_of(data, (0, len(data))):
             if number == METADATA:
                 entry = _texts(data, span, KEY, VALUE)
                 metadata[entry.get(KEY, "")] = entry.get(VALUE, "")
             if number == GRAPH:
-                for kind, port in _fields(data, span):
+                for kind, port in fields_of(data, span):
                     if kind in names:
                         names[kind].append(_texts(data, port, NAME).get(NAME, ""))
     return Told(metadata=metadata, inputs=names[INPUT], outputs=names[OUTPUT])
 
 
 @contextlib.contextmanager
-def _content(path: Path) -> Iterator[mmap.mmap]:
+def content_of(path: Path) -> Iterator[mmap.mmap]:
     """The bytes of the file; what the block finds wrong with them becomes a CheckpointError."""
     with path.open("rb") as file:
         if not file.seek(0, 2):
@@ -102,24 +102,47 @@ def _content(path: Path) -> Iterator[mmap.mmap]:
 
 def _texts(data: mmap.mmap, span: Span, *numbers: int) -> dict[int, str]:
     """The fields of a message that have these numbers, as text."""
-    return {number: data[slice(*value)].decode() for number, value in _fields(data, span) if number in numbers}
+    return {number: data[slice(*value)].decode() for number, value in fields_of(data, span) if number in numbers}
 
 
 def _locations(data: mmap.mmap, span: Span, message: str, depth: int) -> Iterator[str]:
     if depth > DEEPEST:
         raise ValueError("nested too deeply")
     if message == "entry":
-        texts = {number: data[slice(*value)] for number, value in _fields(data, span)}
+        texts = {number: data[slice(*value)] for number, value in fields_of(data, span)}
         if texts.get(1) == b"location":
             yield texts.get(2, b"").decode("utf-8", "surrogateescape")
         return
-    for number, value in _fields(data, span):
+    for number, value in fields_of(data, span):
         if number in CHILDREN[message]:
             yield from _locations(data, value, CHILDREN[message][number], depth + 1)
 
 
-def _fields(data: mmap.mmap, span: Span) -> Iterator[tuple[int, Span]]:
+def fields_of(data: mmap.mmap, span: Span) -> Iterator[tuple[int, Span]]:
     """Numbers and places of the fields of a message that hold bytes."""
+    for number, value in _parts(data, span):
+        if not isinstance(value, int):
+            yield number, value
+
+
+def numbers_of(data: mmap.mmap, span: Span, wanted: int) -> list[int]:
+    """The whole numbers of a field of int64, packed or not, as what they are with their sign."""
+    found: list[int] = []
+    for number, value in _parts(data, span):
+        if number != wanted:
+            continue
+        if isinstance(value, int):
+            found.append(value)
+            continue
+        position, end = value
+        while position < end:
+            one, position = _varint(data, position)
+            found.append(one)
+    return [value - 2**64 if value >= 2**63 else value for value in found]
+
+
+def _parts(data: mmap.mmap, span: Span) -> Iterator[tuple[int, Span | int]]:
+    """Numbers of the fields of a message, and the places of those that hold bytes, the values of those that hold a whole number."""
     position, end = span
     while position < end:
         key, position = _varint(data, position)
@@ -131,7 +154,8 @@ def _fields(data: mmap.mmap, span: Span) -> Iterator[tuple[int, Span]]:
             yield key >> 3, (position, position + length)
             position += length
         elif kind == VARINT:
-            _, position = _varint(data, position)
+            value, position = _varint(data, position)
+            yield key >> 3, value
         elif kind in (FIXED64, FIXED32):
             position += 8 if kind == FIXED64 else 4
         else:

@@ -14,6 +14,7 @@ from vidkd.runtime.metadata import EMBEDDED_KEY
 from vidkd.runtime.network import Port
 from vidkd.runtime.onnx_file import check_external_data
 from vidkd.runtime.onnx_options import session_options
+from vidkd.runtime.onnx_sizes import check_sizes
 
 DTYPES: dict[str, type[np.generic]] = {
     "tensor(float)": np.float32,
@@ -59,12 +60,13 @@ class OnnxNetwork:
 def open_onnx(path: Path, *, device: str = "auto", threads: int = 0) -> OnnxNetwork:
     """Load an ONNX file. device: "cpu", "cuda", or "auto" for CUDA where ONNX Runtime has it. threads: 0 lets ONNX Runtime choose.
 
-    Raises CheckpointError if it is no model, truncated, or refers to files outside its folder; ConfigError if the device is not there;
-    MissingExtraError without onnxruntime.
+    Raises CheckpointError if it is no model, truncated, refers to files outside its folder, or asks for too much memory; ConfigError if the
+    device is not there; MissingExtraError without onnxruntime.
     """
     runtime = require("onnxruntime", "detect", package="onnxruntime")
     providers = _providers(device, runtime.get_available_providers())
     check_external_data(path)
+    check_sizes(path)
     options = session_options("detect", threads=threads)
     try:
         session = runtime.InferenceSession(str(path), options, providers=providers, disabled_optimizers=NOT_AS_WRITTEN)

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import math
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,8 +16,9 @@ from vidkd.base.errors import CheckpointError, ConfigError, VidkdError, first_li
 from vidkd.base.extras import require
 from vidkd.base.files import sha256
 from vidkd.runtime.metadata import EMBEDDED_KEY
-from vidkd.runtime.network import Port
+from vidkd.runtime.network import MOST_VALUES, Port
 from vidkd.runtime.onnx_file import check_external_data, told_by
+from vidkd.runtime.onnx_sizes import MOST_MADE, check_sizes, too_large
 
 PRECISION = {"INFERENCE_PRECISION_HINT": "f32"}
 """Processors that have bfloat16 would compute in it unasked."""
@@ -81,8 +83,8 @@ class OpenVinoNetwork:
 def open_openvino(path: Path, *, device: str = "auto", threads: int = 0) -> OpenVinoNetwork:
     """Load OpenVINO's .xml and the .bin beside it, or an .onnx file; it runs on the processor, in float32. threads: 0 lets OpenVINO choose.
 
-    Raises CheckpointError if it is no model, truncated, an .xml without its own .bin, or an .onnx file that refers to files outside its
-    folder; ConfigError for another device; MissingExtraError without openvino.
+    Raises CheckpointError if it is no model, truncated, an .xml without its own .bin, an .onnx file that refers to files outside its
+    folder, or one that asks for too much memory; ConfigError for another device; MissingExtraError without openvino.
     """
     if device not in ("auto", "cpu"):
         reason = "vidkd runs OpenVINO on the processor"
@@ -92,6 +94,7 @@ def open_openvino(path: Path, *, device: str = "auto", threads: int = 0) -> Open
     settings = {**PRECISION, **({"INFERENCE_NUM_THREADS": threads} if threads else {})}
     with told_if_not_run(path):
         file = read(core, path)
+        _check_made(file.model, path)
         network = OpenVinoNetwork(compiled(core, file.model, settings), path, file.embedded, file.names)
     if not network.inputs:
         raise CheckpointError(f"model has no input: {path}")
@@ -123,10 +126,35 @@ def _read_xml(core: Any, path: Path) -> _File:
 def _read_onnx(_core: Any, path: Path) -> _File:
     """By the reader of ONNX alone: `Core.read_model` would try those of other formats on a file that is none."""
     check_external_data(path)
+    check_sizes(path)
     told = told_by(path)
     reader = require("openvino.frontend", "openvino").FrontEndManager().load_by_framework("onnx")
     model = reader.convert(reader.load(str(path)))
     return _File(model=model, embedded=told.metadata.get(EMBEDDED_KEY), names=(*told.inputs, *told.outputs))
+
+
+def _check_made(model: Any, path: Path) -> None:
+    """Raise CheckpointError for inputs, outputs and constants made of shapes alone that take more memory than any network here needs.
+
+    Such a constant has more values than all that it is made of.
+    """
+    counts: dict[str, float] = {}
+    made = 0.0
+    for node in (*model.get_parameters(), *model.get_results()):
+        count = math.prod(float(side.get_length()) for side in node.get_output_partial_shape(0) if side.is_static)
+        if count > MOST_VALUES:
+            raise too_large(f"'{node.get_friendly_name()}' has sides of {count:.3g} values, more than {MOST_VALUES}", path)
+    for node in model.get_ordered_ops():
+        name, sources = node.get_friendly_name(), [port.get_node().get_friendly_name() for port in node.input_values()]
+        is_constant = node.get_type_name() == "Constant" or (bool(sources) and all(source in counts for source in sources))
+        if not is_constant or any(port.get_partial_shape().is_dynamic for port in node.outputs()):
+            continue
+        counts[name] = sum(math.prod(map(float, port.get_partial_shape().to_shape())) for port in node.outputs())
+        if node.get_type_name() != "Constant" and counts[name] > sum(counts[source] for source in sources):
+            made += counts[name]
+        if made > MOST_MADE:
+            reason = f"{node.get_type_name()} '{name}' makes {counts[name]:.3g} values of a shape alone; a file may make {MOST_MADE} in all"
+            raise too_large(reason, path)
 
 
 @contextlib.contextmanager

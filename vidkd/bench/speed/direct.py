@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from vidkd.base.errors import CheckpointError, ConfigError, first_line
 from vidkd.base.extras import require
 from vidkd.runtime.onnx_file import check_external_data
+from vidkd.runtime.onnx_sizes import check_sizes
 
 Answer: TypeAlias = Callable[[NDArray[Any]], object]
 DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64, "tensor(uint8)": np.uint8}
@@ -94,6 +95,7 @@ def _check(path: Path, device: str) -> None:
     if device not in ("auto", "cpu"):
         raise ConfigError(f"cannot use device '{device}' for a network that is called directly", to_mend="--device auto or cpu")
     check_external_data(path)
+    check_sizes(path)
 
 
 def _sample(told: Sequence[int | None], given: Sequence[int] | None, path: Path) -> tuple[int, ...]:
