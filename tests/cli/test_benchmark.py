@@ -177,13 +177,14 @@ def test_a_second_run_is_held_against_the_first(
     assert "against the first run: " in capsys.readouterr().out
     assert "Second run" in (copy / "report.html").read_text(encoding="utf-8")
     other = write(copy / "other.yaml", {"original": {"backbone": "tiny3d"}, "only": {"backbone": "tiny3d"}})
-    assert benchmark(other, "--out", copy, "--repeat") == 2
+    assert benchmark(other, "--out", copy, "--repeat", "--overwrite") == 2
     told = capsys.readouterr().err
     assert "is of other models, of other files, or ran them otherwise" in told
     assert "original, onnx, peer, only" in told
     for words, which in ((["--models.peer.amp", "bfloat16"], "models  : peer\n"), (["--shape.frames", "2"], "all: of another shape")):
-        assert benchmark(config, "--out", copy, "--repeat", *words) == 2
+        assert benchmark(config, "--out", copy, "--repeat", "--overwrite", *words) == 2
         assert which in capsys.readouterr().err
+    assert (copy / "repeat.json").exists(), "it is replaced by a run that was measured alone"
     page = (copy / "report.html").read_text(encoding="utf-8")
     (copy / "report.html").unlink()
     assert benchmark("report", copy) == 0
@@ -209,10 +210,26 @@ def test_a_summary_is_replaced_only_when_asked(
     monkeypatch.setattr(speed_run, "run_benchmark", lambda *_, **__: pytest.fail("something was measured"))
     assert benchmark(config, "--out", copy) == 2
     assert f"a summary lies there already: {copy / 'summary.json'}" in capsys.readouterr().err
-    assert benchmark(config, "--out", copy, "--repeat", "--overwrite") == 2
-    assert "--overwrite replaces it" in capsys.readouterr().err
+    for name in ("repeat.json", "repeat_measurements.json"):
+        (copy / name).write_text("of an earlier day")
+        assert benchmark(config, "--out", copy, "--repeat") == 2
+        told = capsys.readouterr().err
+        assert f"a second run lies there already: {copy / name}" in told
+        assert "--repeat --overwrite" in told
+        assert (copy / name).read_text() == "of an earlier day"
+        (copy / name).unlink()
     with pytest.raises(pytest.fail.Exception, match="something was measured"):
         benchmark(config, "--out", copy, "--overwrite")
+
+
+def test_a_second_run_is_replaced_when_asked_and_the_first_stays(config: Path, copy: Path) -> None:
+    first = (copy / "summary.json").read_bytes()
+    for name in ("repeat.json", "repeat_measurements.json"):
+        (copy / name).write_text("of an earlier day")
+    assert benchmark(config, "--out", copy, "--device", "cpu", "--repeat", "--overwrite") in (0, 1)
+    assert (copy / "summary.json").read_bytes() == first
+    assert read_summary(copy / "repeat.json")["data"]["rounds"] == 2
+    assert "models" in json.loads((copy / "repeat_measurements.json").read_text())
 
 
 def test_a_summary_of_something_else_makes_no_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

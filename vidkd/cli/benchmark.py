@@ -1,7 +1,8 @@
 """Measure speed against accuracy: models in turn on the same clips or frames, alone and from file to answer, and in fresh processes.
 
   vidkd benchmark BENCHMARK.yaml                    measures; writes summary.json, measurements.json and report.html
-  vidkd benchmark BENCHMARK.yaml --repeat           measures a second time, and compares with the first as below
+  vidkd benchmark BENCHMARK.yaml --repeat           measures a second time, and compares with the first as below; with --overwrite too a
+                                                    second run that lies there is replaced, never the first
   vidkd benchmark report DIR                        makes the page of what lies in DIR anew
   vidkd benchmark compare A.json B.json             tells what is worse in B than in A beyond the intervals; exit code 1 if anything is,
                                                     or if it moved the wrong way and nothing tells whether by chance
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 TAKES_SETTINGS = True
 COMPARE, REPORT = "compare", "report"
+SECOND = ("repeat.json", "repeat_measurements.json")
+"""What a second run leaves."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.repeat:
         return _repeat(benchmark, folder, arguments.device, command, arguments.tolerance or 0.0)
     summary = _measure(benchmark, folder, "summary.json", "measurements.json", arguments.device)
-    for name in ("repeat.json", "repeat_measurements.json") if arguments.overwrite else ():  # of what is replaced
+    for name in SECOND if arguments.overwrite else ():  # of what is replaced
         (folder / name).unlink(missing_ok=True)
     _report(folder, summary, command)
     sys.stdout.write(f"written: {folder / 'summary.json'}, {folder / 'measurements.json'}, {folder / 'report.html'}\n")
@@ -97,12 +100,16 @@ def _told_cold_starts(*summaries: Mapping[str, Any]) -> int:
 
 
 def _check_place(folder: Path, arguments: argparse.Namespace) -> None:
-    """Raise ConfigError where another run's summary would be replaced unasked."""
+    """Raise ConfigError where another run, the second one under --repeat, would be replaced unasked."""
     from vidkd.base.errors import ConfigError
 
-    if arguments.repeat and arguments.overwrite:
-        raise ConfigError("--repeat measures beside the first run, and --overwrite replaces it", to_mend="one of them")
-    if (folder / "summary.json").exists() and not arguments.repeat and not arguments.overwrite:
+    if arguments.overwrite:
+        return
+    there = [path for name in SECOND if (path := folder / name).exists()]
+    if arguments.repeat and there:
+        mend = "--repeat --overwrite to replace the second run alone, or copy it elsewhere first"
+        raise ConfigError(f"a second run lies there already: {there[0]}", to_mend=mend)
+    if (folder / "summary.json").exists() and not arguments.repeat:
         mend = "--repeat to measure a second time beside it, another --out, or --overwrite to replace it"
         raise ConfigError(f"a summary lies there already: {folder / 'summary.json'}", to_mend=mend)
 
@@ -163,7 +170,7 @@ def _repeat(benchmark: "Benchmark", folder: Path, device: str, command: str, tol
             )
     else:
         first = _measure(benchmark, folder, "summary.json", "measurements.json", device)
-    second = _measure(benchmark, folder, "repeat.json", "repeat_measurements.json", device)
+    second = _measure(benchmark, folder, *SECOND, device)
     kept = read_measurements(path, first), read_measurements(folder / "repeat.json", second)
     comparison = compare(first, second, tolerance=tolerance, measurements=kept)
     _report(folder, first, command, comparison)

@@ -141,7 +141,8 @@ def _check_made(model: Any, path: Path) -> None:
     counts: dict[str, float] = {}
     made = 0.0
     for node in (*model.get_parameters(), *model.get_results()):
-        count = math.prod(float(side.get_length()) for side in node.get_output_partial_shape(0) if side.is_static)
+        shape = node.get_output_partial_shape(0)
+        count = math.prod(float(side.get_length()) for side in shape if side.is_static) if shape.rank.is_static else 0
         if count > MOST_VALUES:
             raise too_large(f"'{node.get_friendly_name()}' has sides of {count:.3g} values, more than {MOST_VALUES}", path)
     for node in model.get_ordered_ops():
