@@ -1,6 +1,7 @@
 """vidkd benchmark as a user runs it: measures, repeats, compares, and refuses what cannot be meant."""
 
 import errno
+import html
 import json
 import os
 import shutil
@@ -191,6 +192,22 @@ def test_a_second_run_is_held_against_the_first(
     again = (copy / "report.html").read_text(encoding="utf-8")
     assert "Second run" in again
     assert len(again) == pytest.approx(len(page), rel=0.01)
+
+
+def test_a_page_that_is_made_anew_tells_the_run_that_was_measured(config: Path, copy: Path) -> None:
+    assert benchmark("report", copy) == 0
+    page = html.unescape((copy / "report.html").read_text(encoding="utf-8"))
+    assert f"vidkd benchmark .../{config.name} --out=.../out --device=cpu" in page
+    assert "device: cpu\n" in page
+    assert "block_s: 0.5\n" in page, "the file leaves it at its default"
+    summary = json.loads((copy / "summary.json").read_text())
+    for name in ("command", "settings"):
+        del summary["data"][name]
+    (copy / "summary.json").write_text(json.dumps(summary))
+    assert benchmark("report", copy) == 0
+    page = html.unescape((copy / "report.html").read_text(encoding="utf-8"))
+    assert "not recorded: this summary is from before commands were kept in it" in page
+    assert "flags over it and the device are not recorded" in page
 
 
 def test_a_second_run_of_another_part_is_refused_before_it_is_measured(

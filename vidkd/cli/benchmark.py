@@ -17,7 +17,7 @@ import argparse
 import dataclasses
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,14 +78,14 @@ def run(arguments: argparse.Namespace) -> int:
     folder = Path(arguments.out) if arguments.out else Path("runs") / benchmark.config.name
     check_folder("--out", folder)
     _check_place(folder, arguments)
-    command = shlex.join(["vidkd", "benchmark", *arguments.words, *_flags(arguments), *arguments.settings])
+    command = ["vidkd", "benchmark", *arguments.words, *_flags(arguments), *arguments.settings]
     require("matplotlib", "report")  # before anything is measured
     if arguments.repeat:
         return _repeat(benchmark, folder, arguments.device, command, arguments.tolerance or 0.0)
-    summary = _measure(benchmark, folder, "summary.json", "measurements.json", arguments.device)
+    summary = _measure(benchmark, folder, "summary.json", "measurements.json", arguments.device, command)
     for name in SECOND if arguments.overwrite else ():  # of what is replaced
         (folder / name).unlink(missing_ok=True)
-    _report(folder, summary, command)
+    _report(folder, summary, shlex.join(command))
     sys.stdout.write(f"written: {folder / 'summary.json'}, {folder / 'measurements.json'}, {folder / 'report.html'}\n")
     return _told_cold_starts(summary)
 
@@ -122,14 +122,16 @@ def _flags(arguments: argparse.Namespace) -> list[str]:
     return [*given, *([f"--tolerance={arguments.tolerance:g}"] if arguments.tolerance is not None else [])]
 
 
-def _measure(benchmark: "Benchmark", folder: Path, summary_name: str, measurements_name: str, device: str) -> dict[str, Any]:
+def _measure(
+    benchmark: "Benchmark", folder: Path, summary_name: str, measurements_name: str, device: str, command: Sequence[str]
+) -> dict[str, Any]:
     from vidkd.base.files import write_json
     from vidkd.bench.speed.record import measurements_of, summary_of
     from vidkd.bench.speed.run import run_benchmark
     from vidkd.bench.summary import write_summary
 
     results = run_benchmark(benchmark, device=device)
-    summary = summary_of(results, benchmark.path.read_text(encoding="utf-8"))
+    summary = summary_of(results, benchmark.path.read_text(encoding="utf-8"), command)
     sys.stdout.write(_text(summary))  # first: it is all that is left where the disk is full by now
     with written_or_refused("--out", folder):
         write_summary(folder / summary_name, summary)
@@ -138,15 +140,16 @@ def _measure(benchmark: "Benchmark", folder: Path, summary_name: str, measuremen
 
 
 def _report(folder: Path, summary: Mapping[str, Any], command: str, repeated: "Comparison | None" = None) -> None:
+    from vidkd.bench.speed.asked import told_settings
     from vidkd.report.benchmark import benchmark_report
     from vidkd.report.page import render_report
 
-    page = benchmark_report(summary, command=command, config_text=summary["data"]["config"], repeated=repeated)
+    page = benchmark_report(summary, command=command, config_text=told_settings(summary["data"]), repeated=repeated)
     with written_or_refused("--out", folder):
         render_report(folder / "report.html", page)
 
 
-def _repeat(benchmark: "Benchmark", folder: Path, device: str, command: str, tolerance: float) -> int:
+def _repeat(benchmark: "Benchmark", folder: Path, device: str, command: Sequence[str], tolerance: float) -> int:
     """The second run lies beside the first, which stays; the exit code is that of `compare`."""
     from vidkd.base.errors import ConfigError
     from vidkd.bench.speed.cost import content_of
@@ -169,11 +172,11 @@ def _repeat(benchmark: "Benchmark", folder: Path, device: str, command: str, tol
                 to_mend="another --out, or measure anew without --repeat",
             )
     else:
-        first = _measure(benchmark, folder, "summary.json", "measurements.json", device)
-    second = _measure(benchmark, folder, *SECOND, device)
+        first = _measure(benchmark, folder, "summary.json", "measurements.json", device, command)
+    second = _measure(benchmark, folder, *SECOND, device, command)
     kept = read_measurements(path, first), read_measurements(folder / "repeat.json", second)
     comparison = compare(first, second, tolerance=tolerance, measurements=kept)
-    _report(folder, first, command, comparison)
+    _report(folder, first, shlex.join(command), comparison)
     sys.stdout.write(_compared(comparison, "the first run"))
     sys.stdout.write(f"written: {folder / 'repeat.json'}, {folder / 'repeat_measurements.json'}, {folder / 'report.html'}\n")
     return _told_cold_starts(first, second) or (1 if comparison.regressions else 0)
@@ -193,6 +196,7 @@ def _check_repeated(first: Mapping[str, Any], benchmark: "Benchmark", folder: Pa
 def _report_again(arguments: argparse.Namespace) -> int:
     """The page of a benchmark that was measured, with its second run if there is one; for a page that was lost or could not be made."""
     from vidkd.base.errors import ConfigError
+    from vidkd.bench.speed.asked import told_command
     from vidkd.bench.speed.kept import read_measurements
     from vidkd.bench.speed.regressions import check_is_benchmark, compare
     from vidkd.bench.summary import read_summary
@@ -207,7 +211,7 @@ def _report_again(arguments: argparse.Namespace) -> int:
         second = read_summary(paths[1])
         kept = read_measurements(paths[0], summary), read_measurements(paths[1], second)
         repeated = compare(summary, second, tolerance=arguments.tolerance or 0.0, measurements=kept)
-    _report(folder, summary, shlex.join(["vidkd", "benchmark", *arguments.words, *_flags(arguments)]), repeated)
+    _report(folder, summary, told_command(summary["data"]), repeated)
     sys.stdout.write(f"written: {folder / 'report.html'}\n")
     return 0
 

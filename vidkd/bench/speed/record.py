@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from vidkd.bench.speed.asked import COMMAND, SETTINGS, kept_command, kept_settings
 from vidkd.bench.speed.end_to_end import TOTAL
 from vidkd.bench.speed.kept import KIND, NAME, identity_of, kept_accuracy, kept_samples
 from vidkd.bench.speed.pairs import pairs_of
@@ -15,13 +16,13 @@ SCHEMA_VERSION = 1
 MIB = 2**20
 
 
-def summary_of(results: Results, config_text: str = "") -> dict[str, Any]:
+def summary_of(results: Results, config_text: str = "", command: Sequence[str] = ()) -> dict[str, Any]:
     """The content of summary.json.
 
     Every figure has one cell, for a benchmark is of single models: `values` holds it, `mean` repeats it, `ci95` is its interval over rounds
     (accuracy: over test groups). Of how many calls a latency is stands in `latency_n@...`. `data.models` tells what each model is, by
     the path that the benchmark wrote, and `against` which other one its ratios and its difference are to; `data.measurements` is a hash of
-    the measurements that belong to it.
+    the measurements that belong to it. config_text: of the file; command: the words that it was run by.
     """
     config, cell = results.config, _cell(results)
     figures = {
@@ -53,6 +54,8 @@ def summary_of(results: Results, config_text: str = "") -> dict[str, Any]:
         },
         NAME: identity_of(measurements_of(results)),
         "config": config_text,
+        COMMAND: kept_command(command) if command else None,
+        SETTINGS: kept_settings(config, results.device),
     }
     return build_summary(config.name, data, results.environment, methods, pairs_of(results), results.seconds)
 

@@ -77,7 +77,7 @@ class Results:
     """All models of a benchmark by label, and what they were measured with.
 
     config: as the benchmark wrote it, wherever its files were found. data: name of the data set; None where noise was shown. manifest: a
-    hash of what its clips or annotated frames are; None where there are none.
+    hash of what its clips or annotated frames are; None where there are none. device: what was asked for.
     """
 
     config: BenchmarkConfig
@@ -85,6 +85,7 @@ class Results:
     data: str | None
     environment: Mapping[str, str]
     manifest: str | None = None
+    device: str = "auto"
     seconds: float
 
 
@@ -153,7 +154,15 @@ def _measured(benchmark: Benchmark, device: str) -> Results:
     }
     data, manifest = (next((name for each in shown.values() if (name := getattr(each, key))), None) for key in ("data", "manifest"))
     seconds = round(time.monotonic() - begun, 1)
-    return Results(config=benchmark.config, models=models, data=data, environment=environment, manifest=manifest, seconds=seconds)
+    return Results(
+        config=benchmark.config,
+        models=models,
+        data=data,
+        environment=environment,
+        manifest=manifest,
+        device=device,
+        seconds=seconds,
+    )
 
 
 def _open(config: BenchmarkConfig, label: str, threads: int, device: str) -> OpenModel:
