@@ -50,6 +50,16 @@ def test_a_benchmark_has_a_row_for_each_model_the_baseline_first(tmp_path: Path)
     assert "# Recipes" not in page
 
 
+def test_an_interval_that_is_not_known_is_left_empty() -> None:
+    """As with fewer than five rounds."""
+    summary = summary_of(speed_results.results(), BENCHMARK)
+    for name in ("latency_ratio@b1t1", "end_to_end_ratio@b1t1"):
+        summary["methods"]["small"]["metrics"][name]["ci95"] = None
+    (small,) = [row for row in benchmark_rows(summary) if row[0] == "small"]
+    assert small[7:9] == ("0.250", "")
+    assert small[10:12] == ("0.500", "")
+
+
 def test_seeds_of_a_recipe_stand_in_one_table(tmp_path: Path) -> None:
     for name, pruned in (("small", 0.5), ("small-seed1", 0.7)):
         write_json(tmp_path / "compress" / f"{name}.json", recipe_summary(name, pruned))

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from vidkd.base.files import read_json
+from vidkd.bench.summary import read_summary
 from vidkd.cli.main import run_verb
 
 REPOSITORY = Path(__file__).parents[2]
@@ -30,6 +31,44 @@ def commands() -> list[list[str]]:
         for name in names.split() if "$$name" in verb_and_words else [""]:
             found.append(verb_and_words.replace("$$name", name).split())
     return found
+
+
+TINIEST = {
+    "train": "--task supervised --train.steps 1 --data.window.frames 4 --data.transform.short_side 36 --data.transform.crop 32"
+    " --train.threads 1 --train.device cpu --data.eval_clips 1 --data.cache.enabled false",
+    "compress": "--train.threads 1 --train.device cpu --data.eval_clips 1",
+    "benchmark": "--rounds 2 --warmup_rounds 0 --calls 2 --end_to_end 1 --cold_starts 0 --batches [1]",
+}
+"""The same for its smallest form, in which no flow is found."""
+
+
+def test_the_recipe_in_its_smallest_form(tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its commands without those that cut the student, which is trained for a step on the clips of the tests and stands beside its file."""
+    pytest.importorskip("openvino")
+    monkeypatch.chdir(tmp_path)
+    whole = yaml.safe_load((CONFIGS / "benchmark" / "demo.yaml").read_text(encoding="utf-8"))
+    original = whole["models"]["original"]
+    small = {**whole, "models": {"original": original, "student": {"checkpoint": original["source"]}}}
+    (tmp_path / "demo.yaml").write_text(yaml.safe_dump(small, sort_keys=False), encoding="utf-8")
+    for verb, *words in commands():
+        text = " ".join(words)
+        if verb == "make_motion_shapes" or (verb == "compress" and "demo_original.yaml" not in text):
+            continue
+        placed = text.replace("runs/data/motion_shapes", str(tiny_root)).replace("configs/benchmark/demo.yaml", "demo.yaml")
+        placed = placed.replace("configs/", f"{CONFIGS}/")
+        assert run_verb(verb, [*placed.split(), *TINIEST[verb].split()]) == 0, (verb, words)
+    folder = tmp_path / "runs" / "benchmark"
+    summary = read_summary(folder / "summary.json")
+    exported, student = (method["metrics"] for method in summary["methods"].values())
+    assert {"top1", "latency_ms@b1t1", "end_to_end_ms@b1t1", "file_bytes"} <= set(exported) & set(student)
+    assert exported["top1"]["mean"] == student["top1"]["mean"]
+    assert exported["macs"]["mean"] == student["macs"]["mean"]
+    assert [model["runs_on"].split()[0] for model in summary["data"]["models"].values()] == ["OpenVINO", "torch"]
+    assert [(pair["method"], pair["against"]) for pair in summary["paired"]] == [("student", "original")]
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    plot = page.partition("top-1 against latency")[2].partition("</figure>")[0]
+    assert "<svg" in plot
+    assert all(label in plot for label in ("original", "student"))
 
 
 @pytest.mark.slow

@@ -80,8 +80,8 @@ def _times(metrics: Mapping[str, Any], kind: str) -> tuple[str, str, str]:
     value = f"{found['mean']:.3g}" if found else ""
     if ratio is None:
         return value, "", ""
-    low, high = ratio["ci95"] or (ratio["mean"], ratio["mean"])
-    return value, f"{ratio['mean']:.3f}", f"{low:.3f} to {high:.3f}"
+    bounds = "{:.3f} to {:.3f}".format(*ratio["ci95"]) if ratio["ci95"] else ""
+    return value, f"{ratio['mean']:.3f}", bounds
 
 
 def _millions(found: Mapping[str, Any] | None) -> str:
