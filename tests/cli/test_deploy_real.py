@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from speed_models import tiny_checkpoint
 from started import run_to_end
-from test_export import BLOCKED, verb, without_torch
+from test_export import BLOCKED, verb
 
 from vidkd.base.files import read_json
 
@@ -42,8 +42,8 @@ def boxes(folder: Path) -> list[tuple[int, NDArray[np.float64]]]:
     return [(row["frame"], np.asarray(row["boxes"], np.float64).reshape(-1, 4)) for row in rows]
 
 
-def detected(python: Sequence[str], model: Path, video: Path, out: Path) -> list[tuple[int, NDArray[np.float64]]]:
-    done = run_to_end([*python, "detect", str(video), "--model", str(model), "--out", str(out), *SHOWN])
+def detected(python: Sequence[str], model: Path, video: Path, out: Path, *chosen: str) -> list[tuple[int, NDArray[np.float64]]]:
+    done = run_to_end([*python, "detect", str(video), "--model", str(model), "--out", str(out), *SHOWN, *chosen])
     assert done.returncode == 0, done.stderr
     return boxes(out)
 
@@ -99,40 +99,56 @@ def check_answers(here: Sequence[dict[str, Any]], there: Sequence[dict[str, Any]
     np.testing.assert_allclose(one, two, atol=1e-4)
 
 
-@pytest.mark.slow
-def test_predict_on_real_footage_without_torch(real_data: Path, classifier: tuple[Path, Path], tmp_path: Path) -> None:
-    checkpoint, file = classifier
-    video, here, there, overlay = real_data / REAL_CLIP, *(tmp_path / name for name in ("here.json", "there.json", "there.mp4"))
-    common = ("predict", video, "--step-s", "0.4", "--device", "cpu")
+def check_predict(real_data: Path, python: Sequence[str], checkpoint: Path, file: Path, folder: Path) -> None:
+    video, here, there, overlay = real_data / REAL_CLIP, *(folder / name for name in ("here.json", "there.json", "there.mp4"))
+    common = ("predict", str(video), "--step-s", "0.4", "--device", "cpu")
     assert verb(*common, "--checkpoint", checkpoint, "--json", here) == 0
-    done = without_torch(*common, "--checkpoint", file, "--json", there, "--overlay", overlay)
+    done = run_to_end([*python, *common, "--checkpoint", str(file), "--json", str(there), "--overlay", str(overlay)])
     assert done.returncode == 0, done.stderr
     assert overlay.stat().st_size > 10_000
     check_answers(read_json(here)["windows"], read_json(there)["windows"], ("start_s", "end_s"))
 
 
-@pytest.mark.slow
-def test_anticipate_on_real_footage_without_torch(real_data: Path, classifier: tuple[Path, Path], tmp_path: Path) -> None:
-    checkpoint, file = classifier
-    common = ("anticipate", real_data / REAL_CLIP, "--step-s", "0.4", "--window-s", "1", "--all", "--device", "cpu")
-    assert verb(*common, "--checkpoint", checkpoint, "--out", tmp_path / "here.jsonl") == 0
-    done = without_torch(*common, "--checkpoint", file, "--out", tmp_path / "there.jsonl")
+def check_anticipate(real_data: Path, python: Sequence[str], checkpoint: Path, file: Path, folder: Path) -> None:
+    common = ("anticipate", str(real_data / REAL_CLIP), "--step-s", "0.4", "--window-s", "1", "--all", "--device", "cpu")
+    assert verb(*common, "--checkpoint", checkpoint, "--out", folder / "here.jsonl") == 0
+    done = run_to_end([*python, *common, "--checkpoint", str(file), "--out", str(folder / "there.jsonl")])
     assert done.returncode == 0, done.stderr
-    here, there = ([json.loads(line) for line in (tmp_path / f"{name}.jsonl").read_text().splitlines()] for name in ("here", "there"))
+    here, there = ([json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()] for name in ("here", "there"))
     check_answers(here, there, ("time_s", "frames"))
 
 
 @pytest.mark.slow
-def test_the_short_list_of_packages_is_enough(real_data: Path, exported: Path, tmp_path: Path) -> None:
-    """In an environment of its own that holds nothing else; the list is read from the page that names it."""
+def test_predict_on_real_footage_without_torch(real_data: Path, classifier: tuple[Path, Path], tmp_path: Path) -> None:
+    check_predict(real_data, [sys.executable, "-c", BLOCKED], *classifier, tmp_path)
+
+
+@pytest.mark.slow
+def test_anticipate_on_real_footage_without_torch(real_data: Path, classifier: tuple[Path, Path], tmp_path: Path) -> None:
+    check_anticipate(real_data, [sys.executable, "-c", BLOCKED], *classifier, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("library", "other", "suffix"), [("onnxruntime", "openvino", ".onnx"), ("openvino", "onnxruntime", ".xml")])
+def test_the_short_list_of_packages_is_enough(
+    library: str, other: str, suffix: str, real_data: Path, exported: Path, tmp_path: Path
+) -> None:
+    """In an environment of its own that holds nothing else; the list, with one library or the other, is that of the page that names it."""
     page = (REPOSITORY / "docs" / "deploy.md").read_text(encoding="utf-8")
     (wanted,) = [line.split()[2:] for line in page.splitlines() if line.startswith("pip install numpy ")]
+    assert "`openvino` in place of `onnxruntime` runs `.xml`" in page
     venv.create(tmp_path / "env", with_pip=True)
     pip = [str(tmp_path / "env" / "bin" / "pip"), "install", "--quiet"]
-    run_to_end([*pip, *wanted], timeout_s=900, check=True)
+    run_to_end([*pip, *(library if name == "onnxruntime" else name for name in wanted)], timeout_s=900, check=True)
     run_to_end([*pip, "--no-deps", str(REPOSITORY)], timeout_s=900, check=True)
+    for name in ("torch", other):
+        assert run_to_end([tmp_path / "env" / "bin" / "python", "-c", f"import {name}"]).returncode != 0
+    python = [str(tmp_path / "env" / "bin" / "vidkd")]
     video = real_data / "pets09" / "vtest.avi"
-    found = detected([str(tmp_path / "env" / "bin" / "vidkd")], exported, video, tmp_path / "there")
+    chosen = () if library == "onnxruntime" else ("--runtime", library)
+    found = detected(python, exported, video, tmp_path / "there", *chosen)
     assert_same(found, with_torch(real_data, video, tmp_path / "here"))
-    absent = run_to_end([tmp_path / "env" / "bin" / "python", "-c", "import torch"])
-    assert absent.returncode != 0
+    checkpoint, file = tiny_checkpoint(tmp_path / "net.pt"), tmp_path / f"net{suffix}"
+    assert verb("export", "--checkpoint", checkpoint, "--out", file) == 0
+    check_predict(real_data, python, checkpoint, file, tmp_path)
+    check_anticipate(real_data, python, checkpoint, file, tmp_path)
