@@ -26,7 +26,8 @@ CHILDREN: dict[str, dict[int, str]] = {
 # And those of what a model says of itself: of the model, of its graph, of a port, of an entry.
 GRAPH, METADATA = 7, 14
 INPUT, OUTPUT = 11, 12
-NAME = 1
+TENSOR = 5
+NAME, TENSOR_NAME = 1, 8
 KEY, VALUE = 1, 2
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 DEEPEST = 100  # protobuf's own limit of nesting
@@ -85,6 +86,25 @@ def told_by(path: Path) -> Told:
                     if kind in names:
                         names[kind].append(_texts(data, port, NAME).get(NAME, ""))
     return Told(metadata=metadata, inputs=names[INPUT], outputs=names[OUTPUT])
+
+
+def batch_of(path: Path) -> int | None:
+    """The first side of the first input that is no weights; None where it is left open. Raises CheckpointError as `told_by`."""
+    with content_of(path) as data:
+        for _, graph in (field for field in fields_of(data, (0, len(data))) if field[0] == GRAPH):
+            fields = list(fields_of(data, graph))
+            weights = {_texts(data, span, TENSOR_NAME).get(TENSOR_NAME) for number, span in fields if number == TENSOR}
+            for number, port in fields:
+                if number == INPUT and _texts(data, port, NAME).get(NAME) not in weights:
+                    return next(iter(numbers_of(data, side, 1)), None) if (side := _first_side(data, port)) else None
+    return None
+
+
+def _first_side(data: mmap.mmap, port: Span) -> Span | None:
+    place: Span | None = port
+    for wanted in (2, 1, 2, 1):  # its type, that of a tensor, its shape, the first side
+        place = next((span for number, span in fields_of(data, place) if number == wanted), None) if place else None
+    return place
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ import numpy as np
 
 from vidkd.base.errors import CheckpointError
 from vidkd.runtime.network import MOST_VALUES
-from vidkd.runtime.onnx_file import GRAPH, INPUT, OUTPUT, Span, content_of, fields_of, numbers_of
+from vidkd.runtime.onnx_file import GRAPH, INPUT, OUTPUT, TENSOR, TENSOR_NAME, Span, content_of, fields_of, numbers_of
 
 MOST_MADE = 2**25
 """Values that the constants of one file may have which it makes of shapes alone, 128 MiB as float32."""
@@ -22,11 +22,11 @@ MOST_SIDES = 64
 DENSER = 8
 """Values that a byte of a file holds at most."""
 FUNCTION = 25
-NODE, TENSOR, SPARSE = 1, 5, 15  # of a graph
+NODE, SPARSE = 1, 15  # of a graph
 NODE_OF_FUNCTION = 7
 TAKES, GIVES, KIND, ATTRIBUTE = 1, 2, 4, 5  # of a node
 NAME, WHOLE, OF_TENSOR, OF_GRAPH, NUMBERS, WHOLES, GRAPHS = 1, 3, 5, 6, 7, 8, 11  # of an attribute
-DIMS, TYPE, FLOATS, INT32S, INT64S, TENSOR_NAME, RAW, DOUBLES, ELSEWHERE = 1, 2, 4, 5, 7, 8, 9, 10, 13  # of a tensor
+DIMS, TYPE, FLOATS, INT32S, INT64S, RAW, DOUBLES, ELSEWHERE = 1, 2, 4, 5, 7, 9, 10, 13  # of a tensor
 SPARSE_DIMS = 3
 TYPES = {1: "<f4", 6: "<i4", 7: "<i8", 10: "<f2", 11: "<f8"}
 """Of the tensors by which a file tells shapes and scales."""

@@ -12,6 +12,7 @@ from vidkd.bench.speed.config import ModelSpec
 from vidkd.bench.speed.cost import cost_of
 from vidkd.bench.speed.direct import LIBRARIES, NetworkInput
 from vidkd.bench.speed.opening import open_model
+from vidkd.runtime.onnx_file import batch_of
 
 
 def convolution(path: Path, batch: int | str = "batch", side: int | str = 6) -> Path:
@@ -48,12 +49,28 @@ def test_it_is_the_network_that_answers(library: str, tmp_path: Path) -> None:
     assert (cost.parameters, cost.macs, cost.file_bytes) == (None, None, (tmp_path / "c.onnx").stat().st_size)
 
 
-def test_a_file_of_fixed_batch_is_run_in_pieces(tmp_path: Path) -> None:
-    model = open_model(ModelSpec(detector=str(convolution(tmp_path / "c.onnx", batch=2)), direct="onnxruntime"), threads=1)
+@pytest.mark.parametrize("library", sorted(LIBRARIES))
+def test_a_file_of_fixed_batch_is_run_in_pieces(library: str, tmp_path: Path) -> None:
+    spec = ModelSpec(detector=str(convolution(tmp_path / "c.onnx", batch=2)), direct=library, input=[2, 6, 6])  # type: ignore[arg-type]
+    model = open_model(spec, threads=1)
     batch = model.input.noise(3, seed=1)
     pieces = model.answer(batch)
     assert [piece[0].shape[0] for piece in pieces] == [2, 2]  # type: ignore[attr-defined]
+    assert batch_of(tmp_path / "c.onnx") == 2
+    assert batch_of(convolution(tmp_path / "open.onnx")) is None
     np.testing.assert_allclose(np.concatenate([piece[0] for piece in pieces])[:3], by_hand(batch), rtol=1e-4)  # type: ignore[attr-defined]
+
+
+@pytest.mark.data
+def test_a_published_detector_of_fixed_batch_in_both_libraries(real_data: Path) -> None:
+    """Its operations hold its batch of one, which OpenCV finds out by failing."""
+    path = real_data / "weights" / "yolox_nano" / "yolox_nano_raw_0.1.1.onnx"
+    found = []
+    for library in LIBRARIES:
+        model = open_model(ModelSpec(detector=str(path), direct=library, input=[3, 416, 416]), threads=1)  # type: ignore[arg-type]
+        found.append(np.concatenate([piece[0] for piece in model.answer(model.input.noise(3, seed=1))]))  # type: ignore[attr-defined]
+    assert found[0].shape[0] == 3
+    np.testing.assert_allclose(found[0], found[1], atol=1e-2)
 
 
 def test_sides_that_nobody_tells_are_asked_for(tmp_path: Path) -> None:

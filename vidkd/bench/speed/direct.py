@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vidkd.base.errors import CheckpointError, ConfigError, first_line
 from vidkd.base.extras import require
-from vidkd.runtime.onnx_file import check_external_data
+from vidkd.runtime.onnx_file import batch_of, check_external_data
 from vidkd.runtime.onnx_sizes import check_sizes
 
 Answer: TypeAlias = Callable[[NDArray[Any]], object]
@@ -79,10 +79,10 @@ def open_opencv(path: Path, *, threads: int, device: str, shape: Sequence[int] |
         return network.forward(network.getUnconnectedOutLayersNames())
 
     try:
-        answer(form.noise(1, 0))
+        answer(form.noise(batch_of(path) or 1, 0))
     except cv2.error as error:
         raise CheckpointError(f"OpenCV fails on an input of shape (1, {form}): {path}", reason=first_line(error)) from error
-    return answer, form
+    return _in_pieces(answer, batch_of(path)), form
 
 
 LIBRARIES: dict[str, Callable[..., tuple[Answer, NetworkInput]]] = {"onnxruntime": open_onnxruntime, "opencv": open_opencv}
