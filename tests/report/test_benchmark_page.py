@@ -1,5 +1,6 @@
 """The page of a benchmark: its tables sort in a browser, its figures show the front, and what is not known is said."""
 
+import dataclasses
 import html
 import json
 import re
@@ -8,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from browser import needs_chromium
-from speed_results import ENVIRONMENT, detector, model, results
+from speed_results import ENVIRONMENT, accuracy, detector, model, results
 from test_page import browse, console, measure
 
+from vidkd.bench.single_runs_page import benchmark_section
 from vidkd.bench.speed.record import measurements_of, summary_of
 from vidkd.bench.speed.regressions import compare
 from vidkd.report.benchmark import benchmark_report
@@ -72,6 +74,17 @@ def test_windows_are_told_of_runs_that_looked_at_one_alone() -> None:
     older["data"]["models"]["small"]["judged_on"] = "40 clips of 'test', 10 groups"
     found = benchmark_report(older)
     assert "one window" not in " ".join(figure.caption for figure in found.figures) + found.tables[0].caption
+
+
+def test_what_is_judged_at_several_shares_and_timed_at_one_is_said() -> None:
+    early = dataclasses.replace(accuracy(30), fractions=(0.1, 0.2, 0.5))
+    made = results(early=dataclasses.replace(model("early", 0.02, right=30), accuracy=early))
+    found = benchmark_report(summary_of(made))
+    told = "Accuracy of early is the mean over the answers at 10, 20, 50 % of a clip; one answer is timed, at 50 %."
+    assert told in found.tables[0].caption
+    assert all(told in figure.caption for figure in found.figures if "top-1 against" in figure.title)
+    assert told in benchmark_section(summary_of(made))
+    assert "mean over the answers" not in benchmark_report(summary_of(results())).tables[0].caption
 
 
 def test_figures_show_accuracy_against_each_cost(report: Report) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from vidkd.base.progress import duration
-from vidkd.bench.speed.regressions import Comparison, check_is_benchmark, held_against, judged_on_one_window
+from vidkd.bench.speed.regressions import Comparison, check_is_benchmark, held_against, judged_at_fractions, judged_on_one_window
 from vidkd.bench.summary import check_summary
 from vidkd.report.figures import accuracy_by_condition
 from vidkd.report.pareto import Point, pareto_figure, parts_figure
@@ -60,7 +60,8 @@ def _held_against(data: Mapping[str, Any], methods: Iterable[str]) -> str:
 
 def _judged_on(data: Mapping[str, Any]) -> list[str]:
     """What the accuracy of classifiers is of, said beside every figure of it."""
-    return ["Accuracy is that of one window and one crop of each clip, as it is timed."] if judged_on_one_window(data) else []
+    words = ["Accuracy is that of one window and one crop of each clip, as it is timed."] if judged_on_one_window(data) else []
+    return [*words, *judged_at_fractions(data)]
 
 
 def _against(data: Mapping[str, Any], label: str) -> str:

@@ -50,6 +50,26 @@ def test_clips_of_which_nothing_can_be_observed_are_not_read(tiny_root: Path, tm
         np.testing.assert_array_equal(reader.read()[0], wanted[(0, number)]["rgb"].numpy())
 
 
+def test_a_model_that_is_judged_at_several_shares_is_timed_at_the_last(tiny_root: Path, tmp_path: Path) -> None:
+    saved = tiny_classifier()
+    saved.run["data"] |= {
+        "observe": {"protocol": "early", "fractions": [0.4, 0.8]},
+        "window": {"frames": FRAMES, "rule": "uniform", "short_clip": "hold"},
+    }
+    save_classifier(tmp_path / "early.pt", saved)
+    model, spec = ModelSpec(checkpoint=str(tmp_path / "early.pt")), DataSpec(root=str(tiny_root))
+    benchmark = Benchmark(BenchmarkConfig(models={"early": model}, data=spec), tmp_path / "b.yaml", (), ())
+    opened = open_model(model, threads=1)
+    shown = _shown_clips(benchmark, spec, {"early": opened}, 2)["early"]
+    assert shown.accuracy is not None
+    assert shown.reader is not None
+    assert shown.accuracy.fractions == (0.4, 0.8)
+    data, clips = shown_clips(opened, spec)
+    wanted = {fraction: evaluation_set(clips, "test", data, ["rgb"], fraction=fraction)[(0, 0)]["rgb"].numpy() for fraction in (0.4, 0.8)}
+    np.testing.assert_array_equal(shown.reader().read()[0], wanted[0.8])
+    assert not np.array_equal(wanted[0.4], wanted[0.8])
+
+
 class SlowReader:
     """Takes .3 s to decode, and .2 s more for flow; the sample is its number."""
 

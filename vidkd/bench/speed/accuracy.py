@@ -38,6 +38,8 @@ JUDGED_SCORE = 0.25
 class Accuracy:
     """metrics: by name, the main one first. on: what was judged, in words. counts: of it. unobservable: clips of the subset that were not.
 
+    fractions: observed shares of a clip whose answers the metrics are the mean over; the last is what is timed. None where there is one.
+
     By these models are compared in pairs: cell: per-clip scores of a classifier. drawn: draws of groups of clips or frames.
     """
 
@@ -47,6 +49,7 @@ class Accuracy:
     counts: Mapping[str, int] = field(default_factory=dict)
     drawn: Drawn | None = None
     unobservable: Sequence[Clip] = ()
+    fractions: Sequence[float] = ()
 
 
 def shown_clips(opened: OpenModel, spec: DataSpec, given: str = "") -> tuple[DataConfig, Clips]:
@@ -128,12 +131,14 @@ def judge_clips(opened: OpenModel, spec: DataSpec, data: DataConfig, clips: Clip
     found, values = judgement.metrics(), clip_draws(judgement)
     top1 = Figure(value=found[ACCURACY], ci95=bootstrap_ci([cell], over=("groups",)).ci95, n=len(cell.correct))
     groups = len(set(cell.group.tolist()))
+    fractions = tuple(fraction for fraction in data.observe.judged_fractions if fraction is not None)
     return Accuracy(
         metrics={ACCURACY: top1, **_further(found, values, ACCURACY, len(cell.correct))},
         cell=cell,
         on=f"{len(cell.correct)} clips of '{spec.subset}', {_windows(data)}, {groups} groups",
         counts=judgement.counts(),
         unobservable=judgement.unobservable,
+        fractions=fractions if len(fractions) > 1 else (),
         drawn=Drawn(
             metric=ACCURACY,
             values=values,

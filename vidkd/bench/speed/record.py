@@ -133,6 +133,7 @@ def _facts(model: ModelResult) -> dict[str, Any]:
         "clock": model.clock,
         "content": model.content,
         "judged_on": None if model.accuracy is None else model.accuracy.on,
+        "fractions": [] if model.accuracy is None else list(model.accuracy.fractions),
         "torch_at_start": model.cold[0].torch if model.cold else None,
         "cold_start_failed": model.cold_failure,
         "notes": [*model.cost.notes, *([f"cold start failed: {model.cold_failure}"] if model.cold_failure else [])],

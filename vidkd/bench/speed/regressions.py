@@ -119,6 +119,19 @@ def judged_on_one_window(data: Mapping[str, Any]) -> bool:
     return bool(told) and data["kind"] == "classifier" and all(ONE_WINDOW in words for words in told)
 
 
+def judged_at_fractions(data: Mapping[str, Any]) -> list[str]:
+    """A sentence for each list of observed shares over which accuracies are means, with the models whose they are. data: of a summary."""
+    by_fractions: dict[tuple[float, ...], list[str]] = {}
+    for label, model in data["models"].items():
+        if fractions := tuple(model.get("fractions") or ()):
+            by_fractions.setdefault(fractions, []).append(label)
+    return [
+        f"Accuracy of {', '.join(labels)} is the mean over the answers at {', '.join(f'{100 * each:g}' for each in fractions)} % of a clip;"
+        f" one answer is timed, at {100 * fractions[-1]:g} %."
+        for fractions, labels in by_fractions.items()
+    ]
+
+
 def asked_for(config: BenchmarkConfig) -> dict[str, Any]:
     """What `check_alike` compares, as far as a benchmark tells it before anything is measured."""
     return {
