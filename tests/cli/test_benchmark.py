@@ -1,9 +1,11 @@
 """vidkd benchmark as a user runs it: measures, repeats, compares, and refuses what cannot be meant."""
 
+import dataclasses
 import errno
 import html
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from vidkd.base.errors import CheckpointError
 from vidkd.bench.speed import regressions
 from vidkd.bench.speed import run as speed_run
 from vidkd.bench.speed.cold_start import ColdStart
-from vidkd.bench.speed.config import ModelSpec
+from vidkd.bench.speed.config import BenchmarkConfig, DataSpec, ModelSpec, ShapeSpec
 from vidkd.bench.speed.cost import content_of
 from vidkd.bench.speed.kept import identity_of
 from vidkd.bench.summary import read_summary
@@ -422,6 +424,19 @@ def test_a_label_that_is_there_twice(tmp_path: Path, capsys: pytest.CaptureFixtu
     told = capsys.readouterr().err
     assert "'models.a' is set twice" in told
     assert "twice.yaml:2" in told
+
+
+def test_every_setting_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert benchmark("--settings") == 0
+    listed = capsys.readouterr().out
+    wanted = {f"--{entry.name}" for entry in dataclasses.fields(BenchmarkConfig) if entry.name not in ("models", "data", "shape")}
+    wanted |= {f"--data.{entry.name}" for entry in dataclasses.fields(DataSpec)}
+    wanted |= {f"--shape.{entry.name}" for entry in dataclasses.fields(ShapeSpec)}
+    wanted |= {f"--models.LABEL.{entry.name}" for entry in dataclasses.fields(ModelSpec)}
+    assert set(re.findall(r"^  (--[\w.]+)", listed, re.MULTILINE)) == wanted
+    assert "fresh processes of each model" in " ".join(listed.split()), "with what it means"
+    assert benchmark() == 2
+    assert "which benchmark?" in capsys.readouterr().err
 
 
 def test_words_that_do_not_fit(measured: Path, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ import yaml
 from vidkd.base.errors import ConfigError
 from vidkd.engine.config import RunConfig, load_config, teacher_config
 from vidkd.engine.run_folder import flatten
-from vidkd.engine.settings import known_keys, merge, settings_parser, to_yaml
+from vidkd.engine.settings import known_keys, merge, read_flags, settings_parser, to_yaml
 from vidkd.tasks import TASKS
 
 
@@ -313,3 +313,8 @@ def test_clips_without_a_label_are_for_a_student_not_for_its_trained_teacher() -
     assert (teacher.data.unlabelled, teacher.data.unlabelled_manifest) == ("none", None)
     with pytest.raises(ConfigError, match="task supervised learns nothing from clips without a label"):
         load_config(settings={"data.unlabelled": "use"})
+
+
+def test_flags_are_read_with_a_value_behind_them_or_behind_an_equals_sign() -> None:
+    words = ["--a.b", "1", "--c=x=y", "--d", "--e", "-1", "left", "--f"]
+    assert read_flags(words) == [("--a.b", "1"), ("--c", "x=y"), ("--d", None), ("--e", "-1"), ("left", None), ("--f", None)]

@@ -21,9 +21,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vidkd.base.errors import ConfigError, DataError
 from vidkd.base.roots import ROOT_HELP, roots_of
 from vidkd.cli.number_flags import add_number
 from vidkd.cli.outputs import add_overwrite_argument, check_folder, written_or_refused
+from vidkd.cli.settings import list_benchmark
 
 if TYPE_CHECKING:
     from vidkd.bench.speed.config import Benchmark
@@ -39,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
     parser.add_argument(
         "words",
-        nargs="+",
+        nargs="*",
         metavar="WHAT",
         help="a benchmark, as in configs/benchmark/; or compare and two summaries; or report and the folder of one",
     )
@@ -57,16 +59,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of compare and --repeat: share by which a figure may differ beyond the intervals (default: 0)",
     )
     add_overwrite_argument(parser, "--out")
-    parser.epilog = "any setting of the benchmark may follow as a flag: --data.root DIR --rounds 5"
+    parser.add_argument("--settings", dest="list_settings", action="store_true", help="list every setting of a benchmark, and stop")
+    parser.epilog = "any setting of the benchmark may follow as a flag: --data.root DIR --rounds 5   (--settings lists them)"
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure, or compare."""
+    if arguments.list_settings:
+        return list_benchmark()
+    if not arguments.words:
+        raise ConfigError("which benchmark?", to_mend="vidkd benchmark BENCHMARK.yaml, as in configs/benchmark/; or compare, or report")
     if arguments.words[0] == COMPARE:
         return _compare(arguments)
     if arguments.words[0] == REPORT:
         return _report_again(arguments)
-    from vidkd.base.errors import ConfigError
     from vidkd.base.extras import require
     from vidkd.bench.speed.config import read_benchmark
 
@@ -101,8 +107,6 @@ def _told_cold_starts(*summaries: Mapping[str, Any]) -> int:
 
 def _check_place(folder: Path, arguments: argparse.Namespace) -> None:
     """Raise ConfigError where another run, the second one under --repeat, would be replaced unasked."""
-    from vidkd.base.errors import ConfigError
-
     if arguments.overwrite:
         return
     there = [path for name in SECOND if (path := folder / name).exists()]
@@ -151,7 +155,6 @@ def _report(folder: Path, summary: Mapping[str, Any], command: str, repeated: "C
 
 def _repeat(benchmark: "Benchmark", folder: Path, device: str, command: Sequence[str], tolerance: float) -> int:
     """The second run lies beside the first, which stays; the exit code is that of `compare`."""
-    from vidkd.base.errors import ConfigError
     from vidkd.bench.speed.cost import content_of
     from vidkd.bench.speed.kept import read_measurements
     from vidkd.bench.speed.places import located
@@ -184,7 +187,6 @@ def _repeat(benchmark: "Benchmark", folder: Path, device: str, command: Sequence
 
 def _check_repeated(first: Mapping[str, Any], benchmark: "Benchmark", folder: Path) -> None:
     """Raise DataError, before anything is measured, where the first run can be no pair of this one."""
-    from vidkd.base.errors import DataError
     from vidkd.bench.speed.regressions import asked_for, check_alike
 
     try:
@@ -195,7 +197,6 @@ def _check_repeated(first: Mapping[str, Any], benchmark: "Benchmark", folder: Pa
 
 def _report_again(arguments: argparse.Namespace) -> int:
     """The page of a benchmark that was measured, with its second run if there is one; for a page that was lost or could not be made."""
-    from vidkd.base.errors import ConfigError
     from vidkd.bench.speed.asked import told_command
     from vidkd.bench.speed.kept import read_measurements
     from vidkd.bench.speed.regressions import check_is_benchmark, compare
@@ -218,7 +219,6 @@ def _report_again(arguments: argparse.Namespace) -> int:
 
 def _compare(arguments: argparse.Namespace) -> int:
     """Exit code 1 where something got worse, is gone, or moved the wrong way without an interval that tells whether by chance."""
-    from vidkd.base.errors import ConfigError
     from vidkd.bench.speed.kept import read_measurements
     from vidkd.bench.speed.regressions import compare
     from vidkd.bench.summary import read_summary

@@ -28,6 +28,20 @@ def list_settings(kind: "type[Settings]", task: str) -> int:
     return 0
 
 
+def list_benchmark() -> int:
+    """Print every setting of a benchmark; those of a model stand below its label."""
+    from jsonargparse import ArgumentParser
+
+    from vidkd.bench.speed.config import BenchmarkConfig, DataSpec, ModelSpec
+
+    parser = ArgumentParser(prog="benchmark", add_help=False)
+    parser.add_class_arguments(BenchmarkConfig, skip={"models", "data"}, instantiate=False)
+    parser.add_class_arguments(DataSpec, "data", instantiate=False)
+    parser.add_class_arguments(ModelSpec, "models.LABEL", instantiate=False)
+    sys.stdout.write(_readable(parser.format_help()))
+    return 0
+
+
 def check_judging_reads(flags: "Sequence[str]", kind: "type[Settings]", sections: "Sequence[str]", *, unread: str | None = None) -> None:
     """Raise ConfigError for the first flag, known as a setting, that judging does not read.
 

@@ -133,21 +133,16 @@ class _Places:
 
     def flag(self, key: str) -> bool:
         """Whether a key was given on the command line."""
-        return any(word.split("=")[0] == f"--{key}" for word in self.overrides)
+        return any(flag == f"--{key}" for flag, _ in read_flags(self.overrides))
 
     def given(self, key: str) -> str:
         """What was given for a key on the command line, "" if nothing was."""
-        found = ""
-        for number, word in enumerate(self.overrides):
-            flag, equals, value = word.partition("=")
-            if flag == f"--{key}":
-                found = value if equals else "".join(self.overrides[number + 1 : number + 2])
-        return found
+        return next((text or "" for flag, text in reversed(read_flags(self.overrides)) if flag == f"--{key}"), "")
 
     def named_in(self, message: str) -> str:
         """Where the first given setting that a message names was given; a message may leave out the sections that a key lies in."""
         names = re.findall(r"[a-z]\w*(?:\.\w+)+", message)
-        flags = [word[2:].split("=")[0] for word in self.overrides if word.startswith("--")]
+        flags = [flag[2:] for flag, _ in read_flags(self.overrides) if flag.startswith("--")]
         for key in (*flags, *self.lines):
             if any(key == name or key.endswith(f".{name}") for name in names):
                 return self.of(key)
@@ -195,6 +190,17 @@ def _collect_lines(node: Any, prefix: str, lines: dict[str, int], path: Path) ->
         _collect_lines(value, f"{name}.", lines, path)
 
 
+def read_flags(words: Sequence[str]) -> list[tuple[str, str | None]]:
+    """(Flag, value) of `--key value` and `--key=value`, None for one without a value; a word that is neither stands alone, without one."""
+    found: list[tuple[str, str | None]] = []
+    left = list(words)
+    while left:
+        flag, equals, text = left.pop(0).partition("=")
+        is_followed = flag.startswith("--") and bool(left) and not left[0].startswith("--")
+        found.append((flag, text if equals else left.pop(0) if is_followed else None))
+    return found
+
+
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """`base` with the nested values of `over` put in; neither is changed. Keys of `over` may be dotted."""
     result = dict(base)
@@ -208,13 +214,8 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 def chosen_task(content: Mapping[str, Any], overrides: Sequence[str]) -> str:
     """The task that a configuration's content names, or a flag over it."""
-    task = content.get("task", DEFAULT_TASK)
-    for number, word in enumerate(overrides):
-        if word.startswith("--task="):
-            task = word.removeprefix("--task=")
-        elif word == "--task" and number + 1 < len(overrides):
-            task = overrides[number + 1]
-    return str(task)
+    named = [text for flag, text in read_flags(overrides) if flag == "--task" and text is not None]
+    return str([content.get("task", DEFAULT_TASK), *named][-1])
 
 
 def known_keys(kind: type[Settings], task: str) -> set[str]:

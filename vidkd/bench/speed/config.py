@@ -302,19 +302,17 @@ def read_benchmark(path: Path | str, overrides: Sequence[str] = (), *, roots: Se
 
 
 def _flags(words: Sequence[str]) -> list[tuple[str, str]]:
-    """(Dotted key, value) of --key value and --key=value."""
+    """(Dotted key, value) of the flags."""
+    from vidkd.engine.settings import read_flags
+
     found = []
-    left = list(words)
     known = [entry.name for entry in dataclasses.fields(BenchmarkConfig)]
-    while left:
-        key, equals, text = left.pop(0).partition("=")
-        if key.startswith("--") and key[2:].partition(".")[0] not in known:
-            raise UnknownFlagError.of("setting", key, [f"--{name}" for name in known], where="command line")
-        if not equals:
-            if not left:
-                raise ConfigError(f"'{key}' needs a value", where="command line")
-            text = left.pop(0)
-        found.append((key.removeprefix("--"), text))
+    for flag, text in read_flags(words):
+        if flag.startswith("--") and flag[2:].partition(".")[0] not in known:
+            raise UnknownFlagError.of("setting", flag, [f"--{name}" for name in known], where="command line")
+        if text is None:
+            raise ConfigError(f"'{flag}' needs a value", where="command line")
+        found.append((flag.removeprefix("--"), text))
     return found
 
 

@@ -29,6 +29,7 @@ from vidkd.bench.speed.rounds import block, calls_in, interleave
 from vidkd.detection.annotations import BoxManifest
 from vidkd.engine.allocator import keep_freed_memory
 from vidkd.engine.checkpoint import warn_if_unfinished
+from vidkd.engine.settings import read_flags
 
 log = logging.getLogger(__name__)
 
@@ -237,7 +238,7 @@ def _shown_clips(benchmark: Benchmark, spec: DataSpec, opened: Mapping[str, Open
 
 def _place_of_root(benchmark: Benchmark) -> str:
     key = "data.manifest" if benchmark.config.data is not None and benchmark.config.data.manifest else "data.root"
-    flag = any(word.split("=")[0] == f"--{key}" for word in benchmark.overrides)
+    flag = any(flag == f"--{key}" for flag, _ in read_flags(benchmark.overrides))
     return f"--{key} on the command line" if flag else f"{key} in {benchmark.path}"
 
 
