@@ -1,5 +1,6 @@
 """What is kept of accuracy beside a summary: found by its name, known by its content, enough to compare two runs in pairs."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -9,8 +10,8 @@ from speed_results import accuracy, detector, model, results
 
 from vidkd.base.errors import DataError
 from vidkd.base.files import write_json
-from vidkd.bench.intervals import paired_difference
-from vidkd.bench.speed.kept import identity_of, measurements_beside, moved_between, read_measurements
+from vidkd.bench.intervals import Cell, paired_difference
+from vidkd.bench.speed.kept import identity_of, measurements_beside, moved_between, read_measurements, short_accuracy, short_moved
 from vidkd.bench.speed.record import measurements_of, summary_of
 
 
@@ -72,3 +73,51 @@ def test_detectors_keep_their_draws() -> None:
     moved = moved_between(one_group, one_group, "small", "ap50")
     assert moved is not None
     assert moved.ci95 is None
+
+
+def test_summaries_alone_tell_the_same_difference_of_the_main_metric() -> None:
+    made = [results(small=model("small", 0.005, right=right)) for right in (28, 21)]
+    one, other = (json.loads(json.dumps(summary_of(each)["data"])) for each in made)
+    assert one["models"]["small"]["accuracy"]["right"] == [4] * 7 + [0] * 3
+    assert other["models"]["small"]["accuracy"]["right"] == [4] * 5 + [1] + [0] * 4
+    assert one["models"]["small"]["accuracy"]["clips"] == [4] * 10
+    wanted = moved_between(*map(measurements_of, made), "small", "top1")
+    found = short_moved(one, other, "small", "top1")
+    assert wanted is not None
+    assert found is not None
+    assert found.ci95 == pytest.approx(wanted.ci95)
+    assert short_moved(one, other, "small", "class_mean") is None, "the main metric alone"
+    assert short_moved(one, other, "peer", "top1") is None, "not judged"
+    older = {"models": {"small": {}}}
+    assert short_moved(older, other, "small", "top1") is None
+    other["models"]["small"]["accuracy"]["samples"] = "other clips"
+    with pytest.raises(DataError, match="'small' was judged on other clips"):
+        short_moved(one, other, "small", "top1")
+
+
+def test_groups_of_unlike_size_and_shares_of_a_clip() -> None:
+    """The order of groups is that of their names, wherever their clips stand."""
+    rng = np.random.default_rng(0)
+    group = rng.permutation(np.repeat([f"g{number}" for number in range(12)], range(1, 13)))
+    one, other = (np.round(rng.integers(0, 4, len(group)) / 3, 6) for _ in range(2))
+    judged = [
+        dataclasses.replace(accuracy(1), cell=Cell(seed=0, fold="1", correct=right, group=group, clip=np.arange(len(group))))
+        for right in (one, other)
+    ]
+    data = [{"models": {"a": {"accuracy": json.loads(json.dumps(short_accuracy(each)))}}} for each in judged]
+    found = short_moved(*data, "a", "top1")
+    assert found is not None
+    wanted = paired_difference([judged[1].cell], [judged[0].cell], over=("groups",)).ci95  # type: ignore[list-item]
+    assert found.ci95 == pytest.approx(wanted, abs=1e-5)
+
+
+def test_summaries_of_detectors_hold_two_hundred_draws_and_stay_small() -> None:
+    draws = np.random.default_rng(0).random(2000) / 10
+    made = [results(**{f"d{number}": detector(f"d{number}", 0.4, draws + shift) for number in range(11)}) for shift in (0.4, 0.3)]
+    one, other = (summary_of(each)["data"] for each in made)
+    found = short_moved(one, other, "d3", "ap50")
+    assert found is not None
+    assert found.ci95 == pytest.approx((-0.1, -0.1), abs=1e-4)
+    kept = [entry["accuracy"] for entry in one["models"].values()]
+    assert len(kept[-1]["draws"]) == 200
+    assert len(json.dumps(kept)) < 30_000

@@ -8,7 +8,7 @@ from speed_results import ENVIRONMENT, results
 
 from vidkd.base.errors import DataError
 from vidkd.bench.speed.record import measurements_of, summary_of
-from vidkd.bench.speed.regressions import asked_for, compare, is_better_higher
+from vidkd.bench.speed.regressions import Change, asked_for, compare, is_better_higher
 
 
 def row(value: float, ci95: tuple[float, float] | None = None) -> dict[str, Any]:
@@ -268,3 +268,23 @@ def test_what_a_benchmark_asks_for_is_what_its_summary_tells() -> None:
 )
 def test_which_way_is_better(metric: str, higher: bool) -> None:
     assert is_better_higher(metric) == higher
+
+
+@pytest.mark.parametrize(("groups", "verdict"), [(1, "same"), (6, "worse")])
+def test_kept_summaries_without_measurements_are_compared_in_pairs_by_the_main_metric(groups: int, verdict: str) -> None:
+    """A clip less in one of ten groups may be chance, in six of them it is not; by the two numbers alone both are worse."""
+    first, second = summary_of(results()), summary_of(results())
+    told = second["data"]["models"]["small"]["accuracy"]
+    told["right"] = [right - (place < groups) for place, right in enumerate(told["right"])]
+    second["methods"]["small"]["metrics"]["top1"] |= {"values": {"0/1": 0.7 - groups / 40}, "mean": 0.7 - groups / 40}
+
+    def top1() -> Change:
+        (change,) = [each for each in compare(first, second).changes if (each.model, each.metric) == ("small", "top1")]
+        return change
+
+    assert top1().verdict == verdict
+    assert top1().moved is not None
+    for summary in (first, second):
+        del summary["data"]["models"]["small"]["accuracy"]
+    assert (top1().verdict, top1().moved) == ("worse", None)
+    assert "0.01 where not both runs keep" in " ".join(compare(first, second).notes)

@@ -1,6 +1,7 @@
-"""What measurements.json keeps of accuracy, so that two runs on the same clips or frames can be compared in pairs.
+"""What is kept of accuracy, so that two runs on the same clips or frames can be compared in pairs.
 
-Of classifiers the rightness of every clip, of all models the metrics in each draw of groups, rounded to six digits. It needs no torch.
+measurements.json holds, of classifiers the rightness of every clip, of all models the metrics in each draw of groups, rounded to six
+digits; summary.json itself a short form of the main metric. It needs no torch.
 """
 
 import hashlib
@@ -26,6 +27,8 @@ TOP1 = "top1"
 ONE_WINDOW = "one window and crop of each"
 """How classifiers are judged, as `judged_on` says it; runs from before that looked at several windows of a clip do not say it."""
 NAME = "measurements"
+SHORT, SHORT_DRAWS, SHORT_DIGITS = "accuracy", 200, 5
+"""Of what a summary itself holds, key and size."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +58,52 @@ def kept_samples(accuracies: "Iterable[Accuracy]") -> dict[str, dict[str, list[s
     return found
 
 
+def short_accuracy(accuracy: "Accuracy") -> dict[str, Any]:
+    """What a summary itself holds of the main metric of one model, a kilobyte or two, so that two summaries alone can be compared in pairs.
+
+    Of classifiers top-1: `right`, how many clips of each group were right, `clips`, how many it has, groups in the order of their names. Of
+    detectors `draws`: the metric in the first SHORT_DRAWS draws of groups.
+    """
+    drawn, cell = accuracy.drawn, accuracy.cell
+    assert drawn is not None
+    told = {"metric": drawn.metric, "samples": drawn.on.samples, "classes": _hash(list(drawn.on.classes))}
+    if cell is None:
+        return {**told, "draws": np.round(drawn.values.get(drawn.metric, np.zeros(0))[:SHORT_DRAWS], SHORT_DIGITS).tolist()}
+    _, place = np.unique(cell.group, return_inverse=True)
+    right = np.round(np.bincount(place, weights=np.asarray(cell.correct, np.float64)), SHORT_DIGITS).tolist()
+    return {**told, "right": [int(each) if each == int(each) else each for each in right], "clips": np.bincount(place).tolist()}
+
+
+def short_moved(first: Mapping[str, Any], second: Mapping[str, Any], model: str, metric: str) -> Moved | None:
+    """As `moved_between`, by what the summaries themselves hold of the main metric. first, second: the `data` of both."""
+    before, after = (side.get("models", {}).get(model, {}).get(SHORT) for side in (first, second))
+    if before is None or after is None or {before["metric"], after["metric"]} != {metric}:
+        return None
+    _check_same_samples(before, after, model)
+    if "draws" in before and "draws" in after:
+        one, other = before["draws"], after["draws"]
+        return Moved(ci95=percentile_interval(np.subtract(other, one)) if len(one) == len(other) else None)
+    clips = np.asarray(before["clips"])
+    groups = np.repeat([f"{number:06d}" for number in range(len(clips))], clips)  # whose order is that of the groups' own names
+    cells = [
+        Cell(seed=0, fold="all", correct=np.repeat(np.divide(side["right"], clips), clips), group=groups, clip=np.arange(len(groups)))
+        for side in (after, before)
+    ]
+    return Moved(ci95=paired_difference(cells[:1], cells[1:], over=("groups",)).ci95)
+
+
+def _check_same_samples(before: Mapping[str, Any], after: Mapping[str, Any], model: str) -> None:
+    if any(before[name] != after[name] for name in ("samples", "classes")):
+        raise DataError(f"'{model}' was judged on other clips, frames or classes in the two benchmarks", to_mend="judge both on the same")
+
+
+def _hash(content: object) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def identity_of(measurements: Mapping[str, Any]) -> str:
     """A hash of all measurements, by which a summary knows its own."""
-    return hashlib.sha256(json.dumps(measurements, sort_keys=True).encode()).hexdigest()[:16]
+    return _hash(measurements)
 
 
 def measurements_beside(summary: Path | str) -> Path:
@@ -94,8 +140,7 @@ def moved_between(first: Mapping[str, Any] | None, second: Mapping[str, Any] | N
     before, after = (None if side is None else side["models"].get(model, {}).get("accuracy") for side in (first, second))
     if first is None or before is None or after is None:
         return None
-    if any(before[name] != after[name] for name in ("samples", "classes")):
-        raise DataError(f"'{model}' was judged on other clips, frames or classes in the two benchmarks", to_mend="judge both on the same")
+    _check_same_samples(before, after, model)
     if metric == TOP1 and before["correct"] is not None and after["correct"] is not None:
         clips = first["samples"][before["samples"]]
         cells = [Cell(seed=0, fold="all", correct=side["correct"], group=clips["group"], clip=clips["clip"]) for side in (after, before)]

@@ -6,7 +6,7 @@ from typing import Any
 
 from vidkd.bench.speed.asked import COMMAND, SETTINGS, kept_command, kept_settings
 from vidkd.bench.speed.end_to_end import TOTAL
-from vidkd.bench.speed.kept import KIND, NAME, identity_of, kept_accuracy, kept_samples
+from vidkd.bench.speed.kept import KIND, NAME, SHORT, identity_of, kept_accuracy, kept_samples, short_accuracy
 from vidkd.bench.speed.pairs import pairs_of
 from vidkd.bench.speed.run import Condition, ModelResult, Results
 from vidkd.bench.speed.statistics import Figure, median, p95, rate, ratio
@@ -133,6 +133,7 @@ def _facts(model: ModelResult) -> dict[str, Any]:
         "clock": model.clock,
         "content": model.content,
         "judged_on": None if model.accuracy is None else model.accuracy.on,
+        SHORT: None if model.accuracy is None or model.accuracy.drawn is None else short_accuracy(model.accuracy),
         "fractions": [] if model.accuracy is None else list(model.accuracy.fractions),
         "torch_at_start": model.cold[0].torch if model.cold else None,
         "cold_start_failed": model.cold_failure,

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from vidkd.base.errors import DataError
 from vidkd.bench.speed.config import BenchmarkConfig
-from vidkd.bench.speed.kept import ONE_WINDOW, Moved, moved_between
+from vidkd.bench.speed.kept import ONE_WINDOW, Moved, moved_between, short_moved
 from vidkd.bench.speed.machine import other_libraries, same_machine
 
 Verdict = Literal["same", "better", "worse", "unknown", "gone", "new"]
@@ -87,16 +87,16 @@ def compare(
 
     A time differs if the two 95 % intervals do not meet; an exact figure, as the number of parameters, if it is another number; an accuracy
     if the interval of its difference on the same clips or frames leaves out zero. measurements: of both runs (`read_measurements`), which
-    tell that difference; an accuracy of which one of them tells nothing differs by more than UNPAIRED. Of what has no interval nobody can
-    say: `unknown`, unless it is equal (a time or size within UNTOLD). tolerance: share of the first value by which a figure may differ on
-    top of that. A figure or model that only one run has is `gone` or `new`.
+    tell that difference; of the main metric the summaries do too. An accuracy of which nothing tells it differs by more than UNPAIRED. Of
+    what has no interval nobody can say: `unknown`, unless it is equal (a time or size within UNTOLD). tolerance: share of the first value
+    by which a figure may differ on top of that. A figure or model that only one run has is `gone` or `new`.
     Raises DataError for summaries of no benchmark, and as `check_alike`.
     """
     for summary in (first, second):
         check_is_benchmark(summary)
     check_alike(first["data"], second["data"])
     machine = same_machine(first["environment"], second["environment"])
-    changes = tuple(_changes(first["methods"], second["methods"], machine, tolerance, measurements))
+    changes = tuple(_changes(first, second, machine, tolerance, measurements))
     return Comparison(changes=changes, same_machine=machine, notes=tuple(_notes(first, second, changes)))
 
 
@@ -165,14 +165,17 @@ def check_alike(first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
 def _changes(
     first: Mapping[str, Any], second: Mapping[str, Any], machine: bool, tolerance: float, measurements: tuple[Measured, Measured]
 ) -> Iterator[Change]:
-    for model in dict.fromkeys((*first, *second)):
-        before, after = (side[model]["metrics"] if model in side else {} for side in (first, second))
+    methods = first["methods"], second["methods"]
+    for model in dict.fromkeys((*methods[0], *methods[1])):
+        before, after = (side[model]["metrics"] if model in side else {} for side in methods)
         for metric in dict.fromkeys((*before, *after)):
             base = metric.partition("@")[0]
             if base in COUNTS or (not machine and base in (*ABSOLUTE, *ABSOLUTE_PARTS)):
                 continue
             pair = _figure(before.get(metric)), _figure(after.get(metric))
-            moved = moved_between(*measurements, model, metric) if is_accuracy(metric) else None
+            moved = None
+            if is_accuracy(metric):
+                moved = moved_between(*measurements, model, metric) or short_moved(first["data"], second["data"], model, metric)
             verdict = _verdict(metric, *pair, moved, tolerance)
             yield Change(model=model, metric=metric, before=pair[0], after=pair[1], verdict=verdict, moved=moved)
 
