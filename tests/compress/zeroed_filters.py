@@ -10,13 +10,19 @@ from vidkd.compress.importance import is_norm
 from vidkd.compress.traced import pieces_of
 
 
-def lively(net: nn.Module, example: Tensor) -> nn.Module:
-    """Random scales, shifts and statistics in every batch normalisation, the latter those of the example: nothing vanishes on the way."""
+def lively(
+    net: nn.Module, example: Tensor, *, scales: tuple[float, float] = (0.5, 1.5), shifts: tuple[float, float] = (-0.5, 0.5)
+) -> nn.Module:
+    """Random scales, shifts and statistics in every batch normalisation, the latter those of the example: nothing vanishes on the way.
+
+    With shifts of more than two deviations hardly a value is cut off at zero: what a deep network says then hangs on all of its layers
+    without growing what is off in each.
+    """
     generator = torch.Generator().manual_seed(0)
     norms = [layer for layer in net.modules() if is_norm(layer)]
     for norm in norms:
-        nn.init.uniform_(norm.get_parameter("weight"), 0.5, 1.5, generator=generator)
-        nn.init.uniform_(norm.get_parameter("bias"), -0.5, 0.5, generator=generator)
+        nn.init.uniform_(norm.get_parameter("weight"), *scales, generator=generator)
+        nn.init.uniform_(norm.get_parameter("bias"), *shifts, generator=generator)
         norm.momentum = 1.0
     with torch.no_grad():
         net.train()(example)
