@@ -62,10 +62,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A real file system of a quarter of a megabyte, a fraction of the network's weights."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)], capture_output=True, check=False).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)], capture_output=True, check=False, timeout=60
+    ).returncode:
         pytest.skip("mounting a small file system wants root")
     yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    subprocess.run(["umount", str(folder)], check=True, timeout=60)
 
 
 @pytest.mark.parametrize(

@@ -75,9 +75,9 @@ def test_eight_bits_saturate_without_vnni(bits: Any, flags: set[str], told: bool
     )
 
 
-def spoilt(*given: Any) -> Quantised:
+def spoilt(*given: Any, **further: Any) -> Quantised:
     """Integers whose scales are off, so that nothing is left of the signal."""
-    made = QUANTISE_ONCE(*given)
+    made = QUANTISE_ONCE(*given, **further)
     model = onnx.load_from_string(made.graph)
     rng = np.random.default_rng(0)
     for tensor in model.graph.initializer:
