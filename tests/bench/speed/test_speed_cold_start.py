@@ -115,7 +115,8 @@ def test_a_line_that_was_begun_before_the_answer(checkpoint: Path) -> None:
 
 @pytest.mark.parametrize("begun", ["", f"print({MARK!r}[:5], end='', flush=True);"], ids=["silent", "within a line"])
 def test_a_process_that_does_not_answer_is_ended_with_what_it_started(begun: str) -> None:
-    code = f"import sys, time; from subprocess import Popen; {begun} Popen([sys.executable, '-c', 'import time; time.sleep(60)']); time.sleep(60)"
+    child = "Popen([sys.executable, '-c', 'import time; time.sleep(60)'])"
+    code = f"import sys, time; from subprocess import Popen; {begun} {child}; time.sleep(60)"
     started = time.monotonic()
     with pytest.raises(CheckpointError, match=r"does not answer within 0.7 s with tiny3d") as error:
         stand_in(code, limit_s=0.7)
