@@ -1,11 +1,9 @@
 """vidkd benchmark as a user runs it: measures, repeats, compares, and refuses what cannot be meant."""
 
-import dataclasses
 import errno
 import html
 import json
 import os
-import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,11 +16,9 @@ from speed_models import tiny_checkpoint, tiny_export
 
 from vidkd.base import cores
 from vidkd.base import files as base_files
-from vidkd.base.errors import CheckpointError
 from vidkd.bench.speed import regressions
 from vidkd.bench.speed import run as speed_run
-from vidkd.bench.speed.cold_start import ColdStart
-from vidkd.bench.speed.config import BenchmarkConfig, DataSpec, ModelSpec, ShapeSpec
+from vidkd.bench.speed.config import ModelSpec
 from vidkd.bench.speed.cost import content_of
 from vidkd.bench.speed.kept import identity_of
 from vidkd.bench.summary import read_summary
@@ -282,52 +278,6 @@ def test_speed_alone_on_noise_with_cold_starts(files: Path, tmp_path: Path, caps
     assert "written: " in capsys.readouterr().out
 
 
-def failing(monkeypatch: pytest.MonkeyPatch, label: str, after: int) -> list[str]:
-    """Cold starts of which those of one backbone fail from the `after`-th on; noted is which were asked for."""
-    asked: list[str] = []
-
-    def start(spec: ModelSpec, **_: object) -> ColdStart:
-        asked.append(spec.what)
-        if spec.what == label and asked.count(label) > after:
-            raise CheckpointError(f"a fresh process cannot answer with {label}", reason="killed")
-        return ColdStart(total_s=2.0, ready_s=1.0, answer_s=0.1, peak_bytes=2**20, peak_gpu_bytes=None, torch=True)
-
-    monkeypatch.setattr(speed_run, "cold_start", start)
-    return asked
-
-
-def test_a_cold_start_that_fails_is_told_and_all_else_is_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    asked = failing(monkeypatch, "tiny3d", after=2)
-    models = {"a": {"backbone": "tiny3d"}, "b": {"backbone": "mobilenet_v3_small"}}
-    path = write(tmp_path / "two.yaml", models, cold_starts=2, batches=[1], shape={"frames": 4, "size": 32})
-    assert benchmark(path, "--out", tmp_path / "out", "--device", "cpu") == 1
-    assert (asked.count("tiny3d"), asked.count("mobilenet_v3_small")) == (3, 4), "no more of one that failed"
-    assert "no cold start of a: a fresh process cannot answer with tiny3d: killed" in capsys.readouterr().err
-    summary = read_summary(tmp_path / "out" / "summary.json")
-    first, second = (method["metrics"] for method in summary["methods"].values())
-    assert {"latency_ms@b1t1", "parameters"} <= set(first)
-    assert not {"cold_start_s", "memory_mib"} & set(first)
-    assert second["cold_start_s"]["mean"] == 2.0
-    assert "cold_start_ratio" not in second
-    assert "cold start failed: a fresh process cannot answer with tiny3d: killed" in (tmp_path / "out" / "report.html").read_text()
-    assert json.loads((tmp_path / "out" / "measurements.json").read_text())["models"]["b"]["cold_starts"]
-
-
-def test_a_model_that_no_fresh_process_can_open_is_told_before_anything_is_timed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    failing(monkeypatch, "tiny3d", after=0)
-    monkeypatch.setattr(speed_run, "interleave", lambda *_, **__: pytest.fail("something was timed"))
-    path = write(tmp_path / "one.yaml", {"a": {"backbone": "tiny3d"}}, cold_starts=1)
-    assert benchmark(path, "--out", tmp_path / "out", "--device", "cpu") == 2
-    told = capsys.readouterr().err
-    assert "cannot answer with tiny3d" in told
-    assert "model of the benchmark : a" in told
-    assert not (tmp_path / "out").exists()
-
-
 def test_files_below_a_root_are_named_as_the_benchmark_wrote_them(
     files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -416,27 +366,6 @@ def test_a_folder_that_takes_no_files_is_told_before_anything_is_measured(
     assert "cannot write" in said.err
     assert "reason  : No space left on device" in said.err
     assert "peer" in said.out, "the figures are told all the same"
-
-
-def test_a_label_that_is_there_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "twice.yaml").write_text("models:\n  a: {backbone: tiny3d}\n  a: {backbone: r3d_18}\n")
-    assert benchmark(tmp_path / "twice.yaml") == 2
-    told = capsys.readouterr().err
-    assert "'models.a' is set twice" in told
-    assert "twice.yaml:2" in told
-
-
-def test_every_setting_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert benchmark("--settings") == 0
-    listed = capsys.readouterr().out
-    wanted = {f"--{entry.name}" for entry in dataclasses.fields(BenchmarkConfig) if entry.name not in ("models", "data", "shape")}
-    wanted |= {f"--data.{entry.name}" for entry in dataclasses.fields(DataSpec)}
-    wanted |= {f"--shape.{entry.name}" for entry in dataclasses.fields(ShapeSpec)}
-    wanted |= {f"--models.LABEL.{entry.name}" for entry in dataclasses.fields(ModelSpec)}
-    assert set(re.findall(r"^  (--[\w.]+)", listed, re.MULTILINE)) == wanted
-    assert "fresh processes of each model" in " ".join(listed.split()), "with what it means"
-    assert benchmark() == 2
-    assert "which benchmark?" in capsys.readouterr().err
 
 
 def test_words_that_do_not_fit(measured: Path, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
