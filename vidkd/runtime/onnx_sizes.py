@@ -25,7 +25,7 @@ FUNCTION = 25
 NODE, SPARSE = 1, 15  # of a graph
 NODE_OF_FUNCTION = 7
 TAKES, GIVES, KIND, ATTRIBUTE = 1, 2, 4, 5  # of a node
-NAME, WHOLE, OF_TENSOR, OF_GRAPH, NUMBERS, WHOLES, GRAPHS = 1, 3, 5, 6, 7, 8, 11  # of an attribute
+NAME, WHOLE, OF_TENSOR, OF_GRAPH, WHOLES, GRAPHS, OF_SPARSE, SPARSES = 1, 3, 5, 6, 8, 11, 22, 23  # of an attribute
 DIMS, TYPE, FLOATS, INT32S, INT64S, RAW, DOUBLES, ELSEWHERE = 1, 2, 4, 5, 7, 9, 10, 13  # of a tensor
 SPARSE_DIMS = 3
 TYPES = {1: "<f4", 6: "<i4", 7: "<i8", 10: "<f2", 11: "<f8"}
@@ -146,7 +146,7 @@ def _check_attribute(data: mmap.mmap, span: Span, gives: Sequence[str], known: _
             known.made = inside.made
         elif number == OF_TENSOR:
             _note_tensor(data, at, gives[0] if gives else "", known, path)
-        elif number in (22, 23):
+        elif number in (OF_SPARSE, SPARSES):
             _check_made(_product(numbers_of(data, at, SPARSE_DIMS)), "a sparse tensor", known, path)
     if gives and (found := [*numbers_of(data, span, WHOLE), *numbers_of(data, span, WHOLES)][:MOST_SIDES]):
         known.values[gives[0]] = [float(value) for value in found]
