@@ -18,6 +18,8 @@ from vidkd.video import write_video
 REPOSITORY = Path(__file__).parents[1]
 RECIPES = sorted((REPOSITORY / "configs" / "compress").glob("*.yaml"))
 DETECTOR_RECIPES = sorted((REPOSITORY / "configs" / "compress" / "detectors").glob("*.yaml"))
+QUICK = ("fastest_all", "tiny_all")
+"""Recipes that `make test` does too; between them they have every step that the others have."""
 SEQUENCES = ("car-roundabout", "dance-twirl", "dog", "horsejump-high", "paragliding-launch", "scooter-black")
 WEIGHTS = {"yolo_fastest/yolo-fastest-1.1": "yolo_fastest/yolo-fastest-1.1", "yolov3_tiny/yolov3-tiny-m123": "yolov3_tiny/yolov3-tiny"}
 """Each cfg with its weights, below `weights`."""
@@ -103,7 +105,10 @@ def test_a_shipped_recipe_is_done_to_a_tiny_run(
     assert {"model.xml", "model.bin", "model.xml.md", "outcome.json"} <= set(made)
 
 
-@pytest.mark.parametrize("recipe", DETECTOR_RECIPES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "recipe",
+    [pytest.param(path, marks=() if path.stem in QUICK else pytest.mark.slow, id=path.stem) for path in DETECTOR_RECIPES],
+)
 def test_a_shipped_recipe_is_done_to_a_drawn_detector(recipe: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(REPOSITORY)
     made = done(recipe, root, "--runs", tmp_path, "--train.device=cpu")

@@ -1,5 +1,6 @@
 """Every shipped configuration begins with the command that runs it, is parsed, and trains teacher and student for two steps."""
 
+import functools
 import itertools
 import json
 import math
@@ -33,7 +34,8 @@ STUDIES = sorted((REPOSITORY / "configs" / "studies").glob("*.yaml"))
 RECIPES = sorted((REPOSITORY / "configs" / "compress").glob("*.yaml"))
 BENCHMARKS = sorted((REPOSITORY / "configs" / "benchmark").glob("*.yaml"))
 DETECTOR_RECIPES = sorted((REPOSITORY / "configs" / "compress" / "detectors").glob("*.yaml"))
-
+shipped = functools.cache(load_config)
+shipped_study = functools.cache(read_study)
 
 LAYOUTS: dict[str, Callable[[Path], str]] = {
     "ucf101": layout_trees.ucf101,
@@ -138,12 +140,12 @@ def test_there_is_a_data_set_for_every_configuration_and_a_configuration_for_eve
 @pytest.mark.parametrize("path", CONFIGS, ids=NAMED.get)
 def test_two_steps(path: Path, roots: Roots, tmp_path: Path) -> None:
     """With the small backbone where the configuration's own one takes long; the slow test has that."""
-    big = {"model.backbone": "tiny3d"} if load_config(path).model.backbone != "tiny3d" else {}
+    big = {"model.backbone": "tiny3d"} if shipped(path).model.backbone != "tiny3d" else {}
     trains(path, speed(roots(path), tmp_path / "runs", **big))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", [path for path in CONFIGS if load_config(path).model.backbone != "tiny3d"], ids=NAMED.get)
+@pytest.mark.parametrize("path", [path for path in CONFIGS if shipped(path).model.backbone != "tiny3d"], ids=NAMED.get)
 def test_two_steps_of_the_own_backbone(path: Path, roots: Roots, tmp_path: Path) -> None:
     trains(path, speed(roots(path), tmp_path / "runs"))
 
@@ -169,7 +171,7 @@ def test_the_first_line_is_the_command(path: Path) -> None:
 @pytest.mark.parametrize("path", CONFIGS, ids=NAMED.get)
 def test_the_split_is_one_of_the_data_set(path: Path, roots: Roots) -> None:
     manifest = Manifest.read(roots(path) / "manifest.jsonl")
-    config = load_config(path)
+    config = shipped(path)
     assert config.data.split in manifest.splits
     assert manifest.select(config.data.split, "train")
     assert manifest.horizontal_flip == (path.stem not in ("something", "motion_shapes")), "labels that name a direction"
@@ -178,7 +180,7 @@ def test_the_split_is_one_of_the_data_set(path: Path, roots: Roots) -> None:
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_every_cell_of_a_study_has_a_configuration(path: Path, roots: Roots, tmp_path: Path) -> None:
     """Every method and trial; every seed and fold of one method (those of the others are put in alike); folds that the data set has."""
-    study = read_study(path)
+    study = shipped_study(path)
     spec = study.spec
     check_settings(study)
     chosen = {name: dict.fromkeys(spec.folds, method.trials[0]) for name, method in spec.methods.items() if method.trials}
@@ -195,8 +197,8 @@ def test_every_cell_of_a_study_has_a_configuration(path: Path, roots: Roots, tmp
 
 def test_a_cell_of_the_study_of_weizmann_is_trained_as_the_configuration_says() -> None:
     """Methods differ from the base in what the study says and in nothing else."""
-    study = read_study(REPOSITORY / "configs" / "studies" / "weizmann.yaml")
-    base = load_config(study.base)
+    study = shipped_study(REPOSITORY / "configs" / "studies" / "weizmann.yaml")
+    base = shipped(study.base)
     config = cell_config(study, CellKey("attention", -1, 3, "fold2"), "test", {}, Path("runs"))
     same: tuple[Callable[[RunConfig], Any], ...] = (
         lambda c: c.task,
@@ -216,7 +218,7 @@ def test_a_study_begins_with_the_command(path: Path) -> None:
     first = path.read_text(encoding="utf-8").splitlines()[0]
     assert first.startswith("# ")
     assert re.search(rf"vidkd compare configs/studies/{path.name}\b.* --data\.root \S+", first)
-    assert read_study(path).spec.study == path.stem
+    assert shipped_study(path).spec.study == path.stem
 
 
 CONTROLS = ("none_unsmoothed",)
@@ -226,7 +228,7 @@ CONTROLS = ("none_unsmoothed",)
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_methods_are_tuned_alike(path: Path) -> None:
     """As many different trials for each method, on seeds that the test does not use; the claim's candidates are compared on them."""
-    spec: StudySpec = read_study(path).spec
+    spec: StudySpec = shipped_study(path).spec
     if not spec.tuned:
         pytest.skip("this study tunes nothing")
     compresses = any(method.compresses for method in spec.methods.values())
@@ -267,7 +269,7 @@ def test_a_recipe_begins_with_its_command_and_names_a_student_that_a_configurati
     first = path.read_text(encoding="utf-8").splitlines()[0]
     assert first.startswith(f"# vidkd compress --config configs/compress/{path.name} --data.root DIR")
     recipe = read_recipe(path)
-    made = {Path(config.runs) / str(config.name): config for config in map(load_config, CONFIGS)}
+    made = {Path(config.runs) / str(config.name): config for config in map(shipped, CONFIGS)}
     student = as_dict(made[Path(recipe.student)])
     for step in recipe.steps:
         if isinstance(step.settings, RepairConfig):
@@ -289,16 +291,17 @@ def of_steps(folder: Path, steps: Sequence[Step], *, darknet: bool = False) -> s
     return found
 
 
+@pytest.fixture(scope="module")
 def left_by_everything() -> set[str]:
     """Runs and files that the shipped configurations leave below `runs`, recipes of detectors with the seeds 0, 1 and 2."""
-    configs = [load_config(path) for path in CONFIGS]
+    configs = [shipped(path) for path in CONFIGS]
     found = {str(Path(config.runs) / str(config.name)) for config in configs} | {str(config.teacher) for config in configs}
     for path in (*RECIPES, *DETECTOR_RECIPES):
         for seed in (0, 1, 2) if "--seed" in path.read_text(encoding="utf-8").splitlines()[0] else (None,):
             recipe = read_recipe(path, seed=seed)
             found |= of_steps(recipe.folder, recipe.steps, darknet=path in DETECTOR_RECIPES)
     for path in STUDIES:
-        spec = read_study(path).spec
+        spec = shipped_study(path).spec
         for name, seed, fold in itertools.product(spec.tested, spec.seeds, spec.folds):
             folder, method = Path("runs") / spec.study / "test" / str(CellKey(name, -1, seed, fold)), spec.methods[name]
             found |= {str(folder)} if method.compresses is None else of_steps(folder, parse_steps(method.steps, str(path)))
@@ -306,11 +309,11 @@ def left_by_everything() -> set[str]:
 
 
 @pytest.mark.parametrize("path", BENCHMARKS, ids=lambda path: path.stem)
-def test_a_benchmark_names_what_the_other_configurations_leave(path: Path) -> None:
+def test_a_benchmark_names_what_the_other_configurations_leave(path: Path, left_by_everything: set[str]) -> None:
     models = read_benchmark(path).config.models
     named = {label: [model.what, model.beside, model.source] for label, model in models.items()}
-    there = left_by_everything()
-    missing = {label: name for label, names in named.items() for name in names if name and name.startswith("runs/") and name not in there}
+    ours = [(label, name) for label, names in named.items() for name in names if name and name.startswith("runs/")]
+    missing = [(label, name) for label, name in ours if name not in left_by_everything]
     assert not missing
     for label, model in models.items():
         if model.source is not None and model.source.startswith("runs/") and model.checkpoint is None:

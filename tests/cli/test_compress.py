@@ -83,6 +83,7 @@ def test_what_cannot_be_is_told(recipe: Path, tiny_teacher: Path, tmp_path: Path
     assert f"{recipe}: steps[0]" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_sizes_of_sparse_weights_are_told_as_packed(tiny_teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "sparse.yaml"
     path.write_text("steps: [{sparsify: {ratio: 0.9}}, {export: {formats: [onnx]}}]")

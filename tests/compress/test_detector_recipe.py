@@ -92,6 +92,7 @@ def test_a_run_is_pruned_repaired_factorised_and_written_in_integers(student: Pa
     assert all(outcome.found_finished for outcome in again)
 
 
+@pytest.mark.slow
 def test_a_cfg_with_weights_is_a_student_too(student: Path, streets: Path, tmp_path: Path) -> None:
     files = {"weights": "student.weights", "names": "student.names", "roots": (student, streets.parent)}
     settings = {"data": {"root": streets.name, "layout": "motion_shapes"}}

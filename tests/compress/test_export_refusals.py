@@ -166,6 +166,7 @@ def verb(name: str, *arguments: object) -> int:
     return run_verb(name, [*map(str, arguments)])
 
 
+@pytest.mark.slow
 def test_verbs_tell_it_without_a_traceback(
     tiny_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -97,6 +97,7 @@ def on_an_old_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export_module, "quantise_once", spoilt)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("on_an_old_processor")
 def test_export_and_compress_warn_alike(tiny_teacher: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     torch.manual_seed(0)

@@ -116,6 +116,7 @@ def stopped_and_resumed(recipe: Recipe, subject: Callable[[Recipe], Any], found:
     assert exported.content["metrics"] == integers.content["metrics"]
 
 
+@pytest.mark.slow
 def test_a_recipe_that_goes_on_behind_integers_finds_no_ranges(tiny_teacher: Path, tmp_path: Path, found: list[int]) -> None:
     stopped_and_resumed(recipe_of(tiny_teacher, tmp_path, WRITTEN), ClassifierSubject, found)
 

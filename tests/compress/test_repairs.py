@@ -49,6 +49,7 @@ def test_every_distillation_repairs_what_was_pruned(
         assert row[TERM[task]] > 0, "the teacher says something else than what is left of the student"
 
 
+@pytest.mark.slow
 def test_linear_layers_with_dynamic_ranges(tiny_teacher: Path, tmp_path: Path) -> None:
     written = [{"prune": {"ratio": 0.3}}, {"quantise": {"kind": "dynamic"}}, {"export": {"formats": ["onnx"]}}]
     recipe = recipe_of(tiny_teacher, tmp_path, written)

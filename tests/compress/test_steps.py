@@ -118,6 +118,7 @@ def test_a_step_is_named_by_its_folder(outcomes: list[Outcome], runs: Path) -> N
         load_classifier(runs / "small" / "5_export")
 
 
+@pytest.mark.slow
 def test_a_finished_recipe_is_read_and_a_moved_one_too(outcomes: list[Outcome], tiny_teacher: Path, runs: Path, tmp_path: Path) -> None:
     again = do(recipe_of(tiny_teacher, runs, WRITTEN))
     assert all(outcome.found_finished for outcome in again)
