@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from darknet_cfgs import stacked_cfg
+
 from vidkd.data.street_shapes import StreetShapesConfig, write_street_shapes
 from vidkd.detection.config import DetectorRunConfig, load_detector_config
 from vidkd.engine.settings import merge
@@ -23,35 +25,7 @@ STREETS = StreetShapesConfig(
     shortest_visit_s=0.2,
     arrivals_per_s=1.5,
 )
-CFG = """
-[net]
-width=64
-height=64
-channels=3
-[convolutional]
-batch_normalize=1
-filters=8
-size=3
-stride=4
-pad=1
-activation=leaky
-[convolutional]
-batch_normalize=1
-filters=16
-size=3
-stride=2
-pad=1
-activation=leaky
-[convolutional]
-filters=30
-size=1
-activation=linear
-[yolo]
-mask=0,1
-anchors=8,8, 16,16
-classes=10
-num=2
-"""
+CFG = stacked_cfg([(8, 4), (16, 2)], classes=10)
 
 
 def write_streets(root: Path) -> Path:

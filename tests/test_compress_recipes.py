@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from darknet_cfgs import stacked_cfg
 
 from vidkd.cli.main import run_verb
 from vidkd.models.darknet import Darknet
@@ -23,35 +24,7 @@ QUICK = ("fastest_all", "tiny_all")
 SEQUENCES = ("car-roundabout", "dance-twirl", "dog", "horsejump-high", "paragliding-launch", "scooter-black")
 WEIGHTS = {"yolo_fastest/yolo-fastest-1.1": "yolo_fastest/yolo-fastest-1.1", "yolov3_tiny/yolov3-tiny-m123": "yolov3_tiny/yolov3-tiny"}
 """Each cfg with its weights, below `weights`."""
-CFG = """
-[net]
-width=64
-height=64
-channels=3
-[convolutional]
-batch_normalize=1
-filters=16
-size=3
-stride=4
-pad=1
-activation=leaky
-[convolutional]
-batch_normalize=1
-filters=24
-size=3
-stride=2
-pad=1
-activation=leaky
-[convolutional]
-filters=14
-size=1
-activation=linear
-[yolo]
-mask=0,1
-anchors=8,8, 16,16
-classes=2
-num=2
-"""
+CFG = stacked_cfg([(16, 4), (24, 2)], classes=2)
 
 
 def drawn_detector(seed: int) -> Darknet:

@@ -4,35 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from darknet_cfgs import stacked_cfg
 from picture_model import picture_model
 
 from vidkd.video import write_video
 
 STUDENT_NAMES = ("dog", "cat", "bird")
 
-CFG = """
-[net]
-width=32
-height=32
-channels=3
-[convolutional]
-batch_normalize=1
-filters=8
-size=3
-stride=8
-pad=1
-activation=leaky
-[convolutional]
-filters=24
-size=1
-stride=1
-activation=linear
-[yolo]
-mask=0,1,2
-anchors=8,8,16,16,24,24
-classes=3
-num=3
-"""
+CFG = stacked_cfg([(8, 8)], classes=3, anchors=[(8, 8), (16, 16), (24, 24)], side=32)
 
 
 def student_arguments(folder: Path, seed: int = 0) -> list[str]:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from darknet_cfgs import stacked_cfg
 
 from vidkd.detection.online import BoxOracle, Student
 from vidkd.detection.online.lesson import key_frame_of
@@ -12,50 +13,7 @@ from vidkd.runtime.detections import Detections
 NAMES = ("square", "bar")
 SIDE = 64
 
-CFG = """
-[net]
-width=64
-height=64
-channels=3
-[convolutional]
-batch_normalize=1
-filters=8
-size=3
-stride=2
-pad=1
-activation=leaky
-[convolutional]
-batch_normalize=1
-filters=16
-size=3
-stride=2
-pad=1
-activation=leaky
-[convolutional]
-batch_normalize=1
-filters=24
-size=3
-stride=2
-pad=1
-activation=leaky
-[convolutional]
-batch_normalize=1
-filters=24
-size=3
-stride=1
-pad=1
-activation=leaky
-[convolutional]
-filters=14
-size=1
-stride=1
-activation=linear
-[yolo]
-mask=0,1
-anchors=14,14, 28,10
-classes=2
-num=2
-"""
+CFG = stacked_cfg([(8, 2), (16, 2), (24, 2), (24, 1)], classes=2, anchors=[(14, 14), (28, 10)])
 
 
 def detector(seed: int = 0, **settings) -> DarknetDetector:

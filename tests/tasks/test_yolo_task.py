@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import torch
+from darknet_cfgs import stacked_cfg
 from torch import Tensor
 
 from vidkd.base.errors import ConfigError
@@ -12,28 +13,7 @@ from vidkd.losses.yolo_targets import Truths
 from vidkd.models.darknet import Darknet, parse_cfg, spare_anchors
 from vidkd.tasks.yolo import YoloConfig, YoloDetection
 
-CFG = """
-[net]
-width=32
-height=32
-channels=3
-[convolutional]
-batch_normalize=1
-filters=8
-size=3
-stride=4
-pad=1
-activation=leaky
-[convolutional]
-filters=14
-size=1
-activation=linear
-[yolo]
-mask=1,2
-anchors=4,4, 8,8, 16,16
-classes=2
-num=3
-"""
+CFG = stacked_cfg([(8, 4)], classes=2, anchors=[(4, 4), (8, 8), (16, 16)], mask=(1, 2), side=32)
 
 
 def net() -> Darknet:
