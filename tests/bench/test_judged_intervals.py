@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from vidkd.bench.judged_intervals import clip_intervals, frame_intervals
 from vidkd.data.manifest import Clip
@@ -23,11 +24,12 @@ def predictions(right: list[bool], groups: str) -> Predictions:
 
 
 def test_top1_is_drawn_as_in_studies_and_means_over_fractions_as_they_are() -> None:
-    """Twenty groups of one clip, half of them right: the bounds of a binomial share; seen half, all are wrong."""
+    """Twenty groups of one clip, half of them right: Student's interval of that share; seen half, all are wrong."""
     groups, right = "abcdefghijklmnopqrst", [True, False] * 10
     found = clip_intervals(Judgement({None: predictions(right, groups)}))
     assert found.over == "20 test groups"
-    assert found.ci95["top1"] == (0.3, 0.7)
+    half = stats.t.ppf(0.975, 19) * np.sqrt(0.25 / 19)
+    assert found.ci95["top1"] == pytest.approx((0.5 - half, 0.5 + half), abs=0.025), "shares of twenty lie .05 apart"
     low, high = found.ci95["nll"]
     assert low < -np.log(0.9 * 0.2) / 2 < high
     both = clip_intervals(Judgement({0.5: predictions([False] * 20, groups), 1.0: predictions(right, groups)}))

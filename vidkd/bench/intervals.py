@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vidkd.base.errors import DataError
+from vidkd.bench.widening import half_width, part_of, pooled, stretched
 
 Level: TypeAlias = Literal["seeds", "groups"]
 BOTH: tuple[Level, ...] = ("seeds", "groups")
@@ -64,23 +65,35 @@ class Interval:
 
 
 def bootstrap_ci(cells: Sequence[Cell], *, draws: int = 10_000, seed: int = 0, over: tuple[Level, ...] = BOTH) -> Interval:
-    """Mean over cells (each cell counts alike) and the 95 % percentile interval of a two-level bootstrap.
+    """Mean over cells (each cell counts alike) and the 95 % interval of a two-level bootstrap.
 
     A draw takes as many seeds as there are, with replacement, and within every fold as many of its groups as there are, with replacement;
     all seeds of a fold see the same drawn groups, for they were judged on the same test set. Folds are all kept. Cells may be missing.
     over: the levels drawn from; ("groups",) answers for other test clips with these very models, ("seeds",) for other seeds on these clips.
 
     With one seed, or a fold of one group, at a level drawn from: ci95 is None. Groups are taken to be disjoint between folds; where folds
-    share test clips (HMDB51) the interval is too narrow by what they share. With very few seeds a percentile interval is somewhat narrow.
+    share test clips (HMDB51) the interval is too narrow by what they share. Percentiles of draws are stretched about the mean for as few
+    seeds and groups as there are (`vidkd.bench.widening`): of two groups alone the interval may hold all that is possible. It lies within 0
+    and 1 where every score does.
     Raises DataError for no cells, a cell given twice, or seeds of one fold that were judged on different clips. Source: Davison & Hinkley
     1997 (sections 3.8 and 5.3), for crossed seeds and groups.
     """
+    return _interval(cells, draws, seed, over, lowest=0.0)
+
+
+def _interval(cells: Sequence[Cell], draws: int, seed: int, over: tuple[Level, ...], *, lowest: float) -> Interval:
+    """lowest: the least that a score can be, the most being 1; where one is beyond, a mean may be anything."""
     folds = _folds(cells)
     seeds = sorted({cell.seed for cell in cells})
     mean = float(np.mean([cell.mean for cell in cells]))
     group_counts = [len(np.unique(fold[0].group)) for fold in folds]
     note = _why_unknown(len(seeds), folds, group_counts, over)
-    ci95 = None if note else _percentiles(_draw_means(folds, seeds, _times_drawn(len(seeds), tuple(group_counts), draws, seed, over)))
+    ci95 = None
+    if not note:
+        drawn = _draw_means(folds, seeds, _times_drawn(len(seeds), tuple(group_counts), draws, seed, over))
+        ci95 = stretched(drawn, mean, _half_width(folds, seeds, mean, over))
+        if all(lowest <= cell.correct.min() and cell.correct.max() <= 1 for cell in cells):
+            ci95 = max(lowest, ci95[0]), min(1.0, ci95[1])
     clips = sum(len(cell.correct) for cell in cells)
     return Interval(mean=mean, ci95=ci95, cells=len(cells), seeds=len(seeds), groups=sum(group_counts), clips=clips, note=note)
 
@@ -98,7 +111,7 @@ def paired_difference(
     if not pairs:
         raise DataError("no cell is on both sides of a comparison", left=_names(cells), right=_names(against))
     differences = [_difference(cell, other) for cell, other in pairs]
-    return bootstrap_ci(differences, draws=draws, seed=seed, over=over)
+    return _interval(differences, draws, seed, over, lowest=-1.0)
 
 
 def _difference(cell: Cell, other: Cell) -> Cell:
@@ -138,6 +151,22 @@ def _why_unknown(seeds: int, folds: Sequence[Sequence[Cell]], group_counts: Sequ
     return None
 
 
+def _half_width(folds: Sequence[Sequence[Cell]], seeds: Sequence[int], mean: float, over: tuple[Level, ...]) -> float:
+    """Of the interval of the mean over cells, from by how much each seed and each group lies off in it."""
+    count = sum(len(fold) for fold in folds)
+    parts, groups = [], []
+    if "seeds" in over:
+        off_S = np.zeros(len(seeds))
+        for cell in (cell for fold in folds for cell in fold):
+            off_S[seeds.index(cell.seed)] += (cell.mean - mean) / count
+        parts.append(part_of(off_S))
+    for fold in folds if "groups" in over else ():
+        _, group_N = np.unique(fold[0].group, return_inverse=True)
+        off_N = np.sum([cell.correct - cell.mean for cell in fold], axis=0)
+        groups.append(part_of(np.bincount(group_N, weights=off_N) / (len(group_N) * count)))
+    return half_width([*parts, *pooled(groups)])
+
+
 def _draw_means(folds: Sequence[Sequence[Cell]], seeds: Sequence[int], times: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
     """(draws,) means over cells, seeds and groups drawn anew each time. times: of `_times_drawn`."""
     times_DS, *of_folds = times
@@ -170,11 +199,6 @@ def _times_drawn(seeds: int, groups: tuple[int, ...], draws: int, seed: int, ove
         return rng.multinomial(n, np.full(n, 1 / n), size=draws).astype(np.float64) if level in over else np.ones((draws, n))
 
     return (drawn(seeds, "seeds"), *(drawn(n, "groups") for n in groups))
-
-
-def _percentiles(means: NDArray[np.float64]) -> tuple[float, float]:
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float(low), float(high)
 
 
 def _names(cells: Sequence[Cell]) -> str:

@@ -107,7 +107,7 @@ def test_what_one_group_alone_lost_may_be_chance() -> None:
     change = paired("top1", 1.0, 0.95, first, kept([0] + [1] * 19, {}))
     assert change.verdict == "same"
     low, high = change.moved.ci95
-    assert low < 0 == high
+    assert low < 0 < high
 
 
 def test_other_accuracies_are_compared_draw_by_draw() -> None:
