@@ -1,12 +1,14 @@
 """Intervals of one evaluation: what draws of its groups tell, and nothing where there is one."""
 
+import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from vidkd.bench.judged_intervals import clip_intervals, frame_intervals
+from vidkd.bench.judged_intervals import Intervals, clip_intervals, frame_intervals
 from vidkd.data.manifest import Clip
 from vidkd.detection.annotations import BoxManifest, LabelledFrame
 from vidkd.detection.evaluate import DetectorJudgement, RecallJudgement
@@ -16,6 +18,7 @@ from vidkd.engine.judge import Judgement
 from vidkd.runtime.detections import Detections
 
 BOX = np.array([[9, 9, 30, 30]], np.float32)
+HIT = Detections(boxes=BOX, scores=np.ones(1, np.float32), labels=np.zeros(1, np.int64))
 
 
 def predictions(right: list[bool], groups: str) -> Predictions:
@@ -58,8 +61,7 @@ def frames(groups: str, *, complete: bool = True) -> BoxManifest:
 
 def detected(truth: BoxManifest) -> dict:
     """Every other box is found, and nothing else."""
-    hit = Detections(boxes=BOX, scores=np.ones(1, np.float32), labels=np.zeros(1, np.int64))
-    return {frame.key: Detections.none() if number % 2 else hit for number, frame in enumerate(truth.frames)}
+    return {frame.key: Detections.none() if number % 2 else HIT for number, frame in enumerate(truth.frames)}
 
 
 def test_of_detectors() -> None:
@@ -76,8 +78,45 @@ def test_of_detectors() -> None:
 def test_of_recall() -> None:
     truth = frames("abcdefghijklmnopqrst", complete=False)
     found = frame_intervals(RecallJudgement(recall=recall_of(truth, detected(truth)), score=0.0), truth)
-    assert found.over == "20 videos"
+    assert found.over == "20 test groups"
     assert found.ci95["recall50"] == found.ci95["recall50_video"] == pytest.approx((0.3, 0.7), abs=0.03)
+
+
+def recalled(frames: list[LabelledFrame], is_found: Callable[[LabelledFrame], bool]) -> Intervals:
+    truth = BoxManifest(name="boxes", root=Path(), classes=("box",), frames=tuple(frames))
+    found = {frame.key: HIT if is_found(frame) else Detections.none() for frame in frames}
+    return frame_intervals(RecallJudgement(recall=recall_of(truth, found), score=0.0), truth)
+
+
+def test_of_recall_in_images_by_their_folders() -> None:
+    """Two folders are found whole and two are not: by single images the bounds would be near 0.4 and 0.6."""
+    (frame,) = frames("a", complete=False).frames
+    images = [dataclasses.replace(frame, path=f"{group}/{n}.png", frame_index=None, group=group) for group in "abcd" for n in range(30)]
+    found = recalled(images, lambda image: image.group in "ab")
+    assert found.over == "4 test groups"
+    assert found.ci95["recall50"] == found.ci95["recall50_video"] == (0, 1)
+    one = [dataclasses.replace(image, group="a") for image in images]
+    assert recalled(one, lambda image: image.path[0] in "ab").over == "3 stretches of 50 frames"
+
+
+def test_of_recall_in_one_video_by_its_stretches() -> None:
+    """Of sixteen stretches every other is found whole."""
+    (frame,) = frames("a", complete=False).frames
+    video = [dataclasses.replace(frame, frame_index=number) for number in range(800)]
+    found = recalled(video, lambda one: one.frame_index // 50 % 2 == 0)
+    assert found.over == "16 stretches of 50 frames"
+    assert found.ci95["recall50"] == found.ci95["recall50_video"] == pytest.approx((0.25, 0.75), abs=0.01)
+
+
+def test_of_recall_in_a_group_of_a_long_and_a_short_video() -> None:
+    """The short one, of one stretch, is missed; it weighs as much in the mean over videos as the ten of the long one."""
+    (frame,) = frames("a", complete=False).frames
+    video = [dataclasses.replace(frame, frame_index=number) for number in range(500)]
+    found = recalled([*video, dataclasses.replace(frame, path="short.mp4", frame_index=0)], lambda one: one.path != "short.mp4")
+    assert found.ci95["recall50"] == pytest.approx((0.99, 1), abs=0.005)
+    low, high = found.ci95["recall50_video"]
+    assert high == 1
+    assert low == pytest.approx((8 / 10) / (8 / 10 + 3), abs=0.03), "the short one thrice, eight stretches of the long one"
 
 
 def _judged(truth: BoxManifest) -> DetectorJudgement:

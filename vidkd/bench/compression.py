@@ -73,7 +73,7 @@ def _paired_draws(metrics: Mapping[str, Mapping[str, float]], draws: Mapping[str
 def box_draws(judgement: DetectorJudgement | RecallJudgement, truth: BoxManifest) -> list[float]:
     """AP50, or the recall at IoU 0.5, in draws of groups of frames; none with one group."""
     if isinstance(judgement, RecallJudgement):
-        return [float(value) for value in recall_draws(judgement).get("recall50", ())]
+        return [float(value) for value in recall_draws(judgement, truth).get("recall50", ())]
     return [float(value) for value in frame_draws(judgement, truth).get("ap50", ())]
 
 

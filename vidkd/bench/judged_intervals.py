@@ -31,14 +31,14 @@ def clip_intervals(judgement: Judgement) -> Intervals:
 
 
 def frame_intervals(judgement: DetectorJudgement | RecallJudgement, truth: BoxManifest) -> Intervals:
-    """Of a detector's metrics, over groups of frames (stretches of them where there is one group), of recall over videos."""
+    """Of a detector's metrics, over groups of the frames that were judged, or stretches of them where there is one group."""
     if isinstance(judgement, RecallJudgement):
-        drawn, over = recall_draws(judgement), f"{len(judgement.recall.recall_by_path)} videos"
+        keys = set(judgement.recall.keys)
+        drawn, frames = recall_draws(judgement, truth), [frame for frame in truth.frames if frame.key in keys]
     else:
-        complete = [frame for frame in truth.frames if frame.complete]
-        one = len({frame.group for frame in complete}) == 1
-        kind = f"stretches of {BLOCK} frames" if one else "test groups"
-        drawn, over = frame_draws(judgement, truth), f"{len(frame_groups(complete))} {kind}"
+        drawn, frames = frame_draws(judgement, truth), [frame for frame in truth.frames if frame.complete]
+    one = len({frame.group for frame in frames}) == 1
+    over = f"{len(frame_groups(frames))} {f'stretches of {BLOCK} frames' if one else 'test groups'}"
     return _known({name: percentile_interval(values) for name, values in drawn.items()}, over)
 
 

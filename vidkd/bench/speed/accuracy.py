@@ -188,7 +188,7 @@ def judge_frames(opened: OpenModel, truth: BoxManifest) -> Accuracy:
     else:
         recall = judge_recall(opened.model, truth, score=JUDGED_SCORE)
         found, frames, unknown = {"recall50": recall.metrics()["recall50"]}, len(recall.recall.keys), recall.unknown
-        metric, values = "recall50", recall_draws(recall)
+        metric, values = "recall50", recall_draws(recall, truth)
         counts = {"frames": frames, "objects": int(recall.recall.objects.sum())}
     main = Figure(value=found[metric], ci95=percentile_interval(values.get(metric, np.zeros(0))), n=frames)
     judged = JudgedOn(

@@ -101,18 +101,30 @@ def frame_draws(judgement: DetectorJudgement, truth: BoxManifest, *, seed: int =
     return {name: found[name][told] for name in METRICS}
 
 
-def recall_draws(judgement: RecallJudgement, *, seed: int = 0) -> Draws:
-    """Videos are drawn anew."""
-    by_path = judgement.recall.recall_by_path
-    paths = sorted(by_path)
-    if len(paths) < 2:
+def recall_draws(judgement: RecallJudgement, truth: BoxManifest, *, seed: int = 0) -> Draws:
+    """Groups of the frames that were judged are drawn anew, as `frame_draws` draws them. truth: what holds these frames, and others or not.
+
+    Where a video lies in several stretches, it counts in `recall50_video` as often as they were drawn on average, with what they hold.
+    """
+    by_key = {frame.key: frame for frame in truth.frames}
+    frames = [by_key[key] for key in judgement.recall.keys]
+    groups = frame_groups(frames)
+    if len(groups) < 2:
         return {}
-    place = {path: number for number, path in enumerate(paths)}
-    of_frame = [place[path] for path, _ in judgement.recall.keys]
-    found, objects = (np.bincount(of_frame, weights=counts) for counts in (judgement.recall.found, judgement.recall.objects))
-    times = np.random.default_rng(seed).multinomial(len(paths), np.full(len(paths), 1 / len(paths)), size=RECALL_DRAWS)
-    recalls = np.array([by_path[path] for path in paths])
-    return {"recall50": (times @ found) / (times @ objects), "recall50_video": times @ recalls / len(paths)}
+    group_of = {id(frame): number for number, group in enumerate(groups) for frame in group}
+    paths = {path: number for number, path in enumerate(dict.fromkeys(frame.path for frame in frames))}
+    # parts: what one group holds of one video
+    parts, part_of = np.unique([(group_of[id(frame)], paths[frame.path]) for frame in frames], axis=0, return_inverse=True)
+    group, path = parts.T
+    found, objects = (np.bincount(part_of.ravel(), weights=counts) for counts in (judgement.recall.found, judgement.recall.objects))
+    pooled, by_video = [], []
+    for times in np.random.default_rng(seed).multinomial(len(groups), np.full(len(groups), 1 / len(groups)), size=RECALL_DRAWS):
+        drawn = times[group]
+        found_of, objects_of, drawn_of = (np.bincount(path, weights=drawn * each) for each in (found, objects, np.ones(len(parts))))
+        weights = drawn_of / np.bincount(path)
+        pooled.append(found_of.sum() / objects_of.sum())
+        by_video.append((weights * found_of / np.maximum(objects_of, 1)).sum() / weights.sum())
+    return {"recall50": np.array(pooled), "recall50_video": np.array(by_video)}
 
 
 def frame_groups(frames: Sequence[LabelledFrame]) -> list[list[LabelledFrame]]:
