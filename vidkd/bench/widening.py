@@ -28,6 +28,11 @@ def student_quantile(freedom: float) -> float:
     return float(math.sqrt(freedom) * math.tan(np.interp(0.95, share, angles)))
 
 
+def factor_of(count: int) -> float:
+    """How much further out than percentiles of draws of `count` groups, two or more, the ends of a 95 % interval lie."""
+    return student_quantile(count - 1) / NORMAL * math.sqrt(count / (count - 1))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Part:
     """What one level or stratum adds to the variance of a mean, and on how many degrees of freedom that estimate stands."""

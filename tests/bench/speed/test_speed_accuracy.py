@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from picture_model import picture_model
+from scipy import stats
 from speed_models import tiny_checkpoint, tiny_classifier, tiny_run
 
 from vidkd.base.errors import CheckpointError, ConfigError, DataError
@@ -83,7 +84,7 @@ def test_every_metric_has_an_interval_over_groups(tiny_root: Path, checkpoint: P
 
 
 def test_draws_are_worked_out_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two groups, one all right and one all wrong: a draw has both, or one of them twice."""
+    """Two groups, one all right and one all wrong: a draw has both, or one of them twice, and lies as far out as two groups ask for."""
     monkeypatch.setattr(draws, "DRAWS", 60)
     clips = [Clip(path=f"{number}.mp4", label=0, group="ab"[number % 2], subsets={}) for number in range(4)]
     probabilities = np.array([[0.9, 0.1], [0.2, 0.8]] * 2)
@@ -91,7 +92,9 @@ def test_draws_are_worked_out_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     found = draws.clip_draws(judgement)
     assert set(found["top1"].tolist()) == {0.0, 0.5, 1.0}
     np.testing.assert_array_equal(found["class_mean"], found["top1"])
-    np.testing.assert_allclose(found["nll"], -(found["top1"] * np.log(0.9) + (1 - found["top1"]) * np.log(0.2)))
+    right, wrong = -np.log(0.9), -np.log(0.2)
+    out = stats.t.ppf(0.975, 1) * np.sqrt(2) / stats.norm.ppf(0.975) * (wrong - right) / 2
+    np.testing.assert_allclose(found["nll"], (right + wrong) / 2 - (2 * found["top1"] - 1) * out, rtol=1e-5)
     alone = Judgement({None: Predictions(probabilities[::2], clips[::2], ("x", "y"))})
     assert draws.clip_draws(alone) == {}, "one group alone"
     unlabelled = [*clips[:1], *(dataclasses.replace(clip, label=None) for clip in clips[1:])]

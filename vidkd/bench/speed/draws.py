@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from vidkd.bench.widening import factor_of
 from vidkd.data.manifest import Clip
 from vidkd.detection.annotations import BoxManifest, LabelledFrame
 from vidkd.detection.evaluate import METRICS, DetectorJudgement, RecallJudgement
@@ -24,7 +25,8 @@ RECALL_DRAWS = 2000
 BLOCK = 50
 """Frames of a stretch that is drawn anew as a whole, where all are of one group."""
 Draws = dict[str, NDArray[np.float64]]
-"""Metrics by name, (draws,) each; empty with one group."""
+"""Metrics by name, (draws,) each, stretched about the figure itself for as few groups as there are, so that their percentiles, and those of
+differences between two models, bound a 95 % interval; empty with one group."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +72,7 @@ def clip_draws(judgement: Judgement, *, seed: int = 0) -> Draws:
         # the labels alone decide what is left out, so draws of several models stay side by side
         if len(clips) and (judgement.fullest.labels[clips] >= 0).any():
             found.append(_of_clips(judgement, clips, [clip for name in names for clip in lost.get(name, ())]).metrics())
-    return _side_by_side(found)
+    return _stretched(_side_by_side(found), judgement.metrics(), len(groups))
 
 
 def _of_clips(judgement: Judgement, rows: NDArray[np.int64], unobservable: Sequence[Clip]) -> Judgement:
@@ -98,7 +100,7 @@ def frame_draws(judgement: DetectorJudgement, truth: BoxManifest, *, seed: int =
     times = drawn[:, [group_of[id(frame)] for frame in frames]]
     found = drawn_precision(dataclasses.replace(truth, frames=tuple(frames)), judgement.detections, times)
     told = ~np.isnan(found[METRICS[0]])  # the truth alone decides, as above
-    return {name: found[name][told] for name in METRICS}
+    return _stretched({name: found[name][told] for name in METRICS}, judgement.metrics(), len(groups))
 
 
 def recall_draws(judgement: RecallJudgement, truth: BoxManifest, *, seed: int = 0) -> Draws:
@@ -124,7 +126,7 @@ def recall_draws(judgement: RecallJudgement, truth: BoxManifest, *, seed: int = 
         weights = drawn_of / np.bincount(path)
         pooled.append(found_of.sum() / objects_of.sum())
         by_video.append((weights * found_of / np.maximum(objects_of, 1)).sum() / weights.sum())
-    return {"recall50": np.array(pooled), "recall50_video": np.array(by_video)}
+    return _stretched({"recall50": np.array(pooled), "recall50_video": np.array(by_video)}, judgement.metrics(), len(groups))
 
 
 def frame_groups(frames: Sequence[LabelledFrame]) -> list[list[LabelledFrame]]:
@@ -143,3 +145,14 @@ def _side_by_side(found: Sequence[Mapping[str, float]]) -> Draws:
     """Of the metrics that all draws have."""
     names = [name for name in found[0] if all(name in drawn for drawn in found)] if found else []
     return {name: np.array([drawn[name] for drawn in found]) for name in names}
+
+
+def _stretched(drawn: Draws, figures: Mapping[str, float], groups: int) -> Draws:
+    """See `Draws`. What lay within 0 and 1 still does."""
+    factor, found = factor_of(groups), {}
+    for name, values in drawn.items():
+        about = figures.get(name, float(np.mean(values)))
+        wide = about + (values - about) * factor
+        share = len(values) and values.min() >= 0 and values.max() <= 1
+        found[name] = np.clip(wide, 0, 1) if share else wide
+    return found
