@@ -84,12 +84,12 @@ def test_other_students_and_subsets_are_no_seeds_of_a_recipe(tmp_path: Path) -> 
 
 
 def test_an_interval_over_seeds_and_groups_needs_the_draws_of_every_seed(tmp_path: Path) -> None:
-    """Two seeds lie .3 and .1 below the original in every draw, so a mean of two drawn seeds lies between."""
+    """Two seeds lie .3 and .1 below the original in every draw: Student's interval of two values."""
     for name, pruned in (("small", 0.5), ("small-seed1", 0.7)):
         summary = recipe_summary(name, pruned)
         summary["data"]["draws"] = {"0_original": [0.8] * 400, "1_prune": [pruned] * 400}
         write_json(tmp_path / "compress" / f"{name}.json", summary)
-    assert "| 1_prune | 60.0 | 50.0, 70.0 | -20.0 | [-30.0, -10.0] | 100" in single_runs_page(tmp_path)
+    assert "| 1_prune | 60.0 | 50.0, 70.0 | -20.0 | [-147.1, +107.1] | 100" in single_runs_page(tmp_path)
     summary["data"]["draws"].pop("1_prune")
     write_json(tmp_path / "compress" / "small-seed1.json", summary)
     assert "| 1_prune | 60.0 | 50.0, 70.0 | -20.0 | - | 100" in single_runs_page(tmp_path)

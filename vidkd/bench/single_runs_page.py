@@ -1,5 +1,6 @@
 """Sections of docs/results.md from the kept summaries of benchmarks and of recipes of compression, which are of single models."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from vidkd.bench.speed.regressions import held_against, judged_at_fractions, jud
 from vidkd.bench.speed.statistics import percentile_interval
 from vidkd.bench.summary import read_summary
 from vidkd.bench.tables import Rows, interval, percent
+from vidkd.bench.widening import half_width, part_of
 
 ACCURACIES = ("top1", "ap50", "recall50")
 BENCHMARKS = """
@@ -128,14 +130,23 @@ def seeded_rows(runs: Sequence[Mapping[str, Any]], main: str) -> Rows:
     return rows
 
 
-def _over_seeds(runs: Sequence[Mapping[str, Any]], step: str, original: str, *, seed: int = 0) -> tuple[float, float] | None:
-    """Interval of the mean difference to the original: seeds are drawn anew, each draw of groups is the same for all of them."""
+def _over_seeds(runs: Sequence[Mapping[str, Any]], step: str, original: str) -> tuple[float, float] | None:
+    """Interval of the mean difference to the original: that over groups, each drawn alike for all seeds, and Student's over seeds, at right
+    angles. None without draws of groups.
+    """
     draws = [run["data"].get("draws", {}) for run in runs]
     if any(len(found.get(step, ())) != len(draws[0].get(original, ())) or not found.get(original) for found in draws):
         return None
-    differences = np.array([np.subtract(found[step], found[original]) for found in draws])
-    picked = np.random.default_rng(seed).integers(0, len(runs), differences.shape)
-    return percentile_interval(np.take_along_axis(differences, picked, axis=0).mean(axis=0))
+    main = runs[0]["data"]["main"]
+    steps, originals = ([run["methods"][name]["metrics"][main]["mean"] for run in runs] for name in (step, original))
+    single = np.subtract(steps, originals)
+    mean = float(single.mean())
+    bounds = percentile_interval(np.mean([np.subtract(found[step], found[original]) for found in draws], axis=0))
+    if bounds is None:
+        return None
+    of_seeds = half_width([part_of((single - mean) / len(single))])
+    below, above = (math.hypot(off, of_seeds) for off in (min(bounds[0] - mean, 0), max(bounds[1] - mean, 0)))
+    return mean - below, mean + above
 
 
 def _told(config: str) -> str:
