@@ -16,6 +16,7 @@ from street_runs import street_config, write_streets
 from vidkd.base import cores
 from vidkd.base.errors import ConfigError, DataError, MissingExtraError, VideoError
 from vidkd.bench.compression import compression_summary
+from vidkd.compress import importance
 from vidkd.compress.detector_subject import DetectorSubject
 from vidkd.compress.recipe import Recipe, parse_steps
 from vidkd.compress.steps import Outcome, run_recipe
@@ -276,6 +277,8 @@ def test_distil_that_cannot_be_is_refused_before_anything_is_done(student: Path,
         ({"update": {"trains": "added"}}, "along a stream alone"),
         ({"update": {"interpolate": [0.0, 1.0]}}, "along a stream alone"),
         ({"update": {"retain": 0.5}}, "along a stream alone"),
+        ({"oracle": "gone.onnx"}, r"is not there: gone\.onnx(.|\n)*small: step 1_distil"),
+        ({"metadata": "gone.yaml"}, r"is not there: gone\.yaml(.|\n)*small: step 1_distil"),
         ({"frames": 0}, "at least 1"),
         ({"score": 0.0}, "score"),
     ):
@@ -299,6 +302,9 @@ def test_what_cannot_be_read_or_run_is_told_before_anything_is_done(student: Pat
         assert DetectorSubject(recipe_of(tmp_path / "large.pt", tmp_path / "runs", WRITTEN)).config.train.threads == 2
     with pytest.raises(ConfigError, match=r"unknown setting 'train\.epoch'(.|\n)*step 2_repair"):
         do(recipe_of(student, tmp_path / "runs", [WRITTEN[2], {"repair": {"train.epoch": 2}}]))
+    monkeypatch.setattr(importance, "is_norm", lambda _: False)
+    with pytest.raises(ConfigError, match="2_prune: no filter that may go has batch normalisation"):
+        do(recipe_of(student, tmp_path / "runs", [WRITTEN[2], {"prune": {"criterion": "norm_scale"}}]))
     assert not (tmp_path / "runs").exists()
 
 
@@ -308,6 +314,7 @@ def test_what_cannot_be_read_or_run_is_told_before_anything_is_done(student: Pat
         ({"factorise": {"ratio": 0.5, "spare": ["layer.*"]}}, r"unknown layer 'layer\.\*'"),
         ({"quantise": {"spare": ["layers.0.conv"]}}, r"unknown layer 'layers\.0\.conv'"),
         ({"quantise": {"kind": "dynamic"}}, "a detector has none"),
+        ({"factorise": {"method": "spatial", "ratio": 0.5}}, "method 'spatial' has no cfg(.|\n)*step 2_factorise: method"),
     ],
 )
 def test_what_a_later_step_cannot_do_is_told_before_the_first(student: Path, tmp_path: Path, step: dict[str, Any], told: str) -> None:

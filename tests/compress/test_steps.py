@@ -201,6 +201,7 @@ def test_what_no_step_can_do_is_told_before_the_first_is_done(tiny_teacher: Path
         ({"train.epoch": 2}, r"unknown setting 'train\.epoch'(.|\n)*step 2_repair"),
         ({"task": "logits_kdd"}, r"unknown task 'logits_kdd'(.|\n)*step 2_repair"),
         ({"task": "logits_kd", "teacher": str(tmp_path / "gone")}, r"checkpoint not found(.|\n)*step 2_repair"),
+        ({"task": "logits_kd"}, r"task 'logits_kd' needs a teacher(.|\n)*step 2_repair"),
     ):
         with pytest.raises(VidkdError, match=told):
             do(recipe_of(tiny_teacher, tmp_path, [prune, {"repair": repair}]))

@@ -1,14 +1,19 @@
-"""What a recipe's steps need, asked for before the first of them is done: packages, and layers that patterns mean."""
+"""What a recipe's steps need, asked for before the first of them is done: packages, layers that patterns mean, layers that fit a step."""
 
+import copy
 from collections.abc import Sequence
 
-from torch import nn
+from torch import Tensor, nn
 
-from vidkd.base.errors import VidkdError
+from vidkd.base.errors import ConfigError, VidkdError
 from vidkd.base.extras import require
 from vidkd.compress.config import FactoriseConfig, PruneConfig, QuantiseConfig, SparsifyConfig
+from vidkd.compress.factorise import methods_of
+from vidkd.compress.graph import couplings
+from vidkd.compress.importance import scores
 from vidkd.compress.patterns import matched
 from vidkd.compress.recipe import ExportConfig, Step
+from vidkd.compress.traced import pieces_of
 from vidkd.models.darknet import Darknet
 from vidkd.models.darknet.layers import ConvolutionBlock
 from vidkd.models.darknet.net import convolution_blocks
@@ -63,6 +68,34 @@ def check_spared(steps: Sequence[Step], net: nn.Module) -> None:
         if isinstance(settings, FactoriseConfig):
             factors = _factors(net)
             modules, weighted = [*modules, *factors], [*weighted, *factors]
+
+
+def check_methods(steps: Sequence[Step], net: nn.Module) -> None:
+    """Raise ConfigError, naming the step, for a method of `factorise` that this kind of network cannot have."""
+    for step in steps:
+        if isinstance(step.settings, FactoriseConfig):
+            try:
+                methods_of(net, step.settings)
+            except VidkdError as error:
+                raise error.with_lines(where=f"step {step.name}: method") from None
+
+
+def check_normalised(steps: Sequence[Step], net: nn.Module, example: Tensor) -> None:
+    """Raise ConfigError, naming the step, for `norm_scale` where no filter that may go is normalised; other steps change nothing in that.
+
+    example: as of `prune`. Raises MissingExtraError without torch-pruning.
+    """
+    by_norm = [step for step in steps if isinstance(step.settings, PruneConfig) and step.settings.criterion == "norm_scale"]
+    if not by_norm:
+        return
+    working = copy.deepcopy(net)
+    free = [each for each in couplings(pieces_of(working, example)) if each.spared is None]
+    if not scores(working, free, "norm_scale"):
+        raise ConfigError(
+            f"{by_norm[0].name}: no filter that may go has batch normalisation, by whose scale it would be judged",
+            where=f"step {by_norm[0].name}: criterion",
+            to_mend="criterion: l1, l2 or taylor",
+        )
 
 
 def _weighted(net: nn.Module) -> list[str]:

@@ -13,7 +13,7 @@ from vidkd.base.cores import check_threads
 from vidkd.base.errors import ConfigError, VidkdError
 from vidkd.base.files import sha256
 from vidkd.compress.calibration import Calibration, calibration_of, drawn_or_refused
-from vidkd.compress.check import check_packages, check_spared
+from vidkd.compress.check import check_normalised, check_packages, check_spared
 from vidkd.compress.config import DistilConfig, FactoriseConfig, PruneConfig, QuantiseConfig, RefitConfig, SparsifyConfig
 from vidkd.compress.export import Integers, export_classifier, float_bytes, parts_of, size_of
 from vidkd.compress.export_card import write_card
@@ -56,6 +56,7 @@ from vidkd.models.macs import network_cost
 from vidkd.models.saved import SavedClassifier, checkpoint_in, load_classifier, save_classifier
 from vidkd.runtime.classifier_metadata import CHANNELS
 from vidkd.runtime.opening import open_exported_classifier
+from vidkd.tasks import check_teacher
 
 PARITY_CLIPS = 8
 
@@ -125,6 +126,7 @@ class ClassifierSubject(ExportingSubject):
         check_spared(steps, self._student.model)
         self._check_clips(steps)
         check_packages(ahead, traced=True)
+        check_normalised(ahead, self._student.model, self._example())
 
     def _check_clips(self, steps: Sequence[Step]) -> None:
         """Raise DataError where a step has no training clips, ConfigError where those for ranges are of one class."""
@@ -140,10 +142,14 @@ class ClassifierSubject(ExportingSubject):
                 raise error.with_lines(needed_by=f"step {step.name}") from None
 
     def _check_repair(self, settings: RepairConfig, where: str) -> None:
-        """Raise ConfigError for settings that no run has or more threads than cores, CheckpointError for a teacher that is not there."""
+        """Raise ConfigError for settings that no run has, no teacher where one is needed or more threads than cores.
+
+        CheckpointError for a teacher that is not there, be it that of the student's own run.
+        """
         try:
             config = self._configured(settings.settings)
-            if config.teacher and "teacher" in settings.settings and settings.settings.get("teacher_settings") is None:
+            check_teacher(config.task, given=config.teacher is not None)
+            if config.teacher and settings.settings.get("teacher_settings") is None:
                 load_classifier(config.teacher)
         except VidkdError as error:
             raise error.with_lines(where=where) from None

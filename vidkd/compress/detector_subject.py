@@ -12,7 +12,7 @@ from torch import Tensor
 from vidkd.base.cores import check_threads
 from vidkd.base.errors import ConfigError, DataError, VideoError, VidkdError
 from vidkd.base.files import sha256
-from vidkd.compress.check import check_packages, check_spared
+from vidkd.compress.check import check_methods, check_normalised, check_packages, check_spared
 from vidkd.compress.config import DistilConfig, FactoriseConfig, PruneConfig, QuantiseConfig, RefitConfig
 from vidkd.compress.detector_distil import distil, learning_of, oracle_files
 from vidkd.compress.detector_export import export_darknet_files, export_detector, float_bytes, write_detector_card
@@ -43,6 +43,7 @@ from vidkd.models.darknet.detector import DarknetDetector
 from vidkd.models.macs import network_cost
 from vidkd.models.saved import checkpoint_in
 from vidkd.runtime.detector import Detector
+from vidkd.runtime.mapping import map_classes
 from vidkd.runtime.opening import open_detector
 from vidkd.video import open_video
 from vidkd.video.content import content_of
@@ -119,6 +120,7 @@ class DetectorSubject(ExportingSubject):
                 raise ConfigError(f"{step.name}: a detector is pruned or factorised; {reason}")
             if isinstance(step.settings, DistilConfig):
                 learning_of(step.settings)
+                self._check_oracle(step.settings, f"{self._recipe.path or self._recipe.name}: step {step.name}", opens=step in ahead)
             if isinstance(step.settings, RepairConfig):
                 self._check_repair(step.settings, f"{self._recipe.path or self._recipe.name}: step {step.name}")
             if isinstance(step.settings, PruneConfig) and step.settings.criterion == "taylor":
@@ -127,9 +129,11 @@ class DetectorSubject(ExportingSubject):
                 raise ConfigError(f"{step.name}: dynamic ranges are for linear layers, and a detector has none", to_mend="kind: static")
         check_formats(steps, ("onnx", "xml", "darknet"))
         check_spared(steps, self._student.net)
+        check_methods(steps, self._student.net)
         if any(isinstance(step.settings, DistilConfig | RefitConfig | QuantiseConfig) for step in steps):
             self._checked_footage()
         check_packages(ahead, traced=False)
+        check_normalised(ahead, self._student.net, _example(self._student.net))
 
     def _load(self, path: Path) -> SavedDetector:
         return load_student(path, self._recipe)
@@ -148,6 +152,17 @@ class DetectorSubject(ExportingSubject):
         except VidkdError as error:
             raise error.with_lines(where=where) from None
         check_threads(config.train.threads, where=f"{where}: train.threads")
+
+    def _check_oracle(self, config: DistilConfig, where: str, *, opens: bool) -> None:
+        """Raise ConfigError or CheckpointError for an oracle that is not there; opens: or that cannot be read, or shares no class."""
+        try:
+            files = oracle_files(self._with_files(config), "cpu")
+            if config.oracle != ORIGINAL:
+                files.record()
+                if opens:
+                    map_classes(files.open().class_names, self._student.classes)
+        except VidkdError as error:
+            raise error.with_lines(where=where) from None
 
     def _checked_footage(self) -> tuple[str, ...]:
         """The recipe's footage. Raises DataError for one that is judged, or where it names none for training frames that are, or none.

@@ -38,7 +38,7 @@ def factorise(net: Net, example: Tensor, config: FactoriseConfig) -> Compressed[
     left = _reasons(net, cost, config)
     layers = {name: cast(Factorable, net.get_submodule(name)) for name in cost.layers if name not in left}
     seen = _sizes_seen(net, layers, example)
-    ways = {name: _ways(layer, seen[name], _methods(net, config)) for name, layer in layers.items()}
+    ways = {name: _ways(layer, seen[name], methods_of(net, config)) for name, layer in layers.items()}
     taken, dear = _cheaper(_chosen(ways, cost, config), cost)
     while config.timed and (slower := _slower(layers, taken, seen)):
         left |= slower
@@ -125,12 +125,17 @@ def _of_added_heads(net: Darknet) -> frozenset[str]:
     return frozenset(f"layers.{place}.conv" for head in net.heads if head.added is not None for place in (head.added, head.layer - 1))
 
 
-def _methods(net: nn.Module, config: FactoriseConfig) -> tuple[Method, ...]:
+def methods_of(net: nn.Module, config: FactoriseConfig) -> tuple[Method, ...]:
+    """The methods among which each layer has a choice. Raises ConfigError for one that a darknet cannot have."""
     known = METHODS_OF_CFG if isinstance(net, Darknet) else METHODS
     if config.method == "any":
         return tuple(method for method in known if method != "cp")
     if config.method not in known:
-        raise ConfigError(f"a darknet has square kernels only, so method '{config.method}' has no cfg", known=", ".join(known))
+        raise ConfigError(
+            f"a darknet has square kernels only, so method '{config.method}' has no cfg",
+            known=", ".join(known),
+            to_mend=f"method: {', '.join(known)} or any",
+        )
     return (config.method,)
 
 

@@ -28,15 +28,20 @@ TASKS: dict[str, type[Task]] = {
 
 
 def build_task(name: str, config: Any, student: VideoClassifier, teacher: VideoClassifier | None = None) -> Task:
-    """The task of this name. Raises ConfigError where a teacher is missing, or given to a task that has none."""
+    """The task of this name. Raises ConfigError as `check_teacher` does."""
     kind = TASKS[name]
-    if kind.needs_teacher and teacher is None:
-        raise ConfigError(
-            f"task '{name}' needs a teacher", to_mend="teacher: runs/<run of the teacher>   (or --teacher on the command line)"
-        )
-    if not kind.needs_teacher and teacher is not None:
-        raise ConfigError(f"task '{name}' has no teacher, but one is given", to_mend="remove `teacher`")
+    check_teacher(name, given=teacher is not None)
     return kind(config if config is not None else kind.Config(), student, teacher)
 
 
-__all__ = ["TASKS", "Batch", "Task", "TaskConfig", "build_task"]
+def check_teacher(name: str, *, given: bool) -> None:
+    """Raise ConfigError where the teacher of this task is missing, or one is given to a task that has none."""
+    if TASKS[name].needs_teacher and not given:
+        raise ConfigError(
+            f"task '{name}' needs a teacher", to_mend="teacher: runs/<run of the teacher>   (or --teacher on the command line)"
+        )
+    if not TASKS[name].needs_teacher and given:
+        raise ConfigError(f"task '{name}' has no teacher, but one is given", to_mend="remove `teacher`")
+
+
+__all__ = ["TASKS", "Batch", "Task", "TaskConfig", "build_task", "check_teacher"]
