@@ -232,6 +232,7 @@ def test_what_cannot_be_exported(teacher: Path, tmp_path: Path, capsys: pytest.C
     for arguments, told in (
         (("--out", tmp_path / "net.h5"), "not a format of export"),
         (("--out", tmp_path / "net.onnx", "--tolerance", 0), "--tolerance must be above 0"),
+        (("--out", tmp_path / "net.onnx", "--tolerance", 1e-12), "to mend : --tolerance X, if so much does not matter"),
         (("--out", tmp_path / "net.onnx", "--clips", tmp_path / "none.mp4"), "none.mp4"),
     ):
         assert verb("export", "--checkpoint", teacher, *arguments) == 2

@@ -58,6 +58,8 @@ def test_a_pruning_in_several_steps_is_repaired_after_each() -> None:
         ([{"quantise": {}}, {"quantise": {}}], "quantised once"),
         ([{"sparsify": {}}, {"repair": {}}, {"factorise": {"ratio": 0.5}}], r"would undo `sparsify`(.|\n)*`sparsify` behind `factorise`"),
         ([{"export": {"formats": []}}], "at least one format"),
+        ([{"export": {"tolerance": 0}}], "tolerance must be a number above 0, not 0"),
+        ([{"export": {"tolerance": float("inf")}}], "tolerance must be a number(.|\n)*found : inf"),
         ([{"export": {"formats": ["h5"]}}], "must be one of onnx, xml, pt2, darknet"),
     ],
 )
@@ -65,6 +67,12 @@ def test_what_cannot_be_is_refused_with_its_place(written: list[Any], told: str)
     with pytest.raises(ConfigError, match=told) as error:
         parse_steps(written, "r.yaml")
     assert "r.yaml" in str(error.value)
+
+
+def test_an_export_is_the_same_step_as_before_it_had_a_tolerance() -> None:
+    default, named, wider = parse_steps([{"export": {}}, {"export": {"tolerance": 1e-4}}, {"export": {"tolerance": 1e-3}}], "r.yaml")
+    assert default.told == named.told == {"formats": ["onnx"], "licence": None}
+    assert wider.told == {"formats": ["onnx"], "licence": None, "tolerance": 1e-3}
 
 
 def test_the_command_line_stands_over_the_file(tmp_path: Path) -> None:

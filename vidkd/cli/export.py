@@ -70,7 +70,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Export to every file, say how far each is from the network, and write the cards."""
     from vidkd.base.errors import ConfigError
-    from vidkd.compress.export import FORMATS, TOLERANCE, export_classifier
+    from vidkd.compress.config import TOLERANCE
+    from vidkd.compress.export import FORMATS, export_classifier
     from vidkd.compress.export_card import write_card
     from vidkd.detection.saved import is_detector
     from vidkd.engine.checkpoint import warn_if_unfinished
@@ -108,7 +109,7 @@ def run(arguments: argparse.Namespace) -> int:
     integers = _integers(arguments, saved, config)
     said = ""
     for path in arguments.out:
-        exported = export_classifier(saved, config.data, path, clips=clips, tolerance=tolerance, integers=integers)
+        exported = export_classifier(saved, config.data, path, clips=clips, tolerance=tolerance, integers=integers, more="--tolerance X")
         if exported.quantised is not None:
             said = integers_said(exported.quantised, said)
         if not exported.open_batch:

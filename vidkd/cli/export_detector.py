@@ -19,7 +19,8 @@ def export_detector_files(arguments: argparse.Namespace) -> int:
     """Export a run's detector, or a darknet cfg with weights and names, to every file; say how far each is from it; write the cards."""
     from vidkd.base.errors import ConfigError
     from vidkd.cli.export import integers_config, integers_said
-    from vidkd.compress.detector_export import FORMATS, TOLERANCE, export_detector, write_detector_card
+    from vidkd.compress.config import TOLERANCE
+    from vidkd.compress.detector_export import FORMATS, export_detector, write_detector_card
     from vidkd.detection.footage import drawn_footage
     from vidkd.detection.frames import read_frames
 
@@ -41,7 +42,16 @@ def export_detector_files(arguments: argparse.Namespace) -> int:
     said = ""
     for path in arguments.out:
         tolerance = TOLERANCE if arguments.tolerance is None else arguments.tolerance
-        exported = export_detector(detector, path, frames=frames, integers=integers, footage=footage, kept=kept, tolerance=tolerance)
+        exported = export_detector(
+            detector,
+            path,
+            frames=frames,
+            integers=integers,
+            footage=footage,
+            kept=kept,
+            tolerance=tolerance,
+            more="--tolerance X",
+        )
         if exported.quantised is not None:
             said = integers_said(exported.quantised, said)
         network = f"darknet, {Path(arguments.checkpoint).name}"

@@ -19,7 +19,7 @@ from vidkd.compress.export import Integers, export_classifier, float_bytes, part
 from vidkd.compress.export_card import write_card
 from vidkd.compress.export_metadata import classifier_metadata
 from vidkd.compress.export_parity import data_set_clips
-from vidkd.compress.exporting import ExportingSubject, Writer, Written
+from vidkd.compress.exporting import MORE_TOLERANCE, ExportingSubject, Writer, Written
 from vidkd.compress.factorise import factorise
 from vidkd.compress.importance import TAYLOR_BATCHES, LossBatches
 from vidkd.compress.outcome import Compressed
@@ -27,6 +27,7 @@ from vidkd.compress.prune import prune
 from vidkd.compress.recipe import (
     INSTEAD_OF_DISTIL,
     ORIGINAL,
+    ExportConfig,
     Format,
     Recipe,
     RepairConfig,
@@ -214,7 +215,7 @@ class ClassifierSubject(ExportingSubject):
         found = repaired_settings(self._student.run, over, original=str(self.original))
         return load_config(settings=found, overrides=self._overrides)
 
-    def _writer(self, model: Path, integers: QuantiseConfig | None, licence: str | None) -> Writer:
+    def _writer(self, model: Path, integers: QuantiseConfig | None, config: ExportConfig) -> Writer:
         saved, data = load_classifier(model), self.config.data
         given = None if integers is None else self._quantised.get(model)
         if integers is not None and given is None:
@@ -223,14 +224,18 @@ class ClassifierSubject(ExportingSubject):
 
         def write(folder: Path, form: Format) -> Written:
             path = folder / f"model.{form}"
-            exported = export_classifier(saved, data, path, clips=clips, integers=given)
+            exported = export_classifier(saved, data, path, clips=clips, integers=given, tolerance=config.tolerance, more=MORE_TOLERANCE)
             return Written(
                 path=path,
                 parity=exported.parity,
                 quantised=exported.quantised,
                 files=tuple(parts_of(path)),
                 card=lambda judged, of_file: write_card(
-                    exported, data=f"{self._clips.manifest.name}, split {data.split}", judged=judged, of_file=of_file, licence=licence
+                    exported,
+                    data=f"{self._clips.manifest.name}, split {data.split}",
+                    judged=judged,
+                    of_file=of_file,
+                    licence=config.licence,
                 ),
             )
 

@@ -10,6 +10,8 @@ from vidkd.models.low_rank import METHODS, Method
 Criterion = Literal["l1", "l2", "norm_scale", "taylor", "random"]
 Scope = Literal["global", "uniform"]
 Ranges = Literal["minmax", "percentile", "entropy"]
+TOLERANCE = 1e-4
+"""How far an exported file may be from its network: of any output, times the largest output where that is above 1."""
 
 
 @dataclass(frozen=True, kw_only=True)

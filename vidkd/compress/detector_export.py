@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from vidkd import __version__
 from vidkd.base.errors import ConfigError
 from vidkd.base.extras import require
-from vidkd.compress.config import QuantiseConfig
+from vidkd.compress.config import TOLERANCE, QuantiseConfig
 from vidkd.compress.detector_parity import DetectorParity, Frames, compare, compare_darknet, drawn_frames
 from vidkd.compress.export import check_integers, parts_of, replaced_whole, told_if_refused, told_if_unwritable
 from vidkd.compress.export_card import Judged, judged_rows, latency_text, names_text, write_rows
+from vidkd.compress.export_parity import MORE
 from vidkd.compress.feeds import Feed, check_fits
 from vidkd.compress.integer_warnings import warn_if_apart
 from vidkd.compress.openvino_file import write_openvino
@@ -29,7 +30,6 @@ from vidkd.runtime.metadata import EMBEDDED_KEY, Head, InputFormat, ModelMetadat
 from vidkd.runtime.opening import open_detector
 
 FORMATS = (".onnx", ".xml")
-TOLERANCE = 1e-4
 FEED_FRAMES = 8
 
 
@@ -59,13 +59,14 @@ def export_detector(
     kept: dict[str, Quantised] | None = None,
     ranges: Path | None = None,
     tolerance: float = TOLERANCE,
+    more: str = MORE,
 ) -> ExportedDetectorFile:
     """Write a detector to `path`, .onnx or .xml; what was there is replaced only once the check is passed.
 
     frames: what network and file are compared on, by default those of `drawn_frames`. integers: how it computes in eight-bit integers,
     by default in float; footage: the frames on which the ranges of activations are found; kept, ranges: see `quantise_once`. tolerance: of
-    raw heads, times the largest where that is above 1; the differences of integers are told, whatever they are, and warned of where they
-    are most of what the file says.
+    raw heads, times the largest where that is above 1, and more: how a larger one is asked for; the differences of integers are told,
+    whatever they are, and warned of where they are most of what the file says.
     Raises ConfigError for another suffix, a network that the library of the format refuses, a place that cannot be written, a difference
     beyond the tolerance, integers without footage, or a runtime that computes in float what is in integers in the file; MissingExtraError
     without the packages of the format.
@@ -89,7 +90,7 @@ def export_detector(
                 write_openvino(content, metadata.to_json(), new)
             else:
                 new.write_bytes(content)
-            parity = compare(detector, new, metadata, frames or drawn_frames(), tolerance=allowed, what=path.name)
+            parity = compare(detector, new, metadata, frames or drawn_frames(), tolerance=allowed, what=path.name, more=more)
             if quantised is not None:
                 check_integers(new, quantised, path)
         if quantised is not None:
@@ -98,13 +99,15 @@ def export_detector(
     return ExportedDetectorFile(path=path, metadata=metadata, parity=parity, parameters=parameters, quantised=quantised)
 
 
-def export_darknet_files(detector: DarknetDetector, folder: Path, *, frames: Frames | None = None) -> ExportedDetectorFile:
-    """Write a detector as student.cfg, student.weights and student.names, read them again and compare; frames: as of `export_detector`.
+def export_darknet_files(
+    detector: DarknetDetector, folder: Path, *, frames: Frames | None = None, tolerance: float = TOLERANCE, more: str = MORE
+) -> ExportedDetectorFile:
+    """Write a detector as student.cfg, student.weights and student.names, read them again and compare; settings as of `export_detector`.
 
-    What was there is replaced. Raises ConfigError for a difference beyond TOLERANCE, and as `write_darknet` does.
+    What was there is replaced. Raises ConfigError for a difference beyond the tolerance, and as `write_darknet` does.
     """
     files = write_darknet(folder, detector.net, detector.class_names, resize=detector.resize)
-    parity = compare_darknet(detector, files, frames or drawn_frames(), tolerance=TOLERANCE, what=files[1].name)
+    parity = compare_darknet(detector, files, frames or drawn_frames(), tolerance=tolerance, what=files[1].name, more=more)
     parameters = sum(parameter.numel() for parameter in detector.net.parameters())
     return ExportedDetectorFile(path=files[1], metadata=detector_metadata(detector), parity=parity, parameters=parameters)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vidkd.base.errors import ConfigError
-from vidkd.compress.export_parity import recorded
+from vidkd.compress.export_parity import MORE, recorded
 from vidkd.compress.integer_warnings import mostly_apart
 from vidkd.compress.quantise import signal_to_noise_db
 from vidkd.data.street_shapes import StreetShapesConfig, VideoPlace, draw_street, render_street
@@ -89,7 +89,7 @@ def drawn_frames(count: int = PARITY_FRAMES) -> Frames:
 
 
 def compare(
-    detector: DarknetDetector, path: Path, metadata: ModelMetadata, frames: Frames, *, tolerance: float, what: str
+    detector: DarknetDetector, path: Path, metadata: ModelMetadata, frames: Frames, *, tolerance: float, what: str, more: str = MORE
 ) -> DetectorParity:
     """Run network and file on every frame; metadata: of the file. The rest, and errors, as of `compare_heads`."""
     network = open_network(path, device="cpu")
@@ -98,11 +98,13 @@ def compare(
         return network.run(images.cpu().contiguous().numpy(), metadata.head.outputs)
 
     return compare_heads(
-        detector, heads, lambda score: open_detector(path, device="cpu", score=score), frames, tolerance=tolerance, what=what
+        detector, heads, lambda score: open_detector(path, device="cpu", score=score), frames, tolerance=tolerance, what=what, more=more
     )
 
 
-def compare_darknet(detector: DarknetDetector, files: Sequence[Path], frames: Frames, *, tolerance: float, what: str) -> DetectorParity:
+def compare_darknet(
+    detector: DarknetDetector, files: Sequence[Path], frames: Frames, *, tolerance: float, what: str, more: str = MORE
+) -> DetectorParity:
     """Run a network and what was written of it as a darknet cfg, weights and names, read again. The rest as of `compare_heads`."""
 
     def opened(score: float) -> DarknetDetector:
@@ -116,7 +118,7 @@ def compare_darknet(detector: DarknetDetector, files: Sequence[Path], frames: Fr
     def heads(images: Tensor) -> list[NDArray[np.floating]]:
         return [head.cpu().numpy() for head in net(images.cpu())]
 
-    return compare_heads(detector, heads, opened, frames, tolerance=tolerance, what=what)
+    return compare_heads(detector, heads, opened, frames, tolerance=tolerance, what=what, more=more)
 
 
 def compare_heads(
@@ -127,12 +129,14 @@ def compare_heads(
     *,
     tolerance: float,
     what: str,
+    more: str = MORE,
 ) -> DetectorParity:
     """Run a network and what was written of it on every frame.
 
     heads_of: raw heads of what was written, of images as the network takes them. opened: it as a detector, with this least score. Boxes are
     those that the detector shows; where it shows none in any frame, its best ones at a lower score. tolerance: of raw heads, times the
-    largest where that is above 1; boxes are told, whatever they are. Raises ConfigError beyond it, naming `what`.
+    largest where that is above 1; boxes are told, whatever they are. more: how a larger one is asked for.
+    Raises ConfigError beyond it, naming `what`.
     """
     every: list[Detections] = []
     wanted: list[NDArray[np.floating]] = []
@@ -166,6 +170,7 @@ def compare_heads(
             f"the exported file does not say what the network says: {what}",
             found=str(parity),
             allowed=f"{tolerance:g} of values up to 1, in proportion above",
+            to_mend=f"{more}, if so much does not matter",
         )
     return parity
 

@@ -19,12 +19,12 @@ from vidkd.compress.detector_export import export_darknet_files, export_detector
 from vidkd.compress.detector_parity import PARITY_FRAMES, Frames
 from vidkd.compress.detector_student import configured, load_student, training_apart, training_losses
 from vidkd.compress.export import parts_of, size_of
-from vidkd.compress.exporting import ExportingSubject, Writer, Written
+from vidkd.compress.exporting import MORE_TOLERANCE, ExportingSubject, Writer, Written
 from vidkd.compress.factorise import factorise
 from vidkd.compress.outcome import Compressed
 from vidkd.compress.prune import prune
 from vidkd.compress.quantise import Quantised
-from vidkd.compress.recipe import ORIGINAL, Format, Recipe, RepairConfig, Step, check_formats, say_fewer_threads
+from vidkd.compress.recipe import ORIGINAL, ExportConfig, Format, Recipe, RepairConfig, Step, check_formats, say_fewer_threads
 from vidkd.compress.refit import check_told_apart, refit
 from vidkd.compress.subject import BoxDraws, Interval, Made, no_draws, no_interval
 from vidkd.detection.annotations import BoxManifest
@@ -254,7 +254,7 @@ class DetectorSubject(ExportingSubject):
         notes = {"steps": result.steps, "train_seconds": round(result.seconds, 2)}
         return Made(model=result.folder, notes=notes, files=(checkpoint_in(result.folder),))
 
-    def _writer(self, model: Path, integers: QuantiseConfig | None, licence: str | None) -> Writer:
+    def _writer(self, model: Path, integers: QuantiseConfig | None, config: ExportConfig) -> Writer:
         detector = self._detector(self._load(model), score=SHIPPED_SCORE, device="cpu")
         shown = frames_of_manifest(self._truth, PARITY_FRAMES)
         parity = Frames(values=shown, source=f"{len(shown)} frames of '{self._recipe.subset}'")
@@ -263,13 +263,23 @@ class DetectorSubject(ExportingSubject):
 
         def write(folder: Path, form: Format) -> Written:
             if form == "darknet":
-                found = export_darknet_files(detector, folder, frames=parity)
+                found = export_darknet_files(detector, folder, frames=parity, tolerance=config.tolerance, more=MORE_TOLERANCE)
                 cfg, *others = darknet_files(folder).values()
                 files = (cfg, *others, about_of(cfg))
             else:
                 path = folder / f"model.{form}"
                 ranges = self._recipe.ranges
-                found = export_detector(detector, path, frames=parity, integers=integers, footage=footage, kept=kept, ranges=ranges)
+                found = export_detector(
+                    detector,
+                    path,
+                    frames=parity,
+                    integers=integers,
+                    footage=footage,
+                    kept=kept,
+                    ranges=ranges,
+                    tolerance=config.tolerance,
+                    more=MORE_TOLERANCE,
+                )
                 files = tuple(parts_of(path))
             return Written(
                 path=found.path,
@@ -282,7 +292,7 @@ class DetectorSubject(ExportingSubject):
                     data=self._frames.manifest.name,
                     judged=judged,
                     of_file=of_file,
-                    licence=licence,
+                    licence=config.licence,
                 ),
             )
 

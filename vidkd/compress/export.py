@@ -22,9 +22,9 @@ from torch import nn
 from vidkd.base.errors import CheckpointError, ConfigError
 from vidkd.base.extras import require
 from vidkd.compress.calibration import Calibration
-from vidkd.compress.config import QuantiseConfig
+from vidkd.compress.config import TOLERANCE, QuantiseConfig
 from vidkd.compress.export_metadata import classifier_metadata
-from vidkd.compress.export_parity import Clips, Parity, Raw, compare, generated_clips
+from vidkd.compress.export_parity import MORE, Clips, Parity, Raw, compare, generated_clips
 from vidkd.compress.export_trace import ExportedOutputs, has_open_batch, onnx_program, traced
 from vidkd.compress.feeds import one_by_one
 from vidkd.compress.integer_layers import run_in_integers
@@ -36,8 +36,6 @@ from vidkd.models.saved import SavedClassifier
 from vidkd.runtime.classifier_metadata import ClassifierMetadata
 from vidkd.runtime.metadata import EMBEDDED_KEY
 from vidkd.runtime.opening import library_name, open_exported_classifier
-
-TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,12 +78,13 @@ def export_classifier(
     clips: Clips | None = None,
     tolerance: float = TOLERANCE,
     integers: Integers | None = None,
+    more: str = MORE,
 ) -> Exported:
     """Write a classifier to `path` in the format of its suffix, one of `FORMATS`; what was there is replaced only once the check is passed.
 
-    data: the settings of its training. clips: what network and file are compared on, by default noise. tolerance: see `compare`. integers:
-    how it computes in eight-bit integers, by default in float; its differences are told, whatever they are,
-    and warned of where it mostly differs.
+    data: the settings of its training. clips: what network and file are compared on, by default noise. tolerance, more: see `compare`.
+    integers: how it computes in eight-bit integers, by default in float; its differences are told, whatever they are, and warned of where
+    it mostly differs.
     Raises ConfigError for another suffix, a network that cannot be exported (naming the module) or that the library of the format refuses,
     a place that cannot be written, a difference beyond the tolerance, or a runtime that computes in float what is in integers in the file;
     MissingExtraError without the packages of the format.
@@ -102,7 +101,7 @@ def export_classifier(
         allowed = tolerance if integers is None else math.inf
         with told_if_unwritable(path), told_if_refused(path):
             raw = write(graph, new)
-            parity = compare(graph.outputs, raw, given, tolerance=allowed, what=path.name)
+            parity = compare(graph.outputs, raw, given, tolerance=allowed, what=path.name, more=more)
             if graph.quantised is not None:
                 check_integers(new, graph.quantised, path)
         if integers is not None:

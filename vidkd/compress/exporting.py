@@ -14,6 +14,8 @@ from vidkd.compress.recipe import ExportConfig, Format, Recipe
 from vidkd.compress.subject import Interval, Made, export_notes
 from vidkd.runtime.opening import library_name
 
+MORE_TOLERANCE = "tolerance: X in the step `export`"
+"""How a recipe allows a larger difference between file and network."""
 RUN: tuple[Format, ...] = ("onnx", "xml")
 """Formats that a library runs, so that their files are judged."""
 
@@ -54,8 +56,8 @@ class ExportingSubject(ABC):
         """See `Subject`."""
 
     @abstractmethod
-    def _writer(self, model: Path, integers: QuantiseConfig | None, licence: str | None) -> Writer:
-        """What exports the network at `model`."""
+    def _writer(self, model: Path, integers: QuantiseConfig | None, config: ExportConfig) -> Writer:
+        """What exports the network at `model`. config: its formats aside."""
 
     @abstractmethod
     def _judged(self, made: Made) -> dict[str, Any]:
@@ -71,7 +73,7 @@ class ExportingSubject(ABC):
 
     def export(self, model: Path, config: ExportConfig, integers: QuantiseConfig | None, judged: Mapping[str, Any], folder: Path) -> Made:
         """See `Subject`."""
-        writer = self._writer(model, integers, config.licence)
+        writer = self._writer(model, integers, config)
         notes: dict[str, Any] = {"calibration": writer.calibration} if writer.calibration else {}
         run: list[Path] = []
         left: list[Path] = []

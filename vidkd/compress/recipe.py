@@ -1,6 +1,7 @@
 """A recipe of compression: a trained student and the steps that it goes through, read strictly from YAML."""
 
 import dataclasses
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import Any, Literal
 from vidkd.base.errors import ConfigError, unknown_name
 from vidkd.base.plain import from_plain
 from vidkd.base.roots import find_below
-from vidkd.compress.config import DistilConfig, FactoriseConfig, PruneConfig, QuantiseConfig, RefitConfig, SparsifyConfig
+from vidkd.compress.config import TOLERANCE, DistilConfig, FactoriseConfig, PruneConfig, QuantiseConfig, RefitConfig, SparsifyConfig
 from vidkd.engine.loop_config import LoopConfig, with_threads_of_here
 from vidkd.engine.settings import merge, read_yaml
 
@@ -35,14 +36,18 @@ class ExportConfig:
     Attributes:
         formats: onnx, xml (OpenVINO) or pt2; of a detector onnx, xml or darknet (cfg and weights).
         licence: of the weights, for the card.
+        tolerance: how far a file may be from its network, of outputs up to 1 and in proportion above; not of integers, which round.
     """
 
     formats: tuple[Format, ...] = ("onnx",)
     licence: str | None = None
+    tolerance: float = TOLERANCE
 
     def __post_init__(self) -> None:
         if not self.formats:
             raise ConfigError("formats must name at least one format")
+        if not self.tolerance > 0:
+            raise ConfigError(f"tolerance must be a number above 0, not {self.tolerance}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +90,14 @@ class Step:
     def name(self) -> str:
         """Name of its folder and of its row in the table."""
         return f"{self.number}_{self.kind}"
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """Its settings as outcome.json has them; left out at its default is what came later, so that steps done before it stay the same."""
+        told: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self.settings)))
+        if isinstance(self.settings, ExportConfig) and self.settings.tolerance == TOLERANCE:
+            del told["tolerance"]
+        return told
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,10 +258,16 @@ def _check_order(kinds: Sequence[str], where: str) -> None:
 
 
 def check_formats(steps: Sequence[Step], known: Sequence[Format]) -> None:
-    """Raise ConfigError for a format that this kind of network has not, or that holds no integers, where it was quantised before."""
+    """Raise ConfigError for a format that this kind of network has not.
+
+    Where it was quantised before also for one that holds no integers, and for a tolerance, to which files in integers are not held.
+    """
     quantised = False
     for step in steps:
         quantised |= step.kind == "quantise"
+        if quantised and isinstance(step.settings, ExportConfig) and step.settings.tolerance != TOLERANCE:
+            mend = "leave out tolerance: how far such a file is from its network is told"
+            raise ConfigError(f"{step.name}: files in integers are held to no tolerance", to_mend=mend)
         for form in step.settings.formats if isinstance(step.settings, ExportConfig) else ():
             if form not in known:
                 raise ConfigError(f"{step.name}: this kind of network has no files of format {form}", known=", ".join(known))

@@ -64,7 +64,7 @@ def run_recipe(recipe: Recipe, subject: Subject) -> Iterator[Outcome]:
         yield outcome
         network, integers, whole = outcome, None, subject.original
         for step in recipe.steps:
-            settings = json.loads(json.dumps(dataclasses.asdict(step.settings)))  # as outcome.json has them
+            settings = step.told
             teacher = subject.taught_by(step)
             chain = _digest(chain, step.kind, step.part, settings, *(() if teacher is None else (teacher,)))
             if isinstance(step.settings, QuantiseConfig):
