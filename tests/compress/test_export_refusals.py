@@ -18,7 +18,7 @@ from vidkd.compress import export_card, openvino_file
 from vidkd.compress import quantise as quantise_module
 from vidkd.compress.config import QuantiseConfig
 from vidkd.compress.detector_export import export_detector
-from vidkd.compress.export import Graph, export_classifier
+from vidkd.compress.export import Graph, export_classifier, replaced_whole
 from vidkd.compress.export_card import write_rows
 from vidkd.compress.openvino_file import write_openvino
 from vidkd.compress.quantise import quantise
@@ -126,6 +126,29 @@ def test_a_disk_that_is_full_leaves_nothing(suffix: str, small_disk: Path) -> No
     assert reason.startswith(os.strerror(errno.ENOSPC) if suffix != "xml" else "OpenVINO could not write its files (is the disk full?)")
     assert "make room" in told.value.lines["to mend"]
     assert not list(small_disk.iterdir())
+
+
+@pytest.mark.parametrize("suffixes", [(".onnx",), (".bin", ".xml")])
+def test_two_who_write_one_file_do_not_mix(suffixes: tuple[str, ...], tmp_path: Path) -> None:
+    """One has written and is checking, as another begins, writes and fails."""
+
+    def write(path: Path, text: str) -> None:
+        for suffix in suffixes:
+            path.with_suffix(suffix).write_text(text)
+
+    def fail(path: Path) -> None:
+        with replaced_whole(path) as half:
+            write(half, "half")
+            raise CheckpointError("it is not what the network says")
+
+    path = tmp_path / f"net{suffixes[-1]}"
+    write(path, "what was there")
+    with replaced_whole(path) as checked:
+        write(checked, "checked")
+        with pytest.raises(CheckpointError):
+            fail(path)
+        assert path.read_text() == "what was there"
+    assert {each.name: each.read_text() for each in tmp_path.iterdir()} == {f"net{suffix}": "checked" for suffix in suffixes}
 
 
 def test_a_card_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

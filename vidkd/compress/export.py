@@ -8,6 +8,7 @@ import contextlib
 import io
 import math
 import os
+import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -174,20 +175,21 @@ def told_if_refused(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def replaced_whole(path: Path) -> Iterator[Path]:
-    """A name beside `path`, of the same suffix, that becomes `path` at the end and is gone after an error."""
-    new = path.with_name(f".new.{path.name}")
+    """The same name in a folder of its own beside `path`, that becomes `path` at the end; the folder is gone then, and after an error.
+
+    Nobody else has that folder, so two who write `path` at once cannot take what the other has not checked yet for their own.
+    """
     with told_if_unwritable(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        for left in parts_of(new):  # of a process that was killed
-            left.unlink()
+        folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     try:
+        new = folder / path.name
         yield new
         with told_if_unwritable(path):
             for part in parts_of(new):
-                os.replace(part, path.with_suffix(part.suffix))
+                os.replace(part, path.with_name(part.name))
     finally:
-        for part in parts_of(new):
-            part.unlink()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def parts_of(path: Path) -> list[Path]:
