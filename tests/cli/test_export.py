@@ -242,6 +242,20 @@ def test_what_cannot_be_exported(teacher: Path, tmp_path: Path, capsys: pytest.C
     assert list(tmp_path.iterdir()) == []
 
 
+def test_weights_that_are_no_numbers_are_told_with_their_checkpoint(
+    teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = read_checkpoint(teacher)
+    content["student"]["state"]["fc.weight"][0, 0] = float("nan")
+    (content.get("ema") or {}).clear()
+    torch.save(content, tmp_path / "spoilt.pt")
+    assert verb("export", "--checkpoint", tmp_path / "spoilt.pt", "--out", tmp_path / "net.onnx") == 2
+    said = capsys.readouterr().err
+    assert "vidkd: weights of the network are no finite numbers\n" in said
+    assert f"  where   : {tmp_path}/spoilt.pt\n  weights : fc.weight\n  to mend : an earlier checkpoint" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["spoilt.pt"]
+
+
 def test_a_file_that_is_not_whole_is_told_without_torch(exported: Path, video: Path, tmp_path: Path) -> None:
     path = tmp_path / "half.onnx"
     path.write_bytes(exported.read_bytes()[: exported.stat().st_size // 2])

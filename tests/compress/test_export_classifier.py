@@ -16,7 +16,7 @@ from vidkd.compress import export as export_module
 from vidkd.compress.export import Exported, export_classifier
 from vidkd.compress.export_card import Judged, judged_rows, resizing_text, write_card
 from vidkd.compress.export_metadata import classifier_metadata
-from vidkd.compress.export_parity import Clips, compare, generated_clips, video_clips
+from vidkd.compress.export_parity import Clips, compare, generated_clips, said_of, video_clips
 from vidkd.compress.export_trace import ExportedOutputs, adaptive_avg_pool3d, onnx_program, traced
 from vidkd.data.config import DataConfig
 from vidkd.data.exported import shown_data
@@ -159,15 +159,15 @@ def test_the_check_by_hand() -> None:
     """A network whose logits are 0 against a file that says the mean: off by it, the most probable class the same where both are even."""
     model = VideoClassifier(ModelConfig(), 3, "rgb").eval()
     nn.init.zeros_(model.fc.weight)
-    outputs = ExportedOutputs(model)
     clips = Clips(values=np.full((2, 3, 4, 32, 32), 2, np.uint8), source="by hand")
-    parity = compare(outputs, wrong, clips, tolerance=2.0, what="net.onnx")
+    said = said_of(ExportedOutputs(model), clips)
+    parity = compare(said, wrong, clips, tolerance=2.0, what="net.onnx")
     assert (parity.logits, parity.probabilities, parity.scale, parity.clips, parity.agree) == (2.0, 0.0, 0.0, 2, 2)
     assert "largest difference to the network: 2 of outputs up to 0, 0 of probabilities" in str(parity)
     assert "the same in 2 of 2 clips (by hand)" in str(parity)
     for raw in (wrong, no_numbers, other_shape):
         with pytest.raises(ConfigError, match=r"the exported file does not say what the network says: net\.onnx"):
-            compare(outputs, raw, clips, tolerance=1.9, what="net.onnx")
+            compare(said, raw, clips, tolerance=1.9, what="net.onnx")
 
 
 def test_a_file_that_says_something_else_is_not_kept(saved: SavedClassifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,10 @@
 """What a library refuses and places that cannot be written are told by exports and recipes: what, where, and how to mend it."""
 
 import errno
+import math
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,14 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 from test_detector_export import opened
+from torch import nn
 
 from vidkd.base.errors import CheckpointError, ConfigError
 from vidkd.cli.main import run_verb
 from vidkd.compress import export_card, openvino_file
 from vidkd.compress import quantise as quantise_module
 from vidkd.compress.config import QuantiseConfig
-from vidkd.compress.detector_export import export_detector
+from vidkd.compress.detector_export import export_darknet_files, export_detector
 from vidkd.compress.export import Graph, export_classifier, replaced_whole
 from vidkd.compress.export_card import write_rows
 from vidkd.compress.openvino_file import write_openvino
@@ -126,6 +128,36 @@ def test_a_disk_that_is_full_leaves_nothing(suffix: str, small_disk: Path) -> No
     assert reason.startswith(os.strerror(errno.ENOSPC) if suffix != "xml" else "OpenVINO could not write its files (is the disk full?)")
     assert "make room" in told.value.lines["to mend"]
     assert not list(small_disk.iterdir())
+
+
+def spoil(net: nn.Module, value: float) -> None:
+    """Every weight of the last convolution or linear layer becomes this value."""
+    *_, last = (module for module in net.modules() if isinstance(module, nn.Conv2d | nn.Conv3d | nn.Linear))
+    nn.init.constant_(last.weight, value)
+
+
+@pytest.mark.parametrize(
+    ("value", "told"), [(math.nan, "weights of the network are no finite"), (3e38, "outputs of the network are no finite")]
+)
+@pytest.mark.parametrize(
+    ("kind", "suffix"),
+    [*(("classifier", suffix) for suffix in ("onnx", "xml", "pt2")), *(("detector", suffix) for suffix in ("onnx", "xml", "weights"))],
+)
+def test_a_network_without_finite_numbers_is_told_as_such(kind: str, suffix: str, value: float, told: str, tmp_path: Path) -> None:
+    path = tmp_path / f"net.{suffix}"
+    saved, detector = classifier(), opened()
+    spoil(saved.model if kind == "classifier" else detector.net, value)
+    export: dict[bool, Callable[[], Any]] = {
+        kind == "classifier": lambda: export_classifier(saved, DATA, path, named="runs/a"),
+        kind == "detector": lambda: export_detector(detector, path, named="runs/a"),
+        suffix == "weights": lambda: export_darknet_files(detector, tmp_path, named="runs/a"),
+    }
+    with pytest.raises(ConfigError, match=told) as error:
+        export[True]()
+    assert error.value.lines["where"] == "runs/a"
+    assert error.value.lines["to mend"].startswith("an earlier checkpoint, or train it again with a lower learning rate")
+    assert math.isfinite(value) or ".weight" in error.value.lines["weights"]
+    assert suffix == "weights" or not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("suffixes", [(".onnx",), (".bin", ".xml")])

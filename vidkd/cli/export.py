@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
     from vidkd.detection.saved import is_detector
     from vidkd.engine.checkpoint import warn_if_unfinished
     from vidkd.engine.config import load_config
-    from vidkd.models.saved import load_classifier, read_checkpoint
+    from vidkd.models.saved import checkpoint_in, load_classifier, read_checkpoint
     from vidkd.runtime.opening import CLIP_NETWORKS, NETWORKS
 
     if Path(arguments.checkpoint).suffix.lower() in {**NETWORKS, **CLIP_NETWORKS}:
@@ -109,7 +109,16 @@ def run(arguments: argparse.Namespace) -> int:
     integers = _integers(arguments, saved, config)
     said = ""
     for path in arguments.out:
-        exported = export_classifier(saved, config.data, path, clips=clips, tolerance=tolerance, integers=integers, more="--tolerance X")
+        exported = export_classifier(
+            saved,
+            config.data,
+            path,
+            clips=clips,
+            tolerance=tolerance,
+            integers=integers,
+            more="--tolerance X",
+            named=checkpoint_in(Path(arguments.checkpoint)),
+        )
         if exported.quantised is not None:
             said = integers_said(exported.quantised, said)
         if not exported.open_batch:

@@ -23,6 +23,7 @@ def export_detector_files(arguments: argparse.Namespace) -> int:
     from vidkd.compress.detector_export import FORMATS, export_detector, write_detector_card
     from vidkd.detection.footage import drawn_footage
     from vidkd.detection.frames import read_frames
+    from vidkd.models.saved import checkpoint_in
 
     for path in arguments.out:
         if path.suffix.lower() not in FORMATS:
@@ -51,6 +52,7 @@ def export_detector_files(arguments: argparse.Namespace) -> int:
             kept=kept,
             tolerance=tolerance,
             more="--tolerance X",
+            named=arguments.weights or checkpoint_in(Path(arguments.checkpoint)),
         )
         if exported.quantised is not None:
             said = integers_said(exported.quantised, said)

@@ -224,7 +224,16 @@ class ClassifierSubject(ExportingSubject):
 
         def write(folder: Path, form: Format) -> Written:
             path = folder / f"model.{form}"
-            exported = export_classifier(saved, data, path, clips=clips, integers=given, tolerance=config.tolerance, more=MORE_TOLERANCE)
+            exported = export_classifier(
+                saved,
+                data,
+                path,
+                clips=clips,
+                integers=given,
+                tolerance=config.tolerance,
+                more=MORE_TOLERANCE,
+                named=model,
+            )
             return Written(
                 path=path,
                 parity=exported.parity,
@@ -274,7 +283,7 @@ class ClassifierSubject(ExportingSubject):
         return {"parameters": cost.parameters, "macs": cost.macs, **sizes}
 
     def _float_bytes(self, suffix: str) -> int:
-        return float_bytes(self._student, self.config.data, suffix)
+        return float_bytes(self._student, self.config.data, suffix, self.original)
 
 
 def _content(teacher: str) -> str | None:

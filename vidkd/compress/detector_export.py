@@ -19,6 +19,7 @@ from vidkd.compress.export import check_integers, parts_of, replaced_whole, told
 from vidkd.compress.export_card import Judged, judged_rows, latency_text, names_text, write_rows
 from vidkd.compress.export_parity import MORE
 from vidkd.compress.feeds import Feed, check_fits
+from vidkd.compress.finite import check_weights
 from vidkd.compress.integer_warnings import warn_if_apart
 from vidkd.compress.openvino_file import write_openvino
 from vidkd.compress.quantise import Quantised, quantise_once
@@ -60,19 +61,21 @@ def export_detector(
     ranges: Path | None = None,
     tolerance: float = TOLERANCE,
     more: str = MORE,
+    named: Path | str | None = None,
 ) -> ExportedDetectorFile:
     """Write a detector to `path`, .onnx or .xml; what was there is replaced only once the check is passed.
 
     frames: what network and file are compared on, by default those of `drawn_frames`. integers: how it computes in eight-bit integers,
     by default in float; footage: the frames on which the ranges of activations are found; kept, ranges: see `quantise_once`. tolerance: of
     raw heads, times the largest where that is above 1, and more: how a larger one is asked for; the differences of integers are told,
-    whatever they are, and warned of where they are most of what the file says.
-    Raises ConfigError for another suffix, a network that the library of the format refuses, a place that cannot be written, a difference
-    beyond the tolerance, integers without footage, or a runtime that computes in float what is in integers in the file; MissingExtraError
-    without the packages of the format.
+    whatever they are, and warned of where they are most of what the file says. named: where the network was read from, for messages.
+    Raises ConfigError for another suffix, a network that does not compute with finite numbers or that the library of the format refuses, a
+    place that cannot be written, a difference beyond the tolerance, integers without footage, or a runtime that computes in float what is
+    in integers in the file; MissingExtraError without the packages of the format.
     """
     if path.suffix.lower() not in FORMATS:
         raise ConfigError(f"not a format of a detector's export: {path}", known=", ".join(FORMATS))
+    check_weights(detector.net, named)
     onnx = require("onnx", "export")
     metadata = detector_metadata(detector)
     model = whole_model(detector.net)
@@ -90,7 +93,8 @@ def export_detector(
                 write_openvino(content, metadata.to_json(), new)
             else:
                 new.write_bytes(content)
-            parity = compare(detector, new, metadata, frames or drawn_frames(), tolerance=allowed, what=path.name, more=more)
+            given = frames or drawn_frames()
+            parity = compare(detector, new, metadata, given, tolerance=allowed, what=path.name, more=more, named=named)
             if quantised is not None:
                 check_integers(new, quantised, path)
         if quantised is not None:
@@ -100,22 +104,31 @@ def export_detector(
 
 
 def export_darknet_files(
-    detector: DarknetDetector, folder: Path, *, frames: Frames | None = None, tolerance: float = TOLERANCE, more: str = MORE
+    detector: DarknetDetector,
+    folder: Path,
+    *,
+    frames: Frames | None = None,
+    tolerance: float = TOLERANCE,
+    more: str = MORE,
+    named: Path | str | None = None,
 ) -> ExportedDetectorFile:
     """Write a detector as student.cfg, student.weights and student.names, read them again and compare; settings as of `export_detector`.
 
-    What was there is replaced. Raises ConfigError for a difference beyond the tolerance, and as `write_darknet` does.
+    What was there is replaced. Raises ConfigError for numbers that are not finite and a difference beyond the tolerance, and as
+    `write_darknet` does.
     """
+    check_weights(detector.net, named)
     files = write_darknet(folder, detector.net, detector.class_names, resize=detector.resize)
-    parity = compare_darknet(detector, files, frames or drawn_frames(), tolerance=tolerance, what=files[1].name, more=more)
+    given = frames or drawn_frames()
+    parity = compare_darknet(detector, files, given, tolerance=tolerance, what=files[1].name, more=more, named=named)
     parameters = sum(parameter.numel() for parameter in detector.net.parameters())
     return ExportedDetectorFile(path=files[1], metadata=detector_metadata(detector), parity=parity, parameters=parameters)
 
 
-def float_bytes(detector: DarknetDetector, suffix: str) -> int:
+def float_bytes(detector: DarknetDetector, suffix: str, named: Path | str | None = None) -> int:
     """Size of the file that a detector becomes in float: what others of this suffix are compared with. Raises as `export_detector`."""
     with tempfile.TemporaryDirectory() as folder:
-        return export_detector(detector, Path(folder) / f"model{suffix}", tolerance=math.inf).bytes
+        return export_detector(detector, Path(folder) / f"model{suffix}", tolerance=math.inf, named=named).bytes
 
 
 def detector_metadata(detector: DarknetDetector) -> ModelMetadata:

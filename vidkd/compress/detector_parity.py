@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vidkd.base.errors import ConfigError
 from vidkd.compress.export_parity import MORE, recorded
+from vidkd.compress.finite import check_outputs
 from vidkd.compress.integer_warnings import mostly_apart
 from vidkd.compress.quantise import signal_to_noise_db
 from vidkd.data.street_shapes import StreetShapesConfig, VideoPlace, draw_street, render_street
@@ -89,7 +90,15 @@ def drawn_frames(count: int = PARITY_FRAMES) -> Frames:
 
 
 def compare(
-    detector: DarknetDetector, path: Path, metadata: ModelMetadata, frames: Frames, *, tolerance: float, what: str, more: str = MORE
+    detector: DarknetDetector,
+    path: Path,
+    metadata: ModelMetadata,
+    frames: Frames,
+    *,
+    tolerance: float,
+    what: str,
+    more: str = MORE,
+    named: Path | str | None = None,
 ) -> DetectorParity:
     """Run network and file on every frame; metadata: of the file. The rest, and errors, as of `compare_heads`."""
     network = open_network(path, device="cpu")
@@ -98,12 +107,26 @@ def compare(
         return network.run(images.cpu().contiguous().numpy(), metadata.head.outputs)
 
     return compare_heads(
-        detector, heads, lambda score: open_detector(path, device="cpu", score=score), frames, tolerance=tolerance, what=what, more=more
+        detector,
+        heads,
+        lambda score: open_detector(path, device="cpu", score=score),
+        frames,
+        tolerance=tolerance,
+        what=what,
+        more=more,
+        named=named,
     )
 
 
 def compare_darknet(
-    detector: DarknetDetector, files: Sequence[Path], frames: Frames, *, tolerance: float, what: str, more: str = MORE
+    detector: DarknetDetector,
+    files: Sequence[Path],
+    frames: Frames,
+    *,
+    tolerance: float,
+    what: str,
+    more: str = MORE,
+    named: Path | str | None = None,
 ) -> DetectorParity:
     """Run a network and what was written of it as a darknet cfg, weights and names, read again. The rest as of `compare_heads`."""
 
@@ -118,7 +141,7 @@ def compare_darknet(
     def heads(images: Tensor) -> list[NDArray[np.floating]]:
         return [head.cpu().numpy() for head in net(images.cpu())]
 
-    return compare_heads(detector, heads, opened, frames, tolerance=tolerance, what=what, more=more)
+    return compare_heads(detector, heads, opened, frames, tolerance=tolerance, what=what, more=more, named=named)
 
 
 def compare_heads(
@@ -130,13 +153,14 @@ def compare_heads(
     tolerance: float,
     what: str,
     more: str = MORE,
+    named: Path | str | None = None,
 ) -> DetectorParity:
     """Run a network and what was written of it on every frame.
 
     heads_of: raw heads of what was written, of images as the network takes them. opened: it as a detector, with this least score. Boxes are
     those that the detector shows; where it shows none in any frame, its best ones at a lower score. tolerance: of raw heads, times the
-    largest where that is above 1; boxes are told, whatever they are. more: how a larger one is asked for.
-    Raises ConfigError beyond it, naming `what`.
+    largest where that is above 1; boxes are told, whatever they are. more: how a larger one is asked for. named: where
+    the network was read from. Raises ConfigError beyond the tolerance, naming `what`, and for a network whose heads are no finite numbers.
     """
     every: list[Detections] = []
     wanted: list[NDArray[np.floating]] = []
@@ -145,8 +169,10 @@ def compare_heads(
         images, letterbox = detector.prepare(frame[None])
         with torch.inference_mode():
             heads = detector.net(images)
+            said = [head.cpu().numpy() for head in heads]
+            check_outputs(said, frames.source, named)
             got += heads_of(images)
-        wanted += [head.cpu().numpy() for head in heads]
+        wanted += said
         every += detector.finish(heads, letterbox, 0.0)
     difference = max(float(np.abs(one - two).max()) for one, two in zip(got, wanted, strict=True))
     scale = max(float(np.abs(each).max()) for each in wanted)

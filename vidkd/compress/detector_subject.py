@@ -263,7 +263,7 @@ class DetectorSubject(ExportingSubject):
 
         def write(folder: Path, form: Format) -> Written:
             if form == "darknet":
-                found = export_darknet_files(detector, folder, frames=parity, tolerance=config.tolerance, more=MORE_TOLERANCE)
+                found = export_darknet_files(detector, folder, frames=parity, tolerance=config.tolerance, more=MORE_TOLERANCE, named=model)
                 cfg, *others = darknet_files(folder).values()
                 files = (cfg, *others, about_of(cfg))
             else:
@@ -279,6 +279,7 @@ class DetectorSubject(ExportingSubject):
                     ranges=ranges,
                     tolerance=config.tolerance,
                     more=MORE_TOLERANCE,
+                    named=model,
                 )
                 files = tuple(parts_of(path))
             return Written(
@@ -337,7 +338,7 @@ class DetectorSubject(ExportingSubject):
         return {"parameters": cost.parameters, "macs": cost.macs, "bytes": size_of(net, made.file), "original_bytes": original}
 
     def _float_bytes(self, suffix: str) -> int:
-        return float_bytes(self._detector(self._student, score=SHIPPED_SCORE, device="cpu"), suffix)
+        return float_bytes(self._detector(self._student, score=SHIPPED_SCORE, device="cpu"), suffix, self.original)
 
 
 def _example(net: Darknet) -> Tensor:

@@ -25,9 +25,10 @@ from vidkd.base.extras import require
 from vidkd.compress.calibration import Calibration
 from vidkd.compress.config import TOLERANCE, QuantiseConfig
 from vidkd.compress.export_metadata import classifier_metadata
-from vidkd.compress.export_parity import MORE, Clips, Parity, Raw, compare, generated_clips
+from vidkd.compress.export_parity import MORE, Clips, Parity, Raw, compare, generated_clips, said_of
 from vidkd.compress.export_trace import ExportedOutputs, has_open_batch, onnx_program, traced
 from vidkd.compress.feeds import one_by_one
+from vidkd.compress.finite import check_outputs, check_weights
 from vidkd.compress.integer_layers import run_in_integers
 from vidkd.compress.integer_warnings import warn_if_apart
 from vidkd.compress.openvino_file import write_openvino
@@ -80,15 +81,16 @@ def export_classifier(
     tolerance: float = TOLERANCE,
     integers: Integers | None = None,
     more: str = MORE,
+    named: Path | str | None = None,
 ) -> Exported:
     """Write a classifier to `path` in the format of its suffix, one of `FORMATS`; what was there is replaced only once the check is passed.
 
     data: the settings of its training. clips: what network and file are compared on, by default noise. tolerance, more: see `compare`.
     integers: how it computes in eight-bit integers, by default in float; its differences are told, whatever they are, and warned of where
-    it mostly differs.
-    Raises ConfigError for another suffix, a network that cannot be exported (naming the module) or that the library of the format refuses,
-    a place that cannot be written, a difference beyond the tolerance, or a runtime that computes in float what is in integers in the file;
-    MissingExtraError without the packages of the format.
+    it mostly differs. named: where the network was read from, for messages.
+    Raises ConfigError for another suffix, a network that does not compute with finite numbers, that cannot be exported (naming the module)
+    or that the library of the format refuses, a place that cannot be written, a difference beyond the tolerance, or a runtime that computes
+    in float what is in integers in the file; MissingExtraError without the packages of the format.
     """
     write = FORMATS.get(path.suffix.lower())
     if write is None:
@@ -96,13 +98,16 @@ def export_classifier(
     if integers is not None and path.suffix.lower() == ".pt2":
         raise ConfigError(f"not a format of integers: {path}", known=".onnx, .xml", to_mend="export .pt2 in float")
     saved.model.cpu()
+    check_weights(saved.model, named)
     graph = Graph(saved, data, integers)
+    given = clips or generated_clips(graph.metadata)
+    wanted = said_of(graph.outputs, given)
+    check_outputs(wanted.values(), given.source, named)
     with replaced_whole(path) as new:
-        given = clips or generated_clips(graph.metadata)
         allowed = tolerance if integers is None else math.inf
         with told_if_unwritable(path), told_if_refused(path):
             raw = write(graph, new)
-            parity = compare(graph.outputs, raw, given, tolerance=allowed, what=path.name, more=more)
+            parity = compare(wanted, raw, given, tolerance=allowed, what=path.name, more=more)
             if graph.quantised is not None:
                 check_integers(new, graph.quantised, path)
         if integers is not None:
@@ -205,10 +210,10 @@ def size_of(net: nn.Module, file: Path | None) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in net.state_dict().values())
 
 
-def float_bytes(saved: SavedClassifier, data: DataConfig, suffix: str) -> int:
+def float_bytes(saved: SavedClassifier, data: DataConfig, suffix: str, named: Path | str | None = None) -> int:
     """Size of the file that a classifier becomes in float: what others of this suffix are compared with. Raises as `export_classifier`."""
     with tempfile.TemporaryDirectory() as folder:
-        return export_classifier(saved, data, Path(folder) / f"model{suffix}", tolerance=math.inf).bytes
+        return export_classifier(saved, data, Path(folder) / f"model{suffix}", tolerance=math.inf, named=named).bytes
 
 
 def _write_onnx(graph: Graph, path: Path) -> Raw:

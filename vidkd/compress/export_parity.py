@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -83,23 +83,31 @@ def recorded(parity: Any) -> dict[str, Any]:
     return {**fields, "said": str(parity)}
 
 
-def compare(outputs: ExportedOutputs, raw: Raw, clips: Clips, *, tolerance: float, what: str, more: str = MORE) -> Parity:
-    """Run both on every clip alone and on all at once.
+def said_of(outputs: ExportedOutputs, clips: Clips) -> dict[str, NDArray[Any]]:
+    """What the network says of the clips, by the names of its outputs."""
+    told = torch.from_numpy(_shares(len(clips.values))) if outputs.classifier.config.told_observed else None
+    with torch.inference_mode():
+        return dict(zip(outputs.names, (each.numpy() for each in outputs(torch.from_numpy(clips.values), told)), strict=True))
 
-    raw: the file, (clips, shares) -> outputs by name. tolerance: of any output, times the largest output where that is above 1.
-    Raises ConfigError beyond it, naming `what`. more: how a larger tolerance is asked for.
+
+def _shares(count: int) -> NDArray[np.float32]:
+    return np.resize(np.asarray(SHARES, np.float32), count)
+
+
+def compare(wanted: Mapping[str, NDArray[Any]], raw: Raw, clips: Clips, *, tolerance: float, what: str, more: str = MORE) -> Parity:
+    """Run the file on every clip alone and on all at once.
+
+    wanted: what the network says of them (`said_of`). raw: the file, (clips, shares) -> outputs by name. tolerance: of any output, times
+    the largest output where that is above 1. more: how a larger tolerance is asked for. Raises ConfigError beyond it, naming `what`.
     """
     count = len(clips.values)
-    shares = np.resize(np.asarray(SHARES, np.float32), count)
-    told = torch.from_numpy(shares) if outputs.classifier.config.told_observed else None
-    with torch.inference_mode():
-        wanted = dict(zip(outputs.names, (each.numpy() for each in outputs(torch.from_numpy(clips.values), told)), strict=True))
+    shares = _shares(count)
     alone = [raw(clips.values[at : at + 1], shares[at : at + 1]) for at in range(count)]
-    found = [raw(clips.values, shares), {name: np.concatenate([each[name] for each in alone]) for name in outputs.names}]
-    if any(got[name].shape != wanted[name].shape for got in found for name in outputs.names):
+    found = [raw(clips.values, shares), {name: np.concatenate([each[name] for each in alone]) for name in wanted}]
+    if any(got[name].shape != wanted[name].shape for got in found for name in wanted):
         raise ConfigError(f"the exported file does not say what the network says: {what}", found="outputs of another shape")
     parity = Parity(
-        logits=max(_largest(got[name], wanted[name]) for got in found for name in outputs.names),
+        logits=max(_largest(got[name], wanted[name]) for got in found for name in wanted),
         probabilities=max(_largest(softmax(got[LOGITS]), softmax(wanted[LOGITS])) for got in found),
         scale=max(float(np.abs(values).max()) for values in wanted.values()),
         clips=count,
