@@ -35,6 +35,7 @@ TAKES_SETTINGS = True
 COMPARE, REPORT = "compare", "report"
 SECOND = ("repeat.json", "repeat_measurements.json")
 """What a second run leaves."""
+ANOTHER = "another --out, or measure anew without --repeat"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -155,9 +156,7 @@ def _report(folder: Path, summary: Mapping[str, Any], command: str, repeated: "C
 
 def _repeat(benchmark: "Benchmark", folder: Path, device: str, command: Sequence[str], tolerance: float) -> int:
     """The second run lies beside the first, which stays; the exit code is that of `compare`."""
-    from vidkd.bench.speed.cost import content_of
     from vidkd.bench.speed.kept import read_measurements
-    from vidkd.bench.speed.places import located
     from vidkd.bench.speed.regressions import compare
     from vidkd.bench.summary import read_summary
 
@@ -165,15 +164,6 @@ def _repeat(benchmark: "Benchmark", folder: Path, device: str, command: Sequence
     if path.exists():
         first = read_summary(path)
         _check_repeated(first, benchmark, folder)
-        told = {label: (model["content"], model["way"]) for label, model in first["data"]["models"].items()}
-        now = {label: (content_of(spec), spec.way) for label, spec in located(benchmark).models.items()}
-        if told != now or first["data"]["shape"] != dataclasses.asdict(benchmark.config.shape):
-            other = [label for label in dict.fromkeys((*told, *now)) if told.get(label) != now.get(label)] or ["all: of another shape"]
-            raise ConfigError(
-                f"the run in {folder} is of other models, of other files, or ran them otherwise",
-                models=", ".join(other),
-                to_mend="another --out, or measure anew without --repeat",
-            )
     else:
         first = _measure(benchmark, folder, "summary.json", "measurements.json", device, command)
     second = _measure(benchmark, folder, *SECOND, device, command)
@@ -186,13 +176,24 @@ def _repeat(benchmark: "Benchmark", folder: Path, device: str, command: Sequence
 
 
 def _check_repeated(first: Mapping[str, Any], benchmark: "Benchmark", folder: Path) -> None:
-    """Raise DataError, before anything is measured, where the first run can be no pair of this one."""
-    from vidkd.bench.speed.regressions import asked_for, check_alike
+    """Raise DataError or ConfigError, before anything is measured, where the first run can be no pair of this one."""
+    from vidkd.bench.speed.cost import content_of
+    from vidkd.bench.speed.places import located
+    from vidkd.bench.speed.regressions import asked_for, check_alike, check_is_benchmark, unlike_models
 
     try:
+        check_is_benchmark(first)
         check_alike(first["data"], asked_for(benchmark.config))
     except DataError as error:
-        raise error.with_lines(first_run=folder, to_mend="another --out, or measure anew without --repeat") from error
+        raise error.with_lines(first_run=folder, to_mend=ANOTHER) from error
+    told = first["data"].get("models") or {label: {} for label in first["methods"]}
+    now = {label: {"content": content_of(spec), "way": spec.way} for label, spec in located(benchmark).models.items()}
+    shape = dataclasses.asdict(benchmark.config.shape)
+    other = unlike_models(told, now) or (["all: of another shape"] if first["data"].get("shape", shape) != shape else [])
+    if other:
+        raise ConfigError(
+            f"the run in {folder} is of other models, of other files, or ran them otherwise", models=", ".join(other), to_mend=ANOTHER
+        )
 
 
 def _report_again(arguments: argparse.Namespace) -> int:

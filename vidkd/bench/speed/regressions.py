@@ -162,6 +162,20 @@ def check_alike(first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
         raise DataError("the two benchmarks were judged on other clips or frames: their hashes (data.manifest) are not the same")
 
 
+def unlike_models(first: Mapping[str, Mapping[str, Any]], second: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The labels of models that only one of two runs has, or of which they tell other files or another way to run them.
+
+    first, second: the models of two summaries' data; what one of them does not say is not compared.
+    """
+    return [label for label in dict.fromkeys((*first, *second)) if _is_unlike(first.get(label), second.get(label))]
+
+
+def _is_unlike(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> bool:
+    if one is None or other is None:
+        return True
+    return any(one[name] != other[name] for name in ("content", "way") if name in one and name in other)
+
+
 def _changes(
     first: Mapping[str, Any], second: Mapping[str, Any], machine: bool, tolerance: float, measurements: tuple[Measured, Measured]
 ) -> Iterator[Change]:
