@@ -170,7 +170,8 @@ def test_a_second_run_is_held_against_the_first(
     code = benchmark(config, "--out", copy, "--device", "cpu", "--repeat", "--tolerance", "0.05")
     assert asked == [0.05]
     assert code == bool(found[0].regressions), "as compare has it"
-    assert "--repeat --tolerance=0.05" in (copy / "report.html").read_text(encoding="utf-8")
+    page = html.unescape((copy / "report.html").read_text(encoding="utf-8"))
+    assert f"vidkd benchmark .../{config.name} --out=.../out --device=cpu\n" in page.replace("<", "\n"), "the first, beside its settings"
     assert (copy / "summary.json").read_bytes() == first
     assert list(read_summary(copy / "repeat.json")["methods"]) == ["original", "onnx", "peer"]
     assert "against the first run: " in capsys.readouterr().out

@@ -70,3 +70,37 @@ def test_no_second_run_of_something_else(
     told = capsys.readouterr().err
     for line in ("the summary of a study, not of a benchmark: small", f"first run : {config.parent / 'out'}", "to mend   : another --out"):
         assert line in told
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"runs_on": "torch, cuda", "clock": "CUDA events"}, "peer ran on unlike libraries or devices: torch, cuda; torch"),
+        ({"clock": "CUDA events"}, "peer was timed by unlike clocks: CUDA events; host clock"),
+    ],
+)
+def test_no_second_run_on_another_device(
+    change: dict[str, str], told: str, config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(speed_run, "interleave", lambda *_, **__: pytest.fail("something was timed"))
+    first, second = (config.parent / "out" / name for name in ("summary.json", "second.json"))
+    shutil.copyfile(first, second)
+    changed(config, lambda summary: summary["data"]["models"]["peer"].update(change))
+    assert repeat(config) == 2
+    said = capsys.readouterr().err
+    assert "the first run was on another device, or multiplied otherwise on it" in said
+    assert f"found   : {told}\n" in said
+    assert "to mend : --device and tf32 as in the first run" in said
+    assert benchmark("compare", first, second) == 0
+    assert f"note: {told}\n" in capsys.readouterr().out
+
+
+def test_no_second_run_with_other_tf32(config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """As a machine with CUDA tells it; without CUDA nothing is told, and the setting changes nothing."""
+    monkeypatch.setattr(speed_run, "interleave", lambda *_, **__: pytest.fail("something was timed"))
+    monkeypatch.setattr(speed_run, "tell_cuda", lambda _, *, tf32: {"TF32": "all on" if tf32 else "all off"})
+    changed(config, lambda summary: summary["environment"].update(TF32="all off"))
+    with pytest.raises(pytest.fail.Exception, match="something was timed"):
+        repeat(config)
+    assert repeat(config, "--tf32", "true") == 2
+    assert "found   : TF32 was set in unlike ways: all off; all on\n" in capsys.readouterr().err

@@ -18,6 +18,7 @@ import dataclasses
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -128,14 +129,22 @@ def _flags(arguments: argparse.Namespace) -> list[str]:
 
 
 def _measure(
-    benchmark: "Benchmark", folder: Path, summary_name: str, measurements_name: str, device: str, command: Sequence[str]
+    benchmark: "Benchmark",
+    folder: Path,
+    summary_name: str,
+    measurements_name: str,
+    device: str,
+    command: Sequence[str],
+    first: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
+    """first: the summary that this run is to stand beside."""
     from vidkd.base.files import write_json
     from vidkd.bench.speed.record import measurements_of, summary_of
+    from vidkd.bench.speed.regressions import check_runs_alike
     from vidkd.bench.speed.run import run_benchmark
     from vidkd.bench.summary import write_summary
 
-    results = run_benchmark(benchmark, device=device)
+    results = run_benchmark(benchmark, device=device, check=None if first is None else partial(check_runs_alike, first))
     summary = summary_of(results, benchmark.path.read_text(encoding="utf-8"), command)
     sys.stdout.write(_text(summary))  # first: it is all that is left where the disk is full by now
     with written_or_refused("--out", folder):
@@ -156,6 +165,7 @@ def _report(folder: Path, summary: Mapping[str, Any], command: str, repeated: "C
 
 def _repeat(benchmark: "Benchmark", folder: Path, device: str, command: Sequence[str], tolerance: float) -> int:
     """The second run lies beside the first, which stays; the exit code is that of `compare`."""
+    from vidkd.bench.speed.asked import told_command
     from vidkd.bench.speed.kept import read_measurements
     from vidkd.bench.speed.regressions import compare
     from vidkd.bench.summary import read_summary
@@ -166,10 +176,10 @@ def _repeat(benchmark: "Benchmark", folder: Path, device: str, command: Sequence
         _check_repeated(first, benchmark, folder)
     else:
         first = _measure(benchmark, folder, "summary.json", "measurements.json", device, command)
-    second = _measure(benchmark, folder, *SECOND, device, command)
+    second = _measure(benchmark, folder, *SECOND, device, command, first)
     kept = read_measurements(path, first), read_measurements(folder / "repeat.json", second)
     comparison = compare(first, second, tolerance=tolerance, measurements=kept)
-    _report(folder, first, shlex.join(command), comparison)
+    _report(folder, first, told_command(first["data"]), comparison)
     sys.stdout.write(_compared(comparison, "the first run"))
     sys.stdout.write(f"written: {folder / 'repeat.json'}, {folder / 'repeat_measurements.json'}, {folder / 'report.html'}\n")
     return _told_cold_starts(first, second) or (1 if comparison.regressions else 0)

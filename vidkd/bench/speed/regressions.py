@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from vidkd.base.errors import DataError
+from vidkd.base.errors import ConfigError, DataError
 from vidkd.bench.speed.config import BenchmarkConfig
 from vidkd.bench.speed.kept import ONE_WINDOW, Moved, moved_between, short_moved
 from vidkd.bench.speed.machine import other_libraries, same_machine
@@ -162,6 +162,29 @@ def check_alike(first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
         raise DataError("the two benchmarks were judged on other clips or frames: their hashes (data.manifest) are not the same")
 
 
+def check_runs_alike(first: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]], environment: Mapping[str, Any]) -> None:
+    """Raise ConfigError where what is to stand beside the run of a summary would run on another device, or multiply there otherwise.
+
+    models, environment: of the second run, as far as they are known when its models are open, see `vidkd.bench.speed.run.Check`.
+    """
+    if other := next(_unlike_devices(first, {"data": {"models": models}, "environment": environment}), None):
+        mend = "--device and tf32 as in the first run, another --out, or measure anew without --repeat"
+        raise ConfigError("the first run was on another device, or multiplied otherwise on it", found=other, to_mend=mend)
+
+
+def _unlike_devices(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[str]:
+    """What two summaries tell of devices that is not the same; what one of them does not say is not compared."""
+    words = {"runs_on": "ran on unlike libraries or devices", "clock": "was timed by unlike clocks"}
+    models = [summary["data"].get("models", {}) for summary in (first, second)]
+    for label in models[0]:
+        pairs = {name: [each.get(label, {}).get(name) for each in models] for name in words}
+        if unlike := next((name for name, pair in pairs.items() if None not in pair and pair[0] != pair[1]), None):
+            yield f"{label} {words[unlike]}: {'; '.join(pairs[unlike])}"
+    tf32 = [summary["environment"].get("TF32") for summary in (first, second)]  # none without CUDA, where it changes nothing
+    if None not in tf32 and tf32[0] != tf32[1]:
+        yield f"TF32 was set in unlike ways: {'; '.join(tf32)}"
+
+
 def unlike_models(first: Mapping[str, Mapping[str, Any]], second: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """The labels of models that only one of two runs has, or of which they tell other files or another way to run them.
 
@@ -230,6 +253,7 @@ def _notes(first: Mapping[str, Any], second: Mapping[str, Any], changes: tuple[C
             ways = [each.get(name) for each in told]
             if None not in ways and ways[0] != ways[1]:
                 yield f"{model} {words.format(*map(_way, ways))}"
+    yield from _unlike_devices(first, second)
     shapes = [each.get("shape") for each in data]
     if None not in shapes and shapes[0] != shapes[1]:
         yield f"backbones, and detectors without data, were shown unlike shapes: {_way(shapes[0])}; {_way(shapes[1])}"

@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 KEPT, LEFT = "kept for the next call", "as the C library does by itself"
 Rounds = list[list[float]]
 """Seconds of calls, by round."""
+Check = Callable[[Mapping[str, Mapping[str, str]], Mapping[str, str]], None]
+"""Takes `runs_on` and `clock` of every model by its label, and the environment."""
 
 
 @dataclass(frozen=True, order=True)
@@ -104,18 +106,18 @@ class _Shown:
     manifest: str | None = None
 
 
-def run_benchmark(benchmark: Benchmark, *, device: str = "auto") -> Results:
-    """Measure everything that the configuration asks for.
+def run_benchmark(benchmark: Benchmark, *, device: str = "auto", check: Check | None = None) -> Results:
+    """Measure everything that the configuration asks for. check: what may refuse to go on when it is known what runs each model.
 
     Raises ConfigError, DataError and CheckpointError, naming the model, for what cannot be found, opened, judged, compared or started in a
     fresh process; nothing is timed before all of that is known. A fresh process that fails later is told by `ModelResult.cold_failure`.
     """
     check_threads(*benchmark.config.threads, where="threads")
     with tf32_in_libraries(benchmark.config.tf32):
-        return _measured(benchmark, device)
+        return _measured(benchmark, device, check)
 
 
-def _measured(benchmark: Benchmark, device: str) -> Results:
+def _measured(benchmark: Benchmark, device: str, check: Check | None) -> Results:
     begun = time.monotonic()
     config = located(benchmark)
     # or the time of a call would depend on which sizes other models have allocated and freed before it
@@ -123,6 +125,8 @@ def _measured(benchmark: Benchmark, device: str) -> Results:
     environment = {**machine(), **tell_cuda(torch, tf32=config.tf32), "freed memory": KEPT if kept else LEFT}
     opened = {label: _open(config, label, config.threads[0], device) for label in config.models}
     check_same_kind(opened)
+    if check is not None:
+        check({label: {"runs_on": one.runs_on, "clock": clock_of(one.clock_device).name} for label, one in opened.items()}, environment)
     _try_cold_starts(config, device)
     shown = _shown(dataclasses.replace(benchmark, config=config), opened)
     log.info("counting parameters and multiply-accumulates")
