@@ -59,6 +59,14 @@ def test_the_time_is_that_from_start_to_answer(exported: Path) -> None:
     assert (found.ready_s, found.answer_s, found.peak_bytes) == (0.5, 0.1, 2048)
 
 
+def test_until_the_model_is_open_counts_from_the_start_of_the_process(exported: Path) -> None:
+    """An interpreter that takes longer to start is part of it, as it is of the whole."""
+    code = "import time; time.sleep(1.5); from vidkd.bench.speed.fresh_process import main; main()"
+    spec, command = ModelSpec(checkpoint=str(exported)), [sys.executable, "-c", code]
+    found = cold_start(spec, threads=1, device="cpu", shape=ShapeSpec(), limit_s=60, command=command)
+    assert 1.5 < found.ready_s < found.ready_s + found.answer_s < found.total_s
+
+
 def test_what_the_process_is_asked(tmp_path: Path) -> None:
     asked = tmp_path / "asked.json"
     code = f"import pathlib, sys; pathlib.Path({str(asked)!r}).write_text(sys.stdin.read()); print({ANSWER!r})"
@@ -136,7 +144,9 @@ def test_a_process_that_cannot_be_started(tmp_path: Path) -> None:
 
 
 def test_the_request_is_answered_in_the_process(checkpoint: Path) -> None:
-    told = start({"spec": {"checkpoint": str(checkpoint)}, "shape": {}, "threads": 1, "device": "cpu"})
+    asked_s = time.monotonic()
+    told = start({"spec": {"checkpoint": str(checkpoint)}, "shape": {}, "threads": 1, "device": "cpu", "begun_s": asked_s - 100})
+    assert 100 < told["ready_s"] < 100 + time.monotonic() - asked_s
     assert told["torch"]
     assert told["answer_s"] > 0
     assert json.loads(json.dumps(told)) == told

@@ -51,12 +51,12 @@ def cold_start(
     """Start one process and wait for its answer, at most so long. Raises CheckpointError with its last words if there is none."""
     request = {"spec": dataclasses.asdict(spec), "shape": dataclasses.asdict(shape), "threads": threads, "device": device}
     with tempfile.TemporaryFile("w+", errors="replace") as errors:  # a pipe that nobody reads would fill
-        begun = clock()
+        begun, begun_s = clock(), time.monotonic()
         with _started(command, errors, spec) as process, _ended_after(process, limit_s) as is_late:
             assert process.stdin is not None
             assert process.stdout is not None
             with contextlib.suppress(BrokenPipeError):  # of a process that has ended already; what it said is told below
-                process.stdin.write(json.dumps(request))
+                process.stdin.write(json.dumps({**request, "begun_s": begun_s}))
                 process.stdin.close()
             line = next((line for line in process.stdout if line.startswith(MARK)), "")
             total_s = clock() - begun  # before the process tidies up
