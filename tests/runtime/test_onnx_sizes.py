@@ -1,6 +1,7 @@
 """Small files that would take any amount of memory: refused before a library opens them."""
 
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -90,7 +91,45 @@ def in_pieces(side: int) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
     return nodes, [whole("side", [side // 16])]
 
 
-MADE = (of_shape, in_constants, expanded, tiled, ranged, in_a_branch, in_pieces)
+def of_a_product(side: int) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+    """The shape worked out of constants."""
+    nodes = [helper.make_node("Mul", ["a", "b"], ["shape"]), helper.make_node("ConstantOfShape", ["shape"], ["made"])]
+    return nodes, [whole("a", [side // 64]), whole("b", [64])]
+
+
+def padded(side: int) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+    return [helper.make_node("Pad", ["one", "pads"], ["made"])], [whole("one", [7]), whole("pads", [side // 2, side // 2 - 1])]
+
+
+def line_and_column(side: int) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+    nodes = [helper.make_node("ConstantOfShape", [name], [f"a {name}"]) for name in ("line", "column")]
+    return nodes, [whole("line", [1, math.isqrt(side)]), whole("column", [math.isqrt(side), 1])]
+
+
+def crossed(side: int) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+    """Arithmetic on two constants that are broadcast against each other, none of them large."""
+    nodes, tensors = line_and_column(side)
+    return [*nodes, helper.make_node("Mul", ["a line", "a column"], ["made"])], tensors
+
+
+def expanded_crosswise(side: int) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+    nodes, tensors = line_and_column(side)
+    return [*nodes[1:], helper.make_node("Expand", ["a column", "line"], ["made"])], tensors
+
+
+def of_sides_that_are_asked_for(side: int) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+    """The shape worked out of the sides of another constant."""
+    nodes = [
+        helper.make_node("Neg", ["row"], ["turned"]),
+        helper.make_node("Shape", ["turned"], ["sides"]),
+        helper.make_node("Mul", ["sides", "b"], ["shape"]),
+        helper.make_node("ConstantOfShape", ["shape"], ["made"]),
+    ]
+    return nodes, [whole("row", [0] * 128), whole("b", [side // 128])]
+
+
+WORKED_OUT = (of_a_product, padded, crossed, expanded_crosswise)
+MADE = (of_shape, in_constants, expanded, tiled, ranged, in_a_branch, in_pieces, *WORKED_OUT, of_sides_that_are_asked_for)
 
 
 @pytest.mark.parametrize("make", MADE, ids=lambda make: make.__name__)
@@ -161,18 +200,64 @@ def test_in_openvino_too(tmp_path: Path) -> None:
         open_network(tmp_path / f"{2 * MOST_MADE}.xml")
 
 
-def test_a_refused_file_takes_no_memory(tmp_path: Path) -> None:
-    path = with_nodes(tmp_path / "large.onnx", *of_shape(2 * MOST_MADE))
+def grown(path: Path, opener: str = "open_exported_classifier") -> tuple[str, int]:
+    """How opening the file ends in a fresh process, and by how many bytes it grows."""
     code = f"""
 import json, resource
+from pathlib import Path
 import onnxruntime
 from vidkd.base.errors import CheckpointError
-from vidkd.runtime.opening import open_exported_classifier
+from vidkd.runtime.opening import {opener}
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+end = "opened"
 try:
-    open_exported_classifier({str(path)!r}, device="cpu")
-except CheckpointError:
-    print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
+    {opener}(Path({str(path)!r}), device="cpu")
+except CheckpointError as error:
+    end = error.what
+print(json.dumps([end, 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)]))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
-    assert json.loads(done.stdout) * 1024 < 2**25 < 2 * MOST_MADE
+    end, size = json.loads(done.stdout)
+    return end, size
+
+
+@pytest.mark.parametrize("make", [of_shape, *WORKED_OUT], ids=lambda make: make.__name__)
+def test_a_refused_file_takes_no_memory(make: Callable[[int], tuple], tmp_path: Path) -> None:
+    end, size = grown(with_nodes(tmp_path / "large.onnx", *make(2 * MOST_MADE)))
+    assert end.startswith("model asks for more memory than it may")
+    assert size < 2**25 < 2 * MOST_MADE
+
+
+@pytest.mark.parametrize("form", ["value_floats", "value_float"])
+def test_a_shape_of_real_numbers_is_followed(form: str, tmp_path: Path) -> None:
+    def file(side: float) -> Path:
+        told = helper.make_node("Constant", [], ["real"], **{form: [side] if form.endswith("s") else side})
+        nodes = [told, helper.make_node("Cast", ["real"], ["cast"], to=7), helper.make_node("Reshape", ["cast", "one"], ["side"])]
+        return with_nodes(tmp_path / "a.onnx", [*nodes, helper.make_node("ConstantOfShape", ["side"], ["made"])], [whole("one", [1])])
+
+    open_exported_classifier(file(4096.0), device="cpu")
+    with pytest.raises(CheckpointError, match="of a shape alone"):
+        check_sizes(file(2.0 * MOST_MADE))
+
+
+def test_a_size_that_comes_of_constants_and_is_not_followed_is_refused(tmp_path: Path) -> None:
+    nodes = [helper.make_node("BitShift", ["one", "by"], ["shifted"], direction="LEFT"), helper.make_node("Cast", ["shifted"], ["s"], to=7)]
+    tensors = [numpy_helper.from_array(np.array([value], np.uint64), name) for name, value in (("one", 1), ("by", 3))]
+    nodes.append(helper.make_node("ConstantOfShape", ["s"], ["made"]))
+    with pytest.raises(CheckpointError, match="ConstantOfShape 'made' is told how much to make by constants that cannot be followed"):
+        check_sizes(with_nodes(tmp_path / "a.onnx", nodes, tensors))
+
+
+def test_large_constants_of_what_is_not_followed_are_not_worked_out_at_opening(tmp_path: Path) -> None:
+    nodes, tensors = line_and_column(2**27)
+    path = with_nodes(
+        tmp_path / "a.onnx", [*nodes, helper.make_node("Einsum", ["a line", "a column"], ["made"], equation="ai,jb->ij")], tensors
+    )
+    one = numpy_helper.from_array(np.ones((1, 1, 1, 1), np.float32), "one")
+    wide = [helper.make_node("Conv", ["one", "one"], ["made"], pads=[5000] * 4)]
+    for file in (path, with_nodes(tmp_path / "b.onnx", wide, [one])):
+        assert not check_sizes(file)
+        end, size = grown(file, "open_network")  # a classifier answers once when it is opened
+        assert end == "opened"
+        assert size < 2**26
+    assert check_sizes(clip_onnx(tmp_path / "plain.onnx", clip_metadata()))

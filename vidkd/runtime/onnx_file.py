@@ -139,7 +139,7 @@ def _locations(data: mmap.mmap, span: Span, message: str, depth: int) -> Iterato
 
 
 def fields_of(data: mmap.mmap, span: Span) -> Iterator[tuple[int, Span]]:
-    """Numbers and places of the fields of a message that hold bytes."""
+    """Numbers and places of the fields of a message that hold bytes, or a number of fixed width."""
     for number, value in _parts(data, span):
         if not isinstance(value, int):
             yield number, value
@@ -162,7 +162,7 @@ def numbers_of(data: mmap.mmap, span: Span, wanted: int) -> list[int]:
 
 
 def _parts(data: mmap.mmap, span: Span) -> Iterator[tuple[int, Span | int]]:
-    """Numbers of the fields of a message, and the places of those that hold bytes, the values of those that hold a whole number."""
+    """Numbers of the fields of a message; places of those that hold bytes or a number of fixed width, values of whole numbers."""
     position, end = span
     while position < end:
         key, position = _varint(data, position)
@@ -177,7 +177,9 @@ def _parts(data: mmap.mmap, span: Span) -> Iterator[tuple[int, Span | int]]:
             value, position = _varint(data, position)
             yield key >> 3, value
         elif kind in (FIXED64, FIXED32):
-            position += 8 if kind == FIXED64 else 4
+            width = 8 if kind == FIXED64 else 4
+            yield key >> 3, (position, position + width)
+            position += width
         else:
             raise ValueError(f"no protobuf at byte {position}")
     if position > end:

@@ -32,6 +32,8 @@ TF32_OVERRIDE = "NVIDIA_TF32_OVERRIDE"
 """Variable by which, with 0, a user turns TF32 off in NVIDIA's libraries."""
 NOT_AS_WRITTEN = ["WeightBiasQuantization"]
 """ONNX Runtime's step that turns layers into integers, with one scale a layer, which a file with integer layers keeps in float."""
+AT_OPENING = ["ConstantFolding"]
+"""Its step that works out constants when a session is made, however large they become."""
 
 
 class OnnxNetwork:
@@ -66,10 +68,10 @@ def open_onnx(path: Path, *, device: str = "auto", threads: int = 0) -> OnnxNetw
     runtime = require("onnxruntime", "detect", package="onnxruntime")
     providers = _providers(device, runtime.get_available_providers())
     check_external_data(path)
-    check_sizes(path)
+    left_out = [*NOT_AS_WRITTEN, *([] if check_sizes(path) else AT_OPENING)]
     options = session_options("detect", threads=threads)
     try:
-        session = runtime.InferenceSession(str(path), options, providers=providers, disabled_optimizers=NOT_AS_WRITTEN)
+        session = runtime.InferenceSession(str(path), options, providers=providers, disabled_optimizers=left_out)
     except Exception as error:  # ONNX Runtime's errors share no class of their own
         raise CheckpointError(f"not a model that ONNX Runtime can run: {path}", reason=first_line(error)) from error
     network = OnnxNetwork(session, path)
