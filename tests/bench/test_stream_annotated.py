@@ -127,7 +127,7 @@ def test_blocks_are_of_annotated_frames() -> None:
 
 
 def test_the_interval_and_the_difference_are_of_shared_draws() -> None:
-    own, others = cells("ap50"), cells("ap50", draw=20)
+    own, others = (cells("ap50", range(5), draw) for draw in (0, 20))
     found = stream_interval(own, block=10, draws=300)
     assert found.mean == pytest.approx(own[0].value)
     assert found.ci95[0] < found.mean < found.ci95[1]

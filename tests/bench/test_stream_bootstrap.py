@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from vidkd.base.errors import DataError
 from vidkd.bench.streams import bootstrap
@@ -31,24 +32,33 @@ def slow_f1(cell: StreamCounts, starts: np.ndarray, block: int) -> float:
     return 2 * right / (2 * right + wrong + missed)
 
 
-def slow_interval(cells, others, block: int, draws: int, seed: int) -> np.ndarray:
-    """The same draws, in the same order, spelled out."""
+def slow_interval(cells, others, block: int, draws: int, seed: int) -> tuple[float, float]:
+    """The same draws, in the same order, spelled out, and stretched to Student's width."""
     rng = np.random.default_rng(seed)
     seeds, streams = sorted({cell.seed for cell in cells}), list(dict.fromkeys(cell.stream for cell in cells))
     times_seed = rng.multinomial(len(seeds), [1 / len(seeds)] * len(seeds), size=draws)
-    times_stream = rng.multinomial(len(streams), [1 / len(streams)] * len(streams), size=draws)
     length = {cell.stream: len(cell.right) for cell in cells}
-    starts = {name: rng.integers(0, length[name], (draws, int(np.ceil(length[name] / block)))) for name in streams}
-    means = []
-    for draw in range(draws):
-        values = []
-        for cell in cells:
-            value = slow_f1(cell, starts[cell.stream][draw], block)
-            if others is not None:
-                value -= slow_f1(others[cell.name], starts[cell.stream][draw], block)
-            values += [value] * int(times_seed[draw, seeds.index(cell.seed)] * times_stream[draw, streams.index(cell.stream)])
-        means += [np.mean(values)] if values else []
-    return np.percentile(means, [2.5, 97.5])
+    blocks = {name: int(np.ceil(length[name] / block)) for name in streams}
+    starts = {name: rng.integers(0, length[name], (draws, blocks[name])) for name in streams}
+
+    def value_of(cell: StreamCounts, drawn: np.ndarray) -> float:
+        return slow_f1(cell, drawn, block) - (0 if others is None else slow_f1(others[cell.name], drawn, block))
+
+    values = np.array([[value_of(cell, starts[cell.stream][draw]) for cell in cells] for draw in range(draws)])
+    times = np.array([[times_seed[draw, seeds.index(cell.seed)] for cell in cells] for draw in range(draws)])
+    means = (values * times).sum(axis=1) / times.sum(axis=1)
+    whole = np.array([cell.f1 - (0 if others is None else others[cell.name].f1) for cell in cells])
+    of_seeds = np.array([sum(whole[k] - whole.mean() for k, cell in enumerate(cells) if cell.seed == one) for one in seeds]) / len(cells)
+    variances, freedoms = [(of_seeds**2).sum() * len(seeds) / (len(seeds) - 1)], [len(seeds) - 1]
+    strata = [
+        np.var(values[:, [cell.stream == name for cell in cells]].sum(axis=1) / len(cells)) * blocks[name] / (blocks[name] - 1)
+        for name in streams
+    ]
+    variances, freedoms = [*variances, sum(strata)], [*freedoms, sum(blocks[name] - 1 for name in streams)]
+    freedom = sum(variances) ** 2 / sum(variance**2 / of for variance, of in zip(variances, freedoms, strict=True))
+    factor = stats.t.ppf(0.975, freedom) * np.sqrt(sum(variances)) / (stats.norm.ppf(0.975) * means.std())
+    low, high = whole.mean() + (np.percentile(means, [2.5, 97.5]) - whole.mean()) * factor
+    return low, high
 
 
 CELLS = [counts(0, "a", draw=1), counts(0, "b", 23, draw=2), counts(1, "a", draw=3), counts(1, "b", 23, draw=4)]

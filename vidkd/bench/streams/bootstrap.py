@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from vidkd.base.errors import DataError
 from vidkd.bench.intervals import Interval
+from vidkd.bench.widening import Part, half_width, part_of, pooled, stretched
 from vidkd.detection.metrics.counts import pooled_f1
 
 BLOCK = 50
@@ -18,6 +19,9 @@ BLOCK = 50
 
 FEWEST = 4
 """Blocks that a stretch is cut into at least: one that is shorter than as many takes shorter blocks, which tells less of what lasts."""
+
+FEWEST_STREAMS = 5
+"""Streams from which some are drawn; fewer are all kept, for they say too little of others."""
 
 CHUNK = 1000
 """Draws that are worked out at once, for the memory that frames times draws take."""
@@ -126,16 +130,18 @@ class StreamCounts:
 
 
 def stream_interval(cells: Sequence[Measured], *, block: int = BLOCK, draws: int = 10_000, seed: int = 0) -> Interval:
-    """Mean of a figure over cells (each counts alike) and its 95 % percentile interval.
+    """Mean of a figure over cells (each counts alike) and its 95 % interval.
 
-    A draw takes seeds with replacement, streams with replacement, and of each stream as many blocks of `block_of` frames as cover it, each
-    from a frame drawn anew, going on at the start beyond the end; all seeds of a stream see the same blocks. The figure is that of the
-    drawn frames of a cell. One stream is kept: then the interval answers for other stretches of it, not for other streams.
+    A draw takes seeds with replacement, streams with replacement where there are FEWEST_STREAMS, and of each stream as many blocks of
+    `block_of` frames as cover it, each from a frame drawn anew, going on at the start beyond the end; all seeds of a stream see the same
+    blocks. The figure is that of the drawn frames of a cell. Where all streams are kept the interval answers for other stretches of them,
+    not for other streams. Percentiles are stretched about the mean for as few seeds and blocks as there are, or streams where these are
+    drawn (`vidkd.bench.widening`).
     ci95 is None with one seed, or where a stream is one frame. `groups` counts blocks, `clips` frames. Raises DataError for no cell, one
     given twice, or seeds of a stream with unlike numbers of frames.
     Source: circular block bootstrap, Politis & Romano 1992; crossed levels as `vidkd.bench.intervals`.
     """
-    return _interval(cells, [cell.value for cell in cells], lambda cell, times: cell.of_frames(times), block, draws, seed)
+    return _interval(cells, [cell.value for cell in cells], lambda cell, times: cell.of_frames(times), block, draws, seed, lowest=0.0)
 
 
 def stream_difference(
@@ -156,7 +162,7 @@ def stream_difference(
     def difference(cell: Measured, times: Draws) -> Draws:
         return cell.of_frames(times) - others[name_of(cell)].of_frames(times)
 
-    return _interval(both, [cell.value - others[name_of(cell)].value for cell in both], difference, block, draws, seed)
+    return _interval(both, [cell.value - others[name_of(cell)].value for cell in both], difference, block, draws, seed, lowest=-1.0)
 
 
 def _interval(
@@ -166,19 +172,31 @@ def _interval(
     block: int,
     draws: int,
     seed: int,
+    *,
+    lowest: float,
 ) -> Interval:
+    """lowest: the least that a value can be, the most being 1; where one is beyond, so may be the interval."""
     streams = _by_stream(cells)
     seeds = sorted({cell.seed for cell in cells})
     lengths = [block_of(of_stream[0], block) for of_stream in streams]
     note = _why_unknown(len(seeds), streams)
+    blocks = [-(-len(of_stream[0]) // length) for of_stream, length in zip(streams, lengths, strict=True)]
+    mean = float(np.mean(values))
     ci95 = None
     if note is None:
-        low, high = np.percentile(_means(streams, seeds, lengths, drawn, draws, seed), [2.5, 97.5])
-        ci95 = (float(low), float(high))
+        means, of_blocks = _means(streams, seeds, lengths, drawn, draws, seed)
+        off = {name_of(cell): (value - mean) / len(cells) for cell, value in zip(cells, values, strict=True)}
+        parts = [part_of(np.array([sum(off[name_of(cell)] for cell in cells if cell.seed == one) for one in seeds]))]
+        if _are_drawn(len(streams)):
+            parts.append(part_of(np.array([sum(off[name_of(cell)] for cell in of_stream) for of_stream in streams])))
+        else:
+            shares = [len(of_stream) / len(cells) for of_stream in streams]
+            parts += pooled([_part_of_blocks(*each) for each in zip(of_blocks, shares, blocks, strict=True)])
+        ci95 = stretched(means, mean, half_width(parts))
+        if all(lowest <= value <= 1 for value in values):
+            ci95 = max(lowest, ci95[0]), min(1.0, ci95[1])
     frames = sum(len(of_stream[0]) for of_stream in streams)
-    blocks = sum(-(-len(of_stream[0]) // length) for of_stream, length in zip(streams, lengths, strict=True))
-    mean = float(np.mean(values))
-    return Interval(mean=mean, ci95=ci95, cells=len(cells), seeds=len(seeds), groups=blocks, clips=frames, note=note)
+    return Interval(mean=mean, ci95=ci95, cells=len(cells), seeds=len(seeds), groups=sum(blocks), clips=frames, note=note)
 
 
 def _means(
@@ -188,12 +206,12 @@ def _means(
     drawn: Callable[[Measured, Draws], Draws],
     draws: int,
     seed: int,
-) -> Draws:
-    """(draws,) means over the drawn seeds and streams. lengths: frames of a block of each stream."""
+) -> tuple[Draws, list[Draws]]:
+    """(draws,) means over the drawn seeds and streams, and of each stream over all its seeds. lengths: frames of a block of each stream."""
     seeds_DS, streams_DV, times = _drawn(len(seeds), tuple(len(of_stream[0]) for of_stream in streams), tuple(lengths), draws, seed)
-    total, weight = np.zeros(draws), np.zeros(draws)
+    total, weight, of_blocks = np.zeros(draws), np.zeros(draws), []
     for place, of_stream in enumerate(streams):
-        first = 0
+        first, alone, known_of = 0, np.zeros(draws), np.zeros(draws)
         for times_DF in times[place]:
             part = slice(first, first + len(times_DF))
             first = part.stop
@@ -203,7 +221,20 @@ def _means(
                 counts = seeds_DS[part, seeds.index(cell.seed)] * streams_DV[part, place] * known
                 total[part] += counts * np.where(known, found, 0)
                 weight[part] += counts
-    return np.asarray(total[weight > 0] / weight[weight > 0])
+                alone[part] += np.where(known, found, 0)
+                known_of[part] += known
+        of_blocks.append(alone[known_of > 0] / known_of[known_of > 0])
+    return np.asarray(total[weight > 0] / weight[weight > 0]), of_blocks
+
+
+def _part_of_blocks(means: Draws, share: float, blocks: int) -> Part:
+    """What drawing the blocks of one stream adds to the mean, in which the stream's figure has this share. means: (draws,) of it alone."""
+    told = float(np.var(share * means)) if len(means) else 0.0
+    return Part(variance=told * blocks / (blocks - 1), freedom=blocks - 1)
+
+
+def _are_drawn(streams: int) -> bool:
+    return streams >= FEWEST_STREAMS
 
 
 @functools.lru_cache(maxsize=8)
@@ -216,11 +247,12 @@ def _drawn(
     """
     rng = np.random.default_rng(seed)
     seeds_DS = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=draws)
-    streams_DV = rng.multinomial(len(frames), np.full(len(frames), 1 / len(frames)), size=draws)
+    count = len(frames)
+    streams_DV = rng.multinomial(count, np.full(count, 1 / count), size=draws) if _are_drawn(count) else np.ones((draws, count), np.int64)
     times = []
-    for count, length in zip(frames, lengths, strict=True):
-        starts = rng.integers(0, count, (draws, -(-count // length)))
-        times.append([_times(starts[first : first + CHUNK], length, count) for first in range(0, draws, CHUNK)])
+    for length_of, length in zip(frames, lengths, strict=True):
+        starts = rng.integers(0, length_of, (draws, -(-length_of // length)))
+        times.append([_times(starts[first : first + CHUNK], length, length_of) for first in range(0, draws, CHUNK)])
     return seeds_DS, streams_DV, times
 
 

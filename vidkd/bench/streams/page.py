@@ -20,8 +20,8 @@ HEAD = """
 
 Scored boxes are the student's, made before it may learn from the frame; the oracle's never count for it. F1 in percent against the oracle's
 boxes on every frame, pooled over a stream, mean over cells (seeds x streams). AP50, AP30 and recall are against annotated frames. Intervals
-are 95 % by a circular block bootstrap over stretches of each stream, over streams where there are several, and over seeds; differences are
-paired on seed, stream and blocks. A method that draws nothing was run once and stands for every seed.
+are 95 % by a circular block bootstrap over stretches of each stream, over streams where there are five or more, and over seeds, stretched
+for as few as there are; differences are paired on seed, stream and blocks. A method that draws nothing was run once and stands for all.
 """
 
 
