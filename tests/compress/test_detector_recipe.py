@@ -11,10 +11,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from picture_model import picture_model
 from street_runs import street_config, write_streets
 
 from vidkd.base import cores
-from vidkd.base.errors import ConfigError, DataError, MissingExtraError, VideoError
+from vidkd.base.errors import ConfigError, DataError, MissingExtraError, VideoError, VidkdError
 from vidkd.bench.compression import compression_summary
 from vidkd.compress import importance
 from vidkd.compress.detector_subject import DetectorSubject
@@ -278,11 +279,13 @@ def test_distil_that_cannot_be_is_refused_before_anything_is_done(student: Path,
         ({"update": {"interpolate": [0.0, 1.0]}}, "along a stream alone"),
         ({"update": {"retain": 0.5}}, "along a stream alone"),
         ({"oracle": "gone.onnx"}, r"is not there: gone\.onnx(.|\n)*small: step 1_distil"),
+        ({"oracle": str(streets / "net.cfg")}, r"net\.cfg(.|\n)*small: step 1_distil"),
+        ({"oracle": str(picture_model(tmp_path / "strange.onnx"))}, r"have no class in common(.|\n)*small: step 1_distil"),
         ({"metadata": "gone.yaml"}, r"is not there: gone\.yaml(.|\n)*small: step 1_distil"),
         ({"frames": 0}, "at least 1"),
         ({"score": 0.0}, "score"),
     ):
-        with pytest.raises(ConfigError, match=message):
+        with pytest.raises(VidkdError, match=message):
             do(recipe_of(student, tmp_path, [{"distil": written}]))
         assert not (tmp_path / "small").exists()
 
