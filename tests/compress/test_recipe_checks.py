@@ -139,3 +139,10 @@ def test_files_that_a_student_does_not_have_are_refused(tiny_teacher: Path, tmp_
     with pytest.raises(ConfigError, match=f"`{key}` belong to a darknet cfg; the student is a classifier of clips(.|\n)*leave out `{key}`"):
         do(recipe_of(tiny_teacher, tmp_path, [{"prune": {}}], **{key: "student.weights"}))
     assert not (tmp_path / "small").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the device is there")
+def test_a_device_that_is_not_there_is_told_before_the_first(tiny_teacher: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"cuda(.|\n)*--train\.device"):
+        do(recipe_of(tiny_teacher, tmp_path, [{"prune": {"ratio": 0.3}}], settings={"train.device": "cuda"}))
+    assert not (tmp_path / "small").exists()

@@ -77,8 +77,9 @@ def test_a_finished_teacher_of_other_data_is_refused(tiny_config: Config, tiny_r
 
 def test_a_place_where_no_run_can_lie_is_told(tiny_config: Config, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
-    with pytest.raises(CheckpointError, match="cannot write the run's folder"):
+    with pytest.raises(CheckpointError, match="cannot write the run's folder") as caught:
         fit.fit(tiny_config(runs=str(tmp_path / "file")), quiet=True)
+    assert caught.value.lines["to mend"].startswith("another folder (--runs"), "more space would not mend it"
 
 
 def test_never_refuses_any_run_that_is_there(tiny_config: Config) -> None:

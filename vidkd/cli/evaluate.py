@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from vidkd.cli.classifiers import add_runtime_argument, check_there, is_exported, refuse_detector, refuse_runtime
 from vidkd.cli.darknet_folders import naming_files
+from vidkd.cli.outputs import check_folder
 from vidkd.cli.settings import add_settings_help, check_judging_reads, list_settings
 
 if TYPE_CHECKING:
@@ -77,6 +78,8 @@ def run(arguments: argparse.Namespace) -> int:
     from vidkd.detection.saved import is_detector
     from vidkd.models.saved import read_checkpoint
 
+    if arguments.out is not None:
+        check_folder("--out", Path(arguments.out))
     if arguments.model is None:
         check_there(arguments.checkpoint)
         refuse_detector(arguments.checkpoint, "vidkd evaluate --model takes detectors")

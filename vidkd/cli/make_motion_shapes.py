@@ -40,8 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Write the data set and say what was written."""
     from vidkd.base.errors import ConfigError
+    from vidkd.cli.outputs import check_folder
 
     values = _values(arguments)
+    check_folder("--out", arguments.out)
     try:
         sys.stdout.write(_WRITERS[arguments.variant](arguments.out, values, arguments.workers))
     except ConfigError as error:

@@ -23,9 +23,10 @@ def add_overwrite_argument(parser: argparse.ArgumentParser, *flags: str) -> None
 def check_outputs(outputs: Mapping[str, str | None], *, source: str, overwrite: bool) -> None:
     """Raise ConfigError where an output can not be, or must not be, written; nothing is made or changed.
 
-    outputs: what each flag names, None for one that is not given. source: what the verb reads. Refused are the source itself, one file for
-    two flags, a folder, a file in what is no folder or may not be written to, and without `overwrite` a file that is there. An empty file
-    is no loss and may be replaced; a pipe or a device (/dev/stdout) is written to as it is.
+    outputs: what each flag names, None for one that is not given; of a flag that names several the path follows it. source: what the verb
+    reads. Refused are the source itself, one file for two flags, a folder, a file in what is no folder or may not be written to, and
+    without `overwrite` a file that is there. An empty file is no loss and may be replaced; a pipe or a device (/dev/stdout) is written to
+    as it is.
     """
     named = {flag: Path(name) for flag, name in outputs.items() if name}
     for flag, path in named.items():
@@ -33,7 +34,8 @@ def check_outputs(outputs: Mapping[str, str | None], *, source: str, overwrite: 
     for (flag, path), (other, other_path) in itertools.combinations(named.items(), 2):
         if path.resolve() == other_path.resolve():
             raise ConfigError(f"{flag} and {other} name one file: {path}", to_mend="name another file")
-    for flag, path in named.items():
+    for words, path in named.items():
+        flag = words.partition(" ")[0]
         _check_place(flag, path)
         if not overwrite and path.is_file() and path.stat().st_size:
             raise ConfigError(
@@ -53,6 +55,8 @@ def check_video_ending(flag: str, name: str | None) -> None:
 def check_folder(flag: str, folder: Path) -> None:
     """Raise ConfigError where nothing can be written in a folder, by trying it in the nearest one that is there; nothing is left behind."""
     above = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
+    if not above.is_dir():
+        raise ConfigError(f"cannot write {flag} {folder}", reason=f"{above} is no folder", to_mend=f"another {flag}")
     with written_or_refused(flag, folder), tempfile.TemporaryFile(dir=above):
         pass
 

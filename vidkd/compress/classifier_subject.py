@@ -111,6 +111,7 @@ class ClassifierSubject(ExportingSubject):
     def check(self, steps: Sequence[Step], ahead: Sequence[Step]) -> None:
         """See `Subject`."""
         self._recipe.refuse_files("a classifier of clips")
+        pick_device(self.config.train.device, flag="--train.device")
         if self._recipe.footage:
             mend = "leave out `footage`: ranges are found on the run's training clips"
             raise ConfigError("footage is for detectors, and the student is a classifier of clips", where=self._recipe.path, to_mend=mend)

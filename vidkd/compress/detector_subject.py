@@ -106,6 +106,7 @@ class DetectorSubject(ExportingSubject):
         """See `Subject`: sparse weights are none, as the training of detectors would not keep their zeros."""
         if self.original.suffix.lower() != ".cfg":
             self._recipe.refuse_files(f"{self.original}, which holds its own")
+        pick_device(self.config.train.device, flag="--train.device")
         trained = ""
         if sum(step.kind == "refit" for step in steps) > 1:
             check_told_apart(self._student.net)

@@ -19,6 +19,10 @@ from vidkd.base.files import atomic_write
 from vidkd.models.saved import read_checkpoint
 
 FORMAT = 1
+NO_PLACE = (errno.ENOTDIR, errno.EEXIST, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG)
+"""What more space does not mend."""
+ANOTHER_PLACE = "another folder (--runs, or runs: in the configuration), or leave to write there"
+MORE_SPACE = "free some space and run the same command again: it goes on from the last whole checkpoint"
 log = logging.getLogger(__name__)
 
 
@@ -76,11 +80,11 @@ def _keep(last: Path, previous: Path) -> None:
 
 @contextlib.contextmanager
 def written_or_told(what: str) -> Iterator[None]:
-    """An OSError of the block (a full disk) becomes the CheckpointError that says what could not be written and how to go on."""
+    """An OSError of the block (a full disk, a file in the way) becomes the CheckpointError that says what failed and how to go on."""
     try:
         yield
     except OSError as error:
-        mend = "free some space and run the same command again: it goes on from the last whole checkpoint"
+        mend = ANOTHER_PLACE if error.errno in NO_PLACE else MORE_SPACE
         raise CheckpointError(f"cannot write {what}", reason=error.strerror or str(error), to_mend=mend) from error
 
 
