@@ -90,7 +90,7 @@ class Clips:
         if not clips:
             raise DataError(
                 f"split '{split}' has no '{name}' clips",
-                to_mend="data.validation_fraction > 0 makes a `val` subset" if name == "val" else "another --split",
+                to_mend="train with data.validation_fraction > 0, which keeps `val` clips back" if name == "val" else "another --split",
             )
         return clips
 
