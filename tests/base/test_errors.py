@@ -78,6 +78,10 @@ def test_require_returns_the_module_or_names_the_extra() -> None:
     assert require("json", "report").dumps([]) == "[]"
     with pytest.raises(MissingExtraError, match=r"pip install 'vidkd\[report\]'"):
         require("surely_not_a_module.pyplot", "report")
+    with pytest.raises(
+        MissingExtraError, match=r"^'one-package' is not installed\n.*'vidkd\[report\]' +\(or pip install one-package, where "
+    ):
+        require("surely_not_a_module.pyplot", "report", package="one-package")
 
 
 def test_require_does_not_hide_what_an_installed_package_lacks(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,6 +65,19 @@ def test_predict_where_there_is_no_onnx_runtime(exported: Path, clip: Path, tmp_
     np.testing.assert_allclose(one, two, atol=1e-5)
 
 
+def test_openvino_is_named_where_it_is_installed_and_onnx_runtime_is_not(
+    exported: Path, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    for line in (("predict", clip, "--checkpoint", exported), ("detect", clip, "--model", exported, "--out", tmp_path / "found")):
+        assert verb(*line) == 2
+        told = capsys.readouterr().err
+        assert "'onnxruntime' is not installed" in told
+        assert "or else : --runtime openvino, which is installed" in told
+        assert verb(*line, "--runtime", "onnxruntime") == 2
+        assert "or else" not in capsys.readouterr().err
+
+
 def test_anticipate_where_there_is_no_onnx_runtime(exported: Path, clip: Path, tmp_path: Path) -> None:
     common = ("anticipate", clip, "--checkpoint", exported, "--all", "--window-s", "0.5", "--step-s", "0.2", "--out")
     assert verb(*common, tmp_path / "here.jsonl") == 0

@@ -192,11 +192,18 @@ def test_tf32_is_off_in_onnx_runtime_where_the_user_has_turned_it_off(monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("name", "module", "extra"), [("net.onnx", "onnxruntime", "detect"), ("net.tflite", "ai_edge_litert.interpreter", "litert")]
+    ("name", "module", "extra"),
+    [
+        ("net.onnx", "onnxruntime", "detect"),
+        ("net.tflite", "ai_edge_litert.interpreter", "litert"),
+        ("net.xml", "openvino", "openvino"),
+    ],
 )
 def test_a_missing_library_is_named_with_its_extra(tmp_path, monkeypatch, name, module, extra):
     (tmp_path / name).touch()
     for key in (module, module.split(".")[0]):
         monkeypatch.setitem(sys.modules, key, None)
-    with pytest.raises(MissingExtraError, match=rf"pip install 'vidkd\[{extra}\]'"):
+    package = module.split(".")[0].replace("_", "-")
+    told = rf"'{package}' is not installed\n.*pip install 'vidkd\[{extra}\]' +\(or pip install {package}, where vidkd .* without torch\)"
+    with pytest.raises(MissingExtraError, match=told):
         open_network(tmp_path / name)

@@ -9,12 +9,13 @@ from vidkd.base.errors import MissingExtraError
 def require(module: str, extra: str, *, package: str | None = None) -> ModuleType:
     """Import `module`; raises MissingExtraError naming the extra of vidkd that brings it.
 
-    package: the single package that would do, for machines that have vidkd without torch.
+    package: the single package that would do, for machines that have vidkd without torch, which an extra would bring.
     """
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name and module.split(".")[0] != error.name.split(".")[0]:
             raise
-        alone = "" if package is None else f"   (or pip install {package}, where exported files are run and nothing more)"
-        raise MissingExtraError(f"'{module}' is not installed", to_mend=f"pip install 'vidkd[{extra}]'{alone}") from error
+        alone = "" if package is None else f"   (or pip install {package}, where vidkd is installed without torch)"
+        missing = package or module.partition(".")[0]
+        raise MissingExtraError(f"'{missing}' is not installed", to_mend=f"pip install 'vidkd[{extra}]'{alone}") from error

@@ -1,8 +1,10 @@
 """A video classifier from whatever file it lies in: a checkpoint or run, for which torch is imported, or an exported file."""
 
 import argparse
+import contextlib
+import importlib.util
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,6 +41,19 @@ def add_runtime_argument(parser: argparse.ArgumentParser) -> None:
 def add_threads_argument(parser: argparse.ArgumentParser) -> None:
     """Add the number of threads, of torch or of what runs an exported file."""
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="threads of the model on a processor (default: its choice)")
+
+
+@contextlib.contextmanager
+def other_runtime_named(path: Path | str, runtime: str | None) -> Iterator[None]:
+    """A MissingExtraError of the block names --runtime openvino too, where that is installed and would run the file."""
+    from vidkd.base.errors import MissingExtraError
+
+    try:
+        yield
+    except MissingExtraError as error:
+        if runtime is None and Path(path).suffix.lower() == ".onnx" and importlib.util.find_spec("openvino"):
+            raise error.with_lines(or_else="--runtime openvino, which is installed") from error
+        raise
 
 
 def is_exported(path: Path | str) -> bool:
@@ -104,7 +119,8 @@ def _exported(path: Path, device: str, threads: int, runtime: "Runtime | None") 
     from vidkd.data.exported import shown_data
     from vidkd.runtime.opening import open_exported_classifier
 
-    classifier = open_exported_classifier(path, device=device, threads=threads, runtime=runtime)
+    with other_runtime_named(path, runtime):
+        classifier = open_exported_classifier(path, device=device, threads=threads, runtime=runtime)
     metadata = classifier.metadata
     data = shown_data(metadata, str(path))
     has_maps = metadata.map_shift_cells is not None

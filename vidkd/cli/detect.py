@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vidkd.cli.classifiers import other_runtime_named
 from vidkd.cli.number_flags import add_count
 from vidkd.cli.streams import STOPPED, Stop, add_stream_arguments, out_folder, region_of, stream_config
 
@@ -133,7 +134,8 @@ def _fair_share(workers: int) -> int:
 def opened(files: "ModelFiles") -> "Detector":
     """The model, loaded once a process; that it is, is logged before, as it may take a while."""
     log.info("opening %s", files.model)
-    return files.open()
+    with other_runtime_named(files.model, files.runtime):
+        return files.open()
 
 
 @functools.lru_cache(maxsize=1)

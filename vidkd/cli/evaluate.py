@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vidkd.cli.classifiers import add_runtime_argument, check_there, is_exported, refuse_detector, refuse_runtime
+from vidkd.cli.classifiers import add_runtime_argument, check_there, is_exported, other_runtime_named, refuse_detector, refuse_runtime
 from vidkd.cli.darknet_folders import naming_files
 from vidkd.cli.outputs import check_folder
 from vidkd.cli.settings import add_settings_help, check_judging_reads, list_settings
@@ -310,7 +310,8 @@ def _judged_file(arguments: argparse.Namespace, path: Path) -> _Judged:
 
     if arguments.submission:
         raise ConfigError("--submission needs the run: an exported file does not name the split of its training", to_mend="name the run")
-    classifier = open_exported_classifier(path, device=arguments.device, runtime=arguments.runtime)
+    with other_runtime_named(path, arguments.runtime):
+        classifier = open_exported_classifier(path, device=arguments.device, runtime=arguments.runtime)
     metadata = classifier.metadata
     shown_data(metadata, str(path))
     run = {"view": metadata.view, "data": dict(metadata.shown)}

@@ -89,7 +89,7 @@ def open_openvino(path: Path, *, device: str = "auto", threads: int = 0) -> Open
     if device not in ("auto", "cpu"):
         reason = "vidkd runs OpenVINO on the processor"
         raise ConfigError(f"cannot use device '{device}' in OpenVINO", reason=reason, to_mend="--device auto or cpu")
-    core = require("openvino", "openvino").Core()
+    core = require("openvino", "openvino", package="openvino").Core()
     read = _read_onnx if path.suffix.lower() == ".onnx" else _read_xml
     settings = {**PRECISION, **({"INFERENCE_NUM_THREADS": threads} if threads else {})}
     with told_if_not_run(path):
@@ -128,7 +128,7 @@ def _read_onnx(_core: Any, path: Path) -> _File:
     check_external_data(path)
     check_sizes(path)
     told = told_by(path)
-    reader = require("openvino.frontend", "openvino").FrontEndManager().load_by_framework("onnx")
+    reader = require("openvino.frontend", "openvino", package="openvino").FrontEndManager().load_by_framework("onnx")
     model = reader.convert(reader.load(str(path)))
     return _File(model=model, embedded=told.metadata.get(EMBEDDED_KEY), names=(*told.inputs, *told.outputs))
 

@@ -62,7 +62,7 @@ def open_tflite(path: Path, *, device: str = "auto", threads: int = 0) -> Tflite
         raise ConfigError(
             f"cannot use device '{device}' for a TFLite file", reason="it runs on the processor", to_mend="--device auto or cpu"
         )
-    litert = require("ai_edge_litert.interpreter", "litert")
+    litert = require("ai_edge_litert.interpreter", "litert", package="ai-edge-litert")
     try:
         interpreter = litert.Interpreter(model_path=str(path), num_threads=threads or available_cores())
         interpreter.allocate_tensors()

@@ -89,4 +89,6 @@ def test_without_scipy_the_note_says_what_to_install(tree: Tree, monkeypatch: py
     monkeypatch.setitem(__import__("sys").modules, "scipy.io", None)
     monkeypatch.setattr(builtins, "__import__", no_scipy)
     root = tree([f"videos/clap/{clip}.avi" for clip in CLIPS], {**LISTS, f"puppet_mask/clap/{CLIPS[0]}/puppet_mask.mat": "x"})
-    assert read(root, Options()).notes == ("no boxes: 'scipy.io' is not installed; pip install 'vidkd[boxes]'",)
+    assert read(root, Options()).notes == (
+        "no boxes: 'scipy' is not installed; pip install 'vidkd[boxes]'   (or pip install scipy, where vidkd is installed without torch)",
+    )

@@ -22,7 +22,7 @@ def read(root: Path, options: Options) -> Reading:
     if not options.boxes or not masks.is_dir():
         return reading
     try:
-        require("scipy.io", "boxes")
+        require("scipy.io", "boxes", package="scipy")
     except MissingExtraError as error:
         return dataclasses.replace(reading, notes=(*reading.notes, f"no boxes: {error.what}; {error.lines['to mend']}"))
     return _with_boxes(reading, masks)
@@ -54,7 +54,7 @@ def _boxes(file: Path, video: Path) -> tuple[Boxes, bool]:
 
 
 def _mask(file: Path) -> NDArray[np.bool_]:
-    loadmat = require("scipy.io", "boxes").loadmat
+    loadmat = require("scipy.io", "boxes", package="scipy").loadmat
     try:
         mask = loadmat(file)["part_mask"]
     except Exception as error:  # a damaged file raises whatever its parser or zlib happens to trip over

@@ -56,7 +56,7 @@ class ByteTracker:
     """
 
     def __init__(self, *, fps: float) -> None:
-        self._pairs = require("scipy.optimize", "boxes").linear_sum_assignment
+        self._pairs = require("scipy.optimize", "boxes", package="scipy").linear_sum_assignment
         self._lost_frames = max(1, round(fps * LOST_S))
         self._frame, self._next_id = 0, 1
         self._tracks = _started(Detections.none(), 0)
