@@ -65,6 +65,15 @@ def test_predict_where_there_is_no_onnx_runtime(exported: Path, clip: Path, tmp_
     np.testing.assert_allclose(one, two, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["predict", "anticipate"])
+def test_a_program_is_refused_for_what_it_is_without_torch_too(name: str, clip: Path, tmp_path: Path) -> None:
+    (tmp_path / "net.pt2").write_bytes(b"PK")
+    done = run_to_end([sys.executable, "-c", BLOCKED, name, str(clip), "--checkpoint", str(tmp_path / "net.pt2")])
+    assert done.returncode == 2
+    assert "a program of torch.export, which vidkd writes but does not run" in done.stderr
+    assert "needs the package" not in done.stderr
+
+
 def test_openvino_is_named_where_it_is_installed_and_onnx_runtime_is_not(
     exported: Path, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

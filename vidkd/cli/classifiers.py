@@ -85,9 +85,10 @@ def open_classifier(path: Path | str, *, device: str = "auto", threads: int = 0,
 
 
 def check_there(checkpoint: Path | str, *, exported: bool = True) -> None:
-    """Raise CheckpointError for a --checkpoint where nothing is. exported: whether the verb takes exported files."""
+    """Raise CheckpointError for a --checkpoint where nothing is, or a program. exported: whether the verb takes exported files."""
     from vidkd.base.errors import CheckpointError
     from vidkd.base.files import near_files
+    from vidkd.runtime.opening import refuse_program
 
     path = Path(checkpoint)
     if not path.exists():
@@ -95,6 +96,8 @@ def check_there(checkpoint: Path | str, *, exported: bool = True) -> None:
         more = "an exported .onnx or .xml file" if exported else "a darknet .cfg"
         mend = f"give --checkpoint the folder of a run, its .pt file, or {more}"
         raise CheckpointError(f"{what} not found: {path}", flag="--checkpoint", **near_files(path, (path.suffix.lower(),)), to_mend=mend)
+    if path.is_file():
+        refuse_program(path)
 
 
 def refuse_detector(checkpoint: Path | str, mend: str) -> None:

@@ -15,6 +15,7 @@ from vidkd.base.files import atomic_write
 from vidkd.models.changes import apply_changes
 from vidkd.models.classifier import VideoClassifier
 from vidkd.models.config import AttentionConfig, ModelConfig, View
+from vidkd.runtime.opening import refuse_program
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,12 +75,7 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
         files = [file for file in sorted(named.glob("*")) if file.suffix in (".onnx", ".xml")] if named.is_dir() else []
         mend = f"name the exported file in that folder: {files[0]}" if files else "train it, or name another file"
         raise CheckpointError(f"checkpoint not found: {path}", to_mend=mend)
-    if path.suffix.lower() == ".pt2":
-        raise CheckpointError(
-            f"a program of torch.export, which vidkd writes but does not run: {path}",
-            reason="torch's reader of such files may unpickle",
-            to_mend="name the run that it was exported from, or export that to .onnx or .xml",
-        )
+    refuse_program(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:

@@ -29,6 +29,16 @@ RUN_BY = {".onnx": "onnxruntime", ".xml": "openvino", ".tflite": "litert"}
 NAMES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "litert": "LiteRT"}
 
 
+def refuse_program(path: Path) -> None:
+    """Raise CheckpointError for a .pt2 file, with torch or without."""
+    if path.suffix.lower() == ".pt2":
+        raise CheckpointError(
+            f"a program of torch.export, which vidkd writes but does not run: {path}",
+            reason="torch's reader of such files may unpickle",
+            to_mend="name the run that it was exported from, or export that to .onnx or .xml",
+        )
+
+
 def library_name(path: Path | str, runtime: Runtime | None = None) -> str:
     """The name of the library that runs an exported file: the one that is chosen, or that of its suffix."""
     return NAMES[runtime or RUN_BY[Path(path).suffix.lower()]]
