@@ -65,6 +65,7 @@ def test_a_truncated_file(share: float, tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
     text = refused(path, CheckpointError)
     assert "not a whole ONNX model" in text or "model file is empty" in text
+    assert "to mend : fetch or export it again" in text
     assert str(path) in text
 
 

@@ -112,7 +112,7 @@ def content_of(path: Path) -> Iterator[mmap.mmap]:
     """The bytes of the file; what the block finds wrong with them becomes a CheckpointError."""
     with path.open("rb") as file:
         if not file.seek(0, 2):
-            raise CheckpointError(f"model file is empty: {path}")
+            raise CheckpointError(f"model file is empty: {path}", to_mend="fetch or export it again")
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             try:
                 yield data

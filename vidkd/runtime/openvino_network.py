@@ -28,6 +28,10 @@ WEIGHTS_KEY = "vidkd_weights"
 """Entry of an .xml with the sha256 of its .bin, where vidkd wrote them."""
 
 
+END_READ = 64
+"""Bytes at the end of an .xml in which its last tag stands."""
+
+
 ABOUT_ITSELF = ("Exception from", "Check ", "FrontEnd API failed", "Model wasn't fully converted", "Summary:", "Loading input model")
 """How lines of an error begin that tell of OpenVINO's code and not of the file."""
 
@@ -116,11 +120,28 @@ def _read_xml(core: Any, path: Path) -> _File:
         raise CheckpointError(
             f"weights of the model not found: {weights}", to_mend=f"put {weights.name} beside {path.name}, or export again"
         )
-    model = core.read_model(str(path), str(weights))
+    try:
+        model = core.read_model(str(path), str(weights))
+    except Exception as error:  # OpenVINO's errors share no class of their own
+        raise _unreadable(path, weights, error) from error
     embedded, hashed = (model.get_rt_info(key).astype(str) if model.has_rt_info(key) else None for key in (EMBEDDED_KEY, WEIGHTS_KEY))
     if hashed is not None and hashed != sha256(weights):
         raise CheckpointError(f"{weights.name} does not hold the weights of {path}", to_mend="export again, or put both files side by side")
     return _File(model=model, embedded=embedded)
+
+
+def _unreadable(path: Path, weights: Path, error: Exception) -> CheckpointError:
+    """Which of the two files is at fault, as far as can be told."""
+    mend = f"fetch or export {path.name} and {weights.name} again, both of them"
+    with path.open("rb") as file:
+        file.seek(-min(END_READ, file.seek(0, os.SEEK_END)), os.SEEK_CUR)
+        is_whole = file.read().rstrip().endswith(b"</net>")
+    reason = first_line(error, leave_out=ABOUT_ITSELF)
+    if not is_whole:
+        reason = "it does not end as OpenVINO's files do: it is truncated, or something else"
+    elif "bin file" in reason:
+        return CheckpointError(f"{weights} is truncated, or does not belong to {path.name}", reason=reason, to_mend=mend)
+    return CheckpointError(f"not a model that OpenVINO can run: {path}", reason=reason, to_mend=mend)
 
 
 def _read_onnx(_core: Any, path: Path) -> _File:
