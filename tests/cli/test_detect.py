@@ -238,7 +238,7 @@ def test_another_model_is_told(video: Path, model: Path, tmp_path: Path, capsys:
         (["--seconds", "0"], "--seconds must be above 0, not 0"),
         (["--fps", "0"], "--fps must be above 0, not 0"),
         (["--workers", "-1"], "--workers must be at least 0, not -1"),
-        (["--threads", "-1"], "--threads must not be negative: -1"),
+        (["--threads", "-1"], "--threads must be at least 1, not -1"),
         (["--threads", "100000"], "100000 threads on "),
         (["--metadata", "no.yaml"], "metadata file not found: no.yaml\n  flag    : --metadata"),
         (["--device", "tpu"], "cannot use device 'tpu'"),

@@ -52,6 +52,12 @@ def test_flags_of_a_parser(capsys: pytest.CaptureFixture[str]) -> None:
     [
         ("predict x.mp4 --checkpoint x.pt --top 0", "--top must be at least 1, not 0"),
         ("train_selector x.mp4 --validate y.mp4 --student a.cfg --oracle b.cfg --out s.pt --nms 3", "--nms must lie in [0, 1], not 3"),
+        (
+            "train_selector x.mp4 --validate y.mp4 --student a.cfg --oracle b.cfg --out s.pt --threads 0",
+            "--threads must be at least 1, not 0",
+        ),
+        ("tkd x.mp4 --student a.cfg --oracle b.cfg --out found --threads 0", "--threads must be at least 1, not 0"),
+        ("detect x.mp4 --model a.cfg --out found --threads 0", "--threads must be at least 1, not 0"),
         ("extract_flow videos --method dis --out flow --short-side 8", "--short-side must be at least 16, not 8"),
         ("extract_flow videos --method dis --out flow --bound 0", "--bound must be above 0, not 0"),
         ("check_videos videos --samples -1", "--samples must be at least 0, not -1"),

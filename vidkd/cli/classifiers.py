@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vidkd.cli.number_flags import add_count
+
 if TYPE_CHECKING:
     from vidkd.data.config import DataConfig
     from vidkd.runtime.clip_classifier import ClipClassifier
@@ -39,8 +41,8 @@ def add_runtime_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def add_threads_argument(parser: argparse.ArgumentParser) -> None:
-    """Add the number of threads, of torch or of what runs an exported file."""
-    parser.add_argument("--threads", type=int, default=0, metavar="N", help="threads of the model on a processor (default: its choice)")
+    """Add the number of threads, of torch or of what runs a file; 0 where it is left out, the choice of these."""
+    add_count(parser, "--threads", default=0, metavar="N", help="threads of the model on a processor (default: its choice)")
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vidkd.base.errors import ConfigError
+from vidkd.cli.classifiers import add_threads_argument
 from vidkd.cli.number_flags import add_count, add_number, add_share
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def add_stream_arguments(parser: argparse.ArgumentParser) -> None:
     add_number(parser, "--fps", above=0, metavar="N", help="frames a second of an image sequence (default: 25)")
     add_count(parser, "--part", default=240, metavar="N", help="frames written together: what a kill costs (default: 240)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
-    parser.add_argument("--threads", type=int, default=0, metavar="N", help="threads of the model on a processor (default: its choice)")
+    add_threads_argument(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace what an earlier run left for these inputs")
 
 

@@ -64,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_share(parser, "--score", metavar="P", help="least score of the student's boxes (default: the model's)")
     add_share(parser, "--nms", metavar="IOU", help="overlap above which the weaker of two of its boxes falls")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
-    parser.add_argument("--threads", type=int, default=0, metavar="N", help="threads of the models on a processor (default: their choice)")
+    add_count(parser, "--threads", default=0, metavar="N", help="threads of the models on a processor (default: their choice)")
     parser.add_argument("--overwrite", action="store_true", help="replace the selector's file if it is there")
     add_settings_flag(parser, _settings)
 
