@@ -79,12 +79,11 @@ def _subject(recipe: "Recipe", arguments: argparse.Namespace) -> "Subject":
     from vidkd.base.errors import ConfigError
     from vidkd.bench.compression import box_draws, interval_of
     from vidkd.detection.saved import is_detector
-    from vidkd.models.saved import read_checkpoint
     from vidkd.runtime.opening import CLIP_NETWORKS, NETWORKS
 
     if Path(recipe.student).suffix.lower() in {**NETWORKS, **CLIP_NETWORKS}:
         raise ConfigError(f"an exported file cannot be compressed: {recipe.student}", to_mend="name the run that it was exported from")
-    if _is_darknet(recipe) or is_detector(read_checkpoint(_place(recipe))):
+    if _is_darknet(recipe) or is_detector(_read(recipe, arguments)):
         from vidkd.compress.detector_subject import DetectorSubject
 
         return DetectorSubject(recipe, arguments.settings, interval=interval_of, draws=box_draws)
@@ -94,6 +93,18 @@ def _subject(recipe: "Recipe", arguments: argparse.Namespace) -> "Subject":
         mend = "leave out --root, and name the student by its path and the data set by --data.root"
         raise ConfigError("--root is for detectors, and the student is a classifier of clips", given=recipe.student, to_mend=mend)
     return ClassifierSubject(recipe, arguments.settings, interval=interval_of)
+
+
+def _read(recipe: "Recipe", arguments: argparse.Namespace) -> dict[str, Any]:
+    """The checkpoint of the student; an error says who named it."""
+    from vidkd.base.errors import CheckpointError
+    from vidkd.models.saved import read_checkpoint
+
+    try:
+        return read_checkpoint(_place(recipe))
+    except CheckpointError as error:
+        named_by = "--student" if arguments.student else f"`student:` in {arguments.config}; --student RUN stands in its place"
+        raise error.with_lines(named_by=named_by) from error
 
 
 def _is_darknet(recipe: "Recipe") -> bool:
