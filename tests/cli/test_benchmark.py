@@ -380,7 +380,11 @@ def test_words_that_do_not_fit(measured: Path, config: Path, tmp_path: Path, cap
         (["compare", summary, summary, "--root", tmp_path], "--root means nothing to compare"),
         (["compare", summary, summary, "--repeat", "--device", "cpu"], "to mend : leave out --device, --repeat"),
         ([config, "--tolerance", "0.1"], "--tolerance is of two runs"),
-        (["compare", summary, tmp_path / "none.json"], "file not found"),
+        (
+            ["compare", summary, tmp_path / "none.json"],
+            f"none.json\n  found   : in {tmp_path}: broken.json\n  to mend : name the summary.json",
+        ),
+        (["compare", summary, measured], f"a folder, not a summary: {measured}\n  to mend : name the summary.json"),
         (["report"], "report takes the folder of a benchmark"),
         (["report", measured, "--rounds", "3"], "report takes the folder of a benchmark"),
         (["report", tmp_path], "file not found"),

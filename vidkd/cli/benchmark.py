@@ -206,6 +206,19 @@ def _check_repeated(first: Mapping[str, Any], benchmark: "Benchmark", folder: Pa
         )
 
 
+def _summary_in(path: Path) -> dict[str, Any]:
+    """The summary of a run that was named. Raises DataError as `read_summary`, and for what is no file."""
+    from vidkd.base.files import near_files
+    from vidkd.bench.summary import read_summary
+
+    mend = "name the summary.json, or repeat.json, in the folder of a benchmark; vidkd benchmark BENCHMARK.yaml writes it"
+    if path.is_dir():
+        raise DataError(f"a folder, not a summary: {path}", to_mend=mend)
+    if not path.is_file():
+        raise DataError(f"file not found: {path}", **near_files(path, (".json",)), to_mend=mend)
+    return read_summary(path)
+
+
 def _report_again(arguments: argparse.Namespace) -> int:
     """The page of a benchmark that was measured, with its second run if there is one; for a page that was lost or could not be made."""
     from vidkd.bench.speed.asked import told_command
@@ -217,7 +230,7 @@ def _report_again(arguments: argparse.Namespace) -> int:
         raise ConfigError("report takes the folder of a benchmark and nothing more", to_mend="vidkd benchmark report runs/benchmark")
     folder = Path(arguments.words[1])
     paths = [folder / name for name in ("summary.json", "repeat.json")]
-    summary, repeated = read_summary(paths[0]), None
+    summary, repeated = _summary_in(paths[0]), None
     check_is_benchmark(summary)
     if paths[1].exists():
         second = read_summary(paths[1])
@@ -232,14 +245,13 @@ def _compare(arguments: argparse.Namespace) -> int:
     """Exit code 1 where something got worse, is gone, or moved the wrong way without an interval that tells whether by chance."""
     from vidkd.bench.speed.kept import read_measurements
     from vidkd.bench.speed.regressions import compare
-    from vidkd.bench.summary import read_summary
 
     if len(arguments.words) != 3 or arguments.settings:
         raise ConfigError("compare takes two summaries and nothing more", to_mend="vidkd benchmark compare A.json B.json")
     if useless := [flag.partition("=")[0] for flag in _flags(arguments) if not flag.startswith("--tolerance")]:
         raise ConfigError(f"{useless[0]} means nothing to compare, which measures nothing", to_mend=f"leave out {', '.join(useless)}")
     first, second = arguments.words[1:]
-    summaries = read_summary(first), read_summary(second)
+    summaries = _summary_in(Path(first)), _summary_in(Path(second))
     kept = read_measurements(first, summaries[0]), read_measurements(second, summaries[1])
     comparison = compare(*summaries, tolerance=arguments.tolerance or 0.0, measurements=kept)
     sys.stdout.write(_compared(comparison, first))
