@@ -88,7 +88,7 @@ def test_what_cannot_be_is_told(recipe: Path, tiny_teacher: Path, tmp_path: Path
     assert "--root is for detectors" in capsys.readouterr().err
     recipe.write_text("steps: [{prune: {ratio: 2}}]")
     assert compress("--config", recipe, "--student", tiny_teacher, "--runs", tmp_path) == 2
-    assert f"{recipe}: steps[0]" in capsys.readouterr().err
+    assert f"{recipe}: steps[0], 1_prune" in capsys.readouterr().err
 
 
 @pytest.mark.slow

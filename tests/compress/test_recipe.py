@@ -69,6 +69,16 @@ def test_what_cannot_be_is_refused_with_its_place(written: list[Any], told: str)
     assert "r.yaml" in str(error.value)
 
 
+@pytest.mark.parametrize(("place", "name"), [(0, "1_prune"), (1, "2_repair"), (2, "7_quantise"), (3, "8_export")])
+def test_a_refusal_names_the_step_as_its_folder_is_named(place: int, name: str) -> None:
+    kinds: list[dict[str, Any]] = [{"prune": {"steps": 3}}, {"repair": {"train.epochs": 1}}, {"quantise": {}}, {"export": {}}]
+    assert name in [step.name for step in parse_steps(kinds, "r.yaml")]
+    wrong = [*kinds[:place], {name.partition("_")[2]: ["no settings"]}, *kinds[place + 1 :]]
+    with pytest.raises(ConfigError) as error:
+        parse_steps(wrong, "r.yaml")
+    assert f"r.yaml: steps[{place}], {name}" in str(error.value)
+
+
 def test_an_export_is_the_same_step_as_before_it_had_a_tolerance() -> None:
     default, named, wider = parse_steps([{"export": {}}, {"export": {"tolerance": 1e-4}}, {"export": {"tolerance": 1e-3}}], "r.yaml")
     assert default.told == named.told == {"formats": ["onnx"], "licence": None}

@@ -206,7 +206,9 @@ def parse_steps(written: Sequence[Any], where: str) -> tuple[Step, ...]:
     """
     if not written:
         raise ConfigError("a recipe needs at least one step", where=where, known=", ".join(SETTINGS))
-    found = [_parsed(entry, f"{where}: steps[{place}]") for place, entry in enumerate(written)]
+    found: list[tuple[str, StepSettings]] = []
+    for place, entry in enumerate(written):
+        found.append(_parsed(entry, f"{where}: steps[{place}]", _number(found)))
     _check_order([kind for kind, _ in found], where)
     ordered: list[tuple[str, StepSettings, int]] = []
     place = 0
@@ -216,7 +218,7 @@ def parse_steps(written: Sequence[Any], where: str) -> tuple[Step, ...]:
             if place + 1 == len(found) or found[place + 1][0] not in REPAIRS:
                 raise ConfigError(
                     f"pruning in {settings.steps} steps is repaired in between, and no repair follows it",
-                    where=f"{where}: steps[{place}]",
+                    where=f"{where}: steps[{place}], {_number(found[:place])}_{kind}",
                     to_mend="a step `repair` behind it (of a detector also `distil`), or steps: 1",
                 )
             for part in range(1, settings.steps + 1):
@@ -228,12 +230,19 @@ def parse_steps(written: Sequence[Any], where: str) -> tuple[Step, ...]:
     return tuple(Step(number=number, kind=kind, settings=one, part=part) for number, (kind, one, part) in enumerate(ordered, 1))
 
 
-def _parsed(entry: Any, where: str) -> tuple[str, StepSettings]:
+def _number(before: Sequence[tuple[str, StepSettings]]) -> int:
+    """The number of the step that follows these as they are written: a pruning in n steps is n of them, and so is its repair."""
+    parts = [settings.steps if isinstance(settings, PruneConfig) else 1 for _, settings in before]
+    return 1 + len(before) + sum(2 * (count - 1) for count in parts[:-1])
+
+
+def _parsed(entry: Any, where: str, number: int) -> tuple[str, StepSettings]:
     if not isinstance(entry, Mapping) or len(entry) != 1:
         raise ConfigError("a step is one kind with its settings", where=where, found=repr(entry)[:80], example="prune: {ratio: 0.5}")
     ((kind, given),) = entry.items()
     if kind not in SETTINGS:
         raise unknown_name("step", str(kind), SETTINGS, where=where)
+    where = f"{where}, {number}_{kind}"
     given = {} if given is None else given
     if kind == "repair":
         if not isinstance(given, Mapping):
