@@ -1,6 +1,8 @@
 # Everything runs in .venv, made and filled by the first command that needs it.
 PYTHON ?= python3
 BIN := .venv/bin
+# Compiled modules are kept, wherever this is set: tests start hundreds of processes, and each would compile all of them anew.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo demo-anticipation demo-detection shapes-oracle shapes-student benchmark test test-slow lint types check clean-venv
 

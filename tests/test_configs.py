@@ -34,6 +34,8 @@ STUDIES = sorted((REPOSITORY / "configs" / "studies").glob("*.yaml"))
 RECIPES = sorted((REPOSITORY / "configs" / "compress").glob("*.yaml"))
 BENCHMARKS = sorted((REPOSITORY / "configs" / "benchmark").glob("*.yaml"))
 DETECTOR_RECIPES = sorted((REPOSITORY / "configs" / "compress" / "detectors").glob("*.yaml"))
+QUICK_STUDIES = ("demo", "demo_anticipation", "compress_repair", "weizmann")
+"""Studies of which `make test` asks every cell: of each kind one, and that of several folds."""
 shipped = functools.cache(load_config)
 shipped_study = functools.cache(read_study)
 
@@ -177,7 +179,9 @@ def test_the_split_is_one_of_the_data_set(path: Path, roots: Roots) -> None:
     assert manifest.horizontal_flip == (path.stem not in ("something", "motion_shapes")), "labels that name a direction"
 
 
-@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", [pytest.param(path, marks=() if path.stem in QUICK_STUDIES else pytest.mark.slow, id=path.stem) for path in STUDIES]
+)
 def test_every_cell_of_a_study_has_a_configuration(path: Path, roots: Roots, tmp_path: Path) -> None:
     """Every method and trial; every seed and fold of one method (those of the others are put in alike); folds that the data set has."""
     study = shipped_study(path)

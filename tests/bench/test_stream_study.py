@@ -132,6 +132,7 @@ def test_learning_changes_the_student_and_wrong_answers_teach_otherwise(done) ->
     assert losses["fixed", 0][0] == losses["fixed", 1][0]  # the first update replays nothing, so no seed is in it
 
 
+@pytest.mark.slow
 def test_a_head_that_is_added_is_counted_and_drawn_by_seed(root, tmp_path) -> None:
     update = {"trains": "added", "lr": 0.01, "steps": 8}
     names = {"student": {"kind": "frozen"}, "fixed": {}, "offline": {"kind": "first_tenth"}, "best": {"policy": "hindsight"}}

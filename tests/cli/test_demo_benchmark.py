@@ -42,6 +42,7 @@ TINIEST = {
 """The same for its smallest form, in which no flow is found."""
 
 
+@pytest.mark.slow
 def test_the_recipe_in_its_smallest_form(tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its commands without those that cut the student, which is trained for a step on the clips of the tests and stands beside its file."""
     pytest.importorskip("openvino")

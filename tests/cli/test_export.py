@@ -95,6 +95,7 @@ def test_what_export_prints_and_writes(teacher: Path, tiny_root: Path, tmp_path:
     assert f"a program of torch.export, which vidkd writes but does not run: {path}" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_integers_are_counted_printed_and_run(teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = [tmp_path / "net.onnx", tmp_path / "net.xml"]
     command = ["--checkpoint", teacher, "--out", *files, "--int8", "--int8-clips", 6, "--int8-spare", "backbone.net.stem*"]

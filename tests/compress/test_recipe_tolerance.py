@@ -43,6 +43,7 @@ def goes_on(do: Callable[[Recipe], list[Outcome]], student: Path, runs: Path) ->
     assert [outcome.found_finished for outcome in do(recipe(1e-2))] == [True, True, False]
 
 
+@pytest.mark.slow
 def test_a_classifier_beyond_the_tolerance_is_no_dead_end(tiny_teacher: Path, tmp_path: Path) -> None:
     goes_on(do, tiny_teacher, tmp_path)
 

@@ -254,6 +254,7 @@ def test_a_repair_has_the_threads_of_the_student_s_run_or_the_cores(
     assert not (tmp_path / "refused").exists()
 
 
+@pytest.mark.slow
 def test_a_student_may_be_named_from_here(tiny_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(tiny_teacher, tmp_path / "runs" / "student")
     monkeypatch.chdir(tmp_path)

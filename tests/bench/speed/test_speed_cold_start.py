@@ -115,6 +115,7 @@ def test_what_libraries_write_to_standard_output_is_passed_over() -> None:
         stand_in(f"print({MARK + json.dumps({'ready_s': 1.0})!r})")
 
 
+@pytest.mark.slow
 def test_a_line_that_was_begun_before_the_answer(checkpoint: Path) -> None:
     code = "import sys; sys.stdout.write('loading ...'); from vidkd.bench.speed.fresh_process import main; main()"
     spec, command = ModelSpec(checkpoint=str(checkpoint)), [sys.executable, "-c", code]
