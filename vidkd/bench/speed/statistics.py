@@ -3,7 +3,6 @@
 A round is what was measured within one turn; rounds, not calls, are drawn anew, for calls of one turn share what the machine did meanwhile.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vidkd.base.timing import percentile
+from vidkd.bench.widening import NORMAL, factor_of
 
 DRAWS = 2000
 FEWEST = 5
@@ -76,15 +76,7 @@ def interval(rounds_RC: Array, statistic: Callable[[Array], Array], *, draws: in
 
 def expanded_tail(rounds: int) -> float:
     """The share to leave out on each side so that `rounds` draws give 95 %: Phi(-sqrt(n / (n - 1)) t), t of n - 1 degrees of freedom."""
-    freedom = rounds - 1
-    z = NormalDist().inv_cdf(0.975)
-    terms = (
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-    )  # of t in powers of 1 / freedom: Abramowitz & Stegun, 26.7.5
-    student = z + sum(term / freedom**power for power, term in enumerate(terms, start=1))
-    return NormalDist().cdf(-math.sqrt(rounds / freedom) * student)
+    return NormalDist().cdf(-NORMAL * factor_of(rounds))
 
 
 def percentile_interval(drawn: Array, *, tail: float = 0.025) -> tuple[float, float] | None:
