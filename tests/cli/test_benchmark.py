@@ -326,7 +326,7 @@ def test_what_cannot_be_measured_is_told_before_anything_is(
     root = ["--data.root", tiny_root]
     for models, words, told in (
         ({"a": rgb}, ["--threads", "[3]"], ["3 threads on 2 cores"]),
-        ({"a": rgb}, ["--data.root", tmp_path / "gone"], ["not found", "--data.root on the command line", "model of the benchmark : a"]),
+        ({"a": rgb}, ["--data.root", tmp_path / "gone"], ["not found", "--data.root on the command line"]),
         ({"a": rgb}, ["--device", "cuda"], ["cannot use device 'cuda'", "model of the benchmark : a"]),
         ({"a": onnx}, ["--device", "cuda"], ["cannot use device 'cuda'"]),
         ({"a": rgb, "cut": {"checkpoint": str(half)}}, [], ["not a whole ONNX model", "cut"]),

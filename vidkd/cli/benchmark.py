@@ -8,6 +8,7 @@
                                                     or if it moved the wrong way and nothing tells whether by chance
 
 Exit code 1, too, where a fresh process of a model fails after others were measured: that model has no cold start, all else is kept.
+Ctrl-C ends a measurement with the round that runs: what whole rounds tell is written, and the exit code is 130.
 
 A benchmark names models by label: runs, checkpoints, exported files, backbones with random weights, or detectors; docs/benchmark.md
 tells what is measured and how.
@@ -95,7 +96,19 @@ def run(arguments: argparse.Namespace) -> int:
         (folder / name).unlink(missing_ok=True)
     _report(folder, summary, shlex.join(command))
     sys.stdout.write(f"written: {folder / 'summary.json'}, {folder / 'measurements.json'}, {folder / 'report.html'}\n")
-    return _told_cold_starts(summary)
+    return _told_end(summary)
+
+
+def _told_end(*summaries: Mapping[str, Any]) -> int:
+    """Say what is missing of runs that were interrupted, or of models that did not start; the exit code that comes of it."""
+    from vidkd.bench.speed.record import INTERRUPTED
+
+    failed = _told_cold_starts(*summaries)
+    if not any(summary["data"].get(INTERRUPTED) for summary in summaries):
+        return failed
+    rounds = summaries[-1]["data"]["rounds"]
+    sys.stderr.write(f"vidkd: interrupted after {rounds} round{'s' * (rounds != 1)}: all figures are of these; --overwrite measures anew\n")
+    return 130
 
 
 def _told_cold_starts(*summaries: Mapping[str, Any]) -> int:
@@ -144,7 +157,11 @@ def _measure(
     from vidkd.bench.speed.run import run_benchmark
     from vidkd.bench.summary import write_summary
 
-    results = run_benchmark(benchmark, device=device, check=None if first is None else partial(check_runs_alike, first))
+    try:
+        results = run_benchmark(benchmark, device=device, check=None if first is None else partial(check_runs_alike, first))
+    except KeyboardInterrupt:
+        sys.stderr.write("vidkd: no round was whole, so nothing is written; the same command begins anew\n")
+        raise
     summary = summary_of(results, benchmark.path.read_text(encoding="utf-8"), command)
     sys.stdout.write(_text(summary))  # first: it is all that is left where the disk is full by now
     with written_or_refused("--out", folder):
@@ -167,6 +184,7 @@ def _repeat(benchmark: "Benchmark", folder: Path, device: str, command: Sequence
     """The second run lies beside the first, which stays; the exit code is that of `compare`."""
     from vidkd.bench.speed.asked import told_command
     from vidkd.bench.speed.kept import read_measurements
+    from vidkd.bench.speed.record import INTERRUPTED
     from vidkd.bench.speed.regressions import compare
     from vidkd.bench.summary import read_summary
 
@@ -176,13 +194,16 @@ def _repeat(benchmark: "Benchmark", folder: Path, device: str, command: Sequence
         _check_repeated(first, benchmark, folder)
     else:
         first = _measure(benchmark, folder, "summary.json", "measurements.json", device, command)
+        if first["data"].get(INTERRUPTED):
+            _report(folder, first, shlex.join(command))
+            return _told_end(first)
     second = _measure(benchmark, folder, *SECOND, device, command, first)
     kept = read_measurements(path, first), read_measurements(folder / "repeat.json", second)
     comparison = compare(first, second, tolerance=tolerance, measurements=kept)
     _report(folder, first, told_command(first["data"]), comparison)
     sys.stdout.write(_compared(comparison, "the first run"))
     sys.stdout.write(f"written: {folder / 'repeat.json'}, {folder / 'repeat_measurements.json'}, {folder / 'report.html'}\n")
-    return _told_cold_starts(first, second) or (1 if comparison.regressions else 0)
+    return _told_end(second) or _told_cold_starts(first) or (1 if comparison.regressions else 0)
 
 
 def _check_repeated(first: Mapping[str, Any], benchmark: "Benchmark", folder: Path) -> None:

@@ -82,16 +82,23 @@ def _manifest(config: BoxDataConfig) -> BoxManifest:
     if config.manifest is not None:
         manifest = BoxManifest.read(config.manifest, config.root or None)
         return in_classes(manifest, config.classes)[0] if config.classes else manifest
+    check_set_of_frames(config)
+    root = Path(config.root)
+    annotations = tuple(root / name for name in config.annotations)
+    return BOX_LAYOUTS[config.layout](root, BoxOptions(classes=config.classes, annotations=annotations)).manifest
+
+
+def check_set_of_frames(config: BoxDataConfig) -> None:
+    """Raise ConfigError where no data set is named, DataError where its folder is not there. Of a manifest who reads it tells that."""
+    if config.manifest is not None:
+        return
     if not config.root or not config.layout:
         missing = "data.root" if not config.root else "data.layout"
         raise ConfigError(
             f"{missing} is not set", to_mend="--data.root DIR --data.layout NAME   (or --data.manifest FILE)", known=", ".join(BOX_LAYOUTS)
         )
-    root = Path(config.root)
-    if not root.is_dir():
-        raise DataError(f"data set not found: {root}", looked_for="data.root", **NO_DATA)
-    annotations = tuple(root / name for name in config.annotations)
-    return BOX_LAYOUTS[config.layout](root, BoxOptions(classes=config.classes, annotations=annotations)).manifest
+    if not Path(config.root).is_dir():
+        raise DataError(f"data set not found: {config.root}", looked_for="data.root", **NO_DATA)
 
 
 def _chosen(frame: LabelledFrame, config: BoxDataConfig) -> bool:

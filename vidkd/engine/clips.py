@@ -107,12 +107,7 @@ def read_clips(config: DataConfig, *, given: str = "", layout: str = "") -> Clip
     given: where data.root or data.manifest was set; layout: the data set's layout if it is one of LAYOUTS. Both serve the message of the
     DataError for a data set that is not there.
     """
-    if not config.root and not config.manifest:
-        raise ConfigError("data.root is not set", to_mend="--data.root DIR   (the folder of the data set)", **NO_DATA)
-    path = Path(config.manifest) if config.manifest else Path(config.root) / "manifest.jsonl"
-    if not path.exists():
-        raise _no_manifest(path, config.root, given) if config.manifest else _not_found(path, Path(config.root), given, layout)
-    manifest = Manifest.read(path, config.root or None)
+    manifest = Manifest.read(manifest_of(config, given=given, layout=layout), config.root or None)
     train, val, test = (manifest.select(config.split, name) for name in ("train", "val", "test"))
     if config.validation_fraction > 0:
         if val:
@@ -133,6 +128,16 @@ def read_clips(config: DataConfig, *, given: str = "", layout: str = "") -> Clip
         unobservable={"train": unseen, "val": every["val"][1], "test": every["test"][1], "unlabelled": rest},
         left_out=len(every["train"][0]) - len(labelled) if config.unlabelled == "none" else 0,
     )
+
+
+def manifest_of(config: DataConfig, *, given: str = "", layout: str = "") -> Path:
+    """The manifest's file. given, layout: see `read_clips`. Raises ConfigError where no data set is named, DataError if it is not there."""
+    if not config.root and not config.manifest:
+        raise ConfigError("data.root is not set", to_mend="--data.root DIR   (the folder of the data set)", **NO_DATA)
+    path = Path(config.manifest) if config.manifest else Path(config.root) / "manifest.jsonl"
+    if not path.exists():
+        raise _no_manifest(path, config.root, given) if config.manifest else _not_found(path, Path(config.root), given, layout)
+    return path
 
 
 def unlabelled_clips(

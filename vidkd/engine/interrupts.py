@@ -23,10 +23,14 @@ class Loader(Protocol[Batch]):
 
 
 class Interrupt:
-    """Whether the user asked to stop. The first Ctrl-C asks, a second one raises KeyboardInterrupt at once."""
+    """Whether the user asked to stop. The first Ctrl-C asks, a second one raises KeyboardInterrupt at once.
 
-    def __init__(self) -> None:
+    finishing: what is done before it stops, in words for the user.
+    """
+
+    def __init__(self, finishing: str = "finishing the step and saving") -> None:
         self.asked = False
+        self._finishing = finishing
         self._at_once = False
 
     @contextlib.contextmanager
@@ -54,7 +58,7 @@ class Interrupt:
         if self.asked or self._at_once:
             raise KeyboardInterrupt
         self.asked = True
-        log.warning("finishing the step and saving; press Ctrl-C again to stop at once")
+        log.warning("%s; press Ctrl-C again to stop at once", self._finishing)
 
 
 def start(loader: Loader[Batch]) -> Iterator[Batch]:

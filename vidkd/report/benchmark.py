@@ -310,6 +310,8 @@ def _notes(content: Mapping[str, Any]) -> dict[str, str]:
     data, environment = content["data"], content["environment"]
     shown = f"{data['name']}, {data['subset']}" if data["subset"] else "noise: speed alone"
     notes = {"baseline": data["baseline"], "shown": shown, "rounds": str(data["rounds"]), "time": duration(content["seconds"])}
+    if data.get("interrupted"):
+        notes["rounds"] += ": interrupted, so fewer than asked for, or fewer cold starts"
     cores, load = environment.get("cores of this process"), environment.get("load before", "")
     notes |= {"processor": environment.get("processor", "unknown"), "cores": str(cores)}
     if cores and re.fullmatch(r"[\d.]+", load) and float(load) > BUSY * int(cores):

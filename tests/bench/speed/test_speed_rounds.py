@@ -17,6 +17,19 @@ def test_rounds_are_told_as_they_end() -> None:
     assert measured == {("a", 1): [1.0, 1.0], ("b", 2): [2.0, 2.0]}
 
 
+@pytest.mark.parametrize(("over_after", "counted"), [(1, 0), (2, 1), (3, 2), (9, 4)])
+def test_a_round_in_hand_is_finished_and_none_begun_once_it_is_over(over_after: int, counted: int) -> None:
+    called: list[str] = []
+
+    def call(name: str) -> str:
+        called.append(name)
+        return name
+
+    measured = interleave({name: partial(call, name) for name in "abc"}, rounds=4, warmup=1, is_over=lambda: len(called) >= 3 * over_after)
+    assert measured == {name: [name] * counted for name in "abc"}
+    assert len(called) == 3 * (counted + 1)
+
+
 def test_the_first_call_of_a_block_is_not_timed() -> None:
     host, costs = FakeTime(), iter([5.0, 0.1, 0.2, 0.3])
     seconds = block(lambda: host.spend(next(costs)), calls=3, clock=HostClock(host))

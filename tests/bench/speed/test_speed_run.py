@@ -15,6 +15,7 @@ from vidkd.bench.speed.config import Benchmark, BenchmarkConfig, DataSpec, Model
 from vidkd.bench.speed.opening import ClipInput, OpenModel
 from vidkd.bench.speed.run import Condition, _Shown, _shown, _timed
 from vidkd.bench.speed.statistics import median, rate, ratio
+from vidkd.engine.interrupts import Interrupt
 
 SECONDS = {"quick": 0.01, "slow": 0.2}
 """Of one clip on one thread."""
@@ -68,7 +69,7 @@ def test_turns_calls_and_figures(monkeypatch: pytest.MonkeyPatch) -> None:
 
     models = {(name, threads): model(name, threads, "cpu", partial(answer, name, threads), noted) for threads in (1, 2) for name in SECONDS}
     shown = {name: _Shown(reader=None, batch=ClipInput(view="rgb", frames=1, size=2).noise(4, 0)) for name in SECONDS}
-    latency, end_to_end = _timed(config(), models, shown)
+    latency, end_to_end = _timed(config(), models, shown, Interrupt())
     assert end_to_end == {"quick": {}, "slow": {}}
     assert set(latency["slow"]) == {Condition(batch, threads) for batch in (1, 4) for threads in (1, 2)}
     for name, seconds in SECONDS.items():
@@ -100,7 +101,7 @@ def test_a_model_on_a_gpu_is_timed_by_events(monkeypatch: pytest.MonkeyPatch) ->
         ("slow", 1): model("slow", 1, "cuda", partial(answer, "slow"), []),
     }
     shown = {name: _Shown(reader=None, batch=ClipInput(view="rgb", frames=1, size=2).noise(1, 0)) for name in SECONDS}
-    latency, _ = _timed(config(batches=[1], threads=[1]), models, shown)
+    latency, _ = _timed(config(batches=[1], threads=[1]), models, shown, Interrupt())
     assert median(latency["slow"][Condition(1, 1)]).value == pytest.approx(0.201)
     assert median(latency["quick"][Condition(1, 1)]).value == pytest.approx(0.001)
 

@@ -23,8 +23,8 @@ from vidkd.data.manifest import Clip
 from vidkd.detection.annotations import BoxManifest
 from vidkd.detection.config import BoxDataConfig
 from vidkd.detection.evaluate import judge_detector, judge_recall
-from vidkd.detection.frames import frames_identity, read_frames
-from vidkd.engine.clips import Clips, read_clips
+from vidkd.detection.frames import check_set_of_frames, frames_identity, read_frames
+from vidkd.engine.clips import Clips, manifest_of, read_clips
 from vidkd.engine.judge import Judgement, judge
 from vidkd.engine.unseen import check_unseen
 from vidkd.models.exported import ExportedModule
@@ -50,6 +50,17 @@ class Accuracy:
     drawn: Drawn | None = None
     unobservable: Sequence[Clip] = ()
     fractions: Sequence[float] = ()
+
+
+def check_data_set(spec: DataSpec, *, detectors: bool, given: str = "") -> None:
+    """Raise ConfigError or DataError for a data set that is not named or not there, as its readers do; what is in it they tell.
+
+    detectors: whether these are benchmarked; given: see `shown_clips`.
+    """
+    if detectors:
+        check_set_of_frames(_frames_config(spec))
+    else:
+        manifest_of(DataConfig(root=spec.root, manifest=spec.manifest), given=given)
 
 
 def shown_clips(opened: OpenModel, spec: DataSpec, given: str = "") -> tuple[DataConfig, Clips]:
@@ -101,24 +112,26 @@ def shown_frames(spec: DataSpec, *, runs: bool) -> BoxManifest:
     Raises ConfigError where none is named, or annotations in a layout that has its own; DataError for one that is not there or holds no
     frame.
     """
-    frames = read_frames(
-        BoxDataConfig(
-            root=spec.root,
-            manifest=spec.manifest,
-            layout=spec.layout,
-            annotations=tuple(spec.annotations),
-            classes=tuple(spec.classes),
-            validation_fraction=spec.validation_fraction,
-            split_seed=spec.split_seed,
-        )
-    )
-    truth = (frames.subset if runs else frames.subset_for_others)(spec.subset).thinned(spec.every)
+    found = read_frames(_frames_config(spec))
+    truth = (found.subset if runs else found.subset_for_others)(spec.subset).thinned(spec.every)
     if not spec.paths:
         return truth
     chosen = tuple(frame for frame in truth.frames if any(fnmatchcase(frame.path, pattern) for pattern in spec.paths))
     if not chosen:
         raise DataError(f"no frame of {truth.name} lies in data.paths", patterns=", ".join(spec.paths), first_path=truth.frames[0].path)
     return dataclasses.replace(truth, frames=chosen)
+
+
+def _frames_config(spec: DataSpec) -> BoxDataConfig:
+    return BoxDataConfig(
+        root=spec.root,
+        manifest=spec.manifest,
+        layout=spec.layout,
+        annotations=tuple(spec.annotations),
+        classes=tuple(spec.classes),
+        validation_fraction=spec.validation_fraction,
+        split_seed=spec.split_seed,
+    )
 
 
 def judge_clips(opened: OpenModel, spec: DataSpec, data: DataConfig, clips: Clips, *, amp: str | None = None) -> Accuracy:

@@ -13,6 +13,7 @@ from vidkd.bench.speed.statistics import Figure, median, p95, rate, ratio
 from vidkd.bench.summary import Method, Metric, build_summary
 
 SCHEMA_VERSION = 1
+INTERRUPTED = "interrupted"
 MIB = 2**20
 
 
@@ -22,7 +23,8 @@ def summary_of(results: Results, config_text: str = "", command: Sequence[str] =
     Every figure has one cell, for a benchmark is of single models: `values` holds it, `mean` repeats it, `ci95` is its interval over rounds
     (accuracy: over test groups). Of how many calls a latency is stands in `latency_n@...`. `data.models` tells what each model is, by
     the path that the benchmark wrote, and `against` which other one its ratios and its difference are to; `data.measurements` is a hash of
-    the measurements that belong to it. config_text: of the file; command: the words that it was run by.
+    the measurements that belong to it; `data.interrupted` is there where the user stopped it, and then `rounds` and `cold_starts` are those
+    that there are. config_text: of the file; command: the words that it was run by.
     """
     config, cell = results.config, _cell(results)
     figures = {
@@ -44,8 +46,9 @@ def summary_of(results: Results, config_text: str = "", command: Sequence[str] =
         "subset": None if config.data is None else config.data.subset,
         "kind": results.models[config.base].kind,
         "baseline": config.base,
-        "rounds": config.rounds,
-        "cold_starts": config.cold_starts,
+        "rounds": len(next(iter(results.models[config.base].latency.values()))),
+        "cold_starts": max(len(model.cold) for model in results.models.values()),
+        **({INTERRUPTED: True} if results.interrupted else {}),
         "cold_start_threads": config.threads[0],
         "shape": dataclasses.asdict(config.shape),
         "models": {

@@ -10,11 +10,17 @@ Value = TypeVar("Value")
 
 
 def interleave(
-    alternatives: Mapping[Name, Callable[[], Value]], *, rounds: int, warmup: int = 1, on_round: Callable[[int], None] | None = None
+    alternatives: Mapping[Name, Callable[[], Value]],
+    *,
+    rounds: int,
+    warmup: int = 1,
+    on_round: Callable[[int], None] | None = None,
+    is_over: Callable[[], bool] = lambda: False,
 ) -> dict[Name, list[Value]]:
     """Call every alternative once a round, in turning order (A B C, C B A, ...), and keep what they return, by name and round.
 
     The first `warmup` rounds are thrown away. on_round: told the number of every round that has ended, from 1 on, warm-up included.
+    is_over: asked after each round; where it says yes no other begins, and the lists are as long as whole rounds have counted, if any.
     Raises ValueError without alternatives or for rounds < 1 or warmup < 0.
     """
     if not alternatives or rounds < 1 or warmup < 0:
@@ -27,6 +33,8 @@ def interleave(
                 measured[name].append(value)
         if on_round is not None:
             on_round(number + 1)
+        if is_over():
+            break
     return measured
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from vidkd.base.cores import check_threads
 from vidkd.base.errors import CheckpointError, VidkdError
-from vidkd.bench.speed.accuracy import Accuracy, check_same_kind, judge_clips, judge_frames, shown_clips, shown_frames
+from vidkd.bench.speed.accuracy import Accuracy, check_data_set, check_same_kind, judge_clips, judge_frames, shown_clips, shown_frames
 from vidkd.bench.speed.clocks import Clock, HostClock, clock_of
 from vidkd.bench.speed.cold_start import ColdStart, cold_start
 from vidkd.bench.speed.config import Benchmark, BenchmarkConfig, DataSpec, ShapeSpec
@@ -29,6 +29,7 @@ from vidkd.bench.speed.rounds import block, calls_in, interleave
 from vidkd.detection.annotations import BoxManifest
 from vidkd.engine.allocator import keep_freed_memory
 from vidkd.engine.checkpoint import warn_if_unfinished
+from vidkd.engine.interrupts import Interrupt
 from vidkd.engine.settings import read_flags
 
 log = logging.getLogger(__name__)
@@ -80,7 +81,8 @@ class Results:
     """All models of a benchmark by label, and what they were measured with.
 
     config: as the benchmark wrote it, wherever its files were found. data: name of the data set; None where noise was shown. manifest: a
-    hash of what its clips or annotated frames are; None where there are none. device: what was asked for.
+    hash of what its clips or annotated frames are; None where there are none. device: what was asked for. interrupted: the user
+    stopped it, so there are fewer rounds or cold starts than the configuration asks for.
     """
 
     config: BenchmarkConfig
@@ -89,6 +91,7 @@ class Results:
     environment: Mapping[str, str]
     manifest: str | None = None
     device: str = "auto"
+    interrupted: bool = False
     seconds: float
 
 
@@ -109,6 +112,8 @@ class _Shown:
 def run_benchmark(benchmark: Benchmark, *, device: str = "auto", check: Check | None = None) -> Results:
     """Measure everything that the configuration asks for. check: what may refuse to go on when it is known what runs each model.
 
+    Ctrl-C ends the timings with the round that runs, and what whole rounds told is returned, or KeyboardInterrupt raised if none is whole.
+
     Raises ConfigError, DataError and CheckpointError, naming the model, for what cannot be found, opened, judged, compared or started in a
     fresh process; nothing is timed before all of that is known. A fresh process that fails later is told by `ModelResult.cold_failure`.
     """
@@ -122,6 +127,9 @@ def _measured(benchmark: Benchmark, device: str, check: Check | None) -> Results
     config = located(benchmark)
     # or the time of a call would depend on which sizes other models have allocated and freed before it
     kept = keep_freed_memory()
+    if config.data is not None:
+        frames = bool(config.data.of_frames) or all(spec.detector for spec in config.models.values())
+        check_data_set(config.data, detectors=frames, given=_place_of_root(benchmark))
     environment = {**machine(), **tell_cuda(torch, tf32=config.tf32), "freed memory": KEPT if kept else LEFT}
     opened = {label: _open(config, label, config.threads[0], device) for label in config.models}
     check_same_kind(opened)
@@ -136,8 +144,10 @@ def _measured(benchmark: Benchmark, device: str, check: Check | None) -> Results
             costs[label] = cost_of(config.models[label], model)
     by_threads = {(label, config.threads[0]): model for label, model in opened.items()}
     by_threads |= {(label, count): _open(config, label, count, device) for count in config.threads[1:] for label in config.models}
-    latency, end_to_end = _timed(config, by_threads, shown)
-    cold, failures = _cold_starts(config, shown, opened, device)
+    interrupt = Interrupt("finishing the round; what whole rounds tell is written")
+    with interrupt.caught():
+        latency, end_to_end = _timed(config, by_threads, shown, interrupt)
+        cold, failures = ({}, {}) if interrupt.asked else _cold_starts(config, shown, opened, device, interrupt)
     environment["load after"] = load()
     models = {
         label: ModelResult(
@@ -166,6 +176,7 @@ def _measured(benchmark: Benchmark, device: str, check: Check | None) -> Results
         environment=environment,
         manifest=manifest,
         device=device,
+        interrupted=interrupt.asked,
         seconds=seconds,
     )
 
@@ -247,7 +258,7 @@ def _place_of_root(benchmark: Benchmark) -> str:
 
 
 def _timed(
-    config: BenchmarkConfig, models: Mapping[tuple[str, int], OpenModel], shown: Mapping[str, _Shown]
+    config: BenchmarkConfig, models: Mapping[tuple[str, int], OpenModel], shown: Mapping[str, _Shown], interrupt: Interrupt
 ) -> tuple[dict[str, dict[Condition, Rounds]], dict[str, dict[Condition, list[Parts]]]]:
     """All models under all conditions, and their way from the file, in turn within every round."""
     log.info("first calls of every model under every condition")
@@ -263,7 +274,15 @@ def _timed(
                 turns["end_to_end", label, Condition(1, threads)] = partial(
                     end_to_end_block, model, read(), calls=config.end_to_end, clock=clock_of(model.clock_device), host=HostClock()
                 )
-    measured = interleave(turns, rounds=config.rounds, warmup=config.warmup_rounds, on_round=partial(_say_round, config))
+    measured = interleave(
+        turns,
+        rounds=config.rounds,
+        warmup=config.warmup_rounds,
+        on_round=partial(_say_round, config),
+        is_over=lambda: interrupt.asked,
+    )
+    if not all(measured.values()):
+        raise KeyboardInterrupt
     labels = dict.fromkeys(label for label, _ in models)
     latency, end_to_end = (
         {
@@ -310,7 +329,7 @@ def _cold_start(config: BenchmarkConfig, label: str, device: str, shape: ShapeSp
 
 
 def _cold_starts(
-    config: BenchmarkConfig, shown: Mapping[str, _Shown], opened: Mapping[str, OpenModel], device: str
+    config: BenchmarkConfig, shown: Mapping[str, _Shown], opened: Mapping[str, OpenModel], device: str, interrupt: Interrupt
 ) -> tuple[dict[str, list[ColdStart]], dict[str, str]]:
     """Fresh processes of all models in turn, on the first number of threads; the first turn, which fills caches, does not count.
 
@@ -332,7 +351,7 @@ def _cold_starts(
             return None
 
     turns = {label: partial(start, label, _shape_for(config.shape, opened[label], shown[label].batch)) for label in config.models}
-    found = interleave(turns, rounds=config.cold_starts, warmup=1)
+    found = interleave(turns, rounds=config.cold_starts, warmup=1, is_over=lambda: interrupt.asked)
     return {label: [one for one in starts if one is not None] for label, starts in found.items() if label not in failures}, failures
 
 

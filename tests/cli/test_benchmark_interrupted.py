@@ -1,0 +1,73 @@
+"""Ctrl-C in vidkd benchmark: whole rounds are kept, and what is written says that there are fewer."""
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+from benchmark_runs import benchmark, write
+
+from vidkd.bench.speed import run as speed_run
+from vidkd.bench.speed.cold_start import ColdStart
+from vidkd.bench.summary import read_summary
+
+STARTED = ColdStart(total_s=2.0, ready_s=1.0, answer_s=0.1, peak_bytes=2**20, peak_gpu_bytes=None, torch=True)
+
+
+def configuration(folder: Path, **settings: object) -> Path:
+    models = {"a": {"backbone": "tiny3d"}, "b": {"backbone": "tiny3d"}}
+    return write(folder / "b.yaml", models, batches=[1], shape={"frames": 4, "size": 32}, **{"rounds": 4, "warmup_rounds": 1, **settings})
+
+
+def press_after_round(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Ctrl-C at the end of a round, warm-up included."""
+    monkeypatch.setattr(speed_run, "_say_round", lambda _, ended: signal.raise_signal(signal.SIGINT) if ended == number else None)
+
+
+def test_whole_rounds_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    press_after_round(monkeypatch, 3)
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(speed_run, "_cold_start", lambda *_: STARTED)
+    out = tmp_path / "out"
+    assert benchmark(configuration(tmp_path, cold_starts=3), "--out", out, "--device", "cpu") == 130
+    assert signal.getsignal(signal.SIGINT) is before
+    told = capsys.readouterr()
+    assert "interrupted after 2 rounds: all figures are of these" in told.err
+    assert "written: " in told.out
+    summary = read_summary(out / "summary.json")
+    assert (summary["data"]["rounds"], summary["data"]["cold_starts"], summary["data"]["interrupted"]) == (2, 0, True)
+    measured = json.loads((out / "measurements.json").read_text(encoding="utf-8"))["models"]
+    assert {len(measured[label]["latency_s"]["b1t1"]) for label in "ab"} == {2}
+    assert "2: interrupted, so fewer than asked for" in (out / "report.html").read_text(encoding="utf-8")
+    monkeypatch.undo()
+    assert benchmark("report", out) == 0, "the page can be made anew"
+
+
+def test_cold_starts_are_kept_turn_by_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def start(_: object, label: str, *__: object) -> ColdStart:
+        asked.append(label)
+        if len(asked) == 2 + 2 + 1:  # a try of each, a turn that does not count, the first of the first that does
+            signal.raise_signal(signal.SIGINT)
+        return STARTED
+
+    monkeypatch.setattr(speed_run, "_cold_start", start)
+    assert benchmark(configuration(tmp_path, cold_starts=3, rounds=1), "--out", tmp_path / "out", "--device", "cpu") == 130
+    data = read_summary(tmp_path / "out" / "summary.json")["data"]
+    assert (data["rounds"], data["cold_starts"], data["interrupted"]) == (1, 1, True)
+
+
+def test_without_a_whole_round_nothing_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    press_after_round(monkeypatch, 1)
+    assert benchmark(configuration(tmp_path), "--out", tmp_path / "out", "--device", "cpu") == 130
+    assert "no round was whole, so nothing is written" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_first_run_that_was_interrupted_has_no_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    press_after_round(monkeypatch, 2)
+    assert benchmark(configuration(tmp_path), "--out", tmp_path / "out", "--device", "cpu", "--repeat") == 130
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["measurements.json", "report.html", "summary.json"]
