@@ -96,6 +96,16 @@ def test_a_file_is_compared_with_the_file_of_the_original(outcomes: list[Outcome
     )
 
 
+def test_a_file_that_vidkd_does_not_run_is_said_to_be_unjudged(outcomes: list[Outcome]) -> None:
+    summary = compression_summary(RECIPE, outcomes, "top1")
+    summary["data"]["parity"] = {"1_export": {"model.onnx": {"said": "near"}, "model.pt2": {"said": "near", "warning": "apart"}}}
+    (files,) = [table for table in compression_report(summary, {}, main="top1").tables if table.title == "Files against their network"]
+    assert files.rows == (
+        ("1_export", "model.onnx", "near"),
+        ("1_export", "model.pt2", "near; warning: apart; not judged, for vidkd does not run this format"),
+    )
+
+
 def test_a_step_of_which_metrics_alone_are_known_has_no_interval(outcomes: list[Outcome]) -> None:
     detectors = [outcome(name, predictions={}, metrics={"ap50": value}) for name, value in (("0_original", 0.8), ("1_prune", 0.7))]
     summary = compression_summary(RECIPE, detectors, "ap50")

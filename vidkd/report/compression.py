@@ -11,6 +11,7 @@ from vidkd.report.parts import Estimate, Report, Table, TableCell, is_share
 from vidkd.report.study import estimate_of
 
 SMALLER = " A step is compared in size with the original in the same form: weights as they lie in memory, packed, or a file in float."
+NOT_JUDGED = "; not judged, for vidkd does not run this format"
 
 
 def compression_report(
@@ -71,14 +72,17 @@ def _steps(content: Mapping[str, Any], main: str) -> Table:
 def _files(content: Mapping[str, Any]) -> Sequence[Table]:
     """How near each exported file is to the network that it comes from."""
     rows = [
-        (step, file, near["said"] + (f"; warning: {near['warning']}" if "warning" in near else ""))
-        for step, files in content["data"].get("parity", {}).items()
-        for file, near in files.items()
+        (step, file, _nearness(file, near)) for step, files in content["data"].get("parity", {}).items() for file, near in files.items()
     ]
     if not rows:
         return []
     caption = "Network and file were run on the same clips or frames. Integers round: a file in them is warned of, not refused."
     return [Table(title="Files against their network", columns=("step", "file", "how near"), rows=tuple(rows), caption=caption)]
+
+
+def _nearness(file: str, near: Mapping[str, Any]) -> str:
+    warning = f"; warning: {near['warning']}" if "warning" in near else ""
+    return f"{near['said']}{warning}{NOT_JUDGED if file.endswith('.pt2') else ''}"
 
 
 def _layers(outcomes: Mapping[str, Mapping[str, Any]]) -> Sequence[Table]:

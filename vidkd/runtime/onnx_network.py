@@ -73,7 +73,8 @@ def open_onnx(path: Path, *, device: str = "auto", threads: int = 0) -> OnnxNetw
     try:
         session = runtime.InferenceSession(str(path), options, providers=providers, disabled_optimizers=left_out)
     except Exception as error:  # ONNX Runtime's errors share no class of their own
-        raise CheckpointError(f"not a model that ONNX Runtime can run: {path}", reason=first_line(error)) from error
+        mend = "fetch or export it again; vidkd export writes what ONNX Runtime runs"
+        raise CheckpointError(f"not a model that ONNX Runtime can run: {path}", reason=first_line(error), to_mend=mend) from error
     network = OnnxNetwork(session, path)
     if device == "cuda" and network.device != "cuda":
         raise ConfigError("cannot use device 'cuda'", reason="ONNX Runtime could not start CUDA", to_mend="--device auto or cpu")

@@ -187,7 +187,8 @@ def told_if_not_run(path: Path) -> Iterator[None]:
     except VidkdError:
         raise
     except Exception as error:  # OpenVINO's errors share no class of their own
-        raise CheckpointError(f"not a model that OpenVINO can run: {path}", reason=first_line(error, leave_out=ABOUT_ITSELF)) from error
+        reason, mend = first_line(error, leave_out=ABOUT_ITSELF), "fetch or export it again; of an .onnx file try ONNX Runtime"
+        raise CheckpointError(f"not a model that OpenVINO can run: {path}", reason=reason, to_mend=mend) from error
 
 
 def _port(item: Any, names: Collection[str]) -> Port:

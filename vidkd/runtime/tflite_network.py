@@ -67,8 +67,8 @@ def open_tflite(path: Path, *, device: str = "auto", threads: int = 0) -> Tflite
         interpreter = litert.Interpreter(model_path=str(path), num_threads=threads or available_cores())
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
-        reason = first_line(error)
-        raise CheckpointError(f"not a model that LiteRT can run: {path}", reason=reason) from error
+        mend = "fetch it again; operations that LiteRT lacks may run as .onnx"
+        raise CheckpointError(f"not a model that LiteRT can run: {path}", reason=first_line(error), to_mend=mend) from error
     if not interpreter.get_input_details():
         raise CheckpointError(f"model has no input: {path}")
     return TfliteNetwork(interpreter, path)
