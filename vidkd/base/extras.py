@@ -1,6 +1,9 @@
 """Optional packages: a missing one is one line that says what to install."""
 
 import importlib
+import importlib.metadata
+import shlex
+from pathlib import Path
 from types import ModuleType
 
 from vidkd.base.errors import MissingExtraError
@@ -18,4 +21,13 @@ def require(module: str, extra: str, *, package: str | None = None) -> ModuleTyp
             raise
         alone = "" if package is None else f"   (or pip install {package}, where vidkd is installed without torch)"
         missing = package or module.partition(".")[0]
-        raise MissingExtraError(f"'{missing}' is not installed", to_mend=f"pip install 'vidkd[{extra}]'{alone}") from error
+        raise MissingExtraError(f"'{missing}' is not installed", to_mend=f"pip install {named(extra)}{alone}") from error
+
+
+def named(extra: str) -> str:
+    """What pip is asked for: vidkd by its name where it is installed, else the folder that it runs from, for no registry knows it."""
+    try:
+        importlib.metadata.distribution("vidkd")
+    except importlib.metadata.PackageNotFoundError:
+        return shlex.quote(f"{Path(__file__).resolve().parents[2]}[{extra}]")
+    return f"'vidkd[{extra}]'"
