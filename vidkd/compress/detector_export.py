@@ -14,7 +14,7 @@ from vidkd import __version__
 from vidkd.base.errors import ConfigError
 from vidkd.base.extras import require
 from vidkd.compress.config import TOLERANCE, QuantiseConfig
-from vidkd.compress.detector_parity import DetectorParity, Frames, compare, compare_darknet, drawn_frames
+from vidkd.compress.detector_parity import DetectorParity, Frames, Limit, compare, compare_darknet, drawn_frames
 from vidkd.compress.export import check_integers, parts_of, replaced_whole, told_if_refused, told_if_unwritable
 from vidkd.compress.export_card import Judged, judged_rows, latency_text, names_text, write_rows
 from vidkd.compress.export_parity import MORE
@@ -87,14 +87,13 @@ def export_detector(
         quantised = quantise_once(content, _feeds(detector, footage), integers, {} if kept is None else kept, ranges=ranges)
         content = quantised.graph
     with replaced_whole(path) as new:
-        allowed = tolerance if integers is None else math.inf
+        limit = Limit(tolerance=tolerance if integers is None else math.inf, what=path.name, more=more, named=named)
         with told_if_unwritable(path), told_if_refused(path):
             if path.suffix.lower() == ".xml":
                 write_openvino(content, metadata.to_json(), new)
             else:
                 new.write_bytes(content)
-            given = frames or drawn_frames()
-            parity = compare(detector, new, metadata, given, tolerance=allowed, what=path.name, more=more, named=named)
+            parity = compare(detector, new, metadata, frames or drawn_frames(), limit)
             if quantised is not None:
                 check_integers(new, quantised, path)
         if quantised is not None:
@@ -119,8 +118,8 @@ def export_darknet_files(
     """
     check_weights(detector.net, named)
     files = write_darknet(folder, detector.net, detector.class_names, resize=detector.resize)
-    given = frames or drawn_frames()
-    parity = compare_darknet(detector, files, given, tolerance=tolerance, what=files[1].name, more=more, named=named)
+    limit = Limit(tolerance=tolerance, what=files[1].name, more=more, named=named)
+    parity = compare_darknet(detector, files, frames or drawn_frames(), limit)
     parameters = sum(parameter.numel() for parameter in detector.net.parameters())
     return ExportedDetectorFile(path=files[1], metadata=detector_metadata(detector), parity=parity, parameters=parameters)
 

@@ -81,6 +81,20 @@ class DetectorParity:
         return recorded(self)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Limit:
+    """How large a difference may be, and what a refusal says.
+
+    tolerance: of raw heads, times the largest where that is above 1; boxes are told, whatever they are. what: the name of what was written.
+    more: how a larger tolerance is asked for. named: where the network was read from.
+    """
+
+    tolerance: float
+    what: str
+    more: str = MORE
+    named: Path | str | None = None
+
+
 def drawn_frames(count: int = PARITY_FRAMES) -> Frames:
     """Pictures with shapes, each of another scene of the embedded street shapes: for who has no footage of the detector."""
     config = StreetShapesConfig()
@@ -89,45 +103,17 @@ def drawn_frames(count: int = PARITY_FRAMES) -> Frames:
     return Frames(values=list(shown), source=f"{count} drawn pictures")
 
 
-def compare(
-    detector: DarknetDetector,
-    path: Path,
-    metadata: ModelMetadata,
-    frames: Frames,
-    *,
-    tolerance: float,
-    what: str,
-    more: str = MORE,
-    named: Path | str | None = None,
-) -> DetectorParity:
+def compare(detector: DarknetDetector, path: Path, metadata: ModelMetadata, frames: Frames, limit: Limit) -> DetectorParity:
     """Run network and file on every frame; metadata: of the file. The rest, and errors, as of `compare_heads`."""
     network = open_network(path, device="cpu")
 
     def heads(images: Tensor) -> list[NDArray[np.floating]]:
         return network.run(images.cpu().contiguous().numpy(), metadata.head.outputs)
 
-    return compare_heads(
-        detector,
-        heads,
-        lambda score: open_detector(path, device="cpu", score=score),
-        frames,
-        tolerance=tolerance,
-        what=what,
-        more=more,
-        named=named,
-    )
+    return compare_heads(detector, heads, lambda score: open_detector(path, device="cpu", score=score), frames, limit)
 
 
-def compare_darknet(
-    detector: DarknetDetector,
-    files: Sequence[Path],
-    frames: Frames,
-    *,
-    tolerance: float,
-    what: str,
-    more: str = MORE,
-    named: Path | str | None = None,
-) -> DetectorParity:
+def compare_darknet(detector: DarknetDetector, files: Sequence[Path], frames: Frames, limit: Limit) -> DetectorParity:
     """Run a network and what was written of it as a darknet cfg, weights and names, read again. The rest as of `compare_heads`."""
 
     def opened(score: float) -> DarknetDetector:
@@ -141,7 +127,7 @@ def compare_darknet(
     def heads(images: Tensor) -> list[NDArray[np.floating]]:
         return [head.cpu().numpy() for head in net(images.cpu())]
 
-    return compare_heads(detector, heads, opened, frames, tolerance=tolerance, what=what, more=more, named=named)
+    return compare_heads(detector, heads, opened, frames, limit)
 
 
 def compare_heads(
@@ -149,18 +135,13 @@ def compare_heads(
     heads_of: Callable[[Tensor], Sequence[NDArray[np.floating]]],
     opened: Callable[[float], Detector],
     frames: Frames,
-    *,
-    tolerance: float,
-    what: str,
-    more: str = MORE,
-    named: Path | str | None = None,
+    limit: Limit,
 ) -> DetectorParity:
     """Run a network and what was written of it on every frame.
 
     heads_of: raw heads of what was written, of images as the network takes them. opened: it as a detector, with this least score. Boxes are
-    those that the detector shows; where it shows none in any frame, its best ones at a lower score. tolerance: of raw heads, times the
-    largest where that is above 1; boxes are told, whatever they are. more: how a larger one is asked for. named: where
-    the network was read from. Raises ConfigError beyond the tolerance, naming `what`, and for a network whose heads are no finite numbers.
+    those that the detector shows; where it shows none in any frame, its best ones at a lower score. Raises ConfigError beyond the limit and
+    for a network whose heads are no finite numbers.
     """
     every: list[Detections] = []
     wanted: list[NDArray[np.floating]] = []
@@ -170,7 +151,7 @@ def compare_heads(
         with torch.inference_mode():
             heads = detector.net(images)
             said = [head.cpu().numpy() for head in heads]
-            check_outputs(said, frames.source, named)
+            check_outputs(said, frames.source, limit.named)
             got += heads_of(images)
         wanted += said
         every += detector.finish(heads, letterbox, 0.0)
@@ -191,12 +172,12 @@ def compare_heads(
         shown=detector.score_threshold,
         score=score,
     )
-    if not difference <= tolerance * max(1.0, scale):
+    if not difference <= limit.tolerance * max(1.0, scale):
         raise ConfigError(
-            f"the exported file does not say what the network says: {what}",
+            f"the exported file does not say what the network says: {limit.what}",
             found=str(parity),
-            allowed=f"{tolerance:g} of values up to 1, in proportion above",
-            to_mend=f"{more}, if so much does not matter",
+            allowed=f"{limit.tolerance:g} of values up to 1, in proportion above",
+            to_mend=f"{limit.more}, if so much does not matter",
         )
     return parity
 
