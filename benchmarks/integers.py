@@ -4,6 +4,7 @@ import importlib.util
 import warnings
 from collections.abc import Callable
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ def run(setting: Setting) -> Part:
             "signal to noise of the heads": "; ".join(f"{name} {found:.1f} dB" for name, found in noise.items()),
             "frames that ranges are found on": QUICK_FRAMES if setting.quick else FRAMES,
             "threads": 1,
+            "libraries": ", ".join(f"{name} {version(name)}" for name in ("onnxruntime", *(["torchao"] if PEER in runs else []))),
         },
         values=values,
         ratios=[ratio_row(f"{OURS} / {name}", measured[OURS], measured[name]) for name in measured if name != OURS],
