@@ -101,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _told_end(*summaries: Mapping[str, Any]) -> int:
     """Say what is missing of runs that were interrupted, or of models that did not start; the exit code that comes of it."""
-    from vidkd.bench.speed.record import INTERRUPTED
+    from vidkd.bench.speed.asked import INTERRUPTED
 
     failed = _told_cold_starts(*summaries)
     if not any(summary["data"].get(INTERRUPTED) for summary in summaries):
@@ -182,9 +182,8 @@ def _report(folder: Path, summary: Mapping[str, Any], command: str, repeated: "C
 
 def _repeat(benchmark: "Benchmark", folder: Path, device: str, command: Sequence[str], tolerance: float) -> int:
     """The second run lies beside the first, which stays; the exit code is that of `compare`."""
-    from vidkd.bench.speed.asked import told_command
+    from vidkd.bench.speed.asked import INTERRUPTED, told_command
     from vidkd.bench.speed.kept import read_measurements
-    from vidkd.bench.speed.record import INTERRUPTED
     from vidkd.bench.speed.regressions import compare
     from vidkd.bench.summary import read_summary
 

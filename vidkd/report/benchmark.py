@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from vidkd.base.progress import duration
+from vidkd.bench.speed.asked import INTERRUPTED
 from vidkd.bench.speed.regressions import Comparison, check_is_benchmark, held_against, judged_at_fractions, judged_on_one_window
 from vidkd.bench.summary import check_summary
 from vidkd.report.figures import accuracy_by_condition
@@ -310,7 +311,7 @@ def _notes(content: Mapping[str, Any]) -> dict[str, str]:
     data, environment = content["data"], content["environment"]
     shown = f"{data['name']}, {data['subset']}" if data["subset"] else "noise: speed alone"
     notes = {"baseline": data["baseline"], "shown": shown, "rounds": str(data["rounds"]), "time": duration(content["seconds"])}
-    if data.get("interrupted"):
+    if data.get(INTERRUPTED):
         notes["rounds"] += ": interrupted, so fewer than asked for, or fewer cold starts"
     cores, load = environment.get("cores of this process"), environment.get("load before", "")
     notes |= {"processor": environment.get("processor", "unknown"), "cores": str(cores)}

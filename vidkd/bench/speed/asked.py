@@ -11,6 +11,8 @@ import yaml
 from vidkd.bench.speed.config import BenchmarkConfig
 
 COMMAND, SETTINGS = "command", "settings"
+INTERRUPTED = "interrupted"
+"""Key of a run that the user stopped before it had all rounds and cold starts that were asked for."""
 NOT_RECORDED = "not recorded: this summary is from before commands were kept in it"
 FILE_ALONE = "# The file alone: flags over it and the device are not recorded, for this summary is from before they were kept in it."
 

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from vidkd.bench.speed.asked import COMMAND, SETTINGS, kept_command, kept_settings
+from vidkd.bench.speed.asked import COMMAND, INTERRUPTED, SETTINGS, kept_command, kept_settings
 from vidkd.bench.speed.end_to_end import TOTAL
 from vidkd.bench.speed.kept import KIND, NAME, SHORT, identity_of, kept_accuracy, kept_samples, short_accuracy
 from vidkd.bench.speed.pairs import pairs_of
@@ -13,7 +13,6 @@ from vidkd.bench.speed.statistics import Figure, median, p95, rate, ratio
 from vidkd.bench.summary import Method, Metric, build_summary
 
 SCHEMA_VERSION = 1
-INTERRUPTED = "interrupted"
 MIB = 2**20
 
 
