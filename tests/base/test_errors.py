@@ -1,7 +1,6 @@
 """Errors say what, where and how to mend it, and arrive whole from another process."""
 
 import pickle
-import sys
 
 import pytest
 
@@ -18,7 +17,6 @@ from vidkd.base.errors import (
     nearest_flag,
     unknown_name,
 )
-from vidkd.base.extras import require
 
 
 def test_labels_are_aligned_and_underscores_become_spaces() -> None:
@@ -72,24 +70,6 @@ def test_unknown_name_lists_the_known_ones_and_the_nearest() -> None:
 def test_nearest() -> None:
     assert nearest("resnet81", ["resnet18", "x3d"]) == "resnet18"
     assert nearest("q", ["resnet18", "x3d"]) is None
-
-
-def test_require_returns_the_module_or_names_the_extra() -> None:
-    assert require("json", "report").dumps([]) == "[]"
-    with pytest.raises(MissingExtraError, match=r"pip install 'vidkd\[report\]'"):
-        require("surely_not_a_module.pyplot", "report")
-    with pytest.raises(
-        MissingExtraError, match=r"^'one-package' is not installed\n.*'vidkd\[report\]' +\(or pip install one-package, where "
-    ):
-        require("surely_not_a_module.pyplot", "report", package="one-package")
-
-
-def test_require_does_not_hide_what_an_installed_package_lacks(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "installed_but_broken.py").write_text("import surely_not_a_module\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(ModuleNotFoundError, match="surely_not_a_module"):
-        require("installed_but_broken", "report")
-    sys.modules.pop("installed_but_broken", None)
 
 
 @pytest.mark.parametrize(

@@ -21,10 +21,10 @@ def require(module: str, extra: str, *, package: str | None = None) -> ModuleTyp
             raise
         alone = "" if package is None else f"   (or pip install {package}, where vidkd is installed without torch)"
         missing = package or module.partition(".")[0]
-        raise MissingExtraError(f"'{missing}' is not installed", to_mend=f"pip install {named(extra)}{alone}") from error
+        raise MissingExtraError(f"'{missing}' is not installed", to_mend=f"pip install {_requirement(extra)}{alone}") from error
 
 
-def named(extra: str) -> str:
+def _requirement(extra: str) -> str:
     """What pip is asked for: vidkd by its name where it is installed, else the folder that it runs from, for no registry knows it."""
     try:
         importlib.metadata.distribution("vidkd")
