@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from vidkd.cli.classifiers import other_runtime_named
 from vidkd.cli.number_flags import add_count
-from vidkd.cli.streams import STOPPED, Stop, add_stream_arguments, out_folder, region_of, stream_config
+from vidkd.cli.streams import FINISHING, STOPPED, add_stream_arguments, out_folder, region_of, stream_config
 
 if TYPE_CHECKING:
     from vidkd.detection.opening import ModelFiles
@@ -88,6 +88,7 @@ class Job:
 def run(arguments: argparse.Namespace) -> int:
     """Detect in every input; returns 1 if one of several failed, 130 if the user stopped it."""
     from vidkd.detection.stream.inputs import find_inputs
+    from vidkd.engine.interrupts import Interrupt
 
     inputs = find_inputs(arguments.inputs, leave_out=arguments.out)
     job = job_of(arguments, inputs)
@@ -95,8 +96,9 @@ def run(arguments: argparse.Namespace) -> int:
     alone = arguments.dask is None and arguments.workers in (0, 1)
     with out_folder(arguments.out):
         if len(inputs) == 1 and alone:
-            with Stop().caught() as stop:
-                return _say(detect_one(inputs[0], job=job, stop=stop), job.folders[inputs[0]])
+            interrupt = Interrupt(FINISHING)
+            with interrupt.caught():
+                return _say(detect_one(inputs[0], job=job, stop=lambda: interrupt.asked), job.folders[inputs[0]])
         return _detect_many(inputs, job, arguments.workers, arguments.dask, alone=alone)
 
 
@@ -180,12 +182,14 @@ def detect_one(item: str, *, job: Job, stop: Callable[[], bool] = lambda: False)
 def _detect_many(inputs: Sequence[str], job: Job, workers: int, dask: str | None, *, alone: bool) -> int:
     from vidkd.base.progress import Progress
     from vidkd.base.walk import map_files
+    from vidkd.engine.interrupts import Interrupt
 
-    failed, stop = 0, Stop()
+    failed, interrupt = 0, Interrupt(FINISHING)
     with contextlib.ExitStack() as stack:
         detect = functools.partial(detect_one, job=job)
         if alone:
-            detect = functools.partial(detect, stop=stack.enter_context(stop.caught()))
+            stack.enter_context(interrupt.caught())
+            detect = functools.partial(detect, stop=lambda: interrupt.asked)
         progress = stack.enter_context(Progress(len(inputs), "inputs", rank=int(alone)))
         walk = map_files(detect, inputs, workers=workers, dask=dask, fingerprint=_no_fingerprint)
         for result in stack.enter_context(contextlib.closing(walk)):  # type: ignore[type-var]
@@ -195,7 +199,7 @@ def _detect_many(inputs: Sequence[str], job: Job, workers: int, dask: str | None
                 sys.stderr.write(f"vidkd: {result.item}: {result.error.partition(': ')[2]}\n")
             elif result.value is not None:
                 _say(result.value, job.folders[result.item])
-            if stop():
+            if interrupt.asked:
                 return STOPPED
     if failed:
         sys.stderr.write(f"vidkd: {failed} of {len(inputs)} inputs FAILED; the same command does those again, and those alone\n")

@@ -1,9 +1,7 @@
-"""What the verbs that walk along a stream share: arguments, the stream's configuration, and a first Ctrl-C that only asks."""
+"""What the verbs that walk along a stream share: arguments, the stream's configuration, and what is said of Ctrl-C."""
 
 import argparse
 import contextlib
-import logging
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,10 +13,10 @@ from vidkd.cli.number_flags import add_count, add_number, add_share
 if TYPE_CHECKING:
     from vidkd.detection.stream import Region, StreamConfig
 
-log = logging.getLogger(__name__)
-
 STOPPED = 130
 """Exit code of a verb that the user stopped."""
+FINISHING = "finishing the part in hand"
+"""What such a verb does behind the first Ctrl-C."""
 
 
 def add_stream_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,29 +78,3 @@ def out_folder(out: Path) -> Iterator[None]:
         if not there:
             with contextlib.suppress(OSError):
                 out.rmdir()
-
-
-class Stop:
-    """Whether the user asked to stop: the first Ctrl-C asks, a second one raises KeyboardInterrupt at once."""
-
-    def __init__(self) -> None:
-        self._asked = False
-
-    def __call__(self) -> bool:
-        """Whether it was asked."""
-        return self._asked
-
-    @contextlib.contextmanager
-    def caught(self) -> "Iterator[Stop]":
-        """Ctrl-C asks inside the block, and does what it did before after it."""
-        before = signal.signal(signal.SIGINT, self._ask)
-        try:
-            yield self
-        finally:
-            signal.signal(signal.SIGINT, before)
-
-    def _ask(self, *_: object) -> None:
-        if self._asked:
-            raise KeyboardInterrupt
-        self._asked = True
-        log.warning("finishing the part in hand; press Ctrl-C again to stop at once")

@@ -28,7 +28,7 @@ from vidkd.cli.learning import (
     recorded,
     student_files,
 )
-from vidkd.cli.streams import STOPPED, Stop, add_stream_arguments, out_folder, region_of, stream_config
+from vidkd.cli.streams import FINISHING, STOPPED, add_stream_arguments, out_folder, region_of, stream_config
 from vidkd.cli.tkd_policies import FLAG, check_policies, check_selector, compare_policies, policies_of
 from vidkd.cli.tkd_selector import compare_with_selector
 from vidkd.cli.tkd_student import check_saved, refuse_saved
@@ -105,14 +105,15 @@ def run(arguments: argparse.Namespace) -> int:
     """Learn along every input, one after the other; returns 1 if one of several failed, 130 if the user stopped it."""
     from vidkd.base.errors import VidkdError
     from vidkd.detection.stream.inputs import find_inputs
+    from vidkd.engine.interrupts import Interrupt
 
     inputs = find_inputs(arguments.inputs, leave_out=arguments.out)
-    job, failed = job_of(arguments, inputs), 0
-    with out_folder(arguments.out), Stop().caught() as stop:
+    job, failed, interrupt = job_of(arguments, inputs), 0, Interrupt(FINISHING)
+    with out_folder(arguments.out), interrupt.caught():
         for item in inputs:
             status = ""
             try:
-                summary = learn_along(item, job, stop)
+                summary = learn_along(item, job, lambda: interrupt.asked)
                 status = summary["status"]
                 sys.stdout.write(_told(item, job, summary) + "\n")
             except VidkdError as error:
@@ -121,7 +122,7 @@ def run(arguments: argparse.Namespace) -> int:
                 failed += 1
                 sys.stderr.write(f"vidkd: {item}: {error}\n")
             # a camera that was stopped is finished
-            if stop() and (status == "stopped" or item != inputs[-1]):
+            if interrupt.asked and (status == "stopped" or item != inputs[-1]):
                 return STOPPED
     return 1 if failed else 0
 
