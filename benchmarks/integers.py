@@ -21,7 +21,7 @@ from vidkd.compress.config import QuantiseConfig
 from vidkd.compress.quantise import quantise
 from vidkd.models.darknet.net import Darknet
 from vidkd.models.darknet.onnx_graph import INPUT, whole_model
-from vidkd.runtime.onnx_options import session_options
+from vidkd.runtime.onnx_network import session_options
 
 CFG = Path(__file__).resolve().parents[1] / "configs" / "darknet" / "yolov3_tiny.cfg"
 SIDE, QUICK_SIDE = 416, 96

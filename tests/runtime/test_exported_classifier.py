@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from clip_model import FRAMES, SIZE, clip_metadata, clip_onnx
-from model_files import external_onnx, picture_metadata, picture_onnx
+from model_files import picture_metadata, picture_onnx
 
 from vidkd.base.errors import CheckpointError, ConfigError, VidkdError
 from vidkd.runtime.classifier_metadata import MOST_VALUES
@@ -64,7 +64,7 @@ def test_a_truncated_file(share: float, tmp_path: Path) -> None:
     path = clip_onnx(tmp_path / "net.onnx", clip_metadata())
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
     text = refused(path, CheckpointError)
-    assert "not a whole ONNX model" in text or "model file is empty" in text
+    assert "not a model that ONNX Runtime can run" in text
     assert "to mend : fetch or export it again" in text
     assert str(path) in text
 
@@ -126,13 +126,6 @@ def test_metadata_that_lack_a_key(tmp_path: Path) -> None:
     assert "metadata lacks view" in refused(clip_onnx(tmp_path / "net.onnx", content))
 
 
-def test_weights_outside_the_folder(tmp_path: Path) -> None:
-    (tmp_path / "in").mkdir()
-    (tmp_path / "weights.bin").write_bytes(np.ones(2, np.float32).tobytes())
-    text = refused(external_onnx(tmp_path / "in" / "net.onnx", "../weights.bin"), CheckpointError)
-    assert "refers to a file outside its folder" in text
-
-
 def test_a_detector_is_no_classifier_and_the_other_way_round(tmp_path: Path) -> None:
     detector = picture_onnx(tmp_path / "detector.onnx", embedded=picture_metadata().to_json())
     assert "a detector, not a classifier" in refused(detector)
@@ -164,9 +157,3 @@ def test_paths_that_are_no_exported_classifier(tmp_path: Path) -> None:
 def test_the_metadata_are_read_as_written(tmp_path: Path) -> None:
     metadata = open_exported_classifier(clip_onnx(tmp_path / "net.onnx", clip_metadata())).metadata
     assert json.loads(metadata.to_json()) == clip_metadata()
-
-
-def test_a_batch_that_nobody_can_mean_is_refused_before_it_is_made(tmp_path: Path) -> None:
-    path = clip_onnx(tmp_path / "net.onnx", clip_metadata(), batch=2**31)
-    with pytest.raises(CheckpointError, match=r"'clip' has sides of 3\.3e\+12 values"):
-        open_exported_classifier(path)

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vidkd.base.extras import require
-from vidkd.runtime.onnx_network import NOT_AS_WRITTEN
-from vidkd.runtime.onnx_options import session_options
-from vidkd.runtime.openvino_network import PRECISION, compiled, told_if_not_run
+from vidkd.runtime.onnx_network import NOT_AS_WRITTEN, session_options
+from vidkd.runtime.openvino_network import PRECISION, compiled, wrap_openvino_errors
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 ROOT = "classifier."
@@ -109,7 +108,7 @@ def _onnx_kinds(path: Path) -> collections.Counter[str]:
 
 def _openvino_kinds(path: Path) -> collections.Counter[str]:
     core = require("openvino", "openvino").Core()
-    with told_if_not_run(path):
+    with wrap_openvino_errors(path):
         network = compiled(core, core.read_model(str(path)), PRECISION)
     found: collections.Counter[str] = collections.Counter()
     for operation in network.get_runtime_model().get_ops():

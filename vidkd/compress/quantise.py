@@ -25,8 +25,7 @@ from vidkd.compress.feeds import Feed, Reader, fitting
 from vidkd.compress.integer_layers import WEIGHTED, Layer, counted, integer_layers, weighted_layers
 from vidkd.compress.kept_ranges import KeptRanges, key_of
 from vidkd.compress.patterns import matched
-from vidkd.runtime.onnx_network import NOT_AS_WRITTEN
-from vidkd.runtime.onnx_options import session_options
+from vidkd.runtime.onnx_network import NOT_AS_WRITTEN, session_options
 
 LINEAR = ("Gemm", "MatMul")
 PERCENTILE = 99.99

@@ -117,7 +117,7 @@ class ModelFiles:
             return {"weights": Path(self.model).with_suffix(".bin")}
         if Path(self.model).suffix.lower() != ".onnx":
             return {}
-        from vidkd.runtime.onnx_file import external_files
+        from vidkd.runtime.onnx_network import external_files
 
         return {f"weights {name}": Path(self.model).parent / name for name in sorted(external_files(Path(self.model)))}
 

@@ -1,6 +1,7 @@
 """ONNX files through ONNX Runtime."""
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,6 @@ from vidkd.base.errors import CheckpointError, ConfigError, first_line
 from vidkd.base.extras import require
 from vidkd.runtime.metadata import EMBEDDED_KEY
 from vidkd.runtime.network import Port
-from vidkd.runtime.onnx_file import check_external_data
-from vidkd.runtime.onnx_options import session_options
-from vidkd.runtime.onnx_sizes import check_sizes
 
 DTYPES: dict[str, type[np.generic]] = {
     "tensor(float)": np.float32,
@@ -32,8 +30,31 @@ TF32_OVERRIDE = "NVIDIA_TF32_OVERRIDE"
 """Variable by which, with 0, a user turns TF32 off in NVIDIA's libraries."""
 NOT_AS_WRITTEN = ["WeightBiasQuantization"]
 """ONNX Runtime's step that turns layers into integers, with one scale a layer, which a file with integer layers keeps in float."""
-AT_OPENING = ["ConstantFolding"]
-"""Its step that works out constants when a session is made, however large they become."""
+
+
+def session_options(extra: str, *, threads: int = 0) -> Any:
+    """Options of a session on so many threads, 0 for as many as ONNX Runtime chooses, which sleep while they wait (see `base.cores`).
+
+    extra: the one of vidkd's extras that the caller needs. Raises MissingExtraError without onnxruntime.
+    """
+    options = require("onnxruntime", extra).SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3  # errors only, which are raised anyway; warnings are for the author of the file
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def external_files(path: Path) -> set[str]:
+    """Names of the files of weights that an ONNX file refers to, as written in it.
+
+    Found by the protobuf encoding of the key `location` of `TensorProto.external_data`, so that the package onnx is not needed.
+    """
+    content, names = path.read_bytes(), set()
+    for found in re.finditer(rb"\n\x08location\x12([\x00-\x7f]|[\x80-\xff][\x00-\x7f])", content):
+        first, *second = found[1]
+        length = (first & 0x7F) + (second[0] << 7 if second else 0)
+        names.add(content[found.end() : found.end() + length].decode("utf-8", "surrogateescape"))
+    return names
 
 
 class OnnxNetwork:
@@ -62,16 +83,14 @@ class OnnxNetwork:
 def open_onnx(path: Path, *, device: str = "auto", threads: int = 0) -> OnnxNetwork:
     """Load an ONNX file. device: "cpu", "cuda", or "auto" for CUDA where ONNX Runtime has it. threads: 0 lets ONNX Runtime choose.
 
-    Raises CheckpointError if it is no model, truncated, refers to files outside its folder, or asks for too much memory; ConfigError if the
-    device is not there; MissingExtraError without onnxruntime.
+    Raises CheckpointError if it is no model, truncated, or its weights in other files are missing; ConfigError if the device is not there;
+    MissingExtraError without onnxruntime.
     """
     runtime = require("onnxruntime", "detect", package="onnxruntime")
     providers = _providers(device, runtime.get_available_providers())
-    check_external_data(path)
-    left_out = [*NOT_AS_WRITTEN, *([] if check_sizes(path) else AT_OPENING)]
     options = session_options("detect", threads=threads)
     try:
-        session = runtime.InferenceSession(str(path), options, providers=providers, disabled_optimizers=left_out)
+        session = runtime.InferenceSession(str(path), options, providers=providers, disabled_optimizers=NOT_AS_WRITTEN)
     except Exception as error:  # ONNX Runtime's errors share no class of their own
         mend = "fetch or export it again; vidkd export writes what ONNX Runtime runs"
         raise CheckpointError(f"not a model that ONNX Runtime can run: {path}", reason=first_line(error), to_mend=mend) from error

@@ -2,10 +2,8 @@
 
 import contextlib
 import ctypes
-import math
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +14,7 @@ from vidkd.base.errors import CheckpointError, ConfigError, VidkdError, first_li
 from vidkd.base.extras import require
 from vidkd.base.files import sha256
 from vidkd.runtime.metadata import EMBEDDED_KEY
-from vidkd.runtime.network import MOST_VALUES, Port
-from vidkd.runtime.onnx_file import check_external_data, told_by
-from vidkd.runtime.onnx_sizes import MOST_MADE, check_sizes, too_large
+from vidkd.runtime.network import Port
 
 PRECISION = {"INFERENCE_PRECISION_HINT": "f32"}
 """Processors that have bfloat16 would compute in it unasked."""
@@ -59,15 +55,15 @@ def compiled(core: Any, model: Any, settings: Mapping[str, Any]) -> Any:
 
 
 class OpenVinoNetwork:
-    """A `ClipNetwork` on OpenVINO. names: of inputs and outputs in the file; without them OpenVINO's own, where a port has several."""
+    """A `ClipNetwork` on OpenVINO."""
 
     device = "cpu"
 
-    def __init__(self, compiled: Any, path: Path, embedded: str | None, names: Collection[str] = ()) -> None:
+    def __init__(self, compiled: Any, path: Path, embedded: str | None) -> None:
         self.path = str(path)
         self._compiled = compiled
-        self.inputs = [_port(item, names) for item in compiled.inputs]
-        self.outputs = [_port(item, names) for item in compiled.outputs]
+        self.inputs = [_port(item) for item in compiled.inputs]
+        self.outputs = [_port(item) for item in compiled.outputs]
         self.embedded = embedded
 
     def run(
@@ -87,34 +83,24 @@ class OpenVinoNetwork:
 def open_openvino(path: Path, *, device: str = "auto", threads: int = 0) -> OpenVinoNetwork:
     """Load OpenVINO's .xml and the .bin beside it, or an .onnx file; it runs on the processor, in float32. threads: 0 lets OpenVINO choose.
 
-    Raises CheckpointError if it is no model, truncated, an .xml without its own .bin, an .onnx file that refers to files outside its
-    folder, or one that asks for too much memory; ConfigError for another device; MissingExtraError without openvino.
+    Raises CheckpointError if it is no model, truncated, or an .xml without its own .bin; ConfigError for another device; MissingExtraError
+    without openvino.
     """
     if device not in ("auto", "cpu"):
         reason = "vidkd runs OpenVINO on the processor"
         raise ConfigError(f"cannot use device '{device}' in OpenVINO", reason=reason, to_mend="--device auto or cpu")
     core = require("openvino", "openvino", package="openvino").Core()
-    read = _read_onnx if path.suffix.lower() == ".onnx" else _read_xml
     settings = {**PRECISION, **({"INFERENCE_NUM_THREADS": threads} if threads else {})}
-    with told_if_not_run(path):
-        file = read(core, path)
-        _check_made(file.model, path)
-        network = OpenVinoNetwork(compiled(core, file.model, settings), path, file.embedded, file.names)
+    with wrap_openvino_errors(path):
+        model, embedded = _read_onnx(path) if path.suffix.lower() == ".onnx" else _read_xml(core, path)
+        network = OpenVinoNetwork(compiled(core, model, settings), path, embedded)
     if not network.inputs:
         raise CheckpointError(f"model has no input: {path}")
     return network
 
 
-@dataclass(frozen=True, kw_only=True)
-class _File:
-    """What was read. model: as OpenVINO has it. embedded: the entry of vidkd. names: of inputs and outputs, where the file tells."""
-
-    model: Any
-    embedded: str | None
-    names: Collection[str] = ()
-
-
-def _read_xml(core: Any, path: Path) -> _File:
+def _read_xml(core: Any, path: Path) -> tuple[Any, str | None]:
+    """The model and its entry of vidkd."""
     weights = path.with_suffix(".bin")
     if not weights.is_file():
         raise CheckpointError(
@@ -124,10 +110,14 @@ def _read_xml(core: Any, path: Path) -> _File:
         model = core.read_model(str(path), str(weights))
     except Exception as error:  # OpenVINO's errors share no class of their own
         raise _unreadable(path, weights, error) from error
-    embedded, hashed = (model.get_rt_info(key).astype(str) if model.has_rt_info(key) else None for key in (EMBEDDED_KEY, WEIGHTS_KEY))
+    hashed = _entry(model, WEIGHTS_KEY)
     if hashed is not None and hashed != sha256(weights):
         raise CheckpointError(f"{weights.name} does not hold the weights of {path}", to_mend="export again, or put both files side by side")
-    return _File(model=model, embedded=embedded)
+    return model, _entry(model, EMBEDDED_KEY)
+
+
+def _entry(model: Any, *key: str) -> str | None:
+    return str(model.get_rt_info(list(key)).astype(str)) if model.has_rt_info(list(key)) else None
 
 
 def _unreadable(path: Path, weights: Path, error: Exception) -> CheckpointError:
@@ -144,43 +134,15 @@ def _unreadable(path: Path, weights: Path, error: Exception) -> CheckpointError:
     return CheckpointError(f"not a model that OpenVINO can run: {path}", reason=reason, to_mend=mend)
 
 
-def _read_onnx(_core: Any, path: Path) -> _File:
-    """By the reader of ONNX alone: `Core.read_model` would try those of other formats on a file that is none."""
-    check_external_data(path)
-    check_sizes(path)
-    told = told_by(path)
+def _read_onnx(path: Path) -> tuple[Any, str | None]:
+    """By the reader of ONNX alone: `Core.read_model` would try those of other formats on a file that is none, and print."""
     reader = require("openvino.frontend", "openvino", package="openvino").FrontEndManager().load_by_framework("onnx")
     model = reader.convert(reader.load(str(path)))
-    return _File(model=model, embedded=told.metadata.get(EMBEDDED_KEY), names=(*told.inputs, *told.outputs))
-
-
-def _check_made(model: Any, path: Path) -> None:
-    """Raise CheckpointError for inputs, outputs and constants made of shapes alone that take more memory than any network here needs.
-
-    Such a constant has more values than all that it is made of.
-    """
-    counts: dict[str, float] = {}
-    made = 0.0
-    for node in (*model.get_parameters(), *model.get_results()):
-        shape = node.get_output_partial_shape(0)
-        count = math.prod(float(side.get_length()) for side in shape if side.is_static) if shape.rank.is_static else 0
-        if count > MOST_VALUES:
-            raise too_large(f"'{node.get_friendly_name()}' has sides of {count:.3g} values, more than {MOST_VALUES}", path)
-    for node in model.get_ordered_ops():
-        name, sources = node.get_friendly_name(), [port.get_node().get_friendly_name() for port in node.input_values()]
-        is_constant = node.get_type_name() == "Constant" or (bool(sources) and all(source in counts for source in sources))
-        if not is_constant or any(port.get_partial_shape().is_dynamic for port in node.outputs()):
-            continue
-        counts[name] = sum(math.prod(map(float, port.get_partial_shape().to_shape())) for port in node.outputs())
-        if node.get_type_name() != "Constant" and counts[name] > sum(counts[source] for source in sources):
-            made += counts[name]
-        if made > MOST_MADE:
-            reason = f"{node.get_type_name()} '{name}' makes {counts[name]:.3g} values of a shape alone; a file may make {MOST_MADE} in all"
-            raise too_large(reason, path)
+    return model, _entry(model, "framework", EMBEDDED_KEY)
 
 
 @contextlib.contextmanager
-def told_if_not_run(path: Path) -> Iterator[None]:
+def wrap_openvino_errors(path: Path) -> Iterator[None]:
     """What OpenVINO raises in the block becomes a CheckpointError."""
     try:
         yield
@@ -191,8 +153,8 @@ def told_if_not_run(path: Path) -> Iterator[None]:
         raise CheckpointError(f"not a model that OpenVINO can run: {path}", reason=reason, to_mend=mend) from error
 
 
-def _port(item: Any, names: Collection[str]) -> Port:
-    """names: a port that has several gets the first of these that is one of them."""
+def _port(item: Any) -> Port:
+    """A port that stood for several tensors has all their names; its node has that of the file, which is taken where it is one of them."""
     shape = tuple(None if side.is_dynamic else side.get_length() for side in item.partial_shape)
-    name = next((name for name in names if name in item.names), None) or item.any_name
-    return Port(name=name, shape=shape, dtype=np.dtype(item.element_type.to_dtype()))
+    name = item.node.get_friendly_name().partition("/sink_port")[0]
+    return Port(name=name if name in item.names else item.any_name, shape=shape, dtype=np.dtype(item.element_type.to_dtype()))

@@ -10,9 +10,8 @@ from onnx import TensorProto, helper, numpy_helper
 from vidkd.base.errors import CheckpointError, ConfigError
 from vidkd.bench.speed.config import ModelSpec
 from vidkd.bench.speed.cost import cost_of
-from vidkd.bench.speed.direct import LIBRARIES, NetworkInput
+from vidkd.bench.speed.direct import LIBRARIES, NetworkInput, batch_of
 from vidkd.bench.speed.opening import open_model
-from vidkd.runtime.onnx_file import batch_of
 
 
 def convolution(path: Path, batch: int | str = "batch", side: int | str = 6) -> Path:

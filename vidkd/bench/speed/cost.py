@@ -21,7 +21,7 @@ from vidkd.detection.saved import load_detector
 from vidkd.models.darknet import Darknet
 from vidkd.models.macs import network_cost
 from vidkd.models.saved import checkpoint_in
-from vidkd.runtime.onnx_file import external_files
+from vidkd.runtime.onnx_network import external_files
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 
 from vidkd.base.errors import CheckpointError, ConfigError, first_line
 from vidkd.base.extras import require
-from vidkd.runtime.onnx_file import batch_of, check_external_data
-from vidkd.runtime.onnx_sizes import check_sizes
 
 Answer: TypeAlias = Callable[[NDArray[Any]], object]
 DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64, "tensor(uint8)": np.uint8}
@@ -68,7 +66,7 @@ def open_opencv(path: Path, *, threads: int, device: str, shape: Sequence[int] |
     import cv2
 
     _check(path, device)
-    form = NetworkInput(shape=_sample([None] * len(shape or ()), shape, path), dtype="float32")
+    form, batch = NetworkInput(shape=_sample([None] * len(shape or ()), shape, path), dtype="float32"), batch_of(path)
     try:
         network = cv2.dnn.readNetFromONNX(str(path))
     except cv2.error as error:
@@ -79,10 +77,22 @@ def open_opencv(path: Path, *, threads: int, device: str, shape: Sequence[int] |
         return network.forward(network.getUnconnectedOutLayersNames())
 
     try:
-        answer(form.noise(batch_of(path) or 1, 0))
+        answer(form.noise(batch or 1, 0))
     except cv2.error as error:
         raise CheckpointError(f"OpenCV fails on an input of shape (1, {form}): {path}", reason=first_line(error)) from error
-    return _in_pieces(answer, batch_of(path)), form
+    return _in_pieces(answer, batch), form
+
+
+def batch_of(path: Path) -> int | None:
+    """The first side of the first input of an ONNX file that is no weights; None where it is left open. Raises CheckpointError."""
+    onnx = require("onnx", "detect")
+    try:
+        graph = onnx.load(str(path), load_external_data=False).graph
+    except Exception as error:  # onnx raises protobuf's errors, whose class depends on its release
+        raise CheckpointError(f"not a whole ONNX model: {path}", reason=first_line(error)) from error
+    weights = {tensor.name for tensor in graph.initializer}
+    sides = next(port.type.tensor_type.shape.dim for port in graph.input if port.name not in weights)
+    return sides[0].dim_value or None
 
 
 LIBRARIES: dict[str, Callable[..., tuple[Answer, NetworkInput]]] = {"onnxruntime": open_onnxruntime, "opencv": open_opencv}
@@ -94,8 +104,6 @@ def _check(path: Path, device: str) -> None:
         raise CheckpointError(f"model file not found: {path}")
     if device not in ("auto", "cpu"):
         raise ConfigError(f"cannot use device '{device}' for a network that is called directly", to_mend="--device auto or cpu")
-    check_external_data(path)
-    check_sizes(path)
 
 
 def _sample(told: Sequence[int | None], given: Sequence[int] | None, path: Path) -> tuple[int, ...]:

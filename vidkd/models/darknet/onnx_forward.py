@@ -14,7 +14,7 @@ from vidkd.base.errors import ConfigError
 from vidkd.base.extras import require
 from vidkd.models.darknet.net import Darknet
 from vidkd.models.darknet.onnx_graph import INPUT, POOLED, graph_model, graph_weights, head_name
-from vidkd.runtime.onnx_options import session_options
+from vidkd.runtime.onnx_network import session_options
 
 _changes = operator.attrgetter("_version")  # torch counts the changes of each tensor
 
