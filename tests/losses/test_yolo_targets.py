@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 import torch
 
@@ -44,7 +46,8 @@ def test_an_anchor_of_two_heads_makes_both_answer():
 
 
 def test_a_box_of_a_spare_anchor_has_no_cell():
-    assert places(truths([20.0, 20, 25, 24]), spare_anchors=((5.0, 5.0),)) == [[], []]
+    spared = dataclasses.replace(COARSE, spare_anchors=((5.0, 5.0),))
+    assert places(truths([20.0, 20, 25, 24]), specs=(spared, FINE)) == [[], []]
     assert places(truths([20.0, 20, 25, 24])) == [[], [(0, 0, 1, 1, 0)]]
 
 
@@ -59,6 +62,15 @@ def test_ignored_regions_answer_to_nothing_and_do_not_shift_the_rows():
     flat = flatten_truths([both], torch.zeros(1))
     assert flat.labels.tolist() == [1]
     assert flat.weight.tolist() == flat.confidence.tolist() == [1.0]
+
+
+def test_truths_stay_on_their_device(monkeypatch):
+    def refuse(tensor, *_arguments, **_options):
+        raise AssertionError("a copy to the host")
+
+    monkeypatch.setattr(torch.Tensor, "cpu", refuse)
+    given = truths([20.0, 20, 60, 60], [0.0, 0, 10, 10], ignore=torch.tensor([True, False]))
+    assert flatten_truths([given], torch.zeros(1)).boxes.tolist() == [[0, 0, 10, 10]]
 
 
 def test_targets_are_offset_in_the_cell_and_log_of_size_over_anchor():

@@ -8,9 +8,10 @@ from darknet_cfgs import stacked_cfg
 from torch import Tensor
 
 from vidkd.base.errors import ConfigError
+from vidkd.losses.teacher_bounded import bounded_box_regression, oracle_assigned
 from vidkd.losses.yolo import YoloLossOptions, yolo_loss
 from vidkd.losses.yolo_targets import Truths
-from vidkd.models.darknet import Darknet, parse_cfg, spare_anchors
+from vidkd.models.darknet import Darknet, parse_cfg
 from vidkd.tasks.yolo import YoloConfig, YoloDetection
 
 CFG = stacked_cfg([(8, 4)], classes=2, anchors=[(4, 4), (8, 8), (16, 16)], mask=(1, 2), side=32)
@@ -43,7 +44,7 @@ def test_the_losses_are_those_of_the_yolo_loss_on_pixels_from_0_to_1() -> None:
     assert isinstance(images, Tensor)
     truths = [Truths(boxes=torch.tensor([[2.0, 3, 11, 12], [16, 16, 30, 29]]), labels=torch.tensor([0, 1]))]
     truths.append(Truths(boxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.int64)))
-    options = YoloLossOptions(iou_loss="ciou", iou_normalizer=3.0, ignore_thresh=0.7, spare_anchors=((4, 4),))
+    options = YoloLossOptions(iou_loss="ciou", iou_normalizer=3.0, ignore_thresh=0.7)
     expected = yolo_loss(task.student(images / 255), truths, task.student.heads, options=options)
     assert losses["loss"].item() == pytest.approx(expected.total.item(), rel=1e-6)
     assert [losses[name].item() for name in ("box", "objectness", "classes")] == pytest.approx([t.item() for t in expected[:3]], rel=1e-6)
@@ -53,9 +54,27 @@ def test_the_losses_are_those_of_the_yolo_loss_on_pixels_from_0_to_1() -> None:
 def test_a_box_that_fits_a_spare_anchor_best_teaches_no_cell() -> None:
     task = YoloDetection(None, net()).eval()
     small, large = (task(batch([[4.0, 4.0, 4.0 + side, 4.0 + side]])) for side in (4, 8))
-    assert spare_anchors(task.student.config) == ((4.0, 4.0),)
+    assert [head.spare_anchors for head in task.student.heads] == [((4.0, 4.0),)]
     assert (small["box"].item(), small["classes"].item()) == (0.0, 0.0)
     assert min(large["box"].item(), large["classes"].item()) > 0
+
+
+@pytest.mark.parametrize("loss", ["oracle_assigned", "bounded_box_regression"])
+def test_learning_along_a_stream_assigns_as_training_does(loss: str) -> None:
+    student = net().eval()
+    heads = [head.detach() for head in student(torch.rand(1, 3, 32, 32))]
+    small, large = (
+        Truths(boxes=torch.tensor([[4.0, 4.0, 4.0 + side, 4.0 + side]]), labels=torch.tensor([0]), confidence=torch.tensor([0.9]))
+        for side in (4, 8)
+    )
+
+    def box_term(truths: Truths) -> float:
+        if loss == "oracle_assigned":
+            return oracle_assigned(heads, [truths], student.heads).box.item()
+        return bounded_box_regression(heads, heads, [truths], student.heads, margin=1.0).item()
+
+    assert box_term(small) == 0, "the box fits the spare anchor best, so no cell answers for it"
+    assert box_term(large) > 0
 
 
 def test_a_region_to_ignore_spares_the_cells_in_it_and_asks_for_nothing() -> None:
@@ -84,7 +103,7 @@ def test_training_lowers_the_loss_and_every_parameter_learns() -> None:
 
 
 def test_the_settings_are_the_options_of_the_loss() -> None:
-    options = {field.name: field.default for field in dataclasses.fields(YoloLossOptions) if field.name != "spare_anchors"}
+    options = {field.name: field.default for field in dataclasses.fields(YoloLossOptions)}
     assert {field.name: field.default for field in dataclasses.fields(YoloConfig)} == options
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vidkd.losses.boxes import IoUKind, box_iou, covered_share
 from vidkd.losses.yolo_heads import HeadSpec, anchor_sizes, boxes_at, boxes_of_cells, split_heads
-from vidkd.losses.yolo_targets import Anchors, Cells, Flat, Truths, assign, box_targets, flatten_truths, padded_boxes
+from vidkd.losses.yolo_targets import Cells, Flat, Truths, assign, box_targets, flatten_truths, padded_boxes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +20,7 @@ class YoloLossOptions:
 
     ignore_thresh: a prediction that overlaps any true box by more than this IoU is not punished for its objectness; the same share of a
     prediction's own area inside an ignored region spares it too. truth_thresh: a prediction that overlaps a true box by more than this is
-    taught it as if assigned (1: never). iou_thresh, spare_anchors: see `assign`.
+    taught it as if assigned (1: never). iou_thresh: see `assign`.
     iou_loss: "mse", or 1 - an IoU of the kind named. class_loss: "bce", every class a yes or no of its own, or "cross_entropy".
     iou_normalizer, obj_normalizer, cls_normalizer: weights of the three terms (YOLOv4's cfgs state 0.07, 1 and 1).
     label_smoothing: e in [0, 1): with "bce" targets are e/2 and 1 - e/2; with "cross_entropy" e is spread over all classes.
@@ -38,7 +38,6 @@ class YoloLossOptions:
     cls_normalizer: float = 1.0
     label_smoothing: float = 0.0
     box_iou_bound: float | None = None
-    spare_anchors: Anchors = ()
 
     def __post_init__(self) -> None:
         for name in ("ignore_thresh", "truth_thresh", "iou_thresh", "box_iou_bound"):
@@ -89,7 +88,7 @@ def yolo_loss(
     flat = flatten_truths(truths, cells_of[0])
     _require_labels(flat.labels, min(spec.classes for spec in specs))
     grids = [(cells.shape[2], cells.shape[3]) for cells in cells_of]
-    assigned = assign(flat, specs, grids, iou_thresh=options.iou_thresh, spare_anchors=options.spare_anchors)
+    assigned = assign(flat, specs, grids, iou_thresh=options.iou_thresh)
     sums = [_head(c, a, flat, truths, s, options) for c, a, s in zip(cells_of, assigned, specs, strict=True)]
     box, objectness, classes = torch.stack(sums).sum(0) / len(truths)
     return YoloTerms(box, objectness, classes, box + objectness + classes)

@@ -83,7 +83,11 @@ def flatten_truths(truths: Sequence[Truths], like: Tensor) -> Flat:
     kept = [_which(t, ignored=False) for t in truths]
 
     def joined(parts: Sequence[Tensor | None]) -> Tensor:
-        rows = [torch.ones(int(keep.sum())) if part is None else part.detach()[keep].cpu() for part, keep in zip(parts, kept, strict=True)]
+        # selected where the truths are, then sent once: truths that are on the device already never leave it
+        rows = [
+            torch.ones_like(keep, dtype=like.dtype)[keep] if part is None else part.detach()[keep]
+            for part, keep in zip(parts, kept, strict=True)
+        ]
         return torch.cat(rows).to(like.device)
 
     return Flat(
@@ -102,18 +106,16 @@ def padded_boxes(truths: Sequence[Truths], like: Tensor, *, ignored: bool) -> Te
     return F.pad(padded, (0, 0, 0, 1)).to(like.device)
 
 
-def assign(
-    flat: Flat, specs: Sequence[HeadSpec], grids: Sequence[tuple[int, int]], *, iou_thresh: float = 1.0, spare_anchors: Anchors = ()
-) -> list[Cells]:
+def assign(flat: Flat, specs: Sequence[HeadSpec], grids: Sequence[tuple[int, int]], *, iou_thresh: float = 1.0) -> list[Cells]:
     """The cells that answer for each true box, for every head.
 
     A box belongs to the anchor that it fits best by the IoU of the two sizes laid on one centre, among the anchors of all heads, and to
     every further one that it fits better than `iou_thresh` (1: to none, as in YOLOv3). In each head that has such an anchor the cell
-    that holds the box's centre answers; an anchor of two heads makes both answer. grids: (h, w) of the heads. spare_anchors: anchors of
-    the network that stand in no head; a box that fits one of those best is left without a cell, as in Darknet.
+    that holds the box's centre answers; an anchor of two heads makes both answer. grids: (h, w) of the heads. A box that fits one
+    of the spare anchors of a head best is left without a cell, as in Darknet.
     Boxes without area, or whose centre lies outside the input, are left out. Source: Darknet, YOLOv3 and YOLOv4.
     """
-    anchors = list(dict.fromkeys([*(anchor for spec in specs for anchor in spec.anchors), *spare_anchors]))
+    anchors = list(dict.fromkeys([*(anchor for spec in specs for anchor in (*spec.anchors, *spec.spare_anchors))]))
     centres = centre_from_corners(flat.boxes)
     chosen = _chosen_anchors(centres[:, 2:], anchors, iou_thresh) & (centres[:, 2:] > 0).all(1, keepdim=True)
     return [_cells(flat, centres, chosen[:, [anchors.index(a) for a in s.anchors]], s, g) for s, g in zip(specs, grids, strict=True)]

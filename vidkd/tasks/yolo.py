@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from vidkd.base.errors import ConfigError
 from vidkd.losses.yolo import YoloLossOptions, yolo_loss
 from vidkd.losses.yolo_targets import Truths
-from vidkd.models.darknet import Darknet, spare_anchors
+from vidkd.models.darknet import Darknet
 from vidkd.tasks.trainable import Batch, Trainable
 
 
@@ -48,9 +48,9 @@ class YoloConfig:
         except ValueError as error:
             raise ConfigError(f"method: {error}") from error
 
-    def options(self, spare: tuple[tuple[float, float], ...] = ()) -> YoloLossOptions:
-        """What the loss takes. spare: anchors of the network that stand in no head."""
-        return YoloLossOptions(**dataclasses.asdict(self), spare_anchors=spare)
+    def options(self) -> YoloLossOptions:
+        """What the loss takes."""
+        return YoloLossOptions(**dataclasses.asdict(self))
 
 
 class YoloDetection(Trainable):
@@ -62,7 +62,7 @@ class YoloDetection(Trainable):
         super().__init__()
         self.config = config or YoloConfig()
         self.student: Darknet = student
-        self.options = self.config.options(spare_anchors(student.config))
+        self.options = self.config.options()
 
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
         """The loss of `vidkd.losses.yolo.yolo_loss`, a sum over cells and a mean over images, and its three terms.

@@ -109,6 +109,7 @@ def _head(config: DarknetConfig, nodes: Sequence[Node], index: int, yolo: Yolo) 
         stride=net.width // width,
         scale_x_y=yolo.scale_x_y,
         classes=yolo.classes,
+        spare_anchors=spare_anchors(config),
     )
 
 
