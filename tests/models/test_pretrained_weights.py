@@ -11,7 +11,8 @@ from torch import nn
 
 from vidkd.base.errors import CheckpointError
 from vidkd.models import BACKBONES, AttentionConfig, ModelConfig, VideoClassifier, build_backbone
-from vidkd.models.weights import read_weights
+from vidkd.models.saved import classifier_payload
+from vidkd.models.weights import provenance, read_weights
 
 SOFT = AttentionConfig(pooling="soft")
 
@@ -115,8 +116,53 @@ def test_a_head_of_another_size_is_dropped_and_reported(tmp_path: Path, caplog: 
     with caplog.at_level(logging.INFO, "vidkd.models"):
         model = VideoClassifier(ModelConfig(attention=SOFT, weights=path), 4, "rgb")
     assert model.random_parameters == ("fc.weight", "fc.bias")
-    assert "no head that fits, random weights in fc.weight, fc.bias" in caplog.text
+    assert "nine.pt: random weights in fc.weight, fc.bias" in caplog.text
     assert torch.equal(model.pooling.maps["motion"].conv.weight, original.pooling.maps["motion"].conv.weight)
+
+
+def test_every_head_that_fits_is_filled(tmp_path: Path) -> None:
+    config, targets = ModelConfig(told_observed=True), {"verb": 3, "noun": 5}
+    original = VideoClassifier(config, 4, "rgb", targets)
+    for parameter in original.parameters():
+        nn.init.normal_(parameter)
+    path = saved(original.state_dict(), tmp_path / "all.pt")
+    model = VideoClassifier(ModelConfig(told_observed=True, weights=path), 4, "rgb", targets)
+    assert model.random_parameters == ()
+    assert all(torch.equal(value, original.state_dict()[key]) for key, value in model.state_dict().items())
+
+
+def checkpoint(path: Path, classes: list[str], targets: dict[str, list[str]]) -> tuple[VideoClassifier, str]:
+    model = VideoClassifier(ModelConfig(), len(classes), "rgb", {name: len(names) for name, names in targets.items()})
+    content = {"student": classifier_payload(model, classes, targets), "run": {"data": {"split": "1"}}, "data": "a hash"}
+    return model, saved(content, path)
+
+
+def test_a_head_for_other_classes_of_equal_number_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    original, path = checkpoint(tmp_path / "run.pt", ["run", "walk"], {"noun": ["cup", "pan"], "verb": ["put", "take"]})
+    names = {"": ["run", "jump"], "noun": ["cup", "pan"], "verb": ["take", "put"]}
+    with caplog.at_level(logging.INFO, "vidkd.models"):
+        model = VideoClassifier(ModelConfig(weights=path), 2, "rgb", {"noun": 2, "verb": 2}, names)
+    assert set(model.random_parameters) == {f"{layer}.{part}" for layer in ("fc", "target_fc.verb") for part in ("weight", "bias")}
+    assert "trained on other classes" in caplog.text
+    assert torch.equal(model.target_fc["noun"].weight, original.target_fc["noun"].weight)  # type: ignore[union-attr]
+    assert not torch.equal(model.fc.weight, original.fc.weight)
+
+
+def test_a_head_without_class_names_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = saved(VideoClassifier(ModelConfig(), 2, "rgb").state_dict(), tmp_path / "foreign.pt")
+    with caplog.at_level(logging.INFO, "vidkd.models"):
+        VideoClassifier(ModelConfig(weights=path), 2, "rgb", {}, {"": ["run", "jump"]})
+    assert "the file names no classes" in caplog.text
+
+
+def test_the_provenance_of_weights_is_that_of_our_checkpoint(tmp_path: Path) -> None:
+    _, path = checkpoint(tmp_path / "run.pt", ["run", "walk"], {})
+    found = provenance(path)
+    assert found is not None
+    assert (found["data"], found["run"], found["student"]["classes"]) == ("a hash", {"data": {"split": "1"}}, ["run", "walk"])
+    assert "state" not in found["student"]
+    foreign = saved(VideoClassifier(ModelConfig(), 2, "rgb").state_dict(), tmp_path / "foreign.pt")
+    assert [provenance(source) for source in (None, "torchvision", foreign, str(tmp_path / "absent.pt"))] == [None] * 4
 
 
 def test_without_weights_every_parameter_is_random() -> None:

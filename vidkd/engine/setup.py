@@ -104,13 +104,13 @@ def build_run_task(
     learned from clips by which the student is judged. Raises ConfigError or CheckpointError.
     """
     teacher = None if config.teacher is None else _teacher(config.teacher, classes, clips, config.data.split)
-    counts = {name: len(names) for name, names in (targets or {}).items()}
-    return build_task(config.task, config.method, _student(config, len(classes), counts, clips), teacher)
+    return build_task(config.task, config.method, _student(config, classes, targets or {}, clips), teacher)
 
 
-def _student(config: RunConfig, classes: int, targets: Mapping[str, int], clips: Clips | None) -> VideoClassifier:
+def _student(config: RunConfig, classes: Sequence[str], targets: Mapping[str, Sequence[str]], clips: Clips | None) -> VideoClassifier:
     torch.manual_seed(config.train.seed)
-    student = VideoClassifier(config.model, classes, config.view, targets)
+    counts = {name: len(names) for name, names in targets.items()}
+    student = VideoClassifier(config.model, len(classes), config.view, counts, {"": classes, **targets})
     if config.init is not None:
         _initialise(student, config.init, clips, config.data.split)
     return student
@@ -131,7 +131,7 @@ def check_pair(config: RunConfig, teacher: RunConfig, clips: Clips) -> None:
     with torch.device("meta"):
         build_task(config.task, config.method, empty(config), empty(teacher))
     if config.model.weights is not None or config.init is not None:
-        _student(config, len(manifest.classes), counts, clips)
+        _student(config, manifest.classes, manifest.targets, clips)
 
 
 def _teacher(path: str, classes: Sequence[str], clips: Clips | None, split: str) -> VideoClassifier:

@@ -1,7 +1,7 @@
 """A video classifier: normalisation, backbone, attention pooling, dropout and one linear layer for each kind of label."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -12,7 +12,7 @@ from vidkd.models.attention import AttentionPooling
 from vidkd.models.backbone import Backbone, Normalise, freeze_norm_statistics
 from vidkd.models.backbones import build_backbone
 from vidkd.models.config import ModelConfig, View
-from vidkd.models.weights import load_backbone, load_head, read_weights
+from vidkd.models.weights import load_backbone, load_head, provenance, read_weights
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +56,7 @@ class VideoClassifier(nn.Module):
     """Classifies the raw `view` of a batch into `num_classes`.
 
     targets: further labels that the same vector is classified by, name -> classes (EPIC-KITCHENS: verb and noun beside the action).
+    class_names: of the label (under "") and of each target, to tell whether the head of `config.weights` is for these classes.
 
     `random_parameters` names what `config.weights` did not bring: empty for a whole classifier of the same kind, which a teacher
     should be; the head alone where the file holds another data set's classes; everything without weights.
@@ -63,7 +64,14 @@ class VideoClassifier(nn.Module):
     Raises ConfigError for an unknown backbone or stage and CheckpointError for weights that are missing or do not fit.
     """
 
-    def __init__(self, config: ModelConfig, num_classes: int, view: View, targets: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        num_classes: int,
+        view: View,
+        targets: Mapping[str, int] | None = None,
+        class_names: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
         super().__init__()
         if num_classes < 1:
             raise ConfigError(f"a classifier needs at least one class, not {num_classes}")
@@ -82,17 +90,22 @@ class VideoClassifier(nn.Module):
         self.fc = _linear(self.pooling.output_channels, num_classes)
         self.target_fc = nn.ModuleDict({name: _linear(self.pooling.output_channels, count) for name, count in self.targets.items()})
         self.observed = ObservedShare(self.pooling.output_channels) if config.told_observed else None
-        self.random_parameters = self._load(config)
+        self.random_parameters = self._load(config, class_names or {})
 
-    def _load(self, config: ModelConfig) -> tuple[str, ...]:
+    def _load(self, config: ModelConfig, class_names: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
         if config.weights is None:
             return tuple(name for name, _ in self.named_parameters())
         state = read_weights(config.weights, config.backbone)
         load_backbone(self.backbone, state, f"{config.weights} into {config.backbone}")
-        filled = load_head(self, state, self.backbone.layout)
+        origin = provenance(config.weights)
+        other = _other_classes(origin, class_names)
+        filled = load_head(self, state, self.backbone.layout, other)
         random = tuple(name for name, _ in self.named_parameters() if not name.startswith("backbone.") and name not in filled)
         if random:
-            log.info("%s: no head that fits, random weights in %s", config.weights, ", ".join(random))
+            why = "it was trained on other classes: " if other else ""
+            log.info("%s: %srandom weights in %s", config.weights, why, ", ".join(random))
+        elif class_names and "fc.weight" in filled and origin is None:
+            log.info("%s: the file names no classes; its head is taken to be for those of the data set, in the same order", config.weights)
         return random
 
     def forward(self, clip: Tensor, observed: Tensor | None = None) -> ClassifierOutput:
@@ -129,6 +142,15 @@ class VideoClassifier(nn.Module):
         """Attention maps and the linear layers, what is new in fine-tuning. Often trained at ten times the learning rate."""
         told = () if self.observed is None else self.observed.parameters()
         return [*self.pooling.parameters(), *self.fc.parameters(), *self.target_fc.parameters(), *told]
+
+
+def _other_classes(origin: Mapping[str, Any] | None, class_names: Mapping[str, Sequence[str]]) -> list[str]:
+    """Prefixes of the layers whose classes are named otherwise in the checkpoint that the weights come from."""
+    if origin is None:
+        return []
+    known = {"": origin["student"].get("classes"), **(origin["student"].get("targets") or {})}
+    differing = [kind for kind, names in class_names.items() if known.get(kind) is not None and list(known[kind]) != list(names)]
+    return [f"target_fc.{kind}." if kind else "fc." for kind in differing]
 
 
 def _linear(inputs: int, outputs: int) -> nn.Linear:

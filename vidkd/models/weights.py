@@ -1,8 +1,9 @@
 """Pretrained weights from a local file or from torchvision. Only the classification head may differ; never a silent random network."""
 
 import pickle
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +37,21 @@ def read_weights(source: str, architecture: str) -> State:
             to_mend="a file of parameters (a state dict) as torch or safetensors writes it; a checkpoint of vidkd is one too",
         )
     return _parameters(_read(path), path)
+
+
+def provenance(source: str | None) -> Mapping[str, Any] | None:
+    """How a file of weights was trained, if it is a checkpoint of vidkd: all that it holds but tensors; None for any other source.
+
+    "student" has "classes" and "targets" (names), "run" the configuration of the run, "data" the hash of its manifest.
+    Raises CheckpointError as `read_weights` does for a file that cannot be read.
+    """
+    if source is None or source == "torchvision" or Path(source).suffix not in SUFFIXES or not Path(source).is_file():
+        return None
+    content = _read(Path(source))
+    if not isinstance(content, Mapping) or not isinstance(content.get("student"), Mapping):
+        return None
+    student = {key: value for key, value in content["student"].items() if key != "state"}
+    return {"student": student, "run": content.get("run", {}), "data": content.get("data")}
 
 
 def _read(path: Path) -> object:
@@ -141,13 +157,15 @@ def _first(names: Iterable[str], count: int = 4) -> str:
     return ", ".join(names[:count]) + (", …" if len(names) > count else "")
 
 
-def load_head(classifier: nn.Module, state: State, layout: Layout) -> tuple[str, ...]:
-    """Fill `pooling` and `fc` of a VideoClassifier as far as `state` has them in the same shape; returns the names that were filled.
+def load_head(classifier: nn.Module, state: State, layout: Layout, other_classes: Collection[str] = ()) -> tuple[str, ...]:
+    """Fill all of a VideoClassifier but its backbone as far as `state` has it in the same shape; returns the names that were filled.
 
     `state`: that of a VideoClassifier, or of the library's network where its head is exactly mean pooling and one linear layer
-    (`layout.linear_head`). A head for another number of classes is left out.
+    (`layout.linear_head`). other_classes: prefixes of the layers that classify into other classes in the file; they are left out, like
+    those for another number of classes.
     """
-    own = {key: value for key, value in classifier.state_dict().items() if key.startswith(("pooling.", "fc."))}
+    left_out = ("backbone.", *other_classes)
+    own = {key: value for key, value in classifier.state_dict().items() if not key.startswith(left_out)}
     candidates = {key.removeprefix("student."): value for key, value in state.items()}
     if layout.linear_head is not None and layout.linear_head[0] in state:
         candidates |= {f"fc.{part}": state[key] for part, key in zip(("weight", "bias"), layout.linear_head, strict=True)}
