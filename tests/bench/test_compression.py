@@ -10,7 +10,6 @@ from vidkd.bench.compression import box_draws, compression_rows, compression_sum
 from vidkd.bench.intervals import Cell, bootstrap_ci, paired_difference
 from vidkd.bench.speed.draws import DRAWS
 from vidkd.compress.recipe import Recipe, parse_steps
-from vidkd.compress.sparsify import SIZE_NOT_SPEED
 from vidkd.compress.steps import Outcome
 from vidkd.compress.subject import Made
 from vidkd.detection.annotations import BoxManifest, LabelledFrame
@@ -67,15 +66,6 @@ def test_summary_and_rows(outcomes: list[Outcome]) -> None:
     assert original[-4:] == ("1,000", "2.0 M", "4,000", "1.0 x")
     assert (pruned[1], pruned[3]) == ("25.0", "-50.0")
     assert pruned[-4:] == ("250", "0.5 M", "1,000", "4.0 x")
-
-
-def test_packed_bytes_are_what_sparse_weights_are_compared_by(outcomes: list[Outcome]) -> None:
-    sparse = outcome("1_prune", packed=500, original_bytes=3000)
-    assert compression_rows(compression_summary(RECIPE, [outcomes[0], sparse], "top1"), "top1")[2][-2:] == ("500 packed", "6.0 x")
-    (steps,) = compression_report(compression_summary(RECIPE, [outcomes[0], sparse], "top1"), {}, main="top1").tables
-    assert steps.caption.endswith(f"told as {SIZE_NOT_SPEED}.")
-    (steps,) = compression_report(compression_summary(RECIPE, outcomes, "top1"), {}, main="top1").tables
-    assert "zero" not in steps.caption
 
 
 def test_a_file_is_compared_with_the_file_of_the_original(outcomes: list[Outcome]) -> None:

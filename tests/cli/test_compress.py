@@ -1,15 +1,12 @@
 """vidkd compress as a user runs it: steps as they end, one table, a page, and what is told of what cannot be."""
 
 import re
-import zlib
 from pathlib import Path
 
 import pytest
 
-from vidkd.base.files import read_json
 from vidkd.bench.summary import read_summary
 from vidkd.cli.main import run_verb
-from vidkd.compress.sparsify import SIZE_NOT_SPEED
 
 REPOSITORY = Path(__file__).parents[2]
 RECIPE = """
@@ -89,21 +86,3 @@ def test_what_cannot_be_is_told(recipe: Path, tiny_teacher: Path, tmp_path: Path
     recipe.write_text("steps: [{prune: {ratio: 2}}]")
     assert compress("--config", recipe, "--student", tiny_teacher, "--runs", tmp_path) == 2
     assert f"{recipe}: steps[0], 1_prune" in capsys.readouterr().err
-
-
-@pytest.mark.slow
-def test_sizes_of_sparse_weights_are_told_as_packed(tiny_teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "sparse.yaml"
-    path.write_text("steps: [{sparsify: {ratio: 0.9}}, {export: {formats: [onnx]}}]")
-    assert compress("--config", path, "--student", tiny_teacher, "--runs", tmp_path, "--train.threads", 1) == 0
-    printed = capsys.readouterr().out
-    content = read_json(tmp_path / "sparse" / "1_sparsify" / "outcome.json")
-    assert f", {content['bytes']:,} bytes ({content['packed']:,} packed)\n" in printed
-    assert f"\npacked: {SIZE_NOT_SPEED}\n" in printed
-    page = (tmp_path / "sparse" / "report.html").read_text(encoding="utf-8")
-    assert SIZE_NOT_SPEED in page
-    file = tmp_path / "sparse" / "2_export" / "model.onnx"
-    card = file.with_name("model.onnx.md").read_text(encoding="utf-8")
-    packed = len(zlib.compress(file.read_bytes(), 9))
-    assert packed < 0.4 * file.stat().st_size
-    assert f"| Sparse weights | {packed:,} bytes once the file is compressed (zlib), of {file.stat().st_size:,}; this is size after" in card

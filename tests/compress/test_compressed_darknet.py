@@ -129,10 +129,10 @@ def test_what_a_route_parts_is_spared() -> None:
 
 
 @pytest.mark.parametrize("name", ["tiny_student", "depthwise"])
-@pytest.mark.parametrize("method", ["channel", "tucker", "cp"])
+@pytest.mark.parametrize("method", ["channel", "tucker"])
 def test_sections_of_low_rank_put_out_what_layers_of_low_rank_do(name: str, method: str, tmp_path: Path) -> None:
     net = lively(detector(name), images(2))
-    done = factorise(net, images(), FactoriseConfig(method=method, ratio=0.15 if method == "cp" else 0.4))  # type: ignore[arg-type]
+    done = factorise(net, images(), FactoriseConfig(method=method, ratio=0.4))  # type: ignore[arg-type]
     assert done.after.macs < done.before.macs
     assert len(done.model.config.layers) == len(net.config.layers) + len(done.layers) * (1 if method == "channel" else 2)
     assert_same_heads(done.model, written_and_read(done.model, tmp_path))

@@ -9,15 +9,13 @@ import pytest
 import torch
 
 from vidkd.base.errors import CheckpointError
-from vidkd.compress.config import FactoriseConfig, PruneConfig, SparsifyConfig
+from vidkd.compress.config import FactoriseConfig, PruneConfig
 from vidkd.compress.factorise import factorise
 from vidkd.compress.prune import prune
-from vidkd.compress.sparsify import sparsify
 from vidkd.engine.config import RunConfig
 from vidkd.engine.fit import fit
 from vidkd.engine.setup import build_run_task
 from vidkd.models.saved import load_classifier, save_classifier
-from vidkd.models.sparse_weights import zeros
 
 Config = Callable[..., RunConfig]
 CLASSES = ("Right", "Down", "Grow")
@@ -52,16 +50,6 @@ def test_a_compressed_student_is_repaired_from_its_checkpoint(compressed: Path, 
     assert repaired.changes == small.changes
     assert repaired.fc.in_features == small.fc.in_features == 48
     assert not torch.equal(repaired.fc.weight, small.fc.weight)
-
-
-def test_a_sparse_student_stays_sparse_while_it_is_repaired(tiny_teacher: Path, tmp_path: Path, tiny_config: Config) -> None:
-    saved = load_classifier(tiny_teacher)
-    sparse = sparsify(saved.model, torch.zeros(1, 2, 4, 32, 32), SparsifyConfig(ratio=0.8)).model
-    save_classifier(tmp_path / "sparse.pt", dataclasses.replace(saved, model=sparse))
-    config = tiny_config(view="flow", init=str(tmp_path / "sparse.pt"), **{"train.steps": 2, "model.attention.pooling": "soft"})
-    repaired = load_classifier(fit(config, quiet=True).folder).model
-    assert {name: mask.sum() for name, mask in zeros(repaired).items()} == {name: mask.sum() for name, mask in zeros(sparse).items()}
-    assert not torch.equal(repaired.fc.weight, sparse.fc.weight)
 
 
 def test_a_plan_for_another_network_is_refused(compressed: Path, tiny_config: Config) -> None:

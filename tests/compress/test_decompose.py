@@ -105,7 +105,6 @@ def test_a_weight_of_zeros_is_kept_by_any_rank() -> None:
         (nn.Conv2d(4, 4, 3), "tucker", (1,), "ranks"),
         (nn.Conv2d(4, 4, 3), "channel", (5,), "ranks"),
         (nn.Conv2d(4, 4, 3), "channel", (0,), "ranks"),
-        (nn.Conv2d(4, 4, 3), "cp", (17,), "ranks"),
         (nn.Linear(4, 4), "spatial", (1,), "channel"),
     ],
 )

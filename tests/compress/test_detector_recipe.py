@@ -391,10 +391,3 @@ def test_files_that_a_run_does_not_need_are_refused(student: Path, tmp_path: Pat
     with pytest.raises(ConfigError, match=r"`weights` and `names` belong to a darknet cfg; the student is .*tiny, which holds its own"):
         do(recipe_of(student, tmp_path, [WRITTEN[2]], **files))
     assert not (tmp_path / "small").exists()
-
-
-def test_sparse_weights_of_a_detector_are_refused(student: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="zeros among its weights would not last"):
-        do(recipe_of(student, tmp_path, [{"sparsify": {}}]))
-    with pytest.raises(ConfigError, match="files of format darknet hold no integers"):
-        do(recipe_of(student, tmp_path, [{"quantise": {}}, {"export": {"formats": ["darknet"]}}]))

@@ -248,7 +248,7 @@ def test_verbs_tell_it_without_a_traceback(
 @pytest.mark.parametrize(
     ("place", "function", "told"),
     [
-        ("vidkd.compress.classifier_subject", "save_classifier", "cannot write what the step {}/small/1_sparsify makes"),
+        ("vidkd.compress.classifier_subject", "save_classifier", "cannot write what the step {}/small/1_factorise makes"),
         ("vidkd.bench.summary", "write_summary", "cannot write {}/small/summary.json"),
         ("vidkd.report.page", "render_report", "cannot write {}/small/report.html"),
     ],
@@ -264,7 +264,7 @@ def test_a_recipe_on_a_full_disk(
 ) -> None:
     monkeypatch.setattr(f"{place}.{function}", full)
     recipe = tmp_path / "small.yaml"
-    recipe.write_text("steps: [{sparsify: {ratio: 0.5}}]")
+    recipe.write_text("steps: [{factorise: {ratio: 0.6}}]")
     assert verb("compress", "--config", recipe, "--student", tiny_teacher, "--runs", tmp_path, "--train.threads", 1) == 2
     said = capsys.readouterr().err
     assert f"vidkd: {told.format(tmp_path)}\n  reason  : {os.strerror(errno.ENOSPC)}\n" in said

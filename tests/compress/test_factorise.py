@@ -56,7 +56,7 @@ def test_what_is_redundant_goes_without_loss_and_what_would_be_slower_stays() ->
     assert done.before.macs == network_cost(net, images).macs == positions * (12 * 27 + 12 * 108 + 24)
 
 
-@pytest.mark.parametrize("method", ["channel", "spatial", "tucker", pytest.param("cp", marks=pytest.mark.slow), "any"])
+@pytest.mark.parametrize("method", ["channel", "spatial", "tucker", "any"])
 def test_a_budget_of_macs_is_met_and_a_checkpoint_brings_the_layers_back(method: str, tmp_path: Path) -> None:
     model, example = classifier(), clip()
     done = factorise(model, example, FactoriseConfig(method=method, macs=0.5))  # type: ignore[arg-type]

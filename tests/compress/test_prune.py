@@ -11,11 +11,10 @@ from zeroed_filters import lively, switch_off
 
 from vidkd.base.errors import CheckpointError, ConfigError, MissingExtraError
 from vidkd.compress.config import PruneConfig
-from vidkd.compress.prune import prune
+from vidkd.compress.prune import layers_with_weights, prune
 from vidkd.models import BACKBONES, AttentionConfig, ModelConfig, VideoClassifier
 from vidkd.models.changes import apply_changes
 from vidkd.models.saved import classifier_payload, load_classifier
-from vidkd.models.sparse_weights import layers_with_weights
 
 ATTENTION = AttentionConfig(pooling="probabilistic", maps="two")
 TOKENS = {"mvit_v2_s", "swin3d_t"}

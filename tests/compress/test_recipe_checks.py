@@ -35,7 +35,7 @@ from vidkd.models.saved import load_classifier, read_checkpoint
 def test_a_package_that_is_missing_is_told_before_the_first_step(
     tiny_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, step: dict[str, Any], extra: str
 ) -> None:
-    written = [{"sparsify": {"ratio": 0.5}}, step]
+    written = [{"factorise": {"ratio": 0.6}}, step]
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, module, None)
         with pytest.raises(MissingExtraError, match=rf"vidkd\[{extra}\](.|\n)*needed by : step 2_"):
@@ -116,7 +116,7 @@ def test_factors_may_be_spared_by_the_names_that_they_will_have(tiny_teacher: Pa
     steps = parse_steps(
         [
             {"factorise": {"ratio": 0.7}},
-            {"sparsify": {"spare": ["backbone.net.stem.0.1"]}},
+            {"prune": {"spare": ["backbone.net.stem.0.1"]}},
             {"quantise": {"spare": ["backbone.net.stem.0.1", "node_*"]}},
         ],
         "r.yaml",
@@ -125,13 +125,6 @@ def test_factors_may_be_spared_by_the_names_that_they_will_have(tiny_teacher: Pa
     check_spared(steps, net)
     with pytest.raises(ConfigError, match=r"unknown layer 'backbone\.net\.stem\.0\.1'(.|\n)*step 3_quantise: spare"):
         check_spared(steps[2:], net)
-
-
-def test_a_student_that_is_sparse_is_not_factorised(tiny_teacher: Path, tmp_path: Path) -> None:
-    sparse = do(recipe_of(tiny_teacher, tmp_path, [{"factorise": {"ratio": 0.6}}, {"sparsify": {"ratio": 0.5}}]))[2].made.model
-    with pytest.raises(ConfigError, match="1_factorise: the student's weights are sparse"):
-        do(recipe_of(sparse, tmp_path / "again", [{"factorise": {"ratio": 0.6}}]))
-    assert not (tmp_path / "again").exists()
 
 
 @pytest.mark.parametrize("key", ["weights", "names"])

@@ -17,7 +17,6 @@ from vidkd.base.errors import CheckpointError, ConfigError, DataError, VidkdErro
 from vidkd.base.files import read_json, write_json
 from vidkd.compress.classifier_subject import ClassifierSubject
 from vidkd.compress.recipe import Recipe, parse_steps
-from vidkd.compress.sparsify import compressed_bytes
 from vidkd.compress.steps import Outcome, run_recipe
 from vidkd.engine import loop
 from vidkd.engine.config import RunConfig
@@ -162,18 +161,6 @@ def test_another_recipe_in_the_same_folder_is_refused(outcomes: list[Outcome], t
     assert re.search(r"subset +: test there, val now", str(told.value))
     with pytest.raises(ConfigError, match="0_original holds a step of another recipe"):
         do(recipe_of(outcomes[2].made.model, runs, WRITTEN))
-
-
-def test_sparse_weights_are_told_as_what_they_are(tiny_teacher: Path, tmp_path: Path) -> None:
-    written = [{"sparsify": {"ratio": 0.9}}, {"repair": {"train.steps": 1}}]
-    original, sparse, repaired = do(recipe_of(tiny_teacher, tmp_path, written))
-    assert sparse.content["bytes"] == original.content["bytes"]
-    assert sparse.content["macs"] == original.content["macs"]
-    assert sparse.content["packed"] < 0.3 * original.content["bytes"]
-    assert sparse.content["original_bytes"] == compressed_bytes(load_classifier(tiny_teacher).model)
-    assert repaired.content["packed"] < 0.3 * original.content["bytes"], "zeros stay"
-    assert "packed" not in original.content
-    assert load_classifier(repaired.made.model).run["task"] == "supervised"
 
 
 def test_a_student_or_data_that_cannot_be(tiny_teacher: Path, tmp_path: Path) -> None:

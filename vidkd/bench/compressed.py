@@ -9,7 +9,7 @@ from vidkd.compress.recipe import Recipe, parse_steps
 from vidkd.compress.steps import run_recipe
 from vidkd.engine.settings import merge
 
-COSTS = ("macs", "bytes", "packed")
+COSTS = ("macs", "bytes")
 """What a compressed cell's metrics tell beside how well it does."""
 
 

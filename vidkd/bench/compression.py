@@ -103,7 +103,7 @@ def interval_of(content: Mapping[str, Any]) -> tuple[float, float] | None:
 def compression_rows(summary: Mapping[str, Any], main: str) -> Rows:
     """A row for each step: the main metric, its difference to the original, parameters, MACs, bytes and how many times less these are.
 
-    Less than those of the original in the same form: weights, weights packed, or a file in float; empty in results that do not tell it.
+    Less than those of the original in the same form: weights, or a file in float; empty in results that do not tell it.
     """
     methods = summary["methods"]
     against = {pair["method"]: pair for pair in summary["paired"]}
@@ -115,7 +115,7 @@ def compression_rows(summary: Mapping[str, Any], main: str) -> Rows:
     for name, method in methods.items():
         found, pair, cost = method["metrics"].get(main), against.get(name), costs[name]
         difference = (f"{100 * pair['difference']:+.1f}", interval(pair["ci95"], signed=True)) if pair else ("", "")
-        size = cost.get("packed", cost["bytes"])
+        size = cost["bytes"]
         rows.append(
             (
                 name,
@@ -124,7 +124,7 @@ def compression_rows(summary: Mapping[str, Any], main: str) -> Rows:
                 *difference,
                 f"{method['parameters']:,}",
                 f"{cost['macs'] / 1e6:,.1f} M",
-                f"{size:,.0f}" + (" packed" if "packed" in cost else ""),
+                f"{size:,.0f}",
                 f"{cost['original_bytes'] / size:.1f} x" if "original_bytes" in cost else "",
             )
         )

@@ -41,13 +41,11 @@ def _seconds(method: Mapping[str, Any], condition: str) -> str:
 
 
 def _costs(metrics: Mapping[str, Any], condition: str) -> tuple[str, str]:
-    """MACs of a clip, and bytes of the weights or of the file, after compression where zeros are meant; empty where they are not known."""
+    """MACs of a clip, and bytes of the weights or of the file; empty where they are not known."""
     macs, size = metrics.get(under("macs", condition)), metrics.get(under("bytes", condition))
-    packed = metrics.get(under("packed", condition))
     if macs is None or size is None:
         return "", ""
-    shown = f"{packed['mean']:,.0f} packed" if packed else f"{size['mean']:,.0f}"
-    return f"{macs['mean'] / 1e6:,.1f} M", shown
+    return f"{macs['mean'] / 1e6:,.1f} M", f"{size['mean']:,.0f}"
 
 
 def observed_rows(summary: Mapping[str, Any]) -> Rows:

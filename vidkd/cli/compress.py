@@ -1,6 +1,6 @@
 """Make a trained student smaller, step by step, as a recipe says; every step is judged, and all stand in one table.
 
-A recipe (YAML, as in configs/compress/) names the student and the steps: prune, sparsify, factorise, refit, repair, distil, quantise,
+A recipe (YAML, as in configs/compress/) names the student and the steps: prune, factorise, refit, repair, distil, quantise,
 export; --settings lists what each takes. One that was interrupted goes on where it was when the same command is given again. Settings
 over those of the student's run follow as flags.
 
@@ -131,8 +131,7 @@ def _line(outcome: "Outcome", main: str) -> str:
     text, found = "", " (found finished)" if outcome.found_finished else ""
     for name, content in outcome.rows.items():
         text += f"{name}{found}: {main} {content['metrics'][main]:.3f}, {content['parameters']:,} parameters, "
-        packed = f" ({content['packed']:,} packed)" if "packed" in content else ""
-        text += f"{content['macs'] / 1e6:,.1f} M MACs, {content['bytes']:,} bytes{packed}\n"
+        text += f"{content['macs'] / 1e6:,.1f} M MACs, {content['bytes']:,} bytes\n"
     notes: Mapping[str, Any] = outcome.content["notes"]
     for file, near in notes.get("parity", {}).items():
         text += f"  {file}: {near['said']}\n"
@@ -145,7 +144,6 @@ def _report(recipe: "Recipe", outcomes: "Sequence[Outcome]", main: str, argument
     from vidkd.bench.compression import compression_rows, compression_summary
     from vidkd.bench.summary import write_summary
     from vidkd.bench.tables import aligned
-    from vidkd.compress.sparsify import SIZE_NOT_SPEED
     from vidkd.report.compression import compression_report
     from vidkd.report.page import render_report
 
@@ -172,7 +170,5 @@ def _report(recipe: "Recipe", outcomes: "Sequence[Outcome]", main: str, argument
     with written_or_refused("--runs", recipe.folder / "report.html"):
         page = render_report(recipe.folder / "report.html", report)
     sys.stdout.write(aligned(compression_rows(summary, main)))
-    if any("packed" in method["metrics"] for method in summary["methods"].values()):
-        sys.stdout.write(f"packed: {SIZE_NOT_SPEED}\n")
     sys.stdout.write(f"written: {recipe.folder / 'summary.json'}, {page}\n")
     return 0

@@ -7,17 +7,17 @@ from torch import Tensor, nn
 
 from vidkd.base.errors import ConfigError, VidkdError
 from vidkd.base.extras import require
-from vidkd.compress.config import FactoriseConfig, PruneConfig, QuantiseConfig, SparsifyConfig
+from vidkd.compress.config import FactoriseConfig, PruneConfig, QuantiseConfig
 from vidkd.compress.factorise import methods_of
 from vidkd.compress.graph import couplings
 from vidkd.compress.importance import scores
 from vidkd.compress.patterns import matched
+from vidkd.compress.prune import layers_with_weights
 from vidkd.compress.recipe import ExportConfig, Step
 from vidkd.compress.traced import pieces_of
 from vidkd.models.darknet import Darknet
 from vidkd.models.darknet.layers import ConvolutionBlock
 from vidkd.models.darknet.net import convolution_blocks
-from vidkd.models.sparse_weights import layers_with_weights
 
 Packages = Sequence[tuple[str, str]]
 """Modules, each with the extra of vidkd that brings it."""
@@ -58,7 +58,7 @@ def check_spared(steps: Sequence[Step], net: nn.Module) -> None:
     modules, weighted = [name for name, _ in net.named_modules() if name], _weighted(net)
     for step in steps:
         settings = step.settings
-        if isinstance(settings, PruneConfig | SparsifyConfig | FactoriseConfig | QuantiseConfig):
+        if isinstance(settings, PruneConfig | FactoriseConfig | QuantiseConfig):
             graph = isinstance(settings, QuantiseConfig)
             patterns = [pattern for pattern in settings.spare if not (graph and pattern.startswith(NODE))]
             try:

@@ -14,7 +14,7 @@ from vidkd.base.errors import ConfigError, VidkdError
 from vidkd.base.files import sha256
 from vidkd.compress.calibration import Calibration, calibration_of, drawn_or_refused
 from vidkd.compress.check import check_normalised, check_packages, check_spared
-from vidkd.compress.config import DistilConfig, FactoriseConfig, PruneConfig, QuantiseConfig, RefitConfig, SparsifyConfig
+from vidkd.compress.config import DistilConfig, FactoriseConfig, PruneConfig, QuantiseConfig, RefitConfig
 from vidkd.compress.export import Integers, export_classifier, float_bytes, parts_of, size_of
 from vidkd.compress.export_card import write_card
 from vidkd.compress.export_metadata import classifier_metadata
@@ -36,7 +36,6 @@ from vidkd.compress.recipe import (
     repaired_settings,
     say_fewer_threads,
 )
-from vidkd.compress.sparsify import compressed_bytes, sparsify
 from vidkd.compress.subject import Interval, Made, no_interval
 from vidkd.data.learned_from import LearnedFrom
 from vidkd.data.loaders import training_loader
@@ -115,11 +114,7 @@ class ClassifierSubject(ExportingSubject):
         if self._recipe.footage:
             mend = "leave out `footage`: ranges are found on the run's training clips"
             raise ConfigError("footage is for detectors, and the student is a classifier of clips", where=self._recipe.path, to_mend=mend)
-        sparse = any(plan["kind"] == "sparsify" for plan in self._student.model.changes)
         for step in steps:
-            if sparse and step.kind == "factorise":
-                mend = "factorise the student before its weights are made sparse"
-                raise ConfigError(f"{step.name}: the student's weights are sparse, and those of its factors would not be", to_mend=mend)
             if isinstance(step.settings, DistilConfig | RefitConfig):
                 raise ConfigError(f"{step.name}: `{step.kind}` is for detectors along footage", to_mend=INSTEAD_OF_DISTIL)
             if isinstance(step.settings, RepairConfig):
@@ -171,10 +166,8 @@ class ClassifierSubject(ExportingSubject):
             losses = self._losses if settings.criterion == "taylor" else None
             before = load_classifier(whole).model if step.part > 1 else None
             return prune(net, example, settings, step=step.part, whole=before, losses=losses)
-        if isinstance(settings, FactoriseConfig):
-            return factorise(net, example, settings)
-        assert isinstance(settings, SparsifyConfig)
-        return sparsify(net, example, settings)
+        assert isinstance(settings, FactoriseConfig)
+        return factorise(net, example, settings)
 
     def _example(self) -> Tensor:
         data = self.config.data
@@ -271,17 +264,11 @@ class ClassifierSubject(ExportingSubject):
         return {"metrics": metrics, "predictions": found.as_rows(), "counts": found.counts()}
 
     def cost(self, made: Made) -> dict[str, Any]:
-        """See `Subject`. packed: bytes of the weights after compression, where some are zero on purpose."""
+        """See `Subject`."""
         net = load_classifier(made.model).model
         cost = network_cost(net, self._example())
-        sparse = any(plan["kind"] == "sparsify" for plan in net.changes) and made.file is None
-        packed = {"packed": compressed_bytes(net)} if sparse else {}
-        if made.file is not None:
-            original = self._original_file(made.file.suffix)
-        else:
-            original = compressed_bytes(self._student.model) if sparse else size_of(self._student.model, None)
-        sizes = {"bytes": size_of(net, made.file), **packed, "original_bytes": original}
-        return {"parameters": cost.parameters, "macs": cost.macs, **sizes}
+        original = self._original_file(made.file.suffix) if made.file is not None else size_of(self._student.model, None)
+        return {"parameters": cost.parameters, "macs": cost.macs, "bytes": size_of(net, made.file), "original_bytes": original}
 
     def _float_bytes(self, suffix: str) -> int:
         return float_bytes(self._student, self.config.data, suffix, self.original)

@@ -56,33 +56,13 @@ class PruneConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SparsifyConfig:
-    """Which single weights become zero: those of smallest magnitude.
-
-    Attributes:
-        ratio: share of the weights of convolutions and linear layers, in (0, 1).
-        scope: "global" ranks all weights together, "uniform" takes the same share of each layer.
-        spare: patterns of layers that keep all weights.
-    """
-
-    ratio: float = 0.8
-    scope: Scope = "uniform"
-    spare: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        _in_unit("ratio", self.ratio, one=False)
-        _known("scope", self.scope, get_args(Scope))
-
-
-@dataclass(frozen=True, kw_only=True)
 class FactoriseConfig:
     """Which layers become products of smaller ones, and of what rank. Exactly one of energy, ratio and macs is given.
 
     Attributes:
-        method: "channel" or "spatial" (singular values), "tucker" (both channel dimensions), "cp" (sums of products, each rank
-            fitted anew: slow for wide layers), or "any": whichever serves a layer best, "cp" left out.
-        energy: each layer keeps at least this share of its squared singular values, in (0, 1]; of each mode for "tucker". For "cp" of its
-            squared weight, by the least of the ranks that are tried.
+        method: "channel" or "spatial" (singular values), "tucker" (both channel dimensions), or "any": whichever serves a layer
+            best.
+        energy: each layer keeps at least this share of its squared singular values, in (0, 1]; of each mode for "tucker".
         ratio: each layer keeps this share of its full rank, in (0, 1]; not with "any".
         macs: the whole network takes at most this share of its MACs, in (0, 1), at the largest product of kept energies.
         spare: patterns of layers that stay as they are.

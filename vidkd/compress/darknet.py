@@ -14,7 +14,7 @@ from vidkd.models.darknet.net import convolution_blocks
 from vidkd.models.darknet.sections import with_sections
 from vidkd.models.low_rank import LowRank, Method
 
-METHODS_OF_CFG: tuple[Method, ...] = ("channel", "tucker", "cp")
+METHODS_OF_CFG: tuple[Method, ...] = ("channel", "tucker")
 """Forms of low rank that a cfg can state: its kernels are square."""
 
 

@@ -1,4 +1,4 @@
-"""Weights as products of smaller ones: truncated singular values, truncated higher-order singular values, and CP (`vidkd.compress.cp`).
+"""Weights as products of smaller ones: truncated singular values, and truncated higher-order singular values.
 
 Computed in float64. "channel" and "spatial" are the best of their rank: the squared error is the sum of the squared singular values left
 out (Eckart and Young 1936). "tucker" is the truncated HOSVD (De Lathauwer et al. 2000): its squared error is at most twice the least.
@@ -6,43 +6,17 @@ out (Eckart and Young 1936). "tucker" is the truncated HOSVD (De Lathauwer et al
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from vidkd.compress.cp import CanonicalPolyadic
 from vidkd.models.low_rank import Factorable, LowRank, Method, axes
 
 _NEARLY = 1e-12
 
 
-class Decomposition(Protocol):
-    """A layer's weight, taken apart; ranks are those of `low_rank`."""
-
-    @property
-    def method(self) -> Method:
-        """How."""
-
-    @property
-    def full(self) -> tuple[int, ...]:
-        """The ranks at which nothing is lost."""
-
-    def weights(self, ranks: Sequence[int]) -> list[Tensor]:
-        """The weights of the layers of `low_rank`, in order, in float64."""
-
-    def kept_at(self, ranks: Sequence[int]) -> float:
-        """Share of the squared weight that is kept, in [0, 1]."""
-
-    def ranks_keeping(self, energy: float) -> tuple[int, ...]:
-        """The least ranks that keep this share of the energy of each mode."""
-
-    def ranks_worth_trying(self) -> list[tuple[int, ...]]:
-        """Those among which a budget chooses, in rising order."""
-
-
 @dataclass(frozen=True)
-class Truncated:
+class Decomposition:
     """A weight taken apart into orthogonal factors, of which the first of each are kept.
 
     kept: share of the squared weight that is kept, over the rank, or over both ranks (outputs, inputs) for "tucker"; entry 0 is rank 1.
@@ -108,8 +82,6 @@ def decompose(layer: Factorable, method: Method) -> Decomposition:
         return _matrix(weight, "channel", (), ())
     if method == "tucker":
         return _tucker(weight)
-    if method == "cp":
-        return CanonicalPolyadic(weight)
     first, second = axes(layer, method)  # type: ignore[arg-type]  # has a kernel, so is a convolution
     return _matrix(weight, method, first, second)
 
@@ -123,7 +95,7 @@ def fill(layers: LowRank, decomposition: Decomposition, ranks: Sequence[int], bi
             layers[-1].get_parameter("bias").copy_(bias)
 
 
-def _matrix(weight: Tensor, method: Method, first: tuple[int, ...], second: tuple[int, ...]) -> Truncated:
+def _matrix(weight: Tensor, method: Method, first: tuple[int, ...], second: tuple[int, ...]) -> Decomposition:
     """Inputs and the first layer's part of the kernel against outputs and the second's."""
     order = (1, *(2 + axis for axis in first), 0, *(2 + axis for axis in second))
     matrix = weight.permute(order).flatten(0, len(first)).flatten(1)
@@ -136,17 +108,17 @@ def _matrix(weight: Tensor, method: Method, first: tuple[int, ...], second: tupl
     scale = (right.norm(dim=1) / left.norm(dim=0)).sqrt()  # both layers get half of it, so that they learn alike
     scale = torch.where(torch.isfinite(scale) & (scale > 0), scale, 1)
     kept = _shares(squares)
-    return Truncated(method, kept, (kept,), (left * scale, right / scale[:, None]), tuple(weight.shape[2:]), first, second)
+    return Decomposition(method, kept, (kept,), (left * scale, right / scale[:, None]), tuple(weight.shape[2:]), first, second)
 
 
-def _tucker(weight: Tensor) -> Truncated:
+def _tucker(weight: Tensor) -> Decomposition:
     outputs, of_outputs = _basis(weight.flatten(1))
     inputs, of_inputs = _basis(weight.transpose(0, 1).flatten(1))
     core = torch.einsum("oik,or,is->rsk", weight.flatten(2), outputs, inputs)
     squares = core.square().sum(2).cumsum(0).cumsum(1)
     kept = squares / squares[-1, -1] if squares[-1, -1] > 0 else torch.ones_like(squares)
     modes = (_shares(of_outputs), _shares(of_inputs))
-    return Truncated("tucker", kept, modes, (outputs, inputs, core), tuple(weight.shape[2:]), (), ())
+    return Decomposition("tucker", kept, modes, (outputs, inputs, core), tuple(weight.shape[2:]), (), ())
 
 
 def _basis(matrix: Tensor) -> tuple[Tensor, Tensor]:

@@ -103,7 +103,7 @@ class DetectorSubject(ExportingSubject):
         return json.dumps(told, sort_keys=True)
 
     def check(self, steps: Sequence[Step], ahead: Sequence[Step]) -> None:
-        """See `Subject`: sparse weights are none, as the training of detectors would not keep their zeros."""
+        """See `Subject`."""
         if self.original.suffix.lower() != ".cfg":
             self._recipe.refuse_files(f"{self.original}, which holds its own")
         pick_device(self.config.train.device, flag="--train.device")
@@ -116,9 +116,6 @@ class DetectorSubject(ExportingSubject):
             if step.kind == "refit" and trained:
                 mend = "refit right behind prune or factorise"
                 raise ConfigError(f"{step.name}: filters are not known again after {trained}", to_mend=mend)
-            if step.kind == "sparsify":
-                reason = "zeros among its weights would not last through a repair"
-                raise ConfigError(f"{step.name}: a detector is pruned or factorised; {reason}")
             if isinstance(step.settings, DistilConfig):
                 learning_of(step.settings)
                 self._check_oracle(step.settings, f"{self._recipe.path or self._recipe.name}: step {step.name}", opens=step in ahead)

@@ -11,8 +11,7 @@ import numpy as np
 from vidkd import __version__
 from vidkd.base.files import atomic_write
 from vidkd.base.timing import Timing, measure
-from vidkd.compress.export import Exported, parts_of, told_if_unwritable
-from vidkd.compress.sparsify import SIZE_NOT_SPEED, packed_bytes
+from vidkd.compress.export import Exported, told_if_unwritable
 from vidkd.runtime.classifier_metadata import ClassifierMetadata
 from vidkd.runtime.opening import open_exported_classifier
 
@@ -61,7 +60,6 @@ def write_card(
         "Batch": "any" if exported.open_batch else "one clip at a time: the network is bound to its batch size",
         **({} if exported.quantised is None else {"Integers": str(exported.quantised)}),
         "Speed": _speed(exported.path),
-        **({"Sparse weights": sparse_text(exported)} if "sparsify" in exported.metadata.trained["changes"] else {}),
         "Parity": str(exported.parity),
     }
     return write_rows(exported.path, rows, licence=licence)
@@ -79,12 +77,6 @@ def write_rows(exported: Path, rows: Mapping[str, str], *, licence: str | None) 
     with told_if_unwritable(path), atomic_write(path) as file:
         file.write("\n".join(lines) + "\n")
     return path
-
-
-def sparse_text(exported: Exported) -> str:
-    """What zeros among the weights of a file are good for, in a row of a card."""
-    packed = packed_bytes(part.read_bytes() for part in parts_of(exported.path))
-    return f"{packed:,} bytes once the file is compressed (zlib), of {exported.bytes:,}; this is {SIZE_NOT_SPEED}"
 
 
 def _network(metadata: ClassifierMetadata) -> dict[str, str]:

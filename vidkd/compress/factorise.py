@@ -129,7 +129,7 @@ def methods_of(net: nn.Module, config: FactoriseConfig) -> tuple[Method, ...]:
     """The methods among which each layer has a choice. Raises ConfigError for one that a darknet cannot have."""
     known = METHODS_OF_CFG if isinstance(net, Darknet) else METHODS
     if config.method == "any":
-        return tuple(method for method in known if method != "cp")
+        return known
     if config.method not in known:
         raise ConfigError(
             f"a darknet has square kernels only, so method '{config.method}' has no cfg",
@@ -169,8 +169,6 @@ def costs_of(layer: Factorable, method: Method, calls: Calls) -> Costs:
     before, after = (sum(shape[0] * math.prod(shape[2:]) for shape in shapes) for shapes in zip(*calls, strict=True))
     if method == "tucker":
         return Costs(first=before * inputs, core=after * math.prod(kernel), last=after * outputs)
-    if method == "cp":
-        return Costs(one=before * inputs + after * (math.prod(kernel) + outputs))
     first, second = axes(layer, method)
     between = sum(
         given[0] * math.prod(put[2 + axis] if axis in first else given[2 + axis] for axis in range(len(kernel))) for given, put in calls

@@ -22,7 +22,6 @@ from vidkd.models.changes import apply_changes, differing_sizes
 from vidkd.models.classifier import VideoClassifier
 from vidkd.models.darknet import Darknet
 from vidkd.models.macs import network_cost
-from vidkd.models.sparse_weights import layers_with_weights
 
 NOT_SEEN = "no filter can go: it is in no part of the network that can be pruned"
 NOT_CHOSEN = "keeps all its filters: none was weak enough, or not as many as may only go together"
@@ -69,6 +68,11 @@ def prune(
         before=network_cost(net, example),
         after=network_cost(made, example),
     )
+
+
+def layers_with_weights(net: nn.Module) -> dict[str, nn.Conv2d | nn.Conv3d | nn.Linear]:
+    """The convolutions and linear layers of a network by name."""
+    return {name: module for name, module in net.named_modules() if isinstance(module, nn.Conv2d | nn.Conv3d | nn.Linear)}
 
 
 def _coupled(net: nn.Module, working: nn.Module, judged: Sequence[Coupling]) -> dict[str, str]:

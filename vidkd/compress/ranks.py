@@ -42,7 +42,7 @@ class Choice:
 
 
 def by_energy(decomposition: Decomposition, costs: Costs, energy: float) -> Choice:
-    """The least rank that keeps at least this share of the squared singular values, of each mode; of "cp" the least of those tried."""
+    """The least rank that keeps at least this share of the squared singular values, of each mode."""
     return _choice(decomposition, costs, decomposition.ranks_keeping(energy))
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from vidkd.base.errors import ConfigError, unknown_name
 from vidkd.base.plain import from_plain
 from vidkd.base.roots import find_below
-from vidkd.compress.config import TOLERANCE, DistilConfig, FactoriseConfig, PruneConfig, QuantiseConfig, RefitConfig, SparsifyConfig
+from vidkd.compress.config import TOLERANCE, DistilConfig, FactoriseConfig, PruneConfig, QuantiseConfig, RefitConfig
 from vidkd.engine.loop_config import LoopConfig, with_threads_of_here
 from vidkd.engine.settings import merge, read_yaml
 
@@ -20,8 +20,6 @@ ORIGINAL = "original"
 """The teacher of a repair, or the oracle, that is the student as it was before any step."""
 INSTEAD_OF_DISTIL = "repair: {task: logits_kd, teacher: original}, or another task with a teacher"
 """What a classifier has where a detector has `distil`."""
-DENSE_FIRST = "put `sparsify` behind `factorise`"
-"""What becomes of a recipe that would factorise sparse weights."""
 OF_ANOTHER_TASK = ("method", "teacher", "teacher_settings")
 """Settings of a student's own run that mean nothing to another task."""
 
@@ -63,7 +61,6 @@ class RepairConfig:
 
 SETTINGS: dict[str, type] = {
     "prune": PruneConfig,
-    "sparsify": SparsifyConfig,
     "factorise": FactoriseConfig,
     "refit": RefitConfig,
     "repair": RepairConfig,
@@ -74,7 +71,7 @@ SETTINGS: dict[str, type] = {
 """What configures each kind of step."""
 REPAIRS = ("repair", "distil")
 """Kinds of steps that train what is left."""
-StepSettings = PruneConfig | SparsifyConfig | FactoriseConfig | RefitConfig | RepairConfig | DistilConfig | QuantiseConfig | ExportConfig
+StepSettings = PruneConfig | FactoriseConfig | RefitConfig | RepairConfig | DistilConfig | QuantiseConfig | ExportConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,8 +198,7 @@ def parse_steps(written: Sequence[Any], where: str) -> tuple[Step, ...]:
     """Steps as they are written, [{"prune": {...}}, ...], in the order in which they are done.
 
     A pruning in n steps is done in n parts, each with the repair that follows it. Raises ConfigError naming the step: of unknown kind, with
-    settings that cannot be, a pruning in several steps without a repair behind it, weights that change after they are in integers, or zeros
-    that would be lost.
+    settings that cannot be, a pruning in several steps without a repair behind it, or weights that change after they are in integers.
     """
     if not written:
         raise ConfigError("a recipe needs at least one step", where=where, known=", ".join(SETTINGS))
@@ -260,10 +256,6 @@ def _check_order(kinds: Sequence[str], where: str) -> None:
         raise ConfigError("after `quantise` a network can only be exported", where=where, to_mend="put the other steps before it")
     if kinds.count("quantise") > 1:
         raise ConfigError("a network is quantised once", where=where)
-    if "sparsify" in kinds and "factorise" in kinds[kinds.index("sparsify") :]:
-        raise ConfigError(
-            "the factors of a sparse layer are not sparse: `factorise` would undo `sparsify`", where=where, to_mend=DENSE_FIRST
-        )
 
 
 def check_formats(steps: Sequence[Step], known: Sequence[Format]) -> None:

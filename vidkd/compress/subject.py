@@ -97,7 +97,7 @@ class Subject(Protocol):
         ...
 
     def change(self, model: Path, step: Step, folder: Path, *, whole: Path) -> Made:
-        """Prune, sparsify or factorise. whole: the network before the first part of a pruning in several steps."""
+        """Prune or factorise. whole: the network before the first part of a pruning in several steps."""
         ...
 
     def repair(self, model: Path, config: RepairConfig, folder: Path) -> Made:
@@ -119,6 +119,6 @@ class Subject(Protocol):
     def cost(self, made: Made) -> dict[str, Any]:
         """`parameters`, `macs` of one clip or picture, `bytes` of the weights (of the file where there is one), and `original_bytes`.
 
-        original_bytes: of the student before any step in the same form: weights, weights packed, or a file of this suffix in float.
+        original_bytes: of the student before any step in the same form: weights, or a file of this suffix in float.
         """
         ...

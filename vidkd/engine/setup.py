@@ -21,7 +21,6 @@ from vidkd.engine.unseen import check_unseen
 from vidkd.models import VideoClassifier
 from vidkd.models.changes import apply_changes
 from vidkd.models.saved import SavedClassifier, load_classifier
-from vidkd.models.sparse_weights import hold_zeros
 from vidkd.tasks import Task, build_task
 
 
@@ -174,8 +173,6 @@ def _initialise(student: VideoClassifier, path: str, clips: Clips | None, split:
         student.load_state_dict(saved.state_dict())
     except RuntimeError as error:
         raise CheckpointError(f"init {path} is another network than `model`", reason=textwrap.shorten(str(error), 300)) from error
-    if any(plan["kind"] == "sparsify" for plan in saved.changes):
-        hold_zeros(student)
 
 
 def total_steps(config: RunConfig, clips: int) -> int:

@@ -123,5 +123,4 @@ def replace_module(net: nn.Module, name: str, module: nn.Module) -> None:
 _KINDS: Mapping[str, Callable[[nn.Module, Mapping[str, Any]], nn.Module]] = {
     "prune": _resized,
     "factorise": _factorised,
-    "sparsify": _resized,  # which names no layers: the weights say it all
 }

@@ -6,8 +6,6 @@
   1405.3866). Conv3d: r filters in space, then filters in time, as R(2+1)D is built (Tran et al. 2018, arXiv 1711.11248).
 - ``tucker``: 1x1 to the second rank, the layer's own kernel between the ranks, 1x1 from the first to the outputs (Kim et al. 2016, arXiv
   1511.06530).
-- ``cp``: 1x1 to the rank, one filter of the layer's kernel for each of these channels, 1x1 to the outputs. The form of Lebedev et al. 2015
-  (arXiv 1412.6553), who part the kernel along its axes too; here it is one factor, which fits better at the same rank, in a layer fewer.
 """
 
 from collections.abc import Sequence
@@ -16,7 +14,7 @@ from typing import Literal, TypeAlias, get_args
 import torch
 from torch import nn
 
-Method = Literal["channel", "spatial", "tucker", "cp"]
+Method = Literal["channel", "spatial", "tucker"]
 METHODS: tuple[Method, ...] = get_args(Method)
 
 Factorable: TypeAlias = nn.Conv2d | nn.Conv3d | nn.Linear
@@ -61,20 +59,11 @@ def _convolutions(layer: nn.Conv2d | nn.Conv3d, method: Method, ranks: Sequence[
             _part(layer, ranks[1], ranks[0], every),
             _part(layer, ranks[0], outputs, (), last=True),
         ]
-    if method == "cp":
-        (rank,) = ranks
-        return [
-            _part(layer, inputs, rank, ()),
-            _part(layer, rank, rank, every, groups=rank),
-            _part(layer, rank, outputs, (), last=True),
-        ]
     first, second = axes(layer, method)
     return [_part(layer, inputs, ranks[0], first), _part(layer, ranks[0], outputs, second, last=True)]
 
 
-def _part(
-    layer: nn.Conv2d | nn.Conv3d, inputs: int, outputs: int, kept: Sequence[int], *, groups: int = 1, last: bool = False
-) -> nn.Module:
+def _part(layer: nn.Conv2d | nn.Conv3d, inputs: int, outputs: int, kept: Sequence[int], *, last: bool = False) -> nn.Module:
     """A convolution with the kernel, stride, padding and dilation of `layer` along the axes `kept`, 1x1 along the others."""
     assert not isinstance(layer.padding, str)
 
@@ -90,7 +79,6 @@ def _part(
             stride=along(layer.stride, 1),  # type: ignore[arg-type]
             padding=along(layer.padding, 0),  # type: ignore[arg-type]
             dilation=along(layer.dilation, 1),  # type: ignore[arg-type]
-            groups=groups,
             bias=last and layer.bias is not None,
         )
 
@@ -111,8 +99,6 @@ def full_ranks(layer: Factorable, method: Method) -> tuple[int, ...]:
     size = layer.weight[0, 0].numel()
     if method == "tucker":
         return min(outputs, inputs * size), min(inputs, outputs * size)
-    if method == "cp":
-        return (min(inputs * size, outputs * size, inputs * outputs),)
     first, _ = axes(layer, method)
     in_first = int(torch.tensor([layer.kernel_size[axis] for axis in first]).prod())
     return (min(inputs * in_first, outputs * size // in_first),)

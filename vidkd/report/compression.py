@@ -6,11 +6,10 @@ from typing import Any
 from vidkd.bench.compression import GROUPS_ALONE, RECIPE_COSTS
 from vidkd.bench.summary import check_summary
 from vidkd.compress.integer_layers import KIND_WORDS, counted
-from vidkd.compress.sparsify import SIZE_NOT_SPEED
 from vidkd.report.parts import Estimate, Report, Table, TableCell, is_share
 from vidkd.report.study import estimate_of
 
-SMALLER = " A step is compared in size with the original in the same form: weights as they lie in memory, packed, or a file in float."
+SMALLER = " A step is compared in size with the original in the same form: weights as they lie in memory, or a file in float."
 NOT_JUDGED = "; not judged, for vidkd does not run this format"
 
 
@@ -38,7 +37,7 @@ def _steps(content: Mapping[str, Any], main: str) -> Table:
     rows = []
     for name, method in methods.items():
         metrics, pair = method["metrics"], against.get(name)
-        size = metrics.get("packed", metrics["bytes"])["mean"]
+        size = metrics["bytes"]["mean"]
         row: list[TableCell] = [name, estimate_of(main, metrics[main]) if main in metrics else None, Estimate.of_pair(pair)]
         row += [estimate_of(metric, metrics[metric]) if metric in metrics else None for metric in further]
         row += [
@@ -61,12 +60,7 @@ def _steps(content: Mapping[str, Any], main: str) -> Table:
         "times smaller",
         "trained (s)",
     )
-    packed = (
-        f" Bytes of weights that are zero on purpose are told as {SIZE_NOT_SPEED}."
-        if any("packed" in m["metrics"] for m in methods.values())
-        else ""
-    )
-    return Table(title="Steps", columns=columns, rows=tuple(rows), caption=GROUPS_ALONE + SMALLER + packed)
+    return Table(title="Steps", columns=columns, rows=tuple(rows), caption=GROUPS_ALONE + SMALLER)
 
 
 def _files(content: Mapping[str, Any]) -> Sequence[Table]:
