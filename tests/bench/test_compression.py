@@ -120,7 +120,7 @@ def test_detectors_are_compared_draw_by_draw(outcomes: list[Outcome]) -> None:
 def test_draws_of_a_detector_are_those_of_its_metric() -> None:
     """One of three boxes is found, in a group of its own: a draw has as much AP50 as it holds of that group, in COCO's 101 steps.
 
-    Stretched for three groups: what holds it twice lies at the end of the scale.
+    Stretched for three groups, and not cut: what holds it never or twice lies beyond the scale.
     """
     box = np.array([[9, 9, 30, 30]], np.float32)
     frames = tuple(
@@ -132,8 +132,8 @@ def test_draws_of_a_detector_are_those_of_its_metric() -> None:
     found[frames[0].key] = Detections(boxes=box, scores=np.array([0.9], np.float32), labels=np.zeros(1, np.int64))
     drawn = box_draws(DetectorJudgement(detections=found, precision=average_precision(truth, found), truth_boxes={"box": 3}), truth)
     assert len(drawn) == DRAWS
-    assert set(np.round(drawn, 2)) == {0.0, 0.34, 1.0}
-    assert np.mean(np.equal(drawn, 0)) == pytest.approx((2 / 3) ** 3, abs=0.09)
+    assert set(np.round(drawn, 2)) == {-0.57, 0.34, 1.22, 2.12}
+    assert np.mean(np.less(drawn, 0)) == pytest.approx((2 / 3) ** 3, abs=0.09)
 
 
 def test_the_page_shows_steps_and_layers(outcomes: list[Outcome]) -> None:

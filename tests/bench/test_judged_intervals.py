@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from vidkd.bench.judged_intervals import Intervals, clip_intervals, frame_intervals
+from vidkd.bench.speed.draws import clip_draws, metric_interval
 from vidkd.bench.widening import factor_of
 from vidkd.data.manifest import Clip
 from vidkd.detection.annotations import BoxManifest, LabelledFrame
@@ -40,6 +41,23 @@ def test_top1_is_drawn_as_in_studies_and_means_over_fractions_as_they_are() -> N
     assert both.ci95["top1"] == pytest.approx((0.25 - half / 2, 0.25 + half / 2), abs=0.03), "half of what it is at the end"
     assert both.ci95["top1@obs50"] == (0, 0)
     assert clip_intervals(Judgement({None: predictions(right, "a" * 20)})).ci95 == {}
+
+
+def test_an_interval_is_cut_to_the_range_of_its_metric_and_draws_are_not() -> None:
+    """Four groups, all right but one: top-1 reaches 1. A log-likelihood below 1 in every draw may exceed it; a difference is unclipped."""
+    groups = "abcd"
+    judgement = Judgement({1.0: predictions([True, True, True, False], groups)})
+    drawn = clip_draws(judgement)
+    assert drawn["top1"].max() > 1, "stretched for four groups"
+    found = clip_intervals(judgement).ci95
+    assert found["top1"] == (0, 1)
+    assert metric_interval("nll", np.linspace(0.5, 1.6, 401)) == pytest.approx((0.5275, 1.5725))
+    assert metric_interval("verb_nll@obs20", np.linspace(-0.1, 1.6, 401))[0] == 0
+    assert metric_interval("top1", np.zeros(0)) is None
+    worse = clip_draws(Judgement({1.0: predictions([True, False, True, False], groups)}))["top1"]
+    both = np.random.default_rng(0).integers(0, 4, (200, 4))  # the draws of groups
+    by_hand = np.array([True, True, True, False])[both].mean(axis=1) - np.array([True, False, True, False])[both].mean(axis=1)
+    assert drawn["top1"] - worse == pytest.approx(0.25 + (by_hand - 0.25) * factor_of(4)), "as if the differences were stretched"
 
 
 def frames(groups: str, *, complete: bool = True) -> BoxManifest:

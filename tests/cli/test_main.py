@@ -11,6 +11,7 @@ from started import run_to_end, started
 from vidkd import __version__
 from vidkd.base.cores import WAITING
 from vidkd.cli.main import VERBS, main, run_verb
+from vidkd.cli.verb_parser import VerbParser
 
 
 def test_help_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
@@ -161,3 +162,20 @@ def test_threads_sleep_before_any_library_is_loaded() -> None:
     environment = {name: value for name, value in os.environ.items() if name not in WAITING}
     done = run_to_end([sys.executable, "-c", code], env=environment)
     assert (done.returncode, done.stdout.split()) == (0, ["False", "None", "PASSIVE"])
+
+
+@pytest.mark.parametrize(
+    ("words", "videos", "settings"),
+    [
+        (["--data.root", "/data", "a.mp4"], ["a.mp4"], ["--data.root", "/data"]),
+        (["--update.lr", "-1", "a.mp4", "b.mp4", "--seed", "3"], ["a.mp4", "b.mp4"], ["--update.lr", "-1"]),
+        (["a.mp4", "--update.lr=1e-4", "--seed", "3"], ["a.mp4"], ["--update.lr=1e-4"]),
+        (["--seed", "3", "--update.bounded", "--", "--odd.mp4"], ["--odd.mp4"], ["--update.bounded"]),
+    ],
+)
+def test_the_value_of_a_setting_is_no_argument_of_the_verb(words: list[str], videos: list[str], settings: list[str]) -> None:
+    parser = VerbParser(takes_settings=True)
+    parser.add_argument("inputs", nargs="*")
+    parser.add_argument("--seed")
+    found, left = parser.parse_known_args(words)
+    assert (found.inputs, left) == (videos, settings)

@@ -8,8 +8,7 @@ import numpy as np
 from vidkd.bench.collect import as_cell
 from vidkd.bench.compressed import COSTS
 from vidkd.bench.intervals import Cell, bootstrap_ci, paired_difference
-from vidkd.bench.speed.draws import frame_draws, recall_draws
-from vidkd.bench.speed.statistics import percentile_interval
+from vidkd.bench.speed.draws import frame_draws, metric_interval, recall_draws
 from vidkd.bench.summary import Method, Metric, Paired, build_summary
 from vidkd.bench.tables import Rows, interval, percent
 from vidkd.compress.recipe import Recipe
@@ -64,7 +63,7 @@ def _paired_draws(metrics: Mapping[str, Mapping[str, float]], draws: Mapping[str
     paired = []
     for name, values in draws.items():
         if name != ORIGINAL and len(values) == len(draws.get(ORIGINAL, ())):
-            bounds = percentile_interval(np.subtract(values, draws[ORIGINAL]))
+            bounds = metric_interval(main, np.subtract(values, draws[ORIGINAL]), signed=True)
             difference = metrics[name][main] - metrics[ORIGINAL][main]
             paired.append(Paired(method=name, against=ORIGINAL, metric=main, difference=difference, ci95=bounds, pairs=1))
     return paired
@@ -95,7 +94,7 @@ def _cell(content: Mapping[str, Any]) -> Cell | None:
 def interval_of(content: Mapping[str, Any]) -> tuple[float, float] | None:
     """The 95 % interval of a step's main metric over the groups of clips or frames; None where only metrics are known, or of one group."""
     if content.get("draws"):
-        return percentile_interval(np.asarray(content["draws"], np.float64))
+        return metric_interval("share", np.asarray(content["draws"], np.float64))
     cell = _cell(content)
     return None if cell is None else bootstrap_ci([cell], over=("groups",)).ci95
 

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 from vidkd.bench.collect import as_cell
 from vidkd.bench.intervals import bootstrap_ci
-from vidkd.bench.speed.draws import BLOCK, clip_draws, frame_draws, frame_groups, recall_draws
-from vidkd.bench.speed.statistics import percentile_interval
+from vidkd.bench.speed.draws import BLOCK, clip_draws, frame_draws, frame_groups, metric_interval, recall_draws
 from vidkd.detection.annotations import BoxManifest
 from vidkd.detection.evaluate import DetectorJudgement, RecallJudgement
 from vidkd.engine.judge import MAIN_METRIC, Judgement
@@ -22,7 +21,7 @@ class Intervals:
 
 def clip_intervals(judgement: Judgement) -> Intervals:
     """Of a classifier's metrics, over groups of clips, those of which nothing can be observed among them."""
-    found = {name: percentile_interval(values) for name, values in clip_draws(judgement).items()}
+    found = {name: metric_interval(name, values) for name, values in clip_draws(judgement).items()}
     if not judgement.fractions:  # of one prediction a clip: that of studies, of many more draws
         cell = as_cell({"seed": 0, "fold": "all", "predictions": judgement.as_rows()})
         found[MAIN_METRIC] = bootstrap_ci([cell], over=("groups",)).ci95
@@ -39,7 +38,7 @@ def frame_intervals(judgement: DetectorJudgement | RecallJudgement, truth: BoxMa
         drawn, frames = frame_draws(judgement, truth), [frame for frame in truth.frames if frame.complete]
     one = len({frame.group for frame in frames}) == 1
     over = f"{len(frame_groups(frames))} {f'stretches of {BLOCK} frames' if one else 'test groups'}"
-    return _known({name: percentile_interval(values) for name, values in drawn.items()}, over)
+    return _known({name: metric_interval(name, values) for name, values in drawn.items()}, over)
 
 
 def _known(found: Mapping[str, tuple[float, float] | None], over: str) -> Intervals:

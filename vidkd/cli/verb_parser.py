@@ -25,9 +25,30 @@ class VerbParser(argparse.ArgumentParser):
         return [flag for flag in self._option_string_actions if flag.startswith("--")]
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
-        """As argparse; remembers the words for `error`."""
-        self._words = sys.argv[1:] if args is None else args
-        return super().parse_known_args(args, namespace)
+        """As argparse; remembers the words for `error`. Settings keep the values behind them, which are no argument of the verb."""
+        self._words = list(sys.argv[1:] if args is None else args)
+        if not self.takes_settings:
+            return super().parse_known_args(self._words, namespace)
+        own, settings = self._apart(self._words)
+        found, further = super().parse_known_args(own, namespace)
+        return found, [*settings, *further]
+
+    def _apart(self, words: Sequence[str]) -> tuple[list[str], list[str]]:
+        """The verb's own words, and the settings among them: `--data.root DIR` or `--data.root=DIR`."""
+        own: list[str] = []
+        settings: list[str] = []
+        left = list(words)
+        while left:
+            word = left.pop(0)
+            if word == "--":
+                return [*own, word, *left], settings
+            if word.startswith("--") and word.partition("=")[0] not in self._option_string_actions:
+                settings.append(word)
+                if "=" not in word and left and not left[0].startswith("--"):
+                    settings.append(left.pop(0))
+            else:
+                own.append(word)
+        return own, settings
 
     def error(self, message: str) -> NoReturn:
         """Raise UnknownFlagError if that is what went wrong, else end as argparse does."""

@@ -90,11 +90,12 @@ def test_draws_are_worked_out_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     probabilities = np.array([[0.9, 0.1], [0.2, 0.8]] * 2)
     judgement = Judgement({None: Predictions(probabilities, clips, ("x", "y"))})
     found = draws.clip_draws(judgement)
-    assert set(found["top1"].tolist()) == {0.0, 0.5, 1.0}
+    assert {0.5} < set(found["top1"].tolist()) and len(set(found["top1"].tolist())) == 3
     np.testing.assert_array_equal(found["class_mean"], found["top1"])
     right, wrong = -np.log(0.9), -np.log(0.2)
-    out = stats.t.ppf(0.975, 1) * np.sqrt(2) / stats.norm.ppf(0.975) * (wrong - right) / 2
-    np.testing.assert_allclose(found["nll"], (right + wrong) / 2 - (2 * found["top1"] - 1) * out, rtol=1e-5)
+    factor = stats.t.ppf(0.975, 1) * np.sqrt(2) / stats.norm.ppf(0.975)
+    assert found["top1"].max() == pytest.approx(0.5 + factor / 2), "both drawn from the group that is right, and not cut at 1"
+    np.testing.assert_allclose(found["nll"], (right + wrong) / 2 - (found["top1"] - 0.5) * (wrong - right), rtol=1e-5)
     alone = Judgement({None: Predictions(probabilities[::2], clips[::2], ("x", "y"))})
     assert draws.clip_draws(alone) == {}, "one group alone"
     unlabelled = [*clips[:1], *(dataclasses.replace(clip, label=None) for clip in clips[1:])]

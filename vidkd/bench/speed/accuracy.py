@@ -14,10 +14,10 @@ from vidkd.bench.collect import as_cell
 from vidkd.bench.intervals import Cell, bootstrap_ci
 from vidkd.bench.observed import ACCURACY
 from vidkd.bench.speed.config import DataSpec
-from vidkd.bench.speed.draws import Drawn, Draws, JudgedOn, clip_draws, clips_identity, frame_draws, recall_draws
+from vidkd.bench.speed.draws import Drawn, Draws, JudgedOn, clip_draws, clips_identity, frame_draws, metric_interval, recall_draws
 from vidkd.bench.speed.kept import ONE_WINDOW
 from vidkd.bench.speed.opening import OpenModel, autocast
-from vidkd.bench.speed.statistics import Figure, percentile_interval
+from vidkd.bench.speed.statistics import Figure
 from vidkd.data.config import CacheConfig, DataConfig
 from vidkd.data.manifest import Clip
 from vidkd.detection.annotations import BoxManifest
@@ -162,7 +162,7 @@ def judge_clips(opened: OpenModel, spec: DataSpec, data: DataConfig, clips: Clip
 
 def _further(found: Mapping[str, float], values: Draws, main: str, n: int) -> dict[str, Figure]:
     """All metrics but the main one, with the intervals that the draws tell."""
-    bounds = {name: percentile_interval(values[name]) if name in values else None for name in found}
+    bounds = {name: metric_interval(name, values[name]) if name in values else None for name in found}
     return {name: Figure(value=value, ci95=bounds[name], n=n) for name, value in found.items() if name != main}
 
 
@@ -203,7 +203,7 @@ def judge_frames(opened: OpenModel, truth: BoxManifest) -> Accuracy:
         found, frames, unknown = {"recall50": recall.metrics()["recall50"]}, len(recall.recall.keys), recall.unknown
         metric, values = "recall50", recall_draws(recall, truth)
         counts = {"frames": frames, "objects": int(recall.recall.objects.sum())}
-    main = Figure(value=found[metric], ci95=percentile_interval(values.get(metric, np.zeros(0))), n=frames)
+    main = Figure(value=found[metric], ci95=metric_interval(metric, values.get(metric, np.zeros(0))), n=frames)
     judged = JudgedOn(
         samples=frames_identity(truth.classes, truth), classes=tuple(name for name in truth.classes if name not in set(unknown))
     )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from vidkd.bench.speed.statistics import percentile_interval
 from vidkd.bench.widening import factor_of
 from vidkd.data.manifest import Clip
 from vidkd.detection.annotations import BoxManifest, LabelledFrame
@@ -26,7 +27,8 @@ BLOCK = 50
 """Frames of a stretch that is drawn anew as a whole, where all are of one group."""
 Draws = dict[str, NDArray[np.float64]]
 """Metrics by name, (draws,) each, stretched about the figure itself for as few groups as there are, so that their percentiles, and those of
-differences between two models, bound a 95 % interval; empty with one group."""
+differences between two models, bound a 95 % interval; empty with one group. Stretched draws may leave the range of the metric: a difference
+is taken of them unclipped, and only the interval of one model is cut to what is possible (`metric_interval`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +46,19 @@ class Drawn:
     metric: str
     values: Mapping[str, NDArray[np.float64]]
     on: JudgedOn
+
+
+def metric_interval(metric: str, drawn: NDArray[np.float64], *, signed: bool = False) -> tuple[float, float] | None:
+    """The 95 % interval of a metric of one model, (draws,), within its range: [0, 1], of a log-likelihood from 0; None without a draw.
+
+    signed: of a difference between two models, which lies in [-1, 1].
+    """
+    bounds = percentile_interval(drawn)
+    if bounds is None:
+        return None
+    most = np.inf if metric.partition("@")[0].endswith("nll") else 1.0
+    low, high = np.clip(bounds, -most if signed else 0.0, most)
+    return float(low), float(high)
 
 
 def clips_identity(clips: Sequence[Clip]) -> str:
@@ -148,11 +163,9 @@ def _side_by_side(found: Sequence[Mapping[str, float]]) -> Draws:
 
 
 def _stretched(drawn: Draws, figures: Mapping[str, float], groups: int) -> Draws:
-    """See `Draws`. What lay within 0 and 1 still does."""
+    """See `Draws`."""
     factor, found = factor_of(groups), {}
     for name, values in drawn.items():
         about = figures.get(name, float(np.mean(values)))
-        wide = about + (values - about) * factor
-        share = len(values) and values.min() >= 0 and values.max() <= 1
-        found[name] = np.clip(wide, 0, 1) if share else wide
+        found[name] = about + (values - about) * factor
     return found

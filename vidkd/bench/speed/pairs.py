@@ -5,8 +5,9 @@ import numpy as np
 from vidkd.bench.intervals import Cell, paired_difference
 from vidkd.bench.observed import ACCURACY
 from vidkd.bench.speed.accuracy import Accuracy
+from vidkd.bench.speed.draws import metric_interval
 from vidkd.bench.speed.run import Results
-from vidkd.bench.speed.statistics import Figure, percentile_interval
+from vidkd.bench.speed.statistics import Figure
 from vidkd.bench.summary import Paired
 
 
@@ -41,7 +42,7 @@ def difference(accuracy: Accuracy, base: Accuracy) -> tuple[str, Figure] | None:
     metric = mine.metric
     value = accuracy.metrics[metric].value - base.metrics[metric].value
     drawn = mine.values[metric] - other.values[metric] if metric in mine.values else np.zeros(0)
-    return metric, Figure(value=value, ci95=percentile_interval(drawn))
+    return metric, Figure(value=value, ci95=metric_interval(metric, drawn, signed=True))
 
 
 def _same_clips(first: Cell | None, second: Cell | None) -> bool:
