@@ -90,7 +90,8 @@ def test_draws_are_worked_out_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     probabilities = np.array([[0.9, 0.1], [0.2, 0.8]] * 2)
     judgement = Judgement({None: Predictions(probabilities, clips, ("x", "y"))})
     found = draws.clip_draws(judgement)
-    assert {0.5} < set(found["top1"].tolist()) and len(set(found["top1"].tolist())) == 3
+    assert {0.5} < set(found["top1"].tolist())
+    assert len(set(found["top1"].tolist())) == 3
     np.testing.assert_array_equal(found["class_mean"], found["top1"])
     right, wrong = -np.log(0.9), -np.log(0.2)
     factor = stats.t.ppf(0.975, 1) * np.sqrt(2) / stats.norm.ppf(0.975)
