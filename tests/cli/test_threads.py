@@ -12,7 +12,7 @@ from speed_models import tiny_checkpoint, tiny_export
 from vidkd.base import cores
 from vidkd.cli.classifiers import open_classifier
 from vidkd.cli.main import run_verb
-from vidkd.runtime.exported_classifier import ExportedClassifier
+from vidkd.runtime.clip_classifier import ExportedClassifier
 from vidkd.video import write_video
 
 

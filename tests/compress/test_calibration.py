@@ -15,7 +15,7 @@ from vidkd.engine.clips import read_clips_of_run
 from vidkd.engine.config import RunConfig, load_config
 from vidkd.models import ModelConfig, VideoClassifier
 from vidkd.models.saved import SavedClassifier
-from vidkd.runtime.classifier_metadata import ClassifierMetadata
+from vidkd.runtime.metadata import ClassifierMetadata
 
 DATA = {"split": "1", "window": {"frames": 4, "stride": 1}, "transform": {"short_side": 36, "crop": 32}, "validation_fraction": 0.34}
 

@@ -15,7 +15,7 @@ from vidkd.data.flow import FlowConfig
 from vidkd.data.observation import ObserveConfig
 from vidkd.data.transforms import TransformConfig
 from vidkd.data.windows import WindowConfig
-from vidkd.runtime.classifier_metadata import ClassifierMetadata, ClipFormat
+from vidkd.runtime.metadata import ClassifierMetadata, ClipFormat
 
 TRAINED = DataConfig(
     root="/somewhere/on/another/machine",

@@ -6,7 +6,7 @@ import pytest
 from model_files import picture, picture_metadata
 
 from vidkd.base.errors import CheckpointError, ConfigError
-from vidkd.runtime.exported_detector import ExportedDetector
+from vidkd.runtime.detector import ExportedDetector
 from vidkd.runtime.metadata import Head
 from vidkd.runtime.network import Port
 
@@ -151,11 +151,3 @@ def test_an_output_without_the_batch_is_refused():
 
     with pytest.raises(ConfigError, match=r"output 'found' of shape \(8, 6\) does not begin with the batch of 1"):
         ExportedDetector(Flat(), picture_metadata())
-
-
-def test_a_batch_that_nobody_can_mean_is_refused_before_it_is_made():
-    network = PictureNetwork(batch=2**31)
-    with pytest.raises(ConfigError, match=r"model and metadata do not fit") as told:
-        ExportedDetector(network, picture_metadata())
-    assert "2147483648 frames of" in told.value.lines["reason"]
-    assert network.batches == []

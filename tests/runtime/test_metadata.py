@@ -1,9 +1,7 @@
-import json
-
 import pytest
 
 from vidkd.base.errors import ConfigError
-from vidkd.runtime.metadata import Head, InputFormat, ModelMetadata
+from vidkd.runtime.metadata import Head, InputFormat, ModelMetadata, embedded, metadata_of
 
 INPUT = {"size": [416, 320], "layout": "NCHW", "colour": "bgr", "pixel_max": 255, "resize": "top_left"}
 HEAD = {"style": "yolox", "strides": [8, 16, 32]}
@@ -12,7 +10,7 @@ DARKNET = {"style": "darknet", "anchors": [[[10, 14], [23, 27]], [[3, 5]]], "sca
 
 
 def read(**over) -> ModelMetadata:
-    return ModelMetadata.from_mapping({**WHOLE, **over}, "model.yaml")
+    return metadata_of(ModelMetadata, {**WHOLE, **over}, "model.yaml")
 
 
 def test_what_is_read_is_typed_and_defaults_are_the_schemas():
@@ -31,7 +29,7 @@ def test_what_is_read_is_typed_and_defaults_are_the_schemas():
 )
 def test_json_gives_the_same_metadata_again(head):
     whole = read(head=head, nms_iou=None, score=0.5, classes=["Katze", "Füchsin"])
-    assert ModelMetadata.from_mapping(json.loads(whole.to_json()), "file") == whole
+    assert embedded(ModelMetadata, whole.to_json(), "file") == whole
 
 
 @pytest.mark.parametrize(
@@ -42,34 +40,34 @@ def test_json_gives_the_same_metadata_again(head):
         ({"head": {**HEAD, "stride": [8]}}, r"unknown key 'head.stride'\n.*\n *did you mean : head.strides"),
         ({"input": {"size": [1, 1], "layout": "NCHW"}}, "metadata lacks input.colour, input.pixel_max, input.resize"),
         ({"input": None}, "input must be a mapping of keys to values"),
-        ({"task": "segment"}, "task must be one of detect: 'segment'"),
+        ({"task": "segment"}, "task must be one of detect"),
         ({"classes": []}, "classes must be at least one name"),
-        ({"classes": ["cat", True]}, "classes must be a list of names, in quotes where YAML would read a number or yes/no"),
-        ({"classes": {0: "cat"}}, "classes must be a list of names"),
+        ({"classes": ["cat", True]}, "classes must be a text"),
+        ({"classes": {0: "cat"}}, "classes must be a list"),
         ({"score": 1.5}, r"score must be a number in \[0, 1\]: 1.5"),
-        ({"score": True}, r"score must be a number in \[0, 1\]: True"),
+        ({"score": True}, "score must be a number"),
         ({"nms_iou": -0.1}, r"nms_iou must be a number in \[0, 1\], or null: -0.1"),
-        ({"input": {**INPUT, "size": [416]}}, "input.size must be a list of 2 numbers"),
+        ({"input": {**INPUT, "size": [416]}}, "input.size must be a list of 2 entries"),
         ({"input": {**INPUT, "size": [416, 0]}}, "input.size must be whole numbers from 1"),
-        ({"input": {**INPUT, "size": 416}}, "input.size must be a list of 2 numbers: 416"),
-        ({"input": {**INPUT, "layout": "HWC"}}, "input.layout must be one of NCHW, NHWC: 'HWC'"),
+        ({"input": {**INPUT, "size": 416}}, "input.size must be a list"),
+        ({"input": {**INPUT, "layout": "HWC"}}, "input.layout must be one of NCHW, NHWC"),
         ({"input": {**INPUT, "colour": ["rgb"]}}, "input.colour must be one of rgb, bgr"),
-        ({"input": {**INPUT, "pixel_max": True}}, "input.pixel_max must be one of 255, 1: True"),
-        ({"input": {**INPUT, "mean": [0, 0, "x"]}}, "input.mean must be a list of 3 numbers"),
-        ({"input": {**INPUT, "mean": [0, 0, float("nan")]}}, "input.mean must be a list of 3 numbers"),
+        ({"input": {**INPUT, "pixel_max": True}}, "input.pixel_max must be one of 255, 1"),
+        ({"input": {**INPUT, "mean": [0, 0, "x"]}}, "input.mean must be a number"),
+        ({"input": {**INPUT, "mean": [0, 0, float("nan")]}}, "input.mean must be a number"),
         ({"input": {**INPUT, "std": [1, 0, 1]}}, "input.std must be above 0"),
         ({"input": {**INPUT, "resize": "letterbox"}}, "input.resize must be one of centre, darknet, top_left, stretch"),
         ({"input": {**INPUT, "fill": 256}}, r"input.fill must be a whole number in 0..255: 256"),
-        ({"input": {**INPUT, "name": 3}}, "input.name must be a text: 3"),
-        ({"head": {"style": "yolo"}}, "head.style must be one of yolox, yolov5, yolov8, darknet, boxes: 'yolo'"),
+        ({"input": {**INPUT, "name": 3}}, "input.name must be a text"),
+        ({"head": {"style": "yolo"}}, "head.style must be one of yolox, yolov5, yolov8, darknet, boxes"),
         ({"head": {"style": "yolox"}}, "head.strides must be given for style 'yolox'"),
         ({"head": {"style": "yolov8"}}, "head.boxes must be given for style 'yolov8'"),
-        ({"head": {"style": "yolov8", "boxes": "percent"}}, "head.boxes must be one of pixels, unit: 'percent'"),
-        ({"head": {**HEAD, "boxes": "unit"}}, "head.boxes must be left out for style 'yolox', to which it means nothing"),
-        ({"head": {**HEAD, "strides": [8, 0.5]}}, "head.strides must be whole numbers from 1"),
-        ({"head": {**HEAD, "strides": 8}}, "head.strides must be a list of numbers: 8"),
-        ({"head": {**HEAD, "outputs": "out"}}, "head.outputs must be a list of names"),
-        ({"head": {**DARKNET, "anchors": [[10, 14]]}}, "head.anchors must be a list of 2 numbers: 10"),
+        ({"head": {"style": "yolov8", "boxes": "percent"}}, "head.boxes must be one of pixels, unit"),
+        ({"head": {**HEAD, "boxes": "unit"}}, "head.boxes must be left out for style 'yolox', which does not use it"),
+        ({"head": {**HEAD, "strides": [8, 0.5]}}, "head.strides must be a whole number"),
+        ({"head": {**HEAD, "strides": 8}}, "head.strides must be a list"),
+        ({"head": {**HEAD, "outputs": "out"}}, "head.outputs must be a list"),
+        ({"head": {**DARKNET, "anchors": [[10, 14]]}}, "head.anchors must be a list"),
         (
             {"head": {**DARKNET, "anchors": [[[10, -1]], [[1, 1]]]}},
             r"head.anchors must be for each output a list of \[width, height\] above 0",
@@ -97,4 +95,4 @@ def test_a_later_schema_is_told_before_its_keys_are():
 
 def test_metadata_that_are_no_mapping_are_refused():
     with pytest.raises(ConfigError, match="metadata must be a mapping"):
-        ModelMetadata.from_mapping(["detect"], "model.yaml")
+        metadata_of(ModelMetadata, ["detect"], "model.yaml")

@@ -15,7 +15,6 @@ from model_files import constant_onnx, external_onnx, picture, picture_metadata,
 from onnx import TensorProto, helper, numpy_helper
 
 from vidkd.base.errors import CheckpointError, ConfigError, MissingExtraError, VidkdError
-from vidkd.runtime.embedded import MOST_TEXT
 from vidkd.runtime.opening import open_detector, open_exported_classifier, open_network
 from vidkd.runtime.openvino_network import _SignalStack
 
@@ -170,10 +169,8 @@ def test_files_that_are_no_models(tmp_path: Path, capfd: pytest.CaptureFixture[s
     assert capfd.readouterr().err == ""
 
 
-def test_metadata_that_are_missing_too_large_or_no_json(tmp_path: Path) -> None:
+def test_metadata_that_are_missing_or_no_json(tmp_path: Path) -> None:
     assert "nothing says how to run" in refused(clip_onnx(tmp_path / "net.onnx"), ConfigError)
-    large = clip_metadata(trained={"text": "x" * MOST_TEXT})
-    assert f"{MOST_TEXT} are allowed" in refused(clip_onnx(tmp_path / "net.onnx", large), ConfigError)
     path = clip_onnx(tmp_path / "net.onnx", clip_metadata())
     model = onnx.load(path)
     model.metadata_props[0].value = "{"

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
+from vidkd.runtime.detector import fill_input, pixel_table
 from vidkd.runtime.letterbox import Letterbox
 from vidkd.runtime.metadata import InputFormat
 from vidkd.runtime.network import Port
-from vidkd.runtime.pixels import fill_input, pixel_table
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.5)
 

@@ -11,21 +11,13 @@ from vidkd.runtime.nms import box_iou
 from vidkd.runtime.opening import open_detector
 from vidkd.video import open_video
 
-YOLOX = """
-input: {{name: images, size: [416, 416], layout: NCHW, resize: top_left, {pixels}}}
-head: {{style: yolox, strides: [8, 16, 32]}}
-"""
-YOLOV8 = """
-input: {size: [640, 640], layout: NHWC, colour: rgb, pixel_max: 1, resize: centre}
-head: {style: yolov8, boxes: unit}
-"""
-IMAGENET = "colour: rgb, pixel_max: 1, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]"
-# Of each: side YAML, how many persons it sees on frame 264 at score 0.25 (7 are there), AP50 on all key frames; measured.
+CONFIGS = Path(__file__).parents[2] / "configs" / "detectors"
+# Of each: the shipped YAML, how many persons it sees on frame 264 at score 0.25 (7 are there), AP50 on all key frames; measured.
 DETECTORS = {
-    "yolox_nano/yolox_nano_raw_0.1.1.onnx": (YOLOX.format(pixels="colour: bgr, pixel_max: 255"), 8, 0.889),
-    "yolox_nano/yolox_nano_imagenetnorm_0.1.0.onnx": (YOLOX.format(pixels=IMAGENET), 9, 0.876),
-    "yolov8n_int8/yolov8n_int8.tflite": (YOLOV8, 7, 0.893),
-    "yolov8n_int8/omen_yolov8n_full_integer_quant.tflite": (YOLOV8, 8, 0.867),
+    "yolox_nano/yolox_nano_raw_0.1.1.onnx": ("yolox", 8, 0.889),
+    "yolox_nano/yolox_nano_imagenetnorm_0.1.0.onnx": ("yolox_legacy", 9, 0.876),
+    "yolov8n_int8/yolov8n_int8.tflite": ("yolov8_tflite", 7, 0.893),
+    "yolov8n_int8/omen_yolov8n_full_integer_quant.tflite": ("yolov8_tflite", 8, 0.867),
 }
 
 
@@ -39,11 +31,10 @@ def key_frames(real_data: Path) -> list[Detections]:
     return frames
 
 
-def persons(real_data: Path, folder: Path, name: str, truth: list[Detections], score: float) -> list[Detections]:
+def persons(real_data: Path, name: str, truth: list[Detections], score: float) -> list[Detections]:
     """Persons that a detector finds on the frames of `truth`."""
-    names = real_data / "weights" / "yolo_fastest" / "coco.names"
-    (folder / "side.yaml").write_text(f"classes: {names}\n{DETECTORS[name][0]}", encoding="utf-8")
-    detector = open_detector(real_data / "weights" / name, metadata=folder / "side.yaml", score=score, threads=1)
+    side = CONFIGS / f"{DETECTORS[name][0]}.yaml"
+    detector = open_detector(real_data / "weights" / name, metadata=side, score=score, threads=1)
     assert detector.class_names[0] == "person"
     with open_video(real_data / "pets09" / "vtest.avi") as video:
         frames = video.frames_at_indices([frame.frame_index for frame in truth])
@@ -53,9 +44,9 @@ def persons(real_data: Path, folder: Path, name: str, truth: list[Detections], s
 
 @pytest.mark.data
 @pytest.mark.parametrize("name", DETECTORS)
-def test_persons_of_a_frame_are_found(real_data, tmp_path, name):
+def test_persons_of_a_frame_are_found(real_data, name):
     (truth,) = [frame for frame in key_frames(real_data) if frame.frame_index == 264]
-    (found,) = persons(real_data, tmp_path, name, [truth], score=0.25)
+    (found,) = persons(real_data, name, [truth], score=0.25)
     assert (box_iou(truth.boxes, found.boxes).max(1) > 0.5).tolist() == [True] * 7
     assert len(found) == DETECTORS[name][1]
 
@@ -66,7 +57,7 @@ def test_persons_of_a_frame_are_found(real_data, tmp_path, name):
 def test_average_precision_on_the_key_frames(real_data, tmp_path, name):
     faster = pytest.importorskip("faster_coco_eval")
     truth = key_frames(real_data)
-    found = persons(real_data, tmp_path, name, truth, score=0.01)
+    found = persons(real_data, name, truth, score=0.01)
     with (tmp_path / "truth.json").open("w") as file:
         write_coco(file, truth, ["person"], size=(768, 576), video="vtest.avi")
     with (tmp_path / "found.json").open("w") as file:

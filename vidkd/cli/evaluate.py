@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from vidkd.engine.submission import Levels
     from vidkd.models import VideoClassifier
     from vidkd.models.exported import ExportedModule
-    from vidkd.runtime.classifier_metadata import ClassifierMetadata
+    from vidkd.runtime.metadata import ClassifierMetadata
 
 TAKES_SETTINGS = True
 NAME_WIDTH = 11  # of a metric, at least

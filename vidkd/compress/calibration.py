@@ -15,7 +15,7 @@ from vidkd.data.manifest import Clip
 from vidkd.engine.clips import read_clips_of_run
 from vidkd.engine.config import RunConfig
 from vidkd.engine.setup import evaluation_set
-from vidkd.runtime.classifier_metadata import CLIP, OBSERVED, ClassifierMetadata
+from vidkd.runtime.metadata import CLIP, OBSERVED, ClassifierMetadata
 
 BATCH = 8
 

@@ -54,7 +54,7 @@ from vidkd.models import VideoClassifier
 from vidkd.models.exported import ExportedModule
 from vidkd.models.macs import network_cost
 from vidkd.models.saved import SavedClassifier, checkpoint_in, load_classifier, save_classifier
-from vidkd.runtime.classifier_metadata import CHANNELS
+from vidkd.runtime.metadata import CHANNELS
 from vidkd.runtime.opening import open_exported_classifier
 from vidkd.tasks import check_teacher
 

@@ -35,8 +35,7 @@ from vidkd.compress.openvino_file import write_openvino
 from vidkd.compress.quantise import Quantised, quantise_once
 from vidkd.data.config import DataConfig
 from vidkd.models.saved import SavedClassifier
-from vidkd.runtime.classifier_metadata import ClassifierMetadata
-from vidkd.runtime.metadata import EMBEDDED_KEY
+from vidkd.runtime.metadata import EMBEDDED_KEY, ClassifierMetadata
 from vidkd.runtime.opening import library_name, open_exported_classifier
 
 

@@ -12,7 +12,7 @@ from vidkd import __version__
 from vidkd.base.files import atomic_write
 from vidkd.base.timing import Timing, measure
 from vidkd.compress.export import Exported, told_if_unwritable
-from vidkd.runtime.classifier_metadata import ClassifierMetadata
+from vidkd.runtime.metadata import ClassifierMetadata
 from vidkd.runtime.opening import open_exported_classifier
 
 SHOWN_CLASSES = 50

@@ -5,7 +5,7 @@ from vidkd.data.config import DataConfig
 from vidkd.data.exported import shown_settings
 from vidkd.data.learned_from import SETTINGS
 from vidkd.models.saved import SavedClassifier
-from vidkd.runtime.classifier_metadata import ClassifierMetadata, ClipFormat
+from vidkd.runtime.metadata import ClassifierMetadata, ClipFormat
 
 
 def classifier_metadata(saved: SavedClassifier, data: DataConfig, *, quantised: bool = False) -> ClassifierMetadata:

@@ -23,8 +23,8 @@ from vidkd.engine.config import RunConfig
 from vidkd.engine.predict import sliding_windows
 from vidkd.engine.setup import evaluation_set
 from vidkd.engine.views import crop_view
-from vidkd.runtime.classifier_metadata import LOGITS, ClassifierMetadata
-from vidkd.runtime.exported_classifier import softmax
+from vidkd.runtime.clip_classifier import softmax
+from vidkd.runtime.metadata import LOGITS, ClassifierMetadata
 from vidkd.video import open_video
 
 SHARES = (1.0, 0.3, 0.7)

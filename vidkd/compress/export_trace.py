@@ -13,7 +13,7 @@ from torch.export import Dim, ExportedProgram
 from vidkd.base.errors import ConfigError, first_line
 from vidkd.base.extras import require
 from vidkd.models import VideoClassifier
-from vidkd.runtime.classifier_metadata import ATTENTION, CLIP, LOGITS, OBSERVED, ClassifierMetadata, target_output
+from vidkd.runtime.metadata import ATTENTION, CLIP, LOGITS, OBSERVED, ClassifierMetadata, target_output
 
 OPSET = 20
 EXAMPLE_CLIPS = 2  # one would be taken for a batch size that never changes

@@ -6,7 +6,7 @@ from typing import Any
 from vidkd.base.errors import ConfigError
 from vidkd.base.plain import from_plain
 from vidkd.data.config import DataConfig
-from vidkd.runtime.classifier_metadata import ClassifierMetadata
+from vidkd.runtime.metadata import ClassifierMetadata
 
 SHOWN = ("window", "observe", "transform", "flow", "decode_short_side", "decoder", "eval_clips", "eval_crops")
 """Settings of `DataConfig` that an exported file carries; what names a data set stays behind."""

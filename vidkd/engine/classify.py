@@ -11,7 +11,8 @@ from vidkd.data.footage import Footage
 from vidkd.data.transforms import Geometry
 from vidkd.engine.views import crop_view
 from vidkd.models import VideoClassifier
-from vidkd.runtime.clip_classifier import ClipScores, View, each_frame_to_one
+from vidkd.runtime.clip_classifier import ClipScores, each_frame_to_one
+from vidkd.runtime.metadata import View
 
 
 class Classified(NamedTuple):

@@ -9,7 +9,7 @@ from vidkd.base.errors import ConfigError
 from vidkd.data.config import DataConfig
 from vidkd.data.observation import Seconds, window_in
 from vidkd.data.windows import SAME_S, Window
-from vidkd.runtime.clip_classifier import View
+from vidkd.runtime.metadata import View
 
 WINDOW_S = 2.0
 LONGEST_S = 10.0

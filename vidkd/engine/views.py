@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from vidkd.data.footage import Footage
 from vidkd.data.transforms import Geometry, crop_flow, crop_frames
-from vidkd.runtime.clip_classifier import View
+from vidkd.runtime.metadata import View
 
 
 def crop_view(view: View, footage: Footage, geometry: Geometry) -> NDArray[Any]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from vidkd.base.errors import ConfigError
-from vidkd.runtime.clip_classifier import View
+from vidkd.runtime.metadata import View
 
 __all__ = ["FLOW_BOUND_PX", "AttentionConfig", "ModelConfig", "View"]
 

@@ -4,9 +4,8 @@ from torch import Tensor, nn
 from torch import from_numpy as tensor
 
 from vidkd.models.classifier import ClassifierOutput
-from vidkd.runtime.classifier_metadata import ATTENTION, LOGITS, target_output
-from vidkd.runtime.clip_classifier import View
-from vidkd.runtime.exported_classifier import ExportedClassifier
+from vidkd.runtime.clip_classifier import ExportedClassifier
+from vidkd.runtime.metadata import ATTENTION, LOGITS, View, target_output
 
 
 class ExportedModule(nn.Module):

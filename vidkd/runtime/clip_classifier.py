@@ -1,12 +1,16 @@
-"""What every video classifier is to the rest of vidkd, whatever runs it."""
+"""Video classifiers: the interface that the rest of vidkd uses, and a classifier in an exported file."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-View = Literal["rgb", "flow"]
+from vidkd.base.errors import CheckpointError, ConfigError
+from vidkd.runtime.metadata import ATTENTION, CLIP, LOGITS, OBSERVED, ClassifierMetadata, View, target_output
+from vidkd.runtime.network import ClipNetwork, Network, Port
+
+Array = NDArray[np.floating[Any]]
 
 
 class ClipScores(NamedTuple):
@@ -45,3 +49,101 @@ class ClipClassifier(Protocol):
 def each_frame_to_one(maps: NDArray[np.float64]) -> NDArray[np.float64]:
     """Maps (..., h, w) scaled so that each frame sums to one, where a spatio-temporal softmax summed over the whole clip."""
     return np.asarray(maps / maps.sum(axis=(-2, -1), keepdims=True))
+
+
+class ExportedClassifier:
+    """A `ClipClassifier` on any `ClipNetwork`.
+
+    Raises ConfigError where file and metadata do not fit, CheckpointError for a file that gives no numbers; a trial run on a blank clip
+    tells.
+    """
+
+    def __init__(self, network: ClipNetwork, metadata: ClassifierMetadata) -> None:
+        self._network, self.metadata = network, metadata
+        self._port = _fitting_inputs(network, metadata)
+        self._outputs = [*metadata.output_sizes(), *([] if metadata.map_shift_cells is None else [ATTENTION])]
+        missing = sorted(set(self._outputs) - {port.name for port in network.outputs})
+        if missing:
+            raise _misfit(network, f"it has no output {', '.join(missing)}")
+        self._try()
+
+    @property
+    def view(self) -> View:
+        """What it sees."""
+        return self.metadata.view
+
+    @property
+    def device(self) -> str:
+        """Where it really runs: cpu or cuda."""
+        return self._network.device
+
+    @property
+    def map_shift_cells(self) -> float:
+        """See `ClipClassifier`."""
+        return self.metadata.map_shift_cells or 0.0
+
+    def __call__(self, clip_BCTHW: NDArray[Any]) -> ClipScores:
+        """See `ClipClassifier`. Raises ValueError for clips of another shape than the file was made for."""
+        found = self.raw(clip_BCTHW)
+        return ClipScores(
+            softmax(found[LOGITS]),
+            {name: softmax(found[target_output(name)]) for name in self.metadata.targets},
+            each_frame_to_one(np.exp(found[ATTENTION].astype(np.float64))) if ATTENTION in found else None,
+        )
+
+    def raw(self, clip_BCTHW: NDArray[Any], observed_B: NDArray[Any] | None = None) -> dict[str, Array]:
+        """The outputs by name: logits (B, K), those of further labels, and the map's log-probabilities (B, T', h, w).
+
+        observed_B: shares of the clips that are seen, all of them where it is not given; read if the file asks for it alone.
+        """
+        if clip_BCTHW.shape[1:] != self.metadata.clip_shape:
+            raise ValueError(f"clips must be (B, {', '.join(map(str, self.metadata.clip_shape))}): {clip_BCTHW.shape}")
+        count = len(clip_BCTHW)
+        observed = np.ones(count, np.float32) if observed_B is None else observed_B.astype(np.float32)
+        piece = self._port.shape[0] or count
+        pieces = [self._run(clip_BCTHW[at : at + piece], observed[at : at + piece]) for at in range(0, count, piece)]
+        return {name: np.concatenate(parts) for name, parts in zip(self._outputs, zip(*pieces, strict=True), strict=True)}
+
+    def _run(self, clip_BCTHW: NDArray[Any], observed_B: NDArray[np.float32]) -> list[Array]:
+        """The outputs of at most as many clips as a file of fixed batch size takes; it is filled up."""
+        count = len(clip_BCTHW)
+        filling = [*range(count), *[count - 1] * ((self._port.shape[0] or count) - count)]
+        batch = np.ascontiguousarray(clip_BCTHW[filling], self._port.dtype)
+        further = {OBSERVED: np.ascontiguousarray(observed_B[filling])} if self.metadata.observed else None
+        outputs = self._network.run(batch, self._outputs, further)
+        for name, output in zip(self._outputs, outputs, strict=True):
+            size = self.metadata.output_sizes().get(name)
+            fits = output.ndim == 4 if size is None else output.shape[1:] == (size,)
+            if not fits or len(output) != len(batch):
+                raise _misfit(self._network, f"output '{name}' of a batch of {len(batch)} has the shape {output.shape}")
+        return [output[:count] for output in outputs]
+
+    def _try(self) -> None:
+        found = self.raw(np.zeros((1, *self.metadata.clip_shape), self._port.dtype))
+        if not all(np.isfinite(output).all() for output in found.values()):
+            raise CheckpointError(f"model gives values that are not numbers: {self._network.path}", to_mend="export it again, in float32")
+
+
+def softmax(logits_BK: Array) -> NDArray[np.float64]:
+    """Probabilities (B, K), in float64."""
+    powers = np.exp(logits_BK.astype(np.float64) - logits_BK.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
+def _fitting_inputs(network: Network, metadata: ClassifierMetadata) -> Port:
+    """The input of clips, the first one, if names, shape and type are those of the metadata."""
+    names = [port.name for port in network.inputs]
+    wanted = [CLIP, OBSERVED] if metadata.observed else [CLIP]
+    if names != wanted:
+        raise _misfit(network, f"its inputs are {', '.join(names)}; the metadata make them {', '.join(wanted)}")
+    port, shape = network.inputs[0], metadata.clip_shape
+    if len(port.shape) != 5 or any(side not in (None, want) for side, want in zip(port.shape[1:], shape, strict=True)):
+        raise _misfit(network, f"its input is {port.shape}, the metadata make it {(None, *shape)}")
+    dtype = np.uint8 if metadata.view == "rgb" else np.float32
+    if port.dtype != dtype:
+        raise _misfit(network, f"its input holds {port.dtype}, view {metadata.view} is {np.dtype(dtype)}")
+    return port
+
+
+def _misfit(network: Network, reason: object) -> ConfigError:
+    return ConfigError(f"model and metadata do not fit: {network.path}", reason=reason)

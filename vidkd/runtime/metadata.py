@@ -1,27 +1,29 @@
-"""What must be known about a model's file to run it: the schema that exported files carry and that side YAMLs are written in."""
+"""What must be known about a model's file to run it: the schemas that exported files carry and that side YAMLs are written in."""
 
 import dataclasses
 import json
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, get_args
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
 
 from vidkd.base.errors import ConfigError
-from vidkd.base.plain import checked_keys
-from vidkd.runtime.letterbox import RESIZE_MODES, ResizeMode
+from vidkd.base.plain import from_plain
+from vidkd.runtime.letterbox import ResizeMode
 
 SCHEMA_VERSION = 1
 EMBEDDED_KEY = "vidkd"
-"""Name of the entry that holds `ModelMetadata.to_json()` inside an exported file."""
+"""Name of the entry that holds the metadata as JSON inside an exported file."""
+EXPORT_AGAIN = "export the checkpoint again: vidkd export --help"
 
-Task = Literal["detect"]
+View = Literal["rgb", "flow"]
 Layout = Literal["NCHW", "NHWC"]
 Colour = Literal["rgb", "bgr"]
 HeadStyle = Literal["yolox", "yolov5", "yolov8", "darknet", "boxes"]
 BoxUnit = Literal["pixels", "unit"]
 
-# What each style of head must be told beyond its name, and what it may be told.
+CLIP, OBSERVED, LOGITS, ATTENTION = "clip", "observed", "logits", "attention"
+"""Names of the inputs and outputs of an exported classifier."""
+CHANNELS: dict[View, int] = {"rgb": 3, "flow": 2}
 STYLE_KEYS: dict[HeadStyle, tuple[frozenset[str], frozenset[str]]] = {
     "yolox": (frozenset({"strides"}), frozenset()),
     "yolov5": (frozenset({"boxes"}), frozenset()),
@@ -29,6 +31,7 @@ STYLE_KEYS: dict[HeadStyle, tuple[frozenset[str], frozenset[str]]] = {
     "darknet": (frozenset({"anchors"}), frozenset({"scale_xy"})),
     "boxes": (frozenset({"boxes"}), frozenset()),
 }
+"""Keys that each style of head needs, and further ones that it may have."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,13 +41,13 @@ class InputFormat:
     size: (width, height) in pixels. layout: order of the axes. colour: order of the channels, to which mean and std belong.
     pixel_max: the value of a white pixel before mean and std, 255 or 1; then (pixel - mean) / std.
     resize: a mode of `Letterbox`; fill: the pixel value 0..255 around the picture. name: the input's name, None where it has only one.
-    Raises ValueError naming the key that cannot be.
+    Raises ValueError naming the invalid key.
     """
 
     size: tuple[int, int]
     layout: Layout
     colour: Colour
-    pixel_max: int
+    pixel_max: Literal[255, 1]
     resize: ResizeMode
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
@@ -52,25 +55,19 @@ class InputFormat:
     name: str | None = None
 
     def __post_init__(self) -> None:
-        _set(self, size=_whole_numbers("size", self.size, count=2), mean=_numbers("mean", self.mean, count=3))
-        _set(self, std=_numbers("std", self.std, count=3))
-        _one_of("layout", self.layout, get_args(Layout))
-        _one_of("colour", self.colour, get_args(Colour))
-        _one_of("pixel_max", self.pixel_max, (255, 1))
-        _one_of("resize", self.resize, RESIZE_MODES)
+        _require(min(self.size) >= 1, "size", "whole numbers from 1", self.size)
         _require(min(self.std) > 0, "std", "above 0", self.std)
-        _require(_is_whole(self.fill) and 0 <= self.fill <= 255, "fill", "a whole number in 0..255", self.fill)
-        _require(self.name is None or isinstance(self.name, str), "name", "a text", self.name)
+        _require(0 <= self.fill <= 255, "fill", "a whole number in 0..255", self.fill)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Head:
     """How a detector's outputs become boxes; the styles are those of `HEADS`.
 
-    boxes: unit of box coordinates, pixels of the input or parts of its sides in 0..1. strides: input pixels per cell, a level each.
+    boxes: unit of box coordinates, pixels of the input or parts of its sides in 0..1. strides: input pixels per cell, one per level.
     anchors: for each output a list of (width, height) in input pixels; scale_xy: darknet's scale_x_y of each output, 1 by default.
-    outputs: names of the outputs in the order that the style wants; empty for the file's own order.
-    Raises ValueError naming the key that cannot be, is missing, or means nothing to the style.
+    outputs: names of the outputs in the order that the style expects; empty for the file's own order.
+    Raises ValueError naming the key that is invalid, missing, or without meaning for the style.
     """
 
     style: HeadStyle
@@ -81,33 +78,26 @@ class Head:
     outputs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _one_of("style", self.style, tuple(STYLE_KEYS))
-        needed, allowed = STYLE_KEYS[self.style]
+        needed, optional = STYLE_KEYS[self.style]
         for key in ("boxes", "strides", "anchors", "scale_xy"):
-            given = getattr(self, key) not in (None, (), [])
-            _require(given or key not in needed, key, f"given for style '{self.style}'", getattr(self, key))
-            _require(
-                not given or key in needed | allowed,
-                key,
-                f"left out for style '{self.style}', to which it means nothing",
-                getattr(self, key),
-            )
-        if self.boxes is not None:
-            _one_of("boxes", self.boxes, get_args(BoxUnit))
-        _set(self, strides=_whole_numbers("strides", self.strides), anchors=_anchors(self.anchors))
-        _set(self, scale_xy=_numbers("scale_xy", self.scale_xy), outputs=_texts("outputs", self.outputs))
-        fits = len(self.scale_xy) in (0, len(self.anchors))
-        _require(fits, "scale_xy", f"one number for each of the {len(self.anchors)} lists of anchors", self.scale_xy)
+            value = getattr(self, key)
+            _require(bool(value) or key not in needed, key, f"given for style '{self.style}'", value)
+            unused = f"left out for style '{self.style}', which does not use it"
+            _require(not value or key in needed | optional, key, unused, value)
+        _require(all(stride >= 1 for stride in self.strides), "strides", "whole numbers from 1", self.strides)
+        fits = all(level and min(map(min, level)) > 0 for level in self.anchors)
+        _require(fits, "anchors", "for each output a list of [width, height] above 0", self.anchors)
+        matches = len(self.scale_xy) in (0, len(self.anchors))
+        _require(matches, "scale_xy", f"one number for each of the {len(self.anchors)} lists of anchors", self.scale_xy)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelMetadata:
-    """All that running a model's file needs beyond the file. task: "detect", the only one of this version of the schema.
+    """What running a detector's file needs beyond the file.
 
     classes: names that labels index. score: detections below it are dropped, in [0, 1]. nms_iou: overlap above which the weaker of two
-    boxes of a class falls, in [0, 1]; None for a head that has suppressed already. version: of this schema. vidkd: the version that wrote
-    it, None for what others wrote.
-    Raises ValueError naming the key that cannot be.
+    boxes of a class is dropped, in [0, 1]; None for a head that suppresses already. version: of this schema. vidkd: the version that wrote
+    it, None for files of other tools. Raises ValueError naming the invalid key.
     """
 
     classes: tuple[str, ...]
@@ -115,109 +105,135 @@ class ModelMetadata:
     head: Head
     score: float = 0.25
     nms_iou: float | None = 0.45
-    task: Task = "detect"
+    task: Literal["detect"] = "detect"
     version: int = SCHEMA_VERSION
     vidkd: str | None = None
 
     def __post_init__(self) -> None:
-        _set(self, classes=_texts("classes", self.classes))
-        _require(len(self.classes) > 0, "classes", "at least one name", self.classes)
-        _one_of("task", self.task, get_args(Task))
-        _require(_is_share(self.score), "score", "a number in [0, 1]", self.score)
-        _require(self.nms_iou is None or _is_share(self.nms_iou), "nms_iou", "a number in [0, 1], or null", self.nms_iou)
-        _require(self.vidkd is None or isinstance(self.vidkd, str), "vidkd", "a text", self.vidkd)
-        _require(self.version == SCHEMA_VERSION, "version", f"{SCHEMA_VERSION}, which this vidkd reads", self.version)
+        _require(bool(self.classes) and all(self.classes), "classes", "at least one name, none of them empty", self.classes)
+        _require(0 <= self.score <= 1, "score", "a number in [0, 1]", self.score)
+        _require(self.nms_iou is None or 0 <= self.nms_iou <= 1, "nms_iou", "a number in [0, 1], or null", self.nms_iou)
 
     def to_json(self) -> str:
-        """The text that `from_mapping` reads again after json.loads; classes are written out."""
-        return json.dumps(dataclasses.asdict(self), ensure_ascii=False, allow_nan=False)
-
-    @classmethod
-    def from_mapping(cls, content: object, where: str) -> "ModelMetadata":
-        """Strictly from what YAML or JSON gave. Raises ConfigError naming `where` and the key: unknown, missing, or of a wrong value."""
-        if isinstance(content, Mapping) and content.get("task") == "classify":
-            raise ConfigError(
-                f"a classifier, not a detector: {where}",
-                to_mend="vidkd predict --checkpoint takes it (to judge it: vidkd evaluate --checkpoint)",
-            )
-        if isinstance(content, Mapping) and (schema := content.get("version", SCHEMA_VERSION)) != SCHEMA_VERSION:
-            raise ConfigError(
-                f"metadata of another version of vidkd: {where}",
-                found=f"schema {schema!r}"[:80] + (f", written by vidkd {content['vidkd']}"[:60] if content.get("vidkd") else ""),
-                read_here=f"schema {SCHEMA_VERSION}",
-                to_mend="export it again with this vidkd, or run it with that one",
-            )
-        keys = checked_keys(cls, content, where, prefix="")
-        parts = {
-            "input": _build(InputFormat, checked_keys(InputFormat, keys["input"], where, prefix="input."), where, "input."),
-            "head": _build(Head, checked_keys(Head, keys["head"], where, prefix="head."), where, "head."),
-        }
-        return _build(cls, {**keys, **parts}, where, "")
+        """The text that `embedded` reads."""
+        return _json(self)
 
 
-_Part = TypeVar("_Part", InputFormat, Head, ModelMetadata)
+@dataclass(frozen=True, kw_only=True)
+class ClipFormat:
+    """The clip that a network takes, (B, C, frames, size, size), raw: RGB uint8, or flow in pixels per flow step as float32.
+
+    mean, std: what the network itself subtracts and divides by, per channel, of values in 0..1 (rgb) or -1..1 (flow); for the reader only.
+    bound_px: flow is clipped to +- so many pixels and divided by them, in the network too. Raises ValueError naming the invalid key.
+    """
+
+    frames: int
+    size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    bound_px: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.frames < 1 or self.size < 1:
+            raise ValueError(f"frames and size must be at least 1: {self.frames}, {self.size}")
+        if len(self.mean) != len(self.std):
+            raise ValueError(f"mean and std differ in length: {len(self.mean)} and {len(self.std)}")
 
 
-def _build(kind: type[_Part], keys: dict[str, Any], where: str, prefix: str) -> _Part:
+@dataclass(frozen=True, kw_only=True)
+class ClassifierMetadata:
+    """What running a classifier's file needs beyond the file.
+
+    classes: names that the logits index; targets: those of its further labels. observed: it has a second input, the share of the clip that
+    is seen. map_shift_cells: displacement of its attention map's grid; None without a map. shown: the settings by which clips are cut,
+    resized and cropped for it, as `data` in a run's configuration has them. trained: what is known of its training, for the reader.
+    vidkd: the version that wrote it. Raises ValueError naming the invalid key.
+    """
+
+    classes: tuple[str, ...]
+    view: View
+    input: ClipFormat
+    shown: Mapping[str, Any]
+    vidkd: str
+    targets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    observed: bool = False
+    map_shift_cells: float | None = None
+    trained: Mapping[str, Any] = field(default_factory=dict)
+    task: Literal["classify"] = "classify"
+    version: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        for key, names in {"classes": self.classes, **{f"targets.{name}": names for name, names in self.targets.items()}}.items():
+            _require(bool(names) and all(names), key, "at least one name, none of them empty", names)
+        if len(self.input.mean) != CHANNELS[self.view]:
+            raise ValueError(f"input.mean must have {CHANNELS[self.view]} numbers for view {self.view}: {self.input.mean}")
+        if (self.input.bound_px is None) == (self.view == "flow"):
+            raise ValueError(f"input.bound_px is for flow only: {self.input.bound_px}")
+
+    @property
+    def clip_shape(self) -> tuple[int, int, int, int]:
+        """(C, T, S, S) of one clip."""
+        return CHANNELS[self.view], self.input.frames, self.input.size, self.input.size
+
+    def output_sizes(self) -> dict[str, int]:
+        """Outputs that hold logits, and how many: those of the classes first, then of the further labels."""
+        return {LOGITS: len(self.classes), **{target_output(name): len(names) for name, names in self.targets.items()}}
+
+    def to_json(self) -> str:
+        """The text that `embedded` reads."""
+        return _json(self)
+
+
+Metadata = TypeVar("Metadata", ModelMetadata, ClassifierMetadata)
+OTHER_TASK = {
+    "classify": ("a classifier, not a detector", "vidkd predict --checkpoint takes it (to judge it: vidkd evaluate --checkpoint)"),
+    "detect": ("a detector, not a classifier", "vidkd detect --model takes it (to judge it: vidkd evaluate --model)"),
+}
+
+
+def target_output(name: str) -> str:
+    """The output that holds the logits of a further label."""
+    return f"target_{name}"
+
+
+def metadata_of(kind: type[Metadata], content: object, where: str) -> Metadata:
+    """Metadata from what YAML or JSON gave.
+
+    Raises ConfigError naming `where` and, where it is wrong, the key; for metadata of another task or of another version of the schema.
+    """
+    given = content if isinstance(content, Mapping) else {}
+    if given.get("task", kind.task) in OTHER_TASK and given.get("task", kind.task) != kind.task:
+        raise wrong_task(given["task"], where)
+    if given.get("version", SCHEMA_VERSION) != SCHEMA_VERSION:
+        writer = f", written by vidkd {given['vidkd']}"[:60] if given.get("vidkd") else ""
+        raise ConfigError(
+            f"metadata of another version of vidkd: {where}",
+            found=f"schema {given['version']!r}"[:80] + writer,
+            read_here=f"schema {SCHEMA_VERSION}",
+            to_mend=f"{EXPORT_AGAIN}; or run it with that version",
+        )
+    return from_plain(kind, content, where)
+
+
+def wrong_task(task: str, where: str) -> ConfigError:
+    """The error for a file of this task where one of the other is expected."""
+    what, mend = OTHER_TASK[task]
+    return ConfigError(f"{what}: {where}", to_mend=mend)
+
+
+def embedded(kind: type[Metadata], text: str, path: str) -> Metadata:
+    """The metadata that the file `path` carries as JSON. Raises ConfigError naming the file if it is no JSON, and as `metadata_of`."""
     try:
-        return kind(**keys)
-    except ValueError as error:
-        raise ConfigError(f"{prefix}{error}", where=where) from None
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"embedded metadata cannot be read: {path}", reason=error, to_mend=EXPORT_AGAIN) from error
+    return metadata_of(kind, content, f"{path} (embedded)")
 
 
-def _set(part: object, **values: object) -> None:
-    for name, value in values.items():
-        object.__setattr__(part, name, value)
+def _json(metadata: ModelMetadata | ClassifierMetadata) -> str:
+    return json.dumps(dataclasses.asdict(metadata), ensure_ascii=False, allow_nan=False)
 
 
 def _require(holds: bool, key: str, what: str, value: object) -> None:
     if not holds:
         raise ValueError(f"{key} must be {what}: {value!r}"[:300])
-
-
-def _one_of(key: str, value: object, options: Sequence[object]) -> None:
-    # `True == 1` and a list cannot be hashed: compared by type as well, and one by one.
-    holds = any(type(value) is type(option) and value == option for option in options)
-    _require(holds, key, "one of " + ", ".join(map(str, options)), value)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_share(value: object) -> bool:
-    return isinstance(value, int | float) and _is_number(value) and 0 <= value <= 1
-
-
-def _numbers(key: str, value: object, count: int | None = None) -> tuple[float, ...]:
-    items = value if isinstance(value, list | tuple) else ()
-    holds = isinstance(value, list | tuple) and all(map(_is_number, items)) and count in (None, len(items))
-    _require(holds, key, f"a list of {count or ''} numbers".replace("  ", " "), value)
-    return tuple(float(item) for item in items)
-
-
-def _whole_numbers(key: str, value: object, count: int | None = None) -> tuple[int, ...]:
-    numbers = _numbers(key, value, count)
-    _require(all(number >= 1 and number == int(number) for number in numbers), key, "whole numbers from 1", value)
-    return tuple(int(number) for number in numbers)
-
-
-def _texts(key: str, value: object) -> tuple[str, ...]:
-    items: Iterable[object] = value if isinstance(value, list | tuple) else ()
-    holds = isinstance(value, list | tuple) and all(isinstance(item, str) and item for item in items)
-    _require(holds, key, "a list of names, in quotes where YAML would read a number or yes/no", value)
-    return tuple(str(item) for item in items)
-
-
-def _anchors(value: object) -> tuple[tuple[tuple[float, float], ...], ...]:
-    what = "for each output a list of [width, height] above 0"
-    _require(isinstance(value, list | tuple), "anchors", what, value)
-    levels = [level if isinstance(level, list | tuple) else () for level in (value if isinstance(value, list | tuple) else ())]
-    _require(all(levels), "anchors", what, value)
-    pairs = tuple(tuple(_numbers("anchors", pair, count=2) for pair in level) for level in levels)
-    _require(all(min(pair) > 0 for level in pairs for pair in level), "anchors", what, value)
-    return tuple(tuple((pair[0], pair[1]) for pair in level) for level in pairs)

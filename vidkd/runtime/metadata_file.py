@@ -7,8 +7,7 @@ import yaml
 
 from vidkd.base.errors import ConfigError
 from vidkd.base.files import reason_of
-from vidkd.runtime.embedded import embedded_content
-from vidkd.runtime.metadata import ModelMetadata
+from vidkd.runtime.metadata import ModelMetadata, embedded, metadata_of
 from vidkd.runtime.network import Network, Port
 
 
@@ -22,27 +21,27 @@ def find_metadata(network: Network, given: ModelMetadata | Path | str | None = N
     if given is not None:
         return _read(Path(given), network)
     if network.embedded is not None:
-        return ModelMetadata.from_mapping(embedded_content(network.embedded, network.path), f"{network.path} (embedded)")
+        return embedded(ModelMetadata, network.embedded, network.path)
     beside = Path(network.path).with_suffix(".yaml")
     if beside.exists():
         return _read(beside, network)
-    raise _nothing_said(
-        network, f"the file itself and {beside}", f"write {beside.name} beside it, or elsewhere and name it as its metadata"
-    )
+    raise _no_metadata(network, f"the file itself and {beside}", beside)
 
 
 def _read(path: Path, network: Network) -> ModelMetadata:
-    """As `read_metadata`; a file without a word is none, and shows the YAML to write."""
+    """As `read_metadata`; for an empty file the error shows the YAML to write."""
     if path.is_file() and not path.stat().st_size:
-        raise _nothing_said(network, f"{path}, which is empty", f"write it into {path.name}")
+        raise _no_metadata(network, f"{path}, which is empty", path)
     return read_metadata(path)
 
 
-def _nothing_said(network: Network, looked_in: str, mend: str) -> ConfigError:
+def _no_metadata(network: Network, looked_in: str, beside: Path) -> ConfigError:
+    ready, text = template(network)
+    start = f"vidkd config cp detectors/{ready}.yaml {beside}" if ready else f"write {beside}"
     return ConfigError(
         f"nothing says how to run {network.path}",
         looked_in=looked_in,
-        to_mend=f"{mend}; CHECK marks what the file does not tell, its source does:\n\n{template(network)}",
+        to_mend=f"{start}, then compare it with this one; CHECK marks what the file does not show and its source does:\n\n{text}",
     )
 
 
@@ -62,7 +61,7 @@ def read_metadata(path: Path | str) -> ModelMetadata:
         raise ConfigError(f"not a YAML file: {path}", reason=" ".join(str(error).split())) from error
     if isinstance(content, dict) and isinstance(content.get("classes"), str):
         content["classes"] = list(read_names(path.parent / content["classes"]))
-    return ModelMetadata.from_mapping(content, str(path))
+    return metadata_of(ModelMetadata, content, str(path))
 
 
 def read_names(path: Path | str) -> tuple[str, ...]:
@@ -84,21 +83,25 @@ def read_names(path: Path | str) -> tuple[str, ...]:
     return tuple(names)
 
 
+READY = ("yolox", "yolov5", "yolov8")
+"""Styles of head for which configs/detectors has YAMLs: of ONNX files, and with the ending _tflite those of TFLite files."""
 INPUTS_OF_STYLE = {"yolox": ("bgr", 255, "top_left")}
 """Colour, white and resize of the code that published a head, where they differ from the usual ones."""
 
 
-def template(network: Network) -> str:
-    """A side YAML for this file: sizes and style as its inputs and outputs show them, `CHECK` where they do not tell.
+def template(network: Network) -> tuple[str, str]:
+    """The name of the shipped YAML for such a file ("" without one), and a side YAML for this file.
 
-    Under `CHECK` stands what the code that published the style does, YOLOX's colours and pixels among them.
+    Sizes are as its inputs and outputs show them; a value that they do not show is marked `CHECK` and is that of the code that published
+    the style, YOLOX's colours and pixels among them.
     """
     port = network.inputs[0]
     nhwc = len(port.shape) == 4 and port.shape[3] == 3
     height, width = _sides(port, nhwc=nhwc)
     head, classes = _head_lines(network, width, height)
     count = f", {classes} names" if classes else ""
-    colour, white, resize = INPUTS_OF_STYLE.get(head[0].split()[1], ("rgb", 1, "centre"))
+    style = head[0].split()[1]
+    colour, white, resize = INPUTS_OF_STYLE.get(style, ("rgb", 1, "centre"))
     lines = [
         "version: 1",
         "task: detect",
@@ -118,7 +121,8 @@ def template(network: Network) -> str:
         "score: 0.25",
         "nms_iou: 0.45  # null where the model suppresses by itself",
     ]
-    return "\n".join(lines)
+    shipped = f"{style}{'_tflite' * nhwc}" if style in READY else ""
+    return shipped, "\n".join(lines)
 
 
 def _sides(port: Port, *, nhwc: bool) -> tuple[int, int]:

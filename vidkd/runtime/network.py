@@ -1,14 +1,11 @@
 """A model's file, ready to run: arrays in, arrays out, whatever runs it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-
-MOST_VALUES = 2**28
-"""Values of an input, a gigabyte as float32; a file that asks for more is refused before anything is allocated."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,4 +54,14 @@ class Network(Protocol):
 
         Raises CheckpointError if the run fails.
         """
+        ...
+
+
+class ClipNetwork(Network, Protocol):
+    """A `Network` that may have more than one input."""
+
+    def run(
+        self, batch: NDArray[Any], outputs: Sequence[str], further: Mapping[str, NDArray[Any]] | None = None
+    ) -> list[NDArray[np.floating]]:
+        """As `Network.run`; further: what the inputs after the first get, by name."""
         ...

@@ -1,16 +1,16 @@
 """One call that opens a detector, or a video classifier, in an exported file."""
 
+import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from vidkd.base.errors import CheckpointError, ConfigError, unknown_name
-from vidkd.runtime.classifier_metadata import embedded_classifier
-from vidkd.runtime.exported_classifier import ClipNetwork, ExportedClassifier
-from vidkd.runtime.exported_detector import ExportedDetector
-from vidkd.runtime.metadata import ModelMetadata
-from vidkd.runtime.metadata_file import find_metadata
-from vidkd.runtime.network import Network
+from vidkd.runtime.clip_classifier import ExportedClassifier
+from vidkd.runtime.detector import ExportedDetector
+from vidkd.runtime.metadata import EMBEDDED_KEY, EXPORT_AGAIN, ClassifierMetadata, ModelMetadata, embedded, wrong_task
+from vidkd.runtime.metadata_file import find_metadata, read_metadata
+from vidkd.runtime.network import ClipNetwork, Network
 from vidkd.runtime.onnx_network import open_onnx
 from vidkd.runtime.openvino_network import open_openvino
 from vidkd.runtime.tflite_network import open_tflite
@@ -47,11 +47,10 @@ def library_name(path: Path | str, runtime: Runtime | None = None) -> str:
 def open_network(path: Path | str, *, device: str = "auto", threads: int = 0, runtime: Runtime | None = None) -> Network:
     """Load a model's file by its suffix, one of `NETWORKS`.
 
-    device: auto, cpu, or cuda (ONNX Runtime alone). threads: 0 for all that the machine, or the library's own rule, gives.
+    device: auto, cpu, or cuda (ONNX Runtime only). threads: 0 for the library's own choice.
     runtime: the library that runs it, of `RUNTIMES`; by default that of its suffix, which for .onnx is ONNX Runtime.
-    Raises CheckpointError if the file is missing, no model, truncated, or refers to files outside its folder; ConfigError for another
-    suffix, one that the chosen library does not run, a device that is not there or a negative number of threads; MissingExtraError without
-    the library that runs it.
+    Raises CheckpointError if the file is missing, no model, or truncated; ConfigError for another suffix, one that the chosen library does
+    not run, a device that is not available or a negative number of threads; MissingExtraError without the library that runs it.
     """
     path = Path(path)
     if path.suffix.lower() not in NETWORKS:
@@ -59,31 +58,28 @@ def open_network(path: Path | str, *, device: str = "auto", threads: int = 0, ru
             f"not a kind of model file that runs without torch: {path}",
             known=f"{', '.join(NETWORKS)} here; darknet .cfg and .weights and torch checkpoints by the commands that take them, with torch",
         )
-    open_file = _opener(path, runtime, NETWORKS)
-    _check_file(path, threads)
-    network: Network = open_file(path, device=device, threads=threads)
+    network: Network = _opened(path, NETWORKS, device=device, threads=threads, runtime=runtime)
     return network
 
 
-def _opener(path: Path, runtime: Runtime | None, by_suffix: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
-    """What opens the file: of `by_suffix`, or of what the runtime runs."""
-    if runtime is not None and runtime not in RUNTIMES:
-        raise unknown_name("runtime", runtime, RUNTIMES)
+def _opened(path: Path, by_suffix: Mapping[str, Callable[..., Any]], *, device: str, threads: int, runtime: Runtime | None) -> Any:
+    """By what opens files of its suffix, or those of the chosen runtime."""
     suffix = path.suffix.lower()
-    if runtime is not None and suffix not in RUNTIMES[runtime]:
-        raise ConfigError(
-            f"{NAMES[runtime]} does not run {suffix} files here: {path}",
-            it_runs=", ".join(RUNTIMES[runtime]),
-            to_mend=f"name no runtime, and {library_name(path)} runs it",
-        )
-    return by_suffix[suffix] if runtime is None else RUNTIMES[runtime][suffix]
-
-
-def _check_file(path: Path, threads: int) -> None:
+    if runtime is not None:
+        if runtime not in RUNTIMES:
+            raise unknown_name("runtime", runtime, RUNTIMES)
+        by_suffix = RUNTIMES[runtime]
+        if suffix not in by_suffix:
+            raise ConfigError(
+                f"{NAMES[runtime]} does not run {suffix} files here: {path}",
+                it_runs=", ".join(by_suffix),
+                to_mend=f"name no runtime, and {library_name(path)} runs it",
+            )
     if not path.is_file():
         raise CheckpointError(f"model file not found: {path}")
     if threads < 0:
         raise ConfigError(f"threads must be 0 (the library's choice) or more: {threads}")
+    return by_suffix[suffix](path, device=device, threads=threads)
 
 
 def open_detector(
@@ -117,7 +113,22 @@ def open_exported_classifier(
     path = Path(path)
     if path.suffix.lower() not in CLIP_NETWORKS:
         raise ConfigError(f"not a kind of classifier's file that runs without torch: {path}", known=", ".join(CLIP_NETWORKS))
-    open_file = _opener(path, runtime, CLIP_NETWORKS)
-    _check_file(path, threads)
-    network: ClipNetwork = open_file(path, device=device, threads=threads)
-    return ExportedClassifier(network, embedded_classifier(network))
+    network: ClipNetwork = _opened(path, CLIP_NETWORKS, device=device, threads=threads, runtime=runtime)
+    if network.embedded is None:
+        raise _no_classifier(network)
+    return ExportedClassifier(network, embedded(ClassifierMetadata, network.embedded, network.path))
+
+
+def _no_classifier(network: Network) -> ConfigError:
+    """What a file without metadata is: a detector by the YAML beside it, a network of pictures, or unknown."""
+    beside, shape = Path(network.path).with_suffix(".yaml"), network.inputs[0].shape
+    with contextlib.suppress(ConfigError):  # no YAML, or one of something else
+        read_metadata(beside)
+        return wrong_task("detect", network.path)
+    if len(shape) == 4 and 3 in (shape[1], shape[3]):
+        sides = ", ".join("?" if side is None else str(side) for side in shape)
+        reason = f"its input '{network.inputs[0].name}' takes pictures, ({sides})"
+        mend = "vidkd detect --model takes it, if it is a detector"
+        return ConfigError(f"no classifier of clips: {network.path}", reason=reason, to_mend=mend)
+    reason = f"it holds no metadata of vidkd (entry '{EMBEDDED_KEY}'): classes, frames, sizes"
+    return ConfigError(f"nothing says how to run {network.path}", reason=reason, to_mend=EXPORT_AGAIN)

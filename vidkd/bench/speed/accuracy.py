@@ -28,7 +28,7 @@ from vidkd.engine.clips import Clips, manifest_of, read_clips
 from vidkd.engine.judge import Judgement, judge
 from vidkd.engine.unseen import check_unseen
 from vidkd.models.exported import ExportedModule
-from vidkd.runtime.exported_classifier import ExportedClassifier
+from vidkd.runtime.clip_classifier import ExportedClassifier
 
 JUDGED_SCORE = 0.25
 """From which score on a box counts where not every object has its box."""

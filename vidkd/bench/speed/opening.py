@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from vidkd.base.errors import ConfigError, first_line, unknown_name
 from vidkd.bench.speed.config import ModelSpec, ShapeSpec
 from vidkd.bench.speed.direct import LIBRARIES, NAMES, NetworkInput
-from vidkd.runtime.classifier_metadata import CHANNELS
-from vidkd.runtime.clip_classifier import View
+from vidkd.runtime.metadata import CHANNELS, View
 from vidkd.runtime.opening import library_name
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from vidkd.base.errors import ConfigError
 from vidkd.bench.speed.config import ModelSpec
 from vidkd.bench.speed.opening import ClipInput, OpenModel
-from vidkd.runtime.classifier_metadata import CHANNELS
+from vidkd.runtime.metadata import CHANNELS
 
 
 @dataclass(frozen=True, kw_only=True)

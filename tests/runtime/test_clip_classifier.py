@@ -11,9 +11,7 @@ from clip_model import FRAMES, SIZE, clip_metadata, clip_onnx
 from model_files import picture_metadata, picture_onnx
 
 from vidkd.base.errors import CheckpointError, ConfigError, VidkdError
-from vidkd.runtime.classifier_metadata import MOST_VALUES
-from vidkd.runtime.embedded import MOST_TEXT
-from vidkd.runtime.exported_classifier import softmax
+from vidkd.runtime.clip_classifier import softmax
 from vidkd.runtime.opening import open_detector, open_exported_classifier
 
 
@@ -87,22 +85,19 @@ def test_a_file_of_another_version_is_told_before_its_unknown_keys(tmp_path: Pat
         ({"later": 1}, "unknown key 'later'"),
         ({"view": "depth"}, "view must be one of rgb, flow"),
         ({"view": "flow"}, "input.mean must have 2 numbers for view flow"),
-        ({"input.bound_px": 20.0}, "input.bound_px belongs to flow"),
-        ({"input.frames": 2**14, "input.size": 2**14}, f"more than {MOST_VALUES} values"),
-        ({"input.frames": 10**400, "input.size": 2}, f"more than {MOST_VALUES} values"),
+        ({"input.bound_px": 20.0}, "input.bound_px is for flow only"),
         ({"input.size": 0}, "must be at least 1"),
         ({"input.size": -16}, "must be at least 1"),
         ({"input.size": 16.5}, "input.size must be a whole number"),
         ({"input.size": True}, "input.size must be a whole number"),
         ({"input.mean": "0"}, "input.mean must be a list"),
-        ({"classes": []}, "classes must hold at least one name"),
-        ({"classes": ["red", ""]}, "none that is empty"),
+        ({"classes": []}, "classes must be at least one name"),
+        ({"classes": ["red", ""]}, "none of them empty"),
         ({"classes": ["red", "green"]}, "output 'logits' of a batch of 1 has the shape (1, 3)"),
         ({"targets": {"verb": ["a"]}}, "it has no output target_verb"),
         ({"observed": True}, "its inputs are clip; the metadata make them clip, observed"),
         ({"input.frames": 4}, "its input is (None, 3, 2, 16, 16), the metadata make it (None, 3, 4, 16, 16)"),
         ({"shown": []}, "shown must be a mapping"),
-        ({"trained": {"text": "x" * MOST_TEXT}}, f"{MOST_TEXT} are allowed"),
     ],
 )
 def test_metadata_that_cannot_be(over: dict[str, Any], told: str, tmp_path: Path) -> None:
