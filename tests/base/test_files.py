@@ -1,13 +1,15 @@
 """Files are whole or not there; JSON lines survive a killed writer."""
 
+import errno
 import hashlib
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from vidkd.base.errors import DataError
+from vidkd.base.errors import DataError, VidkdError, WriteError
 from vidkd.base.files import append_jsonl, atomic_write, near_files, read_json, read_jsonl, reason_of, sha256, write_json
 
 
@@ -45,6 +47,57 @@ def test_the_permissions_are_those_of_an_ordinary_file(tmp_path: Path) -> None:
     assert len(modes) == 1
 
 
+def test_no_write_changes_the_umask_of_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "umask", lambda _mask: pytest.fail("other threads create files meanwhile"))
+    with atomic_write(tmp_path / "file"):
+        pass
+
+
+def _append(path: Path) -> None:
+    append_jsonl(path, {"a": 1})
+
+
+def _write(path: Path) -> None:
+    write_json(path, {"a": 1})
+
+
+@pytest.mark.parametrize("write", [_append, _write])
+def test_a_write_that_the_system_refuses_is_a_message(tmp_path: Path, write: Callable[[Path], None]) -> None:
+    (tmp_path / "a_file").touch()
+    for path in (tmp_path / "a_file" / "x.json", Path("/dev/full") if write is _append else tmp_path / "a_file" / "deep" / "x"):
+        with pytest.raises(WriteError, match=f"cannot write: {path}") as caught:
+            write(path)
+        assert isinstance(caught.value, VidkdError)
+        assert isinstance(caught.value, OSError)
+        assert caught.value.lines["reason"] == os.strerror(caught.value.errno or 0)
+        assert "free disk space" in caught.value.lines["to mend"]
+
+
+def test_a_full_disk_under_an_atomic_write_is_a_message_and_a_file_read_meanwhile_is_not(tmp_path: Path) -> None:
+    def fill() -> None:
+        with atomic_write(tmp_path / "file") as file:
+            os.dup2(os.open("/dev/full", os.O_WRONLY), file.fileno())
+            file.write("x" * 100_000)
+
+    def read() -> None:
+        with atomic_write(tmp_path / "file"):
+            (tmp_path / "elsewhere" / "none").read_bytes()
+
+    with pytest.raises(WriteError, match="cannot write") as caught:
+        fill()
+    assert caught.value.errno == errno.ENOSPC
+    with pytest.raises(FileNotFoundError, match="none"):
+        read()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_names_that_are_no_utf8_come_back(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.mp4")
+    append_jsonl(tmp_path / "rows.jsonl", {"item": name})
+    append_jsonl(tmp_path / "rows.jsonl", {"item": "é"})
+    assert [row["item"] for row in read_jsonl(tmp_path / "rows.jsonl")] == [name, "é"]
+
+
 def test_json_round_trip_and_refusal_of_nan(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     write_json(path, {"ü": [1, 2.5, None]})
@@ -58,7 +111,7 @@ def test_reading_json_says_where(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"file not found: .*none\.json"):
         read_json(tmp_path / "none.json")
     (tmp_path / "bad.json").write_text('{\n"a": }')
-    with pytest.raises(DataError, match=r"line +: 2"):
+    with pytest.raises(DataError, match=r"not a JSON file: .*bad\.json\n  reason : line 2"):
         read_json(tmp_path / "bad.json")
 
 

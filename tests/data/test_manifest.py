@@ -177,7 +177,7 @@ def test_the_shortest_row_has_the_defaults(tmp_path: Path) -> None:
     ],
 )
 def test_a_bad_row_is_named_with_its_line(tmp_path: Path, row: object, message: str) -> None:
-    with pytest.raises(DataError, match=rf"m\.jsonl:3: {message}"):
+    with pytest.raises(DataError, match=rf"m\.jsonl:3: {message}|{message}: .*m\.jsonl:3"):
         read_lines(tmp_path, HEADER, {**ROW, "path": "fine.avi"}, row)
 
 

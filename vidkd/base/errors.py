@@ -87,6 +87,22 @@ class CheckpointError(VidkdError):
     """A checkpoint that is missing, damaged or of another model."""
 
 
+class WriteError(VidkdError, OSError):
+    """A file that cannot be written: a full disk, missing permissions. An OSError too, so that its reason can be put into other words."""
+
+    @classmethod
+    def of(cls, path: object, error: OSError) -> "WriteError":
+        """The error for a write to `path` that the system refused."""
+        written = cls(
+            f"cannot write: {path}", reason=error.strerror or error, to_mend="free disk space, fix permissions or name another place"
+        )
+        written.errno, written.strerror = error.errno, error.strerror
+        return written
+
+    def __str__(self) -> str:
+        return self._text()
+
+
 class MissingExtraError(VidkdError):
     """An optional package is not installed."""
 

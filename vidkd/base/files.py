@@ -4,12 +4,13 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from vidkd.base.errors import DataError, nearest
+from vidkd.base.errors import DataError, WriteError, nearest
+from vidkd.base.text import parse_json
 
 
 @contextlib.contextmanager
@@ -17,29 +18,43 @@ def atomic_write(path: Path | str, mode: str = "w") -> Iterator[IO[Any]]:
     """Open a temporary file beside `path`; on success flush, fsync and rename it over `path`.
 
     On any error the temporary file is removed and `path` stays as it was, so a full disk or a kill loses nothing.
-    `mode` is "w" (text, UTF-8) or "wb". Raises OSError as the file system does.
+    `mode` is "w" (text, UTF-8) or "wb". Raises WriteError where the file system refuses.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with open(descriptor, mode, encoding=None if "b" in mode else "utf-8") as file:
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = open(temporary, mode.replace("w", "x"), encoding=None if "b" in mode else "utf-8")  # noqa: SIM115
+        with writing(path), file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
+        with writing(path):
+            os.replace(temporary, path)
         _fsync_directory(path.parent)
     except BaseException:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+@contextlib.contextmanager
+def writing(path: Path | str) -> Iterator[None]:
+    """The one place where the system's refusal of a write becomes a message.
+
+    Raises WriteError for an OSError, unless that names a file elsewhere, which was read meanwhile.
+    """
+    path = Path(path)
+    try:
+        yield
+    except WriteError:
+        raise
+    except OSError as error:
+        named = None if error.filename is None else Path(os.fsdecode(error.filename))
+        if named is not None and named.parent != path.parent and named not in path.parents:
+            raise
+        raise WriteError.of(path, error) from error
 
 
 def _fsync_directory(directory: Path) -> None:
@@ -55,19 +70,26 @@ def _fsync_directory(directory: Path) -> None:
 def write_json(path: Path | str, content: object) -> None:
     """Write `content` as indented JSON, atomically; NaN and infinity are refused (ValueError)."""
     with atomic_write(path) as file:
-        json.dump(content, file, indent=1, ensure_ascii=False, allow_nan=False)
-        file.write("\n")
+        file.write(dump_json(content, indent=1) + "\n")
+
+
+def dump_json(content: object, *, indent: int | None = None) -> str:
+    """Readable JSON in UTF-8; with escapes where a name is no UTF-8, as file names need not be. NaN and infinity: ValueError."""
+    text = json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(content, indent=indent, allow_nan=False)
+    return text
 
 
 def read_json(path: Path | str) -> Any:
     """Read a JSON file. Raises DataError with path and position if it is missing or not JSON."""
     path = Path(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(path.read_text(encoding="utf-8"), str(path), what="not a JSON file")
     except FileNotFoundError:
         raise DataError(f"file not found: {path}") from None
-    except json.JSONDecodeError as error:
-        raise DataError(f"not a JSON file: {path}", line=error.lineno, reason=error.msg) from error
     except UnicodeDecodeError as error:
         raise DataError(f"not a JSON file: {path}", reason="it holds no text") from error
 
@@ -78,15 +100,16 @@ def append_jsonl(path: Path | str, row: object) -> None:
     A torn last line (a killed writer) is cut off first, so that it cannot swallow the new row.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    line = (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8")
-    with path.open("a+b") as file:
-        if file.tell() > 0:
-            file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":
-                file.seek(0)
-                file.truncate(file.read().rfind(b"\n") + 1)
-        file.write(line)
+    line = (dump_json(row) + "\n").encode()
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a+b") as file:
+            if file.tell() > 0:
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":
+                    file.seek(0)
+                    file.truncate(file.read().rfind(b"\n") + 1)
+            file.write(line)
 
 
 def read_jsonl(path: Path | str) -> list[Any]:
@@ -101,7 +124,7 @@ def read_jsonl(path: Path | str) -> list[Any]:
             continue
         try:
             rows.append(json.loads(line))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"not JSON: {path}:{number}", reason=error) from error
     return rows
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import reprlib
 import types
 import typing
 from collections.abc import Mapping
@@ -39,7 +40,9 @@ def for_training(default: Kind) -> Kind:
 def checked_keys(kind: type[Any], content: object, where: str, *, prefix: str = "") -> dict[str, Any]:
     """The mapping, once its keys are those of the dataclass and none without a default is missing. Raises ConfigError as `from_plain`."""
     if not isinstance(content, Mapping):
-        raise ConfigError(f"{prefix.rstrip('.') or 'metadata'} must be a mapping of keys to values", where=where, found=repr(content)[:80])
+        raise ConfigError(
+            f"{prefix.rstrip('.') or 'metadata'} must be a mapping of keys to values", where=where, found=reprlib.repr(content)
+        )
     entries = {entry.name: entry for entry in dataclasses.fields(kind)}
     for key in content:
         if key not in entries:
@@ -106,4 +109,4 @@ def _scalar(kind: type, value: object, where: str, key: str) -> Any:
 
 
 def _wrong(key: str, what: str, value: object, where: str) -> ConfigError:
-    return ConfigError(f"{key} must be {what}", found=repr(value)[:80], where=where)
+    return ConfigError(f"{key} must be {what}", found=reprlib.repr(value), where=where)

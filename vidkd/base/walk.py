@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 from vidkd.base.cores import available_cores
 from vidkd.base.errors import ConfigError
 from vidkd.base.extras import require
-from vidkd.base.files import append_jsonl, atomic_write, read_jsonl
+from vidkd.base.files import append_jsonl, atomic_write, dump_json, read_jsonl
 
 MOST_LOCAL_WORKERS = 64  # each local worker costs some eight file descriptors, and 1024 is a common limit
 ANSWER_WITHIN_S = 10  # how long to try to reach a Dask scheduler
@@ -132,7 +132,7 @@ def _take_kept(out: Path, marks: Mapping[str, str], key: str) -> dict[str, Any]:
     staying = [row for item, row in newest.items() if item in kept or item not in marks]
     if len(staying) < len(rows):
         with atomic_write(out) as file:
-            file.writelines(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in staying)
+            file.writelines(dump_json(row) + "\n" for row in staying)
     return kept
 
 

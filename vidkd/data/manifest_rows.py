@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from vidkd.base.errors import DataError, nearest
+from vidkd.base.text import parse_json, shown
 
 KeyTypes: TypeAlias = Mapping[str, tuple[str, Callable[[Any], bool]]]
 """key -> (what it must be, the test of it)"""
@@ -32,11 +33,8 @@ def manifest_lines(path: Path, *, to_mend: str, made_by: str | None = None) -> l
 
 
 def manifest_row(line: str, where: str, *, to_mend: str) -> dict[str, Any]:
-    """One line as an object. Raises DataError, beginning with `where`, for anything else."""
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{where}: not JSON", reason=error.msg, to_mend=to_mend) from None
+    """One line as an object. Raises DataError, naming `where`, for anything else."""
+    row = parse_json(line, where, to_mend=to_mend)
     if not isinstance(row, dict):
         raise DataError(f"{where}: not a JSON object", to_mend=to_mend)
     return row
@@ -64,7 +62,7 @@ def check_keys(row: Mapping[str, Any], types: KeyTypes, required: Collection[str
     for key, value in row.items():
         kind, test = types[key]
         if not test(value):
-            raise DataError(f"{where}: '{key}' must be {kind}, found {json.dumps(value, ensure_ascii=False)}", to_mend=to_mend)
+            raise DataError(f"{where}: '{key}' must be {kind}, found {shown(value)}", to_mend=to_mend)
 
 
 def recorded_root(path: Path, root: Path) -> dict[str, str]:
