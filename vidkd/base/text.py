@@ -72,7 +72,7 @@ def check_yaml(text: str, where: str) -> None:
                 if len(event.value) > MAX_DIGITS and not event.style and event.value.strip("+-").replace("_", "").isdigit():
                     raise _too_much(where, f"a number of {len(event.value)} digits", f"at most {MAX_DIGITS}")
             elif isinstance(event, yaml.AliasEvent):
-                size = sizes.get(event.anchor, 1)
+                size = sizes.get(str(event.anchor), 1)
             open_parts[-1] = (open_parts[-1][0], open_parts[-1][1] + size)
             if len(open_parts) > MAX_DEPTH:
                 raise _too_much(where, f"more than {MAX_DEPTH} levels of nesting", f"at most {MAX_DEPTH}")

@@ -1,6 +1,5 @@
 """What every manifest is as a file: JSON lines, a versioned header first, each key checked, the data root beside it or recorded."""
 
-import json
 import math
 import os
 from collections.abc import Callable, Collection, Mapping
