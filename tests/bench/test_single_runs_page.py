@@ -45,7 +45,7 @@ def test_a_benchmark_has_a_row_for_each_model_the_baseline_first(tmp_path: Path)
     write_json(tmp_path / "benchmark" / "made_up.json", summary)
     page = single_runs_page(tmp_path)
     assert "`vidkd benchmark made_up.yaml --data.root DIR`\n\nWhat the made-up models cost.\n" in page
-    assert "made_up_clips, 'test', one window and crop of each clip; 5 rounds on An imaginary CPU, torch 2.13.0." in page
+    assert "made_up_clips, 'test'; 5 rounds on An imaginary CPU, torch 2.13.0." in page
     assert "| original |  | 75.0 |" in page
     assert "# Recipes" not in page
 

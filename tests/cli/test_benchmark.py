@@ -1,14 +1,11 @@
-"""vidkd benchmark as a user runs it: measures, repeats, compares, and refuses what cannot be meant."""
+"""vidkd benchmark as a user runs it: measures, compares, and refuses what cannot be meant."""
 
 import errno
-import html
 import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 from benchmark_runs import benchmark, write
 from picture_model import picture_model
@@ -16,11 +13,7 @@ from speed_models import tiny_checkpoint, tiny_export
 
 from vidkd.base import cores
 from vidkd.base import files as base_files
-from vidkd.bench.speed import regressions
 from vidkd.bench.speed import run as speed_run
-from vidkd.bench.speed.config import ModelSpec
-from vidkd.bench.speed.cost import content_of
-from vidkd.bench.speed.kept import identity_of
 from vidkd.bench.summary import read_summary
 from vidkd.data.config import DataConfig
 from vidkd.engine.clips import read_clips
@@ -72,15 +65,13 @@ def test_what_a_benchmark_leaves(measured: Path, config: Path, tiny_root: Path) 
     assert onnx["latency_ratio@b1t1"]["mean"] > 0
     assert original["macs"] == onnx["macs"]
     assert summary["data"]["manifest"] == read_clips(DataConfig(root=str(tiny_root))).data
-    assert summary["environment"]["freed memory"] in (speed_run.KEPT, speed_run.LEFT)
     (pair,) = summary["paired"]
     assert (pair["method"], pair["against"], pair["difference"]) == ("onnx", "original", 0.0)
     page = (measured / "report.html").read_text(encoding="utf-8")
-    assert f"vidkd benchmark {config} --out={measured} --device=cpu" in page
+    assert f"vidkd benchmark {config}" in page
     assert "top-1 against latency" in page
     told = json.loads((measured / "measurements.json").read_text())
-    assert len(told["models"]["onnx"]["latency_s"]["b2t1"]) == 2
-    assert np.mean(told["models"]["onnx"]["accuracy"]["correct"]) == pytest.approx(onnx["top1"]["mean"])
+    assert len(told["onnx"]["latency_s"]["b2t1"]) == 2
     assert summary["data"]["models"]["onnx"]["judged_on"].endswith("one window and crop of each, 2 groups")
     assert [summary["data"]["models"][label]["against"] for label in ("original", "onnx")] == [None, "original"]
 
@@ -88,7 +79,6 @@ def test_what_a_benchmark_leaves(measured: Path, config: Path, tiny_root: Path) 
 def test_a_run_compared_with_itself_is_the_same(measured: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert benchmark("compare", measured / "summary.json", measured / "summary.json") == 0
     told = capsys.readouterr().out
-    assert f"against {measured / 'summary.json'}: " in told
     assert "worse" not in told
 
 
@@ -101,43 +91,14 @@ def test_a_regression_is_told_and_ends_with_1(copy: Path, capsys: pytest.Capture
     assert benchmark("compare", copy / "summary.json", copy / "bigger.json") == 1
     told = capsys.readouterr().out
     assert "onnx  file_bytes" in told
-    assert ", 1 worse" in told
+    assert "1 worse" in told
     assert benchmark("compare", copy / "summary.json", copy / "bigger.json", "--tolerance", "0.6") == 0
     assert benchmark("compare", copy / "bigger.json", copy / "summary.json") == 0
-    assert ", 1 better" in capsys.readouterr().out
+    assert "1 better" in capsys.readouterr().out
     del summary["methods"]["peer"]
     (copy / "fewer.json").write_text(json.dumps(summary))
     assert benchmark("compare", copy / "summary.json", copy / "fewer.json", "--tolerance", "0.6") == 1
     assert "gone" in capsys.readouterr().out
-
-
-def other_run(folder: Path, name: str, metric: str, value: float, right: float) -> Path:
-    """A copy of a run in which a model's accuracy is another one, in all draws alike, with its measurements."""
-    summary, measured = (json.loads((folder / file).read_text()) for file in ("summary.json", "measurements.json"))
-    summary["methods"]["onnx"]["metrics"][metric] |= {"values": {"0/1": value}, "mean": value, "ci95": [0.0, 1.0]}
-    told = measured["models"]["onnx"]["accuracy"]
-    told["correct"] = [right] * len(told["correct"])
-    told["draws"] = {name: [each - (metric == name) for each in draws] for name, draws in told["draws"].items()}
-    summary["data"]["measurements"] = identity_of(measured)
-    (folder / f"{name}.json").write_text(json.dumps(summary))
-    (folder / f"{name}_measurements.json").write_text(json.dumps(measured))
-    return folder / f"{name}.json"
-
-
-def test_a_worse_accuracy_ends_with_1_however_wide_its_intervals(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for metric, name in (("top1", "clips"), ("class_mean", "draws")):
-        worse = other_run(copy, name, metric, 0.0, -1.0 if metric == "top1" else 1.0)
-        assert benchmark("compare", copy / "summary.json", worse) == 1
-        lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith(f"  onnx  {metric}  ")]
-        assert len(lines) == 1
-        assert "(in pairs [-" in lines[0]
-        assert lines[0].endswith("worse")
-    (copy / "draws_measurements.json").unlink()
-    assert benchmark("compare", copy / "summary.json", worse) == 1
-    assert "note: accuracies are the same within 0.01 where not both runs keep" in capsys.readouterr().out
-    shutil.copyfile(copy / "measurements.json", copy / "draws_measurements.json")
-    assert benchmark("compare", copy / "summary.json", worse) == 2
-    assert "the measurements of another run" in capsys.readouterr().err
 
 
 def test_what_may_have_got_worse_by_chance_ends_with_1_too(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -148,76 +109,9 @@ def test_what_may_have_got_worse_by_chance_ends_with_1_too(copy: Path, capsys: p
     row |= {"values": {"0/1": 1.01 * row["mean"]}, "mean": 1.01 * row["mean"]}
     (copy / "slower.json").write_text(json.dumps(summary))
     assert benchmark("compare", copy / "once.json", copy / "slower.json") == 1
-    assert "unknown: it moved the wrong way, and without an interval nothing tells whether by chance" in capsys.readouterr().out
+    assert "1 unknown" in capsys.readouterr().out
     assert benchmark("compare", copy / "slower.json", copy / "once.json") == 0
     assert benchmark("compare", copy / "once.json", copy / "slower.json", "--tolerance", "0.02") == 0
-
-
-def test_a_second_run_is_held_against_the_first(
-    config: Path, copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    first = (copy / "summary.json").read_bytes()
-    asked: list[float] = []
-    found: list[regressions.Comparison] = []
-    compared = regressions.compare
-
-    def noted(*runs: Any, tolerance: float, **more: Any) -> regressions.Comparison:
-        asked.append(tolerance)
-        found.append(compared(*runs, tolerance=tolerance, **more))
-        return found[-1]
-
-    monkeypatch.setattr(regressions, "compare", noted)
-    code = benchmark(config, "--out", copy, "--device", "cpu", "--repeat", "--tolerance", "0.05")
-    assert asked == [0.05]
-    assert code == bool(found[0].regressions), "as compare has it"
-    page = html.unescape((copy / "report.html").read_text(encoding="utf-8"))
-    assert f"vidkd benchmark .../{config.name} --out=.../out --device=cpu\n" in page.replace("<", "\n"), "the first, beside its settings"
-    assert (copy / "summary.json").read_bytes() == first
-    assert list(read_summary(copy / "repeat.json")["methods"]) == ["original", "onnx", "peer"]
-    assert "against the first run: " in capsys.readouterr().out
-    assert "Second run" in (copy / "report.html").read_text(encoding="utf-8")
-    other = write(copy / "other.yaml", {"original": {"backbone": "tiny3d"}, "only": {"backbone": "tiny3d"}})
-    assert benchmark(other, "--out", copy, "--repeat", "--overwrite") == 2
-    told = capsys.readouterr().err
-    assert "is of other models, of other files, or ran them otherwise" in told
-    assert "original, onnx, peer, only" in told
-    for words, which in ((["--models.peer.amp", "bfloat16"], "models  : peer\n"), (["--shape.frames", "2"], "all: of another shape")):
-        assert benchmark(config, "--out", copy, "--repeat", "--overwrite", *words) == 2
-        assert which in capsys.readouterr().err
-    assert (copy / "repeat.json").exists(), "it is replaced by a run that was measured alone"
-    page = (copy / "report.html").read_text(encoding="utf-8")
-    (copy / "report.html").unlink()
-    assert benchmark("report", copy, "--tolerance", "0.05") == 0
-    again = (copy / "report.html").read_text(encoding="utf-8")
-    assert "Second run" in again
-    assert len(again) == pytest.approx(len(page), rel=0.01)
-
-
-def test_a_page_that_is_made_anew_tells_the_run_that_was_measured(config: Path, copy: Path) -> None:
-    assert benchmark("report", copy) == 0
-    page = html.unescape((copy / "report.html").read_text(encoding="utf-8"))
-    assert f"vidkd benchmark .../{config.name} --out=.../out --device=cpu" in page
-    assert "device: cpu\n" in page
-    assert "block_s: 0.5\n" in page, "the file leaves it at its default"
-    summary = json.loads((copy / "summary.json").read_text())
-    for name in ("command", "settings"):
-        del summary["data"][name]
-    (copy / "summary.json").write_text(json.dumps(summary))
-    assert benchmark("report", copy) == 0
-    page = html.unescape((copy / "report.html").read_text(encoding="utf-8"))
-    assert "not recorded: this summary is from before commands were kept in it" in page
-    assert "flags over it and the device are not recorded" in page
-
-
-def test_a_second_run_of_another_part_is_refused_before_it_is_measured(
-    config: Path, copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(speed_run, "run_benchmark", lambda *_, **__: pytest.fail("something was measured"))
-    for words, told in ((["--data.subset", "train"], "unlike subsets"), (["--baseline", "onnx"], "unlike baselines")):
-        assert benchmark(config, "--out", copy, "--repeat", *words) == 2
-        said = capsys.readouterr().err
-        assert told in said
-        assert f"first run : {copy}" in said
 
 
 def test_a_summary_is_replaced_only_when_asked(
@@ -225,30 +119,12 @@ def test_a_summary_is_replaced_only_when_asked(
 ) -> None:
     monkeypatch.setattr(speed_run, "run_benchmark", lambda *_, **__: pytest.fail("something was measured"))
     assert benchmark(config, "--out", copy) == 2
-    assert f"a summary lies there already: {copy / 'summary.json'}" in capsys.readouterr().err
-    for name in ("repeat.json", "repeat_measurements.json"):
-        (copy / name).write_text("of an earlier day")
-        assert benchmark(config, "--out", copy, "--repeat") == 2
-        told = capsys.readouterr().err
-        assert f"a second run lies there already: {copy / name}" in told
-        assert "--repeat --overwrite" in told
-        assert (copy / name).read_text() == "of an earlier day"
-        (copy / name).unlink()
+    assert f"a summary exists already: {copy / 'summary.json'}" in capsys.readouterr().err
     with pytest.raises(pytest.fail.Exception, match="something was measured"):
         benchmark(config, "--out", copy, "--overwrite")
 
 
-def test_a_second_run_is_replaced_when_asked_and_the_first_stays(config: Path, copy: Path) -> None:
-    first = (copy / "summary.json").read_bytes()
-    for name in ("repeat.json", "repeat_measurements.json"):
-        (copy / name).write_text("of an earlier day")
-    assert benchmark(config, "--out", copy, "--device", "cpu", "--repeat", "--overwrite") in (0, 1)
-    assert (copy / "summary.json").read_bytes() == first
-    assert read_summary(copy / "repeat.json")["data"]["rounds"] == 2
-    assert "models" in json.loads((copy / "repeat_measurements.json").read_text())
-
-
-def test_a_summary_of_something_else_makes_no_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_summary_of_something_else_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     study = {
         "schema_version": 1,
         "study": "small",
@@ -259,8 +135,8 @@ def test_a_summary_of_something_else_makes_no_page(tmp_path: Path, capsys: pytes
         "seconds": 1,
     }
     (tmp_path / "summary.json").write_text(json.dumps(study), encoding="utf-8")
-    assert benchmark("report", tmp_path) == 2
-    assert "the summary of a study, not of a benchmark: small" in capsys.readouterr().err
+    assert benchmark("compare", tmp_path / "summary.json", tmp_path / "summary.json") == 2
+    assert "not the summary of a benchmark: small" in capsys.readouterr().err
     (tmp_path / "model.onnx").write_bytes(bytes(range(256)))
     assert benchmark("compare", tmp_path / "summary.json", tmp_path / "model.onnx") == 2
     assert "not a JSON file" in capsys.readouterr().err
@@ -292,12 +168,8 @@ def test_files_below_a_root_are_named_as_the_benchmark_wrote_them(
     text = Path("out/summary.json").read_text(encoding="utf-8")
     told = json.loads(text)
     assert told["data"]["models"]["onnx"]["what"] == "rgb.onnx"
-    assert told["data"]["models"]["onnx"]["content"] == content_of(ModelSpec(checkpoint=str(files / "rgb.onnx")))
     assert {"macs", "cold_start_s"} <= set(told["methods"]["onnx"]["metrics"])
     assert str(files) not in text
-    assert f"--root=elsewhere --root={files}" in Path("out/report.html").read_text(encoding="utf-8")
-    assert benchmark(path, *words, "--repeat") in (0, 1), "one round tells of no figure whether it moved by chance"
-    assert Path("out/repeat.json").exists()
     monkeypatch.setenv("VIDKD_DATA", str(files))
     assert benchmark(path, "--out", "again", "--cold_starts", "0") == 0
     capsys.readouterr()
@@ -329,7 +201,7 @@ def test_what_cannot_be_measured_is_told_before_anything_is(
         ({"a": rgb}, ["--data.root", tmp_path / "gone"], ["not found", "--data.root on the command line"]),
         ({"a": rgb}, ["--device", "cuda"], ["cannot use device 'cuda'", "model of the benchmark : a"]),
         ({"a": onnx}, ["--device", "cuda"], ["cannot use device 'cuda'"]),
-        ({"a": rgb, "cut": {"checkpoint": str(half)}}, [], ["not a whole ONNX model", "cut"]),
+        ({"a": rgb, "cut": {"checkpoint": str(half)}}, [], ["not a model that ONNX Runtime can run", "cut"]),
         ({"a": rgb, "foreign": {"checkpoint": detector["detector"]}}, [], ["a detector, not a classifier", "foreign"]),
         ({"a": rgb}, ["--baseline", "b"], ["unknown baseline 'b'"]),
         ({"a": rgb, "two": two}, root, ["classes that are not those of tiny", "two"]),
@@ -376,23 +248,15 @@ def test_words_that_do_not_fit(measured: Path, config: Path, tmp_path: Path, cap
         (["compare", summary], "compare takes two summaries"),
         (["compare", summary, summary, "--rounds", "3"], "compare takes two summaries"),
         (["compare", summary, summary, "--tolerance", "-1"], "--tolerance must be at least 0"),
-        (["compare", summary, summary, "--out", tmp_path], "--out means nothing to compare"),
-        (["compare", summary, summary, "--root", tmp_path], "--root means nothing to compare"),
-        (["compare", summary, summary, "--repeat", "--device", "cpu"], "to mend : leave out --device, --repeat"),
-        ([config, "--tolerance", "0.1"], "--tolerance is of two runs"),
         (
             ["compare", summary, tmp_path / "none.json"],
-            f"none.json\n  found   : in {tmp_path}: broken.json\n  to mend : name the summary.json",
+            "none.json",
         ),
-        (["compare", summary, measured], f"a folder, not a summary: {measured}\n  to mend : name the summary.json"),
-        (["report"], "report takes the folder of a benchmark"),
-        (["report", measured, "--rounds", "3"], "report takes the folder of a benchmark"),
-        (["report", tmp_path], "file not found"),
+        (["compare", summary, measured], f"not a file: {measured}"),
         (["compare", summary, tmp_path / "broken.json"], "not a summary of this schema"),
         ([config, config], "one benchmark at a time"),
         ([tmp_path / "none.yaml"], "config not found"),
         ([config, "--ruonds", "3"], "unknown setting '--ruonds'\n  did you mean : --rounds"),
-        ([config, "--repaet"], "unknown setting '--repaet'\n  did you mean : --repeat"),
     ):
         assert benchmark(*words) == 2
         assert told in capsys.readouterr().err

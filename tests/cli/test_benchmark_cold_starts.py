@@ -43,7 +43,7 @@ def test_a_cold_start_that_fails_is_told_and_all_else_is_kept(
     assert second["cold_start_s"]["mean"] == 2.0
     assert "cold_start_ratio" not in second
     assert "cold start failed: a fresh process cannot answer with tiny3d: killed" in (tmp_path / "out" / "report.html").read_text()
-    assert json.loads((tmp_path / "out" / "measurements.json").read_text())["models"]["b"]["cold_starts"]
+    assert json.loads((tmp_path / "out" / "measurements.json").read_text())["b"]["cold_starts"]
 
 
 def test_a_model_that_no_fresh_process_can_open_is_told_before_anything_is_timed(

@@ -28,4 +28,4 @@ def test_every_setting_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert set(re.findall(r"^  (--[\w.]+)", listed, re.MULTILINE)) == wanted
     assert "fresh processes of each model" in " ".join(listed.split()), "with what it means"
     assert benchmark() == 2
-    assert "which benchmark?" in capsys.readouterr().err
+    assert "no benchmark given" in capsys.readouterr().err

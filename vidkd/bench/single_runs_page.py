@@ -9,7 +9,7 @@ import numpy as np
 
 from vidkd.bench.compression import compression_rows
 from vidkd.bench.results_page import markdown_table
-from vidkd.bench.speed.regressions import held_against, judged_at_fractions, judged_on_one_window
+from vidkd.bench.speed.compare import accuracy_notes, held_against
 from vidkd.bench.speed.statistics import percentile_interval
 from vidkd.bench.summary import read_summary
 from vidkd.bench.tables import Rows, interval, percent
@@ -49,9 +49,8 @@ def benchmark_section(summary: Mapping[str, Any]) -> str:
     """Heading, what its file says of it, and a row for each model."""
     data, environment = summary["data"], summary["environment"]
     judged = f"{data['name']}, '{data['subset']}'" if data["subset"] else str(data["name"])
-    judged += ", one window and crop of each clip" if judged_on_one_window(data) else ""
     facts = f"{judged}; {data['rounds']} rounds on {environment['processor']}, torch {environment['torch']}."
-    facts = " ".join([facts, *judged_at_fractions(data)])
+    facts = " ".join([facts, *accuracy_notes(data)])
     return "\n".join([f"\n## {data['benchmark']}\n", _told(data["config"]), facts + "\n", markdown_table(benchmark_rows(summary))])
 
 

@@ -5,12 +5,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from vidkd.base.progress import duration
-from vidkd.bench.speed.asked import INTERRUPTED
-from vidkd.bench.speed.regressions import Comparison, check_is_benchmark, held_against, judged_at_fractions, judged_on_one_window
+from vidkd.bench.speed.compare import accuracy_notes, check_is_benchmark, held_against
 from vidkd.bench.summary import check_summary
 from vidkd.report.figures import accuracy_by_condition
 from vidkd.report.pareto import Point, pareto_figure, parts_figure
-from vidkd.report.parts import Estimate, Figure, Report, Table, TableCell, format_estimate, format_number, is_share
+from vidkd.report.parts import Estimate, Figure, Report, Table, TableCell, format_number, is_share
 
 MIB = 2**20
 JUDGED = ("top1", "ap50", "recall50")
@@ -23,8 +22,8 @@ _CONDITION = re.compile(r"latency_ms@b(\d+)t(\d+)")
 Metrics = Mapping[str, Any]
 
 
-def benchmark_report(summary: Mapping[str, Any], *, command: str = "", config_text: str = "", repeated: Comparison | None = None) -> Report:
-    """Tables and figures of a benchmark's summary. repeated: a second run held against it.
+def benchmark_report(summary: Mapping[str, Any], *, command: str = "") -> Report:
+    """Tables and figures of a benchmark's summary.
 
     Raises DataError for a summary that does not follow the schema, or is of no benchmark.
     """
@@ -39,15 +38,14 @@ def benchmark_report(summary: Mapping[str, Any], *, command: str = "", config_te
         _conditions(methods, data),
         *_ways(methods, data),
         _models(data),
-        *([] if repeated is None else [_repeated(repeated)]),
     ]
     return Report(
         title=str(data["benchmark"]).replace("_", " "),
         subtitle=f"Speed against accuracy of {len(methods)} models, {_held_against(data, methods)}.",
         command=command,
-        config_text=config_text,
+        config_text=str(data.get("config", "")),
         tables=tuple(tables),
-        figures=tuple(_figures(methods, judged, first, _judged_on(data))),
+        figures=tuple(_figures(methods, judged, first, accuracy_notes(data))),
         notes=_notes(content),
         environment={str(name): str(value) for name, value in content["environment"].items()},
     )
@@ -57,12 +55,6 @@ def _held_against(data: Mapping[str, Any], methods: Iterable[str]) -> str:
     """What differences and ratios are to, in words."""
     names = {held_against(data, label) for label in methods} - {None, data["baseline"]}
     return f"all held against {data['baseline']}" if not names else f"held against {data['baseline']}, or what the tables name instead"
-
-
-def _judged_on(data: Mapping[str, Any]) -> list[str]:
-    """What the accuracy of classifiers is of, said beside every figure of it."""
-    words = ["Accuracy is that of one window and one crop of each clip, as it is timed."] if judged_on_one_window(data) else []
-    return [*words, *judged_at_fractions(data)]
 
 
 def _against(data: Mapping[str, Any], label: str) -> str:
@@ -113,7 +105,7 @@ def _overview(methods: Mapping[str, Metrics], content: Mapping[str, Any], judged
     sentences = (
         f"Median and 95th percentile of {_samples(content['data'], first[0])} answered at once on {_threads(first[1])}; in brackets 95 % "
         "intervals, of times over rounds, of accuracy over test groups.",
-        *_judged_on(content["data"]),
+        *accuracy_notes(content["data"]),
         "Difference: to the model that it is held against, in percentage points, paired on the same "
         f"{_samples(content['data'], 1).split()[1]}s. Ratio: how many times that model's time, median over rounds of the ratio within a "
         "round. A click on a head sorts.",
@@ -235,24 +227,6 @@ def _models(data: Mapping[str, Any]) -> Table:
     return Table(title="Models", columns=columns, rows=rows)
 
 
-def _repeated(comparison: Comparison) -> Table:
-    """Figures of the second run that differ from the first; how many there are stands in the caption."""
-    different = comparison.of("better", "worse", "unknown", "gone", "new")
-    rows = tuple((change.model, change.metric, _words(change.before), _words(change.after), change.verdict) for change in different)
-    beyond = len(comparison.of("better", "worse"))
-    caption = (
-        f"{beyond} of {len(comparison.changes)} figures differ by more than their 95 % intervals tell; accuracies are compared in pairs. "
-        + " ".join(f"{note[0].upper()}{note[1:]}." for note in comparison.notes)
-    ).strip()
-    return Table(title="Second run", columns=("model", "figure", "first", "second", "verdict"), rows=rows, caption=caption)
-
-
-def _words(figure: tuple[float, tuple[float, float] | None] | None) -> str:
-    if figure is None:
-        return EMPTY
-    return " ".join(part for part in format_estimate(Estimate(value=figure[0], ci95=figure[1], percent=False)) if part)
-
-
 def _figures(methods: Mapping[str, Metrics], judged: str | None, first: tuple[int, int], judged_on: Iterable[str]) -> Iterable[Figure]:
     styles = {label: number for number, label in enumerate(methods)}
     alone = _at(1, first[1])
@@ -311,7 +285,7 @@ def _notes(content: Mapping[str, Any]) -> dict[str, str]:
     data, environment = content["data"], content["environment"]
     shown = f"{data['name']}, {data['subset']}" if data["subset"] else "noise: speed alone"
     notes = {"baseline": data["baseline"], "shown": shown, "rounds": str(data["rounds"]), "time": duration(content["seconds"])}
-    if data.get(INTERRUPTED):
+    if data.get("interrupted"):
         notes["rounds"] += ": interrupted, so fewer than asked for, or fewer cold starts"
     cores, load = environment.get("cores of this process"), environment.get("load before", "")
     notes |= {"processor": environment.get("processor", "unknown"), "cores": str(cores)}

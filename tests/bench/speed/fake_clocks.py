@@ -18,7 +18,7 @@ class FakeCuda:
     """`torch.cuda` of a GPU that works off what is launched while the host goes on."""
 
     def __init__(self, host: FakeTime) -> None:
-        self.host, self.free_at, self.events = host, 0.0, 0
+        self.host, self.free_at = host, 0.0
 
     def launch(self, seconds: float) -> None:
         """Queue a kernel of so many seconds."""
@@ -26,20 +26,3 @@ class FakeCuda:
 
     def synchronize(self) -> None:
         self.host.now = max(self.host.now, self.free_at)
-
-    def Event(self, *, enable_timing: bool) -> "FakeEvent":
-        assert enable_timing
-        self.events += 1
-        return FakeEvent(self)
-
-
-class FakeEvent:
-    def __init__(self, cuda: FakeCuda) -> None:
-        self.cuda, self.at = cuda, -1.0
-
-    def record(self) -> None:
-        self.at = max(self.cuda.free_at, self.cuda.host.now)
-
-    def elapsed_time(self, other: "FakeEvent") -> float:
-        assert self.cuda.host.now >= other.at, "asked before the GPU was waited for"
-        return 1e3 * (other.at - self.at)

@@ -16,11 +16,10 @@ from vidkd.base.errors import CheckpointError, ConfigError, DataError
 from vidkd.base.files import read_json
 from vidkd.bench.intervals import Cell, bootstrap_ci
 from vidkd.bench.speed import draws
-from vidkd.bench.speed.accuracy import check_same_kind, judge_clips, judge_frames, shown_clips, shown_frames
+from vidkd.bench.speed.accuracy import check_same_kind, difference, judge_clips, judge_frames, shown_clips, shown_frames
 from vidkd.bench.speed.config import DataSpec, ModelSpec
 from vidkd.bench.speed.end_to_end import ClipReader
 from vidkd.bench.speed.opening import OpenModel, open_model
-from vidkd.bench.speed.pairs import difference
 from vidkd.bench.speed.statistics import Figure, percentile_interval
 from vidkd.cli.main import run_verb
 from vidkd.data.learned_from import LearnedFrom

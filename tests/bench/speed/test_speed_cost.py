@@ -1,7 +1,6 @@
 """Parameters, multiply-accumulates and bytes: counted where a network is there, told where a file tells, unknown otherwise."""
 
 import math
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from torch import nn
 from vidkd.base.errors import ConfigError
 from vidkd.bench.speed import cost as cost_module
 from vidkd.bench.speed.config import ModelSpec, ShapeSpec
-from vidkd.bench.speed.cost import content_of, cost_of
+from vidkd.bench.speed.cost import cost_of
 from vidkd.bench.speed.opening import ClipInput, OpenModel, open_model
 from vidkd.compress.detector_export import export_detector
 from vidkd.models.darknet import Darknet, to_cfg
@@ -150,25 +149,6 @@ def test_openvino_counts_both_of_its_files(tmp_path: Path) -> None:
     path = tiny_export(tmp_path / "rgb.xml")
     found = cost_of(ModelSpec(checkpoint=str(path)), open_model(ModelSpec(checkpoint=str(path)), threads=1))
     assert found.file_bytes == path.stat().st_size + path.with_suffix(".bin").stat().st_size
-
-
-def test_a_model_is_known_by_what_its_files_hold(checkpoint: Path, exported: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    (run / "checkpoints").mkdir(parents=True)
-    shutil.copyfile(checkpoint, run / "checkpoints" / "best.pt")
-    shutil.copyfile(exported, tmp_path / "other_name.onnx")
-    hashes = [content_of(ModelSpec(checkpoint=str(path))) for path in (checkpoint, run, exported, tmp_path / "other_name.onnx")]
-    assert hashes[0] == hashes[1] != hashes[2] == hashes[3]
-    tiny_checkpoint(run / "checkpoints" / "best.pt", seed=1)
-    assert content_of(ModelSpec(checkpoint=str(run))) != hashes[0]
-    assert content_of(ModelSpec(backbone="tiny3d")) is None
-    assert content_of(ModelSpec(checkpoint=str(exported), runtime="openvino")) == hashes[2], "the same file, whatever runs it"
-    names = tmp_path / "names"
-    names.write_text("cat")
-    darknet = ModelSpec(detector=str(tmp_path / "x.cfg"), weights=str(exported), names=str(names))
-    before = content_of(darknet)
-    names.write_text("dog")
-    assert content_of(darknet) != before
 
 
 def test_an_operation_that_is_not_known_is_no_zero(monkeypatch: pytest.MonkeyPatch) -> None:

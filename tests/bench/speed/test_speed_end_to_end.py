@@ -1,6 +1,7 @@
 """From file to answer: what is decoded, what each part takes, on time that moves only when told and on real files."""
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,8 @@ from fake_clocks import FakeTime
 from numpy.typing import NDArray
 from speed_models import FRAMES, tiny_checkpoint, tiny_classifier
 
+from vidkd.base.timing import timed
 from vidkd.bench.speed.accuracy import shown_clips
-from vidkd.bench.speed.clocks import HostClock
 from vidkd.bench.speed.config import Benchmark, BenchmarkConfig, DataSpec, ModelSpec
 from vidkd.bench.speed.end_to_end import ClipReader, FrameReader, end_to_end_block, samples_of
 from vidkd.bench.speed.opening import ClipInput, OpenModel, open_model
@@ -106,7 +107,7 @@ def test_parts_are_apart_and_flow_is_what_it_adds(view: str) -> None:
         input=ClipInput(view=view, frames=1, size=1),  # type: ignore[arg-type]
         classes=(),
     )
-    clock = HostClock(time)
+    clock = partial(timed, clock=time)
     found = end_to_end_block(opened, SlowReader(time, flow=view == "flow"), calls=3, clock=clock, host=clock)
     assert seen == [1, 2, 3, 4], "the first is not timed"
     assert found["decode"] == pytest.approx([0.3] * 3)

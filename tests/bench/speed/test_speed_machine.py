@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from vidkd.bench.speed.machine import governor, machine, other_libraries, processor_flags, same_machine, tell_cuda, tf32_in_libraries
+from vidkd.bench.speed.machine import governor, machine, processor_flags, same_machine, tell_cuda, tf32_in_libraries
 
 
 def test_the_environment_names_what_decides_speed() -> None:
@@ -63,9 +63,3 @@ def test_machines_are_the_same_by_processor_and_cores() -> None:
     assert not same_machine(one, {**one, "cores of this process": "1"})
     assert not same_machine(one, {**one, "gpu": "Y"})
     assert not same_machine({**one, "processor flags": "avx2"}, {**one, "processor flags": "avx2 avx512_vnni"}), "integers are faster there"
-
-
-def test_libraries_are_unlike_by_their_versions() -> None:
-    one = {"processor": "X", "torch": "2.13", "onnxruntime": "1.20"}
-    assert other_libraries(one, {**one, "processor": "Y"}) == []
-    assert other_libraries(one, {"torch": "2.14", "openvino": "2026"}) == ["torch 2.13 and 2.14"]

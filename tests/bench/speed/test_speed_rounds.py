@@ -3,10 +3,11 @@
 from functools import partial
 
 import pytest
+import torch
 from fake_clocks import FakeCuda, FakeTime
 
-from vidkd.bench.speed.clocks import CudaClock, HostClock, clock_of
-from vidkd.bench.speed.rounds import block, calls_in, interleave
+from vidkd.base.timing import timed
+from vidkd.bench.speed.rounds import block, calls_in, clock_of, interleave
 from vidkd.bench.speed.statistics import ratio
 
 
@@ -32,7 +33,7 @@ def test_a_round_in_hand_is_finished_and_none_begun_once_it_is_over(over_after: 
 
 def test_the_first_call_of_a_block_is_not_timed() -> None:
     host, costs = FakeTime(), iter([5.0, 0.1, 0.2, 0.3])
-    seconds = block(lambda: host.spend(next(costs)), calls=3, clock=HostClock(host))
+    seconds = block(lambda: host.spend(next(costs)), calls=3, clock=partial(timed, clock=host))
     assert seconds == pytest.approx([0.1, 0.2, 0.3])
 
 
@@ -44,7 +45,7 @@ def test_a_block_holds_as_many_calls_as_its_time_allows(seconds: float, calls: i
 def test_a_slow_spell_of_the_machine_hits_all_and_leaves_the_ratio_alone() -> None:
     """Every round has a pace of its own, up to nine times slower; twice as slow stays twice as slow."""
     host, pace = FakeTime(), {"now": 1.0}
-    clock = HostClock(host)
+    clock = partial(timed, clock=host)
 
     def turn(seconds: float) -> list[float]:
         return block(lambda: host.spend(seconds * pace["now"]), calls=4, clock=clock)
@@ -68,8 +69,7 @@ def test_a_gpu_is_timed_by_its_own_work_and_not_by_when_the_host_returns() -> No
         host.spend(0.001)
         cuda.launch(0.05)
 
-    assert CudaClock(cuda).seconds(answer) == pytest.approx(0.051)
-    assert cuda.events == 2
+    assert timed(answer, clock=host, synchronise=cuda.synchronize) == pytest.approx(0.051)
     assert host.now == pytest.approx(10.051)
 
 
@@ -82,9 +82,12 @@ def test_what_the_host_does_after_the_gpu_counts_too() -> None:
         cuda.synchronize()  # the result is fetched
         host.spend(0.02)  # and turned into boxes
 
-    assert CudaClock(cuda).seconds(answer) == pytest.approx(0.07)
+    assert timed(answer, clock=host, synchronise=cuda.synchronize) == pytest.approx(0.07)
 
 
-def test_a_device_has_its_clock() -> None:
-    assert clock_of("cpu").name == clock_of("mps").name == "host clock"
-    assert clock_of("cuda").name == "CUDA events"
+def test_a_gpu_is_waited_for_before_and_after(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[str] = []
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: waited.append("cuda"))
+    clock_of("cpu")(lambda: waited.append("call"))
+    clock_of("cuda")(lambda: waited.append("call"))
+    assert waited == ["call", "cuda", "call", "cuda"]

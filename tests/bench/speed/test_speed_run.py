@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from fake_clocks import FakeCuda, FakeTime
 
+from vidkd.base.timing import timed
 from vidkd.bench.speed import run as speed_run
-from vidkd.bench.speed.clocks import CudaClock, HostClock
 from vidkd.bench.speed.config import Benchmark, BenchmarkConfig, DataSpec, ModelSpec
 from vidkd.bench.speed.opening import ClipInput, OpenModel
 from vidkd.bench.speed.run import Condition, _Shown, _shown, _timed
@@ -62,7 +62,7 @@ def test_libraries_are_told_of_tf32_for_as_long_as_is_measured(tf32: bool, withi
 
 def test_turns_calls_and_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     time, noted = FakeTime(), []
-    monkeypatch.setattr(speed_run, "clock_of", lambda _: HostClock(time))
+    monkeypatch.setattr(speed_run, "clock_of", lambda _: partial(timed, clock=time))
 
     def answer(name: str, threads: int, batch: Any) -> None:
         time.spend(SECONDS[name] * len(batch) / threads)
@@ -89,7 +89,9 @@ def test_a_model_on_a_gpu_is_timed_by_events(monkeypatch: pytest.MonkeyPatch) ->
     """The host returns at once; its own clock would say a thousandth of a second."""
     time = FakeTime()
     cuda = FakeCuda(time)
-    monkeypatch.setattr(speed_run, "clock_of", lambda device: CudaClock(cuda) if device == "cuda" else HostClock(time))
+    monkeypatch.setattr(
+        speed_run, "clock_of", lambda device: partial(timed, clock=time, synchronise={"cuda": cuda.synchronize}.get(device))
+    )
 
     def answer(name: str, batch: Any) -> None:
         time.spend(0.001)

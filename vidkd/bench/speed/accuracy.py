@@ -11,11 +11,10 @@ import torch
 
 from vidkd.base.errors import ConfigError, DataError
 from vidkd.bench.collect import as_cell
-from vidkd.bench.intervals import Cell, bootstrap_ci
+from vidkd.bench.intervals import Cell, bootstrap_ci, paired_difference
 from vidkd.bench.observed import ACCURACY
 from vidkd.bench.speed.config import DataSpec
 from vidkd.bench.speed.draws import Drawn, Draws, JudgedOn, clip_draws, clips_identity, frame_draws, metric_interval, recall_draws
-from vidkd.bench.speed.kept import ONE_WINDOW
 from vidkd.bench.speed.opening import OpenModel, autocast
 from vidkd.bench.speed.statistics import Figure
 from vidkd.data.config import CacheConfig, DataConfig
@@ -168,7 +167,7 @@ def _further(found: Mapping[str, float], values: Draws, main: str, n: int) -> di
 
 def _windows(data: DataConfig) -> str:
     parts = len(data.observe.judged_fractions)
-    return ONE_WINDOW + (f" at {parts} observed shares" if parts > 1 else "")
+    return "one window and crop of each" + (f" at {parts} observed shares" if parts > 1 else "")
 
 
 def _judged(opened: OpenModel, spec: DataSpec, data: DataConfig, clips: Clips, amp: str | None) -> Judgement:
@@ -222,3 +221,21 @@ def check_same_kind(opened: Mapping[str, OpenModel]) -> None:
     if len(kinds) > 1:
         named = {f"a_{kind}": label for kind, label in kinds.items()}
         raise ConfigError("classifiers and detectors in one benchmark", **named, to_mend="benchmark them apart")
+
+
+def difference(accuracy: Accuracy, base: Accuracy) -> tuple[str, Figure] | None:
+    """The name of the main metric, and `accuracy` minus `base` in it with the interval over test groups.
+
+    None where the two were not judged on the same clips, or not on the same frames and classes. The groups that are drawn are the same for
+    both, so the interval is that of the differences within the draws; it is None with one group.
+    """
+    if accuracy.cell is not None and base.cell is not None and np.array_equal(np.asarray(accuracy.cell.clip), np.asarray(base.cell.clip)):
+        found = paired_difference([accuracy.cell], [base.cell], over=("groups",))
+        return ACCURACY, Figure(value=found.mean, ci95=found.ci95, n=found.cells)
+    mine, other = accuracy.drawn, base.drawn
+    if mine is None or other is None or mine.on != other.on:
+        return None
+    metric = mine.metric
+    value = accuracy.metrics[metric].value - base.metrics[metric].value
+    drawn = mine.values[metric] - other.values[metric] if metric in mine.values else np.zeros(0)
+    return metric, Figure(value=value, ci95=metric_interval(metric, drawn, signed=True))

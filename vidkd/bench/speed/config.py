@@ -10,13 +10,14 @@ from typing import Any, Literal
 import yaml
 
 from vidkd.base.errors import ConfigError, UnknownFlagError, unknown_name
+from vidkd.base.roots import find_below
 from vidkd.detection.opening import TORCHVISION, names_run
 
 EXPORTED = (".onnx", ".xml", ".tflite")
 NAMED = ("checkpoint", "backbone", "detector")
 OF_DETECTORS = ("weights", "names", "metadata", "resize", "score", "nms_iou")
 OF_EXPORTED = ("onnxruntime", "openvino")
-WAY = ("backbone", "resize", "runtime", "score", "nms_iou", "compile", "amp", "direct", "input")
+FILES = ("checkpoint", "beside", "detector", "weights", "names", "metadata", "source")
 OF_FRAMES = ("layout", "annotations", "classes", "paths", "every")
 
 
@@ -102,13 +103,6 @@ class ModelSpec:
     def what(self) -> str:
         """The file, folder or name."""
         return next(str(getattr(self, name)) for name in NAMED if getattr(self, name) is not None)
-
-    @property
-    def way(self) -> dict[str, Any]:
-        """How it is run, and what it is where no file says so, as plain values; what is left at its default is not among them."""
-        said = {name: getattr(self, name) for name in WAY}
-        named = {"detector": self.detector} if self.detector is not None and self.detector.startswith(TORCHVISION) else {}
-        return {**named, **{name: value for name, value in said.items() if value is not None and value is not False}}
 
     @property
     def is_run(self) -> bool:
@@ -299,6 +293,43 @@ def read_benchmark(path: Path | str, overrides: Sequence[str] = (), *, roots: Se
         lines = {label.replace(" ", "_"): text for label, text in error.lines.items()}
         raise ConfigError(error.what, **{**lines, "benchmark": path}) from error
     return Benchmark(config, path, tuple(overrides), tuple(roots))
+
+
+def located(benchmark: Benchmark) -> BenchmarkConfig:
+    """The configuration with every path as it leads to its file here, by which models and data are opened.
+
+    Raises ConfigError, naming the model's label, for a file that no folder has, and for annotations. A data set that is nowhere keeps its
+    path: who reads it says what was expected there.
+    """
+    models = {label: _located_model(benchmark, label, spec) for label, spec in benchmark.config.models.items()}
+    data = None if benchmark.config.data is None else _located_data(benchmark, benchmark.config.data)
+    return dataclasses.replace(benchmark.config, models=models, data=data)
+
+
+def _folders(benchmark: Benchmark) -> tuple[Path, ...]:
+    return (*benchmark.roots, Path())
+
+
+def _located_model(benchmark: Benchmark, label: str, spec: ModelSpec) -> ModelSpec:
+    named = {key: name for key in FILES if (name := getattr(spec, key)) is not None and not name.startswith(TORCHVISION)}
+    found: dict[str, Any] = {
+        key: str(find_below(name, _folders(benchmark), named_by=f"models.{label}.{key} in {benchmark.path}")) for key, name in named.items()
+    }
+    return dataclasses.replace(spec, **found)
+
+
+def _located_data(benchmark: Benchmark, spec: DataSpec) -> DataSpec:
+    root, manifest = (_if_there(benchmark, name) if name else name for name in (spec.root, spec.manifest))
+    spec = dataclasses.replace(spec, root=root or "", manifest=manifest)
+    if not spec.annotations or not spec.root or not Path(spec.root).is_dir():
+        return spec
+    folders = (Path(spec.root), *_folders(benchmark))  # as in a training they are first of all those of the data set
+    files = [find_below(name, folders, named_by=f"data.annotations of {benchmark.path}") for name in spec.annotations]
+    return dataclasses.replace(spec, annotations=[str(file.absolute()) for file in files])
+
+
+def _if_there(benchmark: Benchmark, name: str) -> str:
+    return next((str(folder / name) for folder in _folders(benchmark) if (folder / name).exists()), name)
 
 
 def _flags(words: Sequence[str]) -> list[tuple[str, str]]:

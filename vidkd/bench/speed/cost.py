@@ -1,7 +1,6 @@
 """What a model costs whatever runs it: parameters, multiply-accumulates by two counters, bytes on disk. What is not known stays unknown."""
 
 import dataclasses
-import hashlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,13 +13,11 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vidkd.base.errors import ConfigError
-from vidkd.base.files import sha256
-from vidkd.bench.speed.config import EXPORTED, ModelSpec
+from vidkd.bench.speed.config import ModelSpec
 from vidkd.bench.speed.opening import OpenModel, open_model
 from vidkd.detection.saved import load_detector
 from vidkd.models.darknet import Darknet
 from vidkd.models.macs import network_cost
-from vidkd.models.saved import checkpoint_in
 from vidkd.runtime.onnx_network import external_files
 
 
@@ -144,21 +141,6 @@ def _by_torch(network: nn.Module, inputs: Sequence[Tensor]) -> int:
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
     return int(counter.get_total_flops()) // 2
-
-
-def content_of(spec: ModelSpec) -> str | None:
-    """A hash of the files that a model consists of, whatever they are called; None for random weights."""
-    if spec.backbone is not None:
-        return None
-    files = [file for name in (spec.what, spec.beside) if name is not None for file in _files(Path(name))]
-    files += [Path(name) for name in (spec.weights, spec.names, spec.metadata) if name is not None]
-    digest = hashlib.sha256("".join(sha256(file) for file in files if file.is_file()).encode())
-    return digest.hexdigest()[:16]
-
-
-def _files(path: Path) -> list[Path]:
-    """An exported file with its weights, the checkpoint of a run, or the file itself."""
-    return _parts(path) if path.suffix.lower() in EXPORTED else [checkpoint_in(path)]
 
 
 def _file_bytes(spec: ModelSpec, opened: OpenModel) -> int:

@@ -8,9 +8,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from vidkd.bench.speed.clocks import Clock
 from vidkd.bench.speed.config import DataSpec
 from vidkd.bench.speed.opening import ClipInput, OpenModel
+from vidkd.bench.speed.rounds import Clock
 from vidkd.bench.speed.two_streams import joined
 from vidkd.data.config import DataConfig
 from vidkd.data.dataset import ClipDataset
@@ -99,7 +99,7 @@ def end_to_end_block(opened: OpenModel, reader: Reader, *, calls: int, clock: Cl
     for _ in range(calls):
         plain_s = _seconds_of(reader.read_without_flow, host)[0] if _has_flow(opened) else None
         read_s, sample = _seconds_of(reader.read, host)
-        model_s = clock.seconds(lambda sample=sample: opened.answer(sample))  # type: ignore[misc]
+        model_s = clock(lambda sample=sample: opened.answer(sample))  # type: ignore[misc]
         parts = {TOTAL: read_s + model_s, DECODE: read_s if plain_s is None else plain_s, MODEL: model_s}
         if plain_s is not None:
             parts[FLOW] = max(0.0, read_s - plain_s)
@@ -114,7 +114,7 @@ def _has_flow(opened: OpenModel) -> bool:
 
 def _seconds_of(function: Callable[[], Any], host: Clock) -> tuple[float, Any]:
     found: list[Any] = []
-    return host.seconds(lambda: found.append(function())), found[0]
+    return host(lambda: found.append(function())), found[0]
 
 
 def samples_of(reader: Reader, count: int) -> NDArray[Any]:

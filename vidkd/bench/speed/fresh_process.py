@@ -8,6 +8,7 @@ An exported file is opened without torch, as `vidkd predict` opens it.
 import json
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 MARK = "vidkd cold start: "
@@ -34,7 +35,6 @@ def start(request: dict[str, Any]) -> dict[str, Any]:
     from one moment, the start of the system, in all processes.
     """
     from vidkd.bench.speed.config import ModelSpec, ShapeSpec
-    from vidkd.bench.speed.memory import peak_bytes, peak_gpu_bytes
     from vidkd.bench.speed.opening import open_model
 
     spec, shape = ModelSpec(**request["spec"]), ShapeSpec(**request["shape"])
@@ -54,6 +54,22 @@ def start(request: dict[str, Any]) -> dict[str, Any]:
         "peak_gpu_bytes": peak_gpu_bytes(),
         "torch": "torch" in sys.modules,
     }
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has held. ru_maxrss is not reset when a process is started, so Linux's own mark comes first."""
+    import resource
+
+    status = Path("/proc/self/status")
+    if status.exists():
+        return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def peak_gpu_bytes() -> int | None:
+    """The most memory of tensors on the GPU; None without CUDA in use."""
+    cuda = sys.modules["torch"].cuda if "torch" in sys.modules else None
+    return int(cuda.max_memory_allocated()) if cuda is not None and cuda.is_initialized() else None
 
 
 if __name__ == "__main__":

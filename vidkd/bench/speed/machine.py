@@ -9,7 +9,7 @@ from typing import Any
 
 from vidkd.base import processor
 from vidkd.base.cores import available_cores
-from vidkd.engine.environment import PACKAGES, environment
+from vidkd.engine.environment import environment
 from vidkd.runtime.onnx_network import TF32_OVERRIDE
 
 RUNTIMES = ("onnxruntime", "openvino", "ai-edge-litert")
@@ -102,13 +102,6 @@ def tell_cuda(torch: Any, *, tf32: bool) -> dict[str, str]:
 def same_machine(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
     """Whether two environments are of one kind of machine, so that seconds of one can be held against seconds of the other."""
     return all(first.get(name) == second.get(name) for name in ("processor", "processor flags", "cores", "cores of this process", "gpu"))
-
-
-def other_libraries(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
-    """The libraries of which two environments have unlike versions, with both."""
-    names = ("vidkd", "python", *PACKAGES, *RUNTIMES)
-    pairs = {name: (first.get(name), second.get(name)) for name in names}
-    return [f"{name} {one} and {other}" for name, (one, other) in pairs.items() if None not in (one, other) and one != other]
 
 
 def _on(value: object) -> str:

@@ -1,29 +1,24 @@
-"""What a benchmark leaves: summary.json, in the schema of all studies, and measurements.json with every single call and clip."""
+"""What a benchmark leaves: summary.json, in the schema of all studies, and measurements.json with every call."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from vidkd.bench.speed.asked import COMMAND, INTERRUPTED, SETTINGS, kept_command, kept_settings
+from vidkd.bench.speed.accuracy import difference
 from vidkd.bench.speed.end_to_end import TOTAL
-from vidkd.bench.speed.kept import KIND, NAME, SHORT, identity_of, kept_accuracy, kept_samples, short_accuracy
-from vidkd.bench.speed.pairs import pairs_of
 from vidkd.bench.speed.run import Condition, ModelResult, Results
 from vidkd.bench.speed.statistics import Figure, median, p95, rate, ratio
-from vidkd.bench.summary import Method, Metric, build_summary
+from vidkd.bench.summary import Method, Metric, Paired, build_summary
 
-SCHEMA_VERSION = 1
 MIB = 2**20
 
 
-def summary_of(results: Results, config_text: str = "", command: Sequence[str] = ()) -> dict[str, Any]:
+def summary_of(results: Results, config_text: str = "", command: str = "") -> dict[str, Any]:
     """The content of summary.json.
 
-    Every figure has one cell, for a benchmark is of single models: `values` holds it, `mean` repeats it, `ci95` is its interval over rounds
-    (accuracy: over test groups). Of how many calls a latency is stands in `latency_n@...`. `data.models` tells what each model is, by
-    the path that the benchmark wrote, and `against` which other one its ratios and its difference are to; `data.measurements` is a hash of
-    the measurements that belong to it; `data.interrupted` is there where the user stopped it, and then `rounds` and `cold_starts` are those
-    that there are. config_text: of the file; command: the words that it was run by.
+    A benchmark is of single models, so every figure has one cell: `values` holds it, `mean` repeats it, `ci95` is its interval over rounds
+    (accuracy: over test groups). `latency_n@...` is the number of calls. `data.models` describes each model; `against` is the model that
+    its ratios and its difference are to. `data.interrupted` is there if the user stopped the run. config_text: of the file.
     """
     config, cell = results.config, _cell(results)
     figures = {
@@ -47,19 +42,28 @@ def summary_of(results: Results, config_text: str = "", command: Sequence[str] =
         "baseline": config.base,
         "rounds": len(next(iter(results.models[config.base].latency.values()))),
         "cold_starts": max(len(model.cold) for model in results.models.values()),
-        **({INTERRUPTED: True} if results.interrupted else {}),
+        **({"interrupted": True} if results.interrupted else {}),
         "cold_start_threads": config.threads[0],
-        "shape": dataclasses.asdict(config.shape),
-        "models": {
-            label: {**_facts(model), "way": config.models[label].way, "against": config.against(label)}
-            for label, model in results.models.items()
-        },
-        NAME: identity_of(measurements_of(results)),
+        "models": {label: {**_facts(model), "against": config.against(label)} for label, model in results.models.items()},
+        "device": results.device,
         "config": config_text,
-        COMMAND: kept_command(command) if command else None,
-        SETTINGS: kept_settings(config, results.device),
+        "command": command,
     }
     return build_summary(config.name, data, results.environment, methods, pairs_of(results), results.seconds)
+
+
+def pairs_of(results: Results) -> list[Paired]:
+    """The main metric (top-1, AP50 or recall) of every model minus that of the model it is compared with, paired on the same samples."""
+    pairs = []
+    for label, model in results.models.items():
+        against = results.config.against(label)
+        base = None if against is None else results.models[against].accuracy
+        if against is None or base is None or model.accuracy is None:
+            continue
+        if (found := difference(model.accuracy, base)) is not None:
+            metric, figure = found
+            pairs.append(Paired(method=label, against=against, metric=metric, difference=figure.value, ci95=figure.ci95, pairs=figure.n))
+    return pairs
 
 
 def figures_of(model: ModelResult, base: ModelResult, *, seed: int = 0) -> dict[str, Figure]:
@@ -132,10 +136,7 @@ def _facts(model: ModelResult) -> dict[str, Any]:
         "what": model.what,
         "runs_on": model.runs_on,
         "input": model.input,
-        "clock": model.clock,
-        "content": model.content,
         "judged_on": None if model.accuracy is None else model.accuracy.on,
-        SHORT: None if model.accuracy is None or model.accuracy.drawn is None else short_accuracy(model.accuracy),
         "fractions": [] if model.accuracy is None else list(model.accuracy.fractions),
         "torch_at_start": model.cold[0].torch if model.cold else None,
         "cold_start_failed": model.cold_failure,
@@ -148,23 +149,12 @@ def _cell(results: Results) -> str:
 
 
 def measurements_of(results: Results) -> dict[str, Any]:
-    """The content of measurements.json: seconds of all calls by condition and round, of parts from file to answer, and of cold starts;
-    and what accuracy is of (`kept_accuracy`).
-    """
-    judged = {label: model.accuracy for label, model in results.models.items() if model.accuracy is not None}
+    """The content of measurements.json: seconds of all calls by condition and round, of the parts from file to answer, of cold starts."""
     return {
-        "schema_version": SCHEMA_VERSION,
-        "kind": KIND,
-        "baseline": results.config.base,
-        "samples": kept_samples(judged.values()),
-        "models": {
-            label: {
-                "latency_s": {str(condition): rounds for condition, rounds in model.latency.items()},
-                "end_to_end_s": {str(condition): [dict(parts) for parts in rounds] for condition, rounds in model.end_to_end.items()},
-                "cold_starts": [dataclasses.asdict(start) for start in model.cold],
-                "counts": dict(judged[label].counts) if label in judged else {},
-                "accuracy": kept_accuracy(judged[label]) if label in judged else None,
-            }
-            for label, model in results.models.items()
-        },
+        label: {
+            "latency_s": {str(condition): rounds for condition, rounds in model.latency.items()},
+            "end_to_end_s": {str(condition): [dict(parts) for parts in rounds] for condition, rounds in model.end_to_end.items()},
+            "cold_starts": [dataclasses.asdict(start) for start in model.cold],
+        }
+        for label, model in results.models.items()
     }

@@ -1,12 +1,16 @@
 """Alternatives measured in turn, so that what else the machine does hits all of them alike."""
 
+import sys
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from functools import partial
+from typing import TypeAlias, TypeVar
 
-from vidkd.bench.speed.clocks import Clock
+from vidkd.base.timing import timed
 
 Name = TypeVar("Name")
 Value = TypeVar("Value")
+Clock: TypeAlias = Callable[[Callable[[], object]], float]
+"""Gives the seconds of one call."""
 
 
 def interleave(
@@ -41,9 +45,16 @@ def interleave(
 def block(call: Callable[[], object], *, calls: int, clock: Clock) -> list[float]:
     """Seconds of each of `calls` calls, after one that is not timed: what the model before left in caches and threads is gone by then."""
     call()
-    return [clock.seconds(call) for _ in range(calls)]
+    return [clock(call) for _ in range(calls)]
 
 
 def calls_in(seconds: float, *, block_s: float, most: int) -> int:
     """How many calls of so many seconds each a block of `block_s` seconds holds: at least one, at most `most`."""
     return max(1, min(most, int(block_s / seconds) if seconds > 0 else most))
+
+
+def clock_of(device: str) -> Clock:
+    """The clock for calls on a device: that of the host, which waits until a GPU is idle before and after the call."""
+    if device == "cpu":
+        return timed
+    return partial(timed, synchronise=getattr(sys.modules["torch"], device).synchronize)

@@ -15,17 +15,16 @@ from numpy.typing import NDArray
 
 from vidkd.base.cores import check_threads
 from vidkd.base.errors import CheckpointError, VidkdError
+from vidkd.base.timing import timed
 from vidkd.bench.speed.accuracy import Accuracy, check_data_set, check_same_kind, judge_clips, judge_frames, shown_clips, shown_frames
-from vidkd.bench.speed.clocks import Clock, HostClock, clock_of
 from vidkd.bench.speed.cold_start import ColdStart, cold_start
-from vidkd.bench.speed.config import Benchmark, BenchmarkConfig, DataSpec, ShapeSpec
-from vidkd.bench.speed.cost import Cost, content_of, cost_of
+from vidkd.bench.speed.config import Benchmark, BenchmarkConfig, DataSpec, ShapeSpec, located
+from vidkd.bench.speed.cost import Cost, cost_of
 from vidkd.bench.speed.direct import NetworkInput
 from vidkd.bench.speed.end_to_end import ClipReader, FrameReader, Parts, Reader, end_to_end_block, samples_of
 from vidkd.bench.speed.machine import load, machine, tell_cuda, tf32_in_libraries
 from vidkd.bench.speed.opening import FrameInput, OpenModel, open_model
-from vidkd.bench.speed.places import located
-from vidkd.bench.speed.rounds import block, calls_in, interleave
+from vidkd.bench.speed.rounds import Clock, block, calls_in, clock_of, interleave
 from vidkd.detection.annotations import BoxManifest
 from vidkd.engine.allocator import keep_freed_memory
 from vidkd.engine.checkpoint import warn_if_unfinished
@@ -34,11 +33,8 @@ from vidkd.engine.settings import read_flags
 
 log = logging.getLogger(__name__)
 
-KEPT, LEFT = "kept for the next call", "as the C library does by itself"
 Rounds = list[list[float]]
 """Seconds of calls, by round."""
-Check = Callable[[Mapping[str, Mapping[str, str]], Mapping[str, str]], None]
-"""Takes `runs_on` and `clock` of every model by its label, and the environment."""
 
 
 @dataclass(frozen=True, order=True)
@@ -56,9 +52,8 @@ class Condition:
 class ModelResult:
     """What was found out of one model.
 
-    what: the file, folder or name as the benchmark wrote it. latency: seconds of calls, by round. end_to_end: seconds of the parts of a
-    sample's way from its file, by round; of single samples. clock: how calls were timed. content: a hash of its files; None for random
-    weights. accuracy: None for what is not judged, or without a data set. cold: none where one failed; cold_failure: why it did.
+    what: the file, folder or name as the benchmark wrote it. latency: seconds of calls, by round. end_to_end: seconds of the parts from
+    file to answer, by round; of single samples. accuracy: None for what is not judged. cold: empty if one failed; cold_failure: why.
     """
 
     label: str
@@ -66,8 +61,6 @@ class ModelResult:
     runs_on: str
     input: str
     kind: str
-    clock: str
-    content: str | None
     cost: Cost
     accuracy: Accuracy | None
     latency: Mapping[Condition, Rounds]
@@ -109,8 +102,8 @@ class _Shown:
     manifest: str | None = None
 
 
-def run_benchmark(benchmark: Benchmark, *, device: str = "auto", check: Check | None = None) -> Results:
-    """Measure everything that the configuration asks for. check: what may refuse to go on when it is known what runs each model.
+def run_benchmark(benchmark: Benchmark, *, device: str = "auto") -> Results:
+    """Measure everything that the configuration asks for.
 
     Ctrl-C ends the timings with the round that runs, and what whole rounds told is returned, or KeyboardInterrupt raised if none is whole.
 
@@ -119,22 +112,19 @@ def run_benchmark(benchmark: Benchmark, *, device: str = "auto", check: Check | 
     """
     check_threads(*benchmark.config.threads, where="threads")
     with tf32_in_libraries(benchmark.config.tf32):
-        return _measured(benchmark, device, check)
+        return _measured(benchmark, device)
 
 
-def _measured(benchmark: Benchmark, device: str, check: Check | None) -> Results:
+def _measured(benchmark: Benchmark, device: str) -> Results:
     begun = time.monotonic()
     config = located(benchmark)
-    # or the time of a call would depend on which sizes other models have allocated and freed before it
-    kept = keep_freed_memory()
+    keep_freed_memory()  # or the time of a call would depend on which sizes other models have allocated and freed before it
     if config.data is not None:
         frames = bool(config.data.of_frames) or all(spec.detector for spec in config.models.values())
         check_data_set(config.data, detectors=frames, given=_place_of_root(benchmark))
-    environment = {**machine(), **tell_cuda(torch, tf32=config.tf32), "freed memory": KEPT if kept else LEFT}
+    environment = {**machine(), **tell_cuda(torch, tf32=config.tf32)}
     opened = {label: _open(config, label, config.threads[0], device) for label in config.models}
     check_same_kind(opened)
-    if check is not None:
-        check({label: {"runs_on": one.runs_on, "clock": clock_of(one.clock_device).name} for label, one in opened.items()}, environment)
     _try_cold_starts(config, device)
     shown = _shown(dataclasses.replace(benchmark, config=config), opened)
     log.info("counting parameters and multiply-accumulates")
@@ -156,8 +146,6 @@ def _measured(benchmark: Benchmark, device: str, check: Check | None) -> Results
             runs_on=model.runs_on,
             input=str(_input_of(model, shown[label])),
             kind=model.kind,
-            clock=clock_of(model.clock_device).name,
-            content=content_of(config.models[label]),
             cost=costs[label],
             accuracy=shown[label].accuracy,
             latency=latency[label],
@@ -272,7 +260,7 @@ def _timed(
             read = shown[label].reader
             if read is not None:
                 turns["end_to_end", label, Condition(1, threads)] = partial(
-                    end_to_end_block, model, read(), calls=config.end_to_end, clock=clock_of(model.clock_device), host=HostClock()
+                    end_to_end_block, model, read(), calls=config.end_to_end, clock=clock_of(model.clock_device), host=timed
                 )
     measured = interleave(
         turns,
