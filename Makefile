@@ -23,7 +23,7 @@ demo-detection: .venv/ready
 	$(MAKE) -j 2 shapes-oracle shapes-student
 	$(BIN)/vidkd train_selector $(STREAMS)/train_*.mp4 --validate $(STREAMS)/val_*.mp4 $(PAIR) $(LEARNS) --threads 1 --out runs/selectors/shapes.pt --overwrite
 	$(BIN)/vidkd compare_streams configs/studies/streams/demo_detection.yaml --root runs/data/street_shapes --out runs/demo-detection --workers 2
-	$(BIN)/vidkd tkd $(STREAMS)/test_01.mp4 $(PAIR) $(LEARNS) --selector runs/selectors/shapes.pt --out runs/demo-detection/stream
+	$(BIN)/vidkd tkd $(STREAMS)/test_01.mp4 $(PAIR) $(LEARNS) --policy runs/selectors/shapes.pt --out runs/demo-detection/stream
 	cp runs/demo-detection/stream/test_01/annotated.mp4 runs/demo-detection/
 
 shapes-oracle shapes-student: .venv/ready

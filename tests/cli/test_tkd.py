@@ -45,11 +45,15 @@ def test_all_that_comes_of_a_video(
     assert [float(row["loss_before"]) for row in losses] == [key["loss_before"] for key in keys]
     assert [row["outcome"] for row in losses] == [key["outcome"] for key in keys]
     learning = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["learning"]
-    assert (learning["selector"], learning["calls"], learning["share"]) == ("fixed", 4, 0.2)
+    assert (learning["policy"], learning["calls"], learning["share"]) == ("fixed", 4, 0.2)
     assert sum(learning["outcomes"].values()) == 4
     assert learning["disagreement"] == {"first_quarter": keys[0]["disagreement"], "last_quarter": keys[-1]["disagreement"]}
     said = capsys.readouterr().out
     assert "20 frames, 4 calls of the oracle (20.0 %)" in said
+    cost = learning["cost"]
+    assert cost["learning_ms_per_frame"] == pytest.approx(sum(learning["ms_a_frame"].values()), abs=0.01)
+    assert cost["ratio"] == pytest.approx(cost["learning_ms_per_frame"] / cost["oracle_ms_per_frame"], rel=0.01)
+    assert f"cost: {cost['learning_ms_per_frame']:.1f} ms per frame, " in said
     first, last = keys[0]["disagreement"], keys[-1]["disagreement"]
     assert f"(0: none), first quarter of the calls {first:.3f}, last {last:.3f}" in said
     unlearned = learning["without_learning"]
@@ -76,7 +80,7 @@ def test_all_that_comes_of_a_video(
 
 def test_a_video_that_is_shorter_than_the_window_is_the_window(video: Path, networks: list[str], tmp_path: Path) -> None:
     for policy in ("random", "fixed"):
-        assert run(video, networks, tmp_path / policy, "--selector", policy, "--window", 200, "--budget", 0.1) == 0
+        assert run(video, networks, tmp_path / policy, "--policy", policy, "--window", 200, "--budget", 0.1) == 0
         assert len(lines(tmp_path / policy / "street" / "key_frames.jsonl")) == 2
     assert run(video, networks, tmp_path / "half", "--window", 200, "--budget", 0.2, "--every", 2) == 0
     assert len(lines(tmp_path / "half" / "street" / "key_frames.jsonl")) == 2, "of the ten frames that are looked at"
@@ -110,7 +114,7 @@ def break_at(monkeypatch: pytest.MonkeyPatch, learner: type, position: int) -> N
 
 
 def test_a_head_that_is_added_is_saved_with_the_student_and_learns_on(video: Path, networks: list[str], tmp_path: Path) -> None:
-    chosen = ("--selector", selector_file(tmp_path / "selector.pt"), "--update.trains", "added")
+    chosen = ("--policy", selector_file(tmp_path / "selector.pt"), "--update.trains", "added")
     assert run(video, networks, tmp_path, *chosen, "--save-student", tmp_path / "after") == 0
     (begun,) = (Darknet.from_cfg(word.partition("=")[2]) for word in networks if word.startswith("--student="))
     grown = Darknet.from_cfg(tmp_path / "after" / "student.cfg")
@@ -133,7 +137,7 @@ def selector_file(path: Path) -> Path:
 def test_killed_and_gone_on_is_the_uninterrupted_run(
     video: Path, networks: list[str], tmp_path: Path, selector: str, position: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    chosen = ("--selector", selector if selector == "random" else selector_file(tmp_path / "selector.pt"), "--seed", "3")
+    chosen = ("--policy", selector if selector == "random" else selector_file(tmp_path / "selector.pt"), "--seed", "3")
     assert run(video, networks, tmp_path / "whole", *chosen, "--save-student", tmp_path / "after_whole") == 0
     with monkeypatch.context() as patch:
         break_at(patch, SynchronousLearner, position)
@@ -213,8 +217,8 @@ def test_the_name_of_a_policy_is_no_file_whatever_lies_in_the_working_folder(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "fixed").write_text("notes")
-    assert run(video, networks, tmp_path / "out", "--selector", "fixed") == 0
-    assert json.loads((tmp_path / "out" / "street" / "run.json").read_text(encoding="utf-8"))["selector"] == "fixed"
+    assert run(video, networks, tmp_path / "out", "--policy", "fixed") == 0
+    assert json.loads((tmp_path / "out" / "street" / "run.json").read_text(encoding="utf-8"))["policy"] == "fixed"
 
 
 def test_boxes_of_key_frames(video: Path, networks: list[str], tmp_path: Path) -> None:
@@ -231,7 +235,10 @@ def test_boxes_of_key_frames(video: Path, networks: list[str], tmp_path: Path) -
 def test_beside_the_stream(
     video: Path, networks: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    start = time.monotonic()
     assert run(video, networks, tmp_path / "whole", "--asynchronous", "--save-student", tmp_path / "after") == 0
+    assert time.monotonic() - start > 1.9  # 20 frames at 10 a second
+    assert "read at its own frame rate" in capsys.readouterr().err
     assert 1 <= len(lines(tmp_path / "whole" / "street" / "key_frames.jsonl")) <= 4
     assert (tmp_path / "after" / "student.weights").exists()
     with monkeypatch.context() as patch:

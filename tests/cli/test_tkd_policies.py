@@ -73,7 +73,7 @@ def test_a_selector_that_a_study_would_refuse_is_told_at_once(
 ) -> None:
     selector = tmp_path / "selector.pt"
     save_selector(selector, KeyFrameLSTM(SelectorConfig(features=8, units=4)), {"videos": {"train": [content_of(video)]}})
-    assert run(video, networks, tmp_path / "out", "--selector", selector, "--compare-policies", 0.1) == 2
+    assert run(video, networks, tmp_path / "out", "--policy", selector, "--compare-policies", 0.1) == 2
     error = capsys.readouterr().err
     assert "would judge the selector by what it knows already" in error
     assert f"the selector {selector} has seen {video} in its training" in error

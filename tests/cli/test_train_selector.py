@@ -123,7 +123,7 @@ def test_a_selector_of_another_student_is_told(
 
 
 def run_tkd(video: Path, student: list[str], networks: list[str], selector: Path, out: Path, *more: str) -> int:
-    arguments = [str(video), *student, networks[3], "--selector", str(selector), "--score", "0.3", "--device", "cpu", "--threads", "1"]
+    arguments = [str(video), *student, networks[3], "--policy", str(selector), "--score", "0.3", "--device", "cpu", "--threads", "1"]
     files = ["--formats", "jsonl", "--seconds", "0.3", "--out", str(out)]
     return run_verb("tkd", [*arguments, *files, "--budget", "0.25", "--window", "8", *more])
 
@@ -195,6 +195,6 @@ def test_what_is_printed() -> None:
         "trained on 100 frames, judged on 40: best epoch 2 of 3\nvalidation loss 0.2500, rank correlation with the truth 0.612"
     )
     backwards = train_selector.report(dataclasses.replace(trained, rank_correlation=-0.343), 100, 40)
-    assert backwards.endswith("no better than chance on the other videos: give more videos (--joined, --records), or use --selector fixed")
+    assert backwards.endswith("no better than chance on the other videos: give more videos (--joined, --records), or use --policy fixed")
     still = dataclasses.replace(trained, rank_correlation=float("nan"))
     assert train_selector.report(still, 100, 40).endswith("rank correlation unknown: what it predicts, or the truth, never varies")

@@ -48,6 +48,36 @@ def test_coco(tmp_path: Path) -> None:
     assert reading.notes == ("1 boxes left out: without area",)
 
 
+@pytest.mark.parametrize(
+    ("names", "groups"),
+    [
+        (["street_0001.jpg", "street_0002.jpg", "mall_0001.jpg"], ["street", "street", "mall"]),
+        (["a_frame1.jpg", "a_frame12.jpg", "frame_1.jpg"], ["a", "a", "frame"]),
+        (["in_mp4-7_jpg.rf.0a1b.jpg", "in_mp4-12_jpg.rf.ff00.jpg"], ["in", "in"]),
+        (["one/0001.jpg", "one/0002.jpg", "two/0001.jpg"], ["one", "one", "two"]),
+        (["all/a_0001.jpg", "all/b_0001.jpg"], ["all/a", "all/b"]),  # one folder is no video
+        (["IMG_0012.jpg", "COCO_val2014_000000000042.jpg", "000000000042.jpg", "2007_000027.jpg", "cat1.jpg", "cat.jpg"], None),
+    ],
+)
+@pytest.mark.parametrize("layout", ["coco", "yolo"])
+def test_frames_of_one_video_are_one_group(tmp_path: Path, layout: str, names: list[str], groups: list[str] | None) -> None:
+    images(tmp_path, *(f"images/train/{name}" for name in names))
+    if layout == "coco":
+        rows_of = [
+            {"id": number, "file_name": f"images/train/{name}", "width": WIDTH, "height": HEIGHT} for number, name in enumerate(names)
+        ]
+        texts(tmp_path, {"annotations/instances_train.json": json.dumps(coco(images=rows_of, annotations=[]))})
+    else:
+        texts(tmp_path, {f"labels/train/{name.removesuffix('.jpg')}.txt": "" for name in names} | {"classes.txt": "cat"})
+    found = {frame.path.removeprefix("images/train/"): frame.group for frame in read(layout, tmp_path).manifest.frames}
+    assert [found[name] for name in names] == (groups or [f"images/train/{name}" for name in names])
+
+
+def test_the_video_id_of_a_coco_image_is_its_group(tmp_path: Path) -> None:
+    document = coco(images=[{**row, "video_id": 7} for row in coco()["images"]])
+    assert {frame.group for frame in read("coco", coco_tree(tmp_path, document)).manifest.frames} == {"video 7"}
+
+
 def test_coco_beside_the_images(tmp_path: Path) -> None:
     texts(tmp_path, {"train/_annotations.coco.json": json.dumps(coco())})
     images(tmp_path, "train/a.jpg", "train/b.jpg")

@@ -150,6 +150,15 @@ def test_placements_are_drawn_over_their_whole_range() -> None:
     assert (ratios.min(), ratios.max()) == (pytest.approx(1 / 1.5, abs=0.05), pytest.approx(1.5, abs=0.05))
 
 
+def test_a_stretched_image_is_stretched_in_training_too() -> None:
+    rng = np.random.default_rng(0)
+    as_judged = config(resize="stretch", min_scale=1.0, max_scale=1.0, stretch=1.0)
+    found = random_placement((60, 80), (64, 96), as_judged, rng)
+    assert (found.height, found.width, found.top, found.left) == (64, 96, 0, 0)
+    draws = [random_placement((30, 80), (64, 96), config(resize="stretch", stretch=1.0), rng) for _ in range(20)]
+    assert [draw.width / draw.height for draw in draws] == pytest.approx([96 / 64] * 20, abs=0.05)
+
+
 def test_the_same_draws_give_the_same_sample() -> None:
     samples = [training_sample(drawn(BOXES), config(colour=0.4, hue=0.1), np.random.default_rng(4)) for _ in range(2)]
     assert torch.equal(samples[0].image, samples[1].image)

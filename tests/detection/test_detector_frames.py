@@ -57,6 +57,12 @@ def test_a_data_set_without_subsets_trains_on_all_but_the_groups_held_out(tmp_pa
     assert keys(chosen(tmp_path, *frames, validation_fraction=0.25, split_seed=5).val) != keys(run.val)
 
 
+def test_one_video_is_never_split(tmp_path: Path) -> None:
+    frames = [frame_of(BOX, path="a.mp4", index=index) for index in range(8)]
+    with pytest.raises(DataError, match=r"no video can be held out(.|\n)*1: a\.mp4"):
+        chosen(tmp_path, *frames, validation_fraction=0.25)
+
+
 def test_frames_that_may_lack_boxes_are_trained_on_only_if_asked_for_and_never_judged_on(tmp_path: Path) -> None:
     frames = [
         frame_of(BOX, path="a.mp4", subset="train"),

@@ -11,7 +11,12 @@ from vidkd.detection.online.account import Account, KeyFrameRow, read_account, w
 
 
 def line(frame, *, called=False, answered=None, failed=None, key=None, **update):
-    learning = {"called": called, "answered": answered, "failed": failed, "seconds": {"student": 0.5, "oracle": 0.25 * called}}
+    learning = {
+        "called": called,
+        "answered": answered,
+        "failed": failed,
+        "seconds": {"student": 0.5, **({"oracle": 0.25} if called else {})},
+    }
     if answered is not None:
         update = {"disagreement": 0.5, "outcome": "kept", "loss_before": 2.0, "loss_after": 1.0, "replay_before": None, **update}
         update = {"replay_after": None, "interpolated": None, **update}
@@ -47,6 +52,13 @@ def test_in_step(write):
     assert (account.frames, account.share) == (4, 0.75)
     assert account.seconds == {"student": 2.0, "oracle": 0.75}
     assert account.outcomes == {"kept": 1, "failed": 1, "rolled_back": 1}
+
+
+def test_the_cost_is_all_work_per_frame_against_one_call(write):
+    account = read_account(write(line(0, called=True, answered=0), *(line(index) for index in range(1, 10))))
+    assert account.cost == pytest.approx({"learning_ms_per_frame": 525.0, "oracle_ms_per_frame": 250.0, "ratio": 2.1})
+    assert account.as_row()["cost"]["ratio"] == 2.1
+    assert read_account(write(line(0))).cost is None
 
 
 def test_beside_the_stream_answers_and_failures_are_those_of_an_earlier_call(write):

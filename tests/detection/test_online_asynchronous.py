@@ -226,7 +226,7 @@ class Moody(Painter):
     def __call__(self, frames):
         if self.calls == 1:
             self.calls += 1
-            raise ValueError("out of sorts")
+            raise OSError("out of sorts")
         return super().__call__(frames)
 
 
@@ -239,22 +239,29 @@ def test_an_oracle_that_throws_is_counted_and_logged(caplog):
             until(lambda: not running._busy.is_set())
     assert [record.called for record in records] == [True] * 5
     assert [record.answered for record in records] == [None, 0, None, 2, 3]
-    assert [record.failed for record in records] == [None, None, "ValueError: out of sorts", None, None]
+    assert [record.failed for record in records] == [None, None, "OSError: out of sorts", None, None]
     assert (running.failures, running.timeouts) == (1, 0)
-    assert "oracle or update failed at frame 1 (1 failures): ValueError: out of sorts" in caplog.text
+    assert "oracle failed at frame 1 (1 failures): OSError: out of sorts" in caplog.text
 
 
-def test_an_update_that_throws_is_counted_too():
+@pytest.mark.parametrize("last", [False, True])
+def test_an_update_that_throws_ends_the_run(last):
     running = learner()
 
     def learn(look, answer):
-        raise MemoryError("too little")
+        raise TypeError("wrong shape")
 
     running.pupil.learn = learn
-    with running:
-        running.step(frame_with())
-        until(lambda: not running._busy.is_set())
-        assert running.step(frame_with()).record.failed == "MemoryError: too little"
+
+    def along(steps):
+        with running:
+            for _ in range(steps):
+                running.step(frame_with())
+                until(lambda: not running._busy.is_set())
+
+    with pytest.raises(TypeError, match="wrong shape"):
+        along(1 if last else 3)
+    assert running.position == 1
     assert running.published.newest().number == 0
 
 

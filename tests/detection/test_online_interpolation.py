@@ -95,8 +95,7 @@ def test_without_shares_nothing_is_interpolated_and_one_share_of_all_changes_not
 
 def test_a_trainer_that_takes_no_steps_keeps_no_weights_to_go_back_to():
     light = student()
-    trainer = Trainer(light, Update(steps=0))
-    assert trainer.update.interpolate
+    trainer = Trainer(light, Update(steps=0, interpolate=SHARES))
     assert trainer.interpolate(keys(light, 1)[0]) is None
     assert trainer.state()["retention"]["began"] == []
 

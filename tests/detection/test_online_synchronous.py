@@ -10,7 +10,8 @@ from online_samples import NAMES, Painter, detector, frame_with, oracle, stream,
 from vidkd.base.errors import ConfigError
 from vidkd.detection.metrics import f1_against
 from vidkd.detection.online import BoxOracle, HeadOracle, Replay, SynchronousLearner, Update
-from vidkd.detection.online.lesson import Pupil
+from vidkd.detection.online.distillation import LOSSES
+from vidkd.detection.online.oracle import may_fail
 from vidkd.detection.policies import CallBudget, FixedInterval, LstmSelector, Policy, open_policy
 from vidkd.models.selector import KeyFrameLSTM, SelectorConfig
 from vidkd.runtime.detections import Detections
@@ -173,21 +174,31 @@ def test_an_oracle_that_throws_costs_its_call_and_the_student_goes_on(caplog):
     assert "oracle failed at frame 4 (2 failures): RuntimeError: no memory" in caplog.text
 
 
-def test_an_update_that_throws_costs_its_call_and_the_student_goes_on(caplog):
-    running, learn = learner(budget=(1, 2), update=Update(steps=1)), Pupil.learn
+@pytest.mark.parametrize("kind", [TypeError, ValueError, RuntimeError])
+def test_a_broken_loss_ends_the_run(kind, monkeypatch):
+    def broken(*_):
+        raise kind("wrong shape")
 
-    def failing(pupil, look, answer):
-        if look.detections.frame_index == 2:
-            raise MemoryError("too little")
-        return learn(pupil, look, answer)
+    monkeypatch.setitem(LOSSES, "oracle_assigned", broken)
+    with pytest.raises(kind, match="wrong shape"):
+        learner().step(frame_with())
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Pupil, "learn", failing)
-        records = [running.step(frame).record for frame in stream(6)]
-    assert [record.failed for record in records] == [None, None, "MemoryError: too little", None, None, None]
-    assert [record.answered for record in records] == [0, None, None, None, 4, None]
-    assert (running.failures, running.version) == (1, 2)
-    assert "update failed at frame 2 (1 failures): MemoryError: too little" in caplog.text
+
+def test_a_broken_oracle_ends_the_run():
+    class Broken(Painter):
+        def __call__(self, frames):
+            raise TypeError("a mistake in the code")
+
+    with pytest.raises(TypeError, match="a mistake"):
+        learner(asked=BoxOracle(Broken(), NAMES)).step(frame_with())
+
+
+def test_what_onnx_runtime_raises_may_fail():
+    from onnxruntime.capi.onnxruntime_pybind11_state import Fail
+
+    assert may_fail(Fail("no"))
+    assert may_fail(TimeoutError())
+    assert not may_fail(KeyError("boxes"))
 
 
 def test_an_answer_that_is_known_is_not_asked_for():

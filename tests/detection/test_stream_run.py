@@ -20,8 +20,8 @@ from stream_samples import FPS, NAMES, SETTINGS, CountingStepper, SquareDetector
 from vidkd.base.errors import ConfigError, DataError
 from vidkd.detection.stream import claim, outputs, parts, run
 from vidkd.detection.stream.parts import PartWriter
-from vidkd.detection.stream.run import speeds
-from vidkd.video import joining, open_video, write_video
+from vidkd.detection.stream.run import in_real_time, speeds
+from vidkd.video import Frame, joining, open_video, write_video
 
 FILES = {"annotated.mp4", "coco.json", "detections.csv", "detections.jsonl", "mot.txt", "run.json"}
 
@@ -351,3 +351,16 @@ def test_the_speed_of_a_stage_is_that_of_its_own_seconds():
 def test_settings_that_cannot_be(wrong, message):
     with pytest.raises(ConfigError, match=message):
         run.StreamConfig(**wrong)
+
+
+def test_frames_in_real_time_come_no_sooner_than_their_times():
+    now, waits = [100.0], []
+
+    def sleep(seconds):
+        waits.append(round(seconds, 6))
+        now[0] += seconds
+
+    frames = [Frame(image=np.zeros((2, 2, 3), np.uint8), index=index, time_s=5 + index / 10) for index in range(5)]
+    for frame in in_real_time(iter(frames), lambda: now[0], sleep):
+        now[0] += 0.15 if frame.index == 1 else 0.04  # one frame takes longer than it lasts
+    assert waits == [0.06, 0.01, 0.06]

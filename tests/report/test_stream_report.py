@@ -49,7 +49,7 @@ def rows(report, title: str) -> list[tuple[object, ...]]:
 
 
 def test_the_numbers(folder: Path) -> None:
-    report = stream_report(folder, ACCOUNT, budget=0.05, selector="fixed")
+    report = stream_report(folder, ACCOUNT, budget=0.05, policy="fixed")
     assert rows(report, "Calls") == [("fixed", 100, 0.05, 5, 0.05, 4)]
     assert rows(report, "What became of the key frames") == [
         ("kept: the student learned", 3, 0.6),
@@ -73,10 +73,10 @@ def test_the_numbers(folder: Path) -> None:
 
 
 def test_a_stream_without_calls_or_answers(folder: Path) -> None:
-    report = stream_report(folder, Account(frames=3, keys=(), seconds={"student": 1.0}), budget=0.05, selector="fixed")
+    report = stream_report(folder, Account(frames=3, keys=(), seconds={"student": 1.0}), budget=0.05, policy="fixed")
     assert [table.title for table in report.tables] == ["Calls", "Time"]
     assert report.figures == ()
-    failed = stream_report(folder, Account(frames=3, keys=(key(0, None, "failed"),)), budget=0.05, selector="fixed")
+    failed = stream_report(folder, Account(frames=3, keys=(key(0, None, "failed"),)), budget=0.05, policy="fixed")
     assert failed.figures == ()
 
 
@@ -124,17 +124,17 @@ def test_key_frames_with_the_boxes_of_both(tmp_path: Path) -> None:
 
 def test_how_many_key_frames_have_pictures(folder: Path) -> None:
     strip = Strip(title="frame", rows=())
-    some = stream_report(folder, ACCOUNT, budget=0.05, selector="fixed", strips=[strip] * 3)
+    some = stream_report(folder, ACCOUNT, budget=0.05, policy="fixed", strips=[strip] * 3)
     assert some.strips_caption.startswith("3 of 5 key frames, spread evenly over those that the oracle answered.")
-    every = stream_report(folder, ACCOUNT, budget=0.05, selector="fixed", strips=[strip] * 5)
+    every = stream_report(folder, ACCOUNT, budget=0.05, policy="fixed", strips=[strip] * 5)
     assert every.strips_caption == "Only boxes of a score of at least 0.4 are drawn: those that count in the disagreement."
 
 
 def test_the_student_as_it_began_stands_beside(folder: Path) -> None:
-    plain = stream_report(folder, ACCOUNT, budget=0.05, selector="fixed")
+    plain = stream_report(folder, ACCOUNT, budget=0.05, policy="fixed")
     assert plain.text.startswith("Whether learning helped cannot be told from this run alone.")
     judged = [BesideUnlearned(frame=frame, learned=0.4, began=0.9, taught=frame > 0) for frame in (0, 20, 60, 80)]
-    report = stream_report(folder, ACCOUNT, budget=0.05, selector="fixed", judged=judged)
+    report = stream_report(folder, ACCOUNT, budget=0.05, policy="fixed", judged=judged)
     assert report.tables[0].title == "Disagreement with and without learning"
     assert report.text.startswith("On the 3 key frames after its first update")
     assert report.notes["disagreement on key frames, without and with learning"] == "90.0 % \N{RIGHTWARDS ARROW} 40.0 %"

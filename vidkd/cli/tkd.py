@@ -4,7 +4,7 @@ Writes what detect writes, and key_frames.jsonl, losses.csv and report.html. Kil
 unless --asynchronous. docs/tkd.md tells the rest.
 
   vidkd tkd street.mp4 --student tiny.cfg --weights tiny.weights --names coco.names --oracle yolox_nano.onnx --out learned
-  vidkd tkd videos/ --student runs/tiny --oracle yolox_nano.onnx --selector selector.pt --budget 0.05 --out learned --update.lr 1e-4
+  vidkd tkd videos/ --student runs/tiny --oracle yolox_nano.onnx --policy selector.pt --budget 0.05 --out learned --update.lr 1e-4
 """
 
 import argparse
@@ -54,7 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "inputs", nargs="+", metavar="VIDEO", help="video files, folders, globs in quotes, image sequences, a camera's number, rtsp://..."
     )
     add_learning_arguments(parser)
-    parser.add_argument("--selector", default="fixed", metavar="NAME", help="who chooses key frames: a policy, or the file of a selector")
+    parser.add_argument(
+        "--policy", default="fixed", metavar="NAME", help="what chooses key frames: a policy, or the file of a trained selector"
+    )
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="each input gets a folder of its own in it")
     parser.add_argument(
         "--save-student", type=Path, metavar="DIR", help="keep the student as it is after the last frame: cfg, weights, names"
@@ -65,7 +67,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         FLAG, nargs="+", type=float, metavar="SHARE", help="compare all policies along each video at these shares of calls, for the report"
     )
-    parser.add_argument("--asynchronous", action="store_true", help="oracle and training run beside the stream; no going on after a kill")
+    parser.add_argument(
+        "--asynchronous",
+        action="store_true",
+        help="oracle and training run in parallel to the stream; a file is read at its frame rate; cannot be resumed",
+    )
     parser.add_argument(
         "--timeout",
         type=float,
@@ -139,8 +145,8 @@ def job_of(arguments: argparse.Namespace, inputs: Sequence[str]) -> Job:
     log.info("opening %s and %s", arguments.student, arguments.oracle)  # before what runs them is imported
     config = load_learning_config(LearningConfig, arguments.settings, seed=arguments.seed)
     budget_of(arguments)
-    open_policy(arguments.selector, seed=arguments.seed)
-    stream = stream_config(arguments, batch=1)
+    open_policy(arguments.policy, seed=arguments.seed)
+    stream = dataclasses.replace(stream_config(arguments, batch=1), real_time=arguments.asynchronous)
     region = region_of(arguments)
     light, heavy = student_files(arguments), oracle_files(arguments)
     student = open_student(light)
@@ -177,6 +183,10 @@ def _check(arguments: argparse.Namespace, inputs: Sequence[str]) -> None:
     check_policies(arguments, inputs)
     if not arguments.asynchronous and any(map(is_live, inputs)):
         sys.stderr.write("vidkd: a live source waits for oracle and training, and loses frames meanwhile; --asynchronous does not\n")
+    if arguments.asynchronous and not all(map(is_live, inputs)):
+        sys.stderr.write(
+            "vidkd: with --asynchronous a file is read at its own frame rate, as from a camera; without it, as fast as it can be\n"
+        )
 
 
 def _timeout_s(arguments: argparse.Namespace) -> float | None:
@@ -200,9 +210,9 @@ def _own_record(arguments: argparse.Namespace) -> dict[str, Any]:
     from vidkd.base.files import sha256
     from vidkd.detection.policies import names_selector
 
-    selector = arguments.selector
+    policy = arguments.policy
     return {
-        "selector": f"sha256 {sha256(selector)[:16]}" if names_selector(selector) else selector,
+        "policy": f"sha256 {sha256(policy)[:16]}" if names_selector(policy) else policy,
         "emit_oracle": arguments.emit_oracle,
         "asynchronous": arguments.asynchronous,
         "timeout_s": _timeout_s(arguments),
@@ -270,7 +280,7 @@ def _learning(source: "StreamSource", job: Job, stack: contextlib.ExitStack) -> 
     torch.manual_seed(arguments.seed)
     student = job.student.copy().for_update(job.config.update, seed=arguments.seed)
     frames = frames_wanted(source, job.stream)
-    parts = student, job.oracle, open_policy(arguments.selector, seed=arguments.seed), budget_of(arguments, frames=frames)
+    parts = student, job.oracle, open_policy(arguments.policy, seed=arguments.seed), budget_of(arguments, frames=frames)
     if arguments.asynchronous:
         beside = AsynchronousLearner(
             *parts, update=job.config.update, replay=job.config.replay, timeout_s=_timeout_s(arguments) or TIMEOUT_S
@@ -303,7 +313,7 @@ def write_account(item: str, job: Job) -> None:
         folder,
         account,
         budget=arguments.budget,
-        selector=Path(arguments.selector).name,
+        policy=Path(arguments.policy).name,
         strips=strips,
         judged=judged,
         policies=policies_of(folder),
@@ -312,7 +322,7 @@ def write_account(item: str, job: Job) -> None:
         write_key_frames(folder / KEY_FRAMES, account.keys)
         write_losses(folder / LOSSES, account.keys)
         render_report(folder / REPORT, page)
-        chosen = {"selector": Path(arguments.selector).name, "budget": arguments.budget}
+        chosen = {"policy": Path(arguments.policy).name, "budget": arguments.budget}
         told = {"without_learning": as_row(judged)} if judged else {}
         write_json(folder / SUMMARY, {**read_json(folder / SUMMARY), "learning": {**chosen, **account.as_row(), **told}})
 
@@ -331,7 +341,7 @@ def _told(item: str, job: Job, summary: Mapping[str, Any]) -> str:
     saved = job.saved_in(item)
     note = f"\nstudent: {saved}" if saved is not None else ""
     unlearned = read_json(folder / SUMMARY)["learning"].get("without_learning")
-    chose = job.arguments.selector not in BLIND
+    chose = job.arguments.policy not in BLIND
     told = report(read_account(folder / "detections.jsonl"), summary, str(folder), unlearned, chose=chose)
     return f"{told}\nwritten: {folder / REPORT}{note}"
 
@@ -361,4 +371,16 @@ def report(
     parts = ", ".join(f"{part} {spent:.1f}" for part, spent in account.ms_a_frame.items())
     whole = summary["frames_per_second"].get("end_to_end", 0.0)
     words.append(f"{whole:.1f} frames a second; of a frame's milliseconds, over all frames: {parts}")
-    return "\n".join(words)
+    return "\n".join([*words, *_cost(account)])
+
+
+def _cost(account: "Account") -> list[str]:
+    """What learning cost against the oracle on every frame, where the lines tell what a call takes."""
+    cost = account.cost
+    if cost is None:
+        return []
+    ratio = cost["ratio"]
+    compared = f"{ratio:.1f} times as much as" if ratio >= 1 else f"{100 * ratio:.0f} % of"
+    hint = "; the oracle alone would be faster and better" if ratio >= 1 else ""
+    learning, oracle = cost["learning_ms_per_frame"], cost["oracle_ms_per_frame"]
+    return [f"cost: {learning:.1f} ms per frame, {compared} the oracle on every frame ({oracle:.1f} ms){hint}"]

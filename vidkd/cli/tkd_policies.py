@@ -68,7 +68,7 @@ def compare_policies(item: str, job: "Job") -> None:
         heads=job.config.update.loss in NEEDS_HEADS,
         shares=arguments.compare_policies,
         seed=arguments.seed,
-        selector=Path(arguments.selector) if names_selector(arguments.selector) else None,
+        selector=Path(arguments.policy) if names_selector(arguments.policy) else None,
     )
     parser = argparse.ArgumentParser()
     compare_streams.add_arguments(parser)

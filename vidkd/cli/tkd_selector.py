@@ -30,7 +30,7 @@ def compare_with_selector(
     from vidkd.engine.sources import is_live
     from vidkd.video.content import content_of
 
-    selector = arguments.selector
+    selector = arguments.policy
     if not names_selector(selector):
         return []
     about, detector = read_about(selector), student.detector

@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("inputs", nargs="+", metavar="VIDEO", help="videos to learn from: files, folders, globs in quotes, image sequences")
     parser.add_argument("--validate", nargs="+", required=True, metavar="VIDEO", help="other videos, by which training is judged and ended")
     add_learning_arguments(parser)
-    parser.add_argument("--out", required=True, type=Path, metavar="F", help="the selector's file, for `vidkd tkd --selector F`")
+    parser.add_argument("--out", required=True, type=Path, metavar="F", help="the selector's file, for `vidkd tkd --policy F`")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="where records are kept (default: records/ beside the selector)")
     parser.add_argument("--joined", action="store_true", help="the videos of each side are one stream, in the order named")
     add_count(
@@ -222,4 +222,4 @@ def report(trained: "TrainedSelector", frames: int, judged: int) -> str:
     told = f"{first}\nvalidation loss {loss:.4f}, rank correlation {order}"
     if math.isnan(trained.rank_correlation) or trained.rank_correlation > 0:
         return told
-    return f"{told}\nit chooses no better than chance on the other videos: give more videos (--joined, --records), or use --selector fixed"
+    return f"{told}\nit chooses no better than chance on the other videos: give more videos (--joined, --records), or use --policy fixed"

@@ -72,6 +72,8 @@ def read_frames(config: BoxDataConfig) -> RunFrames:
     if config.validation_fraction > 0:
         held = _held_out_groups(train, config.validation_fraction, config.split_seed)
         val += [frame for frame in train if frame.group in held and frame.complete]
+        if not val:
+            raise _nothing_held_out(manifest.name, train)
         train = [frame for frame in train if frame.group not in held]
     if config.incomplete == "leave_out":
         train = [frame for frame in train if frame.complete]
@@ -116,6 +118,15 @@ def _held_out_groups(frames: list[LabelledFrame], fraction: float, seed: int) ->
         for label in (sorted(set(frame.labels[~frame.ignore].tolist())) or [None])
     ]
     return {clip.group for clip in hold_out_groups(stand_ins, fraction, seed)[1]}
+
+
+def _nothing_held_out(name: str, train: list[LabelledFrame]) -> DataError:
+    groups = sorted({frame.group for frame in train})
+    return DataError(
+        f"data set '{name}': no video can be held out for validation",
+        videos=f"{len(groups)}: {shortened(groups)}",
+        to_mend="every class needs two videos (folders, or names such as street_0001.jpg); or split by hand: a val subset in the data set",
+    )
 
 
 def check_training(frames: RunFrames, config: BoxDataConfig) -> None:

@@ -23,9 +23,9 @@ class BoxTransformConfig:
     Args:
         width: width in pixels that the network sees.
         height: its height in pixels.
-        resize: how an image meets a network of another shape in evaluation, see `vidkd.runtime.letterbox`.
+        resize: how an image meets a network of another shape, see `vidkd.runtime.letterbox`.
         fill: grey value 0 to 255 of what no image covers.
-        min_scale: training scales the letterboxed image by a factor drawn from here, evenly on a log scale,
+        min_scale: training scales the resized image by a factor drawn from here, evenly on a log scale,
         max_scale: to here; below 1 it is placed anywhere in the picture, above 1 a random part of it is seen.
         stretch: width and height are scaled apart by a factor of up to this, drawn from [1 / stretch, stretch]; 1 keeps the shape.
         min_kept: boxes of which less than this share of the area is left in the picture are dropped.
@@ -163,12 +163,16 @@ def _quarter(
 
 
 def random_placement(size: tuple[int, int], canvas: tuple[int, int], config: BoxTransformConfig, rng: np.random.Generator) -> Placement:
-    """Scale, shape and place drawn from `rng`, always by four draws. size, canvas: height and width."""
+    """Scale, shape and place drawn from `rng`, always by four draws. size, canvas: height and width.
+
+    Scale 1 is the size at which evaluation sees the image: fitted into the canvas, or with `resize: stretch` stretched over it.
+    """
     draws = rng.random(4)
-    fit = min(canvas[0] / size[0], canvas[1] / size[1])
-    scale = fit * config.min_scale * (config.max_scale / config.min_scale) ** draws[0]
+    fits = canvas[0] / size[0], canvas[1] / size[1]
+    fit_y, fit_x = fits if config.resize == "stretch" else (min(fits), min(fits))
+    scale = config.min_scale * (config.max_scale / config.min_scale) ** draws[0]
     shape = math.sqrt(config.stretch ** (2 * draws[1] - 1))
-    height, width = max(round(size[0] * scale / shape), 1), max(round(size[1] * scale * shape), 1)
+    height, width = max(round(size[0] * fit_y * scale / shape), 1), max(round(size[1] * fit_x * scale * shape), 1)
     top, left = round(draws[2] * (canvas[0] - height)), round(draws[3] * (canvas[1] - width))
     return Placement(height=height, width=width, top=top, left=left, canvas=canvas)
 

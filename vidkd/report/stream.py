@@ -44,7 +44,7 @@ def stream_report(
     account: Account,
     *,
     budget: float,
-    selector: str,
+    policy: str,
     strips: Sequence[Strip] = (),
     judged: Sequence[BesideUnlearned] = (),
     policies: Mapping[str, Any] | None = None,
@@ -57,7 +57,7 @@ def stream_report(
     summary, made = read_json(folder / "summary.json"), read_json(folder / "run.json")
     answered = sum(key.disagreement is not None for key in account.keys)
     tables = [learning_table(judged, answered=answered)] if judged else []
-    tables.append(_calls(account, budget, selector, answered))
+    tables.append(_calls(account, budget, policy, answered))
     if account.keys:
         tables.append(_outcomes(account))
     tables.append(_seconds(account, summary))
@@ -70,7 +70,7 @@ def stream_report(
     return Report(
         title=f"{folder.resolve().name}: a student that learns along the stream",
         subtitle=f"{Path(summary['input']).name}. The oracle was asked on few frames; between them the student was alone.",
-        text=verdict(account, judged, blind=selector in BLIND),
+        text=verdict(account, judged, blind=policy in BLIND),
         config_text=json.dumps(made, indent=2, ensure_ascii=False),
         tables=tuple(tables),
         figures=tuple(figures),
@@ -100,8 +100,8 @@ def _percent(share: float) -> str:
     return f"{format_number(share, percent=True)} %"
 
 
-def _calls(account: Account, budget: float, selector: str, answered: int) -> Table:
-    row = (selector, account.frames, Estimate(value=budget), len(account.keys), Estimate(value=account.share), answered)
+def _calls(account: Account, budget: float, policy: str, answered: int) -> Table:
+    row = (policy, account.frames, Estimate(value=budget), len(account.keys), Estimate(value=account.share), answered)
     columns = ("key frames chosen by", "frames", "budget (%)", "calls", "called (%)", "answered")
     caption = (
         "The budget holds in every window of the stream, which is the whole stream where that is shorter. "

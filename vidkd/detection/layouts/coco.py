@@ -71,7 +71,8 @@ def _frames(root: Path, path: Path, document: dict[str, Any], classes: Sequence[
     frames = []
     for number, (where, row) in images.items():
         file = image_path(root, path, parts.text(row, "file_name", where))
-        bare = bare_frame(file, *image_size(row, where), group=file, subset=subset)
+        video = row.get("video_id")
+        bare = bare_frame(file, *image_size(row, where), group="" if video is None else f"video {video}", subset=subset)
         frames.append(with_boxes(bare, boxes[number], left_out, classes, where))
     return frames
 

@@ -1,10 +1,11 @@
 """What every layout of boxes shares: its options, what it hands back, and the checks of what it read."""
 
 import dataclasses
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TypeAlias
 
 import numpy as np
@@ -96,7 +97,7 @@ def bare_frame(
     subset: str = "",
     complete: bool = True,
 ) -> LabelledFrame:
-    """A frame whose boxes come later, see `with_boxes`."""
+    """A frame whose boxes come later, see `with_boxes`. group: "" for an image whose path shall tell it, see `grouped_by_path`."""
     return LabelledFrame(
         path=path,
         width=width,
@@ -123,7 +124,10 @@ def finish(
     expected: str,
     notes: Sequence[str] = (),
 ) -> BoxReading:
-    """The reading of these frames. Raises DataError without any, for one twice, or for missing files unless `allow_missing`."""
+    """The reading of these frames, images without a group grouped by their paths.
+
+    Raises DataError without any frame, for one that is listed twice, or for missing files unless `allow_missing`.
+    """
     missing = sorted({path for path in dict.fromkeys(frame.path for frame in frames) if not (root / path).exists()})
     if missing and not options.allow_missing:
         raise DataError(
@@ -133,7 +137,7 @@ def finish(
             to_mend="unpack the archive again, or leave these out with allow_missing",
         )
     gone = set(missing)
-    frames = [frame for frame in frames if frame.path not in gone]
+    frames = grouped_by_path([frame for frame in frames if frame.path not in gone])
     if not frames:
         raise not_found(name, root, expected, "no annotated frame")
     again = [key for key, count in Counter(frame.key for frame in frames).items() if count > 1]
@@ -146,6 +150,40 @@ def finish(
         manifest, dropped = in_classes(manifest, options.classes)
         remarks += [f"{dropped} boxes left out: of other classes than those asked for"] if dropped else []
     return BoxReading(manifest=manifest, notes=(*notes, *remarks))
+
+
+_IMAGE_FOLDERS = ("images", "jpegimages")
+_PHOTO = re.compile(r"(img|image|dsc\w?|pxl|pic|picture|photo|p|coco(_\w+)?)?", re.IGNORECASE)
+_NUMBERED = re.compile(
+    r"(?P<video>.*?)[-_. ]*((?P<marked>(?<![a-z])(frame|frm)|(?<=[-_.])(mp4|avi|mov|mkv|webm))[-_. ]*\d+|\d{3,})", re.IGNORECASE
+)
+
+
+def grouped_by_path(frames: Sequence[LabelledFrame]) -> list[LabelledFrame]:
+    """The frames, each image whose group is "" in the group of its video as far as its path tells it.
+
+    Where images lie in several folders (besides images/ and those of subsets), the folder is the video. Else `street_0012.jpg`,
+    `street_frame7.jpg` and `street_mp4-7_jpg.rf.<hash>.jpg` (Roboflow) are frames of the video `street`; numbered photos (`IMG_0012.jpg`,
+    `COCO_val2014_...`, a number or date only) are each a group of their own.
+    """
+    folders = {frame.path: _own_folder(frame.path) for frame in frames if not frame.group}
+    in_folders = len({folder for folder in folders.values() if folder}) > 1
+    groups = {path: folder if in_folders and folder else _video_of(path) for path, folder in folders.items()}
+    return [dataclasses.replace(frame, group=frame.group or groups[frame.path]) for frame in frames]
+
+
+def _own_folder(path: str) -> str:
+    """The folders of an image that tell neither that images are there nor their subset."""
+    return "/".join(part for part in PurePosixPath(path).parts[:-1] if part.lower() not in _IMAGE_FOLDERS and not subset_in(part))
+
+
+def _video_of(path: str) -> str:
+    """The video that the name of an image tells, with its folder; else the path."""
+    stem = re.sub(r"_(jpe?g|png|bmp|webp)$", "", re.sub(r"\.rf\.\w+$", "", PurePosixPath(path).stem), flags=re.IGNORECASE)
+    match = _NUMBERED.fullmatch(stem)
+    if match is None or (not match["marked"] and (_PHOTO.fullmatch(match["video"]) or not re.search(r"[^\W\d_]", match["video"]))):
+        return path
+    return "/".join(part for part in (_own_folder(path), match["video"] or "frame") if part)
 
 
 def in_classes(manifest: BoxManifest, classes: tuple[str, ...]) -> tuple[BoxManifest, int]:

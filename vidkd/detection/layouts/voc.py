@@ -59,8 +59,7 @@ def _frame(
     size = picture.size or (image_size(image) if image.is_file() else None)
     if size is None:
         raise DataError(f"{file}: neither <size> nor the image says how large it is", image=image)
-    parent = PurePosixPath(path).parent.as_posix()
-    bare = bare_frame(path, *size, group=path if parent in _IMAGE_FOLDERS else parent, subset=subset, complete=complete)
+    bare = bare_frame(path, *size, group="", subset=subset, complete=complete)
     return with_boxes(bare, boxes_of(picture, classes), left_out, classes, str(file))
 
 

@@ -125,7 +125,7 @@ def _frame(root: Path, image: Path, labels: Path, subset: str, classes: Sequence
     width, height = image_size(image)
     rows = read_lines(labels) if labels.is_file() else []
     boxes = [_box(where, line, width, height, len(classes)) for where, line in rows]
-    return with_boxes(bare_frame(path, width, height, group=path, subset=subset), boxes, left_out, classes, str(labels))
+    return with_boxes(bare_frame(path, width, height, group="", subset=subset), boxes, left_out, classes, str(labels))
 
 
 def _box(where: str, line: str, width: int, height: int, classes: int) -> Box:

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import statistics
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -49,11 +50,15 @@ class KeyFrameRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Account:
-    """A whole stream: its frames, its key frames in order, and seconds of work of each part of its steps."""
+    """A whole stream: its frames, its key frames in order, and seconds of work of each part of its steps.
+
+    oracle_ms: median time of one call, None where the stream did not wait for the oracle.
+    """
 
     frames: int
     keys: tuple[KeyFrameRow, ...]
     seconds: Mapping[str, float] = field(default_factory=dict)
+    oracle_ms: float | None = None
 
     @property
     def share(self) -> float:
@@ -79,6 +84,14 @@ class Account:
         """Milliseconds of each part, over all frames."""
         return {part: 1000 * spent / max(self.frames, 1) for part, spent in self.seconds.items()}
 
+    @property
+    def cost(self) -> dict[str, float] | None:
+        """Milliseconds per frame of learning (student, policy, calls, updates) and of the oracle on every frame, and their ratio."""
+        if not self.oracle_ms:
+            return None
+        learning = sum(self.ms_a_frame.values())
+        return {"learning_ms_per_frame": learning, "oracle_ms_per_frame": self.oracle_ms, "ratio": learning / self.oracle_ms}
+
     def as_row(self) -> dict[str, Any]:
         """Plain values of the whole: calls, outcomes of their updates, mean disagreement, and milliseconds of each part a frame."""
         first, last = self.quarters or (None, None)
@@ -88,6 +101,7 @@ class Account:
             "outcomes": self.outcomes,
             "disagreement": {"first_quarter": first, "last_quarter": last},
             "ms_a_frame": {part: round(spent, 3) for part, spent in self.ms_a_frame.items()},
+            "cost": None if self.cost is None else {name: round(value, 3) for name, value in self.cost.items()},
         }
 
 
@@ -95,11 +109,13 @@ def read_account(lines: Path) -> Account:
     """The account of a stream whose `detections.jsonl` this is. Raises DataError for a line without what a learner adds, or no JSON."""
     keys: dict[int, dict[str, Any]] = {}
     seconds: Counter[str] = Counter()
+    calls_s: list[float] = []
     waiting: int | None = None
     position = -1
     for position, row in enumerate(_rows(lines)):
         learning = row["learning"]
         seconds.update(learning["seconds"])
+        calls_s += [learning["seconds"]["oracle"]] if "oracle" in learning["seconds"] else []
         before = waiting
         if learning["called"]:
             keys[position] = {"frame": row["frame"], "time_s": row["time_s"], "boxes": row.get("key")}
@@ -112,7 +128,12 @@ def read_account(lines: Path) -> Account:
             failed = position if before is None else before
             keys[failed] |= {"outcome": FAILED, "failed": learning["failed"]}
             waiting = None if waiting == failed else waiting
-    return Account(frames=position + 1, keys=tuple(KeyFrameRow(**key) for key in keys.values()), seconds=dict(seconds))
+    return Account(
+        frames=position + 1,
+        keys=tuple(KeyFrameRow(**key) for key in keys.values()),
+        seconds=dict(seconds),
+        oracle_ms=1000 * statistics.median(calls_s) if calls_s else None,
+    )
 
 
 def write_key_frames(path: Path, keys: Iterable[KeyFrameRow]) -> None:

@@ -18,7 +18,7 @@ from vidkd.base.errors import ConfigError
 from vidkd.base.timing import Stopwatch
 from vidkd.detection.metrics.agreement import SCORE
 from vidkd.detection.online.lesson import Lesson, Pupil, record_of
-from vidkd.detection.online.oracle import Oracle
+from vidkd.detection.online.oracle import Oracle, may_fail
 from vidkd.detection.online.replay import Replay
 from vidkd.detection.online.student import Student
 from vidkd.detection.online.swap import Published
@@ -50,11 +50,12 @@ class _Job:
 
 
 class _Report(NamedTuple):
-    """What came of the job of a frame: a lesson, or why there is none."""
+    """What came of the job of a frame: a lesson, why the oracle gave no answer, or an error that ends the run."""
 
     frame_index: int
-    lesson: Lesson | None
-    failed: str | None
+    lesson: Lesson | None = None
+    failed: str | None = None
+    error: Exception | None = None
 
 
 class AsynchronousLearner:
@@ -63,8 +64,9 @@ class AsynchronousLearner:
     student: its present weights are where both start; the object itself is not changed. One job at a time goes to the oracle; frames that
     come meanwhile cannot be called. New weights are swapped in whole, between frames (`Published`).
     timeout_s: an answer later than this is counted in `timeouts`, logged, and dropped when it comes; the oracle is asked again only then,
-    so an oracle that hangs for good is never asked again. An oracle or update that throws is counted in `failures` and logged. The
-    student goes on in every case. On a GPU the thread has a CUDA stream of its own.
+    so an oracle that hangs for good is never asked again. A failed call (`may_fail`) is counted in `failures` and logged, and the student
+    continues; any other error, and every error of an update, is raised by the next step, or on leaving the context. On a GPU the thread
+    has a CUDA stream of its own.
     Which frame sees which weights depends on time: nothing here repeats bit by bit.
     Raises ConfigError for a timeout_s that is not above 0, or if oracle and loss do not fit.
     """
@@ -138,7 +140,8 @@ class AsynchronousLearner:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
+        if self.close() and kind is None:
+            self._take_report()  # the last one may be an error
 
     def _send(self, frame: NDArray[np.uint8], look: Look) -> None:
         self._busy.set()
@@ -152,9 +155,11 @@ class AsynchronousLearner:
         except queue.Empty:
             return self._give_up_late()
         self._waiting = None
+        if report.error is not None:
+            raise report.error
         if report.lesson is None:
             self.failures += 1
-            log.warning("oracle or update failed at frame %d (%d failures): %s", report.frame_index, self.failures, report.failed)
+            log.warning("oracle failed at frame %d (%d failures): %s", report.frame_index, self.failures, report.failed)
             return report
         self._watcher.told(report.lesson.update.loss_before)
         self.chooser.told(report.lesson.feedback)
@@ -167,7 +172,7 @@ class AsynchronousLearner:
         self._waiting = None
         self.timeouts += 1
         log.warning("no answer of the oracle on frame %d within %g s (%d time-outs)", job.frame_index, self.timeout_s, self.timeouts)
-        return _Report(job.frame_index, None, f"no answer within {self.timeout_s:g} s")
+        return _Report(job.frame_index, failed=f"no answer within {self.timeout_s:g} s")
 
     def _work(self) -> None:
         """The thread: jobs until None comes."""
@@ -182,7 +187,7 @@ class AsynchronousLearner:
         """Ask and learn; None for a job that was given up meanwhile."""
         try:
             answer = self.oracle(job.frame)
-        except Exception as error:  # whatever library runs the oracle: the stream must go on without it
+        except Exception as error:  # raised in the stream's thread if it is not one that the stream survives
             return _failed(job, error) if job.settle() else None
         if not job.settle():
             return None
@@ -190,13 +195,13 @@ class AsynchronousLearner:
             lesson = self.pupil.learn(job.look, answer)
             if lesson.update.changed:
                 self.published.publish(self.pupil.student)
-        except Exception as error:  # out of memory, say: the student still runs
-            return _failed(job, error)
-        return _Report(job.frame_index, lesson, None)
+        except Exception as error:
+            return _Report(job.frame_index, error=error)
+        return _Report(job.frame_index, lesson)
 
 
 def _failed(job: _Job, error: Exception) -> _Report:
-    return _Report(job.frame_index, None, f"{type(error).__name__}: {error}")
+    return _Report(job.frame_index, failed=f"{type(error).__name__}: {error}") if may_fail(error) else _Report(job.frame_index, error=error)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vidkd.base.errors import ConfigError
+from vidkd.base.errors import ConfigError, VidkdError
 from vidkd.models.darknet.detector import DarknetDetector
 from vidkd.models.darknet.net import Darknet
 from vidkd.runtime.detections import Detections
@@ -53,6 +53,15 @@ class Oracle(Protocol):
     def __call__(self, frame: NDArray[np.uint8]) -> Answer:
         """As the class says."""
         ...
+
+
+def may_fail(error: Exception) -> bool:
+    """Whether a working oracle may raise this on a single call (time-out, network, memory, its runtime), so that the stream survives it.
+
+    Anything else (TypeError, ValueError, ...) is a mistake in the code that would come back at every call: it must end the run.
+    """
+    # ONNX Runtime's exceptions share no base class but Exception
+    return isinstance(error, VidkdError | OSError | RuntimeError | MemoryError) or type(error).__module__.startswith("onnxruntime")
 
 
 class BoxOracle:

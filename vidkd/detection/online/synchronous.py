@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from vidkd.base.timing import Stopwatch
 from vidkd.detection.metrics.agreement import SCORE
 from vidkd.detection.online.lesson import Lesson, Pupil, record_of, synchronise
-from vidkd.detection.online.oracle import Answer, Oracle
+from vidkd.detection.online.oracle import Answer, Oracle, may_fail
 from vidkd.detection.online.replay import Replay
 from vidkd.detection.online.student import Student
 from vidkd.detection.online.update import Update
@@ -25,10 +25,10 @@ log = logging.getLogger(__name__)
 class SynchronousLearner:
     """A student that runs along a stream and learns from the key frames that its policy chooses.
 
-    student: its weights change in place. oracle: asked on key frames alone. An oracle that throws, or an update, costs its call, is counted
-    in `failures` and logged, and the student goes on; an oracle that hangs holds the stream, for which there are `TimedOracle` and the
-    asynchronous learner. With equal weights, seeds, frames and answers, on one machine's processor with one number of threads, a run
-    repeats bit by bit; on a GPU kernels may add up in another order each time.
+    student: its weights change in place. oracle: asked on key frames only. A failed call (`may_fail`) is counted in `failures` and logged,
+    and the student continues; any other error, and every error of an update, is raised. An oracle that hangs holds the stream, for which
+    there are `TimedOracle` and the asynchronous learner. With equal weights, seeds, frames and answers, on one machine's processor with
+    one number of threads, a run repeats bit by bit; on a GPU kernels may add up in another order each time.
     Raises ConfigError if oracle and loss do not fit.
     """
 
@@ -70,7 +70,7 @@ class SynchronousLearner:
                     answer, failed = self._ask(frame)
             if answer is not None:
                 with clock.part("update"):
-                    lesson, failed = self._learn(look, answer)
+                    lesson = self._learn(look, answer)
         self.position += 1
         record = record_of(look, called=called, version=version, lesson=lesson, failed=failed, seconds=clock.seconds())
         return Step(look=look, observation=observation, record=record, answer=answer if called else None)
@@ -93,23 +93,19 @@ class SynchronousLearner:
         """The oracle's answer, or why there is none."""
         try:
             return self.oracle(frame), None
-        except Exception as error:  # whatever library runs the oracle: the student must go on without it
-            return None, self._failed("oracle", error)
+        except Exception as error:
+            if not may_fail(error):
+                raise
+            self.failures += 1
+            failed = f"{type(error).__name__}: {error}"
+            log.warning("oracle failed at frame %d (%d failures): %s", self.position, self.failures, failed)
+            return None, failed
 
-    def _learn(self, look: Look, answer: Answer) -> tuple[Lesson | None, str | None]:
-        """What the answer taught, or why the update failed."""
-        try:
-            lesson = self.pupil.learn(look, answer)
-        except Exception as error:  # out of memory, say: the student still runs
-            return None, self._failed("update", error)
+    def _learn(self, look: Look, answer: Answer) -> Lesson:
+        lesson = self.pupil.learn(look, answer)
         self.student.detector.follow_weights()  # a part of the update, not of the next frame
         synchronise(self.student.detector.device)
         self._watcher.told(lesson.update.loss_before)
         self.chooser.told(lesson.feedback)
         self.version += lesson.update.changed
-        return lesson, None
-
-    def _failed(self, what: str, error: Exception) -> str:
-        self.failures += 1
-        log.warning("%s failed at frame %d (%d failures): %s: %s", what, self.position, self.failures, type(error).__name__, error)
-        return f"{type(error).__name__}: {error}"
+        return lesson

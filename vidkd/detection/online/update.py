@@ -58,7 +58,8 @@ class Update:
         interpolate: shares, from 0 to 1, of the way from the student as it began to what it has learned. Before a key frame is learned
             from, the one that has the lowest loss on it is where the student goes on from: what learning did to a frame that was not
             seen decides how much of it stays. After each update all that was learned is pulled back by the running mean of these
-            shares. Empty: neither. Along streams only, where key frames come one after the other.
+            shares. Empty, the default: neither. Each share costs one more forward pass a call. Along streams only, where key frames come
+            one after the other.
         retain: share of the way from the student as it began to where the steps led that is gone, in (0, 1]: below 1, each update that is
             kept pulls all that was learned back, so that steps may be longer.
     """
@@ -82,7 +83,7 @@ class Update:
     mix_threshold: float = 0.2
     mix_share: float = 0.4
     margin: float = 0.0
-    interpolate: tuple[float, ...] = (0.0, 0.5, 1.0)
+    interpolate: tuple[float, ...] = ()
     retain: float = 1.0
 
     def __post_init__(self) -> None:

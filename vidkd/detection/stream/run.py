@@ -36,7 +36,8 @@ class StreamConfig:
 
     formats: names of FORMATS. every: only each so-many-th frame is looked at and shown. seconds: frames from this time of the video on are
     left out. sequence_fps: frames a second of an image sequence. part_frames: frames that are written together, of which a kill costs at
-    most those of the part in hand. batch: frames given to the stepper together, of a live source always one.
+    most those of the part in hand. batch: frames given to the stepper together, of a live source always one. real_time: frames of a file
+    come no sooner than its times say, as from a camera.
     Raises ConfigError for a number that cannot be, or an unknown format.
     """
 
@@ -46,6 +47,7 @@ class StreamConfig:
     sequence_fps: float | None = None
     part_frames: int = 240
     batch: int = 8
+    real_time: bool = False
 
     def __post_init__(self) -> None:
         for name in ("every", "part_frames", "batch"):
@@ -134,6 +136,7 @@ class _Walk:
                 frames = wanted(source, config, size=self._parts.whole[-1].size if self._parts.whole else None)
                 # a file is left at the end of a part and gone on with; a live source ends, with all that was seen until then
                 frames = until_stopped(frames, self._stop) if source.live else frames
+                frames = in_real_time(frames) if config.real_time and not source.live else frames
                 with self._progress(source) as progress, contextlib.closing(self._pipeline.along(frames)) as items:
                     ended = self._take(items, source, progress)
             finally:
@@ -200,6 +203,18 @@ def wanted(source: StreamSource, config: StreamConfig, *, size: tuple[int, int] 
             return
         if frame.index % config.every == 0:
             yield frame
+
+
+def in_real_time(
+    frames: Iterator[Frame], clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
+) -> Iterator[Frame]:
+    """The frames, each no sooner after the first than its time says; a frame that is late already comes at once."""
+    start: float | None = None
+    for frame in frames:
+        start = clock() - frame.time_s if start is None else start
+        if (early_s := start + frame.time_s - clock()) > 0:
+            sleep(early_s)
+        yield frame
 
 
 def until_stopped(frames: Iterator[Frame], stop: Callable[[], bool]) -> Iterator[Frame]:
