@@ -1,18 +1,24 @@
 """Every method's loss against its formula, worked out from the outputs of student and teacher."""
 
 import math
-from collections.abc import Callable
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vidkd.base.errors import CheckpointError, ConfigError
+from vidkd.engine.config import load_config
+from vidkd.engine.fit import fit
 from vidkd.models import AttentionConfig, ClassifierOutput, ModelConfig, VideoClassifier
-from vidkd.tasks import TASKS, Task, build_task
+from vidkd.tasks import OWN, TASKS, Task, _registered, build_task
+from vidkd.tasks.supervised import SupervisedConfig
 
 CLASSES = 3
 DISTILLING = sorted(name for name, kind in TASKS.items() if kind.needs_teacher)
@@ -365,24 +371,118 @@ def test_no_teacher_is_an_error_that_says_what_to_set(name: str) -> None:
     assert "--teacher" in caught.value.lines["to mend"]
 
 
-def test_the_contract_of_the_engine_names_every_task() -> None:
-    contracts = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
-    assert [name for name, task in TASKS.items() if f'"{task.__module__}"' not in contracts] == []
+@pytest.mark.parametrize(("imported", "kept"), [("vidkd.tasks.task", True), ("vidkd.tasks.brand_new", False)])
+def test_the_engine_may_import_the_interface_but_no_task_not_even_a_new_one(imported: str, kept: bool, tmp_path: Path) -> None:
+    contracts = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8").split("[[tool.importlinter.contracts]]")
+    (contract,) = (text for text in contracts if 'source_modules = ["vidkd.engine"]' in text)
+    files = {"__init__": "", "engine.__init__": "", "engine.loop": f"import {imported}\nimport vidkd.tasks.task\n"}
+    for name, text in {**files, "tasks.__init__": "import vidkd.tasks.brand_new\n", "tasks.task": "", "tasks.brand_new": ""}.items():
+        path = tmp_path / "vidkd" / f"{name.replace('.', '/')}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    (tmp_path / "pyproject.toml").write_text(
+        f'[tool.importlinter]\nroot_package = "vidkd"\n\n[[tool.importlinter.contracts]]{contract.split("[[")[0]}'
+    )
+    command = [str(Path(sys.executable).parent / "lint-imports"), "--no-cache"]
+    done = subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True)
+    assert (done.returncode == 0) == kept, done.stdout
 
 
-def test_a_new_task_is_one_entry_of_the_dict(monkeypatch: pytest.MonkeyPatch, tiny_config: Callable[..., Any]) -> None:
-    from vidkd.engine.config import load_config
-    from vidkd.engine.fit import fit
-    from vidkd.tasks.supervised import Supervised, SupervisedConfig
+PLUGIN = """
+from dataclasses import dataclass
+from vidkd.tasks.supervised import Supervised, SupervisedConfig
 
-    class Doubled(Supervised):
-        Config = SupervisedConfig
+class Doubled(Supervised):
+    Config = SupervisedConfig
 
-        def training_step(self, batch: Any) -> dict[str, Tensor]:
-            losses = super().training_step(batch)
-            return {**losses, "loss": 2 * losses["loss"]}
+    def training_step(self, batch):
+        losses = super().training_step(batch)
+        return {**losses, "loss": 2 * losses["loss"]}
+"""
 
-    monkeypatch.setitem(TASKS, "doubled", Doubled)
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A distribution of another author, as pip installs it: three methods, of which one cannot be imported and one is no task."""
+    site = tmp_path / "site"
+    (site / "their_methods-1.0.dist-info").mkdir(parents=True)
+    (site / "their_methods-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: their-methods\nVersion: 1.0\n")
+    entries = (
+        "doubled = their_methods:Doubled\nbroken = their_missing:Broken\nother = their_methods:dataclass\nmars = their_methods:Doubled"
+    )
+    (site / "their_methods-1.0.dist-info" / "entry_points.txt").write_text(f"[vidkd.tasks]\n{entries}\n")
+    (site / "their_methods.py").write_text(PLUGIN)
+    monkeypatch.syspath_prepend(site)
+    _registered.cache_clear()
+    yield site
+    _registered.cache_clear()
+    sys.modules.pop("their_methods", None)
+
+
+def test_a_method_of_another_package_trains(package: Path, tiny_config: Callable[..., Any]) -> None:
+    assert list(TASKS) == [*OWN, "doubled", "broken", "other"]
+    assert len(TASKS) == len(OWN) + 3
+    assert "their_methods" not in sys.modules, "imported when it is asked for"
+    assert TASKS["mars"] is OWN["mars"]
     config = load_config(settings={"task": "doubled", "method": {"prior_weight": 0.5}})
     assert config.method == SupervisedConfig(prior_weight=0.5)
     assert fit(tiny_config(task="doubled"), quiet=True).steps == 2
+
+
+@pytest.mark.parametrize(("name", "message"), [("broken", "cannot be imported"), ("other", r"is no subclass of vidkd.tasks.Task")])
+def test_a_registered_method_that_cannot_be_used_is_named(package: Path, name: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"task '{name}' of the package their-methods {message}") as caught:
+        load_config(settings={"task": name})
+    assert caught.value.lines["entry point"].startswith("their_m")
+    if name == "broken":
+        assert "No module named 'their_missing'" in caught.value.lines["reason"]
+        assert load_config(settings={"task": "d3d"}).task == "d3d", "the others work"
+
+
+# --- several kinds of labels ---
+
+KINDS = {"": CLASSES, "noun": 5, "verb": 2}
+
+
+def several(seed: int, view: Any = "rgb", **kinds: int) -> VideoClassifier:
+    torch.manual_seed(seed)
+    model = VideoClassifier(ModelConfig(dropout=0.0), CLASSES, view, kinds)
+    for layer in (model.fc, *model.target_fc.values()):
+        nn.init.normal_(layer.weight)  # type: ignore[arg-type]
+    return model
+
+
+@pytest.mark.parametrize("name", ["logits_kd", "d3d", "generalized_distillation", "anticipation"])
+def test_every_kind_of_label_is_matched(name: str, batch: Batch) -> None:
+    student, shown = several(0, noun=5, verb=2), several(1, "flow", noun=5, verb=2)
+    settings = {"feature": "none", "logits_weight": 1.0} if name == "anticipation" else {}
+    whole = task_of(name, student, shown, **settings)
+    labels = {"": batch["label"], "noun": torch.tensor([4, 0, -1, 3]), "verb": torch.tensor([1, 1, 0, -1])}
+    found = whole({**batch, "label_noun": labels["noun"], "label_verb": labels["verb"]})["loss"]
+    expected = torch.zeros(())
+    for kind, classes in KINDS.items():  # the same networks with that head only
+        alone = []
+        for model, view in ((student, "rgb"), (shown, "flow")):
+            one = VideoClassifier(ModelConfig(dropout=0.0), classes, view)
+            one.load_state_dict(
+                {key: value for key, value in model.state_dict().items() if not key.startswith(("fc.", "target_fc."))}, strict=False
+            )
+            one.fc.load_state_dict((model.target_fc[kind] if kind else model.fc).state_dict())
+            alone.append(one)
+        expected = expected + task_of(name, *alone, **settings)({**batch, "label": labels[kind]})["loss"]
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("name", DISTILLING)
+@pytest.mark.parametrize("kinds", [{}, {"verb": 2}, {"verb": 3, "noun": 5}])
+def test_a_teacher_without_a_kind_of_label_is_refused_by_who_matches_logits(name: str, kinds: dict[str, int], batch: Batch) -> None:
+    settings = {"logits_weight": 1.0} if name == "anticipation" else {}
+    student, shown = classifier(), teacher()
+    student.targets, shown.targets = {"noun": 5, "verb": 2}, kinds
+    if name in ("attention_distillation", "attention_transfer", "mars"):
+        task_of(name, student, shown)
+        return
+    with pytest.raises(CheckpointError, match=r"the teacher was not trained on noun|noun, verb|verb of this data set") as caught:
+        task_of(name, student, shown, **settings)
+    assert caught.value.lines["student"] == "noun: 5 classes, verb: 2 classes"
+    assert "same manifest" in caught.value.lines["to mend"]

@@ -10,7 +10,7 @@ from vidkd.data.config import DataConfig
 from vidkd.engine.loop_config import OptimConfig, TrainConfig
 from vidkd.engine.settings import as_dict, load_settings, merge
 from vidkd.models import ModelConfig
-from vidkd.tasks import TASKS
+from vidkd.tasks import TASK_CONFIGS, TASKS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,7 @@ class RunConfig:
     @classmethod
     def tasks(cls) -> Mapping[str, type]:
         """The settings of every task of clips."""
-        return {name: task.Config for name, task in TASKS.items()}
+        return TASK_CONFIGS
 
     @classmethod
     def unused(cls, task: str, /) -> tuple[str, ...]:

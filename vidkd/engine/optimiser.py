@@ -9,7 +9,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from vidkd.base.errors import ConfigError
 from vidkd.engine.loop_config import OptimConfig
 from vidkd.models import undecayed_parameters
-from vidkd.tasks.trainable import Trainable
+from vidkd.tasks.task import Trainable
 
 
 def build_optimizer(task: Trainable, config: OptimConfig) -> Optimizer:

@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from vidkd.engine.loop_config import LoopConfig
-from vidkd.tasks.trainable import Trainable
+from vidkd.tasks.task import Trainable
 
 Batch = dict[str, Any]
 """What a loader gives: tensors by name, and under "bad" what could not be read."""

@@ -1,8 +1,11 @@
-"""The distillation methods, a file each, and the dict that names them."""
+"""The methods, a file each, and `TASKS`, which finds them by name: ours, and those that other packages register."""
 
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from vidkd.base.errors import ConfigError
+from vidkd.base.errors import ConfigError, first_line
 from vidkd.models import VideoClassifier
 from vidkd.tasks.anticipation import Anticipation
 from vidkd.tasks.attention_distillation import AttentionDistillation
@@ -12,10 +15,12 @@ from vidkd.tasks.generalized_distillation import GeneralizedDistillation
 from vidkd.tasks.logits_kd import LogitsKD
 from vidkd.tasks.mars import Mars
 from vidkd.tasks.supervised import Supervised
-from vidkd.tasks.task import Task, TaskConfig
-from vidkd.tasks.trainable import Batch
+from vidkd.tasks.task import Batch, Task, TaskConfig
 
-TASKS: dict[str, type[Task]] = {
+GROUP = "vidkd.tasks"
+"""The group of entry points by which an installed package registers a method: `name = "package.module:TaskClass"`."""
+
+OWN: Mapping[str, type[Task]] = {
     "supervised": Supervised,
     "anticipation": Anticipation,
     "attention_distillation": AttentionDistillation,
@@ -25,6 +30,50 @@ TASKS: dict[str, type[Task]] = {
     "logits_kd": LogitsKD,
     "mars": Mars,
 }
+
+
+class Tasks(Mapping[str, Any]):
+    """The methods by name, each passed through `part`. A registered one is imported when it is looked up, not before.
+
+    A name of ours cannot be registered again. Looking one up raises ConfigError if its package cannot be imported or names no `Task`.
+    """
+
+    def __init__(self, part: Callable[[type[Task]], Any] = lambda task: task) -> None:
+        self._part = part
+
+    def __getitem__(self, name: str) -> Any:
+        return self._part(OWN[name] if name in OWN else _load(_registered()[name]))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([*OWN, *(name for name in _registered() if name not in OWN)])
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+
+TASKS: Mapping[str, type[Task]] = Tasks()
+TASK_CONFIGS: Mapping[str, type] = Tasks(lambda task: task.Config)
+
+
+@functools.cache
+def _registered() -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group=GROUP)}
+
+
+def _load(entry: EntryPoint) -> type[Task]:
+    package = entry.dist.name if entry.dist is not None else entry.module
+    try:
+        kind = entry.load()
+    except Exception as error:
+        raise ConfigError(
+            f"task '{entry.name}' of the package {package} cannot be imported",
+            entry_point=entry.value,
+            reason=f"{type(error).__name__}: {first_line(error)}",
+            to_mend=f"update or remove {package}",
+        ) from error
+    if not (isinstance(kind, type) and issubclass(kind, Task)):
+        raise ConfigError(f"task '{entry.name}' of the package {package} is no subclass of vidkd.tasks.Task", entry_point=entry.value)
+    return kind
 
 
 def build_task(name: str, config: Any, student: VideoClassifier, teacher: VideoClassifier | None = None) -> Task:
@@ -44,4 +93,4 @@ def check_teacher(name: str, *, given: bool) -> None:
         raise ConfigError(f"task '{name}' has no teacher, but one is given", to_mend="remove `teacher`")
 
 
-__all__ = ["TASKS", "Batch", "Task", "TaskConfig", "build_task", "check_teacher"]
+__all__ = ["TASKS", "TASK_CONFIGS", "Batch", "Task", "TaskConfig", "build_task", "check_teacher"]

@@ -6,6 +6,7 @@ family, and softened logits; see `vidkd.losses.shift_tolerant`.
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -15,8 +16,7 @@ from vidkd.base.errors import ConfigError, unknown_name
 from vidkd.losses import logits_kd
 from vidkd.losses.shift_tolerant import SHIFT_TOLERANT, Normalise
 from vidkd.models import ClassifierOutput, VideoClassifier
-from vidkd.tasks.task import Task, TaskConfig, require_teacher
-from vidkd.tasks.trainable import Batch
+from vidkd.tasks.task import Batch, Task, TaskConfig, logits_of, require_teacher, sum_over_labels
 
 FUTURE = "future_"
 """Before the name of a view: that of the teacher's part of the clip."""
@@ -94,6 +94,7 @@ class Anticipation(Task):
     Config = AnticipationConfig
 
     def __init__(self, config: AnticipationConfig, student: VideoClassifier, teacher: VideoClassifier | None = None) -> None:
+        self.matches_logits = config.logits_weight > 0
         super().__init__(config, student, teacher)
         if not config.matches_features and config.logits_weight == 0:
             raise ConfigError(
@@ -123,7 +124,8 @@ class Anticipation(Task):
             losses[self.config.feature] = SHIFT_TOLERANT[self.config.feature](student_map, teacher_map, **self.config.of_feature())
             losses["loss"] = losses["loss"] + self.config.feature_weight * losses[self.config.feature]
         if self.config.logits_weight > 0:
-            losses["logits"] = self._logits(output, teacher)
+            soften = partial(logits_kd, temperature=self.config.temperature)
+            losses["logits"] = sum_over_labels(soften, logits_of(output), logits_of(teacher))
             losses["loss"] = losses["loss"] + self.config.logits_weight * losses["logits"]
         return losses
 
@@ -133,12 +135,6 @@ class Anticipation(Task):
         with torch.no_grad():
             output: ClassifierOutput = teacher(batch[FUTURE + teacher.view])
         return output
-
-    def _logits(self, output: ClassifierOutput, teacher: ClassifierOutput) -> Tensor:
-        """Summed over the kinds of labels that both know."""
-        pairs = [(output.logits, teacher.logits)]
-        pairs += [(logits, teacher.targets[name]) for name, logits in output.targets.items() if name in teacher.targets]
-        return torch.stack([logits_kd(mine, theirs, temperature=self.config.temperature) for mine, theirs in pairs]).sum()
 
 
 def _stage(model: VideoClassifier, name: str | None, key: str) -> str:

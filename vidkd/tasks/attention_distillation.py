@@ -13,8 +13,7 @@ from torch import Tensor
 from vidkd.base.errors import ConfigError
 from vidkd.losses import attention_kl, attention_uniform_kl, resize_attention
 from vidkd.models import VideoClassifier
-from vidkd.tasks.task import Task, TaskConfig, attention_support, teacher_output
-from vidkd.tasks.trainable import Batch
+from vidkd.tasks.task import Batch, Task, TaskConfig, attention_support, teacher_output
 
 
 @dataclass(frozen=True, kw_only=True)

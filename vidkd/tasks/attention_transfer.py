@@ -8,8 +8,7 @@ from torch import Tensor
 from vidkd.base.errors import ConfigError, unknown_name
 from vidkd.losses import attention_transfer
 from vidkd.models import VideoClassifier
-from vidkd.tasks.task import Task, TaskConfig, teacher_output
-from vidkd.tasks.trainable import Batch
+from vidkd.tasks.task import Batch, Task, TaskConfig, teacher_output
 
 
 @dataclass(frozen=True, kw_only=True)

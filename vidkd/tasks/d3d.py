@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from vidkd.losses import logit_mse
-from vidkd.tasks.task import Task, TaskConfig, teacher_output
-from vidkd.tasks.trainable import Batch
+from vidkd.tasks.task import Batch, Task, TaskConfig, logits_of, sum_over_labels, teacher_output
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,10 +23,14 @@ class D3D(Task):
     """CE + weight * MSE of logits."""
 
     Config = D3DConfig
+    matches_logits = True
 
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
         """Label loss and the distance of logits."""
-        output = self.predict(batch)
-        losses = {"label": self.label_loss(output, batch), "logits": logit_mse(output.logits, teacher_output(self, batch).logits)}
+        output, teacher = self.predict(batch), teacher_output(self, batch)
+        losses = {
+            "label": self.label_loss(output, batch),
+            "logits": sum_over_labels(logit_mse, logits_of(output), logits_of(teacher)),
+        }
         losses["loss"] = losses["label"] + self.config.weight * losses["logits"]
         return losses

@@ -1,15 +1,13 @@
 """Generalized distillation (Lopez-Paz et al., ICLR 2016) with the teacher's view, flow, as privileged information."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from torch import Tensor
 
-from vidkd.base.errors import ConfigError
 from vidkd.losses import generalized_distillation
-from vidkd.models import VideoClassifier
-from vidkd.tasks.task import Task, TaskConfig, teacher_output
-from vidkd.tasks.trainable import Batch
+from vidkd.tasks.task import Batch, Task, TaskConfig, labels_of, logits_of, sum_over_labels, teacher_output
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,23 +29,18 @@ class GeneralizedDistillation(Task):
     """(1 - imitation) * CE(label) + imitation * CE(softened teacher), the student's own softmax untempered."""
 
     Config = GeneralizedDistillationConfig
-
-    def __init__(self, config: GeneralizedDistillationConfig, student: VideoClassifier, teacher: VideoClassifier | None = None) -> None:
-        super().__init__(config, student, teacher)
-        if student.targets:
-            raise ConfigError("generalized distillation knows one kind of label", found=f"also {', '.join(student.targets)}")
+    matches_logits = True
 
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
-        """The mixture of hard and imitation loss; clips without a label count in the imitation term alone."""
-        output = self.predict(batch)
-        loss = generalized_distillation(
-            output.logits,
-            teacher_output(self, batch).logits,
-            batch["label"].clamp(min=0),
+        """The mixture of hard and imitation loss; clips without a label count in the imitation term only."""
+        output, teacher = self.predict(batch), teacher_output(self, batch)
+        mixture = partial(
+            generalized_distillation,
             temperature=self.config.temperature,
             imitation=self.config.imitation,
             mode=self.config.mode,
             label_weight=batch["weight"],
             label_smoothing=self.config.label_smoothing,
         )
+        loss = sum_over_labels(mixture, logits_of(output), logits_of(teacher), labels_of(output, batch))
         return {"label": self.label_loss(output, batch).detach(), "loss": loss}

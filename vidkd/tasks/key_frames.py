@@ -8,7 +8,7 @@ from torch import Tensor
 from vidkd.base.errors import ConfigError, unknown_name
 from vidkd.losses.selection import above_threshold_bce, disagreement_huber, order_in_window
 from vidkd.models.selector import KeyFrameLSTM
-from vidkd.tasks.trainable import Batch, Trainable
+from vidkd.tasks.task import Batch, Trainable
 
 LossName = Literal["disagreement_huber", "above_threshold_bce", "order_in_window"]
 

@@ -1,12 +1,12 @@
 """Logits distillation: the student matches the teacher's softened class probabilities (Hinton et al. 2015)."""
 
 from dataclasses import dataclass
+from functools import partial
 
 from torch import Tensor
 
 from vidkd.losses import logits_kd
-from vidkd.tasks.task import Task, TaskConfig, teacher_output
-from vidkd.tasks.trainable import Batch
+from vidkd.tasks.task import Batch, Task, TaskConfig, logits_of, sum_over_labels, teacher_output
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,13 +26,15 @@ class LogitsKD(Task):
     """(1 - alpha) * CE + alpha * T^2 * KL(teacher || student); the soft term is the mean over all clips, labelled or not."""
 
     Config = LogitsKDConfig
+    matches_logits = True
 
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
         """Hard and soft label loss."""
-        output = self.predict(batch)
+        output, teacher = self.predict(batch), teacher_output(self, batch)
+        soften = partial(logits_kd, temperature=self.config.temperature)
         losses = {
             "label": self.label_loss(output, batch),
-            "soft": logits_kd(output.logits, teacher_output(self, batch).logits, temperature=self.config.temperature),
+            "soft": sum_over_labels(soften, logits_of(output), logits_of(teacher)),
         }
         losses["loss"] = (1 - self.config.alpha) * losses["label"] + self.config.alpha * losses["soft"]
         return losses

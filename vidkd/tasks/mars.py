@@ -6,8 +6,7 @@ from torch import Tensor, nn
 
 from vidkd.losses import pooled_feature_mse
 from vidkd.models import VideoClassifier
-from vidkd.tasks.task import Task, TaskConfig, teacher_output
-from vidkd.tasks.trainable import Batch
+from vidkd.tasks.task import Batch, Task, TaskConfig, teacher_output
 
 
 @dataclass(frozen=True, kw_only=True)

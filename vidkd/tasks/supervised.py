@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from vidkd.losses import attention_uniform_kl
-from vidkd.tasks.task import Task, TaskConfig, attention_support
-from vidkd.tasks.trainable import Batch
+from vidkd.tasks.task import Batch, Task, TaskConfig, attention_support
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,6 @@
-"""What every distillation method is to the engine: named losses from a batch, predictions from a batch, and what to save."""
+"""The interface of a method to the engine: named losses from a batch, predictions from a batch, and the state to save."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -11,7 +11,40 @@ from torch.nn import functional
 from vidkd.base.errors import CheckpointError
 from vidkd.losses.reduction import clip_mean, widen
 from vidkd.models import ClassifierOutput, VideoClassifier
-from vidkd.tasks.trainable import Batch, Trainable
+
+Batch = Mapping[str, Any]
+
+
+class Trainable(nn.Module):
+    """A student and the loss that it learns from; what else trains (projectors) is saved beside it.
+
+    student: the network that is kept and judged.
+    """
+
+    student: nn.Module
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """The training step (so that wrappers for several devices see it)."""
+        return self.training_step(batch)
+
+    def training_step(self, batch: Batch) -> dict[str, Tensor]:
+        """Scalar losses by name; "loss" is the one to minimise, the others are its terms before weighting."""
+        raise NotImplementedError
+
+    def head_parameters(self) -> Iterable[nn.Parameter]:
+        """Parameters of the student that a fine-tuning teaches faster (`optim.head_lr_factor`)."""
+        return ()
+
+    def saved_state(self) -> dict[str, Tensor]:
+        """What training changes besides the student (projectors); the teacher is left out."""
+        return {name: value for name, value in self.state_dict().items() if not name.startswith(("teacher.", "student."))}
+
+    def load_saved_state(self, state: Mapping[str, Tensor]) -> None:
+        """Put back what `saved_state` gave. Raises CheckpointError if the names differ."""
+        expected = set(self.saved_state())
+        if expected != set(state):
+            raise CheckpointError("the checkpoint's task has other parts", expected=sorted(expected), found=sorted(state))
+        self.load_state_dict(state, strict=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,12 +61,16 @@ class TaskConfig:
 class Task(Trainable):
     """A student, for most methods a frozen teacher, and the loss that ties them.
 
-    `views` names the batch entries that a training step reads; the student sees `student.view` alone.
+    `views` names the batch entries that a training step reads; the student sees `student.view` only.
     The teacher is in eval mode whatever `train` is called with, gets no gradient, and is not saved.
+
+    Data with several kinds of labels (EPIC-KITCHENS: action, verb and noun): the label loss and every loss of logits are summed over
+    all of them. A task that matches logits (`matches_logits`) refuses a teacher that lacks a kind of label which the student learns.
     """
 
     Config: ClassVar[type] = TaskConfig
     needs_teacher: ClassVar[bool] = True
+    matches_logits: bool = False
 
     def __init__(self, config: Any, student: VideoClassifier, teacher: VideoClassifier | None = None) -> None:
         super().__init__()
@@ -41,11 +78,7 @@ class Task(Trainable):
         self.student: VideoClassifier = student
         self.teacher = teacher
         if teacher is not None:
-            if teacher.num_classes != student.num_classes:
-                raise CheckpointError(
-                    f"the teacher knows {teacher.num_classes} classes, the data set has {student.num_classes}",
-                    to_mend="train the teacher on the same manifest",
-                )
+            _check_classes(teacher, student, self.matches_logits)
             teacher.requires_grad_(False).eval()
 
     @property
@@ -72,16 +105,47 @@ class Task(Trainable):
     def label_loss(self, output: ClassifierOutput, batch: Batch) -> Tensor:
         """Cross-entropy on the labelled clips: mean over their weights; 0 when the batch holds none. Summed over all kinds of labels.
 
-        A clip without a label of one kind (-1) is left out of that kind alone.
+        A clip without a label of one kind (-1) is left out of that kind only.
         """
-        every = [(output.logits, batch["label"]), *((logits, batch[f"label_{name}"]) for name, logits in output.targets.items())]
-        losses = []
-        for logits, label in every:
-            loss = functional.cross_entropy(
+
+        def loss(logits: Tensor, label: Tensor) -> Tensor:
+            loss_B = functional.cross_entropy(
                 widen(logits), label.clamp(min=0), reduction="none", label_smoothing=self.config.label_smoothing
             )
-            losses.append(clip_mean(loss, batch["weight"] * (label >= 0)))
-        return torch.stack(losses).sum()
+            return clip_mean(loss_B, batch["weight"] * (label >= 0))
+
+        return sum_over_labels(loss, logits_of(output), labels_of(output, batch))
+
+
+def logits_of(output: ClassifierOutput) -> dict[str, Tensor]:
+    """The logits of every kind of label: (B, K) under "", then those of the targets by name."""
+    return {"": output.logits, **output.targets}
+
+
+def labels_of(output: ClassifierOutput, batch: Batch) -> dict[str, Tensor]:
+    """The labels (B,) of every kind that `output` has logits for, keyed as in `logits_of`; -1 for none."""
+    return {"": batch["label"], **{name: batch[f"label_{name}"] for name in output.targets}}
+
+
+def sum_over_labels(loss: Callable[..., Tensor], *by_kind: Mapping[str, Tensor]) -> Tensor:
+    """The sum of a loss over the kinds of labels of the first mapping, each called with its entries of all mappings."""
+    return torch.stack([loss(*(entries[kind] for entries in by_kind)) for kind in by_kind[0]]).sum()
+
+
+def _check_classes(teacher: VideoClassifier, student: VideoClassifier, matches_logits: bool) -> None:
+    if teacher.num_classes != student.num_classes:
+        raise CheckpointError(
+            f"the teacher knows {teacher.num_classes} classes, the data set has {student.num_classes}",
+            to_mend="train the teacher on the same manifest",
+        )
+    unlike = [name for name, count in student.targets.items() if teacher.targets.get(name) != count]
+    if matches_logits and unlike:
+        raise CheckpointError(
+            f"this task matches the logits of every kind of label, and the teacher was not trained on {', '.join(unlike)} of this data set",
+            teacher=", ".join(f"{name}: {count} classes" for name, count in teacher.targets.items()) or "one kind of label",
+            student=", ".join(f"{name}: {count} classes" for name, count in student.targets.items()),
+            to_mend="train the teacher on the same manifest",
+        )
 
 
 def require_teacher(task: Task) -> VideoClassifier:

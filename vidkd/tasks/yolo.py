@@ -11,7 +11,7 @@ from vidkd.base.errors import ConfigError
 from vidkd.losses.yolo import YoloLossOptions, yolo_loss
 from vidkd.losses.yolo_targets import Truths
 from vidkd.models.darknet import Darknet
-from vidkd.tasks.trainable import Batch, Trainable
+from vidkd.tasks.task import Batch, Trainable
 
 
 @dataclass(frozen=True, kw_only=True)
