@@ -40,6 +40,28 @@ def test_activations_are_rounded_over_their_range_and_zero_is_exact() -> None:
     assert rounded_input(torch.linspace(3, 4, 1000)).unique().numel() < 70, "the range holds zero"
 
 
+def test_the_range_is_of_the_batch_in_training_and_of_the_sample_in_evaluation() -> None:
+    layer = nn.Linear(2, 1, bias=False)
+    compute_in_fake_integers(layer)
+    nn.init.constant_(layer.weight, 1.0)
+    values = torch.tensor([[0.0, 1.0], [0.0, 100.0]])
+    assert layer.eval()(values)[0].item() == pytest.approx(1.0)
+    assert layer.train()(values)[0].item() == pytest.approx(3 * 100 / 255)
+
+
+@pytest.mark.parametrize("name", ["tiny3d", "mobilenet_v3_small"])
+def test_a_prediction_does_not_depend_on_its_batch(name: str) -> None:
+    torch.manual_seed(0)
+    model = VideoClassifier(ModelConfig(backbone=name), 3, "rgb").eval()
+    compute_in_fake_integers(model)
+    clips = torch.randint(0, 256, (3, 3, 4, 32, 32)).byte()
+    clips[0] //= 8  # its neighbours have a wider range
+    first = model(clips).features[model.to_stage][0]
+    alone = model(clips[:1]).features[model.to_stage][0]
+    # sums of another order may round to the neighbouring step
+    assert (first - alone).abs().mean() < 0.01 * first.abs().mean()
+
+
 def test_the_gradient_passes_as_if_nothing_were_rounded() -> None:
     layer = nn.Conv3d(2, 3, 3)
     rounding = copy.deepcopy(layer)

@@ -1,8 +1,9 @@
 """Training that feels eight-bit integers: layers round weights and inputs as the integer file will, gradients pass as if they did not.
 
 Quantisation-aware training with the straight-through estimator (Jacob et al. 2018, arXiv 1712.05877, section 3). Weights are rounded with a
-scale for each filter, so folding batch normalisation into them later changes nothing; inputs with one scale, over the range of the batch at
-hand, so there is nothing to save: checkpoints are those of the plain network.
+scale for each filter, so folding batch normalisation into them later changes nothing; inputs in training with one scale, over the range of
+the batch at hand, in evaluation with one for each sample, so that no prediction depends on the other samples of its batch. There is nothing to
+save: checkpoints are those of the plain network.
 """
 
 import functools
@@ -36,10 +37,14 @@ def rounded_weight(weight: Tensor) -> Tensor:
     return _straight_through(weight, (weight / scale).round() * scale)
 
 
-def rounded_input(values: Tensor) -> Tensor:
-    """Activations on a grid of 255 steps from their least to their largest value, which holds zero exactly; gradient as of the identity."""
+def rounded_input(values: Tensor, *, per_sample: bool = False) -> Tensor:
+    """Activations on a grid of 255 steps from their least to their largest value, which holds zero exactly; gradient as of the identity.
+
+    per_sample: each entry of the first dimension has a range, and so a grid, of its own.
+    """
     given = values.detach()
-    low, high = given.amin().clamp(max=0), given.amax().clamp(min=0)
+    over = tuple(range(int(per_sample), values.ndim))
+    low, high = given.amin(over, keepdim=True).clamp(max=0), given.amax(over, keepdim=True).clamp(min=0)
     scale = ((high - low) / INPUT_STEPS).clamp(min=torch.finfo(values.dtype).tiny)
     zero = (-low / scale).round()
     return _straight_through(values, ((values / scale).round() + zero).clamp(0, INPUT_STEPS).sub(zero) * scale)
@@ -53,7 +58,7 @@ class _Rounding(nn.Module):
     """What is put before the class of a layer."""
 
     def forward(self, input: Tensor) -> Tensor:
-        values, weight = rounded_input(input), rounded_weight(self.get_parameter("weight"))
+        values, weight = rounded_input(input, per_sample=not self.training), rounded_weight(self.get_parameter("weight"))
         if isinstance(self, nn.Linear):
             return nn.functional.linear(values, weight, self.bias)
         assert isinstance(self, nn.Conv2d | nn.Conv3d)
