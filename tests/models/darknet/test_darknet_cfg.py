@@ -93,6 +93,8 @@ def test_a_written_cfg_states_what_readers_have_other_defaults_for() -> None:
         ("[convolutional]\nfiltres=8\n", 6, ("unknown option of [convolutional] 'filtres'", "filters")),
         ("[convolutional]\nfilters=8\n\nfilters=9\n", 8, ("'filters' stands twice", "6")),
         ("[convolutional]\nfilters=eight\n", 6, ("filters of [convolutional] must be a whole number, not 'eight'",)),
+        (f"[convolutional]\nstride={10**30}\n", 6, ("stride of [convolutional] must be a number of 32 bits",)),
+        ("[convolutional]\nfilters=" + "9" * 5000 + "\n", 6, ("must be a whole number",)),
         ("[convolutional]\nfilters=0\n", 6, ("must be at least 1, not '0'",)),
         ("[convolutional]\npadding=-1\n", 6, ("must be at least 0, not '-1'",)),
         ("[convolutional]\npad=2\n", 6, ("pad of [convolutional] must be 0 or 1, not '2'",)),

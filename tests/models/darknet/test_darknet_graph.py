@@ -54,6 +54,10 @@ def test_student_and_oracle_of_the_demo_share_their_cells() -> None:
         ("[convolutional]\nsize=33\n", 5, "nothing is left of 3x32x64"),
         ("[maxpool]\nsize=40\npadding=0\n", 5, "nothing is left of 3x32x64"),
         ("[convolutional]\nfilters=7\n", None, "at least one [yolo]"),
+        ("[convolutional]\nfilters=100000000\n", 5, "100000000x32x64 values for one image, more than 268,435,456"),
+        ("[convolutional]\nsize=100001\npad=1\n", 5, "more than 536,870,912 weights"),
+        ("[convolutional]\nfilters=9999\nsize=3\nstride=32\n[convolutional]\nfilters=9999\nsize=3\npad=1\n", 9, "536,870,912 weights"),
+        ("[upsample]\nstride=100000\n", 5, "values for one image"),
         (f"[convolutional]\nfilters=8\n{YOLO}", 5, "filters=8 before [yolo] must be 7: 1 anchors x (5 + 2 classes)"),
         (f"[convolutional]\nfilters=7\n[dropout]\n{YOLO}", 8, "[yolo] must follow a [convolutional]"),
         (YOLO, 5, "[yolo] must follow a [convolutional]"),
@@ -73,3 +77,10 @@ def test_layers_that_do_not_fit_together(text: str, line: int | None, part: str)
         heads(text)
     assert part in str(caught.value)
     assert (f"some.cfg:{line}" if line else "some.cfg") in str(caught.value)
+
+
+@pytest.mark.parametrize("size", ["width=100000\nheight=32", "width=64\nheight=100000000"])
+def test_an_input_of_too_many_pixels_is_refused(size: str) -> None:
+    config = parse_cfg(f"[net]\n{size}\nchannels=3\n[convolutional]\nfilters=7\n{YOLO}".replace("height=32", "height=100000"))
+    with pytest.raises(ConfigError, match="values for one image"):
+        trace(config)

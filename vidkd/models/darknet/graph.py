@@ -22,6 +22,9 @@ IMAGE = -1
 
 CHOOSE_MULTIPLES = "choose width and height of the input as multiples of the largest stride, mostly 32"
 
+MOST_PARAMETERS, MOST_VALUES = 2**29, 2**28
+"""Bounds of a cfg, far above any detector: weights of the network (2 GiB), and values that one layer puts out for one image (1 GiB)."""
+
 Shape = tuple[int, int, int]
 
 
@@ -54,15 +57,30 @@ class Head(HeadSpec):
 
 
 def trace(config: DarknetConfig) -> tuple[Node, ...]:
-    """Sources and sizes of all layers at the input size of the cfg. Raises ConfigError with file:line where layers do not fit together."""
+    """Sources and sizes of all layers at the input size of the cfg.
+
+    Raises ConfigError with file:line where layers do not fit together, or the network is larger than any memory.
+    """
     nodes: list[Node] = []
+    parameters = 0
+    _check_values((config.net.channels, config.net.height, config.net.width), config.where(config.net.line))
     for index, layer in enumerate(config.layers):
         if index and isinstance(config.layers[index - 1], Yolo) and not isinstance(layer, Route):
             raise ConfigError(f"[{layer.section}] follows [yolo], whose boxes are no features", where=config.where(layer.line))
         sources = _sources(config, index)
         shapes = [(config.net.channels, config.net.height, config.net.width) if at == IMAGE else nodes[at].shape for at in sources]
         nodes.append(Node(sources, _shape(config, layer, shapes)))
+        _check_values(nodes[-1].shape, config.where(layer.line))
+        if isinstance(layer, Convolutional):
+            parameters += layer.filters * (shapes[0][0] // layer.groups) * layer.size**2
+        if parameters > MOST_PARAMETERS:
+            raise ConfigError(f"the network has more than {MOST_PARAMETERS:,} weights up to this layer", where=config.where(layer.line))
     return tuple(nodes)
+
+
+def _check_values(shape: Shape, where: str) -> None:
+    if shape[0] * shape[1] * shape[2] > MOST_VALUES:
+        raise ConfigError(f"{_sizes([shape])} values for one image, more than {MOST_VALUES:,}", where=where)
 
 
 def heads_of(config: DarknetConfig, nodes: Sequence[Node]) -> tuple[Head, ...]:

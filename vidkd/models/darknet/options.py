@@ -119,9 +119,12 @@ class Options:
 
     def _whole(self, name: str, option: Option, text: str) -> int:
         try:
-            return int(text)
+            value = int(text)
         except ValueError:
             raise self._wrong(name, option, "must be a whole number") from None
+        if abs(value) >= 2**31:
+            raise self._wrong(name, option, "must be a number of 32 bits")
+        return value
 
     def _real(self, name: str, option: Option, text: str) -> float:
         try:
