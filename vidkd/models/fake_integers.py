@@ -1,9 +1,9 @@
-"""Training that feels eight-bit integers: layers round weights and inputs as the integer file will, gradients pass as if they did not.
+"""Quantisation-aware training: layers round weights and inputs as the integer file will, gradients pass as if they did not.
 
-Quantisation-aware training with the straight-through estimator (Jacob et al. 2018, arXiv 1712.05877, section 3). Weights are rounded with a
-scale for each filter, so folding batch normalisation into them later changes nothing; inputs in training with one scale, over the range of
-the batch at hand, in evaluation with one for each sample, so that no prediction depends on the other samples of its batch. There is nothing to
-save: checkpoints are those of the plain network.
+Straight-through estimator (Jacob et al. 2018, arXiv 1712.05877, section 3). Weights are rounded with a scale for each filter, so folding
+batch normalisation into them later changes nothing; inputs in training with one scale, over the range of the batch at hand, in evaluation
+with one for each sample, so that no prediction depends on the other samples of its batch. There is nothing to save: checkpoints are those
+of the plain network.
 """
 
 import functools
