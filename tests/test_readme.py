@@ -142,7 +142,6 @@ def test_a_command_that_does_not_exist_is_found(words: list[str]) -> None:
 def test_flags_and_settings_in_the_text_exist(page: Path) -> None:
     """`--flag` of some verb or setting, `data.window.stride` of some task."""
     flags = {option for verb in VERBS for option in parser_of(verb)._option_string_actions} | {f"--{key}" for key in SETTINGS}
-    flags |= set(re.findall(r'add_argument\(\s*"(--[a-z-]+)"', (REPOSITORY / "benchmarks" / "run.py").read_text(encoding="utf-8")))
     for code in re.findall(r"`([^`\n]+)`", page.read_text(encoding="utf-8")):
         for flag in re.findall(r"(?<![\w-])--[a-z][\w.-]*", code):
             assert flag.rstrip(".") in flags | FOREIGN_FLAGS, f"{page.name}: `{code}`"
@@ -162,7 +161,7 @@ def test_linked_files_exist(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_paths_in_the_text_exist(page: Path) -> None:
     """`vidkd/tasks/`, `configs/attention/folder.yaml`: whole paths of the repository, without placeholders."""
-    named = re.findall(r"`((?:vidkd|configs|tools|tests|benchmarks|docs)/[\w./-]*)`", page.read_text(encoding="utf-8"))
+    named = re.findall(r"`((?:vidkd|configs|tools|tests|docs)/[\w./-]*)`", page.read_text(encoding="utf-8"))
     assert [path for path in named if not (REPOSITORY / path).exists()] == []
 
 

@@ -1,15 +1,12 @@
 """Matrices of all pairs of positions exist for one chunk of clips at a time, and large ones are not kept for the backward pass."""
 
 import sys
-from pathlib import Path
 
 import pytest
 import torch
+from live_bytes import LiveBytes
 
 from vidkd.losses.shift_tolerant import SHIFT_TOLERANT, chunks
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from benchmarks.live_bytes import LiveBytes
 
 CLIPS, CHANNELS, GRID = 12, 1, (4, 7, 7)
 PAIRS = (4 * 7 * 7) ** 2

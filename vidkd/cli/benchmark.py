@@ -1,5 +1,6 @@
 """Measure speed against accuracy: models in turn on the same clips or frames, alone and from file to answer, and in fresh processes.
 
+  vidkd benchmark SUITE.yaml                  times vidkd itself and its peers: loader, training step, streams, ...
   vidkd benchmark BENCHMARK.yaml              measures; writes summary.json, measurements.json and report.html
   vidkd benchmark compare A.json B.json       lists what is worse in B than in A beyond the intervals; exit code 1 if anything is
 
@@ -58,7 +59,10 @@ def _measure(arguments: argparse.Namespace) -> int:
     from vidkd.base.extras import require
     from vidkd.base.files import write_json
     from vidkd.bench.speed.config import read_benchmark
+    from vidkd.engine.settings import read_yaml
 
+    if "parts" in read_yaml(Path(arguments.words[0])).content:
+        return _measure_suite(arguments)
     benchmark = read_benchmark(arguments.words[0], arguments.settings, roots=roots_of(arguments.root))
     folder = Path(arguments.out) if arguments.out else Path("runs") / benchmark.config.name
     check_folder("--out", folder)
@@ -85,6 +89,27 @@ def _measure(arguments: argparse.Namespace) -> int:
         render_report(folder / "report.html", benchmark_report(summary, command=command))
     sys.stdout.write(f"written: {folder / 'summary.json'}, {folder / 'measurements.json'}, {folder / 'report.html'}\n")
     return _exit_code(summary)
+
+
+def _measure_suite(arguments: argparse.Namespace) -> int:
+    """Timings of vidkd itself: performance.json and performance.md."""
+    from vidkd.base.files import atomic_write, write_json
+    from vidkd.bench.performance.rows import performance_page
+    from vidkd.bench.performance.suite import read_suite, run_suite
+
+    config = read_suite(Path(arguments.words[0]), arguments.settings)
+    folder = Path(arguments.out) if arguments.out else Path("runs") / config.name
+    check_folder("--out", folder)
+    if (folder / "performance.json").exists() and not arguments.overwrite:
+        hint = "another --out, or --overwrite to replace it"
+        raise ConfigError(f"results exist already: {folder / 'performance.json'}", to_mend=hint)
+    results = run_suite(config, shlex.join(["vidkd", "benchmark", arguments.words[0], *arguments.settings]))
+    with written_or_refused("--out", folder):
+        write_json(folder / "performance.json", results)
+        with atomic_write(folder / "performance.md") as file:
+            file.write(performance_page(results))
+    sys.stdout.write(f"written: {folder / 'performance.json'}, {folder / 'performance.md'}\n")
+    return 0
 
 
 def _exit_code(summary: Mapping[str, Any]) -> int:

@@ -5,7 +5,7 @@ import importlib.util
 import pytest
 import torch
 
-from benchmarks.distill_step import BY_HAND, OURS, PEER, DistillBench, largest_difference
+from vidkd.bench.performance.training import BY_HAND, OURS, PEER, DistillBench, largest_difference
 
 
 def test_the_alternatives_take_the_same_steps_on_networks_of_their_own() -> None:

@@ -4,11 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.detect_pace import slowest_of
-from benchmarks.page import performance_page
-from benchmarks.setting import Setting
-from benchmarks.stream_costs import SHARES, break_even, budget_rows, stream_cost
-from benchmarks.stream_speed import Laps, _budget_rows, run
+from vidkd.bench.performance.along_video import slowest_of
+from vidkd.bench.performance.rows import Setting, performance_page
+from vidkd.bench.performance.streams import SHARES, Laps, _budget_rows, break_even, budget_rows, run, stream_cost
 
 
 def test_break_even_in_closed_form() -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.integers import EAGER, FLOAT, OURS, alternatives, frames, signal_to_noise
+from vidkd.bench.performance.integers import EAGER, FLOAT, OURS, alternatives, frames, signal_to_noise
 
 
 def test_the_alternatives_answer_alike() -> None:

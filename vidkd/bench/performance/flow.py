@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.clips import FPS, moving_textures
-from benchmarks.rounds import Measured, Part, Row, interleave, ratio_row, value_row
-from benchmarks.setting import Setting
 from vidkd.base.timing import timed
+from vidkd.bench.performance.rows import Measured, Part, Row, Setting, ratio_row, value_row
+from vidkd.bench.performance.videos import FPS, moving_textures
+from vidkd.bench.speed.rounds import interleave
 from vidkd.data.flow import Preset, dis_flow
 from vidkd.video import open_video, write_video
 

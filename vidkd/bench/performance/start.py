@@ -5,11 +5,11 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from benchmarks.rounds import Part, interleave, ratio_row, value_row
-from benchmarks.setting import Setting
 from vidkd.base.timing import timed
+from vidkd.bench.performance.rows import Part, Setting, ratio_row, value_row
+from vidkd.bench.speed.rounds import interleave
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[3]
 BARE, IMPORT, HELP, TRAIN_HELP, TORCH = "python -c pass", "import vidkd", "vidkd --help", "vidkd train --help", "import torch"
 COMMANDS = {
     BARE: ["-c", "pass"],

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks.shift_losses import QUICK, STEP, Bench, bound, milliseconds, peak_mib
+from vidkd.bench.performance.losses import QUICK, STEP, Bench, bound, milliseconds
 from vidkd.losses.shift_tolerant import SHIFT_TOLERANT
 
 
@@ -20,20 +20,6 @@ def test_every_loss_and_the_step_are_called(bench: Bench) -> None:
     before = [parameter.clone() for parameter in bench.task.student.parameters()]
     assert all(call() > 0 for call in alternatives.values())
     assert any(not torch.equal(old, new) for old, new in zip(before, bench.task.student.parameters(), strict=True)), "the step updates"
-
-
-def test_memory_beyond_position_is_a_difference(bench: Bench) -> None:
-    names = [row["name"].partition(" (")[0] for row in bench.memory_rows()]
-    assert names == ["memory of position", *(f"memory of {name} beyond position" for name in SHIFT_TOLERANT if name != "position")]
-
-
-def test_peak_of_what_lives_at_once() -> None:
-    def two_then_one() -> None:
-        pair = [torch.zeros(2**18), torch.zeros(2**18)]  # 1 MiB each
-        del pair
-        torch.zeros(2**18)
-
-    assert peak_mib(two_then_one) == 2.0
 
 
 def test_targets() -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.clips import SEED, TRAINING_DATA, clip_set, moving_textures, training_set
-from benchmarks.rivals import BareDecord, SameWindows, available, decord_frames
+from vidkd.bench.performance.loader import BareDecord, SameWindows, available, decord_frames
+from vidkd.bench.performance.videos import SEED, TRAINING_DATA, clip_set, moving_textures, training_set
 from vidkd.data.transforms import crop_frames, random_geometry, resize_frames, working_size
 from vidkd.video import write_video
 

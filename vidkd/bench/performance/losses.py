@@ -1,4 +1,4 @@
-"""The losses that tolerate shifts against a training step of the student whose features they match, and the memory that they add."""
+"""The shift-tolerant losses against a training step of the student whose features they match."""
 
 import time
 from collections.abc import Callable
@@ -9,10 +9,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from benchmarks.live_bytes import LiveBytes
-from benchmarks.rounds import Measured, Part, Row, interleave, ratio_row, spread, value_row
-from benchmarks.setting import Setting
-from benchmarks.step import bare_step, seconds_a_step
+from vidkd.bench.performance.rows import Measured, Part, Row, Setting, ratio_row, value_row
+from vidkd.bench.performance.training import bare_step, seconds_a_step
+from vidkd.bench.speed.rounds import interleave
 from vidkd.engine.loop_config import OptimConfig
 from vidkd.engine.optimiser import build_optimizer
 from vidkd.losses.shift_tolerant import SHIFT_TOLERANT
@@ -22,13 +21,11 @@ from vidkd.tasks.anticipation import AnticipationConfig
 
 AT_MOST, TRANSPORT_AT_MOST = 0.15, 0.4
 CLASSES, SEED = 20, 0
-STEP, BASE = "training step", "position"
-MIB = 2**20
+STEP = "training step"
 TEXT = (
     "Forward and backward of each loss of `vidkd.losses.shift_tolerant`, with the settings that the task gives it, on feature maps of the "
     "student's last stage, against the student's own training step (forward, cross-entropy, backward and optimiser step on one batch that "
-    "stays in memory). The memory is that of all tensors alive at once in forward and backward, beyond what `position` takes; what an "
-    "operation uses inside itself is not seen."
+    "stays in memory)."
 )
 
 
@@ -64,7 +61,6 @@ def run(setting: Setting) -> Part:
         shapes[f"features of {student.words}"] = "x".join(map(str, bench.student_map.shape))
         measured = interleave(bench.alternatives(calls=student.calls), rounds=setting.rounds)
         values += [value_row(f"{name} ({student.words})", "ms", found) for name, found in measured.items()]
-        values += bench.memory_rows()
         ratios += [
             ratio_row(f"{name} / {STEP} ({student.words})", measured[name], measured[STEP], at_most=bound(name)) for name in SHIFT_TOLERANT
         ]
@@ -104,20 +100,6 @@ class Bench:
         student = self.student_map.clone().requires_grad_()
         loss: Tensor = SHIFT_TOLERANT[name](student, self.teacher_map, **AnticipationConfig(feature=cast(Any, name)).of_feature())
         loss.backward()  # type: ignore[no-untyped-call]
-
-    def memory_rows(self) -> list[Row]:
-        """MiB at the peak of every loss beyond that of `position`, and of that one alone."""
-        peaks = {name: peak_mib(partial(self.backward, name)) for name in SHIFT_TOLERANT}
-        base = peaks.pop(BASE)
-        shown = {f"memory of {BASE}": base, **{f"memory of {name} beyond {BASE}": peak - base for name, peak in peaks.items()}}
-        return [{"name": f"{name} ({self.student.words})", "unit": "MiB", **spread([mib])} for name, mib in shown.items()]
-
-
-def peak_mib(call: Callable[[], object]) -> float:
-    """Memory of the tensors that a call holds at its peak, in MiB."""
-    with LiveBytes() as memory:
-        call()
-    return float(memory.peak / MIB)
 
 
 def milliseconds(call: Callable[[], object], calls: int, clock: Callable[[], float] = time.perf_counter) -> float:

@@ -4,8 +4,9 @@ from functools import partial
 
 import pytest
 
-from benchmarks.rounds import interleave, ratio_row, spread, value_row
 from vidkd.base.timing import timed
+from vidkd.bench.performance.rows import ratio_row, spread, value_row
+from vidkd.bench.speed.rounds import interleave
 
 
 class FakeClock:

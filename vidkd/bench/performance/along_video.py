@@ -1,34 +1,43 @@
-"""`anticipate` from file to decisions, against the slower of its halves: decoding the file alone, and judging the same windows alone."""
+"""Anticipation and detection along a video, against the slowest of their stages alone."""
 
+import itertools
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from benchmarks.clips import FPS, moving_textures
-from benchmarks.rounds import Measured, Part, Row, interleave, ratio_row, value_row
-from benchmarks.setting import Setting
 from vidkd.base.timing import timed
+from vidkd.bench.performance.rows import Measured, Part, Row, Setting, ratio_row, value_row
+from vidkd.bench.performance.stream_models import STUDENTS as DETECTORS
+from vidkd.bench.performance.stream_models import VIDEO, folder, frames_of_video, open_student, why_absent
+from vidkd.bench.performance.videos import FPS, moving_textures
+from vidkd.bench.speed.rounds import interleave
+from vidkd.detection.stream import DetectorStepper, StreamConfig, open_from, walk_stream
 from vidkd.engine.anticipate import Anticipator
 from vidkd.engine.classify import TorchClassifier
 from vidkd.engine.config import load_config
 from vidkd.engine.sight import Sight, sight_of
 from vidkd.engine.sources import open_source
 from vidkd.models import ModelConfig, VideoClassifier
-from vidkd.video import write_video
+from vidkd.runtime.detector import Detector
+from vidkd.video import VIEWING_CRF, write_video
 
 SIZE = (340, 256)
 FRAMES, QUICK_FRAMES = 1500, 150
 STEP_S, BATCH, CLASSES = 0.5, 4, 20
 AT_LEAST = 0.9
 STUDENTS = {"tiny3d": (8, 72, 64), "x3d_s": (13, 182, 160)}
-DECODE, MODEL, WHOLE = "decoding alone", "model alone", "anticipate"
+DECODE, MODEL, ENCODE, WHOLE, DETECT = "decoding alone", "model alone", "encoding alone", "anticipate", "detect"
+DETECT_FRAMES, QUICK_DETECT_FRAMES, STREAM_FPS, DETECT_BATCH = 640, 32, 10.0, 8
 TEXT = (
     "Frames a second of `anticipate` without an overlay, opening and closing included, against decoding the file with the same reader and "
     "dropping the frames, and against the forward passes alone, of as many windows in batches of the same size, that stay in memory. The "
-    "target is held against the slower of the two in the same round. Where their times are alike, what is left besides (resizing, crops, "
-    "the first and the last batch) has to fit into the other's idle time."
+    "target is compared with the slower of the two in the same round. `detect` (Yolo-Fastest, from a file to annotated video and all other "
+    "files) is compared with the slowest of decoding, the model and encoding."
 )
 
 
@@ -44,11 +53,16 @@ def run(setting: Setting) -> Part:
     for backbone in list(STUDENTS)[: 1 if setting.quick else None]:
         measured = interleave(_alternatives(path, backbone, frames), rounds=setting.rounds)
         values += [value_row(f"{name}, {backbone}", "frames/s", found) for name, found in measured.items()]
-        slower = slower_of(measured[DECODE], measured[MODEL])
+        slower = slowest_of(measured[DECODE], measured[MODEL])
         name = f"{WHOLE} / the slower of {DECODE} and {MODEL}, {backbone}"
         ratios.append(ratio_row(name, measured[WHOLE], slower, at_least=AT_LEAST))
+    notes = [reason] if (reason := why_absent()) is not None else []
+    if not notes:
+        pace_values, pace_ratios = detect_rows(next(iter(DETECTORS)), setting)
+        values += pace_values
+        ratios += pace_ratios
     return Part(
-        title="Anticipation along a video",
+        title="Anticipation and detection along a video",
         text=TEXT,
         settings={
             "video": f"{SIZE[0]}x{SIZE[1]}, H.264, {frames / FPS:g} s",
@@ -59,12 +73,13 @@ def run(setting: Setting) -> Part:
         },
         values=values,
         ratios=ratios,
+        notes=notes,
     )
 
 
-def slower_of(first: list[float], second: list[float]) -> list[float]:
-    """The lower speed of each round."""
-    return [min(pair) for pair in zip(first, second, strict=True)]
+def slowest_of(*speeds: list[float]) -> list[float]:
+    """The lowest speed of each round."""
+    return [min(each) for each in zip(*speeds, strict=True)]
 
 
 def _alternatives(path: Path, backbone: str, frames: int) -> dict[str, Measured]:
@@ -113,3 +128,55 @@ def _along(path: Path, model: VideoClassifier, sight: Sight) -> list[float]:
     anticipator = Anticipator(TorchClassifier(model), sight, step_s=STEP_S, batch=BATCH)
     with open_source(str(path)) as source:
         return [decision.time_s for moment in anticipator.along(source) for decision in moment.decisions]
+
+
+def detect_rows(student: str, setting: Setting) -> tuple[list[Row], list[Row]]:
+    """Frames a second of each, and the ratio of the whole to the slowest stage of the same round."""
+    frames = QUICK_DETECT_FRAMES if setting.quick else DETECT_FRAMES
+    detector = open_student(student, "onnx").detector
+    measured = interleave(_detect_alternatives(detector, frames, setting.scratch), rounds=setting.rounds)
+    values = [value_row(f"{name}, {student}", "frames/s", found) for name, found in measured.items()]
+    name = f"{DETECT} / the slowest of {DECODE}, {MODEL} and {ENCODE}, {student}"
+    return values, [ratio_row(name, measured[DETECT], slowest_of(measured[DECODE], measured[MODEL], measured[ENCODE]), at_least=AT_LEAST)]
+
+
+def _detect_alternatives(detector: Detector, frames: int, scratch: Path) -> dict[str, Measured]:
+    pictures = frames_of_video(frames, first=0)
+    work: dict[str, Callable[[], object]] = {
+        DECODE: partial(_decode_stream, frames),
+        MODEL: partial(_look, detector, pictures),
+        ENCODE: partial(write_video, scratch / "encoded.mp4", pictures, fps=STREAM_FPS, crf=VIEWING_CRF),
+        DETECT: partial(_detect, detector, frames, scratch / "detected"),
+    }
+    return {name: partial(_frames_per_second, each, frames) for name, each in work.items()}
+
+
+def _decode_stream(frames: int) -> None:
+    with open_from(str(folder() / VIDEO)) as source:
+        for _ in itertools.islice(source.frames, frames):
+            pass
+
+
+def _look(detector: Detector, pictures: NDArray[np.uint8]) -> None:
+    for start in range(0, len(pictures), DETECT_BATCH):
+        detector(pictures[start : start + DETECT_BATCH])
+
+
+def _detect(detector: Detector, frames: int, out: Path) -> None:
+    summary = walk_stream(
+        str(folder() / VIDEO),
+        lambda _source: DetectorStepper(detector),
+        out,
+        class_names=detector.class_names,
+        settings={},
+        config=StreamConfig(seconds=frames / STREAM_FPS, batch=DETECT_BATCH),
+        draw=_undrawn,
+        overwrite=True,
+        quiet=True,
+    )
+    assert summary["frames"] == frames, summary["frames"]
+
+
+def _undrawn(image: NDArray[np.uint8], _: Any) -> NDArray[np.uint8]:
+    """Drawing is not measured."""
+    return image

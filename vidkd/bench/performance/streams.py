@@ -1,4 +1,4 @@
-"""Speed along a stream: a student alone, with its selector, and learning; oracles on every frame; `detect` against its stages alone."""
+"""Speed along a stream: a student alone, with its selector, and learning; oracles on every frame."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -8,13 +8,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.detect_pace import FRAMES as DETECTED_FRAMES
-from benchmarks.detect_pace import detect_rows
-from benchmarks.rounds import Measured, Part, Row, interleave, ratio_row, value_row
-from benchmarks.setting import Setting
-from benchmarks.stream_costs import SHARES, break_even, budget_rows
-from benchmarks.stream_models import ORACLES, STUDENTS, frames_of_video, open_oracle, open_student, why_absent
 from vidkd.base.timing import Stopwatch, timed
+from vidkd.bench.performance.rows import Measured, Part, Row, Setting, ratio_row, value_row
+from vidkd.bench.performance.stream_models import ORACLES, STUDENTS, frames_of_video, open_oracle, open_student, why_absent
+from vidkd.bench.speed.rounds import interleave
+from vidkd.bench.speed.statistics import Figure, median, ratio
 from vidkd.detection.online import Answer, BoxOracle, Student, SynchronousLearner, Update
 from vidkd.detection.online.views import Watcher
 from vidkd.detection.policies import CallBudget
@@ -23,6 +21,8 @@ from vidkd.detection.policies.lstm import LstmSelector
 from vidkd.models.selector import KeyFrameLSTM, SelectorConfig
 from vidkd.runtime.detector import Detector
 
+SHARES = (0.02, 0.05, 0.1, 0.2)
+"""Budgets shown."""
 FRAMES, CALLS = 20, 1
 SHARE = CALLS / FRAMES
 TEACHER = "YOLOX-nano"
@@ -32,8 +32,7 @@ TEXT = (
     "thread. The student runs in ONNX Runtime unless it says eager, and learns in torch. Learning is in step with the stream, from answers "
     f"that are known, {SHARE:.0%} of the frames; the update is told apart. Break-even is the cost of an oracle above which the student "
     "that learns from it, the calls paid for, is cheaper than the oracle on every frame: (student + selector + share x update) / "
-    "(1 - share); beside the stream, the update costs the stream nothing. `detect` and its stages alone: the first "
-    f"{DETECTED_FRAMES} frames, from a file to annotated video, JSON lines and all other files. What learning costs at a budget, the share "
+    "(1 - share); beside the stream, the update costs the stream nothing. What learning costs at a budget, the share "
     f"of the frames on which the oracle is asked, is put together in each round: student + selector + share x (oracle + update), at "
     f"{', '.join(f'{100 * share:g}' for share in SHARES)} %."
 )
@@ -41,7 +40,8 @@ TEXT = (
 
 def run(setting: Setting) -> Part:
     """All of it, or why it is left out."""
-    title, settings = "Speed along a stream", {"threads": 1, "share of calls": f"{SHARE:.0%}", "update": _words(Update())}
+    title = "Speed along a stream"
+    settings: dict[str, str | int | float] = {"threads": 1, "share of calls": f"{SHARE:.0%}", "update": _words(Update())}
     if (reason := why_absent()) is not None:
         return Part(title=title, text=TEXT, settings=settings, values=[], notes=[reason])
     torch.set_num_threads(1)
@@ -56,10 +56,8 @@ def run(setting: Setting) -> Part:
         values += _value_rows(name, found)
         ratios += _ratio_rows(name, found)
         budgets += _budget_rows(name, found)
-    pace_values, pace_ratios = detect_rows(next(iter(STUDENTS)), setting)
     note = "YOLOv8n is there as a TFLite file of 8 bits alone and runs in LiteRT, everything else in ONNX Runtime."
-    rows = {"values": values + pace_values, "ratios": ratios + pace_ratios, "budgets": budgets}
-    return Part(title=title, text=TEXT, settings=settings, notes=[note], **rows)
+    return Part(title=title, text=TEXT, settings=settings, notes=[note], values=values, ratios=ratios, budgets=budgets)
 
 
 class Laps:
@@ -195,3 +193,47 @@ def _words(update: Update) -> str:
     what = f"blocks ({update.blocks})" if update.trains == "blocks" else update.trains
     shares = f", the best of {len(update.interpolate)} shares of what was learned before" if update.interpolate else ""
     return f"{what}, {update.steps} steps on {1 + update.replay} frames{shares}"
+
+
+def stream_cost(student: float, selector: float, update: float, oracle: float, share: float) -> float:
+    """Cost a frame of a student that learns in step; update, oracle: of one call, made on this share of the frames."""
+    return student + selector + share * (update + oracle)
+
+
+def break_even(student: float, selector: float, update: float, share: float) -> float:
+    """The oracle's cost a frame at which `stream_cost` is that of the oracle on every frame. Raises ValueError unless 0 <= share < 1."""
+    if not 0 <= share < 1:
+        raise ValueError(f"the share of calls must lie in [0, 1): {share}")
+    return (student + selector + share * update) / (1 - share)
+
+
+def budget_rows(
+    name: str,
+    *,
+    student: Sequence[float],
+    selector: Sequence[float],
+    update: Sequence[float],
+    oracle: Sequence[float],
+    shares: Sequence[float] = SHARES,
+) -> list[Row]:
+    """A row for each share: milliseconds a frame, and how many times those of the student alone, with intervals over rounds.
+
+    student, selector, update, oracle: milliseconds of a frame or a call, by round; costs and ratios are put together within a round.
+    """
+    rows = []
+    for share in shares:
+        parts = zip(student, selector, update, oracle, strict=True)
+        costs = [[stream_cost(*each, share=share)] for each in parts]
+        times = ratio(costs, [[each] for each in student])
+        rows.append({"name": name, "share": share, "ms": _plain(median(costs)), "ratio": _plain(times), "n": times.n})
+    return rows
+
+
+def _plain(figure: Figure) -> Row:
+    """The number and its interval to four digits; no interval of a few rounds."""
+    bounds = None if figure.ci95 is None else [_digits(bound) for bound in figure.ci95]
+    return {"value": _digits(figure.value), "ci95": bounds}
+
+
+def _digits(value: float) -> float:
+    return float(f"{value:.4g}")

@@ -13,17 +13,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from benchmarks.clips import moving_textures
-from benchmarks.rounds import Part, Row, interleave, ratio_row, value_row
-from benchmarks.setting import Setting
 from vidkd.base.timing import timed
+from vidkd.bench.performance.rows import Part, Row, Setting, ratio_row, value_row
+from vidkd.bench.performance.videos import moving_textures
+from vidkd.bench.speed.rounds import interleave
 from vidkd.compress.config import QuantiseConfig
 from vidkd.compress.quantise import quantise
 from vidkd.models.darknet.net import Darknet
 from vidkd.models.darknet.onnx_graph import INPUT, whole_model
 from vidkd.runtime.onnx_network import session_options
 
-CFG = Path(__file__).resolve().parents[1] / "configs" / "darknet" / "yolov3_tiny.cfg"
+CFG = Path(__file__).resolve().parents[3] / "configs" / "darknet" / "yolov3_tiny.cfg"
 SIDE, QUICK_SIDE = 416, 96
 FRAMES, QUICK_FRAMES = 16, 2
 EAGER, COMPILED, FLOAT, OURS, PEER = "torch", "torch.compile", "ONNX Runtime", "vidkd, ONNX Runtime in integers", "torchao, in integers"
@@ -87,7 +87,7 @@ def alternatives(*, quick: bool = False) -> tuple[dict[str, Run], dict[str, int]
 def frames(count: int, *, seed: int, side: int) -> NDArray[np.float32]:
     """(count, 3, side, side) in [0, 1]."""
     found = np.stack(list(moving_textures(side, side, count, seed=seed)))
-    return np.ascontiguousarray(found.transpose(0, 3, 1, 2), np.float32) / 255
+    return np.ascontiguousarray(found.transpose(0, 3, 1, 2), np.float32) / np.float32(255)
 
 
 def signal_to_noise(wanted: Heads, found: Heads) -> float:

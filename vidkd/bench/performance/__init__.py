@@ -1,0 +1,1 @@
+"""Performance suites: timings of vidkd and its peers, in rounds."""
