@@ -1,42 +1,117 @@
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
 
-from vidkd.losses import pooled_feature_mse
+from vidkd.losses import activation_map, attention_transfer, pooled_feature_mse
+
+SHAPE = (3, 8, 2, 4, 5)
+POSITIONS = 2 * 4 * 5
 
 
-def test_is_the_mse_of_the_pooled_vectors():
-    student, teacher = torch.randn(3, 5, 2, 4, 4), torch.randn(3, 5, 4, 3, 2)
-    expected = F.mse_loss(student.mean((2, 3, 4)), teacher.mean((2, 3, 4)))
-    torch.testing.assert_close(pooled_feature_mse(student, teacher), expected)
-    torch.testing.assert_close(pooled_feature_mse(student.mean((2, 3, 4)), teacher), expected)
+def features(seed, shape=SHAPE):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def test_does_not_see_where_a_feature_is():
-    student = torch.randn(2, 3, 4, 5, 6)
-    assert float(pooled_feature_mse(student.roll((1, 2, 3), (2, 3, 4)), student)) == pytest.approx(0, abs=1e-12)
+def transfer(student, teacher, **options):
+    return attention_transfer([student], [teacher], **options)
 
 
-def test_weights_and_gradient():
+@pytest.mark.parametrize("form", ["paper", "code"])
+def test_blind_to_positive_scale_and_to_the_order_of_channels(form):
+    student, teacher = features(0), features(1)
+    plain = transfer(student, teacher, form=form)
+    permuted = 7.5 * student[:, torch.randperm(8, generator=torch.Generator().manual_seed(0))]
+    torch.testing.assert_close(transfer(permuted, 0.01 * teacher, form=form), plain)
+    assert float(transfer(student, -3 * student, form=form)) == pytest.approx(0, abs=1e-15)
+
+
+def test_mean_and_sum_over_channels_are_the_same_map():
+    student = features(0)
+    summed = F.normalize(student.square().sum(1).flatten(1), dim=1)
+    torch.testing.assert_close(activation_map(student), summed)
+
+
+def test_code_form_is_two_minus_two_cosines_over_the_positions():
+    student, teacher = features(0), features(1)
+    cosine = F.cosine_similarity(student.square().sum(1).flatten(1), teacher.square().sum(1).flatten(1))
+    assert float(transfer(student, teacher)) == pytest.approx(float((2 - 2 * cosine).mean()) / POSITIONS, rel=1e-12)
+    paper = float((2 - 2 * cosine).sqrt().mean()) / 2
+    assert float(transfer(student, teacher, form="paper")) == pytest.approx(paper, rel=1e-12)
+
+
+def test_range_is_reached_by_disjoint_maps():
+    student, teacher = torch.zeros(SHAPE), torch.zeros(SHAPE)
+    student[..., 0], teacher[..., 1] = 1, 1
+    assert float(transfer(student, teacher)) == pytest.approx(2 / POSITIONS, rel=1e-6)
+    assert float(transfer(student, teacher, form="paper")) == pytest.approx(math.sqrt(2) / 2, rel=1e-6)
+    for seed in range(5):
+        assert 0 < float(transfer(features(seed), features(seed + 50))) < 2 / POSITIONS
+
+
+def test_reference_size_makes_the_value_independent_of_the_number_of_frames():
+    student, teacher = features(0), features(1)
+    longer = [x.repeat(1, 1, 3, 1, 1) for x in (student, teacher)]
+    assert float(transfer(*longer)) == pytest.approx(float(transfer(student, teacher)) / 3)
+    at_64 = transfer(student, teacher, reference_size=64)
+    torch.testing.assert_close(transfer(*longer, reference_size=64), at_64)
+    torch.testing.assert_close(at_64, transfer(student, teacher) * POSITIONS / 64)
+
+
+def test_maps_of_unlike_channels_and_sizes_meet_at_the_smaller_of_each():
+    student, teacher = features(0, (3, 4, 4, 4, 10)), features(1, (3, 16, 2, 8, 5))
+    energy_S = F.avg_pool3d(student.square().mean(1, keepdim=True), (2, 1, 2)).flatten(1)
+    energy_T = F.avg_pool3d(teacher.square().mean(1, keepdim=True), (1, 2, 1)).flatten(1)
+    expected = (F.normalize(energy_S, dim=1) - F.normalize(energy_T, dim=1)).square().mean()
+    torch.testing.assert_close(transfer(student, teacher), expected)
+
+
+def test_layers_are_summed():
+    layers_S, layers_T = [features(0), features(2, (3, 4, 1, 2, 2))], [features(1), features(3, (3, 6, 1, 2, 2))]
+    alone = [transfer(s, t) for s, t in zip(layers_S, layers_T, strict=True)]
+    torch.testing.assert_close(attention_transfer(layers_S, layers_T), sum(alone))
+
+
+@pytest.mark.parametrize("form", ["paper", "code"])
+def test_gradient_reaches_the_student_only_and_is_finite_at_equality_and_at_zero(form):
+    student, teacher = features(0).requires_grad_(), features(1).requires_grad_()
+    transfer(student, teacher, form=form).backward()
+    assert teacher.grad is None
+    assert student.grad.abs().sum() > 0
+    for start in (teacher.detach().clone(), torch.zeros(SHAPE, dtype=torch.float64)):
+        start.requires_grad_()
+        transfer(start, teacher, form=form).backward()
+        assert torch.isfinite(start.grad).all()
+
+
+def test_attention_transfer_of_bfloat16_under_autocast_is_computed_in_float32():
+    student, teacher = 100 * features(0).bfloat16(), 100 * features(1).bfloat16()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        value = transfer(student, teacher)
+    assert value.dtype == torch.float32
+    assert float(value) == pytest.approx(float(transfer(student.double(), teacher.double())), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher", "message"),
+    [
+        (features(0)[:2], features(1), "same clips"),
+        (features(0)[:, :, 0], features(1)[:, :, 0], r"\(B, C, T, H, W\)"),
+    ],
+)
+def test_maps_that_do_not_pair(student, teacher, message):
+    with pytest.raises(ValueError, match=message):
+        transfer(student, teacher)
+
+
+def test_pooled_features_are_compared_by_mean_squared_error_and_the_teacher_gets_no_gradient():
     student, teacher = torch.randn(3, 4, requires_grad=True), torch.randn(3, 4, requires_grad=True)
-    loss = pooled_feature_mse(student, teacher, weight=torch.tensor([1.0, 0.0, 1.0]))
-    torch.testing.assert_close(loss, F.mse_loss(student[[0, 2]], teacher[[0, 2]]))
+    loss = pooled_feature_mse(student, teacher)
+    torch.testing.assert_close(loss, F.mse_loss(student, teacher))
     loss.backward()
     assert teacher.grad is None
-    assert student.grad[1].abs().sum() == 0
-    assert student.grad[0].abs().sum() > 0
-
-
-def test_bfloat16_under_autocast_is_pooled_in_float32():
-    student, teacher = torch.full((1, 1, 8, 32, 32), 1.0078125).bfloat16(), torch.zeros(1, 1, 8, 32, 32).bfloat16()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        value = pooled_feature_mse(student, teacher)
-    assert value.dtype == torch.float32
-    assert float(value) == pytest.approx(1.0078125**2, rel=1e-6)
-
-
-def test_errors():
+    assert (student.grad.abs().sum(1) > 0).all()
+    assert pooled_feature_mse(student.bfloat16(), teacher.bfloat16()).dtype == torch.float32
     with pytest.raises(ValueError, match="differ in shape"):
         pooled_feature_mse(torch.zeros(2, 3), torch.zeros(2, 4))
-    with pytest.raises(ValueError, match="pooled"):
-        pooled_feature_mse(torch.zeros(2, 3, 4), torch.zeros(2, 3, 4))

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vidkd.losses import logit_mse, logits_kd, multilabel_kd, regression_kd, regression_matching
+from vidkd.losses import generalized_distillation, logit_mse, logits_kd
 
 B, C = 5, 7
 
@@ -53,49 +53,7 @@ def test_kl_of_two_classes_in_closed_form():
     assert float(logits_kd(student, teacher, temperature=1.0)) == pytest.approx(expected, rel=1e-6)
 
 
-@pytest.mark.parametrize("temperature", [1.0, 4.0])
-def test_multilabel_gradient_and_value(pair, temperature):
-    student, teacher = pair
-    loss = multilabel_kd(student, teacher, temperature=temperature)
-    loss.backward()
-    q, p = torch.sigmoid(student / temperature).detach(), torch.sigmoid(teacher / temperature)
-    torch.testing.assert_close(student.grad, temperature * (q - p) / B, rtol=0, atol=1e-15)
-    entropy = -(p * p.log() + (1 - p) * (1 - p).log())
-    slow = temperature**2 * (F.binary_cross_entropy(q, p, reduction="none") - entropy).sum(1).mean()
-    assert float(loss) == pytest.approx(float(slow), rel=1e-10)
-    assert float(multilabel_kd(teacher, teacher, temperature=temperature)) == 0
-
-
-def test_multilabel_gradient_at_high_temperature(pair):
-    student, teacher = pair
-    multilabel_kd(student, teacher, temperature=1e4).backward()
-    torch.testing.assert_close(student.grad, ((student - teacher) / 4 / B).detach(), rtol=1e-3, atol=1e-9)
-
-
-def test_bounded_regression_pulls_only_where_the_student_is_not_better_by_the_margin():
-    target = torch.zeros(3, 2)
-    student = torch.tensor([[3.0, 4.0], [0.0, 1.0], [2.0, 0.0]]).requires_grad_()
-    teacher = torch.tensor([[1.0, 0.0], [0.0, 2.0], [2.1, 0.0]])
-    # squared errors: student 25, 1, 4; teacher 1, 4, 4.41
-    assert float(regression_kd(student, teacher, target)) == pytest.approx(25 / 3)
-    assert float(regression_kd(student, teacher, target, margin=0.5)) == pytest.approx(29 / 3)
-    loss = regression_kd(student, teacher, target, margin=0.5)
-    loss.backward()
-    torch.testing.assert_close(student.grad, torch.tensor([[2.0, 8 / 3], [0, 0], [4 / 3, 0]]))
-    assert float(regression_kd(target + 1, target + 1, target)) == 0  # as good as the teacher, no margin
-
-
-def test_regression_matching_sums_over_numbers_and_averages_over_rows():
-    assert float(regression_matching(torch.zeros(2, 3), torch.tensor([[1.0, 2, 2], [0, 0, 1]]))) == pytest.approx(5)
-
-
-LOSSES = {
-    "logits_kd": lambda s, t, **k: logits_kd(s, t, temperature=4.0, **k),
-    "multilabel_kd": lambda s, t, **k: multilabel_kd(s, t, temperature=4.0, **k),
-    "logit_mse": logit_mse,
-    "regression_kd": lambda s, t, **k: regression_kd(s, t, torch.zeros_like(s), margin=100.0, **k),
-    "regression_matching": regression_matching,
-}
+LOSSES = {"logits_kd": lambda s, t: logits_kd(s, t, temperature=4.0), "logit_mse": logit_mse}
 
 
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
@@ -113,15 +71,6 @@ class TestEveryLoss:
         with pytest.raises(ValueError, match="expected 2 dimensions"):
             loss(torch.zeros(2, 3, 1), torch.zeros(2, 3, 1))
 
-    def test_a_clip_of_weight_zero_drops_out(self, loss, pair):
-        student, teacher = pair
-        weight = torch.tensor([1.0, 0, 1, 0, 1])
-        kept = [0, 2, 4]
-        torch.testing.assert_close(loss(student, teacher, weight=weight), loss(student[kept], teacher[kept]))
-        assert float(loss(student, teacher, weight=torch.zeros(B))) == 0
-        with pytest.raises(ValueError, match="one number a clip"):
-            loss(student, teacher, weight=torch.ones(B, 1))
-
     def test_bfloat16_under_autocast_is_computed_in_float32(self, loss, pair):
         student, teacher = (x.detach().bfloat16() for x in pair)
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -137,8 +86,67 @@ class TestEveryLoss:
         assert torch.isfinite(student.grad).all()
 
 
-@pytest.mark.parametrize("loss", [logits_kd, multilabel_kd])
-@pytest.mark.parametrize("temperature", [0.0, -1.0, math.nan])
-def test_temperature_must_be_positive(loss, temperature):
-    with pytest.raises(ValueError, match="temperature"):
-        loss(torch.zeros(1, 2), torch.zeros(1, 2), temperature=temperature)
+@pytest.fixture
+def batch():
+    generator = torch.Generator().manual_seed(0)
+    student = torch.randn(6, 4, generator=generator, dtype=torch.float64).requires_grad_()
+    return student, torch.randn(6, 4, generator=generator, dtype=torch.float64), torch.tensor([0, 1, 2, 3, 0, 1])
+
+
+@pytest.mark.parametrize("mode", ["paper", "code"])
+def test_no_imitation_is_exactly_cross_entropy(batch, mode):
+    student, teacher, label = batch
+    loss = generalized_distillation(student, teacher, label, temperature=5.0, imitation=0.0, mode=mode)
+    torch.testing.assert_close(loss, F.cross_entropy(student, label), rtol=0, atol=0)
+
+
+def test_full_imitation_is_kl_of_the_untempered_student_plus_the_teachers_entropy(batch):
+    student, teacher, label = batch
+    soft = F.softmax(teacher / 3, 1)
+    entropy = -(soft * soft.log()).sum(1).mean()
+    loss = generalized_distillation(student, teacher, label, temperature=3.0, imitation=1.0)
+    torch.testing.assert_close(loss - entropy, logits_kd(student, teacher / 3, temperature=1.0), rtol=0, atol=1e-14)
+
+
+def test_code_mode_weighs_the_soft_term_by_the_squared_temperature(batch):
+    student, teacher, label = batch
+    hard = F.cross_entropy(student, label)
+    soft = F.cross_entropy(student, F.softmax(teacher / 2, 1))
+    for mode, factor in (("paper", 1), ("code", 4)):
+        loss = generalized_distillation(student, teacher, label, temperature=2.0, imitation=0.3, mode=mode)
+        torch.testing.assert_close(loss, 0.7 * hard + 0.3 * factor * soft)
+
+
+def test_clips_without_a_label_drop_from_the_hard_term_only(batch):
+    student, teacher, label = batch
+    label[4:] = -1
+    loss = generalized_distillation(student, teacher, label, temperature=2.0, imitation=0.5)
+    hard, soft = F.cross_entropy(student[:4], label[:4]), F.cross_entropy(student, F.softmax(teacher / 2, 1))
+    torch.testing.assert_close(loss, 0.5 * hard + 0.5 * soft)
+    half = torch.tensor([1.0, 1, 0, 0, 1, 1])
+    loss = generalized_distillation(student, teacher, label, temperature=2.0, imitation=0.0, label_weight=half)
+    torch.testing.assert_close(loss, F.cross_entropy(student[:2], label[:2]))
+
+
+def test_gradient_of_generalized_distillation_reaches_the_student_only(batch):
+    student, teacher, label = batch
+    teacher.requires_grad_()
+    generalized_distillation(student, teacher, label, temperature=2.0, imitation=0.5).backward()
+    assert teacher.grad is None
+    assert student.grad.abs().sum() > 0
+
+
+def test_bfloat16_under_autocast_and_extreme_logits(batch):
+    student, teacher, label = (x.detach() for x in batch)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        value = generalized_distillation(student.bfloat16(), teacher.bfloat16(), label, temperature=2.0, imitation=0.5)
+    assert value.dtype == torch.float32
+    wide = generalized_distillation(student.bfloat16().double(), teacher.bfloat16().double(), label, temperature=2.0, imitation=0.5)
+    assert float(value) == pytest.approx(float(wide), rel=1e-5)
+    far = generalized_distillation(1e4 * student.float(), 1e4 * teacher.float(), label, temperature=1.0, imitation=0.5)
+    assert torch.isfinite(far)
+
+
+def test_shapes_of_generalized_distillation_must_agree(batch):
+    with pytest.raises(ValueError, match="differ in shape"):
+        generalized_distillation(batch[0], batch[1][:, :3], batch[2], temperature=1.0, imitation=0.5)

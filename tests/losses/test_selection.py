@@ -16,7 +16,6 @@ def test_huber_by_hand():
     predicted, truth = rows([0.1, 0.5, -0.2]), rows([0.15, 0.2, 0.0])
     expected = (0.05**2 / 2 + 0.1 * (0.3 - 0.05) + 0.1 * (0.2 - 0.05)) / 3
     assert float(disagreement_huber(predicted, truth)) == pytest.approx(expected)
-    assert float(disagreement_huber(predicted, truth, delta=9.0)) == pytest.approx((0.05**2 + 0.3**2 + 0.2**2) / 6)
     assert float(disagreement_huber(truth, truth)) == 0
 
 
@@ -24,28 +23,26 @@ def test_bce_by_hand():
     logits, truth = rows([0.4, -1.0, 2.0]), rows([0.31, 0.3, 0.29])
     terms = [math.log(1 + math.exp(-0.4)), math.log(1 + math.exp(-1.0)), math.log(1 + math.exp(2.0))]
     assert float(above_threshold_bce(logits, truth, threshold=0.3)) == pytest.approx(sum(terms) / 3)
-    weighed = above_threshold_bce(logits, truth, threshold=0.3, positive_weight=4.0)
-    assert float(weighed) == pytest.approx((4 * terms[0] + terms[1] + terms[2]) / 3)
 
 
-def slow_order(predicted, truth, mask, window, min_gap, sharpness):
+def slow_order(predicted, truth, mask, window):
     losses = []
     for row in range(len(predicted)):
         for i in range(predicted.shape[1]):
             for j in range(predicted.shape[1]):
                 near = 0 < abs(i - j) <= window and mask[row, i] and mask[row, j]
-                if near and truth[row, i] - truth[row, j] > min_gap:
-                    losses.append(math.log(1 + math.exp(-sharpness * float(predicted[row, i] - predicted[row, j]))))
+                if near and truth[row, i] - truth[row, j] > 0:
+                    losses.append(math.log(1 + math.exp(-float(predicted[row, i] - predicted[row, j]))))
     return sum(losses) / len(losses)
 
 
-@pytest.mark.parametrize(("window", "min_gap", "sharpness"), [(1, 0.0, 1.0), (3, 0.2, 5.0), (50, 0.0, 2.0)])
-def test_order_against_loops_over_pairs(window, min_gap, sharpness):
+@pytest.mark.parametrize("window", [1, 3, 50])
+def test_order_against_loops_over_pairs(window):
     random = torch.Generator().manual_seed(0)
     predicted, truth = torch.rand(2, 3, 9, generator=random, dtype=torch.float64)
     mask = torch.rand(3, 9, generator=random) > 0.2
-    expected = slow_order(predicted, truth, mask, window, min_gap, sharpness)
-    value = order_in_window(predicted, truth, window=window, min_gap=min_gap, sharpness=sharpness, mask=mask)
+    expected = slow_order(predicted, truth, mask, window)
+    value = order_in_window(predicted, truth, window=window, mask=mask)
     assert float(value) == pytest.approx(expected)
 
 
@@ -92,14 +89,9 @@ def test_gradient_reaches_the_prediction_only(loss):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda p: disagreement_huber(p, p, delta=0.0), "delta"),
         (lambda p: disagreement_huber(p, p[:, 1:]), "differ in shape"),
         (lambda p: disagreement_huber(p[0], p[0]), "2 dimensions"),
         (lambda p: disagreement_huber(p, p, mask=p[:1] > 0), "mask"),
-        (lambda p: above_threshold_bce(p, p, threshold=0.5, positive_weight=0.0), "positive_weight"),
-        (lambda p: order_in_window(p, p, window=0), "window"),
-        (lambda p: order_in_window(p, p, window=1, min_gap=-0.1), "min_gap"),
-        (lambda p: order_in_window(p, p, window=1, sharpness=0.0), "sharpness"),
     ],
 )
 def test_errors(call, message):

@@ -213,14 +213,12 @@ def test_a_student_that_is_silent_gets_a_finite_gradient(name, normalise):
 
 @every_scale
 @every_loss
-def test_clips_are_weighted_and_do_not_see_each_other(name, normalise):
-    student, teacher = features(0).requires_grad_(), features(1)
+def test_clips_do_not_see_each_other(name, normalise):
+    student, teacher = features(0), features(1)
     loss = SHIFT_TOLERANT[name]
-    value = loss(student, teacher, normalise=normalise, weight=torch.tensor([1.0, 0.0, 3.0]))
-    first, last = (loss(student[[b]], teacher[[b]], normalise=normalise) for b in (0, 2))
-    torch.testing.assert_close(value, (first + 3 * last) / 4)
-    value.backward()
-    assert student.grad[1].abs().sum() == 0
+    value = loss(student, teacher, normalise=normalise)
+    alone = torch.stack([loss(student[[b]], teacher[[b]], normalise=normalise) for b in range(3)])
+    torch.testing.assert_close(value, alone.mean())
 
 
 @every_loss
@@ -237,9 +235,3 @@ def test_clips_are_weighted_and_do_not_see_each_other(name, normalise):
 def test_features_that_do_not_pair(name, student, teacher, message):
     with pytest.raises(ValueError, match=message):
         SHIFT_TOLERANT[name](torch.ones(student), torch.ones(teacher))
-
-
-@every_loss
-def test_unknown_scale(name):
-    with pytest.raises(ValueError, match="normalise"):
-        SHIFT_TOLERANT[name](features(0), features(1), normalise="batch")

@@ -74,9 +74,3 @@ def test_a_shift_outside_the_window_costs(shift):
 def test_gradient_is_that_of_the_value():
     student, teacher = features(0, (2, 3, 2, 2, 2)).requires_grad_(), features(1, (2, 3, 2, 3, 2))
     assert torch.autograd.gradcheck(lambda s: window(s, teacher, radius=(0, 1, 1)), student)
-
-
-@pytest.mark.parametrize("radius", [(1, 1), (1, -1, 1)])
-def test_a_radius_that_is_none(radius):
-    with pytest.raises(ValueError, match="radius"):
-        window(torch.ones(1, 2, 2, 2, 2), torch.ones(1, 2, 2, 2, 2), radius=radius)

@@ -24,9 +24,3 @@ def test_descent_turns_off_what_the_loss_does_not_need() -> None:
     # of (s - 1)^2 + 0.2 |s| the minimum is at 0.9; the other has nothing to hold it, but for steps of 0.02 around 0
     assert scale[0].item() == pytest.approx(0.9, abs=1e-4)
     assert abs(scale[1].item()) <= 0.02
-
-
-@pytest.mark.parametrize("scales", [[], [torch.ones(2, 2)]])
-def test_what_is_no_scale_is_refused(scales: list[torch.Tensor]) -> None:
-    with pytest.raises(ValueError, match="vectors"):
-        scale_l1(scales)

@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 
 from vidkd.losses.boxes import box_iou
-from vidkd.losses.teacher_bounded import bounded_box_regression, confidence_bounded_mix, matched_heads, oracle_assigned
+from vidkd.losses.teacher_bounded import bounded_box_regression, confidence_bounded_mix, matched_heads, oracle_assigned, regression_kd
 from vidkd.losses.yolo import YoloLossOptions, yolo_loss
-from vidkd.losses.yolo_heads import HeadSpec, decode_boxes, split_head
+from vidkd.losses.yolo_heads import HeadSpec, boxes_of_cells, split_head
 from vidkd.losses.yolo_targets import Truths
 
 COARSE = HeadSpec(anchors=((40.0, 40.0), (80.0, 40.0)), stride=32, classes=3, scale_x_y=1.1)
@@ -117,10 +117,10 @@ def test_chens_bound_without_a_truth_is_nought_with_a_gradient():
 
 def test_matched_heads_by_hand():
     student, teacher = one_cell(x=0.4, h=1.0, objectness=-0.5, label=0.2), one_cell(objectness=1.5, label=2.0)
-    terms = matched_heads(student, teacher, SINGLE, box_weight=3.0, class_weight=0.5)
+    terms = matched_heads(student, teacher, SINGLE, box_weight=3.0)
     present = 1 / (1 + math.exp(-1.5))
     assert float(terms.objectness) == pytest.approx(kl(present, sigmoid(-0.5)))
-    assert float(terms.classes) == pytest.approx(0.5 * present * kl(sigmoid(2.0), sigmoid(0.2)))
+    assert float(terms.classes) == pytest.approx(present * kl(sigmoid(2.0), sigmoid(0.2)))
     assert float(terms.box) == pytest.approx(3 * present * ((sigmoid(0.4) - 0.5) ** 2 + 1) / 2)
     assert float(terms.total) == pytest.approx(float(terms.box + terms.objectness + terms.classes))
 
@@ -193,7 +193,7 @@ def assert_same(terms, expected):
 @pytest.mark.parametrize("scores_as", ["weight", "objectness"])
 def test_uncertain_boxes_ask_nothing_and_shield_what_lies_near(scores_as):
     student = [raw.requires_grad_() for raw in heads(0, images=1)]
-    box = decode_boxes(student[1], FINE)[0, 1, 3, 2].tolist()
+    box = boxes_of_cells(split_head(student[1], FINE), FINE)[0, 1, 3, 2].tolist()
     found = truths(box, confidence=torch.tensor([0.45]))
     terms = oracle_assigned(student, [found], SPECS, certain=0.5, scores_as=scores_as)
     assert terms.box.item() == terms.classes.item() == 0
@@ -206,7 +206,7 @@ def test_uncertain_boxes_ask_nothing_and_shield_what_lies_near(scores_as):
 
 def test_a_student_that_meets_the_oracles_box_is_left_alone_by_the_bound():
     student = one_cell(x=0.2, w=0.1)
-    guess, truth = decode_boxes(student[0], SINGLE[0])[0, 0, 0, 0], torch.tensor([8.0, 12, 24, 20])
+    guess, truth = boxes_of_cells(split_head(student[0], SINGLE[0]), SINGLE[0])[0, 0, 0, 0], torch.tensor([8.0, 12, 24, 20])
     iou, giou = (float(box_iou(guess, truth, kind=kind)) for kind in ("iou", "giou"))
     assert 0.7 < iou < 0.99
     found = [truths([8.0, 12, 24, 20], confidence=torch.tensor([0.8]))]
@@ -218,20 +218,21 @@ def test_a_student_that_meets_the_oracles_box_is_left_alone_by_the_bound():
     assert float(above.classes) == float(below.classes) > 0
 
 
-def test_errors():
-    with pytest.raises(ValueError, match="threshold"):
-        confidence_bounded_mix(heads(0), heads(1), SPECS, threshold=1.5)
-    with pytest.raises(ValueError, match="share"):
-        confidence_bounded_mix(heads(0), heads(1), SPECS, share=-0.1)
-    with pytest.raises(ValueError, match="scores_as"):
-        oracle_assigned(heads(0), [truths(), truths()], SPECS, scores_as="rank")
-    with pytest.raises(ValueError, match="score_power"):
-        oracle_assigned(heads(0), [truths(), truths()], SPECS, score_power=0.0)
-    with pytest.raises(ValueError, match="as many heads"):
-        matched_heads(heads(0), heads(1)[:1], SPECS)
-
-
 @pytest.mark.parametrize("method", [*MATCHED, lambda s, t, specs: bounded_box_regression(s, t, [truths(), truths()], specs)])
 def test_heads_that_share_no_cells(method):
     with pytest.raises(ValueError, match="see oracle_assigned"):
         method(heads(0), [raw[..., :1] for raw in heads(1)], SPECS)
+
+
+def test_bounded_regression_pulls_only_where_the_student_is_not_better_by_the_margin():
+    target = torch.zeros(3, 2)
+    student = torch.tensor([[3.0, 4.0], [0.0, 1.0], [2.0, 0.0]]).requires_grad_()
+    teacher = torch.tensor([[1.0, 0.0], [0.0, 2.0], [2.1, 0.0]]).requires_grad_()
+    # squared errors: student 25, 1, 4; teacher 1, 4, 4.41
+    assert float(regression_kd(student, teacher, target)) == pytest.approx(25 / 3)
+    assert float(regression_kd(student, teacher, target, margin=0.5)) == pytest.approx(29 / 3)
+    assert float(regression_kd(student, teacher, target, weight=torch.tensor([1.0, 1, 0]))) == pytest.approx(25 / 2)
+    regression_kd(student, teacher, target, margin=0.5).backward()
+    torch.testing.assert_close(student.grad, torch.tensor([[2.0, 8 / 3], [0, 0], [4 / 3, 0]]))
+    assert teacher.grad is None
+    assert float(regression_kd(target + 1, target + 1, target)) == 0  # as good as the teacher, no margin

@@ -99,12 +99,3 @@ def test_covered_share_is_of_the_first_box_alone():
     assert float(covered_share(small, large)) == 1
     assert float(covered_share(large, small)) == pytest.approx(0.04)
     assert float(covered_share(torch.tensor([2.0, 2, 2, 2]), large)) == 0
-
-
-@pytest.mark.parametrize(
-    ("options", "shape", "message"),
-    [({}, (2, 5), r"\(\.\.\., 4\)"), ({"kind": "siou"}, (2, 4), "kind"), ({"form": "xywh"}, (2, 4), "form")],
-)
-def test_errors(options, shape, message):
-    with pytest.raises(ValueError, match=message):
-        box_iou(torch.ones(shape), torch.ones(shape), **options)

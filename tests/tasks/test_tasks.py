@@ -337,6 +337,22 @@ def test_a_teacher_of_another_architecture_teaches(name: str, batch: Batch) -> N
     assert math.isfinite(losses["loss"].item())
 
 
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("logits_kd", {"temperature": 0.0}),
+        ("logits_kd", {"alpha": 1.5}),
+        ("generalized_distillation", {"temperature": math.nan}),
+        ("generalized_distillation", {"imitation": -0.1}),
+        ("attention_transfer", {"reference_size": 0}),
+        ("attention_transfer", {"reference_size": 64, "form": "paper"}),
+    ],
+)
+def test_settings_out_of_range_are_refused(name: str, wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"method.{next(iter(wrong))}"):
+        TASKS[name].Config(**wrong)
+
+
 def test_attention_transfer_wants_the_stages_in_both() -> None:
     for stages in (("stage5",), ("stage4", "stage5")):
         with pytest.raises(ConfigError, match="unknown stage of tiny3d 'stage5'") as caught:

@@ -1,17 +1,15 @@
 """Losses of distillation: pure functions of tensors, a file for each family. Gradients reach the student only."""
 
 from vidkd.losses.attention import attention_kl, attention_uniform_kl, resize_attention
-from vidkd.losses.attention_transfer import activation_map, attention_transfer
 from vidkd.losses.boxes import box_iou
-from vidkd.losses.features import pooled_feature_mse
-from vidkd.losses.logits import logit_mse, logits_kd, multilabel_kd, regression_kd, regression_matching
-from vidkd.losses.privileged import generalized_distillation
+from vidkd.losses.features import activation_map, attention_transfer, pooled_feature_mse
+from vidkd.losses.logits import generalized_distillation, logit_mse, logits_kd
 from vidkd.losses.reduction import clip_mean
 from vidkd.losses.selection import above_threshold_bce, disagreement_huber, order_in_window
 from vidkd.losses.shift_tolerant import SHIFT_TOLERANT
-from vidkd.losses.teacher_bounded import bounded_box_regression, confidence_bounded_mix, matched_heads, oracle_assigned
+from vidkd.losses.teacher_bounded import bounded_box_regression, confidence_bounded_mix, matched_heads, oracle_assigned, regression_kd
 from vidkd.losses.yolo import YoloLossOptions, YoloTerms, yolo_loss
-from vidkd.losses.yolo_heads import HeadSpec, decode_boxes
+from vidkd.losses.yolo_heads import HeadSpec
 from vidkd.losses.yolo_targets import Truths
 
 __all__ = [
@@ -29,18 +27,15 @@ __all__ = [
     "box_iou",
     "clip_mean",
     "confidence_bounded_mix",
-    "decode_boxes",
     "disagreement_huber",
     "generalized_distillation",
     "logit_mse",
     "logits_kd",
     "matched_heads",
-    "multilabel_kd",
     "oracle_assigned",
     "order_in_window",
     "pooled_feature_mse",
     "regression_kd",
-    "regression_matching",
     "resize_attention",
     "yolo_loss",
 ]

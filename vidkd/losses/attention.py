@@ -16,7 +16,7 @@ from vidkd.losses.reduction import require_same_shape, widen
 Direction = Literal["student||teacher", "teacher||student"]
 Support = Literal["frame", "clip"]
 
-# Stands in for log 0 (a masked position): below log of the smallest float32, so its probability is 0, yet 0 * floor is no NaN.
+# In place of log 0 (a masked position): below log of the smallest float32, so its probability is 0, yet 0 * floor is no NaN.
 LOG_ZERO = -104.0
 
 
@@ -39,13 +39,11 @@ def attention_kl(
     p, q = _flat_support(student, over), _flat_support(teacher.detach(), over)
     if direction == "teacher||student":
         p, q = q, p
-    elif direction != "student||teacher":
-        raise ValueError(f"direction must be 'student||teacher' or 'teacher||student': {direction!r}")
     return (p.exp() * (p - q)).sum(-1).mean() / math.log(p.shape[-1])
 
 
 def attention_uniform_kl(student: Tensor, *, direction: Direction = "student||teacher", over: Support = "frame") -> Tensor:
-    """Divergence of an attention map from the uniform prior (which stands where `attention_kl` has the teacher); 0 for a flat map.
+    """Divergence of an attention map from the uniform prior (in place of the teacher of `attention_kl`); 0 for a flat map.
 
     student, over: as in `attention_kl`. With "student||teacher" the value is 1 - entropy / log(HW), in [0, 1], and 1 for a one-hot map.
     Raises ValueError as `attention_kl` does. Source: Liu et al. 2019 (arXiv 1904.03249), form of the term reconstructed.
@@ -61,11 +59,9 @@ def resize_attention(logp: Tensor, size: tuple[int, int, int], *, over: Support 
 
     logp: log-probabilities (B, T, H, W). size: the new (T, H, W); a finer grid repeats the old cells. over: the support that sums to one
     afterwards, as in `attention_kl`. Returns (B, *size) in float32 (float64 if logp is), differentiable; probabilities below float32's
-    smallest positive number come back as that number. Raises ValueError unless logp has four dimensions and the sizes are positive.
+    smallest positive number come back as that number. Raises ValueError unless logp has four dimensions.
     """
     _require_map(logp)
-    if min(size) < 1:
-        raise ValueError(f"size must be positive (T, H, W): {size}")
     if tuple(logp.shape[1:]) == tuple(size):
         return widen(logp)
     mass = F.adaptive_avg_pool3d(widen(logp).exp().unsqueeze(1), size).squeeze(1)
@@ -81,8 +77,6 @@ def _require_map(logp: Tensor) -> None:
 
 def _flat_support(logp: Tensor, over: Support) -> Tensor:
     """Log-probabilities with the positions that sum to one in the last dimension, -inf replaced."""
-    if over not in ("frame", "clip"):
-        raise ValueError(f"over must be 'frame' or 'clip': {over!r}")
     flat = widen(logp).flatten(2 if over == "frame" else 1)
     if flat.shape[-1] < 2:
         raise ValueError(f"attention over a single position means nothing: {tuple(logp.shape)}")

@@ -20,12 +20,6 @@ def require_same_shape(student: Tensor, teacher: Tensor, *, ndim: int | None = N
         raise ValueError(f"empty batch: {shapes}")
 
 
-def require_positive_temperature(temperature: float) -> None:
-    """Raises ValueError unless temperature > 0."""
-    if not temperature > 0:
-        raise ValueError(f"temperature must be above 0: {temperature}")
-
-
 def clip_mean(loss_B: Tensor, weight: Tensor | None) -> Tensor:
     """Mean of per-clip losses (B,): sum(weight * loss) / sum(weight), plain mean without weights.
 

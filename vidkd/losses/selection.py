@@ -10,52 +10,43 @@ from torch import Tensor
 
 from vidkd.losses.reduction import require_same_shape, widen
 
+HUBER_DELTA = 0.1
 
-def disagreement_huber(predicted: Tensor, disagreement: Tensor, *, delta: float = 0.1, mask: Tensor | None = None) -> Tensor:
+
+def disagreement_huber(predicted: Tensor, disagreement: Tensor, *, mask: Tensor | None = None) -> Tensor:
     """Huber loss of the predicted disagreement, averaged over frames: d^2 / 2 up to |d| = delta, delta (|d| - delta / 2) beyond.
 
-    predicted, disagreement: (B, T), in one unit (1 - F1, in [0, 1], say; delta is of it too). mask: (B, T) bool, the frames that count.
-    Returns a scalar >= 0, 0 where no frame counts; no gradient reaches the disagreement. Raises ValueError if the shapes differ or
-    delta <= 0. Source: reconstruction.
+    predicted, disagreement: (B, T), in one unit (1 - F1, in [0, 1], say), of which delta is `HUBER_DELTA`. mask: (B, T) bool, the frames
+    that count. Returns a scalar >= 0, 0 where no frame counts; no gradient reaches the disagreement. Raises ValueError if the shapes
+    differ. Source: reconstruction.
     """
-    if not delta > 0:
-        raise ValueError(f"delta must be above 0: {delta}")
     predicted, disagreement, mask = _frames(predicted, disagreement, mask)
-    return _mean(F.huber_loss(predicted, disagreement, delta=delta, reduction="none"), mask)
+    return _mean(F.huber_loss(predicted, disagreement, delta=HUBER_DELTA, reduction="none"), mask)
 
 
-def above_threshold_bce(
-    logits: Tensor, disagreement: Tensor, *, threshold: float, positive_weight: float = 1.0, mask: Tensor | None = None
-) -> Tensor:
+def above_threshold_bce(logits: Tensor, disagreement: Tensor, *, threshold: float, mask: Tensor | None = None) -> Tensor:
     """Binary cross-entropy of "the disagreement lies above threshold", averaged over frames.
 
-    logits: (B, T), the log odds of it. disagreement: (B, T). positive_weight multiplies the frames above the threshold, which are few.
-    mask, value and errors as in `disagreement_huber`; also raises ValueError for positive_weight <= 0. Source: reconstruction.
+    logits: (B, T), the log odds of it. disagreement: (B, T). mask, value and errors as in `disagreement_huber`. Source: reconstruction.
     """
-    if not positive_weight > 0:
-        raise ValueError(f"positive_weight must be above 0: {positive_weight}")
     logits, disagreement, mask = _frames(logits, disagreement, mask)
     above = (disagreement > threshold).to(logits.dtype)
-    return _mean((1 + (positive_weight - 1) * above) * F.binary_cross_entropy_with_logits(logits, above, reduction="none"), mask)
+    return _mean(F.binary_cross_entropy_with_logits(logits, above, reduction="none"), mask)
 
 
-def order_in_window(
-    predicted: Tensor, disagreement: Tensor, *, window: int, min_gap: float = 0.0, sharpness: float = 1.0, mask: Tensor | None = None
-) -> Tensor:
-    """Logistic loss of the order of two frames, averaged over the pairs at most `window` frames apart that differ by more than min_gap.
+def order_in_window(predicted: Tensor, disagreement: Tensor, *, window: int, mask: Tensor | None = None) -> Tensor:
+    """Logistic loss of the order of two frames, averaged over the pairs at most `window` frames apart that differ.
 
-    For a pair of which frame i disagrees more than frame j: log(1 + exp(-sharpness (predicted_i - predicted_j))); log 2 where both are
-    predicted alike. A selector under a budget of calls needs the order alone. predicted, disagreement: (B, T), any units; mask, value and
-    errors as in `disagreement_huber` (0 where no pair counts); also raises ValueError for window < 1, min_gap < 0 or sharpness <= 0.
+    For a pair of which frame i disagrees more than frame j: log(1 + exp(predicted_j - predicted_i)); log 2 where both are predicted alike.
+    A selector under a budget of calls needs the order only. predicted, disagreement: (B, T), any units; mask, value and errors as in
+    `disagreement_huber` (0 where no pair counts).
     Source: the pairwise loss of RankNet (Burges et al. 2005), from memory; its use here is a reconstruction.
     """
-    if window < 1 or min_gap < 0 or not sharpness > 0:
-        raise ValueError(f"window must be at least 1, min_gap not negative, sharpness above 0: {window}, {min_gap}, {sharpness}")
     predicted, disagreement, mask = _frames(predicted, disagreement, mask)
     more = disagreement[..., None] - _following(disagreement, window)
     higher = predicted[..., None] - _following(predicted, window)
-    ordered = mask[..., None] & _following(mask, window) & (more.abs() > min_gap)
-    return _mean(F.softplus(-sharpness * more.sign() * higher), ordered)
+    ordered = mask[..., None] & _following(mask, window) & (more != 0)
+    return _mean(F.softplus(-more.sign() * higher), ordered)
 
 
 def _following(frames: Tensor, window: int) -> Tensor:

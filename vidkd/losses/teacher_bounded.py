@@ -13,8 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from vidkd.losses.logits import regression_kd
-from vidkd.losses.reduction import require_same_shape
+from vidkd.losses.reduction import clip_mean, require_same_shape, widen
 from vidkd.losses.yolo import DARKNET, YoloLossOptions, YoloTerms, bernoulli_kl, yolo_loss
 from vidkd.losses.yolo_heads import HeadSpec, offsets_in_cell, split_heads
 from vidkd.losses.yolo_targets import Truths, assign, box_targets, flatten_truths
@@ -28,13 +27,10 @@ def confidence_bounded_mix(
     student, teacher: raw heads (B, A * (5 + C), h, w) that share cells and anchors, one for each of `specs`. The mean over all numbers of
     a head, summed over heads; a scalar >= 0, 0 where S = T. Where the oracle is sure the gradient is 2 (S - T) / n, elsewhere `share` times
     that (and the value share^2 times (S - T)^2 / n), so background pulls less; share=1 is plain MSE, 0 leaves the unsure cells alone.
-    No gradient reaches the teacher. Raises ValueError for shapes that do not pair, or constants outside [0, 1].
+    No gradient reaches the teacher. Raises ValueError for shapes that do not pair.
     Source: the mix, both constants and the squared error are read in the authors' public code of a later variant; the mean over a head is a
     reconstruction, and whether this is the bound of the paper is unknown.
     """
-    for name, value in (("threshold", threshold), ("share", share)):
-        if not 0 <= value <= 1:
-            raise ValueError(f"{name} lies in [0, 1]: {value}")
     losses = []
     for cells_S, cells_T in _paired(student, teacher, specs):
         sure = cells_T[..., 4:5].sigmoid() >= threshold
@@ -69,6 +65,22 @@ def bounded_box_regression(
     return regression_kd(torch.cat(rows_S), torch.cat(rows_T), torch.cat(wanted), margin=margin, weight=torch.cat(weight))
 
 
+def regression_kd(student: Tensor, teacher: Tensor, target: Tensor, *, margin: float = 0.0, weight: Tensor | None = None) -> Tensor:
+    """Teacher-bounded regression: ||S - y||^2 for a row with ||S - y||^2 + margin > ||R - y||^2, else 0; R is the teacher. Mean over rows.
+
+    student, teacher, target: (N, D), in one unit. A row where the student beats the teacher by more than `margin` (the unit squared) costs
+    nothing, and a teacher worse than the student pulls nowhere: the target is always y. weight: optional (N,). Returns a scalar >= 0; no
+    gradient reaches teacher or target. Raises ValueError if the shapes differ.
+    Source: Chen et al. 2017, "Learning Efficient Object Detection Models with Knowledge Distillation", from memory, unverified.
+    """
+    require_same_shape(student, teacher, ndim=2)
+    require_same_shape(student, target, ndim=2)
+    y = widen(target.detach())
+    error_S = (widen(student) - y).square().sum(1)
+    error_T = (widen(teacher.detach()) - y).square().sum(1)
+    return clip_mean(error_S * (error_S.detach() + margin > error_T), weight)
+
+
 def oracle_assigned(
     heads: Sequence[Tensor],
     oracle: Sequence[Truths],
@@ -87,23 +99,17 @@ def oracle_assigned(
     scores rank as the oracle's do. A student that cannot tell says less than it is taught: powers below 1 make up for that.
     certain: boxes of a lower score ask nothing: predictions near them are neither taught nor punished.
     With `options.box_iou_bound` a prediction that meets the oracle's box by that IoU is left alone in the box term: a bound of ours.
-    Raises ValueError as `yolo_loss` does, for an unknown `scores_as`, or a power that is not above 0.
+    Raises ValueError as `yolo_loss` does.
     Source: reconstruction; the weighing by scores and the power are ours.
     """
-    if scores_as not in ("weight", "objectness"):
-        raise ValueError(f"scores_as must be 'weight' or 'objectness': {scores_as!r}")
-    if not score_power > 0:
-        raise ValueError(f"score_power must be above 0: {score_power}")
     return yolo_loss(heads, [_by_score(found, certain, scores_as, score_power) for found in oracle], specs, options=options)
 
 
-def matched_heads(
-    student: Sequence[Tensor], teacher: Sequence[Tensor], specs: Sequence[HeadSpec], *, box_weight: float = 1.0, class_weight: float = 1.0
-) -> YoloTerms:
+def matched_heads(student: Sequence[Tensor], teacher: Sequence[Tensor], specs: Sequence[HeadSpec], *, box_weight: float = 1.0) -> YoloTerms:
     """Dense distillation of yolo heads that share cells and anchors; summed over an image's cells and heads, averaged over images.
 
     objectness: KL(Bernoulli(sigmoid(T)) || Bernoulli(sigmoid(S))) of every cell, that is binary cross-entropy to the oracle's probability
-    less its minimum. classes: the same for each class, times the oracle's objectness in the cell and `class_weight`.
+    less its minimum. classes: the same for each class, times the oracle's objectness in the cell.
     box: 1/2 squared difference of the offsets (in cells) and log sizes, times the oracle's objectness and `box_weight`.
     Every term is >= 0 (up to rounding) and 0 where S = T; no gradient reaches the teacher. Raises ValueError for shapes that do not pair.
     Source: reconstruction of plain dense detector distillation; weighing by the oracle's objectness follows Mehta and Ozturk 2018
@@ -111,7 +117,7 @@ def matched_heads(
     """
     sums = [_matched(s, t, spec) for (s, t), spec in zip(_paired(student, teacher, specs), specs, strict=True)]
     box, objectness, classes = torch.stack(sums).sum(0) / len(student[0])
-    box, classes = box_weight * box, class_weight * classes
+    box = box_weight * box
     return YoloTerms(box, objectness, classes, box + objectness + classes)
 
 

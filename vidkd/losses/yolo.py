@@ -15,17 +15,21 @@ from vidkd.losses.yolo_targets import Cells, Flat, Truths, assign, box_targets, 
 
 @dataclass(frozen=True, kw_only=True)
 class YoloLossOptions:
-    """Options of `yolo_loss`; the names are Darknet's where it has one, and the defaults those of
-    its YOLOv3 where a cfg states nothing (from memory).
+    """Options of `yolo_loss`; the names are Darknet's where it has one, and the defaults those of its YOLOv3 where a cfg states nothing
+    (from memory). Raises ValueError for values out of range.
 
-    ignore_thresh: a prediction that overlaps any true box by more than this IoU is not punished for its objectness; the same share of a
-    prediction's own area inside an ignored region spares it too. truth_thresh: a prediction that overlaps a true box by more than this is
-    taught it as if assigned (1: never). iou_thresh: see `assign`.
-    iou_loss: "mse", or 1 - an IoU of the kind named. class_loss: "bce", every class a yes or no of its own, or "cross_entropy".
-    iou_normalizer, obj_normalizer, cls_normalizer: weights of the three terms (YOLOv4's cfgs state 0.07, 1 and 1).
-    label_smoothing: e in [0, 1): with "bce" targets are e/2 and 1 - e/2; with "cross_entropy" e is spread over all classes.
-    box_iou_bound: a prediction that overlaps its true box by at least this IoU costs nothing in the box term (None: no bound). This
-    bound is ours, not Darknet's. Raises ValueError for values outside these ranges.
+    Args:
+        ignore_thresh: a prediction that overlaps any true box by more than this IoU is not punished for its objectness; the same share of
+            a prediction's own area inside an ignored region spares it too.
+        truth_thresh: a prediction that overlaps a true box by more than this IoU is taught it as if assigned; 1 never does.
+        iou_thresh: a box also belongs to every anchor that it fits better than this IoU; 1 keeps it to the best.
+        iou_loss: of the boxes: mse of YOLOv3, or one minus iou, giou, diou or ciou.
+        class_loss: bce (each class a yes or no of its own) or cross_entropy.
+        iou_normalizer: weight of the boxes (YOLOv4's cfgs state 0.07); a few times 1 suits the IoU losses.
+        obj_normalizer: weight of the objectness.
+        cls_normalizer: weight of the classes.
+        label_smoothing: e in [0, 1): with bce the targets of classes are e/2 and 1 - e/2; with cross_entropy e is spread over all classes.
+        box_iou_bound: boxes that overlap their truth by at least this IoU cost nothing (ours, not Darknet's); none by default.
     """
 
     ignore_thresh: float = 0.5
@@ -44,10 +48,6 @@ class YoloLossOptions:
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
                 raise ValueError(f"{name} is an IoU in [0, 1]: {value}")
-        if self.iou_loss not in ("mse", "iou", "giou", "diou", "ciou"):
-            raise ValueError(f"iou_loss must be 'mse', 'iou', 'giou', 'diou' or 'ciou': {self.iou_loss!r}")
-        if self.class_loss not in ("bce", "cross_entropy"):
-            raise ValueError(f"class_loss must be 'bce' or 'cross_entropy': {self.class_loss!r}")
         if not 0 <= self.label_smoothing < 1 or min(self.iou_normalizer, self.obj_normalizer, self.cls_normalizer) < 0:
             raise ValueError(f"label_smoothing lies in [0, 1), normalisers are not negative: {self}")
 
@@ -79,12 +79,10 @@ def yolo_loss(
     several boxes "bce" asks for all their classes at once.
     Rows count by `Truths.weight`. Every term is >= 0 (up to rounding), and 0 for a prediction that is right and sure: cross-entropies are
     taken less the entropy of soft targets, but not with class_loss="cross_entropy". No objectness smoothing.
-    Raises ValueError for heads that do not fit `specs`, truths that are not one an image, or a label outside the classes.
+    Raises ValueError for heads that do not fit `specs`, or a label outside the classes.
     Source: Darknet (YOLOv3, arXiv 1804.02767; YOLOv4, arXiv 2004.10934), from memory of its code.
     """
     cells_of = split_heads(heads, specs)
-    if len(truths) != len(cells_of[0]):
-        raise ValueError(f"truths are one an image: {len(truths)} for a batch of {len(cells_of[0])}")
     flat = flatten_truths(truths, cells_of[0])
     _require_labels(flat.labels, min(spec.classes for spec in specs))
     grids = [(cells.shape[2], cells.shape[3]) for cells in cells_of]

@@ -19,7 +19,7 @@ class HeadSpec:
 
     anchors: the (width, height) of this head's own A anchors (those of its mask), in pixels of the network's input. stride: input pixels a
     cell. classes: their number. scale_x_y: as in a YOLOv4 cfg; 1 in YOLOv3. spare_anchors: anchors of the network that no head uses; see
-    `assign`. Raises ValueError for numbers that describe no head.
+    `assign`.
     """
 
     anchors: tuple[tuple[float, float], ...]
@@ -27,14 +27,6 @@ class HeadSpec:
     classes: int
     scale_x_y: float = 1.0
     spare_anchors: tuple[tuple[float, float], ...] = ()
-
-    def __post_init__(self) -> None:
-        if not self.anchors or any(len(anchor) != 2 or min(anchor) <= 0 for anchor in self.anchors):
-            raise ValueError(f"anchors are (width, height) above 0, at least one: {self.anchors}")
-        if self.stride < 1 or self.classes < 1:
-            raise ValueError(f"a head has a stride and classes of at least 1: {self.stride}, {self.classes}")
-        if not self.scale_x_y >= 1:
-            raise ValueError(f"scale_x_y is at least 1: {self.scale_x_y}")
 
 
 def split_head(raw: Tensor, spec: HeadSpec) -> Tensor:
@@ -46,25 +38,17 @@ def split_head(raw: Tensor, spec: HeadSpec) -> Tensor:
 
 
 def split_heads(heads: Sequence[Tensor], specs: Sequence[HeadSpec]) -> list[Tensor]:
-    """`split_head` of each; raises ValueError also where there are not as many heads as specs, none, or unlike batches."""
-    if len(heads) != len(specs) or not heads:
-        raise ValueError(f"as many heads as specs are needed, at least one: {len(heads)} and {len(specs)}")
-    if len({len(raw) for raw in heads}) != 1:
-        raise ValueError(f"heads of unlike batches: {[len(raw) for raw in heads]}")
+    """`split_head` of each; raises ValueError also where there are not as many heads as specs."""
+    if len(heads) != len(specs):
+        raise ValueError(f"{len(heads)} raw heads where the network has {len(specs)}")
     return [split_head(raw, spec) for raw, spec in zip(heads, specs, strict=True)]
 
 
-def decode_boxes(raw: Tensor, spec: HeadSpec) -> Tensor:
-    """Boxes of every cell and anchor, xyxy in pixels of the input, not clipped: (B, A * (5 + C), h, w) -> (B, A, h, w, 4).
+def boxes_of_cells(cells: Tensor, spec: HeadSpec) -> Tensor:
+    """Boxes of every cell and anchor, xyxy in pixels of the input, not clipped: (B, A, h, w, 5 + C) of `split_head` -> (B, A, h, w, 4).
 
     Centre: (scale_x_y * sigmoid(x) - (scale_x_y - 1) / 2 + cell) * stride; size: anchor * exp(w), of w at most 10. Differentiable.
-    Raises ValueError as `split_head` does.
     """
-    return boxes_of_cells(split_head(raw, spec), spec)
-
-
-def boxes_of_cells(cells: Tensor, spec: HeadSpec) -> Tensor:
-    """`decode_boxes` of what `split_head` gives: (B, A, h, w, 5 + C) -> (B, A, h, w, 4)."""
     rows, columns = (torch.arange(n, device=cells.device, dtype=cells.dtype) for n in cells.shape[2:4])
     corner = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)
     return boxes_at(cells, corner, anchor_sizes(spec, cells)[:, None, None], spec)

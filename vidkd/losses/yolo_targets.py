@@ -20,7 +20,6 @@ class Truths:
     boxes: (M, 4) xyxy in pixels of the network's input. labels: (M,) int64. weight: (M,) >= 0, how much the box counts (None: 1 each);
     with 0 nothing is asked of its cell, not even silence. confidence: (M,) in [0, 1], the objectness that its cell is taught (None: 1).
     ignore: (M,) bool, regions such as crowds in which a prediction is neither right nor wrong (None: none); their labels mean nothing.
-    Raises ValueError where the lengths differ.
     """
 
     boxes: Tensor
@@ -28,14 +27,6 @@ class Truths:
     weight: Tensor | None = None
     confidence: Tensor | None = None
     ignore: Tensor | None = None
-
-    def __post_init__(self) -> None:
-        if self.boxes.ndim != 2 or self.boxes.shape[1] != 4:
-            raise ValueError(f"boxes are (M, 4): {tuple(self.boxes.shape)}")
-        for name in ("labels", "weight", "confidence", "ignore"):
-            part = getattr(self, name)
-            if part is not None and part.shape != self.boxes.shape[:1]:
-                raise ValueError(f"{name} must be one a box ({len(self.boxes)},): {tuple(part.shape)}")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

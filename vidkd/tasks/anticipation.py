@@ -4,7 +4,6 @@ The authors' loss is not public. What stands here is a reconstruction from the a
 family, and softened logits; see `vidkd.losses.shift_tolerant`.
 """
 
-import math
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -16,7 +15,7 @@ from vidkd.base.errors import ConfigError, unknown_name
 from vidkd.losses import logits_kd
 from vidkd.losses.shift_tolerant import SHIFT_TOLERANT, Normalise
 from vidkd.models import ClassifierOutput, VideoClassifier
-from vidkd.tasks.task import Batch, Task, TaskConfig, logits_of, require_teacher, sum_over_labels
+from vidkd.tasks.task import Batch, Task, TaskConfig, check_settings, logits_of, require_teacher, sum_over_labels
 
 FUTURE = "future_"
 """Before the name of a view: that of the teacher's part of the clip."""
@@ -58,12 +57,8 @@ class AnticipationConfig(TaskConfig):
     iterations: int = 6
 
     def __post_init__(self) -> None:
-        for key in ("feature_weight", "logits_weight", "label_weight"):
-            if not 0 <= getattr(self, key) < math.inf:
-                raise ConfigError(f"method.{key} must be 0 or more, not {getattr(self, key):g}")
-        for key in ("temperature", "attentive_temperature", "regularisation"):
-            if not 0 < getattr(self, key) < math.inf:
-                raise ConfigError(f"method.{key} must be above 0, not {getattr(self, key):g}")
+        check_settings(self, feature_weight="0 or more", logits_weight="0 or more", label_weight="0 or more")
+        check_settings(self, temperature="above 0", attentive_temperature="above 0", regularisation="above 0")
         if self.iterations < 1:
             raise ConfigError(f"method.iterations must be at least 1, not {self.iterations}")
         if self.radius is not None and min(self.radius) < 0:

@@ -27,6 +27,10 @@ class AttentionTransferConfig(TaskConfig):
     stages: tuple[str, ...] = ()
     reference_size: int | None = None
 
+    def __post_init__(self) -> None:
+        if self.reference_size is not None and (self.form == "paper" or self.reference_size < 1):
+            raise ConfigError(f"method.reference_size is a positive number of positions, for form=code only: {self.reference_size}")
+
 
 class AttentionTransfer(Task):
     """CE + beta * attention transfer, summed over stages."""

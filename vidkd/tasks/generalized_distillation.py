@@ -7,7 +7,7 @@ from typing import Literal
 from torch import Tensor
 
 from vidkd.losses import generalized_distillation
-from vidkd.tasks.task import Batch, Task, TaskConfig, labels_of, logits_of, sum_over_labels, teacher_output
+from vidkd.tasks.task import Batch, Task, TaskConfig, check_settings, labels_of, logits_of, sum_over_labels, teacher_output
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +23,9 @@ class GeneralizedDistillationConfig(TaskConfig):
     temperature: float = 2.0
     imitation: float = 0.5
     mode: Literal["paper", "code"] = "paper"
+
+    def __post_init__(self) -> None:
+        check_settings(self, temperature="above 0", imitation="from 0 to 1")
 
 
 class GeneralizedDistillation(Task):

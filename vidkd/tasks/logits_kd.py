@@ -6,7 +6,7 @@ from functools import partial
 from torch import Tensor
 
 from vidkd.losses import logits_kd
-from vidkd.tasks.task import Batch, Task, TaskConfig, logits_of, sum_over_labels, teacher_output
+from vidkd.tasks.task import Batch, Task, TaskConfig, check_settings, logits_of, sum_over_labels, teacher_output
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +20,9 @@ class LogitsKDConfig(TaskConfig):
 
     temperature: float = 4.0
     alpha: float = 0.9
+
+    def __post_init__(self) -> None:
+        check_settings(self, temperature="above 0", alpha="from 0 to 1")
 
 
 class LogitsKD(Task):

@@ -11,8 +11,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from vidkd.losses.shift_tolerant.attentive import attentive
-from vidkd.losses.shift_tolerant.gram import gram
-from vidkd.losses.shift_tolerant.pooled import pooled
+from vidkd.losses.shift_tolerant.moments import gram, pooled
 from vidkd.losses.shift_tolerant.position import position
 from vidkd.losses.shift_tolerant.sets import Normalise
 from vidkd.losses.shift_tolerant.transport import transport

@@ -5,9 +5,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from vidkd.losses.reduction import clip_mean
-from vidkd.losses.shift_tolerant.chunks import by_clips
-from vidkd.losses.shift_tolerant.sets import Normalise, clip_losses, cost_matrix, full_precision, half_square, vector_sets
+from vidkd.losses.shift_tolerant.sets import Normalise, by_clips, cost_matrix, full_precision, half_square, mean_of_clips, vector_sets
 
 Radius = tuple[int, int, int]
 
@@ -18,31 +16,28 @@ def window(
     *,
     radius: Radius | None = (1, 1, 1),
     normalise: Normalise = "clip",
-    weight: Tensor | None = None,
 ) -> Tensor:
     """Mean over i of the least ||s_i - t_j||^2 / 2 among the j within a window around i, averaged with the same from teacher to student.
 
     student: (B, C, T, H, W); teacher: (B, C, T', H', W'). radius: how far a match may lie, in positions along (T, H, W); 0 along an axis
     allows no shift there, so (0, 0, 0) is `position` on equal grids, and None allows any: the Chamfer distance of the two sets. On
     unlike grids places are relative (a position's centre, the axis from 0 to 1) and the radius counts in positions of the coarser grid,
-    half of one added, so that no window is empty. normalise: see `vector_sets`. weight: optional (B,), see `clip_mean`.
+    half of one added, so that no window is empty. normalise: see `vector_sets`.
     Returns a scalar, at most `position` on equal grids, in [0, 2] unless normalise="teacher"; 1 for unrelated features of many channels,
     less where a wide window finds a vector that fits by chance. The gradient pulls matched pairs; which pairs match is held constant, as
     it is almost everywhere. No gradient reaches the teacher.
     Memory beyond `position`: three matrices (N, M) for a few clips at a time (at least one), none kept for the backward pass.
-    Raises ValueError for features that do not pair and a negative radius. Source: a reconstruction (the loss of Tran et al. 2019,
+    Raises ValueError for features that do not pair. Source: a reconstruction (the loss of Tran et al. 2019,
     arXiv 1904.04868, is not public).
     """
-    if radius is not None and (len(radius) != 3 or min(radius) < 0):
-        raise ValueError(f"radius must be three numbers (T, H, W), not negative, or None: {radius}")
     S, T = vector_sets(student, teacher, normalise)
     outside = None if radius is None else ~_within(student.shape[2:], teacher.shape[2:], radius).to(S.device)
     with torch.no_grad(), full_precision(S):
-        pairs = by_clips(partial(_nearest, outside=outside), S.detach(), T, entries=S.shape[1] * T.shape[1], keeps=False)
+        pairs = by_clips(partial(_nearest, outside=outside), S.detach(), T, entries=S.shape[1] * T.shape[1])
     nearest_T, nearest_S = pairs[:, : S.shape[1]], pairs[:, S.shape[1] :]
     loss_S = half_square(S - _take(T, nearest_T)).mean(1)
     loss_T = half_square(T - _take(S, nearest_S)).mean(1)
-    return clip_mean(clip_losses((loss_S + loss_T) / 2, teacher), weight)
+    return mean_of_clips((loss_S + loss_T) / 2, teacher)
 
 
 def _nearest(S: Tensor, T: Tensor, *, outside: Tensor | None) -> Tensor:
