@@ -14,10 +14,9 @@ from test_page import browse, console, measure
 from vidkd.bench.single_runs_page import benchmark_section
 from vidkd.bench.speed.record import summary_of
 from vidkd.report.benchmark import benchmark_report
-from vidkd.report.page import render_html, render_report
+from vidkd.report.page import _resource, render_html, render_report, script_hash, sort_key
 from vidkd.report.pareto import Point, _sizes, pareto_figure, pareto_front, parts_figure
 from vidkd.report.parts import Estimate, Report, Table
-from vidkd.report.sorting import SORT_SCRIPT, script_source, sort_value
 
 COMMAND = "vidkd benchmark made_up.yaml --data.root somewhere"
 
@@ -151,7 +150,7 @@ def test_parts_stand_in_the_order_of_the_way() -> None:
 
 def test_cells_are_sorted_by_their_numbers() -> None:
     cells = ("b", 12, 1.5, Estimate(value=0.7134, ci95=(0.6, 0.8)), None)
-    assert [sort_value(cell) for cell in cells] == ["b", "12.0", "1.5", "0.7134", ""]
+    assert [sort_key(cell) for cell in cells] == ["b", "12.0", "1.5", "0.7134", ""]
 
 
 def test_only_a_page_with_such_a_table_has_a_script(report: Report) -> None:
@@ -161,7 +160,7 @@ def test_only_a_page_with_such_a_table_has_a_script(report: Report) -> None:
     page = render_html(report)
     assert page.count("<script") == 1
     policy = html.unescape(re.search(r'Content-Security-Policy" content="([^"]*)"', page)[1])  # type: ignore[index]
-    assert f"script-src {script_source(SORT_SCRIPT)}" in policy
+    assert f"script-src {script_hash(_resource('sort.js'))}" in policy
     assert "unsafe-inline" not in policy.split("script-src")[1]
     assert COMMAND in page
 
