@@ -1,17 +1,21 @@
 """Darknet cfg files: text to typed blocks, strictly, and back.
 
-The format is darknet's (https://pjreddie.com/darknet and its AlexeyAB fork), defaults included. What would change the network and is not
-known here is an error, where darknet would go on without it; options that only darknet's trainer reads are listed by name and kept.
+The format is darknet's (https://pjreddie.com/darknet and its AlexeyAB fork), defaults included. Whatever would change the network and is
+not known here is an error, where darknet would ignore it; options that only darknet's trainer reads are listed by name and kept.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Final, TypeVar
 
 from vidkd.base.errors import ConfigError, unknown_name
 from vidkd.base.files import reason_of
 from vidkd.models.darknet.blocks import (
     ACTIVATIONS,
+    Activation,
     Convolutional,
     DarknetConfig,
     Dropout,
@@ -23,17 +27,39 @@ from vidkd.models.darknet.blocks import (
     Upsample,
     Yolo,
 )
-from vidkd.models.darknet.options import Option, Options
-from vidkd.models.darknet.training_options import LAYER_TRAINING, NET_TRAINING, YOLO_TRAINING
+
+Value = TypeVar("Value")
+REQUIRED: Final[Any] = object()
 
 ALIASES = {"network": "net", "conv": "convolutional", "max": "maxpool"}
 
-# Sections of darknet that are no part of the detectors built here: told apart from misspelt ones.
+# Sections of darknet that are no part of the detectors built here: told from misspelt ones.
 UNSUPPORTED = {
     *("activation", "avg", "avgpool", "batchnorm", "connected", "contrastive", "cost", "crnn", "crop", "deconvolutional", "detection"),
     *("gaussian_yolo", "gru", "implicit", "iseg", "local", "local_avgpool", "logistic", "lstm", "normalization", "region", "reorg"),
     *("reorg3d", "rnn", "sam", "scale_channels", "softmax", "sampler", "yolo_segmentation"),
 }
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# Options that darknet's trainer and its drawing read and that leave the network unchanged: allowed in a cfg, kept, never used.
+NET_TRAINING = _words("""
+    adam angle aspect attention augment_speed b1 b2 batch blur burn_in center cutmix decay dynamic_minibatch ema_alpha ema_start_iters eps
+    exposure flip gaussian_noise hue learning_rate letter_box loss_scale max_batches max_chart_loss max_crop min_crop mixup momentum mosaic
+    mosaic_bound noadjust num_sigmas_reject_badlabels object_skip optimized_memory policy power random resize_step saturation scale scales
+    seq_scales sgdr_cycle sgdr_mult show_receptive_field step steps subdivisions time_steps track weights_reject_freq
+""")
+
+LAYER_TRAINING = _words("burnin_update decay learning_rate momentum onlyforward stopbackward train_only_bn")
+
+YOLO_TRAINING = _words("""
+    beta_nms cls_normalizer counters_per_class delta_normalizer focal_loss ignore_thresh iou_loss iou_normalizer iou_thresh iou_thresh_kind
+    jitter label_smooth_eps map max max_delta nms_kind obj_normalizer objectness_smooth random resize show_details track_history_size
+    truth_thresh
+""")
 
 
 def read_cfg(path: Path | str) -> DarknetConfig:
@@ -49,149 +75,216 @@ def read_cfg(path: Path | str) -> DarknetConfig:
 def parse_cfg(text: str, path: Path | None = None) -> DarknetConfig:
     """`read_cfg` for text. path: the file that messages name."""
     sections = list(_sections(text, str(path or "<cfg>")))
-    if not sections or sections[0].section != "net":
+    if not sections or sections[0].name != "net":
         raise ConfigError("a cfg begins with [net]", where=sections[0].where() if sections else path or "<cfg>")
-    layers = []
-    for section in sections[1:]:
-        if section.section not in READERS:
-            raise _unknown_section(section)
-        layers.append(READERS[section.section](section))
-    return DarknetConfig(net=_net(sections[0]), layers=tuple(layers), path=path)
+    net, *layers = sections
+    width, height, channels = (net.take(side, whole, least=1) for side in ("width", "height", "channels"))
+    size = Net(width=width, height=height, channels=channels, **net.rest(NET_TRAINING))
+    return DarknetConfig(net=size, layers=tuple(map(_layer, layers)), path=path)
 
 
-def _sections(text: str, path: str) -> Iterator[Options]:
-    section: Options | None = None
+@dataclass
+class Section:
+    """One section while it is read. given: the text and the line of each option. Reading methods raise ConfigError with `file:line`."""
+
+    name: str
+    path: str
+    line: int
+    given: dict[str, tuple[str, int]] = field(default_factory=dict)
+    asked: set[str] = field(default_factory=set)
+
+    def take(self, name: str, parse: Callable[[str], Value], default: Value = REQUIRED, *, least: float | None = None) -> Value:
+        """The value of an option; without a default it must be there. parse: raises ValueError with what a value must be."""
+        self.asked.add(name)
+        if name not in self.given:
+            if default is REQUIRED:
+                raise ConfigError(f"[{self.name}] has no '{name}'", where=self.where())
+            return default
+        text, line = self.given[name]
+        try:
+            value = parse(text)
+            if least is not None and value < least:  # type: ignore[operator]  # given for numbers only
+                raise ValueError(f"must be at least {least:g}")
+        except ValueError as error:
+            raise ConfigError(f"{name} of [{self.name}] {error}, not '{text}'", where=self.where(line)) from None
+        return value
+
+    def activation(self, default: Activation) -> Activation:
+        """The option `activation`."""
+        text = self.take("activation", str, str(default))
+        for known in ACTIVATIONS:
+            if known == text:
+                return known
+        raise unknown_name("activation", text, ACTIVATIONS, where=self.where(self.given["activation"][1]))
+
+    def refuse(self, name: str, neutral: float, reason: str) -> None:
+        """Raise ConfigError if the option has a value other than the one that changes nothing."""
+        if self.take(name, real, neutral) != neutral:
+            text, line = self.given[name]
+            raise ConfigError(f"{name}={text} in [{self.name}] is not supported: {reason}", where=self.where(line))
+
+    def rest(self, training: frozenset[str]) -> dict[str, Any]:
+        """What every block has. Raises ConfigError for an option not asked for that is none of `training`, naming the nearest."""
+        left = {name: given for name, given in self.given.items() if name not in self.asked}
+        for name, (_, line) in left.items():
+            if name not in training:
+                raise unknown_name(f"option of [{self.name}]", name, training | self.asked, where=self.where(line))
+        return {"training": tuple((name, text) for name, (text, _) in left.items()), "line": self.line}
+
+    def where(self, line: int | None = None) -> str:
+        """`file:line` of a line of this section, by default its first."""
+        return f"{self.path}:{line or self.line}"
+
+    def wrong(self, what: str) -> ConfigError:
+        """The error of options that do not fit together."""
+        return ConfigError(what, where=self.where())
+
+
+def whole(text: str) -> int:
+    """A whole number of 32 bits."""
+    try:
+        value = int(text)
+    except ValueError:
+        raise ValueError("must be a whole number") from None
+    if abs(value) >= 2**31:
+        raise ValueError("must be a number of 32 bits")
+    return value
+
+
+def wholes(text: str) -> tuple[int, ...]:
+    """Whole numbers with commas between them."""
+    return tuple(map(whole, _parts(text)))
+
+
+def flag(text: str) -> bool:
+    """0 or 1."""
+    if text not in ("0", "1"):
+        raise ValueError("must be 0 or 1")
+    return text == "1"
+
+
+def real(text: str) -> float:
+    """A finite number."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError("must be a number")
+    return value
+
+
+def pairs(text: str) -> tuple[tuple[float, float], ...]:
+    """Numbers above 0 with commas between them, two by two."""
+    values = list(map(real, _parts(text)))
+    if len(values) % 2 or min(values) <= 0:
+        raise ValueError("must be pairs of numbers above 0: width, height, width, height")
+    return tuple(zip(values[::2], values[1::2], strict=True))
+
+
+def _parts(text: str) -> list[str]:
+    """The items of a list; a comma at its end is allowed, as darknet does."""
+    return [part.strip() for part in text.removesuffix(",").split(",")]
+
+
+def _sections(text: str, path: str) -> Iterator[Section]:
+    section: Section | None = None
     for number, raw in enumerate(text.lstrip("\ufeff").splitlines(), 1):
-        line = raw.split("#")[0].strip()
+        line, where = raw.split("#")[0].strip(), f"{path}:{number}"
         if not line or line.startswith(";"):
             continue
         if line.startswith("["):
             if section:
                 yield section
-            section = Options(_section_name(line, f"{path}:{number}"), path, number, {})
-        else:
-            _add_option(section, line, f"{path}:{number}", number)
+            if not line.endswith("]"):
+                raise ConfigError(f"the name of a section is not closed by a bracket: '{line}'", where=where)
+            name = line[1:-1].strip().lower()
+            section = Section(ALIASES.get(name, name), path, number)
+            continue
+        name, _, value = (part.strip() for part in line.partition("="))
+        if section is None or not name or not value:
+            raise ConfigError(f"neither a [section] nor an option=value of one: '{line}'", where=where)
+        if name in section.given:
+            raise ConfigError(f"'{name}' occurs twice in [{section.name}]", where=where, first=section.given[name][1])
+        section.given[name] = (value, number)
     if section:
         yield section
 
 
-def _section_name(line: str, where: str) -> str:
-    if not line.endswith("]"):
-        raise ConfigError(f"a section stands in brackets: '{line}'", where=where)
-    name = line[1:-1].strip().lower()
-    return ALIASES.get(name, name)
-
-
-def _add_option(section: Options | None, line: str, where: str, number: int) -> None:
-    name, equals, value = (part.strip() for part in line.partition("="))
-    if section is None or not equals or not name or not value:
-        raise ConfigError(f"neither a [section] nor an option=value of one: '{line}'", where=where)
-    if name in section.given:
-        raise ConfigError(f"'{name}' stands twice in [{section.section}]", where=where, first=section.given[name].line)
-    section.given[name] = Option(value, number)
-
-
-def _unknown_section(section: Options) -> ConfigError:
-    if section.section in UNSUPPORTED:
+def _layer(section: Section) -> Layer:
+    if section.name in READERS:
+        return READERS[section.name](section)
+    if section.name in UNSUPPORTED:
         known = ", ".join(sorted(READERS))
-        return ConfigError(f"[{section.section}] is not supported: detectors with [yolo] heads only", where=section.where(), known=known)
-    return unknown_name("section", section.section, READERS, where=section.where())
+        raise ConfigError(f"[{section.name}] is not supported: detectors with [yolo] heads only", where=section.where(), known=known)
+    raise unknown_name("section", section.name, READERS, where=section.where())
 
 
-def _net(options: Options) -> Net:
-    return Net(
-        width=options.integer("width"),
-        height=options.integer("height"),
-        channels=options.integer("channels"),
-        training=options.rest(NET_TRAINING),
-        line=options.line,
-    )
-
-
-def _convolutional(options: Options) -> Convolutional:
-    size, padding = options.integer("size", 1), options.integer("padding", 0, least=0)
-    block = Convolutional(
-        batch_normalize=options.flag("batch_normalize"),
-        filters=options.integer("filters", 1),
+def _convolutional(section: Section) -> Convolutional:
+    size, padding = section.take("size", whole, 1, least=1), section.take("padding", whole, 0, least=0)
+    filters, groups = (section.take(name, whole, 1, least=1) for name in ("filters", "groups"))
+    if filters % groups:
+        raise section.wrong(f"filters={filters} cannot be shared by groups={groups}")
+    return Convolutional(
+        batch_normalize=section.take("batch_normalize", flag, False),
+        filters=filters,
         size=size,
-        stride=options.integer("stride", 1),
-        padding=size // 2 if options.flag("pad") else padding,
-        groups=options.integer("groups", 1),
-        dilation=options.integer("dilation", 1),
-        activation=options.one_of("activation", ACTIVATIONS, "logistic"),
-        training=options.rest(LAYER_TRAINING),
-        line=options.line,
+        stride=section.take("stride", whole, 1, least=1),
+        padding=size // 2 if section.take("pad", flag, False) else padding,
+        groups=groups,
+        dilation=section.take("dilation", whole, 1, least=1),
+        activation=section.activation("logistic"),
+        **section.rest(LAYER_TRAINING),
     )
-    if block.filters % block.groups:
-        raise ConfigError(f"filters={block.filters} cannot be shared by groups={block.groups}", where=options.where())
-    return block
 
 
-def _maxpool(options: Options) -> Maxpool:
-    stride = options.integer("stride", 1)
-    size = options.integer("size", stride)
-    padding = options.integer("padding", size - 1, least=0)
+def _maxpool(section: Section) -> Maxpool:
+    stride = section.take("stride", whole, 1, least=1)
+    size = section.take("size", whole, stride, least=1)
+    padding = section.take("padding", whole, size - 1, least=0)
     if padding >= size:
-        raise ConfigError(f"padding={padding} must be below the size of the window, {size}", where=options.where())
-    return Maxpool(size=size, stride=stride, padding=padding, training=options.rest(LAYER_TRAINING), line=options.line)
+        raise section.wrong(f"padding={padding} must be below the size of the window, {size}")
+    return Maxpool(size=size, stride=stride, padding=padding, **section.rest(LAYER_TRAINING))
 
 
-def _upsample(options: Options) -> Upsample:
-    options.refuse("scale", 1, "values would be multiplied")
-    return Upsample(stride=options.integer("stride", 2), training=options.rest(LAYER_TRAINING), line=options.line)
+def _upsample(section: Section) -> Upsample:
+    section.refuse("scale", 1, "values would be multiplied")
+    return Upsample(stride=section.take("stride", whole, 2, least=1), **section.rest(LAYER_TRAINING))
 
 
-def _route(options: Options) -> Route:
-    block = Route(
-        layers=options.indices("layers"),
-        groups=options.integer("groups", 1),
-        group_id=options.integer("group_id", 0, least=0),
-        training=options.rest(LAYER_TRAINING),
-        line=options.line,
-    )
-    if block.group_id >= block.groups:
-        raise ConfigError(f"group_id={block.group_id} is not one of groups={block.groups}, counted from 0", where=options.where())
-    return block
+def _route(section: Section) -> Route:
+    groups, group_id = section.take("groups", whole, 1, least=1), section.take("group_id", whole, 0, least=0)
+    if group_id >= groups:
+        raise section.wrong(f"group_id={group_id} is not one of groups={groups}, counted from 0")
+    return Route(layers=section.take("layers", wholes), groups=groups, group_id=group_id, **section.rest(LAYER_TRAINING))
 
 
-def _shortcut(options: Options) -> Shortcut:
-    return Shortcut(
-        from_layer=options.index("from"),
-        activation=options.one_of("activation", ACTIVATIONS, "linear"),
-        training=options.rest(LAYER_TRAINING),
-        line=options.line,
-    )
+def _shortcut(section: Section) -> Shortcut:
+    return Shortcut(from_layer=section.take("from", whole), activation=section.activation("linear"), **section.rest(LAYER_TRAINING))
 
 
-def _dropout(options: Options) -> Dropout:
-    options.refuse("dropblock", 0, "only single values are dropped here")
-    probability = options.number("probability", 0.5, least=0)
+def _dropout(section: Section) -> Dropout:
+    section.refuse("dropblock", 0, "only single values are dropped here")
+    probability = section.take("probability", real, 0.5, least=0)
     if probability >= 1:
-        raise ConfigError(f"probability of [dropout] must be below 1, not {probability:g}", where=options.where())
-    return Dropout(probability=probability, training=options.rest(LAYER_TRAINING), line=options.line)
+        raise section.wrong(f"probability of [dropout] must be below 1, not {probability:g}")
+    return Dropout(probability=probability, **section.rest(LAYER_TRAINING))
 
 
-def _yolo(options: Options) -> Yolo:
-    options.refuse(
-        "new_coords", 0, "its boxes are not decoded by sigmoid and exponential; convert the network or train one with new_coords=0"
-    )
-    anchors, count = options.pairs("anchors"), options.integer("num", 1)
+def _yolo(section: Section) -> Yolo:
+    reason = "its boxes are not decoded by sigmoid and exponential; convert the network or train one with new_coords=0"
+    section.refuse("new_coords", 0, reason)
+    anchors, count = section.take("anchors", pairs), section.take("num", whole, 1, least=1)
     if count != len(anchors):
-        raise ConfigError(f"num={count}, but [yolo] lists {len(anchors)} anchors", where=options.where())
-    mask = options.indices("mask", range(count))
+        raise section.wrong(f"num={count}, but [yolo] lists {len(anchors)} anchors")
+    mask = section.take("mask", wholes, tuple(range(count)))
     if not set(mask) <= set(range(count)) or len(set(mask)) != len(mask):
-        raise ConfigError(f"mask={','.join(map(str, mask))} must name anchors from 0 to {count - 1}, each once", where=options.where())
-    return Yolo(
-        mask=mask,
-        anchors=anchors,
-        classes=options.integer("classes", 20),
-        scale_x_y=options.number("scale_x_y", 1.0, least=1.0),
-        training=options.rest(YOLO_TRAINING),
-        line=options.line,
-    )
+        raise section.wrong(f"mask={','.join(map(str, mask))} must name anchors from 0 to {count - 1}, each once")
+    classes, scale = section.take("classes", whole, 20, least=1), section.take("scale_x_y", real, 1.0, least=1)
+    return Yolo(mask=mask, anchors=anchors, classes=classes, scale_x_y=scale, **section.rest(YOLO_TRAINING))
 
 
-READERS: dict[str, Callable[[Options], Layer]] = {
+READERS: dict[str, Callable[[Section], Layer]] = {
     "convolutional": _convolutional,
     "maxpool": _maxpool,
     "upsample": _upsample,
