@@ -12,7 +12,7 @@ from vidkd.detection.online import AsynchronousLearner, Student, SynchronousLear
 from vidkd.detection.online.swap import Published
 from vidkd.detection.online.views import Look
 from vidkd.detection.policies import CallBudget, FixedInterval
-from vidkd.models.darknet.onnx_forward import OnnxForward
+from vidkd.models.darknet.onnx import OnnxForward
 
 UPDATE = Update(trains="all", lr=3e-3, steps=2)
 
@@ -66,7 +66,7 @@ def test_the_weights_are_taken_within_the_update_and_not_by_the_next_frame(monke
     learner = SynchronousLearner(light, oracle(), FixedInterval(), CallBudget(1, 1), update=UPDATE)
     learner.step(frame_with(square=(5, 5)))
     taken = []
-    monkeypatch.setattr("vidkd.models.darknet.onnx_forward.graph_weights", lambda net: taken.append(net))
+    monkeypatch.setattr("vidkd.models.darknet.onnx.graph_weights", lambda net: taken.append(net))
     light.look(frame_with())
     assert not taken
 

@@ -16,8 +16,7 @@ from vidkd.compress.prune import layers_with_weights
 from vidkd.compress.recipe import ExportConfig, Step
 from vidkd.compress.traced import pieces_of
 from vidkd.models.darknet import Darknet
-from vidkd.models.darknet.layers import ConvolutionBlock
-from vidkd.models.darknet.net import convolution_blocks
+from vidkd.models.darknet.net import ConvolutionBlock, convolution_blocks
 
 Packages = Sequence[tuple[str, str]]
 """Modules, each with the extra of vidkd that brings it."""

@@ -25,7 +25,7 @@ from vidkd.compress.openvino_file import write_openvino
 from vidkd.compress.quantise import Quantised, quantise_once
 from vidkd.detection.saved import write_darknet
 from vidkd.models.darknet.detector import GREY, DarknetDetector
-from vidkd.models.darknet.onnx_graph import INPUT, head_name, whole_model
+from vidkd.models.darknet.onnx import INPUT, head_name, whole_model
 from vidkd.runtime.letterbox import RESIZE_WORDS
 from vidkd.runtime.metadata import EMBEDDED_KEY, Head, InputFormat, ModelMetadata
 from vidkd.runtime.opening import open_detector

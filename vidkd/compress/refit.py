@@ -16,8 +16,7 @@ from vidkd.base.errors import ConfigError
 from vidkd.compress.config import RefitConfig
 from vidkd.models.darknet import Darknet
 from vidkd.models.darknet.blocks import Yolo
-from vidkd.models.darknet.layers import ConvolutionBlock
-from vidkd.models.darknet.net import convolution_blocks
+from vidkd.models.darknet.net import ConvolutionBlock, convolution_blocks
 
 
 class Pair(NamedTuple):

@@ -10,7 +10,7 @@ from vidkd.compress.factorise import factorise
 from vidkd.models.darknet import Darknet, load_weights, parse_cfg, read_cfg, save_weights, to_cfg, with_added_head
 from vidkd.models.darknet.blocks import Convolutional, Yolo
 from vidkd.models.darknet.graph import trace
-from vidkd.models.darknet.onnx_forward import OnnxForward
+from vidkd.models.darknet.onnx import OnnxForward
 
 IMAGES = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
 CFGS = sorted(CONFIGS.glob("*.cfg"))

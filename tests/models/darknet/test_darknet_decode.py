@@ -6,8 +6,9 @@ import pytest
 import torch
 from reference_nets import CASES
 
-from vidkd.models.darknet import Head, decode, decode_head
-from vidkd.models.darknet.decode import decode_above
+from vidkd.losses.yolo_heads import boxes_of_cells, split_head
+from vidkd.models.darknet import Head
+from vidkd.models.darknet.detector import decode_above
 
 HEAD = Head(layer=9, source=7, anchors=((10, 20), (31, 7)), mask=(0, 2), stride=16, scale_x_y=1.1, classes=3)
 
@@ -33,46 +34,40 @@ def raw_head(*shape: int) -> torch.Tensor:
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
 
-def test_one_head_equals_a_loop() -> None:
-    raw = raw_head(2, 16, 3, 5)
-    decoded = decode_head(raw, HEAD)
-    assert decoded.boxes.shape == (2, 2, 3, 5, 4)
-    for sample in range(2):
-        slow = slow_decode(raw[sample].numpy(), HEAD)
-        np.testing.assert_allclose(decoded.boxes[sample].reshape(-1, 4), [box for box, _ in slow], rtol=1e-12)
-        scores = decoded.objectness[sample, ..., None] * decoded.class_scores[sample]
-        np.testing.assert_allclose(scores.reshape(-1, 3), [scores for _, scores in slow], rtol=1e-12)
+def decoded(raw: list[torch.Tensor], heads: list[Head]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Boxes (B, N, 4) and scores (B, N, C) of all cells."""
+    cells = [split_head(each, head) for each, head in zip(raw, heads, strict=True)]
+    boxes = [boxes_of_cells(each, head).flatten(1, 3) for each, head in zip(cells, heads, strict=True)]
+    return torch.cat(boxes, 1), torch.cat([(each[..., 4:5].sigmoid() * each[..., 5:].sigmoid()).flatten(1, 3) for each in cells], 1)
 
 
 def test_all_heads_of_a_network_equal_loops() -> None:
     net = CASES[0].build()
     raw = [raw_head(2, 3 * 8, 4, 6), raw_head(2, 2 * 8, 8, 12)]
-    boxes, scores = decode(raw, net.heads)
-    assert (boxes.shape, scores.shape) == ((2, 3 * 24 + 2 * 96, 4), (2, 3 * 24 + 2 * 96, 3))
-    slow = [pair for head, values in zip(net.heads, raw, strict=True) for pair in slow_decode(values[1].numpy(), head)]
-    np.testing.assert_allclose(boxes[1], [box for box, _ in slow], rtol=1e-12)
-    np.testing.assert_allclose(scores[1], [score for _, score in slow], rtol=1e-12)
+    for image, (boxes, scores, labels) in enumerate(decode_above(raw, net.heads, 0.0)):
+        assert boxes.shape == (3 * 24 + 2 * 96, 4)
+        slow = [pair for head, values in zip(net.heads, raw, strict=True) for pair in slow_decode(values[image].numpy(), head)]
+        np.testing.assert_allclose(boxes, [box for box, _ in slow], rtol=1e-12)
+        np.testing.assert_allclose(scores, [max(scores) for _, scores in slow], rtol=1e-12)
+        assert labels.tolist() == [int(np.argmax(scores)) for _, scores in slow]
 
 
 def test_zeros_stand_for_the_anchor_in_the_middle_of_its_cell() -> None:
-    decoded = decode_head(torch.zeros(1, 16, 2, 2), HEAD)
-    assert decoded.boxes[0, 1, 1, 0].tolist() == [8 - 15.5, 24 - 3.5, 8 + 15.5, 24 + 3.5]
-    assert decoded.objectness.unique().tolist() == decoded.class_scores.unique().tolist() == [0.5]
+    ((boxes, scores, _),) = decode_above([torch.zeros(1, 16, 2, 2)], [HEAD], 0.0)
+    assert boxes[6].tolist() == [8 - 15.5, 24 - 3.5, 8 + 15.5, 24 + 3.5]
+    assert scores.unique().tolist() == [0.25]
 
 
-def test_half_precision_is_widened_and_gradients_flow() -> None:
-    raw = raw_head(1, 16, 2, 2).to(torch.bfloat16).requires_grad_()
-    decoded = decode_head(raw, HEAD)
-    assert {part.dtype for part in decoded} == {torch.float32}
-    sum(part.square().sum() for part in decoded).backward()
-    assert (raw.grad != 0).all()
+def test_half_precision_is_widened() -> None:
+    ((boxes, scores, _),) = decode_above([raw_head(1, 16, 2, 2).to(torch.bfloat16)], [HEAD], 0.0)
+    assert boxes.dtype == scores.dtype == torch.float32
 
 
 def test_heads_that_do_not_fit() -> None:
     with pytest.raises(ValueError, match=r"\(B, 16, h, w\)"):
-        decode_head(torch.zeros(1, 15, 2, 2), HEAD)
+        decode_above([torch.zeros(1, 15, 2, 2)], [HEAD], 0.1)
     with pytest.raises(ValueError, match="1 raw heads where the network has 2"):
-        decode([torch.zeros(1, 16, 2, 2)], [HEAD, HEAD])
+        decode_above([torch.zeros(1, 16, 2, 2)], [HEAD, HEAD], 0.1)
 
 
 @pytest.mark.parametrize("least", [0.0, 0.3, 0.7, 1.0])
@@ -84,7 +79,7 @@ def test_cells_above_a_score_are_those_of_decoding_all(least: float) -> None:
     ]
     raw = [2 * torch.randn(2, 16, 4, 6, generator=generator), 2 * torch.randn(2, 8, 8, 12, generator=generator)]
     raw[0][0, 4] = float("nan")
-    boxes, scores = decode(raw, heads)
+    boxes, scores = decoded(raw, heads)
     best, labels = scores.max(-1)
     for image, found in enumerate(decode_above(raw, heads, least)):
         above = best[image] >= least

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from vidkd.models.darknet.blocks import ACTIVATIONS, Convolutional, Dropout, Maxpool, Route, Shortcut, Upsample
-from vidkd.models.darknet.layers import ACTIVATION_MODULES, build_layer
+from vidkd.models.darknet.net import ACTIVATION_MODULES, build_layer
 
 
 def slow_maxpool(features: np.ndarray, size: int, stride: int, padding: int) -> np.ndarray:

@@ -8,7 +8,8 @@ import torch
 from make_reference import IOU, SCORE, entries
 from reference_nets import CASES, REAL, REFERENCE, Case, noise, picture
 
-from vidkd.models.darknet import Darknet, decode_head, load_weights
+from vidkd.losses.yolo_heads import boxes_of_cells, split_head
+from vidkd.models.darknet import Darknet, load_weights
 from vidkd.models.darknet.detector import DarknetDetector
 from vidkd.runtime.letterbox import Letterbox
 
@@ -26,12 +27,12 @@ def assert_equals_reference(net: Darknet, image: np.ndarray, name: str) -> None:
         for index, (raw, head) in enumerate(zip(heads, net.heads, strict=True)):
             assert tuple(raw.shape) == tuple(reference[f"raw{index}_shape"])
             assert_near(entries(raw.numpy()), reference[f"raw{index}"])
-            decoded = decode_head(raw, head)
+            cells = split_head(raw, head)
             # OpenCV: rows, columns, anchors; centre and size as shares of the input
-            corners = decoded.boxes.permute(0, 2, 3, 1, 4).reshape(-1, 4).numpy() / (net.input_size * 2)
+            corners = boxes_of_cells(cells, head).permute(0, 2, 3, 1, 4).reshape(-1, 4).numpy() / (net.input_size * 2)
             boxes = np.concatenate([(corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]], 1)
             assert_near(entries(boxes), reference[f"boxes{index}"])
-            assert_near(entries(decoded.objectness.permute(0, 2, 3, 1).numpy()), reference[f"objectness{index}"])
+            assert_near(entries(cells[..., 4].sigmoid().permute(0, 2, 3, 1).numpy()), reference[f"objectness{index}"])
         assert_same_detections(net, heads, {key: reference[f"kept_{key}"] for key in ("boxes", "scores", "labels")})
 
 

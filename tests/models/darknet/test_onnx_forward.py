@@ -10,8 +10,7 @@ from reference_nets import CASES, REAL, Case, picture
 from vidkd.base.errors import ConfigError, MissingExtraError
 from vidkd.models.darknet import Darknet, load_weights, parse_cfg, save_weights
 from vidkd.models.darknet.detector import DarknetDetector
-from vidkd.models.darknet.onnx_forward import OnnxForward
-from vidkd.models.darknet.onnx_graph import graph_model, graph_weights
+from vidkd.models.darknet.onnx import OnnxForward, graph_model, graph_weights
 
 TOLERANCE = 1e-4
 CASE = CASES[0]
@@ -119,7 +118,7 @@ def test_a_weights_file_is_taken(tmp_path: Path) -> None:
 
 def test_weights_are_taken_only_when_they_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     taken = []
-    monkeypatch.setattr("vidkd.models.darknet.onnx_forward.graph_weights", lambda net: taken.append(net) or graph_weights(net))
+    monkeypatch.setattr("vidkd.models.darknet.onnx.graph_weights", lambda net: taken.append(net) or graph_weights(net))
     net = CASE.build()
     forward, images = OnnxForward(net), images_for(net)
     assert not taken

@@ -20,7 +20,7 @@ from vidkd.bench.speed.rounds import interleave
 from vidkd.compress.config import QuantiseConfig
 from vidkd.compress.quantise import quantise
 from vidkd.models.darknet.net import Darknet
-from vidkd.models.darknet.onnx_graph import INPUT, whole_model
+from vidkd.models.darknet.onnx import INPUT, whole_model
 from vidkd.runtime.onnx_network import session_options
 
 CFG = Path(__file__).resolve().parents[3] / "configs" / "darknet" / "yolov3_tiny.cfg"

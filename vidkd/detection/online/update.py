@@ -15,7 +15,7 @@ from vidkd.detection.online.distillation import LOSSES
 from vidkd.detection.online.replay import KeyFrame
 from vidkd.detection.online.retention import Retention
 from vidkd.losses.yolo import DARKNET, YoloLossOptions
-from vidkd.models.darknet.folded import FoldedForward
+from vidkd.models.darknet.net import folded_norms
 
 if TYPE_CHECKING:
     from vidkd.detection.online.student import Student
@@ -164,7 +164,6 @@ class Trainer:
     def __init__(self, student: "Student", update: Update) -> None:
         self.student, self.update = student, update
         student.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._forward = FoldedForward(student.net)
         self.parameters = trained_parameters(student.net, update)
         chosen = {id(parameter) for parameter in self.parameters}
         for parameter in student.net.parameters():
@@ -273,8 +272,8 @@ class Trainer:
         return "kept"
 
     def _losses(self, images: Tensor, keys: Sequence[KeyFrame], *, learn: bool) -> _Losses:
-        with torch.set_grad_enabled(learn):
-            heads = self._forward(images)
+        with torch.set_grad_enabled(learn), folded_norms(self.student.net):
+            heads = self.student.net(images)
             loss = LOSSES[self.update.loss]
             now = loss([head[:1] for head in heads], keys[:1], self.student.specs, self.update)
             past = torch.zeros_like(now)

@@ -1,6 +1,7 @@
 """A darknet network as a detector: frames in, boxes in their pixels out."""
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -11,9 +12,9 @@ from torch import Tensor
 from torchvision.ops import batched_nms
 
 from vidkd.base.errors import ConfigError, unknown_name
-from vidkd.models.darknet.decode import decode_above
+from vidkd.losses.yolo_heads import HeadSpec, anchor_sizes, boxes_at, split_heads
 from vidkd.models.darknet.net import Darknet
-from vidkd.models.darknet.onnx_forward import OnnxForward
+from vidkd.models.darknet.onnx import OnnxForward
 from vidkd.models.darknet.weights import load_weights
 from vidkd.runtime.detections import Detections
 from vidkd.runtime.letterbox import Letterbox, ResizeMode
@@ -178,3 +179,30 @@ class DarknetDetector:
         found = Detections(boxes=letterbox.to_frame(boxes.numpy()).astype(np.float32), scores=scores.numpy(), labels=labels.numpy())
         found = found.clipped(letterbox.source_width, letterbox.source_height)
         return found.select(np.all(found.boxes[:, 2:] > found.boxes[:, :2], axis=1))
+
+
+def decode_above(raw_heads: Sequence[Tensor], heads: Sequence[HeadSpec], least: float) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """For each image boxes (N, 4), scores (N,) and labels (N,) of the cells whose best class scores at least `least`.
+
+    boxes: x1 y1 x2 y2 in input pixels, not clipped; scores: objectness times class, in [0, 1]. N runs over heads, anchors, rows, columns.
+    Classes are squashed only of cells whose objectness reaches `least`, for no score passes its objectness. Raises ValueError if the raw
+    heads are not as many as `heads`, or do not have their channels.
+    Source: Redmon & Farhadi 2018 (YOLOv3, section 2.1); scale_x_y as in Bochkovskiy et al. 2020 (YOLOv4, "eliminate grid sensitivity").
+    """
+    cells = split_heads(raw_heads, heads)
+    return [_best_cells([each[image] for each in cells], heads, least) for image in range(len(cells[0]))]
+
+
+def _best_cells(cells: Sequence[Tensor], heads: Sequence[HeadSpec], least: float) -> tuple[Tensor, Tensor, Tensor]:
+    """`decode_above` of one image, its cells (A, h, w, 5 + C) a head."""
+    found = []
+    for each, head in zip(cells, heads, strict=True):
+        objectness = each[..., 4].sigmoid()
+        anchor, row, column = (objectness >= least).nonzero(as_tuple=True)
+        rows = each[anchor, row, column]
+        scores, labels = (objectness[anchor, row, column, None] * rows[:, 5:].sigmoid()).max(-1)
+        boxes = boxes_at(rows, torch.stack([column, row], -1), anchor_sizes(head, rows)[anchor], head)
+        found.append((boxes, scores, labels))
+    boxes, scores, labels = (torch.cat(parts) for parts in zip(*found, strict=True))
+    kept = scores >= least
+    return boxes[kept], scores[kept], labels[kept]

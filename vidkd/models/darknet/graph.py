@@ -1,5 +1,6 @@
 """What a cfg means as a graph: what each layer reads, what size it puts out, and where the heads are."""
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -202,3 +203,30 @@ def _routed_channels(config: DarknetConfig, route: Route, shapes: list[Shape]) -
 
 def _sizes(shapes: list[Shape]) -> str:
     return " and ".join("x".join(map(str, shape)) for shape in shapes)
+
+
+def with_sections(config: DarknetConfig, sections: Sequence[Sequence[Layer]]) -> DarknetConfig:
+    """The cfg in which each layer is replaced by some sections, of which the last puts out what the layer did.
+
+    sections: at least one for each layer. Where the last is a [route] or [shortcut], it refers to layers by the numbers of `config`; one
+    before it refers to the sections right before itself, by negative numbers.
+    """
+    last, count = [], 0  # of each old layer, the new one that puts out what it did
+    for parts in sections:
+        count += len(parts)
+        last.append(count - 1)
+    layers = [part for old, (*new, kept) in enumerate(sections) for part in (*new, _renumbered(kept, old, last))]
+    return dataclasses.replace(config, layers=tuple(layers))
+
+
+def _renumbered(layer: Layer, old: int, last: Sequence[int]) -> Layer:
+    """A layer that refers to others by number; `old` is its own number before."""
+
+    def follow(number: int) -> int:
+        return last[old + number] - last[old] if number < 0 else last[number]
+
+    if isinstance(layer, Route):
+        return dataclasses.replace(layer, layers=tuple(follow(number) for number in layer.layers))
+    if isinstance(layer, Shortcut):
+        return dataclasses.replace(layer, from_layer=follow(layer.from_layer))
+    return layer

@@ -1,20 +1,161 @@
-"""A darknet detector as a torch module, built from its cfg."""
+"""A darknet detector as a torch module, built from its cfg: one module for each kind of layer, the network, and heads added to it."""
 
+import contextlib
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vidkd.base.errors import ConfigError
 from vidkd.models.backbone import freeze_norm_statistics
-from vidkd.models.darknet.blocks import VALUES_BESIDE_CLASSES, DarknetConfig
+from vidkd.models.darknet.blocks import (
+    VALUES_BESIDE_CLASSES,
+    Activation,
+    Convolutional,
+    DarknetConfig,
+    Dropout,
+    Layer,
+    Maxpool,
+    Route,
+    Shortcut,
+    Upsample,
+    Yolo,
+)
 from vidkd.models.darknet.cfg import read_cfg
-from vidkd.models.darknet.graph import IMAGE, Head, heads_of, trace
-from vidkd.models.darknet.layers import ConvolutionBlock, build_layer
+from vidkd.models.darknet.graph import IMAGE, Head, added_sections, heads_of, trace, with_sections
 
+LEAKY_SLOPE = 0.1
+# Added to the variance, as OpenCV's importer does; the versions of darknet itself differ among each other, between 1e-6 and 1e-5.
+NORM_EPSILON = 1e-6
+
+ACTIVATION_MODULES: dict[Activation, Callable[[], nn.Module]] = {
+    "linear": nn.Identity,
+    "leaky": lambda: nn.LeakyReLU(LEAKY_SLOPE, inplace=True),
+    "relu": nn.ReLU,
+    "relu6": nn.ReLU6,
+    "mish": nn.Mish,
+    "logistic": nn.Sigmoid,
+    "swish": nn.SiLU,
+}
 # A fresh head starts by calling 1 cell in 100 an object, so that empty cells do not drown the first steps (Lin et al. 2017, focal loss).
 PRIOR_OBJECTNESS = 0.01
+ADDED_FILTERS = 64
+
+
+class ConvolutionBlock(nn.Module):
+    """Convolution, batch normalisation (`norm` is None without), activation: (B, C, H, W) -> (B, filters, H', W').
+
+    folds: whether the normalisation is folded into the convolution at each call in eval mode; see `folded_norms`.
+    """
+
+    def __init__(self, block: Convolutional, inputs: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(
+            inputs,
+            block.filters,
+            block.size,
+            stride=block.stride,
+            padding=block.padding * block.dilation,
+            dilation=block.dilation,
+            groups=block.groups,
+            bias=not block.batch_normalize,
+        )
+        self.norm = nn.BatchNorm2d(block.filters, eps=NORM_EPSILON) if block.batch_normalize else None
+        self.folds = False
+        self.activation = ACTIVATION_MODULES[block.activation]()
+        nn.init.kaiming_normal_(self.conv.weight, a=LEAKY_SLOPE)
+        if self.conv.bias is not None:
+            nn.init.zeros_(self.conv.bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """As the class says."""
+        if self.norm is not None and self.folds and not self.training:
+            features = self.conv._conv_forward(features, *self.folded(self.conv.weight.dtype))
+        else:
+            features = self.conv(features)
+            features = features if self.norm is None else self.norm(features)
+        return self.activation(features)  # type: ignore[no-any-return]
+
+    def folded(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Kernel and bias of one convolution that does what block and normalisation (in eval mode) do, worked out in this type.
+
+        Differentiable in the parameters, which torch's `fuse_conv_bn_weights` is not.
+        """
+        kernel = self.conv.weight.to(dtype)
+        if self.norm is None:
+            assert self.conv.bias is not None
+            return kernel, self.conv.bias.to(dtype)
+        mean, variance = self.norm.running_mean, self.norm.running_var
+        assert mean is not None
+        assert variance is not None
+        scale = self.norm.weight.to(dtype) / (variance.to(dtype) + self.norm.eps).sqrt()
+        return kernel * scale.view(-1, 1, 1, 1), self.norm.bias.to(dtype) - mean.to(dtype) * scale
+
+
+class MaxPool(nn.Module):
+    """Darknet's max pooling: of `padding` rows and columns in all, half, rounded down, lie above and to the left."""
+
+    def __init__(self, block: Maxpool) -> None:
+        super().__init__()
+        self.size, self.stride, self.before = block.size, block.stride, block.padding // 2
+        self.one_more_after = block.padding % 2 == 1
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H', W')."""
+        ceil = self.one_more_after and self.stride == 2
+        if self.one_more_after and not ceil:
+            # A repeated last row never wins over the row itself, which every window that reaches it holds too.
+            features = F.pad(features, (0, 1, 0, 1), mode="replicate")
+        # At stride 2 rounding up reads exactly the windows that one more row would add, without copying the map.
+        return F.max_pool2d(features, self.size, self.stride, self.before, ceil_mode=ceil)
+
+
+class Join(nn.Module):
+    """Route: channels of all inputs one behind the other, of each only one of `groups` equal parts."""
+
+    def __init__(self, block: Route) -> None:
+        super().__init__()
+        self.groups, self.part = block.groups, block.group_id
+
+    def forward(self, *features: Tensor) -> Tensor:
+        """(B, C_i, H, W) each -> (B, sum of C_i / groups, H, W)."""
+        # not parted where there is one part: the dependency graph of pruning would take it for a cut
+        parts = features if self.groups == 1 else tuple(each.chunk(self.groups, 1)[self.part] for each in features)
+        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+
+class Residual(nn.Module):
+    """Shortcut: the sum of two inputs of one shape, then the activation."""
+
+    def __init__(self, block: Shortcut) -> None:
+        super().__init__()
+        self.activation = ACTIVATION_MODULES[block.activation]()
+
+    def forward(self, features: Tensor, earlier: Tensor) -> Tensor:
+        """(B, C, H, W) twice -> (B, C, H, W)."""
+        return self.activation(features + earlier)  # type: ignore[no-any-return]
+
+
+def build_layer(block: Layer, inputs: int) -> nn.Module:
+    """The module of a block that reads `inputs` channels. A [yolo] passes its raw head through; see `decode`."""
+    match block:
+        case Convolutional():
+            return ConvolutionBlock(block, inputs)
+        case Maxpool():
+            return MaxPool(block)
+        case Upsample():
+            return nn.Upsample(scale_factor=block.stride, mode="nearest")
+        case Route():
+            return Join(block)
+        case Shortcut():
+            return Residual(block)
+        case Dropout():
+            return nn.Dropout(block.probability)
+        case Yolo():
+            return nn.Identity()
 
 
 class Darknet(nn.Module):
@@ -164,3 +305,65 @@ def _expect_few_objects(block: ConvolutionBlock, head: Head) -> None:
 def convolution_blocks(net: Darknet) -> Iterator[ConvolutionBlock]:
     """The convolution blocks in the order of the cfg, which is that of a weights file."""
     return (layer for layer in net.layers if isinstance(layer, ConvolutionBlock))
+
+
+@contextlib.contextmanager
+def folded_norms(net: Darknet) -> Iterator[None]:
+    """Within it, in eval mode, forward passes of `net` fold each normalisation into the convolution before it, gradients included.
+
+    A training step with one pass over each map less; kernels and biases are worked out from the parameters as they are at each call.
+    """
+    blocks = [block for block in convolution_blocks(net) if type(block.conv) is nn.Conv2d]
+    for block in blocks:
+        block.folds = True
+    try:
+        yield
+    finally:
+        for block in blocks:
+            block.folds = False
+
+
+def with_added_head(net: Darknet, *, filters: int = ADDED_FILTERS, seed: int = 0) -> Darknet:
+    """A network whose heads read a new layer too: a 3x3 convolution with so many filters over what they read so far.
+
+    Its raw heads are those of `net`, for the heads' weights of what is new are zeros, until it learns (`Darknet.added_parameters`); the new
+    kernels are random by `seed`. It has the type, the device and the mode of `net`, which is not changed. Heads that have an added one stay
+    unchanged, and so does `net` itself where all do. Raises ConfigError for a head whose convolution has groups, ValueError for
+    filters < 1.
+    The public code of TKD leaves its student unchanged and adds a decoder with boxes of its own, next to those of the student. Here a head
+    can learn to take boxes back, and no box is found twice; the network is still one that a cfg describes. Source: reconstruction.
+    """
+    if filters < 1:
+        raise ValueError(f"filters must be at least 1: {filters}")
+    lacking = {head.layer - 1 for head in net.heads if head.added is None}
+    if not lacking:
+        return net
+    sections = [list(_sections(net.config, place, filters, added=place in lacking)) for place in range(len(net.config.layers))]
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # not those of other devices, which are not put back
+        made = Darknet(with_sections(net.config, sections)).to(next(net.parameters()))
+    stop = 0
+    for old, parts in zip(net.layers, sections, strict=True):
+        stop += len(parts)
+        if isinstance(old, ConvolutionBlock):
+            _copy(old, made.layers[stop - 1])
+    return made.train(net.training)
+
+
+def _sections(config: DarknetConfig, place: int, filters: int, *, added: bool) -> Iterator[Layer]:
+    layer = config.layers[place]
+    if added:
+        assert isinstance(layer, Convolutional)
+        if layer.groups > 1:
+            raise ConfigError(f"groups={layer.groups}: a head in groups cannot read a layer more", where=config.where(layer.line))
+        yield from added_sections(filters)
+    yield layer
+
+
+@torch.no_grad()
+def _copy(old: ConvolutionBlock, new: nn.Module) -> None:
+    """The weights of a convolution into one that may read more channels before those that it read, which count nothing."""
+    weights = old.state_dict()
+    more = new.get_parameter("conv.weight").shape[1] - old.conv.weight.shape[1]
+    weights["conv.weight"] = nn.functional.pad(old.conv.weight, (0, 0, 0, 0, more, 0))
+    new.load_state_dict(weights)

@@ -1,28 +1,34 @@
-"""A darknet network as an ONNX graph: the layers written down once from the cfg, the weights handed over apart.
+"""A darknet network in ONNX: its graph, and its forward pass in ONNX Runtime, faster than eager torch on a processor.
 
 Batch normalisation is folded into the convolution before it, so the weights of the graph are not those of the network but follow from them.
+ONNX Runtime lays weights out for the processor when a model is loaded, and much of its speed comes from that; it does so only for weights
+that cannot change. So the graph is written once, from the cfg, and new weights mean a new session over it, swapped in as a whole.
 """
 
 import functools
+import operator
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from vidkd.base.errors import ConfigError
 from vidkd.base.extras import require
 from vidkd.models.darknet.blocks import Activation, Convolutional, DarknetConfig, Dropout, Maxpool, Route, Shortcut, Upsample, Yolo
-from vidkd.models.darknet.folded import folded
 from vidkd.models.darknet.graph import IMAGE, heads_of, trace
-from vidkd.models.darknet.layers import LEAKY_SLOPE, ConvolutionBlock
-from vidkd.models.darknet.net import Darknet
+from vidkd.models.darknet.net import LEAKY_SLOPE, ConvolutionBlock, Darknet
+from vidkd.runtime.onnx_network import session_options
 
 INPUT, POOLED = "images", "pooled"
 OPSET, IR_VERSION = 13, 8
 RELU6_BOUNDS = "zero", "six"
 
 Weights = dict[str, NDArray[np.float32]]
+
+_changes = operator.attrgetter("_version")  # torch counts the changes of each tensor
 
 
 def head_name(place: int) -> str:
@@ -36,15 +42,10 @@ def graph_weights(net: Darknet) -> Weights:
     weights: Weights = {}
     for index, layer in enumerate(net.layers):
         if isinstance(layer, ConvolutionBlock):
-            kernel, bias = _folded(layer)
-            weights |= {_kernel(index): kernel, _bias(index): bias}
+            kernel, bias = (value.cpu().numpy() for value in layer.folded(torch.float64))
+            # contiguous: the runtime reads it from where it is in memory
+            weights |= {_kernel(index): np.ascontiguousarray(kernel, np.float32), _bias(index): bias.astype(np.float32)}
     return weights
-
-
-def _folded(block: ConvolutionBlock) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """`folded`, worked out in float64."""
-    kernel, bias = (value.detach().cpu() for value in folded(block, torch.float64))
-    return np.ascontiguousarray(kernel.numpy(), np.float32), bias.numpy().astype(np.float32)  # the runtime reads it as it lies in memory
 
 
 @functools.lru_cache(maxsize=4)
@@ -216,3 +217,47 @@ class _Writer:
         kind = 1 if floats else 7  # of onnx.TensorProto: FLOAT and INT64
         self.constants.append(self._helper.make_tensor(name, kind, shape, values))
         return name
+
+
+class OnnxForward:
+    """A network's raw heads and pooled features on a processor, with as many threads as torch has when the weights are taken.
+
+    Weights that were changed in place since (by an optimiser, `copy_`, `load_state_dict`, `load_weights`) are noticed at the next call and
+    taken first; `follow` takes them at once. While one thread changes the weights, no other may call.
+    Raises ConfigError if the network is not on a processor, MissingExtraError without onnx and onnxruntime.
+    """
+
+    def __init__(self, net: Darknet) -> None:
+        self._runtime = require("onnxruntime", "detect")
+        self._net = net
+        self._model = graph_model(net.config)
+        self._tensors = [*net.parameters(), *net.buffers()]
+        self._outputs = [*map(head_name, range(len(net.heads))), POOLED]
+        if any(tensor.device.type != "cpu" for tensor in self._tensors):
+            raise ConfigError("a darknet network runs in ONNX Runtime on the processor alone", to_mend="--device cpu, or the runtime eager")
+        self._taken = -1
+
+    def __call__(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
+        """RGB float (B, 3, h, w) in [0, 1], of the network's input size -> its raw heads, and pooled features (B, D); see `graph_model`.
+
+        Raises ValueError for images of another size.
+        """
+        width, height = self._net.input_size
+        if images.shape[1:] != (self._net.config.net.channels, height, width):
+            raise ValueError(f"images must be (B, {self._net.config.net.channels}, {height}, {width}): {tuple(images.shape)}")
+        self.follow()
+        found = self._session.run(self._outputs, {INPUT: np.ascontiguousarray(images.numpy(), np.float32)})
+        *heads, pooled = map(torch.from_numpy, found)
+        return heads, pooled
+
+    def follow(self) -> None:
+        """Take the network's weights as they are now, if they changed since they were taken."""
+        version = sum(map(_changes, self._tensors))
+        if version == self._taken:
+            return
+        self._weights = graph_weights(self._net)  # kept: the session may read them where they lie
+        options = session_options("detect", threads=torch.get_num_threads())
+        values = [self._runtime.OrtValue.ortvalue_from_numpy(array) for array in self._weights.values()]
+        options.add_external_initializers(list(self._weights), values)
+        self._session = self._runtime.InferenceSession(self._model, options, providers=["CPUExecutionProvider"])
+        self._taken = version
