@@ -56,7 +56,7 @@ def test_missing_data_set(vidkd: Vidkd, tmp_path: Path) -> None:
     assert code == 2
     lines = [line.split(" : ") for line in error.splitlines()]
     assert lines[0] == ["vidkd: data set 'nowhere' not found"]
-    assert [label.strip() for label, _ in lines[1:]] == ["looked in", "expected", "found", "to mend", "read only", "no data?"]
+    assert [label.strip() for label, _ in lines[1:]] == ["looked in", "expected", "found", "fix", "read only", "no data?"]
     assert lines[4][1].startswith(f"vidkd prepare_data LAYOUT --root {tmp_path}/nowhere")
 
 

@@ -14,7 +14,7 @@ def test_what_cannot_run_side_by_side_is_refused(monkeypatch: pytest.MonkeyPatch
     check_threads(0, 1, 2, where="threads")
     with pytest.raises(ConfigError, match="3 threads on 2 cores") as error:
         check_threads(1, 3, where="--threads")
-    assert error.value.lines == {"where": "--threads", "to mend": "at most 2"}
+    assert error.value.lines == {"where": "--threads", "fix": "at most 2"}
     with pytest.raises(ConfigError, match="--threads must not be negative: -1"):
         check_threads(-1, where="--threads")
     monkeypatch.setattr(cores, "available_cores", lambda: 1)

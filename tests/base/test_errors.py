@@ -20,8 +20,8 @@ from vidkd.base.errors import (
 
 
 def test_labels_are_aligned_and_underscores_become_spaces() -> None:
-    error = DataError("data set 'x' not found", looked_in="/data/x", to_mend="download it")
-    assert str(error) == "data set 'x' not found\n  looked in : /data/x\n  to mend   : download it"
+    error = DataError("data set 'x' not found", looked_in="/data/x", hint="download it")
+    assert str(error) == "data set 'x' not found\n  looked in : /data/x\n  fix       : download it"
 
 
 def test_without_labels_it_is_one_line() -> None:

@@ -70,7 +70,7 @@ def test_a_write_that_the_system_refuses_is_a_message(tmp_path: Path, write: Cal
         assert isinstance(caught.value, VidkdError)
         assert isinstance(caught.value, OSError)
         assert caught.value.lines["reason"] == os.strerror(caught.value.errno or 0)
-        assert "free disk space" in caught.value.lines["to mend"]
+        assert "free disk space" in caught.value.lines["fix"]
 
 
 def test_a_full_disk_under_an_atomic_write_is_a_message_and_a_file_read_meanwhile_is_not(tmp_path: Path) -> None:

@@ -285,5 +285,5 @@ def test_results_are_current(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     page = (REPOSITORY / "docs" / "results.md").read_text(encoding="utf-8")
     studies = Path("configs/studies")
     expected = results_page(studies, tmp_path) + streams_page(studies / "streams", tmp_path) + single_runs_page(tmp_path)
-    assert page == expected, "to mend: vidkd results"
+    assert page == expected, "fix: vidkd results"
     assert check_means(page, Path("configs/studies"), tmp_path) > 0

@@ -63,7 +63,7 @@ def test_a_method_may_have_nothing_below_its_name(tmp_path: Path) -> None:
         ({"methods": {"rgb": {"condition": "10 % labels"}}}, "methods.rgb.condition cannot stand in the name of a metric: '10 % labels'"),
         (
             {"methods": {"rgb": {"condition": "Labels10"}}},
-            "methods.rgb.condition cannot stand in the name of a metric: 'Labels10'\n  to mend : small",
+            "methods.rgb.condition cannot stand in the name of a metric: 'Labels10'\n  fix : small",
         ),
         (
             {"seeds": [0, 7], "tuning": {"seeds": [7]}, "methods": {"rgb": {"trials": [{}]}}},

@@ -186,7 +186,7 @@ def test_nothing_is_tested_before_tuning(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as raised:
         read_chosen(study, places)
     assert raised.value.what.startswith(f"{places.results / 'chosen.json'} is missing")
-    assert raised.value.lines["to mend"] == f"vidkd compare {study.path} --phase tune"
+    assert raised.value.lines["fix"] == f"vidkd compare {study.path} --phase tune"
 
 
 def test_a_study_without_trials_needs_no_choice(tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_settings_chosen_by_another_study(tmp_path: Path) -> None:
     study, places = make_study(tmp_path, chosen_from="first"), Places(tmp_path / "results" / "second", tmp_path / "runs")
     with pytest.raises(ConfigError) as raised:
         read_chosen(study, places)
-    assert raised.value.lines["to mend"] == f"vidkd compare {tmp_path / 'first.yaml'} --phase tune"
+    assert raised.value.lines["fix"] == f"vidkd compare {tmp_path / 'first.yaml'} --phase tune"
     folds = {fold: {"trial": n, "settings": {"model.dropout": n / 10}, "mean": 0.5} for fold, n in (("x", 3), ("y", 1), ("z", 1))}
     trials = [{"settings": {"model.dropout": n / 10}, "mean": n / 10, "nll": 0.1} for n in range(4)]
     choice = {name: {"folds": folds, "trials": trials} for name in ("attention", "elsewhere")}
@@ -241,7 +241,7 @@ def test_a_choice_among_other_trials_is_not_tested(tmp_path: Path, waves: Waves,
     study = study_of(tmp_path, methods)
     with pytest.raises(ConfigError, match=f"chosen.json is not the choice of this study: methods.{named}\n") as raised:
         read_chosen(study, places)
-    assert raised.value.lines["to mend"] == f"vidkd compare {study.path} --phase tune"
+    assert raised.value.lines["fix"] == f"vidkd compare {study.path} --phase tune"
     (tmp_path / "small.yaml").rename(tmp_path / "origin.yaml")
     other = make_study(tmp_path, study="other", chosen_from="small")
     (tmp_path / "origin.yaml").rename(tmp_path / "small.yaml")

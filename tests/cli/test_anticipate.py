@@ -231,8 +231,8 @@ def test_a_camera_of_too_few_frames_is_told_so_while_it_runs(
     assert anticipate("0", "--checkpoint", strict) == 2
     error = capsys.readouterr().err
     assert "no window fits into 0: nothing is said of it" in error
-    assert "seen    : 51 frames at most, in 2 s" in error
-    assert "to mend : a source of more frames a second, or --window-s 2.5, or a network" in error
+    assert "seen   : 51 frames at most, in 2 s" in error
+    assert "fix    : a source of more frames a second, or --window-s 2.5, or a network" in error
 
 
 def test_other_protocols_are_named(student: Path, video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -254,7 +254,7 @@ def test_a_video_shorter_than_the_window(video: Path, tmp_path: Path, capsys: py
     assert captured.out == ""
     assert "no window fits into" in captured.err
     assert "60 frames, up to 2.95 s" in captured.err
-    assert "needed  : 91 (window.frames=4, window.stride=30)" in captured.err
+    assert "needed : 91 (window.frames=4, window.stride=30)" in captured.err
 
 
 @pytest.mark.parametrize(
@@ -306,7 +306,7 @@ def test_a_camera_that_is_not_there(student: Path, monkeypatch: pytest.MonkeyPat
 def test_stored_flow_is_not_to_be_had(video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flow = checkpoint(tmp_path / "flow.pt", "flow", flow={"source": "stored", "folder": "flow"})
     assert anticipate(video, "--checkpoint", flow) == 2
-    assert "to mend : a network of RGB, or one trained with data.flow.source=dis" in capsys.readouterr().err
+    assert "fix   : a network of RGB, or one trained with data.flow.source=dis" in capsys.readouterr().err
 
 
 def test_the_arithmetic_of_the_summary() -> None:

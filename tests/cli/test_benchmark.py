@@ -226,8 +226,8 @@ def test_a_folder_that_takes_no_files_is_told_before_anything_is_measured(
         for out in (tmp_path / "file", tmp_path / "file" / "out"):
             assert benchmark(config, "--out", out) == 2
             told = capsys.readouterr().err
-            assert f"cannot write --out {out}\n  reason  : {tmp_path / 'file'} is no folder" in told
-            assert "to mend : another --out" in told
+            assert f"cannot write --out {out}\n  reason : {tmp_path / 'file'} is no folder" in told
+            assert "fix    : another --out" in told
     assert (tmp_path / "file").read_text() == "of the user"
 
     def full(*_: object) -> None:

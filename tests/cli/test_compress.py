@@ -75,7 +75,7 @@ def test_what_cannot_be_is_told(recipe: Path, tiny_teacher: Path, tmp_path: Path
     named.write_text("student: runs/nothere\nsteps: [{prune: {ratio: 0.5}}]")
     assert compress("--config", named, "--runs", tmp_path) == 2
     told = capsys.readouterr().err
-    assert "checkpoint not found: runs/nothere\n  to mend  : train it, or name another file\n" in told
+    assert "checkpoint not found: runs/nothere\n  fix      : train it, or name another file\n" in told
     assert f"named by : `student:` in {named}; --student RUN stands in its place\n" in told
     assert compress("--config", recipe, "--student", tmp_path / "net.onnx", "--runs", tmp_path) == 2
     assert "an exported file cannot be compressed" in capsys.readouterr().err

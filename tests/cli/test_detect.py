@@ -217,8 +217,8 @@ def test_another_model_is_told(video: Path, model: Path, tmp_path: Path, capsys:
     assert run(video, "--model", other, "--out", tmp_path, "--formats", "csv", "--track") == 2
     error = capsys.readouterr().err
     assert "was made in another way" in error
-    assert "model   : sha256" in error
-    assert "track   : false, now true" in error
+    assert "model : sha256" in error
+    assert "track : false, now true" in error
     assert run(video, "--model", other, "--out", tmp_path, "--formats", "csv", "--track", "--overwrite") == 0
 
 
@@ -227,7 +227,7 @@ def test_another_model_is_told(video: Path, model: Path, tmp_path: Path, capsys:
     [
         (["--classes", "cta"], "unknown class 'cta'\n  did you mean : cat"),
         (["--region", "64,0,70,9"], "the region 64,0,70,9 lies outside the frame"),
-        (["--region", "3,3"], "not a region: 3,3\n  to mend : four numbers: x1,y1,x2,y2\n  flag    : --region\n"),
+        (["--region", "3,3"], "not a region: 3,3\n  fix  : four numbers: x1,y1,x2,y2\n  flag : --region\n"),
         (["--formats", "mots"], "flag         : --formats"),
         (["--names", "x.names"], "--names means nothing to"),
         (["--score", "30"], "--score must lie in [0, 1], not 30"),
@@ -240,7 +240,7 @@ def test_another_model_is_told(video: Path, model: Path, tmp_path: Path, capsys:
         (["--workers", "-1"], "--workers must be at least 0, not -1"),
         (["--threads", "-1"], "--threads must be at least 1, not -1"),
         (["--threads", "100000"], "100000 threads on "),
-        (["--metadata", "no.yaml"], "metadata file not found: no.yaml\n  flag    : --metadata"),
+        (["--metadata", "no.yaml"], "metadata file not found: no.yaml\n  flag  : --metadata"),
         (["--device", "tpu"], "cannot use device 'tpu'"),
     ],
 )

@@ -233,7 +233,7 @@ def test_what_cannot_be_exported(teacher: Path, tmp_path: Path, capsys: pytest.C
     for arguments, told in (
         (("--out", tmp_path / "net.h5"), "not a format of export"),
         (("--out", tmp_path / "net.onnx", "--tolerance", 0), "--tolerance must be above 0"),
-        (("--out", tmp_path / "net.onnx", "--tolerance", 1e-12), "to mend : --tolerance X, if so much does not matter"),
+        (("--out", tmp_path / "net.onnx", "--tolerance", 1e-12), "fix     : --tolerance X, if so much does not matter"),
         (("--out", tmp_path / "net.onnx", "--clips", tmp_path / "none.mp4"), "none.mp4"),
     ):
         assert verb("export", "--checkpoint", teacher, *arguments) == 2
@@ -253,7 +253,7 @@ def test_weights_that_are_no_numbers_are_told_with_their_checkpoint(
     assert verb("export", "--checkpoint", tmp_path / "spoilt.pt", "--out", tmp_path / "net.onnx") == 2
     said = capsys.readouterr().err
     assert "vidkd: weights of the network are no finite numbers\n" in said
-    assert f"  where   : {tmp_path}/spoilt.pt\n  weights : fc.weight\n  to mend : an earlier checkpoint" in said
+    assert f"  where   : {tmp_path}/spoilt.pt\n  weights : fc.weight\n  fix     : an earlier checkpoint" in said
     assert [path.name for path in tmp_path.iterdir()] == ["spoilt.pt"]
 
 
@@ -262,7 +262,7 @@ def test_a_file_that_is_not_whole_is_told_without_torch(exported: Path, video: P
     path.write_bytes(exported.read_bytes()[: exported.stat().st_size // 2])
     done = without_torch("predict", video, "--checkpoint", path)
     assert done.returncode == 2
-    assert "not a whole ONNX model" in done.stderr
+    assert "not a model that ONNX Runtime can run" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -180,7 +180,7 @@ def test_raft_on_a_device_that_is_not_there(root: Path, tmp_path: Path, capsys: 
     assert extract(root, "--method", "raft", "--weights", "half.pt", "--device", "abacus", "--out", tmp_path / "flow") == 2
     error = capsys.readouterr().err
     assert error.startswith("vidkd: cannot use device 'abacus'\n")
-    assert "  to mend : --device auto or cpu\n" in error
+    assert "  fix    : --device auto or cpu\n" in error
     assert not (tmp_path / "flow").exists()
 
 

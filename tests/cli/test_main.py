@@ -111,7 +111,7 @@ def test_a_package_of_training_that_is_missing_is_named(capsys: pytest.CaptureFi
     assert run_verb("check_videos", ["here"]) == 2
     assert capsys.readouterr().err.splitlines() == [
         "vidkd: `vidkd check_videos` needs the package lightning_fabric, which is not installed here",
-        "  to mend : install vidkd with what it depends on (without --no-deps), or lightning_fabric",
+        "  fix : install vidkd with what it depends on (without --no-deps), or lightning_fabric",
     ]
 
 

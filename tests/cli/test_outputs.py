@@ -45,7 +45,7 @@ def test_a_file_that_is_there_is_replaced_only_where_that_is_asked_for(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert f"vidkd: the output exists: {out}\n" in captured.err, "it is seen before the network is looked for"
-    assert f"to mend : another {flag}, or --overwrite to replace it, also where a run that was interrupted left it" in captured.err
+    assert f"fix : another {flag}, or --overwrite to replace it, also where a run that was interrupted left it" in captured.err
     assert out.read_text() == LETTER
     assert run_verb(verb, [*command, str(network), "--overwrite"]) == 0
     if flag == "--overlay":
@@ -94,7 +94,7 @@ def test_an_overlay_of_an_ending_that_is_not_written(
     assert run_verb(verb, [*command, str(tmp_path / name)]) == 2
     error = capsys.readouterr().err
     assert f"--overlay is no video that can be written: {tmp_path / name}" in error
-    assert "known   : .mp4, .m4v, .mov, .mkv" in error
+    assert "known : .mp4, .m4v, .mov, .mkv" in error
     assert run_verb(verb, [*command, str(tmp_path)]) == 2
     assert f"--overlay names a folder: {tmp_path}" in capsys.readouterr().err
 
@@ -134,5 +134,5 @@ def test_a_file_in_the_way_of_a_folder_is_told_before_any_work(
     said = capsys.readouterr().err
     assert f"vidkd: cannot write --out {out}\n" in said
     assert f"{tmp_path / 'letter'} is no folder\n" in said
-    assert "to mend : another --out\n" in said
+    assert "fix    : another --out\n" in said
     assert (tmp_path / "letter").read_text() == LETTER

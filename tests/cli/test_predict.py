@@ -144,7 +144,7 @@ def test_a_network_that_names_what_comes_later_is_sent_to_anticipate(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "this network names what begins 1.5 s after what it sees, not what goes on in it" in captured.err
-    assert "to mend : vidkd anticipate, which shows it the part before the gap" in captured.err
+    assert "fix   : vidkd anticipate, which shows it the part before the gap" in captured.err
     assert not (tmp_path / "new").exists()
     with pytest.raises(ConfigError, match=r"begins 1.5 s after what it sees"):
         check_recognises(load_config(settings=load_classifier(later).run).data)
@@ -193,8 +193,8 @@ def test_values_that_mean_nothing(
 def test_a_checkpoint_that_is_not_there(name: str, what: str, video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_verb("predict", [str(video), "--checkpoint", str(tmp_path / name)]) == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"vidkd: {what} not found: {tmp_path / name}\n  flag    : --checkpoint\n")
-    assert "to mend : give --checkpoint the folder of a run" in error
+    assert error.startswith(f"vidkd: {what} not found: {tmp_path / name}\n  flag  : --checkpoint\n")
+    assert "fix   : give --checkpoint the folder of a run" in error
 
 
 def test_a_detector_is_sent_to_detect_and_a_classifier_to_predict(
@@ -204,11 +204,11 @@ def test_a_detector_is_sent_to_detect_and_a_classifier_to_predict(
         (tmp_path / name).touch()
         assert predict(video, "--checkpoint", tmp_path / name) == 2
         error = capsys.readouterr().err
-        assert error == f"vidkd: a detector, not a classifier: {tmp_path / name}\n  to mend : vidkd detect --model takes detectors\n"
+        assert error == f"vidkd: a detector, not a classifier: {tmp_path / name}\n  fix : vidkd detect --model takes detectors\n"
     assert caplog.messages == [], "nothing was opened"
     assert run_verb("detect", [str(video), "--model", str(tiny_teacher), "--out", str(tmp_path / "out"), "--device", "cpu"]) == 2
     error = capsys.readouterr().err
-    assert f"{tiny_teacher} holds a classifier of clips, not a detector\n  to mend : vidkd predict --checkpoint takes it" in error
+    assert f"{tiny_teacher} holds a classifier of clips, not a detector\n  fix : vidkd predict --checkpoint takes it" in error
     assert not (tmp_path / "out").exists()
 
 

@@ -70,7 +70,7 @@ def test_missing_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert prepare("ucf101", "--root", tmp_path / "nowhere") == 2
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "vidkd: data set 'ucf101' not found"
-    assert [line.partition(" :")[0].strip() for line in lines[1:]] == ["looked in", "expected", "found", "to mend", "no data?"]
+    assert [line.partition(" :")[0].strip() for line in lines[1:]] == ["looked in", "expected", "found", "fix", "no data?"]
     assert lines[1].endswith(f": {tmp_path / 'nowhere'}")
     assert lines[-1].endswith(": make demo")
     assert list(tmp_path.iterdir()) == []
@@ -147,14 +147,14 @@ def test_files_that_are_no_videos_are_named(
     what, *lines = capsys.readouterr().err.splitlines()
     assert what == "vidkd: 3 of 7 video files cannot be opened"
     found = dict(line.strip().split(" : ", 1) for line in lines)
-    assert {label.strip() for label in found} == {"looked in", "first", "then 1", "then 2", "to mend"}
+    assert {label.strip() for label in found} == {"looked in", "first", "then 1", "then 2", "fix"}
     assert found["looked in"] == str(root)
     texts = [text for label, text in found.items() if label.startswith(("first", "then"))]
     assert [text.split(":")[0] for text in texts] == ["a/notes.mp4", "b/cut.mp4", "b/empty.mp4"]
     assert texts[2] == "b/empty.mp4: the file is empty"
     assert all(len(text.split(": ")[1]) > 5 for text in texts)
-    assert "--allow-missing" in found["to mend  "]
-    assert f"vidkd check_videos {root}" in found["to mend  "]
+    assert "--allow-missing" in found["fix      "]
+    assert f"vidkd check_videos {root}" in found["fix      "]
     assert not (root / "manifest.jsonl").exists()
 
     assert prepare(layout, "--root", root, "--allow-missing", *workers) == 0
@@ -190,7 +190,7 @@ def test_a_class_that_is_never_judged_is_warned_of(tmp_path: Path, capsys: pytes
     assert prepare("folder", "--root", tmp_path) == 0
     out = capsys.readouterr().out
     assert "warning: 1 of 2 classes have no test clip\n  classes : run\n  where   : split 1 of " in out
-    assert "  to mend : a drawn split needs two groups of a class" in out
+    assert "  fix     : a drawn split needs two groups of a class" in out
 
 
 @pytest.fixture

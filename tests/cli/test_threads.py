@@ -48,7 +48,7 @@ def test_torch_runs_on_as_many_as_are_given(verb: str, clip: Path, tmp_path: Pat
         assert run_verb(verb, [*command, "--threads", few]) == 2
         assert f"--threads must be at least 1, not {few}" in capsys.readouterr().err
     assert run_verb(verb, [*command, "--threads", "5"]) == 2
-    assert "5 threads on 4 cores\n  where   : --threads\n  to mend : at most 4" in capsys.readouterr().err
+    assert "5 threads on 4 cores\n  where : --threads\n  fix   : at most 4" in capsys.readouterr().err
     assert torch.get_num_threads() == 2, "nothing was opened"
 
 

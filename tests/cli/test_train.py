@@ -57,9 +57,9 @@ def test_more_threads_than_cores_are_refused(
     path = write(config, tmp_path / "c.yaml")
     line = path.read_text().splitlines().index("  threads: 3") + 1
     assert train("--config", path) == 2
-    assert f"3 threads on 2 cores\n  where   : train.threads in {path}:{line}\n  to mend : at most 2\n" in capsys.readouterr().err
+    assert f"3 threads on 2 cores\n  where : train.threads in {path}:{line}\n  fix   : at most 2\n" in capsys.readouterr().err
     assert train("--config", path, "--train.threads", 4) == 2
-    assert "4 threads on 2 cores\n  where   : --train.threads on the command line\n" in capsys.readouterr().err
+    assert "4 threads on 2 cores\n  where : --train.threads on the command line\n" in capsys.readouterr().err
     with pytest.raises(ConfigError, match=r"3 threads on 2 cores\n +where +: train\.threads\n"):
         fit(config, quiet=True)
     assert not Path(config.runs).exists()
@@ -229,7 +229,7 @@ def test_device_is_short_for_the_setting(tiny_config: Config, tmp_path: Path, ca
     path = write(tiny_config(**{"train.device": "auto"}), tmp_path / "c.yaml")
     assert train("--config", path, "--device", "abacus") == 2
     assert (
-        "cannot use device 'abacus'\n  reason  : no device has this name; known: auto, cpu, cuda, mps\n  to mend : --train.device auto"
+        "cannot use device 'abacus'\n  reason : no device has this name; known: auto, cpu, cuda, mps\n  fix    : --train.device auto"
         in capsys.readouterr().err
     )
     assert train("--config", path, "--device", "cpu") == 0
@@ -243,7 +243,7 @@ def test_a_missing_data_set_says_where_what_and_how(
     assert train("--config", write(tiny_config(**settings), tmp_path / "c.yaml")) == 2
     error = capsys.readouterr().err
     assert "make demo" in error
-    assert "to mend" in error
+    assert "fix" in error
     assert "data.root" in error
     assert "no data?" in error
     assert "Traceback" not in error
@@ -262,7 +262,7 @@ def test_the_message_of_a_missing_data_set(stem: str, tiny_config: Config, tmp_p
         "  expected  : manifest.jsonl, which prepare_data writes there",
         "  found     : /nowhere is missing",
     ]
-    assert lines[4].startswith(f"  to mend   : vidkd prepare_data {layout}")
+    assert lines[4].startswith(f"  fix       : vidkd prepare_data {layout}")
     assert lines[5:] == ["  read only : add --out FILE to it, and train with --data.manifest FILE", "  no data?  : make demo"]
     assert train("--config", path, "--data.root", tmp_path) == 2
     error = capsys.readouterr().err
@@ -284,7 +284,7 @@ def test_the_message_of_a_missing_manifest(tiny_config: Config, tmp_path: Path, 
             f"vidkd: manifest not found: {manifest}",
             "  given    : --data.manifest on the command line",
             f"  found    : {manifest.parent} is missing",
-            f"  to mend  : vidkd prepare_data LAYOUT {mend}{layouts}",
+            f"  fix      : vidkd prepare_data LAYOUT {mend}{layouts}",
             "  no data? : make demo",
         ]
     manifest.parent.mkdir()

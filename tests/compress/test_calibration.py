@@ -66,7 +66,7 @@ def test_clips_of_one_class_are_refused(tiny_root: Path) -> None:
     config = config_of(tiny_root)
     with pytest.raises(ConfigError, match="all 1 clips to find ranges on are of one class") as told:
         calibration_of(config, metadata_of(config, ("Right", "Down", "Grow")), clips=1)
-    assert told.value.lines["to mend"] == "more clips, of every class"
+    assert told.value.lines["fix"] == "more clips, of every class"
 
 
 def test_no_training_clip_is_refused(tiny_root: Path, tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def test_what_cannot_be_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(ConfigError, match="nothing to find the ranges of activations on"):
         export_detector(here, tmp_path / "net.onnx", integers=QuantiseConfig())
     (tmp_path / "net.onnx").write_bytes(b"old")
-    with pytest.raises(ConfigError, match=r"does not say what the network says(.|\n)*to mend : --tolerance X, if so much does not matter"):
+    with pytest.raises(ConfigError, match=r"does not say what the network says(.|\n)*fix     : --tolerance X, if so much does not matter"):
         export_detector(here, tmp_path / "net.onnx", tolerance=0.0, more="--tolerance X")
     assert (tmp_path / "net.onnx").read_bytes() == b"old"
     assert [file.name for file in tmp_path.iterdir()] == ["net.onnx"]

@@ -114,7 +114,7 @@ def test_a_refusal_of_openvino_is_an_error_of_the_export(kind: str, refusal: str
         export_classifier(classifier(), DATA, path) if kind == "classifier" else export_detector(opened(), path)
     assert told.value.what == f"cannot export {path}: OpenVINO refuses the network"
     assert ("mine.Mine" if refusal == "conversion" else "[CPU] Shape is too odd") in told.value.lines["reason"]
-    assert told.value.lines["to mend"].startswith("export .onnx, which ONNX Runtime runs; or another backbone")
+    assert told.value.lines["fix"].startswith("export .onnx, which ONNX Runtime runs; or another backbone")
     assert [each.name for each in tmp_path.iterdir()] == ["net.xml"]
     assert path.read_text() == "what was there"
 
@@ -126,7 +126,7 @@ def test_a_disk_that_is_full_leaves_nothing(suffix: str, small_disk: Path) -> No
     assert told.value.what == f"cannot write {small_disk / 'net'}.{suffix}"
     reason = told.value.lines["reason"]
     assert reason.startswith(os.strerror(errno.ENOSPC) if suffix != "xml" else "OpenVINO could not write its files (is the disk full?)")
-    assert "make room" in told.value.lines["to mend"]
+    assert "make room" in told.value.lines["fix"]
     assert not list(small_disk.iterdir())
 
 
@@ -155,7 +155,7 @@ def test_a_network_without_finite_numbers_is_told_as_such(kind: str, suffix: str
     with pytest.raises(ConfigError, match=told) as error:
         export[True]()
     assert error.value.lines["where"] == "runs/a"
-    assert error.value.lines["to mend"].startswith("an earlier checkpoint, or train it again with a lower learning rate")
+    assert error.value.lines["fix"].startswith("an earlier checkpoint, or train it again with a lower learning rate")
     assert math.isfinite(value) or ".weight" in error.value.lines["weights"]
     assert suffix == "weights" or not list(tmp_path.iterdir())
 
@@ -196,7 +196,7 @@ def test_a_full_disk_under_the_quantiser_is_told(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(ConfigError, match="cannot write what the quantiser works on") as told:
         quantise(Graph(classifier(), DATA).onnx(), [], QuantiseConfig(kind="dynamic"))
     assert told.value.lines["reason"] == os.strerror(errno.ENOSPC)
-    assert "TMPDIR" in told.value.lines["to mend"]
+    assert "TMPDIR" in told.value.lines["fix"]
 
 
 def test_places_that_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,7 +231,7 @@ def test_verbs_tell_it_without_a_traceback(
     assert verb("export", "--checkpoint", tiny_teacher, "--out", tmp_path / "net.xml") == 2
     said = capsys.readouterr().err
     assert f"vidkd: cannot export {tmp_path}/net.xml: OpenVINO refuses the network\n" in said
-    assert "  to mend : export .onnx" in said
+    assert "  fix    : export .onnx" in said
     recipe = tmp_path / "small.yaml"
     recipe.write_text("steps: [{prune: {ratio: 0.3}}, {export: {formats: [onnx, xml]}}]")
     command = ["--config", recipe, "--student", tiny_teacher, "--train.threads", 1]
@@ -267,4 +267,4 @@ def test_a_recipe_on_a_full_disk(
     recipe.write_text("steps: [{factorise: {ratio: 0.6}}]")
     assert verb("compress", "--config", recipe, "--student", tiny_teacher, "--runs", tmp_path, "--train.threads", 1) == 2
     said = capsys.readouterr().err
-    assert f"vidkd: {told.format(tmp_path)}\n  reason  : {os.strerror(errno.ENOSPC)}\n" in said
+    assert f"vidkd: {told.format(tmp_path)}\n  reason : {os.strerror(errno.ENOSPC)}\n" in said

@@ -104,8 +104,8 @@ def test_one_sample_that_does_not_fit_is_refused_before_anything_runs(free: Call
     free(HELD * ONE - 1)
     with pytest.raises(ConfigError, match="the activations of one sample do not fit into memory") as told:
         fitting(two_layers(), feeds(3), keeps=False)
-    assert list(told.value.lines) == ["needed", "available", "to mend"]
-    assert "data.window.frames" in told.value.lines["to mend"]
+    assert list(told.value.lines) == ["needed", "available", "fix"]
+    assert "data.window.frames" in told.value.lines["fix"]
 
 
 def test_histograms_need_all_at_once(free: Callable[[float | None], None]) -> None:
@@ -114,7 +114,7 @@ def test_histograms_need_all_at_once(free: Callable[[float | None], None]) -> No
     free((5 + HELD) * ONE - 1)
     with pytest.raises(ConfigError, match="the activations of 5 samples do not fit into memory, where histograms") as told:
         fitting(two_layers(), feeds(3, 2), keeps=True)
-    assert told.value.lines["to mend"] == "ranges: minmax, or fewer clips (4 would fit)"
+    assert told.value.lines["fix"] == "ranges: minmax, or fewer clips (4 would fit)"
     free(None)
     assert sizes(fitting(two_layers(), feeds(3, 2), keeps=True)) == [1] * 5
 
@@ -133,10 +133,10 @@ def test_ranges_found_sample_by_sample_are_the_same(free: Callable[[float | None
 
 def test_what_fits_is_told_in_gibibytes(free: Callable[[float | None], None]) -> None:
     free(2**31)
-    check_fits(2**31, "all of it", to_mend="less")
+    check_fits(2**31, "all of it", hint="less")
     with pytest.raises(ConfigError, match="all of it") as told:
-        check_fits(2**32, "all of it", to_mend="less")
-    assert told.value.lines == {"needed": "about 4.0 GiB", "available": "2.0 GiB", "to mend": "less"}
+        check_fits(2**32, "all of it", hint="less")
+    assert told.value.lines == {"needed": "about 4.0 GiB", "available": "2.0 GiB", "fix": "less"}
 
 
 def test_clips_that_do_not_fit_are_refused_before_one_is_read(tiny_root: Path, free: Callable[[float | None], None]) -> None:
@@ -149,7 +149,7 @@ def test_clips_that_do_not_fit_are_refused_before_one_is_read(tiny_root: Path, f
     free(6 * 3 * 4 * 32 * 32 - 1)
     with pytest.raises(ConfigError, match="6 clips to find ranges on do not fit into memory") as told:
         calibration_of(config, metadata, clips=6)
-    assert "--int8-clips" in told.value.lines["to mend"]
+    assert "--int8-clips" in told.value.lines["fix"]
 
 
 def test_batches_are_parted_for_a_graph_that_takes_one() -> None:

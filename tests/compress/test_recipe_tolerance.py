@@ -38,7 +38,7 @@ def goes_on(do: Callable[[Recipe], list[Outcome]], student: Path, runs: Path) ->
     with pytest.raises(ConfigError, match=r"does not say what the network says: model\.onnx") as told:
         do(recipe(NONE))
     assert told.value.lines["allowed"].startswith("1e-12 of ")
-    assert told.value.lines["to mend"] == "tolerance: X in the step `export`, if so much does not matter"
+    assert told.value.lines["fix"] == "tolerance: X in the step `export`, if so much does not matter"
     assert [path.name for path in (runs / "small" / "2_export").iterdir()] == ["chain.json"]
     assert [outcome.found_finished for outcome in do(recipe(1e-2))] == [True, True, False]
 

@@ -237,7 +237,7 @@ def test_a_repair_has_the_threads_of_the_student_s_run_or_the_cores(
     monkeypatch.setattr(cores, "available_cores", lambda: 2)
     with pytest.raises(ConfigError, match="3 threads on 2 cores") as error:
         do(recipe_of(tiny_teacher, tmp_path / "refused", [{"repair": {"train.threads": 3}}]))
-    assert error.value.lines == {"where": "small: step 1_repair: train.threads", "to mend": "at most 2"}
+    assert error.value.lines == {"where": "small: step 1_repair: train.threads", "fix": "at most 2"}
     assert not (tmp_path / "refused").exists()
 
 

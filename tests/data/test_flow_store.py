@@ -120,7 +120,7 @@ def test_a_pair_cut_short_by_the_interval_is_an_error_and_no_look_ahead(stored_f
 def test_no_stored_flow_is_an_error_that_says_what_to_do(stored_flow: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no stored flow of none\.mp4") as caught:
         read_stored_flow(stored_flow, "none.mp4", window(0))
-    assert "extract_flow" in caught.value.lines["to mend"]
+    assert "extract_flow" in caught.value.lines["fix"]
     assert caught.value.lines["missing"] == str(stored_flow / "none.mp4.flow.json")
 
 

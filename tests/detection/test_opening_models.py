@@ -58,7 +58,7 @@ def test_names_are_taken_from_the_file_that_belongs_to_them(darknet, tmp_path):
     for missing in ("weights", "names"):
         with pytest.raises(ConfigError, match=f"a darknet model needs --{missing} too") as caught:
             ModelFiles(**{name: value for name, value in darknet.items() if name != missing}).open()
-        assert caught.value.lines["to mend"] == f"--{missing} F"
+        assert caught.value.lines["fix"] == f"--{missing} F"
     with pytest.raises(ConfigError, match="--metadata means nothing to"):
         ModelFiles(**darknet, metadata="x.yaml").open()
     with pytest.raises(ConfigError, match="--names means nothing to"):
@@ -69,7 +69,7 @@ def test_a_model_without_names_shows_what_to_write(tmp_path):
     picture_model(tmp_path / "net.onnx").with_suffix(".yaml").unlink()
     with pytest.raises(ConfigError, match="nothing says how to run") as caught:
         ModelFiles(model=str(tmp_path / "net.onnx")).open()
-    assert "classes:" in caught.value.lines["to mend"]
+    assert "classes:" in caught.value.lines["fix"]
 
 
 @pytest.mark.parametrize("model", ["net.pkl", "torchvision", "net"])
@@ -100,10 +100,10 @@ def test_what_runs_a_darknet_model(darknet, tmp_path):
     assert len(onnx_runtime.open()(np.zeros((2, 20, 30, 3), np.uint8))) == 2
     with pytest.raises(ConfigError, match="--runtime onnx means nothing to") as caught:
         ModelFiles(model=str(picture_model(tmp_path / "net.onnx")), runtime="onnx").open()
-    assert caught.value.lines["to mend"] == "--runtime onnxruntime or openvino, or leave it out"
+    assert caught.value.lines["fix"] == "--runtime onnxruntime or openvino, or leave it out"
     with pytest.raises(ConfigError, match=r"--oracle-runtime openvino means nothing to .*net\.cfg") as caught:
         ModelFiles(**darknet, runtime="openvino", flags="oracle-").open()
-    assert caught.value.lines["to mend"] == "--oracle-runtime eager or onnx, or leave it out"
+    assert caught.value.lines["fix"] == "--oracle-runtime eager or onnx, or leave it out"
     with pytest.raises(ConfigError, match="--runtime means nothing to torchvision"):
         ModelFiles(model="torchvision:ssdlite320_mobilenet_v3_large", weights="w.pth", runtime="openvino").open()
 
@@ -152,7 +152,7 @@ def test_a_detector_of_torchvision(tmp_path):
     assert record["weights"].startswith("sha256 ")
     with pytest.raises(ConfigError, match="a detector of torchvision needs --oracle-weights too") as caught:
         ModelFiles(model=f"torchvision:{name}", flags="oracle-").open()
-    assert caught.value.lines["to mend"] == "--oracle-weights F"
+    assert caught.value.lines["fix"] == "--oracle-weights F"
     with pytest.raises(ConfigError, match="unknown detector of torchvision 'ssdlite320'") as caught:
         ModelFiles(model="torchvision:ssdlite320", weights=str(tmp_path / "weights.pth"), device="cpu").open()
     assert caught.value.lines["did you mean"] == name
@@ -182,7 +182,7 @@ def test_a_run(darknet, tmp_path):
         ModelFiles(model=str(tmp_path / "runs"), device="cpu").open()
     with pytest.raises(CheckpointError, match="holds a detector, not a classifier of clips") as refused:
         load_classifier(run)
-    assert refused.value.lines["to mend"] == "vidkd detect --model takes it"
+    assert refused.value.lines["fix"] == "vidkd detect --model takes it"
 
 
 def test_messages_name_the_flags_that_the_verb_has(darknet):
@@ -221,7 +221,7 @@ def test_files_that_are_not_there(darknet):
     with pytest.raises(CheckpointError, match=r"^file of weights not found: no\.weights") as caught:
         ModelFiles(**{**darknet, "weights": "no.weights"}).open()
     assert "flag" not in caught.value.lines, "it came from no flag"
-    assert caught.value.lines["to mend"] == "give the path of the weights that belong to net.cfg"
+    assert caught.value.lines["fix"] == "give the path of the weights that belong to net.cfg"
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ def test_a_file_that_is_not_there_is_told_by_its_flag(which, what, flag, mend, d
         ModelFiles(**given, flags="oracle-", model_flag="--oracle").open()
     assert caught.value.what == f"{what} not found: {path.with_stem('nett')}"
     mend = mend.replace("net.cfg", "nett.cfg") if which == "model" else mend
-    assert caught.value.lines == {"flag": flag, "did you mean": str(path), "to mend": f"give {flag} {mend}"}
+    assert caught.value.lines == {"flag": flag, "did you mean": str(path), "fix": f"give {flag} {mend}"}
 
 
 def test_a_folder_is_no_file_of_a_model(darknet, tmp_path):

@@ -125,7 +125,7 @@ def test_a_disk_that_is_full_in_mid_stream(small_disk, tmp_path):
     done = int(caught.value.lines["until then"].split()[0])
     assert 0 < done < 60
     assert done % 12 == 0
-    assert "goes on there" in caught.value.lines["to mend"]
+    assert "goes on there" in caught.value.lines["fix"]
     assert not (small_disk / "out" / ".parts" / ".writing").exists()
     run_to_end(["mount", "-o", "remount,size=8m", str(small_disk)], check=True)
     stepper = CountingStepper(SquareDetector())

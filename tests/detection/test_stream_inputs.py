@@ -66,7 +66,7 @@ def test_results_are_no_inputs(tree):
     [("nothing.mp4", "no such file or folder: "), ("no/where", "no such file or folder: "), ("*.mp4v", "no video and no image matches: ")],
 )
 def test_a_name_that_leads_to_nothing(tree, name, told):
-    with pytest.raises(DataError, match=rf"(?s){told}.*to mend +: name a file, a folder or quoted glob"):
+    with pytest.raises(DataError, match=rf"(?s){told}.*fix +: name a file, a folder or quoted glob"):
         found(tree, name)
 
 

@@ -233,7 +233,7 @@ def test_other_settings_are_told_and_nothing_is_touched(video, whole, tmp_path):
     assert caught.value.lines["model"] == "sha256 0123, now sha256 4567"
     assert caught.value.lines["every"] == "1, now 2"
     assert caught.value.lines["classes"] == 'not given, now ["left"]'
-    assert "--overwrite" in caught.value.lines["to mend"]
+    assert "--overwrite" in caught.value.lines["fix"]
     check_same(finished, whole)
 
     unfinished = tmp_path / "unfinished"
@@ -249,7 +249,7 @@ def test_another_content_of_the_input_is_told(whole, tmp_path):
     make_video(source, 31)
     with pytest.raises(ConfigError) as caught:
         walk(source, tmp_path / "out")
-    assert list(caught.value.lines) == ["fingerprint", "to mend"]
+    assert list(caught.value.lines) == ["fingerprint", "fix"]
 
 
 def test_a_part_that_is_missing_or_damaged_is_told(video, tmp_path):

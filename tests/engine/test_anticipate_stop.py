@@ -80,7 +80,7 @@ def test_where_no_window_will_ever_fit_it_ends_when_the_first_whole_part_has_bee
         "shown": f"{shown} frames, up to 2.00 s",
         "seen": f"{shown} frames at most, in 2 s",
         "needed": "61 (window.frames=16, window.stride=4)",
-        "to mend": f"a source of more frames a second, or --window-s {longer_s}, or a network trained with window.short_clip=hold",
+        "fix": f"a source of more frames a second, or --window-s {longer_s}, or a network trained with window.short_clip=hold",
     }
     assert camera.made <= shown + anticipate.FRAMES_AHEAD + 3
     assert set(threading.enumerate()) <= before
@@ -100,7 +100,7 @@ def test_where_training_says_what_is_seen_no_other_window_is_named() -> None:
     with pytest.raises(DataError) as caught:
         list(anticipator(fixed).along(Camera(even(25)).source()))
     assert caught.value.lines["shown"] == "26 frames, up to 1.00 s"
-    assert "--window-s" not in caught.value.lines["to mend"]
+    assert "--window-s" not in caught.value.lines["fix"]
 
 
 @pytest.mark.parametrize("step_s", [0.5, 600.0])

@@ -41,11 +41,11 @@ def test_a_setting_of_another_task_is_refused_with_the_tasks_that_have_it(tmp_pa
     path = write(tmp_path, "task: supervised\nmethod:\n  feature: gram\n")
     error = error_of(path)
     assert error.what == "method.feature belongs to task anticipation, not supervised"
-    assert error.lines == {"where": f"{path}:3", "to mend": "remove it, or task: anticipation"}
+    assert error.lines == {"where": f"{path}:3", "fix": "remove it, or task: anticipation"}
     error = error_of(overrides=("--task", "mars", "--method.temperature=4"))
     owners = sorted(name for name, task in TASKS.items() if "temperature" in task.Config.__dataclass_fields__)
     assert error.what == f"method.temperature belongs to tasks {', '.join(owners)}, not mars"
-    assert error.lines == {"where": "--method.temperature on the command line", "to mend": f"remove it, or --task {owners[0]}"}
+    assert error.lines == {"where": "--method.temperature on the command line", "fix": f"remove it, or --task {owners[0]}"}
     assert error_of(overrides=("--method.nothing", "4")).what == "unknown setting '--method.nothing'"
 
 
@@ -68,7 +68,7 @@ def test_a_wrong_value_is_named_with_line_and_what_was_expected(tmp_path: Path, 
     assert error.lines["where"] == f"{path}:{line}"
     assert error.lines["expected"] == expected
     assert error.lines["found"] in text
-    assert error.lines["to mend"].startswith(f"{key}: ")
+    assert error.lines["fix"].startswith(f"{key}: ")
 
 
 def test_a_wrong_value_on_the_command_line_is_placed_there(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_a_wrong_value_on_the_command_line_is_placed_there(tmp_path: Path) -> No
         "where": "--method.radius on the command line",
         "found": "[1,1]",
         "expected": "a list of 3 whole numbers, or none",
-        "to mend": "--method.radius '[1, 1, 1]'   (the default)",
+        "fix": "--method.radius '[1, 1, 1]'   (the default)",
     }
 
 
@@ -91,10 +91,10 @@ def test_wrong_fractions_are_placed_and_mended(tmp_path: Path, given: str, what:
     assert what in error.what
     assert error.lines["where"] == "--data.observe.fractions on the command line"
     assert error.lines["found"] == given.strip("[]").replace(",", ", ")
-    assert error.lines["to mend"] == "--data.observe.fractions '[0.2, 0.5, 1.0]'"
+    assert error.lines["fix"] == "--data.observe.fractions '[0.2, 0.5, 1.0]'"
     path = write(tmp_path, f"data:\n  observe:\n    fractions: {given}\n")
     assert error_of(path).lines["where"] == f"{path}:3"
-    assert error_of(path).lines["to mend"] == "data.observe.fractions: [0.2, 0.5, 1.0]"
+    assert error_of(path).lines["fix"] == "data.observe.fractions: [0.2, 0.5, 1.0]"
 
 
 @pytest.mark.parametrize(
@@ -107,10 +107,10 @@ def test_wrong_fractions_are_placed_and_mended(tmp_path: Path, given: str, what:
     ],
 )
 def test_a_list_of_one_value_is_mended_as_it_was_given(tmp_path: Path, key: str, value: str, mended: str) -> None:
-    assert error_of(overrides=(f"--{key}", value)).lines["to mend"] == f"--{key} {mended}"
+    assert error_of(overrides=(f"--{key}", value)).lines["fix"] == f"--{key} {mended}"
     head, *rest = key.split(".")
     nested = "".join(f"{'  ' * depth}{name}:\n" for depth, name in enumerate((head, *rest)))
-    assert error_of(write(tmp_path, f"{nested.rstrip()} {value}\n")).lines["to mend"] == f"{key}: {mended}".replace("'", "")
+    assert error_of(write(tmp_path, f"{nested.rstrip()} {value}\n")).lines["fix"] == f"{key}: {mended}".replace("'", "")
 
 
 @pytest.mark.parametrize(
@@ -124,14 +124,14 @@ def test_a_list_of_one_value_is_mended_as_it_was_given(tmp_path: Path, key: str,
 def test_a_share_out_of_range_is_named_alone_with_its_value(key: str, value: str, interval: str, mend: str) -> None:
     error = error_of(overrides=(f"--{key}={value}",))
     assert error.what == f"{key} must lie in {interval}, not {value}"
-    assert error.lines == {"where": f"--{key} on the command line", "to mend": f"--{key} {mend}"}
+    assert error.lines == {"where": f"--{key} on the command line", "fix": f"--{key} {mend}"}
 
 
 def test_a_mended_flag_is_one(tmp_path: Path) -> None:
-    assert error_of(overrides=("--data.unlabelled", "use")).lines["to mend"] == "--data.unlabelled none"
+    assert error_of(overrides=("--data.unlabelled", "use")).lines["fix"] == "--data.unlabelled none"
     path = write(tmp_path, "data: {unlabelled: use}\n")
-    assert error_of(path).lines["to mend"] == "data.unlabelled: none"
-    assert error_of(path, overrides=("--view", "flow")).lines["to mend"] == "data.unlabelled: none"
+    assert error_of(path).lines["fix"] == "data.unlabelled: none"
+    assert error_of(path, overrides=("--view", "flow")).lines["fix"] == "data.unlabelled: none"
 
 
 @pytest.mark.parametrize(

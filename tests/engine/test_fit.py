@@ -313,7 +313,7 @@ def test_one_broken_clip_more_than_the_cap_ends_the_run(cap: int, damaged_root: 
     with pytest.raises(DataError, match=f"training clips that cannot be read: {cap + 1}") as caught:
         fit.fit(config, quiet=True)
     assert "videos/" in caught.value.lines["first"]
-    assert caught.value.lines["to mend"] == (
+    assert caught.value.lines["fix"] == (
         "vidkd check_videos DIR finds all of them, and with --normalise OUT writes clean copies of what can be read; "
         "data.max_bad_clips (detectors: max_bad_files) says how many to skip"
     )

@@ -155,6 +155,6 @@ def test_clips_that_a_gap_leaves_nothing_of_are_named_as_the_cause_before_a_teac
     assert caught.value.lines == {
         "where": "data.observe.protocol",
         "reason": "9 of 9 begin less than data.observe.gap_s (0.5 s) after their file does: the gap leaves nothing to observe",
-        "to mend": "--data.observe.protocol early, for trimmed clips; or a manifest of actions in uncut videos",
+        "fix": "--data.observe.protocol early, for trimmed clips; or a manifest of actions in uncut videos",
     }
     assert not teacher.exists()

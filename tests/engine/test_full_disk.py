@@ -36,7 +36,7 @@ def test_a_write_that_breaks_off_leaves_the_checkpoint_before(tmp_path: Path) ->
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert caught.value.what == f"cannot write checkpoint {tmp_path / 'last.pt'}"
     assert caught.value.lines["reason"] == os.strerror(errno.EFBIG)
-    assert "free some space" in caught.value.lines["to mend"]
+    assert "free some space" in caught.value.lines["fix"]
     assert (tmp_path / "last.pt").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
 
@@ -99,7 +99,7 @@ def test_a_full_disk_beside_the_checkpoint_is_told_alike(what: str, tiny_config:
     assert caught.value.what.startswith("cannot write ")
     assert caught.value.what.endswith(what)
     assert caught.value.lines["reason"] == os.strerror(errno.ENOSPC)
-    assert "free some space" in caught.value.lines["to mend"]
+    assert "free some space" in caught.value.lines["fix"]
 
 
 def test_a_full_disk_does_not_hide_a_loss_that_is_not_finite(tiny_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:

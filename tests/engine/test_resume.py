@@ -247,7 +247,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_goes_on(tiny_config: C
     with pytest.raises(CheckpointError) as caught:
         fit.fit(config, quiet=True)
     assert caught.value.what == f"cannot read checkpoint {last}"
-    assert "--resume previous" in caught.value.lines["to mend"]
+    assert "--resume previous" in caught.value.lines["fix"]
     assert last.read_bytes() == damaged
     with monkeypatch.context() as patch:  # a write that fails must not put the damaged one over the last good one
         patch.setattr(checkpoint, "write_checkpoint", full_disk)
@@ -276,7 +276,7 @@ def test_a_last_checkpoint_that_is_gone_is_no_reason_to_begin_anew(tiny_config: 
     before = (folder / "previous.pt").read_bytes()
     with pytest.raises(CheckpointError, match=r"last\.pt is missing, but previous\.pt is there") as caught:
         fit.fit(tiny_config(**settings), quiet=True)
-    assert "--resume previous" in caught.value.lines["to mend"]
+    assert "--resume previous" in caught.value.lines["fix"]
     assert (folder / "previous.pt").read_bytes() == before
     assert fit.fit(tiny_config(**settings), resume="previous", quiet=True).steps == 2
 

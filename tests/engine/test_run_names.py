@@ -25,7 +25,7 @@ def test_another_run_with_the_name_is_refused_with_what_differs(tiny_config: Con
     assert caught.value.lines == {
         "model.dropout": "0.0 there, 0.25 here",
         "optim.lr": "0.001 there, 0.5 here",
-        "to mend": "another --name",
+        "fix": "another --name",
     }
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
@@ -55,7 +55,7 @@ def test_other_data_under_the_name_are_refused(steps: int, tiny_config: Config, 
     manifest.write_text(manifest.read_text(encoding="utf-8").replace("Grow", "Shrink"), encoding="utf-8")
     with pytest.raises(ConfigError, match="was trained on other data") as caught:
         fit.fit(tiny_config(**{"data.root": str(other), "train.steps": steps}), quiet=True)
-    assert caught.value.lines["to mend"] == "another --name, or move the run away"
+    assert caught.value.lines["fix"] == "another --name, or move the run away"
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
@@ -72,14 +72,14 @@ def test_a_finished_teacher_of_other_data_is_refused(tiny_config: Config, tiny_r
     settings = {"task": "mars", "teacher": str(tiny_teacher), "teacher_settings": {"view": "flow"}, "data.root": str(other)}
     with pytest.raises(ConfigError, match=f"the run {tiny_teacher} was trained on other data") as caught:
         fit.fit(tiny_config(**settings), quiet=True)
-    assert caught.value.lines["to mend"] == f"--teacher {tiny_teacher}-2 and another --name, or move the run away"
+    assert caught.value.lines["fix"] == f"--teacher {tiny_teacher}-2 and another --name, or move the run away"
 
 
 def test_a_place_where_no_run_can_lie_is_told(tiny_config: Config, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(CheckpointError, match="cannot write the run's folder") as caught:
         fit.fit(tiny_config(runs=str(tmp_path / "file")), quiet=True)
-    assert caught.value.lines["to mend"].startswith("another folder (--runs"), "more space would not mend it"
+    assert caught.value.lines["fix"].startswith("another folder (--runs"), "more space would not mend it"
 
 
 def test_never_refuses_any_run_that_is_there(tiny_config: Config) -> None:

@@ -67,7 +67,7 @@ def test_a_missing_subset_says_what_makes_one(tiny_config: Config) -> None:
     clips = read_clips(tiny_config().data)
     with pytest.raises(DataError) as caught:
         clips.subset("val", "1")
-    assert "data.validation_fraction" in caught.value.lines["to mend"]
+    assert "data.validation_fraction" in caught.value.lines["fix"]
 
 
 @pytest.mark.parametrize(
@@ -233,13 +233,13 @@ def test_the_seed_alone_decides_the_initial_weights(tiny_config: Config) -> None
 def test_a_device_that_is_not_there_is_an_error(tiny_config: Config) -> None:
     with pytest.raises(ConfigError, match=r"cannot use device 'abacus'\n") as error:
         start_fabric(TrainConfig(device="abacus"), batch_size=2)
-    assert error.value.lines["to mend"] == "--train.device auto or cpu"
+    assert error.value.lines["fix"] == "--train.device auto or cpu"
     with pytest.raises(ConfigError, match=r"cannot use device 'abacus' with train\.devices=2\n") as error:
         start_fabric(TrainConfig(device="abacus", devices=2), batch_size=2)
-    assert error.value.lines["to mend"] == "--train.device auto or cpu (or fewer train.devices)"
+    assert error.value.lines["fix"] == "--train.device auto or cpu (or fewer train.devices)"
     with pytest.raises(ConfigError, match="cannot use device 'abacus'") as error:
         pick_device("abacus")
-    assert error.value.lines == {"reason": "no device has this name; known: auto, cpu, cuda, mps", "to mend": "--device auto or cpu"}
+    assert error.value.lines == {"reason": "no device has this name; known: auto, cpu, cuda, mps", "fix": "--device auto or cpu"}
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is CUDA here")
@@ -247,8 +247,8 @@ def test_a_device_that_is_not_there_is_an_error(tiny_config: Config) -> None:
 def test_cuda_where_there_is_none_says_what_to_do(ask: Callable[[str], object]) -> None:
     with pytest.raises(ConfigError, match="cannot use") as error:
         ask("cuda")
-    assert list(error.value.lines) == ["reason", "to mend"]
-    assert error.value.lines["to mend"].endswith("device auto or cpu")
+    assert list(error.value.lines) == ["reason", "fix"]
+    assert error.value.lines["fix"].endswith("device auto or cpu")
     assert error.value.lines["reason"] in ("this torch is built without CUDA", "torch finds no GPU here, or no driver for CUDA")
 
 

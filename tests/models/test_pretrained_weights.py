@@ -244,7 +244,7 @@ def test_an_unknown_kind_of_file_names_the_known_ones(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"weights")
         with pytest.raises(CheckpointError, match="unknown kind of weights file") as caught:
             read_weights(str(tmp_path / name), "tiny3d")
-        assert list(caught.value.lines) == ["found", "known", "to mend"]
+        assert list(caught.value.lines) == ["found", "known", "fix"]
         assert (caught.value.lines["found"], caught.value.lines["known"]) == (found, ".safetensors, .pt, .pth, .pyth")
 
 

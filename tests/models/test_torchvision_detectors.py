@@ -147,14 +147,14 @@ def test_weights_of_a_frozen_normalisation_are_run_without_its_epsilon(tmp_path:
 def test_weights_that_cannot_be_used(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="weights not found") as missing:
         TorchvisionDetector.open(LITE, tmp_path / "no.pth")
-    assert "ssdlite320_mobilenet_v3_large_coco" in missing.value.lines["to mend"]
+    assert "ssdlite320_mobilenet_v3_large_coco" in missing.value.lines["fix"]
     (tmp_path / "torn.pth").write_bytes(b"PK\x03\x04 not a zip")
     with pytest.raises(CheckpointError, match="weights cannot be read"):
         TorchvisionDetector.open(LITE, tmp_path / "torn.pth")
     with pytest.raises(CheckpointError, match=f"weights do not fit torchvision's {LITE} with 91 labels") as other:
         TorchvisionDetector.open(LITE, saved(tmp_path, LITE, 3))
     assert "other shape" in other.value.lines
-    assert "--names" in other.value.lines["to mend"]
+    assert "--names" in other.value.lines["fix"]
     with pytest.raises(CheckpointError, match="do not fit"):
         TorchvisionDetector.open(SMALL_RCNN, saved(tmp_path, LITE, 91))
 

@@ -63,14 +63,14 @@ def test_a_truncated_file(share: float, tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
     text = refused(path, CheckpointError)
     assert "not a model that ONNX Runtime can run" in text
-    assert "to mend : fetch or export it again" in text
+    assert "fix    : fetch or export it again" in text
     assert str(path) in text
 
 
 def test_a_file_without_metadata(tmp_path: Path) -> None:
     text = refused(clip_onnx(tmp_path / "net.onnx"))
     assert f"nothing says how to run {tmp_path / 'net.onnx'}" in text
-    assert "to mend : export the checkpoint again" in text
+    assert "fix    : export the checkpoint again" in text
 
 
 def test_a_file_of_another_version_is_told_before_its_unknown_keys(tmp_path: Path) -> None:

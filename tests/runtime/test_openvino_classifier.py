@@ -76,7 +76,7 @@ def test_files_that_are_not_whole(damage: Any, told: str, copied: Path) -> None:
     damage(copied, copied.with_suffix(".bin"))
     with pytest.raises(CheckpointError, match=told) as caught:
         open_exported_classifier(copied)
-    assert "again" in caught.value.lines["to mend"]
+    assert "again" in caught.value.lines["fix"]
 
 
 def test_a_file_without_metadata(copied: Path) -> None:

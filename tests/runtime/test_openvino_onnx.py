@@ -212,7 +212,7 @@ def test_runtimes_that_do_not_run_a_file(tmp_path: Path) -> None:
         with pytest.raises(ConfigError) as caught:
             open_network(path, runtime=runtime)  # type: ignore[arg-type]
         assert caught.value.what == f"{lines[0]}: {path}"
-        assert caught.value.lines == {"it runs": lines[1], "to mend": f"name no runtime, and {lines[2]}"}
+        assert caught.value.lines == {"it runs": lines[1], "fix": f"name no runtime, and {lines[2]}"}
     with pytest.raises(ConfigError, match=r"ONNX Runtime does not run \.xml files here"):
         open_exported_classifier(tmp_path / "net.xml", runtime="onnxruntime")
     with pytest.raises(ConfigError, match="unknown runtime 'openvinho'") as caught:

@@ -156,7 +156,7 @@ def test_the_control_with_a_single_clip_is_refused(batch: Batch) -> None:
     task = task_of("attention_distillation", teacher_map="other")
     with pytest.raises(ConfigError, match="two clips in every process's batch") as caught:
         task({name: value[:1] for name, value in batch.items()})
-    assert "data.batch_size" in caught.value.lines["to mend"]
+    assert "data.batch_size" in caught.value.lines["fix"]
 
 
 def test_the_map_for_pictures_is_the_teachers(batch: Batch) -> None:
@@ -372,7 +372,7 @@ def test_attention_distillation_wants_a_map_in_both(role: str) -> None:
     models = {"student": classifier(), "teacher": teacher(), role: classifier("rgb" if role == "student" else "flow", pooling="mean")}
     with pytest.raises(ConfigError, match=f"the {role} has no attention map") as caught:
         task_of("attention_distillation", models["student"], models["teacher"])
-    assert "model.attention.pooling" in caught.value.lines["to mend"]
+    assert "model.attention.pooling" in caught.value.lines["fix"]
 
 
 def test_attention_distillation_wants_maps_normalised_alike() -> None:
@@ -384,7 +384,7 @@ def test_attention_distillation_wants_maps_normalised_alike() -> None:
 def test_no_teacher_is_an_error_that_says_what_to_set(name: str) -> None:
     with pytest.raises(ConfigError, match=f"task '{name}' needs a teacher") as caught:
         build_task(name, None, classifier(), None)
-    assert "--teacher" in caught.value.lines["to mend"]
+    assert "--teacher" in caught.value.lines["fix"]
 
 
 @pytest.mark.parametrize(("imported", "kept"), [("vidkd.tasks.task", True), ("vidkd.tasks.brand_new", False)])
@@ -501,4 +501,4 @@ def test_a_teacher_without_a_kind_of_label_is_refused_by_who_matches_logits(name
     with pytest.raises(CheckpointError, match=r"the teacher was not trained on noun|noun, verb|verb of this data set") as caught:
         task_of(name, student, shown, **settings)
     assert caught.value.lines["student"] == "noun: 5 classes, verb: 2 classes"
-    assert "same manifest" in caught.value.lines["to mend"]
+    assert "same manifest" in caught.value.lines["fix"]

@@ -38,17 +38,17 @@ def test_an_mp4_without_its_table_was_cut_off(tmp_path: Path) -> None:
         cut(at_end, fraction)
         assert str(why_no_video(at_end)).startswith("the file was cut off")
     assert why_no_video(at_front) is None
-    with pytest.raises(VideoError, match=r"cannot open video: .*end\.mp4\n  reason  : the file was cut off(.|\n)*vidkd check_videos"):
+    with pytest.raises(VideoError, match=r"cannot open video: .*end\.mp4\n  reason : the file was cut off(.|\n)*vidkd check_videos"):
         open_video(at_end)
     assert str(check_video(at_end).first_error).startswith("cannot open video: the file was cut off"), "check_videos says so too"
 
 
 def test_without_a_guess_the_decoder_speaks(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(bytes(np.random.default_rng(0).integers(0, 255, 5000, dtype=np.uint8)))
-    with pytest.raises(VideoError, match=r"reason  : Invalid data found(.|\n)*to mend : the video itself, or another copy"):
+    with pytest.raises(VideoError, match=r"reason : Invalid data found(.|\n)*fix    : the video itself, or another copy"):
         open_video(tmp_path / "a.mp4")
     (empty := tmp_path / "empty.mp4").touch()
-    with pytest.raises(VideoError, match=r"empty file(.|\n)*to mend : fetch it again"):
+    with pytest.raises(VideoError, match=r"empty file(.|\n)*fix : fetch it again"):
         open_video(empty)
 
 
@@ -58,7 +58,7 @@ def test_sources_that_are_not_there_are_told_how_to_be_named(tmp_path: Path, mon
         with pytest.raises(VideoError, match="no such video: nope") as caught:
             opens("nope.mp4")
         assert caught.value.lines["looked in"] == str(tmp_path)
-        assert "a folder of images" in caught.value.lines["to mend"]
+        assert "a folder of images" in caught.value.lines["fix"]
         with pytest.raises(VideoError, match="a camera is named by its number, here 97"):
             opens("/dev/video97")
 
@@ -78,4 +78,4 @@ def test_a_camera_that_is_not_there(platform: str, what: str, lists: str, monkey
         open_stream(97)
     assert caught.value.lines["reason"] == "No such file or directory"
     assert caught.value.lines.get("there are") == ("2, 10" if platform == "linux" else None)
-    assert lists in caught.value.lines["to mend"]
+    assert lists in caught.value.lines["fix"]

@@ -37,6 +37,6 @@ def check_threads(*threads: int, where: str) -> None:
     """
     cores, most = available_cores(), max(threads, default=0)
     if min(threads, default=0) < 0:
-        raise ConfigError(f"{where} must not be negative: {min(threads)}", to_mend="leave it out, and what runs the model chooses")
+        raise ConfigError(f"{where} must not be negative: {min(threads)}", hint="leave it out, and what runs the model chooses")
     if most > cores:
-        raise ConfigError(f"{most} threads on {cores} core{'s' * (cores > 1)}", where=where, to_mend=f"at most {cores}")
+        raise ConfigError(f"{most} threads on {cores} core{'s' * (cores > 1)}", where=where, hint=f"at most {cores}")

@@ -12,8 +12,9 @@ SHOWN = 300
 class VidkdError(Exception):
     """An error meant for the user: one line of what, then labelled lines of where and how to mend it.
 
-    Keyword arguments become the labelled lines, in the order given, underscores as spaces but in keys of settings (`data.split_seed`):
-    ``DataError("data set 'x' not found", looked_in="/data/x", to_mend="...")``.
+    Keyword arguments become the labelled lines, in the order given, underscores as spaces but in keys of settings (`data.split_seed`).
+    `hint`, how to fix it, is shown as "fix":
+    ``DataError("data set 'x' not found", looked_in="/data/x", hint="...")``.
     """
 
     def __init__(self, what: str, /, **lines: object) -> None:
@@ -38,7 +39,7 @@ class VidkdError(Exception):
 
 
 def _words(label: str) -> str:
-    return label if "." in label else label.replace("_", " ")
+    return "fix" if label == "hint" else label if "." in label else label.replace("_", " ")
 
 
 def _rebuild(kind: type[Kind], what: str, lines: dict[str, str]) -> Kind:
@@ -94,7 +95,7 @@ class WriteError(VidkdError, OSError):
     def of(cls, path: object, error: OSError) -> "WriteError":
         """The error for a write to `path` that the system refused."""
         written = cls(
-            f"cannot write: {path}", reason=error.strerror or error, to_mend="free disk space, fix permissions or name another place"
+            f"cannot write: {path}", reason=error.strerror or error, hint="free disk space, fix permissions or name another place"
         )
         written.errno, written.strerror = error.errno, error.strerror
         return written

@@ -21,7 +21,7 @@ def require(module: str, extra: str, *, package: str | None = None) -> ModuleTyp
             raise
         alone = "" if package is None else f"   (or pip install {package}, where vidkd is installed without torch)"
         missing = package or module.partition(".")[0]
-        raise MissingExtraError(f"'{missing}' is not installed", to_mend=f"pip install {_requirement(extra)}{alone}") from error
+        raise MissingExtraError(f"'{missing}' is not installed", hint=f"pip install {_requirement(extra)}{alone}") from error
 
 
 def _requirement(extra: str) -> str:

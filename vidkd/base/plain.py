@@ -49,7 +49,7 @@ def checked_keys(kind: type[Any], content: object, where: str, *, prefix: str = 
             raise unknown_name("key", f"{prefix}{key}"[:80], [f"{prefix}{name}" for name in entries], where=where)
     missing = [f"{prefix}{name}" for name, entry in entries.items() if name not in content and _is_needed(entry)]
     if missing:
-        raise ConfigError(f"metadata lacks {', '.join(missing)}", where=where, to_mend=f"write the missing key{'s' * (len(missing) > 1)}")
+        raise ConfigError(f"metadata lacks {', '.join(missing)}", where=where, hint=f"write the missing key{'s' * (len(missing) > 1)}")
     return dict(content)
 
 

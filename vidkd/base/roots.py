@@ -25,5 +25,5 @@ def find_below(name: str, folders: Sequence[Path], *, named_by: Path | str) -> P
         f"a file that is named is not there: {name}",
         named_by=named_by,
         looked_in=", ".join(map(str, folders)),
-        to_mend="--root DIR, the folder that holds videos and weights",
+        hint="--root DIR, the folder that holds videos and weights",
     )

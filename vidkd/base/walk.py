@@ -220,5 +220,5 @@ def _check_can_be_sent(function: Callable[[str], Any]) -> None:
         pickle.dumps(function)
     except Exception as error:
         raise ConfigError(
-            "a walk's function cannot be sent to another process", function=function, to_mend="define it at the top level of a module"
+            "a walk's function cannot be sent to another process", function=function, hint="define it at the top level of a module"
         ) from error

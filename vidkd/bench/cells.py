@@ -249,14 +249,14 @@ class KeptCells:
         differs = differences(then, now)
         if differs is not None:
             raise DataError(
-                f"{path} was made with other settings", differs=differs, to_mend="move the old results away, or give the study another name"
+                f"{path} was made with other settings", differs=differs, hint="move the old results away, or give the study another name"
             )
         if manifest is not None and content.get("manifest", manifest) != manifest:
             raise DataError(
                 f"{path} was made with other data",
                 then=f"{content['manifest']['name']}, {content['manifest']['sha256']}",
                 now=f"{manifest['name']}, {manifest['sha256']}",
-                to_mend="the manifest of then, or move the old results away",
+                hint="the manifest of then, or move the old results away",
             )
         return content
 
@@ -267,7 +267,7 @@ class KeptCells:
         raise DataError(
             f"{path} does not say from which teacher, initial weights and data it was made",
             missing=", ".join(name for name in ORIGIN if name not in content),
-            to_mend="move it away and run the study again; where its run is still there, it is judged again without training",
+            hint="move it away and run the study again; where its run is still there, it is judged again without training",
         )
 
     def _expected(self, key: CellKey) -> tuple[dict[str, Any], dict[str, str] | None]:

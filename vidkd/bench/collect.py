@@ -211,7 +211,7 @@ def _pairs(name: str, other: str, found: Mapping[str, Sequence[Mapping[str, Any]
             "no clip was judged by both sides of a comparison",
             study=study.path,
             methods=f"{name}, {other}",
-            to_mend="a reference that observes clips which the others observe too (data.observe)",
+            hint="a reference that observes clips which the others observe too (data.observe)",
         )
     condition = study.spec.methods[name].condition
     return [

@@ -20,7 +20,7 @@ class CellsFailedError(DataError):
         first, *others = (f"{name}: {error}" for name, error in failures.items())
         lines = {"others": "; ".join(other.splitlines()[0] for other in others), "waiting_for_them": ", ".join(waiting)}
         mend = "run the same command again: finished cells are kept"
-        error = cls(f"{len(failures)} cells failed", first=first, **{label: text for label, text in lines.items() if text}, to_mend=mend)
+        error = cls(f"{len(failures)} cells failed", first=first, **{label: text for label, text in lines.items() if text}, hint=mend)
         error.failures, error.waiting = failures, tuple(waiting)
         return error
 

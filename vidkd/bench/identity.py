@@ -91,7 +91,7 @@ def check_teacher_run(study: Study, teacher: CellKey, phase: Phase, chosen: Chos
         raise DataError(
             f"the teacher {written.parent} was trained with other settings",
             differs=differs,
-            to_mend="move the run away, or give another --runs",
+            hint="move the run away, or give another --runs",
         )
     if study.spec.methods[teacher.method].source is not None:
         above = source_cell(study, teacher, phase, chosen)

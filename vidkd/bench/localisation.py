@@ -77,7 +77,7 @@ def _moving_in(video: VideoReader, clip: Clip, window: Window, short_side: int |
     frames = np.concatenate([shrink(video.frames_at_indices(chunk.tolist()), short_side) for chunk in chunks])
     boxes = moving_boxes(frames) / (np.array(frames.shape[1:3])[[1, 0, 1, 0]])
     if np.isnan(boxes).all():
-        raise DataError(f"no actor to point at in {clip.path}", to_mend="boxes in the manifest, or footage with a static camera")
+        raise DataError(f"no actor to point at in {clip.path}", hint="boxes in the manifest, or footage with a static camera")
     return held(boxes)[np.searchsorted(inside, window.frames)]
 
 

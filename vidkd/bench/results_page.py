@@ -33,7 +33,7 @@ def results_page(studies: Path, results: Path) -> str:
             section = study_section(study, places)
             sections += [section] if section else []
     if not sections:
-        raise ConfigError(f"no study of {studies} has finished cells in {results}", to_mend=f"vidkd compare {studies}/NAME.yaml")
+        raise ConfigError(f"no study of {studies} has finished cells in {results}", hint=f"vidkd compare {studies}/NAME.yaml")
     return HEAD + "".join(sections)
 
 

@@ -62,11 +62,9 @@ class MethodSpec:
 
     def __post_init__(self) -> None:
         if self.steps and self.compresses is None:
-            raise ConfigError("steps are done to the run of a method, and none is named", to_mend="compresses: METHOD")
+            raise ConfigError("steps are done to the run of a method, and none is named", hint="compresses: METHOD")
         if self.teacher is not None and self.compresses is not None:
-            raise ConfigError(
-                "a method that compresses a run has that run's teacher", to_mend="leave out `teacher`; steps may name another"
-            )
+            raise ConfigError("a method that compresses a run has that run's teacher", hint="leave out `teacher`; steps may name another")
 
     @property
     def source(self) -> str | None:
@@ -143,7 +141,7 @@ class StudySpec:
         if self.tuned and (both := sorted({*self.seeds} & {*self.tuning.seeds})):
             raise ConfigError(
                 f"tuning.seeds: {both[0]} is a seed of the study too",
-                to_mend="seeds of its own, or settings are chosen by the luck of the test",
+                hint="seeds of its own, or settings are chosen by the luck of the test",
             )
         fractions = self.fractions_shown
         if fractions != sorted(set(fractions)) or not all(0 < fraction <= 1 for fraction in fractions):
@@ -159,11 +157,9 @@ class StudySpec:
         if method.source is not None and self.methods[method.source].compresses is not None:
             raise ConfigError(f"methods.{name} needs a run, and methods.{method.source} compresses one: its steps belong into one method")
         if method.condition is not None and not fits_in_metric(method.condition):
-            raise ConfigError(
-                f"methods.{name}.condition cannot stand in the name of a metric: '{method.condition}'", to_mend=METRIC_LETTERS
-            )
+            raise ConfigError(f"methods.{name}.condition cannot stand in the name of a metric: '{method.condition}'", hint=METRIC_LETTERS)
         if method.trials and method.tuned_as:
-            raise ConfigError(f"methods.{name} has both trials and tuned_as", to_mend="keep one")
+            raise ConfigError(f"methods.{name} has both trials and tuned_as", hint="keep one")
 
     def shown_name(self, name: str) -> str:
         """Name of an entry of `methods` in the summary."""
@@ -214,7 +210,7 @@ def read_study(path: Path | str, overrides: Sequence[str] = ()) -> Study:
     for word in overrides:
         key = word.removeprefix("--").split("=")[0]
         if word.startswith("--") and key in DECIDED:
-            raise ConfigError(f"'--{key}' is decided by the study for each of its cells", to_mend=DECIDED[key])
+            raise ConfigError(f"'--{key}' is decided by the study for each of its cells", hint=DECIDED[key])
     tree = read_yaml(path)
     content = _checked(tree.content, tree.lines, path)
     parser = ArgumentParser(exit_on_error=False, prog="study", add_help=False)

@@ -140,7 +140,7 @@ def read_chosen(study: Study, places: Places) -> dict[str, Any]:
         return {**content, "methods": methods, "claim": content["claim"] if content["claim"] in methods else None}
     if study.spec.tuned or origin is not None:
         tuned = study.path if origin is None else study.path.with_name(f"{origin}.yaml")
-        raise ConfigError(f"{path} is missing: settings are chosen from trials first", to_mend=f"vidkd compare {tuned} --phase tune")
+        raise ConfigError(f"{path} is missing: settings are chosen from trials first", hint=f"vidkd compare {tuned} --phase tune")
     return {"methods": {}, "claim": None}
 
 
@@ -155,7 +155,7 @@ def _check_choice(study: Study, methods: Mapping[str, Any], path: Path) -> None:
         problem = _stale(method.trials, study.spec.folds, methods.get(name))
         if problem is not None:
             mend = f"vidkd compare {study.path} --phase tune"
-            raise ConfigError(f"{path} is not the choice of this study: methods.{name}", problem=problem, study=study.path, to_mend=mend)
+            raise ConfigError(f"{path} is not the choice of this study: methods.{name}", problem=problem, study=study.path, hint=mend)
 
 
 def _stale(trials: list[dict[str, Any]], folds: list[str], choice: Mapping[str, Any] | None) -> str | None:

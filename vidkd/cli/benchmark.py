@@ -45,9 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.list_settings:
         return list_benchmark()
     if not arguments.words:
-        raise ConfigError(
-            "no benchmark given", to_mend="vidkd benchmark BENCHMARK.yaml, as in configs/benchmark/; or compare A.json B.json"
-        )
+        raise ConfigError("no benchmark given", hint="vidkd benchmark BENCHMARK.yaml, as in configs/benchmark/; or compare A.json B.json")
     if arguments.words[0] == COMPARE:
         return _compare(arguments)
     if len(arguments.words) > 1:
@@ -67,7 +65,7 @@ def _measure(arguments: argparse.Namespace) -> int:
     folder = Path(arguments.out) if arguments.out else Path("runs") / benchmark.config.name
     check_folder("--out", folder)
     if (folder / "summary.json").exists() and not arguments.overwrite:
-        raise ConfigError(f"a summary exists already: {folder / 'summary.json'}", to_mend="another --out, or --overwrite to replace it")
+        raise ConfigError(f"a summary exists already: {folder / 'summary.json'}", hint="another --out, or --overwrite to replace it")
     require("matplotlib", "report")  # before anything is measured
     from vidkd.bench.speed.record import measurements_of, summary_of
     from vidkd.bench.speed.run import run_benchmark
@@ -102,7 +100,7 @@ def _measure_suite(arguments: argparse.Namespace) -> int:
     check_folder("--out", folder)
     if (folder / "performance.json").exists() and not arguments.overwrite:
         hint = "another --out, or --overwrite to replace it"
-        raise ConfigError(f"results exist already: {folder / 'performance.json'}", to_mend=hint)
+        raise ConfigError(f"results exist already: {folder / 'performance.json'}", hint=hint)
     results = run_suite(config, shlex.join(["vidkd", "benchmark", arguments.words[0], *arguments.settings]))
     with written_or_refused("--out", folder):
         write_json(folder / "performance.json", results)
@@ -128,7 +126,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     from vidkd.bench.speed.compare import compare
 
     if len(arguments.words) != 3 or arguments.settings:
-        raise ConfigError("compare takes two summaries", to_mend="vidkd benchmark compare A.json B.json")
+        raise ConfigError("compare takes two summaries", hint="vidkd benchmark compare A.json B.json")
     first, second = (_read(Path(name)) for name in arguments.words[1:])
     changes = compare(first, second, tolerance=arguments.tolerance or 0.0)
     counts: dict[str, int] = {}
@@ -146,7 +144,7 @@ def _read(path: Path) -> dict[str, Any]:
 
     if not path.is_file():
         hint = "name the summary.json in the folder of a benchmark; vidkd benchmark BENCHMARK.yaml writes it"
-        raise DataError(f"not a file: {path}", **near_files(path, (".json",)), to_mend=hint)
+        raise DataError(f"not a file: {path}", **near_files(path, (".json",)), hint=hint)
     return read_summary(path)
 
 

@@ -151,7 +151,7 @@ def copy_names(found: Mapping[str, str], folder: Path) -> dict[str, Path]:
         names[source] = folder / (name if plain[name] == 1 else f"{below}.mp4")
     twice = [name for name, count in Counter(names.values()).items() if count > 1]
     if twice:
-        raise ConfigError(f"two files would get the same copy: {twice[0]}", to_mend="check them in two runs, or name the folder above both")
+        raise ConfigError(f"two files would get the same copy: {twice[0]}", hint="check them in two runs, or name the folder above both")
     return names
 
 
@@ -210,7 +210,7 @@ def describe(summary: Mapping[str, Any], failed: Mapping[str, str], folder: Path
     lines = ["", f"{files}: {usable}, {summary['unusable']} unusable"]
     if summary["unreliable_index"]:
         lines.append(f"{summary['unreliable_index']} with an unreliable index: read in order, which is right but slower")
-        lines += [] if folder else ["to mend: --normalise OUT writes copies that can be read by index"]
+        lines += [] if folder else ["fix: --normalise OUT writes copies that can be read by index"]
     if folder:
         lines.append(f"clean copies in {folder}: {summary['copies']}")
         lines += [f"  not copied: {path}: {error.splitlines()[0]}" for path, error in failed.items()]

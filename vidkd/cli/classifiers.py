@@ -97,7 +97,7 @@ def check_there(checkpoint: Path | str, *, exported: bool = True) -> None:
         what = "model file" if is_exported(path) else "checkpoint"
         more = "an exported .onnx or .xml file" if exported else "a darknet .cfg"
         mend = f"give --checkpoint the folder of a run, its .pt file, or {more}"
-        raise CheckpointError(f"{what} not found: {path}", flag="--checkpoint", **near_files(path, (path.suffix.lower(),)), to_mend=mend)
+        raise CheckpointError(f"{what} not found: {path}", flag="--checkpoint", **near_files(path, (path.suffix.lower(),)), hint=mend)
     if path.is_file():
         refuse_program(path)
 
@@ -107,7 +107,7 @@ def refuse_detector(checkpoint: Path | str, mend: str) -> None:
     from vidkd.base.errors import ConfigError
 
     if Path(checkpoint).suffix.lower() in (".cfg", ".weights", ".tflite"):
-        raise ConfigError(f"a detector, not a classifier: {checkpoint}", to_mend=mend)
+        raise ConfigError(f"a detector, not a classifier: {checkpoint}", hint=mend)
 
 
 def refuse_runtime(checkpoint: Path | str, runtime: "Runtime | None") -> None:
@@ -116,7 +116,7 @@ def refuse_runtime(checkpoint: Path | str, runtime: "Runtime | None") -> None:
 
     if runtime is not None:
         raise ConfigError(
-            f"--runtime {runtime} is for an exported file; torch runs {checkpoint}", to_mend="leave out --runtime, or vidkd export first"
+            f"--runtime {runtime} is for an exported file; torch runs {checkpoint}", hint="leave out --runtime, or vidkd export first"
         )
 
 

@@ -135,7 +135,7 @@ def _report(study: "Study", places: "Places", content: Mapping[str, Any], argume
 
     found = read_cells(study, places, chosen_settings(content))
     if not found:
-        raise DataError(f"no finished cell in {places.results}", to_mend=f"vidkd compare {study.path}")
+        raise DataError(f"no finished cell in {places.results}", hint=f"vidkd compare {study.path}")
     summary = summarise(study, found, content["claim"])
     write_summary(places.results / "summary.json", summary)
     sys.stdout.write(table(summary))

@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.list_settings:
         return list_steps(SETTINGS)
     if arguments.config is None:
-        raise ConfigError("no recipe is named", to_mend="--config configs/compress/motion_shapes.yaml, or one of your own")
+        raise ConfigError("no recipe is named", hint="--config configs/compress/motion_shapes.yaml, or one of your own")
     recipe = read_recipe(
         arguments.config,
         student=arguments.student,
@@ -82,7 +82,7 @@ def _subject(recipe: "Recipe", arguments: argparse.Namespace) -> "Subject":
     from vidkd.runtime.opening import CLIP_NETWORKS, NETWORKS
 
     if Path(recipe.student).suffix.lower() in {**NETWORKS, **CLIP_NETWORKS}:
-        raise ConfigError(f"an exported file cannot be compressed: {recipe.student}", to_mend="name the run that it was exported from")
+        raise ConfigError(f"an exported file cannot be compressed: {recipe.student}", hint="name the run that it was exported from")
     if _is_darknet(recipe) or is_detector(_read(recipe, arguments)):
         from vidkd.compress.detector_subject import DetectorSubject
 
@@ -91,7 +91,7 @@ def _subject(recipe: "Recipe", arguments: argparse.Namespace) -> "Subject":
 
     if arguments.root:
         mend = "leave out --root, and name the student by its path and the data set by --data.root"
-        raise ConfigError("--root is for detectors, and the student is a classifier of clips", given=recipe.student, to_mend=mend)
+        raise ConfigError("--root is for detectors, and the student is a classifier of clips", given=recipe.student, hint=mend)
     return ClassifierSubject(recipe, arguments.settings, interval=interval_of)
 
 

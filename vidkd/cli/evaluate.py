@@ -133,7 +133,7 @@ def declared_levels(arguments: argparse.Namespace) -> "Levels | None":
         raise ConfigError(
             "a submission declares three levels of supervision",
             given=f"--submission {arguments.submission}, --supervision {arguments.supervision}",
-            to_mend="--submission F --supervision 2,3,3   (each 0 to 5)",
+            hint="--submission F --supervision 2,3,3   (each 0 to 5)",
         )
     return Levels(*(int(word) for word in words))
 
@@ -160,7 +160,7 @@ def _check_shape(file: str, metadata: "ClassifierMetadata", config: "RunConfig")
     asked = {"data.window.frames": (config.data.window.frames, frames), "data.transform.crop": (config.data.transform.crop, crop)}
     for name, (given, made_for) in asked.items():
         if given != made_for:
-            raise ConfigError(f"{file} takes {name} {made_for}, not {given}", to_mend=f"leave out --{name}, or export the run with it")
+            raise ConfigError(f"{file} takes {name} {made_for}, not {given}", hint=f"leave out --{name}, or export the run with it")
 
 
 def _clips(arguments: argparse.Namespace, judged: "_Judged", config: "RunConfig") -> "Clips":
@@ -309,7 +309,7 @@ def _judged_file(arguments: argparse.Namespace, path: Path) -> _Judged:
     from vidkd.runtime.opening import open_exported_classifier
 
     if arguments.submission:
-        raise ConfigError("--submission needs the run: an exported file does not name the split of its training", to_mend="name the run")
+        raise ConfigError("--submission needs the run: an exported file does not name the split of its training", hint="name the run")
     with other_runtime_named(path, arguments.runtime):
         classifier = open_exported_classifier(path, device=arguments.device, runtime=arguments.runtime)
     metadata = classifier.metadata

@@ -74,7 +74,7 @@ def _refuse_submission(arguments: argparse.Namespace) -> None:
     from vidkd.base.errors import ConfigError
 
     if getattr(arguments, "submission", None) is not None:
-        raise ConfigError("--submission is for recognised actions, not for a detector", to_mend="leave out --submission")
+        raise ConfigError("--submission is for recognised actions, not for a detector", hint="leave out --submission")
 
 
 def _of_run(arguments: argparse.Namespace) -> "tuple[Detector, DetectorRunConfig]":
@@ -104,7 +104,7 @@ def _refuse_companions(arguments: argparse.Namespace) -> None:
 
     for name in ("weights", "names", "metadata", "resize"):
         if getattr(arguments, name) is not None:
-            raise ConfigError(f"--{name} belongs to --model; a checkpoint holds all that it needs", to_mend=f"leave out --{name}")
+            raise ConfigError(f"--{name} belongs to --model; a checkpoint holds all that it needs", hint=f"leave out --{name}")
     refuse_runtime(arguments.checkpoint, arguments.runtime)
 
 

@@ -80,13 +80,11 @@ def run(arguments: argparse.Namespace) -> int:
     from vidkd.runtime.opening import CLIP_NETWORKS, NETWORKS
 
     if Path(arguments.checkpoint).suffix.lower() in {**NETWORKS, **CLIP_NETWORKS}:
-        raise ConfigError(
-            f"exported already: {arguments.checkpoint}", to_mend="name the run, the checkpoint or the .cfg that it comes from"
-        )
+        raise ConfigError(f"exported already: {arguments.checkpoint}", hint="name the run, the checkpoint or the .cfg that it comes from")
     of_integers = [name for name in vars(arguments) if name.startswith("int8_") and getattr(arguments, name) not in (None, False, [])]
     if of_integers and not arguments.int8:
         flags = ", ".join("--" + name.replace("_", "-") for name in of_integers)
-        raise ConfigError(f"only with --int8: {flags}", to_mend="add --int8")
+        raise ConfigError(f"only with --int8: {flags}", hint="add --int8")
     tolerance = TOLERANCE if arguments.tolerance is None else arguments.tolerance
     for path in arguments.out:
         if path.suffix.lower() not in FORMATS:

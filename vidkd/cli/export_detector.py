@@ -35,7 +35,7 @@ def export_detector_files(arguments: argparse.Namespace) -> int:
     judged, why_not, data = _known(arguments)
     if integers is not None:
         if not arguments.int8_footage and arguments.weights:
-            raise ConfigError("nothing to find the ranges of activations on", to_mend="--int8-footage VIDEO, footage it is not judged on")
+            raise ConfigError("nothing to find the ranges of activations on", hint="--int8-footage VIDEO, footage it is not judged on")
         _check_footage(arguments)
         footage, source = drawn_footage(arguments.int8_footage or (), lambda: read_frames(_config(arguments).data).train, integers.clips)
         sys.stdout.write(f"ranges of activations found on {source}\n")
@@ -81,7 +81,7 @@ def _check_footage(arguments: argparse.Namespace) -> None:
     for part in parts:
         if shared := judged_footage(arguments.int8_footage, frames.manifest, part):
             mend = "--int8-footage of other videos, or none: then training frames are taken"
-            raise DataError("the footage is judged, or of a group that is, so no ranges may be found on it", first=shared[0], to_mend=mend)
+            raise DataError("the footage is judged, or of a group that is, so no ranges may be found on it", first=shared[0], hint=mend)
 
 
 def _known(arguments: argparse.Namespace) -> "tuple[list[Judged], str | None, str | None]":

@@ -81,7 +81,7 @@ def videos_of(source: Path, root: Path | None, out: Path) -> Source:
     if source.is_dir() and not (source / "manifest.jsonl").exists():
         return Source(source, list(find_videos([str(source)], leave_out=out).values()), frozenset())
     if not source.exists():
-        raise DataError(f"no manifest and no folder: {source}", to_mend="name a manifest, a data root, or a folder of videos")
+        raise DataError(f"no manifest and no folder: {source}", hint="name a manifest, a data root, or a folder of videos")
     manifest = Manifest.read(source / "manifest.jsonl" if source.is_dir() else source, root)
     if not manifest.clips:
         raise DataError(f"the manifest holds no clips: {source}")

@@ -66,7 +66,7 @@ def student_files(arguments: argparse.Namespace) -> "ModelFiles":
     foreign = arguments.student.startswith(TORCHVISION)
     if foreign or Path(arguments.student).suffix.lower() in NETWORKS:
         kind = "a detector of torchvision" if foreign else "an exported model"
-        raise ConfigError(f"{kind} cannot learn: {arguments.student}", to_mend="--student X.cfg --weights F --names F, or a run")
+        raise ConfigError(f"{kind} cannot learn: {arguments.student}", hint="--student X.cfg --weights F --names F, or a run")
     given = {name: getattr(arguments, name) for name in ("weights", "names", "resize", "device", "threads", "score")}
     return ModelFiles(model=arguments.student, nms_iou=arguments.nms, runtime=arguments.student_runtime, model_flag="--student", **given)
 
@@ -102,7 +102,7 @@ def open_oracle(files: "ModelFiles", student: "Student", update: "Update") -> "O
         return BoxOracle(detector, student.class_names)
     if not isinstance(detector, DarknetDetector):
         raise ConfigError(
-            f"the loss {update.loss} compares raw heads, and {files.model} gives boxes alone", to_mend="--update.loss oracle_assigned"
+            f"the loss {update.loss} compares raw heads, and {files.model} gives boxes alone", hint="--update.loss oracle_assigned"
         )
     return HeadOracle(detector, student.detector)
 

@@ -75,7 +75,7 @@ def run_verb(verb: str, argv: Sequence[str] | None = None) -> int:
         if package not in TRAINING_PACKAGES:
             raise
         what = f"`vidkd {verb}` needs the package {package}, which is not installed here"
-        missing = MissingExtraError(what, to_mend=f"install vidkd with what it depends on (without --no-deps), or {package}")
+        missing = MissingExtraError(what, hint=f"install vidkd with what it depends on (without --no-deps), or {package}")
         sys.stderr.write(f"vidkd: {missing}\n")
         return 2
     except KeyboardInterrupt:

@@ -143,9 +143,7 @@ def _values(arguments: argparse.Namespace) -> dict[str, typing.Any]:
     foreign = sorted(name for name in given if arguments.variant not in fields[name])
     if foreign:
         other = next(iter(fields[foreign[0]]))
-        raise ConfigError(
-            f"{_flag(foreign[0])} is a knob of the variant '{other}'", variant=arguments.variant, to_mend=f"--variant {other}"
-        )
+        raise ConfigError(f"{_flag(foreign[0])} is a knob of the variant '{other}'", variant=arguments.variant, hint=f"--variant {other}")
     return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
 
 

@@ -33,14 +33,14 @@ def check_outputs(outputs: Mapping[str, str | None], *, source: str, overwrite: 
         _check_not_source(flag, path, Path(source))
     for (flag, path), (other, other_path) in itertools.combinations(named.items(), 2):
         if path.resolve() == other_path.resolve():
-            raise ConfigError(f"{flag} and {other} name one file: {path}", to_mend="name another file")
+            raise ConfigError(f"{flag} and {other} name one file: {path}", hint="name another file")
     for words, path in named.items():
         flag = words.partition(" ")[0]
         _check_place(flag, path)
         if not overwrite and path.is_file() and path.stat().st_size:
             raise ConfigError(
                 f"the output exists: {path}",
-                to_mend=f"another {flag}, or --overwrite to replace it, also where a run that was interrupted left it",
+                hint=f"another {flag}, or --overwrite to replace it, also where a run that was interrupted left it",
             )
 
 
@@ -49,14 +49,14 @@ def check_video_ending(flag: str, name: str | None) -> None:
     from vidkd.video.writer import KEEPS_TIMES
 
     if name and Path(name).suffix.lower() not in KEEPS_TIMES:
-        raise ConfigError(f"{flag} is no video that can be written: {name}", known=", ".join(KEEPS_TIMES), to_mend="one of these endings")
+        raise ConfigError(f"{flag} is no video that can be written: {name}", known=", ".join(KEEPS_TIMES), hint="one of these endings")
 
 
 def check_folder(flag: str, folder: Path) -> None:
     """Raise ConfigError where nothing can be written in a folder, by trying it in the nearest one that is there; nothing is left behind."""
     above = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
     if not above.is_dir():
-        raise ConfigError(f"cannot write {flag} {folder}", reason=f"{above} is no folder", to_mend=f"another {flag}")
+        raise ConfigError(f"cannot write {flag} {folder}", reason=f"{above} is no folder", hint=f"another {flag}")
     with written_or_refused(flag, folder), tempfile.TemporaryFile(dir=above):
         pass
 
@@ -68,9 +68,7 @@ def written_or_refused(flag: str, path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
-        raise ConfigError(
-            f"cannot write {path}", reason=reason, to_mend=f"another {flag}, or make room and leave to write there"
-        ) from error
+        raise ConfigError(f"cannot write {path}", reason=reason, hint=f"another {flag}, or make room and leave to write there") from error
 
 
 class Said:
@@ -104,15 +102,15 @@ def drop_output() -> None:
 def _check_not_source(flag: str, path: Path, source: Path) -> None:
     if source.exists() and path.exists() and path.samefile(source):
         what = "is the folder of images itself" if source.is_dir() else "would replace the video itself"
-        raise ConfigError(f"{flag} {what}: {path}", to_mend="name another file")
+        raise ConfigError(f"{flag} {what}: {path}", hint="name another file")
 
 
 def _check_place(flag: str, path: Path) -> None:
     """The file may be made: it is no folder, and the nearest folder above it that is there takes files."""
     if path.is_dir():
-        raise ConfigError(f"{flag} names a folder: {path}", to_mend="name a file, in it or elsewhere")
+        raise ConfigError(f"{flag} names a folder: {path}", hint="name a file, in it or elsewhere")
     above = next(folder for folder in path.absolute().parents if folder.exists())
     if not above.is_dir():
-        raise ConfigError(f"cannot write {flag} {path}", reason=f"{above} is no folder", to_mend=f"another {flag}")
+        raise ConfigError(f"cannot write {flag} {path}", reason=f"{above} is no folder", hint=f"another {flag}")
     if not os.access(above, os.W_OK) and not path.exists():
-        raise ConfigError(f"cannot write {flag} {path}", reason=f"no files may be made in {above}", to_mend=f"another {flag}")
+        raise ConfigError(f"cannot write {flag} {path}", reason=f"no files may be made in {above}", hint=f"another {flag}")

@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     protocol = opened.data.observe.protocol
     if arguments.overlay and not opened.has_maps:
         raise ConfigError(
-            "this network has no attention map to draw", to_mend="a checkpoint whose model.attention.pooling is soft or probabilistic"
+            "this network has no attention map to draw", hint="a checkpoint whose model.attention.pooling is soft or probabilistic"
         )
     if arguments.overlay:
         _make_folder_of(Path(arguments.overlay))
@@ -88,4 +88,4 @@ def _make_folder_of(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise VideoError(f"cannot write video: {path}", reason=error.strerror or error, to_mend="another --overlay") from error
+        raise VideoError(f"cannot write video: {path}", reason=error.strerror or error, hint="another --overlay") from error

@@ -78,9 +78,9 @@ def _check_out(out: Path) -> None:
     from vidkd.data.manifest import is_manifest
 
     if out.is_dir():
-        raise DataError(f"--out is a folder: {out}", to_mend=f"--out {out / 'manifest.jsonl'}")
+        raise DataError(f"--out is a folder: {out}", hint=f"--out {out / 'manifest.jsonl'}")
     if out.exists() and out.stat().st_size and not is_manifest(out):
-        raise DataError(f"--out names a file that is no manifest: {out}", to_mend="name another file; this one was left as it is")
+        raise DataError(f"--out names a file that is no manifest: {out}", hint="name another file; this one was left as it is")
 
 
 def _write(manifest: "Manifest", out: Path) -> None:
@@ -88,7 +88,7 @@ def _write(manifest: "Manifest", out: Path) -> None:
         manifest.write(out)
     except OSError as error:
         raise DataError(
-            f"the manifest cannot be written: {out}", reason=error.strerror or error, to_mend="name another place with --out"
+            f"the manifest cannot be written: {out}", reason=error.strerror or error, hint="name another place with --out"
         ) from error
 
 
@@ -165,5 +165,5 @@ def _unusable(unusable: Mapping[str, str], root: Path) -> DataError:
         f"{len(unusable)} videos cannot be decoded",
         looked_in=root,
         **{("first" if place == 0 else f"then {place}"): f"{path}: {reason}" for place, (path, reason) in enumerate(first)},
-        to_mend="take them from the archive again, or leave them out with --allow-missing",
+        hint="take them from the archive again, or leave them out with --allow-missing",
     )

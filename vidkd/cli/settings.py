@@ -56,13 +56,13 @@ def check_judging_reads(flags: "Sequence[str]", kind: "type[Settings]", sections
         if key in read:
             continue
         if below := _below(key, read):
-            raise ConfigError(f"--{key} is a section of settings", to_mend=f"one by one what judging reads of it: {below}")
+            raise ConfigError(f"--{key} is a section of settings", hint=f"one by one what judging reads of it: {below}")
         section = key
         while section and not _below(section, read):
             section = section.rpartition(".")[0]
         what = _below(section, read) if section else f"lies below {', '.join(f'--{name}.' for name in sections)}"
         mend = f"leave it out; what judging reads: {what}" if section else f"leave it out; what judging reads {what}"
-        raise ConfigError(f"--{key} means nothing to an evaluation: judging does not read it", to_mend=mend)
+        raise ConfigError(f"--{key} means nothing to an evaluation: judging does not read it", hint=mend)
 
 
 def _below(section: str, keys: "Iterable[str]") -> str:

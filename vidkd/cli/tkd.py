@@ -179,7 +179,7 @@ def _check(arguments: argparse.Namespace, inputs: Sequence[str]) -> None:
     if arguments.timeout is not None and not arguments.timeout > 0:
         raise ConfigError(f"--timeout must be above 0, not {arguments.timeout:g}")
     if arguments.asynchronous and arguments.emit_oracle:
-        raise ConfigError("beside the stream an answer comes too late to be emitted", to_mend="leave out --emit-oracle or --asynchronous")
+        raise ConfigError("beside the stream an answer comes too late to be emitted", hint="leave out --emit-oracle or --asynchronous")
     check_policies(arguments, inputs)
     if not arguments.asynchronous and any(map(is_live, inputs)):
         sys.stderr.write("vidkd: a live source waits for oracle and training, and loses frames meanwhile; --asynchronous does not\n")

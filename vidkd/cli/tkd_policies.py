@@ -31,12 +31,12 @@ def check_policies(arguments: argparse.Namespace, inputs: Sequence[str]) -> None
         raise ConfigError(f"{FLAG} takes different shares of frames, in (0, 1]: {', '.join(map(str, shares))}")
     for name, usual in UNLIKE.items():
         if getattr(arguments, name) != usual:
-            raise ConfigError(f"{FLAG} goes in step along every frame of the video", to_mend=f"leave out --{name}")
+            raise ConfigError(f"{FLAG} goes in step along every frame of the video", hint=f"leave out --{name}")
     if arguments.oracle_runtime is not None:
-        raise ConfigError(f"{FLAG} runs the oracle as its file is run by default", to_mend="leave out --oracle-runtime")
+        raise ConfigError(f"{FLAG} runs the oracle as its file is run by default", hint="leave out --oracle-runtime")
     if arguments.oracle.startswith(TORCHVISION) or names_run(oracle_files(arguments).model):
         mend = f"export it (vidkd export), or leave out {FLAG}"
-        raise ConfigError(f"{FLAG} asks a darknet .cfg or an exported file, not {arguments.oracle}", to_mend=mend)
+        raise ConfigError(f"{FLAG} asks a darknet .cfg or an exported file, not {arguments.oracle}", hint=mend)
     for item in inputs:
         if is_live(item) or not Path(item).is_file():
             raise ConfigError(f"{FLAG} needs a video file, which it reads again and again: {item}")
@@ -46,7 +46,7 @@ def check_selector(arguments: argparse.Namespace, unfit: Sequence[str]) -> None:
     """Raise ConfigError where a study would refuse the selector, before hours are spent. unfit: what speaks against it."""
     if arguments.compare_policies is not None and unfit:
         mend = f"train one on other videos with this student (vidkd train_selector), or leave out {FLAG}"
-        raise ConfigError(f"{FLAG} would judge the selector by what it knows already: {'; '.join(unfit)}", to_mend=mend)
+        raise ConfigError(f"{FLAG} would judge the selector by what it knows already: {'; '.join(unfit)}", hint=mend)
 
 
 def compare_policies(item: str, job: "Job") -> None:

@@ -16,7 +16,7 @@ def refuse_saved(folder: Path, saved: Path | None, *, overwrite: bool) -> None:
         return
     for suffix in ("cfg", "weights", "names"):
         if (there := saved / f"{EXPORTED}.{suffix}").exists():
-            raise ConfigError(f"the output exists: {there}", to_mend="another --save-student, or --overwrite to replace it")
+            raise ConfigError(f"the output exists: {there}", hint="another --save-student, or --overwrite to replace it")
 
 
 def check_saved(folder: Path, saved: Path | None) -> None:
@@ -26,5 +26,5 @@ def check_saved(folder: Path, saved: Path | None) -> None:
     if saved is not None and not ((saved / f"{EXPORTED}.weights").exists() and saved_by(saved) == folder.resolve()):
         raise ConfigError(
             f"the run in {folder} was finished without --save-student {saved}, and its student is gone",
-            to_mend="--overwrite makes it again",
+            hint="--overwrite makes it again",
         )

@@ -119,14 +119,14 @@ def _videos(arguments: argparse.Namespace) -> tuple[list[str], list[str]]:
     from vidkd.video.content import content_of
 
     if arguments.out.exists() and not arguments.overwrite:
-        raise ConfigError(f"the output exists: {arguments.out}", to_mend="another --out, or --overwrite to replace it")
+        raise ConfigError(f"the output exists: {arguments.out}", hint="another --out, or --overwrite to replace it")
     training, judging = (find_inputs(names, leave_out=_cache(arguments)) for names in (arguments.inputs, arguments.validate))
     if live := [name for name in (*training, *judging) if is_live(name)]:
-        raise ConfigError(f"a live source cannot be recorded twice: {live[0]}", to_mend="name videos")
+        raise ConfigError(f"a live source cannot be recorded twice: {live[0]}", hint="name videos")
     learned = {content_of(name): name for name in training}
     for name in judging:
         if (same := learned.get(content_of(name))) is not None:
-            raise ConfigError(f"a video to learn from is one to be judged by too: {same}, {name}", to_mend="--validate other videos")
+            raise ConfigError(f"a video to learn from is one to be judged by too: {same}, {name}", hint="--validate other videos")
     _make_folder_of(arguments.out)
     return training, judging
 
@@ -138,7 +138,7 @@ def _make_folder_of(out: Path) -> None:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"cannot write selector: {out}", reason=error.strerror or error, to_mend="another --out") from error
+        raise ConfigError(f"cannot write selector: {out}", reason=error.strerror or error, hint="another --out") from error
 
 
 def _cache(arguments: argparse.Namespace) -> Path:

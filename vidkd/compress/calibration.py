@@ -45,7 +45,7 @@ def calibration_of(config: RunConfig, metadata: ClassifierMetadata, *, clips: in
     check_fits(
         len(chosen) * math.prod(metadata.clip_shape) * dtype.itemsize,
         f"{len(chosen)} clips to find ranges on do not fit into memory",
-        to_mend="fewer clips (--int8-clips, in a recipe quantise: {clips: N})",
+        hint="fewer clips (--int8-clips, in a recipe quantise: {clips: N})",
     )
     stacked = np.empty((len(chosen), *metadata.clip_shape), dtype)
     for turn, number in enumerate(chosen):
@@ -62,7 +62,7 @@ def drawn_or_refused(clips: Sequence[Clip], count: int, seed: int, *, classes: S
     labels = {clips[number].label for number in chosen}
     if len(labels) == 1 and len(classes) > 1:
         name = classes[next(iter(labels)) or 0]
-        raise ConfigError(f"all {len(chosen)} clips to find ranges on are of one class: {name}", to_mend="more clips, of every class")
+        raise ConfigError(f"all {len(chosen)} clips to find ranges on are of one class: {name}", hint="more clips, of every class")
     return chosen
 
 

@@ -93,7 +93,7 @@ def check_normalised(steps: Sequence[Step], net: nn.Module, example: Tensor) -> 
         raise ConfigError(
             f"{by_norm[0].name}: no filter that may go has batch normalisation, by whose scale it would be judged",
             where=f"step {by_norm[0].name}: criterion",
-            to_mend="criterion: l1, l2 or taylor",
+            hint="criterion: l1, l2 or taylor",
         )
 
 

@@ -27,7 +27,7 @@ def filters_to_remove(
         if count >= len(scores[name]):
             raise ConfigError(
                 f"pruning by {share:.3g} would remove all {len(scores[name])} filters of {name}",
-                to_mend="a smaller ratio, scope 'global' with most_of_layer below 1, or spare this layer",
+                hint="a smaller ratio, scope 'global' with most_of_layer below 1, or spare this layer",
             )
     counts = {name: _rounded(count, len(scores[name]), config.multiple_of) for name, count in counts.items()}
     return {name: sorted(_ascending(scores[name])[:count]) for name, count in counts.items() if count}
@@ -48,7 +48,7 @@ def _global_counts(scores: Mapping[str, Tensor], config: PruneConfig, share: flo
         raise ConfigError(
             f"pruning by {share:.3g} would remove {wanted} of {total} filters, but only {sum(most.values())} may go",
             most_of_layer=config.most_of_layer,
-            to_mend="a smaller ratio or a larger most_of_layer",
+            hint="a smaller ratio or a larger most_of_layer",
         )
     owners = [name for name, values in scores.items() for _ in range(len(values))]
     counts = dict.fromkeys(scores, 0)

@@ -113,10 +113,10 @@ class ClassifierSubject(ExportingSubject):
         pick_device(self.config.train.device, flag="--train.device")
         if self._recipe.footage:
             mend = "leave out `footage`: ranges are found on the run's training clips"
-            raise ConfigError("footage is for detectors, and the student is a classifier of clips", where=self._recipe.path, to_mend=mend)
+            raise ConfigError("footage is for detectors, and the student is a classifier of clips", where=self._recipe.path, hint=mend)
         for step in steps:
             if isinstance(step.settings, DistilConfig | RefitConfig):
-                raise ConfigError(f"{step.name}: `{step.kind}` is for detectors along footage", to_mend=INSTEAD_OF_DISTIL)
+                raise ConfigError(f"{step.name}: `{step.kind}` is for detectors along footage", hint=INSTEAD_OF_DISTIL)
             if isinstance(step.settings, RepairConfig):
                 self._check_repair(step.settings, f"{self._recipe.path or self._recipe.name}: step {step.name}")
         check_formats(steps, ("onnx", "xml", "pt2"))

@@ -86,7 +86,7 @@ class FactoriseConfig:
             _in_unit(name, value, one=name != "macs")
         if self.method == "any" and self.ratio is not None:
             raise ConfigError(
-                "ratio means another size for each method, so method 'any' cannot be chosen by it", to_mend="give energy or macs"
+                "ratio means another size for each method, so method 'any' cannot be chosen by it", hint="give energy or macs"
             )
 
 

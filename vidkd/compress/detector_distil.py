@@ -33,11 +33,11 @@ def learning_of(config: DistilConfig) -> LearningConfig:
     learning = load_settings(LearningConfig, settings={"task": TASK, "update": {"interpolate": [], **config.update}, "replay": replay})
     if learning.update.loss in NEEDS_HEADS and config.oracle != ORIGINAL:
         mend = "oracle: original, or update: {loss: oracle_assigned}"
-        raise ConfigError(f"the loss {learning.update.loss} compares raw heads, which {config.oracle} does not share", to_mend=mend)
+        raise ConfigError(f"the loss {learning.update.loss} compares raw heads, which {config.oracle} does not share", hint=mend)
     if learning.update.trains == "added":
-        raise ConfigError("an added head is trained along a stream alone: trains=added", to_mend="trains: heads, blocks or all")
+        raise ConfigError("an added head is trained along a stream alone: trains=added", hint="trains: heads, blocks or all")
     if learning.update.pulls_back:
-        raise ConfigError("what was learned is pulled back along a stream alone", to_mend="leave out interpolate and retain")
+        raise ConfigError("what was learned is pulled back along a stream alone", hint="leave out interpolate and retain")
     return learning
 
 

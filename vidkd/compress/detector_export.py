@@ -199,12 +199,12 @@ def _speed(path: Path, metadata: ModelMetadata) -> str:
 
 def _feeds(detector: DarknetDetector, frames: Sequence[NDArray[np.uint8]]) -> list[Feed]:
     if not frames:
-        raise ConfigError("nothing to find the ranges of activations on", to_mend="name footage that the detector is not judged on")
+        raise ConfigError("nothing to find the ranges of activations on", hint="name footage that the detector is not judged on")
     width, height = detector.net.input_size
     check_fits(
         2 * len(frames) * 3 * width * height * 4,  # apart and joined
         f"{len(frames)} pictures to find ranges on do not fit into memory",
-        to_mend="fewer of them (--int8-clips, in a recipe quantise: {clips: N})",
+        hint="fewer of them (--int8-clips, in a recipe quantise: {clips: N})",
     )
     images = torch.cat([detector.prepare(frame[None])[0].cpu() for frame in frames])
     return [{INPUT: images[start : start + FEED_FRAMES].contiguous().numpy()} for start in range(0, len(images), FEED_FRAMES)]

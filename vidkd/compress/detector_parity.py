@@ -177,7 +177,7 @@ def compare_heads(
             f"the exported file does not say what the network says: {limit.what}",
             found=str(parity),
             allowed=f"{limit.tolerance:g} of values up to 1, in proportion above",
-            to_mend=f"{limit.more}, if so much does not matter",
+            hint=f"{limit.more}, if so much does not matter",
         )
     return parity
 

@@ -31,7 +31,7 @@ def load_student(path: Path, recipe: Recipe) -> SavedDetector:
     """
     if path.suffix.lower() == ".cfg":
         if not recipe.weights or not recipe.names:
-            raise ConfigError(f"{path} has neither weights nor names", to_mend="weights: F and names: F in the recipe")
+            raise ConfigError(f"{path} has neither weights nor names", hint="weights: F and names: F in the recipe")
         return _darknet(path, *map(recipe.found, (recipe.weights, recipe.names)))
     if beside := darknet_files(path):
         return _darknet(*beside.values())
@@ -68,7 +68,7 @@ def training_apart(frames: RunFrames, truth: BoxManifest) -> BoxManifest:
         raise DataError(
             f"{len(shared)} training frames lie in footage that is judged",
             first=shared[0],
-            to_mend="data.manifest with subsets, or for integers `footage` in the recipe",
+            hint="data.manifest with subsets, or for integers `footage` in the recipe",
         )
     if not frames.train.frames:
         raise DataError(f"data set '{frames.manifest.name}' has no frame to train on")

@@ -115,7 +115,7 @@ class DetectorSubject(ExportingSubject):
                 trained = step.name
             if step.kind == "refit" and trained:
                 mend = "refit right behind prune or factorise"
-                raise ConfigError(f"{step.name}: filters are not known again after {trained}", to_mend=mend)
+                raise ConfigError(f"{step.name}: filters are not known again after {trained}", hint=mend)
             if isinstance(step.settings, DistilConfig):
                 learning_of(step.settings)
                 self._check_oracle(step.settings, f"{self._recipe.path or self._recipe.name}: step {step.name}", opens=step in ahead)
@@ -124,7 +124,7 @@ class DetectorSubject(ExportingSubject):
             if isinstance(step.settings, PruneConfig) and step.settings.criterion == "taylor":
                 self._apart()
             if isinstance(step.settings, QuantiseConfig) and step.settings.kind == "dynamic":
-                raise ConfigError(f"{step.name}: dynamic ranges are for linear layers, and a detector has none", to_mend="kind: static")
+                raise ConfigError(f"{step.name}: dynamic ranges are for linear layers, and a detector has none", hint="kind: static")
         check_formats(steps, ("onnx", "xml", "darknet"))
         check_spared(steps, self._student.net)
         check_methods(steps, self._student.net)
@@ -180,7 +180,7 @@ class DetectorSubject(ExportingSubject):
             raise DataError(
                 "the recipe's footage is judged, or of a group that is, so nothing may be learned or measured on it",
                 first=shared[0],
-                to_mend="other footage",
+                hint="other footage",
             )
         return videos
 

@@ -95,7 +95,7 @@ def export_classifier(
     if write is None:
         raise ConfigError(f"not a format of export: {path}", known=", ".join(FORMATS))
     if integers is not None and path.suffix.lower() == ".pt2":
-        raise ConfigError(f"not a format of integers: {path}", known=".onnx, .xml", to_mend="export .pt2 in float")
+        raise ConfigError(f"not a format of integers: {path}", known=".onnx, .xml", hint="export .pt2 in float")
     saved.model.cpu()
     check_weights(saved.model, named)
     graph = Graph(saved, data, integers)
@@ -148,7 +148,7 @@ def check_integers(written: Path, quantised: Quantised, path: Path) -> None:
         raise ConfigError(
             f"{path.name}: {run.convolutions} of {run.all_convolutions} convolutions and {run.linear} linear layers compute in integers "
             f"here, {quantised.convolutions} and {linear} are in the file",
-            to_mend="another format (.onnx, .xml), or spare the layers that this runtime has no integers for",
+            hint="another format (.onnx, .xml), or spare the layers that this runtime has no integers for",
         )
 
 
@@ -159,7 +159,7 @@ def told_if_unwritable(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
-        raise ConfigError(f"cannot write {path}", reason=reason, to_mend="another place, or make room and leave to write there") from error
+        raise ConfigError(f"cannot write {path}", reason=reason, hint="another place, or make room and leave to write there") from error
 
 
 @contextlib.contextmanager
@@ -173,7 +173,7 @@ def told_if_refused(path: Path) -> Iterator[None]:
         raise ConfigError(
             f"cannot export {path}: {library_name(path)} refuses the network",
             **(lines or {"reason": error.what}),
-            to_mend=f"{other}another backbone (docs/models.md tells what each can be exported to); nothing was written",
+            hint=f"{other}another backbone (docs/models.md tells what each can be exported to); nothing was written",
         ) from error
 
 

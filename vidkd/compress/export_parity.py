@@ -120,7 +120,7 @@ def compare(wanted: Mapping[str, NDArray[Any]], raw: Raw, clips: Clips, *, toler
             f"the exported file does not say what the network says: {what}",
             found=str(parity),
             allowed=f"{tolerance:g} of outputs up to 1, in proportion above",
-            to_mend=f"{more}, if so much does not matter",
+            hint=f"{more}, if so much does not matter",
         )
     return parity
 

@@ -49,9 +49,7 @@ def factorise(net: Net, example: Tensor, config: FactoriseConfig) -> Compressed[
             raise error.with_lines(left_whole=f"{', '.join(slower)}: slower in factors") from error
     left |= dear
     if not taken:
-        raise ConfigError(
-            "no layer becomes cheaper", **{name: left[name] for name in list(left)[:4]}, to_mend="a lower energy, ratio or macs"
-        )
+        raise ConfigError("no layer becomes cheaper", **{name: left[name] for name in list(left)[:4]}, hint="a lower energy, ratio or macs")
     made, plan = _made(net, taken, config)
     checked_outputs(copy.deepcopy(made), example, copy.deepcopy(net))
     restore_modes(made, net)
@@ -134,7 +132,7 @@ def methods_of(net: nn.Module, config: FactoriseConfig) -> tuple[Method, ...]:
         raise ConfigError(
             f"a darknet has square kernels only, so method '{config.method}' has no cfg",
             known=", ".join(known),
-            to_mend=f"method: {', '.join(known)} or any",
+            hint=f"method: {', '.join(known)} or any",
         )
     return (config.method,)
 

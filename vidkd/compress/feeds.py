@@ -43,13 +43,13 @@ def fitting(model: Any, feeds: Sequence[Feed], *, keeps: bool) -> Sequence[Feed]
         check_fits(
             round(one * (HELD + len(parted))),
             f"the activations of {len(parted)} samples do not fit into memory, where histograms need all of them at once",
-            to_mend=f"ranges: minmax, or fewer clips ({max(0, int(free / max(1, one) - HELD))} would fit)",
+            hint=f"ranges: minmax, or fewer clips ({max(0, int(free / max(1, one) - HELD))} would fit)",
         )
         return parted
     check_fits(
         round(one * HELD),
         "the activations of one sample do not fit into memory, where ranges of integers are found",
-        to_mend="fewer or smaller frames (data.window.frames, data.transform.crop), a machine with more memory, or a file in float",
+        hint="fewer or smaller frames (data.window.frames, data.transform.crop), a machine with more memory, or a file in float",
     )
     batch = max(map(_samples, feeds), default=0)
     if one * HELD * batch <= free:
@@ -58,12 +58,12 @@ def fitting(model: Any, feeds: Sequence[Feed], *, keeps: bool) -> Sequence[Feed]
     return parted
 
 
-def check_fits(needed: int, what: str, *, to_mend: str) -> None:
+def check_fits(needed: int, what: str, *, hint: str) -> None:
     """Raise ConfigError if so many bytes are not to be had. what: what does not fit then."""
     free = available_bytes()
     if free is not None and needed > free:
         lines = {"needed": f"about {needed / 2**30:.1f} GiB", "available": f"{free / 2**30:.1f} GiB"}
-        raise ConfigError(what, **lines, to_mend=to_mend)
+        raise ConfigError(what, **lines, hint=hint)
 
 
 def activation_bytes(model: Any) -> int:
@@ -126,7 +126,7 @@ class Reader:
                     f"the activations of {self._count} samples do not fit into memory, where histograms need all of them at once",
                     needed=f"{needed / 2**30:.1f} GiB more",
                     available=f"{free / 2**30:.1f} GiB",
-                    to_mend="ranges: minmax, or fewer clips",
+                    hint="ranges: minmax, or fewer clips",
                 )
 
     def __iter__(self) -> Iterator[dict[str, NDArray[Any]]]:

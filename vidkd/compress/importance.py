@@ -76,7 +76,7 @@ def _plain(value: Tensor) -> Tensor:
 
 def _taylor(net: nn.Module, couplings: Sequence[Coupling], losses: LossBatches | None) -> dict[str, Tensor]:
     if losses is None:
-        raise ConfigError("criterion 'taylor' needs the loss on some batches", to_mend="give losses, or choose another criterion")
+        raise ConfigError("criterion 'taylor' needs the loss on some batches", hint="give losses, or choose another criterion")
     gates = {each.name: _gates(each) for each in couplings}
     wanted = list({parameter for members in gates.values() for _, _, parameters in members for parameter in parameters})
     total, batches = {each.name: torch.zeros(each.filters, dtype=torch.float64) for each in couplings}, 0
@@ -94,7 +94,7 @@ def _taylor(net: nn.Module, couplings: Sequence[Coupling], losses: LossBatches |
         raise ConfigError("criterion 'taylor' was given no batch")
     if not all(sums.isfinite().all() for sums in total.values()):
         raise ConfigError(
-            "criterion 'taylor': the loss or its gradient is not a finite number", to_mend="look at the batches, or another criterion"
+            "criterion 'taylor': the loss or its gradient is not a finite number", hint="look at the batches, or another criterion"
         )
     return {name: sums / batches for name, sums in total.items()}
 

@@ -49,7 +49,7 @@ def warn_if_apart(path: Path, nearness: Nearness) -> None:
         )
 
 
-def warn_if_saturating(config: QuantiseConfig, to_mend: str, flags: Collection[str] | None = None) -> None:
+def warn_if_saturating(config: QuantiseConfig, hint: str, flags: Collection[str] | None = None) -> None:
     """Log that weights of eight bits may overflow on this processor, where they may. flags: of the processor, by default of this one."""
     if config.weight_bits == 8 and saturates(processor_flags() if flags is None else flags):
-        log.warning("this processor has no VNNI: its eight-bit products may saturate (%s for files that run here)", to_mend)
+        log.warning("this processor has no VNNI: its eight-bit products may saturate (%s for files that run here)", hint)

@@ -39,7 +39,7 @@ def prune(
     filters, if the network cannot be understood, or without `whole` where it is needed; MissingExtraError without torch-pruning.
     """
     if step > 1 and whole is None and config.scope == "global":
-        raise ConfigError(f"step {step} of a pruning of scope 'global' needs the network before the first", to_mend="whole=NET")
+        raise ConfigError(f"step {step} of a pruning of scope 'global' needs the network before the first", hint="whole=NET")
     matched(config.spare, (name for name, _ in net.named_modules() if name))  # raises for a pattern that fits nothing
     working = copy.deepcopy(net)
     found = couplings(pieces_of(working, example), config.spare)
@@ -122,7 +122,7 @@ def _rebuilt(net: Net, working: nn.Module, example: Tensor, plan: dict[str, Any]
             raise ConfigError(
                 "pruning changed layers that a plan cannot state: others than convolutions, linear layers and batch normalisation",
                 reason=textwrap.shorten(str(error), 300),
-                to_mend="spare the layers before them",
+                hint="spare the layers before them",
             ) from error
     restore_modes(made, net)
     return made

@@ -69,7 +69,7 @@ def quantise(graph: bytes, feeds: Sequence[Feed], config: QuantiseConfig, *, ran
     MissingExtraError without onnxruntime.
     """
     if not feeds and config.needs_clips:
-        raise ConfigError("nothing to find the ranges of activations on", to_mend="give training clips")
+        raise ConfigError("nothing to find the ranges of activations on", hint="give training clips")
     model = require("onnx", "compress").load_model_from_string(graph)
     found = weighted_layers(model)
     wanted = {layer.name: layer for layer in found if config.kind == "static" or layer.kind in LINEAR}
@@ -83,7 +83,7 @@ def quantise(graph: bytes, feeds: Sequence[Feed], config: QuantiseConfig, *, ran
             return _quantised(_Quantiser(graph, model, feeds, config, Path(folder)), wanted, left, config)
     except OSError as error:  # a full disk
         mend = f"make room in {tempfile.gettempdir()}, or name another folder by the variable TMPDIR"
-        raise ConfigError("cannot write what the quantiser works on", reason=error.strerror or error, to_mend=mend) from error
+        raise ConfigError("cannot write what the quantiser works on", reason=error.strerror or error, hint=mend) from error
 
 
 def quantise_once(
@@ -121,7 +121,7 @@ def _quantised(quantiser: "_Quantiser", wanted: dict[str, Layer], left: dict[str
     layers = integer_layers(made)
     skipped = [name for name in wanted if name not in layers]
     if skipped:
-        raise ConfigError("the quantiser left layers in float that it was to change", layers=", ".join(skipped[:6]), to_mend="spare them")
+        raise ConfigError("the quantiser left layers in float that it was to change", layers=", ".join(skipped[:6]), hint="spare them")
     return Quantised(graph=bytes(made.SerializeToString()), layers=layers, left=left, sensitivity=noise)
 
 

@@ -71,9 +71,7 @@ def within_budget(layers: Sequence[tuple[int, Sequence[Choice]]], budget: int) -
     tables = [_table(macs, choices) for macs, choices in layers]
     least = [int(costs.min()) for costs, _, _ in tables]
     if sum(least) > budget:
-        raise ConfigError(
-            f"the layers take at least {sum(least):,} MACs, the budget leaves them {budget:,}", to_mend="a larger share of MACs"
-        )
+        raise ConfigError(f"the layers take at least {sum(least):,} MACs, the budget leaves them {budget:,}", hint="a larger share of MACs")
     costs, losses = np.zeros(1, np.int64), np.zeros(1)
     walked: list[NDArray[np.int64]] = []
     for number, (own_costs, own_losses, _) in enumerate(tables):

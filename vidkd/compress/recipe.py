@@ -134,7 +134,7 @@ class Recipe:
         named = [f"`{key}`" for key in ("weights", "names") if getattr(self, key)]
         if named:
             mend = f"leave out {' and '.join(named)}"
-            raise ConfigError(f"{' and '.join(named)} belong to a darknet cfg; the student is {student}", where=self.path, to_mend=mend)
+            raise ConfigError(f"{' and '.join(named)} belong to a darknet cfg; the student is {student}", where=self.path, hint=mend)
 
     def found(self, name: str) -> Path:
         """A file that it names. Raises ConfigError for one that is not there."""
@@ -186,7 +186,7 @@ def read_recipe(
     written = from_plain(_Written, read_yaml(path).content, str(path))
     whose = student or written.student
     if not whose:
-        raise ConfigError("no student to compress", where=str(path), to_mend="student: RUN in the file, or --student RUN")
+        raise ConfigError("no student to compress", where=str(path), hint="student: RUN in the file, or --student RUN")
     steps = parse_steps(written.steps, str(path))
     named = (written.name or path.stem) + ("" if seed is None else f"-seed{seed}")
     here = {"student": whose, "steps": steps, "name": name or named, "runs": runs or written.runs}
@@ -215,7 +215,7 @@ def parse_steps(written: Sequence[Any], where: str) -> tuple[Step, ...]:
                 raise ConfigError(
                     f"pruning in {settings.steps} steps is repaired in between, and no repair follows it",
                     where=f"{where}: steps[{place}], {_number(found[:place])}_{kind}",
-                    to_mend="a step `repair` behind it (of a detector also `distil`), or steps: 1",
+                    hint="a step `repair` behind it (of a detector also `distil`), or steps: 1",
                 )
             for part in range(1, settings.steps + 1):
                 ordered += [(kind, settings, part), (*found[place + 1], 1)]
@@ -253,7 +253,7 @@ def _parsed(entry: Any, where: str, number: int) -> tuple[str, StepSettings]:
 
 def _check_order(kinds: Sequence[str], where: str) -> None:
     if "quantise" in kinds and any(kind not in ("quantise", "export") for kind in kinds[kinds.index("quantise") :]):
-        raise ConfigError("after `quantise` a network can only be exported", where=where, to_mend="put the other steps before it")
+        raise ConfigError("after `quantise` a network can only be exported", where=where, hint="put the other steps before it")
     if kinds.count("quantise") > 1:
         raise ConfigError("a network is quantised once", where=where)
 
@@ -268,13 +268,13 @@ def check_formats(steps: Sequence[Step], known: Sequence[Format]) -> None:
         quantised |= step.kind == "quantise"
         if quantised and isinstance(step.settings, ExportConfig) and step.settings.tolerance != TOLERANCE:
             mend = "leave out tolerance: how far such a file is from its network is told"
-            raise ConfigError(f"{step.name}: files in integers are held to no tolerance", to_mend=mend)
+            raise ConfigError(f"{step.name}: files in integers are held to no tolerance", hint=mend)
         for form in step.settings.formats if isinstance(step.settings, ExportConfig) else ():
             if form not in known:
                 raise ConfigError(f"{step.name}: this kind of network has no files of format {form}", known=", ".join(known))
             if quantised and form not in WITH_INTEGERS:
                 mend = "export it before `quantise`"
-                raise ConfigError(f"{step.name}: files of format {form} hold no integers", to_mend=mend, known=", ".join(WITH_INTEGERS))
+                raise ConfigError(f"{step.name}: files of format {form} hold no integers", hint=mend, known=", ".join(WITH_INTEGERS))
 
 
 def say_fewer_threads(own: Mapping[str, Any], config: LoopConfig) -> None:

@@ -52,7 +52,7 @@ def pairs_of(net: Darknet, whole: Darknet) -> list[Pair]:
     outer = [(f"layers.{number}", block) for number, block in blocks if not _inner(net, number, block)]
     originals = list(convolution_blocks(whole))
     if len(outer) != len(originals):
-        raise ConfigError(f"{len(outer)} convolutions cannot be those of a network with {len(originals)}", to_mend=_MEND)
+        raise ConfigError(f"{len(outer)} convolutions cannot be those of a network with {len(originals)}", hint=_MEND)
     return [Pair(name, block, original, _kept(name, block, original)) for (name, block), original in zip(outer, originals, strict=True)]
 
 
@@ -68,7 +68,7 @@ def _inner(net: Darknet, number: int, block: ConvolutionBlock) -> bool:
 def _kept(name: str, block: ConvolutionBlock, whole: ConvolutionBlock) -> Tensor:
     if block.norm is None or whole.norm is None:
         if block.conv.out_channels != whole.conv.out_channels:
-            raise ConfigError(f"filters of {name} without normalisation cannot be told apart", to_mend=_MEND)
+            raise ConfigError(f"filters of {name} without normalisation cannot be told apart", hint=_MEND)
         return torch.arange(block.conv.out_channels)
     mine, theirs = (_numbers(norm) for norm in (block.norm, whole.norm))
     kept: list[int] = []
@@ -77,11 +77,11 @@ def _kept(name: str, block: ConvolutionBlock, whole: ConvolutionBlock) -> Tensor
         if alike.any() and alike.sum() != among.sum() and not _twins(whole, alike):
             alike, among = (theirs == row).all(1), (mine == row).all(1)  # by their means too, which an earlier fit has moved
             if alike.sum() != among.sum() and not _twins(whole, alike):
-                raise ConfigError(f"filters of {name} are normalised alike, and which of them are left cannot be told", to_mend=_MEND)
+                raise ConfigError(f"filters of {name} are normalised alike, and which of them are left cannot be told", hint=_MEND)
         same = alike.nonzero().flatten()
         same = same[same > (kept[-1] if kept else -1)]
         if not len(same):
-            raise ConfigError(f"a filter of {name} is none of the whole network's", to_mend=_MEND)
+            raise ConfigError(f"a filter of {name} is none of the whole network's", hint=_MEND)
         kept.append(int(same[0]))
     return torch.tensor(kept)
 
@@ -107,7 +107,7 @@ def check_told_apart(whole: Darknet) -> None:
         rows = _numbers(layer.norm)
         if any(not _twins(layer, _alike(rows, row)) for row in rows):
             raise ConfigError(
-                f"filters of layers.{number} are normalised alike, so a second `refit` could not find them", to_mend="one `refit`"
+                f"filters of layers.{number} are normalised alike, so a second `refit` could not find them", hint="one `refit`"
             )
 
 

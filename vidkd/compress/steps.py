@@ -135,7 +135,7 @@ def _claim(folder: Path, chain: str, depends_on: Mapping[str, Any]) -> None:
         raise ConfigError(
             f"{folder} holds a step of another recipe, student, teacher, data set or settings",
             **differing or {"differs": "the student, the data set, or a step before this one"},
-            to_mend="another --name, or move that folder and those after it away",
+            hint="another --name, or move that folder and those after it away",
         )
     with written_or_told(f"the step in {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
@@ -164,7 +164,7 @@ def _made(content: Mapping[str, Any], folder: Path, subject: Subject) -> Made:
     """What a finished step left. Raises DataError if that is gone, or outcome.json does not say it."""
     missing = [key for key in ("model", "file", "notes", "metrics", "parameters", "macs", "bytes") if key not in content]
     if missing:
-        raise DataError(f"not the outcome of a step: {folder / OUTCOME}", missing=", ".join(missing), to_mend=_AGAIN)
+        raise DataError(f"not the outcome of a step: {folder / OUTCOME}", missing=", ".join(missing), hint=_AGAIN)
     model = subject.original if content["model"] is None else folder.parent / content["model"]
     file = None if content["file"] is None else folder.parent / content["file"]
     further = tuple(folder / name for name in content.get("further", {}))
@@ -173,7 +173,7 @@ def _made(content: Mapping[str, Any], folder: Path, subject: Subject) -> Made:
     weights = [path.with_suffix(".bin") for path in judged if path.suffix == ".xml"]
     for path in (model, *judged, *weights, *files):
         if not path.exists():
-            raise DataError(f"{folder.name} was finished, and what it made is gone: {path}", to_mend=_AGAIN)
+            raise DataError(f"{folder.name} was finished, and what it made is gone: {path}", hint=_AGAIN)
     return Made(model=model, file=file, further=further, notes=content["notes"], files=files)
 
 

@@ -90,14 +90,14 @@ class DataConfig:
                 raise DataError(f"data.{key} must be at least 1, not {getattr(self, key)}")
         if not 0 <= self.validation_fraction < 1:
             mend = "data.validation_fraction: 0.2   (a share of the training groups; 0 holds none out)"
-            raise DataError(f"data.validation_fraction must lie in [0, 1), not {self.validation_fraction:g}", to_mend=mend)
+            raise DataError(f"data.validation_fraction must lie in [0, 1), not {self.validation_fraction:g}", hint=mend)
         if not 0 < self.label_fraction <= 1:
             mend = "data.label_fraction: 0.25   (a share of the training groups; 1 keeps all labels)"
-            raise DataError(f"data.label_fraction must lie in (0, 1], not {self.label_fraction:g}", to_mend=mend)
+            raise DataError(f"data.label_fraction must lie in (0, 1], not {self.label_fraction:g}", hint=mend)
         if not 0 < self.unlabelled_ratio < math.inf:
             raise DataError(f"data.unlabelled_ratio must be above 0, not {self.unlabelled_ratio:g}")
         if self.unlabelled_manifest is not None and self.unlabelled == "none":
-            raise DataError("data.unlabelled_manifest is given, but data.unlabelled is none", to_mend="data.unlabelled: use")
+            raise DataError("data.unlabelled_manifest is given, but data.unlabelled is none", hint="data.unlabelled: use")
 
     @property
     def footage(self) -> FootageConfig:

@@ -29,7 +29,7 @@ class FlowConfig:
 
     def __post_init__(self) -> None:
         if self.source == "stored" and not self.folder:
-            raise DataError("data.flow.source is 'stored' but data.flow.folder is not set", to_mend="vidkd extract_flow --help")
+            raise DataError("data.flow.source is 'stored' but data.flow.folder is not set", hint="vidkd extract_flow --help")
 
 
 @functools.lru_cache(maxsize=4)
@@ -66,7 +66,7 @@ def check_pairs(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> None:
     if min(first.shape[1:3]) < 16:
         raise DataError(
             f"frames of {first.shape[2]}x{first.shape[1]} are too small for optical flow",
-            to_mend="larger frames: data.decode_short_side, or --short-side of extract_flow, of at least 16",
+            hint="larger frames: data.decode_short_side, or --short-side of extract_flow, of at least 16",
         )
 
 

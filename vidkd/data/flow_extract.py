@@ -153,7 +153,7 @@ def claim_folder(out: Path, settings: dict[str, Any]) -> None:
         f"the folder holds flow made otherwise: {out}",
         recorded_in=path,
         differing="; ".join(f"{name}: {found.get(name)!r} there, {settings.get(name)!r} asked" for name in names),
-        to_mend="choose another folder with --out",
+        hint="choose another folder with --out",
     )
 
 
@@ -171,7 +171,7 @@ def extract_clip(
     if source.is_dir():
         raise DataError(
             f"{source} is a folder of images; flow is stored for video files alone",
-            to_mend="compute its flow on the fly (data.flow.source: dis), or write the images as a video",
+            hint="compute its flow on the fly (data.flow.source: dis), or write the images as a video",
         )
     if not source.is_file():
         raise DataError(f"no such video: {source}")

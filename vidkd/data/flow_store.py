@@ -116,13 +116,13 @@ def read_side_file(folder: Path, clip_path: str) -> StoredFlow:
     video_file, side_file = stored_flow_files(folder, clip_path)
     if not side_file.is_file() or not video_file.is_file():
         missing = side_file if not side_file.is_file() else video_file
-        raise DataError(f"no stored flow of {clip_path}", missing=missing, to_mend=_TO_MEND)
+        raise DataError(f"no stored flow of {clip_path}", missing=missing, hint=_TO_MEND)
     content = read_json(side_file)
     if not isinstance(content, dict) or content.pop("schema_version", None) != SCHEMA_VERSION:
-        raise DataError(f"not a record of stored flow: {side_file}", expected=f"schema_version {SCHEMA_VERSION}", to_mend=_TO_MEND)
+        raise DataError(f"not a record of stored flow: {side_file}", expected=f"schema_version {SCHEMA_VERSION}", hint=_TO_MEND)
     names = {field.name for field in dataclasses.fields(StoredFlow)}
     if set(content) != names:
-        raise DataError(f"not a record of stored flow: {side_file}", keys=", ".join(sorted(set(content) ^ names)), to_mend=_TO_MEND)
+        raise DataError(f"not a record of stored flow: {side_file}", keys=", ".join(sorted(set(content) ^ names)), hint=_TO_MEND)
     return StoredFlow(**content)
 
 
@@ -138,7 +138,7 @@ def read_stored_flow(folder: Path, clip_path: str, window: Window, *, frame_coun
         raise DataError(
             f"the stored flow is not of this video: {clip_path}",
             frames=f"{frame_count}, the flow was computed from {stored.frame_count} ({side_file})",
-            to_mend="extract the flow again",
+            hint="extract the flow again",
         )
     _check_pairs_stored(window, stored, video_file)
     flow = np.zeros((len(window.frames), stored.height, stored.width, 2), np.float32)
@@ -156,7 +156,7 @@ def _check_whole(stored: StoredFlow, frames: int, size: tuple[int, int], file: P
             f"frames are missing from the stored flow: {file}",
             found=f"{frames} frames of {size[1]}x{size[0]}",
             recorded=f"{stored.frame_count} of {stored.width}x{stored.height}",
-            to_mend="extract the flow again",
+            hint="extract the flow again",
         )
 
 
@@ -173,10 +173,10 @@ def _check_pairs_stored(window: Window, stored: StoredFlow, file: Path) -> None:
         raise DataError(
             f"the stored flow has another step: {file}",
             flow_step=f"{stored.flow_step} stored, {int(apart.max())} wanted",
-            to_mend=f"data.window.flow_step={stored.flow_step}, or extract_flow --flow-step {int(apart.max())} into another folder",
+            hint=f"data.window.flow_step={stored.flow_step}, or extract_flow --flow-step {int(apart.max())} into another folder",
         )
     raise DataError(
         f"stored flow points beyond the clip's end: {file}",
         frames=", ".join(str(frame) for frame in window.frames[~right][:4]),
-        to_mend="window.short_clip=error, a shorter window, or data.flow.source=dis",
+        hint="window.short_clip=error, a shorter window, or data.flow.source=dis",
     )

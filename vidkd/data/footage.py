@@ -127,9 +127,7 @@ def footage_of(video: VideoReader, window: Window, config: FootageConfig, *, wan
 def stored_flow(video: VideoReader, window: Window, config: FootageConfig, clip_path: str) -> NDArray[np.float32]:
     """Flow of a window from where it is stored. Raises DataError for a video that is no clip of a data set, and as `read_stored_flow`."""
     if not clip_path:
-        raise DataError(
-            "stored flow is known for the clips of a data set only", video=video.path, to_mend="data.flow.source=dis computes it"
-        )
+        raise DataError("stored flow is known for the clips of a data set only", video=video.path, hint="data.flow.source=dis computes it")
     return read_stored_flow(Path(str(config.flow.folder)), clip_path, window, frame_count=len(video))
 
 

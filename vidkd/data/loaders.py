@@ -43,7 +43,7 @@ class StepSampler(Sampler[list[Item]]):
         if count < 1:
             raise DataError("there is no clip to train on")
         if batch_size < world_size:
-            raise DataError(f"data.batch_size {batch_size} is smaller than the number of processes, {world_size}", to_mend="a larger batch")
+            raise DataError(f"data.batch_size {batch_size} is smaller than the number of processes, {world_size}", hint="a larger batch")
         self.count, self.batch_size, self.seed = count, batch_size, seed
         self.first_step, self.last_step, self.rank, self.world_size = first_step, last_step, rank, world_size
         self.stream = stream
@@ -99,7 +99,7 @@ class MixedSampler(Sampler[list[Item]]):
         if any(part % processes for part in parts):
             raise DataError(
                 f"{parts[0]} labelled and {parts[1]} unlabelled clips a batch cannot be shared evenly by {processes} processes",
-                to_mend="another data.batch_size or data.unlabelled_ratio",
+                hint="another data.batch_size or data.unlabelled_ratio",
             )
         self.labelled, self.unlabelled = labelled, unlabelled
 
@@ -128,7 +128,7 @@ def batch_parts(batch_size: int, unlabelled_ratio: float) -> tuple[int, int]:
     if not 0 < unlabelled < batch_size:
         raise DataError(
             f"a batch of {batch_size} cannot hold {unlabelled_ratio:g} unlabelled clips for each labelled one",
-            to_mend="a larger data.batch_size, or data.unlabelled_ratio nearer to 1",
+            hint="a larger data.batch_size, or data.unlabelled_ratio nearer to 1",
         )
     return batch_size - unlabelled, unlabelled
 

@@ -98,15 +98,15 @@ class Manifest:
         """
         path = Path(path)
         lines = manifest_lines(
-            path, to_mend=_PREPARE_AGAIN, made_by=f"vidkd prepare_data LAYOUT --root DIR --out {path}   (of a data set as it unpacks)"
+            path, hint=_PREPARE_AGAIN, made_by=f"vidkd prepare_data LAYOUT --root DIR --out {path}   (of a data set as it unpacks)"
         )
         where_header = f"{path}:1"
-        header = manifest_row(lines[0], where_header, to_mend=_PREPARE_AGAIN)
+        header = manifest_row(lines[0], where_header, hint=_PREPARE_AGAIN)
         _check_header(header, where_header)
         clips = tuple(_clip(line, f"{path}:{number}") for number, line in enumerate(lines[1:], start=2))
         manifest = cls(
             name=header["name"],
-            root=data_root(path, header.get("root"), root, to_mend=_NAME_ROOT),
+            root=data_root(path, header.get("root"), root, hint=_NAME_ROOT),
             classes=tuple(header["classes"]),
             splits=tuple(header["splits"]),
             clips=clips,
@@ -158,7 +158,7 @@ def _dump(row: Mapping[str, Any]) -> str:
         text = json.dumps(row, ensure_ascii=False, allow_nan=False)
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise DataError(f"a name is not valid UTF-8: {error.object!a}", to_mend="rename the file") from error
+        raise DataError(f"a name is not valid UTF-8: {error.object!a}", hint="rename the file") from error
     return text + "\n"
 
 
@@ -211,13 +211,13 @@ _ROW_TYPES: KeyTypes = {
 
 
 def _check_header(header: dict[str, Any], where: str) -> None:
-    given = header_fields(header, where, kind=KIND, version=SCHEMA_VERSION, what="manifest", to_mend=_PREPARE_AGAIN)
-    check_keys(given, {**_HEADER_TYPES, **_HEADER_OPTIONAL}, set(_HEADER_TYPES), where, to_mend=_PREPARE_AGAIN)
+    given = header_fields(header, where, kind=KIND, version=SCHEMA_VERSION, what="manifest", hint=_PREPARE_AGAIN)
+    check_keys(given, {**_HEADER_TYPES, **_HEADER_OPTIONAL}, set(_HEADER_TYPES), where, hint=_PREPARE_AGAIN)
 
 
 def _clip(line: str, where: str) -> Clip:
-    row = manifest_row(line, where, to_mend=_PREPARE_AGAIN)
-    check_keys(row, _ROW_TYPES, set(_ROW_TYPES) - set(_OPTIONAL), where, to_mend=_PREPARE_AGAIN)
+    row = manifest_row(line, where, hint=_PREPARE_AGAIN)
+    check_keys(row, _ROW_TYPES, set(_ROW_TYPES) - set(_OPTIONAL), where, hint=_PREPARE_AGAIN)
     if "boxes" in row:
         row = {**row, "boxes": tuple(tuple(box) for box in row["boxes"])}
     if "tags" in row:
@@ -229,7 +229,7 @@ def _check_names(manifest: Manifest, where: str) -> None:
     for kind, names in (("class", manifest.classes), ("split", manifest.splits), *manifest.targets.items()):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise DataError(f"{where}: {kind} '{twice[0]}' is named twice", to_mend=f"give each {kind} one name")
+            raise DataError(f"{where}: {kind} '{twice[0]}' is named twice", hint=f"give each {kind} one name")
 
 
 def _check_clips(manifest: Manifest, where: Callable[[int], str]) -> None:
@@ -240,18 +240,18 @@ def _check_clips(manifest: Manifest, where: Callable[[int], str]) -> None:
         first = seen.setdefault((clip.path, clip.start_s, clip.end_s, clip.name), number)
         if first != number:
             raise DataError(
-                f"{where(number)}: the same interval of the same file as {where(first)}", clip=clip.path, to_mend="keep one of the two rows"
+                f"{where(number)}: the same interval of the same file as {where(first)}", clip=clip.path, hint="keep one of the two rows"
             )
         if clip.name is not None and (first := names.setdefault(clip.name, number)) != number:
-            raise DataError(f"{where(number)}: the name '{clip.name}' is that of {where(first)}", to_mend="give each row a name of its own")
+            raise DataError(f"{where(number)}: the name '{clip.name}' is that of {where(first)}", hint="give each row a name of its own")
 
 
 def check_clip(
     clip: Clip, classes: Sequence[str], splits: Sequence[str], where: str, targets: Mapping[str, Sequence[str]] = _NO_TARGETS
 ) -> None:
     """Raise DataError, beginning with `where`, if the clip's values do not fit together or into these classes, splits and targets."""
-    for what, to_mend in (*_problems(clip, classes, splits), *_target_problems(clip, targets)):
-        raise DataError(f"{where}: {what}", clip=clip.path, to_mend=to_mend)
+    for what, hint in (*_problems(clip, classes, splits), *_target_problems(clip, targets)):
+        raise DataError(f"{where}: {what}", clip=clip.path, hint=hint)
 
 
 def _target_problems(clip: Clip, targets: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:

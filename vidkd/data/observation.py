@@ -43,15 +43,15 @@ class ObserveConfig:
 
     def __post_init__(self) -> None:
         if not self.fractions:
-            raise DataError("data.observe.fractions names no observed fraction", to_mend="data.observe.fractions: [0.2, 0.5, 1.0]")
+            raise DataError("data.observe.fractions names no observed fraction", hint="data.observe.fractions: [0.2, 0.5, 1.0]")
         named = ", ".join(f"{fraction:g}" for fraction in self.fractions)
         for fraction in self.fractions:
             if not 0 < fraction <= 1:
-                mend = {"found": named, "to_mend": "data.observe.fractions: [0.2, 0.5, 1.0]"}
+                mend = {"found": named, "hint": "data.observe.fractions: [0.2, 0.5, 1.0]"}
                 raise DataError(f"each of data.observe.fractions must lie in (0, 1], not {fraction:g}", **mend)
         if list(self.fractions) != sorted(set(self.fractions)):
             raise DataError(
-                "data.observe.fractions must rise, each named once", found=named, to_mend="data.observe.fractions: [0.2, 0.5, 1.0]"
+                "data.observe.fractions must rise, each named once", found=named, hint="data.observe.fractions: [0.2, 0.5, 1.0]"
             )
         if not 0 <= self.gap_s < math.inf:
             raise DataError(f"data.observe.gap_s must be 0 or more seconds, not {self.gap_s:g}")

@@ -17,7 +17,7 @@ def _estimator() -> Any:
         raise MissingExtraError(
             "TV-L1 flow is not in the OpenCV that is installed",
             installed=f"cv2 {cv2.__version__} without contrib modules",
-            to_mend="uninstall every opencv-* package, then: pip install opencv-contrib-python-headless",
+            hint="uninstall every opencv-* package, then: pip install opencv-contrib-python-headless",
         )
     return cv2.optflow.DualTVL1OpticalFlow_create()  # type: ignore[attr-defined, unused-ignore]
 

@@ -116,7 +116,7 @@ def check_long_enough(available: int, config: WindowConfig, name: str, *, needed
             f"{name} is shorter than the window",
             frames=available,
             needed=f"{needed} (window.frames={config.frames}, window.stride={config.stride})",
-            to_mend="a smaller window.stride or window.frames, or window.short_clip=hold",
+            hint="a smaller window.stride or window.frames, or window.short_clip=hold",
         )
 
 

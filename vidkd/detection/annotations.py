@@ -112,14 +112,14 @@ class BoxManifest:
         Raises DataError naming file and line for anything that is not as `write` leaves it, and for a root that is not a folder.
         """
         path = Path(path)
-        lines = enumerate(manifest_lines(path, to_mend=_ANEW), start=1)
-        rows = [manifest_row(line, f"{path}:{number}", to_mend=_ANEW) for number, line in lines]
-        header = header_fields(rows[0], f"{path}:1", kind=KIND, version=SCHEMA_VERSION, what="manifest of boxes", to_mend=_ANEW)
-        check_keys(header, _HEADER_TYPES, ("name", "classes", "frames"), f"{path}:1", to_mend=_ANEW)
+        lines = enumerate(manifest_lines(path, hint=_ANEW), start=1)
+        rows = [manifest_row(line, f"{path}:{number}", hint=_ANEW) for number, line in lines]
+        header = header_fields(rows[0], f"{path}:1", kind=KIND, version=SCHEMA_VERSION, what="manifest of boxes", hint=_ANEW)
+        check_keys(header, _HEADER_TYPES, ("name", "classes", "frames"), f"{path}:1", hint=_ANEW)
         if header["frames"] != len(rows) - 1:
-            raise DataError(f"not a whole manifest: {path}", frames=f"{header['frames']} announced, {len(rows) - 1} there", to_mend=_ANEW)
+            raise DataError(f"not a whole manifest: {path}", frames=f"{header['frames']} announced, {len(rows) - 1} there", hint=_ANEW)
         frames = tuple(_frame(row, f"{path}:{number}") for number, row in enumerate(rows[1:], start=2))
-        data = data_root(path, header.get("root"), root, to_mend="name the folder that the frames' paths start from")
+        data = data_root(path, header.get("root"), root, hint="name the folder that the frames' paths start from")
         manifest = cls(name=header["name"], root=data, classes=tuple(header["classes"]), frames=frames)
         _check(manifest, f"{path}:1", lambda number: f"{path}:{number + 2}")
         return manifest
@@ -200,30 +200,28 @@ _ROW_TYPES: KeyTypes = {
 
 
 def _frame(row: dict[str, Any], where: str) -> LabelledFrame:
-    check_keys(row, _ROW_TYPES, ("path", "width", "height", "boxes", "labels", "group"), where, to_mend=_ANEW)
+    check_keys(row, _ROW_TYPES, ("path", "width", "height", "boxes", "labels", "group"), where, hint=_ANEW)
     try:
         return LabelledFrame(**{"ignore": np.zeros(len(row["labels"]), bool), **row})
     except ValueError as error:
-        raise DataError(f"{where}: {error}", frame=row["path"], to_mend=_ANEW) from None
+        raise DataError(f"{where}: {error}", frame=row["path"], hint=_ANEW) from None
 
 
 def _check(manifest: BoxManifest, where: str, where_frame: Callable[[int], str]) -> None:
     twice = sorted({name for name in manifest.classes if manifest.classes.count(name) > 1})
     if twice:
-        raise DataError(f"{where}: class '{twice[0]}' is named twice", to_mend="give each class one name")
+        raise DataError(f"{where}: class '{twice[0]}' is named twice", hint="give each class one name")
     seen: dict[FrameKey, int] = {}
     for number, frame in enumerate(manifest.frames):
         check_frame(frame, manifest.classes, where_frame(number))
         if (first := seen.setdefault(frame.key, number)) != number:
-            raise DataError(
-                f"{where_frame(number)}: the same frame as {where_frame(first)}", frame=frame.path, to_mend="keep one of the two"
-            )
+            raise DataError(f"{where_frame(number)}: the same frame as {where_frame(first)}", frame=frame.path, hint="keep one of the two")
 
 
 def check_frame(frame: LabelledFrame, classes: Sequence[str], where: str) -> None:
     """Raise DataError, beginning with `where`, if the frame's values do not fit together or into these classes."""
-    for what, to_mend in _problems(frame, classes):
-        raise DataError(f"{where}: {what}", frame=frame.path, to_mend=to_mend)
+    for what, hint in _problems(frame, classes):
+        raise DataError(f"{where}: {what}", frame=frame.path, hint=hint)
 
 
 def _problems(frame: LabelledFrame, classes: Sequence[str]) -> Iterator[tuple[str, str]]:

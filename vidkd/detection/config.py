@@ -65,7 +65,7 @@ class BoxDataConfig:
         if self.annotations and self.layout not in WITH_ANNOTATIONS:
             raise ConfigError(
                 f"data.annotations names files of boxes, which layout '{self.layout}' has in places of its own",
-                to_mend=f"leave it out, or data.layout: one of {', '.join(WITH_ANNOTATIONS)}",
+                hint=f"leave it out, or data.layout: one of {', '.join(WITH_ANNOTATIONS)}",
             )
         for key, least in (("every", 1), ("batch_size", 1), ("workers", 0), ("cache_mb", 0), ("max_bad_files", 0)):
             if getattr(self, key) < least:

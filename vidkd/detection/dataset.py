@@ -119,7 +119,7 @@ class BoxDataset(Dataset[Sample]):
             raise DataError(
                 f"a frame of {found} pixels, annotated as {said}",
                 frame=frame.path,
-                to_mend="annotate the upright image",
+                hint="annotate the upright image",
             )
         return pixels
 

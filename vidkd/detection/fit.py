@@ -48,7 +48,7 @@ def _check_judging(frames: RunFrames) -> None:
     """Raise before training what would else be found at the first validation."""
     if frames.val.frames:
         if not any((~frame.ignore).any() for frame in frames.val.frames):
-            raise DataError(f"the `val` frames of '{frames.manifest.name}' have no box to find", to_mend="another data.validation_fraction")
+            raise DataError(f"the `val` frames of '{frames.manifest.name}' have no box to find", hint="another data.validation_fraction")
         require("faster_coco_eval", "detect")
 
 
@@ -115,7 +115,7 @@ def build_student(config: DetectorRunConfig, classes: tuple[str, ...]) -> Darkne
     Raises ConfigError for a cfg that is not named or cannot be read, CheckpointError for an `init` that does not fit it.
     """
     if not config.model.cfg:
-        raise ConfigError("model.cfg is not set", to_mend="--model.cfg configs/darknet/tiny_student.cfg   (any darknet cfg)")
+        raise ConfigError("model.cfg is not set", hint="--model.cfg configs/darknet/tiny_student.cfg   (any darknet cfg)")
     torch.manual_seed(config.train.seed)
     size = config.data.transform.width, config.data.transform.height
     student = Darknet.from_cfg(config.model.cfg, classes=len(classes), input_size=size)
@@ -135,13 +135,13 @@ def _initialise(student: Darknet, init: Path, classes: tuple[str, ...]) -> None:
             f"init {init} is another network than model.cfg",
             init=f"{len(given)} tensors, {saved.net.classes} classes",
             model=f"{len(own)} tensors, {student.classes} classes ({student.config.where(0)})",
-            to_mend="name the cfg that it was trained with, or no init",
+            hint="name the cfg that it was trained with, or no init",
         )
     if saved.classes != classes:
         raise CheckpointError(
             f"init {init} was trained on other classes",
             init=", ".join(saved.classes[:6]),
             data_set=", ".join(classes[:6]),
-            to_mend="data.classes in the order of init, or no init",
+            hint="data.classes in the order of init, or no init",
         )
     student.load_state_dict(given)

@@ -35,7 +35,7 @@ class RunFrames:
         if not chosen.frames:
             raise DataError(
                 f"data set '{self.manifest.name}' has no frame in subset '{name}'",
-                to_mend="data.validation_fraction > 0 makes a `val` subset" if name == "val" else "another --split",
+                hint="data.validation_fraction > 0 makes a `val` subset" if name == "val" else "another --split",
             )
         return chosen
 
@@ -97,7 +97,7 @@ def check_set_of_frames(config: BoxDataConfig) -> None:
     if not config.root or not config.layout:
         missing = "data.root" if not config.root else "data.layout"
         raise ConfigError(
-            f"{missing} is not set", to_mend="--data.root DIR --data.layout NAME   (or --data.manifest FILE)", known=", ".join(BOX_LAYOUTS)
+            f"{missing} is not set", hint="--data.root DIR --data.layout NAME   (or --data.manifest FILE)", known=", ".join(BOX_LAYOUTS)
         )
     if not Path(config.root).is_dir():
         raise DataError(f"data set not found: {config.root}", looked_for="data.root", **NO_DATA)
@@ -125,7 +125,7 @@ def _nothing_held_out(name: str, train: list[LabelledFrame]) -> DataError:
     return DataError(
         f"data set '{name}': no video can be held out for validation",
         videos=f"{len(groups)}: {shortened(groups)}",
-        to_mend="every class needs two videos (folders, or names such as street_0001.jpg); or split by hand: a val subset in the data set",
+        hint="every class needs two videos (folders, or names such as street_0001.jpg); or split by hand: a val subset in the data set",
     )
 
 
@@ -134,12 +134,12 @@ def check_training(frames: RunFrames, config: BoxDataConfig) -> None:
     name, classes = frames.manifest.name, frames.manifest.classes
     if not frames.train.frames:
         why = {"patterns": ", ".join(config.paths)} if config.paths else {}
-        raise DataError(f"data set '{name}' has no frame to train on", **why, to_mend="other data.paths, data.incomplete or data.every")
+        raise DataError(f"data set '{name}' has no frame to train on", **why, hint="other data.paths, data.incomplete or data.every")
     learnt = {label for frame in frames.train.frames for label in frame.labels[~frame.ignore].tolist()}
     without = [name for label, name in enumerate(classes) if label not in learnt]
     if without:
         raise DataError(
             f"{len(without)} of {len(classes)} classes of '{name}' have no box to train on",
             classes=shortened(without),
-            to_mend="name those to learn in data.classes",
+            hint="name those to learn in data.classes",
         )

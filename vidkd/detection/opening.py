@@ -204,15 +204,15 @@ class ModelFiles:
         missing = [flag for flag, name in zip(flags, wanted, strict=True) if getattr(self, name) is None]
         if missing:
             kind = "detector of torchvision" if self._kind() == "torchvision" else "darknet model"
-            raise ConfigError(f"a {kind} needs {' and '.join(missing)} too: {self.model}", to_mend=f"{' F '.join(missing)} F")
+            raise ConfigError(f"a {kind} needs {' and '.join(missing)} too: {self.model}", hint=f"{' F '.join(missing)} F")
         for name in useless:
             if getattr(self, name) is not None:
                 flag = f"--{self.flags}{name}"
-                raise ConfigError(f"{flag} means nothing to {self.model}", to_mend=f"leave out {flag}")
+                raise ConfigError(f"{flag} means nothing to {self.model}", hint=f"leave out {flag}")
         if runtimes and self.runtime not in (None, *runtimes):
             flag = f"--{self.flags}runtime"
             raise ConfigError(
-                f"{flag} {self.runtime} means nothing to {self.model}", to_mend=f"{flag} {' or '.join(runtimes)}, or leave it out"
+                f"{flag} {self.runtime} means nothing to {self.model}", hint=f"{flag} {' or '.join(runtimes)}, or leave it out"
             )
         self._check_there()
 
@@ -227,7 +227,7 @@ class ModelFiles:
             flag = self._flag_line(name)
             found = {"found": "a folder"} if path.is_dir() else near_files(path, (path.suffix.lower() or suffix,))
             mend = " ".join(["give", *flag.values(), wanted.format(model=Path(self.model).name)])
-            raise CheckpointError(f"{what} not found: {given}", **flag, **found, to_mend=mend)
+            raise CheckpointError(f"{what} not found: {given}", **flag, **found, hint=mend)
 
     def _flag_line(self, name: str) -> dict[str, str]:
         """The flag that named a file, where it was one."""

@@ -261,5 +261,5 @@ def too_short(source: str, sight: Sight, tally: Tally) -> DataError:
         shown=f"{tally.frames} frames, up to {tally.last_s:.2f} s",
         seen=f"{tally.most_seen} frames at most, in {sight.seconds:g} s",
         needed=f"{sight.needed} (window.frames={window.frames}, window.stride={window.stride})",
-        to_mend=", or ".join(ways),
+        hint=", or ".join(ways),
     )

@@ -85,7 +85,7 @@ def written_or_told(what: str) -> Iterator[None]:
         yield
     except OSError as error:
         mend = ANOTHER_PLACE if error.errno in NO_PLACE else MORE_SPACE
-        raise CheckpointError(f"cannot write {what}", reason=error.strerror or str(error), to_mend=mend) from error
+        raise CheckpointError(f"cannot write {what}", reason=error.strerror or str(error), hint=mend) from error
 
 
 def resume_file(folder: Path, resume: str) -> Path | None:
@@ -103,7 +103,7 @@ def resume_file(folder: Path, resume: str) -> Path | None:
     if previous.exists():
         raise CheckpointError(
             f"{last} is missing, but {previous.name} is there",
-            to_mend="run again with --resume previous, to go on from the state before; or another --name",
+            hint="run again with --resume previous, to go on from the state before; or another --name",
         )
     return None
 
@@ -114,7 +114,7 @@ def read_resume(path: Path) -> dict[str, Any]:
         content = read_checkpoint(path)
     except CheckpointError as error:
         raise CheckpointError(
-            error.what, reason=error.lines.get("reason", ""), to_mend="run again with --resume previous, to go on from the state before"
+            error.what, reason=error.lines.get("reason", ""), hint="run again with --resume previous, to go on from the state before"
         ) from error
     if "optimizer" not in content:
         raise CheckpointError(f"{path} holds a student, not the state of a training run")
@@ -129,7 +129,7 @@ def check_same_data(content: Mapping[str, Any], data: str, run: Path, *, another
     if content.get("data", data) != data:
         raise ConfigError(
             f"the run {run} was trained on other data: the manifest does not say the same",
-            to_mend=f"{another}, or move the run away",
+            hint=f"{another}, or move the run away",
         )
 
 

@@ -90,7 +90,7 @@ class Clips:
         if not clips:
             raise DataError(
                 f"split '{split}' has no '{name}' clips",
-                to_mend="train with data.validation_fraction > 0, which keeps `val` clips back" if name == "val" else "another --split",
+                hint="train with data.validation_fraction > 0, which keeps `val` clips back" if name == "val" else "another --split",
             )
         return clips
 
@@ -133,7 +133,7 @@ def read_clips(config: DataConfig, *, given: str = "", layout: str = "") -> Clip
 def manifest_of(config: DataConfig, *, given: str = "", layout: str = "") -> Path:
     """The manifest's file. given, layout: see `read_clips`. Raises ConfigError where no data set is named, DataError if it is not there."""
     if not config.root and not config.manifest:
-        raise ConfigError("data.root is not set", to_mend="--data.root DIR   (the folder of the data set)", **NO_DATA)
+        raise ConfigError("data.root is not set", hint="--data.root DIR   (the folder of the data set)", **NO_DATA)
     path = Path(config.manifest) if config.manifest else Path(config.root) / "manifest.jsonl"
     if not path.exists():
         raise _no_manifest(path, config.root, given) if config.manifest else _not_found(path, Path(config.root), given, layout)
@@ -165,12 +165,12 @@ def unlabelled_clips(
         found += [dataclasses.replace(clip, path=str(paths[clip.path]), label=None, targets={}) for clip in clips]
     if shared:
         raise DataError(
-            f"{len(shared)} unlabelled clips lie in videos that are judged", first=shared[0], to_mend="leave these videos out of training"
+            f"{len(shared)} unlabelled clips lie in videos that are judged", first=shared[0], hint="leave these videos out of training"
         )
     if not found:
         raise DataError(
             "data.unlabelled is `use`, but there is no unlabelled clip",
-            to_mend="data.label_fraction below 1, rows without a label, or data.unlabelled_manifest",
+            hint="data.label_fraction below 1, rows without a label, or data.unlabelled_manifest",
         )
     return found
 
@@ -187,7 +187,7 @@ def _not_found(path: Path, root: Path, given: str, layout: str) -> DataError:
         looked_in=f"{root}   ({given or 'data.root'})",
         expected=f"{path.name}, which prepare_data writes there",
         found=f"{path if root.is_dir() else root} is missing",
-        to_mend=f"vidkd prepare_data {layout if known else 'LAYOUT'} --root {root}" + ("" if known else f"   ({_layouts()})"),
+        hint=f"vidkd prepare_data {layout if known else 'LAYOUT'} --root {root}" + ("" if known else f"   ({_layouts()})"),
         read_only="add --out FILE to it, and train with --data.manifest FILE",
         **NO_DATA,
     )
@@ -199,7 +199,7 @@ def _no_manifest(path: Path, root: str, given: str) -> DataError:
         f"manifest not found: {path}",
         given=given or "data.manifest",
         found=f"{path if path.parent.is_dir() else path.parent} is missing",
-        to_mend=f"vidkd prepare_data LAYOUT --root {root or 'DIR'} --out {path}   "
+        hint=f"vidkd prepare_data LAYOUT --root {root or 'DIR'} --out {path}   "
         + f"({'' if root else 'DIR: the folder of the data set; '}{_layouts()})",
         **NO_DATA,
     )

@@ -48,7 +48,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         if self.task == "supervised" and self.data.unlabelled == "use":
-            raise ConfigError("task supervised learns nothing from clips without a label", to_mend="data.unlabelled: none")
+            raise ConfigError("task supervised learns nothing from clips without a label", hint="data.unlabelled: none")
 
     @classmethod
     def tasks(cls) -> Mapping[str, type]:

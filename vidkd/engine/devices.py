@@ -116,7 +116,7 @@ def _not_there(name: str, error: Exception, *, devices: int, flag: str) -> Confi
     if name == "cuda" and not torch.backends.cuda.is_built():  # type: ignore[no-untyped-call]
         mend = f"install a torch that is built with CUDA, or {mend}"
     reason = why_no_device(name, devices) or first_line(error)
-    return ConfigError(f"cannot use device '{name}'{several}", reason=reason, to_mend=mend)
+    return ConfigError(f"cannot use device '{name}'{several}", reason=reason, hint=mend)
 
 
 def why_no_device(name: str, devices: int = 1) -> str | None:

@@ -103,12 +103,12 @@ def check_validation(train: TrainConfig, *, validates: bool, samples: str) -> No
     if train.patience and not train.eval_every:
         raise ConfigError(
             f"train.patience={train.patience} never stops a run without validations",
-            to_mend="train.eval_every: 1   (epochs), or patience 0",
+            hint="train.eval_every: 1   (epochs), or patience 0",
         )
     if train.eval_every and not validates:
         raise ConfigError(
             f"train.eval_every={train.eval_every:g}, but there are no `val` {samples}",
-            to_mend="data.validation_fraction above 0, or eval_every 0",
+            hint="data.validation_fraction above 0, or eval_every 0",
         )
 
 

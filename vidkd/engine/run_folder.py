@@ -54,7 +54,7 @@ class RunFolder:
         written = self.path / "config.yaml"
         if written.exists() and self.has_checkpoint():
             if resume == "never":
-                raise ConfigError(f"there is a run in {self.path} already", to_mend="another --name, or --resume auto to go on with it")
+                raise ConfigError(f"there is a run in {self.path} already", hint="another --name, or --resume auto to go on with it")
             self._check_same(config, read_yaml(written).content)
 
     def claim(self, config: LoopConfig) -> None:
@@ -76,7 +76,7 @@ class RunFolder:
         fixed = [key for key in changed if not key.startswith(FREE)]
         if fixed:
             rows = {key: f"{changed[key][1]} there, {changed[key][0]} here" for key in fixed[:6]}
-            raise ConfigError(f"another run has the name {self.path.name}: its settings differ", **rows, to_mend="another --name")
+            raise ConfigError(f"another run has the name {self.path.name}: its settings differ", **rows, hint="another --name")
         for key in LENGTH:
             if key in changed:
                 log.warning("%s was %s when this run began and is %s now", key, changed[key][1], changed[key][0])
@@ -110,7 +110,7 @@ class RunFolder:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise ConfigError(f"another process is training in {self.path}", to_mend="wait for it, or use another --name") from None
+                raise ConfigError(f"another process is training in {self.path}", hint="wait for it, or use another --name") from None
             yield
 
     def add_metrics(self, row: Mapping[str, Any]) -> None:

@@ -185,7 +185,7 @@ def _collect_lines(node: Any, prefix: str, lines: dict[str, int], path: Path) ->
     for key, value in node.value:
         name, line = f"{prefix}{key.value}", key.start_mark.line + 1
         if name in lines:
-            raise ConfigError(f"'{name}' is set twice", where=f"{path}:{lines[name]} and {path}:{line}", to_mend="remove one")
+            raise ConfigError(f"'{name}' is set twice", where=f"{path}:{lines[name]} and {path}:{line}", hint="remove one")
         lines[name] = line
         _collect_lines(value, f"{name}.", lines, path)
 
@@ -287,7 +287,7 @@ def _refuse_other_methods(key: str, kind: type[Settings], task: str, *, where: s
     owners = sorted(name for name in kind.tasks() if key in known_keys(kind, name))
     if owners:
         whose = f"task{'s' if len(owners) > 1 else ''} {', '.join(owners)}"
-        raise ConfigError(f"{key} belongs to {whose}, not {task}", where=where, to_mend=f"remove it, or {mend.format(owners[0])}")
+        raise ConfigError(f"{key} belongs to {whose}, not {task}", where=where, hint=f"remove it, or {mend.format(owners[0])}")
 
 
 def _flat_items(content: Mapping[str, Any], prefix: str) -> list[tuple[str, Any]]:
@@ -333,8 +333,8 @@ def _wrong_value(error: Exception, places: _Places, content: Mapping[str, Any], 
     for cause in (error, error.__cause__, error.__context__):
         if isinstance(cause, VidkdError):
             lines = {"where": places.named_in(cause.what), **cause.lines}
-            if "to mend" in lines:
-                lines["to mend"] = _as_given(lines["to mend"], places)
+            if "fix" in lines:
+                lines["fix"] = _as_given(lines["fix"], places)
             return ConfigError(cause.what, **{label.replace(" ", "_"): text for label, text in lines.items()})
     reason = " ".join(str(error).split())
     named = re.search(r"(?:Parser key \"|argument --)([\w.]+)", reason)
@@ -347,9 +347,9 @@ def _wrong_value(error: Exception, places: _Places, content: Mapping[str, Any], 
     found = places.given(key) or given_value(content, key)
     mend = {}
     if expected.words.startswith("a list") and _takes(kind, task, key, f"[{found}]"):
-        mend = {"to_mend": as_setting(key, f"[{found}]", flag=places.flag(key))}
+        mend = {"hint": as_setting(key, f"[{found}]", flag=places.flag(key))}
     elif expected.default:  # an empty list shows nothing, and would turn off what was meant
-        mend = {"to_mend": f"{as_setting(key, expected.default, flag=places.flag(key))}   (the default)"}
+        mend = {"hint": f"{as_setting(key, expected.default, flag=places.flag(key))}   (the default)"}
     return ConfigError(f"'{key}' has a wrong value", where=places.of(key), found=found, expected=expected.words, **mend)
 
 

@@ -35,11 +35,11 @@ def check_trains(clips: Clips, config: RunConfig) -> None:
             where=place_of(config, "data.observe.protocol"),
             reason=f"{unseen} of {unseen} begin less than data.observe.gap_s ({config.data.observe.gap_s:g} s) after their file does: "
             "the gap leaves nothing to observe",
-            to_mend="--data.observe.protocol early, for trimmed clips; or a manifest of actions in uncut videos",
+            hint="--data.observe.protocol early, for trimmed clips; or a manifest of actions in uncut videos",
         )
     raise DataError(
         f"split '{split}' has no labelled training clips",
-        to_mend=f"rows with a label that are `train` in split '{split}', or another --data.split",
+        hint=f"rows with a label that are `train` in split '{split}', or another --data.split",
     )
 
 
@@ -144,7 +144,7 @@ def _teacher(path: str, classes: Sequence[str], clips: Clips | None, split: str)
             f"the teacher {path} was trained on other classes",
             teacher=f"{len(saved.classes)}: {', '.join(saved.classes[:5])}…",
             data_set=f"{len(classes)}: {', '.join(classes[:5])}…",
-            to_mend="train the teacher on the same manifest",
+            hint="train the teacher on the same manifest",
         )
     trained = [] if clips is None else clips.trained_classes
     unseen = [name for name in trained if saved.seen is not None and name not in saved.seen]
@@ -152,7 +152,7 @@ def _teacher(path: str, classes: Sequence[str], clips: Clips | None, split: str)
         raise CheckpointError(
             f"the teacher {path} never saw {len(unseen)} of the classes that the student learns",
             classes=", ".join(unseen[:6]) + ("…" if len(unseen) > 6 else ""),
-            to_mend="train the teacher on clips of every class, or leave these out of the student's",
+            hint="train the teacher on clips of every class, or leave these out of the student's",
         )
     return saved.model
 

@@ -75,7 +75,7 @@ def sight_of(data: DataConfig, view: View, *, window_s: float | None = None) -> 
         raise ConfigError(
             "this network was trained on flow that is stored for the clips of its data set; a running video has none",
             found="data.flow.source=stored",
-            to_mend="a network of RGB, or one trained with data.flow.source=dis",
+            hint="a network of RGB, or one trained with data.flow.source=dis",
         )
     if window_s is not None and not 0 < window_s < np.inf:
         raise ConfigError(f"the window must be above 0 seconds, not {window_s:g}")
@@ -84,7 +84,7 @@ def sight_of(data: DataConfig, view: View, *, window_s: float | None = None) -> 
     if anticipates and observe.observe_s is not None and window_s is not None:
         raise ConfigError(
             f"this network sees {observe.observe_s:g} s, as in its training; it cannot be given {window_s:g} s",
-            to_mend="leave --window-s out",
+            hint="leave --window-s out",
         )
     trained_s = observe.observe_s if anticipates else None
     seconds = trained_s or window_s or (LONGEST_S if anticipates else WINDOW_S)

@@ -80,7 +80,7 @@ def action_pairs(manifest: Manifest) -> list[tuple[int, int]]:
     Raises DataError if the targets are not there or a class is no such pair.
     """
     if not {"verb", "noun"} <= set(manifest.targets):
-        raise DataError(f"data set '{manifest.name}' has no verbs and nouns", to_mend="prepare it with layout epic100")
+        raise DataError(f"data set '{manifest.name}' has no verbs and nouns", hint="prepare it with layout epic100")
     verbs, nouns = manifest.targets["verb"], manifest.targets["noun"]
     known = {f"{verb} {noun}": (v, n) for v, verb in enumerate(verbs) for n, noun in enumerate(nouns)}
     strangers = [name for name in manifest.classes if name not in known]

@@ -18,7 +18,7 @@ def count_bad_samples(batch: dict[str, Any], known: list[str], *, most: int) -> 
     count_bad(batch, known, most=most)
     if "index" not in batch and batch.get("unobservable"):
         raise DataError(
-            "of no clip of a whole batch anything can be observed", to_mend="a larger data.batch_size, or larger data.observe.fractions"
+            "of no clip of a whole batch anything can be observed", hint="a larger data.batch_size, or larger data.observe.fractions"
         )
     if "index" not in batch:
         raise DataError("no clip of a whole batch could be read", first=known[:1])
@@ -38,7 +38,7 @@ def count_bad(batch: dict[str, Any], known: list[str], *, most: int) -> None:
             raise DataError(
                 f"training clips that cannot be read: {len(known)}",
                 first=message,
-                to_mend="vidkd check_videos DIR finds all of them, and with --normalise OUT writes clean copies of what can be read; "
+                hint="vidkd check_videos DIR finds all of them, and with --normalise OUT writes clean copies of what can be read; "
                 "data.max_bad_clips (detectors: max_bad_files) says how many to skip",
             )
 
@@ -58,5 +58,5 @@ def not_finite(
         losses=", ".join(f"{name} {value}" for name, value in losses.items()),
         samples=", ".join(names[:4]) + ("…" if len(names) > 4 else ""),
         batch=kept,
-        to_mend="a smaller optim.lr, or optim.clip_norm; the last checkpoint is from before this step",
+        hint="a smaller optim.lr, or optim.clip_norm; the last checkpoint is from before this step",
     )

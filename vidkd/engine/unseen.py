@@ -22,5 +22,5 @@ def check_unseen(what: str, learned: LearnedFrom | None, clips: Clips, judged: S
         raise CheckpointError(
             f"{what} learned from {seen} of the {len(judged)} clips that are to judge: it was trained on other groups",
             its_groups="   ".join(f"--{name} {value}" for name, value in learned.settings().items()),
-            to_mend=mend,
+            hint=mend,
         )

@@ -51,7 +51,7 @@ def apply_changes(net: nn.Module, plans: Iterable[Mapping[str, Any]]) -> None:
             raise CheckpointError("a plan of compression names no layers", found=textwrap.shorten(repr(plan), 80))
         kind = str(plan.get("kind"))
         if kind not in _KINDS:
-            raise CheckpointError("a plan of compression of unknown kind", found=kind, known=", ".join(_KINDS), to_mend="update vidkd")
+            raise CheckpointError("a plan of compression of unknown kind", found=kind, known=", ".join(_KINDS), hint="update vidkd")
         for name, entry in plan["layers"].items():
             try:
                 module = net.get_submodule(name)

@@ -40,7 +40,7 @@ class AttentionConfig:
         if self.pooling == "mean" and (self.residual or self.maps == "two"):
             raise ConfigError(
                 "attention.pooling 'mean' has no attention map, so residual and two maps mean nothing",
-                to_mend="set attention.pooling to soft or probabilistic, or leave residual=false and maps=one",
+                hint="set attention.pooling to soft or probabilistic, or leave residual=false and maps=one",
             )
 
     @property

@@ -74,7 +74,7 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
     if not path.exists():
         files = [file for file in sorted(named.glob("*")) if file.suffix in (".onnx", ".xml")] if named.is_dir() else []
         mend = f"name the exported file in that folder: {files[0]}" if files else "train it, or name another file"
-        raise CheckpointError(f"checkpoint not found: {path}", to_mend=mend)
+        raise CheckpointError(f"checkpoint not found: {path}", hint=mend)
     refuse_program(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -84,7 +84,7 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
         raise CheckpointError(
             f"cannot read checkpoint {path}",
             reason=f"it is truncated, or no checkpoint ({type(error).__name__})",
-            to_mend=beside if previous.exists() else "name the folder of a run, or its .pt file",
+            hint=beside if previous.exists() else "name the folder of a run, or its .pt file",
         ) from error
     if not isinstance(content, dict) or "student" not in content:
         raise CheckpointError(
@@ -116,7 +116,7 @@ def load_classifier(path: Path | str) -> SavedClassifier:
     content = read_checkpoint(path)
     saved = content["student"]
     if "cfg" in saved:
-        raise CheckpointError(f"{path} holds a detector, not a classifier of clips", to_mend="vidkd detect --model takes it")
+        raise CheckpointError(f"{path} holds a detector, not a classifier of clips", hint="vidkd detect --model takes it")
     try:
         if saved["view"] not in get_args(View):
             raise KeyError(f"view {saved['view']}")

@@ -127,6 +127,6 @@ def selector_from(payload: Mapping[str, Any]) -> KeyFrameLSTM:
         raise CheckpointError(
             "not a key-frame selector, or weights of another",
             reason=textwrap.shorten(f"{type(error).__name__}: {error}", 300),
-            to_mend="train it again, or name another file",
+            hint="train it again, or name another file",
         ) from error
     return selector.eval()

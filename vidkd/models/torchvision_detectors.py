@@ -87,7 +87,7 @@ class TorchvisionDetector:
             if value is not None and not 0 <= value <= 1:
                 raise ConfigError(f"{word} must lie in [0, 1], not {value}")
         if not Path(weights).is_file():
-            raise CheckpointError(f"weights not found: {weights}", model=name, to_mend=_where_from(name))
+            raise CheckpointError(f"weights not found: {weights}", model=name, hint=_where_from(name))
         state = read_weights(str(weights), name)
         labels = _network_labels(name, state, names)
         net = build_detector(name, len(labels), score_threshold=score_threshold, nms_iou=nms_iou)
@@ -155,8 +155,8 @@ def _fill(net: nn.Module, state: State, name: str, source: str, labels: int) -> 
     except CheckpointError as error:
         raise CheckpointError(
             f"weights do not fit torchvision's {name} with {labels} labels: {source}",
-            **{word: line for word, line in error.lines.items() if word != "to mend"},
-            to_mend=f"--names F, a class a line, if it was trained on other classes; or choose another of {', '.join(DETECTORS)}",
+            **{word: line for word, line in error.lines.items() if word != "fix"},
+            hint=f"--names F, a class a line, if it was trained on other classes; or choose another of {', '.join(DETECTORS)}",
         ) from None
     net.load_state_dict(state, strict=False)
     if DETECTORS[name].no_epsilon and not any(key.endswith(_COUNTED) for key in state):

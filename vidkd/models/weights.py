@@ -27,14 +27,14 @@ def read_weights(source: str, architecture: str) -> State:
         return _download(architecture)
     path = Path(source)
     if not path.is_file():
-        to_mend = "give the path of an existing file, or set weights to null to train from scratch"
-        raise CheckpointError(f"weights not found: {path}", backbone=architecture, to_mend=to_mend)
+        hint = "give the path of an existing file, or set weights to null to train from scratch"
+        raise CheckpointError(f"weights not found: {path}", backbone=architecture, hint=hint)
     if path.suffix not in SUFFIXES:
         raise CheckpointError(
             f"unknown kind of weights file: {path}",
             found=path.suffix or "no extension",
             known=", ".join(SUFFIXES),
-            to_mend="a file of parameters (a state dict) as torch or safetensors writes it; a checkpoint of vidkd is one too",
+            hint="a file of parameters (a state dict) as torch or safetensors writes it; a checkpoint of vidkd is one too",
         )
     return _parameters(_read(path), path)
 
@@ -71,7 +71,7 @@ def _read(path: Path) -> object:
 
 def _unreadable(path: Path, error: Exception) -> CheckpointError:
     mend = "the file must hold tensors only (a state dict)"
-    return CheckpointError(f"weights cannot be read: {path}", reason=first_line(error), to_mend=mend)
+    return CheckpointError(f"weights cannot be read: {path}", reason=first_line(error), hint=mend)
 
 
 def _parameters(content: object, path: Path) -> State:
@@ -92,14 +92,14 @@ def _download(architecture: str) -> State:
     try:
         entry = get_model_weights(architecture).DEFAULT
     except ValueError as error:
-        raise CheckpointError(f"torchvision has no weights for '{architecture}'", to_mend="give the path of a weights file") from error
+        raise CheckpointError(f"torchvision has no weights for '{architecture}'", hint="give the path of a weights file") from error
     try:
         state: State = entry.get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError) as error:
         raise CheckpointError(
             f"weights of '{architecture}' could not be downloaded",
             reason=error,
-            to_mend=f"fetch {entry.url} on a machine with a network and set weights to the path of that file",
+            hint=f"fetch {entry.url} on a machine with a network and set weights to the path of that file",
         ) from error
     return state
 
@@ -147,9 +147,7 @@ def refuse_misfits(own: State, given: State, source: str) -> None:
     found = {"missing": missing, "unexpected": unexpected, "other_shape": misshapen}
     lines = {label: f"{len(names)}: {_first(names)}" for label, names in found.items() if names}
     if lines:
-        raise CheckpointError(
-            f"weights do not fit: {source}", **lines, to_mend="choose the architecture and view that the file was made for"
-        )
+        raise CheckpointError(f"weights do not fit: {source}", **lines, hint="choose the architecture and view that the file was made for")
 
 
 def _first(names: Iterable[str], count: int = 4) -> str:

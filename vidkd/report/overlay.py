@@ -24,7 +24,7 @@ def write_overlay(source: Path, destination: Path, predictions: Iterable[WindowP
     nearest. Source size, frame rate and timestamps are kept. Raises VideoError if a file cannot be read or written, or both are one.
     """
     if destination.exists() and source.exists() and destination.samefile(source):
-        raise VideoError(f"the overlay would replace the video that it is drawn from: {source}", to_mend="name another file")
+        raise VideoError(f"the overlay would replace the video that it is drawn from: {source}", hint="name another file")
     windows = sorted(predictions, key=_middle_s)
     with open_video(source) as video:
         info = video.info

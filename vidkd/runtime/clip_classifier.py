@@ -121,7 +121,7 @@ class ExportedClassifier:
     def _try(self) -> None:
         found = self.raw(np.zeros((1, *self.metadata.clip_shape), self._port.dtype))
         if not all(np.isfinite(output).all() for output in found.values()):
-            raise CheckpointError(f"model gives values that are not numbers: {self._network.path}", to_mend="export it again, in float32")
+            raise CheckpointError(f"model gives values that are not numbers: {self._network.path}", hint="export it again, in float32")
 
 
 def softmax(logits_BK: Array) -> NDArray[np.float64]:

@@ -140,7 +140,7 @@ class ExportedDetector:
         blank = np.full((1, height, width, 3), self._metadata.input.fill, np.uint8)
         outputs = self._run(blank, Letterbox.fit((width, height), (width, height), "stretch"))
         if any(np.isnan(output).any() for output in outputs):
-            raise CheckpointError(f"model gives values that are not numbers: {self._network.path}", to_mend="export it again, in float32")
+            raise CheckpointError(f"model gives values that are not numbers: {self._network.path}", hint="export it again, in float32")
         highest = self._decode(outputs, 0, LOWEST_SCORE).scores.max(initial=0)
         if highest > HIGHEST_SCORE:
             raise _misfit(

@@ -25,9 +25,7 @@ def require_finite(detections: Detections) -> None:
     time_s = 0.0 if detections.time_s is None else detections.time_s
     for what, values in (("boxes", detections.boxes), ("scores", detections.scores), ("time_s", np.asarray(time_s))):
         if not np.isfinite(values).all():
-            raise DataError(
-                f"{what} of frame {detections.frame_index} are not finite", to_mend="find out which model or file they come from"
-            )
+            raise DataError(f"{what} of frame {detections.frame_index} are not finite", hint="find out which model or file they come from")
 
 
 def decimals(values: NDArray[np.float32]) -> list[float]:

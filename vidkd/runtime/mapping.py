@@ -39,9 +39,7 @@ def map_classes(source: Sequence[str], target: Sequence[str], *, of: str = "two 
     places, known = _places(source), _places(target)
     labels = np.asarray([known.get(name, UNKNOWN) for name in places], np.int64)
     if not (labels != UNKNOWN).any():
-        raise ConfigError(
-            f"{of} have no class in common", first=_some(source), second=_some(target), to_mend="give both lists the same names"
-        )
+        raise ConfigError(f"{of} have no class in common", first=_some(source), second=_some(target), hint="give both lists the same names")
     return ClassMapping(
         labels=labels,
         only_source=tuple(name for name, label in zip(source, labels, strict=True) if label == UNKNOWN),
@@ -53,7 +51,7 @@ def _places(names: Sequence[str]) -> dict[str, int]:
     places: dict[str, int] = {}
     for place, name in enumerate(names):
         if (level := _level(name)) in places:
-            raise ConfigError(f"class names '{names[places[level]]}' and '{name}' are the same", to_mend="rename or remove one of them")
+            raise ConfigError(f"class names '{names[places[level]]}' and '{name}' are the same", hint="rename or remove one of them")
         places[level] = place
     return places
 

@@ -210,7 +210,7 @@ def metadata_of(kind: type[Metadata], content: object, where: str) -> Metadata:
             f"metadata of another version of vidkd: {where}",
             found=f"schema {given['version']!r}"[:80] + writer,
             read_here=f"schema {SCHEMA_VERSION}",
-            to_mend=f"{EXPORT_AGAIN}; or run it with that version",
+            hint=f"{EXPORT_AGAIN}; or run it with that version",
         )
     return from_plain(kind, content, where)
 
@@ -218,7 +218,7 @@ def metadata_of(kind: type[Metadata], content: object, where: str) -> Metadata:
 def wrong_task(task: str, where: str) -> ConfigError:
     """The error for a file of this task where one of the other is expected."""
     what, mend = OTHER_TASK[task]
-    return ConfigError(f"{what}: {where}", to_mend=mend)
+    return ConfigError(f"{what}: {where}", hint=mend)
 
 
 def embedded(kind: type[Metadata], text: str, path: str) -> Metadata:
@@ -226,7 +226,7 @@ def embedded(kind: type[Metadata], text: str, path: str) -> Metadata:
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"embedded metadata cannot be read: {path}", reason=error, to_mend=EXPORT_AGAIN) from error
+        raise ConfigError(f"embedded metadata cannot be read: {path}", reason=error, hint=EXPORT_AGAIN) from error
     return metadata_of(kind, content, f"{path} (embedded)")
 
 

@@ -41,7 +41,7 @@ def _no_metadata(network: Network, looked_in: str, beside: Path) -> ConfigError:
     return ConfigError(
         f"nothing says how to run {network.path}",
         looked_in=looked_in,
-        to_mend=f"{start}, then compare it with this one; CHECK marks what the file does not show and its source does:\n\n{text}",
+        hint=f"{start}, then compare it with this one; CHECK marks what the file does not show and its source does:\n\n{text}",
     )
 
 

@@ -93,10 +93,10 @@ def open_onnx(path: Path, *, device: str = "auto", threads: int = 0) -> OnnxNetw
         session = runtime.InferenceSession(str(path), options, providers=providers, disabled_optimizers=NOT_AS_WRITTEN)
     except Exception as error:  # ONNX Runtime's errors share no class of their own
         mend = "fetch or export it again; vidkd export writes what ONNX Runtime runs"
-        raise CheckpointError(f"not a model that ONNX Runtime can run: {path}", reason=first_line(error), to_mend=mend) from error
+        raise CheckpointError(f"not a model that ONNX Runtime can run: {path}", reason=first_line(error), hint=mend) from error
     network = OnnxNetwork(session, path)
     if device == "cuda" and network.device != "cuda":
-        raise ConfigError("cannot use device 'cuda'", reason="ONNX Runtime could not start CUDA", to_mend="--device auto or cpu")
+        raise ConfigError("cannot use device 'cuda'", reason="ONNX Runtime could not start CUDA", hint="--device auto or cpu")
     if not network.inputs:
         raise CheckpointError(f"model has no input: {path}")
     return network
@@ -105,10 +105,10 @@ def open_onnx(path: Path, *, device: str = "auto", threads: int = 0) -> OnnxNetw
 def _providers(device: str, available: Sequence[str]) -> list[str | tuple[str, dict[str, str]]]:
     """What a session may run on, with options: ONNX Runtime multiplies in TF32 on a GPU unless it is told by an option of its own."""
     if device not in ("auto", "cpu", "cuda"):
-        raise ConfigError(f"cannot use device '{device}' for an ONNX file", to_mend="--device auto, cpu or cuda")
+        raise ConfigError(f"cannot use device '{device}' for an ONNX file", hint="--device auto, cpu or cuda")
     if device == "cuda" and CUDA not in available:
         reason = "this ONNX Runtime is built without CUDA"
-        raise ConfigError("cannot use device 'cuda'", reason=reason, to_mend="pip install onnxruntime-gpu, or --device auto or cpu")
+        raise ConfigError("cannot use device 'cuda'", reason=reason, hint="pip install onnxruntime-gpu, or --device auto or cpu")
     wanted = ["CPUExecutionProvider"] if device == "cpu" else [CUDA, "CPUExecutionProvider"]
     options = {CUDA: {"use_tf32": "0"}} if os.environ.get(TF32_OVERRIDE) == "0" else {}
     return [(name, options[name]) if name in options else name for name in wanted if name in available]

@@ -35,7 +35,7 @@ def refuse_program(path: Path) -> None:
         raise CheckpointError(
             f"a program of torch.export, which vidkd writes but does not run: {path}",
             reason="torch's reader of such files may unpickle",
-            to_mend="name the run that it was exported from, or export that to .onnx or .xml",
+            hint="name the run that it was exported from, or export that to .onnx or .xml",
         )
 
 
@@ -73,7 +73,7 @@ def _opened(path: Path, by_suffix: Mapping[str, Callable[..., Any]], *, device: 
             raise ConfigError(
                 f"{NAMES[runtime]} does not run {suffix} files here: {path}",
                 it_runs=", ".join(by_suffix),
-                to_mend=f"name no runtime, and {library_name(path)} runs it",
+                hint=f"name no runtime, and {library_name(path)} runs it",
             )
     if not path.is_file():
         raise CheckpointError(f"model file not found: {path}")
@@ -129,6 +129,6 @@ def _no_classifier(network: Network) -> ConfigError:
         sides = ", ".join("?" if side is None else str(side) for side in shape)
         reason = f"its input '{network.inputs[0].name}' takes pictures, ({sides})"
         mend = "vidkd detect --model takes it, if it is a detector"
-        return ConfigError(f"no classifier of clips: {network.path}", reason=reason, to_mend=mend)
+        return ConfigError(f"no classifier of clips: {network.path}", reason=reason, hint=mend)
     reason = f"it holds no metadata of vidkd (entry '{EMBEDDED_KEY}'): classes, frames, sizes"
-    return ConfigError(f"nothing says how to run {network.path}", reason=reason, to_mend=EXPORT_AGAIN)
+    return ConfigError(f"nothing says how to run {network.path}", reason=reason, hint=EXPORT_AGAIN)

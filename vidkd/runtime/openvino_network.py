@@ -88,7 +88,7 @@ def open_openvino(path: Path, *, device: str = "auto", threads: int = 0) -> Open
     """
     if device not in ("auto", "cpu"):
         reason = "vidkd runs OpenVINO on the processor"
-        raise ConfigError(f"cannot use device '{device}' in OpenVINO", reason=reason, to_mend="--device auto or cpu")
+        raise ConfigError(f"cannot use device '{device}' in OpenVINO", reason=reason, hint="--device auto or cpu")
     core = require("openvino", "openvino", package="openvino").Core()
     settings = {**PRECISION, **({"INFERENCE_NUM_THREADS": threads} if threads else {})}
     with wrap_openvino_errors(path):
@@ -103,16 +103,14 @@ def _read_xml(core: Any, path: Path) -> tuple[Any, str | None]:
     """The model and its entry of vidkd."""
     weights = path.with_suffix(".bin")
     if not weights.is_file():
-        raise CheckpointError(
-            f"weights of the model not found: {weights}", to_mend=f"put {weights.name} beside {path.name}, or export again"
-        )
+        raise CheckpointError(f"weights of the model not found: {weights}", hint=f"put {weights.name} beside {path.name}, or export again")
     try:
         model = core.read_model(str(path), str(weights))
     except Exception as error:  # OpenVINO's errors share no class of their own
         raise _unreadable(path, weights, error) from error
     hashed = _entry(model, WEIGHTS_KEY)
     if hashed is not None and hashed != sha256(weights):
-        raise CheckpointError(f"{weights.name} does not hold the weights of {path}", to_mend="export again, or put both files side by side")
+        raise CheckpointError(f"{weights.name} does not hold the weights of {path}", hint="export again, or put both files side by side")
     return model, _entry(model, EMBEDDED_KEY)
 
 
@@ -130,8 +128,8 @@ def _unreadable(path: Path, weights: Path, error: Exception) -> CheckpointError:
     if not is_whole:
         reason = "it does not end as OpenVINO's files do: it is truncated, or something else"
     elif "bin file" in reason:
-        return CheckpointError(f"{weights} is truncated, or does not belong to {path.name}", reason=reason, to_mend=mend)
-    return CheckpointError(f"not a model that OpenVINO can run: {path}", reason=reason, to_mend=mend)
+        return CheckpointError(f"{weights} is truncated, or does not belong to {path.name}", reason=reason, hint=mend)
+    return CheckpointError(f"not a model that OpenVINO can run: {path}", reason=reason, hint=mend)
 
 
 def _read_onnx(path: Path) -> tuple[Any, str | None]:
@@ -150,7 +148,7 @@ def wrap_openvino_errors(path: Path) -> Iterator[None]:
         raise
     except Exception as error:  # OpenVINO's errors share no class of their own
         reason, mend = first_line(error, leave_out=ABOUT_ITSELF), "fetch or export it again; of an .onnx file try ONNX Runtime"
-        raise CheckpointError(f"not a model that OpenVINO can run: {path}", reason=reason, to_mend=mend) from error
+        raise CheckpointError(f"not a model that OpenVINO can run: {path}", reason=reason, hint=mend) from error
 
 
 def _port(item: Any) -> Port:

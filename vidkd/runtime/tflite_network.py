@@ -59,16 +59,14 @@ def open_tflite(path: Path, *, device: str = "auto", threads: int = 0) -> Tflite
     Raises CheckpointError if it is no model or truncated; ConfigError for another device; MissingExtraError without ai-edge-litert.
     """
     if device not in ("auto", "cpu"):
-        raise ConfigError(
-            f"cannot use device '{device}' for a TFLite file", reason="it runs on the processor", to_mend="--device auto or cpu"
-        )
+        raise ConfigError(f"cannot use device '{device}' for a TFLite file", reason="it runs on the processor", hint="--device auto or cpu")
     litert = require("ai_edge_litert.interpreter", "litert", package="ai-edge-litert")
     try:
         interpreter = litert.Interpreter(model_path=str(path), num_threads=threads or available_cores())
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         mend = "fetch it again; operations that LiteRT lacks may run as .onnx"
-        raise CheckpointError(f"not a model that LiteRT can run: {path}", reason=first_line(error), to_mend=mend) from error
+        raise CheckpointError(f"not a model that LiteRT can run: {path}", reason=first_line(error), hint=mend) from error
     if not interpreter.get_input_details():
         raise CheckpointError(f"model has no input: {path}")
     return TfliteNetwork(interpreter, path)
@@ -96,5 +94,5 @@ def _embedded(path: Path) -> str | None:
             return archive.read(name).decode("utf-8")
     except (zipfile.BadZipFile, zlib.error, UnicodeDecodeError) as error:
         raise CheckpointError(
-            f"archive of metadata in the model is damaged: {path}", reason=error, to_mend="fetch or export it again"
+            f"archive of metadata in the model is damaged: {path}", reason=error, hint="fetch or export it again"
         ) from error

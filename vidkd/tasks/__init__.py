@@ -69,7 +69,7 @@ def _load(entry: EntryPoint) -> type[Task]:
             f"task '{entry.name}' of the package {package} cannot be imported",
             entry_point=entry.value,
             reason=f"{type(error).__name__}: {first_line(error)}",
-            to_mend=f"update or remove {package}",
+            hint=f"update or remove {package}",
         ) from error
     if not (isinstance(kind, type) and issubclass(kind, Task)):
         raise ConfigError(f"task '{entry.name}' of the package {package} is no subclass of vidkd.tasks.Task", entry_point=entry.value)
@@ -86,11 +86,9 @@ def build_task(name: str, config: Any, student: VideoClassifier, teacher: VideoC
 def check_teacher(name: str, *, given: bool) -> None:
     """Raise ConfigError where the teacher of this task is missing, or one is given to a task that has none."""
     if TASKS[name].needs_teacher and not given:
-        raise ConfigError(
-            f"task '{name}' needs a teacher", to_mend="teacher: runs/<run of the teacher>   (or --teacher on the command line)"
-        )
+        raise ConfigError(f"task '{name}' needs a teacher", hint="teacher: runs/<run of the teacher>   (or --teacher on the command line)")
     if not TASKS[name].needs_teacher and given:
-        raise ConfigError(f"task '{name}' has no teacher, but one is given", to_mend="remove `teacher`")
+        raise ConfigError(f"task '{name}' has no teacher, but one is given", hint="remove `teacher`")
 
 
 __all__ = ["TASKS", "TASK_CONFIGS", "Batch", "Task", "TaskConfig", "build_task", "check_teacher"]

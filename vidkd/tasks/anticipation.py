@@ -95,7 +95,7 @@ class Anticipation(Task):
             raise ConfigError(
                 "anticipation has nothing to learn from its teacher",
                 found="no feature term and method.logits_weight=0",
-                to_mend="task: supervised, which sees the same part of each clip",
+                hint="task: supervised, which sees the same part of each clip",
             )
         taught = require_teacher(self)
         self.stage = _stage(student, config.stage, "method.stage")

@@ -42,9 +42,9 @@ class AttentionDistillation(Task):
         super().__init__(config, student, teacher)
         for role, model in (("student", student), ("teacher", teacher)):
             if model is not None and model.config.attention.pooling == "mean":
-                raise ConfigError(f"the {role} has no attention map", to_mend="model.attention.pooling: probabilistic, when it is trained")
+                raise ConfigError(f"the {role} has no attention map", hint="model.attention.pooling: probabilistic, when it is trained")
         if teacher is not None and attention_support(student) != attention_support(teacher):
-            raise ConfigError("student and teacher normalise their maps differently", to_mend="the same model.attention.softmax in both")
+            raise ConfigError("student and teacher normalise their maps differently", hint="the same model.attention.softmax in both")
         default = math.log(student.num_classes) * len(student.config.attention.map_names)
         self.weight = default if config.weight is None else config.weight
         self.prior_weight = self.weight if config.prior_weight is None else config.prior_weight
@@ -77,6 +77,6 @@ def _of_other_clips(maps: Tensor) -> Tensor:
     """Each clip's map (B, T, H, W) replaced by that of the clip before it. Raises ConfigError for one clip, which has no other."""
     if len(maps) < 2:
         raise ConfigError(
-            "method.teacher_map=other needs two clips in every process's batch", found=len(maps), to_mend="a larger data.batch_size"
+            "method.teacher_map=other needs two clips in every process's batch", found=len(maps), hint="a larger data.batch_size"
         )
     return maps.roll(1, dims=0)

@@ -151,7 +151,7 @@ def _check_classes(teacher: VideoClassifier, student: VideoClassifier, matches_l
     if teacher.num_classes != student.num_classes:
         raise CheckpointError(
             f"the teacher knows {teacher.num_classes} classes, the data set has {student.num_classes}",
-            to_mend="train the teacher on the same manifest",
+            hint="train the teacher on the same manifest",
         )
     unlike = [name for name, count in student.targets.items() if teacher.targets.get(name) != count]
     if matches_logits and unlike:
@@ -159,7 +159,7 @@ def _check_classes(teacher: VideoClassifier, student: VideoClassifier, matches_l
             f"this task matches the logits of every kind of label, and the teacher was not trained on {', '.join(unlike)} of this data set",
             teacher=", ".join(f"{name}: {count} classes" for name, count in teacher.targets.items()) or "one kind of label",
             student=", ".join(f"{name}: {count} classes" for name, count in student.targets.items()),
-            to_mend="train the teacher on the same manifest",
+            hint="train the teacher on the same manifest",
         )
 
 
@@ -167,7 +167,7 @@ def require_teacher(task: Task) -> VideoClassifier:
     """The task's teacher. Raises CheckpointError if it has none."""
     if task.teacher is None:
         raise CheckpointError(
-            f"{type(task).__name__} learns from a teacher, and none is given", to_mend="teacher: runs/<name of the teacher's run>"
+            f"{type(task).__name__} learns from a teacher, and none is given", hint="teacher: runs/<name of the teacher's run>"
         )
     return task.teacher
 

@@ -40,12 +40,10 @@ def open_container(
     except (av.FFmpegError, OSError, ValueError) as error:
         file = format is None and Path(path).is_file()
         reason = (why_no_video(path) if file else None) or reason_of(error)
-        to_mend = (
-            {"to_mend": "the video itself, or another copy of it; `vidkd check_videos FOLDER` finds all that cannot be read"}
-            if file
-            else {}
+        hint = (
+            {"hint": "the video itself, or another copy of it; `vidkd check_videos FOLDER` finds all that cannot be read"} if file else {}
         )
-        raise VideoError(f"cannot open video: {path}", reason=reason, **to_mend) from error
+        raise VideoError(f"cannot open video: {path}", reason=reason, **hint) from error
 
 
 def video_stream(container: Any, path: Path | str, threads: int) -> Any:

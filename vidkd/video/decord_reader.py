@@ -45,7 +45,7 @@ class DecordReader(VideoReader):
         if problem:
             self.close()
             raise VideoError(
-                f"frame index not reliable: {path}", reason=problem, to_mend="backend='auto', or vidkd check_videos --normalise OUT"
+                f"frame index not reliable: {path}", reason=problem, hint="backend='auto', or vidkd check_videos --normalise OUT"
             )
 
     @property
@@ -114,7 +114,7 @@ def _open(path: str, threads: int) -> Any:
         import decord
     except (ImportError, OSError) as error:
         raise VideoError(
-            "decord cannot be loaded", reason=error, to_mend="pip install decord (other platforms: decord2), or backend='pyav'"
+            "decord cannot be loaded", reason=error, hint="pip install decord (other platforms: decord2), or backend='pyav'"
         ) from error
     decord.logging.set_level(decord.logging.QUIET)  # what matters is raised; FFmpeg's own lines would flood the terminal
     try:

@@ -15,10 +15,10 @@ SHOWN_LETTERS = 60
 def no_such_video(name: str) -> VideoError:
     """The error for a path at which there is no file."""
     looked_in = {} if Path(name).is_absolute() else {"looked_in": str(Path.cwd())}
-    to_mend = "name a file that is there, a folder of images, or a glob in quotes"
+    hint = "name a file that is there, a folder of images, or a glob in quotes"
     if name.removeprefix("/dev/video").isdigit():
-        to_mend = f"a camera is named by its number, here {name.removeprefix('/dev/video')}"
-    return VideoError(f"no such video: {name}", **looked_in, to_mend=to_mend)
+        hint = f"a camera is named by its number, here {name.removeprefix('/dev/video')}"
+    return VideoError(f"no such video: {name}", **looked_in, hint=hint)
 
 
 def why_no_video(path: Path | str) -> str | None:

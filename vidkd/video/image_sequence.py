@@ -70,7 +70,7 @@ def _in_order(path: str, images: Sequence[Path]) -> Sequence[Path]:
         raise VideoError(
             f"no images in: {path}",
             looked_for=", ".join(sorted(IMAGE_SUFFIXES)),
-            to_mend="a folder is taken for the frames of one video: name a folder of images, or the video files themselves",
+            hint="a folder is taken for the frames of one video: name a folder of images, or the video files themselves",
         )
     return sorted(images, key=lambda image: _natural(image.name))
 
@@ -136,7 +136,7 @@ def _without_gap(folder: Path, name_of: Callable[[int], str], found: Collection[
             f"{count} of the images {first} to {last} {'is' if count == 1 else 'are'} missing in: {folder}",
             missing=", ".join(ranges[:SHOWN]) + more,
             first=name_of(int(ranges[0].split()[0])),
-            to_mend=f"put them there, or, if nothing is missing, name the images by a glob: {folder / '*'}{Path(name_of(first)).suffix}",
+            hint=f"put them there, or, if nothing is missing, name the images by a glob: {folder / '*'}{Path(name_of(first)).suffix}",
         )
     return NumberedImages(folder, name_of, range(first, last + 1))
 

@@ -46,7 +46,7 @@ def _join(path: Path, parts: Iterable[tuple[Path, Sequence[float]]], last_ticks:
                     target, how = container.add_stream_from_template(stream), _extradata(stream)
                     target.time_base = VARIABLE_TIME_BASE
                 if _extradata(stream) != how:
-                    raise VideoError(f"encoded in another way than the parts before it: {part}", to_mend="begin anew")
+                    raise VideoError(f"encoded in another way than the parts before it: {part}", hint="begin anew")
                 count += _copy(source, stream, target, container, _stamps(times_s, last_ticks), part)
         if not count:
             raise VideoError(f"no frame was written to: {path}")

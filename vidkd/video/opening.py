@@ -70,12 +70,12 @@ def read_file(name: str, max_pixels: int) -> PacketIndex:
     A file is looked over once a process, as long as its size, its time of modification and its place on the disk stay what they are.
     """
     if "://" in name:
-        raise VideoError(f"not a file: {name}", to_mend="open_stream reads cameras and network streams")
+        raise VideoError(f"not a file: {name}", hint="open_stream reads cameras and network streams")
     if not Path(name).is_file():
         raise no_such_video(name)
     status = Path(name).stat()
     if not status.st_size:
-        raise VideoError(f"empty file: {name}", to_mend="fetch it again; `vidkd check_videos FOLDER` finds all that cannot be read")
+        raise VideoError(f"empty file: {name}", hint="fetch it again; `vidkd check_videos FOLDER` finds all that cannot be read")
     index = _packets_of(name, status)
     check_frame_size(name, index.width, index.height, max_pixels)
     return index

@@ -76,7 +76,7 @@ class VideoReader(ABC):
         images = dict(zip(distinct, (resized(image, self._short_side) for image in self._images(distinct)), strict=True))
         if len({image.shape for image in images.values()}) > 1:
             raise VideoError(
-                f"the size of the frames changes in: {self.path}", to_mend="vidkd check_videos --normalise OUT writes a clean copy"
+                f"the size of the frames changes in: {self.path}", hint="vidkd check_videos --normalise OUT writes a clean copy"
             )
         return np.stack([images[index] for index in wanted])
 
@@ -118,7 +118,7 @@ class VideoReader(ABC):
         if self._closed:
             raise VideoError(f"the reader is closed: {self.path}")
         if os.getpid() != self._process:
-            raise VideoError(f"opened in another process: {self.path}", to_mend="open the video in the process that reads it")
+            raise VideoError(f"opened in another process: {self.path}", hint="open the video in the process that reads it")
 
     def __enter__(self) -> "VideoReader":
         return self
@@ -150,5 +150,5 @@ def check_frame_size(path: Path | str, width: int, height: int, max_pixels: int)
         raise VideoError(f"no picture size in: {path}", size=f"{width} x {height}")
     if width * height > max_pixels:
         raise VideoError(
-            f"frames too large: {path}", size=f"{width} x {height}", limit=f"{max_pixels} pixels", to_mend="raise max_pixels of open_video"
+            f"frames too large: {path}", size=f"{width} x {height}", limit=f"{max_pixels} pixels", hint="raise max_pixels of open_video"
         )

@@ -146,7 +146,7 @@ def _no_camera(number: object, name: str, camera_format: str, reason: str) -> Vi
         f"cannot open camera {number}: {name}",
         reason=reason,
         **({"there_are": numbers or "no cameras"} if camera_format == CAMERA_FORMATS["linux"] else {}),
-        to_mend=f"the number of a camera that is there (`{lists}` lists them with their names), or a video file",
+        hint=f"the number of a camera that is there (`{lists}` lists them with their names), or a video file",
     )
 
 
@@ -156,4 +156,4 @@ def _camera(number: int) -> tuple[str, str]:
         return f"/dev/video{number}", CAMERA_FORMATS["linux"]
     if sys.platform == "darwin":
         return str(number), CAMERA_FORMATS["darwin"]
-    raise VideoError(f"cameras have no numbers on {sys.platform}", to_mend="put a capture program in between and open its network stream")
+    raise VideoError(f"cameras have no numbers on {sys.platform}", hint="put a capture program in between and open its network stream")

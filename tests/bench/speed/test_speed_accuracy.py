@@ -175,7 +175,7 @@ def test_settings_of_annotated_frames_mean_nothing_to_classifiers(setting: str, 
     opened = open_model(ModelSpec(backbone="tiny3d"), threads=1)
     with pytest.raises(ConfigError, match=f"data.{setting} belongs to detectors") as error:
         shown_clips(opened, dataclasses.replace(spec, root=str(tiny_root)))
-    assert error.value.lines["to mend"] == f"leave out data.{setting}"
+    assert error.value.lines["fix"] == f"leave out data.{setting}"
 
 
 def test_random_weights_have_no_classes_to_compare(tiny_root: Path) -> None:

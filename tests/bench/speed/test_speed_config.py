@@ -99,7 +99,7 @@ def test_a_flag_makes_the_section_that_the_file_lacks(tmp_path: Path) -> None:
         ("models: {one: {backbone: r3d_18, runtime: openvino}}", "runtime openvino is for exported files"),
         ("models: {one: {checkpoint: x.onnx, beside: y, runtime: openvino}}", "found : x.onnx and y"),
         ("models: {one: {detector: x.onnx, direct: opencv, runtime: openvino}}", "found : direct: opencv"),
-        ("models: {one: {detector: x.onnx, runtime: onnx}}", "to mend : runtime: onnxruntime or openvino, or leave it out"),
+        ("models: {one: {detector: x.onnx, runtime: onnx}}", "fix : runtime: onnxruntime or openvino, or leave it out"),
         ("models: {one: {checkpoint: x, runtime: eager}}", "runtime eager is for a darknet detector, not for x"),
         ("models: {one: {checkpoint: x.onnx, runtime: tensorrt}}", "tensorrt"),
         ("models: {one: {checkpoint: x.onnx, compile: true}}", "compile and amp are for classifiers in torch"),

@@ -60,7 +60,7 @@ def test_a_class_on_one_side_is_remarked_on(tree: Tree) -> None:
         "warning: 1 of 2 classes have no test clip",
         "  classes : y",
         f"  where   : {root / 'clips.csv'}",
-        "  to mend : give rows of them the split that they lack",
+        "  fix     : give rows of them the split that they lack",
     ]
 
 

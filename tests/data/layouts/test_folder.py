@@ -67,7 +67,7 @@ def test_a_class_on_one_side_is_remarked_on(tree: Tree) -> None:
         ["warning: 1 of 3 classes have no train clip", "  classes : c"],
         ["warning: 1 of 3 classes have no test clip", "  classes : b"],
     ]
-    assert notes[0].splitlines()[2:] == [f"  where   : split 1 of {root}", "  to mend : put videos of them below train/ and test/"]
+    assert notes[0].splitlines()[2:] == [f"  where   : split 1 of {root}", "  fix     : put videos of them below train/ and test/"]
     drawn = read(tree(["d/a/x_1.avi", "d/a/x_2.avi", "d/b/y_1.avi", "d/b/z_1.avi"]) / "d", Options(group_pattern="_")).notes
     assert [note.splitlines()[:2] for note in drawn] == [["warning: 1 of 2 classes have no test clip", "  classes : a"]]
     assert "two groups of a class" in drawn[0]

@@ -82,7 +82,7 @@ def test_missing_clips_are_counted_and_named(tree: Tree) -> None:
     assert "YoYo/v_YoYo_g02_c01, YoYo/v_YoYo_g02_c02, " in str(error.value)
     assert "and 1 more" in str(error.value)
     assert error.value.lines["classes without a clip"] == "YoYo"
-    assert "--allow-missing" in error.value.lines["to mend"]
+    assert "--allow-missing" in error.value.lines["fix"]
     reading = read(root, Options(allow_missing=True))
     assert (len(reading.manifest.clips), len(reading.absent)) == (6, 6)
     assert reading.manifest.classes == CLASSES, "labels stay those of the full set"
@@ -119,7 +119,7 @@ def test_what_is_not_there_is_named(tree: Tree, remove: str, found: str) -> None
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     with pytest.raises(DataError, match=r"^data set 'ucf101' not found\n") as error:
         read(root, Options(allow_missing=True))
-    assert list(error.value.lines) == ["looked in", "expected", "found", "to mend", "no data?"]
+    assert list(error.value.lines) == ["looked in", "expected", "found", "fix", "no data?"]
     assert error.value.lines["looked in"] == str(root)
     assert re.search(found, error.value.lines["found"])
 

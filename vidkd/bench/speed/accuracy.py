@@ -70,7 +70,7 @@ def shown_clips(opened: OpenModel, spec: DataSpec, given: str = "") -> tuple[Dat
     """
     assert opened.data is not None
     if useless := spec.of_frames:
-        raise ConfigError(f"data.{useless[0]} belongs to detectors; classifiers see clips", to_mend=f"leave out data.{useless[0]}")
+        raise ConfigError(f"data.{useless[0]} belongs to detectors; classifiers see clips", hint=f"leave out data.{useless[0]}")
     flow = opened.data.flow
     if flow.source == "stored" and spec.flow_folder is not None:
         flow = dataclasses.replace(flow, folder=spec.flow_folder)
@@ -96,7 +96,7 @@ def shown_clips(opened: OpenModel, spec: DataSpec, given: str = "") -> tuple[Dat
             f"classes that are not those of {clips.manifest.name}",
             model=", ".join(opened.classes[:6]),
             data_set=", ".join(clips.manifest.classes[:6]),
-            to_mend="benchmark models of other classes apart, on their own data set",
+            hint="benchmark models of other classes apart, on their own data set",
         )
     if spec.subset != "train":
         for one in opened.streams or (opened,):
@@ -220,7 +220,7 @@ def check_same_kind(opened: Mapping[str, OpenModel]) -> None:
     kinds = {model.kind: label for label, model in opened.items()}
     if len(kinds) > 1:
         named = {f"a_{kind}": label for kind, label in kinds.items()}
-        raise ConfigError("classifiers and detectors in one benchmark", **named, to_mend="benchmark them apart")
+        raise ConfigError("classifiers and detectors in one benchmark", **named, hint="benchmark them apart")
 
 
 def difference(accuracy: Accuracy, base: Accuracy) -> tuple[str, Figure] | None:

@@ -64,7 +64,7 @@ def cold_start(
         words = errors.read()
     if not line and is_late.is_set():
         mend = "a higher cold_start_limit_s, or cold_starts: 0"
-        raise CheckpointError(f"a fresh process does not answer within {limit_s:g} s with {spec.what}", to_mend=mend)
+        raise CheckpointError(f"a fresh process does not answer within {limit_s:g} s with {spec.what}", hint=mend)
     return _told(line, words, spec, total_s)
 
 

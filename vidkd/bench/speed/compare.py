@@ -57,7 +57,7 @@ def compare(first: Mapping[str, Any], second: Mapping[str, Any], *, tolerance: f
 def check_is_benchmark(summary: Mapping[str, Any]) -> None:
     """Raise DataError for the summary of a study or a recipe."""
     if not isinstance(summary["data"], Mapping) or "baseline" not in summary["data"]:
-        raise DataError(f"not the summary of a benchmark: {summary['study']}", to_mend="vidkd benchmark writes one")
+        raise DataError(f"not the summary of a benchmark: {summary['study']}", hint="vidkd benchmark writes one")
 
 
 def held_against(data: Mapping[str, Any], model: str) -> str | None:

@@ -70,21 +70,21 @@ class ModelSpec:
         if len(given) != 1:
             raise ConfigError(f"a model is one of {', '.join(NAMED)}", found=", ".join(given) or "none of them")
         if self.detector is None and (useless := [name for name in OF_DETECTORS if getattr(self, name) is not None]):
-            raise ConfigError(f"{useless[0]} belongs to a detector; {self.what} holds all that it needs", to_mend=f"leave out {useless[0]}")
+            raise ConfigError(f"{useless[0]} belongs to a detector; {self.what} holds all that it needs", hint=f"leave out {useless[0]}")
         self._check_runtime()
         if (self.detector is not None or self.is_exported) and (self.compile or self.amp):
-            raise ConfigError(f"compile and amp are for classifiers in torch, not for {self.what}", to_mend="leave them out")
+            raise ConfigError(f"compile and amp are for classifiers in torch, not for {self.what}", hint="leave them out")
         if self.direct is not None and not self.what.lower().endswith(".onnx"):
-            raise ConfigError(f"an .onnx file is called directly, not {self.what}", to_mend="leave direct out")
+            raise ConfigError(f"an .onnx file is called directly, not {self.what}", hint="leave direct out")
         if self.direct is None and self.input is not None:
-            raise ConfigError("input is for a network that is called directly", to_mend="direct: onnxruntime, or leave it out")
+            raise ConfigError("input is for a network that is called directly", hint="direct: onnxruntime, or leave it out")
         if self.beside is not None and (self.checkpoint is None or self.source is not None or self.direct is not None):
             raise ConfigError(
-                "beside is for the checkpoint or exported file of a classifier, without source or direct", to_mend="leave it out"
+                "beside is for the checkpoint or exported file of a classifier, without source or direct", hint="leave it out"
             )
         if self.source is not None and (not self.is_exported or self.direct is not None):
             found = f"{self.what} that is called directly" if self.direct is not None else self.what
-            raise ConfigError(f"source is for an exported file, not for {found}", to_mend="leave it out")
+            raise ConfigError(f"source is for an exported file, not for {found}", hint="leave it out")
 
     def _check_runtime(self) -> None:
         """Raise ConfigError for a runtime of something that it does not run."""
@@ -94,10 +94,10 @@ class ModelSpec:
         exported = all(path.suffix.lower() in EXPORTED for path in files)
         if self.runtime in OF_EXPORTED and (not exported or self.direct is not None):
             found = f"direct: {self.direct}" if self.direct is not None else " and ".join(map(str, files))
-            raise ConfigError(f"runtime {self.runtime} is for exported files", found=found, to_mend="leave runtime out")
+            raise ConfigError(f"runtime {self.runtime} is for exported files", found=found, hint="leave runtime out")
         if self.runtime not in OF_EXPORTED and (self.detector is None or exported):
             kinds = f"runtime: {' or '.join(OF_EXPORTED)}, or leave it out" if exported else "leave runtime out"
-            raise ConfigError(f"runtime {self.runtime} is for a darknet detector, not for {self.what}", to_mend=kinds)
+            raise ConfigError(f"runtime {self.runtime} is for a darknet detector, not for {self.what}", hint=kinds)
 
     @property
     def what(self) -> str:
@@ -227,7 +227,7 @@ class BenchmarkConfig:
 
     def __post_init__(self) -> None:
         if not self.models:
-            raise ConfigError("a benchmark needs a model", to_mend="models: {LABEL: {checkpoint: RUN}}")
+            raise ConfigError("a benchmark needs a model", hint="models: {LABEL: {checkpoint: RUN}}")
         if self.baseline is not None and self.baseline not in self.models:
             raise unknown_name("baseline", self.baseline, self.models)
         self._check_against()
@@ -251,7 +251,7 @@ class BenchmarkConfig:
                 raise unknown_name("model", spec.against, self.models, where=f"models.{label}.against")
             if label in (spec.against, self.base):
                 what = "itself" if label == spec.against else f"'{spec.against}', and is the baseline"
-                raise ConfigError(f"'{label}' is held against {what}", where=f"models.{label}.against", to_mend="leave it out")
+                raise ConfigError(f"'{label}' is held against {what}", where=f"models.{label}.against", hint="leave it out")
 
     @property
     def base(self) -> str:

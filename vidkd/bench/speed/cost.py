@@ -101,7 +101,7 @@ def _told_of(size: tuple[int, int], classes: int) -> str:
 def _of_source(spec: ModelSpec, opened: OpenModel, size: int) -> Cost:
     source = open_model(ModelSpec(checkpoint=spec.source), threads=opened.threads, device="cpu")
     if source.network is None or source.kind != "classifier":
-        raise ConfigError(f"not a classifier in torch: {spec.source}", where="source", to_mend="the checkpoint that was exported")
+        raise ConfigError(f"not a classifier in torch: {spec.source}", where="source", hint="the checkpoint that was exported")
     found = _counted(source.network, [_blank(source, source.network)], size)
     if source.input != opened.input or (opened.recorded_parameters is not None and opened.recorded_parameters != found.parameters):
         told = "" if opened.recorded_parameters is None else f", {opened.recorded_parameters} parameters"

@@ -103,14 +103,14 @@ def _check(path: Path, device: str) -> None:
     if not path.is_file():
         raise CheckpointError(f"model file not found: {path}")
     if device not in ("auto", "cpu"):
-        raise ConfigError(f"cannot use device '{device}' for a network that is called directly", to_mend="--device auto or cpu")
+        raise ConfigError(f"cannot use device '{device}' for a network that is called directly", hint="--device auto or cpu")
 
 
 def _sample(told: Sequence[int | None], given: Sequence[int] | None, path: Path) -> tuple[int, ...]:
     """The shape of one sample: what the file says, and where it says nothing what is given."""
     sides = given if given is not None else told
     if len(sides) != len(told) or not sides or any(side is None or side < 1 for side in sides):
-        raise ConfigError(f"sides of the input that the file leaves open: {path}", found=list(told), to_mend="input: [3, 416, 416]")
+        raise ConfigError(f"sides of the input that the file leaves open: {path}", found=list(told), hint="input: [3, 416, 416]")
     if any(side not in (None, wanted) for side, wanted in zip(told, sides, strict=True)):
         raise ConfigError(f"not the input of {path}", found=list(told), input=list(sides))
     return tuple(int(side) for side in sides if side is not None)

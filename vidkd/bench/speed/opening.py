@@ -267,7 +267,7 @@ def _try_compiled(answer: Callable[[NDArray[Any]], object], clip: ClipInput, wha
     except Exception as error:  # of the compiler's many parts, which share no class
         reason = first_line(error)
         raise ConfigError(
-            f"torch.compile cannot compile {what}", reason=reason, to_mend="compile: false, or what the reason asks for (a C++ compiler)"
+            f"torch.compile cannot compile {what}", reason=reason, hint="compile: false, or what the reason asks for (a C++ compiler)"
         ) from error
 
 

@@ -71,10 +71,10 @@ def read_cell(
         return None
     content: dict[str, Any] = read_json(path)
     if (version := content.get("version", 1)) != VERSION:
-        raise DataError(f"{path} is a cell of version {version}, this is {VERSION}", to_mend="move the old results away")
+        raise DataError(f"{path} is a cell of version {version}, this is {VERSION}", hint="move the old results away")
     if content.get("failures"):
         mend = "move it away, and it is run again"
-        raise DataError(f"the oracle failed while {path} was made", calls_without_an_answer=content["failures"], to_mend=mend)
+        raise DataError(f"the oracle failed while {path} was made", calls_without_an_answer=content["failures"], hint=mend)
     differs = different(content["settings"], _plain(identity_of(study.spec, key, chosen)))
     if truths is not None:
         differs += different(content["files"], contents(study, key, places, truths[key.stream]))
@@ -82,7 +82,7 @@ def read_cell(
         raise DataError(
             f"{path} was made with other settings or files",
             differs="; ".join(differs[:MOST_SHOWN]),
-            to_mend="move the old results away, or give the study another name",
+            hint="move the old results away, or give the study another name",
         )
     return content
 

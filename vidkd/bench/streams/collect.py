@@ -67,7 +67,7 @@ def summarise_streams(study: StreamStudy, found: StreamCells) -> dict[str, Any]:
     A method of which no share of calls is asked stands under every share of the study, so that the others can be compared with it.
     """
     if not found:
-        raise DataError("no finished cell", study=study.path, to_mend=f"vidkd compare_streams {study.path}")
+        raise DataError("no finished cell", study=study.path, hint=f"vidkd compare_streams {study.path}")
     spec = study.spec
     _check_calls(study, found)
     by_share = _under_shares(study, found)
@@ -107,7 +107,7 @@ def _check_calls(study: StreamStudy, found: StreamCells) -> None:
             raise DataError(
                 f"methods spent unlike numbers of calls in {where} at {100 * share:g} %: {told}",
                 study=study.path,
-                to_mend="move the old cells away, and they are run again",
+                hint="move the old cells away, and they are run again",
             )
 
 

@@ -107,7 +107,7 @@ def run_along(way: Way, frames: Iterable[NDArray[np.uint8]]) -> tuple[list[Detec
         found.append(way.step(frame).at(place, None))
         if way.passed.failed is not None:
             mend = "mend what the reason says (the oracle's file, memory, device), and run the same command again"
-            raise DataError(f"the oracle or an update failed at frame {place} of the stream", reason=way.passed.failed, to_mend=mend)
+            raise DataError(f"the oracle or an update failed at frame {place} of the stream", reason=way.passed.failed, hint=mend)
     way.passed.seconds["stream"] = time.perf_counter() - start
     return found, way.passed
 
@@ -198,7 +198,7 @@ class _Maker:
     def _heads(self, student: Student) -> Oracle:
         detector = oracle_files(self.study, self.places).open()
         if not isinstance(detector, DarknetDetector):
-            raise ConfigError("oracle.heads asks for a darknet oracle", study=self.study.path, to_mend="leave out heads")
+            raise ConfigError("oracle.heads asks for a darknet oracle", study=self.study.path, hint="leave out heads")
         return HeadOracle(detector, student.detector)
 
     def _policy(self, student: Student) -> Policy:

@@ -27,14 +27,12 @@ def open_selector(path: Path, study: StreamStudy, key: StreamCellKey, places: St
     policy, about = LstmSelector.open(path), read_about(path)
     again = "train one on other videos with this student: vidkd train_selector"
     if not says_where_from(about):
-        raise ConfigError(
-            f"the selector {path} does not say which videos and which student it has seen", to_mend=f"train it again; {again}"
-        )
+        raise ConfigError(f"the selector {path} does not say which videos and which student it has seen", hint=f"train it again; {again}")
     videos = {segment.video: content_of(places.find(segment.video, study)) for segment in study.spec.streams[key.stream].segments}
     if seen := seen_among(about, videos):
-        raise ConfigError(f"the selector {path} has seen the stream '{key.stream}' in its training", seen=", ".join(seen), to_mend=again)
+        raise ConfigError(f"the selector {path} has seen the stream '{key.stream}' in its training", seen=", ".join(seen), hint=again)
     if differing := other_student(about, student.detector.net, student.detector.resize):
-        raise ConfigError(f"the selector {path} was trained with another student: its {', '.join(differing)} differ", to_mend=again)
+        raise ConfigError(f"the selector {path} was trained with another student: its {', '.join(differing)} differ", hint=again)
     learning = {**dataclasses.asdict(ways), "budget": key.calls, "every": 1}
     if told := other_learning(about, learning):
         log.warning("%s: the selector %s was trained with other learning: %s", key, path, "; ".join(told))

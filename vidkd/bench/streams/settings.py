@@ -115,9 +115,9 @@ def check_methods(spec: StreamStudySpec) -> None:
             nothing: ChosenTrials = {other: {} for other in spec.methods}
             ways = ways_of(spec, StreamCellKey(name, trial, spec.calls[0], spec.seeds[0], spec.test_streams[0]), nothing)
             if ways.update.loss in NEEDS_HEADS and not spec.oracle.heads:
-                raise ConfigError(f"methods.{name}: the loss {ways.update.loss} needs raw heads", to_mend="oracle.heads: true")
+                raise ConfigError(f"methods.{name}: the loss {ways.update.loss} needs raw heads", hint="oracle.heads: true")
             if untuned and spec.oracle.heads and method.wrong:
-                raise ConfigError(f"methods.{name}: raw heads are not made wrong", to_mend="an oracle without heads, or wrong: 0")
+                raise ConfigError(f"methods.{name}: raw heads are not made wrong", hint="an oracle without heads, or wrong: 0")
 
 
 def _check_policy(method: str, policy: str) -> None:

@@ -78,7 +78,7 @@ class StreamSpec:
 
     def __post_init__(self) -> None:
         if not self.segments:
-            raise ConfigError("a stream needs a segment", to_mend="segments: [{video: FILE}]")
+            raise ConfigError("a stream needs a segment", hint="segments: [{video: FILE}]")
         for name, bounds in self.ranges.items():
             if len(bounds) != 2 or not 0 <= bounds[0] < bounds[1]:
                 raise ConfigError(f"ranges.{name} is [first, stop], rising from 0: {bounds}")
@@ -88,12 +88,12 @@ class StreamSpec:
             if names.count(name) > 1 or taken or not name.isidentifier() or name != name.lower():
                 raise ConfigError(
                     f"'{name}' cannot name a range",
-                    to_mend=f"small letters, digits and _, each name once, not '{WHOLE}', '{AFTER}' or '{AFTER}_of_...'",
+                    hint=f"small letters, digits and _, each name once, not '{WHOLE}', '{AFTER}' or '{AFTER}_of_...'",
                 )
         if self.calls_until is not None and self.calls_until < 1:
-            raise ConfigError(f"calls_until is a frame from 1 on: {self.calls_until}", to_mend="a method of kind: frozen never learns")
+            raise ConfigError(f"calls_until is a frame from 1 on: {self.calls_until}", hint="a method of kind: frozen never learns")
         if self.truth is not None and any(segment.short_side for segment in self.segments):
-            raise ConfigError("a stream with truth keeps the size of its frames", to_mend="leave out short_side")
+            raise ConfigError("a stream with truth keeps the size of its frames", hint="leave out short_side")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +175,7 @@ class MethodSpec:
         if not 0 <= self.wrong <= 1:
             raise ConfigError(f"wrong is a share of boxes, in [0, 1]: {self.wrong}")
         if self.trials and self.tuned_as:
-            raise ConfigError("a method has trials of its own or those of tuned_as", to_mend="keep one")
+            raise ConfigError("a method has trials of its own or those of tuned_as", hint="keep one")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,7 +239,7 @@ class StreamStudySpec:
         for name in self.against:
             _check_known(name, self.methods, "method", "against")
             if not fits_in_metric(name):
-                raise ConfigError(f"against: '{name}' cannot stand in the name of a metric (f1_{AFTER}_of_...)", to_mend=METRIC_LETTERS)
+                raise ConfigError(f"against: '{name}' cannot stand in the name of a metric (f1_{AFTER}_of_...)", hint=METRIC_LETTERS)
         for name in self.tuning.streams:
             _check_known(name, self.streams, "stream", "tuning.streams")
         for name, method in self.methods.items():
@@ -250,13 +250,13 @@ class StreamStudySpec:
             if not 0 < share <= 1:
                 raise ConfigError(f"calls are shares of the frames, in (0, 1]: {share}")
         if self.tuned and not self.tuning.streams:
-            raise ConfigError("methods have trials, but no stream is there to judge them", to_mend="tuning: {streams: [NAME]}")
+            raise ConfigError("methods have trials, but no stream is there to judge them", hint="tuning: {streams: [NAME]}")
         for first, second in itertools.product(self.tuning.streams, self.test_streams):
             if shared := _shared(self.streams[first], self.streams[second]):
                 where = f"'{first}' (tuning) and '{second}' share frames of {shared}"
-                raise ConfigError(where, to_mend="tune on other videos, or on other frames: what is chosen is judged on the rest")
+                raise ConfigError(where, hint="tune on other videos, or on other frames: what is chosen is judged on the rest")
         if not self.test_streams:
-            raise ConfigError("every stream is used for tuning", to_mend="name one more stream")
+            raise ConfigError("every stream is used for tuning", hint="name one more stream")
         if not 0 < self.iou <= 1 or not 0 <= self.score <= 1:
             raise ConfigError(f"iou lies in (0, 1], score in [0, 1]: {self.iou}, {self.score}")
         for name, least in (("block", 1), ("threads", 1)):

@@ -60,14 +60,14 @@ def read_chosen_trials(study: StreamStudy, places: StreamPlaces) -> ChosenTrials
         return {}
     path, mend = places.results / "chosen.json", f"vidkd compare_streams {study.path} --phase tune"
     if not path.exists():
-        raise ConfigError(f"{path} is missing: settings are chosen from trials first", to_mend=mend)
+        raise ConfigError(f"{path} is missing: settings are chosen from trials first", hint=mend)
     found = read_json(path)["methods"]
     for name, method in study.spec.methods.items():
         if method.trials and [row["settings"] for row in found.get(name, {}).get("trials", [])] != method.trials:
-            raise ConfigError(f"{path} is not the choice of this study: methods.{name} has other trials now", to_mend=mend)
+            raise ConfigError(f"{path} is not the choice of this study: methods.{name} has other trials now", hint=mend)
         if method.trials and found[name]["made_with"] != _made_with(study.spec, name):
             why = "was chosen with other settings, streams or seeds"
-            raise ConfigError(f"{path} is not the choice of this study: methods.{name} {why}", to_mend=mend)
+            raise ConfigError(f"{path} is not the choice of this study: methods.{name} {why}", hint=mend)
     return {name: choice["settings"] for name, choice in found.items()}
 
 

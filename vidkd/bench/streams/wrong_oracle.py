@@ -55,7 +55,7 @@ class WrongOracle:
 
     def __init__(self, oracle: Oracle, errors: BoxErrors) -> None:
         if oracle.gives_heads:
-            raise ConfigError("raw heads of an oracle are not made wrong", to_mend="an oracle that gives boxes alone")
+            raise ConfigError("raw heads of an oracle are not made wrong", hint="an oracle that gives boxes alone")
         self.oracle, self.errors = oracle, errors
 
     def __call__(self, frame: NDArray[np.uint8]) -> Answer:

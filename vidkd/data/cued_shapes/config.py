@@ -59,7 +59,7 @@ class CuedShapesConfig(SceneConfig):
         if self.shift > max(self.free_half_extents):
             raise ConfigError(
                 f"cued_shapes: a shift of {self.shift:g} pixels has not always room in the frame",
-                to_mend=f"at most {max(self.free_half_extents):.1f} with these amplitudes, or a larger size",
+                hint=f"at most {max(self.free_half_extents):.1f} with these amplitudes, or a larger size",
             )
 
     @property

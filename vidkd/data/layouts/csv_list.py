@@ -44,8 +44,8 @@ def read(root: Path, options: Options) -> Reading:
     given = any(row.get("split") for row in rows.values())
     if not given:
         here = seeded_split(here, options)
-    to_mend = "give rows of them the split that they lack" if given else MORE_GROUPS
-    warnings = one_sided(here, classes, SPLIT, where=path, to_mend=to_mend)
+    hint = "give rows of them the split that they lack" if given else MORE_GROUPS
+    warnings = one_sided(here, classes, SPLIT, where=path, hint=hint)
     manifest = Manifest(
         name=path.stem if options.list_file else root.name or "csv",
         root=root,
@@ -65,7 +65,7 @@ def _check_there(root: Path, path: Path, absent: tuple[str, ...], here: Collecti
             f"{len(absent)} files that {path} names are missing",
             looked_in=root,
             missing=shortened(absent),
-            to_mend="give paths relative to --root, or leave them out with --allow-missing",
+            hint="give paths relative to --root, or leave them out with --allow-missing",
         )
 
 
@@ -85,7 +85,7 @@ def _clip(row: Mapping[str, str], classes: list[str], pattern: re.Pattern[str] |
     if row.get("split") and row["split"] not in SUBSETS:
         raise DataError(f"{where}: split {row['split']!r} is not one of {', '.join(SUBSETS)}")
     if not row["path"]:
-        raise DataError(f"{where}: no path", to_mend="give the path of a video, relative to --root")
+        raise DataError(f"{where}: no path", hint="give the path of a video, relative to --root")
     path = PurePosixPath(row["path"])
     clip = Clip(
         path=str(path),

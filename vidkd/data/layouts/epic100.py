@@ -79,7 +79,7 @@ def _lists(root: Path) -> Path:
 def read_classes(path: Path) -> tuple[str, ...]:
     """The keys of a list of classes in the order of their ids. Raises DataError unless these are 0, 1, 2, … and every key stands once."""
     if not path.is_file():
-        raise DataError(f"no list of classes: {path}", to_mend="take it from the annotations of the data set")
+        raise DataError(f"no list of classes: {path}", hint="take it from the annotations of the data set")
     keys = {row["id"]: row["key"] for row in read_table(path, ("id", "key")).values()}
     names = tuple(keys[str(number)] for number in range(len(keys)) if str(number) in keys)
     if not names or len(names) < len(keys) or len(set(names)) < len(names) or "" in names:
@@ -97,7 +97,7 @@ def _narrations(lists: Path, verbs: int, nouns: int) -> list[Narration]:
             row = _narration(values, source, verbs, nouns, f"{path}:{line}")
             first = rows.setdefault(row.name, row)
             if first is not row:
-                raise DataError(f"{row.where}: narration_id '{row.name}' stands in {first.where} too", to_mend="take one of the rows out")
+                raise DataError(f"{row.where}: narration_id '{row.name}' stands in {first.where} too", hint="take one of the rows out")
     return list(rows.values())
 
 

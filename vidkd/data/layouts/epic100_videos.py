@@ -38,7 +38,7 @@ class Video:
 def read_video_info(path: Path, used: Mapping[str, str]) -> dict[str, VideoFacts]:
     """Facts of the videos in `used`, a map of video to where it is named. Raises DataError for one that is not in the list."""
     if not path.is_file():
-        raise DataError(f"no list of videos: {path}", to_mend="take it from the annotations of the data set")
+        raise DataError(f"no list of videos: {path}", hint="take it from the annotations of the data set")
     facts = {}
     for line, values in read_table(path, ("video_id", "duration", "fps")).items():
         facts[values["video_id"]] = VideoFacts(
@@ -100,7 +100,7 @@ def frame_rate(count: int, video: str, fact: VideoFacts, folder: object) -> floa
             f"{count} images do not make video '{video}'",
             folder=folder,
             expected=f"about {' or '.join(f'{rate * fact.duration_s:.0f} ({rate:g} a second)' for rate in dict.fromkeys(rates))}",
-            to_mend="unpack the archive again, or extract frames at the rate of the video",
+            hint="unpack the archive again, or extract frames at the rate of the video",
         )
     return fps
 
@@ -118,7 +118,7 @@ def check_there(name: str, root: Path, expected: str, used: Sequence[str], video
             looked_in=root,
             missing=shortened(absent),
             **hint,
-            to_mend="fetch or unpack them, or leave their actions out with --allow-missing",
+            hint="fetch or unpack them, or leave their actions out with --allow-missing",
         )
     return frozenset(absent)
 

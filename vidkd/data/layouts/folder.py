@@ -54,8 +54,8 @@ def read(root: Path, options: Options) -> Reading:
         looked_in=base,
         expected=EXPECTED,
     )
-    to_mend = "put videos of them below train/ and test/" if subsets else MORE_GROUPS
-    warnings = one_sided(clips, classes, SPLIT, where=f"split {SPLIT} of {base}", to_mend=to_mend)
+    hint = "put videos of them below train/ and test/" if subsets else MORE_GROUPS
+    warnings = one_sided(clips, classes, SPLIT, where=f"split {SPLIT} of {base}", hint=hint)
     return dataclasses.replace(reading, notes=(*left_out, *reading.notes, *warnings))
 
 

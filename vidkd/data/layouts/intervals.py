@@ -20,7 +20,7 @@ def inside(start_s: float, end_s: float | None, duration_s: float, where: str, v
             f"{where}: the interval lies outside the video",
             interval=given,
             video=f"{video}, {duration_s:.2f} s long",
-            to_mend="give seconds from the first frame, inside the video; or is it the list of another cut of it?",
+            hint="give seconds from the first frame, inside the video; or is it the list of another cut of it?",
         )
     return None if end_s is None else min(end_s, duration_s)
 
@@ -54,6 +54,6 @@ def check_overlaps(clips: Sequence[Clip], where: Callable[[int], str], *, allowe
             file=clips[later].path,
             intervals=" and ".join(f"{clips[number].start_s:g} s to {_end(clips[number]):g} s" for number in (earlier, later)),
             found=f"{len(found)} such rows",
-            to_mend="correct the times, or let actions overlap with --allow-overlap",
+            hint="correct the times, or let actions overlap with --allow-overlap",
         )
     return (f"{len(found)} of {len(clips)} intervals begin before an earlier one of their video has ended",) if found else ()

@@ -24,7 +24,7 @@ def read(root: Path, options: Options) -> Reading:
     try:
         require("scipy.io", "boxes", package="scipy")
     except MissingExtraError as error:
-        return dataclasses.replace(reading, notes=(*reading.notes, f"no boxes: {error.what}; {error.lines['to mend']}"))
+        return dataclasses.replace(reading, notes=(*reading.notes, f"no boxes: {error.what}; {error.lines['fix']}"))
     return _with_boxes(reading, masks)
 
 
@@ -59,7 +59,7 @@ def _mask(file: Path) -> NDArray[np.bool_]:
         mask = loadmat(file)["part_mask"]
     except Exception as error:  # a damaged file raises whatever its parser or zlib happens to trip over
         raise DataError(
-            f"not a puppet mask: {file}", reason=repr(error), to_mend="take it from the archive again, or use --no-boxes"
+            f"not a puppet mask: {file}", reason=repr(error), hint="take it from the archive again, or use --no-boxes"
         ) from None
     return np.asarray(mask).reshape(*mask.shape[:2], -1) > 0
 

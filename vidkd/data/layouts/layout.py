@@ -59,7 +59,7 @@ class Listed:
         if split in self.subsets:
             raise DataError(
                 f"{where}: '{'/'.join(self.key)}' is listed before, as {self.subsets[split]} of split {split}",
-                to_mend="take one of the two lines out",
+                hint="take one of the two lines out",
             )
         self.subsets[split] = subset
 
@@ -71,7 +71,7 @@ def not_found(name: str, root: Path, expected: str, found: str) -> NoReturn:
         looked_in=root,
         expected=expected,
         found=found,
-        to_mend="unpack the data set there, or name the folder that holds it with --root",
+        hint="unpack the data set there, or name the folder that holds it with --root",
         **{"no_data?": "make demo"},
     )
 
@@ -99,7 +99,7 @@ def compiled(pattern: str | None) -> re.Pattern[str] | None:
     try:
         return re.compile(pattern) if pattern is not None else None
     except re.error as error:
-        raise ConfigError(f"not a regular expression: {pattern}", reason=error, to_mend="see --help for an example") from None
+        raise ConfigError(f"not a regular expression: {pattern}", reason=error, hint="see --help for an example") from None
 
 
 def hashes(root: Path, files: Sequence[Path]) -> dict[str, str]:
@@ -151,7 +151,7 @@ def _incomplete(
         looked_in=files.folder,
         missing=shortened(absent),
         **({"classes_without_a_clip": shortened(without)} if without else {}),
-        to_mend="unpack the archive again, or leave them out with --allow-missing",
+        hint="unpack the archive again, or leave them out with --allow-missing",
     )
 
 
@@ -180,7 +180,7 @@ def from_folders(
             f"data set '{name}': {len(empty)} of its {len(classes)} classes have no video",
             looked_in=looked_in,
             empty=shortened(empty),
-            to_mend="fill or remove the folders, or go on without them with --allow-missing",
+            hint="fill or remove the folders, or go on without them with --allow-missing",
         )
     manifest = Manifest(name=name, root=root, classes=tuple(classes), splits=tuple(splits), clips=tuple(clips))
     return Reading(manifest=manifest, notes=(f"{len(empty)} classes have no video: {shortened(empty)}",) if empty else ())

@@ -15,7 +15,7 @@ def read_lines(path: Path) -> list[tuple[str, str]]:
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
-        raise DataError(f"not UTF-8 text: {path}", reason=error.reason, to_mend="take the file from the archive again") from None
+        raise DataError(f"not UTF-8 text: {path}", reason=error.reason, hint="take the file from the archive again") from None
     return [(f"{path}:{number}", line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]
 
 

@@ -55,11 +55,11 @@ def _unusable(broken: Mapping[str, str], files: int, root: Path) -> DataError:
         looked_in=root,
         **{("first" if place == 0 else f"then {place}"): f"{path}: {reason}" for place, (path, reason) in enumerate(first)},
         **more,
-        to_mend=f"replace or remove them, or leave them out with --allow-missing   (all that is wrong: vidkd check_videos {root})",
+        hint=f"replace or remove them, or leave them out with --allow-missing   (all that is wrong: vidkd check_videos {root})",
     )
 
 
-def one_sided(clips: Sequence[Clip], classes: Sequence[str], split: str, *, where: object, to_mend: str) -> tuple[str, ...]:
+def one_sided(clips: Sequence[Clip], classes: Sequence[str], split: str, *, where: object, hint: str) -> tuple[str, ...]:
     """Warnings of classes none of whose clips are in `train`, or in `test`, of a split: what, where and how to mend.
 
     Such a class is never learned, or never judged. Classes without any clip are not counted.
@@ -70,5 +70,5 @@ def one_sided(clips: Sequence[Clip], classes: Sequence[str], split: str, *, wher
     for subset, found in labels.items():
         if lacking := [classes[label] for label in every if label not in found]:
             what = f"warning: {len(lacking)} of {len(classes)} classes have no {subset} clip"
-            warnings.append(str(DataError(what, classes=shortened(lacking), where=where, to_mend=to_mend)))
+            warnings.append(str(DataError(what, classes=shortened(lacking), where=where, hint=hint)))
     return tuple(warnings)

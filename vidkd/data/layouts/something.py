@@ -47,17 +47,17 @@ def _labels(root: Path, path: Path) -> dict[str, int]:
         not_found("something", root, EXPECTED, f"no {path.name} in {path.parent.name}/")
     content = read_json(path)
     if not isinstance(content, dict) or not all(str(number).isdecimal() for number in content.values()):
-        raise DataError(f"not a map of label to number: {path}", to_mend="take it from the archive again")
+        raise DataError(f"not a map of label to number: {path}", hint="take it from the archive again")
     labels = {text: int(number) for text, number in sorted(content.items(), key=lambda item: int(item[1]))}
     if list(labels.values()) != list(range(len(labels))):
-        raise DataError(f"the numbers of {path} do not run from 0 to {len(labels) - 1}", to_mend="take it from the archive again")
+        raise DataError(f"the numbers of {path} do not run from 0 to {len(labels) - 1}", hint="take it from the archive again")
     return labels
 
 
 def _read_list(path: Path, subset: str, labels: dict[str, int], listed: dict[tuple[str, str], Listed]) -> None:
     content = read_json(path)
     if not isinstance(content, list) or not all(isinstance(row, dict) and "id" in row for row in content):
-        raise DataError(f"not a list of clips with an id: {path}", to_mend="take it from the archive again")
+        raise DataError(f"not a list of clips with an id: {path}", hint="take it from the archive again")
     for number, row in enumerate(content):
         where = f"{path}[{number}]"
         key = ("", str(row["id"]))

@@ -20,9 +20,7 @@ def read_table(path: Path, required: Sequence[str], *, known: Collection[str] | 
             rows = {}
             for row in reader:
                 if None in row or None in row.values():
-                    raise DataError(
-                        f"{path}:{reader.line_num}: not {len(reader.fieldnames or ())} values", to_mend="quote values with commas"
-                    )
+                    raise DataError(f"{path}:{reader.line_num}: not {len(reader.fieldnames or ())} values", hint="quote values with commas")
                 rows[reader.line_num] = {column: value.strip() for column, value in row.items()}
             return rows
     except (csv.Error, UnicodeDecodeError) as error:

@@ -41,7 +41,7 @@ class ClipFiles:
         """The path, relative to the root, of clip (class, stem); None if absent. Raises DataError if two files answer to it."""
         found = self._exact.get(key) or self._loose.get((key[0], _fold(key[1])), [])
         if len(found) > 1:
-            raise DataError(f"two files for one clip: {' and '.join(found)}", looked_in=self.folder, to_mend="keep one of them")
+            raise DataError(f"two files for one clip: {' and '.join(found)}", looked_in=self.folder, hint="keep one of them")
         return found[0] if found else None
 
 

@@ -74,9 +74,7 @@ def _read_split(
             raise DataError(f"{where}: class {number} is not '{folder}', which classInd.txt gives number {numbers[folder]}")
         group = _GROUP.search(stem(name))
         if group is None:
-            raise DataError(
-                f"{where}: no group in the name '{name}'", expected="v_<Class>_g<group>_c<clip>", to_mend="or use layout folder"
-            )
+            raise DataError(f"{where}: no group in the name '{name}'", expected="v_<Class>_g<group>_c<clip>", hint="or use layout folder")
         key = (folder, stem(name))
         clip = listed.setdefault(key, Listed(key=key, label=classes.index(folder), group=f"{folder}_g{group[1]}"))
         clip.place(split, subset, where)

@@ -53,5 +53,5 @@ def sequence_splits(sequences: Sequence[int], first_fold: int = 0) -> dict[str, 
 def _parts(path: Path) -> tuple[int, int]:
     match = _NAME.fullmatch(path.stem)
     if match is None:
-        raise DataError(f"not a UT-Interaction name: {path}", expected=EXPECTED, to_mend="move the file away, or use layout folder")
+        raise DataError(f"not a UT-Interaction name: {path}", expected=EXPECTED, hint="move the file away, or use layout folder")
     return int(match["sequence"]), int(match["label"])

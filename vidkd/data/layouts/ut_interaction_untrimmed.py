@@ -72,7 +72,7 @@ def read_labels(path: Path) -> tuple[list[Action], int]:
     try:
         sheets = xlrd.open_workbook(str(path)).sheets()
     except Exception as error:  # a damaged file raises whatever its parser happens to trip over
-        raise DataError(f"not an Excel table: {path}", reason=repr(error), to_mend="take it from the archive again") from None
+        raise DataError(f"not an Excel table: {path}", reason=repr(error), hint="take it from the archive again") from None
     actions, others = [], 0
     for sheet in sheets:
         rows = (sheet.row_values(number) for number in range(sheet.nrows))
@@ -126,7 +126,7 @@ def _videos(root: Path, sequences: Sequence[int], options: Options) -> tuple[dic
             f"data set '{NAME}' is incomplete: {len(missing)} of the {len(missing) + len(videos)} videos that its labels name are missing",
             looked_in=root,
             missing=shortened([f"seq{sequence}" for sequence in sorted(missing)]),
-            to_mend="unpack the archive again, or leave them out with --allow-missing",
+            hint="unpack the archive again, or leave them out with --allow-missing",
         )
     return videos, missing
 
@@ -177,7 +177,7 @@ def _interval(action: Action, times_s: Times, duration_s: float, path: str) -> t
             f"{action.where}: the interval lies outside the video",
             interval=f"frames {action.start_frame} to {action.end_frame}",
             video=f"{path}, {len(times_s)} frames",
-            to_mend="take the video from the archive again; it may be cut short, or have another frame rate",
+            hint="take the video from the archive again; it may be cut short, or have another frame rate",
         )
     end_s = duration_s if action.end_frame == len(times_s) else float(times_s[action.end_frame])
     return float(times_s[action.start_frame]), end_s

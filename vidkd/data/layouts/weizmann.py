@@ -43,5 +43,5 @@ def _folds(actors: list[str]) -> list[list[str]]:
 def _actor(path: Path) -> str:
     actor, underscore, _ = path.stem.partition("_")
     if not actor or not underscore:
-        raise DataError(f"no actor in the name of {path}", expected="<actor>_<class>.avi", to_mend="rename the file, or use layout folder")
+        raise DataError(f"no actor in the name of {path}", expected="<actor>_<class>.avi", hint="rename the file, or use layout folder")
     return actor

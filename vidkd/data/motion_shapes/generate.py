@@ -64,7 +64,7 @@ def write_missing(out: Path, paths: Sequence[str], write_one: Callable[[str], No
     for result in map_files(write_one, todo, workers=workers, fingerprint=_no_fingerprint):
         if result.error is not None:
             raise DataError(
-                f"cannot write a clip: {out / result.item}", reason=result.error, to_mend="mend it and run again; clips written stay"
+                f"cannot write a clip: {out / result.item}", reason=result.error, hint="mend it and run again; clips written stay"
             )
     return len(todo)
 
@@ -129,7 +129,7 @@ def claim(out: Path, config: GeneratedConfig, generator_version: int) -> None:
     if path.exists():
         _check_same(path, read_json(path), record)
     elif (out / "videos").exists():
-        raise DataError(f"videos/ is there, but no config.json that says what made it: {out}", to_mend="choose an empty folder with --out")
+        raise DataError(f"videos/ is there, but no config.json that says what made it: {out}", hint="choose an empty folder with --out")
     else:
         write_json(path, record)
 
@@ -145,5 +145,5 @@ def _check_same(path: Path, there: Any, asked: dict[str, Any]) -> None:
         f"the folder holds a generated data set made otherwise: {path.parent}",
         recorded_in=path,
         differing="; ".join(differing) or "made by another version of the generator",
-        to_mend="choose another folder with --out, or delete this one yourself",
+        hint="choose another folder with --out, or delete this one yourself",
     )

@@ -85,7 +85,7 @@ class SceneConfig:
         if min(free_half_extents) < 0:
             raise ConfigError(
                 f"{self.data_set}: shapes would leave the frame of {self.size} pixels",
-                to_mend=f"a smaller {amplitudes}, fewer classes, or a larger size",
+                hint=f"a smaller {amplitudes}, fewer classes, or a larger size",
             )
 
     @property

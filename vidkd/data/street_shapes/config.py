@@ -86,7 +86,7 @@ class StreetShapesConfig:
         if len(self.pattern) * self.shortest_visit_s > self.stream_s:
             raise ConfigError(
                 f"street_shapes: {len(self.pattern)} visits of at least {self.shortest_visit_s:g} s do not fit into {self.stream_s:g} s",
-                to_mend="a longer stream_s, a shorter shortest_visit_s or pattern",
+                hint="a longer stream_s, a shorter shortest_visit_s or pattern",
             )
 
     def as_dict(self) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def shared_classes(documents: Sequence[tuple[Path, dict[str, Any]]]) -> list[str
     for path, document in documents:
         own = categories(document, path)
         if first is not None and own != first:
-            raise DataError(f"{path}: other categories than in {documents[0][0]}", to_mend="read the files one by one")
+            raise DataError(f"{path}: other categories than in {documents[0][0]}", hint="read the files one by one")
         first = own
     return list((first or {}).values())
 

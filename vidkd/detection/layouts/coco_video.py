@@ -61,5 +61,5 @@ def _video_path(root: Path, path: Path, row: Mapping[str, Any], video: Mapping[s
     listed = list_images(str(root / image.parent))
     if index >= len(listed) or listed[index].name != image.name:
         there = listed[index].name if index < len(listed) else f"{len(listed)} images"
-        raise DataError(f"{where}: frame_id {index} is not the place of {image.name}", there=there, to_mend="count from 0")
+        raise DataError(f"{where}: frame_id {index} is not the place of {image.name}", there=there, hint="count from 0")
     return image.parent.as_posix()

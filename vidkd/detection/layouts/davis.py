@@ -58,7 +58,7 @@ def _times_s(video: Path, boxes: int, where: str, allow_missing: bool) -> list[f
     if not video.is_file():
         if allow_missing:
             return [None] * boxes
-        raise DataError(f"{where}: its video is missing: {video}", to_mend="unpack it again, or leave it out with allow_missing")
+        raise DataError(f"{where}: its video is missing: {video}", hint="unpack it again, or leave it out with allow_missing")
     with open_video(video) as reader:
         times_s: list[float] = reader.timestamps_s.tolist()
     if len(times_s) != boxes:

@@ -134,7 +134,7 @@ def finish(
             f"data set '{name}': {len(missing)} of the files that its annotations name are missing",
             looked_in=root,
             missing=shortened(missing),
-            to_mend="unpack the archive again, or leave these out with allow_missing",
+            hint="unpack the archive again, or leave these out with allow_missing",
         )
     gone = set(missing)
     frames = grouped_by_path([frame for frame in frames if frame.path not in gone])
@@ -142,7 +142,7 @@ def finish(
         raise not_found(name, root, expected, "no annotated frame")
     again = [key for key, count in Counter(frame.key for frame in frames).items() if count > 1]
     if again:
-        raise DataError(f"data set '{name}': a frame is listed twice: {again[0][0]}", looked_in=root, to_mend="list it on one side only")
+        raise DataError(f"data set '{name}': a frame is listed twice: {again[0][0]}", looked_in=root, hint="list it on one side only")
     remarks = [f"{len(missing)} files are missing: {shortened(missing)}"] if missing else []
     remarks += [f"{count} boxes left out: {why}" for why, count in sorted(left_out.items())]
     manifest = BoxManifest(name=name, root=root, classes=tuple(classes), frames=tuple(frames))
@@ -208,15 +208,13 @@ def _relabelled(frame: LabelledFrame, new: Mapping[int, int]) -> LabelledFrame:
 
 def not_found(name: str, root: Path, expected: str, found: str) -> DataError:
     """The error for a data set that is not there, or not as its archive unpacks."""
-    return DataError(
-        f"data set '{name}' not found", looked_in=root, expected=expected, found=found, to_mend="name the folder that holds it"
-    )
+    return DataError(f"data set '{name}' not found", looked_in=root, expected=expected, found=found, hint="name the folder that holds it")
 
 
 def label_of(name: str, classes: Sequence[str], where: str) -> int:
     """Index of a class; DataError, beginning with `where`, for a name that is none."""
     if name not in classes:
-        raise DataError(f"{where}: unknown class '{name}'", known=shortened(classes), to_mend="name all classes")
+        raise DataError(f"{where}: unknown class '{name}'", known=shortened(classes), hint="name all classes")
     return classes.index(name)
 
 

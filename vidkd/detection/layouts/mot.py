@@ -100,7 +100,7 @@ def _sequence(root: Path, folder: Path, left_out: Counter[str]) -> list[Labelled
     path = relative(folder / info.folder, root)
     images = len(list_images(str(root / path))) if (root / path).is_dir() else info.length
     if images != info.length:
-        raise DataError(f"{info_file}: seqLength is {info.length}, {path} has {images} images", to_mend="unpack the sequence again")
+        raise DataError(f"{info_file}: seqLength is {info.length}, {path} has {images} images", hint="unpack the sequence again")
     bare = [
         bare_frame(path, info.width, info.height, folder.name, frame_index=k, time_s=k / info.fps, subset=subset)
         for k in range(info.length)

@@ -32,7 +32,7 @@ def read(root: Path, options: BoxOptions) -> BoxReading:
     pictures = {video: _pictures(video) for video in videos}
     texts = {video: video.with_suffix(".txt") for video in videos if video.with_suffix(".txt").is_file()}
     if both := [video for video in texts if pictures[video]]:
-        raise DataError(f"two kinds of boxes for one video: {both[0]}", to_mend="keep the text file or the folder of XML files")
+        raise DataError(f"two kinds of boxes for one video: {both[0]}", hint="keep the text file or the folder of XML files")
     names = {item.name for found in pictures.values() for _, picture in found.values() for item in picture.objects}
     classes = sorted(names | (set(mot.CLASSES) if texts else set()))
     left_out: Counter[str] = Counter()
@@ -55,7 +55,7 @@ def _pictures(video: Path) -> dict[int, tuple[Path, VocPicture]]:
         if match is None:
             raise DataError(f"the name tells no frame index: {file}", expected="<frame index>.xml, from 0")
         if (index := int(match[1])) in pictures:
-            raise DataError(f"two files for frame {index}: {pictures[index][0]} and {file.name}", to_mend="keep one of them")
+            raise DataError(f"two files for frame {index}: {pictures[index][0]} and {file.name}", hint="keep one of them")
         pictures[index] = file, read_voc_xml(file)
     return dict(sorted(pictures.items()))
 

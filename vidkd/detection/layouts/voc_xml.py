@@ -49,7 +49,7 @@ def _parse(path: Path) -> tuple[Element, dict[Element, int]]:
     parser, builder, lines = expat.ParserCreate(), TreeBuilder(), {}
 
     def refuse(*_: Any) -> None:
-        raise DataError(f"{path}:{parser.CurrentLineNumber}: a document type (<!DOCTYPE>) is refused", to_mend="take the line out")
+        raise DataError(f"{path}:{parser.CurrentLineNumber}: a document type (<!DOCTYPE>) is refused", hint="take the line out")
 
     def start(tag: str, attributes: dict[str, str]) -> None:
         lines[builder.start(tag, attributes)] = parser.CurrentLineNumber

@@ -107,7 +107,7 @@ def _listed(place: str, bases: Sequence[Path], root: Path) -> list[Path]:
 
 def _inside(root: Path, image: Path, where: str) -> Path:
     if root not in image.parents:
-        raise DataError(f"{where}: an image outside the data set: {image}", looked_in=root, to_mend="give paths relative to the list")
+        raise DataError(f"{where}: an image outside the data set: {image}", looked_in=root, hint="give paths relative to the list")
     return image
 
 
@@ -132,11 +132,11 @@ def _box(where: str, line: str, width: int, height: int, classes: int) -> Box:
     try:
         label, cx, cy, w, h = (float(part) for part in line.split())
     except ValueError:
-        raise DataError(f"{where}: not `class cx cy w h`: {line[:60]!r}", to_mend="outlines of segments are not read as boxes") from None
+        raise DataError(f"{where}: not `class cx cy w h`: {line[:60]!r}", hint="outlines of segments are not read as boxes") from None
     if label not in range(classes):
-        raise DataError(f"{where}: class {label:g} is out of range", to_mend=f"use 0 to {classes - 1}, in the order of the names")
+        raise DataError(f"{where}: class {label:g} is out of range", hint=f"use 0 to {classes - 1}, in the order of the names")
     sides = (cx, cy, w, h)
     if not all(math.isfinite(side) and -SLACK <= side <= 1 + SLACK for side in sides):
-        raise DataError(f"{where}: values must lie in 0 to 1, found {line[:60]!r}", to_mend="divide pixels by the size of the image")
+        raise DataError(f"{where}: values must lie in 0 to 1, found {line[:60]!r}", hint="divide pixels by the size of the image")
     corners = ((cx - w / 2) * width, (cy - h / 2) * height, (cx + w / 2) * width, (cy + h / 2) * height)
     return Box(corners=corners, label=int(label))

@@ -50,7 +50,7 @@ def average_precision(truth: BoxManifest, detections: Mapping[FrameKey, Detectio
     """
     frames = [frame for frame in truth.frames if frame.complete]
     if not frames:
-        raise DataError(f"data set '{truth.name}' has no completely annotated frame", to_mend="judge it by recall_of")
+        raise DataError(f"data set '{truth.name}' has no completely annotated frame", hint="judge it by recall_of")
     pairs = [(frame, found_in(frame, detections, len(truth.classes))) for frame in frames]
     ignored = sum(int(frame.ignore.sum()) for frame in frames)
     boxes = sum(len(frame) for frame in frames) - ignored

@@ -96,13 +96,11 @@ class HeadOracle:
         self.detector = detector
         mapping = _mapped(detector.class_names, student.class_names)
         if mapping.labels.tolist() != list(range(student.net.classes)):
-            raise ConfigError("oracle and student share no heads: their classes differ in order or number", to_mend=USE_BOXES)
+            raise ConfigError("oracle and student share no heads: their classes differ in order or number", hint=USE_BOXES)
         mine, theirs = _geometry(detector.net, detector.resize), _geometry(student.net, student.resize)
         for name, value in mine.items():
             if value != theirs[name]:
-                raise ConfigError(
-                    f"oracle and student share no heads: {name} differ", oracle=value, student=theirs[name], to_mend=USE_BOXES
-                )
+                raise ConfigError(f"oracle and student share no heads: {name} differ", oracle=value, student=theirs[name], hint=USE_BOXES)
 
     def __call__(self, frame: NDArray[np.uint8]) -> Answer:
         """As `Oracle`."""

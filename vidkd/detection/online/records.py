@@ -53,7 +53,7 @@ def _asked(learner: SynchronousLearner, frame: NDArray[np.uint8]) -> Answer:
         return learner.oracle(frame)
     except Exception as error:  # whatever library runs the oracle
         raise DataError(
-            f"the oracle failed at frame {learner.position} of the stream", reason=f"{type(error).__name__}: {error}", to_mend=AGAIN
+            f"the oracle failed at frame {learner.position} of the stream", reason=f"{type(error).__name__}: {error}", hint=AGAIN
         ) from error
 
 

@@ -54,7 +54,7 @@ class LearningStepper(Stepper):
             raise CheckpointError(
                 "the stream was left by another learner",
                 reason=textwrap.shorten(f"{type(error).__name__}: {error}", 200),
-                to_mend="start the stream anew",
+                hint="start the stream anew",
             ) from error
 
 
@@ -80,7 +80,7 @@ class BesideStepper(Stepper):
         """Raises ConfigError: such a stream cannot go on where it was."""
         raise ConfigError(
             "a stream that learned beside it cannot go on where it was: what the student had learned is lost",
-            to_mend="--overwrite begins anew; without --asynchronous an interrupted stream goes on exactly",
+            hint="--overwrite begins anew; without --asynchronous an interrupted stream goes on exactly",
         )
 
 

@@ -324,6 +324,6 @@ def trained_parameters(net: "Darknet", update: Update) -> list[nn.Parameter]:
         return list(net.parameters())
     if update.trains == "added":
         if not (found := net.added_parameters()):
-            raise ConfigError("update.trains=added, and the network has no added head", to_mend="student.for_update(update)")
+            raise ConfigError("update.trains=added, and the network has no added head", hint="student.for_update(update)")
         return found
     return net.last_parameters(1 if update.trains == "heads" else update.blocks)

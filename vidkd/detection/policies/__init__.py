@@ -56,7 +56,7 @@ def open_policy(name: str, *, seed: int = 0) -> Policy:
             "lstm": "it is what the file of a selector holds",
         }
         mend = f"the file of a trained selector (vidkd train_selector), or one of: {', '.join(BARE)}"
-        raise ConfigError(f"the policy {name} cannot be named here", reason=reason[name], to_mend=mend)
+        raise ConfigError(f"the policy {name} cannot be named here", reason=reason[name], hint=mend)
     if Path(name).suffix:
         path = Path(name)
         raise CheckpointError(f"selector not found: {path}", **near_files(path, (path.suffix,)), or_else=f"a policy: {', '.join(BARE)}")

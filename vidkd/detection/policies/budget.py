@@ -19,7 +19,7 @@ class CallBudget:
 
     def __init__(self, calls: int, window: int) -> None:
         if not 1 <= calls <= window:
-            raise ConfigError(f"a budget of {calls} calls in {window} frames is none", to_mend="at least 1 call, at most one a frame")
+            raise ConfigError(f"a budget of {calls} calls in {window} frames is none", hint="at least 1 call, at most one a frame")
         self.calls, self.window = calls, window
         self.gap = max(1, window // (2 * calls))
         self.position = 0

@@ -49,7 +49,7 @@ class LstmSelector(Policy):
         if len(observation.features) != expected:
             raise ConfigError(
                 f"the selector was trained for {expected} features of a student, this one has {len(observation.features)}",
-                to_mend="train a selector for this student",
+                hint="train a selector for this student",
             )
         score, self._memory = self._step(observation_row(observation), self._memory)
         return score
@@ -116,7 +116,7 @@ def save_selector(path: Path | str, selector: KeyFrameLSTM, about: Mapping[str, 
         with atomic_write(path, "wb") as file:
             file.write(whole.getbuffer())
     except OSError as error:
-        raise CheckpointError(f"cannot write selector: {path}", reason=error.strerror or error, to_mend=AGAIN) from error
+        raise CheckpointError(f"cannot write selector: {path}", reason=error.strerror or error, hint=AGAIN) from error
 
 
 def load_selector(path: Path | str) -> KeyFrameLSTM:
@@ -131,13 +131,13 @@ def read_about(path: Path | str) -> dict[str, Any]:
 
 def _content(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise CheckpointError(f"selector not found: {path}", to_mend="train one, or name another file")
+        raise CheckpointError(f"selector not found: {path}", hint="train one, or name another file")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file fails in torch in any way
         unreadable = type(error).__name__ == "UnpicklingError"  # whose text speaks of how torch reads
         reason = "torch did not write it" if unreadable else textwrap.shorten(f"{type(error).__name__}: {error}", 200)
-        raise CheckpointError(f"cannot read selector {path}", reason=reason, to_mend="it is truncated or not a selector") from error
+        raise CheckpointError(f"cannot read selector {path}", reason=reason, hint="it is truncated or not a selector") from error
     if not isinstance(content, dict) or content.get("kind") != KIND or not {"selector", "about"} <= content.keys():
-        raise CheckpointError(f"{path} is not a key-frame selector", to_mend="name a file that the training of a selector wrote")
+        raise CheckpointError(f"{path} is not a key-frame selector", hint="name a file that the training of a selector wrote")
     return content

@@ -102,7 +102,7 @@ def train_selector(
     best = min((_trained(training, validation, settings, features, sees) for sees in ways), key=lambda found: _least(found.validation))
     if not math.isfinite(_least(best.validation)):
         raise DataError(
-            "the selector's loss on the validation records was never finite", to_mend="a lower selector.lr, or records of other videos"
+            "the selector's loss on the validation records was never finite", hint="a lower selector.lr, or records of other videos"
         )
     return best
 
@@ -144,10 +144,10 @@ def about(trained: TrainedSelector, settings: SelectorTraining) -> dict[str, obj
 
 def _feature_count(records: Sequence[SelectorRecord], *, both: bool) -> int:
     if not both:
-        raise DataError("a selector needs records to train on and others to be judged by", to_mend="name more videos")
+        raise DataError("a selector needs records to train on and others to be judged by", hint="name more videos")
     counts = {record.features.shape[1] for record in records}
     if len(counts) > 1:
-        raise DataError(f"records of unlike students: {sorted(counts)} features", to_mend="make all of them with one student")
+        raise DataError(f"records of unlike students: {sorted(counts)} features", hint="make all of them with one student")
     (count,) = counts
     return int(count)
 

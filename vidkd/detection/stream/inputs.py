@@ -43,7 +43,7 @@ def _nothing_in(name: str) -> DataError:
     else:
         what, lines = f"no such file or folder: {name}", near_files(path, (path.suffix.lower(),))
     mend = "name a file, a folder or quoted glob of videos or images, a camera's number, or an address (rtsp://...)"
-    return DataError(what, **lines, to_mend=mend)
+    return DataError(what, **lines, hint=mend)
 
 
 def _tell_loose_images(names: Sequence[str]) -> None:

@@ -64,7 +64,7 @@ class Parts:
         numbers = sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit()) if folder.is_dir() else []
         if numbers != list(range(len(numbers))):
             missing = min(set(range(len(numbers))) - set(numbers))
-            raise DataError(f"a part of an unfinished run is missing: {folder / _name(missing)}", to_mend="--overwrite begins anew")
+            raise DataError(f"a part of an unfinished run is missing: {folder / _name(missing)}", hint="--overwrite begins anew")
         self.whole = [_read(folder / _name(number)) for number in numbers]
 
     @property
@@ -173,4 +173,4 @@ def _read(folder: Path) -> Part:
     try:
         return Part(folder=folder, **{**facts, "size": tuple(facts["size"])})
     except (KeyError, TypeError) as error:
-        raise DataError(f"not a part of a run: {folder}", reason=error, to_mend="--overwrite begins anew") from error
+        raise DataError(f"not a part of a run: {folder}", reason=error, hint="--overwrite begins anew") from error

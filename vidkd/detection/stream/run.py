@@ -254,14 +254,14 @@ def writing(folder: Path, *, frames: int) -> Iterator[None]:
     try:
         yield
     except (NotADirectoryError, FileExistsError) as error:
-        raise ConfigError(f"a file is in the way of the folder: {folder}", to_mend="another --out, or move that file") from error
+        raise ConfigError(f"a file is in the way of the folder: {folder}", hint="another --out, or move that file") from error
     except (OSError, VideoError) as error:
         reason = error.lines.get("reason", error.what) if isinstance(error, VideoError) else error.strerror or error
         raise VideoError(
             f"cannot write to: {folder}",
             reason=reason,
             until_then=f"{frames} frames, which stay",
-            to_mend="make room, and give the same command again: it goes on there",
+            hint="make room, and give the same command again: it goes on there",
         ) from error
 
 

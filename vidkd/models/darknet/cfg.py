@@ -68,7 +68,7 @@ def read_cfg(path: Path | str) -> DarknetConfig:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read cfg {path}", reason=reason_of(error), to_mend="give the path of a darknet cfg file") from error
+        raise ConfigError(f"cannot read cfg {path}", reason=reason_of(error), hint="give the path of a darknet cfg file") from error
     return parse_cfg(text, path)
 
 

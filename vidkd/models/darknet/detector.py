@@ -88,7 +88,7 @@ class DarknetDetector:
             raise ConfigError(
                 f"{names} holds {len(class_names)} class names, the cfg says {net.classes} classes",
                 cfg=net.config.where(0),
-                to_mend="give the names file of this cfg",
+                hint="give the names file of this cfg",
             )
         load_weights(net, weights)
         return cls(net, class_names, score_threshold=score_threshold, nms_iou=nms_iou, device=device, resize=resize, runtime=runtime)

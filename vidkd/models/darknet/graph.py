@@ -117,7 +117,7 @@ def _head(config: DarknetConfig, nodes: Sequence[Node], index: int, yolo: Yolo) 
         raise ConfigError(
             f"an input of {net.width}x{net.height} does not divide evenly into the {width}x{height} cells of a head",
             where=config.where(yolo.line),
-            to_mend=CHOOSE_MULTIPLES,
+            hint=CHOOSE_MULTIPLES,
         )
     return Head(
         layer=index,
@@ -194,7 +194,7 @@ def _shape(config: DarknetConfig, layer: Layer, shapes: list[Shape]) -> Shape:
 def _routed_channels(config: DarknetConfig, route: Route, shapes: list[Shape]) -> int:
     if len({shape[1:] for shape in shapes}) > 1:
         raise ConfigError(
-            f"[route] joins {_sizes(shapes)}, which differ in width or height", where=config.where(route.line), to_mend=CHOOSE_MULTIPLES
+            f"[route] joins {_sizes(shapes)}, which differ in width or height", where=config.where(route.line), hint=CHOOSE_MULTIPLES
         )
     if any(shape[0] % route.groups for shape in shapes):
         raise ConfigError(f"{_sizes(shapes)} cannot be parted into groups={route.groups}", where=config.where(route.line))

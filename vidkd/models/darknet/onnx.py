@@ -234,7 +234,7 @@ class OnnxForward:
         self._tensors = [*net.parameters(), *net.buffers()]
         self._outputs = [*map(head_name, range(len(net.heads))), POOLED]
         if any(tensor.device.type != "cpu" for tensor in self._tensors):
-            raise ConfigError("a darknet network runs in ONNX Runtime on the processor alone", to_mend="--device cpu, or the runtime eager")
+            raise ConfigError("a darknet network runs in ONNX Runtime on the processor alone", hint="--device cpu, or the runtime eager")
         self._taken = -1
 
     def __call__(self, images: Tensor) -> tuple[list[Tensor], Tensor]:

@@ -52,7 +52,7 @@ def load_weights(net: Darknet, path: Path | str) -> WeightsHeader:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise CheckpointError(f"cannot read weights {path}", reason=reason_of(error), to_mend="give the path of a .weights file") from error
+        raise CheckpointError(f"cannot read weights {path}", reason=reason_of(error), hint="give the path of a .weights file") from error
     header, start = _header(content, path)
     numbers = np.frombuffer(content, "<f4", (len(content) - start) // 4, start).astype(np.float32)
     _check_count(net, numbers, (len(content) - start) % 4, path)
@@ -111,7 +111,7 @@ def _header(content: bytes, path: Path) -> tuple[WeightsHeader, int]:
             seen = int(np.frombuffer(content, seen_type, 1, version_bytes)[0])
             return WeightsHeader(major=major, minor=minor, revision=revision, seen=seen), start
     raise CheckpointError(
-        f"{path} is not a darknet weights file", found=f"{len(content)} bytes, too few for a header", to_mend="copy it again"
+        f"{path} is not a darknet weights file", found=f"{len(content)} bytes, too few for a header", hint="copy it again"
     )
 
 
@@ -124,7 +124,7 @@ def _check_count(net: Darknet, numbers: NDArray[np.float32], bytes_over: int, pa
         f"weights do not fit the cfg: {path}",
         cfg_wants=f"{wanted} numbers ({net.config.where(0)}, {net.classes} classes)",
         file_holds=f"{found}, {'too few' if len(numbers) < wanted else 'too many'}",
-        to_mend="the file is truncated or belongs to another cfg or number of classes",
+        hint="the file is truncated or belongs to another cfg or number of classes",
     )
 
 
@@ -137,5 +137,5 @@ def _check_values(net: Darknet, numbers: NDArray[np.float32], path: Path) -> Non
         raise CheckpointError(
             f"weights do not fit the cfg: {path}",
             found=f"{impossible} numbers that are not finite, or negative variances",
-            to_mend="the file is damaged or belongs to another cfg",
+            hint="the file is damaged or belongs to another cfg",
         )
