@@ -65,8 +65,19 @@ def test_clips_that_a_run_learned_from_do_not_judge_it(run: Path, capsys: pytest
     """More groups are held out here than in its training. That exported files say as much is asserted where benchmarks judge them."""
     assert evaluate("--checkpoint", run, "--split", "val", "--data.validation_fraction", "0.5", "--device", "cpu") == 2
     said = capsys.readouterr().err
-    assert "clips that are to judge: it was trained on other groups" in said
+    assert "clips to evaluate on, or from others of their groups" in said
     assert "--data.validation_fraction 0.25" in said
+
+
+def test_clips_that_a_run_learned_from_do_not_judge_it_after_the_split_was_drawn_anew(
+    run: Path, tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = Manifest.read(tiny_root / "manifest.jsonl")
+    over = {"train": "test", "test": "train"}
+    clips = tuple(dataclasses.replace(clip, subsets={"1": over[clip.subsets["1"]]}) for clip in manifest.clips)
+    dataclasses.replace(manifest, clips=clips).write(tmp_path / "anew.jsonl")
+    assert evaluate("--checkpoint", run, "--data.manifest", tmp_path / "anew.jsonl", "--device", "cpu") == 2
+    assert "learned from 9 of the 12 clips to evaluate on" in capsys.readouterr().err
 
 
 @pytest.fixture

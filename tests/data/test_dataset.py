@@ -10,6 +10,7 @@ import torch
 from moving_textures import clip, read_window, write_panning
 
 from vidkd.base.errors import DataError, VidkdError
+from vidkd.base.random_streams import random_stream
 from vidkd.data import dataset as dataset_module
 from vidkd.data.config import CacheConfig, DataConfig
 from vidkd.data.dataset import ClipDataset, collate
@@ -97,7 +98,7 @@ def test_frames_and_flow_share_window_crop_and_flip(root: Path) -> None:
     flips = []
     for epoch in range(8):
         sample = data[epoch, 0]
-        rng = np.random.default_rng([0, epoch, 0])
+        rng = random_stream(0, "sample", epoch, 0)
         footage = read_window(root / "right.mp4", CLIPS[0], data.footage, position=rng.random(), want_flow=True)
         draws = rng.random(4)
         side = round(32 * (0.8 + 0.2 * draws[0]))

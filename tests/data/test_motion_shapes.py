@@ -7,6 +7,7 @@ import pytest
 
 from vidkd.base.errors import ConfigError, DataError
 from vidkd.cli.main import main
+from vidkd.data.layouts import LAYOUTS, Options
 from vidkd.data.manifest import Manifest
 from vidkd.data.motion_shapes import (
     CLASSES,
@@ -108,6 +109,7 @@ def test_lists_manifest_and_truth_agree_and_groups_do_not_cross_the_split(writte
     assert manifest.classes == CLASSES
     assert manifest.splits == ("1",)
     assert not manifest.horizontal_flip
+    assert not LAYOUTS["ucf101"](out, Options()).manifest.horizontal_flip, "read as the data set whose layout it has"
     train, test = manifest.select("1", "train"), manifest.select("1", "test")
     assert (len(train), len(test)) == (12, 6)
     assert not {clip.group for clip in train} & {clip.group for clip in test}

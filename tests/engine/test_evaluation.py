@@ -71,6 +71,13 @@ def test_an_unreadable_clip_is_an_error_with_its_path(model: VideoClassifier, da
         evaluate(model, dataset, CLASSES, device=CPU, batch_size=4)
 
 
+def test_weights_that_are_not_finite_are_an_error_with_the_first_clip(model: VideoClassifier, dataset: ClipDataset) -> None:
+    model.fc.weight.data[0, 0] = float("nan")
+    with pytest.raises(DataError, match="not finite for 6 of 6 clips") as caught:
+        evaluate(model, dataset, CLASSES, device=CPU, batch_size=4)
+    assert caught.value.lines["first"] == dataset.clips[0].path
+
+
 def predictions(dataset: ClipDataset) -> Predictions:
     clips = [replace(dataset.clips[0], start_s=0.1, end_s=0.3), dataset.clips[2], replace(dataset.clips[4], label=None)]
     return Predictions(np.array([[0.7, 0.2, 0.1], [0.5, 0.3, 0.2], [0.25, 0.25, 0.5]]), clips, CLASSES)

@@ -16,6 +16,12 @@ def test_top_k(k: int, expected: float) -> None:
     assert top_k(PROBABILITIES, LABELS, k) == expected
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_what_is_not_finite_is_not_judged(value: float) -> None:
+    with pytest.raises(ValueError, match="a probability is not finite"):
+        classification_metrics(np.where(PROBABILITIES > 0.65, value, PROBABILITIES), LABELS)
+
+
 @pytest.mark.parametrize(("k", "expected"), [(1, 0.0), (2, 0.5), (3, 0.5), (4, 1.0)])
 def test_ties_count_against_the_true_class(k: int, expected: float) -> None:
     probabilities = np.array([[0.25, 0.25, 0.25, 0.25], [0.4, 0.4, 0.1, 0.1]])

@@ -1,5 +1,6 @@
 """One process against two that torchrun starts: the same global batch gives the same weights and the same validation."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,8 +11,10 @@ from two_processes import torchrun
 from vidkd.base.files import read_json, read_jsonl
 from vidkd.cli.main import run_verb
 from vidkd.engine import fit
+from vidkd.engine.clips import read_clips
 from vidkd.engine.config import RunConfig
 from vidkd.engine.settings import to_yaml
+from vidkd.engine.setup import training_sampler
 from vidkd.models.saved import read_checkpoint
 
 # nothing random and nothing that couples the clips of a batch
@@ -60,6 +63,25 @@ def test_two_processes_judge_the_student_that_is_kept(tiny_config: Callable[...,
     assert run_verb("evaluate", ["--checkpoint", str(two), "--split", "val", "--device", "cpu", "--out", str(tmp_path / "alone")]) == 0
     found = read_json(tmp_path / "alone" / "evaluation.json")["metrics"]
     assert {name: told[name] for name in found} == pytest.approx(found, rel=1e-5)
+
+
+@pytest.mark.slow
+def test_the_unreadable_clips_of_all_processes_count_and_are_saved(
+    tiny_config: Callable[..., RunConfig], tiny_root: Path, tmp_path: Path
+) -> None:
+    """Of the 12 training clips two are damaged, and each process reads one of them."""
+    root = Path(shutil.copytree(tiny_root, tmp_path / "damaged"))
+    settings = {"data": {"root": str(root), "batch_size": 12, "max_bad_clips": 2}, "train": {"steps": 1}, "name": "two"}
+    config = tiny_config(**settings)
+    clips = read_clips(config.data)
+    order = training_sampler(clips, config, first_step=0, last_step=1).batch(0)  # type: ignore[attr-defined]
+    paths = [clips.train[order[place][1]].path for place in (0, 1)]
+    for path in paths:
+        (root / path).write_bytes(b"no video")
+    (tmp_path / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
+    torchrun("train", "--config", str(tmp_path / "config.yaml"))
+    bad = read_checkpoint(Path(config.runs, "two", "checkpoints", "last.pt"))["progress"]["bad_clips"]
+    assert [message.partition(":")[0] for message in bad] == sorted(paths)
 
 
 ENDS = """

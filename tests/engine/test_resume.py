@@ -197,6 +197,22 @@ def test_a_run_that_is_made_longer_has_the_rates_of_its_new_length(tiny_config: 
     assert {step: rates[step] for step in range(5, 11)} == pytest.approx(expected)
 
 
+def test_going_back_to_the_previous_checkpoint_forgets_the_best_of_a_later_step(
+    tiny_config: Config, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The validations of an epoch (a step of all 9 clips) and the checkpoint of each step: previous.pt is of the step before the last."""
+    settings = {"data.validation_fraction": 0.25, "data.batch_size": 9, "train.eval_every": 1, "train.save_every_s": 0}
+    folder = fit.fit(tiny_config(**settings, **{"train.steps": 3}), quiet=True).folder
+    best, previous = folder / "checkpoints" / "best.pt", read_checkpoint(folder / "checkpoints" / "previous.pt")["progress"]
+    content = torch.load(best, weights_only=True)
+    content["progress"]["step"] = previous["step"] + 1
+    torch.save(content, best)
+    caplog.clear()
+    fit.fit(tiny_config(**settings, **{"train.steps": 4}), resume="previous", quiet=True)
+    assert f"{best} was of a later step than {previous['step']}, from which this run resumes, and is removed" in caplog.messages
+    assert read_checkpoint(best)["progress"]["best_step"] > previous["step"]
+
+
 def test_a_judgement_of_the_weights_of_before_is_set_aside_where_training_goes_on(
     tiny_config: Config, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -218,6 +218,17 @@ def test_init_gives_the_initial_weights_and_must_be_the_same_network(tiny_config
         build_run_task(tiny_config(view="rgb", init=str(tiny_teacher)), CLASSES)
 
 
+@pytest.mark.parametrize("key", ["model.weights", "init"])
+def test_a_student_does_not_begin_with_weights_that_learned_from_what_judges_it(key: str, tiny_config: Config, tiny_teacher: Path) -> None:
+    beginning = {"view": "flow", key: str(tiny_teacher / "checkpoints" / "last.pt")}
+    config = tiny_config(**beginning, **{"data.validation_fraction": 0.25})
+    clips = read_clips(config.data)
+    build_run_task(config, CLASSES, clips=clips)
+    config = tiny_config(**beginning, **{"data.validation_fraction": 0.5})
+    with pytest.raises(CheckpointError, match=f"{key} .* learned from [0-9]* of the [0-9]* clips to evaluate on"):
+        build_run_task(config, CLASSES, clips=read_clips(config.data))
+
+
 def test_the_seed_alone_decides_the_initial_weights(tiny_config: Config) -> None:
     torch.manual_seed(99)
     first = build_run_task(tiny_config(), CLASSES).student.state_dict()

@@ -1,6 +1,7 @@
 """Synthetic studies and runs for the tests of the report."""
 
 import csv
+import hashlib
 import json
 from pathlib import Path
 
@@ -77,6 +78,10 @@ def make_run(folder: Path, classes: tuple[str, ...] = ("left", "right", "round",
             guess = int(chances.argmax())
             named = classes[label] if number else ""  # the first clip is unlabelled
             writer.writerow([f"v{number}.mp4", 0.0, "", f"g{number % 10}", named, classes[guess], int(guess == label), *chances])
+    (folder / "checkpoints").mkdir(exist_ok=True)
+    (folder / "checkpoints" / "last.pt").write_bytes(b"weights")
+    evaluation = {"split": "test", "checkpoint": hashlib.sha256(b"weights").hexdigest()}
+    (folder / "evaluation.json").write_text(json.dumps(evaluation))
     return folder
 
 

@@ -1,7 +1,7 @@
 """The report of a run folder: its numbers are those of the files."""
 
 import csv
-import os
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,7 @@ import pytest
 from report_samples import NASTY, make_run
 
 from vidkd.base.errors import DataError
+from vidkd.base.files import write_json
 from vidkd.report.parts import Estimate
 from vidkd.report.predictions import read_predictions
 from vidkd.report.run import run_report
@@ -39,17 +40,17 @@ def test_the_accuracy_is_that_of_the_labelled_rows(folder: Path) -> None:
     assert class_mean.value == pytest.approx(np.mean(recalls))
 
 
-def test_what_was_judged_before_the_checkpoint_is_left_out(folder: Path) -> None:
-    checkpoint = folder / "checkpoints" / "last.pt"
-    checkpoint.parent.mkdir()
-    checkpoint.touch()
-    judged_s = (folder / "predictions.csv").stat().st_mtime
-    os.utime(checkpoint, (judged_s - 10, judged_s - 10))
+@pytest.mark.parametrize(("split", "weights"), [("train", b"weights"), ("test", b"other weights"), (None, b"weights")])
+def test_what_was_judged_with_other_weights_or_on_training_clips_is_left_out(folder: Path, split: str | None, weights: bytes) -> None:
     assert "top-1" in run_report(folder).notes
-    os.utime(checkpoint, (judged_s + 10, judged_s + 10))
+    if split is None:
+        (folder / "evaluation.json").unlink()
+    else:
+        write_json(folder / "evaluation.json", {"split": split, "checkpoint": hashlib.sha256(weights).hexdigest()})
     report = run_report(folder)
     assert "top-1" not in report.notes
     assert {table.title for table in report.tables} <= {"During training"}
+    assert "top-1" in run_report(folder, just_evaluated=True).notes
 
 
 def test_classes_come_hardest_first_with_recall_and_precision(folder: Path) -> None:

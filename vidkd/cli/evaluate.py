@@ -166,8 +166,8 @@ def _check_shape(file: str, metadata: "ClassifierMetadata", config: "RunConfig")
 def _clips(arguments: argparse.Namespace, judged: "_Judged", config: "RunConfig") -> "Clips":
     """The clips of the data set. Raises CheckpointError for one of other classes."""
     from vidkd.base.errors import CheckpointError
+    from vidkd.data.learned_from import check_unseen
     from vidkd.engine.clips import read_clips_of_run
-    from vidkd.engine.unseen import check_unseen
 
     clips = read_clips_of_run(config)
     if clips.manifest.classes != judged.classes:
@@ -177,7 +177,8 @@ def _clips(arguments: argparse.Namespace, judged: "_Judged", config: "RunConfig"
             data_set=", ".join(clips.manifest.classes[:6]),
         )
     if arguments.split != "train":
-        check_unseen(str(arguments.checkpoint), judged.learned, clips, clips.subset(arguments.split, config.data.split))
+        split = config.data.split
+        check_unseen(str(arguments.checkpoint), judged.learned, clips.manifest, split, clips.subset(arguments.split, split))
     return clips
 
 
@@ -255,7 +256,7 @@ def _write_page(arguments: argparse.Namespace, config: "RunConfig", clips: "Clip
     shown = clips.without(arguments.split, judgement.unobservable)
     strips = example_strips(arguments.checkpoint, shown, arguments.split, config.data, teacher=teacher)
     notes = {"judged on": f"{arguments.split}, {len(judgement.fullest.clips)} clips", **remark_notes(judgement.remarks())}
-    _say([], render_report(folder / "report.html", run_report(folder, strips=strips, notes=notes)))
+    _say([], render_report(folder / "report.html", run_report(folder, strips=strips, notes=notes, just_evaluated=True)))
 
 
 def _say(remarks: Sequence[str], *written: Path) -> None:
@@ -296,7 +297,7 @@ def _judged(arguments: argparse.Namespace) -> _Judged:
         device=arguments.device,
         folder=run_folder(path),
         exported=None,
-        learned=LearnedFrom.of(saved.data, saved.run.get("data")),
+        learned=LearnedFrom.of(saved.learned),
     )
 
 
@@ -323,7 +324,7 @@ def _judged_file(arguments: argparse.Namespace, path: Path) -> _Judged:
         device="cpu",
         folder=folder,
         exported=metadata,
-        learned=LearnedFrom.of(metadata.trained.get("data"), metadata.trained.get("groups")),
+        learned=LearnedFrom.of(metadata.trained.get("learned")),
     )
 
 

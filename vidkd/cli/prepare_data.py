@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, help="the manifest to write (default: manifest.jsonl in the root)")
     parser.add_argument("--name", help="name of the data set in results (default: the layout's, or the folder's)")
     parser.add_argument("--allow-missing", action="store_true", help="leave out clips without a (usable) file; they are counted")
-    parser.add_argument("--group", metavar="REGEX", help="folder, csv: a clip's group is its file name up to this (default: each its own)")
+    parser.add_argument("--group", metavar="REGEX", help="folder, csv: a clip's group is its file name up to this (default: inferred)")
     add_count(parser, "--seed", least=0, default=0, help="folder, csv without splits: draws the 70/30 split (default: 0)")
     parser.add_argument("--list", type=Path, metavar="CSV", help="csv: the list (default: clips.csv in the root)")
     parser.add_argument("--allow-overlap", action="store_true", help="csv, ut_interaction_untrimmed: actions of a file may overlap in time")
@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.check:
         reading = _checked(reading, arguments.allow_missing, arguments.workers, arguments.dask)
     _write(reading.manifest, out)
-    sys.stdout.write(f"{table(reading.manifest)}\n{_remarks(reading)}written: {out}\n")
+    sys.stdout.write(f"{table(reading.manifest)}\n{_remarks(reading)}{_remark_on_groups(reading.manifest, arguments)}written: {out}\n")
     return 0
 
 
@@ -116,6 +116,17 @@ def _remarks(reading: "Reading") -> str:
 
     absent = [f"left out, no file: {len(reading.absent)} clips: {shortened(reading.absent)}"] if reading.absent else []
     return "".join(f"{line}\n" for line in (*absent, *reading.notes))
+
+
+def _remark_on_groups(manifest: "Manifest", arguments: argparse.Namespace) -> str:
+    """What to check where nothing tells which files of a user's own data belong together."""
+    alone = len({clip.group for clip in manifest.clips}) == len({clip.path for clip in manifest.clips})
+    if not alone or arguments.layout not in ("folder", "csv") or arguments.group is not None:
+        return ""
+    return (
+        "each file is a group of its own; where several show one person, scene or source video, name what they share with --group REGEX, "
+        "or training and test clips are not independent\n"
+    )
 
 
 def check_file(path: str) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vidkd.base.random_streams import derived_seed, random_stream
 from vidkd.cli.learning import (
     add_learning_arguments,
     add_settings_flag,
@@ -108,7 +109,9 @@ def _streams(videos: Sequence[str], arguments: argparse.Namespace) -> list[list[
 
 def _in_order(videos: list[str], seed: int, number: int) -> list[str]:
     """The videos of a stream as they are named for its first record, in an order that is drawn for every further one."""
-    return videos if number == 0 else [videos[place] for place in np.random.default_rng([seed, number]).permutation(len(videos)).tolist()]
+    if number == 0:
+        return videos
+    return [videos[place] for place in random_stream(seed, "order of videos", number).permutation(len(videos)).tolist()]
 
 
 def _videos(arguments: argparse.Namespace) -> tuple[list[str], list[str]]:
@@ -186,7 +189,7 @@ class Recorder:
         from vidkd.detection.policies import open_policy
 
         log.info("recording %s", ", ".join(videos))
-        policy = open_policy("random", seed=self._arguments.seed + number)
+        policy = open_policy("random", seed=derived_seed(self._arguments.seed, "calls", number))
         learner = SynchronousLearner(
             self._student.copy().for_update(self._config.update, seed=self._arguments.seed),
             self._oracle,

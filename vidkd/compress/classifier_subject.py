@@ -37,7 +37,7 @@ from vidkd.compress.recipe import (
     say_fewer_threads,
 )
 from vidkd.compress.subject import Interval, Made, no_interval
-from vidkd.data.learned_from import LearnedFrom
+from vidkd.data.learned_from import LearnedFrom, check_unseen
 from vidkd.data.loaders import training_loader
 from vidkd.engine.checkpoint import warn_if_unfinished
 from vidkd.engine.clips import read_clips_of_run
@@ -49,7 +49,6 @@ from vidkd.engine.run_folder import settings_that_count
 from vidkd.engine.settings import as_dict, merge
 from vidkd.engine.setup import check_trains, training_sampler, training_set
 from vidkd.engine.trouble import count_bad
-from vidkd.engine.unseen import check_unseen
 from vidkd.models import VideoClassifier
 from vidkd.models.exported import ExportedModule
 from vidkd.models.macs import network_cost
@@ -87,7 +86,8 @@ class ClassifierSubject(ExportingSubject):
                 data_set=", ".join(self._clips.manifest.classes[:6]),
             )
         judged = self._clips.subset(self._recipe.subset, self.config.data.split)  # raises before anything is done
-        check_unseen(str(self.original), LearnedFrom.of(self._student.data, self._student.run.get("data")), self._clips, judged)
+        learned = LearnedFrom.of(self._student.learned)
+        check_unseen(str(self.original), learned, self._clips.manifest, self.config.data.split, judged)
 
     @property
     def main_metric(self) -> str:

@@ -3,7 +3,6 @@
 from vidkd import __version__
 from vidkd.data.config import DataConfig
 from vidkd.data.exported import shown_settings
-from vidkd.data.learned_from import SETTINGS
 from vidkd.models.saved import SavedClassifier
 from vidkd.runtime.metadata import ClassifierMetadata, ClipFormat
 
@@ -13,7 +12,7 @@ def classifier_metadata(saved: SavedClassifier, data: DataConfig, *, quantised: 
 
     quantised: whether its file computes in integers.
     """
-    model, spec, run_data = saved.model, saved.model.normalise.spec, saved.run.get("data", {})
+    model, spec = saved.model, saved.model.normalise.spec
     return ClassifierMetadata(
         classes=saved.classes,
         targets=dict(saved.targets),
@@ -33,8 +32,7 @@ def classifier_metadata(saved: SavedClassifier, data: DataConfig, *, quantised: 
             "backbone": model.config.backbone,
             "changes": [*(str(change.get("kind", "unknown")) for change in model.changes), *(["quantise"] if quantised else [])],
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
-            "data": saved.data,
-            "groups": {name: run_data[name] for name in SETTINGS if name in run_data},
+            "learned": None if saved.learned is None else dict(saved.learned),
             "seen": None if saved.seen is None else list(saved.seen),
         },
         vidkd=__version__,

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from vidkd.base.errors import DataError, VidkdError
+from vidkd.base.random_streams import random_stream
 from vidkd.data.cache import ClipCache
 from vidkd.data.config import DataConfig
 from vidkd.data.footage import Footage, Look, SeenFootage, read_seen
@@ -101,7 +102,7 @@ class ClipDataset(Dataset[Sample]):
     def _sample(self, key: tuple[int, ...], number: int, view_number: int) -> Sample:
         """key: what the random numbers depend on besides the seed."""
         clip = self.clips[number]
-        rng = np.random.default_rng([self.seed, *key])
+        rng = random_stream(self.seed, "sample", *key)
         look = self._look(rng, view_number)
         seen = self._footage(clip, look)
         geometry = self._geometry(seen.observed.frames, rng, view_number)

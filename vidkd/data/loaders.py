@@ -11,18 +11,18 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from vidkd.base.errors import DataError
+from vidkd.base.random_streams import random_stream
 from vidkd.data.dataset import ClipDataset, Sample, collate
 from vidkd.data.observation import UnobservableError
 
 Item = tuple[int, ...]
-FIRST_STREAM = 7
 
 
 class StepSampler(Sampler[list[Item]]):
     """Batches of items (epoch, index), cut from one endless stream of shuffled epochs, so that step k is known without walking there.
 
     The global batch of step k is stream[k * batch_size : (k + 1) * batch_size]; process `rank` of `world_size` takes every
-    world_size-th item of it. stream: streams of unlike numbers are shuffled unlike each other. With `labels`, classes take turns instead
+    world_size-th item of it. stream: samplers of unlike names shuffle unlike each other. With `labels`, classes take turns instead
     (class-balanced sampling), and an item is (epoch, index, draw): draw counts the times that the clip came before in the epoch. Batches
     may be larger than `count`. Raises DataError without clips, or with fewer clips a batch than processes.
     """
@@ -38,7 +38,7 @@ class StepSampler(Sampler[list[Item]]):
         rank: int = 0,
         world_size: int = 1,
         labels: Sequence[int] | None = None,
-        stream: int = FIRST_STREAM,
+        stream: str = "labelled",
     ) -> None:
         if count < 1:
             raise DataError("there is no clip to train on")
@@ -64,7 +64,7 @@ class StepSampler(Sampler[list[Item]]):
 
     def _items(self, epoch: int) -> list[Item]:
         if self._epoch is None or self._epoch[0] != epoch:
-            rng = np.random.default_rng([self.seed, self.stream, epoch])
+            rng = random_stream(self.seed, f"shuffle {self.stream}", epoch)
             if self.labels is None:
                 items: list[Item] = [(epoch, index) for index in rng.permutation(self.count).tolist()]
             else:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from vidkd.base.errors import DataError, VidkdError
+from vidkd.base.random_streams import random_stream
 from vidkd.data.loaders import Item, batch_loader
 from vidkd.detection.annotations import BoxManifest, FrameKey, LabelledFrame
 from vidkd.detection.layouts.images import read_image
@@ -52,7 +53,7 @@ class BoxDataset(Dataset[Sample]):
     def __getitem__(self, item: Item | int) -> Sample:
         """One sample; an unreadable frame gives {"bad": message, "path": its path} in training and raises in evaluation."""
         epoch, index, *draw = item if isinstance(item, tuple) else (0, item)
-        rng = np.random.default_rng([self.seed, epoch, index, *(d for d in draw if d)])
+        rng = random_stream(self.seed, "sample", epoch, index, *(d for d in draw if d))
         numbers = self._numbers(index, rng)
         images = []
         for number in numbers:

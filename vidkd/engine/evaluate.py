@@ -143,6 +143,7 @@ def evaluate(
             sums[name] = sums[name].to(device if device.type == "cuda" else "cpu")
             torch.distributed.all_reduce(sums[name])
     found = {name: (total / dataset.views_per_clip).cpu().numpy() for name, total in sums.items()}
+    _check_finite(found, dataset.clips)
     seen = found[UNOBSERVABLE][:, 0] == 0
     return Predictions(
         found[LABEL][seen],
@@ -153,6 +154,17 @@ def evaluate(
         held=int((found[HELD] > 0).sum()),
         unobservable=[clip for clip, is_seen in zip(dataset.clips, seen, strict=True) if not is_seen],
     )
+
+
+def _check_finite(found: Mapping[str, NDArray[np.float64]], clips: Sequence[Clip]) -> None:
+    """Raise DataError naming the first clip for which the network's output is not finite."""
+    wrong = np.flatnonzero(~np.logical_and.reduce([np.isfinite(values).all(1) for values in found.values()]))
+    if len(wrong):
+        raise DataError(
+            f"the network's output is not finite for {len(wrong)} of {len(clips)} clips",
+            first=clips[wrong[0]].path,
+            hint="its weights diverged: train again with a smaller optim.lr or --train.precision 32-true, or name an earlier checkpoint",
+        )
 
 
 def predictions_as_rows(predictions: Predictions) -> dict[str, Any]:

@@ -20,7 +20,16 @@ from vidkd.engine.judge import MAIN_METRIC, judge
 from vidkd.engine.loop import RunResult, train_in_folder
 from vidkd.engine.loop_config import check_validation
 from vidkd.engine.run_folder import RunFolder
-from vidkd.engine.setup import build_run_task, check_pair, check_trains, labelled_batch, total_steps, training_sampler, training_set
+from vidkd.engine.setup import (
+    build_run_task,
+    check_pair,
+    check_trains,
+    labelled_batch,
+    learned_record,
+    total_steps,
+    training_sampler,
+    training_set,
+)
 from vidkd.engine.trainee import Batch, Trainee
 from vidkd.models import VideoClassifier
 from vidkd.models.saved import classifier_payload
@@ -138,6 +147,7 @@ class ClipTrainee(Trainee):
         self.steps = total_steps(config, len(clips.train))
         self.samples, self.batch_size = len(clips.train), labelled_batch(config.data)
         self.data = clips.data
+        self.learned = learned_record(config, clips)
         self.most_bad = config.data.max_bad_clips
         self.validates = bool(clips.val)
         if config.data.observe.protocol != "whole":
@@ -154,7 +164,9 @@ class ClipTrainee(Trainee):
     def student_payload(self) -> dict[str, Any]:
         """As `Trainee`."""
         manifest = self.clips.manifest
-        return classifier_payload(self.task.student, manifest.classes, manifest.targets, seen=self.clips.trained_classes)
+        return classifier_payload(
+            self.task.student, manifest.classes, manifest.targets, seen=self.clips.trained_classes, learned=self.learned
+        )
 
     def judge(self, student: nn.Module, *, device: torch.device, rank: int, world_size: int) -> Mapping[str, float]:
         """As `Trainee`, on the `val` clips."""

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 
 from vidkd.base.errors import VidkdError
 from vidkd.base.progress import Progress
+from vidkd.base.random_streams import derived_seed
 from vidkd.base.timing import Stopwatch
 from vidkd.engine.average import MovingAverage
 from vidkd.engine.checkpoint import (
@@ -37,9 +38,10 @@ from vidkd.engine.optimiser import build_optimizer, build_schedule, norm_scales,
 from vidkd.engine.run_folder import RunFolder
 from vidkd.engine.settings import as_dict
 from vidkd.engine.trainee import Batch, Trainee
-from vidkd.engine.trouble import count_bad_samples, not_finite
+from vidkd.engine.trouble import count_bad_samples, not_finite, share_bad
 from vidkd.losses.slimming import scale_l1
 from vidkd.models.fake_integers import compute_in_fake_integers
+from vidkd.models.saved import read_checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -119,6 +121,8 @@ class Loop:
         path = resume_file(self.folder.checkpoints, resume)
         if path is not None:
             self._go_on_from(read_resume(path))
+        if resume == "previous":
+            self._forget_later_best()
         if self.fabric.is_global_zero:
             ended = self.progress.step == self.steps and not (self.progress.finished or self.progress.stopped_early)
             self.folder.forget_after(self.progress.step, judged_again=ended)
@@ -136,6 +140,16 @@ class Loop:
         self.progress = Progressed(**content["progress"])
         if self.progress.step < self.steps and not self.progress.stopped_early:
             self.progress.finished = False
+
+    def _forget_later_best(self) -> None:
+        """Remove best.pt where it is from a step after the one that training goes back to; the next validation writes another."""
+        best, progress = self.folder.checkpoints / "best.pt", self.progress
+        if best.exists() and read_checkpoint(best)["progress"]["step"] > progress.step:
+            progress.best = progress.best_step = None
+            self.fabric.barrier()  # all have read it
+            if self.fabric.is_global_zero:
+                best.unlink()
+                log.warning("%s was of a later step than %d, from which this run resumes, and is removed", best, progress.step)
 
     def _content(self) -> dict[str, Any]:
         student = self.trainee.student_payload()
@@ -155,6 +169,8 @@ class Loop:
         return content
 
     def _save(self) -> None:
+        if self.fabric.world_size > 1:
+            share_bad(self.progress.bad_clips, most=self.trainee.most_bad)
         if self.fabric.is_global_zero:
             save_checkpoint(self.folder.checkpoints, self._content(), keep_last=self.keep_last)
         self.keep_last = True
@@ -239,7 +255,7 @@ class Loop:
             self._seed(self.progress.step * accumulate + micro)
             with self.watch.part("compute"), self.fabric.no_backward_sync(self.module, enabled=micro + 1 < accumulate):
                 losses = self._with_penalty(self.module(batch))
-                values = {name: float(value.detach()) for name, value in losses.items()}
+                values = dict(zip(losses, torch.stack([value.detach().float() for value in losses.values()]).tolist(), strict=True))
                 if not math.isfinite(values["loss"]):
                     raise self._not_finite("loss", batch, values)
                 self.fabric.backward(losses["loss"] / accumulate)
@@ -293,7 +309,7 @@ class Loop:
         """Noise (dropout, Gumbel) is a function of seed, step and process, so a resumed run draws what an uninterrupted one draws."""
         # torch.manual_seed also notes where it was called, for devices that are not in use yet, which takes longer than all else here
         seed = torch.default_generator.manual_seed if self.fabric.device.type == "cpu" else torch.manual_seed
-        seed((self.config.train.seed * 1_000_003 + micro) * 4096 + self.fabric.global_rank)
+        seed(derived_seed(self.config.train.seed, "noise", micro, self.fabric.global_rank))
 
     def _to_device(self, batch: Batch) -> Batch:
         count_bad_samples(batch, self.progress.bad_clips, most=self.trainee.most_bad)

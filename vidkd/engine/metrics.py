@@ -14,10 +14,12 @@ def classification_metrics(probabilities: Floats, labels: Ints) -> dict[str, flo
     """top1, top5, class_mean, nll and calibration error ("ece", 15 equal bins) of (N, K) probabilities, all but nll in [0, 1].
 
     top5 is left out where there are no more than five classes: it would always be 1.
-    labels: (N,) in 0..K-1. Raises ValueError if there is nothing to judge.
+    labels: (N,) in 0..K-1. Raises ValueError if there is nothing to judge, or a probability is not finite.
     """
     if len(labels) == 0:
         raise ValueError("no labelled clips to judge")
+    if not np.isfinite(probabilities).all():
+        raise ValueError("a probability is not finite")
     truth = probabilities[np.arange(len(labels)), labels]
     return {
         "top1": float((probabilities.argmax(1) == labels).mean()),

@@ -4,6 +4,8 @@ import dataclasses
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch.utils.data import Sampler
@@ -11,16 +13,16 @@ from torch.utils.data import Sampler
 from vidkd.base.errors import CheckpointError, DataError
 from vidkd.data.config import DataConfig
 from vidkd.data.dataset import ClipDataset
-from vidkd.data.learned_from import LearnedFrom
-from vidkd.data.loaders import FIRST_STREAM, Item, MixedSampler, StepSampler, batch_parts
+from vidkd.data.learned_from import SETTINGS, LearnedFrom, check_unseen, record_of
+from vidkd.data.loaders import Item, MixedSampler, StepSampler, batch_parts
 from vidkd.engine.checkpoint import warn_if_unfinished
 from vidkd.engine.clips import Clips
 from vidkd.engine.config import RunConfig
 from vidkd.engine.settings import place_of
-from vidkd.engine.unseen import check_unseen
 from vidkd.models import VideoClassifier
 from vidkd.models.changes import apply_changes
-from vidkd.models.saved import SavedClassifier, load_classifier
+from vidkd.models.saved import load_classifier, read_checkpoint
+from vidkd.models.weights import provenance
 from vidkd.tasks import Task, build_task
 
 
@@ -69,7 +71,7 @@ def training_sampler(
     """The batches of a run; with unlabelled clips, each holds both kinds in fixed numbers. Steps are those of the loader."""
     data = config.data
 
-    def walk(count: int, batch_size: int, stream: int, labels: list[int] | None = None) -> StepSampler:
+    def walk(count: int, batch_size: int, stream: str, labels: list[int] | None = None) -> StepSampler:
         return StepSampler(
             count,
             batch_size,
@@ -83,10 +85,10 @@ def training_sampler(
         )
 
     classes = [-1 if clip.label is None else clip.label for clip in clips.train] if data.balanced else None
-    labelled = walk(len(clips.train), labelled_batch(data), FIRST_STREAM, classes)
+    labelled = walk(len(clips.train), labelled_batch(data), "labelled", classes)
     if not clips.unlabelled:
         return labelled
-    return MixedSampler(labelled, walk(len(clips.unlabelled), data.batch_size - labelled.batch_size, FIRST_STREAM + 1))
+    return MixedSampler(labelled, walk(len(clips.unlabelled), data.batch_size - labelled.batch_size, "unlabelled"))
 
 
 def labelled_batch(data: DataConfig) -> int:
@@ -110,6 +112,9 @@ def _student(config: RunConfig, classes: Sequence[str], targets: Mapping[str, Se
     torch.manual_seed(config.train.seed)
     counts = {name: len(names) for name, names in targets.items()}
     student = VideoClassifier(config.model, len(classes), config.view, counts, {"": classes, **targets})
+    if clips is not None and (known := provenance(config.model.weights)) is not None:
+        hint = "weights of a network that was trained on these groups, or of none"
+        _check_unseen(f"model.weights {config.model.weights}", known["student"].get("learned"), clips, config.data.split, hint)
     if config.init is not None:
         _initialise(student, config.init, clips, config.data.split)
     return student
@@ -137,7 +142,7 @@ def _teacher(path: str, classes: Sequence[str], clips: Clips | None, split: str)
     saved = load_classifier(path)
     if clips is not None:
         mend = f"--teacher {path}-2 trains one for these groups (where teacher_settings say how)"
-        _check_unseen(f"the teacher {path}", saved, clips, split, mend)
+        _check_unseen(f"the teacher {path}", saved.learned, clips, split, mend)
     warn_if_unfinished(path)
     if saved.classes != tuple(classes):
         raise CheckpointError(
@@ -157,16 +162,26 @@ def _teacher(path: str, classes: Sequence[str], clips: Clips | None, split: str)
     return saved.model
 
 
-def _check_unseen(what: str, saved: SavedClassifier, clips: Clips, split: str, mend: str) -> None:
+def _check_unseen(what: str, record: object, clips: Clips, split: str, hint: str) -> None:
     """Raise CheckpointError for a network that learned from clips by which its student is judged."""
     judged = [*clips.val, *clips.manifest.select(split, "test")]
-    check_unseen(what, LearnedFrom.of(saved.data, saved.run.get("data")), clips, judged, mend=mend)
+    check_unseen(what, LearnedFrom.of(record), clips.manifest, split, judged, hint=hint)
+
+
+def learned_record(config: RunConfig, clips: Clips) -> dict[str, Any]:
+    """What the student of a run learns from: its training clips, and those of the networks that its weights and its teacher come from."""
+    weights = provenance(config.model.weights)
+    students = [weights["student"]] if weights is not None else []
+    students += [read_checkpoint(Path(path))["student"] for path in (config.init, config.teacher) if path is not None]
+    settings = {name: getattr(config.data, name) for name in SETTINGS}
+    earlier = [student.get("learned") for student in students]
+    return record_of(clips.manifest.root, [*clips.train, *clips.unlabelled], settings, earlier=earlier)
 
 
 def _initialise(student: VideoClassifier, path: str, clips: Clips | None, split: str) -> None:
     known = load_classifier(path)
     if clips is not None:
-        _check_unseen(f"init {path}", known, clips, split, "an init that was trained on these groups, or none")
+        _check_unseen(f"init {path}", known.learned, clips, split, "an init that was trained on these groups, or none")
     saved = known.model
     try:
         apply_changes(student, saved.changes)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from vidkd.base.errors import DataError, VidkdError
@@ -34,13 +35,26 @@ def count_bad(batch: dict[str, Any], known: list[str], *, most: int) -> None:
             continue
         known.append(message)
         log.warning("skipped unreadable clip %d of at most %d: %s", len(known), most, message)
-        if len(known) > most:
-            raise DataError(
-                f"training clips that cannot be read: {len(known)}",
-                first=message,
-                hint="vidkd check_videos DIR finds all of them, and with --normalise OUT writes clean copies of what can be read; "
-                "data.max_bad_clips (detectors: max_bad_files) says how many to skip",
-            )
+        _check_number(known, most)
+
+
+def share_bad(known: list[str], *, most: int) -> None:
+    """Give all processes the unreadable clips that any of them has seen, in one order. Raises DataError as `count_bad`."""
+    everywhere: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(everywhere, known)
+    by_path = {message.partition(": ")[0]: message for messages in everywhere for message in messages}
+    known[:] = [by_path[path] for path in sorted(by_path)]
+    _check_number(known, most)
+
+
+def _check_number(known: Sequence[str], most: int) -> None:
+    if len(known) > most:
+        raise DataError(
+            f"training clips that cannot be read: {len(known)}",
+            first=known[-1],
+            hint="vidkd check_videos DIR finds all of them, and with --normalise OUT writes clean copies of what can be read; "
+            "data.max_bad_clips (detectors: max_bad_files) says how many to skip",
+        )
 
 
 def not_finite(

@@ -23,7 +23,7 @@ class SavedClassifier:
     """A classifier read from a checkpoint, with the names of its classes and the configuration of the run that made it (plain values).
 
     targets: the class names of its further labels. seen: the classes of which it was trained on a labelled clip (None: not recorded).
-    data: hash of the manifest that it was trained on (None: not recorded).
+    data: hash of the manifest that it was trained on (None: not recorded). learned: see `vidkd.data.learned_from` (None: not recorded).
     """
 
     model: VideoClassifier
@@ -33,6 +33,7 @@ class SavedClassifier:
     targets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     seen: tuple[str, ...] | None = None
     data: str | None = None
+    learned: Mapping[str, Any] | None = None
 
 
 def classifier_payload(
@@ -40,6 +41,7 @@ def classifier_payload(
     classes: Sequence[str],
     targets: Mapping[str, Sequence[str]] | None = None,
     seen: Sequence[str] | None = None,
+    learned: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The part of a checkpoint that describes a classifier: plain values and tensors, readable with weights_only=True.
 
@@ -50,6 +52,7 @@ def classifier_payload(
         "classes": list(classes),
         "targets": {name: list((targets or {})[name]) for name in model.targets},
         "seen": None if seen is None else list(seen),
+        "learned": None if learned is None else dict(learned),
         "view": model.view,
         **({"changes": list(model.changes)} if model.changes else {}),
         "state": model.state_dict(),
@@ -61,7 +64,7 @@ def save_classifier(path: Path | str, saved: SavedClassifier) -> None:
 
     For one that no run made: `dataclasses.replace(saved, model=smaller)` after compression. Raises OSError as the file system does.
     """
-    student = classifier_payload(saved.model, saved.classes, saved.targets, saved.seen)
+    student = classifier_payload(saved.model, saved.classes, saved.targets, saved.seen, saved.learned)
     whole = io.BytesIO()
     torch.save({"student": student, "run": saved.run, "data": saved.data}, whole)  # not to the file at once: torch hides its errors
     with atomic_write(path, "wb") as file:
@@ -139,4 +142,5 @@ def load_classifier(path: Path | str) -> SavedClassifier:
         targets=targets,
         seen=None if seen is None else tuple(seen),
         data=content.get("data"),
+        learned=saved.get("learned"),
     )

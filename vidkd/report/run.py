@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vidkd.base.errors import DataError
-from vidkd.base.files import read_jsonl
+from vidkd.base.files import read_json, read_jsonl, sha256
 from vidkd.bench.intervals import Cell, bootstrap_ci
 from vidkd.engine.metrics import class_mean, confusion_matrix, per_class
 from vidkd.engine.settings import read_yaml
@@ -22,12 +22,19 @@ _COMMAND = re.compile(r"#\s*(vidkd .*|python .*)")
 
 
 def run_report(
-    folder: Path | str, *, command: str = "", notes: Mapping[str, str] | None = None, strips: Sequence[Strip] = (), seed: int = 0
+    folder: Path | str,
+    *,
+    command: str = "",
+    notes: Mapping[str, str] | None = None,
+    strips: Sequence[Strip] = (),
+    seed: int = 0,
+    just_evaluated: bool = False,
 ) -> Report:
     """What config.yaml, metrics.jsonl, predictions.csv and environment.txt of a run folder say; all but the first may be missing.
 
-    A predictions.csv older than the run's checkpoint judges weights that are gone, and one without a label judges nothing: both are left
-    out. Of one that was judged at several observed fractions there is a curve; what else is judged is at the fullest of them.
+    just_evaluated: predictions.csv is what the page is about. Otherwise it is left out unless evaluation.json says that it was made with
+    the run's present checkpoint and not on training clips; one without a label is left out, too. Of one that was evaluated at several
+    observed fractions there is a curve; everything else is of the fullest of them.
 
     command: by default the command in the comment that config.yaml begins with. notes: facts for the head of the page.
     Raises DataError if there is no config.yaml or a file is not as it should be.
@@ -37,7 +44,7 @@ def run_report(
     if config_text is None:
         raise DataError("not the folder of a run: config.yaml is missing", looked_in=folder)
     rows = read_jsonl(folder / "metrics.jsonl")
-    judged = _judged(folder)
+    judged = _judged(folder, just_evaluated)
     written = _COMMAND.match(config_text)
     return Report(
         title=folder.resolve().name,
@@ -53,11 +60,18 @@ def run_report(
     )
 
 
-def _judged(folder: Path) -> dict[float | None, Judged]:
-    table, checkpoint = folder / "predictions.csv", checkpoint_in(folder)
-    if not table.exists() or (checkpoint.exists() and table.stat().st_mtime_ns < checkpoint.stat().st_mtime_ns):
+def _judged(folder: Path, just_evaluated: bool) -> dict[float | None, Judged]:
+    table = folder / "predictions.csv"
+    if not table.exists() or not (just_evaluated or _is_of_checkpoint(folder)):
         return {}
     return read_predictions(table) if has_label(table) else {}
+
+
+def _is_of_checkpoint(folder: Path) -> bool:
+    """Whether evaluation.json was made with the run's present checkpoint, and on clips that it did not learn from."""
+    path, checkpoint = folder / "evaluation.json", checkpoint_in(folder)
+    found = read_json(path) if path.exists() else {}
+    return found.get("split") in ("val", "test") and checkpoint.exists() and found.get("checkpoint") == sha256(checkpoint)
 
 
 def _text(path: Path) -> str | None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vidkd.base.random_streams import random_stream
 from vidkd.bench.performance.loader import BareDecord, SameWindows, available, decord_frames
 from vidkd.bench.performance.videos import SEED, TRAINING_DATA, clip_set, moving_textures, training_set
 from vidkd.data.transforms import crop_frames, random_geometry, resize_frames, working_size
@@ -26,7 +27,7 @@ def test_windows_are_those_of_the_training_set(paths: list[Path]) -> None:
     for item in ((0, 0), (0, 1), (3, 1)):
         frames = decord_frames(str(paths[item[1]]), windows.indices(item))
         height, width = working_size(frames.shape[1], frames.shape[2], TRAINING_DATA.transform)
-        rng = np.random.default_rng([SEED, *item])
+        rng = random_stream(SEED, "sample", *item)
         rng.random()  # the position of the window
         geometry = random_geometry(height, width, TRAINING_DATA.transform, rng, may_flip=True)
         expected = crop_frames(resize_frames(frames, height, width), geometry)

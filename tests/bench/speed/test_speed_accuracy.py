@@ -22,7 +22,7 @@ from vidkd.bench.speed.end_to_end import ClipReader
 from vidkd.bench.speed.opening import OpenModel, open_model
 from vidkd.bench.speed.statistics import Figure, percentile_interval
 from vidkd.cli.main import run_verb
-from vidkd.data.learned_from import LearnedFrom
+from vidkd.data.learned_from import LearnedFrom, record_of
 from vidkd.data.manifest import Clip, Manifest
 from vidkd.detection.annotations import BoxManifest, LabelledFrame
 from vidkd.engine.evaluate import Predictions
@@ -351,12 +351,12 @@ def test_a_model_is_not_judged_by_clips_that_it_learned_from(tiny_root: Path, ch
     spec = DataSpec(root=str(tiny_root), manifest=str(tmp_path / "both.jsonl"))
     opened = open_model(ModelSpec(checkpoint=str(checkpoint)), threads=1)
     _, clips = shown_clips(opened, spec)
-    learned = LearnedFrom(manifest=clips.data, split="2", validation_fraction=0.0, split_seed=0)
-    with pytest.raises(CheckpointError, match="learned from 6 of the 6 clips that are to judge") as caught:
+    settings = {"split": "2", "validation_fraction": 0.0, "split_seed": 0}
+    learned, harmless = (LearnedFrom.of(record_of(tiny_root, clips.manifest.select(split, "train"), settings)) for split in "21")
+    with pytest.raises(CheckpointError, match="learned from 6 of the 6 clips to evaluate on") as caught:
         shown_clips(dataclasses.replace(opened, learned=learned), spec)
     assert caught.value.lines["its groups"].startswith("--data.split 2 ")
-    for harmless in (dataclasses.replace(learned, manifest="another"), dataclasses.replace(learned, split="1")):
-        shown_clips(dataclasses.replace(opened, learned=harmless), spec)
+    shown_clips(dataclasses.replace(opened, learned=harmless), spec)
     shown_clips(dataclasses.replace(opened, learned=learned), dataclasses.replace(spec, subset="train"))
 
 
@@ -365,4 +365,5 @@ def test_a_run_and_what_is_exported_of_it_say_what_they_learned_from(tiny_teache
     of_run, of_file = (open_model(ModelSpec(checkpoint=str(path)), threads=1).learned for path in (tiny_teacher, tmp_path / "net.onnx"))
     assert of_run == of_file
     assert of_run is not None
-    assert of_run.split == "1"
+    assert of_run.settings["data.split"] == "1"
+    assert len(of_run.clips) == 9

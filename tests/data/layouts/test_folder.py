@@ -41,6 +41,36 @@ def test_groups_stay_together_across_classes(tree: Tree, pattern: str) -> None:
     assert (len(train), len(test)) == (4, 1)
 
 
+@pytest.mark.parametrize(
+    ("name", "groups"),
+    [
+        ("v_{c}_g{g:02d}_c{n:02d}.avi", {f"v_{c}_g{g:02d}" for c in ("jump", "run") for g in range(3)}),
+        ("g{g}_c{n}.mp4", {"g0", "g1", "g2"}),
+        ("abc-{g}_000010_00002{n}.mp4", {"abc-0", "abc-1", "abc-2"}),
+        ("anna{g}_take {n}.mp4", {"anna0", "anna1", "anna2"}),
+        ("film {g}-part{n}.mov", {"film 0", "film 1", "film 2"}),
+    ],
+)
+def test_groups_are_inferred_from_common_names(tree: Tree, name: str, groups: set[str]) -> None:
+    root = tree(f"{c}/{name.format(c=c, g=g, n=n)}" for c in ("jump", "run") for g in range(3) for n in range(2))
+    reading = read(root, Options())
+    assert {clip.group for clip in reading.manifest.clips} == groups
+    assert f"groups are inferred from the names: {len(groups)} of 12 files, as " in reading.notes[0]
+    assert "--group REGEX" in reading.notes[0]
+
+
+def test_numbers_alone_infer_no_group(tree: Tree) -> None:
+    reading = read(tree(f"{c}/{c}_{n:02d}.avi" for c in ("jump", "run") for n in range(4)), Options())
+    assert (len({clip.group for clip in reading.manifest.clips}), reading.notes) == (8, ())
+
+
+@pytest.mark.parametrize(
+    ("names", "flips"), [(["turn_left", "turn_right"], False), (["Clockwise", "b"], False), (["copyright", "b"], True)]
+)
+def test_classes_that_name_a_direction_are_not_flipped(tree: Tree, names: list[str], flips: bool) -> None:
+    assert read(tree(f"{name}/{n}.avi" for name in names for n in range(2)), Options()).manifest.horizontal_flip is flips
+
+
 def test_a_name_without_the_pattern_is_its_own_group(tree: Tree) -> None:
     manifest = read(tree(["a/x_1.avi", "a/x_2.avi", "a/lone.avi", "a/_9.avi"]), Options(group_pattern=r"_\d")).manifest
     assert sorted(clip.group for clip in manifest.clips) == ["a/_9", "a/lone", "x", "x"]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from vidkd.base.random_streams import random_stream
 from vidkd.bench.performance.rows import Measured, Part, Row, Setting, ratio_row, value_row
 from vidkd.bench.performance.videos import SEED, TRAINING_DATA, WINDOW, ClipSet, training_set
 from vidkd.bench.speed.rounds import interleave
@@ -132,7 +133,7 @@ class SameWindows:
     def indices(self, item: Item) -> list[int]:
         """Rising frame indices of one sample."""
         epoch, number = item
-        position = float(np.random.default_rng([SEED, epoch, number]).random())
+        position = float(random_stream(SEED, "sample", epoch, number).random())
         return [int(index) for index in choose_window(self.times_s[number], WINDOW, position=position).frames]
 
 

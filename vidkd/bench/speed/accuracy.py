@@ -18,6 +18,7 @@ from vidkd.bench.speed.draws import Drawn, Draws, JudgedOn, clip_draws, clips_id
 from vidkd.bench.speed.opening import OpenModel, autocast
 from vidkd.bench.speed.statistics import Figure
 from vidkd.data.config import CacheConfig, DataConfig
+from vidkd.data.learned_from import check_unseen
 from vidkd.data.manifest import Clip
 from vidkd.detection.annotations import BoxManifest
 from vidkd.detection.config import BoxDataConfig
@@ -25,7 +26,6 @@ from vidkd.detection.evaluate import judge_detector, judge_recall
 from vidkd.detection.frames import check_set_of_frames, frames_identity, read_frames
 from vidkd.engine.clips import Clips, manifest_of, read_clips
 from vidkd.engine.judge import Judgement, judge
-from vidkd.engine.unseen import check_unseen
 from vidkd.models.exported import ExportedModule
 from vidkd.runtime.clip_classifier import ExportedClassifier
 
@@ -100,7 +100,7 @@ def shown_clips(opened: OpenModel, spec: DataSpec, given: str = "") -> tuple[Dat
         )
     if spec.subset != "train":
         for one in opened.streams or (opened,):
-            check_unseen("it", one.learned, clips, clips.subset(spec.subset, spec.split))
+            check_unseen("it", one.learned, clips.manifest, spec.split, clips.subset(spec.subset, spec.split))
     return data, clips
 
 

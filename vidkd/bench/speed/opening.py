@@ -170,7 +170,7 @@ def _open_exported(spec: ModelSpec, threads: int, device: str) -> OpenModel:
         device=classifier.device,
         waits=True,
         recorded_parameters=metadata.trained.get("parameters"),
-        learned=LearnedFrom.of(metadata.trained.get("data"), metadata.trained.get("groups")),
+        learned=LearnedFrom.of(metadata.trained.get("learned")),
     )
 
 
@@ -182,7 +182,7 @@ def _open_checkpoint(spec: ModelSpec, threads: int, device: str) -> OpenModel:
     saved = load_classifier(spec.what)
     data = load_config(settings=saved.run).data
     opened = _in_torch(spec, saved.model, data, saved.classes, threads, device, trained=True)
-    return dataclasses.replace(opened, learned=LearnedFrom.of(saved.data, saved.run.get("data")))
+    return dataclasses.replace(opened, learned=LearnedFrom.of(saved.learned))
 
 
 def _open_backbone(spec: ModelSpec, threads: int, device: str, shape: ShapeSpec) -> OpenModel:

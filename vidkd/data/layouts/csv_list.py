@@ -2,14 +2,13 @@
 
 import dataclasses
 import math
-import re
 from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
 
 from vidkd.base.errors import DataError
-from vidkd.data.layouts.folder import MORE_GROUPS, SPLIT, group_of, seeded_split
+from vidkd.data.layouts.folder import MORE_GROUPS, SPLIT, groups_of, seeded_split
 from vidkd.data.layouts.intervals import check_overlaps, inside
-from vidkd.data.layouts.layout import Options, Reading, compiled, hashes, not_found, shortened
+from vidkd.data.layouts.layout import Options, Reading, compiled, hashes, may_flip, not_found, shortened
 from vidkd.data.layouts.own_data import broken_files, one_sided
 from vidkd.data.layouts.tables import read_table
 from vidkd.data.manifest import SUBSETS, Clip, Manifest, check_clip
@@ -31,8 +30,9 @@ def read(root: Path, options: Options) -> Reading:
     rows = read_table(path, ("path", "label"), known=COLUMNS)
     labels = {row["label"] for row in rows.values()} - {""}
     classes = sorted(labels, key=int) if all(label.isdecimal() for label in labels) else sorted(labels)
-    pattern = compiled(options.group_pattern)
-    clips = [_clip(row, classes, pattern, f"{path}:{line}") for line, row in rows.items()]
+    unnamed = [row["path"] for row in rows.values() if row["path"] and not row.get("group")]
+    groups, grouped = groups_of(unnamed, compiled(options.group_pattern))
+    clips = [_clip(row, classes, groups, f"{path}:{line}") for line, row in rows.items()]
     absent = tuple(dict.fromkeys(clip.path for clip in clips if not (root / clip.path).is_file()))
     lines = {line: clip for line, clip in zip(rows, clips, strict=True) if clip.path not in set(absent)}
     _check_there(root, path, absent, lines, options)
@@ -52,9 +52,10 @@ def read(root: Path, options: Options) -> Reading:
         classes=tuple(classes),
         splits=(SPLIT,),
         clips=tuple(here),
+        horizontal_flip=may_flip(root, classes),
         sources=hashes(root, [path]),
     )
-    return Reading(manifest=manifest, absent=absent, notes=(*left_out, *notes, *warnings))
+    return Reading(manifest=manifest, absent=absent, notes=(*left_out, *grouped, *notes, *warnings))
 
 
 def _check_there(root: Path, path: Path, absent: tuple[str, ...], here: Collection[object], options: Options) -> None:
@@ -81,7 +82,7 @@ def _checked(clip: Clip, root: Path, durations_s: dict[str, float], where: str) 
     return dataclasses.replace(clip, end_s=inside(clip.start_s, clip.end_s, durations_s[clip.path], where, clip.path))
 
 
-def _clip(row: Mapping[str, str], classes: list[str], pattern: re.Pattern[str] | None, where: str) -> Clip:
+def _clip(row: Mapping[str, str], classes: list[str], groups: Mapping[str, str], where: str) -> Clip:
     if row.get("split") and row["split"] not in SUBSETS:
         raise DataError(f"{where}: split {row['split']!r} is not one of {', '.join(SUBSETS)}")
     if not row["path"]:
@@ -90,7 +91,7 @@ def _clip(row: Mapping[str, str], classes: list[str], pattern: re.Pattern[str] |
     clip = Clip(
         path=str(path),
         label=classes.index(row["label"]) if row["label"] else None,
-        group=row.get("group") or group_of(str(path), pattern),
+        group=row.get("group") or groups[row["path"]],
         subsets={SPLIT: row["split"]} if row.get("split") else {},
         start_s=_seconds(row, "start_s", where) or 0.0,
         end_s=_seconds(row, "end_s", where),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from vidkd.data.groups import hold_out_groups
@@ -31,14 +32,16 @@ def read(root: Path, options: Options) -> Reading:
         not_found("folder", root, EXPECTED, f"{len(loose)} videos, but no folder for a class (layout csv takes a list of labels instead)")
     parents = {subset: base / subset for subset in subsets} or {"": base}
     classes = sorted({name for parent in parents.values() for name in subfolders(parent)})
-    pattern = compiled(options.group_pattern)
-    clips = [
-        Clip(
-            path=relative(path, root), label=label, group=group_of(relative(path, base), pattern), subsets={SPLIT: subset} if subset else {}
-        )
+    files = [
+        (subset, label, path)
         for subset, parent in parents.items()
         for label, name in enumerate(classes)
         for path in video_files(parent / name, deep=True)
+    ]
+    groups, grouped = groups_of([relative(path, base) for *_, path in files], compiled(options.group_pattern))
+    clips = [
+        Clip(path=relative(path, root), label=label, group=groups[relative(path, base)], subsets={SPLIT: subset} if subset else {})
+        for subset, label, path in files
     ]
     broken, left_out = broken_files(clips, root, options)
     clips = [clip for clip in clips if clip.path not in broken]
@@ -56,11 +59,40 @@ def read(root: Path, options: Options) -> Reading:
     )
     hint = "put videos of them below train/ and test/" if subsets else MORE_GROUPS
     warnings = one_sided(clips, classes, SPLIT, where=f"split {SPLIT} of {base}", hint=hint)
-    return dataclasses.replace(reading, notes=(*left_out, *reading.notes, *warnings))
+    return dataclasses.replace(reading, notes=(*left_out, *grouped, *reading.notes, *warnings))
 
 
-def group_of(path: str, pattern: re.Pattern[str] | None) -> str:
-    """The file's name up to the pattern; without a pattern, or where it is not found, the file is a group of its own."""
+CLIP_OF_GROUP = (
+    r"(?<=g\d)_c\d+$|(?<=g\d\d)_c\d+$|(?<=g\d\d\d)_c\d+$",  # v_Punch_g13_c06: UCF101 and what is named like it
+    r"_\d{6}_\d{6}$",  # <YouTube id>_000010_000020: Kinetics
+    r"(?i)[ _.-]+(clip|part|seg|segment|scene|shot|chunk|cut|take|split)[ _.-]*\d+$",  # anna_take2, film.part03
+)
+"""Ends of names of which several belong to one group; the first one that more than half of the files have is taken."""
+
+
+def groups_of(paths: Sequence[str], pattern: re.Pattern[str] | None) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The group of each file, and a remark where it was inferred: the file's name up to the pattern, or the file itself without one in it.
+
+    pattern: None infers one from the names, see CLIP_OF_GROUP.
+    """
+    inferred = None if pattern is not None else _common_end(paths)
+    groups = {path: _group_of(path, pattern or inferred) for path in paths}
+    if inferred is None or len(set(groups.values())) == len(groups):
+        return groups, ()
+    path = next(path for path in paths if inferred.search(PurePosixPath(path).stem))
+    example = f"{PurePosixPath(path).name} belongs to {groups[path]}"
+    count = len(set(groups.values()))
+    return groups, (f"groups are inferred from the names: {count} of {len(groups)} files, as {example}; --group REGEX sets others",)
+
+
+def _common_end(paths: Sequence[str]) -> re.Pattern[str] | None:
+    for end in map(re.compile, CLIP_OF_GROUP):
+        if 2 * sum(end.search(PurePosixPath(path).stem) is not None for path in paths) > len(paths):
+            return end
+    return None
+
+
+def _group_of(path: str, pattern: re.Pattern[str] | None) -> str:
     file = PurePosixPath(path)
     match = pattern.search(file.stem) if pattern else None
     return file.stem[: match.start()] if match and match.start() else str(file.with_suffix(""))

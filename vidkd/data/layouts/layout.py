@@ -11,6 +11,7 @@ from vidkd.base.files import sha256
 from vidkd.data.layouts.tree import ClipFiles, relative
 from vidkd.data.manifest import Clip, Manifest
 
+DIRECTIONS = {"left", "right", "leftward", "leftwards", "rightward", "rightwards", "clockwise", "counterclockwise", "anticlockwise"}
 SHOWN = 5  # names listed in a message before "and N more"
 
 
@@ -94,6 +95,14 @@ def shortened(names: Collection[str]) -> str:
     return ", ".join(names[:SHOWN]) + more
 
 
+def may_flip(root: Path, classes: Sequence[str]) -> bool:
+    """Whether clips may be flipped: not where a class names a direction (turn_left, Clockwise), nor in a generated data set of motions."""
+    words = {word.lower() for name in classes for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)}
+    config = root / "config.json"
+    generated = config.is_file() and b'"generator_version"' in config.read_bytes()
+    return not generated and not words & DIRECTIONS
+
+
 def compiled(pattern: str | None) -> re.Pattern[str] | None:
     """The user's regular expression; raises ConfigError if it is none."""
     try:
@@ -118,9 +127,12 @@ def assemble(
     lists: Sequence[Path],
     options: Options,
     expected: str,
-    horizontal_flip: bool = True,
+    horizontal_flip: bool | None = None,
 ) -> Reading:
-    """Find the file of every listed clip. Raises DataError for absent ones unless `allow_missing`, and always if none is there."""
+    """Find the file of every listed clip. Raises DataError for absent ones unless `allow_missing`, and always if none is there.
+
+    horizontal_flip: by default as `may_flip` says.
+    """
     found = {item.key: path for item in listed if (path := files.find(item.key)) is not None}
     absent = tuple("/".join(filter(None, item.key)) for item in listed if item.key not in found)
     if not found:
@@ -136,7 +148,7 @@ def assemble(
         classes=tuple(classes),
         splits=tuple(splits),
         clips=clips,
-        horizontal_flip=horizontal_flip,
+        horizontal_flip=may_flip(root, classes) if horizontal_flip is None else horizontal_flip,
         sources=hashes(root, lists),
     )
     return Reading(manifest=manifest, absent=absent, notes=_unlisted(files, found.values()))
@@ -182,5 +194,6 @@ def from_folders(
             empty=shortened(empty),
             hint="fill or remove the folders, or go on without them with --allow-missing",
         )
-    manifest = Manifest(name=name, root=root, classes=tuple(classes), splits=tuple(splits), clips=tuple(clips))
+    flips = may_flip(root, classes)
+    manifest = Manifest(name=name, root=root, classes=tuple(classes), splits=tuple(splits), clips=tuple(clips), horizontal_flip=flips)
     return Reading(manifest=manifest, notes=(f"{len(empty)} classes have no video: {shortened(empty)}",) if empty else ())

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from vidkd.base.errors import ConfigError, DataError, unknown_name
+from vidkd.base.random_streams import derived_seed
 from vidkd.detection.policies.records import SelectorRecord
 from vidkd.models.selector import KeyFrameLSTM, SelectorConfig
 from vidkd.tasks.key_frames import KeyFrameConfig, KeyFrameSelection
@@ -110,7 +111,7 @@ def train_selector(
 def _trained(
     training: Sequence[SelectorRecord], validation: Sequence[SelectorRecord], settings: SelectorTraining, features: int, sees: bool
 ) -> TrainedSelector:
-    generator = torch.Generator().manual_seed(settings.seed)
+    generator = torch.Generator().manual_seed(derived_seed(settings.seed, "order of sequences"))
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(settings.seed)  # not those of other devices, which are not put back
         size = SelectorConfig(features=features, units=settings.units, layers=settings.layers, sees_features=sees)
