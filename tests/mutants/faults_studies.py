@@ -1,0 +1,137 @@
+"""Faults of what compresses, compares and reports."""
+
+from mutants import Mutant
+
+STUDIES = (
+    Mutant(
+        "quantiser on the wrong axis",
+        "vidkd/models/fake_integers.py",
+        "weight.detach().abs().flatten(1).amax(1)",
+        "weight.detach().abs().transpose(0, 1).flatten(1).amax().expand(len(weight))",
+        ("tests/models/test_fake_integers.py",),
+    ),
+    Mutant(
+        "integers of one scale a layer",
+        "vidkd/compress/quantise.py",
+        '                    None if self._ranges.exists() else Reader(self.feeds, keeps=self.config.ranges != "minmax"),\n'
+        "                    per_channel=True,",
+        '                    None if self._ranges.exists() else Reader(self.feeds, keeps=self.config.ranges != "minmax"),\n'
+        "                    per_channel=False,",
+        ("tests/compress/test_quantise.py",),
+    ),
+    Mutant(
+        "pruned channel mapping shifted",
+        "vidkd/compress/prune.py",
+        "            each.remove(chosen[each.name])",
+        "            each.remove([(number + 1) % each.filters for number in chosen[each.name]])",
+        ("tests/compress/test_prune.py",),
+    ),
+    Mutant(
+        "the strongest filters go",
+        "vidkd/compress/importance.py",
+        "    return _plain(module.weight).flatten(1).abs().pow(power).mean(1).pow(1 / power)",
+        "    return _plain(module.weight).flatten(1).abs().pow(power).mean(1).pow(-1 / power)",
+        ("tests/compress/test_importance.py",),
+    ),
+    Mutant(
+        "low rank keeps the least singular values",
+        "vidkd/compress/decompose.py",
+        "    return vectors.flip(1)[:, :count], squares.flip(0)[:count].clamp(min=0)",
+        "    return vectors[:, :count], squares[:count].clamp(min=0)",
+        ("tests/compress/test_decompose.py",),
+    ),
+    Mutant(
+        "norm statistics of the last batch alone",
+        "vidkd/compress/norm_statistics.py",
+        "                norm.momentum = None  # a mean over all batches",
+        "                norm.momentum = 1.0",
+        ("tests/compress/test_norm_statistics.py",),
+    ),
+    Mutant(
+        "bootstrap over clips in place of groups",
+        "vidkd/bench/intervals.py",
+        "    names, group_N = np.unique(fold[0].group, return_inverse=True)\n    clips_G",
+        "    names = group_N = np.arange(len(fold[0].group)) % len(np.unique(fold[0].group))\n    names = np.unique(names)\n    clips_G",
+        ("tests/bench/test_intervals.py::test_groups_alone_agree_with_scipy",),
+    ),
+    Mutant(
+        "bootstrap without the groups",
+        "vidkd/bench/intervals.py",
+        'return (drawn(seeds, "seeds"), *(drawn(n, "groups") for n in groups))',
+        'return (drawn(seeds, "seeds"), *(np.ones((draws, n)) for n in groups))',
+        ("tests/bench/test_intervals.py::test_groups_alone_agree_with_scipy",),
+    ),
+    Mutant(
+        "intervals unpaired (classification)",
+        "vidkd/bench/intervals.py",
+        "correct=cell.correct - other.correct,",
+        "correct=cell.correct - other.correct.mean(),",
+        (
+            "tests/bench/test_intervals.py::test_equal_methods_differ_by_exactly_nothing",
+            "tests/bench/test_intervals.py::test_the_paired_interval_holds_the_truth_and_is_narrower_than_unpaired",
+        ),
+    ),
+    Mutant(
+        "pairs of other clips accepted",
+        "vidkd/bench/intervals.py",
+        "    if not same:\n",
+        "    if False and not same:\n",
+        ("tests/bench/test_intervals.py::test_other_clips_are_no_pair",),
+    ),
+    Mutant(
+        "intervals unpaired (streams)",
+        "vidkd/bench/streams/bootstrap.py",
+        "return cell.of_frames(times) - others[name_of(cell)].of_frames(times)",
+        "return cell.of_frames(times) - others[name_of(cell)].of_frames(times[::-1].copy())",
+        ("tests/bench/test_stream_bootstrap.py::test_a_difference_is_paired_on_the_drawn_blocks",),
+    ),
+    Mutant(
+        "blocks of a stream end at its end",
+        "vidkd/bench/streams/bootstrap.py",
+        'np.arange(1 - block, frames), axis=1, mode="wrap")',
+        'np.arange(1 - block, frames), axis=1, mode="clip")',
+        ("tests/bench/test_stream_bootstrap.py",),
+    ),
+    Mutant(
+        "tuning over all folds",
+        "vidkd/bench/tuning.py",
+        "of_trial.items() if key.fold == fold])",
+        "of_trial.items()])",
+        ("tests/bench/test_tuning.py",),
+    ),
+    Mutant(
+        "the worst trial is chosen",
+        "vidkd/bench/tuning.py",
+        'key=lambda number: (-scores[number]["mean"], scores[number]["nll"]))',
+        'key=lambda number: (scores[number]["mean"], scores[number]["nll"]))',
+        ("tests/bench/test_tuning.py",),
+    ),
+    Mutant(
+        "tuned by seeds of the test",
+        "vidkd/bench/study.py",
+        "        if self.tuned and (both := sorted({*self.seeds} & {*self.tuning.seeds})):",
+        "        if self.tuned and (both := sorted({*self.seeds} & {*self.tuning.seeds} & set())):",
+        ("tests/bench/test_study.py",),
+    ),
+    Mutant(
+        "unknown key of a study accepted",
+        "vidkd/bench/study.py",
+        "        if key not in known:\n            where",
+        "        if key is None:\n            where",
+        ("tests/bench/test_study.py",),
+    ),
+    Mutant(
+        "a ratio of timings over all rounds at once",
+        "vidkd/bench/speed/statistics.py",
+        "    ratios = (np.median(above, axis=1) / np.median(below, axis=1))[:, None]",
+        "    ratios = np.full((len(above), 1), np.median(above) / np.median(below))",
+        ("tests/bench/speed/test_speed_statistics.py",),
+    ),
+    Mutant(
+        "a rate's interval the wrong way round",
+        "vidkd/bench/speed/statistics.py",
+        "(each / found.ci95[1], each / found.ci95[0])",
+        "(each / found.ci95[0], each / found.ci95[1])",
+        ("tests/bench/speed/test_speed_statistics.py",),
+    ),
+)
