@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Compiled modules are kept, wherever this is set: tests start hundreds of processes, and each would compile all of them anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo demo-anticipation demo-detection shapes-oracle shapes-student benchmark test test-slow lint types check clean-venv
+.PHONY: demo demo-anticipation demo-detection shapes-oracle shapes-student benchmark test test-slow mutants lint types check clean-venv
 
 demo: .venv/ready
 	$(BIN)/vidkd make_motion_shapes --out runs/data/motion_shapes
@@ -44,6 +44,9 @@ test: .venv/ready
 
 test-slow: .venv/ready
 	$(BIN)/python -m pytest -m slow
+
+mutants: .venv/ready
+	$(BIN)/python tests/mutants/mutants.py
 
 lint: .venv/ready
 	$(BIN)/ruff check .

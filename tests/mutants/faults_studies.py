@@ -8,7 +8,7 @@ STUDIES = (
         "vidkd/models/fake_integers.py",
         "weight.detach().abs().flatten(1).amax(1)",
         "weight.detach().abs().transpose(0, 1).flatten(1).amax().expand(len(weight))",
-        ("tests/models/test_fake_integers.py",),
+        ("tests/models/test_fake_integers.py::test_weights_are_rounded_filter_by_filter",),
     ),
     Mutant(
         "integers of one scale a layer",
@@ -17,14 +17,14 @@ STUDIES = (
         "                    per_channel=True,",
         '                    None if self._ranges.exists() else Reader(self.feeds, keeps=self.config.ranges != "minmax"),\n'
         "                    per_channel=False,",
-        ("tests/compress/test_quantise.py",),
+        ("tests/compress/test_quantise.py::test_values_are_rounded_by_at_most_half_a_step",),
     ),
     Mutant(
         "pruned channel mapping shifted",
         "vidkd/compress/prune.py",
         "            each.remove(chosen[each.name])",
         "            each.remove([(number + 1) % each.filters for number in chosen[each.name]])",
-        ("tests/compress/test_prune.py",),
+        ("tests/compress/test_prune.py::test_filters_that_put_out_zero_go_from_every_backbone_without_a_trace[tiny3d]",),
     ),
     Mutant(
         "the strongest filters go",
@@ -50,9 +50,9 @@ STUDIES = (
     Mutant(
         "bootstrap over clips in place of groups",
         "vidkd/bench/intervals.py",
-        "    names, group_N = np.unique(fold[0].group, return_inverse=True)\n    clips_G",
-        "    names = group_N = np.arange(len(fold[0].group)) % len(np.unique(fold[0].group))\n    names = np.unique(names)\n    clips_G",
-        ("tests/bench/test_intervals.py::test_groups_alone_agree_with_scipy",),
+        "np.asarray(correct, dtype=np.float64), np.asarray(group, dtype=np.str_)",
+        "np.asarray(correct, dtype=np.float64), np.arange(len(group)).astype(np.str_)",
+        ("tests/bench/test_intervals.py::test_clips_of_one_group_do_not_count_as_independent",),
     ),
     Mutant(
         "bootstrap without the groups",
@@ -97,28 +97,40 @@ STUDIES = (
         "vidkd/bench/tuning.py",
         "of_trial.items() if key.fold == fold])",
         "of_trial.items()])",
-        ("tests/bench/test_tuning.py",),
+        (
+            "tests/bench/test_tuning.py::test_each_fold_has_the_trial_that_is_best_on_it",
+            "tests/bench/test_tuning.py::test_a_fold_chooses_by_its_own_cells_alone",
+        ),
     ),
     Mutant(
         "the worst trial is chosen",
         "vidkd/bench/tuning.py",
         'key=lambda number: (-scores[number]["mean"], scores[number]["nll"]))',
         'key=lambda number: (scores[number]["mean"], scores[number]["nll"]))',
-        ("tests/bench/test_tuning.py",),
+        (
+            "tests/bench/test_tuning.py::test_each_fold_has_the_trial_that_is_best_on_it",
+            "tests/bench/test_tuning.py::test_a_fold_chooses_by_its_own_cells_alone",
+        ),
     ),
     Mutant(
         "tuned by seeds of the test",
         "vidkd/bench/study.py",
         "        if self.tuned and (both := sorted({*self.seeds} & {*self.tuning.seeds})):",
         "        if self.tuned and (both := sorted({*self.seeds} & {*self.tuning.seeds} & set())):",
-        ("tests/bench/test_study.py",),
+        (
+            "tests/bench/test_study.py::test_what_is_wrong_is_named",
+            "tests/bench/test_study.py::test_seeds_of_tuning_are_others_where_there_is_tuning",
+        ),
     ),
     Mutant(
         "unknown key of a study accepted",
         "vidkd/bench/study.py",
         "        if key not in known:\n            where",
         "        if key is None:\n            where",
-        ("tests/bench/test_study.py",),
+        (
+            "tests/bench/test_study.py::test_what_is_wrong_is_named",
+            "tests/bench/test_study.py::test_seeds_of_tuning_are_others_where_there_is_tuning",
+        ),
     ),
     Mutant(
         "a ratio of timings over all rounds at once",

@@ -77,4 +77,6 @@ def test_names_are_unique():
 def test_every_mutant_applies(mutant):
     assert mutated((ROOT / mutant.file).read_text(encoding="utf-8"), mutant) != mutant.old
     for test in mutant.tests:
-        assert (ROOT / test.split("::")[0]).is_file()
+        file, _, name = test.partition("::")
+        assert (ROOT / file).is_file()
+        assert f"def {name.split('[')[0]}" in (ROOT / file).read_text(encoding="utf-8")
