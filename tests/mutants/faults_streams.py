@@ -40,14 +40,14 @@ STREAMS = (
     ),
     Mutant(
         "objectness and class swapped (darknet in torch)",
-        "vidkd/models/darknet/decode.py",
-        "cells[..., 4].sigmoid(), cells[..., 5:].sigmoid())",
-        "cells[..., 5].sigmoid(), cells[..., 4:-1].sigmoid())",
+        "vidkd/models/darknet/detector.py",
+        "rows[:, 5:].sigmoid()).max(-1)",
+        "rows[:, 4:-1].sigmoid()).max(-1)",
         ("tests/models/darknet/test_darknet_decode.py",),
     ),
     Mutant(
         "anchors off by one",
-        "vidkd/models/darknet/decode.py",
+        "vidkd/models/darknet/detector.py",
         "anchor_sizes(head, rows)[anchor], head)",
         "anchor_sizes(head, rows)[anchor - 1], head)",
         ("tests/models/darknet/test_darknet_decode.py",),
@@ -68,9 +68,9 @@ STREAMS = (
     ),
     Mutant(
         "BN folded wrong",
-        "vidkd/models/darknet/folded.py",
-        "block.norm.bias.to(dtype) - mean.to(dtype) * scale",
-        "block.norm.bias.to(dtype) - mean.to(dtype)",
+        "vidkd/models/darknet/net.py",
+        "self.norm.bias.to(dtype) - mean.to(dtype) * scale",
+        "self.norm.bias.to(dtype) - mean.to(dtype)",
         ("tests/models/darknet/test_darknet_folded.py",),
     ),
     Mutant(
