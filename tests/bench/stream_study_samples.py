@@ -17,7 +17,7 @@ from vidkd.bench.streams.spec import StreamStudy
 from vidkd.detection.online import Student
 from vidkd.detection.opening import ModelFiles
 from vidkd.detection.policies import save_selector
-from vidkd.detection.policies.provenance import provenance
+from vidkd.detection.policies.lstm import provenance
 from vidkd.models.darknet.weights import save_weights
 from vidkd.models.selector import KeyFrameLSTM, SelectorConfig
 from vidkd.runtime.detections import Detections
@@ -90,7 +90,7 @@ def let_painter_be_the_oracle(patch: pytest.MonkeyPatch) -> None:
 def write_selector(path: Path, **over) -> None:
     """Of the student of these studies, with weights at random."""
     first = Student(detector())
-    features = len(first.look(np.zeros((64, 64, 3), np.uint8), frame_index=0).features)
+    features = len(first.detect(np.zeros((64, 64, 3), np.uint8), frame_index=0).features)
     torch.manual_seed(1)
     about = provenance(["some video"], ["another"], first.detector.net, first.detector.resize)
     made_from = {"made_from": {"budget": 0.1, "window": 20, "update": {"lr": 0.01, "steps": 8}}}

@@ -10,7 +10,7 @@ import pytest
 from vidkd.bench.streams.annotated import MOST, Annotated, StreamPrecision, StreamRecall, judged
 from vidkd.bench.streams.bootstrap import block_of, stream_difference, stream_interval
 from vidkd.detection.annotations import BoxManifest
-from vidkd.detection.layouts.layout import bare_frame
+from vidkd.detection.layouts.common import bare_frame
 from vidkd.detection.metrics import average_precision, recall_of
 from vidkd.runtime.detections import Detections
 

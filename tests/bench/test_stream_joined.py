@@ -90,7 +90,7 @@ def test_after_the_last_allowed_frame_the_student_goes_on_alone(root, tmp_path) 
 
 @pytest.mark.parametrize("kind", ["learn", "tracked"])
 def test_the_time_of_the_student_is_that_of_every_frame(kind, root, tmp_path, monkeypatch) -> None:
-    pause_s, look = 0.01, Student.look
+    pause_s, look = 0.01, Student.detect
 
     def slow(student, frame, **place):
         time.sleep(pause_s)

@@ -11,9 +11,9 @@ from learning_files import make_video, oracle_arguments, student_arguments
 from vidkd.cli import train_selector
 from vidkd.cli.main import run_verb
 from vidkd.detection.online import BoxOracle
+from vidkd.detection.online.records import read_record
 from vidkd.detection.policies import open_policy
 from vidkd.detection.policies.lstm import LstmSelector, load_selector, read_about, save_selector
-from vidkd.detection.policies.records import read_record
 from vidkd.detection.policies.train import TrainedSelector
 from vidkd.video.content import content_of
 

@@ -23,8 +23,7 @@ from vidkd.compress.recipe import Recipe, parse_steps
 from vidkd.compress.steps import Outcome, run_recipe
 from vidkd.detection.evaluate import judge_detector
 from vidkd.detection.fit import fit_detector
-from vidkd.detection.footage import Pictures, frames_of_videos
-from vidkd.detection.frames import read_frames
+from vidkd.detection.frames import Pictures, frames_of_videos, read_frames
 from vidkd.detection.saved import load_detector
 from vidkd.models.darknet import Darknet
 from vidkd.models.darknet.detector import DarknetDetector

@@ -5,7 +5,7 @@ import torch
 from darknet_cfgs import stacked_cfg
 
 from vidkd.detection.online import BoxOracle, Student
-from vidkd.detection.online.lesson import key_frame_of
+from vidkd.detection.online.learner import key_frame_of
 from vidkd.models.darknet import Darknet, parse_cfg
 from vidkd.models.darknet.detector import DarknetDetector
 from vidkd.runtime.detections import Detections
@@ -88,7 +88,7 @@ def oracle() -> BoxOracle:
 def keys(light, count=3, asked=None, seed=0):
     """Key frames of a stream, with what the oracle says of them."""
     asked = asked or oracle()
-    return [key_frame_of(light.look(frame, frame_index=t), asked(frame)) for t, frame in enumerate(stream(count, seed))]
+    return [key_frame_of(light.detect(frame, frame_index=t), asked(frame)) for t, frame in enumerate(stream(count, seed))]
 
 
 def weights(light):

@@ -7,7 +7,7 @@ import pytest
 
 from vidkd.base.errors import DataError
 from vidkd.detection.annotations import BoxManifest, LabelledFrame
-from vidkd.detection.footage import drawn_footage, frames_of_manifest, frames_of_videos
+from vidkd.detection.frames import drawn_footage, frames_of_manifest, frames_of_videos
 from vidkd.video import write_video
 
 GREYS = np.arange(0, 240, 12, dtype=np.uint8)

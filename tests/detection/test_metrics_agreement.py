@@ -7,7 +7,7 @@ import pytest
 from box_samples import found
 
 from vidkd.detection.metrics import FrameCounts, disagreement, f1_against
-from vidkd.detection.metrics.agreement import expected_disagreement
+from vidkd.detection.metrics.matching import expected_disagreement
 from vidkd.runtime.detections import Detections
 
 A, B, C = (0, 0, 10, 10), (20, 0, 30, 10), (40, 0, 50, 10)

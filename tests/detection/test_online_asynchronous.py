@@ -9,8 +9,8 @@ from online_samples import NAMES, Painter, detector, frame_with, oracle, stream,
 
 from vidkd.base.errors import ConfigError
 from vidkd.detection.online import AsynchronousLearner, BoxOracle, OneAtATime, Update
-from vidkd.detection.online.lesson import Lesson
-from vidkd.detection.online.swap import Published
+from vidkd.detection.online.asynchronous import Published
+from vidkd.detection.online.learner import UpdateResult
 from vidkd.detection.online.update import UpdateRecord
 from vidkd.detection.policies import CallBudget, FixedInterval
 
@@ -33,13 +33,13 @@ def until(holds):
 def test_an_added_head_learns_beside_the_stream():
     update = Update(trains="added", lr=1e-2, steps=4)
     light, frames = student().for_update(update), stream(40)
-    before = light.look(frames[0]).heads[0]
+    before = light.detect(frames[0]).heads[0]
     with AsynchronousLearner(light, oracle(), FixedInterval(), CallBudget(1, 1), update=update) as running:
         steps = iter(frames)
         until(lambda: running.step(next(steps, frames[0])).record.version > 0)
-        after = running.step(frames[0]).look.heads[0]
+        after = running.step(frames[0]).output.heads[0]
     assert not torch.equal(after, before)
-    assert torch.equal(light.look(frames[0]).heads[0], before), "the student that was given stays as it was"
+    assert torch.equal(light.detect(frames[0]).heads[0], before), "the student that was given stays as it was"
 
 
 class Gate(Painter):
@@ -68,14 +68,14 @@ def test_the_stream_goes_on_with_whole_weights_until_the_answer_comes():
         assert [step.record.called for step in steps] == [True, False, False]
         assert [step.record.version for step in steps] == [0, 0, 0]
         for step, frame in zip(steps, frames, strict=False):
-            np.testing.assert_array_equal(step.look.heads[0], start.look(frame).heads[0])
+            np.testing.assert_array_equal(step.output.heads[0], start.detect(frame).heads[0])
         gate.open.set()
         until(lambda: running.published.newest().number == 1)
         until(lambda: not running._busy.is_set())
         step = running.step(frames[3])
         assert (step.record.version, step.record.answered, step.record.disagreement) == (1, 0, 1.0)
         assert step.record.update.outcome == "kept"
-        assert not torch.equal(step.look.heads[0], start.look(frames[3]).heads[0])
+        assert not torch.equal(step.output.heads[0], start.detect(frames[3]).heads[0])
         assert step.record.called
     assert gate.most_inside == 1
 
@@ -89,8 +89,8 @@ def test_what_is_learned_from_a_frame_is_not_what_its_owner_writes_over_it_meanw
         assert gate.entered.acquire(timeout=SOON)
         shared[...] = frames[1]
         gate.open.set()
-        until(lambda: len(running.pupil.buffer) == 1)
-    (key,) = running.pupil.buffer.frames
+        until(lambda: len(running.trainer.buffer) == 1)
+    (key,) = running.trainer.buffer.frames
     np.testing.assert_array_equal(key.image, frames[0])
     assert key.boxes.tolist() == Painter.look(frames[0]).boxes.tolist()
 
@@ -117,7 +117,7 @@ def test_answers_in_time_teach_what_they_teach_in_step():
             expected, step = in_step.step(frame), running.step(frame)
             until(lambda number=number: running.published.newest().number > number)
             until(lambda: not running._busy.is_set())
-            np.testing.assert_array_equal(step.look.heads[0], expected.look.heads[0])
+            np.testing.assert_array_equal(step.output.heads[0], expected.output.heads[0])
 
 
 class Numbered:
@@ -133,7 +133,7 @@ class Numbered:
                 value.fill_(self.number)
                 time.sleep(self.pause_s)
         update = UpdateRecord(outcome="kept", loss_before=1.0, loss_after=0.5)
-        return Lesson(frame_index=look.detections.frame_index, disagreement=0.0, update=update)
+        return UpdateResult(frame_index=look.detections.frame_index, disagreement=0.0, update=update)
 
 
 def numbers_seen(net, frames, step):
@@ -161,9 +161,9 @@ def numbers_seen(net, frames, step):
 def test_hammering_the_swap_finds_no_torn_read():
     """Two hundred swaps or more: each forward pass sees the weights of one version alone, checked layer by layer and by checksum."""
     running = learner()
-    slot = Published(running.pupil.student)
-    stop, writer = threading.Event(), Numbered(running.pupil.student)
-    look = student().look(frame_with())
+    slot = Published(running.trainer.student)
+    stop, writer = threading.Event(), Numbered(running.trainer.student)
+    look = student().detect(frame_with())
 
     def write():
         while not stop.is_set():
@@ -177,7 +177,7 @@ def test_hammering_the_swap_finds_no_torn_read():
         until(lambda: slot.newest().number > 0)
         while slot.newest().number < 200 or len(set(versions)) <= 20:
             version = slot.newest()
-            (seen,) = numbers_seen(lambda version=version: version.student.net, [frame], version.student.look)
+            (seen,) = numbers_seen(lambda version=version: version.student.net, [frame], version.student.detect)
             checksum = {float(value.double().sum() / value.numel()) for value in version.student.net.state_dict().values()}
             assert seen == {version.number} == checksum
             versions.append(version.number)
@@ -190,7 +190,7 @@ def test_hammering_the_swap_finds_no_torn_read():
 
 def test_the_same_check_finds_the_torn_reads_of_a_module_that_is_shared():
     shared = student()
-    stop, writer, look = threading.Event(), Numbered(shared, 0.0001), student().look(frame_with())
+    stop, writer, look = threading.Event(), Numbered(shared, 0.0001), student().detect(frame_with())
 
     def write():
         while not stop.is_set():
@@ -200,7 +200,7 @@ def test_the_same_check_finds_the_torn_reads_of_a_module_that_is_shared():
     thread.start()
     try:
         until(lambda: writer.number > 0)
-        seen = numbers_seen(lambda: shared.net, [frame_with()] * 30, shared.look)
+        seen = numbers_seen(lambda: shared.net, [frame_with()] * 30, shared.detect)
     finally:
         stop.set()
         thread.join(SOON)
@@ -209,7 +209,7 @@ def test_the_same_check_finds_the_torn_reads_of_a_module_that_is_shared():
 
 def test_swaps_along_a_real_stream_are_whole_too():
     running = learner()
-    running.pupil = Numbered(running.pupil.student)
+    running.trainer = Numbered(running.trainer.student)
     with running:
         while running.published.newest().number <= 3:
             version = running.published.newest()
@@ -251,7 +251,7 @@ def test_an_update_that_throws_ends_the_run(last):
     def learn(look, answer):
         raise TypeError("wrong shape")
 
-    running.pupil.learn = learn
+    running.trainer.learn = learn
 
     def along(steps):
         with running:
@@ -276,7 +276,7 @@ def test_an_oracle_that_hangs_is_given_up_and_asked_again_when_it_comes_back(cap
         assert running.timeouts == 1
         gate.open.set()
         until(lambda: not running._busy.is_set())
-        assert len(running.pupil.buffer) == 0
+        assert len(running.trainer.buffer) == 0
         assert running.published.newest().number == 0
         record = running.step(frame_with()).record
         assert (record.called, record.answered, record.failed) == (True, None, None)
@@ -301,7 +301,7 @@ def test_closing_joins_the_thread_and_leaves_behind_one_that_hangs(caplog):
     gate.open.set()
     hanging._thread.join(SOON)
     assert not hanging._thread.is_alive()
-    assert len(hanging.pupil.buffer) == 0
+    assert len(hanging.trainer.buffer) == 0
 
 
 def test_an_oracle_that_two_learners_share_is_asked_by_one_at_a_time():
@@ -336,13 +336,13 @@ def test_on_a_gpu_the_thread_has_its_own_stream_and_swaps_are_whole():
     light = Student(detector(device="cuda"))
     streams = []
     running = AsynchronousLearner(light, oracle(), FixedInterval(), CallBudget(1, 1), update=Update(trains="all", lr=1e-3, steps=2))
-    inner = running.pupil.learn
+    inner = running.trainer.learn
 
     def learn(look, answer):
         streams.append(torch.cuda.current_stream())
         return inner(look, answer)
 
-    running.pupil.learn = learn
+    running.trainer.learn = learn
     with running:
         for frame in stream(80):
             version = running.published.newest()

@@ -8,7 +8,7 @@ from online_samples import changed, keys, oracle, stream, student, weights
 
 from vidkd.base.errors import ConfigError
 from vidkd.detection.online import Replay, Trainer, Update
-from vidkd.detection.online.lesson import Pupil, key_frame_of
+from vidkd.detection.online.learner import OnlineTrainer, key_frame_of
 from vidkd.detection.online.update import UpdateRecord
 
 
@@ -111,26 +111,26 @@ def test_weights_stay_where_no_share_has_a_finite_loss():
 
 def test_a_pupil_goes_on_from_the_share_and_says_so():
     light, asked = student(), oracle()
-    pupil = Pupil(light, asked, Update(trains="all", lr=1e-2, steps=5, interpolate=SHARES), Replay())
-    plain = Pupil(student(), asked, Update(trains="all", lr=1e-2, steps=5, interpolate=()), Replay())
+    pupil = OnlineTrainer(light, asked, Update(trains="all", lr=1e-2, steps=5, interpolate=SHARES), Replay())
+    plain = OnlineTrainer(student(), asked, Update(trains="all", lr=1e-2, steps=5, interpolate=()), Replay())
     for place, frame in enumerate((*stream(2, 0), *stream(2, 5))):
-        look = light.look(frame, frame_index=place)
+        look = light.detect(frame, frame_index=place)
         seen = Trainer(light.copy(), Update(steps=0)).learn(key_frame_of(look, asked(frame)), []).loss_before
         record = pupil.learn(look, asked(frame)).update
         assert record.interpolated in (SHARES if place else (1.0,))
         assert record.loss_before == pytest.approx(seen, rel=1e-5)
-        assert plain.learn(plain.student.look(frame, frame_index=place), asked(frame)).update.interpolated is None
+        assert plain.learn(plain.student.detect(frame, frame_index=place), asked(frame)).update.interpolated is None
 
 
 def test_an_update_that_throws_leaves_the_weights_that_were_there_before_the_share_was_chosen(monkeypatch):
     light, asked = student(), oracle()
-    pupil = Pupil(light, asked, Update(trains="all", lr=1e-2, steps=5, interpolate=(0.0,)), Replay())
+    pupil = OnlineTrainer(light, asked, Update(trains="all", lr=1e-2, steps=5, interpolate=(0.0,)), Replay())
     first, second = (*stream(1, 0), *stream(1, 5))
-    pupil.learn(light.look(first, frame_index=0), asked(first))
+    pupil.learn(light.detect(first, frame_index=0), asked(first))
     before, state = weights(light), pupil.trainer.state()["retention"]["mean_share"]
     monkeypatch.setattr(pupil.trainer, "learn", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        pupil.learn(light.look(second, frame_index=1), asked(second))
+        pupil.learn(light.detect(second, frame_index=1), asked(second))
     assert changed(before, weights(light)) == set()
     assert pupil.trainer.state()["retention"]["mean_share"] == state
     assert changed(before, weights(student())), "the share of nothing would have put the weights of the beginning back"

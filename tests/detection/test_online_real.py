@@ -7,7 +7,7 @@ import torch
 from vidkd.detection.metrics import f1_against
 from vidkd.detection.online import BoxOracle, HeadOracle, Student, SynchronousLearner, Update
 from vidkd.detection.policies import CallBudget, open_policy
-from vidkd.detection.policies.provenance import hash_of_weights
+from vidkd.detection.policies.lstm import hash_of_weights
 from vidkd.models.darknet.detector import DarknetDetector
 from vidkd.runtime.opening import open_detector
 from vidkd.video import open_video
@@ -76,7 +76,7 @@ def test_raw_heads_in_onnx_runtime_after_updates(real_data):
     outcomes = []
     for frame in frames:
         outcomes.append(learner.step(frame).record.update.outcome)
-        look = learner.student.look(frame)
+        look = learner.student.detect(frame)
         with torch.inference_mode():
             eager = light.net(light.prepare(frame[None])[0])
         for found, expected in zip(look.heads, eager, strict=True):

@@ -7,12 +7,12 @@ import torch
 from online_samples import NAMES, Painter, stream, student
 
 from vidkd.base.errors import DataError
-from vidkd.detection.metrics.agreement import SCORE, expected_disagreement
+from vidkd.detection.metrics.matching import SCORE, expected_disagreement
 from vidkd.detection.online import BoxOracle, SynchronousLearner, Update, cached_record, record_stream
-from vidkd.detection.online.lesson import disagreement_of
+from vidkd.detection.online.learner import agreement_of
+from vidkd.detection.online.records import SelectorRecord, read_record, write_record
 from vidkd.detection.policies import CallBudget, FixedInterval
-from vidkd.detection.policies.provenance import hash_of_weights
-from vidkd.detection.policies.records import SelectorRecord, read_record, write_record
+from vidkd.detection.policies.lstm import hash_of_weights
 from vidkd.models.selector import SIGNALS
 
 
@@ -36,19 +36,19 @@ def test_a_record_is_the_stream_as_the_student_lived_it():
     assert record.frames_since.tolist() == [0, 1, 2, 3, 1, 2, 3]
     assert record.errors.max() > 0
     for place, (step, frame) in enumerate(zip(steps, frames, strict=True)):
-        np.testing.assert_array_equal(record.features[place], step.look.features)
+        np.testing.assert_array_equal(record.features[place], step.output.features)
         assert record.last_loss[place] == pytest.approx(step.observation.last_loss)
         assert record.motion[place] == pytest.approx(step.observation.motion)
-        assert record.doubt[place] == pytest.approx(expected_disagreement(step.look.scores))
-        assert record.boxes[place] == len(step.look.scores)
+        assert record.doubt[place] == pytest.approx(expected_disagreement(step.output.scores))
+        assert record.boxes[place] == len(step.output.scores)
         answer = again.oracle(frame)
-        assert record.disagreement[place] == pytest.approx(disagreement_of(step.look, answer))
-        own, other = (int((found.scores >= SCORE).sum()) for found in (step.look.detections, answer.detections))
+        assert record.disagreement[place] == pytest.approx(1 - agreement_of(step.output, answer).f1)
+        own, other = (int((found.scores >= SCORE).sum()) for found in (step.output.detections, answer.detections))
         agreed = (1 - record.disagreement[place]) * (own + other) / 2
         assert record.errors[place] == pytest.approx(own + other - 2 * agreed, abs=1e-4)
     assert record.last_loss[1] > 0
     assert running.oracle.detector.calls == 7
-    assert len(running.pupil.buffer) == 3
+    assert len(running.trainer.buffer) == 3
 
 
 def test_the_inputs_of_a_record_are_those_of_the_selector():

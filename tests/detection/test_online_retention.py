@@ -3,7 +3,7 @@ import io
 import pytest
 import torch
 
-from vidkd.detection.online.retention import MEMORY, Retention
+from vidkd.detection.online.update import MEMORY, Retention
 
 
 def retention(retain=1.0):

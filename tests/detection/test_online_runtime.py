@@ -9,21 +9,21 @@ import torch
 from online_samples import frame_with, oracle, stream, student
 
 from vidkd.detection.online import AsynchronousLearner, Student, SynchronousLearner, Update
-from vidkd.detection.online.swap import Published
-from vidkd.detection.online.views import Look
+from vidkd.detection.online.asynchronous import Published
+from vidkd.detection.online.student import StudentOutput
 from vidkd.detection.policies import CallBudget, FixedInterval
 from vidkd.models.darknet.onnx import OnnxForward
 
 UPDATE = Update(trains="all", lr=3e-3, steps=2)
 
 
-def eager_look(light: Student, frame: np.ndarray) -> Look:
+def eager_look(light: Student, frame: np.ndarray) -> StudentOutput:
     """What the same weights see in torch."""
     copied = light.copy().detector
-    return Student(type(copied)(copied.net, copied.class_names, score_threshold=copied.score_threshold)).look(frame)
+    return Student(type(copied)(copied.net, copied.class_names, score_threshold=copied.score_threshold)).detect(frame)
 
 
-def assert_same(found: Look, expected: Look) -> None:
+def assert_same(found: StudentOutput, expected: StudentOutput) -> None:
     for one, other in zip(found.heads, expected.heads, strict=True):
         torch.testing.assert_close(one, other, atol=1e-4, rtol=0)
     np.testing.assert_allclose(found.features, expected.features, atol=1e-4)
@@ -40,8 +40,8 @@ def test_after_every_update_the_student_sees_what_torch_sees(trains: str) -> Non
     for frame in stream(16):
         expected = eager_look(light, frame)
         step = learner.step(frame)
-        assert_same(step.look, expected)
-        heads.append(step.look.heads[0])
+        assert_same(step.output, expected)
+        heads.append(step.output.heads[0])
         kept += step.record.update is not None and step.record.update.outcome == "kept"
     assert kept >= 4
     assert (heads[-1] - heads[0]).abs().max() > 0.1
@@ -54,10 +54,10 @@ def test_an_update_that_is_rolled_back_leaves_the_student_as_it_was() -> None:
     frame = frame_with(square=(5, 5))
     outcomes = []
     for _ in range(4):
-        before = light.look(frame)
+        before = light.detect(frame)
         outcomes.append(learner.step(frame).record.update.outcome)
         if outcomes[-1] == "rolled_back":
-            torch.testing.assert_close(light.look(frame).heads[0], before.heads[0], atol=0, rtol=0)
+            torch.testing.assert_close(light.detect(frame).heads[0], before.heads[0], atol=0, rtol=0)
     assert "rolled_back" in outcomes
 
 
@@ -67,7 +67,7 @@ def test_the_weights_are_taken_within_the_update_and_not_by_the_next_frame(monke
     learner.step(frame_with(square=(5, 5)))
     taken = []
     monkeypatch.setattr("vidkd.models.darknet.onnx.graph_weights", lambda net: taken.append(net))
-    light.look(frame_with())
+    light.detect(frame_with())
     assert not taken
 
 
@@ -78,7 +78,7 @@ def test_a_stream_that_goes_on_has_the_weights_that_it_was_left_with() -> None:
         return SynchronousLearner(student(runtime="onnx"), oracle(), FixedInterval(), CallBudget(1, 2), update=UPDATE)
 
     whole = learner()
-    expected = [whole.step(frame).look.heads[0] for frame in frames]
+    expected = [whole.step(frame).output.heads[0] for frame in frames]
     first = learner()
     for frame in frames[:5]:
         first.step(frame)
@@ -86,7 +86,7 @@ def test_a_stream_that_goes_on_has_the_weights_that_it_was_left_with() -> None:
     second.step(frames[0])  # a session of other weights stands already
     second.restore(first.state())
     for frame, heads in zip(frames[5:], expected[5:], strict=True):
-        assert torch.equal(second.step(frame).look.heads[0], heads)
+        assert torch.equal(second.step(frame).output.heads[0], heads)
 
 
 def until(holds) -> None:
@@ -105,7 +105,7 @@ def test_beside_the_stream_answers_in_time_teach_what_they_teach_in_step() -> No
             expected, step = in_step.step(frame), running.step(frame)
             until(lambda number=number: running.published.newest().number > number)
             until(lambda: not running._busy.is_set())
-            torch.testing.assert_close(step.look.heads[0], expected.look.heads[0], atol=0, rtol=0)
+            torch.testing.assert_close(step.output.heads[0], expected.output.heads[0], atol=0, rtol=0)
 
 
 def test_a_reader_never_waits_for_weights_to_be_taken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,7 +138,7 @@ def test_a_reader_never_waits_for_weights_to_be_taken(monkeypatch: pytest.Monkey
     try:
         while slot.newest().number < 60:
             version = slot.newest()
-            assert_same(version.student.look(frame), eager_look(version.student, frame))
+            assert_same(version.student.detect(frame), eager_look(version.student, frame))
             numbers.add(version.number)
     finally:
         stop.set()

@@ -7,8 +7,8 @@ from online_samples import NAMES, SIDE, Narrow, Painter, detector, frame_with, o
 
 from vidkd.base.errors import ConfigError
 from vidkd.detection.online import BoxOracle, HeadOracle, Student
-from vidkd.detection.online.lesson import disagreement_of, key_frame_of
-from vidkd.detection.online.views import Watcher, small_grey
+from vidkd.detection.online.learner import agreement_of, key_frame_of
+from vidkd.detection.policies.policy import ObservationBuilder, small_grey
 from vidkd.models.darknet import Darknet
 from vidkd.models.darknet.detector import DarknetDetector
 from vidkd.runtime.detections import Detections
@@ -19,7 +19,7 @@ FRAME = frame_with(square=(10, 20), bar=(30, 50))
 def test_one_pass_gives_what_the_detector_gives_and_the_deep_features_behind_it():
     light = student(score_threshold=0.005)
     wide = np.concatenate([FRAME, FRAME[:, ::-1]], axis=1)
-    look = light.look(wide, frame_index=7, time_s=0.5)
+    look = light.detect(wide, frame_index=7, time_s=0.5)
     (plain,) = light.detector(wide[None])
     assert len(plain) > 0
     np.testing.assert_array_equal(look.detections.boxes, plain.boxes)
@@ -38,13 +38,13 @@ def test_one_pass_gives_what_the_detector_gives_and_the_deep_features_behind_it(
 @pytest.mark.parametrize("frame", [FRAME[None], FRAME.astype(np.float32), FRAME[..., :1]])
 def test_frames_that_are_none(frame):
     with pytest.raises(ValueError, match=r"uint8 \(H, W, 3\)"):
-        student().look(frame)
+        student().detect(frame)
 
 
 def test_a_copy_has_equal_weights_of_its_own():
     light = student(score_threshold=0.01, nms_iou=0.3)
     copied = light.copy()
-    np.testing.assert_array_equal(copied.look(FRAME).detections.scores, light.look(FRAME).detections.scores)
+    np.testing.assert_array_equal(copied.detect(FRAME).detections.scores, light.detect(FRAME).detections.scores)
     assert (copied.detector.score_threshold, copied.detector.nms_iou) == (0.01, 0.3)
     with torch.no_grad():
         light.net.layers[0].conv.weight.zero_()
@@ -65,8 +65,8 @@ def test_what_only_the_student_knows_is_neither_judged_nor_unlearned(caplog):
     assert [record.getMessage() for record in caplog.records] == ["classes that only the student knows are left out: bar"]
     boxes = [[10, 20, 24, 34], [30, 50, 58, 60], [0, 0, 28, 10]]
     found = Detections(boxes=boxes, scores=[0.9, 0.8, 0.3], labels=[0, 1, 1])
-    look = dataclasses.replace(student().look(FRAME), detections=found)
-    assert disagreement_of(look, asked(FRAME)) == 0
+    look = dataclasses.replace(student().detect(FRAME), detections=found)
+    assert 1 - agreement_of(look, asked(FRAME)).f1 == 0
     key = key_frame_of(look, asked(FRAME))
     assert key.labels.tolist() == [0, 1]
     np.testing.assert_allclose(key.scores, [0.9, 0.8])
@@ -75,7 +75,7 @@ def test_what_only_the_student_knows_is_neither_judged_nor_unlearned(caplog):
     all_known = oracle()(FRAME)
     assert all_known.known is None
     assert key_frame_of(look, all_known).labels.tolist() == all_known.detections.labels.tolist() == [0, 1]
-    assert disagreement_of(look, all_known, score=0.2) > 0, "the third box is wrong to who knows bars"
+    assert 1 - agreement_of(look, all_known, score=0.2).f1 > 0, "the third box is wrong to who knows bars"
 
 
 def test_an_oracle_without_a_class_in_common():
@@ -115,12 +115,12 @@ def test_heads_that_do_not_pair(change, message):
 def test_a_key_frame_holds_boxes_in_pixels_of_the_input_and_an_image_of_its_own():
     light = student()
     double = FRAME.repeat(2, 0).repeat(2, 1)
-    look = light.look(double, frame_index=3)
+    look = light.detect(double, frame_index=3)
     key = key_frame_of(look, oracle()(double))
     np.testing.assert_array_equal(key.boxes, [[10, 20, 24, 34], [30, 50, 58, 60]])
     assert (key.frame_index, key.labels.tolist()) == (3, [0, 1])
     same_size = FRAME.copy()
-    key = key_frame_of(light.look(same_size), oracle()(same_size))
+    key = key_frame_of(light.detect(same_size), oracle()(same_size))
     same_size[:] = 0
     np.testing.assert_array_equal(key.image, FRAME)
 
@@ -128,10 +128,10 @@ def test_a_key_frame_holds_boxes_in_pixels_of_the_input_and_an_image_of_its_own(
 def test_weak_boxes_are_counted_and_not_shown(monkeypatch):
     monkeypatch.setattr("vidkd.detection.online.student.FAINTEST", 0.005)  # an untrained student has none but weak ones
     loose = Student(detector(score_threshold=0.005))
-    everything = loose.look(FRAME)
+    everything = loose.detect(FRAME)
     assert everything.scores.tolist() == everything.detections.scores.tolist()
     middle = float(np.median(everything.scores))
-    strict = Student(detector(score_threshold=middle)).look(FRAME)
+    strict = Student(detector(score_threshold=middle)).detect(FRAME)
     np.testing.assert_array_equal(strict.scores, everything.scores)
     above = everything.detections.select(everything.scores >= middle)
     np.testing.assert_array_equal(strict.detections.boxes, above.boxes)
@@ -141,10 +141,10 @@ def test_weak_boxes_are_counted_and_not_shown(monkeypatch):
 
 def test_disagreement_is_one_less_f1():
     light, answer = student(), oracle()(FRAME)
-    look = light.look(FRAME)
+    look = light.detect(FRAME)
     assert len(look.detections) == 0
-    assert disagreement_of(look, answer) == 1.0
-    assert disagreement_of(look, oracle()(frame_with())) == 0.0
+    assert 1 - agreement_of(look, answer).f1 == 1.0
+    assert 1 - agreement_of(look, oracle()(frame_with())).f1 == 0.0
 
 
 def test_small_grey_keeps_the_aspect():
@@ -163,25 +163,25 @@ def test_small_grey_leaves_little_of_noise():
 
 
 def test_observations_count_from_the_last_key_frame():
-    light, watcher = student(), Watcher()
+    light, watcher = student(), ObservationBuilder()
     frames = [np.full((SIDE, SIDE, 3), 10 * t, np.uint8) for t in range(6)]
     seen = []
     for index, frame in enumerate(frames):
-        observation = watcher.observe(frame, light.look(frame, frame_index=index))
+        observation = watcher.observe(frame, light.detect(frame, frame_index=index))
         seen.append((observation.frames_since, round(observation.motion * 255), observation.last_loss))
         if index in (1, 3):
             watcher.called(observation)
         if index == 4:
-            watcher.told(2.5)
-            watcher.told(float("nan"))
+            watcher.answered(2.5)
+            watcher.answered(float("nan"))
     assert seen == [(0, 0, 0), (1, 0, 0), (1, 10, 0), (2, 20, 0), (1, 10, 0), (2, 20, 2.5)]
 
 
 def test_a_stream_that_changes_its_size_has_no_motion_until_the_next_key_frame():
-    light, watcher = student(), Watcher()
-    watcher.called(watcher.observe(FRAME, light.look(FRAME)))
+    light, watcher = student(), ObservationBuilder()
+    watcher.called(watcher.observe(FRAME, light.detect(FRAME)))
     other = np.zeros((20, 64, 3), np.uint8)
-    observation = watcher.observe(other, light.look(other, frame_index=1))
+    observation = watcher.observe(other, light.detect(other, frame_index=1))
     assert (observation.motion, observation.key_grey) == (0.0, None)
     assert observation.key_features is not None
 

@@ -30,7 +30,7 @@ def timeless(records):
 
 
 def agreement(light, frames):
-    found = [light.look(frame).detections for frame in frames]
+    found = [light.detect(frame).detections for frame in frames]
     return f1_against(found, [oracle()(frame).detections for frame in frames]).f1
 
 
@@ -53,9 +53,9 @@ def test_a_student_learns_along_the_stream_and_its_norm_statistics_and_the_oracl
 def test_scored_boxes_are_those_from_before_the_frame_is_learned_from():
     running, alone, frames = learner(budget=(1, 1)), student(), stream(3)
     for t, frame in enumerate(frames):
-        expected = alone.look(frame, frame_index=t)
+        expected = alone.detect(frame, frame_index=t)
         step = running.step(frame, time_s=t / 10)
-        np.testing.assert_array_equal(step.look.heads[0], expected.heads[0])
+        np.testing.assert_array_equal(step.output.heads[0], expected.heads[0])
         assert step.record.update.outcome == "kept"
         assert step.answer is not None
         assert (step.detections.frame_index, step.detections.time_s, step.record.version) == (t, t / 10, t)
@@ -114,7 +114,7 @@ def test_stopped_and_restored_it_is_the_uninterrupted_run(name, trains, over):
     assert timeless([step.record for step in early + late]) == timeless([step.record for step in expected])
     assert sum(step.record.called for step in expected) == 6
     for ours, theirs in zip(late, expected[10:], strict=True):
-        assert torch.equal(ours.look.heads[0], theirs.look.heads[0])
+        assert torch.equal(ours.output.heads[0], theirs.output.heads[0])
     for ours, theirs in zip(again.student.net.state_dict().values(), whole.student.net.state_dict().values(), strict=True):
         assert torch.equal(ours, theirs)
 
@@ -123,9 +123,9 @@ def test_a_state_shares_no_memory_with_the_learner():
     running, frames = learner(budget=(1, 1)), stream(2)
     running.step(frames[0])
     state = running.state()
-    kept = {name: value.clone() for name, value in state["pupil"]["weights"].items()}
+    kept = {name: value.clone() for name, value in state["trainer"]["weights"].items()}
     running.step(frames[1])
-    assert all(torch.equal(value, kept[name]) for name, value in state["pupil"]["weights"].items())
+    assert all(torch.equal(value, kept[name]) for name, value in state["trainer"]["weights"].items())
 
 
 def test_another_budget_is_not_gone_on_from():
@@ -206,7 +206,7 @@ def test_an_answer_that_is_known_is_not_asked_for():
     for frame in frames:
         running.step(frame, answer=oracle()(frame))
     assert running.oracle.detector.calls == 0
-    assert len(running.pupil.buffer) == 2
+    assert len(running.trainer.buffer) == 2
 
 
 def test_nothing_to_see_in_a_whole_video():
@@ -224,7 +224,7 @@ class Listening(Policy):
         self.heard.append(("sees", observation.frame_index, round(observation.last_loss, 4)))
         return observation.frame_index == 1
 
-    def told(self, feedback):
+    def update(self, feedback):
         self.heard.append(("told", feedback.frame_index, round(feedback.loss, 4), feedback.disagreement))
 
 

@@ -34,7 +34,7 @@ def test_answers_in_time_are_those_of_the_oracle_and_the_stream_is_the_same():
         running = SynchronousLearner(student(), asked, FixedInterval(), CallBudget(1, 2), update=update)
         steps.append([running.step(frame) for frame in frames])
     for plain, timed in zip(*steps, strict=True):
-        assert (plain.look.heads[0] == timed.look.heads[0]).all()
+        assert (plain.output.heads[0] == timed.output.heads[0]).all()
         assert (plain.record.update, plain.record.disagreement) == (timed.record.update, timed.record.disagreement)
     assert sum(step.record.answered is not None for step in steps[1]) == 3
 

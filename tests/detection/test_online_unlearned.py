@@ -9,10 +9,9 @@ import torch
 from online_samples import NAMES, frame_with, student
 
 from vidkd.detection.metrics import disagreement
-from vidkd.detection.metrics.agreement import SCORE
+from vidkd.detection.metrics.matching import SCORE
 from vidkd.detection.online import Student
-from vidkd.detection.online.account import Account, KeyFrameRow
-from vidkd.detection.online.unlearned import MOST_JUDGED, BesideUnlearned, as_row, beside_unlearned, evenly
+from vidkd.detection.online.account import MOST_JUDGED, Account, BesideUnlearned, KeyFrameRow, as_row, beside_unlearned, evenly
 from vidkd.runtime.detections import Detections
 from vidkd.runtime.formats import to_row
 from vidkd.video import open_video, write_video
@@ -47,7 +46,7 @@ def test_the_student_as_it_began_is_judged_on_the_same_frames(video: str) -> Non
     own = sure()
     with open_video(video, backend="pyav") as frames:
         pictures = frames.frames_at_indices([0, 10, 20])
-    found = [own.look(picture).detections for picture in pictures]
+    found = [own.detect(picture).detections for picture in pictures]
     assert all((one.scores >= SCORE).any() for one in found)
     # the oracle of frame 10 says what the student says, that of 20 something else
     account = Account(
@@ -64,7 +63,7 @@ def test_the_student_as_it_began_is_judged_on_the_same_frames(video: str) -> Non
 def test_classes_that_the_oracle_does_not_know_do_not_count(video: str) -> None:
     own = sure()
     with open_video(video, backend="pyav") as frames:
-        found = own.look(frames.frames_at_indices([10])[0]).detections
+        found = own.detect(frames.frames_at_indices([10])[0]).detections
     of_squares = found.select(found.labels == NAMES.index("square"))
     assert 0 < (of_squares.scores >= SCORE).sum() < (found.scores >= SCORE).sum()
     unknown = key(10, of_squares)

@@ -8,7 +8,7 @@ from online_samples import changed, detector, frame_with, keys, oracle, student,
 from vidkd.base.errors import ConfigError
 from vidkd.detection.online import HeadOracle, KeyFrame, Trainer, Update
 from vidkd.detection.online.distillation import LOSSES, NEEDS_HEADS, oracle_heads, truths_of
-from vidkd.detection.online.lesson import key_frame_of
+from vidkd.detection.online.learner import key_frame_of
 from vidkd.losses.teacher_bounded import bounded_box_regression, matched_heads, oracle_assigned
 from vidkd.losses.yolo import YoloLossOptions
 
@@ -257,7 +257,7 @@ def test_raw_heads_that_are_not_there():
 
 def test_a_frame_without_boxes_teaches_silence():
     light = student()
-    empty = key_frame_of(light.look(frame_with()), oracle()(frame_with()))
+    empty = key_frame_of(light.detect(frame_with()), oracle()(frame_with()))
     record = Trainer(light, Update(trains="all", lr=1e-3, steps=3)).learn(empty, [])
     assert record.outcome == "kept"
     assert record.loss_after < record.loss_before

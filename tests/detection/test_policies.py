@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from vidkd.base.errors import CheckpointError, ConfigError, DataError
+from vidkd.detection.online.records import SelectorRecord, write_record
 from vidkd.detection.policies import (
     POLICIES,
     AdaptiveStride,
@@ -30,7 +31,6 @@ from vidkd.detection.policies import (
     save_selector,
 )
 from vidkd.detection.policies.lstm import SelectorStep, observation_row, read_about
-from vidkd.detection.policies.records import SelectorRecord, write_record
 from vidkd.models.selector import SIGNALS, KeyFrameLSTM, SelectorConfig, selector_input
 from vidkd.runtime.detections import Detections
 
@@ -128,13 +128,13 @@ def test_loss_adaptive_moves_its_chance_by_the_loss():
     thetas = []
     #       first, +0.5 (still), +1.5 (rise), -0.05 (still), -0.2 (fall)
     for loss in (2.0, 2.5, 4.0, 3.95, 3.75, float("nan"), 3.75):
-        policy.told(Feedback(frame_index=0, disagreement=0.5, loss=loss))
+        policy.update(Feedback(frame_index=0, disagreement=0.5, loss=loss))
         thetas.append(policy.theta)
     assert thetas == pytest.approx([0.12, 0.1, 0.12, 0.1, 0.12, 0.12, 0.1])
     for expected in (0.08, 0.06, 0.04, 0.02, 0.012, 0.012):
-        policy.told(Feedback(frame_index=0, disagreement=0.5, loss=3.75))
+        policy.update(Feedback(frame_index=0, disagreement=0.5, loss=3.75))
         assert policy.theta == pytest.approx(expected)
-    policy.told(Feedback(frame_index=0, disagreement=0.5, loss=5.0))
+    policy.update(Feedback(frame_index=0, disagreement=0.5, loss=5.0))
     assert policy.theta == pytest.approx(0.024)
 
 
@@ -143,7 +143,7 @@ def test_loss_adaptive_is_scaled_to_its_budget():
     generous = started(LossAdaptive(), (1, 2))
     assert generous.theta == 1
     for _ in range(9):
-        generous.told(Feedback(frame_index=0, disagreement=0.5, loss=1.0))
+        generous.update(Feedback(frame_index=0, disagreement=0.5, loss=1.0))
     assert generous.theta == pytest.approx(0.3)
 
 
@@ -152,7 +152,7 @@ def test_loss_adaptive_calls_still_frames_only_while_the_loss_moves():
     assert all(policy.wants(seen()) for _ in range(50)), "the first frame is called"
     assert all(policy.wants(seen(key_grey=0, grey=0)) for _ in range(50))
     for _ in range(9):
-        policy.told(Feedback(frame_index=0, disagreement=0.5, loss=1.0))
+        policy.update(Feedback(frame_index=0, disagreement=0.5, loss=1.0))
     assert not any(policy.wants(seen(key_grey=0, grey=30)) for _ in range(500))
     share = np.mean([policy.wants(seen(key_grey=0, grey=31)) for _ in range(1500)])
     assert share == pytest.approx(0.1, abs=0.03)
@@ -165,7 +165,7 @@ def test_stride_follows_the_agreement():
     strides = []
     # r: perfect 2, at the threshold 1, above it (.9 + 1 - 1.6) / .2 = 1.5, below it .6 / .8 = .75, at the bottom 0
     for agreement in (1.0, 0.8, 0.9, 0.6, 0.0, 1.0, 1.0, 1.0, 1.0):
-        policy.told(Feedback(frame_index=0, disagreement=1 - agreement, loss=0.0))
+        policy.update(Feedback(frame_index=0, disagreement=1 - agreement, loss=0.0))
         strides.append(policy.stride)
     assert strides == pytest.approx([16, 16, 24, 18, 8, 16, 32, 64, 64])
 
@@ -174,7 +174,7 @@ def test_stride_calls_the_first_frame_and_then_a_stride_after_the_last_call():
     policy = started(AdaptiveStride(least=0.3, most=0.9), (10, 100))
     assert policy.wants(seen(0))
     assert [policy.wants(seen(key_features=(1, 0), frames_since=n)) for n in (1, 2, 3, 4)] == [False, False, True, True]
-    policy.told(Feedback(frame_index=0, disagreement=0.05, loss=0.0))  # r = 1.75, stride 5.25
+    policy.update(Feedback(frame_index=0, disagreement=0.05, loss=0.0))  # r = 1.75, stride 5.25
     assert [policy.wants(seen(key_features=(1, 0), frames_since=n)) for n in (4, 5)] == [False, True]
 
 
@@ -183,7 +183,7 @@ def test_a_stride_is_scaled_to_its_budget():
         policy = started(AdaptiveStride(), (calls, window))
         assert policy.stride == pytest.approx(bounds[0])
         for _ in range(9):
-            policy.told(Feedback(frame_index=0, disagreement=0.0, loss=0.0))
+            policy.update(Feedback(frame_index=0, disagreement=0.0, loss=0.0))
         assert policy.stride == pytest.approx(bounds[1])
 
 
@@ -342,7 +342,7 @@ def test_files_that_cannot_be_written_whole_are_told_and_leave_what_was_there(tm
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     for caught in (selectors, records):
         assert caught.value.lines["reason"] == os.strerror(errno.EFBIG)
-        assert "the same command again" in caught.value.lines["fix"]
+        assert "repeat the same command" in caught.value.lines["to mend"]
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["selector.pt"]
 
@@ -381,7 +381,7 @@ def run(chooser, frames, key=None):
         if chooser.choose(observation):
             called.append(index)
             key = observation
-            chooser.told(Feedback(frame_index=index, disagreement=(index % 7) / 7, loss=float(index % 5)))
+            chooser.update(Feedback(frame_index=index, disagreement=(index % 7) / 7, loss=float(index % 5)))
     return called, key
 
 

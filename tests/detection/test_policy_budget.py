@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from vidkd.base.errors import ConfigError
 from vidkd.detection.policies import CallBudget, FrameDifference, Hindsight, KeyFrameChooser, Observation, Policy, RandomCalls
-from vidkd.detection.policies.threshold import ScoreThreshold
+from vidkd.detection.policies.budget import ScoreThreshold
 from vidkd.runtime.detections import Detections
 
 

@@ -48,7 +48,7 @@ def calls_along(policy, calls, frames, shown):
             key = index
             called.append(index)
             told = answers[index, 0] if disagreement is None else disagreement, 5 * answers[index, 1] if loss is None else loss
-            chooser.told(Feedback(frame_index=index, disagreement=told[0], loss=told[1]))
+            chooser.update(Feedback(frame_index=index, disagreement=told[0], loss=told[1]))
     return called
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from online_samples import detector
 
-from vidkd.detection.policies.provenance import other_learning, other_student, provenance, says_where_from, seen_among
+from vidkd.detection.policies.lstm import other_learning, other_student, provenance, says_where_from, seen_among
 from vidkd.models.darknet import load_weights, save_weights
 
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from vidkd.base.errors import ConfigError, DataError
+from vidkd.detection.online.records import SelectorRecord
 from vidkd.detection.policies import CallBudget, KeyFrameChooser, LstmSelector, load_selector, save_selector
 from vidkd.detection.policies.lstm import read_about
 from vidkd.detection.policies.policy import Observation
-from vidkd.detection.policies.records import SelectorRecord
 from vidkd.detection.policies.train import SelectorTraining, _chunks, _ranks, about, train_selector
 from vidkd.runtime.detections import Detections
 

@@ -18,7 +18,7 @@ from started import started
 from stream_samples import FPS, NAMES, SETTINGS, CountingStepper, SquareDetector, check_same, copied, make_video, pictures, rows, walk
 
 from vidkd.base.errors import ConfigError, DataError
-from vidkd.detection.stream import claim, outputs, parts, run
+from vidkd.detection.stream import parts, run
 from vidkd.detection.stream.parts import PartWriter
 from vidkd.detection.stream.run import in_real_time, speeds
 from vidkd.video import Frame, joining, open_video, write_video
@@ -129,8 +129,8 @@ class Killed(BaseException):
     """What a SIGKILL is to the code: nothing after it runs."""
 
 
-PLACES = [(PartWriter, "write"), (PartWriter, "close"), (parts, "write_json"), (Path, "rename"), (outputs, "atomic_write"),
-          (joining.os, "replace"), (run, "write_outputs"), (run, "write_json"), (claim, "write_json")]  # fmt: skip
+PLACES = [(PartWriter, "write"), (PartWriter, "close"), (parts, "write_json"), (Path, "rename"), (parts, "atomic_write"),
+          (joining.os, "replace"), (run, "write_outputs"), (run, "write_json")]  # fmt: skip
 
 
 @pytest.mark.parametrize(("owner", "name"), PLACES, ids=lambda place: getattr(place, "__name__", place))

@@ -3,8 +3,7 @@
 import pytest
 
 from vidkd.detection.metrics import disagreement
-from vidkd.detection.online.account import Account, KeyFrameRow
-from vidkd.detection.online.unlearned import BesideUnlearned
+from vidkd.detection.online.account import Account, BesideUnlearned, KeyFrameRow
 from vidkd.report.parts import Estimate
 from vidkd.report.stream_learning import DISAGREEMENT, FEWEST, learning_notes, learning_table, verdict
 from vidkd.runtime.detections import Detections

@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vidkd.detection.online.account import Account, KeyFrameRow
-from vidkd.detection.online.unlearned import BesideUnlearned
+from vidkd.detection.online.account import Account, BesideUnlearned, KeyFrameRow
 from vidkd.report.page import render_html
 from vidkd.report.parts import Estimate, Strip
 from vidkd.report.stream import MOST_STRIPS, key_frame_strips, stream_report

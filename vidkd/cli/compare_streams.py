@@ -157,7 +157,7 @@ def _time_line(rows: Mapping[str, Mapping[str, Any]], stream: str) -> "Figure":
 def _smoothed_f1(counts: Mapping[str, Sequence[int]]) -> Any:
     import numpy as np
 
-    from vidkd.detection.metrics.counts import pooled_f1
+    from vidkd.detection.metrics.matching import pooled_f1
 
     window = np.ones(min(SMOOTHED, len(counts["right"])))
     return pooled_f1(*(np.convolve(counts[name], window, mode="same") for name in ("right", "wrong", "missed")))

@@ -109,7 +109,7 @@ def _read(recipe: "Recipe", arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _is_darknet(recipe: "Recipe") -> bool:
     """Whether the student is a cfg, or a folder of darknet files that a step of another recipe left."""
-    from vidkd.detection.student_files import darknet_files
+    from vidkd.detection.opening import darknet_files
 
     return Path(recipe.student).suffix.lower() == ".cfg" or bool(darknet_files(_place(recipe)))
 

@@ -9,7 +9,7 @@ def naming_files(arguments: argparse.Namespace, *, model: str) -> argparse.Names
 
     model: the argument that takes the cfg.
     """
-    from vidkd.detection.student_files import darknet_files
+    from vidkd.detection.opening import darknet_files
 
     if arguments.checkpoint is None or not (files := darknet_files(Path(arguments.checkpoint))):
         return arguments

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from vidkd.compress.export_card import Judged
     from vidkd.compress.quantise import Quantised
     from vidkd.detection.config import DetectorRunConfig
-    from vidkd.detection.footage import Pictures
+    from vidkd.detection.frames import Pictures
     from vidkd.models.darknet.detector import DarknetDetector
 
 
@@ -21,8 +21,7 @@ def export_detector_files(arguments: argparse.Namespace) -> int:
     from vidkd.cli.export import integers_config, integers_said
     from vidkd.compress.config import TOLERANCE
     from vidkd.compress.detector_export import FORMATS, export_detector, write_detector_card
-    from vidkd.detection.footage import drawn_footage
-    from vidkd.detection.frames import read_frames
+    from vidkd.detection.frames import drawn_footage, read_frames
     from vidkd.models.saved import checkpoint_in
 
     for path in arguments.out:
@@ -65,8 +64,7 @@ def export_detector_files(arguments: argparse.Namespace) -> int:
 def _check_footage(arguments: argparse.Namespace) -> None:
     """Raise DataError for footage that is judged, as far as the run's data set is there to tell; a cfg has none."""
     from vidkd.base.errors import DataError, VidkdError
-    from vidkd.detection.footage import judged_footage
-    from vidkd.detection.frames import read_frames
+    from vidkd.detection.frames import judged_footage, read_frames
 
     if arguments.weights or not arguments.int8_footage:
         return
@@ -103,8 +101,7 @@ def _parity_frames(arguments: argparse.Namespace) -> "Frames | None":
     """What to check on: videos that are named, else validation frames of the run; None for drawn pictures, said with the reason."""
     from vidkd.base.errors import ConfigError, VidkdError
     from vidkd.compress.detector_parity import PARITY_FRAMES, Frames
-    from vidkd.detection.footage import frames_of_manifest, frames_of_videos
-    from vidkd.detection.frames import read_frames
+    from vidkd.detection.frames import frames_of_manifest, frames_of_videos, read_frames
 
     if arguments.clips:
         found = frames_of_videos(arguments.clips, PARITY_FRAMES)

@@ -24,8 +24,7 @@ def compare_with_selector(
     """
     from vidkd.base.errors import VideoError
     from vidkd.detection.policies import names_selector
-    from vidkd.detection.policies.lstm import read_about
-    from vidkd.detection.policies.provenance import other_learning, other_student, says_where_from, seen_among
+    from vidkd.detection.policies.lstm import other_learning, other_student, read_about, says_where_from, seen_among
     from vidkd.engine.settings import as_dict
     from vidkd.engine.sources import is_live
     from vidkd.video.content import content_of

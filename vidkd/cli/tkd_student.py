@@ -10,7 +10,7 @@ def refuse_saved(folder: Path, saved: Path | None, *, overwrite: bool) -> None:
 
     folder: of the run. saved: where its student is kept, None for nowhere.
     """
-    from vidkd.detection.student_files import EXPORTED, saved_by
+    from vidkd.detection.opening import EXPORTED, saved_by
 
     if saved is None or overwrite or saved_by(saved) == folder.resolve():
         return
@@ -21,7 +21,7 @@ def refuse_saved(folder: Path, saved: Path | None, *, overwrite: bool) -> None:
 
 def check_saved(folder: Path, saved: Path | None) -> None:
     """Raise ConfigError for a finished run whose student is not there: it was made without --save-student, or with another one."""
-    from vidkd.detection.student_files import EXPORTED, saved_by
+    from vidkd.detection.opening import EXPORTED, saved_by
 
     if saved is not None and not ((saved / f"{EXPORTED}.weights").exists() and saved_by(saved) == folder.resolve()):
         raise ConfigError(

@@ -36,7 +36,7 @@ from vidkd.cli.number_flags import add_count, add_number, add_share
 if TYPE_CHECKING:
     from vidkd.detection.online import Oracle, Student
     from vidkd.detection.online.config import SelectorRunConfig
-    from vidkd.detection.policies.records import SelectorRecord
+    from vidkd.detection.online.records import SelectorRecord
     from vidkd.detection.policies.train import TrainedSelector
 
 log = logging.getLogger(__name__)
@@ -166,7 +166,7 @@ class Recorder:
 
     def provenance(self, training: Sequence[str], judging: Sequence[str]) -> dict[str, Any]:
         """What the selector's file says of videos and student, by their content."""
-        from vidkd.detection.policies.provenance import provenance
+        from vidkd.detection.policies.lstm import provenance
         from vidkd.video.content import content_of
 
         detector = self._student.detector

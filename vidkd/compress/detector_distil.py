@@ -14,11 +14,11 @@ from vidkd.base.progress import Progress
 from vidkd.compress.config import DistilConfig
 from vidkd.compress.norm_statistics import measure_norms
 from vidkd.compress.recipe import ORIGINAL
-from vidkd.detection.footage import Pictures
+from vidkd.detection.frames import Pictures
 from vidkd.detection.online import BoxOracle, HeadOracle, Oracle, Student
 from vidkd.detection.online.config import TASK, LearningConfig
 from vidkd.detection.online.distillation import NEEDS_HEADS
-from vidkd.detection.online.lesson import Pupil
+from vidkd.detection.online.learner import OnlineTrainer
 from vidkd.detection.opening import ModelFiles
 from vidkd.engine.settings import load_settings
 from vidkd.models.darknet.detector import DarknetDetector
@@ -57,12 +57,12 @@ def distil(detector: DarknetDetector, original: DarknetDetector, frames: Picture
     if config.norms:
         measure_norms(student.net, _batches(detector, [frames[number] for number in rng.permutation(len(frames)).tolist()]))
     oracle = _oracle(config, learning, original, detector)
-    pupil = Pupil(student, oracle, learning.update, learning.replay)
+    pupil = OnlineTrainer(student, oracle, learning.update, learning.replay)
     outcomes: Counter[str] = Counter()
     lessons = [number for _ in range(config.passes) for number in rng.permutation(len(frames)).tolist()]
     started = time.monotonic()
     for place, number in enumerate(Progress(len(lessons), "distil").over(lessons)):
-        look = student.look(frames[number], frame_index=place)
+        look = student.detect(frames[number], frame_index=place)
         outcomes[pupil.learn(look, oracle(frames[number])).update.outcome] += 1
     seconds = round(time.monotonic() - started, 2)
     return {"lessons": outcomes.total(), "outcomes": dict(sorted(outcomes.items())), "train_seconds": seconds}

@@ -15,8 +15,8 @@ from vidkd.detection.annotations import BoxManifest
 from vidkd.detection.config import DETECTOR_TASKS, DetectorRunConfig, load_detector_config
 from vidkd.detection.dataset import BoxDataset, box_loader
 from vidkd.detection.frames import RunFrames
+from vidkd.detection.opening import darknet_files, resize_beside
 from vidkd.detection.saved import SavedDetector, load_detector
-from vidkd.detection.student_files import darknet_files, resize_beside
 from vidkd.engine.loop_config import with_threads_of_here
 from vidkd.engine.settings import merge
 from vidkd.engine.trouble import count_bad

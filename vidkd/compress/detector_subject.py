@@ -31,10 +31,9 @@ from vidkd.detection.annotations import BoxManifest
 from vidkd.detection.config import DetectorRunConfig
 from vidkd.detection.evaluate import DetectorJudgement, RecallJudgement, judge_detector, judge_recall
 from vidkd.detection.fit import fit_detector
-from vidkd.detection.footage import Pictures, drawn_footage, frames_of_manifest, judged_footage
-from vidkd.detection.frames import frames_identity, read_frames
+from vidkd.detection.frames import Pictures, drawn_footage, frames_identity, frames_of_manifest, judged_footage, read_frames
+from vidkd.detection.opening import about_of, darknet_files
 from vidkd.detection.saved import SavedDetector, write_darknet
-from vidkd.detection.student_files import about_of, darknet_files
 from vidkd.engine.devices import pick_device
 from vidkd.engine.run_folder import settings_that_count
 from vidkd.engine.settings import as_dict, merge

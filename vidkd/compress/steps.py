@@ -15,7 +15,7 @@ from vidkd.compress.config import PruneConfig, QuantiseConfig
 from vidkd.compress.integer_warnings import warn_if_saturating
 from vidkd.compress.recipe import ExportConfig, Recipe, RepairConfig, Step
 from vidkd.compress.subject import Made, Subject
-from vidkd.detection.student_files import darknet_files
+from vidkd.detection.opening import darknet_files
 from vidkd.engine.checkpoint import written_or_told
 from vidkd.engine.environment import environment
 from vidkd.engine.run_folder import RunFolder, flatten

@@ -14,7 +14,7 @@ from vidkd.base.errors import DataError, VidkdError
 from vidkd.base.random_streams import random_stream
 from vidkd.data.loaders import Item, batch_loader
 from vidkd.detection.annotations import BoxManifest, FrameKey, LabelledFrame
-from vidkd.detection.layouts.images import read_image
+from vidkd.detection.layouts.common import read_image
 from vidkd.detection.transforms import BoxedImage, BoxTransformConfig, letterboxed, mosaic_sample, training_sample
 from vidkd.video import open_video
 from vidkd.video.image_sequence import list_images

@@ -10,7 +10,7 @@ from torch import nn
 
 from vidkd.base.errors import CheckpointError
 from vidkd.base.files import atomic_write, write_json
-from vidkd.detection.student_files import EXPORTED, about_of
+from vidkd.detection.opening import EXPORTED, about_of
 from vidkd.engine.checkpoint import written_or_told
 from vidkd.models.darknet import Darknet, WeightsHeader, parse_cfg, save_weights, to_cfg
 from vidkd.models.saved import read_checkpoint

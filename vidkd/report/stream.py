@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidkd.base.files import read_json
-from vidkd.detection.metrics.agreement import SCORE
-from vidkd.detection.online.account import Account, KeyFrameRow
-from vidkd.detection.online.unlearned import BesideUnlearned, evenly
+from vidkd.detection.metrics.matching import SCORE
+from vidkd.detection.online.account import Account, BesideUnlearned, KeyFrameRow, evenly
 from vidkd.detection.policies import BLIND
 from vidkd.report.boxes import draw_boxes
 from vidkd.report.parts import Estimate, Report, Strip, Table, format_number

@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vidkd.detection.online.account import Account, KeyFrameRow
-from vidkd.detection.online.unlearned import BesideUnlearned
+from vidkd.detection.online.account import Account, BesideUnlearned, KeyFrameRow
 from vidkd.report.drawing import SERIES, canvas, finish, log_scale
 from vidkd.report.figures import MOST_POINTS
 from vidkd.report.parts import Figure, format_number

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from vidkd.bench.intervals import Cell, Interval, paired_difference
-from vidkd.detection.metrics.agreement import IOU, SCORE
-from vidkd.detection.online.account import Account
-from vidkd.detection.online.unlearned import BesideUnlearned
+from vidkd.detection.metrics.matching import IOU, SCORE
+from vidkd.detection.online.account import Account, BesideUnlearned
 from vidkd.report.parts import Estimate, Table, format_number
 
 STRETCHES = 20

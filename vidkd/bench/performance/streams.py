@@ -14,10 +14,10 @@ from vidkd.bench.performance.stream_models import ORACLES, STUDENTS, frames_of_v
 from vidkd.bench.speed.rounds import interleave
 from vidkd.bench.speed.statistics import Figure, median, ratio
 from vidkd.detection.online import Answer, BoxOracle, Student, SynchronousLearner, Update
-from vidkd.detection.online.views import Watcher
 from vidkd.detection.policies import CallBudget
-from vidkd.detection.policies.chooser import KeyFrameChooser
+from vidkd.detection.policies.budget import KeyFrameChooser
 from vidkd.detection.policies.lstm import LstmSelector
+from vidkd.detection.policies.policy import ObservationBuilder
 from vidkd.models.selector import KeyFrameLSTM, SelectorConfig
 from vidkd.runtime.detector import Detector
 
@@ -134,7 +134,7 @@ def _budget_rows(name: str, found: dict[str, list[float]]) -> list[Row]:
 
 
 def _ms_a_frame(student: Student, frames: NDArray[np.uint8]) -> float:
-    return 1e3 * timed(lambda: [student.look(frame) for frame in frames]) / len(frames)
+    return 1e3 * timed(lambda: [student.detect(frame) for frame in frames]) / len(frames)
 
 
 def _every_frame(oracle: Detector, frames: NDArray[np.uint8]) -> float:
@@ -147,10 +147,10 @@ def _selector(student: Student) -> LstmSelector:
 
 
 def _with_selector(student: Student, frames: NDArray[np.uint8], laps: Laps) -> float:
-    chooser, watcher, clock = KeyFrameChooser(_selector(student), CallBudget(CALLS, FRAMES)), Watcher(), Stopwatch()
+    chooser, watcher, clock = KeyFrameChooser(_selector(student), CallBudget(CALLS, FRAMES)), ObservationBuilder(), Stopwatch()
     for index, frame in enumerate(frames):
         with clock.part("student"):
-            look = student.look(frame, frame_index=index)
+            look = student.detect(frame, frame_index=index)
         with clock.part("selector"):
             observation = watcher.observe(frame, look)
             if chooser.choose(observation):
@@ -165,8 +165,8 @@ def _learning(student: Student, frames: NDArray[np.uint8], teacher: Detector, la
     oracle = BoxOracle(teacher, student.class_names)
     answers = [oracle(frame) for frame in frames]
     learner = SynchronousLearner(student, oracle, _selector(student), CallBudget(CALLS, FRAMES))
-    for frame, answer in zip(frames, answers[: learner.pupil.trainer.update.replay], strict=False):
-        learner.pupil.learn(student.look(frame), answer)
+    for frame, answer in zip(frames, answers[: learner.trainer.trainer.update.replay], strict=False):
+        learner.trainer.learn(student.detect(frame), answer)
     return partial(_learn, learner, frames, answers, laps)
 
 

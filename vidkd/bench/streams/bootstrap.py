@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from vidkd.base.errors import DataError
 from vidkd.bench.intervals import Interval
 from vidkd.bench.widening import Part, half_width, part_of, pooled, stretched
-from vidkd.detection.metrics.counts import pooled_f1
+from vidkd.detection.metrics.matching import pooled_f1
 
 BLOCK = 50
 """Frames of a block, by default: longer than a person takes to change much, short enough for many in a stream."""

@@ -10,8 +10,7 @@ from vidkd.bench.streams.settings import StreamCellKey, Ways
 from vidkd.bench.streams.spec import StreamStudy
 from vidkd.detection.online import Student
 from vidkd.detection.policies import LstmSelector, Policy
-from vidkd.detection.policies.lstm import read_about
-from vidkd.detection.policies.provenance import other_learning, other_student, says_where_from, seen_among
+from vidkd.detection.policies.lstm import other_learning, other_student, read_about, says_where_from, seen_among
 from vidkd.video.content import content_of
 
 log = logging.getLogger(__name__)

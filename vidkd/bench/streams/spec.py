@@ -10,7 +10,7 @@ from typing import Any, Literal
 from vidkd.base.errors import ConfigError, unknown_name
 from vidkd.bench.summary import METRIC_LETTERS, fits_in_metric
 from vidkd.detection.layouts import BOX_LAYOUTS
-from vidkd.detection.metrics.agreement import SCORE
+from vidkd.detection.metrics.matching import SCORE
 from vidkd.runtime.letterbox import ResizeMode
 
 Kind = Literal["learn", "frozen", "tracked", "flow", "first_tenth", "oracle"]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from vidkd.base.timing import Stopwatch
 from vidkd.bench.streams.carried import Carrier
 from vidkd.detection.online import FrameRecord, KeyFrame, Student, SynchronousLearner, Trainer, Update
-from vidkd.detection.online.lesson import key_frame_of
+from vidkd.detection.online.learner import key_frame_of
 from vidkd.detection.policies import Observation, Policy
 from vidkd.runtime.detections import Detections
 
@@ -108,7 +108,7 @@ class Frozen:
     def step(self, frame: NDArray[np.uint8]) -> Detections:
         """As `Way`."""
         position, self._position = self._position, self._position + 1
-        return self.student.look(frame, frame_index=position).detections
+        return self.student.detect(frame, frame_index=position).detections
 
 
 class Asked:
@@ -187,7 +187,7 @@ class AdaptedOffline:
         step = self.learner.step(frame)
         self.passed.note(step.record)
         if step.answer is not None:
-            self._keys.append(key_frame_of(step.look, step.answer, score=self.learner.pupil.score))
+            self._keys.append(key_frame_of(step.output, step.answer, score=self.learner.trainer.score))
         return step.detections
 
     def _adapt(self) -> None:
@@ -208,7 +208,7 @@ def _alone(student: Student, frame: NDArray[np.uint8], position: int, passed: Pa
     """What the student finds on a frame that nothing is asked or learned about; its time counts as on any other."""
     clock = Stopwatch()
     with clock.part("student"):
-        found = student.look(frame, frame_index=position).detections
+        found = student.detect(frame, frame_index=position).detections
     passed.spend(clock.seconds())
     return found
 

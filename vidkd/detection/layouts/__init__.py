@@ -1,18 +1,18 @@
-"""How data sets with boxes lie on disk: one file a layout, `read(root, options) -> BoxReading`; docs/detection_data.md lists them."""
+"""How data sets with boxes lie on disk: `read(root, options) -> BoxReading` per layout; docs/detection_data.md lists them."""
 
-from vidkd.detection.layouts import coco, coco_video, davis, mot, scenes, shapes, voc, yolo, youtube_objects
-from vidkd.detection.layouts.layout import BoxLayout, BoxOptions, BoxReading
+from vidkd.detection.layouts import coco, davis, mot, scenes, shapes, voc, yolo
+from vidkd.detection.layouts.common import BoxLayout, BoxOptions, BoxReading
 
 BOX_LAYOUTS: dict[str, BoxLayout] = {
     "coco": coco.read,
-    "coco_video": coco_video.read,
+    "coco_video": coco.read_videos,
     "davis": davis.read,
     "mot": mot.read,
     "motion_shapes": shapes.read,
     "scenes": scenes.read,
     "voc": voc.read,
     "yolo": yolo.read,
-    "youtube_objects": youtube_objects.read,
+    "youtube_objects": voc.read_youtube_objects,
 }
 
 WITH_ANNOTATIONS = ("coco", "coco_video", "davis", "mot")

@@ -8,15 +8,28 @@ ignore. Other objects of the scene have no box: every frame is incomplete, fit t
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, TypeAlias
+
+from msgspec import Meta, Struct
 
 from vidkd.base.errors import DataError
 from vidkd.detection.annotations import ANY_CLASS, LabelledFrame
-from vidkd.detection.layouts import json_parts as parts
-from vidkd.detection.layouts.layout import Box, BoxOptions, BoxReading, bare_frame, finish, label_of, not_found, with_boxes
+from vidkd.detection.layouts.common import Box, BoxOptions, BoxReading, bare_frame, finish, not_found, read_typed, with_boxes
 from vidkd.video import open_video
 
 EXPECTED = "boxes.json and videos/<sequence>.mp4"
+Corners: TypeAlias = tuple[float, float, float, float]
+
+
+class _Sequence(Struct):
+    width: Annotated[int, Meta(ge=1)]
+    height: Annotated[int, Meta(ge=1)]
+    box_xyxy: list[Corners | None]
+    coco: str | None = None
+
+    @property
+    def names(self) -> list[str]:
+        return [name for name in (self.coco or "").split("+") if name]
 
 
 def read(root: Path, options: BoxOptions) -> BoxReading:
@@ -24,32 +37,29 @@ def read(root: Path, options: BoxOptions) -> BoxReading:
     path = options.annotations[0] if options.annotations else root / "boxes.json"
     if not path.is_file():
         raise not_found("davis", root, EXPECTED, f"no {path.name}")
-    document = parts.read_object(path)
-    names = {name for item in document.values() if isinstance(item, dict) for name in str(item.get("coco") or "").split("+") if name}
-    classes = sorted(names)
+    sequences = read_typed(path, dict[str, _Sequence])
+    classes = sorted({name for item in sequences.values() for name in item.names})
     left_out: Counter[str] = Counter()
     frames = [
         frame
-        for sequence, item in document.items()
-        for frame in _frames(root, f"{path}: {sequence}", sequence, item, classes, left_out, options.allow_missing)
+        for name, item in sequences.items()
+        for frame in _frames(root, f"{path}: {name}", name, item, classes, left_out, options.allow_missing)
     ]
     return finish("davis", root, classes, frames, options, left_out, expected=EXPECTED)
 
 
 def _frames(
-    root: Path, where: str, sequence: str, item: Any, classes: Sequence[str], left_out: Counter[str], allow_missing: bool
+    root: Path, where: str, name: str, item: _Sequence, classes: Sequence[str], left_out: Counter[str], allow_missing: bool
 ) -> list[LabelledFrame]:
-    if not isinstance(item, dict) or not isinstance(item.get("box_xyxy"), list):
-        raise DataError(f"{where}: no list 'box_xyxy'")
-    width, height = parts.whole(item, "width", where, 1), parts.whole(item, "height", where, 1)
-    names = parts.text(item, "coco", where).split("+") if item.get("coco") is not None else []
-    labels = [label_of(name, classes, where) for name in names] or [ANY_CLASS]
-    path = f"videos/{sequence}.mp4"
-    times_s = _times_s(root / path, len(item["box_xyxy"]), where, allow_missing)
+    labels = [classes.index(each) for each in item.names] or [ANY_CLASS]
+    path = f"videos/{name}.mp4"
+    times_s = _times_s(root / path, len(item.box_xyxy), where, allow_missing)
     frames = []
-    for index, time_s in enumerate(times_s):
-        bare = bare_frame(path, width, height, sequence, frame_index=index, time_s=time_s, complete=False)
-        frames.append(with_boxes(bare, _boxes(item["box_xyxy"][index], labels, f"{where}: box_xyxy[{index}]"), left_out, classes, where))
+    for index, (time_s, corners) in enumerate(zip(times_s, item.box_xyxy, strict=True)):
+        bare = bare_frame(path, item.width, item.height, name, frame_index=index, time_s=time_s, complete=False)
+        # one box per name, all of the same object
+        boxes = [Box(corners=corners, label=label, ignore=label == ANY_CLASS, track_id=1) for label in labels] if corners else []
+        frames.append(with_boxes(bare, boxes, left_out, classes, f"{where}: box_xyxy[{index}]"))
     return frames
 
 
@@ -64,11 +74,3 @@ def _times_s(video: Path, boxes: int, where: str, allow_missing: bool) -> list[f
     if len(times_s) != boxes:
         raise DataError(f"{where}: {boxes} boxes for {len(times_s)} frames", video=video)
     return times_s
-
-
-def _boxes(corners: Any, labels: Sequence[int], where: str) -> list[Box]:
-    """One box a name, all of the same object."""
-    if corners is None:
-        return []
-    x1, y1, x2, y2 = parts.numbers({"box": corners}, "box", where, 4)
-    return [Box(corners=(x1, y1, x2, y2), label=label, ignore=label == ANY_CLASS, track_id=1) for label in labels]

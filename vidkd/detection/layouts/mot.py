@@ -14,14 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from vidkd.base.errors import DataError
 from vidkd.data.layouts.lists import read_lines
 from vidkd.data.layouts.tree import relative
 from vidkd.detection.annotations import LabelledFrame
-from vidkd.detection.layouts.layout import Box, BoxOptions, BoxReading, bare_frame, finish, not_found, subset_in, with_boxes
-from vidkd.runtime.detections import Detections
+from vidkd.detection.layouts.common import Box, BoxOptions, BoxReading, bare_frame, finish, not_found, subset_in, with_boxes
 from vidkd.video import open_video
 from vidkd.video.files import video_files
 from vidkd.video.image_sequence import list_images
@@ -54,25 +51,9 @@ def read(root: Path, options: BoxOptions) -> BoxReading:
     return finish("mot", root, CLASSES, frames, options, left_out, expected=EXPECTED)
 
 
-def read_rows(path: Path) -> list[MotRow]:
-    """The rows of gt.txt, det.txt or a tracker's file. Raises DataError with file and line for what is no such row."""
+def _rows(path: Path) -> list[MotRow]:
+    """The rows of gt.txt. Raises DataError with file and line for anything else."""
     return [_row(where, line) for where, line in read_lines(path)]
-
-
-def read_detections(path: Path) -> dict[int, Detections]:
-    """det.txt: frame index (from 0) -> persons found, scores as they stand in the file."""
-    by_frame: dict[int, list[MotRow]] = {}
-    for row in read_rows(path):
-        by_frame.setdefault(row.frame_index, []).append(row)
-    return {
-        index: Detections(
-            boxes=np.asarray([row.corners for row in rows], np.float32),
-            scores=np.asarray([row.score for row in rows], np.float32),
-            labels=np.zeros(len(rows), np.int64),
-            frame_index=index,
-        )
-        for index, rows in by_frame.items()
-    }
 
 
 def _row(where: str, line: str) -> MotRow:
@@ -105,7 +86,7 @@ def _sequence(root: Path, folder: Path, left_out: Counter[str]) -> list[Labelled
         bare_frame(path, info.width, info.height, folder.name, frame_index=k, time_s=k / info.fps, subset=subset)
         for k in range(info.length)
     ]
-    return _annotated(bare, read_rows(annotations), left_out)
+    return _annotated(bare, _rows(annotations), left_out)
 
 
 def frames_beside(
@@ -118,7 +99,7 @@ def frames_beside(
     path = relative(video, root)
     with open_video(video) as reader:
         width, height, times_s = reader.info.width, reader.info.height, reader.timestamps_s.tolist()
-    rows = read_rows(annotations)
+    rows = _rows(annotations)
     known = {row.frame_index for row in rows}
     bare = [
         bare_frame(path, width, height, group or path, frame_index=index, time_s=time_s)

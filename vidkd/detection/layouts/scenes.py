@@ -15,9 +15,8 @@ from vidkd.data.layouts.layout import shortened
 from vidkd.data.layouts.tree import relative, subfolders
 from vidkd.detection.annotations import LabelledFrame
 from vidkd.detection.layouts import mot
-from vidkd.detection.layouts.layout import BoxOptions, BoxReading, bare_frame, finish, not_found, with_boxes
-from vidkd.detection.layouts.voc import boxes_of
-from vidkd.detection.layouts.voc_xml import VocPicture, read_voc_xml
+from vidkd.detection.layouts.common import BoxOptions, BoxReading, bare_frame, finish, not_found, with_boxes
+from vidkd.detection.layouts.voc import VocPicture, boxes_of, read_voc_xml
 from vidkd.video import open_video
 from vidkd.video.files import video_files
 

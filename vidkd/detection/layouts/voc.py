@@ -1,17 +1,87 @@
-"""PASCAL VOC: Annotations/*.xml, JPEGImages/, ImageSets/Main/{train,val,trainval,test}.txt; `difficult` objects are ignored."""
+"""PASCAL VOC: Annotations/*.xml, JPEGImages/, ImageSets/Main/{train,val,trainval,test}.txt; and YouTube-Objects in its form."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
 
 from vidkd.base.errors import DataError
 from vidkd.data.layouts.layout import shortened
 from vidkd.data.layouts.lists import read_lines
 from vidkd.data.layouts.tree import relative
 from vidkd.detection.annotations import LabelledFrame
-from vidkd.detection.layouts.images import image_size, images_in
-from vidkd.detection.layouts.layout import Box, BoxOptions, BoxReading, bare_frame, finish, label_of, not_found, with_boxes
-from vidkd.detection.layouts.voc_xml import VocPicture, read_voc_xml
+from vidkd.detection.layouts.common import (
+    Box,
+    BoxOptions,
+    BoxReading,
+    bare_frame,
+    finish,
+    image_size,
+    images_in,
+    label_of,
+    not_found,
+    subset_in,
+    with_boxes,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VocObject:
+    """One object: corners x1 y1 x2 y2 in pixels, edges of the whole picture 0, 0, width, height."""
+
+    name: str
+    corners: tuple[float, float, float, float]
+    difficult: bool
+    where: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class VocPicture:
+    """What a file says of one image. size: (width, height), None where it is missing or 0."""
+
+    filename: str
+    size: tuple[int, int] | None
+    objects: tuple[VocObject, ...]
+
+
+def read_voc_xml(path: Path) -> VocPicture:
+    """Read and check a file. Raises DataError with the file and the number of the object for what is wrong.
+
+    VOC counts pixels from 1 and includes the last one, so pixels xmin to xmax are the interval xmin - 1 to xmax.
+    """
+    try:
+        tree = ElementTree.parse(path).getroot()  # opens no external entity, and expat bounds what entities grow to
+    except ElementTree.ParseError as error:
+        raise DataError(f"{path}:{error.position[0]}: not XML", reason=error) from None
+    if tree.tag != "annotation":
+        raise DataError(f"{path}: <annotation> expected, found <{tree.tag}>")
+    size = tree.find("size")
+    width, height = (0.0, 0.0) if size is None else (_number(size, side, f"{path}: <size>") for side in ("width", "height"))
+    return VocPicture(
+        filename=(tree.findtext("filename") or "").strip(),
+        size=(int(width), int(height)) if width >= 1 and height >= 1 else None,
+        objects=tuple(_object(item, f"{path}: object {number}") for number, item in enumerate(tree.findall("object"), start=1)),
+    )
+
+
+def _object(item: Element, where: str) -> VocObject:
+    name, box = (item.findtext("name") or "").strip(), item.find("bndbox")
+    if not name or box is None:
+        raise DataError(f"{where}: no {'<bndbox>' if name else '<name>'}")
+    x1, y1, x2, y2 = (_number(box, side, where) for side in ("xmin", "ymin", "xmax", "ymax"))
+    difficult = (item.findtext("difficult") or "0").strip() != "0"
+    return VocObject(name=name, corners=(x1 - 1, y1 - 1, x2, y2), difficult=difficult, where=where)
+
+
+def _number(parent: Element, name: str, where: str) -> float:
+    text = (parent.findtext(name) or "").strip()
+    try:
+        return float(text)
+    except ValueError:
+        raise DataError(f"{where}: <{name}> must be a number", found=text or "nothing") from None
+
 
 EXPECTED = "Annotations/*.xml, JPEGImages/*.jpg (or images/), and optionally ImageSets/Main/{train,val,test}.txt"
 CLASSES = (
@@ -94,4 +164,34 @@ def _subsets(root: Path) -> dict[str, str]:
     for name, subset in (("trainval", "train"), ("train", "train"), ("val", "val"), ("test", "test")):
         file = root / "ImageSets" / "Main" / f"{name}.txt"
         subsets |= {line.split()[0]: subset for _, line in read_lines(file)} if file.is_file() else {}
+    return subsets
+
+
+# YouTube-Objects v2.3 (Kalogeiton et al. 2016): YTOdevkit/YTO/{Annotations,ImageSets,JPEGImages} in the form of PASCAL VOC 2007.
+YTO_EXPECTED = "YTOdevkit/YTO/ (or YTO/, or the root itself) with Annotations/, ImageSets/ and JPEGImages/"
+YTO_CLASSES = ("aeroplane", "bird", "boat", "car", "cat", "cow", "dog", "horse", "motorbike", "train")
+
+
+def read_youtube_objects(root: Path, options: BoxOptions) -> BoxReading:
+    """Ten classes of VOC. The training frames have one box each although more objects may be there; the test frames have all objects of
+    the video's own class. So frames of the training lists are incomplete: fit to train on with care and to measure recall, not precision.
+
+    From its README. Not checked against the archive: the names of the lists in ImageSets/ (any *.txt below it whose name holds train, val
+    or test as a word, or begins with it, is read as one). Versions 1 and 2.2, whose boxes are in MATLAB files, are not read.
+    """
+    base = next((root / name for name in ("YTOdevkit/YTO", "YTO", ".") if (root / name / "Annotations").is_dir()), None)
+    if base is None:
+        raise not_found("youtube_objects", root, YTO_EXPECTED, "no Annotations/")
+    return read_voc("youtube_objects", base, options, subsets=_listed_subsets(base), known=YTO_CLASSES, incomplete=("train",))
+
+
+def _listed_subsets(base: Path) -> dict[str, str]:
+    """Lists of one class (`car_train.txt`) may end in VOC's flag, -1 for "not this class"; such a row says nothing of the subset."""
+    subsets: dict[str, str] = {}
+    for file in sorted((base / "ImageSets").rglob("*.txt")):
+        subset = subset_in(file.stem) or next((name for name in ("train", "val", "test") if file.stem.lower().startswith(name)), "")
+        for _, line in read_lines(file) if subset else ():
+            name, *flag = line.split()
+            if flag != ["-1"]:
+                subsets[name] = subset
     return subsets

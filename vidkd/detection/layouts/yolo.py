@@ -16,8 +16,7 @@ from vidkd.data.layouts.layout import shortened
 from vidkd.data.layouts.lists import read_lines
 from vidkd.data.layouts.tree import relative
 from vidkd.detection.annotations import LabelledFrame
-from vidkd.detection.layouts.images import image_size, images_in
-from vidkd.detection.layouts.layout import Box, BoxOptions, BoxReading, bare_frame, finish, not_found, with_boxes
+from vidkd.detection.layouts.common import Box, BoxOptions, BoxReading, bare_frame, finish, image_size, images_in, not_found, with_boxes
 
 EXPECTED = "images/[<subset>/]*.jpg (or <subset>/images/), labels/ beside images/, and data.yaml or classes.txt"
 SLACK = 1e-3  # boxes computed in float32 leave the image by a little

@@ -1,11 +1,13 @@
-"""Which detection of a frame belongs to which annotated box."""
+"""Which detection belongs to which box, and the counts, F1 and recall that follow from it."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vidkd.detection.annotations import ANY_CLASS
+from vidkd.base.errors import DataError
+from vidkd.detection.annotations import ANY_CLASS, BoxManifest, FrameKey, LabelledFrame
 from vidkd.runtime.detections import Detections
 from vidkd.runtime.nms import box_area, box_iou
 
@@ -81,3 +83,200 @@ def share_inside(boxes: NDArray[np.floating], regions: NDArray[np.floating]) -> 
     shared = overlap * (area + box_area(regions)[None, :]) / (1 + overlap)  # from IoU = shared / (area + area - shared)
     share = np.divide(shared, area, out=np.zeros_like(shared), where=area > 0)
     return np.asarray(share.round(12))  # so that an exact half is still one after the detour
+
+
+Counted = NDArray[np.int64] | NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FrameCounts:
+    """Counts of F frames in the order of the stream.
+
+    frame_indices, true_positives, false_positives, false_negatives: (F,) int64. Pooled figures sum the counts over frames first.
+    Raises ValueError where the lengths differ.
+    """
+
+    frame_indices: NDArray[np.int64]
+    true_positives: NDArray[np.int64]
+    false_positives: NDArray[np.int64]
+    false_negatives: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        lengths = {len(self.frame_indices), len(self.true_positives), len(self.false_positives), len(self.false_negatives)}
+        if len(lengths) != 1:
+            raise ValueError(f"counts of unlike numbers of frames: {sorted(lengths)}")
+
+    @classmethod
+    def of(cls, frame_indices: Sequence[int], counts: Sequence[tuple[int, int, int]]) -> "FrameCounts":
+        """From a triple (true positives, false positives, false negatives) a frame."""
+        table = np.asarray(counts, np.int64).reshape(-1, 3)
+        return cls(
+            frame_indices=np.asarray(frame_indices, np.int64),
+            true_positives=table[:, 0],
+            false_positives=table[:, 1],
+            false_negatives=table[:, 2],
+        )
+
+    def __len__(self) -> int:
+        return len(self.frame_indices)
+
+    def take(self, which: NDArray[np.int64] | NDArray[np.bool_]) -> "FrameCounts":
+        """Those frames of a mask (F,), or at positions in the order given, repeats allowed: a bootstrap's draw."""
+        return FrameCounts(
+            frame_indices=self.frame_indices[which],
+            true_positives=self.true_positives[which],
+            false_positives=self.false_positives[which],
+            false_negatives=self.false_negatives[which],
+        )
+
+    @property
+    def precision(self) -> float:
+        """Pooled share of the detections that are right, in [0, 1]; NaN if there is none."""
+        right = int(self.true_positives.sum())
+        return _share(right, right + int(self.false_positives.sum()))
+
+    @property
+    def recall(self) -> float:
+        """Pooled share of the true boxes that were found, in [0, 1]; NaN if there is none."""
+        right = int(self.true_positives.sum())
+        return _share(right, right + int(self.false_negatives.sum()))
+
+    @property
+    def f1(self) -> float:
+        """Pooled F1 in [0, 1], 2 TP / (2 TP + FP + FN); 1 where nothing is there and nothing was found."""
+        return float(pooled_f1(self.true_positives.sum(), self.false_positives.sum(), self.false_negatives.sum()))
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else float("nan")
+
+
+def pooled_f1(right: Counted, wrong: Counted, missed: Counted) -> NDArray[np.float64]:
+    """2 TP / (2 TP + FP + FN), entry by entry of counts of one shape, in [0, 1]; 1 where nothing is there and nothing was found."""
+    whole = np.asarray(2 * right + wrong + missed, np.float64)
+    return np.asarray(np.divide(2.0 * right, whole, out=np.ones_like(whole), where=whole > 0))
+
+
+SCORE = 0.4
+"""From which score on a box counts, by default; the public TKD code shows boxes from this one."""
+IOU = 0.5
+"""From which overlap on two boxes are the same one, by default."""
+
+
+def f1_against(
+    detections: Sequence[Detections],
+    oracle: Sequence[Detections],
+    *,
+    iou: float = IOU,
+    score: float = SCORE,
+    oracle_score: float = SCORE,
+    class_aware: bool = True,
+) -> FrameCounts:
+    """Counts of a detector's boxes against the oracle's own boxes, which stand for the truth; `.f1` of the result pools them.
+
+    detections, oracle: one entry a frame, the same frames in the same order. score, oracle_score: boxes below are left out, of the detector
+    and of the oracle. Labels of both index one list of classes; without class_aware a box may be called anything. Matching: see `match`.
+    Raises ValueError if the sides differ in number or in the index of a frame.
+    """
+    if len(detections) != len(oracle):
+        raise ValueError(f"{len(detections)} frames of the detector, {len(oracle)} of the oracle")
+    for own, other in zip(detections, oracle, strict=True):
+        if own.frame_index != other.frame_index:
+            raise ValueError(f"frame {own.frame_index} of the detector beside frame {other.frame_index} of the oracle")
+    counts = []
+    for own, other in zip(detections, oracle, strict=True):
+        truth = other.select(other.scores >= oracle_score)
+        found = own.select(own.scores >= score)
+        counts.append(match(found, truth.boxes, truth.labels, iou=iou, class_aware=class_aware).counts)
+    return FrameCounts.of([frame.frame_index for frame in oracle], counts)
+
+
+def disagreement(
+    student: Detections,
+    oracle: Detections,
+    *,
+    iou: float = IOU,
+    score: float = SCORE,
+    oracle_score: float = SCORE,
+    class_aware: bool = True,
+) -> float:
+    """1 - F1 of one frame, in [0, 1]: 0 where all boxes agree or neither side has one, 1 where no box is shared.
+
+    Arguments and errors: see `f1_against`.
+    """
+    counts = f1_against([student], [oracle], iou=iou, score=score, oracle_score=oracle_score, class_aware=class_aware)
+    return 1.0 - counts.f1
+
+
+def expected_disagreement(scores: NDArray[np.float32], *, score: float = SCORE) -> float:
+    """The disagreement that a detector's own scores promise: that of one frame if each box is right with the probability of its score.
+
+    scores: of all boxes of a frame, those below `score` too, which are not shown: what is right among them will be missed. In [0, 1], 0
+    without any. Expected counts stand in for counts, so it is no expectation of 1 - F1 itself. Source: ours.
+    """
+    shown = scores >= score
+    right, missed = float(scores[shown].sum()), float(scores[~shown].sum())
+    wrong = int(shown.sum()) - right
+    every = 2 * right + wrong + missed
+    return (wrong + missed) / every if every > 0 else 0.0
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FrameRecall:
+    """Annotated objects, and how many of them were found, of F frames in the manifest's order.
+
+    keys: (path, frame index) of each frame. objects, found: (F,) int64.
+    """
+
+    keys: tuple[FrameKey, ...]
+    objects: NDArray[np.int64]
+    found: NDArray[np.int64]
+
+    @property
+    def recall(self) -> float:
+        """Pooled share of the objects that were found, in [0, 1]."""
+        return int(self.found.sum()) / int(self.objects.sum())
+
+    @property
+    def recall_by_path(self) -> dict[str, float]:
+        """Recall of each video (each path) alone."""
+        paths = np.asarray([path for path, _ in self.keys])
+        masks = {path: paths == path for path in dict.fromkeys(paths.tolist())}
+        return {path: int(self.found[mask].sum()) / int(self.objects[mask].sum()) for path, mask in masks.items()}
+
+
+def found_in(frame: LabelledFrame, detections: Mapping[FrameKey, Detections], classes: int) -> Detections:
+    """The entry of a frame; ValueError if there is none, or if its labels are out of range."""
+    found = detections.get(frame.key)
+    if found is None:
+        raise ValueError(f"no detections of frame {frame.key}; where nothing was found, say so with Detections.none()")
+    if len(found) and not 0 <= found.labels.min() <= found.labels.max() < classes:
+        raise ValueError(f"labels of frame {frame.key} are out of range 0 to {classes - 1}")
+    return found
+
+
+def recall_of(
+    truth: BoxManifest, detections: Mapping[FrameKey, Detections], *, iou: float = 0.5, score: float = 0.0, class_aware: bool = True
+) -> FrameRecall:
+    """How many annotated objects were found, by boxes of at least `score` that overlap them by `iou` and, if class_aware, have their class.
+
+    Detections are filed under (path, frame index). Boxes of one frame with the same track id are one object with several names (a cyclist:
+    "bicycle" or "person"), found under any of them. Ignored regions are nothing to find; frames with nothing to find are left out.
+    Raises ValueError for a frame without an entry or a label out of range, DataError if no frame is left.
+    """
+    frames = [frame for frame in truth.frames if not frame.ignore.all()]
+    if not frames:
+        raise DataError(f"data set '{truth.name}' has no frame with an object to find")
+    counts = []
+    for frame in frames:
+        found = found_in(frame, detections, len(truth.classes))
+        counts.append(_objects(frame, found.select(found.scores >= score), iou, class_aware))
+    table = np.asarray(counts, np.int64)
+    return FrameRecall(keys=tuple(frame.key for frame in frames), objects=table[:, 0], found=table[:, 1])
+
+
+def _objects(frame: LabelledFrame, detections: Detections, iou: float, class_aware: bool) -> tuple[int, int]:
+    """(Objects, found ones) of a frame."""
+    result = match(detections, frame.boxes, frame.labels, iou=iou, ignore=frame.ignore, class_aware=class_aware)
+    names = np.arange(len(frame)) if frame.track_ids is None else frame.track_ids
+    return len(np.unique(names[result.scored])), len(np.unique(names[result.found]))

@@ -1,4 +1,4 @@
-"""Learning beside the stream: oracle and trainer run in a thread on a copy of the student, and the stream never waits for them."""
+"""Learning in parallel to the stream: oracle and trainer run in a thread on a copy of the student, and the stream never waits for them."""
 
 import contextlib
 import dataclasses
@@ -16,28 +16,62 @@ from numpy.typing import NDArray
 
 from vidkd.base.errors import ConfigError
 from vidkd.base.timing import Stopwatch
-from vidkd.detection.metrics.agreement import SCORE
-from vidkd.detection.online.lesson import Lesson, Pupil, record_of
+from vidkd.detection.metrics.matching import SCORE
+from vidkd.detection.online.learner import FrameRecord, OnlineTrainer, Step, UpdateResult, synchronise
 from vidkd.detection.online.oracle import Oracle, may_fail
 from vidkd.detection.online.replay import Replay
-from vidkd.detection.online.student import Student
-from vidkd.detection.online.swap import Published
+from vidkd.detection.online.student import Student, StudentOutput
 from vidkd.detection.online.update import Update
-from vidkd.detection.online.views import Look, Step, Watcher
-from vidkd.detection.policies.budget import CallBudget
-from vidkd.detection.policies.chooser import KeyFrameChooser
-from vidkd.detection.policies.policy import Policy
+from vidkd.detection.policies.budget import CallBudget, KeyFrameChooser
+from vidkd.detection.policies.policy import ObservationBuilder, Policy
 
 log = logging.getLogger(__name__)
+
+
+class Version(NamedTuple):
+    """A student whose weights no longer change, and how many were published before it."""
+
+    number: int
+    student: Student
+
+
+class Published:
+    """The newest version of a student.
+
+    One thread publishes, any number read. A version is prepared aside, whole, and then becomes the newest by one assignment of a
+    reference, so a reader has the one before or the new one. Readers keep what they took as long as they like.
+    """
+
+    def __init__(self, student: Student) -> None:
+        self._newest = Version(0, _fixed(student))
+
+    def newest(self) -> Version:
+        """The version to use for the next frame."""
+        return self._newest
+
+    def publish(self, student: Student) -> Version:
+        """Make a copy of the student's present weights the newest version."""
+        copied = _fixed(student)
+        # the copy was queued on the trainer's stream; a reader on another stream must not see weights that are still to be written
+        synchronise(student.detector.device)
+        self._newest = Version(self._newest.number + 1, copied)
+        return self._newest
+
+
+def _fixed(student: Student) -> Student:
+    """A copy that will not change; its runtime has taken the weights, so that no reader waits for that."""
+    copied = student.copy()
+    copied.detector.follow_weights()
+    return copied
 
 
 class _Job:
     """One key frame on its way. The lock makes it either given up or being learned from, never both."""
 
-    def __init__(self, frame: NDArray[np.uint8], look: Look) -> None:
+    def __init__(self, frame: NDArray[np.uint8], output: StudentOutput) -> None:
         # copies: the thread sees them when the stream's owner may have written the next frame over both
-        self.frame, self.look = frame.copy(), dataclasses.replace(look, image=look.image.copy())
-        self.frame_index = look.detections.frame_index
+        self.frame, self.output = frame.copy(), dataclasses.replace(output, image=output.image.copy())
+        self.frame_index = output.detections.frame_index
         self.asked_s = time.monotonic()
         self._lock = threading.Lock()
         self._settled = False
@@ -50,10 +84,10 @@ class _Job:
 
 
 class _Report(NamedTuple):
-    """What came of the job of a frame: a lesson, why the oracle gave no answer, or an error that ends the run."""
+    """What came of the job of a frame: a result, why the oracle gave no answer, or an error that ends the run."""
 
     frame_index: int
-    lesson: Lesson | None = None
+    result: UpdateResult | None = None
     failed: str | None = None
     error: Exception | None = None
 
@@ -87,11 +121,11 @@ class AsynchronousLearner:
         if not timeout_s > 0:
             raise ConfigError(f"timeout_s must be above 0, not {timeout_s}")
         self.oracle, self.timeout_s = oracle, timeout_s
-        self.pupil = Pupil(student.copy(), oracle, update or Update(), replay or Replay(), score=score)
+        self.trainer = OnlineTrainer(student.copy(), oracle, update or Update(), replay or Replay(), score=score)
         self.published = Published(student)
         self.chooser = KeyFrameChooser(policy, budget, exhaust=exhaust)
         self.position = self.failures = self.timeouts = 0
-        self._watcher = Watcher()
+        self._observations = ObservationBuilder()
         self._closed = False
         self._waiting: _Job | None = None
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
@@ -102,7 +136,7 @@ class AsynchronousLearner:
         self._thread.start()
 
     def step(self, frame: NDArray[np.uint8], *, time_s: float | None = None) -> Step:
-        """The next frame of the stream, RGB uint8 (H, W, 3); returns as soon as the student has looked and the policy decided.
+        """The next frame of the stream, RGB uint8 (H, W, 3); returns as soon as the student has seen it and the policy decided.
 
         Raises ValueError for another array, RuntimeError after `close`.
         """
@@ -112,20 +146,22 @@ class AsynchronousLearner:
         report = self._take_report()
         version = self.published.newest()
         with clock.part("student"):
-            look = version.student.look(frame, frame_index=self.position, time_s=time_s)
+            output = version.student.detect(frame, frame_index=self.position, time_s=time_s)
         with clock.part("selector"):
-            observation = self._watcher.observe(frame, look)
+            observation = self._observations.observe(frame, output)
             called = self.chooser.choose(observation, able=self._waiting is None and not self._busy.is_set())
         if called:
-            self._watcher.called(observation)
-            self._send(frame, look)
+            self._observations.called(observation)
+            self._busy.set()
+            self._waiting = _Job(frame, output)
+            self._jobs.put(self._waiting)
         self.position += 1
-        lesson, failed = (report.lesson, report.failed) if report else (None, None)
-        record = record_of(look, called=called, version=version.number, lesson=lesson, failed=failed, seconds=clock.seconds())
-        return Step(look=look, observation=observation, record=record)
+        result, failed = (report.result, report.failed) if report else (None, None)
+        record = FrameRecord.of(output, result, called=called, version=version.number, failed=failed, seconds=clock.seconds())
+        return Step(output=output, observation=observation, record=record)
 
     def close(self, *, wait_s: float | None = None) -> bool:
-        """Let the job at hand end and join the thread; whether it did end within wait_s (None: within timeout_s). May be called again."""
+        """Let the present job end and join the thread; whether it did end within wait_s (None: within timeout_s). May be called again."""
         self._closed = True
         self._jobs.put(None)
         self._thread.join(self.timeout_s if wait_s is None else wait_s)
@@ -143,11 +179,6 @@ class AsynchronousLearner:
         if self.close() and kind is None:
             self._take_report()  # the last one may be an error
 
-    def _send(self, frame: NDArray[np.uint8], look: Look) -> None:
-        self._busy.set()
-        self._waiting = _Job(frame, look)
-        self._jobs.put(self._waiting)
-
     def _take_report(self) -> _Report | None:
         """What came of the job on its way, if that is known by now; given up if it is late."""
         try:
@@ -157,12 +188,12 @@ class AsynchronousLearner:
         self._waiting = None
         if report.error is not None:
             raise report.error
-        if report.lesson is None:
+        if report.result is None:
             self.failures += 1
             log.warning("oracle failed at frame %d (%d failures): %s", report.frame_index, self.failures, report.failed)
             return report
-        self._watcher.told(report.lesson.update.loss_before)
-        self.chooser.told(report.lesson.feedback)
+        self._observations.answered(report.result.update.loss_before)
+        self.chooser.update(report.result.feedback)
         return report
 
     def _give_up_late(self) -> _Report | None:
@@ -176,7 +207,7 @@ class AsynchronousLearner:
 
     def _work(self) -> None:
         """The thread: jobs until None comes."""
-        with _own_stream(self.pupil.student.detector.device):
+        with _own_stream(self.trainer.student.detector.device):
             while (job := self._jobs.get()) is not None:
                 report = self._report_of(job)
                 if report is not None:
@@ -188,20 +219,18 @@ class AsynchronousLearner:
         try:
             answer = self.oracle(job.frame)
         except Exception as error:  # raised in the stream's thread if it is not one that the stream survives
-            return _failed(job, error) if job.settle() else None
+            failed = f"{type(error).__name__}: {error}"
+            report = _Report(job.frame_index, failed=failed) if may_fail(error) else _Report(job.frame_index, error=error)
+            return report if job.settle() else None
         if not job.settle():
             return None
         try:
-            lesson = self.pupil.learn(job.look, answer)
-            if lesson.update.changed:
-                self.published.publish(self.pupil.student)
+            result = self.trainer.learn(job.output, answer)
+            if result.update.changed:
+                self.published.publish(self.trainer.student)
         except Exception as error:
             return _Report(job.frame_index, error=error)
-        return _Report(job.frame_index, lesson)
-
-
-def _failed(job: _Job, error: Exception) -> _Report:
-    return _Report(job.frame_index, failed=f"{type(error).__name__}: {error}") if may_fail(error) else _Report(job.frame_index, error=error)
+        return _Report(job.frame_index, result)
 
 
 @contextlib.contextmanager

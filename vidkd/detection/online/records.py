@@ -1,20 +1,78 @@
-"""Records for the training of a selector: the student on a stream, and its disagreement with the oracle on every frame."""
+"""Records for the training of a selector: a student along a stream on which the oracle saw every frame."""
 
 import hashlib
 import json
 import logging
+import zipfile
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from vidkd.base.errors import DataError
-from vidkd.detection.online.lesson import agreement_of
+from vidkd.base.files import atomic_write
+from vidkd.detection.online.learner import SynchronousLearner, agreement_of
 from vidkd.detection.online.oracle import Answer
-from vidkd.detection.online.synchronous import SynchronousLearner
-from vidkd.detection.policies.records import AGAIN, SelectorRecord, read_record, write_record
-from vidkd.models.selector import SIGNALS
+from vidkd.detection.policies.lstm import AGAIN
+from vidkd.models.selector import SIGNALS, selector_input
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SelectorRecord:
+    """One stream of T frames as a student lived through it.
+
+    features: (T, D) float32, the student's. frames_since, last_loss, motion, doubt, boxes: (T,) float32, as in `Observation`.
+    disagreement: (T,) float32, 1 - F1 of the student's boxes against the oracle's, in [0, 1]. errors: (T,) float32, how many of the
+    student's boxes the oracle has not, and of the oracle's the student has not. called: (T,) bool, the key frames from which it learned.
+    Raises ValueError where the lengths differ.
+    """
+
+    features: NDArray[np.float32]
+    frames_since: NDArray[np.float32]
+    last_loss: NDArray[np.float32]
+    motion: NDArray[np.float32]
+    doubt: NDArray[np.float32]
+    boxes: NDArray[np.float32]
+    disagreement: NDArray[np.float32]
+    errors: NDArray[np.float32]
+    called: NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        lengths = {name: len(part) for name, part in vars(self).items()}
+        if len(set(lengths.values())) != 1 or self.features.ndim != 2:
+            raise ValueError(f"the parts of a record are one a frame, features (T, D): {lengths}, {self.features.shape}")
+
+    def __len__(self) -> int:
+        return len(self.disagreement)
+
+    @property
+    def inputs(self) -> Tensor:
+        """(T, D + 5) float32 of `selector_input`."""
+        return selector_input(torch.from_numpy(self.features), **{name: torch.from_numpy(getattr(self, name)) for name in SIGNALS})
+
+
+def write_record(path: Path | str, record: SelectorRecord, made_from: Mapping[str, str]) -> None:
+    """Write a record as .npz, whole or not at all. made_from: what it depends on, kept too. Raises DataError if it cannot be written."""
+    try:
+        with atomic_write(path, "wb") as file:
+            np.savez_compressed(file, made_from=np.asarray(json.dumps(dict(made_from), sort_keys=True)), **vars(record))
+    except OSError as error:
+        raise DataError(f"cannot keep a selector's record: {path}", reason=error.strerror or error, to_mend=AGAIN) from error
+
+
+def read_record(path: Path | str) -> tuple[SelectorRecord, dict[str, str]]:
+    """A record and what it was made from. Raises DataError for a file that is missing, damaged or something else."""
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            parts = {field.name: content[field.name] for field in fields(SelectorRecord)}
+            return SelectorRecord(**parts), dict(json.loads(str(content["made_from"])))
+    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
+        raise DataError(f"not a selector's record: {path}", reason=error, to_mend="delete it, and it is made anew") from error
+
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +90,7 @@ def record_stream(learner: SynchronousLearner, frames: Iterable[NDArray[np.uint8
         step = learner.step(frame, answer=answer)
         seen = step.observation
         signals = tuple(float(getattr(seen, name)) for name in SIGNALS)
-        counts = agreement_of(step.look, answer, score=learner.pupil.score)
+        counts = agreement_of(step.output, answer, score=learner.trainer.score)
         errors = float(counts.false_positives.sum() + counts.false_negatives.sum())
         rows.append((seen.features, (*signals, 1 - counts.f1, errors), step.record.called))
     if not rows:

@@ -11,9 +11,9 @@ import torch
 from vidkd.base.errors import CheckpointError, ConfigError
 from vidkd.detection.online.account import UNKNOWN
 from vidkd.detection.online.asynchronous import AsynchronousLearner
+from vidkd.detection.online.learner import Step as LearnerStep
+from vidkd.detection.online.learner import SynchronousLearner
 from vidkd.detection.online.student import Student
-from vidkd.detection.online.synchronous import SynchronousLearner
-from vidkd.detection.online.views import Step as LearnerStep
 from vidkd.detection.saved import write_darknet
 from vidkd.detection.stream.stepper import Step, Stepper
 from vidkd.runtime.detections import Detections

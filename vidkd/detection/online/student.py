@@ -1,6 +1,7 @@
-"""A darknet detector that can be looked through: boxes, raw heads and deep features from one forward pass."""
+"""A darknet detector that learns: boxes, raw heads and deep features from one forward pass."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -8,11 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vidkd.detection.online.views import Look
 from vidkd.losses.yolo_heads import HeadSpec
 from vidkd.models.darknet import Darknet, with_added_head
 from vidkd.models.darknet.detector import GREY, DarknetDetector
 from vidkd.models.darknet.graph import trace
+from vidkd.runtime.detections import Detections
 from vidkd.runtime.letterbox import Letterbox
 
 if TYPE_CHECKING:
@@ -20,6 +21,23 @@ if TYPE_CHECKING:
 
 FAINTEST = 0.05
 """Least score of the boxes by which a student's doubt is measured, whatever it shows."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class StudentOutput:
+    """What the student saw in a frame, from one forward pass.
+
+    detections: in pixels of the frame. scores: of all boxes from FAINTEST on, or from the detector's threshold if that is lower, falling.
+    heads: raw, (1, A * (5 + C), h, w) each, without gradient. features: (D,) float32, the means over positions of the deepest layers before
+    the heads. image: (H, W, 3) uint8, the frame in the network's input; letterbox: its place there.
+    """
+
+    detections: Detections
+    scores: NDArray[np.float32]
+    heads: tuple[Tensor, ...]
+    features: NDArray[np.float32]
+    image: NDArray[np.uint8]
+    letterbox: Letterbox
 
 
 class Student:
@@ -46,8 +64,8 @@ class Student:
         return self.detector.class_names
 
     @torch.inference_mode()
-    def look(self, frame: NDArray[np.uint8], *, frame_index: int = 0, time_s: float | None = None) -> Look:
-        """RGB uint8 (H, W, 3) -> what the student sees. Raises ValueError for another array."""
+    def detect(self, frame: NDArray[np.uint8], *, frame_index: int = 0, time_s: float | None = None) -> StudentOutput:
+        """RGB uint8 (H, W, 3) -> the student's output. Raises ValueError for another array."""
         if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
             raise ValueError(f"a frame is uint8 (H, W, 3): {frame.dtype} {frame.shape}")
         letterbox = Letterbox.fit((frame.shape[1], frame.shape[0]), self.net.input_size, self.detector.resize)
@@ -55,7 +73,7 @@ class Student:
         heads, pooled = self.detector.forward(self.inputs([image]))
         threshold = self.detector.score_threshold
         (found,) = self.detector.finish(heads, letterbox, min(threshold, FAINTEST))
-        return Look(
+        return StudentOutput(
             detections=found.select(found.scores >= threshold).at(frame_index, time_s),
             scores=found.scores,
             heads=tuple(heads),
@@ -65,7 +83,7 @@ class Student:
         )
 
     def inputs(self, images: Sequence[NDArray[np.uint8]]) -> Tensor:
-        """Images (H, W, 3) of the network's size, as `Look.image`, in the form that the network takes: (B, 3, H, W) on its device."""
+        """Images (H, W, 3) of the network's size, as `StudentOutput.image`, as the network takes them: (B, 3, H, W) on its device."""
         return self.detector.prepare(np.stack(images))[0]
 
     def for_update(self, update: "Update", *, seed: int = 0) -> "Student":

@@ -8,19 +8,20 @@ from pathlib import Path
 
 from vidkd.base.errors import CheckpointError, ConfigError, unknown_name
 from vidkd.base.files import near_files
-from vidkd.detection.policies.budget import CallBudget
-from vidkd.detection.policies.chooser import KeyFrameChooser
-from vidkd.detection.policies.feature_difference import FeatureDifference
-from vidkd.detection.policies.fixed import FixedInterval
-from vidkd.detection.policies.frame_difference import FrameDifference
-from vidkd.detection.policies.hindsight import Hindsight
-from vidkd.detection.policies.loss_adaptive import LossAdaptive
+from vidkd.detection.policies.budget import CallBudget, KeyFrameChooser
 from vidkd.detection.policies.lstm import LstmSelector, load_selector, save_selector
 from vidkd.detection.policies.policy import Feedback, Observation, Policy
-from vidkd.detection.policies.random_calls import RandomCalls
-from vidkd.detection.policies.random_scores import RandomScores
-from vidkd.detection.policies.stride import AdaptiveStride
-from vidkd.detection.policies.uncertainty import Uncertainty
+from vidkd.detection.policies.rules import (
+    AdaptiveStride,
+    FeatureDifference,
+    FixedInterval,
+    FrameDifference,
+    Hindsight,
+    LossAdaptive,
+    RandomCalls,
+    RandomScores,
+    Uncertainty,
+)
 
 POLICIES: dict[str, Callable[..., Policy]] = {
     "fixed": FixedInterval,

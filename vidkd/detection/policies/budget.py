@@ -1,10 +1,15 @@
-"""A budget of oracle calls that holds exactly, wherever along the stream one counts."""
+"""A budget of oracle calls, the score threshold that follows it, and the chooser that turns a policy's wishes into calls."""
 
+import bisect
 import math
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from vidkd.base.errors import ConfigError
+from vidkd.detection.policies.policy import Feedback, Observation, Policy
 
 
 class CallBudget:
@@ -89,3 +94,128 @@ class CallBudget:
                 f"a budget of {self.calls} calls in {self.window} frames cannot go on from one of {state['calls']} in {state['window']}"
             )
         self.position, self._recent, self._in_block = state["position"], list(state["recent"]), state["in_block"]
+
+
+# Scores of the last so many calls' worth of frames: enough for a quantile, few enough to follow a student that learns, whose scores fall.
+MEMORY_CALLS = 4
+LEAST_MEMORY = 20
+
+
+class ScoreThreshold:
+    """Passes the share `rate` of the frames with the highest scores, knowing only the scores before each.
+
+    A score passes if less than the wanted share of those remembered are as high. That share is `rate` where the calls so far are on pace.
+    Where part of a call is owed, it is one among the frames that are left until the whole of it is; where calls were made in advance
+    (those of one `horizon` at most), it is less, so that they are levelled over the next `horizon` frames. The first frame passes; then
+    none until 1 / rate scores have been seen, which is when a second call can be owed. Equal scores alone call for nothing.
+    """
+
+    def __init__(self, rate: float, horizon: int) -> None:
+        self.rate, self.horizon = rate, horizon
+        self._most = max(LEAST_MEMORY, math.ceil(MEMORY_CALLS / rate))
+        self._scores: deque[float] = deque()
+        self._sorted: list[float] = []
+        self.owed = 0.0
+
+    def passes(self, score: float) -> bool:
+        """Whether the frame with this score is among the highest."""
+        known = len(self._sorted)
+        if known < 1 / self.rate:
+            return known == 0
+        as_high = known - bisect.bisect_left(self._sorted, score)
+        share = self.rate / max(self.rate, 1 - self.owed) if self.owed > 0 else self.rate + self.owed / self.horizon
+        return as_high < known * share
+
+    def seen(self, score: float | None, called: bool) -> None:
+        """Take in the score of a frame, None where it has none, and whether the oracle was called on it."""
+        if score is not None:
+            self._remember(score)
+        most_owed = self.rate * self.horizon
+        self.owed = min(most_owed, max(-most_owed, self.owed + self.rate - called))
+
+    def _remember(self, score: float) -> None:
+        if len(self._scores) == self._most:
+            del self._sorted[bisect.bisect_left(self._sorted, self._scores.popleft())]
+        self._scores.append(score)
+        bisect.insort(self._sorted, score)
+
+    def state(self) -> dict[str, Any]:
+        """The scores remembered and the calls owed, as plain values."""
+        return {"scores": list(self._scores), "owed": self.owed}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        self._scores = deque(state["scores"])
+        self._sorted = sorted(self._scores)
+        self.owed = state["owed"]
+
+
+MOST_OWED = 1.0
+"""Calls by which a policy that does not plan its own may lag behind an even pace."""
+LEVELLED_FRAMES = 200
+"""Calls made ahead of an even pace are levelled over so many frames: a longer window must not let them all be made at its start."""
+AHEAD_SHARE = 0.25
+"""Share of the calls of those frames by which yes and no may run ahead: they know no threshold that rises as calls are made in advance."""
+
+
+class KeyFrameChooser:
+    """Asks the policy on every frame and keeps its calls within the budget.
+
+    The yes of a policy that plans its calls is a call where the budget allows one. Any other policy calls no sooner than half the even
+    spacing after the last call: frames that follow each other teach the same. Its score calls if it passes a threshold that learns the
+    quantile of the scores seen; its yes, if calls are not too far ahead of an even pace (AHEAD_SHARE, at least one call).
+    exhaust: calls that fall due are made whether or not the policy wants them, so that policies can be compared at an equal number of
+    calls; not forced on a policy that plans its own. They fall due as soon as MOST_OWED calls are owed: saved up to the end of a block,
+    they would come close upon another there, and leave none to be made in the next one. A score that is not finite counts as 0 and calls
+    for nothing.
+    """
+
+    def __init__(self, policy: Policy, budget: CallBudget, *, exhaust: bool = True) -> None:
+        self.policy, self.budget, self.exhaust = policy, budget, exhaust
+        horizon = min(budget.window, max(LEVELLED_FRAMES, math.ceil(1 / budget.rate)))
+        self._threshold = ScoreThreshold(budget.rate, horizon)
+        self._most_ahead = max(1.0, AHEAD_SHARE * budget.rate * horizon)
+        policy.start(budget)
+
+    def choose(self, observation: Observation, *, able: bool = True) -> bool:
+        """Whether the oracle is called on this frame, once for every frame in order. able: whether it could be asked now at all."""
+        wanted = self.policy.wants(observation)
+        if self.policy.plans:
+            called = able and self.budget.may_call and bool(wanted)
+        else:
+            called = able and self.budget.may_call and (self._wished(wanted) or self._forced())
+            self._threshold.seen(_score(wanted), called)
+        self.budget.advance(called)
+        return called
+
+    def _wished(self, wanted: float | bool) -> bool:
+        if not self.budget.rested or not math.isfinite(wanted):
+            return False
+        score = _score(wanted)
+        if score is None:
+            return bool(wanted) and self._threshold.owed >= -self._most_ahead
+        return self._threshold.passes(score)
+
+    def _forced(self) -> bool:
+        return self.exhaust and (self.budget.due or (self.budget.rested and self._threshold.owed >= MOST_OWED))
+
+    def update(self, feedback: Feedback) -> None:
+        """Hand on what an answered call showed."""
+        self.policy.update(feedback)
+
+    def state(self) -> dict[str, Any]:
+        """Budget, threshold and policy, as plain values and tensors."""
+        return {"budget": self.budget.state(), "threshold": self._threshold.state(), "policy": self.policy.state()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` gave. Raises ConfigError if that was of another budget."""
+        self.budget.restore(state["budget"])
+        self._threshold.restore(state["threshold"])
+        self.policy.restore(state["policy"])
+
+
+def _score(wanted: float | bool) -> float | None:
+    """None for a yes or a no."""
+    if isinstance(wanted, bool | np.bool_):
+        return None
+    return float(wanted) if math.isfinite(wanted) else 0.0

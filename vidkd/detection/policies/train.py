@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from vidkd.base.errors import ConfigError, DataError, unknown_name
 from vidkd.base.random_streams import derived_seed
-from vidkd.detection.policies.records import SelectorRecord
+from vidkd.detection.online.records import SelectorRecord
 from vidkd.models.selector import KeyFrameLSTM, SelectorConfig
 from vidkd.tasks.key_frames import KeyFrameConfig, KeyFrameSelection
 

@@ -3,13 +3,11 @@
 `walk_stream` is the whole of it. What looks at the frames is handed in: a `Stepper`, of which a detector is the case that nothing changes.
 """
 
-from vidkd.detection.stream.byte_track import ByteTracker
-from vidkd.detection.stream.filters import BoxFilter, Filtered, Region, labels_of
-from vidkd.detection.stream.outputs import FORMATS
+from vidkd.detection.stream.inputs import StreamSource, open_from
+from vidkd.detection.stream.parts import FORMATS
 from vidkd.detection.stream.run import StreamConfig, walk_stream
-from vidkd.detection.stream.source import StreamSource, open_from
-from vidkd.detection.stream.stepper import DetectorStepper, Step, Stepper
-from vidkd.detection.stream.tracking import Tracked
+from vidkd.detection.stream.stepper import BoxFilter, DetectorStepper, Filtered, Region, Step, Stepper, labels_of
+from vidkd.detection.stream.tracking import ByteTracker, Tracked
 
 __all__ = [
     "FORMATS",

@@ -14,11 +14,23 @@ from typing import Any
 from vidkd.base.errors import ConfigError, VideoError, unknown_name
 from vidkd.base.files import write_json
 from vidkd.base.progress import Progress
-from vidkd.detection.stream.claim import PARTS, RECORD, SUMMARY, claim, held, input_record, nothing_left_of_nothing, shown
-from vidkd.detection.stream.outputs import FORMATS, Joined, write_outputs
-from vidkd.detection.stream.parts import Parts, PartWriter
+from vidkd.detection.stream.inputs import StreamSource, constant_size, open_from
+from vidkd.detection.stream.parts import (
+    FORMATS,
+    PARTS,
+    RECORD,
+    SUMMARY,
+    Joined,
+    Parts,
+    PartWriter,
+    claim,
+    held,
+    input_record,
+    nothing_left_of_nothing,
+    shown,
+    write_outputs,
+)
 from vidkd.detection.stream.pipeline import Cut, Draw, Pipeline, Seen
-from vidkd.detection.stream.source import StreamSource, constant_size, open_from
 from vidkd.detection.stream.stepper import Stepper
 from vidkd.engine.sources import is_live
 from vidkd.video import Frame

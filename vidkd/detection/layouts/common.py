@@ -1,4 +1,4 @@
-"""What every layout of boxes shares: its options, what it hands back, and the checks of what it read."""
+"""What the layouts of boxes share: options, the reading that they return, checks, and images."""
 
 import dataclasses
 import re
@@ -6,13 +6,19 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
+import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from vidkd.base.errors import DataError
+from vidkd.base.files import read_json
 from vidkd.data.layouts.layout import shortened
 from vidkd.detection.annotations import ANY_CLASS, BoxManifest, LabelledFrame, box_problem, check_frame
+from vidkd.video.image_sequence import IMAGE_SUFFIXES
+
+Typed = TypeVar("Typed")
 
 # what VOC and YouTube-Objects call it -> what COCO calls it
 COCO_NAMES = {
@@ -226,3 +232,54 @@ def subset_in(name: str) -> str:
     words = name.lower().replace("-", "_").replace(".", "_").split("_")
     spellings = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
     return next((subset for word in reversed(words) for start, subset in spellings.items() if word.rstrip("0123456789") == start), "")
+
+
+def read_typed(path: Path, kind: type[Typed]) -> Typed:
+    """A JSON file as this type. Raises DataError, naming file and place in it, if it is missing or anything else."""
+    return typed(read_json(path), kind, str(path))
+
+
+def typed(content: object, kind: type[Typed], where: str) -> Typed:
+    """Plain values as this type. Raises DataError, beginning with `where`, if they are anything else."""
+    try:
+        return msgspec.convert(content, kind)
+    except msgspec.ValidationError as error:
+        raise DataError(f"{where}: {error}") from None
+
+
+_ORIENTATION, _ON_ITS_SIDE = 0x0112, (5, 6, 7, 8)  # EXIF's tag, and its values for a picture turned by a quarter
+
+
+def images_in(folder: Path) -> list[Path]:
+    """The images of a folder and those below, sorted; hidden files are none."""
+    files = folder.rglob("*") if folder.is_dir() else ()
+    return sorted(path for path in files if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file())
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Width and height of the upright picture, read from its header alone. Raises DataError if it is no image."""
+    with _opened(path) as image:
+        width, height = image.size
+        return (height, width) if image.getexif().get(_ORIENTATION) in _ON_ITS_SIDE else (width, height)
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """RGB uint8 (H, W, 3) of the upright picture. Raises DataError if it is no image or cut off."""
+    from PIL import ImageOps
+
+    with _opened(path) as image:
+        try:
+            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"), np.uint8)
+        except (OSError, SyntaxError, ValueError) as error:  # what Pillow's decoders raise for damaged files
+            raise DataError(f"damaged image: {path}", reason=error) from None
+
+
+def _opened(path: Path) -> Any:
+    from PIL import Image
+
+    try:
+        return Image.open(path)
+    except FileNotFoundError:
+        raise DataError(f"no such image: {path}") from None
+    except (OSError, Image.DecompressionBombError) as error:
+        raise DataError(f"not an image: {path}", reason=error) from None

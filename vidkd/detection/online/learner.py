@@ -1,0 +1,255 @@
+"""A student that learns along a stream, each key frame before the next frame comes. Deterministic, for studies."""
+
+import dataclasses
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vidkd.base.errors import ConfigError
+from vidkd.base.timing import Stopwatch
+from vidkd.detection.metrics.matching import SCORE, FrameCounts, f1_against
+from vidkd.detection.online.distillation import NEEDS_HEADS
+from vidkd.detection.online.oracle import Answer, Oracle, may_fail
+from vidkd.detection.online.replay import KeyFrame, Replay, ReplayBuffer
+from vidkd.detection.online.student import Student, StudentOutput
+from vidkd.detection.online.update import Trainer, Update, UpdateRecord
+from vidkd.detection.policies.budget import CallBudget, KeyFrameChooser
+from vidkd.detection.policies.policy import Feedback, Observation, ObservationBuilder, Policy
+from vidkd.runtime.detections import Detections
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpdateResult:
+    """What a key frame taught. disagreement: 1 - F1 of the student's boxes before it learned, in [0, 1]."""
+
+    frame_index: int
+    disagreement: float
+    update: UpdateRecord
+
+    @property
+    def feedback(self) -> Feedback:
+        """What a policy gets of it."""
+        return Feedback(frame_index=self.frame_index, disagreement=self.disagreement, loss=self.update.loss_before)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameRecord:
+    """What happened at one frame.
+
+    called: whether the oracle was called on it. version: how many updates the weights behind its boxes had seen. answered: the key frame
+    of an answer that came in at this frame: itself in step with the stream, an earlier one in parallel to it; None for none. disagreement,
+    update: of that answer. failed: why a call gave no answer. seconds: of each part of the step, by name; the only field that varies
+    between runs.
+    """
+
+    frame_index: int
+    time_s: float | None
+    called: bool
+    version: int
+    answered: int | None = None
+    disagreement: float | None = None
+    update: UpdateRecord | None = None
+    failed: str | None = None
+    seconds: Mapping[str, float]
+
+    @classmethod
+    def of(cls, output: StudentOutput, result: UpdateResult | None, **fields: Any) -> "FrameRecord":
+        """Of a frame at which this result, if any, came in."""
+        if result is not None:
+            fields |= {"answered": result.frame_index, "disagreement": result.disagreement, "update": result.update}
+        return cls(frame_index=output.detections.frame_index, time_s=output.detections.time_s, **fields)
+
+    def as_row(self) -> dict[str, Any]:
+        """Plain values for a line of JSON, those of an update next to the others; None for a number that is not finite."""
+        row = {name: value for name, value in vars(self).items() if name not in ("update", "seconds")}
+        row |= {} if self.update is None else vars(self.update)
+        numbers = {name: value if not isinstance(value, float) or math.isfinite(value) else None for name, value in row.items()}
+        return {**numbers, "seconds": dict(self.seconds)}
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Step:
+    """One frame of a stream: what the student saw before it could learn anything from the frame, and what happened.
+
+    answer: the oracle's on this very frame, None where it was not called, failed, or answers later.
+    """
+
+    output: StudentOutput
+    observation: Observation
+    record: FrameRecord
+    answer: Answer | None = None
+
+    @property
+    def detections(self) -> Detections:
+        """The student's own boxes, those that are scored."""
+        return self.output.detections
+
+
+class OnlineTrainer:
+    """A student that learns, with its trainer and its past key frames.
+
+    oracle: whose answers it will learn from. score: from which score on boxes count in the disagreement.
+    Raises ConfigError for a loss on raw heads where the oracle gives only boxes.
+    """
+
+    def __init__(self, student: Student, oracle: Oracle, update: Update, replay: Replay, *, score: float = SCORE) -> None:
+        if update.loss in NEEDS_HEADS and not oracle.gives_heads:
+            raise ConfigError(
+                f"the loss {update.loss} compares raw heads and the oracle gives boxes alone", to_mend="use the loss oracle_assigned"
+            )
+        self.student, self.score = student, score
+        self.trainer = Trainer(student, update)
+        self.buffer = ReplayBuffer(replay)
+
+    def learn(self, output: StudentOutput, answer: Answer) -> UpdateResult:
+        """Measure the student's output against the answer, learn from the frame and keep it; if something raises, nothing has changed."""
+        key = key_frame_of(output, answer, score=self.score)
+        past = self.buffer.sample(self.trainer.update.replay, now=key.frame_index)
+        with self.trainer.all_or_nothing():
+            interpolated = self.trainer.interpolate(key)
+            update = self.trainer.learn(key, past)
+        if interpolated is not None:
+            update = dataclasses.replace(update, loss_before=interpolated.loss, interpolated=interpolated.share)
+        self.buffer.add(key)
+        disagreement = 1 - agreement_of(output, answer, score=self.score).f1
+        return UpdateResult(frame_index=key.frame_index, disagreement=disagreement, update=update)
+
+    def state(self) -> dict[str, Any]:
+        """Weights, optimiser and buffer, as plain values and tensors that share no memory with the student."""
+        weights = {name: value.detach().cpu().clone() for name, value in self.student.net.state_dict().items()}
+        return {"weights": weights, "trainer": self.trainer.state(), "buffer": self.buffer.state()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `state` gave."""
+        self.student.net.load_state_dict(state["weights"])
+        self.trainer.restore(state["trainer"])
+        self.buffer.restore(state["buffer"])
+
+
+def key_frame_of(output: StudentOutput, answer: Answer, *, score: float = SCORE) -> KeyFrame:
+    """The frame that the student saw, with the oracle's boxes in pixels of the student's input.
+
+    For classes that the oracle does not know, the student's own boxes from `score` on are used as truth: classes without supervision would
+    be forgotten.
+    """
+    own = answer.unjudged(output.detections)
+    parts = (answer.detections, own.select(own.scores >= score))
+    boxes, scores, labels = (np.concatenate([getattr(part, name) for part in parts]) for name in ("boxes", "scores", "labels"))
+    return KeyFrame(
+        frame_index=output.detections.frame_index,
+        # a frame that has the input's size already is its own letterbox, and its owner may write the next frame over it
+        image=output.image.copy(),
+        boxes=output.letterbox.to_input(boxes).astype(np.float32),
+        scores=scores,
+        labels=labels,
+        heads=answer.heads,
+    )
+
+
+def agreement_of(output: StudentOutput, answer: Answer, *, score: float = SCORE) -> FrameCounts:
+    """Which of the student's boxes the oracle has too; of one frame. Those of classes that the oracle does not know are left out."""
+    found = answer.judged(output.detections)
+    return f1_against([found], [answer.detections.at(found.frame_index, found.time_s)], score=score, oracle_score=score)
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until a device has finished its queue, so that times are those of the work and weights are whole."""
+    if device.type == "cuda":
+        torch.cuda.current_stream(device).synchronize()
+
+
+class SynchronousLearner:
+    """A student that runs along a stream and learns from the key frames that its policy chooses.
+
+    student: its weights change in place. oracle: asked on key frames only. A failed call (`may_fail`) is counted in `failures` and logged,
+    and the student continues; any other error, and every error of an update, is raised. An oracle that hangs holds the stream, for which
+    there are `TimedOracle` and the asynchronous learner. With equal weights, seeds, frames and answers, on one machine's processor with
+    one number of threads, a run repeats bit by bit; on a GPU kernels may add up in another order each time.
+    Raises ConfigError if oracle and loss do not fit.
+    """
+
+    def __init__(
+        self,
+        student: Student,
+        oracle: Oracle,
+        policy: Policy,
+        budget: CallBudget,
+        *,
+        update: Update | None = None,
+        replay: Replay | None = None,
+        exhaust: bool = True,
+        score: float = SCORE,
+    ) -> None:
+        self.student, self.oracle = student, oracle
+        self.trainer = OnlineTrainer(student, oracle, update or Update(), replay or Replay(), score=score)
+        self.chooser = KeyFrameChooser(policy, budget, exhaust=exhaust)
+        self._observations = ObservationBuilder()
+        self.position = self.version = self.failures = 0
+
+    def step(self, frame: NDArray[np.uint8], *, time_s: float | None = None, answer: Answer | None = None) -> Step:
+        """The next frame of the stream, RGB uint8 (H, W, 3).
+
+        The boxes of the result were made before anything was learned from the frame. answer: the oracle's on this frame where the caller
+        knows it already; used if the policy calls, in place of asking. Raises ValueError for another array.
+        """
+        clock, version = Stopwatch(), self.version
+        with clock.part("student"):
+            output = self.student.detect(frame, frame_index=self.position, time_s=time_s)
+        with clock.part("selector"):
+            observation = self._observations.observe(frame, output)
+            called = self.chooser.choose(observation)
+        result, failed = None, None
+        if called:
+            self._observations.called(observation)
+            if answer is None:
+                with clock.part("oracle"):
+                    answer, failed = self._ask(frame)
+            if answer is not None:
+                with clock.part("update"):
+                    result = self._learn(output, answer)
+        self.position += 1
+        record = FrameRecord.of(output, result, called=called, version=version, failed=failed, seconds=clock.seconds())
+        return Step(output=output, observation=observation, record=record, answer=answer if called else None)
+
+    def state(self) -> dict[str, Any]:
+        """All that the rest of the stream depends on, as plain values and tensors, readable with weights_only=True."""
+        counts = {name: getattr(self, name) for name in ("position", "version", "failures")}
+        parts = {"trainer": self.trainer.state(), "chooser": self.chooser.state(), "observations": self._observations.state()}
+        return {"counts": counts, **parts}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `state` gave, in a learner made with the same arguments. Raises ConfigError if its budget was another."""
+        self.chooser.restore(state["chooser"])
+        self.trainer.restore(state["trainer"])
+        self._observations.restore(state["observations"])
+        for name, value in state["counts"].items():
+            setattr(self, name, value)
+
+    def _ask(self, frame: NDArray[np.uint8]) -> tuple[Answer | None, str | None]:
+        """The oracle's answer, or why there is none."""
+        try:
+            return self.oracle(frame), None
+        except Exception as error:
+            if not may_fail(error):
+                raise
+            self.failures += 1
+            failed = f"{type(error).__name__}: {error}"
+            log.warning("oracle failed at frame %d (%d failures): %s", self.position, self.failures, failed)
+            return None, failed
+
+    def _learn(self, output: StudentOutput, answer: Answer) -> UpdateResult:
+        result = self.trainer.learn(output, answer)
+        self.student.detector.follow_weights()  # a part of the update, not of the next frame
+        synchronise(self.student.detector.device)
+        self._observations.answered(result.update.loss_before)
+        self.chooser.update(result.feedback)
+        self.version += result.update.changed
+        return result
