@@ -96,7 +96,7 @@ def test_the_time_of_the_student_is_that_of_every_frame(kind, root, tmp_path, mo
         time.sleep(pause_s)
         return look(student, frame, **place)
 
-    monkeypatch.setattr(Student, "look", slow)
+    monkeypatch.setattr(Student, "detect", slow)
     study, places, _ = joined(root, tmp_path, {"student": {"kind": "frozen"}, "one": {"kind": kind}}, calls_until=2)
     cell = run_stream_cell(study, "test", StreamCellKey("one", -1, 0.1, 0, "aba"), places, {})
     assert cell["called"] == [0]

@@ -61,7 +61,7 @@ def whole_from(video: VideoReader, start: int = 0) -> Iterator[Frame]:
     """The frames from `start` on. Raises VideoError where the video cannot be read on, or at its end if the file promised more."""
     count = start
     try:
-        for frame in video.stream(min(start, len(video))):
+        for frame in video.stream(start) if start < len(video) else ():
             yield frame
             count += 1
     except VideoError as error:  # which counts from where decoding began
