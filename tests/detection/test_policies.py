@@ -342,7 +342,7 @@ def test_files_that_cannot_be_written_whole_are_told_and_leave_what_was_there(tm
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     for caught in (selectors, records):
         assert caught.value.lines["reason"] == os.strerror(errno.EFBIG)
-        assert "repeat the same command" in caught.value.lines["to mend"]
+        assert "repeat the same command" in caught.value.lines["fix"]
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["selector.pt"]
 

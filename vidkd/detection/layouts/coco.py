@@ -99,7 +99,7 @@ def _shared_classes(documents: Mapping[Path, _Document]) -> list[str]:
     first, classes = next(iter(of_file.items()))
     for path, own in of_file.items():
         if own != classes:
-            raise DataError(f"{path}: other categories than in {first}", to_mend="read the files one by one")
+            raise DataError(f"{path}: other categories than in {first}", hint="read the files one by one")
     return list(classes.values())
 
 
@@ -183,5 +183,5 @@ def _video_path(root: Path, path: Path, row: _Image, video: _Video, index: int, 
     listed = list_images(str(root / image.parent))
     if index >= len(listed) or listed[index].name != image.name:
         there = listed[index].name if index < len(listed) else f"{len(listed)} images"
-        raise DataError(f"{where}: frame_id {index} is not the place of {image.name}", there=there, to_mend="count from 0")
+        raise DataError(f"{where}: frame_id {index} is not the place of {image.name}", there=there, hint="count from 0")
     return image.parent.as_posix()

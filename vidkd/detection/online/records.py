@@ -61,7 +61,7 @@ def write_record(path: Path | str, record: SelectorRecord, made_from: Mapping[st
         with atomic_write(path, "wb") as file:
             np.savez_compressed(file, made_from=np.asarray(json.dumps(dict(made_from), sort_keys=True)), **vars(record))
     except OSError as error:
-        raise DataError(f"cannot keep a selector's record: {path}", reason=error.strerror or error, to_mend=AGAIN) from error
+        raise DataError(f"cannot keep a selector's record: {path}", reason=error.strerror or error, hint=AGAIN) from error
 
 
 def read_record(path: Path | str) -> tuple[SelectorRecord, dict[str, str]]:
@@ -71,7 +71,7 @@ def read_record(path: Path | str) -> tuple[SelectorRecord, dict[str, str]]:
             parts = {field.name: content[field.name] for field in fields(SelectorRecord)}
             return SelectorRecord(**parts), dict(json.loads(str(content["made_from"])))
     except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
-        raise DataError(f"not a selector's record: {path}", reason=error, to_mend="delete it, and it is made anew") from error
+        raise DataError(f"not a selector's record: {path}", reason=error, hint="delete it, and it is made anew") from error
 
 
 log = logging.getLogger(__name__)

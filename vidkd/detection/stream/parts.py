@@ -180,7 +180,7 @@ def _read(folder: Path) -> Part:
     try:
         return Part(folder=folder, **{**facts, "size": tuple(facts["size"])})
     except (KeyError, TypeError) as error:
-        raise DataError(f"not a part of a run: {folder}", reason=error, to_mend="--overwrite begins anew") from error
+        raise DataError(f"not a part of a run: {folder}", reason=error, hint="--overwrite begins anew") from error
 
 
 log = logging.getLogger(__name__)
@@ -208,7 +208,7 @@ def claim(folder: Path, record: Mapping[str, Any], *, overwrite: bool, further: 
         return _finished(folder) if (folder / SUMMARY).exists() else None
     taken = [name for name in own if (folder / name).exists()]
     if taken:
-        raise ConfigError(f"the output exists: {folder / taken[0]}", to_mend="another --out, or --overwrite to replace it")
+        raise ConfigError(f"the output exists: {folder / taken[0]}", hint="another --out, or --overwrite to replace it")
     shutil.rmtree(folder / PARTS, ignore_errors=True)
     write_json(folder / RECORD, now)
     return None
@@ -231,7 +231,7 @@ def held(folder: Path) -> Iterator[None]:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        raise ConfigError(f"another process works in {folder}", to_mend="wait for it, or another --out") from None
+        raise ConfigError(f"another process works in {folder}", hint="wait for it, or another --out") from None
     except OSError as error:
         log.warning("%s cannot be held (%s): start no other run in it", folder, error.strerror)
     try:
@@ -287,7 +287,7 @@ def _finished(folder: Path) -> dict[str, Any]:
     summary = dict(read_json(folder / SUMMARY))
     missing = [name for name in summary["files"] if not (folder / name).exists()]
     if missing:
-        raise ConfigError(f"the run in {folder} is finished, and {missing[0]} is not there any more", to_mend="--overwrite makes it again")
+        raise ConfigError(f"the run in {folder} is finished, and {missing[0]} is not there any more", hint="--overwrite makes it again")
     shutil.rmtree(folder / PARTS, ignore_errors=True)
     return summary
 
@@ -299,7 +299,7 @@ def _same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> No
         raise ConfigError(
             f"the run in {folder} ({state}) was made in another way",
             **{name: f"{then}, now {today}" for name, then, today in differing},
-            to_mend="give the settings of that run to go on with it; another --out; or --overwrite to begin anew",
+            hint="give the settings of that run to go on with it; another --out; or --overwrite to begin anew",
         )
 
 

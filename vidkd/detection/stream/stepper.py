@@ -149,7 +149,7 @@ class Region:
         if not all(math.isfinite(number) and number >= 0 for number in numbers) or self.x1 >= self.x2 or self.y1 >= self.y2:
             raise ConfigError(
                 f"not a region: {self}",
-                to_mend="x1,y1,x2,y2 with x1 < x2 and y1 < y2, none negative: pixels, or parts of the frame from 0 to 1",
+                hint="x1,y1,x2,y2 with x1 < x2 and y1 < y2, none negative: pixels, or parts of the frame from 0 to 1",
             )
 
     def __str__(self) -> str:
@@ -161,7 +161,7 @@ class Region:
         try:
             x1, y1, x2, y2 = map(float, text.split(","))
         except ValueError:
-            raise ConfigError(f"not a region: {text}", to_mend="four numbers: x1,y1,x2,y2") from None
+            raise ConfigError(f"not a region: {text}", hint="four numbers: x1,y1,x2,y2") from None
         return cls(x1=x1, y1=y1, x2=x2, y2=y2)
 
     def pixels(self, width: int, height: int) -> NDArray[np.float64]:
