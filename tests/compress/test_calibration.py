@@ -55,7 +55,7 @@ def test_only_training_clips_are_read(tiny_root: Path, tmp_path: Path) -> None:
             (root / clip.path).unlink()
     made = calibration_of(config_of(root), metadata_of(config_of(root), found.manifest.classes), clips=99)
     assert made.source == f"{len(kept)} training clips of 3 classes"
-    assert [feed["clip"].shape for feed in made.feeds] == [(8, 3, 4, 32, 32), (len(kept) - 8, 3, 4, 32, 32)]
+    assert [feed["clip"].shape for feed in made.feeds] == [(1, 3, 4, 32, 32)] * len(kept)
     assert made.feeds[0]["clip"].dtype == np.uint8
     (root / sorted(kept)[0]).unlink()
     with pytest.raises(VideoError):
@@ -81,16 +81,16 @@ def test_no_training_clip_is_refused(tiny_root: Path, tmp_path: Path) -> None:
 def test_observed_fractions_take_turns_and_are_told(tiny_root: Path) -> None:
     config = config_of(tiny_root, observe={"protocol": "early", "fractions": [0.5, 1.0]})
     made = calibration_of(config, metadata_of(config, ("Right", "Down", "Grow"), told=True), clips=4)
-    np.testing.assert_array_equal(made.feeds[0]["observed"], np.array([0.5, 1.0, 0.5, 1.0], np.float32))
+    assert [feed["observed"].tolist() for feed in made.feeds] == [[0.5], [1.0], [0.5], [1.0]]
     whole = calibration_of(config_of(tiny_root), metadata_of(config, ("Right", "Down", "Grow")), clips=4)
     assert list(whole.feeds[0]) == ["clip"]
-    same = [np.array_equal(one, two) for one, two in zip(made.feeds[0]["clip"], whole.feeds[0]["clip"], strict=True)]
+    same = [np.array_equal(one["clip"], two["clip"]) for one, two in zip(made.feeds, whole.feeds, strict=True)]
     assert same == [False, True, False, True], "half a clip shows other frames"
 
 
-def test_batches_hold_every_clip_once() -> None:
+def test_feeds_hold_every_clip_once() -> None:
     config = load_config(settings={"data": DATA})
     clips = np.arange(20, dtype=np.uint8).reshape(20, 1, 1, 1, 1)
     made = feeds_of(clips, np.ones(20, np.float32), metadata_of(config, ("a", "b")))
-    assert [len(feed["clip"]) for feed in made] == [8, 8, 4]
+    assert [len(feed["clip"]) for feed in made] == [1] * 20
     np.testing.assert_array_equal(np.concatenate([feed["clip"] for feed in made]), clips)

@@ -30,11 +30,6 @@ def test_the_most_of_a_layer_holds_over_steps() -> None:
         filters_to_remove(SCORES, config, share=0.4, whole={"a": 10, "b": 10})
 
 
-def test_kept_filters_are_a_multiple_where_any_go() -> None:
-    config = PruneConfig(scope="uniform", multiple_of=4)
-    assert filters_to_remove(SCORES, config, share=0.5) == {"b": [0, 1]}
-
-
 def test_equal_scores_go_in_order() -> None:
     assert filters_to_remove({"a": torch.zeros(5)}, PruneConfig(scope="uniform"), share=0.4) == {"a": [0, 1]}
 
@@ -61,9 +56,7 @@ def test_steps_reach_the_ratio() -> None:
         config.share(4)
 
 
-@pytest.mark.parametrize(
-    "settings", [{"ratio": 0}, {"ratio": 1}, {"ratio": 1.5}, {"steps": 0}, {"multiple_of": 0}, {"most_of_layer": 0}, {"criterion": "l3"}]
-)
+@pytest.mark.parametrize("settings", [{"ratio": 0}, {"ratio": 1}, {"ratio": 1.5}, {"steps": 0}, {"most_of_layer": 0}, {"criterion": "l3"}])
 def test_settings_out_of_range_are_refused(settings: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
         PruneConfig(**settings)  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from onnx import TensorProto, helper
@@ -193,8 +194,9 @@ def test_a_card_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pyte
 def test_a_full_disk_under_the_quantiser_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its files lie elsewhere than what is written in the end."""
     monkeypatch.setattr(quantise_module.tempfile, "TemporaryDirectory", full)
-    with pytest.raises(ConfigError, match="cannot write what the quantiser works on") as told:
-        quantise(Graph(classifier(), DATA).onnx(), [], QuantiseConfig(kind="dynamic"))
+    feed = {"clip": np.zeros((1, 3, 4, 32, 32), np.uint8)}
+    with pytest.raises(ConfigError, match="cannot write the quantiser's temporary files") as told:
+        quantise(Graph(classifier(), DATA).onnx(), [feed], QuantiseConfig())
     assert told.value.lines["reason"] == os.strerror(errno.ENOSPC)
     assert "TMPDIR" in told.value.lines["fix"]
 

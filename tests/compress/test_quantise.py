@@ -3,6 +3,7 @@
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from vidkd.base.errors import ConfigError
-from vidkd.compress import feeds as feeds_module
 from vidkd.compress import quantise as quantise_module
 from vidkd.compress.config import QuantiseConfig
 from vidkd.compress.export import check_integers
-from vidkd.compress.feeds import one_by_one
 from vidkd.compress.integer_layers import counted, integer_layers, run_in_integers, weighted_layers
-from vidkd.compress.quantise import Quantised, quantise, quantise_once, signal_to_noise_db
+from vidkd.compress.quantise import HELD, Quantised, activation_bytes, quantise, quantise_once, signal_to_noise_db
 from vidkd.runtime.onnx_network import NOT_AS_WRITTEN
 from vidkd.runtime.opening import open_network
 
@@ -248,22 +247,6 @@ def test_an_output_that_suffers_is_not_hidden_by_a_larger_one() -> None:
     assert coarse < 25 < fine < 60
 
 
-def test_the_layer_that_disturbs_most_is_found_and_left_in_float() -> None:
-    net = ThreeLayers()
-    with torch.no_grad():
-        net.second.weight[:, 0] *= 1000  # an outlier in every filter: steps too coarse for the others
-        net.first.weight[0] /= 1000
-        net.first.bias[0] /= 1000  # type: ignore[index]
-    graph = graph_of(net, torch.rand(CLIP))
-    made = quantise(graph, feeds(), QuantiseConfig(most_sensitive=1))
-    assert next(iter(made.sensitivity)) == "second"
-    assert sorted(made.sensitivity) == ["fc", "first", "second"]
-    assert list(made.sensitivity.values()) == sorted(made.sensitivity.values())
-    assert made.left == {"second": f"sensitive: {made.sensitivity['second']:.1f} dB alone"}
-    alone = quantise(graph, feeds(), QuantiseConfig(spare=("first", "fc")))
-    assert made.sensitivity["second"] == pytest.approx(signal_to_noise_db(run(graph, feeds()), run(alone.graph, feeds())), abs=1e-6)
-
-
 def test_seven_bits_are_coarser_than_eight(graph: bytes) -> None:
     noise = []
     for bits in (7, 8):
@@ -277,33 +260,29 @@ def test_seven_bits_are_coarser_than_eight(graph: bytes) -> None:
     assert noise[0] < noise[1]
 
 
-@pytest.mark.parametrize("ranges", ["minmax", "percentile", "entropy"])
-def test_ranges_are_found_on_any_number_of_samples(ranges: str, graph: bytes) -> None:
-    given = [*feeds(2), *feeds(1, seed=3, shape=(1, *CLIP[1:]))]
-    made = quantise(graph, given, QuantiseConfig(ranges=ranges))  # type: ignore[arg-type]
-    assert made.convolutions == 2
-    assert signal_to_noise_db(run(graph, feeds(seed=1)), run(made.graph, feeds(seed=1))) > 15
-
-
-def test_histograms_that_would_not_fit_into_memory_are_refused(graph: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A GiB a batch, of which four have shown it and four are left, where three GiB are free; minmax keeps none."""
-    held = iter(range(100))
-    monkeypatch.setattr(feeds_module, "resident_bytes", lambda: next(held) * 2**30)
-    monkeypatch.setattr(feeds_module, "available_bytes", lambda: 3 * 2**30)
-    many = [*feeds(5)]
-    assert len(one_by_one(many)) == 10
-    with pytest.raises(ConfigError, match="the activations of 10 samples do not fit into memory") as caught:
-        quantise(graph, many, QuantiseConfig(ranges="entropy"))
-    assert caught.value.lines["needed"] == "4.0 GiB more"
-    quantise(graph, many, QuantiseConfig(ranges="minmax"))
-    monkeypatch.setattr(feeds_module, "available_bytes", lambda: None)
-    quantise(graph, many, QuantiseConfig(ranges="entropy"))
+def test_activations_of_one_sample_are_counted_as_torch_computes_them_and_must_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv3d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv3d(8, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(108, 5))
+    clip, caught = torch.rand(2, 3, 7, 7, 7), []
+    whole = graph_of(net, clip)
+    for layer in net:
+        layer.register_forward_hook(lambda _layer, _given, output: caught.append(output[:1].numel() * output.element_size()))
+    net(clip)
+    counted = activation_bytes(onnx.load_from_string(whole))
+    assert sum(caught) <= counted <= sum(caught) + 200, "and shapes, which are a few integers"
+    free = {"available": round(HELD * counted)}
+    monkeypatch.setattr(quantise_module.psutil, "virtual_memory", lambda: SimpleNamespace(**free))
+    given = feeds(1, shape=(1, 3, 7, 7, 7))
+    assert quantise(whole, given, QuantiseConfig()).convolutions == 2
+    free["available"] -= 1
+    with pytest.raises(ConfigError, match="the activations of one sample do not fit into memory"):
+        quantise(whole, given, QuantiseConfig())
 
 
 def test_the_same_graph_is_given_integers_once(graph: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[bytes] = []
 
-    def counted(one: bytes, *_: object, ranges: Path | None) -> str:
+    def counted(one: bytes, *_: object) -> str:
         done.append(one)
         return f"integers {len(done)}"
 
@@ -312,28 +291,6 @@ def test_the_same_graph_is_given_integers_once(graph: bytes, monkeypatch: pytest
     found = [quantise_once(one, feeds(), QuantiseConfig(), kept) for one in (graph, graph, graph + b" ", graph)]
     assert found == ["integers 1", "integers 1", "integers 2", "integers 1"]
     assert done == [graph, graph + b" "]
-
-
-def test_dynamic_ranges_need_no_clips(graph: bytes) -> None:
-    assert quantise(graph, [], QuantiseConfig(kind="dynamic")).graph == quantise(graph, feeds(), QuantiseConfig(kind="dynamic")).graph
-    for config in (QuantiseConfig(), QuantiseConfig(kind="dynamic", sensitivity=True), QuantiseConfig(kind="dynamic", most_sensitive=1)):
-        with pytest.raises(ConfigError, match="nothing to find the ranges"):
-            quantise(graph, [], config)
-
-
-def test_dynamic_ranges_are_for_linear_layers(graph: bytes) -> None:
-    made = quantise(graph, feeds(), QuantiseConfig(kind="dynamic"))
-    assert list(made.layers) == ["fc"]
-    assert made.left == dict.fromkeys(["first", "second"], "not linear, and dynamic ranges are for linear layers")
-    assert signal_to_noise_db(run(graph, feeds()), run(made.graph, feeds())) > 25
-
-
-def test_dynamic_ranges_of_linear_layers_that_a_graph_names_by_their_nodes(tmp_path: Path) -> None:
-    path, whole = tmp_path / "net.onnx", graph_of(Attention(), torch.rand(2, 6, 16))
-    made = quantise(whole, [], QuantiseConfig(kind="dynamic"))
-    assert list(made.layers) == [layer.name for layer in weighted_layers(onnx.load_from_string(whole))]
-    path.write_bytes(made.graph)
-    assert run_in_integers(path) == (0, 0, 2)
 
 
 def test_what_the_file_says_of_itself_stays(graph: bytes) -> None:
@@ -351,9 +308,7 @@ def test_what_cannot_be_quantised_is_refused(graph: bytes) -> None:
     with pytest.raises(ConfigError, match="unknown layer 'frist'") as told:
         quantise(graph, feeds(), QuantiseConfig(spare=("frist",)))
     assert told.value.lines["did you mean"] == "first"
-    with pytest.raises(ConfigError, match="most_sensitive 3 leaves every layer in float"):
-        quantise(graph, feeds(), QuantiseConfig(most_sensitive=3))
-    for wrong in ({"clips": 0}, {"weight_bits": 4}, {"ranges": "all"}, {"most_sensitive": -1}):
+    for wrong in ({"clips": 0}, {"weight_bits": 4}):
         with pytest.raises(ConfigError):
             QuantiseConfig(**wrong)  # type: ignore[arg-type]
 

@@ -13,7 +13,7 @@ from vidkd.compress.darknet import described
 from vidkd.compress.factorise import factorise
 from vidkd.compress.graph import couplings
 from vidkd.compress.prune import prune
-from vidkd.compress.refit import check_told_apart, pairs_of, refit
+from vidkd.compress.refit import filters_left, pairs_of, refit
 from vidkd.compress.traced import pieces_of
 from vidkd.models.darknet import Darknet
 from vidkd.models.darknet.net import convolution_blocks
@@ -43,6 +43,16 @@ def without_filters(whole: Darknet, layer: str, filters: Sequence[int]) -> Darkn
     return described(net)
 
 
+def all_filters(net: Darknet) -> list[list[int]]:
+    return [list(range(block.conv.out_channels)) for block in convolution_blocks(net)]
+
+
+def filters_without(whole: Darknet, filters: Sequence[int]) -> list[list[int]]:
+    """Of the first layer these are gone."""
+    first, *others = all_filters(whole)
+    return [[number for number in first if number not in filters], *others]
+
+
 @torch.no_grad()
 def distance(net: Darknet, other: Darknet) -> float:
     """Largest difference of their raw heads on pictures that nothing was fitted to."""
@@ -58,7 +68,7 @@ def test_a_filter_that_has_a_twin_is_not_missed() -> None:
             part.data[5] = part.data[2]
     smaller = without_filters(whole, "layers.0.conv", [5])
     before = distance(smaller, whole)
-    refit(smaller, whole, pictures(), FREE)
+    refit(smaller, whole, filters_without(whole, [5]), pictures(), FREE)
     assert distance(smaller, whole) < 0.03 * before
     summed = second.conv.weight.detach()[:, [0, 1, 2, 3, 4, 6, 7]].clone()
     summed[:, 2] += second.conv.weight.detach()[:, 5]
@@ -66,44 +76,33 @@ def test_a_filter_that_has_a_twin_is_not_missed() -> None:
     assert off < 0.03 * summed.abs().max(), "but for the pull towards what it was"
 
 
-def test_filters_that_are_normalised_alike_cannot_be_told_apart() -> None:
+def test_filters_are_followed_through_pruning_fitting_and_factorising() -> None:
     whole = whole_detector("tiny_student")
-    first = next(convolution_blocks(whole))
-    for part in first.norm.state_dict().values():
-        if part.ndim:
-            part.data[5] = part.data[2]
-    assert len(pairs_of(copy.deepcopy(whole), whole)) == len(list(convolution_blocks(whole))), "all are left, so which is which is known"
-    with pytest.raises(ConfigError, match=r"filters of layers\.0 are normalised alike"):
-        refit(without_filters(whole, "layers.0.conv", [2]), whole, pictures(), FREE)
-
-
-def test_what_was_fitted_is_found_again_after_pruning_and_factorising() -> None:
-    whole = whole_detector("tiny_student")
-    net = without_filters(whole, "layers.0.conv", [2, 5])
-    refit(net, whole, pictures(), FREE)
-    net = without_filters(net, "layers.0.conv", [3])
-    assert pairs_of(net, whole)[0].kept.tolist() == [0, 1, 3, 6, 7]
-    refit(net, whole, pictures(), FREE)
-    net = factorise(net, EXAMPLE, FactoriseConfig(method="channel", ratio=0.5)).model
-    assert pairs_of(net, whole)[0].kept.tolist() == [0, 1, 3, 6, 7]
+    done = prune(whole, EXAMPLE, PruneConfig(ratio=0.3, scope="uniform"))
+    filters = filters_left(all_filters(whole), whole, done.plan["kept"])
+    weights = next(convolution_blocks(done.model)).conv.weight
+    assert torch.equal(weights, next(convolution_blocks(whole)).conv.weight[filters[0]])
+    refit(done.model, whole, filters, pictures(), FREE)
+    again = prune(done.model, EXAMPLE, PruneConfig(ratio=0.3, scope="uniform"))
+    left = filters_left(filters, done.model, again.plan["kept"])
+    assert len(left[0]) < len(filters[0])
+    assert set(left[0]) < set(filters[0])
+    net = factorise(again.model, EXAMPLE, FactoriseConfig(method="channel", ratio=0.5)).model
+    assert [pair.kept.tolist() for pair in pairs_of(net, whole, left)] == left
     before = distance(net, whole)
-    refit(net, whole, pictures(), RefitConfig())
+    refit(net, whole, left, pictures(), RefitConfig())
     assert distance(net, whole) < before
 
 
-def test_filters_that_differ_in_their_means_alone_are_known_once() -> None:
+def test_filters_that_are_normalised_alike_are_told_apart() -> None:
     whole = whole_detector("tiny_student")
-    norm = next(convolution_blocks(whole)).norm
-    for part in (norm.weight, norm.bias, norm.running_var):
-        part.data[5] = part.data[2]
-    net = without_filters(whole, "layers.0.conv", [2])
-    assert pairs_of(net, whole)[0].kept.tolist() == [0, 1, 3, 4, 5, 6, 7]
-    with pytest.raises(ConfigError, match=r"filters of layers\.0 are normalised alike, so a second `refit` could not find them"):
-        check_told_apart(whole)
-    refit(net, whole, pictures(2), FREE)
-    with pytest.raises(ConfigError, match=r"filters of layers\.0 are normalised alike"):
-        pairs_of(net, whole)
-    check_told_apart(whole_detector("tiny_student"))
+    for part in next(convolution_blocks(whole)).norm.state_dict().values():
+        if part.ndim:
+            part.data[5] = part.data[2]
+    smaller = without_filters(whole, "layers.0.conv", [2])
+    before = distance(smaller, whole)
+    refit(smaller, whole, filters_without(whole, [2]), pictures(), FREE)
+    assert distance(smaller, whole) < before
 
 
 def test_a_filter_that_says_the_same_always_becomes_an_offset() -> None:
@@ -112,7 +111,7 @@ def test_a_filter_that_says_the_same_always_becomes_an_offset() -> None:
     first.norm.weight.data[3] = 0.0  # only its bias is left
     smaller = without_filters(whole, "layers.0.conv", [3])
     before = distance(smaller, whole)
-    refit(smaller, whole, pictures(), FREE)
+    refit(smaller, whole, filters_without(whole, [3]), pictures(), FREE)
     # not exact: at the edges of the map, where zeros are padded, it said something else
     assert distance(smaller, whole) < 0.35 * before
 
@@ -121,7 +120,7 @@ def test_a_filter_that_says_the_same_always_becomes_an_offset() -> None:
 def test_a_network_that_lost_nothing_stays_what_it_is(name: str) -> None:
     whole = whole_detector(name)
     net = copy.deepcopy(whole)
-    told = refit(net, whole, pictures(3), RefitConfig(rows=1.0))
+    told = refit(net, whole, all_filters(whole), pictures(3), RefitConfig(rows=1.0))
     assert distance(net, whole) < 1e-3
     assert len(told) == len(list(convolution_blocks(net)))
 
@@ -131,7 +130,7 @@ def test_every_layer_comes_nearer_on_what_it_is_fitted_to(name: str) -> None:
     whole = whole_detector(name)
     done = prune(whole, EXAMPLE, PruneConfig(ratio=0.3, criterion="l2", scope="uniform"))
     net, images = done.model, pictures()
-    told = refit(net, whole, images, RefitConfig())
+    told = refit(net, whole, filters_left(all_filters(whole), whole, done.plan["kept"]), images, RefitConfig())
     errors = [tuple(map(float, text.removeprefix("error ").split(" -> "))) for text in told.values()]
     assert all(after <= before for before, after in errors)
     assert errors[-1][1] < 0.7 * errors[-1][0]
@@ -140,33 +139,23 @@ def test_every_layer_comes_nearer_on_what_it_is_fitted_to(name: str) -> None:
 def test_of_a_product_the_last_factor_is_fitted() -> None:
     whole = whole_detector("tiny_student")
     net = factorise(whole, EXAMPLE, FactoriseConfig(method="channel", ratio=0.5)).model
-    pairs = pairs_of(net, whole)
+    pairs = pairs_of(net, whole, all_filters(whole))
     assert [pair.whole for pair in pairs] == list(convolution_blocks(whole))
     assert len(list(convolution_blocks(net))) > len(pairs)
     assert all(pair.block.conv.out_channels == pair.whole.conv.out_channels == len(pair.kept) for pair in pairs)
     before = distance(net, whole)
     inner = next(convolution_blocks(net)).conv.weight.clone()
-    refit(net, whole, pictures(), RefitConfig())
+    refit(net, whole, all_filters(whole), pictures(), RefitConfig())
     assert distance(net, whole) < before
     assert torch.equal(next(convolution_blocks(net)).conv.weight, inner)
 
 
-def test_filters_that_were_kept_are_found_by_their_normalisation() -> None:
-    whole = whole_detector("yolov4_tiny")
-    smaller = without_filters(whole, "layers.0.conv", [1, 7, 30])
-    pairs = pairs_of(smaller, whole)
-    assert pairs[0].kept.tolist() == [place for place in range(32) if place not in (1, 7, 30)]
-    assert all(pair.kept.tolist() == list(range(pair.whole.conv.out_channels)) for pair in pairs[1:])
-
-
-def test_what_has_learned_since_cannot_be_fitted() -> None:
+def test_another_network_cannot_be_fitted() -> None:
     whole = whole_detector("tiny_student")
-    smaller = without_filters(whole, "layers.0.conv", [5])
-    next(convolution_blocks(smaller)).norm.bias.data += 0.1
-    with pytest.raises(ConfigError, match=r"(?s)a filter of layers.0 is none of the whole network's.*before anything is trained"):
-        refit(smaller, whole, pictures(1), FREE)
-    with pytest.raises(ConfigError, match="cannot be those of a network with"):
-        pairs_of(detector("small_oracle"), whole)
+    with pytest.raises(ConfigError, match=r"(?s)are not those that were left of a network with.*before anything is trained"):
+        pairs_of(detector("small_oracle"), whole, all_filters(whole))
+    with pytest.raises(ConfigError, match="are not those that were left"):
+        pairs_of(without_filters(whole, "layers.0.conv", [5]), whole, all_filters(whole))
 
 
 @pytest.mark.parametrize(

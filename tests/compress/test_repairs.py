@@ -9,7 +9,6 @@ import torch
 from test_steps import do, recipe_of
 
 from vidkd.base.files import read_jsonl
-from vidkd.compress.integer_layers import run_in_integers
 from vidkd.models.saved import load_classifier
 from vidkd.tasks import TASKS
 
@@ -47,23 +46,3 @@ def test_every_distillation_repairs_what_was_pruned(
     assert len(rows) == 2
     for row in rows:
         assert row[TERM[task]] > 0, "the teacher says something else than what is left of the student"
-
-
-@pytest.mark.slow
-def test_linear_layers_with_dynamic_ranges(tiny_teacher: Path, tmp_path: Path) -> None:
-    written = [{"prune": {"ratio": 0.3}}, {"quantise": {"kind": "dynamic"}}, {"export": {"formats": ["onnx"]}}]
-    recipe = recipe_of(tiny_teacher, tmp_path, written)
-    _, pruned, integers, exported = (outcome.content for outcome in do(recipe))
-    notes = integers["notes"]
-    assert list(notes["layers"]) == ["fc"]
-    assert notes["integer_convolutions"] == 0
-    assert set(notes["left"].values()) == {"not linear, and dynamic ranges are for linear layers"}
-    assert len(notes["left"]) == 6
-    assert notes["calibration"] == "nothing: each run finds its own", "no clip is read for it"
-    near = notes["parity"]["model.onnx"]
-    assert 0 < near["logits"] < 0.05 * near["scale"], "one layer rounds"
-    assert near["signal_db"] > 25
-    assert near["agree"] == near["clips"]
-    assert integers["metrics"] == exported["metrics"]
-    assert integers["parameters"] == pruned["parameters"]
-    assert run_in_integers(tmp_path / "small" / "3_export" / "model.onnx") == (0, 6, 1)

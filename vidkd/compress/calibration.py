@@ -1,7 +1,6 @@
 """Training clips on which the ranges of an integer network are found."""
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,14 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidkd.base.errors import ConfigError, DataError
-from vidkd.compress.feeds import Feed, check_fits
+from vidkd.compress.quantise import Feed
 from vidkd.data.manifest import Clip
 from vidkd.engine.clips import read_clips_of_run
 from vidkd.engine.config import RunConfig
 from vidkd.engine.setup import evaluation_set
 from vidkd.runtime.metadata import CLIP, OBSERVED, ClassifierMetadata
-
-BATCH = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +29,8 @@ def calibration_of(config: RunConfig, metadata: ClassifierMetadata, *, clips: in
     """Up to `clips` labelled training clips of a run, as an evaluation shows them, in an order drawn by `seed` that walks over the classes.
 
     Clips that judge (`val`, `test`) are never among them. Where the network is judged at several observed fractions, these take turns.
-    Raises DataError without a training clip, ConfigError where all drawn are of one class (a range would miss what the others put out)
-    or do not fit into memory, and as `read_clips_of_run` does.
+    Raises DataError without a training clip, ConfigError where all drawn are of one class (a range would miss what the others put out),
+    and as `read_clips_of_run` does.
     """
     found = read_clips_of_run(config)
     chosen = drawn_or_refused(found.train, clips, seed, classes=metadata.classes, split=config.data.split)
@@ -42,11 +39,6 @@ def calibration_of(config: RunConfig, metadata: ClassifierMetadata, *, clips: in
     fractions = data.observe.judged_fractions
     samples = [evaluation_set(found, "train", data, [metadata.view], fraction=fraction) for fraction in fractions]
     dtype = np.dtype(np.uint8 if metadata.view == "rgb" else np.float32)
-    check_fits(
-        len(chosen) * math.prod(metadata.clip_shape) * dtype.itemsize,
-        f"{len(chosen)} clips to find ranges on do not fit into memory",
-        hint="fewer clips (--int8-clips, in a recipe quantise: {clips: N})",
-    )
     stacked = np.empty((len(chosen), *metadata.clip_shape), dtype)
     for turn, number in enumerate(chosen):
         stacked[turn] = samples[turn % len(samples)][(0, number)][metadata.view].numpy()
@@ -80,6 +72,6 @@ def drawn(clips: Sequence[Clip], count: int, seed: int) -> list[int]:
 
 
 def feeds_of(clips: NDArray[Any], shares: NDArray[np.float32], metadata: ClassifierMetadata) -> list[Feed]:
-    """Raw clips (N, C, T, S, S), and the shares (N,) that are seen of them where the network is told, as batches of the graph's inputs."""
-    spans = [slice(start, start + BATCH) for start in range(0, len(clips), BATCH)]
+    """Raw clips (N, C, T, S, S), and the shares (N,) that are seen of them where the network takes them, as inputs of one clip each."""
+    spans = [slice(number, number + 1) for number in range(len(clips))]
     return [{CLIP: clips[span], **({OBSERVED: shares[span]} if metadata.observed else {})} for span in spans]

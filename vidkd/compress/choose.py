@@ -29,7 +29,6 @@ def filters_to_remove(
                 f"pruning by {share:.3g} would remove all {len(scores[name])} filters of {name}",
                 hint="a smaller ratio, scope 'global' with most_of_layer below 1, or spare this layer",
             )
-    counts = {name: _rounded(count, len(scores[name]), config.multiple_of) for name, count in counts.items()}
     return {name: sorted(_ascending(scores[name])[:count]) for name, count in counts.items() if count}
 
 
@@ -61,9 +60,3 @@ def _global_counts(scores: Mapping[str, Tensor], config: PruneConfig, share: flo
 
 def _nearest(number: float) -> int:
     return math.floor(number + 0.5)
-
-
-def _rounded(count: int, filters: int, multiple: int) -> int:
-    """The largest number up to `count` that leaves a multiple, or 0."""
-    left = -(-(filters - count) // multiple) * multiple
-    return max(0, filters - left)

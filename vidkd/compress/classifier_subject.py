@@ -12,8 +12,8 @@ from torch.nn import functional as F
 from vidkd.base.cores import check_threads
 from vidkd.base.errors import ConfigError, VidkdError
 from vidkd.base.files import sha256
-from vidkd.compress.calibration import Calibration, calibration_of, drawn_or_refused
-from vidkd.compress.check import check_normalised, check_packages, check_spared
+from vidkd.compress.calibration import calibration_of, drawn_or_refused
+from vidkd.compress.check import check_packages, check_spared
 from vidkd.compress.config import DistilConfig, FactoriseConfig, PruneConfig, QuantiseConfig, RefitConfig
 from vidkd.compress.export import Integers, export_classifier, float_bytes, parts_of, size_of
 from vidkd.compress.export_card import write_card
@@ -123,7 +123,6 @@ class ClassifierSubject(ExportingSubject):
         check_spared(steps, self._student.model)
         self._check_clips(steps)
         check_packages(ahead, traced=True)
-        check_normalised(ahead, self._student.model, self._example())
 
     def _check_clips(self, steps: Sequence[Step]) -> None:
         """Raise DataError where a step has no training clips, ConfigError where those for ranges are of one class."""
@@ -133,7 +132,7 @@ class ClassifierSubject(ExportingSubject):
             try:
                 if isinstance(settings, PruneConfig) and settings.criterion == "taylor":
                     check_trains(self._clips, self.config)
-                if isinstance(settings, QuantiseConfig) and settings.needs_clips:
+                if isinstance(settings, QuantiseConfig):
                     drawn_or_refused(self._clips.train, settings.clips, settings.seed, classes=classes, split=split)
             except VidkdError as error:
                 raise error.with_lines(needed_by=f"step {step.name}") from None
@@ -245,11 +244,9 @@ class ClassifierSubject(ExportingSubject):
         return Writer(write=write, calibration="" if given is None else given.calibration.source)
 
     def _integers(self, saved: SavedClassifier, config: QuantiseConfig) -> Integers:
-        if not config.needs_clips:
-            return Integers(config=config, calibration=Calibration(feeds=(), source="nothing: each run finds its own"))
         metadata = classifier_metadata(saved, self.config.data)
         calibration = calibration_of(self.config, metadata, clips=config.clips, seed=config.seed)
-        return Integers(config=config, calibration=calibration, ranges=self._recipe.ranges)
+        return Integers(config=config, calibration=calibration)
 
     def _judged(self, made: Made) -> dict[str, Any]:
         if made.file is not None:

@@ -9,7 +9,6 @@ from vidkd.models.low_rank import METHODS, Method
 
 Criterion = Literal["l1", "l2", "norm_scale", "taylor", "random"]
 Scope = Literal["global", "uniform"]
-Ranges = Literal["minmax", "percentile", "entropy"]
 TOLERANCE = 1e-4
 """How far an exported file may be from its network: of any output, times the largest output where that is above 1."""
 
@@ -25,7 +24,6 @@ class PruneConfig:
         scope: "global" ranks the filters of all layers together, "uniform" takes the same share of each layer.
         steps: in how many steps the ratio is reached; between them the network is repaired.
         most_of_layer: "global" never takes more than this share of one layer, in (0, 1], over all its steps together.
-        multiple_of: layers keep a multiple of this many filters (or all), at least 1; fewer are removed for it.
         spare: patterns of layers (`backbone.net.stem*`) that keep all filters, besides those that are found by rule.
         seed: of "random".
     """
@@ -35,7 +33,6 @@ class PruneConfig:
     scope: Scope = "global"
     steps: int = 1
     most_of_layer: float = 0.9
-    multiple_of: int = 1
     spare: tuple[str, ...] = ()
     seed: int = 0
 
@@ -44,9 +41,8 @@ class PruneConfig:
         _in_unit("most_of_layer", self.most_of_layer)
         _known("criterion", self.criterion, get_args(Criterion))
         _known("scope", self.scope, get_args(Scope))
-        for name in ("steps", "multiple_of"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.steps < 1:
+            raise ConfigError(f"steps must be at least 1, not {self.steps}")
 
     def share(self, step: int) -> float:
         """The share of the filters left before this step (from 1) that it removes, so that the last one reaches `ratio` in even steps."""
@@ -66,8 +62,6 @@ class FactoriseConfig:
         ratio: each layer keeps this share of its full rank, in (0, 1]; not with "any".
         macs: the whole network takes at most this share of its MACs, in (0, 1), at the largest product of kept energies.
         spare: patterns of layers that stay as they are.
-        timed: leave layers alone, too, that would take longer than they do, measured in torch on the device and threads at hand. What
-            becomes of a network then depends on the machine; its plan holds it.
     """
 
     method: Method | Literal["any"] = "channel"
@@ -75,7 +69,6 @@ class FactoriseConfig:
     ratio: float | None = None
     macs: float | None = None
     spare: tuple[str, ...] = ()
-    timed: bool = False
 
     def __post_init__(self) -> None:
         _known("method", self.method, (*METHODS, "any"))
@@ -150,42 +143,27 @@ class DistilConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class QuantiseConfig:
-    """Which layers of an exported file compute in eight-bit integers, and how their ranges are found.
+    """Which layers of an exported file compute in eight-bit integers, with ranges of activations that are found on training data.
 
     Attributes:
-        kind: "static" fixes the ranges of activations on training clips; "dynamic" finds them at each run, for linear layers alone.
         clips: how many training clips (pictures of a detector) the ranges are found on, drawn over all classes.
         seed: of the draw.
-        ranges: "minmax" the whole range that occurs, "percentile" 99.99 % of the values, "entropy" what changes their distribution least.
-            The latter two keep all activations of all clips in memory while they look for it; where these would not fit, it is refused
-            before it begins.
         weight_bits: 8, or 7 for processors whose eight-bit products saturate (x86 without VNNI).
         spare: patterns of layers that stay in float.
-        sensitivity: also find what each layer alone in integers does to the outputs; implied by `most_sensitive`.
-        most_sensitive: this many layers more stay in float, those whose integers alone disturb the outputs most.
+        sensitivity: also find what each layer alone in integers does to the outputs.
     """
 
-    kind: Literal["static", "dynamic"] = "static"
     clips: int = 128
     seed: int = 0
-    ranges: Ranges = "minmax"
     weight_bits: Literal[7, 8] = 8
     spare: tuple[str, ...] = ()
     sensitivity: bool = False
-    most_sensitive: int = 0
 
     def __post_init__(self) -> None:
-        _known("kind", self.kind, ("static", "dynamic"))
-        _known("ranges", self.ranges, get_args(Ranges))
         if self.weight_bits not in (7, 8):
             raise ConfigError(f"weight_bits must be 7 or 8, not {self.weight_bits}")
-        if self.clips < 1 or self.most_sensitive < 0:
-            raise ConfigError("clips must be at least 1 and most_sensitive 0 or more", found=f"{self.clips}, {self.most_sensitive}")
-
-    @property
-    def needs_clips(self) -> bool:
-        """Whether anything is found on clips: ranges that are fixed, or what a layer does to the outputs."""
-        return self.kind == "static" or self.sensitivity or self.most_sensitive > 0
+        if self.clips < 1:
+            raise ConfigError(f"clips must be at least 1, not {self.clips}")
 
 
 def _in_unit(name: str, value: float, *, one: bool = True) -> None:

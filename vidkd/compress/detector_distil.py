@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import update_bn
 
 from vidkd.base.errors import ConfigError
 from vidkd.base.progress import Progress
 from vidkd.compress.config import DistilConfig
-from vidkd.compress.norm_statistics import measure_norms
 from vidkd.compress.recipe import ORIGINAL
 from vidkd.detection.frames import Pictures
 from vidkd.detection.online import BoxOracle, HeadOracle, Oracle, Student
@@ -55,7 +55,8 @@ def distil(detector: DarknetDetector, original: DarknetDetector, frames: Picture
     learning, rng = learning_of(config), np.random.default_rng(config.seed)
     student = Student(detector)
     if config.norms:
-        measure_norms(student.net, _batches(detector, [frames[number] for number in rng.permutation(len(frames)).tolist()]))
+        # adaptive batch normalisation of Li et al. 2020 (EagleEye, arXiv 2007.02491, section 3.2)
+        update_bn(_batches(detector, [frames[number] for number in rng.permutation(len(frames)).tolist()]), student.net)
     oracle = _oracle(config, learning, original, detector)
     pupil = OnlineTrainer(student, oracle, learning.update, learning.replay)
     outcomes: Counter[str] = Counter()

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from vidkd import __version__
@@ -18,11 +17,10 @@ from vidkd.compress.detector_parity import DetectorParity, Frames, Limit, compar
 from vidkd.compress.export import check_integers, parts_of, replaced_whole, told_if_refused, told_if_unwritable
 from vidkd.compress.export_card import Judged, judged_rows, latency_text, names_text, write_rows
 from vidkd.compress.export_parity import MORE
-from vidkd.compress.feeds import Feed, check_fits
 from vidkd.compress.finite import check_weights
 from vidkd.compress.integer_warnings import warn_if_apart
 from vidkd.compress.openvino_file import write_openvino
-from vidkd.compress.quantise import Quantised, quantise_once
+from vidkd.compress.quantise import Feed, Quantised, quantise_once
 from vidkd.detection.saved import write_darknet
 from vidkd.models.darknet.detector import GREY, DarknetDetector
 from vidkd.models.darknet.onnx import INPUT, head_name, whole_model
@@ -31,7 +29,6 @@ from vidkd.runtime.metadata import EMBEDDED_KEY, Head, InputFormat, ModelMetadat
 from vidkd.runtime.opening import open_detector
 
 FORMATS = (".onnx", ".xml")
-FEED_FRAMES = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +55,6 @@ def export_detector(
     integers: QuantiseConfig | None = None,
     footage: Sequence[NDArray[np.uint8]] = (),
     kept: dict[str, Quantised] | None = None,
-    ranges: Path | None = None,
     tolerance: float = TOLERANCE,
     more: str = MORE,
     named: Path | str | None = None,
@@ -66,7 +62,7 @@ def export_detector(
     """Write a detector to `path`, .onnx or .xml; what was there is replaced only once the check is passed.
 
     frames: what network and file are compared on, by default those of `drawn_frames`. integers: how it computes in eight-bit integers,
-    by default in float; footage: the frames on which the ranges of activations are found; kept, ranges: see `quantise_once`. tolerance: of
+    by default in float; footage: the frames on which the ranges of activations are found; kept: see `quantise_once`. tolerance: of
     raw heads, times the largest where that is above 1, and more: how a larger one is asked for; the differences of integers are told,
     whatever they are, and warned of where they are most of what the file says. named: where the network was read from, for messages.
     Raises ConfigError for another suffix, a network that does not compute with finite numbers or that the library of the format refuses, a
@@ -84,7 +80,7 @@ def export_detector(
     onnx.checker.check_model(model)
     content, quantised = bytes(model.SerializeToString()), None
     if integers is not None:
-        quantised = quantise_once(content, _feeds(detector, footage), integers, {} if kept is None else kept, ranges=ranges)
+        quantised = quantise_once(content, _feeds(detector, footage), integers, {} if kept is None else kept)
         content = quantised.graph
     with replaced_whole(path) as new:
         limit = Limit(tolerance=tolerance if integers is None else math.inf, what=path.name, more=more, named=named)
@@ -200,11 +196,4 @@ def _speed(path: Path, metadata: ModelMetadata) -> str:
 def _feeds(detector: DarknetDetector, frames: Sequence[NDArray[np.uint8]]) -> list[Feed]:
     if not frames:
         raise ConfigError("nothing to find the ranges of activations on", hint="name footage that the detector is not judged on")
-    width, height = detector.net.input_size
-    check_fits(
-        2 * len(frames) * 3 * width * height * 4,  # apart and joined
-        f"{len(frames)} pictures to find ranges on do not fit into memory",
-        hint="fewer of them (--int8-clips, in a recipe quantise: {clips: N})",
-    )
-    images = torch.cat([detector.prepare(frame[None])[0].cpu() for frame in frames])
-    return [{INPUT: images[start : start + FEED_FRAMES].contiguous().numpy()} for start in range(0, len(images), FEED_FRAMES)]
+    return [{INPUT: detector.prepare(frame[None])[0].cpu().contiguous().numpy()} for frame in frames]

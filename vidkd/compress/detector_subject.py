@@ -4,15 +4,15 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from vidkd.base.cores import check_threads
 from vidkd.base.errors import ConfigError, DataError, VideoError, VidkdError
-from vidkd.base.files import sha256
-from vidkd.compress.check import check_methods, check_normalised, check_packages, check_spared
+from vidkd.base.files import read_json, sha256, write_json
+from vidkd.compress.check import check_methods, check_packages, check_spared
 from vidkd.compress.config import DistilConfig, FactoriseConfig, PruneConfig, QuantiseConfig, RefitConfig
 from vidkd.compress.detector_distil import distil, learning_of, oracle_files
 from vidkd.compress.detector_export import export_darknet_files, export_detector, float_bytes, write_detector_card
@@ -25,7 +25,7 @@ from vidkd.compress.outcome import Compressed
 from vidkd.compress.prune import prune
 from vidkd.compress.quantise import Quantised
 from vidkd.compress.recipe import ORIGINAL, ExportConfig, Format, Recipe, RepairConfig, Step, check_formats, say_fewer_threads
-from vidkd.compress.refit import check_told_apart, refit
+from vidkd.compress.refit import filters_left, outer_convolutions, refit
 from vidkd.compress.subject import BoxDraws, Interval, Made, no_draws, no_interval
 from vidkd.detection.annotations import BoxManifest
 from vidkd.detection.config import DetectorRunConfig
@@ -47,6 +47,8 @@ from vidkd.runtime.opening import open_detector
 from vidkd.video import open_video
 from vidkd.video.content import content_of
 
+FILTERS = "filters.json"
+"""In the folder of a step: the filters of the student that are left in its network."""
 SHIPPED_SCORE = 0.25
 """Least score of the detections of an exported file; judging has its own."""
 
@@ -107,14 +109,12 @@ class DetectorSubject(ExportingSubject):
             self._recipe.refuse_files(f"{self.original}, which holds its own")
         pick_device(self.config.train.device, flag="--train.device")
         trained = ""
-        if sum(step.kind == "refit" for step in steps) > 1:
-            check_told_apart(self._student.net)
         for step in steps:
             if step.kind in ("repair", "distil"):
                 trained = step.name
             if step.kind == "refit" and trained:
-                mend = "refit right behind prune or factorise"
-                raise ConfigError(f"{step.name}: filters are not known again after {trained}", hint=mend)
+                mend = "refit right after prune or factorise"
+                raise ConfigError(f"{step.name}: what {trained} trained would be undone", hint=mend)
             if isinstance(step.settings, DistilConfig):
                 learning_of(step.settings)
                 self._check_oracle(step.settings, f"{self._recipe.path or self._recipe.name}: step {step.name}", opens=step in ahead)
@@ -122,15 +122,12 @@ class DetectorSubject(ExportingSubject):
                 self._check_repair(step.settings, f"{self._recipe.path or self._recipe.name}: step {step.name}")
             if isinstance(step.settings, PruneConfig) and step.settings.criterion == "taylor":
                 self._apart()
-            if isinstance(step.settings, QuantiseConfig) and step.settings.kind == "dynamic":
-                raise ConfigError(f"{step.name}: dynamic ranges are for linear layers, and a detector has none", hint="kind: static")
         check_formats(steps, ("onnx", "xml", "darknet"))
         check_spared(steps, self._student.net)
         check_methods(steps, self._student.net)
         if any(isinstance(step.settings, DistilConfig | RefitConfig | QuantiseConfig) for step in steps):
             self._checked_footage()
         check_packages(ahead, traced=False)
-        check_normalised(ahead, self._student.net, _example(self._student.net))
 
     def _load(self, path: Path) -> SavedDetector:
         return load_student(path, self._recipe)
@@ -200,17 +197,32 @@ class DetectorSubject(ExportingSubject):
     def change(self, model: Path, step: Step, folder: Path, *, whole: Path) -> Made:
         """See `Subject`; also refit and distil."""
         saved = self._load(model)
+        filters = self._filters(model, saved.net)
         if isinstance(step.settings, DistilConfig):
             return self._distilled(saved, step.settings, folder)
         if isinstance(step.settings, RefitConfig):
-            return self._refitted(saved, step.settings, folder)
+            return self._refitted(saved, filters, step.settings, folder)
         done = self._changed(saved.net, step, whole)
-        return self._left(folder, done.model, saved, done.notes)
+        filters = filters_left(filters, saved.net, done.plan.get("kept", {}))
+        return self._left(folder, done.model, saved, done.notes, filters)
 
-    def _left(self, folder: Path, net: Darknet, saved: SavedDetector, notes: Mapping[str, Any]) -> Made:
-        """The network that a step made, in its folder. saved: what it was, with its classes."""
-        files = write_darknet(folder, net, saved.classes, resize=self._resize)
-        return Made(model=folder, notes=notes, files=(*files, about_of(files[0])))
+    def _filters(self, model: Path, net: Darknet) -> list[list[int]]:
+        """Of each convolution of the student the filters that are left in the network of a step, as that step wrote them down."""
+        path = model / FILTERS
+        if model != self.original and path.exists():
+            return cast(list[list[int]], read_json(path))
+        return [list(range(block.conv.out_channels)) for _, block in outer_convolutions(net)]
+
+    def _left(
+        self, folder: Path, net: Darknet, saved: SavedDetector, notes: Mapping[str, Any], filters: Sequence[Sequence[int]] = ()
+    ) -> Made:
+        """The network that a step made, in its folder. saved: what it was, with its classes. filters: of the student, left in it."""
+        files = [*write_darknet(folder, net, saved.classes, resize=self._resize)]
+        files.append(about_of(files[0]))
+        if filters:
+            write_json(folder / FILTERS, filters)
+            files.append(folder / FILTERS)
+        return Made(model=folder, notes=notes, files=tuple(files))
 
     def _distilled(self, saved: SavedDetector, config: DistilConfig, folder: Path) -> Made:
         """Raises DataError for footage that is judged."""
@@ -220,14 +232,14 @@ class DetectorSubject(ExportingSubject):
         found = distil(detector, original, frames, self._with_files(config))
         return self._left(folder, saved.net, saved, {"footage": source, **found})
 
-    def _refitted(self, saved: SavedDetector, config: RefitConfig, folder: Path) -> Made:
+    def _refitted(self, saved: SavedDetector, filters: list[list[int]], config: RefitConfig, folder: Path) -> Made:
         """Raises DataError for footage that is judged."""
         frames, source = self._footage(config.frames, config.seed)
         device = pick_device(self.config.train.device, flag="--train.device")
         detector, original = (self._detector(one, score=SHIPPED_SCORE, device=device) for one in (saved, self._student))
         images = [detector.prepare(frame[None])[0] for frame in frames]
-        layers = refit(detector.net, original.net, images, config)
-        return self._left(folder, saved.net, saved, {"footage": source, "layers": layers})
+        layers = refit(detector.net, original.net, filters, images, config)
+        return self._left(folder, saved.net, saved, {"footage": source, "layers": layers}, filters)
 
     def _changed(self, net: Darknet, step: Step, whole: Path) -> Compressed[Darknet]:
         settings, example = step.settings, _example(net)
@@ -265,7 +277,6 @@ class DetectorSubject(ExportingSubject):
                 files = (cfg, *others, about_of(cfg))
             else:
                 path = folder / f"model.{form}"
-                ranges = self._recipe.ranges
                 found = export_detector(
                     detector,
                     path,
@@ -273,7 +284,6 @@ class DetectorSubject(ExportingSubject):
                     integers=integers,
                     footage=footage,
                     kept=kept,
-                    ranges=ranges,
                     tolerance=config.tolerance,
                     more=MORE_TOLERANCE,
                     named=model,

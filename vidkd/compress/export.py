@@ -27,7 +27,6 @@ from vidkd.compress.config import TOLERANCE, QuantiseConfig
 from vidkd.compress.export_metadata import classifier_metadata
 from vidkd.compress.export_parity import MORE, Clips, Parity, Raw, compare, generated_clips, said_of
 from vidkd.compress.export_trace import ExportedOutputs, has_open_batch, onnx_program, traced
-from vidkd.compress.feeds import one_by_one
 from vidkd.compress.finite import check_outputs, check_weights
 from vidkd.compress.integer_layers import run_in_integers
 from vidkd.compress.integer_warnings import warn_if_apart
@@ -43,13 +42,12 @@ from vidkd.runtime.opening import library_name, open_exported_classifier
 class Integers:
     """That and how a file computes in eight-bit integers. calibration: training clips on which ranges are found.
 
-    kept: graphs that were given integers so, which a file of another format need not find again. ranges: as of `quantise`.
+    kept: graphs that were given integers so, which a file of another format need not find again.
     """
 
     config: QuantiseConfig
     calibration: Calibration
     kept: dict[str, Quantised] = field(default_factory=dict)
-    ranges: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,10 +131,8 @@ class Graph:
         content = bytes(require("onnx_ir", "export").to_proto(model).SerializeToString())
         if self._integers is None:
             return content
-        given, feeds = self._integers, self._integers.calibration.feeds
-        if not has_open_batch(self.program):
-            feeds = one_by_one(feeds)
-        self.quantised = quantise_once(content, feeds, given.config, given.kept, ranges=given.ranges)
+        given = self._integers
+        self.quantised = quantise_once(content, given.calibration.feeds, given.config, given.kept)
         return self.quantised.graph
 
 

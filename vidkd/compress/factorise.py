@@ -13,13 +13,12 @@ from vidkd.base.errors import ConfigError
 from vidkd.compress.config import FactoriseConfig
 from vidkd.compress.darknet import METHODS_OF_CFG, described
 from vidkd.compress.decompose import Decomposition, decompose, fill
-from vidkd.compress.layer_pace import pace
 from vidkd.compress.outcome import Compressed, Net, checked_outputs, restore_modes
 from vidkd.compress.patterns import matched
 from vidkd.compress.ranks import Choice, Costs, by_energy, by_ratio, choices_below, within_budget
 from vidkd.models.changes import apply_changes
 from vidkd.models.darknet import Darknet
-from vidkd.models.low_rank import METHODS, Factorable, LowRank, Method, axes, low_rank, refusal
+from vidkd.models.low_rank import METHODS, Factorable, LowRank, Method, axes, refusal
 from vidkd.models.macs import NetworkCost, network_cost
 
 Ways = list[tuple[Decomposition, Costs]]
@@ -30,7 +29,7 @@ Calls = list[tuple[torch.Size, torch.Size]]
 def factorise(net: Net, example: Tensor, config: FactoriseConfig) -> Compressed[Net]:
     """Factorise the layers of a `VideoClassifier` (example: a raw clip), a `Darknet` (images) or another network (its input).
 
-    Layers that would take no fewer MACs at their rank are left alone, and said to be; with `config.timed` those too that would take longer.
+    Layers that would take no fewer MACs at their rank are left alone, and said to be.
     A darknet is given new sections, so the numbers of its layers change. Raises ConfigError if no layer becomes cheaper, the budget cannot
     be met, or a darknet is to be parted in space.
     """
@@ -40,13 +39,6 @@ def factorise(net: Net, example: Tensor, config: FactoriseConfig) -> Compressed[
     seen = _sizes_seen(net, layers, example)
     ways = {name: _ways(layer, seen[name], methods_of(net, config)) for name, layer in layers.items()}
     taken, dear = _cheaper(_chosen(ways, cost, config), cost)
-    while config.timed and (slower := _slower(layers, taken, seen)):
-        left |= slower
-        ways = {name: each for name, each in ways.items() if name not in slower}
-        try:
-            taken, dear = _cheaper(_chosen(ways, cost, config), cost)
-        except ConfigError as error:
-            raise error.with_lines(left_whole=f"{', '.join(slower)}: slower in factors") from error
     left |= dear
     if not taken:
         raise ConfigError("no layer becomes cheaper", **{name: left[name] for name in list(left)[:4]}, hint="a lower energy, ratio or macs")
@@ -75,17 +67,6 @@ def _cheaper(chosen: Mapping[str, Choice | None], cost: NetworkCost) -> tuple[di
         else:
             taken[name] = choice
     return taken, left
-
-
-def _slower(layers: Mapping[str, Factorable], taken: Mapping[str, Choice], seen: Mapping[str, Calls]) -> dict[str, str]:
-    """Layers that their factors would make slower, and by how much."""
-    found: dict[str, str] = {}
-    for name, choice in taken.items():
-        factors = low_rank(layers[name], choice.decomposition.method, choice.ranks)
-        before, after = pace(layers[name], factors, [given for given, _ in seen[name]])
-        if after > before:
-            found[name] = f"it would be slower here: {before:.3g} -> {after:.3g} ms, though MACs fall to {choice.macs:,}"
-    return found
 
 
 def _told(choice: Choice, macs: int) -> str:

@@ -13,11 +13,10 @@ from vidkd.runtime.openvino_network import PRECISION, compiled, wrap_openvino_er
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 ROOT = "classifier."
-INTEGER_KINDS = {"ConvInteger": "Conv", "MatMulInteger": "MatMul", "DynamicQuantizeMatMul": "MatMul", "QGemm": "Gemm"}
 RUN_AS = {
-    **dict.fromkeys(("QLinearConv", "ConvInteger"), "integer"),
+    "QLinearConv": "integer",
     **dict.fromkeys(("Conv", "FusedConv"), "float"),
-    **dict.fromkeys(("QGemm", "QLinearMatMul", "MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul"), "linear"),
+    **dict.fromkeys(("QGemm", "QLinearMatMul", "MatMulIntegerToFloat"), "linear"),
 }
 """Operations of ONNX Runtime after its optimisation: convolutions in integers and in float, linear layers in integers."""
 
@@ -55,8 +54,6 @@ def integer_layers(model: Any) -> dict[str, str]:
 
     found = {}
     for node in model.graph.node:
-        if node.op_type in INTEGER_KINDS and node.input[1] in eight_bit:
-            found[_module(_stem(node.input[1]), node.name.removesuffix("_quant"))] = INTEGER_KINDS[node.op_type]
         if node.op_type in WEIGHTED:
             data, weight = dequantised(node.input[0]), dequantised(node.input[1])
             if data is not None and weight is not None and weight.input[0] in eight_bit:

@@ -53,7 +53,7 @@ def prune(
     for each in free:
         if each.name in chosen:
             each.remove(chosen[each.name])
-    plan = _plan(net, working, config, step)
+    plan = {**_plan(net, working, config, step), "kept": _kept(free, chosen)}
     made = _rebuilt(net, working, example, plan)
     cut = [each for each in free if len(chosen.get(each.name, ()))]
     layers = {each.name: f"{each.filters} -> {each.filters - len(chosen[each.name])} filters" for each in cut}
@@ -68,6 +68,17 @@ def prune(
         before=network_cost(net, example),
         after=network_cost(made, example),
     )
+
+
+def _kept(couplings: Sequence[Coupling], chosen: Mapping[str, Sequence[int]]) -> dict[str, list[int]]:
+    """Of each layer that loses outputs the indices of those that stay."""
+    kept: dict[str, list[int]] = {}
+    for each in couplings:
+        gone = set(chosen.get(each.name, ()))
+        for member in each.members if gone else ():
+            if isinstance(member.module, nn.Conv2d | nn.Conv3d | nn.Linear):
+                kept[member.name] = sorted(own for own, root in zip(member.own, member.root, strict=True) if root not in gone)
+    return kept
 
 
 def layers_with_weights(net: nn.Module) -> dict[str, nn.Conv2d | nn.Conv3d | nn.Linear]:

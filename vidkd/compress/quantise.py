@@ -1,6 +1,6 @@
 """Layers of an exported graph in eight-bit integers, by ONNX Runtime's quantiser: convolutions of two and of three dimensions alike.
 
-The graph keeps its inputs and outputs; between them stand pairs of quantising and dequantising (QDQ), from which ONNX Runtime and OpenVINO
+The graph keeps its inputs and outputs; between them are pairs of quantising and dequantising (QDQ), from which ONNX Runtime and OpenVINO
 make integer kernels. Weights are symmetric with a scale for each filter, activations unsigned with one scale (Jacob et al. 2018, arXiv
 1712.05877).
 """
@@ -16,24 +16,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
 from vidkd.base.errors import ConfigError
 from vidkd.base.extras import require
 from vidkd.compress.config import QuantiseConfig
-from vidkd.compress.feeds import Feed, Reader, fitting
 from vidkd.compress.integer_layers import WEIGHTED, Layer, counted, integer_layers, weighted_layers
-from vidkd.compress.kept_ranges import KeptRanges, key_of
 from vidkd.compress.patterns import matched
 from vidkd.runtime.onnx_network import NOT_AS_WRITTEN, session_options
 
-LINEAR = ("Gemm", "MatMul")
-PERCENTILE = 99.99
-RANGES = "ranges.json"
+Feed = Mapping[str, NDArray[Any]]
+"""Inputs of a graph by name, of one sample: one at a time needs the least memory."""
 FLOAT_BY_RULE = "Softmax", "LogSoftmax", "LayerNormalization", "InstanceNormalization"
 """Operations that stay in float: their sums lose too much, and no runtime gains by them."""
 JOINED = "Relu", "Clip"
 """Activations that the quantiser joins with the layer before them: both have one range."""
+HELD = 2.5
+"""How many times the activations of a sample ONNX Runtime holds while ranges are found; 2.0 measured with mc3_18, 2.4 with mvit_v2_s."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class Quantised:
 
     graph: the ONNX model. layers: kind of operation of the layers that compute in integers, by their path in the network. left: layers that
     stayed in float, and why. sensitivity: signal to noise in dB of the output that suffers most with that layer alone in integers, the
-    least first; empty where it was not asked for.
+    least first; empty where it was not requested.
     """
 
     graph: bytes
@@ -59,70 +59,77 @@ class Quantised:
         return f"{counted(self.layers.values())}; in float: {', '.join(self.left) or 'none'}"
 
 
-def quantise(graph: bytes, feeds: Sequence[Feed], config: QuantiseConfig, *, ranges: Path | None = None) -> Quantised:
-    """Give a graph integer layers. feeds: batches of training data, on which ranges and sensitivity are found.
+def quantise(graph: bytes, feeds: Sequence[Feed], config: QuantiseConfig) -> Quantised:
+    """Give a graph integer layers. feeds: samples of training data, on which ranges and sensitivity are found.
 
-    ranges: a file that keeps the ranges of activations; those that it has of the same graph, feeds and settings are taken.
     Every layer with weights that is not spared must compute in integers afterwards: a quantiser that skips some is an error.
-    Raises ConfigError for that, for a graph without such layers, for no feeds where they are needed, a full disk, and as `fitting`
-    does;
-    MissingExtraError without onnxruntime.
+    Raises ConfigError for that, for a graph without such layers, without feeds, for a full disk or too little memory; MissingExtraError
+    without onnxruntime.
     """
-    if not feeds and config.needs_clips:
+    if not feeds:
         raise ConfigError("nothing to find the ranges of activations on", hint="give training clips")
     model = require("onnx", "compress").load_model_from_string(graph)
-    found = weighted_layers(model)
-    wanted = {layer.name: layer for layer in found if config.kind == "static" or layer.kind in LINEAR}
-    left = {layer.name: "not linear, and dynamic ranges are for linear layers" for layer in found if layer.name not in wanted}
-    left |= dict.fromkeys(matched(config.spare, wanted, every=left), "spare")
+    wanted = {layer.name: layer for layer in weighted_layers(model)}
+    left = dict.fromkeys(matched(config.spare, wanted), "spare")
     wanted = {name: layer for name, layer in wanted.items() if name not in left}
     if not wanted:
         raise ConfigError("no layer of this network may compute in integers", **dict(list(left.items())[:4]))
+    _check_memory(model)
     try:
-        with tempfile.TemporaryDirectory() as folder, _kept(graph, feeds, config, ranges, Path(folder)):
-            return _quantised(_Quantiser(graph, model, feeds, config, Path(folder)), wanted, left, config)
+        with tempfile.TemporaryDirectory() as folder:
+            quantiser = _Quantiser(graph, model, feeds, config, Path(folder))
+            noise = quantiser.sensitivity(list(wanted.values())) if config.sensitivity else {}
+            made = quantiser.with_integers(list(wanted.values()))
     except OSError as error:  # a full disk
-        mend = f"make room in {tempfile.gettempdir()}, or name another folder by the variable TMPDIR"
-        raise ConfigError("cannot write what the quantiser works on", reason=error.strerror or error, hint=mend) from error
-
-
-def quantise_once(
-    graph: bytes, feeds: Sequence[Feed], config: QuantiseConfig, kept: MutableMapping[str, Quantised], *, ranges: Path | None = None
-) -> Quantised:
-    """`quantise`, or what is kept of the same graph: files of several formats hold one. kept: of these feeds and this configuration."""
-    key = hashlib.sha256(graph).hexdigest()
-    if key not in kept:
-        kept[key] = quantise(graph, feeds, config, ranges=ranges)
-    return kept[key]
-
-
-@contextlib.contextmanager
-def _kept(graph: bytes, feeds: Sequence[Feed], config: QuantiseConfig, path: Path | None, folder: Path) -> Iterator[None]:
-    """Put ranges that are kept where the quantiser looks for them, in `folder`, and keep what it finds. Dynamic ones are none of these."""
-    if path is None or config.kind == "dynamic":
-        yield
-        return
-    file, works_on = KeptRanges(path=path, key=key_of(graph, feeds, config)), folder / RANGES
-    if (known := file.read()) is not None:
-        works_on.write_text(known, encoding="utf-8")
-    yield
-    if known is None:
-        file.write(works_on.read_text(encoding="utf-8"))
-
-
-def _quantised(quantiser: "_Quantiser", wanted: dict[str, Layer], left: dict[str, str], config: QuantiseConfig) -> Quantised:
-    noise = quantiser.sensitivity(list(wanted.values())) if config.sensitivity or config.most_sensitive else {}
-    for name in list(noise)[: config.most_sensitive]:
-        left[name] = f"sensitive: {noise[name]:.1f} dB alone"
-        del wanted[name]
-    if not wanted:
-        raise ConfigError(f"most_sensitive {config.most_sensitive} leaves every layer in float")
-    made = quantiser.with_integers(list(wanted.values()))
+        mend = f"free disk space in {tempfile.gettempdir()}, or name another folder by the variable TMPDIR"
+        raise ConfigError("cannot write the quantiser's temporary files", reason=error.strerror or error, hint=mend) from error
     layers = integer_layers(made)
     skipped = [name for name in wanted if name not in layers]
     if skipped:
         raise ConfigError("the quantiser left layers in float that it was to change", layers=", ".join(skipped[:6]), hint="spare them")
     return Quantised(graph=bytes(made.SerializeToString()), layers=layers, left=left, sensitivity=noise)
+
+
+def quantise_once(graph: bytes, feeds: Sequence[Feed], config: QuantiseConfig, kept: MutableMapping[str, Quantised]) -> Quantised:
+    """`quantise`, or what is kept of the same graph: files of several formats hold one. kept: of these feeds and this configuration."""
+    key = hashlib.sha256(graph).hexdigest()
+    if key not in kept:
+        kept[key] = quantise(graph, feeds, config)
+    return kept[key]
+
+
+def _check_memory(model: Any) -> None:
+    """Raise ConfigError where the activations of one sample would not fit into memory, by an estimate."""
+    needed, available = round(activation_bytes(model) * HELD), psutil.virtual_memory().available
+    if needed > available:
+        raise ConfigError(
+            "the activations of one sample do not fit into memory, where ranges of integers are found",
+            needed=f"about {needed / 2**30:.1f} GiB",
+            available=f"{available / 2**30:.1f} GiB",
+            hint="fewer or smaller frames (data.window.frames, data.transform.crop), a machine with more memory, or a file in float",
+        )
+
+
+def activation_bytes(model: Any) -> int:
+    """Bytes of the outputs of all nodes of a float graph for one sample, by the shapes that ONNX infers; unknown shapes count nothing."""
+    onnx = require("onnx", "compress")
+    single = type(model)()
+    single.CopyFrom(model)
+    del single.graph.value_info[:]  # of any batch; here those of one sample are inferred
+    for given in single.graph.input:
+        for side in given.type.tensor_type.shape.dim[:1]:
+            side.dim_value = 1
+    for output in single.graph.output:
+        output.type.tensor_type.ClearField("shape")
+    inferred = onnx.shape_inference.infer_shapes(single, data_prop=True).graph
+    outputs = {name for node in inferred.node for name in node.output}
+    total = 0
+    for value in (*inferred.value_info, *inferred.output):
+        tensor = value.type.tensor_type
+        if value.name in outputs and tensor.elem_type and tensor.HasField("shape"):
+            size = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).itemsize
+            total += size * int(np.prod([side.dim_value for side in tensor.shape.dim], dtype=np.int64))
+    return total
 
 
 def float_by_rule(model: Any) -> list[str]:
@@ -132,7 +139,7 @@ def float_by_rule(model: Any) -> list[str]:
     """
     made_by = {output: node for node in model.graph.node for output in node.output}
     weighted = {layer.node for layer in weighted_layers(model)}
-    products = {node.name for node in model.graph.node if node.op_type in LINEAR and node.name not in weighted}
+    products = {node.name for node in model.graph.node if node.op_type in ("Gemm", "MatMul") and node.name not in weighted}
     behind_product: dict[str, bool] = {}
 
     def walk(node: Any) -> bool:
@@ -151,50 +158,54 @@ def float_by_rule(model: Any) -> list[str]:
     return list(dict.fromkeys([*(node.name for node in ruled), *products, *between]))
 
 
+class _Samples:
+    """Feeds as ONNX Runtime's calibration asks for them."""
+
+    def __init__(self, feeds: Sequence[Feed]) -> None:
+        self._left = iter(feeds)
+
+    def get_next(self) -> dict[str, NDArray[Any]] | None:
+        """The next feed; None after the last."""
+        feed = next(self._left, None)
+        return None if feed is None else dict(feed)
+
+    def __iter__(self) -> Iterator[dict[str, NDArray[Any]]]:
+        return map(dict, self._left)
+
+    def __next__(self) -> dict[str, NDArray[Any]]:
+        return dict(next(self._left))
+
+
 class _Quantiser:
     """ONNX Runtime's quantiser on one graph; the ranges of activations are found once and kept in `folder`."""
 
     def __init__(self, graph: bytes, model: Any, feeds: Sequence[Feed], config: QuantiseConfig, folder: Path) -> None:
-        self.feeds = fitting(model, feeds, keeps=config.ranges != "minmax") if config.kind == "static" else feeds
-        self.graph, self.model, self.config, self._ranges = graph, model, config, folder / RANGES
-        self.tools = require("onnxruntime.quantization", "compress")
+        self.graph, self.model, self.feeds, self.config, self._ranges = graph, model, feeds, config, folder / "ranges.json"
 
     def with_integers(self, layers: Sequence[Layer], *, alone: bool = False) -> Any:
         """The model with these layers in integers, and what else has integers; alone: with nothing else, but for their activations."""
+        tools = require("onnxruntime.quantization", "compress")
         chosen = {layer.node for layer in layers}
         excluded = [layer.node for layer in weighted_layers(self.model) if layer.node not in chosen]
         excluded += float_by_rule(self.model)
         if alone:
-            put_out = {output for node in self.model.graph.node if node.name in chosen for output in node.output}
-            kept = {node.name for node in self.model.graph.node if node.op_type in JOINED and node.input[0] in put_out}
+            outputs = {output for node in self.model.graph.node if node.name in chosen for output in node.output}
+            kept = {node.name for node in self.model.graph.node if node.op_type in JOINED and node.input[0] in outputs}
             excluded += [node.name for node in self.model.graph.node if node.name not in chosen | kept]
         with tempfile.TemporaryDirectory() as folder, _quietly():
             source, target = Path(folder) / "float.onnx", Path(folder) / "integer.onnx"
             source.write_bytes(self.graph)
-            if self.config.kind == "dynamic":
-                self.tools.quantize_dynamic(
-                    source,
-                    target,
-                    op_types_to_quantize=list(LINEAR),
-                    per_channel=True,
-                    nodes_to_exclude=excluded,
-                    reduce_range=self.config.weight_bits == 7,
-                    weight_type=self.tools.QuantType.QInt8,
-                )
-            else:
-                self.tools.quantize_static(
-                    source,
-                    target,
-                    None if self._ranges.exists() else Reader(self.feeds, keeps=self.config.ranges != "minmax"),
-                    per_channel=True,
-                    nodes_to_exclude=excluded,
-                    reduce_range=self.config.weight_bits == 7,
-                    activation_type=self.tools.QuantType.QUInt8,
-                    weight_type=self.tools.QuantType.QInt8,
-                    calibrate_method=_method(self.tools, self.config),
-                    calibration_cache_path=self._ranges,
-                    extra_options={"CalibPercentile": PERCENTILE},
-                )
+            tools.quantize_static(
+                source,
+                target,
+                None if self._ranges.exists() else _Samples(self.feeds),
+                per_channel=True,
+                nodes_to_exclude=excluded,
+                reduce_range=self.config.weight_bits == 7,
+                activation_type=tools.QuantType.QUInt8,
+                weight_type=tools.QuantType.QInt8,
+                calibration_cache_path=self._ranges,
+            )
             made = require("onnx", "compress").load(target)
         made.producer_name, made.producer_version = self.model.producer_name, self.model.producer_version
         del made.metadata_props[:]
@@ -225,11 +236,6 @@ def signal_to_noise_db(wanted: Sequence[NDArray[Any]], found: Sequence[NDArray[A
     signal = sum(float(np.square(each, dtype=np.float64).sum()) for each in wanted)
     noise = sum(float(np.square(got.astype(np.float64) - want).sum()) for got, want in zip(found, wanted, strict=True))
     return float("inf") if noise == 0 else float(10 * np.log10(signal / noise)) if signal else -float("inf")
-
-
-def _method(tools: Any, config: QuantiseConfig) -> Any:
-    methods = tools.CalibrationMethod
-    return {"minmax": methods.MinMax, "percentile": methods.Percentile, "entropy": methods.Entropy}[config.ranges]
 
 
 @contextlib.contextmanager

@@ -124,11 +124,6 @@ class Recipe:
         """Where everything goes."""
         return Path(self.runs) / self.name
 
-    @property
-    def ranges(self) -> Path | None:
-        """Where the ranges of its integers are kept: in the folder of its step `quantise`, if it has one."""
-        return next((self.folder / step.name / "ranges.json" for step in self.steps if step.kind == "quantise"), None)
-
     def refuse_files(self, student: str) -> None:
         """Raise ConfigError where it names weights or class names, which belong to a cfg. student: what its student is instead."""
         named = [f"`{key}`" for key in ("weights", "names") if getattr(self, key)]

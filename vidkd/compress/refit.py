@@ -5,7 +5,7 @@ After the reconstruction of feature maps of He, Zhang and Sun 2017 ("Channel Pru
 other. Here every layer is, of factors the last; the pull towards the weights as they were, and the offsets, are ours.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -18,6 +18,9 @@ from vidkd.models.darknet import Darknet
 from vidkd.models.darknet.blocks import Yolo
 from vidkd.models.darknet.net import ConvolutionBlock, convolution_blocks
 
+Filters = Sequence[Sequence[int]]
+"""For each convolution of the whole network, in its order, the indices of the filters that are left of it."""
+
 
 class Pair(NamedTuple):
     """A convolution and the one of the whole network whose outputs `kept` (indices, rising) are wanted of it."""
@@ -28,94 +31,49 @@ class Pair(NamedTuple):
     kept: Tensor
 
 
-def refit(net: Darknet, whole: Darknet, images: Sequence[Tensor], config: RefitConfig) -> dict[str, str]:
+def refit(net: Darknet, whole: Darknet, filters: Filters, images: Sequence[Tensor], config: RefitConfig) -> dict[str, str]:
     """Fit the convolutions of `net`, in place and in their order; both networks are in eval mode.
 
-    whole: the network that `net` was pruned or factorised from. images: what networks take, (1, 3, H, W) each. Returns, by layer, the
-    relative squared error of its outputs (before normalisation, around their mean) as it was and as it is. Raises ConfigError where a
-    layer's filters cannot be found in the whole network: only what pruning and factorising leave can be fitted.
+    whole: the network that `net` was pruned or factorised from. filters: of `whole` those that are left. images: what networks take,
+    (1, 3, H, W) each. Returns, by layer, the relative squared error of its outputs (before normalisation, around their mean) before and
+    after. Raises ConfigError where `net` is not what pruning and factorising left of `whole`.
     """
     generator = torch.Generator().manual_seed(config.seed)
     told = {}
-    for pair in pairs_of(net, whole):
+    for pair in pairs_of(net, whole, filters):
         before, after = _fit(pair, net, whole, images, config, generator)
         told[pair.name] = f"error {before:.3g} -> {after:.3g}"
     return told
 
 
-def pairs_of(net: Darknet, whole: Darknet) -> list[Pair]:
-    """Which convolution of the whole network each stands for; the inner factors of a product stand for none and are left out.
+def pairs_of(net: Darknet, whole: Darknet, filters: Filters) -> list[Pair]:
+    """Which convolution of the whole network each stands for. Raises as `refit`."""
+    found, originals = outer_convolutions(net), list(convolution_blocks(whole))
+    sizes = [block.conv.out_channels for _, block in found]
+    if len(found) != len(originals) or sizes != [len(kept) for kept in filters]:
+        raise ConfigError(
+            f"{len(found)} convolutions are not those that were left of a network with {len(originals)}",
+            hint="refit after prune and factorise, before anything is trained",
+        )
+    return [Pair(*each, original, torch.tensor(kept)) for each, original, kept in zip(found, originals, filters, strict=True)]
 
-    Filters are found by their normalisation: pruning leaves its four numbers as they were, an earlier fit three of them. Raises as `refit`.
-    """
+
+def outer_convolutions(net: Darknet) -> list[tuple[str, ConvolutionBlock]]:
+    """The convolutions that stand for one of the network before `factorise`: all but the inner factors of a product."""
     blocks = [(number, layer) for number, layer in enumerate(net.layers) if isinstance(layer, ConvolutionBlock)]
-    outer = [(f"layers.{number}", block) for number, block in blocks if not _inner(net, number, block)]
-    originals = list(convolution_blocks(whole))
-    if len(outer) != len(originals):
-        raise ConfigError(f"{len(outer)} convolutions cannot be those of a network with {len(originals)}", hint=_MEND)
-    return [Pair(name, block, original, _kept(name, block, original)) for (name, block), original in zip(outer, originals, strict=True)]
+    return [(f"layers.{number}", block) for number, block in blocks if not _inner(net, number, block)]
 
 
-_MEND = "refit comes behind prune and factorise, before anything is trained"
+def filters_left(before: Filters, net: Darknet, kept: Mapping[str, Sequence[int]]) -> list[list[int]]:
+    """The filters that are left after a pruning. before: those that were left in `net`, which was pruned; kept: as its plan has them."""
+    blocks = outer_convolutions(net)
+    return [[old[index] for index in kept.get(f"{name}.conv", range(len(old)))] for (name, _), old in zip(blocks, before, strict=True)]
 
 
 def _inner(net: Darknet, number: int, block: ConvolutionBlock) -> bool:
     """Whether a convolution is a factor that another one follows: without normalisation and activation, and no raw head."""
     raw_head = any(isinstance(following, Yolo) for following in net.config.layers[number + 1 : number + 2])
     return block.norm is None and isinstance(block.activation, nn.Identity) and not raw_head
-
-
-def _kept(name: str, block: ConvolutionBlock, whole: ConvolutionBlock) -> Tensor:
-    if block.norm is None or whole.norm is None:
-        if block.conv.out_channels != whole.conv.out_channels:
-            raise ConfigError(f"filters of {name} without normalisation cannot be told apart", hint=_MEND)
-        return torch.arange(block.conv.out_channels)
-    mine, theirs = (_numbers(norm) for norm in (block.norm, whole.norm))
-    kept: list[int] = []
-    for row in mine:
-        alike, among = _alike(theirs, row), _alike(mine, row)
-        if alike.any() and alike.sum() != among.sum() and not _twins(whole, alike):
-            alike, among = (theirs == row).all(1), (mine == row).all(1)  # by their means too, which an earlier fit has moved
-            if alike.sum() != among.sum() and not _twins(whole, alike):
-                raise ConfigError(f"filters of {name} are normalised alike, and which of them are left cannot be told", hint=_MEND)
-        same = alike.nonzero().flatten()
-        same = same[same > (kept[-1] if kept else -1)]
-        if not len(same):
-            raise ConfigError(f"a filter of {name} is none of the whole network's", hint=_MEND)
-        kept.append(int(same[0]))
-    return torch.tensor(kept)
-
-
-def _alike(rows: Tensor, row: Tensor) -> Tensor:
-    """Which rows of `_numbers` have the scale, shift and variance of this one: a fit moves the mean and nothing else."""
-    return (rows[:, :3] == row[:3]).all(1)
-
-
-def _twins(whole: ConvolutionBlock, alike: Tensor) -> bool:
-    """Whether these filters are the same with the same mean, so that one may stand for another."""
-    assert whole.norm is not None
-    assert whole.norm.running_mean is not None
-    weights, means = whole.conv.weight.detach()[alike], whole.norm.running_mean[alike]
-    return bool(alike.any()) and bool((weights == weights[:1]).all()) and bool((means == means[:1]).all())
-
-
-def check_told_apart(whole: Darknet) -> None:
-    """Raise ConfigError where filters of the network would not be found again by a second `refit`: they differ in their means alone."""
-    for number, layer in enumerate(whole.layers):
-        if not isinstance(layer, ConvolutionBlock) or layer.norm is None:
-            continue
-        rows = _numbers(layer.norm)
-        if any(not _twins(layer, _alike(rows, row)) for row in rows):
-            raise ConfigError(
-                f"filters of layers.{number} are normalised alike, so a second `refit` could not find them", hint="one `refit`"
-            )
-
-
-def _numbers(norm: nn.BatchNorm2d) -> Tensor:
-    """Of each filter scale, shift, variance and mean."""
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    return torch.stack([norm.weight.detach(), norm.bias.detach(), norm.running_var, norm.running_mean], 1)
 
 
 class _Reached(Exception):  # noqa: N818 - no error: the rest of the pass is not wanted
