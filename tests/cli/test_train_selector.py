@@ -94,7 +94,7 @@ def test_joined_videos_are_one_stream(videos: list[Path], networks: list[str], t
 def test_further_records_have_other_calls_and_another_order(
     videos: list[Path], networks: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(videos[:2], videos[2:], networks, tmp_path / "selector.pt", "--joined", "--seed", "1") == 0
+    assert run(videos[:2], videos[2:], networks, tmp_path / "selector.pt", "--joined", "--records", "6") == 0
     assert "trained on 72 frames, judged on 6" in capsys.readouterr().out
     records = [read_record(path)[0] for path in (tmp_path / "records").glob("*.npz")]
     joined = [record for record in records if len(record) == 12]
