@@ -38,9 +38,9 @@ def test_a_line_every_m_seconds_if_steps_are_slow() -> None:
     stream, clock = io.StringIO(), FakeClock()
     with Progress(None, "walk", stream=stream, every_steps=1000, every_s=30, clock=clock) as progress:
         for _ in range(4):
-            clock.now += 20
+            clock.now += 200
             progress.step()
-    assert stream.getvalue().splitlines() == ["walk 2", "walk 4"]
+    assert stream.getvalue().splitlines() == ["walk 1", "walk 2", "walk 3", "walk 4"]
 
 
 def test_steps_made_before_a_resume_do_not_count_in_the_speed() -> None:
@@ -49,7 +49,32 @@ def test_steps_made_before_a_resume_do_not_count_in_the_speed() -> None:
         assert progress.left_s() is None
         clock.now += 3
         progress.step()
-        assert progress.left_s() == pytest.approx(27)
+        clock.now += 3
+        progress.step()
+        assert progress.left_s() == pytest.approx(24)
+
+
+def test_the_first_step_does_not_count_in_the_speed() -> None:
+    """It waits for the loader's processes, and libraries warm up in it."""
+    clock = FakeClock()
+    with Progress(100, "train", stream=io.StringIO(), clock=clock) as progress:
+        clock.now += 50
+        progress.step()
+        assert progress.left_s() is None
+        clock.now += 1
+        progress.step()
+        assert progress.left_s() == pytest.approx(98)
+
+
+def test_lines_come_more_often_in_the_beginning() -> None:
+    stream, clock = io.StringIO(), FakeClock()
+    with Progress(1000, "walk", stream=stream, every_steps=10**6, clock=clock) as progress:
+        for _ in range(1000):
+            clock.now += 1
+            progress.step()
+    counts = [int(line.split()[1].partition("/")[0]) for line in stream.getvalue().splitlines()]
+    assert counts[:4] == [5, 10, 15, 20]
+    assert {later - earlier for earlier, later in zip(counts[-5:-2], counts[-4:-1], strict=True)} == {60}
 
 
 @pytest.mark.parametrize("stream", [io.StringIO(), Terminal()])

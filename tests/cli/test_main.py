@@ -78,6 +78,9 @@ def test_a_setting_is_no_unknown_flag_where_something_else_is_missing(capsys: py
     with pytest.raises(SystemExit):
         run_verb("evaluate", ["--name", "x"])
     assert "one of the arguments --checkpoint --model is required" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["evaluate", "runs/x"])
+    assert "did you mean: vidkd evaluate --checkpoint runs/x" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("verb", sorted(VERBS))

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
 
 Item = TypeVar("Item")
+FIRST_S = 5.0
 
 
 class Progress:
@@ -17,7 +18,8 @@ class Progress:
 
     total: steps in all, None if unknown. done: steps made before (a resumed run); they do not count in the speed.
     stream: where to write, by default stderr. A terminal gets a bar; anything else a line every `every_steps` steps or `every_s` seconds,
-    whichever comes first, and one at the end. Only rank 0 writes.
+    whichever comes first, and one at the end; in the beginning more often, a tenth of the time so far or FIRST_S apart. Only rank 0 writes.
+    The first step does not count in the speed: it holds the start of loaders and the warm-up of libraries.
     """
 
     def __init__(
@@ -36,13 +38,14 @@ class Progress:
         self._stream = stream if stream is not None else sys.stderr
         self._shows = rank == 0
         self._every_steps, self._every_s, self._clock = every_steps, every_s, clock
-        self._first, self._start = done, clock()
+        self._first: int | None = None  # steps made when the first one had ended, at `_start`
+        self._start = self._entered = clock()
         self._line_done, self._line_time = done, self._start
         self._bar: RichProgress | None = None
         self._values: dict[str, object] = {}
 
     def __enter__(self) -> "Progress":
-        self._start = self._line_time = self._clock()
+        self._entered = self._line_time = self._clock()
         if self._shows and self._stream.isatty():
             self._bar = _bar(self._stream)
             self._bar.add_task(self.what, total=self.total, completed=self.done, values="")
@@ -59,6 +62,8 @@ class Progress:
         """Count `steps` more; `values` (loss=..., top1=...) are shown until given anew."""
         self.done += steps
         self._values.update(values)
+        if self._first is None:
+            self._first, self._start = self.done, self._clock()
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=self.done, values=self._text())
         elif self._shows and self._is_due():
@@ -72,14 +77,18 @@ class Progress:
                 self.step()
 
     def left_s(self) -> float | None:
-        """Seconds left at the speed so far; None before the first step or without a total."""
-        made = self.done - self._first
-        if self.total is None or made <= 0:
+        """Seconds left at the speed since the first step; 0 after the last, None before the second or without a total."""
+        made = 0 if self._first is None else self.done - self._first
+        if self.total is None or (made <= 0 and self.done < self.total):
             return None
+        if self.done >= self.total:
+            return 0.0
         return (self._clock() - self._start) / made * max(0, self.total - self.done)
 
     def _is_due(self) -> bool:
-        return self.done - self._line_done >= self._every_steps or self._clock() - self._line_time >= self._every_s
+        now = self._clock()
+        every_s = min(self._every_s, max(FIRST_S, (now - self._entered) / 10))
+        return self.done - self._line_done >= self._every_steps or now - self._line_time >= every_s
 
     def _write_line(self) -> None:
         self._line_done, self._line_time = self.done, self._clock()

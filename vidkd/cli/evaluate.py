@@ -198,6 +198,7 @@ def _judgement(arguments: argparse.Namespace, judged: "_Judged", config: "RunCon
         workers=config.data.workers,
         rank=fabric.global_rank,
         world_size=fabric.world_size,
+        progress="evaluate",
     )
     return judgement if fabric.is_global_zero else None
 

@@ -58,6 +58,9 @@ class VerbParser(argparse.ArgumentParser):
             for flag in self._strange():
                 if not self.takes_settings or nearest_flag(flag, wanted):
                     raise UnknownFlagError.of("flag", flag, wanted, all_flags=f"{self.prog} --help")
+        flags = re.findall(r"--[\w-]+", message)
+        if "required" in message and flags and self._words and not self._words[0].startswith("-"):
+            message += f"\ndid you mean: {self.prog} {flags[0]} {self._words[0]}"
         super().error(message)
 
     def _strange(self) -> list[str]:

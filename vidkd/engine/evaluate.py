@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from vidkd.base.errors import DataError
 from vidkd.base.files import atomic_write
+from vidkd.base.progress import Progress
 from vidkd.data.dataset import ClipDataset
 from vidkd.data.loaders import evaluation_loader
 from vidkd.data.manifest import Clip
@@ -114,11 +115,13 @@ def evaluate(
     rank: int = 0,
     world_size: int = 1,
     target_classes: Mapping[str, Sequence[str]] | None = None,
+    progress: str = "",
 ) -> Predictions:
     """Mean softmax over the windows and crops of every clip of which something can be observed.
 
     target_classes: names of the classes of the data set's further labels; those that the model knows go into the table of predictions.
-    Raises DataError or VideoError for a clip that cannot be read.
+    progress: what its lines are called; "" writes none. Raises DataError or VideoError for a clip that cannot be read, DataError if an
+    output of the network is not finite.
 
     With several processes each takes its share and all get the whole result. The model is put back into the mode it was in.
     """
@@ -127,7 +130,9 @@ def evaluate(
     was_training = model.training
     model.eval()
     with torch.inference_mode():
-        for batch in start(evaluation_loader(dataset, batch_size, workers, rank=rank, world_size=world_size)):
+        loader = evaluation_loader(dataset, batch_size, workers, rank=rank, world_size=world_size)
+        shown_rank = rank if progress else 1
+        for batch in Progress(len(loader), progress, rank=shown_rank, every_steps=1 << 60).over(start(loader)):
             sums[UNOBSERVABLE][batch.get("unobservable", [])] = 1
             if "index" not in batch:
                 continue

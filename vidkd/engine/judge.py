@@ -142,8 +142,9 @@ def judge(
     workers: int = 0,
     rank: int = 0,
     world_size: int = 1,
+    progress: str = "",
 ) -> Judgement:
-    """Judge on a subset at every fraction of `data.observe`, at all of them the same clips.
+    """Judge on a subset at every fraction of `data.observe`, at all of them the same clips. progress: see `evaluate`.
 
     Raises what `evaluate` raises, and DataError for a subset without clips, or of which nothing can be observed.
     """
@@ -159,6 +160,7 @@ def judge(
             rank=rank,
             world_size=world_size,
             target_classes=clips.manifest.targets,
+            progress=progress and (progress if fraction is None else f"{progress}, {100 * fraction:g} % observed"),
         )
         if not at[fraction].clips:
             raise DataError(

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from vidkd.base.errors import ConfigError, DataError
 from vidkd.base.files import read_json, write_json
+from vidkd.base.progress import Progress
 from vidkd.base.walk import map_files
 from vidkd.data.motion_shapes.config import MotionShapesConfig
 from vidkd.data.motion_shapes.scene import ClipPlace, draw_scene, render
@@ -61,7 +62,8 @@ def write_missing(out: Path, paths: Sequence[str], write_one: Callable[[str], No
     write_one, workers: see `map_files`. Raises DataError with the path and reason if a file cannot be written.
     """
     todo = [path for path in paths if not is_whole_mp4(out / path)]
-    for result in map_files(write_one, todo, workers=workers, fingerprint=_no_fingerprint):
+    work = map_files(write_one, todo, workers=workers, fingerprint=_no_fingerprint)
+    for result in Progress(len(todo), "videos", every_steps=1 << 60).over(work) if todo else ():
         if result.error is not None:
             raise DataError(
                 f"cannot write a clip: {out / result.item}", reason=result.error, hint="mend it and run again; clips written stay"
