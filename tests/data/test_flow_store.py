@@ -99,9 +99,8 @@ def test_the_side_file_records_how_it_was_made(panning_root: Path, stored_flow: 
 
 
 def test_it_is_an_ordinary_video_that_the_reader_reads_by_index(stored_flow: Path) -> None:
-    with open_video(stored_flow / "in" / "right.mp4.flow.mp4") as video:
+    with open_video(stored_flow / "in" / "right.mp4.flow.mp4", backend="decord") as video:
         assert (len(video), video.output_size) == (FRAMES, (32, 43))
-        assert video.info.backend == "decord"
 
 
 @pytest.mark.parametrize("clip_window", [window(2, 4, step=3), window(2, 4, step=1)])

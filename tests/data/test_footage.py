@@ -73,7 +73,7 @@ def test_flow_is_computed_at_the_decoding_size(video: Path) -> None:
 @pytest.mark.parametrize("decoder", ["auto", "decord", "pyav"])
 def test_a_clip_is_read_by_the_decoder_that_was_chosen(video: Path, decoder: str) -> None:
     settings = config(decoder=decoder)
-    with open_video(video, backend={"auto": "decord"}.get(decoder, decoder)) as reader:  # type: ignore[arg-type]
+    with open_video(video, backend=decoder) as reader:  # type: ignore[arg-type]
         decoded = resize_frames(reader.frames_at_indices(range(24)), 32, 43)
     window = read_window(video, clip("a.mp4"), settings, position=0.0, want_flow=False)
     np.testing.assert_array_equal(window.frames, decoded[[0, 2, 4, 6]])

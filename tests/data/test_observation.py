@@ -102,12 +102,12 @@ def test_early_recognition_sees_no_frame_after_the_cut(
 def test_anticipation_sees_no_frame_after_the_action_s_start_less_the_gap(
     data: st.DataObject, stamps: np.ndarray, window: WindowConfig, position: float, flow: bool
 ) -> None:
-    gap_s = data.draw(st.floats(0, 3))
+    gap_s = data.draw(st.one_of(st.just(0.0), st.floats(0, 3)))
     start_s = data.draw(st.floats(0, float(stamps[-1])))
     observe = ObserveConfig(protocol="anticipation", gap_s=gap_s, observe_s=data.draw(st.one_of(st.none(), st.floats(0.05, 3))))
     clip = row(start_s, start_s + 1)
-    if start_s - gap_s < -SAME_S:
-        assert not is_observable(clip, observe)
+    if not is_observable(clip, observe):
+        assert start_s - gap_s <= SAME_S
         with pytest.raises(DataError, match="nothing can be observed"):
             choose_windows(stamps, clip, window, observe, position=position)
         return
@@ -119,6 +119,7 @@ def test_anticipation_sees_no_frame_after_the_action_s_start_less_the_gap(
         return
     for indices in (seen.observed.frames, seen.observed.targets):
         assert (stamps[indices] <= start_s - gap_s + SAME_S).all()
+        assert (stamps[indices] < start_s).all()
         if observe.observe_s is not None:
             assert (stamps[indices] >= start_s - gap_s - observe.observe_s - 1e-5).all()
     assert seen.future is not None
@@ -236,6 +237,20 @@ def test_a_flow_pair_is_not_cut_at_the_border() -> None:
     alone = choose_windows(stamps, row(), window, EARLY, position=1.0, fraction=0.05, observed_flow=True).observed  # frames 0 and 1
     assert alone.frames.tolist() == alone.targets.tolist() == [0, 0, 0]
     assert choose_windows(stamps, row(), window, EARLY, position=1.0, fraction=0.2).observed.frames.max() == 7
+
+
+@pytest.mark.parametrize("flow", [False, True])
+def test_without_a_gap_the_action_s_first_frame_is_the_teacher_s_alone(flow: bool) -> None:
+    stamps, observe = np.arange(50) / 10, ObserveConfig(protocol="anticipation", gap_s=0.0, observe_s=1.0)
+    window = WindowConfig(frames=4, stride=2, short_clip="hold")
+    seen = choose_windows(stamps, row(2.0, 3.0), window, observe, position=1.0, observed_flow=flow, future_flow=True)
+    assert max(seen.observed.frames.max(), seen.observed.targets.max()) == 19
+    assert seen.future is not None
+    assert seen.future.frames.min() == 21
+    first = choose_windows(stamps, row(2.0, 3.0), window, observe, position=0.0).future
+    assert first is not None
+    assert first.frames.min() == 20
+    assert not is_observable(row(0.0, 1.0), observe)
 
 
 def test_what_cannot_be_observed_is_known_from_the_manifest() -> None:

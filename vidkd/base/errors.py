@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import TypeVar
 
 Kind = TypeVar("Kind", bound="VidkdError")
+WRITE_FIX = "free disk space, fix permissions or name another place"
 SHOWN = 300
 """Characters of a foreign error's line that are repeated."""
 
@@ -94,9 +95,7 @@ class WriteError(VidkdError, OSError):
     @classmethod
     def of(cls, path: object, error: OSError) -> "WriteError":
         """The error for a write to `path` that the system refused."""
-        written = cls(
-            f"cannot write: {path}", reason=error.strerror or error, hint="free disk space, fix permissions or name another place"
-        )
+        written = cls(f"cannot write: {path}", reason=error.strerror or error, hint=WRITE_FIX)
         written.errno, written.strerror = error.errno, error.strerror
         return written
 

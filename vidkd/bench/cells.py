@@ -17,7 +17,7 @@ from vidkd.bench.failed_cells import CellsFailedError
 from vidkd.bench.identity import cell_identity, check_teacher_run, differences, manifest_at_hand, source_identity
 from vidkd.bench.localisation import measure_pointing
 from vidkd.bench.study import CellKey, Chosen, Phase, Study, cell_config, source_cell, waves
-from vidkd.data.manifest_identity import manifest_identity
+from vidkd.data.manifest import manifest_identity
 from vidkd.engine.checkpoint import is_finished
 from vidkd.engine.clips import Clips, read_clips_of_run
 from vidkd.engine.config import RunConfig

@@ -10,8 +10,7 @@ from typing import Any
 from vidkd.base.errors import DataError
 from vidkd.bench.study import CellKey, Chosen, Phase, Study, cell_config, settings_of_trial, source_cell
 from vidkd.data.config import DataConfig
-from vidkd.data.manifest import Manifest
-from vidkd.data.manifest_identity import manifest_identity
+from vidkd.data.manifest import Manifest, manifest_identity
 from vidkd.engine.config import RunConfig, load_config
 from vidkd.engine.run_folder import flatten, settings_that_count
 from vidkd.engine.settings import as_dict, merge

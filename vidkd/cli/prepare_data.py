@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any
 from vidkd.base.errors import DataError, VideoError, unknown_name
 from vidkd.cli.number_flags import add_count
 
+FEW_FILES = 2000
+
 if TYPE_CHECKING:
     from vidkd.data.layouts import Reading
     from vidkd.data.manifest import Manifest
@@ -46,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Read the layout, check, write the manifest, print what is in it."""
+    from vidkd.data.index import build_index
     from vidkd.data.layouts import LAYOUTS, Options
 
     if arguments.layout not in LAYOUTS:
@@ -69,8 +72,14 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.check:
         reading = _checked(reading, arguments.allow_missing, arguments.workers, arguments.dask)
     _write(reading.manifest, out)
+    build_index(reading.manifest, out, workers=_index_workers(reading.manifest, arguments.workers), dask=arguments.dask)
     sys.stdout.write(f"{table(reading.manifest)}\n{_remarks(reading)}{_remark_on_groups(reading.manifest, arguments)}written: {out}\n")
     return 0
+
+
+def _index_workers(manifest: "Manifest", workers: int | None) -> int | None:
+    """At about a millisecond a file, starting processes takes longer than reading few."""
+    return 1 if workers is None and len(manifest.clips) <= FEW_FILES else workers
 
 
 def _check_out(out: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vidkd.base.errors import ConfigError, unknown_name
-from vidkd.base.plain import from_plain
+from vidkd.base.records import read_record
 from vidkd.base.roots import find_below
 from vidkd.compress.config import TOLERANCE, DistilConfig, FactoriseConfig, PruneConfig, QuantiseConfig, RefitConfig
 from vidkd.engine.loop_config import LoopConfig, with_threads_of_here
@@ -178,7 +178,7 @@ def read_recipe(
     Raises ConfigError with file and key for what cannot be.
     """
     path = Path(path)
-    written = from_plain(_Written, read_yaml(path).content, str(path))
+    written = read_record(_Written, read_yaml(path).content, str(path))
     whose = student or written.student
     if not whose:
         raise ConfigError("no student to compress", where=str(path), hint="student: RUN in the file, or --student RUN")
@@ -240,7 +240,7 @@ def _parsed(entry: Any, where: str, number: int) -> tuple[str, StepSettings]:
             raise ConfigError("repair holds settings of a run", where=where, found=repr(given)[:80])
         return kind, RepairConfig(settings=merge({}, given))
     try:
-        settings: StepSettings = from_plain(SETTINGS[kind], given, where)
+        settings: StepSettings = read_record(SETTINGS[kind], given, where)
     except ConfigError as error:
         raise (error.with_lines(of_a_classifier=INSTEAD_OF_DISTIL) if kind == "distil" else error) from None
     return kind, settings

@@ -17,6 +17,7 @@ from vidkd.base.random_streams import random_stream
 from vidkd.data.cache import ClipCache
 from vidkd.data.config import DataConfig
 from vidkd.data.footage import Footage, Look, SeenFootage, read_seen
+from vidkd.data.index import index_file
 from vidkd.data.manifest import Clip
 from vidkd.data.observation import UnobservableError
 from vidkd.data.transforms import (
@@ -27,6 +28,7 @@ from vidkd.data.transforms import (
     jitter_colour,
     random_geometry,
 )
+from vidkd.video.index_file import use_index_file
 
 VIEWS = ("rgb", "flow", "future_rgb", "future_flow")
 """What the student sees, `rgb` and `flow`, and what only its teacher sees; under `observe.protocol=whole` that is the same window."""
@@ -69,6 +71,7 @@ class ClipDataset(Dataset[Sample]):
         self.training, self.seed, self.may_flip, self.fraction = training, seed, may_flip, fraction
         self.targets = tuple(targets)
         self.footage = config.footage
+        self.index_file = index_file(config.manifest or root / "manifest.jsonl")
         self.cache = ClipCache(config.cache, self.footage) if config.cache.enabled else None
 
     @property
@@ -145,6 +148,7 @@ class ClipDataset(Dataset[Sample]):
 
     def _footage(self, clip: Clip, look: Look) -> SeenFootage:
         path = _file(self.root, clip.path)
+        use_index_file(self.index_file, self.root)
         return read_seen(path, clip, self.footage, look) if self.cache is None else self.cache.seen(path, clip, look)
 
     def _position(self, rng: np.random.Generator, view_number: int) -> float:

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 from vidkd.base.errors import ConfigError
-from vidkd.base.plain import from_plain
+from vidkd.base.records import read_record
 from vidkd.data.config import DataConfig
 from vidkd.runtime.metadata import ClassifierMetadata
 
@@ -35,7 +35,7 @@ def shown_data(metadata: ClassifierMetadata, where: str) -> DataConfig:
     missing = [f"shown.{name}" for name in SHOWN if name not in metadata.shown]
     if missing:
         raise ConfigError(f"metadata lacks {', '.join(missing)}", where=where)
-    data = from_plain(DataConfig, metadata.shown, where, prefix="shown.")
+    data = read_record(DataConfig, metadata.shown, where, prefix="shown.")
     _check_sizes(data, where)
     for key, shown, taken in (
         ("window.frames", data.window.frames, metadata.input.frames),

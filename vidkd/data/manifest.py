@@ -1,6 +1,7 @@
 """The manifest: one JSON line a labelled clip, versioned, checked whenever it is written or read."""
 
 import dataclasses
+import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,7 +12,8 @@ from typing import Any, Literal, get_args
 
 from vidkd.base.errors import DataError, unknown_name
 from vidkd.base.files import atomic_write
-from vidkd.data.manifest_rows import KeyTypes, check_keys, data_root, header_fields, is_number, manifest_lines, manifest_row, recorded_root
+from vidkd.base.records import read_record
+from vidkd.data.manifest_rows import data_root, manifest_line, manifest_rows, recorded_root
 
 SCHEMA_VERSION = 1
 KIND = "vidkd-manifest"
@@ -88,7 +90,7 @@ class Manifest:
         _check_clips(self, lambda number: f"manifest '{self.name}', clip {number + 1}")
         with atomic_write(path) as file:
             for row in (_header(self, path), *map(_row, self.clips)):
-                file.write(_dump(row))
+                file.write(manifest_line(row))
 
     @classmethod
     def read(cls, path: Path | str, root: Path | str | None = None) -> "Manifest":
@@ -97,26 +99,46 @@ class Manifest:
         Raises DataError naming file and line for anything that is not as `write` leaves it, and for a root that is not a folder.
         """
         path = Path(path)
-        lines = manifest_lines(
-            path, hint=_PREPARE_AGAIN, made_by=f"vidkd prepare_data LAYOUT --root DIR --out {path}   (of a data set as it unpacks)"
-        )
-        where_header = f"{path}:1"
-        header = manifest_row(lines[0], where_header, hint=_PREPARE_AGAIN)
-        _check_header(header, where_header)
-        clips = tuple(_clip(line, f"{path}:{number}") for number, line in enumerate(lines[1:], start=2))
+        made_by = f"vidkd prepare_data LAYOUT --root DIR --out {path}   (of a data set as it unpacks)"
+        row, *rows = manifest_rows(path, kind=KIND, version=SCHEMA_VERSION, counted="clips", fix=_PREPARE_AGAIN, made_by=made_by)
+        header = read_record(_Header, row, f"{path}:1", error=DataError, hint=_PREPARE_AGAIN)
         manifest = cls(
-            name=header["name"],
-            root=data_root(path, header.get("root"), root, hint=_NAME_ROOT),
-            classes=tuple(header["classes"]),
-            splits=tuple(header["splits"]),
-            clips=clips,
-            horizontal_flip=header["horizontal_flip"],
-            sources=header["sources"],
-            targets={name: tuple(classes) for name, classes in header.get("targets", {}).items()},
+            name=header.name,
+            root=data_root(path, header.root, root, fix=_NAME_ROOT),
+            classes=header.classes,
+            splits=header.splits,
+            clips=tuple(
+                read_record(Clip, row, f"{path}:{number}", error=DataError, hint=_PREPARE_AGAIN)
+                for number, row in enumerate(rows, start=2)
+            ),
+            horizontal_flip=header.horizontal_flip,
+            sources=header.sources,
+            targets=header.targets,
         )
-        _check_names(manifest, where_header)
+        _check_names(manifest, f"{path}:1")
         _check_clips(manifest, lambda number: f"{path}:{number + 2}")
         return manifest
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Header:
+    """The first line without its kind, version and number of clips."""
+
+    name: str
+    classes: tuple[str, ...]
+    splits: tuple[str, ...]
+    horizontal_flip: bool
+    sources: Mapping[str, str]
+    root: str | None = None
+    targets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+def manifest_identity(manifest: Manifest) -> dict[str, str]:
+    """Name and SHA-256 of what a manifest says (classes, splits, rows, whether clips may be flipped), wherever it lies."""
+    rows = [{name: value for name, value in vars(clip).items() if name not in _PLAIN or value != _PLAIN[name]} for clip in manifest.clips]
+    content = [list(manifest.classes), list(manifest.splits), manifest.horizontal_flip, rows]
+    text = json.dumps(content, sort_keys=True, ensure_ascii=False, default=dict)
+    return {"name": manifest.name, "sha256": hashlib.sha256(text.encode()).hexdigest()}
 
 
 def is_manifest(path: Path | str) -> bool:
@@ -129,6 +151,7 @@ def _header(manifest: Manifest, path: Path) -> dict[str, Any]:
     header: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "kind": KIND,
+        "clips": len(manifest.clips),
         "name": manifest.name,
         "classes": list(manifest.classes),
         "splits": list(manifest.splits),
@@ -140,10 +163,8 @@ def _header(manifest: Manifest, path: Path) -> dict[str, Any]:
     return {**header, **recorded_root(path, manifest.root)}
 
 
-_OPTIONAL: dict[str, Any] = {
-    **{item.name: item.default for item in dataclasses.fields(Clip) if item.default is not dataclasses.MISSING},
-    **{item.name: item.default_factory() for item in dataclasses.fields(Clip) if item.default_factory is not dataclasses.MISSING},
-}
+_PLAIN = {item.name: item.default for item in dataclasses.fields(Clip) if item.default is not dataclasses.MISSING}
+_OPTIONAL: dict[str, Any] = {**_PLAIN, "targets": {}}
 
 
 def _row(clip: Clip) -> dict[str, Any]:
@@ -153,80 +174,17 @@ def _row(clip: Clip) -> dict[str, Any]:
     return {**row, "subsets": dict(clip.subsets), **({"targets": dict(clip.targets)} if clip.targets else {})}
 
 
-def _dump(row: Mapping[str, Any]) -> str:
-    try:
-        text = json.dumps(row, ensure_ascii=False, allow_nan=False)
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise DataError(f"a name is not valid UTF-8: {error.object!a}", hint="rename the file") from error
-    return text + "\n"
-
-
-def _is_strings(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(item, str) and item for item in value)
-
-
-def _is_string_map(value: object) -> bool:
-    return isinstance(value, dict) and all(isinstance(item, str) for item in value.values())
-
-
-def _is_targets(value: object) -> bool:
-    return isinstance(value, dict) and all(name and bool(classes) and _is_strings(classes) for name, classes in value.items())
-
-
-def _is_label_map(value: object) -> bool:
-    return isinstance(value, dict) and all(type(label) is int for label in value.values())
-
-
-def _is_boxes(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(box, list) and len(box) == 5 and all(map(is_number, box)) for box in value)
-
-
-_HEADER_TYPES: KeyTypes = {
-    "name": ("text", lambda value: isinstance(value, str) and bool(value)),
-    "classes": ("a list of names", _is_strings),
-    "splits": ("a list of names", _is_strings),
-    "horizontal_flip": ("true or false", lambda value: isinstance(value, bool)),
-    "sources": ("a map of file to SHA-256", _is_string_map),
-}
-_HEADER_OPTIONAL: KeyTypes = {
-    "root": ("text", lambda value: isinstance(value, str)),
-    "targets": ("a map of target to a list of names", _is_targets),
-}
-_ROW_TYPES: KeyTypes = {
-    "path": ("text", lambda value: isinstance(value, str) and bool(value)),
-    "label": ("a whole number or null", lambda value: value is None or type(value) is int),
-    "group": ("text", lambda value: isinstance(value, str) and bool(value)),
-    "subsets": ("a map of split to subset", _is_string_map),
-    "start_s": ("a finite number", is_number),
-    "end_s": ("a finite number or null", lambda value: value is None or is_number(value)),
-    "boxes": ("a list of [time_s, x1, y1, x2, y2]", _is_boxes),
-    "index_reliable": ("true or false", lambda value: isinstance(value, bool)),
-    "onset_s": ("a finite number or null", lambda value: value is None or is_number(value)),
-    "targets": ("a map of target to a whole number", _is_label_map),
-    "name": ("text or null", lambda value: value is None or (isinstance(value, str) and bool(value))),
-    "tags": ("a list of names", _is_strings),
-    "fps": ("a finite number or null", lambda value: value is None or is_number(value)),
-}
-
-
-def _check_header(header: dict[str, Any], where: str) -> None:
-    given = header_fields(header, where, kind=KIND, version=SCHEMA_VERSION, what="manifest", hint=_PREPARE_AGAIN)
-    check_keys(given, {**_HEADER_TYPES, **_HEADER_OPTIONAL}, set(_HEADER_TYPES), where, hint=_PREPARE_AGAIN)
-
-
-def _clip(line: str, where: str) -> Clip:
-    row = manifest_row(line, where, hint=_PREPARE_AGAIN)
-    check_keys(row, _ROW_TYPES, set(_ROW_TYPES) - set(_OPTIONAL), where, hint=_PREPARE_AGAIN)
-    if "boxes" in row:
-        row = {**row, "boxes": tuple(tuple(box) for box in row["boxes"])}
-    if "tags" in row:
-        row = {**row, "tags": tuple(row["tags"])}
-    return Clip(**row)
+def _clip(row: dict[str, Any], where: str) -> Clip:
+    return read_record(Clip, row, where, error=DataError, hint=_PREPARE_AGAIN)
 
 
 def _check_names(manifest: Manifest, where: str) -> None:
+    for target, names in manifest.targets.items():
+        if not names:
+            raise DataError(f"{where}: target '{target}' has no classes", hint="name its classes, or take it out")
     for kind, names in (("class", manifest.classes), ("split", manifest.splits), *manifest.targets.items()):
+        if "" in names:
+            raise DataError(f"{where}: a {kind} has an empty name", hint=f"give each {kind} a name")
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise DataError(f"{where}: {kind} '{twice[0]}' is named twice", hint=f"give each {kind} one name")
@@ -265,6 +223,9 @@ def _target_problems(clip: Clip, targets: Mapping[str, Sequence[str]]) -> Iterat
 def _problems(clip: Clip, classes: Sequence[str], splits: Sequence[str]) -> Iterator[tuple[str, str]]:
     """What is wrong with the values of a clip, each with how to mend it."""
     path = PurePosixPath(clip.path)
+    for key in ("path", "group", "name"):
+        if getattr(clip, key) == "":
+            yield f"'{key}' is empty", f"give each clip a {key}, or leave it out" if key == "name" else f"give each clip a {key}"
     if path.is_absolute() or ".." in path.parts:
         yield "the path leaves the data root", "give paths relative to the root"
     if clip.label is not None and not 0 <= clip.label < len(classes):

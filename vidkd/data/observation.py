@@ -109,16 +109,19 @@ def seconds_seen(clip: Clip, config: ObserveConfig, *, end_s: float, fraction: f
             )
         last_s = clip.start_s - config.gap_s
         first_s = 0.0 if config.observe_s is None else max(0.0, last_s - config.observe_s)
-        return Seconds(first_s, last_s, closed=True), whole
+        return Seconds(first_s, last_s, closed=config.gap_s > SAME_S), whole  # without a gap a frame at last_s is the action's first
     return whole, whole
 
 
 def is_observable(clip: Clip, config: ObserveConfig) -> bool:
     """Whether the gap leaves anything to observe: the file's first frame, at 0 s, must lie at or before its beginning.
 
-    That is what the row tells. Whether a frame lies in the observed part is known where the file is read (`choose_windows`).
+    Without a gap it must lie before the action. That is what the row tells. Whether a frame lies in the observed part is known where the
+    file is read (`choose_windows`).
     """
-    return config.protocol != "anticipation" or clip.start_s - config.gap_s >= -SAME_S
+    if config.protocol != "anticipation":
+        return True
+    return clip.start_s - config.gap_s >= (-SAME_S if config.gap_s > SAME_S else SAME_S)
 
 
 def is_shortened(clip: Clip, config: ObserveConfig) -> bool:

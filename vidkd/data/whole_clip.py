@@ -1,9 +1,9 @@
 """Clips decoded whole, with their flow: what the cache stores, and the views that windows cut out of it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -25,6 +25,14 @@ class NoFrameError(DataError):
     """An interval of a file in which no frame lies."""
 
 
+class Frames(Protocol):
+    """An array, or what reads its rows from a file."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, numbers: NDArray[np.int64], /) -> NDArray[Any]: ...
+    def __array__(self, dtype: Any = None, /) -> NDArray[Any]: ...
+
+
 @dataclass(frozen=True)
 class WholeClip:
     """Every frame of a clip at working size, the frames' times, and (where asked for) flow to the frame `pair_step` later.
@@ -32,38 +40,24 @@ class WholeClip:
     frames: uint8 (N, h, w, 3). flow: float16 (N, h, w, 2) or None; at the end it points to the last frame. timestamps_s: float64 (N,).
     """
 
-    frames: NDArray[np.uint8]
-    flow: NDArray[np.float16] | None
+    frames: Frames
+    flow: Frames | None
     timestamps_s: NDArray[np.float64]
 
     def seen(self, clip: Clip, config: FootageConfig, look: Look, *, name: str) -> SeenFootage:
         """The observed part of the clip, and the teacher's."""
-        flow = None if self.flow is None else self.flow.__getitem__
-        return seen_of(self.frames.__getitem__, flow, self.timestamps_s, clip, config, look, name=name)
+        windows = look.windows(self.timestamps_s, clip, config, name)
+        future = None if windows.future is None else self._footage(windows.future, look.future_flow)
+        return SeenFootage(self._footage(windows.observed, look.flow), future, windows.held, windows.held_future)
 
-
-Rows = Callable[[NDArray[np.int64]], NDArray[Any]]
-"""The frames, or the flow, at these numbers within a clip, as a new array."""
-
-
-def seen_of(
-    frames: Rows, flow: Rows | None, timestamps_s: NDArray[np.float64], clip: Clip, config: FootageConfig, look: Look, *, name: str
-) -> SeenFootage:
-    """The observed part of a clip, and the teacher's, where all its frames and flow are at hand, as `WholeClip` describes them."""
-
-    def footage(window: Window, want_flow: bool) -> Footage:
-        return Footage(frames(window.frames), _flow_within(flow, window) if flow is not None and want_flow else None)
-
-    windows = look.windows(timestamps_s, clip, config, name)
-    future = None if windows.future is None else footage(windows.future, look.future_flow)
-    return SeenFootage(footage(windows.observed, look.flow), future, windows.held, windows.held_future)
-
-
-def _flow_within(flow: Rows, window: Window) -> NDArray[np.float32]:
-    """Flow of a window; what is stored points on, beyond what the window may see."""
-    found = torch.from_numpy(flow(window.frames)).float().numpy()  # by torch, for which half precision is no slow type
-    found[window.targets == window.frames] = 0
-    return found
+    def _footage(self, window: Window, want_flow: bool) -> Footage:
+        """Copies of the frames and flow of a window; the flow that is stored points on, beyond what the window may see."""
+        frames = self.frames[window.frames]
+        if self.flow is None or not want_flow:
+            return Footage(frames, None)
+        flow = torch.from_numpy(self.flow[window.frames]).float().numpy()  # by torch, for which half precision is no slow type
+        flow[window.targets == window.frames] = 0
+        return Footage(frames, flow)
 
 
 def read_whole(path: Path, clip: Clip, config: FootageConfig, *, want_flow: bool = True) -> WholeClip:

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from vidkd.base.errors import DataError, unknown_name
 from vidkd.base.files import atomic_write
+from vidkd.base.records import read_record
 from vidkd.data.manifest import SUBSETS
-from vidkd.data.manifest_rows import KeyTypes, check_keys, data_root, header_fields, is_number, manifest_lines, manifest_row, recorded_root
+from vidkd.data.manifest_rows import data_root, manifest_rows, recorded_root
 
 SCHEMA_VERSION = 1
 KIND = "vidkd-boxes"
@@ -112,15 +113,11 @@ class BoxManifest:
         Raises DataError naming file and line for anything that is not as `write` leaves it, and for a root that is not a folder.
         """
         path = Path(path)
-        lines = enumerate(manifest_lines(path, hint=_ANEW), start=1)
-        rows = [manifest_row(line, f"{path}:{number}", hint=_ANEW) for number, line in lines]
-        header = header_fields(rows[0], f"{path}:1", kind=KIND, version=SCHEMA_VERSION, what="manifest of boxes", hint=_ANEW)
-        check_keys(header, _HEADER_TYPES, ("name", "classes", "frames"), f"{path}:1", hint=_ANEW)
-        if header["frames"] != len(rows) - 1:
-            raise DataError(f"not a whole manifest: {path}", frames=f"{header['frames']} announced, {len(rows) - 1} there", hint=_ANEW)
-        frames = tuple(_frame(row, f"{path}:{number}") for number, row in enumerate(rows[1:], start=2))
-        data = data_root(path, header.get("root"), root, hint="name the folder that the frames' paths start from")
-        manifest = cls(name=header["name"], root=data, classes=tuple(header["classes"]), frames=frames)
+        row, *rows = manifest_rows(path, kind=KIND, version=SCHEMA_VERSION, counted="frames", fix=_ANEW)
+        header = read_record(_Header, row, f"{path}:1", error=DataError, hint=_ANEW)
+        frames = tuple(_frame(row, f"{path}:{number}") for number, row in enumerate(rows, start=2))
+        data = data_root(path, header.root, root, fix="name the folder that the frames' paths start from")
+        manifest = cls(name=header.name, root=data, classes=header.classes, frames=frames)
         _check(manifest, f"{path}:1", lambda number: f"{path}:{number + 2}")
         return manifest
 
@@ -157,52 +154,40 @@ def _row(frame: LabelledFrame) -> dict[str, Any]:
     return {key: value for key, value in row.items() if value is not None}
 
 
-def _is_text(value: object) -> bool:
-    return isinstance(value, str) and bool(value)
+@dataclass(frozen=True, kw_only=True)
+class _Header:
+    """The first line without its kind, version and number of frames."""
+
+    name: str
+    classes: tuple[str, ...]
+    root: str | None = None
 
 
-def _list_of(test: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, list) and all(map(test, value))
+@dataclass(frozen=True, kw_only=True)
+class _Row:
+    """A line of the file; see LabelledFrame."""
 
-
-def _is_index(value: object) -> bool:
-    return type(value) is int and value >= 0
-
-
-def _is_whole(value: object) -> bool:
-    return type(value) is int
-
-
-def _is_bool(value: object) -> bool:
-    return isinstance(value, bool)
-
-
-_HEADER_TYPES: KeyTypes = {
-    "name": ("text", _is_text),
-    "classes": ("a list of names", _list_of(_is_text)),
-    "frames": ("a number of frames", _is_index),
-    "root": ("text", _is_text),
-}
-_ROW_TYPES: KeyTypes = {
-    "path": ("text", _is_text),
-    "frame_index": ("a whole number from 0", _is_index),
-    "time_s": ("a finite number", is_number),
-    "width": ("a whole number from 0", _is_index),
-    "height": ("a whole number from 0", _is_index),
-    "boxes": ("a list of [x1, y1, x2, y2]", _list_of(lambda box: _list_of(is_number)(box) and len(box) == 4)),
-    "labels": ("a list of whole numbers", _list_of(_is_whole)),
-    "ignore": ("a list of true and false", _list_of(_is_bool)),
-    "track_ids": ("a list of whole numbers", _list_of(_is_whole)),
-    "complete": ("true or false", _is_bool),
-    "group": ("text", _is_text),
-    "subset": (f"one of {', '.join(SUBSETS)}", lambda value: value in SUBSETS),
-}
+    path: str
+    width: int
+    height: int
+    boxes: tuple[tuple[float, float, float, float], ...]
+    labels: tuple[int, ...]
+    group: str
+    frame_index: int | None = None
+    time_s: float | None = None
+    ignore: tuple[bool, ...] | None = None
+    track_ids: tuple[int, ...] | None = None
+    complete: bool = True
+    subset: str = ""
 
 
 def _frame(row: dict[str, Any], where: str) -> LabelledFrame:
-    check_keys(row, _ROW_TYPES, ("path", "width", "height", "boxes", "labels", "group"), where, hint=_ANEW)
+    record = read_record(_Row, row, where, error=DataError, hint=_ANEW)
+    values = {entry.name: getattr(record, entry.name) for entry in dataclasses.fields(record)}
+    if values["ignore"] is None:
+        values["ignore"] = np.zeros(len(values["labels"]), bool)
     try:
-        return LabelledFrame(**{"ignore": np.zeros(len(row["labels"]), bool), **row})
+        return LabelledFrame(**values)
     except ValueError as error:
         raise DataError(f"{where}: {error}", frame=row["path"], hint=_ANEW) from None
 
@@ -215,7 +200,9 @@ def _check(manifest: BoxManifest, where: str, where_frame: Callable[[int], str])
     for number, frame in enumerate(manifest.frames):
         check_frame(frame, manifest.classes, where_frame(number))
         if (first := seen.setdefault(frame.key, number)) != number:
-            raise DataError(f"{where_frame(number)}: the same frame as {where_frame(first)}", frame=frame.path, hint="keep one of the two")
+            raise DataError(
+                f"{where_frame(number)}: the same frame as {where_frame(first)}", frame=frame.path, hint="keep one of the two"
+            )
 
 
 def check_frame(frame: LabelledFrame, classes: Sequence[str], where: str) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vidkd.base.errors import ConfigError, unknown_name
-from vidkd.base.plain import for_training
+from vidkd.base.records import for_training
 from vidkd.detection.layouts import BOX_LAYOUTS, WITH_ANNOTATIONS
 from vidkd.detection.transforms import BoxTransformConfig
 from vidkd.engine.loop_config import OptimConfig, TrainConfig

@@ -12,7 +12,7 @@ from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
 
 from vidkd.base.errors import DataError
-from vidkd.base.plain import for_training
+from vidkd.base.records import for_training
 from vidkd.runtime.letterbox import Letterbox, ResizeMode
 
 

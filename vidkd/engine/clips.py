@@ -11,8 +11,7 @@ from vidkd.base.errors import ConfigError, DataError
 from vidkd.data.config import DataConfig
 from vidkd.data.groups import hold_out_groups, label_fraction
 from vidkd.data.layouts import LAYOUTS
-from vidkd.data.manifest import Clip, Manifest
-from vidkd.data.manifest_identity import manifest_identity
+from vidkd.data.manifest import Clip, Manifest, manifest_identity
 from vidkd.data.observation import ObserveConfig, is_shortened, split_observable
 from vidkd.engine.config import RunConfig
 from vidkd.engine.settings import config_stem, place_of

@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol
 
 from vidkd.base.cores import at_most_cores
 from vidkd.base.errors import ConfigError
-from vidkd.base.plain import for_training
+from vidkd.base.records import for_training
 from vidkd.engine.settings import Settings, merge
 
 

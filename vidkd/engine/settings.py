@@ -15,7 +15,7 @@ from jsonargparse import ArgumentParser
 
 from vidkd.base.errors import ConfigError, UnknownFlagError, VidkdError, nearest, unknown_name
 from vidkd.base.files import near_files, reason_of
-from vidkd.base.plain import FOR_TRAINING
+from vidkd.base.records import FOR_TRAINING
 from vidkd.engine.expected import as_setting, expected_of, given_value
 
 DEFAULT_TASK = "supervised"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from vidkd.base.errors import ConfigError
-from vidkd.base.plain import from_plain
+from vidkd.base.records import read_record
 from vidkd.runtime.letterbox import ResizeMode
 
 SCHEMA_VERSION = 1
@@ -212,7 +212,7 @@ def metadata_of(kind: type[Metadata], content: object, where: str) -> Metadata:
             read_here=f"schema {SCHEMA_VERSION}",
             hint=f"{EXPORT_AGAIN}; or run it with that version",
         )
-    return from_plain(kind, content, where)
+    return read_record(kind, content, where)
 
 
 def wrong_task(task: str, where: str) -> ConfigError:

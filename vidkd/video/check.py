@@ -28,8 +28,8 @@ class VideoCheck:
     """What is known of one file.
 
     usable: every frame that the file promises can be decoded. first_error says what went wrong and after which frame.
-    index_reliable: frames read by index, in random order, are those of sequential decoding; index_problem says why not. Always False for
-        a file that is not usable. backend: who reads the file with `open_video(path)`.
+    index_reliable: every decoder finds frames by index, in random order, as sequential decoding gives them; index_problem says why not.
+        Always False for a file that is not usable.
     width, height: of the upright picture; sizes, counts and times are 0 where the file cannot be opened.
     """
 
@@ -42,7 +42,6 @@ class VideoCheck:
     average_fps: float
     duration_s: float
     index_reliable: bool
-    backend: str
     first_error: str | None
     index_problem: str | None = None
 
@@ -69,7 +68,6 @@ def check_video(path: Path | str, *, samples: int = 10, seed: int = 0, max_pixel
         average_fps=walk.frame_count / walk.duration_s if walk.duration_s else 0.0,
         duration_s=walk.duration_s,
         index_reliable=walk.error is None and problem is None,
-        backend="pyav" if problem else _backend(name),
         first_error=walk.error,
         index_problem=problem,
     )
@@ -132,8 +130,22 @@ def _index_problem(name: str, walk: _Walk, seed: int) -> str | None:
     order = sorted(walk.samples)
     random.Random(seed).shuffle(order)
     try:
-        with open_video(name) as reader:
-            return _timeline_problem(reader, walk) or _sample_problem(reader, walk.samples, order)
+        with open_video(name, backend="pyav") as reader:
+            problem = _timeline_problem(reader, walk) or _sample_problem(reader, walk.samples, order)
+    except VideoError as error:
+        return error.lines.get("reason", error.what)
+    return problem or _decord_problem(name, walk, order)
+
+
+def _decord_problem(name: str, walk: _Walk, order: list[int]) -> str | None:
+    """As above, of decord; None too where decord does not open the file, which is no fault of it."""
+    try:
+        reader = open_video(name, backend="decord")
+    except VideoError:
+        return None
+    try:
+        with reader:
+            return _sample_problem(reader, walk.samples, order)
     except VideoError as error:
         return error.lines.get("reason", error.what)
 
@@ -160,11 +172,6 @@ def _timeline_problem(reader: VideoReader, walk: _Walk) -> str | None:
     return f"times by index are off by up to {apart_s:.3f} s" if apart_s > TIMES_AGREE_S else None
 
 
-def _backend(name: str) -> str:
-    with open_video(name) as reader:
-        return reader.info.backend
-
-
 def _unusable(name: str, error: VideoError) -> VideoCheck:
     reason = error.lines.get("reason") or error.lines.get("size")
     return failed_check(name, error.what.split(":")[0] + (f": {reason}" if reason else ""))
@@ -182,6 +189,5 @@ def failed_check(name: str, reason: str) -> VideoCheck:
         average_fps=0.0,
         duration_s=0.0,
         index_reliable=False,
-        backend="",
         first_error=reason,
     )

@@ -1,7 +1,7 @@
 """Opening a file with PyAV and taking decoded frames out of it, one after the other."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -57,13 +57,18 @@ def video_stream(container: Any, path: Path | str, threads: int) -> Any:
     return stream
 
 
-def decoded_frames(container: Any, stream: Any, path: Path | str) -> Iterator[Any]:
-    """Decoded PyAV frames in presentation order. Raises VideoError at the first damaged packet or picture, naming the frame."""
+def decoded_frames(container: Any, stream: Any, path: Path | str, *, needed: Callable[[Any], bool] | None = None) -> Iterator[Any]:
+    """Decoded PyAV frames in presentation order. Raises VideoError at the first damaged packet or picture, naming the frame.
+
+    needed: whether the picture of a packet is; others are left out where no other picture depends on them.
+    """
     count = 0
     try:
         for packet in container.demux(stream):
             if packet.is_corrupt:
                 raise damaged(path, count, "a packet is damaged or cut off")
+            if needed is not None:
+                stream.codec_context.skip_frame = "DEFAULT" if needed(packet) else "NONREF"
             for frame in packet.decode():
                 if frame.is_corrupt:
                     raise damaged(path, count, "the picture is damaged")

@@ -8,9 +8,9 @@ from typing import Any
 
 import av
 
-from vidkd.base.errors import VideoError
+from vidkd.base.errors import WRITE_FIX, VideoError
 from vidkd.video.containers import opened, reason_of
-from vidkd.video.writer import VARIABLE_TIME_BASE
+from vidkd.video.writer import VARIABLE_TIME_BASE, to_disk
 
 BIT_EXACT = {"fflags": "+bitexact", "movflags": "+faststart"}
 
@@ -27,10 +27,10 @@ def join_videos(path: Path | str, parts: Iterable[tuple[Path, Sequence[float]]],
     temporary = path.with_name(f".{path.stem}.joining{path.suffix}")
     try:
         frames = _join(temporary, parts, max(1, round(1 / fps / VARIABLE_TIME_BASE)))
-        _to_disk(temporary)
+        to_disk(temporary)
         os.replace(temporary, path)
     except (av.FFmpegError, OSError, ValueError) as error:
-        raise VideoError(f"cannot write video: {path}", reason=reason_of(error)) from error
+        raise VideoError(f"cannot write video: {path}", reason=reason_of(error), hint=WRITE_FIX) from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -80,8 +80,3 @@ def _stamps(times_s: Sequence[float], last_ticks: int) -> Iterator[tuple[int, in
 
 def _extradata(stream: Any) -> bytes:
     return bytes(stream.codec_context.extradata or b"")
-
-
-def _to_disk(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())

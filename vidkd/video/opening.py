@@ -8,6 +8,7 @@ from vidkd.base.errors import VideoError, unknown_name
 from vidkd.video.decord_reader import DecordReader
 from vidkd.video.foreign import no_such_video
 from vidkd.video.image_sequence import SEQUENCE_FPS, ImageSequenceReader, is_image_sequence
+from vidkd.video.index_file import stored_index
 from vidkd.video.packets import PacketIndex, read_packets
 from vidkd.video.pyav_reader import PyavReader
 from vidkd.video.reader import VideoReader, check_frame_size
@@ -33,9 +34,9 @@ def open_video(
 
     path: a file; or a folder of images, a glob (`frames/*.jpg`) or a pattern (`frames/%05d.png`).
     sequence_fps: frames a second of such images, by default 25; a file knows its own times.
-    backend: "auto" takes decord for files into which it is known to index rightly, and PyAV for all others: what decord cannot open (AV1,
-        truncated files, no wheel) and what it was seen to misread (edit lists, transport streams, open GOPs, AVI with B-frames).
-        "pyav" is always right. "decord" refuses files of the second kind.
+    backend: "auto" is PyAV, which finds frames by their presentation times in the index of the file's packets and raises at damage.
+        "decord" was slower wherever it was measured, reports no damage, and refuses what it cannot open (AV1, truncated files) or is known
+        to misread (edit lists, transport streams, open GOPs, AVI with B-frames).
     short_side: scale frames so that the shorter side has this many pixels (area averaging when shrinking).
     max_pixels: largest width x height that is opened.
     threads: decoding threads; 1 suits many worker processes, 0 takes what the machine has.
@@ -50,24 +51,16 @@ def open_video(
         fps = SEQUENCE_FPS if sequence_fps is None else sequence_fps
         return ImageSequenceReader(name, fps=fps, short_side=short_side, max_pixels=max_pixels)
     index = read_file(name, max_pixels)
-    if backend == "pyav" or (backend == "auto" and index.problem):
-        return PyavReader(name, index, short_side=short_side, threads=threads)
-    return _with_decord(name, index, backend, short_side, threads, trust_index)
-
-
-def _with_decord(name: str, index: PacketIndex, backend: Backend, short_side: int | None, threads: int, trust_index: bool) -> VideoReader:
-    try:
-        return DecordReader(name, index, short_side=short_side, threads=threads, trust_index=trust_index and backend == "decord")
-    except VideoError:
-        if backend == "decord":
-            raise
-        return PyavReader(name, index, short_side=short_side, threads=threads)
+    if backend == "decord":
+        return DecordReader(name, index, short_side=short_side, threads=threads, trust_index=trust_index)
+    return PyavReader(name, index, short_side=short_side, threads=threads)
 
 
 def read_file(name: str, max_pixels: int) -> PacketIndex:
     """The packets of a file that exists, is not empty and whose frames are not too large; VideoError otherwise.
 
-    A file is looked over once a process, as long as its size, its time of modification and its place on the disk stay what they are.
+    A file is looked over once a process, as long as its size, its time of modification and its place on the disk stay what they are; not at
+    all where an index file that was made known by `use_index_file` has it.
     """
     if "://" in name:
         raise VideoError(f"not a file: {name}", hint="open_stream reads cameras and network streams")
@@ -85,6 +78,6 @@ def _packets_of(name: str, status: os.stat_result) -> PacketIndex:
     file = (name, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
     index = _looked_over.get(file)
     if index is None:
-        index = read_packets(name)
+        index = stored_index(name, status) or read_packets(name)
         _looked_over.put(file, index, index.size_bytes)
     return index

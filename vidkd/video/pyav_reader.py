@@ -1,5 +1,6 @@
 """Reading with PyAV: frames are found by their presentation stamps, or by decoding from the beginning."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from vidkd.video.reader import VideoReader
 from vidkd.video.recent import Recent
 from vidkd.video.times import Times, in_seconds, last_frame_s, presentation_times
 from vidkd.video.types import Image, VideoInfo
+
+SPARSE = 2
+"""Where as many times more frames are passed than asked for, those in between are left out as far as decoding allows it."""
 
 Known = tuple[Times, float, str | None]
 """Presentation times, duration in seconds, and what is missing."""
@@ -58,20 +62,53 @@ def times_of_packets(index: PacketIndex) -> tuple[Times, float]:
 class FrameCursor:
     """A place in a file being decoded, that moves forward by decoding and jumps by seeking where the packets allow it.
 
-    After a jump every frame is identified by its stamp, not by counting; one that is not where the packets said ends the jumping for good.
+    After a jump frames are identified by their stamps; one that is not where the packets said ends the jumping for good. Where few frames
+    of a stretch are asked for, pictures in between on which no other depends are not decoded.
     """
 
     def __init__(self, path: str, index: PacketIndex, threads: int) -> None:
-        self._path, self._index = path, index
-        self._container = open_container(path)
-        self._stream = video_stream(self._container, path, threads)
+        self._path, self._index, self._threads = path, index, threads
         self._key_places = np.searchsorted(index.pts, index.keys[:, 0])
-        self._frames: Iterator[Any] = decoded_frames(self._container, self._stream, path)
-        self._next = 0
         self._rgb = RgbConverter(threads)
+        self._wanted: frozenset[int] | None = None  # the stamps of all frames that are needed, if others are left out
+        self._frames: Iterator[Any]
+        self._open()
 
-    def image(self, wanted: int) -> Image:
-        """The upright image of the frame `wanted`. Raises VideoError if it cannot be decoded."""
+    def images(self, indices: Sequence[int]) -> Iterator[Image]:
+        """Upright images of these frames, rising. Raises VideoError if one cannot be decoded."""
+        left_out = self._wanted is not None  # of what the decoder holds now
+        sparse = len(self._key_places) > 0 and indices[-1] - indices[0] >= SPARSE * len(indices)
+        self._wanted = frozenset(self._index.pts[list(indices)].tolist()) if sparse else None
+        if left_out or sparse:
+            self._next = len(self._index.pts) + 1  # what follows may lack frames: seek
+        for index in indices:
+            yield self._image(index)
+
+    def stream(self, start: int) -> Iterator[Image]:
+        """Upright images of all frames from `start` on."""
+        if start:
+            yield self._image(start)
+        for frame in self._frames:
+            yield self._upright(frame)
+
+    def close(self) -> None:
+        """Give back decoder and file."""
+        self._frames = iter(())
+        self._container.close()
+
+    def _open(self) -> None:
+        self._container = open_container(self._path)
+        self._stream = video_stream(self._container, self._path, self._threads)
+        self._frames = self._decoded()
+        self._next = 0
+
+    def _decoded(self) -> Iterator[Any]:
+        return decoded_frames(self._container, self._stream, self._path, needed=self._is_needed)
+
+    def _is_needed(self, packet: Any) -> bool:
+        return self._wanted is None or packet.pts in self._wanted
+
+    def _image(self, wanted: int) -> Image:
         number = int(np.searchsorted(self._key_places, wanted, side="right")) - 1
         if number >= 0 and (wanted < self._next or self._key_places[number] > self._next):
             self._jump(int(self._key_places[number]), int(self._index.keys[number, 1]))
@@ -81,38 +118,32 @@ class FrameCursor:
             place, frame = self._advance()
             if place == wanted:
                 return self._upright(frame)
-
-    def images(self, start: int) -> Iterator[Image]:
-        """Upright images of all frames from `start` on."""
-        if start:
-            yield self.image(start)
-        for frame in self._frames:
-            self._next += 1
-            yield self._upright(frame)
-
-    def close(self) -> None:
-        """Give back decoder and file."""
-        self._frames = iter(())
-        self._container.close()
+            if place > wanted:  # it was left out although it is needed: begin anew and decode everything
+                self._key_places = self._key_places[:0]
+                self._restart()
 
     def _upright(self, frame: Any) -> Image:
         return self._index.orientation.apply(self._rgb(frame))
 
     def _advance(self) -> tuple[int, Any]:
         frame = next(self._frames, None)
+        if frame is None and self._wanted is not None:
+            self._restart()
+            frame = next(self._frames, None)
         if frame is None:
             raise VideoError(f"the video ends early: {self._path}", missing_frame=self._next)
-        self._next += 1
+        place = self._next if self._wanted is None else self._place(frame)
+        self._next = self._next + 1 if place is None else place + 1
         return self._next - 1, frame
 
     def _jump(self, key: int, dts: int) -> None:
         """Seek, then drop what comes before the key frame. The seek may land earlier; that is only slower."""
         self._container.seek(dts, stream=self._stream, backward=True)
-        frames = decoded_frames(self._container, self._stream, self._path)
+        frames = self._decoded()
         for frame in frames:
             place = self._place(frame)
-            if place == key:
-                self._frames, self._next = _before(frame, frames), key
+            if place == key or (self._wanted is not None and place is not None and place >= key):
+                self._frames, self._next = itertools.chain([frame], frames), key
                 return
             if place is None or place > key:
                 break
@@ -125,16 +156,9 @@ class FrameCursor:
         return place if place < len(self._index.pts) and self._index.pts[place] == frame.pts else None
 
     def _restart(self) -> None:
+        self._wanted = None
         self._container.close()
-        self._container = open_container(self._path)
-        self._stream = video_stream(self._container, self._path, self._stream.thread_count)
-        self._frames = decoded_frames(self._container, self._stream, self._path)
-        self._next = 0
-
-
-def _before(first: Any, others: Iterator[Any]) -> Iterator[Any]:
-    yield first
-    yield from others
+        self._open()
 
 
 class PyavReader(VideoReader):
@@ -187,13 +211,12 @@ class PyavReader(VideoReader):
 
     def _images(self, indices: Sequence[int]) -> Iterator[Image]:
         self._cursor = self._cursor or FrameCursor(self.path, self._index, self._threads)
-        for index in indices:
-            yield self._cursor.image(index)
+        yield from self._cursor.images(indices)
 
     def _images_from(self, start_index: int) -> Iterator[Image]:
         cursor = FrameCursor(self.path, self._index, self._threads)
         try:
-            yield from cursor.images(start_index)
+            yield from cursor.stream(start_index)
         finally:
             cursor.close()
 

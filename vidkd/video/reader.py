@@ -104,6 +104,8 @@ class VideoReader(ABC):
 
     def _stream(self, start_index: int) -> Iterator[Frame]:
         times_s = self.timestamps_s
+        if start_index == len(times_s):
+            return
         for index, image in enumerate(self._images_from(start_index), start=start_index):
             yield Frame(index=index, time_s=float(times_s[index]), image=resized(image, self._short_side))
             self._check_usable()

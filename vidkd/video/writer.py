@@ -1,5 +1,6 @@
 """Writing frames as a video file: same frames in, same frames out, whole or not at all."""
 
+import contextlib
 import itertools
 import os
 import secrets
@@ -12,7 +13,7 @@ from typing import Any
 import av
 import numpy as np
 
-from vidkd.base.errors import VideoError
+from vidkd.base.errors import WRITE_FIX, VideoError
 from vidkd.video.containers import reason_of
 from vidkd.video.types import Image
 
@@ -66,7 +67,7 @@ class VideoWriter:
         self._threads = threads
         self._variable: bool | None = None
         self._last_stamp = -1
-        self._temporary = _temporary_beside(self.path)
+        self._temporary = temporary_beside(self.path)
         self._container: Any = None
         self._stream: Any = None
 
@@ -83,7 +84,7 @@ class VideoWriter:
             frame.pts, frame.time_base = stamp, self._time_base
             self._container.mux(self._stream.encode(frame))
         except (av.FFmpegError, OSError, ValueError) as error:
-            raise VideoError(f"cannot write video: {self.path}", codec=self._codec, reason=reason_of(error)) from error
+            raise VideoError(f"cannot write video: {self.path}", codec=self._codec, reason=reason_of(error), hint=WRITE_FIX) from error
 
     def close(self) -> None:
         """Finish the file and give it its name. Raises VideoError if no frame was written."""
@@ -93,18 +94,20 @@ class VideoWriter:
         try:
             self._container.mux(self._stream.encode(None))
             self._container.close()
-            _to_disk(self._temporary)
+            to_disk(self._temporary)
             os.replace(self._temporary, self.path)
         except (av.FFmpegError, OSError) as error:
             self.abort()
-            raise VideoError(f"cannot finish video: {self.path}", reason=reason_of(error)) from error
+            raise VideoError(f"cannot finish video: {self.path}", reason=reason_of(error), hint=WRITE_FIX) from error
 
     def abort(self) -> None:
         """Drop what was written; a file that stood under the name stays as it was."""
-        if self._container is not None:
-            self._container.close()
-            self._container = None
-        self._temporary.unlink(missing_ok=True)
+        container, self._container = self._container, None
+        if container is not None:
+            with contextlib.suppress(av.FFmpegError, OSError):  # on a full disk it cannot write its end either
+                container.close()
+        with contextlib.suppress(OSError):
+            self._temporary.unlink(missing_ok=True)
 
     def __enter__(self) -> "VideoWriter":
         return self
@@ -203,12 +206,12 @@ def _pixel_format(codec: str, width: int, height: int) -> str:
     return "yuv420p" if width % 2 == 0 and height % 2 == 0 else "yuv444p"
 
 
-def _temporary_beside(path: Path) -> Path:
+def temporary_beside(path: Path) -> Path:
     """A name in the same folder (a rename is atomic only there) that keeps the suffix, by which FFmpeg knows the container."""
     return path.with_name(f".{path.stem}.{secrets.token_hex(4)}.tmp{path.suffix}")
 
 
-def _to_disk(path: Path) -> None:
+def to_disk(path: Path) -> None:
     """Without this a power cut after the rename can leave an empty file under the name."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
