@@ -45,7 +45,7 @@ def list_benchmark() -> int:
 def check_judging_reads(flags: "Sequence[str]", kind: "type[Settings]", sections: "Sequence[str]", *, unread: str | None = None) -> None:
     """Raise ConfigError for the first flag, known as a setting, that judging does not read.
 
-    sections: those of `kind` that judging reads, but for what their fields say is for training alone (`vidkd.base.plain.for_training`),
+    sections: those of `kind` that judging reads, but for what their fields say is for training alone (`vidkd.base.records.for_training`),
     and but for the section `unread`.
     """
     from vidkd.base.errors import ConfigError

@@ -108,8 +108,7 @@ class Manifest:
             classes=header.classes,
             splits=header.splits,
             clips=tuple(
-                read_record(Clip, row, f"{path}:{number}", error=DataError, hint=_PREPARE_AGAIN)
-                for number, row in enumerate(rows, start=2)
+                read_record(Clip, row, f"{path}:{number}", error=DataError, hint=_PREPARE_AGAIN) for number, row in enumerate(rows, start=2)
             ),
             horizontal_flip=header.horizontal_flip,
             sources=header.sources,

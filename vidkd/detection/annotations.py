@@ -200,9 +200,7 @@ def _check(manifest: BoxManifest, where: str, where_frame: Callable[[int], str])
     for number, frame in enumerate(manifest.frames):
         check_frame(frame, manifest.classes, where_frame(number))
         if (first := seen.setdefault(frame.key, number)) != number:
-            raise DataError(
-                f"{where_frame(number)}: the same frame as {where_frame(first)}", frame=frame.path, hint="keep one of the two"
-            )
+            raise DataError(f"{where_frame(number)}: the same frame as {where_frame(first)}", frame=frame.path, hint="keep one of the two")
 
 
 def check_frame(frame: LabelledFrame, classes: Sequence[str], where: str) -> None:
