@@ -42,7 +42,7 @@ def box_iou(a: Tensor, b: Tensor, *, kind: IoUKind = "iou", form: BoxForm = "xyx
 
 
 def covered_share(boxes: Tensor, regions: Tensor) -> Tensor:
-    """Share of each box's own area that lies in a region, in [0, 1]: (..., 4) and (..., 4) xyxy -> (...), leading dimensions broadcast.
+    """Share of each box's own area inside a region, in [0, 1]: (..., 4) and (..., 4) xyxy -> (...), leading dimensions broadcast.
 
     0 for a box without area.
     """

@@ -31,12 +31,12 @@ def attention_transfer(
 
     student, teacher: as many maps (B, C, T, H, W) on both sides, at least one, in the same order. Channels may differ in number; maps of
     unlike T, H or W are averaged down to the smaller of each. No gradient reaches the teacher.
-    form="paper": (1/2) sum_j ||q_S - q_T||_2, in [0, sqrt(2)/2] a layer; the norm is not squared.
-    form="code": sum_j mean (q_S - q_T)^2 over clips and the N = T*H*W positions, in [0, 2/N] a layer, that is (2 - 2 cos(q_S, q_T)) / N.
+    form="paper": (1/2) sum_j ||q_S - q_T||_2, in [0, sqrt(2)/2] per layer; the norm is not squared.
+    form="code": sum_j mean (q_S - q_T)^2 over clips and the N = T*H*W positions, in [0, 2/N] per layer, that is (2 - 2 cos(q_S, q_T)) / N.
 
     The caller multiplies by beta (the authors use 1e3 with "code" on CIFAR). In the code form the value falls as 1/N, so the same beta is
     T times weaker on a T x H x W map than on an H x W map. With `reference_size` = R every layer is multiplied by N / R: beta then means
-    what it means on a map of R positions (64 for the 8 x 8 maps of CIFAR), whatever the size here. The paper form needs none.
+    the same as on a map of R positions (64 for the 8 x 8 maps of CIFAR), whatever the size here. The paper form needs none.
 
     Raises ValueError for shapes that do not pair.
     Source: Zagoruyko & Komodakis 2017 (arXiv 1612.03928): "code" as in the authors' repository, "paper" from memory, unverified.

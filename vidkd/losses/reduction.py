@@ -29,6 +29,6 @@ def clip_mean(loss_B: Tensor, weight: Tensor | None) -> Tensor:
     if weight is None:
         return loss_B.mean()
     if weight.shape != loss_B.shape:
-        raise ValueError(f"weight must be one number a clip {tuple(loss_B.shape)}: {tuple(weight.shape)}")
+        raise ValueError(f"weight must be one number per clip {tuple(loss_B.shape)}: {tuple(weight.shape)}")
     weight = weight.detach().to(loss_B.dtype)
     return (weight * loss_B).sum() / weight.sum().clamp_min(torch.finfo(loss_B.dtype).tiny)

@@ -1,7 +1,7 @@
 """Teaching a key-frame selector where student and oracle disagree: how much, whether too much, and on which of near frames more.
 
 All are reconstructions: which loss trains the LSTM of TKD (arXiv 1903.01522) could not be read. Frames that are padding, or on which the
-oracle did not run, are left out by `mask`; what stands there may be anything, NaN too.
+oracle did not run, are left out by `mask`; their values may be anything, NaN too.
 """
 
 import torch
@@ -25,7 +25,7 @@ def disagreement_huber(predicted: Tensor, disagreement: Tensor, *, mask: Tensor 
 
 
 def above_threshold_bce(logits: Tensor, disagreement: Tensor, *, threshold: float, mask: Tensor | None = None) -> Tensor:
-    """Binary cross-entropy of "the disagreement lies above threshold", averaged over frames.
+    """Binary cross-entropy of "the disagreement is above threshold", averaged over frames.
 
     logits: (B, T), the log odds of it. disagreement: (B, T). mask, value and errors as in `disagreement_huber`. Source: reconstruction.
     """

@@ -1,4 +1,4 @@
-"""Sparsity of filters: what is added to a loss so that batch normalisation turns whole filters off before they are pruned."""
+"""Sparsity of filters: a penalty by which batch normalisation turns whole filters off before they are pruned."""
 
 from collections.abc import Iterable
 

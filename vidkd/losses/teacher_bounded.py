@@ -1,7 +1,7 @@
 """Losses between the yolo heads of a student and what an oracle says, with bounds on how far the student follows.
 
 Re-implementation from the abstract of Farhadi and Yang 2020 (TKD, arXiv 1903.01522) and from public code of its authors for a later
-variant. The published bound itself could not be read; two readings of it stand here, under names of their own. Where student and oracle
+variant. The published bound itself could not be read; two readings of it are implemented here. Where student and oracle
 share cells and anchors their raw outputs are compared cell by cell; where they do not, the oracle's boxes become truths
 (`oracle_assigned`).
 """
@@ -26,7 +26,7 @@ def confidence_bounded_mix(
 
     student, teacher: raw heads (B, A * (5 + C), h, w) that share cells and anchors, one for each of `specs`. The mean over all numbers of
     a head, summed over heads; a scalar >= 0, 0 where S = T. Where the oracle is sure the gradient is 2 (S - T) / n, elsewhere `share` times
-    that (and the value share^2 times (S - T)^2 / n), so background pulls less; share=1 is plain MSE, 0 leaves the unsure cells alone.
+    that (and the value share^2 times (S - T)^2 / n), so background pulls less; share=1 is plain MSE, 0 ignores the unsure cells.
     No gradient reaches the teacher. Raises ValueError for shapes that do not pair.
     Source: the mix, both constants and the squared error are read in the authors' public code of a later variant; the mean over a head is a
     reconstruction, and whether this is the bound of the paper is unknown.
@@ -45,7 +45,7 @@ def bounded_box_regression(
     """Chen's bound on the cells that answer for a true box: `regression_kd` of the four box numbers, averaged over those cells.
 
     A cell costs ||R_s - y||^2 if ||R_s - y||^2 + margin > ||R_t - y||^2, else 0: a student nearer to the truth than its teacher by more
-    than the margin is left alone. R: the head's offsets of the centre in cells, and the logs of size over anchor; y: the same of the true
+    than the margin costs nothing. R: the head's offsets of the centre in cells, and the logs of size over anchor; y: the same of the true
     box. student, teacher: raw heads that share cells and anchors. truths: one for each image, weighing by `Truths.weight`.
     A scalar >= 0, 0 where no cell answers; no gradient reaches the teacher. Raises ValueError for shapes that do not pair.
     Source: Chen et al. 2017, "Learning Efficient Object Detection Models with Knowledge Distillation", from memory, unverified; that it is
@@ -96,9 +96,9 @@ def oracle_assigned(
     heads: the student's raw heads. oracle: what it found in each image, its scores as `Truths.confidence` (None: 1).
     scores_as="weight": a box counts by its score, and its cell is taught objectness 1: a student that has learned it is sure of what the
     oracle doubts. "objectness": every box counts in full, and its cell is taught the objectness score ** score_power, so that the student's
-    scores rank as the oracle's do. A student that cannot tell says less than it is taught: powers below 1 make up for that.
+    scores rank as the oracle's do. A student that is unsure says less than it is taught: powers below 1 make up for that.
     certain: boxes of a lower score ask nothing: predictions near them are neither taught nor punished.
-    With `options.box_iou_bound` a prediction that meets the oracle's box by that IoU is left alone in the box term: a bound of ours.
+    With `options.box_iou_bound` a prediction that meets the oracle's box by that IoU costs nothing in the box term: a bound of ours.
     Raises ValueError as `yolo_loss` does.
     Source: reconstruction; the weighing by scores and the power are ours.
     """

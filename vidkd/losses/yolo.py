@@ -49,7 +49,7 @@ class YoloLossOptions:
             if value is not None and not 0 <= value <= 1:
                 raise ValueError(f"{name} is an IoU in [0, 1]: {value}")
         if not 0 <= self.label_smoothing < 1 or min(self.iou_normalizer, self.obj_normalizer, self.cls_normalizer) < 0:
-            raise ValueError(f"label_smoothing lies in [0, 1), normalisers are not negative: {self}")
+            raise ValueError(f"label_smoothing must lie in [0, 1), normalisers are not negative: {self}")
 
 
 class YoloTerms(NamedTuple):
@@ -116,7 +116,7 @@ def _head(cells: Tensor, assigned: Cells, flat: Flat, truths: Sequence[Truths], 
 def _by_overlap(
     cells: Tensor, assigned: Cells, flat: Flat, truths: Sequence[Truths], spec: HeadSpec, options: YoloLossOptions
 ) -> tuple[Tensor, Cells]:
-    """Which cells (B, A, h, w) lie too near a true box to be punished, and which lie so near that they are taught it."""
+    """Which cells (B, A, h, w) are too near a true box to be punished, and which are so near that they are taught it."""
     boxes = boxes_of_cells(cells, spec)[..., None, :]
     regions = padded_boxes(truths, cells, ignored=True)[:, None, None, None]
     iou, nearest = box_iou(boxes, padded_boxes(truths, cells, ignored=False)[:, None, None, None]).max(-1)
@@ -137,7 +137,7 @@ def _objectness_terms(logits: Tensor, rows: Cells, flat: Flat, spared: Tensor) -
 
 
 def _largest_at(like: Tensor, rows: Cells, values: Tensor) -> Tensor:
-    """Zeros of the shape (B, A, h, w), with the largest value of the rows that stand in a cell."""
+    """Zeros of the shape (B, A, h, w), with the largest value of the rows of each cell."""
     return torch.zeros_like(like).flatten().scatter_reduce(0, _flat_place(rows, like.shape), values, "amax").view_as(like)
 
 
@@ -159,7 +159,7 @@ def _box_terms(cells: Tensor, rows: Cells, boxes: Tensor, spec: HeadSpec, option
 
 
 def _mse_terms(raw: Tensor, target: Tensor, spec: HeadSpec) -> Tensor:
-    # A cell that is taught by `truth_thresh` may lie beside the box's centre, further off than its own offsets reach.
+    # A cell that is taught by `truth_thresh` may be next to the box's centre, further off than its own offsets reach.
     wanted = ((target[:, :2] + (spec.scale_x_y - 1) / 2) / spec.scale_x_y).clamp(0, 1)
     offsets = spec.scale_x_y * bernoulli_kl(raw[:, :2], wanted)
     return (offsets + (raw[:, 2:4] - target[:, 2:]).square() / 2).sum(1)

@@ -1,4 +1,4 @@
-"""What the raw output of a yolo head means: its anchors, and the boxes that its numbers stand for."""
+"""The raw output of a yolo head: its anchors, and the boxes that it encodes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,7 +55,7 @@ def boxes_of_cells(cells: Tensor, spec: HeadSpec) -> Tensor:
 
 
 def boxes_at(cells: Tensor, corner: Tensor, anchor: Tensor, spec: HeadSpec) -> Tensor:
-    """Boxes of raw vectors (..., 5 + C) that stand in the cells of column and row `corner` (..., 2), with anchors (..., 2) in pixels."""
+    """Boxes of raw vectors (..., 5 + C) in the cells of column and row `corner` (..., 2), with anchors (..., 2) in pixels."""
     centre = (offsets_in_cell(cells, spec) + corner) * spec.stride
     size = anchor * cells[..., 2:4].clamp_max(LARGEST_LOG_SIZE).exp()
     return corners_from_centre(torch.cat([centre, size], dim=-1))

@@ -31,7 +31,7 @@ class Truths:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Flat:
-    """The true boxes of a whole batch, without the regions to ignore, one row a box; `image` (N,) says whose."""
+    """The true boxes of a whole batch, without the regions to ignore, one row per box; `image` (N,) says whose."""
 
     image: Tensor
     boxes: Tensor
@@ -42,7 +42,7 @@ class Flat:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Cells:
-    """The cells of one head that answer for a true box, one row a pair: where they stand, and the row of `Flat` that they answer for."""
+    """The cells of one head that answer for a true box, one row per pair: their place, and the row of `Flat` that they answer for."""
 
     image: Tensor
     anchor: Tensor
@@ -104,7 +104,7 @@ def assign(flat: Flat, specs: Sequence[HeadSpec], grids: Sequence[tuple[int, int
     every further one that it fits better than `iou_thresh` (1: to none, as in YOLOv3). In each head that has such an anchor the cell
     that holds the box's centre answers; an anchor of two heads makes both answer. grids: (h, w) of the heads. A box that fits one
     of the spare anchors of a head best is left without a cell, as in Darknet.
-    Boxes without area, or whose centre lies outside the input, are left out. Source: Darknet, YOLOv3 and YOLOv4.
+    Boxes without area, or whose centre is outside the input, are left out. Source: Darknet, YOLOv3 and YOLOv4.
     """
     anchors = list(dict.fromkeys([*(anchor for spec in specs for anchor in (*spec.anchors, *spec.spare_anchors))]))
     centres = centre_from_corners(flat.boxes)

@@ -1,7 +1,7 @@
 """Attention pooling: a map computed from an earlier stage weights the features of a later one.
 
 Re-implementation from the abstract and figure of Liu et al. 2019 (arXiv 1904.03249) and from sibling code of its authors: per-frame
-softmax over positions, Gumbel noise a channel while training, the noise-free map in evaluation and for distillation. The residual
+softmax over positions, Gumbel noise per channel while training, the noise-free map in evaluation and for distillation. The residual
 and the spatio-temporal form are reconstructions.
 """
 
@@ -90,7 +90,7 @@ def sampled_attention(logits: Tensor, channels: int, temperature: float, softmax
 
 
 def attended(features: Tensor, weights: Tensor, *, softmax: str = "spatial", residual: bool = False) -> Tensor:
-    """Pool features (B, C, T, H, W) by weights (B, 1 or C, T, H, W) that sum to one a frame or a clip: (B, C), in the type of `features`.
+    """Pool features (B, C, T, H, W) by weights (B, 1 or C, T, H, W) that sum to one per frame or per clip: (B, C) in their type.
 
     "spatial" takes the mean over frames of each frame's weighted sum, "spatiotemporal" the weighted sum over the clip. With
     `residual` the mean over all positions is added, that is weights 1 + A with A scaled to mean one.

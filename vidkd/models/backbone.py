@@ -1,4 +1,4 @@
-"""What every backbone is: an ordered set of named stages, an input normalisation, a network that yields one feature map a stage."""
+"""The interface of backbones: an ordered set of named stages, an input normalisation, a network that yields one feature map per stage."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping
@@ -14,7 +14,7 @@ FLOW_STD = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class InputSpec:
-    """What a network expects: `mean` and `std` a channel of values in 0..1 (rgb) or -1..1 (flow), and the clip it was trained on.
+    """What a network expects: `mean` and `std` per channel of values in 0..1 (rgb) or -1..1 (flow), and the clip it was trained on.
 
     frames and size are hints (clip length, side of the square crop), not limits. `bound_px` is set for flow only: displacements are
     clamped to +-bound_px and divided by it. The flow std of 0.5 gives values in -2..2, about the range of normalised RGB.
@@ -70,7 +70,7 @@ class Stage:
     """Declared size of a stage: channels, and how many input frames and pixels one position strides over.
 
     first_px: the input pixel on which the first position is centred. With odd kernels and half padding that is pixel 0, so such a grid
-    lies almost half a cell to the upper left of an even division of the picture; patches are centred, at (space_stride - 1) / 2.
+    is almost half a cell to the upper left of an even division of the picture; patches are centred, at (space_stride - 1) / 2.
     """
 
     channels: int
@@ -102,7 +102,7 @@ class Backbone(nn.Module):
     """A network without head: normalised clip (B, C, T, H, W) -> {stage: features (B, c, t, h, w)}, in order of `stages`.
 
     Subclasses implement `walk`. The network itself is `net` and keeps the parameter names of its library, so that published
-    weights fit. `channels` and `strides` (time, space) are declared a stage; grids are rounded as the layers round.
+    weights fit. `channels` and `strides` (time, space) are declared per stage; grids are rounded as the layers round.
     """
 
     def __init__(self, net: nn.Module, layout: Layout, view: View = "rgb") -> None:
@@ -152,7 +152,7 @@ def flow_filters(filters: Tensor) -> Tensor:
     """Pretrained RGB filters (O, 3, ...) -> flow filters (O, 2, ...): the mean over RGB in both channels, times 3/2.
 
     The rule behind the factor: a clip with one value in all channels gives the same response before and after. The averaging is the
-    cross-modality initialisation of Wang et al. 2016 (TSN), which leaves the scale as it is.
+    cross-modality initialisation of Wang et al. 2016 (TSN), which leaves the scale unchanged.
     """
     mean = filters.mean(dim=1, keepdim=True)
     return mean.expand(-1, 2, *mean.shape[2:]).clone() * (filters.shape[1] / 2)

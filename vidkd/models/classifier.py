@@ -33,7 +33,7 @@ class ClassifierOutput(NamedTuple):
 
 
 class ObservedShare(nn.Module):
-    """What a classifier adds to its pooled vector when it is told which share of the clip it sees; nothing at the start of training."""
+    """Added to the pooled vector: an embedding of the share of the clip that is observed; zero at the start of training."""
 
     WAVES = 4
 
@@ -55,11 +55,11 @@ class ObservedShare(nn.Module):
 class VideoClassifier(nn.Module):
     """Classifies the raw `view` of a batch into `num_classes`.
 
-    targets: further labels that the same vector is classified by, name -> classes (EPIC-KITCHENS: verb and noun beside the action).
+    targets: further labels that the same vector is classified by, name -> classes (EPIC-KITCHENS: verb and noun next to the action).
     class_names: of the label (under "") and of each target, to tell whether the head of `config.weights` is for these classes.
 
     `random_parameters` names what `config.weights` did not bring: empty for a whole classifier of the same kind, which a teacher
-    should be; the head alone where the file holds another data set's classes; everything without weights.
+    should be; only the head where the file holds another data set's classes; everything without weights.
     `changes`: the plans of compression (see `vidkd.models.changes`) by which it departs from what its config builds, in order.
     Raises ConfigError for an unknown backbone or stage and CheckpointError for weights that are missing or do not fit.
     """
@@ -111,7 +111,7 @@ class VideoClassifier(nn.Module):
     def forward(self, clip: Tensor, observed: Tensor | None = None) -> ClassifierOutput:
         """Classify a raw clip: rgb uint8 (or float in 0..1) (B, 3, T, H, W), or flow in pixels (B, 2, T, H, W).
 
-        observed: (B,) shares of the clips that are seen, in (0, 1]; all of them where it is not given. Read if `told_observed` alone.
+        observed: (B,) shares of the clips that are seen, in (0, 1]; all of them where it is not given. Read only with `told_observed`.
         """
         features = self.backbone(self.normalise(clip))
         pooled, attention = self.pooling(features[self.from_stage], features[self.to_stage])
@@ -140,8 +140,8 @@ class VideoClassifier(nn.Module):
 
     def head_parameters(self) -> list[nn.Parameter]:
         """Attention maps and the linear layers, what is new in fine-tuning. Often trained at ten times the learning rate."""
-        told = () if self.observed is None else self.observed.parameters()
-        return [*self.pooling.parameters(), *self.fc.parameters(), *self.target_fc.parameters(), *told]
+        observed = () if self.observed is None else self.observed.parameters()
+        return [*self.pooling.parameters(), *self.fc.parameters(), *self.target_fc.parameters(), *observed]
 
 
 def _other_classes(origin: Mapping[str, Any] | None, class_names: Mapping[str, Sequence[str]]) -> list[str]:

@@ -67,8 +67,8 @@ class ModelConfig:
         weights: None for random weights, the path of a .safetensors, .pt, .pth or .pyth file, or "torchvision" to download.
         attention: how features are pooled.
         dropout: probability of dropping an entry of the pooled vector while training, in [0, 1).
-        freeze_norm: keep the running statistics of the backbone's batch normalisation as they are (for small batches).
-        told_observed: the classifier is told which share of the clip it observes (early recognition); else it has to do without.
+        freeze_norm: keep the running statistics of the backbone's batch normalisation fixed (for small batches).
+        told_observed: whether the share of the clip that is observed is an input of the classifier (early recognition).
         flow_bound_px: displacements are clamped to +- this many pixels a sampled step and divided by it (view "flow" only).
     """
 

@@ -55,7 +55,7 @@ def _straight_through(values: Tensor, rounded: Tensor) -> Tensor:
 
 
 class _Rounding(nn.Module):
-    """What is put before the class of a layer."""
+    """The mixin that is put before the class of a layer."""
 
     def forward(self, input: Tensor) -> Tensor:
         values, weight = rounded_input(input, per_sample=not self.training), rounded_weight(self.get_parameter("weight"))
@@ -72,5 +72,5 @@ def _rounding(kind: type[nn.Module]) -> type[nn.Module]:
 
 
 def _is_plain(module: nn.Module) -> bool:
-    """Whether a layer multiplies by its weight as torch's own classes do; one with a forward of its own is left as it is."""
+    """Whether a layer multiplies by its weight as torch's own classes do; one with a forward of its own is left unchanged."""
     return type(module).forward in (nn.Conv2d.forward, nn.Conv3d.forward, nn.Linear.forward)

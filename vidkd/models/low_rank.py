@@ -1,8 +1,8 @@
-"""Layers of low rank: what stands in the place of a convolution or a linear layer whose weight is a product of smaller ones.
+"""Layers of low rank: replacements of a convolution or a linear layer whose weight is a product of smaller ones.
 
 - ``channel``: r filters of the layer's own kernel, then a 1x1 convolution to its outputs (Zhang et al. 2016, arXiv 1505.06798). For
   a linear layer two linear ones.
-- ``spatial``: the kernel is parted between the two. Conv2d: r filters of height kh, then filters of width kw (Jaderberg et al. 2014, arXiv
+- ``spatial``: the kernel is split between the two. Conv2d: r filters of height kh, then filters of width kw (Jaderberg et al. 2014, arXiv
   1405.3866). Conv3d: r filters in space, then filters in time, as R(2+1)D is built (Tran et al. 2018, arXiv 1711.11248).
 - ``tucker``: 1x1 to the second rank, the layer's own kernel between the ranks, 1x1 from the first to the outputs (Kim et al. 2016, arXiv
   1511.06530).
@@ -21,7 +21,7 @@ Factorable: TypeAlias = nn.Conv2d | nn.Conv3d | nn.Linear
 
 
 class LowRank(nn.Sequential):
-    """The layers that stand for one, in order; the last has its bias."""
+    """The layers that replace one, in order; the last has its bias."""
 
 
 def low_rank(layer: Factorable, method: Method, ranks: Sequence[int]) -> LowRank:

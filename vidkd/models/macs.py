@@ -48,7 +48,7 @@ def network_cost(net: nn.Module, *inputs: Tensor) -> NetworkCost:
     counting, fused = _Counting(owners), torch.backends.mha.get_fastpath_enabled()
     try:
         net.eval()
-        torch.backends.mha.set_fastpath_enabled(False)  # one operation for a whole attention layer, of which nothing could be told
+        torch.backends.mha.set_fastpath_enabled(False)  # one operation for a whole attention layer, which hides its products
         with torch.no_grad(), counting:
             net(*inputs)
     finally:

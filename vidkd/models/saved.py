@@ -1,4 +1,4 @@
-"""A classifier as it lies in a checkpoint: what it is, its classes and its weights; enough to use it without the run that made it."""
+"""A classifier in a checkpoint: its configuration, classes and weights; enough to use it without the run that made it."""
 
 import dataclasses
 import io
@@ -60,7 +60,7 @@ def classifier_payload(
 
 
 def save_classifier(path: Path | str, saved: SavedClassifier) -> None:
-    """Write a classifier so that `load_classifier` gives it back, without what a run would need to go on; whole or not at all.
+    """Write a classifier so that `load_classifier` gives it back, without what a run needs to resume; the file appears whole or not at all.
 
     For one that no run made: `dataclasses.replace(saved, model=smaller)` after compression. Raises OSError as the file system does.
     """

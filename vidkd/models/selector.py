@@ -18,7 +18,7 @@ from vidkd.base.errors import CheckpointError, ConfigError
 State = tuple[Tensor, Tensor]
 
 SIGNALS = ("frames_since", "last_loss", "motion", "doubt", "boxes")
-# A scene unlike all of training may lie any number of deviations off; the LSTM has seen nothing beyond this and would saturate.
+# A scene unlike all of training may be any number of deviations off; the LSTM has seen nothing beyond this and would saturate.
 LARGEST_DEVIATION = 10.0
 
 
@@ -30,7 +30,7 @@ class SelectorConfig:
         features: length of the student's pooled feature vector.
         units: of each LSTM layer.
         layers: of the LSTM.
-        sees_features: whether the features reach the LSTM, or the signals alone.
+        sees_features: whether the features reach the LSTM, or only the signals.
     """
 
     features: int
@@ -50,7 +50,7 @@ class KeyFrameLSTM(nn.Module):
     oracle are expected to disagree now.
 
     What the number means is what it was trained for: log(1 + wrong boxes) or 1 - F1 (`disagreement_huber`), or the log odds
-    that it lies above a threshold (`above_threshold_bce`). A frame's number depends on that frame and those before it, on none after.
+    that it is above a threshold (`above_threshold_bce`). A frame's number depends on that frame and those before it, on none after.
     """
 
     mean: Tensor

@@ -129,7 +129,7 @@ def build_detector(name: str, labels: int, *, score_threshold: float, nms_iou: f
 
 
 def published_names(name: str) -> tuple[str, ...]:
-    """The class of each label of torchvision's own weights, as they are written there; label 0 is the background."""
+    """The class of each label of torchvision's own weights, in its spelling; label 0 is the background."""
     from torchvision.models import get_model_weights
 
     return (BACKGROUND, *get_model_weights(name).DEFAULT.meta["categories"][1:])

@@ -64,7 +64,7 @@ def _read(path: Path) -> object:
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
         raise _unreadable(path, error) from error
     except Exception as error:
-        if type(error).__name__ != "SafetensorError":  # derives from Exception alone and lives in a private module
+        if type(error).__name__ != "SafetensorError":  # derives from Exception only and is in a private module
             raise
         raise _unreadable(path, error) from error
 

@@ -1,6 +1,6 @@
 """Anticipation: a teacher that sees the action teaches a student that sees what comes before it (Tran, Wang, Hoai, arXiv 1904.04868).
 
-The authors' loss is not public. What stands here is a reconstruction from the abstract: label loss, a feature term of the shift-tolerant
+The authors' loss is not public. This is a reconstruction from the abstract: label loss, a feature term of the shift-tolerant
 family, and softened logits; see `vidkd.losses.shift_tolerant`.
 """
 
@@ -35,7 +35,7 @@ class AnticipationConfig(TaskConfig):
         teacher_stage: the teacher's stage, by default its last.
         normalise: what makes features of unlike scale comparable, see `vidkd.losses.shift_tolerant`.
         attentive_temperature: softness of the attention of `attentive`.
-        directions: `both`: each side is rebuilt from the other; `student`: the student's alone (`attentive`).
+        directions: `both`: each side is rebuilt from the other; `student`: only the student's (`attentive`).
         radius: the largest shift along frames, rows and columns that costs nothing, in positions of the coarser of the two maps, half of
             one added; none is any (`window`).
         regularisation: of the entropic transport, in units of the cost (`transport`).
@@ -70,7 +70,7 @@ class AnticipationConfig(TaskConfig):
         return self.feature != "none" and self.feature_weight > 0
 
     def of_feature(self) -> dict[str, Any]:
-        """What the chosen feature loss is called with beside the two maps."""
+        """Keyword arguments of the chosen feature loss."""
         own: dict[str, dict[str, Any]] = {
             "attentive": {"temperature": self.attentive_temperature, "directions": self.directions},
             "window": {"radius": self.radius},

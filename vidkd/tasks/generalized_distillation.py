@@ -15,7 +15,7 @@ class GeneralizedDistillationConfig(TaskConfig):
     """Settings of generalized distillation.
 
     Args:
-        temperature: softens the teacher alone.
+        temperature: softens only the teacher.
         imitation: share of the soft term (lambda of the paper).
         mode: `paper` has no T^2, `code` weights the soft term by T^2 as the authors' code does.
     """

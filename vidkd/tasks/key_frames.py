@@ -15,10 +15,10 @@ LossName = Literal["disagreement_huber", "above_threshold_bce", "order_in_window
 
 @dataclass(frozen=True, kw_only=True)
 class KeyFrameConfig:
-    """What a selector's number is to mean.
+    """The meaning of a selector's output.
 
     Args:
-        loss: disagreement_huber: the number predicted is the target; above_threshold_bce: the log odds that it lies above
+        loss: disagreement_huber: the number predicted is the target; above_threshold_bce: the log odds that it is above
             `threshold`; order_in_window: any number in the order of the target.
         threshold: of above_threshold_bce, in the unit of the target.
         window: of order_in_window, in frames.

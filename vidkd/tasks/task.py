@@ -17,7 +17,7 @@ Batch = Mapping[str, Any]
 
 
 class Trainable(nn.Module):
-    """A student and the loss that it learns from; what else trains (projectors) is saved beside it.
+    """A student and the loss that it learns from; what else trains (projectors) is saved with it.
 
     student: the network that is kept and judged.
     """

@@ -158,7 +158,7 @@ def test_without_onnx(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_on_another_device() -> None:
-    with pytest.raises(ConfigError, match="on the processor alone"):
+    with pytest.raises(ConfigError, match="on a CPU only"):
         OnnxForward(CASE.build().to("meta"))
 
 

@@ -3,7 +3,7 @@
 A family reconstructed from the idea of Tran, Wang, Hoai 2019 (arXiv 1904.04868), whose own loss is not public. All are pure functions of
 (B, C, T, H, W) pairs with equal C and free T, H, W, in one unit: 0 for equal features, about 1 for unrelated ones around zero (see `sets`).
 After a ReLU, where features are not around zero, only `position` and `window` keep what unrelated ones cost at another size: `pooled` and
-`gram` fall as positions grow, `attentive` and `transport` less so, and their weights are to be tuned anew.
+`gram` fall as positions grow, `attentive` and `transport` less so, and their weights are to be tuned again.
 """
 
 from collections.abc import Callable

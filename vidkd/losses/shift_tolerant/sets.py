@@ -17,7 +17,7 @@ from vidkd.losses.reduction import widen
 
 Normalise = Literal["clip", "vector", "teacher"]
 
-# A student whose RMS lies below this share of the teacher's is scaled as if it lay there (and so a vector among those of its clip): a
+# A student whose RMS is below this share of the teacher's is scaled as if it were that share (and so a vector among those of its clip): a
 # network whose features are all but dead would otherwise get an unbounded gradient out of the division.
 LEAST_SHARE = 1e-2
 # Entries of one matrix of pairs over several clips: 2 MiB in float32 stays in a processor's cache and is reused by the allocator (4 times

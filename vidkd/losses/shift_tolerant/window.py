@@ -19,7 +19,7 @@ def window(
 ) -> Tensor:
     """Mean over i of the least ||s_i - t_j||^2 / 2 among the j within a window around i, averaged with the same from teacher to student.
 
-    student: (B, C, T, H, W); teacher: (B, C, T', H', W'). radius: how far a match may lie, in positions along (T, H, W); 0 along an axis
+    student: (B, C, T, H, W); teacher: (B, C, T', H', W'). radius: how far a match may be, in positions along (T, H, W); 0 along an axis
     allows no shift there, so (0, 0, 0) is `position` on equal grids, and None allows any: the Chamfer distance of the two sets. On
     unlike grids places are relative (a position's centre, the axis from 0 to 1) and the radius counts in positions of the coarser grid,
     half of one added, so that no window is empty. normalise: see `vector_sets`.

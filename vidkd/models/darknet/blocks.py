@@ -1,4 +1,4 @@
-"""The sections of a darknet cfg as values: what each layer computes, and nothing of how it is trained.
+"""The sections of a darknet cfg as values: what each layer computes, without how it is trained.
 
 Field names are darknet's option names. `training` keeps the options that only darknet's own trainer reads, as (name, text) in the order of
 the file. `line` is where the section begins in its file, 0 for one made in code; two blocks that differ in nothing else are equal.
@@ -57,7 +57,7 @@ class Convolutional(Block):
 
 @dataclass(frozen=True, kw_only=True)
 class Maxpool(Block):
-    """[maxpool]: padding counts both sides together; half of it, rounded down, lies to the left and above."""
+    """[maxpool]: padding counts both sides together; half of it, rounded down, is to the left and above."""
 
     section = "maxpool"
 
@@ -162,5 +162,5 @@ class DarknetConfig:
         return before
 
     def with_input_size(self, width: int, height: int) -> "DarknetConfig":
-        """The same network for another input size in pixels; anchors stay as they are, in pixels."""
+        """The same network for another input size in pixels; anchors stay the same, in pixels."""
         return dataclasses.replace(self, net=dataclasses.replace(self.net, width=width, height=height))

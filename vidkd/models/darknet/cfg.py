@@ -33,7 +33,7 @@ REQUIRED: Final[Any] = object()
 
 ALIASES = {"network": "net", "conv": "convolutional", "max": "maxpool"}
 
-# Sections of darknet that are no part of the detectors built here: told from misspelt ones.
+# Sections of darknet that are no part of the detectors built here: named so that they are not taken for misspelt ones.
 UNSUPPORTED = {
     *("activation", "avg", "avgpool", "batchnorm", "connected", "contrastive", "cost", "crnn", "crop", "deconvolutional", "detection"),
     *("gaussian_yolo", "gru", "implicit", "iseg", "local", "local_avgpool", "logistic", "lstm", "normalization", "region", "reorg"),

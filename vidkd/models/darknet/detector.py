@@ -31,9 +31,9 @@ class DarknetDetector:
     """A `vidkd.runtime.detector.Detector`. The network is held in eval mode, on `device`.
 
     class_names: one for each class of the network. score_threshold: boxes score at least that (objectness times class, in [0, 1]); a box
-    gets its best class alone. nms_iou: of boxes of one class that overlap by more than this, the best stays. resize: how frames meet the
-    input; darknet's own letterbox by default. runtime: what runs the forward pass: torch as it stands (eager), or ONNX Runtime on a
-    processor (onnx), which is faster and follows the weights of the network as they change (`OnnxForward`).
+    gets only its best class. nms_iou: of boxes of one class that overlap by more than this, the best stays. resize: how frames meet the
+    input; darknet's own letterbox by default. runtime: what runs the forward pass: torch (eager), or ONNX Runtime on a
+    CPU (onnx), which is faster and follows the weights of the network as they change (`OnnxForward`).
     Raises ConfigError if names and classes differ in number, a setting is out of range or unknown, or the network does not take three
     channels; for the runtime onnx also as `OnnxForward` does.
     """
@@ -136,7 +136,7 @@ class DarknetDetector:
         return heads, torch.cat([layers[layer].mean((2, 3)) for layer in self.net.deep_layers], 1)
 
     def follow_weights(self) -> None:
-        """Make the runtime take the network's weights as they are now, which it else does at the next frame."""
+        """Make the runtime take the network's current weights now instead of at the next frame."""
         if self._onnx is not None:
             self._onnx.follow()
 
@@ -155,7 +155,7 @@ class DarknetDetector:
         return self._sent(torch.from_numpy(inputs)).permute(0, 3, 1, 2).float() / 255, letterbox
 
     def _sent(self, pictures: Tensor) -> Tensor:
-        """On the device as bytes, a quarter of the traffic of floats; a GPU fetches them by itself while this thread goes on."""
+        """On the device as bytes, a quarter of the traffic of floats; a GPU fetches them by itself while this thread continues."""
         if self.device.type == "cuda":
             return pictures.pin_memory().to(self.device, non_blocking=True)
         return pictures.to(self.device)
@@ -194,7 +194,7 @@ def decode_above(raw_heads: Sequence[Tensor], heads: Sequence[HeadSpec], least: 
 
 
 def _best_cells(cells: Sequence[Tensor], heads: Sequence[HeadSpec], least: float) -> tuple[Tensor, Tensor, Tensor]:
-    """`decode_above` of one image, its cells (A, h, w, 5 + C) a head."""
+    """`decode_above` of one image, its cells (A, h, w, 5 + C) per head."""
     found = []
     for each, head in zip(cells, heads, strict=True):
         objectness = each[..., 4].sigmoid()

@@ -1,4 +1,4 @@
-"""What a cfg means as a graph: what each layer reads, what size it puts out, and where the heads are."""
+"""A cfg as a graph: inputs and output size of each layer, and the heads."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from vidkd.models.darknet.blocks import (
 )
 
 IMAGE = -1
-"""Stands for the input image where a layer is meant."""
+"""The index of the input image among the layers."""
 
 CHOOSE_MULTIPLES = "choose width and height of the input as multiples of the largest stride, mostly 32"
 
@@ -39,7 +39,7 @@ class Node:
 
 @dataclass(frozen=True, kw_only=True)
 class Head(HeadSpec):
-    """One yolo head of a network: what its raw output means, and where it stands.
+    """One yolo head of a network: the meaning of its raw output, and its place.
 
     layer: index of its [yolo]; the convolution before it puts out the raw head. source: the layer that this convolution reads.
     mask: the indices of its anchors among those of the cfg.
@@ -133,7 +133,7 @@ def _head(config: DarknetConfig, nodes: Sequence[Node], index: int, yolo: Yolo) 
 
 
 def added_sections(filters: int) -> tuple[Convolutional, Route]:
-    """What an added head puts before a head's convolution: a hidden layer over what that one reads, and both joined."""
+    """The sections that an added head puts before a head's convolution: a hidden layer over what that one reads, and both joined."""
     return Convolutional(filters=filters, size=3, padding=1, activation="leaky"), Route(layers=(-1, -2))
 
 

@@ -96,7 +96,7 @@ class ConvolutionBlock(nn.Module):
 
 
 class MaxPool(nn.Module):
-    """Darknet's max pooling: of `padding` rows and columns in all, half, rounded down, lie above and to the left."""
+    """Darknet's max pooling: of `padding` rows and columns in all, half, rounded down, are above and to the left."""
 
     def __init__(self, block: Maxpool) -> None:
         super().__init__()
@@ -164,7 +164,7 @@ class Darknet(nn.Module):
     Attributes:
         config: the cfg that it was built from.
         input_size: (width, height) in pixels that the cfg states; other sizes work if both are multiples of the largest stride.
-        classes: how many classes it tells apart.
+        classes: the number of classes.
         heads: the yolo heads in the order of the cfg.
         layers: one module for each section after [net], under darknet's index.
 
@@ -250,8 +250,8 @@ class Darknet(nn.Module):
         """Parameters of the convolution blocks (with their normalisation) that are among the last `blocks` before a head.
 
         A block counts by the longest way from it to a head, so whatever reads a listed block is listed too: the rest of the network is a
-        fixed front part. 1: the heads' own convolutions. An added one lies beside the features that it reads, not behind them.
-        Parameters stand in the order of the cfg. Raises ValueError if blocks < 1.
+        fixed front part. 1: the heads' own convolutions. An added one is parallel to the features that it reads, not behind them.
+        Parameters are in the order of the cfg. Raises ValueError if blocks < 1.
         """
         if blocks < 1:
             raise ValueError(f"blocks must be at least 1: {blocks}")
@@ -283,7 +283,7 @@ def _last_readers(sources: tuple[tuple[int, ...], ...]) -> dict[int, int]:
 
 
 def _distances(net: Darknet) -> dict[int, int]:
-    """For each convolution that a head depends on, how many others, added ones aside, lie behind it on the longest way to a head."""
+    """For each convolution that a head depends on, how many others, added ones aside, are behind it on the longest way to a head."""
     behind, added = {head.layer: 0 for head in net.heads}, {head.added for head in net.heads}
     for index in reversed(range(len(net.layers))):
         if index not in behind:
@@ -311,7 +311,7 @@ def convolution_blocks(net: Darknet) -> Iterator[ConvolutionBlock]:
 def folded_norms(net: Darknet) -> Iterator[None]:
     """Within it, in eval mode, forward passes of `net` fold each normalisation into the convolution before it, gradients included.
 
-    A training step with one pass over each map less; kernels and biases are worked out from the parameters as they are at each call.
+    A training step with one pass over each map less; kernels and biases are worked out from the current parameters at each call.
     """
     blocks = [block for block in convolution_blocks(net) if type(block.conv) is nn.Conv2d]
     for block in blocks:
@@ -340,7 +340,7 @@ def with_added_head(net: Darknet, *, filters: int = ADDED_FILTERS, seed: int = 0
         return net
     sections = [list(_sections(net.config, place, filters, added=place in lacking)) for place in range(len(net.config.layers))]
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # not those of other devices, which are not put back
+        torch.default_generator.manual_seed(seed)  # not those of other devices, which are not restored
         made = Darknet(with_sections(net.config, sections)).to(next(net.parameters()))
     stop = 0
     for old, parts in zip(net.layers, sections, strict=True):

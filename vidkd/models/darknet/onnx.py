@@ -1,7 +1,7 @@
-"""A darknet network in ONNX: its graph, and its forward pass in ONNX Runtime, faster than eager torch on a processor.
+"""A darknet network in ONNX: its graph, and its forward pass in ONNX Runtime, faster than eager torch on a CPU.
 
 Batch normalisation is folded into the convolution before it, so the weights of the graph are not those of the network but follow from them.
-ONNX Runtime lays weights out for the processor when a model is loaded, and much of its speed comes from that; it does so only for weights
+ONNX Runtime lays weights out for the CPU when a model is loaded, and much of its speed comes from that; it does so only for weights
 that cannot change. So the graph is written once, from the cfg, and new weights mean a new session over it, swapped in as a whole.
 """
 
@@ -63,7 +63,7 @@ def graph_model(config: DarknetConfig) -> bytes:
 
 
 def whole_model(net: Darknet) -> Any:
-    """The same graph without "pooled", with the network's weights of this moment in it: an ONNX model that runs as it is.
+    """The same graph without "pooled", with the network's current weights in it: a complete ONNX model.
 
     Raises MissingExtraError without the package onnx.
     """
@@ -85,7 +85,7 @@ def _model(onnx: Any, writer: "_Writer", outputs: Sequence[str], weights: Sequen
 
 
 def _named_only(onnx: Any, name: str, shape: Sequence[int]) -> Any:
-    """A tensor whose numbers lie outside the model; where, is for whoever loads it."""
+    """A tensor whose numbers are outside the model; the loader says where."""
     tensor = onnx.TensorProto(name=name, data_type=onnx.TensorProto.FLOAT, dims=shape, data_location=onnx.TensorProto.EXTERNAL)
     tensor.external_data.add(key="location", value="weights")
     return tensor
@@ -220,11 +220,11 @@ class _Writer:
 
 
 class OnnxForward:
-    """A network's raw heads and pooled features on a processor, with as many threads as torch has when the weights are taken.
+    """A network's raw heads and pooled features on a CPU, with as many threads as torch has when the weights are taken.
 
     Weights that were changed in place since (by an optimiser, `copy_`, `load_state_dict`, `load_weights`) are noticed at the next call and
     taken first; `follow` takes them at once. While one thread changes the weights, no other may call.
-    Raises ConfigError if the network is not on a processor, MissingExtraError without onnx and onnxruntime.
+    Raises ConfigError if the network is not on a CPU, MissingExtraError without onnx and onnxruntime.
     """
 
     def __init__(self, net: Darknet) -> None:
@@ -234,7 +234,7 @@ class OnnxForward:
         self._tensors = [*net.parameters(), *net.buffers()]
         self._outputs = [*map(head_name, range(len(net.heads))), POOLED]
         if any(tensor.device.type != "cpu" for tensor in self._tensors):
-            raise ConfigError("a darknet network runs in ONNX Runtime on the processor alone", hint="--device cpu, or the runtime eager")
+            raise ConfigError("a darknet network runs in ONNX Runtime on a CPU only", hint="--device cpu, or the runtime eager")
         self._taken = -1
 
     def __call__(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
@@ -251,11 +251,11 @@ class OnnxForward:
         return heads, pooled
 
     def follow(self) -> None:
-        """Take the network's weights as they are now, if they changed since they were taken."""
+        """Take the network's current weights, if they changed since they were taken."""
         version = sum(map(_changes, self._tensors))
         if version == self._taken:
             return
-        self._weights = graph_weights(self._net)  # kept: the session may read them where they lie
+        self._weights = graph_weights(self._net)  # kept: the session may read them in place
         options = session_options("detect", threads=torch.get_num_threads())
         values = [self._runtime.OrtValue.ortvalue_from_numpy(array) for array in self._weights.values()]
         options.add_external_initializers(list(self._weights), values)
