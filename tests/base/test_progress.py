@@ -25,11 +25,11 @@ def test_a_line_every_n_steps_and_one_at_the_end() -> None:
     stream, clock = io.StringIO(), FakeClock()
     with Progress(10, "train", stream=stream, every_steps=4, every_s=1e9, clock=clock) as progress:
         for step in range(10):
-            clock.now += 2
+            clock.now += 0.5
             progress.step(loss=1.0 / (step + 1), epoch=3)
     assert stream.getvalue().splitlines() == [
-        "train 4/10  loss 0.25  epoch 3  12s left",
-        "train 8/10  loss 0.125  epoch 3  4s left",
+        "train 4/10  loss 0.25  epoch 3  3s left",
+        "train 8/10  loss 0.125  epoch 3  1s left",
         "train 10/10  loss 0.1  epoch 3  0s left",
     ]
 
