@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from vidkd.base.errors import DataError
-from vidkd.data.motion_shapes import MotionShapesConfig
-from vidkd.data.motion_shapes.generate import write_motion_shapes
+from vidkd.data.synthetic.motion import MotionShapesConfig, write_motion_shapes
 from vidkd.detection.annotations import ANY_CLASS
 from vidkd.detection.layouts import BOX_LAYOUTS, BoxOptions, BoxReading
 from vidkd.video import open_video, write_video

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from vidkd.base.errors import DataError
-from vidkd.data.street_shapes import StreetShapesConfig, write_street_shapes
+from vidkd.data.synthetic.street import write_street_shapes
+from vidkd.data.synthetic.street_scene import StreetShapesConfig
 from vidkd.detection.layouts import BOX_LAYOUTS, BoxOptions, BoxReading
 
 

@@ -234,6 +234,27 @@ LEARNING = (
         ("tests/base/test_random_streams.py",),
     ),
     Mutant(
+        "another data set's file of the same name counts as learned",
+        "vidkd/data/learned_from.py",
+        "size = path.stat().st_size if path.is_file() else 0",
+        "size = 0",
+        ("tests/data/test_learned_from.py",),
+    ),
+    Mutant(
+        "the report shows what other weights predicted",
+        "vidkd/report/run.py",
+        'found.get("checkpoint") == sha256(checkpoint)',
+        'bool(found.get("checkpoint"))',
+        ("tests/report/test_run_report.py",),
+    ),
+    Mutant(
+        "a best of later steps survives going back",
+        "vidkd/engine/loop.py",
+        'if resume == "previous":\n            self._forget_later_best()',
+        'if resume == "never":\n            self._forget_later_best()',
+        ("tests/engine/test_resume.py::test_going_back_to_the_previous_checkpoint_forgets_the_best_of_a_later_step",),
+    ),
+    Mutant(
         "atomic write without rename",
         "vidkd/base/files.py",
         "        os.replace(temporary, path)\n",

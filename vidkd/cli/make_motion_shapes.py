@@ -55,30 +55,35 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _write_trimmed(out: Path, values: dict[str, typing.Any], workers: int | None) -> str:
-    from vidkd.data.motion_shapes import MotionShapesConfig, write_motion_shapes
+    from vidkd.data.synthetic.motion import MotionShapesConfig, write_motion_shapes
 
     config = MotionShapesConfig(**values)
     done = write_motion_shapes(out, config, workers=workers)
-    said = f"motion_shapes: {done.train} training and {done.test} test clips of {len(config.classes)} classes in {done.out}"
+    said = f"motion_shapes: {done.counts['train']} training and {done.counts['test']} test clips of {len(config.classes)} classes"
+    said += f" in {done.out}"
     return said + f" ({done.written} written, {done.kept} already there, {done.seconds:.1f} s)\n"
 
 
 def _write_cued(out: Path, values: dict[str, typing.Any], workers: int | None) -> str:
-    from vidkd.data.cued_shapes import CuedShapesConfig, write_cued_shapes
+    from vidkd.data.synthetic.cued import write_cued_shapes
+    from vidkd.data.synthetic.cued_path import CuedShapesConfig
 
     config = CuedShapesConfig(**values)
     done = write_cued_shapes(out, config, workers=workers)
-    said = f"cued_shapes: {done.train} training and {done.test} test actions of {len(config.classes)} classes"
+    said = f"cued_shapes: {done.counts['train']} training and {done.counts['test']} test actions of {len(config.classes)} classes"
     said += f" in {config.files_train} and {config.files_test} videos in {done.out}"
     return said + f" ({done.written} videos written, {done.kept} already there, {done.seconds:.1f} s)\n"
 
 
 def _write_street(out: Path, values: dict[str, typing.Any], workers: int | None) -> str:
-    from vidkd.data.street_shapes import StreetShapesConfig, write_street_shapes
+    from vidkd.data.synthetic.street import write_street_shapes
+    from vidkd.data.synthetic.street_scene import StreetShapesConfig
 
     config = StreetShapesConfig(**values)
     done = write_street_shapes(out, config, workers=workers)
-    said = f"street_shapes: {done.videos} videos and {done.streams} streams of {len(config.kinds)} classes in {done.out}"
+    said = (
+        f"street_shapes: {done.counts['videos']} videos and {done.counts['streams']} streams of {len(config.kinds)} classes in {done.out}"
+    )
     return said + f" ({done.written} written, {done.kept} already there, {done.seconds:.1f} s)\n"
 
 
@@ -107,9 +112,9 @@ def _fields() -> dict[str, dict[str, _Knob]]:
 
 
 def _configs() -> dict[str, type]:
-    from vidkd.data.cued_shapes.config import CuedShapesConfig
-    from vidkd.data.motion_shapes.config import MotionShapesConfig
-    from vidkd.data.street_shapes.config import StreetShapesConfig
+    from vidkd.data.synthetic.cued_path import CuedShapesConfig
+    from vidkd.data.synthetic.motion import MotionShapesConfig
+    from vidkd.data.synthetic.street_scene import StreetShapesConfig
 
     return dict(zip(VARIANTS, (MotionShapesConfig, CuedShapesConfig, StreetShapesConfig), strict=True))
 

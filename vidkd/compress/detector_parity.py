@@ -17,7 +17,8 @@ from vidkd.compress.export_parity import MORE, recorded
 from vidkd.compress.finite import check_outputs
 from vidkd.compress.integer_warnings import mostly_apart
 from vidkd.compress.quantise import signal_to_noise_db
-from vidkd.data.street_shapes import StreetShapesConfig, VideoPlace, draw_street, render_street
+from vidkd.data.synthetic.street import VideoPlace, draw_street, render_street
+from vidkd.data.synthetic.street_scene import StreetShapesConfig
 from vidkd.detection.metrics import f1_against
 from vidkd.models.darknet.detector import DarknetDetector
 from vidkd.runtime.detections import Detections

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from vidkd.base.errors import DataError
 from vidkd.base.files import read_jsonl
 from vidkd.data.manifest import Manifest
-from vidkd.data.motion_shapes.shapes import KINDS
+from vidkd.data.synthetic.shapes import KINDS
 from vidkd.detection.annotations import LabelledFrame
 from vidkd.detection.layouts.common import (
     Box,

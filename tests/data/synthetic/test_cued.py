@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from vidkd.base.errors import ConfigError
 from vidkd.cli.main import main
-from vidkd.data.cued_shapes import (
-    CuedShapesConfig,
+from vidkd.data.manifest import Manifest
+from vidkd.data.synthetic.cued import (
     cued_truth_row,
     cued_video_path,
     draw_cued_scene,
@@ -21,8 +21,9 @@ from vidkd.data.cued_shapes import (
     subset_of_file,
     write_cued_shapes,
 )
-from vidkd.data.manifest import Manifest
-from vidkd.data.motion_shapes import CLASSES, MotionShapesConfig, write_motion_shapes
+from vidkd.data.synthetic.cued_path import CuedShapesConfig
+from vidkd.data.synthetic.motion import MotionShapesConfig, write_motion_shapes
+from vidkd.data.synthetic.scene import CLASSES
 from vidkd.video import open_video
 
 SMALL = CuedShapesConfig(
@@ -52,7 +53,7 @@ def lines(path):
 
 def test_decoded_frames_are_the_same_on_every_run_and_show_the_scene(written, tmp_path):
     out, first = written
-    assert (first.train, first.test, first.written, first.kept) == (8, 4, 6, 0)
+    assert (first.counts, first.written, first.kept) == ({"train": 8, "test": 4}, 6, 0)
     write_cued_shapes(tmp_path / "again", SMALL, workers=2)
     for number in range(1, 7):
         hashes = {hashlib.sha256(decoded(root / cued_video_path(number))[0].tobytes()).hexdigest() for root in (out, tmp_path / "again")}
@@ -62,17 +63,17 @@ def test_decoded_frames_are_the_same_on_every_run_and_show_the_scene(written, tm
     assert np.abs(error.reshape(len(painted), 16, 4, 16, 4, 3).mean((2, 4))).mean() < 2
 
 
-def test_a_second_call_keeps_whole_files_and_another_data_set_in_the_folder_is_an_error(written):
+def test_a_second_call_writes_what_is_missing_and_another_data_set_in_the_folder_is_an_error(written):
     out, _ = written
     path = out / cued_video_path(3)
     before = decoded(path)[0]
-    path.write_bytes(path.read_bytes()[:-100])
+    path.unlink()
     again = write_cued_shapes(out, SMALL, workers=1)
     assert (again.written, again.kept) == (1, 5)
     assert np.array_equal(decoded(path)[0], before)
     with pytest.raises(ConfigError, match=r"shift: 8\.0 there, 4\.0 asked"):
         write_cued_shapes(out, dataclasses.replace(SMALL, shift=4.0))
-    with pytest.raises(ConfigError, match="made otherwise"):
+    with pytest.raises(ConfigError, match="generated with a different config"):
         write_motion_shapes(out, MotionShapesConfig())
 
 

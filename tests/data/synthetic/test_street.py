@@ -7,16 +7,9 @@ import pytest
 
 from vidkd.base.errors import ConfigError, DataError
 from vidkd.cli.main import main
-from vidkd.data.motion_shapes import MotionShapesConfig, write_motion_shapes
-from vidkd.data.street_shapes import (
-    StreetShapesConfig,
-    VideoPlace,
-    draw_street,
-    read_scenes,
-    render_street,
-    video_places,
-    write_street_shapes,
-)
+from vidkd.data.synthetic.motion import MotionShapesConfig, write_motion_shapes
+from vidkd.data.synthetic.street import VideoPlace, draw_street, read_scenes, render_street, video_places, write_street_shapes
+from vidkd.data.synthetic.street_scene import StreetShapesConfig
 from vidkd.video import open_video
 
 SMALL = StreetShapesConfig(
@@ -56,7 +49,7 @@ def lines(path):
 
 def test_decoded_frames_are_the_same_on_every_run_and_show_the_scenes(written, tmp_path):
     out, first = written
-    assert (first.videos, first.streams, first.written, first.kept) == (4, 2, 6, 0)
+    assert (first.counts, first.written, first.kept) == ({"videos": 4, "streams": 2}, 6, 0)
     write_street_shapes(tmp_path, SMALL, workers=1)
     for place in video_places(SMALL):
         hashes = {hashlib.sha256(decoded(root / place.path).tobytes()).hexdigest() for root in (out, tmp_path)}
@@ -73,7 +66,7 @@ def test_a_second_call_keeps_whole_files_and_another_data_set_in_the_folder_is_a
     assert (again.written, again.kept) == (0, 6)
     with pytest.raises(ConfigError, match=r"wideness: 1\.0 there, 0\.5 asked"):
         write_street_shapes(out, dataclasses.replace(SMALL, wideness=0.5))
-    with pytest.raises(ConfigError, match="made otherwise"):
+    with pytest.raises(ConfigError, match="generated with a different config"):
         write_motion_shapes(out, MotionShapesConfig())
 
 

@@ -9,8 +9,7 @@ from vidkd.base.errors import ConfigError, DataError
 from vidkd.cli.main import main
 from vidkd.data.layouts import LAYOUTS, Options
 from vidkd.data.manifest import Manifest
-from vidkd.data.motion_shapes import (
-    CLASSES,
+from vidkd.data.synthetic.motion import (
     ClipPlace,
     MotionShapesConfig,
     clip_places,
@@ -21,8 +20,8 @@ from vidkd.data.motion_shapes import (
     video_path,
     write_motion_shapes,
 )
-from vidkd.data.motion_shapes.generate import is_whole_mp4
-from vidkd.data.motion_shapes.shapes import KINDS, Shape, boxes_of, paint
+from vidkd.data.synthetic.scene import CLASSES
+from vidkd.data.synthetic.shapes import KINDS, Shape, boxes_of, paint
 from vidkd.video import open_video
 
 SMALL = MotionShapesConfig(clips_per_class_train=2, clips_per_class_test=1, clips_per_group=1, frames=12, size=64, amplitude=3.0)
@@ -48,7 +47,7 @@ def written(tmp_path_factory):
 
 def test_decoded_frames_are_the_same_on_every_run_and_for_a_clip_written_alone(written, tmp_path):
     out, first = written
-    assert (first.train, first.test, first.written, first.kept) == (12, 6, 18, 0)
+    assert (first.counts, first.written, first.kept) == ({"train": 12, "test": 6}, 18, 0)
     write_motion_shapes(tmp_path / "again", SMALL, workers=2)
     places = list(clip_places(SMALL))
     for place in places:
@@ -69,18 +68,17 @@ def test_seed_and_place_each_change_the_clip():
     assert not np.array_equal(frames, render(reseeded, draw_scene(reseeded, place)))
 
 
-def test_a_second_call_keeps_whole_files_and_mends_broken_ones(written):
+def test_a_second_call_writes_what_is_missing(written):
     out, _ = written
     paths = [out / video_path(SMALL, place) for place in clip_places(SMALL)]
     before = {path: path.stat().st_mtime_ns for path in paths}
-    broken, missing = paths[3], paths[7]
-    hashes = decoded_hash(broken), decoded_hash(missing)
-    broken.write_bytes(broken.read_bytes()[:-100])
+    missing = paths[7]
+    content = decoded_hash(missing)
     missing.unlink()
     again = write_motion_shapes(out, SMALL, workers=1)
-    assert (again.written, again.kept) == (2, 16)
-    assert (decoded_hash(broken), decoded_hash(missing)) == hashes
-    assert all(path.stat().st_mtime_ns == before[path] for path in paths if path not in (broken, missing))
+    assert (again.written, again.kept) == (1, 17)
+    assert decoded_hash(missing) == content
+    assert all(path.stat().st_mtime_ns == before[path] for path in paths if path != missing)
 
 
 def test_another_config_in_the_same_folder_is_an_error_that_names_the_difference(written, tmp_path):
@@ -91,16 +89,6 @@ def test_another_config_in_the_same_folder_is_an_error_that_names_the_difference
     (tmp_path / "videos").mkdir()
     with pytest.raises(DataError, match=r"no config\.json"):
         write_motion_shapes(tmp_path, SMALL)
-
-
-def test_files_cut_short_are_not_whole(written, tmp_path):
-    path = written[0] / video_path(SMALL, ClipPlace(group=1, label=0, number=1))
-    content = path.read_bytes()
-    assert is_whole_mp4(path)
-    for length in (0, 4, 20, len(content) // 2, len(content) - 1):
-        (tmp_path / "cut.mp4").write_bytes(content[:length])
-        assert not is_whole_mp4(tmp_path / "cut.mp4"), length
-    assert not is_whole_mp4(tmp_path / "absent.mp4")
 
 
 def test_lists_manifest_and_truth_agree_and_groups_do_not_cross_the_split(written):

@@ -1,4 +1,4 @@
-"""The shapes: what one is, where its box is, how it is painted."""
+"""Shapes and textures of the synthetic data sets: what a shape is, where its box is, how it is painted."""
 
 import math
 from collections.abc import Callable
@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 Array: TypeAlias = NDArray[np.float64]
 Image: TypeAlias = NDArray[np.float32]
-
 _ROOT3_HALF = math.sqrt(3) / 2
 _WAVELENGTHS = (1.2, 2.0)  # of a shape's own pattern, in radii; finer ones lead flow astray
 
@@ -111,3 +110,27 @@ def paint(frames: Image, shape: Shape, centres: Array) -> None:
 def _overlap(start: int, length: int, size: int) -> slice:
     """The part of a patch [start, start + length) that lies within [0, size), counted from the patch's own start."""
     return slice(max(0, -start), min(length, size - start))
+
+
+def smooth_texture(rng: np.random.Generator, size: int) -> Array:
+    """Three octaves of smooth noise (size, size) that repeat without a seam, with a mean of 0 and a standard deviation of 1."""
+    texture = np.zeros((size, size))
+    for cells, weight in ((4, 1.0), (9, 0.7), (18, 0.5)):
+        texture += weight * smooth_noise(rng, cells, size)
+    texture /= texture.std()
+    return texture
+
+
+def smooth_noise(rng: np.random.Generator, cells: int, size: int) -> Array:
+    """Value noise of cells x cells random values, smoothly interpolated on a torus to (size, size); zero mean."""
+    values = rng.uniform(-1, 1, (cells, cells))
+    position = np.arange(size) * cells / size
+    low = position.astype(int)
+    share = position - low
+    share = share * share * (3 - 2 * share)
+    weights = np.zeros((size, cells))
+    np.add.at(weights, (np.arange(size), low % cells), 1 - share)
+    np.add.at(weights, (np.arange(size), (low + 1) % cells), share)
+    noise: Array = weights @ values @ weights.T
+    noise -= noise.mean()
+    return noise

@@ -1,0 +1,214 @@
+"""street_shapes, for detection along a stream: shapes that pass a fixed camera, in scenes that change and return."""
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidkd.base.errors import DataError
+from vidkd.base.files import read_jsonl
+from vidkd.data.synthetic.scene import PURPOSES
+from vidkd.data.synthetic.shapes import paint
+from vidkd.data.synthetic.street_scene import Look, Passage, StreetShapesConfig, draw_look, draw_passages
+from vidkd.data.synthetic.write import Written, json_line, write_data_set, write_text_lines
+
+Role = Literal["plain", "wide", "val_plain", "val_wide", "stream_train", "stream_val", "stream_test"]
+ROLES: tuple[Role, ...] = ("plain", "wide", "val_plain", "val_wide", "stream_train", "stream_val", "stream_test")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoPlace:
+    """Which video of the data set: what it is for, and its number among those, from 1."""
+
+    role: Role
+    number: int
+
+    @property
+    def path(self) -> str:
+        """videos/<role>_<nn>.mp4 or streams/<subset>_<nn>.mp4, relative to the data set's folder."""
+        folder, name = ("streams", self.subset) if self.is_stream else ("videos", self.role)
+        return f"{folder}/{name}_{self.number:02d}.mp4"
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether it is a stream, not a row of short scenes."""
+        return self.role.startswith("stream_")
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether its scenes are plain ones."""
+        return self.role.endswith("plain")
+
+    @property
+    def subset(self) -> str:
+        """train, val or test."""
+        if self.is_stream:
+            return self.role.removeprefix("stream_")
+        return "val" if self.role.startswith("val_") else "train"
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """What the video's random numbers are drawn from, beside the seed."""
+        return ROLES.index(self.role), self.number
+
+
+def video_places(config: StreetShapesConfig) -> Iterator[VideoPlace]:
+    """Every video of the data set."""
+    counts: dict[Role, int] = {
+        "plain": config.videos_plain,
+        "wide": config.videos_wide,
+        "val_plain": config.videos_val,
+        "val_wide": config.videos_val,
+        "stream_train": config.streams_train,
+        "stream_val": config.streams_val,
+        "stream_test": config.streams_test,
+    }
+    for role, count in counts.items():
+        yield from (VideoPlace(role=role, number=number) for number in range(1, count + 1))
+
+
+_CHUNK = 60  # frames that are painted at once
+
+
+@dataclass(frozen=True, kw_only=True)
+class Visit:
+    """A scene while it is shown: frames first_frame to before first_frame + frames. A scene that returns has the same name and look."""
+
+    scene: str
+    look: Look
+    first_frame: int
+    frames: int
+    passages: tuple[Passage, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreetVideo:
+    """All that is true of a video."""
+
+    place: VideoPlace
+    visits: tuple[Visit, ...]
+
+    @property
+    def frames(self) -> int:
+        """Frames of the video."""
+        return self.visits[-1].first_frame + self.visits[-1].frames
+
+
+def draw_street(config: StreetShapesConfig, place: VideoPlace) -> StreetVideo:
+    """What a video shows: depends on the config and the video's place, on no other video."""
+    if place.is_stream:
+        names, lengths, step = list(config.pattern), _visit_lengths(config, place), 1
+    else:
+        names = [str(number) for number in range(1, config.video_scenes + 1)]
+        lengths, step = [config.scene_frames] * len(names), config.scene_step
+    looks = {name: _look(config, place, number) for number, name in enumerate(dict.fromkeys(names))}
+    visits, first = [], 0
+    for number, (name, frames) in enumerate(zip(names, lengths, strict=True)):
+        rng = np.random.default_rng([config.seed, PURPOSES.index("street traffic"), *place.key, number])
+        passages = draw_passages(config, looks[name], rng, first_frame=first, frames=frames, step=step)
+        visits.append(Visit(scene=name, look=looks[name], first_frame=first, frames=frames, passages=passages))
+        first += frames
+    return StreetVideo(place=place, visits=tuple(visits))
+
+
+def render_street(config: StreetShapesConfig, video: StreetVideo) -> Iterator[NDArray[np.uint8]]:
+    """The frames of a video one by one, uint8 RGB (size, size, 3)."""
+    rng = np.random.default_rng([config.seed, PURPOSES.index("street noise"), *video.place.key])
+    for visit in video.visits:
+        end = visit.first_frame + visit.frames
+        for first in range(visit.first_frame, end, _CHUNK):
+            yield from _painted(visit, first, min(first + _CHUNK, end), rng)
+
+
+def _painted(visit: Visit, first: int, end: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Frames `first` to before `end` of the video."""
+    frames = np.repeat(visit.look.background[None], end - first, axis=0)
+    for passage in visit.passages:
+        begin, stop = max(first, passage.first_frame), min(end, passage.first_frame + len(passage.centres))
+        if begin < stop:
+            seen = passage.centres[begin - passage.first_frame : stop - passage.first_frame]
+            paint(frames[begin - first : stop - first], passage.shape, seen)
+    frames *= visit.look.light
+    frames += np.float32(visit.look.noise) * rng.standard_normal(frames.shape, dtype=np.float32)
+    return np.clip(np.rint(255 * frames), 0, 255).astype(np.uint8)
+
+
+def _look(config: StreetShapesConfig, place: VideoPlace, number: int) -> Look:
+    rng = np.random.default_rng([config.seed, PURPOSES.index("street look"), *place.key, number])
+    return draw_look(rng, config.size, reach=config.plain_wideness if place.is_plain else config.wideness)
+
+
+def _visit_lengths(config: StreetShapesConfig, place: VideoPlace) -> list[int]:
+    """Frames of each visit: the shortest that is allowed, and a random share of the rest."""
+    rng = np.random.default_rng([config.seed, PURPOSES.index("street schedule"), *place.key])
+    shares = rng.exponential(size=len(config.pattern))
+    rest = config.stream_frames - len(shares) * config.shortest_visit_frames
+    ends = np.rint(np.cumsum(shares) / shares.sum() * rest).astype(int)
+    return [config.shortest_visit_frames + int(more) for more in np.diff(ends, prepend=0)]
+
+
+@dataclass(frozen=True)
+class SceneStart:
+    """From this frame of its video on, this scene is shown; the name of an earlier one says that it returns."""
+
+    first_frame: int
+    scene: str
+
+
+def write_truth(out: Path, config: StreetShapesConfig) -> None:
+    """Write truth.jsonl under `out`, whole or not at all."""
+    write_text_lines(out / "truth.jsonl", (json_line(street_truth_row(draw_street(config, place))) for place in video_places(config)))
+
+
+def street_truth_row(video: StreetVideo) -> dict[str, Any]:
+    """One line of truth.jsonl, a video.
+
+    path, group, subset, frames; scenes: [{"scene", "first_frame"}] of every visit; shapes: [{"name", "first_frame", "boxes": [[x1, y1,
+    x2, y2] of every frame from first_frame on]}] in painting order, boxes in pixels, of the whole shape, also where it reaches out of the
+    picture.
+    """
+    return {
+        "path": video.place.path,
+        "group": Path(video.place.path).with_suffix("").as_posix(),
+        "subset": video.place.subset,
+        "frames": video.frames,
+        "scenes": [{"scene": visit.scene, "first_frame": visit.first_frame} for visit in video.visits],
+        "shapes": [
+            {"name": passage.shape.kind, "first_frame": passage.first_frame, "boxes": passage.boxes.round(2).tolist()}
+            for visit in video.visits
+            for passage in visit.passages
+        ],
+    }
+
+
+def read_scenes(root: Path) -> dict[str, tuple[SceneStart, ...]]:
+    """The visits of every video of a written data set, by the video's path. Raises DataError if `root` has no such truth.jsonl."""
+    rows = read_jsonl(root / "truth.jsonl")
+    try:
+        return {row["path"]: tuple(SceneStart(start["first_frame"], start["scene"]) for start in row["scenes"]) for row in rows}
+    except (KeyError, TypeError) as error:
+        raise DataError(f"no scenes in {root / 'truth.jsonl'}", hint="vidkd make_motion_shapes --variant street --out DIR") from error
+
+
+def write_street_shapes(out: Path | str, config: StreetShapesConfig | None = None, *, workers: int | None = None) -> Written:
+    """Write videos/, streams/, truth.jsonl and config.json under `out`; see `write_data_set`."""
+    config = config or StreetShapesConfig()
+    places = _places_by_path(config)
+    longest_first = sorted(places, key=lambda path: not places[path].is_stream)
+    done = write_data_set(Path(out), config, longest_first, _frames, write_truth, workers)
+    streams = sum(place.is_stream for place in places.values())
+    return dataclasses.replace(done, counts={"videos": len(places) - streams, "streams": streams})
+
+
+@functools.lru_cache(maxsize=1)
+def _places_by_path(config: StreetShapesConfig) -> dict[str, VideoPlace]:
+    return {place.path: place for place in video_places(config)}
+
+
+def _frames(config: StreetShapesConfig, path: str) -> Iterator[NDArray[np.uint8]]:
+    return render_street(config, draw_street(config, _places_by_path(config)[path]))
