@@ -216,7 +216,7 @@ def test_another_model_is_told(video: Path, model: Path, tmp_path: Path, capsys:
     other.with_suffix(".yaml").write_text(METADATA)
     assert run(video, "--model", other, "--out", tmp_path, "--formats", "csv", "--track") == 2
     error = capsys.readouterr().err
-    assert "was made in another way" in error
+    assert "was made with other settings" in error
     assert "model : sha256" in error
     assert "track : false, now true" in error
     assert run(video, "--model", other, "--out", tmp_path, "--formats", "csv", "--track", "--overwrite") == 0

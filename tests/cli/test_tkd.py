@@ -177,8 +177,8 @@ for line in sys.stdin:
 
 def wait_for_a_state(folder: Path) -> None:
     """Until a part of the stream is written that was not there before, or all of it is."""
-    states, end = set(folder.rglob("state.bin")), time.monotonic() + 60
-    while set(folder.rglob("state.bin")) <= states and not (folder / "report.html").exists():
+    states, end = set(folder.rglob("state_*.bin")), time.monotonic() + 60
+    while set(folder.rglob("state_*.bin")) <= states and not (folder / "report.html").exists():
         assert time.monotonic() < end
         time.sleep(0.005)
 
@@ -204,7 +204,7 @@ def test_a_process_that_is_killed_at_any_moment_goes_on(video: Path, networks: l
             killed.append(int(parent.stdout.readline()) == signal.SIGKILL)
         parent.stdin.close()
     assert killed[:2] == [True, True]
-    assert list((tmp_path / "parts").rglob("state.bin")) or not killed[2]
+    assert list((tmp_path / "parts").rglob("state_*.bin")) or not killed[2]
     assert run(video, networks, tmp_path / "parts") == 0
     whole, parts = tmp_path / "whole" / "street", tmp_path / "parts" / "street"
     assert without_seconds(parts / "detections.jsonl") == without_seconds(whole / "detections.jsonl")

@@ -249,7 +249,7 @@ def test_a_disk_that_is_full_at_the_end(
     told = capsys.readouterr().err
     assert "cannot write to" in told
     assert "No space left on device" in told
-    assert "20 frames, which stay" in told
+    assert "20 frames, which are kept" in told
     assert not (tmp_path / "street" / "losses.csv").exists()
     assert run(video, networks, tmp_path) == 0
     assert "found finished: 20 frames" in capsys.readouterr().out

@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,8 +17,9 @@ from started import started
 from stream_samples import FPS, NAMES, SETTINGS, CountingStepper, SquareDetector, check_same, copied, make_video, pictures, rows, walk
 
 from vidkd.base.errors import ConfigError, DataError
-from vidkd.detection.stream import parts, run
-from vidkd.detection.stream.parts import PartWriter
+from vidkd.detection.stream import folder as folders
+from vidkd.detection.stream import run
+from vidkd.detection.stream.folder import Work
 from vidkd.detection.stream.run import in_real_time, speeds
 from vidkd.video import Frame, joining, open_video, write_video
 
@@ -129,8 +129,8 @@ class Killed(BaseException):
     """What a SIGKILL is to the code: nothing after it runs."""
 
 
-PLACES = [(PartWriter, "write"), (PartWriter, "close"), (parts, "write_json"), (Path, "rename"), (parts, "atomic_write"),
-          (joining.os, "replace"), (run, "write_outputs"), (run, "write_json")]  # fmt: skip
+PLACES = [(Work, "write"), (Work, "commit"), (Work, "end"), (folders, "write_json"), (folders, "atomic_write"), (joining.os, "replace"),
+          (folders.VideoWriter, "close"), (Work, "write_outputs"), (Path, "unlink"), (run, "write_json")]  # fmt: skip
 
 
 @pytest.mark.parametrize(("owner", "name"), PLACES, ids=lambda place: getattr(place, "__name__", place))
@@ -148,7 +148,7 @@ def test_a_run_killed_anywhere_goes_on_without_a_trace(owner, name, video, whole
 
         folder = tmp_path / str(fatal)
         with monkeypatch.context() as patch:
-            patch.setattr(PartWriter, "abort", lambda self: None)
+            patch.setattr(Work, "abort", lambda self: None)
             patch.setattr(owner, name, dies)
             try:
                 walk(video, folder)
@@ -202,11 +202,11 @@ def test_only_what_was_not_whole_is_done_again(video, whole, tmp_path, caplog):
     stopped = walk(video, tmp_path / "out", stop=lambda: len(asked) == 2 or asked.append(1))
     assert (stopped["status"], stopped["frames"]) == ("stopped", 36)
     assert not (tmp_path / "out" / "annotated.mp4").exists()
-    assert [path.name for path in sorted((tmp_path / "out" / ".parts").rglob("state.bin"))] == ["state.bin"], "older states are dropped"
+    assert len(list((tmp_path / "out" / ".work").glob("state_*.bin"))) == 1, "older states are dropped"
     stepper = CountingStepper(SquareDetector())
     with caplog.at_level(logging.INFO, logger="vidkd"):
         assert walk(video, tmp_path / "out", stepper=stepper, batch=2)["status"] == "done"
-    assert f"{video}: going on after 36 frames that are done" in caplog.text
+    assert f"{video}: resumed after 36 frames that are done" in caplog.text
     assert stepper.restored == 1
     assert sum(stepper._detector.batches) == 14
     check_same(tmp_path / "out", whole)
@@ -222,13 +222,13 @@ def test_a_finished_run_is_found(video, whole, tmp_path, monkeypatch):
 def test_a_file_that_was_taken_away_is_missed(video, whole, tmp_path):
     folder = copied(whole, tmp_path / "out")
     (folder / "mot.txt").unlink()
-    with pytest.raises(ConfigError, match=r"is finished, and mot\.txt is not there any more"):
+    with pytest.raises(ConfigError, match=r"is finished, but mot\.txt is missing"):
         walk(video, folder)
 
 
 def test_other_settings_are_told_and_nothing_is_touched(video, whole, tmp_path):
     finished = copied(whole, tmp_path / "finished")
-    with pytest.raises(ConfigError, match=r"\(finished\) was made in another way") as caught:
+    with pytest.raises(ConfigError, match=r"\(finished\) was made with other settings") as caught:
         walk(video, finished, settings={"model": "sha256 4567", "classes": ["left"]}, every=2)
     assert caught.value.lines["model"] == "sha256 0123, now sha256 4567"
     assert caught.value.lines["every"] == "1, now 2"
@@ -252,15 +252,16 @@ def test_another_content_of_the_input_is_told(whole, tmp_path):
     assert list(caught.value.lines) == ["fingerprint", "fix"]
 
 
-def test_a_part_that_is_missing_or_damaged_is_told(video, tmp_path):
+def test_work_that_is_missing_or_damaged_is_an_error(video, tmp_path):
     asked = []
     walk(video, tmp_path / "out", stop=lambda: len(asked) == 2 or asked.append(1))
-    folder = tmp_path / "out" / ".parts"
-    (folder / "000001" / "part.json").write_text("{}")
-    with pytest.raises(DataError, match=r"not a part of a run: .*000001"):
+    folder = tmp_path / "out" / ".work"
+    whole = (folder / "detections.jsonl").read_bytes()
+    (folder / "detections.jsonl").write_bytes(whole[:-1])
+    with pytest.raises(DataError, match=r"the unfinished run is cut off: .*detections.jsonl"):
         walk(video, tmp_path / "out")
-    shutil.rmtree(folder / "000001")
-    with pytest.raises(DataError, match=r"a part of an unfinished run is missing: .*000001"):
+    (folder / "done.json").write_text("[]")
+    with pytest.raises(DataError, match=r"the unfinished run is damaged: .*work"):
         walk(video, tmp_path / "out")
     assert walk(video, tmp_path / "out", overwrite=True)["frames"] == 50
 
@@ -285,8 +286,8 @@ def test_whole_parts_stay_when_a_stepper_fails_later(video, whole, tmp_path):
 
     with pytest.raises(ConfigError, match="no memory left"):
         walk(video, tmp_path / "out", stepper=FailsLater())
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [".parts", "run.json"]
-    assert sorted(path.name for path in (tmp_path / "out" / ".parts").iterdir()) == ["000000", "000001"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [".work", "run.json"]
+    assert {path.name for path in (tmp_path / "out" / ".work").iterdir()} >= {"000000.mp4", "000001.mp4", "done.json", "detections.jsonl"}
     assert walk(video, tmp_path / "out")["frames"] == 50
     check_same(tmp_path / "out", whole)
 

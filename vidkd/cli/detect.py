@@ -73,7 +73,7 @@ class Job:
 
     def settings(self, class_names: Sequence[str]) -> dict[str, Any]:
         """What results depend on beside the stream's own configuration, and what the model is called."""
-        from vidkd.detection.stream.parts import CALLED
+        from vidkd.detection.stream.folder import CALLED
 
         return {
             **recorded(self.files),

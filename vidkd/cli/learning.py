@@ -109,7 +109,7 @@ def open_oracle(files: "ModelFiles", student: "Student", update: "Update") -> "O
 
 def recorded(student: "ModelFiles", oracle: "ModelFiles", arguments: argparse.Namespace) -> dict[str, Any]:
     """What results depend on of all these arguments, of values that JSON can hold, and what the files are called."""
-    from vidkd.detection.stream.parts import CALLED
+    from vidkd.detection.stream.folder import CALLED
 
     return {
         "student": student.record(),

@@ -298,7 +298,7 @@ def write_account(item: str, job: Job) -> None:
     """
     from vidkd.base.files import read_json, write_json
     from vidkd.detection.online.account import KEY_FRAMES, LOSSES, as_row, beside_unlearned, read_account, write_key_frames, write_losses
-    from vidkd.detection.stream.parts import SUMMARY
+    from vidkd.detection.stream.folder import SUMMARY
     from vidkd.detection.stream.run import writing
     from vidkd.engine.sources import is_live
     from vidkd.report.page import render_report
@@ -331,7 +331,7 @@ def _told(item: str, job: Job, summary: Mapping[str, Any]) -> str:
     from vidkd.base.files import read_json
     from vidkd.detection.online.account import read_account
     from vidkd.detection.policies import BLIND
-    from vidkd.detection.stream.parts import SUMMARY
+    from vidkd.detection.stream.folder import SUMMARY
 
     folder = Path(job.folders[item])
     if summary["status"] == "stopped":

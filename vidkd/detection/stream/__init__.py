@@ -3,8 +3,8 @@
 `walk_stream` is the whole of it. What looks at the frames is handed in: a `Stepper`, of which a detector is the case that nothing changes.
 """
 
+from vidkd.detection.stream.folder import FORMATS
 from vidkd.detection.stream.inputs import StreamSource, open_from
-from vidkd.detection.stream.parts import FORMATS
 from vidkd.detection.stream.run import StreamConfig, walk_stream
 from vidkd.detection.stream.stepper import BoxFilter, DetectorStepper, Filtered, Region, Step, Stepper, labels_of
 from vidkd.detection.stream.tracking import ByteTracker, Tracked

@@ -1,4 +1,4 @@
-"""A stepper along one input, to the end or on from where it was killed; everything that comes of it in one folder."""
+"""A stepper along one input, to the end or resumed after a kill; all output in one folder."""
 
 import contextlib
 import logging
@@ -14,22 +14,8 @@ from typing import Any
 from vidkd.base.errors import ConfigError, VideoError, unknown_name
 from vidkd.base.files import write_json
 from vidkd.base.progress import Progress
+from vidkd.detection.stream.folder import FORMATS, RECORD, SUMMARY, WORK, Work, claim, cleanup_on_failure, input_record, locked, shown
 from vidkd.detection.stream.inputs import StreamSource, constant_size, open_from
-from vidkd.detection.stream.parts import (
-    FORMATS,
-    PARTS,
-    RECORD,
-    SUMMARY,
-    Joined,
-    Parts,
-    PartWriter,
-    claim,
-    held,
-    input_record,
-    nothing_left_of_nothing,
-    shown,
-    write_outputs,
-)
 from vidkd.detection.stream.pipeline import Cut, Draw, Pipeline, Seen
 from vidkd.detection.stream.stepper import Stepper
 from vidkd.engine.sources import is_live
@@ -39,7 +25,7 @@ SCHEMA_VERSION = 1
 LINE_EVERY_S = 15.0
 log = logging.getLogger(__name__)
 
-KILLED = "the run was ended from outside, and a live source cannot go on where it was"
+KILLED = "the run was killed, and a live source cannot be resumed"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,12 +79,12 @@ def walk_stream(
     """Walk an input and leave its files in `folder`; returns its summary, with "status": done, found (it was finished) or stopped.
 
     name: a file, an image sequence, a camera's number or an address. make_stepper: called once the source is open. class_names: those that
-    labels index. settings: all that the results depend on beyond the config (model, filters), of values that JSON can hold.
-    draw: needed for the format "video". stop: asked after every part (a live source: every frame) whether to end; a file then waits to be
-    gone on with, a live source is finished. overwrite, further: as in `claim`; further files are written by the caller, after the summary.
-    The same call goes on where a killed or stopped one was. An input that breaks off is finished with what there was, then its VideoError
-    is raised, with the frame; of one that fails before a part is whole nothing is left. Raises ConfigError as `claim`, or if another
-    process works there; VideoError if nothing can be written; what stepper and draw raise.
+    labels index. settings: all that the results depend on besides the config (model, filters), of values that JSON can hold.
+    draw: needed for the format "video". stop: asked after every part (a live source: every frame) whether to end; a file can then be
+    resumed, a live source is finished. overwrite, further: as in `claim`; further files are written by the caller, after the summary.
+    The same call resumes a killed or stopped one. An input that breaks off is finished with what there was, then its VideoError is
+    raised, with the frame; of one that fails before a part is safe nothing is left. Raises ConfigError as `claim`, or if another process
+    works there; VideoError if nothing can be written; what stepper and draw raise.
     """
     config = config or StreamConfig()
     if "video" in config.formats and draw is None:
@@ -107,90 +93,78 @@ def walk_stream(
     with contextlib.ExitStack() as stack:
         with writing(folder, frames=0):
             made = not folder.exists() or (folder / RECORD).exists()
-            stack.enter_context(held(folder))
+            stack.enter_context(locked(folder))
             summary = claim(folder, record, overwrite=overwrite, further=further)
         if summary is not None:
-            return _told(summary, "found")
-        stack.enter_context(nothing_left_of_nothing(folder, made=made))
-        parts = Parts(folder / PARTS)
-        if is_live(name) and parts.whole and parts.ending() is None:
-            with writing(folder, frames=parts.frames):
-                parts.end({"what": f"{KILLED}: {shown(name)}", "lines": {}}, {})
-        if parts.ending() is None:
-            walk = _Walk(parts, class_names, config, draw if "video" in config.formats else None, stop, quiet)
+            return _result(summary, "found")
+        stack.enter_context(cleanup_on_failure(folder, made=made))
+        work = Work(folder / WORK)
+        if is_live(name) and work.done.parts and not work.done.ended:
+            with writing(folder, frames=work.done.frames):
+                work.end({"what": f"{KILLED}: {shown(name)}", "lines": {}}, {})
+        if not work.done.ended:
+            walk = _Walk(work, class_names, config, draw if "video" in config.formats else None, stop, quiet)
             if not walk.along(name, make_stepper):
-                return {"input": shown(name), "frames": parts.frames, "status": "stopped"}
-        return _told(_finish(folder, parts, name, class_names, config), "done")
+                return {"input": shown(name), "frames": work.done.frames, "status": "stopped"}
+        return _result(_finish(folder, work, name, class_names, config), "done")
 
 
 class _Walk:
-    """The way along one input, from the first frame that no whole part holds."""
+    """The way along one input, from the first frame that is not safe yet."""
 
     def __init__(
-        self, parts: Parts, class_names: Sequence[str], config: StreamConfig, draw: Draw | None, stop: Callable[[], bool], quiet: bool
+        self, work: Work, class_names: Sequence[str], config: StreamConfig, draw: Draw | None, stop: Callable[[], bool], quiet: bool
     ) -> None:
-        self._parts, self._class_names, self._config = parts, class_names, config
+        self._work, self._class_names, self._config = work, class_names, config
         self._draw, self._stop, self._quiet = draw, stop, quiet
-        self._part: PartWriter | None = None
 
     def along(self, name: str, make_stepper: Callable[[StreamSource], Stepper]) -> bool:
         """Whether the stream came to its end; False if it was stopped before."""
-        config = self._config
-        if self._parts.whole:
-            log.info("%s: going on after %d frames that are done", shown(name), self._parts.frames)
-        with open_from(name, start=self._parts.next_index, sequence_fps=config.sequence_fps) as source:
+        config, work = self._config, self._work
+        if work.done.parts:
+            log.info("%s: resumed after %d frames that are done", shown(name), work.done.frames)
+        with open_from(name, start=work.done.next_index, sequence_fps=config.sequence_fps) as source:
             stepper = make_stepper(source)
-            if (state := self._parts.state()) is not None:
+            if (state := work.state) is not None:
                 stepper.restore(state)
             self._pipeline = Pipeline(stepper, batch=1 if source.live else config.batch, part_frames=config.part_frames, draw=self._draw)
             self._clock = _Clock(self._pipeline)
             try:
-                frames = wanted(source, config, size=self._parts.whole[-1].size if self._parts.whole else None)
-                # a file is left at the end of a part and gone on with; a live source ends, with all that was seen until then
+                frames = wanted(source, config, size=work.done.size if work.done.parts else None)
+                # a file is left at the end of a part, to be resumed; a live source ends, with all that was seen until then
                 frames = until_stopped(frames, self._stop) if source.live else frames
                 frames = in_real_time(frames) if config.real_time and not source.live else frames
                 with self._progress(source) as progress, contextlib.closing(self._pipeline.along(frames)) as items:
                     ended = self._take(items, source, progress)
             finally:
-                if self._part is not None:
-                    self._part.abort()
+                work.abort()
         if ended:
-            with self._told_what_is_safe():
-                self._parts.end(_as_row(self._pipeline.trouble, name), self._clock.since())
+            with self._writing():
+                work.end(_as_row(self._pipeline.trouble, name), self._clock.since())
         return ended
 
-    def _told_what_is_safe(self) -> contextlib.AbstractContextManager[None]:
-        return writing(self._parts.folder.parent, frames=self._parts.frames)
+    def _writing(self) -> contextlib.AbstractContextManager[None]:
+        return writing(self._work.folder.parent, frames=self._work.done.frames)
 
     def _take(self, items: Iterator[Seen | Cut], source: StreamSource, progress: Progress) -> bool:
+        every = self._config.every
         for item in items:
-            if isinstance(item, Cut):
-                self._close(item.state)
-                if item.ended or (not source.live and self._stop()):
-                    return item.ended
-                continue
-            self._write(item, source)
-            progress.step()
+            with self._clock.encoding(), self._writing():
+                if isinstance(item, Seen):
+                    self._work.write(item, self._class_names, fps=source.fps / every, step=every)
+                else:
+                    self._work.commit(item.state, self._clock.since())
+            if isinstance(item, Seen):
+                progress.step()
+            elif item.ended or (not source.live and self._stop()):
+                return item.ended
         raise AssertionError("a pipeline ends with a cut")
-
-    def _write(self, seen: Seen, source: StreamSource) -> None:
-        with self._clock.encoding(), self._told_what_is_safe():
-            if self._part is None:
-                every = self._config.every
-                self._part = PartWriter(self._parts.folder, self._class_names, fps=source.fps / every, step=every)
-            self._part.write(seen)
-
-    def _close(self, state: bytes) -> None:
-        if self._part is not None:
-            with self._clock.encoding(), self._told_what_is_safe():
-                self._parts.add(self._part, state, self._clock.since())
-            self._part = None
 
     def _progress(self, source: StreamSource) -> Progress:
         return Progress(
             frames_wanted(source, self._config),
             Path(shown(source.name)).name,
-            done=self._parts.frames,
+            done=self._work.done.frames,
             rank=int(self._quiet),
             every_steps=1 << 60,
             every_s=LINE_EVERY_S,
@@ -272,8 +246,8 @@ def writing(folder: Path, *, frames: int) -> Iterator[None]:
         raise VideoError(
             f"cannot write to: {folder}",
             reason=reason,
-            until_then=f"{frames} frames, which stay",
-            hint="make room, and give the same command again: it goes on there",
+            until_then=f"{frames} frames, which are kept",
+            hint="free disk space or fix permissions, then repeat the same command: it resumes",
         ) from error
 
 
@@ -285,41 +259,29 @@ def _as_row(trouble: VideoError | None, name: str) -> dict[str, Any] | None:
     return {"what": trouble.what.replace(name, shown(name)), "lines": lines}
 
 
-def _finish(folder: Path, parts: Parts, name: str, class_names: Sequence[str], config: StreamConfig) -> dict[str, Any]:
+def _finish(folder: Path, work: Work, name: str, class_names: Sequence[str], config: StreamConfig) -> dict[str, Any]:
     """Write the files of all formats and, last, the summary."""
-    ending = parts.ending()
-    assert ending is not None
-    if not parts.whole:
-        trouble = ending["trouble"] or {"what": f"no frames in: {shown(name)}", "lines": {}}
-        shutil.rmtree(parts.folder, ignore_errors=True)
+    done = work.done
+    if not done.parts:
+        trouble = done.trouble or {"what": f"no frames in: {shown(name)}", "lines": {}}
+        shutil.rmtree(work.folder, ignore_errors=True)
         raise VideoError(trouble["what"], **trouble["lines"])
-    with writing(folder, frames=parts.frames):
-        write_outputs(folder, config.formats, Joined(parts=parts.whole, class_names=class_names, name=Path(shown(name)).name))
-        summary = _summary(parts, ending, shown(name), config)
-        write_json(folder / SUMMARY, summary)
-    shutil.rmtree(parts.folder, ignore_errors=True)
-    return summary
-
-
-def _summary(parts: Parts, ending: Mapping[str, Any], name: str, config: StreamConfig) -> dict[str, Any]:
-    found: Counter[str] = Counter()
-    seconds: Counter[str] = Counter()
-    for part in parts.whole:
-        found.update(part.found)
-        seconds.update(part.seconds)
-    seconds.update(ending["seconds"])
-    if "video" not in config.formats:
-        del seconds["draw"]
-    return {
+    seconds = {stage: value for stage, value in done.seconds.items() if stage != "draw" or "video" in config.formats}
+    summary = {
         "schema_version": SCHEMA_VERSION,
-        "input": name,
-        "frames": parts.frames,
-        "detections": dict(found.most_common()),
-        "frames_per_second": speeds(parts.frames, seconds),
+        "input": shown(name),
+        "frames": done.frames,
+        "detections": dict(Counter(done.found).most_common()),
+        "frames_per_second": speeds(done.frames, seconds),
         "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
-        "trouble": ending["trouble"],
+        "trouble": done.trouble,
         "files": [FORMATS[format_] for format_ in config.formats],
     }
+    with writing(folder, frames=done.frames):
+        work.write_outputs(folder, config.formats, class_names, name=Path(shown(name)).name)
+        write_json(folder / SUMMARY, summary)
+    shutil.rmtree(work.folder, ignore_errors=True)
+    return summary
 
 
 def speeds(frames: int, seconds: Mapping[str, float]) -> dict[str, float]:
@@ -328,10 +290,10 @@ def speeds(frames: int, seconds: Mapping[str, float]) -> dict[str, float]:
     return {stage: round(frames / value, 2) for stage, value in named.items() if value > 0}
 
 
-def _told(summary: Mapping[str, Any], status: str) -> dict[str, Any]:
+def _result(summary: Mapping[str, Any], status: str) -> dict[str, Any]:
     """The summary, or the VideoError of an input that broke off."""
     trouble = summary["trouble"]
     if trouble is not None:
         boxes = sum(summary["detections"].values())
-        raise VideoError(trouble["what"], **trouble["lines"], until_then=f"{summary['frames']} frames, {boxes} boxes; they stay as written")
+        raise VideoError(trouble["what"], **trouble["lines"], until_then=f"{summary['frames']} frames, {boxes} boxes; they are kept")
     return {**summary, "status": status}
