@@ -264,7 +264,7 @@ def test_a_disk_that_is_full_at_the_end(
         (["--replay.frames=-1"], "replay.frames must be 0 or more"),
         (["--policy", "fixd"], "did you mean : fixed"),
         (["--policy", "none.pt"], "selector not found: none.pt"),
-        (["--oracle", "none.onnx"], "model file not found: none.onnx\n  flag    : --oracle\n"),
+        (["--oracle", "none.onnx"], "model file not found: none.onnx\n  flag  : --oracle\n"),
         (["--names", "none.names"], "file of class names not found: none.names\n  flag    : --names\n"),
         (["--budget", "0"], "--budget must lie in (0, 1], not 0"),
         (["--budget", "5"], "--budget must lie in (0, 1], not 5"),
