@@ -32,6 +32,13 @@ LEARNING = (
         ("tests/data/test_observation.py",),
     ),
     Mutant(
+        "gap 0",
+        "vidkd/data/observation.py",
+        "closed=config.gap_s > SAME_S",
+        "closed=True",
+        ("tests/data/test_observation.py::test_without_a_gap_the_action_s_first_frame_is_the_teacher_s_alone",),
+    ),
+    Mutant(
         "gap ignored",
         "vidkd/data/observation.py",
         "        last_s = clip.start_s - config.gap_s\n",
@@ -48,15 +55,22 @@ LEARNING = (
     Mutant(
         "cache key without crop",
         "vidkd/data/cache.py",
-        '"size": [self.footage.transform.short_side, self.footage.transform.square, self.footage.decode_short_side]',
-        '"size": [self.footage.decode_short_side]',
+        "sizes = [self.footage.transform.short_side, self.footage.transform.square, self.footage.decode_short_side]",
+        "sizes = [self.footage.decode_short_side]",
         ("tests/data/test_cache.py::test_the_key_changes_with_whatever_decides_the_content",),
     ),
     Mutant(
-        "manifest header of another version accepted",
-        "vidkd/data/manifest.py",
-        "    given = header_fields(header, where, kind=KIND, version=SCHEMA_VERSION,",
-        '    given = header_fields(header, where, kind=KIND, version=header["schema_version"],',
+        "manifest cut",
+        "vidkd/data/manifest_rows.py",
+        "    if (announced := header.pop(counted, None)) != len(rows) - 1:\n",
+        "    if (announced := header.pop(counted, None)) is None:\n",
+        ("tests/data/test_manifest.py::test_a_torn_manifest_is_refused",),
+    ),
+    Mutant(
+        "manifest of another version accepted",
+        "vidkd/data/manifest_rows.py",
+        '    if (found := header.pop("schema_version", None)) != version:\n',
+        '    if (found := header.pop("schema_version", None)) is None:\n',
         ("tests/data/test_manifest.py::test_a_bad_header_is_named",),
     ),
     Mutant(
@@ -285,8 +299,8 @@ LEARNING = (
     Mutant(
         "seek without check",
         "vidkd/video/pyav_reader.py",
-        "            if place == key:\n                self._frames, self._next = _before(frame, frames), key\n                return",
-        "            self._frames, self._next = _before(frame, frames), key\n            return",
+        "            if place == key or (self._wanted is not None and place is not None and place >= key):",
+        "            if place != -1:",
         ("tests/video/test_reading.py::test_files_that_decord_misreads_are_read_rightly",),
     ),
     Mutant(

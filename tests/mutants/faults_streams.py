@@ -124,7 +124,7 @@ STREAMS = (
     ),
     Mutant(
         "a policy sees the next frame",
-        "vidkd/detection/policies/hindsight.py",
+        "vidkd/detection/policies/rules.py",
         "        return observation.frame_index in self._chosen",
         "        return observation.frame_index + 1 in self._chosen",
         ("tests/detection/test_policies.py",),
@@ -173,22 +173,22 @@ STREAMS = (
     ),
     Mutant(
         "scored after learning from the frame",
-        "vidkd/detection/online/synchronous.py",
-        "        self.position += 1\n        record = record_of(look,",
-        "        look = self.student.look(frame, frame_index=self.position, time_s=time_s) if called else look\n"
-        "        self.position += 1\n        record = record_of(look,",
+        "vidkd/detection/online/learner.py",
+        "                    result = self._learn(output, answer)\n        self.position += 1\n",
+        "                    result = self._learn(output, answer)\n"
+        "                output = self.student.detect(frame, frame_index=self.position, time_s=time_s)\n        self.position += 1\n",
         ("tests/detection/test_online_synchronous.py::test_scored_boxes_are_those_from_before_the_frame_is_learned_from",),
     ),
     Mutant(
         "a track changes its class",
-        "vidkd/detection/stream/byte_track.py",
+        "vidkd/detection/stream/tracking.py",
         "        cost[self._tracks.labels[rows, None] != found.labels[columns]] = OTHER_CLASS\n",
         "",
         ("tests/detection/test_stream_tracking.py",),
     ),
     Mutant(
         "a weak box starts a track",
-        "vidkd/detection/stream/byte_track.py",
+        "vidkd/detection/stream/tracking.py",
         "found.select(self._free & strong & (found.scores >= STARTS))",
         "found.select(self._free)",
         ("tests/detection/test_stream_tracking.py",),
@@ -216,7 +216,7 @@ STREAMS = (
     ),
     Mutant(
         "a selector may be judged on what it learned from",
-        "vidkd/detection/policies/provenance.py",
+        "vidkd/detection/policies/lstm.py",
         "return [name for name, content in contents.items() if content in seen]",
         "return [name for name in contents if name in seen]",
         ("tests/detection/test_policy_provenance.py",),
