@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from vidkd.compress.export import export_classifier
+from vidkd.compress.export_classifier import export_classifier
 from vidkd.engine.config import load_config
 from vidkd.models import AttentionConfig, ModelConfig, VideoClassifier
 from vidkd.models.saved import SavedClassifier, save_classifier

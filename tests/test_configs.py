@@ -19,7 +19,7 @@ from vidkd.bench.speed.config import read_benchmark
 from vidkd.bench.study import CellKey, MethodSpec, StudySpec, cell_config, check_settings, read_study, waves
 from vidkd.cli.main import run_verb
 from vidkd.compress.config import DistilConfig, RefitConfig
-from vidkd.compress.detector_distil import learning_of
+from vidkd.compress.distil import learning_of
 from vidkd.compress.recipe import ExportConfig, RepairConfig, Step, parse_steps, read_recipe
 from vidkd.data.manifest import Manifest
 from vidkd.detection.config import load_detector_config

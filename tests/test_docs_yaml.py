@@ -13,7 +13,7 @@ from vidkd.bench.speed.config import read_benchmark
 from vidkd.bench.study import check_settings, read_study
 from vidkd.cli.kinds import kind_of_run
 from vidkd.compress.config import DistilConfig
-from vidkd.compress.detector_distil import learning_of
+from vidkd.compress.distil import learning_of
 from vidkd.compress.recipe import RepairConfig, read_recipe
 from vidkd.engine.config import load_config
 from vidkd.engine.settings import load_settings

@@ -17,7 +17,7 @@ from started import run_to_end
 from vidkd.base.files import read_json, sha256, write_json
 from vidkd.bench.intervals import Cell, bootstrap_ci
 from vidkd.cli.main import run_verb
-from vidkd.compress.export_parity import video_clips
+from vidkd.compress.parity import video_clips
 from vidkd.engine.config import load_config
 from vidkd.models.saved import load_classifier, read_checkpoint
 from vidkd.runtime.opening import open_exported_classifier

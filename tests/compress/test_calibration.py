@@ -9,7 +9,7 @@ import pytest
 
 from vidkd.base.errors import ConfigError, DataError, VideoError
 from vidkd.compress.calibration import calibration_of, drawn, feeds_of
-from vidkd.compress.export_metadata import classifier_metadata
+from vidkd.compress.export_classifier import classifier_metadata
 from vidkd.data.manifest import Clip, Manifest
 from vidkd.engine.clips import read_clips_of_run
 from vidkd.engine.config import RunConfig, load_config

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from vidkd.base.errors import ConfigError
-from vidkd.compress.choose import filters_to_remove
 from vidkd.compress.config import PruneConfig
+from vidkd.compress.prune import filters_to_remove
 
 SCORES = {"a": torch.tensor([4.0, 1.0, 3.0, 2.0]), "b": torch.tensor([0.1, 0.2, 9.0, 8.0, 7.0, 0.3])}
 

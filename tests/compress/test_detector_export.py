@@ -12,8 +12,8 @@ from zeroed_filters import lively
 
 from vidkd.base.errors import ConfigError
 from vidkd.compress.config import QuantiseConfig
-from vidkd.compress.detector_export import export_detector, write_detector_card
-from vidkd.compress.detector_parity import Frames
+from vidkd.compress.export_detector import export_detector, write_detector_card
+from vidkd.compress.parity import Frames
 from vidkd.models.darknet import Darknet
 from vidkd.models.darknet.detector import DarknetDetector
 from vidkd.runtime.metadata_file import find_metadata

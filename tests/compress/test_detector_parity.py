@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from test_detector_export import frames, opened
 
-from vidkd.compress.detector_export import export_detector
-from vidkd.compress.detector_parity import FAINT_BOXES, DetectorParity, Frames, compared_from, drawn_frames
+from vidkd.compress.export_detector import export_detector
+from vidkd.compress.parity import FAINT_BOXES, DetectorParity, Frames, compared_from, drawn_frames
 from vidkd.runtime.opening import open_detector
 
 

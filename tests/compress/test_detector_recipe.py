@@ -17,7 +17,7 @@ from street_runs import street_config, write_streets
 from vidkd.base import cores
 from vidkd.base.errors import ConfigError, DataError, MissingExtraError, VideoError, VidkdError
 from vidkd.bench.compression import compression_summary
-from vidkd.compress.detector_subject import DetectorSubject
+from vidkd.compress.detector import DetectorSubject
 from vidkd.compress.recipe import Recipe, parse_steps
 from vidkd.compress.steps import Outcome, run_recipe
 from vidkd.detection.evaluate import judge_detector

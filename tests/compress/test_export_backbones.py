@@ -13,10 +13,9 @@ from vidkd.base.errors import ConfigError
 from vidkd.compress import feeds as feeds_module
 from vidkd.compress.calibration import Calibration, feeds_of
 from vidkd.compress.config import QuantiseConfig
-from vidkd.compress.export import Integers, export_classifier
-from vidkd.compress.export_metadata import classifier_metadata
-from vidkd.compress.export_parity import Clips
+from vidkd.compress.export_classifier import Integers, classifier_metadata, export_classifier
 from vidkd.compress.integer_layers import run_in_integers
+from vidkd.compress.parity import Clips
 from vidkd.compress.quantise import signal_to_noise_db
 from vidkd.data.config import DataConfig
 from vidkd.engine.config import load_config

@@ -12,12 +12,19 @@ import torch
 from torch import nn
 
 from vidkd.base.errors import ConfigError
-from vidkd.compress import export as export_module
-from vidkd.compress.export import Exported, export_classifier
+from vidkd.compress import export_classifier as export_module
+from vidkd.compress.export import Exported
 from vidkd.compress.export_card import Judged, judged_rows, resizing_text, write_card
-from vidkd.compress.export_metadata import classifier_metadata
-from vidkd.compress.export_parity import Clips, compare, generated_clips, said_of, video_clips
-from vidkd.compress.export_trace import ExportedOutputs, adaptive_avg_pool3d, onnx_program, traced
+from vidkd.compress.export_classifier import (
+    ExportedOutputs,
+    adaptive_avg_pool3d,
+    classifier_metadata,
+    export_classifier,
+    onnx_program,
+    said_of,
+    traced,
+)
+from vidkd.compress.parity import Clips, compare, generated_clips, video_clips
 from vidkd.data.config import DataConfig
 from vidkd.data.exported import shown_data
 from vidkd.engine.classify import TorchClassifier

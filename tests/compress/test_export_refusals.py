@@ -17,13 +17,14 @@ from torch import nn
 
 from vidkd.base.errors import CheckpointError, ConfigError
 from vidkd.cli.main import run_verb
-from vidkd.compress import export_card, openvino_file
+from vidkd.compress import export as shared
+from vidkd.compress import export_card
 from vidkd.compress import quantise as quantise_module
 from vidkd.compress.config import QuantiseConfig
-from vidkd.compress.detector_export import export_darknet_files, export_detector
-from vidkd.compress.export import Graph, export_classifier, replaced_whole
+from vidkd.compress.export import replaced_whole, write_openvino
 from vidkd.compress.export_card import write_rows
-from vidkd.compress.openvino_file import write_openvino
+from vidkd.compress.export_classifier import Graph, export_classifier
+from vidkd.compress.export_detector import export_darknet_files, export_detector
 from vidkd.compress.quantise import quantise
 from vidkd.engine.config import load_config
 from vidkd.models import ModelConfig, VideoClassifier
@@ -103,14 +104,14 @@ def test_a_refusal_of_openvino_is_an_error_of_the_export(kind: str, refusal: str
     if refusal == "compilation":
         monkeypatch.setattr(openvino_network, "compiled", uncompiled)
     else:
-        whole = openvino_file.require
+        whole = shared.require
 
         class Core:
             def read_model(self, _: object) -> Any:
                 return whole("openvino", "openvino").Core().read_model(with_node("Mine", "mine"))
 
         fake = type("openvino", (), {"Core": Core})
-        monkeypatch.setattr(openvino_file, "require", lambda *_: fake)
+        monkeypatch.setattr(shared, "require", lambda *_: fake)
     with pytest.raises(ConfigError) as told:
         export_classifier(classifier(), DATA, path) if kind == "classifier" else export_detector(opened(), path)
     assert told.value.what == f"cannot export {path}: OpenVINO refuses the network"
@@ -250,7 +251,7 @@ def test_verbs_tell_it_without_a_traceback(
 @pytest.mark.parametrize(
     ("place", "function", "told"),
     [
-        ("vidkd.compress.classifier_subject", "save_classifier", "cannot write what the step {}/small/1_factorise makes"),
+        ("vidkd.compress.classifier", "save_classifier", "cannot write what the step {}/small/1_factorise makes"),
         ("vidkd.bench.summary", "write_summary", "cannot write {}/small/summary.json"),
         ("vidkd.report.page", "render_report", "cannot write {}/small/report.html"),
     ],

@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from vidkd.compress.detector_export import resizing_text as of_detector
 from vidkd.compress.export_card import resizing_text as of_classifier
+from vidkd.compress.export_detector import resizing_text as of_detector
 from vidkd.data.config import DataConfig
 from vidkd.data.exported import shown_settings
 from vidkd.data.transforms import TransformConfig, evaluation_geometry, working_size

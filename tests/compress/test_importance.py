@@ -3,9 +3,8 @@ import torch
 from torch import Tensor, nn
 
 from vidkd.base.errors import ConfigError
-from vidkd.compress.graph import Coupling, couplings
+from vidkd.compress.graph import Coupling, couplings, pieces_of
 from vidkd.compress.importance import scores
-from vidkd.compress.traced import pieces_of
 
 
 class Residual(nn.Module):

@@ -12,12 +12,10 @@ import torch
 from onnx import numpy_helper
 
 from vidkd.cli.main import run_verb
-from vidkd.compress import export as export_module
-from vidkd.compress import integer_warnings
+from vidkd.compress import export_classifier as export_module
+from vidkd.compress import parity as integer_warnings
 from vidkd.compress.config import QuantiseConfig
-from vidkd.compress.detector_parity import DetectorParity
-from vidkd.compress.export_parity import Parity
-from vidkd.compress.integer_warnings import mostly_apart, warn_if_saturating
+from vidkd.compress.parity import DetectorParity, Parity, mostly_apart, warn_if_saturating
 from vidkd.compress.quantise import Quantised
 from vidkd.compress.subject import export_notes
 

@@ -7,9 +7,8 @@ import torch
 from torch import nn
 
 from vidkd.base.errors import ConfigError
-from vidkd.compress import ranks as ranks_module
-from vidkd.compress.decompose import decompose
-from vidkd.compress.ranks import Choice, Costs, by_energy, by_ratio, choices_below, within_budget
+from vidkd.compress import decompose as ranks_module
+from vidkd.compress.decompose import Choice, Costs, by_energy, by_ratio, choices_below, decompose, within_budget
 
 
 def layer_of(values: list[float]) -> nn.Linear:

@@ -9,7 +9,7 @@ from street_runs import street_config, write_streets
 from test_steps import do, recipe_of
 
 from vidkd.base.errors import ConfigError
-from vidkd.compress.detector_subject import DetectorSubject
+from vidkd.compress.detector import DetectorSubject
 from vidkd.compress.recipe import Recipe
 from vidkd.compress.steps import Outcome, run_recipe
 from vidkd.detection.fit import fit_detector

@@ -11,10 +11,9 @@ from vidkd.base.errors import ConfigError
 from vidkd.compress.config import FactoriseConfig, PruneConfig, RefitConfig
 from vidkd.compress.darknet import described
 from vidkd.compress.factorise import factorise
-from vidkd.compress.graph import couplings
+from vidkd.compress.graph import couplings, pieces_of
 from vidkd.compress.prune import prune
 from vidkd.compress.refit import filters_left, pairs_of, refit
-from vidkd.compress.traced import pieces_of
 from vidkd.models.darknet import Darknet
 from vidkd.models.darknet.net import convolution_blocks
 

@@ -15,7 +15,7 @@ import torch
 from vidkd.base import cores
 from vidkd.base.errors import CheckpointError, ConfigError, DataError, VidkdError
 from vidkd.base.files import read_json, write_json
-from vidkd.compress.classifier_subject import ClassifierSubject
+from vidkd.compress.classifier import ClassifierSubject
 from vidkd.compress.recipe import Recipe, parse_steps
 from vidkd.compress.steps import Outcome, run_recipe
 from vidkd.engine import loop

@@ -12,7 +12,7 @@ from street_runs import street_config, write_streets
 from test_steps import do, recipe_of
 
 from vidkd.base.errors import ConfigError, DataError
-from vidkd.compress.detector_subject import DetectorSubject
+from vidkd.compress.detector import DetectorSubject
 from vidkd.compress.steps import run_recipe
 from vidkd.data.manifest import Manifest
 from vidkd.detection.fit import fit_detector

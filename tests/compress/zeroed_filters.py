@@ -5,9 +5,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from vidkd.compress.graph import couplings
+from vidkd.compress.graph import couplings, pieces_of
 from vidkd.compress.importance import is_norm
-from vidkd.compress.traced import pieces_of
 
 
 def lively(

@@ -51,7 +51,7 @@ def test_probabilities_by_hand(made: Path) -> None:
 
 
 def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
-    from vidkd.compress.openvino_file import write_openvino
+    from vidkd.compress.export import write_openvino
 
     for name, scale in (("net", 1 / 51), ("other", 1 / 40)):
         graph = clip_onnx(tmp_path / f"{name}.onnx", None, scale=scale).read_bytes()

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vidkd.bench.study import CellKey, Chosen, Phase, Study, settings_of_trial, source_cell
-from vidkd.compress.classifier_subject import ClassifierSubject
+from vidkd.compress.classifier import ClassifierSubject
 from vidkd.compress.recipe import Recipe, parse_steps
 from vidkd.compress.steps import run_recipe
 from vidkd.engine.settings import merge

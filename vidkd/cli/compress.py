@@ -84,10 +84,10 @@ def _subject(recipe: "Recipe", arguments: argparse.Namespace) -> "Subject":
     if Path(recipe.student).suffix.lower() in {**NETWORKS, **CLIP_NETWORKS}:
         raise ConfigError(f"an exported file cannot be compressed: {recipe.student}", hint="name the run that it was exported from")
     if _is_darknet(recipe) or is_detector(_read(recipe, arguments)):
-        from vidkd.compress.detector_subject import DetectorSubject
+        from vidkd.compress.detector import DetectorSubject
 
         return DetectorSubject(recipe, arguments.settings, interval=interval_of, draws=box_draws)
-    from vidkd.compress.classifier_subject import ClassifierSubject
+    from vidkd.compress.classifier import ClassifierSubject
 
     if arguments.root:
         mend = "leave out --root, and name the student by its path and the data set by --data.root"

@@ -25,9 +25,9 @@ from vidkd.cli.outputs import add_overwrite_argument, check_outputs
 
 if TYPE_CHECKING:
     from vidkd.compress.config import QuantiseConfig
-    from vidkd.compress.export import Integers
     from vidkd.compress.export_card import Judged
-    from vidkd.compress.export_parity import Clips
+    from vidkd.compress.export_classifier import Integers
+    from vidkd.compress.parity import Clips
     from vidkd.compress.quantise import Quantised
     from vidkd.data.config import DataConfig
     from vidkd.engine.config import RunConfig
@@ -71,8 +71,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Export to every file, say how far each is from the network, and write the cards."""
     from vidkd.base.errors import ConfigError
     from vidkd.compress.config import TOLERANCE
-    from vidkd.compress.export import FORMATS, export_classifier
     from vidkd.compress.export_card import write_card
+    from vidkd.compress.export_classifier import FORMATS, export_classifier
     from vidkd.detection.saved import is_detector
     from vidkd.engine.checkpoint import warn_if_unfinished
     from vidkd.engine.config import load_config
@@ -138,7 +138,7 @@ def _check_out(arguments: argparse.Namespace) -> None:
 def _clips(videos: Sequence[Path] | None, config: "RunConfig", view: str) -> "Clips | None":
     """What to check on; None for generated clips, said on standard error with the reason."""
     from vidkd.base.errors import VidkdError
-    from vidkd.compress.export_parity import data_set_clips, video_clips
+    from vidkd.compress.parity import data_set_clips, video_clips
 
     if videos:
         return video_clips(videos, config.data, "flow" if view == "flow" else "rgb")
@@ -152,8 +152,7 @@ def _clips(videos: Sequence[Path] | None, config: "RunConfig", view: str) -> "Cl
 def _integers(arguments: argparse.Namespace, saved: "SavedClassifier", config: "RunConfig") -> "Integers | None":
     """How the files compute in integers; None where that is not asked for."""
     from vidkd.compress.calibration import calibration_of
-    from vidkd.compress.export import Integers
-    from vidkd.compress.export_metadata import classifier_metadata
+    from vidkd.compress.export_classifier import Integers, classifier_metadata
 
     if not arguments.int8:
         return None
@@ -166,7 +165,7 @@ def _integers(arguments: argparse.Namespace, saved: "SavedClassifier", config: "
 def integers_config(arguments: argparse.Namespace) -> "QuantiseConfig":
     """The settings of --int8 and its companions."""
     from vidkd.compress.config import QuantiseConfig
-    from vidkd.compress.integer_warnings import warn_if_saturating
+    from vidkd.compress.parity import warn_if_saturating
 
     config = QuantiseConfig(
         clips=arguments.int8_clips or INT8_CLIPS,

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vidkd.compress.detector_parity import Frames
     from vidkd.compress.export_card import Judged
+    from vidkd.compress.parity import Frames
     from vidkd.compress.quantise import Quantised
     from vidkd.detection.config import DetectorRunConfig
     from vidkd.detection.frames import Pictures
@@ -20,7 +20,7 @@ def export_detector_files(arguments: argparse.Namespace) -> int:
     from vidkd.base.errors import ConfigError
     from vidkd.cli.export import integers_config, integers_said
     from vidkd.compress.config import TOLERANCE
-    from vidkd.compress.detector_export import FORMATS, export_detector, write_detector_card
+    from vidkd.compress.export_detector import FORMATS, export_detector, write_detector_card
     from vidkd.detection.frames import drawn_footage, read_frames
     from vidkd.models.saved import checkpoint_in
 
@@ -100,7 +100,7 @@ def _known(arguments: argparse.Namespace) -> "tuple[list[Judged], str | None, st
 def _parity_frames(arguments: argparse.Namespace) -> "Frames | None":
     """What to check on: videos that are named, else validation frames of the run; None for drawn pictures, said with the reason."""
     from vidkd.base.errors import ConfigError, VidkdError
-    from vidkd.compress.detector_parity import PARITY_FRAMES, Frames
+    from vidkd.compress.parity import PARITY_FRAMES, Frames
     from vidkd.detection.frames import frames_of_manifest, frames_of_videos, read_frames
 
     if arguments.clips:

@@ -8,7 +8,7 @@ from vidkd.base.errors import VidkdError
 from vidkd.base.extras import require
 from vidkd.compress.config import FactoriseConfig, PruneConfig, QuantiseConfig
 from vidkd.compress.factorise import methods_of
-from vidkd.compress.patterns import matched
+from vidkd.compress.graph import matched
 from vidkd.compress.recipe import ExportConfig, Step
 from vidkd.models.darknet import Darknet
 from vidkd.models.darknet.net import ConvolutionBlock

@@ -1,139 +1,67 @@
-"""Export of a video classifier to files that run without the code that trained it; each is checked against the network before it is kept.
-
-Formats by suffix: `.onnx` and `.xml` (OpenVINO, weights in the `.bin` beside it), which vidkd runs without torch, and `.pt2` (torch.export;
-for programs of one's own: vidkd does not read it, since torch's reader may unpickle).
-"""
+"""What exports of classifiers and of detectors share: files that are replaced once they are checked, OpenVINO's files, errors of both."""
 
 import contextlib
 import io
-import math
 import os
+import re
 import shutil
 import tempfile
-import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-import numpy as np
-import torch
 from torch import nn
 
-from vidkd.base.errors import CheckpointError, ConfigError
+from vidkd.base.errors import SHOWN, CheckpointError, ConfigError, first_line
 from vidkd.base.extras import require
-from vidkd.compress.calibration import Calibration
-from vidkd.compress.config import TOLERANCE, QuantiseConfig
-from vidkd.compress.export_metadata import classifier_metadata
-from vidkd.compress.export_parity import MORE, Clips, Parity, Raw, compare, generated_clips, said_of
-from vidkd.compress.export_trace import ExportedOutputs, has_open_batch, onnx_program, traced
-from vidkd.compress.finite import check_outputs, check_weights
+from vidkd.base.files import sha256
 from vidkd.compress.integer_layers import run_in_integers
-from vidkd.compress.integer_warnings import warn_if_apart
-from vidkd.compress.openvino_file import write_openvino
-from vidkd.compress.quantise import Quantised, quantise_once
-from vidkd.data.config import DataConfig
-from vidkd.models.saved import SavedClassifier
-from vidkd.runtime.metadata import EMBEDDED_KEY, ClassifierMetadata
-from vidkd.runtime.opening import library_name, open_exported_classifier
+from vidkd.compress.parity import DetectorParity, Parity, warn_if_apart
+from vidkd.compress.quantise import Quantised
+from vidkd.runtime.metadata import EMBEDDED_KEY, ClassifierMetadata, ModelMetadata
+from vidkd.runtime.opening import library_name
+from vidkd.runtime.openvino_network import ABOUT_ITSELF, WEIGHTS_KEY
+
+Metadata = TypeVar("Metadata", ClassifierMetadata, ModelMetadata)
+Near = TypeVar("Near", Parity, DetectorParity)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Integers:
-    """That and how a file computes in eight-bit integers. calibration: training clips on which ranges are found.
-
-    kept: graphs that were given integers so, which a file of another format need not find again.
-    """
-
-    config: QuantiseConfig
-    calibration: Calibration
-    kept: dict[str, Quantised] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Exported:
+class Exported(Generic[Metadata, Near]):
     """A file that was written and checked. quantised: what of it computes in integers; None for a file in float.
 
     open_batch: whether it takes any number of clips at once; one that does not is given them one by one.
     """
 
     path: Path
-    metadata: ClassifierMetadata
-    parity: Parity
+    metadata: Metadata
+    parity: Near
+    parameters: int
     open_batch: bool = True
     quantised: Quantised | None = None
 
     @property
     def bytes(self) -> int:
-        """Size of the file, with that of its weights where they lie beside it."""
-        return sum(part.stat().st_size for part in parts_of(self.path))
+        """Size of the file, with that of its weights where they are in a file of their own."""
+        return size_of_file(self.path)
 
 
-def export_classifier(
-    saved: SavedClassifier,
-    data: DataConfig,
-    path: Path,
-    *,
-    clips: Clips | None = None,
-    tolerance: float = TOLERANCE,
-    integers: Integers | None = None,
-    more: str = MORE,
-    named: Path | str | None = None,
-) -> Exported:
-    """Write a classifier to `path` in the format of its suffix, one of `FORMATS`; what was there is replaced only once the check is passed.
+def write_checked(path: Path, write: Callable[[Path], Near], quantised: Callable[[], Quantised | None]) -> Near:
+    """Write a file that takes its name only once it is checked.
 
-    data: the settings of its training. clips: what network and file are compared on, by default noise. tolerance, more: see `compare`.
-    integers: how it computes in eight-bit integers, by default in float; its differences are told, whatever they are, and warned of where
-    it mostly differs. named: where the network was read from, for messages.
-    Raises ConfigError for another suffix, a network that does not compute with finite numbers, that cannot be exported (naming the module)
-    or that the library of the format refuses, a place that cannot be written, a difference beyond the tolerance, or a runtime that computes
-    in float what is in integers in the file; MissingExtraError without the packages of the format.
+    write: writes it to a place and compares it with its network there. quantised: what of it is in integers, once it is written. A file in
+    integers that mostly differs is warned of. Raises ConfigError where it cannot be written, its library refuses it, or a runtime computes
+    in float what it holds in integers, and as `write` does.
     """
-    write = FORMATS.get(path.suffix.lower())
-    if write is None:
-        raise ConfigError(f"not a format of export: {path}", known=", ".join(FORMATS))
-    if integers is not None and path.suffix.lower() == ".pt2":
-        raise ConfigError(f"not a format of integers: {path}", known=".onnx, .xml", hint="export .pt2 in float")
-    saved.model.cpu()
-    check_weights(saved.model, named)
-    graph = Graph(saved, data, integers)
-    given = clips or generated_clips(graph.metadata)
-    wanted = said_of(graph.outputs, given)
-    check_outputs(wanted.values(), given.source, named)
     with replaced_whole(path) as new:
-        allowed = tolerance if integers is None else math.inf
         with told_if_unwritable(path), told_if_refused(path):
-            raw = write(graph, new)
-            parity = compare(wanted, raw, given, tolerance=allowed, what=path.name, more=more)
-            if graph.quantised is not None:
-                check_integers(new, graph.quantised, path)
+            parity = write(new)
+            if (integers := quantised()) is not None:
+                check_integers(new, integers, path)
         if integers is not None:
             warn_if_apart(path, parity)
-    open_batch = has_open_batch(graph.program)
-    return Exported(path=path, metadata=graph.metadata, parity=parity, open_batch=open_batch, quantised=graph.quantised)
-
-
-class Graph:
-    """A classifier as the graph that its files hold, with what they say of themselves. quantised: set once it was given integers."""
-
-    def __init__(self, saved: SavedClassifier, data: DataConfig, integers: Integers | None = None) -> None:
-        self.metadata = classifier_metadata(saved, data, quantised=integers is not None)
-        self.outputs = ExportedOutputs(saved.model)
-        self.program = traced(self.outputs, self.metadata)
-        self.quantised: Quantised | None = None
-        self._integers = integers
-
-    def onnx(self) -> bytes:
-        """The ONNX model with its metadata, in integers where it is to be."""
-        model = onnx_program(self.program, self.outputs, self.metadata)
-        _forget_where_it_was_made(model)
-        model.metadata_props[EMBEDDED_KEY] = self.metadata.to_json()
-        content = bytes(require("onnx_ir", "export").to_proto(model).SerializeToString())
-        if self._integers is None:
-            return content
-        given = self._integers
-        self.quantised = quantise_once(content, given.calibration.feeds, given.config, given.kept)
-        return self.quantised.graph
+    return parity
 
 
 def check_integers(written: Path, quantised: Quantised, path: Path) -> None:
@@ -201,65 +129,51 @@ def parts_of(path: Path) -> list[Path]:
 def size_of(net: nn.Module, file: Path | None) -> int:
     """Bytes of an exported file with its weights; without one those of all tensors of the network, as they lie in memory."""
     if file is not None:
-        return sum(part.stat().st_size for part in parts_of(file))
+        return size_of_file(file)
     return sum(tensor.numel() * tensor.element_size() for tensor in net.state_dict().values())
 
 
-def float_bytes(saved: SavedClassifier, data: DataConfig, suffix: str, named: Path | str | None = None) -> int:
-    """Size of the file that a classifier becomes in float: what others of this suffix are compared with. Raises as `export_classifier`."""
-    with tempfile.TemporaryDirectory() as folder:
-        return export_classifier(saved, data, Path(folder) / f"model{suffix}", tolerance=math.inf, named=named).bytes
+def size_of_file(path: Path) -> int:
+    """Bytes of an exported file with its weights."""
+    return sum(part.stat().st_size for part in parts_of(path))
 
 
-def _write_onnx(graph: Graph, path: Path) -> Raw:
-    path.write_bytes(graph.onnx())
-    return open_exported_classifier(path, device="cpu").raw
+NOT_CONVERTED = re.compile(r"^-- (?:No conversion rule found for operations|Conversion is failed for): (.+)$", re.MULTILINE)
+"""How OpenVINO tells the operations of ONNX that it does not convert, with the version of their set behind each."""
 
 
-def _write_openvino(graph: Graph, path: Path) -> Raw:
-    write_openvino(graph.onnx(), graph.metadata.to_json(), path)
-    return open_exported_classifier(path, device="cpu").raw
+def write_openvino(graph: bytes, metadata: str, path: Path) -> None:
+    """Write an ONNX graph as `path` (.xml) and the .bin beside it, weights in float32; the .xml holds a hash of the .bin.
+
+    metadata: JSON of the entry `vidkd`. Raises CheckpointError for a graph that OpenVINO does not convert, naming the operations; OSError
+    where the files cannot be written; MissingExtraError without openvino.
+    """
+    openvino = require("openvino", "openvino")
+    # read as ONNX by the runtime itself; OpenVINO's converter would report its use to its makers
+    try:
+        model = openvino.Core().read_model(io.BytesIO(graph))
+    except Exception as error:  # OpenVINO's errors share no class of their own
+        operations = dict.fromkeys(name for found in NOT_CONVERTED.findall(str(error)) for name in found.split(", "))
+        raise CheckpointError(
+            "not a network that OpenVINO can convert",
+            **({"operations": ", ".join(operations)} if operations else {}),
+            reason=_reason(str(error)),
+        ) from error
+    model.set_rt_info(metadata, EMBEDDED_KEY)
+    _save(openvino, model, path)
+    model.set_rt_info(sha256(path.with_suffix(".bin")), WEIGHTS_KEY)
+    _save(openvino, model, path)
 
 
-def _forget_where_it_was_made(model: Any) -> None:
-    """The exporter notes at every node the lines of code and the paths of this machine that it comes from."""
-    for node in model.graph.all_nodes():
-        node.metadata_props.clear()
-    for value in (*model.graph.inputs, *model.graph.outputs, *model.graph.initializers.values()):
-        value.metadata_props.clear()
-    model.metadata_props.clear()
+def _reason(text: str) -> str:
+    """The line of a failed conversion that says what is wrong, and neither where in OpenVINO nor at which of its nodes."""
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith((*ABOUT_ITSELF, "While "))]
+    telling = [line for line in lines if not line.startswith("-- ") and "with a message:" in text]
+    return (telling or lines or ["OpenVINO does not tell"])[0].removeprefix("-- ")[:SHOWN]
 
 
-def _write_pt2(graph: Graph, path: Path) -> Raw:
-    program, outputs, metadata = graph.program, graph.outputs, graph.metadata
-    for node in program.graph.nodes:
-        node.meta.pop("stack_trace", None)  # paths of this machine
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        whole = io.BytesIO()  # not to the file at once: torch hides its errors
-        torch.export.save(program, whole, extra_files={f"{EMBEDDED_KEY}.json": metadata.to_json()})
-        path.write_bytes(whole.getvalue())
-        # what was written a moment ago is trusted; a file from elsewhere is never read in this way
-        network = torch.export.load(path).module()
-
-    at_once = None if has_open_batch(program) else 1
-
-    def raw(clips: Any, shares: Any) -> dict[str, Any]:
-        piece = at_once or len(clips)
-        found = []
-        for start in range(0, len(clips), piece):
-            part = slice(start, start + piece)
-            inputs = [torch.from_numpy(clips[part]), torch.from_numpy(shares[part])][: 2 if metadata.observed else 1]
-            with torch.inference_mode():
-                found.append([each.numpy() for each in network(*inputs)])
-        return dict(zip(outputs.names, map(np.concatenate, zip(*found, strict=True)), strict=True))
-
-    return raw
-
-
-FORMATS: dict[str, Callable[[Graph, Path], Raw]] = {
-    ".onnx": _write_onnx,
-    ".xml": _write_openvino,
-    ".pt2": _write_pt2,
-}
-"""What writes each format and gives back the file as it is run."""
+def _save(openvino: Any, model: Any, path: Path) -> None:
+    try:
+        openvino.save_model(model, str(path), compress_to_fp16=False)
+    except RuntimeError as error:  # which does not tell why: a full disk is an "iostream error"
+        raise OSError(f"OpenVINO could not write its files (is the disk full?): {first_line(error)}") from error

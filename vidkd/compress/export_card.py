@@ -12,6 +12,7 @@ from vidkd import __version__
 from vidkd.base.files import atomic_write
 from vidkd.base.timing import Timing, measure
 from vidkd.compress.export import Exported, told_if_unwritable
+from vidkd.compress.parity import Parity
 from vidkd.runtime.metadata import ClassifierMetadata
 from vidkd.runtime.opening import open_exported_classifier
 
@@ -39,7 +40,7 @@ def card_path(path: Path) -> Path:
 
 
 def write_card(
-    exported: Exported,
+    exported: Exported[ClassifierMetadata, Parity],
     *,
     data: str | None = None,
     judged: Sequence[Judged] = (),
@@ -56,7 +57,7 @@ def write_card(
         **_network(exported.metadata),
         "Data": data or "unknown",
         **judged_rows(exported.path, judged, of_file, integers=exported.quantised is not None, why_not=why_not),
-        "Size": f"{exported.bytes:,} bytes, {exported.metadata.trained['parameters']:,} parameters",
+        "Size": f"{exported.bytes:,} bytes, {exported.parameters:,} parameters",
         "Batch": "any" if exported.open_batch else "one clip at a time: the network is bound to its batch size",
         **({} if exported.quantised is None else {"Integers": str(exported.quantised)}),
         "Speed": _speed(exported.path),

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from vidkd.compress.config import QuantiseConfig
 from vidkd.compress.export_card import Judged
-from vidkd.compress.integer_warnings import Nearness
+from vidkd.compress.parity import Nearness
 from vidkd.compress.quantise import Quantised
 from vidkd.compress.recipe import ExportConfig, Format, Recipe
 from vidkd.compress.subject import Interval, Made, export_notes

@@ -12,10 +12,9 @@ from torch import Tensor, nn
 from vidkd.base.errors import ConfigError
 from vidkd.compress.config import FactoriseConfig
 from vidkd.compress.darknet import METHODS_OF_CFG, described
-from vidkd.compress.decompose import Decomposition, decompose, fill
+from vidkd.compress.decompose import Choice, Costs, Decomposition, by_energy, by_ratio, choices_below, decompose, fill, within_budget
+from vidkd.compress.graph import matched
 from vidkd.compress.outcome import Compressed, Net, checked_outputs, restore_modes
-from vidkd.compress.patterns import matched
-from vidkd.compress.ranks import Choice, Costs, by_energy, by_ratio, choices_below, within_budget
 from vidkd.models.changes import apply_changes
 from vidkd.models.darknet import Darknet
 from vidkd.models.low_rank import METHODS, Factorable, LowRank, Method, axes, refusal

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from vidkd.base.errors import ConfigError
 from vidkd.base.extras import require
 from vidkd.compress.config import QuantiseConfig
+from vidkd.compress.graph import matched
 from vidkd.compress.integer_layers import WEIGHTED, Layer, counted, integer_layers, weighted_layers
-from vidkd.compress.patterns import matched
 from vidkd.runtime.onnx_network import NOT_AS_WRITTEN, session_options
 
 Feed = Mapping[str, NDArray[Any]]

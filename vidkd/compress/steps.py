@@ -12,7 +12,7 @@ from typing import Any
 from vidkd.base.errors import ConfigError, DataError
 from vidkd.base.files import read_json, sha256, write_json
 from vidkd.compress.config import PruneConfig, QuantiseConfig
-from vidkd.compress.integer_warnings import warn_if_saturating
+from vidkd.compress.parity import warn_if_saturating
 from vidkd.compress.recipe import ExportConfig, Recipe, RepairConfig, Step
 from vidkd.compress.subject import Made, Subject
 from vidkd.detection.opening import darknet_files

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from vidkd.compress.config import QuantiseConfig
-from vidkd.compress.integer_warnings import Nearness
+from vidkd.compress.parity import Nearness
 from vidkd.compress.quantise import Quantised
 from vidkd.compress.recipe import ExportConfig, RepairConfig, Step
 from vidkd.detection.annotations import BoxManifest

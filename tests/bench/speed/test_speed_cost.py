@@ -15,7 +15,7 @@ from vidkd.bench.speed import cost as cost_module
 from vidkd.bench.speed.config import ModelSpec, ShapeSpec
 from vidkd.bench.speed.cost import cost_of
 from vidkd.bench.speed.opening import ClipInput, OpenModel, open_model
-from vidkd.compress.detector_export import export_detector
+from vidkd.compress.export_detector import export_detector
 from vidkd.models.darknet import Darknet, to_cfg
 from vidkd.models.darknet.detector import DarknetDetector
 from vidkd.models.macs import network_cost

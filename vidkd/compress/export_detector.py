@@ -3,7 +3,6 @@
 import math
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +12,18 @@ from vidkd import __version__
 from vidkd.base.errors import ConfigError
 from vidkd.base.extras import require
 from vidkd.compress.config import TOLERANCE, QuantiseConfig
-from vidkd.compress.detector_parity import DetectorParity, Frames, Limit, compare, compare_darknet, drawn_frames
-from vidkd.compress.export import check_integers, parts_of, replaced_whole, told_if_refused, told_if_unwritable
+from vidkd.compress.export import Exported, write_checked, write_openvino
 from vidkd.compress.export_card import Judged, judged_rows, latency_text, names_text, write_rows
-from vidkd.compress.export_parity import MORE
-from vidkd.compress.finite import check_weights
-from vidkd.compress.integer_warnings import warn_if_apart
-from vidkd.compress.openvino_file import write_openvino
+from vidkd.compress.parity import (
+    MORE,
+    DetectorParity,
+    Frames,
+    Limit,
+    check_weights,
+    compare_darknet,
+    compare_detector,
+    drawn_frames,
+)
 from vidkd.compress.quantise import Feed, Quantised, quantise_once
 from vidkd.detection.saved import write_darknet
 from vidkd.models.darknet.detector import GREY, DarknetDetector
@@ -29,22 +33,6 @@ from vidkd.runtime.metadata import EMBEDDED_KEY, Head, InputFormat, ModelMetadat
 from vidkd.runtime.opening import open_detector
 
 FORMATS = (".onnx", ".xml")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExportedDetectorFile:
-    """A file that was written and checked. quantised: what of it computes in integers; None for a file in float."""
-
-    path: Path
-    metadata: ModelMetadata
-    parity: DetectorParity
-    parameters: int
-    quantised: Quantised | None = None
-
-    @property
-    def bytes(self) -> int:
-        """Size of the file, with that of its weights where they lie beside it."""
-        return sum(part.stat().st_size for part in parts_of(self.path))
 
 
 def export_detector(
@@ -58,7 +46,7 @@ def export_detector(
     tolerance: float = TOLERANCE,
     more: str = MORE,
     named: Path | str | None = None,
-) -> ExportedDetectorFile:
+) -> Exported[ModelMetadata, DetectorParity]:
     """Write a detector to `path`, .onnx or .xml; what was there is replaced only once the check is passed.
 
     frames: what network and file are compared on, by default those of `drawn_frames`. integers: how it computes in eight-bit integers,
@@ -82,20 +70,18 @@ def export_detector(
     if integers is not None:
         quantised = quantise_once(content, _feeds(detector, footage), integers, {} if kept is None else kept)
         content = quantised.graph
-    with replaced_whole(path) as new:
-        limit = Limit(tolerance=tolerance if integers is None else math.inf, what=path.name, more=more, named=named)
-        with told_if_unwritable(path), told_if_refused(path):
-            if path.suffix.lower() == ".xml":
-                write_openvino(content, metadata.to_json(), new)
-            else:
-                new.write_bytes(content)
-            parity = compare(detector, new, metadata, frames or drawn_frames(), limit)
-            if quantised is not None:
-                check_integers(new, quantised, path)
-        if quantised is not None:
-            warn_if_apart(path, parity)
+    limit = Limit(tolerance=tolerance if integers is None else math.inf, what=path.name, more=more, named=named)
+
+    def write_and_compare(new: Path) -> DetectorParity:
+        if path.suffix.lower() == ".xml":
+            write_openvino(content, metadata.to_json(), new)
+        else:
+            new.write_bytes(content)
+        return compare_detector(detector, new, metadata, frames or drawn_frames(), limit)
+
+    parity = write_checked(path, write_and_compare, lambda: quantised)
     parameters = sum(parameter.numel() for parameter in detector.net.parameters())
-    return ExportedDetectorFile(path=path, metadata=metadata, parity=parity, parameters=parameters, quantised=quantised)
+    return Exported(path=path, metadata=metadata, parity=parity, parameters=parameters, quantised=quantised)
 
 
 def export_darknet_files(
@@ -106,7 +92,7 @@ def export_darknet_files(
     tolerance: float = TOLERANCE,
     more: str = MORE,
     named: Path | str | None = None,
-) -> ExportedDetectorFile:
+) -> Exported[ModelMetadata, DetectorParity]:
     """Write a detector as student.cfg, student.weights and student.names, read them again and compare; settings as of `export_detector`.
 
     What was there is replaced. Raises ConfigError for numbers that are not finite and a difference beyond the tolerance, and as
@@ -117,7 +103,7 @@ def export_darknet_files(
     limit = Limit(tolerance=tolerance, what=files[1].name, more=more, named=named)
     parity = compare_darknet(detector, files, frames or drawn_frames(), limit)
     parameters = sum(parameter.numel() for parameter in detector.net.parameters())
-    return ExportedDetectorFile(path=files[1], metadata=detector_metadata(detector), parity=parity, parameters=parameters)
+    return Exported(path=files[1], metadata=detector_metadata(detector), parity=parity, parameters=parameters)
 
 
 def float_bytes(detector: DarknetDetector, suffix: str, named: Path | str | None = None) -> int:
@@ -147,7 +133,7 @@ def detector_metadata(detector: DarknetDetector) -> ModelMetadata:
 
 
 def write_detector_card(
-    exported: ExportedDetectorFile,
+    exported: Exported[ModelMetadata, DetectorParity],
     *,
     network: str,
     data: str | None = None,

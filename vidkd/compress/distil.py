@@ -1,4 +1,4 @@
-"""Repair of a compressed detector without boxes: it learns from an oracle's answers on footage, as along a stream but in a drawn order."""
+"""Repair of a compressed detector without boxes: it learns from an oracle on footage, as along a stream but in a drawn order."""
 
 import time
 from collections import Counter

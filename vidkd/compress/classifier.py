@@ -15,14 +15,14 @@ from vidkd.base.files import sha256
 from vidkd.compress.calibration import calibration_of, drawn_or_refused
 from vidkd.compress.check import check_packages, check_spared
 from vidkd.compress.config import DistilConfig, FactoriseConfig, PruneConfig, QuantiseConfig, RefitConfig
-from vidkd.compress.export import Integers, export_classifier, float_bytes, parts_of, size_of
+from vidkd.compress.export import parts_of, size_of
 from vidkd.compress.export_card import write_card
-from vidkd.compress.export_metadata import classifier_metadata
-from vidkd.compress.export_parity import data_set_clips
+from vidkd.compress.export_classifier import Integers, classifier_metadata, export_classifier, float_bytes
 from vidkd.compress.exporting import MORE_TOLERANCE, ExportingSubject, Writer, Written
 from vidkd.compress.factorise import factorise
 from vidkd.compress.importance import TAYLOR_BATCHES, LossBatches
 from vidkd.compress.outcome import Compressed
+from vidkd.compress.parity import data_set_clips
 from vidkd.compress.prune import prune
 from vidkd.compress.recipe import (
     INSTEAD_OF_DISTIL,
