@@ -13,8 +13,8 @@ STUDIES = (
     Mutant(
         "integers of one scale a layer",
         "vidkd/compress/quantise.py",
-        "per_channel=True",
-        "per_channel=False",
+        "                per_channel=True,",
+        "                per_channel=False,",
         ("tests/compress/test_quantise.py::test_values_are_rounded_by_at_most_half_a_step",),
     ),
     Mutant(
@@ -37,6 +37,20 @@ STUDIES = (
         "    return vectors.flip(1)[:, :count], squares.flip(0)[:count].clamp(min=0)",
         "    return vectors[:, :count], squares[:count].clamp(min=0)",
         ("tests/compress/test_decompose.py",),
+    ),
+    Mutant(
+        "norm statistics are not measured",
+        "vidkd/compress/distil.py",
+        "    if config.norms:",
+        "    if not config.norms:",
+        ("tests/compress/test_detector_recipe.py::test_norm_statistics_are_measured_on_the_footage_where_asked",),
+    ),
+    Mutant(
+        "filters that are left after two prunings mapped to the wrong ones",
+        "vidkd/compress/refit.py",
+        "    return [[old[index] for index in",
+        "    return [[old[index - 1] for index in",
+        ("tests/compress/test_refit.py::test_filters_are_followed_through_pruning_fitting_and_factorising",),
     ),
     Mutant(
         "bootstrap over clips in place of groups",

@@ -23,7 +23,8 @@ from vidkd.compress.config import QuantiseConfig
 from vidkd.compress.quantise import signal_to_noise_db
 from vidkd.data.config import CacheConfig, DataConfig
 from vidkd.data.footage import footage_of
-from vidkd.data.street_shapes import StreetShapesConfig, VideoPlace, draw_street, render_street
+from vidkd.data.synthetic.street import VideoPlace, draw_street, render_street
+from vidkd.data.synthetic.street_scene import StreetShapesConfig
 from vidkd.data.transforms import evaluation_geometry
 from vidkd.detection.metrics import f1_against
 from vidkd.engine.clips import read_clips_of_run
