@@ -29,7 +29,7 @@ from vidkd.bench.streams.settings import StreamCellKey, cells_to_run
 from vidkd.detection.online import Student
 from vidkd.detection.policies import save_selector
 from vidkd.models.selector import KeyFrameLSTM, SelectorConfig
-from vidkd.video.content import content_of
+from vidkd.video.files import content_of
 
 pytestmark = pytest.mark.usefixtures("painter")
 

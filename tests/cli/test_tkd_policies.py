@@ -12,7 +12,7 @@ from vidkd.bench.streams.places import StreamPlaces
 from vidkd.bench.streams.reading import read_stream_study
 from vidkd.detection.policies import BARE, save_selector
 from vidkd.models.selector import KeyFrameLSTM, SelectorConfig
-from vidkd.video.content import content_of
+from vidkd.video.files import content_of
 
 
 @pytest.fixture(autouse=True)

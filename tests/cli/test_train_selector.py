@@ -15,7 +15,7 @@ from vidkd.detection.online.records import read_record
 from vidkd.detection.policies import open_policy
 from vidkd.detection.policies.lstm import LstmSelector, load_selector, read_about, save_selector
 from vidkd.detection.policies.train import TrainedSelector
-from vidkd.video.content import content_of
+from vidkd.video.files import content_of
 
 
 @pytest.fixture(scope="module")

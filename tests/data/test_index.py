@@ -11,7 +11,7 @@ from vidkd.data.index import build_index, index_file
 from vidkd.data.manifest import Clip, Manifest
 from vidkd.data.windows import WindowConfig
 from vidkd.video import opening, write_video
-from vidkd.video.packets import read_packets
+from vidkd.video.index import read_packets
 
 
 def test_training_reads_no_packets_of_an_indexed_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import pytest
 from started import run_to_end
 from stream_samples import FPS, HEIGHT, WIDTH, make_video, rows
 
-from vidkd.video.joining import join_videos
+from vidkd.video.writer import join_videos
 
 SCRIPT = """
 import json, resource, sys

@@ -74,6 +74,13 @@ LEARNING = (
         ("tests/data/test_manifest.py::test_a_bad_header_is_named",),
     ),
     Mutant(
+        "index of a file that changed",
+        "vidkd/video/index.py",
+        "(record.size, record.mtime_ns) != (status.st_size, status.st_mtime_ns)",
+        "record.size == 0",
+        ("tests/video/test_index_file.py::test_a_file_with_a_record_is_opened_without_reading_its_packets",),
+    ),
+    Mutant(
         "KL direction swapped (attention)",
         "vidkd/losses/attention.py",
         '    if direction == "teacher||student":',
@@ -313,8 +320,8 @@ LEARNING = (
     Mutant(
         "decord trusted where it counts other frames",
         "vidkd/video/decord_reader.py",
-        "problem = None if trust_index else index.problem or self._disagreement()",
-        "problem = None",
+        "if problem := self._problem():",
+        "if problem := None:",
         ("tests/video/test_reading.py::test_files_that_decord_misreads_are_read_rightly",),
     ),
     Mutant(

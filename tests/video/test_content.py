@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vidkd.base.errors import VideoError
-from vidkd.video.content import content_of, copies_among
+from vidkd.video.files import content_of, copies_among
 
 
 def test_a_file_is_its_bytes(tmp_path: Path) -> None:

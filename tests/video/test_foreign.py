@@ -8,7 +8,7 @@ from numbered_videos import cut, encode
 
 from vidkd.base.errors import VideoError
 from vidkd.video import check_video, open_stream, open_video, streaming, write_video
-from vidkd.video.foreign import why_no_video
+from vidkd.video.containers import why_no_video
 
 
 @pytest.mark.parametrize(

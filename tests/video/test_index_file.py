@@ -9,14 +9,14 @@ from kinds_of_files import PLAIN, PYAV_ONLY
 from numbered_videos import encode, numbers_of
 
 from vidkd.base.errors import VideoError
-from vidkd.video import index_file, open_video, opening
-from vidkd.video.index_file import index_record, stored_index, use_index_file, write_index_file
-from vidkd.video.packets import read_packets
+from vidkd.video import index as index_module
+from vidkd.video import open_video, opening
+from vidkd.video.index import index_record, read_packets, stored_index, use_index_file, write_index_file
 
 
 @pytest.fixture(autouse=True)
 def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index_file, "_stored", {})
+    monkeypatch.setattr(index_module, "_stored", {})
     use_index_file.cache_clear()
 
 

@@ -8,7 +8,7 @@ from numbered_videos import numbered_image, numbers_of
 
 from vidkd.base.errors import VideoError
 from vidkd.video import open_video, write_video
-from vidkd.video.joining import join_videos
+from vidkd.video.writer import join_videos
 
 TIMES_S = [0.0, 0.04, 0.1, 0.5, 0.54, 0.6, 2.0, 2.04, 2.5]
 

@@ -5,8 +5,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from vidkd.video.orientation import Orientation, orientation_of_matrix
-from vidkd.video.times import in_seconds, last_frame_s, presentation_times
+from vidkd.video.pyav_reader import in_seconds, last_frame_s, presentation_times
+from vidkd.video.types import Orientation, orientation_of_matrix
 
 MILLISECOND = Fraction(1, 1000)
 

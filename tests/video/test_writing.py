@@ -15,7 +15,7 @@ from numbered_videos import VARIABLE_TIMES_S, number_of, numbered_image, numbers
 
 from vidkd.base.errors import VideoError
 from vidkd.video import VideoWriter, check_video, open_video, write_video
-from vidkd.video.packets import read_packets
+from vidkd.video.index import read_packets
 
 
 def noise(count: int, height: int, width: int, seed: int = 0) -> np.ndarray:

@@ -27,7 +27,7 @@ def compare_with_selector(
     from vidkd.detection.policies.lstm import other_learning, other_student, read_about, says_where_from, seen_among
     from vidkd.engine.settings import as_dict
     from vidkd.engine.sources import is_live
-    from vidkd.video.content import content_of
+    from vidkd.video.files import content_of
 
     selector = arguments.policy
     if not names_selector(selector):

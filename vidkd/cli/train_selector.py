@@ -119,7 +119,7 @@ def _videos(arguments: argparse.Namespace) -> tuple[list[str], list[str]]:
     from vidkd.base.errors import ConfigError
     from vidkd.detection.stream.inputs import find_inputs
     from vidkd.engine.sources import is_live
-    from vidkd.video.content import content_of
+    from vidkd.video.files import content_of
 
     if arguments.out.exists() and not arguments.overwrite:
         raise ConfigError(f"the output exists: {arguments.out}", hint="another --out, or --overwrite to replace it")
@@ -167,7 +167,7 @@ class Recorder:
     def provenance(self, training: Sequence[str], judging: Sequence[str]) -> dict[str, Any]:
         """What the selector's file says of videos and student, by their content."""
         from vidkd.detection.policies.lstm import provenance
-        from vidkd.video.content import content_of
+        from vidkd.video.files import content_of
 
         detector = self._student.detector
         return provenance([*map(content_of, training)], [*map(content_of, judging)], detector.net, detector.resize)
@@ -178,7 +178,7 @@ class Recorder:
         Raises VideoError where one cannot be read to its end, DataError where the oracle throws.
         """
         from vidkd.detection.online import cached_record
-        from vidkd.video.content import content_of
+        from vidkd.video.files import content_of
 
         made_from = {"video": " ".join(content_of(video) for video in videos), "settings": json.dumps(self.settings, sort_keys=True)}
         made_from |= {"record": str(number)} if number else {}

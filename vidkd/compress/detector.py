@@ -49,7 +49,7 @@ from vidkd.runtime.detector import Detector
 from vidkd.runtime.mapping import map_classes
 from vidkd.runtime.opening import open_detector
 from vidkd.video import open_video
-from vidkd.video.content import content_of
+from vidkd.video.files import content_of
 
 
 def load_student(path: Path, recipe: Recipe) -> SavedDetector:

@@ -28,7 +28,7 @@ from vidkd.data.transforms import (
     jitter_colour,
     random_geometry,
 )
-from vidkd.video.index_file import use_index_file
+from vidkd.video.index import use_index_file
 
 VIEWS = ("rgb", "flow", "future_rgb", "future_flow")
 """What the student sees, `rgb` and `flow`, and what only its teacher sees; under `observe.protocol=whole` that is the same window."""

@@ -5,7 +5,7 @@ from pathlib import Path
 from vidkd.base.progress import Progress
 from vidkd.base.walk import map_files
 from vidkd.data.manifest import Manifest
-from vidkd.video.index_file import index_record, write_index_file
+from vidkd.video.index import index_record, write_index_file
 
 
 def index_file(manifest: Path | str) -> Path:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from vidkd.base.errors import DataError, VidkdError
+from vidkd.base.lru import LRUCache
 from vidkd.base.random_streams import random_stream
 from vidkd.data.loaders import Item, batch_loader
 from vidkd.detection.annotations import BoxManifest, FrameKey, LabelledFrame
@@ -18,7 +19,6 @@ from vidkd.detection.layouts.common import read_image
 from vidkd.detection.transforms import BoxedImage, BoxTransformConfig, letterboxed, mosaic_sample, training_sample
 from vidkd.video import open_video
 from vidkd.video.image_sequence import list_images
-from vidkd.video.recent import Recent
 
 Sample = dict[str, Any]
 
@@ -147,8 +147,8 @@ def read_frame(manifest: BoxManifest, frame: LabelledFrame) -> NDArray[np.uint8]
         return np.asarray(reader.frames_at_indices([frame.frame_index])[0], np.uint8)
 
 
-def _no_frames(most_bytes: int) -> Recent[FrameKey, NDArray[np.uint8]]:
-    return Recent(most_entries=2**31, most_bytes=most_bytes)
+def _no_frames(most_bytes: int) -> LRUCache[FrameKey, NDArray[np.uint8]]:
+    return LRUCache(most_entries=2**31, most_bytes=most_bytes)
 
 
 def _sample(boxed: BoxedImage, index: int) -> Sample:

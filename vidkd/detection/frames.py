@@ -21,7 +21,7 @@ from vidkd.detection.dataset import frames_by_path, read_frame
 from vidkd.detection.layouts import BOX_LAYOUTS, BoxOptions
 from vidkd.detection.layouts.common import in_classes
 from vidkd.video import open_video
-from vidkd.video.content import copies_among
+from vidkd.video.files import copies_among
 
 NO_DATA = {"no_data?": "vidkd make_motion_shapes --variant street --out DIR, and data.layout: motion_shapes"}
 

@@ -15,7 +15,7 @@ from vidkd.data.manifest import Clip, Manifest, manifest_identity
 from vidkd.data.observation import ObserveConfig, is_shortened, split_observable
 from vidkd.engine.config import RunConfig
 from vidkd.engine.settings import config_stem, place_of
-from vidkd.video.content import copies_among
+from vidkd.video.files import copies_among
 
 log = logging.getLogger(__name__)
 

@@ -9,10 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from vidkd.base.errors import VideoError
-from vidkd.video.completeness import missing_part
-from vidkd.video.containers import RgbConverter, decoded_frames, opened
+from vidkd.video.containers import RgbConverter, decoded_frames, missing_part, opened
+from vidkd.video.index import PacketIndex
 from vidkd.video.opening import open_video, read_file
-from vidkd.video.packets import PacketIndex
 from vidkd.video.pyav_reader import Timeline
 from vidkd.video.reader import VideoReader
 from vidkd.video.types import MAX_PIXELS, Image

@@ -1,17 +1,19 @@
-"""Opening a file with PyAV and taking decoded frames out of it, one after the other."""
+"""Opening a file with PyAV, decoding it in order, and what is wrong with a file: what it is instead of a video, what is missing of it."""
 
+import codecs
 import contextlib
+import os
+import struct
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from vidkd.base.errors import VideoError
-from vidkd.video.foreign import why_no_video
 from vidkd.video.types import Image
 
 NOMINAL_FPS = Fraction(25)
@@ -105,3 +107,114 @@ def nominal_fps(stream: Any) -> Fraction:
 def reason_of(error: BaseException) -> str:
     """FFmpeg's words without the path and the number around them."""
     return str(getattr(error, "strerror", None) or error)
+
+
+BEGINNING_BYTES = 4096
+SHOWN_LETTERS = 60
+
+
+def no_such_video(name: str) -> VideoError:
+    """The error for a path at which there is no file."""
+    looked_in = {} if Path(name).is_absolute() else {"looked_in": str(Path.cwd())}
+    hint = "name a file that is there, a folder of images, or a glob in quotes"
+    if name.removeprefix("/dev/video").isdigit():
+        hint = f"a camera is named by its number, here {name.removeprefix('/dev/video')}"
+    return VideoError(f"no such video: {name}", **looked_in, hint=hint)
+
+
+def why_no_video(path: Path | str) -> str | None:
+    """A sentence if the first bytes of a file, or its outermost boxes, tell why it is no video; None for all else, as for no file."""
+    try:
+        with Path(path).open("rb") as file:
+            beginning = file.read(BEGINNING_BYTES)
+            if not beginning:
+                return "the file is empty"
+            if not beginning.strip(b"\0"):
+                return f"its first {len(beginning)} bytes are zero, as of a download that was not finished"
+            if (line := _first_line(beginning)) is not None:
+                return f"it is text, not a video, and begins: {line}"
+            if beginning[4:8] == b"ftyp" and _ends_without_index(file):
+                return "the file was cut off: the table of its frames (moov), which MP4 may have at its end, is not whole"
+    except OSError:
+        return None
+    return None
+
+
+def _first_line(beginning: bytes) -> str | None:
+    """The first line with something in it, shortened, if all of this is text in UTF-8."""
+    try:
+        text = codecs.getincrementaldecoder("utf-8-sig")().decode(beginning)  # a letter may be cut at the end
+    except UnicodeDecodeError:
+        return None
+    if not all(letter.isprintable() or letter.isspace() for letter in text):
+        return None
+    line = next((line.strip() for line in text.splitlines() if line.strip()), "")
+    return line if len(line) <= SHOWN_LETTERS else line[: SHOWN_LETTERS - 3] + "..."
+
+
+def _ends_without_index(file: IO[bytes]) -> bool:
+    """Whether the boxes of an MP4 follow each other up to the end of the file, or beyond it, and its table of frames is not whole."""
+    size: int
+    place, end = 0, file.seek(0, os.SEEK_END)
+    while place + 8 <= end:
+        file.seek(place)
+        size, kind = struct.unpack(">I4s", file.read(8))
+        if size == 1:  # the size stands behind the kind, in 64 bits
+            size = int.from_bytes(file.read(8), "big")
+        if kind == b"moov":
+            return place + size > end
+        if size == 0:  # the last box, as long as the file
+            return True
+        if size < 8:
+            return False
+        place += size
+    return True
+
+
+MOST_BYTES_BETWEEN = 1024
+"""In Matroska the headers between two packets are some thirty bytes; a lost cluster is thousands."""
+
+
+def missing_part(path: Path | str, found_s: float) -> str | None:
+    """A sentence if a file whose pictures last `found_s` seconds ends before its header says, or has a hole; else None.
+
+    MP4 lists all its packets, so `read_packets` has counted them; here it is about the other containers.
+    """
+    container = open_container(path)
+    try:
+        declared_s = declared_duration_s(container, video_stream(container, path, threads=1))
+        return ends_early(declared_s, found_s) or _skipped_part(container)
+    finally:
+        container.close()
+
+
+def declared_duration_s(container: Any, stream: Any) -> float | None:
+    """The length of the pictures that the header promises; None where it speaks of something else: other streams too, or hidden frames."""
+    if "mp4" in container.format.name.split(","):
+        return None
+    if stream.duration is not None:
+        return float(stream.duration * stream.time_base)
+    if len(container.streams) == 1 and container.duration is not None:
+        return float(container.duration / av.time_base)
+    return None
+
+
+def ends_early(declared_s: float | None, found_s: float) -> str | None:
+    """A sentence if much of what the header promises is not there. Sound headers are off by a few frames."""
+    if declared_s is None or declared_s - found_s <= max(0.2, 0.02 * declared_s):
+        return None
+    return f"the file ends early: its header promises {declared_s:.2f} s, {found_s:.2f} s are there"
+
+
+def _skipped_part(container: Any) -> str | None:
+    """FFmpeg skips what it cannot parse of a Matroska file, to the next cluster, and says nothing: look for bytes that no packet has."""
+    if "matroska" not in container.format.name:
+        return None
+    end: int | None = None
+    for packet in container.demux():
+        if not packet.size or packet.pos is None:
+            continue
+        if end is not None and packet.pos - end > MOST_BYTES_BETWEEN:
+            return f"{packet.pos - end} bytes in the middle of the file cannot be parsed, frames are missing"
+        end = packet.pos + packet.size
+    return None

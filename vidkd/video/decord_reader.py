@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 
 from vidkd.base.errors import VideoError, first_line
-from vidkd.video.packets import PacketIndex
+from vidkd.video.index import PacketIndex
 from vidkd.video.pyav_reader import describe, times_of_packets
 from vidkd.video.reader import VideoReader
-from vidkd.video.times import Times
-from vidkd.video.types import Image, VideoInfo
+from vidkd.video.types import Image, Times, VideoInfo
 
 BATCH_FRAMES = 16
 """Frames decoded in one call: more would hold that many full-size pictures before they are resized."""
@@ -24,13 +23,10 @@ TIMES_AGREE_S = 2e-3
 class DecordReader(VideoReader):
     """Wraps one decord.VideoReader.
 
-    Raises VideoError if decord is not installed, cannot open the file or cannot return pictures of its width, or (unless trust_index) if
-    its idea of the file's frames differs from what the packets say.
+    Raises VideoError if decord is not installed, cannot open the file, or its idea of the file's frames differs from what the packets say.
     """
 
-    def __init__(
-        self, path: Path | str, index: PacketIndex, *, short_side: int | None, threads: int = 1, trust_index: bool = False
-    ) -> None:
+    def __init__(self, path: Path | str, index: PacketIndex, *, short_side: int | None, threads: int = 1) -> None:
         super().__init__(str(path), short_side)
         self._index = index
         self._decord = _open(str(path), threads)
@@ -38,11 +34,7 @@ class DecordReader(VideoReader):
             self._times_s, self._duration_s = times_of_packets(index)
         else:
             self._times_s, self._duration_s = self._own_times()
-        if width_may_break(index.width) and not self._returns_pictures():
-            self.close()
-            raise VideoError(f"decord cannot read: {path}", reason=f"it returns broken pictures of width {index.width}")
-        problem = None if trust_index else index.problem or self._disagreement()
-        if problem:
+        if problem := self._problem():
             self.close()
             raise VideoError(
                 f"frame index not reliable: {path}", reason=problem, hint="backend='auto', or vidkd check_videos --normalise OUT"
@@ -62,13 +54,9 @@ class DecordReader(VideoReader):
         spans = self._decord.get_frame_timestamp(np.arange(len(self._decord))).astype(np.float64)
         return spans[:, 0] - spans[0, 0], float(spans[-1, 1] - spans[0, 0])
 
-    def _returns_pictures(self) -> bool:
-        try:
-            return bool(self._decord[0].shape == (self._index.height, self._index.width, 3))
-        except Exception:  # damage is told by whoever reads the frame
-            return True
-
-    def _disagreement(self) -> str | None:
+    def _problem(self) -> str | None:
+        if self._index.problem:
+            return self._index.problem
         if len(self._decord) != len(self._index.pts):
             return f"decord counts {len(self._decord)} frames, the packets are {len(self._index.pts)}"
         theirs, _ = self._own_times()
@@ -82,6 +70,8 @@ class DecordReader(VideoReader):
                 images = self._decord.get_batch(batch).asnumpy()
             except Exception as error:  # decord raises classes of its own and plain RuntimeError
                 raise _unreadable(self.path, error, frames=f"{batch[0]} to {batch[-1]}") from error
+            if images.shape[1:] != (self._index.height, self._index.width, 3):  # seen where lines are padded: widths 16, 24, 48 and 72
+                raise VideoError(f"decord cannot read: {self.path}", reason=f"it returns broken pictures of width {self._index.width}")
             yield from images
 
     def _images_from(self, start_index: int) -> Iterator[Image]:
@@ -90,23 +80,6 @@ class DecordReader(VideoReader):
     def _release(self) -> None:
         # the last reference: decord frees its decoder and queued pictures when the object dies
         del self._decord
-
-
-def width_may_break(width: int) -> bool:
-    """Whether decord might hand over broken RGB pictures of this width, so that it must be tried.
-
-    It takes the bytes of a padded line divided by the width for the number of channels, and FFmpeg's av_frame_get_buffer pads lines to 16,
-    32 or 64 bytes depending on the processor. Seen with 32 bytes: 16, 24, 48 and 72 pixels come back with four or more channels.
-    """
-    return any(_line_bytes(width, align) != 3 * width and _line_bytes(width, align) % width == 0 for align in (16, 32, 64))
-
-
-def _line_bytes(width: int, align: int) -> int:
-    """Bytes of a line of RGB: the width is rounded up to growing powers of two until the line is aligned."""
-    step = 1
-    while (line := 3 * (-(-width // step) * step)) % align and step < align:
-        step *= 2
-    return -(-line // align) * align
 
 
 def _open(path: str, threads: int) -> Any:

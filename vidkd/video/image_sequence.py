@@ -12,10 +12,9 @@ import cv2
 import numpy as np
 
 from vidkd.base.errors import VideoError
+from vidkd.base.lru import LRUCache
 from vidkd.video.reader import VideoReader, check_frame_size
-from vidkd.video.recent import Recent
-from vidkd.video.times import Times
-from vidkd.video.types import Image, VideoInfo
+from vidkd.video.types import Image, Times, VideoInfo
 
 IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 SEQUENCE_FPS = 25.0
@@ -24,7 +23,7 @@ SETTLED_NS = 2 * 10**9  # a folder changed this lately may change again without 
 _NUMBER = re.compile(r"%(0?)(\d*)d")
 _NAME = re.compile(r"(?P<before>.*?)(?P<number>\d+)(?P<after>\.\w+)")
 
-_listed: Recent[tuple[str | int, ...], Sequence[Path]] = Recent(most_entries=4096, most_bytes=64 * 2**20)
+_listed: LRUCache[tuple[str | int, ...], Sequence[Path]] = LRUCache(most_entries=4096, most_bytes=64 * 2**20)
 
 
 def is_image_sequence(path: str) -> bool:

@@ -9,12 +9,11 @@ import numpy as np
 
 from vidkd.base.errors import VideoError
 from vidkd.video.check import VideoCheck, check_video
-from vidkd.video.completeness import missing_part
+from vidkd.video.containers import missing_part
 from vidkd.video.image_sequence import is_image_sequence
 from vidkd.video.opening import open_video
 from vidkd.video.reader import VideoReader
-from vidkd.video.times import Times
-from vidkd.video.types import Image
+from vidkd.video.types import Image, Times
 from vidkd.video.writer import GOP_FRAMES, write_video
 
 USUAL_RATES = [Fraction(rate) for rate in range(1, 241)] + [Fraction(rate * 1000, 1001) for rate in (24, 30, 48, 60, 120)]

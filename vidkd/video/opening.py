@@ -5,19 +5,18 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from vidkd.base.errors import VideoError, unknown_name
+from vidkd.base.lru import LRUCache
+from vidkd.video.containers import no_such_video
 from vidkd.video.decord_reader import DecordReader
-from vidkd.video.foreign import no_such_video
 from vidkd.video.image_sequence import SEQUENCE_FPS, ImageSequenceReader, is_image_sequence
-from vidkd.video.index_file import stored_index
-from vidkd.video.packets import PacketIndex, read_packets
+from vidkd.video.index import PacketIndex, read_packets, stored_index
 from vidkd.video.pyav_reader import PyavReader
 from vidkd.video.reader import VideoReader, check_frame_size
-from vidkd.video.recent import Recent
 from vidkd.video.types import MAX_PIXELS
 
 Backend: TypeAlias = Literal["auto", "decord", "pyav"]
 
-_looked_over: Recent[tuple[str | int, ...], PacketIndex] = Recent(most_entries=65_536, most_bytes=64 * 2**20)
+_looked_over: LRUCache[tuple[str | int, ...], PacketIndex] = LRUCache(most_entries=65_536, most_bytes=64 * 2**20)
 
 
 def open_video(
@@ -28,7 +27,6 @@ def open_video(
     max_pixels: int = MAX_PIXELS,
     threads: int = 1,
     sequence_fps: float | None = None,
-    trust_index: bool = False,
 ) -> VideoReader:
     """Open a video file or an image sequence for reading frames by index, by time, or as a stream.
 
@@ -40,7 +38,6 @@ def open_video(
     short_side: scale frames so that the shorter side has this many pixels (area averaging when shrinking).
     max_pixels: largest width x height that is opened.
     threads: decoding threads; 1 suits many worker processes, 0 takes what the machine has.
-    trust_index: with backend "decord", read a file even though its index is not reliable; for measuring, not for use.
 
     Raises VideoError if the file is missing, empty, no video, or too large. The reader must be used in this process.
     """
@@ -52,7 +49,7 @@ def open_video(
         return ImageSequenceReader(name, fps=fps, short_side=short_side, max_pixels=max_pixels)
     index = read_file(name, max_pixels)
     if backend == "decord":
-        return DecordReader(name, index, short_side=short_side, threads=threads, trust_index=trust_index)
+        return DecordReader(name, index, short_side=short_side, threads=threads)
     return PyavReader(name, index, short_side=short_side, threads=threads)
 
 

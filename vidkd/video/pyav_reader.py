@@ -2,18 +2,64 @@
 
 import itertools
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from vidkd.base.errors import VideoError
+from vidkd.base.lru import LRUCache
 from vidkd.video.containers import RgbConverter, decoded_frames, open_container, opened, video_stream
-from vidkd.video.packets import PacketIndex
+from vidkd.video.index import PacketIndex
 from vidkd.video.reader import VideoReader
-from vidkd.video.recent import Recent
-from vidkd.video.times import Times, in_seconds, last_frame_s, presentation_times
-from vidkd.video.types import Image, VideoInfo
+from vidkd.video.types import Image, Times, VideoInfo
+
+
+def presentation_times(pts: Sequence[int | None], dts: Sequence[int | None], time_base: Fraction, frame_s: float) -> Times:
+    """Times in seconds from the first frame, strictly increasing, for frames in the order in which a decoder gives them out.
+
+    pts, dts: stamps of the decoded frames in units of `time_base`, None where there is none. frame_s: nominal length of a frame.
+    A decoder gives frames out in the order of display, so stamps that go back are wrong (AVI stores none for files with B-frames
+    and they are guessed while reading): then the decoding stamps count, which rise by one a frame, and failing them the frame rate.
+    """
+    for stamps in (_complete(pts), _complete(_carried_on(dts))):
+        if stamps and all(a < b for a, b in itertools.pairwise(stamps)):
+            return in_seconds([stamp - stamps[0] for stamp in stamps], time_base)
+    return np.arange(len(pts), dtype=np.float64) * frame_s
+
+
+def in_seconds(ticks: Sequence[int] | npt.NDArray[np.int64], time_base: Fraction) -> Times:
+    """Seconds of multiples of `time_base` that rise from 0, each rounded once: the double nearest to the fraction."""
+    if int(ticks[-1]) * time_base.numerator < 2**53 and time_base.denominator < 2**53:  # exact up to the division
+        return np.asarray(ticks, np.int64) * time_base.numerator / time_base.denominator
+    return np.array([float(int(tick) * time_base) for tick in ticks], dtype=np.float64)
+
+
+def _complete(stamps: Sequence[int | None]) -> list[int]:
+    """The stamps, or nothing if one of them is missing."""
+    known = [stamp for stamp in stamps if stamp is not None]
+    return known if len(known) == len(stamps) else []
+
+
+def _carried_on(stamps: Sequence[int | None]) -> list[int | None]:
+    """The last frames come out of a decoder when the file has ended, without a stamp: count on from the last one that has one."""
+    known = len(stamps)
+    while known and stamps[known - 1] is None:
+        known -= 1
+    carried = list(stamps[:known])
+    if known < 2 or carried[-1] is None or carried[-2] is None:
+        return list(stamps)
+    step = carried[-1] - carried[-2]
+    return carried + [carried[-1] + step * (place + 1) for place in range(len(stamps) - known)]
+
+
+def last_frame_s(times_s: Times, declared_s: float | None, nominal_s: float) -> float:
+    """Length of the last frame in seconds: as its packet declares, or the usual gap where that is missing or a mere tick of the clock."""
+    typical_s = float(np.median(np.diff(times_s))) if len(times_s) > 1 else nominal_s
+    return declared_s if declared_s is not None and declared_s >= 0.5 * typical_s else typical_s
+
 
 SPARSE = 2
 """Where as many times more frames are passed than asked for, those in between are left out as far as decoding allows it."""
@@ -21,7 +67,7 @@ SPARSE = 2
 Known = tuple[Times, float, str | None]
 """Presentation times, duration in seconds, and what is missing."""
 
-_decoded_times: Recent[PacketIndex, Known] = Recent(most_entries=65_536, most_bytes=64 * 2**20)
+_decoded_times: LRUCache[PacketIndex, Known] = LRUCache(most_entries=65_536, most_bytes=64 * 2**20)
 
 
 class Timeline:

@@ -10,8 +10,7 @@ import cv2
 import numpy as np
 
 from vidkd.base.errors import VideoError
-from vidkd.video.times import Times
-from vidkd.video.types import Frame, Image, VideoInfo
+from vidkd.video.types import Frame, Image, Times, VideoInfo
 
 TIME_SLACK_S = 1e-6
 """A time this little before a frame counts as that frame: 3 * 0.04 is not 0.12 in floating point."""

@@ -9,11 +9,9 @@ from typing import Any
 import av
 
 from vidkd.base.errors import VideoError
-from vidkd.video.containers import RgbConverter, damaged, nominal_fps, open_container, reason_of, video_stream
-from vidkd.video.foreign import no_such_video
-from vidkd.video.orientation import orientation_of
+from vidkd.video.containers import RgbConverter, damaged, no_such_video, nominal_fps, open_container, reason_of, video_stream
 from vidkd.video.reader import check_frame_size, resized
-from vidkd.video.types import MAX_PIXELS, Frame
+from vidkd.video.types import MAX_PIXELS, Frame, orientation_of
 
 CAMERA_FORMATS = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}
 

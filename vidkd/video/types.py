@@ -1,12 +1,16 @@
-"""What a reader hands out: facts about a video, and single frames."""
+"""What readers return: facts about a video, frames, and how the stored picture is turned before it is shown."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 Image = npt.NDArray[np.uint8]
 """uint8 RGB, (H, W, 3); a batch of frames is (N, H, W, 3)."""
+
+Times = npt.NDArray[np.float64]
+"""Presentation times in seconds from the first frame, strictly increasing, (N,)."""
 
 MAX_PIXELS = 8192 * 4320
 """Largest frame that is opened without being asked for: a broken header can declare a picture that fills the memory."""
@@ -43,3 +47,58 @@ class Frame:
     index: int
     time_s: float
     image: Image
+
+
+@dataclass(frozen=True, kw_only=True)
+class Orientation:
+    """A quarter turn, or a mirror image of one: transpose first, then flip columns, then flip rows."""
+
+    transposed: bool = False
+    flip_columns: bool = False
+    flip_rows: bool = False
+
+    @property
+    def mirrored(self) -> bool:
+        """Whether the picture is a mirror image and not just turned."""
+        return (self.transposed + self.flip_columns + self.flip_rows) % 2 == 1
+
+    @property
+    def rotation_deg(self) -> int:
+        """The clockwise turn in degrees; of a mirrored picture 90 if its sides are swapped and 0 if not."""
+        turns = {(False, False, False): 0, (True, True, False): 90, (False, True, True): 180, (True, False, True): 270}
+        return turns.get((self.transposed, self.flip_columns, self.flip_rows), 90 if self.transposed else 0)
+
+    def apply(self, image: Image) -> Image:
+        """The upright picture of a stored one (H, W, 3)."""
+        if self.transposed:
+            image = image.transpose(1, 0, 2)
+        if self.flip_columns:
+            image = image[:, ::-1]
+        if self.flip_rows:
+            image = image[::-1]
+        return np.ascontiguousarray(image)
+
+    def size(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height of the upright picture."""
+        return (height, width) if self.transposed else (width, height)
+
+
+UPRIGHT = Orientation()
+
+
+def orientation_of(frame: Any) -> Orientation:
+    """The orientation that a decoded PyAV frame asks for; anything but quarter turns is shown as stored, as players do."""
+    side_data = frame.side_data.get("DISPLAYMATRIX")
+    if side_data is None:
+        return UPRIGHT
+    return orientation_of_matrix(np.frombuffer(bytes(side_data), np.int32))
+
+
+def orientation_of_matrix(matrix: "np.typing.NDArray[np.int32]") -> Orientation:
+    """From the nine numbers of a display matrix (ISO 14496-12: x' = a x + c y, y' = b x + d y, 16.16 fixed point)."""
+    a, b, c, d = (int(matrix[place]) for place in (0, 1, 3, 4))
+    if a and d and not (b or c):
+        return Orientation(flip_columns=a < 0, flip_rows=d < 0)
+    if b and c and not (a or d):
+        return Orientation(transposed=True, flip_columns=c < 0, flip_rows=b < 0)
+    return UPRIGHT

@@ -19,7 +19,7 @@ from vidkd.detection.online.oracle import known_labels
 from vidkd.detection.opening import ModelFiles
 from vidkd.runtime.detections import Detections
 from vidkd.runtime.mapping import map_classes
-from vidkd.video.content import content_of
+from vidkd.video.files import content_of
 
 log = logging.getLogger(__name__)
 

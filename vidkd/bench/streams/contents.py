@@ -8,7 +8,7 @@ from vidkd.bench.streams.settings import StreamCellKey
 from vidkd.bench.streams.spec import StreamStudy
 from vidkd.detection.annotations import BoxManifest
 from vidkd.runtime.metadata_file import read_names
-from vidkd.video.content import content_of
+from vidkd.video.files import content_of
 
 TRUTH = "truth"
 """What the hash of the annotated frames is filed under, beside those of files."""

@@ -11,7 +11,7 @@ from vidkd.bench.streams.spec import StreamStudy
 from vidkd.detection.online import Student
 from vidkd.detection.policies import LstmSelector, Policy
 from vidkd.detection.policies.lstm import other_learning, other_student, read_about, says_where_from, seen_among
-from vidkd.video.content import content_of
+from vidkd.video.files import content_of
 
 log = logging.getLogger(__name__)
 

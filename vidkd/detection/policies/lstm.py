@@ -151,7 +151,7 @@ LEARNING = ("every", "budget", "window", "update", "replay")
 def provenance(training: Sequence[str], judging: Sequence[str], net: torch.nn.Module, resize: str) -> dict[str, Any]:
     """Plain values for `about` of a selector's file.
 
-    training, judging: hashes of the content of the videos that it learned from and was judged by (`vidkd.video.content`). net: of the
+    training, judging: hashes of the content of the videos that it learned from and was judged by (`vidkd.video.files`). net: of the
     student at its start; resize: how frames meet it.
     """
     return {"videos": {"train": list(training), "validate": list(judging)}, "student": _student(net, resize)}

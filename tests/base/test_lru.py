@@ -1,10 +1,10 @@
 """What was used last is kept, within bounds."""
 
-from vidkd.video.recent import Recent
+from vidkd.base.lru import LRUCache
 
 
 def test_what_was_not_used_longest_gives_way() -> None:
-    recent: Recent[str, int] = Recent(most_entries=3, most_bytes=1000)
+    recent: LRUCache[str, int] = LRUCache(most_entries=3, most_bytes=1000)
     for number, key in enumerate("abc"):
         recent.put(key, number, 10)
     assert recent.get("a") == 0  # used again
@@ -14,7 +14,7 @@ def test_what_was_not_used_longest_gives_way() -> None:
 
 
 def test_bytes_are_bounded_too() -> None:
-    recent: Recent[str, str] = Recent(most_entries=100, most_bytes=100)
+    recent: LRUCache[str, str] = LRUCache(most_entries=100, most_bytes=100)
     for key in "abcd":
         recent.put(key, key, 40)
     assert [recent.get(key) for key in "abcd"] == [None, None, "c", "d"]
@@ -23,7 +23,7 @@ def test_bytes_are_bounded_too() -> None:
 
 
 def test_a_new_value_takes_the_place_of_the_old_one() -> None:
-    recent: Recent[str, int] = Recent(most_entries=2, most_bytes=100)
+    recent: LRUCache[str, int] = LRUCache(most_entries=2, most_bytes=100)
     recent.put("a", 1, 90)
     recent.put("a", 2, 60)
     recent.put("b", 3, 40)
@@ -31,7 +31,7 @@ def test_a_new_value_takes_the_place_of_the_old_one() -> None:
 
 
 def test_what_is_too_large_by_itself_drives_nothing_out() -> None:
-    recent: Recent[str, int] = Recent(most_entries=2, most_bytes=100)
+    recent: LRUCache[str, int] = LRUCache(most_entries=2, most_bytes=100)
     recent.put("a", 1, 10)
     recent.put("b", 2, 10)
     recent.put("b", 3, 101)  # and what it was to replace is out of date

@@ -1,4 +1,4 @@
-"""What a process used last, kept within bounds of number and bytes."""
+"""A cache of what a process used last, bounded in number and bytes."""
 
 import threading
 from typing import Generic, TypeVar
@@ -7,7 +7,7 @@ Key = TypeVar("Key")
 Value = TypeVar("Value")
 
 
-class Recent(Generic[Key, Value]):
+class LRUCache(Generic[Key, Value]):
     """Values that were found out and will be asked for again; the one that was not asked for longest gives way.
 
     most_entries, most_bytes: what is kept, at most. A value that is larger than that by itself is not kept.
