@@ -22,7 +22,7 @@ from vidkd.runtime.detections import Detections
 from vidkd.runtime.formats import read_json_lines, to_row, write_coco, write_csv, write_mot
 from vidkd.video import VIEWING_CRF, VideoWriter
 from vidkd.video.image_sequence import is_image_sequence, list_images
-from vidkd.video.joining import join_videos
+from vidkd.video.writer import join_videos
 
 log = logging.getLogger(__name__)
 
