@@ -69,10 +69,8 @@ class KeyFrameLSTM(nn.Module):
     def forward(self, sequence: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """(B, T, D + 5) of `selector_input`, and the state after the frames before -> (B, T), and the state after the last.
 
-        state: hidden and cell (layers, B, units) each; None at the start of a stream. Raises ValueError for another shape.
+        state: hidden and cell (layers, B, units) each; None at the start of a stream.
         """
-        if sequence.ndim != 3 or sequence.shape[2] != self.inputs:
-            raise ValueError(f"a sequence is (B, T, {self.inputs}): {tuple(sequence.shape)}")
         normalised = ((sequence - self.mean) / self.deviation).clamp(-LARGEST_DEVIATION, LARGEST_DEVIATION)
         hidden, after = self.lstm(normalised[..., self.first :], state)
         return self.head(hidden).squeeze(-1), after
@@ -86,10 +84,8 @@ class KeyFrameLSTM(nn.Module):
     def fit_normalisation(self, inputs: Tensor) -> None:
         """Take mean and standard deviation of each entry from the frames of training, (N, D + 5); they are saved with the weights.
 
-        An entry that never varies is shifted only. Raises ValueError for another shape, no frame, or numbers that are not finite.
+        An entry that never varies is shifted only. Raises ValueError for numbers that are not finite.
         """
-        if inputs.ndim != 2 or inputs.shape[1] != self.inputs or len(inputs) == 0:
-            raise ValueError(f"inputs are (N, {self.inputs}), N at least 1: {tuple(inputs.shape)}")
         if not torch.isfinite(inputs).all():
             raise ValueError("inputs hold numbers that are not finite")
         wide = inputs.double()
@@ -104,12 +100,9 @@ def selector_input(features: Tensor, *, frames_since: Tensor, last_loss: Tensor,
 
     features: the student's pooled deep features. frames_since: frames since the last key frame, >= 0 (the caller counts, and resets).
     last_loss: the distillation loss at the last key frame, 0 before the first. motion: any measure of change since then. doubt: the
-    disagreement that the student's own scores promise. boxes: their number. Of the two counts log(1 + n) goes in. Raises ValueError where
-    the leading dimensions differ.
+    disagreement that the student's own scores promise. boxes: their number. Of the two counts log(1 + n) is used.
     """
     signals = [torch.log1p(frames_since.to(features.dtype)), last_loss, motion, doubt, torch.log1p(boxes.to(features.dtype))]
-    if any(signal.shape != features.shape[:-1] for signal in signals):
-        raise ValueError(f"signals are one a frame {tuple(features.shape[:-1])}: {[tuple(signal.shape) for signal in signals]}")
     return torch.cat([features, torch.stack([signal.to(features.dtype) for signal in signals], dim=-1)], dim=-1)
 
 

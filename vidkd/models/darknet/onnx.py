@@ -24,7 +24,11 @@ from vidkd.runtime.onnx_network import session_options
 
 INPUT, POOLED = "images", "pooled"
 OPSET, IR_VERSION = 13, 8
-RELU6_BOUNDS = "zero", "six"
+SIMPLE_ACTIVATIONS: dict[str, tuple[str, dict[str, float]]] = {
+    "leaky": ("LeakyRelu", {"alpha": LEAKY_SLOPE}),
+    "relu": ("Relu", {}),
+    "logistic": ("Sigmoid", {}),
+}
 
 Weights = dict[str, NDArray[np.float32]]
 
@@ -163,28 +167,18 @@ class _Writer:
         return self._activated(layer.activation, convolved, output)
 
     def _activated(self, activation: Activation, source: str, output: str) -> str:
-        match activation:
-            case "linear":
-                return source
-            case "leaky":
-                return self.node("LeakyRelu", [source], output, alpha=LEAKY_SLOPE)
-            case "relu":
-                return self.node("Relu", [source], output)
-            case "relu6":
-                return self.node("Clip", [source, *self._relu6_bounds()], output)
-            case "logistic":
-                return self.node("Sigmoid", [source], output)
-            case "swish":
-                return self.node("Mul", [source, self.node("Sigmoid", [source], f"{output}_gate")], output)
-            case "mish":
-                gate = self.node("Tanh", [self.node("Softplus", [source], f"{output}_softplus")], f"{output}_gate")
-                return self.node("Mul", [source, gate], output)
-
-    def _relu6_bounds(self) -> tuple[str, str]:
-        if not any(constant.name == RELU6_BOUNDS[0] for constant in self.constants):
-            for name, value in zip(RELU6_BOUNDS, (0.0, 6.0), strict=True):
-                self._constant(name, [], [value], floats=True)
-        return RELU6_BOUNDS
+        if activation == "linear":
+            return source
+        if activation == "relu6":
+            bounds = [self._constant(f"{output}_{word}", [], [value], floats=True) for word, value in (("least", 0.0), ("most", 6.0))]
+            return self.node("Clip", [source, *bounds], output)
+        if activation == "swish":
+            return self.node("Mul", [source, self.node("Sigmoid", [source], f"{output}_gate")], output)
+        if activation == "mish":
+            gate = self.node("Tanh", [self.node("Softplus", [source], f"{output}_softplus")], f"{output}_gate")
+            return self.node("Mul", [source, gate], output)
+        kind, attributes = SIMPLE_ACTIVATIONS[activation]
+        return self.node(kind, [source], output, **attributes)
 
     def _maxpool(self, layer: Maxpool, source: str, output: str) -> None:
         before = layer.padding // 2

@@ -58,7 +58,7 @@ def load_weights(net: Darknet, path: Path | str) -> WeightsHeader:
     _check_count(net, numbers, (len(content) - start) % 4, path)
     _check_values(net, numbers, path)
     with torch.no_grad():
-        for tensor, values, _ in _portions(net, numbers):
+        for (_, tensor), values in zip(_tensors(net), _portions(net, numbers), strict=True):
             tensor.copy_(torch.from_numpy(values).view(tensor.shape))
     return header
 
@@ -70,35 +70,27 @@ def save_weights(net: Darknet, path: Path | str, header: WeightsHeader | None = 
     """
     with atomic_write(path, "wb") as file:
         file.write((header or WeightsHeader()).to_bytes())
-        for tensor, _ in _tensors(net):
+        for _, tensor in _tensors(net):
             file.write(tensor.detach().to("cpu", torch.float32).numpy().astype("<f4").tobytes())
 
 
 def count_numbers(net: Darknet) -> int:
     """How many numbers a weights file of this network holds after its header."""
-    return sum(tensor.numel() for tensor, _ in _tensors(net))
+    return sum(tensor.numel() for _, tensor in _tensors(net))
 
 
-def _tensors(net: Darknet) -> Iterator[tuple[Tensor, bool]]:
-    """All tensors in the order of the file; True for variances."""
+def _tensors(net: Darknet) -> Iterator[tuple[str, Tensor]]:
+    """All tensors in the order of the file, each with the name of its kind."""
     for block in convolution_blocks(net):
-        if block.norm is None:
-            assert block.conv.bias is not None
-            yield block.conv.bias, False
-        else:
-            mean, variance = block.norm.running_mean, block.norm.running_var
-            assert mean is not None
-            assert variance is not None
-            yield from ((block.norm.bias, False), (block.norm.weight, False), (mean, False), (variance, True))
-        yield block.conv.weight, False
+        parts = dict(block.conv.named_parameters()) if block.norm is None else dict(block.norm.state_dict())
+        names = ("bias",) if block.norm is None else ("bias", "weight", "running_mean", "running_var")
+        yield from ((name, parts[name]) for name in names)
+        yield "kernel", block.conv.weight
 
 
-def _portions(net: Darknet, numbers: NDArray[np.float32]) -> Iterator[tuple[Tensor, NDArray[np.float32], bool]]:
-    """Each tensor with its own part of the file's numbers; True for variances."""
-    start = 0
-    for tensor, is_variance in _tensors(net):
-        yield tensor, numbers[start : start + tensor.numel()], is_variance
-        start += tensor.numel()
+def _portions(net: Darknet, numbers: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    """The part of the file's numbers that belongs to each tensor."""
+    return np.split(numbers, np.cumsum([tensor.numel() for _, tensor in _tensors(net)])[:-1])
 
 
 def _header(content: bytes, path: Path) -> tuple[WeightsHeader, int]:
@@ -130,9 +122,8 @@ def _check_count(net: Darknet, numbers: NDArray[np.float32], bytes_over: int, pa
 
 def _check_values(net: Darknet, numbers: NDArray[np.float32], path: Path) -> None:
     """A file of another cfg may have the right length by chance: what no trained network holds gives it away."""
-    impossible = sum(
-        int((~np.isfinite(values)).sum() + (is_variance and (values < 0).sum())) for _, values, is_variance in _portions(net, numbers)
-    )
+    variances = [part for (name, _), part in zip(_tensors(net), _portions(net, numbers), strict=True) if name == "running_var"]
+    impossible = int((~np.isfinite(numbers)).sum()) + sum(int((part < 0).sum()) for part in variances)
     if impossible:
         raise CheckpointError(
             f"weights do not fit the cfg: {path}",
