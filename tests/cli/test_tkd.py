@@ -247,7 +247,7 @@ def test_beside_the_stream(
             run(video, networks, tmp_path / "parts", "--asynchronous")
     capsys.readouterr()
     assert run(video, networks, tmp_path / "parts", "--asynchronous") == 2
-    assert "cannot go on where it was" in capsys.readouterr().err
+    assert "cannot be resumed" in capsys.readouterr().err
     assert run(video, networks, tmp_path / "parts", "--asynchronous", "--overwrite") == 0
 
 

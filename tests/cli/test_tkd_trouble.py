@@ -265,7 +265,7 @@ def test_a_disk_that_is_full_at_the_end(
         (["--policy", "fixd"], "did you mean : fixed"),
         (["--policy", "none.pt"], "selector not found: none.pt"),
         (["--oracle", "none.onnx"], "model file not found: none.onnx\n  flag  : --oracle\n"),
-        (["--names", "none.names"], "file of class names not found: none.names\n  flag    : --names\n"),
+        (["--names", "none.names"], "file of class names not found: none.names\n  flag  : --names\n"),
         (["--budget", "0"], "--budget must lie in (0, 1], not 0"),
         (["--budget", "5"], "--budget must lie in (0, 1], not 5"),
         (["--oracle-score", "30"], "--oracle-score must lie in [0, 1], not 30"),
@@ -282,7 +282,7 @@ def test_a_disk_that_is_full_at_the_end(
         (["--oracle", "torchvision:ssd300_vgg16"], "a detector of torchvision needs --oracle-weights too"),
         (["--oracle-weights", "x.weights"], "--oracle-weights means nothing to"),
         (["--resize", "strech"], "flag         : --resize\n  did you mean : stretch\n"),
-        (["--region", "3,3"], "flag    : --region\n"),
+        (["--region", "3,3"], "flag : --region\n"),
     ],
 )
 def test_what_cannot_be(

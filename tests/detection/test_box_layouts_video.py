@@ -174,7 +174,7 @@ def test_scenes(tmp_path: Path) -> None:
         ("street/c.mp4", 2, [[0, 0, 8, 9]], [1], [False]),
     ]
     assert [frame.group for frame in reading.manifest.frames] == ["kitchen", "street", "street"]
-    assert reading.notes == ("1 videos have no boxes beside them: kitchen/b.mp4",)
+    assert reading.notes == ("1 videos have no boxes next to them: kitchen/b.mp4",)
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_scenes(tmp_path: Path) -> None:
     [
         ({"street/c/9.xml": picture()}, "9.xml: frame 9 is after the last one, 3"),
         ({"street/c/00.xml": picture()}, "two files for frame 0"),
-        ({"street/c/last.xml": picture()}, "the name tells no frame index"),
+        ({"street/c/last.xml": picture()}, "no frame index in the name"),
         ({"street/c/1.xml": picture(width=65)}, r"1.xml: <size> is \(65, 48\), the video has \(64, 48\)"),
         ({"street/c.txt": "1,1,1,1,1,1\n"}, "two kinds of boxes for one video"),
         ({"kitchen/a.txt": "1,1\n"}, "a.txt:1: not a row of MOT"),

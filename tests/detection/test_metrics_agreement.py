@@ -71,7 +71,7 @@ def test_nothing_there_and_nothing_found() -> None:
 def test_sides_that_are_not_the_same_frames() -> None:
     with pytest.raises(ValueError, match="2 frames of the detector, 1 of the oracle"):
         f1_against([Detections.none(), Detections.none()], [Detections.none()])
-    with pytest.raises(ValueError, match="frame 1 of the detector beside frame 2 of the oracle"):
+    with pytest.raises(ValueError, match="frame 1 of the detector paired with frame 2 of the oracle"):
         f1_against([Detections.none(frame_index=1)], [Detections.none(frame_index=2)])
     two = np.zeros(2, int)
     with pytest.raises(ValueError, match=r"unlike numbers of frames: \[1, 2\]"):

@@ -324,7 +324,7 @@ def test_a_timeout_that_is_none():
 
 
 def test_losses_of_raw_heads_want_an_oracle_that_gives_them():
-    with pytest.raises(ConfigError, match="the oracle gives boxes alone"):
+    with pytest.raises(ConfigError, match="the oracle gives only boxes"):
         learner(update=Update(loss="matched_heads"))
 
 

@@ -118,7 +118,7 @@ def test_a_record_that_is_damaged_or_of_something_else_is_made_anew(tmp_path, ca
     path.write_bytes(path.read_bytes()[:200])
     with caplog.at_level(logging.WARNING):
         assert len(cached_record(tmp_path, {"student": "a"}, lambda: made(5))) == 5
-    assert "made anew: not a selector's record" in caplog.text
+    assert "made again: not a selector's record" in caplog.text
     write_record(path, made(3), {"student": "another"})
     assert len(cached_record(tmp_path, {"student": "a"}, lambda: made(6))) == 6
     assert read_record(path)[1] == {"student": "a"}

@@ -72,5 +72,5 @@ def test_bytes_that_are_no_state(state):
 def test_a_state_of_another_budget():
     other = stepper()
     other.learner.chooser.budget = CallBudget(2, 3)
-    with pytest.raises(ConfigError, match="cannot go on from one of 2 in 3"):
+    with pytest.raises(ConfigError, match="cannot continue one of 2 in 3"):
         stepper().restore(other.state())

@@ -129,7 +129,7 @@ def test_a_state_shares_no_memory_with_the_learner():
 
 
 def test_another_budget_is_not_gone_on_from():
-    with pytest.raises(ConfigError, match="cannot go on from one of 1 in 5"):
+    with pytest.raises(ConfigError, match="cannot continue one of 1 in 5"):
         learner(budget=(1, 6)).restore(learner(budget=(1, 5)).state())
 
 
@@ -237,7 +237,7 @@ def test_a_policy_is_told_after_the_call_and_sees_the_loss_from_then_on():
 
 
 def test_losses_of_raw_heads_want_an_oracle_that_gives_them():
-    with pytest.raises(ConfigError, match="matched_heads compares raw heads and the oracle gives boxes alone"):
+    with pytest.raises(ConfigError, match="matched_heads compares raw heads and the oracle gives only boxes"):
         learner(update=Update(loss="matched_heads"))
     light = student()
     running = learner(light=light, asked=HeadOracle(detector(seed=3), light.detector), update=Update(loss="matched_heads", steps=1))

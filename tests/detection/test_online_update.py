@@ -1,16 +1,20 @@
+import dataclasses
 import math
 
 import numpy as np
 import pytest
 import torch
-from online_samples import changed, detector, frame_with, keys, oracle, student, weights
+from online_samples import CFG, NAMES, changed, detector, frame_with, keys, oracle, student, weights
 
 from vidkd.base.errors import ConfigError
-from vidkd.detection.online import HeadOracle, KeyFrame, Trainer, Update
+from vidkd.detection.online import HeadOracle, KeyFrame, Student, Trainer, Update
 from vidkd.detection.online.distillation import LOSSES, NEEDS_HEADS, oracle_heads, truths_of
 from vidkd.detection.online.learner import key_frame_of
 from vidkd.losses.teacher_bounded import bounded_box_regression, matched_heads, oracle_assigned
 from vidkd.losses.yolo import YoloLossOptions
+from vidkd.models.darknet import Darknet, parse_cfg
+from vidkd.models.darknet.detector import DarknetDetector
+from vidkd.tasks.yolo import YoloDetection
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
@@ -288,3 +292,18 @@ def test_an_update_that_is_undone_is_not_pulled_back(experienced):
     before = weights(light)
     assert Trainer(light, Update(retain=0.5, **POISON)).learn(poisoned(known[-1]), known[:2]).outcome == "rolled_back"
     assert changed(before, weights(light)) == set()
+
+
+def test_spare_anchors_count_along_a_stream_as_in_training():
+    """A box that best fits an anchor without a head teaches no cell, on a key frame as on an annotated frame."""
+    text = CFG.replace("anchors=14,14, 28,10", "anchors=14,14, 28,10, 60,60").replace("num=2", "num=3")
+    assert text != CFG
+    light = Student(DarknetDetector(Darknet(parse_cfg(text)), NAMES))
+    large = {"boxes": np.array([[2, 2, 62, 62]], np.float32), "scores": np.ones(1, np.float32), "labels": np.zeros(1, int)}
+    key = dataclasses.replace(keys(light, 1)[0], **large)
+    heads = light.net(light.inputs([key.image]))
+    learned = LOSSES["oracle_assigned"](heads, [key], light.specs, Update())
+    frame = {"boxes": [torch.from_numpy(key.boxes)], "labels": [torch.from_numpy(key.labels)], "ignore": [torch.zeros(1, dtype=torch.bool)]}
+    trained = YoloDetection(None, light.net).training_step({"image": torch.from_numpy(key.image.transpose(2, 0, 1)[None].copy()), **frame})
+    assert trained["box"] == 0
+    torch.testing.assert_close(learned, trained["loss"])

@@ -149,7 +149,7 @@ def test_a_share_that_is_none(share):
 
 @pytest.mark.parametrize(("count", "window"), [(0, 5), (6, 5)])
 def test_a_budget_that_is_none(count, window):
-    with pytest.raises(ConfigError, match=f"a budget of {count} calls in {window} frames is none"):
+    with pytest.raises(ConfigError, match=f"a budget of {count} calls in {window} frames is impossible"):
         CallBudget(count, window)
 
 
@@ -162,7 +162,7 @@ def test_a_call_too_many_is_an_error_of_the_caller():
 
 
 def test_a_budget_goes_on_only_from_its_own_state():
-    with pytest.raises(ConfigError, match="cannot go on from one of 2 in 9"):
+    with pytest.raises(ConfigError, match="cannot continue one of 2 in 9"):
         CallBudget(1, 9).restore(CallBudget(2, 9).state())
 
 

@@ -35,7 +35,7 @@ class LabelledFrame:
     labels: (N,) int64 indices of the manifest's classes, or ANY_CLASS where `ignore`. ignore: (N,) bool, regions where a detection is
     neither right nor wrong (crowds, "difficult", flag 0 of MOT). track_ids: (N,) int64, the same number for the same object along a video.
     complete: whether every object of the classes has its box; False where others may be there without one (DAVIS).
-    group: what must not stand on both sides of a split (a video, a scene). subset: "train", "val", "test", or "" where the source has none.
+    group: must be on one side of a split only (a video, a scene). subset: "train", "val", "test", or "" where the source has none.
     Raises ValueError where lengths or widths differ.
     """
 
@@ -122,7 +122,7 @@ class BoxManifest:
         return manifest
 
 
-_ANEW = "make the manifest anew from the data set"
+_ANEW = "make the manifest again from the data set"
 
 
 def _header(manifest: BoxManifest, path: Path) -> dict[str, Any]:

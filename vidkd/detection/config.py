@@ -27,14 +27,14 @@ class BoxDataConfig:
 
     Args:
         root: folder of the data set.
-        layout: how it lies there, a name of BOX_LAYOUTS;
+        layout: how it is laid out, a name of BOX_LAYOUTS;
         annotations: files with its boxes, relative to root, in place of those that coco, coco_video, mot or davis look for; or
         manifest: a manifest of boxes that was written before.
-        classes: train on these classes alone, in this order; empty for all of the data set's.
+        classes: train on these classes only, in this order; empty for all of the data set's.
         paths: patterns of the paths of videos or images to train and validate on (`videos/wide_*`); empty for all.
         every: of videos, train and validate on every n-th frame.
         incomplete: leave_out frames in which objects may lack their box, or use them and learn to overlook such objects.
-        validation_fraction: share of the training groups that is held out as `val`, beside what the data set holds out itself.
+        validation_fraction: share of the training groups that is held out as `val`, in addition to what the data set holds out itself.
         split_seed: which groups these are.
         batch_size: frames in a batch.
         workers: processes that read frames; 0 reads in the training process.

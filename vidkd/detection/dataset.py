@@ -162,7 +162,7 @@ def _sample(boxed: BoxedImage, index: int) -> Sample:
 
 
 def collate_boxes(samples: Sequence[Sample]) -> Sample:
-    """A batch: "image" uint8 (B, 3, H, W) and "index" (B,) stacked, the rest lists of B; unreadable frames are listed under "bad" alone.
+    """A batch: "image" uint8 (B, 3, H, W) and "index" (B,) stacked, the rest lists of B; unreadable frames are listed under "bad" only.
 
     "bad" holds (path, message); a batch of nothing else holds nothing else.
     """

@@ -26,10 +26,10 @@ from vidkd.models.darknet.detector import DarknetDetector
 
 
 def fit_detector(config: DetectorRunConfig, *, resume: str = "auto", quiet: bool = False) -> RunResult:
-    """Train as the configuration says; go on where the run of this name was, or find it finished.
+    """Train as the configuration says; resumes the run of this name, or returns at once if it is complete.
 
     Leaves student.cfg, student.weights and student.names of the best student by ap50 on the validation frames in the run's folder (of the
-    last one without such frames). resume: "auto" goes on from the last checkpoint if there is one, "previous" from the one before, "never"
+    last one without such frames). resume: "auto" resumes from the last checkpoint if there is one, "previous" from the one before, "never"
     refuses an existing run. Raises ConfigError, DataError, CheckpointError, and InterruptedRunError after Ctrl-C (state saved).
     """
     frames = read_frames(config.data)

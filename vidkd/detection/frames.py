@@ -52,12 +52,12 @@ class RunFrames:
 
     @property
     def identity(self) -> str:
-        """A hash of what the frames of the run say, wherever they lie, so that a run never goes on with others."""
+        """A hash of the annotations of the run, wherever the files are, so that a run never resumes with others."""
         return frames_identity(self.manifest.classes, self.train, self.val)
 
 
 def frames_identity(classes: tuple[str, ...], *parts: BoxManifest) -> str:
-    """A hash of classes and of what the frames of each part say, wherever they lie."""
+    """A hash of classes and of the annotations of each part, wherever the files are."""
     digest = hashlib.sha256(json.dumps(classes).encode())
     for part in parts:
         for frame in part.frames:
@@ -98,7 +98,7 @@ def _manifest(config: BoxDataConfig) -> BoxManifest:
 
 
 def check_set_of_frames(config: BoxDataConfig) -> None:
-    """Raise ConfigError where no data set is named, DataError where its folder is not there. Of a manifest who reads it tells that."""
+    """Raise ConfigError where no data set is named, DataError where its folder is not there. A manifest is checked when it is read."""
     if config.manifest is not None:
         return
     if not config.root or not config.layout:

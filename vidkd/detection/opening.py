@@ -25,7 +25,7 @@ def darknet_files(folder: Path) -> dict[str, Path]:
 
 
 def resize_beside(cfg: Path) -> str | None:
-    """How frames meet the input of a student.cfg, as `vidkd.detection.saved.write_darknet` says beside it; None where it does not."""
+    """How frames meet the input of a student.cfg, as `vidkd.detection.saved.write_darknet` records next to it; None without a record."""
     return _said(cfg, "resize") if cfg.name == f"{EXPORTED}.cfg" else None
 
 
@@ -68,8 +68,8 @@ class ModelFiles:
 
     A run is the folder of one that trained a detector, or a checkpoint (.pt) of it; frames meet its network as they did in training.
     score, nms_iou: in [0, 1], in place of the model's own. device: auto, cpu, cuda or what else the kind of file runs on. threads: of the
-    model on a processor, 0 for its library's choice. resize: how frames meet the input of a darknet model, by default what is said
-    beside a student.cfg, or else its own letterbox. A folder with student.cfg, student.weights and student.names stands for these.
+    model on a processor, 0 for its library's choice. resize: how frames meet the input of a darknet model, by default what is recorded
+    next to a student.cfg, or else its own letterbox. A folder with student.cfg, student.weights and student.names stands for these.
     runtime: what runs it. A darknet model or a run: eager (torch, the default) or onnx (ONNX Runtime, on the processor). An exported file:
     onnxruntime or openvino, by default as its suffix says.
     flags: what the flags of the companions begin with, and model_flag: that of the model, None where it comes from no flag; for messages.
@@ -89,7 +89,7 @@ class ModelFiles:
     model_flag: str | None = None
 
     def __post_init__(self) -> None:
-        # frozen, so that nobody else changes it
+        # frozen, so that nothing else changes it
         for name, path in darknet_files(Path(self.model)).items():
             if getattr(self, name) is None or name == "model":
                 object.__setattr__(self, name, str(path))
@@ -138,7 +138,7 @@ class ModelFiles:
         return Path(self.model).resolve().name if not self.model.startswith(TORCHVISION) else self.model
 
     def beside(self) -> list[Path]:
-        """Files that the results depend on and nobody named: the YAML beside an exported file, and its weights outside of it."""
+        """Files that the results depend on without being named: the YAML next to an exported file, and its weights outside of it."""
         side = self._side_yaml()
         return [*([] if side is None else [side]), *self._weights_outside().values()]
 
@@ -252,7 +252,7 @@ class ModelFiles:
         self._check_there()
 
     def _check_there(self) -> None:
-        """Raise CheckpointError for a file that is not there, with its flag. Weights of torchvision are told by where to get them."""
+        """Raise CheckpointError for a file that is not there, with its flag; for weights of torchvision their opener does."""
         names = {"run": ("model",), "torchvision": ("names",)}.get(self._kind(), tuple(WORDS))
         for name in names:
             given = getattr(self, name)
@@ -272,7 +272,7 @@ class ModelFiles:
 
 
 def names_run(model: str) -> bool:
-    """Whether a model is what vidkd trained as it lies in a run: its folder, or a checkpoint."""
+    """Whether a model is what vidkd trained, in its run: its folder, or a checkpoint."""
     return Path(model).is_dir() or Path(model).suffix == CHECKPOINT
 
 

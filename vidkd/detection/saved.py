@@ -1,4 +1,4 @@
-"""A trained detector as it lies in a run: the checkpoint, and beside it the darknet files that every other tool reads."""
+"""A trained detector in its run: the checkpoint, and next to it the darknet files that every other tool reads."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -80,7 +80,7 @@ def write_darknet(
 ) -> tuple[Path, Path, Path]:
     """Write student.cfg, student.weights and student.names of a network into a folder, and student.json; returns the paths of the first.
 
-    resize: how frames meet the input, None where nobody knows. images_seen: recorded in the weights file. run: folder of the run along a
+    resize: how frames meet the input, None if unknown. images_seen: recorded in the weights file. run: folder of the run along a
     stream whose student this is. Raises CheckpointError if the disk is full.
     """
     cfg, weights, names = (folder / f"{EXPORTED}.{suffix}" for suffix in ("cfg", "weights", "names"))

@@ -18,7 +18,7 @@ from vidkd.runtime.letterbox import Letterbox, ResizeMode
 
 @dataclass(frozen=True, kw_only=True)
 class BoxTransformConfig:
-    """Size and augmentation; augmentation is of training alone.
+    """Size and augmentation; augmentation is for training only.
 
     Args:
         width: width in pixels that the network sees.

@@ -84,7 +84,7 @@ def _read(name: str, root: Path, options: BoxOptions, frames_of: FramesOf, *, ex
 
 
 def _annotation_files(name: str, root: Path, options: BoxOptions) -> list[Path]:
-    """The JSON files to read: those named, else what lies in annotations/, in the root, or one folder down. DataError for none."""
+    """The JSON files to read: those named, else those in annotations/, in the root, or one folder down. DataError for none."""
     if options.annotations:
         return list(options.annotations)
     for pattern in ("annotations/instances_*.json", "annotations/*.json", "*.json", "*/_annotations.coco.json"):

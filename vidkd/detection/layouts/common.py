@@ -103,7 +103,7 @@ def bare_frame(
     subset: str = "",
     complete: bool = True,
 ) -> LabelledFrame:
-    """A frame whose boxes come later, see `with_boxes`. group: "" for an image whose path shall tell it, see `grouped_by_path`."""
+    """A frame whose boxes come later, see `with_boxes`. group: "" for an image whose path decides it, see `grouped_by_path`."""
     return LabelledFrame(
         path=path,
         width=width,
@@ -166,9 +166,9 @@ _NUMBERED = re.compile(
 
 
 def grouped_by_path(frames: Sequence[LabelledFrame]) -> list[LabelledFrame]:
-    """The frames, each image whose group is "" in the group of its video as far as its path tells it.
+    """The frames, each image whose group is "" in the group of its video as far as its path names one.
 
-    Where images lie in several folders (besides images/ and those of subsets), the folder is the video. Else `street_0012.jpg`,
+    Where images are in several folders (besides images/ and those of subsets), the folder is the video. Else `street_0012.jpg`,
     `street_frame7.jpg` and `street_mp4-7_jpg.rf.<hash>.jpg` (Roboflow) are frames of the video `street`; numbered photos (`IMG_0012.jpg`,
     `COCO_val2014_...`, a number or date only) are each a group of their own.
     """
@@ -179,12 +179,12 @@ def grouped_by_path(frames: Sequence[LabelledFrame]) -> list[LabelledFrame]:
 
 
 def _own_folder(path: str) -> str:
-    """The folders of an image that tell neither that images are there nor their subset."""
+    """The folders of an image, without images/ and those named after a subset."""
     return "/".join(part for part in PurePosixPath(path).parts[:-1] if part.lower() not in _IMAGE_FOLDERS and not subset_in(part))
 
 
 def _video_of(path: str) -> str:
-    """The video that the name of an image tells, with its folder; else the path."""
+    """The video in the name of an image, with its folder; else the path."""
     stem = re.sub(r"_(jpe?g|png|bmp|webp)$", "", re.sub(r"\.rf\.\w+$", "", PurePosixPath(path).stem), flags=re.IGNORECASE)
     match = _NUMBERED.fullmatch(stem)
     if match is None or (not match["marked"] and (_PHOTO.fullmatch(match["video"]) or not re.search(r"[^\W\d_]", match["video"]))):
@@ -218,7 +218,7 @@ def not_found(name: str, root: Path, expected: str, found: str) -> DataError:
 
 
 def label_of(name: str, classes: Sequence[str], where: str) -> int:
-    """Index of a class; DataError, beginning with `where`, for a name that is none."""
+    """Index of a class; DataError, beginning with `where`, for an unknown name."""
     if name not in classes:
         raise DataError(f"{where}: unknown class '{name}'", known=shortened(classes), hint="name all classes")
     return classes.index(name)
@@ -251,13 +251,13 @@ _ORIENTATION, _ON_ITS_SIDE = 0x0112, (5, 6, 7, 8)  # EXIF's tag, and its values 
 
 
 def images_in(folder: Path) -> list[Path]:
-    """The images of a folder and those below, sorted; hidden files are none."""
+    """The images of a folder and those below, sorted, without hidden files."""
     files = folder.rglob("*") if folder.is_dir() else ()
     return sorted(path for path in files if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file())
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Width and height of the upright picture, read from its header alone. Raises DataError if it is no image."""
+    """Width and height of the upright picture, read from its header only. Raises DataError if it is no image."""
     with _opened(path) as image:
         width, height = image.size
         return (height, width) if image.getexif().get(_ORIENTATION) in _ON_ITS_SIDE else (width, height)

@@ -1,4 +1,4 @@
-"""Boxes of the one salient object of DAVIS-2016 sequences: boxes.json beside videos/<sequence>.mp4.
+"""Boxes of the one salient object of DAVIS-2016 sequences: boxes.json next to videos/<sequence>.mp4.
 
 boxes.json: {sequence: {"coco": name or null, "width", "height", "n": frames, "box_xyxy": [[x1, y1, x2, y2] or null of every frame]}}. The
 name is of COCO; "horse+person" is one box around both, found under either name; null is an object that COCO does not know, a region to

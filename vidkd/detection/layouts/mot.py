@@ -1,9 +1,9 @@
 """MOT challenge: <sequence>/{img1/,seqinfo.ini,gt/gt.txt}, also below train/ and test/; rows `frame, id, x, y, w, h, flag, ...`.
 
 Frames count from 1. With seqinfo.ini every frame of the sequence is annotated, and one without a row is empty. Without it (a text file
-beside a video, say) only frames with a row are: the others are unknown. Flag 0 is a region to ignore. In the nine columns of MOT16 and
+next to a video, say) only frames with a row are: the others are unknown. Flag 0 is a region to ignore. In the nine columns of MOT16 and
 later, column 8 is a class: 1 is a person; 2, 7, 8, 12 and 13 (on a vehicle, static, distractor, reflection, crowd) are ignored, as in the
-official evaluation; the others (vehicles, occluders) are no objects of this data set. x and y are taken as they stand, though some tools
+official evaluation; the others (vehicles, occluders) are no objects of this data set. x and y are taken unchanged, though some tools
 count pixels from 1, so boxes may be off by one pixel. Format: Milan et al. 2016 (arXiv 1603.00831); classes from memory.
 """
 

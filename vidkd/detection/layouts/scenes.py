@@ -1,8 +1,8 @@
-"""Labelled scene folders: <scene>/<video>, one folder a scene, boxes beside the video where there are any.
+"""Labelled scene folders: <scene>/<video>, one folder a scene, boxes next to the video where there are any.
 
-Beside clip.mp4 may lie clip.txt, rows of MOT (frames from 1, persons), or a folder clip/ with one VOC file a frame, <index>.xml, counted
-from 0. Frames without a row or file are not annotated; videos without either stay out of the manifest and are counted. A form of our own:
-the scene data of Farhadi and Yang (arXiv 1903.01522) was not published.
+Next to clip.mp4 there may be clip.txt, rows of MOT (frames from 1, persons), or a folder clip/ with one VOC file per frame, <index>.xml,
+counted from 0. Frames without a row or file are not annotated; videos without either stay out of the manifest and are counted. A form of
+our own: the scene data of Farhadi and Yang (arXiv 1903.01522) was not published.
 """
 
 import re
@@ -20,7 +20,7 @@ from vidkd.detection.layouts.voc import VocPicture, boxes_of, read_voc_xml
 from vidkd.video import open_video
 from vidkd.video.files import video_files
 
-EXPECTED = "<scene>/<video>, beside it <video's name>.txt (MOT) or <video's name>/<frame index>.xml (VOC)"
+EXPECTED = "<scene>/<video>, next to it <video's name>.txt (MOT) or <video's name>/<frame index>.xml (VOC)"
 
 
 def read(root: Path, options: BoxOptions) -> BoxReading:
@@ -42,7 +42,7 @@ def read(root: Path, options: BoxOptions) -> BoxReading:
         elif pictures[video]:
             frames += _from_xml(root, video, pictures[video], classes, left_out)
     bare = [relative(video, root) for video in videos if video not in texts and not pictures[video]]
-    notes = [f"{len(bare)} videos have no boxes beside them: {shortened(bare)}"] if bare else []
+    notes = [f"{len(bare)} videos have no boxes next to them: {shortened(bare)}"] if bare else []
     return finish("scenes", root, classes, frames, options, left_out, expected=EXPECTED, notes=notes)
 
 
@@ -52,7 +52,7 @@ def _pictures(video: Path) -> dict[int, tuple[Path, VocPicture]]:
     for file in sorted(video.with_suffix("").glob("*.xml")):
         match = re.fullmatch(r"(?:.*\D)?(\d+)", file.stem)
         if match is None:
-            raise DataError(f"the name tells no frame index: {file}", expected="<frame index>.xml, from 0")
+            raise DataError(f"no frame index in the name: {file}", expected="<frame index>.xml, from 0")
         if (index := int(match[1])) in pictures:
             raise DataError(f"two files for frame {index}: {pictures[index][0]} and {file.name}", hint="keep one of them")
         pictures[index] = file, read_voc_xml(file)

@@ -32,7 +32,7 @@ from vidkd.detection.metrics.matching import share_inside
 EXPECTED = "truth.jsonl, config.json and, but for street_shapes, manifest.jsonl, as the generator leaves them"
 CLASSES = tuple(sorted(KINDS))
 HIDDEN = 0.75
-"""A box of which one painted later, or the edge of the frame, hides this share is ignored: what is left does not tell its shape."""
+"""A box of which one painted later, or the edge of the frame, hides this share is ignored: its shape can no longer be recognised."""
 
 
 class _Config(Struct):
@@ -59,7 +59,7 @@ class _Shape(Struct):
 
 
 class _Video(Struct):
-    """A line of truth.jsonl; shapes in painting order. frames, group and subset are told by street_shapes only."""
+    """A line of truth.jsonl; shapes in painting order. frames, group and subset: of street_shapes only."""
 
     path: str
     shapes: list[_Shape]

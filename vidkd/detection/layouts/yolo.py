@@ -18,7 +18,7 @@ from vidkd.data.layouts.tree import relative
 from vidkd.detection.annotations import LabelledFrame
 from vidkd.detection.layouts.common import Box, BoxOptions, BoxReading, bare_frame, finish, image_size, images_in, not_found, with_boxes
 
-EXPECTED = "images/[<subset>/]*.jpg (or <subset>/images/), labels/ beside images/, and data.yaml or classes.txt"
+EXPECTED = "images/[<subset>/]*.jpg (or <subset>/images/), labels/ next to images/, and data.yaml or classes.txt"
 SLACK = 1e-3  # boxes computed in float32 leave the image by a little
 _FOLDERS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 

@@ -138,7 +138,7 @@ def _found(detections: Detections) -> dict[str, Any]:
 
 
 def _true(frame: LabelledFrame, detections: Detections) -> dict[str, Any]:
-    """A frame's boxes; a region that hides every class stands once for each class that was found in the frame."""
+    """A frame's boxes; a region that hides every class is repeated for each class that was found in the frame."""
     import torch
 
     general = frame.labels == ANY_CLASS
@@ -174,7 +174,7 @@ class _Class:
 def drawn_precision(
     truth: BoxManifest, detections: Mapping[FrameKey, Detections], times: NDArray[np.integer]
 ) -> dict[str, NDArray[np.float64]]:
-    """ap50, map, ap75, recall and recall50 as `average_precision` tells them, (D,) each in [0, 1]; NaN for a draw without a true box.
+    """ap50, map, ap75, recall and recall50 as of `average_precision`, (D,) each in [0, 1]; NaN for a draw without a true box.
 
     times: (D, F), how often each draw holds each of the F frames of `truth`, which are all annotated completely. Detections of one class
     with equal scores go in the order of `truth`.

@@ -172,7 +172,7 @@ def f1_against(
     oracle_score: float = SCORE,
     class_aware: bool = True,
 ) -> FrameCounts:
-    """Counts of a detector's boxes against the oracle's own boxes, which stand for the truth; `.f1` of the result pools them.
+    """Counts of a detector's boxes against the oracle's own boxes, used as truth; `.f1` of the result pools them.
 
     detections, oracle: one entry a frame, the same frames in the same order. score, oracle_score: boxes below are left out, of the detector
     and of the oracle. Labels of both index one list of classes; without class_aware a box may be called anything. Matching: see `match`.
@@ -182,7 +182,7 @@ def f1_against(
         raise ValueError(f"{len(detections)} frames of the detector, {len(oracle)} of the oracle")
     for own, other in zip(detections, oracle, strict=True):
         if own.frame_index != other.frame_index:
-            raise ValueError(f"frame {own.frame_index} of the detector beside frame {other.frame_index} of the oracle")
+            raise ValueError(f"frame {own.frame_index} of the detector paired with frame {other.frame_index} of the oracle")
     counts = []
     for own, other in zip(detections, oracle, strict=True):
         truth = other.select(other.scores >= oracle_score)
@@ -212,7 +212,7 @@ def expected_disagreement(scores: NDArray[np.float32], *, score: float = SCORE) 
     """The disagreement that a detector's own scores promise: that of one frame if each box is right with the probability of its score.
 
     scores: of all boxes of a frame, those below `score` too, which are not shown: what is right among them will be missed. In [0, 1], 0
-    without any. Expected counts stand in for counts, so it is no expectation of 1 - F1 itself. Source: ours.
+    without any. Expected counts replace counts, so it is no expectation of 1 - F1 itself. Source: ours.
     """
     shown = scores >= score
     right, missed = float(scores[shown].sum()), float(scores[~shown].sum())
@@ -239,7 +239,7 @@ class FrameRecall:
 
     @property
     def recall_by_path(self) -> dict[str, float]:
-        """Recall of each video (each path) alone."""
+        """Recall of each video (each path)."""
         paths = np.asarray([path for path, _ in self.keys])
         masks = {path: paths == path for path in dict.fromkeys(paths.tolist())}
         return {path: int(self.found[mask].sum()) / int(self.objects[mask].sum()) for path, mask in masks.items()}

@@ -130,7 +130,7 @@ def read_account(lines: Path) -> Account:
             keys[learning["answered"]] |= {name: learning[name] for name in ("disagreement", *_OF_UPDATE)}
             waiting = None if waiting == learning["answered"] else waiting
         elif learning["failed"] is not None:
-            # beside the stream, a failure is told at a later frame, and no other call was possible before
+            # in parallel to the stream, a failure is recorded at a later frame, and no other call was possible before
             failed = position if before is None else before
             keys[failed] |= {"outcome": FAILED, "failed": learning["failed"]}
             waiting = None if waiting == failed else waiting
@@ -192,7 +192,7 @@ class BesideUnlearned:
 
 
 def beside_unlearned(video: str, account: Account, student: Student, *, sequence_fps: float | None = None) -> list[BesideUnlearned]:
-    """At most MOST_JUDGED key frames, spread evenly over those with boxes of both sides, which a stream that learns beside has not.
+    """At most MOST_JUDGED key frames, spread evenly over those with boxes of both sides, which asynchronous learning does not record.
 
     video: read once more at these frames. student: as it began; its class names are those of the account. Raises VideoError where the video
     cannot be read.

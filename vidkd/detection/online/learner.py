@@ -103,7 +103,7 @@ class OnlineTrainer:
     def __init__(self, student: Student, oracle: Oracle, update: Update, replay: Replay, *, score: float = SCORE) -> None:
         if update.loss in NEEDS_HEADS and not oracle.gives_heads:
             raise ConfigError(
-                f"the loss {update.loss} compares raw heads and the oracle gives boxes alone", hint="use the loss oracle_assigned"
+                f"the loss {update.loss} compares raw heads and the oracle gives only boxes", hint="use the loss oracle_assigned"
             )
         self.student, self.score = student, score
         self.trainer = Trainer(student, update)

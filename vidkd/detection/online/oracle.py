@@ -35,7 +35,7 @@ class Answer:
     known: frozenset[int] | None = None
 
     def judged(self, found: Detections) -> Detections:
-        """Those of the student's boxes that can be told right or wrong: of classes that the oracle knows."""
+        """Those of the student's boxes that can be judged: of classes that the oracle knows."""
         return of_labels(found, self.known)
 
     def unjudged(self, found: Detections) -> Detections:

@@ -71,7 +71,7 @@ def read_record(path: Path | str) -> tuple[SelectorRecord, dict[str, str]]:
             parts = {field.name: content[field.name] for field in fields(SelectorRecord)}
             return SelectorRecord(**parts), dict(json.loads(str(content["made_from"])))
     except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
-        raise DataError(f"not a selector's record: {path}", reason=error, hint="delete it, and it is made anew") from error
+        raise DataError(f"not a selector's record: {path}", reason=error, hint="delete it, and it is made again") from error
 
 
 log = logging.getLogger(__name__)
@@ -80,8 +80,8 @@ log = logging.getLogger(__name__)
 def record_stream(learner: SynchronousLearner, frames: Iterable[NDArray[np.uint8]]) -> SelectorRecord:
     """Let the learner run along frames (H, W, 3), asking its oracle on every one, and keep what a selector would have seen.
 
-    The learner learns from the key frames of its own policy alone, so a record holds a student as it will be; with `Update(steps=0)` one
-    that stays as it is. A policy that calls at random shows the selector every number of frames since a call. Raises DataError where there
+    The learner learns from the key frames of its own policy only, so a record holds a student as it will be; with `Update(steps=0)` one
+    that stays frozen. A policy that calls at random shows the selector every number of frames since a call. Raises DataError where there
     is no frame, or the oracle throws: a record without its answer would be none.
     """
     rows: list[tuple[NDArray[np.float32], tuple[float, ...], bool]] = []
@@ -119,7 +119,7 @@ def cached_record(folder: Path | str, made_from: Mapping[str, str], make: Callab
     """The record of `folder` that was made from just this, else a new one, which is kept there as .npz.
 
     made_from: all that the record depends on by name, such as hashes of the student's weights, the oracle and the video, and the settings.
-    A file that is damaged is made anew, and logged.
+    A damaged file is replaced, and logged.
     """
     digest = hashlib.sha256(json.dumps(dict(made_from), sort_keys=True).encode()).hexdigest()
     path = Path(folder) / f"{digest[:24]}.npz"
@@ -129,7 +129,7 @@ def cached_record(folder: Path | str, made_from: Mapping[str, str], make: Callab
             if known == dict(made_from):
                 return record
         except DataError as error:
-            log.warning("made anew: %s", error)
+            log.warning("made again: %s", error)
     record = make()
     write_record(path, record, made_from)
     return record

@@ -65,7 +65,7 @@ class Replay:
 
 
 class ReplayBuffer:
-    """Key frames in the order in which they were added, within `bounds`; what is drawn depends on the seed and the calls so far alone."""
+    """Key frames in the order in which they were added, within `bounds`; what is drawn depends only on the seed and the calls so far."""
 
     def __init__(self, bounds: Replay) -> None:
         self.bounds = bounds
@@ -109,7 +109,7 @@ class ReplayBuffer:
         return {"frames": [_packed(frame) for frame in self._frames], "rng": self._rng.bit_generator.state}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state` gave."""
+        """Continue from what `state` gave."""
         self._frames = [_unpacked(parts) for parts in state["frames"]]
         self._rng.bit_generator.state = state["rng"]
 

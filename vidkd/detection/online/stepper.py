@@ -54,12 +54,12 @@ class LearningStepper(Stepper):
             raise CheckpointError(
                 "the stream was left by another learner",
                 reason=textwrap.shorten(f"{type(error).__name__}: {error}", 200),
-                hint="start the stream anew",
+                hint="--overwrite starts again",
             ) from error
 
 
 class BesideStepper(Stepper):
-    """A `Stepper` whose student learns beside the stream; whoever made the learner closes it.
+    """A `Stepper` whose student learns in parallel to the stream; whoever made the learner closes it.
 
     Lines are those of `LearningStepper`, without "key": an answer comes when its frame is long written.
     """
@@ -77,10 +77,10 @@ class BesideStepper(Stepper):
         return b""
 
     def restore(self, state: bytes) -> None:  # noqa: ARG002 - as the protocol has it
-        """Raises ConfigError: such a stream cannot go on where it was."""
+        """Raises ConfigError: such a stream cannot be resumed."""
         raise ConfigError(
-            "a stream that learned beside it cannot go on where it was: what the student had learned is lost",
-            hint="--overwrite begins anew; without --asynchronous an interrupted stream goes on exactly",
+            "asynchronous learning cannot be resumed: what the student had learned is lost",
+            hint="--overwrite starts again; without --asynchronous an interrupted stream resumes exactly",
         )
 
 
@@ -110,7 +110,7 @@ class SavedAlong(Stepper):
 
 
 def student_of(stepper: LearningStepper | BesideStepper) -> Student:
-    """The student as it is now."""
+    """The present student."""
     return stepper.learner.student if isinstance(stepper, LearningStepper) else stepper.learner.published.newest().student
 
 
@@ -127,6 +127,6 @@ def _emitted(step: LearnerStep, frame: Frame, names: Sequence[str], emit_oracle:
 
 
 def _boxes(found: Detections, names: Sequence[str]) -> dict[str, Any]:
-    """The parts of a line that tell boxes."""
+    """The boxes of a line."""
     row = to_row(found, names)
     return {part: row[part] for part in ("boxes", "scores", "classes")}

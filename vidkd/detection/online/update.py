@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 MEMORY = 0.8
-"""Weight of what was, in the running mean of the shares at which `Update.interpolate` goes on."""
+"""Weight of what was, in the running mean of the shares that `Update.interpolate` chooses."""
 
 
 class Retention:
@@ -56,7 +56,7 @@ class Retention:
         return {"began": [value.cpu().clone() for value in self._began], "mean_share": self.mean_share}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state` gave."""
+        """Continue from what `state` gave."""
         self.mean_share = state["mean_share"]
         self._began = [value.to(here) for value, here in zip(state["began"], self._began, strict=True)]
 
@@ -96,7 +96,7 @@ class Update:
         mix_share: of the oracle in the target where it is not; 1 for no bound (confidence_bounded_mix).
         margin: by which a student must be nearer than the oracle to be left alone (bounded_box_regression).
         interpolate: shares, from 0 to 1, of the way from the student as it began to what it has learned. Before a key frame is learned
-            from, the one that has the lowest loss on it is where the student goes on from: what learning did to a frame that was not
+            from, the one that has the lowest loss on it is where the student continues: what learning did to a frame that was not
             seen decides how much of it stays. After each update all that was learned is pulled back by the running mean of these
             shares. Empty, the default: neither. Each share costs one more forward pass a call. Along streams only, where key frames come
             one after the other.
@@ -197,7 +197,7 @@ class Trainer:
     """Updates the weights of one student in place; all but the trained ones stop taking gradients.
 
     The batch is the same through an update, so the loss before each step is that of the weights before it, and one more forward pass at
-    the end is all that keep-best and the guard cost. For speed alone, the network is kept in the channels_last layout, and the steps are
+    the end is all that keep-best and the guard cost. For speed only, the network is kept in the channels_last layout, and the steps are
     taken with its normalisations folded into the convolutions.
     """
 
@@ -277,7 +277,7 @@ class Trainer:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state` gave."""
+        """Continue from what `state` gave."""
         self._optimiser = self._new_optimiser()
         if state["optimiser"] is not None:
             self._optimiser.load_state_dict(state["optimiser"])

@@ -53,7 +53,7 @@ def open_policy(name: str, *, seed: int = 0) -> Policy:
         return LstmSelector.open(name)
     if name in POLICIES:
         reason = {
-            "hindsight": "it knows the true disagreement, which studies alone have",
+            "hindsight": "it knows the true disagreement, which only studies have",
             "lstm": "it is what the file of a selector holds",
         }
         mend = f"the file of a trained selector (vidkd train_selector), or one of: {', '.join(BARE)}"
@@ -65,7 +65,7 @@ def open_policy(name: str, *, seed: int = 0) -> Policy:
 
 
 def names_selector(name: str) -> bool:
-    """Whether this is the file of a selector; the name of a policy is none, whatever lies in the working folder."""
+    """Whether this is the file of a selector; never the name of a policy, whatever files are in the working folder."""
     return name not in BARE and Path(name).is_file()
 
 

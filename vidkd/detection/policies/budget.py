@@ -24,7 +24,7 @@ class CallBudget:
 
     def __init__(self, calls: int, window: int) -> None:
         if not 1 <= calls <= window:
-            raise ConfigError(f"a budget of {calls} calls in {window} frames is none", hint="at least 1 call, at most one a frame")
+            raise ConfigError(f"a budget of {calls} calls in {window} frames is impossible", hint="at least 1 call, at most one a frame")
         self.calls, self.window = calls, window
         self.gap = max(1, window // (2 * calls))
         self.position = 0
@@ -73,7 +73,7 @@ class CallBudget:
         return not self._recent or self.position - self._recent[-1] >= self.gap
 
     def advance(self, called: bool) -> None:
-        """Go on to the next frame, after a call on the present one or none. Raises ValueError for a call that is not allowed."""
+        """Move to the next frame, after a call on the present one or none. Raises ValueError for a call that is not allowed."""
         if called and not self.may_call:
             raise ValueError(f"a call at frame {self.position} would exceed {self.calls} calls in {self.window} frames")
         if called:
@@ -84,14 +84,14 @@ class CallBudget:
             self._in_block = 0
 
     def state(self) -> dict[str, Any]:
-        """Where the budget stands, as plain values."""
+        """The present state, as plain values."""
         return {"calls": self.calls, "window": self.window, "position": self.position, "recent": self._recent, "in_block": self._in_block}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state` gave. Raises ConfigError if that was another budget."""
+        """Continue from what `state` gave. Raises ConfigError if that was another budget."""
         if (state["calls"], state["window"]) != (self.calls, self.window):
             raise ConfigError(
-                f"a budget of {self.calls} calls in {self.window} frames cannot go on from one of {state['calls']} in {state['window']}"
+                f"a budget of {self.calls} calls in {self.window} frames cannot continue one of {state['calls']} in {state['window']}"
             )
         self.position, self._recent, self._in_block = state["position"], list(state["recent"]), state["in_block"]
 
@@ -144,7 +144,7 @@ class ScoreThreshold:
         return {"scores": list(self._scores), "owed": self.owed}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state` gave."""
+        """Continue from what `state` gave."""
         self._scores = deque(state["scores"])
         self._sorted = sorted(self._scores)
         self.owed = state["owed"]
@@ -208,7 +208,7 @@ class KeyFrameChooser:
         return {"budget": self.budget.state(), "threshold": self._threshold.state(), "policy": self.policy.state()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state` gave. Raises ConfigError if that was of another budget."""
+        """Continue from what `state` gave. Raises ConfigError if that was of another budget."""
         self.budget.restore(state["budget"])
         self._threshold.restore(state["threshold"])
         self.policy.restore(state["policy"])

@@ -26,7 +26,7 @@ Memory = tuple[NDArray[np.float32], NDArray[np.float32]]
 class LstmSelector(Policy):
     """Score: what the selector predicts for the frame, from this frame and those before it.
 
-    selector: its weights are copied, on whatever device they lie. It sees every frame once, called or not.
+    selector: its weights are copied, on whatever device they are. It sees every frame once, called or not.
     Raises ConfigError at the first frame of a student whose features are not as many as the selector was trained for.
     """
 
@@ -178,7 +178,9 @@ def other_student(about: Mapping[str, Any], net: torch.nn.Module, resize: str) -
 def other_learning(about: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Settings of LEARNING, as `update.lr: 0.1 then, 0.2 now`, that both sides name and that differ. The seed of replay is none."""
     made_from = about.get("made_from", {})
-    return [told for name in LEARNING if name in made_from and name in now for told in _different(made_from[name], now[name], name)]
+    return [
+        difference for name in LEARNING if name in made_from and name in now for difference in _different(made_from[name], now[name], name)
+    ]
 
 
 def hash_of_weights(net: torch.nn.Module) -> str:
@@ -198,6 +200,6 @@ def _student(net: torch.nn.Module, resize: str) -> dict[str, str]:
 def _different(then: object, now: object, at: str) -> list[str]:
     if isinstance(then, Mapping) and isinstance(now, Mapping):
         shared = [name for name in then if name in now and f"{at}.{name}" != "replay.seed"]
-        return [told for name in shared for told in _different(then[name], now[name], f"{at}.{name}")]
+        return [difference for name in shared for difference in _different(then[name], now[name], f"{at}.{name}")]
     same = list(then) == list(now) if isinstance(then, list | tuple) and isinstance(now, list | tuple) else then == now
     return [] if same else [f"{at}: {then} then, {now} now"]

@@ -39,7 +39,7 @@ class SelectorTraining(KeyFrameConfig):
         weight_decay: decoupled, of Adam.
         epochs: at most.
         patience: epochs without a better loss on the validation records, after which training ends.
-        chunk: most frames that the gradient goes back; a record is cut into chunks of that length, drawn anew each epoch.
+        chunk: most frames that the gradient goes back; a record is cut into chunks of that length, drawn again each epoch.
         batch: chunks a step.
         clip_norm: most length of the gradient.
         seed: of weights and order.
@@ -164,7 +164,7 @@ def _least(judged: Sequence[float]) -> float:
 
 
 def _goes_on(judged: Sequence[float]) -> bool:
-    """Whether the last epoch left numbers: weights that are none stay so."""
+    """Whether the last epoch's loss is finite: weights that are not finite stay so."""
     return not judged or math.isfinite(judged[-1])
 
 

@@ -19,7 +19,7 @@ from vidkd.video.image_sequence import IMAGE_SUFFIXES, is_image_sequence, list_i
 
 @dataclass(frozen=True, kw_only=True)
 class StreamSource:
-    """fps: average rate, of a live source a guess. count: frames of the whole input, None if nobody knows. frames: from `start` on.
+    """fps: average rate, of a live source a guess. count: frames of the whole input, None if unknown. frames: from `start` on.
 
     frames raises VideoError where the input cannot be read on, and at its end if the file promised more.
     """
@@ -126,7 +126,7 @@ def _matches(pattern: str) -> list[Path]:
 
 
 def folder_names(inputs: Sequence[str]) -> dict[str, str]:
-    """A name for each input: its stem, with as many of the folders above as it takes to tell those of one stem apart.
+    """A name for each input: its stem, with as many of the folders above as it takes to distinguish those of one stem.
 
     Names do not change with the order of the inputs.
     """

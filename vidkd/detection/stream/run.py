@@ -233,7 +233,7 @@ class _Clock:
 
 @contextlib.contextmanager
 def writing(folder: Path, *, frames: int) -> Iterator[None]:
-    """The block writes for a run in `folder`; trouble is raised as a VideoError that tells what is safe: this number of frames.
+    """The block writes for a run in `folder`; an error is raised as a VideoError that says what is safe: this number of frames.
 
     A file where a folder should be is a ConfigError.
     """

@@ -84,7 +84,7 @@ class ByteTracker:
         return {**arrays, "counts": np.asarray([self._frame, self._next_id])}
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Go on from a `state`."""
+        """Continue from a `state`."""
         self._tracks = _Tracks(**{field.name: state[field.name] for field in fields(_Tracks)})
         self._frame, self._next_id = map(int, state["counts"])
 
