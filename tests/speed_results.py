@@ -85,15 +85,15 @@ def detector(label: str, ap50: float, draws: NDArray[np.float64], on: JudgedOn =
 def results(against: Mapping[str, str] | None = None, **over: ModelResult) -> Results:
     """`original` in 20 ms, `small` in 5 ms, `peer` in 100 ms; models of `over` in place of theirs, or beside them.
 
-    against: the labels of models that are not held against `original`, and of what they are.
+    against: the labels of models that are not compared with `original`, and of what they are.
     """
     models = {
         "original": model("original", 0.020, right=30),
-        "small": model("small", 0.005, right=28, macs=None, notes=("multiply-accumulates: the file does not tell",)),
+        "small": model("small", 0.005, right=28, macs=None, notes=("multiply-accumulates: not in the file",)),
         "peer": model("peer", 0.100, right=None),
         **over,
     }
-    specs = {label: ModelSpec(checkpoint=each.what, against=(against or {}).get(label)) for label, each in models.items()}
+    specs = {label: ModelSpec(checkpoint=each.what, reference=(against or {}).get(label)) for label, each in models.items()}
     config = BenchmarkConfig(
         name="made_up",
         models=specs,

@@ -1,4 +1,4 @@
-"""The shipped configurations of vidkd benchmark: their commands, their models, and what is held against what."""
+"""The shipped configurations of vidkd benchmark: their commands, their models, and what is compared with what."""
 
 import shlex
 from pathlib import Path

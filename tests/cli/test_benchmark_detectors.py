@@ -39,7 +39,7 @@ def test_detectors_on_a_video_below_a_root(tmp_path: Path, capsys: pytest.Captur
     truth = shown_frames(DataSpec(**{**data, "root": str(root / "walk")}), runs=False)
     assert summary["data"]["manifest"] == frames_identity(("person",), truth)
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert rows[3][:7] == ["good", "1", "[1,", "1]", "+1", "[+1,", "+1]"]
+    assert rows[2][:8] == ["good", "bad", "100.0", "[100.0,", "100.0]", "+100.0", "[+100.0,", "+100.0]"]
     assert str(root) not in (tmp_path / "out" / "summary.json").read_text(encoding="utf-8")
 
 

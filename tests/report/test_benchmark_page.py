@@ -53,12 +53,12 @@ def test_what_the_tables_say(report: Report) -> None:
     assert ways["flow"][6].value == pytest.approx(22.0)
     assert ways["original"][6] is None
     assert len(next(each for each in report.tables if each.title == "Batches and threads").rows) == 16
-    assert table(report, "Models")["small"][5] == "multiply-accumulates: the file does not tell"
+    assert table(report, "Models")["small"][5] == "multiply-accumulates: not in the file"
 
 
 def test_every_ratio_says_what_it_is_to() -> None:
     made = benchmark_report(summary_of(results(against={"peer": "small"})))
-    assert "held against original, or what the tables name instead" in made.subtitle
+    assert "compared with original, or what the tables name instead" in made.subtitle
     for title, place in (("Speed and accuracy", 7), ("Batches and threads", 8), ("From file to answer", 9)):
         rows = table(made, title)
         assert [rows[label][1] for label in ("original", "small", "peer")] == ["\N{EN DASH}", "original", "small"]

@@ -30,7 +30,7 @@ STEADY = [(0.5, 0.5)] + [(0.3 + 0.01 * place, 0.5 + 0.01 * place) for place in r
     [
         (STEADY, "Learning helped on the key frames."),
         ([(began, learned) for learned, began in STEADY], "Learning did harm on the key frames."),
-        ([(0.5, 0.5)] + 6 * [(0.3, 0.4), (0.4, 0.3)], "Whether learning helped cannot be told apart from chance."),
+        ([(0.5, 0.5)] + 6 * [(0.3, 0.4), (0.4, 0.3)], "Whether learning helped cannot be distinguished from chance."),
     ],
 )
 def test_the_verdict_follows_the_interval_of_the_paired_difference(values: list[tuple[float, float]], said: str) -> None:
@@ -48,7 +48,7 @@ def test_the_verdict_follows_the_interval_of_the_paired_difference(values: list[
 def test_frames_in_whose_choice_the_student_had_a_say_cannot_show_harm() -> None:
     worse, better = pairs(*[(began, learned) for learned, began in STEADY]), pairs(*STEADY)
     told = verdict(account(worse), worse, blind=False)
-    assert told.startswith("Whether learning helped cannot be told from these key frames.")
+    assert told.startswith("Whether learning helped cannot be judged from these key frames.")
     assert "it looks worse here" in told
     assert verdict(account(better), better, blind=False).startswith("Learning helped on the key frames.")
 
@@ -68,7 +68,7 @@ def test_a_student_that_never_learned() -> None:
 
 def test_a_stream_that_cannot_be_shown_again_says_what_its_quarters_cannot_tell() -> None:
     told = verdict(account(pairs(*[(0.8, 0)] * 2, *[(0.5, 0)] * 4, *[(0.2, 0)] * 2)))
-    assert told.startswith("Whether learning helped cannot be told from this run alone.")
+    assert told.startswith("Whether learning helped cannot be judged from this run.")
     assert "80.0 % on the first quarter of the key frames and 20.0 % on the last (2 each)" in told
     assert verdict(Account(frames=3, keys=())) == ""
     assert learning_notes(Account(frames=3, keys=())) == {}

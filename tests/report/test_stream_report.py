@@ -131,7 +131,7 @@ def test_how_many_key_frames_have_pictures(folder: Path) -> None:
 
 def test_the_student_as_it_began_stands_beside(folder: Path) -> None:
     plain = stream_report(folder, ACCOUNT, budget=0.05, policy="fixed")
-    assert plain.text.startswith("Whether learning helped cannot be told from this run alone.")
+    assert plain.text.startswith("Whether learning helped cannot be judged from this run.")
     judged = [BesideUnlearned(frame=frame, learned=0.4, began=0.9, taught=frame > 0) for frame in (0, 20, 60, 80)]
     report = stream_report(folder, ACCOUNT, budget=0.05, policy="fixed", judged=judged)
     assert report.tables[0].title == "Disagreement with and without learning"

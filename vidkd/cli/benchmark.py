@@ -72,6 +72,7 @@ def _measure(arguments: argparse.Namespace) -> int:
     from vidkd.bench.summary import write_summary
     from vidkd.report.benchmark import benchmark_report
     from vidkd.report.page import render_report
+    from vidkd.report.text import table_text
 
     command = shlex.join(["vidkd", "benchmark", arguments.words[0], *arguments.settings])
     try:
@@ -80,11 +81,12 @@ def _measure(arguments: argparse.Namespace) -> int:
         sys.stderr.write("vidkd: no round was complete, so nothing is written\n")
         raise
     summary = summary_of(results, benchmark.path.read_text(encoding="utf-8"), command)
-    sys.stdout.write(_text(summary))  # first: it is all that is left if the disk is full by now
+    page = benchmark_report(summary, command=command)
+    sys.stdout.write(table_text(page.tables[0]))  # first: it is all that is left if the disk is full by now
     with written_or_refused("--out", folder):
         write_summary(folder / "summary.json", summary)
         write_json(folder / "measurements.json", measurements_of(results))
-        render_report(folder / "report.html", benchmark_report(summary, command=command))
+        render_report(folder / "report.html", page)
     sys.stdout.write(f"written: {folder / 'summary.json'}, {folder / 'measurements.json'}, {folder / 'report.html'}\n")
     return _exit_code(summary)
 
@@ -146,31 +148,3 @@ def _read(path: Path) -> dict[str, Any]:
         hint = "name the summary.json in the folder of a benchmark; vidkd benchmark BENCHMARK.yaml writes it"
         raise DataError(f"not a file: {path}", **near_files(path, (".json",)), hint=hint)
     return read_summary(path)
-
-
-def _text(summary: Mapping[str, Any]) -> str:
-    """A line per model: accuracy, latency at the first condition, and from file to answer; difference and ratio to `against`."""
-    from vidkd.bench.speed.compare import held_against
-
-    differences = {pair["method"]: pair for pair in summary["paired"]}
-    rows = [("model", "accuracy", "difference", "latency ms", "p95", "ratio", "against", "end to end ms", "cold start s")]
-    for label, method in summary["methods"].items():
-        metrics = method["metrics"]
-        latency = next(name for name in metrics if name.startswith("latency_ms@"))
-        at = latency.partition("@")[2]
-        alone = f"@b1{at[at.index('t') :]}"
-        judged = next((name for name in ("top1", "ap50", "recall50") if name in metrics), "")
-        times = [_number(metrics.get(name)) for name in (latency, f"latency_p95_ms@{at}", f"latency_ratio@{at}")]
-        rest = [_number(metrics.get(name)) for name in (f"end_to_end_ms{alone}", "cold_start_s")]
-        accuracy = (_number(metrics.get(judged)), _number(differences.get(label), "difference", "+"))
-        rows.append((label, *accuracy, *times, held_against(summary["data"], label) or "-", *rest))
-    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
-    batch, _, threads = at.removeprefix("b").partition("t")
-    head = f"latency: of a batch of {batch}; end to end: one after another from the file; threads: {threads}\n"
-    return head + "".join("  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip() + "\n" for row in rows)
-
-
-def _number(row: Mapping[str, Any] | None, key: str = "mean", sign: str = "") -> str:
-    if row is None:
-        return "-"
-    return f"{row[key]:{sign}.3g}" + (f" [{row['ci95'][0]:{sign}.3g}, {row['ci95'][1]:{sign}.3g}]" if row["ci95"] else "")

@@ -149,9 +149,9 @@ class Panel:
         self._text(image, foot, 4, left - 0.02 * self.width, right, MUTED, SMALL)
 
     def _draw_legend(self, image: Image, shown: Mapping[int, float], left: int, right: int) -> None:
-        """Names beside their colours, of the classes of the largest area in the strip; how many more there are is said.
+        """Names next to their colours, of the classes of the largest area in the strip; with the number of those left out.
 
-        shown: the area of each class. Names stand in the order of the classes, so that few of them move as time goes on.
+        shown: the area of each class. Names are in the order of the classes, so that few of them move as time goes on.
         """
         largest = sorted(shown, key=lambda k: -shown[k])
         for count in range(min(len(largest), LEGEND_MOST), -1, -1):

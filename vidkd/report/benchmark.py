@@ -54,7 +54,7 @@ def benchmark_report(summary: Mapping[str, Any], *, command: str = "") -> Report
 def _held_against(data: Mapping[str, Any], methods: Iterable[str]) -> str:
     """What differences and ratios are to, in words."""
     names = {held_against(data, label) for label in methods} - {None, data["baseline"]}
-    return f"all held against {data['baseline']}" if not names else f"held against {data['baseline']}, or what the tables name instead"
+    return f"all compared with {data['baseline']}" if not names else f"compared with {data['baseline']}, or what the tables name instead"
 
 
 def _against(data: Mapping[str, Any], label: str) -> str:
@@ -106,7 +106,7 @@ def _overview(methods: Mapping[str, Metrics], content: Mapping[str, Any], judged
         f"Median and 95th percentile of {_samples(content['data'], first[0])} answered at once on {_threads(first[1])}; in brackets 95 % "
         "intervals, of times over rounds, of accuracy over test groups.",
         *accuracy_notes(content["data"]),
-        "Difference: to the model that it is held against, in percentage points, paired on the same "
+        "Difference: to the model that it is compared with, in percentage points, paired on the same "
         f"{_samples(content['data'], 1).split()[1]}s. Ratio: how many times that model's time, median over rounds of the ratio within a "
         "round. A click on a head sorts.",
     )
@@ -167,8 +167,8 @@ def _conditions(methods: Mapping[str, Metrics], data: Mapping[str, Any]) -> Tabl
             row.append(_times(metrics, "latency", at, is_baseline=label == data["baseline"]))
             rows.append(tuple(row))
     caption = (
-        f"The model alone: {noun}s lie decoded in memory, the answer comes back there. {data['rounds']} rounds. Ratio: how many times the "
-        "time of the model that it is held against."
+        f"The model only: decoded {noun}s in memory to answers in memory. {data['rounds']} rounds. Ratio: how many times the "
+        "time of the model that it is compared with."
     )
     return Table(title="Batches and threads", columns=columns, rows=tuple(rows), caption=caption, sorts=True)
 
@@ -283,7 +283,7 @@ def _throughputs(methods: Mapping[str, Metrics]) -> Iterable[Figure]:
 
 def _notes(content: Mapping[str, Any]) -> dict[str, str]:
     data, environment = content["data"], content["environment"]
-    shown = f"{data['name']}, {data['subset']}" if data["subset"] else "noise: speed alone"
+    shown = f"{data['name']}, {data['subset']}" if data["subset"] else "noise: speed only"
     notes = {"baseline": data["baseline"], "shown": shown, "rounds": str(data["rounds"]), "time": duration(content["seconds"])}
     if data.get("interrupted"):
         notes["rounds"] += ": interrupted, so fewer than asked for, or fewer cold starts"

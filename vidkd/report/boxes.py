@@ -22,9 +22,9 @@ LUMA, BRIGHT = (0.299, 0.587, 0.114), 128
 
 
 def draw_boxes(image: Image, detections: Detections, class_names: Sequence[str]) -> Image:
-    """A frame uint8 RGB (H, W, 3) with a rectangle a box, and class and score beside it; a new array.
+    """A frame uint8 RGB (H, W, 3) with a rectangle a box, and class and score next to it; a new array.
 
-    Boxes that are tracked have the colour and the number of their track, those beside them without a track are grey, and where nothing is
+    Boxes that are tracked have the colour and the number of their track, those without a track are grey, and where nothing is
     tracked boxes have the colour of their class. Words stand above their box, or where that would hide those of a better box, below it or
     inside. Frames of odd width or height get one more column or row, which most players need.
     """

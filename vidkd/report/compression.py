@@ -90,20 +90,20 @@ def _layers(outcomes: Mapping[str, Mapping[str, Any]]) -> Sequence[Table]:
             continue
         noise = notes.get("sensitivity_db", {})
         integers = "integer_convolutions" in notes
-        stays = "stays in float" if integers else "left alone"
+        stays = "stays in float" if integers else "unchanged"
         rows = [(layer, _done(str(what), integers), noise.get(layer)) for layer, what in notes.get("layers", {}).items()]
         rows += [(layer, str(what), noise.get(layer)) for layer, what in notes.get("coupled", {}).items()]
         rows += [(layer, f"{stays}: {reason}", noise.get(layer)) for layer, reason in notes.get("left", {}).items()]
         if rows:
             wide = any(row[2] is not None for row in rows)
-            columns = ("layer", "what was done", "signal to noise alone (dB)") if wide else ("layer", "what was done")
+            columns = ("layer", "what was done", "signal to noise of this layer only (dB)") if wide else ("layer", "what was done")
             shown = tuple(row if wide else row[:2] for row in rows)
             tables.append(Table(title=f"Layers: {name}", columns=columns, rows=shown, caption=_counted(notes, content.get("settings", {}))))
     return tables
 
 
 def _done(what: str, integers: bool) -> str:
-    """What was done to a layer; notes of integers tell its operation alone, as ONNX calls it."""
+    """What was done to a layer; notes of integers name only its operation, as ONNX calls it."""
     return f"in eight-bit integers ({KIND_WORDS.get(what, what)})" if integers else what
 
 
@@ -113,9 +113,9 @@ def _counted(notes: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
     if "integer_convolutions" in notes:
         return f"{counted(notes['layers'].values())}; {left or 'none'} in float."
     changed = len({**notes.get("layers", {}), **notes.get("coupled", {})})
-    text = f"{changed} layer{'s' * (changed != 1)} changed, {left or 'none'} left alone."
+    text = f"{changed} layer{'s' * (changed != 1)} changed, {left or 'none'} unchanged."
     return (
-        f"{text} A layer behind one that lost filters loses the inputs that these gave, which no row tells."
+        f"{text} A layer behind one that lost filters loses the inputs that these gave, which no row shows."
         if "criterion" in settings
         else text
     )

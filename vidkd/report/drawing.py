@@ -75,7 +75,7 @@ def log_scale(axes: Any, which: Literal["x", "y"]) -> None:
 
 
 def page_svg(svg: str, title: str) -> str:
-    """An SVG file's drawing alone: no prologue, no metadata, no addresses, sized by the page, in the page's colours."""
+    """Only the drawing of an SVG file: no prologue, no metadata, no addresses, sized by the page, in the page's colours."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     opening, rest = svg.split(">", 1)

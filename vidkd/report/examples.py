@@ -40,7 +40,7 @@ def example_strips(
     """Strips of `count` clips of a subset, its classes in turn: frames, flow, and the attention maps of teacher and student.
 
     Under `early` and `anticipation`: what the student observed (in early recognition the fraction nearest to SHOWN_FRACTION), the moment of
-    its decision, and what the teacher saw, or without one what came. That part was judged by nobody: where it is shorter than the window
+    its decision, and what the teacher saw, or without one what came. That part was not judged: where it is shorter than the window
     frames of it repeat, and where nothing of it can be shown the clip is left out and named in the log.
     student, teacher: checkpoints or run folders; a network without attention has no row. Where the flow of a clip cannot be had (it is not
     stored), its row is left out, and that of a teacher who sees flow. Raises what reading checkpoints and frames raises.
@@ -159,13 +159,13 @@ def _named(clip: Clip, student: SavedClassifier, found: Classified) -> dict[str,
 
 
 def _sample(dataset: ClipDataset, without_flow: ClipDataset | None, number: int) -> Sample:
-    """A sample with both views, or without flow where that cannot be had and nobody but the teacher wants it."""
+    """A sample with both views, or without flow where that cannot be had and only the teacher needs it."""
     try:
         return dataset[(0, number)]
     except VidkdError as error:
         if without_flow is None:
             raise
-        sample = without_flow[(0, number)]  # frames that cannot be read are told here
+        sample = without_flow[(0, number)]  # frames that cannot be read are reported here
         log.warning("a strip has no flow: %s", error.what)
         return sample
 

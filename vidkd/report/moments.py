@@ -44,7 +44,7 @@ class Moment:
 def moment_of(clip: Clip, observe: ObserveConfig, timestamps_s: NDArray[np.float64], *, fraction: float | None = None) -> Moment:
     """The moment of a clip under `early` or `anticipation`, for a file with these frames. Raises DataError as `seconds_seen` does.
 
-    Where the teacher sees the same part, what comes after it stands in its place: the whole clip.
+    Where the teacher sees the same part, what comes after it is shown instead: the whole clip.
     """
     if observe.teacher_sees == "same":
         observe = dataclasses.replace(observe, teacher_sees="whole")
@@ -65,7 +65,7 @@ def caption_of_time_rows(strips: Iterable[Strip]) -> str:
 def time_line(moment: Moment, width_px: int) -> NDArray[np.uint8]:
     """(h, width, 4) RGBA: above what is observed, below what comes or is seen by the teacher, from the first second of both to the last.
 
-    The moment of decision stands across both.
+    The moment of decision is marked across both.
     """
     lanes = {OBSERVED: moment.observed_s, FUTURE: moment.future_s}
     start_s, end_s = min(start for start, _ in lanes.values()), max(end for _, end in lanes.values())

@@ -15,7 +15,7 @@ WIDE_RANGE = 20
 
 
 SIZE, LARGEST, STEP = 7.0, 11.0, 3.5
-"""Of markers: of one that stands alone; of the first of several, and how much smaller each next one is."""
+"""Of markers: of a single one; of the first of several, and how much smaller each next one is."""
 NEAR = 0.03
 """Share of an axis within which markers hide each other."""
 
@@ -75,7 +75,7 @@ def _places(points: Sequence[Point]) -> list[list[Point]]:
 
 
 def _sizes(points: Sequence[Point]) -> list[float]:
-    """Sizes of markers: of points so near that they would hide each other, each is smaller than the one before, which lies below it."""
+    """Sizes of markers: of points so near that they would hide each other, each is smaller than the one before, which is below it."""
     values = np.array([[point.cost.value, point.gain.value] for point in points])
     apart = np.maximum(np.ptp(values, axis=0), 1e-12)
     near = (np.abs(values[:, None] - values[None, :]) / apart < NEAR).all(axis=2)

@@ -69,7 +69,7 @@ class Strip:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """One page. notes: facts at its head (device, time, size); environment: name -> version, or text as it stands in environment.txt.
+    """One page. notes: facts at its head (device, time, size); environment: name -> version, or the text of environment.txt.
 
     text: a paragraph below the subtitle. strips_title: what the strips are; strips_caption: how they are read.
     """

@@ -13,7 +13,7 @@ from vidkd.engine.evaluate import PREDICTION_COLUMNS
 
 _OBSERVED = "observed"
 Row = tuple[int, Mapping[str, str]]
-"""A row and the line of the file that it stands on."""
+"""A row and its line in the file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ def read_predictions(path: Path | str) -> dict[float | None, Judged]:
 
 
 def has_label(path: Path) -> bool:
-    """Whether a row has a label; true for what is no such table, which reading it tells."""
+    """Whether a row has a label; true for what is no such table, which reading it reports."""
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
         return "label" not in (reader.fieldnames or ()) or any(row["label"] for row in reader)

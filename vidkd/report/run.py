@@ -79,7 +79,7 @@ def _text(path: Path) -> str | None:
 
 
 def _environment(text: str) -> Mapping[str, str] | str:
-    """A mapping where every line is "name: value", otherwise the text as it stands."""
+    """A mapping where every line is "name: value", otherwise the text unchanged."""
     lines = [line.partition(": ") for line in text.splitlines() if line.strip()]
     return {name: value for name, _, value in lines} if all(colon for _, colon, _ in lines) else text
 

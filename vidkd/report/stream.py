@@ -68,7 +68,7 @@ def stream_report(
         figures += quality_figures(policies)
     return Report(
         title=f"{folder.resolve().name}: a student that learns along the stream",
-        subtitle=f"{Path(summary['input']).name}. The oracle was asked on few frames; between them the student was alone.",
+        subtitle=f"{Path(summary['input']).name}. The oracle was asked on few frames; between them the student worked alone.",
         text=verdict(account, judged, blind=policy in BLIND),
         config_text=json.dumps(made, indent=2, ensure_ascii=False),
         tables=tuple(tables),
@@ -124,7 +124,7 @@ def _seconds(account: Account, summary: Mapping[str, Any]) -> Table:
         rows.append(_seconds_row("all together", summary["seconds"]["total"], account.frames, account.frames))
     caption = (
         "Oracle and update: milliseconds a key frame; all others: a frame. Frames a second: of the whole stream, if that part were all. "
-        "The student's parts follow each other; decoding, drawing and encoding run beside them."
+        "The student's parts follow each other; decoding, drawing and encoding run in parallel."
     )
     return Table(title="Time", columns=("part", "seconds", "ms each", "frames a second"), rows=tuple(rows), caption=caption)
 

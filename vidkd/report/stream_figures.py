@@ -23,7 +23,7 @@ def time_line(account: Account, judged: Sequence[BesideUnlearned] = ()) -> Figur
     """Disagreement of student and oracle on the key frames along the stream; below it the calls and what became of them.
 
     At least one key frame has a disagreement. Many key frames are drawn as means of MOST_POINTS spans. judged: see `beside_unlearned`; the
-    student as it began is drawn beside.
+    student as it began is drawn too.
     """
     answered = [key for key in account.keys if key.disagreement is not None]
     at, unit = _places(account.keys)

@@ -21,19 +21,19 @@ DISAGREEMENT = (
     f"if they have one class and overlap with an IoU of at least {IOU:g}."
 )
 LIMITS = (
-    "The oracle stands for the truth, though it errs too, and only key frames are judged, each before the student learned from it. "
-    "Of the frames between them this tells as much as they are like the key frames, and nothing of another video."
+    "The oracle is taken as ground truth, though it errs too, and only key frames are judged, each before the student learned from it. "
+    "Of the frames between them this says as much as they resemble the key frames, and nothing of another video."
 )
 LOOKED = (
     "These frames were chosen by what the student that had learned made of them, often where it was in doubt, and the other had no say: "
-    "it looks worse here beside the student as it began than on all frames."
+    "it looks worse here, compared with the initial student, than on all frames."
 )
 
 
 def verdict(account: Account, judged: Sequence[BesideUnlearned] = (), *, blind: bool = True) -> str:
     """A paragraph: whether learning helped on the key frames, and what that says; empty for a stream without any disagreement.
 
-    judged: see `beside_unlearned`; without them only the first and the last quarter of the key frames can be told. blind: whether the key
+    judged: see `beside_unlearned`; without them only the first and the last quarter of the key frames are known. blind: whether the key
     frames were chosen without a look at the student; else they cannot show that learning did harm.
     """
     if account.quarters is None:
@@ -63,8 +63,8 @@ def _by_pairs(taught: Sequence[BesideUnlearned], *, blind: bool) -> str:
     if low > 0 and blind:
         return f"Learning did harm on the key frames. {numbers} ({bounds})."
     if low > 0:
-        return f"Whether learning helped cannot be told from these key frames. {numbers} ({bounds})."
-    return f"Whether learning helped cannot be told apart from chance. {numbers} ({bounds})."
+        return f"Whether learning helped cannot be judged from these key frames. {numbers} ({bounds})."
+    return f"Whether learning helped cannot be distinguished from chance. {numbers} ({bounds})."
 
 
 def _by_quarters(account: Account) -> str:
@@ -72,7 +72,7 @@ def _by_quarters(account: Account) -> str:
     first, last = account.quarters
     count = math.ceil(sum(key.disagreement is not None for key in account.keys) / 4)
     return (
-        f"Whether learning helped cannot be told from this run alone. The student's disagreement with the oracle was {_percent(first)} on "
+        f"Whether learning helped cannot be judged from this run. The student's disagreement with the oracle was {_percent(first)} on "
         f"the first quarter of the key frames and {_percent(last)} on the last ({count} each), but what is to be seen changes along a "
         "stream too, and the frames cannot be shown again to a student that learned nothing."
     )

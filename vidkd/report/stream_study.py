@@ -51,7 +51,7 @@ def quality_figures(summary: Mapping[str, Any]) -> list[Figure]:
 
 
 def _judged(methods: Mapping[str, Any], labels: Mapping[str, str], which: Sequence[str] = JUDGED) -> dict[str, Any]:
-    """The methods under their labels, with these metrics of whole streams alone."""
+    """The methods under their labels, with only these metrics of whole streams."""
     judged: dict[str, Any] = {}
     for name, method in methods.items():
         metrics = {metric: row for metric, row in method["metrics"].items() if metric.partition("@")[0] in which}

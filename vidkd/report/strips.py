@@ -20,7 +20,7 @@ class Part:
     """What one side sees of a clip.
 
     rgb: (T, H, W, 3) uint8. flow: (T, h, w, 2), dx and dy in pixels. attention: whose -> (T', h, w) probabilities (not their logarithms);
-    T' may be smaller than T, each map then stands for T/T' frames. shift_cells: whose -> displacement of that map's grid.
+    T' may be smaller than T, each map then represents T/T' frames. shift_cells: whose -> displacement of that map's grid.
     """
 
     rgb: NDArray[np.uint8]

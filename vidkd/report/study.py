@@ -232,7 +232,7 @@ def _condition_tables(methods: Mapping[str, Any]) -> list[Table]:
 
 
 def _condition_table(base: str, word: str, series: Mapping[str, Mapping[float, Estimate]]) -> Table:
-    """A row a method; of more than MOST_INTERVALS columns the means alone, for intervals would hide them."""
+    """A row a method; of more than MOST_INTERVALS columns only the means, since intervals would hide them."""
     places = sorted({place for points in series.values() for place in points})
     crowded = len(places) > MOST_INTERVALS
     rows = tuple((name, *(_mean_only(points.get(place), crowded) for place in places)) for name, points in series.items())

@@ -249,7 +249,7 @@ def test_only_frames_of_named_files_are_judged(pictures: BoxManifest, tmp_path: 
     first = [frame.key for frame in pictures.frames if frame.path.startswith("v0")]
     assert 0 < len(first) < len(pictures.frames)
     assert [frame.key for frame in shown_frames(spec, runs=False).frames] == first
-    with pytest.raises(DataError, match=r"no frame of .* lies in data\.paths"):
+    with pytest.raises(DataError, match=r"no frame of .* is in data\.paths"):
         shown_frames(dataclasses.replace(spec, paths=["w*"]), runs=False)
 
 

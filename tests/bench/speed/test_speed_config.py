@@ -63,7 +63,7 @@ def test_flags_lie_over_the_file(tmp_path: Path) -> None:
 
 
 def test_a_model_may_be_held_against_another_than_the_baseline(tmp_path: Path) -> None:
-    text = "models: {a: {checkpoint: a}, b: {checkpoint: b.onnx}, c: {checkpoint: c.onnx, against: b}}"
+    text = "models: {a: {checkpoint: a}, b: {checkpoint: b.onnx}, c: {checkpoint: c.onnx, reference: b}}"
     config = read_benchmark(benchmark_file(tmp_path, text)).config
     assert [config.against(label) for label in config.models] == [None, "a", "b"]
     config = read_benchmark(benchmark_file(tmp_path, text), ["--baseline", "b"]).config
@@ -84,9 +84,9 @@ def test_a_flag_makes_the_section_that_the_file_lacks(tmp_path: Path) -> None:
         ("models: {one: {checkpoint: x}, one: {checkpoint: y}}", "'models.one' is set twice"),
         ("models: {one: {checkpoint: x}}\nbaseline: tow", "unknown baseline 'tow'"),
         ("models: {one: {checkpoint: x}}\nbaseline: noe", "did you mean : one"),
-        ("models: {one: {checkpoint: x}, two: {checkpoint: y, against: oen}}", "unknown model 'oen' where : models.two.against"),
-        ("models: {one: {checkpoint: x}, two: {checkpoint: y, against: two}}", "'two' is held against itself"),
-        ("models: {one: {checkpoint: x, against: two}, two: {checkpoint: y}}", "'one' is held against 'two', and is the baseline"),
+        ("models: {one: {checkpoint: x}, two: {checkpoint: y, reference: oen}}", "unknown model 'oen' where : models.two.reference"),
+        ("models: {one: {checkpoint: x}, two: {checkpoint: y, reference: two}}", "'two' is compared with itself"),
+        ("models: {one: {checkpoint: x, reference: two}, two: {checkpoint: y}}", "'one' is compared with 'two', and is the baseline"),
         ("models: {}", "a benchmark needs a model"),
         ("name: x", "a benchmark needs a model"),
         ("models: {one: {checkpoint: x, backbone: r3d_18}}", "found     : checkpoint, backbone"),
@@ -97,7 +97,7 @@ def test_a_flag_makes_the_section_that_the_file_lacks(tmp_path: Path) -> None:
         ("models: {one: {checkpoint: x, runtime: openvino}}", "runtime openvino is for exported files"),
         ("models: {one: {detector: x.cfg, runtime: onnxruntime}}", "runtime onnxruntime is for exported files"),
         ("models: {one: {backbone: r3d_18, runtime: openvino}}", "runtime openvino is for exported files"),
-        ("models: {one: {checkpoint: x.onnx, beside: y, runtime: openvino}}", "found : x.onnx and y"),
+        ("models: {one: {checkpoint: x.onnx, ensemble_with: y, runtime: openvino}}", "found : x.onnx and y"),
         ("models: {one: {detector: x.onnx, direct: opencv, runtime: openvino}}", "found : direct: opencv"),
         ("models: {one: {detector: x.onnx, runtime: onnx}}", "fix : runtime: onnxruntime or openvino, or leave it out"),
         ("models: {one: {checkpoint: x, runtime: eager}}", "runtime eager is for a darknet detector, not for x"),

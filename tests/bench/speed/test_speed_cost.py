@@ -77,7 +77,7 @@ def test_an_exported_file_tells_its_parameters_and_no_more(exported: Path) -> No
     network = tiny_classifier().model
     assert found.parameters == sum(parameter.numel() for parameter in network.parameters())
     assert (found.macs, found.macs_torch) == (None, None)
-    assert "multiply-accumulates: the file does not tell" in found.notes[0]
+    assert "multiply-accumulates: not in the file" in found.notes[0]
     assert found.file_bytes == exported.stat().st_size
 
 

@@ -60,7 +60,7 @@ def test_what_is_not_known_is_left_out_and_said() -> None:
     small = summary["methods"]["small"]
     assert {"macs", "macs_torch", "parameters"} & set(small["metrics"]) == set()
     assert small["parameters"] is None
-    assert summary["data"]["models"]["small"]["notes"] == ["multiply-accumulates: the file does not tell"]
+    assert summary["data"]["models"]["small"]["notes"] == ["multiply-accumulates: not in the file"]
     assert summary["methods"]["original"]["metrics"]["macs"]["mean"] == 10**8
 
 

@@ -25,7 +25,7 @@ def pair(tmp_path: Path) -> tuple[str, str]:
 @pytest.mark.parametrize("flow_first", [False, True])
 def test_the_answer_is_the_mean_of_both_on_the_same_window(pair: tuple[str, str], tiny_root: Path, flow_first: bool) -> None:
     rgb, flow = (open_model(ModelSpec(checkpoint=name), threads=1) for name in pair)
-    spec = ModelSpec(checkpoint=pair[flow_first], beside=pair[not flow_first])
+    spec = ModelSpec(checkpoint=pair[flow_first], ensemble_with=pair[not flow_first])
     both = open_model(spec, threads=1)
     assert str(both.input) == "rgb 4x32x32 and flow 4x32x32"
     data, clips = shown_clips(both, DataSpec(root=str(tiny_root)))
@@ -54,7 +54,7 @@ def test_rgb_and_flow_come_apart_as_they_were() -> None:
 def test_it_is_judged_by_the_mean_probabilities_of_each_clip(pair: tuple[str, str], tiny_root: Path) -> None:
     spec = DataSpec(root=str(tiny_root))
     single = [open_model(ModelSpec(checkpoint=name), threads=1) for name in pair]
-    both = open_model(ModelSpec(checkpoint=pair[0], beside=pair[1]), threads=1)
+    both = open_model(ModelSpec(checkpoint=pair[0], ensemble_with=pair[1]), threads=1)
     data, clips = shown_clips(both, spec)
     by_hand = [judge(one.model, clips, "test", data, TINY_CLASSES, device=next(one.model.parameters()).device).fullest for one in single]
     predicted = (by_hand[0].probabilities + by_hand[1].probabilities).argmax(1)
@@ -65,7 +65,7 @@ def test_it_is_judged_by_the_mean_probabilities_of_each_clip(pair: tuple[str, st
 
 
 def test_it_costs_what_both_cost(pair: tuple[str, str]) -> None:
-    spec = ModelSpec(checkpoint=pair[0], beside=pair[1])
+    spec = ModelSpec(checkpoint=pair[0], ensemble_with=pair[1])
     costs = [cost_of(ModelSpec(checkpoint=name), open_model(ModelSpec(checkpoint=name), threads=1)) for name in pair]
     found = cost_of(spec, open_model(spec, threads=1))
     for name in ("parameters", "macs", "macs_torch", "file_bytes"):
@@ -73,27 +73,27 @@ def test_it_costs_what_both_cost(pair: tuple[str, str]) -> None:
 
 
 def test_an_exported_file_may_be_a_stream_and_its_unknown_costs_stay_unknown(pair: tuple[str, str], tmp_path: Path) -> None:
-    spec = ModelSpec(checkpoint=str(tiny_export(tmp_path / "rgb.onnx")), beside=pair[1])
+    spec = ModelSpec(checkpoint=str(tiny_export(tmp_path / "rgb.onnx")), ensemble_with=pair[1])
     both = open_model(spec, threads=1)
     assert both.runs_on == "ONNX Runtime; torch"
     assert both.answer(both.input.noise(2, 0)).shape == (2, 3)  # type: ignore[attr-defined]
     found = cost_of(spec, both)
     assert found.macs is None
-    assert "does not tell" in found.notes[0]
+    assert "not in the file" in found.notes[0]
 
 
 def test_what_are_no_two_streams_is_refused(pair: tuple[str, str], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="one that sees flow"):
-        open_model(ModelSpec(checkpoint=pair[0], beside=pair[0]), threads=1)
+        open_model(ModelSpec(checkpoint=pair[0], ensemble_with=pair[0]), threads=1)
     other = tiny_checkpoint(tmp_path / "other.pt", 1, "flow", ("Right", "Down", "Shrink"))
     with pytest.raises(ConfigError, match="other classes"):
-        open_model(ModelSpec(checkpoint=pair[0], beside=str(other)), threads=1)
+        open_model(ModelSpec(checkpoint=pair[0], ensemble_with=str(other)), threads=1)
     saved = tiny_classifier(1, "flow")
     run = tiny_run("flow")
     run["data"]["window"] = {"frames": 4, "stride": 1}
     saved.run.update(run)
     save_classifier(tmp_path / "stride.pt", saved)
     with pytest.raises(ConfigError, match="other window"):
-        open_model(ModelSpec(checkpoint=pair[0], beside=str(tmp_path / "stride.pt")), threads=1)
-    with pytest.raises(ConfigError, match="beside is for the"):
-        ModelSpec(detector="x.cfg", beside=pair[1])
+        open_model(ModelSpec(checkpoint=pair[0], ensemble_with=str(tmp_path / "stride.pt")), threads=1)
+    with pytest.raises(ConfigError, match="ensemble_with is for the"):
+        ModelSpec(detector="x.cfg", ensemble_with=pair[1])

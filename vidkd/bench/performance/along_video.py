@@ -1,4 +1,4 @@
-"""Anticipation and detection along a video, against the slowest of their stages alone."""
+"""Anticipation and detection along a video, compared with the slowest of their stages."""
 
 import itertools
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Optical flow computed on the fly: pairs a second of the DIS presets, beside decoding the frames."""
+"""Optical flow computed on the fly: pairs a second of the DIS presets, and decoding the frames."""
 
 from functools import partial
 from pathlib import Path

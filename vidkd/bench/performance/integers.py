@@ -28,7 +28,7 @@ SIDE, QUICK_SIDE = 416, 96
 FRAMES, QUICK_FRAMES = 16, 2
 EAGER, COMPILED, FLOAT, OURS, PEER = "torch", "torch.compile", "ONNX Runtime", "vidkd, ONNX Runtime in integers", "torchao, in integers"
 TEXT = (
-    "Milliseconds a frame of tiny-YOLOv3 with drawn weights, one frame at a time on one thread, heads alone. vidkd writes a file whose "
+    "Milliseconds a frame of tiny-YOLOv3 with drawn weights, one frame at a time on one thread, heads only. vidkd writes a file whose "
     "convolutions compute in integers by ONNX Runtime's static quantiser, which runs where there is no torch; torchao's quantiser (pt2e, "
     "for x86) makes a program of torch, which torch.compile has to build, by a C++ compiler, where it runs. Ranges of both are found on "
     "the same generated frames. Signal to noise is that of the heads against torch in float, on another frame."

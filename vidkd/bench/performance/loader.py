@@ -58,7 +58,7 @@ class SteadyLoader:
         self._batches, self._ahead, self._clock, self._sleep = batches, ahead, clock, sleep
 
     def batches_per_second(self, count: int) -> float:
-        """Take what lies ready, time `count` further batches, and wait until the workers have made as many ahead again."""
+        """Take the batches that are ready, time `count` further batches, and wait until the workers have made as many ahead again."""
         for _ in repeat(None, self._ahead):
             next(self._batches)
         start = self._clock()

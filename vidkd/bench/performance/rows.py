@@ -30,7 +30,7 @@ class Setting:
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """What one part measured, as it stands in the results and on the page.
+    """What one part measured, as in the results and on the page.
 
     settings: the conditions. values: rows of `value_row`. ratios: rows of `ratio_row`. notes: sentences, rivals left out among them.
     budgets: rows of `streams.budget_rows`.
@@ -97,7 +97,7 @@ def _section(part: Mapping[str, Any]) -> str:
         lines.append(_table(rows))
     if part["values"]:
         lines.append(_table([("measured", "median", "range", "n", "target"), *map(_value_cells, part["values"])]))
-    if part.get("budgets"):  # numbers from before they were told have none
+    if part.get("budgets"):  # older numbers have none
         head = ("learning along the stream", "frames asked", "a frame", "95 %", "/ student alone", "95 %", "n")
         lines.append(_table([head, *map(_budget_cells, part["budgets"])]))
     lines += [f"{note}\n" for note in part["notes"]]

@@ -30,9 +30,9 @@ STRONGEST, TIMES_FASTER, SELECTOR_SHARE = "YOLOv8n", 4.0, 0.05
 TEXT = (
     f"Milliseconds a frame of {FRAMES} frames of PETS 2009 that stay in memory, one at a time, resizing and suppression included, one "
     "thread. The student runs in ONNX Runtime unless it says eager, and learns in torch. Learning is in step with the stream, from answers "
-    f"that are known, {SHARE:.0%} of the frames; the update is told apart. Break-even is the cost of an oracle above which the student "
+    f"that are known, {SHARE:.0%} of the frames; the update is separate. Break-even is the cost of an oracle above which the student "
     "that learns from it, the calls paid for, is cheaper than the oracle on every frame: (student + selector + share x update) / "
-    "(1 - share); beside the stream, the update costs the stream nothing. What learning costs at a budget, the share "
+    "(1 - share); asynchronously, the update costs the stream nothing. What learning costs at a budget, the share "
     f"of the frames on which the oracle is asked, is put together in each round: student + selector + share x (oracle + update), at "
     f"{', '.join(f'{100 * share:g}' for share in SHARES)} %."
 )
@@ -56,12 +56,12 @@ def run(setting: Setting) -> Part:
         values += _value_rows(name, found)
         ratios += _ratio_rows(name, found)
         budgets += _budget_rows(name, found)
-    note = "YOLOv8n is there as a TFLite file of 8 bits alone and runs in LiteRT, everything else in ONNX Runtime."
+    note = "YOLOv8n is there only as an 8-bit TFLite file and runs in LiteRT, everything else in ONNX Runtime."
     return Part(title=title, text=TEXT, settings=settings, notes=[note], values=values, ratios=ratios, budgets=budgets)
 
 
 class Laps:
-    """What one alternative did, told apart: milliseconds of its parts, a list for every call of it."""
+    """Milliseconds of the parts of one alternative, a list for every call of it."""
 
     def __init__(self) -> None:
         self.parts: dict[str, list[float]] = defaultdict(list)
@@ -107,12 +107,12 @@ def _value_rows(name: str, found: dict[str, list[float]]) -> list[Row]:
         "selector of it": "selector of it",
         "learning": "student + selector + learning",
         "in step": "break-even oracle",
-        "beside": "break-even oracle, learning beside",
+        "beside": "break-even oracle, learning asynchronously",
     }
     rows = [value_row(f"{name}: {text}", "ms/frame", found[key]) for key, text in words.items()]
     calls = {"update, learning": "update, new weights taken", "new weights": "taking new weights alone"}
     rows += [value_row(f"{name}: {text}", "ms/call", found[key]) for key, text in calls.items()]
-    return rows + [value_row(f"{oracle} on every frame (beside {name})", "ms/frame", found[oracle]) for oracle in ORACLES]
+    return rows + [value_row(f"{oracle} on every frame (with {name})", "ms/frame", found[oracle]) for oracle in ORACLES]
 
 
 def _ratio_rows(name: str, found: dict[str, list[float]]) -> list[Row]:

@@ -38,7 +38,7 @@ TEXT = (
     "Milliseconds a step of `vidkd train` with all clips in the cache (loading, augmentation, forward, backward, clipping, optimiser, "
     "schedule, logs), against forward and backward alone, without and with the optimiser's update, on one batch that stays in memory; "
     "and of attention distillation (frozen flow teacher, RGB student) against plain supervised training of the same student. The target "
-    "is held against forward and backward without the update."
+    "is compared with forward and backward without the update."
 )
 
 
@@ -266,7 +266,7 @@ class DistillBench:
 
 
 class Logits(nn.Module):
-    """A classifier whose output is the logits alone, as torchdistill's losses want it."""
+    """A classifier whose output is only the logits, as torchdistill's losses want it."""
 
     def __init__(self, model: VideoClassifier) -> None:
         super().__init__()

@@ -117,7 +117,7 @@ def shown_frames(spec: DataSpec, *, runs: bool) -> BoxManifest:
         return truth
     chosen = tuple(frame for frame in truth.frames if any(fnmatchcase(frame.path, pattern) for pattern in spec.paths))
     if not chosen:
-        raise DataError(f"no frame of {truth.name} lies in data.paths", patterns=", ".join(spec.paths), first_path=truth.frames[0].path)
+        raise DataError(f"no frame of {truth.name} is in data.paths", patterns=", ".join(spec.paths), first_path=truth.frames[0].path)
     return dataclasses.replace(truth, frames=chosen)
 
 
@@ -134,7 +134,7 @@ def _frames_config(spec: DataSpec) -> BoxDataConfig:
 
 
 def judge_clips(opened: OpenModel, spec: DataSpec, data: DataConfig, clips: Clips, *, amp: str | None = None) -> Accuracy:
-    """Top-1 and what else the engine tells of a classifier, with intervals over test groups; data and clips: of `shown_clips`."""
+    """Top-1 and the other metrics of a classifier, with intervals over test groups; data and clips: of `shown_clips`."""
     if opened.streams:
         judgement = _mean_judgement([_judged(one, spec, data, clips, amp) for one in opened.streams])
     else:
@@ -179,7 +179,7 @@ def _judged(opened: OpenModel, spec: DataSpec, data: DataConfig, clips: Clips, a
 
 
 def _mean_judgement(pair: Sequence[Judgement]) -> Judgement:
-    """Probabilities of both averaged, clip by clip; of the classes alone, no further labels."""
+    """Probabilities of both averaged, clip by clip; of the classes only, no further labels."""
     first, second = pair
     at = {
         fraction: dataclasses.replace(
@@ -191,7 +191,7 @@ def _mean_judgement(pair: Sequence[Judgement]) -> Judgement:
 
 
 def judge_frames(opened: OpenModel, truth: BoxManifest) -> Accuracy:
-    """AP50 and what else detection tells, with intervals over groups of frames; recall where objects may lack their box."""
+    """AP50 and the other metrics of detection, with intervals over groups of frames; recall where objects may lack their box."""
     if any(frame.complete for frame in truth.frames):
         judgement = judge_detector(opened.model, truth)
         found, frames, unknown = judgement.metrics(), judgement.precision.frames, judgement.unknown

@@ -50,12 +50,12 @@ def cold_start(
 ) -> ColdStart:
     """Start one process and wait for its answer, at most so long. Raises CheckpointError with its last words if there is none."""
     request = {"spec": dataclasses.asdict(spec), "shape": dataclasses.asdict(shape), "threads": threads, "device": device}
-    with tempfile.TemporaryFile("w+", errors="replace") as errors:  # a pipe that nobody reads would fill
+    with tempfile.TemporaryFile("w+", errors="replace") as errors:  # an unread pipe would fill
         begun, begun_s = clock(), time.monotonic()
         with _started(command, errors, spec) as process, _ended_after(process, limit_s) as is_late:
             assert process.stdin is not None
             assert process.stdout is not None
-            with contextlib.suppress(BrokenPipeError):  # of a process that has ended already; what it said is told below
+            with contextlib.suppress(BrokenPipeError):  # of a process that has ended already; what it said is reported below
                 process.stdin.write(json.dumps({**request, "begun_s": begun_s}))
                 process.stdin.close()
             line = next((line for line in process.stdout if line.startswith(MARK)), "")
@@ -85,7 +85,7 @@ def _started(command: Sequence[str], errors: Any, spec: ModelSpec) -> "subproces
 
 @contextlib.contextmanager
 def _ended_after(process: "subprocess.Popen[str]", limit_s: float) -> Iterator[threading.Event]:
-    """End the process where it has not ended by itself in time, or the block was left by an error; the event tells whether it was late."""
+    """End the process where it has not ended by itself in time, or the block was left by an error; the event says whether it was late."""
     is_late = threading.Event()
 
     def end() -> None:

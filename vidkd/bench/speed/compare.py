@@ -66,7 +66,7 @@ def held_against(data: Mapping[str, Any], model: str) -> str | None:
 
 
 def accuracy_notes(data: Mapping[str, Any]) -> list[str]:
-    """Sentences that belong beside every accuracy of classifiers: one window of each clip, and means over observed fractions."""
+    """Sentences that belong to every accuracy of classifiers: one window of each clip, and means over observed fractions."""
     judged = [model["judged_on"] for model in data["models"].values() if model["judged_on"]]
     notes = ["Accuracy is that of one window and one crop of each clip, as it is timed."] if judged and data["kind"] == "classifier" else []
     by_fractions: dict[tuple[float, ...], list[str]] = {}

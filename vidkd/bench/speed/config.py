@@ -17,7 +17,7 @@ EXPORTED = (".onnx", ".xml", ".tflite")
 NAMED = ("checkpoint", "backbone", "detector")
 OF_DETECTORS = ("weights", "names", "metadata", "resize", "score", "nms_iou")
 OF_EXPORTED = ("onnxruntime", "openvino")
-FILES = ("checkpoint", "beside", "detector", "weights", "names", "metadata", "source")
+FILES = ("checkpoint", "ensemble_with", "detector", "weights", "names", "metadata", "source")
 OF_FRAMES = ("layout", "annotations", "classes", "paths", "every")
 
 
@@ -27,8 +27,8 @@ class ModelSpec:
 
     Args:
         checkpoint: a classifier, or a detector that vidkd trained: a checkpoint, the folder of a run, or an exported .onnx or .xml file.
-        beside: a second classifier, of flow beside one of RGB or the other way round: their probabilities are averaged (two streams).
-        backbone: name of a backbone, built with random weights: its speed alone is measured.
+        ensemble_with: a second classifier, of flow with one of RGB or the other way round: their probabilities are averaged (two streams).
+        backbone: name of a backbone, built with random weights: only its speed is measured.
         detector: a darknet .cfg, an .onnx or .tflite file, or torchvision:NAME.
         weights: of a .cfg or of torchvision:NAME.
         names: class names of a .cfg, one a line.
@@ -37,18 +37,18 @@ class ModelSpec:
         runtime: what runs a .cfg: eager (torch) or onnx; what runs an exported .onnx file: onnxruntime (the default) or openvino.
         score: boxes below it are dropped; 0.01 by default, as average precision wants it.
         nms_iou: of boxes that overlap by more than this the best stays; the model's own by default.
-        source: what an exported file was written from; it tells the multiply-accumulates that the file does not. Of a classifier a run or
+        source: what an exported file was written from; it gives the multiply-accumulates that the file lacks. Of a classifier a run or
             checkpoint, of a detector also a darknet .cfg.
         compile: run a checkpoint or backbone by torch.compile.
         amp: run it under autocast in this precision.
-        direct: call the network of an .onnx file in this library, with nothing before or after it; its speed alone is measured.
+        direct: call the network of an .onnx file in this library, with nothing before or after it; only its speed is measured.
         input: shape of one sample of such a network, where the file leaves sides open; opencv asks for it always.
-        against: label of the model that it is held against, in ratios and in accuracy; by default the baseline. What compression gains is
-            told by the original in the same runtime.
+        reference: label of the model that it is compared to, in ratios and in accuracy; by default the baseline. What compression gains is
+            measured by the original in the same runtime.
     """
 
     checkpoint: str | None = None
-    beside: str | None = None
+    ensemble_with: str | None = None
     backbone: str | None = None
     detector: str | None = None
     weights: str | None = None
@@ -63,7 +63,7 @@ class ModelSpec:
     amp: Literal["bfloat16", "float16"] | None = None
     direct: Literal["onnxruntime", "opencv"] | None = None
     input: list[int] | None = None
-    against: str | None = None
+    reference: str | None = None
 
     def __post_init__(self) -> None:
         given = [name for name in NAMED if getattr(self, name) is not None]
@@ -78,9 +78,9 @@ class ModelSpec:
             raise ConfigError(f"an .onnx file is called directly, not {self.what}", hint="leave direct out")
         if self.direct is None and self.input is not None:
             raise ConfigError("input is for a network that is called directly", hint="direct: onnxruntime, or leave it out")
-        if self.beside is not None and (self.checkpoint is None or self.source is not None or self.direct is not None):
+        if self.ensemble_with is not None and (self.checkpoint is None or self.source is not None or self.direct is not None):
             raise ConfigError(
-                "beside is for the checkpoint or exported file of a classifier, without source or direct", hint="leave it out"
+                "ensemble_with is for the checkpoint or exported file of a classifier, without source or direct", hint="leave it out"
             )
         if self.source is not None and (not self.is_exported or self.direct is not None):
             found = f"{self.what} that is called directly" if self.direct is not None else self.what
@@ -90,7 +90,7 @@ class ModelSpec:
         """Raise ConfigError for a runtime of something that it does not run."""
         if self.runtime is None:
             return
-        files = [Path(name) for name in (self.what, self.beside) if name is not None]
+        files = [Path(name) for name in (self.what, self.ensemble_with) if name is not None]
         exported = all(path.suffix.lower() in EXPORTED for path in files)
         if self.runtime in OF_EXPORTED and (not exported or self.direct is not None):
             found = f"direct: {self.direct}" if self.direct is not None else " and ".join(map(str, files))
@@ -124,14 +124,14 @@ class DataSpec:
         manifest: by default <root>/manifest.jsonl; of detectors a manifest of boxes.
         layout: of detectors: how annotated frames lie below root, a name of BOX_LAYOUTS.
         annotations: of detectors: files of boxes, relative to root, in place of those that coco, coco_video, mot or davis look for.
-        classes: of detectors: judge on these classes alone, in this order; empty for all of the data set's.
-        paths: of detectors: judge on frames of these videos or images alone, patterns of their paths; empty for all.
+        classes: of detectors: judge on these classes only, in this order; empty for all of the data set's.
+        paths: of detectors: judge on frames of these videos or images only, patterns of their paths; empty for all.
         every: of detectors: judge on every n-th frame of a video.
         split: name of the split of clips.
         subset: which clips or frames of it.
         validation_fraction: share of the training groups that is `val`, as in the training of the models.
         split_seed: which groups these are.
-        flow_folder: of models that see stored flow: where it lies, if not where it lay in their training.
+        flow_folder: of models that see stored flow: where it is, if not where it was in their training.
     """
 
     root: str = ""
@@ -155,13 +155,13 @@ class DataSpec:
 
     @property
     def of_frames(self) -> list[str]:
-        """Settings that were given and mean something to detectors alone."""
+        """Settings that were given and apply to detectors only."""
         return [name for name in OF_FRAMES if getattr(self, name) != getattr(DataSpec(), name)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShapeSpec:
-    """What models are shown that no training tells of, and detectors without a data set.
+    """Input of models for which no training says it, and detectors without a data set.
 
     Args:
         frames: of a clip for backbones; by default what the backbone's published weights were trained on.
@@ -191,9 +191,9 @@ class BenchmarkConfig:
         name: of the benchmark; it is written to runs/<name>.
         title: heading of the report.
         models: by label.
-        baseline: label of the model that all are held against that name no other; by default the first.
+        baseline: label of the model that all are compared with that name no other; by default the first.
         data: what is judged on and shown; without it noise is shown, and nothing is judged.
-        shape: what models are shown that no training tells of.
+        shape: input of models for which no training says it.
         batches: clips or frames answered at once.
         threads: of a model on a processor.
         rounds: turns of all models that count.
@@ -204,7 +204,7 @@ class BenchmarkConfig:
         cold_starts: fresh processes of each model, which tell start and memory; 0 leaves that out.
         cold_start_limit_s: seconds after which such a process is given up.
         tf32: let a GPU multiply float32 in TF32; else it is off in torch, in ONNX Runtime and in fresh processes.
-        seed: of noise and of the drawing anew of rounds.
+        seed: of noise and of the resampling of rounds.
     """
 
     name: str = "benchmark"
@@ -243,15 +243,15 @@ class BenchmarkConfig:
                 raise ConfigError(f"{name} are counts from 1 on, each named once", found=", ".join(map(str, values)) or "none")
 
     def _check_against(self) -> None:
-        """Raise ConfigError for a model that is held against one that is not there, or against itself, and for a baseline that is so."""
+        """Raise ConfigError for a model that is compared with one that is not there, or against itself, and for a baseline that is so."""
         for label, spec in self.models.items():
-            if spec.against is None:
+            if spec.reference is None:
                 continue
-            if spec.against not in self.models:
-                raise unknown_name("model", spec.against, self.models, where=f"models.{label}.against")
-            if label in (spec.against, self.base):
-                what = "itself" if label == spec.against else f"'{spec.against}', and is the baseline"
-                raise ConfigError(f"'{label}' is held against {what}", where=f"models.{label}.against", hint="leave it out")
+            if spec.reference not in self.models:
+                raise unknown_name("model", spec.reference, self.models, where=f"models.{label}.reference")
+            if label in (spec.reference, self.base):
+                what = "itself" if label == spec.reference else f"'{spec.reference}', and is the baseline"
+                raise ConfigError(f"'{label}' is compared with {what}", where=f"models.{label}.reference", hint="leave it out")
 
     @property
     def base(self) -> str:
@@ -259,8 +259,8 @@ class BenchmarkConfig:
         return self.baseline or next(iter(self.models))
 
     def against(self, label: str) -> str | None:
-        """The label of the model that this one is held against; None for the baseline."""
-        return None if label == self.base else self.models[label].against or self.base
+        """The label of the model that this one is compared with; None for the baseline."""
+        return None if label == self.base else self.models[label].reference or self.base
 
 
 @dataclass(frozen=True)
@@ -350,7 +350,7 @@ def _flags(words: Sequence[str]) -> list[tuple[str, str]]:
 def _value(key: str, text: str) -> Any:
     """A flag's value: text where the setting is one, else as YAML has it, and of one value where it is a list a list of that.
 
-    A key that is not known is told by whoever checks keys.
+    An unknown key is reported by the check of keys.
     """
     kind: Any = BenchmarkConfig
     for part in key.split("."):

@@ -25,7 +25,7 @@ from vidkd.runtime.onnx_network import external_files
 class Cost:
     """Of one sample. macs: counted by `vidkd.models.macs`; macs_torch: half of what torch's FlopCounterMode counts. None: unknown.
 
-    file_bytes: of an exported file and its weights, or of a darknet's or torchvision's weights; of a network in torch its weights alone as
+    file_bytes: of an exported file and its weights, or of a darknet's or torchvision's weights; of a network in torch only its weights as
     one file, for a checkpoint holds the state of its training too. notes: what is unknown and why, or what the counters disagree on.
     """
 
@@ -39,12 +39,12 @@ class Cost:
 def cost_of(spec: ModelSpec, opened: OpenModel) -> Cost:
     """Count what can be counted.
 
-    An exported classifier tells its parameters if vidkd wrote it; the multiply-accumulates are those of its `source`, of a detector the
+    An exported classifier records its parameters if vidkd wrote it; the multiply-accumulates are those of its `source`, of a detector the
     parameters too. Raises ConfigError for a source of another size than the file says, and as whatever opens the source does.
     """
     if opened.streams:
-        named = zip((spec.checkpoint, spec.beside), opened.streams, strict=True)
-        return _of_both([cost_of(dataclasses.replace(spec, checkpoint=name, beside=None), one) for name, one in named])
+        named = zip((spec.checkpoint, spec.ensemble_with), opened.streams, strict=True)
+        return _of_both([cost_of(dataclasses.replace(spec, checkpoint=name, ensemble_with=None), one) for name, one in named])
     size = _file_bytes(spec, opened)
     if opened.kind == "detector":
         return _of_detector(spec, opened, size)
@@ -54,7 +54,13 @@ def cost_of(spec: ModelSpec, opened: OpenModel) -> Cost:
         return _of_source(spec, opened, size)
     told = opened.recorded_parameters
     unknown = "multiply-accumulates" if told is not None else "parameters and multiply-accumulates"
-    return Cost(parameters=told, macs=None, macs_torch=None, file_bytes=size, notes=[f"{unknown}: the file does not tell (`source` does)"])
+    return Cost(
+        parameters=told,
+        macs=None,
+        macs_torch=None,
+        file_bytes=size,
+        notes=[f"{unknown}: not in the file (name its `source`)"],
+    )
 
 
 def _of_both(costs: Sequence[Cost]) -> Cost:
@@ -68,7 +74,7 @@ def _of_detector(spec: ModelSpec, opened: OpenModel, size: int) -> Cost:
     network = opened.network if spec.source is None else _detector_source(spec, opened)
     sides = getattr(network, "input_size", None)
     if network is None:
-        reason = "parameters and multiply-accumulates: the file does not tell (`source` does)"
+        reason = "parameters and multiply-accumulates: the file does not record them (name its `source`)"
         return Cost(parameters=None, macs=None, macs_torch=None, file_bytes=size, notes=[reason])
     if sides is None:
         count = sum(parameter.numel() for parameter in network.parameters())
@@ -94,7 +100,7 @@ def _detector_source(spec: ModelSpec, opened: OpenModel) -> Darknet:
 
 
 def _told_of(size: tuple[int, int], classes: int) -> str:
-    """What the file of a detector tells of its network."""
+    """What the file of a detector records of its network."""
     return f"{size[0]} x {size[1]} pixels, {classes} classes"
 
 

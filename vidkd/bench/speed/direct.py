@@ -37,7 +37,7 @@ class NetworkInput:
 def open_onnxruntime(path: Path, *, threads: int, device: str, shape: Sequence[int] | None) -> tuple[Answer, NetworkInput]:
     """A session, called with the name of its input. shape: of one sample, where the file leaves sides open.
 
-    Raises CheckpointError for a file that is no model, ConfigError for sides that nobody tells, several inputs, or another device.
+    Raises CheckpointError for a file that is no model, ConfigError for unknown sides, several inputs, or another device.
     """
     runtime = require("onnxruntime", "detect")
     _check(path, device)

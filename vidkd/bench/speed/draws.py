@@ -1,4 +1,4 @@
-"""What the models of a benchmark would have scored on other groups of clips or frames: drawn anew, with every metric worked out again.
+"""What the models of a benchmark would have scored on other groups of clips or frames: resampled, with every metric worked out again.
 
 All models that were judged on the same clips or frames see the same draws, in this run and in any other, so they are compared draw by draw.
 """
@@ -21,10 +21,10 @@ from vidkd.detection.metrics import drawn_precision
 from vidkd.engine.judge import Judgement
 
 DRAWS = 200
-"""Of metrics that are worked out anew for each."""
+"""Of metrics that are recomputed for each."""
 RECALL_DRAWS = 2000
 BLOCK = 50
-"""Frames of a stretch that is drawn anew as a whole, where all are of one group."""
+"""Frames of a stretch that is resampled as a whole, where all are of one group."""
 Draws = dict[str, NDArray[np.float64]]
 """Metrics by name, (draws,) each, stretched about the figure itself for as few groups as there are, so that their percentiles, and those of
 differences between two models, bound a 95 % interval; empty with one group. Stretched draws may leave the range of the metric: a difference
@@ -68,7 +68,7 @@ def clips_identity(clips: Sequence[Clip]) -> str:
 
 
 def clip_draws(judgement: Judgement, *, seed: int = 0) -> Draws:
-    """Groups of clips are drawn anew, those of which nothing can be observed among them; draws without a labelled clip are left out, and
+    """Groups of clips are resampled, those of which nothing can be observed among them; draws without a labelled clip are left out, and
     metrics that a draw does not have.
     """
     rows: dict[str, list[int]] = {}
@@ -84,7 +84,7 @@ def clip_draws(judgement: Judgement, *, seed: int = 0) -> Draws:
     for _ in range(DRAWS):
         names = [groups[number] for number in rng.integers(0, len(groups), len(groups))]
         clips = np.array([number for name in names for number in rows.get(name, ())], np.int64)
-        # the labels alone decide what is left out, so draws of several models stay side by side
+        # only the labels decide what is left out, so the draws of several models correspond
         if len(clips) and (judgement.fullest.labels[clips] >= 0).any():
             found.append(_of_clips(judgement, clips, [clip for name in names for clip in lost.get(name, ())]).metrics())
     return _stretched(_side_by_side(found), judgement.metrics(), len(groups))
@@ -104,7 +104,7 @@ def _of_clips(judgement: Judgement, rows: NDArray[np.int64], unobservable: Seque
 
 
 def frame_draws(judgement: DetectorJudgement, truth: BoxManifest, *, seed: int = 0) -> Draws:
-    """Groups of complete frames are drawn anew, with the average precision of each draw that has a box."""
+    """Groups of complete frames are resampled, with the average precision of each draw that has a box."""
     frames = [frame for frame in truth.frames if frame.complete]
     groups = frame_groups(frames)
     if len(groups) < 2 or judgement.precision.ap50 is None:
@@ -114,14 +114,14 @@ def frame_draws(judgement: DetectorJudgement, truth: BoxManifest, *, seed: int =
     drawn = np.stack([np.bincount(rng.integers(0, len(groups), len(groups)), minlength=len(groups)) for _ in range(DRAWS)])
     times = drawn[:, [group_of[id(frame)] for frame in frames]]
     found = drawn_precision(dataclasses.replace(truth, frames=tuple(frames)), judgement.detections, times)
-    told = ~np.isnan(found[METRICS[0]])  # the truth alone decides, as above
+    told = ~np.isnan(found[METRICS[0]])  # only the truth decides, as above
     return _stretched({name: found[name][told] for name in METRICS}, judgement.metrics(), len(groups))
 
 
 def recall_draws(judgement: RecallJudgement, truth: BoxManifest, *, seed: int = 0) -> Draws:
-    """Groups of the frames that were judged are drawn anew, as `frame_draws` draws them. truth: what holds these frames, and others or not.
+    """Groups of the frames that were judged are resampled, as `frame_draws` draws them. truth: what holds these frames, and others or not.
 
-    Where a video lies in several stretches, it counts in `recall50_video` as often as they were drawn on average, with what they hold.
+    Where a video lies in several blocks, it counts in `recall50_video` as often as they were drawn on average, with what they hold.
     """
     by_key = {frame.key: frame for frame in truth.frames}
     frames = [by_key[key] for key in judgement.recall.keys]
@@ -145,7 +145,7 @@ def recall_draws(judgement: RecallJudgement, truth: BoxManifest, *, seed: int = 
 
 
 def frame_groups(frames: Sequence[LabelledFrame]) -> list[list[LabelledFrame]]:
-    """Frames by group; where there is one group alone, by stretches of BLOCK frames of its videos, or so many images."""
+    """Frames by group; if there is only one group, by stretches of BLOCK frames of its videos, or so many images."""
     one = len({frame.group for frame in frames}) == 1
     found: dict[tuple[str, int], list[LabelledFrame]] = {}
     for number, frame in enumerate(frames):

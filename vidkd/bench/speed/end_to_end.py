@@ -28,7 +28,7 @@ class Reader(Protocol):
     """Samples of a data set, from their files."""
 
     def read(self) -> NDArray[Any]:
-        """The next sample, (1, ...), begun anew behind the last."""
+        """The next sample, (1, ...), starting again after the last."""
         ...
 
     def read_without_flow(self) -> NDArray[Any] | None:

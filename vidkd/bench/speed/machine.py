@@ -1,4 +1,4 @@
-"""The machine of a benchmark: processor and its flags, clock governor, load, libraries, and how a GPU was told to multiply."""
+"""The machine of a benchmark: processor and its flags, clock governor, load, libraries, and how a GPU multiplies."""
 
 import contextlib
 import os
@@ -33,7 +33,7 @@ GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 
 
 def machine() -> dict[str, str]:
-    """What `vidkd.engine.environment` tells, and what decides speed beside it."""
+    """The rows of `vidkd.engine.environment`, and what else decides speed."""
     rows = {name: value for name, value in environment().items() if name != "threads"}  # each figure has its own
     rows |= {name: _version(name) for name in RUNTIMES}
     return {
@@ -52,7 +52,7 @@ def processor_flags(cpuinfo: Path) -> list[str]:
 
 
 def governor(path: Path) -> str:
-    """How the processor's clock is governed, as the system tells it."""
+    """How the processor's clock is governed, as the system reports it."""
     try:
         return path.read_text(encoding="utf-8").strip() or "unknown"
     except OSError:
@@ -60,14 +60,14 @@ def governor(path: Path) -> str:
 
 
 def load() -> str:
-    """Processes that wanted to run in the last minute, in the mean: others beside this one make timings noisy."""
+    """Processes that wanted to run in the last minute, on average: other processes make timings noisy."""
     return f"{os.getloadavg()[0]:.2f}" if hasattr(os, "getloadavg") else "unknown"
 
 
 @contextlib.contextmanager
 def tf32_in_libraries(wanted: bool, environment: MutableMapping[str, str] = os.environ) -> Iterator[None]:
     """While the block lasts, TF32 is off, if it is not wanted, in what is opened here and in processes that are started, by the
-    variable that NVIDIA's libraries read; sessions of ONNX Runtime are told by it, too (`vidkd.runtime.onnx_network`).
+    variable that NVIDIA's libraries read; sessions of ONNX Runtime follow it too (`vidkd.runtime.onnx_network`).
     """
     before = environment.get(TF32_OVERRIDE)
     if not wanted:
@@ -84,7 +84,7 @@ def tf32_in_libraries(wanted: bool, environment: MutableMapping[str, str] = os.e
 def tell_cuda(torch: Any, *, tf32: bool) -> dict[str, str]:
     """Set whether float32 is multiplied in TF32 on a GPU, and say so; nothing where CUDA is not in use.
 
-    What the libraries do beside torch is set by `tf32_in_libraries`.
+    What other libraries than torch do is set by `tf32_in_libraries`.
     """
     if not torch.cuda.is_available():
         return {}
@@ -100,7 +100,7 @@ def tell_cuda(torch: Any, *, tf32: bool) -> dict[str, str]:
 
 
 def same_machine(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
-    """Whether two environments are of one kind of machine, so that seconds of one can be held against seconds of the other."""
+    """Whether two environments are of one kind of machine, so that seconds of one can be compared with seconds of the other."""
     return all(first.get(name) == second.get(name) for name in ("processor", "processor flags", "cores", "cores of this process", "gpu"))
 
 

@@ -71,7 +71,7 @@ class OpenModel:
 
     runs_on: the library that runs it, and how. answer: a batch as its `input` has it -> probabilities or boxes, in memory of the host; what
     goes before and after the network is part of it. model: what accuracy is judged on: a network in torch, an `ExportedClassifier` or a
-    `Detector`. network: the network in torch, to be counted, as it is without torch.compile; None where there is none. data: the settings
+    `Detector`. network: the network in torch, to be counted, without torch.compile; None where there is none. data: the settings
     by which clips are shown to a classifier. device: where it really runs. waits: whether a call returns when all is done, whatever the
     device, as those of exported files do. trained: False for what is not judged. recorded_parameters: what an exported file says of itself.
     streams: the two that `open_two_streams` joined, in the order of their names. learned: the clips of its training, if it says.
@@ -108,13 +108,13 @@ class OpenModel:
 
 
 def open_model(spec: ModelSpec, *, threads: int, device: str = "auto", shape: ShapeSpec | None = None) -> OpenModel:
-    """Open a model of any kind. shape: what backbones and detectors are shown where nothing else tells.
+    """Open a model of any kind. shape: what backbones and detectors are shown if nothing else says so.
 
     Raises CheckpointError, ConfigError and MissingExtraError as whatever opens the file does; ConfigError for a device that is not there,
     an unknown backbone, or a network that torch.compile cannot compile.
     """
     shape = shape or ShapeSpec()
-    if spec.beside is not None:
+    if spec.ensemble_with is not None:
         from vidkd.bench.speed.two_streams import open_two_streams
 
         return open_two_streams(spec, lambda one: open_model(one, threads=threads, device=device, shape=shape))

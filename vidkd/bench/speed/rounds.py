@@ -23,7 +23,7 @@ def interleave(
 ) -> dict[Name, list[Value]]:
     """Call every alternative once a round, in turning order (A B C, C B A, ...), and keep what they return, by name and round.
 
-    The first `warmup` rounds are thrown away. on_round: told the number of every round that has ended, from 1 on, warm-up included.
+    The first `warmup` rounds are thrown away. on_round: called with the number of every round that has ended, from 1 on, warm-up included.
     is_over: asked after each round; where it says yes no other begins, and the lists are as long as whole rounds have counted, if any.
     Raises ValueError without alternatives or for rounds < 1 or warmup < 0.
     """

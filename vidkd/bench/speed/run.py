@@ -105,10 +105,10 @@ class _Shown:
 def run_benchmark(benchmark: Benchmark, *, device: str = "auto") -> Results:
     """Measure everything that the configuration asks for.
 
-    Ctrl-C ends the timings with the round that runs, and what whole rounds told is returned, or KeyboardInterrupt raised if none is whole.
+    Ctrl-C ends the timings with the round that runs, and complete rounds are returned, or KeyboardInterrupt raised if none is complete.
 
     Raises ConfigError, DataError and CheckpointError, naming the model, for what cannot be found, opened, judged, compared or started in a
-    fresh process; nothing is timed before all of that is known. A fresh process that fails later is told by `ModelResult.cold_failure`.
+    fresh process; nothing is timed before all of that is known. A fresh process that fails later is reported in `ModelResult.cold_failure`.
     """
     check_threads(*benchmark.config.threads, where="threads")
     with tf32_in_libraries(benchmark.config.tf32):
@@ -290,7 +290,7 @@ def _say_round(config: BenchmarkConfig, number: int) -> None:
 
 
 def _turn(config: BenchmarkConfig, model: OpenModel, samples: NDArray[Any]) -> Callable[[], list[float]]:
-    """One turn of one model: as many calls as its time allows, told by the quickest of three that follow a first one."""
+    """One turn of one model: as many calls as its time allows, estimated from the quickest of three that follow a first one."""
     clock = clock_of(model.clock_device)
     model.begin()
     quickest = min(block(partial(model.answer, samples), calls=3, clock=clock))
@@ -321,7 +321,7 @@ def _cold_starts(
 ) -> tuple[dict[str, list[ColdStart]], dict[str, str]]:
     """Fresh processes of all models in turn, on the first number of threads; the first turn, which fills caches, does not count.
 
-    Of a model of which one fails no more are started, none counts, and why it failed is told; all else goes on.
+    Of a model of which one fails no more are started, none counts, and the reason is reported; all else continues.
     """
     if not config.cold_starts:
         return {}, {}

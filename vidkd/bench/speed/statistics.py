@@ -1,6 +1,6 @@
 """Figures of timings: medians, 95th percentiles and ratios, each with a 95 % interval over rounds.
 
-A round is what was measured within one turn; rounds, not calls, are drawn anew, for calls of one turn share what the machine did meanwhile.
+A round is what was measured within one turn; rounds, not calls, are resampled, for calls of one turn share what the machine did meanwhile.
 """
 
 from collections.abc import Callable
@@ -50,7 +50,7 @@ def rate(rounds_RC: ArrayLike, *, each: int, seed: int = 0) -> Figure:
 def ratio(rounds_RC: ArrayLike, baseline_RC: ArrayLike, *, seed: int = 0) -> Figure:
     """How many times as long as the baseline: the median over rounds of the ratio of the two medians within a round.
 
-    A spell in which all is slow leaves it alone. The two may differ in calls. Raises ValueError if they differ in rounds.
+    A spell in which all is slow does not change it. The two may differ in calls. Raises ValueError if they differ in rounds.
     """
     above, below = _rounds(rounds_RC), _rounds(baseline_RC)
     if len(above) != len(below):

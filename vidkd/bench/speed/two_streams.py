@@ -43,9 +43,9 @@ def parted(both: NDArray[Any]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
 
 
 def open_two_streams(spec: ModelSpec, open_one: Callable[[ModelSpec], OpenModel]) -> OpenModel:
-    """Open a classifier and the one beside it. Raises ConfigError unless one sees RGB, the other flow, and all else is alike."""
-    assert spec.beside is not None
-    pair = [open_one(dataclasses.replace(spec, checkpoint=name, beside=None)) for name in (spec.checkpoint, spec.beside)]
+    """Open a classifier and its partner. Raises ConfigError unless one sees RGB, the other flow, and all else is alike."""
+    assert spec.ensemble_with is not None
+    pair = [open_one(dataclasses.replace(spec, checkpoint=name, ensemble_with=None)) for name in (spec.checkpoint, spec.ensemble_with)]
     by_view = {one.input.view: one for one in pair if isinstance(one.input, ClipInput)}
     if set(by_view) != {"rgb", "flow"}:
         raise ConfigError(
