@@ -119,7 +119,7 @@ def test_the_source_of_a_detector_tells_what_it_costs(found_by_net: tuple[Darkne
     assert (found.file_bytes, found.notes) == (path.stat().st_size, [])
     bare = cost_of(ModelSpec(detector=str(path)), open_model(ModelSpec(detector=str(path)), threads=1))
     assert (bare.macs, bare.parameters) == (None, None)
-    assert "`source` does" in bare.notes[0]
+    assert "name its `source`" in bare.notes[0]
 
 
 @pytest.mark.parametrize(("changed", "told"), [({"classes": 3}, "3 classes"), ({"input_size": (64, 64)}, "64 x 64 pixels")])
