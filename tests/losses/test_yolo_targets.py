@@ -45,8 +45,8 @@ def test_an_anchor_of_two_heads_makes_both_answer():
     assert places(truths([20.0, 20, 60, 60]), specs=(COARSE, shared)) == [[(0, 0, 1, 1, 0)], [(0, 1, 2, 2, 0)]]
 
 
-def test_a_box_of_a_spare_anchor_has_no_cell():
-    spared = dataclasses.replace(COARSE, spare_anchors=((5.0, 5.0),))
+def test_a_box_of_an_unused_anchor_has_no_cell():
+    spared = dataclasses.replace(COARSE, unused_anchors=((5.0, 5.0),))
     assert places(truths([20.0, 20, 25, 24]), specs=(spared, FINE)) == [[], []]
     assert places(truths([20.0, 20, 25, 24])) == [[], [(0, 0, 1, 1, 0)]]
 

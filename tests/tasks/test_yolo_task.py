@@ -51,10 +51,10 @@ def test_the_losses_are_those_of_the_yolo_loss_on_pixels_from_0_to_1() -> None:
     assert losses["loss"].item() == pytest.approx(sum(losses[name].item() for name in ("box", "objectness", "classes")), rel=1e-6)
 
 
-def test_a_box_that_fits_a_spare_anchor_best_teaches_no_cell() -> None:
+def test_a_box_that_fits_an_unused_anchor_best_teaches_no_cell() -> None:
     task = YoloDetection(None, net()).eval()
     small, large = (task(batch([[4.0, 4.0, 4.0 + side, 4.0 + side]])) for side in (4, 8))
-    assert [head.spare_anchors for head in task.student.heads] == [((4.0, 4.0),)]
+    assert [head.unused_anchors for head in task.student.heads] == [((4.0, 4.0),)]
     assert (small["box"].item(), small["classes"].item()) == (0.0, 0.0)
     assert min(large["box"].item(), large["classes"].item()) > 0
 
@@ -73,7 +73,7 @@ def test_learning_along_a_stream_assigns_as_training_does(loss: str) -> None:
             return oracle_assigned(heads, [truths], student.heads).box.item()
         return bounded_box_regression(heads, heads, [truths], student.heads, margin=1.0).item()
 
-    assert box_term(small) == 0, "the box fits the spare anchor best, so no cell answers for it"
+    assert box_term(small) == 0, "the box fits the unused anchor best, so no cell answers for it"
     assert box_term(large) > 0
 
 

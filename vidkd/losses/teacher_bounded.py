@@ -42,12 +42,12 @@ def confidence_bounded_mix(
 def bounded_box_regression(
     student: Sequence[Tensor], teacher: Sequence[Tensor], truths: Sequence[Truths], specs: Sequence[HeadSpec], *, margin: float = 0.0
 ) -> Tensor:
-    """Chen's bound on the cells that answer for a true box: `regression_kd` of the four box numbers, averaged over those cells.
+    """Chen's bound on the cells responsible for a true box: `regression_kd` of the four box numbers, averaged over those cells.
 
     A cell costs ||R_s - y||^2 if ||R_s - y||^2 + margin > ||R_t - y||^2, else 0: a student nearer to the truth than its teacher by more
     than the margin costs nothing. R: the head's offsets of the centre in cells, and the logs of size over anchor; y: the same of the true
     box. student, teacher: raw heads that share cells and anchors. truths: one for each image, weighing by `Truths.weight`.
-    A scalar >= 0, 0 where no cell answers; no gradient reaches the teacher. Raises ValueError for shapes that do not pair.
+    A scalar >= 0, 0 where no cell is responsible; no gradient reaches the teacher. Raises ValueError for shapes that do not pair.
     Source: Chen et al. 2017, "Learning Efficient Object Detection Models with Knowledge Distillation", from memory, unverified; that it is
     applied to the cells of a yolo head is a reconstruction.
     """

@@ -70,12 +70,12 @@ def yolo_loss(
     """The loss of raw yolo heads against the true boxes: each term summed over an image's cells and heads, averaged over the images.
 
     heads: raw outputs (B, A * (5 + C), h, w), one for each of `specs`, of one input size. truths: one for each of the B images; which
-    cell answers for which box: `assign`. A cell that answers for several boxes learns each.
-    box: of the cells that answer. "mse" is (2 - wh/WH) times: 1/2 squared error of the two log sizes, and for the two offsets the binary
+    cell is responsible for which box: `assign`. A cell with several boxes learns each.
+    box: of the responsible cells. "mse" is (2 - wh/WH) times: 1/2 squared error of the two log sizes, and for the two offsets the binary
     cross-entropy less its minimum, which is what leaves Darknet's gradient, sigmoid - target, in the raw numbers (times scale_x_y).
     Other kinds: 1 - IoU; their gradient is that of the value, where Darknet has an approximation of its own.
-    objectness: binary cross-entropy of every cell, towards the confidence of its box (1 by default) where it answers for one, else
-    towards 0 unless it is spared (`ignore_thresh`). classes: of the cells that answer, summed over classes; where a cell answers for
+    objectness: binary cross-entropy of every cell, towards the confidence of its box (1 by default) where it is responsible for one, else
+    towards 0 unless it is spared (`ignore_thresh`). classes: of the responsible cells, summed over classes; where a cell has
     several boxes "bce" asks for all their classes at once.
     Rows count by `Truths.weight`. Every term is >= 0 (up to rounding), and 0 for a prediction that is right and sure: cross-entropies are
     taken less the entropy of soft targets, but not with class_loss="cross_entropy". No objectness smoothing.
@@ -103,12 +103,12 @@ def bernoulli_kl(logits: Tensor, target: Tensor) -> Tensor:
 def _head(cells: Tensor, assigned: Cells, flat: Flat, truths: Sequence[Truths], spec: HeadSpec, options: YoloLossOptions) -> Tensor:
     """The three terms (3,) of one head, summed over the batch."""
     spared, taught = _by_overlap(cells, assigned, flat, truths, spec, options)
-    answering = assigned.joined(taught)
-    rows = answering.select(flat.weight[answering.truth] > 0)
+    responsible = assigned.joined(taught)
+    rows = responsible.select(flat.weight[responsible.truth] > 0)
     weight = flat.weight[rows.truth]
     box = (weight * _box_terms(cells, rows, flat.boxes[rows.truth], spec, options)).sum()
     classes = (weight * _class_terms(cells[rows.place][:, 5:], rows, flat.labels[rows.truth], cells.shape[:4], options)).sum()
-    objectness = _objectness_terms(cells[..., 4], answering, flat, spared).sum()
+    objectness = _objectness_terms(cells[..., 4], responsible, flat, spared).sum()
     return torch.stack([options.iou_normalizer * box, options.obj_normalizer * objectness, options.cls_normalizer * classes])
 
 
@@ -131,8 +131,8 @@ def _by_overlap(
 def _objectness_terms(logits: Tensor, rows: Cells, flat: Flat, spared: Tensor) -> Tensor:
     asked = flat.weight[rows.truth]
     target = _largest_at(logits, rows, flat.confidence[rows.truth] * (asked > 0))
-    answers = _largest_at(logits, rows, torch.ones_like(asked)) > 0
-    weight = torch.where(answers, _largest_at(logits, rows, asked), (~spared).to(logits.dtype))
+    has_box = _largest_at(logits, rows, torch.ones_like(asked)) > 0
+    weight = torch.where(has_box, _largest_at(logits, rows, asked), (~spared).to(logits.dtype))
     return weight * bernoulli_kl(logits, target)
 
 

@@ -18,7 +18,7 @@ class HeadSpec:
     """One yolo head, of raw output (B, A * (5 + classes), h, w): per anchor x, y, w, h, objectness and the classes, none yet squashed.
 
     anchors: the (width, height) of this head's own A anchors (those of its mask), in pixels of the network's input. stride: input pixels a
-    cell. classes: their number. scale_x_y: as in a YOLOv4 cfg; 1 in YOLOv3. spare_anchors: anchors of the network that no head uses; see
+    cell. classes: their number. scale_x_y: as in a YOLOv4 cfg; 1 in YOLOv3. unused_anchors: anchors of the network that no head uses; see
     `assign`.
     """
 
@@ -26,7 +26,7 @@ class HeadSpec:
     stride: int
     classes: int
     scale_x_y: float = 1.0
-    spare_anchors: tuple[tuple[float, float], ...] = ()
+    unused_anchors: tuple[tuple[float, float], ...] = ()
 
 
 def split_head(raw: Tensor, spec: HeadSpec) -> Tensor:

@@ -1,4 +1,4 @@
-"""Which cell and anchor answers for which true box, as Darknet assigns them."""
+"""Which cell and anchor is responsible for which true box, as Darknet assigns them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ class Flat:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Cells:
-    """The cells of one head that answer for a true box, one row per pair: their place, and the row of `Flat` that they answer for."""
+    """The cells of one head that are responsible for a true box, one row per pair: their place, and the row of that box in `Flat`."""
 
     image: Tensor
     anchor: Tensor
@@ -98,15 +98,15 @@ def padded_boxes(truths: Sequence[Truths], like: Tensor, *, ignored: bool) -> Te
 
 
 def assign(flat: Flat, specs: Sequence[HeadSpec], grids: Sequence[tuple[int, int]], *, iou_thresh: float = 1.0) -> list[Cells]:
-    """The cells that answer for each true box, for every head.
+    """The cells that are responsible for each true box, for every head.
 
     A box belongs to the anchor that it fits best by the IoU of the two sizes laid on one centre, among the anchors of all heads, and to
     every further one that it fits better than `iou_thresh` (1: to none, as in YOLOv3). In each head that has such an anchor the cell
-    that holds the box's centre answers; an anchor of two heads makes both answer. grids: (h, w) of the heads. A box that fits one
-    of the spare anchors of a head best is left without a cell, as in Darknet.
+    that holds the box's centre is responsible; an anchor of two heads makes both so. grids: (h, w) of the heads. A box that fits one
+    of the unused anchors of a head best is left without a cell, as in Darknet.
     Boxes without area, or whose centre is outside the input, are left out. Source: Darknet, YOLOv3 and YOLOv4.
     """
-    anchors = list(dict.fromkeys([*(anchor for spec in specs for anchor in (*spec.anchors, *spec.spare_anchors))]))
+    anchors = list(dict.fromkeys([*(anchor for spec in specs for anchor in (*spec.anchors, *spec.unused_anchors))]))
     centres = centre_from_corners(flat.boxes)
     chosen = _chosen_anchors(centres[:, 2:], anchors, iou_thresh) & (centres[:, 2:] > 0).all(1, keepdim=True)
     return [_cells(flat, centres, chosen[:, [anchors.index(a) for a in s.anchors]], s, g) for s, g in zip(specs, grids, strict=True)]

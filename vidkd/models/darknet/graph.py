@@ -97,8 +97,8 @@ def heads_of(config: DarknetConfig, nodes: Sequence[Node]) -> tuple[Head, ...]:
     return heads
 
 
-def spare_anchors(config: DarknetConfig) -> tuple[tuple[float, float], ...]:
-    """The anchors that a [yolo] lists and no head has in its mask (tiny-YOLOv3 has one); boxes that fit them best are no cell's."""
+def unused_anchors(config: DarknetConfig) -> tuple[tuple[float, float], ...]:
+    """The anchors that a [yolo] lists and no head has in its mask (one in tiny-YOLOv3); boxes that fit them best have no cell."""
     yolos = [layer for layer in config.layers if isinstance(layer, Yolo)]
     used = {yolo.anchors[number] for yolo in yolos for number in yolo.mask}
     return tuple(dict.fromkeys(anchor for yolo in yolos for anchor in yolo.anchors if anchor not in used))
@@ -128,7 +128,7 @@ def _head(config: DarknetConfig, nodes: Sequence[Node], index: int, yolo: Yolo) 
         stride=net.width // width,
         scale_x_y=yolo.scale_x_y,
         classes=yolo.classes,
-        spare_anchors=spare_anchors(config),
+        unused_anchors=unused_anchors(config),
     )
 
 
