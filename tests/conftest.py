@@ -85,7 +85,7 @@ def tiny_settings(tiny_root: Path, tmp_path: Path) -> Settings:
     """Settings of a run of two steps on the tiny data set; call it with dotted settings over them: tiny_settings(**{"train.steps": 4})."""
 
     def settings(**over: Any) -> dict[str, Any]:
-        from vidkd.engine.settings import merge
+        from vidkd.base.settings import merge
 
         base = {
             "name": "tiny",

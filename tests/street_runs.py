@@ -5,10 +5,10 @@ from typing import Any
 
 from darknet_cfgs import stacked_cfg
 
+from vidkd.base.settings import merge
 from vidkd.data.synthetic.street import write_street_shapes
 from vidkd.data.synthetic.street_scene import StreetShapesConfig
 from vidkd.detection.config import DetectorRunConfig, load_detector_config
-from vidkd.engine.settings import merge
 
 STREETS = StreetShapesConfig(
     size=48,

@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from vidkd.base.files import read_json, read_jsonl
+from vidkd.base.settings import to_yaml
 from vidkd.cli.main import run_verb
 from vidkd.data.manifest import Clip, Manifest
 from vidkd.engine import checkpoint
 from vidkd.engine.config import RunConfig
-from vidkd.engine.settings import to_yaml
 from vidkd.models.saved import load_classifier, read_checkpoint
 from vidkd.video import write_video
 

@@ -15,6 +15,7 @@ import layout_trees
 import pytest
 import yaml
 
+from vidkd.base.settings import as_dict, merge
 from vidkd.bench.speed.config import read_benchmark
 from vidkd.bench.study import CellKey, MethodSpec, StudySpec, cell_config, check_settings, read_study, waves
 from vidkd.cli.main import run_verb
@@ -25,7 +26,6 @@ from vidkd.data.manifest import Manifest
 from vidkd.detection.config import load_detector_config
 from vidkd.engine.config import RunConfig, load_config, teacher_config
 from vidkd.engine.fit import fit
-from vidkd.engine.settings import as_dict, merge
 from vidkd.models.saved import load_classifier
 
 REPOSITORY = Path(__file__).parents[1]

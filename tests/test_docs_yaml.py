@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from vidkd.base.errors import VidkdError
+from vidkd.base.settings import load_settings
 from vidkd.bench.speed.config import read_benchmark
 from vidkd.bench.study import check_settings, read_study
 from vidkd.cli.kinds import kind_of_run
@@ -16,7 +17,6 @@ from vidkd.compress.config import DistilConfig
 from vidkd.compress.distil import learning_of
 from vidkd.compress.recipe import RepairConfig, read_recipe
 from vidkd.engine.config import load_config
-from vidkd.engine.settings import load_settings
 from vidkd.runtime.metadata_file import read_metadata
 
 REPOSITORY = Path(__file__).parents[1]

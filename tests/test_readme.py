@@ -15,13 +15,13 @@ from started import run_to_end
 
 from vidkd.base.errors import VidkdError
 from vidkd.base.files import read_json
+from vidkd.base.settings import known_keys, merge
 from vidkd.bench.study import CellKey, cell_config, read_study
 from vidkd.cli.kinds import KINDS
 from vidkd.cli.main import VERBS, _parse
 from vidkd.cli.verb_parser import VerbParser
 from vidkd.compress.recipe import read_recipe
 from vidkd.engine.config import load_config
-from vidkd.engine.settings import known_keys, merge
 
 REPOSITORY = Path(__file__).parents[1]
 PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").glob("*.md"))]

@@ -19,13 +19,13 @@ import pytest
 import torch
 from started import started
 
+from vidkd.base.settings import as_dict
 from vidkd.cli.anticipate import in_words, summary
 from vidkd.cli.main import run_verb
 from vidkd.engine import anticipate as engine
 from vidkd.engine import sources
 from vidkd.engine.anticipate import Tally
 from vidkd.engine.config import load_config
-from vidkd.engine.settings import as_dict
 from vidkd.engine.sight import sight_of
 from vidkd.models import AttentionConfig, ModelConfig, VideoClassifier
 from vidkd.models.saved import classifier_payload

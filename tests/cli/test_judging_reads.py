@@ -11,14 +11,14 @@ import pytest
 from picture_model import picture_model
 from street_runs import street_config, write_streets
 
+from vidkd.base.settings import keys_of_judging
 from vidkd.cli.main import run_verb
 from vidkd.detection.config import DetectorRunConfig
 from vidkd.detection.fit import fit_detector
 from vidkd.engine.config import RunConfig, load_config
 from vidkd.engine.fit import fit
-from vidkd.engine.settings import keys_of_judging
 
-ELSEWHERE = ("dataclasses", "copy", "vidkd.engine.settings", "vidkd.engine.run_folder")
+ELSEWHERE = ("dataclasses", "copy", "vidkd.base.settings", "vidkd.engine.run_folder")
 """Modules that look at every setting, whatever it is for."""
 OF_CLIPS, OF_DETECTORS = ("data", "train"), ("data", "judge")
 

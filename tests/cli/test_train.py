@@ -11,11 +11,11 @@ import yaml
 from vidkd.base import cores
 from vidkd.base.errors import ConfigError
 from vidkd.base.files import read_jsonl
+from vidkd.base.settings import to_yaml
 from vidkd.cli.main import run_verb
 from vidkd.data.layouts import LAYOUTS
 from vidkd.engine.config import RunConfig, load_config
 from vidkd.engine.fit import fit
-from vidkd.engine.settings import to_yaml
 from vidkd.models.saved import load_classifier, read_checkpoint
 
 Config = Callable[..., RunConfig]

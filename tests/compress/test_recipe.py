@@ -45,21 +45,21 @@ def test_a_pruning_in_several_steps_is_repaired_after_each() -> None:
         ([{"prun": {}}], "unknown step 'prun'"),
         (["prune"], "a step is one kind with its settings"),
         ([{"prune": {}, "repair": {}}], "a step is one kind with its settings"),
-        ([{"prune": {"ratoi": 0.5}}], "unknown key 'ratoi'"),
+        ([{"prune": {"ratoi": 0.5}}], "unknown setting 'ratoi'"),
         ([{"prune": {"ratio": 1.5}}], r"ratio must lie in \(0, 1\)"),
-        ([{"prune": {"ratio": "half"}}], "ratio must be a number"),
-        ([{"prune": 0.5}], "must be a mapping"),
+        ([{"prune": {"ratio": "half"}}], "'ratio' has a wrong value"),
+        ([{"prune": 0.5}], "holds settings by name"),
         ([{"factorise": {"macs": 0.5, "energy": 0.9}}], "exactly one of energy, ratio and macs"),
-        ([{"factorise": {"macs": 0.5, "method": "all"}}], "method must be one of channel, spatial, tucker, any"),
-        ([{"repair": 3}], "repair holds settings of a run"),
+        ([{"factorise": {"macs": 0.5, "method": "all"}}], "expected : one of channel, spatial, tucker, any"),
+        ([{"repair": 3}], "a step repair holds settings by name"),
         ([{"prune": {"steps": 2}}], "no repair follows it"),
         ([{"prune": {"steps": 2}}, {"quantise": {}}], "no repair follows it"),
         ([{"quantise": {}}, {"repair": {}}], "after `quantise` a network can only be exported"),
         ([{"quantise": {}}, {"quantise": {}}], "quantised once"),
         ([{"export": {"formats": []}}], "at least one format"),
         ([{"export": {"tolerance": 0}}], "tolerance must be a number above 0, not 0"),
-        ([{"export": {"tolerance": float("inf")}}], "tolerance must be a finite number"),
-        ([{"export": {"formats": ["h5"]}}], "must be one of onnx, xml, pt2, darknet"),
+        ([{"export": {"tolerance": float("inf")}}], "tolerance must be a number above 0, not inf"),
+        ([{"export": {"formats": ["h5"]}}], "expected : a list of one of onnx, xml, pt2, darknet"),
     ],
 )
 def test_what_cannot_be_is_refused_with_its_place(written: list[Any], told: str) -> None:
@@ -95,7 +95,7 @@ def test_the_command_line_stands_over_the_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no student to compress"):
         read_recipe(path)
     path.write_text("student: a\nsteps: [{prune: {}}]\nsubset: train\n")
-    with pytest.raises(ConfigError, match="subset must be one of val, test"):
+    with pytest.raises(ConfigError, match="expected : one of val, test"):
         read_recipe(path)
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from vidkd.base.errors import ConfigError
+from vidkd.base.settings import as_dict, to_yaml
 from vidkd.detection.config import DetectorRunConfig, load_detector_config
-from vidkd.engine.settings import as_dict, to_yaml
 
 
 def test_a_file_is_read_strictly_and_written_back(tmp_path: Path) -> None:
@@ -49,9 +49,9 @@ def test_wrong_settings_are_told(settings: dict[str, object], message: str) -> N
 
 
 def test_every_setting_is_described() -> None:
-    from vidkd.engine.settings import settings_parser
+    from vidkd.base.settings import settings_help
 
-    text = settings_parser(DetectorRunConfig, "yolo").format_help()
+    text = settings_help(DetectorRunConfig, "yolo")
     for flag in ("--data.paths", "--data.transform.mosaic", "--model.cfg", "--judge.nms_iou", "--method.iou_loss"):
         assert flag in text
     assert "decoded frames that each of these keeps" in text

@@ -6,9 +6,9 @@ import pytest
 import yaml
 
 from vidkd.base.errors import ConfigError
+from vidkd.base.settings import known_keys, merge, place_of, read_flags, settings_help, to_yaml
 from vidkd.engine.config import RunConfig, load_config, teacher_config
 from vidkd.engine.run_folder import flatten
-from vidkd.engine.settings import known_keys, merge, read_flags, settings_parser, to_yaml
 from vidkd.tasks import TASKS
 
 
@@ -100,17 +100,52 @@ def test_wrong_fractions_are_placed_and_mended(tmp_path: Path, given: str, what:
 @pytest.mark.parametrize(
     ("key", "value", "mended"),
     [
-        ("data.observe.fractions", "0.5", "'[0.5]'"),
         ("data.observe.fractions", "0.2,0.5", "'[0.2,0.5]'"),
-        ("data.observe.fractions", "5", "'[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]'   (the default)"),  # [5] is no share
         ("train.seed", "first", "0   (the default)"),
     ],
 )
-def test_a_list_of_one_value_is_mended_as_it_was_given(tmp_path: Path, key: str, value: str, mended: str) -> None:
+def test_a_wrong_value_is_mended_as_it_was_given(tmp_path: Path, key: str, value: str, mended: str) -> None:
     assert error_of(overrides=(f"--{key}", value)).lines["fix"] == f"--{key} {mended}"
     head, *rest = key.split(".")
     nested = "".join(f"{'  ' * depth}{name}:\n" for depth, name in enumerate((head, *rest)))
     assert error_of(write(tmp_path, f"{nested.rstrip()} {value}\n")).lines["fix"] == f"{key}: {mended}".replace("'", "")
+
+
+def test_one_value_of_a_list_is_a_list_as_a_flag(tmp_path: Path) -> None:
+    assert load_config(overrides=("--data.observe.fractions", "0.5")).data.observe.fractions == (0.5,)
+    assert error_of(write(tmp_path, "data: {observe: {fractions: 0.5}}")).lines["fix"] == "data.observe.fractions: [0.5]"
+
+
+def test_a_file_holds_what_differs_from_its_base(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    write(tmp_path, "task: mars\nmethod: {label_smoothing: 0.1}\ntrain: {steps: 3, seed: 4}\n")
+    path = write(tmp_path / "sub", "base: ../config.yaml\ntrain: {seed: 5}\n")
+    config = load_config(path)
+    assert (config.task, config.method.label_smoothing, config.train.steps, config.train.seed) == ("mars", 0.1, 3, 5)
+    assert (place_of(config, "train.seed"), place_of(config, "train.steps")) == (
+        f"train.seed in {path}:2",
+        f"train.steps in {tmp_path / 'sub' / '..' / 'config.yaml'}:3",
+    )
+    other = write(tmp_path / "sub", "base: ../config.yaml\ntask: supervised\n")
+    assert load_config(other).method.label_smoothing == 0
+    error = error_of(write(tmp_path / "sub", "base: ../none.yaml\n"))
+    assert error.lines["where"] == f"base in {other}"
+    assert "leave one out" in str(error_of(write(tmp_path / "sub", "base: config.yaml\n")))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "name: " + "[" * 2000 + "]" * 2000,
+        "method: &a [x, x, x, x, x, x, x, x, x, x]\n"
+        + "".join(f"k{n}: &{chr(98 + n)} [{', '.join(['*' + chr(97 + n)] * 10)}]\n" for n in range(8)),
+        "name: " + "x" * 2**20,
+        "train: {steps: " + "1" * 5000 + "}",
+    ],
+    ids=["depth", "aliases", "size", "digits"],
+)
+def test_a_file_that_is_too_large_or_too_deep_is_refused(tmp_path: Path, text: str) -> None:
+    assert "the YAML is too large or too deep" in error_of(write(tmp_path, text)).what
 
 
 @pytest.mark.parametrize(
@@ -214,7 +249,7 @@ def test_stages_survive_the_round_trip(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("task", sorted(TASKS))
 def test_every_setting_of_a_task_is_in_its_help(task: str) -> None:
-    text = settings_parser(RunConfig, task).format_help()
+    text = settings_help(RunConfig, task)
     leaves = flatten(yaml.safe_load(to_yaml(load_config(settings={"task": task}))))
     assert {key for key in leaves if f"--{key} " not in text} == set()
     assert set(leaves) <= known_keys(RunConfig, task)

@@ -9,11 +9,11 @@ import torch
 from two_processes import torchrun
 
 from vidkd.base.files import read_json, read_jsonl
+from vidkd.base.settings import to_yaml
 from vidkd.cli.main import run_verb
 from vidkd.engine import fit
 from vidkd.engine.clips import read_clips
 from vidkd.engine.config import RunConfig
-from vidkd.engine.settings import to_yaml
 from vidkd.engine.setup import training_sampler
 from vidkd.models.saved import read_checkpoint
 

@@ -20,10 +20,10 @@ from started import started
 
 from vidkd.base.errors import CheckpointError
 from vidkd.base.files import read_jsonl
+from vidkd.base.settings import to_yaml
 from vidkd.engine import checkpoint, fit, loop
 from vidkd.engine.config import RunConfig
 from vidkd.engine.loop import InterruptedRunError
-from vidkd.engine.settings import to_yaml
 from vidkd.models.saved import read_checkpoint
 
 Config = Callable[..., RunConfig]

@@ -1,8 +1,8 @@
 """What may differ when a run goes on."""
 
+from vidkd.base.settings import as_dict, merge
 from vidkd.engine.config import load_config
 from vidkd.engine.run_folder import differences
-from vidkd.engine.settings import as_dict, merge
 
 
 def test_a_run_older_than_a_setting_had_its_default() -> None:

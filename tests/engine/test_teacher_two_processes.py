@@ -8,9 +8,9 @@ import torch
 from two_processes import torchrun
 
 from vidkd.base.files import read_jsonl
+from vidkd.base.settings import to_yaml
 from vidkd.engine.config import RunConfig
 from vidkd.engine.fit import fit
-from vidkd.engine.settings import to_yaml
 from vidkd.models.saved import load_classifier, read_checkpoint
 
 # nothing random and nothing that couples the clips of a batch

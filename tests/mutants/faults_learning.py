@@ -354,9 +354,9 @@ LEARNING = (
     ),
     Mutant(
         "config unknown key accepted",
-        "vidkd/engine/settings.py",
-        '        if key in known or key.startswith("teacher_settings."):',
-        "        if key in known or key not in known:",
+        "vidkd/base/settings.py",
+        "        if hint is None:\n            _refuse_other_methods",
+        "        if hint is None and not key:\n            _refuse_other_methods",
         ("tests/engine/test_config.py::test_an_unknown_key_is_named_with_line_and_nearest_name",),
     ),
     Mutant(

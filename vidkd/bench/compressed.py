@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any, Literal
 
+from vidkd.base.settings import merge
 from vidkd.bench.study import CellKey, Chosen, Phase, Study, settings_of_trial, source_cell
 from vidkd.compress.classifier import ClassifierSubject
 from vidkd.compress.recipe import Recipe, parse_steps
 from vidkd.compress.steps import run_recipe
-from vidkd.engine.settings import merge
 
 COSTS = ("macs", "bytes")
 """What a compressed cell's metrics tell beside how well it does."""

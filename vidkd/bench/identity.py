@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from vidkd.base.errors import DataError
+from vidkd.base.settings import as_dict, merge
 from vidkd.bench.study import CellKey, Chosen, Phase, Study, cell_config, settings_of_trial, source_cell
 from vidkd.data.config import DataConfig
 from vidkd.data.manifest import Manifest, manifest_identity
 from vidkd.engine.config import RunConfig, load_config
 from vidkd.engine.run_folder import flatten, settings_that_count
-from vidkd.engine.settings import as_dict, merge
 
 MOST_SHOWN = 6
 HASH_LETTERS = 16

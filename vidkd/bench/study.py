@@ -11,10 +11,10 @@ from typing import Any, Literal
 from jsonargparse import ArgumentParser
 
 from vidkd.base.errors import ConfigError, unknown_name
+from vidkd.base.settings import as_dict, merge, read_yaml, with_places_of
 from vidkd.bench.summary import METRIC_LETTERS, fits_in_metric
 from vidkd.compress.recipe import RepairConfig, parse_steps, repaired_settings
 from vidkd.engine.config import RunConfig, load_config
-from vidkd.engine.settings import as_dict, merge, read_yaml, with_places_of
 
 Phase = Literal["tune", "test"]
 Chosen = Mapping[str, Mapping[str, Mapping[str, Any]]]

@@ -21,7 +21,7 @@ from vidkd.base.errors import ConfigError, DataError
 from vidkd.base.roots import ROOT_HELP, roots_of
 from vidkd.cli.number_flags import add_number
 from vidkd.cli.outputs import add_overwrite_argument, check_folder, written_or_refused
-from vidkd.cli.settings import list_benchmark
+from vidkd.cli.settings import list_settings
 
 TAKES_SETTINGS = True
 COMPARE = "compare"
@@ -43,7 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Measure, or compare."""
     if arguments.list_settings:
-        return list_benchmark()
+        from vidkd.bench.speed.config import BenchmarkConfig
+
+        return list_settings(BenchmarkConfig)
     if not arguments.words:
         raise ConfigError("no benchmark given", hint="vidkd benchmark BENCHMARK.yaml, as in configs/benchmark/; or compare A.json B.json")
     if arguments.words[0] == COMPARE:
@@ -56,8 +58,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _measure(arguments: argparse.Namespace) -> int:
     from vidkd.base.extras import require
     from vidkd.base.files import write_json
+    from vidkd.base.settings import read_yaml
     from vidkd.bench.speed.config import read_benchmark
-    from vidkd.engine.settings import read_yaml
 
     if "parts" in read_yaml(Path(arguments.words[0])).content:
         return _measure_suite(arguments)

@@ -140,9 +140,9 @@ def declared_levels(arguments: argparse.Namespace) -> "Levels | None":
 
 def _config(arguments: argparse.Namespace, judged: "_Judged") -> "RunConfig":
     """The settings that what is judged brings, with those of the command line over them; threads as there are cores, if these are fewer."""
+    from vidkd.base.settings import merge
     from vidkd.engine.config import RunConfig, load_config
     from vidkd.engine.loop_config import with_threads_of_here
-    from vidkd.engine.settings import merge
 
     here = {"train.device": judged.device, "train.devices": 1}
     config = load_config(settings=merge(with_threads_of_here(judged.run), here), overrides=arguments.settings)

@@ -56,7 +56,7 @@ def kind_of_run(path: Path | str | None, overrides: Sequence[str]) -> tuple[RunK
     Raises ConfigError if the file cannot be read, or names a task of no kind.
     """
     from vidkd.base.errors import unknown_name
-    from vidkd.engine.settings import chosen_task, read_yaml
+    from vidkd.base.settings import chosen_task, read_yaml
 
     task = chosen_task(read_yaml(Path(path)).content if path is not None else {}, overrides)
     known: list[str] = []

@@ -139,9 +139,7 @@ class ListSettings(argparse.Action):
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         """See argparse."""
-        from vidkd.detection.online.config import TASK
-
-        parser.exit(list_settings(self._kind(), TASK))
+        parser.exit(list_settings(self._kind()))
 
 
 def add_settings_flag(parser: argparse.ArgumentParser, kind: Callable[[], "type[LearningConfig]"]) -> None:

@@ -3,12 +3,11 @@
 import argparse
 import re
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from vidkd.engine.settings import Settings
 
 REPAIR = "repair"
 SETTINGS_HINT = "any setting of the configuration may follow as a flag: --data.root DIR --train.epochs 40   (--settings lists them)"
@@ -20,36 +19,22 @@ def add_settings_help(parser: argparse.ArgumentParser) -> None:
     parser.epilog = SETTINGS_HINT
 
 
-def list_settings(kind: "type[Settings]", task: str) -> int:
-    """Print every setting of a configuration of this kind with this task."""
-    from vidkd.engine.settings import settings_parser
+def list_settings(kind: "type[Any]", task: str | None = None) -> int:
+    """Print every setting of a configuration of this kind, with this task where it has methods."""
+    from vidkd.base.settings import settings_help
 
-    sys.stdout.write(_readable(settings_parser(kind, task).format_help()))
+    sys.stdout.write(settings_help(kind, task))
     return 0
 
 
-def list_benchmark() -> int:
-    """Print every setting of a benchmark; those of a model stand below its label."""
-    from jsonargparse import ArgumentParser
-
-    from vidkd.bench.speed.config import BenchmarkConfig, DataSpec, ModelSpec
-
-    parser = ArgumentParser(prog="benchmark", add_help=False)
-    parser.add_class_arguments(BenchmarkConfig, skip={"models", "data"}, instantiate=False)
-    parser.add_class_arguments(DataSpec, "data", instantiate=False)
-    parser.add_class_arguments(ModelSpec, "models.LABEL", instantiate=False)
-    sys.stdout.write(_readable(parser.format_help()))
-    return 0
-
-
-def check_judging_reads(flags: "Sequence[str]", kind: "type[Settings]", sections: "Sequence[str]", *, unread: str | None = None) -> None:
+def check_judging_reads(flags: "Sequence[str]", kind: "type[Any]", sections: "Sequence[str]", *, unread: str | None = None) -> None:
     """Raise ConfigError for the first flag, known as a setting, that judging does not read.
 
     sections: those of `kind` that judging reads, but for what their fields say is for training alone (`vidkd.base.records.for_training`),
     and but for the section `unread`.
     """
     from vidkd.base.errors import ConfigError
-    from vidkd.engine.settings import keys_of_judging
+    from vidkd.base.settings import keys_of_judging
 
     read = [key for key in keys_of_judging(kind, sections) if unread is None or not key.startswith(f"{unread}.")]
     for key in (word[2:].partition("=")[0] for word in flags if word.startswith("--")):
@@ -72,22 +57,13 @@ def _below(section: str, keys: "Iterable[str]") -> str:
 
 def list_steps(kinds: "Mapping[str, type]") -> int:
     """Print every setting of every kind of step of a recipe; those of a repair are a run's, and told where these are."""
-    from jsonargparse import ArgumentParser
+    from vidkd.base.settings import settings_help
 
-    parser = ArgumentParser(prog="steps", add_help=False)
-    for name, kind in kinds.items():
-        if name != REPAIR:
-            parser.add_class_arguments(kind, name)
-    text = re.sub(r"^  --", "  ", _readable(parser.format_help()), flags=re.MULTILINE)
+    text = "".join(
+        re.sub(r"^  --", f"  {name}.", settings_help(kind), flags=re.MULTILINE) for name, kind in kinds.items() if name != REPAIR
+    )
     sys.stdout.write(f"prune.ratio is the key `ratio` of a step, which a recipe holds as `- prune: {{ratio: 0.5}}`.\n\n{text}\n")
     sys.stdout.write(
         f"Training of what is left:\n  {REPAIR}.*   settings of a run, as `vidkd train --settings` lists them, and `teacher: original`\n"
     )
     return 0
-
-
-def _readable(text: str) -> str:
-    """A parser's help without its list of all flags, the flags of whole groups, and choices that stand there twice."""
-    _, _, listed = text.partition("\n\n")
-    listed = re.sub(r"\n  --[\w.]+ CONFIG\s+Path to a configuration file\.", "", listed)
-    return re.sub(r"\(type:[^()]*Literal\[[^()]*,\s+default:", "(default:", listed)

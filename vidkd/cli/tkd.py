@@ -135,11 +135,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 def job_of(arguments: argparse.Namespace, inputs: Sequence[str]) -> Job:
     """The job that the arguments describe, its networks opened. Raises ConfigError or CheckpointError for one that cannot be."""
+    from vidkd.base.settings import as_dict
     from vidkd.detection.online.config import LearningConfig, load_learning_config
     from vidkd.detection.policies import open_policy
     from vidkd.detection.stream import BoxFilter, labels_of
     from vidkd.detection.stream.inputs import folder_names
-    from vidkd.engine.settings import as_dict
 
     _check(arguments, inputs)
     log.info("opening %s and %s", arguments.student, arguments.oracle)  # before what runs them is imported

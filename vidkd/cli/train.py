@@ -5,13 +5,12 @@ A run that was interrupted goes on where it was when the same command is given a
 
 import argparse
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vidkd.cli.settings import add_settings_help, list_settings
 
 if TYPE_CHECKING:
     from vidkd.cli.kinds import RunKind
-    from vidkd.engine.settings import Settings
 
 TAKES_SETTINGS = True
 
@@ -32,8 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Train, then write the run's report."""
     from vidkd.base.cores import check_threads
+    from vidkd.base.settings import load_settings, place_of
     from vidkd.cli.kinds import kind_of_run
-    from vidkd.engine.settings import load_settings, place_of
 
     device = [] if arguments.device is None else [f"--train.device={arguments.device}"]
     kind, task = kind_of_run(arguments.config, arguments.settings)
@@ -44,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     return _train(kind, config, arguments.resume)
 
 
-def _train(kind: "RunKind", config: "Settings", resume: str) -> int:
+def _train(kind: "RunKind", config: Any, resume: str) -> int:
     """What it takes to train is imported here, after the settings were found to be right: it is most of the time of a start."""
     from vidkd.engine.loop import InterruptedRunError
     from vidkd.report.page import render_report

@@ -153,7 +153,7 @@ class Recorder:
     """Makes the record of a stream, or finds it. A copy of the student learns along each, from calls at random under the budget."""
 
     def __init__(self, arguments: argparse.Namespace, config: "SelectorRunConfig") -> None:
-        from vidkd.engine.settings import as_dict
+        from vidkd.base.settings import as_dict
 
         light, heavy = student_files(arguments), oracle_files(arguments)
         self._arguments, self._config = arguments, config

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from vidkd.base.cores import check_threads
 from vidkd.base.errors import ConfigError, VidkdError
 from vidkd.base.files import sha256
+from vidkd.base.settings import as_dict, merge
 from vidkd.compress.calibration import calibration_of, drawn_or_refused
 from vidkd.compress.check import check_packages, check_spared
 from vidkd.compress.config import DistilConfig, FactoriseConfig, PruneConfig, QuantiseConfig, RefitConfig
@@ -46,7 +47,6 @@ from vidkd.engine.devices import pick_device
 from vidkd.engine.fit import fit
 from vidkd.engine.judge import MAIN_METRIC, judge
 from vidkd.engine.run_folder import settings_that_count
-from vidkd.engine.settings import as_dict, merge
 from vidkd.engine.setup import check_trains, training_sampler, training_set
 from vidkd.engine.trouble import count_bad
 from vidkd.models import VideoClassifier

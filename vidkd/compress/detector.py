@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from vidkd.base.cores import check_threads
 from vidkd.base.errors import ConfigError, DataError, VideoError, VidkdError
 from vidkd.base.files import read_json, sha256, write_json
+from vidkd.base.settings import as_dict, merge
 from vidkd.compress.check import check_methods, check_packages, check_spared
 from vidkd.compress.config import DistilConfig, FactoriseConfig, PruneConfig, QuantiseConfig, RefitConfig
 from vidkd.compress.distil import distil, learning_of, oracle_files
@@ -39,7 +40,6 @@ from vidkd.detection.saved import SavedDetector, load_detector, write_darknet
 from vidkd.engine.devices import pick_device
 from vidkd.engine.loop_config import with_threads_of_here
 from vidkd.engine.run_folder import settings_that_count
-from vidkd.engine.settings import as_dict, merge
 from vidkd.engine.trouble import count_bad
 from vidkd.models.darknet import Darknet
 from vidkd.models.darknet.detector import DarknetDetector

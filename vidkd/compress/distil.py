@@ -12,15 +12,15 @@ from torch.optim.swa_utils import update_bn
 
 from vidkd.base.errors import ConfigError
 from vidkd.base.progress import Progress
+from vidkd.base.settings import load_settings
 from vidkd.compress.config import DistilConfig
 from vidkd.compress.recipe import ORIGINAL
 from vidkd.detection.frames import Pictures
 from vidkd.detection.online import BoxOracle, HeadOracle, Oracle, Student
-from vidkd.detection.online.config import TASK, LearningConfig
+from vidkd.detection.online.config import LearningConfig
 from vidkd.detection.online.distillation import NEEDS_HEADS
 from vidkd.detection.online.learner import OnlineTrainer
 from vidkd.detection.opening import ModelFiles
-from vidkd.engine.settings import load_settings
 from vidkd.models.darknet.detector import DarknetDetector
 
 BATCH = 16
@@ -30,7 +30,7 @@ BATCH = 16
 def learning_of(config: DistilConfig) -> LearningConfig:
     """How the student learns. Raises ConfigError for settings that cannot be."""
     replay = {"seed": config.seed, **config.replay}
-    learning = load_settings(LearningConfig, settings={"task": TASK, "update": {"interpolate": [], **config.update}, "replay": replay})
+    learning = load_settings(LearningConfig, settings={"update": {"interpolate": [], **config.update}, "replay": replay})
     if learning.update.loss in NEEDS_HEADS and config.oracle != ORIGINAL:
         mend = "oracle: original, or update: {loss: oracle_assigned}"
         raise ConfigError(f"the loss {learning.update.loss} compares raw heads, which {config.oracle} does not share", hint=mend)

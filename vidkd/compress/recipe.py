@@ -3,17 +3,17 @@
 import dataclasses
 import json
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from vidkd.base.errors import ConfigError, unknown_name
-from vidkd.base.records import read_record
 from vidkd.base.roots import find_below
+from vidkd.base.settings import load_settings, merge
 from vidkd.compress.config import TOLERANCE, DistilConfig, FactoriseConfig, PruneConfig, QuantiseConfig, RefitConfig
 from vidkd.engine.loop_config import LoopConfig, with_threads_of_here
-from vidkd.engine.settings import merge, read_yaml
 
 log = logging.getLogger(__name__)
 ORIGINAL = "original"
@@ -44,7 +44,7 @@ class ExportConfig:
     def __post_init__(self) -> None:
         if not self.formats:
             raise ConfigError("formats must name at least one format")
-        if not self.tolerance > 0:
+        if not 0 < self.tolerance < math.inf:
             raise ConfigError(f"tolerance must be a number above 0, not {self.tolerance}")
 
 
@@ -178,14 +178,16 @@ def read_recipe(
     Raises ConfigError with file and key for what cannot be.
     """
     path = Path(path)
-    written = read_record(_Written, read_yaml(path).content, str(path))
+    written = load_settings(_Written, path)
     whose = student or written.student
     if not whose:
         raise ConfigError("no student to compress", where=str(path), hint="student: RUN in the file, or --student RUN")
     steps = parse_steps(written.steps, str(path))
     named = (written.name or path.stem) + ("" if seed is None else f"-seed{seed}")
     here = {"student": whose, "steps": steps, "name": name or named, "runs": runs or written.runs}
-    recipe = Recipe(**{**vars(written), **here}, roots=tuple(roots), path=path)
+    recipe = Recipe(
+        **{**{entry.name: getattr(written, entry.name) for entry in dataclasses.fields(written)}, **here}, roots=tuple(roots), path=path
+    )
     return recipe if seed is None else recipe.seeded(seed)
 
 
@@ -235,12 +237,12 @@ def _parsed(entry: Any, where: str, number: int) -> tuple[str, StepSettings]:
         raise unknown_name("step", str(kind), SETTINGS, where=where)
     where = f"{where}, {number}_{kind}"
     given = {} if given is None else given
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"a step {kind} holds settings by name, not one value", where=where, found=repr(given)[:80])
     if kind == "repair":
-        if not isinstance(given, Mapping):
-            raise ConfigError("repair holds settings of a run", where=where, found=repr(given)[:80])
         return kind, RepairConfig(settings=merge({}, given))
     try:
-        settings: StepSettings = read_record(SETTINGS[kind], given, where)
+        settings: StepSettings = load_settings(SETTINGS[kind], settings=given, where=where)
     except ConfigError as error:
         raise (error.with_lines(of_a_classifier=INSTEAD_OF_DISTIL) if kind == "distil" else error) from None
     return kind, settings

@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 from vidkd.base.errors import ConfigError, unknown_name
 from vidkd.base.records import for_training
+from vidkd.base.settings import load_settings
 from vidkd.detection.layouts import BOX_LAYOUTS, WITH_ANNOTATIONS
 from vidkd.detection.transforms import BoxTransformConfig
 from vidkd.engine.loop_config import OptimConfig, TrainConfig
-from vidkd.engine.settings import load_settings
 from vidkd.tasks.yolo import YoloDetection
 
 DETECTOR_TASKS = {"yolo": YoloDetection}

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vidkd.base.errors import ConfigError, DataError
+from vidkd.base.settings import config_stem, place_of
 from vidkd.data.config import DataConfig
 from vidkd.data.groups import hold_out_groups, label_fraction
 from vidkd.data.layouts import LAYOUTS
 from vidkd.data.manifest import Clip, Manifest, manifest_identity
 from vidkd.data.observation import ObserveConfig, is_shortened, split_observable
 from vidkd.engine.config import RunConfig
-from vidkd.engine.settings import config_stem, place_of
 from vidkd.video.files import copies_among
 
 log = logging.getLogger(__name__)

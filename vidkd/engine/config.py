@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vidkd.base.errors import ConfigError
+from vidkd.base.settings import as_dict, load_settings, merge
 from vidkd.data.config import DataConfig
 from vidkd.engine.loop_config import OptimConfig, TrainConfig
-from vidkd.engine.settings import as_dict, load_settings, merge
 from vidkd.models import ModelConfig
 from vidkd.tasks import TASK_CONFIGS, TASKS
 

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from vidkd.base.errors import VidkdError
 from vidkd.base.progress import Progress
 from vidkd.base.random_streams import derived_seed
+from vidkd.base.settings import as_dict
 from vidkd.base.timing import Stopwatch
 from vidkd.engine.average import MovingAverage
 from vidkd.engine.checkpoint import (
@@ -36,7 +37,6 @@ from vidkd.engine.loop_config import LoopConfig
 from vidkd.engine.metrics_log import MetricsLog
 from vidkd.engine.optimiser import build_optimizer, build_schedule, norm_scales, set_learning_rates
 from vidkd.engine.run_folder import RunFolder
-from vidkd.engine.settings import as_dict
 from vidkd.engine.trainee import Batch, Trainee
 from vidkd.engine.trouble import count_bad_samples, not_finite, share_bad
 from vidkd.losses.slimming import scale_l1

@@ -1,14 +1,14 @@
 """What every kind of run sets of its training: the optimiser and its schedule, length, device and seed."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from vidkd.base.cores import at_most_cores
 from vidkd.base.errors import ConfigError
 from vidkd.base.records import for_training
-from vidkd.engine.settings import Settings, merge
+from vidkd.base.settings import merge
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,8 +123,28 @@ def _require(key: str, value: object, holds: bool, what: str) -> None:
         raise ConfigError(f"{key} must be {what}, not {value}")
 
 
-class LoopConfig(Settings, Protocol):
+class LoopConfig(Protocol):
     """The settings of a run that the training loop reads, whatever is trained."""
+
+    @classmethod
+    def tasks(cls) -> Mapping[str, type]:
+        """The methods of this kind of run by name, with the dataclass that `method` holds for each."""
+        ...
+
+    @classmethod
+    def unused(cls, task: str, /) -> Sequence[str]:
+        """The keys beside `method` that this task refuses to have set (a teacher, where it has none)."""
+        ...
+
+    @property
+    def task(self) -> str:
+        """A name of `tasks()`."""
+        ...
+
+    @property
+    def method(self) -> Any:
+        """Settings of the task."""
+        ...
 
     @property
     def name(self) -> str | None:

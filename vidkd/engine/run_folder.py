@@ -8,10 +8,10 @@ from typing import Any
 
 from vidkd.base.errors import ConfigError
 from vidkd.base.files import append_jsonl, atomic_write, read_jsonl
+from vidkd.base.settings import as_dict, default_settings, read_yaml, to_yaml
 from vidkd.engine.checkpoint import written_or_told
 from vidkd.engine.environment import environment
 from vidkd.engine.loop_config import LoopConfig
-from vidkd.engine.settings import Settings, as_dict, default_settings, read_yaml, to_yaml
 
 log = logging.getLogger(__name__)
 
@@ -141,7 +141,7 @@ def _line(row: Mapping[str, Any]) -> str:
     return json.dumps(row, ensure_ascii=False) + "\n"
 
 
-def differences(new: Settings, old: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+def differences(new: LoopConfig, old: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """{dotted key: (new value, old value)} where a configuration differs from the nested settings of an older one, sorted by key.
 
     A setting that is missing in `old`, which is older than it, stood at its default.

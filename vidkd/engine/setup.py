@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import Sampler
 
 from vidkd.base.errors import CheckpointError, DataError
+from vidkd.base.settings import place_of
 from vidkd.data.config import DataConfig
 from vidkd.data.dataset import ClipDataset
 from vidkd.data.learned_from import SETTINGS, LearnedFrom, check_unseen, record_of
@@ -18,7 +19,6 @@ from vidkd.data.loaders import Item, MixedSampler, StepSampler, batch_parts
 from vidkd.engine.checkpoint import warn_if_unfinished
 from vidkd.engine.clips import Clips
 from vidkd.engine.config import RunConfig
-from vidkd.engine.settings import place_of
 from vidkd.models import VideoClassifier
 from vidkd.models.changes import apply_changes
 from vidkd.models.saved import load_classifier, read_checkpoint

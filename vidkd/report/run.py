@@ -8,9 +8,9 @@ from typing import Any
 
 from vidkd.base.errors import DataError
 from vidkd.base.files import read_json, read_jsonl, sha256
+from vidkd.base.settings import read_yaml
 from vidkd.bench.intervals import Cell, bootstrap_ci
 from vidkd.engine.metrics import class_mean, confusion_matrix, per_class
-from vidkd.engine.settings import read_yaml
 from vidkd.models.saved import checkpoint_in
 from vidkd.report.figures import confusion_figure, reliability_diagram, training_curves
 from vidkd.report.moments import caption_of_time_rows

@@ -91,7 +91,7 @@ def test_a_flag_makes_the_section_that_the_file_lacks(tmp_path: Path) -> None:
         ("name: x", "a benchmark needs a model"),
         ("models: {one: {checkpoint: x, backbone: r3d_18}}", "found     : checkpoint, backbone"),
         ("models: {one: {amp: bfloat16}}", "none of them"),
-        ("models: {one: {checkpont: x}}", "did you mean : checkpoint"),
+        ("models: {one: {checkpont: x}}", "did you mean : models.one.checkpoint"),
         ("models: {one: {checkpoint: x}}\nruonds: 3", "did you mean : rounds"),
         ("models: {one: {checkpoint: x, weights: y}}", "weights belongs to a detector"),
         ("models: {one: {checkpoint: x, runtime: openvino}}", "runtime openvino is for exported files"),
@@ -124,7 +124,7 @@ def test_what_cannot_be_meant_is_told_with_the_file(tmp_path: Path, text: str, t
 
 
 @pytest.mark.parametrize(
-    ("flags", "told"), [(["--rounds"], "needs a value"), (["--rounds", "[1"], "cannot be read"), (["--round", "3"], "rounds")]
+    ("flags", "told"), [(["--rounds"], "needs a value"), (["--rounds", "[1"], "wrong value"), (["--round", "3"], "rounds")]
 )
 def test_wrong_flags_are_told(tmp_path: Path, flags: list[str], told: str) -> None:
     with pytest.raises(ConfigError, match=told):
@@ -141,7 +141,7 @@ def test_annotations_and_classes_are_lists_of_names_in_flags_too(tmp_path: Path)
     single = read_benchmark(path, ["--data.classes", "car", "--threads", "2", "--batches=1"]).config
     assert single.data is not None
     assert (single.data.classes, single.threads, single.batches) == (["car"], [2], [1])
-    with pytest.raises(ConfigError, match=r"'threads' has a wrong value(.|\n)*found +: \[many\](.|\n)*expected +: a list of whole numbers"):
+    with pytest.raises(ConfigError, match=r"'threads' has a wrong value(.|\n)*found +: many(.|\n)*expected +: a list of whole numbers"):
         read_benchmark(path, ["--threads", "many"])
     with pytest.raises(ConfigError, match=r"'data\.subset' has a wrong value(.|\n)*found +: tst(.|\n)*expected +: one of train, val, test"):
         read_benchmark(path, ["--data.subset", "tst"])

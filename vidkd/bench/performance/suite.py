@@ -47,15 +47,9 @@ class SuiteConfig:
 
 def read_suite(path: Path, overrides: Sequence[str] = ()) -> SuiteConfig:
     """Read a suite, with flags (--rounds 3 --parts [start]) over it. Raises ConfigError for what is unknown or of a wrong type."""
-    import yaml
+    from vidkd.base.settings import load_settings
 
-    from vidkd.bench.streams.typed import built, check_keys
-    from vidkd.engine.settings import merge, read_flags, read_yaml
-
-    tree = read_yaml(path)
-    content = merge(tree.content, {flag.removeprefix("--"): yaml.safe_load(text or "true") for flag, text in read_flags(overrides)})
-    check_keys(content, SuiteConfig, "", path, tree.lines)
-    return built(SuiteConfig, content)
+    return load_settings(SuiteConfig, path, overrides=overrides)
 
 
 def run_suite(config: SuiteConfig, command: str) -> dict[str, Any]:

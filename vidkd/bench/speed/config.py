@@ -1,15 +1,12 @@
 """What a benchmark says: which models, on what, under which conditions; read strictly from YAML. Nothing here imports torch."""
 
 import dataclasses
-import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
-from vidkd.base.errors import ConfigError, UnknownFlagError, unknown_name
+from vidkd.base.errors import ConfigError, unknown_name
 from vidkd.base.roots import find_below
 from vidkd.detection.opening import TORCHVISION, names_run
 
@@ -278,20 +275,13 @@ def read_benchmark(path: Path | str, overrides: Sequence[str] = (), *, roots: Se
 
     Raises ConfigError with file and key for anything unknown, of a wrong type or out of range, a label that is there twice among them.
     """
-    from vidkd.bench.streams.typed import built, check_keys
-    from vidkd.engine.settings import merge, read_yaml
+    from vidkd.base.settings import load_settings
 
     path = Path(path)
-    tree = read_yaml(path)
-    content = merge(tree.content, {})
-    for key, text in _flags(overrides):
-        content = merge(content, {key: _value(key, text)})
     try:
-        check_keys(content, BenchmarkConfig, "", path, tree.lines)
-        config = built(BenchmarkConfig, content)
+        config = load_settings(BenchmarkConfig, path, overrides=overrides)
     except ConfigError as error:
-        lines = {label.replace(" ", "_"): text for label, text in error.lines.items()}
-        raise ConfigError(error.what, **{**lines, "benchmark": path}) from error
+        raise error.with_lines(benchmark=path) from error
     return Benchmark(config, path, tuple(overrides), tuple(roots))
 
 
@@ -330,39 +320,3 @@ def _located_data(benchmark: Benchmark, spec: DataSpec) -> DataSpec:
 
 def _if_there(benchmark: Benchmark, name: str) -> str:
     return next((str(folder / name) for folder in _folders(benchmark) if (folder / name).exists()), name)
-
-
-def _flags(words: Sequence[str]) -> list[tuple[str, str]]:
-    """(Dotted key, value) of the flags."""
-    from vidkd.engine.settings import read_flags
-
-    found = []
-    known = [entry.name for entry in dataclasses.fields(BenchmarkConfig)]
-    for flag, text in read_flags(words):
-        if flag.startswith("--") and flag[2:].partition(".")[0] not in known:
-            raise UnknownFlagError.of("setting", flag, [f"--{name}" for name in known], where="command line")
-        if text is None:
-            raise ConfigError(f"'{flag}' needs a value", where="command line")
-        found.append((flag.removeprefix("--"), text))
-    return found
-
-
-def _value(key: str, text: str) -> Any:
-    """A flag's value: text where the setting is one, else as YAML has it, and of one value where it is a list a list of that.
-
-    An unknown key is reported by the check of keys.
-    """
-    kind: Any = BenchmarkConfig
-    for part in key.split("."):
-        if typing.get_origin(kind) is dict:
-            kind = typing.get_args(kind)[1]
-            continue
-        kind = next((each for each in (kind, *typing.get_args(kind)) if hasattr(each, "__dataclass_fields__")), None)
-        kind = typing.get_type_hints(kind).get(part) if kind is not None else None
-    if kind is str or (typing.get_origin(kind) not in (dict, list) and str in typing.get_args(kind)):
-        return text
-    try:
-        value = yaml.safe_load(text)
-        return [value] if typing.get_origin(kind) is list and not isinstance(value, list) else value
-    except yaml.YAMLError as error:
-        raise ConfigError(f"'--{key}' has a value that cannot be read", found=text, where="command line") from error

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from vidkd.base.cores import check_threads
 from vidkd.base.errors import CheckpointError, VidkdError
+from vidkd.base.settings import read_flags
 from vidkd.base.timing import timed
 from vidkd.bench.speed.accuracy import Accuracy, check_data_set, check_same_kind, judge_clips, judge_frames, shown_clips, shown_frames
 from vidkd.bench.speed.cold_start import ColdStart, cold_start
@@ -29,7 +30,6 @@ from vidkd.detection.annotations import BoxManifest
 from vidkd.engine.allocator import keep_freed_memory
 from vidkd.engine.checkpoint import warn_if_unfinished
 from vidkd.engine.interrupts import Interrupt
-from vidkd.engine.settings import read_flags
 
 log = logging.getLogger(__name__)
 

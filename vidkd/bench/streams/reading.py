@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from vidkd.base.errors import ConfigError
+from vidkd.base.settings import read_yaml
 from vidkd.bench.streams.settings import check_methods
 from vidkd.bench.streams.spec import StreamStudy, StreamStudySpec
 from vidkd.bench.streams.typed import built, check_keys
-from vidkd.engine.settings import read_yaml
 
 
 def read_stream_study(path: Path | str) -> StreamStudy:

@@ -11,8 +11,7 @@ from typing import Any, TypeVar
 from jsonargparse import ArgumentParser
 
 from vidkd.base.errors import ConfigError, unknown_name
-from vidkd.engine.expected import as_yaml, in_words
-from vidkd.engine.settings import merge
+from vidkd.base.settings import as_yaml, in_words, merge
 
 Built = TypeVar("Built")
 

@@ -1,20 +1,13 @@
 """The settings of learning along a stream as one configuration, strict about its keys."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from vidkd.base.settings import load_settings
 from vidkd.detection.online.replay import Replay
 from vidkd.detection.online.update import Update
 from vidkd.detection.policies.train import SelectorTraining
-from vidkd.engine.settings import load_settings
-
-TASK = "tkd"
-
-
-@dataclass(frozen=True, kw_only=True)
-class NoSettings:
-    """Of a task that has none of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,26 +15,12 @@ class LearningConfig:
     """How a student learns along a stream.
 
     Args:
-        task: tkd.
         update: how it learns from one key frame.
         replay: bounds of the buffer of past key frames.
-        method: empty.
     """
 
-    task: str = TASK
     update: Update = field(default_factory=Update)
     replay: Replay = field(default_factory=Replay)
-    method: Any = None
-
-    @classmethod
-    def tasks(cls) -> Mapping[str, type]:
-        """The one task."""
-        return {TASK: NoSettings}
-
-    @classmethod
-    def unused(cls, _task: str, /) -> tuple[str, ...]:
-        """Nothing."""
-        return ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,10 +28,8 @@ class SelectorRunConfig(LearningConfig):
     """How a selector is trained, on students that learn meanwhile.
 
     Args:
-        task: tkd.
         update: how the students learn from one key frame.
         replay: bounds of their buffer of past key frames.
-        method: empty.
         selector: how the selector is trained.
     """
 
@@ -68,4 +45,4 @@ def load_learning_config(kind: type[Kind], overrides: Sequence[str] = (), *, see
     seed: every seed in it that no flag sets.
     """
     seeds: dict[str, Any] = {name: {"seed": seed} for name in ("replay", "selector") if name in kind.__dataclass_fields__}
-    return load_settings(kind, settings={"task": TASK, **seeds}, overrides=overrides)
+    return load_settings(kind, settings=seeds, overrides=overrides)
