@@ -15,8 +15,7 @@ from vidkd.data.manifest import Clip
 from vidkd.detection.annotations import BoxManifest, LabelledFrame
 from vidkd.detection.evaluate import DetectorJudgement, RecallJudgement
 from vidkd.detection.metrics import average_precision, recall_of
-from vidkd.engine.evaluate import Predictions
-from vidkd.engine.judge import Judgement
+from vidkd.engine.evaluate import Judgement, Predictions
 from vidkd.runtime.detections import Detections
 
 BOX = np.array([[9, 9, 30, 30]], np.float32)

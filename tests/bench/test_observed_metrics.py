@@ -6,7 +6,7 @@ import pytest
 from vidkd.base.errors import DataError
 from vidkd.bench.observed import clip_scores, condition_of, is_accuracy, mean_name, observed_metric, percents_of, under
 from vidkd.bench.summary import Method, Metric, build_summary
-from vidkd.engine.judge import area
+from vidkd.engine.evaluate import area
 
 
 @pytest.mark.parametrize(

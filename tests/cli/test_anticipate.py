@@ -22,11 +22,11 @@ from started import started
 from vidkd.base.settings import as_dict
 from vidkd.cli.anticipate import in_words, summary
 from vidkd.cli.main import run_verb
-from vidkd.engine import anticipate as engine
-from vidkd.engine import sources
-from vidkd.engine.anticipate import Tally
 from vidkd.engine.config import load_config
-from vidkd.engine.sight import sight_of
+from vidkd.inference import anticipate as engine
+from vidkd.inference import sources
+from vidkd.inference.anticipate import Tally
+from vidkd.inference.observation_window import observation_window
 from vidkd.models import AttentionConfig, ModelConfig, VideoClassifier
 from vidkd.models.saved import classifier_payload
 from vidkd.video import Frame, open_video, write_video
@@ -242,9 +242,9 @@ def test_other_protocols_are_named(student: Path, video: Path, tmp_path: Path, c
     assert {(row["protocol"], row["gap_s"]) for row in rows(captured.out)} == {("whole", 0.0)}
     assert "not for anticipation: sees the last 1.5 s" in captured.err
     early = load_config(settings={"data": {"observe": {"protocol": "early"}}}).data
-    assert "early recognition" in in_words(sight_of(early, "rgb"))
+    assert "early recognition" in in_words(observation_window(early, "rgb"))
     everything = load_config(settings={"data": {"observe": {**OBSERVE, "observe_s": None}}}).data
-    assert "sees 10 s (--window-s; no setting of its training)" in in_words(sight_of(everything, "rgb"))
+    assert "sees 10 s (--window-s; no setting of its training)" in in_words(observation_window(everything, "rgb"))
 
 
 def test_a_video_shorter_than_the_window(video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

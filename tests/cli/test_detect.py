@@ -15,7 +15,7 @@ from started import run_to_end
 
 from vidkd.cli import detect
 from vidkd.cli.main import run_verb
-from vidkd.engine import sources
+from vidkd.inference import sources
 from vidkd.video import Frame, open_video, write_video
 
 CAT, DOG = (0.0, 0.0, 0.5, 0.5, 0.9, 0.0), (0.5, 0.5, 1.0, 1.0, 0.6, 1.0)

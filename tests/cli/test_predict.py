@@ -11,10 +11,10 @@ import torch
 from vidkd.base.errors import ConfigError
 from vidkd.base.files import read_json
 from vidkd.cli.main import run_verb
-from vidkd.engine.classify import TorchClassifier
 from vidkd.engine.config import load_config
 from vidkd.engine.fit import fit
-from vidkd.engine.predict import check_recognises, predict_video, sliding_windows
+from vidkd.inference.predict import check_recognises, predict_video, sliding_windows
+from vidkd.inference.torch_classifier import TorchClassifier
 from vidkd.models.saved import load_classifier, read_checkpoint
 from vidkd.report import overlay
 from vidkd.video import open_video, write_video

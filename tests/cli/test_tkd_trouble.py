@@ -21,7 +21,7 @@ from vidkd.base.errors import VideoError
 from vidkd.cli import tkd
 from vidkd.cli.learning import oracle_files, student_files
 from vidkd.detection.online import BoxOracle, account
-from vidkd.engine import sources
+from vidkd.inference import sources
 from vidkd.models.darknet import save_weights
 from vidkd.video import open_video
 

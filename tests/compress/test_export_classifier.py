@@ -27,9 +27,9 @@ from vidkd.compress.export_classifier import (
 from vidkd.compress.parity import Clips, compare, generated_clips, video_clips
 from vidkd.data.config import DataConfig
 from vidkd.data.exported import shown_data
-from vidkd.engine.classify import TorchClassifier
 from vidkd.engine.config import load_config
-from vidkd.engine.predict import predict_video
+from vidkd.inference.predict import predict_video
+from vidkd.inference.torch_classifier import TorchClassifier
 from vidkd.models import AttentionConfig, ModelConfig, VideoClassifier
 from vidkd.models.exported import ExportedModule
 from vidkd.models.saved import SavedClassifier

@@ -20,8 +20,8 @@ from vidkd.compress.recipe import Recipe, parse_steps
 from vidkd.compress.steps import Outcome, run_recipe
 from vidkd.engine import loop
 from vidkd.engine.config import RunConfig
+from vidkd.engine.evaluate import judge
 from vidkd.engine.fit import fit
-from vidkd.engine.judge import judge
 from vidkd.engine.loop import InterruptedRunError
 from vidkd.models.exported import ExportedModule
 from vidkd.models.saved import checkpoint_in, load_classifier, read_checkpoint, save_classifier

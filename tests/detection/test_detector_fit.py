@@ -10,7 +10,7 @@ from street_runs import CFG, street_config, write_streets
 from vidkd.base.errors import CheckpointError, ConfigError, DataError
 from vidkd.base.files import read_jsonl
 from vidkd.detection.config import DetectorRunConfig
-from vidkd.detection.fit import DetectorTrainee, build_student, fit_detector
+from vidkd.detection.fit import DetectorTrainingRun, build_student, fit_detector
 from vidkd.detection.frames import read_frames
 from vidkd.detection.saved import detector_payload, export_darknet, load_detector
 from vidkd.engine import loop
@@ -100,18 +100,18 @@ def test_training_lowers_the_loss(streets: Path, tmp_path: Path) -> None:
 
 def test_validation_leaves_the_student_in_training_mode(streets: Path, tmp_path: Path) -> None:
     config = street_config(streets, tmp_path)
-    trainee = DetectorTrainee(config, read_frames(config.data))
-    student = trainee.task.student
+    training = DetectorTrainingRun(config, read_frames(config.data))
+    student = training.task.student
     assert student.training
-    metrics = trainee.judge(student, device=torch.device("cpu"), rank=0, world_size=1)
+    metrics = training.judge(student, device=torch.device("cpu"), rank=0, world_size=1)
     assert student.training
     assert 0 <= metrics["ap50"] <= 1
 
 
 def test_samples_are_named_by_file_and_frame(streets: Path, tmp_path: Path) -> None:
     config = street_config(streets, tmp_path)
-    trainee = DetectorTrainee(config, read_frames(config.data))
-    assert trainee.sample_names({"index": torch.tensor([0, 9])}) == ["videos/plain_01.mp4 frame 0", "videos/plain_02.mp4 frame 1"]
+    training = DetectorTrainingRun(config, read_frames(config.data))
+    assert training.sample_names({"index": torch.tensor([0, 9])}) == ["videos/plain_01.mp4 frame 0", "videos/plain_02.mp4 frame 1"]
 
 
 def test_a_checkpoint_of_something_else_is_no_detector(streets: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from stream_samples import FPS, NAMES, CountingStepper, SquareDetector, check_sa
 from vidkd.base.errors import ConfigError, VideoError
 from vidkd.detection.stream import BoxFilter, DetectorStepper, Filtered, Region, run
 from vidkd.detection.stream.pipeline import most_frames
-from vidkd.engine import sources
+from vidkd.inference import sources
 from vidkd.video import Frame, VideoReader, VideoWriter, open_video
 
 

@@ -13,7 +13,7 @@ PAGES_OF_A_STEP = 32 * 2**20 // 4096
 COUNT_FAULTS = """
 import json, resource, sys
 import torch
-from vidkd.engine.allocator import keep_freed_memory
+from vidkd.engine.devices import keep_freed_memory
 
 def step():
     for _ in range(2):

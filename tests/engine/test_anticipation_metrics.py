@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vidkd.data.manifest import Clip
-from vidkd.engine.anticipation_metrics import anticipation_recalls, class_mean_recall, label_frequencies, labels_of
+from vidkd.engine.metrics import anticipation_recalls, class_mean_recall, label_frequencies, labels_of
 
 
 def by_definition(scores: np.ndarray, labels: np.ndarray, k: int) -> float:

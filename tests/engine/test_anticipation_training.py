@@ -67,9 +67,9 @@ def test_the_first_row_tells_how_large_the_feature_loss_begins(feature: str, tin
     rows = read_jsonl(fit.fit(config, quiet=True).folder / "metrics.jsonl")
     assert [row["step"] for row in rows if row["split"] == "train"] == [1, 3]
 
-    trainee = fit.ClipTrainee(config, read_clips(config.data))
-    task = trainee.task.train()
-    batch = next(iter(trainee.loader(0, 3, rank=0, world_size=1, pin_memory=False)))
+    training = fit.ClipTrainingRun(config, read_clips(config.data))
+    task = training.task.train()
+    batch = next(iter(training.loader(0, 3, rank=0, world_size=1, pin_memory=False)))
     losses = {name: loss.item() for name, loss in task(batch).items()}
     assert losses[feature] > 0.01
     for name in (feature, "label", "loss"):

@@ -60,8 +60,8 @@ def test_a_sample_counts_where_its_own_frames_repeat(tiny_config: Config, caplog
     fit.fit(config, quiet=True)
     caplog.clear()
     config = tiny_config(**early(4, "whole", 0.25, 0.75), **{"train.steps": 6})
-    trainee = fit.ClipTrainee(config, read_clips(config.data))
-    batches = list(trainee.loader(1, 3, rank=0, world_size=1, pin_memory=False))
+    training = fit.ClipTrainingRun(config, read_clips(config.data))
+    batches = list(training.loader(1, 3, rank=0, world_size=1, pin_memory=False))
     held = sum(int(batch["held"].sum()) for batch in batches)
     assert 0 < held < 8
     fit.fit(config, quiet=True)
@@ -86,8 +86,8 @@ def test_samples_without_a_frame_in_the_observed_part_are_left_out_and_counted(
     settings = {**early(4, "whole", 0.1, 1.0), "data.manifest": rows, "train.steps": 4, "data.cache.enabled": cached}
     config = tiny_config(**settings, **{"data.cache.folder": str(tmp_path / "cache")})
     clips = read_clips(config.data)
-    trainee = fit.ClipTrainee(config, clips)
-    batches = list(trainee.loader(0, 3, rank=0, world_size=1, pin_memory=False))
+    training = fit.ClipTrainingRun(config, clips)
+    batches = list(training.loader(0, 3, rank=0, world_size=1, pin_memory=False))
     left = [number for batch in batches for number in batch.get("unobservable", [])]
     assert 0 < len(left) < 6
     assert {clips.train[number].group for number in left} <= {"g0", "g1"}

@@ -14,7 +14,7 @@ from started import started
 from vidkd.data.loaders import StepSampler, training_loader
 from vidkd.engine.clips import read_clips
 from vidkd.engine.config import RunConfig
-from vidkd.engine.interrupts import Interrupt, deaf_children, start
+from vidkd.engine.interrupts import Interrupt, block_sigint_in_workers, start
 from vidkd.engine.setup import training_set
 
 
@@ -62,7 +62,7 @@ def exit_code_of_interrupted_child() -> int:
 def test_children_do_not_hear_it_and_the_parent_hears_it_later() -> None:
     interrupt = Interrupt()
     with interrupt.caught():
-        with deaf_children():
+        with block_sigint_in_workers():
             assert exit_code_of_interrupted_child() == 0
             press()
             assert not interrupt.asked

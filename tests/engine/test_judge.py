@@ -14,8 +14,7 @@ from vidkd.base.errors import DataError
 from vidkd.data.manifest import Clip, Manifest
 from vidkd.engine.clips import read_clips
 from vidkd.engine.config import RunConfig
-from vidkd.engine.evaluate import Predictions, evaluate
-from vidkd.engine.judge import Judgement, area, judge, observed_name
+from vidkd.engine.evaluate import Judgement, Predictions, area, evaluate, judge, observed_name
 from vidkd.engine.setup import evaluation_set
 from vidkd.models import ModelConfig, VideoClassifier
 from vidkd.report.predictions import read_predictions

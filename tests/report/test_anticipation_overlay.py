@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vidkd.engine.anticipate import Decision
+from vidkd.inference.anticipate import Decision
 from vidkd.report.anticipation_overlay import MARK, PAST_S, STRIP_GROUND, WHITE, OverlayWriter, Panel, colour_of, panel_height, shaded
 from vidkd.video import Frame, open_video
 

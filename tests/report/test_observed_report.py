@@ -8,7 +8,7 @@ import pytest
 from report_samples import make_observed_run, observed_study
 
 from vidkd.base.errors import DataError
-from vidkd.engine.judge import area
+from vidkd.engine.evaluate import area
 from vidkd.report.observed import observation_notes
 from vidkd.report.parts import Estimate
 from vidkd.report.predictions import read_predictions

@@ -8,7 +8,7 @@ import pytest
 
 from vidkd.base.errors import VideoError
 from vidkd.data.transforms import Geometry
-from vidkd.engine.predict import WindowPrediction
+from vidkd.inference.predict import WindowPrediction
 from vidkd.report.overlay import DIM, attention_at, draw, heat, label, nearest_window, square_of, write_overlay
 from vidkd.video import open_video, write_video
 

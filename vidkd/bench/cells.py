@@ -23,8 +23,8 @@ from vidkd.engine.clips import Clips, read_clips_of_run
 from vidkd.engine.config import RunConfig
 from vidkd.engine.devices import pick_device
 from vidkd.engine.environment import environment
+from vidkd.engine.evaluate import judge
 from vidkd.engine.fit import fit
-from vidkd.engine.judge import judge
 from vidkd.engine.loop import InterruptedRunError
 from vidkd.engine.setup import evaluation_set
 from vidkd.models.saved import load_classifier

@@ -14,9 +14,8 @@ from vidkd.bench.observed import ACCURACY, at_name, clip_scores, is_accuracy, me
 from vidkd.bench.shared_clips import left_out, on_shared_clips
 from vidkd.bench.study import Chosen, Study
 from vidkd.bench.summary import CONDITION_PARAMETERS, CONDITION_SECONDS, Method, Metric, Paired, build_summary
-from vidkd.engine.anticipation_metrics import ALL
-from vidkd.engine.judge import remarks_on
-from vidkd.engine.metrics import confusion_matrix
+from vidkd.engine.evaluate import remarks_on
+from vidkd.engine.metrics import ALL, confusion_matrix
 
 PER_CLIP = ("pointing", "mass")
 """Measures that a cell holds clip by clip, beside correctness."""

@@ -8,7 +8,7 @@ from vidkd.bench.intervals import bootstrap_ci
 from vidkd.bench.speed.draws import BLOCK, clip_draws, frame_draws, frame_groups, metric_interval, recall_draws
 from vidkd.detection.annotations import BoxManifest
 from vidkd.detection.evaluate import DetectorJudgement, RecallJudgement
-from vidkd.engine.judge import MAIN_METRIC, Judgement
+from vidkd.engine.evaluate import MAIN_METRIC, Judgement
 
 
 @dataclass(frozen=True, kw_only=True)

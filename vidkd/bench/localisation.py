@@ -18,7 +18,7 @@ from vidkd.data.manifest import Clip
 from vidkd.data.transforms import Geometry, evaluation_geometry
 from vidkd.data.whole_clip import CHUNK_FRAMES
 from vidkd.data.windows import Window, choose_window, frames_inside
-from vidkd.engine.classify import classify, view_of
+from vidkd.inference.torch_classifier import classify, view_of
 from vidkd.models import VideoClassifier
 from vidkd.video import VideoReader
 

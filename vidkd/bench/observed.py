@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidkd.base.errors import DataError
-from vidkd.engine.judge import area_weights
+from vidkd.engine.evaluate import area_weights
 
 ACCURACY, AREA = "top1", "top1_area"
 _NUMBER = r"\d+(?:\.\d+)?"

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from vidkd.cli.classifiers import OpenedClassifier
-    from vidkd.engine.anticipate import Decision, Moment, Tally
-    from vidkd.engine.sight import Sight
+    from vidkd.inference.anticipate import Decision, Moment, Tally
+    from vidkd.inference.observation_window import ObservationWindow
     from vidkd.report.anticipation_overlay import OverlayWriter
 
 
@@ -49,20 +49,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Anticipate until the source ends, breaks off, or the user stops it; then say how fast."""
     from vidkd.cli.classifiers import open_classifier
-    from vidkd.engine.anticipate import Anticipator
     from vidkd.engine.interrupts import Interrupt
-    from vidkd.engine.sight import sight_of
-    from vidkd.engine.sources import is_live, open_source
+    from vidkd.inference.anticipate import Anticipator
+    from vidkd.inference.observation_window import observation_window
+    from vidkd.inference.sources import is_live, open_source
     from vidkd.video import open_video
 
     _check(arguments)
     if not is_live(arguments.video):  # before the model is loaded; what is found of a file is remembered
         open_video(arguments.video, backend="pyav", sequence_fps=arguments.fps).close()
     opened = open_classifier(arguments.checkpoint, device=arguments.device, threads=arguments.threads, runtime=arguments.runtime)
-    sight = sight_of(opened.data, opened.classifier.view, window_s=arguments.window_s)
+    observation = observation_window(opened.data, opened.classifier.view, window_s=arguments.window_s)
     anticipator = Anticipator(
         opened.classifier,
-        sight,
+        observation,
         step_s=arguments.step_s,
         batch=arguments.batch,
         keep_frames=arguments.overlay is not None,
@@ -70,18 +70,18 @@ def run(arguments: argparse.Namespace) -> int:
     interrupt = Interrupt()
     with (
         open_source(arguments.video, decoder=opened.data.decoder, sequence_fps=arguments.fps, stop_s=arguments.seconds) as source,
-        _written(arguments, opened, sight, source.fps) as written,
+        _written(arguments, opened, observation, source.fps) as written,
         interrupt.caught(),
         contextlib.closing(anticipator.along(source)) as moments,
     ):
         say = written.said.line if arguments.out else _to_standard_error
-        say(in_words(sight))
+        say(in_words(observation))
         for moment in moments:
             written.take(moment)
             if interrupt.asked:
                 break
     say(summary(anticipator.tally, written.draw_s))
-    _end_of(anticipator.tally, sight, arguments.video, stopped=interrupt.asked)
+    _end_of(anticipator.tally, observation, arguments.video, stopped=interrupt.asked)
     return 0
 
 
@@ -125,7 +125,7 @@ class _Written:
 
 
 @contextlib.contextmanager
-def _written(arguments: argparse.Namespace, opened: "OpenedClassifier", sight: "Sight", fps: float) -> Iterator[_Written]:
+def _written(arguments: argparse.Namespace, opened: "OpenedClassifier", observation: "ObservationWindow", fps: float) -> Iterator[_Written]:
     """The files that were asked for, opened when the video is and complete on leaving."""
     from vidkd.report.anticipation_overlay import OverlayWriter
 
@@ -137,7 +137,7 @@ def _written(arguments: argparse.Namespace, opened: "OpenedClassifier", sight: "
         if arguments.overlay:
             overlay = OverlayWriter(Path(arguments.overlay), opened.classes, fps=fps, step_s=arguments.step_s, top=arguments.top)
             stack.enter_context(overlay)
-        yield _Written(arguments, opened, sight.protocol, lines, overlay)
+        yield _Written(arguments, opened, observation.protocol, lines, overlay)
 
 
 def _new_file(path: Path) -> TextIO:
@@ -150,17 +150,17 @@ def _new_file(path: Path) -> TextIO:
         raise ConfigError(f"cannot write --out {path}", reason=error.strerror) from error
 
 
-def _end_of(tally: "Tally", sight: "Sight", video: str, *, stopped: bool) -> None:
+def _end_of(tally: "Tally", observation: "ObservationWindow", video: str, *, stopped: bool) -> None:
     """Raise VideoError where the source broke off, with what was done until then, and DataError where no window fitted."""
     from vidkd.base.errors import VideoError
-    from vidkd.engine.anticipate import too_short
+    from vidkd.inference.anticipate import too_short
 
     if tally.trouble is not None:
         done = f"{tally.windows} decisions on {tally.frames} frames, up to {tally.last_s:.2f} s; they stay as written"
         lines: dict[str, object] = {**tally.trouble.lines, "until_then": done}
         raise VideoError(tally.trouble.what, **lines)
     if tally.windows == 0 and not stopped:
-        raise too_short(video, sight, tally)
+        raise too_short(video, observation, tally)
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -169,14 +169,14 @@ def _check(arguments: argparse.Namespace) -> None:
     check_video_ending("--overlay", arguments.overlay)
 
 
-def in_words(sight: "Sight") -> str:
+def in_words(observation: "ObservationWindow") -> str:
     """What the network was trained for, and what it is shown here."""
-    from vidkd.engine.sight import TRAINED_FOR
+    from vidkd.inference.observation_window import TRAINED_FOR
 
-    seen = f"{sight.seconds:g} s" + (" (--window-s; no setting of its training)" if sight.assumed else "")
-    trained = f"trained for {TRAINED_FOR[sight.protocol]}"
-    if sight.protocol == "anticipation":
-        return f"{trained}: sees {seen}, and names what begins {sight.gap_s:g} s later"
+    seen = f"{observation.seconds:g} s" + (" (--window-s; no setting of its training)" if observation.assumed else "")
+    trained = f"trained for {TRAINED_FOR[observation.protocol]}"
+    if observation.protocol == "anticipation":
+        return f"{trained}: sees {seen}, and names what begins {observation.gap_s:g} s later"
     return f"{trained}, not for anticipation: sees the last {seen} as one clip, and names what goes on in it"
 
 

@@ -136,9 +136,9 @@ def _checkpoint(path: Path | str, device: str, threads: int) -> OpenedClassifier
     import torch
 
     from vidkd.engine.checkpoint import warn_if_unfinished
-    from vidkd.engine.classify import TorchClassifier
     from vidkd.engine.config import load_config
     from vidkd.engine.devices import pick_device
+    from vidkd.inference.torch_classifier import TorchClassifier
     from vidkd.models.saved import load_classifier
 
     if threads:

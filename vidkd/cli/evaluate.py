@@ -35,10 +35,10 @@ if TYPE_CHECKING:
     from vidkd.data.manifest import Manifest
     from vidkd.engine.clips import Clips
     from vidkd.engine.config import RunConfig
-    from vidkd.engine.judge import Judgement
-    from vidkd.engine.submission import Levels
+    from vidkd.engine.evaluate import Judgement
     from vidkd.models import VideoClassifier
     from vidkd.models.exported import ExportedModule
+    from vidkd.report.epic_submission import Levels
     from vidkd.runtime.metadata import ClassifierMetadata
 
 TAKES_SETTINGS = True
@@ -126,7 +126,7 @@ def declared_levels(arguments: argparse.Namespace) -> "Levels | None":
     if arguments.submission is None and arguments.supervision is None:
         return None
     from vidkd.base.errors import ConfigError
-    from vidkd.engine.submission import LEVELS, Levels
+    from vidkd.report.epic_submission import LEVELS, Levels
 
     words = (arguments.supervision or "").split(",")
     if arguments.submission is None or len(words) != 3 or not all(word.strip().isdecimal() and int(word) in LEVELS for word in words):
@@ -185,7 +185,7 @@ def _clips(arguments: argparse.Namespace, judged: "_Judged", config: "RunConfig"
 def _judgement(arguments: argparse.Namespace, judged: "_Judged", config: "RunConfig", clips: "Clips") -> "Judgement | None":
     """What was found on the subset; None in all processes but the first."""
     from vidkd.engine.devices import start_fabric
-    from vidkd.engine.judge import judge
+    from vidkd.engine.evaluate import judge
 
     fabric = start_fabric(config.train, batch_size=config.data.batch_size, flag="--device")
     judgement = judge(
@@ -205,7 +205,7 @@ def _judgement(arguments: argparse.Namespace, judged: "_Judged", config: "RunCon
 
 def _write_submission(path: Path, judgement: "Judgement", manifest: "Manifest", levels: "Levels", *, trained_split: str) -> None:
     """The file that a challenge takes, and what to know of it."""
-    from vidkd.engine.submission import submission_of, write_submission
+    from vidkd.report.epic_submission import submission_of, write_submission
 
     content, remarks = submission_of(judgement.fullest, manifest, levels, unobservable=judgement.unobservable, trained_split=trained_split)
     write_submission(path, content)

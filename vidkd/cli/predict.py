@@ -35,8 +35,8 @@ def run(arguments: argparse.Namespace) -> int:
     from vidkd.base.errors import ConfigError
     from vidkd.base.files import write_json
     from vidkd.cli.classifiers import open_classifier
-    from vidkd.engine.predict import check_recognises, predict_video
-    from vidkd.engine.sight import TRAINED_FOR
+    from vidkd.inference.observation_window import TRAINED_FOR
+    from vidkd.inference.predict import check_recognises, predict_video
 
     outputs = {"--json": arguments.json, "--overlay": arguments.overlay}
     check_outputs(outputs, source=arguments.video, overwrite=arguments.overwrite)

@@ -173,7 +173,7 @@ def job_of(arguments: argparse.Namespace, inputs: Sequence[str]) -> Job:
 def _check(arguments: argparse.Namespace, inputs: Sequence[str]) -> None:
     from vidkd.base.cores import check_threads
     from vidkd.base.errors import ConfigError
-    from vidkd.engine.sources import is_live
+    from vidkd.inference.sources import is_live
 
     check_threads(arguments.threads, where="--threads")
     if arguments.timeout is not None and not arguments.timeout > 0:
@@ -300,7 +300,7 @@ def write_account(item: str, job: Job) -> None:
     from vidkd.detection.online.account import KEY_FRAMES, LOSSES, as_row, beside_unlearned, read_account, write_key_frames, write_losses
     from vidkd.detection.stream.folder import SUMMARY
     from vidkd.detection.stream.run import writing
-    from vidkd.engine.sources import is_live
+    from vidkd.inference.sources import is_live
     from vidkd.report.page import render_report
     from vidkd.report.stream import key_frame_strips, stream_report
 

@@ -22,7 +22,7 @@ UNLIKE = {"asynchronous": False, "every": 1, "seconds": None}
 def check_policies(arguments: argparse.Namespace, inputs: Sequence[str]) -> None:
     """Raise ConfigError where a study could not go the run's way, or shares that are none, before anything is opened."""
     from vidkd.detection.opening import TORCHVISION, names_run
-    from vidkd.engine.sources import is_live
+    from vidkd.inference.sources import is_live
 
     shares = arguments.compare_policies
     if shares is None:

@@ -26,7 +26,7 @@ def compare_with_selector(
     from vidkd.base.settings import as_dict
     from vidkd.detection.policies import names_selector
     from vidkd.detection.policies.lstm import other_learning, other_student, read_about, says_where_from, seen_among
-    from vidkd.engine.sources import is_live
+    from vidkd.inference.sources import is_live
     from vidkd.video.files import content_of
 
     selector = arguments.policy

@@ -118,7 +118,7 @@ def _videos(arguments: argparse.Namespace) -> tuple[list[str], list[str]]:
     """The videos of both sides. Raises ConfigError where they share one, name a camera, or the selector's file cannot be written."""
     from vidkd.base.errors import ConfigError
     from vidkd.detection.stream.inputs import find_inputs
-    from vidkd.engine.sources import is_live
+    from vidkd.inference.sources import is_live
     from vidkd.video.files import content_of
 
     if arguments.out.exists() and not arguments.overwrite:

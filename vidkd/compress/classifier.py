@@ -44,11 +44,11 @@ from vidkd.engine.checkpoint import warn_if_unfinished
 from vidkd.engine.clips import read_clips_of_run
 from vidkd.engine.config import RunConfig, load_config
 from vidkd.engine.devices import pick_device
+from vidkd.engine.evaluate import MAIN_METRIC, judge
 from vidkd.engine.fit import fit
-from vidkd.engine.judge import MAIN_METRIC, judge
 from vidkd.engine.run_folder import settings_that_count
 from vidkd.engine.setup import check_trains, training_sampler, training_set
-from vidkd.engine.trouble import count_bad
+from vidkd.engine.training_errors import count_bad
 from vidkd.models import VideoClassifier
 from vidkd.models.exported import ExportedModule
 from vidkd.models.macs import network_cost

@@ -29,9 +29,8 @@ from vidkd.data.transforms import evaluation_geometry
 from vidkd.detection.metrics import f1_against
 from vidkd.engine.clips import read_clips_of_run
 from vidkd.engine.config import RunConfig
-from vidkd.engine.predict import sliding_windows
 from vidkd.engine.setup import evaluation_set
-from vidkd.engine.views import crop_view
+from vidkd.inference.predict import crop_view, sliding_windows
 from vidkd.models.darknet.detector import DarknetDetector
 from vidkd.runtime.clip_classifier import softmax
 from vidkd.runtime.detections import Detections

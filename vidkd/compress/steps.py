@@ -16,7 +16,7 @@ from vidkd.compress.parity import warn_if_saturating
 from vidkd.compress.recipe import ExportConfig, Recipe, RepairConfig, Step
 from vidkd.compress.subject import Made, Subject
 from vidkd.detection.opening import darknet_files
-from vidkd.engine.checkpoint import written_or_told
+from vidkd.engine.checkpoint import report_write_errors
 from vidkd.engine.environment import environment
 from vidkd.engine.run_folder import RunFolder, flatten
 from vidkd.models.saved import checkpoint_in
@@ -100,7 +100,7 @@ def _step(folder: Path, subject: Subject, settings: Mapping[str, Any], work: Cal
         content = read_json(path)
         return Outcome(name=folder.name, made=_made(content, folder, subject), content=content, found_finished=True)
     started = time.monotonic()
-    with written_or_told(f"what the step {folder} makes"):
+    with report_write_errors(f"what the step {folder} makes"):
         made = work(folder)
     worked = time.monotonic() - started
     content = {
@@ -115,7 +115,7 @@ def _step(folder: Path, subject: Subject, settings: Mapping[str, Any], work: Cal
         "seconds": round(worked, 2),
         "environment": environment(),
     }
-    with written_or_told(str(path)):
+    with report_write_errors(str(path)):
         write_json(path, content)
     return Outcome(name=folder.name, made=made, content=content, found_finished=False)
 
@@ -137,7 +137,7 @@ def _claim(folder: Path, chain: str, depends_on: Mapping[str, Any]) -> None:
             **differing or {"differs": "the student, the data set, or a step before this one"},
             hint="another --name, or move that folder and those after it away",
         )
-    with written_or_told(f"the step in {folder}"):
+    with report_write_errors(f"the step in {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
         write_json(note, {"chain": chain, "depends_on": depends_on})
 

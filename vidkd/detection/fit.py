@@ -20,7 +20,7 @@ from vidkd.detection.saved import detector_payload, export_darknet, load_detecto
 from vidkd.engine.devices import start_fabric
 from vidkd.engine.loop import RunResult, train_in_folder
 from vidkd.engine.loop_config import check_validation
-from vidkd.engine.trainee import Batch, Trainee
+from vidkd.engine.training_run import Batch, TrainingRun
 from vidkd.models.darknet import Darknet, load_weights
 from vidkd.models.darknet.detector import DarknetDetector
 
@@ -38,7 +38,7 @@ def fit_detector(config: DetectorRunConfig, *, resume: str = "auto", quiet: bool
     _check_judging(frames)
     name = config.name or f"{config.task}-{frames.manifest.name}-s{config.train.seed}"
     fabric = start_fabric(config.train, batch_size=config.data.batch_size)
-    result = train_in_folder(fabric, config, name, lambda: DetectorTrainee(config, frames), resume=resume, quiet=quiet)
+    result = train_in_folder(fabric, config, name, lambda: DetectorTrainingRun(config, frames), resume=resume, quiet=quiet)
     if fabric.is_global_zero:
         export_darknet(result.folder, images_seen=result.steps * config.data.batch_size * config.optim.accumulate)
     return result
@@ -52,7 +52,7 @@ def _check_judging(frames: RunFrames) -> None:
         require("faster_coco_eval", "detect")
 
 
-class DetectorTrainee(Trainee):
+class DetectorTrainingRun(TrainingRun):
     """A detector that learns from annotated frames."""
 
     main_metric: ClassVar[str] = "ap50"
@@ -71,7 +71,7 @@ class DetectorTrainee(Trainee):
         self.validates = bool(frames.val.frames)
 
     def loader(self, first: int, last: int, *, rank: int, world_size: int, pin_memory: bool) -> DataLoader[Batch]:
-        """As `Trainee`."""
+        """As `TrainingRun`."""
         sampler = StepSampler(
             self.samples,
             self.batch_size,
@@ -84,11 +84,11 @@ class DetectorTrainee(Trainee):
         return box_loader(self.dataset, sampler, self.config.data.workers, pin_memory=pin_memory)
 
     def student_payload(self) -> dict[str, Any]:
-        """As `Trainee`."""
+        """As `TrainingRun`."""
         return detector_payload(self.task.student, self.classes)
 
     def judge(self, student: nn.Module, *, device: torch.device, rank: int, world_size: int) -> Mapping[str, float]:  # noqa: ARG002
-        """As `Trainee`, on the `val` frames; each process judges all of them, whatever its rank."""
+        """As `TrainingRun`, on the `val` frames; each process judges all of them, whatever its rank."""
         assert isinstance(student, Darknet)
         judge, was_training = self.config.judge, student.training
         detector = DarknetDetector(
@@ -104,7 +104,7 @@ class DetectorTrainee(Trainee):
         return found.metrics()
 
     def sample_names(self, batch: Batch) -> list[str]:
-        """As `Trainee`."""
+        """As `TrainingRun`."""
         frames = [self.frames.train.frames[number] for number in batch["index"].tolist()]
         return [frame.path if frame.frame_index is None else f"{frame.path} frame {frame.frame_index}" for frame in frames]
 

@@ -11,7 +11,7 @@ from torch import nn
 from vidkd.base.errors import CheckpointError
 from vidkd.base.files import atomic_write, write_json
 from vidkd.detection.opening import EXPORTED, about_of
-from vidkd.engine.checkpoint import written_or_told
+from vidkd.engine.checkpoint import report_write_errors
 from vidkd.models.darknet import Darknet, WeightsHeader, parse_cfg, save_weights, to_cfg
 from vidkd.models.saved import read_checkpoint
 
@@ -84,7 +84,7 @@ def write_darknet(
     stream whose student this is. Raises CheckpointError if the disk is full.
     """
     cfg, weights, names = (folder / f"{EXPORTED}.{suffix}" for suffix in ("cfg", "weights", "names"))
-    with written_or_told(f"the detector in {folder}"):
+    with report_write_errors(f"the detector in {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
         write_json(about_of(cfg), {"resize": resize, "run": None if run is None else str(run.resolve())})
         with atomic_write(cfg) as file:

@@ -47,7 +47,7 @@ def save_checkpoint(folder: Path, content: Mapping[str, Any], *, keep_last: bool
     Raises CheckpointError if the disk is full or cannot be written; what was there before stays.
     """
     last, previous, new = folder / "last.pt", folder / "previous.pt", folder / ".new.pt"
-    with written_or_told(f"checkpoint {last}"):
+    with report_write_errors(f"checkpoint {last}"):
         # The new one is whole before anything that was there changes its name: `last` may be a damaged one, and `previous` all there is.
         write_checkpoint(new, content)
         if keep_last and last.exists():
@@ -79,7 +79,7 @@ def _keep(last: Path, previous: Path) -> None:
 
 
 @contextlib.contextmanager
-def written_or_told(what: str) -> Iterator[None]:
+def report_write_errors(what: str) -> Iterator[None]:
     """An OSError of the block (a full disk, a file in the way) becomes the CheckpointError that says what failed and how to go on."""
     try:
         yield

@@ -16,7 +16,7 @@ from vidkd.engine.checkpoint import check_same_data, is_finished, read_resume
 from vidkd.engine.clips import Clips, read_clips_of_run
 from vidkd.engine.config import RunConfig, teacher_config
 from vidkd.engine.devices import start_fabric
-from vidkd.engine.judge import MAIN_METRIC, judge
+from vidkd.engine.evaluate import MAIN_METRIC, judge
 from vidkd.engine.loop import RunResult, train_in_folder
 from vidkd.engine.loop_config import check_validation
 from vidkd.engine.run_folder import RunFolder
@@ -30,7 +30,7 @@ from vidkd.engine.setup import (
     training_sampler,
     training_set,
 )
-from vidkd.engine.trainee import Batch, Trainee
+from vidkd.engine.training_run import Batch, TrainingRun
 from vidkd.models import VideoClassifier
 from vidkd.models.saved import classifier_payload
 from vidkd.tasks import Task
@@ -55,7 +55,7 @@ def fit(config: RunConfig, *, resume: str = "auto", quiet: bool = False) -> RunR
             log.warning("%s: %s", run_name(config, clips), line)
         if clips.label_remark():
             log.info("%s: %s", run_name(config, clips), clips.label_remark())
-    return train_in_folder(fabric, config, run_name(config, clips), lambda: ClipTrainee(config, clips), resume=resume, quiet=quiet)
+    return train_in_folder(fabric, config, run_name(config, clips), lambda: ClipTrainingRun(config, clips), resume=resume, quiet=quiet)
 
 
 def _ensure_teacher(config: RunConfig, clips: Clips, *, resume: str, quiet: bool) -> None:
@@ -133,7 +133,7 @@ class RepeatedFrames:
             )
 
 
-class ClipTrainee(Trainee):
+class ClipTrainingRun(TrainingRun):
     """A classifier that learns from clips."""
 
     main_metric: ClassVar[str] = MAIN_METRIC
@@ -155,21 +155,21 @@ class ClipTrainee(Trainee):
             self.task.register_forward_pre_hook(lambda _, given: self.repeated.add(given[0]))
 
     def loader(self, first: int, last: int, *, rank: int, world_size: int, pin_memory: bool) -> DataLoader[Batch]:
-        """As `Trainee`."""
+        """As `TrainingRun`."""
         epoch = math.ceil(self.samples / self.batch_size)
         self.repeated = RepeatedFrames(min(epoch, last) - first, rank=rank, world_size=world_size, resumed=first > 0)
         sampler = training_sampler(self.clips, self.config, first_step=first, last_step=last, rank=rank, world_size=world_size)
         return training_loader(self.dataset, sampler, self.config.data.workers, pin_memory=pin_memory)
 
     def student_payload(self) -> dict[str, Any]:
-        """As `Trainee`."""
+        """As `TrainingRun`."""
         manifest = self.clips.manifest
         return classifier_payload(
             self.task.student, manifest.classes, manifest.targets, seen=self.clips.trained_classes, learned=self.learned
         )
 
     def judge(self, student: nn.Module, *, device: torch.device, rank: int, world_size: int) -> Mapping[str, float]:
-        """As `Trainee`, on the `val` clips."""
+        """As `TrainingRun`, on the `val` clips."""
         assert isinstance(student, VideoClassifier)
         data = self.config.data
         found = judge(
@@ -186,5 +186,5 @@ class ClipTrainee(Trainee):
         return found.metrics()
 
     def sample_names(self, batch: Batch) -> list[str]:
-        """As `Trainee`."""
+        """As `TrainingRun`."""
         return [self.dataset.clips[number].path for number in batch["index"].tolist()]

@@ -65,12 +65,12 @@ def start(loader: Loader[Batch]) -> Iterator[Batch]:
     """Iterate over a loader; its processes, where it has any, are deaf to Ctrl-C."""
     if loader.num_workers == 0:
         return iter(loader)
-    with deaf_children():
+    with block_sigint_in_workers():
         return iter(loader)
 
 
 @contextlib.contextmanager
-def deaf_children() -> Iterator[None]:
+def block_sigint_in_workers() -> Iterator[None]:
     """Processes that start inside the block never see Ctrl-C, which a terminal sends to all; for this one it waits until the end of it."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield

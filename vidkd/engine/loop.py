@@ -25,20 +25,19 @@ from vidkd.engine.checkpoint import (
     check_same_data,
     progress_state,
     read_resume,
+    report_write_errors,
     resume_file,
     save_checkpoint,
     to_cpu,
     write_checkpoint,
-    written_or_told,
 )
 from vidkd.engine.devices import sound_gradients
 from vidkd.engine.interrupts import Interrupt, start
 from vidkd.engine.loop_config import LoopConfig
-from vidkd.engine.metrics_log import MetricsLog
 from vidkd.engine.optimiser import build_optimizer, build_schedule, norm_scales, set_learning_rates
-from vidkd.engine.run_folder import RunFolder
-from vidkd.engine.trainee import Batch, Trainee
-from vidkd.engine.trouble import count_bad_samples, not_finite, share_bad
+from vidkd.engine.run_folder import MetricsLog, RunFolder
+from vidkd.engine.training_errors import count_bad_samples, not_finite, share_bad
+from vidkd.engine.training_run import Batch, TrainingRun
 from vidkd.losses.slimming import scale_l1
 from vidkd.models.fake_integers import compute_in_fake_integers
 from vidkd.models.saved import read_checkpoint
@@ -68,7 +67,9 @@ class InterruptedRunError(VidkdError):
     """Training was stopped by the user and saved."""
 
 
-def train_in_folder(fabric: Fabric, config: LoopConfig, name: str, make: Callable[[], Trainee], *, resume: str, quiet: bool) -> RunResult:
+def train_in_folder(
+    fabric: Fabric, config: LoopConfig, name: str, make: Callable[[], TrainingRun], *, resume: str, quiet: bool
+) -> RunResult:
     """Build what is trained, claim the run's folder for it, and train it to the end, or go on where the run of this name was.
 
     resume: "auto" goes on from the last checkpoint if there is one, "previous" from the one before, "never" refuses an existing run.
@@ -91,11 +92,11 @@ def train_in_folder(fabric: Fabric, config: LoopConfig, name: str, make: Callabl
 class Loop:
     """One run's parts and the loop over its steps."""
 
-    def __init__(self, fabric: Fabric, trainee: Trainee, folder: RunFolder, resume: str, quiet: bool) -> None:
-        self.fabric, self.trainee, self.config, self.folder = fabric, trainee, trainee.config, folder
+    def __init__(self, fabric: Fabric, training: TrainingRun, folder: RunFolder, resume: str, quiet: bool) -> None:
+        self.fabric, self.training, self.config, self.folder = fabric, training, training.config, folder
         self.quiet = quiet
-        self.task, self.steps = trainee.task, trainee.steps
-        config = trainee.config
+        self.task, self.steps = training.task, training.steps
+        config = training.config
         if config.train.integers:
             log.info("weights and inputs of %d layers are rounded to eight bits", len(compute_in_fake_integers(self.task.student)))
         self.optimizer = build_optimizer(self.task, config.optim)
@@ -128,7 +129,7 @@ class Loop:
             self.folder.forget_after(self.progress.step, judged_again=ended)
 
     def _go_on_from(self, content: Mapping[str, Any]) -> None:
-        check_same_data(content, self.trainee.data, self.folder.path)
+        check_same_data(content, self.training.data, self.folder.path)
         self.task.student.load_state_dict(content["student"]["state"])
         self.task.load_saved_state(content["task"])
         self.optimizer.load_state_dict(content["optimizer"])
@@ -152,7 +153,7 @@ class Loop:
                 log.warning("%s was of a later step than %d, from which this run resumes, and is removed", best, progress.step)
 
     def _content(self) -> dict[str, Any]:
-        student = self.trainee.student_payload()
+        student = self.training.student_payload()
         student["state"] = to_cpu(student["state"])
         content: dict[str, Any] = {
             "student": student,
@@ -162,7 +163,7 @@ class Loop:
             "precision": self.fabric.strategy.precision.state_dict(),
             "progress": progress_state(self.progress),
             "run": as_dict(self.config),
-            "data": self.trainee.data,
+            "data": self.training.data,
         }
         if self.ema is not None:
             content |= {"ema": to_cpu(self.ema.model.state_dict()), "ema_updates": self.ema.updates}
@@ -170,7 +171,7 @@ class Loop:
 
     def _save(self) -> None:
         if self.fabric.world_size > 1:
-            share_bad(self.progress.bad_clips, most=self.trainee.most_bad)
+            share_bad(self.progress.bad_clips, most=self.training.most_bad)
         if self.fabric.is_global_zero:
             save_checkpoint(self.folder.checkpoints, self._content(), keep_last=self.keep_last)
         self.keep_last = True
@@ -211,7 +212,7 @@ class Loop:
                     break
                 # The last step is saved before its validation, which may take long: whoever stops there loses no step.
                 ended = self.progress.step == total
-                due = self.trainee.validates if ended else time.monotonic() - saved >= self.config.train.save_every_s
+                due = self.training.validates if ended else time.monotonic() - saved >= self.config.train.save_every_s
                 if self._any_process(due or self.interrupt.asked):
                     self._save()
                     saved = time.monotonic()
@@ -239,7 +240,7 @@ class Loop:
 
     def _loader(self) -> DataLoader[Batch]:
         accumulate = self.config.optim.accumulate
-        return self.trainee.loader(
+        return self.training.loader(
             self.progress.step * accumulate,
             self.steps * accumulate,
             rank=self.fabric.global_rank,
@@ -273,7 +274,7 @@ class Loop:
         return {**losses, "scale_l1": penalty, "loss": losses["loss"] + self.config.optim.scale_l1 * penalty}
 
     def _not_finite(self, what: str, batch: Batch, losses: Mapping[str, float]) -> VidkdError:
-        return not_finite(what, self.progress.step, batch, losses, self.trainee.sample_names(batch), self.folder.path)
+        return not_finite(what, self.progress.step, batch, losses, self.training.sample_names(batch), self.folder.path)
 
     def _check_gradients(self, batch: Batch, losses: Mapping[str, float]) -> None:
         """Bound the gradient's norm; raise if it is not finite. Where a scaler is at work that is usual now and then: it skips the step."""
@@ -312,7 +313,7 @@ class Loop:
         seed(derived_seed(self.config.train.seed, "noise", micro, self.fabric.global_rank))
 
     def _to_device(self, batch: Batch) -> Batch:
-        count_bad_samples(batch, self.progress.bad_clips, most=self.trainee.most_bad)
+        count_bad_samples(batch, self.progress.bad_clips, most=self.training.most_bad)
         return {name: self._moved(value) for name, value in batch.items()}
 
     def _moved(self, value: Any) -> Any:
@@ -328,7 +329,7 @@ class Loop:
         if step % self.config.train.log_every and step not in (1, self.steps):  # the first shows how large each term begins
             return
         losses = self.log.mean_over_processes(losses)
-        epoch = step * self._samples_a_step / self.trainee.samples
+        epoch = step * self._samples_a_step / self.training.samples
         row = {
             "step": step,
             "epoch": round(epoch, 3),
@@ -342,13 +343,13 @@ class Loop:
     @property
     def _samples_a_step(self) -> int:
         """Samples of one update that count for an epoch."""
-        return self.trainee.batch_size * self.config.optim.accumulate
+        return self.training.batch_size * self.config.optim.accumulate
 
     def _validation_is_due(self) -> bool:
         every = self.config.train.eval_every
-        if not every or not self.trainee.validates:
+        if not every or not self.training.validates:
             return False
-        period = max(1, round(every * self.trainee.samples / self._samples_a_step))
+        period = max(1, round(every * self.training.samples / self._samples_a_step))
         return self.progress.step % period == 0 and self.progress.step < self.steps
 
     def _validate_and_stop(self) -> bool:
@@ -361,18 +362,18 @@ class Loop:
 
     def _validate(self) -> bool:
         """Judge on the validation data, keep the best student; false without a gain (or without such data)."""
-        if not self.trainee.validates:
+        if not self.training.validates:
             return False
         student = self.task.student if self.ema is None else self.ema.model
         self._share_statistics(student)
-        metrics = self.trainee.judge(
+        metrics = self.training.judge(
             student,
             device=self.fabric.device,
             rank=self.fabric.global_rank,
             world_size=self.fabric.world_size,
         )
         self.log.add({"step": self.progress.step, "split": "val", **metrics}, metrics)
-        score = metrics[self.trainee.main_metric]
+        score = metrics[self.training.main_metric]
         gained = self.progress.best is None or score > self.progress.best
         if gained:
             self.progress.best, self.progress.best_step = score, self.progress.step
@@ -389,5 +390,5 @@ class Loop:
         if self.fabric.is_global_zero:
             content = {name: value for name, value in self._content().items() if name in ("student", "ema", "run", "data", "progress")}
             path = self.folder.checkpoints / "best.pt"
-            with written_or_told(f"checkpoint {path}"):
+            with report_write_errors(f"checkpoint {path}"):
                 write_checkpoint(path, content)

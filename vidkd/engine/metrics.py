@@ -1,10 +1,12 @@
-"""How good predictions are: accuracies, calibration, confusion; numpy only."""
+"""How good predictions are: accuracies, calibration, confusion, and the recalls of EPIC-KITCHENS-100; numpy only."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from vidkd.data.manifest import Clip
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -93,3 +95,80 @@ def per_class(predicted: Ints, labels: Ints, names: tuple[str, ...]) -> list[Map
             {"class": name, "clips": clips, "recall": hits / clips if clips else None, "precision": hits / named if named else None}
         )
     return rows
+
+
+MAIN_HEAD = "label"
+"""Name of the head for `Clip.label` (in EPIC the action) beside those named after targets."""
+UNSEEN, TAIL, ALL = "unseen", "tail", "all"
+
+
+def class_mean_recall(scores: Floats, labels: Ints, k: int = 5, *, missed: Sequence[int] | Ints = ()) -> float:
+    """Mean over classes of the share of a class's samples whose true class is among the k highest scores, in [0, 1].
+
+    scores: (N, K), any monotone scale. labels: (N,) in 0..K-1. Classes without samples are left out of the mean. A tie counts against the
+    true class: it is among the k only if fewer than k others score as high or higher.
+    missed: (M,) labels of further samples, of which nothing was predicted: their true class is never among the k, however few there are.
+    Raises ValueError without samples, for a label out of range, or a score that is not a number.
+    Source: Damen et al. 2022 (arXiv 2006.13256), "class-mean top-5 recall".
+    """
+    missed = np.asarray(missed, np.int64)
+    every = np.concatenate([labels, missed])
+    if len(every) == 0:
+        raise ValueError("no labelled clips to judge")
+    if every.min() < 0 or every.max() >= scores.shape[1]:
+        raise ValueError(f"labels must lie in 0..{scores.shape[1] - 1}, found {every.min()} to {every.max()}")
+    if np.isnan(scores).any():
+        raise ValueError("a score is not a number")
+    truth = scores[np.arange(len(labels)), labels][:, None]
+    hit = np.concatenate([(scores >= truth).sum(1) - 1 < k, np.zeros(len(missed), bool)])
+    return float(np.mean([hit[every == name].mean() for name in np.unique(every)]))
+
+
+def labels_of(clips: Sequence[Clip], head: str = MAIN_HEAD) -> Ints:
+    """(N,) the clips' labels for a head: `label`, or the target of that name; -1 where a clip has none."""
+    found = [clip.label if head == MAIN_HEAD else clip.targets.get(head) for clip in clips]
+    return np.array([-1 if label is None else label for label in found], np.int64)
+
+
+def label_frequencies(clips: Sequence[Clip], classes: int, head: str = MAIN_HEAD) -> Floats | None:
+    """(classes,) share of each class among the clips with a label for the head, summing to one; None if no clip has one."""
+    labels = labels_of(clips, head)
+    counts = np.bincount(labels[labels >= 0], minlength=classes)
+    return counts / counts.sum() if counts.any() else None
+
+
+def anticipation_recalls(
+    scores: Mapping[str, Floats], clips: Sequence[Clip], k: int = 5, *, unobservable: Sequence[Clip] = ()
+) -> dict[str, float]:
+    """`recall5` of the main head and `<head>_recall5` of the others, and with `_unseen` and `_tail` where clips have such tags.
+
+    unobservable: clips of which nothing could be observed, so that there are no scores. Where there are any, each figure is there with
+    `_all` too, in which they count as misses: the official evaluation judges every action of its list.
+    scores: head -> (N, K) of the N clips; heads are "label" and names of targets. Clips without the head's label are not judged.
+    Unseen: the clips with tag "unseen". Tail: those with tag "tail" for the main head and "tail_<head>" for another; in EPIC an action
+    is in the tail if its verb or its noun is.
+    """
+    figures = {}
+    for head, values in scores.items():
+        labels, unpredicted = labels_of(clips, head), labels_of(unobservable, head)
+        name = f"recall{k}" if head == MAIN_HEAD else f"{head}_recall{k}"
+        for suffix, tag in _subsets(head):
+            judged = _labelled(clips, labels, tag)
+            missed = unpredicted[_labelled(unobservable, unpredicted, tag)]
+            if judged.any():
+                figures[name + suffix] = class_mean_recall(values[judged], labels[judged], k)
+            if unobservable and (judged.any() or len(missed)):
+                figures[f"{name}{suffix}_{ALL}"] = class_mean_recall(values[judged], labels[judged], k, missed=missed)
+    return figures
+
+
+def _subsets(head: str) -> Iterator[tuple[str, str | None]]:
+    """Suffix of the metric, and the tag of the clips that it judges; None for all."""
+    yield "", None
+    yield f"_{UNSEEN}", UNSEEN
+    yield f"_{TAIL}", TAIL if head == MAIN_HEAD else f"{TAIL}_{head}"
+
+
+def _labelled(clips: Sequence[Clip], labels: Ints, tag: str | None) -> NDArray[np.bool_]:
+    """(N,) which clips have a label and the tag."""
+    return np.array([tag is None or tag in clip.tags for clip in clips], bool) & (labels >= 0)

@@ -4,17 +4,21 @@ import contextlib
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
 
 from vidkd.base.errors import ConfigError
+from vidkd.base.extras import require
 from vidkd.base.files import append_jsonl, atomic_write, read_jsonl
 from vidkd.base.settings import as_dict, default_settings, read_yaml, to_yaml
-from vidkd.engine.checkpoint import written_or_told
+from vidkd.engine.checkpoint import report_write_errors
 from vidkd.engine.environment import environment
 from vidkd.engine.loop_config import LoopConfig
 
 log = logging.getLogger(__name__)
-
 # Settings that may differ when a run goes on: where and how fast, not what. The length is taken from the configuration.
 FREE = (
     "train.epochs",
@@ -60,7 +64,7 @@ class RunFolder:
     def claim(self, config: LoopConfig) -> None:
         """Write what the run is, its configuration and environment. Raises CheckpointError if the disk is full."""
         written = self.path / "config.yaml"
-        with written_or_told(f"the run's folder {self.path}"):
+        with report_write_errors(f"the run's folder {self.path}"):
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             with atomic_write(written) as file:
                 file.write(f"# vidkd train --config {written}\n{to_yaml(config)}")
@@ -103,7 +107,7 @@ class RunFolder:
         except ImportError:  # no such lock on Windows
             yield
             return
-        with written_or_told(f"the run's folder {self.path}"):
+        with report_write_errors(f"the run's folder {self.path}"):
             self.path.mkdir(parents=True, exist_ok=True)
             file = (self.path / ".lock").open("w")
         with file:
@@ -115,7 +119,7 @@ class RunFolder:
 
     def add_metrics(self, row: Mapping[str, Any]) -> None:
         """Append a row to metrics.jsonl. Raises CheckpointError if the disk is full."""
-        with written_or_told(str(self.metrics_file)):
+        with report_write_errors(str(self.metrics_file)):
             append_jsonl(self.metrics_file, row)
 
     def forget_after(self, step: int, *, judged_again: bool = False) -> None:
@@ -123,7 +127,7 @@ class RunFolder:
         rows = [row for row in read_jsonl(self.metrics_file) if row["step"] <= step]
         if judged_again:
             rows = [row for row in rows if row["step"] < step or row["split"] == "train"]
-        with written_or_told(str(self.metrics_file)), atomic_write(self.metrics_file) as file:
+        with report_write_errors(str(self.metrics_file)), atomic_write(self.metrics_file) as file:
             file.writelines(_line(row) for row in rows)
 
     def set_judgement_aside(self, step: int) -> None:
@@ -164,3 +168,40 @@ def settings_that_count(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Those settings of a run, flat, on which its numbers depend: not where and how fast it goes, nor what it begins with."""
     left_out = (*(name for name in FREE if name not in LENGTH), "init")
     return {key: value for key, value in flatten(settings).items() if not key.startswith(left_out)}
+
+
+class MetricsLog:
+    """Rows of figures, written by the first process alone."""
+
+    def __init__(self, fabric: Fabric, folder: RunFolder) -> None:
+        self.fabric, self.folder = fabric, folder
+        self._writer: Any = None
+
+    def add(self, row: Mapping[str, Any], scalars: Mapping[str, float]) -> None:
+        """Append a row (with "step" and "split") to metrics.jsonl, its scalars to the event files. CheckpointError if the disk is full."""
+        if self.fabric.is_global_zero:
+            self.folder.add_metrics(row)
+        if self._writer is not None:
+            for name, value in scalars.items():
+                self._writer.add_scalar(f"{row['split']}/{name}", value, row["step"])
+
+    def mean_over_processes(self, losses: Mapping[str, float]) -> Mapping[str, float]:
+        """Each value averaged over the processes of the run; all of them must call it."""
+        if self.fabric.world_size == 1:
+            return losses
+        values = torch.tensor(list(losses.values()), device=self.fabric.device)
+        means = cast(Tensor, self.fabric.all_reduce(values, reduce_op="mean"))
+        return dict(zip(losses, means.tolist(), strict=True))
+
+    @contextlib.contextmanager
+    def tensorboard(self, wanted: bool, first_step: int) -> Iterator[None]:
+        """Write event files while the block lasts, if `wanted`; what they hold from `first_step` on is written again."""
+        if not wanted or not self.fabric.is_global_zero:
+            yield
+            return
+        require("tensorboard", "tensorboard")
+        from torch.utils.tensorboard import SummaryWriter
+
+        with SummaryWriter(str(self.folder.path / "tensorboard"), purge_step=first_step) as self._writer:
+            yield
+        self._writer = None

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vidkd.engine.anticipate import Decision
+from vidkd.inference.anticipate import Decision
 from vidkd.video import VIEWING_CRF, Frame, VideoWriter
 
 LEAST_WIDTH = 480

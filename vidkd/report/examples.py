@@ -18,9 +18,9 @@ from vidkd.data.config import DataConfig
 from vidkd.data.dataset import ClipDataset, Sample
 from vidkd.data.footage import open_clip
 from vidkd.data.manifest import Clip
-from vidkd.engine.classify import Classified, classify
 from vidkd.engine.clips import Clips
 from vidkd.engine.setup import evaluation_set
+from vidkd.inference.torch_classifier import Classified, classify
 from vidkd.models.saved import SavedClassifier, load_classifier
 from vidkd.report.moments import moment_of
 from vidkd.report.parts import Strip

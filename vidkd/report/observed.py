@@ -7,7 +7,7 @@ import numpy as np
 
 from vidkd.bench.intervals import Cell, Interval, bootstrap_ci
 from vidkd.bench.observed import ACCURACY, AREA, at_name, clip_scores
-from vidkd.engine.judge import predicted_name
+from vidkd.engine.evaluate import predicted_name
 from vidkd.report.figures import accuracy_by_condition
 from vidkd.report.parts import Estimate, Figure, Table, TableCell
 from vidkd.report.predictions import Judged

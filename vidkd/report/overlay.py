@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidkd.base.errors import VideoError
-from vidkd.engine.predict import WindowPrediction
+from vidkd.inference.predict import WindowPrediction
 from vidkd.report.strips import spread_map
 from vidkd.video import VIEWING_CRF, VideoWriter, open_video
 

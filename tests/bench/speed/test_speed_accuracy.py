@@ -25,8 +25,7 @@ from vidkd.cli.main import run_verb
 from vidkd.data.learned_from import LearnedFrom, record_of
 from vidkd.data.manifest import Clip, Manifest
 from vidkd.detection.annotations import BoxManifest, LabelledFrame
-from vidkd.engine.evaluate import Predictions
-from vidkd.engine.judge import Judgement
+from vidkd.engine.evaluate import Judgement, Predictions
 from vidkd.models.saved import save_classifier
 from vidkd.runtime.detections import Detections
 from vidkd.video import write_video

@@ -13,7 +13,7 @@ from vidkd.bench.speed.cost import cost_of
 from vidkd.bench.speed.end_to_end import ClipReader
 from vidkd.bench.speed.opening import open_model
 from vidkd.bench.speed.two_streams import joined, parted
-from vidkd.engine.judge import judge
+from vidkd.engine.evaluate import judge
 from vidkd.models.saved import save_classifier
 
 

@@ -17,11 +17,11 @@ from vidkd.bench.performance.stream_models import VIDEO, folder, frames_of_video
 from vidkd.bench.performance.videos import FPS, moving_textures
 from vidkd.bench.speed.rounds import interleave
 from vidkd.detection.stream import DetectorStepper, StreamConfig, open_from, walk_stream
-from vidkd.engine.anticipate import Anticipator
-from vidkd.engine.classify import TorchClassifier
 from vidkd.engine.config import load_config
-from vidkd.engine.sight import Sight, sight_of
-from vidkd.engine.sources import open_source
+from vidkd.inference.anticipate import Anticipator
+from vidkd.inference.observation_window import ObservationWindow, observation_window
+from vidkd.inference.sources import open_source
+from vidkd.inference.torch_classifier import TorchClassifier
 from vidkd.models import ModelConfig, VideoClassifier
 from vidkd.runtime.detector import Detector
 from vidkd.video import VIEWING_CRF, write_video
@@ -83,19 +83,19 @@ def slowest_of(*speeds: list[float]) -> list[float]:
 
 
 def _alternatives(path: Path, backbone: str, frames: int) -> dict[str, Measured]:
-    model, sight = _student(backbone)
+    model, observation = _student(backbone)
     shape = STUDENTS[backbone]
-    windows = len(_along(path, model, sight))
+    windows = len(_along(path, model, observation))
     clip_BCTHW = torch.randint(0, 256, (BATCH, 3, shape[0], shape[2], shape[2]), dtype=torch.uint8)
     work: dict[str, Callable[[], object]] = {
         DECODE: partial(_decode, path),
         MODEL: partial(_judge, model, clip_BCTHW, windows),
-        WHOLE: partial(_along, path, model, sight),
+        WHOLE: partial(_along, path, model, observation),
     }
     return {name: partial(_frames_per_second, each, frames) for name, each in work.items()}
 
 
-def _student(backbone: str) -> tuple[VideoClassifier, Sight]:
+def _student(backbone: str) -> tuple[VideoClassifier, ObservationWindow]:
     """A network without training, which computes as one with."""
     frames, short_side, crop = STUDENTS[backbone]
     data = {
@@ -105,7 +105,7 @@ def _student(backbone: str) -> tuple[VideoClassifier, Sight]:
         "eval_clips": 1,
     }
     model = VideoClassifier(ModelConfig(backbone=backbone), CLASSES, "rgb").eval()
-    return model, sight_of(load_config(settings={"data": data}).data, "rgb")
+    return model, observation_window(load_config(settings={"data": data}).data, "rgb")
 
 
 def _frames_per_second(work: Callable[[], object], frames: int) -> float:
@@ -124,8 +124,8 @@ def _judge(model: VideoClassifier, clip_BCTHW: torch.Tensor, windows: int) -> No
             model(clip_BCTHW[: windows - start]).logits.double().softmax(1)
 
 
-def _along(path: Path, model: VideoClassifier, sight: Sight) -> list[float]:
-    anticipator = Anticipator(TorchClassifier(model), sight, step_s=STEP_S, batch=BATCH)
+def _along(path: Path, model: VideoClassifier, observation: ObservationWindow) -> list[float]:
+    anticipator = Anticipator(TorchClassifier(model), observation, step_s=STEP_S, batch=BATCH)
     with open_source(str(path)) as source:
         return [decision.time_s for moment in anticipator.along(source) for decision in moment.decisions]
 

@@ -54,7 +54,7 @@ def read_suite(path: Path, overrides: Sequence[str] = ()) -> SuiteConfig:
 
 def run_suite(config: SuiteConfig, command: str) -> dict[str, Any]:
     """Measure all parts in turn; the content of performance.json."""
-    from vidkd.engine.allocator import keep_freed_memory
+    from vidkd.engine.devices import keep_freed_memory
     from vidkd.engine.environment import environment
 
     keep_freed_memory()  # as training does

@@ -25,7 +25,7 @@ from vidkd.detection.config import BoxDataConfig
 from vidkd.detection.evaluate import judge_detector, judge_recall
 from vidkd.detection.frames import check_set_of_frames, frames_identity, read_frames
 from vidkd.engine.clips import Clips, manifest_of, read_clips
-from vidkd.engine.judge import Judgement, judge
+from vidkd.engine.evaluate import Judgement, judge
 from vidkd.models.exported import ExportedModule
 from vidkd.runtime.clip_classifier import ExportedClassifier
 

@@ -18,7 +18,7 @@ from vidkd.data.manifest import Clip
 from vidkd.detection.annotations import BoxManifest, LabelledFrame
 from vidkd.detection.evaluate import METRICS, DetectorJudgement, RecallJudgement
 from vidkd.detection.metrics import drawn_precision
-from vidkd.engine.judge import Judgement
+from vidkd.engine.evaluate import Judgement
 
 DRAWS = 200
 """Of metrics that are recomputed for each."""

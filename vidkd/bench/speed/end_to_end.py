@@ -18,7 +18,7 @@ from vidkd.detection.annotations import BoxManifest
 from vidkd.detection.dataset import frames_by_path, read_frame
 from vidkd.engine.clips import Clips
 from vidkd.engine.setup import evaluation_set
-from vidkd.engine.sources import open_source
+from vidkd.inference.sources import open_source
 
 TOTAL, DECODE, FLOW, MODEL = "end_to_end", "decode", "flow", "model"
 Parts = Mapping[str, list[float]]

@@ -212,8 +212,8 @@ def _in_torch(
 ) -> OpenModel:
     import torch
 
-    from vidkd.engine.classify import TorchClassifier
     from vidkd.engine.devices import pick_device
+    from vidkd.inference.torch_classifier import TorchClassifier
 
     torch.set_num_threads(threads)
     place = pick_device(device)

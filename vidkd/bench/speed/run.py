@@ -27,8 +27,8 @@ from vidkd.bench.speed.machine import load, machine, tell_cuda, tf32_in_librarie
 from vidkd.bench.speed.opening import FrameInput, OpenModel, open_model
 from vidkd.bench.speed.rounds import Clock, block, calls_in, clock_of, interleave
 from vidkd.detection.annotations import BoxManifest
-from vidkd.engine.allocator import keep_freed_memory
 from vidkd.engine.checkpoint import warn_if_unfinished
+from vidkd.engine.devices import keep_freed_memory
 from vidkd.engine.interrupts import Interrupt
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from pathlib import Path
 from vidkd.base.errors import DataError, VideoError
 from vidkd.base.files import near_files
 from vidkd.detection.stream.folder import shown
-from vidkd.engine.sources import is_live, open_source, whole_from
+from vidkd.inference.sources import is_live, open_source, whole_from
 from vidkd.video import Frame, open_video
 from vidkd.video.files import VIDEO_SUFFIXES, is_video_file, video_files
 from vidkd.video.image_sequence import IMAGE_SUFFIXES, is_image_sequence, list_images

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from vidkd.base.errors import VideoError
 from vidkd.detection.stream.stepper import Step, Stepper
-from vidkd.engine.ahead import Ahead
+from vidkd.inference.prefetcher import Prefetcher
 from vidkd.runtime.detections import Detections
 from vidkd.video import Frame
 from vidkd.video.types import Image
@@ -61,22 +61,22 @@ class Pipeline:
 
     def __init__(self, stepper: Stepper, *, batch: int, part_frames: int, draw: Draw | None) -> None:
         self._stepper, self._batch, self._part_frames, self._draw = stepper, batch, part_frames, draw
-        self._stages: dict[str, Ahead[Any]] = {}
+        self._stages: dict[str, Prefetcher[Any]] = {}
         self.trouble: VideoError | None = None
 
     def along(self, frames: Iterator[Frame]) -> Generator[Seen | Cut, None, None]:
         """Every frame in order, and a Cut after each part and at the end."""
         depth = max(FRAMES_AHEAD, self._batch)
         with contextlib.ExitStack() as stack:
-            decoded = stack.enter_context(Ahead(self._until_trouble(frames), depth=depth))
+            decoded = stack.enter_context(Prefetcher(self._until_trouble(frames), depth=depth))
             if self._stepper.staged:
-                begun = stack.enter_context(Ahead(self._begun(decoded), depth=1))
-                stepped = stack.enter_context(Ahead(self._ended(begun), depth=depth))
-                halves: dict[str, Ahead[Any]] = {"infer": begun, "boxes": stepped}
+                begun = stack.enter_context(Prefetcher(self._begun(decoded), depth=1))
+                stepped = stack.enter_context(Prefetcher(self._ended(begun), depth=depth))
+                halves: dict[str, Prefetcher[Any]] = {"infer": begun, "boxes": stepped}
             else:
-                stepped = stack.enter_context(Ahead(self._steps(decoded), depth=depth))
+                stepped = stack.enter_context(Prefetcher(self._steps(decoded), depth=depth))
                 halves = {"infer": stepped}
-            drawn = stack.enter_context(Ahead(self._pictures(stepped), depth=FRAMES_AHEAD))
+            drawn = stack.enter_context(Prefetcher(self._pictures(stepped), depth=FRAMES_AHEAD))
             self._stages = {"decode": decoded, **halves, "draw": drawn}
             yield from drawn
 
@@ -92,7 +92,7 @@ class Pipeline:
         except VideoError as error:
             self.trouble = error
 
-    def _batches(self, frames: Ahead[Frame]) -> Iterator[tuple[list[Frame], bool]]:
+    def _batches(self, frames: Prefetcher[Frame]) -> Iterator[tuple[list[Frame], bool]]:
         """The frames of each step, and whether a part ends with them; at last those that are left, which may be none."""
         waiting: list[Frame] = []
         made = 0
@@ -105,19 +105,19 @@ class Pipeline:
             waiting = []
         yield waiting, False
 
-    def _steps(self, frames: Ahead[Frame]) -> Iterator[_Stepped | Cut]:
+    def _steps(self, frames: Prefetcher[Frame]) -> Iterator[_Stepped | Cut]:
         for batch, ends_part in self._batches(frames):
             yield from self._stepped(batch, self._stepper.step(batch) if batch else [])
             if ends_part:
                 yield Cut(state=self._stepper.state(), ended=False)
         yield Cut(state=self._stepper.state(), ended=True)
 
-    def _begun(self, frames: Ahead[Frame]) -> Iterator[_Begun]:
+    def _begun(self, frames: Prefetcher[Frame]) -> Iterator[_Begun]:
         for batch, ends_part in self._batches(frames):
             if batch:
                 yield _Begun(frames=batch, begun=self._stepper.begin(batch), ends_part=ends_part)
 
-    def _ended(self, begun: Ahead[_Begun]) -> Iterator[_Stepped | Cut]:
+    def _ended(self, begun: Prefetcher[_Begun]) -> Iterator[_Stepped | Cut]:
         for one in begun:
             yield from self._stepped(one.frames, self._stepper.end(one.frames, one.begun))
             if one.ends_part:
@@ -131,7 +131,7 @@ class Pipeline:
         for step in steps:
             yield _Stepped(frame=frames.pop(0), step=step)
 
-    def _pictures(self, stepped: Ahead[_Stepped | Cut]) -> Iterator[Seen | Cut]:
+    def _pictures(self, stepped: Prefetcher[_Stepped | Cut]) -> Iterator[Seen | Cut]:
         for item in stepped:
             if isinstance(item, Cut):
                 yield item

@@ -18,7 +18,7 @@ from vidkd.detection.stream.folder import FORMATS, RECORD, SUMMARY, WORK, Work, 
 from vidkd.detection.stream.inputs import StreamSource, constant_size, open_from
 from vidkd.detection.stream.pipeline import Cut, Draw, Pipeline, Seen
 from vidkd.detection.stream.stepper import Stepper
-from vidkd.engine.sources import is_live
+from vidkd.inference.sources import is_live
 from vidkd.video import Frame
 
 SCHEMA_VERSION = 1

@@ -14,26 +14,26 @@ import torch
 
 from vidkd.base.errors import DataError
 from vidkd.data.config import DataConfig
-from vidkd.engine import anticipate
-from vidkd.engine.anticipate import Anticipator, Moment
-from vidkd.engine.classify import TorchClassifier
 from vidkd.engine.config import load_config
-from vidkd.engine.sight import WINDOW_S, Sight, sight_of
-from vidkd.engine.sources import Source
+from vidkd.inference import anticipate
+from vidkd.inference.anticipate import Anticipator, Moment
+from vidkd.inference.observation_window import WINDOW_S, ObservationWindow, observation_window
+from vidkd.inference.sources import Source
+from vidkd.inference.torch_classifier import TorchClassifier
 from vidkd.models import ModelConfig, VideoClassifier
 from vidkd.video import Frame
 
 LONG_WINDOW = {"frames": 16, "stride": 4}  # 61 frames, 65 with the pairs that a classifier of whole clips leaves room for
 
 
-def sight(**over: Any) -> Sight:
+def observation(**over: Any) -> ObservationWindow:
     data: DataConfig = load_config(
         settings={"data": {"transform": {"short_side": 20, "crop": 16}, "window": LONG_WINDOW, "eval_clips": 1, **over}}
     ).data
-    return sight_of(data, "rgb")
+    return observation_window(data, "rgb")
 
 
-def anticipator(seen: Sight, **over: Any) -> Anticipator:
+def anticipator(seen: ObservationWindow, **over: Any) -> Anticipator:
     torch.manual_seed(0)
     return Anticipator(TorchClassifier(VideoClassifier(ModelConfig(), 3, "rgb")), seen, **over)
 
@@ -71,7 +71,7 @@ EARLY = {"observe": {"protocol": "early"}}
 def test_where_no_window_will_ever_fit_it_ends_when_the_first_whole_part_has_been_shown(live: bool, fps: float) -> None:
     """Although the source never ends; of what comes after two seconds, only what lies ready was read."""
     before, camera = set(threading.enumerate()), Camera(even(fps))
-    running = anticipator(sight(**EARLY), batch=4)
+    running = anticipator(observation(**EARLY), batch=4)
     with pytest.raises(DataError, match="no window fits into camera 0: nothing is said of it") as caught:
         list(running.along(camera.source(live=live, fps=fps)))
     shown = int(WINDOW_S * fps) + 1
@@ -87,7 +87,7 @@ def test_where_no_window_will_ever_fit_it_ends_when_the_first_whole_part_has_bee
 
 
 def test_the_window_that_is_named_as_the_mend_is_one() -> None:
-    longer = sight_of(sight(**EARLY).data, "rgb", window_s=2.5)
+    longer = observation_window(observation(**EARLY).data, "rgb", window_s=2.5)
     running = anticipator(longer, step_s=0.11)
     with contextlib.closing(running.along(Camera(even(25)).source())) as moments:
         some = [moment.decisions[0].time_s for moment in itertools.islice((m for m in moments if m.decisions), 12)]
@@ -96,7 +96,7 @@ def test_the_window_that_is_named_as_the_mend_is_one() -> None:
 
 
 def test_where_training_says_what_is_seen_no_other_window_is_named() -> None:
-    fixed = sight(observe={"protocol": "anticipation", "observe_s": 1.0})
+    fixed = observation(observe={"protocol": "anticipation", "observe_s": 1.0})
     with pytest.raises(DataError) as caught:
         list(anticipator(fixed).along(Camera(even(25)).source()))
     assert caught.value.lines["shown"] == "26 frames, up to 1.00 s"
@@ -107,7 +107,7 @@ def test_where_training_says_what_is_seen_no_other_window_is_named() -> None:
 def test_it_is_seen_as_soon_whatever_the_step(step_s: float) -> None:
     camera = Camera(even(25))
     with pytest.raises(DataError, match="no window fits"):
-        list(anticipator(sight(**EARLY), step_s=step_s).along(camera.source()))
+        list(anticipator(observation(**EARLY), step_s=step_s).along(camera.source()))
     assert camera.made <= 51 + anticipate.FRAMES_AHEAD + 3
 
 
@@ -123,7 +123,7 @@ def test_where_one_may_fit_later_that_is_said_once_and_it_goes_on(
 ) -> None:
     """The rate rises after ten seconds: 61 frames lie within two seconds of 11 s or later."""
     camera = Camera(time_s)
-    running = anticipator(sight(**EARLY), batch=1)
+    running = anticipator(observation(**EARLY), batch=1)
     with caplog.at_level(logging.WARNING), contextlib.closing(running.along(camera.source(live=live, fps=fps))) as moments:
         decision = next(moment for moment in moments if moment.decisions).decisions[0]
     shown = {"uneven": 14, "promised": 51}[case]  # of the uneven ones two in every 0.3 s: 0, 0.1, ... 1.8, 1.9
@@ -159,7 +159,7 @@ def test_there_is_a_moment_to_stop_however_little_there_is_to_say(case: str, mon
     camera = Camera(dark_then_light if case == "no window fits" else even(25), pause_s=0.01)
     source = camera.source() if case != "nothing comes" else Source(name="0", live=True, fps=25, frames=silent())
     step_s = 0.5 if case == "no window fits" else 1e6
-    running = anticipator(sight(**(EARLY if case == "no window fits" else HELD)), step_s=step_s)
+    running = anticipator(observation(**(EARLY if case == "no window fits" else HELD)), step_s=step_s)
     moments = running.along(source)
     empty: list[Moment] = []
     start = time.monotonic()

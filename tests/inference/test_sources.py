@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vidkd.base.errors import VideoError
-from vidkd.engine.sources import open_source
+from vidkd.inference.sources import open_source
 from vidkd.video import write_video
 
 

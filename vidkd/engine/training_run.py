@@ -15,7 +15,7 @@ Batch = dict[str, Any]
 """What a loader gives: tensors by name, and under "bad" what could not be read."""
 
 
-class Trainee(ABC):
+class TrainingRun(ABC):
     """What one kind of run brings to the loop: the task, its batches, how the student is saved and judged.
 
     task: student, and the losses of a batch. config: the settings. steps: optimiser steps of the whole run. samples: samples of an epoch.

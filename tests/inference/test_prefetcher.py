@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from vidkd.engine.ahead import Ahead
+from vidkd.inference.prefetcher import Prefetcher
 
 
 def test_items_come_in_order_and_all_of_them() -> None:
-    with Ahead(range(200), depth=3) as ahead:
+    with Prefetcher(range(200), depth=3) as ahead:
         assert list(ahead) == list(range(200))
 
 
@@ -23,7 +23,7 @@ def test_no_more_is_made_than_was_asked_for_and_depth_allows() -> None:
             made.append(number)
             yield number
 
-    with Ahead(items(), depth=4) as ahead:
+    with Prefetcher(items(), depth=4) as ahead:
         taken = iter(ahead)
         for count in range(1, 20):
             next(taken)
@@ -41,9 +41,9 @@ def test_an_error_comes_after_the_items_before_it() -> None:
         raise KeyError("here")
 
     got = []
-    with Ahead(items(), depth=8) as ahead, pytest.raises(KeyError, match="here"):
+    with Prefetcher(items(), depth=8) as ahead, pytest.raises(KeyError, match="here"):
         got.extend([*ahead])
-    with Ahead(items(), depth=8) as ahead:
+    with Prefetcher(items(), depth=8) as ahead:
         taken = iter(ahead)
         assert [next(taken), next(taken)] == [1, 2]
 
@@ -59,7 +59,7 @@ def test_leaving_early_ends_the_thread_and_closes_what_it_read() -> None:
             closed.append(threading.current_thread().name)
 
     before = set(threading.enumerate())
-    with Ahead(items(), depth=2) as ahead:
+    with Prefetcher(items(), depth=2) as ahead:
         next(iter(ahead))
     assert set(threading.enumerate()) <= before
     assert closed != [threading.current_thread().name]
@@ -74,7 +74,7 @@ def test_none_says_that_nothing_came_in_time_and_no_item_is_lost() -> None:
         goes_on.wait()
         yield 2
 
-    with Ahead(items(), depth=2) as ahead:
+    with Prefetcher(items(), depth=2) as ahead:
         taken = ahead.within(0.02)
         start = time.monotonic()
         assert [next(taken), next(taken), next(taken)] == [1, None, None]
@@ -92,7 +92,7 @@ def test_stopping_ends_it_for_a_thread_that_takes_without_looking_up(ready: int)
         yield from range(ready)
         silence.wait()
 
-    with Ahead(items(), depth=8) as first:
+    with Prefetcher(items(), depth=8) as first:
         taker = threading.Thread(target=lambda: list(first))
         taker.start()
         taker.join(0.05)
@@ -109,7 +109,7 @@ def test_the_work_and_the_waiting_are_timed() -> None:
             time.sleep(0.05)
             yield number
 
-    with Ahead(slow(), depth=1) as ahead:
+    with Prefetcher(slow(), depth=1) as ahead:
         list(ahead)
     assert ahead.made_s >= 0.2
     assert ahead.waited_s >= 0.15  # the first item was begun before anybody waited for it
@@ -117,4 +117,4 @@ def test_the_work_and_the_waiting_are_timed() -> None:
 
 def test_nothing_ahead_is_refused() -> None:
     with pytest.raises(ValueError, match="depth must be at least 1"):
-        Ahead([], depth=0)
+        Prefetcher([], depth=0)

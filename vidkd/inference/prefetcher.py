@@ -20,7 +20,7 @@ class _End:
         self.error = error
 
 
-class Ahead(Generic[Item]):
+class Prefetcher(Generic[Item]):
     """Hands on `items` in order, of which up to `depth` are made before they are asked for; a context manager.
 
     An error that the items raise is raised to who takes them, after all items before it. Leaving the context ends the thread, as soon as
@@ -38,7 +38,7 @@ class Ahead(Generic[Item]):
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def __enter__(self) -> "Ahead[Item]":
+    def __enter__(self) -> "Prefetcher[Item]":
         self._thread.start()
         return self
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from vidkd.base.errors import DataError
 from vidkd.base.files import atomic_write
 from vidkd.data.manifest import Clip, Manifest
-from vidkd.engine.anticipation_metrics import MAIN_HEAD, label_frequencies
 from vidkd.engine.evaluate import Predictions
+from vidkd.engine.metrics import MAIN_HEAD, label_frequencies
 
 VERSION = "0.2"
 CHALLENGE = "action_anticipation"

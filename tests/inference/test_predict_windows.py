@@ -17,10 +17,10 @@ from vidkd.data.config import DataConfig
 from vidkd.data.dataset import ClipDataset
 from vidkd.data.manifest import Clip
 from vidkd.data.windows import Window, WindowConfig
-from vidkd.engine import predict
-from vidkd.engine.classify import TorchClassifier
 from vidkd.engine.config import load_config
-from vidkd.engine.predict import predict_video, sliding_windows
+from vidkd.inference import predict
+from vidkd.inference.predict import predict_video, sliding_windows
+from vidkd.inference.torch_classifier import TorchClassifier
 from vidkd.models import AttentionConfig, ModelConfig, VideoClassifier
 from vidkd.models.saved import load_classifier
 from vidkd.video import open_video, write_video

@@ -11,13 +11,13 @@ from torch import Tensor
 from vidkd.data.config import DataConfig
 from vidkd.data.dataset import ClipDataset, collate
 from vidkd.data.manifest import Clip, Manifest
-from vidkd.engine.anticipate import Anticipator
-from vidkd.engine.classify import TorchClassifier
 from vidkd.engine.clips import read_clips
 from vidkd.engine.config import load_config
-from vidkd.engine.judge import judge
-from vidkd.engine.sight import sight_of
-from vidkd.engine.sources import open_source
+from vidkd.engine.evaluate import judge
+from vidkd.inference.anticipate import Anticipator
+from vidkd.inference.observation_window import observation_window
+from vidkd.inference.sources import open_source
+from vidkd.inference.torch_classifier import TorchClassifier
 from vidkd.models import ModelConfig, VideoClassifier
 from vidkd.tasks import build_task
 from vidkd.tasks.anticipation import Anticipation, AnticipationConfig
@@ -130,7 +130,7 @@ def test_what_is_said_along_a_video_until_then(observe: dict[str, Any], view: An
     first = FUTURE[observe["protocol"]]
     said = []
     for data in three(tmp_path, observe)[:2]:
-        anticipator = Anticipator(TorchClassifier(network(view)), sight_of(data, view), step_s=1 / FPS, batch=batch)
+        anticipator = Anticipator(TorchClassifier(network(view)), observation_window(data, view), step_s=1 / FPS, batch=batch)
         with open_source(str(Path(data.root) / FILES[0])) as source:
             said.append([decision for moment in anticipator.along(source) for decision in moment.decisions])
     times = [decision.time_s for decision in said[0]]

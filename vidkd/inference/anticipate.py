@@ -16,11 +16,10 @@ from vidkd.base.errors import ConfigError, DataError, VideoError
 from vidkd.base.timing import Stopwatch
 from vidkd.data.transforms import evaluation_geometry
 from vidkd.data.windows import SAME_S, Window
-from vidkd.engine.ahead import Ahead
-from vidkd.engine.recent_frames import RecentFrames
-from vidkd.engine.sight import Sight
-from vidkd.engine.sources import Source
-from vidkd.engine.views import crop_view
+from vidkd.inference.observation_window import ObservationWindow, RecentFrames
+from vidkd.inference.predict import crop_view
+from vidkd.inference.prefetcher import Prefetcher
+from vidkd.inference.sources import Source
 from vidkd.runtime.clip_classifier import ClipClassifier
 from vidkd.video import Frame
 
@@ -106,8 +105,8 @@ class _Passage:
 class Anticipator:
     """Runs a classifier along one source: `for moment in anticipator.along(source)`; `tally` counts meanwhile.
 
-    Time k is k * step_s, and what is seen then is `sight`'s part of the video. Decoding, preparing and judging work side by side; `batch`
-    times are judged together, those of a live source and with `keep_frames` (every frame is handed on) one by one, as they come.
+    Time k is k * step_s, and what is seen then is `observation`'s part of the video. Decoding, preparing and judging work side by side:
+    `batch` times are judged together, those of a live source and with `keep_frames` (every frame is handed on) one by one, as they come.
     Memory holds what a window reaches, `batch` times' views a few times over, and some frames between decoder and ring.
     Raises ConfigError for a step that is not positive or a batch below 1.
     """
@@ -115,7 +114,7 @@ class Anticipator:
     def __init__(
         self,
         classifier: ClipClassifier,
-        sight: Sight,
+        observation: ObservationWindow,
         *,
         step_s: float = 0.5,
         batch: int = 8,
@@ -125,7 +124,7 @@ class Anticipator:
             raise ConfigError(f"the step from time to time must be above 0 seconds, not {step_s:g}")
         if batch < 1:
             raise ConfigError(f"the batch must be at least 1, not {batch}")
-        self.classifier, self.sight = classifier, sight
+        self.classifier, self.observation = classifier, observation
         self._step_s, self._batch, self._keep_frames = step_s, batch, keep_frames
         self.tally = Tally()
 
@@ -139,8 +138,8 @@ class Anticipator:
         """
         self.tally, watch = Tally(), Stopwatch()
         with (
-            Ahead(source.frames, depth=FRAMES_AHEAD) as frames,
-            Ahead(self._passages(frames, source), depth=PASSAGES_AHEAD) as passages,
+            Prefetcher(source.frames, depth=FRAMES_AHEAD) as frames,
+            Prefetcher(self._passages(frames, source), depth=PASSAGES_AHEAD) as passages,
         ):
             try:
                 for passage in passages.within(QUIET_S):
@@ -156,17 +155,17 @@ class Anticipator:
                 frames.stop()  # the thread that takes them would not look up before there is something to judge
         self.tally.total_s = watch.total_s()
 
-    def _passages(self, frames: Ahead[Frame], source: Source) -> Iterator[_Passage]:
+    def _passages(self, frames: Prefetcher[Frame], source: Source) -> Iterator[_Passage]:
         """The frames as they come, made into what is to be judged; at damage, all that came before it."""
-        ring = RecentFrames(self.sight.data.footage, want_flow=self.classifier.view == "flow")
+        ring = RecentFrames(self.observation.data.footage, want_flow=self.classifier.view == "flow")
         together = 1 if source.live or self._keep_frames else self._batch
-        waiting, number, looked = _Passage(), 0, self.sight.needed == 1
+        waiting, number, looked = _Passage(), 0, self.observation.needed == 1
         try:
             for frame in frames:
                 if frame.time_s >= self._reaches_s(number, looked):
                     ring.push(frame)
                 self.tally.frames, self.tally.last_s, self.tally.most_frames = frame.index + 1, frame.time_s, ring.most
-                if not looked and frame.time_s >= self.sight.seconds - SAME_S:
+                if not looked and frame.time_s >= self.observation.seconds - SAME_S:
                     self._look_whether_a_window_fits(ring, source)
                     looked = True
                     ring.forget(self._reaches_s(number, looked))
@@ -186,44 +185,44 @@ class Anticipator:
     def _reaches_s(self, number: int, looked: bool) -> float:
         """Frames before this are not asked for any more; the first whole part is looked at whatever the step is."""
         time_s = number * self._step_s
-        return self.sight.reaches_s(time_s if looked else min(time_s, self.sight.seconds))
+        return self.observation.reaches_s(time_s if looked else min(time_s, self.observation.seconds))
 
     def _look_whether_a_window_fits(self, ring: RecentFrames, source: Source) -> None:
         """At the end of the first whole part: raise DataError where no later one will have more frames, log where one may."""
-        sight = self.sight
+        observation = self.observation
         times_s = ring.timestamps_s
-        times_s = times_s[sight.part(sight.seconds).frames(times_s)]
-        if len(times_s) >= sight.needed:
+        times_s = times_s[observation.part(observation.seconds).frames(times_s)]
+        if len(times_s) >= observation.needed:
             return
         self.tally.most_seen = max(self.tally.most_seen, len(times_s))
         shown_s = np.diff(times_s)
         even = len(shown_s) > 0 and shown_s.max() < UNEVEN * np.median(shown_s)
-        promised = 0.0 if source.live else source.fps * sight.seconds + 1
-        if even and promised < sight.needed:
-            raise too_short(source.name, sight, self.tally)
+        promised = 0.0 if source.live else source.fps * observation.seconds + 1
+        if even and promised < observation.needed:
+            raise too_short(source.name, observation, self.tally)
         log.warning(
             "no window fits into %s yet: %d frames were shown in %g s, needed are %d; going on, as more may come in that time later",
             source.name,
             len(times_s),
-            sight.seconds,
-            sight.needed,
+            observation.seconds,
+            observation.needed,
         )
 
     def _due(self, ring: RecentFrames, time_s: float) -> list[_Due]:
         """What is to be judged at one time; nothing if too little of the video had been shown."""
         times_s = ring.timestamps_s
         try:
-            windows, held = self.sight.windows(times_s, time_s)
+            windows, held = self.observation.windows(times_s, time_s)
         except DataError:
             self.tally.skipped += 1
-            self.tally.most_seen = max(self.tally.most_seen, len(self.sight.part(time_s).frames(times_s)))
+            self.tally.most_seen = max(self.tally.most_seen, len(self.observation.part(time_s).frames(times_s)))
             return []
         seen = np.concatenate([window.needed if self.classifier.view == "flow" else window.frames for window in windows])
         return [_Due(time_s, ring.indices([seen.min(), seen.max()]), held, self._views(ring, windows))]
 
     def _views(self, ring: RecentFrames, windows: Sequence[Window]) -> list[NDArray[Any]]:
         """The crops of all windows, as a data set's samples have them."""
-        data, views = self.sight.data, []
+        data, views = self.observation.data, []
         for window in windows:
             footage = ring.footage(window)
             height, width = footage.frames.shape[1:3]
@@ -242,24 +241,24 @@ class Anticipator:
         for row, each in enumerate(due):
             further = {name: values[row] for name, values in zip(scores.targets, targets, strict=True)}
             first, last = each.indices
-            yield Decision(each.time_s, self.sight.gap_s, first, last, found[row], further, each.held)
+            yield Decision(each.time_s, self.observation.gap_s, first, last, found[row], further, each.held)
 
 
-def too_short(source: str, sight: Sight, tally: Tally) -> DataError:
+def too_short(source: str, observation: ObservationWindow, tally: Tally) -> DataError:
     """The error for a source of which no part that was shown holds a window."""
     if tally.frames == 0:
         return DataError(f"no window fits into {source}: nothing is said of it", shown="no frame", needed="a frame at least")
-    window, frame_s = sight.data.window, tally.last_s / max(tally.frames - 1, 1)
-    longer_s = math.ceil(10 * frame_s * sight.needed - SAME_S) / 10
+    window, frame_s = observation.data.window, tally.last_s / max(tally.frames - 1, 1)
+    longer_s = math.ceil(10 * frame_s * observation.needed - SAME_S) / 10
     ways = [
-        "a longer video" if tally.last_s < sight.seconds else "a source of more frames a second",
-        *([f"--window-s {longer_s:g}"] if sight.assumed and longer_s > sight.seconds else []),
+        "a longer video" if tally.last_s < observation.seconds else "a source of more frames a second",
+        *([f"--window-s {longer_s:g}"] if observation.assumed and longer_s > observation.seconds else []),
         "a network trained with window.short_clip=hold",
     ]
     return DataError(
         f"no window fits into {source}: nothing is said of it",
         shown=f"{tally.frames} frames, up to {tally.last_s:.2f} s",
-        seen=f"{tally.most_seen} frames at most, in {sight.seconds:g} s",
-        needed=f"{sight.needed} (window.frames={window.frames}, window.stride={window.stride})",
+        seen=f"{tally.most_seen} frames at most, in {observation.seconds:g} s",
+        needed=f"{observation.needed} (window.frames={window.frames}, window.stride={window.stride})",
         hint=", or ".join(ways),
     )

@@ -13,13 +13,12 @@ from vidkd.data.config import DataConfig
 from vidkd.data.dataset import ClipDataset
 from vidkd.data.manifest import Clip
 from vidkd.data.windows import SAME_S
-from vidkd.engine.anticipate import Anticipator, Decision, Moment
-from vidkd.engine.classify import TorchClassifier
 from vidkd.engine.config import load_config
 from vidkd.engine.evaluate import evaluate
-from vidkd.engine.recent_frames import RecentFrames
-from vidkd.engine.sight import LONGEST_S, WINDOW_S, sight_of
-from vidkd.engine.sources import Source, is_live, open_source
+from vidkd.inference.anticipate import Anticipator, Decision, Moment
+from vidkd.inference.observation_window import LONGEST_S, WINDOW_S, RecentFrames, observation_window
+from vidkd.inference.sources import Source, is_live, open_source
+from vidkd.inference.torch_classifier import TorchClassifier
 from vidkd.models import AttentionConfig, ModelConfig, VideoClassifier
 from vidkd.video import Frame, write_video
 
@@ -65,8 +64,8 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def moments(model: VideoClassifier, sight: Any, source: Path | Source, **over: Any) -> tuple[list[Moment], Anticipator]:
-    anticipator = Anticipator(TorchClassifier(model), sight, **over)
+def moments(model: VideoClassifier, observation: Any, source: Path | Source, **over: Any) -> tuple[list[Moment], Anticipator]:
+    anticipator = Anticipator(TorchClassifier(model), observation, **over)
     if isinstance(source, Source):
         return list(anticipator.along(source)), anticipator
     with open_source(str(source)) as opened:
@@ -90,7 +89,7 @@ def test_it_says_what_an_evaluation_says_bit_for_bit(video: Path, view: Any, win
     """One time a batch, as the evaluation's batches are; each row's action starts `gap_s` after the time."""
     data = data_config(window=window, eval_crops=2, observe={"protocol": "anticipation", "gap_s": 0.25, "observe_s": 1.0})
     model = network(view, {"verb": 2})
-    found = decisions(model, sight_of(data, view), video, step_s=0.5, batch=1)
+    found = decisions(model, observation_window(data, view), video, step_s=0.5, batch=1)
     needed = {"rgb": 10, "flow": 13}[view] if "stride" in window else 1
     times = [k / 2 for k in range(10) if k / 2 <= frame_times_s[-1] and (frame_times_s <= k / 2).sum() >= needed]
     assert [decision.time_s for decision in found] == times
@@ -108,8 +107,8 @@ def test_it_says_what_an_evaluation_says_bit_for_bit(video: Path, view: Any, win
 
 def test_times_judged_together_are_those_judged_alone(video: Path) -> None:
     data = data_config(observe={"protocol": "anticipation", "gap_s": 0.25, "observe_s": 1.0})
-    model, sight = network("rgb"), sight_of(data, "rgb")
-    alone, together = (decisions(model, sight, video, step_s=0.2, batch=batch) for batch in (1, 5))
+    model, observation = network("rgb"), observation_window(data, "rgb")
+    alone, together = (decisions(model, observation, video, step_s=0.2, batch=batch) for batch in (1, 5))
     assert len(alone) > 20
     assert [each.time_s for each in alone] == [each.time_s for each in together]
     np.testing.assert_allclose([each.probabilities for each in alone], [each.probabilities for each in together], atol=1e-6)
@@ -118,7 +117,7 @@ def test_times_judged_together_are_those_judged_alone(video: Path) -> None:
 def test_early_recognition_sees_a_window_as_a_clip_seen_whole(video: Path) -> None:
     data = data_config(observe={"protocol": "early"})
     model = network("rgb")
-    found = decisions(model, sight_of(data, "rgb", window_s=1.5), video, step_s=0.5, batch=1)
+    found = decisions(model, observation_window(data, "rgb", window_s=1.5), video, step_s=0.5, batch=1)
     assert {decision.gap_s for decision in found} == {0.0}
     for decision in found[1:]:
         row = {"start_s": max(0.0, decision.time_s - 1.5), "end_s": decision.time_s + 2 * SAME_S}
@@ -128,7 +127,7 @@ def test_early_recognition_sees_a_window_as_a_clip_seen_whole(video: Path) -> No
 def test_whole_clips_are_windows_too(video: Path) -> None:
     data = data_config(window={"frames": 4, "stride": 3})
     model = network("rgb")
-    found = decisions(model, sight_of(data, "rgb"), video, step_s=0.5, batch=1)
+    found = decisions(model, observation_window(data, "rgb"), video, step_s=0.5, batch=1)
     assert len(found) >= 8
     for decision in found:
         row = {"start_s": max(0.0, decision.time_s - WINDOW_S), "end_s": decision.time_s + 2e-6}
@@ -145,19 +144,19 @@ def test_how_far_back_it_sees() -> None:
         (data_config(observe={**anticipation, "observe_s": None}), 4.0, 4.0, 0.5, True),
     ]
     for data, window_s, seconds, gap_s, assumed in cases:
-        sight = sight_of(data, "rgb", window_s=window_s)
-        assert (sight.seconds, sight.gap_s, sight.assumed) == (seconds, gap_s, assumed)
+        observation = observation_window(data, "rgb", window_s=window_s)
+        assert (observation.seconds, observation.gap_s, observation.assumed) == (seconds, gap_s, assumed)
 
 
 def test_what_cannot_be_seen() -> None:
     with pytest.raises(ConfigError, match=r"sees 1.5 s, as in its training; it cannot be given 4 s"):
-        sight_of(data_config(observe={"protocol": "anticipation", "observe_s": 1.5}), "rgb", window_s=4.0)
+        observation_window(data_config(observe={"protocol": "anticipation", "observe_s": 1.5}), "rgb", window_s=4.0)
     with pytest.raises(ConfigError, match="above 0 seconds"):
-        sight_of(data_config(), "rgb", window_s=0.0)
+        observation_window(data_config(), "rgb", window_s=0.0)
     stored = data_config(flow={"source": "stored", "folder": "flow"})
     with pytest.raises(ConfigError, match="flow that is stored"):
-        sight_of(stored, "flow")
-    assert sight_of(stored, "rgb").seconds == WINDOW_S  # a network of RGB does not mind
+        observation_window(stored, "flow")
+    assert observation_window(stored, "rgb").seconds == WINDOW_S  # a network of RGB does not mind
 
 
 def endless(count: int, fps: float = 25.0, shape: tuple[int, int] = (20, 24)) -> Iterator[Frame]:
@@ -179,7 +178,7 @@ def test_the_ring_holds_what_a_window_reaches_however_long_the_video(step_s: flo
 
     monkeypatch.setattr(RecentFrames, "push", watched)
     source = Source(name="long", live=False, fps=25, frames=endless(4000))
-    found, anticipator = moments(network("rgb"), sight_of(data, "rgb"), source, step_s=step_s, batch=4)
+    found, anticipator = moments(network("rgb"), observation_window(data, "rgb"), source, step_s=step_s, batch=4)
     times = sum(len(moment.decisions) for moment in found)
     assert times == anticipator.tally.windows == int(159.96 / step_s) + 1
     assert anticipator.tally.frames == 4000
@@ -197,7 +196,7 @@ def test_memory_of_frames_on_their_way_is_bounded() -> None:
             yield frame
 
     data = data_config(observe={"protocol": "anticipation", "gap_s": 0.5, "observe_s": 1.0}, transform={"short_side": 20, "crop": 16})
-    anticipator = Anticipator(TorchClassifier(network("rgb")), sight_of(data, "rgb"), step_s=0.4, batch=2)
+    anticipator = Anticipator(TorchClassifier(network("rgb")), observation_window(data, "rgb"), step_s=0.4, batch=2)
     running = anticipator.along(Source(name="long", live=False, fps=25, frames=counted()))
     for _ in range(3):
         last = next(moment for moment in running if moment.decisions).decisions[-1]
@@ -213,7 +212,7 @@ def test_damage_in_the_middle_ends_it_after_all_that_came_before() -> None:
 
     data = data_config(observe={"protocol": "anticipation", "gap_s": 0.5, "observe_s": 1.0}, transform={"short_side": 20, "crop": 16})
     source = Source(name="x", live=False, fps=25, frames=broken())
-    found, anticipator = moments(network("rgb"), sight_of(data, "rgb"), source, step_s=0.5, batch=64)
+    found, anticipator = moments(network("rgb"), observation_window(data, "rgb"), source, step_s=0.5, batch=64)
     assert [decision.time_s for moment in found for decision in moment.decisions] == [0, 0.5, 1.0, 1.5, 2.0]
     assert anticipator.tally.trouble is not None
     assert "cannot decode" in str(anticipator.tally.trouble)
@@ -222,7 +221,7 @@ def test_damage_in_the_middle_ends_it_after_all_that_came_before() -> None:
 
 def test_frames_are_handed_on_after_the_decisions_that_they_may_show(video: Path) -> None:
     data = data_config(observe={"protocol": "anticipation", "gap_s": 0.25, "observe_s": 1.0})
-    every, _ = moments(network("rgb"), sight_of(data, "rgb"), video, step_s=0.5, keep_frames=True)
+    every, _ = moments(network("rgb"), observation_window(data, "rgb"), video, step_s=0.5, keep_frames=True)
     found = [moment for moment in every if moment.frame or moment.decisions]  # on a slow machine there are empty ones in between
     assert [moment.frame.index for moment in found if moment.frame] == list(range(80))
     for before, moment in zip([None, *found], found, strict=False):
@@ -234,7 +233,7 @@ def test_frames_are_handed_on_after_the_decisions_that_they_may_show(video: Path
 
 def test_too_few_frames_are_counted(video: Path) -> None:
     data = data_config(window={"frames": 4, "stride": 3}, observe={"protocol": "anticipation", "gap_s": 0.25, "observe_s": 1.0})
-    found, anticipator = moments(network("rgb"), sight_of(data, "rgb"), video, step_s=0.1)
+    found, anticipator = moments(network("rgb"), observation_window(data, "rgb"), video, step_s=0.1)
     first = next(decision for moment in found for decision in moment.decisions)
     assert anticipator.tally.skipped == round(first.time_s / 0.1)
     assert (frame_times_s <= first.time_s).sum() >= 10 > (frame_times_s <= first.time_s - 0.1).sum()
@@ -246,14 +245,14 @@ def test_a_change_of_size_is_damage() -> None:
         yield Frame(index=30, time_s=1.2, image=np.zeros((30, 30, 3), np.uint8))
 
     source = Source(name="x", live=True, fps=25, frames=changing())
-    _, anticipator = moments(network("rgb"), sight_of(data_config(), "rgb"), source)
+    _, anticipator = moments(network("rgb"), observation_window(data_config(), "rgb"), source)
     assert "size of the frames changes at frame 30" in str(anticipator.tally.trouble)
 
 
 @pytest.mark.parametrize(("over", "message"), [({"step_s": 0.0}, "above 0 seconds, not 0"), ({"batch": 0}, "at least 1, not 0")])
 def test_values_that_mean_nothing(over: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        Anticipator(TorchClassifier(network("rgb")), sight_of(data_config(), "rgb"), **over)
+        Anticipator(TorchClassifier(network("rgb")), observation_window(data_config(), "rgb"), **over)
 
 
 def test_names_of_cameras_and_streams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

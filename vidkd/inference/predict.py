@@ -7,17 +7,18 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vidkd.base.errors import ConfigError, DataError
 from vidkd.data.config import DataConfig
-from vidkd.data.footage import FootageConfig, footage_of
-from vidkd.data.transforms import Geometry, evaluation_geometry
+from vidkd.data.footage import Footage, FootageConfig, footage_of
+from vidkd.data.transforms import Geometry, crop_flow, crop_frames, evaluation_geometry
 from vidkd.data.windows import SAME_S, Window, choose_window
-from vidkd.engine.views import crop_view
 from vidkd.runtime.clip_classifier import ClipClassifier
+from vidkd.runtime.metadata import View
 from vidkd.video import VideoReader, open_video
 
 
@@ -107,3 +108,12 @@ def _classify(classifier: ClipClassifier, video: VideoReader, window: Window, co
         (height, width),
         classifier.map_shift_cells,
     )
+
+
+def crop_view(view: View, footage: Footage, geometry: Geometry) -> NDArray[Any]:
+    """RGB uint8, or flow float32 in pixels of the crop, (C, T, size, size)."""
+    if view == "flow" and footage.flow is not None:
+        array: NDArray[Any] = crop_flow(footage.flow, geometry)
+    else:
+        array = crop_frames(footage.frames, geometry)
+    return np.ascontiguousarray(array.transpose(3, 0, 1, 2))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vidkd.data.footage import Footage
 from vidkd.data.transforms import Geometry
-from vidkd.engine.views import crop_view
+from vidkd.inference.predict import crop_view
 from vidkd.models import VideoClassifier
 from vidkd.runtime.clip_classifier import ClipScores, each_frame_to_one
 from vidkd.runtime.metadata import View

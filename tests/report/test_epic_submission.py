@@ -8,9 +8,9 @@ import pytest
 
 from vidkd.base.errors import DataError
 from vidkd.data.manifest import Clip, Manifest
-from vidkd.engine import submission as submission_module
 from vidkd.engine.evaluate import Predictions
-from vidkd.engine.submission import Levels, action_pairs, label_prior, submission, submission_of, write_submission
+from vidkd.report import epic_submission as submission_module
+from vidkd.report.epic_submission import Levels, action_pairs, label_prior, submission, submission_of, write_submission
 
 NAMES = ["P01_11_0", "P02_09_17"]
 VERBS = np.array([[0.5, -1.25], [1e-12, 3.0]])

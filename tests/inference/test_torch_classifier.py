@@ -8,7 +8,7 @@ import torch
 
 from vidkd.data.footage import Footage
 from vidkd.data.transforms import Geometry
-from vidkd.engine.classify import classify, each_frame_to_one, view_of
+from vidkd.inference.torch_classifier import classify, each_frame_to_one, view_of
 from vidkd.models import AttentionConfig, ModelConfig, VideoClassifier
 
 CPU = torch.device("cpu")
