@@ -165,6 +165,5 @@ def test_recall_of_single_objects() -> None:
     assert result.recall == pytest.approx(2 / 3)
     assert result.recall_by_path == {"a.mp4": 1.0, "b.mp4": 0.0}
     assert recall_of(truth, detections, score=0.5).recall == pytest.approx(1 / 3)
-    assert recall_of(truth, detections, class_aware=False).recall == 1
     with pytest.raises(DataError, match="'pets' has no frame with an object to find"):
         recall_of(manifest_of(frame_of([])), {})

@@ -20,14 +20,14 @@ def slow_iou(a, b) -> float:
     return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
 
 
-def slow_match(detections: Detections, boxes, labels, ignore, iou: float, class_aware: bool) -> tuple[list[int], list[bool]]:
+def slow_match(detections: Detections, boxes, labels, ignore, iou: float) -> tuple[list[int], list[bool]]:
     """By falling score; each takes the best free box; then ignored regions excuse what is left."""
     order = sorted(range(len(detections)), key=lambda k: (-detections.scores[k], k))
     truth_of, neutral, taken = [-1] * len(detections), [False] * len(detections), set()
     for k in order:
         best, best_iou = -1, iou
         for j in range(len(boxes)):
-            fits = not class_aware or labels[j] in (detections.labels[k], ANY_CLASS)
+            fits = labels[j] in (detections.labels[k], ANY_CLASS)
             if ignore[j] or j in taken or not fits:
                 continue
             overlap = slow_iou(detections.boxes[k].astype(float), boxes[j].astype(float))
@@ -38,7 +38,7 @@ def slow_match(detections: Detections, boxes, labels, ignore, iou: float, class_
             truth_of[k] = best
             continue
         for j in range(len(boxes)):
-            if ignore[j] and (not class_aware or labels[j] in (detections.labels[k], ANY_CLASS)):
+            if ignore[j] and (labels[j] in (detections.labels[k], ANY_CLASS)):
                 a, b = detections.boxes[k].astype(float), boxes[j].astype(float)
                 width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
                 inside = max(width, 0) * max(height, 0) / ((a[2] - a[0]) * (a[3] - a[1]))
@@ -46,17 +46,16 @@ def slow_match(detections: Detections, boxes, labels, ignore, iou: float, class_
     return truth_of, neutral
 
 
-@pytest.mark.parametrize("class_aware", [True, False])
 @pytest.mark.parametrize("seed", range(20))
-def test_equals_the_slow_version(seed: int, class_aware: bool) -> None:
+def test_equals_the_slow_version(seed: int) -> None:
     rng = np.random.default_rng(seed)
     boxes, labels = random_boxes(rng, 12), rng.integers(0, 2, 12)
     ignore = rng.random(12) < 0.25
     labels[ignore & (rng.random(12) < 0.5)] = ANY_CLASS
     guesses = np.concatenate([boxes[rng.integers(0, 12, 10)] + rng.integers(-2, 3, (10, 4)), random_boxes(rng, 5)])
     detections = Detections(boxes=guesses, scores=rng.integers(1, 5, 15) / 5, labels=rng.integers(0, 2, 15))
-    result = match(detections, boxes, labels, ignore=ignore, iou=0.5, class_aware=class_aware)
-    truth_of, neutral = slow_match(detections, boxes, labels, ignore, 0.5, class_aware)
+    result = match(detections, boxes, labels, ignore=ignore, iou=0.5)
+    truth_of, neutral = slow_match(detections, boxes, labels, ignore, 0.5)
     assert result.truth_of.tolist() == truth_of
     assert result.neutral.tolist() == neutral
     assert sorted(np.flatnonzero(result.found)) == sorted(t for t in truth_of if t >= 0)
@@ -84,7 +83,6 @@ def test_the_overlap_asked_for_is_enough() -> None:
 def test_classes() -> None:
     detections = found([BOX], [0.9], [1])
     assert match(detections, np.float32([BOX]), np.array([0])).counts == (0, 1, 1)
-    assert match(detections, np.float32([BOX]), np.array([0]), class_aware=False).counts == (1, 0, 0)
 
 
 @pytest.mark.parametrize(("label", "counts"), [(0, (0, 0, 0)), (ANY_CLASS, (0, 0, 0)), (1, (0, 3, 0))])

@@ -292,11 +292,11 @@ def test_closing_joins_the_thread_and_leaves_behind_one_that_hangs(caplog):
     with pytest.raises(RuntimeError, match="closed"):
         running.step(frame_with())
     gate = Gate()
-    hanging = learner(asked=BoxOracle(gate, NAMES), timeout_s=5.0)
+    hanging = learner(asked=BoxOracle(gate, NAMES), timeout_s=0.2)
     hanging.step(frame_with())
     assert gate.entered.acquire(timeout=SOON)
     with caplog.at_level(logging.WARNING):
-        assert not hanging.close(wait_s=0.01)
+        assert not hanging.close()
     assert "its thread is left behind" in caplog.text
     gate.open.set()
     hanging._thread.join(SOON)
@@ -308,7 +308,7 @@ def test_an_oracle_that_two_learners_share_is_asked_by_one_at_a_time():
     gate = Gate()
     shared = OneAtATime(BoxOracle(gate, NAMES))
     assert not shared.gives_heads
-    with learner(asked=shared, timeout_s=5.0) as first, learner(asked=shared, timeout_s=5.0) as second:
+    with learner(asked=shared, timeout_s=0.2) as first, learner(asked=shared, timeout_s=5.0) as second:
         first.step(frame_with())
         assert gate.entered.acquire(timeout=SOON)
         second.step(frame_with())

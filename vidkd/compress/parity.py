@@ -378,7 +378,7 @@ def compare_heads(
         heads=difference,
         scale=scale,
         boxes=sum(map(len, here)),
-        f1=f1_against(there, here, iou=IOU, score=0.0, oracle_score=0.0).f1,
+        f1=f1_against(there, here, iou=IOU, score=0.0).f1,
         frames=len(frames.values),
         signal_db=signal_to_noise_db(wanted, got),
         source=frames.source,

@@ -115,7 +115,7 @@ def run_along(way: Way, frames: Iterable[NDArray[np.uint8]]) -> tuple[list[Detec
 def counts_of(found: Sequence[Detections], course: Course, study: StreamStudy) -> FrameCounts:
     """Boxes of every frame against the oracle's; those of classes that the oracle does not know are neither right nor wrong."""
     spec, judged_of = study.spec, [of_labels(one, course.known) for one in found]
-    return f1_against(judged_of, course.answers, iou=spec.iou, score=spec.score, oracle_score=spec.score)
+    return f1_against(judged_of, course.answers, iou=spec.iou, score=spec.score)
 
 
 def _course(study: StreamStudy, stream: str, class_names: tuple[str, ...], places: StreamPlaces) -> Course:

@@ -39,7 +39,6 @@ def match(
     *,
     iou: float = 0.5,
     ignore: NDArray[np.bool_] | None = None,
-    class_aware: bool = True,
 ) -> Matching:
     """Greedy matching as COCO does it: by falling score, each detection takes the free true box that it overlaps most, from `iou` on.
 
@@ -54,9 +53,7 @@ def match(
     if not 0 < iou <= 1:
         raise ValueError(f"iou must lie in (0, 1], not {iou}")
     overlap = box_iou(detections.boxes, boxes)
-    fits = np.ones(overlap.shape, bool)
-    if class_aware:
-        fits = (detections.labels[:, None] == labels[None, :]) | (np.asarray(labels)[None, :] == ANY_CLASS)
+    fits = (detections.labels[:, None] == labels[None, :]) | (np.asarray(labels)[None, :] == ANY_CLASS)
     truth_of = _greedy(np.where(fits & ~ignored, overlap, -1.0), detections.scores, iou)
     found = np.zeros(len(boxes), bool)
     found[truth_of[truth_of >= 0]] = True
@@ -120,35 +117,10 @@ class FrameCounts:
     def __len__(self) -> int:
         return len(self.frame_indices)
 
-    def take(self, which: NDArray[np.int64] | NDArray[np.bool_]) -> "FrameCounts":
-        """Those frames of a mask (F,), or at positions in the order given, repeats allowed: a bootstrap's draw."""
-        return FrameCounts(
-            frame_indices=self.frame_indices[which],
-            true_positives=self.true_positives[which],
-            false_positives=self.false_positives[which],
-            false_negatives=self.false_negatives[which],
-        )
-
-    @property
-    def precision(self) -> float:
-        """Pooled share of the detections that are right, in [0, 1]; NaN if there is none."""
-        right = int(self.true_positives.sum())
-        return _share(right, right + int(self.false_positives.sum()))
-
-    @property
-    def recall(self) -> float:
-        """Pooled share of the true boxes that were found, in [0, 1]; NaN if there is none."""
-        right = int(self.true_positives.sum())
-        return _share(right, right + int(self.false_negatives.sum()))
-
     @property
     def f1(self) -> float:
         """Pooled F1 in [0, 1], 2 TP / (2 TP + FP + FN); 1 where nothing is there and nothing was found."""
         return float(pooled_f1(self.true_positives.sum(), self.false_positives.sum(), self.false_negatives.sum()))
-
-
-def _share(part: int, whole: int) -> float:
-    return part / whole if whole else float("nan")
 
 
 def pooled_f1(right: Counted, wrong: Counted, missed: Counted) -> NDArray[np.float64]:
@@ -169,13 +141,11 @@ def f1_against(
     *,
     iou: float = IOU,
     score: float = SCORE,
-    oracle_score: float = SCORE,
-    class_aware: bool = True,
 ) -> FrameCounts:
     """Counts of a detector's boxes against the oracle's own boxes, used as truth; `.f1` of the result pools them.
 
-    detections, oracle: one entry a frame, the same frames in the same order. score, oracle_score: boxes below are left out, of the detector
-    and of the oracle. Labels of both index one list of classes; without class_aware a box may be called anything. Matching: see `match`.
+    detections, oracle: one entry a frame, the same frames in the same order. score: boxes below are left out on both sides.
+    Labels of both index one list of classes. Matching: see `match`.
     Raises ValueError if the sides differ in number or in the index of a frame.
     """
     if len(detections) != len(oracle):
@@ -185,9 +155,9 @@ def f1_against(
             raise ValueError(f"frame {own.frame_index} of the detector paired with frame {other.frame_index} of the oracle")
     counts = []
     for own, other in zip(detections, oracle, strict=True):
-        truth = other.select(other.scores >= oracle_score)
+        truth = other.select(other.scores >= score)
         found = own.select(own.scores >= score)
-        counts.append(match(found, truth.boxes, truth.labels, iou=iou, class_aware=class_aware).counts)
+        counts.append(match(found, truth.boxes, truth.labels, iou=iou).counts)
     return FrameCounts.of([frame.frame_index for frame in oracle], counts)
 
 
@@ -197,14 +167,12 @@ def disagreement(
     *,
     iou: float = IOU,
     score: float = SCORE,
-    oracle_score: float = SCORE,
-    class_aware: bool = True,
 ) -> float:
     """1 - F1 of one frame, in [0, 1]: 0 where all boxes agree or neither side has one, 1 where no box is shared.
 
     Arguments and errors: see `f1_against`.
     """
-    counts = f1_against([student], [oracle], iou=iou, score=score, oracle_score=oracle_score, class_aware=class_aware)
+    counts = f1_against([student], [oracle], iou=iou, score=score)
     return 1.0 - counts.f1
 
 
@@ -255,10 +223,8 @@ def found_in(frame: LabelledFrame, detections: Mapping[FrameKey, Detections], cl
     return found
 
 
-def recall_of(
-    truth: BoxManifest, detections: Mapping[FrameKey, Detections], *, iou: float = 0.5, score: float = 0.0, class_aware: bool = True
-) -> FrameRecall:
-    """How many annotated objects were found, by boxes of at least `score` that overlap them by `iou` and, if class_aware, have their class.
+def recall_of(truth: BoxManifest, detections: Mapping[FrameKey, Detections], *, score: float = 0.0) -> FrameRecall:
+    """How many annotated objects were found, by boxes of at least `score` that overlap them by IOU and have their class.
 
     Detections are filed under (path, frame index). Boxes of one frame with the same track id are one object with several names (a cyclist:
     "bicycle" or "person"), found under any of them. Ignored regions are nothing to find; frames with nothing to find are left out.
@@ -270,13 +236,13 @@ def recall_of(
     counts = []
     for frame in frames:
         found = found_in(frame, detections, len(truth.classes))
-        counts.append(_objects(frame, found.select(found.scores >= score), iou, class_aware))
+        counts.append(_objects(frame, found.select(found.scores >= score)))
     table = np.asarray(counts, np.int64)
     return FrameRecall(keys=tuple(frame.key for frame in frames), objects=table[:, 0], found=table[:, 1])
 
 
-def _objects(frame: LabelledFrame, detections: Detections, iou: float, class_aware: bool) -> tuple[int, int]:
+def _objects(frame: LabelledFrame, detections: Detections) -> tuple[int, int]:
     """(Objects, found ones) of a frame."""
-    result = match(detections, frame.boxes, frame.labels, iou=iou, ignore=frame.ignore, class_aware=class_aware)
+    result = match(detections, frame.boxes, frame.labels, iou=IOU, ignore=frame.ignore)
     names = np.arange(len(frame)) if frame.track_ids is None else frame.track_ids
     return len(np.unique(names[result.scored])), len(np.unique(names[result.found]))

@@ -160,11 +160,11 @@ class AsynchronousLearner:
         record = FrameRecord.of(output, result, called=called, version=version.number, failed=failed, seconds=clock.seconds())
         return Step(output=output, observation=observation, record=record)
 
-    def close(self, *, wait_s: float | None = None) -> bool:
-        """Let the present job end and join the thread; whether it did end within wait_s (None: within timeout_s). May be called again."""
+    def close(self) -> bool:
+        """Let the present job end and join the thread; whether it did end within timeout_s. May be called again."""
         self._closed = True
         self._jobs.put(None)
-        self._thread.join(self.timeout_s if wait_s is None else wait_s)
+        self._thread.join(self.timeout_s)
         ended = not self._thread.is_alive()
         if not ended:
             if self._waiting is not None:

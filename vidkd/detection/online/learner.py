@@ -157,7 +157,7 @@ def key_frame_of(output: StudentOutput, answer: Answer, *, score: float = SCORE)
 def agreement_of(output: StudentOutput, answer: Answer, *, score: float = SCORE) -> FrameCounts:
     """Which of the student's boxes the oracle has too; of one frame. Those of classes that the oracle does not know are left out."""
     found = answer.judged(output.detections)
-    return f1_against([found], [answer.detections.at(found.frame_index, found.time_s)], score=score, oracle_score=score)
+    return f1_against([found], [answer.detections.at(found.frame_index, found.time_s)], score=score)
 
 
 def synchronise(device: torch.device) -> None:

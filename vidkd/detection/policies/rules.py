@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from vidkd.base.errors import ConfigError
 from vidkd.detection.policies.budget import CallBudget
 from vidkd.detection.policies.policy import Feedback, Observation, Policy
 
@@ -121,13 +120,9 @@ class AdaptiveStride(Policy):
     the calls at other shares. `KeyFrameChooser` clips the rule: no call comes within half an even spacing of the last, and one that is owed
     is made, so gaps reach neither of its bounds. F1 in place of IoU, and the state of the student in which it is measured, are
     reconstructions.
-    Raises ConfigError unless 0 < least <= most and 0 < threshold < 1.
     """
 
-    def __init__(self, *, least: float = 0.4, most: float = 3.2, threshold: float = 0.8) -> None:
-        if not 0 < least <= most or not 0 < threshold < 1:
-            raise ConfigError(f"a stride needs 0 < least <= most and a threshold in (0, 1): {least}, {most}, {threshold}")
-        self.least, self.most, self.threshold = least, most, threshold
+    least, most, threshold = 0.4, 3.2, 0.8
 
     def start(self, budget: CallBudget) -> None:
         """As `Policy.start`."""
