@@ -13,7 +13,7 @@ from run_states import full_disk, same, state
 from started import run_to_end
 
 from vidkd.base.errors import CheckpointError, VidkdError
-from vidkd.engine import checkpoint, fit, loop, run_folder, trouble
+from vidkd.engine import checkpoint, fit, loop, run_folder, training_errors
 from vidkd.engine.config import RunConfig
 from vidkd.tasks import Supervised
 
@@ -105,7 +105,7 @@ def test_a_full_disk_beside_the_checkpoint_is_told_alike(what: str, tiny_config:
 def test_a_full_disk_does_not_hide_a_loss_that_is_not_finite(tiny_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     step = Supervised.training_step
     monkeypatch.setattr(Supervised, "training_step", lambda *call: {"loss": step(*call)["loss"] * float("nan")})
-    monkeypatch.setattr(trouble, "write_checkpoint", full_disk)
+    monkeypatch.setattr(training_errors, "write_checkpoint", full_disk)
     with pytest.raises(VidkdError, match="the loss is not finite at step 0") as caught:
         fit.fit(tiny_config(), quiet=True)
     assert caught.value.lines["batch"].endswith(f"bad_batch.pt: {os.strerror(errno.ENOSPC)}")
