@@ -22,6 +22,7 @@ import yaml
 from vidkd.base.errors import ConfigError, UnknownFlagError, VidkdError, nearest, unknown_name
 from vidkd.base.files import near_files, reason_of
 from vidkd.base.records import FOR_TRAINING
+from vidkd.base.shipped import find_config
 from vidkd.base.text import check_yaml
 
 if typing.TYPE_CHECKING:
@@ -88,14 +89,18 @@ def default_settings(kind: type[Kind], task: str) -> Kind:
 def read_yaml(path: Path, *, inherit: bool = False) -> Tree:
     """A YAML mapping of plain values; inherit: laid over that of the file that its key `base` names, relative to its own folder.
 
+    A path or base that is no file may be the name of a shipped configuration (`vidkd config ls`).
+
     Raises ConfigError for a file that is missing, is no YAML, is larger or deeper than `check_yaml` admits, or has tags that build objects.
     """
+    path = find_config(path)
     tree = _read_one(path)
     seen = [path]
     while inherit and BASE in tree.content:
         below = seen[-1].parent / str(tree.content[BASE])
         if len(seen) > MAX_BASES:
             raise ConfigError(f"more than {MAX_BASES} files inherit from each other", where=f"{BASE} in {path}", hint="leave one out")
+        below = below if below.is_file() else find_config(str(tree.content[BASE]))
         if not below.is_file():
             raise ConfigError(f"config not found: {below}", where=f"{BASE} in {seen[-1]}", **near_files(below, (".yaml", ".yml")))
         under = _read_one(below)

@@ -30,7 +30,7 @@ TAKES_SETTINGS = True
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
-    parser.add_argument("--config", metavar="F", help="the recipe (YAML), as in configs/compress/")
+    parser.add_argument("--config", metavar="F", help="the recipe (YAML), or the name of a shipped one (vidkd config ls compress)")
     parser.add_argument("--settings", dest="list_settings", action="store_true", help="list every setting of every kind of step, and stop")
     parser.add_argument("--student", metavar="F", help="run or checkpoint to compress, in place of the recipe's")
     parser.add_argument("--name", metavar="NAME", help="folder of the results below --runs (default: the recipe's, or its file's name)")

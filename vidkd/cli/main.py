@@ -28,6 +28,7 @@ VERBS = {
     "check_videos": "find videos that cannot be read, or whose random access lies",
     "extract_flow": "compute TV-L1 or RAFT flow once and store it as video",
     "make_motion_shapes": "write the embedded data set as real video files",
+    "config": "list the configurations that come with vidkd, or copy one",
 }
 
 TRAINING_PACKAGES = ("torch", "torchvision", "pytorchvideo", "lightning_fabric", "jsonargparse", "docstring_parser", "rich", "safetensors")

@@ -17,7 +17,7 @@ TAKES_SETTINGS = True
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
-    parser.add_argument("--config", metavar="F", help="configuration (YAML), as in configs/")
+    parser.add_argument("--config", metavar="F", help="configuration (YAML), or the name of a shipped one (vidkd config ls)")
     parser.add_argument(
         "--resume",
         choices=["auto", "previous", "never"],
