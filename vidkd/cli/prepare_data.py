@@ -121,7 +121,7 @@ def shared_groups(manifest: "Manifest", split: str) -> set[str]:
 
 
 def _remarks(reading: "Reading") -> str:
-    from vidkd.data.layouts.layout import shortened
+    from vidkd.data.layouts.common import shortened
 
     absent = [f"left out, no file: {len(reading.absent)} clips: {shortened(reading.absent)}"] if reading.absent else []
     return "".join(f"{line}\n" for line in (*absent, *reading.notes))
@@ -157,7 +157,7 @@ def check_file(path: str) -> dict[str, Any]:
 def _checked(reading: "Reading", allow_missing: bool, workers: int | None, dask: str | None) -> "Reading":
     """The reading with `index_reliable` as found; unusable videos are an error, or left out with `allow_missing`."""
     from vidkd.base.walk import map_files
-    from vidkd.data.layouts.layout import shortened
+    from vidkd.data.layouts.common import shortened
 
     manifest = reading.manifest
     files = {str(manifest.root / clip.path): clip.path for clip in manifest.clips}
@@ -178,7 +178,7 @@ def _checked(reading: "Reading", allow_missing: bool, workers: int | None, dask:
 
 
 def _unusable(unusable: Mapping[str, str], root: Path) -> DataError:
-    from vidkd.data.layouts.layout import SHOWN
+    from vidkd.data.layouts.common import SHOWN
 
     first: Sequence[tuple[str, str]] = sorted(unusable.items())[:SHOWN]
     return DataError(

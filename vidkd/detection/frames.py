@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from vidkd.base.errors import ConfigError, DataError
 from vidkd.data.groups import hold_out_groups
-from vidkd.data.layouts.layout import shortened
+from vidkd.data.layouts.common import shortened
 from vidkd.data.manifest import Clip
 from vidkd.detection.annotations import BoxManifest, LabelledFrame
 from vidkd.detection.config import BoxDataConfig

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from vidkd.base.errors import DataError
-from vidkd.data.layouts.intervals import SLACK_S, check_overlaps, inside, overlaps
+from vidkd.data.layouts.lists import SLACK_S, check_overlaps, inside, overlaps
 from vidkd.data.manifest import Clip
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from vidkd.base.errors import DataError
+from vidkd.data.layouts.common import Options
 from vidkd.data.layouts.csv_list import read
-from vidkd.data.layouts.layout import Options
 from vidkd.video import write_video
 
 Tree = Callable[..., Path]

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from vidkd.base.errors import DataError, VideoError
-from vidkd.data.layouts.epic100 import read, seconds
-from vidkd.data.layouts.epic100_videos import VideoFacts, frame_rate
-from vidkd.data.layouts.layout import Options
+from vidkd.data.layouts.common import Options
+from vidkd.data.layouts.epic100 import VideoFacts, frame_rate, read, seconds
 from vidkd.data.manifest import Manifest
 from vidkd.video import open_video
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from vidkd.base.errors import ConfigError, DataError
+from vidkd.data.layouts.common import Options
 from vidkd.data.layouts.folder import read
-from vidkd.data.layouts.layout import Options
 from vidkd.data.manifest import Manifest
 
 Tree = Callable[..., Path]

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from vidkd.base.errors import DataError
+from vidkd.data.layouts.common import Options
 from vidkd.data.layouts.hmdb51 import read
-from vidkd.data.layouts.layout import Options
 
 Tree = Callable[..., Path]
 SPLITS = "testTrainMulti_7030_splits"

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from vidkd.base.errors import DataError
+from vidkd.data.layouts.common import Options
 from vidkd.data.layouts.jhmdb import boxes_of_mask, read
-from vidkd.data.layouts.layout import Options
 from vidkd.data.manifest import Manifest
 from vidkd.video import write_video
 

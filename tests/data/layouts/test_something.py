@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from vidkd.base.errors import DataError
-from vidkd.data.layouts.layout import Options
+from vidkd.data.layouts.common import Options
 from vidkd.data.layouts.something import read
 
 Tree = Callable[..., Path]

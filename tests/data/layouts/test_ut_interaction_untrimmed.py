@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from vidkd.base.errors import DataError
-from vidkd.data.layouts.layout import Options
-from vidkd.data.layouts.ut_interaction import CLASSES
-from vidkd.data.layouts.ut_interaction_untrimmed import read, read_labels, read_rows
+from vidkd.data.layouts.common import Options
+from vidkd.data.layouts.ut_interaction import CLASSES, read_labels, read_rows
+from vidkd.data.layouts.ut_interaction import read_untrimmed as read
 from vidkd.data.manifest import Manifest
 from vidkd.video import write_video
 
@@ -101,7 +101,7 @@ def test_set_2_has_splits_of_its_own(root: Path) -> None:
 
 def test_a_missing_sequence(root: Path) -> None:
     (root / "ut-interaction_set1" / "seq3.mp4").unlink()
-    with pytest.raises(DataError, match=r"1 of the 4 videos that its labels name are missing(.|\n)*seq3"):
+    with pytest.raises(DataError, match=r"1 of 4 videos that its labels name are missing(.|\n)*seq3"):
         read(root, Options())
     reading = read(root, Options(allow_missing=True))
     assert reading.manifest.splits == ("seq1", "seq2", "seq4", "fold1", "fold2"), "pairs stay those of the whole set"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from vidkd.base.errors import DataError
-from vidkd.data.layouts.layout import Options
+from vidkd.data.layouts.common import Options
 from vidkd.data.layouts.weizmann import read
 from vidkd.data.manifest import Manifest
 

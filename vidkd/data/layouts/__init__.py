@@ -9,10 +9,9 @@ from vidkd.data.layouts import (
     something,
     ucf101,
     ut_interaction,
-    ut_interaction_untrimmed,
     weizmann,
 )
-from vidkd.data.layouts.layout import Layout, Options, Reading
+from vidkd.data.layouts.common import Layout, Options, Reading
 
 LAYOUTS: dict[str, Layout] = {
     "csv": csv_list.read,
@@ -23,7 +22,7 @@ LAYOUTS: dict[str, Layout] = {
     "something": something.read,
     "ucf101": ucf101.read,
     "ut_interaction": ut_interaction.read,
-    "ut_interaction_untrimmed": ut_interaction_untrimmed.read,
+    "ut_interaction_untrimmed": ut_interaction.read_untrimmed,
     "weizmann": weizmann.read,
 }
 

@@ -6,11 +6,9 @@ from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
 
 from vidkd.base.errors import DataError
-from vidkd.data.layouts.folder import MORE_GROUPS, SPLIT, groups_of, seeded_split
-from vidkd.data.layouts.intervals import check_overlaps, inside
-from vidkd.data.layouts.layout import Options, Reading, compiled, hashes, may_flip, not_found, shortened
-from vidkd.data.layouts.own_data import broken_files, one_sided
-from vidkd.data.layouts.tables import read_table
+from vidkd.data.layouts.common import Options, Reading, compiled, hashes, may_flip, not_found, shortened
+from vidkd.data.layouts.lists import check_overlaps, inside, read_table
+from vidkd.data.layouts.own_data import MORE_GROUPS, SPLIT, broken_files, groups_of, one_sided, seeded_split
 from vidkd.data.manifest import SUBSETS, Clip, Manifest, check_clip
 
 EXPECTED = "clips.csv (or --list FILE) with the columns path,label and optionally start_s,end_s,group,split"

@@ -1,20 +1,14 @@
 """Any data set with a folder for each class, optionally below train/, val/ and test/."""
 
 import dataclasses
-import re
-from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from vidkd.data.groups import hold_out_groups
-from vidkd.data.layouts.layout import Options, Reading, compiled, first_folder, from_folders, not_found
-from vidkd.data.layouts.own_data import broken_files, one_sided
-from vidkd.data.layouts.tree import relative, subfolders
+from vidkd.data.layouts.common import Options, Reading, compiled, first_folder, from_folders, not_found, relative, subfolders
+from vidkd.data.layouts.own_data import MORE_GROUPS, SPLIT, broken_files, groups_of, one_sided, seeded_split
 from vidkd.data.manifest import SUBSETS, Clip
 from vidkd.video.files import video_files
 
 EXPECTED = "<class>/<clip>.<any video extension>, or the same below train/, val/ and test/"
-SPLIT = "1"
-MORE_GROUPS = "a drawn split needs two groups of a class, of which one may be tested: add videos, or let --group cut finer"
 
 
 def read(root: Path, options: Options) -> Reading:
@@ -60,46 +54,3 @@ def read(root: Path, options: Options) -> Reading:
     hint = "put videos of them below train/ and test/" if subsets else MORE_GROUPS
     warnings = one_sided(clips, classes, SPLIT, where=f"split {SPLIT} of {base}", hint=hint)
     return dataclasses.replace(reading, notes=(*left_out, *grouped, *reading.notes, *warnings))
-
-
-CLIP_OF_GROUP = (
-    r"(?<=g\d)_c\d+$|(?<=g\d\d)_c\d+$|(?<=g\d\d\d)_c\d+$",  # v_Punch_g13_c06: UCF101 and what is named like it
-    r"_\d{6}_\d{6}$",  # <YouTube id>_000010_000020: Kinetics
-    r"(?i)[ _.-]+(clip|part|seg|segment|scene|shot|chunk|cut|take|split)[ _.-]*\d+$",  # anna_take2, film.part03
-)
-"""Ends of names of which several belong to one group; the first one that more than half of the files have is taken."""
-
-
-def groups_of(paths: Sequence[str], pattern: re.Pattern[str] | None) -> tuple[dict[str, str], tuple[str, ...]]:
-    """The group of each file, and a remark where it was inferred: the file's name up to the pattern, or the file itself without one in it.
-
-    pattern: None infers one from the names, see CLIP_OF_GROUP.
-    """
-    inferred = None if pattern is not None else _common_end(paths)
-    groups = {path: _group_of(path, pattern or inferred) for path in paths}
-    if inferred is None or len(set(groups.values())) == len(groups):
-        return groups, ()
-    path = next(path for path in paths if inferred.search(PurePosixPath(path).stem))
-    example = f"{PurePosixPath(path).name} belongs to {groups[path]}"
-    count = len(set(groups.values()))
-    return groups, (f"groups are inferred from the names: {count} of {len(groups)} files, as {example}; --group REGEX sets others",)
-
-
-def _common_end(paths: Sequence[str]) -> re.Pattern[str] | None:
-    for end in map(re.compile, CLIP_OF_GROUP):
-        if 2 * sum(end.search(PurePosixPath(path).stem) is not None for path in paths) > len(paths):
-            return end
-    return None
-
-
-def _group_of(path: str, pattern: re.Pattern[str] | None) -> str:
-    file = PurePosixPath(path)
-    match = pattern.search(file.stem) if pattern else None
-    return file.stem[: match.start()] if match and match.start() else str(file.with_suffix(""))
-
-
-def seeded_split(clips: list[Clip], options: Options) -> list[Clip]:
-    """The clips with split "1" drawn: whole groups, every class on both sides where it has two groups."""
-    _, test = hold_out_groups(clips, options.test_fraction, options.seed)
-    groups = {clip.group for clip in test}
-    return [dataclasses.replace(clip, subsets={SPLIT: "test" if clip.group in groups else "train"}) for clip in clips]

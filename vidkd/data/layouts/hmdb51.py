@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vidkd.base.errors import DataError
-from vidkd.data.layouts.layout import Listed, Options, Reading, assemble, first_folder, not_found
+from vidkd.data.layouts.common import ClipFiles, Listed, Options, Reading, assemble, first_folder, not_found
 from vidkd.data.layouts.lists import read_list, stem
-from vidkd.data.layouts.tree import ClipFiles
 
 EXPECTED = "<class>/<clip>.avi and testTrainMulti_7030_splits/<class>_test_split<k>.txt, or the same in videos/ and splits/"
 _LIST = re.compile(r"(?P<name>.+)_test_split(?P<split>\d+)\.txt")

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from vidkd.base.errors import DataError, MissingExtraError
 from vidkd.base.extras import require
+from vidkd.data.layouts.common import Options, Reading
 from vidkd.data.layouts.hmdb51 import read_classwise_lists
-from vidkd.data.layouts.layout import Options, Reading
 
 EXPECTED = "ReCompress_Videos/<class>/<clip>.avi (or videos/) and splits/<class>_test_split<k>.txt"
 Boxes = tuple[tuple[float, float, float, float, float], ...]

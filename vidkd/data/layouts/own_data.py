@@ -1,13 +1,18 @@
-"""What folder and csv look at in a user's own data, for which no archive vouches: do the files open, has each class both sides?"""
+"""A user's own data, which has no official lists: which clips belong together, a split by groups, whether the files open."""
 
+import dataclasses
+import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from vidkd.base.errors import DataError, VideoError
 from vidkd.base.walk import map_files
-from vidkd.data.layouts.layout import SHOWN, Options, shortened
+from vidkd.data.groups import hold_out_groups
+from vidkd.data.layouts.common import SHOWN, Options, shortened
 from vidkd.data.manifest import Clip
 
+SPLIT = "1"
+MORE_GROUPS = "a drawn split needs two groups of a class, of which one may be tested: add videos, or let --group cut finer"
 FEW_FILES = 5000
 """So many are opened in this process, at about a millisecond each: starting others and sending them every name would take as long."""
 
@@ -72,3 +77,46 @@ def one_sided(clips: Sequence[Clip], classes: Sequence[str], split: str, *, wher
             what = f"warning: {len(lacking)} of {len(classes)} classes have no {subset} clip"
             warnings.append(str(DataError(what, classes=shortened(lacking), where=where, hint=hint)))
     return tuple(warnings)
+
+
+CLIP_OF_GROUP = (
+    r"(?<=g\d)_c\d+$|(?<=g\d\d)_c\d+$|(?<=g\d\d\d)_c\d+$",  # v_Punch_g13_c06: UCF101 and what is named like it
+    r"_\d{6}_\d{6}$",  # <YouTube id>_000010_000020: Kinetics
+    r"(?i)[ _.-]+(clip|part|seg|segment|scene|shot|chunk|cut|take|split)[ _.-]*\d+$",  # anna_take2, film.part03
+)
+"""Ends of names of which several belong to one group; the first one that more than half of the files have is taken."""
+
+
+def groups_of(paths: Sequence[str], pattern: re.Pattern[str] | None) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The group of each file, and a remark where it was inferred: the file's name up to the pattern, or the file itself without one in it.
+
+    pattern: None infers one from the names, see CLIP_OF_GROUP.
+    """
+    inferred = None if pattern is not None else _common_end(paths)
+    groups = {path: _group_of(path, pattern or inferred) for path in paths}
+    if inferred is None or len(set(groups.values())) == len(groups):
+        return groups, ()
+    path = next(path for path in paths if inferred.search(PurePosixPath(path).stem))
+    example = f"{PurePosixPath(path).name} belongs to {groups[path]}"
+    count = len(set(groups.values()))
+    return groups, (f"groups are inferred from the names: {count} of {len(groups)} files, as {example}; --group REGEX sets others",)
+
+
+def _common_end(paths: Sequence[str]) -> re.Pattern[str] | None:
+    for end in map(re.compile, CLIP_OF_GROUP):
+        if 2 * sum(end.search(PurePosixPath(path).stem) is not None for path in paths) > len(paths):
+            return end
+    return None
+
+
+def _group_of(path: str, pattern: re.Pattern[str] | None) -> str:
+    file = PurePosixPath(path)
+    match = pattern.search(file.stem) if pattern else None
+    return file.stem[: match.start()] if match and match.start() else str(file.with_suffix(""))
+
+
+def seeded_split(clips: list[Clip], options: Options) -> list[Clip]:
+    """The clips with split "1" drawn: whole groups, every class on both sides where it has two groups."""
+    _, test = hold_out_groups(clips, options.test_fraction, options.seed)
+    groups = {clip.group for clip in test}
+    return [dataclasses.replace(clip, subsets={SPLIT: "test" if clip.group in groups else "train"}) for clip in clips]

@@ -5,8 +5,7 @@ from typing import Any
 
 from vidkd.base.errors import DataError
 from vidkd.base.files import read_json
-from vidkd.data.layouts.layout import Listed, Options, Reading, assemble, first_folder, not_found
-from vidkd.data.layouts.tree import ClipFiles
+from vidkd.data.layouts.common import ClipFiles, Listed, Options, Reading, assemble, first_folder, not_found
 
 EXPECTED = "20bn-something-something-v2/<id>.webm and labels/{labels,train,validation,test}.json, or the same in videos/ and splits/"
 _SPLIT, _VALIDATION_TESTS = "1", "val_as_test"

@@ -5,9 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from vidkd.base.errors import DataError, nearest
-from vidkd.data.layouts.layout import Listed, Options, Reading, assemble, first_folder, not_found
+from vidkd.data.layouts.common import ClipFiles, Listed, Options, Reading, assemble, first_folder, not_found
 from vidkd.data.layouts.lists import read_lines, read_list, stem
-from vidkd.data.layouts.tree import ClipFiles
 
 EXPECTED = "UCF-101/<Class>/<clip>.avi and ucfTrainTestlist/{classInd,trainlist01,testlist01}.txt, or the same in videos/ and splits/"
 _GROUP = re.compile(r"_g(\d+)_c\d+$")

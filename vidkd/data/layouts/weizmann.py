@@ -4,8 +4,7 @@ import itertools
 from pathlib import Path
 
 from vidkd.base.errors import DataError
-from vidkd.data.layouts.layout import Options, Reading, first_folder, from_folders
-from vidkd.data.layouts.tree import relative, subfolders
+from vidkd.data.layouts.common import Options, Reading, first_folder, from_folders, relative, subfolders
 from vidkd.data.manifest import Clip
 from vidkd.video.files import video_files
 

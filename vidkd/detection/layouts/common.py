@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from vidkd.base.errors import DataError
 from vidkd.base.files import read_json
-from vidkd.data.layouts.layout import shortened
+from vidkd.data.layouts.common import shortened
 from vidkd.detection.annotations import ANY_CLASS, BoxManifest, LabelledFrame, box_problem, check_frame
 from vidkd.video.image_sequence import IMAGE_SUFFIXES
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vidkd.base.errors import DataError
+from vidkd.data.layouts.common import relative
 from vidkd.data.layouts.lists import read_lines
-from vidkd.data.layouts.tree import relative
 from vidkd.detection.annotations import LabelledFrame
 from vidkd.detection.layouts.common import Box, BoxOptions, BoxReading, bare_frame, finish, not_found, subset_in, with_boxes
 from vidkd.video import open_video

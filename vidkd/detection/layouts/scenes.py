@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vidkd.base.errors import DataError
-from vidkd.data.layouts.layout import shortened
-from vidkd.data.layouts.tree import relative, subfolders
+from vidkd.data.layouts.common import relative, shortened, subfolders
 from vidkd.detection.annotations import LabelledFrame
 from vidkd.detection.layouts import mot
 from vidkd.detection.layouts.common import BoxOptions, BoxReading, bare_frame, finish, not_found, with_boxes

@@ -8,9 +8,8 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from vidkd.base.errors import DataError
-from vidkd.data.layouts.layout import shortened
+from vidkd.data.layouts.common import relative, shortened
 from vidkd.data.layouts.lists import read_lines
-from vidkd.data.layouts.tree import relative
 from vidkd.detection.annotations import LabelledFrame
 from vidkd.detection.layouts.common import (
     Box,

@@ -12,9 +12,8 @@ from pathlib import Path
 import yaml
 
 from vidkd.base.errors import DataError
-from vidkd.data.layouts.layout import shortened
+from vidkd.data.layouts.common import relative, shortened
 from vidkd.data.layouts.lists import read_lines
-from vidkd.data.layouts.tree import relative
 from vidkd.detection.annotations import LabelledFrame
 from vidkd.detection.layouts.common import Box, BoxOptions, BoxReading, bare_frame, finish, image_size, images_in, not_found, with_boxes
 
