@@ -150,6 +150,13 @@ def test_gram_of_independent_noise_is_the_error_of_sampling(channels, grid):
     assert float(value) == pytest.approx((channels + 1) / (channels + positions + 1), rel=0.06)
 
 
+@every_scale
+@pytest.mark.parametrize("name", ["pooled", "gram"])
+def test_moments_do_not_depend_on_how_often_a_vector_occurs(name, normalise):
+    maps = features(0)
+    assert float(SHIFT_TOLERANT[name](maps, maps.repeat(1, 1, 1, 3, 1), normalise=normalise)) == pytest.approx(0, abs=1e-12)
+
+
 @pytest.mark.parametrize("name", ["pooled", "gram", "attentive", "transport"])
 def test_permuting_positions_changes_nothing(name):
     loss, (student, teacher) = SHIFT_TOLERANT[name], (features(0), features(1))
