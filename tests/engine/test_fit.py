@@ -14,10 +14,10 @@ from vidkd.base.errors import DataError, VidkdError
 from vidkd.base.files import read_jsonl
 from vidkd.data.dataset import ClipDataset
 from vidkd.engine import fit, loop
-from vidkd.engine.average import MovingAverage
 from vidkd.engine.clips import read_clips
 from vidkd.engine.config import RunConfig
 from vidkd.engine.evaluate import evaluate
+from vidkd.engine.optimiser import MovingAverage
 from vidkd.engine.setup import build_run_task, evaluation_set
 from vidkd.models import ModelConfig, VideoClassifier
 from vidkd.models.saved import load_classifier, read_checkpoint

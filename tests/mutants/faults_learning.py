@@ -193,7 +193,7 @@ LEARNING = (
     ),
     Mutant(
         "moving average the wrong way round",
-        "vidkd/engine/average.py",
+        "vidkd/engine/optimiser.py",
         "average.lerp_(value, 1 - self.decay)",
         "average.lerp_(value, self.decay)",
         ("tests/engine/test_fit.py::test_the_moving_average_has_its_closed_form",),

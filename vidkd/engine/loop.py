@@ -19,7 +19,6 @@ from vidkd.base.progress import Progress
 from vidkd.base.random_streams import derived_seed
 from vidkd.base.settings import as_dict
 from vidkd.base.timing import Stopwatch
-from vidkd.engine.average import MovingAverage
 from vidkd.engine.checkpoint import (
     Progressed,
     check_same_data,
@@ -34,7 +33,7 @@ from vidkd.engine.checkpoint import (
 from vidkd.engine.devices import sound_gradients
 from vidkd.engine.interrupts import Interrupt, start
 from vidkd.engine.loop_config import LoopConfig
-from vidkd.engine.optimiser import build_optimizer, build_schedule, norm_scales, set_learning_rates
+from vidkd.engine.optimiser import MovingAverage, build_optimizer, build_schedule, norm_scales, set_learning_rates
 from vidkd.engine.run_folder import MetricsLog, RunFolder
 from vidkd.engine.training_errors import count_bad_samples, not_finite, share_bad
 from vidkd.engine.training_run import Batch, TrainingRun
