@@ -3,7 +3,7 @@
 import csv
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -60,14 +60,8 @@ class DetectorJudgement:
 
         notes: further entries of the first, such as the hash of what was judged and intervals.
         """
-        document, table = folder / "evaluation.json", folder / "classes.csv"
         counts = {name: getattr(self.precision, name) for name in ("frames", "boxes", "ignored", "incomplete")}
-        write_json(document, {"split": split, **counts, "metrics": self.metrics(), **notes, "classes": self.rows()})
-        with atomic_write(table) as file:
-            writer = csv.DictWriter(file, ("class", "boxes", "ap50", "ap", "recall50"))
-            writer.writeheader()
-            writer.writerows(self.rows())
-        return document, table
+        return _write(folder, "classes", {"split": split, **counts, "metrics": self.metrics(), **notes}, self.rows())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,14 +92,19 @@ class RecallJudgement:
 
         notes: further entries of the first, such as the hash of what was judged and intervals.
         """
-        document, table = folder / "evaluation.json", folder / "videos.csv"
         counts = {"frames": len(self.recall.keys), "objects": int(self.recall.objects.sum()), "score": self.score}
-        write_json(document, {"split": split, **counts, "metrics": self.metrics(), **notes, "videos": self.rows()})
-        with atomic_write(table) as file:
-            writer = csv.DictWriter(file, ("video", "objects", "recall50"))
-            writer.writeheader()
-            writer.writerows(self.rows())
-        return document, table
+        return _write(folder, "videos", {"split": split, **counts, "metrics": self.metrics(), **notes}, self.rows())
+
+
+def _write(folder: Path, what: str, document: Mapping[str, object], rows: Sequence[Mapping[str, object]]) -> tuple[Path, Path]:
+    """Write a document with these rows as evaluation.json, and the rows, at least one, as a table named after what they are."""
+    whole, table = folder / "evaluation.json", folder / f"{what}.csv"
+    write_json(whole, {**document, what: rows})
+    with atomic_write(table) as file:
+        writer = csv.DictWriter(file, tuple(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return whole, table
 
 
 def judge_recall(detector: Detector, truth: BoxManifest, *, score: float, batch_size: int = 32) -> RecallJudgement:

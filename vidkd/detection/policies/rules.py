@@ -29,7 +29,22 @@ class FixedInterval(Policy):
         return budget.calls - budget.calls_left < begun
 
 
-class RandomCalls(Policy):
+class _Drawing(Policy):
+    """A policy that draws from a generator of its own."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self._rng = np.random.default_rng(seed)
+
+    def state(self) -> dict[str, Any]:
+        """As `Policy.state`."""
+        return {"rng": self._rng.bit_generator.state}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """As `Policy.restore`."""
+        self._rng.bit_generator.state = state["rng"]
+
+
+class RandomCalls(_Drawing):
     """Draws its calls of each block without replacement, frame by frame, with the chance calls left / frames left.
 
     Where the budget denies a frame, because the block before called late, the call is drawn again among the frames after it. All
@@ -37,9 +52,6 @@ class RandomCalls(Policy):
     """
 
     plans: ClassVar[bool] = True
-
-    def __init__(self, seed: int = 0) -> None:
-        self._rng = np.random.default_rng(seed)
 
     def start(self, budget: CallBudget) -> None:
         """As `Policy.start`."""
@@ -49,36 +61,17 @@ class RandomCalls(Policy):
         """As `Policy.wants`."""
         return bool(self._rng.random() * self._budget.frames_left < self._budget.calls_left)
 
-    def state(self) -> dict[str, Any]:
-        """As `Policy.state`."""
-        return {"rng": self._rng.bit_generator.state}
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """As `Policy.restore`."""
-        self._rng.bit_generator.state = state["rng"]
-
-
-class RandomScores(Policy):
+class RandomScores(_Drawing):
     """Score: drawn from [0, 1), whatever the frame.
 
     The null of policies that score frames: threshold, spacing and pace are theirs, and it knows nothing. `RandomCalls` has neither, so a
     policy may be better than that by its spacing alone.
     """
 
-    def __init__(self, seed: int = 0) -> None:
-        self._rng = np.random.default_rng(seed)
-
     def wants(self, observation: Observation) -> float:  # noqa: ARG002 - it looks at nothing
         """As `Policy.wants`."""
         return float(self._rng.random())
-
-    def state(self) -> dict[str, Any]:
-        """As `Policy.state`."""
-        return {"rng": self._rng.bit_generator.state}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """As `Policy.restore`."""
-        self._rng.bit_generator.state = state["rng"]
 
 
 class FrameDifference(Policy):
@@ -154,7 +147,7 @@ MOST, LEAST, STEP = 6.0, 0.6, 1.0
 MOVED_GREY = 30
 
 
-class LossAdaptive(Policy):
+class LossAdaptive(_Drawing):
     """Calls the first frame, then with a chance of theta, on frames that moved or while theta lies above its least.
 
     theta starts at its most. After an answered call it doubles, up to that, if the loss rose by more than `rise` or fell by more than
@@ -168,7 +161,7 @@ class LossAdaptive(Policy):
     """
 
     def __init__(self, seed: int = 0, *, rise: float = 1.0, fall: float = 0.1) -> None:
-        self._rng = np.random.default_rng(seed)
+        super().__init__(seed)
         self.rise, self.fall = rise, fall
         self._last: float | None = None
 
@@ -196,11 +189,11 @@ class LossAdaptive(Policy):
 
     def state(self) -> dict[str, Any]:
         """As `Policy.state`."""
-        return {"rng": self._rng.bit_generator.state, "theta": self.theta, "last": self._last}
+        return {**super().state(), "theta": self.theta, "last": self._last}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """As `Policy.restore`."""
-        self._rng.bit_generator.state = state["rng"]
+        super().restore(state)
         self.theta, self._last = state["theta"], state["last"]
 
 
