@@ -51,7 +51,7 @@ def open_container(
 def video_stream(container: Any, path: Path | str, threads: int) -> Any:
     """The stream that FFmpeg ranks best where a file holds several, which is not always the first."""
     stream = container.streams.best("video")
-    if stream is None:
+    if stream is None or stream.codec_context is None:  # a broken header may name a codec that does not exist
         raise VideoError(f"no video in: {path}", reason="the file holds no stream of pictures that this build can decode")
     if threads != 1:
         stream.thread_type = "AUTO"

@@ -153,3 +153,17 @@ def test_overlapping_intervals_name_both_rows_or_are_counted(tree: Tree) -> None
     reading = read(root, Options(allow_overlap=True))
     assert reading.notes == ("2 of 4 intervals begin before an earlier one of their video has ended",)
     assert len(reading.manifest.clips) == 4
+
+
+def test_a_file_is_in_one_group(tree: Tree) -> None:
+    root = make(tree, "path,label,group\na.avi,x,p1\nb.avi,y,p2\na.avi,y,p3\n")
+    with pytest.raises(DataError, match=r"clips\.csv:4: 'a\.avi' is in group 'p3', in line 2 in group 'p1'"):
+        read(root, Options(allow_overlap=True))
+
+
+def test_a_group_on_both_sides_of_a_given_split_is_remarked_on(tree: Tree) -> None:
+    text = "path,label,group,split\na.avi,x,p1,train\nb.avi,x,p1,test\nc.avi,x,p2,train\nd.avi,x,p3,test\n"
+    notes = read(make(tree, text, ("a.avi", "b.avi", "c.avi", "d.avi")), Options()).notes
+    assert [note.splitlines()[:2] for note in notes] == [
+        ["warning: 1 groups are in training and in another subset: a test on them overstates the model", "  groups : p1"]
+    ]

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from vidkd.base.errors import DataError
@@ -40,6 +40,8 @@ def read(root: Path, options: Options) -> Reading:
     here = [_checked(clip, root, durations_s, f"{path}:{line}") for line, clip in lines.items()]
     notes = check_overlaps(here, lambda number: f"{path}:{list(lines)[number]}", allowed=options.allow_overlap)
     given = any(row.get("split") for row in rows.values())
+    _check_one_group(here, lines, path)
+    notes = (*notes, *_both_sides(here, path)) if given else notes
     if not given:
         here = seeded_split(here, options)
     hint = "give rows of them the split that they lack" if given else MORE_GROUPS
@@ -54,6 +56,31 @@ def read(root: Path, options: Options) -> Reading:
         sources=hashes(root, [path]),
     )
     return Reading(manifest=manifest, absent=absent, notes=(*left_out, *grouped, *notes, *warnings))
+
+
+def _check_one_group(clips: Sequence[Clip], lines: Collection[int], path: Path) -> None:
+    """Raise DataError if two rows give one file to different groups: held-out groups would share its frames with training."""
+    first: dict[str, tuple[str, int]] = {}
+    for clip, line in zip(clips, lines, strict=True):
+        group, before = first.setdefault(clip.path, (clip.group, line))
+        if group != clip.group:
+            raise DataError(
+                f"{path}:{line}: '{clip.path}' is in group '{clip.group}', in line {before} in group '{group}'",
+                hint="give all rows of a file the same group",
+            )
+
+
+def _both_sides(clips: Sequence[Clip], path: Path) -> tuple[str, ...]:
+    """A warning of groups, among them files, that the column split puts into training and into another subset."""
+    subsets: dict[str, set[str]] = {}
+    for clip in clips:
+        subsets.setdefault(clip.group, set()).update(clip.subsets.values())
+    leaking = [group for group, found in subsets.items() if "train" in found and len(found) > 1]
+    if not leaking:
+        return ()
+    what = f"warning: {len(leaking)} groups are in training and in another subset: a test on them overstates the model"
+    hint = "give all rows of a group (a file, a person, a scene) the same split"
+    return (str(DataError(what, groups=shortened(leaking), where=path, hint=hint)),)
 
 
 def _check_there(root: Path, path: Path, absent: tuple[str, ...], here: Collection[object], options: Options) -> None:
