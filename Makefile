@@ -7,11 +7,11 @@ export PYTHONDONTWRITEBYTECODE :=
 .PHONY: demo demo-anticipation demo-detection shapes-oracle shapes-student benchmark test test-slow mutants lint types check clean-venv
 
 demo: .venv/ready
-	$(BIN)/vidkd make_motion_shapes --out runs/data/motion_shapes
+	$(BIN)/vidkd make_data --out runs/data/motion_shapes
 	$(BIN)/vidkd compare configs/studies/demo.yaml --out runs/demo --data.root runs/data/motion_shapes
 
 demo-anticipation: .venv/ready
-	$(BIN)/vidkd make_motion_shapes --variant cued --out runs/data/cued_shapes
+	$(BIN)/vidkd make_data --variant cued --out runs/data/cued_shapes
 	$(BIN)/vidkd compare configs/studies/demo_anticipation.yaml --workers 2 --out runs/demo-anticipation --data.root runs/data/cued_shapes
 
 STREAMS := runs/data/street_shapes/streams
@@ -19,7 +19,7 @@ PAIR := --student runs/shapes-student --oracle runs/shapes-oracle
 LEARNS := --update.trains all --update.interpolate [] --update.lr 1e-3 --update.steps 6 --update.replay 11 --update.options.iou_loss ciou --update.options.iou_normalizer 2
 
 demo-detection: .venv/ready
-	$(BIN)/vidkd make_motion_shapes --variant street --out runs/data/street_shapes
+	$(BIN)/vidkd make_data --variant street --out runs/data/street_shapes
 	$(MAKE) -j 2 shapes-oracle shapes-student
 	$(BIN)/vidkd train_selector $(STREAMS)/train_*.mp4 --validate $(STREAMS)/val_*.mp4 $(PAIR) $(LEARNS) --threads 1 --out runs/selectors/shapes.pt --overwrite
 	$(BIN)/vidkd compare_streams configs/studies/streams/demo_detection.yaml --root runs/data/street_shapes --out runs/demo-detection --workers 2
@@ -32,7 +32,7 @@ shapes-oracle shapes-student: .venv/ready
 BENCHMARKED := original pruned lowrank int8 all
 
 benchmark: .venv/ready
-	$(BIN)/vidkd make_motion_shapes --out runs/data/motion_shapes
+	$(BIN)/vidkd make_data --out runs/data/motion_shapes
 	$(BIN)/vidkd train --config configs/attention/motion_shapes.yaml --data.root runs/data/motion_shapes
 	set -e; for name in $(BENCHMARKED); do \
 		$(BIN)/vidkd compress --config configs/compress/demo_$$name.yaml --data.root runs/data/motion_shapes; \

@@ -86,7 +86,7 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> Roots:
         if name not in made:
             made[name] = root = tmp_path_factory.mktemp(name.replace("/", "_")) / "root"
             if name in GENERATED:
-                assert run_verb("make_motion_shapes", ["--out", str(root), "--workers", "1", *GENERATED[name].split()]) == 0
+                assert run_verb("make_data", ["--out", str(root), "--workers", "1", *GENERATED[name].split()]) == 0
             else:
                 assert run_verb("prepare_data", [LAYOUTS[name](root), "--root", str(root)]) == 0
         return made[name]

@@ -28,8 +28,8 @@ PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPO
 CONFIGS = [kind().config for kind in KINDS.values()]
 SETTINGS = set().union(*(known_keys(config, task) for config in CONFIGS for task in config.tasks()))
 FILES = (".yaml", ".onnx", ".tflite", ".cfg")
-FOREIGN_FLAGS = {"--nproc-per-node", "--split"}
-"""Of torchrun; and of evaluate, where `another --split` stands alone."""
+FOREIGN_FLAGS = {"--nproc-per-node", "--subset"}
+"""Of torchrun; and of evaluate, where `another --subset` stands alone."""
 
 
 def blocks(page: Path, language: str) -> list[str]:

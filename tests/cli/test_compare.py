@@ -112,7 +112,7 @@ def test_the_run_of_a_cell_gets_its_own_page_from_evaluate(
     first, before = capsys.readouterr().out, cell_files(tmp_path / "out")
     run = tmp_path / "runs-out" / "small" / "test" / "attention-s0-1"
     assert not (run / "report.html").exists()
-    assert run_verb("evaluate", ["--checkpoint", str(run), "--split", "test", "--device", "cpu"]) == 0
+    assert run_verb("evaluate", ["--checkpoint", str(run), "--subset", "test", "--device", "cpu"]) == 0
     cell = read_json(tmp_path / "out" / "test" / "attention" / "attention-s0-1.json")
     assert read_json(run / "evaluation.json")["metrics"] == pytest.approx(cell["metrics"], abs=1e-5)
     page = (run / "report.html").read_text(encoding="utf-8")

@@ -13,7 +13,7 @@ from vidkd.cli.main import run_verb
 REPOSITORY = Path(__file__).parents[2]
 CONFIGS = REPOSITORY / "configs"
 SHORT = {
-    "make_motion_shapes": "--clips-per-class-train 4 --clips-per-class-test 2 --frames 20 --workers 1",
+    "make_data": "--clips-per-class-train 4 --clips-per-class-test 2 --frames 20 --workers 1",
     "train": "--train.steps 2 --train.threads 1 --train.device cpu --data.flow.preset ultrafast --data.eval_clips 1",
     "compress": "--train.steps 2 --train.threads 1 --train.device cpu --data.eval_clips 1",
     "benchmark": "--rounds 2 --warmup_rounds 0 --calls 2 --end_to_end 1 --cold_starts 1 --batches [1]",
@@ -53,7 +53,7 @@ def test_the_recipe_in_its_smallest_form(tiny_root: Path, tmp_path: Path, monkey
     (tmp_path / "demo.yaml").write_text(yaml.safe_dump(small, sort_keys=False), encoding="utf-8")
     for verb, *words in commands():
         text = " ".join(words)
-        if verb == "make_motion_shapes" or (verb == "compress" and "demo_original.yaml" not in text):
+        if verb == "make_data" or (verb == "compress" and "demo_original.yaml" not in text):
             continue
         placed = text.replace("runs/data/motion_shapes", str(tiny_root)).replace("configs/benchmark/demo.yaml", "demo.yaml")
         placed = placed.replace("configs/", f"{CONFIGS}/")
@@ -76,7 +76,7 @@ def test_the_recipe_in_its_smallest_form(tiny_root: Path, tmp_path: Path, monkey
 def test_five_models_are_made_and_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     done = commands()
-    assert [words[0] for words in done] == ["make_motion_shapes", "train", *["compress"] * 5, "benchmark"]
+    assert [words[0] for words in done] == ["make_data", "train", *["compress"] * 5, "benchmark"]
     for verb, *words in done:
         placed = [str(REPOSITORY / word) if word.startswith("configs/") else word for word in words]
         assert run_verb(verb, [*placed, *SHORT[verb].split()]) == 0, (verb, words)

@@ -1,4 +1,4 @@
-"""make_motion_shapes, train and evaluate with a detector, as a user runs them, on the shipped configurations."""
+"""make_data, train and evaluate with a detector, as a user runs them, on the shipped configurations."""
 
 import csv
 import json
@@ -25,7 +25,7 @@ STREAMS = "--streams-train 0 --streams-val 0 --streams-test 1 --stream-s 2 --sho
 def streets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("verbs") / "streets"
     arguments = ["--variant", "street", "--out", str(root), "--workers", "1", *SMALL.split(), *STREAMS.split()]
-    assert run_verb("make_motion_shapes", arguments) == 0
+    assert run_verb("make_data", arguments) == 0
     return root
 
 
@@ -78,7 +78,7 @@ def test_oracle_and_student_share_cells_and_see_frames_as_large_as_they_are() ->
 def test_a_run_is_judged_and_its_files_give_the_same_figures(
     student: Path, streets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run_verb("evaluate", ["--checkpoint", str(student), "--split", "test", "--device", "cpu"]) == 0
+    assert run_verb("evaluate", ["--checkpoint", str(student), "--subset", "test", "--device", "cpu"]) == 0
     told = capsys.readouterr().out
     assert "30 frames of 'test'" in told
     assert "ap50" in told
@@ -90,7 +90,7 @@ def test_a_run_is_judged_and_its_files_give_the_same_figures(
     files = ["--model", str(student / "student.cfg"), "--weights", str(student / "student.weights")]
     files += ["--names", str(student / "student.names"), "--device", "cpu"]
     data = ["--data.root", str(streets), "--data.layout", "motion_shapes"]
-    assert run_verb("evaluate", [*files, *data, "--split", "test", "--out", str(tmp_path)]) == 0
+    assert run_verb("evaluate", [*files, *data, "--subset", "test", "--out", str(tmp_path)]) == 0
     again = json.loads((tmp_path / "evaluation.json").read_text())
     assert again["boxes"] == found["boxes"] > 10
     assert np.allclose(list(again["metrics"].values()), list(found["metrics"].values()), atol=1e-6)
@@ -142,7 +142,7 @@ def test_footage_in_which_not_every_object_has_a_box(tmp_path: Path, capsys: pyt
     # 0.3 + 0.04 * frame is at most 0.6 up to frame 7
     assert told["metrics"]["recall50"] == pytest.approx(8 / 9)
     assert told["videos"] == [{"video": "videos/walk.mp4", "objects": 9, "recall50": 8 / 9}]
-    assert run_verb("evaluate", [*model, *data, "--split", "train"]) == 2
+    assert run_verb("evaluate", [*model, *data, "--subset", "train"]) == 2
     assert "no frame in subset 'train'" in capsys.readouterr().err
     assert run_verb("evaluate", [*model, *data, "--resize", "stretch"]) == 2
     assert "--resize means nothing to" in capsys.readouterr().err

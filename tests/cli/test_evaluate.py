@@ -63,7 +63,7 @@ def test_what_is_printed_and_written_is_one_and_the_same(run: Path, capsys: pyte
 
 def test_clips_that_a_run_learned_from_do_not_judge_it(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """More groups are held out here than in its training. That exported files say as much is asserted where benchmarks judge them."""
-    assert evaluate("--checkpoint", run, "--split", "val", "--data.validation_fraction", "0.5", "--device", "cpu") == 2
+    assert evaluate("--checkpoint", run, "--subset", "val", "--data.validation_fraction", "0.5", "--device", "cpu") == 2
     said = capsys.readouterr().err
     assert "clips to evaluate on, or from others of their groups" in said
     assert "--data.validation_fraction 0.25" in said
@@ -288,7 +288,7 @@ def test_threads_of_a_larger_machine_are_as_many_as_there_are_cores(
 
 def test_another_subset_another_folder_and_other_settings(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "judged here"
-    assert evaluate("--checkpoint", run, "--split", "train", "--out", out, "--device", "cpu", "--data.eval_clips", 2) == 0
+    assert evaluate("--checkpoint", run, "--subset", "train", "--out", out, "--device", "cpu", "--data.eval_clips", 2) == 0
     assert read_json(out / "evaluation.json")["clips"] == 9  # of 12: a group of the four is held out
     assert not (run / "predictions.csv").exists()
 
@@ -330,7 +330,7 @@ def test_a_moved_data_set_is_named_by_a_flag(run: Path, tiny_root: Path, tmp_pat
 
 
 def test_a_subset_that_is_not_there(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert evaluate("--checkpoint", run, "--split", "val", "--device", "cpu", "--data.validation_fraction", 0) == 2
+    assert evaluate("--checkpoint", run, "--subset", "val", "--device", "cpu", "--data.validation_fraction", 0) == 2
     assert "split '1' has no 'val' clips" in capsys.readouterr().err
 
 

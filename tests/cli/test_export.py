@@ -64,7 +64,7 @@ def teacher(tiny_root: Path, tiny_teacher: Path, tmp_path_factory: pytest.TempPa
     weight = torch.randn(3, pooled.shape[1], generator=torch.Generator().manual_seed(0)) / (pooled.std(0).norm() / 2)
     content["student"]["state"] |= {"fc.weight": weight, "fc.bias": -weight @ pooled.mean(0)}
     torch.save(content, folder / "checkpoints" / "last.pt")
-    assert verb("evaluate", "--checkpoint", folder, "--device", "cpu", "--split", "test") == 0
+    assert verb("evaluate", "--checkpoint", folder, "--device", "cpu", "--subset", "test") == 0
     return folder
 
 
@@ -142,7 +142,7 @@ def test_the_card_tells_nothing_of_other_weights(teacher: Path, tmp_path: Path, 
     found = read_json(run / "evaluation.json")
     write_json(run / "evaluation.json", {key: value for key, value in found.items() if key != "checkpoint"})
     assert verb("export", "--checkpoint", run, "--out", files[1]) == 0
-    assert verb("evaluate", "--checkpoint", run, "--device", "cpu", "--split", "test") == 0
+    assert verb("evaluate", "--checkpoint", run, "--device", "cpu", "--subset", "test") == 0
     assert read_json(run / "evaluation.json")["checkpoint"] == sha256(run / "checkpoints" / "last.pt") != found["checkpoint"]
     assert verb("export", "--checkpoint", run, "--out", files[2]) == 0
     others, none, again = (path.with_name(f"{path.name}.md").read_text(encoding="utf-8") for path in files)
@@ -210,9 +210,9 @@ def test_evaluate_judges_the_file_as_it_judges_the_run(
     teacher: Path, exported: Path, tiny_root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     capsys.readouterr()
-    assert verb("evaluate", "--checkpoint", exported, "--split", "test") == 2
+    assert verb("evaluate", "--checkpoint", exported, "--subset", "test") == 2
     assert "data.root is not set" in capsys.readouterr().err
-    assert verb("evaluate", "--checkpoint", exported, "--split", "test", "--device", "cpu", "--data.root", tiny_root) == 0
+    assert verb("evaluate", "--checkpoint", exported, "--subset", "test", "--device", "cpu", "--data.root", tiny_root) == 0
     for setting, told in (
         ("--data.window.frames=16", "data.window.frames 4, not 16"),
         ("--data.transform.crop=48", "data.transform.crop 32"),

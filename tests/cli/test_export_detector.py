@@ -71,7 +71,7 @@ def test_integers_of_a_detector(student: Path, streets: Path, tmp_path: Path, ca
 
 
 def test_the_card_of_a_run_that_was_evaluated(student: Path, tmp_path: Path) -> None:
-    assert verb("evaluate", "--checkpoint", student, "--device", "cpu", "--split", "val") == 0
+    assert verb("evaluate", "--checkpoint", student, "--device", "cpu", "--subset", "val") == 0
     found = json.loads((student / "evaluation.json").read_text())
     assert found["checkpoint"] == sha256(checkpoint_in(student))
     assert verb("export", "--checkpoint", student, "--out", tmp_path / "net.onnx") == 0

@@ -77,7 +77,7 @@ def test_of_a_run_of_clips(run: Path, tmp_path: Path, seen: set[str]) -> None:
     known = set(keys_of_judging(RunConfig, OF_CLIPS))
     for words in (
         [],
-        ["--split", "val", "--data.label_fraction", "0.5", "--data.cache.enabled", "true", "--data.cache.folder", tmp_path / "cache"],
+        ["--subset", "val", "--data.label_fraction", "0.5", "--data.cache.enabled", "true", "--data.cache.folder", tmp_path / "cache"],
         ["--data.observe.protocol", "early", "--data.observe.fractions", "[0.5, 1]", "--data.window.frames", 2, "--data.window.stride", 1],
         ["--data.unlabelled", "use", "--data.unlabelled_manifest", tmp_path / "not there.jsonl"],
         ["--data.flow.source", "stored", "--data.flow.folder", tmp_path / "not there"],
@@ -99,7 +99,7 @@ def test_of_the_run_of_a_detector(streets: Path, tmp_path: Path, seen: set[str])
     folder = fit_detector(street_config(streets, tmp_path / "runs"), quiet=True).folder
     seen.clear()
     known = set(keys_of_judging(DetectorRunConfig, OF_DETECTORS))
-    assert evaluate("--checkpoint", folder, "--split", "val", "--data.validation_fraction", 0.4) == 0
+    assert evaluate("--checkpoint", folder, "--subset", "val", "--data.validation_fraction", 0.4) == 0
     found = leaves(seen, DetectorRunConfig, OF_DETECTORS)
     assert found - known == set(), "refused as flags, and read"
     assert known - found == set(), "taken as flags, and not read"
@@ -108,7 +108,7 @@ def test_of_the_run_of_a_detector(streets: Path, tmp_path: Path, seen: set[str])
 def test_of_a_detector_in_a_file(streets: Path, tmp_path: Path, seen: set[str]) -> None:
     known = set(keys_of_judging(DetectorRunConfig, OF_DETECTORS)) - {"data.transform.resize"}
     data = ("--data.root", streets, "--data.layout", "motion_shapes", "--data.classes", "[cat]")
-    evaluate("--model", picture_model(tmp_path / "net.onnx"), *data, "--split", "test")
+    evaluate("--model", picture_model(tmp_path / "net.onnx"), *data, "--subset", "test")
     found = leaves(seen, DetectorRunConfig, OF_DETECTORS)
     assert found - known == set(), "refused as flags, and read"
 

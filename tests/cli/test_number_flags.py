@@ -68,9 +68,9 @@ def test_flags_of_a_parser(capsys: pytest.CaptureFixture[str]) -> None:
         ("export --checkpoint x.pt --out x.onnx --tolerance 0", "--tolerance must be above 0, not 0"),
         ("export --checkpoint x.pt --out x.onnx --int8 --int8-clips 0", "--int8-clips must be at least 1, not 0"),
         ("compress --config x.yaml --seed -1", "--seed must be at least 0, not -1"),
-        ("make_motion_shapes --out shapes --workers -1", "--workers must be at least 0, not -1"),
+        ("make_data --out shapes --workers -1", "--workers must be at least 0, not -1"),
         (
-            "make_motion_shapes --out shapes --contrast 7",
+            "make_data --out shapes --contrast 7",
             "motion_shapes: contrast must lie in [0, 1], not 7\n  where : --contrast on the command line",
         ),
     ],

@@ -123,14 +123,14 @@ def test_places_where_nothing_can_be_written(overwrite: bool, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("below", [".", "sub"])
-@pytest.mark.parametrize("verb", ["evaluate", "make_motion_shapes", "export"])
+@pytest.mark.parametrize("verb", ["evaluate", "make_data", "export"])
 def test_a_file_in_the_way_of_a_folder_is_told_before_any_work(
     verb: str, below: str, network: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "letter").write_text(LETTER)
     place = tmp_path / "letter" / below
     out = place / "net.onnx" if verb == "export" else place
-    assert run_verb(verb, [*([] if verb == "make_motion_shapes" else ["--checkpoint", str(network)]), "--out", str(out)]) == 2
+    assert run_verb(verb, [*([] if verb == "make_data" else ["--checkpoint", str(network)]), "--out", str(out)]) == 2
     said = capsys.readouterr().err
     assert f"vidkd: cannot write --out {out}\n" in said
     assert f"{tmp_path / 'letter'} is no folder\n" in said

@@ -49,7 +49,7 @@ def test_a_step_is_exported(step: Path, tmp_path: Path) -> None:
 
 
 def test_a_step_is_judged(step: Path, streets: Path) -> None:
-    data = ["--data.root", str(streets), "--data.layout", "motion_shapes", "--data.paths", '["videos/*"]', "--split", "val"]
+    data = ["--data.root", str(streets), "--data.layout", "motion_shapes", "--data.paths", '["videos/*"]', "--subset", "val"]
     assert run_verb("evaluate", ["--checkpoint", str(step), *data, "--device", "cpu"]) == 0
     found = json.loads((step / "evaluation.json").read_text(encoding="utf-8"))
     assert found["metrics"] == pytest.approx(outcome(step.parents[1], "1_prune")["metrics"], abs=1e-3)

@@ -108,7 +108,7 @@ def test_patterns_that_match_nothing_are_told(tmp_path: Path) -> None:
 def test_a_data_set_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"manifest not found: .*none\.jsonl"):
         read_frames(BoxDataConfig(manifest=str(tmp_path / "none.jsonl")))
-    with pytest.raises(DataError, match=r"data set not found: .*none[\s\S]*make_motion_shapes"):
+    with pytest.raises(DataError, match=r"data set not found: .*none[\s\S]*make_data"):
         read_frames(BoxDataConfig(root=str(tmp_path / "none"), layout="coco"))
     with pytest.raises(ConfigError, match=r"data\.layout is not set[\s\S]*--data\.manifest"):
         read_frames(BoxDataConfig(root=str(tmp_path)))

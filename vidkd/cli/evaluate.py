@@ -12,7 +12,7 @@ A detector is judged on the annotated frames of a subset: average precision and 
 classes.csv. It is a run with task: yolo, or a file with its data set:
 
   vidkd evaluate --model student.cfg --weights student.weights --names student.names --data.root DIR --data.layout coco --out DIR
-  vidkd evaluate --model yolox.onnx --data.manifest boxes.jsonl --split val --out DIR
+  vidkd evaluate --model yolox.onnx --data.manifest boxes.jsonl --subset val --out DIR
 
 Frames in which objects may lack their box (DAVIS) tell recall alone, of the boxes from --judge.score on, pooled and of each video.
 """
@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--resize", metavar="WAY", help="how frames meet the network of a .cfg (default: darknet; stretch for Yolo-Fastest)"
     )
     parser.add_argument(
-        "--split", default="test", choices=["train", "val", "test"], help="which clips or frames of the split (default: test)"
+        "--subset", default="test", choices=["train", "val", "test"], help="which clips or frames of the split (default: test)"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
     add_runtime_argument(parser)
@@ -113,7 +113,7 @@ def _evaluate_classifier(arguments: argparse.Namespace) -> int:
     if levels is not None:
         _write_submission(Path(arguments.submission), judgement, clips.manifest, levels, trained_split=judged.run["data"]["split"])
     if (judgement.fullest.labels < 0).all():
-        _say_nothing_is_judged(arguments.split, judgement, folder)
+        _say_nothing_is_judged(arguments.subset, judgement, folder)
         return 0
     _write_evaluation(arguments, judgement, judged.classes, folder)
     if (folder / "config.yaml").exists() and not judged.exported:
@@ -176,9 +176,9 @@ def _clips(arguments: argparse.Namespace, judged: "_Judged", config: "RunConfig"
             checkpoint=", ".join(judged.classes[:6]),
             data_set=", ".join(clips.manifest.classes[:6]),
         )
-    if arguments.split != "train":
+    if arguments.subset != "train":
         split = config.data.split
-        check_unseen(str(arguments.checkpoint), judged.learned, clips.manifest, split, clips.subset(arguments.split, split))
+        check_unseen(str(arguments.checkpoint), judged.learned, clips.manifest, split, clips.subset(arguments.subset, split))
     return clips
 
 
@@ -191,7 +191,7 @@ def _judgement(arguments: argparse.Namespace, judged: "_Judged", config: "RunCon
     judgement = judge(
         judged.model.to(fabric.device),
         clips,
-        arguments.split,
+        arguments.subset,
         config.data,
         judged.classes,
         device=fabric.device,
@@ -229,7 +229,7 @@ def _write_evaluation(arguments: argparse.Namespace, judgement: "Judgement", nam
     labelled = predictions.labels >= 0
     predicted, labels = predictions.predicted[labelled], predictions.labels[labelled]
     classes = per_class(predicted, labels, names)
-    split, intervals = arguments.split, clip_intervals(judgement)
+    split, intervals = arguments.subset, clip_intervals(judgement)
     found = {
         "split": split,
         "checkpoint": sha256(checkpoint_in(Path(arguments.checkpoint))),
@@ -254,9 +254,9 @@ def _write_page(arguments: argparse.Namespace, config: "RunConfig", clips: "Clip
     from vidkd.report.run import run_report
 
     teacher = config.teacher if config.teacher and Path(config.teacher).exists() else None
-    shown = clips.without(arguments.split, judgement.unobservable)
-    strips = example_strips(arguments.checkpoint, shown, arguments.split, config.data, teacher=teacher)
-    notes = {"judged on": f"{arguments.split}, {len(judgement.fullest.clips)} clips", **remark_notes(judgement.remarks())}
+    shown = clips.without(arguments.subset, judgement.unobservable)
+    strips = example_strips(arguments.checkpoint, shown, arguments.subset, config.data, teacher=teacher)
+    notes = {"judged on": f"{arguments.subset}, {len(judgement.fullest.clips)} clips", **remark_notes(judgement.remarks())}
     _say([], render_report(folder / "report.html", run_report(folder, strips=strips, notes=notes, just_evaluated=True)))
 
 

@@ -39,9 +39,9 @@ def evaluate_detector(arguments: argparse.Namespace) -> int:
         judgement = judge_recall(detector, truth, score=config.judge.score, batch_size=config.judge.batch_size)
     intervals = frame_intervals(judgement, truth)
     if isinstance(judgement, DetectorJudgement):
-        sys.stdout.write(_text(judgement, intervals, arguments.split))
+        sys.stdout.write(_text(judgement, intervals, arguments.subset))
     else:
-        sys.stdout.write(_recall_text(judgement, intervals, arguments.split))
+        sys.stdout.write(_recall_text(judgement, intervals, arguments.subset))
     folder = Path(arguments.out) if arguments.out else None
     if folder is None and arguments.checkpoint is not None:
         folder = run_folder(Path(arguments.checkpoint))
@@ -49,16 +49,16 @@ def evaluate_detector(arguments: argparse.Namespace) -> int:
         sys.stdout.write("not written: --out DIR names a folder for evaluation.json and its table\n")
         return 0
     notes = {"checkpoint": _hash(arguments), "ci95": intervals.ci95, "ci95_over": intervals.over}
-    document, table = judgement.write(folder, arguments.split, notes)
+    document, table = judgement.write(folder, arguments.subset, notes)
     sys.stdout.write(f"written: {document}, {table}\n")
     if isinstance(judgement, DetectorJudgement) and (folder / "config.yaml").exists():
-        sys.stdout.write(f"written: {_report(folder, judgement, intervals, arguments.split)}\n")
+        sys.stdout.write(f"written: {_report(folder, judgement, intervals, arguments.subset)}\n")
     return 0
 
 
 def _truth(frames: "RunFrames", arguments: argparse.Namespace) -> "BoxManifest":
     """The frames to judge on; a detector in a file is one that no run trained on them."""
-    return (frames.subset if arguments.model is None else frames.subset_for_others)(arguments.split)
+    return (frames.subset if arguments.model is None else frames.subset_for_others)(arguments.subset)
 
 
 def _hash(arguments: argparse.Namespace) -> str | None:

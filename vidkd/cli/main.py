@@ -27,7 +27,7 @@ VERBS = {
     "prepare_data": "turn a data set as it unpacks into a checked manifest",
     "check_videos": "find videos that cannot be read, or whose random access lies",
     "extract_flow": "compute TV-L1 or RAFT flow once and store it as video",
-    "make_motion_shapes": "write the embedded data set as real video files",
+    "make_data": "write the embedded data set as real video files",
     "config": "list the configurations that come with vidkd, or copy one",
 }
 

@@ -59,5 +59,5 @@ def _train(kind: "RunKind", config: Any, resume: str) -> int:
     sys.stdout.write(f"{done}: {result.folder}  {result.steps} steps in {result.seconds:.0f} s{best}\n")
     page = render_report(result.folder / "report.html", run_report(result.folder))
     sys.stdout.write(f"written: {page}\n")
-    sys.stdout.write(f"to judge: vidkd evaluate --checkpoint {result.folder} --split test\n")
+    sys.stdout.write(f"to judge: vidkd evaluate --checkpoint {result.folder} --subset test\n")
     return 0

@@ -23,7 +23,7 @@ from vidkd.detection.layouts.common import in_classes
 from vidkd.video import open_video
 from vidkd.video.files import copies_among
 
-NO_DATA = {"no_data?": "vidkd make_motion_shapes --variant street --out DIR, and data.layout: motion_shapes"}
+NO_DATA = {"no_data?": "vidkd make_data --variant street --out DIR, and data.layout: motion_shapes"}
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class RunFrames:
         if not chosen.frames:
             raise DataError(
                 f"data set '{self.manifest.name}' has no frame in subset '{name}'",
-                hint="data.validation_fraction > 0 makes a `val` subset" if name == "val" else "another --split",
+                hint="data.validation_fraction > 0 makes a `val` subset" if name == "val" else "another --subset",
             )
         return chosen
 

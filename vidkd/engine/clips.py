@@ -89,7 +89,7 @@ class Clips:
         if not clips:
             raise DataError(
                 f"split '{split}' has no '{name}' clips",
-                hint="train with data.validation_fraction > 0, which keeps `val` clips back" if name == "val" else "another --split",
+                hint="train with data.validation_fraction > 0, which keeps `val` clips back" if name == "val" else "another --subset",
             )
         return clips
 

@@ -107,7 +107,7 @@ def test_it_is_what_evaluate_says(tiny_root: Path, checkpoint: Path, exported: P
     for path in (checkpoint, exported):
         opened = open_model(ModelSpec(checkpoint=str(path)), threads=1)
         judged[path] = judge_clips(opened, spec, *shown_clips(opened, spec))
-    arguments = ["--checkpoint", str(checkpoint), "--split", "train", "--device", "cpu", "--out", str(tmp_path)]
+    arguments = ["--checkpoint", str(checkpoint), "--subset", "train", "--device", "cpu", "--out", str(tmp_path)]
     assert run_verb("evaluate", [*arguments, "--data.root", str(tiny_root), "--train.threads", "1"]) == 0
     written = read_json(tmp_path / "evaluation.json")
     wanted, found = written["metrics"], judged[checkpoint]

@@ -115,7 +115,7 @@ def test_unlabelled_files_keep_their_classes_to_the_truth_and_a_larger_share_hol
 
 
 def test_the_command_makes_the_variant_and_refuses_knobs_of_the_other(tmp_path, capsys):
-    arguments = ["make_motion_shapes", "--variant", "cued", "--out", str(tmp_path / "set"), "--workers", "1", "--files-train", "2"]
+    arguments = ["make_data", "--variant", "cued", "--out", str(tmp_path / "set"), "--workers", "1", "--files-train", "2"]
     arguments += ["--files-test", "1", "--episodes", "1", "--classes", "Rising", "Clockwise", "--shift", "20", "--cue-s", "0.2"]
     assert main(arguments) == 0
     assert "2 training and 1 test actions of 2 classes in 2 and 1 videos" in capsys.readouterr().out

@@ -126,7 +126,7 @@ def places_of(config, group):
 
 
 def test_the_command_says_what_it_wrote_and_finds_the_work_done(tmp_path, capsys):
-    arguments = ["make_motion_shapes", "--out", str(tmp_path / "set"), "--clips-per-class-train", "1", "--clips-per-class-test", "1"]
+    arguments = ["make_data", "--out", str(tmp_path / "set"), "--clips-per-class-train", "1", "--clips-per-class-test", "1"]
     arguments += ["--clips-per-group", "1", "--frames", "6", "--classes", "LeftRight", "Clockwise", "--workers", "1"]
     assert main(arguments) == 0
     assert "2 training and 2 test clips of 2 classes" in (said := capsys.readouterr().out)

@@ -194,7 +194,7 @@ def test_settings_that_cannot_be_are_refused(wrong, message):
 
 
 def test_the_command_makes_the_variant_and_refuses_knobs_of_the_others(tmp_path, capsys):
-    base = ["make_motion_shapes", "--variant", "street", "--out", str(tmp_path / "set"), "--workers", "1"]
+    base = ["make_data", "--variant", "street", "--out", str(tmp_path / "set"), "--workers", "1"]
     few = [f"--{name}=0" for name in ("videos-plain", "videos-wide", "streams-train", "streams-val")]
     more = ["--videos-val", "1", "--video-scenes", "1", "--stream-s", "2", "--shortest-visit-s", "0.2", "--streams-test", "1"]
     assert main([*base, *few, *more, "--size", "48", "--kinds", "disc", "cross"]) == 0
@@ -202,5 +202,5 @@ def test_the_command_makes_the_variant_and_refuses_knobs_of_the_others(tmp_path,
     assert json.loads((tmp_path / "set/config.json").read_text())["config"]["kinds"] == ["disc", "cross"]
     assert main([*base, "--shift", "3"]) == 2
     assert "--shift is a knob of the variant 'cued'" in capsys.readouterr().err
-    assert main(["make_motion_shapes", "--out", str(tmp_path / "other"), "--wideness", "0.5"]) == 2
+    assert main(["make_data", "--out", str(tmp_path / "other"), "--wideness", "0.5"]) == 2
     assert "--variant street" in capsys.readouterr().err

@@ -20,7 +20,7 @@ from vidkd.data.synthetic.shapes import Array
 
 @dataclass(frozen=True, kw_only=True)
 class CuedShapesConfig(SceneConfig):
-    """Size and difficulty of the data set; every field, of SceneConfig too, is also a flag of `vidkd make_motion_shapes --variant cued`.
+    """Size and difficulty of the data set; every field, of SceneConfig too, is also a flag of `vidkd make_data --variant cued`.
 
     Args:
         files_train: training videos; each is a group of its own. Multiples of the number of classes make the classes equally frequent.

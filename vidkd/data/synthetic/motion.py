@@ -37,7 +37,7 @@ from vidkd.data.synthetic.write import Written, json_line, write_data_set, write
 
 @dataclass(frozen=True, kw_only=True)
 class MotionShapesConfig(SceneConfig):
-    """Size and difficulty of the data set; every field, of SceneConfig too, is also a flag of `vidkd make_motion_shapes`.
+    """Size and difficulty of the data set; every field, of SceneConfig too, is also a flag of `vidkd make_data`.
 
     Args:
         clips_per_class_train: training clips a class; a multiple of clips_per_group.

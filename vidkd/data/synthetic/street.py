@@ -192,7 +192,7 @@ def read_scenes(root: Path) -> dict[str, tuple[SceneStart, ...]]:
     try:
         return {row["path"]: tuple(SceneStart(start["first_frame"], start["scene"]) for start in row["scenes"]) for row in rows}
     except (KeyError, TypeError) as error:
-        raise DataError(f"no scenes in {root / 'truth.jsonl'}", hint="vidkd make_motion_shapes --variant street --out DIR") from error
+        raise DataError(f"no scenes in {root / 'truth.jsonl'}", hint="vidkd make_data --variant street --out DIR") from error
 
 
 def write_street_shapes(out: Path | str, config: StreetShapesConfig | None = None, *, workers: int | None = None) -> Written:

@@ -14,7 +14,7 @@ from vidkd.data.synthetic.shapes import KINDS, LARGEST_EXTENT, Array, Image, Sha
 
 @dataclass(frozen=True, kw_only=True)
 class StreetShapesConfig:
-    """Size and difficulty; every field is also a flag of `vidkd make_motion_shapes --variant street`.
+    """Size and difficulty; every field is also a flag of `vidkd make_data --variant street`.
 
     Args:
         kinds: the classes, out of disc, square, diamond, triangle, cross.

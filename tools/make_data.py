@@ -3,4 +3,4 @@ import sys
 from vidkd.cli.main import run_verb
 
 if __name__ == "__main__":
-    sys.exit(run_verb("make_motion_shapes"))
+    sys.exit(run_verb("make_data"))

@@ -5,10 +5,10 @@ small cue, a journey of `--shift` pixels, and the action that the cue announced.
 that pass a fixed camera, in scenes that change and return. A second call finds the work done, and a call after an interruption goes on.
 What the knobs do is told in docs/motion_shapes.md and docs/detection_training.md.
 
-  vidkd make_motion_shapes --out data/motion_shapes
-  vidkd make_motion_shapes --out data/hard --distractors 6 --contrast 0.2 --seed 1
-  vidkd make_motion_shapes --variant cued --out data/cued --shift 20
-  vidkd make_motion_shapes --variant street --out data/street
+  vidkd make_data --out data/motion_shapes
+  vidkd make_data --out data/hard --distractors 6 --contrast 0.2 --seed 1
+  vidkd make_data --variant cued --out data/cued --shift 20
+  vidkd make_data --variant street --out data/street
 """
 
 import argparse
