@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Progressed:
-    """How far a run has come: what is saved next to the weights and goes on after a resume."""
+    """How far a run has come: what is saved next to the weights and continues after a resume."""
 
     step: int = 0
     best: float | None = None
@@ -91,7 +91,7 @@ def report_write_errors(what: str) -> Iterator[None]:
 def resume_file(folder: Path, resume: str) -> Path | None:
     """The checkpoint to go on from: `last.pt`, or `previous.pt` only if the user says so; None where there is none yet.
 
-    Raises CheckpointError if the one asked for is missing where the other is there: nothing is taken in its place, nor begun anew.
+    Raises CheckpointError if the one asked for is missing where the other is there: none replaces the other, and no run is begun.
     """
     last, previous = folder / "last.pt", folder / "previous.pt"
     if resume == "previous":
@@ -140,7 +140,7 @@ def is_finished(run: Path) -> bool:
 
 
 def warn_if_unfinished(path: Path | str) -> None:
-    """Log at which step the run of this folder stands if it has not trained to its end; a checkpoint file is taken as it is."""
+    """Log the step of the run in this folder if it has not trained to its end; a checkpoint file is used without a check."""
     last = Path(path) / "checkpoints" / "last.pt"
     if not last.exists():
         return

@@ -141,9 +141,9 @@ OWN_SETTINGS = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNAB
 
 
 def keep_freed_memory(environment: Mapping[str, str] = os.environ) -> bool:
-    """Have glibc keep what is freed for the next allocation, up to `KEEP_BYTES` at the top of the heap; whether it was told so.
+    """Have glibc keep what is freed for the next allocation, up to `KEEP_BYTES` at the top of the heap; whether that was set.
 
-    By itself it maps large tensors anew for every step and gives them back after it, and the system clears every page again: on two cores
+    By default it maps large tensors again for every step and returns them after it, and the system clears every page again: on two cores
     that took a fifth of a step of a small 3-D network. The process stays as large as its largest step, which it is anyway at that step.
     Nothing is done where the C library is another one, and where the user has chosen by one of the variables of `OWN_SETTINGS`.
     """

@@ -33,7 +33,7 @@ LABEL, HELD, UNOBSERVABLE = "label", "held", "unobservable"
 class Predictions:
     """Probabilities (N, K) of N clips, and the clips.
 
-    targets: probabilities (N, K_name) of further labels. target_classes: names of the classes of those that the table tells.
+    targets: probabilities (N, K_name) of further labels. target_classes: class names of those that the table of predictions shows.
     held: of how many clips the observed part was so short that frames were repeated.
     unobservable: further clips, of which no frame lay in the observed part; nothing is said of them.
     """
@@ -61,7 +61,7 @@ class Predictions:
 
         With further labels there is class-mean recall too (`recall5`, `verb_recall5`), and all else for each of them over the clips that
         have it (`verb_top1`).
-        unobservable: further clips, in no prediction; recalls that count them as misses are told beside the others (`recall5_all`).
+        unobservable: further clips, in no prediction; recalls that count them as misses are added to the others (`recall5_all`).
         """
         labelled = self.labels >= 0
         if not labelled.any():
@@ -88,21 +88,21 @@ class Predictions:
     @property
     def further_columns(self) -> list[str]:
         """<name>, <name>_predicted, <name>_correct for every further label (verb, verb_predicted, …), then p_<class> for every class."""
-        told = [f"{name}{end}" for name in self.target_classes for end in ("", "_predicted", "_correct")]
-        return [*told, *(f"p_{name}" for name in self.classes)]
+        columns = [f"{name}{end}" for name in self.target_classes for end in ("", "_predicted", "_correct")]
+        return [*columns, *(f"p_{name}" for name in self.classes)]
 
     def rows(self) -> Iterator[list[Any]]:
         """The rows of `write_csv`."""
         guesses = {name: self.targets[name].argmax(1) for name in self.target_classes}
         for number, (clip, row, predicted) in enumerate(zip(self.clips, self.probabilities, self.predicted, strict=True)):
             end = "" if clip.end_s is None else clip.end_s
-            told = _told(clip.label, int(predicted), self.classes)
+            cells = _label_cells(clip.label, int(predicted), self.classes)
             for name, guess in guesses.items():
-                told += _told(clip.targets.get(name), int(guess[number]), self.target_classes[name])
-            yield [clip.path, clip.start_s, end, clip.group, *told, *(f"{value:.6f}" for value in row)]
+                cells += _label_cells(clip.targets.get(name), int(guess[number]), self.target_classes[name])
+            yield [clip.path, clip.start_s, end, clip.group, *cells, *(f"{value:.6f}" for value in row)]
 
 
-def _told(label: int | None, predicted: int, classes: Sequence[str]) -> list[Any]:
+def _label_cells(label: int | None, predicted: int, classes: Sequence[str]) -> list[Any]:
     """Label (empty without one), prediction and whether that is right."""
     return ["" if label is None else classes[label], classes[predicted], int(label == predicted)]
 

@@ -39,9 +39,9 @@ log = logging.getLogger(__name__)
 
 
 def fit(config: RunConfig, *, resume: str = "auto", quiet: bool = False) -> RunResult:
-    """Train as the configuration says; go on where the run of this name was, or find it finished.
+    """Train as the configuration says; resume the run of this name, or return at once if it is finished.
 
-    resume: "auto" goes on from the last checkpoint if there is one, "previous" from the one before, "never" refuses an existing run.
+    resume: "auto" resumes from the last checkpoint if there is one, "previous" from the one before, "never" refuses an existing run.
     Raises ConfigError, DataError, CheckpointError, and InterruptedRunError after Ctrl-C (state saved).
     """
     clips = read_clips_of_run(config)

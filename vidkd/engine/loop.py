@@ -69,9 +69,9 @@ class InterruptedRunError(VidkdError):
 def train_in_folder(
     fabric: Fabric, config: LoopConfig, name: str, make: Callable[[], TrainingRun], *, resume: str, quiet: bool
 ) -> RunResult:
-    """Build what is trained, claim the run's folder for it, and train it to the end, or go on where the run of this name was.
+    """Build what is trained, claim the run's folder for it, and train it to the end, or resume the run of this name.
 
-    resume: "auto" goes on from the last checkpoint if there is one, "previous" from the one before, "never" refuses an existing run.
+    resume: "auto" resumes from the last checkpoint if there is one, "previous" from the one before, "never" refuses an existing run.
     Raises ConfigError, CheckpointError, and InterruptedRunError after Ctrl-C (state saved).
     """
     folder = RunFolder(Path(config.runs) / name)

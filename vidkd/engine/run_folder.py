@@ -19,7 +19,7 @@ from vidkd.engine.environment import environment
 from vidkd.engine.loop_config import LoopConfig
 
 log = logging.getLogger(__name__)
-# Settings that may differ when a run goes on: where and how fast, not what. The length is taken from the configuration.
+# Settings that may differ when a run resumes: where and how fast, not what. The length is taken from the configuration.
 FREE = (
     "train.epochs",
     "train.steps",
@@ -131,7 +131,7 @@ class RunFolder:
             file.writelines(_line(row) for row in rows)
 
     def set_judgement_aside(self, step: int) -> None:
-        """Rename what judged the weights of before training goes on at `step`: `evaluation.before_resume_at_step<step>.json`; log it."""
+        """Rename evaluations of the earlier weights before training resumes: `evaluation.before_resume_at_step<step>.json`; log it."""
         for path in (self.path / name for name in JUDGEMENTS):
             if path.exists():
                 aside = path.with_name(f"{path.stem}.before_resume_at_step{step}{path.suffix}")

@@ -55,7 +55,7 @@ class Decision:
 class Moment:
     """Decisions in the order of their times, and the frame that is shown after the last of them (None unless frames are asked for).
 
-    An empty one says that work goes on, or the source is waited for.
+    An empty one shows that work continues, or that the source is waited for.
     """
 
     decisions: tuple[Decision, ...]

@@ -168,7 +168,7 @@ class RecentFrames:
 
     def _flow(self, first: _Kept, second: _Kept) -> NDArray[np.float16]:
         height, width = first.working.shape[:2]
-        if first is second:  # a frame that is held stands still
+        if first is second:  # a repeated frame does not move
             return np.zeros((height, width, 2), np.float16)
         if first.flow is None or first.target != second.index:
             assert first.picture is not None

@@ -17,7 +17,7 @@ LIVE_FPS = 25.0
 class Source:
     """Frames in order, from the first one on.
 
-    live: frames come when they come, and nobody knows how many. fps: average rate, of a live source a guess; frames carry their times.
+    live: frames arrive in real time, their number is unknown. fps: average rate, for a live source an assumption; frames carry times.
     frames: raises VideoError where the source cannot be read on, and at its end if the file promised more.
     """
 

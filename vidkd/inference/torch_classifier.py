@@ -47,7 +47,7 @@ class TorchClassifier:
 def classify(model: VideoClassifier, view_CTHW: Tensor, device: torch.device, observed: float | None = None) -> Classified:
     """What a model on `device`, in evaluation mode, says of one window of its view, uint8 RGB or flow in pixels (C, T, H, W).
 
-    observed: the share of the clip that the window was taken from, for a model that is told it.
+    observed: the share of the clip that the window was taken from, for a model that takes it as an input.
     """
     share = None if observed is None else torch.tensor([observed], device=device)
     found = _scores(model, view_CTHW[None].to(device), share)

@@ -193,7 +193,7 @@ def _lists(root: Path) -> Path:
 
 
 def read_classes(path: Path) -> tuple[str, ...]:
-    """The keys of a list of classes in the order of their ids. Raises DataError unless these are 0, 1, 2, … and every key stands once."""
+    """The keys of a list of classes in the order of their ids. Raises DataError unless these are 0, 1, 2, … and every key is unique."""
     if not path.is_file():
         raise DataError(f"no list of classes: {path}", hint="take it from the annotations of the data set")
     keys = {row["id"]: row["key"] for row in read_table(path, ("id", "key")).values()}
@@ -269,7 +269,7 @@ def _without_unused_test(rows: Sequence[Narration], videos: Mapping[str, Video])
 
 
 class _Tags:
-    """Which rows belong to the subsets that the official evaluation tells apart."""
+    """Which rows belong to the subsets that the official evaluation distinguishes."""
 
     def __init__(self, lists: Path, rows: Sequence[Narration], verbs: int, nouns: int) -> None:
         self._unseen = _participants(lists / UNSEEN, rows)

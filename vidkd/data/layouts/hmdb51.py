@@ -61,5 +61,5 @@ def _read_split(path: Path, class_name: str, label: int, split: str, listed: dic
 
 
 def _source(name: str, class_name: str) -> str:
-    """Name of the source video: what stands before the last _<class>_, which begins the tags; the whole name if there is none."""
+    """Name of the source video: the part before the last _<class>_, which begins the tags; the whole name if there is none."""
     return name.rpartition(f"_{class_name}_")[0] or name

@@ -37,7 +37,7 @@ def broken_files(clips: Sequence[Clip], root: Path, options: Options) -> tuple[f
 
 
 def why_not_openable(path: str) -> str | None:
-    """Why a file is no video as far as its first frame tells, None if it is one; no more is decoded (runs in a worker process)."""
+    """Why a file is no video, None if its first frame decodes; no more is decoded (runs in a worker process)."""
     from vidkd.video.containers import decoded_frames, opened
 
     try:

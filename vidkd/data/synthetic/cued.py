@@ -36,7 +36,7 @@ def subset_of_file(config: CuedShapesConfig, number: int) -> Literal["train", "t
 
 
 def is_labelled(config: CuedShapesConfig, number: int) -> bool:
-    """Whether the manifest tells the classes of a file: the last `unlabelled_share` of the training files keep theirs to themselves."""
+    """Whether the manifest has the classes of a file: the last `unlabelled_share` of the training files are unlabelled."""
     labelled = config.files_train - round(config.unlabelled_share * config.files_train)
     return number <= labelled or subset_of_file(config, number) == "test"
 

@@ -206,7 +206,7 @@ def _spread(middle: float, spread: float, rng: np.random.Generator) -> float:
 
 
 def _wandering(config: CuedShapesConfig, timeline: Timeline, rng: np.random.Generator) -> Array:
-    """Where the centre would be without any shift (T, 2): it wanders in idle time and stands from a cue's start to its action's end."""
+    """Where the centre would be without any shift (T, 2): it wanders in idle time and rests from a cue's start to its action's end."""
     start, heading = rng.uniform(-1, 1, 2), rng.uniform(0, 2 * np.pi)
     busy = np.zeros(timeline.frames, dtype=int)
     for cue_start, _, _, action_end in timeline.episodes:

@@ -42,7 +42,7 @@ class MotionShapesConfig(SceneConfig):
     Args:
         clips_per_class_train: training clips a class; a multiple of clips_per_group.
         clips_per_class_test: test clips a class; a multiple of clips_per_group.
-        clips_per_group: clips of each class that share background and look; a group stands on one side of the split.
+        clips_per_group: clips of each class that share background and look; a group is on one side of the split.
         frames: frames a clip.
         earliest_onset_s: until its onset, drawn between these two times, the actor stands still.
         latest_onset_s: see earliest_onset_s; both 0 is motion from the first frame.
@@ -168,7 +168,7 @@ def clip_places(config: MotionShapesConfig) -> Iterator[ClipPlace]:
 
 
 def subset_of(config: MotionShapesConfig, place: ClipPlace) -> Literal["train", "test"]:
-    """The side of the split on which a clip, with its whole group, stands."""
+    """The side of the split to which a clip, with its whole group, belongs."""
     return "train" if place.group <= config.groups_train else "test"
 
 
