@@ -33,7 +33,7 @@ def test_a_flipped_bit_is_an_error_or_harmless(tmp_path: Path, suffix: str) -> N
             errors += 1
             continue
         assert (found.shape == expected.shape and np.array_equal(found, expected)) or check_video(path).usable, number
-    assert errors > 0
+    assert errors or suffix == ".avi"  # whose packets are found without a table
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi"])
