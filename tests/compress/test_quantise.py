@@ -153,6 +153,8 @@ def test_every_layer_computes_in_integers_and_says_nearly_the_same(graph: bytes,
     assert made.layers == {"first": "Conv", "second": "Conv", "fc": "Gemm"}
     assert (made.convolutions, made.left, made.sensitivity) == (2, {}, {})
     assert len(made.graph) < len(graph)
+    scales = {tensor.name: list(tensor.dims) for tensor in onnx.load_from_string(made.graph).graph.initializer}
+    assert scales["first.weight_scale"] == scales["second.weight_scale"] == [8], "one for each filter"
     other = feeds(seed=1)
     assert 25 < signal_to_noise_db(run(graph, other), run(made.graph, other)) < 80
     (tmp_path / "net.onnx").write_bytes(made.graph)

@@ -11,8 +11,8 @@ import torch
 from test_steps import do, recipe_of
 
 from vidkd.base.errors import CheckpointError, ConfigError, DataError, MissingExtraError
-from vidkd.compress.check import check_spared
 from vidkd.compress.recipe import parse_steps
+from vidkd.compress.subject import check_spared
 from vidkd.data.manifest import Manifest
 from vidkd.models.saved import load_classifier, read_checkpoint
 

@@ -14,12 +14,10 @@ from vidkd.base.errors import ConfigError, VidkdError
 from vidkd.base.files import sha256
 from vidkd.base.settings import as_dict, merge
 from vidkd.compress.calibration import calibration_of, drawn_or_refused
-from vidkd.compress.check import check_packages, check_spared
 from vidkd.compress.config import DistilConfig, FactoriseConfig, PruneConfig, QuantiseConfig, RefitConfig
-from vidkd.compress.export import parts_of, size_of
+from vidkd.compress.export import parts_of
 from vidkd.compress.export_card import write_card
 from vidkd.compress.export_classifier import Integers, classifier_metadata, export_classifier, float_bytes
-from vidkd.compress.exporting import MORE_TOLERANCE, ExportingSubject, Writer, Written
 from vidkd.compress.factorise import factorise
 from vidkd.compress.importance import TAYLOR_BATCHES, LossBatches
 from vidkd.compress.outcome import Compressed
@@ -37,7 +35,7 @@ from vidkd.compress.recipe import (
     repaired_settings,
     say_fewer_threads,
 )
-from vidkd.compress.subject import Interval, Made, no_interval
+from vidkd.compress.subject import MORE_TOLERANCE, Interval, Made, Subject, Writer, Written, check_packages, check_spared, no_interval
 from vidkd.data.learned_from import LearnedFrom, check_unseen
 from vidkd.data.loaders import training_loader
 from vidkd.engine.checkpoint import warn_if_unfinished
@@ -51,7 +49,6 @@ from vidkd.engine.setup import check_trains, training_sampler, training_set
 from vidkd.engine.training_errors import count_bad
 from vidkd.models import VideoClassifier
 from vidkd.models.exported import ExportedModule
-from vidkd.models.macs import network_cost
 from vidkd.models.saved import SavedClassifier, checkpoint_in, load_classifier, save_classifier
 from vidkd.runtime.metadata import CHANNELS
 from vidkd.runtime.opening import open_exported_classifier
@@ -60,7 +57,7 @@ from vidkd.tasks import check_teacher
 PARITY_CLIPS = 8
 
 
-class ClassifierSubject(ExportingSubject):
+class ClassifierSubject(Subject):
     """The student of a recipe, its clips, and how it is trained and judged: as its own run was, with the recipe's settings over it.
 
     overrides: flags over these. quiet: without progress. interval: of the main metric, for cards. Raises CheckpointError, ConfigError and
@@ -260,12 +257,8 @@ class ClassifierSubject(ExportingSubject):
         metrics = {name: round(value, 6) for name, value in found.metrics().items()}
         return {"metrics": metrics, "predictions": found.as_rows(), "counts": found.counts()}
 
-    def cost(self, made: Made) -> dict[str, Any]:
-        """See `Subject`."""
-        net = load_classifier(made.model).model
-        cost = network_cost(net, self._example())
-        original = self._original_file(made.file.suffix) if made.file is not None else size_of(self._student.model, None)
-        return {"parameters": cost.parameters, "macs": cost.macs, "bytes": size_of(net, made.file), "original_bytes": original}
+    def _net(self, model: Path) -> tuple[nn.Module, Tensor]:
+        return load_classifier(model).model, self._example()
 
     def _float_bytes(self, suffix: str) -> int:
         return float_bytes(self._student, self.config.data, suffix, self.original)

@@ -13,12 +13,10 @@ from vidkd.base.cores import check_threads
 from vidkd.base.errors import ConfigError, DataError, VideoError, VidkdError
 from vidkd.base.files import read_json, sha256, write_json
 from vidkd.base.settings import as_dict, merge
-from vidkd.compress.check import check_methods, check_packages, check_spared
 from vidkd.compress.config import DistilConfig, FactoriseConfig, PruneConfig, QuantiseConfig, RefitConfig
 from vidkd.compress.distil import distil, learning_of, oracle_files
-from vidkd.compress.export import parts_of, size_of
+from vidkd.compress.export import parts_of
 from vidkd.compress.export_detector import export_darknet_files, export_detector, float_bytes, write_detector_card
-from vidkd.compress.exporting import MORE_TOLERANCE, ExportingSubject, Writer, Written
 from vidkd.compress.factorise import factorise
 from vidkd.compress.importance import TAYLOR_BATCHES, LossBatches
 from vidkd.compress.outcome import Compressed
@@ -27,7 +25,20 @@ from vidkd.compress.prune import prune
 from vidkd.compress.quantise import Quantised
 from vidkd.compress.recipe import ORIGINAL, ExportConfig, Format, Recipe, RepairConfig, Step, check_formats, say_fewer_threads
 from vidkd.compress.refit import filters_left, outer_convolutions, refit
-from vidkd.compress.subject import BoxDraws, Interval, Made, no_draws, no_interval
+from vidkd.compress.subject import (
+    MORE_TOLERANCE,
+    BoxDraws,
+    Interval,
+    Made,
+    Subject,
+    Writer,
+    Written,
+    check_methods,
+    check_packages,
+    check_spared,
+    no_draws,
+    no_interval,
+)
 from vidkd.data.loaders import StepSampler
 from vidkd.detection.annotations import BoxManifest
 from vidkd.detection.config import DETECTOR_TASKS, DetectorRunConfig, load_detector_config
@@ -43,7 +54,6 @@ from vidkd.engine.run_folder import settings_that_count
 from vidkd.engine.training_errors import count_bad
 from vidkd.models.darknet import Darknet
 from vidkd.models.darknet.detector import DarknetDetector
-from vidkd.models.macs import network_cost
 from vidkd.models.saved import checkpoint_in
 from vidkd.runtime.detector import Detector
 from vidkd.runtime.mapping import map_classes
@@ -127,7 +137,7 @@ SHIPPED_SCORE = 0.25
 """Least score of the detections of an exported file; judging has its own."""
 
 
-class DetectorSubject(ExportingSubject):
+class DetectorSubject(Subject):
     """The student of a recipe, the frames that it is judged on, and how it is trained: as its own run was, the recipe's settings over it.
 
     A student that is a cfg has no run: the recipe names its weights and class names, and its settings the data; these, too, where it is
@@ -411,12 +421,9 @@ class DetectorSubject(ExportingSubject):
             "counts": {"frames": len(self._truth.frames)},
         }
 
-    def cost(self, made: Made) -> dict[str, Any]:
-        """See `Subject`."""
-        net = self._load(made.model).net
-        cost = network_cost(net, _example(net))
-        original = size_of(self._student.net, None) if made.file is None else self._original_file(made.file.suffix)
-        return {"parameters": cost.parameters, "macs": cost.macs, "bytes": size_of(net, made.file), "original_bytes": original}
+    def _net(self, model: Path) -> tuple[nn.Module, Tensor]:
+        net = self._load(model).net
+        return net, _example(net)
 
     def _float_bytes(self, suffix: str) -> int:
         return float_bytes(self._detector(self._student, score=SHIPPED_SCORE, device="cpu"), suffix, self.original)
