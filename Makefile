@@ -8,11 +8,11 @@ export PYTHONDONTWRITEBYTECODE :=
 
 demo: .venv/ready
 	$(BIN)/vidkd make_data --out runs/data/motion_shapes
-	$(BIN)/vidkd compare configs/studies/demo.yaml --out runs/demo --data.root runs/data/motion_shapes
+	$(BIN)/vidkd study configs/studies/demo.yaml --out runs/demo --data.root runs/data/motion_shapes
 
 demo-anticipation: .venv/ready
 	$(BIN)/vidkd make_data --variant cued --out runs/data/cued_shapes
-	$(BIN)/vidkd compare configs/studies/demo_anticipation.yaml --workers 2 --out runs/demo-anticipation --data.root runs/data/cued_shapes
+	$(BIN)/vidkd study configs/studies/demo_anticipation.yaml --workers 2 --out runs/demo-anticipation --data.root runs/data/cued_shapes
 
 STREAMS := runs/data/street_shapes/streams
 PAIR := --student runs/shapes-student --oracle runs/shapes-oracle
@@ -22,7 +22,7 @@ demo-detection: .venv/ready
 	$(BIN)/vidkd make_data --variant street --out runs/data/street_shapes
 	$(MAKE) -j 2 shapes-oracle shapes-student
 	$(BIN)/vidkd train_selector $(STREAMS)/train_*.mp4 --validate $(STREAMS)/val_*.mp4 $(PAIR) $(LEARNS) --threads 1 --out runs/selectors/shapes.pt --overwrite
-	$(BIN)/vidkd compare_streams configs/studies/streams/demo_detection.yaml --root runs/data/street_shapes --out runs/demo-detection --workers 2
+	$(BIN)/vidkd study configs/studies/streams/demo_detection.yaml --data.root runs/data/street_shapes --out runs/demo-detection --workers 2
 	$(BIN)/vidkd tkd $(STREAMS)/test_01.mp4 $(PAIR) $(LEARNS) --policy runs/selectors/shapes.pt --out runs/demo-detection/stream
 	cp runs/demo-detection/stream/test_01/annotated.mp4 runs/demo-detection/
 

@@ -144,7 +144,7 @@ def tiny_teacher(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture
 def places(tmp_path: Path) -> Any:
-    """Where a study of a test writes: `vidkd.bench.cells.Places`."""
-    from vidkd.bench.cells import Places
+    """Where a study of a test writes: `vidkd.bench.study.Places`."""
+    from vidkd.bench.study import Places
 
-    return Places(tmp_path / "results", tmp_path / "runs")
+    return Places(results=tmp_path / "results", runs=tmp_path / "runs")

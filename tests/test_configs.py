@@ -16,8 +16,10 @@ import pytest
 import yaml
 
 from vidkd.base.settings import as_dict, merge
+from vidkd.bench.clip_spec import MethodSpec, StudySpec, cell_config, check_settings, waves
+from vidkd.bench.clip_study import read_clip_study as read_study
 from vidkd.bench.speed.config import read_benchmark
-from vidkd.bench.study import CellKey, MethodSpec, StudySpec, cell_config, check_settings, read_study, waves
+from vidkd.bench.study import CellKey
 from vidkd.cli.main import run_verb
 from vidkd.compress.config import DistilConfig, RefitConfig
 from vidkd.compress.distil import learning_of
@@ -221,7 +223,7 @@ def test_a_cell_of_the_study_of_weizmann_is_trained_as_the_configuration_says() 
 def test_a_study_begins_with_the_command(path: Path) -> None:
     first = path.read_text(encoding="utf-8").splitlines()[0]
     assert first.startswith("# ")
-    assert re.search(rf"vidkd compare configs/studies/{path.name}\b.* --data\.root \S+", first)
+    assert re.search(rf"vidkd study configs/studies/{path.name}\b.* --data\.root \S+", first)
     assert shipped_study(path).spec.study == path.stem
 
 

@@ -10,8 +10,9 @@ import yaml
 
 from vidkd.base.errors import VidkdError
 from vidkd.base.settings import load_settings
+from vidkd.bench.clip_spec import check_settings
+from vidkd.bench.clip_study import read_clip_study as read_study
 from vidkd.bench.speed.config import read_benchmark
-from vidkd.bench.study import check_settings, read_study
 from vidkd.cli.kinds import kind_of_run
 from vidkd.compress.config import DistilConfig
 from vidkd.compress.distil import learning_of

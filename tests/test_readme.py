@@ -16,7 +16,9 @@ from started import run_to_end
 from vidkd.base.errors import VidkdError
 from vidkd.base.files import read_json
 from vidkd.base.settings import known_keys, merge
-from vidkd.bench.study import CellKey, cell_config, read_study
+from vidkd.bench.clip_spec import cell_config
+from vidkd.bench.clip_study import read_clip_study as read_study
+from vidkd.bench.study import CellKey
 from vidkd.cli.kinds import KINDS
 from vidkd.cli.main import VERBS, _parse
 from vidkd.cli.verb_parser import VerbParser
@@ -57,7 +59,7 @@ def check_verb(verb: str, words: Sequence[str]) -> None:
     arguments = _parse(parser_of(verb), words)
     if verb == "train":
         load_config(REPOSITORY / arguments.config, overrides=arguments.settings) if arguments.config else load_config()
-    elif verb == "compare":
+    elif verb == "study":
         study = read_study(REPOSITORY / arguments.study, arguments.settings)
         cell_config(study, CellKey(study.spec.reference, -1, study.spec.seeds[0], study.spec.folds[0]), "test", {}, Path("runs"))
     elif verb == "compress":
@@ -96,7 +98,7 @@ def check_command(words: list[str]) -> str:
 def test_commands_exist_with_their_flags(page: Path) -> None:
     found = [check_command(words) for words in commands(page)]
     if page.name == "README.md":
-        assert {"make", "check_videos", "prepare_data", "train", "evaluate", "predict", "compare"} <= set(found)
+        assert {"make", "check_videos", "prepare_data", "train", "evaluate", "predict", "study"} <= set(found)
 
 
 def test_the_script_that_trains_selectors_has_their_flags(tmp_path: Path) -> None:
@@ -108,7 +110,7 @@ def test_the_script_that_trains_selectors_has_their_flags(tmp_path: Path) -> Non
     given = [line.split() for line in (tmp_path / "given").read_text().splitlines()]
     assert len({words[words.index("--out") + 1] for words in given}) == 4 * 3
     for student in ("fastest", "tiny"):
-        chosen = read_json(REPOSITORY / "results" / f"pets_{student}" / "chosen.json")["methods"]["fixed"]["settings"]
+        chosen = read_json(REPOSITORY / "results" / f"pets_{student}" / "chosen.json")["methods"]["fixed"]["folds"]["all"]["settings"]
         learning = [word for name, value in chosen.items() for word in (f"--{name}", str(value))]
         own = [words for words in given if Path(words[words.index("--out") + 1]).name.startswith(student)]
         assert len(own) == {"fastest": 9, "tiny": 3}[student]
@@ -126,7 +128,7 @@ def test_the_script_that_trains_selectors_has_their_flags(tmp_path: Path) -> Non
         ["vidkd", "train", "--config", "configs/attention/folder.yaml", "--data.rot", "x"],
         ["vidkd", "train", "--config", "configs/attention/none.yaml"],
         ["vidkd", "predict", "clip.mp4", "--checkpont", "x"],
-        ["vidkd", "compare", "configs/studies/weizmann.yaml", "--phase", "tset"],
+        ["vidkd", "study", "configs/studies/weizmann.yaml", "--phase", "tset"],
         ["python", "tools/trian.py"],
         ["make", "demmo"],
         ["rm", "-r", "runs"],

@@ -11,9 +11,8 @@ import pytest
 import torch
 import yaml
 
-from vidkd.bench.streams.places import StreamPlaces
-from vidkd.bench.streams.reading import read_stream_study
-from vidkd.bench.streams.spec import StreamStudy
+from vidkd.bench.streams.study import StreamStudy, read_stream_study
+from vidkd.bench.study import CellKey, Places, run_cell
 from vidkd.detection.online import Student
 from vidkd.detection.opening import ModelFiles
 from vidkd.detection.policies import save_selector
@@ -68,8 +67,14 @@ def make_study(folder: Path, content: Mapping[str, Any] | None = None, **over: A
     return read_stream_study(path)
 
 
-def make_places(root: Path, out: Path) -> StreamPlaces:
-    return StreamPlaces(roots=(root,), results=out / "results", cache=out / "oracle")
+def make_places(root: Path, out: Path) -> Places:
+    return Places(roots=(root,), results=out / "results", runs=out / "runs", cache=out / "oracle")
+
+
+def run_one(study: StreamStudy, key: CellKey, places: Places) -> dict[str, Any]:
+    """A cell, not kept."""
+    study.prepare([key], "test", places, {}, 1)
+    return run_cell(key, study=study, phase="test", places=places, chosen={}, quiet=True)
 
 
 class CountingPainter(Painter):

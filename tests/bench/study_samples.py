@@ -7,10 +7,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from vidkd.base.files import write_json
-from vidkd.bench.cells import Places
-from vidkd.bench.identity import identity, source_identity
-from vidkd.bench.study import CellKey, Phase, Study, cell_config, read_study
+from vidkd.bench.clip_study import ClipStudy, read_clip_study
+from vidkd.bench.study import CellKey, Phase, Places
 
 CLIPS = 12
 GROUPS = ("ana", "bo", "cy", "di")
@@ -55,35 +53,33 @@ def write_study(folder: Path, content: Mapping[str, Any], base: Mapping[str, Any
     return folder / name
 
 
-def make_study(folder: Path, overrides: Sequence[str] = (), base: Mapping[str, Any] = BASE, **over: Any) -> Study:
-    return read_study(write_study(folder, study_content(**over), base), overrides)
+def make_study(folder: Path, overrides: Sequence[str] = (), base: Mapping[str, Any] = BASE, **over: Any) -> ClipStudy:
+    return read_clip_study(write_study(folder, study_content(**over), base), overrides)
 
 
-def cell_content(study: Study, key: CellKey, *, accuracy: float, phase: Phase = "test", chosen: Any = None, **over: Any) -> dict[str, Any]:
+def cell_content(
+    study: ClipStudy, key: CellKey, *, accuracy: float, phase: Phase = "test", chosen: Any = None, **over: Any
+) -> dict[str, Any]:
     """A cell of 12 clips in 4 groups (of the fold) over 3 classes; which clips are right is drawn from method, seed and fold."""
     rng = np.random.default_rng(list(str(key).encode()))
     labels = np.arange(CLIPS) % 3
     right = rng.random(CLIPS) < accuracy
     predicted = np.where(right, labels, (labels + 1) % 3)
     return {
-        "study": study.spec.study,
-        "method": key.method,
-        "seed": key.seed,
-        "fold": key.fold,
-        "teacher": study.spec.methods[key.method].teacher,
-        "teacher_identity": source_identity(study, key, phase, chosen or {}, Path("runs")),
-        "init": None,
-        "manifest": {"name": "sample", "sha256": "ab12"},
+        "phase": phase,
+        "cell": str(key),
+        **vars(key),
+        "inputs": {"manifest": "sample ab12"},
         "subset": "val" if phase == "tune" else study.spec.subset,
-        "settings": over.pop("settings", None) or identity(cell_config(study, key, phase, chosen or {}, Path("runs"))),
+        "settings": over.pop("settings", None) or study.settings(key, phase, Places(results=Path("results")), chosen or {}),
         "steps": 4,
         "parameters": 1000,
         "train_seconds": 7.5,
         "environment": {"torch": "2.0", "processor": "a processor"},
         "metrics": {"top1": round(float(right.mean()), 6), "nll": round(float(rng.random()), 6)},
         "predictions": {
-            "clip": [f"{key.fold}{number}.mp4" for number in range(CLIPS)],
-            "group": [f"{key.fold}-{GROUPS[number // 3]}" for number in range(CLIPS)],
+            "clip": [f"{key.place}{number}.mp4" for number in range(CLIPS)],
+            "group": [f"{key.place}-{GROUPS[number // 3]}" for number in range(CLIPS)],
             "label": labels.tolist(),
             "predicted": predicted.tolist(),
         },
@@ -100,22 +96,40 @@ def pointed(content: dict[str, Any]) -> dict[str, Any]:
     return content
 
 
-def keys_of(study: Study, method: str) -> list[CellKey]:
+def keys_of(study: ClipStudy, method: str) -> list[CellKey]:
     return [CellKey(method, -1, seed, fold) for seed in study.spec.seeds for fold in study.spec.folds]
 
 
-def cells_of(study: Study, method: str, accuracy: float, chosen: Any = None) -> list[dict[str, Any]]:
+def cells_of(study: ClipStudy, method: str, accuracy: float, chosen: Any = None) -> list[dict[str, Any]]:
     """The test cells of a method; those of one fold differ in their seed alone."""
     cells: list[dict[str, Any]] = []
     for key in keys_of(study, method):
-        alike = [cell for cell in cells if cell["fold"] == key.fold]
+        alike = [cell for cell in cells if cell["place"] == key.place]
         settings = {**alike[0]["settings"], "train.seed": key.seed} if alike else None
         cells.append(cell_content(study, key, accuracy=accuracy, chosen=chosen, settings=settings))
     return cells
 
 
-def write_cells(study: Study, places: Places, accuracies: Mapping[str, float], *, chosen: Any = None, pointing: Sequence[str] = ()) -> None:
+def put(study: ClipStudy, places: Places, *cells: Mapping[str, Any]) -> None:
+    """Keep cells as a command that has ended leaves them."""
+    for cell in cells:
+        places.store(study.name).append(cell)
+    places.store(study.name).fold()
+
+
+def write_cells(
+    study: ClipStudy, places: Places, accuracies: Mapping[str, float], *, chosen: Any = None, pointing: Sequence[str] = ()
+) -> None:
     """All test cells of the methods named."""
-    for method, accuracy in accuracies.items():
-        for key, content in zip(keys_of(study, method), cells_of(study, method, accuracy, chosen), strict=True):
-            write_json(places.cell("test", key), pointed(content) if method in pointing else content)
+    cells = [
+        pointed(content) if method in pointing else content
+        for method, accuracy in accuracies.items()
+        for content in cells_of(study, method, accuracy, chosen)
+    ]
+    put(study, places, *cells)
+
+
+def summarise(study: ClipStudy, found: Mapping[str, Sequence[Mapping[str, Any]]], claim: str | None = None) -> dict[str, Any]:
+    """The summary of cells by method, with one claim on all folds."""
+    cells = {cell["cell"]: cell for of_method in found.values() for cell in of_method}
+    return study.summarise(cells, {fold: claim for fold in study.spec.folds if claim is not None})

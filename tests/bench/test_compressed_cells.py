@@ -9,10 +9,11 @@ import pytest
 from study_samples import make_study
 
 from vidkd.base.errors import ConfigError, DataError
-from vidkd.bench import compressed
-from vidkd.bench.cells import Places, cells_to_test, run_cells
-from vidkd.bench.collect import read_cells, summarise
-from vidkd.bench.study import CellKey, MethodSpec, Study, check_settings, with_teachers
+from vidkd.bench import clip_study
+from vidkd.bench.clip_spec import MethodSpec, check_settings, with_teachers
+from vidkd.bench.clip_study import ClipStudy as Study
+from vidkd.bench.store import write_cells
+from vidkd.bench.study import CellKey, Places, read_cells, run_cells
 from vidkd.bench.tables import rows_of
 from vidkd.compress.recipe import Recipe
 from vidkd.models.saved import load_classifier
@@ -35,7 +36,7 @@ def tiny_study(tiny_settings: Callable[..., dict[str, Any]], tmp_path: Path) -> 
 
 
 def run(study: Study, places: Places) -> dict[str, dict[str, Any]]:
-    return {str(key): cell for wave in cells_to_test(study) for key, cell in run_cells(study, "test", wave, places, {}, 1)}
+    return {str(key): cell for key, cell in run_cells(study, "test", study.test_waves(), places, {}, 1)}
 
 
 def test_they_begin_with_the_run_of_their_seed_and_fold(tiny_study: Callable[..., Study], places: Places) -> None:
@@ -47,13 +48,13 @@ def test_they_begin_with_the_run_of_their_seed_and_fold(tiny_study: Callable[...
     assert (whole["parameters"], whole["steps"], whole["train_seconds"]) == (rgb["parameters"], 0, 0)
     assert whole["metrics"]["macs"] == int8["metrics"]["macs"] > pruned["metrics"]["macs"]
     assert int8["metrics"]["bytes"] < whole["metrics"]["bytes"] / 2
-    assert (pruned["steps"], pruned["teacher"]) == (1, "rgb")
+    assert (pruned["steps"], pruned["settings"]["teacher"]) == (1, "rgb")
     assert pruned["settings"]["compress.steps"] == METHODS["pruned"]["steps"]
     assert pruned["settings"]["compress.settings.optim.lr"] == 0.01
     repaired = load_classifier(places.runs / study.spec.study / "test" / "pruned-s0-1" / "2_repair")
     assert repaired.run["optim"]["lr"] == 0.01
     assert repaired.run["train"]["seed"] == 0
-    heads, *rows = rows_of(summarise(study, read_cells(study, places, {}), None))
+    heads, *rows = rows_of(study.summarise(read_cells(study, places), {}))
     assert heads[5:7] == ("MACs", "bytes")
     assert rows[0][5:7] == ("", ""), "the run itself tells no costs"
     assert rows[2][5:7] == (f"{pruned['metrics']['macs'] / 1e6:,.1f} M", f"{pruned['metrics']['bytes']:,}")
@@ -68,12 +69,12 @@ def test_what_steps_draw_they_draw_by_the_seed_of_the_cell(
         drawn.extend(step.settings for step in recipe.steps)
         raise InterruptedError
 
-    monkeypatch.setattr(compressed, "run_recipe", noted)
-    monkeypatch.setattr(compressed, "ClassifierSubject", lambda *_, **__: None)
+    monkeypatch.setattr(clip_study, "run_recipe", noted)
+    monkeypatch.setattr(clip_study, "ClassifierSubject", lambda *_, **__: None)
     steps = [{"prune": {"criterion": "random"}}, {"repair": {"train.steps": 1}}, {"quantise": {"seed": 7}}]
     study = tiny_study(methods={"rgb": {}, "small": {"compresses": "rgb", "steps": steps}}, seeds=[3])
     with pytest.raises(InterruptedError):
-        compressed.compressed_cell(study, "test", CellKey("small", -1, 3, "1"), places.runs, {}, subset="test", quiet=True)
+        study._compressed(CellKey("small", -1, 3, "1"), "test", places, {}, quiet=True)
     pruned, repaired, quantised = drawn
     assert (pruned.seed, repaired.settings["train"]["seed"], quantised.seed) == (3, 3, 3)
 
@@ -92,8 +93,8 @@ def test_a_lost_run_is_trained_again(tiny_study: Callable[..., Study], places: P
     study = tiny_study()
     first = run(study, places)
     shutil.rmtree(places.runs)
-    for name in ("pruned", "int8"):
-        places.cell("test", next(key for wave in cells_to_test(study) for key in wave if key.method == name)).unlink()
+    kept = [cell for cell in first.values() if cell["method"] not in ("pruned", "int8")]
+    write_cells(places.results / "cells.parquet", kept)
     again = run(study, places)
     for name, cell in first.items():
         assert again[name]["predictions"] == cell["predictions"]

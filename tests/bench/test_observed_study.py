@@ -6,17 +6,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from study_samples import CLIPS, cells_of, keys_of, make_study
+from study_samples import CLIPS, cells_of, make_study, put, summarise
 from test_results_page import check_means
 
 from vidkd.base.errors import ConfigError, DataError
-from vidkd.base.files import write_json
-from vidkd.bench.cells import Places
-from vidkd.bench.collect import as_cell, summarise
+from vidkd.bench.clip_spec import check_settings
+from vidkd.bench.clip_study import ClipStudy as Study
+from vidkd.bench.clip_summary import as_cell
 from vidkd.bench.intervals import paired_difference
 from vidkd.bench.results_page import results_page
-from vidkd.bench.study import Study, check_settings
-from vidkd.bench.summary import check_summary
+from vidkd.bench.study import Places
+from vidkd.bench.summary import check_summary, write_summary
 from vidkd.bench.tables import difference_rows, observed_rows, rows_of, table
 
 PERCENTS = (10, 20, 30, 50, 100)
@@ -32,7 +32,7 @@ Found = dict[str, list[dict[str, Any]]]
 
 def observe(cell: dict[str, Any], rise: float) -> dict[str, Any]:
     """The cell judged at every share; the more is seen the more clips are right."""
-    rng = np.random.default_rng([cell["seed"], *str(cell["method"] + cell["fold"]).encode()])
+    rng = np.random.default_rng([cell["seed"], *str(cell["method"] + cell["place"]).encode()])
     rows, hard = cell["predictions"], rng.random(CLIPS)
     labels = np.array(rows["label"])
     for percent in PERCENTS:
@@ -140,10 +140,9 @@ def test_fractions_shown_must_be_those_that_were_judged(tmp_path: Path) -> None:
 
 def test_the_page_and_its_means(tmp_path: Path) -> None:
     study, found = study_of(tmp_path / "studies", title="Early")
-    places = Places(tmp_path / "results" / "small", tmp_path / "runs")
-    for name, cells in found.items():
-        for key, cell in zip(keys_of(study, name), cells, strict=True):
-            write_json(places.cell("test", key), cell)
+    places = Places(results=tmp_path / "results" / "small", runs=tmp_path / "runs")
+    put(study, places, *(cell for cells in found.values() for cell in cells))
+    write_summary(places.results / "summary.json", summarise(study, found))
     (tmp_path / "studies" / "base.yaml").rename(tmp_path / "base.yaml")
     study.path.write_text(study.path.read_text().replace("base: base.yaml", "base: ../base.yaml"))
     page = results_page(tmp_path / "studies", tmp_path / "results")

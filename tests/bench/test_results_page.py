@@ -1,9 +1,7 @@
 """docs/results.md is what the committed cells say: generated, and every mean in its tables worked out again."""
 
-import json
 import re
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,25 +9,32 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from started import run_to_end
 from study_samples import make_study, write_cells
 
 from vidkd.base.errors import ConfigError
-from vidkd.base.files import write_json
-from vidkd.bench.cells import Places, cells_to_test
+from vidkd.base.files import read_json, write_json
+from vidkd.bench.clip_study import ClipStudy as Study
+from vidkd.bench.clip_study import read_clip_study
+from vidkd.bench.reading import check_summaries
 from vidkd.bench.results_page import markdown_table, results_page
 from vidkd.bench.single_runs_page import single_runs_page
+from vidkd.bench.store import Store
+from vidkd.bench.store import write_cells as write_table
 from vidkd.bench.streams.page import streams_page
-from vidkd.bench.study import CellKey, Study, read_study
+from vidkd.bench.study import CellKey, Places, read_cells
+from vidkd.bench.summary import write_summary
 
 REPOSITORY = Path(__file__).parents[2]
 ROUNDING = 0.0501
 Cells = dict[tuple[Any, str], dict[str, Any]]
 
 
-def cells_in(folder: Path) -> Cells:
-    found = [json.loads(path.read_text()) for path in folder.glob("*.json")]
-    return {(cell["seed"], cell["fold"]): {**cell["predictions"], **_sizes(cell)} for cell in found}
+def cells_in(folder: Path) -> dict[str, Cells]:
+    """Rows and sizes of the test cells by method, then by seed and fold."""
+    found: dict[str, Cells] = {}
+    for cell in Store(folder / "cells.parquet", Path("nowhere")).cells("test").values():
+        found.setdefault(cell["method"], {})[cell["seed"], cell["place"]] = {**cell["predictions"], **_sizes(cell)}
+    return found
 
 
 def _sizes(cell: dict[str, Any]) -> dict[str, float]:
@@ -104,14 +109,14 @@ def check_means(page: str, studies: Path, results: Path) -> int:
         content = yaml.safe_load(path.read_text())
         folder = results / content["study"]
         section = page.partition(f"\n## {content.get('title') or content['study']}\n")[2].partition("\n## ")[0]
-        if not (folder / "test").is_dir():
+        if not (folder / "cells.parquet").exists():
             assert not section
             continue
-        by_label: dict[str, Cells] = {}
+        cells_of, by_label = cells_in(folder), dict[str, Cells]()
         for name, method in content["methods"].items():
             method = method or {}
             label = method.get("label") or method.get("shown_as") or name
-            by_label[label + (f" @ {method['condition']}" if "condition" in method else "")] = cells_in(folder / "test" / name)
+            by_label[label + (f" @ {method['condition']}" if "condition" in method else "")] = cells_of.get(name, {})
         shown = {method.get("shown_as", name): method.get("label", name) for name, method in content["methods"].items() if method}
         reference = shown.get(content.get("reference", "rgb"), "rgb")
         tables = tables_of(section)
@@ -159,6 +164,7 @@ TRIALS = {
         "trials": [{"method.weight": 2}],
     },
 }
+CLAIMS = {"a": "attention", "b": "attention"}
 CHOICE = {name: dict.fromkeys("ab", TRIALS[name]["trials"][0]) for name in ("rgb", "attention")}
 
 
@@ -166,18 +172,23 @@ CHOICE = {name: dict.fromkeys("ab", TRIALS[name]["trials"][0]) for name in ("rgb
 def finished(tmp_path: Path) -> tuple[Study, Places]:
     """A tuned study with all its cells; two methods have attention maps."""
     study = make_study(tmp_path / "studies", title="A small one", text="What it asks.\n", methods=TRIALS)
-    places = Places(tmp_path / "results" / "small", tmp_path / "runs")
+    places = Places(results=tmp_path / "results" / "small", runs=tmp_path / "runs", committed=tmp_path / "results")
     methods = {
         name: {
-            "folds": {fold: {"trial": 0, "settings": settings, "mean": 0.5} for fold, settings in folds.items()},
+            "folds": {fold: {"trial": 0, "settings": settings, "mean": 0.5, "nll": 0.5} for fold, settings in folds.items()},
             "trials": [{"settings": settings} for settings in TRIALS[name]["trials"]],
         }
         for name, folds in CHOICE.items()
     }
-    write_json(places.results / "chosen.json", {"claim": "attention", "methods": methods})
+    write_json(
+        places.results / "chosen.json",
+        {"claims": CLAIMS, "methods": methods, "tuning": {"seeds": [100], "folds": {"a": ["a"], "b": ["b"]}}},
+    )
     write_cells(study, places, {"flow": 0.9, "rgb": 0.4, "attention": 0.7}, chosen=CHOICE, pointing=("flow", "attention"))
     (tmp_path / "studies" / "base.yaml").rename(tmp_path / "base.yaml")
     study.path.write_text(study.path.read_text().replace("base: base.yaml", "base: ../base.yaml"))
+    study = read_clip_study(study.path)
+    write_summary(places.results / "summary.json", study.summarise(read_cells(study, places), CLAIMS))
     return study, places
 
 
@@ -186,10 +197,10 @@ def test_the_page_of_a_study(finished: tuple[Study, Places], tmp_path: Path) -> 
     head, _, section = page.partition("\n## A small one\n")
     assert head.startswith("# Results\n")
     assert "chosen for each fold by itself, on groups that this fold never tests" in head
-    assert "in a study of several folds these hold\nactors that other folds test" in head
+    assert "decided before any test cell was trained, for each fold on its own validation groups" in head
     assert not re.search(r"^\* ", head, re.MULTILINE), "a star at the beginning of a line would be a list"
     assert section.startswith(
-        "\nWhat it asks.\n\n`vidkd compare configs/studies/small.yaml --data.root DIR`; seeds 0, 1; splits a, b; judged on `test`;"
+        "\nWhat it asks.\n\n`vidkd study configs/studies/small.yaml --data.root DIR`; seeds 0, 1; splits a, b; judged on `test`;"
     )
     assert "Unfinished" not in page
     assert "0.0 h of training on a processor, torch 2.0." in section
@@ -215,75 +226,77 @@ def test_the_means_of_the_page_are_those_of_the_cells(finished: tuple[Study, Pla
         check_means(forged, tmp_path / "studies", tmp_path / "results")
 
 
-def test_what_was_not_observed_is_told_once(finished: tuple[Study, Places], tmp_path: Path) -> None:
+def keep(study: Study, places: Places, **cells: dict[str, Any]) -> None:
+    """Leave these cells, and the summary of them."""
+    write_table(places.results / "cells.parquet", list(cells.values()))
+    write_summary(places.results / "summary.json", study.summarise(cells, CLAIMS))
+
+
+def test_what_was_not_observed_is_said_once(finished: tuple[Study, Places], tmp_path: Path) -> None:
     before = results_page(tmp_path / "studies", tmp_path / "results")
-    for path in (finished[1].results / "test").rglob("*.json"):
-        counts = {"clips": 12, "unobservable": 2, "shortened": 0, "held": 0}
-        write_json(path, {**json.loads(path.read_text()), "counts": counts})
+    judged = {"clips": 12, "unobservable": 2, "shortened": 0, "held": 0}
+    keep(*finished, **{name: {**cell, "judged": judged} for name, cell in read_cells(*finished).items()})
     page = results_page(tmp_path / "studies", tmp_path / "results")
     assert page == before + "\nOf the judged clips:\n\n- 4 clips are not judged: nothing of them can be observed\n"
 
 
 def test_cells_that_are_missing_are_counted(finished: tuple[Study, Places], tmp_path: Path) -> None:
-    next((finished[1].results / "test" / "rgb").glob("*.json")).unlink()
+    keep(*finished, **{name: cell for name, cell in read_cells(*finished).items() if name != "rgb-s0-a"})
     assert "**Unfinished: 11 of 12 cells.**" in results_page(tmp_path / "studies", tmp_path / "results")
 
 
 def test_a_shortlist_is_all_that_is_waited_for(finished: tuple[Study, Places], tmp_path: Path) -> None:
     study, places = finished
-    shutil.rmtree(places.results / "test" / "rgb")
-    words = study.path.read_text().replace("reference: rgb", "reference: flow\nshortlist: [attention]")
-    study.path.write_text(words)
-    assert cells_to_test(read_study(study.path)) == [
-        [CellKey(name, -1, seed, fold) for seed in (0, 1) for fold in "ab"] for name in ("flow", "attention")
-    ]
+    study.path.write_text(study.path.read_text().replace("reference: rgb", "reference: flow\nshortlist: [attention]"))
+    study = read_clip_study(study.path)
+    cells = {name: cell for name, cell in read_cells(study, places).items() if cell["method"] != "rgb"}
+    assert study.test_waves() == [[CellKey(name, -1, seed, fold) for seed in (0, 1) for fold in "ab"] for name in ("flow", "attention")]
+    keep(study, places, **cells)
     page = results_page(tmp_path / "studies", tmp_path / "results")
     assert "\n2 of 3 methods, after trials of all.\n" in page
     assert "Unfinished" not in page
-    next((places.results / "test" / "flow").glob("*.json")).unlink()
+    keep(study, places, **{name: cell for name, cell in cells.items() if name != "flow-s0-a"})
     assert "**Unfinished: 7 of 8 cells.**" in results_page(tmp_path / "studies", tmp_path / "results")
 
 
-def test_a_study_under_way_waits_for_its_first_test_cell(finished: tuple[Study, Places], tmp_path: Path) -> None:
-    """Tuning that has not ended has no chosen.json yet; the page of the other studies can be written all the same."""
+def test_a_study_under_way_waits_for_its_summary(finished: tuple[Study, Places], tmp_path: Path) -> None:
+    """The page of the other studies can be written all the same."""
     before = results_page(tmp_path / "studies", tmp_path / "results")
     other = finished[0].path.read_text().replace("study: small", "study: another").replace("A small one", "Another")
     (tmp_path / "studies" / "another.yaml").write_text(other)
     assert results_page(tmp_path / "studies", tmp_path / "results") == before
-    write_json(tmp_path / "results" / "another" / "tune" / "rgb" / "rgb-t0-s100-a.json", {})
-    assert results_page(tmp_path / "studies", tmp_path / "results") == before
 
 
-def test_no_cells_at_all(finished: tuple[Study, Places], tmp_path: Path) -> None:
+def test_no_summary_at_all(finished: tuple[Study, Places], tmp_path: Path) -> None:
     shutil.rmtree(finished[1].results)
     with pytest.raises(ConfigError, match="has finished cells"):
         results_page(tmp_path / "studies", tmp_path / "results")
+
+
+def test_a_summary_that_its_cells_do_not_give_is_found(finished: tuple[Study, Places], tmp_path: Path) -> None:
+    assert dict(check_summaries(tmp_path / "studies", tmp_path / "results")) == {"small": []}
+    path = finished[1].results / "summary.json"
+    summary = read_json(path)
+    summary["methods"]["rgb"]["metrics"]["top1"]["ci95"][0] -= 0.01
+    write_json(path, summary)
+    ((name, differing),) = check_summaries(tmp_path / "studies", tmp_path / "results")
+    assert name == "small"
+    assert [line.partition(":")[0] for line in differing] == ["methods.rgb.metrics.top1.ci95[0]"]
 
 
 def test_a_markdown_table() -> None:
     assert markdown_table([("a", "b"), ("x|y", "1")]) == "| a | b |\n| --- | ---: |\n| x\\|y | 1 |\n"
 
 
-def committed_results(folder: Path) -> list[Path]:
-    """The files below results/ that are committed; all of them where this is no git checkout."""
-    try:
-        listed = run_to_end(["git", "ls-files", "results"], cwd=REPOSITORY, check=True).stdout.split("\n")
-    except (OSError, subprocess.CalledProcessError):
-        listed = [str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "results").rglob("*.json")]
-    files = [Path(name).relative_to("results") for name in listed if name.endswith(".json")]
-    for file in files:
-        (folder / file).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(REPOSITORY / "results" / file, folder / file)
-    return files
+def test_the_page_is_current() -> None:
+    """It is what the committed summaries say, and its means are those of the cells."""
+    page = (REPOSITORY / "docs" / "results.md").read_text(encoding="utf-8")
+    studies, results = REPOSITORY / "configs" / "studies", REPOSITORY / "results"
+    assert page == results_page(studies, results) + streams_page(studies, results) + single_runs_page(results), "fix: vidkd study --pages"
+    assert check_means(page, studies, results) > 0
 
 
 @pytest.mark.slow
-def test_results_are_current(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if not any("test" in file.parts for file in committed_results(tmp_path)):
-        pytest.skip("results/ holds no finished cells yet")
-    monkeypatch.chdir(REPOSITORY)
-    page = (REPOSITORY / "docs" / "results.md").read_text(encoding="utf-8")
-    studies = Path("configs/studies")
-    expected = results_page(studies, tmp_path) + streams_page(studies / "streams", tmp_path) + single_runs_page(tmp_path)
-    assert page == expected, "fix: vidkd results"
-    assert check_means(page, Path("configs/studies"), tmp_path) > 0
+def test_committed_summaries_are_those_of_their_cells() -> None:
+    for name, differing in check_summaries(REPOSITORY / "configs" / "studies", REPOSITORY / "results"):
+        assert differing == [], name

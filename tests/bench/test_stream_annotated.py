@@ -72,7 +72,7 @@ def test_a_box_that_lies_badly_counts_at_a_lower_iou() -> None:
     found = [Detections(boxes=[[0, 0, 20, 8]], scores=[0.9], labels=[0])]  # IoU .4
     kept = judged(truth, found, 0.4)
     assert [StreamPrecision(seed=0, stream="s", judged=kept, metric=metric).value for metric in ("ap50", "ap30")] == [0.0, 1.0]
-    assert (kept.ap50.tolist(), kept.ap30.tolist(), kept.boxes.tolist(), kept.scores.tolist()) == ([-1], [0], [[0, 0, 2000, 800]], [9000])
+    assert (kept.ap50.tolist(), kept.ap30.tolist(), kept.scores.tolist()) == ([-1], [0], [9000])
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -84,16 +84,12 @@ def test_recall_is_that_of_the_metrics(seed: int) -> None:
     np.testing.assert_allclose(cell.of_frames(times), expected)
 
 
-def test_what_is_kept_comes_back_and_is_small() -> None:
+def test_what_is_kept_comes_back() -> None:
     truth, found = drawn(1)
     kept = judged(truth, found, 0.4)
-    text = json.dumps(kept.packed())
-    again = Annotated.unpacked(json.loads(text))
+    again = Annotated.of_columns(json.loads(json.dumps(kept.columns())))
     for name, column in vars(kept).items():
         np.testing.assert_array_equal(getattr(again, name), column)
-    assert len(text) < len(json.dumps({name: column.tolist() for name, column in vars(kept).items()}, indent=1)) / 2.5
-    boxes = np.concatenate([found[place].boxes for place in kept.places])
-    np.testing.assert_allclose(again.boxes / 100, boxes, atol=0.0051)
 
 
 def test_a_range_has_its_own_frames_alone() -> None:

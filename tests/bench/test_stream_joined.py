@@ -1,5 +1,7 @@
 """Cells of streams of several videos: places, truth at returns, the last allowed frame, and selectors that know the stream."""
 
+import re
+import shutil
 import time
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from stream_study_samples import (
     Painter,
     make_places,
     make_study,
+    run_one,
     stream,
     study_content,
     write_selector,
@@ -19,13 +22,11 @@ from stream_study_samples import (
 from vidkd.base.errors import ConfigError, DataError
 from vidkd.bench.streams.annotated import StreamPrecision
 from vidkd.bench.streams.answers import oracle_boxes
-from vidkd.bench.streams.cells import run_stream_cells
-from vidkd.bench.streams.collect import as_annotated, read_stream_cells, summarise_streams
-from vidkd.bench.streams.footage import ranges_of, stretches_of, truth_of
+from vidkd.bench.streams.footage import check_streams_apart, ranges_of, stretches_of, truth_of
 from vidkd.bench.streams.page import stream_table, tables_of
-from vidkd.bench.streams.places import oracle_files
-from vidkd.bench.streams.run import run_along, run_stream_cell
-from vidkd.bench.streams.settings import StreamCellKey, cells_to_run
+from vidkd.bench.streams.run import run_along
+from vidkd.bench.streams.summary import as_annotated
+from vidkd.bench.study import CellKey, read_cells, run_cells
 from vidkd.detection.online import Student
 from vidkd.detection.policies import save_selector
 from vidkd.models.selector import KeyFrameLSTM, SelectorConfig
@@ -36,7 +37,7 @@ pytestmark = pytest.mark.usefixtures("painter")
 
 def test_a_selector_that_has_seen_the_stream_or_another_student_is_refused(root, tmp_path, caplog) -> None:
     study = make_study(tmp_path, study_content(methods={"student": {"kind": "frozen"}, "lstm": {"policy": "own.pt"}}))
-    places, key = make_places(root, tmp_path), StreamCellKey("lstm", -1, 0.1, 0, "both")
+    places, key = make_places(root, tmp_path), CellKey("lstm", -1, 0, "both", 0.1)
     told = [
         (
             {"videos": {"train": [], "validate": [content_of(root / "both")]}},
@@ -48,14 +49,13 @@ def test_a_selector_that_has_seen_the_stream_or_another_student_is_refused(root,
     for over, message in told:
         write_selector(tmp_path / "own.pt", **over)
         with pytest.raises(ConfigError, match=message):
-            run_stream_cell(study, "test", key, places, {})
+            run_one(study, key, places)
     save_selector(tmp_path / "own.pt", KeyFrameLSTM(SelectorConfig(features=24, units=4)), {"train": ["other.mp4"]})
     with pytest.raises(ConfigError, match=r"(?s)does not say which videos.*train it again"):
-        run_stream_cell(study, "test", key, places, {})
-    assert not list(places.results.rglob("*.json"))
+        run_one(study, key, places)
     assert "other learning" not in caplog.text
     write_selector(tmp_path / "own.pt", made_from={"budget": 0.05, "update": {"steps": 3}})
-    assert len(run_stream_cell(study, "test", key, places, {})["called"]) == 4
+    assert len(run_one(study, key, places)["called"]) == 4
     assert "lstm-calls10-s0-both: the selector" in caplog.text
     assert "was trained with other learning: budget: 0.05 then, 0.1 now; update.steps: 3 then, 8 now" in caplog.text
 
@@ -75,7 +75,7 @@ def joined(root: Path, folder: Path, methods=None, **stream):
 def test_a_joined_stream_has_places_of_its_own_and_ranges_of_named_segments(root, tmp_path) -> None:
     study, places, stretches = joined(root, tmp_path, ranges={"middle": [10, 34]})
     assert ranges_of(study, "aba", stretches) == {"all": (0, 41), "middle": (10, 34), "first": (0, 10), "again": (34, 41)}
-    boxes = oracle_boxes(stretches, oracle_files(study, places), places.cache).for_student(("square", "bar"))
+    boxes = oracle_boxes(stretches, study.oracle_files(places), places.cache).for_student(("square", "bar"))
     assert [found.frame_index for found in boxes] == list(range(41))
     np.testing.assert_array_equal(boxes[5].boxes, boxes[34].boxes)
     assert {len(found) for found in boxes[10:34]} == {1}
@@ -83,7 +83,7 @@ def test_a_joined_stream_has_places_of_its_own_and_ranges_of_named_segments(root
 
 def test_after_the_last_allowed_frame_the_student_goes_on_alone(root, tmp_path) -> None:
     study, places, _ = joined(root, tmp_path, calls_until=20)  # a tenth of these, not of all
-    cell = run_stream_cell(study, "test", StreamCellKey("fixed", -1, 0.1, 0, "aba"), places, {})
+    cell = run_one(study, CellKey("fixed", -1, 0, "aba", 0.1), places)
     assert cell["called"] == [0, 10]
     assert len(cell["counts"]["right"]) == 41
 
@@ -98,7 +98,7 @@ def test_the_time_of_the_student_is_that_of_every_frame(kind, root, tmp_path, mo
 
     monkeypatch.setattr(Student, "detect", slow)
     study, places, _ = joined(root, tmp_path, {"student": {"kind": "frozen"}, "one": {"kind": kind}}, calls_until=2)
-    cell = run_stream_cell(study, "test", StreamCellKey("one", -1, 0.1, 0, "aba"), places, {})
+    cell = run_one(study, CellKey("one", -1, 0, "aba", 0.1), places)
     assert cell["called"] == [0]
     assert 41 * pause_s <= cell["seconds"]["student"] <= cell["seconds"]["stream"]
 
@@ -113,13 +113,13 @@ def test_a_file_that_changes_while_a_cell_runs_is_known_as_it_was_read(root, tmp
         return run_along(way, frames)
 
     monkeypatch.setattr("vidkd.bench.streams.run.run_along", trained_meanwhile)
-    cell = run_stream_cell(study, "test", StreamCellKey("lstm", -1, 0.1, 0, "both"), make_places(root, tmp_path), {})
-    assert cell["files"]["own.pt"] == as_read != content_of(tmp_path / "own.pt")
+    cell = run_one(study, CellKey("lstm", -1, 0, "both", 0.1), make_places(root, tmp_path))
+    assert cell["inputs"]["own.pt"] == as_read != content_of(tmp_path / "own.pt")
 
 
 def test_a_student_adapted_offline_learns_before_the_last_allowed_frame(root, tmp_path) -> None:
     study, places, _ = joined(root, tmp_path, {"student": {"kind": "frozen"}, "offline": {"kind": "first_tenth"}}, calls_until=2)
-    cell = run_stream_cell(study, "test", StreamCellKey("offline", -1, 0.1, 0, "aba"), places, {})
+    cell = run_one(study, CellKey("offline", -1, 0, "aba", 0.1), places)
     assert cell["called"] == [0]  # a tenth of two frames is none, but one call is the least
     assert cell["kept"] == [2]
     assert {place for place, _, _ in cell["losses"]} == {2}
@@ -127,7 +127,7 @@ def test_a_student_adapted_offline_learns_before_the_last_allowed_frame(root, tm
 
 def test_the_share_of_calls_is_of_the_whole_stream(root, tmp_path) -> None:
     study, places, _ = joined(root, tmp_path)
-    cell = run_stream_cell(study, "test", StreamCellKey("fixed", -1, 0.1, 0, "aba"), places, {})
+    cell = run_one(study, CellKey("fixed", -1, 0, "aba", 0.1), places)
     assert cell["called"] == [0, 11, 21, 31]  # a tenth of 41 frames, rounded down
 
 
@@ -156,13 +156,13 @@ def test_cells_judged_by_other_boxes_are_refused(root, tmp_path) -> None:
     student = {**study_content()["student"], "names": "people.names"}
     study = make_study(tmp_path, study_content(streams=streams, student=student, methods={"student": {"kind": "frozen"}}))
     places = make_places(root, tmp_path)
-    keys = cells_to_run(study.spec)
-    first = dict(run_stream_cells(study, "test", keys, places, {}, 1))
+    waves = study.test_waves()
+    first = dict(run_cells(study, "test", waves, places, {}, 1))
     (layout / "gt.txt").write_text("3,1,10,10,20,20,1,-1,-1,-1\n")  # the same box, written otherwise
-    assert dict(run_stream_cells(study, "test", keys, places, {}, 1)) == first
+    assert dict(run_cells(study, "test", waves, places, {}, 1)) == first
     (layout / "gt.txt").write_text("3,1,10,10,20,21,1\n")
-    with pytest.raises(DataError, match=r"(?s)other settings or files.*truth: "):
-        list(run_stream_cells(study, "test", keys, places, {}, 1))
+    with pytest.raises(DataError, match=r"(?s)other settings or data.*truth: "):
+        list(run_cells(study, "test", waves, places, {}, 1))
 
 
 def test_average_precision_stands_with_intervals_beside_f1(root, tmp_path, monkeypatch) -> None:
@@ -186,13 +186,13 @@ def test_average_precision_stands_with_intervals_beside_f1(root, tmp_path, monke
         ),
     )
     places = make_places(root, tmp_path)
-    cells = dict(run_stream_cells(study, "test", cells_to_run(study.spec), places, {}, 1))
-    summary = summarise_streams(study, read_stream_cells(study, places, {}))
+    cells = dict(run_cells(study, "test", study.test_waves(), places, {}, 1))
+    summary = study.summarise(read_cells(study, places), {})
     methods = {name: method["metrics"] for name, method in summary["methods"].items()}
     for metric in ("ap50", "ap50_late", "ap30", "ap30_late"):
         assert methods["oracle"][f"{metric}@calls10"]["mean"] == 1.0
         assert methods["oracle"][f"{metric}@calls10"]["ci95"] == [1.0, 1.0]
-    kept = as_annotated(cells[StreamCellKey("fixed", -1, 0.1, 1, "both")])
+    kept = as_annotated(cells[CellKey("fixed", -1, 1, "both", 0.1)])
     assert kept.places.tolist() == list(range(0, FRAMES, 4))
     own = StreamPrecision(seed=1, stream="both", judged=kept.between(20, 40), metric="ap30")
     assert methods["fixed"]["ap30_late@calls10"]["values"]["1/both"] == own.value
@@ -219,17 +219,37 @@ def test_footage_that_is_not_there_is_told(root, tmp_path) -> None:
     with pytest.raises(ConfigError, match=r"streams.a.ranges.late ends at 99, the stream at 40"):
         ranges_of(beyond, "a", stretches_of(beyond, "a", places))
     with pytest.raises(ConfigError, match=r"(?s)not there: nowhere.*--root DIR"):
-        places.find("nowhere", study)
+        study.find("nowhere", places)
 
 
 def test_a_damaged_file_of_the_oracle_s_boxes_is_made_anew(root, tmp_path, caplog) -> None:
     study, places, stretches = joined(root, tmp_path)
-    first = oracle_boxes(stretches, oracle_files(study, places), places.cache)
+    first = oracle_boxes(stretches, study.oracle_files(places), places.cache)
     for path in places.cache.glob("*.npz"):
         path.write_bytes(path.read_bytes()[:50])
     before = CountingPainter.seen
-    again = oracle_boxes(stretches, oracle_files(study, places), places.cache)
+    again = oracle_boxes(stretches, study.oracle_files(places), places.cache)
     assert CountingPainter.seen - before == 41
     assert "damaged" in caplog.text
     for one, other in zip(first.detections, again.detections, strict=True):
         np.testing.assert_array_equal(one.boxes, other.boxes)
+
+
+@pytest.mark.parametrize("way", ["copy", "link", "dots", "absolute"])
+def test_tuning_and_test_streams_are_told_apart_by_content(root, tmp_path, way) -> None:
+    """A copy, a link or another spelling of the same video; other frames of it are other data."""
+    if way == "copy":
+        shutil.copytree(root / "both", tmp_path / "copied")
+    if way == "link":
+        (tmp_path / "copied").symlink_to(root / "both")
+    name = {"dots": "bars/../both", "absolute": str(root / "both")}.get(way, "copied")
+
+    def study(first, second):
+        segments = {"tuned": {"video": name, "frames": first}, "tested": {"video": "both", "frames": second}}
+        streams = {stream: {"segments": [segment]} for stream, segment in segments.items()}
+        return make_study(tmp_path, study_content(streams=streams, tuning={"streams": ["tuned"], "seeds": [9]}))
+
+    places = make_places(root, tmp_path)
+    check_streams_apart(study([0, 9], [9, 20]), places)
+    with pytest.raises(ConfigError, match=rf"'tuned' \(tuning\) and 'tested' share frames of {re.escape(name)}"):
+        check_streams_apart(study([0, 9], [8, 20]), places)

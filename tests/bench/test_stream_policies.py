@@ -5,9 +5,7 @@ import pytest
 from stream_study_samples import let_painter_be_the_oracle, make_places, make_root, make_study, study_content
 
 from vidkd.base.errors import DataError
-from vidkd.bench.streams.cells import run_stream_cells
-from vidkd.bench.streams.collect import read_stream_cells, summarise_streams
-from vidkd.bench.streams.settings import cells_to_run
+from vidkd.bench.study import read_cells, run_cells
 from vidkd.detection.policies import BARE
 
 FRAMES, CALLS = 37, 3
@@ -28,7 +26,7 @@ def done(tmp_path_factory):
     places = make_places(make_root(folder / "root"), folder)
     with pytest.MonkeyPatch.context() as patch:
         let_painter_be_the_oracle(patch)
-        cells = dict(run_stream_cells(study, "test", cells_to_run(study.spec), places, {}, 1))
+        cells = dict(run_cells(study, "test", study.test_waves(), places, {}, 1))
     return study, places, cells
 
 
@@ -40,7 +38,7 @@ def test_every_policy_spends_the_calls_of_the_whole_stream(done) -> None:
         if "policy" in METHODS[key.method]:
             assert [place for place, _, _ in cell["losses"]] == cell["called"], key
         assert cell["failures"] == 0
-    summary = summarise_streams(study, read_stream_cells(study, places, {}))
+    summary = study.summarise(read_cells(study, places), {})
     assert {summary["methods"][name]["metrics"]["oracle_calls@calls10"]["mean"] for name in BARE} == {CALLS}
 
 
@@ -58,8 +56,8 @@ def test_policies_that_do_not_plan_are_apart_and_none_is_far_behind(done) -> Non
 
 def test_cells_of_one_share_that_spent_unlike_numbers_of_calls_are_not_summarised(done) -> None:
     study, places, _ = done
-    found = read_stream_cells(study, places, {})
-    [cell] = found["stride", 0.1]
-    found["stride", 0.1] = [{**cell, "called": cell["called"][:-1]}]
+    found = read_cells(study, places)
+    name = "stride-calls10-s0-both"
+    found[name] = {**found[name], "called": found[name]["called"][:-1]}
     with pytest.raises(DataError, match=r"(?s)unlike numbers of calls.*0/both.*10 %.*3 by fixed, .*2 by stride"):
-        summarise_streams(study, found)
+        study.summarise(found, {})

@@ -7,9 +7,8 @@ import pytest
 from stream_study_samples import make_study, study_content
 
 from vidkd.base.errors import ConfigError
-from vidkd.bench.streams.places import selector_name
-from vidkd.bench.streams.reading import read_stream_study
-from vidkd.bench.streams.settings import StreamCellKey, cells_to_run, identity_of, trial_cells, ways_of
+from vidkd.bench.streams.study import learning_of, read_stream_study, selector_name
+from vidkd.bench.study import CellKey, Places
 from vidkd.detection.online import Update
 from vidkd.losses.yolo import DARKNET
 
@@ -23,25 +22,25 @@ def test_the_studies_that_are_shipped_can_be_read(path: Path) -> None:
     study = read_stream_study(path)
     assert study.spec.study == path.stem
     first = path.read_text(encoding="utf-8").splitlines()[0]
-    assert first.startswith(f"# vidkd compare_streams configs/studies/streams/{path.name}")
-    chosen = {name: method.trials[0] for name, method in study.spec.methods.items() if method.trials}
-    for key in cells_to_run(study.spec):
-        identity_of(study.spec, key, chosen)
+    assert first.startswith(f"# vidkd study configs/studies/streams/{path.name}")
+    chosen = {name: {"all": method.trials[0]} for name, method in study.spec.methods.items() if method.trials}
+    for key in study.test_waves()[0]:
+        study.settings(key, "test", Places(results=Path("results")), chosen)
 
 
 def test_every_share_seed_and_stream_makes_a_cell_but_what_draws_nothing_runs_once(tmp_path: Path) -> None:
     methods = {"student": {"kind": "frozen"}, "flow": {"kind": "flow"}, "random": {"policy": "random", "calls": [0.5]}, "fixed": {}}
     study = make_study(tmp_path, study_content(methods=methods, calls=[0.1, 0.2], streams={"a": BOTH, "b": BOTH}))
-    keys = [str(key) for key in cells_to_run(study.spec)]
+    keys = [str(key) for key in study.test_waves()[0]]
     assert len(keys) == 2 * (1 + 2) + 2 * 2 * (1 + 2)
     assert {"student-s0-a", "flow-calls10-s0-b", "random-calls50-s1-a", "fixed-calls20-s1-b"} < set(keys)
-    assert cells_to_run(study.spec, ["student"]) == [StreamCellKey("student", -1, 0.0, 0, name) for name in ("a", "b")]
+    assert study.test_waves(["student"])[0] == [CellKey("student", -1, 0, name, 0.0) for name in ("a", "b")]
 
 
 def test_a_selector_may_be_another_one_for_every_stream_and_seed(tmp_path: Path) -> None:
     methods = {"student": {"kind": "frozen"}, "lstm": {"policy": "{stream}_{seed}.pt"}, "flow": {"kind": "flow", "policy": "s{seed}.pt"}}
     study = make_study(tmp_path, study_content(methods=methods, against=[]))
-    names = {str(key): selector_name(study, key) for key in cells_to_run(study.spec, ["lstm", "flow"])}
+    names = {str(key): selector_name(study, key) for key in study.test_waves(["lstm", "flow"])[0]}
     assert names == {
         "lstm-calls10-s0-both": "both_0.pt",
         "lstm-calls10-s1-both": "both_1.pt",
@@ -61,13 +60,13 @@ def test_settings_of_a_cell_come_from_study_method_and_trial(tmp_path: Path) -> 
     }
     tuning = {"streams": ["b"], "seeds": [9], "calls": 0.2}
     study = make_study(tmp_path, study_content(methods=methods, tuning=tuning, streams={"a": BOTH, "b": BARS}))
-    trials = trial_cells(study.spec, "fixed")
-    assert trials == [StreamCellKey("fixed", number, 0.2, 9, "b") for number in (0, 1)]
-    first, second = (ways_of(study.spec, key, {}) for key in trials)
+    (trials,) = study.trial_waves()
+    assert trials == [CellKey("fixed", number, 9, "b", 0.2) for number in (0, 1)]
+    first, second = (learning_of(study.spec, key, {}) for key in trials)
     assert (first.update.lr, first.update.steps, first.update.trains) == (0.5, 3, "all")
     assert (second.update.lr, second.update.options.box_iou_bound) == (0.01, 0.7)
     assert (second.replay.frames, second.replay.seed) == (2, 9)
-    chosen = ways_of(study.spec, StreamCellKey("random", -1, 0.1, 1, "a"), {"fixed": {"update.lr": 0.25}})
+    chosen = learning_of(study.spec, CellKey("random", -1, 1, "a", 0.1), {"fixed": {"all": {"update.lr": 0.25}}})
     assert dataclasses.replace(chosen.update, options=DARKNET) == Update(trains="all", lr=0.25, steps=8)
     assert study.spec.test_streams == ["a"]
 
@@ -106,15 +105,6 @@ def test_settings_of_a_cell_come_from_study_method_and_trial(tmp_path: Path) -> 
             "keeps the size",
         ),
         ({"tuning": {"streams": ["both"]}}, "every stream is used for tuning"),
-        (
-            {
-                "tuning": {"streams": ["a"]},
-                "streams": {
-                    name: {"segments": [{"video": "both", "frames": [*range_]}]} for name, range_ in (("a", (0, 9)), ("b", (8, 20)))
-                },
-            },
-            r"'a' \(tuning\) and 'b' share frames of both",
-        ),
         ({"update": {"certain": 5}}, r"update.certain lies in \[0, 1\], not 5"),
         ({"update": {"mix_share": -1.0}}, r"update.mix_share lies in \[0, 1\]"),
         ({"methods": {"student": {}, "fixed": {"trials": [{"update.lr": 0.1}]}}}, "no stream is there to judge them"),
@@ -138,14 +128,3 @@ def test_a_trial_sets_how_the_student_learns_and_nothing_else(tmp_path: Path) ->
     methods = {"student": {"kind": "frozen"}, "fixed": {"trials": [{"policy": "random"}]}}
     with pytest.raises(ConfigError, match=r"a trial sets update.\* and replay.\*, not 'policy'"):
         make_study(tmp_path, study_content(methods=methods, tuning={"streams": ["b"]}, streams={"a": BOTH, "b": BARS}))
-
-
-def test_settings_that_came_later_are_named_where_they_are_set(tmp_path: Path) -> None:
-    surer = {"scores_as": "objectness", "score_power": 0.5, "interpolate": [0.0, 1.0], "retain": 0.5}
-    names = {"student": {"kind": "frozen"}, "fixed": {}, "as_before": {"update": {"interpolate": []}}, "surer": {"update": surer}}
-    study = make_study(tmp_path, study_content(methods=names))
-    updates = {key.method: identity_of(study.spec, key, {})["update"] for key in cells_to_run(study.spec) if key.method != "student"}
-    assert {"score_power", "interpolate", "retain"} & set(updates["as_before"]) == set()
-    assert {"score_power", "interpolate", "retain"} & set(updates["fixed"]) == {"interpolate"}
-    assert updates["surer"]["score_power"] == 0.5
-    assert set(updates["surer"]) == {field.name for field in dataclasses.fields(Update)}

@@ -2,6 +2,7 @@
 
 import json
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,20 +15,20 @@ from stream_study_samples import (
     make_places,
     make_root,
     make_study,
+    run_one,
     study_content,
 )
 
 from vidkd.base.errors import ConfigError, DataError
+from vidkd.bench.store import write_cells
 from vidkd.bench.streams.answers import KnownOracle, OracleBoxes
-from vidkd.bench.streams.cells import run_stream_cells
-from vidkd.bench.streams.collect import as_counts, read_stream_cells, summarise_streams
-from vidkd.bench.streams.contents import contents
+from vidkd.bench.streams.methods import AdaptedOffline
 from vidkd.bench.streams.page import streams_page, tables_of
-from vidkd.bench.streams.places import StreamPlaces
-from vidkd.bench.streams.run import Course, counts_of, run_stream_cell
-from vidkd.bench.streams.settings import StreamCellKey, cells_to_run
-from vidkd.bench.streams.tuning import read_chosen_trials, tune_streams
-from vidkd.bench.streams.ways import AdaptedOffline
+from vidkd.bench.streams.run import Course, counts_of
+from vidkd.bench.streams.summary import as_counts, by_method_and_share
+from vidkd.bench.study import CellKey, Places, read_cells, run_cells
+from vidkd.bench.summary import write_summary
+from vidkd.bench.tuning import chosen_settings, read_chosen, tune
 from vidkd.cli.main import main
 from vidkd.detection.opening import ModelFiles
 from vidkd.models.darknet import with_added_head
@@ -52,13 +53,18 @@ METHODS = {
 }
 
 
+def flags_of(root: Path, places: Places) -> list[str]:
+    folders = {"--data.root": root, "--out": places.results, "--runs": places.runs, "--cache": places.cache}
+    return [word for flag, folder in folders.items() for word in (flag, str(folder))]
+
+
 @pytest.fixture(scope="module")
 def done(root, tmp_path_factory):
     """Every kind of method, one stream, two seeds, all cells run."""
     folder = tmp_path_factory.mktemp("study")
     study, places = make_study(folder, study_content(methods=METHODS)), make_places(root, folder)
     before = CountingPainter.seen
-    cells = dict(run_stream_cells(study, "test", cells_to_run(study.spec), places, {}, 1))
+    cells = dict(run_cells(study, "test", study.test_waves(), places, {}, 1))
     return study, places, cells, CountingPainter.seen - before
 
 
@@ -137,7 +143,7 @@ def test_a_head_that_is_added_is_counted_and_drawn_by_seed(root, tmp_path) -> No
     update = {"trains": "added", "lr": 0.01, "steps": 8}
     names = {"student": {"kind": "frozen"}, "fixed": {}, "offline": {"kind": "first_tenth"}, "best": {"policy": "hindsight"}}
     study, places = make_study(tmp_path, study_content(methods=names, update=update)), make_places(root, tmp_path)
-    cells = dict(run_stream_cells(study, "test", cells_to_run(study.spec), places, {}, 1))
+    cells = dict(run_cells(study, "test", study.test_waves(), places, {}, 1))
     counted = {(key.method, cell["parameters"]) for key, cell in cells.items()}
     (plain,) = (count for method, count in counted if method == "student")
     grown = with_added_head(detector().net)
@@ -150,67 +156,67 @@ def test_a_head_that_is_added_is_counted_and_drawn_by_seed(root, tmp_path) -> No
 
 def test_given_again_nothing_is_run(done) -> None:
     study, places, cells, _ = done
-    times = {key: places.cell("test", key).stat().st_mtime_ns for key in cells}
-    again = dict(run_stream_cells(study, "test", cells_to_run(study.spec), places, {}, 1))
+    before = places.store("small").parquet.stat().st_mtime_ns
+    again = dict(run_cells(study, "test", study.test_waves(), places, {}, 1))
     assert again == cells
-    assert {key: places.cell("test", key).stat().st_mtime_ns for key in cells} == times
+    assert places.store("small").parquet.stat().st_mtime_ns == before
 
 
 def test_a_cell_repeats_but_for_its_times(done, root, tmp_path) -> None:
     study, places, cells, _ = done
-    key = StreamCellKey("random", -1, 0.1, 1, "both")
-    elsewhere = StreamPlaces(roots=(root,), results=tmp_path, cache=places.cache)
-    again = run_stream_cell(study, "test", key, elsewhere, {})
-    for name in ("counts", "called", "kept", "losses", "outcomes", "annotated", "settings", "files"):
-        assert json.loads(json.dumps(again[name])) == cells[key][name]
+    key = CellKey("random", -1, 1, "both", 0.1)
+    elsewhere = Places(roots=(root,), results=tmp_path, runs=tmp_path, cache=places.cache)
+    again = run_one(study, key, elsewhere)
+    for name in ("counts", "called", "kept", "losses", "outcomes", "settings", "inputs"):
+        assert again[name] == cells[key][name]
 
 
 def test_the_adaptation_after_the_first_tenth_is_part_of_its_updates(done, root, tmp_path, monkeypatch) -> None:
     study, places, cells, _ = done
-    key = StreamCellKey("first_tenth", -1, 0.1, 0, "both")
+    key = CellKey("first_tenth", -1, 0, "both", 0.1)
     assert cells[key]["seconds"]["update"] > 0
     monkeypatch.setattr(AdaptedOffline, "_adapt", lambda _: time.sleep(1.0))
-    elsewhere = StreamPlaces(roots=(root,), results=tmp_path, cache=places.cache)
-    assert run_stream_cell(study, "test", key, elsewhere, {})["seconds"]["update"] >= 1.0
+    elsewhere = Places(roots=(root,), results=tmp_path, runs=tmp_path, cache=places.cache)
+    assert run_one(study, key, elsewhere)["seconds"]["update"] >= 1.0
 
 
 def test_cells_of_other_settings_or_files_are_refused(done, root, tmp_path) -> None:
     study, places, _, _ = done
-    keys = [StreamCellKey("fixed", -1, 0.1, 0, "both")]
+    keys = [CellKey("fixed", -1, 0, "both", 0.1)]
     other = make_study(tmp_path, study_content(methods=METHODS, update={"trains": "all", "lr": 0.02, "steps": 8}))
     with pytest.raises(DataError, match=r"(?s)other settings.*update.lr: 0.01 then, 0.02 now"):
-        list(run_stream_cells(other, "test", keys, places, {}, 1))
+        list(run_cells(other, "test", [keys], places, {}, 1))
     again = make_root(tmp_path / "root")
     (again / "tiny.names").write_text("square\nstripe\n")
-    moved = StreamPlaces(roots=(again,), results=places.results, cache=places.cache)
-    with pytest.raises(DataError, match=r"(?s)other settings or files.*tiny.names"):
-        list(run_stream_cells(study, "test", keys, moved, {}, 1))
+    moved = Places(roots=(again,), results=places.results, runs=places.runs, cache=places.cache)
+    with pytest.raises(DataError, match=r"(?s)other settings or data.*tiny.names"):
+        list(run_cells(study, "test", [keys], moved, {}, 1))
 
 
 def test_what_an_oracle_brings_along_unnamed_is_a_file_of_its_cells(root, tmp_path) -> None:
     study, places = make_study(tmp_path, study_content(oracle={"model": "oracle.onnx"})), make_places(root, tmp_path)
-    key = StreamCellKey("fixed", -1, 0.1, 0, "both")
-    assert contents(study, key, places, None).keys() == {"tiny.cfg", "tiny.weights", "tiny.names", "oracle.onnx", "both", "oracle.yaml"}
+    key = CellKey("fixed", -1, 0, "both", 0.1)
+    assert study.inputs(key, places).keys() == {"tiny.cfg", "tiny.weights", "tiny.names", "oracle.onnx", "both", "oracle.yaml"}
     named = make_study(tmp_path, study_content())
-    assert contents(named, key, places, None) == contents(study, key, places, None)
+    assert named.inputs(key, places) == study.inputs(key, places)
 
 
 def test_a_cell_leaves_the_threads_of_its_process_as_they_were(done, root, tmp_path) -> None:
     _, places, _, _ = done
     study, before = make_study(tmp_path, study_content(threads=3)), torch.get_num_threads()
-    elsewhere = StreamPlaces(roots=(root,), results=tmp_path, cache=places.cache)
-    run_stream_cell(study, "test", StreamCellKey("student", -1, 0.0, 0, "both"), elsewhere, {})
+    elsewhere = Places(roots=(root,), results=tmp_path, runs=tmp_path, cache=places.cache)
+    run_one(study, CellKey("student", -1, 0, "both", 0.0), elsewhere)
     assert torch.get_num_threads() == before != 3
 
 
 def test_the_summary_follows_from_the_cells(done) -> None:
     study, places, cells, _ = done
-    summary = summarise_streams(study, read_stream_cells(study, places, {}))
+    summary = study.summarise(read_cells(study, places), {})
     fixed = summary["methods"]["fixed"]["metrics"]
     assert fixed["f1@calls10"]["values"] == {
-        f"{seed}/both": as_counts(cells[StreamCellKey("fixed", -1, 0.1, seed, "both")]).f1 for seed in (0, 1)
+        f"{seed}/both": as_counts(cells[CellKey("fixed", -1, seed, "both", 0.1)]).f1 for seed in (0, 1)
     }
-    late = as_counts(cells[StreamCellKey("fixed", -1, 0.1, 0, "both")]).between(20, 40).f1
+    late = as_counts(cells[CellKey("fixed", -1, 0, "both", 0.1)]).between(20, 40).f1
     assert fixed["f1_late@calls10"]["values"]["0/both"] == late
     assert fixed["oracle_calls@calls10"]["mean"] == 4
     student = summary["methods"]["student"]["metrics"]["f1@calls10"]
@@ -223,15 +229,15 @@ def test_the_summary_follows_from_the_cells(done) -> None:
 
 def test_seconds_count_a_cell_once_that_stands_for_every_seed(done) -> None:
     study, places, cells, _ = done
-    summary = summarise_streams(study, read_stream_cells(study, places, {}))
+    summary = study.summarise(read_cells(study, places), {})
     assert summary["seconds"] == pytest.approx(sum(cell["seconds"]["whole"] for cell in cells.values()), abs=0.06)
     assert len(summary["methods"]["student"]["metrics"]["f1@calls10"]["values"]) == 2
 
 
 def test_after_the_last_update_a_method_stands_beside_another_on_the_same_frames(done) -> None:
     study, places, _, _ = done
-    found = read_stream_cells(study, places, {})
-    methods = summarise_streams(study, found)["methods"]
+    found = by_method_and_share(study, read_cells(study, places))
+    methods = study.summarise(read_cells(study, places), {})["methods"]
     frozen = {cell["seed"]: cell for cell in found["student", 0.0]}
     for cell in found["fixed", 0.1]:
         first, name = max(cell["kept"]) + 1, f"{cell['seed']}/both"
@@ -242,7 +248,7 @@ def test_after_the_last_update_a_method_stands_beside_another_on_the_same_frames
 
 def test_the_tables_show_it(done) -> None:
     study, places, _, _ = done
-    summary = summarise_streams(study, read_stream_cells(study, places, {}))
+    summary = study.summarise(read_cells(study, places), {})
     tables = list(tables_of(summary).values())
     assert tables[0][0] == ("method", "10 %")
     assert [row[0] for row in tables[0][1:]] == list(METHODS)
@@ -253,25 +259,33 @@ def test_the_tables_show_it(done) -> None:
     assert dict(zip(tables[2][0], tables[2][2], strict=True))["oracle_calls"] == "4"
 
 
-def test_the_page_has_a_section_for_each_study_with_cells(done, tmp_path) -> None:
+def test_the_page_has_a_section_for_each_study_with_a_summary(done, tmp_path) -> None:
     study, places, _, _ = done
-    results = tmp_path / "results"
-    results.mkdir()
-    assert streams_page(study.path.parent, results) == ""
-    (results / "small").symlink_to(places.results)
-    page = streams_page(study.path.parent, results)
+    studies, results = tmp_path / "studies", tmp_path / "results"
+    (studies / "streams").mkdir(parents=True)
+    (studies / "streams" / "small.yaml").symlink_to(study.path)
+    (results / "small").mkdir(parents=True)
+    assert streams_page(studies, results) == ""
+    write_summary(results / "small" / "summary.json", study.summarise(read_cells(study, places), {}))
+    write_cells(results / "small" / "cells.parquet", list(read_cells(study, places).values()))
+    page = streams_page(studies, results)
     assert "## small" in page
     assert "**Unfinished" not in page
-    (places.results / "test" / "wrong").rename(places.results / "wrong")
-    try:
-        assert "**Unfinished: 14 of 16 cells.**" in streams_page(study.path.parent, results)
-    finally:
-        (places.results / "wrong").rename(places.results / "test" / "wrong")
+    write_cells(results / "small" / "cells.parquet", [cell for cell in read_cells(study, places).values() if cell["method"] != "wrong"])
+    assert "**Unfinished: 14 of 16 cells.**" in streams_page(studies, results)
 
 
 def test_the_verb_reports_what_is_there(done, root, capsys) -> None:
     study, places, _, _ = done
-    words = ["compare_streams", str(study.path), "--root", str(root), "--out", str(places.results), "--cache", str(places.cache)]
+    words = [
+        "study",
+        str(study.path),
+        "--data.root",
+        str(root),
+        "--out",
+        str(places.results),
+        *("--runs", str(places.runs), "--cache", str(places.cache)),
+    ]
     assert main([*words, "--methods", "student,fixed", "--seeds", "0"]) == 0
     out = capsys.readouterr().out
     assert "[2/2] fixed-calls10-s0-both  F1 0." in out
@@ -279,8 +293,8 @@ def test_the_verb_reports_what_is_there(done, root, capsys) -> None:
     assert set(summary["methods"]) == set(METHODS)
     report = (places.results / "report.html").read_text()
     assert "Time line, both" in report
-    flags = f"--root={root} --methods=student,fixed --seeds=0 --out={places.results} --cache={places.cache}"
-    assert f"vidkd compare_streams {study.path} {flags}" in report
+    flags = f"--methods=student,fixed --seeds=0 --out={places.results} --runs={places.runs} --cache={places.cache} --data.root {root}"
+    assert f"vidkd study {study.path} {flags}" in report
     assert main([*words, "--methods", "fixd"]) == 2
     assert "did you mean" in capsys.readouterr().err
 
@@ -288,7 +302,20 @@ def test_the_verb_reports_what_is_there(done, root, capsys) -> None:
 def test_quality_is_drawn_against_calls(root, tmp_path) -> None:
     study = make_study(tmp_path, study_content(calls=[0.1, 0.3]))
     places = make_places(root, tmp_path)
-    assert main(["compare_streams", str(study.path), "--root", str(root), "--out", str(places.results), "--cache", str(places.cache)]) == 0
+    assert (
+        main(
+            [
+                "study",
+                str(study.path),
+                "--data.root",
+                str(root),
+                "--out",
+                str(places.results),
+                *("--runs", str(places.runs), "--cache", str(places.cache)),
+            ]
+        )
+        == 0
+    )
     assert "f1 by calls" in (places.results / "report.html").read_text()
 
 
@@ -302,17 +329,18 @@ def test_settings_are_chosen_on_tuning_streams_before_test_streams_are_read(root
     content = study_content(methods=methods, streams=streams, tuning={"streams": ["bars"], "seeds": [7], "calls": 0.1})
     study, places = make_study(tmp_path, content), make_places(root, tmp_path)
     with pytest.raises(ConfigError, match=r"(?s)chosen.json is missing.*--phase tune"):
-        read_chosen_trials(study, places)
-    chosen = tune_streams(study, places, 1)["methods"]["fixed"]
+        read_chosen(study, places)
+    chosen = tune(study, places, 1)["methods"]["fixed"]
     means = [trial["mean"] for trial in chosen["trials"]]
-    assert chosen["trial"] == int(np.argmax(means))
-    assert read_chosen_trials(study, places) == {"fixed": chosen["settings"]}
-    for over in ({"update": {"clip_norm": 1.0}}, {"tuning": {**content["tuning"], "seeds": [8]}}):
-        with pytest.raises(ConfigError, match=r"(?s)methods.fixed was chosen with other settings, streams or seeds.*--phase tune"):
-            read_chosen_trials(make_study(tmp_path, {**content, **over}), places)
+    assert chosen["folds"]["all"]["trial"] == int(np.argmax(means))
+    assert chosen_settings(read_chosen(study, places)) == {"fixed": {"all": chosen["folds"]["all"]["settings"]}}
+    with pytest.raises(DataError, match=r"update.clip_norm: 10.0 then, 1.0 now"):
+        tune(make_study(tmp_path, {**content, "update": {**content["update"], "clip_norm": 1.0}}), places, 1)
+    with pytest.raises(ConfigError, match=r"(?s)methods.fixed.*chosen for.*the study has.*--phase tune"):
+        read_chosen(make_study(tmp_path, {**content, "tuning": {**content["tuning"], "seeds": [8]}}), places)
     methods["fixed"]["trials"][0] = {"update.steps": 1}
-    with pytest.raises(ConfigError, match=r"methods.fixed has other trials now"):
-        read_chosen_trials(make_study(tmp_path, content), places)
+    with pytest.raises(ConfigError, match=r"among other trials than it has now"):
+        read_chosen(make_study(tmp_path, content), places)
 
 
 def test_a_failing_cell_is_told_and_costs_neither_others_nor_the_report(root, tmp_path, capsys) -> None:
@@ -320,29 +348,25 @@ def test_a_failing_cell_is_told_and_costs_neither_others_nor_the_report(root, tm
     places = make_places(root, tmp_path)
     (root / "selector_both.pt").write_bytes(b"no selector")
     with pytest.raises(DataError, match=r"(?s)2 cells failed.*lstm-calls10-s0-both: CheckpointError"):
-        list(run_stream_cells(study, "test", cells_to_run(study.spec), places, {}, 1))
-    assert [path.name for path in sorted(places.results.rglob("*.json"))] == ["student-s0-both.json"]
-    words = ["compare_streams", str(study.path), "--root", str(root), "--out", str(places.results), "--cache", str(places.cache)]
+        list(run_cells(study, "test", study.test_waves(), places, {}, 1))
+    assert list(read_cells(study, places)) == ["student-s0-both"]
+    words = [
+        "study",
+        str(study.path),
+        "--data.root",
+        str(root),
+        "--out",
+        str(places.results),
+        *("--runs", str(places.runs), "--cache", str(places.cache)),
+    ]
     assert main(words) == 2
     assert "2 cells failed" in capsys.readouterr().err
     assert set(json.loads((places.results / "summary.json").read_text())["methods"]) == {"student"}
 
 
-def test_cells_of_another_version_are_refused(done) -> None:
+def test_a_cell_whose_oracle_failed_is_not_kept(done, root, tmp_path, monkeypatch) -> None:
     study, places, cells, _ = done
-    key = StreamCellKey("student", -1, 0.0, 0, "both")
-    path = places.cell("test", key)
-    try:
-        path.write_text(json.dumps({name: value for name, value in cells[key].items() if name != "version"}))
-        with pytest.raises(DataError, match=r"(?s)is a cell of version 1, this is 2.*move the old results away"):
-            read_stream_cells(study, places, {})
-    finally:
-        path.write_text(json.dumps(cells[key]))
-
-
-def test_a_cell_whose_oracle_failed_is_neither_written_nor_read(done, root, tmp_path, monkeypatch) -> None:
-    study, places, cells, _ = done
-    key = StreamCellKey("random", -1, 0.1, 0, "both")
+    key = CellKey("random", -1, 0, "both", 0.1)
     second, answered = cells[key]["called"][1], KnownOracle.__call__
 
     def failing(oracle, frame):
@@ -351,15 +375,11 @@ def test_a_cell_whose_oracle_failed_is_neither_written_nor_read(done, root, tmp_
         return answered(oracle, frame)
 
     monkeypatch.setattr(KnownOracle, "__call__", failing)
-    elsewhere = StreamPlaces(roots=(root,), results=tmp_path, cache=places.cache)
+    elsewhere = Places(roots=(root,), results=tmp_path, runs=tmp_path, cache=places.cache)
     told = rf"(?s)random-calls10-s0-both: DataError: the oracle or an update failed at frame {second} .*RuntimeError: out of memory"
     with pytest.raises(DataError, match=told):
-        list(run_stream_cells(study, "test", [key], elsewhere, {}, 1))
-    assert not elsewhere.cell("test", key).exists()
-    elsewhere.cell("test", key).parent.mkdir(parents=True)
-    elsewhere.cell("test", key).write_text(json.dumps({**cells[key], "failures": 1}))
-    with pytest.raises(DataError, match=r"(?s)the oracle failed while .*without an answer : 1.*move it away"):
-        list(run_stream_cells(study, "test", [key], elsewhere, {}, 1))
+        list(run_cells(study, "test", [[key]], elsewhere, {}, 1))
+    assert read_cells(study, elsewhere) == {}
 
 
 def test_an_oracle_with_the_student_s_heads_is_learned_from_cell_by_cell(root, tmp_path, monkeypatch) -> None:
@@ -367,7 +387,7 @@ def test_an_oracle_with_the_student_s_heads_is_learned_from_cell_by_cell(root, t
     save_weights(detector(3).net, root / "other.weights")
     heads = {"model": "tiny.cfg", "weights": "other.weights", "names": "tiny.names", "heads": True}
     study = make_study(tmp_path, study_content(oracle=heads, update={"loss": "matched_heads", "lr": 0.01, "steps": 2, "trains": "all"}))
-    cell = run_stream_cell(study, "test", StreamCellKey("fixed", -1, 0.1, 0, "both"), make_places(root, tmp_path), {})
+    cell = run_one(study, CellKey("fixed", -1, 0, "both", 0.1), make_places(root, tmp_path))
     assert len(cell["called"]) == 4
     assert cell["failures"] == 0
     assert all(after < before for place, before, after in cell["losses"] if place in cell["kept"])

@@ -61,8 +61,8 @@ def test_an_unknown_flag(words: str, given: str, meant: str, capsys: pytest.Capt
 
 
 def test_an_unknown_flag_that_is_like_none(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_verb("results", ["--qqq"]) == 2
-    assert capsys.readouterr().err == "vidkd: unknown flag '--qqq'\n  all flags : vidkd results --help\n"
+    assert run_verb("export", ["--qqq"]) == 2
+    assert capsys.readouterr().err == "vidkd: unknown flag '--qqq'\n  all flags : vidkd export --help\n"
 
 
 @pytest.mark.parametrize(
@@ -149,9 +149,7 @@ def test_the_script_and_the_command_are_one(tmp_path: Path) -> None:
 
 
 def test_a_reader_that_has_seen_enough_is_no_error() -> None:
-    code = (
-        "import sys; from vidkd.cli import main, results; results.run = lambda _: print('x' * 10**6) or 0; sys.exit(main.main(['results']))"
-    )
+    code = "import sys; from vidkd.cli import main, study; study.run = lambda _: print('x' * 10**6) or 0; sys.exit(main.main(['study']))"
     with started([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None

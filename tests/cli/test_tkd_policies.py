@@ -8,8 +8,8 @@ from tkd_runs import run
 
 from vidkd.base.errors import DataError
 from vidkd.base.roots import roots_of
-from vidkd.bench.streams.places import StreamPlaces
-from vidkd.bench.streams.reading import read_stream_study
+from vidkd.bench.streams.study import read_stream_study
+from vidkd.bench.study import Places
 from vidkd.detection.policies import BARE, save_selector
 from vidkd.models.selector import KeyFrameLSTM, SelectorConfig
 from vidkd.video.files import content_of
@@ -86,7 +86,7 @@ def test_a_study_that_fails_leaves_the_run_its_own_report(
     def failing(*_: object) -> int:
         raise DataError("no study today")
 
-    monkeypatch.setattr("vidkd.cli.compare_streams.run", failing)
+    monkeypatch.setattr("vidkd.cli.study.run", failing)
     assert run(video, networks, tmp_path, "--compare-policies", 0.1) == 2
     assert "no study today" in capsys.readouterr().err
     folder = tmp_path / "street"
@@ -96,8 +96,8 @@ def test_a_study_that_fails_leaves_the_run_its_own_report(
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "student.cfg").write_text("of somebody else")
     study = read_stream_study(folder / "policies" / "study.yaml")
-    places = StreamPlaces(roots=roots_of(None), results=tmp_path, cache=tmp_path)
-    assert places.find(study.spec.student.cfg, study) == (folder / "policies" / "student.cfg").resolve()
+    places = Places(roots=roots_of(None), results=tmp_path, cache=tmp_path)
+    assert study.find(study.spec.student.cfg, places) == (folder / "policies" / "student.cfg").resolve()
 
 
 def test_a_camera(networks: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

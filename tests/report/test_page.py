@@ -34,7 +34,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("pages")
     summary, cells = make_study(seeds=3, folds=2)
     run = run_report(make_run(folder / "runs" / "demo"), strips=[make_strip(), make_strip(predicted=NASTY)])
-    study = study_report(summary, cells=cells, command=f"vidkd compare --name {'long-' * 60}", strips=[make_strip()])
+    study = study_report(summary, cells=cells, command=f"vidkd study --name {'long-' * 60}", strips=[make_strip()])
     early = run_report(make_observed_run(folder / "runs" / "early", FRACTIONS), strips=[make_observed_strip()])
     shares = study_report(observed_study(METHODS), strips=[make_strip()])
     reports = {"run": run, "study": study, "early": early, "shares": shares}

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from vidkd.bench.collect import as_cell
-from vidkd.bench.compressed import COSTS
+from vidkd.bench.clip_study import COSTS
+from vidkd.bench.clip_summary import as_cell
 from vidkd.bench.intervals import Cell, bootstrap_ci, paired_difference
 from vidkd.bench.speed.draws import frame_draws, metric_interval, recall_draws
 from vidkd.bench.summary import Method, Metric, Paired, build_summary
@@ -88,7 +88,7 @@ def _cell(content: Mapping[str, Any]) -> Cell | None:
     """The clips that a step was judged on; None where only metrics are known."""
     if "label" not in (content.get("predictions") or {}):
         return None
-    return as_cell({**content, "seed": 0, "fold": "all"})
+    return as_cell({**content, "seed": 0, "place": "all"})
 
 
 def interval_of(content: Mapping[str, Any]) -> tuple[float, float] | None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from vidkd.bench.collect import as_cell
+from vidkd.bench.clip_summary import as_cell
 from vidkd.bench.intervals import bootstrap_ci
 from vidkd.bench.speed.draws import BLOCK, clip_draws, frame_draws, frame_groups, metric_interval, recall_draws
 from vidkd.detection.annotations import BoxManifest
@@ -23,7 +23,7 @@ def clip_intervals(judgement: Judgement) -> Intervals:
     """Of a classifier's metrics, over groups of clips, those of which nothing can be observed among them."""
     found = {name: metric_interval(name, values) for name, values in clip_draws(judgement).items()}
     if not judgement.fractions:  # of one prediction a clip: that of studies, of many more draws
-        cell = as_cell({"seed": 0, "fold": "all", "predictions": judgement.as_rows()})
+        cell = as_cell({"seed": 0, "place": "all", "predictions": judgement.as_rows()})
         found[MAIN_METRIC] = bootstrap_ci([cell], over=("groups",)).ci95
     groups = {clip.group for clip in (*judgement.fullest.clips, *judgement.unobservable)}
     return _known(found, f"{len(groups)} test groups")

@@ -5,53 +5,45 @@ from pathlib import Path
 from typing import Any
 
 from vidkd.base.errors import ConfigError
-from vidkd.bench.cells import Places
-from vidkd.bench.collect import read_cells, summarise
+from vidkd.bench.clip_study import ClipStudy
 from vidkd.bench.observed import ACCURACY, condition_of
-from vidkd.bench.study import Study, read_study
+from vidkd.bench.reading import committed_studies
+from vidkd.bench.study import Places
+from vidkd.bench.summary import read_summary
 from vidkd.bench.tables import difference_rows, interval, observed_rows, remarks_of, rows_of
-from vidkd.bench.tuning import chosen_settings, read_chosen
 
 HEAD = """# Results
 
-Generated from the cells in `results/` by `vidkd results`; a test recomputes it. Top-1 in percent, mean over cells (seeds x folds).
+Generated from the cells in `results/` by `vidkd study --pages`; a test recomputes it. Top-1 in percent, mean over cells (seeds x folds).
 Intervals are 95 % by a two-level bootstrap over seeds and over test groups; differences are paired on the same cell and the same clip.
 Where a study tuned its methods, each had the same number of trials, judged on groups held out of the training part (`chosen.json`).
-Settings are chosen for each fold by itself, on groups that this fold never tests. \\* marks the variant that is called the claim; which one
-it is was decided before any test cell was trained, on the validation groups of all folds, and in a study of several folds these hold
-actors that other folds test.
+Settings are chosen for each fold by itself, on groups that this fold never tests. \\* marks the variant that is called the claim, which was
+decided before any test cell was trained, for each fold on its own validation groups.
 """
 
 
 def results_page(studies: Path, results: Path) -> str:
-    """The page for all studies of a folder that have finished cells. Raises ConfigError if none has."""
+    """The page for all studies of classifiers of a folder that have finished cells. Raises ConfigError if none has."""
     sections = []
-    for path in sorted(studies.glob("*.yaml")):
-        study = read_study(path)
-        places = Places(results / study.spec.study, Path("runs"))
-        if (places.results / "test").is_dir():
-            section = study_section(study, places)
-            sections += [section] if section else []
+    for study, places in committed_studies(studies, results):
+        if isinstance(study, ClipStudy):
+            sections.append(study_section(study, places))
     if not sections:
-        raise ConfigError(f"no study of {studies} has finished cells in {results}", hint=f"vidkd compare {studies}/NAME.yaml")
+        raise ConfigError(f"no study of {studies} has finished cells in {results}", hint=f"vidkd study {studies}/NAME.yaml")
     return HEAD + "".join(sections)
 
 
-def study_section(study: Study, places: Places) -> str:
-    """Heading, command, table and comparisons of one study; empty if no cell is finished."""
-    content = read_chosen(study, places)
-    found = read_cells(study, places, chosen_settings(content))
-    if not found:
-        return ""
-    summary = summarise(study, found, content["claim"])
+def study_section(study: ClipStudy, places: Places) -> str:
+    """Heading, command, table and comparisons of one study, from its summary."""
+    summary, cells = read_summary(places.results / "summary.json"), places.store(study.name).names("test")
     tested = study.spec.tested
-    wanted = len(study.spec.seeds) * len(study.spec.folds) * len(tested)
-    done = sum(len(found.get(name, ())) for name in tested)
+    wanted_cells = [str(key) for wave in study.test_waves() for key in wave]
+    wanted, done = len(wanted_cells), sum(name in cells for name in wanted_cells)
     seeds, folds = _listed(study.spec.seeds), _listed(study.spec.folds)
     lines = [
         f"\n## {study.spec.title or study.spec.study}\n",
         *([study.spec.text.strip() + "\n"] if study.spec.text else []),
-        f"`vidkd compare configs/studies/{study.path.name} --data.root DIR`; seeds {seeds}; splits {folds}; "
+        f"`vidkd study configs/studies/{study.path.name} --data.root DIR`; seeds {seeds}; splits {folds}; "
         f"judged on `{summary['data']['subset']}`; {summary['seconds'] / 3600:.1f} h of training on {summary['environment']['processor']}, "
         f"torch {summary['environment']['torch']}.\n",
         *([f"{len(tested)} of {len(study.spec.methods)} methods, after trials of all.\n"] if study.spec.shortlist else []),

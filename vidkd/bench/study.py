@@ -1,356 +1,267 @@
-"""What a study is: methods x seeds x folds, read strictly from YAML, and the run configuration of each of its cells."""
+"""The engine of all studies: cells are run once, kept as they end, and refused when the study has changed."""
 
-import dataclasses
+import abc
 import functools
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
-from jsonargparse import ArgumentParser
+from vidkd.base.errors import DataError, VidkdError
+from vidkd.base.walk import map_files
+from vidkd.bench.store import Store
+from vidkd.engine.environment import environment
+from vidkd.engine.loop import InterruptedRunError
 
-from vidkd.base.errors import ConfigError, unknown_name
-from vidkd.base.settings import as_dict, merge, read_yaml, with_places_of
-from vidkd.bench.summary import METRIC_LETTERS, fits_in_metric
-from vidkd.compress.recipe import RepairConfig, parse_steps, repaired_settings
-from vidkd.engine.config import RunConfig, load_config
+log = logging.getLogger(__name__)
 
 Phase = Literal["tune", "test"]
-Chosen = Mapping[str, Mapping[str, Mapping[str, Any]]]
-"""Chosen settings by method and fold."""
+Chosen: TypeAlias = Mapping[str, Mapping[str, Mapping[str, Any]]]
+"""Chosen settings by method and fold; `EVERYWHERE` in place of the fold where one choice holds for all test places."""
+EVERYWHERE = "all"
+MOST_SHOWN = 6
 
-DECIDED = {
-    "name": "a cell names its run",
-    "runs": "--runs DIR",
-    "train.seed": "`seeds` in the study, or --seeds",
-    "data.split": "`folds` in the study",
-    "teacher": "`methods.<name>.teacher` in the study",
-    "teacher_settings": "`methods.<name>.teacher` in the study",
-}
-"""Settings that the study itself decides, and where."""
+
+@dataclass(frozen=True, order=True)
+class CellKey:
+    """One run of a study. place: fold or stream. trial: -1 outside tuning. calls: share of frames sent to the oracle, 0 for none."""
+
+    method: str
+    trial: int
+    seed: int
+    place: str
+    calls: float = 0.0
+
+    def __str__(self) -> str:
+        trial = f"-t{self.trial}" if self.trial >= 0 else ""
+        calls = f"-calls{100 * self.calls:g}" if self.calls else ""
+        return f"{self.method}{trial}{calls}-s{self.seed}-{self.place}"
 
 
 @dataclass(frozen=True, kw_only=True)
-class MethodSpec:
-    """One method of a study.
+class Places:
+    """Where a study reads and writes.
 
-    Args:
-        settings: settings over those of the study.
-        teacher: method whose run of the same seed and fold is the teacher.
-        compresses: method whose run of the same seed and fold is made smaller by `steps`, in place of a training; `settings` and trials are
-            then those of the repairs, over the settings of that run.
-        steps: what is done to it, as in a recipe of `vidkd compress`; none judges it as it is.
-        trials: settings tried on the validation groups of every fold; a fold is tested with the best of its own.
-        tuned_as: method whose chosen trial is used, in place of own trials (controls).
-        claim: a candidate for the claim; the candidate that is best on the validation groups of all folds makes it.
-        label: name in tables; by default the method's own.
-        shown_as: name under which it stands in the summary; entries of one name differ in their condition.
-        condition: what its metrics carry behind an @ (`labels25`), for methods judged under several conditions.
+    results: folder of its summary, choice and finished cells. runs: folder of checkpoints and of the cells of a command under way.
+    roots: folders of videos and weights. cache: the oracle's boxes, which can be computed again. device: of networks along a stream.
+    committed: the folder of the results of other studies.
     """
 
-    settings: dict[str, Any] = field(default_factory=dict)
-    teacher: str | None = None
-    compresses: str | None = None
-    steps: list[dict[str, Any]] = field(default_factory=list)
-    trials: list[dict[str, Any]] = field(default_factory=list)
-    tuned_as: str | None = None
-    claim: bool = False
-    label: str | None = None
-    shown_as: str | None = None
-    condition: str | None = None
+    results: Path
+    runs: Path = Path("runs")
+    roots: tuple[Path, ...] = ()
+    cache: Path = Path("runs/oracle")
+    device: str = "cpu"
+    committed: Path = Path("results")
 
-    def __post_init__(self) -> None:
-        if self.steps and self.compresses is None:
-            raise ConfigError("steps are done to the run of a method, and none is named", hint="compresses: METHOD")
-        if self.teacher is not None and self.compresses is not None:
-            raise ConfigError("a method that compresses a run has that run's teacher", hint="leave out `teacher`; steps may name another")
+    def store(self, study: str) -> Store:
+        """The cells of a study."""
+        return Store(self.results / "cells.parquet", self.runs / study / "cells.jsonl")
+
+
+@dataclass(frozen=True)
+class Study(abc.ABC):
+    """What the engine asks of a kind of study: its axes, and a callable that runs a cell. path: its file. overrides: flags over it."""
+
+    path: Path
+    overrides: tuple[str, ...]
 
     @property
-    def source(self) -> str | None:
-        """The method whose run of the same seed and fold must be there first."""
-        return self.compresses if self.compresses is not None else self.teacher
+    @abc.abstractmethod
+    def name(self) -> str:
+        """Its cells are written to results/<name>."""
 
+    @property
+    @abc.abstractmethod
+    def methods(self) -> Mapping[str, Any]:
+        """The methods by name; each has `trials`, `claim` and `label`."""
 
-@dataclass(frozen=True, kw_only=True)
-class TuningSpec:
-    """How trials are judged.
+    @property
+    @abc.abstractmethod
+    def seeds(self) -> Sequence[int]:
+        """Seeds of the test phase."""
 
-    Args:
-        seeds: seeds of the tuning runs, unlike those of the study.
-        validation_fraction: share of the training groups that judges, and is not trained on.
-    """
+    @property
+    @abc.abstractmethod
+    def choices(self) -> Mapping[str, Sequence[str]]:
+        """Where one choice of settings holds, with the places on which its trials are judged."""
 
-    seeds: list[int] = field(default_factory=lambda: [100])
-    validation_fraction: float = 0.34
+    @property
+    @abc.abstractmethod
+    def tuning_seeds(self) -> Sequence[int]:
+        """Seeds of the trials."""
 
+    @property
+    @abc.abstractmethod
+    def metric(self) -> str:
+        """What trials are chosen by."""
 
-@dataclass(frozen=True, kw_only=True)
-class StudySpec:
-    """A study.
+    @abc.abstractmethod
+    def trial_waves(self) -> list[list[CellKey]]:
+        """The cells of the tuning phase, those that teach before those that learn from them."""
 
-    Args:
-        study: name; its cells are written to results/<study>.
-        base: run configuration that all methods start from, relative to the study's file.
-        settings: settings over `base` for all methods.
-        seeds: seeds of the study.
-        folds: names of splits.
-        subset: what the methods are judged on in the end.
-        reference: method that all others are compared with.
-        methods: the methods, by name.
-        shortlist: methods that are tested, with the teachers that they need, where not all are; chosen by what trials showed.
-        tuning: how trials are judged.
-        chosen_from: study whose chosen settings are used, in place of trials here (a configuration carried to other data); of each method
-            the trial that was chosen there on most folds, for all folds here.
-        measures: further measures of every cell: `pointing` judges attention maps against boxes or moving foreground.
-        fractions_shown: observed fractions at which methods of early recognition are compared, and in the mean over them (`top1@obs20-50`);
-            by default every one that they are judged at.
-        title: heading of tables and of the report.
-        text: what the study asks and how, for its page.
-    """
+    @abc.abstractmethod
+    def test_waves(self, methods: Sequence[str] | None = None, seeds: Sequence[int] | None = None) -> list[list[CellKey]]:
+        """The cells of the test phase in the same order, of these methods and seeds only."""
 
-    study: str
-    base: str
-    settings: dict[str, Any] = field(default_factory=dict)
-    seeds: list[int] = field(default_factory=lambda: [0, 1, 2, 3, 4])
-    folds: list[str] = field(default_factory=lambda: ["1"])
-    subset: Literal["val", "test"] = "test"
-    reference: str = "rgb"
-    methods: dict[str, MethodSpec] = field(default_factory=dict)
-    shortlist: list[str] = field(default_factory=list)
-    tuning: TuningSpec = field(default_factory=TuningSpec)
-    chosen_from: str | None = None
-    measures: list[Literal["pointing"]] = field(default_factory=list)
-    fractions_shown: list[float] = field(default_factory=list)
-    title: str | None = None
-    text: str = ""
+    @abc.abstractmethod
+    def settings(self, key: CellKey, phase: Phase, places: Places, chosen: Chosen) -> dict[str, Any]:
+        """All settings that the numbers of a cell depend on, flat and as JSON returns them."""
 
-    def __post_init__(self) -> None:
-        for name in self.methods:
-            self._check_method(name)
-        for name in self.shortlist:
-            if name not in self.methods:
-                raise unknown_name("method in shortlist", name, self.methods)
-        shown = [(self.shown_name(name), method.condition) for name, method in self.methods.items()]
-        if self.methods and self.reference not in dict(shown):
-            raise unknown_name("reference", self.reference, dict(shown))
-        for key, values in (("seeds", self.seeds), ("folds", self.folds), ("shown_as and condition", shown)):
-            twice = [value for number, value in enumerate(values) if value in values[:number]]
-            if twice:
-                raise ConfigError(f"{key}: {twice[0]} is there twice")
-        if self.tuned and (both := sorted({*self.seeds} & {*self.tuning.seeds})):
-            raise ConfigError(
-                f"tuning.seeds: {both[0]} is a seed of the study too",
-                hint="seeds of its own, or settings are chosen by the luck of the test",
-            )
-        fractions = self.fractions_shown
-        if fractions != sorted(set(fractions)) or not all(0 < fraction <= 1 for fraction in fractions):
-            raise ConfigError("fractions_shown must rise, each in (0, 1]", found=", ".join(f"{fraction:g}" for fraction in fractions))
+    @abc.abstractmethod
+    def defaults(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What these settings are by default, for cells that are older than one of them."""
 
-    def _check_method(self, name: str) -> None:
-        """Raise ConfigError for a method that names others which are not there, or what cannot stand together."""
-        method = self.methods[name]
-        for key in ("teacher", "compresses", "tuned_as"):
-            other = getattr(method, key)
-            if other is not None and other not in self.methods:
-                raise unknown_name(f"method in methods.{name}.{key}", other, self.methods)
-        if method.source is not None and self.methods[method.source].compresses is not None:
-            raise ConfigError(f"methods.{name} needs a run, and methods.{method.source} compresses one: its steps belong into one method")
-        if method.condition is not None and not fits_in_metric(method.condition):
-            raise ConfigError(f"methods.{name}.condition cannot stand in the name of a metric: '{method.condition}'", hint=METRIC_LETTERS)
-        if method.trials and method.tuned_as:
-            raise ConfigError(f"methods.{name} has both trials and tuned_as", hint="keep one")
+    @abc.abstractmethod
+    def inputs(self, key: CellKey, places: Places) -> dict[str, str]:
+        """Hashes by name of the data that a cell depends on; empty where they are not at hand."""
 
-    def shown_name(self, name: str) -> str:
-        """Name of an entry of `methods` in the summary."""
-        return self.methods[name].shown_as or name
+    @abc.abstractmethod
+    def run(self, key: CellKey, phase: Phase, places: Places, chosen: Chosen, *, quiet: bool) -> dict[str, Any]:
+        """Run a cell; returns what it found. quiet: without progress."""
+
+    @abc.abstractmethod
+    def score(self, cell: Mapping[str, Any]) -> dict[str, float]:
+        """`score` of a trial, higher is better, and `nll`, which breaks ties, lower is better."""
+
+    @abc.abstractmethod
+    def line(self, cell: Mapping[str, Any]) -> str:
+        """What a finished cell found, for the line that is printed."""
+
+    @abc.abstractmethod
+    def summarise(self, cells: Mapping[str, Mapping[str, Any]], claims: Mapping[str, str]) -> dict[str, Any]:
+        """summary.json from the finished test cells by name. claims: the method that makes the claim, by fold."""
+
+    def source(self, key: CellKey, phase: Phase, chosen: Chosen) -> CellKey | None:  # noqa: ARG002
+        """The cell that has to be run first, None without one."""
+        return None
+
+    def prepare(self, keys: Sequence[CellKey], phase: Phase, places: Places, chosen: Chosen, workers: int) -> dict[str, str]:  # noqa: ARG002
+        """Make ready what several of these cells need; errors by the name of the cell whose run they lack."""
+        return {}
 
     @property
     def tuned(self) -> bool:
         """Whether any method has trials."""
         return any(method.trials for method in self.methods.values())
 
-    @property
-    def tested(self) -> list[str]:
-        """Methods with cells of the test phase, in the study's order."""
-        return with_teachers(self, self.shortlist) if self.shortlist else list(self.methods)
+
+class CellsFailedError(DataError):
+    """Some cells failed, after all others have been tried. failures: why, by cell or lost teacher. waiting: cells that need one."""
+
+    failures: Mapping[str, str] = {}
+    waiting: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, failures: Mapping[str, str], waiting: Sequence[str] = ()) -> "CellsFailedError":
+        """The error for these; it shows the first whole, and of the others the first line."""
+        first, *others = (f"{name}: {error}" for name, error in failures.items())
+        lines = {"others": "; ".join(other.splitlines()[0] for other in others), "waiting_for_them": ", ".join(waiting)}
+        mend = "run the same command again: finished cells are kept"
+        error = cls(f"{len(failures)} cells failed", first=first, **{label: text for label, text in lines.items() if text}, hint=mend)
+        error.failures, error.waiting = failures, tuple(waiting)
+        return error
 
 
-@dataclass(frozen=True)
-class Study:
-    """A study's specification, the file that it came from, and overrides of the command line."""
+def run_cells(
+    study: Study, phase: Phase, waves: Sequence[Sequence[CellKey]], places: Places, chosen: Chosen, workers: int
+) -> Iterator[tuple[CellKey, dict[str, Any]]]:
+    """Run the cells that are not finished, wave after wave; yields each with its content as it ends, in a wave the kept ones first.
 
-    spec: StudySpec
-    path: Path
-    overrides: tuple[str, ...]
-
-    @property
-    def base(self) -> Path:
-        """The run configuration that all methods start from."""
-        return (self.path.parent / self.spec.base).resolve()
-
-
-@dataclass(frozen=True, order=True)
-class CellKey:
-    """One training of a study: a method (in tuning: one of its trials) with a seed on a fold."""
-
-    method: str
-    trial: int
-    seed: int
-    fold: str
-
-    def __str__(self) -> str:
-        trial = f"-t{self.trial}" if self.trial >= 0 else ""
-        return f"{self.method}{trial}-s{self.seed}-{self.fold}"
-
-
-def read_study(path: Path | str, overrides: Sequence[str] = ()) -> Study:
-    """Read a study. Raises ConfigError with file and key for anything unknown or of a wrong type, or an override that the study decides."""
-    path = Path(path)
-    for word in overrides:
-        key = word.removeprefix("--").split("=")[0]
-        if word.startswith("--") and key in DECIDED:
-            raise ConfigError(f"'--{key}' is decided by the study for each of its cells", hint=DECIDED[key])
-    tree = read_yaml(path)
-    content = _checked(tree.content, tree.lines, path)
-    parser = ArgumentParser(exit_on_error=False, prog="study", add_help=False)
-    parser.add_class_arguments(StudySpec)
-    try:
-        spec = StudySpec(**vars(parser.instantiate(parser.parse_object(content))))
-    except ConfigError:
-        raise
-    except Exception as error:
-        raise ConfigError(f"cannot use study {path}", reason=" ".join(str(error).split())) from error
-    return Study(spec, path, tuple(overrides))
-
-
-def _checked(content: Mapping[str, Any], lines: Mapping[str, int], path: Path) -> dict[str, Any]:
-    """The content of a study's file, its keys known; a method without anything below its name is one without settings of its own."""
-    study = dict(_section(content, "", StudySpec, lines, path))
-    if "tuning" in study:
-        study["tuning"] = _section(study["tuning"], "tuning", TuningSpec, lines, path)
-    methods = _section(study.get("methods"), "methods", None, lines, path)
-    return {**study, "methods": {name: _section(method, f"methods.{name}", MethodSpec, lines, path) for name, method in methods.items()}}
-
-
-def _section(value: Any, name: str, kind: type | None, lines: Mapping[str, int], path: Path) -> Mapping[str, Any]:
-    """A section, empty if there is nothing in it, whose keys are the fields of `kind` (any keys for None)."""
-    value = {} if value is None else value
-    if not isinstance(value, Mapping):
-        raise ConfigError(f"'{name}' is a section of settings, not one value", where=f"{path}:{lines.get(name, 1)}", found=value)
-    prefix = f"{name}." if name else ""
-    known = list(value) if kind is None else [entry.name for entry in dataclasses.fields(kind)]
-    for key in value:
-        if key not in known:
-            where = f"{path}:{lines.get(f'{prefix}{key}', 1)}"
-            raise unknown_name("key", f"{prefix}{key}", [f"{prefix}{entry}" for entry in known], where=where)
-    return value
-
-
-def cell_config(study: Study, cell: CellKey, phase: Phase, chosen: Chosen, runs: Path) -> RunConfig:
-    """The run configuration of a cell: base, then the study's, the method's and the trial's settings, then overrides.
-
-    Where the cell is no trial, the settings are those chosen for its fold. That of a method which compresses a run is that run's.
+    A cell that fails costs only those that need it: CellsFailedError comes after all others have been tried. Raises InterruptedRunError
+    after Ctrl-C (one worker; several are stopped by KeyboardInterrupt), and DataError for a kept cell of other settings or data. Finished
+    cells move into the table in the end, unless the command is stopped.
     """
-    spec = study.spec
-    method = spec.methods[cell.method]
-    if method.compresses is not None:
-        return cell_config(study, source_cell(study, cell, phase, chosen), phase, chosen, runs)
-    settings = merge(merge(merge({}, spec.settings), method.settings), settings_of_trial(study, cell, chosen))
-    folder = runs / spec.study / phase
-    teacher = None if method.teacher is None else str(folder / str(source_cell(study, cell, phase, chosen)))
-    settings |= {"teacher": teacher and "of the cell", "teacher_settings": None}
+    store = places.store(study.name)
+    there = store.cells(phase)
+    failures: dict[str, str] = {}
+    waiting: list[str] = []
+    for wave in waves:
+        missing = []
+        for key in wave:
+            kept = _kept(study, key, phase, places, chosen, there)
+            if kept is None:
+                missing.append(key)
+            else:
+                yield key, kept
+        able = [key for key in missing if not {str(study.source(key, phase, chosen))} & {*failures, *waiting}]
+        lost = study.prepare(able, phase, places, chosen, workers)
+        failures |= {f"teacher {name}": error for name, error in lost.items()}
+        able = [key for key in able if str(study.source(key, phase, chosen)) not in lost]
+        waiting += [str(key) for key in missing if key not in able]
+        work = functools.partial(run_cell, study=study, phase=phase, places=places, chosen=chosen, quiet=workers > 1)
+        for key, cell, error in _outcomes(work, able, workers):
+            if cell is None:
+                failures[str(key)] = error
+                log.error("cell %s failed: %s", key, error)
+            else:
+                store.append(cell)
+                yield key, cell
+    store.fold()
+    if failures:
+        raise CellsFailedError.of(failures, waiting)
+
+
+def run_cell(key: CellKey, *, study: Study, phase: Phase, places: Places, chosen: Chosen, quiet: bool) -> dict[str, Any]:
+    """Run one cell; its content with what it depends on."""
+    made_with = {"settings": study.settings(key, phase, places, chosen), "inputs": study.inputs(key, places)}
+    named = {"phase": phase, "cell": str(key), **vars(key)}
+    cell = {**named, **study.run(key, phase, places, chosen, quiet=quiet), **made_with, "environment": environment()}
     if phase == "tune":
-        settings = merge(settings, {"data.validation_fraction": spec.tuning.validation_fraction})
-    if study.overrides:  # these may be of what a cell sets too, and stand above it
-        mine = {"data.split": cell.fold, "train.seed": cell.seed, "name": str(cell), "runs": str(folder), "teacher": teacher}
-        return load_config(study.base, settings=merge(settings, mine), overrides=study.overrides)
-    like = _config_of_cells(study.base, study.base.stat().st_mtime_ns, json.dumps(settings, sort_keys=True))
-    data, train = dataclasses.replace(like.data, split=cell.fold), dataclasses.replace(like.train, seed=cell.seed)
-    return with_places_of(like, dataclasses.replace(like, data=data, train=train, name=str(cell), runs=str(folder), teacher=teacher))
+        cell |= study.score(cell)
+    found: dict[str, Any] = json.loads(json.dumps(cell, allow_nan=False))
+    return found
 
 
-@functools.lru_cache(maxsize=256)
-def _config_of_cells(base: Path, changed_ns: int, settings: str) -> RunConfig:  # noqa: ARG001  # another content is another call
-    """The configuration that the cells of a method share; typing one takes a tenth of a second, and a page of results asks for hundreds."""
-    return load_config(base, settings=json.loads(settings))
+def _kept(
+    study: Study, key: CellKey, phase: Phase, places: Places, chosen: Chosen, there: Mapping[str, dict[str, Any]]
+) -> dict[str, Any] | None:
+    """A finished cell, or None. Raises DataError for one that was made with other settings or data than the study has now."""
+    cell = there.get(str(key))
+    if cell is None:
+        return None
+    inputs = study.inputs(key, places)
+    differs = differences(cell["settings"], study.settings(key, phase, places, chosen), study.defaults)
+    differs += differences({name: value for name, value in cell["inputs"].items() if name in inputs}, inputs, lambda _: {})
+    if differs:
+        mend = f"give the study another name, or move {places.results} away"
+        raise DataError(f"cell {key} was made with other settings or data", differs="; ".join(differs[:MOST_SHOWN]), hint=mend)
+    return cell
 
 
-def settings_of_trial(study: Study, cell: CellKey, chosen: Chosen) -> Mapping[str, Any]:
-    """The settings of the trial that a cell is, else those chosen for its fold."""
-    method = study.spec.methods[cell.method]
-    return method.trials[cell.trial] if cell.trial >= 0 else chosen.get(method.tuned_as or cell.method, {}).get(cell.fold, {})
+def differences(then: Mapping[str, Any], now: Mapping[str, Any], defaults: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> list[str]:
+    """Settings that differ, as text. One that `then` does not have was at its default; one that is gone since says nothing."""
+    known = defaults(now) if now.keys() - then.keys() else {}
+    before = {name: then.get(name, known.get(name)) for name in now}
+    return [f"{name}: {before[name]} then, {now[name]} now" for name in sorted(now) if before[name] != now[name]]
 
 
-def source_cell(study: Study, cell: CellKey, phase: Phase, chosen: Chosen) -> CellKey:
-    """The cell whose run teaches this one, or is compressed by it: of the same seed and fold, in tuning the trial chosen for this fold."""
-    name = str(study.spec.methods[cell.method].source)
-    trials = study.spec.methods[name].trials
-    number = trials.index(dict(chosen[name][cell.fold])) if phase == "tune" and trials else -1
-    return CellKey(name, number, cell.seed, cell.fold)
-
-
-def check_settings(study: Study) -> None:
-    """Build the configuration of every method and trial once, so that a wrong setting is found before anything is trained.
-
-    Raises ConfigError as `load_config` does, with the method (and trial) that has the setting.
-    """
-    fold = study.spec.folds[0]
-    first = {name: {fold: method.trials[0]} for name, method in study.spec.methods.items() if method.trials}
-    for name, method in study.spec.methods.items():
-        for trial in range(len(method.trials)) if method.trials else [-1]:
-            try:
-                cell = CellKey(name, trial, study.spec.seeds[0], fold)
-                config = cell_config(study, cell, "tune", first, Path("runs"))
-                _check_fractions(study.spec.fractions_shown, config)
-                _check_steps(study, cell, config, first)
-            except ConfigError as error:
-                where = f"methods.{name}" + (f".trials[{trial}]" if trial >= 0 else "")
-                raise error.with_lines(study=f"{study.path}: {where}, or settings over all methods") from error
-
-
-def _check_fractions(shown: Sequence[float], config: RunConfig) -> None:
-    """Raise ConfigError unless the fractions shown are those that a method is judged at between the first and the last of them."""
-    judged = [fraction for fraction in config.data.observe.judged_fractions if fraction is not None]
-    if shown and judged and [fraction for fraction in judged if shown[0] <= fraction <= shown[-1]] != list(shown):
-        raise ConfigError(
-            "fractions_shown are not the observed fractions between the first and the last of them",
-            judged_at=", ".join(f"{fraction:g}" for fraction in judged),
-        )
-
-
-def _check_steps(study: Study, cell: CellKey, config: RunConfig, chosen: Chosen) -> None:
-    """Raise ConfigError for steps that cannot be, or settings of their repairs that no run of this configuration has."""
-    method = study.spec.methods[cell.method]
-    if method.compresses is None:
+def _outcomes(
+    work: Callable[[CellKey], dict[str, Any]], keys: Sequence[CellKey], workers: int
+) -> Iterator[tuple[CellKey, dict[str, Any] | None, str]]:
+    """Cells as they end, with the content, or None and the error."""
+    if workers > 1:
+        by_name = {str(key): key for key in keys}
+        for result in map_files(functools.partial(_named, work=work, keys=by_name), list(by_name), workers=workers, fingerprint=str):
+            yield by_name[result.item], result.value, result.error or ""
         return
-    repairs = merge(as_dict(config), merge(merge({}, method.settings), settings_of_trial(study, cell, chosen)))
-    for step in parse_steps(method.steps, f"{study.path}: methods.{cell.method}") if method.steps else ():
-        if isinstance(step.settings, RepairConfig):
-            load_config(settings=repaired_settings(repairs, step.settings.settings, original="runs/original"))
+    for key in keys:
+        try:
+            yield key, work(key), ""
+        except InterruptedRunError:  # Ctrl-C ends the study, not only this cell
+            raise
+        except Exception as error:
+            if not isinstance(error, VidkdError):
+                log.exception("cell %s", key)
+            yield key, None, f"{type(error).__name__}: {error}"
 
 
-def with_teachers(spec: StudySpec, names: Sequence[str]) -> list[str]:
-    """Methods with those that they need first (teachers, what they compress), and those that these need, in the order of the study."""
-    wanted: set[str] = set()
-    left = list(names)
-    while left:
-        name = left.pop()
-        source = spec.methods[name].source
-        if source is not None and source not in wanted:
-            left.append(source)
-        wanted.add(name)
-    return [name for name in spec.methods if name in wanted]
+def _named(name: str, *, work: Callable[[CellKey], dict[str, Any]], keys: Mapping[str, CellKey]) -> dict[str, Any]:
+    return work(keys[name])
 
 
-def waves(spec: StudySpec) -> list[list[str]]:
-    """Methods in the order in which they can be trained: each after that which it needs. Raises ConfigError for a circle."""
-    left, order = dict(spec.methods), []
-    while left:
-        ready = [name for name, method in left.items() if method.source is None or method.source not in left]
-        if not ready:
-            raise ConfigError(f"methods need each other in a circle: {', '.join(left)}")
-        order.append(ready)
-        for name in ready:
-            del left[name]
-    return order
+def read_cells(study: Study, places: Places) -> dict[str, dict[str, Any]]:
+    """The finished test cells by name, as they are in the store."""
+    return places.store(study.name).cells("test")

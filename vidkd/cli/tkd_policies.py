@@ -50,16 +50,16 @@ def check_selector(arguments: argparse.Namespace, unfit: Sequence[str]) -> None:
 
 
 def compare_policies(item: str, job: "Job") -> None:
-    """Run the study of an input, going on where it was, and write its summary and page. Raises as `compare_streams` does."""
+    """Run the study of an input, resuming it, and write its summary and page. Raises as `vidkd study` does."""
     from vidkd.bench.streams.policies_study import write_policies_study
-    from vidkd.cli import compare_streams
+    from vidkd.cli import study as study_verb
     from vidkd.detection.online.distillation import NEEDS_HEADS
     from vidkd.detection.policies import names_selector
 
     arguments, folder = job.arguments, Path(job.folders[item]) / FOLDER
     if arguments.overwrite and folder.is_dir():
         shutil.rmtree(folder)
-    study = write_policies_study(
+    path = write_policies_study(
         folder,
         video=Path(item),
         student=job.student,
@@ -71,8 +71,11 @@ def compare_policies(item: str, job: "Job") -> None:
         selector=Path(arguments.policy) if names_selector(arguments.policy) else None,
     )
     parser = argparse.ArgumentParser()
-    compare_streams.add_arguments(parser)
-    compare_streams.run(parser.parse_args([str(study), "--out", str(folder), "--cache", str(folder / "oracle")]))
+    study_verb.add_arguments(parser)
+    words = [str(path), "--out", str(folder), "--runs", str(folder / "runs"), "--cache", str(folder / "oracle")]
+    given = parser.parse_args(words)
+    given.settings = []
+    study_verb.run(given)
 
 
 def policies_of(folder: Path) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from vidkd.base.errors import ConfigError, DataError
-from vidkd.bench.collect import as_cell
+from vidkd.bench.clip_summary import as_cell
 from vidkd.bench.intervals import Cell, bootstrap_ci, paired_difference
 from vidkd.bench.observed import ACCURACY
 from vidkd.bench.speed.config import DataSpec
@@ -139,7 +139,7 @@ def judge_clips(opened: OpenModel, spec: DataSpec, data: DataConfig, clips: Clip
         judgement = _mean_judgement([_judged(one, spec, data, clips, amp) for one in opened.streams])
     else:
         judgement = _judged(opened, spec, data, clips, amp)
-    cell = as_cell({"seed": 0, "fold": spec.split, "predictions": judgement.as_rows()})
+    cell = as_cell({"seed": 0, "place": spec.split, "predictions": judgement.as_rows()})
     found, values = judgement.metrics(), clip_draws(judgement)
     top1 = Figure(value=found[ACCURACY], ci95=bootstrap_ci([cell], over=("groups",)).ci95, n=len(cell.correct))
     groups = len(set(cell.group.tolist()))

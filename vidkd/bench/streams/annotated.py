@@ -1,10 +1,8 @@
 """What a method found on the annotated frames of a stream: kept small in its cell, judged by average precision and recall."""
 
 import abc
-import base64
 import functools
 import hashlib
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +22,7 @@ MOST = 100
 NOTHING, NEUTRAL = -1, -2
 """In place of the true box that a detection was matched to: there is none; and an ignored region excuses that."""
 PIXELS, SCORES = 100, 10_000
-"""Boxes are kept in hundredths of a pixel, scores in ten thousandths."""
+"""Boxes are judged in hundredths of a pixel, scores in ten thousandths."""
 LEVELS = np.linspace(0, 1, 101)
 Whole = NDArray[np.int64]
 
@@ -35,7 +33,7 @@ class Annotated:
 
     places: (A,) of the frames in the stream. complete: (A,) 1 where every object has its box. objects, found: (A,) as `FrameRecall`, of
     boxes from the study's score on. labels_true: (M,), true_at: (M,) frame, by place in `places`, of each true box that counts.
-    counts: (A,) detections of each frame; boxes: (N, 4) PIXELS a pixel, scores: (N,) of SCORES, labels: (N,).
+    counts: (A,) detections of each frame; scores: (N,) of SCORES, labels: (N,).
     ap50, ap30: (N,) the true box of the frame that each was matched to at that IoU, NOTHING or NEUTRAL.
     """
 
@@ -46,7 +44,6 @@ class Annotated:
     labels_true: Whole
     true_at: Whole
     counts: Whole
-    boxes: Whole
     scores: Whole
     labels: Whole
     ap50: Whole
@@ -57,19 +54,18 @@ class Annotated:
         kept = (self.places >= first) & (self.places < stop)
         shown, true = np.repeat(kept, self.counts), kept[self.true_at]
         of_frames = {name: getattr(self, name)[kept] for name in ("places", "complete", "objects", "found", "counts")}
-        of_boxes = {name: getattr(self, name)[shown] for name in ("boxes", "scores", "labels", *IOUS)}
+        of_boxes = {name: getattr(self, name)[shown] for name in ("scores", "labels", *IOUS)}
         place = np.cumsum(kept) - 1
         return Annotated(**of_frames, **of_boxes, labels_true=self.labels_true[true], true_at=place[self.true_at[true]])
 
-    def packed(self) -> dict[str, Any]:
-        """For JSON: columns as compressed text, for a number a line would be most of a cell."""
-        return {name: _packed(column) for name, column in vars(self).items()}
+    def columns(self) -> dict[str, list[int]]:
+        """The columns as lists, for a cell."""
+        return {name: column.tolist() for name, column in vars(self).items()}
 
     @classmethod
-    def unpacked(cls, content: Mapping[str, Any]) -> "Annotated":
-        """From what `packed` gave."""
-        columns = {name: _unpacked(text) for name, text in content.items()}
-        return cls(**{**columns, "boxes": columns["boxes"].reshape(-1, 4)})
+    def of_columns(cls, content: Mapping[str, Any]) -> "Annotated":
+        """From what `columns` gave."""
+        return cls(**{name: np.asarray(values, np.int64) for name, values in content.items()})
 
 
 def judged(truth: BoxManifest, found: Sequence[Detections], score: float) -> Annotated:
@@ -84,7 +80,6 @@ def judged(truth: BoxManifest, found: Sequence[Detections], score: float) -> Ann
         labels_true=_joined([frame.labels[kept] for frame, kept in zip(frames, wanted, strict=True)]),
         true_at=np.repeat(np.arange(len(frames)), [int(kept.sum()) for kept in wanted]),
         counts=_whole([len(one) for one in seen]),
-        boxes=_joined([np.rint(one.boxes * PIXELS) for one in seen]).reshape(-1, 4),
         scores=_joined([np.rint(one.scores * SCORES) for one in seen]),
         labels=_joined([one.labels for one in seen]),
         **{name: _joined([_matched(frame, one, iou) for frame, one in zip(frames, seen, strict=True)]) for name, iou in IOUS.items()},
@@ -223,11 +218,3 @@ def _whole(values: Sequence[int]) -> Whole:
 
 def _joined(parts: Sequence[NDArray[Any]]) -> Whole:
     return np.concatenate([np.zeros(0, np.int64), *(np.asarray(part, np.int64).ravel() for part in parts)])
-
-
-def _packed(column: Whole) -> str:
-    return base64.b64encode(zlib.compress(column.astype("<i4").tobytes(), 9)).decode()
-
-
-def _unpacked(text: str) -> Whole:
-    return np.frombuffer(zlib.decompress(base64.b64decode(text)), "<i4").astype(np.int64)

@@ -2,16 +2,19 @@
 
 import dataclasses
 import itertools
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vidkd.base.errors import ConfigError, DataError
-from vidkd.bench.streams.places import StreamPlaces
-from vidkd.bench.streams.spec import WHOLE, StreamStudy
+from vidkd.bench.streams.spec import WHOLE, SegmentSpec
+from vidkd.bench.streams.study import StreamStudy
+from vidkd.bench.study import Places
 from vidkd.detection.annotations import BoxManifest, LabelledFrame
 from vidkd.detection.layouts import BOX_LAYOUTS, BoxOptions
 from vidkd.video import Frame, open_video
+from vidkd.video.files import content_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,12 +37,12 @@ class Stretch:
             yield from itertools.islice(reader.stream(self.start), len(self))
 
 
-def stretches_of(study: StreamStudy, stream: str, places: StreamPlaces) -> list[Stretch]:
+def stretches_of(study: StreamStudy, stream: str, places: Places) -> list[Stretch]:
     """The stretches of a stream, in order. Raises DataError for one that goes beyond the end of its video, and as `open_video`."""
     found: list[Stretch] = []
     first = 0
     for segment in study.spec.streams[stream].segments:
-        path = places.find(segment.video, study)
+        path = study.find(segment.video, places)
         with open_video(path) as reader:
             there = len(reader)
         start, stop = segment.frames or (0, there)
@@ -56,6 +59,32 @@ def frames_of(stretches: Sequence[Stretch]) -> Iterator[Frame]:
         yield from stretch.frames()
 
 
+def check_streams_apart(study: StreamStudy, places: Places) -> None:
+    """Raise ConfigError where a tuning stream and a test stream share frames of a video, known by its content, wherever it is.
+
+    A copy in another encoding is another video.
+    """
+    streams = study.spec.streams
+    for first, second in itertools.product(study.spec.tuning.streams, study.spec.test_streams):
+        for mine, theirs in itertools.product(streams[first].segments, streams[second].segments):
+            one, other = ((segment.frames or [0, sys.maxsize]) for segment in (mine, theirs))
+            if one[0] < other[1] and other[0] < one[1] and _content(study, mine, places) == _content(study, theirs, places):
+                raise ConfigError(
+                    f"'{first}' (tuning) and '{second}' share frames of {mine.video}",
+                    **({} if mine.video == theirs.video else {"same_content": theirs.video}),
+                    study=study.path,
+                    hint="tune on other videos, or on other frames: what is chosen is judged on the rest",
+                )
+
+
+def _content(study: StreamStudy, segment: SegmentSpec, places: Places) -> str:
+    """Its hash, or its name where it is not on this machine."""
+    try:
+        return content_of(study.find(segment.video, places))
+    except ConfigError:
+        return segment.video
+
+
 def ranges_of(study: StreamStudy, stream: str, stretches: Sequence[Stretch]) -> dict[str, tuple[int, int]]:
     """The named ranges of a stream, the whole first. Raises ConfigError for one that goes beyond the end."""
     length = sum(map(len, stretches))
@@ -68,9 +97,7 @@ def ranges_of(study: StreamStudy, stream: str, stretches: Sequence[Stretch]) -> 
     return found
 
 
-def truth_of(
-    study: StreamStudy, stream: str, stretches: Sequence[Stretch], classes: tuple[str, ...], places: StreamPlaces
-) -> BoxManifest | None:
+def truth_of(study: StreamStudy, stream: str, stretches: Sequence[Stretch], classes: tuple[str, ...], places: Places) -> BoxManifest | None:
     """Annotated frames of a stream, filed under (stream, place in the stream), with labels of `classes`; None without any.
 
     Raises DataError where none of the data set's frames is of the stream, and as the layout.
@@ -78,9 +105,9 @@ def truth_of(
     spec = study.spec.streams[stream].truth
     if spec is None:
         return None
-    annotations = tuple(places.find(name, study) for name in spec.annotations)
+    annotations = tuple(study.find(name, places) for name in spec.annotations)
     options = BoxOptions(annotations=annotations, classes=classes, allow_missing=True)
-    manifest = BOX_LAYOUTS[spec.layout](places.find(spec.folder, study), options).manifest
+    manifest = BOX_LAYOUTS[spec.layout](study.find(spec.folder, places), options).manifest
     by_place = {((manifest.root / frame.path).resolve(), frame.frame_index): frame for frame in manifest.frames}
     frames = [frame for stretch in stretches for frame in _in_stretch(stretch, stream, by_place)]
     if not frames:

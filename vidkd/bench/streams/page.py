@@ -4,15 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vidkd.bench.reading import committed_studies
 from vidkd.bench.results_page import markdown_table
 from vidkd.bench.streams.bootstrap import FEWEST
-from vidkd.bench.streams.collect import read_stream_cells, summarise_streams
-from vidkd.bench.streams.places import StreamPlaces
-from vidkd.bench.streams.reading import read_stream_study
-from vidkd.bench.streams.settings import cells_to_run
-from vidkd.bench.streams.spec import StreamStudy
+from vidkd.bench.streams.study import StreamStudy
 from vidkd.bench.streams.tables import Value, value_tables
-from vidkd.bench.streams.tuning import read_chosen_trials
+from vidkd.bench.study import Places
+from vidkd.bench.summary import read_summary
 from vidkd.bench.tables import interval
 
 HEAD = """
@@ -27,29 +25,22 @@ for as few as there are; differences are paired on seed, stream and blocks. A me
 
 def streams_page(studies: Path, results: Path) -> str:
     """The sections of all stream studies of a folder that have finished cells; empty if none has."""
-    sections = []
-    for path in sorted(studies.glob("*.yaml")):
-        study = read_stream_study(path)
-        places = StreamPlaces(roots=(), results=results / study.spec.study, cache=Path("runs"))
-        if (places.results / "test").is_dir():
-            sections.append(stream_section(study, places))
+    found = [each for each in committed_studies(studies, results) if isinstance(each[0], StreamStudy)]
+    sections = [stream_section(study, places) for study, places in found if isinstance(study, StreamStudy)]
     return HEAD + "".join(sections) if any(sections) else ""
 
 
-def stream_section(study: StreamStudy, places: StreamPlaces) -> str:
-    """Heading, command and tables of one study; empty if no cell is finished."""
-    found = read_stream_cells(study, places, read_chosen_trials(study, places))
-    if not found:
-        return ""
-    summary = summarise_streams(study, found)
-    spec, wanted = study.spec, cells_to_run(study.spec)
-    missing = sum(not places.cell("test", key).exists() for key in wanted)
+def stream_section(study: StreamStudy, places: Places) -> str:
+    """Heading, command and tables of one study, from its summary."""
+    summary, cells = read_summary(places.results / "summary.json"), places.store(study.name).names("test")
+    spec, (wanted,) = study.spec, study.test_waves()
+    missing = sum(str(key) not in cells for key in wanted)
     frames = ", ".join(f"{name} ({count} frames)" for name, count in summary["data"]["frames"].items())
     environment = summary["environment"]
     lines = [
         f"\n## {spec.title or spec.study}\n",
         *([spec.text.strip() + "\n"] if spec.text else []),
-        f"`vidkd compare_streams configs/studies/streams/{study.path.name} --root DIR`; streams {frames}; "
+        f"`vidkd study configs/studies/streams/{study.path.name} --data.root DIR`; streams {frames}; "
         f"seeds {', '.join(map(str, spec.seeds))}; blocks of {spec.block} frames; {summary['seconds'] / 3600:.1f} h on "
         f"{environment['processor']}, torch {environment['torch']}.\n",
         *([f"**Unfinished: {len(wanted) - missing} of {len(wanted)} cells.**\n"] if missing else []),

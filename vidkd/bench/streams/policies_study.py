@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from vidkd.base.files import atomic_write
-from vidkd.bench.streams.settings import HINDSIGHT
+from vidkd.bench.streams.study import HINDSIGHT
 from vidkd.detection.online import Student
 from vidkd.detection.opening import ModelFiles
 from vidkd.detection.policies import BARE
@@ -33,7 +33,7 @@ def write_policies_study(
     seed: int,
     selector: Path | None = None,
 ) -> Path:
-    """Write the student as it is and a study for `vidkd compare_streams` into a folder; returns the study's path.
+    """Write the student as it is and a study for `vidkd study` into a folder; returns the study's path.
 
     learning: plain settings of `update` and `replay`. heads: whether raw heads of the oracle are learned from. shares: of frames sent to
     the oracle, in (0, 1]. selector: the file of a trained one, a policy beside those by name. Raises CheckpointError if the disk is full.

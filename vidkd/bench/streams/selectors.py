@@ -5,9 +5,8 @@ import logging
 from pathlib import Path
 
 from vidkd.base.errors import ConfigError
-from vidkd.bench.streams.places import StreamPlaces
-from vidkd.bench.streams.settings import StreamCellKey, Ways
-from vidkd.bench.streams.spec import StreamStudy
+from vidkd.bench.streams.study import Learning, StreamStudy
+from vidkd.bench.study import CellKey, Places
 from vidkd.detection.online import Student
 from vidkd.detection.policies import LstmSelector, Policy
 from vidkd.detection.policies.lstm import other_learning, other_student, read_about, says_where_from, seen_among
@@ -16,7 +15,7 @@ from vidkd.video.files import content_of
 log = logging.getLogger(__name__)
 
 
-def open_selector(path: Path, study: StreamStudy, key: StreamCellKey, places: StreamPlaces, student: Student, ways: Ways) -> Policy:
+def open_selector(path: Path, study: StreamStudy, key: CellKey, places: Places, student: Student, learning: Learning) -> Policy:
     """The policy of a selector's file, for a cell. student: at its start.
 
     Logs what of update, replay and budget is other than in its training. Raises ConfigError for one that learned from a video of the
@@ -27,12 +26,12 @@ def open_selector(path: Path, study: StreamStudy, key: StreamCellKey, places: St
     again = "train one on other videos with this student: vidkd train_selector"
     if not says_where_from(about):
         raise ConfigError(f"the selector {path} does not say which videos and which student it has seen", hint=f"train it again; {again}")
-    videos = {segment.video: content_of(places.find(segment.video, study)) for segment in study.spec.streams[key.stream].segments}
+    videos = {segment.video: content_of(study.find(segment.video, places)) for segment in study.spec.streams[key.place].segments}
     if seen := seen_among(about, videos):
-        raise ConfigError(f"the selector {path} has seen the stream '{key.stream}' in its training", seen=", ".join(seen), hint=again)
+        raise ConfigError(f"the selector {path} has seen the stream '{key.place}' in its training", seen=", ".join(seen), hint=again)
     if differing := other_student(about, student.detector.net, student.detector.resize):
         raise ConfigError(f"the selector {path} was trained with another student: its {', '.join(differing)} differ", hint=again)
-    learning = {**dataclasses.asdict(ways), "budget": key.calls, "every": 1}
-    if told := other_learning(about, learning):
+    told_of = {**dataclasses.asdict(learning), "budget": key.calls, "every": 1}
+    if told := other_learning(about, told_of):
         log.warning("%s: the selector %s was trained with other learning: %s", key, path, "; ".join(told))
     return policy

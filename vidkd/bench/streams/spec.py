@@ -1,10 +1,7 @@
 """What a study of streams says."""
 
-import itertools
-import sys
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
 from typing import Any, Literal
 
 from vidkd.base.errors import ConfigError, unknown_name
@@ -171,6 +168,11 @@ class MethodSpec:
     tuned_as: str | None = None
     label: str | None = None
 
+    @property
+    def claim(self) -> bool:
+        """No method of a stream is a candidate for a claim."""
+        return False
+
     def __post_init__(self) -> None:
         if not 0 <= self.wrong <= 1:
             raise ConfigError(f"wrong is a share of boxes, in [0, 1]: {self.wrong}")
@@ -251,10 +253,6 @@ class StreamStudySpec:
                 raise ConfigError(f"calls are shares of the frames, in (0, 1]: {share}")
         if self.tuned and not self.tuning.streams:
             raise ConfigError("methods have trials, but no stream is there to judge them", hint="tuning: {streams: [NAME]}")
-        for first, second in itertools.product(self.tuning.streams, self.test_streams):
-            if shared := _shared(self.streams[first], self.streams[second]):
-                where = f"'{first}' (tuning) and '{second}' share frames of {shared}"
-                raise ConfigError(where, hint="tune on other videos, or on other frames: what is chosen is judged on the rest")
         if not self.test_streams:
             raise ConfigError("every stream is used for tuning", hint="name one more stream")
         if not 0 < self.iou <= 1 or not 0 <= self.score <= 1:
@@ -275,23 +273,6 @@ class StreamStudySpec:
     def test_streams(self) -> list[str]:
         """Streams that are not for tuning."""
         return [name for name in self.streams if name not in self.tuning.streams]
-
-
-@dataclass(frozen=True)
-class StreamStudy:
-    """A study's specification and the file that it came from."""
-
-    spec: StreamStudySpec
-    path: Path
-
-
-def _shared(one: StreamSpec, other: StreamSpec) -> str | None:
-    """A video of which both streams have a frame, by its path; None without any."""
-    for mine, theirs in itertools.product(one.segments, other.segments):
-        first, second = ((segment.frames or [0, sys.maxsize]) for segment in (mine, theirs))
-        if PurePath(mine.video) == PurePath(theirs.video) and first[0] < second[1] and second[0] < first[1]:
-            return mine.video
-    return None
 
 
 def _check_known(name: str, known: Collection[str], kind: str, where: str) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from vidkd.bench.streams.collect import condition_of_share
+from vidkd.bench.streams.summary import condition_of_share
 
 COUNTS = ("oracle_calls", "updates", "frames_after", "stream_ms")
 """Metrics that are told as numbers, not in percent."""

@@ -11,9 +11,25 @@ from typing import Any, TypeVar
 from jsonargparse import ArgumentParser
 
 from vidkd.base.errors import ConfigError, unknown_name
-from vidkd.base.settings import as_yaml, in_words, merge
+from vidkd.base.settings import as_yaml, in_words, merge, read_yaml
 
 Built = TypeVar("Built")
+
+
+def read_spec(kind: type[Built], path: Path) -> Built:
+    """A study's file as its dataclass; a method with nothing below its name has no settings of its own.
+
+    Raises ConfigError with file and key for anything unknown, of a wrong type or out of range.
+    """
+    tree = read_yaml(path)
+    content = {name: value for name, value in tree.content.items() if value is not None}
+    if isinstance(content.get("methods"), Mapping):
+        content["methods"] = {name: {} if method is None else method for name, method in content["methods"].items()}
+    try:
+        check_keys(content, kind, "", path, tree.lines)
+        return built(kind, content)
+    except ConfigError as error:
+        raise error.with_lines(study=path) from error
 
 
 def built(kind: type[Built], content: Mapping[str, Any]) -> Built:

@@ -1,0 +1,286 @@
+"""Cells are trained once, kept, refused when the study has changed, and none is lost to another's failure or to an interruption."""
+
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from study_samples import CHAIN, make_study, put
+
+from vidkd.base.errors import ConfigError, DataError, VideoError
+from vidkd.bench import clip_study
+from vidkd.bench.clip_spec import cell_config
+from vidkd.bench.clip_study import ClipStudy as Study
+from vidkd.bench.study import CellKey, CellsFailedError, Places, read_cells, run_cells
+from vidkd.data.manifest import Manifest, manifest_identity
+from vidkd.engine.clips import read_clips
+from vidkd.engine.fit import fit
+from vidkd.engine.loop import InterruptedRunError
+from vidkd.models.saved import load_classifier
+
+METHODS = {"rgb": {}, "soft": {"settings": {"model.attention.pooling": "soft"}}}
+
+
+@pytest.fixture
+def tiny_study(tiny_settings: Callable[..., dict[str, Any]], tmp_path: Path) -> Callable[..., Study]:
+    """Two methods on two seeds of the tiny data set, one step a cell."""
+
+    def study(*overrides: str, **over: Any) -> Study:
+        base = tiny_settings(**{"train.steps": 1, "model.attention.pooling": "mean", "data.window.frames": 2})
+        return make_study(tmp_path, overrides, base, **{"folds": ["1"], "methods": METHODS, **over})
+
+    return study
+
+
+class Fits:
+    """Counts trainings, and makes the runs named in `fails` raise."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, fails: dict[str, Exception]) -> None:
+        self.names: list[str] = []
+        self.fails = fails
+        monkeypatch.setattr(clip_study, "fit", self)
+
+    def __call__(self, config: Any, **settings: Any) -> Any:
+        self.names.append(config.name)
+        if config.name in self.fails:
+            raise self.fails[config.name]
+        return fit(config, **settings)
+
+
+def run(study: Study, places: Places) -> dict[str, dict[str, Any]]:
+    return {str(key): content for key, content in run_cells(study, "test", study.test_waves(), places, {}, 1)}
+
+
+def test_the_cells_of_a_study(tiny_study: Callable[..., Study], places: Places, tiny_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trained and judged once; the second call finds them."""
+    study, fits = tiny_study(), Fits(monkeypatch, {})
+    found = run(study, places)
+    assert fits.names == list(found) == ["rgb-s0-1", "soft-s0-1", "rgb-s1-1", "soft-s1-1"]
+    cell = found["soft-s1-1"]
+    assert (cell["cell"], cell["method"], cell["seed"], cell["place"], cell["subset"], cell["steps"]) == (
+        "soft-s1-1",
+        "soft",
+        1,
+        "1",
+        "test",
+        1,
+    )
+    clips = read_clips(cell_config(study, CellKey("soft", -1, 1, "1"), "test", {}, places.runs).data).subset("test", "1")
+    rows = cell["predictions"]
+    assert (rows["clip"], rows["group"]) == ([clip.path for clip in clips], [clip.group for clip in clips])
+    assert rows["label"] == [clip.label for clip in clips]
+    assert cell["metrics"]["top1"] == pytest.approx(np.mean(np.equal(rows["label"], rows["predicted"])), abs=1e-6)
+    model = load_classifier(places.runs / "small" / "test" / "soft-s1-1").model
+    assert cell["parameters"] == sum(parameter.numel() for parameter in model.parameters())
+    assert cell["settings"]["model.attention.pooling"] == "soft"
+    assert cell["judged"] == {"clips": 6, "unobservable": 0, "shortened": 0, "held": 0}
+
+    assert [file.name for file in places.results.iterdir()] == ["cells.parquet"]
+    before = (places.results / "cells.parquet").stat().st_mtime_ns
+    assert run(study, places) == found == read_cells(study, places)
+    assert len(fits.names) == 4
+    assert (places.results / "cells.parquet").stat().st_mtime_ns == before
+
+
+def test_a_data_set_that_went_away_while_a_cell_was_trained(
+    tiny_study: Callable[..., Study], places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = tiny_study(seeds=[0], methods={"rgb": {}})
+    base = tmp_path / "base.yaml"
+    base.write_text("data:\n  root: /nowhere\n")
+    monkeypatch.setattr(clip_study, "fit", lambda config, quiet: SimpleNamespace(folder=tmp_path))
+    with pytest.raises(DataError) as raised:
+        run(study, places)
+    assert f"/nowhere   (data.root in {base}:2)" in raised.value.lines["first"]
+
+
+def test_a_cell_that_fails_loses_no_other(
+    tiny_study: Callable[..., Study], places: Places, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    study = tiny_study()
+    fits = Fits(monkeypatch, {"soft-s0-1": VideoError("cannot decode it", path="x.mp4")})
+    cells_met = run_cells(study, "test", study.test_waves(), places, {}, 1)
+    assert [str(next(cells_met)[0]) for _ in range(3)] == ["rgb-s0-1", "rgb-s1-1", "soft-s1-1"]
+    with pytest.raises(DataError) as raised:
+        next(cells_met)
+    assert raised.value.what == "1 cells failed"
+    assert raised.value.lines["first"] == "soft-s0-1: VideoError: cannot decode it\n  path : x.mp4"
+    assert "cell soft-s0-1 failed: VideoError: cannot decode it" in caplog.text
+    fits.fails, fits.names = {}, []
+    assert len(run(study, places)) == 4
+    assert fits.names == ["soft-s0-1"]
+
+
+def test_a_cell_that_fails_stops_those_alone_that_need_it(
+    tiny_study: Callable[..., Study], places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = tiny_study(methods=CHAIN)
+    fits = Fits(monkeypatch, {"first-s0-1": VideoError("cannot decode it", path="x.mp4"), "last-s1-1": VideoError("nor this")})
+    met = run_cells(study, "test", study.test_waves(), places, {}, 1)
+    assert [str(next(met)[0]) for _ in range(2)] == ["first-s1-1", "rgb-s1-1"]
+    with pytest.raises(CellsFailedError) as raised:
+        next(met)
+    assert fits.names == ["first-s0-1", "first-s1-1", "rgb-s1-1", "last-s1-1"]
+    assert raised.value.what == "2 cells failed"
+    assert raised.value.lines["first"] == "first-s0-1: VideoError: cannot decode it\n  path : x.mp4"
+    assert raised.value.lines["others"] == "last-s1-1: VideoError: nor this"
+    assert raised.value.lines["waiting for them"] == "rgb-s0-1, last-s0-1"
+    fits.fails, fits.names = {}, []
+    assert len(dict(run_cells(study, "test", study.test_waves(), places, {}, 1))) == 6
+    assert fits.names == ["first-s0-1", "rgb-s0-1", "last-s0-1", "last-s1-1"]
+
+
+def test_an_interrupted_study_stops_and_goes_on(tiny_study: Callable[..., Study], places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = tiny_study()
+    fits = Fits(monkeypatch, {"soft-s0-1": InterruptedRunError("stopped after step 1 of 2; saved")})
+    with pytest.raises(InterruptedRunError):
+        run(study, places)
+    assert fits.names == ["rgb-s0-1", "soft-s0-1"], "Ctrl-C does not begin the next cell"
+    fits.fails, fits.names = {}, []
+    assert len(run(study, places)) == 4
+    assert fits.names == ["soft-s0-1", "rgb-s1-1", "soft-s1-1"]
+
+
+def test_teachers_are_read_where_the_study_put_them(tiny_study: Callable[..., Study], places: Places, tmp_path: Path) -> None:
+    methods = {
+        "flow": {"settings": {"view": "flow"}},
+        "rgb": {},
+        "kd": {"teacher": "flow", "settings": {"task": "logits_kd"}},
+    }
+    study = tiny_study(methods=methods, seeds=[3])
+    (teachers, students) = study.test_waves()
+    dict(run_cells(study, "test", [teachers], places, {}, 1))
+    content = dict(run_cells(study, "test", [students], places, {}, 1))[CellKey("kd", -1, 3, "1")]
+    assert content["settings"]["teacher"] == "flow"
+    run_of = load_classifier(places.runs / "small" / "test" / "kd-s3-1").run
+    assert run_of["teacher"] == str(places.runs / "small" / "test" / "flow-s3-1")
+
+
+def test_attention_is_judged_where_the_study_measures_it(tiny_study: Callable[..., Study], places: Places) -> None:
+    found = run(tiny_study(measures=["pointing"], seeds=[0]), places)
+    rows, metrics = found["soft-s0-1"]["predictions"], found["soft-s0-1"]["metrics"]
+    for name in ("pointing", "mass", "chance"):
+        assert len(rows[name]) == len(rows["clip"])
+        assert metrics[name] == pytest.approx(np.mean(rows[name]), abs=2e-5)
+        assert all(0 <= value <= 1 for value in rows[name])
+    assert "pointing" not in found["rgb-s0-1"]["predictions"], "it has no map"
+
+
+def test_kept_cells_of_other_data_are_refused_where_the_data_are(tiny_study: Callable[..., Study], places: Places, tiny_root: Path) -> None:
+    """Before anything is trained or judged; the report, which needs no data, reads them."""
+    study = tiny_study(seeds=[0], methods={"rgb": {}})
+    (cell,) = run(study, places).values()
+    known = manifest_identity(Manifest.read(tiny_root / "manifest.jsonl"))
+    assert cell["inputs"] == {"manifest": f"{known['name']} {known['sha256']}"}
+    put(study, places, {**cell, "inputs": {"manifest": f"{known['name']} {'0' * 64}"}})
+    with pytest.raises(DataError, match=f"made with other settings or data(?s:.*)manifest: {known['name']} 000"):
+        run(study, places)
+    assert read_cells(study, places)
+    elsewhere = tiny_study("--data.root=/elsewhere", seeds=[0], methods={"rgb": {}})
+    assert len(run(elsewhere, places)) == 1, "no data to compare with"
+
+
+@pytest.mark.parametrize("lines", [1, 3])
+def test_a_killed_study_resumes_from_its_lines(
+    tiny_study: Callable[..., Study], places: Places, monkeypatch: pytest.MonkeyPatch, lines: int
+) -> None:
+    """A torn last line is the cell that was being written."""
+    study, fits = tiny_study(), Fits(monkeypatch, {})
+    met = run_cells(study, "test", study.test_waves(), places, {}, 1)
+    for _ in range(lines):
+        next(met)
+    met.close()
+    store = places.store("small")
+    assert not store.parquet.exists()
+    with store.lines.open("a") as file:
+        file.write('{"phase": "test", "cell": "so')
+    fits.names.clear()
+    assert len(run(study, places)) == 4
+    assert len(fits.names) == 4 - lines
+    assert not store.lines.exists()
+
+
+def test_a_teachers_run_of_other_settings_teaches_nobody(
+    tiny_study: Callable[..., Study], places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its cell is that of the study, but what lies in its run folder is not."""
+    study = tiny_study(methods=CHAIN, seeds=[0])
+    (first, second, _) = study.test_waves()
+    dict(run_cells(study, "test", [first], places, {}, 1))
+    written = places.runs / "small" / "test" / "first-s0-1" / "config.yaml"
+    text = written.read_text()
+    written.write_text(text.replace("label_smoothing: 0.0", "label_smoothing: 0.3"))
+    assert written.read_text() != text
+    fits = Fits(monkeypatch, {})
+    with pytest.raises(ConfigError) as raised:
+        dict(run_cells(study, "test", [second], places, {}, 1))
+    assert raised.value.what == "another run has the name first-s0-1: its settings differ"
+    assert raised.value.lines["method.label_smoothing"] == "0.3 there, 0.0 here"
+    assert fits.names == []
+
+
+def test_a_lost_teacher_is_trained_behind_its_own(
+    tiny_study: Callable[..., Study], places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = tiny_study(methods=CHAIN, seeds=[0])
+    first, second, third = study.test_waves()
+    for wave in (first, second):
+        dict(run_cells(study, "test", [wave], places, {}, 1))
+    shutil.rmtree(places.runs)
+    fits = Fits(monkeypatch, {"first-s0-1": VideoError("cannot decode it")})
+    with pytest.raises(DataError) as raised:
+        dict(run_cells(study, "test", [third], places, {}, 1))
+    assert raised.value.what == "2 cells failed", "the two teachers; the student waits"
+    assert fits.names == ["first-s0-1"]
+    fits.fails, fits.names = {}, []
+    dict(run_cells(study, "test", [third], places, {}, 1))
+    assert fits.names == ["first-s0-1", "rgb-s0-1", "last-s0-1"]
+
+
+def test_a_run_that_is_compressed_needs_its_teacher(
+    tiny_study: Callable[..., Study], places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its repairs learn from that."""
+    small = {"compresses": "rgb", "steps": [{"repair": {"train.steps": 1}}]}
+    study = tiny_study(methods={name: CHAIN[name] for name in ("first", "rgb")} | {"small": small}, seeds=[0])
+    first, second, third = study.test_waves()
+    for wave in (first, second):
+        dict(run_cells(study, "test", [wave], places, {}, 1))
+    shutil.rmtree(places.runs / "small" / "test" / "first-s0-1")
+    fits = Fits(monkeypatch, {})
+    ((_, made),) = run_cells(study, "test", [third], places, {}, 1)
+    assert fits.names == ["first-s0-1"]
+    assert made["steps"] == 1
+
+
+def test_students_wait_for_a_teacher_that_could_not_be_trained_again(
+    tiny_study: Callable[..., Study], places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = tiny_study(methods=CHAIN, seeds=[0])
+    (first, second, _) = study.test_waves()
+    dict(run_cells(study, "test", [first], places, {}, 1))
+    shutil.rmtree(places.runs)
+    fits = Fits(monkeypatch, {"first-s0-1": VideoError("cannot decode it")})
+    with pytest.raises(DataError) as raised:
+        dict(run_cells(study, "test", [second], places, {}, 1))
+    assert raised.value.lines["first"] == "teacher first-s0-1: VideoError: cannot decode it"
+    assert fits.names == ["first-s0-1"]
+
+
+def test_the_order_of_the_test(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    names = [[str(key) for key in wave] for wave in study.test_waves()]
+    assert names == [
+        [f"{method}-s{seed}-{fold}" for seed in (0, 1) for fold in "ab" for method in ("flow", "rgb")],
+        [f"attention-s{seed}-{fold}" for seed in (0, 1) for fold in "ab"],
+    ]
+    assert [[key.method for key in wave] for wave in study.test_waves(["flow"])] == [["flow"] * 4, []]
+
+
+def test_a_study_can_be_sent_to_another_process(tmp_path: Path) -> None:
+    study = make_study(tmp_path, ["--optim.lr", "0.5"])
+    assert pickle.loads(pickle.dumps(study)) == study

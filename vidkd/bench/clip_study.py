@@ -1,0 +1,298 @@
+"""Studies of classifiers and of anticipation: what a cell is, how it is trained and judged, and what its numbers depend on."""
+
+import functools
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from vidkd.base.errors import ConfigError, VidkdError
+from vidkd.base.settings import as_dict, merge
+from vidkd.base.walk import map_files
+from vidkd.bench.clip_spec import DECIDED, StudySpec, cell_config, settings_of_trial, source_cell, waves, with_teachers
+from vidkd.bench.localisation import measure_pointing
+from vidkd.bench.observed import ACCURACY, clip_scores, mean_name, percents_of
+from vidkd.bench.streams.typed import read_spec
+from vidkd.bench.study import CellKey, Chosen, Phase, Places, Study
+from vidkd.compress.classifier import ClassifierSubject
+from vidkd.compress.recipe import Recipe, parse_steps
+from vidkd.compress.steps import run_recipe
+from vidkd.data.config import DataConfig
+from vidkd.data.manifest import Manifest, manifest_identity
+from vidkd.engine.checkpoint import is_finished
+from vidkd.engine.clips import Clips, read_clips_of_run
+from vidkd.engine.config import RunConfig, load_config
+from vidkd.engine.devices import pick_device
+from vidkd.engine.evaluate import judge
+from vidkd.engine.fit import fit
+from vidkd.engine.loop import InterruptedRunError
+from vidkd.engine.run_folder import RunFolder, flatten, settings_that_count
+from vidkd.engine.setup import evaluation_set
+from vidkd.models.saved import load_classifier
+
+log = logging.getLogger(__name__)
+
+COSTS = ("macs", "bytes", "packed")
+"""Costs among the metrics of a compressed cell."""
+
+
+@dataclass(frozen=True)
+class ClipStudy(Study):
+    """Methods x seeds x folds of classifiers."""
+
+    spec: StudySpec
+
+    @property
+    def base(self) -> Path:
+        """The run configuration that all methods start from."""
+        return (self.path.parent / self.spec.base).resolve()
+
+    @property
+    def name(self) -> str:
+        """As `Study`."""
+        return self.spec.study
+
+    @property
+    def methods(self) -> Mapping[str, Any]:
+        """As `Study`."""
+        return self.spec.methods
+
+    @property
+    def seeds(self) -> Sequence[int]:
+        """As `Study`."""
+        return self.spec.seeds
+
+    @property
+    def choices(self) -> Mapping[str, Sequence[str]]:
+        """Each fold chooses by its own cells."""
+        return {fold: [fold] for fold in self.spec.folds}
+
+    @property
+    def tuning_seeds(self) -> Sequence[int]:
+        """As `Study`."""
+        return self.spec.tuning.seeds
+
+    @property
+    def metric(self) -> str:
+        """Top-1, or its mean over the observed fractions that the study shows."""
+        return mean_name(self.spec.fractions_shown) if self.spec.fractions_shown else ACCURACY
+
+    def trial_waves(self) -> list[list[CellKey]]:
+        """As `Study`; of teachers without trials one cell for each seed and fold."""
+        needed = with_teachers(self.spec, [name for name, method in self.spec.methods.items() if method.trials])
+        return [[key for name in wave if name in needed for key in self._trials(name)] for wave in waves(self.spec)]
+
+    def _trials(self, name: str) -> list[CellKey]:
+        numbers = range(len(self.spec.methods[name].trials)) if self.spec.methods[name].trials else [-1]
+        return [CellKey(name, number, seed, fold) for number in numbers for seed in self.tuning_seeds for fold in self.spec.folds]
+
+    def test_waves(self, methods: Sequence[str] | None = None, seeds: Sequence[int] | None = None) -> list[list[CellKey]]:
+        """As `Study`; by default the shortlist. Teachers are always among them."""
+        wanted = self.spec.tested if methods is None else with_teachers(self.spec, methods)
+        seeds = self.spec.seeds if seeds is None else seeds
+        return [
+            [
+                CellKey(name, -1, seed, fold)
+                for seed in seeds or self.spec.seeds
+                for fold in self.spec.folds
+                for name in wave
+                if name in wanted
+            ]
+            for wave in waves(self.spec)
+        ]
+
+    def source(self, key: CellKey, phase: Phase, chosen: Chosen) -> CellKey | None:
+        """The cell whose run teaches this one, or is compressed by it."""
+        return None if self.spec.methods[key.method].source is None else source_cell(self, key, phase, chosen)
+
+    def settings(self, key: CellKey, phase: Phase, places: Places, chosen: Chosen) -> dict[str, Any]:
+        """Of the run, without where it ran and where its files are; of a compression also the steps and the settings of the repairs."""
+        config = cell_config(self, key, phase, chosen, places.runs)
+        method = self.spec.methods[key.method]
+        found = {**identity(config), "init": config.init, "teacher": method.source, "subset": self._subset(phase)}
+        if method.compresses is None:
+            return found
+        repairs = flatten(merge(merge({}, method.settings), settings_of_trial(self, key, chosen)), "compress.settings.")
+        return {**found, "compress.steps": json.loads(json.dumps(method.steps)), **repairs}
+
+    def defaults(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Those of the task."""
+        return _defaults(settings["task"])
+
+    def inputs(self, key: CellKey, places: Places) -> dict[str, str]:
+        """The hash of the manifest, where it is on this machine."""
+        data = cell_config(self, key, "test", {}, places.runs).data
+        found = _manifest_at_hand(data)
+        return {} if found is None else found
+
+    def prepare(self, keys: Sequence[CellKey], phase: Phase, places: Places, chosen: Chosen, workers: int) -> dict[str, str]:
+        """Train again the teachers whose cells are kept but whose runs are gone (another machine, a fresh clone), their own teachers first.
+
+        Raises ConfigError for a teacher whose run is there but was trained with other settings.
+        """
+        needed = {str(one): one for key in keys for one in self._above(key, phase, places, chosen)}
+        lost = {name: key for name, key in needed.items() if not is_finished(self._run(key, phase, places))}
+        for name, key in needed.items():
+            if name not in lost:
+                config = cell_config(self, key, phase, chosen, places.runs)
+                RunFolder(self._run(key, phase, places)).check(config, resume="auto")
+        if lost:
+            log.info("training %d teachers again: their runs are not in %s", len(lost), places.runs)
+        errors: dict[str, str] = {}
+        for wave in waves(self.spec):
+            names = [name for name, key in lost.items() if key.method in wave]
+            above = {name: str(self.source(lost[name], phase, chosen)) for name in names}
+            errors |= {name: f"waits for teacher {other}: {errors[other]}" for name, other in above.items() if other in errors}
+            train = functools.partial(_train, study=self, phase=phase, places=places, chosen=chosen, keys=lost, quiet=workers > 1)
+            errors |= _errors(train, [name for name in names if name not in errors], workers)
+        return errors
+
+    def _above(self, key: CellKey, phase: Phase, places: Places, chosen: Chosen) -> list[CellKey]:
+        """The cells whose runs must be there: the source, behind those that it needs itself.
+
+        A finished teacher needs none any more; a run that is compressed does, for its repairs learn from its teacher.
+        """
+        source = self.source(key, phase, chosen)
+        if source is None:
+            return []
+        done = self.spec.methods[key.method].compresses is None and is_finished(self._run(source, phase, places))
+        return [*([] if done else self._above(source, phase, places, chosen)), source]
+
+    def _run(self, key: CellKey, phase: Phase, places: Places) -> Path:
+        return places.runs / self.name / phase / str(key)
+
+    def run(self, key: CellKey, phase: Phase, places: Places, chosen: Chosen, *, quiet: bool) -> dict[str, Any]:
+        """Train a cell's run (or resume it), or compress the run of another, and judge it."""
+        config = cell_config(self, key, phase, chosen, places.runs)
+        clips = read_clips_of_run(config)
+        if self.spec.methods[key.method].compresses is not None:
+            found = self._compressed(key, phase, places, chosen, quiet=quiet)
+        else:
+            found = self._trained(phase, config, clips, quiet=quiet)
+        return {**found, "subset": self._subset(phase)}
+
+    def _trained(self, phase: Phase, config: RunConfig, clips: Clips, *, quiet: bool) -> dict[str, Any]:
+        result = fit(config, quiet=quiet)
+        saved = load_classifier(result.folder)
+        device, subset = pick_device(config.train.device, flag="--train.device"), self._subset(phase)
+        model = saved.model.to(device)
+        judgement = judge(model, clips, subset, config.data, saved.classes, device=device)
+        metrics, rows = judgement.metrics(), judgement.as_rows()
+        if phase == "test" and "pointing" in self.spec.measures and model.config.attention.pooling != "mean":
+            judged = clips.without(subset, judgement.unobservable)
+            pointing = measure_pointing(model, evaluation_set(judged, subset, config.data, [saved.view]), device)
+            metrics |= {name: float(np.mean(values)) for name, values in vars(pointing).items()}
+            rows |= {name: [round(value, 5) for value in values] for name, values in vars(pointing).items()}
+        return {
+            "steps": result.steps,
+            "parameters": result.parameters,
+            "train_seconds": round(result.seconds, 2),
+            "judged": judgement.counts(),
+            "metrics": {name: round(value, 6) for name, value in metrics.items()},
+            "predictions": rows,
+        }
+
+    def _compressed(self, key: CellKey, phase: Phase, places: Places, chosen: Chosen, *, quiet: bool) -> dict[str, Any]:
+        """Apply the method's steps to the run of the same seed and fold; what the last of them reached, and the training of all repairs.
+
+        What the steps draw (filters at random, clips for ranges, batches of repairs) is drawn by the cell's seed, whatever the steps say.
+        Finished steps are found in the folder of the cell. Raises ConfigError as `parse_steps` does, and what the steps raise.
+        """
+        method = self.spec.methods[key.method]
+        recipe = Recipe(
+            student=str(self._run(source_cell(self, key, phase, chosen), phase, places)),
+            steps=parse_steps(method.steps, f"{self.path}: methods.{key.method}") if method.steps else (),
+            name=str(key),
+            runs=str(places.runs / self.name / phase),
+            subset=self._subset(phase),
+            settings=merge(merge({}, method.settings), settings_of_trial(self, key, chosen)),
+        ).seeded(key.seed)
+        outcomes = list(run_recipe(recipe, ClassifierSubject(recipe, self.overrides, quiet=quiet)))
+        last, notes = outcomes[-1].content, [outcome.content["notes"] for outcome in outcomes]
+        return {
+            "steps": sum(note.get("steps", 0) for note in notes),
+            "parameters": last["parameters"],
+            "train_seconds": round(sum(note.get("train_seconds", 0.0) for note in notes), 2),
+            "judged": last["counts"],
+            "metrics": {**last["metrics"], **{name: last[name] for name in COSTS if name in last}},
+            "predictions": last["predictions"],
+        }
+
+    def _subset(self, phase: Phase) -> Literal["val", "test"]:
+        return "val" if phase == "tune" else self.spec.subset
+
+    def score(self, cell: Mapping[str, Any]) -> dict[str, float]:
+        """As `Study`. A method that sees whole clips has no observed fractions: its score is plain top-1."""
+        observed = self.metric != ACCURACY and percents_of(cell["predictions"])
+        score = float(clip_scores(cell["predictions"], self.metric).mean()) if observed else cell["metrics"][ACCURACY]
+        return {"score": score, "nll": cell["metrics"]["nll"]}
+
+    def line(self, cell: Mapping[str, Any]) -> str:
+        """As `Study`."""
+        return f"top-1 {cell['metrics']['top1']:.3f}  {cell['train_seconds']:.0f} s"
+
+    def summarise(self, cells: Mapping[str, Mapping[str, Any]], claims: Mapping[str, str]) -> dict[str, Any]:
+        """As `Study`."""
+        from vidkd.bench.clip_summary import summarise
+
+        return summarise(self, cells, claims)
+
+
+def identity(config: RunConfig) -> dict[str, Any]:
+    """The settings that a cell's numbers depend on, flat; where it ran and where its files are is left out.
+
+    Teacher and initial weights are kept apart: the first is a cell of its own.
+    """
+    return {key: value for key, value in settings_that_count(as_dict(config)).items() if not key.startswith("teacher")}
+
+
+@functools.cache
+def _defaults(task: str) -> Mapping[str, Any]:
+    return identity(load_config(settings={"task": task}))
+
+
+def _manifest_at_hand(data: DataConfig) -> dict[str, str] | None:
+    path = Path(data.manifest) if data.manifest else Path(data.root) / "manifest.jsonl"
+    if not (data.manifest or data.root) or not path.exists():
+        return None
+    return _read_manifest(path, data.root or None, path.stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=4)
+def _read_manifest(path: Path, root: str | None, _changed_ns: int) -> dict[str, str]:
+    found = manifest_identity(Manifest.read(path, root))
+    return {"manifest": f"{found['name']} {found['sha256']}"}
+
+
+def _train(name: str, *, study: ClipStudy, phase: Phase, places: Places, chosen: Chosen, keys: Mapping[str, CellKey], quiet: bool) -> str:
+    fit(cell_config(study, keys[name], phase, chosen, places.runs), quiet=quiet)
+    return name
+
+
+def _errors(train: Any, names: Sequence[str], workers: int) -> dict[str, str]:
+    """Errors of the teachers that could not be trained."""
+    if workers > 1:
+        results = map_files(train, names, workers=workers, fingerprint=str)
+        return {result.item: result.error for result in results if result.error is not None}
+    errors = {}
+    for name in names:
+        try:
+            train(name)
+        except InterruptedRunError:
+            raise
+        except VidkdError as error:
+            errors[name] = f"{type(error).__name__}: {error}"
+    return errors
+
+
+def read_clip_study(path: Path, overrides: Sequence[str] = ()) -> ClipStudy:
+    """Read a study. Raises ConfigError with file and key for anything unknown or of a wrong type, or an override that the study decides."""
+    for word in overrides:
+        key = word.removeprefix("--").split("=")[0]
+        if word.startswith("--") and key in DECIDED:
+            raise ConfigError(f"'--{key}' is decided by the study for each of its cells", hint=DECIDED[key])
+    return ClipStudy(path, tuple(overrides), read_spec(StudySpec, path))
