@@ -17,7 +17,8 @@ from vidkd.base.errors import VidkdError
 from vidkd.base.files import read_json
 from vidkd.base.settings import known_keys, merge
 from vidkd.bench.clip_spec import cell_config
-from vidkd.bench.clip_study import read_clip_study as read_study
+from vidkd.bench.clip_study import ClipStudy
+from vidkd.bench.reading import read_study
 from vidkd.bench.study import CellKey
 from vidkd.cli.kinds import KINDS
 from vidkd.cli.main import VERBS, _parse
@@ -60,7 +61,14 @@ def check_verb(verb: str, words: Sequence[str]) -> None:
     if verb == "train":
         load_config(REPOSITORY / arguments.config, overrides=arguments.settings) if arguments.config else load_config()
     elif verb == "study":
+        if arguments.study is None:
+            assert arguments.check or arguments.pages
+            return
+        if not isinstance(read_study(REPOSITORY / arguments.study), ClipStudy):
+            assert all(word.startswith("--data.root") for word in arguments.settings if word.startswith("--"))
+            return
         study = read_study(REPOSITORY / arguments.study, arguments.settings)
+        assert isinstance(study, ClipStudy)
         cell_config(study, CellKey(study.spec.reference, -1, study.spec.seeds[0], study.spec.folds[0]), "test", {}, Path("runs"))
     elif verb == "compress":
         read_recipe(REPOSITORY / arguments.config)

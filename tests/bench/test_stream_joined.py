@@ -25,6 +25,7 @@ from vidkd.bench.streams.answers import oracle_boxes
 from vidkd.bench.streams.footage import check_streams_apart, ranges_of, stretches_of, truth_of
 from vidkd.bench.streams.page import stream_table, tables_of
 from vidkd.bench.streams.run import run_along
+from vidkd.bench.streams.study import read_stream_study
 from vidkd.bench.streams.summary import as_annotated
 from vidkd.bench.study import CellKey, read_cells, run_cells
 from vidkd.detection.online import Student
@@ -161,6 +162,7 @@ def test_cells_judged_by_other_boxes_are_refused(root, tmp_path) -> None:
     (layout / "gt.txt").write_text("3,1,10,10,20,20,1,-1,-1,-1\n")  # the same box, written otherwise
     assert dict(run_cells(study, "test", waves, places, {}, 1)) == first
     (layout / "gt.txt").write_text("3,1,10,10,20,21,1\n")
+    study = read_stream_study(study.path)
     with pytest.raises(DataError, match=r"(?s)other settings or data.*truth: "):
         list(run_cells(study, "test", waves, places, {}, 1))
 

@@ -100,7 +100,7 @@ STUDIES = (
     Mutant(
         "tuning over all folds",
         "vidkd/bench/tuning.py",
-        "of_trial.items() if key.fold == fold])",
+        "of_trial.items() if key.place in judged])",
         "of_trial.items()])",
         (
             "tests/bench/test_tuning.py::test_each_fold_has_the_trial_that_is_best_on_it",
@@ -110,7 +110,7 @@ STUDIES = (
     Mutant(
         "the worst trial is chosen",
         "vidkd/bench/tuning.py",
-        'key=lambda number: (-scores[number]["mean"], scores[number]["nll"]))',
+        "key=lambda number: _rank(scores[number]))",
         'key=lambda number: (scores[number]["mean"], scores[number]["nll"]))',
         (
             "tests/bench/test_tuning.py::test_each_fold_has_the_trial_that_is_best_on_it",
@@ -119,22 +119,22 @@ STUDIES = (
     ),
     Mutant(
         "tuned by seeds of the test",
-        "vidkd/bench/study.py",
+        "vidkd/bench/clip_spec.py",
         "        if self.tuned and (both := sorted({*self.seeds} & {*self.tuning.seeds})):",
         "        if self.tuned and (both := sorted({*self.seeds} & {*self.tuning.seeds} & set())):",
         (
-            "tests/bench/test_study.py::test_what_is_wrong_is_named",
-            "tests/bench/test_study.py::test_seeds_of_tuning_are_others_where_there_is_tuning",
+            "tests/bench/test_clip_spec.py::test_what_is_wrong_is_named",
+            "tests/bench/test_clip_spec.py::test_seeds_of_tuning_are_others_where_there_is_tuning",
         ),
     ),
     Mutant(
         "unknown key of a study accepted",
-        "vidkd/bench/study.py",
-        "        if key not in known:\n            where",
-        "        if key is None:\n            where",
+        "vidkd/bench/streams/typed.py",
+        "    for key, value in content.items():\n        if key not in known:",
+        "    for key, value in content.items():\n        if key is None:",
         (
-            "tests/bench/test_study.py::test_what_is_wrong_is_named",
-            "tests/bench/test_study.py::test_seeds_of_tuning_are_others_where_there_is_tuning",
+            "tests/bench/test_clip_spec.py::test_what_is_wrong_is_named",
+            "tests/bench/test_clip_spec.py::test_seeds_of_tuning_are_others_where_there_is_tuning",
         ),
     ),
     Mutant(
