@@ -54,6 +54,10 @@ def test_a_weak_box_carries_a_track_on_and_starts_none():
     assert along(ByteTracker(fps=25), *frames[:1], frames[0], *frames[1:])[-1] == [1, -1]
 
 
+def test_a_box_below_the_score_of_a_start_gets_no_number():
+    assert along(ByteTracker(fps=25), *[found((10, 10), (200, 10), scores=[0.3, 0.4]) for _ in range(3)])[-1] == [-1, 1]
+
+
 def test_one_class_does_not_go_on_as_another():
     frames = [found((10, 10)), found((10, 10)), found((10, 10), labels=[1]), found((10, 10), labels=[1])]
     assert along(ByteTracker(fps=25), *frames) == [[-1], [1], [-1], [2]]

@@ -170,8 +170,9 @@ def test_ctrl_c_ends_the_step_saves_and_says_how_to_go_on(tiny_config: Config, t
     [
         {"task": "mars", "model.backbone": "tiny3d", "optim": {"optimiser": "sgd", "lr": 0.01}},
         {"task": "supervised", "train.precision": "bf16-mixed", "data.balanced": True, "optim.ema": 0.5},
+        {"task": "supervised", "model.attention.pooling": "probabilistic"},
     ],
-    ids=["sgd", "bf16, balanced"],
+    ids=["sgd", "bf16, balanced", "noise"],
 )
 def test_a_stopped_run_goes_on_exactly(
     settings: dict[str, Any], tiny_config: Config, tiny_teacher: Path, monkeypatch: pytest.MonkeyPatch

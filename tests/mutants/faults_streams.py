@@ -146,8 +146,8 @@ STREAMS = (
     Mutant(
         "an update from a non-finite loss is kept",
         "vidkd/detection/online/update.py",
-        "            finite = math.isfinite(losses.total)\n",
-        "            finite = True\n",
+        "        if not finite:\n            return self._record(",
+        "        if False:\n            return self._record(",
         ("tests/detection/test_online_update.py::test_what_is_not_finite_is_undone",),
     ),
     Mutant(
@@ -190,7 +190,7 @@ STREAMS = (
         "a weak box starts a track",
         "vidkd/detection/stream/tracking.py",
         "found.select(self._free & strong & (found.scores >= STARTS))",
-        "found.select(self._free)",
+        "found.select(self._free & strong)",
         ("tests/detection/test_stream_tracking.py",),
     ),
     Mutant(

@@ -1,5 +1,6 @@
 """Both decoders give the frames that were encoded, by index, by time and in order; what decord gets wrong is kept from it."""
 
+import dataclasses
 import multiprocessing
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +18,8 @@ from vidkd.base.errors import ConfigError, VideoError
 from vidkd.video import VideoReader, check_video, open_video, pyav_reader, write_video
 from vidkd.video.containers import RgbConverter, decoded_frames, opened
 from vidkd.video.decord_reader import DecordReader
+from vidkd.video.index import read_packets
+from vidkd.video.pyav_reader import PyavReader
 
 Made = Callable[[str], Path]
 COLOUR_LEVELS = 2  # largest difference of 255 between the two decoders' conversions to RGB
@@ -108,6 +111,18 @@ def test_files_that_decord_misreads_are_read_rightly(made: Made, name: str) -> N
     with pytest.raises(VideoError, match="not reliable") as caught:
         open_video(made(name), backend="decord")
     assert reason in caught.value.lines["reason"]
+
+
+@pytest.mark.parametrize("off", [-1, 1])
+def test_a_seek_that_lands_elsewhere_gives_no_other_frame(made: Made, off: int) -> None:
+    path = made("b_frames.mp4")
+    index = read_packets(path)
+    decoding_stamps = np.roll(index.keys[:, 1], -off)  # of the key frame before, or after
+    assert len(index.keys) > 2
+    wrong = dataclasses.replace(index, keys=np.stack([index.keys[:, 0], decoding_stamps], axis=1))
+    with PyavReader(path, wrong, short_side=None) as video:
+        order = shuffled(len(video))
+        assert [number_of(video.frames_at_indices([place])[0]) for place in order] == order
 
 
 @pytest.mark.parametrize("name", ["transport_at_100_s.ts", "negative_start.mp4", "edit_list.mp4", "b_frames.avi"])
