@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Compiled modules are kept, wherever this is set: tests start hundreds of processes, and each would compile all of them anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo demo-anticipation demo-detection shapes-oracle shapes-student benchmark test test-slow mutants lint types check clean-venv
+.PHONY: demo demo-anticipation demo-detection shapes-oracle shapes-student benchmark test test-slow test-pages mutants docs lint types check clean-venv
 
 demo: .venv/ready
 	$(BIN)/vidkd make_data --out runs/data/motion_shapes
@@ -44,6 +44,13 @@ test: .venv/ready
 
 test-slow: .venv/ready
 	$(BIN)/python -m pytest -m slow
+
+test-pages: .venv/ready
+	$(BIN)/python -m pytest -m browser
+
+docs: .venv/ready
+	$(BIN)/python docs/generate.py --check
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 mutants: .venv/ready
 	$(BIN)/python tests/mutants/mutants.py

@@ -25,9 +25,9 @@ Test = TypeVar("Test", bound=Callable[..., None])
 
 
 def needs_chromium(test: Test) -> Test:
-    """Mark a test that opens a browser: a slow one, skipped where there is none."""
+    """Mark a test that opens a browser: `make test-pages` runs it; skipped where there is none."""
     skip = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (apt-get install chromium)")
-    return pytest.mark.slow(skip(test))
+    return pytest.mark.browser(pytest.mark.slow(skip(test)))
 
 
 def dump(folder: Path, page: Path, *flags: str, timeout_s: float = 90) -> "subprocess.CompletedProcess[str]":
