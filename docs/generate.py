@@ -105,7 +105,7 @@ def study_page(study: str, config: Path | None) -> str:
     facts = {key: data.get(key) for key in ("name", "subset", "folds", "seeds", "reference", "claim") if data.get(key)}
     lines = [f"# {asked.get('title', study)}\n", *([asked["text"].strip() + "\n"] if asked.get("text") else [])]
     lines += ["; ".join(f"{key}: {_words(value)}" for key, value in facts.items()) + ".\n"]
-    lines += [f"```bash\nvidkd study {config.relative_to(ROOT)}\n```\n"] if config else []
+    lines += [f"```bash\n{config.read_text(encoding='utf-8').splitlines()[0].lstrip('# ').partition('   ')[0]}\n```\n"] if config else []
     lines += ["Means over runs in points, with 95 % intervals. Differences are paired.\n"]
     for condition, metrics in _by_condition(content).items():
         lines += [f"## {condition}\n"] if condition else []

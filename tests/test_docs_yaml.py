@@ -21,7 +21,11 @@ from vidkd.engine.config import load_config
 from vidkd.runtime.metadata_file import read_metadata
 
 REPOSITORY = Path(__file__).parents[1]
-PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+PAGES = [
+    REPOSITORY / "README.md",
+    REPOSITORY / "CONTRIBUTING.md",
+    *(page for page in sorted((REPOSITORY / "docs").rglob("*.md")) if page.parent.name != "results"),
+]
 PLAN = {"kind", "layers"}
 """Of each entry of a plan, which a page shows with parts left out."""
 
