@@ -16,6 +16,7 @@ from started import run_to_end
 from vidkd.base.errors import VidkdError
 from vidkd.base.files import read_json
 from vidkd.base.settings import known_keys, merge
+from vidkd.base.shipped import find_config
 from vidkd.bench.clip_spec import cell_config
 from vidkd.bench.clip_study import ClipStudy
 from vidkd.bench.reading import read_study
@@ -27,7 +28,11 @@ from vidkd.compress.recipe import read_recipe
 from vidkd.engine.config import load_config
 
 REPOSITORY = Path(__file__).parents[1]
-PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *(page for page in sorted((REPOSITORY / "docs").rglob("*.md")) if page.parent.name != "results")]
+PAGES = [
+    REPOSITORY / "README.md",
+    REPOSITORY / "CONTRIBUTING.md",
+    *(page for page in sorted((REPOSITORY / "docs").rglob("*.md")) if page.parent.name != "results"),
+]
 CONFIGS = [kind().config for kind in KINDS.values()]
 SETTINGS = set().union(*(known_keys(config, task) for config in CONFIGS for task in config.tasks()))
 FILES = (".yaml", ".onnx", ".tflite", ".cfg")
@@ -59,10 +64,10 @@ def check_verb(verb: str, words: Sequence[str]) -> None:
     """The verb's own parser takes the words; settings behind them are known, and configurations named are there."""
     arguments = _parse(parser_of(verb), words)
     if verb == "train":
-        load_config(REPOSITORY / arguments.config, overrides=arguments.settings) if arguments.config else load_config()
+        load_config(find_config(arguments.config), overrides=arguments.settings) if arguments.config else load_config()
     elif verb == "study":
         if arguments.study is None:
-            assert arguments.check or arguments.pages
+            assert arguments.check
             return
         if not isinstance(read_study(REPOSITORY / arguments.study), ClipStudy):
             assert all(word.startswith("--data.root") for word in arguments.settings if word.startswith("--"))

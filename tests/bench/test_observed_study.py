@@ -6,17 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from study_samples import CLIPS, cells_of, make_study, put, summarise
-from test_results_page import check_means
+from study_samples import CLIPS, cells_of, make_study, summarise
 
 from vidkd.base.errors import ConfigError, DataError
 from vidkd.bench.clip_spec import check_settings
 from vidkd.bench.clip_study import ClipStudy as Study
 from vidkd.bench.clip_summary import as_cell
 from vidkd.bench.intervals import paired_difference
-from vidkd.bench.results_page import results_page
-from vidkd.bench.study import Places
-from vidkd.bench.summary import check_summary, write_summary
+from vidkd.bench.summary import check_summary
 from vidkd.bench.tables import difference_rows, observed_rows, rows_of, table
 
 PERCENTS = (10, 20, 30, 50, 100)
@@ -136,17 +133,3 @@ def test_fractions_shown_must_be_those_that_were_judged(tmp_path: Path) -> None:
     for wrong in ([0.5, 0.2], [0.0, 0.5], [0.2, 0.2], [0.5, 1.5]):
         with pytest.raises(ConfigError, match="fractions_shown must rise"):
             make_study(tmp_path / "b", fractions_shown=wrong)
-
-
-def test_the_page_and_its_means(tmp_path: Path) -> None:
-    study, found = study_of(tmp_path / "studies", title="Early")
-    places = Places(results=tmp_path / "results" / "small", runs=tmp_path / "runs")
-    put(study, places, *(cell for cells in found.values() for cell in cells))
-    write_summary(places.results / "summary.json", summarise(study, found))
-    (tmp_path / "studies" / "base.yaml").rename(tmp_path / "base.yaml")
-    study.path.write_text(study.path.read_text().replace("base: base.yaml", "base: ../base.yaml"))
-    page = results_page(tmp_path / "studies", tmp_path / "results")
-    assert "| method | 20-50 % | 10 % | 20 % | 30 % | 50 % | 100 % |" in page
-    assert "Each minus no distillation, in the mean over all shares" in page
-    # means and differences; shares and the range; differences there
-    assert check_means(page, tmp_path / "studies", tmp_path / "results") == (4 + 3 + 3) + 3 * 6 + (1 + 5 + 5)

@@ -20,14 +20,12 @@ from stream_study_samples import (
 )
 
 from vidkd.base.errors import ConfigError, DataError
-from vidkd.bench.store import write_cells
 from vidkd.bench.streams.answers import KnownOracle, OracleBoxes
 from vidkd.bench.streams.methods import AdaptedOffline
-from vidkd.bench.streams.page import streams_page, tables_of
+from vidkd.bench.streams.page import tables_of
 from vidkd.bench.streams.run import Course, counts_of
 from vidkd.bench.streams.summary import as_counts, by_method_and_share
 from vidkd.bench.study import CellKey, Places, read_cells, run_cells
-from vidkd.bench.summary import write_summary
 from vidkd.bench.tuning import chosen_settings, read_chosen, tune
 from vidkd.cli.main import main
 from vidkd.detection.opening import ModelFiles
@@ -257,22 +255,6 @@ def test_the_tables_show_it(done) -> None:
     pair = next(pair for pair in summary["paired"] if (pair["method"], pair["metric"]) == ("fixed", "f1_late@calls10"))
     assert row[2].startswith(f"{100 * pair['difference']:+.1f} [")
     assert dict(zip(tables[2][0], tables[2][2], strict=True))["oracle_calls"] == "4"
-
-
-def test_the_page_has_a_section_for_each_study_with_a_summary(done, tmp_path) -> None:
-    study, places, _, _ = done
-    studies, results = tmp_path / "studies", tmp_path / "results"
-    (studies / "streams").mkdir(parents=True)
-    (studies / "streams" / "small.yaml").symlink_to(study.path)
-    (results / "small").mkdir(parents=True)
-    assert streams_page(studies, results) == ""
-    write_summary(results / "small" / "summary.json", study.summarise(read_cells(study, places), {}))
-    write_cells(results / "small" / "cells.parquet", list(read_cells(study, places).values()))
-    page = streams_page(studies, results)
-    assert "## small" in page
-    assert "**Unfinished" not in page
-    write_cells(results / "small" / "cells.parquet", [cell for cell in read_cells(study, places).values() if cell["method"] != "wrong"])
-    assert "**Unfinished: 14 of 16 cells.**" in streams_page(studies, results)
 
 
 def test_the_verb_reports_what_is_there(done, root, capsys) -> None:

@@ -20,7 +20,7 @@ VERBS = {
     "train_selector": "train an LSTM that chooses those key frames",
     "compress": "make a trained student smaller, step by step, each step judged",
     "export": "write a classifier or a detector to a file that runs without torch, checked, with a model card",
-    "study": "run a study of methods with intervals; check and render committed results",
+    "study": "run a study of methods with intervals; check committed results",
     "benchmark": "measure speed against accuracy: models in turn, with intervals; tell regressions",
     "prepare_data": "turn a data set as it unpacks into a checked manifest",
     "check_videos": "find videos that cannot be read, or whose random access lies",

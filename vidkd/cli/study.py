@@ -2,7 +2,7 @@
 
 `--phase tune` judges every method's trials on validation groups or tuning streams and writes chosen.json; `--phase test` runs the test
 cells with what was chosen. Given again, a command resumes. Writes summary.json, cells.parquet, tables and report.html of the
-finished cells, and reports those that failed in the end. `--check` recomputes all committed summaries; `--pages FILE` writes their page.
+finished cells, and reports those that failed in the end. `--check` recomputes all committed summaries.
 
   vidkd study configs/studies/motion_shapes.yaml --data.root DIR
 """
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 TAKES_SETTINGS = True
 RUNS = "runs"
-STUDIES, RESULTS, PAGE = Path("configs/studies"), Path("results"), Path("docs/results.md")
+STUDIES, RESULTS = Path("configs/studies"), Path("results")
 CACHE = "runs/oracle"
 PICTURED = 2
 """Example clips on examples.png; the report shows more."""
@@ -50,7 +50,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     workers = "cells run at once, a process each; give each train.threads of its own (default: 1)"
     add_count(parser, "--workers", least=0, default=1, metavar="N", help=workers)
     parser.add_argument("--check", action="store_true", help="recompute every committed summary from its cells and compare")
-    parser.add_argument("--pages", nargs="?", const=PAGE, type=Path, metavar="FILE", help=f"write the page of results (default: {PAGE})")
     parser.epilog = (
         "--data.root DIR: the data set, or of streams a folder of videos and weights (may be repeated; default: $VIDKD_DATA).\n"
         "any other setting of a run may follow as a flag, for all methods   (vidkd train --settings lists them)"
@@ -58,15 +57,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the phases asked for, then write the summary and the report; or check or render what is committed."""
+    """Run the phases asked for, then write the summary and the report; or check what is committed."""
     from vidkd.base.errors import ConfigError
 
     if arguments.check:
         return _check()
-    if arguments.pages is not None:
-        return _write_pages(arguments.pages)
     if arguments.study is None:
-        raise ConfigError("no study is given", hint="vidkd study configs/studies/NAME.yaml, or --check, or --pages")
+        raise ConfigError("no study is given", hint="vidkd study configs/studies/NAME.yaml, or --check")
     return _run(arguments)
 
 
@@ -80,19 +77,6 @@ def _check() -> int:
         sys.stdout.flush()
         wrong += bool(differing)
     return 1 if wrong else 0
-
-
-def _write_pages(page: Path) -> int:
-    from vidkd.base.files import atomic_write
-    from vidkd.bench.results_page import results_page
-    from vidkd.bench.single_runs_page import single_runs_page
-    from vidkd.bench.streams.page import streams_page
-
-    text = results_page(STUDIES, RESULTS) + streams_page(STUDIES, RESULTS) + single_runs_page(RESULTS)
-    with atomic_write(page) as file:
-        file.write(text)
-    sys.stdout.write(f"written: {page}\n")
-    return 0
 
 
 def _opened(arguments: argparse.Namespace) -> "tuple[Study, Places]":

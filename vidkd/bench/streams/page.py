@@ -1,53 +1,11 @@
-"""The tables of a study of streams, and its section of docs/results.md."""
+"""The tables of a study of streams as text."""
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vidkd.bench.reading import committed_studies
-from vidkd.bench.results_page import markdown_table
 from vidkd.bench.streams.bootstrap import FEWEST
-from vidkd.bench.streams.study import StreamStudy
 from vidkd.bench.streams.tables import Value, value_tables
-from vidkd.bench.study import Places
-from vidkd.bench.summary import read_summary
 from vidkd.bench.tables import interval
-
-HEAD = """
-# Online distillation along streams
-
-Scored boxes are the student's, made before it may learn from the frame; the oracle's never count for it. F1 in percent against the oracle's
-boxes on every frame, pooled over a stream, mean over cells (seeds x streams). AP50, AP30 and recall are against annotated frames. Intervals
-are 95 % by a circular block bootstrap over stretches of each stream, over streams where there are five or more, and over seeds, stretched
-for as few as there are; differences are paired on seed, stream and blocks. A method that draws nothing was run once and stands for all.
-"""
-
-
-def streams_page(studies: Path, results: Path) -> str:
-    """The sections of all stream studies of a folder that have finished cells; empty if none has."""
-    found = [each for each in committed_studies(studies, results) if isinstance(each[0], StreamStudy)]
-    sections = [stream_section(study, places) for study, places in found if isinstance(study, StreamStudy)]
-    return HEAD + "".join(sections) if any(sections) else ""
-
-
-def stream_section(study: StreamStudy, places: Places) -> str:
-    """Heading, command and tables of one study, from its summary."""
-    summary, cells = read_summary(places.results / "summary.json"), places.store(study.name).names("test")
-    spec, (wanted,) = study.spec, study.test_waves()
-    missing = sum(str(key) not in cells for key in wanted)
-    frames = ", ".join(f"{name} ({count} frames)" for name, count in summary["data"]["frames"].items())
-    environment = summary["environment"]
-    lines = [
-        f"\n## {spec.title or spec.study}\n",
-        *([spec.text.strip() + "\n"] if spec.text else []),
-        f"`vidkd study configs/studies/streams/{study.path.name} --data.root DIR`; streams {frames}; "
-        f"seeds {', '.join(map(str, spec.seeds))}; blocks of {spec.block} frames; {summary['seconds'] / 3600:.1f} h on "
-        f"{environment['processor']}, torch {environment['torch']}.\n",
-        *([f"**Unfinished: {len(wanted) - missing} of {len(wanted)} cells.**\n"] if missing else []),
-        *(f"{title}\n\n{markdown_table(rows)}" for title, rows in tables_of(summary).items()),
-        *([f"{note}\n"] if (note := blocks_note(summary)) else []),
-    ]
-    return "\n".join(lines)
 
 
 def tables_of(summary: Mapping[str, Any]) -> dict[str, list[tuple[str, ...]]]:
@@ -81,3 +39,10 @@ def _text(cell: str | Value | None) -> str:
     signed = cell.kind == "difference"
     bounds = interval(cell.ci95, signed=signed) if cell.ci95 or signed else ""
     return f"{100 * cell.value:{'+' if signed else ''}.1f} {bounds}".rstrip()
+
+
+def markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows, the heading first, as a Markdown table."""
+    head, *body = rows
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *body]
+    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
