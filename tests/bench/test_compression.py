@@ -145,8 +145,8 @@ def test_the_page_shows_steps_and_layers(outcomes: list[Outcome]) -> None:
     assert isinstance(change, Estimate)
     assert (change.value, steps.rows[1][-2], steps.rows[1][-1]) == (-0.5, 4.0, 7.0)
     assert layers.title == "Layers: 1_prune"
-    assert layers.rows == (("fc", "4 -> 2 filters"), ("stem", "left alone: spare"))
-    assert layers.caption == "1 layer changed, 1 left alone."
+    assert layers.rows == (("fc", "4 -> 2 filters"), ("stem", "unchanged: spare"))
+    assert layers.caption == "1 layer changed, 1 unchanged."
     assert "vidkd compress" in render_html(report)
 
 
@@ -167,4 +167,4 @@ def test_layers_that_lose_the_filters_of_another_have_a_row(outcomes: list[Outco
     made = outcome("1_prune", notes=notes, settings={"criterion": "magnitude"})
     report = compression_report(compression_summary(RECIPE, [outcomes[0], made], "top1"), {"1_prune": made.content}, main="top1")
     assert report.tables[1].rows == (("stem", "8 -> 4 filters"), ("branch", "8 -> 4 filters, bound to those of stem"))
-    assert report.tables[1].caption.startswith("2 layers changed, none left alone. A layer behind one that lost filters loses the inputs")
+    assert report.tables[1].caption.startswith("2 layers changed, none unchanged. A layer behind one that lost filters loses the inputs")

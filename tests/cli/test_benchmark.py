@@ -151,7 +151,7 @@ def test_speed_alone_on_noise_with_cold_starts(files: Path, tmp_path: Path, caps
     assert not {"top1", "end_to_end_ms@b1t1", "latency_ms@b2t1", "macs"} & set(metrics)
     assert metrics["cold_start_s"]["ci95"] is None, "two are too few"
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    assert "noise: speed alone" in page
+    assert "noise: speed only" in page
     assert "written: " in capsys.readouterr().out
 
 

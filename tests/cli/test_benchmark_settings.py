@@ -24,7 +24,7 @@ def test_every_setting_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
     wanted = {f"--{entry.name}" for entry in dataclasses.fields(BenchmarkConfig) if entry.name not in ("models", "data", "shape")}
     wanted |= {f"--data.{entry.name}" for entry in dataclasses.fields(DataSpec)}
     wanted |= {f"--shape.{entry.name}" for entry in dataclasses.fields(ShapeSpec)}
-    wanted |= {f"--models.LABEL.{entry.name}" for entry in dataclasses.fields(ModelSpec)}
+    wanted |= {f"--models.NAME.{entry.name}" for entry in dataclasses.fields(ModelSpec)}
     assert set(re.findall(r"^  (--[\w.]+)", listed, re.MULTILINE)) == wanted
     assert "fresh processes of each model" in " ".join(listed.split()), "with what it means"
     assert benchmark() == 2

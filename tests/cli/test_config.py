@@ -10,7 +10,7 @@ import pytest
 from vidkd.base.errors import ConfigError
 from vidkd.base.settings import read_yaml
 from vidkd.base.shipped import find_config, shipped_config, shipped_names
-from vidkd.bench.study import read_study
+from vidkd.bench.reading import read_study
 from vidkd.cli.main import main
 from vidkd.engine.config import load_config
 
@@ -52,13 +52,14 @@ def test_a_copy_is_read_as_what_it_was_copied_from(tmp_path: Path, capsys: pytes
 @pytest.mark.slow
 def test_an_installed_wheel_runs_the_steps_for_own_videos(tmp_path: Path) -> None:
     source = tmp_path / "source"
-    subprocess.run(["git", "worktree", "list"], cwd=REPOSITORY, check=True, capture_output=True)
+    subprocess.run(["git", "worktree", "list"], cwd=REPOSITORY, check=True, capture_output=True, timeout=60)
     files = subprocess.run(
         ["git", "ls-files", "vidkd", "configs", "pyproject.toml", "setup.py", "README.md", "LICENSE"],
         cwd=REPOSITORY,
         check=True,
         capture_output=True,
         text=True,
+        timeout=60,
     )
     for name in files.stdout.splitlines():
         (source / name).parent.mkdir(parents=True, exist_ok=True)
@@ -75,12 +76,14 @@ def test_an_installed_wheel_runs_the_steps_for_own_videos(tmp_path: Path) -> Non
         str(tmp_path / "site"),
         str(source),
     ]
-    subprocess.run(pip, check=True, cwd=tmp_path)
+    subprocess.run(pip, check=True, cwd=tmp_path, timeout=600)
     assert (tmp_path / "site/vidkd/configs/attention/folder.yaml").is_file()
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
 
     def vidkd(*words: str) -> str:
-        done = subprocess.run([sys.executable, "-m", "vidkd", *words], cwd=tmp_path, env=environment, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-m", "vidkd", *words], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout
 

@@ -23,7 +23,7 @@ from vidkd.models.saved import load_classifier, read_checkpoint
 from vidkd.runtime.opening import open_exported_classifier
 from vidkd.video import write_video
 
-SHORT_LIST = ("vidkd", "numpy", "cv2", "av", "yaml", "onnxruntime", "openvino")
+SHORT_LIST = ("vidkd", "numpy", "cv2", "av", "yaml", "msgspec", "onnxruntime", "openvino")
 """What docs/deploy.md names."""
 THEIRS = ("_yaml", "flatbuffers", "google", "openvino_telemetry", "packaging")
 """What these themselves require, and the compiled half of PyYAML."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from quick_backbones import quick_first
 from zeroed_filters import lively
 
 from vidkd.base.errors import ConfigError
-from vidkd.compress import feeds as feeds_module
+from vidkd.compress import quantise as quantise_module
 from vidkd.compress.calibration import Calibration, feeds_of
 from vidkd.compress.config import QuantiseConfig
 from vidkd.compress.export_classifier import Integers, classifier_metadata, export_classifier
@@ -92,7 +93,8 @@ def test_a_backbone_in_float_and_in_integers(name: str, tmp_path: Path, monkeypa
     feeds = feeds_of(clips, np.ones(3, np.float32), classifier_metadata(saved, data))
     integers = Integers(config=QuantiseConfig(), calibration=Calibration(feeds=feeds, source="noise"))
     if name in TOO_LARGE_FOR_INTEGERS:  # never found out by taking the memory
-        monkeypatch.setattr(feeds_module, "available_bytes", lambda: TOO_LARGE_FOR_INTEGERS[name] * 2**30)
+        memory = SimpleNamespace(available=TOO_LARGE_FOR_INTEGERS[name] * 2**30)
+        monkeypatch.setattr(quantise_module.psutil, "virtual_memory", lambda: memory)
         with pytest.raises(ConfigError, match="the activations of one sample do not fit into memory"):
             export_classifier(saved, data, tmp_path / "net8.onnx", clips=compared, integers=integers)
         return

@@ -21,7 +21,7 @@ from vidkd.detection.stream import folder as folders
 from vidkd.detection.stream import run
 from vidkd.detection.stream.folder import Work
 from vidkd.detection.stream.run import in_real_time, speeds
-from vidkd.video import Frame, joining, open_video, write_video
+from vidkd.video import Frame, open_video, write_video, writer
 
 FILES = {"annotated.mp4", "coco.json", "detections.csv", "detections.jsonl", "mot.txt", "run.json"}
 
@@ -129,7 +129,7 @@ class Killed(BaseException):
     """What a SIGKILL is to the code: nothing after it runs."""
 
 
-PLACES = [(Work, "write"), (Work, "commit"), (Work, "end"), (folders, "write_json"), (folders, "atomic_write"), (joining.os, "replace"),
+PLACES = [(Work, "write"), (Work, "commit"), (Work, "end"), (folders, "write_json"), (folders, "atomic_write"), (writer.os, "replace"),
           (folders.VideoWriter, "close"), (Work, "write_outputs"), (Path, "unlink"), (run, "write_json")]  # fmt: skip
 
 

@@ -101,9 +101,8 @@ def run_tests(tree: Path, tests: Sequence[str], limit_s: float | None = LIMIT_S)
     kept = {name: value for name, value in os.environ.items() if name not in ("VIDKD_DATA", "PYTHONDONTWRITEBYTECODE", "PYTEST_ADDOPTS")}
     command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "-p", "no:cacheprovider", *tests]
     try:
-        done = subprocess.run(
-            command, cwd=tree, env={**kept, "PYTHONPATH": str(tree)}, capture_output=True, text=True, timeout=limit_s, check=False
-        )
+        environment = {**kept, "PYTHONPATH": str(tree)}
+        done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, timeout=limit_s, check=False)
     except subprocess.TimeoutExpired:
         return -1, f"no end within {limit_s} s"
     return done.returncode, done.stdout + done.stderr

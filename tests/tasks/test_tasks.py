@@ -400,7 +400,9 @@ def test_the_engine_may_import_the_interface_but_no_task_not_even_a_new_one(impo
         f'[tool.importlinter]\nroot_package = "vidkd"\n\n[[tool.importlinter.contracts]]{contract.split("[[")[0]}'
     )
     command = [str(Path(sys.executable).parent / "lint-imports"), "--no-cache"]
-    done = subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True)
+    done = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, timeout=120
+    )
     assert (done.returncode == 0) == kept, done.stdout
 
 
