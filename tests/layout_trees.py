@@ -80,7 +80,7 @@ def ut_interaction(root: Path) -> str:
 
 
 def folder(root: Path) -> str:
-    for name, number in itertools.product(CLASSES, range(4)):
+    for number, (name, _) in enumerate(itertools.product(CLASSES, range(4))):
         write_clip(root / "videos" / name / f"take{number}.mp4")
     return "folder"
 

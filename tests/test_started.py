@@ -88,7 +88,7 @@ def test_the_fast_tests_open_no_browser() -> None:
     @browser.needs_chromium
     def test() -> None: ...
 
-    assert [mark.name for mark in test.pytestmark] == ["skipif", "slow"]  # type: ignore[attr-defined]
+    assert [mark.name for mark in test.pytestmark] == ["skipif", "slow", "browser"]  # type: ignore[attr-defined]
 
 
 def test_nothing_waits_for_ever() -> None:

@@ -48,10 +48,10 @@ def record_of(root: Path, clips: Iterable[Clip], settings: Mapping[str, Any], *,
 
 
 def clip_hash(root: Path, clip: Clip) -> bytes:
-    """Hash of the names of a clip's file and of its folder (two classes may have a `take1.mp4`), the file's size and the interval."""
+    """Hash of a clip's file name, the file's size and the interval: the same wherever the file lies and whatever the manifest says."""
     path = root / clip.path
     size = path.stat().st_size if path.is_file() else 0
-    return _hash(f"{'/'.join(PurePosixPath(clip.path).parts[-2:])}|{size}|{clip.start_s}|{clip.end_s}")
+    return _hash(f"{PurePosixPath(clip.path).name}|{size}|{clip.start_s}|{clip.end_s}")
 
 
 def check_unseen(
