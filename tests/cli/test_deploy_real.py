@@ -1,4 +1,4 @@
-"""Published weights exported, and run on real footage where there is no torch: as the text in docs/deploy.md says."""
+"""Published weights exported, and run on real footage where there is no torch: as the text in docs/guides/deployment.md says."""
 
 import json
 import sys

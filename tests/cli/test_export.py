@@ -24,7 +24,7 @@ from vidkd.runtime.opening import open_exported_classifier
 from vidkd.video import write_video
 
 SHORT_LIST = ("vidkd", "numpy", "cv2", "av", "yaml", "msgspec", "onnxruntime", "openvino")
-"""What docs/deploy.md names."""
+"""What docs/guides/deployment.md names."""
 THEIRS = ("_yaml", "flatbuffers", "google", "openvino_telemetry", "packaging")
 """What these themselves require, and the compiled half of PyYAML."""
 ROUNDING = 5e-5  # of float32 in another order, which the head below makes larger

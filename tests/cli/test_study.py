@@ -106,7 +106,7 @@ def test_a_study_from_its_file_to_its_report(
 def test_the_run_of_a_cell_gets_its_own_page_from_evaluate(
     write: Write, compare: Compare, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As docs/studies.md says: the same numbers as the cell, and nothing of the study is changed by it."""
+    """As docs/evaluation.md says: the same numbers as the cell, and nothing of the study is changed by it."""
     study = write(seeds=[0])
     assert compare(study) == 0
     first, before = capsys.readouterr().out, cells_in(tmp_path / "out")

@@ -293,7 +293,7 @@ def test_the_message_of_a_missing_manifest(tiny_config: Config, tmp_path: Path, 
 
 
 def test_a_manifest_that_was_written_elsewhere_is_trained_on_without_a_root(tiny_root: Path, tiny_config: Config, tmp_path: Path) -> None:
-    """As docs/data.md has it for a root in which nothing can be written."""
+    """As docs/guides/data.md has it for a root in which nothing can be written."""
     manifest = tmp_path / "mine.jsonl"
     assert run_verb("prepare_data", ["folder", "--root", str(tiny_root / "videos"), "--out", str(manifest)]) == 0
     path = write(tiny_config(**{"data.root": "", "train.steps": 1}), tmp_path / "c.yaml")

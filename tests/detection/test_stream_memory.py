@@ -1,4 +1,4 @@
-"""An hour of video: what stays in memory is what docs/detection.md says."""
+"""An hour of video: what stays in memory is what docs/guides/detection.md says."""
 
 import json
 import sys

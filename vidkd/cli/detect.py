@@ -1,6 +1,6 @@
 """Run a detector over videos, image sequences or cameras; annotated video, JSON lines, COCO JSON, MOT text, CSV.
 
-Killed at any moment, the same command goes on where it was. docs/detection.md tells the rest.
+Killed at any moment, the same command goes on where it was. docs/guides/detection.md tells the rest.
 
   vidkd detect street.mp4 --model yolox_nano.onnx --out found
   vidkd detect videos/ --model tiny.cfg --weights tiny.weights --names coco.names --classes person car --track --out found

@@ -9,7 +9,7 @@ are those of --clips, else of the run's own data set where it can be read, else 
   vidkd predict street.mp4 --checkpoint student.onnx
   vidkd export --checkpoint tiny.cfg --weights tiny.weights --names coco.names --out tiny.onnx --int8 --int8-footage other.mp4
 
-docs/deploy.md tells what the machine that runs it needs.
+docs/guides/deployment.md tells what the machine that runs it needs.
 """
 
 import argparse

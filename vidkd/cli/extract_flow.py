@@ -1,7 +1,8 @@
 """Compute optical flow once and store it as video files, for training with data.flow.source=stored.
 
 TV-L1 and RAFT are too slow to compute in a training loop; DIS is not, and needs no extraction. Every video gives <name>.flow.mp4 and
-<name>.flow.json below --out. Run again to go on after an interruption: flow that lies there whole is kept. docs/flow.md tells the rest.
+<name>.flow.json below --out. Run again to go on after an interruption: flow that lies there whole is kept.
+docs/guides/data.md tells the rest.
 
   vidkd extract_flow /data/ucf101 --method tvl1 --out /data/ucf101_tvl1
   vidkd extract_flow videos/ --method raft --weights raft_small.pth --device cuda --out flow_raft --flow-step 1

@@ -3,7 +3,7 @@
 Variant `trimmed` (the default) has a clip a motion, in the layout of UCF101. Variant `cued`, for anticipation, has untrimmed videos: a
 small cue, a journey of `--shift` pixels, and the action that the cue announced. Variant `street`, for detection along a stream, has shapes
 that pass a fixed camera, in scenes that change and return. A second call finds the work done, and a call after an interruption goes on.
-What the knobs do is told in docs/motion_shapes.md and docs/detection_training.md.
+What the knobs do is told in docs/guides/synthetic.md and docs/guides/detection.md.
 
   vidkd make_data --out data/motion_shapes
   vidkd make_data --out data/hard --distractors 6 --contrast 0.2 --seed 1

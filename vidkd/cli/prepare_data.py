@@ -2,8 +2,8 @@ r"""Turn a data set, as its official archive unpacks, into a checked manifest th
 
 layouts: ucf101, hmdb51, jhmdb, something, weizmann, ut_interaction, ut_interaction_untrimmed, epic100, folder (one folder a class),
 csv (path,label,...).
-What each one expects is told by its error when it is not there, and by docs/data.md. Nothing is decoded unless --check is given, save
-the first frame of each file of folder and csv, to see that it is a video.
+What each one expects is told by its error when it is not there, and by docs/guides/data.md. Nothing is decoded unless --check is given,
+save the first frame of each file of folder and csv, to see that it is a video.
 
   vidkd prepare_data ucf101 --root /data/ucf101
   vidkd prepare_data folder --root clips --group '_take\d+$'      "anna_take2.mp4" belongs to group "anna"

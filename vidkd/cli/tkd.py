@@ -1,7 +1,7 @@
 """Run a light detector along videos while it learns from a heavy oracle, which is asked on few key frames.
 
 Writes what detect writes, and key_frames.jsonl, losses.csv and report.html. Killed at any moment, the same command goes on where it was,
-unless --asynchronous. docs/tkd.md tells the rest.
+unless --asynchronous. docs/guides/streams.md tells the rest.
 
   vidkd tkd street.mp4 --student tiny.cfg --weights tiny.weights --names coco.names --oracle yolox_nano.onnx --out learned
   vidkd tkd videos/ --student runs/tiny --oracle yolox_nano.onnx --policy selector.pt --budget 0.05 --out learned --update.lr 1e-4

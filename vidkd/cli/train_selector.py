@@ -1,7 +1,7 @@
 """Train the LSTM that chooses key frames, on videos along which a student learns while the oracle sees every frame.
 
-What each video shows is recorded once and kept: interrupted, the same command goes on with the videos that are left. docs/tkd.md tells
-the rest.
+What each video shows is recorded once and kept: interrupted, the same command goes on with the videos that are left.
+docs/guides/streams.md tells the rest.
 
   vidkd train_selector train/*.mp4 --validate other/*.mp4 --student tiny.cfg --weights tiny.weights --names coco.names
     --oracle yolox_nano.onnx --out selector.pt

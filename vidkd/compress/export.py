@@ -97,7 +97,7 @@ def told_if_refused(path: Path) -> Iterator[None]:
         raise ConfigError(
             f"cannot export {path}: {library_name(path)} refuses the network",
             **(lines or {"reason": error.what}),
-            hint=f"{other}another backbone (docs/models.md tells what each can be exported to); nothing was written",
+            hint=f"{other}another backbone (docs/guides/models.md tells what each can be exported to); nothing was written",
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""The report of a study along streams: its tables as docs/results.md has them, quality against calls, and the way of each method."""
+"""The report of a study along streams: its tables as docs/results/ has them, quality against calls, and the way of each method."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -68,7 +68,7 @@ class MotionShapesConfig(SceneConfig):
 
     @property
     def free_half_extents(self) -> tuple[float, float]:
-        """Half width and half height of the rectangle in which a shape's centre of motion may lie, in pixels; see docs/motion_shapes.md."""
+        """Half width and half height of the rectangle in which a shape's centre of motion may lie, in pixels."""
         reach_x, reach_y = half_extents(self.classes)
         room = self.size / 2 - BORDER
         return room - self.largest_amplitude * reach_x, room - self.largest_amplitude * reach_y

@@ -1,4 +1,4 @@
-"""Readers of data sets with boxes: `read(root, options) -> BoxReading` per layout; docs/detection_data.md lists them."""
+"""Readers of data sets with boxes: `read(root, options) -> BoxReading` per layout; docs/guides/detection.md lists them."""
 
 from vidkd.detection.layouts import coco, davis, mot, scenes, shapes, voc, yolo
 from vidkd.detection.layouts.common import BoxLayout, BoxOptions, BoxReading
