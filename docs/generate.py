@@ -3,7 +3,7 @@
     python docs/generate.py            # rewrites tables and pages
     python docs/generate.py --check    # exit code 1, naming what is out of date
 
-A table lies between `<!-- table ... -->` and `<!-- end -->`. `study`, `metric` and `methods` say what is in it, `against` adds the paired
+A table lies between `<!-- table ... -->` and `<!-- end -->`. `study`, `metric` and `methods` say what is in it, `reference` adds the paired
 difference to one method. `<!-- verdicts -->` is the table of docs/verdicts.yaml.
 """
 
@@ -44,30 +44,30 @@ def with_interval(value: float, interval: list[float] | None, *, sign: bool = Fa
     return f"{points(value, sign=sign)} [{ends}]"
 
 
-def paired(study: str, method: str, against: str, metric: str) -> tuple[float, list[float] | None]:
+def paired(study: str, method: str, reference: str, metric: str) -> tuple[float, list[float] | None]:
     """The paired difference of two methods of a study and its interval, whichever way round the summary has it."""
     for row in summary(study)["paired"]:
-        if row["metric"] != metric or {row["method"], row["against"]} != {method, against}:
+        if row["metric"] != metric or {row["method"], row["reference"]} != {method, reference}:
             continue
         if row["method"] == method:
             return row["difference"], row["ci95"]
         return -row["difference"], row["ci95"] and [-row["ci95"][1], -row["ci95"][0]]
-    raise SystemExit(f"results/{study}/summary.json has no difference of {method} against {against} in {metric}")
+    raise SystemExit(f"results/{study}/summary.json has no difference of {method} and {reference} in {metric}")
 
 
 def table(options: Mapping[str, str]) -> str:
-    """Rows of methods: the metric with its interval and, with `against`, the paired difference."""
-    study, metric, against = options["study"], options["metric"], options.get("against")
+    """Rows of methods: the metric with its interval and, with `reference`, the paired difference."""
+    study, metric, reference = options["study"], options["metric"], options.get("reference")
     content = summary(study)
     methods, labels = content["methods"], content["data"].get("labels", {})
     names = options["methods"].split(",") if "methods" in options else list(methods)
-    head = ["method", f"{metric} [95 %]", *([f"difference to {labels.get(against, against)}"] if against else []), "runs"]
+    head = ["method", f"{metric} [95 %]", *([f"difference to {labels.get(reference, reference)}"] if reference else []), "runs"]
     rows = []
     for name in names:
         found = methods[name]["metrics"][metric]
         cells = [labels.get(name, name), with_interval(found["mean"], found["ci95"])]
-        if against:
-            cells.append("" if name == against else with_interval(*paired(study, name, against, metric), sign=True))
+        if reference:
+            cells.append("" if name == reference else with_interval(*paired(study, name, reference, metric), sign=True))
         rows.append([*cells, str(found["n"])])
     return as_markdown(head, rows)
 
@@ -85,7 +85,7 @@ def verdicts() -> str:
     rows = []
     for claim in yaml.safe_load((ROOT / "docs" / "verdicts.yaml").read_text(encoding="utf-8")):
         study, metric = claim["study"], claim["metric"]
-        difference, interval = paired(study, claim["method"], claim["against"], metric)
+        difference, interval = paired(study, claim["method"], claim["reference"], metric)
         evidence = f"{with_interval(difference, interval, sign=True)} ([{study}](results/{study}.md), {metric})"
         rows.append([claim["claim"], evidence, verdict(interval)])
     return as_markdown(["claim", "evidence: difference in points [95 %]", "verdict"], rows)
@@ -148,7 +148,7 @@ def _difference_tables(content: Mapping[str, Any], metrics: list[str]) -> list[s
     for row in content["paired"]:
         if row["metric"] in metrics:
             difference = with_interval(row["difference"], row["ci95"], sign=True)
-            by_base.setdefault(row["against"], {}).setdefault(row["method"], {})[row["metric"]] = difference
+            by_base.setdefault(row["reference"], {}).setdefault(row["method"], {})[row["metric"]] = difference
     tables = []
     for base, methods in by_base.items():
         rows = [[labels.get(name, name), *(found.get(metric, "") for metric in metrics)] for name, found in methods.items()]
@@ -176,7 +176,7 @@ def _single_row(name: str, metrics: Mapping[str, Any], metric: str, pair: Mappin
     difference = with_interval(pair["difference"], pair["ci95"], sign=True) if pair else ""
     times = [_ratio(metrics.get(f"{kind}_ratio@b1t1")) for kind in ("latency", "end_to_end")]
     size = next((f"{metrics[key]['mean']:,.0f}" for key in ("file_bytes", "bytes") if key in metrics), "")
-    return [name, accuracy, difference, pair["against"] if pair else "", *times, size]
+    return [name, accuracy, difference, pair["reference"] if pair else "", *times, size]
 
 
 def _ratio(row: Mapping[str, Any] | None) -> str:

@@ -55,7 +55,7 @@ def study_content(**over: Any) -> dict[str, Any]:
         "calls": [0.1],
         "block": 10,
         "update": {"trains": "all", "lr": 0.01, "steps": 8},
-        "against": ["student"],
+        "reference": ["student"],
         "methods": {"student": {"kind": "frozen"}, "fixed": {}},
         **over,
     }

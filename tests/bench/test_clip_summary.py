@@ -30,7 +30,7 @@ def accuracy(cell: dict[str, Any]) -> float:
 
 
 def pairs_of(summary: dict[str, Any]) -> dict[tuple[str, str, str], dict[str, Any]]:
-    found = {(pair["method"], pair["against"], pair["metric"]): pair for pair in summary["paired"]}
+    found = {(pair["method"], pair["reference"], pair["metric"]): pair for pair in summary["paired"]}
     assert len(found) == len(summary["paired"]), "no comparison is there twice"
     return found
 
@@ -319,7 +319,7 @@ def test_the_table(tmp_path: Path) -> None:
             },
             "kd": {"metrics": {"top1": {"mean": 0.6125, "ci95": None, "n": 3}}, "train_seconds": 7.0},
         },
-        "paired": [{"method": "kd", "against": "rgb", "metric": "top1", "difference": 0.1125, "ci95": [-0.01, 0.2], "pairs": 3}],
+        "paired": [{"method": "kd", "reference": "rgb", "metric": "top1", "difference": 0.1125, "ci95": [-0.01, 0.2], "pairs": 3}],
     }
     assert table(summary) == (
         "method     top-1  95 %          - plain RGB  95 %           cells  train s\n"

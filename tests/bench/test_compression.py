@@ -42,7 +42,7 @@ def outcome(name: str, **more: Any) -> Outcome:
 
 @pytest.fixture
 def outcomes() -> list[Outcome]:
-    notes = {"layers": {"fc": "4 -> 2 filters"}, "left": {"stem": "spare"}, "train_seconds": 7.0}
+    notes = {"layers": {"fc": "4 -> 2 filters"}, "left": {"stem": "exclude"}, "train_seconds": 7.0}
     return [outcome("0_original"), outcome("1_prune", parameters=250, macs=500_000, bytes=1000, notes=notes)]
 
 
@@ -56,7 +56,7 @@ def test_summary_and_rows(outcomes: list[Outcome]) -> None:
     assert summary["methods"]["1_prune"]["metrics"]["top1"] == {"values": {"0/all": 0.25}, "mean": 0.25, "ci95": [low, high], "n": 1}
     difference = paired_difference([cells[1]], [cells[0]], over=("groups",))
     (pair,) = summary["paired"]
-    assert (pair["method"], pair["against"], pair["difference"]) == ("1_prune", "0_original", -0.5)
+    assert (pair["method"], pair["reference"], pair["difference"]) == ("1_prune", "0_original", -0.5)
     assert tuple(pair["ci95"]) == difference.ci95
     assert summary["seconds"] == 3.0
     assert summary["methods"]["1_prune"]["train_seconds"] == 7.0
@@ -145,19 +145,19 @@ def test_the_page_shows_steps_and_layers(outcomes: list[Outcome]) -> None:
     assert isinstance(change, Estimate)
     assert (change.value, steps.rows[1][-2], steps.rows[1][-1]) == (-0.5, 4.0, 7.0)
     assert layers.title == "Layers: 1_prune"
-    assert layers.rows == (("fc", "4 -> 2 filters"), ("stem", "unchanged: spare"))
+    assert layers.rows == (("fc", "4 -> 2 filters"), ("stem", "unchanged: exclude"))
     assert layers.caption == "1 layer changed, 1 unchanged."
     assert "vidkd compress" in render_html(report)
 
 
 def test_layers_in_integers_are_told_in_words_and_counted_once(outcomes: list[Outcome]) -> None:
-    notes = {"layers": {"stem": "Conv", "fc": "Gemm"}, "left": {"last": "spare"}, "integer_convolutions": 1}
+    notes = {"layers": {"stem": "Conv", "fc": "Gemm"}, "left": {"last": "exclude"}, "integer_convolutions": 1}
     made = outcome("1_prune", notes=notes)
     report = compression_report(compression_summary(RECIPE, [outcomes[0], made], "top1"), {"1_prune": made.content}, main="top1")
     assert report.tables[1].rows == (
         ("stem", "in eight-bit integers (convolution)"),
         ("fc", "in eight-bit integers (linear layer)"),
-        ("last", "stays in float: spare"),
+        ("last", "stays in float: exclude"),
     )
     assert report.tables[1].caption == "2 layers in eight-bit integers: 1 convolution and 1 linear layer; 1 in float."
 

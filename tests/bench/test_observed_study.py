@@ -73,7 +73,7 @@ def test_means_at_each_share_over_a_range_and_over_all(tmp_path: Path) -> None:
 def test_pairs_at_the_shares_that_the_study_names(tmp_path: Path) -> None:
     study, found = study_of(tmp_path)
     summary = summarise(study, found, "attentive")
-    pairs = {(pair["method"], pair["against"], pair["metric"]): pair for pair in summary["paired"]}
+    pairs = {(pair["method"], pair["reference"], pair["metric"]): pair for pair in summary["paired"]}
     shares = {"top1@obs20-50", "top1@obs20", "top1@obs30", "top1@obs50"}
     assert {metric for method, against, metric in pairs if (method, against) == ("attentive", "rgb")} == {"top1", *shares}
     assert {metric for method, _, metric in pairs if method == "whole"} == {"top1"}

@@ -39,7 +39,7 @@ def test_every_share_seed_and_stream_makes_a_cell_but_what_draws_nothing_runs_on
 
 def test_a_selector_may_be_another_one_for_every_stream_and_seed(tmp_path: Path) -> None:
     methods = {"student": {"kind": "frozen"}, "lstm": {"policy": "{stream}_{seed}.pt"}, "flow": {"kind": "flow", "policy": "s{seed}.pt"}}
-    study = make_study(tmp_path, study_content(methods=methods, against=[]))
+    study = make_study(tmp_path, study_content(methods=methods, reference=[]))
     names = {str(key): selector_name(study, key) for key in study.test_waves(["lstm", "flow"])[0]}
     assert names == {
         "lstm-calls10-s0-both": "both_0.pt",
@@ -87,8 +87,8 @@ def test_settings_of_a_cell_come_from_study_method_and_trial(tmp_path: Path) -> 
         ({"update": {"lr": -1.0}}, "update.lr must be above 0"),
         ({"update": {"lrr": 1.0}}, "unknown setting 'lrr'.*did you mean *: lr"),
         ({"update": {"loss": "matched_heads"}}, "needs raw heads"),
-        ({"against": ["studnet"]}, "unknown method 'studnet'"),
-        ({"against": ["As it is"], "methods": {"As it is": {}}}, "'As it is' cannot stand in the name of a metric.*small letters"),
+        ({"reference": ["studnet"]}, "unknown method 'studnet'"),
+        ({"reference": ["As it is"], "methods": {"As it is": {}}}, "'As it is' cannot stand in the name of a metric.*small letters"),
         ({"seeds": [1, 1]}, "seeds: none is there, or one twice"),
         ({"seeds": []}, "seeds: none is there, or one twice"),
         ({"calls": [1.5]}, "shares of the frames"),

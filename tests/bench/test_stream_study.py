@@ -220,7 +220,7 @@ def test_the_summary_follows_from_the_cells(done) -> None:
     student = summary["methods"]["student"]["metrics"]["f1@calls10"]
     assert student["values"]["0/both"] == student["values"]["1/both"]
     pair = next(pair for pair in summary["paired"] if (pair["method"], pair["metric"]) == ("fixed", "f1@calls10"))
-    assert pair["against"] == "student"
+    assert pair["reference"] == "student"
     assert pair["difference"] == pytest.approx(fixed["f1@calls10"]["mean"] - student["mean"])
     assert pair["ci95"][0] <= pair["difference"] <= pair["ci95"][1]
 

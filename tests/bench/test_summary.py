@@ -48,7 +48,7 @@ def test_the_numbers_are_those_of_the_cells(summary: dict) -> None:
     assert summary["paired"] == [
         {
             "method": "kd",
-            "against": "student",
+            "reference": "student",
             "metric": "top1",
             "difference": expected.mean,
             "ci95": list(expected.ci95),
@@ -101,7 +101,7 @@ TOP1 = ["methods", "kd", "metrics", "top1"]
         ([*TOP1, "mean"], 0.99, "the values have the mean"),
         ([*TOP1, "ci95"], [0.9, 0.1], "out of order"),
         ([*TOP1, "ci95"], [0.9], "neither null"),
-        (["paired", 0, "against"], "teacher", "not among the methods"),
+        (["paired", 0, "reference"], "teacher", "not among the methods"),
         (["paired", 0, "metric"], "latency_ms@b1t1", "no metric of 'student'"),
         (["paired", 0, "pairs"], 0, "is 0"),
         (["paired", 0, "difference"], None, "difference"),

@@ -66,14 +66,14 @@ def test_what_a_benchmark_leaves(measured: Path, config: Path, tiny_root: Path) 
     assert original["macs"] == onnx["macs"]
     assert summary["data"]["manifest"] == read_clips(DataConfig(root=str(tiny_root))).data
     (pair,) = summary["paired"]
-    assert (pair["method"], pair["against"], pair["difference"]) == ("onnx", "original", 0.0)
+    assert (pair["method"], pair["reference"], pair["difference"]) == ("onnx", "original", 0.0)
     page = (measured / "report.html").read_text(encoding="utf-8")
     assert f"vidkd benchmark {config}" in page
     assert "top-1 against latency" in page
     told = json.loads((measured / "measurements.json").read_text())
     assert len(told["onnx"]["latency_s"]["b2t1"]) == 2
     assert summary["data"]["models"]["onnx"]["judged_on"].endswith("one window and crop of each, 2 groups")
-    assert [summary["data"]["models"][label]["against"] for label in ("original", "onnx")] == [None, "original"]
+    assert [summary["data"]["models"][label]["reference"] for label in ("original", "onnx")] == [None, "original"]
 
 
 def test_a_run_compared_with_itself_is_the_same(measured: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -65,7 +65,7 @@ def test_the_recipe_in_its_smallest_form(tiny_root: Path, tmp_path: Path, monkey
     assert exported["top1"]["mean"] == student["top1"]["mean"]
     assert exported["macs"]["mean"] == student["macs"]["mean"]
     assert [model["runs_on"].split()[0] for model in summary["data"]["models"].values()] == ["OpenVINO", "torch"]
-    assert [(pair["method"], pair["against"]) for pair in summary["paired"]] == [("student", "original")]
+    assert [(pair["method"], pair["reference"]) for pair in summary["paired"]] == [("student", "original")]
     page = (folder / "report.html").read_text(encoding="utf-8")
     plot = page.partition("top-1 against latency")[2].partition("</figure>")[0]
     assert "<svg" in plot

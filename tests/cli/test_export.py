@@ -98,7 +98,7 @@ def test_what_export_prints_and_writes(teacher: Path, tiny_root: Path, tmp_path:
 @pytest.mark.slow
 def test_integers_are_counted_printed_and_run(teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = [tmp_path / "net.onnx", tmp_path / "net.xml"]
-    command = ["--checkpoint", teacher, "--out", *files, "--int8", "--int8-clips", 6, "--int8-spare", "backbone.net.stem*"]
+    command = ["--checkpoint", teacher, "--out", *files, "--int8", "--int8-clips", 6, "--int8-exclude", "backbone.net.stem*"]
     assert verb("export", *command, "--int8-sensitivity") == 0
     printed = capsys.readouterr().out
     assert "ranges of activations found on 6 training clips of 3 classes\n" in printed
@@ -282,12 +282,12 @@ def test_what_does_not_belong_together_is_told(teacher: Path, exported: Path, tm
     out = ("--out", tmp_path / "net.onnx")
     assert verb("export", "--checkpoint", exported, *out) == 2
     assert "exported already" in capsys.readouterr().err
-    for flag, value in (("--int8-spare", "fc"), ("--int8-clips", 10), ("--int8-weight-bits", 7)):
+    for flag, value in (("--int8-exclude", "fc"), ("--int8-clips", 10), ("--int8-weight-bits", 7)):
         assert verb("export", "--checkpoint", teacher, *out, flag, value) == 2
         assert f"only with --int8: {flag}\n" in capsys.readouterr().err
     assert verb("export", "--checkpoint", teacher, *out, "--weights", "a.weights") == 2
     assert "--weights belongs to a detector" in capsys.readouterr().err
-    assert verb("export", "--checkpoint", teacher, *out, "--int8", "--int8-clips", 6, "--int8-spare", "bakcbone*") == 2
+    assert verb("export", "--checkpoint", teacher, *out, "--int8", "--int8-clips", 6, "--int8-exclude", "bakcbone*") == 2
     assert "unknown layer 'bakcbone*'" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 

@@ -88,7 +88,7 @@ def test_a_study_from_its_file_to_its_report(
     summary = read_summary(out / "summary.json")
     assert list(summary["methods"]) == ["flow", "attention"]
     assert set(summary["methods"]["flow"]["metrics"]["top1"]["values"]) == {"0/1", "1/1"}
-    assert [(pair["method"], pair["against"], pair["pairs"]) for pair in summary["paired"]] == [("attention", "flow", 2)]
+    assert [(pair["method"], pair["reference"], pair["pairs"]) for pair in summary["paired"]] == [("attention", "flow", 2)]
     assert "flow teacher" in first
     assert "distilled" in (out / "report.html").read_text(encoding="utf-8")
     page = (out / "report.html").read_text(encoding="utf-8")

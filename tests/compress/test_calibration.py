@@ -25,7 +25,7 @@ def config_of(root: Path, **data: object) -> RunConfig:
 
 
 def metadata_of(config: RunConfig, classes: tuple[str, ...], *, told: bool = False) -> ClassifierMetadata:
-    model = VideoClassifier(ModelConfig(told_observed=told), len(classes), "rgb").eval()
+    model = VideoClassifier(ModelConfig(condition_on_observed=told), len(classes), "rgb").eval()
     return classifier_metadata(SavedClassifier(model=model, classes=classes, view="rgb", run={}), config.data)
 
 

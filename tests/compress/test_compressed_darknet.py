@@ -108,14 +108,14 @@ def test_filters_that_put_out_zero_go_without_a_trace_and_the_rest_is_written_as
     assert_same_heads(done.model, written_and_read(done.model, tmp_path))
 
 
-def test_the_heads_of_a_detector_are_spared_without_being_named() -> None:
+def test_the_heads_of_a_detector_are_excluded_without_being_named() -> None:
     net = detector("yolov3_tiny")
     done = prune(net, images(), PruneConfig(ratio=0.5))
     assert set(done.left) == {f"layers.{head.layer - 1}.conv" for head in net.heads}
     assert set(done.plan["layers"]) >= {"layers.0.conv", "layers.0.norm"}
 
 
-def test_what_a_route_parts_is_spared() -> None:
+def test_what_a_route_parts_is_excluded() -> None:
     net = detector("yolov4_tiny")
     parted = [index + layer.layers[0] for index, layer in enumerate(net.config.layers) if isinstance(layer, Route) and layer.groups > 1]
     done = prune(net, images(), PruneConfig(ratio=0.5, scope="uniform"))

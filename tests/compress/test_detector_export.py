@@ -76,14 +76,14 @@ def test_integers_are_counted_and_cost_little(tmp_path: Path) -> None:
         assert all(name.startswith("layers.") for name in found.quantised.layers)
         assert 0 < found.parity.heads < 0.2 * found.parity.scale
     assert (tmp_path / "net.onnx").stat().st_size < (tmp_path / "whole.onnx").stat().st_size / 2
-    spared = export_detector(
-        here, tmp_path / "net.onnx", integers=QuantiseConfig(spare=("layers.0",), sensitivity=True), footage=frames(4, seed=2)
+    excluded = export_detector(
+        here, tmp_path / "net.onnx", integers=QuantiseConfig(exclude=("layers.0",), sensitivity=True), footage=frames(4, seed=2)
     )
-    assert spared.quantised is not None
-    assert spared.quantised.convolutions == convolutions - 1
-    assert spared.quantised.left == {"layers.0": "spare"}
-    assert len(spared.quantised.sensitivity) == convolutions - 1
-    card = write_detector_card(spared, network="darknet, tiny", licence="MIT").read_text(encoding="utf-8")
+    assert excluded.quantised is not None
+    assert excluded.quantised.convolutions == convolutions - 1
+    assert excluded.quantised.left == {"layers.0": "exclude"}
+    assert len(excluded.quantised.sensitivity) == convolutions - 1
+    card = write_detector_card(excluded, network="darknet, tiny", licence="MIT").read_text(encoding="utf-8")
     assert f"in eight-bit integers: {convolutions - 1} convolutions" in card
     assert "| Licence of the weights | MIT |" in card
 

@@ -318,8 +318,8 @@ def test_what_cannot_be_read_or_run_is_told_before_anything_is_done(student: Pat
 @pytest.mark.parametrize(
     ("step", "told"),
     [
-        ({"factorise": {"ratio": 0.5, "spare": ["layer.*"]}}, r"unknown layer 'layer\.\*'"),
-        ({"quantise": {"spare": ["layers.0.conv"]}}, r"unknown layer 'layers\.0\.conv'"),
+        ({"factorise": {"ratio": 0.5, "exclude": ["layer.*"]}}, r"unknown layer 'layer\.\*'"),
+        ({"quantise": {"exclude": ["layers.0.conv"]}}, r"unknown layer 'layers\.0\.conv'"),
         ({"factorise": {"method": "spatial", "ratio": 0.5}}, "method 'spatial' has no cfg(.|\n)*step 2_factorise: method"),
     ],
 )
@@ -329,12 +329,12 @@ def test_what_a_later_step_cannot_do_is_told_before_the_first(student: Path, tmp
     assert not (tmp_path / "small").exists()
 
 
-def test_layers_that_factors_will_be_may_be_spared(student: Path, tmp_path: Path) -> None:
-    spare = {"prune": {"ratio": 0.2, "spare": ["layers.3.conv"]}}, {"quantise": {"clips": 2, "spare": ["layers.3"]}}
-    outcomes = do(recipe_of(student, tmp_path, [WRITTEN[2], *spare]))
-    assert outcomes[3].content["notes"]["left"] == {"layers.3": "spare"}
+def test_layers_that_factors_will_be_may_be_excluded(student: Path, tmp_path: Path) -> None:
+    exclude = {"prune": {"ratio": 0.2, "exclude": ["layers.3.conv"]}}, {"quantise": {"clips": 2, "exclude": ["layers.3"]}}
+    outcomes = do(recipe_of(student, tmp_path, [WRITTEN[2], *exclude]))
+    assert outcomes[3].content["notes"]["left"] == {"layers.3": "exclude"}
     with pytest.raises(ConfigError, match=r"unknown layer 'layers\.4'"):
-        do(recipe_of(student, tmp_path / "b", [{"quantise": {"spare": ["layers.4"]}}]))
+        do(recipe_of(student, tmp_path / "b", [{"quantise": {"exclude": ["layers.4"]}}]))
 
 
 def test_training_frames_that_taylor_needs_are_asked_for_before_the_first(student: Path, streets: Path, tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def data_config() -> DataConfig:
 def saved() -> SavedClassifier:
     """An RGB network with a map, a further label, and told which share of a clip it sees; its logits spread as those of a trained one."""
     torch.manual_seed(0)
-    config = ModelConfig(attention=AttentionConfig(pooling="soft", residual=True), told_observed=True)
+    config = ModelConfig(attention=AttentionConfig(pooling="soft", residual=True), condition_on_observed=True)
     model = VideoClassifier(config, 3, "rgb", {"verb": 2}).eval()
     with torch.no_grad():
         for parameter in (model.fc.weight, model.target_fc["verb"].weight, model.observed.net[2].weight):  # type: ignore[union-attr, index]

@@ -147,7 +147,7 @@ def test_steps_compose_in_either_order() -> None:
     with torch.no_grad():
         assert again.model(example).logits.shape == (1, 4)
     with pytest.raises(ConfigError, match="cheaper"):
-        factorise(both.model, example, FactoriseConfig(energy=1.0, spare=("fc", "pooling.*")))
+        factorise(both.model, example, FactoriseConfig(energy=1.0, exclude=("fc", "pooling.*")))
 
 
 def test_a_factorised_network_learns_and_keeps_the_mode_that_it_had() -> None:

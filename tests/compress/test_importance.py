@@ -21,7 +21,7 @@ class Residual(nn.Module):
 
 
 def free(net: nn.Module) -> list[Coupling]:
-    return [each for each in couplings(pieces_of(net, torch.randn(1, 2, 4, 4))) if each.spared is None]
+    return [each for each in couplings(pieces_of(net, torch.randn(1, 2, 4, 4))) if each.excluded is None]
 
 
 def made(*, norm: bool = True) -> Residual:

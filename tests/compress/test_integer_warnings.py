@@ -51,11 +51,11 @@ def test_clips_and_boxes_that_agree_are_counted() -> None:
 
 def test_notes_hold_every_file_and_warn_of_integers_alone() -> None:
     apart = dataclasses.replace(NEAR, agree=0)
-    integers = Quantised(graph=b"", layers={"a": "Conv"}, left={"b": "spare"}, sensitivity={})
+    integers = Quantised(graph=b"", layers={"a": "Conv"}, left={"b": "exclude"}, sensitivity={})
     notes = export_notes({"calibration": "clips"}, Path("x/model.onnx"), apart, integers)
     notes = export_notes(notes, Path("x/model.xml"), dataclasses.replace(NEAR, signal_db=float("inf")), integers)
     assert notes["calibration"] == "clips"
-    assert (notes["layers"], notes["left"], notes["integer_convolutions"]) == ({"a": "Conv"}, {"b": "spare"}, 1)
+    assert (notes["layers"], notes["left"], notes["integer_convolutions"]) == ({"a": "Conv"}, {"b": "exclude"}, 1)
     one, other = notes["parity"]["model.onnx"], notes["parity"]["model.xml"]
     assert one["warning"] == "mostly differs from its network: most probable class the same in 0 of 8 clips (0 %, less than 50)"
     assert (one["logits"], one["agree"], one["said"]) == (0.1, 0, str(apart))

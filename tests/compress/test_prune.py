@@ -120,10 +120,10 @@ def test_a_pruned_network_learns() -> None:
     assert all(parameter.grad is not None for name, parameter in model.named_parameters() if not name.startswith("target_fc"))
 
 
-def test_told_observed_and_layers_to_spare() -> None:
-    model = classifier(told_observed=True)
-    done = prune(model, clip(), PruneConfig(spare=("backbone.net.stem*",)))
-    assert done.left["backbone.net.stem.0"] == "spare: backbone.net.stem*"
+def test_condition_on_observed_and_excluded_layers() -> None:
+    model = classifier(condition_on_observed=True)
+    done = prune(model, clip(), PruneConfig(exclude=("backbone.net.stem*",)))
+    assert done.left["backbone.net.stem.0"] == "exclude: backbone.net.stem*"
     assert done.model.backbone.channels["stem"] == 24
     assert done.model.observed is not None
     assert done.model.fc.in_features == done.model.pooling.output_channels < 192

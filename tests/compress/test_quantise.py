@@ -166,7 +166,7 @@ def test_every_layer_computes_in_integers_and_says_nearly_the_same(graph: bytes,
 def test_openvino_computes_the_same_file_in_integers(graph: bytes, tmp_path: Path) -> None:
     import openvino
 
-    made = quantise(graph, feeds(), QuantiseConfig(spare=("second",)))
+    made = quantise(graph, feeds(), QuantiseConfig(exclude=("second",)))
     openvino.save_model(openvino.Core().read_model(io.BytesIO(made.graph)), str(tmp_path / "net.xml"), compress_to_fp16=False)
     assert run_in_integers(tmp_path / "net.xml") == (1, 2, 1)
 
@@ -175,7 +175,7 @@ def test_openvino_computes_the_same_file_in_integers(graph: bytes, tmp_path: Pat
 def test_openvino_says_what_onnx_runtime_says_of_one_file(integers: bool, graph: bytes, tmp_path: Path) -> None:
     pytest.importorskip("openvino")
     path = tmp_path / "net.onnx"
-    path.write_bytes(quantise(graph, feeds(), QuantiseConfig(spare=("second",))).graph if integers else graph)
+    path.write_bytes(quantise(graph, feeds(), QuantiseConfig(exclude=("second",))).graph if integers else graph)
     given = [feed["clip"] for feed in [*feeds(2, seed=1), *feeds(1, seed=2, shape=(5, *CLIP[1:]))]]
     here, there = (open_network(path, threads=1, runtime=runtime) for runtime in ("onnxruntime", "openvino"))
     assert [port.shape for port in here.inputs] == [port.shape for port in there.inputs] == [(None, *CLIP[1:])]
@@ -185,12 +185,12 @@ def test_openvino_says_what_onnx_runtime_says_of_one_file(integers: bool, graph:
         np.testing.assert_allclose(one, two, atol=1e-5)
 
 
-def test_a_layer_that_is_spared_is_run_in_float(graph: bytes, tmp_path: Path) -> None:
-    spared = quantise(graph, feeds(), QuantiseConfig(spare=("sec*",)))
-    assert spared.layers == {"first": "Conv", "fc": "Gemm"}
-    assert spared.left == {"second": "spare"}
-    assert str(spared) == "2 layers in eight-bit integers: 1 convolution and 1 linear layer; in float: second"
-    (tmp_path / "net.onnx").write_bytes(spared.graph)
+def test_a_layer_that_is_excluded_is_run_in_float(graph: bytes, tmp_path: Path) -> None:
+    excluded = quantise(graph, feeds(), QuantiseConfig(exclude=("sec*",)))
+    assert excluded.layers == {"first": "Conv", "fc": "Gemm"}
+    assert excluded.left == {"second": "exclude"}
+    assert str(excluded) == "2 layers in eight-bit integers: 1 convolution and 1 linear layer; in float: second"
+    (tmp_path / "net.onnx").write_bytes(excluded.graph)
     assert run_in_integers(tmp_path / "net.onnx") == (1, 2, 1)
 
 
@@ -220,9 +220,9 @@ def test_softmax_and_products_of_activations_stay_in_float(tmp_path: Path) -> No
 
 def test_linear_layers_that_a_runtime_computes_in_float_are_an_error(graph: bytes, tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
-    whole, spared = quantise(graph, feeds(), QuantiseConfig()), quantise(graph, feeds(), QuantiseConfig(spare=("fc",)))
-    path.write_bytes(spared.graph)
-    check_integers(path, spared, path)
+    whole, excluded = quantise(graph, feeds(), QuantiseConfig()), quantise(graph, feeds(), QuantiseConfig(exclude=("fc",)))
+    path.write_bytes(excluded.graph)
+    check_integers(path, excluded, path)
     with pytest.raises(ConfigError, match=r"2 of 2 convolutions and 0 linear layers compute in integers here, 2 and 1 are in the file"):
         check_integers(path, whole, path)
 
@@ -306,9 +306,9 @@ def test_what_cannot_be_quantised_is_refused(graph: bytes) -> None:
     with pytest.raises(ConfigError, match="nothing to find the ranges of activations on"):
         quantise(graph, [], QuantiseConfig())
     with pytest.raises(ConfigError, match="no layer of this network may compute in integers"):
-        quantise(graph, feeds(), QuantiseConfig(spare=("*",)))
+        quantise(graph, feeds(), QuantiseConfig(exclude=("*",)))
     with pytest.raises(ConfigError, match="unknown layer 'frist'") as told:
-        quantise(graph, feeds(), QuantiseConfig(spare=("frist",)))
+        quantise(graph, feeds(), QuantiseConfig(exclude=("frist",)))
     assert told.value.lines["did you mean"] == "first"
     for wrong in ({"clips": 0}, {"weight_bits": 4}):
         with pytest.raises(ConfigError):

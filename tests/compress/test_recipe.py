@@ -12,7 +12,7 @@ from vidkd.compress.recipe import ExportConfig, RepairConfig, parse_steps, read_
 
 def test_steps_are_read_with_their_settings() -> None:
     written = [
-        {"prune": {"ratio": 0.3, "spare": ["fc"]}},
+        {"prune": {"ratio": 0.3, "exclude": ["fc"]}},
         {"repair": {"train.epochs": 2, "optim": {"lr": 0.1}}},
         {"factorise": {"macs": 0.7, "method": "any"}},
         {"quantise": None},
@@ -21,7 +21,7 @@ def test_steps_are_read_with_their_settings() -> None:
     steps = parse_steps(written, "r.yaml")
     assert [step.name for step in steps] == ["1_prune", "2_repair", "3_factorise", "4_quantise", "5_export"]
     assert [step.settings for step in steps] == [
-        PruneConfig(ratio=0.3, spare=("fc",)),
+        PruneConfig(ratio=0.3, exclude=("fc",)),
         RepairConfig(settings={"train": {"epochs": 2}, "optim": {"lr": 0.1}}),
         FactoriseConfig(macs=0.7, method="any"),
         QuantiseConfig(),

@@ -12,7 +12,7 @@ from test_steps import do, recipe_of
 
 from vidkd.base.errors import CheckpointError, ConfigError, DataError, MissingExtraError
 from vidkd.compress.recipe import parse_steps
-from vidkd.compress.subject import check_spared
+from vidkd.compress.subject import check_excluded
 from vidkd.data.manifest import Manifest
 from vidkd.models.saved import load_classifier, read_checkpoint
 
@@ -43,9 +43,9 @@ def test_a_package_that_is_missing_is_told_before_the_first_step(
 @pytest.mark.parametrize(
     ("step", "told"),
     [
-        ({"factorise": {"ratio": 0.5, "spare": ["bakcbone*"]}}, r"unknown layer 'bakcbone\*'"),
-        ({"quantise": {"spare": ["bakcbone*"]}}, r"unknown layer 'bakcbone\*'"),
-        ({"quantise": {"spare": ["backbone.net.stem.1"]}}, r"unknown layer 'backbone\.net\.stem\.1'"),
+        ({"factorise": {"ratio": 0.5, "exclude": ["bakcbone*"]}}, r"unknown layer 'bakcbone\*'"),
+        ({"quantise": {"exclude": ["bakcbone*"]}}, r"unknown layer 'bakcbone\*'"),
+        ({"quantise": {"exclude": ["backbone.net.stem.1"]}}, r"unknown layer 'backbone\.net\.stem\.1'"),
         ({"quantise": {"clips": 1}}, "all 1 clips to find ranges on are of one class"),
     ],
 )
@@ -89,11 +89,11 @@ def test_the_teacher_of_the_student_s_own_run_is_asked_for_before_the_first(tiny
 
 
 def test_layers_that_factorising_renames_are_not_checked_before_the_first(tiny_teacher: Path) -> None:
-    steps = parse_steps([{"factorise": {"ratio": 0.7}}, {"quantise": {"spare": ["backbone.net.stem.0.1", "node_*"]}}], "r.yaml")
+    steps = parse_steps([{"factorise": {"ratio": 0.7}}, {"quantise": {"exclude": ["backbone.net.stem.0.1", "node_*"]}}], "r.yaml")
     net = load_classifier(tiny_teacher).model
-    check_spared(steps, net)
-    with pytest.raises(ConfigError, match=r"unknown layer 'backbone\.net\.stem\.0\.1'(.|\n)*step 2_quantise: spare"):
-        check_spared(steps[1:], net)
+    check_excluded(steps, net)
+    with pytest.raises(ConfigError, match=r"unknown layer 'backbone\.net\.stem\.0\.1'(.|\n)*step 2_quantise: exclude"):
+        check_excluded(steps[1:], net)
 
 
 @pytest.mark.parametrize("key", ["weights", "names"])

@@ -31,7 +31,7 @@ WRITTEN: list[dict[str, Any]] = [
     {"prune": {"ratio": 0.4, "scope": "uniform", "criterion": "taylor"}},
     {"repair": {"task": "logits_kd", "teacher": "original", "train.steps": 2, "optim.lr": 0.01}},
     {"factorise": {"ratio": 0.7}},
-    {"quantise": {"clips": 6, "spare": ["backbone.net.stem*"]}},
+    {"quantise": {"clips": 6, "exclude": ["backbone.net.stem*"]}},
     {"export": {"formats": ["onnx", "xml"], "licence": "MIT"}},
 ]
 
@@ -107,7 +107,7 @@ def test_what_a_step_says_is_what_its_network_does(outcomes: list[Outcome], tiny
         by = {"onnx": "ONNX Runtime", "xml": "OpenVINO"}[suffix]
         assert f"| Judged, this file | top1 {shipped.metrics()['top1']:.3f} (no interval), 6 clips of 'test', by {by} |" in card
     assert exported.content["notes"]["integer_convolutions"] == len(exported.content["notes"]["layers"]) - 1, "one is linear"
-    assert list(exported.content["notes"]["left"].values()) == ["spare"] * len(exported.content["notes"]["left"])
+    assert list(exported.content["notes"]["left"].values()) == ["exclude"] * len(exported.content["notes"]["left"])
 
 
 def test_a_step_is_named_by_its_folder(outcomes: list[Outcome], runs: Path) -> None:
@@ -173,7 +173,7 @@ def test_a_student_or_data_that_cannot_be(tiny_teacher: Path, tmp_path: Path) ->
     for written, told in (
         ([{"export": {"formats": ["darknet"]}}], "1_export: this kind of network has no files of format darknet"),
         ([{"quantise": {}}, {"export": {"formats": ["pt2"]}}], "2_export: files of format pt2 hold no integers"),
-        ([{"prune": {"spare": ["bakcbone*"]}}], r"unknown layer 'bakcbone\*'"),
+        ([{"prune": {"exclude": ["bakcbone*"]}}], r"unknown layer 'bakcbone\*'"),
     ):
         with pytest.raises(ConfigError, match=told):
             do(recipe_of(tiny_teacher, tmp_path, written))

@@ -38,7 +38,7 @@ def switch_off(net: nn.Module, example: Tensor, *, every: int = 2) -> int:
     """
     off = 0
     for coupling in couplings(pieces_of(copy.deepcopy(net), example)):
-        if coupling.spared is not None:
+        if coupling.excluded is not None:
             continue
         normed = [member for member in coupling.members if is_norm(member.module)]
         # X3D has convolutions on its shortcut that nothing normalises

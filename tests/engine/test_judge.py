@@ -88,7 +88,7 @@ def test_a_model_is_shown_each_fraction_and_told_it(tiny_root: Path, tiny_config
     config = tiny_config(**observe, **{"data.window.short_clip": "hold", "data.eval_clips": 1})
     clips = read_clips(config.data)
     torch.manual_seed(0)
-    model = VideoClassifier(ModelConfig(told_observed=True), len(clips.manifest.classes), "rgb")
+    model = VideoClassifier(ModelConfig(condition_on_observed=True), len(clips.manifest.classes), "rgb")
     told: list[float] = []
     assert model.observed is not None
     model.observed.register_forward_pre_hook(lambda _, given: told.extend(given[0].tolist()))

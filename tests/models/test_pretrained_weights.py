@@ -121,12 +121,12 @@ def test_a_head_of_another_size_is_dropped_and_reported(tmp_path: Path, caplog: 
 
 
 def test_every_head_that_fits_is_filled(tmp_path: Path) -> None:
-    config, targets = ModelConfig(told_observed=True), {"verb": 3, "noun": 5}
+    config, targets = ModelConfig(condition_on_observed=True), {"verb": 3, "noun": 5}
     original = VideoClassifier(config, 4, "rgb", targets)
     for parameter in original.parameters():
         nn.init.normal_(parameter)
     path = saved(original.state_dict(), tmp_path / "all.pt")
-    model = VideoClassifier(ModelConfig(told_observed=True, weights=path), 4, "rgb", targets)
+    model = VideoClassifier(ModelConfig(condition_on_observed=True, weights=path), 4, "rgb", targets)
     assert model.random_parameters == ()
     assert all(torch.equal(value, original.state_dict()[key]) for key, value in model.state_dict().items())
 

@@ -96,7 +96,7 @@ def test_speed_alone_has_no_pareto_plot() -> None:
     made = results()
     bare = {label: model(label, 0.01, right=None) for label in made.models}
     found = benchmark_report(summary_of(results(**bare)))
-    assert not [figure.title for figure in found.figures if "against" in figure.title]
+    assert not [figure.title for figure in found.figures if "reference" in figure.title]
     assert "top-1 (%)" not in found.tables[0].columns
 
 
@@ -106,7 +106,7 @@ def test_detectors_are_held_against_the_baseline_draw_by_draw() -> None:
     small = table(found, "Speed and accuracy")["small"]
     assert (small[3].value, small[3].ci95, small[3].signed) == (pytest.approx(-0.1), pytest.approx((-0.1, -0.1)), True)
     assert "paired on the same frames" in found.tables[0].caption
-    assert found.tables[0].columns[1:4] == ("against", "AP50 (%)", "difference")
+    assert found.tables[0].columns[1:4] == ("reference", "AP50 (%)", "difference")
 
 
 def test_markers_that_would_hide_each_other_grow_smaller() -> None:

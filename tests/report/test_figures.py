@@ -74,7 +74,7 @@ def test_seed_dots_have_a_dot_a_seed_and_the_mean() -> None:
 
 def test_paired_bars_are_signed_and_pale_without_certainty() -> None:
     def pair(method: str, metric: str, difference: float, ci95: tuple[float, float] | None) -> Paired:
-        return Paired(method=method, against="student", metric=metric, difference=difference, ci95=ci95, pairs=6)
+        return Paired(method=method, reference="student", metric=metric, difference=difference, ci95=ci95, pairs=6)
 
     figure = paired_bars(
         [
@@ -93,7 +93,7 @@ def test_paired_bars_are_signed_and_pale_without_certainty() -> None:
 
 
 def test_paired_bars_against_several_name_both() -> None:
-    pairs = [Paired(method="kd", against=base, metric="top1", difference=0.1, ci95=None, pairs=1) for base in ("student", "teacher")]
+    pairs = [Paired(method="kd", reference=base, metric="top1", difference=0.1, ci95=None, pairs=1) for base in ("student", "teacher")]
     assert {"kd \u2212 student", "kd \u2212 teacher"} <= set(texts(paired_bars(pairs, metric="top1")))
 
 

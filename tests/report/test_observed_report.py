@@ -131,7 +131,7 @@ def test_a_study_has_the_curve_its_means_and_its_differences() -> None:
     one = summary["methods"]["position"]["metrics"]["top1@obs20"]["mean"]
     assert means.rows[1][2] == Estimate(value=one), "seven columns of intervals would hide the means"
     differences = table(report, "Paired differences by observed share")
-    assert differences.columns == ("method", "against", "20-50 %", "20 %", "50 %")
+    assert differences.columns == ("method", "reference", "20-50 %", "20 %", "50 %")
     pairs = {(pair["method"], pair["metric"]): pair for pair in summary["paired"]}
     pair = pairs["transport", "top1@obs20-50"]
     assert differences.rows[2][:3] == ("transport", "none", Estimate(value=pair["difference"], ci95=tuple(pair["ci95"]), signed=True))

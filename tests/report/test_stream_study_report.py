@@ -16,8 +16,8 @@ def summary() -> dict[str, Any]:
         metrics = {f"{name}@calls{share}": row for share, rows in at.items() for name, row in rows.items()}
         return {"metrics": metrics, "parameters": 9, "train_seconds": 1.0}
 
-    pair = {"method": "fixed", "against": "student", "metric": "f1@calls5", "difference": -0.125, "ci95": [-0.25, 0.0625], "pairs": 2}
-    data = {"name": "street", "frames": {"street": 80}, "seeds": [0, 1], "block": 25, "shorter_blocks": {}, "against": ["student"]}
+    pair = {"method": "fixed", "reference": "student", "metric": "f1@calls5", "difference": -0.125, "ci95": [-0.25, 0.0625], "pairs": 2}
+    data = {"name": "street", "frames": {"street": 80}, "seeds": [0, 1], "block": 25, "shorter_blocks": {}, "reference": ["student"]}
     return {
         "schema_version": 1,
         "study": "street",

@@ -125,7 +125,7 @@ def test_every_kind_of_label_is_learned_and_distilled(batch: dict[str, Tensor]) 
 
 
 def test_a_student_that_is_told_its_share_uses_it(batch: dict[str, Tensor]) -> None:
-    student = classifier(told_observed=True)
+    student = classifier(condition_on_observed=True)
     task = task_of(student=student, feature="pooled")
     assert student.observed is not None
     start = student(batch["rgb"], batch["observed"]).logits

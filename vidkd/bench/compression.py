@@ -35,7 +35,7 @@ def compression_summary(recipe: Recipe, outcomes: Sequence[Outcome], main: str) 
     for name, cell in cells.items():
         if name != ORIGINAL and cell is not None and original is not None:
             found = paired_difference([cell], [original], over=("groups",))
-            paired.append(Paired(method=name, against=ORIGINAL, metric=main, difference=found.mean, ci95=found.ci95, pairs=1))
+            paired.append(Paired(method=name, reference=ORIGINAL, metric=main, difference=found.mean, ci95=found.ci95, pairs=1))
     draws = {name: content["draws"] for name, content in rows.items() if content.get("draws")}
     parity = {outcome.name: near for outcome in outcomes if (near := outcome.content["notes"].get("parity"))}
     paired += _paired_draws({name: content["metrics"] for name, content in rows.items()}, draws, main)
@@ -65,7 +65,7 @@ def _paired_draws(metrics: Mapping[str, Mapping[str, float]], draws: Mapping[str
         if name != ORIGINAL and len(values) == len(draws.get(ORIGINAL, ())):
             bounds = metric_interval(main, np.subtract(values, draws[ORIGINAL]), signed=True)
             difference = metrics[name][main] - metrics[ORIGINAL][main]
-            paired.append(Paired(method=name, against=ORIGINAL, metric=main, difference=difference, ci95=bounds, pairs=1))
+            paired.append(Paired(method=name, reference=ORIGINAL, metric=main, difference=difference, ci95=bounds, pairs=1))
     return paired
 
 

@@ -48,10 +48,10 @@ class Method:
 
 @dataclass(frozen=True, kw_only=True)
 class Paired:
-    """`method` minus `against` in one metric; pairs: how many cells are on both sides."""
+    """`method` minus `reference` in one metric; pairs: how many cells are on both sides."""
 
     method: str
-    against: str
+    reference: str
     metric: str
     difference: float
     ci95: tuple[float, float] | None
@@ -59,11 +59,11 @@ class Paired:
 
     @staticmethod
     def of_cells(
-        method: str, cells: Sequence[Cell], against: str, others: Sequence[Cell], *, metric: str, draws: int = 10_000, seed: int = 0
+        method: str, cells: Sequence[Cell], reference: str, others: Sequence[Cell], *, metric: str, draws: int = 10_000, seed: int = 0
     ) -> "Paired":
         """The paired difference of two methods' cells, with its bootstrap interval."""
         found = paired_difference(cells, others, draws=draws, seed=seed)
-        return Paired(method=method, against=against, metric=metric, difference=found.mean, ci95=found.ci95, pairs=found.cells)
+        return Paired(method=method, reference=reference, metric=metric, difference=found.mean, ci95=found.ci95, pairs=found.cells)
 
 
 def fits_in_metric(part: str) -> bool:
@@ -175,8 +175,8 @@ def _check_metric(check: "_Check", metric: Any, at: str) -> None:
 
 
 def _check_paired(check: "_Check", pair: Any, at: str, methods: Mapping[str, Any]) -> None:
-    check.keys(pair, at, {"method", "against", "metric", "difference", "ci95", "pairs"})
-    for side in ("method", "against"):
+    check.keys(pair, at, {"method", "reference", "metric", "difference", "ci95", "pairs"})
+    for side in ("method", "reference"):
         if pair[side] not in methods:
             check.fail(f"{at}.{side}", f"'{pair[side]}' is not among the methods")
         if pair["metric"] not in methods[pair[side]]["metrics"]:

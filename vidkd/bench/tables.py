@@ -17,7 +17,7 @@ def rows_of(summary: Mapping[str, Any]) -> Rows:
     observed shares, top-1 is the mean over them, and the area under that curve stands beside it.
     """
     reference, labels = summary["data"]["reference"], summary["data"]["labels"]
-    against = {(pair["method"], pair["metric"]): pair for pair in summary["paired"] if pair["against"] == reference}
+    against = {(pair["method"], pair["metric"]): pair for pair in summary["paired"] if pair["reference"] == reference}
     observed = _is_observed(summary)
     top1, area_head = ("mean top-1", ("area",)) if observed else ("top-1", ())
     cost_heads = ("MACs", "bytes") if any("macs" in method["metrics"] for method in summary["methods"].values()) else ()
@@ -71,7 +71,7 @@ def _with_interval(found: Mapping[str, Any] | None, shown: bool) -> str:
 
 def difference_rows(summary: Mapping[str, Any], *, method: str | None = None, against: str | None = None) -> Rows:
     """Paired differences of one method with all others, or of all with one, in the mean and at observed shares; empty if there are none."""
-    pairs = [pair for pair in summary["paired"] if pair["method"] == method or (method is None and pair["against"] == against)]
+    pairs = [pair for pair in summary["paired"] if pair["method"] == method or (method is None and pair["reference"] == against)]
     columns = _observed_columns([pair["metric"] for pair in pairs])
     if not columns:
         return []
@@ -80,12 +80,12 @@ def difference_rows(summary: Mapping[str, Any], *, method: str | None = None, ag
         seen = observed_metric(pair["metric"])
         if seen is None and pair["metric"].partition("@")[0] != ACCURACY:
             continue
-        other = pair["against"] if method is not None else pair["method"]
+        other = pair["reference"] if method is not None else pair["method"]
         text = f"{100 * pair['difference']:+.1f} {interval(pair['ci95'], signed=True)}"
         rows.setdefault((other, condition_of(pair["metric"])), {})["mean" if seen is None else seen.percent] = text
     heads = ("mean", *columns)
     found = [(_label(summary, *key), *(texts.get(head, "") for head in heads)) for key, texts in rows.items()]
-    return [("against" if method is not None else "method", *heads), *found]
+    return [("reference" if method is not None else "method", *heads), *found]
 
 
 def _observed_columns(metrics: Sequence[str]) -> list[str]:

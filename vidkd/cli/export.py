@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     clips = f"training clips, or frames of a detector, to find ranges on (default: {INT8_CLIPS})"
     add_count(integers, "--int8-clips", metavar="N", help=clips)
     integers.add_argument("--int8-footage", nargs="+", type=Path, metavar="VIDEO", help="of a detector: videos to take these frames from")
-    integers.add_argument("--int8-spare", nargs="+", default=[], metavar="LAYER", help="layers that stay in float (backbone.net.stem*)")
+    integers.add_argument("--int8-exclude", nargs="+", default=[], metavar="LAYER", help="layers that stay in float (backbone.net.stem*)")
     integers.add_argument(
         "--int8-weight-bits",
         type=int,
@@ -169,7 +169,7 @@ def integers_config(arguments: argparse.Namespace) -> "QuantiseConfig":
 
     config = QuantiseConfig(
         clips=arguments.int8_clips or INT8_CLIPS,
-        spare=tuple(arguments.int8_spare),
+        exclude=tuple(arguments.int8_exclude),
         sensitivity=arguments.int8_sensitivity,
         weight_bits=7 if arguments.int8_weight_bits == 7 else 8,
     )

@@ -35,7 +35,7 @@ from vidkd.compress.recipe import (
     repaired_settings,
     say_fewer_threads,
 )
-from vidkd.compress.subject import MORE_TOLERANCE, Interval, Made, Subject, Writer, Written, check_packages, check_spared, no_interval
+from vidkd.compress.subject import MORE_TOLERANCE, Interval, Made, Subject, Writer, Written, check_excluded, check_packages, no_interval
 from vidkd.data.learned_from import LearnedFrom, check_unseen
 from vidkd.data.loaders import training_loader
 from vidkd.engine.checkpoint import warn_if_unfinished
@@ -117,7 +117,7 @@ class ClassifierSubject(Subject):
             if isinstance(step.settings, RepairConfig):
                 self._check_repair(step.settings, f"{self._recipe.path or self._recipe.name}: step {step.name}")
         check_formats(steps, ("onnx", "xml", "pt2"))
-        check_spared(steps, self._student.model)
+        check_excluded(steps, self._student.model)
         self._check_clips(steps)
         check_packages(ahead, traced=True)
 

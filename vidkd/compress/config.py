@@ -24,7 +24,7 @@ class PruneConfig:
         scope: "global" ranks the filters of all layers together, "uniform" takes the same share of each layer.
         steps: in how many steps the ratio is reached; between them the network is repaired.
         most_of_layer: "global" never takes more than this share of one layer, in (0, 1], over all its steps together.
-        spare: patterns of layers (`backbone.net.stem*`) that keep all filters, besides those that are found by rule.
+        exclude: patterns of layers (`backbone.net.stem*`) that keep all filters, besides those that are found by rule.
         seed: of "random".
     """
 
@@ -33,7 +33,7 @@ class PruneConfig:
     scope: Scope = "global"
     steps: int = 1
     most_of_layer: float = 0.9
-    spare: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -61,14 +61,14 @@ class FactoriseConfig:
         energy: each layer keeps at least this share of its squared singular values, in (0, 1]; of each mode for "tucker".
         ratio: each layer keeps this share of its full rank, in (0, 1]; not with "any".
         macs: the whole network takes at most this share of its MACs, in (0, 1), at the largest product of kept energies.
-        spare: patterns of layers that stay as they are.
+        exclude: patterns of layers that stay as they are.
     """
 
     method: Method | Literal["any"] = "channel"
     energy: float | None = None
     ratio: float | None = None
     macs: float | None = None
-    spare: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _known("method", self.method, (*METHODS, "any"))
@@ -149,14 +149,14 @@ class QuantiseConfig:
         clips: how many training clips (pictures of a detector) the ranges are found on, drawn over all classes.
         seed: of the draw.
         weight_bits: 8, or 7 for processors whose eight-bit products saturate (x86 without VNNI).
-        spare: patterns of layers that stay in float.
+        exclude: patterns of layers that stay in float.
         sensitivity: also find what each layer alone in integers does to the outputs.
     """
 
     clips: int = 128
     seed: int = 0
     weight_bits: Literal[7, 8] = 8
-    spare: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
     sensitivity: bool = False
 
     def __post_init__(self) -> None:

@@ -33,9 +33,9 @@ from vidkd.compress.subject import (
     Subject,
     Writer,
     Written,
+    check_excluded,
     check_methods,
     check_packages,
-    check_spared,
     no_draws,
     no_interval,
 )
@@ -207,7 +207,7 @@ class DetectorSubject(Subject):
             if isinstance(step.settings, PruneConfig) and step.settings.criterion == "taylor":
                 self._apart()
         check_formats(steps, ("onnx", "xml", "darknet"))
-        check_spared(steps, self._student.net)
+        check_excluded(steps, self._student.net)
         check_methods(steps, self._student.net)
         if any(isinstance(step.settings, DistilConfig | RefitConfig | QuantiseConfig) for step in steps):
             self._checked_footage()

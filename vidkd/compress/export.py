@@ -72,7 +72,7 @@ def check_integers(written: Path, quantised: Quantised, path: Path) -> None:
         raise ConfigError(
             f"{path.name}: {run.convolutions} of {run.all_convolutions} convolutions and {run.linear} linear layers compute in integers "
             f"here, {quantised.convolutions} and {linear} are in the file",
-            hint="another format (.onnx, .xml), or spare the layers that this runtime has no integers for",
+            hint="another format (.onnx, .xml), or exclude the layers that this runtime has no integers for",
         )
 
 

@@ -58,7 +58,7 @@ class ExportedOutputs(nn.Module):
 
 def said_of(outputs: ExportedOutputs, clips: Clips) -> dict[str, NDArray[Any]]:
     """What the network says of the clips, by the names of its outputs."""
-    told = torch.from_numpy(observed_shares(len(clips.values))) if outputs.classifier.config.told_observed else None
+    told = torch.from_numpy(observed_shares(len(clips.values))) if outputs.classifier.config.condition_on_observed else None
     with torch.inference_mode():
         return dict(zip(outputs.names, (each.numpy() for each in outputs(torch.from_numpy(clips.values), told)), strict=True))
 
@@ -219,7 +219,7 @@ def classifier_metadata(saved: SavedClassifier, data: DataConfig, *, quantised: 
             std=tuple(float(value) for value in spec.std),
             bound_px=spec.bound_px,
         ),
-        observed=model.config.told_observed,
+        observed=model.config.condition_on_observed,
         map_shift_cells=model.map_shift_cells if "motion" in model.config.attention.map_names else None,
         shown=shown_settings(data),
         trained={

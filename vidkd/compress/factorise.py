@@ -80,11 +80,11 @@ def _reasons(net: nn.Module, cost: NetworkCost, config: FactoriseConfig) -> dict
     }
     added = _of_added_heads(net) if isinstance(net, Darknet) else frozenset()
     reasons: dict[str, str] = {}
-    spared = matched(config.spare, cost.layers, every=(name for name, _ in net.named_modules() if name))
+    excluded = matched(config.exclude, cost.layers, every=(name for name, _ in net.named_modules() if name))
     for name in cost.layers:
         found = refusal(net.get_submodule(name))
-        if name in spared:
-            found = "spare"
+        if name in excluded:
+            found = "exclude"
         elif name in factors:
             found = "it is a factor already"
         elif name in added:
@@ -176,7 +176,7 @@ def _ruled(decomposition: Decomposition, costs: Costs, config: FactoriseConfig) 
 def _made(net: Net, chosen: Mapping[str, Choice], config: FactoriseConfig) -> tuple[Net, dict[str, Any]]:
     """The network with its new layers, and the plan."""
     layers = {name: {"method": choice.decomposition.method, "ranks": list(choice.ranks)} for name, choice in chosen.items()}
-    plan = {"kind": "factorise", "settings": {**dataclasses.asdict(config), "spare": list(config.spare)}, "layers": layers}
+    plan = {"kind": "factorise", "settings": {**dataclasses.asdict(config), "exclude": list(config.exclude)}, "layers": layers}
     made = copy.deepcopy(net)
     apply_changes(made, [plan])
     for name, choice in chosen.items():

@@ -1,7 +1,7 @@
 """Which filters must go together: the dependency graph of a network, by torch-pruning (Fang et al. 2023, DepGraph, arXiv 2301.12900).
 
-The graph is traced on pieces of a network. What a piece puts out is spared, since its readers count on its size: heads, attention maps and
-the raw heads of detectors are found by that, without being named.
+The graph is traced on pieces of a network. What a piece puts out is excluded, since its readers count on its size: heads, attention maps,
+and the raw heads of detectors are found by that, without being named.
 
 - A `VideoClassifier` is traced from its normalised clip to its linear layers. A map of attention multiplies all channels alike, so pooling
   is represented by the mean, and the map by an output of its own.
@@ -141,13 +141,13 @@ class Coupling:
     """Filters of one layer, and of all that have to lose the same ones: residual branches, normalisation, depthwise convolutions, readers.
 
     name: the layer that stands for them. filters: how many there are. members: layers whose outputs they are, in no particular order.
-    spared: why they must stay, None if they may go.
+    excluded: why they must stay, None if they may go.
     """
 
     name: str
     filters: int
     members: tuple[Member, ...]
-    spared: str | None
+    excluded: str | None
     _group: Any
     _graph: Any
 
@@ -157,15 +157,15 @@ class Coupling:
         self._graph.get_pruning_group(first.target.module, first.handler, list(filters)).prune()
 
 
-def couplings(pieces: Sequence[Piece], spare: Sequence[str] = ()) -> tuple[Coupling, ...]:
-    """All couplings of the pieces of a network. spare: patterns of layer names (`backbone.net.stem*`) whose outputs must stay.
+def couplings(pieces: Sequence[Piece], exclude: Sequence[str] = ()) -> tuple[Coupling, ...]:
+    """All couplings of the pieces of a network. exclude: patterns of layer names (`backbone.net.stem*`) whose outputs must stay.
 
     The network is traced in eval mode and left in it. Raises MissingExtraError without torch-pruning.
     """
-    return tuple(coupling for piece in pieces for coupling in _of_piece(piece, spare))
+    return tuple(coupling for piece in pieces for coupling in _of_piece(piece, exclude))
 
 
-def _of_piece(piece: Piece, spare: Sequence[str]) -> list[Coupling]:
+def _of_piece(piece: Piece, exclude: Sequence[str]) -> list[Coupling]:
     pruning = require("torch_pruning", EXTRA)
     graph = pruning.DependencyGraph()
     with torch.enable_grad():
@@ -175,7 +175,7 @@ def _of_piece(piece: Piece, spare: Sequence[str]) -> list[Coupling]:
         warnings.simplefilter("ignore")  # of operations that it takes to be elementwise: the result is run and checked afterwards
         graph.build_dependency(piece.net, example_inputs=entered, forward_fn=lambda net, inputs: piece.run(net, inputs), verbose=False)
     names = {module: piece.prefix + name for name, module in piece.net.named_modules()}
-    kept = [*piece.kept.items(), *((pattern, f"spare: {pattern}") for pattern in spare)]
+    kept = [*piece.kept.items(), *((pattern, f"exclude: {pattern}") for pattern in exclude)]
     groups = graph.get_all_groups(root_module_types=(nn.Conv2d, nn.Conv3d, nn.Linear))
     return [_coupling(graph, group, names, kept, entered.grad_fn) for group in groups]
 

@@ -44,13 +44,13 @@ def checked_outputs(net: nn.Module, example: Tensor, like: nn.Module) -> None:
     try:
         found = _shapes(net, example)
     except (RuntimeError, ValueError, TypeError) as error:
-        raise ConfigError("the compressed network does not run: its layers no longer fit together", reason=error, hint=_SPARE) from error
+        raise ConfigError("the compressed network does not run: its layers no longer fit together", reason=error, hint=_EXCLUDE) from error
     expected = _shapes(like, example)
     if found != expected:
-        raise ConfigError("the compressed network puts out other shapes", found=found, expected=expected, hint=_SPARE)
+        raise ConfigError("the compressed network puts out other shapes", found=found, expected=expected, hint=_EXCLUDE)
 
 
-_SPARE = "spare the layers concerned: what they do to their channels is not understood"
+_EXCLUDE = "exclude the layers concerned: what they do to their channels is not understood"
 
 
 def _shapes(net: nn.Module, example: Tensor) -> list[tuple[int, ...]]:

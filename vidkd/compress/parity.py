@@ -97,7 +97,7 @@ def warn_if_apart(path: Path, nearness: Nearness) -> None:
     """Log that a file in integers mostly differs from its network, where it does."""
     if nearness.apart:
         log.warning(
-            "%s mostly differs from its network: %s. More clips to find ranges on, layers spared from integers (the sensitivity of each "
+            "%s mostly differs from its network: %s. More clips to find ranges on, layers excluded from integers (the sensitivity of each "
             "tells which), or training that feels integers (train.integers) may mend it; judge it by vidkd evaluate before it is used",
             *(path, nearness.apart),
         )

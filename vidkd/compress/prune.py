@@ -39,7 +39,7 @@ def filters_to_remove(
         if count >= len(scores[name]):
             raise ConfigError(
                 f"pruning by {share:.3g} would remove all {len(scores[name])} filters of {name}",
-                hint="a smaller ratio, scope 'global' with most_of_layer below 1, or spare this layer",
+                hint="a smaller ratio, scope 'global' with most_of_layer below 1, or exclude this layer",
             )
     return {name: sorted(_ascending(scores[name])[:count]) for name, count in counts.items() if count}
 
@@ -91,13 +91,13 @@ def prune(
     """
     if step > 1 and whole is None and config.scope == "global":
         raise ConfigError(f"step {step} of a pruning of scope 'global' needs the network before the first", hint="whole=NET")
-    matched(config.spare, (name for name, _ in net.named_modules() if name))  # raises for a pattern that fits nothing
+    matched(config.exclude, (name for name, _ in net.named_modules() if name))  # raises for a pattern that fits nothing
     working = copy.deepcopy(net)
-    found = couplings(pieces_of(working, example), config.spare)
-    free = [each for each in found if each.spared is None]
+    found = couplings(pieces_of(working, example), config.exclude)
+    free = [each for each in found if each.excluded is None]
     judged = scores(working, free, config.criterion, seed=config.seed, losses=losses)
     if not judged:
-        reasons = {each.name: each.spared or NOT_JUDGED for each in found}
+        reasons = {each.name: each.excluded or NOT_JUDGED for each in found}
         raise ConfigError("no filter of this network may go", **{name: reasons[name] for name in list(reasons)[:4]})
     first = None if whole is None else {name: len(whole.get_submodule(name).get_parameter("weight")) for name in judged}
     chosen = filters_to_remove(judged, config, share=config.share(step), whole=first)
@@ -152,7 +152,7 @@ def _left(net: nn.Module, couplings: Sequence[Coupling], uncut: Mapping[str, str
 
     uncut: of couplings that might have lost some.
     """
-    left = {each.name: uncut.get(each.name) or each.spared or NOT_JUDGED for each in couplings}
+    left = {each.name: uncut.get(each.name) or each.excluded or NOT_JUDGED for each in couplings}
     left |= {name: left[each.name] for each in couplings for name in _others(each) if name not in (*told, *left)}
     return left | {name: NOT_SEEN for name in layers_with_weights(net) if name not in told and name not in left}
 
@@ -164,7 +164,7 @@ def _others(coupling: Coupling) -> list[str]:
 
 
 def _plan(net: nn.Module, working: nn.Module, config: PruneConfig, step: int) -> dict[str, Any]:
-    settings = {**dataclasses.asdict(config), "spare": list(config.spare), "step": step}
+    settings = {**dataclasses.asdict(config), "exclude": list(config.exclude), "step": step}
     return {"kind": "prune", "settings": settings, "layers": differing_sizes(net, working)}
 
 
@@ -184,7 +184,7 @@ def _rebuilt(net: Net, working: nn.Module, example: Tensor, plan: dict[str, Any]
             raise ConfigError(
                 "pruning changed layers that a plan cannot state: others than convolutions, linear layers and batch normalisation",
                 reason=textwrap.shorten(str(error), 300),
-                hint="spare the layers before them",
+                hint="exclude the layers before them",
             ) from error
     restore_modes(made, net)
     return made

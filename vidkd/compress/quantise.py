@@ -62,7 +62,7 @@ class Quantised:
 def quantise(graph: bytes, feeds: Sequence[Feed], config: QuantiseConfig) -> Quantised:
     """Give a graph integer layers. feeds: samples of training data, on which ranges and sensitivity are found.
 
-    Every layer with weights that is not spared must compute in integers afterwards: a quantiser that skips some is an error.
+    Every layer with weights that is not excluded must compute in integers afterwards: a quantiser that skips some is an error.
     Raises ConfigError for that, for a graph without such layers, without feeds, for a full disk or too little memory; MissingExtraError
     without onnxruntime.
     """
@@ -70,7 +70,7 @@ def quantise(graph: bytes, feeds: Sequence[Feed], config: QuantiseConfig) -> Qua
         raise ConfigError("nothing to find the ranges of activations on", hint="give training clips")
     model = require("onnx", "compress").load_model_from_string(graph)
     wanted = {layer.name: layer for layer in weighted_layers(model)}
-    left = dict.fromkeys(matched(config.spare, wanted), "spare")
+    left = dict.fromkeys(matched(config.exclude, wanted), "exclude")
     wanted = {name: layer for name, layer in wanted.items() if name not in left}
     if not wanted:
         raise ConfigError("no layer of this network may compute in integers", **dict(list(left.items())[:4]))
@@ -86,7 +86,7 @@ def quantise(graph: bytes, feeds: Sequence[Feed], config: QuantiseConfig) -> Qua
     layers = integer_layers(made)
     skipped = [name for name in wanted if name not in layers]
     if skipped:
-        raise ConfigError("the quantiser left layers in float that it was to change", layers=", ".join(skipped[:6]), hint="spare them")
+        raise ConfigError("the quantiser left layers in float that it was to change", layers=", ".join(skipped[:6]), hint="exclude them")
     return Quantised(graph=bytes(made.SerializeToString()), layers=layers, left=left, sensitivity=noise)
 
 

@@ -241,18 +241,18 @@ def check_packages(steps: Sequence[Step], *, traced: bool) -> None:
                 raise error.with_lines(needed_by=f"step {step.name}") from None
 
 
-def check_spared(steps: Sequence[Step], net: nn.Module) -> None:
-    """Raise ConfigError, naming the step, for a pattern in `spare` that fits no layer; after `factorise`, which renames layers, none is."""
+def check_excluded(steps: Sequence[Step], net: nn.Module) -> None:
+    """Raise ConfigError, naming the step, for an `exclude` that fits no layer; after `factorise`, which renames layers, none is."""
     modules, weighted = [name for name, _ in net.named_modules() if name], _weighted(net)
     for step in steps:
         settings = step.settings
         if isinstance(settings, PruneConfig | FactoriseConfig | QuantiseConfig):
             graph = isinstance(settings, QuantiseConfig)
-            patterns = [pattern for pattern in settings.spare if not (graph and pattern.startswith(NODE))]
+            patterns = [pattern for pattern in settings.exclude if not (graph and pattern.startswith(NODE))]
             try:
                 matched(patterns, weighted if graph else modules)
             except VidkdError as error:
-                raise error.with_lines(where=f"step {step.name}: spare") from None
+                raise error.with_lines(where=f"step {step.name}: exclude") from None
         if isinstance(settings, FactoriseConfig):
             return
 

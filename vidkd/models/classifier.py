@@ -89,7 +89,7 @@ class VideoClassifier(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.fc = _linear(self.pooling.output_channels, num_classes)
         self.target_fc = nn.ModuleDict({name: _linear(self.pooling.output_channels, count) for name, count in self.targets.items()})
-        self.observed = ObservedShare(self.pooling.output_channels) if config.told_observed else None
+        self.observed = ObservedShare(self.pooling.output_channels) if config.condition_on_observed else None
         self.random_parameters = self._load(config, class_names or {})
 
     def _load(self, config: ModelConfig, class_names: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
@@ -111,7 +111,7 @@ class VideoClassifier(nn.Module):
     def forward(self, clip: Tensor, observed: Tensor | None = None) -> ClassifierOutput:
         """Classify a raw clip: rgb uint8 (or float in 0..1) (B, 3, T, H, W), or flow in pixels (B, 2, T, H, W).
 
-        observed: (B,) shares of the clips that are seen, in (0, 1]; all of them where it is not given. Read only with `told_observed`.
+        observed: (B,) shares of the clips that are seen, in (0, 1]; all where it is not given. Read only with `condition_on_observed`.
         """
         features = self.backbone(self.normalise(clip))
         pooled, attention = self.pooling(features[self.from_stage], features[self.to_stage])

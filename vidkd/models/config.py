@@ -68,7 +68,7 @@ class ModelConfig:
         attention: how features are pooled.
         dropout: probability of dropping an entry of the pooled vector while training, in [0, 1).
         freeze_norm: keep the running statistics of the backbone's batch normalisation fixed (for small batches).
-        told_observed: whether the share of the clip that is observed is an input of the classifier (early recognition).
+        condition_on_observed: whether the share of the clip that is observed is an input of the classifier (early recognition).
         flow_bound_px: displacements are clamped to +- this many pixels a sampled step and divided by it (view "flow" only).
     """
 
@@ -77,7 +77,7 @@ class ModelConfig:
     attention: AttentionConfig = field(default_factory=AttentionConfig)
     dropout: float = 0.5
     freeze_norm: bool = False
-    told_observed: bool = False
+    condition_on_observed: bool = False
     flow_bound_px: float = FLOW_BOUND_PX
 
     def __post_init__(self) -> None:

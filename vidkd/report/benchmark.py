@@ -92,7 +92,7 @@ def _overview(methods: Mapping[str, Metrics], content: Mapping[str, Any], judged
     at, alone = _at(*first), _at(1, first[1])
     base = content["data"]["baseline"]
     gains = {pair["method"]: pair for pair in content["paired"]}
-    columns = ["model", "against", *([f"{WORDS[judged]} (%)", "difference"] if judged else [])]
+    columns = ["model", "reference", *([f"{WORDS[judged]} (%)", "difference"] if judged else [])]
     columns += ["latency (ms)", "p95", "calls", "ratio", "end to end (ms)"]
     rows = []
     for label, metrics in methods.items():
@@ -156,7 +156,7 @@ def _sizes(methods: Mapping[str, Metrics], data: Mapping[str, Any]) -> Table:
 
 def _conditions(methods: Mapping[str, Metrics], data: Mapping[str, Any]) -> Table:
     noun = _samples(data, 1).split()[1]
-    columns = ("model", "against", "batch", "threads", "latency (ms)", "p95", "calls", f"{noun}s a second", "ratio")
+    columns = ("model", "reference", "batch", "threads", "latency (ms)", "p95", "calls", f"{noun}s a second", "ratio")
     rows = []
     for batch, threads in _all_conditions(methods):
         at = _at(batch, threads)
@@ -196,7 +196,7 @@ def _ways(methods: Mapping[str, Metrics], data: Mapping[str, Any]) -> list[Table
     noun = _samples(data, 1).split()[1]
     heads = (
         "model",
-        "against",
+        "reference",
         "threads",
         "end to end (ms)",
         "p95",

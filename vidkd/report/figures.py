@@ -159,8 +159,8 @@ def paired_bars(pairs: Sequence[Paired], *, metric: str, words: str = "") -> Fig
             if estimate.ci95 is not None:
                 axes.plot([bound * factor for bound in estimate.ci95], [row, row], color=INK, lw=1.3)
         axes.axvline(0, color=MUTED, lw=1)
-        bases = list(dict.fromkeys(pair.against for pair in shown))
-        names = [short(pair.method if len(bases) == 1 else f"{pair.method} \N{MINUS SIGN} {pair.against}", 36) for pair in shown]
+        bases = list(dict.fromkeys(pair.reference for pair in shown))
+        names = [short(pair.method if len(bases) == 1 else f"{pair.method} \N{MINUS SIGN} {pair.reference}", 36) for pair in shown]
         unit = f"{_points(percent)} over {short(bases[0])}" if len(bases) == 1 else _points(percent)
         _rows_axis(axes, names, [format_estimate(estimate)[0] for estimate in estimates], unit)
         caption = (

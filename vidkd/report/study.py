@@ -72,7 +72,7 @@ def _labelled(content: Mapping[str, Any]) -> dict[str, Any]:
     """The summary with its methods under their labels."""
     labels = _labels(content["data"])
     methods = {labels.get(name, name): method for name, method in content["methods"].items()}
-    paired = [{**pair, **{side: labels.get(pair[side], pair[side]) for side in ("method", "against")}} for pair in content["paired"]]
+    paired = [{**pair, **{side: labels.get(pair[side], pair[side]) for side in ("method", "reference")}} for pair in content["paired"]]
     return {**content, "methods": methods, "paired": paired}
 
 
@@ -144,12 +144,12 @@ def _observed_differences(pairs: Sequence[Paired]) -> Table:
     for pair in pairs:
         found = metrics[pair.metric]
         estimate = Estimate(value=pair.difference, ci95=pair.ci95, percent=is_share(pair.metric), signed=True)
-        rows.setdefault((pair.method, pair.against, found.condition), {})[found.percent] = estimate
+        rows.setdefault((pair.method, pair.reference, found.condition), {})[found.percent] = estimate
     table = tuple((_conditioned(method, other), against, *map(cells.get, columns)) for (method, against, other), cells in rows.items())
     caption = (
         "Method minus what it is compared with, in percentage points, at observed shares of the clip and in the mean over a range of them."
     )
-    return Table(title="Paired differences by observed share", columns=("method", "against", *columns), rows=table, caption=caption)
+    return Table(title="Paired differences by observed share", columns=("method", "reference", *columns), rows=table, caption=caption)
 
 
 def _conditioned(name: str, condition: str | None) -> str:
@@ -161,14 +161,14 @@ def _differences(pairs: Sequence[Paired]) -> Table:
         (
             pair.method,
             Estimate(value=pair.difference, ci95=pair.ci95, percent=is_share(pair.metric), signed=True),
-            pair.against,
+            pair.reference,
             pair.metric,
             pair.pairs,
         )
         for pair in pairs
     )
     caption = "Method minus what it is compared with, on the same seed, fold and clips; shares in percentage points."
-    return Table(title="Paired differences", columns=("method", "difference", "against", "metric", "pairs"), rows=rows, caption=caption)
+    return Table(title="Paired differences", columns=("method", "difference", "reference", "metric", "pairs"), rows=rows, caption=caption)
 
 
 def _figures(methods: Mapping[str, Any], pairs: Sequence[Paired]) -> list[Figure]:

@@ -69,7 +69,7 @@ def test_accuracy_is_compared_in_pairs_with_the_baseline_s() -> None:
     (pair,) = summary_of(made)["paired"]
     cells = [made.models[label].accuracy.cell for label in ("small", "original")]  # type: ignore[union-attr]
     wanted = paired_difference([cells[0]], [cells[1]], over=("groups",))  # type: ignore[list-item]
-    assert (pair["method"], pair["against"], pair["metric"]) == ("small", "original", "top1")
+    assert (pair["method"], pair["reference"], pair["metric"]) == ("small", "original", "top1")
     assert pair["difference"] == wanted.mean == pytest.approx(-0.05)
     assert pair["ci95"] == list(wanted.ci95 or ())
 
@@ -88,7 +88,7 @@ def test_ratios_are_to_the_model_that_is_named() -> None:
     assert figure(summary, "peer", "end_to_end_ratio@b1t1") == pytest.approx(110 / 15)
     assert figure(summary, "peer", "cold_start_ratio") == pytest.approx(20.0)
     assert figure(summary, "small", "latency_ratio@b1t1") == pytest.approx(0.25)
-    assert {label: told["against"] for label, told in summary["data"]["models"].items()} == {
+    assert {label: told["reference"] for label, told in summary["data"]["models"].items()} == {
         "original": None,
         "small": "original",
         "peer": "small",
@@ -111,7 +111,7 @@ DRAWS = np.linspace(0.2, 0.8, 41)
 def test_a_detector_against_itself_differs_by_nothing() -> None:
     made = results(original=detector("original", 0.5, DRAWS), small=detector("small", 0.5, DRAWS))
     (pair,) = pairs_of(made)
-    assert (pair.method, pair.against, pair.metric, pair.difference, pair.ci95) == ("small", "original", "ap50", 0.0, (0.0, 0.0))
+    assert (pair.method, pair.reference, pair.metric, pair.difference, pair.ci95) == ("small", "original", "ap50", 0.0, (0.0, 0.0))
 
 
 def test_the_interval_is_that_of_differences_within_draws() -> None:
@@ -148,7 +148,7 @@ def test_a_model_is_held_against_the_one_that_it_names() -> None:
         small=detector("small", 0.4, DRAWS - 0.1),
         peer=detector("peer", 0.3, DRAWS - 0.2),
     )
-    found = {pair.method: (pair.against, pair.difference) for pair in pairs_of(made)}
+    found = {pair.method: (pair.reference, pair.difference) for pair in pairs_of(made)}
     assert found == {"small": ("original", pytest.approx(-0.1)), "peer": ("small", pytest.approx(-0.1))}
 
 

@@ -62,7 +62,7 @@ def check_is_benchmark(summary: Mapping[str, Any]) -> None:
 
 def held_against(data: Mapping[str, Any], model: str) -> str | None:
     """The label of the model that the ratios and the difference of `model` are to; None for the baseline. data: of a summary."""
-    return None if model == data["baseline"] else str(data["models"][model].get("against") or data["baseline"])
+    return None if model == data["baseline"] else str(data["models"][model].get("reference") or data["baseline"])
 
 
 def accuracy_notes(data: Mapping[str, Any]) -> list[str]:

@@ -17,7 +17,7 @@ def summary_of(results: Results, config_text: str = "", command: str = "") -> di
     """The content of summary.json.
 
     A benchmark is of single models, so every figure has one cell: `values` holds it, `mean` repeats it, `ci95` is its interval over rounds
-    (accuracy: over test groups). `latency_n@...` is the number of calls. `data.models` describes each model; `against` is the model that
+    (accuracy: over test groups). `latency_n@...` is the number of calls. `data.models` describes each model; `reference` is the model that
     its ratios and its difference are to. `data.interrupted` is there if the user stopped the run. config_text: of the file.
     """
     config, cell = results.config, _cell(results)
@@ -44,7 +44,7 @@ def summary_of(results: Results, config_text: str = "", command: str = "") -> di
         "cold_starts": max(len(model.cold) for model in results.models.values()),
         **({"interrupted": True} if results.interrupted else {}),
         "cold_start_threads": config.threads[0],
-        "models": {label: {**_facts(model), "against": config.against(label)} for label, model in results.models.items()},
+        "models": {label: {**_facts(model), "reference": config.against(label)} for label, model in results.models.items()},
         "device": results.device,
         "config": config_text,
         "command": command,
@@ -62,7 +62,7 @@ def pairs_of(results: Results) -> list[Paired]:
             continue
         if (found := difference(model.accuracy, base)) is not None:
             metric, figure = found
-            pairs.append(Paired(method=label, against=against, metric=metric, difference=figure.value, ci95=figure.ci95, pairs=figure.n))
+            pairs.append(Paired(method=label, reference=against, metric=metric, difference=figure.value, ci95=figure.ci95, pairs=figure.n))
     return pairs
 
 

@@ -209,7 +209,7 @@ class StreamStudySpec:
         seeds: seeds of replay and of policies that draw.
         update: settings of `Update` for all methods.
         replay: settings of `Replay` for all methods.
-        against: methods with which all others are compared.
+        reference: methods with which all others are compared.
         tuning: how trials are judged.
         block: frames of a block of the bootstrap.
         iou: overlap from which a box agrees with the oracle's.
@@ -228,7 +228,7 @@ class StreamStudySpec:
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
     update: dict[str, Any] = field(default_factory=dict)
     replay: dict[str, Any] = field(default_factory=dict)
-    against: list[str] = field(default_factory=list)
+    reference: list[str] = field(default_factory=list)
     tuning: StreamTuningSpec = field(default_factory=StreamTuningSpec)
     block: int = 50
     iou: float = 0.5
@@ -238,10 +238,10 @@ class StreamStudySpec:
     text: str = ""
 
     def __post_init__(self) -> None:
-        for name in self.against:
-            _check_known(name, self.methods, "method", "against")
+        for name in self.reference:
+            _check_known(name, self.methods, "method", "reference")
             if not fits_in_metric(name):
-                raise ConfigError(f"against: '{name}' cannot stand in the name of a metric (f1_{AFTER}_of_...)", hint=METRIC_LETTERS)
+                raise ConfigError(f"reference: '{name}' cannot stand in the name of a metric (f1_{AFTER}_of_...)", hint=METRIC_LETTERS)
         for name in self.tuning.streams:
             _check_known(name, self.streams, "stream", "tuning.streams")
         for name, method in self.methods.items():

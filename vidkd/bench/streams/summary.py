@@ -75,7 +75,7 @@ def summarise_streams(study: StreamStudy, found: StreamCells) -> dict[str, Any]:
         "seeds": list(spec.seeds),
         "block": spec.block,
         "shorter_blocks": _shorter_blocks(study, figures),
-        "against": list(spec.against),
+        "reference": list(spec.reference),
         "labels": {name: spec.methods[name].label or name for name in methods},
     }
     seconds = sum(cell["seconds"]["whole"] for (name, _), cells in found.items() for cell in _without_copies(study, name, cells))
@@ -180,7 +180,7 @@ def _method(study: StreamStudy, name: str, by_share: StreamCells, figures: Strea
         }
         # each cell has a stretch of its own there, so blocks cannot be shared and no interval is given
         after = {_suffixed("f1", AFTER): cells}
-        after |= {f"f1_{AFTER}_of_{other}": by_share.get((other, share), []) for other in study.spec.against if other != name}
+        after |= {f"f1_{AFTER}_of_{other}": by_share.get((other, share), []) for other in study.spec.reference if other != name}
         for metric, whose in after.items():
             if counts := _after(whose, _learned(cells)):
                 found[metric] = Metric(values={one.name: one.f1 for one in counts})
@@ -221,7 +221,7 @@ def _of_cells(cells: Sequence[dict[str, Any]], number: Callable[[dict[str, Any]]
 def _paired(study: StreamStudy, figures: StreamFigures) -> list[Paired]:
     """Every method minus each of `against`, at the same share, in every figure over the whole stream and over every range."""
     pairs = []
-    for against in study.spec.against:
+    for against in study.spec.reference:
         for (name, share), of_method in figures.items():
             others = figures.get((against, share))
             if others is None or name == against:
@@ -241,4 +241,4 @@ def _pair(
     name, against, share, place = what
     found = stream_difference(figures, others, block=study.spec.block, draws=DRAWS[metric])
     shown = f"{_suffixed(metric, place)}@{condition_of_share(share)}"
-    return [Paired(method=name, against=against, metric=shown, difference=found.mean, ci95=found.ci95, pairs=found.cells)]
+    return [Paired(method=name, reference=against, metric=shown, difference=found.mean, ci95=found.ci95, pairs=found.cells)]

@@ -28,7 +28,7 @@ Rows = list[tuple[str | Value | None, ...]]
 def value_tables(summary: Mapping[str, Any]) -> dict[str, Rows]:
     """The tables of a study by their headings: F1 at every share, differences to each reference, all else at each share."""
     tables = {"F1 against the oracle, at shares of frames sent to it": quality_rows(summary)}
-    for against in summary["data"]["against"]:
+    for against in summary["data"]["reference"]:
         for family in FAMILIES:
             rows = against_rows(summary, against, family)
             if len(rows) > 1:
@@ -52,7 +52,7 @@ def quality_rows(summary: Mapping[str, Any]) -> Rows:
 
 def against_rows(summary: Mapping[str, Any], against: str, family: str = "F1") -> Rows:
     """A row a method: its figures of a family minus those of `against`, with intervals, at every share; the whole, then the ranges."""
-    pairs = [pair for pair in summary["paired"] if pair["against"] == against and _base(pair["metric"]) in FAMILIES[family]]
+    pairs = [pair for pair in summary["paired"] if pair["reference"] == against and _base(pair["metric"]) in FAMILIES[family]]
     metrics = list(dict.fromkeys(pair["metric"] for pair in pairs))
     rows: Rows = [("method", *(_shown(metric) for metric in metrics))]
     for name in dict.fromkeys(pair["method"] for pair in pairs):
