@@ -26,7 +26,7 @@ from vidkd.detection.frames import Pictures, frames_of_videos, read_frames
 from vidkd.detection.saved import load_detector
 from vidkd.models.darknet import Darknet
 from vidkd.models.darknet.detector import DarknetDetector
-from vidkd.models.darknet.net import ConvolutionBlock
+from vidkd.models.darknet.layers import ConvolutionBlock
 from vidkd.models.saved import read_checkpoint
 from vidkd.runtime.opening import open_detector
 

@@ -68,9 +68,9 @@ STREAMS = (
     ),
     Mutant(
         "BN folded wrong",
-        "vidkd/models/darknet/net.py",
-        "self.norm.bias.to(dtype) - mean.to(dtype) * scale",
-        "self.norm.bias.to(dtype) - mean.to(dtype)",
+        "vidkd/models/darknet/layers.py",
+        "self.norm.bias.to(dtype) - mean * scale",
+        "self.norm.bias.to(dtype) - mean",
         ("tests/models/darknet/test_darknet_folded.py",),
     ),
     Mutant(

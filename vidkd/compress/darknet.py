@@ -10,7 +10,8 @@ from torch import nn
 from vidkd.models.darknet import Darknet, DarknetConfig
 from vidkd.models.darknet.blocks import Convolutional, Layer
 from vidkd.models.darknet.graph import with_sections
-from vidkd.models.darknet.net import ConvolutionBlock, convolution_blocks
+from vidkd.models.darknet.layers import ConvolutionBlock
+from vidkd.models.darknet.net import convolution_blocks
 from vidkd.models.low_rank import LowRank, Method
 
 METHODS_OF_CFG: tuple[Method, ...] = ("channel", "tucker")

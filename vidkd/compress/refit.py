@@ -16,7 +16,8 @@ from vidkd.base.errors import ConfigError
 from vidkd.compress.config import RefitConfig
 from vidkd.models.darknet import Darknet
 from vidkd.models.darknet.blocks import Yolo
-from vidkd.models.darknet.net import ConvolutionBlock, convolution_blocks
+from vidkd.models.darknet.layers import ConvolutionBlock
+from vidkd.models.darknet.net import convolution_blocks
 
 Filters = Sequence[Sequence[int]]
 """For each convolution of the whole network, in its order, the indices of the filters that are left of it."""

@@ -22,7 +22,7 @@ from vidkd.compress.recipe import ExportConfig, Format, Recipe, RepairConfig, St
 from vidkd.detection.annotations import BoxManifest
 from vidkd.detection.evaluate import DetectorJudgement, RecallJudgement
 from vidkd.models.darknet import Darknet
-from vidkd.models.darknet.net import ConvolutionBlock
+from vidkd.models.darknet.layers import ConvolutionBlock
 from vidkd.models.macs import network_cost
 from vidkd.runtime.opening import library_name
 

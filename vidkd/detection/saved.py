@@ -12,7 +12,7 @@ from vidkd.base.errors import CheckpointError
 from vidkd.base.files import atomic_write, write_json
 from vidkd.detection.opening import EXPORTED, about_of
 from vidkd.engine.checkpoint import report_write_errors
-from vidkd.models.darknet import Darknet, WeightsHeader, parse_cfg, save_weights, to_cfg
+from vidkd.models.darknet import Darknet, parse_cfg, save_weights, to_cfg
 from vidkd.models.saved import read_checkpoint
 
 
@@ -89,7 +89,7 @@ def write_darknet(
         write_json(about_of(cfg), {"resize": resize, "run": None if run is None else str(run.resolve())})
         with atomic_write(cfg) as file:
             file.write(to_cfg(net.config))
-        save_weights(net, weights, WeightsHeader(seen=images_seen))
+        save_weights(net, weights, images_seen=images_seen)
         with atomic_write(names) as file:
             file.writelines(f"{name}\n" for name in classes)
     return cfg, weights, names

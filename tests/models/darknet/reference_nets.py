@@ -135,7 +135,7 @@ class Case:
         net = Darknet(config.with_input_size(*self.size)).eval()
         fill(net, self.seed)
         for head in net.heads:
-            net.head_convolution(head).weight.data *= self.head_scale
+            net.layers[head.layer - 1].conv.weight.data *= self.head_scale
         return net
 
 

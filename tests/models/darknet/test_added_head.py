@@ -2,18 +2,15 @@ import dataclasses
 
 import pytest
 import torch
-from reference_nets import CASES, CONFIGS
+from reference_nets import CASES
 
-from vidkd.base.errors import ConfigError
 from vidkd.compress.config import FactoriseConfig
 from vidkd.compress.factorise import factorise
-from vidkd.models.darknet import Darknet, load_weights, parse_cfg, read_cfg, save_weights, to_cfg, with_added_head
-from vidkd.models.darknet.blocks import Convolutional, Yolo
-from vidkd.models.darknet.graph import trace
+from vidkd.models.darknet import Darknet, load_weights, parse_cfg, save_weights, to_cfg, with_added_head
+from vidkd.models.darknet.blocks import Convolutional
 from vidkd.models.darknet.onnx import OnnxForward
 
 IMAGES = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
-CFGS = sorted(CONFIGS.glob("*.cfg"))
 
 
 @pytest.fixture
@@ -42,21 +39,8 @@ def test_its_parameters_are_those_of_the_new_layers_and_the_heads(net: Darknet) 
         assert head.added is not None
         hidden = grown.config.layers[head.added]
         assert hidden == Convolutional(filters=7, size=3, padding=1, activation="leaky")
-        expected += [*grown.layers[head.added].parameters(), *grown.head_convolution(head).parameters()]
+        expected += [*grown.layers[head.added].parameters(), *grown.layers[head.layer - 1].conv.parameters()]
     assert [id(parameter) for parameter in grown.added_parameters()] == [id(parameter) for parameter in expected]
-
-
-def test_it_learns_what_the_heads_alone_cannot(net: Darknet) -> None:
-    """The gradient reaches the new kernels as soon as the heads read them."""
-    grown = with_added_head(net, filters=7)
-    optimiser = torch.optim.SGD(grown.added_parameters(), lr=1e-3)
-    moved = []
-    for _ in range(2):
-        optimiser.zero_grad()
-        sum(raw.square().mean() for raw in grown(IMAGES)).backward()
-        moved.append(grown.layers[grown.heads[0].added].conv.weight.grad.abs().max().item())
-        optimiser.step()
-    assert moved[0] == 0 < moved[1]
 
 
 def test_it_is_drawn_by_seed_and_leaves_the_generator_alone(net: Darknet) -> None:
@@ -142,12 +126,6 @@ def test_other_layers_that_are_joined_are_no_added_head(parts, added) -> None:
     assert (with_added_head(net) is net) == (added is not None)
 
 
-def test_a_layer_that_is_read_elsewhere_too_belongs_to_no_head() -> None:
-    cfg = JOINED.format(norm="", size=3, behind="") + "[route]\nlayers=1\n[convolutional]\nfilters=8\nsize=1\nactivation=linear\n"
-    net = Darknet(parse_cfg(cfg + "[yolo]\nmask=0\nanchors=8,8\nclasses=3\nnum=1\n"))
-    assert [head.added for head in net.heads] == [None, None]
-
-
 def test_a_head_that_lacks_one_gets_it(net: Darknet) -> None:
     grown = with_added_head(net, filters=7)
     layers = list(grown.config.layers)
@@ -176,24 +154,3 @@ def test_low_rank_leaves_it_whole(net: Darknet) -> None:
     assert [place for place, why in made.left.items() if "added head" in why] == [
         f"layers.{place}.conv" for head in grown.heads for place in (head.added, head.layer - 1)
     ]
-
-
-@pytest.mark.parametrize("path", CFGS, ids=lambda path: path.stem)
-def test_every_network_can_have_one(path) -> None:
-    net = Darknet(read_cfg(path).with_input_size(64, 64)).eval()
-    grown, images = with_added_head(net, filters=2), IMAGES[:1, :, :, :64]
-    assert len(grown.heads) == len(net.heads) == sum(head.added is not None for head in grown.heads)
-    with torch.no_grad():
-        for raw, expected in zip(grown(images), net(images), strict=True):
-            torch.testing.assert_close(raw, expected, rtol=1e-4, atol=1e-6 * float(expected.abs().max()))
-
-
-def test_what_cannot_be(net: Darknet) -> None:
-    with pytest.raises(ValueError, match="filters must be at least 1: 0"):
-        with_added_head(net, filters=0)
-    layers = list(net.config.layers)
-    place = next(index for index, layer in enumerate(layers) if isinstance(layer, Yolo)) - 1
-    assert trace(net.config)[place].shape[0] % 2 == 0
-    layers[place] = dataclasses.replace(layers[place], groups=2)
-    with pytest.raises(ConfigError, match="groups=2"):
-        with_added_head(Darknet(dataclasses.replace(net.config, layers=tuple(layers))))

@@ -1,11 +1,10 @@
-import dataclasses
 from pathlib import Path
 
 import pytest
 from reference_nets import CONFIGS, EVERY_LAYER
 
 from vidkd.base.errors import ConfigError
-from vidkd.models.darknet import DarknetConfig, parse_cfg, read_cfg, to_cfg
+from vidkd.models.darknet import parse_cfg, read_cfg, to_cfg
 from vidkd.models.darknet.blocks import Convolutional, Dropout, Maxpool, Net, Route, Shortcut, Upsample, Yolo
 
 NET = "[net]\nwidth=64\nheight=32\nchannels=3\n"
@@ -72,57 +71,30 @@ def test_a_written_cfg_reads_as_the_same_network(text: str) -> None:
     assert to_cfg(parse_cfg(to_cfg(config))) == to_cfg(config)
 
 
-def test_a_written_cfg_states_what_readers_have_other_defaults_for() -> None:
-    config = DarknetConfig(
-        net=Net(width=32, height=32, channels=3),
-        layers=(Convolutional(filters=50, size=3, padding=1, activation="logistic"), Yolo(mask=(0, 1), anchors=((1, 2), (3, 4)))),
-    )
-    assert to_cfg(config) == (
-        "[net]\nwidth=32\nheight=32\nchannels=3\n\n"
-        "[convolutional]\nfilters=50\nsize=3\nstride=1\npad=1\nactivation=logistic\n\n"
-        "[yolo]\nmask=0,1\nanchors=1,2, 3,4\nclasses=20\nnum=2\n"
-    )
-
-
 @pytest.mark.parametrize(
     ("text", "line", "parts"),
     [
         ("[convolutionl]\n", 5, ("unknown section 'convolutionl'", "convolutional")),
-        ("[avgpool]\n", 5, ("[avgpool] is not supported", "[yolo] heads only")),
-        ("[softmax]\n", 5, ("[softmax] is not supported",)),
+        ("[avgpool]\n", 5, ("unknown section 'avgpool'", "[yolo] heads only")),
         ("[convolutional]\nfiltres=8\n", 6, ("unknown option of [convolutional] 'filtres'", "filters")),
-        ("[convolutional]\nfilters=8\n\nfilters=9\n", 8, ("'filters' occurs twice", "6")),
+        ("[convolutional]\nfilters=8\n\nfilters=9\n", 8, ("'filters' occurs twice",)),
         ("[convolutional]\nfilters=eight\n", 6, ("filters of [convolutional] must be a whole number, not 'eight'",)),
-        (f"[convolutional]\nstride={10**30}\n", 6, ("stride of [convolutional] must be a number of 32 bits",)),
         ("[convolutional]\nfilters=" + "9" * 5000 + "\n", 6, ("must be a whole number",)),
-        ("[convolutional]\nfilters=0\n", 6, ("must be at least 1, not '0'",)),
-        ("[convolutional]\npadding=-1\n", 6, ("must be at least 0, not '-1'",)),
         ("[convolutional]\npad=2\n", 6, ("pad of [convolutional] must be 0 or 1, not '2'",)),
-        ("[convolutional]\nactivation=leeky\n", 6, ("unknown activation 'leeky'", "leaky")),
-        ("[convolutional]\nfilters=6\ngroups=4\n", 5, ("filters=6 cannot be shared by groups=4",)),
-        ("[convolutional]\nbinary=1\n", 6, ("unknown option of [convolutional] 'binary'",)),
-        ("[maxpool]\nsize=2\npadding=2\n", 5, ("padding=2 must be below the size of the window, 2",)),
-        ("[upsample]\nscale=2\n", 6, ("scale=2 in [upsample] is not supported",)),
+        ("[convolutional]\nactivation=leeky\n", 6, ("one of linear, leaky", "not 'leeky'")),
+        ("[upsample]\nscale=2\n", 6, ("scale of [upsample] must be 1, other values are not supported, not '2'",)),
         ("[route]\n", 5, ("[route] has no 'layers'",)),
-        ("[route]\nlayers=-1;2\n", 6, ("layers of [route] must be a whole number, not '-1;2'",)),
-        ("[route]\nlayers=0\ngroup_id=1\n", 5, ("group_id=1 is not one of groups=1",)),
+        ("[route]\nlayers=-1;2\n", 6, ("layers of [route] must be whole numbers", "not '-1;2'")),
         ("[shortcut]\nactivation=linear\n", 5, ("[shortcut] has no 'from'",)),
-        ("[shortcut]\nfrom=-2,-4\n", 6, ("from of [shortcut] must be a whole number",)),
-        ("[dropout]\ndropblock=yes\n", 6, ("dropblock of [dropout] must be a number, not 'yes'",)),
-        ("[dropout]\nprobability=1\n", 5, ("must be below 1, not 1",)),
-        ("[dropout]\nprobability=-.1\n", 6, ("must be at least 0",)),
-        ("[dropout]\ndropblock=1\n", 6, ("dropblock=1 in [dropout] is not supported",)),
+        ("[dropout]\nprobability=often\n", 6, ("probability of [dropout] must be a number, not 'often'",)),
         ("[yolo]\nnum=1\n", 5, ("[yolo] has no 'anchors'",)),
         ("[yolo]\nanchors=1,2,3\nnum=1\n", 6, ("pairs of numbers above 0",)),
-        ("[yolo]\nanchors=1,nan\nnum=1\n", 6, ("anchors of [yolo] must be a number",)),
-        ("[yolo]\nanchors=1,-2\nnum=1\n", 6, ("pairs of numbers above 0",)),
+        ("[yolo]\nanchors=1,nan\nnum=1\n", 6, ("pairs of numbers above 0",)),
         ("[yolo]\nanchors=1,2\nnum=3\n", 5, ("num=3, but [yolo] lists 1 anchors",)),
-        ("[yolo]\nmask=0,2\nanchors=1,2,3,4\nnum=2\n", 5, ("mask=0,2 must name anchors from 0 to 1, each once",)),
-        ("[yolo]\nmask=0,0\nanchors=1,2,3,4\nnum=2\n", 5, ("each once",)),
-        ("[yolo]\nanchors=1,2\nnew_coords=1\n", 7, ("new_coords=1 in [yolo] is not supported",)),
-        ("[yolo\n", 5, ("is not closed by a bracket",)),
+        ("[yolo]\nmask=0,2\nanchors=1,2,3,4\nnum=2\n", 5, ("must name anchors from 0 to 1",)),
+        ("[yolo]\nanchors=1,2\nnew_coords=1\n", 7, ("new_coords of [yolo] must be 0, other values are not supported",)),
+        ("[yolo\n", 5, ("neither a [section] nor an option=value",)),
         ("[route]\nlayers\n", 6, ("neither a [section] nor an option=value",)),
-        ("[route]\nlayers=\n", 6, ("neither a [section] nor an option=value",)),
     ],
 )
 def test_errors_name_the_line_and_the_nearest_name(text: str, line: int, parts: tuple[str, ...]) -> None:
@@ -166,18 +138,3 @@ def test_another_number_of_classes_moves_heads_and_the_filters_before_them_alone
     assert [changed.layers[index].filters for index in (15, 22)] == [24, 24]
     assert [changed.layers[index].classes for index in (16, 23)] == [3, 3]
     assert changed.with_classes(80) == config
-
-
-def test_class_counts_and_heads_that_cannot_be_changed() -> None:
-    config = parse_cfg(f"{NET}[convolutional]\nfilters=50\n[dropout]\n[yolo]\n{ANCHORS}", Path("some.cfg"))
-    with pytest.raises(ConfigError, match=r"must follow a \[convolutional\]\n.*some.cfg:8"):
-        config.with_classes(2)
-    with pytest.raises(ConfigError, match="at least one class, not 0"):
-        config.with_classes(0)
-
-
-def test_another_input_size_leaves_all_layers() -> None:
-    config = read_cfg(CONFIGS / "yolov3_tiny.cfg")
-    changed = config.with_input_size(608, 320)
-    assert (changed.net.width, changed.net.height, changed.layers) == (608, 320, config.layers)
-    assert dataclasses.replace(changed, net=config.net) == config

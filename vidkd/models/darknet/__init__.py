@@ -7,14 +7,12 @@ from vidkd.models.darknet.blocks import DarknetConfig
 from vidkd.models.darknet.cfg import parse_cfg, read_cfg, to_cfg
 from vidkd.models.darknet.graph import Head
 from vidkd.models.darknet.net import Darknet, with_added_head
-from vidkd.models.darknet.weights import WeightsHeader, count_numbers, load_weights, save_weights
+from vidkd.models.darknet.weights import load_weights, save_weights
 
 __all__ = [
     "Darknet",
     "DarknetConfig",
     "Head",
-    "WeightsHeader",
-    "count_numbers",
     "load_weights",
     "parse_cfg",
     "read_cfg",

@@ -114,8 +114,8 @@ class Yolo(Block):
 
     section = "yolo"
 
-    mask: tuple[int, ...]
     anchors: tuple[tuple[float, float], ...]
+    mask: tuple[int, ...]
     classes: int = 20
     scale_x_y: float = 1.0
 
@@ -143,10 +143,8 @@ class DarknetConfig:
     def with_classes(self, classes: int) -> "DarknetConfig":
         """The same network for another number of classes: every [yolo], and the filters of the convolution before it.
 
-        Raises ConfigError if `classes` is below 1 or a head is not preceded by a convolution.
+        Raises ConfigError if a head is not preceded by a convolution.
         """
-        if classes < 1:
-            raise ConfigError(f"a detector needs at least one class, not {classes}")
         layers = list(self.layers)
         for index, layer in enumerate(self.layers):
             if isinstance(layer, Yolo):

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.ops import batched_nms
 
-from vidkd.base.errors import ConfigError, unknown_name
+from vidkd.base.errors import ConfigError
 from vidkd.losses.yolo_heads import HeadSpec, anchor_sizes, boxes_at, split_heads
 from vidkd.models.darknet.net import Darknet
 from vidkd.models.darknet.onnx import OnnxForward
@@ -24,7 +24,6 @@ GREY = 128
 """Padding: the 0.5 of darknet's letterbox in 8 bits."""
 
 Runtime = Literal["eager", "onnx"]
-RUNTIMES: tuple[Runtime, ...] = get_args(Runtime)
 
 
 class DarknetDetector:
@@ -34,8 +33,7 @@ class DarknetDetector:
     gets only its best class. nms_iou: of boxes of one class that overlap by more than this, the best stays. resize: how frames meet the
     input; darknet's own letterbox by default. runtime: what runs the forward pass: torch (eager), or ONNX Runtime on a
     CPU (onnx), which is faster and follows the weights of the network as they change (`OnnxForward`).
-    Raises ConfigError if names and classes differ in number, a setting is out of range or unknown, or the network does not take three
-    channels; for the runtime onnx also as `OnnxForward` does.
+    Raises ConfigError if names and classes differ in number or a setting is out of range; for the runtime onnx also as `OnnxForward` does.
     """
 
     def __init__(
@@ -50,14 +48,11 @@ class DarknetDetector:
         runtime: Runtime = "eager",
     ) -> None:
         if len(class_names) != net.classes:
-            raise ConfigError(f"{len(class_names)} class names for a network of {net.classes} classes", where=net.config.where(0))
-        if net.config.net.channels != 3:
-            raise ConfigError(f"a detector takes RGB, this network {net.config.net.channels} channels", where=net.config.where(0))
+            hint = "give the names file of this cfg"
+            raise ConfigError(f"{len(class_names)} class names for a network of {net.classes} classes", cfg=net.config.where(0), hint=hint)
         for name, value in (("score_threshold", score_threshold), ("nms_iou", nms_iou)):
             if not 0 <= value <= 1:
                 raise ConfigError(f"{name} must lie in [0, 1], not {value}")
-        if runtime not in RUNTIMES:
-            raise unknown_name("runtime", runtime, RUNTIMES)
         self.device = torch.device(device)
         self.net = net.to(self.device).eval()
         self.class_names = class_names
@@ -72,26 +67,16 @@ class DarknetDetector:
         names: Path | str,
         *,
         input_size: tuple[int, int] | None = None,
-        score_threshold: float = 0.25,
-        nms_iou: float = 0.45,
-        device: torch.device | str = "cpu",
-        resize: ResizeMode = "darknet",
-        runtime: Runtime = "eager",
+        **settings: Any,
     ) -> "DarknetDetector":
-        """From a cfg, its weights and a file with one class name a line. input_size: (width, height) instead of that of the cfg.
+        """From a cfg, its weights and a file with one class name per line. input_size: (width, height) instead of that of the cfg.
 
+        settings: those of the class.
         Raises ConfigError for a cfg or names file that cannot be used, CheckpointError for weights that do not fit.
         """
         net = Darknet.from_cfg(cfg, input_size=input_size)
-        class_names = read_names(names)
-        if len(class_names) != net.classes:
-            raise ConfigError(
-                f"{names} holds {len(class_names)} class names, the cfg says {net.classes} classes",
-                cfg=net.config.where(0),
-                hint="give the names file of this cfg",
-            )
         load_weights(net, weights)
-        return cls(net, class_names, score_threshold=score_threshold, nms_iou=nms_iou, device=device, resize=resize, runtime=runtime)
+        return cls(net, read_names(names), **settings)
 
     def copy(self) -> "DarknetDetector":
         """The same with a network of its own, of equal weights."""
@@ -110,12 +95,12 @@ class DarknetDetector:
         )
 
     def __call__(self, frames: NDArray[np.uint8]) -> list[Detections]:
-        """RGB uint8 (B, H, W, 3) -> B results, each sorted by falling score. Raises ValueError for other arrays."""
+        """RGB uint8 (B, H, W, 3) -> B results, each sorted by falling score."""
         return self.end(self.begin(frames))
 
     @torch.inference_mode()
     def begin(self, frames: NDArray[np.uint8]) -> tuple[list[Tensor], Letterbox]:
-        """See `StagedDetector`: the raw heads, and how to come back. Raises ValueError for other arrays."""
+        """See `StagedDetector`: the raw heads, and how to come back."""
         images, letterbox = self.prepare(frames)
         if not len(images):
             return [], letterbox
@@ -141,24 +126,15 @@ class DarknetDetector:
             self._onnx.follow()
 
     def prepare(self, frames: NDArray[np.uint8]) -> tuple[Tensor, Letterbox]:
-        """Frames as `__call__` takes them -> what the network takes, (B, 3, h, w) on the device, and how to come back.
-
-        Raises ValueError unless frames are uint8 (B, H, W, 3).
-        """
-        if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3:
-            raise ValueError(f"frames must be uint8 (B, H, W, 3): {frames.dtype} {frames.shape}")
+        """Frames as `__call__` takes them -> what the network takes, (B, 3, h, w) on the device, and how to come back."""
         letterbox = Letterbox.fit((frames.shape[2], frames.shape[1]), self.net.input_size, self.resize)
         width, height = self.net.input_size
         inputs = np.empty((len(frames), height, width, 3), np.uint8)
         for slot, frame in zip(inputs, frames, strict=True):
             slot[...] = letterbox.apply(frame, GREY)
-        return self._sent(torch.from_numpy(inputs)).permute(0, 3, 1, 2).float() / 255, letterbox
-
-    def _sent(self, pictures: Tensor) -> Tensor:
-        """On the device as bytes, a quarter of the traffic of floats; a GPU fetches them by itself while this thread continues."""
-        if self.device.type == "cuda":
-            return pictures.pin_memory().to(self.device, non_blocking=True)
-        return pictures.to(self.device)
+        # sent as bytes, a quarter of the traffic of floats; a GPU fetches them by itself while this thread continues
+        sent = torch.from_numpy(inputs).pin_memory() if self.device.type == "cuda" else torch.from_numpy(inputs)
+        return sent.to(self.device, non_blocking=self.device.type == "cuda").permute(0, 3, 1, 2).float() / 255, letterbox
 
     @torch.no_grad()
     def finish(self, raw_heads: list[Tensor], letterbox: Letterbox, score_threshold: float | None = None) -> list[Detections]:

@@ -1,27 +1,21 @@
 """A cfg as a graph: inputs and output size of each layer, and the heads."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+
 from vidkd.base.errors import ConfigError
 from vidkd.losses.yolo_heads import HeadSpec
-from vidkd.models.darknet.blocks import (
-    Convolutional,
-    DarknetConfig,
-    Dropout,
-    Layer,
-    Maxpool,
-    Route,
-    Shortcut,
-    Upsample,
-    Yolo,
-)
+from vidkd.models.darknet.blocks import Convolutional, DarknetConfig, Layer, Route, Shortcut, Yolo
+from vidkd.models.darknet.layers import build_layer
 
 IMAGE = -1
 """The index of the input image among the layers."""
 
-CHOOSE_MULTIPLES = "choose width and height of the input as multiples of the largest stride, mostly 32"
+CHOOSE_MULTIPLES = "fix the cfg, or choose width and height of the input as multiples of the largest stride, mostly 32"
 
 MOST_PARAMETERS, MOST_VALUES = 2**29, 2**28
 """Bounds of a cfg, far above any detector: weights of the network (2 GiB), and values that one layer puts out for one image (1 GiB)."""
@@ -57,31 +51,54 @@ class Head(HeadSpec):
         return self.source if self.added is None else self.added - 1
 
 
+@functools.lru_cache(maxsize=8)
+@torch.inference_mode()
 def trace(config: DarknetConfig) -> tuple[Node, ...]:
-    """Sources and sizes of all layers at the input size of the cfg.
+    """Sources and sizes of all layers at the input size of the cfg: torch runs each on its meta device, without numbers.
 
     Raises ConfigError with file:line where layers do not fit together, or the network is larger than any memory.
     """
+    outputs = {IMAGE: (config.net.channels, config.net.height, config.net.width)}
     nodes: list[Node] = []
     parameters = 0
-    _check_values((config.net.channels, config.net.height, config.net.width), config.where(config.net.line))
     for index, layer in enumerate(config.layers):
-        if index and isinstance(config.layers[index - 1], Yolo) and not isinstance(layer, Route):
-            raise ConfigError(f"[{layer.section}] follows [yolo], whose boxes are no features", where=config.where(layer.line))
-        sources = _sources(config, index)
-        shapes = [(config.net.channels, config.net.height, config.net.width) if at == IMAGE else nodes[at].shape for at in sources]
-        nodes.append(Node(sources, _shape(config, layer, shapes)))
-        _check_values(nodes[-1].shape, config.where(layer.line))
-        if isinstance(layer, Convolutional):
-            parameters += layer.filters * (shapes[0][0] // layer.groups) * layer.size**2
-        if parameters > MOST_PARAMETERS:
-            raise ConfigError(f"the network has more than {MOST_PARAMETERS:,} weights up to this layer", where=config.where(layer.line))
+        sources, where = _sources(index, layer), config.where(layer.line)
+        if not all(IMAGE <= source < index for source in sources):
+            raise ConfigError(
+                f"[{layer.section}] reads layer {min(sources)} or {max(sources)}, and only {index} are before it", where=where
+            )
+        shapes = [outputs[source] for source in sources]
+        sizes = " and ".join("x".join(map(str, shape)) for shape in shapes)
+        try:
+            with torch.device("meta"):
+                module = build_layer(_plain(layer), shapes[0][0])
+                channels, height, width = module(*(torch.empty(1, *shape) for shape in shapes)).shape[1:]
+        except (RuntimeError, ValueError, TypeError, IndexError, ArithmeticError) as error:
+            reason = str(error).splitlines()[0]
+            raise ConfigError(f"[{layer.section}] cannot read {sizes}", where=where, reason=reason, hint=CHOOSE_MULTIPLES) from None
+        parameters += sum(parameter.numel() for parameter in module.parameters())
+        if not 0 < channels * height * width <= MOST_VALUES or parameters > MOST_PARAMETERS:
+            what = f"{sizes} becomes {channels}x{height}x{width}, after {parameters:,} weights"
+            raise ConfigError(f"too small or too large for a network: {what}", where=where)
+        outputs[index] = (channels, height, width)
+        nodes.append(Node(sources, outputs[index]))
     return tuple(nodes)
 
 
-def _check_values(shape: Shape, where: str) -> None:
-    if shape[0] * shape[1] * shape[2] > MOST_VALUES:
-        raise ConfigError(f"{_sizes([shape])} values for one image, more than {MOST_VALUES:,}", where=where)
+def _plain(layer: Layer) -> Layer:
+    """A layer of the same size that is traced faster: without normalisation and activation."""
+    return dataclasses.replace(layer, batch_normalize=False, activation="linear") if isinstance(layer, Convolutional) else layer
+
+
+def _sources(index: int, layer: Layer) -> tuple[int, ...]:
+    match layer:
+        case Route():
+            numbers = layer.layers
+        case Shortcut():
+            numbers = (-1, layer.from_layer)
+        case _:
+            return (index - 1,)
+    return tuple(index + number if number < 0 else number for number in numbers)
 
 
 def heads_of(config: DarknetConfig, nodes: Sequence[Node]) -> tuple[Head, ...]:
@@ -140,69 +157,11 @@ def added_sections(filters: int) -> tuple[Convolutional, Route]:
 def _added(config: DarknetConfig, nodes: Sequence[Node], source: int) -> int | None:
     """The hidden layer of an added head that ends in `source`, read by nothing else; None where that is another layer."""
     hidden = source - 1
-    before = config.layers[hidden] if hidden >= 0 else None
+    before = config.layers[max(hidden, 0)]
     if not isinstance(before, Convolutional) or (before, config.layers[source]) != added_sections(before.filters):
         return None
     readers = [index for index, node in enumerate(nodes) if {hidden, source} & set(node.sources)]
     return hidden if readers == [source, source + 1] else None
-
-
-def _sources(config: DarknetConfig, index: int) -> tuple[int, ...]:
-    layer = config.layers[index]
-    if isinstance(layer, Route):
-        return tuple(_absolute(config, index, number) for number in layer.layers)
-    if isinstance(layer, Shortcut):
-        return index - 1, _absolute(config, index, layer.from_layer)
-    return (index - 1,)
-
-
-def _absolute(config: DarknetConfig, index: int, number: int) -> int:
-    layer = config.layers[index]
-    at = index + number if number < 0 else number
-    if not 0 <= at < index:
-        raise ConfigError(f"layer {number} is none of the {index} before this one", where=config.where(layer.line))
-    if isinstance(config.layers[at], Yolo):
-        raise ConfigError(f"layer {number} is a [yolo], whose boxes are no features", where=config.where(layer.line))
-    return at
-
-
-def _shape(config: DarknetConfig, layer: Layer, shapes: list[Shape]) -> Shape:
-    channels, height, width = shapes[0]
-    match layer:
-        case Convolutional():
-            if channels % layer.groups:
-                raise ConfigError(f"{channels} channels cannot be shared by groups={layer.groups}", where=config.where(layer.line))
-            reach = layer.dilation * (layer.size - 1)
-            padded = 2 * layer.padding * layer.dilation
-            sides = [(side + padded - reach - 1) // layer.stride + 1 for side in (height, width)]
-            channels = layer.filters
-        case Maxpool():
-            sides = [(side + layer.padding - layer.size) // layer.stride + 1 for side in (height, width)]
-        case Upsample():
-            sides = [height * layer.stride, width * layer.stride]
-        case Route():
-            sides, channels = [height, width], _routed_channels(config, layer, shapes)
-        case Shortcut() if shapes[1] != shapes[0]:
-            raise ConfigError(f"[shortcut] adds {_sizes(shapes)}, which differ", where=config.where(layer.line))
-        case Shortcut() | Dropout() | Yolo():
-            sides = [height, width]
-    if min(sides) < 1:
-        raise ConfigError(f"nothing is left of {_sizes(shapes)} after this layer", where=config.where(layer.line))
-    return channels, sides[0], sides[1]
-
-
-def _routed_channels(config: DarknetConfig, route: Route, shapes: list[Shape]) -> int:
-    if len({shape[1:] for shape in shapes}) > 1:
-        raise ConfigError(
-            f"[route] joins {_sizes(shapes)}, which differ in width or height", where=config.where(route.line), hint=CHOOSE_MULTIPLES
-        )
-    if any(shape[0] % route.groups for shape in shapes):
-        raise ConfigError(f"{_sizes(shapes)} cannot be parted into groups={route.groups}", where=config.where(route.line))
-    return sum(shape[0] // route.groups for shape in shapes)
-
-
-def _sizes(shapes: list[Shape]) -> str:
-    return " and ".join("x".join(map(str, shape)) for shape in shapes)
 
 
 def with_sections(config: DarknetConfig, sections: Sequence[Sequence[Layer]]) -> DarknetConfig:

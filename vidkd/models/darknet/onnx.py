@@ -19,17 +19,12 @@ from vidkd.base.errors import ConfigError
 from vidkd.base.extras import require
 from vidkd.models.darknet.blocks import Activation, Convolutional, DarknetConfig, Dropout, Maxpool, Route, Shortcut, Upsample, Yolo
 from vidkd.models.darknet.graph import IMAGE, heads_of, trace
-from vidkd.models.darknet.net import LEAKY_SLOPE, ConvolutionBlock, Darknet
+from vidkd.models.darknet.layers import LEAKY_SLOPE, ConvolutionBlock
+from vidkd.models.darknet.net import Darknet
 from vidkd.runtime.onnx_network import session_options
 
 INPUT, POOLED = "images", "pooled"
 OPSET, IR_VERSION = 13, 8
-SIMPLE_ACTIVATIONS: dict[str, tuple[str, dict[str, float]]] = {
-    "leaky": ("LeakyRelu", {"alpha": LEAKY_SLOPE}),
-    "relu": ("Relu", {}),
-    "logistic": ("Sigmoid", {}),
-}
-
 Weights = dict[str, NDArray[np.float32]]
 
 _changes = operator.attrgetter("_version")  # torch counts the changes of each tensor
@@ -48,7 +43,7 @@ def graph_weights(net: Darknet) -> Weights:
         if isinstance(layer, ConvolutionBlock):
             kernel, bias = (value.cpu().numpy() for value in layer.folded(torch.float64))
             # contiguous: the runtime reads it from where it is in memory
-            weights |= {_kernel(index): np.ascontiguousarray(kernel, np.float32), _bias(index): bias.astype(np.float32)}
+            weights |= {f"layers.{index}.weight": np.ascontiguousarray(kernel, np.float32), f"layers.{index}.bias": bias.astype(np.float32)}
     return weights
 
 
@@ -60,10 +55,12 @@ def graph_model(config: DarknetConfig) -> bytes:
     the means over positions of the network's `deep_layers`, one behind the other.
     Raises MissingExtraError without the package onnx.
     """
-    onnx = require("onnx", "detect")
-    writer = _Writer(onnx.helper, config)
-    weights = [_named_only(onnx, name, shape) for name, shape in writer.weights.items()]
-    return bytes(_model(onnx, writer, [*writer.heads(), writer.pooled()], weights).SerializeToString())
+    proto = require("onnx", "detect").TensorProto
+    writer = _Writer(config)
+    weights = [proto(name=name, data_type=proto.FLOAT, dims=dims, data_location=proto.EXTERNAL) for name, dims in writer.weights.items()]
+    for tensor in weights:
+        tensor.external_data.add(key="location", value="weights")  # the loader says where
+    return bytes(writer.model([*writer.heads(), writer.pooled()], weights).SerializeToString())
 
 
 def whole_model(net: Darknet) -> Any:
@@ -71,146 +68,117 @@ def whole_model(net: Darknet) -> Any:
 
     Raises MissingExtraError without the package onnx.
     """
-    onnx = require("onnx", "detect")
-    writer = _Writer(onnx.helper, net.config)
-    return _model(onnx, writer, writer.heads(), [onnx.numpy_helper.from_array(value, name) for name, value in graph_weights(net).items()])
-
-
-def _model(onnx: Any, writer: "_Writer", outputs: Sequence[str], weights: Sequence[Any]) -> Any:
-    value, floats, net = onnx.helper.make_tensor_value_info, onnx.TensorProto.FLOAT, writer.config.net
-    graph = onnx.helper.make_graph(
-        writer.nodes,
-        "darknet",
-        [value(INPUT, floats, ["batch", net.channels, net.height, net.width])],
-        [value(name, floats, ["batch", "features"] if name == POOLED else ["batch", None, None, None]) for name in outputs],
-        [*writer.constants, *weights],
-    )
-    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
-
-
-def _named_only(onnx: Any, name: str, shape: Sequence[int]) -> Any:
-    """A tensor whose numbers are outside the model; the loader says where."""
-    tensor = onnx.TensorProto(name=name, data_type=onnx.TensorProto.FLOAT, dims=shape, data_location=onnx.TensorProto.EXTERNAL)
-    tensor.external_data.add(key="location", value="weights")
-    return tensor
-
-
-def _kernel(index: int) -> str:
-    return f"layers.{index}.weight"
-
-
-def _bias(index: int) -> str:
-    return f"layers.{index}.bias"
+    from_array = require("onnx", "detect").numpy_helper.from_array
+    writer = _Writer(net.config)
+    return writer.model(writer.heads(), [from_array(value, name) for name, value in graph_weights(net).items()])
 
 
 class _Writer:
     """The nodes of the graph, layer after layer. outputs: the name of what each layer puts out. weights: shapes, by name."""
 
-    def __init__(self, helper: Any, config: DarknetConfig) -> None:
-        self._helper, self.config, self._traced = helper, config, trace(config)
+    def __init__(self, config: DarknetConfig) -> None:
+        self._onnx, self.config, self._traced = require("onnx", "detect"), config, trace(config)
         self._heads = heads_of(config, self._traced)
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
         self.outputs = {IMAGE: INPUT}
         self.weights: dict[str, tuple[int, ...]] = {}
-        for index in range(len(self._traced)):
-            self.add(index)
+        for index, traced in enumerate(self._traced):
+            self.outputs[index] = self._layer(index, [self.outputs[source] for source in traced.sources], f"layer_{index}")
 
-    def node(self, kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
-        """Add one; returns the name of its output."""
-        self.nodes.append(self._helper.make_node(kind, list(inputs), [output], name=output, **attributes))
-        return output
-
-    def add(self, index: int) -> None:
-        """Add a layer; those that it reads must be there."""
-        layer, sources, output = self.config.layers[index], self._traced[index].sources, f"layer_{index}"
-        names = [self.outputs[source] for source in sources]
-        match layer:
-            case Convolutional():
-                output = self._convolution(index, layer, names[0], output)
-            case Maxpool():
-                self._maxpool(layer, names[0], output)
-            case Upsample():
-                self._upsample(layer, names[0], output)
-            case Route():
-                output = self._route(layer, sources, names, output)
-            case Shortcut():
-                output = self._activated(layer.activation, self.node("Add", names, f"{output}_sum"), output)
-            case Dropout() | Yolo():
-                output = names[0]
-        self.outputs[index] = output
+    def model(self, outputs: Sequence[str], weights: Sequence[Any]) -> Any:
+        """The whole model with these outputs of `heads` and `pooled`, and these weights."""
+        helper, floats, net = self._onnx.helper, self._onnx.TensorProto.FLOAT, self.config.net
+        info = helper.make_tensor_value_info
+        inputs = [info(INPUT, floats, ["batch", net.channels, net.height, net.width])]
+        shown = [info(name, floats, ["batch", "features"] if name == POOLED else ["batch", None, None, None]) for name in outputs]
+        graph = helper.make_graph(self.nodes, "darknet", inputs, shown, [*self.constants, *weights])
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
 
     def heads(self) -> list[str]:
         """Add the raw heads as outputs; returns their names."""
-        return [self.node("Identity", [self.outputs[head.layer]], head_name(place)) for place, head in enumerate(self._heads)]
+        return [self._node("Identity", [self.outputs[head.layer]], head_name(place)) for place, head in enumerate(self._heads)]
 
     def pooled(self) -> str:
         """Add the means of the layers that the heads read, added ones aside, as the output "pooled"; returns its name."""
         sources = [head.features for head in self._heads]
-        means = [self.node("GlobalAveragePool", [self.outputs[layer]], f"mean_{place}") for place, layer in enumerate(sources)]
-        return self.node("Flatten", [self.node("Concat", means, "means", axis=1)], POOLED)
+        means = [self._node("GlobalAveragePool", [self.outputs[layer]], f"mean_{place}") for place, layer in enumerate(sources)]
+        return self._node("Flatten", [self._node("Concat", means, "means", axis=1)], POOLED)
 
-    def _convolution(self, index: int, layer: Convolutional, source: str, output: str) -> str:
-        reach = layer.padding * layer.dilation
+    def _node(self, kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
+        """Add one; returns the name of its output."""
+        self.nodes.append(self._onnx.helper.make_node(kind, list(inputs), [output], name=output, **attributes))
+        return output
+
+    def _constant(self, name: str, values: NDArray[Any]) -> str:
+        self.constants.append(self._onnx.numpy_helper.from_array(values, name))
+        return name
+
+    def _layer(self, index: int, inputs: list[str], output: str) -> str:
+        """Add a layer that reads these; returns the name of its output."""
+        match layer := self.config.layers[index]:
+            case Convolutional():
+                return self._convolution(index, layer, inputs, output)
+            case Maxpool():
+                before = layer.padding // 2
+                pads, size = [before] * 2 + [layer.padding - before] * 2, [layer.size] * 2
+                return self._node("MaxPool", inputs, output, kernel_shape=size, strides=[layer.stride] * 2, pads=pads)
+            case Upsample():
+                scales = self._constant(f"{output}_scales", np.array([1, 1, layer.stride, layer.stride], np.float32))
+                how = {"mode": "nearest", "nearest_mode": "floor", "coordinate_transformation_mode": "asymmetric"}
+                return self._node("Resize", [inputs[0], "", scales], output, **how)
+            case Route():
+                if layer.groups > 1:
+                    channels = [self._channels(source) for source in self._traced[index].sources]
+                    parts = zip(inputs, channels, strict=True)
+                    inputs = [self._part(layer, name, count, f"{output}_part_{place}") for place, (name, count) in enumerate(parts)]
+                return inputs[0] if len(inputs) == 1 else self._node("Concat", inputs, output, axis=1)
+            case Shortcut():
+                return self._activated(layer.activation, self._node("Add", inputs, f"{output}_sum"), output)
+            case Dropout() | Yolo():
+                return inputs[0]
+
+    def _convolution(self, index: int, layer: Convolutional, inputs: list[str], output: str) -> str:
         channels = self._channels(self._traced[index].sources[0]) // layer.groups
-        self.weights |= {_kernel(index): (layer.filters, channels, layer.size, layer.size), _bias(index): (layer.filters,)}
-        convolved = self.node(
+        kernel, bias = f"layers.{index}.weight", f"layers.{index}.bias"
+        self.weights |= {kernel: (layer.filters, channels, layer.size, layer.size), bias: (layer.filters,)}
+        convolved = self._node(
             "Conv",
-            [source, _kernel(index), _bias(index)],
+            [*inputs, kernel, bias],
             f"{output}_convolved",
             kernel_shape=[layer.size] * 2,
             strides=[layer.stride] * 2,
-            pads=[reach] * 4,
+            pads=[layer.padding * layer.dilation] * 4,
             dilations=[layer.dilation] * 2,
             group=layer.groups,
         )
         return self._activated(layer.activation, convolved, output)
 
     def _activated(self, activation: Activation, source: str, output: str) -> str:
-        if activation == "linear":
-            return source
-        if activation == "relu6":
-            bounds = [self._constant(f"{output}_{word}", [], [value], floats=True) for word, value in (("least", 0.0), ("most", 6.0))]
-            return self.node("Clip", [source, *bounds], output)
-        if activation == "swish":
-            return self.node("Mul", [source, self.node("Sigmoid", [source], f"{output}_gate")], output)
-        if activation == "mish":
-            gate = self.node("Tanh", [self.node("Softplus", [source], f"{output}_softplus")], f"{output}_gate")
-            return self.node("Mul", [source, gate], output)
-        kind, attributes = SIMPLE_ACTIVATIONS[activation]
-        return self.node(kind, [source], output, **attributes)
-
-    def _maxpool(self, layer: Maxpool, source: str, output: str) -> None:
-        before = layer.padding // 2
-        after = layer.padding - before
-        pads, size = [before, before, after, after], [layer.size] * 2
-        self.node("MaxPool", [source], output, kernel_shape=size, strides=[layer.stride] * 2, pads=pads)
-
-    def _upsample(self, layer: Upsample, source: str, output: str) -> None:
-        scales = self._constant(f"{output}_scales", [4], [1.0, 1.0, layer.stride, layer.stride], floats=True)
-        ways = {"mode": "nearest", "nearest_mode": "floor", "coordinate_transformation_mode": "asymmetric"}
-        self.node("Resize", [source, "", scales], output, **ways)
-
-    def _route(self, layer: Route, sources: Sequence[int], names: Sequence[str], output: str) -> str:
-        parts = [
-            name if layer.groups == 1 else self._part(layer, self._channels(source), name, f"{output}_part_{place}")
-            for place, (source, name) in enumerate(zip(sources, names, strict=True))
-        ]
-        return parts[0] if len(parts) == 1 else self.node("Concat", parts, output, axis=1)
+        match activation:
+            case "linear":
+                return source
+            case "leaky":
+                return self._node("LeakyRelu", [source], output, alpha=LEAKY_SLOPE)
+            case "relu" | "logistic":
+                return self._node({"relu": "Relu", "logistic": "Sigmoid"}[activation], [source], output)
+            case "relu6":
+                bounds = [self._constant(f"{output}_{word}", np.array(value, np.float32)) for word, value in (("least", 0), ("most", 6))]
+                return self._node("Clip", [source, *bounds], output)
+            case "swish":
+                gate = self._node("Sigmoid", [source], f"{output}_gate")
+            case "mish":
+                gate = self._node("Tanh", [self._node("Softplus", [source], f"{output}_softplus")], f"{output}_gate")
+        return self._node("Mul", [source, gate], output)
 
     def _channels(self, source: int) -> int:
         return self.config.net.channels if source == IMAGE else self._traced[source].shape[0]
 
-    def _part(self, layer: Route, channels: int, source: str, output: str) -> str:
+    def _part(self, layer: Route, source: str, channels: int, output: str) -> str:
+        """The part of its channels that a route with groups takes."""
         width = channels // layer.groups
-        ends = (layer.group_id * width, (layer.group_id + 1) * width, 1)
-        bounds = [self._constant(f"{output}_{word}", [1], [end]) for word, end in zip(("from", "to", "axis"), ends, strict=True)]
-        return self.node("Slice", [source, *bounds], output)
-
-    def _constant(self, name: str, shape: list[int], values: Sequence[float], *, floats: bool = False) -> str:
-        kind = 1 if floats else 7  # of onnx.TensorProto: FLOAT and INT64
-        self.constants.append(self._helper.make_tensor(name, kind, shape, values))
-        return name
+        ends = {"from": layer.group_id * width, "to": (layer.group_id + 1) * width, "axis": 1}
+        return self._node("Slice", [source, *(self._constant(f"{output}_{word}", np.array([end])) for word, end in ends.items())], output)
 
 
 class OnnxForward:
@@ -232,13 +200,7 @@ class OnnxForward:
         self._taken = -1
 
     def __call__(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
-        """RGB float (B, 3, h, w) in [0, 1], of the network's input size -> its raw heads, and pooled features (B, D); see `graph_model`.
-
-        Raises ValueError for images of another size.
-        """
-        width, height = self._net.input_size
-        if images.shape[1:] != (self._net.config.net.channels, height, width):
-            raise ValueError(f"images must be (B, {self._net.config.net.channels}, {height}, {width}): {tuple(images.shape)}")
+        """RGB float (B, 3, h, w) in [0, 1], of the network's input size -> its raw heads, and pooled features (B, D); see `graph_model`."""
         self.follow()
         found = self._session.run(self._outputs, {INPUT: np.ascontiguousarray(images.numpy(), np.float32)})
         *heads, pooled = map(torch.from_numpy, found)
