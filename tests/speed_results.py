@@ -11,20 +11,18 @@ from vidkd.bench.speed.accuracy import Accuracy
 from vidkd.bench.speed.cold_start import ColdStart
 from vidkd.bench.speed.config import BenchmarkConfig, DataSpec, ModelSpec
 from vidkd.bench.speed.cost import Cost
-from vidkd.bench.speed.draws import Drawn, JudgedOn
+from vidkd.bench.speed.draws import metric_interval
+from vidkd.bench.speed.rounds import Figure
 from vidkd.bench.speed.run import Condition, ModelResult, Results
-from vidkd.bench.speed.statistics import Figure, percentile_interval
 
 ENVIRONMENT = {"processor": "An imaginary CPU", "cores": "2", "cores of this process": "2", "load before": "0.10", "torch": "2.13.0"}
 PACES = (1.0, 1.2, 0.9, 3.0, 1.1)
 """How slow the machine was in each round."""
-FRAMES = JudgedOn(samples="hash of the frames", classes=("person",))
-CLIPS = JudgedOn(samples="hash of the clips", classes=("walk", "run"))
-STEPS = np.linspace(-0.1, 0.1, 41)
+FRAMES = ("hash of the frames", "person")
 
 
 def accuracy(right: int) -> Accuracy:
-    """Of 40 clips in 10 groups the first `right` are right; the mean over classes is the same, and is drawn in even steps."""
+    """Of 40 clips in 10 groups the first `right` are right; the mean over classes is the same."""
     correct = np.arange(40) < right
     group = [f"g{number // 4}" for number in range(40)]
     cell = Cell(seed=0, fold="1", correct=correct, group=group, clip=[f"c{number}" for number in range(40)])
@@ -33,11 +31,6 @@ def accuracy(right: int) -> Accuracy:
         metrics={"top1": top1, "class_mean": Figure(value=right / 40), "ece": Figure(value=0.05)},
         cell=cell,
         on="40 clips of 'test', one window and crop of each, 10 groups",
-        drawn=Drawn(
-            metric="top1",
-            values={"top1": right / 40 + STEPS, "class_mean": right / 40 + STEPS, "ece": 0.05 + STEPS / 10},
-            on=CLIPS,
-        ),
     )
 
 
@@ -48,7 +41,6 @@ def model(
     conditions = {Condition(batch, threads): seconds * work / threads for batch, work in ((1, 1), (4, 2)) for threads in (1, 2)}
     parts = {"end_to_end": seconds + 0.01 + 0.02 * flow, "decode": 0.01, "model": seconds, **({"flow": 0.02} if flow else {})}
     return ModelResult(
-        label=label,
         what=f"runs/{label}",
         runs_on="torch",
         input="rgb 8x64x64",
@@ -71,13 +63,13 @@ def model(
     )
 
 
-def detector(label: str, ap50: float, draws: NDArray[np.float64], on: JudgedOn = FRAMES) -> ModelResult:
+def detector(label: str, ap50: float, draws: NDArray[np.float64], on: tuple[str, ...] = FRAMES) -> ModelResult:
     """A detector of 10 ms a frame with this AP50, and these in draws of frames."""
     judged = Accuracy(
-        metrics={"ap50": Figure(value=ap50, ci95=percentile_interval(draws), n=20)},
-        cell=None,
+        metrics={"ap50": Figure(value=ap50, ci95=metric_interval("ap50", draws), n=20)},
         on="20 frames of made_up",
-        drawn=Drawn(metric="ap50", values={"ap50": draws}, on=on),
+        draws={"ap50": draws} if len(draws) else {},
+        samples=on,
     )
     return dataclasses.replace(model(label, 0.010, right=None), kind="detector", input="frames 64x48", accuracy=judged)
 

@@ -316,7 +316,7 @@ def left_by_everything() -> set[str]:
 
 @pytest.mark.parametrize("path", BENCHMARKS, ids=lambda path: path.stem)
 def test_a_benchmark_names_what_the_other_configurations_leave(path: Path, left_by_everything: set[str]) -> None:
-    models = read_benchmark(path).config.models
+    models = read_benchmark(path).models
     named = {label: [model.what, model.ensemble_with, model.source] for label, model in models.items()}
     ours = [(label, name) for label, names in named.items() for name in names if name and name.startswith("runs/")]
     missing = [(label, name) for label, name in ours if name not in left_by_everything]

@@ -6,7 +6,7 @@ import yaml
 
 from vidkd.cli.main import run_verb
 
-QUICK = {"rounds": 2, "warmup_rounds": 0, "calls": 2, "end_to_end": 1, "cold_starts": 0, "batches": [1, 2], "threads": [1]}
+QUICK = {"rounds": 2, "calls": 2, "end_to_end": 1, "cold_starts": 0, "batches": [1, 2], "threads": [1]}
 
 
 def benchmark(*words: object) -> int:

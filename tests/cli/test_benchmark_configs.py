@@ -16,10 +16,10 @@ COMPRESSED = {f"{method}-s0-1" for method in ("pruned", "lowrank", "int8", "prun
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_shipped_configurations_begin_with_their_command(path: Path) -> None:
     command = path.read_text(encoding="utf-8").splitlines()[0]
-    named = read_benchmark(path).config.data
+    named = read_benchmark(path).data
     flag = "--root" if named is not None and named.root else "--data.root"
     assert command == f"# vidkd benchmark configs/benchmark/{path.name} {flag} DIR"
-    config = read_benchmark(path, shlex.split(command)[-2:] if flag == "--data.root" else []).config
+    config = read_benchmark(path, shlex.split(command)[-2:] if flag == "--data.root" else [])
     assert config.data is not None
     assert config.data.root
     assert config.base in config.models
@@ -30,7 +30,7 @@ def test_compression_is_held_against_the_original_in_the_same_runtime() -> None:
     """In shipped configurations; the ratio of the exported original itself, where the baseline is in torch, is what the runtime gains."""
     found = {}
     for path in CONFIGS:
-        config = read_benchmark(path).config
+        config = read_benchmark(path)
         compressed = {label: spec for label, spec in config.models.items() if spec.is_exported and set(spec.what.split("/")) & COMPRESSED}
         for label, spec in compressed.items():
             original = config.models[str(config.against(label))]
@@ -42,7 +42,7 @@ def test_compression_is_held_against_the_original_in_the_same_runtime() -> None:
 
 def test_configurations_measure_on_two_threads_too() -> None:
     for name in ("motion_shapes", "compressed_motion_shapes", "ucf101_4", "peers_detectors"):
-        config = read_benchmark(REPOSITORY / "configs" / "benchmark" / f"{name}.yaml").config
+        config = read_benchmark(REPOSITORY / "configs" / "benchmark" / f"{name}.yaml")
         assert config.threads == [1, 2]
         assert len(config.batches) > 1
 
@@ -51,13 +51,13 @@ def test_configurations_measure_on_two_threads_too() -> None:
 def test_configurations_measure_cold_starts(path: Path) -> None:
     """But those of DAVIS, whose detectors are those of PETS 2009 and are started there."""
     wanted = 0 if path.stem.startswith("davis_") else 5
-    assert read_benchmark(path).config.cold_starts == wanted
+    assert read_benchmark(path).cold_starts == wanted
 
 
 def test_a_student_stands_beside_a_small_network_of_others() -> None:
     """Of a few times its parameters; the sizes that the configuration tells are those of the networks."""
     path = REPOSITORY / "configs" / "benchmark" / "peers_classifiers.yaml"
-    backbones = [spec.backbone for spec in read_benchmark(path).config.models.values() if spec.backbone]
+    backbones = [spec.backbone for spec in read_benchmark(path).models.values() if spec.backbone]
     sizes = {name: sum(each.numel() for each in build_backbone(name).parameters()) / 1e6 for name in ("tiny3d", *backbones)}
     student = sizes.pop("tiny3d")
     assert round(student, 2) == 0.27

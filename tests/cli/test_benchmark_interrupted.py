@@ -3,6 +3,7 @@
 import json
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from benchmark_runs import benchmark, write
@@ -16,12 +17,20 @@ STARTED = ColdStart(total_s=2.0, ready_s=1.0, answer_s=0.1, peak_bytes=2**20, pe
 
 def configuration(folder: Path, **settings: object) -> Path:
     models = {"a": {"backbone": "tiny3d"}, "b": {"backbone": "tiny3d"}}
-    return write(folder / "b.yaml", models, batches=[1], shape={"frames": 4, "size": 32}, **{"rounds": 4, "warmup_rounds": 1, **settings})
+    return write(folder / "b.yaml", models, batches=[1], shape={"frames": 4, "size": 32}, **{"rounds": 4, **settings})
 
 
 def press_after_round(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    """Ctrl-C at the end of a round, warm-up included."""
-    monkeypatch.setattr(speed_run, "_say_round", lambda _, ended: signal.raise_signal(signal.SIGINT) if ended == number else None)
+    """Ctrl-C in a round, of which the first does not count."""
+    turns, block = [], speed_run.block
+
+    def turn(*arguments: Any, **named: Any) -> list[float]:
+        turns.append(1)
+        if len(turns) == 2 * number + 1:  # the first of both models are tries
+            signal.raise_signal(signal.SIGINT)
+        return block(*arguments, **named)
+
+    monkeypatch.setattr(speed_run, "block", turn)
 
 
 def test_whole_rounds_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -139,16 +139,16 @@ STUDIES = (
     ),
     Mutant(
         "a ratio of timings over all rounds at once",
-        "vidkd/bench/speed/statistics.py",
-        "    ratios = (np.median(above, axis=1) / np.median(below, axis=1))[:, None]",
-        "    ratios = np.full((len(above), 1), np.median(above) / np.median(below))",
-        ("tests/bench/speed/test_speed_statistics.py",),
+        "vidkd/bench/speed/rounds.py",
+        "median((above / below)[:, None], seed=seed)",
+        "median(np.full((len(above), 1), np.median(above) / np.median(below)), seed=seed)",
+        ("tests/bench/speed/test_speed_rounds.py",),
     ),
     Mutant(
         "a rate's interval the wrong way round",
-        "vidkd/bench/speed/statistics.py",
+        "vidkd/bench/speed/rounds.py",
         "(each / found.ci95[1], each / found.ci95[0])",
         "(each / found.ci95[0], each / found.ci95[1])",
-        ("tests/bench/speed/test_speed_statistics.py",),
+        ("tests/bench/speed/test_speed_rounds.py",),
     ),
 )

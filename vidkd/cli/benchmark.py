@@ -63,8 +63,8 @@ def _measure(arguments: argparse.Namespace) -> int:
 
     if "parts" in read_yaml(Path(arguments.words[0])).content:
         return _measure_suite(arguments)
-    benchmark = read_benchmark(arguments.words[0], arguments.settings, roots=roots_of(arguments.root))
-    folder = Path(arguments.out) if arguments.out else Path("runs") / benchmark.config.name
+    config = read_benchmark(arguments.words[0], arguments.settings)
+    folder = Path(arguments.out) if arguments.out else Path("runs") / config.name
     check_folder("--out", folder)
     if (folder / "summary.json").exists() and not arguments.overwrite:
         raise ConfigError(f"a summary exists already: {folder / 'summary.json'}", hint="another --out, or --overwrite to replace it")
@@ -78,11 +78,11 @@ def _measure(arguments: argparse.Namespace) -> int:
 
     command = shlex.join(["vidkd", "benchmark", arguments.words[0], *arguments.settings])
     try:
-        results = run_benchmark(benchmark, device=arguments.device)
+        results = run_benchmark(config, roots=roots_of(arguments.root), device=arguments.device)
     except KeyboardInterrupt:
         sys.stderr.write("vidkd: no round was complete, so nothing is written\n")
         raise
-    summary = summary_of(results, benchmark.path.read_text(encoding="utf-8"), command)
+    summary = summary_of(results, Path(arguments.words[0]).read_text(encoding="utf-8"), command)
     page = benchmark_report(summary, command=command)
     sys.stdout.write(table_text(page.tables[0]))  # first: it is all that is left if the disk is full by now
     with written_or_refused("--out", folder):

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from vidkd.base.progress import duration
-from vidkd.bench.speed.compare import accuracy_notes, check_is_benchmark, held_against
+from vidkd.bench.speed.compare import check_is_benchmark, held_against
 from vidkd.bench.summary import check_summary
 from vidkd.report.figures import accuracy_by_condition
 from vidkd.report.pareto import Point, pareto_figure, parts_figure
@@ -49,6 +49,22 @@ def benchmark_report(summary: Mapping[str, Any], *, command: str = "") -> Report
         notes=_notes(content),
         environment={str(name): str(value) for name, value in content["environment"].items()},
     )
+
+
+def accuracy_notes(data: Mapping[str, Any]) -> list[str]:
+    """Sentences that belong to every accuracy of classifiers: one window of each clip, and means over observed fractions."""
+    judged = [model["judged_on"] for model in data["models"].values() if model["judged_on"]]
+    notes = ["Accuracy is that of one window and one crop of each clip, as it is timed."] if judged and data["kind"] == "classifier" else []
+    by_fractions: dict[tuple[float, ...], list[str]] = {}
+    for label, model in data["models"].items():
+        if fractions := tuple(model.get("fractions") or ()):
+            by_fractions.setdefault(fractions, []).append(label)
+    for fractions, labels in by_fractions.items():
+        shares = ", ".join(f"{100 * each:g}" for each in fractions)
+        notes.append(
+            f"Accuracy of {', '.join(labels)} is the mean over {shares} % of a clip; the answer at {100 * fractions[-1]:g} % is timed."
+        )
+    return notes
 
 
 def _held_against(data: Mapping[str, Any], methods: Iterable[str]) -> str:

@@ -6,15 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from picture_model import picture_model
-from speed_models import tiny_checkpoint, tiny_classifier, tiny_export
+from speed_models import tiny_checkpoint, tiny_export
 from torch import nn
 
 from vidkd.base.errors import ConfigError
 from vidkd.bench.speed import cost as cost_module
 from vidkd.bench.speed.config import ModelSpec, ShapeSpec
-from vidkd.bench.speed.cost import cost_of
-from vidkd.bench.speed.opening import ClipInput, OpenModel, open_model
+from vidkd.bench.speed.cost import Cost, cost_of
+from vidkd.bench.speed.opening import OpenModel, clip_input, open_model
 from vidkd.compress.export_detector import export_detector
 from vidkd.models.darknet import Darknet, to_cfg
 from vidkd.models.darknet.detector import DarknetDetector
@@ -44,8 +43,7 @@ def by_hand() -> OpenModel:
         answer=lambda batch: network(torch.from_numpy(batch)),
         model=network,
         network=network,
-        input=ClipInput(view="rgb", frames=4, size=10),
-        classes=(),
+        input=clip_input(["rgb"], 4, 10),
     )
 
 
@@ -57,13 +55,6 @@ def test_a_net_counted_by_hand() -> None:
     assert found.notes == []
 
 
-def test_counters_that_disagree_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cost_module, "_by_torch", lambda *_: 12)
-    found = cost_of(ModelSpec(backbone="by hand"), by_hand())
-    assert found.macs != found.macs_torch == 12
-    assert "disagree" in found.notes[0]
-
-
 def test_both_counters_agree_on_a_network_with_attention() -> None:
     spec = ModelSpec(backbone="mvit_v2_s")
     found = cost_of(spec, open_model(spec, threads=1, shape=ShapeSpec(frames=4, size=64)))
@@ -71,33 +62,21 @@ def test_both_counters_agree_on_a_network_with_attention() -> None:
     assert found.notes == []
 
 
-def test_an_exported_file_tells_its_parameters_and_no_more(exported: Path) -> None:
-    spec = ModelSpec(checkpoint=str(exported))
-    found = cost_of(spec, open_model(spec, threads=1))
-    network = tiny_classifier().model
-    assert found.parameters == sum(parameter.numel() for parameter in network.parameters())
-    assert (found.macs, found.macs_torch) == (None, None)
-    assert "multiply-accumulates: not in the file" in found.notes[0]
-    assert found.file_bytes == exported.stat().st_size
+def cost_and_model(**spec: Any) -> Cost:
+    given = ModelSpec(**{name: str(path) for name, path in spec.items()})
+    return cost_of(given, open_model(given, threads=1))
 
 
-def test_its_source_tells_the_rest(exported: Path, tmp_path: Path) -> None:
-    source = tiny_checkpoint(tmp_path / "rgb.pt")
-    spec = ModelSpec(checkpoint=str(exported), source=str(source))
-    found, own = (
-        cost_of(spec, open_model(spec, threads=1)),
-        cost_of(ModelSpec(checkpoint=str(source)), open_model(ModelSpec(checkpoint=str(source)), threads=1)),
-    )
+def test_an_exported_file_records_its_parameters_and_its_source_has_the_rest(checkpoint: Path, exported: Path, tmp_path: Path) -> None:
+    alone, own = cost_and_model(checkpoint=exported), cost_and_model(checkpoint=checkpoint)
+    assert (alone.parameters, alone.macs, alone.file_bytes) == (own.parameters, None, exported.stat().st_size)
+    assert "multiply-accumulates: not in the file" in alone.notes[0]
+    found = cost_and_model(checkpoint=exported, source=checkpoint)
     assert (found.macs, found.macs_torch, found.parameters) == (own.macs, own.macs_torch, own.parameters)
-    assert found.macs is not None
     assert found.file_bytes == exported.stat().st_size
-
-
-def test_another_network_is_no_source(exported: Path, tmp_path: Path) -> None:
     other = tiny_checkpoint(tmp_path / "four.pt", classes=("Right", "Down", "Grow", "Turn"))
-    spec = ModelSpec(checkpoint=str(exported), source=str(other))
     with pytest.raises(ConfigError, match="was not written from"):
-        cost_of(spec, open_model(spec, threads=1))
+        cost_and_model(checkpoint=exported, source=other)
 
 
 @pytest.fixture(scope="module")
@@ -110,15 +89,13 @@ def found_by_net(tmp_path_factory: pytest.TempPathFactory) -> tuple[Darknet, Pat
     return net, folder / "net.onnx"
 
 
-def test_the_source_of_a_detector_tells_what_it_costs(found_by_net: tuple[Darknet, Path]) -> None:
+def test_the_source_of_a_detector_has_what_it_costs(found_by_net: tuple[Darknet, Path]) -> None:
     net, path = found_by_net
-    spec = ModelSpec(detector=str(path), source=str(path.with_suffix(".cfg")))
-    found = cost_of(spec, open_model(spec, threads=1))
+    found, bare = cost_and_model(detector=path, source=path.with_suffix(".cfg")), cost_and_model(detector=path)
     own = network_cost(net, torch.zeros(1, 3, 64, 96))
     assert (found.macs, found.macs_torch, found.parameters) == (own.macs, own.macs, own.parameters)
     assert (found.file_bytes, found.notes) == (path.stat().st_size, [])
-    bare = cost_of(ModelSpec(detector=str(path)), open_model(ModelSpec(detector=str(path)), threads=1))
-    assert (bare.macs, bare.parameters) == (None, None)
+    assert (bare.macs, bare.parameters, bare.file_bytes) == (None, None, path.stat().st_size)
     assert "name its `source`" in bare.notes[0]
 
 
@@ -130,25 +107,16 @@ def test_a_cfg_of_another_detector_is_no_source(
     settings: dict[str, Any] = {"classes": 2, "input_size": (96, 64), **changed}
     other = tmp_path / "other.cfg"
     other.write_text(to_cfg(Darknet.from_cfg(TINY, **settings).config))
-    spec = ModelSpec(detector=str(path), source=str(other))
     with pytest.raises(ConfigError, match="was not written from") as error:
-        cost_of(spec, open_model(spec, threads=1))
+        cost_and_model(detector=path, source=other)
     assert told in error.value.lines["source"]
     assert error.value.lines["file"] == "96 x 64 pixels, 2 classes"
-
-
-def test_a_foreign_detector_has_a_size_alone(tmp_path: Path) -> None:
-    path = picture_model(tmp_path / "picture.onnx")
-    found = cost_of(ModelSpec(detector=str(path)), open_model(ModelSpec(detector=str(path)), threads=1))
-    assert (found.parameters, found.macs, found.file_bytes) == (None, None, path.stat().st_size)
-    assert found.notes
 
 
 def test_openvino_counts_both_of_its_files(tmp_path: Path) -> None:
     pytest.importorskip("openvino")
     path = tiny_export(tmp_path / "rgb.xml")
-    found = cost_of(ModelSpec(checkpoint=str(path)), open_model(ModelSpec(checkpoint=str(path)), threads=1))
-    assert found.file_bytes == path.stat().st_size + path.with_suffix(".bin").stat().st_size
+    assert cost_and_model(checkpoint=path).file_bytes == path.stat().st_size + path.with_suffix(".bin").stat().st_size
 
 
 def test_an_operation_that_is_not_known_is_no_zero(monkeypatch: pytest.MonkeyPatch) -> None:

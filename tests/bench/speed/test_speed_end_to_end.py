@@ -12,10 +12,10 @@ from speed_models import FRAMES, tiny_checkpoint, tiny_classifier
 
 from vidkd.base.timing import timed
 from vidkd.bench.speed.accuracy import shown_clips
-from vidkd.bench.speed.config import Benchmark, BenchmarkConfig, DataSpec, ModelSpec
+from vidkd.bench.speed.config import BenchmarkConfig, DataSpec, ModelSpec
 from vidkd.bench.speed.end_to_end import ClipReader, FrameReader, end_to_end_block, samples_of
-from vidkd.bench.speed.opening import ClipInput, OpenModel, open_model
-from vidkd.bench.speed.run import _shown_clips
+from vidkd.bench.speed.opening import OpenModel, clip_input, open_model
+from vidkd.bench.speed.run import _shown
 from vidkd.data.manifest import Manifest
 from vidkd.detection.annotations import BoxManifest, LabelledFrame
 from vidkd.engine.setup import evaluation_set
@@ -38,12 +38,11 @@ def test_clips_of_which_nothing_can_be_observed_are_not_read(tiny_root: Path, tm
     dataclasses.replace(manifest, clips=tuple(rows)).write(tmp_path / "rows.jsonl")
     model = ModelSpec(checkpoint=str(tmp_path / "early.pt"))
     spec = DataSpec(root=str(tiny_root), manifest=str(tmp_path / "rows.jsonl"))
-    benchmark = Benchmark(BenchmarkConfig(models={"early": model}, data=spec), tmp_path / "b.yaml", (), ())
     opened = open_model(model, threads=1)
-    shown = _shown_clips(benchmark, spec, {"early": opened}, 2)["early"]
+    shown = _shown(BenchmarkConfig(models={"early": model}, data=spec), {"early": opened})["early"]
     assert shown.accuracy is not None
     assert shown.reader is not None
-    assert shown.accuracy.counts["unobservable"] == 1
+    assert len(shown.accuracy.unobservable) == 1
     reader = shown.reader()
     data, clips = shown_clips(opened, spec)
     wanted = evaluation_set(clips, "test", data, ["rgb"])
@@ -59,9 +58,8 @@ def test_a_model_that_is_judged_at_several_shares_is_timed_at_the_last(tiny_root
     }
     save_classifier(tmp_path / "early.pt", saved)
     model, spec = ModelSpec(checkpoint=str(tmp_path / "early.pt")), DataSpec(root=str(tiny_root))
-    benchmark = Benchmark(BenchmarkConfig(models={"early": model}, data=spec), tmp_path / "b.yaml", (), ())
     opened = open_model(model, threads=1)
-    shown = _shown_clips(benchmark, spec, {"early": opened}, 2)["early"]
+    shown = _shown(BenchmarkConfig(models={"early": model}, data=spec), {"early": opened})["early"]
     assert shown.accuracy is not None
     assert shown.reader is not None
     assert shown.accuracy.fractions == (0.4, 0.8)
@@ -102,10 +100,7 @@ def test_parts_are_apart_and_flow_is_what_it_adds(view: str) -> None:
         runs_on="fake",
         threads=1,
         answer=answer,
-        model=None,
-        network=None,
-        input=ClipInput(view=view, frames=1, size=1),  # type: ignore[arg-type]
-        classes=(),
+        input=clip_input([view], 1, 1),  # type: ignore[list-item]
     )
     clock = partial(timed, clock=time)
     found = end_to_end_block(opened, SlowReader(time, flow=view == "flow"), calls=3, clock=clock, host=clock)

@@ -1,6 +1,5 @@
 """A whole benchmark's turns on time that moves only when told: order, numbers of calls, threads, and the figures that come of it."""
 
-import os
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,10 +10,9 @@ from fake_clocks import FakeCuda, FakeTime
 
 from vidkd.base.timing import timed
 from vidkd.bench.speed import run as speed_run
-from vidkd.bench.speed.config import Benchmark, BenchmarkConfig, DataSpec, ModelSpec
-from vidkd.bench.speed.opening import ClipInput, OpenModel
-from vidkd.bench.speed.run import Condition, _Shown, _shown, _timed
-from vidkd.bench.speed.statistics import median, rate, ratio
+from vidkd.bench.speed.config import BenchmarkConfig, DataSpec, ModelSpec
+from vidkd.bench.speed.opening import OpenModel, clip_input
+from vidkd.bench.speed.run import Condition, Shown, _shown, _timed
 from vidkd.engine.interrupts import Interrupt
 
 SECONDS = {"quick": 0.01, "slow": 0.2}
@@ -31,36 +29,21 @@ class Begun(OpenModel):
 
 
 def config(**over: Any) -> BenchmarkConfig:
-    settings = {"rounds": 3, "warmup_rounds": 1, "calls": 10, "block_s": 0.5, "end_to_end": 0, "batches": [1, 4], "threads": [1, 2], **over}
+    settings = {"rounds": 3, "calls": 10, "block_s": 0.5, "end_to_end": 0, "batches": [1, 4], "threads": [1, 2], **over}
     return BenchmarkConfig(models={name: ModelSpec(backbone=name) for name in SECONDS}, **settings)
 
 
 def model(name: str, threads: int, device: str, answer: Any, noted: list[tuple[str, int]]) -> OpenModel:
-    found = Begun(
-        kind="classifier",
-        runs_on=name,
-        threads=threads,
-        answer=answer,
-        model=None,
-        network=None,
-        input=ClipInput(view="rgb", frames=1, size=2),
-        classes=(),
-        device=device,
-    )
+    found = Begun(kind="classifier", runs_on=name, threads=threads, answer=answer, input=clip_input(["rgb"], 1, 2), device=device)
     object.__setattr__(found, "noted", noted)
     return found
 
 
-@pytest.mark.parametrize(("tf32", "within"), [(False, "0"), (True, None)])
-def test_libraries_are_told_of_tf32_for_as_long_as_is_measured(tf32: bool, within: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("NVIDIA_TF32_OVERRIDE", raising=False)
-    monkeypatch.setattr(speed_run, "_measured", lambda *_: os.environ.get("NVIDIA_TF32_OVERRIDE"))
-    asked = Benchmark(config=config(threads=[1], tf32=tf32), path=Path("b.yaml"), overrides=(), roots=())
-    assert speed_run.run_benchmark(asked) == within
-    assert "NVIDIA_TF32_OVERRIDE" not in os.environ
+def shown(batch: int) -> dict[str, Shown]:
+    return {name: Shown(batch=clip_input(["rgb"], 1, 2).noise(batch, 0)) for name in SECONDS}
 
 
-def test_turns_calls_and_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_turns_and_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     time, noted = FakeTime(), []
     monkeypatch.setattr(speed_run, "clock_of", lambda _: partial(timed, clock=time))
 
@@ -68,24 +51,16 @@ def test_turns_calls_and_figures(monkeypatch: pytest.MonkeyPatch) -> None:
         time.spend(SECONDS[name] * len(batch) / threads)
 
     models = {(name, threads): model(name, threads, "cpu", partial(answer, name, threads), noted) for threads in (1, 2) for name in SECONDS}
-    shown = {name: _Shown(reader=None, batch=ClipInput(view="rgb", frames=1, size=2).noise(4, 0)) for name in SECONDS}
-    latency, end_to_end = _timed(config(), models, shown, Interrupt())
-    assert end_to_end == {"quick": {}, "slow": {}}
-    assert set(latency["slow"]) == {Condition(batch, threads) for batch in (1, 4) for threads in (1, 2)}
-    for name, seconds in SECONDS.items():
-        for condition, rounds in latency[name].items():
-            one = seconds * condition.batch / condition.threads
-            assert rounds == [pytest.approx([one] * max(1, min(10, int(0.5 / one + 1e-9))))] * 3
-    one = Condition(1, 1)
-    assert median(latency["slow"][one]).value == pytest.approx(0.2)
-    assert median(latency["slow"][one]).n == 2 * 3
-    assert rate(latency["quick"][Condition(4, 2)], each=4).value == pytest.approx(200.0)
-    assert ratio(latency["slow"][one], latency["quick"][one]).value == pytest.approx(20.0)
+    measured = _timed(config(), models, shown(4), Interrupt())
+    assert set(measured) == {("latency", name, Condition(batch, threads)) for name in SECONDS for batch in (1, 4) for threads in (1, 2)}
+    for (_, name, condition), rounds in measured.items():
+        one = SECONDS[name] * condition.batch / condition.threads
+        assert rounds == [pytest.approx([one] * max(1, min(10, int(0.5 / one + 1e-9))))] * 3
     turns = [(name, threads) for _ in (1, 4) for threads in (1, 2) for name in SECONDS]
     assert noted == [*turns, *turns, *turns[::-1], *turns, *turns[::-1]], "prepared once, then there and back"
 
 
-def test_a_model_on_a_gpu_is_timed_by_events(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_on_a_gpu_is_timed_until_it_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     """The host returns at once; its own clock would say a thousandth of a second."""
     time = FakeTime()
     cuda = FakeCuda(time)
@@ -98,21 +73,22 @@ def test_a_model_on_a_gpu_is_timed_by_events(monkeypatch: pytest.MonkeyPatch) ->
         if name == "slow":
             cuda.launch(0.2 * len(batch))
 
-    models = {
-        ("quick", 1): model("quick", 1, "cpu", partial(answer, "quick"), []),
-        ("slow", 1): model("slow", 1, "cuda", partial(answer, "slow"), []),
-    }
-    shown = {name: _Shown(reader=None, batch=ClipInput(view="rgb", frames=1, size=2).noise(1, 0)) for name in SECONDS}
-    latency, _ = _timed(config(batches=[1], threads=[1]), models, shown, Interrupt())
-    assert median(latency["slow"][Condition(1, 1)]).value == pytest.approx(0.201)
-    assert median(latency["quick"][Condition(1, 1)]).value == pytest.approx(0.001)
+    models = {(name, 1): model(name, 1, place, partial(answer, name), []) for name, place in (("quick", "cpu"), ("slow", "cuda"))}
+    measured = _timed(config(batches=[1], threads=[1]), models, shown(1), Interrupt())
+    assert measured["latency", "slow", Condition(1, 1)][0][0] == pytest.approx(0.201)
+    assert measured["latency", "quick", Condition(1, 1)][0][0] == pytest.approx(0.001)
 
 
 def test_a_run_under_either_key_is_not_judged_on_frames_that_it_may_have_seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked: list[bool] = []
-    monkeypatch.setattr(speed_run, "shown_frames", lambda _, *, runs: asked.append(runs))
-    monkeypatch.setattr(speed_run, "_shown_frames", lambda *_: {})
+
+    def frames(_: DataSpec, *, runs: bool) -> None:
+        asked.append(runs)
+        raise InterruptedError
+
+    monkeypatch.setattr(speed_run, "shown_frames", frames)
+    opened: Any = SimpleNamespace(kind="detector", input=clip_input(["rgb"], 1, 2))
     for spec in (ModelSpec(checkpoint="runs/street"), ModelSpec(detector=str(tmp_path)), ModelSpec(detector="tiny.onnx")):
-        given = BenchmarkConfig(models={"a": spec}, data=DataSpec(root="somewhere"))
-        _shown(Benchmark(given, tmp_path, (), ()), {"a": SimpleNamespace(kind="detector")})
+        with pytest.raises(InterruptedError):
+            _shown(BenchmarkConfig(models={"a": spec}, data=DataSpec(root="somewhere")), {"a": opened})
     assert asked == [True, True, False]

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from vidkd.base.timing import Stopwatch, timed
 from vidkd.bench.performance.rows import Measured, Part, Row, Setting, ratio_row, value_row
 from vidkd.bench.performance.stream_models import ORACLES, STUDENTS, frames_of_video, open_oracle, open_student, why_absent
-from vidkd.bench.speed.rounds import interleave
-from vidkd.bench.speed.statistics import Figure, median, ratio
+from vidkd.bench.speed.rounds import Figure, interleave, median, ratio
 from vidkd.detection.online import Answer, BoxOracle, Student, SynchronousLearner, Update
 from vidkd.detection.policies import CallBudget
 from vidkd.detection.policies.budget import KeyFrameChooser

@@ -1,6 +1,5 @@
 """How good the models of a benchmark are: judged by the engine, and by the metrics of detection, with intervals over test groups."""
 
-import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,9 +13,9 @@ from vidkd.bench.clip_summary import as_cell
 from vidkd.bench.intervals import Cell, bootstrap_ci, paired_difference
 from vidkd.bench.observed import ACCURACY
 from vidkd.bench.speed.config import DataSpec
-from vidkd.bench.speed.draws import Drawn, Draws, JudgedOn, clip_draws, clips_identity, frame_draws, metric_interval, recall_draws
-from vidkd.bench.speed.opening import OpenModel, autocast
-from vidkd.bench.speed.statistics import Figure
+from vidkd.bench.speed.draws import Draws, clip_draws, frame_draws, metric_interval, recall_draws
+from vidkd.bench.speed.opening import OpenModel
+from vidkd.bench.speed.rounds import Figure
 from vidkd.data.config import CacheConfig, DataConfig
 from vidkd.data.learned_from import check_unseen
 from vidkd.data.manifest import Clip
@@ -35,20 +34,20 @@ JUDGED_SCORE = 0.25
 
 @dataclass(frozen=True, kw_only=True)
 class Accuracy:
-    """metrics: by name, the main one first. on: what was judged, in words. counts: of it. unobservable: clips of the subset that were not.
+    """metrics: by name, the main one first. on: what was judged, in words. unobservable: clips of the subset that could not be judged.
 
-    fractions: observed shares of a clip whose answers the metrics are the mean over; the last is what is timed. None where there is one.
-
-    By these models are compared in pairs: cell: per-clip scores of a classifier. drawn: draws of groups of clips or frames.
+    fractions: observed shares of a clip whose answers the metrics are the mean over; the last is what is timed. Empty where there is one.
+    By these models are compared in pairs: cell: per-clip scores of a classifier. draws: of a detector's metrics; samples: a hash of the
+    annotated frames, and those of their classes that it has.
     """
 
     metrics: Mapping[str, Figure]
-    cell: Cell | None
     on: str
-    counts: Mapping[str, int] = field(default_factory=dict)
-    drawn: Drawn | None = None
     unobservable: Sequence[Clip] = ()
     fractions: Sequence[float] = ()
+    cell: Cell | None = None
+    draws: Draws = field(default_factory=dict)
+    samples: tuple[str, ...] = ()
 
 
 def check_data_set(spec: DataSpec, *, detectors: bool, given: str = "") -> None:
@@ -71,12 +70,8 @@ def shown_clips(opened: OpenModel, spec: DataSpec, given: str = "") -> tuple[Dat
     assert opened.data is not None
     if useless := spec.of_frames:
         raise ConfigError(f"data.{useless[0]} belongs to detectors; classifiers see clips", hint=f"leave out data.{useless[0]}")
-    flow = opened.data.flow
-    if flow.source == "stored" and spec.flow_folder is not None:
-        flow = dataclasses.replace(flow, folder=spec.flow_folder)
     data = dataclasses.replace(
         opened.data,
-        flow=flow,
         root=spec.root,
         manifest=spec.manifest,
         split=spec.split,
@@ -112,7 +107,7 @@ def shown_frames(spec: DataSpec, *, runs: bool) -> BoxManifest:
     frame.
     """
     found = read_frames(_frames_config(spec))
-    truth = (found.subset if runs else found.subset_for_others)(spec.subset).thinned(spec.every)
+    truth = (found.subset if runs else found.subset_for_others)(spec.subset)
     if not spec.paths:
         return truth
     chosen = tuple(frame for frame in truth.frames if any(fnmatchcase(frame.path, pattern) for pattern in spec.paths))
@@ -133,57 +128,43 @@ def _frames_config(spec: DataSpec) -> BoxDataConfig:
     )
 
 
-def judge_clips(opened: OpenModel, spec: DataSpec, data: DataConfig, clips: Clips, *, amp: str | None = None) -> Accuracy:
+def judge_clips(opened: OpenModel, spec: DataSpec, data: DataConfig, clips: Clips) -> Accuracy:
     """Top-1 and the other metrics of a classifier, with intervals over test groups; data and clips: of `shown_clips`."""
-    if opened.streams:
-        judgement = _mean_judgement([_judged(one, spec, data, clips, amp) for one in opened.streams])
-    else:
-        judgement = _judged(opened, spec, data, clips, amp)
+    judgement = _mean_of([_judged(one, spec, data, clips) for one in opened.streams or (opened,)])
     cell = as_cell({"seed": 0, "place": spec.split, "predictions": judgement.as_rows()})
-    found, values = judgement.metrics(), clip_draws(judgement)
-    top1 = Figure(value=found[ACCURACY], ci95=bootstrap_ci([cell], over=("groups",)).ci95, n=len(cell.correct))
-    groups = len(set(cell.group.tolist()))
+    top1 = bootstrap_ci([cell], over=("groups",))
     fractions = tuple(fraction for fraction in data.observe.judged_fractions if fraction is not None)
+    parts = f" at {len(fractions)} observed shares" if len(fractions) > 1 else ""
     return Accuracy(
-        metrics={ACCURACY: top1, **_further(found, values, ACCURACY, len(cell.correct))},
-        cell=cell,
-        on=f"{len(cell.correct)} clips of '{spec.subset}', {_windows(data)}, {groups} groups",
-        counts=judgement.counts(),
+        metrics=_figures(judgement.metrics(), clip_draws(judgement), ACCURACY, top1.clips, top1.ci95),
+        on=f"{top1.clips} clips of '{spec.subset}', one window and crop of each{parts}, {top1.groups} groups",
         unobservable=judgement.unobservable,
         fractions=fractions if len(fractions) > 1 else (),
-        drawn=Drawn(
-            metric=ACCURACY,
-            values=values,
-            on=JudgedOn(samples=clips_identity(judgement.fullest.clips), classes=tuple(clips.manifest.classes)),
-        ),
+        cell=cell,
     )
 
 
-def _further(found: Mapping[str, float], values: Draws, main: str, n: int) -> dict[str, Figure]:
-    """All metrics but the main one, with the intervals that the draws tell."""
-    bounds = {name: metric_interval(name, values[name]) if name in values else None for name in found}
-    return {name: Figure(value=value, ci95=bounds[name], n=n) for name, value in found.items() if name != main}
+def _figures(found: Mapping[str, float], draws: Draws, main: str, n: int, of_main: tuple[float, float] | None) -> dict[str, Figure]:
+    """All metrics, the main one with this interval first, the others with those of the draws."""
+    further = {name: Figure(value=value, ci95=metric_interval(name, draws.get(name, np.zeros(0))), n=n) for name, value in found.items()}
+    return {main: Figure(value=found[main], ci95=of_main, n=n)} | {name: figure for name, figure in further.items() if name != main}
 
 
-def _windows(data: DataConfig) -> str:
-    parts = len(data.observe.judged_fractions)
-    return "one window and crop of each" + (f" at {parts} observed shares" if parts > 1 else "")
-
-
-def _judged(opened: OpenModel, spec: DataSpec, data: DataConfig, clips: Clips, amp: str | None) -> Judgement:
+def _judged(opened: OpenModel, spec: DataSpec, data: DataConfig, clips: Clips) -> Judgement:
     exported = isinstance(opened.model, ExportedClassifier)
     module = ExportedModule(opened.model) if exported else opened.model
     device = torch.device("cpu") if exported else next(opened.network.parameters()).device
-    with autocast(amp, device.type) if not exported else contextlib.nullcontext():
-        return judge(module, clips, spec.subset, data, opened.classes, device=device)
+    return judge(module, clips, spec.subset, data, opened.classes, device=device)
 
 
-def _mean_judgement(pair: Sequence[Judgement]) -> Judgement:
-    """Probabilities of both averaged, clip by clip; of the classes only, no further labels."""
-    first, second = pair
+def _mean_of(streams: Sequence[Judgement]) -> Judgement:
+    """Probabilities averaged, clip by clip; where there are two, of the classes only, no further labels."""
+    first, *others = streams
+    if not others:
+        return first
     at = {
         fraction: dataclasses.replace(
-            one, probabilities=(one.probabilities + second.at[fraction].probabilities) / 2, targets={}, target_classes={}
+            one, probabilities=(one.probabilities + others[0].at[fraction].probabilities) / 2, targets={}, target_classes={}
         )
         for fraction, one in first.at.items()
     }
@@ -193,34 +174,19 @@ def _mean_judgement(pair: Sequence[Judgement]) -> Judgement:
 def judge_frames(opened: OpenModel, truth: BoxManifest) -> Accuracy:
     """AP50 and the other metrics of detection, with intervals over groups of frames; recall where objects may lack their box."""
     if any(frame.complete for frame in truth.frames):
-        judgement = judge_detector(opened.model, truth)
-        found, frames, unknown = judgement.metrics(), judgement.precision.frames, judgement.unknown
-        metric, values = "ap50", frame_draws(judgement, truth)
-        counts = {name: getattr(judgement.precision, name) for name in ("frames", "boxes", "ignored", "incomplete")}
+        precision = judge_detector(opened.model, truth)
+        main, found, draws = "ap50", precision.metrics(), frame_draws(precision, truth)
+        frames, unknown = precision.precision.frames, precision.unknown
     else:
         recall = judge_recall(opened.model, truth, score=JUDGED_SCORE)
-        found, frames, unknown = {"recall50": recall.metrics()["recall50"]}, len(recall.recall.keys), recall.unknown
-        metric, values = "recall50", recall_draws(recall, truth)
-        counts = {"frames": frames, "objects": int(recall.recall.objects.sum())}
-    main = Figure(value=found[metric], ci95=metric_interval(metric, values.get(metric, np.zeros(0))), n=frames)
-    judged = JudgedOn(
-        samples=frames_identity(truth.classes, truth), classes=tuple(name for name in truth.classes if name not in set(unknown))
-    )
+        main, found, draws = "recall50", {"recall50": recall.metrics()["recall50"]}, recall_draws(recall, truth)
+        frames, unknown = len(recall.recall.keys), recall.unknown
     return Accuracy(
-        metrics={metric: main, **_further(found, values, metric, frames)},
-        cell=None,
+        metrics=_figures(found, draws, main, frames, metric_interval(main, draws.get(main, np.zeros(0)))),
         on=f"{frames} frames of {truth.name}",
-        counts=counts,
-        drawn=Drawn(metric=metric, values=values, on=judged),
+        draws=draws,
+        samples=(frames_identity(truth.classes, truth), *(name for name in truth.classes if name not in unknown)),
     )
-
-
-def check_same_kind(opened: Mapping[str, OpenModel]) -> None:
-    """Raise ConfigError where classifiers and detectors stand in one benchmark: no figure of theirs can be compared."""
-    kinds = {model.kind: label for label, model in opened.items()}
-    if len(kinds) > 1:
-        named = {f"a_{kind}": label for kind, label in kinds.items()}
-        raise ConfigError("classifiers and detectors in one benchmark", **named, hint="benchmark them apart")
 
 
 def difference(accuracy: Accuracy, base: Accuracy) -> tuple[str, Figure] | None:
@@ -229,13 +195,14 @@ def difference(accuracy: Accuracy, base: Accuracy) -> tuple[str, Figure] | None:
     None where the two were not judged on the same clips, or not on the same frames and classes. The groups that are drawn are the same for
     both, so the interval is that of the differences within the draws; it is None with one group.
     """
-    if accuracy.cell is not None and base.cell is not None and np.array_equal(np.asarray(accuracy.cell.clip), np.asarray(base.cell.clip)):
+    metric = next(iter(accuracy.metrics))
+    if accuracy.cell is not None and base.cell is not None:
+        if not np.array_equal(np.asarray(accuracy.cell.clip), np.asarray(base.cell.clip)):
+            return None
         found = paired_difference([accuracy.cell], [base.cell], over=("groups",))
-        return ACCURACY, Figure(value=found.mean, ci95=found.ci95, n=found.cells)
-    mine, other = accuracy.drawn, base.drawn
-    if mine is None or other is None or mine.on != other.on:
+        return metric, Figure(value=found.mean, ci95=found.ci95, n=found.cells)
+    if accuracy.samples != base.samples:
         return None
-    metric = mine.metric
     value = accuracy.metrics[metric].value - base.metrics[metric].value
-    drawn = mine.values[metric] - other.values[metric] if metric in mine.values else np.zeros(0)
+    drawn = accuracy.draws[metric] - base.draws[metric] if metric in accuracy.draws else np.zeros(0)
     return metric, Figure(value=value, ci95=metric_interval(metric, drawn, signed=True))

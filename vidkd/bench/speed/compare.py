@@ -1,6 +1,6 @@
 """Two benchmark summaries compared: which figures got worse by more than their 95 % intervals."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -8,10 +8,12 @@ from vidkd.base.errors import DataError
 from vidkd.bench.speed.machine import same_machine
 
 Verdict = Literal["same", "better", "worse", "unknown", "gone", "new"]
-COSTS = ("latency", "throughput", "end_to_end", "cold_start", "first_answer", "memory", "gpu_memory", "parameters", "macs", "file_bytes")
+TIMES = ("latency", "throughput", "end_to_end", "cold_start", "first_answer")
+"""Prefixes of figures that depend on the machine, but for ratios."""
+EXACT = ("parameters", "macs", "macs_torch", "file_bytes")
+COSTS = (*TIMES, "memory", "gpu_memory", *EXACT)
 """Prefixes of figures that are costs; all others are accuracies."""
 ERRORS = ("ece", "nll")
-EXACT = ("parameters", "macs", "macs_torch", "file_bytes")
 COUNTS = ("latency_n", "end_to_end_n")
 ACCURACY = 0.01
 """Difference within which accuracies count as the same."""
@@ -51,7 +53,17 @@ def compare(first: Mapping[str, Any], second: Mapping[str, Any], *, tolerance: f
     for summary in (first, second):
         check_is_benchmark(summary)
     _check_alike(first["data"], second["data"])
-    return list(_changes(first, second, same_machine(first["environment"], second["environment"]), tolerance))
+    machine, changes = same_machine(first["environment"], second["environment"]), []
+    for model in dict.fromkeys((*first["methods"], *second["methods"])):
+        before, after = (summary["methods"].get(model, {"metrics": {}})["metrics"] for summary in (first, second))
+        for metric in dict.fromkeys((*before, *after)):
+            base = metric.partition("@")[0]
+            of_machine = base.startswith(TIMES) and not base.endswith("_ratio")
+            if base not in COUNTS and (machine or not of_machine):
+                pair = before.get(metric), after.get(metric)
+                verdict = _verdict(base, *pair, tolerance)
+                changes.append(Change(model=model, metric=metric, before=pair[0], after=pair[1], verdict=verdict))
+    return changes
 
 
 def check_is_benchmark(summary: Mapping[str, Any]) -> None:
@@ -65,22 +77,6 @@ def held_against(data: Mapping[str, Any], model: str) -> str | None:
     return None if model == data["baseline"] else str(data["models"][model].get("reference") or data["baseline"])
 
 
-def accuracy_notes(data: Mapping[str, Any]) -> list[str]:
-    """Sentences that belong to every accuracy of classifiers: one window of each clip, and means over observed fractions."""
-    judged = [model["judged_on"] for model in data["models"].values() if model["judged_on"]]
-    notes = ["Accuracy is that of one window and one crop of each clip, as it is timed."] if judged and data["kind"] == "classifier" else []
-    by_fractions: dict[tuple[float, ...], list[str]] = {}
-    for label, model in data["models"].items():
-        if fractions := tuple(model.get("fractions") or ()):
-            by_fractions.setdefault(fractions, []).append(label)
-    for fractions, labels in by_fractions.items():
-        shares = ", ".join(f"{100 * each:g}" for each in fractions)
-        notes.append(
-            f"Accuracy of {', '.join(labels)} is the mean over {shares} % of a clip; the answer at {100 * fractions[-1]:g} % is timed."
-        )
-    return notes
-
-
 def _check_alike(first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
     for name in ("baseline", "split", "subset", "manifest"):
         pair = [data.get(name) for data in (first, second)]
@@ -90,18 +86,6 @@ def _check_alike(first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
         others = [held_against(data, model) for data in (first, second)]
         if others[0] != others[1]:
             raise DataError(f"the two benchmarks compare '{model}' with different models", first=others[0], second=others[1])
-
-
-def _changes(first: Mapping[str, Any], second: Mapping[str, Any], machine: bool, tolerance: float) -> Iterator[Change]:
-    methods = first["methods"], second["methods"]
-    for model in dict.fromkeys((*methods[0], *methods[1])):
-        before, after = (side[model]["metrics"] if model in side else {} for side in methods)
-        for metric in dict.fromkeys((*before, *after)):
-            base = metric.partition("@")[0]
-            if base in COUNTS or (not machine and is_time(base)):
-                continue
-            pair = before.get(metric), after.get(metric)
-            yield Change(model=model, metric=metric, before=pair[0], after=pair[1], verdict=_verdict(base, *pair, tolerance))
 
 
 def _verdict(base: str, before: Mapping[str, Any] | None, after: Mapping[str, Any] | None, tolerance: float) -> Verdict:
@@ -116,16 +100,9 @@ def _verdict(base: str, before: Mapping[str, Any] | None, after: Mapping[str, An
         return "same" if abs(new - old) <= max(tolerance, UNKNOWN) * abs(old) else "unknown"
     else:
         low, high = after["ci95"][0] - before["ci95"][1], after["ci95"][1] - before["ci95"][0]
-    if low > slack:
-        return "better" if is_higher_better(base) else "worse"
-    if high < -slack:
-        return "worse" if is_higher_better(base) else "better"
-    return "same"
-
-
-def is_time(metric: str) -> bool:
-    """Whether a figure depends on the machine: an absolute time or throughput, not a ratio."""
-    return metric.startswith(("latency", "throughput", "end_to_end", "cold_start", "first_answer")) and not metric.endswith("_ratio")
+    if low <= slack and high >= -slack:
+        return "same"
+    return "better" if (low > slack) == is_higher_better(base) else "worse"
 
 
 def is_higher_better(metric: str) -> bool:

@@ -1,17 +1,16 @@
 """From the file to the answer: decoding, optical flow where a model needs it, and the model, on the clips or frames of the data set."""
 
-import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vidkd.base.timing import timed
 from vidkd.bench.speed.config import DataSpec
-from vidkd.bench.speed.opening import ClipInput, OpenModel
+from vidkd.bench.speed.opening import OpenModel
 from vidkd.bench.speed.rounds import Clock
-from vidkd.bench.speed.two_streams import joined
 from vidkd.data.config import DataConfig
 from vidkd.data.dataset import ClipDataset
 from vidkd.detection.annotations import BoxManifest
@@ -37,13 +36,15 @@ class Reader(Protocol):
 
 
 class ClipReader:
-    """The middle window and crop of one clip after another: opened, decoded, with flow, resized and cropped as in an evaluation."""
+    """The middle window and crop of one clip after another: opened, decoded, with flow, resized and cropped as in an evaluation.
+
+    data: one window and one crop of each clip, as `shown_clips` has it.
+    """
 
     def __init__(self, opened: OpenModel, spec: DataSpec, data: DataConfig, clips: Clips) -> None:
-        data = dataclasses.replace(data, eval_clips=1, eval_crops=1)
+        self.views = opened.input.views
         *_, fraction = data.observe.judged_fractions
-        self.views: list[str] = ["rgb", "flow"] if opened.streams else [opened.input.view] if isinstance(opened.input, ClipInput) else []
-        self._seen, self._rgb = (evaluation_set(clips, spec.subset, data, views, fraction=fraction) for views in (self.views, ["rgb"]))
+        self._seen, self._rgb = (evaluation_set(clips, spec.subset, data, views, fraction=fraction) for views in (self.views, ("rgb",)))
         self._next = 0
 
     def read(self) -> NDArray[Any]:
@@ -53,12 +54,12 @@ class ClipReader:
 
     def read_without_flow(self) -> NDArray[Any] | None:
         """See `Reader`."""
-        return self._sample(self._rgb, self._next, ["rgb"]) if "flow" in self.views else None
+        return self._sample(self._rgb, self._next, ("rgb",)) if "flow" in self.views else None
 
-    def _sample(self, samples: ClipDataset, number: int, views: Sequence[str]) -> NDArray[Any]:
+    def _sample(self, samples: ClipDataset, number: int, views: tuple[str, ...]) -> NDArray[Any]:
         sample = samples[(0, number)]
-        seen = [np.asarray(sample[view].numpy()[None], np.float32 if view == "flow" else np.uint8) for view in views]
-        return joined(*seen) if len(seen) == 2 else seen[0]
+        kind = np.float32 if "flow" in views else np.uint8
+        return np.concatenate([np.asarray(sample[view].numpy()[None], kind) for view in views], axis=1)
 
 
 class FrameReader:
@@ -86,7 +87,7 @@ class FrameReader:
                     yield np.asarray(frame.image, np.uint8)
 
 
-def end_to_end_block(opened: OpenModel, reader: Reader, *, calls: int, clock: Clock, host: Clock) -> Parts:
+def end_to_end_block(opened: OpenModel, reader: Reader, *, calls: int, clock: Clock, host: Clock = timed) -> Parts:
     """Seconds of `calls` samples: in all, of decoding (with resizing and cropping), of flow where there is one, and of the model.
 
     A sample that is not timed comes first, as before it another model had its turn. What flow costs is what reading with it takes longer
@@ -95,36 +96,25 @@ def end_to_end_block(opened: OpenModel, reader: Reader, *, calls: int, clock: Cl
     """
     opened.begin()
     opened.answer(reader.read())
-    found: dict[str, list[float]] = {}
+    found: dict[str, list[float]] = {name: [] for name in (TOTAL, DECODE, MODEL, *([FLOW] if "flow" in opened.input.views else []))}
+    samples: list[NDArray[Any]] = []
     for _ in range(calls):
-        plain_s = _seconds_of(reader.read_without_flow, host)[0] if _has_flow(opened) else None
-        read_s, sample = _seconds_of(reader.read, host)
-        model_s = clock(lambda sample=sample: opened.answer(sample))  # type: ignore[misc]
-        parts = {TOTAL: read_s + model_s, DECODE: read_s if plain_s is None else plain_s, MODEL: model_s}
-        if plain_s is not None:
-            parts[FLOW] = max(0.0, read_s - plain_s)
-        for name, seconds in parts.items():
-            found.setdefault(name, []).append(seconds)
+        decode_s = host(reader.read_without_flow)
+        read_s = host(lambda: samples.append(reader.read()))
+        model_s = clock(lambda: opened.answer(samples.pop()))
+        if FLOW in found:
+            found[FLOW].append(max(0.0, read_s - decode_s))
+        else:
+            decode_s = read_s
+        for name, seconds in ((TOTAL, read_s + model_s), (DECODE, decode_s), (MODEL, model_s)):
+            found[name].append(seconds)
     return found
-
-
-def _has_flow(opened: OpenModel) -> bool:
-    return bool(opened.streams) or (isinstance(opened.input, ClipInput) and opened.input.view == "flow")
-
-
-def _seconds_of(function: Callable[[], Any], host: Clock) -> tuple[float, Any]:
-    found: list[Any] = []
-    return host(lambda: found.append(function())), found[0]
 
 
 def samples_of(reader: Reader, count: int) -> NDArray[Any]:
     """The first samples of a reader in one batch, (count, ...); frames of another size than the first are passed over."""
-    first = reader.read()
-    rows = [first]
+    rows = [reader.read()]
     for _ in range(10 * count):
-        if len(rows) == count:
-            break
-        sample = reader.read()
-        if sample.shape == first.shape:
+        if len(rows) < count and (sample := reader.read()).shape == rows[0].shape:
             rows.append(sample)
     return np.concatenate([rows[number % len(rows)] for number in range(count)])

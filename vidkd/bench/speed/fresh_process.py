@@ -44,7 +44,7 @@ def start(request: dict[str, Any]) -> dict[str, Any]:
     sample = opened.input.noise(1, 0)
     asked_s = time.perf_counter()
     opened.answer(sample)
-    if opened.clock_device == "cuda":
+    if opened.device == "cuda":
         sys.modules["torch"].cuda.synchronize()
     answer_s = time.perf_counter() - asked_s
     return {

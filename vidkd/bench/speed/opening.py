@@ -3,10 +3,9 @@
 torch is imported only where a model needs it: a fresh process that opens an exported file has none, as `vidkd predict` has none.
 """
 
-import contextlib
 import dataclasses
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,53 +15,52 @@ from numpy.typing import NDArray
 
 from vidkd.base.errors import ConfigError, first_line, unknown_name
 from vidkd.bench.speed.config import ModelSpec, ShapeSpec
-from vidkd.bench.speed.direct import LIBRARIES, NAMES, NetworkInput
+from vidkd.bench.speed.direct import NAMES, open_directly
 from vidkd.runtime.metadata import CHANNELS, View
 from vidkd.runtime.opening import library_name
 
 if TYPE_CHECKING:
-    from vidkd.bench.speed.two_streams import TwoStreamInput
     from vidkd.data.config import DataConfig
     from vidkd.data.learned_from import LearnedFrom
     from vidkd.models import VideoClassifier
 
-Kind = Literal["classifier", "detector"]
 LOW_SCORE = 0.01
+"""Boxes below it are dropped: average precision wants the unsure ones too."""
 MOST_COMPILED = 256
 """Graphs that torch.compile keeps of one network: one for each batch size and number of threads."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClipInput:
-    """One sample of a classifier: RGB uint8 or flow float32 in pixels, (C, frames, size, size)."""
+class Input:
+    """One sample of a model: its shape and type, and that in words. views: of a classifier what it sees, RGB before flow."""
 
-    view: View
-    frames: int
-    size: int
+    shape: tuple[int, ...]
+    dtype: str = "uint8"
+    views: tuple[View, ...] = ()
+    words: str
 
     def noise(self, count: int, seed: int) -> NDArray[Any]:
-        """(count, C, T, S, S): RGB over the whole range, flow of some pixels."""
+        """(count, *shape): RGB over the whole range, flow of some pixels; of other floats in [0, 1)."""
         rng = np.random.default_rng(seed)
-        shape = (count, CHANNELS[self.view], self.frames, self.size, self.size)
-        return rng.integers(0, 256, shape).astype(np.uint8) if self.view == "rgb" else rng.normal(0, 4, shape).astype(np.float32)
+        if not self.views and self.dtype != "uint8":
+            return rng.random((count, *self.shape)).astype(self.dtype)
+        if "flow" not in self.views:
+            return rng.integers(0, 256, (count, *self.shape)).astype(np.uint8)
+        shapes = {view: (count, CHANNELS[view], *self.shape[1:]) for view in self.views}
+        parts = [rng.integers(0, 256, shape) if view == "rgb" else rng.normal(0, 4, shape) for view, shape in shapes.items()]
+        return np.concatenate(parts, axis=1).astype(np.float32)
 
-    def __str__(self) -> str:
-        return f"{self.view} {self.frames}x{self.size}x{self.size}"
+
+def clip_input(views: Sequence[View], frames: int, size: int) -> Input:
+    """Clips (C, frames, size, size): RGB uint8, or float32 where flow in pixels is a part of it."""
+    words = " and ".join(f"{view} {frames}x{size}x{size}" for view in views)
+    channels = sum(CHANNELS[view] for view in views)
+    return Input(shape=(channels, frames, size, size), dtype="float32" if "flow" in views else "uint8", views=tuple(views), words=words)
 
 
-@dataclass(frozen=True, kw_only=True)
-class FrameInput:
-    """One sample of a detector: an RGB frame, uint8 (height, width, 3)."""
-
-    height: int
-    width: int
-
-    def noise(self, count: int, seed: int) -> NDArray[Any]:
-        """(count, H, W, 3) over the whole range."""
-        return np.random.default_rng(seed).integers(0, 256, (count, self.height, self.width, 3)).astype(np.uint8)
-
-    def __str__(self) -> str:
-        return f"frames {self.width}x{self.height}"
+def frame_input(height: int, width: int) -> Input:
+    """RGB frames, uint8 (height, width, 3)."""
+    return Input(shape=(height, width, 3), words=f"frames {width}x{height}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,31 +70,25 @@ class OpenModel:
     runs_on: the library that runs it, and how. answer: a batch as its `input` has it -> probabilities or boxes, in memory of the host; what
     goes before and after the network is part of it. model: what accuracy is judged on: a network in torch, an `ExportedClassifier` or a
     `Detector`. network: the network in torch, to be counted, without torch.compile; None where there is none. data: the settings
-    by which clips are shown to a classifier. device: where it really runs. waits: whether a call returns when all is done, whatever the
-    device, as those of exported files do. trained: False for what is not judged. recorded_parameters: what an exported file says of itself.
-    streams: the two that `open_two_streams` joined, in the order of their names. learned: the clips of its training, if it says.
+    by which clips are shown to a classifier. device: that of torch, which is waited for when a call is timed; cpu where a call returns when
+    all is done, as those of exported files do. trained: False for what is not judged. recorded_parameters: what an exported file records.
+    streams: the RGB and the flow classifier of an ensemble. learned: the clips of its training, if it says.
     """
 
-    kind: Kind
+    kind: Literal["classifier", "detector"]
     runs_on: str
     threads: int
     answer: Callable[[NDArray[Any]], object]
-    model: Any
-    network: Any
-    input: "ClipInput | FrameInput | NetworkInput | TwoStreamInput"
-    classes: tuple[str, ...]
+    input: Input
+    model: Any = None
+    network: Any = None
+    classes: tuple[str, ...] = ()
     data: "DataConfig | None" = None
     device: str = "cpu"
-    waits: bool = False
     trained: bool = True
     recorded_parameters: int | None = None
     streams: "tuple[OpenModel, ...]" = ()
     learned: "LearnedFrom | None" = None
-
-    @property
-    def clock_device(self) -> str:
-        """The device by whose clock calls are timed, see `clock_of`: that of torch, and the host for what waits."""
-        return "cpu" if self.waits else self.device
 
     def begin(self) -> None:
         """Give the libraries that all models share this one's number of threads; those with sessions of their own have it already."""
@@ -111,42 +103,30 @@ def open_model(spec: ModelSpec, *, threads: int, device: str = "auto", shape: Sh
     """Open a model of any kind. shape: what backbones and detectors are shown if nothing else says so.
 
     Raises CheckpointError, ConfigError and MissingExtraError as whatever opens the file does; ConfigError for a device that is not there,
-    an unknown backbone, or a network that torch.compile cannot compile.
+    an unknown backbone, a network that torch.compile cannot compile, or two streams that do not fit.
     """
     shape = shape or ShapeSpec()
     if spec.ensemble_with is not None:
-        from vidkd.bench.speed.two_streams import open_two_streams
-
-        return open_two_streams(spec, lambda one: open_model(one, threads=threads, device=device, shape=shape))
+        names = (spec.checkpoint, spec.ensemble_with)
+        specs = [dataclasses.replace(spec, checkpoint=name, ensemble_with=None) for name in names]
+        return _two_streams([open_model(one, threads=threads, device=device, shape=shape) for one in specs])
     if spec.direct is not None:
-        return _open_direct(spec, spec.direct, threads, device)
+        answer, sample, dtype = open_directly(Path(spec.what), spec.direct, threads=threads, device=device, shape=spec.input)
+        form = Input(shape=sample, dtype=dtype, words=f"{dtype} {'x'.join(map(str, sample))}")
+        kind: Any = "detector" if spec.detector is not None else "classifier"
+        return OpenModel(kind=kind, runs_on=NAMES[spec.direct], threads=threads, answer=answer, input=form, trained=False)
     if spec.backbone is not None:
         return _open_backbone(spec, threads, device, shape)
-    if spec.detector is not None:
+    if spec.detector is not None or (spec.is_run and _is_detector(spec.what)):
         return _open_detector(spec, threads, device, shape)
-    if spec.is_exported:
-        return _open_exported(spec, threads, device)
+    return _open_exported(spec, threads, device) if spec.is_exported else _open_checkpoint(spec, threads, device)
+
+
+def _is_detector(path: str) -> bool:
     from vidkd.detection.saved import is_detector
     from vidkd.models.saved import read_checkpoint
 
-    if is_detector(read_checkpoint(spec.what)):
-        return _open_detector(spec, threads, device, shape)
-    return _open_checkpoint(spec, threads, device)
-
-
-def _open_direct(spec: ModelSpec, library: str, threads: int, device: str) -> OpenModel:
-    answer, form = LIBRARIES[library](Path(spec.what), threads=threads, device=device, shape=spec.input)
-    return OpenModel(
-        kind="detector" if spec.detector is not None else "classifier",
-        runs_on=NAMES[library],
-        threads=threads,
-        answer=answer,
-        model=None,
-        network=None,
-        input=form,
-        classes=(),
-        trained=False,
-    )
+    return is_detector(read_checkpoint(path))
 
 
 def _open_exported(spec: ModelSpec, threads: int, device: str) -> OpenModel:
@@ -162,13 +142,10 @@ def _open_exported(spec: ModelSpec, threads: int, device: str) -> OpenModel:
         runs_on=_on(library_name(spec.what, runtime), classifier.device),
         threads=threads,
         answer=classifier,
+        input=clip_input([metadata.view], metadata.input.frames, metadata.input.size),
         model=classifier,
-        network=None,
-        input=ClipInput(view=metadata.view, frames=metadata.input.frames, size=metadata.input.size),
         classes=metadata.classes,
         data=shown_data(metadata, spec.what),
-        device=classifier.device,
-        waits=True,
         recorded_parameters=metadata.trained.get("parameters"),
         learned=LearnedFrom.of(metadata.trained.get("learned")),
     )
@@ -180,8 +157,7 @@ def _open_checkpoint(spec: ModelSpec, threads: int, device: str) -> OpenModel:
     from vidkd.models.saved import load_classifier
 
     saved = load_classifier(spec.what)
-    data = load_config(settings=saved.run).data
-    opened = _in_torch(spec, saved.model, data, saved.classes, threads, device, trained=True)
+    opened = _in_torch(spec, saved.model, load_config(settings=saved.run).data, saved.classes, threads, device)
     return dataclasses.replace(opened, learned=LearnedFrom.of(saved.learned))
 
 
@@ -195,8 +171,8 @@ def _open_backbone(spec: ModelSpec, threads: int, device: str, shape: ShapeSpec)
 
     if spec.what not in BACKBONES:
         raise unknown_name("backbone", spec.what, BACKBONES)
-    told = BACKBONES[spec.what].layout.input
-    frames, size = shape.frames or told.frames, shape.size or told.size
+    published = BACKBONES[spec.what].layout.input
+    frames, size = shape.frames or published.frames, shape.size or published.size
     data = DataConfig(
         window=WindowConfig(frames=frames, short_clip="hold"), transform=TransformConfig(short_side=size, crop=size), eval_clips=1
     )
@@ -204,11 +180,11 @@ def _open_backbone(spec: ModelSpec, threads: int, device: str, shape: ShapeSpec)
         torch.manual_seed(0)
         model = VideoClassifier(ModelConfig(backbone=spec.what, dropout=0.0), shape.classes, "rgb")
     classes = tuple(f"class {number}" for number in range(shape.classes))
-    return _in_torch(spec, model, data, classes, threads, device, trained=False)
+    return dataclasses.replace(_in_torch(spec, model, data, classes, threads, device), trained=False)
 
 
 def _in_torch(
-    spec: ModelSpec, network: "VideoClassifier", data: "DataConfig", classes: tuple[str, ...], threads: int, device: str, *, trained: bool
+    spec: ModelSpec, network: "VideoClassifier", data: "DataConfig", classes: tuple[str, ...], threads: int, device: str
 ) -> OpenModel:
     import torch
 
@@ -218,85 +194,96 @@ def _in_torch(
     torch.set_num_threads(threads)
     place = pick_device(device)
     network.to(place).eval()
-    clip = ClipInput(view=network.view, frames=data.window.frames, size=data.transform.crop)
-    model = _compiled(network) if spec.compile else network
-    classifier = TorchClassifier(model, place)
-
-    def answer(batch: NDArray[Any]) -> object:
-        with autocast(spec.amp, place.type):
-            return classifier(batch)
-
-    if spec.compile:
-        _try_compiled(answer, clip, spec.what)
-    words = ["torch.compile" if spec.compile else "torch", *([spec.amp] if spec.amp else [])]
+    form = clip_input([network.view], data.window.frames, data.transform.crop)
+    model = _compiled(network, form, spec.what) if spec.compile else network
     return OpenModel(
         kind="classifier",
-        runs_on=_on(", ".join(words), place.type),
+        runs_on=_on("torch.compile" if spec.compile else "torch", place.type),
         threads=threads,
-        answer=answer,
+        answer=TorchClassifier(model, place),
+        input=form,
         model=model,
         network=network,
-        input=clip,
         classes=classes,
         data=data,
         device=place.type,
-        trained=trained,
     )
 
 
-def autocast(amp: str | None, device: str) -> contextlib.AbstractContextManager[object]:
-    """The context in which a network runs in lower precision; none for None."""
-    import torch
-
-    return torch.autocast(device, dtype=getattr(torch, amp)) if amp else contextlib.nullcontext()
-
-
-def _compiled(network: "VideoClassifier") -> Any:
-    """Whole graphs alone, one for every batch size: what cannot be compiled is an error, nothing of it runs uncompiled."""
+def _compiled(network: "VideoClassifier", form: Input, what: str) -> Any:
+    """Only whole graphs, one for every batch size: what cannot be compiled is an error, nothing of it runs uncompiled."""
     import torch
     import torch._dynamo
 
+    from vidkd.inference.torch_classifier import TorchClassifier
+
     limits: Any = torch._dynamo.config
     limits.cache_size_limit = max(limits.cache_size_limit, MOST_COMPILED)
-    return torch.compile(network, fullgraph=True, dynamic=False)
-
-
-def _try_compiled(answer: Callable[[NDArray[Any]], object], clip: ClipInput, what: str) -> None:
+    model: Any = torch.compile(network, fullgraph=True, dynamic=False)
     try:
-        answer(clip.noise(1, 0))
+        TorchClassifier(model, next(network.parameters()).device)(form.noise(1, 0))
     except Exception as error:  # of the compiler's many parts, which share no class
-        reason = first_line(error)
-        raise ConfigError(
-            f"torch.compile cannot compile {what}", reason=reason, hint="compile: false, or what the reason asks for (a C++ compiler)"
-        ) from error
+        hint = "compile: false, or what the reason asks for (a C++ compiler)"
+        raise ConfigError(f"torch.compile cannot compile {what}", reason=first_line(error), hint=hint) from error
+    return model
 
 
 def _open_detector(spec: ModelSpec, threads: int, device: str, shape: ShapeSpec) -> OpenModel:
     from vidkd.detection.opening import ModelFiles
 
-    files: dict[str, Any] = {name: getattr(spec, name) for name in ("weights", "names", "metadata", "nms_iou", "resize", "runtime")}
-    score = LOW_SCORE if spec.score is None else spec.score
-    detector = ModelFiles(model=spec.what, device=device, threads=threads, score=score, **files).open()
-    network = getattr(detector, "net", None)
+    files: dict[str, Any] = {name: getattr(spec, name) for name in ("weights", "names", "metadata", "resize", "runtime")}
+    detector = ModelFiles(model=spec.what, device=device, threads=threads, score=LOW_SCORE, **files).open()
     runtime: Any = spec.runtime
-    device = getattr(detector, "device", "cpu")
-    place = str(getattr(device, "type", device))  # torch has a class of its own for devices
+    found = getattr(detector, "device", "cpu")
+    place = str(getattr(found, "type", found))  # torch has a class of its own for devices
     library = library_name(spec.what, runtime) if spec.is_exported else "torch"
-    # ONNX Runtime gets a darknet network on the processor, wherever torch prepares the frames
-    on = "ONNX Runtime" if spec.runtime == "onnx" else _on(library, place)
     return OpenModel(
         kind="detector",
-        runs_on=on,
+        # ONNX Runtime gets a darknet network on the processor, wherever torch prepares the frames
+        runs_on="ONNX Runtime" if spec.runtime == "onnx" else _on(library, place),
         threads=threads,
         answer=detector,
+        input=frame_input(shape.height, shape.width),
         model=detector,
-        network=network,
-        input=FrameInput(height=shape.height, width=shape.width),
+        network=getattr(detector, "net", None),
         classes=tuple(detector.class_names),
-        device=place,
-        waits=spec.is_exported,
+        device="cpu" if spec.is_exported else place,
     )
 
 
 def _on(library: str, device: str) -> str:
     return library if device == "cpu" else f"{library}, {device}"
+
+
+def _two_streams(pair: Sequence[OpenModel]) -> OpenModel:
+    """Two classifiers that see one window as RGB and as flow, and answer by the mean of their probabilities.
+
+    Late fusion of Simonyan and Zisserman 2014 (two-stream networks, arXiv 1406.2199), by averaging.
+    """
+    by_view = {one.input.views: one for one in pair}
+    if set(by_view) != {("rgb",), ("flow",)}:
+        raise ConfigError(
+            "two streams are a classifier that sees RGB and one that sees flow", found=", ".join(one.input.words for one in pair)
+        )
+    rgb, flow = by_view["rgb",], by_view["flow",]
+    for name in ("classes", "window", "transform", "observe"):
+        first, second = (getattr(one if name == "classes" else one.data, name) for one in (rgb, flow))
+        if first != second:
+            raise ConfigError(f"two streams must see the same windows and name the same classes: other {name}", rgb=first, flow=second)
+
+    def answer(both: NDArray[Any]) -> object:
+        images, motion = both[:, : CHANNELS["rgb"]].astype(np.uint8), np.ascontiguousarray(both[:, CHANNELS["rgb"] :], np.float32)
+        one, other = rgb.answer(images), flow.answer(motion)
+        return (one.probabilities + other.probabilities) / 2  # type: ignore[attr-defined]
+
+    return OpenModel(
+        kind="classifier",
+        runs_on=rgb.runs_on if rgb.runs_on == flow.runs_on else f"{rgb.runs_on}; {flow.runs_on}",
+        threads=rgb.threads,
+        answer=answer,
+        input=clip_input(["rgb", "flow"], rgb.input.shape[1], rgb.input.shape[2]),
+        classes=rgb.classes,
+        data=flow.data,
+        device=next((one.device for one in pair if one.device != "cpu"), "cpu"),
+        streams=tuple(pair),
+    )

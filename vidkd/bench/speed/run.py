@@ -8,32 +8,28 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeAlias
 
-import torch
 from numpy.typing import NDArray
 
 from vidkd.base.cores import check_threads
-from vidkd.base.errors import CheckpointError, VidkdError
-from vidkd.base.settings import read_flags
-from vidkd.base.timing import timed
-from vidkd.bench.speed.accuracy import Accuracy, check_data_set, check_same_kind, judge_clips, judge_frames, shown_clips, shown_frames
+from vidkd.base.errors import CheckpointError, ConfigError, VidkdError
+from vidkd.base.settings import place_of
+from vidkd.bench.speed.accuracy import Accuracy, check_data_set, judge_clips, judge_frames, shown_clips, shown_frames
 from vidkd.bench.speed.cold_start import ColdStart, cold_start
-from vidkd.bench.speed.config import Benchmark, BenchmarkConfig, DataSpec, ShapeSpec, located
+from vidkd.bench.speed.config import BenchmarkConfig, DataSpec, ShapeSpec, located
 from vidkd.bench.speed.cost import Cost, cost_of
-from vidkd.bench.speed.direct import NetworkInput
 from vidkd.bench.speed.end_to_end import ClipReader, FrameReader, Parts, Reader, end_to_end_block, samples_of
-from vidkd.bench.speed.machine import load, machine, tell_cuda, tf32_in_libraries
-from vidkd.bench.speed.opening import FrameInput, OpenModel, open_model
-from vidkd.bench.speed.rounds import Clock, block, calls_in, clock_of, interleave
-from vidkd.detection.annotations import BoxManifest
+from vidkd.bench.speed.machine import load, machine, without_tf32
+from vidkd.bench.speed.opening import OpenModel, frame_input, open_model
+from vidkd.bench.speed.rounds import block, clock_of, interleave
 from vidkd.engine.checkpoint import warn_if_unfinished
 from vidkd.engine.devices import keep_freed_memory
 from vidkd.engine.interrupts import Interrupt
 
 log = logging.getLogger(__name__)
-
-Rounds = list[list[float]]
+Rounds: TypeAlias = list[list[float]]
 """Seconds of calls, by round."""
 
 
@@ -50,13 +46,13 @@ class Condition:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelResult:
-    """What was found out of one model.
+    """What was measured of one model.
 
-    what: the file, folder or name as the benchmark wrote it. latency: seconds of calls, by round. end_to_end: seconds of the parts from
-    file to answer, by round; of single samples. accuracy: None for what is not judged. cold: empty if one failed; cold_failure: why.
+    what: the file, folder or name as the benchmark wrote it. input: one sample, in words. latency: seconds of calls, by round. end_to_end:
+    seconds of the parts from file to answer, by round; of single samples. accuracy: None for what is not judged. cold: empty if one failed;
+    cold_failure: why.
     """
 
-    label: str
     what: str
     runs_on: str
     input: str
@@ -89,44 +85,45 @@ class Results:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Shown:
-    """What one model is shown: a reader of the data set where there is one (a new one for each call of `reader`), and a full batch.
+class Shown:
+    """What one model is shown: a full batch, and where there is a data set a reader of it (a new one for each call of `reader`).
 
     data: name of the data set. manifest: a hash of what its clips or annotated frames are.
     """
 
-    reader: Callable[[], Reader] | None
     batch: NDArray[Any]
+    reader: Callable[[], Reader] | None = None
     accuracy: Accuracy | None = None
     data: str | None = None
     manifest: str | None = None
 
 
-def run_benchmark(benchmark: Benchmark, *, device: str = "auto") -> Results:
-    """Measure everything that the configuration asks for.
+def run_benchmark(asked: BenchmarkConfig, *, roots: Sequence[Path] = (), device: str = "auto") -> Results:
+    """Measure everything that the configuration asks for. roots: folders below which the files that it names are looked for.
 
     Ctrl-C ends the timings with the round that runs, and complete rounds are returned, or KeyboardInterrupt raised if none is complete.
 
     Raises ConfigError, DataError and CheckpointError, naming the model, for what cannot be found, opened, judged, compared or started in a
     fresh process; nothing is timed before all of that is known. A fresh process that fails later is reported in `ModelResult.cold_failure`.
     """
-    check_threads(*benchmark.config.threads, where="threads")
-    with tf32_in_libraries(benchmark.config.tf32):
-        return _measured(benchmark, device)
-
-
-def _measured(benchmark: Benchmark, device: str) -> Results:
     begun = time.monotonic()
-    config = located(benchmark)
+    check_threads(*asked.threads, where="threads")
+    config = located(asked, roots)
     keep_freed_memory()  # or the time of a call would depend on which sizes other models have allocated and freed before it
     if config.data is not None:
         frames = bool(config.data.of_frames) or all(spec.detector for spec in config.models.values())
-        check_data_set(config.data, detectors=frames, given=_place_of_root(benchmark))
-    environment = {**machine(), **tell_cuda(torch, tf32=config.tf32)}
+        check_data_set(config.data, detectors=frames, given=_place_of_root(config))
+    environment = machine() | without_tf32()
     opened = {label: _open(config, label, config.threads[0], device) for label in config.models}
-    check_same_kind(opened)
-    _try_cold_starts(config, device)
-    shown = _shown(dataclasses.replace(benchmark, config=config), opened)
+    kinds = {model.kind: label for label, model in opened.items()}
+    if len(kinds) > 1:
+        raise ConfigError("classifiers and detectors in one benchmark", **dict(kinds), hint="benchmark them apart")
+    if config.cold_starts:
+        log.info("a fresh process of each model, to see whether it starts")
+        for label in config.models:
+            with _named(label):
+                _cold_start(config, label, device, config.shape)
+    shown = _shown(config, opened)
     log.info("counting parameters and multiply-accumulates")
     costs = {}
     for label, model in opened.items():
@@ -134,38 +131,38 @@ def _measured(benchmark: Benchmark, device: str) -> Results:
             costs[label] = cost_of(config.models[label], model)
     by_threads = {(label, config.threads[0]): model for label, model in opened.items()}
     by_threads |= {(label, count): _open(config, label, count, device) for count in config.threads[1:] for label in config.models}
-    interrupt = Interrupt("finishing the round; what whole rounds tell is written")
+    interrupt = Interrupt("finishing the round; complete rounds are written")
     with interrupt.caught():
-        latency, end_to_end = _timed(config, by_threads, shown, interrupt)
+        measured = _timed(config, by_threads, shown, interrupt)
         cold, failures = ({}, {}) if interrupt.asked else _cold_starts(config, shown, opened, device, interrupt)
     environment["load after"] = load()
-    models = {
-        label: ModelResult(
-            label=label,
-            what=benchmark.config.models[label].what,
+    models = {}
+    for label, model in opened.items():
+        latency, end_to_end = (
+            {condition: rounds for (kind, whose, condition), rounds in measured.items() if (kind, whose) == (wanted, label)}
+            for wanted in ("latency", "end_to_end")
+        )
+        models[label] = ModelResult(
+            what=asked.models[label].what,
             runs_on=model.runs_on,
-            input=str(_input_of(model, shown[label])),
+            input=(frame_input(*shown[label].batch.shape[1:3]) if _sees_frames(config, label, model) else model.input).words,
             kind=model.kind,
             cost=costs[label],
             accuracy=shown[label].accuracy,
-            latency=latency[label],
-            end_to_end=end_to_end[label],
+            latency=latency,
+            end_to_end=end_to_end,
             cold=cold.get(label, ()),
             cold_failure=failures.get(label),
         )
-        for label, model in opened.items()
-    }
-    data, manifest = (next((name for each in shown.values() if (name := getattr(each, key))), None) for key in ("data", "manifest"))
-    seconds = round(time.monotonic() - begun, 1)
     return Results(
-        config=benchmark.config,
+        config=asked,
         models=models,
-        data=data,
+        data=next((each.data for each in shown.values() if each.data), None),
         environment=environment,
-        manifest=manifest,
+        manifest=next((each.manifest for each in shown.values() if each.manifest), None),
         device=device,
         interrupted=interrupt.asked,
-        seconds=seconds,
+        seconds=round(time.monotonic() - begun, 1),
     )
 
 
@@ -179,182 +176,123 @@ def _open(config: BenchmarkConfig, label: str, threads: int, device: str) -> Ope
         return open_model(spec, threads=threads, device=device, shape=config.shape)
 
 
-def _shown(benchmark: Benchmark, opened: Mapping[str, OpenModel]) -> dict[str, _Shown]:
-    """What every model is shown, and how well it does on it."""
-    config, most = benchmark.config, max(benchmark.config.batches)
-    if config.data is None:
-        return {label: _noise(model, most, None, config.seed) for label, model in opened.items()}
+def _sees_frames(config: BenchmarkConfig, label: str, model: OpenModel) -> bool:
+    return model.kind == "detector" and config.models[label].direct is None
+
+
+def _place_of_root(config: BenchmarkConfig) -> str:
+    return place_of(config, "data.manifest" if config.data is not None and config.data.manifest else "data.root")
+
+
+def _shown(config: BenchmarkConfig, opened: Mapping[str, OpenModel]) -> dict[str, Shown]:
+    """What every model is shown, and how well it does on it; noise where there is no data set, and for networks that are called directly.
+
+    The data set is read for every model before any is judged: what does not fit is found at once.
+    """
+    most, data = max(config.batches), config.data
+    found = {label: Shown(batch=model.input.noise(most, config.seed)) for label, model in opened.items()}
+    seen = {label: model for label, model in opened.items() if data is not None and config.models[label].direct is None}
+    if data is None or not seen:
+        return found
     if next(iter(opened.values())).kind == "detector":
-        runs = any(spec.is_run for spec in config.models.values())
-        return _shown_frames(shown_frames(config.data, runs=runs), opened, most, config.seed)
-    return _shown_clips(benchmark, config.data, opened, most)
-
-
-def _noise(model: OpenModel, most: int, data: str | None, seed: int) -> _Shown:
-    return _Shown(reader=None, batch=model.input.noise(most, seed), data=data)
-
-
-def _shown_frames(truth: BoxManifest, opened: Mapping[str, OpenModel], most: int, seed: int) -> dict[str, _Shown]:
-    batch = samples_of(FrameReader(truth), most)
-    found = {}
-    for label, model in opened.items():
-        if isinstance(model.input, NetworkInput):
-            found[label] = _noise(model, most, truth.name, seed)
-            continue
-        with _named(label):
-            log.info("judging %s", label)
-            model.begin()
-            accuracy = judge_frames(model, truth)
-        identity = None if accuracy.drawn is None else accuracy.drawn.on.samples
-        found[label] = _Shown(reader=partial(FrameReader, truth), batch=batch, accuracy=accuracy, data=truth.name, manifest=identity)
-    return found
-
-
-def _shown_clips(benchmark: Benchmark, spec: DataSpec, opened: Mapping[str, OpenModel], most: int) -> dict[str, _Shown]:
-    """The data set is read for every model before any is judged: what does not fit is found at once."""
-    direct = {label for label, model in opened.items() if isinstance(model.input, NetworkInput)}
+        truth = shown_frames(data, runs=any(spec.is_run for spec in config.models.values()))
+        batch = samples_of(FrameReader(truth), most)
+        for label, model in seen.items():
+            with _judging(label, model):
+                accuracy = judge_frames(model, truth)
+            reader = partial(FrameReader, truth)
+            found[label] = Shown(batch=batch, reader=reader, accuracy=accuracy, data=truth.name, manifest=accuracy.samples[0])
+        return found
     sets = {}
-    for label, model in opened.items():
-        if label in direct:
-            continue
+    for label, model in seen.items():
         with _named(label):
-            sets[label] = shown_clips(model, spec, _place_of_root(benchmark))
-    found = {}
-    for label, model in opened.items():
-        if label in direct:
-            found[label] = _noise(model, most, None, benchmark.config.seed)
-            continue
-        data, clips = sets[label]
-        accuracy = None
-        with _named(label):
-            model.begin()
-            if model.trained:
-                log.info("judging %s", label)
-                accuracy = judge_clips(model, spec, data, clips, amp=benchmark.config.models[label].amp)
+            sets[label] = shown_clips(model, data, _place_of_root(config))
+    return found | {label: _shown_clips(label, model, data, *sets[label], most) for label, model in seen.items()}
+
+
+def _shown_clips(label: str, model: OpenModel, spec: DataSpec, data: Any, clips: Any, most: int) -> Shown:
+    """data, clips: of `shown_clips`."""
+    accuracy, seen = None, clips
+    with _judging(label, model):
+        if model.trained:
+            accuracy = judge_clips(model, spec, data, clips)
             # what cannot be observed was found out by judging, and nothing of it can be read
-            seen = clips if accuracy is None else clips.without(spec.subset, accuracy.unobservable)
-            reader = partial(ClipReader, model, spec, data, seen)
-            batch = samples_of(reader(), most)
-        found[label] = _Shown(reader=reader, batch=batch, accuracy=accuracy, data=clips.manifest.name, manifest=clips.data)
-    return found
+            seen = clips.without(spec.subset, accuracy.unobservable)
+        reader = partial(ClipReader, model, spec, data, seen)
+        batch = samples_of(reader(), most)
+    return Shown(batch=batch, reader=reader, accuracy=accuracy, data=clips.manifest.name, manifest=clips.data)
 
 
-def _place_of_root(benchmark: Benchmark) -> str:
-    key = "data.manifest" if benchmark.config.data is not None and benchmark.config.data.manifest else "data.root"
-    flag = any(flag == f"--{key}" for flag, _ in read_flags(benchmark.overrides))
-    return f"--{key} on the command line" if flag else f"{key} in {benchmark.path}"
+@contextlib.contextmanager
+def _judging(label: str, model: OpenModel) -> Iterator[None]:
+    with _named(label):
+        log.info("judging %s", label)
+        model.begin()
+        yield
 
 
 def _timed(
-    config: BenchmarkConfig, models: Mapping[tuple[str, int], OpenModel], shown: Mapping[str, _Shown], interrupt: Interrupt
-) -> tuple[dict[str, dict[Condition, Rounds]], dict[str, dict[Condition, list[Parts]]]]:
-    """All models under all conditions, and their way from the file, in turn within every round."""
+    config: BenchmarkConfig, models: Mapping[tuple[str, int], OpenModel], shown: Mapping[str, Shown], interrupt: Interrupt
+) -> dict[tuple[str, str, Condition], list[Any]]:
+    """All models under all conditions ("latency"), and their way from the file ("end_to_end"), in turn within every round."""
     log.info("first calls of every model under every condition")
     turns: dict[tuple[str, str, Condition], Callable[[], Any]] = {}
     for batch, (label, threads) in itertools.product(config.batches, models):
-        model, samples = models[label, threads], shown[label].batch[:batch]
         with _named(label):
-            turns["latency", label, Condition(batch, threads)] = _turn(config, model, samples)
-    if config.end_to_end:
-        for (label, threads), model in models.items():
-            read = shown[label].reader
-            if read is not None:
-                turns["end_to_end", label, Condition(1, threads)] = partial(
-                    end_to_end_block, model, read(), calls=config.end_to_end, clock=clock_of(model.clock_device), host=timed
-                )
-    measured = interleave(
-        turns,
-        rounds=config.rounds,
-        warmup=config.warmup_rounds,
-        on_round=partial(_say_round, config),
-        is_over=lambda: interrupt.asked,
-    )
+            turn = _turn(config, models[label, threads], shown[label].batch[:batch])
+        turns["latency", label, Condition(batch, threads)] = turn
+    for (label, threads), model in models.items():
+        if config.end_to_end and (reader := shown[label].reader) is not None:
+            clock = clock_of(model.device)
+            turn = partial(end_to_end_block, model, reader(), calls=config.end_to_end, clock=clock)
+            turns["end_to_end", label, Condition(1, threads)] = turn
+    measured = interleave(turns, rounds=config.rounds, is_over=lambda: interrupt.asked)
     if not all(measured.values()):
         raise KeyboardInterrupt
-    labels = dict.fromkeys(label for label, _ in models)
-    latency, end_to_end = (
-        {
-            label: {condition: rounds for (kind, whose, condition), rounds in measured.items() if (kind, whose) == (wanted, label)}
-            for label in labels
-        }
-        for wanted in ("latency", "end_to_end")
-    )
-    return latency, end_to_end
+    return measured
 
 
-def _say_round(config: BenchmarkConfig, number: int) -> None:
-    if number <= config.warmup_rounds:
-        log.info("warm-up round %d of %d", number, config.warmup_rounds)
-    else:
-        log.info("round %d of %d", number - config.warmup_rounds, config.rounds)
-
-
-def _turn(config: BenchmarkConfig, model: OpenModel, samples: NDArray[Any]) -> Callable[[], list[float]]:
+def _turn(config: BenchmarkConfig, model: OpenModel, samples: NDArray[Any]) -> Callable[[], Any]:
     """One turn of one model: as many calls as its time allows, estimated from the quickest of three that follow a first one."""
-    clock = clock_of(model.clock_device)
-    model.begin()
-    quickest = min(block(partial(model.answer, samples), calls=3, clock=clock))
-    return partial(_block, model, samples, calls_in(quickest, block_s=config.block_s, most=config.calls), clock)
+    clock, answer = clock_of(model.device), partial(model.answer, samples)
 
+    def turn(calls: int) -> list[float]:
+        model.begin()
+        return block(answer, calls=calls, clock=clock)
 
-def _block(model: OpenModel, samples: NDArray[Any], calls: int, clock: Clock) -> list[float]:
-    model.begin()
-    return block(partial(model.answer, samples), calls=calls, clock=clock)
-
-
-def _try_cold_starts(config: BenchmarkConfig, device: str) -> None:
-    """A fresh process of every model before anything is judged or timed, so that what cannot be started is known by then."""
-    if config.cold_starts:
-        log.info("a fresh process of each model, to see whether it starts")
-        for label in config.models:
-            with _named(label):
-                _cold_start(config, label, device, config.shape)
+    return partial(turn, max(1, min(config.calls, int(config.block_s / max(min(turn(3)), 1e-9)))))
 
 
 def _cold_start(config: BenchmarkConfig, label: str, device: str, shape: ShapeSpec) -> ColdStart:
-    limit_s = config.cold_start_limit_s
-    return cold_start(config.models[label], threads=config.threads[0], device=device, shape=shape, limit_s=limit_s)
+    return cold_start(config.models[label], threads=config.threads[0], device=device, shape=shape)
 
 
 def _cold_starts(
-    config: BenchmarkConfig, shown: Mapping[str, _Shown], opened: Mapping[str, OpenModel], device: str, interrupt: Interrupt
+    config: BenchmarkConfig, shown: Mapping[str, Shown], opened: Mapping[str, OpenModel], device: str, interrupt: Interrupt
 ) -> tuple[dict[str, list[ColdStart]], dict[str, str]]:
-    """Fresh processes of all models in turn, on the first number of threads; the first turn, which fills caches, does not count.
+    """Fresh processes of all models in turn, on the first number of threads; frames are as large as those that a detector is shown here.
 
     Of a model of which one fails no more are started, none counts, and the reason is reported; all else continues.
     """
-    if not config.cold_starts:
-        return {}, {}
-    log.info("cold starts: %d of each model", config.cold_starts)
     failures: dict[str, str] = {}
 
-    def start(label: str, shape: ShapeSpec) -> ColdStart | None:
-        if label in failures:
-            return None
+    def start(label: str) -> ColdStart | None:
+        shape = config.shape
+        if _sees_frames(config, label, opened[label]):
+            height, width = shown[label].batch.shape[1:3]
+            shape = dataclasses.replace(shape, height=height, width=width)
         try:
-            return _cold_start(config, label, device, shape)
+            return None if label in failures else _cold_start(config, label, device, shape)
         except CheckpointError as error:
             failures[label] = ": ".join([error.what, *error.lines.values()][:2])
             log.warning("cold start of %s failed: %s", label, failures[label])
             return None
 
-    turns = {label: partial(start, label, _shape_for(config.shape, opened[label], shown[label].batch)) for label in config.models}
-    found = interleave(turns, rounds=config.cold_starts, warmup=1, is_over=lambda: interrupt.asked)
+    if not config.cold_starts:
+        return {}, {}
+    log.info("cold starts: %d of each model", config.cold_starts)
+    found = interleave({label: partial(start, label) for label in opened}, rounds=config.cold_starts, is_over=lambda: interrupt.asked)
     return {label: [one for one in starts if one is not None] for label, starts in found.items() if label not in failures}, failures
-
-
-def _shape_for(shape: ShapeSpec, model: OpenModel, batch: NDArray[Any]) -> ShapeSpec:
-    """Frames as large as those that the detector is shown here."""
-    if not isinstance(model.input, FrameInput):
-        return shape
-    return dataclasses.replace(shape, height=batch.shape[1], width=batch.shape[2])
-
-
-def _input_of(model: OpenModel, shown: _Shown) -> object:
-    """What a model is shown, with the size of the frames that it really was."""
-    if not isinstance(model.input, FrameInput):
-        return model.input
-    return dataclasses.replace(model.input, height=shown.batch.shape[1], width=shown.batch.shape[2])
 
 
 @contextlib.contextmanager
@@ -363,5 +301,4 @@ def _named(label: str) -> Iterator[None]:
     try:
         yield
     except VidkdError as error:
-        lines = {name.replace(" ", "_"): text for name, text in error.lines.items()}
-        raise type(error)(error.what, **{**lines, "model_of_the_benchmark": label}) from error
+        raise error.with_lines(model_of_the_benchmark=label) from error
