@@ -94,14 +94,14 @@ def test_settings_that_cannot_be(over: dict[str, Any], told: str) -> None:
 def test_settings_that_are_missing() -> None:
     whole = metadata()
     partial = dataclasses.replace(whole, shown={name: value for name, value in whole.shown.items() if name not in ("window", "flow")})
-    with pytest.raises(ConfigError, match=r"metadata lacks shown.window, shown.flow"):
+    with pytest.raises(ConfigError, match=r"missing: shown.window, shown.flow"):
         shown_data(partial, "net.onnx")
 
 
 def test_plain_values_that_are_no_mapping() -> None:
     with pytest.raises(ConfigError, match="metadata must be a mapping"):
         read_record(WindowConfig, [], "a file")
-    with pytest.raises(ConfigError, match="a must be a list of 2 entries"):
+    with pytest.raises(ConfigError, match="a must be a list of 2 values"):
         read_record(Pair, {"a": [1]}, "a file")
     assert read_record(Pair, {"a": [1, 2], "b": {"x": 3}}, "a file") == Pair(a=(1, 2.0), b={"x": 3})
 

@@ -129,9 +129,9 @@ STUDIES = (
     ),
     Mutant(
         "unknown key of a study accepted",
-        "vidkd/bench/streams/typed.py",
-        "    for key, value in content.items():\n        if key not in known:",
-        "    for key, value in content.items():\n        if key is None:",
+        "vidkd/base/records.py",
+        "        if key not in fields:",
+        "        if key is None:",
         (
             "tests/bench/test_clip_spec.py::test_what_is_wrong_is_named",
             "tests/bench/test_clip_spec.py::test_seeds_of_tuning_are_others_where_there_is_tuning",

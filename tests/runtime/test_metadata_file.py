@@ -83,7 +83,7 @@ def test_a_yaml_that_cannot_be_read_is_named(tmp_path, text, message):
 def test_embedded_metadata_that_cannot_be_read_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="embedded metadata cannot be read"):
         find_metadata(open_network(picture_onnx(tmp_path / "m.onnx", embedded="{")))
-    with pytest.raises(ConfigError, match=r"metadata lacks classes, input, head\n *where *: .*m.onnx \(embedded\)"):
+    with pytest.raises(ConfigError, match=r"missing: classes, input, head\n *where *: .*m.onnx \(embedded\)"):
         find_metadata(open_network(picture_onnx(tmp_path / "m.onnx", embedded="{}")))
 
 

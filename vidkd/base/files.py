@@ -4,13 +4,15 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import secrets
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from vidkd.base.errors import DataError, WriteError, nearest
-from vidkd.base.text import parse_json
+from vidkd.base.errors import DataError, VidkdError, WriteError, nearest
+
+_HALF_A_PAIR = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 @contextlib.contextmanager
@@ -92,6 +94,21 @@ def read_json(path: Path | str) -> Any:
         raise DataError(f"file not found: {path}") from None
     except UnicodeDecodeError as error:
         raise DataError(f"not a JSON file: {path}", reason="it holds no text") from error
+
+
+def parse_json(text: str, where: str, *, what: str = "not JSON", kind: type[VidkdError] = DataError, **lines: object) -> Any:
+    """What `json.loads` gives. Raises `kind`, with what is wrong, `where` and `lines`, for text that is no JSON.
+
+    So it does for brackets nested too deeply, a number of too many digits, and half of a surrogate pair, which fits into no file name.
+    """
+    try:
+        value = json.loads(text)
+        if _HALF_A_PAIR.search(text):
+            json.dumps(value, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        reason = "brackets are nested too deeply" if isinstance(error, RecursionError) else error
+        raise kind(f"{what}: {where}", reason=reason, **lines) from None
+    return value
 
 
 def append_jsonl(path: Path | str, row: object) -> None:

@@ -1,28 +1,30 @@
 """Dataclasses from the plain values of JSON or YAML: strict about keys and types, with messages that name file, key and value."""
 
+import contextlib
 import dataclasses
 import functools
+import json
 import math
 import re
+import reprlib
+import types
 import typing
-from collections.abc import Iterator, Mapping
-from typing import Any, Literal, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, Union
 
 import msgspec
 
 from vidkd.base.errors import ConfigError, VidkdError, nearest
-from vidkd.base.text import shown
 
 Kind = TypeVar("Kind")
 FOR_TRAINING = "for training alone"
-_WORDS = {
-    "int": "a whole number",
-    "float": "a number",
-    "str": "a text",
-    "bool": "true or false",
-    "array": "a list",
-    "object": "a mapping of keys to values",
-}
+Count = Annotated[int, msgspec.Meta(ge=1)]
+CountOrNone = Annotated[int, msgspec.Meta(ge=0)]
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+PLAIN = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", Path: "a path", type(None): "null"}
+MANY = {int: "whole numbers", float: "numbers", str: "texts", bool: "true or false"}
 
 
 def for_training(default: Kind) -> Kind:
@@ -30,94 +32,208 @@ def for_training(default: Kind) -> Kind:
     return dataclasses.field(default=default, metadata={FOR_TRAINING: True})
 
 
+class Misfit(Exception):
+    """A value that does not fit: its dotted key, the type that belongs there, the known keys beside it, the place of what is wrong in it.
+
+    hint: None for an unknown key, or words. value: MISSING for a key that is not there. place: as "[0][3]".
+    """
+
+    def __init__(self, key: str, value: Any, hint: Any, known: Sequence[str] = (), place: str = "") -> None:
+        super().__init__(key)
+        self.key, self.value, self.hint, self.known, self.place = key, value, hint, known, place
+
+    @property
+    def found(self) -> str:
+        """The value, or the part of it that is wrong, for a message."""
+        value, numbers = self.value, re.findall(r"\d+", self.place)
+        if not numbers or "[...]" in self.place:
+            return shown(value)
+        for number in numbers:
+            value = value[int(number)]
+        return f"{shown(value)} in {self.place}"
+
+
+def build(
+    kind: type[Kind],
+    content: Mapping[str, Any],
+    *,
+    at: str = "",
+    strict: bool = True,
+    fields: Mapping[str, Any] | None = None,
+    default: Kind | None = None,
+) -> Kind:
+    """A dataclass of plain values, of lists and mappings of them, and of such dataclasses.
+
+    at: what the keys of messages begin with. strict: a text is no number. fields: the types by name, where not those of the class.
+    default: what holds where the content says nothing. Raises Misfit for an unknown or missing key and a value of another type, and what
+    the dataclasses raise.
+    """
+    fields = field_types(typing.cast(Any, kind)) if fields is None else fields
+    for key, value in content.items():
+        if key not in fields:
+            raise Misfit(f"{at}{key}", value, None, [f"{at}{name}" for name in fields])
+    entries = dataclasses.fields(typing.cast(Any, kind))
+    needed = [entry.name for entry in entries if default is None and entry.default is entry.default_factory]  # both MISSING
+    if missing := [f"{at}{name}" for name in needed if name not in content]:
+        raise Misfit(", ".join(missing), dataclasses.MISSING, fields[needed[0]])
+    values = {}
+    for entry in entries:
+        if entry.name in content:
+            below = _default(entry) if default is None else getattr(default, entry.name)
+            values[entry.name] = convert(fields[entry.name], content[entry.name], f"{at}{entry.name}", strict=strict, default=below)
+    try:
+        return kind(**values) if default is None else dataclasses.replace(typing.cast(Any, default), **values)
+    except ValueError as refused:
+        raise ConfigError(f"{at}{refused}") from None
+
+
+def _default(entry: "dataclasses.Field[Any]") -> Any:
+    return None if entry.default_factory is dataclasses.MISSING else entry.default_factory()
+
+
+def convert(hint: Any, value: Any, key: str, *, strict: bool = True, default: Any = None) -> Any:
+    """A value as this type; of a dataclass over this default. Raises as `build`."""
+    inner = dataclass_in(hint)
+    if inner is not None:
+        if isinstance(value, Mapping) and is_mapping(hint):
+            return {name: convert(inner, part, f"{key}.{name}", strict=strict) for name, part in value.items()}
+        if isinstance(value, Mapping) or (value is None and hint is inner and not strict):
+            default = default if isinstance(default, inner) else None
+            return build(inner, value or {}, at=f"{key}.", strict=strict, default=default)
+        if isinstance(value, list | tuple) and is_list(hint):
+            return [convert(inner, part, key, strict=strict) for part in value]
+        if hint is inner or isinstance(value, inner):
+            if isinstance(value, inner):
+                return value
+            raise Misfit(key, value, hint)
+    try:
+        fitting = msgspec.convert(value, hint, strict=strict, dec_hook=lambda path, text: path(text))
+    except (msgspec.ValidationError, TypeError) as error:
+        raise Misfit(key, value, hint, place=str(error).partition("`$")[2].rstrip("`")) from None
+    if is_inexact(fitting):
+        raise Misfit(key, value, "a finite number")
+    return fitting
+
+
+def is_inexact(value: object) -> bool:
+    """Whether there is a number in it that is not finite."""
+    if isinstance(value, Mapping):
+        return any(map(is_inexact, value.values()))
+    if isinstance(value, list | tuple):
+        return any(map(is_inexact, value))
+    return isinstance(value, float) and not math.isfinite(value)
+
+
 def read_record(
     kind: type[Kind], content: object, where: str, *, prefix: str = "", error: type[VidkdError] = ConfigError, **lines: object
 ) -> Kind:
-    """`kind`, a dataclass of plain values, of tuples and mappings of them, and of such dataclasses, in whole or in parts.
+    """A dataclass (see `build`) from what a file holds.
 
     where: the file (and line), for messages. prefix: of the keys, as "window.". Raises `error` with `where` and `lines`, naming the key:
     unknown (with the nearest known one), missing, of another type, not finite, or refused by the dataclass itself.
     """
     lines = {"where": where, **lines}
-    for problem in _wrong_keys(kind, content, prefix):
-        raise error(problem.pop("what"), **problem, **lines)
-    for key in _not_finite(content, prefix):
-        raise error(f"{key} must be a finite number", **lines)
     try:
-        return msgspec.convert(content, kind)
-    except msgspec.ValidationError as problem:
-        raise error(_in_words(str(problem), kind, content, prefix), **lines) from None
+        if not isinstance(content, Mapping):
+            raise Misfit(prefix.rstrip(".") or "metadata", content, dict)
+        if _is_flat(typing.cast(Any, kind)) and content.keys() <= field_types(typing.cast(Any, kind)).keys():
+            with contextlib.suppress(msgspec.ValidationError):  # what is wrong is found below
+                found = msgspec.convert(content, kind)  # at once, as manifests have many rows
+                if not is_inexact(content):
+                    return found
+        return build(kind, content, at=prefix)
+    except Misfit as wrong:
+        if wrong.hint is None:
+            close = nearest(wrong.key, wrong.known)
+            meant = {"did_you_mean": close} if close else {}
+            raise error(f"unknown key '{wrong.key}'"[:100], known=", ".join(wrong.known), **meant, **lines) from None
+        if wrong.value is dataclasses.MISSING:
+            raise error(f"missing: {wrong.key}", **lines) from None
+        raise error(f"{wrong.key} must be {in_words(wrong.hint) or 'of another type'}, found {wrong.found}", **lines) from None
     except VidkdError as refused:
         raise error(refused.what, **lines) from None
 
 
-@functools.lru_cache(maxsize=256)
-def _fields(kind: Any) -> dict[str, type[Any] | None]:
-    """The names of a dataclass's fields, each with the dataclass that it holds, if it holds one."""
-    hints = typing.get_type_hints(kind)
-    found: dict[str, type[Any] | None] = {}
-    for entry in dataclasses.fields(kind):
-        options = (hints[entry.name], *typing.get_args(hints[entry.name]))
-        found[entry.name] = next((option for option in options if isinstance(option, type) and dataclasses.is_dataclass(option)), None)
-    return found
+def shown(value: object) -> str:
+    """A value for a message: as JSON where it is one, at most 80 characters."""
+    try:
+        text = json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError):
+        text = reprlib.repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def _wrong_keys(kind: Any, content: object, prefix: str) -> Iterator[dict[str, str]]:
-    """The unknown and the missing keys of a mapping and of its parts, as lines of an error."""
-    if not isinstance(content, Mapping):
-        return
-    fields = _fields(kind)
-    for key in content:
-        if key not in fields:
-            close = nearest(str(key), fields)
-            meant = {"did_you_mean": f"{prefix}{close}"} if close else {}
-            yield {"what": f"unknown key '{prefix}{key}'"[:100], "known": ", ".join(f"{prefix}{name}" for name in fields), **meant}
-    missing = [f"{prefix}{name}" for name in _needed(kind) if name not in content]
-    if missing:
-        yield {"what": f"metadata lacks {', '.join(missing)}"}
-    for key, value in content.items():
-        if fields[key] is not None:
-            yield from _wrong_keys(fields[key], value, f"{prefix}{key}.")
+# types
 
 
-def _not_finite(value: object, key: str) -> Iterator[str]:
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            yield key
-    elif isinstance(value, Mapping):
-        for name, part in value.items():
-            yield from _not_finite(part, f"{key.rstrip('.')}.{name}".lstrip("."))
-    elif isinstance(value, list | tuple):
-        for part in value:
-            yield from _not_finite(part, key)
+@functools.cache
+def _is_flat(kind: Any) -> bool:
+    return not any(map(dataclass_in, field_types(kind).values()))
 
 
-def _in_words(problem: str, kind: Any, content: object, prefix: str) -> str:
-    """What msgspec says, as "window.frames must be a whole number, found "8"": its types and the place in plain words."""
-    what, _, place = problem.rstrip("`").partition(" - at `$")
-    keys = re.findall(r"[A-Za-z_]\w*", place)
-    value = content
-    for part in re.findall(r"[A-Za-z_]\w*|\d+", place):
-        value = value.get(part) if isinstance(value, Mapping) else value[int(part)] if isinstance(value, list | tuple) else value
-    name = f"{prefix}{place.lstrip('.')}" if keys else prefix.rstrip(".")
-    expected = re.match(r"Expected `([^`]+)`(?: of length (\d+))?", what)
-    if what.startswith("Invalid enum value") or (expected and keys and _options(kind, keys)):
-        return f"{name} must be one of {', '.join(map(str, _options(kind, keys)))}, found {shown(value)}"
-    if expected:
-        words = " or ".join(_WORDS.get(word, word) for word in expected[1].split(" | "))
-        return f"{name or 'metadata'} must be {words}{f' of {expected[2]} entries' if expected[2] else ''}, found {shown(value)}"
-    return f"{name}.{what}".lstrip(".")
+@functools.cache
+def field_types(kind: Any) -> dict[str, Any]:
+    """The types of a dataclass's fields by name."""
+    hints = typing.get_type_hints(kind, include_extras=True)
+    return {entry.name: hints[entry.name] for entry in dataclasses.fields(kind)}
 
 
-def _needed(kind: Any) -> list[str]:
-    missing = dataclasses.MISSING
-    return [entry.name for entry in dataclasses.fields(kind) if entry.default is missing and entry.default_factory is missing]
+def options(hint: Any) -> tuple[Any, ...]:
+    """The alternatives of a type, or it alone; without the ranges of `Annotated`."""
+    if typing.get_origin(hint) is Annotated:
+        return options(typing.get_args(hint)[0])
+    if typing.get_origin(hint) in (Union, types.UnionType):
+        return tuple(part for option in typing.get_args(hint) for part in options(option))
+    return (hint,)
 
 
-def _options(kind: Any, keys: list[str]) -> list[Any]:
-    """The values of a field that names them (Literal)."""
-    for key in keys[:-1]:
-        kind = _fields(kind).get(key) or kind
-    hint = typing.get_type_hints(kind).get(keys[-1])
-    options = [hint, *typing.get_args(hint)]
-    return [value for option in options if typing.get_origin(option) is Literal for value in typing.get_args(option)]
+def is_mapping(hint: Any) -> bool:
+    """Whether values by name are admitted."""
+    return any(typing.get_origin(part) in (dict, Mapping) or part is dict for part in options(hint))
+
+
+def is_list(hint: Any) -> bool:
+    """Whether several values are admitted."""
+    return any(typing.get_origin(part) in (list, tuple, Sequence) for part in options(hint))
+
+
+@functools.cache
+def dataclass_in(hint: Any) -> Any:
+    """The dataclass that a type is, or holds as an entry or an alternative; None if there is none."""
+    if dataclasses.is_dataclass(hint):
+        return hint
+    return next((found for part in typing.get_args(hint) if (found := dataclass_in(part)) is not None), None)
+
+
+def in_words(hint: Any) -> str | None:
+    """A type of plain values in words, with its range; None for any other."""
+    if isinstance(hint, str):
+        return hint
+    origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        return " ".join([str(in_words(parts[0])), *_ranges(parts[1:])])
+    if origin in (Union, types.UnionType):
+        words = [in_words(part) for part in parts]
+        return None if None in words else ", or ".join(map(str, words))
+    if origin is Literal:
+        return "one of " + ", ".join(map(str, parts))
+    if origin in (tuple, list) and parts:
+        many = "values" if len(set(parts) - {Ellipsis}) > 1 else _several(parts[0])
+        return f"a list of {many}" if Ellipsis in parts or origin is list else f"a list of {len(parts)} {many}"
+    if is_mapping(hint) or dataclasses.is_dataclass(hint):
+        return f"a mapping of keys to {_several(parts[1]) if len(parts) > 1 else 'values'}"
+    return PLAIN.get(hint)
+
+
+def _several(entry: Any) -> str:
+    """Values of this type in words, in the plural."""
+    if typing.get_origin(entry) in (tuple, list):
+        return str(in_words(entry)).replace("a list", "lists", 1)
+    return str(in_words(entry)) if typing.get_origin(entry) is Literal else MANY.get(entry, "values")
+
+
+def _ranges(metas: Sequence[msgspec.Meta]) -> Iterator[str]:
+    for meta in metas:
+        for name, words in (("ge", "from {:g} on"), ("gt", "above {:g}"), ("le", "at most {:g}"), ("lt", "below {:g}")):
+            if (bound := getattr(meta, name)) is not None:
+                yield words.format(bound)

@@ -34,7 +34,7 @@ def shown_data(metadata: ClassifierMetadata, where: str) -> DataConfig:
             raise ConfigError(f"unknown key 'shown.{name}'"[:80], where=where, known=", ".join(SHOWN))
     missing = [f"shown.{name}" for name in SHOWN if name not in metadata.shown]
     if missing:
-        raise ConfigError(f"metadata lacks {', '.join(missing)}", where=where)
+        raise ConfigError(f"missing: {', '.join(missing)}", where=where)
     data = read_record(DataConfig, metadata.shown, where, prefix="shown.")
     _check_sizes(data, where)
     for key, shown, taken in (

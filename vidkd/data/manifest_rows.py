@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vidkd.base.errors import DataError
-from vidkd.base.text import parse_json
+from vidkd.base.files import parse_json
 
 
 def manifest_rows(path: Path, *, kind: str, version: int, counted: str, fix: str, made_by: str | None = None) -> list[dict[str, Any]]:
