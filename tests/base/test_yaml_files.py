@@ -10,7 +10,12 @@ BOMB = "\n".join(["a0: &a0 [x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)
 
 @pytest.mark.parametrize(
     ("text", "found"),
-    [("a: " + "[" * 5000, "nesting"), (BOMB, "aliases"), ("data:\n  " + BOMB.replace("\n", "\n  "), "aliases"), ("x" * 2**21, "characters")],
+    [
+        ("a: " + "[" * 5000, "nesting"),
+        (BOMB, "aliases"),
+        ("data:\n  " + BOMB.replace("\n", "\n  "), "aliases"),
+        ("x" * 2**21, "characters"),
+    ],
     ids=["deep", "aliases", "aliases under a key", "long"],
 )
 def test_yaml_beyond_bounds_is_refused_at_once(text: str, found: str) -> None:

