@@ -32,7 +32,7 @@ def for_training(default: Kind) -> Kind:
     return dataclasses.field(default=default, metadata={FOR_TRAINING: True})
 
 
-class Misfit(Exception):
+class MisfitError(Exception):
     """A value that does not fit: its dotted key, the type that belongs there, the known keys beside it, the place of what is wrong in it.
 
     hint: None for an unknown key, or words. value: MISSING for a key that is not there. place: as "[0][3]".
@@ -65,17 +65,17 @@ def build(
     """A dataclass of plain values, of lists and mappings of them, and of such dataclasses.
 
     at: what the keys of messages begin with. strict: a text is no number. fields: the types by name, where not those of the class.
-    default: what holds where the content says nothing. Raises Misfit for an unknown or missing key and a value of another type, and what
+    default: what holds where the content says nothing. Raises MisfitError for an unknown or missing key and a value of another type, and what
     the dataclasses raise.
     """
     fields = field_types(typing.cast(Any, kind)) if fields is None else fields
     for key, value in content.items():
         if key not in fields:
-            raise Misfit(f"{at}{key}", value, None, [f"{at}{name}" for name in fields])
+            raise MisfitError(f"{at}{key}", value, None, [f"{at}{name}" for name in fields])
     entries = dataclasses.fields(typing.cast(Any, kind))
     needed = [entry.name for entry in entries if default is None and entry.default is entry.default_factory]  # both MISSING
     if missing := [f"{at}{name}" for name in needed if name not in content]:
-        raise Misfit(", ".join(missing), dataclasses.MISSING, fields[needed[0]])
+        raise MisfitError(", ".join(missing), dataclasses.MISSING, fields[needed[0]])
     values = {}
     for entry in entries:
         if entry.name in content:
@@ -105,13 +105,13 @@ def convert(hint: Any, value: Any, key: str, *, strict: bool = True, default: An
         if hint is inner or isinstance(value, inner):
             if isinstance(value, inner):
                 return value
-            raise Misfit(key, value, hint)
+            raise MisfitError(key, value, hint)
     try:
         fitting = msgspec.convert(value, hint, strict=strict, dec_hook=lambda path, text: path(text))
     except (msgspec.ValidationError, TypeError) as error:
-        raise Misfit(key, value, hint, place=str(error).partition("`$")[2].rstrip("`")) from None
+        raise MisfitError(key, value, hint, place=str(error).partition("`$")[2].rstrip("`")) from None
     if is_inexact(fitting):
-        raise Misfit(key, value, "a finite number")
+        raise MisfitError(key, value, "a finite number")
     return fitting
 
 
@@ -135,14 +135,14 @@ def read_record(
     lines = {"where": where, **lines}
     try:
         if not isinstance(content, Mapping):
-            raise Misfit(prefix.rstrip(".") or "metadata", content, dict)
+            raise MisfitError(prefix.rstrip(".") or "metadata", content, dict)
         if _is_flat(typing.cast(Any, kind)) and content.keys() <= field_types(typing.cast(Any, kind)).keys():
             with contextlib.suppress(msgspec.ValidationError):  # what is wrong is found below
                 found = msgspec.convert(content, kind)  # at once, as manifests have many rows
                 if not is_inexact(content):
                     return found
         return build(kind, content, at=prefix)
-    except Misfit as wrong:
+    except MisfitError as wrong:
         if wrong.hint is None:
             close = nearest(wrong.key, wrong.known)
             meant = {"did_you_mean": close} if close else {}

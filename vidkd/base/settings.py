@@ -22,7 +22,7 @@ from typing import Any, Literal, TypeVar
 import yaml
 
 from vidkd.base.errors import ConfigError, UnknownFlagError, VidkdError, nearest, unknown_name
-from vidkd.base.records import FOR_TRAINING, Misfit, build, convert, dataclass_in, field_types, in_words, is_list, is_mapping, options
+from vidkd.base.records import FOR_TRAINING, MisfitError, build, convert, dataclass_in, field_types, in_words, is_list, is_mapping, options
 from vidkd.base.yaml_files import BASE, Tree, without_other_method
 from vidkd.base.yaml_files import merge as merge
 from vidkd.base.yaml_files import read_yaml as read_yaml
@@ -63,7 +63,7 @@ def load_settings(
     content = merge(content, flag_values(overrides, kind, methods))
     try:
         config = build(kind, content, strict=False, fields=_fields(kind, methods))
-    except Misfit as wrong:
+    except MisfitError as wrong:
         raise _wrong(wrong, places, kind, methods) from None
     except VidkdError as refused:
         lines = {"where": places.named_in(refused.what), **refused.lines}
@@ -119,7 +119,7 @@ def from_text(text: str, hint: Any) -> Any:
     if hint is Any or dataclass_in(hint) is not None:
         return plain
     for value in (text, plain, [part.strip() for part in text.split(",")]):
-        with contextlib.suppress(Misfit):
+        with contextlib.suppress(MisfitError):
             convert(hint, value, "", strict=False)
             return value
     return text
@@ -196,7 +196,7 @@ def config_stem(config: object) -> str:
 # what is wrong with a value
 
 
-def _wrong(wrong: Misfit, places: _Places, kind: type, methods: type | None) -> ConfigError:
+def _wrong(wrong: MisfitError, places: _Places, kind: type, methods: type | None) -> ConfigError:
     key, hint, where = wrong.key, wrong.hint, places.of(wrong.key)
     if hint is None:
         _refuse_other_methods(key, kind, methods, where=where, fix="task: {}")
@@ -220,7 +220,7 @@ def _wrong(wrong: Misfit, places: _Places, kind: type, methods: type | None) -> 
 def _fits(hint: Any, value: Any) -> bool:
     try:
         convert(hint, value, "", strict=False)
-    except Misfit:
+    except MisfitError:
         return False
     return True
 
