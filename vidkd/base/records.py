@@ -65,8 +65,8 @@ def build(
     """A dataclass of plain values, of lists and mappings of them, and of such dataclasses.
 
     at: what the keys of messages begin with. strict: a text is no number. fields: the types by name, where not those of the class.
-    default: what holds where the content says nothing. Raises MisfitError for an unknown or missing key and a value of another type, and what
-    the dataclasses raise.
+    default: what holds where the content says nothing. Raises MisfitError for an unknown or missing key and a value of another type,
+    and what the dataclasses raise.
     """
     fields = field_types(typing.cast(Any, kind)) if fields is None else fields
     for key, value in content.items():
