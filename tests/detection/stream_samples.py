@@ -60,8 +60,8 @@ class CountingStepper(DetectorStepper):
         super().__init__(detector or SquareDetector())
         self.seen, self.restored = {"frames": 0, "sum": 0.0}, 0
 
-    def step(self, frames: Sequence[Frame]) -> list[Step]:
-        return [self._count(step) for step in super().step(frames)]
+    def end(self, frames: Sequence[Frame], begun: object) -> list[Step]:
+        return [self._count(step) for step in super().end(frames, begun)]
 
     def _count(self, step: Step) -> Step:
         self.seen = {"frames": self.seen["frames"] + 1, "sum": self.seen["sum"] + float(step.detections.boxes.sum())}

@@ -5,26 +5,21 @@ import dataclasses
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from online_samples import NAMES, frame_with, student
 
-from vidkd.base.errors import DataError
 from vidkd.detection.metrics import disagreement
 from vidkd.detection.metrics.matching import SCORE
 from vidkd.detection.online import Student
 from vidkd.detection.online.account import (
-    MOST_JUDGED,
     Account,
     BesideUnlearned,
     KeyFrameRow,
     as_row,
     beside_unlearned,
-    evenly,
     read_account,
     write_key_frames,
-    write_losses,
 )
 from vidkd.runtime.detections import Detections
 from vidkd.runtime.formats import to_row
@@ -119,26 +114,16 @@ def test_the_files(tmp_path):
         KeyFrameRow(frame=3, time_s=0.3, disagreement=0.5, outcome="kept", loss_before=2.0, loss_after=1.5, boxes={"student": {}}),
         KeyFrameRow(frame=5, time_s=None, outcome="failed", failed="broken"),
     )
-    write_key_frames(tmp_path / "keys.jsonl", keys)
-    rows = [json.loads(text) for text in (tmp_path / "keys.jsonl").read_text().splitlines()]
+    write_key_frames(tmp_path, keys)
+    rows = [json.loads(text) for text in (tmp_path / "key_frames.jsonl").read_text().splitlines()]
     assert [(row["frame"], row["time_s"], row["outcome"], row["failed"]) for row in rows] == [
         (3, 0.3, "kept", None),
         (5, None, "failed", "broken"),
     ]
     assert "boxes" not in rows[0]
-    write_losses(tmp_path / "losses.csv", keys)
     with (tmp_path / "losses.csv").open(newline="") as file:
         table = list(csv.DictReader(file))
     assert [(row["frame"], row["loss_before"], row["loss_after"], row["replay_after"]) for row in table] == [("3", "2.0", "1.5", "")]
-
-
-@pytest.mark.parametrize("row", ['{"frame": 0, "time_s": 0.0, "boxes": []}', "[]", "torn"])
-def test_lines_of_something_else(write, row):
-    path = write(line(0))
-    path.write_text(path.read_text() + row + "\n")
-    with pytest.raises(DataError, match="not a line of a stream that learned") as caught:
-        read_account(path)
-    assert caught.value.lines["line"] == "2"
 
 
 ORACLE = Detections(boxes=[[20, 20, 34, 34]], scores=[0.9], labels=[0])
@@ -196,19 +181,6 @@ def test_classes_that_the_oracle_does_not_know_do_not_count(video: str) -> None:
     for one, agrees in ((unknown, True), (key(10, of_squares), False)):
         (judged,) = beside_unlearned(video, Account(frames=30, keys=(one,)), own)
         assert (judged.began == 0) is agrees
-
-
-def test_no_key_frame_with_boxes_means_that_no_video_is_read() -> None:
-    assert beside_unlearned("nowhere.mp4", Account(frames=9, keys=(key(0, None),)), student()) == []
-
-
-def test_many_key_frames_are_thinned_evenly() -> None:
-    keys = [key(place) for place in range(1000)]
-    chosen = [found.frame for found in evenly(keys, MOST_JUDGED)]
-    assert (chosen[0], chosen[-1], len(chosen)) == (0, 999, MOST_JUDGED)
-    assert set(np.diff(chosen)) <= {10, 11}
-    assert evenly(keys[:3], MOST_JUDGED) == keys[:3]
-    assert evenly([], MOST_JUDGED) == []
 
 
 def test_the_means_are_over_frames_after_the_first_kept_update() -> None:

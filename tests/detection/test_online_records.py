@@ -3,7 +3,6 @@ import logging
 
 import numpy as np
 import pytest
-import torch
 from online_samples import NAMES, Painter, stream, student
 
 from vidkd.base.errors import DataError
@@ -12,7 +11,6 @@ from vidkd.detection.online import BoxOracle, SynchronousLearner, Update, cached
 from vidkd.detection.online.learner import agreement_of
 from vidkd.detection.online.records import SelectorRecord, read_record, write_record
 from vidkd.detection.policies import CallBudget, FixedInterval
-from vidkd.detection.policies.lstm import hash_of_weights
 from vidkd.models.selector import SIGNALS
 
 
@@ -51,23 +49,6 @@ def test_a_record_is_the_stream_as_the_student_lived_it():
     assert len(running.trainer.buffer) == 3
 
 
-def test_the_inputs_of_a_record_are_those_of_the_selector():
-    record = made()
-    inputs = record.inputs
-    np.testing.assert_array_equal(inputs[:, :2], record.features)
-    np.testing.assert_allclose(inputs[:, 2], np.log1p(record.frames_since), rtol=1e-6)
-    np.testing.assert_array_equal(inputs[:, 3:6], np.stack([record.last_loss, record.motion, record.doubt], 1))
-    np.testing.assert_allclose(inputs[:, 6], np.log1p(record.boxes), rtol=1e-6)
-
-
-def test_a_student_that_does_not_learn_stays_as_it_is():
-    running = learner(steps=0)
-    before = hash_of_weights(running.student.net)
-    record = record_stream(running, stream(5))
-    assert hash_of_weights(running.student.net) == before
-    assert record.last_loss[1] > 0
-
-
 def test_an_oracle_that_throws_leaves_no_record():
     class Tired(Painter):
         def __call__(self, frames):
@@ -79,20 +60,6 @@ def test_an_oracle_that_throws_leaves_no_record():
     with pytest.raises(DataError, match="the oracle failed at frame 3 of the stream") as caught:
         record_stream(running, stream(6))
     assert caught.value.lines["reason"] == "RuntimeError: enough"
-
-
-def test_no_frame_no_record():
-    with pytest.raises(DataError, match="without frames"):
-        record_stream(learner(), [])
-
-
-def test_the_hash_is_of_the_weights_and_nothing_else():
-    light = student()
-    assert hash_of_weights(light.net) == hash_of_weights(light.copy().net) == hash_of_weights(student().net)
-    assert hash_of_weights(light.net) != hash_of_weights(student(seed=1).net)
-    with torch.no_grad():
-        light.net.layers[0].norm.running_mean[0] += 1e-6
-    assert hash_of_weights(light.net) != hash_of_weights(student().net)
 
 
 def test_a_record_is_made_once_for_what_it_depends_on(tmp_path):
@@ -119,19 +86,4 @@ def test_a_record_that_is_damaged_or_of_something_else_is_made_anew(tmp_path, ca
     with caplog.at_level(logging.WARNING):
         assert len(cached_record(tmp_path, {"student": "a"}, lambda: made(5))) == 5
     assert "made again: not a selector's record" in caplog.text
-    write_record(path, made(3), {"student": "another"})
-    assert len(cached_record(tmp_path, {"student": "a"}, lambda: made(6))) == 6
     assert read_record(path)[1] == {"student": "a"}
-
-
-def test_files_that_are_no_records(tmp_path):
-    with pytest.raises(DataError, match="not a selector's record"):
-        read_record(tmp_path / "absent.npz")
-    np.savez(tmp_path / "other.npz", features=np.zeros((2, 2)))
-    with pytest.raises(DataError, match="not a selector's record"):
-        read_record(tmp_path / "other.npz")
-
-
-def test_parts_of_unlike_lengths():
-    with pytest.raises(ValueError, match="one a frame"):
-        dataclasses.replace(made(4), motion=np.zeros(3, np.float32))

@@ -1,17 +1,15 @@
 import dataclasses
-import io
 import math
 
 import numpy as np
 import pytest
 import torch
-from online_samples import CFG, NAMES, changed, detector, frame_with, keys, oracle, stream, student, weights
+from online_samples import CFG, NAMES, changed, detector, keys, oracle, stream, student, weights
 
 from vidkd.base.errors import ConfigError
 from vidkd.detection.online import HeadOracle, KeyFrame, Replay, Student, Trainer, Update
 from vidkd.detection.online.distillation import LOSSES, NEEDS_HEADS, oracle_heads, truths_of
 from vidkd.detection.online.learner import OnlineTrainer, key_frame_of
-from vidkd.detection.online.update import MEMORY, Retention, UpdateRecord
 from vidkd.losses.teacher_bounded import bounded_box_regression, matched_heads, oracle_assigned
 from vidkd.losses.yolo import YoloLossOptions
 from vidkd.models.darknet import Darknet, parse_cfg
@@ -100,16 +98,6 @@ def test_without_a_better_step_nothing_changes():
     assert changed(before, weights(light)) == set()
 
 
-def test_without_steps_the_loss_is_measured_alone():
-    light = student()
-    before = weights(light)
-    first, *rest = keys(light)
-    record = Trainer(light, Update(steps=0)).learn(first, rest)
-    assert (record.outcome, record.loss_before) == ("no_better", record.loss_after)
-    assert record.loss_before > 0
-    assert changed(before, weights(light)) == set()
-
-
 def test_below_the_least_loss_nothing_is_trained():
     light = student()
     before = weights(light)
@@ -149,14 +137,6 @@ def test_the_guard_undoes_an_update_from_poisoned_boxes(experienced):
     without = Trainer(light, Update(most_worse=None, **POISON)).learn(poisoned(known[-1]), known[:2])
     assert without.outcome == "kept"
     assert without.replay_after == pytest.approx(record.replay_after, rel=1e-4)
-
-
-def test_the_guard_does_not_mind_a_loss_that_is_good_enough(experienced):
-    light, known = experienced[0].copy(), experienced[1]
-    worse = Trainer(light.copy(), Update(**POISON)).learn(poisoned(known[-1]), known[:2])
-    assert worse.outcome == "rolled_back"
-    assert worse.loss_before > worse.replay_after
-    assert Trainer(light, Update(min_loss=worse.replay_after, **POISON)).learn(poisoned(known[-1]), known[:2]).outcome == "kept"
 
 
 @pytest.mark.parametrize("spoilt", ["weights", "gradient"])
@@ -208,14 +188,6 @@ def test_moments_live_on_only_where_asked():
     assert fresh != carried
 
 
-def test_moments_are_undone_with_the_weights(experienced):
-    light, known = experienced[0].copy(), experienced[1]
-    trainer = Trainer(light, Update(keep_optimiser=True, **POISON))
-    before = trainer.state()["optimiser"]
-    assert trainer.learn(poisoned(known[-1]), known[:2]).outcome == "rolled_back"
-    assert trainer.state()["optimiser"]["state"] == before["state"] == {}
-
-
 def test_each_loss_is_the_one_of_its_name():
     light, heavy = student(), HeadOracle(detector(seed=3, score_threshold=0.012), detector())
     two = keys(light, 2, heavy)
@@ -255,40 +227,6 @@ def test_raw_heads_teach_and_the_oracle_stays_as_it_was(name):
     assert not teacher.net.training
 
 
-def test_raw_heads_that_are_not_there():
-    light = student()
-    with pytest.raises(ValueError, match="no raw heads"):
-        Trainer(light, Update(loss="matched_heads")).learn(*keys(light, 1), [])
-
-
-def test_a_frame_without_boxes_teaches_silence():
-    light = student()
-    empty = key_frame_of(light.detect(frame_with()), oracle()(frame_with()))
-    record = Trainer(light, Update(trains="all", lr=1e-3, steps=3)).learn(empty, [])
-    assert record.outcome == "kept"
-    assert record.loss_after < record.loss_before
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"loss": "matched"}, "unknown loss 'matched'"),
-        ({"trains": "head"}, "unknown trains 'head'"),
-        ({"optimiser": "lion"}, "unknown optimiser 'lion'"),
-        ({"scores_as": "weights"}, "unknown scores_as 'weights'"),
-        ({"blocks": 0}, "update.blocks must be at least 1"),
-        ({"steps": -1}, "update.steps must be at least 0"),
-        ({"replay": -1}, "update.replay must be at least 0"),
-        ({"most_worse": -0.1}, "update.most_worse must be at least 0"),
-        ({"lr": 0.0}, "update.lr must be above 0"),
-        ({"clip_norm": 0.0}, "update.clip_norm must be above 0"),
-    ],
-)
-def test_settings_that_cannot_be(settings, message):
-    with pytest.raises(ConfigError, match=message):
-        Update(**settings)
-
-
 def test_an_update_that_is_undone_is_not_pulled_back(experienced):
     light, known = experienced[0].copy(), experienced[1]
     before = weights(light)
@@ -309,60 +247,6 @@ def test_spare_anchors_count_along_a_stream_as_in_training():
     trained = YoloDetection(None, light.net).training_step({"image": torch.from_numpy(key.image.transpose(2, 0, 1)[None].copy()), **frame})
     assert trained["box"] == 0
     torch.testing.assert_close(learned, trained["loss"])
-
-
-def retention(retain=1.0):
-    return Retention([torch.tensor([1.0, 2.0]), torch.tensor(0.0)], retain)
-
-
-def assert_weights(found, *expected):
-    for one, two in zip(found, expected, strict=True):
-        torch.testing.assert_close(one, torch.tensor(two))
-
-
-HERE = (torch.tensor([3.0, -2.0]), torch.tensor(4.0))
-
-
-def test_a_share_lies_between_the_beginning_and_now():
-    found = retention()
-    assert_weights(found.at(0.0, [*HERE]), [1.0, 2.0], 0.0)
-    assert_weights(found.at(0.25, [*HERE]), [1.5, 1.0], 1.0)
-    here = [*HERE]
-    assert found.at(1.0, here) is here
-
-
-def test_an_update_leaves_the_constant_share_times_the_running_mean_of_those_chosen():
-    found = retention(retain=0.5)
-    found.chosen(0.0)  # nothing had been learned
-    assert_weights(found.after_update([*HERE]), [2.0, 0.0], 2.0)
-    found.chosen(0.0)
-    assert_weights(found.after_update([*HERE]), [1 + MEMORY, 2 - 2 * MEMORY], 2 * MEMORY)
-    found.chosen(0.5)
-    mean = MEMORY * MEMORY + (1 - MEMORY) * 0.5
-    assert_weights(found.after_update([*HERE]), [1 + mean, 2 - 2 * mean], 2 * mean)
-
-
-def test_without_a_share_an_update_leaves_all():
-    here = [*HERE]
-    assert Retention([], 1.0).after_update(here) is here
-
-
-def test_state_through_a_file_goes_on_alike():
-    first = retention(retain=0.9)
-    first.after_update([*HERE])
-    first.chosen(0.25)
-    file = io.BytesIO()
-    torch.save(first.state(), file)
-    file.seek(0)
-    second = Retention([torch.zeros(2), torch.ones(())], 0.9)
-    second.restore(torch.load(file, weights_only=True))
-    for one, two in zip(first.after_update([*HERE]), second.after_update([*HERE]), strict=True):
-        assert torch.equal(one, two)
-
-
-def test_weights_of_another_network_are_no_state_of_this_one():
-    with pytest.raises(ValueError, match="zip"):
-        Retention([torch.zeros(2)], 0.9).restore(retention().state())
 
 
 def test_what_was_learned_is_pulled_back_by_a_share():
@@ -389,12 +273,6 @@ def test_what_was_learned_is_pulled_back_by_a_share():
         torch.testing.assert_close(value, began[name] + 0.75 * (there - began[name]) if value.is_floating_point() else there)
 
 
-@pytest.mark.parametrize("share", [0.0, -0.5, 1.5, math.nan])
-def test_a_share_that_cannot_be_retained_is_refused(share):
-    with pytest.raises(ConfigError, match=r"update\.retain"):
-        Update(retain=share)
-
-
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -419,8 +297,7 @@ def test_the_share_of_what_was_learned_that_serves_an_unseen_frame_best_stays():
     began, here = weights(student()), weights(trainer.student)
     losses = {share: loss_at(trainer, key, began, here, share) for share in SHARES}
     best = min(losses, key=losses.get)
-    found = trainer.interpolate(key)
-    assert (found.share, found.loss) == (best, pytest.approx(losses[1.0], rel=1e-5))
+    assert trainer._interpolate(key, trainer._weights()) == (best, pytest.approx(losses[1.0], rel=1e-5))
     assert len(set(losses.values())) == len(SHARES)
     for name, value in weights(trainer.student).items():
         torch.testing.assert_close(value, began[name] + best * (here[name] - began[name]) if value.is_floating_point() else here[name])
@@ -433,24 +310,8 @@ def test_nothing_of_what_was_learned_stays_where_the_student_as_it_began_is_best
     before = weights(light)
     assert trainer.learn(first, []).outcome == "kept"
     assert changed(before, weights(light))
-    assert trainer.interpolate(second).share == 0.0
+    assert trainer._interpolate(second, trainer._weights())[0] == 0.0
     assert changed(before, weights(light)) == set()
-
-
-def test_without_shares_nothing_is_interpolated_and_one_share_of_all_changes_nothing():
-    trainer, key = learned_and_unseen(interpolate=())
-    assert trainer.interpolate(key) is None
-    trainer, key = learned_and_unseen(interpolate=(1.0,))
-    before = weights(trainer.student)
-    assert trainer.interpolate(key).share == 1.0
-    assert changed(before, weights(trainer.student)) == set()
-
-
-def test_a_trainer_that_takes_no_steps_keeps_no_weights_to_go_back_to():
-    light = student()
-    trainer = Trainer(light, Update(steps=0, interpolate=SHARES))
-    assert trainer.interpolate(keys(light, 1)[0]) is None
-    assert trainer.state()["retention"]["began"] == []
 
 
 def test_weights_stay_where_no_share_has_a_finite_loss():
@@ -458,18 +319,18 @@ def test_weights_stay_where_no_share_has_a_finite_loss():
     before = weights(trainer.student)
     broken = dataclasses.replace(key, scores=np.full_like(key.scores, np.nan))
     assert len(broken.scores)
-    assert trainer.interpolate(broken).share == 1.0
+    assert trainer._interpolate(broken, trainer._weights())[0] == 1.0
     assert changed(before, weights(trainer.student)) == set()
 
 
-def test_a_pupil_goes_on_from_the_share_and_says_so():
+def test_a_online_goes_on_from_the_share_and_says_so():
     light, asked = student(), oracle()
-    pupil = OnlineTrainer(light, asked, Update(trains="all", lr=1e-2, steps=5, interpolate=SHARES), Replay())
+    online = OnlineTrainer(light, asked, Update(trains="all", lr=1e-2, steps=5, interpolate=SHARES), Replay())
     plain = OnlineTrainer(student(), asked, Update(trains="all", lr=1e-2, steps=5, interpolate=()), Replay())
     for place, frame in enumerate((*stream(2, 0), *stream(2, 5))):
         look = light.detect(frame, frame_index=place)
         seen = Trainer(light.copy(), Update(steps=0)).learn(key_frame_of(look, asked(frame)), []).loss_before
-        record = pupil.learn(look, asked(frame)).update
+        record = online.learn(look, asked(frame)).update
         assert record.interpolated in (SHARES if place else (1.0,))
         assert record.loss_before == pytest.approx(seen, rel=1e-5)
         assert plain.learn(plain.student.detect(frame, frame_index=place), asked(frame)).update.interpolated is None
@@ -477,15 +338,15 @@ def test_a_pupil_goes_on_from_the_share_and_says_so():
 
 def test_an_update_that_throws_leaves_the_weights_that_were_there_before_the_share_was_chosen(monkeypatch):
     light, asked = student(), oracle()
-    pupil = OnlineTrainer(light, asked, Update(trains="all", lr=1e-2, steps=5, interpolate=(0.0,)), Replay())
+    online = OnlineTrainer(light, asked, Update(trains="all", lr=1e-2, steps=5, interpolate=(0.0,)), Replay())
     first, second = (*stream(1, 0), *stream(1, 5))
-    pupil.learn(light.detect(first, frame_index=0), asked(first))
-    before, state = weights(light), pupil.trainer.state()["retention"]["mean_share"]
-    monkeypatch.setattr(pupil.trainer, "learn", lambda *_: 1 / 0)
+    online.learn(light.detect(first, frame_index=0), asked(first))
+    before, state = weights(light), online.trainer.mean_share
+    monkeypatch.setattr(online.trainer, "_run", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        pupil.learn(light.detect(second, frame_index=1), asked(second))
+        online.learn(light.detect(second, frame_index=1), asked(second))
     assert changed(before, weights(light)) == set()
-    assert pupil.trainer.state()["retention"]["mean_share"] == state
+    assert online.trainer.mean_share == state
     assert changed(before, weights(student())), "the share of nothing would have put the weights of the beginning back"
 
 
@@ -495,11 +356,11 @@ def test_what_is_learned_next_is_pulled_back_by_the_mean_of_the_shares_that_serv
     plain = Update(trains="all", lr=1e-2, steps=3)
     began, mean = weights(light), None
     for key in (*keys(light, 2), *keys(light, 2, oracle(), seed=5)):
-        assert trainer.interpolate(key).share == 0.5
+        assert trainer._interpolate(key, trainer._weights())[0] == 0.5
         mean = None if mean is None else 0.8 * mean + 0.2 * 0.5
         beside = light.copy()
         assert Trainer(beside, plain).learn(key, []).outcome == "kept"
-        assert trainer.learn(key, []).outcome == "kept"
+        assert trainer.learn(key, [], interpolate=False).outcome == "kept"
         mean = 1.0 if mean is None else mean  # nothing had been learned before the first
         far = weights(beside)
         for name, value in weights(light).items():
@@ -509,14 +370,9 @@ def test_what_is_learned_next_is_pulled_back_by_the_mean_of_the_shares_that_serv
 
 
 @pytest.mark.parametrize(
-    ("outcome", "interpolated", "other"),
-    [("kept", None, True), ("rolled_back", None, False), ("no_better", 0.5, True), ("no_better", 1.0, False)],
+    "wrong",
+    [{"blocks": 0}, {"steps": -1}, {"most_worse": -0.1}, {"lr": -1.0}, {"interpolate": (0.0, 1.5)}, {"retain": math.nan}],
 )
-def test_weights_are_other_where_an_update_was_kept_or_something_let_go(outcome, interpolated, other):
-    assert UpdateRecord(outcome=outcome, loss_before=1.0, loss_after=1.0, interpolated=interpolated).changed is other
-
-
-@pytest.mark.parametrize("shares", [(-0.1,), (0.0, 1.5), (math.nan,)])
-def test_shares_beyond_reason_are_refused(shares):
-    with pytest.raises(ConfigError, match=r"update\.interpolate"):
-        Update(interpolate=shares)
+def test_settings_that_cannot_be(wrong):
+    with pytest.raises(ConfigError, match=rf"update\.{next(iter(wrong))} must lie in"):
+        Update(**wrong)

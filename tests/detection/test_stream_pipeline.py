@@ -2,16 +2,15 @@
 
 import threading
 import time
-import weakref
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
 from vidkd.base.errors import ConfigError, VideoError
-from vidkd.detection.stream import BoxFilter, Filtered, Region, labels_of
-from vidkd.detection.stream.pipeline import Cut, Pipeline, Seen, most_frames
-from vidkd.detection.stream.stepper import DetectorStepper, Step, Stepper
+from vidkd.detection.stream import Filtered, Region
+from vidkd.detection.stream.pipeline import Pipeline, Seen
+from vidkd.detection.stream.stepper import Step, Stepper
 from vidkd.runtime.detections import Detections
 from vidkd.video import Frame
 
@@ -31,7 +30,7 @@ class Recorder(Stepper):
         self.batches: list[int] = []
         self._each_s, self._fails_at = each_s, fails_at
 
-    def step(self, given):
+    def end(self, given, begun):
         time.sleep(self._each_s * len(given))
         if any(frame.index == self._fails_at for frame in given):
             raise VideoError("the stepper's own trouble")
@@ -41,25 +40,18 @@ class Recorder(Stepper):
     def state(self) -> bytes:
         return str(sum(self.batches)).encode()
 
-    def restore(self, state: bytes) -> None: ...
-
 
 class Halves(Recorder):
     """The same in two halves, of which the second does the work that leaves a state."""
 
-    @property
-    def staged(self) -> bool:
-        return True
+    staged = True
 
     def begin(self, given):
         return [frame.index for frame in given]
 
     def end(self, given, begun):
         assert begun == [frame.index for frame in given]
-        return super().step(given)
-
-    def step(self, given):
-        raise AssertionError("it is asked for its halves")
+        return super().end(given, begun)
 
 
 KINDS = pytest.mark.parametrize("kind", [Recorder, Halves])
@@ -84,13 +76,6 @@ def test_frames_in_order_and_a_cut_with_the_state_after_each_part(kind):
 def test_a_stream_that_ends_with_a_part_has_an_empty_one_after_it(kind):
     items = indices(Pipeline(kind(), batch=3, part_frames=3, draw=None).along(frames(3)))
     assert items == [0, 1, 2, (b"3", False), (b"3", True)]
-
-
-def test_pictures_are_those_of_their_frames():
-    items = list(Pipeline(Recorder(), batch=3, part_frames=9, draw=lambda image, found: image + found.frame_index).along(frames(5)))
-    assert [item.picture[0, 0, 0] for item in items if isinstance(item, Seen)] == [0, 2, 4, 6, 8]
-    assert {item.size for item in items if isinstance(item, Seen)} == {(6, 4)}
-    assert isinstance(items[-1], Cut)
 
 
 @KINDS
@@ -163,50 +148,10 @@ def test_what_comes_next_is_begun_before_what_came_before_is_ended():
 
     pipeline = Pipeline(Waits(), batch=2, part_frames=4, draw=None)
     assert [item for item in indices(pipeline.along(frames(10))) if isinstance(item, int)] == list(range(10))
-    assert pipeline.seconds().keys() == {"decode", "infer", "boxes", "draw"}
-
-
-def test_no_more_frames_are_held_than_stated_where_a_step_has_halves():
-    alive, most = [0], [0]
-
-    def gone() -> None:
-        alive[0] -= 1
-
-    def counted() -> Iterator[Frame]:
-        for frame in frames(200):
-            weakref.finalize(frame, gone)
-            alive[0] += 1
-            most[0] = max(most[0], alive[0])
-            yield frame
-
-    for _ in Pipeline(Halves(), batch=6, part_frames=100, draw=lambda image, _: image).along(counted()):
-        time.sleep(1e-3)
-    assert 3 * 6 < most[0] <= most_frames(6)
-
-
-def test_waiting_is_no_work():
-    pipeline = Pipeline(Recorder(), batch=1, part_frames=100, draw=lambda image, _: image)
-    list(pipeline.along(frames(20, each_s=0.01)))
-    seconds = pipeline.seconds()
-    assert seconds["decode"] >= 0.2
-    assert seconds["infer"] + seconds["draw"] < 0.5 * seconds["decode"]
-
-
-def test_a_stepper_that_loses_a_frame_is_found_out():
-    class Loses(Recorder):
-        def step(self, given):
-            return super().step(given)[1:]
-
-    with pytest.raises(ValueError, match="gave 3 results for 4 frames"):
-        list(Pipeline(Loses(), batch=4, part_frames=9, draw=None).along(frames(9)))
+    assert pipeline.seconds().keys() == {"decode", "infer", "boxes", "draw", "encode", "total"}
 
 
 FOUND = Detections(boxes=[[0, 0, 20, 20], [30, 10, 50, 30], [80, 40, 100, 60]], scores=[0.9, 0.5, 0.3], labels=[0, 1, 0])
-
-
-def kept(**settings) -> list[int]:
-    found = BoxFilter(**settings)(FOUND, width=100, height=60)
-    return [FOUND.scores.tolist().index(score) for score in found.scores]
 
 
 @pytest.mark.parametrize(
@@ -223,6 +168,11 @@ def kept(**settings) -> list[int]:
 )
 def test_centres_in_a_region_of_pixels_or_parts(region, expected):
     assert kept(region=Region.parse(region)) == expected
+
+
+def kept(region=None, labels=None) -> list[int]:
+    found = Filtered(Stepper(), labels, region).changed(FOUND, 100, 60)
+    return [FOUND.scores.tolist().index(score) for score in found.scores]
 
 
 def test_classes_alone_and_with_a_region():
@@ -242,30 +192,3 @@ def test_a_region_outside_names_the_size_of_the_frame():
     with pytest.raises(ConfigError, match="the region 100,0,120,9 lies outside") as caught:
         Region.parse("100,0,120,9").pixels(100, 60)
     assert caught.value.lines == {"frame": "100 x 60"}
-
-
-def test_a_region_is_written_as_it_was_read():
-    assert str(Region.parse("0.25, 0,1,0.5")) == "0.25,0,1,0.5"
-
-
-def test_classes_by_name():
-    assert labels_of(["car", "person"], ["person", "bus", "car"]) == {0, 2}
-    with pytest.raises(ConfigError) as caught:
-        labels_of(["car", "persn"], ["person", "bus", "car"])
-    assert caught.value.what == "unknown class 'persn'"
-    assert caught.value.lines["did you mean"] == "person"
-
-
-def test_a_filtered_stepper_keeps_the_rest_of_the_step():
-    class Detector:
-        class_names = ("a", "b")
-
-        def __call__(self, frames):
-            return [FOUND] * len(frames)
-
-    stepper = Filtered(DetectorStepper(Detector()), BoxFilter(labels=frozenset({1})))
-    frames = [Frame(index=k, time_s=k / 2, image=np.zeros((60, 100, 3), np.uint8)) for k in (3, 4)]
-    steps = stepper.step(frames)
-    assert [(step.detections.frame_index, step.detections.time_s) for step in steps] == [(3, 1.5), (4, 2.0)]
-    assert [step.detections.labels.tolist() for step in steps] == [[1], [1]]
-    assert stepper.state() == b""

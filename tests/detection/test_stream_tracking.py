@@ -27,11 +27,6 @@ def test_a_track_gets_its_number_when_it_is_seen_again():
     assert along(ByteTracker(fps=25), *moving) == [[-1], [1], [1], [1], [1], [1]]
 
 
-def test_what_is_seen_once_has_no_number_and_takes_none():
-    frames = [found((10, 10)), found(), found((200, 10)), found((203, 10)), found((206, 10))]
-    assert along(ByteTracker(fps=25), *frames) == [[-1], [], [-1], [1], [1]]
-
-
 def test_two_that_cross_keep_their_numbers_and_the_order_of_boxes_does_not_matter():
     tracker, numbers = ByteTracker(fps=25), []
     for t in range(40):
@@ -81,18 +76,6 @@ def test_a_state_goes_on_exactly():
     assert before + along(after, *frames[31:]) == expected
     for name, array in whole.state().items():
         np.testing.assert_array_equal(array, after.state()[name])
-
-
-def test_a_state_of_another_kind_is_not_unpickled():
-    import io
-    import pickle
-
-    with pytest.raises((ValueError, pickle.UnpicklingError)):
-        Tracked(CountingStepper(), ByteTracker(fps=25)).restore(pickle.dumps({"ids": 1}))
-    file = io.BytesIO()
-    np.savez(file, counts=np.asarray([object()], dtype=object))
-    with pytest.raises((ValueError, KeyError)):
-        Tracked(CountingStepper(), ByteTracker(fps=25)).restore(file.getvalue())
 
 
 def test_tracks_and_what_is_inside_go_on_after_a_stop(tmp_path: Path):

@@ -139,29 +139,29 @@ STREAMS = (
     Mutant(
         "guard ignored",
         "vidkd/detection/online/update.py",
-        '            return "rolled_back"',
-        '            return "kept"',
+        '            outcome = "rolled_back"',
+        '            outcome = "kept"',
         ("tests/detection/test_online_update.py::test_the_guard_undoes_an_update_from_poisoned_boxes",),
     ),
     Mutant(
         "an update from a non-finite loss is kept",
         "vidkd/detection/online/update.py",
-        "        if not finite:\n            return self._record(",
-        "        if False:\n            return self._record(",
+        "        elif not finite:\n            outcome",
+        "        elif False:\n            outcome",
         ("tests/detection/test_online_update.py::test_what_is_not_finite_is_undone",),
     ),
     Mutant(
         "an interrupted update stays",
         "vidkd/detection/online/update.py",
-        "        start, optimiser = self._weights(), copy.deepcopy",
-        "        start, optimiser = [p.detach() for p in self.parameters], copy.deepcopy",
+        "        before, optimiser, mean_share = self._weights(), copy",
+        "        before, optimiser, mean_share = [p.detach() for p in self.parameters], copy",
         ("tests/detection/test_online_update.py::test_what_an_exception_interrupts_is_undone",),
     ),
     Mutant(
         "replay drops the newest",
         "vidkd/detection/online/replay.py",
-        'self.bounds.evict == "random" and older else 0',
-        'self.bounds.evict == "random" and older else older',
+        'self.bounds.evict == "random" and older else 0]',
+        'self.bounds.evict == "random" and older else older]',
         ("tests/detection/test_online_replay.py",),
     ),
     Mutant(
@@ -174,15 +174,15 @@ STREAMS = (
     Mutant(
         "scored after learning from the frame",
         "vidkd/detection/online/learner.py",
-        "                    result = self._learn(output, answer)\n        self.position += 1\n",
-        "                    result = self._learn(output, answer)\n"
-        "                output = self.student.detect(frame, frame_index=self.position, time_s=time_s)\n        self.position += 1\n",
+        "            self._note(self.position, result, failed)\n        record",
+        "            self._note(self.position, result, failed)\n"
+        "            output = self.student.detect(frame, frame_index=self.position, time_s=time_s)\n        record",
         ("tests/detection/test_online_synchronous.py::test_scored_boxes_are_those_from_before_the_frame_is_learned_from",),
     ),
     Mutant(
         "a track changes its class",
         "vidkd/detection/stream/tracking.py",
-        "        cost[self._tracks.labels[rows, None] != found.labels[columns]] = OTHER_CLASS\n",
+        "        cost[self._tracks[\"labels\"][rows, None] != found.labels[columns]] = OTHER_CLASS\n",
         "",
         ("tests/detection/test_stream_tracking.py",),
     ),

@@ -24,7 +24,8 @@ from vidkd.cli.streams import FINISHING, STOPPED, add_stream_arguments, out_fold
 
 if TYPE_CHECKING:
     from vidkd.detection.opening import ModelFiles
-    from vidkd.detection.stream import Region, Stepper, StreamConfig, StreamSource
+    from vidkd.detection.stream import Region, Stepper, StreamConfig
+    from vidkd.inference.sources import Source
     from vidkd.runtime.detector import Detector
 
 log = logging.getLogger(__name__)
@@ -80,7 +81,7 @@ class Job:
             CALLED: {"model": self.files.called},
             "class_names": list(class_names),
             "classes": None if self.classes is None else sorted(self.classes),
-            "region": None if self.region is None else str(self.region),
+            "region": None if self.region is None else self.region.text,
             "track": self.track,
         }
 
@@ -92,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     inputs = find_inputs(arguments.inputs, leave_out=arguments.out)
     job = job_of(arguments, inputs)
-    keep_of(job, opened(job.files).class_names)
+    labels_kept(job, opened(job.files).class_names)
     alone = arguments.dask is None and arguments.workers in (0, 1)
     with out_folder(arguments.out):
         if len(inputs) == 1 and alone:
@@ -146,11 +147,11 @@ def recorded(files: "ModelFiles") -> dict[str, Any]:
     return files.record()
 
 
-def keep_of(job: Job, class_names: Sequence[str]) -> Any:
-    """The job's filter of boxes. Raises ConfigError for a class that the model does not have."""
-    from vidkd.detection.stream import BoxFilter, labels_of
+def labels_kept(job: Job, class_names: Sequence[str]) -> frozenset[int] | None:
+    """The labels of the classes that are kept, None for all. Raises ConfigError for a class that the model does not have."""
+    from vidkd.detection.stream import labels_of
 
-    return BoxFilter(labels=None if job.classes is None else labels_of(job.classes, class_names), region=job.region)
+    return None if job.classes is None else labels_of(job.classes, class_names)
 
 
 def detect_one(item: str, *, job: Job, stop: Callable[[], bool] = lambda: False) -> dict[str, Any]:
@@ -161,8 +162,8 @@ def detect_one(item: str, *, job: Job, stop: Callable[[], bool] = lambda: False)
     detector = opened(job.files)
     names = detector.class_names
 
-    def stepper(source: "StreamSource") -> "Stepper":
-        filtered = Filtered(DetectorStepper(detector), keep_of(job, names))
+    def stepper(source: "Source") -> "Stepper":
+        filtered = Filtered(DetectorStepper(detector), labels_kept(job, names), job.region)
         return Tracked(filtered, ByteTracker(fps=source.fps / job.config.every)) if job.track else filtered
 
     return walk_stream(

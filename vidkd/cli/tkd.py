@@ -37,13 +37,12 @@ if TYPE_CHECKING:
     from vidkd.detection.online import Oracle, Student
     from vidkd.detection.online.account import Account
     from vidkd.detection.online.config import LearningConfig
-    from vidkd.detection.online.stepper import BesideStepper, LearningStepper
-    from vidkd.detection.stream import BoxFilter, Stepper, StreamConfig, StreamSource
+    from vidkd.detection.stream import Region, Stepper, StreamConfig
+    from vidkd.inference.sources import Source
 
 log = logging.getLogger(__name__)
 
 TAKES_SETTINGS = True
-REPORT = "report.html"
 TIMEOUT_S = 10.0
 """Of an answer beside the stream."""
 
@@ -97,7 +96,8 @@ class Job:
     oracle: "Oracle"
     config: "LearningConfig"
     stream: "StreamConfig"
-    keep: "BoxFilter"
+    labels: frozenset[int] | None
+    region: "Region | None"
     settings: Mapping[str, Any]
     folders: Mapping[str, str]
 
@@ -138,7 +138,7 @@ def job_of(arguments: argparse.Namespace, inputs: Sequence[str]) -> Job:
     from vidkd.base.settings import as_dict
     from vidkd.detection.online.config import LearningConfig, load_learning_config
     from vidkd.detection.policies import open_policy
-    from vidkd.detection.stream import BoxFilter, labels_of
+    from vidkd.detection.stream import labels_of
     from vidkd.detection.stream.inputs import folder_names
 
     _check(arguments, inputs)
@@ -158,12 +158,13 @@ def job_of(arguments: argparse.Namespace, inputs: Sequence[str]) -> Job:
         config=config,
         # what came of the learning is read from the lines
         stream=dataclasses.replace(stream, formats=tuple(dict.fromkeys([*stream.formats, "jsonl"]))),
-        keep=BoxFilter(labels=labels_of(arguments.classes, student.class_names) if arguments.classes else None, region=region),
+        labels=labels_of(arguments.classes, student.class_names) if arguments.classes else None,
+        region=region,
         settings={
             **recorded(light, heavy, arguments),
             **{name: value for name, value in as_dict(config).items() if name in ("update", "replay")},
             **_own_record(arguments),
-            "region": None if region is None else str(region),
+            "region": None if region is None else region.text,
             "class_names": list(student.class_names),
         },
         folders={name: str(arguments.out / folder) for name, folder in folder_names(inputs).items()},
@@ -224,7 +225,6 @@ def _own_record(arguments: argparse.Namespace) -> dict[str, Any]:
 def learn_along(item: str, job: Job, stop: Callable[[], bool]) -> dict[str, Any]:
     """Learn along one input and write all that comes of it; returns the summary of its stream. Raises as `walk_stream`."""
     from vidkd.base.errors import VideoError
-    from vidkd.detection.online.account import KEY_FRAMES, LOSSES
     from vidkd.detection.stream import walk_stream
     from vidkd.report.boxes import draw_boxes
 
@@ -242,7 +242,6 @@ def learn_along(item: str, job: Job, stop: Callable[[], bool]) -> dict[str, Any]
                 draw=functools.partial(draw_boxes, class_names=names),
                 stop=stop,
                 overwrite=job.arguments.overwrite,
-                further=(KEY_FRAMES, LOSSES, REPORT),
             )
         except VideoError:
             if (folder / "summary.json").exists():  # of an input that broke off, what there was counts
@@ -257,22 +256,19 @@ def learn_along(item: str, job: Job, stop: Callable[[], bool]) -> dict[str, Any]
     return summary
 
 
-def _stepper(source: "StreamSource", *, job: Job, item: str, stack: contextlib.ExitStack) -> "Stepper":
+def _stepper(source: "Source", *, job: Job, item: str, stack: contextlib.ExitStack) -> "Stepper":
     """A fresh student that learns, with filters and tracks around it."""
-    from vidkd.detection.online.stepper import SavedAlong
     from vidkd.detection.stream import ByteTracker, Filtered, Tracked
 
-    inner = _learning(source, job, stack)
-    saved = job.saved_in(item)
-    filtered = Filtered(inner if saved is None else SavedAlong(inner, saved, owner=Path(job.folders[item])), job.keep)
+    filtered = Filtered(_learning(source, job, item, stack), job.labels, job.region)
     return Tracked(filtered, ByteTracker(fps=source.fps / job.stream.every)) if job.arguments.track else filtered
 
 
-def _learning(source: "StreamSource", job: Job, stack: contextlib.ExitStack) -> "LearningStepper | BesideStepper":
+def _learning(source: "Source", job: Job, item: str, stack: contextlib.ExitStack) -> "Stepper":
     import torch
 
     from vidkd.detection.online import AsynchronousLearner, SynchronousLearner
-    from vidkd.detection.online.stepper import BesideStepper, LearningStepper
+    from vidkd.detection.online.stepper import LearningStepper
     from vidkd.detection.policies import open_policy
     from vidkd.detection.stream.run import frames_wanted
 
@@ -285,9 +281,12 @@ def _learning(source: "StreamSource", job: Job, stack: contextlib.ExitStack) -> 
         beside = AsynchronousLearner(
             *parts, update=job.config.update, replay=job.config.replay, timeout_s=_timeout_s(arguments) or TIMEOUT_S
         )
-        return BesideStepper(stack.enter_context(beside))
+        return LearningStepper(stack.enter_context(beside), saved=job.saved_in(item), owner=Path(job.folders[item]))
     return LearningStepper(
-        SynchronousLearner(*parts, update=job.config.update, replay=job.config.replay), emit_oracle=arguments.emit_oracle
+        SynchronousLearner(*parts, update=job.config.update, replay=job.config.replay),
+        emit_oracle=arguments.emit_oracle,
+        saved=job.saved_in(item),
+        owner=Path(job.folders[item]),
     )
 
 
@@ -297,8 +296,8 @@ def write_account(item: str, job: Job) -> None:
     Raises VideoError where they cannot be written.
     """
     from vidkd.base.files import read_json, write_json
-    from vidkd.detection.online.account import KEY_FRAMES, LOSSES, as_row, beside_unlearned, read_account, write_key_frames, write_losses
-    from vidkd.detection.stream.folder import SUMMARY
+    from vidkd.detection.online.account import as_row, beside_unlearned, read_account, write_key_frames
+    from vidkd.detection.stream.folder import REPORT, SUMMARY
     from vidkd.detection.stream.run import writing
     from vidkd.inference.sources import is_live
     from vidkd.report.page import render_report
@@ -318,8 +317,7 @@ def write_account(item: str, job: Job) -> None:
         policies=policies_of(folder),
     )
     with writing(folder, frames=account.frames):
-        write_key_frames(folder / KEY_FRAMES, account.keys)
-        write_losses(folder / LOSSES, account.keys)
+        write_key_frames(folder, account.keys)
         render_report(folder / REPORT, page)
         chosen = {"policy": Path(arguments.policy).name, "budget": arguments.budget}
         told = {"without_learning": as_row(judged)} if judged else {}
@@ -331,7 +329,7 @@ def _told(item: str, job: Job, summary: Mapping[str, Any]) -> str:
     from vidkd.base.files import read_json
     from vidkd.detection.online.account import read_account
     from vidkd.detection.policies import BLIND
-    from vidkd.detection.stream.folder import SUMMARY
+    from vidkd.detection.stream.folder import REPORT, SUMMARY
 
     folder = Path(job.folders[item])
     if summary["status"] == "stopped":

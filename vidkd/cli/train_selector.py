@@ -202,12 +202,13 @@ class Recorder:
 
     def _frames(self, video: str) -> "Iterator[NDArray[np.uint8]]":
         from vidkd.base.progress import Progress
-        from vidkd.detection.stream import StreamConfig, open_from
+        from vidkd.detection.stream import StreamConfig
         from vidkd.detection.stream.run import wanted
+        from vidkd.inference.sources import open_source
 
         arguments = self._arguments
         stream = StreamConfig(every=arguments.every, seconds=arguments.seconds, sequence_fps=arguments.fps)
-        with open_from(video, sequence_fps=arguments.fps) as source:
+        with open_source(video, sequence_fps=arguments.fps, stop_s=arguments.seconds) as source:
             total = None if source.count is None else -(-source.count // arguments.every)
             with Progress(total, Path(video).name, every_steps=1 << 60, every_s=15.0) as progress:
                 for frame in wanted(source, stream):

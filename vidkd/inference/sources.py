@@ -15,15 +15,17 @@ LIVE_FPS = 25.0
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Frames in order, from the first one on.
+    """Frames in order.
 
-    live: frames arrive in real time, their number is unknown. fps: average rate, for a live source an assumption; frames carry times.
+    live: frames arrive in real time. fps: average rate, for a live source an assumption; frames carry times. count: frames of the whole
+    input, None if unknown.
     frames: raises VideoError where the source cannot be read on, and at its end if the file promised more.
     """
 
     name: str
     live: bool
     fps: float
+    count: int | None = None
     frames: Iterator[Frame]
 
 
@@ -34,10 +36,11 @@ def is_live(name: str) -> bool:
 
 @contextlib.contextmanager
 def open_source(
-    name: str, *, decoder: Backend = "auto", sequence_fps: float | None = None, stop_s: float | None = None
+    name: str, *, start: int = 0, decoder: Backend = "auto", sequence_fps: float | None = None, stop_s: float | None = None
 ) -> Iterator[Source]:
     """A source open for one pass; closed on leaving, which must be in the thread that opened it and after the frames were let go.
 
+    start: index of the first frame; a live source begins where it is.
     decoder: `decord` where decord must read; else it is PyAV, which is exact, quicker in order, and never repairs a picture in silence.
     sequence_fps: frames a second of an image sequence. stop_s: frames from this time on are left out.
     Raises VideoError if it is missing, or no video.
@@ -47,7 +50,8 @@ def open_source(
             yield Source(name=name, live=True, fps=LIVE_FPS, frames=_until(iter(stream), stop_s))
     else:
         with open_video(name, backend="decord" if decoder == "decord" else "pyav", sequence_fps=sequence_fps) as video:
-            yield Source(name=name, live=False, fps=video.info.average_fps, frames=_until(whole_from(video), stop_s))
+            frames = _until(whole_from(video, start), stop_s)
+            yield Source(name=name, live=False, fps=video.info.average_fps, count=len(video), frames=frames)
 
 
 def _until(frames: Iterator[Frame], stop_s: float | None) -> Iterator[Frame]:

@@ -16,7 +16,7 @@ from vidkd.bench.performance.stream_models import STUDENTS as DETECTORS
 from vidkd.bench.performance.stream_models import VIDEO, folder, frames_of_video, open_student, why_absent
 from vidkd.bench.performance.videos import FPS, moving_textures
 from vidkd.bench.speed.rounds import interleave
-from vidkd.detection.stream import DetectorStepper, StreamConfig, open_from, walk_stream
+from vidkd.detection.stream import DetectorStepper, StreamConfig, walk_stream
 from vidkd.engine.config import load_config
 from vidkd.inference.anticipate import Anticipator
 from vidkd.inference.observation_window import ObservationWindow, observation_window
@@ -152,7 +152,7 @@ def _detect_alternatives(detector: Detector, frames: int, scratch: Path) -> dict
 
 
 def _decode_stream(frames: int) -> None:
-    with open_from(str(folder() / VIDEO)) as source:
+    with open_source(str(folder() / VIDEO)) as source:
         for _ in itertools.islice(source.frames, frames):
             pass
 

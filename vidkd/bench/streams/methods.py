@@ -197,7 +197,7 @@ class AdaptedOffline:
             for place in self._rng.permutation(len(self._keys)):
                 others = [key for number, key in enumerate(self._keys) if number != place]
                 beside = self._rng.permutation(len(others))[: self.update.replay]
-                done = trainer.learn(self._keys[place], [others[number] for number in beside])
+                done = trainer.learn(self._keys[place], [others[number] for number in beside], interpolate=False)
                 self.passed.losses.append((self.policy.until, done.loss_before, done.loss_after))
                 self.passed.outcomes[done.outcome] = self.passed.outcomes.get(done.outcome, 0) + 1
                 if done.outcome == "kept":

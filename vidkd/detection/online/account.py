@@ -5,21 +5,20 @@ import json
 import math
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vidkd.base.errors import DataError
 from vidkd.base.files import atomic_write
 from vidkd.detection.metrics import disagreement
 from vidkd.detection.online.student import Student
+from vidkd.detection.stream.folder import KEY_FRAMES, LOSSES
 from vidkd.runtime.formats import from_row
 from vidkd.video import open_video
 
-KEY_FRAMES, LOSSES = "key_frames.jsonl", "losses.csv"
 LOSS_COLUMNS = ("frame", "time_s", "loss_before", "loss_after", "replay_before", "replay_after", "interpolated", "outcome")
 NO_ANSWER, FAILED = "no_answer", "failed"
 UNKNOWN = "unknown"
@@ -112,63 +111,39 @@ class Account:
 
 
 def read_account(lines: Path) -> Account:
-    """The account of a stream whose `detections.jsonl` this is. Raises DataError for a line without what a learner adds, or no JSON."""
+    """The account of a stream whose `detections.jsonl` this is."""
     keys: dict[int, dict[str, Any]] = {}
     seconds: Counter[str] = Counter()
     calls_s: list[float] = []
-    waiting: int | None = None
-    position = -1
-    for position, row in enumerate(_rows(lines)):
-        learning = row["learning"]
-        seconds.update(learning["seconds"])
-        calls_s += [learning["seconds"]["oracle"]] if "oracle" in learning["seconds"] else []
-        before = waiting
-        if learning["called"]:
-            keys[position] = {"frame": row["frame"], "time_s": row["time_s"], "boxes": row.get("key")}
-            waiting = position
-        if learning["answered"] is not None:
-            keys[learning["answered"]] |= {name: learning[name] for name in ("disagreement", *_OF_UPDATE)}
-            waiting = None if waiting == learning["answered"] else waiting
-        elif learning["failed"] is not None:
-            # in parallel to the stream, a failure is recorded at a later frame, and no other call was possible before
-            failed = position if before is None else before
-            keys[failed] |= {"outcome": FAILED, "failed": learning["failed"]}
-            waiting = None if waiting == failed else waiting
-    return Account(
-        frames=position + 1,
-        keys=tuple(KeyFrameRow(**key) for key in keys.values()),
-        seconds=dict(seconds),
-        oracle_ms=1000 * statistics.median(calls_s) if calls_s else None,
-    )
+    waiting, position = -1, -1  # in parallel to the stream, an answer or a failure is recorded at a later frame, and no call between
+    with lines.open(encoding="utf-8") as file:
+        for position, row in enumerate(map(json.loads, file)):
+            learning = row["learning"]
+            seconds.update(learning["seconds"])
+            calls_s += [learning["seconds"]["oracle"]] if "oracle" in learning["seconds"] else []
+            failed_at = waiting if waiting >= 0 else position
+            if learning["called"]:
+                keys[position] = {"frame": row["frame"], "time_s": row["time_s"], "boxes": row.get("key")}
+                waiting = position
+            if learning["answered"] is not None:
+                keys[learning["answered"]] |= {name: learning[name] for name in ("disagreement", *_OF_UPDATE)}
+                waiting = -1 if waiting == learning["answered"] else waiting
+            elif learning["failed"] is not None:
+                keys[failed_at] |= {"outcome": FAILED, "failed": learning["failed"]}
+                waiting = -1 if waiting == failed_at else waiting
+    oracle_ms = 1000 * statistics.median(calls_s) if calls_s else None
+    return Account(frames=position + 1, keys=tuple(KeyFrameRow(**key) for key in keys.values()), seconds=dict(seconds), oracle_ms=oracle_ms)
 
 
-def write_key_frames(path: Path, keys: Iterable[KeyFrameRow]) -> None:
-    """A line of JSON for each key frame; whole or not at all."""
-    with atomic_write(path) as file:
-        for key in keys:
-            file.write(json.dumps(key.as_row(), ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def write_losses(path: Path, keys: Sequence[KeyFrameRow]) -> None:
-    """A table of the losses on the key frames that were answered, LOSS_COLUMNS; whole or not at all."""
-    with atomic_write(path) as file:
+def write_key_frames(folder: Path, keys: Sequence[KeyFrameRow]) -> None:
+    """Write a line of JSON for each key frame, and the table of the losses of those that were answered, LOSS_COLUMNS."""
+    with atomic_write(folder / KEY_FRAMES) as file:
+        file.writelines(json.dumps(key.as_row(), ensure_ascii=False, allow_nan=False) + "\n" for key in keys)
+    with atomic_write(folder / LOSSES) as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(LOSS_COLUMNS)
-        for key in keys:
-            if key.loss_before is not None or key.loss_after is not None:
-                table.writerow([getattr(key, name) for name in LOSS_COLUMNS])
-
-
-def _rows(lines: Path) -> Iterator[dict[str, Any]]:
-    with lines.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                row = json.loads(line)
-                if not {"called", "answered", "failed", "seconds"} <= row["learning"].keys():
-                    raise KeyError("learning")
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise DataError(f"not a line of a stream that learned: {lines}", line=number) from error
-            yield row
+        answered = (key for key in keys if key.loss_before is not None or key.loss_after is not None)
+        table.writerows([getattr(key, name) for name in LOSS_COLUMNS] for key in answered)
 
 
 MOST_JUDGED = 100

@@ -3,12 +3,12 @@
 import contextlib
 import dataclasses
 import logging
-import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Mapping
+from concurrent.futures import Future, InvalidStateError
 from types import TracebackType
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,92 +17,24 @@ from numpy.typing import NDArray
 from vidkd.base.errors import ConfigError
 from vidkd.base.timing import Stopwatch
 from vidkd.detection.metrics.matching import SCORE
-from vidkd.detection.online.learner import FrameRecord, OnlineTrainer, Step, UpdateResult, synchronise
-from vidkd.detection.online.oracle import Oracle, may_fail
+from vidkd.detection.online.learner import Learner, Step, UpdateResult, synchronise
+from vidkd.detection.online.oracle import Oracle, ask
 from vidkd.detection.online.replay import Replay
 from vidkd.detection.online.student import Student, StudentOutput
 from vidkd.detection.online.update import Update
-from vidkd.detection.policies.budget import CallBudget, KeyFrameChooser
-from vidkd.detection.policies.policy import ObservationBuilder, Policy
+from vidkd.detection.policies.budget import CallBudget
+from vidkd.detection.policies.policy import Policy
 
 log = logging.getLogger(__name__)
 
 
-class Version(NamedTuple):
-    """A student whose weights no longer change, and how many were published before it."""
-
-    number: int
-    student: Student
-
-
-class Published:
-    """The newest version of a student.
-
-    One thread publishes, any number read. A version is prepared aside, whole, and then becomes the newest by one assignment of a
-    reference, so a reader has the one before or the new one. Readers keep what they took as long as they like.
-    """
-
-    def __init__(self, student: Student) -> None:
-        self._newest = Version(0, _fixed(student))
-
-    def newest(self) -> Version:
-        """The version to use for the next frame."""
-        return self._newest
-
-    def publish(self, student: Student) -> Version:
-        """Make a copy of the student's present weights the newest version."""
-        copied = _fixed(student)
-        # the copy was queued on the trainer's stream; a reader on another stream must not see weights that are still to be written
-        synchronise(student.detector.device)
-        self._newest = Version(self._newest.number + 1, copied)
-        return self._newest
-
-
-def _fixed(student: Student) -> Student:
-    """A copy that will not change; its runtime has taken the weights, so that no reader waits for that."""
-    copied = student.copy()
-    copied.detector.follow_weights()
-    return copied
-
-
-class _Job:
-    """One key frame on its way. The lock makes it either given up or being learned from, never both."""
-
-    def __init__(self, frame: NDArray[np.uint8], output: StudentOutput) -> None:
-        # copies: the thread sees them when the stream's owner may have written the next frame over both
-        self.frame, self.output = frame.copy(), dataclasses.replace(output, image=output.image.copy())
-        self.frame_index = output.detections.frame_index
-        self.asked_s = time.monotonic()
-        self._lock = threading.Lock()
-        self._settled = False
-
-    def settle(self) -> bool:
-        """Whether this caller is the first to decide what becomes of the job."""
-        with self._lock:
-            first, self._settled = not self._settled, True
-            return first
-
-
-class _Report(NamedTuple):
-    """What came of the job of a frame: a result, why the oracle gave no answer, or an error that ends the run."""
-
-    frame_index: int
-    result: UpdateResult | None = None
-    failed: str | None = None
-    error: Exception | None = None
-
-
-class AsynchronousLearner:
+class AsynchronousLearner(Learner):
     """A student that runs along a stream while a copy of it learns; a context manager.
 
-    student: its present weights are where both start; the object itself is not changed. One job at a time goes to the oracle; frames that
-    come meanwhile cannot be called. New weights are swapped in whole, between frames (`Published`).
-    timeout_s: an answer later than this is counted in `timeouts`, logged, and dropped when it comes; the oracle is asked again only then,
-    so an oracle that hangs for good is never asked again. A failed call (`may_fail`) is counted in `failures` and logged, and the student
-    continues; any other error, and every error of an update, is raised by the next step, or on leaving the context. On a GPU the thread
-    has a CUDA stream of its own.
-    Which frame sees which weights depends on time: nothing here repeats bit by bit.
-    Raises ConfigError for a timeout_s that is not above 0, or if oracle and loss do not fit.
+    One key frame at a time goes to the oracle; frames that come meanwhile cannot be called. New weights are swapped in whole, between
+    frames. timeout_s: an answer later than this counts as a failure and is dropped when it comes; the oracle is asked again only then, so
+    an oracle that hangs for good is never asked again. Errors that end the run are raised by the next step, or on leaving the context. On
+    a GPU the thread has a CUDA stream of its own. Which frame sees which weights depends on time: nothing here repeats bit by bit.
     """
 
     def __init__(
@@ -114,131 +46,101 @@ class AsynchronousLearner:
         *,
         update: Update | None = None,
         replay: Replay | None = None,
-        exhaust: bool = True,
         score: float = SCORE,
         timeout_s: float = 10.0,
     ) -> None:
-        if not timeout_s > 0:
-            raise ConfigError(f"timeout_s must be above 0, not {timeout_s}")
-        self.oracle, self.timeout_s = oracle, timeout_s
-        self.trainer = OnlineTrainer(student.copy(), oracle, update or Update(), replay or Replay(), score=score)
-        self.published = Published(student)
-        self.chooser = KeyFrameChooser(policy, budget, exhaust=exhaust)
-        self.position = self.failures = self.timeouts = 0
-        self._observations = ObservationBuilder()
-        self._closed = False
-        self._waiting: _Job | None = None
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._reports: queue.SimpleQueue[_Report] = queue.SimpleQueue()
-        self._busy = threading.Event()
-        # a daemon: an oracle that hangs for good must not keep the process from ending
-        self._thread = threading.Thread(target=self._work, name="online distillation", daemon=True)
-        self._thread.start()
+        learning = student.copy()
+        super().__init__(_fixed(student), oracle, policy, budget, learning=learning, update=update, replay=replay, score=score)
+        self.timeout_s = timeout_s
+        self._newest = (0, self.student)
+        self._thread = threading.Thread()
+        # pending while the oracle is asked, running while the trainer learns, cancelled once given up: never both of the last two
+        self._job: Future[tuple[UpdateResult | None, str | None]] | None = None
+        self._asked, self._asked_s = 0, 0.0
+        self._cuda: Any = None
+        if (device := student.detector.device).type == "cuda":
+            self._cuda = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+            self._cuda.wait_stream(torch.cuda.default_stream(device))  # on which the networks were put there
 
     def step(self, frame: NDArray[np.uint8], *, time_s: float | None = None) -> Step:
-        """The next frame of the stream, RGB uint8 (H, W, 3); returns as soon as the student has seen it and the policy decided.
-
-        Raises ValueError for another array, RuntimeError after `close`.
-        """
-        if self._closed:
-            raise RuntimeError("the learner is closed")
+        """See Learner; returns as soon as the student has seen the frame and the policy decided."""
         clock = Stopwatch()
-        report = self._take_report()
-        version = self.published.newest()
-        with clock.part("student"):
-            output = version.student.detect(frame, frame_index=self.position, time_s=time_s)
-        with clock.part("selector"):
-            observation = self._observations.observe(frame, output)
-            called = self.chooser.choose(observation, able=self._waiting is None and not self._busy.is_set())
+        result, failed = self._taken_report()
+        self.version, self.student = self._newest
+        output, observation, called = self._see(frame, time_s, clock, able=self._job is None and not self._thread.is_alive())
         if called:
-            self._observations.called(observation)
-            self._busy.set()
-            self._waiting = _Job(frame, output)
-            self._jobs.put(self._waiting)
-        self.position += 1
-        result, failed = (report.result, report.failed) if report else (None, None)
-        record = FrameRecord.of(output, result, called=called, version=version.number, failed=failed, seconds=clock.seconds())
+            self._job, self._asked, self._asked_s = Future(), self.position, time.monotonic()
+            # copies: the thread sees them when the stream's owner may have written the next frame over both
+            given = (self._job, frame.copy(), dataclasses.replace(output, image=output.image.copy()))
+            # a daemon: an oracle that hangs for good must not keep the process from ending
+            self._thread = threading.Thread(target=self._work, args=given, name="online distillation", daemon=True)
+            self._thread.start()
+        record = self._record(output, clock, called=called, version=self.version, result=result, failed=failed)
         return Step(output=output, observation=observation, record=record)
 
+    def state(self) -> dict[str, Any]:
+        """Empty: what a thread is about to learn cannot be kept. The student becomes the newest one."""
+        self.version, self.student = self._newest
+        return {}
+
+    def restore(self, state: Mapping[str, Any]) -> None:  # noqa: ARG002 - see Learner
+        """Raises ConfigError: such a stream cannot be resumed."""
+        raise ConfigError(
+            "asynchronous learning cannot be resumed: what the student had learned is lost",
+            hint="--overwrite starts again; without --asynchronous an interrupted stream resumes exactly",
+        )
+
     def close(self) -> bool:
-        """Let the present job end and join the thread; whether it did end within timeout_s. May be called again."""
-        self._closed = True
-        self._jobs.put(None)
-        self._thread.join(self.timeout_s)
-        ended = not self._thread.is_alive()
-        if not ended:
-            if self._waiting is not None:
-                self._waiting.settle()
+        """Let the present job end; whether it did within timeout_s. May be called again."""
+        if self._thread.is_alive():
+            self._thread.join(self.timeout_s)
+        if self._thread.is_alive() and self._job is not None:
+            self._job.cancel()
             log.warning("the oracle has not come back; its thread is left behind")
-        return ended
+        return not self._thread.is_alive()
 
     def __enter__(self) -> "AsynchronousLearner":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self.close() and kind is None:
-            self._take_report()  # the last one may be an error
+            self._taken_report()  # the last one may be an error
 
-    def _take_report(self) -> _Report | None:
-        """What came of the job on its way, if that is known by now; given up if it is late."""
-        try:
-            report = self._reports.get_nowait()
-        except queue.Empty:
-            return self._give_up_late()
-        self._waiting = None
-        if report.error is not None:
-            raise report.error
-        if report.result is None:
-            self.failures += 1
-            log.warning("oracle failed at frame %d (%d failures): %s", report.frame_index, self.failures, report.failed)
-            return report
-        self._observations.answered(report.result.update.loss_before)
-        self.chooser.update(report.result.feedback)
-        return report
+    def _taken_report(self) -> tuple[UpdateResult | None, str | None]:
+        """What came of the key frame on its way, or why nothing; both None while that is unknown. Raises what ends the run."""
+        job = self._job
+        if job is not None and job.done():
+            self._job = None
+            result, failed = job.result()
+        elif job is not None and time.monotonic() - self._asked_s > self.timeout_s and job.cancel():
+            self._job = None
+            result, failed = None, f"no answer within {self.timeout_s:g} s"
+        else:
+            return None, None
+        self._note(self._asked, result, failed)
+        return result, failed
 
-    def _give_up_late(self) -> _Report | None:
-        job = self._waiting
-        if job is None or time.monotonic() - job.asked_s <= self.timeout_s or not job.settle():
-            return None
-        self._waiting = None
-        self.timeouts += 1
-        log.warning("no answer of the oracle on frame %d within %g s (%d time-outs)", job.frame_index, self.timeout_s, self.timeouts)
-        return _Report(job.frame_index, failed=f"no answer within {self.timeout_s:g} s")
-
-    def _work(self) -> None:
-        """The thread: jobs until None comes."""
-        with _own_stream(self.trainer.student.detector.device):
-            while (job := self._jobs.get()) is not None:
-                report = self._report_of(job)
-                if report is not None:
-                    self._reports.put(report)
-                self._busy.clear()
-
-    def _report_of(self, job: _Job) -> _Report | None:
-        """Ask and learn; None for a job that was given up meanwhile."""
-        try:
-            answer = self.oracle(job.frame)
-        except Exception as error:  # raised in the stream's thread if it is not one that the stream survives
-            failed = f"{type(error).__name__}: {error}"
-            report = _Report(job.frame_index, failed=failed) if may_fail(error) else _Report(job.frame_index, error=error)
-            return report if job.settle() else None
-        if not job.settle():
-            return None
-        try:
-            result = self.trainer.learn(job.output, answer)
-            if result.update.changed:
-                self.published.publish(self.trainer.student)
-        except Exception as error:
-            return _Report(job.frame_index, error=error)
-        return _Report(job.frame_index, result)
+    def _work(self, job: "Future[tuple[UpdateResult | None, str | None]]", frame: NDArray[np.uint8], output: StudentOutput) -> None:
+        """The thread: ask, and learn unless that was given up meanwhile."""
+        with torch.cuda.stream(self._cuda):
+            try:
+                answer, failed = ask(self.oracle, frame)
+                if not job.set_running_or_notify_cancel():
+                    return
+                result = None if answer is None else self.trainer.learn(output, answer)
+                if result is not None and result.update.changed:
+                    newest = _fixed(self.trainer.student)
+                    # the copy was queued on this thread's stream; a reader on another must not see weights that are still to be written
+                    synchronise(newest.detector.device)
+                    self._newest = (self._newest[0] + 1, newest)
+                job.set_result((result, failed))
+            except Exception as error:  # raised in the stream's thread
+                with contextlib.suppress(InvalidStateError):  # of one that was given up
+                    job.set_exception(error)
 
 
-@contextlib.contextmanager
-def _own_stream(device: torch.device) -> Iterator[None]:
-    if device.type != "cuda":
-        yield
-        return
-    own = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    own.wait_stream(torch.cuda.default_stream(device))  # on which the networks were put there
-    with torch.cuda.stream(own):
-        yield
+def _fixed(student: Student) -> Student:
+    """A copy that will not change; its runtime has taken the weights, so that no reader waits for that."""
+    copied = student.copy()
+    copied.detector.follow_weights()
+    return copied

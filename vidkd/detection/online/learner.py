@@ -1,6 +1,5 @@
 """A student that learns along a stream, each key frame before the next frame comes. Deterministic, for studies."""
 
-import dataclasses
 import logging
 import math
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ from vidkd.base.errors import ConfigError
 from vidkd.base.timing import Stopwatch
 from vidkd.detection.metrics.matching import SCORE, FrameCounts, f1_against
 from vidkd.detection.online.distillation import NEEDS_HEADS
-from vidkd.detection.online.oracle import Answer, Oracle, may_fail
+from vidkd.detection.online.oracle import Answer, Oracle, ask
 from vidkd.detection.online.replay import KeyFrame, Replay, ReplayBuffer
 from vidkd.detection.online.student import Student, StudentOutput
 from vidkd.detection.online.update import Trainer, Update, UpdateRecord
@@ -28,16 +27,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class UpdateResult:
-    """What a key frame taught. disagreement: 1 - F1 of the student's boxes before it learned, in [0, 1]."""
+    """What a key frame taught. answered: its index. disagreement: 1 - F1 of the student's boxes before it learned, in [0, 1]."""
 
-    frame_index: int
+    answered: int
     disagreement: float
     update: UpdateRecord
-
-    @property
-    def feedback(self) -> Feedback:
-        """What a policy gets of it."""
-        return Feedback(frame_index=self.frame_index, disagreement=self.disagreement, loss=self.update.loss_before)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,13 +53,6 @@ class FrameRecord:
     update: UpdateRecord | None = None
     failed: str | None = None
     seconds: Mapping[str, float]
-
-    @classmethod
-    def of(cls, output: StudentOutput, result: UpdateResult | None, **fields: Any) -> "FrameRecord":
-        """Of a frame at which this result, if any, came in."""
-        if result is not None:
-            fields |= {"answered": result.frame_index, "disagreement": result.disagreement, "update": result.update}
-        return cls(frame_index=output.detections.frame_index, time_s=output.detections.time_s, **fields)
 
     def as_row(self) -> dict[str, Any]:
         """Plain values for a line of JSON, those of an update next to the others; None for a number that is not finite."""
@@ -112,15 +99,11 @@ class OnlineTrainer:
     def learn(self, output: StudentOutput, answer: Answer) -> UpdateResult:
         """Measure the student's output against the answer, learn from the frame and keep it; if something raises, nothing has changed."""
         key = key_frame_of(output, answer, score=self.score)
-        past = self.buffer.sample(self.trainer.update.replay, now=key.frame_index)
-        with self.trainer.all_or_nothing():
-            interpolated = self.trainer.interpolate(key)
-            update = self.trainer.learn(key, past)
-        if interpolated is not None:
-            update = dataclasses.replace(update, loss_before=interpolated.loss, interpolated=interpolated.share)
+        past = self.buffer.sample(self.trainer.update.replay)
+        update = self.trainer.learn(key, past)
         self.buffer.add(key)
         disagreement = 1 - agreement_of(output, answer, score=self.score).f1
-        return UpdateResult(frame_index=key.frame_index, disagreement=disagreement, update=update)
+        return UpdateResult(answered=key.frame_index, disagreement=disagreement, update=update)
 
     def state(self) -> dict[str, Any]:
         """Weights, optimiser and buffer, as plain values and tensors that share no memory with the student."""
@@ -160,19 +143,11 @@ def agreement_of(output: StudentOutput, answer: Answer, *, score: float = SCORE)
     return f1_against([found], [answer.detections.at(found.frame_index, found.time_s)], score=score)
 
 
-def synchronise(device: torch.device) -> None:
-    """Wait until a device has finished its queue, so that times are those of the work and weights are whole."""
-    if device.type == "cuda":
-        torch.cuda.current_stream(device).synchronize()
+class Learner:
+    """What synchronous and asynchronous learning share: a student on every frame, and the choice of key frames.
 
-
-class SynchronousLearner:
-    """A student that runs along a stream and learns from the key frames that its policy chooses.
-
-    student: its weights change in place. oracle: asked on key frames only. A failed call (`may_fail`) is counted in `failures` and logged,
-    and the student continues; any other error, and every error of an update, is raised. An oracle that hangs holds the stream, for which
-    there are `TimedOracle` and the asynchronous learner. With equal weights, seeds, frames and answers, on one machine's processor with
-    one number of threads, a run repeats bit by bit; on a GPU kernels may add up in another order each time.
+    student: that whose boxes are scored. learning: that which learns. oracle: asked on key frames only. A failed call (`may_fail`) is
+    counted in `failures` and logged, and the student continues; any other error, and every error of an update, is raised.
     Raises ConfigError if oracle and loss do not fit.
     """
 
@@ -183,73 +158,110 @@ class SynchronousLearner:
         policy: Policy,
         budget: CallBudget,
         *,
+        learning: Student | None = None,
         update: Update | None = None,
         replay: Replay | None = None,
-        exhaust: bool = True,
         score: float = SCORE,
     ) -> None:
         self.student, self.oracle = student, oracle
-        self.trainer = OnlineTrainer(student, oracle, update or Update(), replay or Replay(), score=score)
-        self.chooser = KeyFrameChooser(policy, budget, exhaust=exhaust)
+        self.trainer = OnlineTrainer(learning or student, oracle, update or Update(), replay or Replay(), score=score)
+        self.chooser = KeyFrameChooser(policy, budget)
         self._observations = ObservationBuilder()
         self.position = self.version = self.failures = 0
 
-    def step(self, frame: NDArray[np.uint8], *, time_s: float | None = None, answer: Answer | None = None) -> Step:
-        """The next frame of the stream, RGB uint8 (H, W, 3).
+    def step(self, frame: NDArray[np.uint8], *, time_s: float | None = None) -> Step:
+        """The next frame of the stream, RGB uint8 (H, W, 3): the student's boxes, made before anything can be learned from it."""
+        raise NotImplementedError
 
-        The boxes of the result were made before anything was learned from the frame. answer: the oracle's on this frame where the caller
-        knows it already; used if the policy calls, in place of asking. Raises ValueError for another array.
-        """
-        clock, version = Stopwatch(), self.version
+    def _see(self, frame: NDArray[np.uint8], time_s: float | None, clock: Stopwatch, *, able: bool = True) -> tuple[Any, Observation, bool]:
+        """The student's output on the next frame, what the policy sees of it, and whether the oracle is called, if it is able to answer."""
         with clock.part("student"):
             output = self.student.detect(frame, frame_index=self.position, time_s=time_s)
         with clock.part("selector"):
             observation = self._observations.observe(frame, output)
-            called = self.chooser.choose(observation)
-        result, failed = None, None
+            called = self.chooser.choose(observation, able=able)
         if called:
             self._observations.called(observation)
-            if answer is None:
-                with clock.part("oracle"):
-                    answer, failed = self._ask(frame)
-            if answer is not None:
-                with clock.part("update"):
-                    result = self._learn(output, answer)
+        return output, observation, called
+
+    def _record(
+        self, output: StudentOutput, clock: Stopwatch, *, called: bool, version: int, result: UpdateResult | None, failed: str | None
+    ) -> FrameRecord:
+        """The record of a frame, with what came in at it; the next frame is the next one."""
+        found, told = output.detections, {} if result is None else vars(result)
         self.position += 1
-        record = FrameRecord.of(output, result, called=called, version=version, failed=failed, seconds=clock.seconds())
-        return Step(output=output, observation=observation, record=record, answer=answer if called else None)
+        return FrameRecord(
+            frame_index=found.frame_index,
+            time_s=found.time_s,
+            called=called,
+            version=version,
+            failed=failed,
+            seconds=clock.seconds(),
+            **told,
+        )
+
+    def _note(self, frame_index: int, result: UpdateResult | None, failed: str | None) -> None:
+        """Tell policy and observations of an answer, or count and log a failure."""
+        if result is not None:
+            self._observations.answered(result.update.loss_before)
+            loss = result.update.loss_before
+            self.chooser.update(Feedback(frame_index=frame_index, disagreement=result.disagreement, loss=loss))
+        elif failed is not None:
+            self.failures += 1
+            log.warning("oracle failed at frame %d (%d failures): %s", frame_index, self.failures, failed)
 
     def state(self) -> dict[str, Any]:
         """All that the rest of the stream depends on, as plain values and tensors, readable with weights_only=True."""
+        raise NotImplementedError
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `state` gave, in a learner made with the same arguments. Raises ConfigError if its budget was another."""
+        raise NotImplementedError
+
+
+class SynchronousLearner(Learner):
+    """A student that runs along a stream and learns from the key frames that its policy chooses; its weights change in place.
+
+    An oracle that hangs holds the stream, for which there are `TimedOracle` and the asynchronous learner. With equal weights, seeds, frames
+    and answers, on one machine's processor with one number of threads, a run repeats bit by bit; on a GPU kernels may add up in another
+    order each time.
+    """
+
+    def step(self, frame: NDArray[np.uint8], *, time_s: float | None = None, answer: Answer | None = None) -> Step:
+        """See Learner. answer: the oracle's on this frame, if the caller knows it; used if the policy calls, instead of asking."""
+        clock, version = Stopwatch(), self.version
+        output, observation, called = self._see(frame, time_s, clock)
+        result, failed = None, None
+        if called:
+            if answer is None:
+                with clock.part("oracle"):
+                    answer, failed = ask(self.oracle, frame)
+            if answer is not None:
+                with clock.part("update"):
+                    result = self.trainer.learn(output, answer)
+                    self.student.detector.follow_weights()  # a part of the update, not of the next frame
+                    synchronise(self.student.detector.device)
+                self.version += result.update.changed
+            self._note(self.position, result, failed)
+        record = self._record(output, clock, called=called, version=version, result=result, failed=failed)
+        return Step(output=output, observation=observation, record=record, answer=answer if called else None)
+
+    def state(self) -> dict[str, Any]:
+        """See Learner."""
         counts = {name: getattr(self, name) for name in ("position", "version", "failures")}
         parts = {"trainer": self.trainer.state(), "chooser": self.chooser.state(), "observations": self._observations.state()}
         return {"counts": counts, **parts}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue from what `state` gave, in a learner made with the same arguments. Raises ConfigError if its budget was another."""
+        """See Learner."""
         self.chooser.restore(state["chooser"])
         self.trainer.restore(state["trainer"])
         self._observations.restore(state["observations"])
         for name, value in state["counts"].items():
             setattr(self, name, value)
 
-    def _ask(self, frame: NDArray[np.uint8]) -> tuple[Answer | None, str | None]:
-        """The oracle's answer, or why there is none."""
-        try:
-            return self.oracle(frame), None
-        except Exception as error:
-            if not may_fail(error):
-                raise
-            self.failures += 1
-            failed = f"{type(error).__name__}: {error}"
-            log.warning("oracle failed at frame %d (%d failures): %s", self.position, self.failures, failed)
-            return None, failed
 
-    def _learn(self, output: StudentOutput, answer: Answer) -> UpdateResult:
-        result = self.trainer.learn(output, answer)
-        self.student.detector.follow_weights()  # a part of the update, not of the next frame
-        synchronise(self.student.detector.device)
-        self._observations.answered(result.update.loss_before)
-        self.chooser.update(result.feedback)
-        self.version += result.update.changed
-        return result
+def synchronise(device: torch.device) -> None:
+    """Wait until a device has finished its queue, so that times are those of the work and weights are whole."""
+    if device.type == "cuda":
+        torch.cuda.current_stream(device).synchronize()

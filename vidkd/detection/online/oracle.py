@@ -1,9 +1,9 @@
 """The heavy detector as a teacher: its boxes under the student's labels, and its raw heads where both share cells."""
 
 import logging
-import queue
 import threading
 from collections.abc import Sequence
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -40,7 +40,7 @@ class Answer:
 
     def unjudged(self, found: Detections) -> Detections:
         """The others."""
-        return found.select(~_are(found, self.known))
+        return found.select(np.isin(found.labels, [] if self.known is None else sorted(self.known), invert=self.known is not None))
 
 
 class Oracle(Protocol):
@@ -63,6 +63,16 @@ def may_fail(error: Exception) -> bool:
     """
     # ONNX Runtime's exceptions share no base class but Exception
     return isinstance(error, VidkdError | OSError | RuntimeError | MemoryError) or type(error).__module__.startswith("onnxruntime")
+
+
+def ask(oracle: Oracle, frame: NDArray[np.uint8]) -> tuple[Answer | None, str | None]:
+    """The answer, or why there is none. Raises what the stream does not survive."""
+    try:
+        return oracle(frame), None
+    except Exception as error:
+        if not may_fail(error):
+            raise
+        return None, f"{type(error).__name__}: {error}"
 
 
 class BoxOracle:
@@ -119,13 +129,8 @@ class OneAtATime:
     """
 
     def __init__(self, oracle: Oracle) -> None:
-        self.oracle = oracle
+        self.oracle, self.gives_heads = oracle, oracle.gives_heads
         self._lock = threading.Lock()
-
-    @property
-    def gives_heads(self) -> bool:
-        """As `Oracle`."""
-        return self.oracle.gives_heads
 
     def __call__(self, frame: NDArray[np.uint8]) -> Answer:
         """As `Oracle`."""
@@ -138,11 +143,7 @@ USE_BOXES = "distil from its boxes: loss oracle_assigned"
 
 def of_labels(found: Detections, labels: frozenset[int] | None) -> Detections:
     """The boxes of these labels; None for all."""
-    return found if labels is None else found.select(_are(found, labels))
-
-
-def _are(found: Detections, labels: frozenset[int] | None) -> NDArray[np.bool_]:
-    return np.ones(len(found), bool) if labels is None else np.isin(found.labels, sorted(labels))
+    return found if labels is None else found.select(np.isin(found.labels, sorted(labels)))
 
 
 def known_labels(mapping: ClassMapping) -> frozenset[int] | None:
@@ -168,57 +169,31 @@ def _mapped(oracle: Sequence[str], student: Sequence[str]) -> ClassMapping:
     return mapping
 
 
-class _Call:
-    """A frame on its way to the oracle, and what came of it once `done` is set."""
-
-    def __init__(self, frame: NDArray[np.uint8]) -> None:
-        self.frame = frame
-        self.answer: Answer | None = None
-        self.error: Exception | None = None
-        self.done = threading.Event()
-
-
 class TimedOracle:
     """Another oracle, asked in a thread of its own: an answer later than timeout_s is dropped when it comes, and TimeoutError is raised.
 
     Until it has come the oracle is not asked again, and every call raises at once; one that hangs for good is never asked again. What the
-    oracle raises is raised. A stream in which nothing is late repeats as with the oracle itself. Raises ConfigError for a timeout_s that is
-    not above 0.
+    oracle raises is raised. A stream in which nothing is late repeats as with the oracle itself.
     """
 
     def __init__(self, oracle: Oracle, timeout_s: float) -> None:
-        if not timeout_s > 0:
-            raise ConfigError(f"timeout_s must be above 0, not {timeout_s}")
-        self.oracle, self.timeout_s = oracle, timeout_s
-        self._calls: queue.SimpleQueue[_Call] = queue.SimpleQueue()
-        self._last: _Call | None = None
-        # a daemon: an oracle that hangs for good must not keep the process from ending
-        self._thread = threading.Thread(target=self._work, name="oracle", daemon=True)
-        self._thread.start()
-
-    @property
-    def gives_heads(self) -> bool:
-        """As `Oracle`."""
-        return self.oracle.gives_heads
+        self.oracle, self.gives_heads, self.timeout_s = oracle, oracle.gives_heads, timeout_s
+        self._last: Future[Answer] = Future()
+        self._last.cancel()
 
     def __call__(self, frame: NDArray[np.uint8]) -> Answer:
         """As `Oracle`."""
-        if self._last is not None and not self._last.done.is_set():
+        if not self._last.done():
             raise TimeoutError("the oracle has not come back from an earlier call")
-        call = self._last = _Call(frame.copy())
-        self._calls.put(call)
-        if not call.done.wait(self.timeout_s):
+        call = self._last = Future()
+        # a daemon: an oracle that hangs for good must not keep the process from ending
+        threading.Thread(target=self._work, args=(call, frame.copy()), name="oracle", daemon=True).start()
+        if not wait([call], self.timeout_s).done:
             raise TimeoutError(f"no answer within {self.timeout_s:g} s")
-        if call.error is not None:
-            raise call.error
-        assert call.answer is not None
-        return call.answer
+        return call.result()
 
-    def _work(self) -> None:
-        while True:
-            call = self._calls.get()
-            try:
-                call.answer = self.oracle(call.frame)
-            except Exception as error:  # whatever library runs the oracle; raised to who asked
-                call.error = error
-            call.done.set()
+    def _work(self, call: "Future[Answer]", frame: NDArray[np.uint8]) -> None:
+        try:
+            call.set_result(self.oracle(frame))
+        except Exception as error:  # whatever library runs the oracle; raised to who asked
+            call.set_exception(error)

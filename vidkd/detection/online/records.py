@@ -16,7 +16,7 @@ from torch import Tensor
 from vidkd.base.errors import DataError
 from vidkd.base.files import atomic_write
 from vidkd.detection.online.learner import SynchronousLearner, agreement_of
-from vidkd.detection.online.oracle import Answer
+from vidkd.detection.online.oracle import ask
 from vidkd.detection.policies.lstm import AGAIN
 from vidkd.models.selector import SIGNALS, selector_input
 
@@ -28,7 +28,6 @@ class SelectorRecord:
     features: (T, D) float32, the student's. frames_since, last_loss, motion, doubt, boxes: (T,) float32, as in `Observation`.
     disagreement: (T,) float32, 1 - F1 of the student's boxes against the oracle's, in [0, 1]. errors: (T,) float32, how many of the
     student's boxes the oracle has not, and of the oracle's the student has not. called: (T,) bool, the key frames from which it learned.
-    Raises ValueError where the lengths differ.
     """
 
     features: NDArray[np.float32]
@@ -40,11 +39,6 @@ class SelectorRecord:
     disagreement: NDArray[np.float32]
     errors: NDArray[np.float32]
     called: NDArray[np.bool_]
-
-    def __post_init__(self) -> None:
-        lengths = {name: len(part) for name, part in vars(self).items()}
-        if len(set(lengths.values())) != 1 or self.features.ndim != 2:
-            raise ValueError(f"the parts of a record are one a frame, features (T, D): {lengths}, {self.features.shape}")
 
     def __len__(self) -> int:
         return len(self.disagreement)
@@ -84,35 +78,20 @@ def record_stream(learner: SynchronousLearner, frames: Iterable[NDArray[np.uint8
     that stays frozen. A policy that calls at random shows the selector every number of frames since a call. Raises DataError where there
     is no frame, or the oracle throws: a record without its answer would be none.
     """
-    rows: list[tuple[NDArray[np.float32], tuple[float, ...], bool]] = []
+    features, rows = [], []
     for frame in frames:
-        answer = _asked(learner, frame)
+        answer, failed = ask(learner.oracle, frame)
+        if answer is None:
+            raise DataError(f"the oracle failed at frame {learner.position} of the stream", reason=failed, hint=AGAIN)
         step = learner.step(frame, answer=answer)
-        seen = step.observation
-        signals = tuple(float(getattr(seen, name)) for name in SIGNALS)
         counts = agreement_of(step.output, answer, score=learner.trainer.score)
         errors = float(counts.false_positives.sum() + counts.false_negatives.sum())
-        rows.append((seen.features, (*signals, 1 - counts.f1, errors), step.record.called))
+        features.append(step.observation.features)
+        rows.append((*(getattr(step.observation, name) for name in SIGNALS), 1 - counts.f1, errors, step.record.called))
     if not rows:
         raise DataError("a stream without frames leaves no record")
-    features, signals_of, called = zip(*rows, strict=True)
-    table = np.asarray(signals_of, np.float32)
-    return SelectorRecord(
-        features=np.stack(features),
-        **{name: table[:, place] for place, name in enumerate(SIGNALS)},
-        disagreement=table[:, -2],
-        errors=table[:, -1],
-        called=np.asarray(called, bool),
-    )
-
-
-def _asked(learner: SynchronousLearner, frame: NDArray[np.uint8]) -> Answer:
-    try:
-        return learner.oracle(frame)
-    except Exception as error:  # whatever library runs the oracle
-        raise DataError(
-            f"the oracle failed at frame {learner.position} of the stream", reason=f"{type(error).__name__}: {error}", hint=AGAIN
-        ) from error
+    columns = dict(zip((*SIGNALS, "disagreement", "errors", "called"), np.asarray(rows, np.float32).T, strict=True))
+    return SelectorRecord(features=np.stack(features), **{**columns, "called": columns["called"] > 0})
 
 
 def cached_record(folder: Path | str, made_from: Mapping[str, str], make: Callable[[], SelectorRecord]) -> SelectorRecord:
@@ -121,13 +100,11 @@ def cached_record(folder: Path | str, made_from: Mapping[str, str], make: Callab
     made_from: all that the record depends on by name, such as hashes of the student's weights, the oracle and the video, and the settings.
     A damaged file is replaced, and logged.
     """
-    digest = hashlib.sha256(json.dumps(dict(made_from), sort_keys=True).encode()).hexdigest()
-    path = Path(folder) / f"{digest[:24]}.npz"
+    content = json.dumps(dict(made_from), sort_keys=True)
+    path = Path(folder) / f"{hashlib.sha256(content.encode()).hexdigest()[:24]}.npz"
     if path.exists():
         try:
-            record, known = read_record(path)
-            if known == dict(made_from):
-                return record
+            return read_record(path)[0]
         except DataError as error:
             log.warning("made again: %s", error)
     record = make()

@@ -1,8 +1,9 @@
 """Past key frames, kept within bounds, so that a student does not forget what it no longer sees."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -31,8 +32,8 @@ class KeyFrame:
     @property
     def nbytes(self) -> int:
         """Memory of its arrays."""
-        own = self.image.nbytes + self.boxes.nbytes + self.scores.nbytes + self.labels.nbytes
-        return own + sum(head.nbytes for head in self.heads or ())
+        arrays: tuple[NDArray[Any], ...] = (self.image, self.boxes, self.scores, self.labels, *(self.heads or ()))
+        return sum(array.nbytes for array in arrays)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,26 +43,19 @@ class Replay:
     Attributes:
         frames: most key frames kept; 0 for none.
         memory_mib: most memory of their arrays, in MiB; None for no bound.
-        age_frames: frames of the stream after which a key frame is dropped; None for never.
         evict: which one gives way to a new one: the oldest, or one at random, by which scenes of long ago keep a share.
         seed: of what is drawn.
     """
 
     frames: int = 64
     memory_mib: float | None = 512.0
-    age_frames: int | None = None
     evict: Evict = "oldest"
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.frames < 0:
-            raise ConfigError(f"replay.frames must be 0 or more, not {self.frames}")
-        for name in ("memory_mib", "age_frames"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ConfigError(f"replay.{name} must be above 0, not {value}")
-        if self.evict not in get_args(Evict):
-            raise ConfigError(f"replay.evict must be oldest or random, not {self.evict!r}")
+        for name in ("frames", "memory_mib"):
+            if not (getattr(self, name) or 0) >= 0:
+                raise ConfigError(f"replay.{name} must be 0 or more, not {getattr(self, name)}")
 
 
 class ReplayBuffer:
@@ -80,27 +74,16 @@ class ReplayBuffer:
         """Those kept, as they were added."""
         return tuple(self._frames)
 
-    @property
-    def nbytes(self) -> int:
-        """Memory of all arrays kept."""
-        return sum(frame.nbytes for frame in self._frames)
-
     def add(self, key: KeyFrame) -> None:
         """Take in a key frame and let others go until all bounds hold; one that is larger than the memory bound is not kept."""
-        self.expire(key.frame_index)
         self._frames.append(key)
-        while self._frames and self._over():
-            del self._frames[self._leaving()]
+        most_bytes = math.inf if self.bounds.memory_mib is None else self.bounds.memory_mib * 2**20
+        while len(self._frames) > self.bounds.frames or sum(frame.nbytes for frame in self._frames) > most_bytes:
+            older = len(self._frames) - 1
+            del self._frames[int(self._rng.integers(older)) if self.bounds.evict == "random" and older else 0]
 
-    def expire(self, now: int) -> None:
-        """Drop what is older than the bound at frame `now`."""
-        age = self.bounds.age_frames
-        if age is not None:
-            self._frames = [frame for frame in self._frames if now - frame.frame_index <= age]
-
-    def sample(self, count: int, *, now: int) -> list[KeyFrame]:
-        """At most `count` different key frames, drawn evenly from those that are not too old at frame `now`."""
-        self.expire(now)
+    def sample(self, count: int) -> list[KeyFrame]:
+        """At most `count` different key frames, drawn evenly."""
         count = min(count, len(self._frames))
         return [self._frames[place] for place in self._rng.choice(len(self._frames), count, replace=False)] if count > 0 else []
 
@@ -113,25 +96,15 @@ class ReplayBuffer:
         self._frames = [_unpacked(parts) for parts in state["frames"]]
         self._rng.bit_generator.state = state["rng"]
 
-    def _over(self) -> bool:
-        memory = self.bounds.memory_mib
-        return len(self._frames) > self.bounds.frames or (memory is not None and self.nbytes > memory * 2**20)
 
-    def _leaving(self) -> int:
-        older = len(self._frames) - 1
-        return int(self._rng.integers(older)) if self.bounds.evict == "random" and older else 0
+ARRAYS = ("image", "boxes", "scores", "labels")
 
 
 def _packed(frame: KeyFrame) -> dict[str, Any]:
-    arrays = {name: torch.tensor(getattr(frame, name)) for name in ("image", "boxes", "scores", "labels")}
-    return {"frame_index": frame.frame_index, **arrays, "heads": None if frame.heads is None else _tensors(frame.heads)}
+    heads = None if frame.heads is None else [torch.tensor(head) for head in frame.heads]
+    return {"frame_index": frame.frame_index, "heads": heads, **{name: torch.tensor(getattr(frame, name)) for name in ARRAYS}}
 
 
 def _unpacked(parts: Mapping[str, Any]) -> KeyFrame:
-    arrays = {name: parts[name].numpy().copy() for name in ("image", "boxes", "scores", "labels")}
-    heads = None if parts["heads"] is None else tuple(head.numpy().copy() for head in parts["heads"])
-    return KeyFrame(frame_index=parts["frame_index"], **arrays, heads=heads)
-
-
-def _tensors(arrays: Sequence[NDArray[np.float32]]) -> list[torch.Tensor]:
-    return [torch.tensor(array) for array in arrays]
+    heads = None if parts["heads"] is None else tuple(head.numpy() for head in parts["heads"])
+    return KeyFrame(frame_index=parts["frame_index"], heads=heads, **{name: parts[name].numpy() for name in ARRAYS})

@@ -1,16 +1,16 @@
 """One update: a few steps on a key frame and some past ones, kept only where they helped."""
 
-import contextlib
 import copy
+import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from vidkd.base.errors import ConfigError, unknown_name
+from vidkd.base.errors import ConfigError
 from vidkd.detection.online.distillation import LOSSES
 from vidkd.detection.online.replay import KeyFrame
 from vidkd.losses.yolo import DARKNET, YoloLossOptions
@@ -25,45 +25,15 @@ MEMORY = 0.8
 """Weight of what was, in the running mean of the shares that `Update.interpolate` chooses."""
 
 
-class Retention:
-    """Interpolation in the space of weights (Wortsman et al. 2022, arXiv 2109.01903, who fix the share); the rest is ours.
-
-    began: the weights that a student begins with; empty where nothing is ever pulled back. retain: `Update.retain`.
-    mean_share: of the shares chosen since something was learned; None before.
-    """
-
-    def __init__(self, began: list[Tensor], retain: float) -> None:
-        self._began, self._retain = began, retain
-        self.mean_share: float | None = None
-
-    def at(self, share: float, here: list[Tensor]) -> list[Tensor]:
-        """Weights a share of the way from those at the beginning to these."""
-        return here if share == 1 else [began.lerp(now, share) for began, now in zip(self._began, here, strict=True)]
-
-    def after_update(self, reached: list[Tensor]) -> list[Tensor]:
-        """What an update leaves of the weights that its steps reached."""
-        if self.mean_share is None:
-            self.mean_share = 1.0
-        return self.at(self._retain * self.mean_share, reached)
-
-    def chosen(self, share: float) -> None:
-        """A share was chosen on a new key frame; it means nothing before something was learned."""
-        if self.mean_share is not None:
-            self.mean_share = MEMORY * self.mean_share + (1 - MEMORY) * share
-
-    def state(self) -> dict[str, Any]:
-        """Plain values and tensors on the processor."""
-        return {"began": [value.cpu().clone() for value in self._began], "mean_share": self.mean_share}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue from what `state` gave."""
-        self.mean_share = state["mean_share"]
-        self._began = [value.to(here) for value, here in zip(state["began"], self._began, strict=True)]
-
-
 Trains = Literal["heads", "added", "blocks", "all"]
 Outcome = Literal["kept", "rolled_back", "not_finite", "below_minimum", "no_better"]
 Loss = Literal["oracle_assigned", "matched_heads", "confidence_bounded_mix", "bounded_box_regression"]
+POSITIVE, SHARE = (0, math.inf), (0, 1)
+BOUNDS: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(("lr", "steps", "replay", "min_loss", "most_worse", "clip_norm", "score_power"), POSITIVE),
+    **dict.fromkeys(("certain", "mix_threshold", "mix_share", "interpolate", "retain"), SHARE),
+    "blocks": (1, math.inf),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,26 +97,11 @@ class Update:
     retain: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.loss not in LOSSES:
-            raise unknown_name("loss", self.loss, LOSSES, where="update.loss")
-        for name, known in (("trains", get_args(Trains)), ("optimiser", ("adam", "sgd")), ("scores_as", ("weight", "objectness"))):
-            if getattr(self, name) not in known:
-                raise unknown_name(name, getattr(self, name), known, where=f"update.{name}")
-        for name, least in (("blocks", 1), ("steps", 0), ("replay", 0), ("min_loss", 0), ("most_worse", 0)):
-            value = getattr(self, name)
-            if value is not None and not value >= least:
-                raise ConfigError(f"update.{name} must be at least {least}, not {value}")
-        for name in ("certain", "mix_threshold", "mix_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"update.{name} lies in [0, 1], not {getattr(self, name)}")
-        if any(not 0 <= share <= 1 for share in self.interpolate):
-            raise ConfigError(f"update.interpolate are shares from 0 to 1, not {list(self.interpolate)}")
-        if not 0 < self.retain <= 1:
-            raise ConfigError(f"update.retain is a share above 0, at most 1, not {self.retain}")
-        for name in ("lr", "clip_norm", "score_power"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ConfigError(f"update.{name} must be above 0, not {value}")
+        for name, (low, high) in BOUNDS.items():
+            given = getattr(self, name)
+            for value in given if isinstance(given, tuple) else (given,):
+                if value is not None and not low <= value <= high:
+                    raise ConfigError(f"update.{name} must lie in [{low:g}, {high:g}], not {value:g}")
 
     @property
     def pulls_back(self) -> bool:
@@ -177,13 +132,6 @@ class UpdateRecord:
         return self.outcome == "kept" or self.interpolated not in (None, 1.0)
 
 
-class Interpolated(NamedTuple):
-    """How much of what was learned stays, and the loss on the key frame with all of it."""
-
-    share: float
-    loss: float
-
-
 class _Losses(NamedTuple):
     """On the key frame, on the replayed frames (0 without any), and over all images of the batch, once more with its gradient."""
 
@@ -209,89 +157,80 @@ class Trainer:
         for parameter in student.net.parameters():
             parameter.requires_grad_(id(parameter) in chosen)
         self._optimiser = self._new_optimiser()
-        self._retention = Retention(self._weights() if update.pulls_back else [], update.retain)
+        self._began = self._weights() if update.pulls_back else []
+        self.mean_share: float | None = None  # of those chosen since something was learned
 
-    def learn(self, key: KeyFrame, replay: Sequence[KeyFrame]) -> UpdateRecord:
-        """Learn from a key frame and some of the past. Weights are as before unless the outcome is "kept", after an exception too.
+    def learn(self, key: KeyFrame, replay: Sequence[KeyFrame], *, interpolate: bool = True) -> UpdateRecord:
+        """Learn from a key frame and some of the past. Weights are as before unless the record says `changed`, after an exception too.
 
-        Raises ValueError if the loss needs raw heads that a frame lacks.
+        interpolate: False for key frames that do not follow each other, which cannot choose a share. Raises ValueError if the loss needs
+        raw heads that a frame lacks.
         """
-        start, optimiser = self._weights(), copy.deepcopy(self._optimiser.state_dict())
-        weights = start
+        if not self.update.keep_optimiser:
+            self._optimiser = self._new_optimiser()
+        before, optimiser, mean_share = self._weights(), copy.deepcopy(self._optimiser.state_dict()), self.mean_share
         try:
+            chosen = self._interpolate(key, before) if interpolate and self.update.interpolate and self.update.steps else None
+            start = before if chosen is None else self._weights()
             record, reached = self._run([key, *replay], start)
-            if record.outcome == "kept":
-                weights = self._retention.after_update(reached)
-        finally:
-            self._put(weights)
-            if weights is start:
-                self._optimiser.load_state_dict(optimiser)
-            if not self.update.keep_optimiser:
-                self._optimiser = self._new_optimiser()
-        return record
+        except BaseException:
+            self._put(before)
+            self._optimiser.load_state_dict(optimiser)
+            self.mean_share = mean_share
+            raise
+        if record.outcome == "kept":
+            self.mean_share = 1.0 if self.mean_share is None else self.mean_share
+            self._put(self._at(self.update.retain * self.mean_share, reached))
+        else:
+            self._put(start)
+            self._optimiser.load_state_dict(optimiser)
+        return record if chosen is None else dataclasses.replace(record, loss_before=chosen[1], interpolated=chosen[0])
 
-    def interpolate(self, key: KeyFrame) -> Interpolated | None:
-        """Put the weights where `update.interpolate` says, by the loss on a key frame that was not learned from; None if it says nothing.
+    def _interpolate(self, key: KeyFrame, here: list[Tensor]) -> tuple[float, float]:
+        """Put the weights where `update.interpolate` says, by the loss on a key frame that was not learned from.
 
-        Where no share has a finite loss the weights stay.
+        Returns how much of what was learned stays, all of it where no share has a finite loss, and the loss with all of it. Interpolation
+        in the space of weights: Wortsman et al. 2022, arXiv 2109.01903, who fix the share; the rest is ours.
         """
-        if not self.update.interpolate or not self.update.steps:
-            return None
-        here = self._weights()
-        losses = self._losses_at(dict.fromkeys((1.0, *self.update.interpolate)), key, here)
+        images = self.student.inputs([key.image]).contiguous(memory_format=torch.channels_last)
+        losses: dict[float, float] = {}
+        for share in dict.fromkeys((1.0, *self.update.interpolate)):
+            self._put(self._at(share, here))
+            losses[share] = self._losses(images, [key], learn=False).now
         # the most of what was learned where losses are equal, as they are before anything was
         best = min(self.update.interpolate, key=lambda share: (losses[share] if math.isfinite(losses[share]) else math.inf, -share))
         share = best if math.isfinite(losses[best]) else 1.0
-        self._put(self._retention.at(share, here))
-        self._retention.chosen(share)
-        return Interpolated(share, losses[1.0])
+        self._put(self._at(share, here))
+        if self.mean_share is not None:  # it means nothing before something was learned
+            self.mean_share = MEMORY * self.mean_share + (1 - MEMORY) * share
+        return share, losses[1.0]
 
-    @contextlib.contextmanager
-    def all_or_nothing(self) -> Iterator[None]:
-        """Weights, and the shares by which they are pulled back, are as before if what is done within throws."""
-        weights, mean_share = self._weights(), self._retention.mean_share
-        try:
-            yield
-        except BaseException:
-            self._put(weights)
-            self._retention.mean_share = mean_share
-            raise
-
-    def _losses_at(self, shares: Iterable[float], key: KeyFrame, here: list[Tensor]) -> dict[float, float]:
-        """The loss on a key frame by the share of what was learned."""
-        images = self.student.inputs([key.image]).contiguous(memory_format=torch.channels_last)
-        losses: dict[float, float] = {}
-        try:
-            for share in shares:
-                self._put(self._retention.at(share, here))
-                losses[share] = self._losses(images, [key], learn=False).now
-        finally:
-            self._put(here)
-        return losses
+    def _at(self, share: float, here: list[Tensor]) -> list[Tensor]:
+        """Weights a share of the way from those at the beginning to these."""
+        return here if share == 1 else [began.lerp(now, share) for began, now in zip(self._began, here, strict=True)]
 
     def state(self) -> dict[str, Any]:
         """Of an optimiser that lives on, and what pulls back what was learned; the weights of now are the student's own."""
         return {
             "optimiser": copy.deepcopy(self._optimiser.state_dict()) if self.update.keep_optimiser else None,
-            "retention": self._retention.state(),
+            "began": [value.cpu().clone() for value in self._began],
+            "mean_share": self.mean_share,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue from what `state` gave."""
-        self._optimiser = self._new_optimiser()
         if state["optimiser"] is not None:
             self._optimiser.load_state_dict(state["optimiser"])
-        self._retention.restore(state["retention"])
+        self._began = [value.to(here.device) for value, here in zip(state["began"], self._began, strict=True)]
+        self.mean_share = state["mean_share"]
 
     def _run(self, keys: Sequence[KeyFrame], start: list[Tensor]) -> tuple[UpdateRecord, list[Tensor]]:
         """Take the steps; the record, and the weights that it speaks of."""
         images = self.student.inputs([key.image for key in keys]).contiguous(memory_format=torch.channels_last)
-        first = best = self._losses(images, keys, learn=self.update.steps > 0)
+        first = best = losses = self._losses(images, keys, learn=self.update.steps > 0)
         weights, taken, finite = start, 0, math.isfinite(first.total)
-        if first.now < self.update.min_loss:
-            return self._record("below_minimum", first, first, 0, keys), start
-        losses = first
-        for step in range(1, self.update.steps + 1):
+        is_low = first.now < self.update.min_loss
+        for step in range(1, 1 if is_low else self.update.steps + 1):
             finite = finite and self._descend(losses.total_loss)
             if not finite:
                 break
@@ -299,17 +238,20 @@ class Trainer:
             finite = math.isfinite(losses.total)
             if losses.total < best.total or not self.update.keep_best:
                 best, weights, taken = losses, self._weights(), step
-        if not finite:
-            return self._record("not_finite", first, losses, 0, keys), start
-        return self._record(self._outcome(first, best, taken), first, best, taken, keys), weights
-
-    def _outcome(self, first: _Losses, best: _Losses, taken: int) -> Outcome:
-        if taken == 0:
-            return "no_better"
-        most_worse = self.update.most_worse
-        if most_worse is not None and best.past > max(first.past, self.update.min_loss) * (1 + most_worse):
-            return "rolled_back"
-        return "kept"
+        outcome: Outcome = "kept"
+        if is_low:
+            outcome = "below_minimum"
+        elif not finite:
+            outcome, best, taken = "not_finite", losses, 0
+        elif taken == 0:
+            outcome = "no_better"
+        elif self.update.most_worse is not None and best.past > max(first.past, self.update.min_loss) * (1 + self.update.most_worse):
+            outcome = "rolled_back"
+        past = (first.past, best.past) if len(keys) > 1 else (None, None)
+        record = UpdateRecord(
+            outcome=outcome, loss_before=first.now, loss_after=best.now, replay_before=past[0], replay_after=past[1], step=taken
+        )
+        return record, weights
 
     def _losses(self, images: Tensor, keys: Sequence[KeyFrame], *, learn: bool) -> _Losses:
         with torch.set_grad_enabled(learn), folded_norms(self.student.net):
@@ -345,17 +287,6 @@ class Trainer:
         for parameter, value in zip(self.parameters, weights, strict=True):
             parameter.copy_(value)
             parameter.grad = None
-
-    def _record(self, outcome: Outcome, first: _Losses, best: _Losses, step: int, keys: Sequence[KeyFrame]) -> UpdateRecord:
-        past = len(keys) > 1
-        return UpdateRecord(
-            outcome=outcome,
-            loss_before=first.now,
-            loss_after=best.now,
-            replay_before=first.past if past else None,
-            replay_after=best.past if past else None,
-            step=step,
-        )
 
 
 def trained_parameters(net: "Darknet", update: Update) -> list[nn.Parameter]:

@@ -4,14 +4,12 @@
 """
 
 from vidkd.detection.stream.folder import FORMATS
-from vidkd.detection.stream.inputs import StreamSource, open_from
 from vidkd.detection.stream.run import StreamConfig, walk_stream
-from vidkd.detection.stream.stepper import BoxFilter, DetectorStepper, Filtered, Region, Step, Stepper, labels_of
+from vidkd.detection.stream.stepper import DetectorStepper, Filtered, Region, Step, Stepper, labels_of
 from vidkd.detection.stream.tracking import ByteTracker, Tracked
 
 __all__ = [
     "FORMATS",
-    "BoxFilter",
     "ByteTracker",
     "DetectorStepper",
     "Filtered",
@@ -19,9 +17,7 @@ __all__ = [
     "Step",
     "Stepper",
     "StreamConfig",
-    "StreamSource",
     "Tracked",
     "labels_of",
-    "open_from",
     "walk_stream",
 ]

@@ -1,7 +1,8 @@
-"""Decoding, the network, making boxes and drawing side by side, each in a thread of its own; who takes the results is the fifth."""
+"""Decoding, the network, making boxes and drawing in parallel, each in a thread of its own."""
 
 import contextlib
-from collections.abc import Callable, Generator, Iterator
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -35,28 +36,13 @@ class Cut:
     ended: bool
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Begun:
-    """The first half of a step of these frames. ends_part: whether they are the last of a part."""
-
-    frames: list[Frame]
-    begun: Any
-    ends_part: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Stepped:
-    frame: Frame
-    step: Step
-
-
 class Pipeline:
     """One pass along a stream: `for item in pipeline.along(frames)`.
 
     batch: frames given to the stepper together; the last of a part are fewer. part_frames: frames of a part, after each of which comes a
     Cut. draw: None where no picture is wanted. trouble: the VideoError that ended the frames early, after all before it were handed on.
     Errors of the stepper or of drawing are raised, after the frames before them, and end all threads; so does leaving the loop.
-    At most `most_frames(batch)` frames and as many drawn pictures are held at any time.
+    A few batches and FRAMES_AHEAD drawn pictures are held at any time, whatever the length of the stream.
     """
 
     def __init__(self, stepper: Stepper, *, batch: int, part_frames: int, draw: Draw | None) -> None:
@@ -66,24 +52,25 @@ class Pipeline:
 
     def along(self, frames: Iterator[Frame]) -> Generator[Seen | Cut, None, None]:
         """Every frame in order, and a Cut after each part and at the end."""
-        depth = max(FRAMES_AHEAD, self._batch)
+        self._start, depth = time.perf_counter(), max(FRAMES_AHEAD, self._batch)
         with contextlib.ExitStack() as stack:
-            decoded = stack.enter_context(Prefetcher(self._until_trouble(frames), depth=depth))
+
+            def stage(name: str, items: Iterable[Any], depth: int) -> Prefetcher[Any]:
+                self._stages[name] = stack.enter_context(Prefetcher(items, depth=depth))
+                return self._stages[name]
+
+            begun: Iterable[Any] = self._begun(stage("decode", self._until_trouble(frames), depth))
             if self._stepper.staged:
-                begun = stack.enter_context(Prefetcher(self._begun(decoded), depth=1))
-                stepped = stack.enter_context(Prefetcher(self._ended(begun), depth=depth))
-                halves: dict[str, Prefetcher[Any]] = {"infer": begun, "boxes": stepped}
-            else:
-                stepped = stack.enter_context(Prefetcher(self._steps(decoded), depth=depth))
-                halves = {"infer": stepped}
-            drawn = stack.enter_context(Prefetcher(self._pictures(stepped), depth=FRAMES_AHEAD))
-            self._stages = {"decode": decoded, **halves, "draw": drawn}
-            yield from drawn
+                begun = stage("infer", begun, 1)
+            stepped = stage("boxes" if self._stepper.staged else "infer", self._ended(begun), depth)
+            yield from stage("draw", self._pictures(stepped), FRAMES_AHEAD)
 
     def seconds(self) -> dict[str, float]:
-        """Seconds of work so far of each thread, waiting for the one before left out: decode, infer, of a staged stepper boxes, draw."""
+        """Seconds of work so far of each thread, without waiting: decode, infer, of a staged stepper boxes, draw, encode; and in total."""
         waited = [0.0, *(stage.waited_s for stage in self._stages.values())]
-        return {name: max(0.0, stage.made_s - idle_s) for (name, stage), idle_s in zip(self._stages.items(), waited, strict=False)}
+        work = {name: max(0.0, stage.made_s - idle_s) for (name, stage), idle_s in zip(self._stages.items(), waited, strict=False)}
+        total = time.perf_counter() - self._start
+        return {**work, "encode": total - waited[-1], "total": total}
 
     def _until_trouble(self, frames: Iterator[Frame]) -> Iterator[Frame]:
         """A source that breaks off ends; only its own errors do so, not those of a stepper."""
@@ -92,57 +79,31 @@ class Pipeline:
         except VideoError as error:
             self.trouble = error
 
-    def _batches(self, frames: Prefetcher[Frame]) -> Iterator[tuple[list[Frame], bool]]:
-        """The frames of each step, and whether a part ends with them; at last those that are left, which may be none."""
+    def _begun(self, frames: Iterable[Frame]) -> Iterator[tuple[list[Frame], Any, bool]]:
+        """The frames of each step, the first half of it, and whether a part ends with them."""
         waiting: list[Frame] = []
         made = 0
         for frame in frames:
             waiting.append(frame)
-            if len(waiting) < min(self._batch, self._part_frames - made):
-                continue
-            made = (made + len(waiting)) % self._part_frames
-            yield waiting, made == 0
-            waiting = []
-        yield waiting, False
+            if len(waiting) == min(self._batch, self._part_frames - made):
+                made = (made + len(waiting)) % self._part_frames
+                yield waiting, self._stepper.begin(waiting), made == 0
+                waiting = []
+        if waiting:
+            yield waiting, self._stepper.begin(waiting), False
 
-    def _steps(self, frames: Prefetcher[Frame]) -> Iterator[_Stepped | Cut]:
-        for batch, ends_part in self._batches(frames):
-            yield from self._stepped(batch, self._stepper.step(batch) if batch else [])
+    def _ended(self, begun: Iterable[tuple[list[Frame], Any, bool]]) -> Iterator[tuple[Frame, Step] | Cut]:
+        for frames, first_half, ends_part in begun:
+            yield from zip(frames, self._stepper.end(frames, first_half), strict=True)
             if ends_part:
                 yield Cut(state=self._stepper.state(), ended=False)
         yield Cut(state=self._stepper.state(), ended=True)
 
-    def _begun(self, frames: Prefetcher[Frame]) -> Iterator[_Begun]:
-        for batch, ends_part in self._batches(frames):
-            if batch:
-                yield _Begun(frames=batch, begun=self._stepper.begin(batch), ends_part=ends_part)
-
-    def _ended(self, begun: Prefetcher[_Begun]) -> Iterator[_Stepped | Cut]:
-        for one in begun:
-            yield from self._stepped(one.frames, self._stepper.end(one.frames, one.begun))
-            if one.ends_part:
-                yield Cut(state=self._stepper.state(), ended=False)
-        yield Cut(state=self._stepper.state(), ended=True)
-
-    def _stepped(self, frames: list[Frame], steps: list[Step]) -> Iterator[_Stepped]:
-        """The results of these frames, which are let go of one by one."""
-        if len(steps) != len(frames):
-            raise ValueError(f"a stepper gave {len(steps)} results for {len(frames)} frames")
-        for step in steps:
-            yield _Stepped(frame=frames.pop(0), step=step)
-
-    def _pictures(self, stepped: Prefetcher[_Stepped | Cut]) -> Iterator[Seen | Cut]:
+    def _pictures(self, stepped: Iterable[tuple[Frame, Step] | Cut]) -> Iterator[Seen | Cut]:
         for item in stepped:
             if isinstance(item, Cut):
                 yield item
                 continue
-            height, width = item.frame.image.shape[:2]
-            picture = None if self._draw is None else self._draw(item.frame.image, item.step.detections)
-            yield Seen(step=item.step, size=(width, height), picture=picture)
-
-
-def most_frames(batch: int) -> int:
-    """Most decoded frames that are held at once: what waits before and after the stepper, what its halves work on and have between them,
-    and what is in hand.
-    """
-    return 2 * max(FRAMES_AHEAD, batch) + 3 * batch + 4
+            image, step = item[0].image, item[1]
+            picture = None if self._draw is None else self._draw(image, step.detections)
+            yield Seen(step=step, size=(image.shape[1], image.shape[0]), picture=picture)

@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,52 +23,35 @@ class Step:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Stepper(Protocol):
-    """Called with the frames of a stream in order, from one thread; one that is `staged` from two.
+class Stepper:
+    """Called with the frames of a stream in order, batch by batch: `end(frames, begin(frames))`. Frames of one call have one size.
 
-    `state` is asked for after the last frame of each part; `restore` gets it back in a new process, before the frame that follows. The
-    steps after that must be those that would have followed without an interruption.
+    staged: whether `begin` depends on no earlier frame; it may then run in a thread of its own, ahead of `end`.
     """
 
-    @property
-    def staged(self) -> bool:
-        """Whether what frames are asked first depends on no frame before: `begin` may then be called for frames whose predecessors are
-        not ended yet, in a thread of its own, and `step` is `end(begin(frames))`.
-        """
-        return False
+    staged = False
 
-    def begin(self, frames: Sequence[Frame]) -> Any:
-        """The first half of a step. What it gives holds no frame's picture."""
-        return self.step(frames)
+    def begin(self, frames: Sequence[Frame]) -> Any:  # noqa: ARG002 - for those that are staged
+        """The first half of a step. The result holds no frame's picture."""
+        return None
 
-    def end(self, frames: Sequence[Frame], begun: Any) -> list[Step]:  # noqa: ARG002 - for those that are staged
-        """The second half, with the same frames."""
-        steps: list[Step] = begun
-        return steps
-
-    def step(self, frames: Sequence[Frame]) -> list[Step]:
-        """One result a frame, in order, with the frame's index and time. Frames of one call have one size."""
-        ...
+    def end(self, frames: Sequence[Frame], begun: Any) -> list[Step]:
+        """The second half, with the same frames: one result per frame, in order, with the frame's index and time."""
+        raise NotImplementedError
 
     def state(self) -> bytes:
-        """All that the frames so far have left behind; empty if nothing."""
-        ...
+        """All that later frames depend on, after the last frame of a part."""
+        return b""
 
     def restore(self, state: bytes) -> None:
-        """Become what `state` was taken of."""
-        ...
+        """Continue from `state` in a new process: the following steps are those of an uninterrupted run."""
 
 
 class Around(Stepper):
-    """A stepper around another one, whose steps it changes: staged where that is, as it does so in the second half."""
+    """A stepper that changes the steps of another one."""
 
     def __init__(self, inner: Stepper) -> None:
-        self._inner = inner
-
-    @property
-    def staged(self) -> bool:
-        """See Stepper."""
-        return self._inner.staged
+        self._inner, self.staged = inner, inner.staged
 
     def begin(self, frames: Sequence[Frame]) -> Any:
         """See Stepper."""
@@ -76,14 +59,12 @@ class Around(Stepper):
 
     def end(self, frames: Sequence[Frame], begun: Any) -> list[Step]:
         """See Stepper."""
-        return self.changed(self._inner.end(frames, begun), frames)
+        height, width = frames[0].image.shape[:2]
+        steps = self._inner.end(frames, begun)
+        return [dataclasses.replace(step, detections=self.changed(step.detections, width, height)) for step in steps]
 
-    def step(self, frames: Sequence[Frame]) -> list[Step]:
-        """See Stepper."""
-        return self.changed(self._inner.step(frames), frames)
-
-    def changed(self, steps: Sequence[Step], frames: Sequence[Frame]) -> list[Step]:
-        """What becomes of the steps of these frames, which come in order."""
+    def changed(self, found: Detections, width: int, height: int) -> Detections:
+        """The boxes of the next frame, of this size, after the change."""
         raise NotImplementedError
 
     def state(self) -> bytes:
@@ -96,113 +77,70 @@ class Around(Stepper):
 
 
 class DetectorStepper(Stepper):
-    """A detector that no frame changes: the `Stepper` without a state, staged where the detector is."""
+    """A detector that no frame changes: a `Stepper` without a state, staged if the detector is."""
 
     def __init__(self, detector: Detector) -> None:
-        self._detector = detector
-
-    @property
-    def staged(self) -> bool:
-        """See Stepper."""
-        return isinstance(self._detector, StagedDetector)
+        self._detector, self.staged = detector, isinstance(detector, StagedDetector)
 
     def begin(self, frames: Sequence[Frame]) -> Any:
         """See Stepper."""
-        assert isinstance(self._detector, StagedDetector)
-        return self._detector.begin(np.stack([frame.image for frame in frames]))
+        images = np.stack([frame.image for frame in frames])
+        return self._detector.begin(images) if isinstance(self._detector, StagedDetector) else self._detector(images)
 
     def end(self, frames: Sequence[Frame], begun: Any) -> list[Step]:
         """See Stepper."""
-        assert isinstance(self._detector, StagedDetector)
-        return _steps(self._detector.end(begun), frames)
-
-    def step(self, frames: Sequence[Frame]) -> list[Step]:
-        """See Stepper: the frames are given to the detector together."""
-        return _steps(self._detector(np.stack([frame.image for frame in frames])), frames)
-
-    def state(self) -> bytes:
-        """See Stepper."""
-        return b""
-
-    def restore(self, state: bytes) -> None:
-        """See Stepper."""
-
-
-def _steps(found: Sequence[Detections], frames: Sequence[Frame]) -> list[Step]:
-    return [Step(detections=one.at(frame.index, frame.time_s)) for one, frame in zip(found, frames, strict=True)]
+        found = self._detector.end(begun) if isinstance(self._detector, StagedDetector) else begun
+        return [Step(detections=one.at(frame.index, frame.time_s)) for one, frame in zip(found, frames, strict=True)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Region:
-    """A rectangle of the frame: pixels, or parts of its width and height if all four numbers are at most 1.
+    """A rectangle of the frame: x1 y1 x2 y2 in pixels, or as parts of its width and height if all four are at most 1. text: as given."""
 
-    Raises ConfigError for numbers that are negative or not finite, or an empty rectangle.
-    """
-
-    x1: float
-    y1: float
-    x2: float
-    y2: float
-
-    def __post_init__(self) -> None:
-        numbers = dataclasses.astuple(self)
-        if not all(math.isfinite(number) and number >= 0 for number in numbers) or self.x1 >= self.x2 or self.y1 >= self.y2:
-            raise ConfigError(
-                f"not a region: {self}",
-                hint="x1,y1,x2,y2 with x1 < x2 and y1 < y2, none negative: pixels, or parts of the frame from 0 to 1",
-            )
-
-    def __str__(self) -> str:
-        return ",".join(f"{number:g}" for number in dataclasses.astuple(self))
+    text: str
+    corners: tuple[float, ...]
 
     @classmethod
     def parse(cls, text: str) -> "Region":
         """From `x1,y1,x2,y2`. Raises ConfigError."""
         try:
-            x1, y1, x2, y2 = map(float, text.split(","))
+            x1, y1, x2, y2 = corners = tuple(map(float, text.split(",")))
+            fits = all(math.isfinite(number) and number >= 0 for number in corners) and x1 < x2 and y1 < y2
         except ValueError:
-            raise ConfigError(f"not a region: {text}", hint="four numbers: x1,y1,x2,y2") from None
-        return cls(x1=x1, y1=y1, x2=x2, y2=y2)
+            fits = False
+        if not fits:
+            mend = "x1,y1,x2,y2 with x1 < x2 and y1 < y2, none negative: pixels, or parts of the frame from 0 to 1"
+            raise ConfigError(f"not a region: {text}", hint=mend)
+        return cls(text=text, corners=corners)
 
     def pixels(self, width: int, height: int) -> NDArray[np.float64]:
         """x1 y1 x2 y2 in pixels of a frame of this size. Raises ConfigError if it lies outside."""
-        parts = max(dataclasses.astuple(self)) <= 1
-        corners = np.asarray(dataclasses.astuple(self), np.float64) * ([width, height, width, height] if parts else 1)
+        corners = np.asarray(self.corners) * ([width, height, width, height] if max(self.corners) <= 1 else 1)
         if corners[0] >= width or corners[1] >= height:
-            raise ConfigError(f"the region {self} lies outside the frame", frame=f"{width} x {height}")
-        return corners
-
-
-@dataclass(frozen=True, kw_only=True)
-class BoxFilter:
-    """labels: those kept, None for all. region: where the centres of the boxes must lie, None for anywhere."""
-
-    labels: frozenset[int] | None = None
-    region: Region | None = None
-
-    def __call__(self, detections: Detections, *, width: int, height: int) -> Detections:
-        """The boxes that are kept, of a frame of this size. Raises ConfigError if the region lies outside it."""
-        kept = np.ones(len(detections), bool)
-        if self.labels is not None:
-            kept &= np.isin(detections.labels, sorted(self.labels))
-        if self.region is not None:
-            x1, y1, x2, y2 = self.region.pixels(width, height)
-            x, y = ((detections.boxes[:, :2] + detections.boxes[:, 2:]) / 2).T
-            kept &= (x >= x1) & (x < x2) & (y >= y1) & (y < y2)
-        return detections.select(kept)
+            raise ConfigError(f"the region {self.text} lies outside the frame", frame=f"{width} x {height}")
+        return np.asarray(corners)
 
 
 class Filtered(Around):
-    """A `Stepper` of which only the boxes that pass a filter are seen."""
+    """A `Stepper` of which only some boxes are kept: of these labels, None for all, with their centres in a region, None for anywhere.
 
-    def __init__(self, inner: Stepper, keep: BoxFilter) -> None:
+    Raises ConfigError if the region lies outside a frame.
+    """
+
+    def __init__(self, inner: Stepper, labels: frozenset[int] | None = None, region: Region | None = None) -> None:
         super().__init__(inner)
-        self._keep = keep
+        self._labels, self._region = labels, region
 
-    def changed(self, steps: Sequence[Step], frames: Sequence[Frame]) -> list[Step]:
-        """See Around. Raises ConfigError if the filter's region lies outside the frame."""
-        height, width = frames[0].image.shape[:2]
-        return [dataclasses.replace(step, detections=self._keep(step.detections, width=width, height=height)) for step in steps]
+    def changed(self, found: Detections, width: int, height: int) -> Detections:
+        """See Around."""
+        kept = np.ones(len(found), bool)
+        if self._labels is not None:
+            kept &= np.isin(found.labels, sorted(self._labels))
+        if self._region is not None:
+            x1, y1, x2, y2 = self._region.pixels(width, height)
+            x, y = ((found.boxes[:, :2] + found.boxes[:, 2:]) / 2).T
+            kept &= (x >= x1) & (x < x2) & (y >= y1) & (y < y2)
+        return found.select(kept)
 
 
 def labels_of(names: Sequence[str], class_names: Sequence[str]) -> frozenset[int]:

@@ -2,18 +2,16 @@
 
 import dataclasses
 import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vidkd.base.extras import require
-from vidkd.detection.stream.stepper import Around, Step, Stepper
+from vidkd.detection.stream.stepper import Around, Stepper
 from vidkd.runtime.detections import Detections
 from vidkd.runtime.nms import box_iou
-from vidkd.video import Frame
 
 UNTRACKED = -1
 STRONG, STARTS = 0.25, 0.35
@@ -31,24 +29,10 @@ _RATIO, _RATIO_SPEED, _RATIO_SEEN = 1e-2, 1e-5, 1e-1
 _MOTION = np.eye(8) + np.eye(8, k=4)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Tracks:
-    """One row a track. mean, covariance: of centre x, y, ratio width / height, height, and the change of each in a frame.
-
-    ids: -1 until a track is seen twice in a row. seen: number of the frame in which it was last seen.
-    """
-
-    mean: Array
-    covariance: Array
-    labels: NDArray[np.int64]
-    ids: NDArray[np.int64]
-    seen: NDArray[np.int64]
-
-    def select(self, which: NDArray[np.bool_]) -> "_Tracks":
-        return _Tracks(**{field.name: getattr(self, field.name)[which] for field in fields(self)})
-
-    def joined(self, other: "_Tracks") -> "_Tracks":
-        return _Tracks(**{field.name: np.concatenate([getattr(self, field.name), getattr(other, field.name)]) for field in fields(self)})
+Tracks: TypeAlias = dict[str, NDArray[Any]]
+"""One row a track. mean (N, 8), covariance (N, 8, 8): of centre x, y, ratio width / height, height, and the change of each in a frame.
+labels; ids: -1 until a track is seen twice in a row; seen: number of the frame in which it was last seen.
+"""
 
 
 class ByteTracker:
@@ -68,42 +52,36 @@ class ByteTracker:
     def update(self, found: Detections) -> NDArray[np.int64]:
         """The number of each box's track (N,), -1 where it has none (yet)."""
         self._frame += 1
-        self._predict()
-        self._box_of = np.full(len(self._tracks.ids), -1)  # by track, the box that was matched to it
+        tracks = self._tracks
+        tracks["mean"][tracks["seen"] < self._frame - 1, 7] = 0  # what is hidden does not go on growing
+        spread = _spread(tracks["mean"][:, 3], _RATIO)
+        tracks["covariance"] = _MOTION @ tracks["covariance"] @ _MOTION.T + _diagonal(spread**2)
+        tracks["mean"] = tracks["mean"] @ _MOTION.T
+        self._box_of = np.full(len(tracks["ids"]), -1)  # by track, the box that was matched to it
         self._free = np.ones(len(found), bool)
-        strong, before = found.scores >= STRONG, self._tracks
-        known = before.ids != UNTRACKED
+        strong, known = found.scores >= STRONG, tracks["ids"] != UNTRACKED
         self._match(found, known, strong, MOST_COST_STRONG, by_score=True)
-        self._match(found, known & (before.seen == self._frame - 1), ~strong, MOST_COST_WEAK, by_score=False)
+        self._match(found, known & (tracks["seen"] == self._frame - 1), ~strong, MOST_COST_WEAK, by_score=False)
         self._match(found, ~known, strong, MOST_COST_NEW, by_score=True)
         return self._settle(found, strong)
 
-    def state(self) -> dict[str, NDArray[Any]]:
+    def state(self) -> Tracks:
         """All that later frames depend on, as arrays."""
-        arrays = {field.name: getattr(self._tracks, field.name) for field in fields(self._tracks)}
-        return {**arrays, "counts": np.asarray([self._frame, self._next_id])}
+        return {**self._tracks, "counts": np.asarray([self._frame, self._next_id])}
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Continue from a `state`."""
-        self._tracks = _Tracks(**{field.name: state[field.name] for field in fields(_Tracks)})
+        self._tracks = {name: state[name] for name in self._tracks}
         self._frame, self._next_id = map(int, state["counts"])
-
-    def _predict(self) -> None:
-        tracks = self._tracks
-        mean = tracks.mean.copy()
-        mean[tracks.seen < self._frame - 1, 7] = 0  # what is hidden does not go on growing
-        spread = _spread(mean[:, 3], _RATIO)
-        covariance = _MOTION @ tracks.covariance @ _MOTION.T + _diagonal(spread**2)
-        self._tracks = replace(tracks, mean=mean @ _MOTION.T, covariance=covariance)
 
     def _match(self, found: Detections, which: NDArray[np.bool_], boxes: NDArray[np.bool_], most: float, *, by_score: bool) -> None:
         """Pair tracks with free boxes, at the least sum of 1 - overlap (times score)."""
         rows, columns = np.flatnonzero(which & (self._box_of < 0)), np.flatnonzero(boxes & self._free)
         if not len(rows) or not len(columns):
             return
-        overlap = box_iou(_corners(self._tracks.mean[rows]), found.boxes[columns]).astype(np.float64)
+        overlap = box_iou(_corners(self._tracks["mean"][rows]), found.boxes[columns]).astype(np.float64)
         cost = 1 - overlap * (found.scores[columns] if by_score else 1)
-        cost[self._tracks.labels[rows, None] != found.labels[columns]] = OTHER_CLASS
+        cost[self._tracks["labels"][rows, None] != found.labels[columns]] = OTHER_CLASS
         for row, column in zip(*self._pairs(cost), strict=True):
             if cost[row, column] <= most:
                 self._box_of[rows[row]] = columns[column]
@@ -111,44 +89,37 @@ class ByteTracker:
 
     def _settle(self, found: Detections, strong: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Move matched tracks to their boxes, number new ones, give up lost ones, start others."""
-        matched = self._box_of >= 0
-        self._correct(found, matched)
-        tracks = self._tracks
-        fresh = np.flatnonzero(matched & (tracks.ids == UNTRACKED))
-        tracks.ids[fresh] = np.arange(self._next_id, self._next_id + len(fresh))
-        self._next_id += len(fresh)
-        tracks.seen[matched] = self._frame
-        ids = np.full(len(found), UNTRACKED, np.int64)
-        ids[self._box_of[matched]] = tracks.ids[matched]
-        stays = matched | ((tracks.ids != UNTRACKED) & (self._frame - tracks.seen <= self._lost_frames))
-        starting = found.select(self._free & strong & (found.scores >= STARTS))
-        self._tracks = tracks.select(stays).joined(_started(starting, self._frame))
-        return ids
-
-    def _correct(self, found: Detections, matched: NDArray[np.bool_]) -> None:
-        """The Kalman filter's update of the matched tracks."""
-        mean, covariance = self._tracks.mean[matched], self._tracks.covariance[matched]
-        seen = _centres(found.boxes[self._box_of[matched]])
+        tracks, matched = self._tracks, self._box_of >= 0
+        # the Kalman filter's update
+        mean, covariance = tracks["mean"][matched], tracks["covariance"][matched]
         noise = _spread(mean[:, 3], _RATIO_SEEN)[:, :4] ** 2
         gain = np.linalg.solve(covariance[:, :4, :4] + _diagonal(noise), covariance[:, :4, :]).swapaxes(1, 2)
-        moved = mean + (gain @ (seen - mean[:, :4])[..., None])[..., 0]
-        tracks = replace(self._tracks, mean=self._tracks.mean.copy(), covariance=self._tracks.covariance.copy())
-        tracks.mean[matched] = moved
-        tracks.covariance[matched] = covariance - gain @ covariance[:, :4, :]
-        self._tracks = replace(tracks, ids=tracks.ids.copy(), seen=tracks.seen.copy())
+        off = _centres(found.boxes[self._box_of[matched]]) - mean[:, :4]
+        tracks["mean"][matched] = mean + (gain @ off[..., None])[..., 0]
+        tracks["covariance"][matched] = covariance - gain @ covariance[:, :4, :]
+        fresh = np.flatnonzero(matched & (tracks["ids"] == UNTRACKED))
+        tracks["ids"][fresh] = np.arange(self._next_id, self._next_id + len(fresh))
+        self._next_id += len(fresh)
+        tracks["seen"][matched] = self._frame
+        ids = np.full(len(found), UNTRACKED, np.int64)
+        ids[self._box_of[matched]] = tracks["ids"][matched]
+        stays = matched | ((tracks["ids"] != UNTRACKED) & (self._frame - tracks["seen"] <= self._lost_frames))
+        starting = _started(found.select(self._free & strong & (found.scores >= STARTS)), self._frame)
+        self._tracks = {name: np.concatenate([part[stays], starting[name]]) for name, part in tracks.items()}
+        return ids
 
 
-def _started(found: Detections, frame: int) -> _Tracks:
+def _started(found: Detections, frame: int) -> Tracks:
     """A track at rest for each box."""
     places = _centres(found.boxes)
     spread = _spread(places[:, 3], _RATIO) * np.repeat([2.0, 10.0], 4)
-    return _Tracks(
-        mean=np.concatenate([places, np.zeros_like(places)], 1),
-        covariance=_diagonal(spread**2),
-        labels=found.labels,
-        ids=np.full(len(found), UNTRACKED, np.int64),
-        seen=np.full(len(found), frame, np.int64),
-    )
+    return {
+        "mean": np.concatenate([places, np.zeros_like(places)], 1),
+        "covariance": _diagonal(spread**2),
+        "labels": found.labels,
+        "ids": np.full(len(found), UNTRACKED, np.int64),
+        "seen": np.full(len(found), frame, np.int64),
+    }
 
 
 def _spread(heights: Array, ratio: float) -> Array:
@@ -176,9 +147,6 @@ def _corners(mean: Array) -> NDArray[np.float32]:
     return np.concatenate([mean[:, :2] - half, mean[:, :2] + half], 1).astype(np.float32)
 
 
-INNER = "inner"
-
-
 class Tracked(Around):
     """A `Stepper` whose boxes get track numbers. No box is left out: those without a track have -1."""
 
@@ -186,17 +154,14 @@ class Tracked(Around):
         super().__init__(inner)
         self._tracker = tracker
 
-    def changed(self, steps: Sequence[Step], frames: Sequence[Frame]) -> list[Step]:  # noqa: ARG002 - tracks go by the boxes alone
+    def changed(self, found: Detections, width: int, height: int) -> Detections:  # noqa: ARG002 - tracks depend only on the boxes
         """See Around."""
-        return [
-            dataclasses.replace(step, detections=dataclasses.replace(step.detections, track_ids=self._tracker.update(step.detections)))
-            for step in steps
-        ]
+        return dataclasses.replace(found, track_ids=self._tracker.update(found))
 
     def state(self) -> bytes:
         """See Stepper: the tracks, and the state of the stepper inside."""
         file = io.BytesIO()
-        arrays: dict[str, Any] = {**self._tracker.state(), INNER: np.frombuffer(self._inner.state(), np.uint8)}
+        arrays: dict[str, Any] = {**self._tracker.state(), "inner": np.frombuffer(self._inner.state(), np.uint8)}
         np.savez(file, **arrays)
         return file.getvalue()
 
@@ -204,4 +169,4 @@ class Tracked(Around):
         """See Stepper."""
         with np.load(io.BytesIO(state), allow_pickle=False) as arrays:
             self._tracker.restore(arrays)
-            self._inner.restore(arrays[INNER].tobytes())
+            self._inner.restore(arrays["inner"].tobytes())
