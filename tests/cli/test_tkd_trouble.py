@@ -198,10 +198,10 @@ def test_a_disk_that_fills_up_along_the_stream(
     assert run(video, networks, tmp_path / "whole", "--save-student", tmp_path / "after_whole") == 0
     calls = itertools.count()
 
-    def full(*given: Any) -> None:
+    def full(*given: Any, **named: Any) -> None:
         if next(calls) == 1:
             raise OSError(errno.ENOSPC, "No space left on device")
-        save_weights(*given)
+        save_weights(*given, **named)
 
     with monkeypatch.context() as patch:
         patch.setattr("vidkd.detection.saved.save_weights", full)
@@ -244,7 +244,7 @@ def test_a_disk_that_is_full_at_the_end(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(account, "write_losses", full)
+        patch.setattr(account, "write_key_frames", full)
         assert run(video, networks, tmp_path) == 2
     told = capsys.readouterr().err
     assert "cannot write to" in told
