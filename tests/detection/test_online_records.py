@@ -9,7 +9,7 @@ from vidkd.base.errors import DataError
 from vidkd.detection.metrics.matching import SCORE, expected_disagreement
 from vidkd.detection.online import BoxOracle, SynchronousLearner, Update, cached_record, record_stream
 from vidkd.detection.online.learner import agreement_of
-from vidkd.detection.online.records import SelectorRecord, read_record, write_record
+from vidkd.detection.online.records import SelectorRecord, read_record
 from vidkd.detection.policies import CallBudget, FixedInterval
 from vidkd.models.selector import SIGNALS
 

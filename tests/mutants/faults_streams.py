@@ -182,7 +182,7 @@ STREAMS = (
     Mutant(
         "a track changes its class",
         "vidkd/detection/stream/tracking.py",
-        "        cost[self._tracks[\"labels\"][rows, None] != found.labels[columns]] = OTHER_CLASS\n",
+        '        cost[self._tracks["labels"][rows, None] != found.labels[columns]] = OTHER_CLASS\n',
         "",
         ("tests/detection/test_stream_tracking.py",),
     ),
