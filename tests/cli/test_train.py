@@ -188,7 +188,7 @@ def test_a_student_that_cannot_be_is_told_before_its_teacher_is_trained(
     ("flag", "name", "message"),
     [
         ("--model.weights", "absent.pt", "weights not found"),
-        ("--model.weights", "w.onnx", "unknown kind of weights file"),
+        ("--model.weights", "w.onnx", "cannot read"),
         ("--model.weights", "other.pt", "weights do not fit"),
         ("--init", "absent.pt", "checkpoint not found"),
     ],
@@ -202,7 +202,9 @@ def test_weights_of_a_student_are_looked_at_before_its_teacher_is_trained(
     settings = {"task": "mars", "teacher": str(teacher), "teacher_settings": {"view": "flow", "model.weights": None, "init": None}}
     path = write(tiny_config(**settings, **{"train.steps": 1}), tmp_path / "c.yaml")
     assert train("--config", path, flag, tmp_path / name) == 2
-    assert f"vidkd: {message}: {tmp_path / name}" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert f"vidkd: {message}" in error
+    assert str(tmp_path / name) in error
     assert not teacher.exists()
 
 
@@ -214,7 +216,7 @@ def test_a_damaged_teacher_is_named(tiny_config: Config, tmp_path: Path, capsys:
     last = teacher / "checkpoints" / "last.pt"
     last.write_bytes(last.read_bytes()[:-1000])
     assert train("--config", path, "--name", "second") == 2
-    assert f"cannot read checkpoint {last}" in capsys.readouterr().err
+    assert f"cannot read {last}" in capsys.readouterr().err
 
 
 def test_settings_are_listed_with_their_help(capsys: pytest.CaptureFixture[str]) -> None:

@@ -263,7 +263,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_goes_on(tiny_config: C
     last.write_bytes(damaged)
     with pytest.raises(CheckpointError) as caught:
         fit.fit(config, quiet=True)
-    assert caught.value.what == f"cannot read checkpoint {last}"
+    assert caught.value.what == f"cannot read {last}"
     assert "--resume previous" in caught.value.lines["fix"]
     assert last.read_bytes() == damaged
     with monkeypatch.context() as patch:  # a write that fails must not put the damaged one over the last good one

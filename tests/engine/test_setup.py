@@ -195,7 +195,7 @@ def test_what_is_no_checkpoint_of_ours_is_refused(tmp_path: Path, tiny_config: C
     with pytest.raises(CheckpointError, match="is not a checkpoint of vidkd"):
         load_classifier(tmp_path / "other.pt")
     (tmp_path / "text.pt").write_text("hello")
-    with pytest.raises(CheckpointError, match="cannot read checkpoint"):
+    with pytest.raises(CheckpointError, match="cannot read"):
         load_classifier(tmp_path / "text.pt")
 
 
@@ -205,7 +205,7 @@ def test_a_checkpoint_that_builds_objects_is_refused_and_runs_no_code(tmp_path: 
             return (Path.touch, (tmp_path / "ran",))
 
     torch.save({"student": Attack()}, tmp_path / "attack.pt")
-    with pytest.raises(CheckpointError, match="cannot read checkpoint"):
+    with pytest.raises(CheckpointError, match="cannot read"):
         load_classifier(tmp_path / "attack.pt")
     assert not (tmp_path / "ran").exists()
 

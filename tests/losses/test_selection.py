@@ -84,16 +84,3 @@ def test_gradient_reaches_the_prediction_only(loss):
     assert truth.grad is None
     # Frames 0 and 2 disagree more than is said, frame 1 less.
     assert (predicted.grad.sign() == torch.tensor([[-1.0, 1, -1]])).all()
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda p: disagreement_huber(p, p[:, 1:]), "differ in shape"),
-        (lambda p: disagreement_huber(p[0], p[0]), "2 dimensions"),
-        (lambda p: disagreement_huber(p, p, mask=p[:1] > 0), "mask"),
-    ],
-)
-def test_errors(call, message):
-    with pytest.raises(ValueError, match=message):
-        call(torch.zeros(2, 3))

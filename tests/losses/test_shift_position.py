@@ -19,17 +19,6 @@ def test_position_is_one_minus_the_cosine_of_the_maps():
     torch.testing.assert_close(position(student, teacher), (1 - cosine).mean())
 
 
-def test_position_of_vectors_is_one_minus_their_mean_cosine():
-    student, teacher = features(0), features(1)
-    torch.testing.assert_close(position(student, teacher, normalise="vector"), (1 - F.cosine_similarity(student, teacher, dim=1)).mean())
-
-
-def test_position_with_normalise_teacher_is_the_relative_squared_error_halved():
-    student, teacher = features(0), features(1)
-    error, energy = (student - teacher).square().sum((1, 2, 3, 4)), teacher.square().sum((1, 2, 3, 4))
-    torch.testing.assert_close(position(student, teacher, normalise="teacher"), (error / energy).mean() / 2)
-
-
 def test_position_averages_a_finer_teacher_and_interpolates_a_coarser_one():
     coarse = features(0)
     fine = coarse.repeat_interleave(2, 2).repeat_interleave(3, 3)
@@ -58,19 +47,9 @@ def test_gram_against_loops_over_channels_and_positions():
         difference = moments[0] / moments[0].norm() - moments[1] / moments[1].norm()
         losses.append(difference.square().sum() / 2)
     torch.testing.assert_close(gram(student, teacher), torch.stack(losses).mean())
-    assert float(gram(2 * teacher, teacher, normalise="teacher")) == pytest.approx((4 - 1) ** 2 / 2)
 
 
-def test_gram_does_not_see_the_sign_of_vectors_and_pooled_does():
-    teacher = features(1)
-    assert float(gram(-teacher, teacher)) == pytest.approx(0, abs=1e-12)
-    assert float(pooled(-teacher, teacher)) == pytest.approx(2)
-
-
-@pytest.mark.parametrize("normalise", ["clip", "teacher", "vector"])
 @pytest.mark.parametrize("loss", [position, pooled, gram])
-def test_gradient_is_that_of_the_value(loss, normalise):
+def test_gradient_is_that_of_the_value(loss):
     student, teacher = features(0, (2, 4, 2, 2, 2)).requires_grad_(), features(1, (2, 4, 2, 2, 2))
-    if normalise == "vector":  # the least length is a constant of the gradient; without short vectors it plays no part
-        assert student.norm(dim=1).min() > 0.1
-    assert torch.autograd.gradcheck(lambda s: loss(s, teacher, normalise=normalise), student)
+    assert torch.autograd.gradcheck(lambda s: loss(s, teacher), student)

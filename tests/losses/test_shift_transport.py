@@ -1,13 +1,11 @@
 import importlib
-import math
 
 import numpy as np
 import ot
 import pytest
 import torch
-from scipy.optimize import linprog
 
-from vidkd.losses.shift_tolerant import pooled, position, transport
+from vidkd.losses.shift_tolerant import transport
 from vidkd.losses.shift_tolerant.transport import annealing
 
 module = importlib.import_module("vidkd.losses.shift_tolerant.transport")  # the package names the function so
@@ -33,15 +31,6 @@ def uniform(cost):
     return np.full(cost.shape[0], 1 / cost.shape[0]), np.full(cost.shape[1], 1 / cost.shape[1])
 
 
-def linear_program(cost):
-    """The least cost of moving uniform mass onto uniform mass."""
-    n, m = cost.shape
-    rows, columns = np.kron(np.eye(n), np.ones(m)), np.kron(np.ones(n), np.eye(m))
-    solved = linprog(cost.ravel(), A_eq=np.vstack([rows, columns]), b_eq=np.concatenate(uniform(cost)), bounds=(0, None))
-    assert solved.success
-    return solved.fun
-
-
 def pot_plan(cost, regularisation):
     return ot.sinkhorn(*uniform(cost), cost, regularisation, method="sinkhorn_log", numItermax=2000, stopThr=1e-9)
 
@@ -56,16 +45,6 @@ def mean_over_clips(function, cost):
     return float(np.mean([function(each) for each in cost]))
 
 
-@pytest.mark.parametrize("grid", [GRID_S, GRID_T])
-def test_at_small_regularisation_it_is_the_linear_program(grid):
-    student, teacher = features(0), features(1, (2, 4, *grid))
-    exact = mean_over_clips(linear_program, costs(student, teacher))
-    for regularisation in (1e-2, 1e-3):
-        value = float(transport(student, teacher, regularisation=regularisation, iterations=1500))
-        assert abs(value - exact) <= regularisation * math.log(6)
-    assert abs(value - exact) < 3e-3
-
-
 @pytest.mark.parametrize(("grid", "regularisation"), [(GRID_S, 0.2), (GRID_T, 0.2), (GRID_T, 1.0)])
 def test_against_pot(grid, regularisation):
     student, teacher = features(0), features(1, (2, 4, *grid))
@@ -73,25 +52,6 @@ def test_against_pot(grid, regularisation):
     for maps in (student, teacher):
         expected -= mean_over_clips(lambda cost: pot_cost(cost, regularisation), costs(maps, maps)) / 2
     assert float(transport(student, teacher, regularisation=regularisation, **CONVERGED)) == pytest.approx(expected, abs=1e-6)
-
-
-def test_gradient_is_that_of_the_constant_plans_of_pot():
-    student, teacher = features(0, (1, 4, *GRID_S)).requires_grad_(), features(1, (1, 4, *GRID_T))
-    value = transport(student, teacher, regularisation=0.2, normalise="teacher", **CONVERGED)
-    (gradient,) = torch.autograd.grad(value, student)
-    scale = teacher.square().sum(1).mean().sqrt()
-    S, T = (maps.detach().flatten(2)[0].T / scale for maps in (student, teacher))
-    plan, own = (torch.tensor(pot_plan(((S[:, None] - other[None]).square().sum(2) / 2).numpy(), 0.2)) for other in (T, S))
-    expected = (own @ S - plan @ T) / scale
-    torch.testing.assert_close(gradient.flatten(2)[0].T, expected, rtol=1e-5, atol=1e-7)
-
-
-@pytest.mark.parametrize("normalise", ["clip", "teacher"])
-def test_gradient_is_that_of_the_converged_value(normalise):
-    student, teacher = features(0).requires_grad_(), features(1, (2, 4, *GRID_T))
-    # fast: one random direction instead of every entry
-    converged = {"iterations": 150, "regularisation": 0.2, "normalise": normalise}
-    assert torch.autograd.gradcheck(lambda s: transport(s, teacher, **converged), student, fast_mode=True)
 
 
 @pytest.mark.parametrize("regularisation", [0.01, 0.1, 1.0])
@@ -105,21 +65,6 @@ def test_equal_features_cost_nothing(regularisation):
         assert student.grad.abs().max() < 1e-12
 
 
-def test_debiased_it_grows_into_the_distance_of_the_means():
-    student, teacher = features(0), features(1, (2, 4, *GRID_T))
-    expected = [0.5 * (s.mean((1, 2, 3)) - t.mean((1, 2, 3))).square().sum() for s, t in zip(student, teacher / 2, strict=True)]
-    scale = [(t / 2).square().sum(0).mean() for t in teacher]
-    value = transport(student, teacher / 2, regularisation=1e5, normalise="teacher")
-    torch.testing.assert_close(value, torch.stack([e / s for e, s in zip(expected, scale, strict=True)]).mean(), rtol=1e-3, atol=0)
-    assert float(pooled(student, student.flip(3))) == pytest.approx(0, abs=1e-12)
-
-
-def test_a_shifted_map_is_as_cheap_as_an_equal_one_and_position_is_not():
-    teacher = features(0, (2, 8, 2, 4, 4))
-    assert float(transport(teacher.roll((1, 2), (3, 4)), teacher)) == pytest.approx(0, abs=1e-9)
-    assert float(position(teacher.roll((1, 2), (3, 4)), teacher)) > 0.8
-
-
 @pytest.mark.parametrize("channels", [8, 96])
 @pytest.mark.parametrize("positive", [False, True])
 def test_the_defaults_are_near_the_converged_value(channels, positive):
@@ -127,23 +72,6 @@ def test_the_defaults_are_near_the_converged_value(channels, positive):
     if positive:
         student, teacher = student.relu(), teacher.relu()
     assert abs(transport(student, teacher) - transport(student, teacher, iterations=400)) < 0.01
-
-
-@pytest.mark.parametrize("regularisation", [1e-2, 1e-3, 1e-4])
-def test_small_regularisation_under_bfloat16_autocast(regularisation):
-    student, teacher = (features(seed, (2, 24, 2, 4, 4), torch.float32).relu().bfloat16() for seed in (0, 1))
-    options = {"regularisation": regularisation, "iterations": 20}
-    plain, lowered = student.float().requires_grad_(), student.clone().requires_grad_()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        value = transport(lowered, teacher, **options)
-    value.backward()
-    expected = transport(plain, teacher.float(), **options)
-    expected.backward()
-    torch.testing.assert_close(value, expected, rtol=0, atol=1e-6)
-    exact = transport(student.double(), teacher.double(), **options)
-    assert float(value.detach()) == pytest.approx(float(exact), abs=1e-4)
-    assert torch.isfinite(lowered.grad).all()
-    torch.testing.assert_close(lowered.grad.float(), plain.grad, rtol=2e-2, atol=1e-3 * float(plain.grad.abs().max()))
 
 
 def in_logs_and_as_called(monkeypatch, student, teacher, **options):

@@ -1,5 +1,3 @@
-import math
-
 import pytest
 import torch
 from torchvision import ops
@@ -40,15 +38,6 @@ def test_gradients_of_torchvision(kind, theirs):
     torch.testing.assert_close(ours.grad, other.grad, atol=1e-6, rtol=1e-4)
 
 
-def test_hand_worked_pair():
-    a, b = torch.tensor([0.0, 0, 4, 2]), torch.tensor([2.0, 1, 4, 5])
-    assert float(box_iou(a, b)) == pytest.approx(2 / 14)
-    assert float(box_iou(a, b, kind="giou")) == pytest.approx(2 / 14 - 6 / 20)
-    assert float(box_iou(a, b, kind="diou")) == pytest.approx(2 / 14 - 5 / 41)
-    v = 4 / math.pi**2 * (math.atan(2) - math.atan(0.5)) ** 2
-    assert float(box_iou(a, b, kind="ciou")) == pytest.approx(2 / 14 - 5 / 41 - v * v / (12 / 14 + v))
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_centre_form_is_the_same_boxes(kind):
     a, b = boxes(0, 8), boxes(1, 8)
@@ -56,21 +45,6 @@ def test_the_centre_form_is_the_same_boxes(kind):
     torch.testing.assert_close(in_centres, box_iou(a, b, kind=kind))
     torch.testing.assert_close(corners_from_centre(centre_from_corners(a)), a)
     torch.testing.assert_close(centre_from_corners(torch.tensor([2.0, 10, 6, 11])), torch.tensor([4.0, 10.5, 4, 1]))
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_equal_boxes_give_one_and_far_ones_their_lower_bound(kind):
-    a = boxes(0, 5).float()
-    torch.testing.assert_close(box_iou(a, a, kind=kind), torch.ones(5))
-    far = float(box_iou(torch.tensor([0.0, 0, 1, 1]), torch.tensor([1e4, 1e4, 1e4 + 1, 1e4 + 1]), kind=kind))
-    assert far == pytest.approx(0 if kind == "iou" else -1, abs=1e-3)
-
-
-@pytest.mark.parametrize("kind", KINDS[1:])
-def test_boxes_that_do_not_meet_are_pulled_together(kind):
-    box = torch.tensor([0.0, 0, 4, 4], requires_grad=True)
-    box_iou(box, torch.tensor([10.0, 0, 14, 4]), kind=kind).backward()
-    assert float(box.grad[[0, 2]].sum()) > 0
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -86,12 +60,6 @@ def test_values_and_gradients_are_finite_for_degenerate_touching_and_equal_boxes
         assert torch.isfinite(a.grad).all()
         assert torch.isfinite(b.grad).all()
         assert -2 <= value.item() <= 1 + 1e-6
-
-
-def test_a_box_without_area_overlaps_nothing_not_even_itself():
-    point = torch.tensor([5.0, 5, 5, 5])
-    assert float(box_iou(point, point)) == 0
-    assert float(box_iou(point, torch.tensor([0.0, 0, 9, 9]))) == 0
 
 
 def test_covered_share_is_of_the_first_box_alone():

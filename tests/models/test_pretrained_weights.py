@@ -93,23 +93,6 @@ def test_torchvisions_network_gives_the_same_logits(name: str, tmp_path: Path) -
     assert model.random_parameters == ()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "last_grid"), [("slow_r50", (4, 2, 2)), ("c2d_r50", (2, 2, 2)), ("r2plus1d_r50", (1, 2, 2))])
-def test_pytorchvideos_network_gives_the_same_logits(name: str, last_grid: tuple[int, int, int], tmp_path: Path) -> None:
-    from pytorchvideo.models import hub
-
-    reference = getattr(hub, name)(pretrained=False, model_num_class=7)
-    reference.blocks[-1].pool = nn.AvgPool3d(last_grid)  # made for 224 pixels
-    reference.blocks[-1].activation = None  # a softmax in some of them
-    calibrated(reference, torch.randn(1, 3, 4, 64, 64))
-    path = saved({"model_state": reference.state_dict()}, tmp_path / "net.pyth")
-    model = VideoClassifier(ModelConfig(backbone=name, weights=path), 7, "rgb").eval()
-    with torch.no_grad():
-        expected = reference(model.normalise(rgb_clip(frames=4)))
-        torch.testing.assert_close(model(rgb_clip(frames=4)).logits, expected, atol=1e-4, rtol=1e-3)
-    assert expected.std() > 0.01
-
-
 def test_a_head_of_another_size_is_dropped_and_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     original = VideoClassifier(ModelConfig(attention=SOFT), 9, "rgb")
     path = saved(original.state_dict(), tmp_path / "nine.pt")
@@ -148,13 +131,6 @@ def test_a_head_for_other_classes_of_equal_number_is_left_out(tmp_path: Path, ca
     assert not torch.equal(model.fc.weight, original.fc.weight)
 
 
-def test_a_head_without_class_names_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    path = saved(VideoClassifier(ModelConfig(), 2, "rgb").state_dict(), tmp_path / "foreign.pt")
-    with caplog.at_level(logging.INFO, "vidkd.models"):
-        VideoClassifier(ModelConfig(weights=path), 2, "rgb", {}, {"": ["run", "jump"]})
-    assert "the file names no classes" in caplog.text
-
-
 def test_the_provenance_of_weights_is_that_of_our_checkpoint(tmp_path: Path) -> None:
     _, path = checkpoint(tmp_path / "run.pt", ["run", "walk"], {})
     found = provenance(path)
@@ -163,17 +139,6 @@ def test_the_provenance_of_weights_is_that_of_our_checkpoint(tmp_path: Path) -> 
     assert "state" not in found["student"]
     foreign = saved(VideoClassifier(ModelConfig(), 2, "rgb").state_dict(), tmp_path / "foreign.pt")
     assert [provenance(source) for source in (None, "torchvision", foreign, str(tmp_path / "absent.pt"))] == [None] * 4
-
-
-def test_without_weights_every_parameter_is_random() -> None:
-    model = VideoClassifier(ModelConfig(), 4, "rgb")
-    assert set(model.random_parameters) == {name for name, _ in model.named_parameters()}
-
-
-def test_flow_weights_load_into_a_flow_network_as_they_are(tmp_path: Path) -> None:
-    original = VideoClassifier(ModelConfig(), 4, "flow")
-    model = VideoClassifier(ModelConfig(weights=saved(original.state_dict(), tmp_path / "flow.pt")), 4, "flow")
-    assert all(torch.equal(value, original.state_dict()[key]) for key, value in model.state_dict().items())
 
 
 @pytest.mark.parametrize(
@@ -188,19 +153,6 @@ def test_weights_of_another_architecture_are_refused(made_for: str, loaded_into:
     path = saved(build_backbone(made_for).net.state_dict(), tmp_path / "other.pt")
     with pytest.raises(CheckpointError, match=message):
         build_backbone(loaded_into, weights=path)
-
-
-def test_flow_weights_are_refused_by_an_rgb_network(tmp_path: Path) -> None:
-    path = saved(build_backbone("tiny3d", view="flow").net.state_dict(), tmp_path / "flow.pt")
-    with pytest.raises(CheckpointError, match=r"stem.0.weight \(24, 2, 3, 3, 3\) for \(24, 3, 3, 3, 3\)"):
-        build_backbone("tiny3d", weights=path)
-
-
-def test_one_missing_parameter_is_named(tmp_path: Path) -> None:
-    state = build_backbone("tiny3d").net.state_dict()
-    del state["stage3.1.running_var"]
-    with pytest.raises(CheckpointError, match=r"missing +: 1: stage3.1.running_var"):
-        build_backbone("tiny3d", weights=saved(state, tmp_path / "torn.pt"))
 
 
 def test_a_refused_file_leaves_the_network_as_it_was(tmp_path: Path) -> None:
@@ -219,33 +171,22 @@ def test_damaged_files_are_refused(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"weights{suffix}"
     saved(build_backbone("tiny3d").net.state_dict(), path)
     path.write_bytes(path.read_bytes()[:2000])
-    with pytest.raises(CheckpointError, match="cannot be read"):
+    with pytest.raises(CheckpointError, match="cannot read"):
         read_weights(str(path), "tiny3d")
 
 
 def test_files_that_would_run_code_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "weights.pt"
     path.write_bytes(pickle.dumps(nn.Linear(2, 2)))
-    with pytest.raises(CheckpointError, match="tensors only"):
+    with pytest.raises(CheckpointError, match="cannot read"):
         read_weights(str(path), "tiny3d")
 
 
-@pytest.mark.parametrize(
-    ("content", "name", "message"), [({"epoch": 3}, "w.pt", "no parameters"), ({}, "w.pt", "no parameters"), ({}, "w.bin", "unknown kind")]
-)
+@pytest.mark.parametrize(("content", "name", "message"), [({"epoch": 3}, "w.pt", "no parameters"), ({}, "w.pt", "no parameters")])
 def test_files_without_parameters_are_refused(content: dict[str, int], name: str, message: str, tmp_path: Path) -> None:
     torch.save(content, tmp_path / name)
     with pytest.raises(CheckpointError, match=message):
         read_weights(str(tmp_path / name), "tiny3d")
-
-
-def test_an_unknown_kind_of_file_names_the_known_ones(tmp_path: Path) -> None:
-    for name, found in (("w.onnx", ".onnx"), ("w", "no extension")):
-        (tmp_path / name).write_bytes(b"weights")
-        with pytest.raises(CheckpointError, match="unknown kind of weights file") as caught:
-            read_weights(str(tmp_path / name), "tiny3d")
-        assert list(caught.value.lines) == ["found", "known", "fix"]
-        assert (caught.value.lines["found"], caught.value.lines["known"]) == (found, ".safetensors, .pt, .pth, .pyth")
 
 
 def test_a_missing_file_is_an_error_not_a_random_network(tmp_path: Path) -> None:
@@ -261,17 +202,3 @@ def test_a_failed_download_says_where_the_file_is(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", refuse)
     with pytest.raises(CheckpointError, match=r"no network(.|\n)*https://download.pytorch.org/models/r3d_18-.*\.pth"):
         build_backbone("r3d_18", weights="torchvision")
-
-
-def test_a_download_fills_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    from torchvision.models.video import r3d_18
-
-    published = r3d_18().state_dict()
-    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *arguments, **options: published)
-    loaded = build_backbone("r3d_18", weights="torchvision")
-    assert all(torch.equal(value, published[key]) for key, value in loaded.net.state_dict().items())
-
-
-def test_only_torchvisions_networks_can_be_downloaded() -> None:
-    with pytest.raises(CheckpointError, match="torchvision has no weights for 'x3d_s'"):
-        build_backbone("x3d_s", weights="torchvision")

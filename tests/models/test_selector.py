@@ -3,8 +3,7 @@ import math
 import pytest
 import torch
 
-from vidkd.base.errors import CheckpointError, ConfigError
-from vidkd.losses.selection import disagreement_huber
+from vidkd.base.errors import CheckpointError
 from vidkd.models.selector import KeyFrameLSTM, SelectorConfig, selector_from, selector_input, selector_payload
 
 
@@ -26,13 +25,6 @@ def test_step_by_step_equals_the_whole_sequence(layers):
     assert whole.shape == (3, 11)
 
 
-def test_a_sequence_in_two_halves_goes_on_from_the_state():
-    model, sequence = selector(), torch.randn(2, 9, 8)
-    first, state = model(sequence[:, :4])
-    second, _ = model(sequence[:, 4:], state)
-    torch.testing.assert_close(torch.cat([first, second], 1), model(sequence)[0], atol=1e-6, rtol=1e-5)
-
-
 def test_a_frame_is_not_changed_by_those_after_it_but_by_those_before():
     model, sequence = selector(), torch.randn(1, 6, 8)
     changed = sequence.clone()
@@ -49,14 +41,6 @@ def test_normalisation_is_that_of_the_training_frames():
     plain = selector()
     torch.testing.assert_close(model(raw[None])[0], plain(normalised.clamp(-10, 10)[None])[0], atol=1e-3, rtol=1e-3)
     assert set(dict(model.named_buffers())) == {"mean", "deviation"}
-
-
-def test_an_entry_that_never_varied_is_shifted_only():
-    model, raw = selector(), torch.randn(50, 8)
-    raw[:, 2] = 0.1
-    model.fit_normalisation(raw)
-    assert float(model.mean[2]) == pytest.approx(0.1)
-    assert float(model.deviation[2]) == 1
 
 
 def test_what_lies_ten_deviations_off_counts_as_ten():
@@ -94,33 +78,6 @@ def test_a_payload_comes_back_through_a_file_that_holds_plain_values_and_tensors
     assert not again.training
 
 
-def test_learns_what_only_a_memory_knows():
-    """The disagreement is the motion of two frames before; a network without memory stays at the variance of it."""
-    torch.manual_seed(0)
-    model = KeyFrameLSTM(SelectorConfig(features=2, units=24))
-    sequence = torch.rand(8, 16, 7)
-    model.fit_normalisation(sequence.flatten(0, 1))
-    truth = torch.cat([torch.full((8, 2), math.nan), sequence[:, :-2, 4]], 1)
-    counts = ~truth.isnan()
-    optimiser = torch.optim.Adam(model.parameters(), lr=0.05)
-    for _ in range(60):
-        optimiser.zero_grad()
-        disagreement_huber(model(sequence)[0], truth, mask=counts).backward()
-        optimiser.step()
-    left = (model(sequence)[0] - truth)[counts].square().mean().item()
-    assert left < 0.2 * truth[counts].var().item()
-
-
-def test_numbers_that_are_not_finite_are_no_normalisation():
-    with pytest.raises(ValueError, match="not finite"):
-        selector().fit_normalisation(torch.full((3, 8), math.nan))
-
-
-def test_a_size_that_is_none():
-    with pytest.raises(ConfigError, match=r"selector\.units must be at least 1, not 0"):
-        SelectorConfig(features=3, units=0)
-
-
 @pytest.mark.parametrize(
     "change",
     [
@@ -133,8 +90,3 @@ def test_a_size_that_is_none():
 def test_a_payload_of_something_else(change):
     with pytest.raises(CheckpointError, match="not a key-frame selector"):
         selector_from({**selector_payload(selector()), **change})
-
-
-def test_a_payload_without_its_parts():
-    with pytest.raises(CheckpointError, match="KeyError"):
-        selector_from({"weights": {}})

@@ -5,16 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torchvision.models import detection, list_models
+from torchvision.models import detection
 
-from vidkd.base.errors import CheckpointError, ConfigError
+from vidkd.base.errors import CheckpointError
 from vidkd.models.torchvision_detectors import (
     BACKGROUND,
     DETECTORS,
     NO_CLASS,
     TorchvisionDetector,
     build_detector,
-    published_names,
 )
 
 LITE = "ssdlite320_mobilenet_v3_large"
@@ -34,18 +33,6 @@ def names_file(tmp_path: Path, *names: str) -> Path:
     path = tmp_path / "some.names"
     path.write_text("".join(f"{name}\n" for name in names))
     return path
-
-
-def test_every_detector_of_torchvision_is_known() -> None:
-    assert set(DETECTORS) == set(list_models(module=detection))
-
-
-@pytest.mark.parametrize("name", sorted(DETECTORS))
-def test_the_classes_of_published_weights(name: str) -> None:
-    names = published_names(name)
-    assert names[0] == BACKGROUND
-    assert names[1] == "person"
-    assert len(names) == (2 if name.startswith("keypoint") else 91)
 
 
 def shrunk(net: torch.nn.Module) -> torch.nn.Module:
@@ -91,7 +78,7 @@ def test_boxes_are_those_of_the_network(name: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(DETECTORS) - set(SMALL)))
 def test_boxes_are_those_of_every_network(name: str, tmp_path: Path) -> None:
-    assert_equals_torchvision(name, tmp_path, 0.0 if DETECTORS[name].head == "dense" else 0.2)
+    assert_equals_torchvision(name, tmp_path, 0.0 if DETECTORS[name] == "dense" else 0.2)
 
 
 def test_without_a_names_file_the_classes_are_those_of_coco_and_its_gaps_are_dropped(tmp_path: Path) -> None:
@@ -112,8 +99,6 @@ def test_without_a_names_file_the_classes_are_those_of_coco_and_its_gaps_are_dro
         assert [detector.class_names[label] for label in found.labels] == ["toothbrush", "person"]
         np.testing.assert_array_equal(found.boxes, [[2, 2, 9, 9], [1, 1, 90, 8]])
     assert detector(FRAMES[:0]) == []
-    with pytest.raises(ValueError, match="frames must be uint8"):
-        detector(FRAMES[0])
 
 
 def test_thresholds_reach_the_network(tmp_path: Path) -> None:
@@ -149,7 +134,7 @@ def test_weights_that_cannot_be_used(tmp_path: Path) -> None:
         TorchvisionDetector.open(LITE, tmp_path / "no.pth")
     assert "ssdlite320_mobilenet_v3_large_coco" in missing.value.lines["fix"]
     (tmp_path / "torn.pth").write_bytes(b"PK\x03\x04 not a zip")
-    with pytest.raises(CheckpointError, match="weights cannot be read"):
+    with pytest.raises(CheckpointError, match="cannot read"):
         TorchvisionDetector.open(LITE, tmp_path / "torn.pth")
     with pytest.raises(CheckpointError, match=f"weights do not fit torchvision's {LITE} with 91 labels") as other:
         TorchvisionDetector.open(LITE, saved(tmp_path, LITE, 3))
@@ -157,10 +142,3 @@ def test_weights_that_cannot_be_used(tmp_path: Path) -> None:
     assert "--names" in other.value.lines["fix"]
     with pytest.raises(CheckpointError, match="do not fit"):
         TorchvisionDetector.open(SMALL_RCNN, saved(tmp_path, LITE, 91))
-
-
-def test_settings_that_cannot_be(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="unknown detector of torchvision 'yolo'"):
-        TorchvisionDetector.open("yolo", tmp_path / "x.pth")
-    with pytest.raises(ConfigError, match="nms_iou must lie in"):
-        TorchvisionDetector.open(LITE, tmp_path / "x.pth", nms_iou=1.5)

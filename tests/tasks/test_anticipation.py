@@ -66,14 +66,8 @@ def test_the_loss_is_the_weighted_sum_of_its_terms(feature: Any, batch: dict[str
 def test_settings_reach_their_loss(batch: dict[str, Tensor]) -> None:
     transported = {"regularisation": 0.2, "iterations": 3}
     cases: list[tuple[dict[str, Any], Callable[[Tensor, Tensor], Tensor]]] = [
-        (
-            {"feature": "attentive", "attentive_temperature": 0.5, "directions": "student"},
-            lambda s, t: attentive(s, t, temperature=0.5, directions="student"),
-        ),
-        (
-            {"feature": "window", "radius": (0, 2, 2), "normalise": "vector"},
-            lambda s, t: window(s, t, radius=(0, 2, 2), normalise="vector"),
-        ),
+        ({"feature": "attentive", "attentive_temperature": 0.5}, lambda s, t: attentive(s, t, temperature=0.5)),
+        ({"feature": "window", "radius": (0, 2, 2)}, lambda s, t: window(s, t, radius=(0, 2, 2))),
         ({"feature": "window", "radius": None}, lambda s, t: window(s, t, radius=None)),
         ({"feature": "transport", **transported}, lambda s, t: transport(s, t, **transported)),
     ]

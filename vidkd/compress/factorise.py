@@ -80,8 +80,9 @@ def _reasons(net: nn.Module, cost: NetworkCost, config: FactoriseConfig) -> dict
     }
     added = _of_added_heads(net) if isinstance(net, Darknet) else frozenset()
     reasons: dict[str, str] = {}
-    excluded = matched(config.exclude, cost.layers, every=(name for name, _ in net.named_modules() if name))
-    for name in cost.layers:
+    layers = [name for name, module in net.named_modules() if name in cost.layers or isinstance(module, Factorable)]
+    excluded = matched(config.exclude, layers, every=(name for name, _ in net.named_modules() if name))
+    for name in layers:
         found = refusal(net.get_submodule(name))
         if name in excluded:
             found = "exclude"
@@ -89,7 +90,7 @@ def _reasons(net: nn.Module, cost: NetworkCost, config: FactoriseConfig) -> dict
             found = "it is a factor already"
         elif name in added:
             found = "it belongs to an added head"
-        elif name not in cost.called:
+        elif name not in cost.layers:
             found = "its weight is read by another layer"
         elif not name:
             found = "it is the network itself"

@@ -21,35 +21,29 @@ class YoloLossOptions:
     Args:
         ignore_thresh: a prediction that overlaps any true box by more than this IoU is not punished for its objectness; the same share of
             a prediction's own area inside an ignored region spares it too.
-        truth_thresh: a prediction that overlaps a true box by more than this IoU is taught it as if assigned; 1 never does.
         iou_thresh: a box also belongs to every anchor that it fits better than this IoU; 1 keeps it to the best.
         iou_loss: of the boxes: mse of YOLOv3, or one minus iou, giou, diou or ciou.
-        class_loss: bce (each class a yes or no of its own) or cross_entropy.
         iou_normalizer: weight of the boxes (YOLOv4's cfgs state 0.07); a few times 1 suits the IoU losses.
         obj_normalizer: weight of the objectness.
         cls_normalizer: weight of the classes.
-        label_smoothing: e in [0, 1): with bce the targets of classes are e/2 and 1 - e/2; with cross_entropy e is spread over all classes.
         box_iou_bound: boxes that overlap their truth by at least this IoU cost nothing (ours, not Darknet's); none by default.
     """
 
     ignore_thresh: float = 0.5
-    truth_thresh: float = 1.0
     iou_thresh: float = 1.0
     iou_loss: Literal["mse"] | IoUKind = "mse"
-    class_loss: Literal["bce", "cross_entropy"] = "bce"
     iou_normalizer: float = 1.0
     obj_normalizer: float = 1.0
     cls_normalizer: float = 1.0
-    label_smoothing: float = 0.0
     box_iou_bound: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("ignore_thresh", "truth_thresh", "iou_thresh", "box_iou_bound"):
+        for name in ("ignore_thresh", "iou_thresh", "box_iou_bound"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
                 raise ValueError(f"{name} is an IoU in [0, 1]: {value}")
-        if not 0 <= self.label_smoothing < 1 or min(self.iou_normalizer, self.obj_normalizer, self.cls_normalizer) < 0:
-            raise ValueError(f"label_smoothing must lie in [0, 1), normalisers are not negative: {self}")
+        if min(self.iou_normalizer, self.obj_normalizer, self.cls_normalizer) < 0:
+            raise ValueError(f"normalisers are not negative: {self}")
 
 
 class YoloTerms(NamedTuple):
@@ -75,16 +69,15 @@ def yolo_loss(
     cross-entropy less its minimum, which is what leaves Darknet's gradient, sigmoid - target, in the raw numbers (times scale_x_y).
     Other kinds: 1 - IoU; their gradient is that of the value, where Darknet has an approximation of its own.
     objectness: binary cross-entropy of every cell, towards the confidence of its box (1 by default) where it is responsible for one, else
-    towards 0 unless it is spared (`ignore_thresh`). classes: of the responsible cells, summed over classes; where a cell has
-    several boxes "bce" asks for all their classes at once.
+    towards 0 unless it is spared (`ignore_thresh`). classes: of the responsible cells, summed over classes; a cell of
+    several boxes is asked for all their classes at once.
     Rows count by `Truths.weight`. Every term is >= 0 (up to rounding), and 0 for a prediction that is right and sure: cross-entropies are
-    taken less the entropy of soft targets, but not with class_loss="cross_entropy". No objectness smoothing.
-    Raises ValueError for heads that do not fit `specs`, or a label outside the classes.
+    taken less the entropy of soft targets.
+    Raises ValueError for heads that do not fit `specs`.
     Source: Darknet (YOLOv3, arXiv 1804.02767; YOLOv4, arXiv 2004.10934), from memory of its code.
     """
     cells_of = split_heads(heads, specs)
     flat = flatten_truths(truths, cells_of[0])
-    _require_labels(flat.labels, min(spec.classes for spec in specs))
     grids = [(cells.shape[2], cells.shape[3]) for cells in cells_of]
     assigned = assign(flat, specs, grids, iou_thresh=options.iou_thresh)
     sums = [_head(c, a, flat, truths, s, options) for c, a, s in zip(cells_of, assigned, specs, strict=True)]
@@ -102,30 +95,21 @@ def bernoulli_kl(logits: Tensor, target: Tensor) -> Tensor:
 
 def _head(cells: Tensor, assigned: Cells, flat: Flat, truths: Sequence[Truths], spec: HeadSpec, options: YoloLossOptions) -> Tensor:
     """The three terms (3,) of one head, summed over the batch."""
-    spared, taught = _by_overlap(cells, assigned, flat, truths, spec, options)
-    responsible = assigned.joined(taught)
-    rows = responsible.select(flat.weight[responsible.truth] > 0)
+    spared = _near_a_truth(cells, truths, spec, options.ignore_thresh)
+    rows = assigned.select(flat.weight[assigned.truth] > 0)
     weight = flat.weight[rows.truth]
     box = (weight * _box_terms(cells, rows, flat.boxes[rows.truth], spec, options)).sum()
-    classes = (weight * _class_terms(cells[rows.place][:, 5:], rows, flat.labels[rows.truth], cells.shape[:4], options)).sum()
-    objectness = _objectness_terms(cells[..., 4], responsible, flat, spared).sum()
+    classes = (weight * _class_terms(cells[rows.place][:, 5:], rows, flat.labels[rows.truth], cells.shape[:4])).sum()
+    objectness = _objectness_terms(cells[..., 4], assigned, flat, spared).sum()
     return torch.stack([options.iou_normalizer * box, options.obj_normalizer * objectness, options.cls_normalizer * classes])
 
 
 @torch.no_grad()
-def _by_overlap(
-    cells: Tensor, assigned: Cells, flat: Flat, truths: Sequence[Truths], spec: HeadSpec, options: YoloLossOptions
-) -> tuple[Tensor, Cells]:
-    """Which cells (B, A, h, w) are too near a true box to be punished, and which are so near that they are taught it."""
+def _near_a_truth(cells: Tensor, truths: Sequence[Truths], spec: HeadSpec, threshold: float) -> Tensor:
+    """Which cells (B, A, h, w) are too near a true box, or too far inside an ignored region, to be punished for their objectness."""
     boxes = boxes_of_cells(cells, spec)[..., None, :]
-    regions = padded_boxes(truths, cells, ignored=True)[:, None, None, None]
-    iou, nearest = box_iou(boxes, padded_boxes(truths, cells, ignored=False)[:, None, None, None]).max(-1)
-    spared = (iou > options.ignore_thresh) | (covered_share(boxes, regions).amax(-1) > options.ignore_thresh)
-    free = torch.ones_like(spared).index_put(assigned.place, torch.zeros_like(assigned.truth, dtype=torch.bool))
-    place = (free & (iou > options.truth_thresh)).nonzero(as_tuple=True)
-    first_of_image = torch.searchsorted(flat.image, place[0])
-    image, anchor, row, column = place
-    return spared, Cells(image=image, anchor=anchor, row=row, column=column, truth=first_of_image + nearest[place])
+    found, regions = (padded_boxes(truths, cells, ignored=ignored)[:, None, None, None] for ignored in (False, True))
+    return (box_iou(boxes, found).amax(-1) > threshold) | (covered_share(boxes, regions).amax(-1) > threshold)
 
 
 def _objectness_terms(logits: Tensor, rows: Cells, flat: Flat, spared: Tensor) -> Tensor:
@@ -159,21 +143,13 @@ def _box_terms(cells: Tensor, rows: Cells, boxes: Tensor, spec: HeadSpec, option
 
 
 def _mse_terms(raw: Tensor, target: Tensor, spec: HeadSpec) -> Tensor:
-    # A cell that is taught by `truth_thresh` may be next to the box's centre, further off than its own offsets reach.
     wanted = ((target[:, :2] + (spec.scale_x_y - 1) / 2) / spec.scale_x_y).clamp(0, 1)
     offsets = spec.scale_x_y * bernoulli_kl(raw[:, :2], wanted)
     return (offsets + (raw[:, 2:4] - target[:, 2:]).square() / 2).sum(1)
 
 
-def _class_terms(logits: Tensor, rows: Cells, labels: Tensor, shape: Sequence[int], options: YoloLossOptions) -> Tensor:
-    if options.class_loss == "cross_entropy":
-        return F.cross_entropy(logits, labels, label_smoothing=options.label_smoothing, reduction="none")
+def _class_terms(logits: Tensor, rows: Cells, labels: Tensor, shape: Sequence[int]) -> Tensor:
     places, which = torch.unique(_flat_place(rows, shape), return_inverse=True)
     wanted = logits.new_zeros(len(places), logits.shape[1])
-    wanted[which, labels] = 1 - options.label_smoothing
-    return bernoulli_kl(logits, wanted[which] + options.label_smoothing / 2).sum(1)
-
-
-def _require_labels(labels: Tensor, classes: int) -> None:
-    if len(labels) and (int(labels.min()) < 0 or int(labels.max()) >= classes):
-        raise ValueError(f"labels index {classes} classes: {int(labels.min())} to {int(labels.max())}")
+    wanted[which, labels] = 1
+    return bernoulli_kl(logits, wanted[which]).sum(1)

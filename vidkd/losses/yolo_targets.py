@@ -64,10 +64,6 @@ class Cells:
         """The rows of a mask (P,)."""
         return Cells(**{name: part[which] for name, part in vars(self).items()})
 
-    def joined(self, other: "Cells") -> "Cells":
-        """The rows of both."""
-        return Cells(**{name: torch.cat([part, getattr(other, name)]) for name, part in vars(self).items()})
-
 
 def flatten_truths(truths: Sequence[Truths], like: Tensor) -> Flat:
     """All true boxes of a batch in one, of the type and on the device of `like`; regions to ignore are left out."""

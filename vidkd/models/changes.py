@@ -5,31 +5,27 @@ A plan is plain values (JSON, YAML, `weights_only`), and names layers by their p
 replaced by. Plans are applied in order to a fresh network, and weights are loaded after.
 """
 
-import textwrap
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from vidkd.base.errors import CheckpointError
 from vidkd.models.low_rank import low_rank
 
 Plan = dict[str, Any]
 
-_CONVOLUTION, _LINEAR, _NORM = ("out_channels", "in_channels", "groups"), ("out_features", "in_features"), ("num_features",)
-
 
 def sizes_of(module: nn.Module) -> dict[str, int]:
-    """The sizes of a layer that pruning may change; empty for any other module."""
+    """The sizes of a layer that pruning may change, that of its output first; empty for any other module."""
+    names: tuple[str, ...] = ()
     if isinstance(module, nn.Conv2d | nn.Conv3d):
-        names: tuple[str, ...] = _CONVOLUTION
+        names = ("out_channels", "in_channels", "groups")
     elif isinstance(module, nn.Linear):
-        names = _LINEAR
+        names = ("out_features", "in_features")
     elif isinstance(module, nn.modules.batchnorm._BatchNorm):
-        names = _NORM
-    else:
-        names = ()
+        names = ("num_features",)
     return {name: int(getattr(module, name)) for name in names}
 
 
@@ -46,81 +42,38 @@ def apply_changes(net: nn.Module, plans: Iterable[Mapping[str, Any]]) -> None:
 
     A network with an attribute `changes` (a VideoClassifier) has them added there. Raises CheckpointError for a plan that does not fit.
     """
+    recorded: Any = net
     for plan in plans:
-        if not isinstance(plan, Mapping) or not isinstance(plan.get("layers"), Mapping):
-            raise CheckpointError("a plan of compression names no layers", found=textwrap.shorten(repr(plan), 80))
-        kind = str(plan.get("kind"))
-        if kind not in _KINDS:
-            raise CheckpointError("a plan of compression of unknown kind", found=kind, known=", ".join(_KINDS), hint="update vidkd")
-        for name, entry in plan["layers"].items():
-            try:
+        try:
+            for name, entry in plan["layers"].items():
                 module = net.get_submodule(name)
-                replacement = _KINDS[kind](module, entry)
-                if replacement is not module:
-                    replace_module(net, name, replacement)
-            except (AttributeError, KeyError, TypeError, ValueError) as error:
-                raise CheckpointError(f"the plan of compression does not fit the network at '{name}'", reason=error) from error
-        _declare_stages(net, plan.get("stages", {}))
-        recorded: Any = net
+                if plan["kind"] == "prune":
+                    _resize(module, entry)
+                else:
+                    replace_module(net, name, low_rank(module, entry["method"], entry["ranks"]))  # type: ignore[arg-type]
+            if plan.get("stages"):
+                recorded.declare_channels(plan["stages"])
+        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise CheckpointError("a plan of compression does not fit the network", reason=f"{type(error).__name__}: {error}") from error
         if hasattr(recorded, "changes"):
             recorded.changes = (*recorded.changes, dict(plan))
 
 
-def _declare_stages(net: nn.Module, stages: Mapping[str, int]) -> None:
-    """Tell a classifier or backbone how many channels its stages have now."""
-    if stages:
-        try:
-            net.declare_channels({name: int(count) for name, count in stages.items()})  # type: ignore[operator]
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise CheckpointError("the plan of compression does not fit the stages of the network", stages=stages) from error
-
-
-def _resized(module: nn.Module, sizes: Mapping[str, int]) -> nn.Module:
-    own = sizes_of(module)
-    for size, number in sizes.items():
-        if size not in own or type(number) is not int or not 1 <= number <= own[size]:
-            raise ValueError(f"{size}={number!r} for a {type(module).__name__} with {own}")
-    new = {**own, **sizes}
-    for tensor_name, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
-        if tensor.ndim == 0:
-            continue
-        wide = next(iter(new.values()))  # the outputs, or the features
-        shape = [wide, *tensor.shape[1:]]
-        if tensor.ndim > 1:
-            shape[1] = new["in_channels"] // new["groups"] if "groups" in new else new["in_features"]
-        _replace_tensor(module, tensor_name, _zeros(tensor, shape))
+def _resize(module: nn.Module, sizes: Mapping[str, int]) -> None:
     for size, number in sizes.items():
         setattr(module, size, number)
-    return module
-
-
-def _zeros(like: Tensor, shape: list[int]) -> Tensor:
-    """Zeros in the type, place and memory layout of another tensor."""
-    zeros = like.detach().new_zeros(shape)
-    for layout, ndim in ((torch.channels_last_3d, 5), (torch.channels_last, 4)):
-        if like.ndim == ndim and not like.is_contiguous() and like.is_contiguous(memory_format=layout):
-            return zeros.contiguous(memory_format=layout)
-    return zeros
-
-
-def _replace_tensor(module: nn.Module, name: str, value: Tensor) -> None:
-    old = getattr(module, name)
-    setattr(module, name, nn.Parameter(value, requires_grad=old.requires_grad) if isinstance(old, nn.Parameter) else value)
-
-
-def _factorised(module: nn.Module, entry: Mapping[str, Any]) -> nn.Module:
-    return low_rank(module, entry["method"], entry["ranks"])  # type: ignore[arg-type]  # which refuses others
+    new = sizes_of(module)
+    outputs, inputs = next(iter(new.values())), new.get("in_features", 0)
+    if "groups" in new:
+        inputs = new["in_channels"] // new["groups"]
+    for name, tensor in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
+        if tensor.ndim > 0:
+            # zeros_like keeps type, place and memory layout
+            value = torch.zeros_like(tensor.detach()[:outputs, :inputs] if tensor.ndim > 1 else tensor.detach()[:outputs])
+            setattr(module, name, nn.Parameter(value, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else value)
 
 
 def replace_module(net: nn.Module, name: str, module: nn.Module) -> None:
-    """Put `module` in the place of the submodule `name`. Raises ValueError for "", which has no place."""
-    if not name:
-        raise ValueError("the network itself cannot be replaced")
+    """Put `module` in the place of the submodule `name`."""
     parent, _, last = name.rpartition(".")
     setattr(net.get_submodule(parent), last, module)
-
-
-_KINDS: Mapping[str, Callable[[nn.Module, Mapping[str, Any]], nn.Module]] = {
-    "prune": _resized,
-    "factorise": _factorised,
-}

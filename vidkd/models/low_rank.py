@@ -25,19 +25,7 @@ class LowRank(nn.Sequential):
 
 
 def low_rank(layer: Factorable, method: Method, ranks: Sequence[int]) -> LowRank:
-    """The layers for `layer` with weights of zero, on its device and in its type. ranks: (r,), for "tucker" (of outputs, of inputs).
-
-    Raises ValueError if `refusal` does, for another number of ranks, ranks out of range, and a linear layer with another method.
-    """
-    if (reason := refusal(layer)) is not None:
-        raise ValueError(f"no form of low rank: {reason}")
-    if isinstance(layer, nn.Linear) and method != "channel":
-        raise ValueError(f"a linear layer is parted by 'channel', not '{method}'")
-    if method not in METHODS:
-        raise ValueError(f"no method of low rank: '{method}'")
-    most = full_ranks(layer, method)
-    if len(ranks) != len(most) or any(not 1 <= rank <= full for rank, full in zip(ranks, most, strict=True)):
-        raise ValueError(f"ranks of '{method}' are {len(most)}, from 1 to {most}: {tuple(ranks)}")
+    """The layers for `layer` with weights of zero, on its device and in its type. ranks: (r,), for "tucker" (of outputs, of inputs)."""
     made = _linears(layer, ranks[0]) if isinstance(layer, nn.Linear) else _convolutions(layer, method, ranks)
     empty = LowRank(*made).to(layer.weight.dtype).to_empty(device=layer.weight.device)
     for parameter in empty.parameters():

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 
@@ -15,6 +15,7 @@ from vidkd.base.files import atomic_write
 from vidkd.models.changes import apply_changes
 from vidkd.models.classifier import VideoClassifier
 from vidkd.models.config import AttentionConfig, ModelConfig, View
+from vidkd.models.weights import read_file
 from vidkd.runtime.opening import refuse_program
 
 
@@ -79,23 +80,11 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
         mend = f"name the exported file in that folder: {files[0]}" if files else "train it, or name another file"
         raise CheckpointError(f"checkpoint not found: {path}", hint=mend)
     refuse_program(path)
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        previous = path.with_name("previous.pt")
-        beside = f"{previous} holds the state before (--resume previous)"
-        raise CheckpointError(
-            f"cannot read checkpoint {path}",
-            reason=f"it is truncated, or no checkpoint ({type(error).__name__})",
-            hint=beside if previous.exists() else "name the folder of a run, or its .pt file",
-        ) from error
-    if not isinstance(content, dict) or "student" not in content:
-        raise CheckpointError(
-            f"{path} is not a checkpoint of vidkd", found=", ".join(map(str, content))[:80] if isinstance(content, dict) else type(content)
-        )
-    for name, kinds in (("student", dict), ("run", dict), ("data", str | None)):
-        if not isinstance(content.get(name, {} if kinds is dict else None), kinds):
-            raise CheckpointError(f"{path} is not a checkpoint of vidkd", reason=f"its '{name}' is {type(content[name]).__name__}")
+    previous = path.with_name("previous.pt")
+    hint = "name the folder of a run, or its .pt file"
+    content = read_file(path, f"{previous} holds the state before (--resume previous)" if previous.exists() else hint)
+    if not isinstance(content, dict) or not isinstance(content.get("student"), dict):
+        raise CheckpointError(f"{path} is not a checkpoint of vidkd", hint=hint)
     return content
 
 
@@ -121,8 +110,6 @@ def load_classifier(path: Path | str) -> SavedClassifier:
     if "cfg" in saved:
         raise CheckpointError(f"{path} holds a detector, not a classifier of clips", hint="vidkd detect --model takes it")
     try:
-        if saved["view"] not in get_args(View):
-            raise KeyError(f"view {saved['view']}")
         config = ModelConfig(**{**saved["config"], "attention": AttentionConfig(**saved["config"]["attention"])})
         targets = {name: tuple(names) for name, names in saved.get("targets", {}).items()}
         model = VideoClassifier(config, len(saved["classes"]), saved["view"], {name: len(names) for name, names in targets.items()})

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vidkd.base.errors import CheckpointError, ConfigError
+from vidkd.base.errors import CheckpointError
 
 State = tuple[Tensor, Tensor]
 
@@ -37,12 +37,6 @@ class SelectorConfig:
     units: int = 128
     layers: int = 1
     sees_features: bool = True
-
-    def __post_init__(self) -> None:
-        for name in ("features", "units", "layers"):
-            value = getattr(self, name)
-            if value < 1:
-                raise ConfigError(f"selector.{name} must be at least 1, not {value}")
 
 
 class KeyFrameLSTM(nn.Module):
@@ -84,10 +78,8 @@ class KeyFrameLSTM(nn.Module):
     def fit_normalisation(self, inputs: Tensor) -> None:
         """Take mean and standard deviation of each entry from the frames of training, (N, D + 5); they are saved with the weights.
 
-        An entry that never varies is shifted only. Raises ValueError for numbers that are not finite.
+        An entry that never varies is shifted only.
         """
-        if not torch.isfinite(inputs).all():
-            raise ValueError("inputs hold numbers that are not finite")
         wide = inputs.double()
         deviation, mean = torch.std_mean(wide, dim=0, correction=0)
         varies = deviation > 1e-6 * wide.abs().amax(0)
@@ -116,7 +108,7 @@ def selector_from(payload: Mapping[str, Any]) -> KeyFrameLSTM:
     try:
         selector = KeyFrameLSTM(SelectorConfig(**payload["config"]))
         selector.load_state_dict(payload["state"])
-    except (RuntimeError, TypeError, KeyError, ConfigError) as error:
+    except (RuntimeError, TypeError, KeyError) as error:
         raise CheckpointError(
             "not a key-frame selector, or weights of another",
             reason=textwrap.shorten(f"{type(error).__name__}: {error}", 300),

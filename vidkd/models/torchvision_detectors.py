@@ -1,7 +1,6 @@
 """The detectors of torchvision by name, with weights from a local file. torchvision is imported when one is opened."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,44 +9,33 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vidkd.base.errors import CheckpointError, ConfigError, unknown_name
-from vidkd.models.weights import State, read_weights, refuse_misfits
+from vidkd.base.errors import CheckpointError, unknown_name
+from vidkd.models.weights import State, check_state_dict, read_weights
 from vidkd.runtime.detections import Detections
 from vidkd.runtime.metadata_file import read_names
 
 BACKGROUND, NO_CLASS = "__background__", "N/A"
 SCORE = 0.25
-_COUNTED = "num_batches_tracked"
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Family:
-    """head: two stages (rcnn), or one with the softmax of ssd or a sigmoid a class (dense), which can do without a background.
-
-    anchors: of each position of a dense head. no_epsilon: the published weights were trained with normalisation that adds nothing to the
-    variance.
-    """
-
-    head: Literal["rcnn", "dense", "ssd"]
-    anchors: int = 1
-    no_epsilon: bool = False
-
-
-_RCNN, _RCNN_OLD = _Family(head="rcnn"), _Family(head="rcnn", no_epsilon=True)
-DETECTORS: Mapping[str, _Family] = {
-    "fasterrcnn_resnet50_fpn": _RCNN_OLD,
-    "fasterrcnn_resnet50_fpn_v2": _RCNN,
-    "fasterrcnn_mobilenet_v3_large_fpn": _RCNN,
-    "fasterrcnn_mobilenet_v3_large_320_fpn": _RCNN,
-    "maskrcnn_resnet50_fpn": _RCNN_OLD,
-    "maskrcnn_resnet50_fpn_v2": _RCNN,
-    "keypointrcnn_resnet50_fpn": _RCNN_OLD,
-    "retinanet_resnet50_fpn": _Family(head="dense", anchors=9, no_epsilon=True),
-    "retinanet_resnet50_fpn_v2": _Family(head="dense", anchors=9),
-    "fcos_resnet50_fpn": _Family(head="dense"),
-    "ssd300_vgg16": _Family(head="ssd"),
-    "ssdlite320_mobilenet_v3_large": _Family(head="ssd"),
+# the kind of head: two stages (rcnn), or one with the softmax of ssd or a sigmoid per class (dense), which can do without a background
+DETECTORS: dict[str, Literal["rcnn", "dense", "ssd"]] = {
+    "fasterrcnn_resnet50_fpn": "rcnn",
+    "fasterrcnn_resnet50_fpn_v2": "rcnn",
+    "fasterrcnn_mobilenet_v3_large_fpn": "rcnn",
+    "fasterrcnn_mobilenet_v3_large_320_fpn": "rcnn",
+    "maskrcnn_resnet50_fpn": "rcnn",
+    "maskrcnn_resnet50_fpn_v2": "rcnn",
+    "keypointrcnn_resnet50_fpn": "rcnn",
+    "retinanet_resnet50_fpn": "dense",
+    "retinanet_resnet50_fpn_v2": "dense",
+    "fcos_resnet50_fpn": "dense",
+    "ssd300_vgg16": "ssd",
+    "ssdlite320_mobilenet_v3_large": "ssd",
 }
+# their published weights were trained with normalisation that adds nothing to the variance
+NO_EPSILON = ("fasterrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn", "keypointrcnn_resnet50_fpn", "retinanet_resnet50_fpn")
+RETINANET_ANCHORS = 9
 _DENSE_LOGITS = "head.classification_head.cls_logits.weight"
 
 
@@ -78,16 +66,16 @@ class TorchvisionDetector:
 
         names: a file with a class a line, in the order of the labels from 1 on (a first line "__background__" is label 0); without it the
         classes of torchvision's own weights. score_threshold, nms_iou: in [0, 1]; None for the network's own overlap.
-        Raises ConfigError for an unknown name, a setting out of range or a names file that cannot be used, CheckpointError for weights that
+        Raises ConfigError for an unknown name or a names file that cannot be used, CheckpointError for weights that
         are missing, damaged or do not fit the network and the number of its classes.
         """
         if name not in DETECTORS:
             raise unknown_name("detector of torchvision", name, DETECTORS)
-        for word, value in (("score_threshold", score_threshold), ("nms_iou", nms_iou)):
-            if value is not None and not 0 <= value <= 1:
-                raise ConfigError(f"{word} must lie in [0, 1], not {value}")
         if not Path(weights).is_file():
-            raise CheckpointError(f"weights not found: {weights}", model=name, hint=_where_from(name))
+            from torchvision.models import get_model_weights
+
+            hint = f"fetch {get_model_weights(name).DEFAULT.url} and give that file: --weights F"
+            raise CheckpointError(f"weights not found: {weights}", model=name, hint=hint)
         state = read_weights(str(weights), name)
         labels = _network_labels(name, state, names)
         net = build_detector(name, len(labels), score_threshold=score_threshold, nms_iou=nms_iou)
@@ -98,9 +86,7 @@ class TorchvisionDetector:
         return cls(net, tuple(labels[label] for label in known), table, device=device)
 
     def __call__(self, frames: NDArray[np.uint8]) -> list[Detections]:
-        """RGB uint8 (B, H, W, 3) -> B results, each sorted by falling score. Raises ValueError for other arrays."""
-        if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3:
-            raise ValueError(f"frames must be uint8 (B, H, W, 3): {frames.dtype} {frames.shape}")
+        """RGB uint8 (B, H, W, 3) -> B results, each sorted by falling score."""
         if not len(frames):
             return []
         images = torch.from_numpy(np.ascontiguousarray(frames)).to(self.device).permute(0, 3, 1, 2).float() / 255
@@ -120,7 +106,7 @@ def build_detector(name: str, labels: int, *, score_threshold: float, nms_iou: f
     """The network of one of `DETECTORS` with random weights, in eval mode; `labels` counts the background where it has one."""
     from torchvision.models import get_model
 
-    prefix = "box_" if DETECTORS[name].head == "rcnn" else ""
+    prefix = "box_" if DETECTORS[name] == "rcnn" else ""
     thresholds: dict[str, Any] = {f"{prefix}score_thresh": score_threshold}
     if nms_iou is not None:
         thresholds[f"{prefix}nms_thresh"] = nms_iou
@@ -142,8 +128,8 @@ def _network_labels(name: str, state: State, names: Path | str | None) -> tuple[
     given = read_names(names)
     if given[0] == BACKGROUND:
         return given
-    family, logits = DETECTORS[name], state.get(_DENSE_LOGITS)
-    if family.head == "dense" and logits is not None and len(logits) == family.anchors * len(given):
+    anchors = RETINANET_ANCHORS if "retinanet" in name else 1
+    if DETECTORS[name] == "dense" and _DENSE_LOGITS in state and len(state[_DENSE_LOGITS]) == anchors * len(given):
         return given  # sigmoids need no background, and this network was trained without
     return (BACKGROUND, *given)
 
@@ -151,7 +137,7 @@ def _network_labels(name: str, state: State, names: Path | str | None) -> tuple[
 def _fill(net: nn.Module, state: State, name: str, source: str, labels: int) -> None:
     own = net.state_dict()
     try:
-        refuse_misfits(own, state, source)
+        check_state_dict(own, state, source)
     except CheckpointError as error:
         raise CheckpointError(
             f"weights do not fit torchvision's {name} with {labels} labels: {source}",
@@ -159,14 +145,8 @@ def _fill(net: nn.Module, state: State, name: str, source: str, labels: int) -> 
             hint=f"--names F, a class a line, if it was trained on other classes; or choose another of {', '.join(DETECTORS)}",
         ) from None
     net.load_state_dict(state, strict=False)
-    if DETECTORS[name].no_epsilon and not any(key.endswith(_COUNTED) for key in state):
+    if name in NO_EPSILON and not any(key.endswith("num_batches_tracked") for key in state):
         # of a frozen normalisation, which counts no batches: torchvision sets its epsilon to 0 for these weights
         for module in net.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.eps = 0.0
-
-
-def _where_from(name: str) -> str:
-    from torchvision.models import get_model_weights
-
-    return f"fetch {get_model_weights(name).DEFAULT.url} and give that file: --weights F"

@@ -1,7 +1,6 @@
 """Pretrained weights from a local file or from torchvision. Only the classification head may differ; never a silent random network."""
 
-import pickle
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ from torch import Tensor, nn
 from vidkd.base.errors import CheckpointError, first_line
 from vidkd.models.backbone import Backbone, Layout, first_convolution, flow_filters
 
-SUFFIXES = (".safetensors", ".pt", ".pth", ".pyth")
 # where training programs put the parameters inside a checkpoint
 _NESTED = ("model_state", "state_dict", "model")
 
@@ -29,14 +27,7 @@ def read_weights(source: str, architecture: str) -> State:
     if not path.is_file():
         hint = "give the path of an existing file, or set weights to null to train from scratch"
         raise CheckpointError(f"weights not found: {path}", backbone=architecture, hint=hint)
-    if path.suffix not in SUFFIXES:
-        raise CheckpointError(
-            f"unknown kind of weights file: {path}",
-            found=path.suffix or "no extension",
-            known=", ".join(SUFFIXES),
-            hint="a file of parameters (a state dict) as torch or safetensors writes it; a checkpoint of vidkd is one too",
-        )
-    return _parameters(_read(path), path)
+    return _parameters(read_file(path), path)
 
 
 def provenance(source: str | None) -> Mapping[str, Any] | None:
@@ -45,33 +36,26 @@ def provenance(source: str | None) -> Mapping[str, Any] | None:
     "student" has "classes" and "targets" (names), "run" the configuration of the run, "data" the hash of its manifest.
     Raises CheckpointError as `read_weights` does for a file that cannot be read.
     """
-    if source is None or source == "torchvision" or Path(source).suffix not in SUFFIXES or not Path(source).is_file():
+    if source is None or source == "torchvision" or not Path(source).is_file():
         return None
-    content = _read(Path(source))
+    content: Any = read_file(Path(source))
     if not isinstance(content, Mapping) or not isinstance(content.get("student"), Mapping):
         return None
     student = {key: value for key, value in content["student"].items() if key != "state"}
     return {"student": student, "run": content.get("run", {}), "data": content.get("data")}
 
 
-def _read(path: Path) -> object:
+def read_file(path: Path, hint: str = "a file of tensors as torch or safetensors writes it (.pt, .pth, .pyth, .safetensors)") -> object:
+    """What a file of weights or a checkpoint holds, on the CPU; no code in it is run. Raises CheckpointError if it cannot be read."""
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
             return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        raise _unreadable(path, error) from error
-    except Exception as error:
-        if type(error).__name__ != "SafetensorError":  # derives from Exception only and is in a private module
-            raise
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: Exception) -> CheckpointError:
-    mend = "the file must hold tensors only (a state dict)"
-    return CheckpointError(f"weights cannot be read: {path}", reason=first_line(error), hint=mend)
+    except Exception as error:  # of pickle, zip files, safetensors, the file system
+        reason = f"truncated, or no file of weights ({type(error).__name__}: {first_line(error)})"
+        raise CheckpointError(f"cannot read {path}", reason=reason, hint=hint) from error
 
 
 def _parameters(content: object, path: Path) -> State:
@@ -110,33 +94,19 @@ def load_backbone(backbone: Backbone, state: State, source: str) -> tuple[str, .
     `state` may be that of the library's network, of a Backbone or of a VideoClassifier. RGB filters are adapted for a flow backbone.
     Raises CheckpointError naming the first missing, unexpected and misshapen parameters.
     """
-    parameters, dropped = _split_head(state, backbone.layout.head)
-    if backbone.view == "flow":
-        parameters = _for_flow(backbone.net, parameters)
-    own = backbone.net.state_dict()
-    refuse_misfits(own, parameters, source)
+    prefixes = ("student.backbone.net.", "backbone.net.", "net.")
+    ours = next((prefix for prefix in prefixes if any(key.startswith(prefix) for key in state)), "")
+    head = () if ours else backbone.layout.head
+    parameters = {key.removeprefix(ours): value for key, value in state.items() if key.startswith(ours) and not key.startswith(head)}
+    first = f"{first_convolution(backbone.net)[0]}.weight"
+    if backbone.view == "flow" and first in parameters and parameters[first].shape[1] == 3:
+        parameters[first] = flow_filters(parameters[first])
+    check_state_dict(backbone.net.state_dict(), parameters, source)
     backbone.net.load_state_dict(parameters, strict=False)
-    return dropped
+    return tuple(key for key in state if key.removeprefix(ours) not in parameters)
 
 
-def _split_head(state: State, head: tuple[str, ...]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Parameters of the network under their library's names, and the names of the rest."""
-    for prefix in ("student.backbone.net.", "backbone.net.", "net."):
-        if any(key.startswith(prefix) for key in state):
-            parameters = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-            return parameters, tuple(key for key in state if not key.startswith(prefix))
-    dropped = tuple(key for key in state if head and key.startswith(head))
-    return {key: value for key, value in state.items() if key not in dropped}, dropped
-
-
-def _for_flow(net: nn.Module, parameters: dict[str, Tensor]) -> dict[str, Tensor]:
-    key = f"{first_convolution(net)[0]}.weight"
-    if key in parameters and parameters[key].shape[1] == 3:
-        return {**parameters, key: flow_filters(parameters[key])}
-    return parameters
-
-
-def refuse_misfits(own: State, given: State, source: str) -> None:
+def check_state_dict(own: State, given: State, source: str) -> None:
     """Raise CheckpointError naming the first missing, unexpected and misshapen parameters of `given`, where `own` are wanted."""
     # files older than torch 0.4.1 count no batches, and nothing here reads the count
     missing = [key for key in own if key not in given and not key.endswith("num_batches_tracked")]
@@ -145,14 +115,9 @@ def refuse_misfits(own: State, given: State, source: str) -> None:
         f"{key} {tuple(given[key].shape)} for {tuple(own[key].shape)}" for key in own if key in given and given[key].shape != own[key].shape
     ]
     found = {"missing": missing, "unexpected": unexpected, "other_shape": misshapen}
-    lines = {label: f"{len(names)}: {_first(names)}" for label, names in found.items() if names}
+    lines = {label: f"{len(names)}: {', '.join(names[:4])}{', …' if len(names) > 4 else ''}" for label, names in found.items() if names}
     if lines:
         raise CheckpointError(f"weights do not fit: {source}", **lines, hint="choose the architecture and view that the file was made for")
-
-
-def _first(names: Iterable[str], count: int = 4) -> str:
-    names = list(names)
-    return ", ".join(names[:count]) + (", …" if len(names) > count else "")
 
 
 def load_head(classifier: nn.Module, state: State, layout: Layout, other_classes: Collection[str] = ()) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vidkd.base.errors import ConfigError, unknown_name
 from vidkd.losses import logits_kd
-from vidkd.losses.shift_tolerant import SHIFT_TOLERANT, Normalise
+from vidkd.losses.shift_tolerant import SHIFT_TOLERANT
 from vidkd.models import ClassifierOutput, VideoClassifier
 from vidkd.tasks.task import Batch, Task, TaskConfig, check_settings, logits_of, require_teacher, sum_over_labels
 
@@ -33,9 +33,7 @@ class AnticipationConfig(TaskConfig):
         label_weight: weight of the label loss.
         stage: the student's stage whose features are matched, by default its last.
         teacher_stage: the teacher's stage, by default its last.
-        normalise: what makes features of unlike scale comparable, see `vidkd.losses.shift_tolerant`.
         attentive_temperature: softness of the attention of `attentive`.
-        directions: `both`: each side is rebuilt from the other; `student`: only the student's (`attentive`).
         radius: the largest shift along frames, rows and columns that costs nothing, in positions of the coarser of the two maps, half of
             one added; none is any (`window`).
         regularisation: of the entropic transport, in units of the cost (`transport`).
@@ -49,9 +47,7 @@ class AnticipationConfig(TaskConfig):
     label_weight: float = 1.0
     stage: str | None = None
     teacher_stage: str | None = None
-    normalise: Normalise = "clip"
     attentive_temperature: float = 0.25
-    directions: Literal["both", "student"] = "both"
     radius: tuple[int, int, int] | None = (1, 1, 1)
     regularisation: float = 0.05
     iterations: int = 6
@@ -72,11 +68,11 @@ class AnticipationConfig(TaskConfig):
     def of_feature(self) -> dict[str, Any]:
         """Keyword arguments of the chosen feature loss."""
         own: dict[str, dict[str, Any]] = {
-            "attentive": {"temperature": self.attentive_temperature, "directions": self.directions},
+            "attentive": {"temperature": self.attentive_temperature},
             "window": {"radius": self.radius},
             "transport": {"regularisation": self.regularisation, "iterations": self.iterations},
         }
-        return {"normalise": self.normalise, **own.get(self.feature, {})}
+        return own.get(self.feature, {})
 
 
 class Anticipation(Task):

@@ -13,7 +13,6 @@ from torch import Tensor
 from vidkd.losses.shift_tolerant.attentive import attentive
 from vidkd.losses.shift_tolerant.moments import gram, pooled
 from vidkd.losses.shift_tolerant.position import position
-from vidkd.losses.shift_tolerant.sets import Normalise
 from vidkd.losses.shift_tolerant.transport import transport
 from vidkd.losses.shift_tolerant.window import window
 
@@ -26,4 +25,4 @@ SHIFT_TOLERANT: dict[str, Callable[..., Tensor]] = {
     "transport": transport,
 }
 
-__all__ = ["SHIFT_TOLERANT", "Normalise", "attentive", "gram", "pooled", "position", "transport", "window"]
+__all__ = ["SHIFT_TOLERANT", "attentive", "gram", "pooled", "position", "transport", "window"]

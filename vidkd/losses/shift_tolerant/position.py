@@ -4,20 +4,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vidkd.losses.reduction import widen
-from vidkd.losses.shift_tolerant.sets import Normalise, half_square, mean_of_clips, require_maps, vector_sets
+from vidkd.losses.shift_tolerant.sets import half_square, mean_of_clips, require_maps, vector_sets
 
 
-def position(student: Tensor, teacher: Tensor, *, normalise: Normalise = "clip") -> Tensor:
+def position(student: Tensor, teacher: Tensor) -> Tensor:
     """Half the mean squared distance of the vectors at the same position, mean_i ||s_i - t_i||^2 / 2: 0 for equal features.
 
     student: (B, C, T, H, W); teacher: (B, C, T', H', W'), resampled to the student's grid first: averaged over areas along axes that get
-    shorter, then interpolated linearly along those that get longer. normalise: see `vector_sets`; with "clip" the value of a clip is
-    1 - cosine of the two whole maps.
-    Returns a scalar, 1 for unrelated features, in [0, 2] unless normalise="teacher". No gradient reaches the teacher.
+    shorter, then interpolated linearly along those that get longer. The value of a clip is 1 - cosine of the two whole maps.
+    Returns a scalar, 1 for unrelated features, in [0, 2]. No gradient reaches the teacher.
     Raises ValueError for features that do not pair. Source: plain feature regression, here with the family's unit.
     """
     require_maps(student, teacher)
-    S, T = vector_sets(student, _resample(teacher.detach(), student), normalise)
+    S, T = vector_sets(student, _resample(teacher.detach(), student))
     return mean_of_clips(half_square(S - T).mean(1), teacher)
 
 

@@ -7,15 +7,12 @@ batch. Features that are never negative have a mean in common: unrelated ones th
 """
 
 from collections.abc import Callable, Iterable
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from vidkd.losses.reduction import widen
-
-Normalise = Literal["clip", "vector", "teacher"]
 
 # A student whose RMS is below this share of the teacher's is scaled as if it were that share (and so a vector among those of its clip): a
 # network whose features are all but dead would otherwise get an unbounded gradient out of the division.
@@ -27,39 +24,28 @@ CHUNK_ENTRIES = 2**19
 KEPT_ENTRIES = 2**22
 
 
-def vector_sets(student: Tensor, teacher: Tensor, normalise: Normalise) -> tuple[Tensor, Tensor]:
+def vector_sets(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     """Both maps as sets of vectors on a common scale: (B, N, C) and (B, M, C), N and M their numbers of positions.
 
     student, teacher: (B, C, T, H, W), T, H, W free. Computed in float32 (float64 stays). No gradient reaches the teacher.
-    normalise="clip": each side is divided by the RMS length of its own vectors in the clip (gradient flows through the student's), so the
-    scale of the student does not count; lengths within a clip still do.
-    normalise="vector": every vector is brought to length 1, so distances are 1 - cosine; vectors shorter than a hundredth of the RMS stay
-    shorter than 1, and zeros stay zeros.
-    normalise="teacher": both sides are divided by the teacher's RMS: the student's scale counts, and the loss is not bounded (it grows as
-    the square of the ratio of scales, `gram` as its fourth power).
-    The teacher's features all 0: see `mean_of_clips`. Raises ValueError for shapes that do not pair.
+    Each side is divided by the RMS length of its own vectors in the clip (gradient flows through the student's), so the scale of the
+    student does not count; lengths within a clip still do. The teacher's features all 0: see `mean_of_clips`.
+    Raises ValueError for shapes that do not pair.
     """
     require_maps(student, teacher)
-    S, T = _flat(student), _flat(teacher.detach())
-    energy_S, energy_T = _mean_square_length(S), _mean_square_length(T)
+    S, T = (widen(features).flatten(2).transpose(1, 2) for features in (student, teacher.detach()))
+    energy_S, energy_T = (vectors.square().sum((1, 2), keepdim=True) / vectors.shape[1] for vectors in (S, T))
     scale_T = torch.where(energy_T > 0, energy_T, 1.0).sqrt()
-    if normalise == "teacher":
-        return S / scale_T, T / scale_T
     energy_S = energy_S.clamp_min(LEAST_SHARE**2 * scale_T.square())
-    if normalise == "clip":
-        # by a factor: in the backward pass a quotient takes twice the passes over the features
-        return S * energy_S.rsqrt(), T * scale_T.reciprocal()
-    return _unit_vectors(S, energy_S.detach()), _unit_vectors(T, scale_T.square())
+    # by a factor: in the backward pass a quotient takes twice the passes over the features
+    return S * energy_S.rsqrt(), T * scale_T.reciprocal()
 
 
-def descriptor_distance(descriptor_S: Tensor, descriptor_T: Tensor, normalise: Normalise) -> Tensor:
-    """Half the squared distance of descriptors of clips, (B, K) each -> (B,), in units of the teacher's size: 1 for orthogonal ones.
-
-    Unless normalise="teacher" the student's descriptor is divided by its own norm, which makes this 1 - cosine, in [0, 2].
-    """
+def descriptor_distance(descriptor_S: Tensor, descriptor_T: Tensor) -> Tensor:
+    """1 - cosine of descriptors of clips, (B, K) each -> (B,), in [0, 2]: half the squared distance of their unit vectors."""
     energy_S, energy_T = (x.square().sum(1, keepdim=True) for x in (descriptor_S, descriptor_T))
     energy_T = torch.where(energy_T > 0, energy_T, 1.0)
-    energy_S = energy_T if normalise == "teacher" else energy_S.clamp_min(LEAST_SHARE**2 * energy_T)
+    energy_S = energy_S.clamp_min(LEAST_SHARE**2 * energy_T)
     return half_square(descriptor_S / energy_S.sqrt() - descriptor_T / energy_T.sqrt())
 
 
@@ -115,28 +101,7 @@ def full_precision(x: Tensor) -> torch.autocast:
 
 
 def require_maps(student: Tensor, teacher: Tensor) -> None:
-    """Raises ValueError unless both are (B, C, T, H, W), not empty, of as many clips and channels."""
-    shapes = f"student {tuple(student.shape)}, teacher {tuple(teacher.shape)}"
-    if student.ndim != 5 or teacher.ndim != 5:
-        raise ValueError(f"features are (B, C, T, H, W): {shapes}")
-    if len(student) != len(teacher):
-        raise ValueError(f"student and teacher differ in the number of clips: {shapes}")
-    if student.shape[1] != teacher.shape[1]:
-        raise ValueError(f"student and teacher differ in channels: {shapes}; bring them to one number by a projection first")
-    if student.numel() == 0 or teacher.numel() == 0:
-        raise ValueError(f"empty features: {shapes}")
-
-
-def _flat(features: Tensor) -> Tensor:
-    """(B, C, T, H, W) -> (B, T*H*W, C), positions in the order t, h, w."""
-    return widen(features).flatten(2).transpose(1, 2)
-
-
-def _mean_square_length(vectors: Tensor) -> Tensor:
-    """(B, N, C) -> (B, 1, 1)."""
-    return vectors.square().sum((1, 2), keepdim=True) / vectors.shape[1]
-
-
-def _unit_vectors(vectors: Tensor, energy: Tensor) -> Tensor:
-    lengths = vectors.square().sum(-1, keepdim=True).clamp_min(LEAST_SHARE**2 * energy).sqrt()
-    return vectors / lengths
+    """Raises ValueError unless both are (B, C, T, H, W), of as many clips and channels."""
+    if student.ndim != 5 or teacher.ndim != 5 or student.shape[:2] != teacher.shape[:2]:
+        shapes = f"student {tuple(student.shape)}, teacher {tuple(teacher.shape)}"
+        raise ValueError(f"features are (B, C, T, H, W) of equal B and C; a projection brings channels to one number: {shapes}")

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vidkd.losses.shift_tolerant.sets import Normalise, cost_matrix, full_precision, mean_of_clips, mixed, vector_sets, with_gradient
+from vidkd.losses.shift_tolerant.sets import cost_matrix, full_precision, mean_of_clips, mixed, vector_sets, with_gradient
 
 # A sum of weighted entries of a kernel counts as lost below this many times the least normal number: above, an entry that has become 0 or
 # denormal would have been less than 1e-8 of the sum.
@@ -28,12 +28,11 @@ def transport(
     *,
     regularisation: float = 0.05,
     iterations: int = 6,
-    normalise: Normalise = "clip",
 ) -> Tensor:
     """Sinkhorn divergence OT(S, T) - OT(S, S)/2 - OT(T, T)/2 of the two sets, OT(S, T) = min_P <P, c> + r KL(P || uniform).
 
     student: (B, C, T, H, W); teacher: (B, C, T', H', W'). c_ij = ||s_i - t_j||^2 / 2; P has the marginals 1/N and 1/M. regularisation: r,
-    in the unit of the loss, where unrelated features are 1 apart. normalise: see `vector_sets`.
+    in the unit of the loss, where unrelated features are 1 apart.
     0 for equal sets after any number of iterations, and not negative where they have converged; as r grows it becomes half the squared
     distance of the means.
     iterations: symmetrised updates of the potentials; in the first half the regularisation falls from 1 to r geometrically
@@ -46,7 +45,7 @@ def transport(
     Source: Cuturi 2013 (arXiv 1306.0895); debiasing and updates after Feydy et al. 2019 (arXiv 1810.08278). As part of this family a
     reconstruction (the loss of Tran et al. 2019, arXiv 1904.04868, is not public).
     """
-    S, T = vector_sets(student, teacher, normalise)
+    S, T = vector_sets(student, teacher)
     loss = partial(_loss_and_gradient, schedule=annealing(regularisation, iterations))
     with full_precision(S):
         return mean_of_clips(with_gradient(loss, S, T, entries=max(S.shape[1], T.shape[1]) ** 2), teacher)

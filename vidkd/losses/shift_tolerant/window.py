@@ -5,7 +5,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from vidkd.losses.shift_tolerant.sets import Normalise, by_clips, cost_matrix, full_precision, half_square, mean_of_clips, vector_sets
+from vidkd.losses.shift_tolerant.sets import by_clips, cost_matrix, full_precision, half_square, mean_of_clips, vector_sets
 
 Radius = tuple[int, int, int]
 
@@ -15,22 +15,21 @@ def window(
     teacher: Tensor,
     *,
     radius: Radius | None = (1, 1, 1),
-    normalise: Normalise = "clip",
 ) -> Tensor:
     """Mean over i of the least ||s_i - t_j||^2 / 2 among the j within a window around i, averaged with the same from teacher to student.
 
     student: (B, C, T, H, W); teacher: (B, C, T', H', W'). radius: how far a match may be, in positions along (T, H, W); 0 along an axis
     allows no shift there, so (0, 0, 0) is `position` on equal grids, and None allows any: the Chamfer distance of the two sets. On
     unlike grids places are relative (a position's centre, the axis from 0 to 1) and the radius counts in positions of the coarser grid,
-    half of one added, so that no window is empty. normalise: see `vector_sets`.
-    Returns a scalar, at most `position` on equal grids, in [0, 2] unless normalise="teacher"; 1 for unrelated features of many channels,
+    half of one added, so that no window is empty.
+    Returns a scalar, at most `position` on equal grids, in [0, 2]; 1 for unrelated features of many channels,
     less where a wide window finds a vector that fits by chance. The gradient pulls matched pairs; which pairs match is held constant, as
     it is almost everywhere. No gradient reaches the teacher.
     Memory beyond `position`: three matrices (N, M) for a few clips at a time (at least one), none kept for the backward pass.
     Raises ValueError for features that do not pair. Source: a reconstruction (the loss of Tran et al. 2019,
     arXiv 1904.04868, is not public).
     """
-    S, T = vector_sets(student, teacher, normalise)
+    S, T = vector_sets(student, teacher)
     outside = None if radius is None else ~_within(student.shape[2:], teacher.shape[2:], radius).to(S.device)
     with torch.no_grad(), full_precision(S):
         pairs = by_clips(partial(_nearest, outside=outside), S.detach(), T, entries=S.shape[1] * T.shape[1])
