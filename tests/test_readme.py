@@ -1,6 +1,5 @@
 """What README and docs tell a reader to type or open is there: verbs, flags, settings, files, and the Python that they show."""
 
-import importlib
 import os
 import re
 import shlex
@@ -22,7 +21,7 @@ from vidkd.bench.clip_study import ClipStudy
 from vidkd.bench.reading import read_study
 from vidkd.bench.study import CellKey
 from vidkd.cli.kinds import KINDS
-from vidkd.cli.main import VERBS, _parse
+from vidkd.cli.main import VERBS, open_verb, parsed
 from vidkd.cli.verb_parser import VerbParser
 from vidkd.compress.recipe import read_recipe
 from vidkd.engine.config import load_config
@@ -53,16 +52,18 @@ def commands(page: Path) -> Iterator[list[str]]:
                     yield words
 
 
-def parser_of(verb: str) -> VerbParser:
-    module = importlib.import_module(f"vidkd.cli.{verb}")
-    parser = VerbParser(prog=f"vidkd {verb}", takes_settings=getattr(module, "TAKES_SETTINGS", False))
-    module.add_arguments(parser)
-    return parser
+def parsers() -> Iterator[VerbParser]:
+    """Of all verbs and their parts."""
+    for verb in VERBS:
+        parser, module, _ = open_verb(verb)
+        yield parser
+        yield from (open_verb(verb, [part])[0] for part in getattr(module, "PARTS", ()))
 
 
 def check_verb(verb: str, words: Sequence[str]) -> None:
     """The verb's own parser takes the words; settings behind them are known, and configurations named are there."""
-    arguments = _parse(parser_of(verb), words)
+    parser, _, words = open_verb(verb, words)
+    arguments = parsed(parser, words)
     if verb == "train":
         load_config(find_config(arguments.config), overrides=arguments.settings) if arguments.config else load_config()
     elif verb == "study":
@@ -156,7 +157,7 @@ def test_a_command_that_does_not_exist_is_found(words: list[str]) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_flags_and_settings_in_the_text_exist(page: Path) -> None:
     """`--flag` of some verb or setting, `data.window.stride` of some task."""
-    flags = {option for verb in VERBS for option in parser_of(verb)._option_string_actions} | {f"--{key}" for key in SETTINGS}
+    flags = {option for parser in parsers() for option in parser._option_string_actions} | {f"--{key}" for key in SETTINGS}
     for code in re.findall(r"`([^`\n]+)`", page.read_text(encoding="utf-8")):
         for flag in re.findall(r"(?<![\w-])--[a-z][\w.-]*", code):
             assert flag.rstrip(".") in flags | FOREIGN_FLAGS, f"{page.name}: `{code}`"

@@ -78,9 +78,6 @@ def test_a_setting_is_no_unknown_flag_where_something_else_is_missing(capsys: py
     with pytest.raises(SystemExit):
         run_verb("evaluate", ["--name", "x"])
     assert "one of the arguments --checkpoint --model is required" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        main(["evaluate", "runs/x"])
-    assert "did you mean: vidkd evaluate --checkpoint runs/x" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("verb", sorted(VERBS))
@@ -134,9 +131,7 @@ def test_a_flag_that_is_a_typo_is_no_abbreviation(capsys: pytest.CaptureFixture[
 
 @pytest.mark.parametrize("words", [["config.yaml"], ["--train.steps", "3", "4"], ["--train.steps=3", "4"]])
 def test_a_stray_word_is_an_error(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        run_verb("train", words)
-    assert ended.value.code == 2
+    assert run_verb("train", words) == 2
     assert f"unexpected argument: {words[-1]}" in capsys.readouterr().err
 
 

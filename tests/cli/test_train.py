@@ -40,7 +40,7 @@ def test_a_run_leaves_what_it_takes_to_judge_and_repeat_it(
     output = capsys.readouterr().out
     assert f"trained: {folder}  3 steps in" in output
     assert "best top-1 on val" in output
-    assert f"vidkd evaluate --checkpoint {folder} --subset test" in output
+    assert f"vidkd evaluate --model {folder} --subset test" in output
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
     assert {"config.yaml", "environment.txt", "metrics.jsonl", "checkpoints/last.pt", "checkpoints/best.pt"} <= names
     assert load_classifier(folder).classes == ("Right", "Down", "Grow")

@@ -34,11 +34,12 @@ log = logging.getLogger(__name__)
 
 def load_settings(
     kind: type[Kind],
-    path: Path | str | None = None,
+    path: Path | str | Tree | None = None,
     *,
     settings: Mapping[str, Any] | None = None,
     overrides: Sequence[str] = (),
     where: str = "settings",
+    of_verb: bool = False,
 ) -> Kind:
     """A configuration of this kind from a YAML file, then nested `settings`, then flags in `overrides` (--data.root DIR).
 
@@ -47,9 +48,12 @@ def load_settings(
     out. Where a flag does, so is what the other task refuses to have set, and that is logged; flags themselves are never left out.
     Only plain values are read: no tag, class path or import in a file is followed. Raises ConfigError with the file, the line and the
     nearest known name for an unknown key, and with the expected type for a wrong value. where: what stands for the file without one.
+    of_verb: its own flags have dashes where the keys have underscores.
     """
-    source = str(path) if path is not None else where
-    tree = Tree({}) if path is None else read_yaml(path, inherit=BASE not in field_types(typing.cast(Any, kind)))
+    tree = path if isinstance(path, Tree) else Tree({})
+    source = where if path is None or isinstance(path, Tree) else str(path)
+    if path is not None and not isinstance(path, Tree):
+        tree = read_yaml(path, inherit=BASE not in field_types(typing.cast(Any, kind)))
     content = merge(without_other_method(tree.content, settings or {}), settings or {})
     methods = None
     if _tasks(kind):
@@ -59,7 +63,7 @@ def load_settings(
         content = _for_flagged_task(content, task, kind, source)
         methods = _tasks(kind)[task]
         content["method"] = content.get("method") or {}
-    places = _Places(source, tree, {flag.removeprefix("--"): text for flag, text in read_flags(overrides)})
+    places = _Places(source, tree, {flag.removeprefix("--"): text for flag, text in read_flags(overrides)}, dashes=of_verb)
     content = merge(content, flag_values(overrides, kind, methods))
     try:
         config = build(kind, content, strict=False, fields=_fields(kind, methods))
@@ -161,10 +165,15 @@ class _Places:
     source: str
     tree: Tree
     flags: Mapping[str, str | None]
+    dashes: bool = False
+
+    def flag(self, key: str) -> str:
+        """The flag of a key."""
+        return f"--{key.replace('_', '-') if self.dashes and '.' not in key else key}"
 
     def of(self, key: str) -> str:
         """`file:line` of a key, or that it was on the command line."""
-        return f"--{key} on the command line" if key in self.flags else self.tree.places.get(key, self.source)
+        return f"{self.flag(key)} on the command line" if key in self.flags else self.tree.places.get(key, self.source)
 
     def named_in(self, message: str) -> str:
         """Where the first given setting that a message names was given; a message may leave out the sections that a key lies in."""
@@ -203,17 +212,19 @@ def _wrong(wrong: MisfitError, places: _Places, kind: type, methods: type | None
         close = nearest(key, {*_keys_below(kind, methods), *wrong.known})
         return ConfigError(f"unknown setting '{key}'", where=where, **({"did_you_mean": close} if close else {}))
     if wrong.value is dataclasses.MISSING:
-        return ConfigError(f"missing: {key}", where=where)
+        names = ", ".join(map(places.flag, key.split(", "))) if places.dashes else key
+        return ConfigError(f"missing: {names}", **({"all_flags": f"{places.source} --help"} if places.dashes else {"where": where}))
     if dataclasses.is_dataclass(hint):
         return ConfigError(f"'{key}' is a section of settings, not one value", where=where, found=wrong.value)
     found = places.flags.get(key) or as_yaml(wrong.value)
     fix, default = "", _default(key, kind, methods)
     if is_list(hint) and _fits(hint, [wrong.value]):
-        fix = as_setting(key, f"[{found}]", flag=key in places.flags)
-    elif default:
-        fix = f"{as_setting(key, default, flag=key in places.flags)}   (the default)"
+        fix = _setting(key, f"[{found}]", places)
+    elif default not in ("", "null"):
+        fix = f"{_setting(key, default, places)}   (the default)"
+    named = places.flag(key) if places.dashes and key in places.flags else key
     return ConfigError(
-        f"'{key}' has a wrong value", where=where, found=found, expected=in_words(hint) or str(hint), **({"hint": fix} if fix else {})
+        f"'{named}' has a wrong value", where=where, found=found, expected=in_words(hint) or str(hint), **({"hint": fix} if fix else {})
     )
 
 
@@ -237,12 +248,12 @@ def _as_given(fix: str, places: _Places) -> str:
     """`key: value` and what follows it after three spaces, as the flag that it is where the key was given as one; other text as it is."""
     setting, gap, rest = fix.partition("   ")
     key, colon, value = setting.partition(": ")
-    return f"{as_setting(key, value, flag=True)}{gap}{rest}" if colon and key in places.flags else fix
+    return f"{_setting(key, value, places)}{gap}{rest}" if colon and key in places.flags else fix
 
 
-def as_setting(key: str, value: str, *, flag: bool) -> str:
+def _setting(key: str, value: str, places: _Places) -> str:
     """How a setting is given a value, which is YAML on one line: in a file, or as a flag quoted for a shell."""
-    return f"--{key} {shlex.quote(value)}" if flag else f"{key}: {value}"
+    return f"{places.flag(key)} {shlex.quote(value)}" if key in places.flags else f"{key}: {value}"
 
 
 def _refuse_other_methods(key: str, kind: type, methods: type | None, *, where: str, fix: str) -> None:

@@ -5,6 +5,8 @@ import importlib
 import logging
 import sys
 from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
 
 from vidkd.base.cores import sleep_while_waiting
 from vidkd.base.errors import MissingExtraError, UnknownFlagError, VidkdError, nearest
@@ -56,13 +58,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run_verb(verb: str, argv: Sequence[str] | None = None) -> int:
     """Run `vidkd <verb>` with the arguments given (default: the process's own); what tools/<verb>.py calls."""
     sleep_while_waiting()
-    module = importlib.import_module(f"vidkd.cli.{verb}")
-    parser = VerbParser(prog=f"vidkd {verb}", description=module.__doc__, takes_settings=getattr(module, "TAKES_SETTINGS", False))
-    module.add_arguments(parser)
+    parser, module, words = open_verb(verb, sys.argv[1:] if argv is None else argv)
     logging.basicConfig(format="vidkd: %(message)s", stream=sys.stderr)
     logging.getLogger("vidkd").setLevel(logging.INFO)  # of libraries, warnings alone
     try:
-        return int(module.run(_parse(parser, argv)))
+        return int(module.run(parsed(parser, words)))
     except UnknownFlagError as error:  # where settings are read, the flags of the verb are not known
         sys.stderr.write(f"vidkd: {error.among(parser.flags())}\n")
         return 2
@@ -87,8 +87,24 @@ def run_verb(verb: str, argv: Sequence[str] | None = None) -> int:
         return 141
 
 
-def _parse(parser: VerbParser, argv: Sequence[str] | None) -> argparse.Namespace:
-    """Parse; a verb with TAKES_SETTINGS gets what it does not know as `settings`, to be checked against the configuration."""
+def open_verb(verb: str, argv: Sequence[str] = ()) -> tuple[VerbParser, ModuleType, list[str]]:
+    """The parser and the module of a verb, or of a part of it that the first word names, and the words behind."""
+    words = list(argv)
+    module = importlib.import_module(f"vidkd.cli.{verb}")
+    if words and words[0] in getattr(module, "PARTS", ()):
+        part = words.pop(0)
+        module, verb = importlib.import_module(f"vidkd.cli.{verb}_{part}"), f"{verb} {part}"
+    kind, takes_settings = getattr(module, "Settings", None), getattr(module, "TAKES_SETTINGS", False)
+    parser = VerbParser(prog=f"vidkd {verb}", description=module.__doc__, kind=kind, takes_settings=takes_settings)
+    if kind is None:
+        module.add_arguments(parser)
+    return parser, module, words
+
+
+def parsed(parser: VerbParser, argv: Sequence[str]) -> Any:
+    """What a verb is run with; one with TAKES_SETTINGS gets what it does not know as `settings`, to be checked against the configuration."""
+    if parser.kind is not None:
+        return parser.read(argv)
     if not parser.takes_settings:
         return parser.parse_args(argv)
     arguments: argparse.Namespace

@@ -1,46 +1,52 @@
 """Train a network, or distil one into another, as a configuration says.
 
-A run that was interrupted goes on where it was when the same command is given again.
+A run that was interrupted resumes when the same command is given again. Any setting of the configuration may follow as a flag:
+--data.root DIR --train.epochs 40   (--settings lists them)
+
+  vidkd train --config attention/folder --data.root clips
 """
 
-import argparse
 import sys
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
-from vidkd.cli.settings import add_settings_help, list_settings
+from vidkd.cli.settings import list_settings
 
 if TYPE_CHECKING:
     from vidkd.cli.kinds import RunKind
 
-TAKES_SETTINGS = True
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The verb's own.
+
+    Args:
+        config: the run's configuration (YAML), or the name of a shipped one (vidkd config ls).
+        resume: from the last checkpoint (auto), the one before, or refuse.
+        device: auto, cpu, cuda or mps; short for --train.device.
+        list_settings: list every setting of the configuration, and stop.
+    """
+
+    config: str | None = None
+    resume: Literal["auto", "previous", "never"] = "auto"
+    device: str | None = None
+    list_settings: bool = False
+    settings: tuple[str, ...] = ()
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the verb's arguments."""
-    parser.add_argument("--config", metavar="F", help="configuration (YAML), or the name of a shipped one (vidkd config ls)")
-    parser.add_argument(
-        "--resume",
-        choices=["auto", "previous", "never"],
-        default="auto",
-        help="go on from the last checkpoint (auto), the one before, or refuse",
-    )
-    parser.add_argument("--device", help="auto, cpu, cuda or mps; short for --train.device")
-    add_settings_help(parser)
-
-
-def run(arguments: argparse.Namespace) -> int:
+def run(given: Settings) -> int:
     """Train, then write the run's report."""
     from vidkd.base.cores import check_threads
     from vidkd.base.settings import load_settings, place_of
     from vidkd.cli.kinds import kind_of_run
 
-    device = [] if arguments.device is None else [f"--train.device={arguments.device}"]
-    kind, task = kind_of_run(arguments.config, arguments.settings)
-    config = load_settings(kind.config, arguments.config, overrides=[*arguments.settings, *device])
-    if arguments.list_settings:
+    device = [] if given.device is None else [f"--train.device={given.device}"]
+    kind, task = kind_of_run(given.config, given.settings)
+    config = load_settings(kind.config, given.config, overrides=[*given.settings, *device])
+    if given.list_settings:
         return list_settings(kind.config, task)
     check_threads(config.train.threads, where=place_of(config, "train.threads"))
-    return _train(kind, config, arguments.resume)
+    return _train(kind, config, given.resume)
 
 
 def _train(kind: "RunKind", config: Any, resume: str) -> int:
@@ -56,8 +62,7 @@ def _train(kind: "RunKind", config: Any, resume: str) -> int:
         return 130
     best = "" if result.best is None else f"  best {kind.best} on val {result.best:.3f}"
     done = "found finished" if result.found_finished else "trained"
-    sys.stdout.write(f"{done}: {result.folder}  {result.steps} steps in {result.seconds:.0f} s{best}\n")
     page = render_report(result.folder / "report.html", run_report(result.folder))
-    sys.stdout.write(f"written: {page}\n")
-    sys.stdout.write(f"to judge: vidkd evaluate --checkpoint {result.folder} --subset test\n")
+    sys.stdout.write(f"{done}: {result.folder}  {result.steps} steps in {result.seconds:.0f} s{best}\nwritten: {page}\n")
+    sys.stdout.write(f"next: vidkd evaluate --model {result.folder} --subset test\n")
     return 0

@@ -1,24 +1,93 @@
-"""The parser of a verb: flags that nobody knows are told with the one that may be meant."""
+"""A verb's settings: a frozen dataclass, read from flags and from `--config FILE`; a flag that is unknown is named with the nearest one."""
 
 import argparse
+import dataclasses
 import re
 import sys
-from collections.abc import Sequence
-from typing import Any, NoReturn
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NoReturn, get_args, get_origin
 
-from vidkd.base.errors import UnknownFlagError, nearest_flag
+from vidkd.base.errors import ConfigError, UnknownFlagError, nearest_flag
+from vidkd.base.records import dataclass_in, field_types, is_list, options
+
+POSITIONAL = "positional"
+FURTHER = "settings"
+"""The field of a verb's settings that takes flags of a run's, as words."""
+LISTED = "list_settings"
+"""The field of the flag --settings."""
+
+
+def positional(metavar: str) -> Any:
+    """A field that is given without a flag: one value, or of a tuple all words that belong to no flag."""
+    return dataclasses.field(metadata={POSITIONAL: metavar})
 
 
 class VerbParser(argparse.ArgumentParser):
-    """argparse's, without abbreviations. takes_settings: flags that it does not know may be settings of a configuration.
+    """argparse's, without abbreviations, with a flag for each field of `kind`, the verb's dataclass; its docstring is the help.
 
-    Where something is missing or too much, and a flag was given that is none, that flag is the error: UnknownFlagError.
+    Where there is a field `settings`, or one that holds settings, other flags are settings: `--data.root DIR`. Where something is missing
+    or too much, and a flag was given that is none, that flag is the error: UnknownFlagError.
     """
 
-    def __init__(self, *, takes_settings: bool = False, **given: Any) -> None:
+    def __init__(self, *, kind: Any = None, takes_settings: bool = False, **given: Any) -> None:
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **given)
-        self.takes_settings = takes_settings
+        self.kind, self.takes_settings = kind, takes_settings
         self._words: Sequence[str] = ()
+        if kind is not None:
+            from vidkd.base.settings import field_help
+
+            help_of = field_help(kind)
+            for entry in dataclasses.fields(kind):
+                self._add_field(entry, field_types(kind)[entry.name], help_of.get(entry.name, ""))
+            if "config" not in field_types(kind):
+                self.add_argument("--config", metavar="F", help="YAML file of these settings")
+
+    def _add_field(self, entry: "dataclasses.Field[Any]", hint: Any, text: str) -> None:
+        if entry.name == FURTHER or dataclass_in(hint) is not None:
+            self.takes_settings = True
+            return
+        given: dict[str, Any] = {"default": argparse.SUPPRESS, "help": f"{text}{_default_text(entry)}".replace("%", "%%")}
+        flag = "--settings" if entry.name == LISTED else f"--{entry.name.replace('_', '-')}"
+        if bool in options(hint):
+            given["action"] = argparse.BooleanOptionalAction if entry.default is True else "store_const"
+            given |= {} if entry.default is True else {"const": True}
+        else:
+            choices = [str(value) for part in options(hint) if get_origin(part) is Literal for value in get_args(part)]
+            given["metavar"] = f"{{{','.join(choices)}}}" if choices else entry.metadata.get(POSITIONAL, entry.name.split("_")[-1].upper())
+        if POSITIONAL in entry.metadata:
+            self.add_argument(entry.name, nargs="*" if is_list(hint) else "?", **given)
+        else:
+            self.add_argument(flag, dest=entry.name, **given | ({"nargs": "+"} if is_list(hint) else {}))
+
+    def read(self, argv: Sequence[str]) -> Any:
+        """The verb's settings: its file, and flags over it. Raises ConfigError as `load_settings`."""
+        from vidkd.base.settings import as_yaml, flatten, load_settings
+        from vidkd.base.yaml_files import Tree, read_yaml
+
+        arguments, rest = self.parse_known_args(argv)
+        given = {name: value for name, value in vars(arguments).items() if value not in (None, [])}
+        fields = field_types(self.kind)
+        path = None if "config" in fields else given.pop("config", None)
+        tree = Tree({}) if path is None else read_yaml(path, inherit=True)
+        others = {key: value for key, value in tree.content.items() if key not in fields}
+        words = [f"--{name}={value if isinstance(value, str) else as_yaml(value)}" for name, value in given.items()]
+        self._refuse_stray(rest, given)
+        if FURTHER in fields:
+            own = {key: value for key, value in tree.content.items() if key in fields}
+            further = [f"--{key}={as_yaml(value)}" for key, value in flatten(others).items()]
+            tree, rest = Tree({**own, FURTHER: [*further, *rest]}, tree.places), []
+        return load_settings(self.kind, tree, overrides=[*words, *rest], where=str(path or self.prog), of_verb=True)
+
+    def _refuse_stray(self, rest: Sequence[str], given: Mapping[str, Any]) -> None:
+        """End for a word that belongs to no flag, or a flag that is unknown."""
+        stray = [word for number, word in enumerate(rest) if not word.startswith("--") and not _is_value(rest, number)]
+        if self.takes_settings and not stray:
+            return
+        if flags := [word for word in rest if word.startswith("-") and not self.takes_settings]:
+            raise UnknownFlagError.of("flag", flags[0].partition("=")[0], self.flags(), all_flags=f"{self.prog} --help")
+        if stray:
+            meant = {"did_you_mean": f"{self.prog} --model {stray[0]}"} if "--model" in self.flags() and "model" not in given else {}
+            raise ConfigError(f"unexpected argument: {stray[0]}", **meant, all_flags=f"{self.prog} --help")
 
     def flags(self) -> list[str]:
         """The long flags of the verb."""
@@ -58,9 +127,6 @@ class VerbParser(argparse.ArgumentParser):
             for flag in self._strange():
                 if not self.takes_settings or nearest_flag(flag, wanted):
                     raise UnknownFlagError.of("flag", flag, wanted, all_flags=f"{self.prog} --help")
-        flags = re.findall(r"--[\w-]+", message)
-        if "required" in message and flags and self._words and not self._words[0].startswith("-"):
-            message += f"\ndid you mean: {self.prog} {flags[0]} {self._words[0]}"
         super().error(message)
 
     def _strange(self) -> list[str]:
@@ -68,3 +134,16 @@ class VerbParser(argparse.ArgumentParser):
         words = list(self._words)
         flags = [word.partition("=")[0] for word in words[: words.index("--") if "--" in words else None]]
         return [flag for flag in flags if re.match(r"--?[A-Za-z]", flag) and flag not in self._option_string_actions]
+
+
+def _is_value(words: Sequence[str], number: int) -> bool:
+    """Whether a word is the value of the flag before it."""
+    return number > 0 and words[number - 1].startswith("--") and "=" not in words[number - 1]
+
+
+def _default_text(entry: "dataclasses.Field[Any]") -> str:
+    if entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING:
+        return "" if POSITIONAL in entry.metadata else " (required)"
+    if entry.default in (None, False, True, "", (), dataclasses.MISSING):
+        return ""
+    return f" (default: {entry.default})"
