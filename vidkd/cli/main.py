@@ -102,7 +102,7 @@ def open_verb(verb: str, argv: Sequence[str] = ()) -> tuple[VerbParser, ModuleTy
 
 
 def parsed(parser: VerbParser, argv: Sequence[str]) -> Any:
-    """What a verb is run with; one with TAKES_SETTINGS gets what it does not know as `settings`, to be checked against the configuration."""
+    """What a verb is run with; one with TAKES_SETTINGS gets what it does not know as `settings`."""
     if parser.kind is not None:
         return parser.read(argv)
     if not parser.takes_settings:
