@@ -261,7 +261,7 @@ def test_a_disk_that_is_full_at_the_end(
     [
         (["--update.lrr", "1"], "did you mean : --update.lr"),
         (["--update.lr", "fast"], "'update.lr' has a wrong value"),
-        (["--replay.frames=-1"], "replay.frames must be 0 or more"),
+        (["--replay.frames=-1"], "'replay.frames' has a wrong value"),
         (["--policy", "fixd"], "did you mean : fixed"),
         (["--policy", "none.pt"], "selector not found: none.pt"),
         (["--oracle", "none.onnx"], "model file not found: none.onnx\n  flag  : --oracle\n"),

@@ -367,12 +367,3 @@ def test_what_is_learned_next_is_pulled_back_by_the_mean_of_the_shares_that_serv
             expected = began[name] + 0.9 * mean * (far[name] - began[name]) if value.is_floating_point() else far[name]
             torch.testing.assert_close(value, expected)
     assert mean == pytest.approx(0.8**3 + 0.5 * (1 - 0.8**3))
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [{"blocks": 0}, {"steps": -1}, {"most_worse": -0.1}, {"lr": -1.0}, {"interpolate": (0.0, 1.5)}, {"retain": math.nan}],
-)
-def test_settings_that_cannot_be(wrong):
-    with pytest.raises(ConfigError, match=rf"update\.{next(iter(wrong))} must lie in"):
-        Update(**wrong)

@@ -1,18 +1,14 @@
 """A detector by the files that it consists of, whatever runs it; torch is imported only where a file needs it."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from vidkd.base.errors import CheckpointError, ConfigError, DataError, unknown_name
 from vidkd.base.files import near_files, read_json, sha256
 from vidkd.runtime.detector import Detector
 from vidkd.runtime.letterbox import RESIZE_MODES, ResizeMode
 from vidkd.runtime.opening import NETWORKS, RUN_BY, RUNTIMES, open_detector
-
-if TYPE_CHECKING:
-    import torch
-
 
 EXPORTED = "student"
 """The files of a run are named after this: student.cfg, student.weights, student.names, and student.json for what a cfg cannot say."""
@@ -26,13 +22,7 @@ def darknet_files(folder: Path) -> dict[str, Path]:
 
 def resize_beside(cfg: Path) -> str | None:
     """How frames meet the input of a student.cfg, as `vidkd.detection.saved.write_darknet` records next to it; None without a record."""
-    return _said(cfg, "resize") if cfg.name == f"{EXPORTED}.cfg" else None
-
-
-def saved_by(folder: Path) -> Path | None:
-    """The folder of the run along a stream whose student `write_darknet` has left here; None where it is of none."""
-    run = _said(folder / f"{EXPORTED}.cfg", "run")
-    return None if run is None else Path(run)
+    return recorded(cfg, "resize") if cfg.name == f"{EXPORTED}.cfg" else None
 
 
 def about_of(cfg: Path) -> Path:
@@ -40,25 +30,23 @@ def about_of(cfg: Path) -> Path:
     return cfg.with_suffix(".json")
 
 
-def _said(cfg: Path, name: str) -> str | None:
+def recorded(cfg: Path, name: str) -> str | None:
+    """What `write_darknet` has recorded next to a student.cfg: "resize", or "run", the folder of the run whose student it is."""
     try:
-        content = read_json(about_of(cfg))
-    except (DataError, OSError):
+        value: str | None = read_json(about_of(cfg)).get(name)
+    except (DataError, OSError, AttributeError):
         return None
-    value = content.get(name) if isinstance(content, dict) else None
-    return value if isinstance(value, str) else None
+    return value
 
 
 DARKNET, CHECKPOINT, TORCHVISION = ".cfg", ".pt", "torchvision:"
 OF_DARKNET = ("eager", "onnx")
 """What may run a darknet model."""
-WORDS = {
-    "model": ("model file", "the path of a detector, or the folder of a run", ".onnx"),
-    "weights": ("file of weights", "the path of the weights that belong to {model}", ".weights"),
-    "names": ("file of class names", "the path of a text file with the class names of {model}, one a line", ".names"),
-    "metadata": ("metadata file", "the path of the YAML that says how to run {model}", ".yaml"),
-}
-"""Of each file what it is called, what to give where it is not there, and the usual suffix."""
+WORDS = {"model": "model file", "weights": "file of weights", "names": "file of class names", "metadata": "metadata file"}
+NEEDS = {"darknet": ("weights", "names"), "torchvision": ("weights",), "run": (), "exported": ()}
+"""Kind of model -> companions that it needs."""
+TAKES = {"darknet": ("resize", "runtime"), "torchvision": ("names",), "run": ("resize", "runtime"), "exported": ("metadata", "runtime")}
+"""What else it may have."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,34 +90,49 @@ class ModelFiles:
         Raises ConfigError for a kind of file that is unknown, or companions that are missing or too many, CheckpointError for a file that
         is not there; and as the reader.
         """
-        if (kind := self._kind()) != "exported":
-            return {"run": self._open_run, "darknet": self._open_darknet, "torchvision": self._open_torchvision}[kind]()
-        self._check(wanted=(), useless=("weights", "names", "resize"), runtimes=tuple(RUNTIMES))
-        runtime: Any = self.runtime  # checked above
-        return open_detector(
-            self.model,
-            metadata=self.metadata,
-            score=self.score,
-            nms_iou=self.nms_iou,
-            device=self.device,
-            threads=self.threads,
-            runtime=runtime,
-        )
+        kind = self._kind()
+        self._check(kind)
+        if kind == "exported":
+            runtime: Any = self.runtime  # checked above
+            given: dict[str, Any] = {"score": self.score, "nms_iou": self.nms_iou, "device": self.device, "threads": self.threads}
+            return open_detector(self.model, metadata=self.metadata, runtime=runtime, **given)
+        import torch
+
+        from vidkd.engine.devices import pick_device
+
+        if self.threads:
+            torch.set_num_threads(self.threads)
+        # ONNX Runtime runs a darknet network on the processor
+        device = pick_device("cpu" if self.runtime == "onnx" and self.device == "auto" else self.device)
+        settings: dict[str, Any] = {"score_threshold": self.score, "nms_iou": self.nms_iou, "resize": self.resize, "runtime": self.runtime}
+        settings = {name: value for name, value in settings.items() if value is not None}
+        if kind == "torchvision":
+            from vidkd.models.torchvision_detectors import SCORE, TorchvisionDetector
+
+            settings = {"nms_iou": None, "score_threshold": SCORE, **settings}
+            return TorchvisionDetector.open(self.model.removeprefix(TORCHVISION), str(self.weights), self.names, device=device, **settings)
+        from vidkd.models.darknet.detector import DarknetDetector
+
+        if kind == "darknet":
+            return DarknetDetector.open(self.model, str(self.weights), str(self.names), device=device, **settings)
+        from vidkd.detection.saved import load_detector
+
+        saved = load_detector(self.model)
+        as_trained = {} if saved.resize is None else {"resize": saved.resize}
+        return DarknetDetector(saved.net, saved.classes, device=device, **{**as_trained, **settings})
 
     def record(self) -> dict[str, Any]:
         """What the results depend on: the content of the files, and the thresholds. Raises CheckpointError if a file is missing."""
-        files = {name: path for name, path in asdict(self).items() if name in ("model", "weights", "names", "metadata") and path}
-        if (kind := self._kind()) == "run":
-            files["model"] = self._checkpoint()
+        kind, named, files = self._kind(), {}, {name: path for name in WORDS if (path := getattr(self, name))}
+        if kind == "run":
+            from vidkd.models.saved import checkpoint_in
+
+            files["model"] = str(checkpoint_in(Path(self.model)))
         elif kind == "torchvision":
-            del files["model"]
-        elif (side := self._side_yaml()) is not None:
-            files["metadata"] = str(side)
-        hashes = {name: _content(path) for name, path in files.items()}
-        hashes |= {name: _content(path) for name, path in self._weights_outside().items()}
+            named["model"] = files.pop("model")
+        hashes = {name: _content(path) for name, path in {**files, **self._beside()}.items()}
         by_default = RUN_BY[Path(self.model).suffix.lower()] if kind == "exported" else "eager"
         runtime = {} if self.runtime in (None, by_default) else {"runtime": self.runtime}
-        named = {"model": self.model} if kind == "torchvision" else {}
         return {**named, **hashes, "score": self.score, "nms_iou": self.nms_iou, "resize": self.resize, **runtime}
 
     @property
@@ -139,130 +142,57 @@ class ModelFiles:
 
     def beside(self) -> list[Path]:
         """Files that the results depend on without being named: the YAML next to an exported file, and its weights outside of it."""
-        side = self._side_yaml()
-        return [*([] if side is None else [side]), *self._weights_outside().values()]
+        return list(self._beside().values())
 
-    def _side_yaml(self) -> Path | None:
-        path = Path(self.model).with_suffix(".yaml")
-        return path if self._kind() == "exported" and self.metadata is None and path.exists() else None
+    def _beside(self) -> dict[str, Path]:
+        path, found = Path(self.model), {}
+        suffix = path.suffix.lower()
+        if suffix in NETWORKS and self.metadata is None and path.with_suffix(".yaml").exists():
+            found["metadata"] = path.with_suffix(".yaml")
+        if suffix == ".xml":
+            found["weights"] = path.with_suffix(".bin")
+        if suffix == ".onnx":
+            from vidkd.runtime.onnx_network import external_files
 
-    def _weights_outside(self) -> dict[str, Path]:
-        """The files of weights that an ONNX file names, and that of an OpenVINO file."""
-        if Path(self.model).suffix.lower() == ".xml":
-            return {"weights": Path(self.model).with_suffix(".bin")}
-        if Path(self.model).suffix.lower() != ".onnx":
-            return {}
-        from vidkd.runtime.onnx_network import external_files
+            found |= {f"weights {name}": path.parent / name for name in sorted(external_files(path))}
+        return found
 
-        return {f"weights {name}": Path(self.model).parent / name for name in sorted(external_files(Path(self.model)))}
-
-    def _kind(self) -> Literal["run", "darknet", "exported", "torchvision"]:
+    def _kind(self) -> str:
         path = Path(self.model)
         if self.model.startswith(TORCHVISION):
             return "torchvision"
         if names_run(self.model):
             return "run"
-        if path.suffix.lower() == DARKNET:
-            return "darknet"
-        if path.suffix.lower() in NETWORKS:
-            return "exported"
-        lines = self._flag_line("model")
-        if not path.exists():
-            lines["found"] = "no file and no folder of this name"
+        if path.suffix.lower() in (DARKNET, *NETWORKS):
+            return "darknet" if path.suffix.lower() == DARKNET else "exported"
+        found = {} if path.exists() else {"found": "no file and no folder of this name"}
         known = f"{DARKNET}, {', '.join(NETWORKS)}, {TORCHVISION}NAME, the folder of a run"
-        raise ConfigError(f"not a kind of detector that is known: {self.model}", **lines, known=known)
+        raise ConfigError(f"not a kind of detector that is known: {self.model}", **self._flag_line("model"), **found, known=known)
 
-    def _checkpoint(self) -> str:
-        """The file of a run's weights."""
-        from vidkd.models.saved import checkpoint_in
-
-        return str(checkpoint_in(Path(self.model)))
-
-    def _settings(self) -> dict[str, Any]:
-        """What was given of a darknet detector's settings."""
-        settings = {"score_threshold": self.score, "nms_iou": self.nms_iou, "resize": self.resize, "runtime": self.runtime}
-        if self.resize is not None and self.resize not in RESIZE_MODES:
-            raise unknown_name("way of resizing", self.resize, RESIZE_MODES, **self._flag_line("resize"))
-        return {name: value for name, value in settings.items() if value is not None}
-
-    def _open_run(self) -> Detector:
-        self._check(wanted=(), useless=("weights", "names", "metadata"), runtimes=OF_DARKNET)
-        from vidkd.detection.saved import load_detector
-        from vidkd.models.darknet.detector import DarknetDetector
-
-        self._use_threads()
-        saved = load_detector(self.model)
-        as_trained = {} if saved.resize is None else {"resize": saved.resize}
-        return DarknetDetector(saved.net, saved.classes, device=self._device(), **{**as_trained, **self._settings()})
-
-    def _device(self) -> "torch.device":
-        """Where a darknet network runs; ONNX Runtime runs it on the processor."""
-        from vidkd.engine.devices import pick_device
-
-        return pick_device("cpu" if self.runtime == "onnx" and self.device == "auto" else self.device)
-
-    def _use_threads(self) -> None:
-        import torch
-
-        if self.threads:
-            torch.set_num_threads(self.threads)
-
-    def _open_darknet(self) -> Detector:
-        self._check(wanted=("weights", "names"), useless=("metadata",), runtimes=OF_DARKNET)
-        from vidkd.models.darknet.detector import DarknetDetector
-
-        given = self._settings()
-        self._use_threads()
-        assert self.weights is not None
-        assert self.names is not None
-        return DarknetDetector.open(self.model, self.weights, self.names, device=self._device(), **given)
-
-    def _open_torchvision(self) -> Detector:
-        self._check(wanted=("weights",), useless=("metadata", "resize", "runtime"))
-        from vidkd.engine.devices import pick_device
-        from vidkd.models.torchvision_detectors import SCORE, TorchvisionDetector
-
-        self._use_threads()
-        assert self.weights is not None
-        return TorchvisionDetector.open(
-            self.model.removeprefix(TORCHVISION),
-            self.weights,
-            self.names,
-            score_threshold=SCORE if self.score is None else self.score,
-            nms_iou=self.nms_iou,
-            device=pick_device(self.device),
-        )
-
-    def _check(self, *, wanted: tuple[str, ...], useless: tuple[str, ...], runtimes: tuple[str, ...] = ()) -> None:
-        """Raise ConfigError for companions that are missing or useless, and for a runtime that is not one of these."""
-        flags = [f"--{self.flags}{name}" for name in wanted]
-        missing = [flag for flag, name in zip(flags, wanted, strict=True) if getattr(self, name) is None]
-        if missing:
-            kind = "detector of torchvision" if self._kind() == "torchvision" else "darknet model"
-            raise ConfigError(f"a {kind} needs {' and '.join(missing)} too: {self.model}", hint=f"{' F '.join(missing)} F")
-        for name in useless:
-            if getattr(self, name) is not None:
-                flag = f"--{self.flags}{name}"
+    def _check(self, kind: str) -> None:
+        """Raise ConfigError for companions that are missing or useless, and CheckpointError for a file that is not there."""
+        if missing := [f"--{self.flags}{name}" for name in NEEDS[kind] if getattr(self, name) is None]:
+            what = "detector of torchvision" if kind == "torchvision" else "darknet model"
+            raise ConfigError(f"a {what} needs {' and '.join(missing)} too: {self.model}", hint=f"{' F '.join(missing)} F")
+        for name in ("weights", "names", "metadata", "resize", "runtime"):
+            given, flag = getattr(self, name), f"--{self.flags}{name}"
+            if given is not None and name not in (*NEEDS[kind], *TAKES[kind]):
                 raise ConfigError(f"{flag} means nothing to {self.model}", hint=f"leave out {flag}")
-        if runtimes and self.runtime not in (None, *runtimes):
+        if self.resize not in (None, *RESIZE_MODES):
+            raise unknown_name("way of resizing", str(self.resize), RESIZE_MODES, **self._flag_line("resize"))
+        runtimes = tuple(RUNTIMES) if kind == "exported" else OF_DARKNET
+        if self.runtime not in (None, *runtimes):
             flag = f"--{self.flags}runtime"
             raise ConfigError(
                 f"{flag} {self.runtime} means nothing to {self.model}", hint=f"{flag} {' or '.join(runtimes)}, or leave it out"
             )
-        self._check_there()
-
-    def _check_there(self) -> None:
-        """Raise CheckpointError for a file that is not there, with its flag; for weights of torchvision their opener does."""
-        names = {"run": ("model",), "torchvision": ("names",)}.get(self._kind(), tuple(WORDS))
-        for name in names:
-            given = getattr(self, name)
-            if given is None or Path(given).is_file() or (name == "model" and Path(given).is_dir()):  # of a run
+        for name, what in WORDS.items():
+            path = Path(getattr(self, name) or "")
+            named_otherwise = name == "model" and kind in ("run", "torchvision")  # their own readers say what is missing
+            if getattr(self, name) is None or named_otherwise or path.is_file() or (kind == "torchvision" and name == "weights"):
                 continue
-            path, (what, wanted, suffix) = Path(given), WORDS[name]
-            flag = self._flag_line(name)
-            found = {"found": "a folder"} if path.is_dir() else near_files(path, (path.suffix.lower() or suffix,))
-            mend = " ".join(["give", *flag.values(), wanted.format(model=Path(self.model).name)])
-            raise CheckpointError(f"{what} not found: {given}", **flag, **found, hint=mend)
+            found = {"found": "a folder"} if path.is_dir() else near_files(path, (path.suffix.lower(),))
+            raise CheckpointError(f"{what} not found: {path}", **self._flag_line(name), **found, hint="name a file that is there")
 
     def _flag_line(self, name: str) -> dict[str, str]:
         """The flag that named a file, where it was one."""

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vidkd.base.errors import ConfigError
+from vidkd.base.records import CountOrNone, Positive
 
 Evict = Literal["oldest", "random"]
 
@@ -47,15 +47,10 @@ class Replay:
         seed: of what is drawn.
     """
 
-    frames: int = 64
-    memory_mib: float | None = 512.0
+    frames: CountOrNone = 64
+    memory_mib: Positive | None = 512.0
     evict: Evict = "oldest"
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("frames", "memory_mib"):
-            if not (getattr(self, name) or 0) >= 0:
-                raise ConfigError(f"replay.{name} must be 0 or more, not {getattr(self, name)}")
 
 
 class ReplayBuffer:

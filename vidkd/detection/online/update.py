@@ -5,12 +5,14 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
+import msgspec
 import torch
 from torch import Tensor, nn
 
 from vidkd.base.errors import ConfigError
+from vidkd.base.records import Count, CountOrNone, Positive, Share
 from vidkd.detection.online.distillation import LOSSES
 from vidkd.detection.online.replay import KeyFrame
 from vidkd.losses.yolo import DARKNET, YoloLossOptions
@@ -28,12 +30,7 @@ MEMORY = 0.8
 Trains = Literal["heads", "added", "blocks", "all"]
 Outcome = Literal["kept", "rolled_back", "not_finite", "below_minimum", "no_better"]
 Loss = Literal["oracle_assigned", "matched_heads", "confidence_bounded_mix", "bounded_box_regression"]
-POSITIVE, SHARE = (0, math.inf), (0, 1)
-BOUNDS: dict[str, tuple[float, float]] = {
-    **dict.fromkeys(("lr", "steps", "replay", "min_loss", "most_worse", "clip_norm", "score_power"), POSITIVE),
-    **dict.fromkeys(("certain", "mix_threshold", "mix_share", "interpolate", "retain"), SHARE),
-    "blocks": (1, math.inf),
-}
+NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,32 +73,25 @@ class Update:
 
     loss: Loss = "oracle_assigned"
     trains: Trains = "all"
-    blocks: int = 2
+    blocks: Count = 2
     optimiser: Literal["adam", "sgd"] = "adam"
-    lr: float = 1e-4
-    steps: int = 8
+    lr: Positive = 1e-4
+    steps: CountOrNone = 8
     keep_optimiser: bool = False
     keep_best: bool = True
-    clip_norm: float | None = 10.0
-    min_loss: float = 0.0
-    replay: int = 3
-    most_worse: float | None = 0.1
-    certain: float = 0.0
+    clip_norm: Positive | None = 10.0
+    min_loss: NotNegative = 0.0
+    replay: CountOrNone = 3
+    most_worse: NotNegative | None = 0.1
+    certain: Share = 0.0
     scores_as: Literal["weight", "objectness"] = "weight"
-    score_power: float = 1.0
+    score_power: Positive = 1.0
     options: YoloLossOptions = DARKNET
-    mix_threshold: float = 0.2
-    mix_share: float = 0.4
+    mix_threshold: Share = 0.2
+    mix_share: Share = 0.4
     margin: float = 0.0
-    interpolate: tuple[float, ...] = ()
-    retain: float = 1.0
-
-    def __post_init__(self) -> None:
-        for name, (low, high) in BOUNDS.items():
-            given = getattr(self, name)
-            for value in given if isinstance(given, tuple) else (given,):
-                if value is not None and not low <= value <= high:
-                    raise ConfigError(f"update.{name} must lie in [{low:g}, {high:g}], not {value:g}")
+    interpolate: tuple[Share, ...] = ()
+    retain: Share = 1.0
 
     @property
     def pulls_back(self) -> bool:
