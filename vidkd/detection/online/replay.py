@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vidkd.base.records import CountOrNone, Positive
+from vidkd.base.records import Positive, Whole
 
 Evict = Literal["oldest", "random"]
 
@@ -47,7 +47,7 @@ class Replay:
         seed: of what is drawn.
     """
 
-    frames: CountOrNone = 64
+    frames: Whole = 64
     memory_mib: Positive | None = 512.0
     evict: Evict = "oldest"
     seed: int = 0

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vidkd.base.errors import ConfigError
-from vidkd.base.records import Count, CountOrNone, Positive, Share
+from vidkd.base.records import Count, Positive, Share, Whole
 from vidkd.detection.online.distillation import LOSSES
 from vidkd.detection.online.replay import KeyFrame
 from vidkd.losses.yolo import DARKNET, YoloLossOptions
@@ -76,12 +76,12 @@ class Update:
     blocks: Count = 2
     optimiser: Literal["adam", "sgd"] = "adam"
     lr: Positive = 1e-4
-    steps: CountOrNone = 8
+    steps: Whole = 8
     keep_optimiser: bool = False
     keep_best: bool = True
     clip_norm: Positive | None = 10.0
     min_loss: NotNegative = 0.0
-    replay: CountOrNone = 3
+    replay: Whole = 3
     most_worse: NotNegative | None = 0.1
     certain: Share = 0.0
     scores_as: Literal["weight", "objectness"] = "weight"
