@@ -4,7 +4,8 @@ from pathlib import Path
 
 import torch
 
-from vidkd.compress.export_classifier import export_classifier
+from vidkd.compress.export import export
+from vidkd.compress.export_classifier import ClassifierSource
 from vidkd.engine.config import load_config
 from vidkd.models import AttentionConfig, ModelConfig, VideoClassifier
 from vidkd.models.saved import SavedClassifier, save_classifier
@@ -45,5 +46,5 @@ def tiny_checkpoint(path: Path, seed: int = 0, view: str = "rgb", classes: tuple
 def tiny_export(path: Path, seed: int = 0) -> Path:
     """The same as an exported file."""
     saved = tiny_classifier(seed)
-    export_classifier(saved, load_config(settings=saved.run).data, path)
+    export(ClassifierSource(saved, load_config(settings=saved.run).data, path), path)
     return path

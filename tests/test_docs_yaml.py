@@ -14,9 +14,9 @@ from vidkd.bench.clip_spec import check_settings
 from vidkd.bench.clip_study import read_clip_study as read_study
 from vidkd.bench.speed.config import read_benchmark
 from vidkd.cli.kinds import kind_of_run
-from vidkd.compress.config import DistilConfig
+from vidkd.compress.config import DistilConfig, RepairConfig
 from vidkd.compress.distil import learning_of
-from vidkd.compress.recipe import RepairConfig, read_recipe
+from vidkd.compress.recipe import read_recipe
 from vidkd.engine.config import load_config
 from vidkd.runtime.metadata_file import read_metadata
 

@@ -231,7 +231,7 @@ def test_evaluate_judges_the_file_as_it_judges_the_run(
 
 def test_what_cannot_be_exported(teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, told in (
-        (("--out", tmp_path / "net.h5"), "not a format of export"),
+        (("--out", tmp_path / "net.h5"), "not a format of export of this network"),
         (("--out", tmp_path / "net.onnx", "--tolerance", 0), "--tolerance must be above 0"),
         (("--out", tmp_path / "net.onnx", "--tolerance", 1e-12), "fix     : --tolerance X, if so much does not matter"),
         (("--out", tmp_path / "net.onnx", "--clips", tmp_path / "none.mp4"), "none.mp4"),

@@ -87,7 +87,7 @@ def test_the_card_of_a_run_that_was_evaluated(student: Path, tmp_path: Path) -> 
 
 def test_formats_are_checked_before_anything_is_written(student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert verb("export", "--checkpoint", student, "--out", tmp_path / "a.onnx", tmp_path / "a.pt2") == 2
-    assert "not a format of a detector's export" in capsys.readouterr().err
+    assert "not a format of export of this network" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 

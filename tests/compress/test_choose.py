@@ -45,18 +45,3 @@ def test_equal_scores_go_in_order() -> None:
 def test_a_ratio_that_removes_a_whole_layer_is_refused(config: PruneConfig, share: float, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         filters_to_remove(SCORES, config, share=share)
-
-
-def test_steps_reach_the_ratio() -> None:
-    config, left = PruneConfig(ratio=0.6, steps=3), 1.0
-    for step in (1, 2, 3):
-        left *= 1 - config.share(step)
-        assert left == pytest.approx(1 - 0.2 * step)
-    with pytest.raises(ConfigError, match="3 steps"):
-        config.share(4)
-
-
-@pytest.mark.parametrize("settings", [{"ratio": 0}, {"ratio": 1}, {"ratio": 1.5}, {"steps": 0}, {"most_of_layer": 0}, {"criterion": "l3"}])
-def test_settings_out_of_range_are_refused(settings: dict[str, object]) -> None:
-    with pytest.raises(ConfigError):
-        PruneConfig(**settings)  # type: ignore[arg-type]

@@ -132,7 +132,7 @@ def test_what_a_route_parts_is_excluded() -> None:
 @pytest.mark.parametrize("method", ["channel", "tucker"])
 def test_sections_of_low_rank_put_out_what_layers_of_low_rank_do(name: str, method: str, tmp_path: Path) -> None:
     net = lively(detector(name), images(2))
-    done = factorise(net, images(), FactoriseConfig(method=method, ratio=0.4))  # type: ignore[arg-type]
+    done = factorise(net, images(), FactoriseConfig(method=method, energy=0.5))  # type: ignore[arg-type]
     assert done.after.macs < done.before.macs
     assert len(done.model.config.layers) == len(net.config.layers) + len(done.layers) * (1 if method == "channel" else 2)
     assert_same_heads(done.model, written_and_read(done.model, tmp_path))
@@ -167,4 +167,4 @@ def test_a_network_that_did_not_change_is_described_as_it_is() -> None:
 
 def test_kernels_that_a_cfg_cannot_state_are_refused() -> None:
     with pytest.raises(ConfigError, match="square"):
-        factorise(detector("tiny_student"), images(), FactoriseConfig(method="spatial", ratio=0.5))
+        factorise(detector("tiny_student"), images(), FactoriseConfig(method="spatial", energy=0.5))

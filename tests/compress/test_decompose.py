@@ -5,7 +5,7 @@ from tensorly.decomposition import partial_tucker
 from torch import nn
 
 from vidkd.compress.decompose import decompose, fill
-from vidkd.compress.factorise import costs_of
+from vidkd.compress.factorise import macs_of
 from vidkd.models.low_rank import METHODS, Method, full_ranks, low_rank, refusal
 from vidkd.models.macs import network_cost
 
@@ -39,9 +39,8 @@ def test_costs_are_those_of_the_layers_that_are_built(name: str, method: Method)
     layer, shape = LAYERS[name]
     layer, values = layer.float(), torch.randn(shape)
     ranks = tuple(max(1, full // 2) for full in full_ranks(layer, method))  # type: ignore[arg-type]
-    costs = costs_of(layer, method, [(values.shape, layer(values).shape)] * 2)  # type: ignore[arg-type]
-    made = replaced(layer, method, ranks)
-    assert costs.of(ranks) == 2 * network_cost(made, values).macs
+    macs = macs_of(layer, method, [(values.shape, layer(values).shape)] * 2, ranks)  # type: ignore[arg-type]
+    assert macs == 2 * network_cost(replaced(layer, method, ranks), values).macs
 
 
 @pytest.mark.parametrize(("name", "method"), [case for case in CASES if case[1] in ("channel", "spatial")])

@@ -12,13 +12,12 @@ from zeroed_filters import lively
 
 from vidkd.base.errors import ConfigError
 from vidkd.compress import quantise as quantise_module
-from vidkd.compress.calibration import Calibration, feeds_of
 from vidkd.compress.config import QuantiseConfig
-from vidkd.compress.export_classifier import Integers, classifier_metadata, export_classifier
+from vidkd.compress.export import export
+from vidkd.compress.export_classifier import ClassifierSource
 from vidkd.compress.integer_layers import run_in_integers
-from vidkd.compress.parity import Clips
-from vidkd.compress.quantise import signal_to_noise_db
-from vidkd.data.config import DataConfig
+from vidkd.compress.parity import Samples
+from vidkd.compress.quantise import Integers, signal_to_noise_db
 from vidkd.engine.config import load_config
 from vidkd.models import ModelConfig, VideoClassifier
 from vidkd.models.backbones import BACKBONES
@@ -52,23 +51,22 @@ QUICK = {"tiny3d"}
 """Which `make test` runs too; test_detector_recipe.py counts those of a net of two dimensions there."""
 
 
-def check_float_xml(name: str, saved: SavedClassifier, data: DataConfig, path: Path, compared: Clips) -> None:
+def check_float_xml(name: str, source: ClassifierSource, path: Path, compared: Samples) -> None:
     """OpenVINO's file in float says what the network says, or is refused with the operation that it does not convert."""
     if name in REFUSED_BY_OPENVINO:
-        check_refused(name, lambda: export_classifier(saved, data, path, clips=compared), path)
+        check_refused(name, lambda: export(source, path, compared), path)
         return
-    written = export_classifier(saved, data, path, clips=compared, tolerance=1e-3)
-    assert written.open_batch == (name not in BOUND_TO_ITS_BATCH)
+    written = export(source, path, compared, tolerance=1e-3)
     assert written.parity.scale > 1e-3
     with torch.inference_mode():
-        wanted = torch.cat([saved.model(torch.from_numpy(clip[None])).logits for clip in compared.values]).numpy()
+        wanted = torch.cat([source.saved.model(torch.from_numpy(clip[None])).logits for clip in compared.values]).numpy()
     found = open_exported_classifier(path, device="cpu").raw(compared.values)["logits"]
     np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-3 * np.abs(wanted).max())
 
 
-def check_refused(name: str, export: Callable[[], object], path: Path) -> None:
+def check_refused(name: str, write: Callable[[], object], path: Path) -> None:
     with pytest.raises(ConfigError, match="OpenVINO refuses the network") as told:
-        export()
+        write()
     assert told.value.lines["operations"] == REFUSED_BY_OPENVINO[name]
     assert not path.exists()
 
@@ -85,20 +83,19 @@ def test_a_backbone_in_float_and_in_integers(name: str, tmp_path: Path, monkeypa
     # with statistics of these clips, so that nothing vanishes on the way
     lively(model, torch.from_numpy(clips), scales=SCALES.get(name, (0.5, 1.5)), shifts=SHIFTS.get(name, (-0.5, 0.5)))
     saved = SavedClassifier(model=model.eval(), classes=("a", "b", "c"), view="rgb", run={})
-    compared = Clips(values=clips, source="noise")
-    whole = export_classifier(saved, data, tmp_path / "net.onnx", clips=compared, tolerance=1e-3)  # of random weights, whose rounding grows
-    assert whole.open_batch == (name not in BOUND_TO_ITS_BATCH)
+    compared, source = Samples(values=clips, source="noise"), ClassifierSource(saved, data, "runs/a")
+    whole = export(source, tmp_path / "net.onnx", compared, tolerance=1e-3)  # of random weights, whose rounding grows
+    assert source.open_batch == (name not in BOUND_TO_ITS_BATCH)
     assert whole.parity.scale > 1e-3, "the network says something"
-    check_float_xml(name, saved, data, tmp_path / "net.xml", compared)
-    feeds = feeds_of(clips, np.ones(3, np.float32), classifier_metadata(saved, data))
-    integers = Integers(config=QuantiseConfig(), calibration=Calibration(feeds=feeds, source="noise"))
+    check_float_xml(name, source, tmp_path / "net.xml", compared)
+    integers = Integers(config=QuantiseConfig(), feeds=[{"clip": clip[None]} for clip in clips], source="noise")
     if name in TOO_LARGE_FOR_INTEGERS:  # never found out by taking the memory
         memory = SimpleNamespace(available=TOO_LARGE_FOR_INTEGERS[name] * 2**30)
         monkeypatch.setattr(quantise_module.psutil, "virtual_memory", lambda: memory)
         with pytest.raises(ConfigError, match="the activations of one sample do not fit into memory"):
-            export_classifier(saved, data, tmp_path / "net8.onnx", clips=compared, integers=integers)
+            export(source, tmp_path / "net8.onnx", compared, integers=integers)
         return
-    made = export_classifier(saved, data, tmp_path / "net8.onnx", clips=compared, integers=integers)
+    made = export(source, tmp_path / "net8.onnx", compared, integers=integers)
     assert made.quantised is not None
     assert made.quantised.convolutions == CONVOLUTIONS[name]
     assert not made.quantised.left
@@ -109,8 +106,8 @@ def test_a_backbone_in_float_and_in_integers(name: str, tmp_path: Path, monkeypa
     assert signal_to_noise_db([wanted], [found]) > LEAST_SIGNAL_DB[name]
     path = tmp_path / "net8.xml"
     if name in REFUSED_BY_OPENVINO:
-        check_refused(name, lambda: export_classifier(saved, data, path, clips=compared, integers=integers), path)
+        check_refused(name, lambda: export(source, path, compared, integers=integers), path)
         return
-    written = export_classifier(saved, data, path, clips=compared, integers=integers)
+    written = export(source, path, compared, integers=integers)
     assert run_in_integers(path)[:2] == (CONVOLUTIONS[name], CONVOLUTIONS[name]), "all of them, as OpenVINO runs the file"
     assert written.parity.signal_db > LEAST_SIGNAL_DB[name]

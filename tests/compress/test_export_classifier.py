@@ -3,7 +3,6 @@
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -13,20 +12,15 @@ from torch import nn
 
 from vidkd.base.errors import ConfigError
 from vidkd.compress import export_classifier as export_module
-from vidkd.compress.export import Exported
-from vidkd.compress.export_card import Judged, judged_rows, resizing_text, write_card
-from vidkd.compress.export_classifier import (
-    ExportedOutputs,
-    adaptive_avg_pool3d,
-    classifier_metadata,
-    export_classifier,
-    onnx_program,
-    said_of,
-    traced,
-)
-from vidkd.compress.parity import Clips, compare, generated_clips, video_clips
+from vidkd.compress.config import QuantiseConfig
+from vidkd.compress.export import Exported, export
+from vidkd.compress.export_card import Judged, write_card
+from vidkd.compress.export_classifier import ClassifierSource, adaptive_avg_pool3d, resizing_text
+from vidkd.compress.parity import Samples, compare_clips, generated_clips, video_clips
+from vidkd.compress.quantise import Integers
 from vidkd.data.config import DataConfig
 from vidkd.data.exported import shown_data
+from vidkd.data.transforms import TransformConfig, evaluation_geometry, working_size
 from vidkd.engine.config import load_config
 from vidkd.inference.predict import predict_video
 from vidkd.inference.torch_classifier import TorchClassifier
@@ -58,9 +52,17 @@ def saved() -> SavedClassifier:
     return SavedClassifier(model=model, classes=("a", "b|c", "d"), targets={"verb": ("go", "stay")}, view="rgb", run={"data": DATA})
 
 
+def source_of(saved: SavedClassifier) -> ClassifierSource:
+    return ClassifierSource(saved, data_config(), "runs/a")
+
+
+def plain(model: VideoClassifier) -> ClassifierSource:
+    return source_of(SavedClassifier(model=model.eval(), classes=("a", "b"), view="rgb", run={}))
+
+
 @pytest.fixture(scope="module")
 def exported(saved: SavedClassifier, tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    return export_classifier(saved, data_config(), tmp_path_factory.mktemp("exported") / "net.onnx")
+    return export(source_of(saved), tmp_path_factory.mktemp("exported") / "net.onnx")
 
 
 def videos(root: Path) -> list[Path]:
@@ -95,7 +97,7 @@ def test_along_a_video_it_sees_the_same_windows_and_says_the_same(saved: SavedCl
 
 
 def test_where_a_network_is_asked_for_it_gives_what_the_network_gives(saved: SavedClassifier, exported: Exported) -> None:
-    clip = torch.from_numpy(generated_clips(exported.metadata).values)
+    clip = torch.from_numpy(generated_clips(exported.source.metadata).values)
     module = ExportedModule(open_exported_classifier(exported.path, device="cpu"))
     shares = torch.tensor([0.2, 0.4, 0.6, 1.0])
     with torch.inference_mode():
@@ -108,7 +110,7 @@ def test_where_a_network_is_asked_for_it_gives_what_the_network_gives(saved: Sav
 
 def test_the_file_holds_all_that_running_it_needs_and_nothing_of_this_machine(exported: Exported) -> None:
     metadata = open_exported_classifier(exported.path).metadata
-    assert metadata.to_json() == exported.metadata.to_json()
+    assert metadata.to_json() == exported.source.metadata.to_json()
     assert (metadata.classes, metadata.targets, metadata.observed) == (("a", "b|c", "d"), {"verb": ("go", "stay")}, True)
     assert (metadata.input.mean, metadata.input.std) == ((0.45,) * 3, (0.225,) * 3)
     assert metadata.map_shift_cells == -0.4375
@@ -124,11 +126,8 @@ def test_the_file_holds_all_that_running_it_needs_and_nothing_of_this_machine(ex
 def test_a_flow_network_and_its_pt2(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = VideoClassifier(ModelConfig(flow_bound_px=5.0), 2, "flow").eval()
-    data = load_config(settings={"data": DATA}).data
-    flow = SavedClassifier(model=model, classes=("a", "b"), view="flow", run={})
-    found = export_classifier(flow, data, tmp_path / "flow.pt2")
-    assert found.parity.logits < 1e-5
-    assert found.parity.clips == 4
+    found = export(source_of(SavedClassifier(model=model, classes=("a", "b"), view="flow", run={})), tmp_path / "flow.pt2")
+    assert found.parity.difference < 1e-5
     program = torch.export.load(tmp_path / "flow.pt2", extra_files=(extra := {"vidkd.json": ""}))
     assert json.loads(extra["vidkd.json"])["input"]["bound_px"] == 5.0
     clip = torch.randn(3, 2, 4, 32, 32) * 4
@@ -137,68 +136,49 @@ def test_a_flow_network_and_its_pt2(tmp_path: Path) -> None:
     assert b"site-packages" not in (tmp_path / "flow.pt2").read_bytes()
 
 
-def wrong(clips: np.ndarray, shares: np.ndarray) -> dict[str, np.ndarray]:
-    return {"logits": np.full((len(clips), 3), clips.mean(), np.float32)}
-
-
 def test_openvino_says_the_same_from_two_files(saved: SavedClassifier, exported: Exported, tmp_path: Path) -> None:
     pytest.importorskip("openvino")
-    found = export_classifier(saved, data_config(), tmp_path / "net.xml")
+    found = export(source_of(saved), tmp_path / "net.xml")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["net.bin", "net.xml"]
     assert found.bytes == sum(file.stat().st_size for file in tmp_path.iterdir())
-    assert found.metadata.to_json() == exported.metadata.to_json()
+    assert open_exported_classifier(found.path).metadata.to_json() == exported.source.metadata.to_json()
     assert str(tmp_path) not in found.path.read_text(encoding="utf-8")
-    clips = generated_clips(found.metadata).values
+    clips = generated_clips(found.source.metadata).values
     one, two = (open_exported_classifier(path, device="cpu")(clips) for path in (exported.path, found.path))
     np.testing.assert_allclose(one.probabilities, two.probabilities, atol=1e-5)
     np.testing.assert_allclose(one.attention, two.attention, atol=1e-5)
 
 
-def no_numbers(clips: np.ndarray, shares: np.ndarray) -> dict[str, np.ndarray]:
-    return {"logits": np.full((len(clips), 3), np.nan)}
-
-
-def other_shape(clips: np.ndarray, shares: np.ndarray) -> dict[str, np.ndarray]:
-    return {"logits": np.zeros((len(clips), 2))}
-
-
 def test_the_check_by_hand() -> None:
     """A network whose logits are 0 against a file that says the mean: off by it, the most probable class the same where both are even."""
-    model = VideoClassifier(ModelConfig(), 3, "rgb").eval()
-    nn.init.zeros_(model.fc.weight)
-    clips = Clips(values=np.full((2, 3, 4, 32, 32), 2, np.uint8), source="by hand")
-    said = said_of(ExportedOutputs(model), clips)
-    parity = compare(said, wrong, clips, tolerance=2.0, what="net.onnx")
-    assert (parity.logits, parity.probabilities, parity.scale, parity.clips, parity.agree) == (2.0, 0.0, 0.0, 2, 2)
-    assert "largest difference to the network: 2 of outputs up to 0, 0 of probabilities" in str(parity)
-    assert "the same in 2 of 2 clips (by hand)" in str(parity)
-    for raw in (wrong, no_numbers, other_shape):
-        with pytest.raises(ConfigError, match=r"the exported file does not say what the network says: net\.onnx"):
-            compare(said, raw, clips, tolerance=1.9, what="net.onnx")
+    clips = Samples(values=np.full((2, 3, 4, 32, 32), 2, np.uint8), source="by hand")
+    said = {"logits": np.zeros((2, 3), np.float32)}
+    parity = compare_clips(said, lambda clips, _: {"logits": np.full((len(clips), 3), clips.mean(), np.float32)}, clips)
+    assert (parity.difference, parity.scale, parity.agreement) == (2.0, 0.0, 1.0)
+    assert str(parity) == (
+        "largest difference to the network: 2 of outputs up to 0; most probable class the same in 2 of 2 clips (by hand)"
+    )
+    parity.check(2.0, "net.onnx", "--tolerance X")
+    nothing = compare_clips(said, lambda clips, _: {"logits": np.full((len(clips), 3), np.nan)}, clips)
+    for wrong in (parity, nothing):
+        with pytest.raises(ConfigError, match=r"computes something else than the network: net\.onnx(.|\n)*--tolerance X, if so much"):
+            wrong.check(1.9, "net.onnx", "--tolerance X")
 
 
-def test_a_file_that_says_something_else_is_not_kept(saved: SavedClassifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def write(graph: Any, path: Path) -> Any:
-        path.write_bytes(b"new")
-        return _zeros(graph.outputs)
-
-    monkeypatch.setitem(export_module.FORMATS, ".onnx", write)
+def test_a_file_that_says_something_else_is_not_kept(saved: SavedClassifier, tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
     path.write_bytes(b"old")
-    with pytest.raises(ConfigError, match="does not say what the network says"):
-        export_classifier(saved, data_config(), path)
+    with pytest.raises(ConfigError, match="computes something else than the network"):
+        export(source_of(saved), path, tolerance=0.0)
     assert path.read_bytes() == b"old"
     assert [file.name for file in tmp_path.iterdir()] == ["net.onnx"]
 
 
-def _zeros(outputs: ExportedOutputs) -> Any:
-    shapes = {"logits": (3,), "target_verb": (2,), "attention": (2, 4, 4)}
-    return lambda clips, shares: {name: np.zeros((len(clips), *shapes[name]), np.float32) for name in outputs.names}
-
-
 def test_a_format_that_is_not_known(saved: SavedClassifier, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"not a format of export: .*net\.h5"):
-        export_classifier(saved, data_config(), tmp_path / "net.h5")
+    with pytest.raises(ConfigError, match=r"not a format of export of this network: .*net\.h5"):
+        export(source_of(saved), tmp_path / "net.h5")
+    with pytest.raises(ConfigError, match=r"not a format of integers: .*net\.pt2"):
+        export(source_of(saved), tmp_path / "net.pt2", integers=Integers(config=QuantiseConfig(), feeds=[], source=""))
 
 
 @pytest.mark.parametrize("grid", [(2, 4, 4), (4, 3, 5), (1, 1, 1), (3, 7, 8), (4, 7, 8)])
@@ -216,10 +196,9 @@ class Pooled(nn.Module):
 
 
 def test_a_network_with_adaptive_pooling_is_exported(tmp_path: Path) -> None:
-    model = VideoClassifier(ModelConfig(), 2, "rgb").eval()
+    model = VideoClassifier(ModelConfig(), 2, "rgb")
     model.backbone.net.get_submodule("stage3").append(Pooled())  # type: ignore[operator]
-    saved = SavedClassifier(model=model, classes=("a", "b"), view="rgb", run={})
-    assert export_classifier(saved, data_config(), tmp_path / "net.onnx").parity.logits < 1e-5
+    assert export(plain(model), tmp_path / "net.onnx").parity.difference < 1e-5
 
 
 class Undecided(nn.Module):
@@ -233,32 +212,16 @@ class Eigenvalues(nn.Module):
         return x + torch.linalg.eigvals(square @ square.transpose(-1, -2)).real.sum()
 
 
-@pytest.fixture
-def small() -> tuple[VideoClassifier, Any]:
-    model = VideoClassifier(ModelConfig(), 2, "rgb").eval()
-    return model, classifier_metadata(SavedClassifier(model=model, classes=("a", "b"), view="rgb", run={}), data_config())
-
-
-def test_what_depends_on_its_data_is_refused_with_the_module(small: tuple[VideoClassifier, Any]) -> None:
-    model, metadata = small
+def test_what_cannot_be_recorded_or_converted_is_refused_with_module_or_operation(tmp_path: Path) -> None:
+    model = VideoClassifier(ModelConfig(), 2, "rgb")
     model.backbone.net.get_submodule("stage4").add_module("spatial", Undecided())
-    with pytest.raises(ConfigError) as caught:
-        traced(ExportedOutputs(model), metadata)
-    assert "torch.export does not follow it" in str(caught.value)
-    assert re.search(r"module +: backbone\.net\.stage4\.spatial$", str(caught.value), re.MULTILINE)
+    with pytest.raises(ConfigError, match=r"torch\.export does not follow it(.|\n)*module +: backbone\.net\.stage4\.spatial\n"):
+        export(plain(model), tmp_path / "net.onnx")
     assert not any(module._forward_pre_hooks or module._forward_hooks for module in model.modules())
-
-
-def test_an_operation_that_onnx_lacks_is_refused_with_the_module(small: tuple[VideoClassifier, Any]) -> None:
-    model, metadata = small
+    model = VideoClassifier(ModelConfig(), 2, "rgb")
     model.backbone.net.get_submodule("stage2").append(Eigenvalues())  # type: ignore[operator]
-    outputs = ExportedOutputs(model)
-    with pytest.raises(ConfigError) as caught:
-        onnx_program(traced(outputs, metadata), outputs, metadata)
-    text = str(caught.value)
-    assert "ONNX has no counterpart of an operation" in text
-    assert re.search(r"module +: backbone\.net\.stage2\.3$", text, re.MULTILINE)
-    assert re.search(r"operation +: aten\.linalg_eig", text)
+    with pytest.raises(ConfigError, match=r"ONNX has no counterpart of an operation(.|\n)*operation +: aten\.linalg_eig"):
+        export(plain(model), tmp_path / "net.onnx")
 
 
 def test_the_card(exported: Exported) -> None:
@@ -269,7 +232,7 @@ def test_the_card(exported: Exported) -> None:
     rows = dict(line.strip("| ").split(" | ", 1) for line in text.splitlines()[4:])
     assert rows["Classes"] == "3: a, b\\|c, d"
     assert rows["Further label verb"] == "2: go, stay"
-    assert rows["Resizing"] == resizing_text(exported.metadata.shown)
+    assert rows["Resizing"] == resizing_text(data_config())
     told = "top1 0.750 (95 % interval 0.500 to 0.900), 8 clips of 'test'; top5 1.000 (no interval), 8"
     assert rows["Judged, before export"] == told
     assert rows["Size"].startswith(f"{exported.path.stat().st_size:,} bytes, ")
@@ -282,15 +245,18 @@ def test_the_card(exported: Exported) -> None:
     assert "| Judged, this file | not judged: vidkd evaluate judges net.onnx |" in plain
 
 
-def test_a_card_tells_the_network_in_float_from_the_file_in_integers() -> None:
-    before, after = (Judged(metric="top1", value=value, ci95=None, on="8 clips") for value in (0.75, 0.5))
-    rows = judged_rows(Path("net.xml"), [before], [after], integers=True)
-    assert rows == {
-        "Judged, before export": "the network in float: top1 0.750 (no interval), 8 clips",
-        "Judged, this file": "top1 0.500 (no interval), 8 clips",
-    }
-    rows = judged_rows(Path("net.pt2"), [], [], integers=False, why_not="other weights")
-    assert list(rows.values()) == ["not judged: other weights", "not judged: vidkd does not run this format"]
+def test_words_of_resizing_tell_the_geometry() -> None:
+    config = DataConfig(transform=TransformConfig(short_side=72, crop=64), decode_short_side=128)
+    assert resizing_text(config) == (
+        "a shorter side above 128 pixels is shrunk to that when decoded; crop: aspect kept, the shorter side to 72 pixels; "
+        "the middle square of that side is cut out and resized to 64 x 64; nothing padded"
+    )
+    height, width = working_size(100, 200, config.transform)
+    square = evaluation_geometry(height, width, config.transform)
+    assert (height, width, square.side, square.left, square.size) == (72, 144, 72, 36, 64)
+    stretched = DataConfig(transform=TransformConfig(short_side=72, crop=64, square=True), decode_short_side=None)
+    assert resizing_text(stretched).startswith("stretch: both sides scaled apart to 72 x 72 pixels, then to 64 x 64")
+    assert "judged on 2 squares along the longer side" in resizing_text(data_config())
 
 
 class BoundToItsBatch(nn.Module):
@@ -301,15 +267,14 @@ class BoundToItsBatch(nn.Module):
 
 
 def test_a_network_that_is_bound_to_its_batch_takes_one_clip_at_a_time(tmp_path: Path) -> None:
-    model = VideoClassifier(ModelConfig(), 2, "rgb").eval()
+    model = VideoClassifier(ModelConfig(), 2, "rgb")
     model.backbone.net.get_submodule("stage3").append(BoundToItsBatch())  # type: ignore[operator]
-    saved = SavedClassifier(model=model, classes=("a", "b"), view="rgb", run={})
-    exported = export_classifier(saved, data_config(), tmp_path / "net.onnx")
-    assert not exported.open_batch
-    assert exported.parity.clips == 4
-    clips = torch.from_numpy(generated_clips(exported.metadata).values)
+    source = plain(model)
+    exported = export(source, tmp_path / "net.onnx")
+    assert not source.open_batch
+    clips = torch.from_numpy(generated_clips(source.metadata).values)
     found = open_exported_classifier(exported.path, device="cpu").raw(clips.numpy())
     with torch.inference_mode():
         np.testing.assert_allclose(found["logits"], model(clips).logits.numpy(), atol=1e-5)
-    assert export_classifier(saved, data_config(), tmp_path / "net.pt2").parity.clips == 4
+    assert export(source, tmp_path / "net.pt2").parity.agreement == 1
     assert "| Batch | one clip at a time" in write_card(exported).read_text(encoding="utf-8")

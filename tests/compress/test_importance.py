@@ -2,7 +2,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vidkd.base.errors import ConfigError
 from vidkd.compress.graph import Coupling, couplings, pieces_of
 from vidkd.compress.importance import scores
 
@@ -71,14 +70,6 @@ def test_taylor_is_the_squared_change_of_a_loss_that_is_linear_in_the_filter(nor
                 layer.bias[filter_] = 0
         changes.append(sum((there - here).square() for there, here in zip(losses(without), full, strict=True)) / 2)
     torch.testing.assert_close(values, torch.stack(changes).detach().double(), rtol=1e-3, atol=1e-3)
-
-
-def test_taylor_needs_batches() -> None:
-    net = made()
-    with pytest.raises(ConfigError, match="needs the loss"):
-        scores(net, free(net), "taylor")
-    with pytest.raises(ConfigError, match="no batch"):
-        scores(net, free(net), "taylor", losses=lambda net: [])
 
 
 def test_random_is_drawn_from_its_seed() -> None:

@@ -8,7 +8,7 @@ from torch import nn
 
 from vidkd.base.errors import ConfigError
 from vidkd.compress import decompose as ranks_module
-from vidkd.compress.decompose import Choice, Costs, by_energy, by_ratio, choices_below, decompose, within_budget
+from vidkd.compress.decompose import Choice, Cost, Decomposition, decompose, within_budget
 
 
 def layer_of(values: list[float]) -> nn.Linear:
@@ -19,30 +19,24 @@ def layer_of(values: list[float]) -> nn.Linear:
     return layer
 
 
+def choices_below(found: Decomposition, cost: Cost, macs: int) -> list[Choice]:
+    return [choice for ranks in found.ranks_worth_trying() if (choice := Choice.at(found, cost, ranks)).macs < macs]
+
+
 def test_energy_takes_the_least_rank_that_reaches_it() -> None:
     found = decompose(layer_of([4.0, 2.0, 2.0, 1.0]), "channel")  # squares 16, 4, 4, 1 of 25
     for energy, rank in ((0.5, 1), (16 / 25, 1), (0.65, 2), (20 / 25, 2), (0.9, 3), (0.96, 3), (0.961, 4), (1.0, 4)):
-        choice = by_energy(found, Costs(one=10), energy)
-        assert (choice.ranks, choice.macs) == ((rank,), 10 * rank), energy
-    assert by_energy(found, Costs(one=1), 0.9).kept == pytest.approx(24 / 25)
+        assert found.ranks_keeping(energy) == (rank,), energy
+    assert found.kept_at((3,)) == pytest.approx(24 / 25)
 
 
-def test_ratio_is_of_the_full_rank_and_rounds_up() -> None:
-    found = decompose(layer_of([4.0, 2.0, 2.0, 1.0]), "channel")
-    assert [by_ratio(found, Costs(one=1), ratio).ranks for ratio in (0.1, 0.25, 0.5, 0.51, 1.0)] == [(1,), (1,), (2,), (3,), (4,)]
-
-
-def test_tucker_has_pairs_of_ranks_in_rising_order_and_costs_of_both() -> None:
+def test_tucker_has_pairs_of_ranks_in_rising_order() -> None:
     torch.manual_seed(0)
     found = decompose(nn.Conv2d(3, 5, 3), "tucker")
-    costs = Costs(first=2, core=3, last=5)
-    choices = choices_below(found, costs, 1000)
-    pairs = [choice.ranks for choice in choices]
+    pairs = found.ranks_worth_trying()
     assert pairs[-1] == (5, 3)
     assert all(one[0] <= two[0] and one[1] <= two[1] for one, two in itertools.pairwise(pairs))
-    assert all(choice.macs == 2 * choice.ranks[1] + 3 * math.prod(choice.ranks) + 5 * choice.ranks[0] for choice in choices)
-    assert choices[-1].kept == pytest.approx(1)
-    assert choices_below(found, costs, choices[-1].macs) == choices[:-1]
+    assert found.kept_at(pairs[-1]) == pytest.approx(1)
 
 
 def problem(seed: int, layers: int = 4) -> list[tuple[int, list[Choice]]]:
@@ -53,7 +47,7 @@ def problem(seed: int, layers: int = 4) -> list[tuple[int, list[Choice]]]:
         size = int(torch.randint(3, 7, (), generator=noise))
         found = decompose(layer_of(torch.rand(size, generator=noise).sort(descending=True).values.tolist()), "channel")
         per_rank = int(torch.randint(5, 40, (), generator=noise))
-        made.append((per_rank * (size - 1), choices_below(found, Costs(one=per_rank), per_rank * (size + 1))))
+        made.append((per_rank * (size - 1), choices_below(found, lambda ranks, each=per_rank: each * ranks[0], per_rank * (size + 1))))
     return made
 
 

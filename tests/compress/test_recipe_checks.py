@@ -1,7 +1,6 @@
-"""What a recipe asks for before its first step is done: packages, layers, training clips."""
+"""What a recipe checks before its first step is done: settings, packages, layers, training clips, devices."""
 
 import dataclasses
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,21 +9,19 @@ import pytest
 import torch
 from test_steps import do, recipe_of
 
-from vidkd.base.errors import CheckpointError, ConfigError, DataError, MissingExtraError
-from vidkd.compress.recipe import parse_steps
-from vidkd.compress.subject import check_excluded
+from vidkd.base import cores
+from vidkd.base.errors import CheckpointError, ConfigError, MissingExtraError, VidkdError
+from vidkd.compress.classifier import ClassifierSubject
 from vidkd.data.manifest import Manifest
-from vidkd.models.saved import load_classifier, read_checkpoint
+from vidkd.models.saved import read_checkpoint
 
 
 @pytest.mark.parametrize(
     ("module", "step", "extra"),
     [
         ("torch_pruning", {"prune": {"ratio": 0.3}}, "compress"),
-        ("onnx", {"quantise": {}}, "compress"),
         ("onnxruntime.quantization", {"quantise": {}}, "compress"),
         ("onnxscript", {"quantise": {}}, "export"),
-        ("onnxscript", {"export": {}}, "export"),
         ("onnxruntime", {"export": {"formats": ["pt2", "onnx"]}}, "export"),
         ("openvino", {"export": {"formats": ["xml"]}}, "openvino"),
     ],
@@ -32,47 +29,50 @@ from vidkd.models.saved import load_classifier, read_checkpoint
 def test_a_package_that_is_missing_is_told_before_the_first_step(
     tiny_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, step: dict[str, Any], extra: str
 ) -> None:
-    written = [{"factorise": {"ratio": 0.6}}, step]
-    with monkeypatch.context() as patch:
-        patch.setitem(sys.modules, module, None)
-        with pytest.raises(MissingExtraError, match=rf"vidkd\[{extra}\](.|\n)*needed by : step 2_"):
-            do(recipe_of(tiny_teacher, tmp_path, written))
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingExtraError, match=rf"vidkd\[{extra}\](.|\n)*needed by +: step 2_"):
+        do(recipe_of(tiny_teacher, tmp_path, [{"factorise": {"macs": 0.6}}, step]))
     assert not (tmp_path / "small").exists()
 
 
 @pytest.mark.parametrize(
     ("step", "told"),
     [
-        ({"factorise": {"ratio": 0.5, "exclude": ["bakcbone*"]}}, r"unknown layer 'bakcbone\*'"),
-        ({"quantise": {"exclude": ["bakcbone*"]}}, r"unknown layer 'bakcbone\*'"),
+        ({"factorise": {"macs": 0.5, "exclude": ["bakcbone*"]}}, r"unknown layer 'bakcbone\*'"),
         ({"quantise": {"exclude": ["backbone.net.stem.1"]}}, r"unknown layer 'backbone\.net\.stem\.1'"),
         ({"quantise": {"clips": 1}}, "all 1 clips to find ranges on are of one class"),
+        ({"export": {"formats": ["darknet"]}}, "this kind of network has no files of format darknet"),
+        ({"repair": {"train.epoch": 2}}, r"unknown setting 'train\.epoch'"),
+        ({"repair": {"task": "logits_kd", "teacher": "gone"}}, "checkpoint not found"),
+        ({"repair": {"task": "logits_kd"}}, "task 'logits_kd' needs a teacher"),
+        ({"distil": {}}, "are for detectors"),
     ],
 )
 def test_what_a_later_step_cannot_do_is_told_before_the_first(tiny_teacher: Path, tmp_path: Path, step: dict[str, Any], told: str) -> None:
-    with pytest.raises(ConfigError, match=rf"{told}(.|\n)*step 2_{next(iter(step))}"):
+    with pytest.raises(VidkdError, match=rf"{told}(.|\n)*needed by +: step 2_{next(iter(step))}"):
         do(recipe_of(tiny_teacher, tmp_path, [{"prune": {"ratio": 0.3}}, step]))
     assert not (tmp_path / "small").exists()
 
 
 @pytest.mark.parametrize(
-    ("step", "told"),
-    [
-        ({"prune": {"ratio": 0.3, "criterion": "taylor"}}, "has no labelled training clips"),
-        ({"quantise": {}}, "no labelled training clips to find ranges on"),
-    ],
+    ("export", "told"), [({"formats": ["pt2"]}, "no files in integers of format pt2"), ({"tolerance": 1e-3}, "are held to no tolerance")]
 )
+def test_files_in_integers_that_cannot_be(tiny_teacher: Path, tmp_path: Path, export: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigError, match=f"{told}(.|\n)*step 2_export"):
+        do(recipe_of(tiny_teacher, tmp_path, [{"quantise": {}}, {"export": export}]))
+    assert not (tmp_path / "small").exists()
+
+
+@pytest.mark.parametrize("step", [{"prune": {"ratio": 0.3, "criterion": "taylor"}}, {"quantise": {}}])
 def test_training_clips_that_a_step_needs_are_asked_for_before_the_first(
-    tiny_teacher: Path, tiny_root: Path, tmp_path: Path, step: dict[str, Any], told: str
+    tiny_teacher: Path, tiny_root: Path, tmp_path: Path, step: dict[str, Any]
 ) -> None:
-    root = tmp_path / "judged"
-    shutil.copytree(tiny_root, root)
-    manifest = Manifest.read(root / "manifest.jsonl")
-    test = [clip for clip in manifest.clips if "test" in clip.subsets.values()]
-    dataclasses.replace(manifest, clips=tuple(test)).write(root / "manifest.jsonl")
-    settings = {"data.root": str(root), "data.validation_fraction": 0.0}
-    with pytest.raises(DataError, match=rf"{told}(.|\n)*needed by : step 2_"):
-        do(recipe_of(tiny_teacher, tmp_path, [{"factorise": {"ratio": 0.6}}, step], settings=settings))
+    manifest = Manifest.read(tiny_root / "manifest.jsonl")
+    test = tuple(clip for clip in manifest.clips if "test" in clip.subsets.values())
+    dataclasses.replace(manifest, clips=test).write(tmp_path / "manifest.jsonl")
+    settings = {"data.manifest": str(tmp_path / "manifest.jsonl"), "data.validation_fraction": 0.0}
+    with pytest.raises(VidkdError, match=r"no labelled training clips(.|\n)*needed by +: step 2_"):
+        do(recipe_of(tiny_teacher, tmp_path, [{"factorise": {"macs": 0.6}}, step], settings=settings))
     assert not (tmp_path / "small").exists()
 
 
@@ -80,31 +80,46 @@ def test_the_teacher_of_the_student_s_own_run_is_asked_for_before_the_first(tiny
     content = read_checkpoint(tiny_teacher)
     content["run"] |= {"task": "logits_kd", "teacher": str(tmp_path / "gone"), "teacher_settings": {"view": "rgb"}, "method": None}
     torch.save(content, tmp_path / "student.pt")
-    written: list[dict[str, Any]] = [{"prune": {"ratio": 0.3}}, {"repair": {"train.steps": 1}}]
-    with pytest.raises(CheckpointError, match=rf"checkpoint not found: {tmp_path}/gone(.|\n)*step 2_repair"):
-        do(recipe_of(tmp_path / "student.pt", tmp_path, written))
+    with pytest.raises(CheckpointError, match=rf"checkpoint not found: {tmp_path}/gone(.|\n)*step 1_repair"):
+        do(recipe_of(tmp_path / "student.pt", tmp_path, [{"repair": {"train.steps": 1}}]))
     assert not (tmp_path / "small").exists()
-    written[1] = {"repair": {"task": "supervised", "train.steps": 1}}
-    assert len(do(recipe_of(tmp_path / "student.pt", tmp_path, written))) == 3, "labels alone need no teacher"
+    labels = [{"repair": {"task": "supervised", "train.steps": 1}}]
+    assert len(do(recipe_of(tmp_path / "student.pt", tmp_path, labels))) == 2, "labels alone need no teacher"
 
 
-def test_layers_that_factorising_renames_are_not_checked_before_the_first(tiny_teacher: Path) -> None:
-    steps = parse_steps([{"factorise": {"ratio": 0.7}}, {"quantise": {"exclude": ["backbone.net.stem.0.1", "node_*"]}}], "r.yaml")
-    net = load_classifier(tiny_teacher).model
-    check_excluded(steps, net)
-    with pytest.raises(ConfigError, match=r"unknown layer 'backbone\.net\.stem\.0\.1'(.|\n)*step 2_quantise: exclude"):
-        check_excluded(steps[1:], net)
+def test_layers_that_factorising_renames_are_not_checked_before_the_first(tiny_teacher: Path, tmp_path: Path) -> None:
+    recipe = recipe_of(tiny_teacher, tmp_path, [{"factorise": {"macs": 0.7}}, {"quantise": {"exclude": ["backbone.net.stem.0.1"]}}])
+    subject = ClassifierSubject(recipe)
+    subject.check(recipe.steps, [])
+    with pytest.raises(ConfigError, match=r"unknown layer 'backbone\.net\.stem\.0\.1'(.|\n)*step 2_quantise"):
+        subject.check(recipe.steps[1:], [])
 
 
-@pytest.mark.parametrize("key", ["weights", "names"])
-def test_files_that_a_student_does_not_have_are_refused(tiny_teacher: Path, tmp_path: Path, key: str) -> None:
-    with pytest.raises(ConfigError, match=f"`{key}` belong to a darknet cfg; the student is a classifier of clips(.|\n)*leave out `{key}`"):
-        do(recipe_of(tiny_teacher, tmp_path, [{"prune": {}}], **{key: "student.weights"}))
+def test_files_and_devices_that_do_not_belong_to_a_student_are_refused(
+    tiny_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigError, match="`weights` and `names` belong to a darknet cfg"):
+        do(recipe_of(tiny_teacher, tmp_path, [{"prune": {}}], weights="student.weights"))
+    with pytest.raises(ConfigError, match="footage are for detectors"):
+        do(recipe_of(tiny_teacher, tmp_path, [{"prune": {}}], footage=("street.mp4",)))
+    if not torch.cuda.is_available():
+        with pytest.raises(ConfigError, match=r"cuda(.|\n)*--train\.device"):
+            do(recipe_of(tiny_teacher, tmp_path, [{"prune": {"ratio": 0.3}}], settings={"train.device": "cuda"}))
+    monkeypatch.setattr(cores, "available_cores", lambda: 2)
+    with pytest.raises(ConfigError, match=r"3 threads on 2 cores(.|\n)*train\.threads(.|\n)*step 1_repair"):
+        do(recipe_of(tiny_teacher, tmp_path, [{"repair": {"train.threads": 3}}]))
     assert not (tmp_path / "small").exists()
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="the device is there")
-def test_a_device_that_is_not_there_is_told_before_the_first(tiny_teacher: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"cuda(.|\n)*--train\.device"):
-        do(recipe_of(tiny_teacher, tmp_path, [{"prune": {"ratio": 0.3}}], settings={"train.device": "cuda"}))
-    assert not (tmp_path / "small").exists()
+def test_a_student_or_data_that_cannot_be(tiny_teacher: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="checkpoint not found"):
+        ClassifierSubject(recipe_of(tmp_path / "none", tmp_path, [{"prune": {}}]))
+    for settings, told in (({"data.root": str(tmp_path)}, "not found"), ({"data.rooot": "x"}, r"unknown setting 'data\.rooot'")):
+        with pytest.raises(VidkdError, match=told):
+            ClassifierSubject(recipe_of(tiny_teacher, tmp_path, [{"prune": {}}], settings=settings))
+
+
+def test_what_was_finished_stays_where_a_later_step_fails(tiny_teacher: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="would remove all"):
+        do(recipe_of(tiny_teacher, tmp_path, [{"prune": {"ratio": 0.99, "scope": "uniform"}}]))
+    assert (tmp_path / "small" / "0_original" / "outcome.json").exists()

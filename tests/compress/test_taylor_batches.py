@@ -47,7 +47,7 @@ def test_unreadable_clips_are_counted_and_capped(
 
 def test_where_no_clip_can_be_read_there_is_no_batch(tiny_teacher: Path, tiny_root: Path, tmp_path: Path) -> None:
     settings = {"data.root": str(damaged(tiny_root, tmp_path / "data", 12)), "data.validation_fraction": 0.0, "data.max_bad_clips": 99}
-    with pytest.raises(ConfigError, match="criterion 'taylor' was given no batch"):
+    with pytest.raises(ConfigError, match="criterion 'taylor': there was no batch"):
         do(recipe_of(tiny_teacher, tmp_path, TAYLOR, settings=settings))
 
 

@@ -13,8 +13,8 @@ STUDIES = (
     Mutant(
         "integers of one scale a layer",
         "vidkd/compress/quantise.py",
-        "                per_channel=True,",
-        "                per_channel=False,",
+        "            per_channel=True,",
+        "            per_channel=False,",
         ("tests/compress/test_quantise.py::test_every_layer_computes_in_integers_and_says_nearly_the_same",),
     ),
     Mutant(

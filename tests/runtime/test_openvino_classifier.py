@@ -54,8 +54,8 @@ def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
     from vidkd.compress.export import write_openvino
 
     for name, scale in (("net", 1 / 51), ("other", 1 / 40)):
-        graph = clip_onnx(tmp_path / f"{name}.onnx", None, scale=scale).read_bytes()
-        write_openvino(graph, json.dumps(clip_metadata()), tmp_path / f"{name}.xml")
+        graph = clip_onnx(tmp_path / f"{name}.onnx", clip_metadata(), scale=scale).read_bytes()
+        write_openvino(graph, tmp_path / f"{name}.xml")
         assert open_exported_classifier(tmp_path / f"{name}.xml").metadata.classes == ("red", "green", "blue")
     (tmp_path / "net.bin").write_bytes((tmp_path / "other.bin").read_bytes())
     with pytest.raises(CheckpointError, match=r"net\.bin does not hold the weights of .*net\.xml"):

@@ -12,7 +12,8 @@ from vidkd.base.errors import ConfigError, unknown_name
 from vidkd.base.settings import as_dict, merge, with_places_of
 from vidkd.bench.study import CellKey, Chosen, Phase
 from vidkd.bench.summary import METRIC_LETTERS, fits_in_metric
-from vidkd.compress.recipe import RepairConfig, parse_steps, repaired_settings
+from vidkd.compress.config import RepairConfig
+from vidkd.compress.recipe import parse_steps, repaired_settings
 from vidkd.engine.config import RunConfig, load_config
 
 if TYPE_CHECKING:

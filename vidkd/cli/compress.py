@@ -1,7 +1,7 @@
 """Make a trained student smaller, step by step, as a recipe says; every step is judged, and all stand in one table.
 
 A recipe (YAML, as in configs/compress/) names the student and the steps: prune, factorise, refit, repair, distil, quantise,
-export; --settings lists what each takes. One that was interrupted goes on where it was when the same command is given again. Settings
+export; --settings lists what each takes. One that was interrupted resumes when the same command is given again. Settings
 over those of the student's run follow as flags.
 
   vidkd compress --config configs/compress/motion_shapes.yaml --data.root DIR
@@ -69,59 +69,39 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stderr.write(f"vidkd: {stopped}\n")
         return 130
     except KeyboardInterrupt:
-        sys.stderr.write(f"vidkd: interrupted; finished steps are kept in {recipe.folder}, and the same command goes on behind them\n")
+        sys.stderr.write(f"vidkd: interrupted; finished steps are kept in {recipe.folder}, and the same command resumes after them\n")
         return 130
     return _report(recipe, outcomes, subject.main_metric, arguments)
 
 
 def _subject(recipe: "Recipe", arguments: argparse.Namespace) -> "Subject":
     """The student as what it is: a classifier, or a detector. Raises ConfigError for a classifier and --root."""
-    from vidkd.base.errors import ConfigError
+    from vidkd.base.errors import CheckpointError, ConfigError
     from vidkd.bench.compression import box_draws, interval_of
+    from vidkd.detection.opening import darknet_files
     from vidkd.detection.saved import is_detector
+    from vidkd.models.saved import read_checkpoint
     from vidkd.runtime.opening import CLIP_NETWORKS, NETWORKS
 
-    if Path(recipe.student).suffix.lower() in {**NETWORKS, **CLIP_NETWORKS}:
-        raise ConfigError(f"an exported file cannot be compressed: {recipe.student}", hint="name the run that it was exported from")
-    if _is_darknet(recipe) or is_detector(_read(recipe, arguments)):
+    student = Path(recipe.student)
+    if student.suffix.lower() in {**NETWORKS, **CLIP_NETWORKS}:
+        raise ConfigError(f"an exported file cannot be compressed: {student}", hint="name the run that it was exported from")
+    place = next((folder / student for folder in recipe.roots if (folder / student).exists()), student)
+    try:
+        detector = student.suffix.lower() == ".cfg" or bool(darknet_files(place)) or is_detector(read_checkpoint(place))
+    except CheckpointError as error:
+        named_by = "--student" if arguments.student else f"`student:` in {arguments.config}; --student RUN replaces it"
+        raise error.with_lines(named_by=named_by) from error
+    if detector:
         from vidkd.compress.detector import DetectorSubject
 
         return DetectorSubject(recipe, arguments.settings, interval=interval_of, draws=box_draws)
     from vidkd.compress.classifier import ClassifierSubject
 
     if arguments.root:
-        mend = "leave out --root, and name the student by its path and the data set by --data.root"
-        raise ConfigError("--root is for detectors, and the student is a classifier of clips", given=recipe.student, hint=mend)
+        hint = "leave out --root, and name the student by its path and the data set by --data.root"
+        raise ConfigError("--root is for detectors, and the student is a classifier of clips", given=recipe.student, hint=hint)
     return ClassifierSubject(recipe, arguments.settings, interval=interval_of)
-
-
-def _read(recipe: "Recipe", arguments: argparse.Namespace) -> dict[str, Any]:
-    """The checkpoint of the student; an error says who named it."""
-    from vidkd.base.errors import CheckpointError
-    from vidkd.models.saved import read_checkpoint
-
-    try:
-        return read_checkpoint(_place(recipe))
-    except CheckpointError as error:
-        named_by = "--student" if arguments.student else f"`student:` in {arguments.config}; --student RUN stands in its place"
-        raise error.with_lines(named_by=named_by) from error
-
-
-def _is_darknet(recipe: "Recipe") -> bool:
-    """Whether the student is a cfg, or a folder of darknet files that a step of another recipe left."""
-    from vidkd.detection.opening import darknet_files
-
-    return Path(recipe.student).suffix.lower() == ".cfg" or bool(darknet_files(_place(recipe)))
-
-
-def _place(recipe: "Recipe") -> Path:
-    """Where the student lies: below a root, or where it is named; there too where it is not, so that its reader says so."""
-    from vidkd.base.errors import ConfigError
-
-    try:
-        return recipe.found(recipe.student)
-    except ConfigError:
-        return Path(recipe.student)
 
 
 def _line(outcome: "Outcome", main: str) -> str:

@@ -14,9 +14,8 @@ docs/guides/deployment.md tells what the machine that runs it needs.
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from vidkd.cli.classifiers import check_there
 from vidkd.cli.darknet_folders import naming_files
@@ -25,18 +24,24 @@ from vidkd.cli.outputs import add_overwrite_argument, check_outputs
 
 if TYPE_CHECKING:
     from vidkd.compress.config import QuantiseConfig
+    from vidkd.compress.export import Source
     from vidkd.compress.export_card import Judged
-    from vidkd.compress.export_classifier import Integers
-    from vidkd.compress.parity import Clips
-    from vidkd.compress.quantise import Quantised
-    from vidkd.data.config import DataConfig
-    from vidkd.engine.config import RunConfig
-    from vidkd.models.saved import SavedClassifier
+    from vidkd.compress.parity import Samples
+    from vidkd.compress.quantise import Integers, Quantised
 
 CLIPS_OF_THE_RUN = 4
 INT8_CLIPS = 128
+# Metrics of a run's evaluation that a card holds.
 METRICS = ("top1", "top5", "class_mean", "ap50", "map", "recall50")
-"""Metrics of a run's evaluation that a card tells."""
+
+
+class Opened(NamedTuple):
+    """A network to export. samples: what to check on, None for generated ones. data: its data set, where that is known."""
+
+    source: "Source"
+    samples: "Samples | None"
+    integers: "Integers | None"
+    data: str | None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,15 +73,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Export to every file, say how far each is from the network, and write the cards."""
+    """Export to every file, print how far each is from the network, and write the cards."""
     from vidkd.base.errors import ConfigError
     from vidkd.compress.config import TOLERANCE
+    from vidkd.compress.export import check_format, export
     from vidkd.compress.export_card import write_card
-    from vidkd.compress.export_classifier import FORMATS, export_classifier
     from vidkd.detection.saved import is_detector
-    from vidkd.engine.checkpoint import warn_if_unfinished
-    from vidkd.engine.config import load_config
-    from vidkd.models.saved import checkpoint_in, load_classifier, read_checkpoint
+    from vidkd.models.saved import read_checkpoint
     from vidkd.runtime.opening import CLIP_NETWORKS, NETWORKS
 
     if Path(arguments.checkpoint).suffix.lower() in {**NETWORKS, **CLIP_NETWORKS}:
@@ -85,43 +88,30 @@ def run(arguments: argparse.Namespace) -> int:
     if of_integers and not arguments.int8:
         flags = ", ".join("--" + name.replace("_", "-") for name in of_integers)
         raise ConfigError(f"only with --int8: {flags}", hint="add --int8")
-    tolerance = TOLERANCE if arguments.tolerance is None else arguments.tolerance
-    for path in arguments.out:
-        if path.suffix.lower() not in FORMATS:
-            raise ConfigError(f"not a format of export: {path}", known=", ".join(FORMATS))
     check_there(arguments.checkpoint, exported=False)
     arguments = naming_files(arguments, model="checkpoint")
     _check_out(arguments)
     if Path(arguments.checkpoint).suffix.lower() == ".cfg" or is_detector(read_checkpoint(arguments.checkpoint)):
-        from vidkd.cli.export_detector import export_detector_files
-
-        return export_detector_files(arguments)
-    for flag in ("weights", "names", "resize", "int8_footage"):
-        if getattr(arguments, flag) is not None:
-            raise ConfigError(f"--{flag.replace('_', '-')} belongs to a detector, and {arguments.checkpoint} is a classifier of clips")
-    saved = load_classifier(arguments.checkpoint)
-    warn_if_unfinished(arguments.checkpoint)
-    config = load_config(settings=saved.run)
-    clips = _clips(arguments.clips, config, saved.view)
-    judged, why_not = judged_of(arguments.checkpoint)
-    integers = _integers(arguments, saved, config)
-    said = ""
+        from vidkd.cli.export_detector import open_detector as opened
+    else:
+        opened = _open_classifier
+    source, samples, integers, data = opened(arguments)
     for path in arguments.out:
-        exported = export_classifier(
-            saved,
-            config.data,
-            path,
-            clips=clips,
-            tolerance=tolerance,
-            integers=integers,
-            more="--tolerance X",
-            named=checkpoint_in(Path(arguments.checkpoint)),
-        )
+        check_format(source, path, integers=integers is not None)
+    if integers is not None:
+        sys.stdout.write(f"ranges of activations found on {integers.source}\n")
+    judged, why_not = ([], "a .cfg has no run that was evaluated") if arguments.weights else judged_of(arguments.checkpoint)
+    tolerance, said = arguments.tolerance or TOLERANCE, ""
+    for path in arguments.out:
+        exported = export(source, path, samples, tolerance=tolerance, integers=integers, more="--tolerance X")
         if exported.quantised is not None:
-            said = integers_said(exported.quantised, said)
-        if not exported.open_batch:
+            # of a second file that is alike only the first line
+            text, before = integers_text(exported.quantised), said
+            said = text
+            sys.stdout.write(text if text != before else f"{exported.quantised}\n")
+        if not source.open_batch:
             sys.stdout.write(f"{path.name} takes one clip at a time: the code of the network is bound to its batch size\n")
-        card = write_card(exported, data=_data_name(config.data), judged=judged, why_not=why_not, licence=arguments.licence)
+        card = write_card(exported, data=data, judged=judged, why_not=why_not, licence=arguments.licence)
         sys.stdout.write(f"{exported.parity}\nwritten: {path} ({exported.bytes / 2**20:.2f} MiB), {card}\n")
     return 0
 
@@ -135,37 +125,40 @@ def _check_out(arguments: argparse.Namespace) -> None:
     check_outputs({f"--out {path}": str(path) for path in files}, source=arguments.checkpoint, overwrite=arguments.overwrite)
 
 
-def _clips(videos: Sequence[Path] | None, config: "RunConfig", view: str) -> "Clips | None":
-    """What to check on; None for generated clips, said on standard error with the reason."""
-    from vidkd.base.errors import VidkdError
+def _open_classifier(arguments: argparse.Namespace) -> Opened:
+    """The classifier of a run or checkpoint; checked on --clips, else on clips of its run where these can be read."""
+    from vidkd.base.errors import ConfigError, VidkdError
+    from vidkd.compress.calibration import integers_of
+    from vidkd.compress.export_classifier import ClassifierSource
     from vidkd.compress.parity import data_set_clips, video_clips
+    from vidkd.engine.checkpoint import warn_if_unfinished
+    from vidkd.engine.clips import read_clips_of_run
+    from vidkd.engine.config import load_config
+    from vidkd.models.saved import checkpoint_in, load_classifier
 
-    if videos:
-        return video_clips(videos, config.data, "flow" if view == "flow" else "rgb")
+    for flag in ("weights", "names", "resize", "int8_footage"):
+        if getattr(arguments, flag) is not None:
+            raise ConfigError(f"--{flag.replace('_', '-')} belongs to a detector, and {arguments.checkpoint} is a classifier of clips")
+    saved = load_classifier(arguments.checkpoint)
+    warn_if_unfinished(arguments.checkpoint)
+    config = load_config(settings=saved.run)
+    source = ClassifierSource(saved, config.data, checkpoint_in(Path(arguments.checkpoint)))
+    samples = data = None
     try:
-        return data_set_clips(config, view, CLIPS_OF_THE_RUN)
+        data = f"{read_clips_of_run(config).manifest.name}, split {config.data.split}"
+        samples = None if arguments.clips else data_set_clips(config, saved.view, CLIPS_OF_THE_RUN)
     except VidkdError as error:
-        sys.stderr.write(f"vidkd: checked on generated clips, as the run's own cannot be read: {error.what}\n")
-        return None
-
-
-def _integers(arguments: argparse.Namespace, saved: "SavedClassifier", config: "RunConfig") -> "Integers | None":
-    """How the files compute in integers; None where that is not asked for."""
-    from vidkd.compress.calibration import calibration_of
-    from vidkd.compress.export_classifier import Integers, classifier_metadata
-
-    if not arguments.int8:
-        return None
-    settings = integers_config(arguments)
-    calibration = calibration_of(config, classifier_metadata(saved, config.data), clips=settings.clips, seed=settings.seed)
-    sys.stdout.write(f"ranges of activations found on {calibration.source}\n")
-    return Integers(config=settings, calibration=calibration)
+        if not arguments.clips:
+            sys.stderr.write(f"vidkd: checked on generated clips, as the run's own cannot be read: {error.what}\n")
+    if arguments.clips:
+        samples = video_clips(arguments.clips, config.data, saved.view)
+    return Opened(source, samples, integers_of(config, source.metadata, integers_config(arguments)) if arguments.int8 else None, data)
 
 
 def integers_config(arguments: argparse.Namespace) -> "QuantiseConfig":
     """The settings of --int8 and its companions."""
     from vidkd.compress.config import QuantiseConfig
-    from vidkd.compress.parity import warn_if_saturating
+    from vidkd.compress.quantise import warn_if_saturating
 
     config = QuantiseConfig(
         clips=arguments.int8_clips or INT8_CLIPS,
@@ -177,13 +170,6 @@ def integers_config(arguments: argparse.Namespace) -> "QuantiseConfig":
     return config
 
 
-def integers_said(quantised: "Quantised", before: str) -> str:
-    """Write `integers_text`, of which of a second file that is alike the first line alone; returns it. before: of the file before."""
-    text = integers_text(quantised)
-    sys.stdout.write(text if text != before else f"{quantised}\n")
-    return text
-
-
 def integers_text(quantised: "Quantised") -> str:
     """What computes in integers, what does not and why, and what each layer alone does to the outputs."""
     lines = [str(quantised), *(f"  {name} stays in float: {reason}" for name, reason in quantised.left.items())]
@@ -192,20 +178,6 @@ def integers_text(quantised: "Quantised") -> str:
         lines.append("signal to noise, with one layer alone in integers, of the output that suffers most:")
         lines += [f"  {name:<{width}}  {noise:5.1f} dB" for name, noise in quantised.sensitivity.items()]
     return "".join(f"{line}\n" for line in lines)
-
-
-def _data_name(data: "DataConfig") -> str | None:
-    """The name in the manifest of the run's data set, where that is still there."""
-    from vidkd.base.errors import VidkdError
-    from vidkd.data.manifest import Manifest
-
-    if not (data.root or data.manifest):
-        return None
-    path = Path(data.manifest) if data.manifest else Path(data.root) / "manifest.jsonl"
-    try:
-        return f"{Manifest.read(path, data.root or None).name}, split {data.split}"
-    except VidkdError:
-        return None
 
 
 def judged_of(checkpoint: Path | str) -> "tuple[list[Judged], str | None]":

@@ -1,16 +1,17 @@
 """Settings of the steps of compression."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-from vidkd.base.errors import ConfigError, unknown_name
-from vidkd.models.low_rank import METHODS, Method
+from vidkd.base.errors import ConfigError
+from vidkd.models.low_rank import Method
 
 Criterion = Literal["l1", "l2", "norm_scale", "taylor", "random"]
-Scope = Literal["global", "uniform"]
+Format = Literal["onnx", "xml", "pt2", "darknet"]
+# How far an exported file may be from its network: of any output, times the largest output where that is above 1.
 TOLERANCE = 1e-4
-"""How far an exported file may be from its network: of any output, times the largest output where that is above 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,57 +31,43 @@ class PruneConfig:
 
     ratio: float = 0.5
     criterion: Criterion = "l2"
-    scope: Scope = "global"
+    scope: Literal["global", "uniform"] = "global"
     steps: int = 1
     most_of_layer: float = 0.9
     exclude: tuple[str, ...] = ()
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _in_unit("ratio", self.ratio, one=False)
-        _in_unit("most_of_layer", self.most_of_layer)
-        _known("criterion", self.criterion, get_args(Criterion))
-        _known("scope", self.scope, get_args(Scope))
-        if self.steps < 1:
-            raise ConfigError(f"steps must be at least 1, not {self.steps}")
+        _require(0 < self.ratio < 1, f"ratio must lie in (0, 1), not {self.ratio}")
+        _require(0 < self.most_of_layer <= 1, f"most_of_layer must lie in (0, 1], not {self.most_of_layer}")
+        _require(self.steps >= 1, f"steps must be at least 1, not {self.steps}")
 
     def share(self, step: int) -> float:
         """The share of the filters left before this step (from 1) that it removes, so that the last one reaches `ratio` in even steps."""
-        if not 1 <= step <= self.steps:
-            raise ConfigError(f"there are {self.steps} steps of pruning, and {step} is none of them")
         return (self.ratio / self.steps) / (1 - self.ratio * (step - 1) / self.steps)
 
 
 @dataclass(frozen=True, kw_only=True)
 class FactoriseConfig:
-    """Which layers become products of smaller ones, and of what rank. Exactly one of energy, ratio and macs is given.
+    """Which layers become products of smaller ones, and of what rank. Either energy or macs is given.
 
     Attributes:
         method: "channel" or "spatial" (singular values), "tucker" (both channel dimensions), or "any": whichever serves a layer
             best.
         energy: each layer keeps at least this share of its squared singular values, in (0, 1]; of each mode for "tucker".
-        ratio: each layer keeps this share of its full rank, in (0, 1]; not with "any".
         macs: the whole network takes at most this share of its MACs, in (0, 1), at the largest product of kept energies.
         exclude: patterns of layers that stay as they are.
     """
 
     method: Method | Literal["any"] = "channel"
     energy: float | None = None
-    ratio: float | None = None
     macs: float | None = None
     exclude: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _known("method", self.method, (*METHODS, "any"))
-        given = {name: getattr(self, name) for name in ("energy", "ratio", "macs") if getattr(self, name) is not None}
-        if len(given) != 1:
-            raise ConfigError("exactly one of energy, ratio and macs decides the ranks", given=", ".join(given) or "none")
-        for name, value in given.items():
-            _in_unit(name, value, one=name != "macs")
-        if self.method == "any" and self.ratio is not None:
-            raise ConfigError(
-                "ratio means another size for each method, so method 'any' cannot be chosen by it", hint="give energy or macs"
-            )
+        _require((self.energy is None) != (self.macs is None), "either energy or macs decides the ranks")
+        _require(self.energy is None or 0 < self.energy <= 1, f"energy must lie in (0, 1], not {self.energy}")
+        _require(self.macs is None or 0 < self.macs < 1, f"macs must lie in (0, 1), not {self.macs}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,56 +76,41 @@ class RefitConfig:
 
     Attributes:
         frames: how many are drawn, as `distil` draws them.
-        rows: places of the maps that are fitted to, a multiple of the numbers that an output of the layer is made of.
         ridge: pull of the weights towards what they were, as a share of the mean square of their inputs, above 0.
         seed: of frames and places.
     """
 
     frames: int = 60
-    rows: float = 4.0
     ridge: float = 0.01
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.frames < 1:
-            raise ConfigError(f"frames must be at least 1, not {self.frames}")
-        if not self.rows >= 1 or not self.ridge > 0:
-            raise ConfigError("rows must be at least 1 and ridge above 0", found=f"{self.rows}, {self.ridge}")
+        _require(self.frames >= 1 and self.ridge > 0, f"frames must be at least 1 and ridge above 0, not {self.frames} and {self.ridge}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class DistilConfig:
-    """What is left of a detector learns from an oracle, on the recipe's footage (or else its training frames) without their boxes.
+    """What is left of a detector learns from the network before any step, on the recipe's footage (or else its training frames).
 
     Attributes:
         frames: how many are drawn, as many of each video, one of each stretch of it; each is learned from `passes` times, in an order
-            drawn anew.
+            drawn again each time.
         passes: see frames.
-        norms: measure the statistics of batch normalisation anew on these frames (a hundred or more serve well) before anything is
+        norms: measure the statistics of batch normalisation again on these frames (a hundred or more serve well) before anything is
             learned: behind filters that went, those of the whole network are wrong.
-        oracle: "original" is the student as it was before any step; or a run, or an exported detector.
-        metadata: of an exported oracle that carries none.
-        score: least score of the oracle's boxes.
         seed: of all that is drawn.
-        update: settings of one update, as those of `vidkd tkd`, but nothing is taken back (interpolate). Of the original,
-            `loss: matched_heads` compares raw heads cell by cell.
-        replay: bounds of the buffer of earlier frames, as those of `vidkd tkd`.
+        update: settings of one update, as those of `vidkd tkd`, without `interpolate` and `retain`. `loss: matched_heads` compares raw
+            heads cell by cell.
     """
 
     frames: int = 200
     passes: int = 1
     norms: bool = False
-    oracle: str = "original"
-    metadata: str | None = None
-    score: float = 0.25
     seed: int = 0
     update: Mapping[str, Any] = field(default_factory=dict)
-    replay: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.frames < 1 or self.passes < 1:
-            raise ConfigError("frames and passes must be at least 1", found=f"{self.frames}, {self.passes}")
-        _in_unit("score", self.score)
+        _require(min(self.frames, self.passes) >= 1, f"frames and passes must be at least 1, not {self.frames} and {self.passes}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,17 +132,39 @@ class QuantiseConfig:
     sensitivity: bool = False
 
     def __post_init__(self) -> None:
-        if self.weight_bits not in (7, 8):
-            raise ConfigError(f"weight_bits must be 7 or 8, not {self.weight_bits}")
-        if self.clips < 1:
-            raise ConfigError(f"clips must be at least 1, not {self.clips}")
+        _require(self.clips >= 1, f"clips must be at least 1, not {self.clips}")
 
 
-def _in_unit(name: str, value: float, *, one: bool = True) -> None:
-    if not (0 < value < 1 or (one and value == 1)):
-        raise ConfigError(f"{name} must lie in (0, 1{']' if one else ')'}, not {value}")
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """Files that are written of the network, in integers after a step `quantise`.
+
+    Attributes:
+        formats: onnx, xml (OpenVINO) or pt2; of a detector onnx, xml or darknet (cfg and weights).
+        licence: of the weights, for the card.
+        tolerance: how far a file may be from its network, of outputs up to 1 and in proportion above; not of integers, which round.
+    """
+
+    formats: tuple[Format, ...] = ("onnx",)
+    licence: str | None = None
+    tolerance: float = TOLERANCE
+
+    def __post_init__(self) -> None:
+        _require(bool(self.formats), "formats must name at least one format")
+        _require(0 < self.tolerance < math.inf, f"tolerance must be a number above 0, not {self.tolerance}")
 
 
-def _known(kind: str, name: str, known: tuple[str, ...]) -> None:
-    if name not in known:
-        raise unknown_name(kind, name, known)
+@dataclass(frozen=True, kw_only=True)
+class RepairConfig:
+    """Training of what is left.
+
+    Attributes:
+        settings: settings over those of the student's own run. `teacher: original` is the student as it was before any step.
+    """
+
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _require(holds: bool, what: str) -> None:
+    if not holds:
+        raise ConfigError(what)

@@ -6,7 +6,7 @@ Lathauwer et al. 2000): its squared error is at most twice the least.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,16 +67,14 @@ class Decomposition:
             ]
         left, right = self.parts
         (rank,) = ranks
+        first, second = (
+            tuple(size if axis in along else 1 for axis, size in enumerate(self.kernel)) for along in (self.first, self.second)
+        )
+        kept = [self.kernel[axis] for axis in self.second]
         return [
-            left[:, :rank].T.reshape(rank, -1, *self._sizes(self.first)),
-            right[:rank].T.reshape(-1, *self._kept(self.second), rank).movedim(-1, 1).reshape(-1, rank, *self._sizes(self.second)),
+            left[:, :rank].T.reshape(rank, -1, *first),
+            right[:rank].T.reshape(-1, *kept, rank).movedim(-1, 1).reshape(-1, rank, *second),
         ]
-
-    def _kept(self, along: tuple[int, ...]) -> tuple[int, ...]:
-        return tuple(self.kernel[axis] for axis in along)
-
-    def _sizes(self, along: tuple[int, ...]) -> tuple[int, ...]:
-        return tuple(size if axis in along else 1 for axis, size in enumerate(self.kernel))
 
 
 def decompose(layer: Factorable, method: Method) -> Decomposition:
@@ -143,25 +141,10 @@ def _shares(squares: Tensor) -> Tensor:
     return sums / sums[-1] if sums[-1] > 0 else torch.ones_like(sums)
 
 
+# Partial choices that are kept while a budget is shared out; fewer arise in a small network, and the result is exact.
 STATES = 2048
-"""Partial choices that are kept while a budget is shared out; fewer arise in a small network, and the result is exact."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Costs:
-    """MACs of the layers that stand for one: `one` times the rank, or with two ranks (r, s): first * s + core * r * s + last * r."""
-
-    one: int = 0
-    first: int = 0
-    core: int = 0
-    last: int = 0
-
-    def of(self, ranks: Sequence[int]) -> int:
-        """For (r,) or (r, s)."""
-        if len(ranks) == 1:
-            return self.one * ranks[0]
-        wide, narrow = ranks
-        return self.first * narrow + self.core * wide * narrow + self.last * wide
+# MACs of the layers that stand for one, by rank: (r,) or (r, s).
+Cost = Callable[[Sequence[int]], int]
 
 
 @dataclass(frozen=True)
@@ -173,24 +156,10 @@ class Choice:
     macs: int
     kept: float
 
-
-def by_energy(decomposition: Decomposition, costs: Costs, energy: float) -> Choice:
-    """The least rank that keeps at least this share of the squared singular values, of each mode."""
-    return _choice(decomposition, costs, decomposition.ranks_keeping(energy))
-
-
-def by_ratio(decomposition: Decomposition, costs: Costs, ratio: float) -> Choice:
-    """The full rank of each mode times `ratio`, rounded up."""
-    return _choice(decomposition, costs, tuple(math.ceil(ratio * full - 1e-9) for full in decomposition.full))
-
-
-def choices_below(decomposition: Decomposition, costs: Costs, macs: int) -> list[Choice]:
-    """All ranks worth trying that take fewer MACs than the layer does as it is."""
-    return [_choice(decomposition, costs, ranks) for ranks in decomposition.ranks_worth_trying() if costs.of(ranks) < macs]
-
-
-def _choice(decomposition: Decomposition, costs: Costs, ranks: tuple[int, ...]) -> Choice:
-    return Choice(decomposition, ranks, costs.of(ranks), decomposition.kept_at(ranks))
+    @classmethod
+    def at(cls, decomposition: Decomposition, cost: Cost, ranks: tuple[int, ...]) -> "Choice":
+        """At these ranks."""
+        return cls(decomposition, ranks, cost(ranks), decomposition.kept_at(ranks))
 
 
 def within_budget(layers: Sequence[tuple[int, Sequence[Choice]]], budget: int) -> list[Choice | None]:

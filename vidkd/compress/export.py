@@ -1,44 +1,94 @@
-"""What exports of classifiers and of detectors share: files that are replaced once they are checked, OpenVINO's files, errors of both."""
+"""Export of a network to files that run without the code that trained it; each is checked against the network before it is kept.
+
+Formats by suffix: `.onnx` and `.xml` (OpenVINO, weights in the `.bin` beside it), which vidkd runs without torch; of classifiers also
+`.pt2` (torch.export; for other programs: vidkd does not read it, since torch's reader may unpickle), of detectors darknet's `.weights` with
+cfg and names.
+"""
 
 import contextlib
 import io
+import math
 import os
 import re
 import shutil
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from logging import getLogger
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar
 
 from torch import nn
 
-from vidkd.base.errors import SHOWN, CheckpointError, ConfigError, first_line
+from vidkd.base.errors import SHOWN, CheckpointError, ConfigError, WriteError, first_line
 from vidkd.base.extras import require
-from vidkd.base.files import sha256
+from vidkd.base.files import sha256, writing
+from vidkd.compress.config import TOLERANCE
 from vidkd.compress.integer_layers import run_in_integers
-from vidkd.compress.parity import DetectorParity, Parity, warn_if_apart
-from vidkd.compress.quantise import Quantised
-from vidkd.runtime.metadata import EMBEDDED_KEY, ClassifierMetadata, ModelMetadata
+from vidkd.compress.parity import Parity, Samples, check_weights
+from vidkd.compress.quantise import Integers, Quantised
+from vidkd.runtime.metadata import EMBEDDED_KEY
 from vidkd.runtime.opening import library_name
 from vidkd.runtime.openvino_network import ABOUT_ITSELF, WEIGHTS_KEY
 
-Metadata = TypeVar("Metadata", ClassifierMetadata, ModelMetadata)
-Near = TypeVar("Near", Parity, DetectorParity)
+log = getLogger(__name__)
+# How a larger difference is allowed, where the caller does not say how to ask for it.
+MORE = "a larger tolerance"
+# How OpenVINO names the operations of ONNX that it does not convert, with the version of their set behind each.
+NOT_CONVERTED = re.compile(r"^-- (?:No conversion rule found for operations|Conversion is failed for): (.+)$", re.MULTILINE)
+
+
+class Source(ABC):
+    """A network in memory that is exported. net: in eval mode on the processor. named: where it was read from, for messages."""
+
+    suffixes: ClassVar[tuple[str, ...]]
+    open_batch = True
+
+    def __init__(self, net: nn.Module, named: Path | str) -> None:
+        self.net, self.named = net, named
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers the network holds."""
+        return sum(parameter.numel() for parameter in self.net.parameters())
+
+    @abstractmethod
+    def graph(self, *, quantised: bool) -> bytes:
+        """The ONNX model in float, with its metadata. quantised: whether it will be given integers."""
+
+    @abstractmethod
+    def compare(self, path: Path, samples: Samples | None) -> Parity:
+        """Run network and file on the same samples, by default generated ones. Raises ConfigError for a network without finite outputs."""
+
+    @abstractmethod
+    def rows(self) -> dict[str, str]:
+        """What a card says of the network."""
+
+    @abstractmethod
+    def timed(self, path: Path) -> tuple[Callable[[], object], str] | None:
+        """A call of a file on one thread, and in words what it does; None for a format that vidkd does not time."""
+
+    def write(self, path: Path, integers: Integers | None) -> Quantised | None:
+        """Write a file, in integers where they are given; what of it is."""
+        graph = self.graph(quantised=integers is not None)
+        quantised = None if integers is None else integers.quantised(graph)
+        content = graph if quantised is None else quantised.graph
+        if path.suffix == ".xml":
+            write_openvino(content, path)
+        else:
+            path.write_bytes(content)
+        return quantised
 
 
 @dataclass(frozen=True, kw_only=True)
-class Exported(Generic[Metadata, Near]):
-    """A file that was written and checked. quantised: what of it computes in integers; None for a file in float.
+class Exported:
+    """A file that was written and checked. files: all that it consists of. quantised: what of it computes in integers; None in float."""
 
-    open_batch: whether it takes any number of clips at once; one that does not is given them one by one.
-    """
-
+    source: Source
     path: Path
-    metadata: Metadata
-    parity: Near
-    parameters: int
-    open_batch: bool = True
+    files: tuple[Path, ...]
+    parity: Parity
     quantised: Quantised | None = None
 
     @property
@@ -47,26 +97,77 @@ class Exported(Generic[Metadata, Near]):
         return size_of_file(self.path)
 
 
-def write_checked(path: Path, write: Callable[[Path], Near], quantised: Callable[[], Quantised | None]) -> Near:
-    """Write a file that takes its name only once it is checked.
+def export(
+    source: Source,
+    path: Path,
+    samples: Samples | None = None,
+    *,
+    tolerance: float = TOLERANCE,
+    integers: Integers | None = None,
+    more: str = MORE,
+) -> Exported:
+    """Write a network to `path` in the format of its suffix; what was there is replaced only once the check is passed.
 
-    write: writes it to a place and compares it with its network there. quantised: what of it is in integers, once it is written. A file in
-    integers that mostly differs is warned of. Raises ConfigError where it cannot be written, its library refuses it, or a runtime computes
-    in float what it holds in integers, and as `write` does.
+    samples: what network and file are compared on, by default generated ones. tolerance: see `Parity.check`; more: how a larger one is
+    asked for. integers: how it computes in eight-bit integers, by default in float; differences of such files are only recorded, and warned
+    of where the file mostly differs.
+    Raises ConfigError for another suffix, a network that does not compute with finite numbers, that cannot be exported (naming the module)
+    or that the library of the format refuses, a difference beyond the tolerance, or a runtime that computes in float what is in integers in
+    the file; WriteError for a place that cannot be written; MissingExtraError without the packages of the format.
     """
-    with replaced_whole(path) as new:
-        with told_if_unwritable(path), told_if_refused(path):
-            parity = write(new)
-            if (integers := quantised()) is not None:
-                check_integers(new, integers, path)
-        if integers is not None:
-            warn_if_apart(path, parity)
-    return parity
+    check_format(source, path, integers=integers is not None)
+    check_weights(source.net, source.named)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # a folder of its own, so that two who write `path` at once cannot take what the other has not checked yet
+        folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    try:
+        new = folder / path.name
+        with _refused_by_library(path):
+            quantised = source.write(new, integers)
+            parity = source.compare(new, samples)
+            if quantised is not None:
+                check_integers(new, quantised)
+            else:
+                parity.check(tolerance, path.name, more)
+        files = tuple(path.with_name(part.name) for part in sorted(folder.iterdir()))
+        for file in files:
+            os.replace(folder / file.name, file)
+    except OSError as error:
+        raise WriteError.of(path, error) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    if quantised is not None and parity.apart:
+        log.warning(
+            "%s mostly differs from its network: %s. More clips to find ranges on, layers excluded from integers (the sensitivity of each "
+            "shows which), or training with rounding (train.integers) may mend it; evaluate it before it is used",
+            *(path, parity.apart),
+        )
+    return Exported(source=source, path=path, files=files, parity=parity, quantised=quantised)
 
 
-def check_integers(written: Path, quantised: Quantised, path: Path) -> None:
+def check_format(source: Source, path: Path, *, integers: bool) -> None:
+    """Raise ConfigError for a file of another format than the network is exported to, or than holds integers."""
+    known = (".onnx", ".xml") if integers else source.suffixes
+    if path.suffix.lower() not in known:
+        raise ConfigError(f"not a format {'of integers' if integers else 'of export of this network'}: {path}", known=", ".join(known))
+
+
+def float_bytes(source: Source, suffix: str) -> int:
+    """Size of the file that a network becomes in float: what others of this suffix are compared with. Raises as `export`."""
+    with tempfile.TemporaryDirectory() as folder:
+        return export(source, Path(folder) / f"model{suffix}", tolerance=math.inf).bytes
+
+
+def size_of_file(path: Path) -> int:
+    """Bytes of an exported file with its weights."""
+    weights = path.with_suffix(".bin")
+    return path.stat().st_size + (weights.stat().st_size if path.suffix.lower() == ".xml" else 0)
+
+
+def check_integers(path: Path, quantised: Quantised) -> None:
     """Raise ConfigError if a runtime computes a convolution or a linear layer in float that the file holds in integers."""
-    run = run_in_integers(written)
+    run = run_in_integers(path)
     linear = len(quantised.layers) - quantised.convolutions
     if run.convolutions < quantised.convolutions or run.linear < linear:
         raise ConfigError(
@@ -77,103 +178,51 @@ def check_integers(written: Path, quantised: Quantised, path: Path) -> None:
 
 
 @contextlib.contextmanager
-def told_if_unwritable(path: Path) -> Iterator[None]:
-    """An OSError of the block becomes the ConfigError that `path` cannot be written, and why."""
-    try:
-        yield
-    except OSError as error:
-        reason = f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
-        raise ConfigError(f"cannot write {path}", reason=reason, hint="another place, or make room and leave to write there") from error
-
-
-@contextlib.contextmanager
-def told_if_refused(path: Path) -> Iterator[None]:
+def _refused_by_library(path: Path) -> Iterator[None]:
     """That a library does not convert, open or run what was just written for it (a CheckpointError) becomes a ConfigError of the export."""
     try:
         yield
     except CheckpointError as error:
+        if path.suffix.lower() not in (".onnx", ".xml"):
+            raise
         other = "export .onnx, which ONNX Runtime runs; or " if path.suffix.lower() == ".xml" else ""
         lines = {name: text for name, text in error.lines.items() if name in ("operations", "reason")}
         raise ConfigError(
             f"cannot export {path}: {library_name(path)} refuses the network",
             **(lines or {"reason": error.what}),
-            hint=f"{other}another backbone (docs/guides/models.md tells what each can be exported to); nothing was written",
+            hint=f"{other}another backbone (docs/guides/models.md lists what each can be exported to); nothing was written",
         ) from error
 
 
-@contextlib.contextmanager
-def replaced_whole(path: Path) -> Iterator[Path]:
-    """The same name in a folder of its own beside `path`, that becomes `path` at the end; the folder is gone then, and after an error.
-
-    Nobody else has that folder, so two who write `path` at once cannot take what the other has not checked yet for their own.
-    """
-    with told_if_unwritable(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-    try:
-        new = folder / path.name
-        yield new
-        with told_if_unwritable(path):
-            for part in parts_of(new):
-                os.replace(part, path.with_name(part.name))
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def parts_of(path: Path) -> list[Path]:
-    """The files that a path stands for, those that are there, weights first."""
-    parts = [path.with_suffix(".bin"), path] if path.suffix.lower() == ".xml" else [path]
-    return [part for part in parts if part.exists()]
-
-
-def size_of(net: nn.Module, file: Path | None) -> int:
-    """Bytes of an exported file with its weights; without one those of all tensors of the network, as they lie in memory."""
-    if file is not None:
-        return size_of_file(file)
-    return sum(tensor.numel() * tensor.element_size() for tensor in net.state_dict().values())
-
-
-def size_of_file(path: Path) -> int:
-    """Bytes of an exported file with its weights."""
-    return sum(part.stat().st_size for part in parts_of(path))
-
-
-NOT_CONVERTED = re.compile(r"^-- (?:No conversion rule found for operations|Conversion is failed for): (.+)$", re.MULTILINE)
-"""How OpenVINO tells the operations of ONNX that it does not convert, with the version of their set behind each."""
-
-
-def write_openvino(graph: bytes, metadata: str, path: Path) -> None:
+def write_openvino(graph: bytes, path: Path) -> None:
     """Write an ONNX graph as `path` (.xml) and the .bin beside it, weights in float32; the .xml holds a hash of the .bin.
 
-    metadata: JSON of the entry `vidkd`. Raises CheckpointError for a graph that OpenVINO does not convert, naming the operations; OSError
-    where the files cannot be written; MissingExtraError without openvino.
+    Its entry `vidkd` is that of the graph. Raises CheckpointError for a graph that OpenVINO does not convert, naming the operations;
+    OSError where the files cannot be written; MissingExtraError without openvino.
     """
     openvino = require("openvino", "openvino")
     # read as ONNX by the runtime itself; OpenVINO's converter would report its use to its makers
     try:
         model = openvino.Core().read_model(io.BytesIO(graph))
     except Exception as error:  # OpenVINO's errors share no class of their own
-        operations = dict.fromkeys(name for found in NOT_CONVERTED.findall(str(error)) for name in found.split(", "))
+        text = str(error)
+        operations = dict.fromkeys(name for found in NOT_CONVERTED.findall(text) for name in found.split(", "))
+        lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith((*ABOUT_ITSELF, "While "))]
+        telling = [line for line in lines if not line.startswith("-- ") and "with a message:" in text]
         raise CheckpointError(
             "not a network that OpenVINO can convert",
             **({"operations": ", ".join(operations)} if operations else {}),
-            reason=_reason(str(error)),
+            reason=(telling or lines or ["OpenVINO does not say"])[0].removeprefix("-- ")[:SHOWN],
         ) from error
-    model.set_rt_info(metadata, EMBEDDED_KEY)
+    if model.has_rt_info(["framework", EMBEDDED_KEY]):
+        model.set_rt_info(model.get_rt_info(["framework", EMBEDDED_KEY]).astype(str), EMBEDDED_KEY)
     _save(openvino, model, path)
     model.set_rt_info(sha256(path.with_suffix(".bin")), WEIGHTS_KEY)
     _save(openvino, model, path)
 
 
-def _reason(text: str) -> str:
-    """The line of a failed conversion that says what is wrong, and neither where in OpenVINO nor at which of its nodes."""
-    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith((*ABOUT_ITSELF, "While "))]
-    telling = [line for line in lines if not line.startswith("-- ") and "with a message:" in text]
-    return (telling or lines or ["OpenVINO does not tell"])[0].removeprefix("-- ")[:SHOWN]
-
-
 def _save(openvino: Any, model: Any, path: Path) -> None:
     try:
         openvino.save_model(model, str(path), compress_to_fp16=False)
-    except RuntimeError as error:  # which does not tell why: a full disk is an "iostream error"
+    except RuntimeError as error:  # which does not say why: a full disk is an "iostream error"
         raise OSError(f"OpenVINO could not write its files (is the disk full?): {first_line(error)}") from error

@@ -17,10 +17,12 @@ from vidkd.base.errors import ConfigError
 from vidkd.compress.config import Criterion
 from vidkd.compress.graph import Coupling
 
+# Yields the loss of a network on one batch after the other; the network is in eval mode.
 LossBatches = Callable[[nn.Module], Iterable[Tensor]]
-"""Yields the loss of a network on one batch after the other; the network is in eval mode."""
+# On how many training batches a recipe measures what a filter is worth to the loss.
 TAYLOR_BATCHES = 16
-"""On how many training batches a recipe asks what a filter is worth to the loss."""
+# Root filters, own outputs and parameters of the members whose outputs are scaled by these parameters.
+_Gate = tuple[Tensor, list[int], tuple[nn.Parameter, ...]]
 
 
 def scores(
@@ -28,7 +30,7 @@ def scores(
 ) -> dict[str, Tensor]:
     """Scores (filters,) in float64 of each coupling that the criterion can judge, by its name; "norm_scale" needs a normalisation.
 
-    losses: for "taylor" only, given `net` itself. Raises ConfigError if it is missing or yields nothing.
+    losses: for "taylor" only, given `net` itself. Raises ConfigError if it is not finite.
     """
     if criterion == "taylor":
         return _taylor(net, couplings, losses)
@@ -75,8 +77,7 @@ def _plain(value: Tensor) -> Tensor:
 
 
 def _taylor(net: nn.Module, couplings: Sequence[Coupling], losses: LossBatches | None) -> dict[str, Tensor]:
-    if losses is None:
-        raise ConfigError("criterion 'taylor' needs the loss on some batches", hint="give losses, or choose another criterion")
+    assert losses is not None
     gates = {each.name: _gates(each) for each in couplings}
     wanted = list({parameter for members in gates.values() for _, _, parameters in members for parameter in parameters})
     total, batches = {each.name: torch.zeros(each.filters, dtype=torch.float64) for each in couplings}, 0
@@ -90,20 +91,13 @@ def _taylor(net: nn.Module, couplings: Sequence[Coupling], losses: LossBatches |
         for each in couplings:
             total[each.name] += _change(each.filters, gates[each.name], changes).square()
         batches += 1
-    if not batches:
-        raise ConfigError("criterion 'taylor' was given no batch")
-    if not all(sums.isfinite().all() for sums in total.values()):
-        raise ConfigError(
-            "criterion 'taylor': the loss or its gradient is not a finite number", hint="look at the batches, or another criterion"
-        )
+    if not batches or not all(sums.isfinite().all() for sums in total.values()):
+        what = "criterion 'taylor': there was no batch, or the loss or its gradient is not a finite number"
+        raise ConfigError(what, hint="look at the training data, or another criterion")
     return {name: sums / batches for name, sums in total.items()}
 
 
-_Gate = tuple[Tensor, list[int], tuple[nn.Parameter, ...]]
-
-
 def _gates(coupling: Coupling) -> list[_Gate]:
-    """Root filters, own outputs and parameters of the members whose outputs are scaled by what `parameters` say."""
     norms = [member for member in coupling.members if is_norm(member.module)]
     layers = [member for member in coupling.members if isinstance(member.module, nn.Conv2d | nn.Conv3d | nn.Linear)]
     return [(torch.tensor(member.root), list(member.own), tuple(member.module.parameters(recurse=False))) for member in norms or layers]

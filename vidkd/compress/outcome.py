@@ -1,7 +1,7 @@
 """What a step of compression gives: the new network, the plan that rebuilds it, and what it cost and costs."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -13,6 +13,7 @@ from vidkd.models.darknet import Darknet
 from vidkd.models.macs import NetworkCost
 
 Net = TypeVar("Net", bound=nn.Module)
+EXCLUDE = "exclude the layers concerned: what they do to their channels is not understood"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,8 +21,8 @@ class Compressed(Generic[Net]):
     """One step of compression, done.
 
     model: the new network, in the mode of the old one, which is untouched. plan: plain values, for `vidkd.models.changes` (a darknet is
-    rebuilt from its cfg instead). layers: what was done to each layer, in words. coupled: layers that changed because they are bound to one
-    of these, in words. left: layers that stayed as they were, and why. before, after: costs of one pass of the example.
+    rebuilt from its cfg instead). layers: what was done to each layer, in words. left: layers that were not changed, and why.
+    before, after: costs of one pass of the example.
     """
 
     model: Net
@@ -30,13 +31,11 @@ class Compressed(Generic[Net]):
     left: Mapping[str, str]
     before: NetworkCost
     after: NetworkCost
-    coupled: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def notes(self) -> dict[str, dict[str, str]]:
         """What happened to every layer, as plain values."""
-        told = {"layers": dict(self.layers), "left": dict(self.left)}
-        return {**told, "coupled": dict(self.coupled)} if self.coupled else told
+        return {"layers": dict(self.layers), "left": dict(self.left)}
 
 
 def checked_outputs(net: nn.Module, example: Tensor, like: nn.Module) -> None:
@@ -44,13 +43,10 @@ def checked_outputs(net: nn.Module, example: Tensor, like: nn.Module) -> None:
     try:
         found = _shapes(net, example)
     except (RuntimeError, ValueError, TypeError) as error:
-        raise ConfigError("the compressed network does not run: its layers no longer fit together", reason=error, hint=_EXCLUDE) from error
+        raise ConfigError("the compressed network does not run: its layers no longer fit together", reason=error, hint=EXCLUDE) from error
     expected = _shapes(like, example)
     if found != expected:
-        raise ConfigError("the compressed network puts out other shapes", found=found, expected=expected, hint=_EXCLUDE)
-
-
-_EXCLUDE = "exclude the layers concerned: what they do to their channels is not understood"
+        raise ConfigError("the compressed network puts out other shapes", found=found, expected=expected, hint=EXCLUDE)
 
 
 def _shapes(net: nn.Module, example: Tensor) -> list[tuple[int, ...]]:
@@ -67,9 +63,6 @@ def restore_modes(made: nn.Module, like: nn.Module) -> None:
 
     A darknet has that of the network everywhere, since its numbers may have changed.
     """
-    if isinstance(made, Darknet):
-        made.train(like.training)
-        return
-    modes = {name: module.training for name, module in like.named_modules()}
+    modes = {} if isinstance(made, Darknet) else {name: module.training for name, module in like.named_modules()}
     for name, module in made.named_modules():
         module.training = modes.get(name, like.training)

@@ -4,7 +4,7 @@ import copy
 import dataclasses
 import math
 import textwrap
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -21,6 +21,8 @@ from vidkd.models.classifier import VideoClassifier
 from vidkd.models.darknet import Darknet
 from vidkd.models.macs import network_cost
 
+WEIGHTED = (nn.Conv2d, nn.Conv3d, nn.Linear)
+
 
 def filters_to_remove(
     scores: Mapping[str, Tensor], config: PruneConfig, *, share: float, whole: Mapping[str, int] | None = None
@@ -31,9 +33,8 @@ def filters_to_remove(
     Counts are rounded to the nearest, halves up; equal scores go in the order of layers and filters.
     Raises ConfigError if a layer would lose all its filters, or if `most_of_layer` admits less than the share.
     """
-    if config.scope == "uniform":
-        counts = {name: _nearest(share * len(values)) for name, values in scores.items()}
-    else:
+    counts = {name: _nearest(share * len(values)) for name, values in scores.items()}
+    if config.scope == "global":
         counts = _global_counts(scores, config, share, whole or {})
     for name, count in counts.items():
         if count >= len(scores[name]):
@@ -87,38 +88,35 @@ def prune(
     step: which of `config.steps`, from 1; give it the network that the step before left, repaired. whole: the network before the first
     step, needed by the later ones of scope "global", whose `most_of_layer` is a share of its filters. losses: for criterion "taylor".
     The result was run on the example and puts out the same shapes. Raises ConfigError if nothing may go, if a layer would lose all its
-    filters, if the network cannot be understood, or without `whole` where it is needed; MissingExtraError without torch-pruning.
+    filters, or if the network cannot be understood; MissingExtraError without torch-pruning.
     """
-    if step > 1 and whole is None and config.scope == "global":
-        raise ConfigError(f"step {step} of a pruning of scope 'global' needs the network before the first", hint="whole=NET")
     matched(config.exclude, (name for name, _ in net.named_modules() if name))  # raises for a pattern that fits nothing
     working = copy.deepcopy(net)
     found = couplings(pieces_of(working, example), config.exclude)
     free = [each for each in found if each.excluded is None]
     judged = scores(working, free, config.criterion, seed=config.seed, losses=losses)
+    reasons = {each.name: each.excluded or (NOT_CHOSEN if each.name in judged else NOT_JUDGED) for each in found}
     if not judged:
-        reasons = {each.name: each.excluded or NOT_JUDGED for each in found}
         raise ConfigError("no filter of this network may go", **{name: reasons[name] for name in list(reasons)[:4]})
     first = None if whole is None else {name: len(whole.get_submodule(name).get_parameter("weight")) for name in judged}
     chosen = filters_to_remove(judged, config, share=config.share(step), whole=first)
     for each in free:
         if each.name in chosen:
             each.remove(chosen[each.name])
-    plan = {**_plan(net, working, config, step), "kept": _kept(free, chosen)}
+    settings = {**dataclasses.asdict(config), "exclude": list(config.exclude), "step": step}
+    plan = {"kind": "prune", "settings": settings, "layers": differing_sizes(net, working), "kept": _kept(free, chosen)}
     made = _rebuilt(net, working, example, plan)
-    cut = [each for each in free if len(chosen.get(each.name, ()))]
-    layers = {each.name: f"{each.filters} -> {each.filters - len(chosen[each.name])} filters" for each in cut}
-    coupled = _coupled(net, working, cut)
-    uncut = {each.name: NOT_CHOSEN for each in free if each.name in judged and each.name not in layers}
-    return Compressed(
-        model=made,
-        plan=plan,
-        layers=layers,
-        coupled=coupled,
-        left=_left(net, [each for each in found if each.name not in layers], uncut, told={*layers, *coupled}),
-        before=network_cost(net, example),
-        after=network_cost(made, example),
-    )
+    owners = {member.name: each.name for each in found for member in each.members} | {each.name: each.name for each in found}
+    layers, left = {}, {}
+    for name, layer in layers_with_weights(net).items():
+        before, after = (len(module.get_parameter("weight")) for module in (layer, working.get_submodule(name)))
+        owner = owners.get(name)
+        if after < before:
+            layers[name] = f"{before} -> {after} filters" + ("" if owner == name else f", bound to those of {owner}")
+        else:
+            left[name] = NOT_SEEN if owner is None else reasons[owner]
+    costs = network_cost(net, example), network_cost(made, example)
+    return Compressed(model=made, plan=plan, layers=layers, left=left, before=costs[0], after=costs[1])
 
 
 def _kept(couplings: Sequence[Coupling], chosen: Mapping[str, Sequence[int]]) -> dict[str, list[int]]:
@@ -127,45 +125,14 @@ def _kept(couplings: Sequence[Coupling], chosen: Mapping[str, Sequence[int]]) ->
     for each in couplings:
         gone = set(chosen.get(each.name, ()))
         for member in each.members if gone else ():
-            if isinstance(member.module, nn.Conv2d | nn.Conv3d | nn.Linear):
+            if isinstance(member.module, WEIGHTED):
                 kept[member.name] = sorted(own for own, root in zip(member.own, member.root, strict=True) if root not in gone)
     return kept
 
 
-def layers_with_weights(net: nn.Module) -> dict[str, nn.Conv2d | nn.Conv3d | nn.Linear]:
+def layers_with_weights(net: nn.Module) -> dict[str, nn.Module]:
     """The convolutions and linear layers of a network by name."""
-    return {name: module for name, module in net.named_modules() if isinstance(module, nn.Conv2d | nn.Conv3d | nn.Linear)}
-
-
-def _coupled(net: nn.Module, working: nn.Module, judged: Sequence[Coupling]) -> dict[str, str]:
-    """Layers with weights that lost the filters of another one, by whose name their coupling goes."""
-    coupled = {}
-    for each in judged:
-        for name in _others(each):
-            before, after = (len(found.get_submodule(name).get_parameter("weight")) for found in (net, working))
-            coupled[name] = f"{before} -> {after} filters, bound to those of {each.name}"
-    return coupled
-
-
-def _left(net: nn.Module, couplings: Sequence[Coupling], uncut: Mapping[str, str], *, told: Collection[str]) -> dict[str, str]:
-    """All layers with weights that kept their filters, and why: those of a coupling share its reason. told: layers that lost some.
-
-    uncut: of couplings that might have lost some.
-    """
-    left = {each.name: uncut.get(each.name) or each.excluded or NOT_JUDGED for each in couplings}
-    left |= {name: left[each.name] for each in couplings for name in _others(each) if name not in (*told, *left)}
-    return left | {name: NOT_SEEN for name in layers_with_weights(net) if name not in told and name not in left}
-
-
-def _others(coupling: Coupling) -> list[str]:
-    """Layers with weights that are in a coupling beside the one that stands for it."""
-    weighted = (nn.Conv2d, nn.Conv3d, nn.Linear)
-    return [member.name for member in coupling.members if isinstance(member.module, weighted) and member.name != coupling.name]
-
-
-def _plan(net: nn.Module, working: nn.Module, config: PruneConfig, step: int) -> dict[str, Any]:
-    settings = {**dataclasses.asdict(config), "exclude": list(config.exclude), "step": step}
-    return {"kind": "prune", "settings": settings, "layers": differing_sizes(net, working)}
+    return {name: module for name, module in net.named_modules() if isinstance(module, WEIGHTED)}
 
 
 def _rebuilt(net: Net, working: nn.Module, example: Tensor, plan: dict[str, Any]) -> Net:
@@ -175,7 +142,10 @@ def _rebuilt(net: Net, working: nn.Module, example: Tensor, plan: dict[str, Any]
         made = cast(Net, described(working))
     else:
         if isinstance(working, VideoClassifier):
-            plan["stages"] = _stage_channels(working, example)
+            with torch.no_grad():
+                features = working.backbone(working.normalise(example))
+            channels = working.backbone.channels
+            plan["stages"] = {name: feature.shape[1] for name, feature in features.items() if feature.shape[1] != channels[name]}
         made = copy.deepcopy(net)
         apply_changes(made, [plan])
         try:
@@ -188,9 +158,3 @@ def _rebuilt(net: Net, working: nn.Module, example: Tensor, plan: dict[str, Any]
             ) from error
     restore_modes(made, net)
     return made
-
-
-@torch.no_grad()
-def _stage_channels(model: VideoClassifier, example: Tensor) -> dict[str, int]:
-    features = model.backbone(model.normalise(example))
-    return {name: feature.shape[1] for name, feature in features.items() if feature.shape[1] != model.backbone.channels[name]}

@@ -19,8 +19,10 @@ from vidkd.models.darknet.blocks import Yolo
 from vidkd.models.darknet.layers import ConvolutionBlock
 from vidkd.models.darknet.net import convolution_blocks
 
+# For each convolution of the whole network, in its order, the indices of the filters that are left of it.
 Filters = Sequence[Sequence[int]]
-"""For each convolution of the whole network, in its order, the indices of the filters that are left of it."""
+# Places of the maps that a layer is fitted to, a multiple of the numbers that an output of it is made of.
+ROWS = 4
 
 
 class Pair(NamedTuple):
@@ -147,7 +149,7 @@ def _fit(
     inputs, outputs = conv.weight[0].numel(), conv.out_channels // groups
     device = torch.device("cpu") if conv.weight.device.type == "mps" else conv.weight.device  # which has no float64
     sums = _Sums(groups, inputs, outputs, device)
-    wanted = max(1, -(-round(config.rows * inputs) // len(images)))
+    wanted = max(1, -(-ROWS * inputs // len(images)))
     for image in images:
         target = _seen(whole, pair.whole.conv, image, outputs=True)[:, pair.kept].flatten(2)
         given = _seen(net, conv, image, outputs=False)

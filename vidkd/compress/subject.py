@@ -1,59 +1,49 @@
-"""What a recipe is done to: a classifier of clips, or a detector. What both have alike, and what is asked before the first step."""
+"""What a recipe is done to: a classifier of clips, or a detector. What both share, and what is checked before the first step."""
 
+import contextlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from vidkd.base.errors import VidkdError
+from vidkd.base.errors import ConfigError, VidkdError
 from vidkd.base.extras import require
-from vidkd.compress.config import FactoriseConfig, PruneConfig, QuantiseConfig
-from vidkd.compress.export import size_of
-from vidkd.compress.export_card import Judged
-from vidkd.compress.factorise import methods_of
+from vidkd.compress.config import TOLERANCE, ExportConfig, FactoriseConfig, Format, PruneConfig, QuantiseConfig, RepairConfig
+from vidkd.compress.export import Exported, Source, export, float_bytes, size_of_file
+from vidkd.compress.export_card import Judged, write_card
+from vidkd.compress.factorise import factorise
 from vidkd.compress.graph import matched
-from vidkd.compress.parity import Nearness
-from vidkd.compress.quantise import Quantised
-from vidkd.compress.recipe import ExportConfig, Format, Recipe, RepairConfig, Step
-from vidkd.detection.annotations import BoxManifest
-from vidkd.detection.evaluate import DetectorJudgement, RecallJudgement
-from vidkd.models.darknet import Darknet
-from vidkd.models.darknet.layers import ConvolutionBlock
+from vidkd.compress.importance import LossBatches
+from vidkd.compress.outcome import Compressed
+from vidkd.compress.parity import Samples
+from vidkd.compress.prune import layers_with_weights, prune
+from vidkd.compress.quantise import Integers, warn_if_saturating
+from vidkd.compress.recipe import Recipe, Step
+from vidkd.detection.opening import EXPORTED
+from vidkd.engine.devices import pick_device
 from vidkd.models.macs import network_cost
 from vidkd.runtime.opening import library_name
 
+# How a recipe allows a larger difference between file and network.
 MORE_TOLERANCE = "tolerance: X in the step `export`"
-"""How a recipe allows a larger difference between file and network."""
+# Formats that a library runs, so that their files are judged, and that hold integers.
 RUN: tuple[Format, ...] = ("onnx", "xml")
-"""Formats that a library runs, so that their files are judged."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Written:
-    """A file that was exported. files: all that was written. card: writes its card, given what is known of the network and of the file."""
-
-    path: Path
-    parity: Nearness
-    quantised: Quantised | None
-    files: tuple[Path, ...]
-    card: Callable[[Sequence[Judged], Sequence[Judged]], Path]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Writer:
-    """Writes a network to a folder in a format. calibration: what ranges of integers are found on; empty in float."""
-
-    write: Callable[[Path, Format], Written]
-    calibration: str = ""
+# Modules that a kind of step or a format needs, each with the extra of vidkd that brings it.
+PACKAGES: dict[str, tuple[tuple[str, str], ...]] = {
+    "prune": (("torch_pruning", "compress"),),
+    "quantise": (("onnx", "compress"), ("onnxruntime.quantization", "compress")),
+    "onnx": (("onnx", "export"), ("onnxruntime", "export")),
+    "xml": (("onnx", "export"), ("openvino", "openvino")),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Made:
-    """model: the network in float, a checkpoint or the folder of a run. file: what is judged in its place where it was exported.
+    """model: the network in float, a checkpoint or the folder of a run. file: what is judged instead where it was exported.
 
     further: more files that it was exported to and that are judged too. notes: what happened to its layers; plain values. files: all that
     the step wrote and that may not get lost.
@@ -66,57 +56,31 @@ class Made:
     files: tuple[Path, ...] = ()
 
 
+# The 95 % interval of the main metric of an outcome; None where it cannot be known. It is worked out by a layer above.
 Interval = Callable[[Mapping[str, Any]], tuple[float, float] | None]
-"""The 95 % interval of the main metric of an outcome; None where it cannot be known. What works it out stands above this room."""
-
-
-def no_interval(_: Mapping[str, Any]) -> None:
-    """The interval of whoever asks for none."""
-
-
-BoxDraws = Callable[[DetectorJudgement | RecallJudgement, BoxManifest], Sequence[float]]
-"""The main metric of a detector's judgement in draws of groups of its frames, the same draws for all that were judged on these."""
-
-
-def no_draws(_: DetectorJudgement | RecallJudgement, __: BoxManifest) -> Sequence[float]:
-    """The draws of whoever asks for none."""
-    return ()
-
-
-def export_notes(notes: Mapping[str, Any], file: Path, parity: Nearness, quantised: Quantised | None) -> dict[str, Any]:
-    """The notes of a step with those of one more file that it exported.
-
-    Under `parity`, by its name, how near it is to the network, with a `warning` where it is in integers and mostly differs; of one in
-    integers also which layers are and which are not.
-    """
-    near = parity.record()
-    if quantised is not None and parity.apart:
-        near["warning"] = f"mostly differs from its network: {parity.apart}"
-    noted = {**notes, "parity": {**notes.get("parity", {}), file.name: near}}
-    if quantised is None:
-        return noted
-    noted |= {"layers": dict(quantised.layers), "left": dict(quantised.left), "integer_convolutions": quantised.convolutions}
-    return noted | ({"sensitivity_db": _finite(quantised.sensitivity)} if quantised.sensitivity else {})
-
-
-def _finite(noise: Mapping[str, float]) -> dict[str, float | None]:
-    """Signal to noise as JSON can hold it: None where there is no noise at all."""
-    return {name: value if math.isfinite(value) else None for name, value in noise.items()}
 
 
 class Subject(ABC):
     """A kind of network that recipes know. Every step gets the network as a path and makes a new one in its folder.
 
-    original: the student before any step. counted: what it is judged on, as its counts name it. interval: of the main metric, for cards.
+    original: the student before any step. counted: what it is judged on, as its counts name it. formats: what it is exported to.
+    interval: of the main metric, for cards.
     """
 
     counted: ClassVar[str]
-    original: Path
+    formats: ClassVar[tuple[Format, ...]]
+    # modules that exports of this kind of network need too
+    traced_by: ClassVar[tuple[tuple[str, str], ...]] = ()
+    config: Any
 
-    def __init__(self, recipe: Recipe, interval: Interval) -> None:
-        self._recipe, self._interval = recipe, interval
+    def __init__(self, recipe: Recipe, original: Path, interval: Interval | None) -> None:
+        self.original = original
+        self._recipe, self._interval = recipe, interval or (lambda _: None)
         self._found: dict[Path, dict[str, Any]] = {}
         self._original_files: dict[str, int] = {}
+        self._integers: Integers | None = None  # a recipe quantises once
+        if original.suffix.lower() != ".cfg" and (recipe.weights or recipe.names):
+            raise ConfigError(f"`weights` and `names` belong to a darknet cfg, and the student is {original}", hint="leave them out")
 
     @property
     @abstractmethod
@@ -125,151 +89,187 @@ class Subject(ABC):
 
     @property
     @abstractmethod
+    def data_name(self) -> str:
+        """The data set, in words."""
+
+    @property
+    @abstractmethod
     def identity(self) -> Mapping[str, Any]:
         """What numbers depend on besides the student: the settings of its training, of data and judging, the data set; plain values."""
 
     @abstractmethod
-    def taught_by(self, step: Step) -> str | None:
-        """What a step depends on that its settings do not hold: the content of a teacher, defaults of learning. None: nothing."""
+    def learns_from(self, step: Step) -> Any:
+        """What a step depends on that its settings do not hold: the content of a teacher or footage; plain values. None: nothing."""
 
     @abstractmethod
-    def check(self, steps: Sequence[Step], ahead: Sequence[Step]) -> None:
-        """Raise for a step that this network, its data or this machine cannot do, before anything is done: ConfigError or DataError.
-
-        ahead: those of the steps that are not finished yet, whose packages must be there: MissingExtraError.
-        """
+    def load(self, path: Path) -> Any:
+        """The network of a step with its classes. Raises as its reader."""
 
     @abstractmethod
-    def change(self, model: Path, step: Step, folder: Path, *, whole: Path) -> Made:
-        """Prune or factorise. whole: the network before the first part of a pruning in several steps."""
+    def network(self, saved: Any) -> tuple[nn.Module, Tensor]:
+        """The module of what `load` gave, and an example of its input."""
+
+    @abstractmethod
+    def source(self, model: Path) -> Source:
+        """The network at a path as it is exported."""
 
     @abstractmethod
     def repair(self, model: Path, config: RepairConfig, folder: Path) -> Made:
         """Train what is left, as a run in this folder."""
 
     @abstractmethod
-    def _writer(self, model: Path, integers: QuantiseConfig | None, config: ExportConfig) -> Writer:
-        """What exports the network at `model`. config: its formats aside."""
+    def _check_step(self, step: Step) -> None:
+        """Raise for a step that this kind of network, or its data, cannot do: ConfigError or DataError."""
+
+    @abstractmethod
+    def _losses(self) -> LossBatches:
+        """The loss of a network on training batches, for Taylor's criterion; DataError where too many cannot be read."""
+
+    @abstractmethod
+    def _save(self, folder: Path, model: Path, saved: Any, done: Compressed[Any], /) -> Made:
+        """Write the network that a step made of what was loaded from `model`."""
+
+    @abstractmethod
+    def _ranges(self, config: QuantiseConfig) -> Integers:
+        """Integers, with the samples on which the ranges of activations are found."""
+
+    @abstractmethod
+    def _samples(self) -> Samples:
+        """What files are compared with their network on."""
 
     @abstractmethod
     def _judged(self, made: Made) -> dict[str, Any]:
-        """As `judge`, without what was judged already."""
+        """`metrics`, `predictions` (compact rows, for intervals) and `counts` of the file, or else of the network."""
 
-    @abstractmethod
-    def _net(self, model: Path) -> tuple[nn.Module, Tensor]:
-        """The network at a path, and an example of its input."""
+    def check(self, steps: Sequence[Step], ahead: Sequence[Step]) -> None:
+        """Raise for a step that this network, its data or this machine cannot do, before anything is done: ConfigError or DataError.
 
-    @abstractmethod
-    def _float_bytes(self, suffix: str) -> int:
-        """Size of the file that the student becomes in float."""
+        ahead: those of the steps that are not finished yet, whose packages must be there: MissingExtraError.
+        """
+        pick_device(self.config.train.device, flag="--train.device")
+        net, _ = self.network(self.load(self.original))
+        quantised = factorised = False
+        for step in steps:
+            settings = step.settings
+            with _naming(step):
+                quantised |= isinstance(settings, QuantiseConfig)
+                if isinstance(settings, ExportConfig):
+                    self._check_formats(settings, quantised=quantised)
+                if isinstance(settings, PruneConfig | FactoriseConfig | QuantiseConfig) and not factorised:
+                    self._check_excluded(settings, net)
+                factorised |= isinstance(settings, FactoriseConfig)  # which renames layers
+                self._check_step(step)
+                for module, extra in self._packages(step) if step in ahead else ():
+                    require(module, extra)
+            if isinstance(settings, QuantiseConfig):
+                warn_if_saturating(settings, "quantise: {weight_bits: 7}")
 
-    def quantise(self, model: Path, config: QuantiseConfig, judged: Mapping[str, Any], folder: Path) -> Made:
-        """Export with integers. judged: the last outcome of the network in float, for the card."""
-        return self.export(model, ExportConfig(), config, judged, folder)
+    def _check_formats(self, config: ExportConfig, *, quantised: bool) -> None:
+        known = RUN if quantised else self.formats
+        if wrong := [form for form in config.formats if form not in known]:
+            what = "no files in integers" if quantised else "this kind of network has no files"
+            raise ConfigError(f"{what} of format {', '.join(wrong)}", known=", ".join(known))
+        if quantised and config.tolerance != TOLERANCE:
+            raise ConfigError("files in integers are held to no tolerance", hint="leave out tolerance: the difference is recorded")
+
+    def _check_excluded(self, config: PruneConfig | FactoriseConfig | QuantiseConfig, net: nn.Module) -> None:
+        """Raise ConfigError for a pattern in `exclude` that fits no layer; those of integers are of layers as graphs name them."""
+        if isinstance(config, QuantiseConfig):
+            matched([pattern for pattern in config.exclude if not pattern.startswith("node")], self._layers_of_graph(net))
+        else:
+            matched(config.exclude, (name for name, _ in net.named_modules() if name))
+
+    def _layers_of_graph(self, net: nn.Module) -> list[str]:
+        return [*layers_with_weights(net)]
+
+    def _packages(self, step: Step) -> Iterator[tuple[str, str]]:
+        formats = step.settings.formats if isinstance(step.settings, ExportConfig) else ()
+        for kind in (step.kind, *formats, *(("onnx",) if step.kind == "quantise" else ())):
+            yield from (*PACKAGES.get(kind, ()), *(self.traced_by if kind in RUN else ()))
+
+    def change(self, model: Path, step: Step, folder: Path, *, whole: Path) -> Made:
+        """Prune or factorise. whole: the network before the first part of a pruning in several steps."""
+        saved, settings = self.load(model), step.settings
+        net, example = self.network(saved)
+        done: Compressed[Any]
+        if isinstance(settings, PruneConfig):
+            before = self.network(self.load(whole))[0] if step.part > 1 else None
+            losses = self._losses() if settings.criterion == "taylor" else None
+            done = prune(net, example, settings, step=step.part, whole=before, losses=losses)
+        else:
+            assert isinstance(settings, FactoriseConfig)
+            done = factorise(net, example, settings)
+        return self._save(folder, model, saved, done)
 
     def export(self, model: Path, config: ExportConfig, integers: QuantiseConfig | None, judged: Mapping[str, Any], folder: Path) -> Made:
-        """Write the files that ship, in integers where the network was quantised. judged: as in `quantise`."""
-        writer = self._writer(model, integers, config)
-        notes: dict[str, Any] = {"calibration": writer.calibration} if writer.calibration else {}
+        """Write the files that ship, in integers where the network was quantised. judged: the last outcome in float, for the card."""
+        source, samples, notes = self.source(model), self._samples(), dict[str, Any]()
+        if integers is not None:
+            self._integers = self._integers or self._ranges(integers)
+            notes["calibration"] = self._integers.source
         run: list[Path] = []
-        left: list[Path] = []
+        files: list[Path] = []
         for form in config.formats:
-            written = writer.write(folder, form)
-            notes = export_notes(notes, written.path, written.parity, written.quantised)
+            path = folder / (f"{EXPORTED}.weights" if form == "darknet" else f"model.{form}")
+            exported = export(source, path, samples, tolerance=config.tolerance, integers=self._integers, more=MORE_TOLERANCE)
             of_file: list[Judged] = []
             if form in RUN:
-                run.append(written.path)
-                self._found[written.path] = self._judged(Made(model=model, file=written.path))
-                of_file = [self._for_card(self._found[written.path], written.path)]
-            left += [*written.files, written.card([self._for_card(judged)], of_file)]
-        return Made(model=model, file=run[0] if run else None, further=tuple(run[1:]), notes=notes, files=tuple(left))
+                run.append(path)
+                self._found[path] = self._judged(Made(model=model, file=path))
+                of_file = [self._for_card(self._found[path], f", by {library_name(path)}")]
+            card = write_card(exported, data=self.data_name, judged=[self._for_card(judged)], of_file=of_file, licence=config.licence)
+            files += [*exported.files, card]
+            add_to_notes(notes, exported)
+        return Made(model=model, file=run[0] if run else None, further=tuple(run[1:]), notes=notes, files=tuple(files))
 
-    def _for_card(self, judged: Mapping[str, Any], file: Path | None = None) -> Judged:
-        """The main metric of an outcome, or of a file by what runs it."""
-        on = f"{judged['counts'][self.counted]} {self.counted} of '{self._recipe.subset}'"
-        by = "" if file is None else f", by {library_name(file)}"
-        return Judged(metric=self.main_metric, value=judged["metrics"][self.main_metric], ci95=self._interval(judged), on=on + by)
+    def _for_card(self, judged: Mapping[str, Any], by: str = "") -> Judged:
+        """The main metric of an outcome. by: what runs it, where it is a file."""
+        on = f"{judged['counts'][self.counted]} {self.counted} of '{self._recipe.subset}'{by}"
+        return Judged(metric=self.main_metric, value=judged["metrics"][self.main_metric], ci95=self._interval(judged), on=on)
 
-    def judge(self, made: Made) -> dict[str, Any]:
-        """`metrics`, `predictions` (compact rows, for intervals) and `counts`. A file that was judged for its card is not judged again."""
-        return self._judged(made) if made.file is None or made.file not in self._found else self._found.pop(made.file)
-
-    def cost(self, made: Made) -> dict[str, Any]:
-        """`parameters`, `macs` of one clip or picture, `bytes` of the weights (of the file where there is one), and `original_bytes`.
-
-        original_bytes: of the student before any step in the same form: weights, or a file of this suffix in float.
+    def figures(self, made: Made) -> dict[str, Any]:
+        """What outcome.json holds of a network or file: its judgement, `parameters`, `macs` of one clip or picture, `bytes` of the weights
+        (of the file where there is one), and `original_bytes`: of the student before any step in the same form.
         """
-        net, example = self._net(made.model)
-        cost = network_cost(net, example)
-        original = size_of(self._net(self.original)[0], None) if made.file is None else self._original_file(made.file.suffix)
-        return {"parameters": cost.parameters, "macs": cost.macs, "bytes": size_of(net, made.file), "original_bytes": original}
-
-    def _original_file(self, suffix: str) -> int:
-        """Size of the student before any step in a file of this suffix, in float."""
-        if suffix not in self._original_files:
-            self._original_files[suffix] = self._float_bytes(suffix)
-        return self._original_files[suffix]
-
-
-Packages = Sequence[tuple[str, str]]
-"""Modules, each with the extra of vidkd that brings it."""
-OF_KIND: dict[str, Packages] = {
-    "prune": (("torch_pruning", "compress"),),
-    "quantise": (("onnx", "compress"), ("onnxruntime.quantization", "compress")),
-}
-OF_FORMAT: dict[str, Packages] = {
-    "onnx": (("onnx", "export"), ("onnxruntime", "export")),
-    "xml": (("onnx", "export"), ("openvino", "openvino")),
-}
-TRACED: Packages = (("onnxscript", "export"),)
-"""What files of OF_FORMAT take besides where torch records the network."""
-NODE = "node"
-"""How names of nodes begin that stand for layers where a graph does not tell whose weights it holds."""
+        net, example = self.network(self.load(made.model))
+        cost, file = network_cost(net, example), made.file
+        if file is None:
+            bytes_, original = bytes_of(net), bytes_of(self.network(self.load(self.original))[0])
+        else:
+            if file.suffix not in self._original_files:
+                self._original_files[file.suffix] = float_bytes(self.source(self.original), file.suffix)
+            bytes_, original = size_of_file(file), self._original_files[file.suffix]
+        costs = {"parameters": cost.parameters, "macs": cost.macs, "bytes": bytes_, "original_bytes": original}
+        # a file that was judged for its card is not judged again
+        return {**costs, **(self._judged(made) if file is None or file not in self._found else self._found.pop(file))}
 
 
-def check_packages(steps: Sequence[Step], *, traced: bool) -> None:
-    """Raise MissingExtraError, naming the step, for a package that it needs and that is not there. traced: see TRACED."""
-    for step in steps:
-        formats = step.settings.formats if isinstance(step.settings, ExportConfig) else ("onnx",) if step.kind == "quantise" else ()
-        needed = [*OF_KIND.get(step.kind, ())]
-        for form in formats:
-            needed += [*OF_FORMAT.get(form, ()), *(TRACED if traced and form in OF_FORMAT else ())]
-        for module, extra in needed:
-            try:
-                require(module, extra)
-            except VidkdError as error:
-                raise error.with_lines(needed_by=f"step {step.name}") from None
+def bytes_of(net: nn.Module) -> int:
+    """Bytes of all tensors of a network, as they lie in memory."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in net.state_dict().values())
 
 
-def check_excluded(steps: Sequence[Step], net: nn.Module) -> None:
-    """Raise ConfigError, naming the step, for an `exclude` that fits no layer; after `factorise`, which renames layers, none is."""
-    modules, weighted = [name for name, _ in net.named_modules() if name], _weighted(net)
-    for step in steps:
-        settings = step.settings
-        if isinstance(settings, PruneConfig | FactoriseConfig | QuantiseConfig):
-            graph = isinstance(settings, QuantiseConfig)
-            patterns = [pattern for pattern in settings.exclude if not (graph and pattern.startswith(NODE))]
-            try:
-                matched(patterns, weighted if graph else modules)
-            except VidkdError as error:
-                raise error.with_lines(where=f"step {step.name}: exclude") from None
-        if isinstance(settings, FactoriseConfig):
-            return
+def add_to_notes(notes: dict[str, Any], exported: Exported) -> None:
+    """Add one more exported file to the notes of a step.
+
+    Under `parity`, by its name, how near it is to the network, with a `warning` where it is in integers and mostly differs; of one in
+    integers also which layers are and which are not.
+    """
+    parity, quantised = exported.parity, exported.quantised
+    near = notes.setdefault("parity", {})[exported.path.name] = {"said": str(parity)}
+    if quantised is None:
+        return
+    if parity.apart:
+        near["warning"] = f"mostly differs from its network: {parity.apart}"
+    notes |= {"layers": dict(quantised.layers), "left": dict(quantised.left), "integer_convolutions": quantised.convolutions}
+    if quantised.sensitivity:  # JSON has no number for no noise at all
+        notes["sensitivity_db"] = {name: noise if math.isfinite(noise) else None for name, noise in quantised.sensitivity.items()}
 
 
-def check_methods(steps: Sequence[Step], net: nn.Module) -> None:
-    """Raise ConfigError, naming the step, for a method of `factorise` that this kind of network cannot have."""
-    for step in steps:
-        if isinstance(step.settings, FactoriseConfig):
-            try:
-                methods_of(net, step.settings)
-            except VidkdError as error:
-                raise error.with_lines(where=f"step {step.name}: method") from None
-
-
-def _weighted(net: nn.Module) -> list[str]:
-    """Layers with weights as graphs name them: a convolution of a darknet by its section."""
-    if isinstance(net, Darknet):
-        return [f"layers.{number}" for number, layer in enumerate(net.layers) if isinstance(layer, ConvolutionBlock)]
-    matrices = [name.rpartition(".") for name, weight in net.named_parameters() if weight.ndim > 1]
-    return [module for module, _, last in matrices if last.startswith("weight")]
+@contextlib.contextmanager
+def _naming(step: Step) -> Iterator[None]:
+    """An error of the block names the step that it comes from."""
+    try:
+        yield
+    except VidkdError as error:
+        raise error.with_lines(needed_by=f"step {step.name}") from None

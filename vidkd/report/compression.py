@@ -92,7 +92,6 @@ def _layers(outcomes: Mapping[str, Mapping[str, Any]]) -> Sequence[Table]:
         integers = "integer_convolutions" in notes
         stays = "stays in float" if integers else "unchanged"
         rows = [(layer, _done(str(what), integers), noise.get(layer)) for layer, what in notes.get("layers", {}).items()]
-        rows += [(layer, str(what), noise.get(layer)) for layer, what in notes.get("coupled", {}).items()]
         rows += [(layer, f"{stays}: {reason}", noise.get(layer)) for layer, reason in notes.get("left", {}).items()]
         if rows:
             wide = any(row[2] is not None for row in rows)
@@ -112,7 +111,7 @@ def _counted(notes: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
     left = len(notes.get("left", {}))
     if "integer_convolutions" in notes:
         return f"{counted(notes['layers'].values())}; {left or 'none'} in float."
-    changed = len({**notes.get("layers", {}), **notes.get("coupled", {})})
+    changed = len(notes.get("layers", {}))
     text = f"{changed} layer{'s' * (changed != 1)} changed, {left or 'none'} unchanged."
     return (
         f"{text} A layer behind one that lost filters loses the inputs that these gave, which no row shows."

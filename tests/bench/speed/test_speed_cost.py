@@ -12,9 +12,16 @@ from torch import nn
 from vidkd.base.errors import ConfigError
 from vidkd.bench.speed import cost as cost_module
 from vidkd.bench.speed.config import ModelSpec, ShapeSpec
+<<<<<<< HEAD
 from vidkd.bench.speed.cost import Cost, cost_of
 from vidkd.bench.speed.opening import OpenModel, clip_input, open_model
 from vidkd.compress.export_detector import export_detector
+=======
+from vidkd.bench.speed.cost import cost_of
+from vidkd.bench.speed.opening import ClipInput, OpenModel, open_model
+from vidkd.compress.export import export
+from vidkd.compress.export_detector import DetectorSource
+>>>>>>> 883f11d (Compression: one subject interface, one export for all formats, one measure of parity; what no recipe sets is gone)
 from vidkd.models.darknet import Darknet, to_cfg
 from vidkd.models.darknet.detector import DarknetDetector
 from vidkd.models.macs import network_cost
@@ -84,7 +91,7 @@ def found_by_net(tmp_path_factory: pytest.TempPathFactory) -> tuple[Darknet, Pat
     """A darknet detector of two classes at 96 x 64 pixels, and the file that it becomes, with its cfg beside it."""
     folder = tmp_path_factory.mktemp("darknet")
     net = Darknet.from_cfg(TINY, classes=2, input_size=(96, 64)).eval()
-    export_detector(DarknetDetector(net, ("one", "two")), folder / "net.onnx", tolerance=math.inf)
+    export(DetectorSource(DarknetDetector(net, ("one", "two")), "net"), folder / "net.onnx", tolerance=math.inf)
     (folder / "net.cfg").write_text(to_cfg(net.config))
     return net, folder / "net.onnx"
 

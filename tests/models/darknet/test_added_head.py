@@ -149,7 +149,7 @@ def test_blocks_are_counted_without_it(net: Darknet) -> None:
 
 def test_low_rank_leaves_it_whole(net: Darknet) -> None:
     grown = with_added_head(net, filters=7)
-    made = factorise(grown, torch.zeros(1, 3, 64, 96), FactoriseConfig(ratio=0.4))
+    made = factorise(grown, torch.zeros(1, 3, 64, 96), FactoriseConfig(energy=0.5))
     assert all(head.added is not None for head in made.model.heads)
     assert [place for place, why in made.left.items() if "added head" in why] == [
         f"layers.{place}.conv" for head in grown.heads for place in (head.added, head.layer - 1)
