@@ -12,16 +12,10 @@ from torch import nn
 from vidkd.base.errors import ConfigError
 from vidkd.bench.speed import cost as cost_module
 from vidkd.bench.speed.config import ModelSpec, ShapeSpec
-<<<<<<< HEAD
 from vidkd.bench.speed.cost import Cost, cost_of
 from vidkd.bench.speed.opening import OpenModel, clip_input, open_model
-from vidkd.compress.export_detector import export_detector
-=======
-from vidkd.bench.speed.cost import cost_of
-from vidkd.bench.speed.opening import ClipInput, OpenModel, open_model
 from vidkd.compress.export import export
 from vidkd.compress.export_detector import DetectorSource
->>>>>>> 883f11d (Compression: one subject interface, one export for all formats, one measure of parity; what no recipe sets is gone)
 from vidkd.models.darknet import Darknet, to_cfg
 from vidkd.models.darknet.detector import DarknetDetector
 from vidkd.models.macs import network_cost
