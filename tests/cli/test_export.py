@@ -309,11 +309,6 @@ def test_what_is_there_is_replaced_only_when_asked(teacher: Path, tmp_path: Path
     "damage",
     [
         {"student": 3},
-        {"run": "x"},
-        {"data": 5},
-        {"student.classes": 4},
-        {"student.config": [1]},
-        {"student.targets": ["verb"]},
         {"student.view": "depth"},
         {"student.state": {"fc.weight": 1}},
     ],
