@@ -10,7 +10,7 @@ import torch
 from started import run_to_end
 
 from vidkd.cli.main import run_verb
-from vidkd.data import flow_extract, raft
+from vidkd.data import raft
 from vidkd.data.flow_store import read_side_file, read_stored_flow
 from vidkd.data.manifest import Clip, Manifest
 from vidkd.data.windows import Window
@@ -42,7 +42,7 @@ def write_manifest(path: Path, root: Path) -> None:
     clips = (
         Clip(path="a/right.mp4", label=0, group="g", subsets=subsets, end_s=0.1),
         Clip(path="a/right.mp4", label=0, group="g", subsets=subsets, start_s=0.1),
-        Clip(path="b/left.mp4", label=1, group="h", subsets=subsets, index_reliable=False),
+        Clip(path="b/left.mp4", label=1, group="h", subsets=subsets),
     )
     Manifest(name="m", root=root, classes=("r", "l"), splits=("1",), clips=clips).write(path)
 
@@ -94,17 +94,6 @@ def test_the_root_may_be_given(root: Path, tmp_path: Path) -> None:
     moved = root.rename(tmp_path / "moved")
     assert dis(tmp_path / "list.jsonl", "--out", tmp_path / "flow") == 2
     assert dis(tmp_path / "list.jsonl", "--root", moved, "--out", tmp_path / "flow") == 0
-
-
-def test_a_clip_whose_random_access_lies_is_read_in_order(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_manifest(root / "manifest.jsonl", root)
-    backends = {}
-    real = flow_extract.open_video
-    monkeypatch.setattr(
-        flow_extract, "open_video", lambda path, backend: backends.update({path.name: backend}) or real(path, backend=backend)
-    )
-    assert dis(root, "--out", tmp_path / "flow") == 0
-    assert backends == {"right.mp4": "auto", "left.mp4": "pyav"}
 
 
 def test_run_again_it_goes_on(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,10 +14,7 @@ DIS = ExtractConfig(method="dis", flow_step=STEP, short_side=32)
 
 def extract(root: Path, out: Path, config: ExtractConfig, *paths: str) -> list[dict[str, Any]]:
     settings = config.settings()
-    return [
-        extract_clip(path, root=root, out=out, config=config, settings=settings, in_order=frozenset())
-        for path in paths or ("in/right.mp4", "left.mp4")
-    ]
+    return [extract_clip(path, root=root, out=out, config=config, settings=settings) for path in paths or ("in/right.mp4", "left.mp4")]
 
 
 def window(*frames: int, step: int = STEP, last: int = FRAMES - 1) -> Window:

@@ -5,8 +5,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from vidkd.data.footage import Footage, FootageConfig, Look, read_seen
+from vidkd.data.footage import Footage, FootageConfig, read_seen
 from vidkd.data.manifest import Clip
+from vidkd.data.observation import Request
 from vidkd.video import write_video
 
 MARGIN = 48
@@ -78,4 +79,4 @@ def clip(path: str, label: int | None = 0, group: str = "g", **more: object) -> 
 
 def read_window(path: Path, clip: Clip, config: FootageConfig, *, position: float, want_flow: bool) -> Footage:
     """One window of a clip, as the student sees it."""
-    return read_seen(path, clip, config, Look(position=position, flow=want_flow)).observed
+    return read_seen(path, clip, config, Request(position=position, flow=want_flow))[0]

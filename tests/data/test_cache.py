@@ -15,11 +15,12 @@ from started import started
 
 from vidkd.base.errors import VideoError
 from vidkd.data import cache as cache_module
-from vidkd.data.cache import ClipCache, DiskQuota
+from vidkd.data.cache import MEASURE_EVERY, ClipCache, DiskQuota
 from vidkd.data.config import CacheConfig
 from vidkd.data.flow import FlowConfig
-from vidkd.data.footage import Footage, FootageConfig, Look
+from vidkd.data.footage import Footage, FootageConfig
 from vidkd.data.manifest import Clip
+from vidkd.data.observation import Request
 from vidkd.data.transforms import TransformConfig
 from vidkd.data.windows import WindowConfig
 
@@ -50,20 +51,15 @@ def cache(tmp_path: Path) -> ClipCache:
 
 def window_of(cache: ClipCache, path: Path, clip: Clip, *, position: float, want_flow: bool) -> Footage:
     """What a look at the whole clip sees."""
-    return cache.seen(path, clip, Look(position=position, flow=want_flow)).observed
+    return cache.seen(path, clip, Request(position=position, flow=want_flow))[0]
 
 
 def never(*_: object, **__: object) -> None:
     pytest.fail("the file was decoded")
 
 
-@pytest.mark.parametrize("reads", ["rows", "maps"])
 @pytest.mark.parametrize("position", [0.0, 0.37, 1.0])
-def test_a_cached_window_is_the_window_of_the_file(
-    video: Path, cache: ClipCache, position: float, reads: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if reads == "maps":
-        monkeypatch.delattr(os, "preadv", raising=False)  # as on Windows
+def test_a_cached_window_is_the_window_of_the_file(video: Path, cache: ClipCache, position: float, monkeypatch: pytest.MonkeyPatch) -> None:
     direct = read_window(video, clip("a.mp4"), config(), position=position, want_flow=True)
     first = window_of(cache, video, clip("a.mp4"), position=position, want_flow=True)
     monkeypatch.setattr(cache_module, "read_whole", never)
@@ -84,7 +80,6 @@ def test_flow_is_neither_computed_nor_kept_until_it_is_wanted(video: Path, cache
     assert both.flow is not None
     np.testing.assert_array_equal(both.frames, rgb.frames)
     assert len(list(cache.folder.glob("*/*.npy"))) == 3
-    assert cache.quota.used() == pytest.approx(ENTRY_BYTES, abs=600)  # nothing was counted twice
 
 
 # --- keys ---
@@ -305,46 +300,6 @@ def test_a_clip_that_did_not_fit_costs_one_window_and_not_the_whole_clip(
     assert len(window_of(cache, video, clip("a.mp4"), position=0.2, want_flow=True).frames) == 4
 
 
-def test_all_processes_count_together(tmp_path: Path) -> None:
-    """Two caches stand for two workers: each sees what the other has taken."""
-    videos = [write_panning(tmp_path / f"{name}.mp4", frames=FRAMES, seed=name) for name in range(4)]
-    workers = [limited(tmp_path / "cache", 2.5 * ENTRY_BYTES) for _ in range(2)]
-    for worker in workers:
-        assert worker.quota.used() == 0
-    for number, video in enumerate(videos):
-        workers[number % 2].read(video, clip(f"{number}.mp4"))
-    assert sum(worker.refused for worker in workers) == 2
-    assert stored_bytes(tmp_path / "cache") < 2.5 * ENTRY_BYTES
-    assert workers[0].quota.used() == workers[1].quota.used()
-
-
-def test_a_later_process_measures_what_lies_there(video: Path, tmp_path: Path) -> None:
-    limited(tmp_path / "cache", 5 * ENTRY_BYTES).read(video, clip("a.mp4"))
-    later = limited(tmp_path / "cache", 1.5 * ENTRY_BYTES)
-    assert later.quota.used() == stored_bytes(later.folder)
-    assert not later.quota.take(ENTRY_BYTES)
-    for file in later.folder.glob("*/*.npy"):
-        file.unlink()
-    assert DiskQuota(later.folder, int(1.5 * ENTRY_BYTES)).take(ENTRY_BYTES)
-
-
-def test_two_that_meet_at_the_limit_never_exceed_it(tmp_path: Path) -> None:
-    """Both look, both see room for one, both take: at most one gets it, and what was not used is given back."""
-    one, other = DiskQuota(tmp_path, 100), DiskQuota(tmp_path, 100)
-    assert one.used() == other.used() == 0
-    real = other._append
-
-    def append_after_the_first(size: int) -> None:
-        other._append = real  # type: ignore[method-assign]
-        assert one.take(60)
-        real(size)
-
-    other._append = append_after_the_first  # type: ignore[method-assign]
-    assert not other.take(60)
-    assert one.used() == other.used() == 60
-    assert other.take(40)
-
-
 def test_two_processes_writing_at_once_are_harmless(tmp_path: Path) -> None:
     for name in range(3):
         write_panning(tmp_path / f"{name}.mp4", frames=FRAMES, seed=name)
@@ -372,7 +327,19 @@ for _ in range(2):
     for name in range(3):
         kept = cache._load(cache.key(tmp_path / f"{name}.mp4", clip(f"{name}.mp4")), True)
         assert kept is not None
-        found = kept.seen(clip(f"{name}.mp4"), config(), Look(position=0.6, flow=True), name="").observed
+        found = kept.seen(clip(f"{name}.mp4"), config(), Request(position=0.6, flow=True), name="")[0]
         direct = read_window(tmp_path / f"{name}.mp4", clip(f"{name}.mp4"), config(), position=0.6, want_flow=True)
         np.testing.assert_array_equal(found.frames, direct.frames)
         np.testing.assert_array_equal(found.flow, direct.flow)
+
+
+def test_what_other_processes_stored_counts(tmp_path: Path) -> None:
+    (tmp_path / "ab").mkdir()
+    quota = DiskQuota(tmp_path, 100)
+    assert quota.take(60)
+    assert not quota.take(60)
+    for taken in range(2, MEASURE_EVERY):
+        (tmp_path / "ab" / "x.npy").write_bytes(bytes(30))
+        assert quota.take(0), taken
+    assert not quota.take(71)
+    assert quota.take(70)

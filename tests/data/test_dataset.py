@@ -134,7 +134,7 @@ def test_evaluation_takes_evenly_spaced_windows_and_crops(root: Path, monkeypatc
     seen: list[tuple[float, Geometry]] = []
     positions: list[float] = []
     real_read, real_crop = dataset_module.read_seen, dataset_module.crop_frames
-    monkeypatch.setattr(dataset_module, "read_seen", lambda *a: positions.append(a[-1].position) or real_read(*a))
+    monkeypatch.setattr(dataset_module, "read_seen", lambda *a, **k: positions.append(k["request"].position) or real_read(*a, **k))
     monkeypatch.setattr(
         dataset_module, "crop_frames", lambda frames, geometry: seen.append((positions[-1], geometry)) or real_crop(frames, geometry)
     )

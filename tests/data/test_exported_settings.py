@@ -80,7 +80,7 @@ def test_the_folder_of_stored_flow_stays_behind() -> None:
         ({"eval_crops": 10**9}, "shown.eval_crops must be from 1 to"),
         ({"observe__gap_s": "1"}, "shown.observe.gap_s must be a "),
         ({"observe__gap_s": float("nan")}, "shown.observe.gap_s must be a "),
-        ({"observe__fractions": [2.0]}, "must lie in (0, 1]"),
+        ({"observe__fractions": [2.0]}, "each named once and in (0, 1]"),
         ({"decoder": "opencv"}, "shown.decoder must be one of auto, decord, pyav"),
     ],
 )

@@ -67,7 +67,7 @@ def test_cut_components_are_told(panning_root: Path, tmp_path: Path) -> None:
     assert read_side_file(tmp_path, "in/right.mp4").clipped == answer["clipped"]
 
 
-@pytest.mark.parametrize("wrong", [{"method": "farneback"}, {"flow_step": 0}, {"short_side": 8}, {"bound": 0.0}, {"bound": float("inf")}])
+@pytest.mark.parametrize("wrong", [{"flow_step": 0}, {"short_side": 8}, {"bound": 0.0}, {"bound": float("inf")}])
 def test_settings_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="flow"):
         ExtractConfig(**wrong)

@@ -56,12 +56,6 @@ def test_what_lies_beyond_the_bound_is_cut_and_counted() -> None:
     np.testing.assert_allclose(decode_flow(picture[None], 64.0)[0], [[[64, -3], [-64, 64]]], atol=largest_error(64.0))
 
 
-@pytest.mark.parametrize("wrong", [np.nan, np.inf])
-def test_flow_that_is_not_finite_is_refused(wrong: float) -> None:
-    with pytest.raises(DataError, match="not finite"):
-        encode_flow(np.full((2, 2, 2), wrong, np.float32), 64.0)
-
-
 # --- stored and read ---
 
 
@@ -75,11 +69,6 @@ def test_stored_flow_is_the_flow_to_half_a_step(panning_root: Path, stored_flow:
     # and it is the motion: 2 pixels a frame, 2 frames a step, at 32/48 of the size
     assert np.median(found[:-STEP, 8:-8, 8:-8, 0]) == pytest.approx(4 * 32 / 48, abs=0.1)
     assert not found[-1].any()
-
-
-def test_frames_come_in_the_order_asked_for(stored_flow: Path) -> None:
-    every = read_stored_flow(stored_flow, "left.mp4", window(*range(FRAMES)))
-    np.testing.assert_array_equal(read_stored_flow(stored_flow, "left.mp4", window(7, 3, 3, 11)), every[[7, 3, 3, 11]])
 
 
 def test_a_frame_with_itself_has_no_flow(stored_flow: Path) -> None:
@@ -96,11 +85,6 @@ def test_the_side_file_records_how_it_was_made(panning_root: Path, stored_flow: 
     assert side.settings == {"method": "dis", "flow_step": STEP, "short_side": 32, "bound": 64.0, "preset": "fast"}
     assert set(side.versions) == {"vidkd", "cv2"}
     assert stored_flow_files(stored_flow, "in/right.mp4")[0] == stored_flow / "in" / "right.mp4.flow.mp4"
-
-
-def test_it_is_an_ordinary_video_that_the_reader_reads_by_index(stored_flow: Path) -> None:
-    with open_video(stored_flow / "in" / "right.mp4.flow.mp4", backend="decord") as video:
-        assert (len(video), video.output_size) == (FRAMES, (32, 43))
 
 
 @pytest.mark.parametrize("clip_window", [window(2, 4, step=3), window(2, 4, step=1)])
@@ -144,12 +128,15 @@ def test_missing_frames_are_an_error(panning_root: Path, tmp_path: Path) -> None
         read_stored_flow(tmp_path, "left.mp4", window(3))
 
 
-@pytest.mark.parametrize("change", [{"schema_version": 2}, {"bound": None}, {"colour": 1}])
-def test_a_foreign_side_file_is_an_error(stored_flow: Path, tmp_path: Path, change: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [({"schema_version": 2}, "schema_version must be"), ({"bound": None}, "lacks bound"), ({"colour": 1}, "unknown key")],
+)
+def test_a_foreign_side_file_is_an_error(stored_flow: Path, tmp_path: Path, change: dict[str, Any], said: str) -> None:
     content = {**json.loads((stored_flow / "left.mp4.flow.json").read_text()), **change}
     (tmp_path / "left.mp4.flow.json").write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
     (tmp_path / "left.mp4.flow.mp4").write_bytes((stored_flow / "left.mp4.flow.mp4").read_bytes())
-    with pytest.raises(DataError, match="not a record of stored flow"):
+    with pytest.raises(DataError, match=said):
         read_side_file(tmp_path, "left.mp4")
 
 

@@ -8,9 +8,10 @@ import pytest
 from moving_textures import clip, panning, read_window, texture, write_panning
 
 from vidkd.base.errors import DataError, VideoError
-from vidkd.data import footage, whole_clip
+from vidkd.data import whole_clip
 from vidkd.data.flow import FlowConfig, dis_flow, resize_flow
-from vidkd.data.footage import FootageConfig, Look, shrink
+from vidkd.data.footage import FootageConfig, shrink
+from vidkd.data.observation import Request
 from vidkd.data.transforms import TransformConfig, resize_frames
 from vidkd.data.whole_clip import read_whole
 from vidkd.data.windows import WindowConfig
@@ -80,18 +81,6 @@ def test_a_clip_is_read_by_the_decoder_that_was_chosen(video: Path, decoder: str
     np.testing.assert_array_equal(read_whole(video, clip("a.mp4"), settings).frames, decoded)
 
 
-@pytest.mark.parametrize("decoder", ["auto", "decord", "pyav"])
-def test_a_clip_with_an_unreliable_index_is_read_in_order(video: Path, decoder: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-    real = open_video
-    monkeypatch.setattr(footage, "open_video", lambda path, backend, **more: asked.append(backend) or real(path, backend=backend, **more))
-    first = read_window(video, clip("a.mp4"), config(decoder=decoder), position=0.3, want_flow=True)
-    second = read_window(video, clip("a.mp4", index_reliable=False), config(decoder=decoder), position=0.3, want_flow=True)
-    read_whole(video, clip("a.mp4", index_reliable=False), config(decoder=decoder))
-    assert asked == [decoder, "pyav", "pyav"]
-    assert np.abs(first.frames.astype(int) - second.frames).max() <= 2  # the decoders convert colours with different rounding
-
-
 def test_a_held_frame_has_no_flow(video: Path) -> None:
     rule = WindowConfig(frames=8, stride=4, short_clip="hold")
     found = read_window(video, clip("a.mp4"), config(window=rule), position=0.0, want_flow=True)
@@ -138,7 +127,7 @@ def test_a_window_of_a_whole_clip_is_the_window_of_the_file(
 ) -> None:
     part = clip("a.mp4", start_s=interval[0], end_s=interval[1])
     settings = config(window=WindowConfig(frames=3, stride=3, rule=rule, short_clip="hold"))  # type: ignore[arg-type]
-    kept = read_whole(video, part, settings).seen(part, settings, Look(position=position, flow=True), name="a").observed
+    kept = read_whole(video, part, settings).seen(part, settings, Request(position=position, flow=True), name="a")[0]
     direct = read_window(video, part, settings, position=position, want_flow=True)
     np.testing.assert_array_equal(kept.frames, direct.frames)
     np.testing.assert_array_equal(kept.flow, direct.flow)

@@ -41,7 +41,7 @@ def with_clips(manifest: Manifest, *clips: Clip) -> Manifest:
 def test_other_sides_of_the_split_are_noticed_whatever_else_the_manifest_says(manifest: Manifest) -> None:
     learned = learned_from(manifest)
     check(learned, manifest)
-    changed = [dataclasses.replace(clip, index_reliable=False) for clip in manifest.clips]
+    changed = [dataclasses.replace(clip, onset_s=0.0) for clip in manifest.clips]
     check(learned, with_clips(manifest, *changed))
     over = [dataclasses.replace(clip, subsets={"1": "test" if clip.group in ("g0", "g2") else "train"}) for clip in changed]
     with pytest.raises(CheckpointError, match="it learned from 2 of the 4 clips") as caught:

@@ -7,9 +7,9 @@ import pytest
 from flow_samples import extract, window
 from moving_textures import about, epe, moved, panning, translation
 
+from vidkd.data.flow import tvl1_flow
 from vidkd.data.flow_extract import ExtractConfig
 from vidkd.data.flow_store import read_side_file, read_stored_flow
-from vidkd.data.tvl1 import tvl1_flow
 from vidkd.video import write_video
 
 

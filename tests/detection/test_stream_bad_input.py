@@ -18,7 +18,7 @@ from vidkd.video import Frame, VideoReader, VideoWriter, open_video
 def noisy_video(path: Path, frames: int = 60, size: int = 96) -> Path:
     """Every frame is kilobytes of its own: damage hits few of them."""
     images = np.random.default_rng(1).integers(0, 255, (frames, size, size, 3)).astype(np.uint8)
-    with VideoWriter(path, fps=FPS, width=size, height=size) as writer:
+    with VideoWriter(path, fps=FPS) as writer:
         for image in images:
             writer.write(image)
     return path

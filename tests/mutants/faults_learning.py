@@ -76,9 +76,9 @@ LEARNING = (
     Mutant(
         "index of a file that changed",
         "vidkd/video/index.py",
-        "(record.size, record.mtime_ns) != (status.st_size, status.st_mtime_ns)",
-        "record.size == 0",
-        ("tests/video/test_index_file.py::test_a_file_with_a_record_is_opened_without_reading_its_packets",),
+        "(size, mtime_ns) != (status.st_size, status.st_mtime_ns)",
+        "size == 0",
+        ("tests/video/test_packet_index.py::test_a_file_with_a_record_is_opened_without_reading_its_packets",),
     ),
     Mutant(
         "KL direction swapped (attention)",

@@ -1,6 +1,5 @@
 """Both decoders give the frames that were encoded, by index, by time and in order; what decord gets wrong is kept from it."""
 
-import dataclasses
 import multiprocessing
 import sys
 from collections.abc import Callable, Iterator
@@ -9,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import msgspec
 import numpy as np
 import pytest
 from kinds_of_files import PLAIN, PYAV_ONLY
 from numbered_videos import VARIABLE_TIMES_S, add_stream, encode, number_of, numbered_image, numbers_of
 
 from vidkd.base.errors import ConfigError, VideoError
-from vidkd.video import VideoReader, check_video, open_video, pyav_reader, write_video
+from vidkd.video import check_video, containers, open_stream, open_video, pyav_reader
 from vidkd.video.containers import RgbConverter, decoded_frames, opened
-from vidkd.video.decord_reader import DecordReader
 from vidkd.video.index import read_packets
 from vidkd.video.pyav_reader import PyavReader
 
@@ -53,10 +52,17 @@ def test_decoders_agree_on_pixels_and_times(made: Made, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*PLAIN, *PYAV_ONLY, "av1.mp4"])
-def test_few_of_many_frames_are_those_of_reading_all(made: Made, name: str) -> None:
+def test_frames_in_order_and_few_of_many_are_those_of_reading_all(made: Made, name: str) -> None:
     """Where few frames are needed the pictures in between are left out of decoding, which must change none of those that are needed."""
     with open_video(made(name)) as video:
         every = video.frames_at_indices(range(len(video)))
+        frames = list(video.stream())
+        assert [frame.index for frame in frames] == list(range(len(video)))
+        np.testing.assert_array_equal([frame.time_s for frame in frames], video.timestamps_s)
+        np.testing.assert_array_equal(np.stack([frame.image for frame in frames]), every)
+        middle = len(video) // 2
+        assert [number_of(frame.image) for frame in video.stream(middle)] == numbers_of(every[middle:])
+        assert list(video.stream(start_index=len(video))) == []
         for stride in (2, 3, 4, 7, 19):
             for start in range(0, len(video), 11):
                 indices = list(range(start, len(video), stride))
@@ -80,19 +86,6 @@ def test_pictures_without_dependants_are_left_out(made: Made, monkeypatch: pytes
         few = len(decoded)
         video.frames_at_indices(range(41))
     assert few < 0.8 * (len(decoded) - few)
-
-
-@pytest.mark.parametrize("name", [*PLAIN, *PYAV_ONLY])
-def test_stream_equals_index_access(made: Made, name: str) -> None:
-    with open_video(made(name)) as video:
-        frames = list(video.stream())
-        assert [frame.index for frame in frames] == list(range(len(video)))
-        np.testing.assert_array_equal([frame.time_s for frame in frames], video.timestamps_s)
-        np.testing.assert_array_equal(np.stack([frame.image for frame in frames]), video.frames_at_indices(range(len(video))))
-        tail = list(video.stream(start_index=len(video) // 2))
-        assert tail[0].index == len(video) // 2
-        assert list(video.stream(start_index=len(video))) == []
-        assert [number_of(frame.image) for frame in tail] == [number_of(frame.image) for frame in frames[len(video) // 2 :]]
 
 
 @pytest.mark.parametrize("name", PYAV_ONLY)
@@ -119,28 +112,10 @@ def test_a_seek_that_lands_elsewhere_gives_no_other_frame(made: Made, off: int) 
     index = read_packets(path)
     decoding_stamps = np.roll(index.keys[:, 1], -off)  # of the key frame before, or after
     assert len(index.keys) > 2
-    wrong = dataclasses.replace(index, keys=np.stack([index.keys[:, 0], decoding_stamps], axis=1))
+    wrong = msgspec.structs.replace(index, keys=np.stack([index.keys[:, 0], decoding_stamps], axis=1))
     with PyavReader(path, wrong, short_side=None) as video:
         order = shuffled(len(video))
         assert [number_of(video.frames_at_indices([place])[0]) for place in order] == order
-
-
-@pytest.mark.parametrize("name", ["transport_at_100_s.ts", "negative_start.mp4", "edit_list.mp4", "b_frames.avi"])
-def test_decord_does_misread_them(made: Made, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The reason for the rule above; should a new decord read these, the rule can go."""
-    monkeypatch.setattr(DecordReader, "_problem", lambda _reader: None)
-    with open_video(made(name), backend="decord") as wrong, open_video(made(name)) as right:
-        indices = range(0, 50, 7)
-        assert numbers_of(np.concatenate([wrong.frames_at_indices([i]) for i in indices])) != numbers_of(right.frames_at_indices(indices))
-
-
-def test_without_a_codec_in_decord_the_file_is_read_with_pyav(made: Made) -> None:
-    with open_video(made("av1.mp4")) as video:
-        assert video.info.backend == "pyav"
-        order = shuffled(60)
-        assert numbers_of(video.frames_at_indices(order)) == order
-    with pytest.raises(VideoError, match="decord cannot read"):
-        open_video(made("av1.mp4"), backend="decord")
 
 
 def test_without_decord_everything_is_read_with_pyav(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,12 +146,6 @@ def test_last_frame_is_shown_until_the_end(made: Made) -> None:
                 video.frames_at_times([outside])
 
 
-def test_average_rate_of_a_variable_rate_file_is_frames_over_duration(made: Made) -> None:
-    with open_video(made("variable.mp4")) as video:
-        assert video.info.average_fps == pytest.approx(60 / video.info.duration_s)
-        assert video.info.duration_s == pytest.approx(VARIABLE_TIMES_S[-1] + 0.04, abs=0.05)
-
-
 def test_order_and_repeats_are_kept(made: Made) -> None:
     for backend in ("decord", "pyav"):
         with open_video(made("b_frames.mp4"), backend=backend) as video:
@@ -191,22 +160,15 @@ def test_index_out_of_range_is_an_error(made: Made, indices: list[int]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "turns", "rotation_deg"), [("quarter_left.mp4", 1, 270), ("quarter_right.mp4", 3, 90), ("upside_down.mp4", 2, 180)]
+    ("name", "turns"), [("quarter_left.mp4", 1), ("quarter_right.mp4", 3), ("upside_down.mp4", 2), ("mirrored.mp4", 0)]
 )
-def test_display_rotation_is_applied_by_both_decoders(made: Made, name: str, turns: int, rotation_deg: int) -> None:
-    expected = np.rot90(numbered_image(37), turns)
-    for backend in ("decord", "pyav"):
+def test_display_rotation_is_applied_by_both_decoders(made: Made, name: str, turns: int) -> None:
+    expected = np.rot90(numbered_image(37), turns) if turns else numbered_image(37)[:, ::-1]
+    for backend in ("decord", "pyav") if turns else ("pyav",):
         with open_video(made(name), backend=backend) as video:
             image = video.frames_at_indices([37])[0]
             assert (video.info.height, video.info.width) == image.shape[:2] == expected.shape[:2]
-            assert video.info.rotation_deg == rotation_deg
             assert np.abs(image.astype(int) - expected).mean() < 8
-
-
-def test_mirrored_picture_is_turned_back(made: Made) -> None:
-    with open_video(made("mirrored.mp4")) as video:
-        assert video.info.backend == "pyav"
-        assert np.abs(video.frames_at_indices([37])[0].astype(int) - numbered_image(37)[:, ::-1]).mean() < 8
 
 
 @pytest.mark.parametrize("name", ["bt709.mp4", "full_range.mp4"])
@@ -261,24 +223,11 @@ def test_short_side_is_area_averaging_of_the_full_frame(made: Made, backend: str
         np.testing.assert_array_equal(next(small.stream(9)).image, expected)
 
 
-def test_short_side_of_an_upright_frame(made: Made) -> None:
-    with open_video(made("quarter_left.mp4"), short_side=32) as video:
-        assert video.frames_at_indices([0]).shape == (1, 48, 32, 3)
-
-
-def test_too_large_frames_are_refused(made: Made) -> None:
-    open_video(made("b_frames.mp4"), max_pixels=64 * 96).close()
-    with pytest.raises(VideoError, match="96 x 64"):
-        open_video(made("b_frames.mp4"), max_pixels=64 * 96 - 1)
-
-
-@pytest.mark.parametrize("width", [*range(16, 100, 4), 144])
-def test_every_width(tmp_path: Path, width: int) -> None:
-    """Decord hands over broken pictures of some small widths (which ones depends on the processor); those go to PyAV."""
-    images = np.stack([cv2.resize(numbered_image(number), (width, 32)) for number in range(3)])
-    write_video(tmp_path / "a.mp4", images, fps=25, lossless=True)
-    with open_video(tmp_path / "a.mp4") as video:
-        np.testing.assert_array_equal(video.frames_at_indices([2, 0]), images[[2, 0]])
+def test_too_large_frames_are_refused(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(containers, "MAX_PIXELS", 64 * 96 - 1)
+    for opens in (open_video, open_stream):
+        with pytest.raises(VideoError, match="96 x 64"):
+            opens(made("b_frames.mp4"))
 
 
 @pytest.mark.parametrize("name", ["with space.mp4", "Übung – 動画.mp4", 'it\'s "quoted".mp4', "100%.mp4", "[brackets].mp4"])
@@ -397,52 +346,18 @@ def test_reader_opened_in_another_process_is_an_error_and_no_hang(made: Made) ->
             process.kill()
 
 
-def _resident_mb() -> float:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
-
-
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads /proc")
-def test_closing_frees_what_decord_decodes_ahead(made: Made, tmp_path: Path) -> None:
-    """After a seek an idle decord reader goes on decoding to the end of the file; the frames wait inside it."""
-    path = encode(tmp_path / "long.mp4", frames=250, size=(240, 320), gop=50)
-    for _ in range(3):  # what the allocator keeps for later
-        with open_video(path, backend="decord") as video:
-            video.frames_at_indices([10])
-    before = _resident_mb()
-    for _ in range(10):
-        with open_video(path, backend="decord") as video:
-            video.frames_at_indices([10])
-    assert _resident_mb() - before < 60
-
-
-def _with_decord_if_it_can(path: Path) -> VideoReader:
-    try:
-        return open_video(path, backend="decord")
-    except VideoError:
-        return open_video(path)
-
-
 @pytest.mark.data
 def test_both_decoders_agree_on_real_clips(real_data: Path) -> None:
-    """Every readable clip: reading backwards by index, with decord where it can, against one pass of the sequential oracle."""
-    picked: dict[str, int] = {"decord": 0, "pyav": 0}
-    for path in sorted((real_data / "clips").glob("*.[am][vpk][iv4]")):
-        with _with_decord_if_it_can(path) as video, open_video(path, backend="pyav") as oracle:
-            picked[video.info.backend] += 1
-            chosen = {0, 3, len(video) // 3, min(len(video) - 1, 150)}
+    """Reading backwards by index, with decord where it can, against one pass of the sequential oracle."""
+    picked = {"decord": 0, "pyav": 0}
+    for path in sorted((real_data / "clips").glob("*.[am][vpk][iv4]"))[::3]:
+        with open_video(path) as oracle:
+            backend = "pyav" if read_packets(path).problem else "decord"
+            picked[backend] += 1
+            chosen = {0, 3, len(oracle) // 3, min(len(oracle) - 1, 60)}
             sequential = {frame.index: frame.image for frame in islice(oracle.stream(), max(chosen) + 1) if frame.index in chosen}
-            for index in sorted(chosen, reverse=True):
-                image = video.frames_at_indices([index])[0]
-                assert np.abs(image.astype(int) - sequential[index]).max() <= COLOUR_LEVELS, f"{path.name} frame {index}"
-            np.testing.assert_allclose(video.timestamps_s, oracle.timestamps_s, atol=1e-9)
-            assert (np.diff(video.timestamps_s) > 0).all()
-    assert picked["decord"] >= 10
-    assert picked["pyav"] >= 5  # the XviD files of HMDB51 and UCF101
-
-
-@pytest.mark.data
-def test_check_of_real_files_as_distributed(real_data: Path) -> None:
-    check = check_video(real_data / "clips" / "hmdb51_Turnk_r_Pippi_Michel_cartwheel_f_cm_np2_le_med_6.avi")
-    assert (check.usable, check.frame_count, check.index_reliable) == (True, 83, False)
-    check = check_video(real_data / "clips" / "nasa_13013.mp4")  # two streams of pictures, the larger is not the first
-    assert (check.width, check.height, check.frame_count, check.index_reliable) == (480, 270, 390, False)
+            with open_video(path, backend=backend) as video:
+                for index in sorted(chosen, reverse=True):
+                    image = video.frames_at_indices([index])[0]
+                    assert np.abs(image.astype(int) - sequential[index]).max() <= COLOUR_LEVELS, f"{path.name} frame {index}"
+    assert min(picked.values()) >= 2

@@ -107,9 +107,9 @@ def broken_row(item: str, error: str) -> dict[str, Any]:
     """The row of a file at which the check itself failed, or its process died."""
     from dataclasses import asdict
 
-    from vidkd.video.check import failed_check
+    from vidkd.video import VideoCheck
 
-    return asdict(failed_check(item, error))
+    return asdict(VideoCheck(path=item, first_error=error))
 
 
 def normalise_files(

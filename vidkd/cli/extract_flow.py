@@ -67,11 +67,10 @@ def _device(name: str) -> str:
 
 
 class Source(NamedTuple):
-    """The videos: their root, paths relative to it, and those whose random access is not reliable."""
+    """The videos: their root, and paths relative to it."""
 
     root: Path
     paths: list[str]
-    in_order: frozenset[str]
 
 
 def videos_of(source: Path, root: Path | None, out: Path) -> Source:
@@ -80,14 +79,13 @@ def videos_of(source: Path, root: Path | None, out: Path) -> Source:
     from vidkd.data.manifest import Manifest
 
     if source.is_dir() and not (source / "manifest.jsonl").exists():
-        return Source(source, list(find_videos([str(source)], leave_out=out).values()), frozenset())
+        return Source(source, list(find_videos([str(source)], leave_out=out).values()))
     if not source.exists():
         raise DataError(f"no manifest and no folder: {source}", hint="name a manifest, a data root, or a folder of videos")
     manifest = Manifest.read(source / "manifest.jsonl" if source.is_dir() else source, root)
     if not manifest.clips:
         raise DataError(f"the manifest holds no clips: {source}")
-    in_order = frozenset(clip.path for clip in manifest.clips if not clip.index_reliable)
-    return Source(manifest.root, list(dict.fromkeys(clip.path for clip in manifest.clips)), in_order)
+    return Source(manifest.root, list(dict.fromkeys(clip.path for clip in manifest.clips)))
 
 
 def _extract(
@@ -107,7 +105,6 @@ def _extract(
         out=out.absolute(),
         config=config,
         settings=dict(settings),
-        in_order=source.in_order,
         threads=0 if alone else 1,
     )
     done: dict[str, dict[str, Any]] = {}

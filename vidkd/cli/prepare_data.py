@@ -2,8 +2,8 @@ r"""Turn a data set, as its official archive unpacks, into a checked manifest th
 
 layouts: ucf101, hmdb51, jhmdb, something, weizmann, ut_interaction, ut_interaction_untrimmed, epic100, folder (one folder a class),
 csv (path,label,...).
-What each one expects is told by its error when it is not there, and by docs/guides/data.md. Nothing is decoded unless --check is given,
-save the first frame of each file of folder and csv, to see that it is a video.
+What each one expects is told by its error when it is not there, and by docs/guides/data.md. Of each video the table of its frames is read
+once and kept next to the manifest (manifest.index); nothing but a first frame is decoded unless --check is given.
 
   vidkd prepare_data ucf101 --root /data/ucf101
   vidkd prepare_data folder --root clips --group '_take\d+$'      "anna_take2.mp4" belongs to group "anna"
@@ -15,17 +15,16 @@ import argparse
 import dataclasses
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from vidkd.base.errors import DataError, VideoError, unknown_name
+from vidkd.base.errors import DataError, unknown_name
 from vidkd.cli.number_flags import add_count
 
-FEW_FILES = 2000
-
 if TYPE_CHECKING:
-    from vidkd.data.layouts import Reading
+    from vidkd.data.index import VideoIndex
+    from vidkd.data.layouts import Options, Reading
     from vidkd.data.manifest import Manifest
 
 
@@ -41,15 +40,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--list", type=Path, metavar="CSV", help="csv: the list (default: clips.csv in the root)")
     parser.add_argument("--allow-overlap", action="store_true", help="csv, ut_interaction_untrimmed: actions of a file may overlap in time")
     parser.add_argument("--no-boxes", dest="boxes", action="store_false", help="jhmdb: do not read the puppet masks")
-    parser.add_argument("--check", action="store_true", help="decode every video and record whether its random access is reliable")
+    parser.add_argument("--check", action="store_true", help="decode every video, to find damage and what decord would misread")
     add_count(parser, "--workers", least=0, help="processes that open or decode videos (default: one a CPU)")
     parser.add_argument("--dask", metavar="ADDRESS", help="--check: a Dask scheduler, tcp://host:port, instead of processes here")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Read the layout, check, write the manifest, print what is in it."""
-    from vidkd.data.index import build_index
+    from vidkd.data.index import index_file
     from vidkd.data.layouts import LAYOUTS, Options
+    from vidkd.video.index import write_index_file
 
     if arguments.layout not in LAYOUTS:
         raise unknown_name("layout", arguments.layout, LAYOUTS)
@@ -63,23 +63,35 @@ def run(arguments: argparse.Namespace) -> int:
         list_file=arguments.list.expanduser().absolute() if arguments.list else None,
         boxes=arguments.boxes,
         allow_overlap=arguments.allow_overlap,
-        open_files=not arguments.check,  # which does more
-        workers=arguments.workers,
     )
-    reading = LAYOUTS[arguments.layout](root, options)
-    if arguments.name:
-        reading = dataclasses.replace(reading, manifest=dataclasses.replace(reading.manifest, name=arguments.name))
-    if arguments.check:
-        reading = _checked(reading, arguments.allow_missing, arguments.workers, arguments.dask)
-    _write(reading.manifest, out)
-    build_index(reading.manifest, out, workers=_index_workers(reading.manifest, arguments.workers), dask=arguments.dask)
-    sys.stdout.write(f"{table(reading.manifest)}\n{_remarks(reading)}{_remark_on_groups(reading.manifest, arguments)}written: {out}\n")
+    reading, index = _inspected(arguments, root, options)
+    manifest = dataclasses.replace(reading.manifest, name=arguments.name or reading.manifest.name)
+    _write(manifest, out)
+    write_index_file(index_file(out), index.records)
+    sys.stdout.write(f"{table(manifest)}\n{_remarks(reading)}{_remark_on_groups(manifest, arguments)}written: {out}\n")
     return 0
 
 
-def _index_workers(manifest: "Manifest", workers: int | None) -> int | None:
-    """At about a millisecond a file, starting processes takes longer than reading few."""
-    return 1 if workers is None and len(manifest.clips) <= FEW_FILES else workers
+def _inspected(arguments: argparse.Namespace, root: Path, options: "Options") -> "tuple[Reading, VideoIndex]":
+    """What the layout reads, and its videos' index; files that are no sound videos are an error, or left out with --allow-missing."""
+    from vidkd.data.index import inspect_videos
+    from vidkd.data.layouts import LAYOUTS
+    from vidkd.data.layouts.common import shortened
+
+    reading = LAYOUTS[arguments.layout](root, options)
+    paths = list(dict.fromkeys(clip.path for clip in reading.manifest.clips))
+    index = inspect_videos(root, paths, decode=arguments.check, workers=arguments.workers, dask=arguments.dask)
+    notes: list[str] = []
+    if index.broken:
+        if not options.allow_missing or len(index.broken) == len(paths):
+            raise _unusable(index.broken, len(paths), root)
+        reading = LAYOUTS[arguments.layout](root, dataclasses.replace(options, broken=frozenset(index.broken)))
+        clips = tuple(clip for clip in reading.manifest.clips if clip.path not in index.broken)
+        reading = dataclasses.replace(reading, manifest=dataclasses.replace(reading.manifest, clips=clips))
+        notes = [f"left out, cannot be read: {len(index.broken)} files: {shortened(sorted(index.broken))}"]
+    if index.misread:
+        notes += [f"{len(index.misread)} videos cannot be read with data.decoder=decord: {shortened(sorted(index.misread))}"]
+    return dataclasses.replace(reading, notes=(*notes, *reading.notes)), index
 
 
 def _check_out(out: Path) -> None:
@@ -138,52 +150,14 @@ def _remark_on_groups(manifest: "Manifest", arguments: argparse.Namespace) -> st
     )
 
 
-def check_file(path: str) -> dict[str, Any]:
-    """What `check_video` finds, as far as the manifest needs it; of a folder of images, whether it is whole (in a worker process)."""
-    from vidkd.video import check_video, open_video
-
-    if Path(path).is_dir():
-        try:
-            with open_video(path) as images:
-                for _image in images.stream():
-                    pass
-        except VideoError as error:
-            return {"usable": False, "index_reliable": False, "first_error": str(error)}
-        return {"usable": True, "index_reliable": True, "first_error": None}
-    found = check_video(path)
-    return {"usable": found.usable, "index_reliable": found.index_reliable, "first_error": found.first_error}
-
-
-def _checked(reading: "Reading", allow_missing: bool, workers: int | None, dask: str | None) -> "Reading":
-    """The reading with `index_reliable` as found; unusable videos are an error, or left out with `allow_missing`."""
-    from vidkd.base.walk import map_files
-    from vidkd.data.layouts.common import shortened
-
-    manifest = reading.manifest
-    files = {str(manifest.root / clip.path): clip.path for clip in manifest.clips}
-    unusable: dict[str, str] = {}
-    reliable: dict[str, bool] = {}
-    for result in map_files(check_file, list(files), workers=workers, dask=dask):
-        found: Mapping[str, Any] = result.value or {"usable": False, "index_reliable": False, "first_error": result.error}
-        reliable[files[result.item]] = found["index_reliable"]
-        if not found["usable"]:
-            unusable[files[result.item]] = found["first_error"] or "no frame can be decoded"
-    if unusable and (not allow_missing or len(unusable) == len(reliable)):
-        raise _unusable(unusable, manifest.root)
-    clips = tuple(dataclasses.replace(clip, index_reliable=reliable[clip.path]) for clip in manifest.clips if clip.path not in unusable)
-    wild = sorted({clip.path for clip in clips if not clip.index_reliable})
-    notes = [f"random access is not reliable in {len(wild)} videos, which will be read in order: {shortened(wild)}"] if wild else []
-    notes += [f"left out, cannot be decoded: {len(unusable)} videos: {shortened(sorted(unusable))}"] if unusable else []
-    return dataclasses.replace(reading, manifest=dataclasses.replace(manifest, clips=clips), notes=(*reading.notes, *notes))
-
-
-def _unusable(unusable: Mapping[str, str], root: Path) -> DataError:
+def _unusable(broken: Mapping[str, str], files: int, root: Path) -> DataError:
     from vidkd.data.layouts.common import SHOWN
 
-    first: Sequence[tuple[str, str]] = sorted(unusable.items())[:SHOWN]
+    first = sorted(broken.items())[:SHOWN]
     return DataError(
-        f"{len(unusable)} videos cannot be decoded",
+        f"{len(broken)} of {files} video files cannot be read",
         looked_in=root,
         **{("first" if place == 0 else f"then {place}"): f"{path}: {reason}" for place, (path, reason) in enumerate(first)},
-        hint="take them from the archive again, or leave them out with --allow-missing",
+        **({"and": f"{len(broken) - SHOWN} more"} if len(broken) > SHOWN else {}),
+        hint=f"replace or remove them, or leave them out with --allow-missing   (all that is wrong: vidkd check_videos {root})",
     )

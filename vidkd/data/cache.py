@@ -15,17 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidkd.base.errors import VideoError, WriteError
-from vidkd.base.files import atomic_write, writing
+from vidkd.base.files import atomic_write
 from vidkd.base.walk import file_fingerprint
 from vidkd.data.config import CacheConfig
 from vidkd.data.flow_store import stored_flow_files
-from vidkd.data.footage import FootageConfig, Look, SeenFootage, read_seen
+from vidkd.data.footage import FootageConfig, Seen, read_seen
 from vidkd.data.manifest import Clip
-from vidkd.data.observation import hull
+from vidkd.data.observation import Request, hull
 from vidkd.data.whole_clip import NoFrameError, WholeClip, read_whole
 
 log = logging.getLogger(__name__)
 FORMAT = 3
+MEASURE_EVERY = 32
 
 
 class ClipCache:
@@ -62,7 +63,7 @@ class ClipCache:
             () if flow.source == "dis" else tuple(file_fingerprint(str(file)) for file in stored_flow_files(str(flow.folder), clip.path))
         )
         file = (os.path.realpath(path), status.st_size, status.st_mtime_ns, *stored)
-        return self._key_of(file, clip.index_reliable, clip.fps, clip.start_s, clip.end_s)
+        return self._key_of(file, clip.fps, clip.start_s, clip.end_s)
 
     def _new_key(self, *decides: Any) -> str:
         sizes = [self.footage.transform.short_side, self.footage.transform.square, self.footage.decode_short_side]
@@ -70,17 +71,15 @@ class ClipCache:
         rule = [FORMAT, cv2.__version__, decides, sizes, flow, self.footage.decoder]
         return hashlib.sha256(json.dumps(rule, sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
-    def seen(self, path: Path, clip: Clip, look: Look) -> SeenFootage:
+    def seen(self, path: Path, clip: Clip, request: Request) -> Seen:
         """What `read_seen` returns, from the cache where the clip is kept or can be; raises what `read_seen` raises."""
         seconds = hull(clip, self.footage.observe)
         part = dataclasses.replace(clip, start_s=seconds.start_s, end_s=seconds.end_s, onset_s=None)
-        if self.key(path, part) in self._refused:
-            return read_seen(path, clip, self.footage, look)
-        try:
-            whole = self.read(path, part, want_flow=look.flow or look.future_flow)
-        except NoFrameError:
-            return read_seen(path, clip, self.footage, look)  # which says what has no frame: the observed part, or the clip
-        return whole.seen(clip, self.footage, look, name=str(path))
+        with contextlib.suppress(NoFrameError):  # `read_seen` says what has no frame: the observed part, or the clip
+            if self.key(path, part) not in self._refused:
+                whole = self.read(path, part, want_flow=request.flow or request.future_flow)
+                return whole.seen(clip, self.footage, request, name=str(path))
+        return read_seen(path, clip, self.footage, request)
 
     def read(self, path: Path, clip: Clip, *, want_flow: bool = True) -> WholeClip:
         """The clip from the cache, decoded and stored first when it is not there. Raises what reading the file raises."""
@@ -107,11 +106,10 @@ class ClipCache:
         return WholeClip(frames, flow, times) if whole else None
 
     def _has(self, key: str, part: str, array: NDArray[Any]) -> bool:
-        try:
+        with contextlib.suppress(OSError, ValueError, EOFError):
             layout = _layout(*_identity(self._file(key, part)))
-        except (OSError, ValueError, EOFError):
-            return False
-        return (layout.shape, layout.dtype) == (array.shape, array.dtype)
+            return (layout.shape, layout.dtype) == (array.shape, array.dtype)
+        return False
 
     def _store(self, key: str, whole: WholeClip) -> None:
         parts = {"frames": whole.frames, "flow": whole.flow, "times": whole.timestamps_s}
@@ -192,46 +190,22 @@ def _times(file: str, *_: int) -> NDArray[np.float64]:
 
 
 class DiskQuota:
-    """How much of a folder's allowance is taken, counted together by all processes that write there.
-
-    What lies there is measured once; from then on every process appends what it takes to a ledger that all read, so the sum stays
-    under the limit without a lock. A process that starts while others are writing may miss the one entry that each has in the making.
+    """How much of a folder's allowance is taken. Processes that write there at once see of each other what is there at each measurement,
+    so that together they may pass the limit by some clips.
     """
 
     def __init__(self, folder: Path, limit_bytes: int) -> None:
         self.folder, self.limit_bytes = folder, limit_bytes
-        self._ledger = folder / "taken.txt"
-        self._read_to = 0
-        self._used: int | None = None
-
-    def used(self) -> int:
-        """Bytes taken so far."""
-        if self._used is None:
-            self._read_to = self._ledger.stat().st_size if self._ledger.exists() else 0
-            self._used = self._measure()
-        if self._ledger.exists():
-            with self._ledger.open("rb") as file:
-                file.seek(self._read_to)
-                whole_lines = file.read().rpartition(b"\n")[0]
-            self._used += sum(int(line) for line in whole_lines.split())
-            self._read_to += len(whole_lines) + 1 if whole_lines else 0
-        return self._used
+        self._used, self._takes = 0, 0
 
     def take(self, size: int) -> bool:
-        """Take `size` bytes if they fit; never more than the limit over all processes, though near it two may both be refused."""
-        if self.used() + size > self.limit_bytes:
-            return False
-        self._append(size)
-        if self.used() > self.limit_bytes:
-            self._append(-size)
-            return False
-        return True
-
-    def _append(self, size: int) -> None:
-        with writing(self._ledger):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with self._ledger.open("ab") as file:
-                file.write(f"{size}\n".encode())
+        """Take `size` bytes if they fit."""
+        if self._takes % MEASURE_EVERY == 0:
+            self._used = self._measure()
+        self._takes += 1
+        fits = self._used + size <= self.limit_bytes
+        self._used += size if fits else 0
+        return fits
 
     def _measure(self) -> int:
         total = 0

@@ -51,8 +51,8 @@ class DataConfig:
         flow: how the flow view is made.
         cache: the decoded-clip cache.
         decode_short_side: larger frames are shrunk to this shorter side when decoded.
-        decoder: `auto` is decord, or PyAV for files that decord cannot index; `pyav` is always exact, and was faster for windows of few
-            frames; `decord` refuses files that it cannot index. Their colours differ by up to 2 of 255.
+        decoder: `auto` is `pyav`, which is exact and was faster where it was measured; `decord` refuses files that it would misread.
+            Their colours differ by up to 2 of 255.
         batch_size: clips a step, over all processes.
         workers: loader processes a device; 0 loads in the training process.
         balanced: draw classes equally often.
@@ -89,11 +89,11 @@ class DataConfig:
             if getattr(self, key) < 1:
                 raise DataError(f"data.{key} must be at least 1, not {getattr(self, key)}")
         if not 0 <= self.validation_fraction < 1:
-            mend = "data.validation_fraction: 0.2   (a share of the training groups; 0 holds none out)"
-            raise DataError(f"data.validation_fraction must lie in [0, 1), not {self.validation_fraction:g}", hint=mend)
+            hint = "data.validation_fraction: 0.2   (a share of the training groups; 0 holds none out)"
+            raise DataError(f"data.validation_fraction must lie in [0, 1), not {self.validation_fraction:g}", hint=hint)
         if not 0 < self.label_fraction <= 1:
-            mend = "data.label_fraction: 0.25   (a share of the training groups; 1 keeps all labels)"
-            raise DataError(f"data.label_fraction must lie in (0, 1], not {self.label_fraction:g}", hint=mend)
+            hint = "data.label_fraction: 0.25   (a share of the training groups; 1 keeps all labels)"
+            raise DataError(f"data.label_fraction must lie in (0, 1], not {self.label_fraction:g}", hint=hint)
         if not 0 < self.unlabelled_ratio < math.inf:
             raise DataError(f"data.unlabelled_ratio must be above 0, not {self.unlabelled_ratio:g}")
         if self.unlabelled_manifest is not None and self.unlabelled == "none":

@@ -16,10 +16,10 @@ from vidkd.base.errors import DataError, VidkdError
 from vidkd.base.random_streams import random_stream
 from vidkd.data.cache import ClipCache
 from vidkd.data.config import DataConfig
-from vidkd.data.footage import Footage, Look, SeenFootage, read_seen
+from vidkd.data.footage import Footage, read_seen
 from vidkd.data.index import index_file
 from vidkd.data.manifest import Clip
-from vidkd.data.observation import UnobservableError
+from vidkd.data.observation import Request, UnobservableError
 from vidkd.data.transforms import (
     Geometry,
     crop_flow,
@@ -106,27 +106,32 @@ class ClipDataset(Dataset[Sample]):
         """key: what the random numbers depend on besides the seed."""
         clip = self.clips[number]
         rng = random_stream(self.seed, "sample", *key)
-        look = self._look(rng, view_number)
-        seen = self._footage(clip, look)
-        geometry = self._geometry(seen.observed.frames, rng, view_number)
+        request = self._request(rng, view_number)
+        path = _file(self.root, clip.path)
+        use_index_file(self.index_file, self.root)
+        read = functools.partial(read_seen, config=self.footage) if self.cache is None else self.cache.seen
+        observed, future = read(path, clip, request=request)
+        geometry = self._geometry(observed.frames, rng, view_number)
         label = -1 if clip.label is None else clip.label
         sample: Sample = {"label": label, "index": number, "weight": float(clip.is_labelled)}
         sample |= {f"label_{name}": clip.targets.get(name, -1) for name in self.targets}
-        sample |= self._views(seen.observed, geometry, rng)
+        sample |= self._views(observed, geometry, rng)
         if self.config.observe.protocol != "whole":
-            sample |= {"observed": 1.0 if look.fraction is None else look.fraction, "held": seen.held}
-            if seen.future is not None:
-                sample["held_future"] = seen.held_future
-        if seen.future is not None:
-            sample |= self._views(seen.future, geometry, rng, "future_")
+            sample |= {"observed": 1.0 if request.fraction is None else request.fraction, "held": observed.held}
+            if future is not None:
+                sample["held_future"] = future.held
+        if future is not None:
+            sample |= self._views(future, geometry, rng, "future_")
         return sample
 
-    def _look(self, rng: np.random.Generator, view_number: int) -> Look:
-        position = self._position(rng, view_number)
+    def _request(self, rng: np.random.Generator, view_number: int) -> Request:
+        position = (view_number // self.config.eval_crops + 0.5) / self.config.eval_clips
+        if self.training:
+            position = float(rng.random())
         fraction = self.fraction
         if self.config.observe.protocol == "early" and self.training:
             fraction = float(rng.choice(self.config.observe.fractions))
-        return Look(
+        return Request(
             position=position,
             fraction=fraction,
             flow="flow" in self.views,
@@ -145,17 +150,6 @@ class ClipDataset(Dataset[Sample]):
         if f"{prefix}flow" in self.views and footage.flow is not None:
             views[f"{prefix}flow"] = _channels_first(crop_flow(footage.flow, geometry)).half()
         return views
-
-    def _footage(self, clip: Clip, look: Look) -> SeenFootage:
-        path = _file(self.root, clip.path)
-        use_index_file(self.index_file, self.root)
-        return read_seen(path, clip, self.footage, look) if self.cache is None else self.cache.seen(path, clip, look)
-
-    def _position(self, rng: np.random.Generator, view_number: int) -> float:
-        if self.training:
-            return float(rng.random())
-        windows = self.config.eval_clips
-        return (view_number // self.config.eval_crops + 0.5) / windows
 
     def _geometry(self, frames: NDArray[np.uint8], rng: np.random.Generator, view_number: int) -> Geometry:
         height, width = frames.shape[1:3]

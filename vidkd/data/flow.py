@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vidkd.base.errors import DataError
+from vidkd.base.errors import DataError, MissingExtraError
 
 Preset = Literal["ultrafast", "fast", "medium"]
 
@@ -56,6 +56,33 @@ def dis_flow(first: NDArray[np.uint8], second: NDArray[np.uint8], *, preset: Pre
     """
     check_pairs(first, second)
     flows = [_dis(preset).calc(grey(a), grey(b), None) for a, b in zip(first, second, strict=True)]
+    return np.stack(flows).astype(np.float32)
+
+
+@functools.lru_cache(maxsize=1)
+def _tvl1() -> Any:
+    if not hasattr(cv2, "optflow"):
+        raise MissingExtraError(
+            "TV-L1 flow is not in the OpenCV that is installed",
+            installed=f"cv2 {cv2.__version__} without contrib modules",
+            hint="uninstall every opencv-* package, then: pip install opencv-contrib-python-headless",
+        )
+    return cv2.optflow.DualTVL1OpticalFlow_create()  # type: ignore[attr-defined, unused-ignore]
+
+
+def tvl1_settings() -> dict[str, float]:
+    """OpenCV's default parameters, by name."""
+    names = ("Tau", "Lambda", "Theta", "ScalesNumber", "WarpingsNumber", "Epsilon", "InnerIterations", "OuterIterations", "ScaleStep")
+    return {name: getattr(_tvl1(), f"get{name}")() for name in names}
+
+
+def tvl1_flow(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """TV-L1 flow (Zach, Pock and Bischof 2007), as OpenCV computes it, slow; arrays and DataError as for `dis_flow`.
+
+    Raises MissingExtraError if OpenCV was built without contrib modules.
+    """
+    check_pairs(first, second)
+    flows = [_tvl1().calc(grey(a), grey(b), None) for a, b in zip(first, second, strict=True)]
     return np.stack(flows).astype(np.float32)
 
 

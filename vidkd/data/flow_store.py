@@ -8,20 +8,21 @@ import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vidkd.base.errors import DataError
 from vidkd.base.files import read_json, write_json
+from vidkd.base.records import read_record
 from vidkd.data.windows import Window
 from vidkd.video import VideoWriter, open_video
 
-SCHEMA_VERSION = 1
 LEVELS = 2047
 _ZERO = LEVELS + 1
-_TO_MEND = "vidkd extract_flow --help"
+_FIX = "vidkd extract_flow --help"
+_AGAIN = "extract the flow again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,7 @@ class StoredFlow:
     source_sha256: of the video that the flow belongs to. versions: library -> version.
     """
 
+    schema_version: Literal[1] = 1
     method: str
     settings: dict[str, Any]
     flow_step: int
@@ -84,46 +86,30 @@ def write_stored_flow(
 ) -> StoredFlow:
     """Write the flow fields (H, W, 2), one a source frame, and the side file; the side file comes last, so it vouches for the video.
 
-    record: the fields of StoredFlow that are not measured here. Raises DataError without a field, and what VideoWriter raises.
+    record: the fields of StoredFlow that are not measured here. Raises what VideoWriter raises, also without a field.
     """
     video_file, side_file = stored_flow_files(folder, clip_path)
     side_file.unlink(missing_ok=True)
-    writer: VideoWriter | None = None
     count = clipped = height = width = 0
-    try:
+    with VideoWriter(video_file, fps=fps, lossless=True) as writer:
         for flow in flows:
             picture, cut = encode_flow(flow, bound)
-            if writer is None:
-                height, width = picture.shape[:2]
-                writer = VideoWriter(video_file, fps=fps, width=width, height=height, lossless=True)
             writer.write(picture)
+            height, width = picture.shape[:2]
             count, clipped = count + 1, clipped + cut
-    except BaseException:
-        if writer is not None:
-            writer.abort()
-        raise
-    if writer is None:
-        raise DataError(f"no frame to compute flow of: {clip_path}")
-    writer.close()
     share = clipped / (2 * count * height * width)
     stored = StoredFlow(**record, bound=bound, width=width, height=height, frame_count=count, clipped=share)
-    write_json(side_file, {"schema_version": SCHEMA_VERSION, **dataclasses.asdict(stored)})
+    write_json(side_file, dataclasses.asdict(stored))
     return stored
 
 
 def read_side_file(folder: Path, clip_path: str) -> StoredFlow:
     """What is recorded beside a clip's stored flow. Raises DataError if there is none, or one that is not as it was written."""
     video_file, side_file = stored_flow_files(folder, clip_path)
-    if not side_file.is_file() or not video_file.is_file():
-        missing = side_file if not side_file.is_file() else video_file
-        raise DataError(f"no stored flow of {clip_path}", missing=missing, hint=_TO_MEND)
-    content = read_json(side_file)
-    if not isinstance(content, dict) or content.pop("schema_version", None) != SCHEMA_VERSION:
-        raise DataError(f"not a record of stored flow: {side_file}", expected=f"schema_version {SCHEMA_VERSION}", hint=_TO_MEND)
-    names = {field.name for field in dataclasses.fields(StoredFlow)}
-    if set(content) != names:
-        raise DataError(f"not a record of stored flow: {side_file}", keys=", ".join(sorted(set(content) ^ names)), hint=_TO_MEND)
-    return StoredFlow(**content)
+    for file in (side_file, video_file):
+        if not file.is_file():
+            raise DataError(f"no stored flow of {clip_path}", missing=file, hint=_FIX)
+    return read_record(StoredFlow, read_json(side_file), str(side_file), error=DataError, hint=_FIX)
 
 
 def read_stored_flow(folder: Path, clip_path: str, window: Window, *, frame_count: int | None = None) -> NDArray[np.float32]:
@@ -135,39 +121,26 @@ def read_stored_flow(folder: Path, clip_path: str, window: Window, *, frame_coun
     stored = read_side_file(folder, clip_path)
     video_file, side_file = stored_flow_files(folder, clip_path)
     if frame_count is not None and frame_count != stored.frame_count:
-        raise DataError(
-            f"the stored flow is not of this video: {clip_path}",
-            frames=f"{frame_count}, the flow was computed from {stored.frame_count} ({side_file})",
-            hint="extract the flow again",
-        )
+        frames = f"{frame_count}, the flow was computed from {stored.frame_count} ({side_file})"
+        raise DataError(f"the stored flow is not of this video: {clip_path}", frames=frames, hint=_AGAIN)
     _check_pairs_stored(window, stored, video_file)
     flow = np.zeros((len(window.frames), stored.height, stored.width, 2), np.float32)
     moving = np.flatnonzero(window.targets != window.frames)
     if len(moving):
         with open_video(video_file) as video:
-            _check_whole(stored, len(video), video.output_size, video_file)
+            found, recorded = (len(video), *video.output_size), (stored.frame_count, stored.height, stored.width)
+            if found != recorded or window.targets.max() >= stored.frame_count:
+                lines = {name: f"{n} frames of {w}x{h}" for name, (n, h, w) in (("found", found), ("recorded", recorded))}
+                raise DataError(f"frames are missing from the stored flow: {video_file}", **lines, hint=_AGAIN)
             flow[moving] = decode_flow(video.frames_at_indices(window.frames[moving].tolist()), stored.bound)
     return flow
 
 
-def _check_whole(stored: StoredFlow, frames: int, size: tuple[int, int], file: Path) -> None:
-    if frames != stored.frame_count or size != (stored.height, stored.width):
-        raise DataError(
-            f"frames are missing from the stored flow: {file}",
-            found=f"{frames} frames of {size[1]}x{size[0]}",
-            recorded=f"{stored.frame_count} of {stored.width}x{stored.height}",
-            hint="extract the flow again",
-        )
-
-
 def _check_pairs_stored(window: Window, stored: StoredFlow, file: Path) -> None:
     """Every pair must be one that was computed: `flow_step` apart, or to the file's last frame; or a frame with itself."""
-    last = stored.frame_count - 1
-    if window.targets.max() > last:
-        raise DataError(f"frames are missing from the stored flow: {file}", wanted=int(window.targets.max()), last_stored=last)
     apart = window.targets - window.frames
-    right = (apart == 0) | (window.targets == np.minimum(window.frames + stored.flow_step, last))
-    if right.all():
+    right = (apart == 0) | (window.targets == np.minimum(window.frames + stored.flow_step, stored.frame_count - 1))
+    if right.all() or window.targets.max() >= stored.frame_count:  # frames that are missing are found when they are read
         return
     if apart.max() != stored.flow_step:
         raise DataError(

@@ -13,7 +13,7 @@ from vidkd.base.errors import DataError
 from vidkd.data.flow import FlowConfig, dis_flow, resize_flow
 from vidkd.data.flow_store import read_stored_flow
 from vidkd.data.manifest import Clip
-from vidkd.data.observation import ObserveConfig, SeenWindows, choose_windows
+from vidkd.data.observation import ObserveConfig, Request, choose_windows
 from vidkd.data.transforms import TransformConfig, resize_frames, working_size
 from vidkd.data.windows import Window, WindowConfig
 from vidkd.video import VideoReader, open_video
@@ -43,64 +43,31 @@ class FootageConfig:
 
 @dataclass(frozen=True)
 class Footage:
-    """Frames uint8 (T, h, w, 3) and, where asked for, flow float32 (T, h, w, 2) in pixels of these frames per flow step."""
+    """Frames uint8 (T, h, w, 3) and, where asked for, flow float32 (T, h, w, 2) in pixels of these frames per flow step.
+
+    held: frames are repeated, since the part of the clip was short.
+    """
 
     frames: NDArray[np.uint8]
     flow: NDArray[np.float32] | None
+    held: bool = False
 
 
-@dataclass(frozen=True)
-class Look:
-    """Which window of a clip is asked for, and for whom.
-
-    position: in [0, 1], see `choose_window`. fraction: observed share of the clip (early recognition). flow: whether the student's view is
-    flow too. future, future_flow: whether the teacher's part is asked for, and its flow.
-    """
-
-    position: float
-    fraction: float | None = None
-    flow: bool = False
-    future: bool = False
-    future_flow: bool = False
-
-    def windows(self, timestamps_s: NDArray[np.float64], clip: Clip, config: FootageConfig, name: str) -> SeenWindows:
-        """The frames of both parts."""
-        return choose_windows(
-            timestamps_s,
-            clip,
-            config.window,
-            config.observe,
-            position=self.position,
-            fraction=self.fraction,
-            observed_flow=self.flow,
-            with_future=self.future,
-            future_flow=self.future_flow,
-            name=name,
-        )
+Seen = tuple[Footage, Footage | None]
+"""What the student observed and, where asked for, what its teacher sees."""
 
 
-@dataclass(frozen=True)
-class SeenFootage:
-    """What the student observed and (where asked for) what its teacher sees; held, held_future: frames of that part are repeated."""
-
-    observed: Footage
-    future: Footage | None
-    held: bool
-    held_future: bool
-
-
-def read_seen(path: Path, clip: Clip, config: FootageConfig, look: Look) -> SeenFootage:
+def read_seen(path: Path, clip: Clip, config: FootageConfig, request: Request) -> Seen:
     """Decode the observed part of `clip`, and the teacher's, from the file at `path`.
 
     Raises VideoError or DataError with the path if the file or a window cannot be read.
     """
     with open_clip(path, clip, config) as video:
-        windows = look.windows(video.timestamps_s, clip, config, str(path))
-        observed = footage_of(video, windows.observed, config, want_flow=look.flow, clip_path=clip.path)
-        future = None
-        if windows.future is not None:
-            future = footage_of(video, windows.future, config, want_flow=look.future_flow, clip_path=clip.path)
-        return SeenFootage(observed, future, windows.held, windows.held_future)
+        observed, future = choose_windows(video.timestamps_s, clip, config.window, config.observe, request, str(path))
+        seen = footage_of(video, observed, config, want_flow=request.flow, clip_path=clip.path)
+        if future is None:
+            return seen, None
+        return seen, footage_of(video, future, config, want_flow=request.future_flow, clip_path=clip.path)
 
 
 def footage_of(video: VideoReader, window: Window, config: FootageConfig, *, want_flow: bool, clip_path: str = "") -> Footage:
@@ -119,9 +86,8 @@ def footage_of(video: VideoReader, window: Window, config: FootageConfig, *, wan
         flow[window.targets == window.frames] = 0  # a frame that is held stands still
     elif want_flow:
         flow = stored_flow(video, window, config, clip_path)
-    return Footage(
-        resize_frames(frames, height, width), None if flow is None else half(resize_flow(flow, height, width)).astype(np.float32)
-    )
+    resized = None if flow is None else half(resize_flow(flow, height, width)).astype(np.float32)
+    return Footage(resize_frames(frames, height, width), resized, window.held)
 
 
 def stored_flow(video: VideoReader, window: Window, config: FootageConfig, clip_path: str) -> NDArray[np.float32]:
@@ -138,12 +104,7 @@ def half(flow: NDArray[np.float32]) -> NDArray[np.float16]:
 
 def open_clip(path: Path, clip: Clip, config: FootageConfig) -> VideoReader:
     """Open a clip's file, or its folder of images, as its row and the configuration say."""
-    return open_video(path, backend=backend_of(clip, config), sequence_fps=clip.fps)
-
-
-def backend_of(clip: Clip, config: FootageConfig) -> Backend:
-    """A file whose random access was found to lie is read by the decoder that walks from key frame to key frame, whoever was chosen."""
-    return config.decoder if clip.index_reliable else "pyav"
+    return open_video(path, backend=config.decoder, sequence_fps=clip.fps)
 
 
 def shrink(frames: NDArray[np.uint8], short_side: int | None) -> NDArray[np.uint8]:

@@ -43,7 +43,6 @@ class Clip:
     start_s: float = 0.0
     end_s: float | None = None
     boxes: tuple[tuple[float, float, float, float, float], ...] = ()
-    index_reliable: bool = True
     onset_s: float | None = None
     targets: Mapping[str, int] = field(default_factory=dict)
     name: str | None = None

@@ -42,17 +42,10 @@ class ObserveConfig:
     teacher_frames: int | None = None
 
     def __post_init__(self) -> None:
-        if not self.fractions:
-            raise DataError("data.observe.fractions names no observed fraction", hint="data.observe.fractions: [0.2, 0.5, 1.0]")
         named = ", ".join(f"{fraction:g}" for fraction in self.fractions)
-        for fraction in self.fractions:
-            if not 0 < fraction <= 1:
-                mend = {"found": named, "hint": "data.observe.fractions: [0.2, 0.5, 1.0]"}
-                raise DataError(f"each of data.observe.fractions must lie in (0, 1], not {fraction:g}", **mend)
-        if list(self.fractions) != sorted(set(self.fractions)):
-            raise DataError(
-                "data.observe.fractions must rise, each named once", found=named, hint="data.observe.fractions: [0.2, 0.5, 1.0]"
-            )
+        if not self.fractions or list(self.fractions) != sorted({fraction for fraction in self.fractions if 0 < fraction <= 1}):
+            hint = "data.observe.fractions: [0.2, 0.5, 1.0]"
+            raise DataError("data.observe.fractions must rise, each named once and in (0, 1]", found=named or "none", hint=hint)
         if not 0 <= self.gap_s < math.inf:
             raise DataError(f"data.observe.gap_s must be 0 or more seconds, not {self.gap_s:g}")
         if self.observe_s is not None and not 0 < self.observe_s < math.inf:
@@ -64,12 +57,6 @@ class ObserveConfig:
     def judged_fractions(self) -> tuple[float | None, ...]:
         """The observed fractions at which a model is judged one by one; (None,) where the protocol knows none."""
         return self.fractions if self.protocol == "early" else (None,)
-
-
-def check_fraction(fraction: float, where: str) -> None:
-    """Raise DataError unless an observed fraction lies in (0, 1]."""
-    if not 0 < fraction <= 1:
-        raise DataError(f"an observed fraction must lie in (0, 1], not {fraction:g}", where=where)
 
 
 @dataclass(frozen=True)
@@ -93,9 +80,8 @@ def seconds_seen(clip: Clip, config: ObserveConfig, *, end_s: float, fraction: f
     """
     whole = Seconds(clip.start_s, clip.end_s)
     if config.protocol == "early":
-        if fraction is None:
-            raise DataError("early recognition needs an observed fraction", clip=clip.path)
-        check_fraction(fraction, clip.path)
+        if fraction is None or not 0 < fraction <= 1:
+            raise DataError(f"early recognition needs an observed fraction in (0, 1], not {fraction}", clip=clip.path)
         cut_s = clip.start_s + fraction * (end_s - clip.start_s)
         observed = whole if fraction == 1 else Seconds(clip.start_s, cut_s)
         if config.teacher_sees == "same":
@@ -145,52 +131,43 @@ def hull(clip: Clip, config: ObserveConfig) -> Seconds:
 
 
 @dataclass(frozen=True)
-class SeenWindows:
-    """The frames of the student's and of the teacher's view.
+class Request:
+    """Which window of a clip is asked for, and for whom.
 
-    held, held_future: whether the student's part, or the teacher's, was so short that frames are repeated.
+    position: in [0, 1], see `choose_window`. fraction: observed share of the clip (early recognition). flow: whether the student's view is
+    flow too. future, future_flow: whether the teacher's part is asked for, and its flow. With flow, the second frame of each pair too lies
+    in what the view may see.
     """
 
-    observed: Window
-    future: Window | None
-    held: bool = False
-    held_future: bool = False
+    position: float
+    fraction: float | None = None
+    flow: bool = False
+    future: bool = False
+    future_flow: bool = False
 
 
 def choose_windows(
-    timestamps_s: NDArray[np.float64],
-    clip: Clip,
-    window: WindowConfig,
-    observe: ObserveConfig,
-    *,
-    position: float,
-    fraction: float | None = None,
-    observed_flow: bool = False,
-    with_future: bool = True,
-    future_flow: bool = False,
-    name: str = "clip",
-) -> SeenWindows:
-    """The frame indices of both views of one sample; of the student's alone without `with_future`, however short the teacher's part is.
+    timestamps_s: NDArray[np.float64], clip: Clip, window: WindowConfig, observe: ObserveConfig, request: Request, name: str = "clip"
+) -> tuple[Window, Window | None]:
+    """The frame indices of the student's view, and of its teacher's where it is asked for.
 
-    timestamps_s: (N,) presentation time of the frames, ascending, in the file's own time. position: as for `choose_window`.
-    observed_flow, future_flow: whether the view needs a pair's second frame; that one too lies in what the view may see.
+    timestamps_s: (N,) presentation time of the frames, ascending, in the file's own time.
     Raises DataError as `seconds_seen` and `choose_window` do, and UnobservableError if no frame lies in the observed part.
     """
+    position = request.position
     check_position(position, name)
     teacher = window if observe.teacher_frames is None else dataclasses.replace(window, frames=observe.teacher_frames)
     if observe.protocol == "whole":
-
-        def window_of(config: WindowConfig) -> Window:
-            return choose_window(timestamps_s, config, position=position, start_s=clip.start_s, end_s=clip.end_s, name=name)
-
-        return SeenWindows(window_of(window), window_of(teacher) if with_future else None)
+        seen = choose_window(timestamps_s, window, position=position, start_s=clip.start_s, end_s=clip.end_s, name=name)
+        if not request.future:
+            return seen, None
+        return seen, choose_window(timestamps_s, teacher, position=position, start_s=clip.start_s, end_s=clip.end_s, name=name)
     end_s = end_of_clip(timestamps_s, clip, name) if observe.protocol == "early" else math.inf
-    observed, future = seconds_seen(clip, observe, end_s=end_s, fraction=fraction)
-    seen, held = window_in(observed, timestamps_s, window, position, observed_flow, f"observed part of {name}", empty=UnobservableError)
-    if not with_future:
-        return SeenWindows(seen, None, held)
-    taught, held_future = window_in(future, timestamps_s, teacher, position, future_flow, f"teacher's part of {name}")
-    return SeenWindows(seen, taught, held, held_future)
+    observed, future = seconds_seen(clip, observe, end_s=end_s, fraction=request.fraction)
+    seen = window_in(observed, timestamps_s, window, position, request.flow, f"observed part of {name}", empty=UnobservableError)
+    if not request.future:
+        return seen, None
+    return seen, window_in(future, timestamps_s, teacher, position, request.future_flow, f"teacher's part of {name}")
 
 
 def end_of_clip(timestamps_s: NDArray[np.float64], clip: Clip, name: str) -> float:
@@ -217,8 +194,8 @@ def window_in(
     name: str,
     *,
     empty: type[DataError] = DataError,
-) -> tuple[Window, bool]:
-    """A window of which nothing lies outside a part of the file, and whether a frame is repeated in it.
+) -> Window:
+    """A window of which nothing lies outside a part of the file.
 
     Frames are held early enough for the second frame of a flow pair to be there; where not even one pair fits, flow is zero.
     Raises `empty` if no frame lies in the part, DataError if they are too few for the window.
@@ -232,4 +209,4 @@ def window_in(
     last = len(inside) - 1
     steps = np.minimum(spread(len(inside), config, position, reach=reach), max(last - reach, 0))
     targets = steps + reach if reach <= last else steps
-    return Window(inside[steps], inside[targets]), len(np.unique(steps)) < len(steps)
+    return Window(inside[steps], inside[targets])

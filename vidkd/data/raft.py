@@ -32,10 +32,9 @@ def load_raft(name: str, weights: str | None, device: str = "cpu") -> nn.Module:
         raise unknown_name("RAFT model", name, MODELS)
     if not weights:
         raise CheckpointError(f"{name} needs trained weights", hint="--weights FILE, or --weights torchvision to download them")
-    state = read_weights(weights, name)
     model = build_raft(name)
     try:
-        model.load_state_dict(state)
+        model.load_state_dict(read_weights(weights, name))
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()[:200]
         raise CheckpointError(f"weights do not fit {name}: {weights}", reason=reason, hint="--raft-model, or another file") from error

@@ -65,6 +65,11 @@ class Window:
         """Every index to decode, sorted, each once."""
         return np.unique(np.concatenate([self.frames, self.targets]))
 
+    @property
+    def held(self) -> bool:
+        """Whether the clip, or the part of it, was so short that frames are repeated."""
+        return bool((np.diff(self.frames) == 0).any())
+
 
 def frames_inside(timestamps_s: NDArray[np.float64], start_s: float, end_s: float | None, *, closed: bool = False) -> NDArray[np.int64]:
     """Indices of the frames presented in [start_s, end_s), by decoded timestamp; all from start_s on when end_s is None.

@@ -67,7 +67,7 @@ class ObservationWindow:
             window_in(self.part(time_s), timestamps_s, self.data.window, (number + 0.5) / clips, self.pairs, name)
             for number in range(clips)
         ]
-        return [window for window, _ in found], any(held for _, held in found)
+        return found, any(window.held for window in found)
 
 
 def observation_window(data: DataConfig, view: View, *, window_s: float | None = None) -> ObservationWindow:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vidkd.base.errors import VideoError
 from vidkd.video import Frame, VideoReader, open_stream, open_video
-from vidkd.video.containers import missing_part
+from vidkd.video.normalise import incomplete
 from vidkd.video.opening import Backend
 
 LIVE_FPS = 25.0
@@ -70,5 +70,5 @@ def whole_from(video: VideoReader, start: int = 0) -> Iterator[Frame]:
             count += 1
     except VideoError as error:  # which counts from where decoding began
         raise VideoError(error.what, **{**error.lines, "after frames": count}) from error
-    if video.info.backend != "images" and (missing := video.info.damage or missing_part(video.path, video.info.duration_s)):
+    if missing := incomplete(video):
         raise VideoError(f"the video is not whole: {video.path}", after_frames=count, reason=missing)

@@ -49,8 +49,7 @@ class OverlayWriter:
         zoom = math.ceil(LEAST_WIDTH / width)
         if self._writer is None or self._panel is None:
             self._panel = Panel(width * zoom, panel_height(height * zoom, width * zoom), self._classes, step_s=self._step_s, top=self._top)
-            size = {"width": width * zoom, "height": height * zoom + self._panel.height}
-            self._writer = VideoWriter(self._path, fps=self._fps, crf=VIEWING_CRF, **size)
+            self._writer = VideoWriter(self._path, fps=self._fps, crf=VIEWING_CRF)
         self._panel.add(decisions)
         picture = frame.image.repeat(zoom, 0).repeat(zoom, 1) if zoom > 1 else frame.image
         self._writer.write(np.concatenate([picture, self._panel.draw(frame.time_s)]), time_s=frame.time_s)

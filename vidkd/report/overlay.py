@@ -26,13 +26,11 @@ def write_overlay(source: Path, destination: Path, predictions: Iterable[WindowP
     if destination.exists() and source.exists() and destination.samefile(source):
         raise VideoError(f"the overlay would replace the video that it is drawn from: {source}", hint="name another file")
     windows = sorted(predictions, key=_middle_s)
-    with open_video(source) as video:
-        info = video.info
-        with VideoWriter(destination, fps=info.average_fps, width=info.width, height=info.height, crf=VIEWING_CRF) as writer:
-            count = 0
-            for frame in video.stream():
-                writer.write(draw(frame.image, nearest_window(windows, frame.time_s), frame.index, classes), time_s=frame.time_s)
-                count += 1
+    with open_video(source) as video, VideoWriter(destination, fps=video.info.average_fps, crf=VIEWING_CRF) as writer:
+        count = 0
+        for frame in video.stream():
+            writer.write(draw(frame.image, nearest_window(windows, frame.time_s), frame.index, classes), time_s=frame.time_s)
+            count += 1
     return count
 
 

@@ -14,41 +14,38 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from vidkd.base.errors import VideoError
-from vidkd.video.types import Image
+from vidkd.video.types import MAX_PIXELS, Image
 
 NOMINAL_FPS = Fraction(25)
 """Assumed where a file names no frame rate at all."""
 
 
 @contextlib.contextmanager
-def opened(
-    path: Path | str, *, threads: int = 1, options: dict[str, str] | None = None, format: str | None = None
-) -> Iterator[tuple[Any, Any]]:
+def opened(path: Path | str, *, threads: int = 1) -> Iterator[tuple[Any, Any]]:
     """The container and its main video stream; closed on leaving. Raises VideoError if there is no such file or no video in it."""
-    container = open_container(path, options=options, format=format)
+    container = open_container(path)
     try:
         yield container, video_stream(container, path, threads)
     finally:
         container.close()
 
 
-def open_container(
-    path: Path | str, *, options: dict[str, str] | None = None, format: str | None = None, timeout_s: float | None = None
-) -> Any:
-    """A PyAV container open for reading. Raises VideoError with path and reason, of a file also with what it is instead of a video."""
+def open_container(path: Path | str, **options: Any) -> Any:
+    """A PyAV container open for reading; options: of `av.open`.
+
+    Raises VideoError with path and reason, of a file also with what it is instead of a video.
+    """
     try:
         # titles in other encodings than UTF-8 are common in old AVI files and say nothing about the pictures
-        return av.open(str(path), metadata_errors="ignore", options=options or {}, format=format, timeout=timeout_s)
+        return av.open(str(path), metadata_errors="ignore", **options)
     except (av.FFmpegError, OSError, ValueError) as error:
-        file = format is None and Path(path).is_file()
-        reason = (why_no_video(path) if file else None) or reason_of(error)
-        hint = (
-            {"hint": "the video itself, or another copy of it; `vidkd check_videos FOLDER` finds all that cannot be read"} if file else {}
-        )
-        raise VideoError(f"cannot open video: {path}", reason=reason, **hint) from error
+        hint = {}
+        if Path(path).is_file():
+            hint["hint"] = "the video itself, or another copy of it; `vidkd check_videos FOLDER` finds all that cannot be read"
+        raise VideoError(f"cannot open video: {path}", reason=why_no_video(path) or reason_of(error), **hint) from error
 
 
-def video_stream(container: Any, path: Path | str, threads: int) -> Any:
+def video_stream(container: Any, path: Path | str, threads: int = 1) -> Any:
     """The stream that FFmpeg ranks best where a file holds several, which is not always the first."""
     stream = container.streams.best("video")
     if stream is None or stream.codec_context is None:  # a broken header may name a codec that does not exist
@@ -93,6 +90,12 @@ class RgbConverter:
         return np.asarray(self._reformatter.reformat(frame, format="rgb24", **self._threads).to_ndarray(), np.uint8)
 
 
+def check_frame_size(path: Path | str, width: int, height: int) -> None:
+    """Raises VideoError if a frame has more pixels than allowed, or none, before one is decoded."""
+    if not 0 < width * height <= MAX_PIXELS:
+        raise VideoError(f"frames too large, or without a size: {path}", size=f"{width} x {height}", limit=f"{MAX_PIXELS} pixels")
+
+
 def damaged(path: Path | str, frame: int, reason: str) -> VideoError:
     """The error for a file that stops being readable after `frame` frames."""
     return VideoError(f"cannot decode video: {path}", after_frames=frame, reason=reason)
@@ -100,8 +103,7 @@ def damaged(path: Path | str, frame: int, reason: str) -> VideoError:
 
 def nominal_fps(stream: Any) -> Fraction:
     """The frame rate that the file names, else NOMINAL_FPS."""
-    rate = stream.average_rate or stream.guessed_rate
-    return Fraction(rate) if rate else NOMINAL_FPS
+    return Fraction(stream.average_rate or stream.guessed_rate or NOMINAL_FPS)
 
 
 def reason_of(error: BaseException) -> str:
@@ -115,11 +117,10 @@ SHOWN_LETTERS = 60
 
 def no_such_video(name: str) -> VideoError:
     """The error for a path at which there is no file."""
-    looked_in = {} if Path(name).is_absolute() else {"looked_in": str(Path.cwd())}
     hint = "name a file that is there, a folder of images, or a glob in quotes"
     if name.removeprefix("/dev/video").isdigit():
         hint = f"a camera is named by its number, here {name.removeprefix('/dev/video')}"
-    return VideoError(f"no such video: {name}", **looked_in, hint=hint)
+    return VideoError(f"no such video: {name}", **({} if Path(name).is_absolute() else {"looked_in": Path.cwd()}), hint=hint)
 
 
 def why_no_video(path: Path | str) -> str | None:
@@ -127,17 +128,16 @@ def why_no_video(path: Path | str) -> str | None:
     try:
         with Path(path).open("rb") as file:
             beginning = file.read(BEGINNING_BYTES)
-            if not beginning:
-                return "the file is empty"
-            if not beginning.strip(b"\0"):
-                return f"its first {len(beginning)} bytes are zero, as of a download that was not finished"
-            if (line := _first_line(beginning)) is not None:
-                return f"it is text, not a video, and begins: {line}"
-            if beginning[4:8] == b"ftyp" and _ends_without_index(file):
-                return "the file was cut off: the table of its frames (moov), which MP4 may have at its end, is not whole"
+            whole = beginning[4:8] != b"ftyp" or _has_whole_index(file)
     except OSError:
         return None
-    return None
+    if not beginning:
+        return "the file is empty"
+    if not beginning.strip(b"\0"):
+        return f"its first {len(beginning)} bytes are zero, as of a download that was not finished"
+    if (line := _first_line(beginning)) is not None:
+        return f"it is text, not a video, and begins: {line}"
+    return None if whole else "the file was cut off: the table of its frames (moov), which MP4 may have at its end, is not whole"
 
 
 def _first_line(beginning: bytes) -> str | None:
@@ -152,23 +152,19 @@ def _first_line(beginning: bytes) -> str | None:
     return line if len(line) <= SHOWN_LETTERS else line[: SHOWN_LETTERS - 3] + "..."
 
 
-def _ends_without_index(file: IO[bytes]) -> bool:
-    """Whether the boxes of an MP4 follow each other up to the end of the file, or beyond it, and its table of frames is not whole."""
+def _has_whole_index(file: IO[bytes]) -> bool:
+    """Whether the outermost boxes of an MP4 hold its table of frames, whole, or something else ends them before the file does."""
     size: int
     place, end = 0, file.seek(0, os.SEEK_END)
     while place + 8 <= end:
         file.seek(place)
         size, kind = struct.unpack(">I4s", file.read(8))
-        if size == 1:  # the size stands behind the kind, in 64 bits
+        if size == 1:  # the size follows the kind, in 64 bits
             size = int.from_bytes(file.read(8), "big")
-        if kind == b"moov":
-            return place + size > end
-        if size == 0:  # the last box, as long as the file
-            return True
-        if size < 8:
-            return False
-        place += size
-    return True
+        if kind == b"moov" or 0 < size < 8:
+            return place + size <= end
+        place += size or end  # 0: the last box, as long as the file
+    return False
 
 
 MOST_BYTES_BETWEEN = 1024
@@ -180,41 +176,21 @@ def missing_part(path: Path | str, found_s: float) -> str | None:
 
     MP4 lists all its packets, so `read_packets` has counted them; here it is about the other containers.
     """
-    container = open_container(path)
-    try:
-        declared_s = declared_duration_s(container, video_stream(container, path, threads=1))
-        return ends_early(declared_s, found_s) or _skipped_part(container)
-    finally:
-        container.close()
-
-
-def declared_duration_s(container: Any, stream: Any) -> float | None:
-    """The length of the pictures that the header promises; None where it speaks of something else: other streams too, or hidden frames."""
-    if "mp4" in container.format.name.split(","):
-        return None
-    if stream.duration is not None:
-        return float(stream.duration * stream.time_base)
-    if len(container.streams) == 1 and container.duration is not None:
-        return float(container.duration / av.time_base)
-    return None
-
-
-def ends_early(declared_s: float | None, found_s: float) -> str | None:
-    """A sentence if much of what the header promises is not there. Sound headers are off by a few frames."""
-    if declared_s is None or declared_s - found_s <= max(0.2, 0.02 * declared_s):
-        return None
-    return f"the file ends early: its header promises {declared_s:.2f} s, {found_s:.2f} s are there"
-
-
-def _skipped_part(container: Any) -> str | None:
-    """FFmpeg skips what it cannot parse of a Matroska file, to the next cluster, and says nothing: look for bytes that no packet has."""
-    if "matroska" not in container.format.name:
-        return None
-    end: int | None = None
-    for packet in container.demux():
-        if not packet.size or packet.pos is None:
-            continue
-        if end is not None and packet.pos - end > MOST_BYTES_BETWEEN:
-            return f"{packet.pos - end} bytes in the middle of the file cannot be parsed, frames are missing"
-        end = packet.pos + packet.size
+    with opened(path) as (container, stream):
+        declared_s = None  # where the header speaks of something else: other streams too, or hidden frames
+        if "mp4" not in container.format.name.split(","):
+            if stream.duration is not None:
+                declared_s = float(stream.duration * stream.time_base)
+            elif len(container.streams) == 1 and container.duration is not None:
+                declared_s = float(container.duration / av.time_base)
+        if declared_s is not None and declared_s - found_s > max(0.2, 0.02 * declared_s):  # sound headers are off by a few frames
+            return f"the file ends early: its header promises {declared_s:.2f} s, {found_s:.2f} s are there"
+        # FFmpeg skips what it cannot parse of a Matroska file, to the next cluster, in silence: look for bytes that no packet has
+        end: int | None = None
+        for packet in container.demux() if "matroska" in container.format.name else ():
+            if not packet.size or packet.pos is None:
+                continue
+            if end is not None and packet.pos - end > MOST_BYTES_BETWEEN:
+                return f"{packet.pos - end} bytes in the middle of the file cannot be parsed, frames are missing"
+            end = packet.pos + packet.size
     return None

@@ -1,7 +1,6 @@
 """Reading with decord: fast random access into plain files."""
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +8,8 @@ import numpy as np
 
 from vidkd.base.errors import VideoError, first_line
 from vidkd.video.index import PacketIndex
-from vidkd.video.pyav_reader import describe, times_of_packets
-from vidkd.video.reader import VideoReader
-from vidkd.video.types import Image, Times, VideoInfo
+from vidkd.video.pyav_reader import PyavReader
+from vidkd.video.types import Image
 
 BATCH_FRAMES = 16
 """Frames decoded in one call: more would hold that many full-size pictures before they are resized."""
@@ -20,52 +18,34 @@ TIMES_AGREE_S = 2e-3
 """Decord keeps its times in single precision, Matroska in milliseconds."""
 
 
-class DecordReader(VideoReader):
-    """Wraps one decord.VideoReader.
+class DecordReader(PyavReader):
+    """Takes pictures from one decord.VideoReader, and all else from the packets.
 
     Raises VideoError if decord is not installed, cannot open the file, or its idea of the file's frames differs from what the packets say.
     """
 
+    backend = "decord"
+
     def __init__(self, path: Path | str, index: PacketIndex, *, short_side: int | None, threads: int = 1) -> None:
-        super().__init__(str(path), short_side)
-        self._index = index
+        super().__init__(path, index, short_side=short_side, threads=threads)
         self._decord = _open(str(path), threads)
-        if 0 < len(index.pts) == len(self._decord):
-            self._times_s, self._duration_s = times_of_packets(index)
-        else:
-            self._times_s, self._duration_s = self._own_times()
         if problem := self._problem():
             self.close()
-            raise VideoError(
-                f"frame index not reliable: {path}", reason=problem, hint="backend='auto', or vidkd check_videos --normalise OUT"
-            )
-
-    @property
-    def timestamps_s(self) -> Times:
-        """See VideoReader."""
-        return self._times_s
-
-    @property
-    def info(self) -> VideoInfo:
-        """See VideoReader."""
-        return describe(self.path, "decord", self._index, len(self._times_s), self._duration_s, self._index.damage)
-
-    def _own_times(self) -> tuple[Times, float]:
-        spans = self._decord.get_frame_timestamp(np.arange(len(self._decord))).astype(np.float64)
-        return spans[:, 0] - spans[0, 0], float(spans[-1, 1] - spans[0, 0])
+            hint = "backend='auto', or vidkd check_videos --normalise OUT"
+            raise VideoError(f"frame index not reliable: {path}", reason=problem, hint=hint)
 
     def _problem(self) -> str | None:
         if self._index.problem:
             return self._index.problem
         if len(self._decord) != len(self._index.pts):
             return f"decord counts {len(self._decord)} frames, the packets are {len(self._index.pts)}"
-        theirs, _ = self._own_times()
-        apart_s = np.abs(theirs - self._times_s) - 1e-6 * self._times_s
+        theirs = self._decord.get_frame_timestamp(np.arange(len(self._decord))).astype(np.float64)[:, 0]
+        apart_s = np.abs(theirs - theirs[0] - self.timestamps_s) - 1e-6 * self.timestamps_s
         return "decord's frame times are not those of the packets" if apart_s.max() > TIMES_AGREE_S else None
 
     def _images(self, indices: Sequence[int]) -> Iterator[Image]:
-        waiting = iter(indices)
-        while batch := list(islice(waiting, BATCH_FRAMES)):
+        for first in range(0, len(indices), BATCH_FRAMES):
+            batch = list(indices[first : first + BATCH_FRAMES])
             try:
                 images = self._decord.get_batch(batch).asnumpy()
             except Exception as error:  # decord raises classes of its own and plain RuntimeError
@@ -75,20 +55,18 @@ class DecordReader(VideoReader):
             yield from images
 
     def _images_from(self, start_index: int) -> Iterator[Image]:
-        return self._images(range(start_index, len(self._times_s)))
+        return self._images(range(start_index, len(self)))
 
     def _release(self) -> None:
-        # the last reference: decord frees its decoder and queued pictures when the object dies
-        del self._decord
+        del self._decord  # the last reference: decord frees its decoder and queued pictures when the object dies
 
 
 def _open(path: str, threads: int) -> Any:
     try:
         import decord
     except (ImportError, OSError) as error:
-        raise VideoError(
-            "decord cannot be loaded", reason=error, hint="pip install decord (other platforms: decord2), or backend='pyav'"
-        ) from error
+        hint = "pip install decord (other platforms: decord2), or backend='pyav'"
+        raise VideoError("decord cannot be loaded", reason=error, hint=hint) from error
     decord.logging.set_level(decord.logging.QUIET)  # what matters is raised; FFmpeg's own lines would flood the terminal
     try:
         return decord.VideoReader(path, ctx=decord.cpu(0), num_threads=threads)
@@ -98,6 +76,5 @@ def _open(path: str, threads: int) -> Any:
 
 def _unreadable(path: str, error: Exception, **lines: object) -> VideoError:
     """Decord's message is a C++ trace; its first line names the cause, after the file and line of decord's own source."""
-    first = first_line(error)
-    reason = first.split("Check failed: ")[-1].split("] ")[-1].strip()
+    reason = first_line(error).split("Check failed: ")[-1].split("] ")[-1].strip()
     return VideoError(f"decord cannot read: {path}", **lines, reason="FFmpeg could not decode it" if "avcodec" in reason else reason)

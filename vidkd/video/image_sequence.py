@@ -6,14 +6,15 @@ import re
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
-from typing import overload
+from typing import Any
 
 import cv2
 import numpy as np
 
 from vidkd.base.errors import VideoError
 from vidkd.base.lru import LRUCache
-from vidkd.video.reader import VideoReader, check_frame_size
+from vidkd.video.containers import check_frame_size
+from vidkd.video.reader import VideoReader
 from vidkd.video.types import Image, Times, VideoInfo
 
 IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
@@ -28,9 +29,7 @@ _listed: LRUCache[tuple[str | int, ...], Sequence[Path]] = LRUCache(most_entries
 
 def is_image_sequence(path: str) -> bool:
     """Whether `path` is a folder, or names no file but a printf pattern (`%05d`) or a glob (`*`, `?`, `[`)."""
-    if Path(path).is_dir():
-        return True
-    return not Path(path).exists() and bool(_NUMBER.search(path) or re.search(r"[*?\[]", path))
+    return Path(path).is_dir() or (not Path(path).exists() and bool(_NUMBER.search(path) or re.search(r"[*?\[]", path)))
 
 
 def list_images(path: str) -> Sequence[Path]:
@@ -41,9 +40,16 @@ def list_images(path: str) -> Sequence[Path]:
     """
     if Path(path).is_dir():
         return _of_folder(path)
-    if _NUMBER.search(Path(path).name):
-        return _of_pattern(Path(path))
-    return _in_order(path, list(Path(path).parent.glob(Path(path).name)))
+    pattern = Path(path)
+    if not _NUMBER.search(pattern.name):
+        return _in_order(path, list(pattern.parent.glob(pattern.name)))
+    before, after = _NUMBER.split(pattern.name)[0], _NUMBER.split(pattern.name)[-1]
+    shape = re.compile(re.escape(before) + r"(\d+)" + re.escape(after))
+    names = [file.name for file in pattern.parent.glob("*")]
+    found = {int(match[1]) for name in names if (match := shape.fullmatch(name)) and name == pattern.name % int(match[1])}
+    if not found:
+        raise VideoError(f"no images match: {pattern}")
+    return NumberedImages(pattern.parent, lambda number: pattern.name % number, found)
 
 
 def _of_folder(path: str) -> Sequence[Path]:
@@ -51,17 +57,12 @@ def _of_folder(path: str) -> Sequence[Path]:
     key = (path, status.st_dev, status.st_ino, status.st_mtime_ns)
     images = _listed.get(key)
     if images is None:
-        with os.scandir(path) as entries:
-            names = [entry.name for entry in entries if _is_image(entry.name)]
+        with os.scandir(path) as entries:  # without hidden files, as the `._x.jpg` of macOS archives
+            names = [entry.name for entry in entries if Path(entry.name).suffix.lower() in IMAGE_SUFFIXES and entry.name[0] != "."]
         images = _numbered_alike(Path(path), names) or _in_order(path, [Path(path, name) for name in names])
         if time.time_ns() - status.st_mtime_ns > SETTLED_NS:
             _listed.put(key, images, 256 if isinstance(images, NumberedImages) else 256 * len(images))
     return images
-
-
-def _is_image(name: str) -> bool:
-    """By its suffix; hidden files (the `._x.jpg` of macOS archives) are none."""
-    return "." + name.rpartition(".")[2].lower() in IMAGE_SUFFIXES and not name.startswith(".")
 
 
 def _in_order(path: str, images: Sequence[Path]) -> Sequence[Path]:
@@ -71,36 +72,46 @@ def _in_order(path: str, images: Sequence[Path]) -> Sequence[Path]:
             looked_for=", ".join(sorted(IMAGE_SUFFIXES)),
             hint="a folder is taken for the frames of one video: name a folder of images, or the video files themselves",
         )
-    return sorted(images, key=lambda image: _natural(image.name))
+    return sorted(images, key=lambda image: [(not part.isdigit(), int(part) if part.isdigit() else part) for part in _parts(image.name)])
 
 
-def _natural(name: str) -> list[tuple[int, int | str]]:
-    return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", name) if part]
+def _parts(name: str) -> list[str]:
+    return [part for part in re.split(r"(\d+)", name) if part]
 
 
 class NumberedImages(Sequence[Path]):
-    """Images numbered without a gap. Paths are made when asked for: a folder may hold a hundred thousand."""
+    """Images numbered without a gap. Paths are made when asked for: a folder may hold a hundred thousand.
 
-    def __init__(self, folder: Path, name_of: Callable[[int], str], numbers: range) -> None:
-        self._folder, self._name_of, self._numbers = folder, name_of, numbers
+    Raises VideoError if a number between the first and the last is missing.
+    """
+
+    def __init__(self, folder: Path, name_of: Callable[[int], str], found: Collection[int]) -> None:
+        self._folder, self._name_of, self._numbers = folder, name_of, range(min(found), max(found) + 1)
+        if count := len(self._numbers) - len(found):
+            pairs = itertools.pairwise(sorted(found))
+            gaps = [str(low + 1) if high - low == 2 else f"{low + 1} to {high - 1}" for low, high in pairs if high - low > 1]
+            name = name_of(int(gaps[0].split()[0]))
+            raise VideoError(
+                f"images {min(found)} to {max(found)} lack {count} in: {folder}",
+                missing=", ".join(gaps[:SHOWN]) + (f" and {len(gaps) - SHOWN} more gaps" if len(gaps) > SHOWN else ""),
+                first=name,
+                hint=f"put them there, or, if nothing is missing, name the images by a glob: {folder / '*'}{Path(name).suffix}",
+            )
 
     def __len__(self) -> int:
         return len(self._numbers)
 
-    @overload
-    def __getitem__(self, index: int) -> Path: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Path]: ...
-    def __getitem__(self, index: int | slice) -> Path | Sequence[Path]:
-        if isinstance(index, slice):
-            return NumberedImages(self._folder, self._name_of, self._numbers[index])
-        return self._folder / self._name_of(self._numbers[index])
+    def __getitem__(self, index: Any) -> Any:
+        numbers = self._numbers[index]
+        return [*map(self._path, numbers)] if isinstance(index, slice) else self._path(numbers)
+
+    def _path(self, number: int) -> Path:
+        return self._folder / self._name_of(number)
 
 
 def _numbered_alike(folder: Path, names: Collection[str]) -> Sequence[Path] | None:
     """The images in the order of their numbers if their names differ in nothing else, as frame_0000000001.jpg; None otherwise."""
-    matches = [_NAME.fullmatch(name) for name in names]
-    parts = [(match["before"], match["number"], match["after"]) for match in matches if match]
+    parts = [(match["before"], match["number"], match["after"]) for match in map(_NAME.fullmatch, names) if match]
     if not names or len(parts) < len(names) or len({(before, after) for before, _, after in parts}) > 1:
         return None
     before, _, after = parts[0]
@@ -108,55 +119,18 @@ def _numbered_alike(folder: Path, names: Collection[str]) -> Sequence[Path] | No
     width = len(digits[min(digits)])
     if len(digits) < len(names) or any(text != f"{number:0{width}d}" for number, text in digits.items()):
         return None
-    return _without_gap(folder, lambda number: f"{before}{number:0{width}d}{after}", digits)
-
-
-def _of_pattern(pattern: Path) -> Sequence[Path]:
-    """The run of numbers that exists, wherever it starts."""
-    before, after = _NUMBER.split(pattern.name)[0], _NUMBER.split(pattern.name)[-1]
-    shape = re.compile(re.escape(before) + r"(\d+)" + re.escape(after))
-    found = {
-        int(match[1])
-        for file in pattern.parent.glob("*")
-        if (match := shape.fullmatch(file.name)) and file.name == pattern.name % int(match[1])
-    }
-    if not found:
-        raise VideoError(f"no images match: {pattern}")
-    return _without_gap(pattern.parent, lambda number: pattern.name % number, found)
-
-
-def _without_gap(folder: Path, name_of: Callable[[int], str], found: Collection[int]) -> NumberedImages:
-    first, last = min(found), max(found)
-    if last - first + 1 > len(found):
-        ranges = _missing_ranges(sorted(found))
-        count = last - first + 1 - len(found)
-        more = f" and {len(ranges) - SHOWN} more gaps" if len(ranges) > SHOWN else ""
-        raise VideoError(
-            f"{count} of the images {first} to {last} {'is' if count == 1 else 'are'} missing in: {folder}",
-            missing=", ".join(ranges[:SHOWN]) + more,
-            first=name_of(int(ranges[0].split()[0])),
-            hint=f"put them there, or, if nothing is missing, name the images by a glob: {folder / '*'}{Path(name_of(first)).suffix}",
-        )
-    return NumberedImages(folder, name_of, range(first, last + 1))
-
-
-def _missing_ranges(found: Sequence[int]) -> list[str]:
-    """What is missing between sorted numbers: [3, 5, 9] -> ["4", "6 to 8"]."""
-    gaps = [(low + 1, high - 1) for low, high in itertools.pairwise(found) if high - low > 1]
-    return [str(low) if low == high else f"{low} to {high}" for low, high in gaps]
+    return NumberedImages(folder, lambda number: f"{before}{number:0{width}d}{after}", digits)
 
 
 class ImageSequenceReader(VideoReader):
     """Images as frames at a constant rate; they are read when asked for and must all have one size."""
 
-    def __init__(self, path: str, *, fps: float, short_side: int | None, max_pixels: int) -> None:
+    def __init__(self, path: str, *, fps: float | None, short_side: int | None) -> None:
         super().__init__(path, short_side)
-        if not 0 < fps < float("inf"):
-            raise VideoError(f"the frame rate of an image sequence must be positive, not {fps}", path=path)
         self._files = list_images(path)
-        self._fps = fps
+        self._fps = SEQUENCE_FPS if fps is None else fps
         self._height, self._width = _read(self._files[0]).shape[:2]
-        check_frame_size(path, self._width, self._height, max_pixels)
+        check_frame_size(path, self._width, self._height)
 
     @property
     def timestamps_s(self) -> Times:
@@ -175,7 +149,6 @@ class ImageSequenceReader(VideoReader):
             frame_count=len(self._files),
             average_fps=self._fps,
             duration_s=len(self._files) / self._fps,
-            rotation_deg=0,
         )
 
     def _images(self, indices: Sequence[int]) -> Iterator[Image]:
@@ -185,12 +158,6 @@ class ImageSequenceReader(VideoReader):
                 size = f"{image.shape[1]} x {image.shape[0]}, the first is {self._width} x {self._height}"
                 raise VideoError(f"an image of another size: {self._files[index]}", size=size)
             yield image
-
-    def _images_from(self, start_index: int) -> Iterator[Image]:
-        return self._images(range(start_index, len(self._files)))
-
-    def _release(self) -> None:
-        """Nothing is held open."""
 
 
 def _read(file: Path) -> Image:

@@ -1,18 +1,16 @@
 """One call that opens any video and picks who decodes it."""
 
-import os
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from vidkd.base.errors import VideoError, unknown_name
 from vidkd.base.lru import LRUCache
-from vidkd.video.containers import no_such_video
+from vidkd.video.containers import check_frame_size, no_such_video
 from vidkd.video.decord_reader import DecordReader
-from vidkd.video.image_sequence import SEQUENCE_FPS, ImageSequenceReader, is_image_sequence
+from vidkd.video.image_sequence import ImageSequenceReader, is_image_sequence
 from vidkd.video.index import PacketIndex, read_packets, stored_index
 from vidkd.video.pyav_reader import PyavReader
-from vidkd.video.reader import VideoReader, check_frame_size
-from vidkd.video.types import MAX_PIXELS
+from vidkd.video.reader import VideoReader
 
 Backend: TypeAlias = Literal["auto", "decord", "pyav"]
 
@@ -24,7 +22,6 @@ def open_video(
     *,
     backend: Backend = "auto",
     short_side: int | None = None,
-    max_pixels: int = MAX_PIXELS,
     threads: int = 1,
     sequence_fps: float | None = None,
 ) -> VideoReader:
@@ -36,7 +33,6 @@ def open_video(
         "decord" was slower wherever it was measured, reports no damage, and refuses what it cannot open (AV1, truncated files) or is known
         to misread (edit lists, transport streams, open GOPs, AVI with B-frames).
     short_side: scale frames so that the shorter side has this many pixels (area averaging when shrinking).
-    max_pixels: largest width x height that is opened.
     threads: decoding threads; 1 suits many worker processes, 0 takes what the machine has.
 
     Raises VideoError if the file is missing, empty, no video, or too large. The reader must be used in this process.
@@ -45,15 +41,12 @@ def open_video(
         raise unknown_name("video backend", backend, ("auto", "decord", "pyav"))
     name = str(path)
     if is_image_sequence(name):
-        fps = SEQUENCE_FPS if sequence_fps is None else sequence_fps
-        return ImageSequenceReader(name, fps=fps, short_side=short_side, max_pixels=max_pixels)
-    index = read_file(name, max_pixels)
-    if backend == "decord":
-        return DecordReader(name, index, short_side=short_side, threads=threads)
-    return PyavReader(name, index, short_side=short_side, threads=threads)
+        return ImageSequenceReader(name, fps=sequence_fps, short_side=short_side)
+    reader = DecordReader if backend == "decord" else PyavReader
+    return reader(name, read_file(name), short_side=short_side, threads=threads)
 
 
-def read_file(name: str, max_pixels: int) -> PacketIndex:
+def read_file(name: str) -> PacketIndex:
     """The packets of a file that exists, is not empty and whose frames are not too large; VideoError otherwise.
 
     A file is looked over once a process, as long as its size, its time of modification and its place on the disk stay what they are; not at
@@ -66,15 +59,10 @@ def read_file(name: str, max_pixels: int) -> PacketIndex:
     status = Path(name).stat()
     if not status.st_size:
         raise VideoError(f"empty file: {name}", hint="fetch it again; `vidkd check_videos FOLDER` finds all that cannot be read")
-    index = _packets_of(name, status)
-    check_frame_size(name, index.width, index.height, max_pixels)
-    return index
-
-
-def _packets_of(name: str, status: os.stat_result) -> PacketIndex:
     file = (name, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
     index = _looked_over.get(file)
     if index is None:
         index = stored_index(name, status) or read_packets(name)
         _looked_over.put(file, index, index.size_bytes)
+    check_frame_size(name, index.width, index.height)
     return index

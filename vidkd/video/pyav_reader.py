@@ -24,9 +24,16 @@ def presentation_times(pts: Sequence[int | None], dts: Sequence[int | None], tim
     A decoder gives frames out in the order of display, so stamps that go back are wrong (AVI stores none for files with B-frames
     and they are guessed while reading): then the decoding stamps count, which rise by one a frame, and failing them the frame rate.
     """
-    for stamps in (_complete(pts), _complete(_carried_on(dts))):
-        if stamps and all(a < b for a, b in itertools.pairwise(stamps)):
-            return in_seconds([stamp - stamps[0] for stamp in stamps], time_base)
+    dts = list(dts)
+    known = len(dts) - sum(1 for _ in itertools.takewhile(lambda stamp: stamp is None, reversed(dts)))
+    if 2 <= known < len(dts) and dts[known - 1] is not None and dts[known - 2] is not None:
+        # the last frames come out of a decoder when the file has ended, without a stamp: count on from the last one that has one
+        step = dts[known - 1] - dts[known - 2]  # type: ignore[operator]
+        dts[known:] = [dts[known - 1] + step * number for number in range(1, len(dts) - known + 1)]  # type: ignore[operator]
+    for stamps in (pts, dts):
+        found = [stamp for stamp in stamps if stamp is not None]
+        if found and len(found) == len(stamps) and all(a < b for a, b in itertools.pairwise(found)):
+            return in_seconds([stamp - found[0] for stamp in found], time_base)
     return np.arange(len(pts), dtype=np.float64) * frame_s
 
 
@@ -37,44 +44,23 @@ def in_seconds(ticks: Sequence[int] | npt.NDArray[np.int64], time_base: Fraction
     return np.array([float(int(tick) * time_base) for tick in ticks], dtype=np.float64)
 
 
-def _complete(stamps: Sequence[int | None]) -> list[int]:
-    """The stamps, or nothing if one of them is missing."""
-    known = [stamp for stamp in stamps if stamp is not None]
-    return known if len(known) == len(stamps) else []
+def end_s(times_s: Times, last_duration: int | None, time_base: Fraction, nominal_s: float) -> float:
+    """When the last frame ends: its length is as its packet declares, or the usual gap where that is missing or a mere tick of the clock.
 
-
-def _carried_on(stamps: Sequence[int | None]) -> list[int | None]:
-    """The last frames come out of a decoder when the file has ended, without a stamp: count on from the last one that has one."""
-    known = len(stamps)
-    while known and stamps[known - 1] is None:
-        known -= 1
-    carried = list(stamps[:known])
-    if known < 2 or carried[-1] is None or carried[-2] is None:
-        return list(stamps)
-    step = carried[-1] - carried[-2]
-    return carried + [carried[-1] + step * (place + 1) for place in range(len(stamps) - known)]
-
-
-def last_frame_s(times_s: Times, declared_s: float | None, nominal_s: float) -> float:
-    """Length of the last frame in seconds: as its packet declares, or the usual gap where that is missing or a mere tick of the clock."""
+    nominal_s: length of a frame by the frame rate. 0 without frames.
+    """
+    if not len(times_s):
+        return 0.0
     typical_s = float(np.median(np.diff(times_s))) if len(times_s) > 1 else nominal_s
-    return declared_s if declared_s is not None and declared_s >= 0.5 * typical_s else typical_s
-
-
-SPARSE = 2
-"""Where as many times more frames are passed than asked for, those in between are left out as far as decoding allows it."""
-
-Known = tuple[Times, float, str | None]
-"""Presentation times, duration in seconds, and what is missing."""
-
-_decoded_times: LRUCache[PacketIndex, Known] = LRUCache(most_entries=65_536, most_bytes=64 * 2**20)
+    declared_s = float((last_duration or 0) * time_base)
+    return float(times_s[-1]) + (declared_s if declared_s >= 0.5 * typical_s else typical_s)
 
 
 class Timeline:
-    """Collects the stamps of decoded frames; `times_s` and `duration_s` once all have passed through `add`."""
+    """Collects the stamps of decoded frames; `times` once all have passed through `add`."""
 
-    def __init__(self, stream: Any, frame_s: float) -> None:
-        self._time_base, self._frame_s = stream.time_base, frame_s
+    def __init__(self, stream: Any, fps: Fraction) -> None:
+        self._time_base, self._frame_s = stream.time_base, float(1 / fps)
         self._pts: list[int | None] = []
         self._dts: list[int | None] = []
         self._last_duration: int | None = None
@@ -85,24 +71,19 @@ class Timeline:
         self._dts.append(frame.dts)
         self._last_duration = frame.duration
 
-    def times_s(self) -> Times:
-        """Presentation times, float64 (N,), from 0."""
-        return presentation_times(self._pts, self._dts, self._time_base, self._frame_s)
-
-    def duration_s(self) -> float:
-        """Time of the last frame plus its length; 0 without frames."""
-        times_s = self.times_s()
-        if not len(times_s):
-            return 0.0
-        declared_s = float(self._last_duration * self._time_base) if self._last_duration else None
-        return float(times_s[-1]) + last_frame_s(times_s, declared_s, self._frame_s)
+    def times(self) -> tuple[Times, float]:
+        """Presentation times, float64 (N,), from 0, and duration in seconds."""
+        times_s = presentation_times(self._pts, self._dts, self._time_base, self._frame_s)
+        return times_s, end_s(times_s, self._last_duration, self._time_base, self._frame_s)
 
 
-def times_of_packets(index: PacketIndex) -> tuple[Times, float]:
-    """Presentation times (N,) and duration in seconds, of an index that knows them."""
-    times_s = in_seconds(index.pts - index.pts[0], index.time_base)
-    declared_s = float(index.last_duration * index.time_base) if index.last_duration else None
-    return times_s, float(times_s[-1]) + last_frame_s(times_s, declared_s, float(1 / index.fps))
+SPARSE = 2
+"""Where as many times more frames are passed than asked for, those in between are left out as far as decoding allows it."""
+
+Known = tuple[Times, float, str | None]
+"""Presentation times, duration in seconds, and what is missing."""
+
+_decoded_times: LRUCache[PacketIndex, Known] = LRUCache(most_entries=65_536, most_bytes=64 * 2**20)
 
 
 class FrameCursor:
@@ -208,7 +189,9 @@ class FrameCursor:
 
 
 class PyavReader(VideoReader):
-    """The sequential oracle, and the reader of all that decord cannot open or cannot be trusted with."""
+    """Finds frames along the index of the file's packets, or in order where they tell too little; raises at damage."""
+
+    backend = "pyav"
 
     def __init__(self, path: Path | str, index: PacketIndex, *, short_side: int | None, threads: int = 1) -> None:
         super().__init__(str(path), short_side)
@@ -225,35 +208,44 @@ class PyavReader(VideoReader):
     def info(self) -> VideoInfo:
         """See VideoReader; as expensive as `timestamps_s`."""
         times_s, duration_s, damage = self._times()
-        return describe(self.path, "pyav", self._index, len(times_s), duration_s, damage)
+        return VideoInfo(
+            path=self.path,
+            backend=self.backend,
+            codec=self._index.codec,
+            width=self._index.width,
+            height=self._index.height,
+            frame_count=len(times_s),
+            average_fps=len(times_s) / duration_s,
+            duration_s=duration_s,
+            damage=damage,
+        )
 
     def _times(self) -> Known:
+        index = self._index
+        if self._known is None and len(index.pts):
+            times_s = in_seconds(index.pts - index.pts[0], index.time_base)
+            self._known = times_s, end_s(times_s, index.last_duration, index.time_base, float(1 / index.fps)), index.damage
+        elif self._known is None:
+            self._known = _decoded_times.get(index)  # kept as long as the packets are: a file that changed has others
         if self._known is None:
-            self._known = (*times_of_packets(self._index), self._index.damage) if len(self._index.pts) else self._times_by_decoding()
+            self._known = self._decode_times()
+            self._known[0].flags.writeable = False
+            _decoded_times.put(index, self._known, self._known[0].nbytes + index.size_bytes)
         return self._known
-
-    def _times_by_decoding(self) -> Known:
-        """Remembered as long as the packets are: a file that changed has others."""
-        known = _decoded_times.get(self._index)
-        if known is None:
-            known = self._decode_times()
-            known[0].flags.writeable = False
-            _decoded_times.put(self._index, known, known[0].nbytes + self._index.size_bytes)
-        return known
 
     def _decode_times(self) -> Known:
         damage = None
         with opened(self.path, threads=self._threads) as (container, stream):
-            timeline = Timeline(stream, float(1 / self._index.fps))
+            timeline = Timeline(stream, self._index.fps)
             try:
                 for frame in decoded_frames(container, stream, self.path):
                     timeline.add(frame)
             except VideoError as error:
                 damage = error.lines["reason"]
-        times_s = timeline.times_s()
+        times_s, duration_s = timeline.times()
         if not len(times_s):
             raise VideoError(f"no frame can be decoded: {self.path}", reason=damage or "the video stream is empty")
-        return times_s, timeline.duration_s(), damage
+        return times_s, duration_s, damage
 
     def _images(self, indices: Sequence[int]) -> Iterator[Image]:
         self._cursor = self._cursor or FrameCursor(self.path, self._index, self._threads)
@@ -270,19 +262,3 @@ class PyavReader(VideoReader):
         if self._cursor is not None:
             self._cursor.close()
             self._cursor = None
-
-
-def describe(path: str, backend: str, index: PacketIndex, frame_count: int, duration_s: float, damage: str | None) -> VideoInfo:
-    """The facts of a file, put together."""
-    return VideoInfo(
-        path=path,
-        backend=backend,
-        codec=index.codec,
-        width=index.width,
-        height=index.height,
-        frame_count=frame_count,
-        average_fps=frame_count / duration_s,
-        duration_s=duration_s,
-        rotation_deg=index.orientation.rotation_deg,
-        damage=damage,
-    )

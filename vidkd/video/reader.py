@@ -3,7 +3,6 @@
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from types import TracebackType
 
 import cv2
@@ -24,8 +23,6 @@ class VideoReader(ABC):
     """
 
     def __init__(self, path: str, short_side: int | None) -> None:
-        if short_side is not None and short_side < 1:
-            raise VideoError(f"short_side must be at least 1, not {short_side}", path=path)
         self.path = path
         self._short_side = short_side
         self._process = os.getpid()
@@ -45,12 +42,11 @@ class VideoReader(ABC):
     def _images(self, indices: Sequence[int]) -> Iterator[Image]:
         """Upright full-size images of these valid, strictly rising indices."""
 
-    @abstractmethod
     def _images_from(self, start_index: int) -> Iterator[Image]:
         """Upright full-size images of all frames from `start_index` on."""
+        return self._images(range(start_index, len(self)))
 
-    @abstractmethod
-    def _release(self) -> None:
+    def _release(self) -> None:  # noqa: B027 - images hold nothing open
         """Give back decoder and file."""
 
     def __len__(self) -> int:
@@ -66,12 +62,11 @@ class VideoReader(ABC):
         """Frames (N, H, W, 3) at these indices, in the order given; repeats are allowed. Raises VideoError for an index out of range."""
         self._check_usable()
         wanted = [int(index) for index in indices]
-        for index in wanted:
-            if not 0 <= index < len(self):
-                raise VideoError(f"no frame {index} in: {self.path}", frames=f"0 to {len(self) - 1}")
         distinct = sorted(set(wanted))
         if not distinct:
             return np.empty((0, *self.output_size, 3), dtype=np.uint8)
+        self._check_inside(distinct[0], len(self) - 1)
+        self._check_inside(distinct[-1], len(self) - 1)
         images = dict(zip(distinct, (resized(image, self._short_side) for image in self._images(distinct)), strict=True))
         if len({image.shape for image in images.values()}) > 1:
             raise VideoError(
@@ -81,13 +76,10 @@ class VideoReader(ABC):
 
     def indices_at_times(self, times_s: Sequence[float] | Times) -> list[int]:
         """Index of the frame that is on the screen at each time. Raises VideoError for a time before 0 or not before the end."""
-        self._check_usable()
-        times = np.asarray(times_s, dtype=np.float64).reshape(-1)
-        outside = ~((times >= -TIME_SLACK_S) & (times < self.info.duration_s))
+        times, end_s = np.asarray(times_s, dtype=np.float64).reshape(-1), self.info.duration_s
+        outside = ~((times >= -TIME_SLACK_S) & (times < end_s))
         if outside.any():
-            raise VideoError(
-                f"no frame at {times[outside][0]} s in: {self.path}", times=f"0 s up to, not including, {self.info.duration_s} s"
-            )
+            raise VideoError(f"no frame at {times[outside][0]} s in: {self.path}", times=f"0 s up to, not including, {end_s} s")
         return [int(index) for index in np.searchsorted(self.timestamps_s, times + TIME_SLACK_S, side="right") - 1]
 
     def frames_at_times(self, times_s: Sequence[float] | Times) -> Image:
@@ -97,15 +89,12 @@ class VideoReader(ABC):
     def stream(self, start_index: int = 0) -> Iterator[Frame]:
         """Every frame from `start_index` on, in order, one in memory at a time. Raises VideoError at a frame that cannot be decoded."""
         self._check_usable()
-        if not 0 <= start_index <= len(self):
-            raise VideoError(f"no frame {start_index} in: {self.path}", frames=f"0 to {len(self) - 1}")
+        self._check_inside(start_index, len(self))
         return self._stream(start_index)
 
     def _stream(self, start_index: int) -> Iterator[Frame]:
         times_s = self.timestamps_s
-        if start_index == len(times_s):
-            return
-        for index, image in enumerate(self._images_from(start_index), start=start_index):
+        for index, image in enumerate(self._images_from(start_index) if start_index < len(times_s) else (), start=start_index):
             yield Frame(index=index, time_s=float(times_s[index]), image=resized(image, self._short_side))
             self._check_usable()
 
@@ -114,6 +103,10 @@ class VideoReader(ABC):
         if not self._closed:
             self._closed = True
             self._release()
+
+    def _check_inside(self, index: int, last: int) -> None:
+        if not 0 <= index <= last:
+            raise VideoError(f"no frame {index} in: {self.path}", frames=f"0 to {len(self) - 1}")
 
     def _check_usable(self) -> None:
         if self._closed:
@@ -143,13 +136,3 @@ def resized(image: Image, short_side: int | None) -> Image:
         return image
     shrinks = height < image.shape[0]
     return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR), dtype=np.uint8)
-
-
-def check_frame_size(path: Path | str, width: int, height: int, max_pixels: int) -> None:
-    """Raises VideoError if a frame has more pixels than allowed, before one is decoded."""
-    if width < 1 or height < 1:
-        raise VideoError(f"no picture size in: {path}", size=f"{width} x {height}")
-    if width * height > max_pixels:
-        raise VideoError(
-            f"frames too large: {path}", size=f"{width} x {height}", limit=f"{max_pixels} pixels", hint="raise max_pixels of open_video"
-        )

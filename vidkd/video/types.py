@@ -13,17 +13,16 @@ Times = npt.NDArray[np.float64]
 """Presentation times in seconds from the first frame, strictly increasing, (N,)."""
 
 MAX_PIXELS = 8192 * 4320
-"""Largest frame that is opened without being asked for: a broken header can declare a picture that fills the memory."""
+"""Largest frame that is opened: a broken header can declare a picture that fills the memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoInfo:
     """Facts about one video.
 
-    width, height: pixels of the upright picture (display rotation applied), before `short_side`.
+    backend: decord, pyav or images. width, height: pixels of the upright picture (display rotation applied), before `short_side`.
     average_fps: frames divided by duration; never use it to turn an index into a time, `timestamps_s` of the reader does that.
     duration_s: time of the last frame plus its own length, counted from the first frame.
-    rotation_deg: clockwise turn that the reader applies to the stored picture: 0, 90, 180 or 270.
     damage: why the frames end before the file says they do; None if nothing of the kind was seen. Only decoding everything
         (`check_video`) can promise that there is none.
     """
@@ -36,7 +35,6 @@ class VideoInfo:
     frame_count: int
     average_fps: float
     duration_s: float
-    rotation_deg: int
     damage: str | None = None
 
 
@@ -49,7 +47,7 @@ class Frame:
     image: Image
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Orientation:
     """A quarter turn, or a mirror image of one: transpose first, then flip columns, then flip rows."""
 
@@ -62,25 +60,11 @@ class Orientation:
         """Whether the picture is a mirror image and not just turned."""
         return (self.transposed + self.flip_columns + self.flip_rows) % 2 == 1
 
-    @property
-    def rotation_deg(self) -> int:
-        """The clockwise turn in degrees; of a mirrored picture 90 if its sides are swapped and 0 if not."""
-        turns = {(False, False, False): 0, (True, True, False): 90, (False, True, True): 180, (True, False, True): 270}
-        return turns.get((self.transposed, self.flip_columns, self.flip_rows), 90 if self.transposed else 0)
-
     def apply(self, image: Image) -> Image:
         """The upright picture of a stored one (H, W, 3)."""
         if self.transposed:
             image = image.transpose(1, 0, 2)
-        if self.flip_columns:
-            image = image[:, ::-1]
-        if self.flip_rows:
-            image = image[::-1]
-        return np.ascontiguousarray(image)
-
-    def size(self, width: int, height: int) -> tuple[int, int]:
-        """Width and height of the upright picture."""
-        return (height, width) if self.transposed else (width, height)
+        return np.ascontiguousarray(image[:: -1 if self.flip_rows else 1, :: -1 if self.flip_columns else 1])
 
 
 UPRIGHT = Orientation()
@@ -89,16 +73,12 @@ UPRIGHT = Orientation()
 def orientation_of(frame: Any) -> Orientation:
     """The orientation that a decoded PyAV frame asks for; anything but quarter turns is shown as stored, as players do."""
     side_data = frame.side_data.get("DISPLAYMATRIX")
-    if side_data is None:
-        return UPRIGHT
-    return orientation_of_matrix(np.frombuffer(bytes(side_data), np.int32))
+    return UPRIGHT if side_data is None else orientation_of_matrix(np.frombuffer(bytes(side_data), np.int32))
 
 
-def orientation_of_matrix(matrix: "np.typing.NDArray[np.int32]") -> Orientation:
+def orientation_of_matrix(matrix: "npt.NDArray[np.int32]") -> Orientation:
     """From the nine numbers of a display matrix (ISO 14496-12: x' = a x + c y, y' = b x + d y, 16.16 fixed point)."""
     a, b, c, d = (int(matrix[place]) for place in (0, 1, 3, 4))
     if a and d and not (b or c):
-        return Orientation(flip_columns=a < 0, flip_rows=d < 0)
-    if b and c and not (a or d):
-        return Orientation(transposed=True, flip_columns=c < 0, flip_rows=b < 0)
-    return UPRIGHT
+        return Orientation(False, a < 0, d < 0)
+    return Orientation(True, c < 0, b < 0) if b and c and not (a or d) else UPRIGHT

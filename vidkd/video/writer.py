@@ -5,7 +5,6 @@ import itertools
 import os
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -32,6 +31,8 @@ SAME_ON_EVERY_RUN = "lookahead-threads=1:mbtree=0"
 """Of small pictures (80x80) macroblock trees have come out differently on 4 of 100 runs of x264's AVX-512 code."""
 
 BT601_LIMITED = 6  # AVCOL_SPC_SMPTE170M: what the conversion from RGB produces; players guess BT.709 for large pictures without it
+BIT_EXACT = {"fflags": "+bitexact"}
+INDEX_IN_FRONT = {"movflags": "+faststart"}
 
 
 class VideoWriter:
@@ -39,74 +40,58 @@ class VideoWriter:
 
     path: one of `KEEPS_TIMES` by its ending; others that FFmpeg knows may move frames in time. An existing file is replaced.
     fps: frames a second, or the nominal rate if times are given to `write`.
-    width, height: pixels; odd ones are kept by encoding without chroma subsampling (yuv444p), nothing is padded or cut.
-    crf: quality of libx264 and libx265, 0 to 51, lower is better. lossless: libx264 in RGB, every frame a key frame, bit-exact.
-    gop: largest distance of key frames. No B-frames and, with threads=1, the same decoded frames on every run of one library version.
-    Raises VideoError for a codec or suffix that the PyAV build lacks, frames of another size or type, times that do not rise, no frame.
+    crf: quality of libx264, 0 to 51, lower is better. lossless: libx264 in RGB, every frame a key frame, bit-exact.
+    The first frame decides the size; odd sides are kept by encoding without chroma subsampling (yuv444p), nothing is padded or cut.
+    No B-frames, and the same decoded frames on every run of one library version.
+    Raises VideoError for a suffix that FFmpeg does not know, frames of another size or type, times that do not rise, no frame.
     """
 
-    def __init__(
-        self,
-        path: Path | str,
-        *,
-        fps: float | Fraction,
-        width: int,
-        height: int,
-        codec: str = "libx264",
-        crf: int = 18,
-        lossless: bool = False,
-        gop: int = GOP_FRAMES,
-        threads: int = 1,
-    ) -> None:
-        if fps <= 0 or width < 1 or height < 1:
-            raise VideoError(f"cannot write video: {path}", reason=f"{width} x {height} at {fps} frames a second")
+    def __init__(self, path: Path | str, *, fps: float | Fraction, crf: int = 18, lossless: bool = False) -> None:
         self.path = Path(path)
-        self._rate = Fraction(fps).limit_denominator(1001)
-        self._width, self._height = width, height
-        self._codec, self._gop = ("libx264rgb", 1) if lossless else (codec, gop)
-        self._options = _encoder_options(self._codec, 0 if lossless else crf, threads)
-        self._threads = threads
-        self._variable: bool | None = None
-        self._last_stamp = -1
+        self._rate, self._crf, self._lossless = Fraction(fps).limit_denominator(1001), crf, lossless
         self._temporary = temporary_beside(self.path)
+        self._variable, self._last_stamp = False, -1
+        self._shape: tuple[int, ...] = ()
         self._container: Any = None
         self._stream: Any = None
 
     def write(self, image: Image, time_s: float | None = None) -> None:
         """Append a uint8 RGB frame (H, W, 3); `time_s` is when it appears (from 0, rising): for all frames or for none."""
-        if image.dtype != np.uint8 or image.shape != (self._height, self._width, 3):
-            found = f"{image.dtype} {image.shape}"
-            raise VideoError(f"cannot write frame to: {self.path}", expected=f"uint8 ({self._height}, {self._width}, 3)", found=found)
-        stamp = self._stamp(time_s)
-        try:
+        with self._told():
             if self._stream is None:
-                self._open()
+                self._variable, self._shape = time_s is not None, image.shape
+                self._open(*image.shape[:2])
+            if image.dtype != np.uint8 or image.shape != self._shape or image.shape[2:] != (3,):
+                raise VideoError(
+                    f"cannot write frame to: {self.path}", expected=f"uint8 {self._shape}", found=f"{image.dtype} {image.shape}"
+                )
+            stamp = self._last_stamp + 1 if time_s is None else round(time_s / VARIABLE_TIME_BASE)
+            if self._variable != (time_s is not None) or stamp <= self._last_stamp:
+                reason = f"times must be given for all frames or for none, and rise from 0 by at least 1/90000 s: {time_s} s"
+                raise VideoError(f"cannot write frame to: {self.path}", reason=reason)
+            self._last_stamp = stamp
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-            frame.pts, frame.time_base = stamp, self._time_base
+            frame.pts, frame.time_base = stamp, self._stream.codec_context.time_base
             self._container.mux(self._stream.encode(frame))
-        except (av.FFmpegError, OSError, ValueError) as error:
-            raise VideoError(f"cannot write video: {self.path}", codec=self._codec, reason=reason_of(error), hint=WRITE_FIX) from error
 
     def close(self) -> None:
         """Finish the file and give it its name. Raises VideoError if no frame was written."""
         if self._stream is None:
-            self.abort()
             raise VideoError(f"no frame was written to: {self.path}")
         try:
-            self._container.mux(self._stream.encode(None))
-            self._container.close()
-            to_disk(self._temporary)
-            os.replace(self._temporary, self.path)
-        except (av.FFmpegError, OSError) as error:
+            with self._told():
+                self._container.mux(self._stream.encode(None))
+                self._container.close()
+                _publish(self._temporary, self.path)
+        except VideoError:
             self.abort()
-            raise VideoError(f"cannot finish video: {self.path}", reason=reason_of(error), hint=WRITE_FIX) from error
+            raise
 
     def abort(self) -> None:
-        """Drop what was written; a file that stood under the name stays as it was."""
-        container, self._container = self._container, None
-        if container is not None:
-            with contextlib.suppress(av.FFmpegError, OSError):  # on a full disk it cannot write its end either
-                container.close()
+        """Drop what was written; a file that was there under the name stays as it was."""
+        with contextlib.suppress(av.FFmpegError, OSError):  # on a full disk it cannot write its end either
+            if self._container is not None:
+                self._container.close()
         with contextlib.suppress(OSError):
             self._temporary.unlink(missing_ok=True)
 
@@ -119,36 +104,24 @@ class VideoWriter:
         else:
             self.abort()
 
-    @property
-    def _time_base(self) -> Fraction:
-        return VARIABLE_TIME_BASE if self._variable else 1 / self._rate
+    def _told(self) -> Any:
+        return _refusals_told(self.path)
 
-    def _stamp(self, time_s: float | None) -> int:
-        if self._variable is None:
-            self._variable = time_s is not None
-        if self._variable != (time_s is not None):
-            raise VideoError(f"cannot write frame to: {self.path}", reason="times must be given for all frames or for none")
-        stamp = self._last_stamp + 1 if time_s is None else round(time_s / VARIABLE_TIME_BASE)
-        if stamp <= self._last_stamp:
-            raise VideoError(
-                f"cannot write frame to: {self.path}", reason=f"the time {time_s} s does not rise (from 0, by at least 1/90000 s)"
-            )
-        self._last_stamp = stamp
-        return stamp
-
-    def _open(self) -> None:
-        suffix = self.path.suffix.lower()
+    def _open(self, height: int, width: int) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        options = {"fflags": "+bitexact", **({"movflags": "+faststart"} if suffix in (".mp4", ".mov", ".m4v") else {})}
-        self._container = av.open(str(self._temporary), "w", options=options)
-        stream = self._container.add_stream(self._codec, rate=self._rate, options=self._options)
-        stream.width, stream.height = self._width, self._height
-        stream.codec_context.time_base = stream.time_base = self._time_base
-        stream.codec_context.gop_size = self._gop
-        stream.codec_context.thread_count = self._threads
-        stream.pix_fmt = _pixel_format(self._codec, self._width, self._height)
-        if stream.pix_fmt.startswith("yuv"):
-            stream.codec_context.colorspace = BT601_LIMITED
+        in_front = INDEX_IN_FRONT if self.path.suffix.lower() in (".mp4", ".mov", ".m4v") else {}
+        self._container = av.open(str(self._temporary), "w", options={**BIT_EXACT, **in_front})
+        codec, crf, pixels = "libx264", self._crf, "yuv444p" if width % 2 or height % 2 else "yuv420p"
+        if self._lossless:
+            codec, crf, pixels = "libx264rgb", 0, "rgb24"
+        options = {"crf": str(crf), "preset": "veryfast", "bf": "0", "x264-params": SAME_ON_EVERY_RUN}
+        stream = self._container.add_stream(codec, rate=self._rate, options=options)
+        stream.width, stream.height, stream.pix_fmt = width, height, pixels
+        context = stream.codec_context
+        context.time_base = stream.time_base = VARIABLE_TIME_BASE if self._variable else 1 / self._rate
+        context.gop_size, context.thread_count = 1 if self._lossless else GOP_FRAMES, 1
+        if not self._lossless:
+            context.colorspace = BT601_LIMITED
         self._stream = stream
 
 
@@ -157,54 +130,27 @@ def write_video(
     frames: Iterable[Image],
     *,
     fps: float | Fraction,
-    codec: str = "libx264",
     crf: int = 18,
     times_s: Sequence[float] | None = None,
     lossless: bool = False,
-    gop: int = GOP_FRAMES,
-    threads: int = 1,
 ) -> None:
     """Write uint8 RGB frames (H, W, 3) of one size; see VideoWriter for the arguments, the guarantees and the errors.
 
-    times_s: when each frame appears, for a variable frame rate; as many as frames.
+    times_s: when each frame appears, for a variable frame rate; as many as frames (ValueError).
     """
-    first, images = _peek(frames)
-    if first is None:
-        raise VideoError(f"no frame was written to: {path}")
-    height, width = first.shape[:2]
-    count = 0
-    with VideoWriter(
-        path, fps=fps, width=width, height=height, codec=codec, crf=crf, lossless=lossless, gop=gop, threads=threads
-    ) as writer:
-        for image in images:
-            if times_s is not None and count == len(times_s):
-                raise VideoError(f"cannot write video: {path}", frames=f"more than {count}", times=len(times_s))
-            writer.write(image, None if times_s is None else float(times_s[count]))
-            count += 1
-        if times_s is not None and count < len(times_s):
-            raise VideoError(f"cannot write video: {path}", frames=count, times=len(times_s))
+    times = itertools.repeat(None) if times_s is None else times_s
+    with VideoWriter(path, fps=fps, crf=crf, lossless=lossless) as writer:
+        for image, time_s in zip(frames, times, strict=times_s is not None):
+            writer.write(image, None if time_s is None else float(time_s))
 
 
-def _peek(frames: Iterable[Image]) -> tuple[Image | None, Iterable[Image]]:
-    """The first frame, and all of them."""
-    remaining = iter(frames)
-    first = next(remaining, None)
-    return first, remaining if first is None else itertools.chain([first], remaining)
-
-
-def _encoder_options(codec: str, crf: int, threads: int) -> dict[str, str]:
-    if codec in ("libx264", "libx264rgb"):
-        alone = {"x264-params": SAME_ON_EVERY_RUN} if threads == 1 else {}
-        return {"crf": str(crf), "preset": "veryfast", "bf": "0", **alone}
-    if codec == "libx265":
-        return {"crf": str(crf), "preset": "fast", "x265-params": "bframes=0:log-level=error:pools=none:frame-threads=1"}
-    return {}
-
-
-def _pixel_format(codec: str, width: int, height: int) -> str:
-    if codec == "libx264rgb":
-        return "rgb24"
-    return "yuv420p" if width % 2 == 0 and height % 2 == 0 else "yuv444p"
+@contextlib.contextmanager
+def _refusals_told(path: Path) -> Iterator[None]:
+    """What FFmpeg or the system refuse to write becomes a VideoError."""
+    try:
+        yield
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise VideoError(f"cannot write video: {path}", reason=reason_of(error), hint=WRITE_FIX) from error
 
 
 def temporary_beside(path: Path) -> Path:
@@ -212,13 +158,11 @@ def temporary_beside(path: Path) -> Path:
     return path.with_name(f".{path.stem}.{secrets.token_hex(4)}.tmp{path.suffix}")
 
 
-def to_disk(path: Path) -> None:
-    """Without this a power cut after the rename can leave an empty file under the name."""
-    with path.open("rb+") as file:
+def _publish(temporary: Path, path: Path) -> None:
+    """Give a finished file its name; on the disk first, or a power cut after the rename can leave an empty file under it."""
+    with temporary.open("rb+") as file:
         os.fsync(file.fileno())
-
-
-BIT_EXACT = {"fflags": "+bitexact", "movflags": "+faststart"}
+    os.replace(temporary, path)
 
 
 def join_videos(path: Path | str, parts: Iterable[tuple[Path, Sequence[float]]], *, fps: float) -> int:
@@ -229,59 +173,41 @@ def join_videos(path: Path | str, parts: Iterable[tuple[Path, Sequence[float]]],
     Raises VideoError if there is no part, a part has another number of frames, was encoded in another way, or a file cannot be read or
     written.
     """
-    path = Path(path)
+    path, count, target, how = Path(path), 0, None, b""
     temporary = path.with_name(f".{path.stem}.joining{path.suffix}")
+    last_ticks = max(1, round(1 / fps / VARIABLE_TIME_BASE))
     try:
-        frames = _join(temporary, parts, max(1, round(1 / fps / VARIABLE_TIME_BASE)))
-        to_disk(temporary)
-        os.replace(temporary, path)
-    except (av.FFmpegError, OSError, ValueError) as error:
-        raise VideoError(f"cannot write video: {path}", reason=reason_of(error), hint=WRITE_FIX) from error
+        with _refusals_told(path):
+            with av.open(str(temporary), "w", options={**BIT_EXACT, **INDEX_IN_FRONT}) as container:
+                for part, times_s in parts:
+                    with opened(part) as (source, stream):
+                        if target is None:
+                            target, how = container.add_stream_from_template(stream), _extradata(stream)
+                            target.time_base = VARIABLE_TIME_BASE
+                        if _extradata(stream) != how:
+                            raise VideoError(f"encoded in another way than the parts before it: {part}", hint="begin anew")
+                        count += _copy(source, stream, target, container, times_s, last_ticks, part)
+                if not count:
+                    raise VideoError(f"no frame was written to: {path}")
+            _publish(temporary, path)
     finally:
-        with suppress(OSError):
+        with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-    return frames
-
-
-def _join(path: Path, parts: Iterable[tuple[Path, Sequence[float]]], last_ticks: int) -> int:
-    count, target, how = 0, None, b""
-    with av.open(str(path), "w", options=BIT_EXACT) as container:
-        for part, times_s in parts:
-            with opened(part) as (source, stream):
-                if target is None:
-                    target, how = container.add_stream_from_template(stream), _extradata(stream)
-                    target.time_base = VARIABLE_TIME_BASE
-                if _extradata(stream) != how:
-                    raise VideoError(f"encoded in another way than the parts before it: {part}", hint="begin anew")
-                count += _copy(source, stream, target, container, _stamps(times_s, last_ticks), part)
-        if not count:
-            raise VideoError(f"no frame was written to: {path}")
     return count
 
 
-def _copy(source: Any, stream: Any, target: Any, container: Any, stamps: Iterator[tuple[int, int]], part: Path) -> int:
-    count = 0
-    for packet in source.demux(stream):
-        if not packet.size:
-            continue
-        stamp = next(stamps, None)
-        if stamp is None:
-            raise VideoError(f"more than {count} frames in: {part}")
-        packet.stream, packet.time_base = target, VARIABLE_TIME_BASE
-        packet.pts = packet.dts = stamp[0]
-        packet.duration = stamp[1]
-        container.mux(packet)
-        count += 1
-    if next(stamps, None) is not None:
-        raise VideoError(f"only {count} frames in: {part}")
-    return count
-
-
-def _stamps(times_s: Sequence[float], last_ticks: int) -> Iterator[tuple[int, int]]:
-    """Stamp and length of each frame, in ticks."""
+def _copy(source: Any, stream: Any, target: Any, container: Any, times_s: Sequence[float], last_ticks: int, part: Path) -> int:
     ticks = [round(time_s / VARIABLE_TIME_BASE) for time_s in times_s]
-    following = [*ticks[1:], ticks[-1] + last_ticks] if ticks else []
-    return ((tick, after - tick) for tick, after in zip(ticks, following, strict=True))
+    ticks += [ticks[-1] + last_ticks] if ticks else []
+    packets = [packet for packet in source.demux(stream) if packet.size]
+    if len(packets) != len(times_s):
+        raise VideoError(f"{len(packets)} frames instead of {len(times_s)} in: {part}")
+    for packet, tick, end in zip(packets, ticks, ticks[1:], strict=False):
+        packet.stream, packet.time_base = target, VARIABLE_TIME_BASE
+        packet.pts = packet.dts = tick
+        packet.duration = end - tick
+        container.mux(packet)
+    return len(packets)
 
 
 def _extradata(stream: Any) -> bytes:

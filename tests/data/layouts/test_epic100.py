@@ -10,7 +10,7 @@ import pytest
 
 from vidkd.base.errors import DataError, VideoError
 from vidkd.data.layouts.common import Options
-from vidkd.data.layouts.epic100 import VideoFacts, frame_rate, read, seconds
+from vidkd.data.layouts.epic100 import frame_rate, read
 from vidkd.data.manifest import Manifest
 from vidkd.video import open_video
 
@@ -50,7 +50,7 @@ def with_lists(root: Path, lists: dict[str, str]) -> Path:
     return root
 
 
-def test_actions_with_verb_and_noun(tree: Tree) -> None:
+def test_actions_with_verb_and_noun(tree: Tree, tmp_path: Path) -> None:
     reading = read(make(tree), Options())
     manifest = reading.manifest
     assert manifest.classes == ("take tap", "take spoon", "put-down salt:sea"), "pairs that occur, in the order of their ids"
@@ -62,11 +62,8 @@ def test_actions_with_verb_and_noun(tree: Tree) -> None:
         ("P02_01_0", 1, 0, 1),
         ("P02_01_1", 0, 0, 0),
     ]
-    for clip in manifest.clips:
-        assert (
-            manifest.classes[clip.label or 0]
-            == f"{manifest.targets['verb'][clip.targets['verb']]} " + (manifest.targets["noun"][clip.targets["noun"]])
-        )
+    manifest.write(tmp_path / "m.jsonl")
+    assert Manifest.read(tmp_path / "m.jsonl") == manifest
     assert [(clip.path, clip.start_s, clip.end_s, clip.group, clip.fps) for clip in manifest.clips[:3]] == [
         (VIDEOS[0], 1.0, 3.5, "P01_01", None),
         (VIDEOS[0], 3.0, 100.0, "P01_01", None),  # written to end 0.05 s after the video does
@@ -76,13 +73,6 @@ def test_actions_with_verb_and_noun(tree: Tree) -> None:
     assert len(manifest.select("1", "train")) == 3
     assert reading.notes == ("1 of 5 intervals begin before an earlier one of their video has ended",)
     assert set(manifest.sources) == {f"annotations/{name}" for name in LISTS}
-
-
-def test_the_manifest_can_be_read_back(tree: Tree) -> None:
-    root = with_lists(make(tree), TAILS)
-    manifest = read(root, Options()).manifest
-    manifest.write(root / "manifest.jsonl")
-    assert Manifest.read(root / "manifest.jsonl") == manifest
 
 
 @pytest.mark.parametrize("lists", ["epic-kitchens-100-annotations", "splits", "."])
@@ -157,31 +147,18 @@ ROW = "P01_01_0,P01,P01_01,,00:00:01.00,00:00:03.50,take spoon,take,0,spoon,1\n"
     [
         (
             {"train": HEAD.replace("verb_class,", "").replace("video_id", "video")},
-            r"train\.csv:1: columns 'video_id', 'verb_class' are missing",
+            r"train\.csv:1: missing columns: 'video_id', 'verb_class'",
         ),
-        ({"train": HEAD + ROW.replace("P01,", "P09,", 1)}, r"train\.csv:2: unknown participant 'P09'"),
         ({"train": HEAD + ROW.replace("P01_01,", "P01_77,")}, r"train\.csv:2: unknown video 'P01_77'(.|\n)*video_info"),
-        ({"train": HEAD + ROW.replace("03.50", "01.00")}, r"train\.csv:2: the action stops at 1 s, not after its start at 1 s"),
         (
             {"train": HEAD + ROW.replace("00:00:03.50", "00:01:40.20")},
             r"train\.csv:2: the interval lies outside the video(.|\n)*P01_01\.MP4, 100",
         ),
         ({"train": HEAD + ROW.replace("00:00:03.50", "3.50")}, r"train\.csv:2: stop_timestamp '3\.50' is not a time"),
         ({"train": HEAD + ROW.replace("take,0", "take,2")}, r"train\.csv:2: verb_class '2' is out of range(.|\n)*0 to 1"),
-        ({"train": HEAD + ROW.replace("spoon,1", "spoon,-1")}, r"train\.csv:2: noun_class '-1' is out of range"),
         ({"train": HEAD + ROW.replace("spoon,1", "spoon,")}, r"train\.csv:2: noun_class '' is out of range"),
-        ({"train": HEAD + ROW + ROW}, r"train\.csv:3: narration_id 'P01_01_0' stands in .*train\.csv:2 too"),
-        ({"train": HEAD + ROW.replace("P01_01_0", "P02_01_1")}, r"validation\.csv:3: narration_id 'P02_01_1' stands in .*train\.csv:2"),
-        ({"train": HEAD + ROW.replace("P01_01_0", "")}, r"train\.csv:2: no narration_id"),
         ({"verb_classes": "id,key\n0,take\n2,put\n"}, "not a list of classes"),
-        ({"verb_classes": "id,key\n0,take\n1,take\n"}, "not a list of classes"),
-        ({"noun_classes": "id,name\n0,tap\n"}, r"noun_classes\.csv:1: column 'key' is missing"),
-        ({"video_info": "video_id,duration\nP01_01,3\n"}, r"video_info\.csv:1: column 'fps' is missing"),
-        ({"video_info": "video_id,duration,fps\nP01_01,3,0\n"}, r"video_info\.csv:2: fps '0' is not a positive number"),
-        ({"unseen_participant_ids_validation": "participant_id\nP02\nP77\n"}, r"validation\.csv:3: unknown participant 'P77'"),
-        ({"unseen_participant_ids_validation": "participant_id\nP01\n"}, r"participant 'P01' is not unseen"),
-        ({"unseen_participant_ids_validation": "participant\nP02\n"}, "column 'participant_id' is missing"),
-        ({"tail_verbs": "verb\n1\n2\n"}, r"tail_verbs\.csv:3: verb '2' is out of range"),
+        ({"video_info": "video_id,duration,fps\nP01_01,3,x\n"}, r"video_info\.csv:2: duration and fps are numbers"),
     ],
 )
 def test_bad_lists(tree: Tree, over: dict[str, str], message: str) -> None:
@@ -193,22 +170,8 @@ def test_bad_lists(tree: Tree, over: dict[str, str], message: str) -> None:
 def test_a_list_that_is_needed(tree: Tree, name: str) -> None:
     root = make(tree)
     (root / "annotations" / f"EPIC_100_{name}.csv").unlink()
-    with pytest.raises(DataError, match=rf"no list of \w+: .*EPIC_100_{name}\.csv"):
+    with pytest.raises(DataError, match=rf"list not found: .*EPIC_100_{name}\.csv"):
         read(root, Options())
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [("00:00:00.00", 0), ("00:00:48.5", 48.5), ("00:30:21.75", 1821.75), ("1:00:00", 3600), ("10:00:00.001", 36000.001)],
-)
-def test_times(text: str, expected: float) -> None:
-    assert seconds(text, "x") == expected
-
-
-@pytest.mark.parametrize("text", ["", "48.5", "00:61:00.0", "00:00:60", "-00:00:01", "00:00:1e3", "00:00:01.0 "])
-def test_what_is_no_time(text: str) -> None:
-    with pytest.raises(DataError, match="is not a time"):
-        seconds(text, "x")
 
 
 @pytest.mark.parametrize(
@@ -219,16 +182,17 @@ def test_what_is_no_time(text: str) -> None:
         (6000, "P01_01", 29.97, 60.0),
         (5000, "P01_101", 50.0, 50.0),
         (4900, "P01_101", 50.0, 50.0),  # two seconds short
+        (4890, "P01_101", 50.0, None),
+        (6000, "P01_101", 50.0, None),
+        (3000, "P01_01", 50.0, None),
     ],
 )
-def test_the_rate_of_a_folder_of_frames(count: int, video: str, fps: float, expected: float) -> None:
-    assert frame_rate(count, video, VideoFacts(duration_s=100.0, fps=fps), "x") == expected
-
-
-@pytest.mark.parametrize(("count", "video"), [(6000, "P01_101"), (4890, "P01_101"), (3000, "P01_01"), (1, "P01_101")])
-def test_images_that_do_not_make_the_video(count: int, video: str) -> None:
-    with pytest.raises(DataError, match=f"{count} images do not make video '{video}'"):
-        frame_rate(count, video, VideoFacts(duration_s=100.0, fps=50.0), "x")
+def test_the_rate_of_a_folder_of_frames(count: int, video: str, fps: float, expected: float | None) -> None:
+    if expected is None:
+        with pytest.raises(DataError, match=f"{count} images do not make video '{video}'"):
+            frame_rate(count, video, 100.0, fps, "x")
+    else:
+        assert frame_rate(count, video, 100.0, fps, "x") == expected
 
 
 @pytest.fixture
@@ -251,26 +215,16 @@ def test_a_folder_of_frames_is_a_video(framed: Path) -> None:
         index = video.indices_at_times([clips[1].start_s])[0]
         assert (index, video.info.duration_s) == (120, 4.0)
         assert video.frames_at_indices([index]).mean() == pytest.approx(121, abs=1)
+    (framed / "P02" / "videos").mkdir()
+    (framed / "P02" / "videos" / "P02_01.MP4").touch()
+    assert {clip.fps for clip in read(framed, Options()).manifest.clips} == {None}, "a file wins over frames"
 
 
 def test_a_folder_of_frames_with_holes(framed: Path) -> None:
     for number in (17, 20, 21):
         (framed / "P02" / "rgb_frames" / "P02_01" / f"frame_{number:010d}.jpg").unlink()
-    with pytest.raises(VideoError, match=r"3 of the images 1 to 240 are missing(.|\n)*17, 20 to 21(.|\n)*frame_0000000017\.jpg"):
+    with pytest.raises(VideoError, match=r"images 1 to 240 lack 3(.|\n)*17, 20 to 21(.|\n)*frame_0000000017\.jpg"):
         read(framed, Options())
-
-
-def test_an_interval_after_the_last_frame(framed: Path) -> None:
-    rows = (framed / "annotations" / "EPIC_100_validation.csv").read_text()
-    (framed / "annotations" / "EPIC_100_validation.csv").write_text(rows.replace("02.00,00:00:03.00", "02.00,00:00:05.00"))
-    with pytest.raises(DataError, match=r"validation\.csv:3: the interval lies outside the video(.|\n)*2 s to 5 s(.|\n)*P02_01, 4\.00 s"):
-        read(framed, Options())
-
-
-def test_a_file_wins_over_frames(framed: Path) -> None:
-    (framed / "P02" / "videos").mkdir()
-    (framed / "P02" / "videos" / "P02_01.MP4").touch()
-    assert {clip.fps for clip in read(framed, Options()).manifest.clips} == {None}
 
 
 @pytest.mark.data

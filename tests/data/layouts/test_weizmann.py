@@ -38,15 +38,6 @@ def test_leave_one_actor_out_and_three_folds(tree: Tree, folder: str) -> None:
     assert_protocol(manifest)
 
 
-def test_an_empty_class_folder(tree: Tree) -> None:
-    root = tree([f"video/run/{actor}_run.avi" for actor in ACTORS])
-    (root / "video" / "skip").mkdir()
-    with pytest.raises(DataError, match=r"1 of its 2 classes have no video(.|\n)*empty +: skip(.|\n)*--allow-missing"):
-        read(root, Options())
-    reading = read(root, Options(allow_missing=True))
-    assert (reading.manifest.classes, reading.notes) == (("run", "skip"), ("1 classes have no video: skip",))
-
-
 def test_a_name_without_an_actor(tree: Tree) -> None:
     with pytest.raises(DataError, match=r"no actor in the name of .*run\.avi"):
         read(tree(["video/run/run.avi"]), Options())

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vidkd.base.errors import DataError
-from vidkd.data.layouts.common import ClipFiles, Listed, Options, Reading, assemble, first_folder, not_found
+from vidkd.data.layouts.common import ClipFiles, Key, Options, Reading, assemble, first_folder, not_found, place
 from vidkd.data.layouts.lists import read_list, stem
+from vidkd.data.manifest import Clip
 
 EXPECTED = "<class>/<clip>.avi and testTrainMulti_7030_splits/<class>_test_split<k>.txt, or the same in videos/ and splits/"
 _LIST = re.compile(r"(?P<name>.+)_test_split(?P<split>\d+)\.txt")
@@ -27,39 +28,19 @@ def read_classwise_lists(name: str, root: Path, options: Options, *, videos: Seq
     """A data set with one list for each class and split, lines `<clip>.avi <0 unused | 1 train | 2 test>`, as HMDB51 and JHMDB have."""
     folder = first_folder(name, root, lists, expected)
     paths = {(match["name"], match["split"]): path for path in folder.glob("*.txt") if (match := _LIST.fullmatch(path.name))}
-    if not paths:
-        not_found(name, root, expected, f"no <class>_test_split1.txt in {folder.name}/")
     classes = sorted({label for label, _ in paths})
     splits = sorted({split for _, split in paths}, key=int)
-    listed: dict[tuple[str, str], Listed] = {}
-    for label, class_name in enumerate(classes):
-        for split in splits:
-            if (class_name, split) not in paths:
-                not_found(name, root, expected, f"{class_name}_test_split{split}.txt is missing in {folder.name}/")
-            _read_split(paths[class_name, split], class_name, label, split, listed)
-    return assemble(
-        name=name,
-        root=root,
-        classes=classes,
-        splits=splits,
-        listed=listed.values(),
-        files=ClipFiles(root, first_folder(name, root, videos, expected), classes),
-        lists=sorted(paths.values()),
-        options=options,
-        expected=expected,
-    )
-
-
-def _read_split(path: Path, class_name: str, label: int, split: str, listed: dict[tuple[str, str], Listed]) -> None:
-    for where, name, number in read_list(path):
-        if number not in _SUBSETS:
-            raise DataError(f"{where}: '{name}' is neither train nor test", expected="<clip>.avi 0 (unused), 1 (train) or 2 (test)")
-        key = (class_name, stem(name))
-        clip = listed.setdefault(key, Listed(key=key, label=label, group=_source(stem(name), class_name)))
-        if subset := _SUBSETS[number]:
-            clip.place(split, subset, where)
-
-
-def _source(name: str, class_name: str) -> str:
-    """Name of the source video: the part before the last _<class>_, which begins the tags; the whole name if there is none."""
-    return name.rpartition(f"_{class_name}_")[0] or name
+    needed = [(label, split) for label in classes for split in splits] or [("<class>", "1")]
+    listed: dict[Key, Clip] = {}
+    for class_name, split in needed:
+        if (class_name, split) not in paths:
+            not_found(name, root, expected, f"{class_name}_test_split{split}.txt is missing in {folder.name}/")
+        for where, file, number in read_list(paths[class_name, split]):
+            if number not in _SUBSETS:
+                raise DataError(f"{where}: '{file}' is neither train nor test", expected="<clip>.avi 0 (unused), 1 (train) or 2 (test)")
+            source = stem(file).rpartition(f"_{class_name}_")[0] or stem(file)  # the last _<class>_ begins the tags
+            subset = _SUBSETS[number]
+            subsets = {split: subset} if subset else {}
+            place(listed, (class_name, stem(file)), label=classes.index(class_name), group=source, subsets=subsets, where=where)
+    files = ClipFiles(root, first_folder(name, root, videos, expected), classes)
+    return assemble(name, root, classes, splits, listed, files, sorted(paths.values()), options, expected)

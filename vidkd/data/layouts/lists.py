@@ -38,38 +38,39 @@ def stem(name: str) -> str:
     return PurePosixPath(name).stem
 
 
-def read_table(path: Path, required: Sequence[str], *, known: Collection[str] | None = None) -> dict[int, dict[str, str]]:
-    """Line number -> the row's values by column, stripped of blanks around them.
+def read_table(path: Path, required: Sequence[str], *, known: Collection[str] | None = None) -> dict[str, dict[str, str]]:
+    """path:line -> the row's values by column, stripped of blanks around them.
 
-    known: the only columns that may stand there; None: others are let pass. Raises DataError for a file that is not CSV in UTF-8, columns
-    that are missing (each is named) or unknown, and a row of another length.
+    known: the only columns that may be there; None: others are ignored. Raises DataError for a file that is missing or not CSV in UTF-8,
+    columns that are missing (each is named) or unknown, and a row of another length.
     """
+    rows: dict[str, dict[str, str]] = {}
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True)
-            _check_columns(path, list(reader.fieldnames or ()), required, known)
-            rows = {}
+            columns = list(reader.fieldnames or ())
+            _check_columns(f"{path}:1", columns, required, known)
             for row in reader:
+                where = f"{path}:{reader.line_num}"
                 if None in row or None in row.values():
-                    raise DataError(f"{path}:{reader.line_num}: not {len(reader.fieldnames or ())} values", hint="quote values with commas")
-                rows[reader.line_num] = {column: value.strip() for column, value in row.items()}
-            return rows
+                    raise DataError(f"{where}: not {len(columns)} values", hint="quote values with commas")
+                rows[where] = {column: value.strip() for column, value in row.items()}
+    except FileNotFoundError:
+        raise DataError(f"list not found: {path}") from None
     except (csv.Error, UnicodeDecodeError) as error:
         raise DataError(f"not a CSV file in UTF-8: {path}", reason=error) from None
+    return rows
 
 
-def _check_columns(path: Path, columns: Sequence[str], required: Sequence[str], known: Collection[str] | None) -> None:
+def _check_columns(where: str, columns: Sequence[str], required: Sequence[str], known: Collection[str] | None) -> None:
     for column in columns if known is not None else ():
-        if column not in (known or ()):
-            close = nearest(column, known or ())
-            raise DataError(
-                f"{path}:1: unknown column '{column}'", **({"did_you_mean": close} if close else {}), known=", ".join(known or ())
-            )
-    missing = [column for column in required if column not in columns]
+        if known and column not in known:
+            close = nearest(column, known)
+            raise DataError(f"{where}: unknown column '{column}'", **({"did_you_mean": close} if close else {}), known=", ".join(known))
+    missing = ", ".join(f"'{column}'" for column in required if column not in columns)
     if missing:
-        names = ", ".join(f"'{column}'" for column in missing)
-        what = f"column {names} is missing" if len(missing) == 1 else f"columns {names} are missing"
-        raise DataError(f"{path}:1: {what}", expected=", ".join(known or required), found=", ".join(columns) or "an empty file")
+        found = ", ".join(columns) or "an empty file"
+        raise DataError(f"{where}: missing columns: {missing}", expected=", ".join(known or required), found=found)
 
 
 SLACK_S = 0.1
@@ -82,10 +83,9 @@ def inside(start_s: float, end_s: float | None, duration_s: float, where: str, v
     Raises DataError, beginning with `where`, for an interval that begins after the video's end or ends after it by more than that.
     """
     if start_s >= duration_s or (end_s is not None and end_s > duration_s + SLACK_S):
-        given = f"{start_s:g} s to {'the end' if end_s is None else f'{end_s:g} s'}"
         raise DataError(
             f"{where}: the interval lies outside the video",
-            interval=given,
+            interval=f"{start_s:g} s to {'the end' if end_s is None else f'{end_s:g} s'}",
             video=f"{video}, {duration_s:.2f} s long",
             hint="give seconds from the first frame, inside the video; or is it the list of another cut of it?",
         )
@@ -94,16 +94,14 @@ def inside(start_s: float, end_s: float | None, duration_s: float, where: str, v
 
 def overlaps(clips: Sequence[Clip]) -> list[tuple[int, int]]:
     """(earlier, later): for each clip that begins before an earlier one of its file has ended, its number and that of the one."""
-    order = sorted(range(len(clips)), key=lambda number: (clips[number].path, clips[number].start_s, number))
     found = []
-    longest: int | None = None  # of the clips of this file so far, the one that ends last
-    for number in order:
-        if longest is None or clips[longest].path != clips[number].path:
-            longest = number
-        elif clips[number].start_s < _end(clips[longest]):
-            found.append((longest, number))
-        if _end(clips[number]) > _end(clips[longest]):
-            longest = number
+    longest: dict[str, int] = {}  # of the clips of a file so far, the one that ends last
+    for number in sorted(range(len(clips)), key=lambda number: clips[number].start_s):
+        earlier = longest.setdefault(clips[number].path, number)
+        if earlier != number and clips[number].start_s < _end(clips[earlier]):
+            found.append((earlier, number))
+        if _end(clips[number]) > _end(clips[earlier]):
+            longest[clips[number].path] = number
     return found
 
 

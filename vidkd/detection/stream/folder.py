@@ -89,9 +89,8 @@ class Work:
             self._lines = self._lines_path.open("ab")
             self._next = msgspec.structs.replace(self.done, parts=[*self.done.parts, 0], size=seen.size, fps=fps)
             if seen.picture is not None:
-                height, width = seen.picture.shape[:2]
                 self._first_s = found.time_s or 0.0
-                self._video = VideoWriter(self._video_path(len(self.done.parts)), fps=fps, width=width, height=height, crf=VIEWING_CRF)
+                self._video = VideoWriter(self._video_path(len(self.done.parts)), fps=fps, crf=VIEWING_CRF)
         row = {**to_row(found, class_names), **seen.step.extra}
         self._lines.write(json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n")
         if self._video is not None and seen.picture is not None:
