@@ -124,13 +124,13 @@ def test_draws_of_a_detector_are_those_of_its_metric() -> None:
     """
     box = np.array([[9, 9, 30, 30]], np.float32)
     frames = tuple(
-        LabelledFrame(path=f"{k}.jpg", width=90, height=90, boxes=box, labels=np.zeros(1), ignore=np.zeros(1), group=str(k))
+        LabelledFrame(path=f"{k}.jpg", width=90, height=90, boxes=box, labels=np.zeros(1, int), ignore=np.zeros(1, bool), group=str(k))
         for k in range(3)
     )
     truth = BoxManifest(name="three", root=Path(), classes=("box",), frames=frames)
     found = {frame.key: Detections.none() for frame in frames}
     found[frames[0].key] = Detections(boxes=box, scores=np.array([0.9], np.float32), labels=np.zeros(1, np.int64))
-    drawn = box_draws(DetectorJudgement(detections=found, precision=average_precision(truth, found), truth_boxes={"box": 3}), truth)
+    drawn = box_draws(DetectorJudgement(detections=found, precision=average_precision(truth, found)), truth)
     assert len(drawn) == DRAWS
     assert set(np.round(drawn, 2)) == {-0.57, 0.34, 1.22, 2.12}
     assert np.mean(np.less(drawn, 0)) == pytest.approx((2 / 3) ** 3, abs=0.09)

@@ -9,13 +9,13 @@ import pytest
 
 from vidkd.bench.streams.annotated import MOST, Annotated, StreamPrecision, StreamRecall, judged
 from vidkd.bench.streams.bootstrap import block_of, stream_difference, stream_interval
-from vidkd.detection.annotations import BoxManifest
-from vidkd.detection.layouts.common import bare_frame
+from vidkd.detection.annotations import BoxManifest, LabelledFrame
 from vidkd.detection.metrics import average_precision, recall_of
 from vidkd.runtime.detections import Detections
 
 CLASSES = ("a", "b", "never there")
 FRAMES = 12
+EMPTY = {"boxes": np.zeros((0, 4), np.float32), "labels": np.zeros(0, np.int64), "ignore": np.zeros(0, bool)}
 
 
 def drawn(seed: int, *, complete: bool = True, every: int = 5) -> tuple[BoxManifest, list[Detections]]:
@@ -27,8 +27,8 @@ def drawn(seed: int, *, complete: bool = True, every: int = 5) -> tuple[BoxManif
         corners = rng.uniform(0, 70, (count, 2))
         boxes = np.concatenate([corners, corners + rng.uniform(8, 30, (count, 2))], axis=1).astype(np.float32)
         labels = rng.integers(0, 2, count)
-        bare = bare_frame("s", 100, 100, "s", frame_index=place, complete=complete)
-        frames.append(dataclasses.replace(bare, boxes=boxes, labels=labels, ignore=rng.random(count) < 0.2))
+        what = {"boxes": boxes, "labels": labels, "ignore": rng.random(count) < 0.2}
+        frames.append(LabelledFrame(path="s", width=100, height=100, group="s", frame_index=place, complete=complete, **what))
         near = np.repeat(np.arange(count), rng.integers(0, 3, count))
         shifted = boxes[near] + rng.normal(0, 4, (len(near), 4))
         far = rng.uniform(0, 40, (2, 2))
@@ -59,14 +59,15 @@ def test_average_precision_is_that_of_the_metrics_whichever_frames_are_drawn(see
     cell = StreamPrecision(seed=0, stream="s", judged=judged(truth, found, 0.4), metric="ap50")
     times = np.random.default_rng(seed).integers(0, 3, (3, FRAMES)).astype(float)
     times[0] = 1
-    expected = [average_precision(*repeated(truth, found, row)).ap50 for row in times]
+    expected = [average_precision(*repeated(truth, found, row)).figures["ap50"] for row in times]
     np.testing.assert_allclose(cell.of_frames(times), expected, atol=1e-6)
     assert cell.value == pytest.approx(expected[0], abs=1e-6)
     assert 0.05 < cell.value < 0.9
 
 
 def test_a_box_that_lies_badly_counts_at_a_lower_iou() -> None:
-    truth, _ = drawn(0)
+    only = {"boxes": np.float32([[0, 0, 20, 20]]), "labels": np.array([0]), "ignore": np.array([False])}
+    frame = dataclasses.replace(truth.frames[0], **only)
     frame = dataclasses.replace(truth.frames[0], boxes=[[0, 0, 20, 20]], labels=[0], ignore=[False])
     truth = dataclasses.replace(truth, frames=(frame,))
     found = [Detections(boxes=[[0, 0, 20, 8]], scores=[0.9], labels=[0])]  # IoU .4
@@ -137,7 +138,7 @@ def test_a_draw_without_a_true_box_says_nothing() -> None:
     truth, found = drawn(3)
     cell = StreamPrecision(seed=0, stream="s", judged=judged(truth, found, 0.4), metric="ap50")
     assert np.isnan(cell.of_frames(np.zeros((1, FRAMES)))).all()
-    empty = dataclasses.replace(truth, frames=tuple(bare_frame("s", 9, 9, "s", frame_index=k) for k in (0, 5)))
+    empty = dataclasses.replace(truth, frames=tuple(dataclasses.replace(frame, **EMPTY) for frame in truth.frames[:2]))
     nothing = judged(empty, found, 0.4)
     assert np.isnan(StreamPrecision(seed=0, stream="s", judged=nothing, metric="ap30").value)
     assert np.isnan(StreamRecall(seed=0, stream="s", judged=nothing).value)

@@ -19,21 +19,17 @@ def frame_of(
     path: str = "a.mp4",
     index: int | None = 0,
     ignore: Sequence[bool] | None = None,
+    track_ids: Sequence[int] | None = None,
     **more: Any,
 ) -> LabelledFrame:
     """A frame of 100 x 80 pixels with these boxes, of class 0 unless told."""
+    of_frame = {"path": path, "frame_index": index, "width": 100, "height": 80, "group": path, **more}
     return LabelledFrame(
-        **{
-            "path": path,
-            "frame_index": index,
-            "width": 100,
-            "height": 80,
-            "boxes": np.asarray(boxes, np.float32).reshape(-1, 4),
-            "labels": np.asarray([0] * len(boxes) if labels is None else labels),
-            "ignore": np.asarray([False] * len(boxes) if ignore is None else ignore, bool),
-            "group": path,
-            **more,
-        }
+        boxes=np.asarray(boxes, np.float32).reshape(-1, 4),
+        labels=np.asarray([0] * len(boxes) if labels is None else labels, np.int64),
+        ignore=np.asarray([False] * len(boxes) if ignore is None else ignore, bool),
+        track_ids=None if track_ids is None else np.asarray(track_ids),
+        **of_frame,
     )
 
 

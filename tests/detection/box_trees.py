@@ -1,16 +1,15 @@
-"""Small trees of labelled images, and what a layout reads of them."""
+"""Small trees of labelled images and videos, and what a layout reads of them."""
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 
 from vidkd.detection.annotations import BoxManifest
-from vidkd.detection.layouts import BOX_LAYOUTS, BoxOptions, BoxReading
+from vidkd.video import write_video
 
-WIDTH, HEIGHT = 40, 30
+WIDTH, HEIGHT = 64, 48
 
 
 def images(root: Path, *names: str) -> None:
@@ -25,16 +24,11 @@ def texts(root: Path, files: Mapping[str, str]) -> None:
         (root / name).write_text(text)
 
 
-def read(layout: str, root: Path, **options: Any) -> BoxReading:
-    """Read, and check that the manifest survives a file."""
-    reading = BOX_LAYOUTS[layout](root, BoxOptions(**options))
-    reading.manifest.write(root / "boxes.jsonl")
-    assert len(BoxManifest.read(root / "boxes.jsonl").frames) == len(reading.manifest.frames)
-    (root / "boxes.jsonl").unlink()
-    return reading
+def video(path: Path, frames: int = 4) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_video(path, [np.full((HEIGHT, WIDTH, 3), 20 * k, np.uint8) for k in range(frames)], fps=25)
 
 
-def rows(reading: BoxReading) -> list[tuple[str, int | None, list, list, list]]:
+def rows(manifest: BoxManifest) -> list[tuple[str, int | None, list, list, list]]:
     """(path, frame index, boxes, labels, ignore) of every frame."""
-    frames = reading.manifest.frames
-    return [(f.path, f.frame_index, f.boxes.tolist(), f.labels.tolist(), f.ignore.tolist()) for f in frames]
+    return [(f.path, f.frame_index, f.boxes.tolist(), f.labels.tolist(), f.ignore.tolist()) for f in manifest.frames]

@@ -6,12 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from vidkd.base.errors import DataError
 from vidkd.detection.transforms import (
     BoxedImage,
     BoxTransformConfig,
     Placement,
-    area,
     flipped,
     letterboxed,
     mosaic_sample,
@@ -47,7 +45,6 @@ def measured(sample: BoxedImage, channel: int) -> np.ndarray:
 def check(sample: BoxedImage, *, within: float = 1.0) -> None:
     """Every box lies where its pixels are, inside the picture."""
     height, width = sample.size
-    assert tuple(sample.boxes.canvas_size) == (height, width)
     for box, label in zip(sample.boxes.numpy(), sample.labels.tolist(), strict=True):
         assert box == pytest.approx(measured(sample, label), abs=within)
         assert (box >= 0).all()
@@ -126,7 +123,7 @@ def test_the_share_is_of_what_lay_in_the_image() -> None:
     assert sample.boxes.tolist() == [[0, 10, 20, 30]]
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(6))
 def test_training_samples(seed: int) -> None:
     rng = np.random.default_rng(seed)
     sample = training_sample(drawn(BOXES, ignore=(True, False, False)), config(min_kept=0.3), rng)
@@ -159,14 +156,6 @@ def test_a_stretched_image_is_stretched_in_training_too() -> None:
     assert [draw.width / draw.height for draw in draws] == pytest.approx([96 / 64] * 20, abs=0.05)
 
 
-def test_the_same_draws_give_the_same_sample() -> None:
-    samples = [training_sample(drawn(BOXES), config(colour=0.4, hue=0.1), np.random.default_rng(4)) for _ in range(2)]
-    assert torch.equal(samples[0].image, samples[1].image)
-    assert torch.equal(samples[0].boxes, samples[1].boxes)
-    other = training_sample(drawn(BOXES), config(colour=0.4, hue=0.1), np.random.default_rng(5))
-    assert not torch.equal(samples[0].image, other.image)
-
-
 def test_half_of_the_samples_are_mirrored() -> None:
     one = config(min_scale=1.0, max_scale=1.0, stretch=1.0, width=80, height=60)
     sides = [training_sample(drawn(BOXES), one, np.random.default_rng(seed)).boxes[0, 0].item() for seed in range(100)]
@@ -197,7 +186,7 @@ def four() -> list[BoxedImage]:
     return parts
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(4))
 def test_mosaic(seed: int) -> None:
     sample = mosaic_sample(four(), config(min_kept=0.05), np.random.default_rng(seed))
     assert sample.size == (64, 96)
@@ -210,7 +199,7 @@ def test_mosaic(seed: int) -> None:
         assert ignore == (label == 1)
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(3))
 def test_the_four_parts_have_their_quarters(seed: int) -> None:
     small = config(min_kept=0.05, min_scale=0.6, max_scale=0.6, stretch=1.0, flip=False)
     sample = mosaic_sample(four(), small, np.random.default_rng(seed))
@@ -218,32 +207,3 @@ def test_the_four_parts_have_their_quarters(seed: int) -> None:
     upper_left, upper_right, lower_left, lower_right = sample.boxes.tolist()
     assert max(upper_left[2], lower_left[2]) < min(upper_right[0], lower_right[0])
     assert max(upper_left[3], upper_right[3]) < min(lower_left[1], lower_right[1])
-
-
-def test_a_mosaic_is_of_four() -> None:
-    with pytest.raises(ValueError, match="made of four images, not 3"):
-        mosaic_sample([drawn(BOXES)] * 3, config(), np.random.default_rng(0))
-
-
-def test_area() -> None:
-    assert area(torch.tensor([[0.0, 0, 2, 3], [5, 5, 5, 9], [3, 3, 1, 9]])).tolist() == [6, 0, 0]
-
-
-@pytest.mark.parametrize(
-    ("over", "message"),
-    [
-        ({"width": 0}, "width must be at least 1, not 0"),
-        ({"height": 0}, "height must be at least 1"),
-        ({"fill": 256}, "fill must be in 0 to 255"),
-        ({"min_scale": 0.0}, "min_scale must be above 0"),
-        ({"min_scale": 2.0}, "min_scale must be above 0 and not above max_scale"),
-        ({"stretch": 0.9}, "stretch must be at least 1"),
-        ({"min_kept": 0.0}, r"min_kept must be in \(0, 1\]"),
-        ({"colour": 1.0}, r"colour must be in \[0, 1\)"),
-        ({"hue": 0.6}, r"hue must be in \[0, 0.5\]"),
-        ({"mosaic": 1.1}, r"mosaic must be in \[0, 1\]"),
-    ],
-)
-def test_what_is_refused(over: dict[str, Any], message: str) -> None:
-    with pytest.raises(DataError, match=message):
-        config(**over)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from vidkd.base.errors import ConfigError
 from vidkd.detection.annotations import BoxManifest
-from vidkd.detection.evaluate import detect_frames, judge_detector, judge_recall
+from vidkd.detection.evaluate import judge_detector, judge_recall
 from vidkd.runtime.detections import Detections
 from vidkd.video import write_video
 
@@ -43,7 +43,7 @@ def bright(tmp_path: Path) -> BoxManifest:
 
 def test_each_frame_gets_its_own_detections_in_batches_of_one_file(bright: BoxManifest) -> None:
     detector = Brightness()
-    found = detect_frames(detector, bright, batch_size=2)
+    found = judge_detector(detector, bright, batch_size=2).detections
     assert detector.batches == [2, 1, 2, 1]
     assert {key: each.boxes[0, 2] for key, each in found.items()} == {frame.key: frame.boxes[0, 2] for frame in bright.frames}
     assert found["a.mp4", 7].frame_index == 7

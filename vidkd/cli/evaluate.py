@@ -12,7 +12,7 @@ A detector is judged on the annotated frames of a subset: average precision and 
 classes.csv. It is a run with task: yolo, or a file with its data set:
 
   vidkd evaluate --model student.cfg --weights student.weights --names student.names --data.root DIR --data.layout coco --out DIR
-  vidkd evaluate --model yolox.onnx --data.manifest boxes.jsonl --subset val --out DIR
+  vidkd evaluate --model yolox.onnx --data.root DIR --data.layout yolo --subset val --out DIR
 
 Frames in which objects may lack their box (DAVIS) tell recall alone, of the boxes from --judge.score on, pooled and of each video.
 """

@@ -2,8 +2,9 @@
 
 import argparse
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vidkd.cli.classifiers import refuse_runtime
 from vidkd.cli.evaluate import metric_lines, run_folder
@@ -11,101 +12,65 @@ from vidkd.cli.settings import check_judging_reads, list_settings
 
 if TYPE_CHECKING:
     from vidkd.bench.judged_intervals import Intervals
-    from vidkd.detection.annotations import BoxManifest
     from vidkd.detection.config import DetectorRunConfig
     from vidkd.detection.evaluate import DetectorJudgement, RecallJudgement
-    from vidkd.detection.frames import RunFrames
     from vidkd.runtime.detector import Detector
 
 
 def evaluate_detector(arguments: argparse.Namespace) -> int:
     """Judge a run's detector or one in a file, print what was found, and write it where there is a folder to write to."""
+    from vidkd.base.files import sha256
     from vidkd.bench.judged_intervals import frame_intervals
     from vidkd.detection.config import DetectorRunConfig
     from vidkd.detection.evaluate import DetectorJudgement, RecallJudgement, judge_detector, judge_recall
     from vidkd.detection.frames import read_frames
+    from vidkd.models.saved import checkpoint_in
 
     if arguments.list_settings:
         return list_settings(DetectorRunConfig, "yolo")
-    _refuse_submission(arguments)
-    detector, config = _of_file(arguments) if arguments.model is not None else _of_run(arguments)
-    unread = "data.transform" if arguments.model is not None else None  # a file has --resize
-    check_judging_reads(arguments.settings, DetectorRunConfig, ("data", "judge"), unread=unread)
-    truth = _truth(read_frames(config.data), arguments)
+    of_run = arguments.model is None
+    detector, config = _of_run(arguments) if of_run else _of_file(arguments)
+    check_judging_reads(arguments.settings, DetectorRunConfig, ("data", "judge"), unread=None if of_run else "data.transform")
+    frames, judge = read_frames(config.data), config.judge
+    truth = (frames.subset if of_run else frames.subset_for_others)(arguments.subset)
     judgement: DetectorJudgement | RecallJudgement
     if any(frame.complete for frame in truth.frames):
-        judgement = judge_detector(detector, truth, batch_size=config.judge.batch_size)
+        judgement = judge_detector(detector, truth, batch_size=judge.batch_size)
     else:
-        judgement = judge_recall(detector, truth, score=config.judge.score, batch_size=config.judge.batch_size)
+        judgement = judge_recall(detector, truth, score=judge.score, batch_size=judge.batch_size)
     intervals = frame_intervals(judgement, truth)
-    if isinstance(judgement, DetectorJudgement):
-        sys.stdout.write(_text(judgement, intervals, arguments.subset))
-    else:
-        sys.stdout.write(_recall_text(judgement, intervals, arguments.subset))
-    folder = Path(arguments.out) if arguments.out else None
-    if folder is None and arguments.checkpoint is not None:
-        folder = run_folder(Path(arguments.checkpoint))
-    if folder is None:
+    sys.stdout.write(_text(judgement, intervals, arguments.subset))
+    if arguments.out is None and not of_run:
         sys.stdout.write("not written: --out DIR names a folder for evaluation.json and its table\n")
         return 0
-    notes = {"checkpoint": _hash(arguments), "ci95": intervals.ci95, "ci95_over": intervals.over}
-    document, table = judgement.write(folder, arguments.subset, notes)
+    folder = Path(arguments.out) if arguments.out else run_folder(Path(arguments.checkpoint))
+    weights = checkpoint_in(Path(arguments.checkpoint)) if of_run else Path(arguments.weights or arguments.model)
+    judged_hash = sha256(weights) if weights.is_file() else None  # None of a network that a library knows by name
+    document, table = judgement.write(
+        folder, arguments.subset, {"checkpoint": judged_hash, "ci95": intervals.ci95, "ci95_over": intervals.over}
+    )
     sys.stdout.write(f"written: {document}, {table}\n")
     if isinstance(judgement, DetectorJudgement) and (folder / "config.yaml").exists():
         sys.stdout.write(f"written: {_report(folder, judgement, intervals, arguments.subset)}\n")
     return 0
 
 
-def _truth(frames: "RunFrames", arguments: argparse.Namespace) -> "BoxManifest":
-    """The frames to judge on; a detector in a file is one that no run trained on them."""
-    return (frames.subset if arguments.model is None else frames.subset_for_others)(arguments.subset)
-
-
-def _hash(arguments: argparse.Namespace) -> str | None:
-    """Of the weights that are judged: of a run, of a cfg, or in an exported file; None for a network that a library knows by name."""
-    from vidkd.base.files import sha256
-    from vidkd.models.saved import checkpoint_in
-
-    path = checkpoint_in(Path(arguments.checkpoint)) if arguments.model is None else Path(arguments.weights or arguments.model)
-    return sha256(path) if path.is_file() else None
-
-
-def _refuse_submission(arguments: argparse.Namespace) -> None:
-    from vidkd.base.errors import ConfigError
-
-    if getattr(arguments, "submission", None) is not None:
-        raise ConfigError("--submission is for recognised actions, not for a detector", hint="leave out --submission")
-
-
 def _of_run(arguments: argparse.Namespace) -> "tuple[Detector, DetectorRunConfig]":
+    from vidkd.base.errors import ConfigError
     from vidkd.detection.config import load_detector_config
+    from vidkd.detection.fit import judged_detector
     from vidkd.detection.saved import load_detector
     from vidkd.engine.checkpoint import warn_if_unfinished
     from vidkd.engine.devices import pick_device
-    from vidkd.models.darknet.detector import DarknetDetector
 
-    _refuse_companions(arguments)
+    for name in ("weights", "names", "metadata", "resize", "submission"):
+        if getattr(arguments, name) is not None:
+            raise ConfigError(f"--{name} means nothing to the checkpoint of a detector", hint=f"leave out --{name}")
+    refuse_runtime(arguments.checkpoint, arguments.runtime)
     saved = load_detector(arguments.checkpoint)
     warn_if_unfinished(arguments.checkpoint)
     config = load_detector_config(settings=saved.run, overrides=arguments.settings)
-    detector = DarknetDetector(
-        saved.net,
-        saved.classes,
-        score_threshold=config.judge.score,
-        nms_iou=config.judge.nms_iou,
-        device=pick_device(arguments.device),
-        resize=config.data.transform.resize,
-    )
-    return detector, config
-
-
-def _refuse_companions(arguments: argparse.Namespace) -> None:
-    from vidkd.base.errors import ConfigError
-
-    for name in ("weights", "names", "metadata", "resize"):
-        if getattr(arguments, name) is not None:
-            raise ConfigError(f"--{name} belongs to --model; a checkpoint holds all that it needs", hint=f"leave out --{name}")
-    refuse_runtime(arguments.checkpoint, arguments.runtime)
+    return judged_detector(saved.net, saved.classes, config, pick_device(arguments.device)), config
 
 
 def _of_file(arguments: argparse.Namespace) -> "tuple[Detector, DetectorRunConfig]":
@@ -113,57 +78,31 @@ def _of_file(arguments: argparse.Namespace) -> "tuple[Detector, DetectorRunConfi
     from vidkd.detection.opening import ModelFiles
 
     config = load_detector_config(overrides=arguments.settings)
-    files = ModelFiles(
-        model=arguments.model,
-        weights=arguments.weights,
-        names=arguments.names,
-        metadata=arguments.metadata,
-        resize=arguments.resize,
-        score=config.judge.score,
-        nms_iou=config.judge.nms_iou,
-        device=arguments.device,
-        runtime=arguments.runtime,
-        model_flag="--model",
-    )
-    return files.open(), config
+    given = {name: getattr(arguments, name) for name in ("model", "weights", "names", "metadata", "resize", "device", "runtime")}
+    return ModelFiles(**given, score=config.judge.score, nms_iou=config.judge.nms_iou, model_flag="--model").open(), config
 
 
-def _text(judgement: "DetectorJudgement", intervals: "Intervals", split: str) -> str:
-    found = judgement.precision
-    lines = [f"{found.frames} frames of '{split}', {found.boxes} boxes, {found.ignored} regions to ignore"]
-    if found.incomplete:
-        lines.append(f"{found.incomplete} frames left out, in which objects may lack their box")
+def _text(judgement: "DetectorJudgement | RecallJudgement", intervals: "Intervals", split: str) -> str:
+    counts = ", ".join(f"{value:g} {name}" for name, value in judgement.counts.items())
+    lines = [f"'{split}': {counts}"]
+    if "score" in judgement.counts:
+        lines.append("objects may lack their box, so only recall: boxes from that score (--judge.score), IoU 0.5, the right class")
     if judgement.unknown:
         lines.append(f"classes that the detector does not have: {', '.join(judgement.unknown)}")
-    lines += [*metric_lines(judgement.metrics(), intervals), ""]
-    rows = judgement.rows()
-    width = max(len("class"), *(len(row["class"]) for row in rows))
-    lines.append(f"  {'class':<{width}}  boxes   AP50     AP  recall50")
-    lines += [
-        f"  {row['class']:<{width}}  {row['boxes']:>5}  {_share(row['ap50'])}  {_share(row['ap'])}     {_share(row['recall50'])}"
-        for row in rows
+    return "\n".join([*lines, *metric_lines(judgement.metrics(), intervals), "", *_table(judgement.rows())]) + "\n"
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Aligned columns, shares with three digits, "-" for what is not known."""
+    cells = [list(rows[0])] + [[_shown(value) for value in row.values()] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return [
+        f"  {row[0]:<{widths[0]}}" + "".join(f"  {cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True)) for row in cells
     ]
-    return "\n".join(lines) + "\n"
 
 
-def _recall_text(judgement: "RecallJudgement", intervals: "Intervals", split: str) -> str:
-    found = judgement.recall
-    lines = [
-        f"{len(found.keys)} frames of '{split}' with {int(found.objects.sum())} objects to find; others may lack a box, so recall alone",
-        f"boxes from score {judgement.score:g} (--judge.score), IoU 0.5, the right class",
-    ]
-    if judgement.unknown:
-        lines.append(f"classes that the detector does not have: {', '.join(judgement.unknown)}")
-    lines += [*metric_lines(judgement.metrics(), intervals), ""]
-    rows = judgement.rows()
-    width = max(len("video"), *(len(row["video"]) for row in rows))
-    lines.append(f"  {'video':<{width}}  objects  recall50")
-    lines += [f"  {row['video']:<{width}}  {row['objects']:>7}     {row['recall50']:.3f}" for row in rows]
-    return "\n".join(lines) + "\n"
-
-
-def _share(value: float | None) -> str:
-    return "    -" if value is None else f"{value:.3f}"
+def _shown(value: object) -> str:
+    return "-" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def _report(folder: Path, judgement: "DetectorJudgement", intervals: "Intervals", split: str) -> Path:

@@ -14,11 +14,8 @@ from vidkd.engine.loop_config import OptimConfig, TrainConfig
 from vidkd.tasks.yolo import YoloDetection
 
 DETECTOR_TASKS = {"yolo": YoloDetection}
-
-
-def _as_darknet() -> BoxTransformConfig:
-    """Frames meet the network as darknet's own letterbox lays them."""
-    return BoxTransformConfig(resize="darknet", fill=128)
+_AS_DARKNET = BoxTransformConfig(resize="darknet", fill=128)
+"""Frames meet the network as darknet's own letterbox lays them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,9 +24,8 @@ class BoxDataConfig:
 
     Args:
         root: folder of the data set.
-        layout: how it is laid out, a name of BOX_LAYOUTS;
-        annotations: files with its boxes, relative to root, in place of those that coco, coco_video, mot or davis look for; or
-        manifest: a manifest of boxes that was written before.
+        layout: how it is laid out, a name of BOX_LAYOUTS.
+        annotations: files with its boxes, relative to root, in place of those that coco, coco_video, mot or davis look for.
         classes: train on these classes only, in this order; empty for all of the data set's.
         paths: patterns of the paths of videos or images to train and validate on (`videos/wide_*`); empty for all.
         every: of videos, train and validate on every n-th frame.
@@ -46,7 +42,6 @@ class BoxDataConfig:
     root: str = ""
     layout: str = ""
     annotations: tuple[str, ...] = ()
-    manifest: str | None = None
     classes: tuple[str, ...] = ()
     paths: tuple[str, ...] = ()
     every: int = 1
@@ -57,7 +52,7 @@ class BoxDataConfig:
     workers: int = for_training(0)
     cache_mb: int = for_training(512)
     max_bad_files: int = for_training(0)
-    transform: BoxTransformConfig = field(default_factory=_as_darknet)
+    transform: BoxTransformConfig = _AS_DARKNET
 
     def __post_init__(self) -> None:
         if self.layout and self.layout not in BOX_LAYOUTS:
@@ -70,8 +65,6 @@ class BoxDataConfig:
         for key, least in (("every", 1), ("batch_size", 1), ("workers", 0), ("cache_mb", 0), ("max_bad_files", 0)):
             if getattr(self, key) < least:
                 raise ConfigError(f"data.{key} must be at least {least}, not {getattr(self, key)}")
-        if not 0 <= self.validation_fraction < 1:
-            raise ConfigError(f"data.validation_fraction must be in [0, 1), not {self.validation_fraction:g}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,11 +93,8 @@ class JudgeConfig:
     batch_size: int = 32
 
     def __post_init__(self) -> None:
-        for key in ("score", "nms_iou"):
-            if not 0 <= getattr(self, key) <= 1:
-                raise ConfigError(f"judge.{key} must be in [0, 1], not {getattr(self, key):g}")
-        if self.batch_size < 1:
-            raise ConfigError(f"judge.batch_size must be at least 1, not {self.batch_size}")
+        if not (0 <= self.score <= 1 and 0 <= self.nms_iou <= 1 and self.batch_size >= 1):
+            raise ConfigError(f"judge.score and judge.nms_iou must be in [0, 1], judge.batch_size at least 1, found {self}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,13 +1,13 @@
 """Annotated frames as training samples: read, augmented and batched, each a function of (seed, epoch, index)."""
 
 import contextlib
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from vidkd.base.errors import DataError, VidkdError
@@ -41,11 +41,19 @@ class BoxDataset(Dataset[Sample]):
     def __init__(
         self, manifest: BoxManifest, transform: BoxTransformConfig, *, training: bool, seed: int = 0, cache_bytes: int = 0
     ) -> None:
-        if not manifest.frames:
-            raise DataError(f"data set '{manifest.name}' has no frame")
         self.manifest, self.transform, self.training, self.seed, self.cache_bytes = manifest, transform, training, seed, cache_bytes
-        self._decoded = _no_frames(cache_bytes)
-        self._of_path: Mapping[str, Sequence[LabelledFrame]] | None = None
+
+    @functools.cached_property
+    def _decoded(self) -> LRUCache[FrameKey, NDArray[np.uint8]]:
+        return LRUCache(most_entries=2**31, most_bytes=self.cache_bytes)
+
+    @functools.cached_property
+    def _by_path(self) -> Mapping[str, Sequence[LabelledFrame]]:
+        return self.manifest.by_path()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the decoded frames, so that a process starts with none."""
+        return {name: value for name, value in vars(self).items() if name not in ("_decoded", "_by_path")}
 
     def __len__(self) -> int:
         return len(self.manifest.frames)
@@ -54,46 +62,31 @@ class BoxDataset(Dataset[Sample]):
         """One sample; an unreadable frame gives {"bad": message, "path": its path} in training and raises in evaluation."""
         epoch, index, *draw = item if isinstance(item, tuple) else (0, item)
         rng = random_stream(self.seed, "sample", epoch, index, *(d for d in draw if d))
-        numbers = self._numbers(index, rng)
+        mosaic = self.training and rng.random() < self.transform.mosaic
         images = []
-        for number in numbers:
+        for number in [index, *(rng.integers(len(self), size=3).tolist() if mosaic else ())]:
             try:
-                images.append(self._image(number))
+                images.append(self._image(self.manifest.frames[number]))
             except (VidkdError, OSError) as error:
                 if not self.training:
                     raise
                 path = self.manifest.frames[number].path
                 return {"bad": f"{path}: {error}", "path": path}
-        return _sample(self._transformed(images, rng), index)
+        if mosaic:
+            sample = mosaic_sample(images, self.transform, rng)
+        else:
+            sample = training_sample(images[0], self.transform, rng) if self.training else letterboxed(images[0], self.transform)
+        return {**vars(sample), "index": index}
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Without the decoded frames, so that a process starts with none."""
-        return {**self.__dict__, "_decoded": None, "_of_path": None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _decoded=_no_frames(state["cache_bytes"]))
-
-    def _numbers(self, index: int, rng: np.random.Generator) -> list[int]:
-        """The frames of a sample."""
-        if not self.training or rng.random() >= self.transform.mosaic:
-            return [index]
-        return [index, *rng.integers(len(self), size=3).tolist()]
-
-    def _transformed(self, images: Sequence[BoxedImage], rng: np.random.Generator) -> BoxedImage:
-        if not self.training:
-            return letterboxed(images[0], self.transform)
-        if len(images) == 1:
-            return training_sample(images[0], self.transform, rng)
-        return mosaic_sample(images, self.transform, rng)
-
-    def _image(self, number: int) -> BoxedImage:
-        frame = self.manifest.frames[number]
+    def _image(self, frame: LabelledFrame) -> BoxedImage:
+        if self._decoded.get(frame.key) is None:
+            self._keep_whole_video(frame)
         pixels = self._decoded.get(frame.key)
         if pixels is None:
-            self._keep_whole_video(frame)
-            pixels = self._decoded.get(frame.key)
-        if pixels is None:
-            pixels = self._read(frame)
+            pixels = read_frame(self.manifest, frame)
+            if pixels.shape[:2] != (frame.height, frame.width):
+                found, said = f"{pixels.shape[1]} x {pixels.shape[0]}", f"{frame.width} x {frame.height}"
+                raise DataError(f"a frame of {found} pixels, annotated as {said}", frame=frame.path, hint="annotate the upright image")
             self._decoded.put(frame.key, pixels, pixels.nbytes)
         return BoxedImage.of(pixels, frame.boxes, frame.labels, frame.ignore)
 
@@ -101,9 +94,7 @@ class BoxDataset(Dataset[Sample]):
         """Decode all annotated frames of a video at once, which takes little longer than one, where they fit well into what is kept."""
         if frame.frame_index is None or not self.cache_bytes or (self.manifest.root / frame.path).is_dir():
             return
-        if self._of_path is None:
-            self._of_path = frames_by_path(self.manifest)
-        frames = self._of_path[frame.path]
+        frames = self._by_path[frame.path]
         if len(frames) * 3 * frame.width * frame.height > self.cache_bytes // VIDEOS_KEPT:
             return
         with contextlib.suppress(VidkdError, OSError), open_video(self.manifest.root / frame.path) as reader:
@@ -112,25 +103,6 @@ class BoxDataset(Dataset[Sample]):
                 if image.shape[:2] == (each.height, each.width):
                     pixels = np.array(image, np.uint8)
                     self._decoded.put(each.key, pixels, pixels.nbytes)
-
-    def _read(self, frame: LabelledFrame) -> NDArray[np.uint8]:
-        pixels = read_frame(self.manifest, frame)
-        if pixels.shape[:2] != (frame.height, frame.width):
-            found, said = f"{pixels.shape[1]} x {pixels.shape[0]}", f"{frame.width} x {frame.height}"
-            raise DataError(
-                f"a frame of {found} pixels, annotated as {said}",
-                frame=frame.path,
-                hint="annotate the upright image",
-            )
-        return pixels
-
-
-def frames_by_path(manifest: BoxManifest) -> dict[str, list[LabelledFrame]]:
-    """The frames of each file, in the order of their index."""
-    found: dict[str, list[LabelledFrame]] = {}
-    for frame in manifest.frames:
-        found.setdefault(frame.path, []).append(frame)
-    return {path: sorted(frames, key=lambda frame: frame.frame_index or 0) for path, frames in found.items()}
 
 
 def read_frame(manifest: BoxManifest, frame: LabelledFrame) -> NDArray[np.uint8]:
@@ -145,20 +117,6 @@ def read_frame(manifest: BoxManifest, frame: LabelledFrame) -> NDArray[np.uint8]
         return read_image(images[frame.frame_index])
     with open_video(path) as reader:
         return np.asarray(reader.frames_at_indices([frame.frame_index])[0], np.uint8)
-
-
-def _no_frames(most_bytes: int) -> LRUCache[FrameKey, NDArray[np.uint8]]:
-    return LRUCache(most_entries=2**31, most_bytes=most_bytes)
-
-
-def _sample(boxed: BoxedImage, index: int) -> Sample:
-    return {
-        "image": boxed.image.as_subclass(Tensor),
-        "boxes": boxed.boxes.as_subclass(Tensor),
-        "labels": boxed.labels,
-        "ignore": boxed.ignore,
-        "index": index,
-    }
 
 
 def collate_boxes(samples: Sequence[Sample]) -> Sample:

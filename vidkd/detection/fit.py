@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from vidkd.base.errors import CheckpointError, ConfigError, DataError
-from vidkd.base.extras import require
+from vidkd.base.errors import CheckpointError, ConfigError
+from vidkd.data.layouts.common import shortened
 from vidkd.data.loaders import StepSampler
 from vidkd.detection.config import DETECTOR_TASKS, DetectorRunConfig
 from vidkd.detection.dataset import BoxDataset, box_loader
@@ -35,21 +35,12 @@ def fit_detector(config: DetectorRunConfig, *, resume: str = "auto", quiet: bool
     frames = read_frames(config.data)
     check_training(frames, config.data)
     check_validation(config.train, validates=bool(frames.val.frames), samples="frames")
-    _check_judging(frames)
     name = config.name or f"{config.task}-{frames.manifest.name}-s{config.train.seed}"
     fabric = start_fabric(config.train, batch_size=config.data.batch_size)
     result = train_in_folder(fabric, config, name, lambda: DetectorTrainingRun(config, frames), resume=resume, quiet=quiet)
     if fabric.is_global_zero:
         export_darknet(result.folder, images_seen=result.steps * config.data.batch_size * config.optim.accumulate)
     return result
-
-
-def _check_judging(frames: RunFrames) -> None:
-    """Raise before training what would else be found at the first validation."""
-    if frames.val.frames:
-        if not any((~frame.ignore).any() for frame in frames.val.frames):
-            raise DataError(f"the `val` frames of '{frames.manifest.name}' have no box to find", hint="another data.validation_fraction")
-        require("faster_coco_eval", "detect")
 
 
 class DetectorTrainingRun(TrainingRun):
@@ -90,16 +81,10 @@ class DetectorTrainingRun(TrainingRun):
     def judge(self, student: nn.Module, *, device: torch.device, rank: int, world_size: int) -> Mapping[str, float]:  # noqa: ARG002
         """As `TrainingRun`, on the `val` frames; each process judges all of them, whatever its rank."""
         assert isinstance(student, Darknet)
-        judge, was_training = self.config.judge, student.training
-        detector = DarknetDetector(
-            student,
-            self.classes,
-            score_threshold=judge.score,
-            nms_iou=judge.nms_iou,
-            device=device,
-            resize=self.config.data.transform.resize,
+        was_training = student.training
+        found = judge_detector(
+            judged_detector(student, self.classes, self.config, device), self.frames.val, batch_size=self.config.judge.batch_size
         )
-        found = judge_detector(detector, self.frames.val, batch_size=judge.batch_size)
         student.train(was_training)
         return found.metrics()
 
@@ -107,6 +92,12 @@ class DetectorTrainingRun(TrainingRun):
         """As `TrainingRun`."""
         frames = [self.frames.train.frames[number] for number in batch["index"].tolist()]
         return [frame.path if frame.frame_index is None else f"{frame.path} frame {frame.frame_index}" for frame in frames]
+
+
+def judged_detector(net: Darknet, classes: tuple[str, ...], config: DetectorRunConfig, device: torch.device | str) -> DarknetDetector:
+    """The network as it is judged: with the thresholds of `judge`, and frames resized as in training."""
+    judge, resize = config.judge, config.data.transform.resize
+    return DarknetDetector(net, classes, score_threshold=judge.score, nms_iou=judge.nms_iou, device=device, resize=resize)
 
 
 def build_student(config: DetectorRunConfig, classes: tuple[str, ...]) -> Darknet:
@@ -119,29 +110,19 @@ def build_student(config: DetectorRunConfig, classes: tuple[str, ...]) -> Darkne
     torch.manual_seed(config.train.seed)
     size = config.data.transform.width, config.data.transform.height
     student = Darknet.from_cfg(config.model.cfg, classes=len(classes), input_size=size)
-    if config.init is not None:
-        _initialise(student, Path(config.init), classes)
+    if config.init is not None and Path(config.init).suffix == ".weights":
+        load_weights(student, Path(config.init))
+    elif config.init is not None:
+        saved = load_detector(config.init)
+        own, given = student.state_dict(), saved.net.state_dict()
+        if saved.classes != classes or {name: value.shape for name, value in own.items()} != {
+            name: value.shape for name, value in given.items()
+        }:
+            raise CheckpointError(
+                f"init {config.init} is another network than model.cfg, or was trained on other classes",
+                init=f"{len(given)} tensors, {shortened(saved.classes)}",
+                model=f"{len(own)} tensors, {shortened(classes)} ({student.config.where(0)})",
+                hint="the cfg that it was trained with, and data.classes in the order of init; or no init",
+            )
+        student.load_state_dict(given)
     return student
-
-
-def _initialise(student: Darknet, init: Path, classes: tuple[str, ...]) -> None:
-    if init.suffix == ".weights":
-        load_weights(student, init)
-        return
-    saved = load_detector(init)
-    own, given = student.state_dict(), saved.net.state_dict()
-    if {name: value.shape for name, value in own.items()} != {name: value.shape for name, value in given.items()}:
-        raise CheckpointError(
-            f"init {init} is another network than model.cfg",
-            init=f"{len(given)} tensors, {saved.net.classes} classes",
-            model=f"{len(own)} tensors, {student.classes} classes ({student.config.where(0)})",
-            hint="name the cfg that it was trained with, or no init",
-        )
-    if saved.classes != classes:
-        raise CheckpointError(
-            f"init {init} was trained on other classes",
-            init=", ".join(saved.classes[:6]),
-            data_set=", ".join(classes[:6]),
-            hint="data.classes in the order of init, or no init",
-        )
-    student.load_state_dict(given)

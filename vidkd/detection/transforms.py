@@ -1,5 +1,6 @@
-"""Images with their boxes: letterbox, flip, scale and crop, colour, and a mosaic of four, from torchvision.transforms.v2 on tv_tensors."""
+"""Images with their boxes: letterbox, flip, scale and crop, colour, and a mosaic of four, on torchvision.transforms.v2."""
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
 
 from vidkd.base.errors import DataError
@@ -69,8 +69,7 @@ class BoxTransformConfig:
 class BoxedImage:
     """An image with its boxes.
 
-    image: tv_tensors.Image uint8 (3, H, W). boxes: tv_tensors.BoundingBoxes (N, 4) float32, x1 y1 x2 y2 in pixels of it. labels: (N,)
-    int64. ignore: (N,) bool.
+    image: uint8 (3, H, W). boxes: float32 (N, 4), x1 y1 x2 y2 in pixels of it. labels: int64 (N,). ignore: bool (N,).
     """
 
     image: Tensor
@@ -83,12 +82,8 @@ class BoxedImage:
         cls, image: NDArray[np.uint8], boxes: NDArray[np.floating], labels: NDArray[np.int64], ignore: NDArray[np.bool_]
     ) -> "BoxedImage":
         """From RGB (H, W, 3), boxes (N, 4) x1 y1 x2 y2, labels (N,) and ignore (N,)."""
-        return cls(
-            image=tv_tensors.Image(torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))),
-            boxes=boxes_of(torch.as_tensor(np.asarray(boxes, np.float32).reshape(-1, 4)), image.shape[0], image.shape[1]),
-            labels=torch.as_tensor(np.asarray(labels, np.int64)),
-            ignore=torch.as_tensor(np.asarray(ignore, bool)),
-        )
+        pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+        return cls(image=pixels, boxes=torch.tensor(boxes, dtype=torch.float32), labels=torch.tensor(labels), ignore=torch.tensor(ignore))
 
     @property
     def size(self) -> tuple[int, int]:
@@ -107,10 +102,14 @@ class Placement:
     canvas: tuple[int, int]
 
 
-def boxes_of(corners: Tensor, height: int, width: int) -> Tensor:
-    """Corners (N, 4) x1 y1 x2 y2 as boxes of a picture of this size."""
-    boxes: Tensor = tv_tensors.BoundingBoxes(corners, format=tv_tensors.BoundingBoxFormat.XYXY, canvas_size=(height, width))
-    return boxes
+def clamped(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Boxes (N, 4) cut at the edges of a picture of this height and width."""
+    return boxes.clamp(min=0).minimum(boxes.new_tensor([size[1], size[0]] * 2))
+
+
+def area(boxes: Tensor) -> Tensor:
+    """Areas (N,) of boxes (N, 4) x1 y1 x2 y2."""
+    return (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(dim=1)
 
 
 def letterboxed(sample: BoxedImage, config: BoxTransformConfig) -> BoxedImage:
@@ -118,7 +117,7 @@ def letterboxed(sample: BoxedImage, config: BoxTransformConfig) -> BoxedImage:
     height, width = sample.size
     fit = Letterbox.fit((width, height), (config.width, config.height), config.resize)
     pixels = fit.apply(np.ascontiguousarray(sample.image.numpy().transpose(1, 2, 0)), config.fill)
-    inside = F.clamp_bounding_boxes(sample.boxes)
+    inside = clamped(sample.boxes, sample.size)
     stays = (area(inside) > 0).numpy()
     return BoxedImage.of(pixels, fit.to_input(inside.numpy())[stays], sample.labels.numpy()[stays], sample.ignore.numpy()[stays])
 
@@ -133,33 +132,24 @@ def mosaic_sample(samples: Sequence[BoxedImage], config: BoxTransformConfig, rng
     """Four images around a random point of the picture, each scaled by itself and cut to its quarter, one flip and colour for all.
 
     The point lies in the middle half of either axis. An image lies with its inner corner on the point, so that what is cut is its outside.
-    Raises ValueError unless there are four. Source: Bochkovskiy et al. 2020 (arXiv 2004.10934), the sizes are ours.
+    Source: Bochkovskiy et al. 2020 (arXiv 2004.10934), the sizes are ours.
     """
-    if len(samples) != 4:
-        raise ValueError(f"a mosaic is made of four images, not {len(samples)}")
-    middle_y, middle_x = round(config.height * rng.uniform(0.25, 0.75)), round(config.width * rng.uniform(0.25, 0.75))
-    quarters = [
-        _quarter(sample, (middle_y, middle_x), bool(number // 2), bool(number % 2), config, rng) for number, sample in enumerate(samples)
-    ]
-    rows = [torch.cat([quarters[row].image, quarters[row + 1].image], dim=2) for row in (0, 2)]
-    offsets = [(0, 0), (middle_x, 0), (0, middle_y), (middle_x, middle_y)]
-    corners = torch.cat([part.boxes.as_subclass(Tensor) + torch.tensor(offset * 2) for part, offset in zip(quarters, offsets, strict=True)])
+    y, x = round(config.height * rng.uniform(0.25, 0.75)), round(config.width * rng.uniform(0.25, 0.75))
+    quarters = []
+    for sample, (lower, right) in zip(samples, ((False, False), (False, True), (True, False), (True, True)), strict=True):
+        canvas = (config.height - y if lower else y, config.width - x if right else x)
+        size = random_placement(sample.size, (config.height, config.width), config, rng)
+        corner = dataclasses.replace(size, top=0 if lower else y - size.height, left=0 if right else x - size.width, canvas=canvas)
+        part = place(sample, corner, config)
+        moved = part.boxes + part.boxes.new_tensor([x * right, y * lower] * 2)
+        quarters.append(dataclasses.replace(part, boxes=moved))
     whole = BoxedImage(
-        image=tv_tensors.Image(torch.cat(rows, dim=1)),
-        boxes=boxes_of(corners, config.height, config.width),
+        image=torch.cat([torch.cat([left.image, right.image], dim=2) for left, right in (quarters[:2], quarters[2:])], dim=1),
+        boxes=torch.cat([part.boxes for part in quarters]),
         labels=torch.cat([part.labels for part in quarters]),
         ignore=torch.cat([part.ignore for part in quarters]),
     )
     return _finished(whole, config, rng)
-
-
-def _quarter(
-    sample: BoxedImage, middle: tuple[int, int], lower: bool, right: bool, config: BoxTransformConfig, rng: np.random.Generator
-) -> BoxedImage:
-    canvas = (config.height - middle[0] if lower else middle[0], config.width - middle[1] if right else middle[1])
-    size = random_placement(sample.size, (config.height, config.width), config, rng)
-    top, left = 0 if lower else canvas[0] - size.height, 0 if right else canvas[1] - size.width
-    return place(sample, Placement(height=size.height, width=size.width, top=top, left=left, canvas=canvas), config)
 
 
 def random_placement(size: tuple[int, int], canvas: tuple[int, int], config: BoxTransformConfig, rng: np.random.Generator) -> Placement:
@@ -182,25 +172,23 @@ def place(sample: BoxedImage, placement: Placement, config: BoxTransformConfig) 
 
     Regions to ignore stay as long as anything of them does: a detection in the rest of a crowd is no mistake.
     """
-    size, (height, width) = [placement.height, placement.width], placement.canvas
-    inside = F.clamp_bounding_boxes(sample.boxes)
-    image, boxes = F.resize(sample.image, size, antialias=True), F.resize(inside, size)
-    padding = [max(placement.left, 0), max(placement.top, 0)]
-    padding += [max(width - placement.left - size[1], 0), max(height - placement.top - size[0], 0)]
-    image, boxes = F.pad(image, padding, fill=config.fill), F.pad(boxes, padding)
-    cut = (max(-placement.top, 0), max(-placement.left, 0), height, width)
-    whole_area = area(boxes)
-    image, boxes = F.crop(image, *cut), F.clamp_bounding_boxes(F.crop(boxes, *cut))
+    (height, width), (top, left) = placement.canvas, (placement.top, placement.left)
+    padding = [max(left, 0), max(top, 0), max(width - left - placement.width, 0), max(height - top - placement.height, 0)]
+    image = F.pad(F.resize(sample.image, [placement.height, placement.width], antialias=True), padding, fill=config.fill)
+    image = F.crop(image, max(-top, 0), max(-left, 0), height, width)
+    scale = [placement.width / sample.size[1], placement.height / sample.size[0]] * 2
+    whole = clamped(sample.boxes, sample.size) * sample.boxes.new_tensor(scale)
+    boxes = clamped(whole + whole.new_tensor([left, top] * 2), (height, width))
     kept = area(boxes)
-    stays = (kept > 0) & (sample.ignore | (kept >= config.min_kept * whole_area))
-    return _select(BoxedImage(image=image, boxes=boxes, labels=sample.labels, ignore=sample.ignore), stays)
+    stays = (kept > 0) & (sample.ignore | (kept >= config.min_kept * area(whole)))
+    return BoxedImage(image=image, boxes=boxes[stays], labels=sample.labels[stays], ignore=sample.ignore[stays])
 
 
 def flipped(sample: BoxedImage) -> BoxedImage:
     """Mirrored left to right."""
-    return BoxedImage(
-        image=F.horizontal_flip(sample.image), boxes=F.horizontal_flip(sample.boxes), labels=sample.labels, ignore=sample.ignore
-    )
+    x1, y1, x2, y2 = sample.boxes.unbind(dim=1)
+    width = sample.size[1]
+    return dataclasses.replace(sample, image=sample.image.flip(-1), boxes=torch.stack([width - x2, y1, width - x1, y2], dim=1))
 
 
 def recoloured(image: Tensor, config: BoxTransformConfig, rng: np.random.Generator) -> Tensor:
@@ -215,16 +203,4 @@ def recoloured(image: Tensor, config: BoxTransformConfig, rng: np.random.Generat
 def _finished(sample: BoxedImage, config: BoxTransformConfig, rng: np.random.Generator) -> BoxedImage:
     mirror = rng.random() < 0.5
     sample = flipped(sample) if config.flip and mirror else sample
-    return BoxedImage(image=recoloured(sample.image, config, rng), boxes=sample.boxes, labels=sample.labels, ignore=sample.ignore)
-
-
-def area(boxes: Tensor) -> Tensor:
-    """Areas (N,) of boxes (N, 4) x1 y1 x2 y2."""
-    corners = boxes.as_subclass(Tensor)
-    return (corners[:, 2:] - corners[:, :2]).clamp(min=0).prod(dim=1)
-
-
-def _select(sample: BoxedImage, which: Tensor) -> BoxedImage:
-    height, width = sample.size
-    corners = sample.boxes.as_subclass(Tensor)[which]
-    return BoxedImage(image=sample.image, boxes=boxes_of(corners, height, width), labels=sample.labels[which], ignore=sample.ignore[which])
+    return dataclasses.replace(sample, image=recoloured(sample.image, config, rng))

@@ -24,6 +24,7 @@ from vidkd.bench.speed.rounds import Figure
 from vidkd.cli.main import run_verb
 from vidkd.data.learned_from import LearnedFrom, record_of
 from vidkd.data.manifest import Clip, Manifest
+from vidkd.detection import frames
 from vidkd.detection.annotations import BoxManifest, LabelledFrame
 from vidkd.engine.evaluate import Judgement, Predictions
 from vidkd.models.saved import save_classifier
@@ -153,14 +154,14 @@ def test_settings_of_annotated_frames_mean_nothing_to_classifiers(setting: str, 
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> BoxManifest:
     """Six videos whose frames say where a cat is; the truth agrees in four of them."""
     root = tmp_path_factory.mktemp("pictures")
-    frames = []
+    found = []
     for number in range(6):
         values = np.zeros(48)
         values[:6] = (0, 0, 0.5, 0.5, 0.9, 0)
         picture = np.kron((values * 255).round().astype(np.uint8).reshape(4, 4, 3), np.ones((16, 16, 1), np.uint8))
         write_video(root / f"v{number}.mp4", [picture] * FRAMES_OF_A_VIDEO, fps=10, lossless=True)
         box = [0, 0, 32, 32] if number < 4 else [32, 32, 64, 64]
-        frames += [
+        found += [
             LabelledFrame(
                 path=f"v{number}.mp4",
                 frame_index=index,
@@ -175,7 +176,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> BoxManifest:
             )
             for index in range(FRAMES_OF_A_VIDEO)
         ]
-    return BoxManifest(name="pictures", root=root, classes=("cat", "dog"), frames=tuple(frames))
+    return BoxManifest(name="pictures", root=root, classes=("cat", "dog"), frames=tuple(found))
 
 
 def test_annotations_and_classes_are_those_of_a_training(pictures: BoxManifest, tmp_path: Path) -> None:
@@ -194,11 +195,15 @@ def test_annotations_and_classes_are_those_of_a_training(pictures: BoxManifest, 
         shown_frames(dataclasses.replace(spec, layout="yolo"), runs=False)
 
 
-def test_only_frames_of_named_files_are_judged(pictures: BoxManifest, tmp_path: Path) -> None:
-    dataclasses.replace(pictures, frames=tuple(dataclasses.replace(frame, subset="") for frame in pictures.frames)).write(
-        tmp_path / "b.jsonl"
-    )
-    spec = DataSpec(root=str(pictures.root), manifest=str(tmp_path / "b.jsonl"), paths=["v0*"])
+@pytest.fixture
+def of_pictures(pictures: BoxManifest, monkeypatch: pytest.MonkeyPatch) -> DataSpec:
+    """A data set whose frames are these pictures."""
+    monkeypatch.setattr(frames, "read_boxes", lambda *_, **__: pictures)
+    return DataSpec(root=str(pictures.root), layout="coco")
+
+
+def test_only_frames_of_named_files_are_judged(pictures: BoxManifest, of_pictures: DataSpec) -> None:
+    spec = dataclasses.replace(of_pictures, paths=["v0*"])
     first = [frame.key for frame in pictures.frames if frame.path.startswith("v0")]
     assert 0 < len(first) < len(pictures.frames)
     assert [frame.key for frame in shown_frames(spec, runs=False).frames] == first
@@ -222,19 +227,17 @@ def test_average_precision_has_an_interval_over_groups(pictures: BoxManifest, tm
 
 def test_frames_of_one_group_are_drawn_by_stretches_of_their_video(pictures: BoxManifest) -> None:
     first = pictures.frames[0]
-    frames = [dataclasses.replace(first, frame_index=index) for index in (0, 49, 50, 99, 240)]
-    assert [[frame.frame_index for frame in group] for group in draws.frame_groups(frames)] == [[0, 49], [50, 99], [240]]
+    video = [dataclasses.replace(first, frame_index=index) for index in (0, 49, 50, 99, 240)]
+    assert [[frame.frame_index for frame in group] for group in draws.frame_groups(video)] == [[0, 49], [50, 99], [240]]
     images = [dataclasses.replace(first, path=f"{number}.png", frame_index=None, time_s=None) for number in range(60)]
     assert [len(group) for group in draws.frame_groups(images)] == [50, 10]
     assert [len(group) for group in draws.frame_groups(pictures.frames)] == [FRAMES_OF_A_VIDEO] * 6
 
 
-def test_frames_that_a_run_may_have_learned_from_do_not_judge_it(pictures: BoxManifest, tmp_path: Path) -> None:
-    pictures.write(tmp_path / "boxes.jsonl")
-    spec = DataSpec(manifest=str(tmp_path / "boxes.jsonl"))
+def test_frames_that_a_run_may_have_learned_from_do_not_judge_it(pictures: BoxManifest, of_pictures: DataSpec) -> None:
     with pytest.raises(DataError):
-        shown_frames(spec, runs=True)
-    assert len(shown_frames(spec, runs=False).frames) == len(pictures.frames)
+        shown_frames(of_pictures, runs=True)
+    assert len(shown_frames(of_pictures, runs=False).frames) == len(pictures.frames)
 
 
 def test_recall_alone_where_objects_may_lack_their_box(pictures: BoxManifest, tmp_path: Path) -> None:

@@ -119,7 +119,6 @@ def shown_frames(spec: DataSpec, *, runs: bool) -> BoxManifest:
 def _frames_config(spec: DataSpec) -> BoxDataConfig:
     return BoxDataConfig(
         root=spec.root,
-        manifest=spec.manifest,
         layout=spec.layout,
         annotations=tuple(spec.annotations),
         classes=tuple(spec.classes),

@@ -104,7 +104,7 @@ class DataSpec:
 
     Args:
         root: folder of the data set.
-        manifest: by default <root>/manifest.jsonl; of detectors a manifest of boxes.
+        manifest: of clips; by default <root>/manifest.jsonl.
         layout: of detectors: how annotated frames lie below root, a name of BOX_LAYOUTS.
         annotations: of detectors: files of boxes, relative to root, in place of those that coco, coco_video, mot or davis look for.
         classes: of detectors: judge on these classes only, in this order; empty for all of the data set's.

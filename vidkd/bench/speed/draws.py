@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from vidkd.bench.widening import factor_of
 from vidkd.data.manifest import Clip
 from vidkd.detection.annotations import BoxManifest, LabelledFrame
-from vidkd.detection.evaluate import METRICS, DetectorJudgement, RecallJudgement
-from vidkd.detection.metrics import drawn_precision
+from vidkd.detection.evaluate import DetectorJudgement, RecallJudgement
+from vidkd.detection.metrics import METRICS, drawn_precision
 from vidkd.engine.evaluate import Judgement
 
 DRAWS = 200
@@ -79,7 +79,7 @@ def frame_draws(judgement: DetectorJudgement, truth: BoxManifest, *, seed: int =
     frames = [frame for frame in truth.frames if frame.complete]
     group_N = _group_numbers(frames)
     count = group_N.max() + 1
-    if count < 2 or judgement.precision.ap50 is None:
+    if count < 2 or not judgement.precision.boxes:
         return {}
     rng = np.random.default_rng(seed)
     drawn = np.stack([np.bincount(rng.integers(0, count, count), minlength=count) for _ in range(DRAWS)])

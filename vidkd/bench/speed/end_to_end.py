@@ -14,7 +14,7 @@ from vidkd.bench.speed.rounds import Clock
 from vidkd.data.config import DataConfig
 from vidkd.data.dataset import ClipDataset
 from vidkd.detection.annotations import BoxManifest
-from vidkd.detection.dataset import frames_by_path, read_frame
+from vidkd.detection.dataset import read_frame
 from vidkd.engine.clips import Clips
 from vidkd.engine.setup import evaluation_set
 from vidkd.inference.sources import open_source
@@ -77,7 +77,7 @@ class FrameReader:
         return None
 
     def _walk(self, truth: BoxManifest) -> Iterator[NDArray[np.uint8]]:
-        files = frames_by_path(truth)
+        files = truth.by_path()
         for path in itertools.cycle(files):
             if files[path][0].frame_index is None:
                 yield read_frame(truth, files[path][0])

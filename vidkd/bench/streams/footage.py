@@ -12,7 +12,7 @@ from vidkd.bench.streams.spec import WHOLE, SegmentSpec
 from vidkd.bench.streams.study import StreamStudy
 from vidkd.bench.study import Places
 from vidkd.detection.annotations import BoxManifest, LabelledFrame
-from vidkd.detection.layouts import BOX_LAYOUTS, BoxOptions
+from vidkd.detection.layouts import read_boxes
 from vidkd.video import Frame, open_video
 from vidkd.video.files import content_of
 
@@ -106,8 +106,8 @@ def truth_of(study: StreamStudy, stream: str, stretches: Sequence[Stretch], clas
     if spec is None:
         return None
     annotations = tuple(study.find(name, places) for name in spec.annotations)
-    options = BoxOptions(annotations=annotations, classes=classes, allow_missing=True)
-    manifest = BOX_LAYOUTS[spec.layout](study.find(spec.folder, places), options).manifest
+    folder = study.find(spec.folder, places)
+    manifest = read_boxes(spec.layout, folder, annotations=annotations, classes=classes, allow_missing=True)
     by_place = {((manifest.root / frame.path).resolve(), frame.frame_index): frame for frame in manifest.frames}
     frames = [frame for stretch in stretches for frame in _in_stretch(stretch, stream, by_place)]
     if not frames:

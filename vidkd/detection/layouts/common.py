@@ -1,161 +1,59 @@
-"""What the layouts of boxes share: options, the reading that they return, checks, and images."""
+"""What the layouts of boxes share: frames with checked boxes, groups from paths, and images."""
 
+import contextlib
 import dataclasses
 import re
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from vidkd.base.errors import DataError
-from vidkd.base.files import read_json
 from vidkd.data.layouts.common import shortened
-from vidkd.detection.annotations import ANY_CLASS, BoxManifest, LabelledFrame, box_problem, check_frame
+from vidkd.detection.annotations import LabelledFrame
 from vidkd.video.image_sequence import IMAGE_SUFFIXES
 
 Typed = TypeVar("Typed")
-
-# what VOC and YouTube-Objects call it -> what COCO calls it
-COCO_NAMES = {
-    "aeroplane": "airplane",
-    "diningtable": "dining table",
-    "motorbike": "motorcycle",
-    "pottedplant": "potted plant",
-    "sofa": "couch",
-    "tvmonitor": "tv",
-}
+Corners: TypeAlias = tuple[float, float, float, float]
+Reading: TypeAlias = tuple[Sequence[str], list[LabelledFrame]]
+"""What a layout reads: the names of the classes, and the frames whose labels index them."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class BoxOptions:
-    """How to read a layout.
-
-    annotations: files to read in place of those that the layout looks for (coco, coco_video, mot, davis). classes: what labels shall index
-    (a detector's class names, say); boxes of other classes are left out and counted. In yolo, where no file names the classes: their names.
-    allow_missing: leave out frames whose file is not there. missing_is_empty: an image without a label file has nothing in it (yolo);
-    else it is taken as not annotated.
-    """
-
-    annotations: tuple[Path, ...] = ()
-    classes: tuple[str, ...] = ()
-    allow_missing: bool = False
-    missing_is_empty: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class BoxReading:
-    """A manifest not yet written, and remarks for the user on what was left out."""
-
-    manifest: BoxManifest
-    notes: tuple[str, ...] = ()
-
-
-BoxLayout: TypeAlias = Callable[[Path, BoxOptions], BoxReading]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Box:
+class Box(NamedTuple):
     """One box as a layout reads it: x1 y1 x2 y2 in pixels, class index, whether to ignore it, and its track where known."""
 
-    corners: tuple[float, float, float, float]
+    corners: Corners
     label: int
     ignore: bool = False
     track_id: int | None = None
 
 
-def with_boxes(bare: LabelledFrame, boxes: Sequence[Box], left_out: Counter[str], classes: Sequence[str], where: str) -> LabelledFrame:
-    """`bare` with these boxes. Boxes without area and boxes outside the frame, which published sets have, are left out and counted.
+def labelled_frame(where: str, path: str, size: tuple[int, int], boxes: Sequence[Box], **more: Any) -> LabelledFrame:
+    """A frame of (width, height) with these boxes; those without area or outside the frame, which published sets have, are left out.
 
-    Raises DataError, beginning with `where`, for values that no frame can have.
+    more: frame_index, time_s, subset, complete of LabelledFrame, and group, without which the path decides it (`grouped_by_path`).
+    Raises DataError, beginning with `where`, for a size or a box that no frame can have.
     """
-    kept = []
-    for box in boxes:
-        problem = box_problem(box.corners, bare.width, bare.height)
-        if problem in ("empty", "outside the frame"):
-            left_out["without area" if problem == "empty" else problem] += 1
-        else:
-            kept.append(box)
-    tracks = [box.track_id for box in kept]
-    frame = dataclasses.replace(
-        bare,
-        boxes=np.asarray([box.corners for box in kept], np.float32).reshape(-1, 4),
-        labels=np.asarray([box.label for box in kept], np.int64),
-        ignore=np.asarray([box.ignore for box in kept], bool),
-        track_ids=np.asarray(tracks, np.int64) if tracks and None not in tracks else None,
-    )
-    check_frame(frame, classes, where)
-    return frame
-
-
-def bare_frame(
-    path: str,
-    width: int,
-    height: int,
-    group: str,
-    *,
-    frame_index: int | None = None,
-    time_s: float | None = None,
-    subset: str = "",
-    complete: bool = True,
-) -> LabelledFrame:
-    """A frame whose boxes come later, see `with_boxes`. group: "" for an image whose path decides it, see `grouped_by_path`."""
+    width, height = size
+    corners = np.array([box.corners for box in boxes], np.float64).reshape(-1, 4)
+    if min(size) < 1 or not np.isfinite(corners).all():
+        raise DataError(f"{where}: a box is not finite, or the frame of {width} x {height} pixels is empty", frame=path)
+    x1, y1, x2, y2 = corners.T
+    kept = np.flatnonzero((x2 > x1) & (y2 > y1) & (x2 > 0) & (y2 > 0) & (x1 < width) & (y1 < height))
+    tracks = [boxes[number].track_id for number in kept.tolist()]
     return LabelledFrame(
         path=path,
         width=width,
         height=height,
-        group=group,
-        frame_index=frame_index,
-        time_s=time_s,
-        subset=subset,
-        complete=complete,
-        boxes=np.zeros((0, 4), np.float32),
-        labels=np.zeros(0, np.int64),
-        ignore=np.zeros(0, bool),
+        boxes=corners[kept].astype(np.float32),
+        labels=np.array([box.label for box in boxes], np.int64)[kept],
+        ignore=np.array([box.ignore for box in boxes], bool)[kept],
+        track_ids=np.array(tracks, np.int64) if tracks and None not in tracks else None,
+        **{"group": "", **more},
     )
-
-
-def finish(
-    name: str,
-    root: Path,
-    classes: Sequence[str],
-    frames: Sequence[LabelledFrame],
-    options: BoxOptions,
-    left_out: Counter[str],
-    *,
-    expected: str,
-    notes: Sequence[str] = (),
-) -> BoxReading:
-    """The reading of these frames, images without a group grouped by their paths.
-
-    Raises DataError without any frame, for one that is listed twice, or for missing files unless `allow_missing`.
-    """
-    missing = sorted({path for path in dict.fromkeys(frame.path for frame in frames) if not (root / path).exists()})
-    if missing and not options.allow_missing:
-        raise DataError(
-            f"data set '{name}': {len(missing)} of the files that its annotations name are missing",
-            looked_in=root,
-            missing=shortened(missing),
-            hint="unpack the archive again, or leave these out with allow_missing",
-        )
-    gone = set(missing)
-    frames = grouped_by_path([frame for frame in frames if frame.path not in gone])
-    if not frames:
-        raise not_found(name, root, expected, "no annotated frame")
-    again = [key for key, count in Counter(frame.key for frame in frames).items() if count > 1]
-    if again:
-        raise DataError(f"data set '{name}': a frame is listed twice: {again[0][0]}", looked_in=root, hint="list it on one side only")
-    remarks = [f"{len(missing)} files are missing: {shortened(missing)}"] if missing else []
-    remarks += [f"{count} boxes left out: {why}" for why, count in sorted(left_out.items())]
-    manifest = BoxManifest(name=name, root=root, classes=tuple(classes), frames=tuple(frames))
-    if options.classes:
-        manifest, dropped = in_classes(manifest, options.classes)
-        remarks += [f"{dropped} boxes left out: of other classes than those asked for"] if dropped else []
-    return BoxReading(manifest=manifest, notes=(*notes, *remarks))
 
 
 _IMAGE_FOLDERS = ("images", "jpegimages")
@@ -192,35 +90,15 @@ def _video_of(path: str) -> str:
     return "/".join(part for part in (_own_folder(path), match["video"] or "frame") if part)
 
 
-def in_classes(manifest: BoxManifest, classes: tuple[str, ...]) -> tuple[BoxManifest, int]:
-    """The manifest with labels of these classes, by name (VOC's as COCO's too), and how many boxes are of none. Frames stay."""
-    names = [name if name in classes else COCO_NAMES.get(name, name) for name in manifest.classes]
-    new = {label: classes.index(name) for label, name in enumerate(names) if name in classes} | {ANY_CLASS: ANY_CLASS}
-    frames = tuple(_relabelled(frame, new) for frame in manifest.frames)
-    dropped = sum(map(len, manifest.frames)) - sum(map(len, frames))
-    return dataclasses.replace(manifest, classes=classes, frames=frames), dropped
-
-
-def _relabelled(frame: LabelledFrame, new: Mapping[int, int]) -> LabelledFrame:
-    kept = np.asarray([label in new for label in frame.labels.tolist()], bool)
-    return dataclasses.replace(
-        frame,
-        boxes=frame.boxes[kept],
-        labels=np.asarray([new[label] for label in frame.labels[kept].tolist()], np.int64),
-        ignore=frame.ignore[kept],
-        track_ids=None if frame.track_ids is None else frame.track_ids[kept],
-    )
-
-
-def not_found(name: str, root: Path, expected: str, found: str) -> DataError:
+def not_found(root: Path, expected: str, found: str) -> DataError:
     """The error for a data set that is not there, or not as its archive unpacks."""
-    return DataError(f"data set '{name}' not found", looked_in=root, expected=expected, found=found, hint="name the folder that holds it")
+    return DataError("data set not found", looked_in=root, expected=expected, found=found, hint="name the folder that holds it")
 
 
 def label_of(name: str, classes: Sequence[str], where: str) -> int:
     """Index of a class; DataError, beginning with `where`, for an unknown name."""
     if name not in classes:
-        raise DataError(f"{where}: unknown class '{name}'", known=shortened(classes), hint="name all classes")
+        raise DataError(f"{where}: unknown class '{name}'", known=shortened(classes))
     return classes.index(name)
 
 
@@ -229,22 +107,20 @@ def subset_in(name: str) -> str:
 
     The last such word counts: train_test is the test list of the class "train".
     """
-    words = name.lower().replace("-", "_").replace(".", "_").split("_")
     spellings = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-    return next((subset for word in reversed(words) for start, subset in spellings.items() if word.rstrip("0123456789") == start), "")
+    words = [word.rstrip("0123456789") for word in re.split(r"[-_.]", name.lower())]
+    return next((spellings[word] for word in reversed(words) if word in spellings), "")
 
 
 def read_typed(path: Path, kind: type[Typed]) -> Typed:
-    """A JSON file as this type. Raises DataError, naming file and place in it, if it is missing or anything else."""
-    return typed(read_json(path), kind, str(path))
-
-
-def typed(content: object, kind: type[Typed], where: str) -> Typed:
-    """Plain values as this type. Raises DataError, beginning with `where`, if they are anything else."""
+    """A JSON file as this type, a .jsonl file as a list of its rows. Raises DataError if it is missing or anything else."""
     try:
-        return msgspec.convert(content, kind)
-    except msgspec.ValidationError as error:
-        raise DataError(f"{where}: {error}") from None
+        content = path.read_bytes()
+        if path.suffix == ".jsonl":
+            content = b"[" + content.strip().replace(b"\n", b",") + b"]"
+        return msgspec.json.decode(content, type=kind)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise DataError(f"cannot read annotations: {path}", reason=error) from None
 
 
 _ORIENTATION, _ON_ITS_SIDE = 0x0112, (5, 6, 7, 8)  # EXIF's tag, and its values for a picture turned by a quarter
@@ -252,8 +128,7 @@ _ORIENTATION, _ON_ITS_SIDE = 0x0112, (5, 6, 7, 8)  # EXIF's tag, and its values 
 
 def images_in(folder: Path) -> list[Path]:
     """The images of a folder and those below, sorted, without hidden files."""
-    files = folder.rglob("*") if folder.is_dir() else ()
-    return sorted(path for path in files if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file())
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."))
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -264,22 +139,19 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
-    """RGB uint8 (H, W, 3) of the upright picture. Raises DataError if it is no image or cut off."""
+    """RGB uint8 (H, W, 3) of the upright picture. Raises DataError if it is no image or truncated."""
     from PIL import ImageOps
 
     with _opened(path) as image:
-        try:
-            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"), np.uint8)
-        except (OSError, SyntaxError, ValueError) as error:  # what Pillow's decoders raise for damaged files
-            raise DataError(f"damaged image: {path}", reason=error) from None
+        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"), np.uint8)
 
 
-def _opened(path: Path) -> Any:
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     from PIL import Image
 
     try:
-        return Image.open(path)
-    except FileNotFoundError:
-        raise DataError(f"no such image: {path}") from None
-    except (OSError, Image.DecompressionBombError) as error:
-        raise DataError(f"not an image: {path}", reason=error) from None
+        with Image.open(path) as image:
+            yield image
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow raises for damaged files
+        raise DataError(f"cannot read image: {path}", reason=error) from None

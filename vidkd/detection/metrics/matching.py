@@ -2,34 +2,31 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vidkd.base.errors import DataError
-from vidkd.detection.annotations import ANY_CLASS, BoxManifest, FrameKey, LabelledFrame
+from vidkd.detection.annotations import ANY_CLASS, BoxManifest, FrameKey
 from vidkd.runtime.detections import Detections
 from vidkd.runtime.nms import box_area, box_iou
 
+SCORE = 0.4
+"""From which score on a box counts, by default; the public TKD code shows boxes from this one."""
+IOU = 0.5
+"""From which overlap on two boxes are the same one, by default."""
 
-@dataclass(frozen=True, eq=False)
-class Matching:
-    """What became of each detection and each true box of a frame.
 
-    truth_of: (N,) int64, the true box that a detection was matched to, -1 for none. neutral: (N,) bool, unmatched detections that an
-    ignored region excuses. found: (M,) bool, true boxes that were matched. scored: (M,) bool, true boxes that are no ignored regions.
+class Matching(NamedTuple):
+    """What became of the N detections of a frame at each of K overlaps (K, N), or at one (N,).
+
+    truth_of: int64, the true box that a detection was matched to, -1 for none. neutral: bool, unmatched detections that an ignored region
+    excuses.
     """
 
     truth_of: NDArray[np.int64]
     neutral: NDArray[np.bool_]
-    found: NDArray[np.bool_]
-    scored: NDArray[np.bool_]
-
-    @property
-    def counts(self) -> tuple[int, int, int]:
-        """True positives, false positives, false negatives."""
-        wrong = (self.truth_of < 0) & ~self.neutral
-        return int(self.found.sum()), int(wrong.sum()), int((self.scored & ~self.found).sum())
 
 
 def match(
@@ -37,7 +34,7 @@ def match(
     boxes: NDArray[np.floating],
     labels: NDArray[np.int64],
     *,
-    iou: float = 0.5,
+    iou: float = IOU,
     ignore: NDArray[np.bool_] | None = None,
 ) -> Matching:
     """Greedy matching as COCO does it: by falling score, each detection takes the free true box that it overlaps most, from `iou` on.
@@ -45,33 +42,34 @@ def match(
     boxes: (M, 4) x1 y1 x2 y2 in pixels; labels: (M,), ANY_CLASS fits every detection; ignore: (M,), None for no ignored region. Equal
     scores go in the order given, equal overlaps to the true box given first. A detection without a box is neutral if at least `iou` of its
     own area lies in one ignored region of its class; a region excuses any number of them.
-    Raises ValueError if the lengths differ or `iou` is not in (0, 1].
     """
-    ignored = np.zeros(len(boxes), bool) if ignore is None else np.asarray(ignore, bool)
-    if not len(boxes) == len(labels) == len(ignored):
-        raise ValueError(f"boxes, labels and ignore differ in number: {len(boxes)}, {len(labels)}, {len(ignored)}")
-    if not 0 < iou <= 1:
-        raise ValueError(f"iou must lie in (0, 1], not {iou}")
-    overlap = box_iou(detections.boxes, boxes)
-    fits = (detections.labels[:, None] == labels[None, :]) | (np.asarray(labels)[None, :] == ANY_CLASS)
-    truth_of = _greedy(np.where(fits & ~ignored, overlap, -1.0), detections.scores, iou)
-    found = np.zeros(len(boxes), bool)
-    found[truth_of[truth_of >= 0]] = True
-    neutral = (truth_of < 0) & ((share_inside(detections.boxes, boxes) >= iou) & fits & ignored).any(axis=1)
-    return Matching(truth_of, neutral, found, ~ignored)
+    found = match_at_each(detections, boxes, labels, [iou], np.zeros(len(boxes), bool) if ignore is None else ignore)
+    return Matching(found.truth_of[0], found.neutral[0])
 
 
-def _greedy(overlap: NDArray[np.float64], scores: NDArray[np.float32], iou: float) -> NDArray[np.int64]:
-    truth_of = np.full(len(scores), -1, np.int64)
-    if not overlap.shape[1]:
-        return truth_of
-    free = overlap.copy()
-    for number in np.argsort(-scores, kind="stable"):
-        best = int(free[number].argmax())
-        if free[number, best] >= iou:
-            truth_of[number] = best
-            free[:, best] = -1
-    return truth_of
+def match_at_each(
+    detections: Detections,
+    boxes: NDArray[np.floating],
+    labels: NDArray[np.int64],
+    ious: Sequence[float] | NDArray[np.float64],
+    ignore: NDArray[np.bool_],
+) -> Matching:
+    """`match` at each of K rising overlaps."""
+    least = np.asarray(ious)
+    fits = (detections.labels[:, None] == labels[None, :]) | (labels[None, :] == ANY_CLASS)
+    overlap = np.where(fits & ~ignore, box_iou(detections.boxes, boxes), -1.0)
+    free, rows = np.ones((len(least), len(boxes)), bool), np.arange(len(least))
+    truth_of = np.full((len(least), len(detections)), -1, np.int64)
+    matchable = overlap.max(axis=1, initial=-1.0) >= least[0]
+    for number in np.argsort(-detections.scores, kind="stable"):
+        if matchable[number]:
+            left = np.where(free, overlap[number], -1.0)
+            best = left.argmax(axis=1)
+            taken = np.flatnonzero(left[rows, best] >= least)
+            truth_of[taken, number] = best[taken]
+            free[taken, best[taken]] = False
+    excused = np.where(fits & ignore, share_inside(detections.boxes, boxes), -1.0).max(axis=1, initial=-1.0)
+    return Matching(truth_of, (truth_of < 0) & (excused >= least[:, None]))
 
 
 def share_inside(boxes: NDArray[np.floating], regions: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -85,37 +83,13 @@ def share_inside(boxes: NDArray[np.floating], regions: NDArray[np.floating]) -> 
 Counted = NDArray[np.int64] | NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False)
 class FrameCounts:
-    """Counts of F frames in the order of the stream.
+    """Counts of F frames in the order of the stream, (F,) int64 each."""
 
-    frame_indices, true_positives, false_positives, false_negatives: (F,) int64. Pooled figures sum the counts over frames first.
-    Raises ValueError where the lengths differ.
-    """
-
-    frame_indices: NDArray[np.int64]
     true_positives: NDArray[np.int64]
     false_positives: NDArray[np.int64]
     false_negatives: NDArray[np.int64]
-
-    def __post_init__(self) -> None:
-        lengths = {len(self.frame_indices), len(self.true_positives), len(self.false_positives), len(self.false_negatives)}
-        if len(lengths) != 1:
-            raise ValueError(f"counts of unlike numbers of frames: {sorted(lengths)}")
-
-    @classmethod
-    def of(cls, frame_indices: Sequence[int], counts: Sequence[tuple[int, int, int]]) -> "FrameCounts":
-        """From a triple (true positives, false positives, false negatives) a frame."""
-        table = np.asarray(counts, np.int64).reshape(-1, 3)
-        return cls(
-            frame_indices=np.asarray(frame_indices, np.int64),
-            true_positives=table[:, 0],
-            false_positives=table[:, 1],
-            false_negatives=table[:, 2],
-        )
-
-    def __len__(self) -> int:
-        return len(self.frame_indices)
 
     @property
     def f1(self) -> float:
@@ -129,51 +103,23 @@ def pooled_f1(right: Counted, wrong: Counted, missed: Counted) -> NDArray[np.flo
     return np.asarray(np.divide(2.0 * right, whole, out=np.ones_like(whole), where=whole > 0))
 
 
-SCORE = 0.4
-"""From which score on a box counts, by default; the public TKD code shows boxes from this one."""
-IOU = 0.5
-"""From which overlap on two boxes are the same one, by default."""
-
-
-def f1_against(
-    detections: Sequence[Detections],
-    oracle: Sequence[Detections],
-    *,
-    iou: float = IOU,
-    score: float = SCORE,
-) -> FrameCounts:
+def f1_against(detections: Sequence[Detections], oracle: Sequence[Detections], *, iou: float = IOU, score: float = SCORE) -> FrameCounts:
     """Counts of a detector's boxes against the oracle's own boxes, used as truth; `.f1` of the result pools them.
 
     detections, oracle: one entry a frame, the same frames in the same order. score: boxes below are left out on both sides.
-    Labels of both index one list of classes. Matching: see `match`.
-    Raises ValueError if the sides differ in number or in the index of a frame.
+    Labels of both index one list of classes. Matching: see `match`. Raises ValueError if the sides differ in number.
     """
-    if len(detections) != len(oracle):
-        raise ValueError(f"{len(detections)} frames of the detector, {len(oracle)} of the oracle")
-    for own, other in zip(detections, oracle, strict=True):
-        if own.frame_index != other.frame_index:
-            raise ValueError(f"frame {own.frame_index} of the detector paired with frame {other.frame_index} of the oracle")
-    counts = []
-    for own, other in zip(detections, oracle, strict=True):
-        truth = other.select(other.scores >= score)
-        found = own.select(own.scores >= score)
-        counts.append(match(found, truth.boxes, truth.labels, iou=iou).counts)
-    return FrameCounts.of([frame.frame_index for frame in oracle], counts)
+    counts = np.zeros((3, len(oracle)), np.int64)
+    for place, (own, other) in enumerate(zip(detections, oracle, strict=True)):
+        truth, found = (side.select(side.scores >= score) for side in (other, own))
+        right = int((match(found, truth.boxes, truth.labels, iou=iou).truth_of >= 0).sum())
+        counts[:, place] = right, len(found) - right, len(truth) - right
+    return FrameCounts(*counts)
 
 
-def disagreement(
-    student: Detections,
-    oracle: Detections,
-    *,
-    iou: float = IOU,
-    score: float = SCORE,
-) -> float:
-    """1 - F1 of one frame, in [0, 1]: 0 where all boxes agree or neither side has one, 1 where no box is shared.
-
-    Arguments and errors: see `f1_against`.
-    """
-    counts = f1_against([student], [oracle], iou=iou, score=score)
-    return 1.0 - counts.f1
+def disagreement(student: Detections, oracle: Detections) -> float:
+    """1 - F1 of one frame, in [0, 1]: 0 where all boxes agree or neither side has one, 1 where no box is shared. See `f1_against`."""
+    return 1.0 - f1_against([student], [oracle]).f1
 
 
 def expected_disagreement(scores: NDArray[np.float32], *, score: float = SCORE) -> float:
@@ -189,7 +135,7 @@ def expected_disagreement(scores: NDArray[np.float32], *, score: float = SCORE) 
     return (wrong + missed) / every if every > 0 else 0.0
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False)
 class FrameRecall:
     """Annotated objects, and how many of them were found, of F frames in the manifest's order.
 
@@ -205,22 +151,11 @@ class FrameRecall:
         """Pooled share of the objects that were found, in [0, 1]."""
         return int(self.found.sum()) / int(self.objects.sum())
 
-    @property
-    def recall_by_path(self) -> dict[str, float]:
-        """Recall of each video (each path)."""
+    def by_path(self) -> dict[str, tuple[int, float]]:
+        """Objects of each video (each path), and the share of them that was found."""
         paths = np.asarray([path for path, _ in self.keys])
-        masks = {path: paths == path for path in dict.fromkeys(paths.tolist())}
-        return {path: int(self.found[mask].sum()) / int(self.objects[mask].sum()) for path, mask in masks.items()}
-
-
-def found_in(frame: LabelledFrame, detections: Mapping[FrameKey, Detections], classes: int) -> Detections:
-    """The entry of a frame; ValueError if there is none, or if its labels are out of range."""
-    found = detections.get(frame.key)
-    if found is None:
-        raise ValueError(f"no detections of frame {frame.key}; where nothing was found, say so with Detections.none()")
-    if len(found) and not 0 <= found.labels.min() <= found.labels.max() < classes:
-        raise ValueError(f"labels of frame {frame.key} are out of range 0 to {classes - 1}")
-    return found
+        sums = {path: (self.objects[paths == path].sum(), self.found[paths == path].sum()) for path in dict.fromkeys(paths.tolist())}
+        return {path: (int(objects), int(found) / int(objects)) for path, (objects, found) in sums.items()}
 
 
 def recall_of(truth: BoxManifest, detections: Mapping[FrameKey, Detections], *, score: float = 0.0) -> FrameRecall:
@@ -228,21 +163,15 @@ def recall_of(truth: BoxManifest, detections: Mapping[FrameKey, Detections], *, 
 
     Detections are filed under (path, frame index). Boxes of one frame with the same track id are one object with several names (a cyclist:
     "bicycle" or "person"), found under any of them. Ignored regions are nothing to find; frames with nothing to find are left out.
-    Raises ValueError for a frame without an entry or a label out of range, DataError if no frame is left.
+    Raises KeyError for a frame without an entry, DataError if no frame is left.
     """
     frames = [frame for frame in truth.frames if not frame.ignore.all()]
     if not frames:
         raise DataError(f"data set '{truth.name}' has no frame with an object to find")
-    counts = []
-    for frame in frames:
-        found = found_in(frame, detections, len(truth.classes))
-        counts.append(_objects(frame, found.select(found.scores >= score)))
-    table = np.asarray(counts, np.int64)
-    return FrameRecall(keys=tuple(frame.key for frame in frames), objects=table[:, 0], found=table[:, 1])
-
-
-def _objects(frame: LabelledFrame, detections: Detections) -> tuple[int, int]:
-    """(Objects, found ones) of a frame."""
-    result = match(detections, frame.boxes, frame.labels, iou=IOU, ignore=frame.ignore)
-    names = np.arange(len(frame)) if frame.track_ids is None else frame.track_ids
-    return len(np.unique(names[result.scored])), len(np.unique(names[result.found]))
+    counts = np.zeros((2, len(frames)), np.int64)
+    for place, frame in enumerate(frames):
+        shown = detections[frame.key].select(detections[frame.key].scores >= score)
+        matched = match(shown, frame.boxes, frame.labels, ignore=frame.ignore).truth_of
+        objects = np.arange(len(frame)) if frame.track_ids is None else frame.track_ids
+        counts[:, place] = len(np.unique(objects[~frame.ignore])), len(np.unique(objects[matched[matched >= 0]]))
+    return FrameRecall(tuple(frame.key for frame in frames), *counts)
