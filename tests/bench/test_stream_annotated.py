@@ -66,9 +66,9 @@ def test_average_precision_is_that_of_the_metrics_whichever_frames_are_drawn(see
 
 
 def test_a_box_that_lies_badly_counts_at_a_lower_iou() -> None:
+    truth, _ = drawn(0)
     only = {"boxes": np.float32([[0, 0, 20, 20]]), "labels": np.array([0]), "ignore": np.array([False])}
     frame = dataclasses.replace(truth.frames[0], **only)
-    frame = dataclasses.replace(truth.frames[0], boxes=[[0, 0, 20, 20]], labels=[0], ignore=[False])
     truth = dataclasses.replace(truth, frames=(frame,))
     found = [Detections(boxes=[[0, 0, 20, 8]], scores=[0.9], labels=[0])]  # IoU .4
     kept = judged(truth, found, 0.4)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from vidkd.bench.compression import compression_summary
 from vidkd.compress.detector import DetectorSubject
 from vidkd.compress.recipe import Recipe, parse_steps
 from vidkd.compress.steps import Outcome, run_recipe
+from vidkd.detection.annotations import BoxManifest
 from vidkd.detection.evaluate import judge_detector
 from vidkd.detection.fit import fit_detector
 from vidkd.detection.frames import Pictures, frames_of_videos, read_frames
@@ -102,13 +104,21 @@ def test_a_cfg_with_weights_is_a_student_too(student: Path, streets: Path, tmp_p
         DetectorSubject(recipe_of(student / "student.cfg", tmp_path, WRITTEN, settings=settings))
 
 
-def test_footage_that_is_judged_trains_nothing(student: Path, streets: Path, tmp_path: Path) -> None:
-    manifest = tmp_path / "boxes.jsonl"
+Shown = Callable[[BoxManifest], None]
+
+
+@pytest.fixture
+def show(monkeypatch: pytest.MonkeyPatch) -> Shown:
+    """Makes these frames those of every data set."""
+    return lambda manifest: monkeypatch.setattr("vidkd.detection.frames.read_boxes", lambda *_, **__: manifest)
+
+
+def test_footage_that_is_judged_trains_nothing(student: Path, streets: Path, tmp_path: Path, show: Shown) -> None:
     frames = read_frames(DetectorSubject(recipe_of(student, tmp_path, WRITTEN)).config.data)
     without = tuple(dataclasses.replace(frame, subset="") for frame in frames.train.frames)
-    dataclasses.replace(frames.train, frames=without).write(manifest)
+    show(dataclasses.replace(frames.train, frames=without))
     files = {"weights": str(student / "student.weights"), "names": str(student / "student.names"), "subset": "test"}
-    settings = {"data": {"root": str(streets), "manifest": str(manifest)}}
+    settings = {"data": {"root": str(streets), "layout": "motion_shapes"}}
     paths = {frame.path for frame in frames.train.frames}
     videos = sorted(str(path) for path in streets.rglob("*.mp4"))
     judged = next(path for path in videos if str(Path(path).relative_to(streets)) in paths)
@@ -127,28 +137,28 @@ def test_footage_that_is_judged_trains_nothing(student: Path, streets: Path, tmp
     assert found[1].content["notes"]["calibration"] == "4 frames of 1 videos"
 
 
-def beside_judged(student: Path, streets: Path, runs: Path, *, group: str | None = None) -> tuple[Recipe, Path]:
+def beside_judged(student: Path, streets: Path, runs: Path, show: Shown, *, group: str | None = None) -> tuple[Recipe, Path]:
     """A recipe that finds ranges on a training video, and that video; another is judged. group: of both, by default each its own."""
     frames = read_frames(DetectorSubject(recipe_of(student, runs, WRITTEN)).config.data)
     judged, footage = sorted({frame.path for frame in frames.train.frames})[:2]
     sides = {judged: "test", footage: "train"}
     shown = [frame for frame in frames.train.frames if frame.path in sides]
     shown = [dataclasses.replace(frame, subset=sides[frame.path], group=group or frame.path) for frame in shown]
-    dataclasses.replace(frames.train, frames=tuple(shown)).write(runs / "boxes.jsonl")
-    settings = {"data": {"root": str(streets), "manifest": str(runs / "boxes.jsonl")}}
+    show(dataclasses.replace(frames.train, frames=tuple(shown)))
+    settings = {"data": {"root": str(streets), "layout": "motion_shapes"}}
     files = {"weights": str(student / "student.weights"), "names": str(student / "student.names"), "subset": "test"}
     video = streets / footage
     return recipe_of(student / "student.cfg", runs, [WRITTEN[3]], settings=settings, footage=(str(video),), **files), video
 
 
-def test_footage_of_a_group_that_is_judged_is_refused(student: Path, streets: Path, tmp_path: Path) -> None:
-    recipe, _ = beside_judged(student, streets, tmp_path, group="one scene")
+def test_footage_of_a_group_that_is_judged_is_refused(student: Path, streets: Path, tmp_path: Path, show: Shown) -> None:
+    recipe, _ = beside_judged(student, streets, tmp_path, show, group="one scene")
     with pytest.raises(DataError, match="or of a group that is"):
         do(recipe)
 
 
-def test_a_folder_of_images_is_footage_known_by_its_content(student: Path, streets: Path, tmp_path: Path) -> None:
-    recipe, video = beside_judged(student, streets, tmp_path)
+def test_a_folder_of_images_is_footage_known_by_its_content(student: Path, streets: Path, tmp_path: Path, show: Shown) -> None:
+    recipe, video = beside_judged(student, streets, tmp_path, show)
     folder = tmp_path / "images"
     folder.mkdir()
     images = frames_of_videos([video], 6)
@@ -277,11 +287,13 @@ def test_what_a_later_step_cannot_do_is_told_before_the_first(student: Path, tmp
     assert not (tmp_path / "small").exists()
 
 
-def test_training_frames_that_taylor_needs_are_asked_for_before_the_first(student: Path, streets: Path, tmp_path: Path) -> None:
-    recipe, _ = beside_judged(student, streets, tmp_path)
+def test_training_frames_that_taylor_needs_are_asked_for_before_the_first(
+    student: Path, streets: Path, tmp_path: Path, show: Shown
+) -> None:
+    recipe, _ = beside_judged(student, streets, tmp_path, show)
     manifest = read_frames(DetectorSubject(recipe).config.data).manifest
     judged = tuple(dataclasses.replace(frame, subset="test") for frame in manifest.frames)
-    dataclasses.replace(manifest, frames=judged).write(tmp_path / "boxes.jsonl")
+    show(dataclasses.replace(manifest, frames=judged))
     steps = parse_steps([WRITTEN[2], {"prune": {"ratio": 0.2, "criterion": "taylor"}}], "r.yaml")
     with pytest.raises(DataError, match="has no frame to train on"):
         do(dataclasses.replace(recipe, steps=steps, footage=()))

@@ -163,7 +163,7 @@ class DetectorSubject(Subject):
         judged = {name for frame in self._truth.frames for name in (frame.path, ("group", frame.group))}
         shared = [frame.path for frame in train.frames if frame.path in judged or ("group", frame.group) in judged]
         if shared:
-            hint = "data.manifest with subsets, or for integers `footage` in the recipe"
+            hint = "a data set with subsets, or for integers `footage` in the recipe"
             raise DataError(f"{len(shared)} training frames are of footage that is judged", first=shared[0], hint=hint)
         if not train.frames:
             raise DataError(f"data set '{self._frames.manifest.name}' has no frame to train on")
