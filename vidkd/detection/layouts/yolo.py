@@ -78,8 +78,10 @@ def _listed(place: str, bases: Sequence[Path]) -> list[Path]:
     root = bases[-1]
     names = (place, place.removeprefix("../"))  # as Roboflow writes it
     target = next((base / name for base in bases for name in names if (base / name).exists()), root)
-    images = images_in(target) if target.is_dir() else [target.parent / line for _, line in read_lines(target)]
-    if target == root or not all(root in image.parents for image in images):
+    images: list[Path] = []
+    if inside := root.resolve() in target.resolve().parents:
+        images = images_in(target) if target.is_dir() else [target.parent / line for _, line in read_lines(target)]
+    if not inside or not all(root in image.parents for image in images):
         raise DataError(f"data.yaml names a place that is not in the data set: {place}", looked_in=root, hint="give relative paths")
     return images
 
