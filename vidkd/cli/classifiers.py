@@ -87,7 +87,7 @@ def open_classifier(path: Path | str, *, device: str = "auto", threads: int = 0,
 
 
 def check_there(checkpoint: Path | str, *, exported: bool = True) -> None:
-    """Raise CheckpointError for a --checkpoint where nothing is, or a program. exported: whether the verb takes exported files."""
+    """Raise CheckpointError for a --model where nothing is, or a program. exported: whether the verb takes exported files."""
     from vidkd.base.errors import CheckpointError
     from vidkd.base.files import near_files
     from vidkd.runtime.opening import refuse_program
@@ -96,14 +96,14 @@ def check_there(checkpoint: Path | str, *, exported: bool = True) -> None:
     if not path.exists():
         what = "model file" if is_exported(path) else "checkpoint"
         more = "an exported .onnx or .xml file" if exported else "a darknet .cfg"
-        mend = f"give --checkpoint the folder of a run, its .pt file, or {more}"
-        raise CheckpointError(f"{what} not found: {path}", flag="--checkpoint", **near_files(path, (path.suffix.lower(),)), hint=mend)
+        mend = f"give --model the folder of a run, its .pt file, or {more}"
+        raise CheckpointError(f"{what} not found: {path}", flag="--model", **near_files(path, (path.suffix.lower(),)), hint=mend)
     if path.is_file():
         refuse_program(path)
 
 
 def refuse_detector(checkpoint: Path | str, mend: str) -> None:
-    """Raise ConfigError for a --checkpoint that is the file of a detector by its suffix."""
+    """Raise ConfigError for a --model that is the file of a detector by its suffix."""
     from vidkd.base.errors import ConfigError
 
     if Path(checkpoint).suffix.lower() in (".cfg", ".weights", ".tflite"):

@@ -6,7 +6,7 @@ are those of --clips, else of the run's own data set where it can be read, else 
   vidkd export --checkpoint runs/student --out student.onnx
   vidkd export --checkpoint runs/student --out student.onnx student.pt2 --clips street.mp4 --licence CC-BY-4.0
   vidkd export --checkpoint runs/student --out student8.onnx student8.xml --int8
-  vidkd predict street.mp4 --checkpoint student.onnx
+  vidkd predict street.mp4 --model student.onnx
   vidkd export --checkpoint tiny.cfg --weights tiny.weights --names coco.names --out tiny.onnx --int8 --int8-footage other.mp4
 
 docs/guides/deployment.md tells what the machine that runs it needs.

@@ -14,9 +14,8 @@ from vidkd.cli.verb_parser import VerbParser
 
 VERBS = {
     "train": "train a network or distil one into another, from a config",
-    "evaluate": "judge a checkpoint on a split",
-    "predict": "classify a video over time, and draw where the network looks",
-    "anticipate": "say along a long video, an image sequence or a camera what comes next",
+    "evaluate": "judge a network on a subset",
+    "predict": "classify videos over time and as clips, or say along a video or a camera what comes next",
     "detect": "run a detector over videos, image sequences or cameras; killed, it goes on where it was",
     "tkd": "a light detector learns along videos from a heavy oracle that is asked on few key frames",
     "train_selector": "train an LSTM that chooses those key frames",

@@ -1,91 +1,183 @@
-"""Classify a video over time by a sliding window, and draw where the network looks.
+"""Classify videos over time by a sliding window, and as whole clips; draw where the network looks. Or say along a video what comes next.
 
-A network that was trained to name what comes later is refused: `vidkd anticipate` is for it.
+A network that was trained for anticipation is shown what came before each moment, and names what begins after its gap; along a camera or a
+network stream every network is run so. Any other names what goes on in each window, and in the whole clip: the mean over its windows.
 An exported file (`vidkd export`) is run without torch.
+
+  vidkd predict clips/*.mp4 --model runs/student --out answers.jsonl
+  vidkd predict street.mp4 --model student.onnx --overlay seen.mp4
+  vidkd predict rtsp://camera/stream --model runs/anticipation --json
 """
 
-import argparse
+import contextlib
+import json
 import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
-from vidkd.cli.classifiers import add_runtime_argument, add_threads_argument
-from vidkd.cli.number_flags import add_count, add_number
-from vidkd.cli.outputs import Said, add_overwrite_argument, check_outputs, check_video_ending
+from vidkd.base.records import Count, Positive, Whole
+from vidkd.cli.outputs import Said, check_outputs, check_video_ending
+from vidkd.cli.verb_parser import positional
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the verb's arguments."""
-    parser.add_argument("video", metavar="VIDEO", help="a video file, a folder of images, or a glob in quotes")
-    parser.add_argument(
-        "--checkpoint", required=True, metavar="F", help="a checkpoint, the folder of a run, or an exported .onnx or .xml file"
-    )
-    add_count(parser, "--top", default=3, metavar="K", help="classes shown for each window (default: 3)")
-    add_number(parser, "--step-s", above=0, metavar="S", help="seconds from window to window (default: half a window)")
-    parser.add_argument("--overlay", metavar="OUT.mp4", help="write the video with the attention drawn on it")
-    parser.add_argument("--json", metavar="OUT.json", help="write the probabilities of all classes in every window")
-    add_overwrite_argument(parser, "--json", "--overlay")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
-    add_threads_argument(parser)
-    add_runtime_argument(parser)
+    from vidkd.cli.classifiers import OpenedClassifier
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Predict, print, and write what was asked for."""
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What is classified, by what, and what is written.
+
+    Args:
+        videos: video files, folders of images, globs of images in quotes, a camera's number, or rtsp://...
+        model: a checkpoint, the folder of a run, or an exported .onnx or .xml file.
+        out: write a JSON line for each window, clip or decision there.
+        json: print these lines in place of text.
+        all: with the probabilities of all classes in every line.
+        overlay: of one video, a video to write with the attention drawn on it, or of anticipation what is expected below it.
+        overwrite: replace what --out and --overlay name if it is there.
+        top: classes named in each answer.
+        step_s: seconds from one window or decision to the next (default: half a window; along a stream 0.5).
+        window_s: seconds seen along a stream, where training does not say (default: 2; anticipation from all: 10).
+        seconds: along a stream, stop after so many seconds of it.
+        fps: frames a second of an image sequence (default: 25).
+        batch: decisions computed together from a file.
+        device: auto, cpu, cuda or mps.
+        threads: threads of the model on a processor; 0 for its choice.
+        runtime: what runs an exported .onnx file (default: onnxruntime).
+    """
+
+    videos: tuple[str, ...] = positional("VIDEO")
+    model: str
+    out: str | None = None
+    json: bool = False
+    all: bool = False
+    overlay: str | None = None
+    overwrite: bool = False
+    top: Count = 3
+    step_s: Positive | None = None
+    window_s: Positive | None = None
+    seconds: Positive | None = None
+    fps: Positive | None = None
+    batch: Count = 8
+    device: str = "auto"
+    threads: Whole = 0
+    runtime: Literal["onnxruntime", "openvino"] | None = None
+
+
+def run(given: Settings) -> int:
+    """Predict along every video, print, and write what was asked for."""
     from vidkd.base.errors import ConfigError
-    from vidkd.base.files import write_json
     from vidkd.cli.classifiers import open_classifier
-    from vidkd.inference.observation_window import TRAINED_FOR
-    from vidkd.inference.predict import check_recognises, predict_video
+    from vidkd.inference.sources import is_live
+    from vidkd.video import open_video
 
-    outputs = {"--json": arguments.json, "--overlay": arguments.overlay}
-    check_outputs(outputs, source=arguments.video, overwrite=arguments.overwrite)
-    check_video_ending("--overlay", arguments.overlay)
-    opened = open_classifier(arguments.checkpoint, device=arguments.device, threads=arguments.threads, runtime=arguments.runtime)
-    check_recognises(opened.data)
-    protocol = opened.data.observe.protocol
-    if arguments.overlay and not opened.has_maps:
-        raise ConfigError(
-            "this network has no attention map to draw", hint="a checkpoint whose model.attention.pooling is soft or probabilistic"
-        )
-    if arguments.overlay:
-        _make_folder_of(Path(arguments.overlay))
-    if protocol != "whole":
-        sys.stderr.write(f"trained for {TRAINED_FOR[protocol]}: sees each window as one clip, seen whole, and names what goes on in it\n")
-    said = Said([name for name in (arguments.json, arguments.overlay) if name])
-    rows = []
-    windows = []
-    for window in predict_video(Path(arguments.video), opened.classifier, opened.data, step_s=arguments.step_s):
-        best = window.probabilities.argsort()[::-1][: arguments.top]
-        row: dict[str, Any] = {
-            "start_s": round(window.start_s, 3),
-            "end_s": round(window.end_s, 3),
-            "top": [{"class": opened.classes[k], "p": round(float(window.probabilities[k]), 4)} for k in best],
-            "probabilities": [round(float(p), 6) for p in window.probabilities],
-        }
-        rows.append(row)
-        said.line(
-            f"{row['start_s']:8.2f} - {row['end_s']:8.2f} s   " + "   ".join(f"{entry['class']} {entry['p']:.2f}" for entry in row["top"])
-        )
-        if arguments.overlay:
-            windows.append(window)
-    if arguments.json:
-        source = {"video": arguments.video, "checkpoint": arguments.checkpoint, "protocol": protocol}
-        write_json(arguments.json, {**source, "classes": list(opened.classes), "windows": rows})
-        said.line(f"written: {arguments.json}")
-    if arguments.overlay:
-        from vidkd.report.overlay import write_overlay
+    if given.overlay and len(given.videos) > 1:
+        raise ConfigError("--overlay is of one video", hint="a command for each video")
+    check_video_ending("--overlay", given.overlay)
+    for video in given.videos:
+        check_outputs({"--out": given.out, "--overlay": given.overlay}, source=video, overwrite=given.overwrite)
+        if not is_live(video):  # before the model is loaded; what is found of a file is remembered
+            open_video(video, backend="pyav", sequence_fps=given.fps).close()
+    opened = open_classifier(given.model, device=given.device, threads=given.threads, runtime=given.runtime)
+    with _lines(given) as lines:
+        for video in given.videos:
+            if opened.data.observe.protocol == "anticipation" or is_live(video):
+                from vidkd.cli.predict_along import predict_along
 
-        frames = write_overlay(Path(arguments.video), Path(arguments.overlay), windows, opened.classes)
-        said.line(f"written: {arguments.overlay} ({frames} frames)")
+                if predict_along(video, opened, given, lines):
+                    break
+            else:
+                _predict_clip(video, opened, given, lines)
     return 0
 
 
-def _make_folder_of(path: Path) -> None:
-    """Make the folder that a video will lie in, before the work that it takes. Raises VideoError if it cannot be."""
-    from vidkd.base.errors import VideoError
+class Lines:
+    """Answers as they come: JSON lines in a file, and text or the same lines on standard output."""
 
-    try:
+    def __init__(self, given: Settings, file: TextIO | None) -> None:
+        self._given, self._file = given, file
+        self._said = Said([name for name in (given.out, given.overlay) if name])
+
+    def row(self, row: dict[str, Any], text: str) -> None:
+        """Write an answer; every line is in the file at once, whatever happens later."""
+        line = json.dumps(row, ensure_ascii=False)
+        if self._file is not None:
+            self._file.write(line + "\n")
+            self._file.flush()
+        self._said.line(line if self._given.json else text)
+
+    def say(self, text: str) -> None:
+        """Say something that is no answer."""
+        if self._given.json:
+            sys.stderr.write(text + "\n")
+        else:
+            self._said.line(text)
+
+
+@contextlib.contextmanager
+def _lines(given: Settings) -> Iterator[Lines]:
+    from vidkd.base.files import writing
+
+    if given.out is None:
+        yield Lines(given, None)
+        return
+    path = Path(given.out)
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise VideoError(f"cannot write video: {path}", reason=error.strerror or error, hint="another --overlay") from error
+        file = path.open("w", encoding="utf-8")
+    with file:
+        yield Lines(given, file)
+
+
+def _predict_clip(video: str, opened: "OpenedClassifier", given: Settings, lines: Lines) -> None:
+    """Every window, then the whole clip."""
+    import numpy as np
+
+    from vidkd.base.errors import ConfigError
+    from vidkd.base.files import writing
+    from vidkd.inference.observation_window import TRAINED_FOR
+    from vidkd.inference.predict import predict_video
+
+    if given.overlay and not opened.has_maps:
+        mend = "a checkpoint whose model.attention.pooling is soft or probabilistic"
+        raise ConfigError("this network has no attention map to draw", hint=mend)
+    if given.overlay:
+        with writing(given.overlay):
+            Path(given.overlay).parent.mkdir(parents=True, exist_ok=True)
+    if (protocol := opened.data.observe.protocol) != "whole":
+        lines.say(f"trained for {TRAINED_FOR[protocol]}: sees each window as one clip, seen whole, and names what goes on in it")
+    if len(given.videos) > 1:
+        lines.say(video)
+    windows, sums = [], []
+    for window in predict_video(Path(video), opened.classifier, opened.data, step_s=given.step_s):
+        row = {"video": video, "start_s": round(window.start_s, 3), "end_s": round(window.end_s, 3)}
+        row |= answer(window.probabilities, opened.classes, given)
+        lines.row(row, f"{row['start_s']:8.2f} - {row['end_s']:8.2f} s   {as_text(row)}")
+        sums.append(window.probabilities)
+        windows += [window] if given.overlay else []
+    whole = {"video": video, "windows": len(sums), **answer(np.mean(sums, axis=0), opened.classes, given)}
+    lines.row(whole, f"{'whole clip':>21}   {as_text(whole)}")
+    if given.overlay:
+        from vidkd.report.overlay import write_overlay
+
+        frames = write_overlay(Path(video), Path(given.overlay), windows, opened.classes)
+        lines.say(f"written: {given.overlay} ({frames} frames)")
+
+
+def answer(probabilities: "NDArray[np.float64]", classes: Sequence[str], given: Settings) -> dict[str, Any]:
+    """`top` with the best classes and their probabilities to four digits, and where asked for `probabilities` of all to six."""
+    best = (-probabilities).argsort(kind="stable")[: given.top]
+    found: dict[str, Any] = {"top": [[classes[k], round(float(probabilities[k]), 4)] for k in best]}
+    if given.all:
+        found["probabilities"] = {name: round(float(p), 6) for name, p in zip(classes, probabilities, strict=True)}
+    return found
+
+
+def as_text(row: dict[str, Any]) -> str:
+    """The classes of a row."""
+    return "   ".join(f"{name} {p:.2f}" for name, p in row["top"])

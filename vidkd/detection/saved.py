@@ -51,7 +51,7 @@ def load_detector(path: Path | str) -> SavedDetector:
     if not is_detector(content):
         raise CheckpointError(
             f"{path} holds a classifier of clips, not a detector",
-            hint="vidkd predict --checkpoint takes it; here name a run with task: yolo",
+            hint="vidkd predict --model takes it; here name a run with task: yolo",
         )
     saved = content["student"]
     try:

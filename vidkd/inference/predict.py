@@ -61,7 +61,7 @@ def check_recognises(data: DataConfig) -> None:
         raise ConfigError(
             f"this network names what begins {data.observe.gap_s:g} s after what it sees, not what goes on in it",
             found="data.observe.protocol=anticipation in its training",
-            hint="vidkd anticipate, which shows it the part before the gap",
+            hint="vidkd predict, which shows it the part before the gap",
         )
 
 

@@ -186,7 +186,7 @@ class ClassifierMetadata:
 
 Metadata = TypeVar("Metadata", ModelMetadata, ClassifierMetadata)
 OTHER_TASK = {
-    "classify": ("a classifier, not a detector", "vidkd predict --checkpoint takes it (to judge it: vidkd evaluate --checkpoint)"),
+    "classify": ("a classifier, not a detector", "vidkd predict --model takes it (to judge it: vidkd evaluate --model)"),
     "detect": ("a detector, not a classifier", "vidkd detect --model takes it (to judge it: vidkd evaluate --model)"),
 }
 

@@ -1,4 +1,4 @@
-"""vidkd anticipate as a user runs it: lines, overlay, what is printed, and what goes wrong."""
+"""vidkd predict along a video, with a network of anticipation: lines, overlay, what is printed, and what goes wrong."""
 
 import contextlib
 import itertools
@@ -20,7 +20,7 @@ import torch
 from started import started
 
 from vidkd.base.settings import as_dict
-from vidkd.cli.anticipate import in_words, summary
+from vidkd.cli.predict_along import in_words, summary
 from vidkd.cli.main import run_verb
 from vidkd.engine.config import load_config
 from vidkd.inference import anticipate as engine
@@ -63,8 +63,8 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def anticipate(*arguments: object) -> int:
-    return run_verb("anticipate", [*map(str, arguments), "--device", "cpu"])
+def along(*arguments: object) -> int:
+    return run_verb("predict", [*map(str, arguments), "--device", "cpu"])
 
 
 def rows(text: str) -> list[dict[str, Any]]:
@@ -72,7 +72,7 @@ def rows(text: str) -> list[dict[str, Any]]:
 
 
 def test_lines_go_to_standard_output_and_nothing_else_does(video: Path, student: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert anticipate(video, "--checkpoint", student, "--all", "--top", 2) == 0
+    assert along(video, "--model", student, "--json", "--all", "--top", 2) == 0
     captured = capsys.readouterr()
     found = rows(captured.out)
     assert [(row["time_s"], row["gap_s"], row["about_s"]) for row in found] == [(k / 2, 1.0, k / 2 + 1) for k in range(6)]
@@ -94,7 +94,7 @@ def test_lines_go_to_standard_output_and_nothing_else_does(video: Path, student:
 
 def test_a_file_of_lines_and_an_overlay(video: Path, student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, overlay = tmp_path / "new folder" / "o.jsonl", tmp_path / "o.mp4"
-    assert anticipate(video, "--checkpoint", student, "--out", out, "--overlay", overlay, "--step-s", 1, "--seconds", 2.5) == 0
+    assert along(video, "--model", student, "--out", out, "--overlay", overlay, "--step-s", 1, "--seconds", 2.5) == 0
     printed = capsys.readouterr().out
     found = rows(out.read_text(encoding="utf-8"))
     assert [row["time_s"] for row in found] == [0, 1, 2]
@@ -108,7 +108,7 @@ def test_a_file_of_lines_and_an_overlay(video: Path, student: Path, tmp_path: Pa
 
 def until_the_first_line(*arguments: object) -> tuple[int, str, str]:
     """The exit code, the first line and what was said on standard error where the reader goes away after that line."""
-    command = [sys.executable, "-m", "vidkd.cli.main", "anticipate", *map(str, arguments), "--device", "cpu"]
+    command = [sys.executable, "-m", "vidkd.cli.main", "predict", *map(str, arguments), "--device", "cpu"]
     with started(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8") as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -123,7 +123,7 @@ def test_files_are_whole_though_nobody_reads_the_lines(student: Path, tmp_path: 
     """The video is long enough that the reader is gone before it ends, though its last lines would fit into the pipe."""
     video, out, overlay = tmp_path / "v.mp4", tmp_path / "o.jsonl", tmp_path / "o.mp4"
     write_video(video, noise(200), fps=20)
-    code, first, error = until_the_first_line(video, "--checkpoint", student, "--overlay", overlay, "--step-s", 0.05)
+    code, first, error = until_the_first_line(video, "--model", student, "--overlay", overlay, "--step-s", 0.05, "--json")
     assert code == 0
     assert json.loads(first)["time_s"] == 0
     assert f"nobody reads standard output any more; going on with {overlay} (Ctrl-C ends it there)" in error
@@ -132,12 +132,12 @@ def test_files_are_whole_though_nobody_reads_the_lines(student: Path, tmp_path: 
     assert "BrokenPipe" not in error
     with open_video(overlay) as drawn:
         assert len(drawn) == 200
-    code, first, error = until_the_first_line(video, "--checkpoint", student, "--out", out, "--step-s", 0.05)
+    code, first, error = until_the_first_line(video, "--model", student, "--out", out, "--step-s", 0.05)
     assert code == 0
     assert "trained for anticipation" in first
     assert f"going on with {out}" in error
     assert [row["time_s"] for row in rows(out.read_text(encoding="utf-8"))] == pytest.approx([k / 20 for k in range(200)])
-    code, first, error = until_the_first_line(video, "--checkpoint", student, "--step-s", 0.05)
+    code, first, error = until_the_first_line(video, "--model", student, "--step-s", 0.05, "--json")
     assert code == 141
     assert "nobody reads" not in error
 
@@ -145,7 +145,7 @@ def test_files_are_whole_though_nobody_reads_the_lines(student: Path, tmp_path: 
 def test_a_folder_of_images_has_the_rate_that_is_given(student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for number, image in enumerate(noise(20)):
         cv2.imwrite(str(tmp_path / f"{number:03d}.png"), image)
-    assert anticipate(tmp_path, "--checkpoint", student, "--fps", 10) == 0
+    assert along(tmp_path, "--model", student, "--fps", 10, "--json") == 0
     assert [row["time_s"] for row in rows(capsys.readouterr().out)] == [0, 0.5, 1, 1.5]
 
 
@@ -156,7 +156,7 @@ def test_a_video_broken_in_the_middle(video: Path, student: Path, tmp_path: Path
     content[middle : middle + 5000] = bytes(np.random.default_rng(1).integers(0, 255, 5000, dtype=np.uint8))
     (tmp_path / "broken.mp4").write_bytes(content)
     out, overlay = tmp_path / "o.jsonl", tmp_path / "o.mp4"
-    assert anticipate(tmp_path / "broken.mp4", "--checkpoint", student, "--out", out, "--overlay", overlay) == 2
+    assert along(tmp_path / "broken.mp4", "--model", student, "--out", out, "--overlay", overlay) == 2
     found = rows(out.read_text(encoding="utf-8"))
     with open_video(overlay) as drawn:
         frames = len(drawn)
@@ -186,7 +186,7 @@ def test_a_camera_stopped_by_the_user(
 
     monkeypatch.setattr(sources, "open_stream", lambda source: camera(times_s()))
     out, overlay = tmp_path / "o.jsonl", tmp_path / "o.mp4"
-    assert anticipate("0", "--checkpoint", student, "--out", out, "--overlay", overlay) == 0
+    assert along("0", "--model", student, "--out", out, "--overlay", overlay) == 0
     found = rows(out.read_text(encoding="utf-8"))
     with open_video(overlay) as drawn:
         assert 0.5 * (len(found) - 1) <= drawn.timestamps_s[-1]
@@ -216,7 +216,7 @@ def test_ctrl_c_is_heard_where_no_window_fits(
     monkeypatch.setattr(sources, "open_stream", lambda source: camera(times_s()))
     monkeypatch.setattr(engine, "QUIET_S", {1: 1.0, 2: 60.0}[presses])
     before, start = set(threading.enumerate()), time.monotonic()
-    assert anticipate("0", "--checkpoint", strict, "--out", tmp_path / "o.jsonl") == {1: 0, 2: 130}[presses]
+    assert along("0", "--model", strict, "--out", tmp_path / "o.jsonl") == {1: 0, 2: 130}[presses]
     assert time.monotonic() - start < 20
     assert set(threading.enumerate()) <= before
     assert (tmp_path / "o.jsonl").read_text() == ""
@@ -228,19 +228,14 @@ def test_a_camera_of_too_few_frames_is_told_so_while_it_runs(
     strict: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sources, "open_stream", lambda source: camera(index / 25 for index in itertools.count()))
-    assert anticipate("0", "--checkpoint", strict) == 2
+    assert along("0", "--model", strict) == 2
     error = capsys.readouterr().err
     assert "no window fits into 0: nothing is said of it" in error
     assert "seen   : 51 frames at most, in 2 s" in error
     assert "fix    : a source of more frames a second, or --window-s 2.5, or a network" in error
 
 
-def test_other_protocols_are_named(student: Path, video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    whole = checkpoint(tmp_path / "whole.pt", observe={"protocol": "whole"})
-    assert anticipate(video, "--checkpoint", whole, "--window-s", 1.5) == 0
-    captured = capsys.readouterr()
-    assert {(row["protocol"], row["gap_s"]) for row in rows(captured.out)} == {("whole", 0.0)}
-    assert "not for anticipation: sees the last 1.5 s" in captured.err
+def test_other_protocols_are_named() -> None:
     early = load_config(settings={"data": {"observe": {"protocol": "early"}}}).data
     assert "early recognition" in in_words(observation_window(early, "rgb"))
     everything = load_config(settings={"data": {"observe": {**OBSERVE, "observe_s": None}}}).data
@@ -249,9 +244,8 @@ def test_other_protocols_are_named(student: Path, video: Path, tmp_path: Path, c
 
 def test_a_video_shorter_than_the_window(video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     strict = checkpoint(tmp_path / "strict.pt", window={"frames": 4, "stride": 30}, observe={**OBSERVE, "observe_s": None})
-    assert anticipate(video, "--checkpoint", strict) == 2
+    assert along(video, "--model", strict) == 2
     captured = capsys.readouterr()
-    assert captured.out == ""
     assert "no window fits into" in captured.err
     assert "60 frames, up to 2.95 s" in captured.err
     assert "needed : 91 (window.frames=4, window.stride=30)" in captured.err
@@ -260,44 +254,39 @@ def test_a_video_shorter_than_the_window(video: Path, tmp_path: Path, capsys: py
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--top", "0"], "--top must be at least 1, not 0"),
-        (["--step-s", "0"], "--step-s must be above 0, not 0"),
-        (["--window-s", "-2"], "--window-s must be above 0, not -2"),
-        (["--fps", "0"], "--fps must be above 0, not 0"),
-        (["--batch", "0"], "--batch must be at least 1, not 0"),
-        (["--seconds", "-1"], "--seconds must be above 0, not -1"),
+        (["--top", "0"], "expected : a whole number from 1 on"),
+        (["--window-s", "-2"], "'--window-s' has a wrong value"),
         (["--window-s", "3"], "sees 1 s, as in its training"),
         (["--out", "a.jsonl", "--overlay", "a.jsonl"], "name one file"),
         (["--out", "a.mp4", "--overlay", "./a.mp4"], "name one file"),
-        (["--out", "folder/../a.mp4", "--overlay", str(Path("a.mp4").resolve())], "name one file"),
     ],
 )
 def test_arguments_that_mean_nothing(
     arguments: list[str], message: str, video: Path, student: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert anticipate(video, "--checkpoint", student, *arguments) == 2
+    assert along(video, "--model", student, *arguments) == 2
     assert message in capsys.readouterr().err
 
 
 def test_files_that_are_not_there_or_would_be_lost(video: Path, student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert anticipate(tmp_path / "no 'video'.mp4", "--checkpoint", student, "--out", tmp_path / "o.jsonl") == 2
+    assert along(tmp_path / "no 'video'.mp4", "--model", student, "--out", tmp_path / "o.jsonl") == 2
     captured = capsys.readouterr()
     assert captured.err.startswith("vidkd: no such video"), "and nothing is said before"
     assert captured.out == ""
     assert list(tmp_path.iterdir()) == [], "nothing is written where there is nothing to read"
     (tmp_path / "text.mp4").write_text("a text")
-    assert anticipate(tmp_path / "text.mp4", "--checkpoint", tmp_path / "no network.pt") == 2
+    assert along(tmp_path / "text.mp4", "--model", tmp_path / "no network.pt") == 2
     assert capsys.readouterr().err.startswith("vidkd: cannot open video"), "before the network is looked for"
     before = video.read_bytes()
     for flag in ("--out", "--overlay"):
-        assert anticipate(video, "--checkpoint", student, flag, video) == 2
+        assert along(video, "--model", student, flag, video) == 2
         assert f"{flag} would replace the video itself" in capsys.readouterr().err
     assert video.read_bytes() == before
 
 
 def test_a_camera_that_is_not_there(student: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys, "platform", "linux")
-    assert anticipate("97", "--checkpoint", student) == 2
+    assert along("97", "--model", student) == 2
     captured = capsys.readouterr()
     assert captured.err.startswith("vidkd: cannot open camera 97: /dev/video97\n"), "and what it was trained for is not told"
     assert captured.out == ""
@@ -305,7 +294,7 @@ def test_a_camera_that_is_not_there(student: Path, monkeypatch: pytest.MonkeyPat
 
 def test_stored_flow_is_not_to_be_had(video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flow = checkpoint(tmp_path / "flow.pt", "flow", flow={"source": "stored", "folder": "flow"})
-    assert anticipate(video, "--checkpoint", flow) == 2
+    assert along(video, "--model", flow) == 2
     assert "fix   : a network of RGB, or one trained with data.flow.source=dis" in capsys.readouterr().err
 
 
