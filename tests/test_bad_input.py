@@ -120,7 +120,7 @@ def test_clip_shorter_than_the_window_in_training(vidkd: Vidkd) -> None:
 
 
 def test_clip_shorter_than_the_window_in_evaluation(vidkd: Vidkd, tiny_teacher: Path, tmp_path: Path) -> None:
-    judge = ("evaluate", "--checkpoint", tiny_teacher, "--out", tmp_path / "out", "--device", "cpu", "--data.window.stride", 4)
+    judge = ("evaluate", "--model", tiny_teacher, "--out", tmp_path / "out", "--device", "cpu", "--data.window.stride", 4)
     code, error = vidkd.run(*judge)
     assert code == 2
     assert "is shorter than the window" in error
@@ -147,7 +147,7 @@ def load_run(vidkd: Vidkd, name: str) -> Path:
 
 def test_broken_file_in_evaluation(vidkd: Vidkd, own_root: Path, tiny_teacher: Path, tmp_path: Path) -> None:
     (own_root / "videos" / "Grow" / "Grow_g5.mp4").write_bytes(b"\0" * 500)
-    judge = ("evaluate", "--checkpoint", tiny_teacher, "--data.root", own_root, "--out", tmp_path / "out", "--device", "cpu")
+    judge = ("evaluate", "--model", tiny_teacher, "--data.root", own_root, "--out", tmp_path / "out", "--device", "cpu")
     code, error = vidkd.run(*judge)
     assert code == 2
     assert "Grow_g5.mp4" in error
@@ -224,7 +224,7 @@ def test_damaged_checkpoint(vidkd: Vidkd) -> None:
     vidkd.train()
     last = load_run(vidkd, "tiny") / "checkpoints" / "last.pt"
     last.write_bytes(last.read_bytes()[:-5000])
-    for verb in (("evaluate", "--checkpoint", load_run(vidkd, "tiny")), ("predict", "x.mp4", "--checkpoint", last)):
+    for verb in (("evaluate", "--model", load_run(vidkd, "tiny")), ("export", "--out", "x.onnx", "--model", last)):
         code, error = vidkd.run(*verb)
         assert code == 2
         assert f"cannot read {last}" in error
@@ -249,8 +249,8 @@ def test_names_that_no_shell_likes(vidkd: Vidkd, frames_of: Callable[..., np.nda
     run = tmp_path / "meine läufe" / name
     assert len(read_jsonl(run / "metrics.jsonl")) == 2
     assert load_classifier(run).classes == classes
-    assert vidkd.run("evaluate", "--checkpoint", run, "--device", "cpu")[0] == 0
+    assert vidkd.run("evaluate", "--model", run, "--device", "cpu")[0] == 0
     assert read_json(run / "evaluation.json")["clips"] == 2
     overlay = run / "über 'lay'.mp4"
-    assert vidkd.run("predict", root / clips[0].path, "--checkpoint", run, "--overlay", overlay, "--device", "cpu")[0] == 0
+    assert vidkd.run("predict", root / clips[0].path, "--model", run, "--overlay", overlay, "--device", "cpu")[0] == 0
     assert overlay.stat().st_size > 0

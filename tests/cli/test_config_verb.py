@@ -116,6 +116,6 @@ def test_an_installed_wheel_runs_the_steps_for_own_videos(tmp_path: Path) -> Non
         "--data.window.stride=1",
     ]
     vidkd("train", "--config", "attention/folder", "--data.root", "mine", *small)
-    assert "4 clips of" in vidkd("evaluate", "--checkpoint", "runs/folder-attention", "--subset", "test", "--device", "cpu")
+    assert "4 clips of" in vidkd("evaluate", "--model", "runs/folder-attention", "--subset", "test", "--device", "cpu")
     video = next((tmp_path / "mine").rglob("*.mp4"))
-    assert vidkd("predict", "--checkpoint", "runs/folder-attention", str(video))
+    assert vidkd("predict", "--model", "runs/folder-attention", str(video))

@@ -14,8 +14,6 @@ from speed_models import tiny_checkpoint
 from started import run_to_end
 from test_export import BLOCKED, verb
 
-from vidkd.base.files import read_json
-
 pytestmark = pytest.mark.data
 
 REPOSITORY = Path(__file__).parents[2]
@@ -27,7 +25,7 @@ SHOWN = ("--seconds", "2", "--every", "5", "--formats", "jsonl", "--score", "0.2
 def exported(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Yolo-Fastest as an ONNX file."""
     weights, out = real_data / "weights" / "yolo_fastest", tmp_path_factory.mktemp("deploy") / "fastest.onnx"
-    assert verb("export", "--checkpoint", weights / "yolo-fastest-1.1.cfg", *of_cfg(weights), "--out", out) == 0
+    assert verb("export", "--model", weights / "yolo-fastest-1.1.cfg", *of_cfg(weights), "--out", out) == 0
     return out
 
 
@@ -71,7 +69,7 @@ def test_detect_on_real_footage_without_torch(real_data: Path, exported: Path, t
 def test_detect_in_openvino_on_real_footage_without_torch(real_data: Path, tmp_path: Path) -> None:
     weights, video = real_data / "weights" / "yolo_fastest", real_data / "pets09" / "vtest.avi"
     out = tmp_path / "fastest.xml"
-    assert verb("export", "--checkpoint", weights / "yolo-fastest-1.1.cfg", *of_cfg(weights), "--out", out) == 0
+    assert verb("export", "--model", weights / "yolo-fastest-1.1.cfg", *of_cfg(weights), "--out", out) == 0
     found = detected([sys.executable, "-c", BLOCKED], out, video, tmp_path / "there")
     assert_same(found, with_torch(real_data, video, tmp_path / "here"))
 
@@ -81,51 +79,33 @@ def classifier(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     """A checkpoint with random weights, and the file that was exported of it."""
     folder = tmp_path_factory.mktemp("classifier")
     checkpoint, file = tiny_checkpoint(folder / "net.pt"), folder / f"net{request.param}"
-    assert verb("export", "--checkpoint", checkpoint, "--out", file) == 0
+    assert verb("export", "--model", checkpoint, "--out", file) == 0
     return checkpoint, file
-
-
-def _numbers(probabilities: dict[str, float] | list[float]) -> list[float]:
-    """Of all classes in their order; anticipate names each."""
-    return list(probabilities.values()) if isinstance(probabilities, dict) else probabilities
 
 
 def check_answers(here: Sequence[dict[str, Any]], there: Sequence[dict[str, Any]], times: Sequence[str]) -> None:
     """The same probabilities at the same times, which differ from window to window."""
     assert len(here) > 5
     assert [[row[name] for name in times] for row in here] == [[row[name] for name in times] for row in there]
-    one, two = (np.array([_numbers(row["probabilities"]) for row in rows]) for rows in (here, there))
+    one, two = (np.array([list(row["probabilities"].values()) for row in rows]) for rows in (here, there))
     assert np.ptp(one, axis=0).max() > 0.01, "windows differ"
     np.testing.assert_allclose(one, two, atol=1e-4)
 
 
 def check_predict(real_data: Path, python: Sequence[str], checkpoint: Path, file: Path, folder: Path) -> None:
-    video, here, there, overlay = real_data / REAL_CLIP, *(folder / name for name in ("here.json", "there.json", "there.mp4"))
-    common = ("predict", str(video), "--step-s", "0.4", "--device", "cpu")
-    assert verb(*common, "--checkpoint", checkpoint, "--json", here) == 0
-    done = run_to_end([*python, *common, "--checkpoint", str(file), "--json", str(there), "--overlay", str(overlay)])
+    video, here, there, overlay = real_data / REAL_CLIP, *(folder / name for name in ("here.jsonl", "there.jsonl", "there.mp4"))
+    common = ("predict", str(video), "--step-s", "0.4", "--device", "cpu", "--all")
+    assert verb(*common, "--model", checkpoint, "--out", here) == 0
+    done = run_to_end([*python, *common, "--model", str(file), "--out", str(there), "--overlay", str(overlay)])
     assert done.returncode == 0, done.stderr
     assert overlay.stat().st_size > 10_000
-    check_answers(read_json(here)["windows"], read_json(there)["windows"], ("start_s", "end_s"))
-
-
-def check_anticipate(real_data: Path, python: Sequence[str], checkpoint: Path, file: Path, folder: Path) -> None:
-    common = ("anticipate", str(real_data / REAL_CLIP), "--step-s", "0.4", "--window-s", "1", "--all", "--device", "cpu")
-    assert verb(*common, "--checkpoint", checkpoint, "--out", folder / "here.jsonl") == 0
-    done = run_to_end([*python, *common, "--checkpoint", str(file), "--out", str(folder / "there.jsonl")])
-    assert done.returncode == 0, done.stderr
-    here, there = ([json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()] for name in ("here", "there"))
-    check_answers(here, there, ("time_s", "frames"))
+    one, two = ([json.loads(line) for line in path.read_text().splitlines()] for path in (here, there))
+    check_answers(one[:-1], two[:-1], ("start_s", "end_s"))
 
 
 @pytest.mark.slow
 def test_predict_on_real_footage_without_torch(real_data: Path, classifier: tuple[Path, Path], tmp_path: Path) -> None:
     check_predict(real_data, [sys.executable, "-c", BLOCKED], *classifier, tmp_path)
-
-
-@pytest.mark.slow
-def test_anticipate_on_real_footage_without_torch(real_data: Path, classifier: tuple[Path, Path], tmp_path: Path) -> None:
-    check_anticipate(real_data, [sys.executable, "-c", BLOCKED], *classifier, tmp_path)
 
 
 @pytest.mark.slow
@@ -149,6 +129,5 @@ def test_the_short_list_of_packages_is_enough(
     found = detected(python, exported, video, tmp_path / "there", *chosen)
     assert_same(found, with_torch(real_data, video, tmp_path / "here"))
     checkpoint, file = tiny_checkpoint(tmp_path / "net.pt"), tmp_path / f"net{suffix}"
-    assert verb("export", "--checkpoint", checkpoint, "--out", file) == 0
+    assert verb("export", "--model", checkpoint, "--out", file) == 0
     check_predict(real_data, python, checkpoint, file, tmp_path)
-    check_anticipate(real_data, python, checkpoint, file, tmp_path)

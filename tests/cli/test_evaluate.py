@@ -36,7 +36,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 
 def test_what_is_printed_and_written_is_one_and_the_same(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert evaluate("--checkpoint", run, "--device", "cpu") == 0
+    assert evaluate("--model", run, "--device", "cpu") == 0
     output = capsys.readouterr().out
     found, rows = read_json(run / "evaluation.json"), rows_of(run / "predictions.csv")
     assert (found["split"], found["clips"], len(rows)) == ("test", 6, 6)
@@ -63,7 +63,7 @@ def test_what_is_printed_and_written_is_one_and_the_same(run: Path, capsys: pyte
 
 def test_clips_that_a_run_learned_from_do_not_judge_it(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """More groups are held out here than in its training. That exported files say as much is asserted where benchmarks judge them."""
-    assert evaluate("--checkpoint", run, "--subset", "val", "--data.validation_fraction", "0.5", "--device", "cpu") == 2
+    assert evaluate("--model", run, "--subset", "val", "--data.validation_fraction", "0.5", "--device", "cpu") == 2
     said = capsys.readouterr().err
     assert "clips to evaluate on, or from others of their groups" in said
     assert "--data.validation_fraction 0.25" in said
@@ -76,7 +76,7 @@ def test_clips_that_a_run_learned_from_do_not_judge_it_after_the_split_was_drawn
     over = {"train": "test", "test": "train"}
     clips = tuple(dataclasses.replace(clip, subsets={"1": over[clip.subsets["1"]]}) for clip in manifest.clips)
     dataclasses.replace(manifest, clips=clips).write(tmp_path / "anew.jsonl")
-    assert evaluate("--checkpoint", run, "--data.manifest", tmp_path / "anew.jsonl", "--device", "cpu") == 2
+    assert evaluate("--model", run, "--data.manifest", tmp_path / "anew.jsonl", "--device", "cpu") == 2
     assert "learned from 9 of the 12 clips to evaluate on" in capsys.readouterr().err
 
 
@@ -98,7 +98,7 @@ def kitchen(tiny_root: Path, tiny_settings: Callable[..., dict[str, Any]], tmp_p
 
 def test_a_submission_holds_what_was_predicted(kitchen: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "scores.json"
-    assert evaluate("--checkpoint", kitchen, "--device", "cpu", "--submission", file, "--supervision", "2,3,4") == 0
+    assert evaluate("--model", kitchen, "--device", "cpu", "--submission", file, "--supervision", "2,3,4") == 0
     assert f"written: {file}\n" in capsys.readouterr().out
     content, rows = read_json(file), rows_of(kitchen / "predictions.csv")
     assert (content["sls_pt"], content["sls_tl"], content["sls_td"]) == (2, 3, 4)
@@ -154,7 +154,7 @@ def test_a_submission_holds_what_nobody_saw_with_the_frequencies_of_the_training
     foreseeing: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "scores.json"
-    assert evaluate("--checkpoint", foreseeing, "--device", "cpu", "--submission", file, "--supervision", "2,3,3") == 0
+    assert evaluate("--model", foreseeing, "--device", "cpu", "--submission", file, "--supervision", "2,3,3") == 0
     output, results = capsys.readouterr().out, read_json(file)["results"]
     clips = Manifest.read(tmp_path / "kitchen.jsonl").select("1", "test")
     assert set(results) == {clip.name for clip in clips}
@@ -173,7 +173,7 @@ def test_a_submission_holds_what_nobody_saw_with_the_frequencies_of_the_training
 
 
 def test_metrics_in_which_what_nobody_saw_is_missed(foreseeing: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert evaluate("--checkpoint", foreseeing, "--device", "cpu") == 0
+    assert evaluate("--model", foreseeing, "--device", "cpu") == 0
     output, found, rows = capsys.readouterr().out, read_json(foreseeing / "evaluation.json"), rows_of(foreseeing / "predictions.csv")
     assert (found["clips"], found["unobservable"], found["shortened"], found["held"]) == (4, 2, 0, 0)
     assert found["observed"] is None
@@ -201,7 +201,7 @@ def test_a_challenge_without_labels_is_submitted_whole_and_its_prior_is_that_of_
 ) -> None:
     """Split `challenge` would let the prior count labels that the run never trained on."""
     words = ["--device", "cpu", "--data.split", "challenge", "--supervision", "2,3,3"]
-    assert evaluate("--checkpoint", foreseeing, *words, "--submission", tmp_path / "a.json") == 0
+    assert evaluate("--model", foreseeing, *words, "--submission", tmp_path / "a.json") == 0
     output, results = capsys.readouterr().out, read_json(tmp_path / "a.json")["results"]
     assert "4 clips of 'test', none with a label" in output
     assert "note: 2 clips are not judged: nothing of them can be observed\n" in output
@@ -212,7 +212,7 @@ def test_a_challenge_without_labels_is_submitted_whole_and_its_prior_is_that_of_
     asked = tuple(clip for clip in manifest.clips if clip.subsets.get("challenge") == "test")
     dataclasses.replace(manifest, splits=("challenge",), clips=asked).write(tmp_path / "asked.jsonl")
     words += ["--data.manifest", tmp_path / "asked.jsonl"]
-    assert evaluate("--checkpoint", foreseeing, *words, "--submission", tmp_path / "b.json") == 0
+    assert evaluate("--model", foreseeing, *words, "--submission", tmp_path / "b.json") == 0
     assert "have the same score for all classes: the manifest has no training labels of split '1'" in capsys.readouterr().out
     results = read_json(tmp_path / "b.json")["results"]
     assert set(results["P02_5"]["noun"].values()) == {0.1}
@@ -227,7 +227,7 @@ def test_what_stands_at_the_fullest_fraction_says_so(
     folder = fit(
         load_config(settings=tiny_settings(**{"train.steps": 3, "data.observe": observe, "data.window": window})), quiet=True
     ).folder
-    assert evaluate("--checkpoint", folder, "--device", "cpu") == 0
+    assert evaluate("--model", folder, "--device", "cpu") == 0
     output, found, rows = capsys.readouterr().out, read_json(folder / "evaluation.json"), rows_of(folder / "predictions.csv")
     assert output.startswith("6 clips of 'test': means over 20, 50 % observed\n")
     assert "\nclasses at 50 % observed\n  class" in output
@@ -244,13 +244,13 @@ def test_what_stands_at_the_fullest_fraction_says_so(
 
 @pytest.mark.parametrize("given", [["--submission", "f.json"], ["--supervision", "2,3,3"], ["--submission", "f", "--supervision", "2,3,6"]])
 def test_a_submission_declares_its_supervision(given: list[str], run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert evaluate("--checkpoint", run, *given) == 2
+    assert evaluate("--model", run, *given) == 2
     assert "three levels of supervision" in capsys.readouterr().err
 
 
 def test_other_data_sets_have_no_submission(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--device", "cpu", "--submission", tmp_path / "f.json", "--supervision", "2,3,3"]
-    assert evaluate("--checkpoint", run, *words) == 2
+    assert evaluate("--model", run, *words) == 2
     assert "data set 'tiny' has no verbs and nouns" in capsys.readouterr().err
 
 
@@ -260,7 +260,7 @@ def test_clips_without_a_label_are_predicted_and_not_judged(
     manifest = Manifest.read(tiny_root / "manifest.jsonl")
     clips = tuple(dataclasses.replace(clip, label=None) for clip in manifest.clips)
     Manifest(name="bare", root=tiny_root, classes=manifest.classes, splits=("1",), clips=clips).write(tmp_path / "bare.jsonl")
-    assert evaluate("--checkpoint", run, "--data.manifest", tmp_path / "bare.jsonl", "--device", "cpu") == 0
+    assert evaluate("--model", run, "--data.manifest", tmp_path / "bare.jsonl", "--device", "cpu") == 0
     assert "6 clips of 'test', none with a label" in capsys.readouterr().out
     rows = rows_of(run / "predictions.csv")
     assert [row["label"] for row in rows] == [""] * 6
@@ -278,7 +278,7 @@ def test_threads_of_a_larger_machine_are_as_many_as_there_are_cores(
     torch.save(content, tmp_path / "large.pt")
     monkeypatch.setattr(cores, "available_cores", lambda: 2)
     monkeypatch.setattr(torch, "set_num_threads", told.append)
-    judge_it = ("--checkpoint", tmp_path / "large.pt", "--device", "cpu", "--out", tmp_path / "out")
+    judge_it = ("--model", tmp_path / "large.pt", "--device", "cpu", "--out", tmp_path / "out")
     assert evaluate(*judge_it) == 0
     assert evaluate(*judge_it, "--train.threads", 1) == 0
     assert told == [2, 1]
@@ -288,28 +288,28 @@ def test_threads_of_a_larger_machine_are_as_many_as_there_are_cores(
 
 def test_another_subset_another_folder_and_other_settings(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "judged here"
-    assert evaluate("--checkpoint", run, "--subset", "train", "--out", out, "--device", "cpu", "--data.eval_clips", 2) == 0
+    assert evaluate("--model", run, "--subset", "train", "--out", out, "--device", "cpu", "--data.eval_clips", 2) == 0
     assert read_json(out / "evaluation.json")["clips"] == 9  # of 12: a group of the four is held out
     assert not (run / "predictions.csv").exists()
 
 
 def test_a_checkpoint_file_is_judged_beside_its_run_and_a_loose_one_beside_itself(run: Path, tmp_path: Path) -> None:
-    assert evaluate("--checkpoint", run / "checkpoints" / "last.pt", "--device", "cpu") == 0
+    assert evaluate("--model", run / "checkpoints" / "last.pt", "--device", "cpu") == 0
     assert (run / "predictions.csv").exists()
     loose = tmp_path / "a" / "loose.pt"
     loose.parent.mkdir()
     shutil.copy(run / "checkpoints" / "last.pt", loose)
-    assert evaluate("--checkpoint", loose, "--device", "cpu") == 0
+    assert evaluate("--model", loose, "--device", "cpu") == 0
     assert (loose.parent / "predictions.csv").read_text() == (run / "predictions.csv").read_text()
 
 
 def test_a_run_that_is_not_finished_is_judged_with_a_warning(run: Path, caplog: pytest.LogCaptureFixture) -> None:
-    assert evaluate("--checkpoint", run, "--device", "cpu") == 0
+    assert evaluate("--model", run, "--device", "cpu") == 0
     assert "is not finished" not in caplog.text
     content = read_checkpoint(run / "checkpoints" / "last.pt")
     content["progress"].update(finished=False, step=5)
     torch.save(content, run / "checkpoints" / "last.pt")
-    assert evaluate("--checkpoint", run, "--device", "cpu") == 0
+    assert evaluate("--model", run, "--device", "cpu") == 0
     assert f"{run} is not finished: its last checkpoint is from step 5" in caplog.text
 
 
@@ -317,20 +317,20 @@ def test_a_run_trained_elsewhere_is_judged_on_what_is_here(run: Path) -> None:
     content = read_checkpoint(run)
     content["run"]["train"].update(device="cuda", devices=8)
     torch.save(content, run / "checkpoints" / "last.pt")
-    assert evaluate("--checkpoint", run, "--device", "cpu") == 0
+    assert evaluate("--model", run, "--device", "cpu") == 0
 
 
 def test_a_moved_data_set_is_named_by_a_flag(run: Path, tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     moved = Path(shutil.copytree(tiny_root, tmp_path / "moved"))
     shutil.rmtree(moved / "videos" / "Right")
-    assert evaluate("--checkpoint", run, "--data.root", moved, "--device", "cpu") == 2
+    assert evaluate("--model", run, "--data.root", moved, "--device", "cpu") == 2
     assert "Right_g4.mp4" in capsys.readouterr().err
     shutil.copytree(tiny_root / "videos" / "Right", moved / "videos" / "Right")
-    assert evaluate("--checkpoint", run, "--data.root", moved, "--device", "cpu") == 0
+    assert evaluate("--model", run, "--data.root", moved, "--device", "cpu") == 0
 
 
 def test_a_subset_that_is_not_there(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert evaluate("--checkpoint", run, "--subset", "val", "--device", "cpu", "--data.validation_fraction", 0) == 2
+    assert evaluate("--model", run, "--subset", "val", "--device", "cpu", "--data.validation_fraction", 0) == 2
     assert "split '1' has no 'val' clips" in capsys.readouterr().err
 
 
@@ -338,7 +338,7 @@ def test_a_data_set_of_other_classes_is_refused(run: Path, tiny_root: Path, tmp_
     manifest = Manifest.read(tiny_root / "manifest.jsonl")
     other = Manifest(name="other", root=tiny_root, classes=("Down", "Grow", "Right"), splits=("1",), clips=manifest.clips)
     other.write(tmp_path / "other.jsonl")
-    assert evaluate("--checkpoint", run, "--data.manifest", tmp_path / "other.jsonl", "--device", "cpu") == 2
+    assert evaluate("--model", run, "--data.manifest", tmp_path / "other.jsonl", "--device", "cpu") == 2
     error = capsys.readouterr().err
     assert "was trained on other classes than other has" in error
     assert "Down, Grow, Right" in error
@@ -346,12 +346,12 @@ def test_a_data_set_of_other_classes_is_refused(run: Path, tiny_root: Path, tmp_
 
 @pytest.mark.parametrize("flag", ["--view=flow", "--task=mars", "--model.backbone=r3d_18", "--optim.lr=1", "--name=x"])
 def test_settings_that_judging_does_not_read_are_refused(run: Path, flag: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert evaluate("--checkpoint", run, "--device", "cpu", flag) == 2
+    assert evaluate("--model", run, "--device", "cpu", flag) == 2
     told = capsys.readouterr().err
     assert f"{flag.partition('=')[0]} means nothing to an evaluation" in told
     assert "below --data., --train." in told
 
 
 def test_a_missing_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert evaluate("--checkpoint", tmp_path / "nobody") == 2
+    assert evaluate("--model", tmp_path / "nobody") == 2
     assert f"checkpoint not found: {tmp_path / 'nobody'}" in capsys.readouterr().err

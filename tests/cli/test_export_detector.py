@@ -34,7 +34,7 @@ def test_detect_without_torch_finds_what_the_run_finds(
     suffix: str, student: Path, streets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file, video = tmp_path / f"net.{suffix}", next(streets.rglob("test*.mp4"))
-    assert verb("export", "--checkpoint", student, "--out", file, "--licence", "MIT") == 0
+    assert verb("export", "--model", student, "--out", file, "--licence", "MIT") == 0
     printed = capsys.readouterr().out
     assert "frames of 'val')" in printed, "checked on the run's own frames"
     score = ("--score", "0.0001")
@@ -50,19 +50,19 @@ def test_detect_without_torch_finds_what_the_run_finds(
 
 def test_integers_of_a_detector(student: Path, streets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = [tmp_path / "net.onnx", tmp_path / "net.xml"]
-    assert verb("export", "--checkpoint", student, "--out", *files, "--int8", "--int8-clips", 4, "--int8-sensitivity") == 0
+    assert verb("export", "--model", student, "--out", *files, "--int8", "--int8-clips", 4, "--int8-sensitivity") == 0
     printed = capsys.readouterr().out
     assert "ranges of activations found on 4 training frames\n" in printed
     assert printed.count("3 layers in eight-bit integers: 3 convolutions; in float: none\n") == 2
     assert printed.count(" dB\n") == 3, "the same of both files"
     darknet = ["--weights", student / "student.weights", "--names", student / "student.names", "--out", tmp_path / "cfg.onnx"]
-    assert verb("export", "--checkpoint", student / "student.cfg", *darknet, "--int8") == 2
+    assert verb("export", "--model", student / "student.cfg", *darknet, "--int8") == 2
     assert "--int8-footage VIDEO" in capsys.readouterr().err
     footage = next(streets.rglob("test*.mp4"))
     judged = ["--out", tmp_path / "judged.onnx", "--int8", "--int8-footage", footage]
-    assert verb("export", "--checkpoint", student, *judged) == 2
+    assert verb("export", "--model", student, *judged) == 2
     assert "the footage is judged, or of a group that is" in capsys.readouterr().err
-    assert verb("export", "--checkpoint", student / "student.cfg", *darknet, "--int8", "--int8-footage", footage, "--int8-clips", 4) == 0
+    assert verb("export", "--model", student / "student.cfg", *darknet, "--int8", "--int8-footage", footage, "--int8-clips", 4) == 0
     captured = capsys.readouterr()
     assert "found on 4 frames of 1 videos" in captured.out
     assert "checked on drawn pictures: a .cfg has no data of its own" in captured.err
@@ -71,10 +71,10 @@ def test_integers_of_a_detector(student: Path, streets: Path, tmp_path: Path, ca
 
 
 def test_the_card_of_a_run_that_was_evaluated(student: Path, tmp_path: Path) -> None:
-    assert verb("evaluate", "--checkpoint", student, "--device", "cpu", "--subset", "val") == 0
+    assert verb("evaluate", "--model", student, "--device", "cpu", "--subset", "val") == 0
     found = json.loads((student / "evaluation.json").read_text())
     assert found["checkpoint"] == sha256(checkpoint_in(student))
-    assert verb("export", "--checkpoint", student, "--out", tmp_path / "net.onnx") == 0
+    assert verb("export", "--model", student, "--out", tmp_path / "net.onnx") == 0
     card = (tmp_path / "net.onnx.md").read_text(encoding="utf-8")
     assert f"| Data | {read_frames(load_detector_config(settings=load_detector(student).run).data).manifest.name} |" in card
     told = [
@@ -86,7 +86,7 @@ def test_the_card_of_a_run_that_was_evaluated(student: Path, tmp_path: Path) -> 
 
 
 def test_formats_are_checked_before_anything_is_written(student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert verb("export", "--checkpoint", student, "--out", tmp_path / "a.onnx", tmp_path / "a.pt2") == 2
+    assert verb("export", "--model", student, "--out", tmp_path / "a.onnx", tmp_path / "a.pt2") == 2
     assert "not a format of export of this network" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
@@ -98,5 +98,5 @@ def test_a_damaged_checkpoint_of_a_detector_is_told(
     content = read_checkpoint(student)
     content["student"][name] = value
     torch.save(content, tmp_path / "damaged.pt")
-    assert verb("export", "--checkpoint", tmp_path / "damaged.pt", "--out", tmp_path / "net.onnx") == 2
+    assert verb("export", "--model", tmp_path / "damaged.pt", "--out", tmp_path / "net.onnx") == 2
     assert "damaged.pt" in capsys.readouterr().err

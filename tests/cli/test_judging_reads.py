@@ -83,7 +83,7 @@ def test_of_a_run_of_clips(run: Path, tmp_path: Path, seen: set[str]) -> None:
         ["--data.flow.source", "stored", "--data.flow.folder", tmp_path / "not there"],
         ["--data.observe.protocol", "anticipation", "--data.observe.gap_s", 0],
     ):
-        evaluate("--checkpoint", run, "--out", tmp_path / "out", *words)
+        evaluate("--model", run, "--out", tmp_path / "out", *words)
     found = leaves(seen, RunConfig, OF_CLIPS) - {"train.precision"}  # of the Fabric, under which judging computes nothing
     assert found - known == set(), "refused as flags, and read"
     unseen = {"data.window.short_clip", "data.observe.observe_s"}  # of a clip before which something is observed, which none is here
@@ -100,7 +100,7 @@ def test_of_the_run_of_a_detector(streets: Path, tmp_path: Path, seen: set[str])
     folder = fit_detector(street_config(streets, tmp_path / "runs"), quiet=True).folder
     seen.clear()
     known = set(keys_of_judging(DetectorRunConfig, OF_DETECTORS))
-    assert evaluate("--checkpoint", folder, "--subset", "val", "--data.validation_fraction", 0.4) == 0
+    assert evaluate("--model", folder, "--subset", "val", "--data.validation_fraction", 0.4) == 0
     found = leaves(seen, DetectorRunConfig, OF_DETECTORS)
     assert found - known == set(), "refused as flags, and read"
     assert known - found == set(), "taken as flags, and not read"
@@ -137,12 +137,12 @@ def test_a_setting_that_judging_does_not_read_is_refused(
     judged: str, flag: str, told: str, tiny_teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if judged == "clips":
-        words: list[object] = ["--checkpoint", tiny_teacher, "--out", tmp_path / "out"]
+        words: list[object] = ["--model", tiny_teacher, "--out", tmp_path / "out"]
     elif judged == "file":
         words = ["--model", picture_model(tmp_path / "net.onnx")]
     else:
         write_streets(tmp_path / "streets")
-        words = ["--checkpoint", fit_detector(street_config(tmp_path / "streets", tmp_path / "runs"), quiet=True).folder]
+        words = ["--model", fit_detector(street_config(tmp_path / "streets", tmp_path / "runs"), quiet=True).folder]
     assert evaluate(*words, flag) == 2
     said = " ".join(capsys.readouterr().err.split())
     assert flag.partition("=")[0] in said

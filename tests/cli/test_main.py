@@ -46,7 +46,7 @@ def test_an_unknown_verb(capsys: pytest.CaptureFixture[str]) -> None:
         ("detect x.mp4 --model x.onnx --out o --scroe 0.3", "--scroe", "--score"),
         ("detect x.mp4 --model x.onnx --out o --scroe=0.3", "--scroe", "--score"),
         ("detect x.mp4 --model x.onnx --out o -score 0.3", "-score", "--score"),
-        ("evaluate --chekpoint x", "--chekpoint", "--checkpoint"),
+        ("evaluate --modle x", "--modle", "--model"),
         ("tkd x.mp4 --studnet a.cfg --oracle b.cfg --out o", "--studnet", "--student"),
     ],
 )
@@ -75,9 +75,10 @@ def test_an_unknown_setting_may_be_a_flag_of_the_verb(given: str, meant: str, ca
 
 
 def test_a_setting_is_no_unknown_flag_where_something_else_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        run_verb("evaluate", ["--name", "x"])
-    assert "one of the arguments --checkpoint --model is required" in capsys.readouterr().err
+    assert run_verb("evaluate", ["--name", "x"]) == 2
+    assert "missing: --model" in capsys.readouterr().err
+    assert main(["evaluate", "runs/x"]) == 2
+    assert "did you mean : vidkd evaluate --model runs/x" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("verb", sorted(VERBS))

@@ -20,8 +20,8 @@ import torch
 from started import started
 
 from vidkd.base.settings import as_dict
-from vidkd.cli.predict_along import in_words, summary
 from vidkd.cli.main import run_verb
+from vidkd.cli.predict_along import in_words, summary
 from vidkd.engine.config import load_config
 from vidkd.inference import anticipate as engine
 from vidkd.inference import sources
@@ -257,7 +257,6 @@ def test_a_video_shorter_than_the_window(video: Path, tmp_path: Path, capsys: py
         (["--top", "0"], "expected : a whole number from 1 on"),
         (["--window-s", "-2"], "'--window-s' has a wrong value"),
         (["--window-s", "3"], "sees 1 s, as in its training"),
-        (["--out", "a.jsonl", "--overlay", "a.jsonl"], "name one file"),
         (["--out", "a.mp4", "--overlay", "./a.mp4"], "name one file"),
     ],
 )

@@ -15,7 +15,7 @@ GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "deployment.md"
 def shown() -> list[list[str]]:
     """The words of the commands on exported files in the guide's first section."""
     section = GUIDE.read_text(encoding="utf-8").partition("\n## ")[0]
-    lines = re.findall(r"^vidkd ((?:predict|detect|anticipate) .*\.onnx.*)$", section, re.MULTILINE)
+    lines = re.findall(r"^vidkd ((?:predict|detect) .*\.onnx.*)$", section, re.MULTILINE)
     return [shlex.split(line, comments=True) for line in lines]
 
 

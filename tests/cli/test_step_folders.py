@@ -42,7 +42,7 @@ def outcome(runs: Path, step: str) -> dict[str, object]:
 
 
 def test_a_step_is_exported(step: Path, tmp_path: Path) -> None:
-    assert run_verb("export", ["--checkpoint", str(step), "--out", str(tmp_path / "small.onnx")]) == 0
+    assert run_verb("export", ["--model", str(step), "--out", str(tmp_path / "small.onnx")]) == 0
     card = (tmp_path / "small.onnx.md").read_text(encoding="utf-8")
     assert f"{outcome(step.parents[1], '1_prune')['parameters']:,} parameters" in card
     assert f"| Resizing | {RESIZE_WORDS['stretch']}, to 48 x 48 pixels |" in card
@@ -50,7 +50,7 @@ def test_a_step_is_exported(step: Path, tmp_path: Path) -> None:
 
 def test_a_step_is_judged(step: Path, streets: Path) -> None:
     data = ["--data.root", str(streets), "--data.layout", "motion_shapes", "--data.paths", '["videos/*"]', "--subset", "val"]
-    assert run_verb("evaluate", ["--checkpoint", str(step), *data, "--device", "cpu"]) == 0
+    assert run_verb("evaluate", ["--model", str(step), *data, "--device", "cpu"]) == 0
     found = json.loads((step / "evaluation.json").read_text(encoding="utf-8"))
     assert found["metrics"] == pytest.approx(outcome(step.parents[1], "1_prune")["metrics"], abs=1e-3)
 

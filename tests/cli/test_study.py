@@ -112,7 +112,7 @@ def test_the_run_of_a_cell_gets_its_own_page_from_evaluate(
     first, before = capsys.readouterr().out, cells_in(tmp_path / "out")
     run = tmp_path / "runs-out" / "small" / "test" / "attention-s0-1"
     assert not (run / "report.html").exists()
-    assert run_verb("evaluate", ["--checkpoint", str(run), "--subset", "test", "--device", "cpu"]) == 0
+    assert run_verb("evaluate", ["--model", str(run), "--subset", "test", "--device", "cpu"]) == 0
     cell = cells_in(tmp_path / "out")["attention-s0-1"]
     assert read_json(run / "evaluation.json")["metrics"] == pytest.approx(cell["metrics"], abs=1e-5)
     page = (run / "report.html").read_text(encoding="utf-8")

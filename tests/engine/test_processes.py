@@ -45,8 +45,8 @@ def test_two_processes_learn_and_judge_what_one_does(
     for alone, shared in zip(*rows, strict=True):
         assert shared | {"data_wait": 0} == pytest.approx(alone | {"data_wait": 0}, rel=1e-4, abs=1e-6)
 
-    torchrun("evaluate", "--checkpoint", str(two), "--out", str(tmp_path / "shared"))
-    assert run_verb("evaluate", ["--checkpoint", str(two), "--device", "cpu", "--out", str(tmp_path / "alone")]) == 0
+    torchrun("evaluate", "--model", str(two), "--out", str(tmp_path / "shared"))
+    assert run_verb("evaluate", ["--model", str(two), "--device", "cpu", "--out", str(tmp_path / "alone")]) == 0
     assert read_json(tmp_path / "shared" / "evaluation.json")["metrics"] == pytest.approx(
         read_json(tmp_path / "alone" / "evaluation.json")["metrics"], rel=1e-5
     )
@@ -60,7 +60,7 @@ def test_two_processes_judge_the_student_that_is_kept(tiny_config: Callable[...,
     torchrun("train", "--config", str(tmp_path / "config.yaml"))
     two = Path(config.runs, "two")
     told = next(row for row in read_jsonl(two / "metrics.jsonl") if row["split"] == "val")
-    assert run_verb("evaluate", ["--checkpoint", str(two), "--subset", "val", "--device", "cpu", "--out", str(tmp_path / "alone")]) == 0
+    assert run_verb("evaluate", ["--model", str(two), "--subset", "val", "--device", "cpu", "--out", str(tmp_path / "alone")]) == 0
     found = read_json(tmp_path / "alone" / "evaluation.json")["metrics"]
     assert {name: told[name] for name in found} == pytest.approx(found, rel=1e-5)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def naming_files(arguments: argparse.Namespace, *, model: str) -> argparse.Namespace:
-    """The arguments with the darknet files of --checkpoint, where that is a folder of these and of no run; files that are named stay.
+    """The arguments with the darknet files of --model, where that is a folder of these and of no run; files that are named stay.
 
     model: the argument that takes the cfg.
     """

@@ -1,4 +1,4 @@
-"""Judge a checkpoint on the clips of a subset.
+"""Judge a network on the clips of a subset.
 
 Prints top-1, top-5 (where there are more than five classes), class mean, calibration error and a table of classes; writes predictions.csv,
 evaluation.json and, for a run, its report.html. A model of early recognition is judged at every observed fraction: its metrics are means
@@ -18,21 +18,20 @@ Frames in which objects may lack their box (DAVIS) tell recall alone, of the box
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from vidkd.cli.classifiers import add_runtime_argument, check_there, is_exported, other_runtime_named, refuse_detector, refuse_runtime
-from vidkd.cli.darknet_folders import naming_files
+from vidkd.cli.classifiers import check_there, is_exported, other_runtime_named, refuse_runtime
 from vidkd.cli.outputs import check_folder
-from vidkd.cli.settings import add_settings_help, check_judging_reads, list_settings
+from vidkd.cli.settings import check_judging_reads, list_settings
 
 if TYPE_CHECKING:
     from vidkd.bench.judged_intervals import Intervals
     from vidkd.data.learned_from import LearnedFrom
-    from vidkd.data.manifest import Manifest
     from vidkd.engine.clips import Clips
     from vidkd.engine.config import RunConfig
     from vidkd.engine.evaluate import Judgement
@@ -41,114 +40,142 @@ if TYPE_CHECKING:
     from vidkd.report.epic_submission import Levels
     from vidkd.runtime.metadata import ClassifierMetadata
 
-TAKES_SETTINGS = True
 NAME_WIDTH = 11  # of a metric, at least
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the verb's arguments."""
-    judged = parser.add_mutually_exclusive_group(required=True)
-    judged.add_argument("--checkpoint", metavar="F", help="a checkpoint, a run, a step of a recipe, or an exported .onnx or .xml file")
-    judged.add_argument("--model", metavar="F", help="a detector: darknet .cfg, .onnx, .xml, .tflite, torchvision:NAME")
-    parser.add_argument("--weights", metavar="F", help="of a .cfg or torchvision:NAME")
-    parser.add_argument("--names", metavar="F", help="of a .cfg: its class names, one a line")
-    parser.add_argument("--metadata", metavar="F", help="YAML of an exported file that carries none")
-    parser.add_argument(
-        "--resize", metavar="WAY", help="how frames meet the network of a .cfg (default: darknet; stretch for Yolo-Fastest)"
-    )
-    parser.add_argument(
-        "--subset", default="test", choices=["train", "val", "test"], help="which clips or frames of the split (default: test)"
-    )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
-    add_runtime_argument(parser)
-    parser.add_argument("--out", metavar="DIR", help="where to write (default: the run's folder)")
-    parser.add_argument(
-        "--submission", metavar="F", help="EPIC-KITCHENS-100: also write the scores as the challenge of action anticipation takes them"
-    )
-    parser.add_argument(
-        "--supervision",
-        metavar="PT,TL,TD",
-        help="levels of pretraining, labels and data, 0 to 5 each, that it declares (2,3,3: public pretraining, the training list)",
-    )
-    add_settings_help(parser)
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What is judged, on what, and what is written.
+
+    Args:
+        model: a checkpoint, a run, a step of a recipe, an exported .onnx, .xml or .tflite file, a darknet .cfg, torchvision:NAME.
+        weights: of a .cfg or torchvision:NAME.
+        names: of a .cfg: its class names, one a line.
+        metadata: YAML of an exported detector that carries none.
+        resize: how frames meet the network of a .cfg (default: darknet; stretch for Yolo-Fastest).
+        subset: which clips or frames of the split.
+        device: auto, cpu, cuda or mps.
+        runtime: what runs an exported .onnx file (default: onnxruntime).
+        out: folder to write to (default: the run's).
+        submission: EPIC-KITCHENS-100: also write the scores to this file as the challenge of action anticipation takes them.
+        supervision: levels of pretraining, labels and data, 0 to 5 each, that it declares (2,3,3: public pretraining, the training list).
+        list_settings: list every setting that may follow as a flag, and stop.
+    """
+
+    model: str
+    weights: str | None = None
+    names: str | None = None
+    metadata: str | None = None
+    resize: str | None = None
+    subset: Literal["train", "val", "test"] = "test"
+    device: str = "auto"
+    runtime: Literal["onnxruntime", "openvino"] | None = None
+    out: str | None = None
+    submission: str | None = None
+    supervision: str | None = None
+    list_settings: bool = False
+    settings: tuple[str, ...] = ()
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(given: Settings) -> int:
     """Evaluate and write what was found."""
+    if given.out is not None:
+        check_folder("--out", Path(given.out))
+    detector = _as_detector(given)
+    if detector is None:
+        return _evaluate_classifier(given)
+    from vidkd.cli.evaluate_detector import evaluate_detector
+
+    return evaluate_detector(detector)
+
+
+def _as_detector(given: Settings) -> argparse.Namespace | None:
+    """The arguments for a detector: `checkpoint` of a run's, or files of it with a folder for the results; None for a classifier."""
+    from vidkd.cli.darknet_folders import naming_files
+    from vidkd.detection.opening import TORCHVISION
     from vidkd.detection.saved import is_detector
     from vidkd.models.saved import read_checkpoint
+    from vidkd.runtime.opening import open_network
 
-    if arguments.out is not None:
-        check_folder("--out", Path(arguments.out))
-    if arguments.model is None:
-        check_there(arguments.checkpoint)
-        refuse_detector(arguments.checkpoint, "vidkd evaluate --model takes detectors")
-    if arguments.model is None:
-        folder, arguments = arguments.checkpoint, naming_files(arguments, model="model")
-        if arguments.model is not None and arguments.out is None:
-            arguments.out = folder
-    if arguments.model is None and is_exported(arguments.checkpoint):
-        return _evaluate_classifier(arguments)
-    if arguments.model is not None or is_detector(read_checkpoint(arguments.checkpoint)):
-        from vidkd.cli.evaluate_detector import evaluate_detector
+    own, path = vars(given), Path(given.model)
+    of_files = argparse.Namespace(**own, checkpoint=None)
+    if given.model.startswith(TORCHVISION):
+        return of_files
+    check_there(path)
+    if path.suffix.lower() in (".cfg", ".weights", ".tflite") or given.metadata is not None:
+        return of_files
+    if is_exported(path):
+        with other_runtime_named(path, given.runtime):
+            text = open_network(path, device="cpu", runtime=given.runtime).embedded
+        return None if text is not None and json.loads(text).get("task") == "classify" else of_files
+    of_run = naming_files(argparse.Namespace(**{**own, "model": None}, checkpoint=given.model), model="model")
+    if of_run.model is not None:
+        of_run.out = given.out or given.model
+        return of_run
+    return of_run if is_detector(read_checkpoint(path)) else None
 
-        return evaluate_detector(arguments)
-    return _evaluate_classifier(arguments)
 
-
-def _evaluate_classifier(arguments: argparse.Namespace) -> int:
+def _evaluate_classifier(given: Settings) -> int:
     from vidkd.engine.config import RunConfig
 
-    if arguments.list_settings:
+    if given.list_settings:
         return list_settings(RunConfig, "supervised")
-    levels = declared_levels(arguments)
-    judged = _judged(arguments)
-    config = _config(arguments, judged)
-    clips = _clips(arguments, judged, config)
-    judgement = _judgement(arguments, judged, config, clips)
+    levels = declared_levels(given)
+    judged = _judged(given)
+    config = _config(given, judged)
+    clips = _clips(given, judged, config)
+    judgement = _judgement(given.subset, judged, config, clips)
     if judgement is None:
         return 0
-    folder = Path(arguments.out) if arguments.out else judged.folder
+    folder = Path(given.out) if given.out else judged.folder
     judgement.write_csv(folder / "predictions.csv")
     if levels is not None:
-        _write_submission(Path(arguments.submission), judgement, clips.manifest, levels, trained_split=judged.run["data"]["split"])
+        from vidkd.report.epic_submission import submission_of, write_submission
+
+        trained, path = judged.run["data"]["split"], Path(str(given.submission))
+        content, remarks = submission_of(
+            judgement.fullest, clips.manifest, levels, unobservable=judgement.unobservable, trained_split=trained
+        )
+        write_submission(path, content)
+        _say(remarks, path)
     if (judgement.fullest.labels < 0).all():
-        _say_nothing_is_judged(arguments.subset, judgement, folder)
+        sys.stdout.write(f"{len(judgement.fullest.clips)} clips of '{given.subset}', none with a label: there is nothing to judge\n")
+        _say(judgement.remarks(), folder / "predictions.csv")
         return 0
-    _write_evaluation(arguments, judgement, judged.classes, folder)
+    _write_evaluation(given, judgement, judged.classes, folder)
     if (folder / "config.yaml").exists() and not judged.exported:
-        _write_page(arguments, config, clips, judgement, folder)
+        _write_page(given, config, clips, judgement, folder)
     return 0
 
 
-def declared_levels(arguments: argparse.Namespace) -> "Levels | None":
+def declared_levels(given: Settings) -> "Levels | None":
     """The levels that a submission declares; None where none is asked for. ConfigError for one without the other, or other levels."""
-    if arguments.submission is None and arguments.supervision is None:
+    if given.submission is None and given.supervision is None:
         return None
     from vidkd.base.errors import ConfigError
     from vidkd.report.epic_submission import LEVELS, Levels
 
-    words = (arguments.supervision or "").split(",")
-    if arguments.submission is None or len(words) != 3 or not all(word.strip().isdecimal() and int(word) in LEVELS for word in words):
+    words = (given.supervision or "").split(",")
+    if given.submission is None or len(words) != 3 or not all(word.strip().isdecimal() and int(word) in LEVELS for word in words):
         raise ConfigError(
             "a submission declares three levels of supervision",
-            given=f"--submission {arguments.submission}, --supervision {arguments.supervision}",
+            given=f"--submission {given.submission}, --supervision {given.supervision}",
             hint="--submission F --supervision 2,3,3   (each 0 to 5)",
         )
     return Levels(*(int(word) for word in words))
 
 
-def _config(arguments: argparse.Namespace, judged: "_Judged") -> "RunConfig":
+def _config(given: Settings, judged: "_Judged") -> "RunConfig":
     """The settings that what is judged brings, with those of the command line over them; threads as there are cores, if these are fewer."""
     from vidkd.base.settings import merge
     from vidkd.engine.config import RunConfig, load_config
     from vidkd.engine.loop_config import with_threads_of_here
 
     here = {"train.device": judged.device, "train.devices": 1}
-    config = load_config(settings=merge(with_threads_of_here(judged.run), here), overrides=arguments.settings)
-    check_judging_reads(arguments.settings, RunConfig, ("data", "train"))
+    config = load_config(settings=merge(with_threads_of_here(judged.run), here), overrides=given.settings)
+    check_judging_reads(given.settings, RunConfig, ("data", "train"))
     if judged.exported is not None:
-        _check_shape(arguments.checkpoint, judged.exported, config)
+        _check_shape(given.model, judged.exported, config)
     return config
 
 
@@ -163,7 +190,7 @@ def _check_shape(file: str, metadata: "ClassifierMetadata", config: "RunConfig")
             raise ConfigError(f"{file} takes {name} {made_for}, not {given}", hint=f"leave out --{name}, or export the run with it")
 
 
-def _clips(arguments: argparse.Namespace, judged: "_Judged", config: "RunConfig") -> "Clips":
+def _clips(given: Settings, judged: "_Judged", config: "RunConfig") -> "Clips":
     """The clips of the data set. Raises CheckpointError for one of other classes."""
     from vidkd.base.errors import CheckpointError
     from vidkd.data.learned_from import check_unseen
@@ -172,17 +199,17 @@ def _clips(arguments: argparse.Namespace, judged: "_Judged", config: "RunConfig"
     clips = read_clips_of_run(config)
     if clips.manifest.classes != judged.classes:
         raise CheckpointError(
-            f"{arguments.checkpoint} was trained on other classes than {clips.manifest.name} has",
+            f"{given.model} was trained on other classes than {clips.manifest.name} has",
             checkpoint=", ".join(judged.classes[:6]),
             data_set=", ".join(clips.manifest.classes[:6]),
         )
-    if arguments.subset != "train":
+    if given.subset != "train":
         split = config.data.split
-        check_unseen(str(arguments.checkpoint), judged.learned, clips.manifest, split, clips.subset(arguments.subset, split))
+        check_unseen(str(given.model), judged.learned, clips.manifest, split, clips.subset(given.subset, split))
     return clips
 
 
-def _judgement(arguments: argparse.Namespace, judged: "_Judged", config: "RunConfig", clips: "Clips") -> "Judgement | None":
+def _judgement(subset: str, judged: "_Judged", config: "RunConfig", clips: "Clips") -> "Judgement | None":
     """What was found on the subset; None in all processes but the first."""
     from vidkd.engine.devices import start_fabric
     from vidkd.engine.evaluate import judge
@@ -191,7 +218,7 @@ def _judgement(arguments: argparse.Namespace, judged: "_Judged", config: "RunCon
     judgement = judge(
         judged.model.to(fabric.device),
         clips,
-        arguments.subset,
+        subset,
         config.data,
         judged.classes,
         device=fabric.device,
@@ -203,22 +230,7 @@ def _judgement(arguments: argparse.Namespace, judged: "_Judged", config: "RunCon
     return judgement if fabric.is_global_zero else None
 
 
-def _write_submission(path: Path, judgement: "Judgement", manifest: "Manifest", levels: "Levels", *, trained_split: str) -> None:
-    """The file that a challenge takes, and what to know of it."""
-    from vidkd.report.epic_submission import submission_of, write_submission
-
-    content, remarks = submission_of(judgement.fullest, manifest, levels, unobservable=judgement.unobservable, trained_split=trained_split)
-    write_submission(path, content)
-    _say(remarks, path)
-
-
-def _say_nothing_is_judged(split: str, judgement: "Judgement", folder: Path) -> None:
-    """That there are predictions, but no label."""
-    sys.stdout.write(f"{len(judgement.fullest.clips)} clips of '{split}', none with a label: there is nothing to judge\n")
-    _say(judgement.remarks(), folder / "predictions.csv")
-
-
-def _write_evaluation(arguments: argparse.Namespace, judgement: "Judgement", names: tuple[str, ...], folder: Path) -> None:
+def _write_evaluation(given: Settings, judgement: "Judgement", names: tuple[str, ...], folder: Path) -> None:
     """evaluation.json, and the same as text: metrics, and classes and confusions of what saw most; and the hash of what was judged."""
     from vidkd.base.files import sha256, write_json
     from vidkd.bench.judged_intervals import clip_intervals
@@ -229,10 +241,10 @@ def _write_evaluation(arguments: argparse.Namespace, judgement: "Judgement", nam
     labelled = predictions.labels >= 0
     predicted, labels = predictions.predicted[labelled], predictions.labels[labelled]
     classes = per_class(predicted, labels, names)
-    split, intervals = arguments.subset, clip_intervals(judgement)
+    split, intervals = given.subset, clip_intervals(judgement)
     found = {
         "split": split,
-        "checkpoint": sha256(checkpoint_in(Path(arguments.checkpoint))),
+        "checkpoint": sha256(checkpoint_in(Path(given.model))),
         **judgement.counts(),
         "metrics": metrics,
         "ci95": intervals.ci95,
@@ -246,7 +258,7 @@ def _write_evaluation(arguments: argparse.Namespace, judgement: "Judgement", nam
     _say(judgement.remarks(), folder / "predictions.csv", folder / "evaluation.json")
 
 
-def _write_page(arguments: argparse.Namespace, config: "RunConfig", clips: "Clips", judgement: "Judgement", folder: Path) -> None:
+def _write_page(given: Settings, config: "RunConfig", clips: "Clips", judgement: "Judgement", folder: Path) -> None:
     """report.html of the run, with example clips of what was judged."""
     from vidkd.report.examples import example_strips
     from vidkd.report.observed import remark_notes
@@ -254,9 +266,9 @@ def _write_page(arguments: argparse.Namespace, config: "RunConfig", clips: "Clip
     from vidkd.report.run import run_report
 
     teacher = config.teacher if config.teacher and Path(config.teacher).exists() else None
-    shown = clips.without(arguments.subset, judgement.unobservable)
-    strips = example_strips(arguments.checkpoint, shown, arguments.subset, config.data, teacher=teacher)
-    notes = {"judged on": f"{arguments.subset}, {len(judgement.fullest.clips)} clips", **remark_notes(judgement.remarks())}
+    shown = clips.without(given.subset, judgement.unobservable)
+    strips = example_strips(given.model, shown, given.subset, config.data, teacher=teacher)
+    notes = {"judged on": f"{given.subset}, {len(judgement.fullest.clips)} clips", **remark_notes(judgement.remarks())}
     _say([], render_report(folder / "report.html", run_report(folder, strips=strips, notes=notes, just_evaluated=True)))
 
 
@@ -280,29 +292,29 @@ class _Judged:
     learned: "LearnedFrom | None"
 
 
-def _judged(arguments: argparse.Namespace) -> _Judged:
+def _judged(given: Settings) -> _Judged:
     from vidkd.data.learned_from import LearnedFrom
     from vidkd.engine.checkpoint import warn_if_unfinished
     from vidkd.models.saved import load_classifier
 
-    path = Path(arguments.checkpoint)
+    path = Path(given.model)
     if is_exported(path):
-        return _judged_file(arguments, path)
-    refuse_runtime(path, arguments.runtime)
+        return _judged_file(given, path)
+    refuse_runtime(path, given.runtime)
     saved = load_classifier(path)
     warn_if_unfinished(path)
     return _Judged(
         model=saved.model,
         classes=saved.classes,
         run=saved.run,
-        device=arguments.device,
+        device=given.device,
         folder=run_folder(path),
         exported=None,
         learned=LearnedFrom.of(saved.learned),
     )
 
 
-def _judged_file(arguments: argparse.Namespace, path: Path) -> _Judged:
+def _judged_file(given: Settings, path: Path) -> _Judged:
     """An exported file is run by its own library on --device; what torch does here stays on the processor."""
     from vidkd.base.errors import ConfigError
     from vidkd.data.exported import shown_data
@@ -310,14 +322,14 @@ def _judged_file(arguments: argparse.Namespace, path: Path) -> _Judged:
     from vidkd.models.exported import ExportedModule
     from vidkd.runtime.opening import open_exported_classifier
 
-    if arguments.submission:
+    if given.submission:
         raise ConfigError("--submission needs the run: an exported file does not name the split of its training", hint="name the run")
-    with other_runtime_named(path, arguments.runtime):
-        classifier = open_exported_classifier(path, device=arguments.device, runtime=arguments.runtime)
+    with other_runtime_named(path, given.runtime):
+        classifier = open_exported_classifier(path, device=given.device, runtime=given.runtime)
     metadata = classifier.metadata
     shown_data(metadata, str(path))
     run = {"view": metadata.view, "data": dict(metadata.shown)}
-    folder = path.with_name(f"{path.name}{'_' + arguments.runtime if arguments.runtime else ''}_evaluation")
+    folder = path.with_name(f"{path.name}{'_' + given.runtime if given.runtime else ''}_evaluation")
     return _Judged(
         model=ExportedModule(classifier),
         classes=metadata.classes,

@@ -3,24 +3,25 @@
 Every file is checked on clips against the network that it comes from before it is kept, and the largest difference is printed. The clips
 are those of --clips, else of the run's own data set where it can be read, else generated ones.
 
-  vidkd export --checkpoint runs/student --out student.onnx
-  vidkd export --checkpoint runs/student --out student.onnx student.pt2 --clips street.mp4 --licence CC-BY-4.0
-  vidkd export --checkpoint runs/student --out student8.onnx student8.xml --int8
+  vidkd export --model runs/student --out student.onnx
+  vidkd export --model runs/student --out student.onnx student.pt2 --clips street.mp4 --licence CC-BY-4.0
+  vidkd export --model runs/student --out student8.onnx student8.xml --int8
   vidkd predict street.mp4 --model student.onnx
-  vidkd export --checkpoint tiny.cfg --weights tiny.weights --names coco.names --out tiny.onnx --int8 --int8-footage other.mp4
+  vidkd export --model tiny.cfg --weights tiny.weights --names coco.names --out tiny.onnx --int8 --int8-footage other.mp4
 
 docs/guides/deployment.md tells what the machine that runs it needs.
 """
 
 import argparse
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from vidkd.base.records import Count, Positive
 from vidkd.cli.classifiers import check_there
 from vidkd.cli.darknet_folders import naming_files
-from vidkd.cli.number_flags import add_count, add_number
-from vidkd.cli.outputs import add_overwrite_argument, check_outputs
+from vidkd.cli.outputs import check_outputs
 
 if TYPE_CHECKING:
     from vidkd.compress.config import QuantiseConfig
@@ -44,35 +45,46 @@ class Opened(NamedTuple):
     data: str | None
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the verb's arguments."""
-    parser.add_argument("--checkpoint", required=True, metavar="F", help="a checkpoint, the folder of a run, or a darknet .cfg")
-    parser.add_argument("--weights", metavar="F", help="of a .cfg")
-    parser.add_argument("--names", metavar="F", help="of a .cfg: its class names, one a line")
-    parser.add_argument(
-        "--resize", metavar="WAY", help="how frames meet the network of a .cfg (default: darknet; stretch for Yolo-Fastest)"
-    )
-    parser.add_argument("--out", required=True, nargs="+", type=Path, metavar="F", help="files to write: .onnx, .xml (OpenVINO), .pt2")
-    add_overwrite_argument(parser, "--out")
-    parser.add_argument("--clips", nargs="+", type=Path, metavar="VIDEO", help="videos to check the file on (default: the run's own data)")
-    add_number(parser, "--tolerance", above=0, metavar="X", help="largest difference of an output that is allowed (default: 1e-4)")
-    parser.add_argument("--licence", metavar="TEXT", help="licence of the weights, for the card (default: unknown)")
-    integers = parser.add_argument_group("eight-bit integers (.onnx and .xml)")
-    integers.add_argument("--int8", action="store_true", help="weights and activations in integers; ranges from the run's training clips")
-    clips = f"training clips, or frames of a detector, to find ranges on (default: {INT8_CLIPS})"
-    add_count(integers, "--int8-clips", metavar="N", help=clips)
-    integers.add_argument("--int8-footage", nargs="+", type=Path, metavar="VIDEO", help="of a detector: videos to take these frames from")
-    integers.add_argument("--int8-exclude", nargs="+", default=[], metavar="LAYER", help="layers that stay in float (backbone.net.stem*)")
-    integers.add_argument(
-        "--int8-weight-bits",
-        type=int,
-        choices=(7, 8),
-        help="of weights; 7 for x86 processors without VNNI, whose eight-bit products saturate (default: 8)",
-    )
-    integers.add_argument("--int8-sensitivity", action="store_true", help="print what each layer alone in integers does to the outputs")
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What is exported, to which files, and how they are checked.
+
+    Args:
+        model: a checkpoint, the folder of a run, or a darknet .cfg.
+        weights: of a .cfg.
+        names: of a .cfg: its class names, one a line.
+        resize: how frames meet the network of a .cfg (default: darknet; stretch for Yolo-Fastest).
+        out: files to write: .onnx, .xml (OpenVINO), .pt2.
+        overwrite: replace what --out names if it is there.
+        clips: videos to check the file on (default: the run's own data).
+        tolerance: largest difference of an output that is allowed (default: 1e-4).
+        licence: licence of the weights, for the card (default: unknown).
+        int8: weights and activations in eight-bit integers (.onnx and .xml); ranges from the run's training clips.
+        int8_clips: training clips, or frames of a detector, to find ranges on (default: 128).
+        int8_footage: of a detector: videos to take these frames from.
+        int8_exclude: layers that stay in float (backbone.net.stem*).
+        int8_weight_bits: of weights; 7 for x86 processors without VNNI, whose eight-bit products saturate (default: 8).
+        int8_sensitivity: print what each layer alone in integers does to the outputs.
+    """
+
+    model: str
+    weights: str | None = None
+    names: str | None = None
+    resize: str | None = None
+    out: tuple[Path, ...]
+    overwrite: bool = False
+    clips: tuple[Path, ...] | None = None
+    tolerance: Positive | None = None
+    licence: str | None = None
+    int8: bool = False
+    int8_clips: Count | None = None
+    int8_footage: tuple[Path, ...] | None = None
+    int8_exclude: tuple[str, ...] = ()
+    int8_weight_bits: Literal[7, 8] | None = None
+    int8_sensitivity: bool = False
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(given: Settings) -> int:
     """Export to every file, print how far each is from the network, and write the cards."""
     from vidkd.base.errors import ConfigError
     from vidkd.compress.config import TOLERANCE
@@ -82,14 +94,14 @@ def run(arguments: argparse.Namespace) -> int:
     from vidkd.models.saved import read_checkpoint
     from vidkd.runtime.opening import CLIP_NETWORKS, NETWORKS
 
-    if Path(arguments.checkpoint).suffix.lower() in {**NETWORKS, **CLIP_NETWORKS}:
-        raise ConfigError(f"exported already: {arguments.checkpoint}", hint="name the run, the checkpoint or the .cfg that it comes from")
-    of_integers = [name for name in vars(arguments) if name.startswith("int8_") and getattr(arguments, name) not in (None, False, [])]
-    if of_integers and not arguments.int8:
+    if Path(given.model).suffix.lower() in {**NETWORKS, **CLIP_NETWORKS}:
+        raise ConfigError(f"exported already: {given.model}", hint="name the run, the checkpoint or the .cfg that it comes from")
+    of_integers = [name for name, value in vars(given).items() if name.startswith("int8_") and value not in (None, False, ())]
+    if of_integers and not given.int8:
         flags = ", ".join("--" + name.replace("_", "-") for name in of_integers)
         raise ConfigError(f"only with --int8: {flags}", hint="add --int8")
-    check_there(arguments.checkpoint, exported=False)
-    arguments = naming_files(arguments, model="checkpoint")
+    check_there(given.model, exported=False)
+    arguments = naming_files(argparse.Namespace(**{**vars(given), "model": None}, checkpoint=given.model), model="checkpoint")
     _check_out(arguments)
     if Path(arguments.checkpoint).suffix.lower() == ".cfg" or is_detector(read_checkpoint(arguments.checkpoint)):
         from vidkd.cli.export_detector import open_detector as opened
@@ -196,7 +208,7 @@ def judged_of(checkpoint: Path | str) -> "tuple[list[Judged], str | None]":
     found = read_json(folder / "evaluation.json")
     if found.get("checkpoint") != sha256(checkpoint_in(Path(checkpoint))):
         of_others = "is of other weights" if found.get("checkpoint") else "does not say of which weights it is"
-        return [], f"the evaluation of the run {of_others} (vidkd evaluate --checkpoint {Path(checkpoint).name})"
+        return [], f"the evaluation of the run {of_others} (vidkd evaluate --model {Path(checkpoint).name})"
     counted = "clips" if "clips" in found else "frames"
     on = f"{found[counted]} {counted} of '{found['split']}'"
     bounds = {name: (float(low), float(high)) for name, (low, high) in found.get("ci95", {}).items()}

@@ -28,7 +28,7 @@ def open_detector(arguments: argparse.Namespace) -> Opened:
     from vidkd.models.saved import checkpoint_in
 
     given = {name: getattr(arguments, name) for name in ("weights", "names", "resize")}
-    detector = ModelFiles(model=arguments.checkpoint, device="cpu", model_flag="--checkpoint", **given).open()
+    detector = ModelFiles(model=arguments.checkpoint, device="cpu", model_flag="--model", **given).open()
     assert isinstance(detector, DarknetDetector)
     named = arguments.weights or checkpoint_in(Path(arguments.checkpoint))
     source = DetectorSource(detector, named, f"darknet, {Path(arguments.checkpoint).name}")

@@ -76,7 +76,14 @@ class VerbParser(argparse.ArgumentParser):
             own = {key: value for key, value in tree.content.items() if key in fields}
             further = [f"--{key}={as_yaml(value)}" for key, value in flatten(others).items()]
             tree, rest = Tree({**own, FURTHER: [*further, *rest]}, tree.places), []
-        return load_settings(self.kind, tree, overrides=[*words, *rest], where=str(path or self.prog), of_verb=True)
+        try:
+            return load_settings(self.kind, tree, overrides=[*words, *rest], where=str(path or self.prog), of_verb=True)
+        except ConfigError as error:
+            wanted = re.findall(r"--[\w-]+", error.what) if error.what.startswith("missing: ") else []
+            for flag in self._strange():
+                if nearest_flag(flag, wanted):
+                    raise UnknownFlagError.of("flag", flag, wanted, all_flags=f"{self.prog} --help") from None
+            raise
 
     def _refuse_stray(self, rest: Sequence[str], given: Mapping[str, Any]) -> None:
         """End for a word that belongs to no flag, or a flag that is unknown."""

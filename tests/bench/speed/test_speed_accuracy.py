@@ -91,7 +91,7 @@ def test_it_is_what_evaluate_says(tiny_root: Path, checkpoint: Path, exported: P
     for path in (checkpoint, exported):
         opened = open_model(ModelSpec(checkpoint=str(path)), threads=1)
         judged[path] = judge_clips(opened, spec, *shown_clips(opened, spec))
-    arguments = ["--checkpoint", str(checkpoint), "--subset", "train", "--device", "cpu", "--out", str(tmp_path)]
+    arguments = ["--model", str(checkpoint), "--subset", "train", "--device", "cpu", "--out", str(tmp_path)]
     assert run_verb("evaluate", [*arguments, "--data.root", str(tiny_root), "--train.threads", "1"]) == 0
     written = read_json(tmp_path / "evaluation.json")
     wanted, found = written["metrics"], judged[checkpoint]
@@ -316,7 +316,7 @@ def test_a_model_is_not_judged_by_clips_that_it_learned_from(tiny_root: Path, ch
 
 
 def test_a_run_and_what_is_exported_of_it_say_what_they_learned_from(tiny_teacher: Path, tmp_path: Path) -> None:
-    assert run_verb("export", ["--checkpoint", str(tiny_teacher), "--out", str(tmp_path / "net.onnx")]) == 0
+    assert run_verb("export", ["--model", str(tiny_teacher), "--out", str(tmp_path / "net.onnx")]) == 0
     of_run, of_file = (open_model(ModelSpec(checkpoint=str(path)), threads=1).learned for path in (tiny_teacher, tmp_path / "net.onnx"))
     assert of_run == of_file
     assert of_run is not None
