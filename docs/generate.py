@@ -187,7 +187,7 @@ def _ratio(row: Mapping[str, Any] | None) -> str:
 
 def performance() -> str:
     """The page of the performance suite."""
-    from vidkd.bench.performance.rows import performance_page
+    from vidkd.report.performance import performance_page
 
     return performance_page(json.loads((RESULTS / "performance.json").read_text(encoding="utf-8")))
 

@@ -107,7 +107,7 @@ def test_a_summary_is_replaced_only_when_asked(
 ) -> None:
     monkeypatch.setattr(speed_run, "run_benchmark", lambda *_, **__: pytest.fail("something was measured"))
     assert benchmark(config, "--out", copy) == 2
-    assert f"a summary exists already: {copy / 'summary.json'}" in capsys.readouterr().err
+    assert f"results exist already: {copy / 'summary.json'}" in capsys.readouterr().err
     with pytest.raises(pytest.fail.Exception, match="something was measured"):
         benchmark(config, "--out", copy, "--overwrite")
 

@@ -13,7 +13,7 @@ A benchmark names models by label: runs, checkpoints, exported files, backbones 
 import argparse
 import shlex
 import sys
-from collections.abc import Mapping
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -42,32 +42,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure, or compare."""
+    from vidkd.base.settings import load_settings, read_yaml
+    from vidkd.base.shipped import find_config
+    from vidkd.bench.performance.suite import SuiteConfig
+    from vidkd.bench.speed.config import BenchmarkConfig, read_benchmark
+
+    words = arguments.words
     if arguments.list_settings:
-        from vidkd.bench.speed.config import BenchmarkConfig
-
         return list_settings(BenchmarkConfig)
-    if not arguments.words:
+    if not words:
         raise ConfigError("no benchmark given", hint="vidkd benchmark BENCHMARK.yaml, as in configs/benchmark/; or compare A.json B.json")
-    if arguments.words[0] == COMPARE:
+    if words[0] == COMPARE:
         return _compare(arguments)
-    if len(arguments.words) > 1:
-        raise ConfigError(f"one benchmark at a time, not {len(arguments.words)}", found=", ".join(arguments.words))
-    return _measure(arguments)
-
-
-def _measure(arguments: argparse.Namespace) -> int:
-    from vidkd.base.extras import require
-    from vidkd.base.files import write_json
-    from vidkd.base.settings import read_yaml
-    from vidkd.bench.speed.config import read_benchmark
-
-    if "parts" in read_yaml(Path(arguments.words[0])).content:
-        return _measure_suite(arguments)
-    config = read_benchmark(arguments.words[0], arguments.settings)
+    if len(words) > 1:
+        raise ConfigError(f"one benchmark at a time, not {len(words)}", found=", ".join(words))
+    path, command = find_config(words[0]), shlex.join(["vidkd", "benchmark", words[0], *arguments.settings])
+    suite = "parts" in read_yaml(path).content
+    config: Any = load_settings(SuiteConfig, path, overrides=arguments.settings) if suite else read_benchmark(path, arguments.settings)
     folder = Path(arguments.out) if arguments.out else Path("runs") / config.name
     check_folder("--out", folder)
-    if (folder / "summary.json").exists() and not arguments.overwrite:
-        raise ConfigError(f"a summary exists already: {folder / 'summary.json'}", hint="another --out, or --overwrite to replace it")
+    results = folder / ("performance.json" if suite else "summary.json")
+    if results.exists() and not arguments.overwrite:
+        raise ConfigError(f"results exist already: {results}", hint="another --out, or --overwrite to replace them")
+    if suite:
+        return _measure_suite(config, folder, command)
+    return _measure_models(config, folder, command, arguments, path.read_text(encoding="utf-8"))
+
+
+def _measure_models(config: Any, folder: Path, command: str, arguments: argparse.Namespace, text: str) -> int:
+    """Models in turn: summary.json, measurements.json and report.html."""
+    from vidkd.base.extras import require
+    from vidkd.base.files import write_json
+
     require("matplotlib", "report")  # before anything is measured
     from vidkd.bench.speed.record import measurements_of, summary_of
     from vidkd.bench.speed.run import run_benchmark
@@ -76,13 +82,12 @@ def _measure(arguments: argparse.Namespace) -> int:
     from vidkd.report.page import render_report
     from vidkd.report.text import table_text
 
-    command = shlex.join(["vidkd", "benchmark", arguments.words[0], *arguments.settings])
     try:
         results = run_benchmark(config, roots=roots_of(arguments.root), device=arguments.device)
     except KeyboardInterrupt:
         sys.stderr.write("vidkd: no round was complete, so nothing is written\n")
         raise
-    summary = summary_of(results, Path(arguments.words[0]).read_text(encoding="utf-8"), command)
+    summary = summary_of(results, text, command)
     page = benchmark_report(summary, command=command)
     sys.stdout.write(table_text(page.tables[0]))  # first: it is all that is left if the disk is full by now
     with written_or_refused("--out", folder):
@@ -90,22 +95,22 @@ def _measure(arguments: argparse.Namespace) -> int:
         write_json(folder / "measurements.json", measurements_of(results))
         render_report(folder / "report.html", page)
     sys.stdout.write(f"written: {folder / 'summary.json'}, {folder / 'measurements.json'}, {folder / 'report.html'}\n")
-    return _exit_code(summary)
+    failed = {label: model.cold_failure for label, model in results.models.items() if model.cold_failure}
+    for label, reason in failed.items():
+        sys.stderr.write(f"no cold start of {label}: {reason}\n")
+    if results.interrupted:
+        sys.stderr.write(f"vidkd: interrupted; all figures are of the complete rounds: {summary['data']['rounds']}\n")
+        return 130
+    return 1 if failed else 0
 
 
-def _measure_suite(arguments: argparse.Namespace) -> int:
+def _measure_suite(config: Any, folder: Path, command: str) -> int:
     """Timings of vidkd itself: performance.json and performance.md."""
     from vidkd.base.files import atomic_write, write_json
-    from vidkd.bench.performance.rows import performance_page
-    from vidkd.bench.performance.suite import read_suite, run_suite
+    from vidkd.bench.performance.suite import run_suite
+    from vidkd.report.performance import performance_page
 
-    config = read_suite(Path(arguments.words[0]), arguments.settings)
-    folder = Path(arguments.out) if arguments.out else Path("runs") / config.name
-    check_folder("--out", folder)
-    if (folder / "performance.json").exists() and not arguments.overwrite:
-        hint = "another --out, or --overwrite to replace it"
-        raise ConfigError(f"results exist already: {folder / 'performance.json'}", hint=hint)
-    results = run_suite(config, shlex.join(["vidkd", "benchmark", arguments.words[0], *arguments.settings]))
+    results = run_suite(config, command)
     with written_or_refused("--out", folder):
         write_json(folder / "performance.json", results)
         with atomic_write(folder / "performance.md") as file:
@@ -114,39 +119,20 @@ def _measure_suite(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _exit_code(summary: Mapping[str, Any]) -> int:
-    """Say what is missing of a run that was interrupted, or of models that did not start; the exit code."""
-    failed = {label: reason for label, model in summary["data"]["models"].items() if (reason := model.get("cold_start_failed"))}
-    for label, reason in failed.items():
-        sys.stderr.write(f"no cold start of {label}: {reason}\n")
-    if summary["data"].get("interrupted"):
-        sys.stderr.write(f"vidkd: interrupted; all figures are of the complete rounds: {summary['data']['rounds']}\n")
-        return 130
-    return 1 if failed else 0
-
-
 def _compare(arguments: argparse.Namespace) -> int:
     """Exit code 1 if something got worse, is missing, or moved in the wrong direction without an interval."""
-    from vidkd.bench.speed.compare import compare
-
-    if len(arguments.words) != 3 or arguments.settings:
-        raise ConfigError("compare takes two summaries", hint="vidkd benchmark compare A.json B.json")
-    first, second = (_read(Path(name)) for name in arguments.words[1:])
-    changes = compare(first, second, tolerance=arguments.tolerance or 0.0)
-    counts: dict[str, int] = {}
-    for change in changes:
-        counts[change.verdict] = counts.get(change.verdict, 0) + 1
-        if change.verdict != "same":
-            sys.stdout.write(f"  {change}\n")
-    sys.stdout.write(", ".join(f"{count} {verdict}" for verdict, count in counts.items()) + "\n")
-    return int(any(change.is_regression for change in changes))
-
-
-def _read(path: Path) -> dict[str, Any]:
     from vidkd.base.files import near_files
+    from vidkd.bench.speed.compare import compare
     from vidkd.bench.summary import read_summary
 
-    if not path.is_file():
-        hint = "name the summary.json in the folder of a benchmark; vidkd benchmark BENCHMARK.yaml writes it"
-        raise DataError(f"not a file: {path}", **near_files(path, (".json",)), hint=hint)
-    return read_summary(path)
+    paths = [Path(name) for name in arguments.words[1:]]
+    if len(paths) != 2 or arguments.settings:
+        raise ConfigError("compare takes two summaries", hint="vidkd benchmark compare A.json B.json")
+    for path in paths:
+        if not path.is_file():
+            hint = "name the summary.json in the folder of a benchmark; vidkd benchmark BENCHMARK.yaml writes it"
+            raise DataError(f"not a file: {path}", **near_files(path, (".json",)), hint=hint)
+    changes = compare(*map(read_summary, paths), tolerance=arguments.tolerance or 0.0)
+    sys.stdout.write("".join(f"  {change}\n" for change in changes if change.verdict != "same"))
+    sys.stdout.write(", ".join(f"{count} {verdict}" for verdict, count in Counter(change.verdict for change in changes).items()) + "\n")
+    return int(any(change.is_regression for change in changes))

@@ -5,25 +5,22 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vidkd.base.timing import timed
-from vidkd.bench.performance.rows import Part, Row, Setting, ratio_row, value_row
+from vidkd.base.shipped import shipped_folder
+from vidkd.bench.performance.rows import Part, Setting, milliseconds
 from vidkd.bench.performance.videos import moving_textures
-from vidkd.bench.speed.rounds import interleave
 from vidkd.compress.config import QuantiseConfig
 from vidkd.compress.quantise import quantise
 from vidkd.models.darknet.net import Darknet
 from vidkd.models.darknet.onnx import INPUT, whole_model
 from vidkd.runtime.onnx_network import session_options
 
-CFG = Path(__file__).resolve().parents[3] / "configs" / "darknet" / "yolov3_tiny.cfg"
 SIDE, QUICK_SIDE = 416, 96
 FRAMES, QUICK_FRAMES = 16, 2
 EAGER, COMPILED, FLOAT, OURS, PEER = "torch", "torch.compile", "ONNX Runtime", "vidkd, ONNX Runtime in integers", "torchao, in integers"
@@ -33,21 +30,17 @@ TEXT = (
     "for x86) makes a program of torch, which torch.compile has to build, by a C++ compiler, where it runs. Ranges of both are found on "
     "the same generated frames. Signal to noise is that of the heads against torch in float, on another frame."
 )
-Heads = list[NDArray[np.float32]]
-Run = Callable[[NDArray[np.float32]], Heads]
+Heads: TypeAlias = list[NDArray[np.float32]]
+Run: TypeAlias = Callable[[NDArray[np.float32]], Heads]
 
 
 def run(setting: Setting) -> Part:
     """All of them in turn."""
     torch.set_num_threads(1)
-    runs, integers, notes = alternatives(quick=setting.quick)
-    frame = frames(1, seed=1, side=QUICK_SIDE if setting.quick else SIDE)
-    wanted = runs[EAGER](frame)
-    noise = {name: signal_to_noise(wanted, each(frame)) for name, each in runs.items() if name != EAGER}
-    calls = 1 if setting.quick else 10
-    measured = interleave({name: partial(_milliseconds, each, frame, calls) for name, each in runs.items()}, rounds=setting.rounds)
-    values: list[Row] = [value_row(name, "ms/frame", found) for name, found in measured.items()]
-    return Part(
+    runs, integers = alternatives(quick=setting.quick)
+    frame = pictures(1, seed=1, side=QUICK_SIDE if setting.quick else SIDE)
+    noise = {name: signal_to_noise(runs[EAGER](frame), each(frame)) for name, each in runs.items() if name != EAGER}
+    part = Part(
         title="Integers of a detector and their peer",
         text=TEXT,
         settings={
@@ -58,50 +51,42 @@ def run(setting: Setting) -> Part:
             "threads": 1,
             "libraries": ", ".join(f"{name} {version(name)}" for name in ("onnxruntime", *(["torchao"] if PEER in runs else []))),
         },
-        values=values,
-        ratios=[ratio_row(f"{OURS} / {name}", measured[OURS], measured[name]) for name in measured if name != OURS],
-        notes=notes,
+        notes=[] if PEER in runs else ["torchao is not installed, or left out for being quick (`pip install torchao`)."],
     )
+    timed = {name: partial(milliseconds, partial(each, frame), 1 if setting.quick else 10) for name, each in runs.items()}
+    part.compare(timed, "ms/frame", [(OURS, name, "") for name in timed if name != OURS], rounds=setting.rounds)
+    return part
 
 
-def alternatives(*, quick: bool = False) -> tuple[dict[str, Run], dict[str, int], list[str]]:
-    """What answers, by name; of those in integers how many convolutions are; and what is left out."""
+def alternatives(*, quick: bool = False) -> tuple[dict[str, Run], dict[str, int]]:
+    """What answers, by name; and of those in integers how many convolutions are. quick: without what a compiler builds for minutes."""
     side = QUICK_SIDE if quick else SIDE
     torch.manual_seed(0)
-    net = Darknet.from_cfg(CFG, input_size=(side, side)).eval()
-    shown = [frames(1, seed=number, side=side) for number in range(2, 2 + (QUICK_FRAMES if quick else FRAMES))]
+    net = Darknet.from_cfg(shipped_folder() / "darknet" / "yolov3_tiny.cfg", input_size=(side, side)).eval()
+    shown = [pictures(1, seed=number, side=side) for number in range(2, 2 + (QUICK_FRAMES if quick else FRAMES))]
     content = whole_model(net).SerializeToString()
     made = quantise(content, [{INPUT: frame} for frame in shown], QuantiseConfig())
     runs = {EAGER: _torch(net), FLOAT: _onnx(content), OURS: _onnx(made.graph)}
-    integers, notes = {OURS: made.convolutions}, []
+    integers = {OURS: made.convolutions}
     if not quick:
         runs[COMPILED] = _torch(torch.compile(net))
-    if importlib.util.find_spec("torchao") is None:
-        notes.append("torchao is not installed, and left out (`pip install torchao`).")
-    elif not quick:  # building its program takes minutes
+    if not quick and importlib.util.find_spec("torchao") is not None:
         program, integers[PEER] = _by_torchao(net, shown)
         runs[PEER] = _torch(program)
-    return runs, integers, notes
+    return runs, integers
 
 
-def frames(count: int, *, seed: int, side: int) -> NDArray[np.float32]:
+def pictures(count: int, *, seed: int, side: int) -> NDArray[np.float32]:
     """(count, 3, side, side) in [0, 1]."""
     found = np.stack(list(moving_textures(side, side, count, seed=seed)))
     return np.ascontiguousarray(found.transpose(0, 3, 1, 2), np.float32) / np.float32(255)
 
 
 def signal_to_noise(wanted: Heads, found: Heads) -> float:
-    """Of all heads together, in decibels."""
-    signal, noise = (sum(float((part.astype(np.float64) ** 2).sum()) for part in parts) for parts in (wanted, _minus(wanted, found)))
-    return float("inf") if noise == 0 else 10 * float(np.log10(signal / noise))
-
-
-def _minus(wanted: Heads, found: Heads) -> Heads:
-    return [one - other for one, other in zip(wanted, found, strict=True)]
-
-
-def _milliseconds(run_it: Run, frame: NDArray[np.float32], calls: int) -> float:
-    return 1e3 * timed(lambda: [run_it(frame) for _ in range(calls)]) / calls
+    """Of all heads together, in decibels; infinite for equal ones."""
+    one, other = (np.concatenate([part.ravel() for part in heads]).astype(np.float64) for heads in (wanted, found))
+    with np.errstate(divide="ignore"):
+        return 10 * float(np.log10((one @ one) / np.float64(((one - other) ** 2).sum())))
 
 
 def _torch(net: Callable[[Tensor], Any]) -> Run:

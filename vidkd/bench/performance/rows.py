@@ -1,31 +1,39 @@
-"""Rows and the page of a performance suite: alternatives measured in turn, ratios within a round, medians with range."""
+"""What a part of the suite is given and what it measured: alternatives in turn, ratios within a round, medians with range."""
 
+import functools
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-from vidkd.bench.performance.videos import ClipSet
+from vidkd.base.timing import timed
+from vidkd.bench.performance.videos import CLIPS_A_SIZE, QUICK_CLIPS, SIZES, ClipSet, generated_set
+from vidkd.bench.speed.rounds import interleave
 
-Measured = Callable[[], float]
-Row = dict[str, Any]
+Measured: TypeAlias = Callable[[], float]
+Row: TypeAlias = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
     """What every part is given.
 
-    sets: videos, a set per kind. scratch: folder for what the parts write. rounds: rounds that count. workers: loader processes.
+    scratch: folder for what the parts write. rounds: rounds that count. workers: loader processes.
     threads: threads of training. quick: as little as shows that everything runs.
     """
 
-    sets: Sequence[ClipSet]
     scratch: Path
     rounds: int
     workers: int
     threads: int
     quick: bool
+
+    @functools.cached_property
+    def sets(self) -> list[ClipSet]:
+        """Generated videos, a set of each size, the largest first."""
+        clips = QUICK_CLIPS if self.quick else CLIPS_A_SIZE
+        return [generated_set(self.scratch / "videos", *size, clips=clips) for size in SIZES]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,106 +41,50 @@ class Part:
     """What one part measured, as in the results and on the page.
 
     settings: the conditions. values: rows of `value_row`. ratios: rows of `ratio_row`. notes: sentences, rivals left out among them.
-    budgets: rows of `streams.budget_rows`.
     """
 
     title: str
     text: str
     settings: Mapping[str, str | int | float]
-    values: Sequence[Row]
-    ratios: Sequence[Row] = ()
-    notes: Sequence[str] = field(default_factory=tuple)
-    budgets: Sequence[Row] = ()
+    values: list[Row] = field(default_factory=list)
+    ratios: list[Row] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def compare(
+        self, alternatives: Mapping[str, Measured], unit: str, ratios: Iterable[tuple[str, str, str]] = (), *, rounds: int, where: str = ""
+    ) -> dict[str, list[float]]:
+        """Measure alternatives in turn, and add a row for each and for each of `ratios`: above, below, and the target ("" for none).
+
+        where: added to all names. Returns what was measured, by name and round.
+        """
+        measured = interleave(alternatives, rounds=rounds)
+        self.values.extend(value_row(f"{name}{where}", unit, found) for name, found in measured.items())
+        self.ratios.extend(
+            ratio_row(f"{above} / {below}{where}", measured[above], measured[below], target) for above, below, target in ratios
+        )
+        return measured
 
 
-def value_row(name: str, unit: str, values: Sequence[float], *, at_most: float | None = None) -> Row:
-    """Median and range of the rounds of one alternative; with a bound, whether the median keeps it."""
-    row = {"name": name, "unit": unit, **spread(values)}
-    return row if at_most is None else {**row, "target": f"<= {at_most:g}", "met": row["median"] <= at_most}
+def milliseconds(call: Callable[[], object], calls: int = 1) -> float:
+    """Mean milliseconds of so many calls, the first included."""
+    return 1e3 * timed(lambda: [call() for _ in range(calls)]) / calls
 
 
-def ratio_row(
-    name: str, above: Sequence[float], below: Sequence[float], *, at_least: float | None = None, at_most: float | None = None
-) -> Row:
-    """Median and range of the ratios `above` / `below` of each round; with a bound, whether the median keeps it."""
-    row = {"name": name, **spread([a / b for a, b in zip(above, below, strict=True)])}
-    if at_least is not None:
-        row |= {"target": f">= {at_least:g}", "met": row["median"] >= at_least}
-    if at_most is not None:
-        row |= {"target": f"<= {at_most:g}", "met": row["median"] <= at_most}
+def per_second(work: Callable[[], object], count: int) -> float:
+    """Items a second of work that is `count` of them."""
+    return count / timed(work)
+
+
+def value_row(name: str, unit: str, values: Sequence[float], target: str = "") -> Row:
+    """Median and range of the rounds of one alternative, to four digits; with a target (`<= 0.1`), whether the median meets it."""
+    numbers = {"median": statistics.median(values), "min": min(values), "max": max(values)}
+    row: Row = {"name": name, "unit": unit, **{key: float(f"{value:.4g}") for key, value in numbers.items()}, "n": len(values)}
+    if target:
+        sign, bound = target.split()
+        row |= {"target": target, "met": row["median"] <= float(bound) if sign == "<=" else row["median"] >= float(bound)}
     return row
 
 
-def spread(values: Sequence[float]) -> Row:
-    """Median, smallest, largest and number, to four digits. Raises ValueError without values."""
-    if not values:
-        raise ValueError("no values to summarise")
-    numbers = {"median": statistics.median(values), "min": min(values), "max": max(values)}
-    return {**{name: float(f"{value:.4g}") for name, value in numbers.items()}, "n": len(values)}
-
-
-HEAD = """# Performance
-
-Generated by `{command}`. Alternatives take turns in rounds (A B C, C B A, ...), so that other load on the machine
-affects all of them. A number is the median of the rounds with its range; a ratio is the median of the ratios within each
-round. Videos: {videos}.
-
-Measured with {environment}. The whole took {seconds:.0f} s.
-"""
-
-
-def performance_page(results: Mapping[str, Any]) -> str:
-    """The page of one results file."""
-    environment = results["environment"]
-    facts = [f"{name} {environment[name]}" for name in environment if name not in ("platform", "threads")]  # threads: of each part
-    head = HEAD.format(command=results["command"], videos=results["videos"], environment=", ".join(facts), seconds=results["seconds"])
-    return head + "".join(_section(part) for part in results["parts"].values())
-
-
-def _section(part: Mapping[str, Any]) -> str:
-    settings = "; ".join(f"{name}: {value}" for name, value in part["settings"].items())
-    lines = [f"\n## {part['title']}\n", part["text"] + "\n", f"{settings}.\n"]
-    if part["ratios"]:
-        rows = [("ratio", "median", "range", "n", "target"), *map(_ratio_cells, part["ratios"])]
-        lines.append(_table(rows))
-    if part["values"]:
-        lines.append(_table([("measured", "median", "range", "n", "target"), *map(_value_cells, part["values"])]))
-    if part.get("budgets"):  # older numbers have none
-        head = ("learning along the stream", "frames asked", "a frame", "95 %", "/ student alone", "95 %", "n")
-        lines.append(_table([head, *map(_budget_cells, part["budgets"])]))
-    lines += [f"{note}\n" for note in part["notes"]]
-    return "\n".join(lines)
-
-
-def _ratio_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
-    return row["name"], number(row["median"]), f"{number(row['min'])} to {number(row['max'])}", str(row["n"]), _target(row)
-
-
-def _value_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
-    found = f"{number(row['median'])} {row['unit']}"
-    return row["name"], found, "" if row["n"] == 1 else f"{number(row['min'])} to {number(row['max'])}", str(row["n"]), _target(row)
-
-
-def _budget_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
-    ms, ratio = row["ms"], row["ratio"]
-    costs = (f"{number(ms['value'])} ms", _interval(ms), number(ratio["value"]), _interval(ratio))
-    return row["name"], f"{100 * row['share']:g} %", *costs, str(row["n"])
-
-
-def _interval(figure: Mapping[str, Any]) -> str:
-    return "" if figure["ci95"] is None else " to ".join(map(number, figure["ci95"]))
-
-
-def _target(row: Mapping[str, Any]) -> str:
-    return "" if "target" not in row else f"{row['target']}: {'met' if row['met'] else '**missed**'}"
-
-
-def number(value: float) -> str:
-    """Three digits, without an exponent."""
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    head, *body = rows
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *body]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+def ratio_row(name: str, above: Sequence[float], below: Sequence[float], target: str = "") -> Row:
+    """The same of the ratios `above` / `below` of each round."""
+    return value_row(name, "", [a / b for a, b in zip(above, below, strict=True)], target)

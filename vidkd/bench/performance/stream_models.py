@@ -1,12 +1,12 @@
 """What speed along a stream is measured with: published students and oracles and a stretch of real video, of the folder VIDKD_DATA."""
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vidkd.base.roots import DATA_VARIABLE
 from vidkd.detection.online import Student
 from vidkd.models.darknet.detector import DarknetDetector, Runtime
 from vidkd.runtime.detector import Detector
@@ -14,28 +14,13 @@ from vidkd.runtime.letterbox import ResizeMode
 from vidkd.runtime.opening import open_detector
 from vidkd.video import open_video
 
-VARIABLE = "VIDKD_DATA"
 VIDEO, NAMES = "pets09/vtest.avi", "weights/yolo_fastest/coco.names"
 FIRST_FRAME = 100
-
-
-@dataclass(frozen=True, kw_only=True)
-class StudentFiles:
-    """Paths in the folder, and how frames meet the network."""
-
-    cfg: str
-    weights: str
-    resize: ResizeMode
-
-
-STUDENTS = {
-    "Yolo-Fastest-1.1": StudentFiles(
-        cfg="weights/yolo_fastest/yolo-fastest-1.1.cfg", weights="weights/yolo_fastest/yolo-fastest-1.1.weights", resize="stretch"
-    ),
-    "tiny-YOLOv3": StudentFiles(
-        cfg="weights/yolov3_tiny/yolov3-tiny-m123.cfg", weights="weights/yolov3_tiny/yolov3-tiny.weights", resize="darknet"
-    ),
+STUDENTS: dict[str, tuple[str, str, ResizeMode]] = {
+    "Yolo-Fastest-1.1": ("weights/yolo_fastest/yolo-fastest-1.1.cfg", "weights/yolo_fastest/yolo-fastest-1.1.weights", "stretch"),
+    "tiny-YOLOv3": ("weights/yolov3_tiny/yolov3-tiny-m123.cfg", "weights/yolov3_tiny/yolov3-tiny.weights", "darknet"),
 }
+"""cfg and weights in the folder, and how frames meet the network."""
 ORACLES = {
     "YOLOX-nano": (
         "weights/yolox_nano/yolox_nano_raw_0.1.1.onnx",
@@ -49,29 +34,24 @@ ORACLES = {
 }
 
 
-def why_absent() -> str | None:
-    """Why nothing can be measured; None where all files are there."""
-    if not os.environ.get(VARIABLE):
-        return f"Left out: {VARIABLE} names no folder with the models and the video."
-    wanted = [
-        VIDEO,
-        NAMES,
-        *(path for each in STUDENTS.values() for path in (each.cfg, each.weights)),
-        *(path for path, _ in ORACLES.values()),
-    ]
+def why_absent() -> list[str]:
+    """A sentence that says why nothing can be measured; none where all files are there."""
+    if not os.environ.get(DATA_VARIABLE):
+        return [f"Left out: {DATA_VARIABLE} names no folder with the models and the video."]
+    wanted = [VIDEO, NAMES, *(path for *files, _ in STUDENTS.values() for path in files), *(path for path, _ in ORACLES.values())]
     missing = [path for path in wanted if not (folder() / path).is_file()]
-    return f"Left out: {VARIABLE} lacks {', '.join(missing)}." if missing else None
+    return [f"Left out: {DATA_VARIABLE} lacks {', '.join(missing)}."] if missing else []
 
 
 def folder() -> Path:
     """Where models and video lie."""
-    return Path(os.environ[VARIABLE])
+    return Path(os.environ[DATA_VARIABLE])
 
 
 def open_student(name: str, runtime: Runtime) -> Student:
     """One of STUDENTS on the processor."""
-    files, data = STUDENTS[name], folder()
-    return Student(DarknetDetector.open(data / files.cfg, data / files.weights, data / NAMES, resize=files.resize, runtime=runtime))
+    cfg, weights, resize = STUDENTS[name]
+    return Student(DarknetDetector.open(folder() / cfg, folder() / weights, folder() / NAMES, resize=resize, runtime=runtime))
 
 
 def open_oracle(name: str, scratch: Path) -> Detector:

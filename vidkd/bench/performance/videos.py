@@ -1,4 +1,4 @@
-"""The videos that are measured on: generated ones of two sizes, or those of the user's folder."""
+"""The videos that are measured on, generated in two sizes."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vidkd.base.errors import DataError, VideoError
 from vidkd.data.config import DataConfig
 from vidkd.data.dataset import ClipDataset
 from vidkd.data.manifest import Clip
@@ -19,10 +18,8 @@ from vidkd.video import open_video, write_video
 from vidkd.video.opening import Backend
 
 SIZES = ((340, 256), (170, 128))
-CLIPS_A_SIZE = 12
+CLIPS_A_SIZE, QUICK_CLIPS = 12, 2
 FRAMES, FPS = 250, 25
-SUFFIXES = {".avi", ".mkv", ".mov", ".mp4", ".m4v", ".webm", ".mpg", ".mpeg", ".wmv"}
-MOST_OF_A_FOLDER = 48
 SEED = 0
 WINDOW = WindowConfig(frames=8, stride=4)
 TRAINING_DATA = DataConfig(window=WINDOW, transform=TransformConfig(short_side=72, crop=64, min_scale=0.75))
@@ -31,7 +28,7 @@ CLASSES = ("even", "odd")
 
 @dataclass(frozen=True, kw_only=True)
 class ClipSet:
-    """Videos of one kind, as clips relative to `root`, and the presentation times of the frames of each."""
+    """Videos of one size, as clips relative to `root`, and the presentation times of the frames of each."""
 
     name: str
     root: Path
@@ -39,43 +36,17 @@ class ClipSet:
     times_s: tuple[NDArray[np.float64], ...]
 
 
-def generated_sets(folder: Path, *, clips: int = CLIPS_A_SIZE, frames: int = FRAMES) -> list[ClipSet]:
-    """Write `clips` H.264 videos of each size into `folder`."""
-    sets = []
-    for width, height in SIZES:
-        paths = [folder / f"{width}x{height}" / f"clip{number:02d}.mp4" for number in range(clips)]
-        for number, path in enumerate(paths):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_video(path, moving_textures(width, height, frames, seed=number), fps=FPS)
-        sets.append(clip_set(f"{width}x{height}", folder, paths))
-    return sets
-
-
-def users_set(folder: Path) -> ClipSet:
-    """The videos below `folder`, at most MOST_OF_A_FOLDER of them, evenly spread. Raises DataError if none is long enough to be read."""
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    step = max(1, len(found) // MOST_OF_A_FOLDER)
-    chosen = clip_set(folder.name, folder, found[::step][:MOST_OF_A_FOLDER])
-    if not chosen.clips:
-        raise DataError(f"no video of at least {WINDOW.span} frames below {folder}", files_found=len(found))
-    return chosen
-
-
-def clip_set(name: str, root: Path, paths: Sequence[Path]) -> ClipSet:
-    """The videos that can be read and hold a whole window."""
-    clips: list[Clip] = []
-    times: list[NDArray[np.float64]] = []
-    for path in paths:
-        try:
-            with open_video(path) as video:
-                found_s = video.timestamps_s
-        except VideoError:
-            continue
-        if len(found_s) >= WINDOW.span:
-            label = len(clips) % len(CLASSES)
-            clips.append(Clip(path=path.relative_to(root).as_posix(), label=label, group=path.stem, subsets={"1": "train"}))
-            times.append(found_s)
-    return ClipSet(name=name, root=root, clips=tuple(clips), times_s=tuple(times))
+def generated_set(folder: Path, width: int, height: int, *, clips: int = CLIPS_A_SIZE, frames: int = FRAMES) -> ClipSet:
+    """Write so many H.264 videos of a size below `folder`."""
+    name, found, times = f"{width}x{height}", [], []
+    for number in range(clips):
+        path = f"{name}/clip{number:02d}.mp4"
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        write_video(folder / path, moving_textures(width, height, frames, seed=number), fps=FPS)
+        with open_video(folder / path) as video:
+            times.append(video.timestamps_s)
+        found.append(Clip(path=path, label=number % len(CLASSES), group=path, subsets={"1": "train"}))
+    return ClipSet(name=name, root=folder, clips=tuple(found), times_s=tuple(times))
 
 
 def training_set(clips: ClipSet, views: Sequence[str] = ("rgb",), *, decoder: Backend = "auto") -> ClipDataset:
