@@ -34,12 +34,8 @@ def test_what_a_suite_leaves(tmp_path: Path) -> None:
     found = json.loads((out / "performance.json").read_text(encoding="utf-8"))
     assert list(found["parts"]) == ["flow", "distillation"]
     page = (out / "performance.md").read_text(encoding="utf-8")
-    for line in (
-        "## Optical flow",
-        "| vidkd / two networks, by hand |",
-        "| attention distillation, vidkd train / supervised, vidkd train |",
-    ):
-        assert line in page
+    assert "## Optical flow" in page
+    assert "| vidkd / two networks, by hand |" in page
     assert main(["benchmark", str(tmp_path / "suite.yaml"), "--out", str(out)]) == 2
 
 
