@@ -1,19 +1,14 @@
 """The decoded-clip cache: same samples, right keys, a bound that holds over processes, and no harm from torn entries."""
 
-import contextlib
 import errno
 import logging
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from moving_textures import clip, read_window, write_panning
-from started import started
 
-from vidkd.base.errors import VideoError
 from vidkd.data import cache as cache_module
 from vidkd.data.cache import MEASURE_EVERY, ClipCache, DiskQuota
 from vidkd.data.config import CacheConfig
@@ -101,25 +96,6 @@ def test_the_key_changes_with_whatever_decides_the_content(video: Path, cache: C
     assert other.key(video, clip("a.mp4")) != cache.key(video, clip("a.mp4"))
 
 
-def test_the_key_ignores_what_does_not(video: Path, cache: ClipCache) -> None:
-    same = config(
-        window=WindowConfig(frames=3, stride=1, flow_step=2), transform=TransformConfig(short_side=32, crop=16, flip=False, colour=0.3)
-    )
-    assert ClipCache(CacheConfig(folder="elsewhere"), same).key(video, clip("a.mp4", label=3)) == cache.key(video, clip("a.mp4"))
-
-
-def test_the_key_follows_links_and_folders(video: Path, cache: ClipCache, monkeypatch: pytest.MonkeyPatch) -> None:
-    (video.parent / "link.mp4").symlink_to(video)
-    assert cache.key(video.parent / "link.mp4", clip("a.mp4")) == cache.key(video, clip("a.mp4"))
-    (video.parent / "other").mkdir()
-    (video.parent / "other" / "a.mp4").write_bytes(video.read_bytes())
-    os.utime(video.parent / "other" / "a.mp4", ns=(0, video.stat().st_mtime_ns))
-    monkeypatch.chdir(video.parent)
-    here = cache.key(Path("a.mp4"), clip("a.mp4"))
-    monkeypatch.chdir(video.parent / "other")
-    assert here == cache.key(video, clip("a.mp4")) != cache.key(Path("a.mp4"), clip("a.mp4"))
-
-
 def test_the_key_changes_with_file_and_interval(video: Path, cache: ClipCache) -> None:
     keys = {cache.key(video, clip("a.mp4")), cache.key(video, clip("a.mp4", start_s=0.2)), cache.key(video, clip("a.mp4", end_s=0.6))}
     assert len(keys) == 3
@@ -131,31 +107,12 @@ def test_the_key_changes_with_file_and_interval(video: Path, cache: ClipCache) -
     assert len(keys) == 5
 
 
-def test_the_key_changes_when_flow_is_extracted_again(video: Path, tmp_path: Path) -> None:
-    stored = ClipCache(CacheConfig(folder="c"), config(flow=FlowConfig(source="stored", folder=str(tmp_path / "flow"))))
-    before = stored.key(video, clip("a.mp4"))
-    (tmp_path / "flow").mkdir()
-    (tmp_path / "flow" / "a.mp4.flow.json").write_text("{}")
-    assert stored.key(video, clip("a.mp4")) != before
-
-
 def test_a_changed_file_is_decoded_anew(video: Path, cache: ClipCache) -> None:
     before = window_of(cache, video, clip("a.mp4"), position=0.0, want_flow=False)
     write_panning(video, frames=FRAMES, dx=2, seed=9)
     os.utime(video, ns=(0, 5))
     after = window_of(cache, video, clip("a.mp4"), position=0.0, want_flow=False)
     assert not np.array_equal(before.frames, after.frames)
-
-
-def test_a_missing_file_is_a_video_error(cache: ClipCache, tmp_path: Path) -> None:
-    with pytest.raises(VideoError, match=r"no such video: .*gone\.mp4"):
-        cache.read(tmp_path / "gone.mp4", clip("gone.mp4"))
-
-
-def test_keys_are_remembered(video: Path, cache: ClipCache, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = cache.key(video, clip("a.mp4", start_s=0.4))
-    monkeypatch.setattr(cache_module.hashlib, "sha256", never)
-    assert cache.key(video, clip("a.mp4", start_s=0.4)) == first
 
 
 # --- torn entries ---
@@ -181,23 +138,6 @@ def test_a_torn_entry_is_ignored_and_mended(video: Path, cache: ClipCache, part:
         found = cache.read(video, clip("a.mp4"))
         for name, array in expected.items():
             np.testing.assert_array_equal(getattr(found, name), array)
-    assert file.read_bytes() == content
-
-
-@pytest.mark.parametrize("part", ["frames", "flow", "times"])
-@pytest.mark.parametrize("damage", ["missing", "cut", "another length"])
-def test_a_window_of_a_torn_entry_is_the_window_of_the_file(video: Path, cache: ClipCache, part: str, damage: str) -> None:
-    expected = [window_of(cache, video, clip("a.mp4"), position=0.4, want_flow=True) for _ in range(2)][1]
-    file = next(cache.folder.glob(f"*/*.{part}.npy"))
-    content = file.read_bytes()
-    file.unlink()
-    if damage == "cut":
-        file.write_bytes(content[:-40])
-    elif damage == "another length":
-        np.save(file, np.zeros((3, 32, 43, 2), np.float16))
-    found = window_of(cache, video, clip("a.mp4"), position=0.4, want_flow=True)
-    np.testing.assert_array_equal(found.frames, expected.frames)
-    np.testing.assert_array_equal(found.flow, expected.flow)
     assert file.read_bytes() == content
 
 
@@ -228,30 +168,7 @@ def test_a_full_disk_makes_the_cache_useless_and_no_clip_bad(
     assert list(cache.folder.glob("*/*")) == []
 
 
-def test_a_killed_writer_leaves_nothing_that_is_read(video: Path, cache: ClipCache, monkeypatch: pytest.MonkeyPatch) -> None:
-    def killed(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(cache_module.np, "save", killed)
-    with pytest.raises(KeyboardInterrupt):
-        cache.read(video, clip("a.mp4"))
-    assert list(cache.folder.glob("*/*")) == []
-    monkeypatch.undo()
-    assert len(cache.read(video, clip("a.mp4")).frames) == FRAMES
-
-
 # --- what is remembered ---
-
-
-def test_a_header_is_read_once_and_its_array_mapped_anew(video: Path, cache: ClipCache, monkeypatch: pytest.MonkeyPatch) -> None:
-    cache.read(video, clip("a.mp4"))
-    first = cache.read(video, clip("a.mp4"))
-    monkeypatch.setattr(cache_module.np, "load", never)
-    for again in (cache.read(video, clip("a.mp4")), ClipCache(CacheConfig(folder=str(cache.folder)), config()).read(video, clip("a.mp4"))):
-        for name in ("frames", "flow", "timestamps_s"):
-            found, expected = np.asarray(getattr(again, name)), np.asarray(getattr(first, name))
-            assert found.dtype == expected.dtype
-            np.testing.assert_array_equal(found, expected)
 
 
 def test_an_entry_that_another_process_wrote_anew_is_read_anew(video: Path, cache: ClipCache) -> None:
@@ -298,39 +215,6 @@ def test_a_clip_that_did_not_fit_costs_one_window_and_not_the_whole_clip(
     window_of(cache, video, clip("a.mp4"), position=0.2, want_flow=True)
     monkeypatch.setattr(cache_module, "read_whole", never)
     assert len(window_of(cache, video, clip("a.mp4"), position=0.2, want_flow=True).frames) == 4
-
-
-def test_two_processes_writing_at_once_are_harmless(tmp_path: Path) -> None:
-    for name in range(3):
-        write_panning(tmp_path / f"{name}.mp4", frames=FRAMES, seed=name)
-    script = f"""
-import sys
-from pathlib import Path
-sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parents[1])]!r}
-from moving_textures import clip
-from test_cache import CacheConfig, ClipCache, config
-sys.stdin.readline()
-for _ in range(2):
-    for name in range(3):
-        cache = ClipCache(CacheConfig(folder={str(tmp_path / "cache")!r}), config())
-        cache.read(Path({str(tmp_path)!r}) / f"{{name}}.mp4", clip(f"{{name}}.mp4"))
-"""
-    with contextlib.ExitStack() as stack:
-        processes = [stack.enter_context(started([sys.executable, "-c", script], stdin=subprocess.PIPE)) for _ in range(2)]
-        for process in processes:
-            assert process.stdin is not None
-            process.stdin.write("go\n")
-            process.stdin.close()
-    assert [process.returncode for process in processes] == [0, 0]
-    assert len(list((tmp_path / "cache").glob("*/*"))) == 9  # no temporary file stays
-    cache = ClipCache(CacheConfig(folder=str(tmp_path / "cache")), config())
-    for name in range(3):
-        kept = cache._load(cache.key(tmp_path / f"{name}.mp4", clip(f"{name}.mp4")), True)
-        assert kept is not None
-        found = kept.seen(clip(f"{name}.mp4"), config(), Request(position=0.6, flow=True), name="")[0]
-        direct = read_window(tmp_path / f"{name}.mp4", clip(f"{name}.mp4"), config(), position=0.6, want_flow=True)
-        np.testing.assert_array_equal(found.frames, direct.frames)
-        np.testing.assert_array_equal(found.flow, direct.flow)
 
 
 def test_what_other_processes_stored_counts(tmp_path: Path) -> None:

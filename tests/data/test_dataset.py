@@ -9,7 +9,7 @@ import pytest
 import torch
 from moving_textures import clip, read_window, write_panning
 
-from vidkd.base.errors import DataError, VidkdError
+from vidkd.base.errors import VidkdError
 from vidkd.base.random_streams import random_stream
 from vidkd.data import dataset as dataset_module
 from vidkd.data.config import CacheConfig, DataConfig
@@ -66,14 +66,6 @@ def test_shapes_types_and_labels(root: Path) -> None:
     assert (unlabelled["label"], unlabelled["index"], unlabelled["weight"]) == (-1, 2, 0.0)
 
 
-def test_a_label_of_any_kind_gives_a_sample_weight(root: Path) -> None:
-    clips = [clip("right.mp4", None, targets={"verb": 3}), clip("right.mp4", 2), clip("right.mp4", None)]
-    data = DataConfig(window=WindowConfig(frames=4, stride=2), transform=TransformConfig(short_side=32, crop=24))
-    dataset = ClipDataset(root, clips, data, views=("rgb",), training=True, targets=("verb",))
-    found = [(sample["label"], sample["label_verb"], sample["weight"]) for sample in (dataset[0, number] for number in range(3))]
-    assert found == [(-1, 3, 1.0), (2, -1, 1.0), (-1, -1, 0.0)]
-
-
 def test_a_sample_is_a_function_of_seed_epoch_and_index(root: Path) -> None:
     items = [(epoch, index) for epoch in (0, 1, 5) for index in range(3)]
     forwards = {item: make(root)[item] for item in items}
@@ -83,13 +75,6 @@ def test_a_sample_is_a_function_of_seed_epoch_and_index(root: Path) -> None:
     first = forwards[0, 0]
     for other in (forwards[1, 0], forwards[0, 1], make(root, seed=1)[0, 0]):
         assert not torch.equal(first["rgb"], other["rgb"])
-
-
-@pytest.mark.parametrize("view", ["rgb", "flow"])
-def test_a_view_alone_is_the_view_beside_the_other(root: Path, view: str) -> None:
-    alone, both = make(root, views=(view,))[3, 0], make(root)[3, 0]
-    assert set(alone) == {view, "label", "index", "weight"}
-    assert torch.equal(alone[view], both[view])
 
 
 def test_frames_and_flow_share_window_crop_and_flip(root: Path) -> None:
@@ -117,16 +102,6 @@ def test_no_flip_where_labels_name_a_direction(root: Path) -> None:
     assert all(data[epoch, 1]["flow"][0].float().median() < 0 for epoch in range(8))
 
 
-@pytest.mark.parametrize("views", [("rgb",), ("flow",), ("rgb", "flow")])
-@pytest.mark.parametrize("decoder", ["auto", "pyav"])
-def test_cached_samples_are_the_same_bytes(root: Path, tmp_path: Path, views: tuple[str, ...], decoder: str) -> None:
-    plain = make(root, views=views, decoder=decoder)
-    cached = make(root, views=views, decoder=decoder, cache=CacheConfig(enabled=True, folder=str(tmp_path / "cache")))
-    for _ in range(2):
-        assert all(same(plain[epoch, index], cached[epoch, index]) for epoch in (0, 1) for index in range(3))
-    assert len(list((tmp_path / "cache").glob("*/*.npy"))) == 3 * (3 if "flow" in views else 2)
-
-
 # --- evaluation ---
 
 
@@ -143,20 +118,6 @@ def test_evaluation_takes_evenly_spaced_windows_and_crops(root: Path, monkeypatc
     assert [data[0, number]["index"] for number in range(18)] == [0] * 6 + [1] * 6 + [2] * 6
     assert [position for position, _ in seen[:6]] == pytest.approx([1 / 6, 1 / 6, 1 / 2, 1 / 2, 5 / 6, 5 / 6])
     assert [geometry for _, geometry in seen[:6]] == [Geometry(0, 0, 32, 24), Geometry(0, 11, 32, 24)] * 3
-
-
-def test_evaluation_has_no_chance_in_it(root: Path) -> None:
-    one, other = make(root, training=False, seed=0), make(root, training=False, seed=5)
-    assert same(one[0, 4], other[0, 4])
-    assert same(one[0, 4], one[7, 4])
-
-
-def test_a_clip_drawn_again_within_an_epoch_is_cut_another_way(root: Path) -> None:
-    data = make(root)
-    assert same(data[2, 0], data[2, 0, 0])
-    assert not same(data[2, 0, 1], data[2, 0])
-    assert not same(data[2, 0, 1], data[2, 0, 2])
-    assert same(data[2, 0, 1], make(root)[2, 0, 1])
 
 
 # --- what cannot be read ---
@@ -208,10 +169,6 @@ def test_collate_stacks_and_lists_what_is_bad(root: Path) -> None:
     assert (batch["weight"].tolist(), batch["weight"].dtype) == ([1.0, 0.0], torch.float32)
 
 
-def test_collate_of_nothing_readable_is_a_batch_without_views() -> None:
-    assert collate([{"bad": "a: x", "path": "a"}, {"bad": "b: y", "path": "b"}]) == {"bad": [("a", "a: x"), ("b", "b: y")]}
-
-
 @pytest.mark.parametrize("cached", [False, True])
 def test_what_cannot_be_observed_is_no_bad_clip(root: Path, tmp_path: Path, cached: bool) -> None:
     """Nothing is shown in the 10 ms to 0.3 s by a file of 25 frames a second, nor at 50 s, where the action itself has no frame either."""
@@ -230,17 +187,3 @@ def test_what_cannot_be_observed_is_no_bad_clip(root: Path, tmp_path: Path, cach
 
 
 # --- configuration ---
-
-
-@pytest.mark.parametrize("views", [(), ("depth",), ("rgb", "depth")])
-def test_unknown_views_are_refused(root: Path, views: tuple[str, ...]) -> None:
-    with pytest.raises(DataError, match="views"):
-        make(root, views=views)
-
-
-@pytest.mark.parametrize(
-    "wrong", [{"batch_size": 0}, {"eval_clips": 0}, {"eval_crops": 0}, {"validation_fraction": 1.0}, {"label_fraction": 0.0}]
-)
-def test_values_out_of_range_are_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(DataError, match=next(iter(wrong))):
-        DataConfig(**wrong)  # type: ignore[arg-type]

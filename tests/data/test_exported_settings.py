@@ -2,13 +2,11 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from vidkd.base.errors import ConfigError
-from vidkd.base.records import read_record
 from vidkd.data.config import DataConfig
 from vidkd.data.exported import NO_FOLDER, SHOWN, shown_data, shown_settings
 from vidkd.data.flow import FlowConfig
@@ -96,17 +94,3 @@ def test_settings_that_are_missing() -> None:
     partial = dataclasses.replace(whole, shown={name: value for name, value in whole.shown.items() if name not in ("window", "flow")})
     with pytest.raises(ConfigError, match=r"missing: shown.window, shown.flow"):
         shown_data(partial, "net.onnx")
-
-
-def test_plain_values_that_are_no_mapping() -> None:
-    with pytest.raises(ConfigError, match="metadata must be a mapping"):
-        read_record(WindowConfig, [], "a file")
-    with pytest.raises(ConfigError, match="a must be a list of 2 values"):
-        read_record(Pair, {"a": [1]}, "a file")
-    assert read_record(Pair, {"a": [1, 2], "b": {"x": 3}}, "a file") == Pair(a=(1, 2.0), b={"x": 3})
-
-
-@dataclasses.dataclass(frozen=True)
-class Pair:
-    a: tuple[int, float]
-    b: Mapping[str, int] = dataclasses.field(default_factory=dict)

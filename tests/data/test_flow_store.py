@@ -18,7 +18,6 @@ from vidkd.data.flow_store import (
     largest_error,
     read_side_file,
     read_stored_flow,
-    stored_flow_files,
     write_stored_flow,
 )
 from vidkd.data.footage import shrink
@@ -39,14 +38,6 @@ def test_the_error_of_a_component_is_at_most_half_a_step(seed: int, bound: float
     assert largest_error(bound) == bound / 4094
     assert error <= largest_error(bound) * 1.001
     assert error > largest_error(bound) * 0.8  # the bound that is stated is the one there is
-
-
-def test_every_code_survives_and_zero_is_exact() -> None:
-    codes = np.arange(-2047, 2048, dtype=np.float32)
-    flow = np.stack([codes, codes[::-1]], -1)[None] * np.float32(64 / 2047)
-    picture, _ = encode_flow(flow, 64.0)
-    np.testing.assert_array_equal(decode_flow(picture[None], 64.0)[0], flow)
-    assert decode_flow(encode_flow(np.zeros((2, 2, 2), np.float32), 64.0)[0][None], 64.0).any() == False  # noqa: E712 - bit-exact zero
 
 
 def test_what_lies_beyond_the_bound_is_cut_and_counted() -> None:
@@ -76,15 +67,6 @@ def test_a_frame_with_itself_has_no_flow(stored_flow: Path) -> None:
     found = read_stored_flow(stored_flow, "left.mp4", held)
     assert found[0].any()
     assert not found[1:].any()
-
-
-def test_the_side_file_records_how_it_was_made(panning_root: Path, stored_flow: Path) -> None:
-    side = read_side_file(stored_flow, "in/right.mp4")
-    assert (side.method, side.flow_step, side.bound, side.frame_count) == ("dis", STEP, 64.0, FRAMES)
-    assert (side.width, side.height, side.clipped) == (43, 32, 0.0)
-    assert side.settings == {"method": "dis", "flow_step": STEP, "short_side": 32, "bound": 64.0, "preset": "fast"}
-    assert set(side.versions) == {"vidkd", "cv2"}
-    assert stored_flow_files(stored_flow, "in/right.mp4")[0] == stored_flow / "in" / "right.mp4.flow.mp4"
 
 
 @pytest.mark.parametrize("clip_window", [window(2, 4, step=3), window(2, 4, step=1)])

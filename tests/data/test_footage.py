@@ -5,13 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from moving_textures import clip, panning, read_window, texture, write_panning
+from moving_textures import clip, read_window, texture, write_panning
 
 from vidkd.base.errors import DataError, VideoError
 from vidkd.data import whole_clip
 from vidkd.data.flow import FlowConfig, dis_flow, resize_flow
-from vidkd.data.footage import FootageConfig, shrink
-from vidkd.data.observation import Request
+from vidkd.data.footage import FootageConfig
 from vidkd.data.transforms import TransformConfig, resize_frames
 from vidkd.data.whole_clip import read_whole
 from vidkd.data.windows import WindowConfig
@@ -46,29 +45,12 @@ def test_a_window_is_those_frames_and_the_flow_between_them(video: Path) -> None
     assert np.median(found.flow[:, 8:-8, 8:-8, 1]) == pytest.approx(0, abs=0.05)
 
 
-def test_frames_do_not_depend_on_whether_flow_is_wanted(video: Path) -> None:
-    both = read_window(video, clip("a.mp4"), config(), position=0.7, want_flow=True)
-    alone = read_window(video, clip("a.mp4"), config(), position=0.7, want_flow=False)
-    np.testing.assert_array_equal(alone.frames, both.frames)
-    assert alone.flow is None
-
-
 def test_the_clip_s_interval_is_in_seconds_of_the_file(video: Path) -> None:
     part = clip("a.mp4", start_s=0.4, end_s=0.8)
     found = read_window(video, part, config(), position=1.0, want_flow=False)
     with open_video(video) as reader:
         expected = reader.frames_at_indices([11, 13, 15, 17])  # the last flow points at frame 19, and 0.8 s is frame 20
     np.testing.assert_array_equal(found.frames, resize_frames(expected, 32, 43))
-
-
-def test_flow_is_computed_at_the_decoding_size(video: Path) -> None:
-    small = read_window(video, clip("a.mp4"), config(decode_short_side=24), position=0.0, want_flow=True)
-    assert small.frames.shape == (4, 32, 43, 3)
-    with open_video(video) as reader:
-        decoded = shrink(reader.frames_at_indices([0, 2, 4, 6, 8]), 24)
-    assert decoded.shape == (5, 24, 32, 3)
-    assert small.flow is not None
-    np.testing.assert_array_equal(small.flow, resize_flow(dis_flow(decoded[:4], decoded[1:]), 32, 43).astype(np.float16))
 
 
 @pytest.mark.parametrize("decoder", ["auto", "decord", "pyav"])
@@ -119,27 +101,6 @@ def test_a_whole_clip_does_not_depend_on_the_chunks(video: Path, chunk: int, ste
     np.testing.assert_allclose(whole.timestamps_s, np.arange(24) / 25)
 
 
-@pytest.mark.parametrize("rule", ["dense", "uniform"])
-@pytest.mark.parametrize("interval", [(0.0, None), (0.2, 0.72)])
-@pytest.mark.parametrize("position", [0.0, 0.41, 1.0])
-def test_a_window_of_a_whole_clip_is_the_window_of_the_file(
-    video: Path, rule: str, interval: tuple[float, float | None], position: float
-) -> None:
-    part = clip("a.mp4", start_s=interval[0], end_s=interval[1])
-    settings = config(window=WindowConfig(frames=3, stride=3, rule=rule, short_clip="hold"))  # type: ignore[arg-type]
-    kept = read_whole(video, part, settings).seen(part, settings, Request(position=position, flow=True), name="a")[0]
-    direct = read_window(video, part, settings, position=position, want_flow=True)
-    np.testing.assert_array_equal(kept.frames, direct.frames)
-    np.testing.assert_array_equal(kept.flow, direct.flow)
-
-
-def test_a_whole_clip_without_flow_computes_none(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(whole_clip, "dis_flow", lambda *a, **k: pytest.fail("flow was computed"))
-    whole = read_whole(video, clip("a.mp4"), config(), want_flow=False)
-    assert whole.flow is None
-    assert len(whole.frames) == 24
-
-
 def test_a_long_clip_is_never_held_at_its_own_size(tmp_path: Path) -> None:
     still = texture(240, 320)
     write_video(tmp_path / "long.mp4", (still for _ in range(300)), fps=25)
@@ -151,17 +112,3 @@ def test_a_long_clip_is_never_held_at_its_own_size(tmp_path: Path) -> None:
     assert len(whole.frames) == 300
     # 300 frames of the file are 69 MB; a chunk of 64 (decoded, stacked, shrunk, its flow) stays under half of that
     assert peak < 45e6
-
-
-def test_large_pictures_come_in_smaller_chunks(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(whole_clip, "CHUNK_PIXELS", 48 * 64 * 3)
-    with open_video(video) as reader:
-        parts = list(whole_clip._parts(reader, np.arange(24), config(), True, "a.mp4"))
-    assert [len(frames) for frames, _ in parts] == [3] * 8
-
-
-def test_shrink_never_enlarges() -> None:
-    frames = np.stack(panning(2))
-    assert shrink(frames, None) is frames
-    assert shrink(frames, 48) is frames
-    assert shrink(frames, 24).shape == (2, 24, 32, 3)

@@ -77,22 +77,7 @@ def test_another_clip_of_a_learned_group_is_noticed_unless_the_split_has_the_gro
         check(learned, with_clips(manifest, *without, more))
 
 
-def test_intervals_of_one_file_are_told_apart(manifest: Manifest) -> None:
-    halves = [
-        Clip(path="0.mp4", label=0, group="g", subsets={"1": subset}, start_s=start, end_s=start + 1)
-        for start, subset in ((0.0, "train"), (1.0, "test"))
-    ]
-    both = with_clips(manifest, *halves)
-    check(learned_from(both), both)
-
-
 def test_what_a_network_began_with_counts_too(manifest: Manifest) -> None:
     first, second = record_of(manifest.root, manifest.clips[:2], SETTINGS), manifest.clips[2:4]
     every = record_of(manifest.root, manifest.clips[:4], SETTINGS)
     assert record_of(manifest.root, second, SETTINGS, earlier=[first, None]) == every
-
-
-@pytest.mark.parametrize("record", [None, "x", {}, {"clips": ""}])
-def test_nothing_is_known_of_a_file_that_does_not_say(record: object, manifest: Manifest) -> None:
-    assert LearnedFrom.of(record) is None
-    check_unseen("it", None, manifest, "1", manifest.clips)

@@ -55,19 +55,9 @@ def test_processes_share_the_global_batch_without_overlap(count: int, batch_size
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
-def test_a_batch_larger_than_the_data_set_runs_through_several_epochs() -> None:
-    (batch,) = sampler(3, 8, last=1)
-    assert [epoch for epoch, _ in batch] == [0, 0, 0, 1, 1, 1, 2, 2]
-    assert sorted(index for _, index in batch[3:6]) == [0, 1, 2]
-
-
 def test_orders_differ_between_epochs_and_seeds() -> None:
     orders = {tuple(index for _, index in sampler(30, 30, seed=seed).batch(epoch)) for seed in (0, 1) for epoch in (0, 1)}
     assert len(orders) == 4
-
-
-def test_length_counts_the_steps_left() -> None:
-    assert [len(sampler(5, 2, first=first, last=7)) for first in (0, 4, 7, 9)] == [7, 3, 0, 0]
 
 
 def test_what_cannot_be_sampled_is_refused() -> None:
@@ -110,21 +100,6 @@ def test_each_draw_of_a_clip_within_an_epoch_has_a_number_of_its_own() -> None:
     assert {draw for _, index, draw in batch if LABELS[index] == 0} == {0}
 
 
-def test_balanced_sampling_is_deterministic_and_reachable() -> None:
-    assert drawn(3) == drawn(3)
-    assert drawn(3) != drawn(4)
-    assert drawn(3) != drawn(3, seed=1)
-    walked = list(sampler(40, 7, last=9, labels=LABELS))
-    assert list(sampler(40, 7, first=5, last=9, labels=LABELS)) == walked[5:]
-
-
-def test_more_classes_than_draws_leave_some_to_the_next_epochs() -> None:
-    labels = [0, 1, 2]
-    seen = {index for epoch in range(30) for _, index, _ in sampler(3, 3, labels=labels).batch(epoch)}
-    assert seen == {0, 1, 2}
-    assert len(sampler(3, 8, labels=labels).batch(0)) == 8
-
-
 # --- loaders ---
 
 
@@ -156,7 +131,7 @@ def equal(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 def test_training_batches_are_the_same_bytes_with_any_number_of_workers(root: Path) -> None:
     by_workers = []
-    for workers in (0, 1, 2):
+    for workers in (0, 2):
         steps = sampler(4, 3, seed=4, first=1, last=4)
         by_workers.append(list(training_loader(make(root, training=True, torn=True), steps, workers)))
     assert [batch["index"].tolist() for batch in by_workers[0]] == [

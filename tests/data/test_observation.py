@@ -145,19 +145,6 @@ def test_anticipation_sees_no_frame_after_the_action_s_start_less_the_gap(
         assert (stamps[indices] < start_s + 1).all()
 
 
-def test_ten_frames_are_cut_into_tenths() -> None:
-    stamps, one = np.arange(10) / 10, WindowConfig(frames=1, rule="uniform")
-    for tenths in range(1, 11):
-        last = choose_windows(stamps, row(), one, EARLY, position=1.0, fraction=tenths / 10)
-        assert last.observed.frames.tolist() == [tenths - 1]
-        assert last.future is not None
-        assert last.future.frames.tolist() == [9]
-    flow = choose_windows(stamps, row(), one, EARLY, position=1.0, fraction=0.5, observed_flow=True, future_flow=True)
-    assert flow.future is not None
-    assert (flow.observed.targets.tolist(), flow.future.targets.tolist()) == ([4], [9])
-    assert choose_windows(stamps, row(0.2, 0.6), one, EARLY, position=1.0, fraction=0.5).observed.frames.tolist() == [3]
-
-
 def test_the_frame_at_the_very_cut_is_observed_in_anticipation_and_the_next_is_not() -> None:
     stamps, one = np.arange(100) / 10, WindowConfig(frames=1, stride=1)
     observe = ObserveConfig(protocol="anticipation", gap_s=1.0, observe_s=2.0)
@@ -180,25 +167,6 @@ def test_a_border_at_a_frame_is_the_same_border_however_its_time_was_rounded(fps
         assert first.future is not None
         assert (last.observed.frames[0], first.future.frames[0]) == (frame + 4, frame + 5)
         assert choose_windows(stamps, clip, one, EARLY, position=1.0, fraction=1.0).observed.frames[0] == frame + 9
-
-
-def test_student_and_teacher_see_as_many_frames_unless_told_otherwise() -> None:
-    stamps, window = np.arange(50) / 10, WindowConfig(frames=4, rule="uniform")
-    both = choose_windows(stamps, row(), window, EARLY, position=0.5, fraction=0.5)
-    assert [len(part.frames) for part in (both.observed, both.future) if part] == [4, 4]
-    more = choose_windows(stamps, row(), window, dataclasses.replace(EARLY, teacher_frames=7), position=0.5, fraction=0.5)
-    assert [len(part.frames) for part in (more.observed, more.future) if part] == [4, 7]
-    alone = choose_windows(stamps[:7], row(), window, EARLY, position=0.5, fraction=0.9, with_future=False)
-    assert (len(alone.observed.frames), alone.future) == (4, None)
-    with pytest.raises(DataError, match="the teacher's part of  is shorter than the window"):  # unless nobody asks for it
-        choose_windows(
-            stamps[:6],
-            row(),
-            dataclasses.replace(window, frames=5),
-            dataclasses.replace(EARLY, teacher_frames=7),
-            position=0.5,
-            fraction=0.9,
-        )
 
 
 def test_a_part_without_a_frame_makes_a_clip_unobservable_if_it_is_the_student_s() -> None:
@@ -228,32 +196,6 @@ def test_a_part_shorter_than_the_window_is_an_error_or_held_and_said() -> None:
     assert held.held
     assert held.observed.frames.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
     assert not choose_windows(stamps, row(), window, EARLY, position=0.5, fraction=0.2).held
-
-
-@pytest.mark.parametrize(
-    ("fraction", "teacher_frames", "held"),
-    [(0.1, 8, (True, False)), (0.5, 8, (False, False)), (0.9, 8, (False, True)), (0.1, 40, (True, True))],
-)
-def test_it_is_said_of_each_part_whether_its_frames_are_repeated(fraction: float, teacher_frames: int, held: tuple[bool, bool]) -> None:
-    """Of 40 frames the student has 4, 20 or 36, its teacher the rest."""
-    stamps, window = np.arange(40) / 10, WindowConfig(frames=8, rule="uniform", short_clip="hold")
-    observe = dataclasses.replace(EARLY, teacher_sees="rest", teacher_frames=teacher_frames)
-    seen = choose_windows(stamps, row(), window, observe, position=0.5, fraction=fraction)
-    assert (seen.held, seen.held_future) == held
-    assert seen.future is not None
-    assert (len(np.unique(seen.future.frames)) < teacher_frames) == held[1]
-    alone = choose_windows(stamps, row(), window, observe, position=0.5, fraction=fraction, with_future=False)
-    assert (alone.held, alone.held_future) == (held[0], False)
-
-
-def test_a_flow_pair_is_not_cut_at_the_border() -> None:
-    stamps, window = np.arange(40) / 10, WindowConfig(frames=3, rule="uniform", flow_step=2, short_clip="hold")
-    seen = choose_windows(stamps, row(), window, EARLY, position=1.0, fraction=0.2, observed_flow=True).observed  # frames 0 to 7
-    assert (seen.targets - seen.frames == 2).all()
-    assert seen.targets.max() == 7
-    alone = choose_windows(stamps, row(), window, EARLY, position=1.0, fraction=0.05, observed_flow=True).observed  # frames 0 and 1
-    assert alone.frames.tolist() == alone.targets.tolist() == [0, 0, 0]
-    assert choose_windows(stamps, row(), window, EARLY, position=1.0, fraction=0.2).observed.frames.max() == 7
 
 
 @pytest.mark.parametrize("flow", [False, True])
@@ -361,19 +303,6 @@ def test_the_student_s_view_does_not_depend_on_the_future(
         ]  # fmt: skip
         last[seed] = looks[0][view]
     assert not (last[1] == last[3]).all()
-
-
-@pytest.mark.parametrize("observe", [EARLY, ObserveConfig(protocol="anticipation", gap_s=0.5, observe_s=1.5)])
-@pytest.mark.parametrize("view", ["rgb", "flow"])
-def test_a_cached_sample_is_the_sample(observe: ObserveConfig, view: str, tmp_path: Path) -> None:
-    poisoned(tmp_path / "a.mkv", FRAMES, 0)
-    clip = row(2.5, 3.5, "a.mkv")
-    direct, cached = (sample(tmp_path, clip, observe, view, cache) for cache in (None, tmp_path / "cache"))
-    assert direct.keys() == cached.keys() >= {view, "future_flow", "observed", "held", "held_future"}
-    for name in (view, "future_flow"):
-        assert (direct[name] == cached[name]).all(), name
-    assert not direct["held"]
-    assert not direct["held_future"]
 
 
 @pytest.mark.parametrize("cached", [False, True])

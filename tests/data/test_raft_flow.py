@@ -62,13 +62,6 @@ def test_raft_without_its_weights_is_an_error_and_never_a_random_network(tmp_pat
         ExtractConfig(method="raft", weights=str(tmp_path / "none.pt")).settings()
 
 
-def test_raft_weights_come_from_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(raft, "build_raft", lambda name: Stub())
-    model = load_raft("raft_small", str(save_stub(tmp_path / "stub.pt", 3.5)))
-    assert model.state_dict()["scale"] == 3.5
-    assert not model.training
-
-
 def test_raft_flow_is_stored_with_the_weights_it_came_from(panning_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(raft, "build_raft", lambda name: Stub())
     weights = save_stub(tmp_path / "stub.pt", 3.5)

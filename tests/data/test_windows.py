@@ -84,21 +84,6 @@ def test_uniform_takes_one_frame_from_each_part(drawn: tuple[np.ndarray, WindowC
     assert (choose_window(stamps, config, position=0.0).frames == np.floor(borders[:-1])).all()
 
 
-def test_uniform_positions_reach_every_usable_frame() -> None:
-    stamps = np.arange(21) / 25
-    config = WindowConfig(frames=4, rule="uniform")
-    seen = {int(i) for position in np.linspace(0, 1, 101) for i in choose_window(stamps, config, position=float(position)).frames}
-    assert seen == set(range(20))
-
-
-def test_dense_positions_reach_every_offset() -> None:
-    stamps = np.arange(20) / 25
-    config = WindowConfig(frames=4, stride=2, flow_step=3)
-    assert config.span == 10
-    seen = {int(choose_window(stamps, config, position=float(position)).frames[0]) for position in np.linspace(0, 1, 201)}
-    assert seen == set(range(11))
-
-
 def test_values_of_a_dense_window() -> None:
     window = choose_window(np.arange(100) / 25, WindowConfig(frames=3, stride=4), position=0.5)
     assert window.frames.tolist() == [44, 48, 52]  # 100 frames less a span of 13: offsets 0 to 87, the middle rounds to 44
@@ -133,33 +118,3 @@ def test_a_short_clip_may_hold_its_last_frame() -> None:
     assert window.targets.tolist() == [4, 5, 5, 5]
     uniform = choose_window(np.arange(2) / 25, WindowConfig(frames=4, rule="uniform", short_clip="hold"), position=0.0)
     assert (uniform.frames.tolist(), uniform.targets.tolist()) == ([0, 0, 0, 0], [1, 1, 1, 1])
-
-
-def test_an_empty_interval_is_an_error_even_when_held() -> None:
-    with pytest.raises(DataError, match=r"no frame in the interval of b\.mp4"):
-        choose_window(np.arange(6) / 25, WindowConfig(short_clip="hold"), position=0.0, start_s=3.0, name="b.mp4")
-
-
-@pytest.mark.parametrize("position", [-0.1, 1.1, float("nan")])
-def test_a_position_outside_0_to_1_is_an_error(position: float) -> None:
-    with pytest.raises(DataError, match="position"):
-        choose_window(np.arange(60) / 25, WindowConfig(), position=position)
-
-
-@pytest.mark.parametrize(
-    ("config", "step", "span"),
-    [
-        (WindowConfig(frames=8, stride=4), 4, 33),
-        (WindowConfig(frames=8, stride=4, flow_step=1), 1, 30),
-        (WindowConfig(frames=8, stride=4, rule="uniform"), 1, 9),
-        (WindowConfig(frames=8, rule="uniform", flow_step=5), 5, 13),
-    ],
-)
-def test_step_and_span(config: WindowConfig, step: int, span: int) -> None:
-    assert (config.pair_step, config.span) == (step, span)
-
-
-@pytest.mark.parametrize("wrong", [{"frames": 0}, {"stride": 0}, {"flow_step": 0}])
-def test_counts_below_one_are_refused(wrong: dict[str, int]) -> None:
-    with pytest.raises(DataError, match=next(iter(wrong))):
-        WindowConfig(**wrong)

@@ -68,7 +68,7 @@ def test_a_name_that_leads_to_nothing(tree, name):
 
 
 def test_a_sequence_with_a_gap(tree):
-    with pytest.raises(VideoError, match="1 of the images 1 to 3 is missing"):
+    with pytest.raises(VideoError, match="images 1 to 3 lack 1"):
         found(tree, "gap")
 
 

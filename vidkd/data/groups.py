@@ -40,20 +40,20 @@ def label_fraction(clips: Sequence[Clip], fraction: float, seed: int) -> list[Cl
         raise ConfigError(f"the fraction of labels must be above 0 and at most 1, found {fraction:g}")
     counts = _count(clips)
     order = _balanced_order(counts, str(seed))
+    first = {label: place for place, group in reversed([*enumerate(order, start=1)]) for label in counts[group]}  # of each class
     # 0.1 * 30 is 3.0000000000000004 in floating point: not a fourth group
-    kept = set(order[: max(math.ceil(fraction * len(order) - 1e-9), _covering(order, counts))])
+    kept = set(order[: max(math.ceil(fraction * len(order) - 1e-9), *first.values(), 0)])
     return [clip for clip in clips if clip.group in kept or clip.group not in counts]
 
 
 def _held_out(counts: _Counts, fraction: float, seed: int) -> set[str]:
     """The groups of the first walk that brings every class with two groups; of the walk that brings most, if none of ATTEMPTS does."""
-    total = _groups_of_each(counts)
-    most = sum(groups >= 2 for groups in total.values())
+    most = sum(groups >= 2 for groups in _groups_of_each(counts).values())
     best: set[str] = set()
     covers = -1
     for attempt in range(ATTEMPTS):
         held = _walk(_balanced_order(counts, f"{seed}/{attempt}" if attempt else str(seed)), counts, fraction)
-        covered = len(_groups_of_each({group: counts[group] for group in held}))
+        covered = len({label for group in held for label in counts[group]})
         best, covers = (held, covered) if covered > covers else (best, covers)
         if covers == most:
             break
@@ -62,16 +62,13 @@ def _held_out(counts: _Counts, fraction: float, seed: int) -> set[str]:
 
 def _walk(order: Sequence[str], counts: _Counts, fraction: float) -> set[str]:
     """Hold groups out, in order, that bring the classes closer to `fraction` or a class not yet held out; never the last of a class."""
-    left = _groups_of_each(counts)
-    total = _clips_of_each(counts)
+    left, total = _groups_of_each(counts), _clips_of_each(counts)
     wanted = {label: fraction * clips for label, clips in total.items()}
     held: set[str] = set()
     covered: set[int] = set()
     for group in order:
-        if any(left[label] == 1 for label in counts[group]):
-            continue
         closer = sum((abs(wanted[label]) - abs(wanted[label] - clips)) / total[label] for label, clips in counts[group].items())
-        if closer > 0 or counts[group].keys() - covered:
+        if all(left[label] > 1 for label in counts[group]) and (closer > 0 or counts[group].keys() - covered):
             held.add(group)
             covered |= counts[group].keys()
             left.subtract(counts[group].keys())
@@ -94,10 +91,7 @@ def _groups_of_each(counts: _Counts) -> Counter[int]:
 
 
 def _clips_of_each(counts: _Counts) -> Counter[int]:
-    total = Counter[int]()
-    for group in counts.values():
-        total.update(group)
-    return total
+    return sum(counts.values(), Counter[int]())
 
 
 def _balanced_order(counts: _Counts, seed: str) -> list[str]:
@@ -145,15 +139,6 @@ def _queues(counts: _Counts, seed: str) -> dict[int, list[str]]:
         for label in counts[group]:
             queues.setdefault(label, []).append(group)
     return queues
-
-
-def _covering(order: Sequence[str], counts: _Counts) -> int:
-    """How many groups of the order it takes until every class has one."""
-    first: dict[int, int] = {}
-    for position, group in enumerate(order, start=1):
-        for label in counts[group]:
-            first.setdefault(label, position)
-    return max(first.values(), default=0)
 
 
 def _draw(seed: str, name: str) -> bytes:

@@ -1,7 +1,7 @@
 """Loaders whose every batch is a function of (seed, step): any step can be reached directly, whatever the workers and processes."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import cv2
@@ -65,11 +65,11 @@ class StepSampler(Sampler[list[Item]]):
     def _items(self, epoch: int) -> list[Item]:
         if self._epoch is None or self._epoch[0] != epoch:
             rng = random_stream(self.seed, f"shuffle {self.stream}", epoch)
-            if self.labels is None:
-                items: list[Item] = [(epoch, index) for index in rng.permutation(self.count).tolist()]
-            else:
-                order = self._balanced(rng).tolist()
-                items = [(epoch, index, draw) for index, draw in zip(order, _times_before(order), strict=True)]
+            seen: Counter[int] = Counter()  # how often a clip came before
+            items: list[Item] = []
+            for index in (rng.permutation(self.count) if self.labels is None else self._balanced(rng)).tolist():
+                items.append((epoch, index) if self.labels is None else (epoch, index, seen[index]))
+                seen[index] += 1
             self._epoch = (epoch, items)
         return self._epoch[1]
 
@@ -107,19 +107,10 @@ class MixedSampler(Sampler[list[Item]]):
         return len(self.labelled)
 
     def __iter__(self) -> Iterator[list[Item]]:
+        first, rank, processes = self.labelled.count, self.labelled.rank, self.labelled.world_size
         for step in range(self.labelled.first_step, self.labelled.last_step):
-            labelled, unlabelled = self._parts(step)
-            rank, processes = self.labelled.rank, self.labelled.world_size
-            yield [*labelled[rank::processes], *unlabelled[rank::processes]]
-
-    def batch(self, step: int) -> list[Item]:
-        """The global batch of a step, labelled clips first."""
-        labelled, unlabelled = self._parts(step)
-        return [*labelled, *unlabelled]
-
-    def _parts(self, step: int) -> tuple[list[Item], list[Item]]:
-        others = self.unlabelled.batch(step)
-        return self.labelled.batch(step), [(epoch, self.labelled.count + index, *draw) for epoch, index, *draw in others]
+            others = [(epoch, first + index, *draw) for epoch, index, *draw in self.unlabelled.batch(step)]
+            yield [*self.labelled.batch(step)[rank::processes], *others[rank::processes]]
 
 
 def batch_parts(batch_size: int, unlabelled_ratio: float) -> tuple[int, int]:
@@ -133,16 +124,6 @@ def batch_parts(batch_size: int, unlabelled_ratio: float) -> tuple[int, int]:
     return batch_size - unlabelled, unlabelled
 
 
-def _times_before(order: Sequence[int]) -> list[int]:
-    """How often each entry came before in the sequence."""
-    seen: Counter[int] = Counter()
-    times = []
-    for index in order:
-        times.append(seen[index])
-        seen[index] += 1
-    return times
-
-
 def _worker_init(_: int) -> None:
     """Loader processes are many: one thread each."""
     cv2.setNumThreads(1)
@@ -152,21 +133,6 @@ def _worker_init(_: int) -> None:
 def training_loader(dataset: ClipDataset, sampler: Sampler[list[Item]], workers: int, *, pin_memory: bool = False) -> DataLoader[Sample]:
     """Batches of the sampler's steps, in order."""
     return batch_loader(dataset, sampler, workers, collate, pin_memory=pin_memory)
-
-
-class _Numbers(Sampler[list[Item]]):
-    """Evaluation batches: the samples `rank`, `rank + world_size`, … in order, each once."""
-
-    def __init__(self, count: int, batch_size: int, rank: int, world_size: int) -> None:
-        self.numbers = list(range(rank, count, world_size))
-        self.batch_size = batch_size
-
-    def __len__(self) -> int:
-        return -(-len(self.numbers) // self.batch_size)
-
-    def __iter__(self) -> Iterator[list[Item]]:
-        for start in range(0, len(self.numbers), self.batch_size):
-            yield [(0, number) for number in self.numbers[start : start + self.batch_size]]
 
 
 class _Judged(Dataset[Sample]):
@@ -184,12 +150,14 @@ class _Judged(Dataset[Sample]):
 
 def evaluation_loader(dataset: ClipDataset, batch_size: int, workers: int, *, rank: int = 0, world_size: int = 1) -> DataLoader[Sample]:
     """Every sample of an evaluation data set once, in order; those of which nothing can be observed are listed in their batch."""
-    return batch_loader(_Judged(dataset), _Numbers(len(dataset), batch_size, rank, world_size), workers, collate)
+    numbers: list[Item] = [(0, number) for number in range(rank, len(dataset), world_size)]
+    batches = [numbers[start : start + batch_size] for start in range(0, len(numbers), batch_size)]
+    return batch_loader(_Judged(dataset), batches, workers, collate)
 
 
 def batch_loader(
     dataset: Dataset[Any],
-    batches: Sampler[list[Item]] | Sampler[list[int]],
+    batches: Iterable[list[Item]] | Iterable[list[int]],
     workers: int,
     collate_fn: Callable[[list[Any]], Sample],
     *,

@@ -85,11 +85,15 @@ class Manifest:
         Raises DataError for clips that `read` would refuse.
         """
         path = Path(path)
-        _check_names(self, f"manifest '{self.name}'")
-        _check_clips(self, lambda number: f"manifest '{self.name}', clip {number + 1}")
+        _check(self, f"manifest '{self.name}'", lambda number: f"manifest '{self.name}', clip {number + 1}")
+        header = {"schema_version": SCHEMA_VERSION, "kind": KIND, "clips": len(self.clips), "name": self.name, "classes": self.classes}
+        header |= {"splits": self.splits, "horizontal_flip": self.horizontal_flip, "sources": self.sources}
+        header |= {"targets": self.targets} if self.targets else {}
         with atomic_write(path) as file:
-            for row in (_header(self, path), *map(_row, self.clips)):
-                file.write(manifest_line(row))
+            file.write(manifest_line({**header, **recorded_root(path, self.root)}))
+            for clip in self.clips:
+                row = {**_said(clip), "subsets": clip.subsets}
+                file.write(manifest_line(row if clip.targets else {name: value for name, value in row.items() if name != "targets"}))
 
     @classmethod
     def read(cls, path: Path | str, root: Path | str | None = None) -> "Manifest":
@@ -113,8 +117,7 @@ class Manifest:
             sources=header.sources,
             targets=header.targets,
         )
-        _check_names(manifest, f"{path}:1")
-        _check_clips(manifest, lambda number: f"{path}:{number + 2}")
+        _check(manifest, f"{path}:1", lambda number: f"{path}:{number + 2}")
         return manifest
 
 
@@ -131,10 +134,17 @@ class _Header:
     targets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
+_PLAIN = {item.name: item.default for item in dataclasses.fields(Clip) if item.default is not dataclasses.MISSING}
+
+
+def _said(clip: Clip) -> dict[str, Any]:
+    """Every field that differs from its default: rows stay short and readable."""
+    return {name: value for name, value in vars(clip).items() if name not in _PLAIN or value != _PLAIN[name]}
+
+
 def manifest_identity(manifest: Manifest) -> dict[str, str]:
     """Name and SHA-256 of what a manifest says (classes, splits, rows, whether clips may be flipped), wherever it lies."""
-    rows = [{name: value for name, value in vars(clip).items() if name not in _PLAIN or value != _PLAIN[name]} for clip in manifest.clips]
-    content = [list(manifest.classes), list(manifest.splits), manifest.horizontal_flip, rows]
+    content = [list(manifest.classes), list(manifest.splits), manifest.horizontal_flip, [_said(clip) for clip in manifest.clips]]
     text = json.dumps(content, sort_keys=True, ensure_ascii=False, default=dict)
     return {"name": manifest.name, "sha256": hashlib.sha256(text.encode()).hexdigest()}
 
@@ -145,60 +155,21 @@ def is_manifest(path: Path | str) -> bool:
         return f'"kind": "{KIND}"'.encode() in file.read(256)
 
 
-def _header(manifest: Manifest, path: Path) -> dict[str, Any]:
-    header: dict[str, Any] = {
-        "schema_version": SCHEMA_VERSION,
-        "kind": KIND,
-        "clips": len(manifest.clips),
-        "name": manifest.name,
-        "classes": list(manifest.classes),
-        "splits": list(manifest.splits),
-        "horizontal_flip": manifest.horizontal_flip,
-        "sources": dict(manifest.sources),
-    }
-    if manifest.targets:
-        header["targets"] = {name: list(classes) for name, classes in manifest.targets.items()}
-    return {**header, **recorded_root(path, manifest.root)}
-
-
-_PLAIN = {item.name: item.default for item in dataclasses.fields(Clip) if item.default is not dataclasses.MISSING}
-_OPTIONAL: dict[str, Any] = {**_PLAIN, "targets": {}}
-
-
-def _row(clip: Clip) -> dict[str, Any]:
-    """Every field that differs from its default: rows stay short and readable."""
-    values = {item.name: getattr(clip, item.name) for item in dataclasses.fields(Clip)}
-    row = {name: value for name, value in values.items() if name not in _OPTIONAL or value != _OPTIONAL[name]}
-    return {**row, "subsets": dict(clip.subsets), **({"targets": dict(clip.targets)} if clip.targets else {})}
-
-
-def _clip(row: dict[str, Any], where: str) -> Clip:
-    return read_record(Clip, row, where, error=DataError, hint=_PREPARE_AGAIN)
-
-
-def _check_names(manifest: Manifest, where: str) -> None:
-    for target, names in manifest.targets.items():
-        if not names:
-            raise DataError(f"{where}: target '{target}' has no classes", hint="name its classes, or take it out")
+def _check(manifest: Manifest, header: str, where: Callable[[int], str]) -> None:
+    """Raise DataError, beginning with the place, for names that are given twice and clips that do not fit."""
     for kind, names in (("class", manifest.classes), ("split", manifest.splits), *manifest.targets.items()):
-        if "" in names:
-            raise DataError(f"{where}: a {kind} has an empty name", hint=f"give each {kind} a name")
         twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise DataError(f"{where}: {kind} '{twice[0]}' is named twice", hint=f"give each {kind} one name")
-
-
-def _check_clips(manifest: Manifest, where: Callable[[int], str]) -> None:
-    seen: dict[tuple[str, float, float | None, str | None], int] = {}
-    names: dict[str, int] = {}
+        if twice or "" in names or (kind in manifest.targets and not names):
+            fault = f"'{twice[0]}' is named twice" if twice else "has an empty name" if names else "has no classes"
+            raise DataError(f"{header}: {kind} {fault}", hint=f"give each {kind} a name of its own")
+    seen: dict[Any, int] = {}
     for number, clip in enumerate(manifest.clips):
         check_clip(clip, manifest.classes, manifest.splits, where(number), manifest.targets)
         first = seen.setdefault((clip.path, clip.start_s, clip.end_s, clip.name), number)
         if first != number:
-            raise DataError(
-                f"{where(number)}: the same interval of the same file as {where(first)}", clip=clip.path, hint="keep one of the two rows"
-            )
-        if clip.name is not None and (first := names.setdefault(clip.name, number)) != number:
+            what = f"{where(number)}: the same interval of the same file as {where(first)}"
+            raise DataError(what, clip=clip.path, hint="keep one of the two rows")
+        if clip.name is not None and (first := seen.setdefault(clip.name, number)) != number:
             raise DataError(f"{where(number)}: the name '{clip.name}' is that of {where(first)}", hint="give each row a name of its own")
 
 
@@ -206,38 +177,35 @@ def check_clip(
     clip: Clip, classes: Sequence[str], splits: Sequence[str], where: str, targets: Mapping[str, Sequence[str]] = _NO_TARGETS
 ) -> None:
     """Raise DataError, beginning with `where`, if the clip's values do not fit together or into these classes, splits and targets."""
-    for what, hint in (*_problems(clip, classes, splits), *_target_problems(clip, targets)):
+    for what, hint in _problems(clip, classes, splits, targets):
         raise DataError(f"{where}: {what}", clip=clip.path, hint=hint)
 
 
-def _target_problems(clip: Clip, targets: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:
-    for target, label in clip.targets.items():
-        if target not in targets:
-            yield f"unknown target '{target}'", f"use one of {', '.join(targets) or '(none declared)'}, or declare it in the header"
-        elif not 0 <= label < len(targets[target]):
-            yield f"{target} {label} is out of range", f"use 0 to {len(targets[target]) - 1} ({len(targets[target])} classes)"
-
-
-def _problems(clip: Clip, classes: Sequence[str], splits: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """What is wrong with the values of a clip, each with how to mend it."""
-    path = PurePosixPath(clip.path)
+def _problems(clip: Clip, classes: Sequence[str], splits: Sequence[str], targets: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:
+    """What is wrong with the values of a clip, each with how to fix it."""
     for key in ("path", "group", "name"):
         if getattr(clip, key) == "":
-            yield f"'{key}' is empty", f"give each clip a {key}, or leave it out" if key == "name" else f"give each clip a {key}"
+            yield f"'{key}' is empty", f"give each clip a {key}"
+    path = PurePosixPath(clip.path)
     if path.is_absolute() or ".." in path.parts:
         yield "the path leaves the data root", "give paths relative to the root"
-    if clip.label is not None and not 0 <= clip.label < len(classes):
-        yield f"label {clip.label} is out of range", f"use 0 to {len(classes) - 1} ({len(classes)} classes), or null for an unlabelled clip"
+    labels = {"label": (clip.label, classes), **{target: (label, targets.get(target)) for target, label in clip.targets.items()}}
+    for target, (label, names) in labels.items():
+        if names is None:
+            yield f"unknown target '{target}'", f"use one of {', '.join(targets) or '(none declared)'}, or declare it in the header"
+        elif label is not None and not 0 <= label < len(names):
+            yield f"{target} {label} is out of range", f"use 0 to {len(names) - 1} ({len(names)} classes), or null for an unlabelled clip"
     for split, subset in clip.subsets.items():
         if split not in splits:
             yield f"unknown split '{split}'", f"use one of {', '.join(splits) or '(none declared)'}, or declare it in the header"
         if subset not in SUBSETS:
             yield f"unknown subset '{subset}' of split '{split}'", f"use one of {', '.join(SUBSETS)}"
+    end_s = math.inf if clip.end_s is None else clip.end_s
     if clip.start_s < 0:
         yield f"start_s {clip.start_s:g} is negative", "times count from the first frame, which is 0"
-    if clip.end_s is not None and clip.end_s <= clip.start_s:
-        yield f"end_s {clip.end_s:g} is not after start_s {clip.start_s:g}", "give the interval in seconds, end after start"
-    if clip.onset_s is not None and not clip.start_s <= clip.onset_s <= (math.inf if clip.end_s is None else clip.end_s):
+    if end_s <= clip.start_s:
+        yield f"end_s {end_s:g} is not after start_s {clip.start_s:g}", "give the interval in seconds, end after start"
+    if clip.onset_s is not None and not clip.start_s <= clip.onset_s <= end_s:
         yield f"onset_s {clip.onset_s:g} lies outside the clip", "give it in seconds of the file, between start_s and end_s"
     if clip.fps is not None and clip.fps <= 0:
         yield f"fps {clip.fps:g} is not positive", "give the frames a second of a folder of images, null for a video file"

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from vidkd.base.errors import DataError, VideoError
+from vidkd.base.errors import DataError
 from vidkd.data.layouts.common import Options
 from vidkd.data.layouts.epic100 import frame_rate, read
 from vidkd.data.manifest import Manifest
@@ -111,17 +111,6 @@ def test_the_test_list_is_a_split_without_labels_where_its_videos_are(tree: Tree
     assert len(manifest.select("1", "train")) == 3
 
 
-def test_one_list_alone(tree: Tree) -> None:
-    root = make(tree)
-    (root / "annotations" / "EPIC_100_train.csv").unlink()
-    reading = read(root, Options())
-    assert (len(reading.manifest.clips), reading.manifest.classes) == (2, ("take tap", "take spoon"))
-    assert reading.notes == ("EPIC_100_train.csv is not there: split 1 has no training clips",)
-    (root / "annotations" / "EPIC_100_validation.csv").unlink()
-    with pytest.raises(DataError, match=r"neither EPIC_100_train\.csv nor EPIC_100_validation\.csv"):
-        read(root, Options())
-
-
 def test_missing_videos(tree: Tree) -> None:
     root = make(tree, VIDEOS[:1])
     (root / "P02" / "rgb_frames").mkdir(parents=True)
@@ -218,13 +207,6 @@ def test_a_folder_of_frames_is_a_video(framed: Path) -> None:
     (framed / "P02" / "videos").mkdir()
     (framed / "P02" / "videos" / "P02_01.MP4").touch()
     assert {clip.fps for clip in read(framed, Options()).manifest.clips} == {None}, "a file wins over frames"
-
-
-def test_a_folder_of_frames_with_holes(framed: Path) -> None:
-    for number in (17, 20, 21):
-        (framed / "P02" / "rgb_frames" / "P02_01" / f"frame_{number:010d}.jpg").unlink()
-    with pytest.raises(VideoError, match=r"images 1 to 240 lack 3(.|\n)*17, 20 to 21(.|\n)*frame_0000000017\.jpg"):
-        read(framed, Options())
 
 
 @pytest.mark.data

@@ -94,11 +94,6 @@ def test_a_class_on_one_side_is_remarked_on(tree: Tree) -> None:
     assert "two groups of a class" in drawn[0]
 
 
-def test_a_mixture_of_subsets_and_classes(tree: Tree) -> None:
-    with pytest.raises(DataError, match=r"found +: train beside other folders \(jump\)"):
-        read(tree(["train/a/1.avi", "jump/2.avi"]), Options())
-
-
 def test_nothing_there(tree: Tree, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no video file in"):
         read(tree(["a/1.txt"]), Options(allow_missing=True))

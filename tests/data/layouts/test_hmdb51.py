@@ -42,12 +42,6 @@ def test_both_forms_and_any_container(tree: Tree, folder: str, lists: str, suffi
     assert [clip.subsets.get("1") for clip in manifest.clips] == ["train", "test", "test", "train", "test", None]
 
 
-def test_a_list_that_is_missing_for_one_class(tree: Tree) -> None:
-    root = tree(paths(), {**texts(), f"{SPLITS}/walk_test_split2.txt": f"{WALK[0]}.avi 1\n"})
-    with pytest.raises(DataError, match=r"clap_test_split2\.txt is missing"):
-        read(root, Options())
-
-
 def test_no_lists(tree: Tree) -> None:
     with pytest.raises(DataError, match=r"<class>_test_split1\.txt is missing in splits/"):
         read(tree(paths("videos/"), {"splits/readme.txt": "x"}), Options())

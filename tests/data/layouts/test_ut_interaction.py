@@ -1,6 +1,5 @@
 """UT-Interaction: sequences are groups, and never on both sides."""
 
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,11 +45,3 @@ def test_a_class_without_a_clip(tree: Tree) -> None:
     with pytest.raises(DataError, match=r"1 of its 6 classes have no video(.|\n)*pushing"):
         read(root, Options())
     assert len(read(root, Options(allow_missing=True)).manifest.clips) == 5
-
-
-@pytest.mark.data
-def test_the_real_one(real_data: Path) -> None:
-    manifest = read(real_data / "ut_interaction", Options()).manifest
-    assert len(manifest.clips) == 60
-    assert Counter(clip.label for clip in manifest.clips) == dict.fromkeys(range(6), 10)
-    assert_protocol(manifest)

@@ -108,25 +108,10 @@ def test_a_missing_sequence(root: Path) -> None:
     assert len(reading.absent) == 2
 
 
-def test_nothing_there(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no ut-interaction_labels_110912\.xls; there: nothing"):
-        read(tmp_path, Options())
-    write_xls(tmp_path / LABELS, [["seq1", 0, 1, 2, *BOX]])
-    with pytest.raises(DataError, match=r"no seq<k>\.avi"):
-        read(tmp_path, Options(allow_missing=True))
-
-
 def test_an_interval_outside_its_video(root: Path) -> None:
     film(root / "ut-interaction_set1" / "seq2.mp4", 25)
     with pytest.raises(DataError, match=r"row 6: the interval lies outside the video(.|\n)*frames 20 to 30(.|\n)*seq2\.mp4, 25 frames"):
         read(root, Options())
-
-
-def test_overlapping_actions(root: Path) -> None:
-    write_xls(root / LABELS, [["seq1", 0, 10, 20, *BOX], ["seq1", 3, 19, 30, *BOX]])
-    with pytest.raises(DataError, match=r"row 2: overlaps the interval of .*row 1"):
-        read(root, Options())
-    assert read(root, Options(allow_overlap=True)).notes == ("1 of 2 intervals begin before an earlier one of their video has ended",)
 
 
 @pytest.mark.parametrize("cells", [[6, 1, 2], [1.5, 1, 2], [1, 5, 5], [1, 5.5, 8], [1, -1, 8], [1, 5]])

@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vidkd.base.errors import ConfigError
-from vidkd.cli.main import main
 from vidkd.data.manifest import Manifest
 from vidkd.data.synthetic.cued import (
     cued_truth_row,
@@ -22,7 +21,6 @@ from vidkd.data.synthetic.cued import (
     write_cued_shapes,
 )
 from vidkd.data.synthetic.cued_path import CuedShapesConfig
-from vidkd.data.synthetic.motion import MotionShapesConfig, write_motion_shapes
 from vidkd.data.synthetic.scene import CLASSES
 from vidkd.video import open_video
 
@@ -63,20 +61,6 @@ def test_decoded_frames_are_the_same_on_every_run_and_show_the_scene(written, tm
     assert np.abs(error.reshape(len(painted), 16, 4, 16, 4, 3).mean((2, 4))).mean() < 2
 
 
-def test_a_second_call_writes_what_is_missing_and_another_data_set_in_the_folder_is_an_error(written):
-    out, _ = written
-    path = out / cued_video_path(3)
-    before = decoded(path)[0]
-    path.unlink()
-    again = write_cued_shapes(out, SMALL, workers=1)
-    assert (again.written, again.kept) == (1, 5)
-    assert np.array_equal(decoded(path)[0], before)
-    with pytest.raises(ConfigError, match=r"shift: 8\.0 there, 4\.0 asked"):
-        write_cued_shapes(out, dataclasses.replace(SMALL, shift=4.0))
-    with pytest.raises(ConfigError, match="generated with a different config"):
-        write_motion_shapes(out, MotionShapesConfig())
-
-
 def test_manifest_truth_and_decoded_timestamps_agree_and_groups_do_not_cross_the_split(written):
     out, _ = written
     manifest, truth = Manifest.read(out / "manifest.jsonl"), lines(out / "truth.jsonl")
@@ -112,19 +96,6 @@ def test_unlabelled_files_keep_their_classes_to_the_truth_and_a_larger_share_hol
     ]
     assert [len(numbers) for numbers in unlabelled] == [0, 60, 108]
     assert unlabelled[1] < unlabelled[2]
-
-
-def test_the_command_makes_the_variant_and_refuses_knobs_of_the_other(tmp_path, capsys):
-    arguments = ["make_data", "--variant", "cued", "--out", str(tmp_path / "set"), "--workers", "1", "--files-train", "2"]
-    arguments += ["--files-test", "1", "--episodes", "1", "--classes", "Rising", "Clockwise", "--shift", "20", "--cue-s", "0.2"]
-    assert main(arguments) == 0
-    assert "2 training and 1 test actions of 2 classes in 2 and 1 videos" in capsys.readouterr().out
-    assert json.loads((tmp_path / "set/config.json").read_text())["config"]["shift"] == 20.0
-    assert main(arguments) == 0
-    assert "(0 videos written, 3 already there" in capsys.readouterr().out
-    assert main([*arguments, "--frames", "10"]) == 2
-    assert "--frames is a knob of the variant 'trimmed'" in (said := capsys.readouterr().err)
-    assert "--variant trimmed" in said
 
 
 # ---- what is true of it
@@ -218,35 +189,7 @@ def test_cue_and_action_are_the_motion_of_the_class_around_their_places_at_their
         check_motion(full, row["acting_place"], name, episode.amplitude, period)
 
 
-def test_the_actor_moves_at_no_time_faster_than_its_motion_and_its_way_back():
-    for number in range(1, 40):
-        config = CuedShapesConfig(shift=24.0)
-        scene = draw_cued_scene(config, number)
-        steps = np.linalg.norm(np.diff(scene.centres[scene.actor], axis=0), axis=1)
-        assert steps.max() < 24 / config.idle_frames[0] + 2 * config.wander + 0.5
-
-
 # ---- what the shift changes, and what it does not
-
-
-def test_data_sets_of_three_shifts_share_every_draw_but_the_shift():
-    for number in (1, 50, 126):
-        near, middle, far = (draw_cued_scene(CuedShapesConfig(shift=shift, distractors=2), number) for shift in (0.0, 12.0, 24.0))
-        for other in (middle, far):
-            assert (other.roles, other.background_velocity, other.background_start) == (
-                near.roles,
-                near.background_velocity,
-                near.background_start,
-            )
-            assert [shape.kind for shape in other.shapes] == [shape.kind for shape in near.shapes]
-            distractors = [index for index, role in enumerate(near.roles) if role != "actor"]
-            assert np.array_equal(other.centres[distractors], near.centres[distractors])
-            shifted = ("acting_place", "shift")
-            for a, b in zip(near.episodes, other.episodes, strict=True):
-                assert {key: value for key, value in vars(a).items() if key not in shifted} == {
-                    key: value for key, value in vars(b).items() if key not in shifted
-                }
-        assert [math.hypot(*episode.shift) for episode in middle.episodes] == pytest.approx([12.0] * 3)
 
 
 def test_the_frames_of_every_cue_are_the_same_whatever_the_shift():
@@ -320,17 +263,6 @@ def test_positions_in_one_frame_and_the_journey_follow_one_law_for_every_class_a
         assert smallest_p(stats, labels, moments[name]) > 1e-4, name
     assert smallest_p(stats, labels, shifts) > 1e-4
     assert smallest_p(stats, labels, moments["half a turn"]) < 1e-12
-
-
-def test_every_direction_is_as_likely_where_all_have_room(many_episodes):
-    stats = pytest.importorskip("scipy.stats")
-    _, places, shifts, _ = many_episodes
-    config = MANY
-    terms = 3.5 * config.cue_amplitude  # at most so far from the centre that has to have room
-    anywhere = (np.abs(places - config.size / 2) < np.array(config.free_half_extents) - terms - config.shift).all(axis=1)
-    assert anywhere.sum() > 30
-    angles = np.arctan2(*shifts[anywhere].T[::-1]) / (2 * math.pi) % 1
-    assert stats.kstest(angles, "uniform").pvalue > 1e-4
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,6 @@ from vidkd.data.synthetic.motion import (
     clip_places,
     draw_scene,
     render,
-    subset_of,
     truth_row,
     video_path,
     write_motion_shapes,
@@ -114,17 +113,6 @@ def test_lists_manifest_and_truth_agree_and_groups_do_not_cross_the_split(writte
         assert row["shapes"][row["actor"]]["role"] == "actor"
 
 
-def test_every_class_of_a_group_shares_its_background():
-    config = MotionShapesConfig(noise=0.0, distractors=0, background_speed=0.0, contrast=0.0, texture=0.0)
-    colours = {g: {tuple(render(config, draw_scene(config, p))[0].mean((0, 1)).round(-1)) for p in places_of(config, g)} for g in (1, 2, 3)}
-    assert all(len(means) <= 2 for means in colours.values())
-    assert len(set.union(*colours.values())) >= 3
-
-
-def places_of(config, group):
-    return [place for place in clip_places(config) if place.group == group]
-
-
 def test_the_command_says_what_it_wrote_and_finds_the_work_done(tmp_path, capsys):
     arguments = ["make_data", "--out", str(tmp_path / "set"), "--clips-per-class-train", "1", "--clips-per-class-test", "1"]
     arguments += ["--clips-per-group", "1", "--frames", "6", "--classes", "LeftRight", "Clockwise", "--workers", "1"]
@@ -151,22 +139,6 @@ def test_boxes_are_the_extent_of_the_drawn_pixels(kind):
         drawn = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
         assert np.abs(np.array(drawn) - box).max() <= 1.0
         assert frame[..., 0].sum() > 0.3 * np.prod(box[2:] - box[:2])
-
-
-@pytest.mark.parametrize("distractors", [0, 3])
-def test_the_actors_box_holds_all_that_changes_when_nothing_else_moves(distractors):
-    config = MotionShapesConfig(noise=0.0, distractors=distractors, moving_distractors=0.0, background_speed=0.0)
-    for place in places_of(config, 1):
-        scene = draw_scene(config, place)
-        frames = render(config, scene).astype(int)
-        for before, after in ((0, 4), (7, 12)):
-            changed = np.abs(frames[after] - frames[before]).max(-1) > 2
-            boxes = scene.boxes[scene.actor][[before, after]]
-            inside = np.zeros_like(changed)
-            for x1, y1, x2, y2 in boxes:
-                inside[math.floor(y1) - 1 : math.ceil(y2) + 1, math.floor(x1) - 1 : math.ceil(x2) + 1] = True
-            assert not (changed & ~inside).any()
-            assert distractors or changed.any() or np.abs(boxes[0] - boxes[1]).max() < 1
 
 
 def test_a_shape_at_the_edge_is_cut_there_and_so_is_its_box():
@@ -249,46 +221,12 @@ def test_positions_at_any_one_time_follow_one_law_for_every_class_and_role():
                 assert smallest > 1e-4, (frame, axis)
 
 
-def test_classifiers_of_single_frames_stay_at_chance_and_of_displacements_do_not():
-    config = MotionShapesConfig(clips_per_class_train=40, clips_per_class_test=20, frames=9)
-    stills, paths, labels, train = [], [], [], []
-    for place in clip_places(config):
-        scene = draw_scene(config, place)
-        frame = render(config, scene)[4].astype(np.float64)
-        small = frame.reshape(20, 4, 20, 4, 3).mean((1, 3))
-        stills.append((small - small.mean((0, 1))).ravel() / 255)
-        paths.append(np.diff(scene.centres[scene.actor], axis=0).ravel())
-        labels.append(place.label)
-        train.append(subset_of(config, place) == "train")
-    labels, train = np.array(labels), np.array(train)
-    count, chance = int((~train).sum()), 1 / len(CLASSES)
-    bound = chance + 4 * math.sqrt(chance * (1 - chance) / count)  # an honest guesser exceeds it once in 30,000 runs
-    for classify in (nearest_neighbour, ridge):
-        assert classify(np.array(stills), labels, train) < bound, classify.__name__
-    assert nearest_neighbour(np.array(paths), labels, train) > 0.9
-
-
-def nearest_neighbour(features, labels, train):
-    """Test accuracy of the nearest training neighbour."""
-    seen, unseen = features[train], features[~train]
-    distances = (unseen**2).sum(1)[:, None] + (seen**2).sum(1) - 2 * unseen @ seen.T
-    return float((labels[train][distances.argmin(1)] == labels[~train]).mean())
-
-
-def ridge(features, labels, train):
-    """Test accuracy of a linear classifier, fitted by least squares with a penalty."""
-    seen, unseen = features[train], features[~train]
-    kernel = seen @ seen.T
-    dual = np.linalg.solve(kernel + 0.1 * np.trace(kernel) / len(seen) * np.eye(len(seen)), np.eye(len(CLASSES))[labels[train]])
-    return float(((unseen @ seen.T @ dual).argmax(1) == labels[~train]).mean())
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"classes": ("LeftRight", "Sideways")}, "Sideways"),
-        ({"classes": ("LeftRight",)}, "two different"),
-        ({"classes": ("LeftRight", "LeftRight")}, "two different"),
+        ({"classes": ("LeftRight",)}, "at least 2, all different"),
+        ({"classes": ("LeftRight", "LeftRight")}, "at least 2, all different"),
         ({"clips_per_class_train": 3}, "multiple of clips_per_group"),
         ({"contrast": 1.5}, "contrast must lie in"),
         ({"noise": math.nan}, "noise must lie in"),

@@ -7,7 +7,6 @@ import pytest
 
 from vidkd.base.errors import ConfigError, DataError
 from vidkd.cli.main import main
-from vidkd.data.synthetic.motion import MotionShapesConfig, write_motion_shapes
 from vidkd.data.synthetic.street import VideoPlace, draw_street, read_scenes, render_street, video_places, write_street_shapes
 from vidkd.data.synthetic.street_scene import StreetShapesConfig
 from vidkd.video import open_video
@@ -58,16 +57,6 @@ def test_decoded_frames_are_the_same_on_every_run_and_show_the_scenes(written, t
     error = decoded(out / STREAM.path).astype(float) - painted  # over blocks, as the codec halves the resolution of colour
     assert painted.shape == (45, 64, 64, 3)
     assert np.abs(error.reshape(45, 16, 4, 16, 4, 3).mean((2, 4))).mean() < 2
-
-
-def test_a_second_call_keeps_whole_files_and_another_data_set_in_the_folder_is_an_error(written):
-    out, _ = written
-    again = write_street_shapes(out, SMALL, workers=1)
-    assert (again.written, again.kept) == (0, 6)
-    with pytest.raises(ConfigError, match=r"wideness: 1\.0 there, 0\.5 asked"):
-        write_street_shapes(out, dataclasses.replace(SMALL, wideness=0.5))
-    with pytest.raises(ConfigError, match="generated with a different config"):
-        write_motion_shapes(out, MotionShapesConfig())
 
 
 def test_truth_tells_sides_lengths_and_scenes(written):
@@ -180,7 +169,7 @@ def test_plain_videos_are_light_and_alike_as_far_as_asked_for_and_wide_ones_are_
     ("wrong", "message"),
     [
         ({"kinds": ("disc", "dsic")}, "dsic"),
-        ({"kinds": ("disc", "disc")}, "different shapes"),
+        ({"kinds": ("disc", "disc")}, "all different"),
         ({"size": 63}, "even"),
         ({"size": 20}, r"size must lie in \[48"),
         ({"slowest": 3.0}, "slowest must not be above fastest"),

@@ -1,7 +1,5 @@
 """cued_shapes, for anticipation: untrimmed generated videos in which a cue decides the action that follows elsewhere."""
 
-import dataclasses
-import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,24 +8,24 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vidkd.data.manifest import Clip, Manifest
+from vidkd.data.manifest import Clip
 from vidkd.data.synthetic.cued_path import CuedShapesConfig, Episode, actor_path, draw_timeline
-from vidkd.data.synthetic.motion import SPLIT
 from vidkd.data.synthetic.scene import (
-    PURPOSES,
+    SPLIT,
     Role,
     Stage,
     actor_boxes,
-    all_boxes,
     draw_background_motion,
     draw_roles,
     draw_shapes,
     render_stage,
     shape_path,
     shape_rows,
+    stage_of,
+    write_manifest,
 )
 from vidkd.data.synthetic.shapes import Array
-from vidkd.data.synthetic.write import Written, json_line, write_data_set, write_text_lines
+from vidkd.data.synthetic.write import Written, random_numbers, write_data_set, write_rows
 
 
 def subset_of_file(config: CuedShapesConfig, number: int) -> Literal["train", "test"]:
@@ -59,7 +57,7 @@ def labels_of(config: CuedShapesConfig, number: int) -> list[int]:
     subset, count = subset_of_file(config, number), len(config.classes)
     first = 1 if subset == "train" else config.files_train + 1
     block, column = divmod(number - first, count)
-    rng = np.random.default_rng([config.seed, PURPOSES.index("cued labels"), int(subset == "test"), block])
+    rng = random_numbers(config.seed, "cued labels", int(subset == "test"), block)
     return [int(rng.permutation(count)[column]) for _ in range(config.episodes)]
 
 
@@ -76,31 +74,19 @@ def draw_cued_scene(config: CuedShapesConfig, number: int) -> CuedScene:
 
     Data sets that differ in their shift alone have the same timeline, classes, looks, places of cues and distractors.
     """
-    rng = np.random.default_rng([config.seed, PURPOSES.index("cued scene"), number])
+    rng = random_numbers(config.seed, "cued scene", number)
     timeline = draw_timeline(config, rng)
     roles = draw_roles(config, rng)
     shapes = draw_shapes(config, number, len(roles), rng)
-    velocity, background_start = draw_background_motion(config, rng)
+    background = draw_background_motion(config, rng)
     episodes, path = actor_path(config, labels_of(config, number), timeline, rng)
     centres = np.stack([path if role == "actor" else _distractor_path(config, role, timeline.frames, rng) for role in roles])
-    return CuedScene(
-        number=number,
-        episodes=episodes,
-        shapes=shapes,
-        roles=roles,
-        centres=centres,
-        boxes=all_boxes(config, shapes, centres),
-        actor=roles.index("actor"),
-        background_velocity=velocity,
-        background_start=background_start,
-    )
+    return CuedScene(number=number, episodes=episodes, **stage_of(config, roles, shapes, centres, background))
 
 
 def render_cued(config: CuedShapesConfig, scene: CuedScene) -> NDArray[np.uint8]:
     """The frames of a video, uint8 RGB (T, size, size, 3)."""
-    return render_stage(
-        config, scene, group=scene.number, noise_rng=np.random.default_rng([config.seed, PURPOSES.index("cued noise"), scene.number])
-    )
+    return render_stage(config, scene, group=scene.number, noise_rng=random_numbers(config.seed, "cued noise", scene.number))
 
 
 def _distractor_path(config: CuedShapesConfig, role: Role, frames: int, rng: np.random.Generator) -> Array:
@@ -120,17 +106,13 @@ def _distractor_path(config: CuedShapesConfig, role: Role, frames: int, rng: np.
 
 def write_truth(out: Path, config: CuedShapesConfig) -> None:
     """Write truth.jsonl and manifest.jsonl under `out`, each file whole or not at all."""
-    scenes = [draw_cued_scene(config, number) for number in range(1, config.files_train + config.files_test + 1)]
-    write_text_lines(out / "truth.jsonl", (json_line(cued_truth_row(config, scene)) for scene in scenes))
-    manifest = Manifest(
-        name=config.data_set,
-        root=out,
-        classes=config.classes,
-        splits=(SPLIT,),
-        clips=tuple(clip for scene in scenes for clip in _manifest_clips(config, scene)),
-        horizontal_flip=False,
-    )
-    manifest.write(out / "manifest.jsonl")
+    scenes = [draw_cued_scene(config, number) for number in _numbers(config)]
+    write_rows(out / "truth.jsonl", (cued_truth_row(config, scene) for scene in scenes))
+    write_manifest(out, config, (clip for scene in scenes for clip in _manifest_clips(config, scene)))
+
+
+def _numbers(config: CuedShapesConfig) -> range:
+    return range(1, config.files_train + config.files_test + 1)
 
 
 def cued_truth_row(config: CuedShapesConfig, scene: CuedScene) -> dict[str, Any]:
@@ -153,18 +135,15 @@ def cued_truth_row(config: CuedShapesConfig, scene: CuedScene) -> dict[str, Any]
 
 
 def _episode_row(config: CuedShapesConfig, episode: Episode) -> dict[str, Any]:
-    def seconds(*frames: int) -> list[float]:
-        return [round(frame / config.fps, 6) for frame in frames]
-
+    moments = [episode.cue_start, episode.cue_end, episode.action_start, episode.action_end]
+    times_s = [round(frame / config.fps, 6) for frame in moments]
     return {
         "label": episode.label,
         "class": config.classes[episode.label],
-        "cue_s": seconds(episode.cue_start, episode.cue_end),
-        "travel_s": seconds(episode.cue_end, episode.action_start),
-        "action_s": seconds(episode.action_start, episode.action_end),
-        "place": [round(part, 6) for part in episode.place],
-        "acting_place": [round(part, 6) for part in episode.acting_place],
-        "shift": [round(part, 6) for part in episode.shift],
+        "cue_s": times_s[:2],
+        "travel_s": times_s[1:3],
+        "action_s": times_s[2:],
+        **{key: [round(part, 6) for part in getattr(episode, key)] for key in ("place", "acting_place", "shift")},
         "amplitude": round(episode.amplitude, 6),
         "cue_amplitude": config.cue_amplitude,
         "period_s": round(episode.period / config.fps, 6),
@@ -190,14 +169,10 @@ def _manifest_clips(config: CuedShapesConfig, scene: CuedScene) -> Iterator[Clip
 def write_cued_shapes(out: Path | str, config: CuedShapesConfig | None = None, *, workers: int | None = None) -> Written:
     """Write videos, manifest.jsonl, truth.jsonl and config.json under `out`; see `write_data_set`."""
     config = config or CuedShapesConfig()
-    done = write_data_set(Path(out), config, list(_numbers_by_path(config)), _frames, write_truth, workers)
-    return dataclasses.replace(done, counts={"train": config.files_train * config.episodes, "test": config.files_test * config.episodes})
+    counts = {"train": config.files_train * config.episodes, "test": config.files_test * config.episodes}
+    places = {cued_video_path(number): number for number in _numbers(config)}
+    return write_data_set(Path(out), config, places, _frames, write_truth, workers, counts)
 
 
-@functools.lru_cache(maxsize=1)
-def _numbers_by_path(config: CuedShapesConfig) -> dict[str, int]:
-    return {cued_video_path(number): number for number in range(1, config.files_train + config.files_test + 1)}
-
-
-def _frames(config: CuedShapesConfig, path: str) -> NDArray[np.uint8]:
-    return render_cued(config, draw_cued_scene(config, _numbers_by_path(config)[path]))
+def _frames(config: CuedShapesConfig, number: int) -> NDArray[np.uint8]:
+    return render_cued(config, draw_cued_scene(config, number))

@@ -7,14 +7,13 @@ time outside an action the position follows the same law for every class: all ph
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from vidkd.base.errors import ConfigError
-from vidkd.data.synthetic.scene import BORDER, MOTIONS, SceneConfig, between_walls, half_extents, patterns_of, running_phase, terms
+from vidkd.data.synthetic.scene import BORDER, CLASSES, MOTIONS, SceneConfig, between_walls, half_extents, patterns_of, running_phase, terms
 from vidkd.data.synthetic.shapes import Array
 
 
@@ -53,21 +52,37 @@ class CuedShapesConfig(SceneConfig):
     wander: float = 0.4
     unlabelled_share: float = 0.0
 
+    ranges: ClassVar[Mapping[str, tuple[float, float]]] = {
+        **SceneConfig.ranges,
+        "files_train": (1, 9999),
+        "files_test": (1, 9999),
+        "episodes": (1, 999),
+        "shift": (0, math.inf),
+        "cue_amplitude": (0, math.inf),
+        "cue_s": (0, math.inf),
+        "travel_s": (0, math.inf),
+        "action_s": (0, math.inf),
+        "shortest_idle_s": (0, math.inf),
+        "longest_idle_s": (0, math.inf),
+        "wander": (0, math.inf),
+        "unlabelled_share": (0, 1),
+    }
+
     def __post_init__(self) -> None:
-        self.check(_RANGES)
+        self.check("classes", "motion", CLASSES, 2)
         for key in ("cue_s", "travel_s", "action_s"):
             frames = getattr(self, key) * self.fps
             if round(frames) < 1 or abs(frames - round(frames)) > 1e-6:
-                raise ConfigError(f"cued_shapes: {key} must be a whole number of frames, found {frames:g} at {self.fps:g} frames a second")
+                raise self.error(f"{key} must be a whole number of frames, found {frames:g} at {self.fps:g} frames a second")
         shortest, longest = self.idle_frames
         if not 1 <= shortest <= longest:
-            raise ConfigError("cued_shapes: a whole number of frames, at least one, must lie between shortest_idle_s and longest_idle_s")
+            raise self.error("a whole number of frames, at least one, must lie between shortest_idle_s and longest_idle_s")
         if self.cue_amplitude > self.amplitude * (1 - self.amplitude_spread):
-            raise ConfigError("cued_shapes: cue_amplitude must not be above amplitude * (1 - amplitude_spread)")
+            raise self.error("cue_amplitude must not be above amplitude * (1 - amplitude_spread)")
         self.check_room(self.free_half_extents, "amplitude or cue_amplitude")
         if self.shift > max(self.free_half_extents):
-            raise ConfigError(
-                f"cued_shapes: a shift of {self.shift:g} pixels has not always room in the frame",
+            raise self.error(
+                f"a shift of {self.shift:g} pixels has not always room in the frame",
                 hint=f"at most {max(self.free_half_extents):.1f} with these amplitudes, or a larger size",
             )
 
@@ -100,33 +115,18 @@ class CuedShapesConfig(SceneConfig):
         return round(self.action_s * self.fps)
 
 
-_RANGES: dict[str, tuple[float, float]] = {
-    "files_train": (1, 9999),
-    "files_test": (1, 9999),
-    "episodes": (1, 999),
-    "shift": (0, math.inf),
-    "cue_amplitude": (0, math.inf),
-    "cue_s": (0, math.inf),
-    "travel_s": (0, math.inf),
-    "action_s": (0, math.inf),
-    "shortest_idle_s": (0, math.inf),
-    "longest_idle_s": (0, math.inf),
-    "wander": (0, math.inf),
-    "unlabelled_share": (0, 1),
-}
 _RAMP = 0.2  # share of an action in which the amplitude grows, and again in which it shrinks
 _DIRECTIONS = 3600  # to choose the shift from; those along the axes are among them, and one of these is always possible
 
 
-@dataclass(frozen=True, kw_only=True)
-class Timeline:
+class Timeline(NamedTuple):
     """Of each episode the first frames of cue, journey and action, and the one after the action; and the number of frames of the video."""
 
     episodes: tuple[tuple[int, int, int, int], ...]
     frames: int
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Episode:
     """Frames from `cue_start` are the cue, from `cue_end` the journey, from `action_start` to before `action_end` the action.
 
@@ -177,24 +177,9 @@ def actor_path(
         phases[:, own] += _turns(frames, period, name, moments[:2]) + _turns(frames, period, name, moments[2:])
         weights[:, own] += (amplitude - config.cue_amplitude) * _ramps(frames, moments[2:])
         centre += _away(timeline, number)[:, None] * (base[moments[0]] + shift - base)
-        episodes.append(_episode(label, moments, config.size / 2 + place, shift, amplitude, period))
+        place = config.size / 2 + place
+        episodes.append(Episode(label, *moments, _pair(place), _pair(place + shift), _pair(shift), amplitude, period))
     return tuple(episodes), config.size / 2 + centre + terms(phases, names, weights)
-
-
-def _episode(label: int, moments: tuple[int, int, int, int], place: Array, shift: Array, amplitude: float, period: float) -> Episode:
-    cue_start, cue_end, action_start, action_end = moments
-    return Episode(
-        label=label,
-        cue_start=cue_start,
-        cue_end=cue_end,
-        action_start=action_start,
-        action_end=action_end,
-        place=_pair(place),
-        acting_place=_pair(place + shift),
-        shift=_pair(shift),
-        amplitude=amplitude,
-        period=period,
-    )
 
 
 def _pair(point: Array) -> tuple[float, float]:

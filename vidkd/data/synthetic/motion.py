@@ -1,27 +1,24 @@
 """motion_shapes: generated clips in which the motion of one shape among others is the class, and one frame says nothing."""
 
-import dataclasses
-import functools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vidkd.base.errors import ConfigError
 from vidkd.base.files import sha256
-from vidkd.data.manifest import Clip, Manifest
+from vidkd.data.manifest import Clip
 from vidkd.data.synthetic.scene import (
     BORDER,
-    PURPOSES,
+    CLASSES,
+    SPLIT,
     Role,
     SceneConfig,
     Stage,
     actor_boxes,
-    all_boxes,
     draw_background_motion,
     draw_roles,
     draw_shapes,
@@ -30,9 +27,11 @@ from vidkd.data.synthetic.scene import (
     running_phase,
     shape_path,
     shape_rows,
+    stage_of,
+    write_manifest,
 )
 from vidkd.data.synthetic.shapes import Array
-from vidkd.data.synthetic.write import Written, json_line, write_data_set, write_text_lines
+from vidkd.data.synthetic.write import Written, random_numbers, write_data_set, write_lines, write_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,13 +56,22 @@ class MotionShapesConfig(SceneConfig):
     earliest_onset_s: float = 0.0
     latest_onset_s: float = 0.0
 
+    ranges: ClassVar[Mapping[str, tuple[float, float]]] = {
+        **SceneConfig.ranges,
+        "clips_per_class_train": (1, math.inf),
+        "clips_per_class_test": (1, math.inf),
+        "clips_per_group": (1, 99),
+        "frames": (2, math.inf),
+        "earliest_onset_s": (0, math.inf),
+    }
+
     def __post_init__(self) -> None:
-        self.check(_RANGES)
+        self.check("classes", "motion", CLASSES, 2)
         for key in ("clips_per_class_train", "clips_per_class_test"):
             if getattr(self, key) % self.clips_per_group:
-                raise ConfigError(f"motion_shapes: {key} must be a multiple of clips_per_group = {self.clips_per_group}")
+                raise self.error(f"{key} must be a multiple of clips_per_group = {self.clips_per_group}")
         if not self.earliest_onset_s <= self.latest_onset_s < (self.frames - 1) / self.fps:
-            raise ConfigError("motion_shapes: 0 <= earliest_onset_s <= latest_onset_s < length of the clip is needed")
+            raise self.error("0 <= earliest_onset_s <= latest_onset_s < length of the clip is needed")
         self.check_room(self.free_half_extents, "amplitude or amplitude_spread")
 
     @property
@@ -84,17 +92,7 @@ class MotionShapesConfig(SceneConfig):
         return self.clips_per_class_test // self.clips_per_group
 
 
-_RANGES: dict[str, tuple[float, float]] = {
-    "clips_per_class_train": (1, math.inf),
-    "clips_per_class_test": (1, math.inf),
-    "clips_per_group": (1, 99),
-    "frames": (2, math.inf),
-    "earliest_onset_s": (0, math.inf),
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClipPlace:
+class ClipPlace(NamedTuple):
     """Which clip of the data set: group (from 1), class (index into the classes of the config), number within both (from 1)."""
 
     group: int
@@ -112,30 +110,17 @@ class Scene(Stage):
 
 def draw_scene(config: MotionShapesConfig, place: ClipPlace) -> Scene:
     """What happens in a clip: depends on the config and the clip's place, on no other clip."""
-    rng = np.random.default_rng([config.seed, PURPOSES.index("scene"), place.group, place.label, place.number])
+    rng = random_numbers(config.seed, "scene", *place)
     onset_frame = round(rng.uniform(config.earliest_onset_s, config.latest_onset_s) * config.fps)
     roles = draw_roles(config, rng)
     shapes = draw_shapes(config, place.group, len(roles), rng)
     centres = np.stack([config.size / 2 + _draw_path(config, place, role, onset_frame, rng) for role in roles])
-    velocity, start = draw_background_motion(config, rng)
-    return Scene(
-        place=place,
-        shapes=shapes,
-        roles=roles,
-        centres=centres,
-        boxes=all_boxes(config, shapes, centres),
-        actor=roles.index("actor"),
-        onset_frame=onset_frame,
-        background_velocity=velocity,
-        background_start=start,
-    )
+    return Scene(place=place, onset_frame=onset_frame, **stage_of(config, roles, shapes, centres, draw_background_motion(config, rng)))
 
 
 def render(config: MotionShapesConfig, scene: Scene) -> NDArray[np.uint8]:
     """The frames of a clip, uint8 RGB (T, size, size, 3)."""
-    place = scene.place
-    rng = np.random.default_rng([config.seed, PURPOSES.index("noise"), place.group, place.label, place.number])
-    return render_stage(config, scene, group=place.group, noise_rng=rng)
+    return render_stage(config, scene, group=scene.place.group, noise_rng=random_numbers(config.seed, "noise", *scene.place))
 
 
 def _draw_path(config: MotionShapesConfig, place: ClipPlace, role: Role, onset_frame: int, rng: np.random.Generator) -> Array:
@@ -155,7 +140,6 @@ def _draw_path(config: MotionShapesConfig, place: ClipPlace, role: Role, onset_f
     )
 
 
-SPLIT = "1"  # what the UCF101 layout calls the split of trainlist01.txt and testlist01.txt
 CLASS_LIST, TRAIN_LIST, TEST_LIST = "splits/classInd.txt", "splits/trainlist01.txt", "splits/testlist01.txt"
 
 
@@ -180,20 +164,17 @@ def video_path(config: MotionShapesConfig, place: ClipPlace) -> str:
 
 def write_lists(out: Path, config: MotionShapesConfig) -> None:
     """Write splits/, truth.jsonl and manifest.jsonl under `out`, each file whole or not at all."""
-    _write_splits(out, config)
+    lines: dict[str, list[str]] = {"train": [], "test": []}
+    for place in clip_places(config):
+        name, subset = video_path(config, place).removeprefix("videos/"), subset_of(config, place)
+        lines[subset].append(f"{name} {place.label + 1}" if subset == "train" else name)
+    write_lines(out / CLASS_LIST, (f"{number} {name}" for number, name in enumerate(config.classes, start=1)))
+    write_lines(out / TRAIN_LIST, sorted(lines["train"]))
+    write_lines(out / TEST_LIST, sorted(lines["test"]))
     scenes = [draw_scene(config, place) for place in clip_places(config)]
-    write_text_lines(out / "truth.jsonl", (json_line(truth_row(config, scene)) for scene in scenes))
+    write_rows(out / "truth.jsonl", (truth_row(config, scene) for scene in scenes))
     sources = {name: sha256(out / name) for name in (CLASS_LIST, TRAIN_LIST, TEST_LIST)}
-    manifest = Manifest(
-        name=config.data_set,
-        root=out,
-        classes=config.classes,
-        splits=(SPLIT,),
-        clips=tuple(_manifest_clip(config, scene) for scene in scenes),
-        horizontal_flip=False,
-        sources=sources,
-    )
-    manifest.write(out / "manifest.jsonl")
+    write_manifest(out, config, (_manifest_clip(config, scene) for scene in scenes), sources)
 
 
 def truth_row(config: MotionShapesConfig, scene: Scene) -> dict[str, Any]:
@@ -225,30 +206,13 @@ def _manifest_clip(config: MotionShapesConfig, scene: Scene) -> Clip:
     )
 
 
-def _write_splits(out: Path, config: MotionShapesConfig) -> None:
-    lines: Mapping[str, list[str]] = {"train": [], "test": []}
-    for place in clip_places(config):
-        name = video_path(config, place).removeprefix("videos/")
-        subset = subset_of(config, place)
-        lines[subset].append(f"{name} {place.label + 1}" if subset == "train" else name)
-    write_text_lines(out / CLASS_LIST, (f"{number} {name}" for number, name in enumerate(config.classes, start=1)))
-    write_text_lines(out / TRAIN_LIST, sorted(lines["train"]))
-    write_text_lines(out / TEST_LIST, sorted(lines["test"]))
-
-
 def write_motion_shapes(out: Path | str, config: MotionShapesConfig | None = None, *, workers: int | None = None) -> Written:
     """Write videos, split lists, manifest.jsonl, truth.jsonl and config.json under `out`; see `write_data_set`."""
     config = config or MotionShapesConfig()
-    places = _places_by_path(config)
-    done = write_data_set(Path(out), config, list(places), _frames, write_lists, workers)
+    places = {video_path(config, place): place for place in clip_places(config)}
     train = sum(subset_of(config, place) == "train" for place in places.values())
-    return dataclasses.replace(done, counts={"train": train, "test": len(places) - train})
+    return write_data_set(Path(out), config, places, _frames, write_lists, workers, {"train": train, "test": len(places) - train})
 
 
-@functools.lru_cache(maxsize=1)
-def _places_by_path(config: MotionShapesConfig) -> dict[str, ClipPlace]:
-    return {video_path(config, place): place for place in clip_places(config)}
-
-
-def _frames(config: MotionShapesConfig, path: str) -> NDArray[np.uint8]:
-    return render(config, draw_scene(config, _places_by_path(config)[path]))
+def _frames(config: MotionShapesConfig, place: ClipPlace) -> NDArray[np.uint8]:
+    return render(config, draw_scene(config, place))

@@ -5,18 +5,19 @@ own. The actor lets the phase of its own class run and keeps the others; a shape
 wander. At any single time every phase is uniform and independent of the others in all of these cases, so one frame cannot tell them apart.
 """
 
-import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vidkd.base.errors import ConfigError, unknown_name
-from vidkd.data.synthetic.shapes import KINDS, Array, Image, Shape, boxes_of, draw_waves, paint, smooth_texture
+from vidkd.data.manifest import Clip, Manifest
+from vidkd.data.synthetic.shapes import KINDS, Array, Image, Shape, as_pixels, boxes_of, draw_waves, paint, smooth_texture
+from vidkd.data.synthetic.write import GeneratedConfig, random_numbers
 
 Role = Literal["actor", "still", "drift", "jitter"]
 # class -> (its pattern, the way the phase runs); y points down, so a growing phase goes round clockwise on the screen
@@ -29,6 +30,7 @@ MOTIONS: dict[str, tuple[str, int]] = {
     "CounterClockwise": ("ring", -1),
 }
 CLASSES = tuple(MOTIONS)
+SPLIT = "1"  # what the UCF101 layout calls the split of trainlist01.txt and testlist01.txt
 # pattern -> (x, y) amplitudes of the cosine and of the sine of the phase
 _HALF = math.sqrt(0.5)
 _PATTERNS: dict[str, tuple[tuple[float, float], tuple[float, float]]] = {
@@ -109,7 +111,7 @@ BORDER = 2.0  # pixels from the edge of the frame to the farthest that the middl
 
 
 @dataclass(frozen=True, kw_only=True)
-class SceneConfig:
+class SceneConfig(GeneratedConfig):
     """Size and looks of the frames, and how the shapes move.
 
     Args:
@@ -135,8 +137,6 @@ class SceneConfig:
         seed: every file is drawn from this number and its own place in the list.
     """
 
-    data_set: ClassVar[str]
-
     classes: tuple[str, ...] = CLASSES
     size: int = 80
     fps: float = 25.0
@@ -158,31 +158,33 @@ class SceneConfig:
     noise: float = 0.02
     seed: int = 0
 
-    def as_dict(self) -> dict[str, Any]:
-        """All fields as JSON holds them."""
-        return {**dataclasses.asdict(self), "classes": list(self.classes)}
-
-    def check(self, ranges: Mapping[str, tuple[float, float]]) -> None:
-        """Raise ConfigError for an unknown class, a field outside its range, or an odd size; ranges: those of a subclass's own fields."""
-        for name in self.classes:
-            if name not in CLASSES:
-                raise unknown_name("motion", name, CLASSES, key="classes")
-        for key, (low, high) in {**_RANGES, **ranges}.items():
-            value = getattr(self, key)
-            if not low <= value <= high:
-                raise ConfigError(f"{self.data_set}: {key} must lie in [{low:g}, {high:g}], not {value:g}")
-        if len(set(self.classes)) < max(2, len(self.classes)):
-            raise ConfigError(f"{self.data_set}: classes must be at least two different motions", classes=", ".join(self.classes))
-        if self.size % 2:
-            raise ConfigError(f"{self.data_set}: size must be even for the video codec, not {self.size}")
+    ranges: ClassVar[Mapping[str, tuple[float, float]]] = {
+        "size": (16, 4096),
+        "fps": (1, 240),
+        "amplitude": (0, math.inf),
+        "amplitude_spread": (0, 0.9),
+        "period": (3, math.inf),
+        "period_spread": (0, 0.9),
+        "distractors": (0, 100),
+        "moving_distractors": (0, 1),
+        "drift": (0, math.inf),
+        "jitter": (0, math.inf),
+        "radius": (1, math.inf),
+        "radius_spread": (0, 0.9),
+        "contrast": (0, 1),
+        "darker": (0, 1),
+        "texture": (0, 1),
+        "background_contrast": (0, 1),
+        "background_speed": (0, math.inf),
+        "noise": (0, 1),
+        "seed": (0, math.inf),
+    }
 
     def check_room(self, free_half_extents: Sequence[float], amplitudes: str) -> None:
         """Raise ConfigError if shapes would leave the frame; `amplitudes` names the fields to turn down."""
         if min(free_half_extents) < 0:
-            raise ConfigError(
-                f"{self.data_set}: shapes would leave the frame of {self.size} pixels",
-                hint=f"a smaller {amplitudes}, fewer classes, or a larger size",
-            )
+            hint = f"a smaller {amplitudes}, fewer classes, or a larger size"
+            raise self.error(f"shapes would leave the frame of {self.size} pixels", hint=hint)
 
     @property
     def largest_amplitude(self) -> float:
@@ -190,32 +192,6 @@ class SceneConfig:
         return self.amplitude * (1 + self.amplitude_spread)
 
 
-_RANGES: dict[str, tuple[float, float]] = {
-    "size": (16, 4096),
-    "fps": (1, 240),
-    "amplitude": (0, math.inf),
-    "amplitude_spread": (0, 0.9),
-    "period": (3, math.inf),
-    "period_spread": (0, 0.9),
-    "distractors": (0, 100),
-    "moving_distractors": (0, 1),
-    "drift": (0, math.inf),
-    "jitter": (0, math.inf),
-    "radius": (1, math.inf),
-    "radius_spread": (0, 0.9),
-    "contrast": (0, 1),
-    "darker": (0, 1),
-    "texture": (0, 1),
-    "background_contrast": (0, 1),
-    "background_speed": (0, math.inf),
-    "noise": (0, 1),
-    "seed": (0, math.inf),
-}
-PURPOSES = (
-    *("look", "background", "scene", "noise", "cued labels", "cued scene", "cued noise"),
-    *("street look", "street traffic", "street noise", "street schedule"),
-)
-"""What a random stream is for: each is drawn from (seed, place in this list, ...), so that no file of a data set depends on others."""
 _LOOKS_PER_GROUP = 3
 _HUE = 0.5  # strength of the random hue of a shape, relative to its difference in brightness
 _DISTRACTOR_ROLES: tuple[Role, Role] = ("drift", "jitter")
@@ -244,7 +220,7 @@ def render_stage(config: SceneConfig, stage: Stage, *, group: int, noise_rng: np
         paint(frames, shape, path)
     if config.noise:
         frames += np.float32(config.noise) * noise_rng.standard_normal(frames.shape, dtype=np.float32)
-    return np.clip(np.rint(255 * frames), 0, 255).astype(np.uint8)
+    return as_pixels(frames)
 
 
 def draw_roles(config: SceneConfig, rng: np.random.Generator) -> tuple[Role, ...]:
@@ -269,41 +245,43 @@ def draw_background_motion(config: SceneConfig, rng: np.random.Generator) -> tup
     return velocity, (float(start[0]), float(start[1]))
 
 
-def all_boxes(config: SceneConfig, shapes: Sequence[Shape], centres: Array) -> Array:
-    """Boxes (shapes, T, 4) of shapes at centres (shapes, T, 2); see `boxes_of`."""
-    return np.stack([boxes_of(shape, path, config.size) for shape, path in zip(shapes, centres, strict=True)])
+def stage_of(
+    config: SceneConfig,
+    roles: Sequence[Role],
+    shapes: Sequence[Shape],
+    centres: Array,
+    background: tuple[tuple[float, float], tuple[float, float]],
+) -> dict[str, Any]:
+    """The fields of a `Stage`; background: its velocity and where it starts."""
+    boxes = np.stack([boxes_of(shape, path, config.size) for shape, path in zip(shapes, centres, strict=True)])
+    velocity, start = background
+    fields = {"roles": tuple(roles), "shapes": tuple(shapes), "centres": centres, "boxes": boxes, "actor": roles.index("actor")}
+    return {**fields, "background_velocity": velocity, "background_start": start}
 
 
 def _group_looks(config: SceneConfig, group: int) -> list[Shape]:
     """The few looks that actor and distractors of a group share."""
-    rng = np.random.default_rng([config.seed, PURPOSES.index("look"), group])
-    mean = _group_colour(config, group)
-    return [_draw_look(config, mean, rng) for _ in range(_LOOKS_PER_GROUP)]
-
-
-def _draw_look(config: SceneConfig, mean: Image, rng: np.random.Generator) -> Shape:
-    # lighter or darker, and some hue: flow looks at brightness alone
-    side = -1 if rng.random() < config.darker else 1
-    colour = mean + config.contrast * (side + rng.uniform(-_HUE, _HUE, 3))
-    waves = draw_waves(config.radius, rng)
-    return Shape(
-        kind=list(KINDS)[rng.integers(len(KINDS))],
-        radius=config.radius * (1 + config.radius_spread * rng.uniform(-1, 1)),
-        colour=np.clip(colour, 0, 1).astype(np.float32),
-        waves=waves,
-        strength=config.texture / 2,
-    )
+    rng, mean, looks = random_numbers(config.seed, "look", group), _group_colour(config, group), []
+    for _ in range(_LOOKS_PER_GROUP):
+        # lighter or darker, and some hue: flow looks at brightness alone
+        side = -1 if rng.random() < config.darker else 1
+        colour = mean + config.contrast * (side + rng.uniform(-_HUE, _HUE, 3))
+        waves = draw_waves(config.radius, rng)
+        kind = list(KINDS)[rng.integers(len(KINDS))]
+        radius = config.radius * (1 + config.radius_spread * rng.uniform(-1, 1))
+        looks.append(Shape(kind, radius, np.clip(colour, 0, 1).astype(np.float32), waves, config.texture / 2))
+    return looks
 
 
 def _group_colour(config: SceneConfig, group: int) -> Image:
     """The mean colour of a group's background."""
-    return np.random.default_rng([config.seed, PURPOSES.index("background"), group]).uniform(0.3, 0.5, 3).astype(np.float32)
+    return random_numbers(config.seed, "background", group).uniform(0.3, 0.5, 3).astype(np.float32)
 
 
 @lru_cache(maxsize=4)
 def _group_background(config: SceneConfig, group: int) -> Image:
     """A texture (size, size, 3) that repeats without a seam: three octaves of smooth noise around the group's colour."""
-    rng = np.random.default_rng([config.seed, PURPOSES.index("background"), group, 1])
+    rng = random_numbers(config.seed, "background", group, 1)
     texture = smooth_texture(rng, config.size)
     tint = rng.uniform(0.6, 1.0, 3)
     return (_group_colour(config, group) + config.background_contrast / 2 * texture[..., None] * tint).astype(np.float32)
@@ -311,16 +289,8 @@ def _group_background(config: SceneConfig, group: int) -> Image:
 
 def _scrolling(background: Image, stage: Stage) -> Image:
     """The background as it moves by: (T, size, size, 3), shifted by parts of a pixel with linear interpolation."""
-    return np.stack(
-        [
-            _shift(
-                _shift(background, stage.background_start[0] + t * stage.background_velocity[0], 1),
-                stage.background_start[1] + t * stage.background_velocity[1],
-                0,
-            )
-            for t in range(stage.centres.shape[1])
-        ]
-    )
+    (x, y), (dx, dy) = stage.background_start, stage.background_velocity
+    return np.stack([_shift(_shift(background, x + t * dx, 1), y + t * dy, 0) for t in range(stage.centres.shape[1])])
 
 
 def _shift(image: Image, by: float, axis: int) -> Image:
@@ -342,3 +312,17 @@ def actor_boxes(stage: Stage, fps: float, first: int = 0, end: int | None = None
     """The actor's boxes as a manifest holds them, (time_s, x1, y1, x2, y2), in the frames from `first` to before `end` (default: all)."""
     corners = enumerate(stage.boxes[stage.actor, first:end].round(2).tolist(), start=first)
     return tuple((round(t / fps, 6), x1, y1, x2, y2) for t, (x1, y1, x2, y2) in corners)
+
+
+def write_manifest(out: Path, config: SceneConfig, clips: Iterable[Clip], sources: Mapping[str, str] | None = None) -> None:
+    """Write manifest.jsonl under `out`; a flip would turn one class into another."""
+    manifest = Manifest(
+        name=config.data_set,
+        root=out,
+        classes=config.classes,
+        splits=(SPLIT,),
+        clips=tuple(clips),
+        horizontal_flip=False,
+        sources=sources or {},
+    )
+    manifest.write(out / "manifest.jsonl")

@@ -107,6 +107,11 @@ def paint(frames: Image, shape: Shape, centres: Array) -> None:
         patch += alpha[rows, columns] * (colour[rows, columns] - patch)
 
 
+def as_pixels(frames: Image) -> NDArray[np.uint8]:
+    """Frames of values in [0, 1] as uint8; what is beyond is cut."""
+    return np.clip(np.rint(255 * frames), 0, 255).astype(np.uint8)
+
+
 def _overlap(start: int, length: int, size: int) -> slice:
     """The part of a patch [start, start + length) that lies within [0, size), counted from the patch's own start."""
     return slice(max(0, -start), min(length, size - start))

@@ -1,28 +1,24 @@
 """street_shapes, for detection along a stream: shapes that pass a fixed camera, in scenes that change and return."""
 
-import dataclasses
-import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vidkd.base.errors import DataError
 from vidkd.base.files import read_jsonl
-from vidkd.data.synthetic.scene import PURPOSES
-from vidkd.data.synthetic.shapes import paint
+from vidkd.data.synthetic.shapes import as_pixels, paint
 from vidkd.data.synthetic.street_scene import Look, Passage, StreetShapesConfig, draw_look, draw_passages
-from vidkd.data.synthetic.write import Written, json_line, write_data_set, write_text_lines
+from vidkd.data.synthetic.write import Written, random_numbers, write_data_set, write_rows
 
 Role = Literal["plain", "wide", "val_plain", "val_wide", "stream_train", "stream_val", "stream_test"]
 ROLES: tuple[Role, ...] = ("plain", "wide", "val_plain", "val_wide", "stream_train", "stream_val", "stream_test")
 
 
-@dataclass(frozen=True, kw_only=True)
-class VideoPlace:
+class VideoPlace(NamedTuple):
     """Which video of the data set: what it is for, and its number among those, from 1."""
 
     role: Role
@@ -40,36 +36,21 @@ class VideoPlace:
         return self.role.startswith("stream_")
 
     @property
-    def is_plain(self) -> bool:
-        """Whether its scenes are plain ones."""
-        return self.role.endswith("plain")
-
-    @property
     def subset(self) -> str:
         """train, val or test."""
-        if self.is_stream:
-            return self.role.removeprefix("stream_")
-        return "val" if self.role.startswith("val_") else "train"
+        return self.role.removeprefix("stream_") if self.is_stream else "val" if self.role.startswith("val_") else "train"
 
-    @property
-    def key(self) -> tuple[int, int]:
-        """What the video's random numbers are drawn from, beside the seed."""
-        return ROLES.index(self.role), self.number
+    def random_numbers(self, config: StreetShapesConfig, purpose: str, *place: int) -> np.random.Generator:
+        """The generator of this video for one purpose."""
+        return random_numbers(config.seed, purpose, ROLES.index(self.role), self.number, *place)
 
 
 def video_places(config: StreetShapesConfig) -> Iterator[VideoPlace]:
     """Every video of the data set."""
-    counts: dict[Role, int] = {
-        "plain": config.videos_plain,
-        "wide": config.videos_wide,
-        "val_plain": config.videos_val,
-        "val_wide": config.videos_val,
-        "stream_train": config.streams_train,
-        "stream_val": config.streams_val,
-        "stream_test": config.streams_test,
-    }
-    for role, count in counts.items():
-        yield from (VideoPlace(role=role, number=number) for number in range(1, count + 1))
+    videos = (config.videos_plain, config.videos_wide, config.videos_val, config.videos_val)
+    streams = (config.streams_train, config.streams_val, config.streams_test)
+    for role, count in zip(ROLES, videos + streams, strict=True):
+        yield from (VideoPlace(role, number) for number in range(1, count + 1))
 
 
 _CHUNK = 60  # frames that are painted at once
@@ -109,7 +90,7 @@ def draw_street(config: StreetShapesConfig, place: VideoPlace) -> StreetVideo:
     looks = {name: _look(config, place, number) for number, name in enumerate(dict.fromkeys(names))}
     visits, first = [], 0
     for number, (name, frames) in enumerate(zip(names, lengths, strict=True)):
-        rng = np.random.default_rng([config.seed, PURPOSES.index("street traffic"), *place.key, number])
+        rng = place.random_numbers(config, "street traffic", number)
         passages = draw_passages(config, looks[name], rng, first_frame=first, frames=frames, step=step)
         visits.append(Visit(scene=name, look=looks[name], first_frame=first, frames=frames, passages=passages))
         first += frames
@@ -118,7 +99,7 @@ def draw_street(config: StreetShapesConfig, place: VideoPlace) -> StreetVideo:
 
 def render_street(config: StreetShapesConfig, video: StreetVideo) -> Iterator[NDArray[np.uint8]]:
     """The frames of a video one by one, uint8 RGB (size, size, 3)."""
-    rng = np.random.default_rng([config.seed, PURPOSES.index("street noise"), *video.place.key])
+    rng = video.place.random_numbers(config, "street noise")
     for visit in video.visits:
         end = visit.first_frame + visit.frames
         for first in range(visit.first_frame, end, _CHUNK):
@@ -135,17 +116,17 @@ def _painted(visit: Visit, first: int, end: int, rng: np.random.Generator) -> ND
             paint(frames[begin - first : stop - first], passage.shape, seen)
     frames *= visit.look.light
     frames += np.float32(visit.look.noise) * rng.standard_normal(frames.shape, dtype=np.float32)
-    return np.clip(np.rint(255 * frames), 0, 255).astype(np.uint8)
+    return as_pixels(frames)
 
 
 def _look(config: StreetShapesConfig, place: VideoPlace, number: int) -> Look:
-    rng = np.random.default_rng([config.seed, PURPOSES.index("street look"), *place.key, number])
-    return draw_look(rng, config.size, reach=config.plain_wideness if place.is_plain else config.wideness)
+    reach = config.plain_wideness if place.role.endswith("plain") else config.wideness
+    return draw_look(place.random_numbers(config, "street look", number), config.size, reach=reach)
 
 
 def _visit_lengths(config: StreetShapesConfig, place: VideoPlace) -> list[int]:
     """Frames of each visit: the shortest that is allowed, and a random share of the rest."""
-    rng = np.random.default_rng([config.seed, PURPOSES.index("street schedule"), *place.key])
+    rng = place.random_numbers(config, "street schedule")
     shares = rng.exponential(size=len(config.pattern))
     rest = config.stream_frames - len(shares) * config.shortest_visit_frames
     ends = np.rint(np.cumsum(shares) / shares.sum() * rest).astype(int)
@@ -162,7 +143,7 @@ class SceneStart:
 
 def write_truth(out: Path, config: StreetShapesConfig) -> None:
     """Write truth.jsonl under `out`, whole or not at all."""
-    write_text_lines(out / "truth.jsonl", (json_line(street_truth_row(draw_street(config, place))) for place in video_places(config)))
+    write_rows(out / "truth.jsonl", (street_truth_row(draw_street(config, place)) for place in video_places(config)))
 
 
 def street_truth_row(video: StreetVideo) -> dict[str, Any]:
@@ -198,17 +179,11 @@ def read_scenes(root: Path) -> dict[str, tuple[SceneStart, ...]]:
 def write_street_shapes(out: Path | str, config: StreetShapesConfig | None = None, *, workers: int | None = None) -> Written:
     """Write videos/, streams/, truth.jsonl and config.json under `out`; see `write_data_set`."""
     config = config or StreetShapesConfig()
-    places = _places_by_path(config)
-    longest_first = sorted(places, key=lambda path: not places[path].is_stream)
-    done = write_data_set(Path(out), config, longest_first, _frames, write_truth, workers)
-    streams = sum(place.is_stream for place in places.values())
-    return dataclasses.replace(done, counts={"videos": len(places) - streams, "streams": streams})
+    places = sorted(video_places(config), key=lambda place: not place.is_stream)  # the longest first
+    streams = sum(place.is_stream for place in places)
+    counts = {"videos": len(places) - streams, "streams": streams}
+    return write_data_set(Path(out), config, {place.path: place for place in places}, _frames, write_truth, workers, counts)
 
 
-@functools.lru_cache(maxsize=1)
-def _places_by_path(config: StreetShapesConfig) -> dict[str, VideoPlace]:
-    return {place.path: place for place in video_places(config)}
-
-
-def _frames(config: StreetShapesConfig, path: str) -> Iterator[NDArray[np.uint8]]:
-    return render_street(config, draw_street(config, _places_by_path(config)[path]))
+def _frames(config: StreetShapesConfig, place: VideoPlace) -> Iterator[NDArray[np.uint8]]:
+    return render_street(config, draw_street(config, place))

@@ -1,19 +1,18 @@
 """The settings and scenes of street_shapes: what a scene looks like, and the shapes that pass in it."""
 
-import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
-from vidkd.base.errors import ConfigError, unknown_name
 from vidkd.data.synthetic.shapes import KINDS, LARGEST_EXTENT, Array, Image, Shape, draw_waves, smooth_noise, smooth_texture, whole_boxes
+from vidkd.data.synthetic.write import GeneratedConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class StreetShapesConfig:
+class StreetShapesConfig(GeneratedConfig):
     """Size and difficulty; every field is also a flag of `vidkd make_data --variant street`.
 
     Args:
@@ -70,31 +69,42 @@ class StreetShapesConfig:
     plain_wideness: float = 0.2
     seed: int = 0
 
+    ranges: ClassVar[Mapping[str, tuple[float, float]]] = {
+        "size": (48, 4096),
+        "fps": (1, 240),
+        "videos_plain": (0, 999),
+        "videos_wide": (0, 999),
+        "videos_val": (0, 999),
+        "video_scenes": (1, 9999),
+        "scene_frames": (1, 9999),
+        "scene_step": (1, 9999),
+        "streams_train": (0, 999),
+        "streams_val": (0, 999),
+        "streams_test": (0, 999),
+        "stream_s": (1, math.inf),
+        "shortest_visit_s": (0, math.inf),
+        "arrivals_per_s": (0, math.inf),
+        "most_shapes": (1, 100),
+        "slowest": (0.01, math.inf),
+        "fastest": (0.01, math.inf),
+        "stops": (0, 1),
+        "longest_stop_s": (0, math.inf),
+        "wideness": (0, 1),
+        "plain_wideness": (0, 1),
+        "seed": (0, math.inf),
+    }
+
     def __post_init__(self) -> None:
-        for name in self.kinds:
-            if name not in KINDS:
-                raise unknown_name("shape", name, KINDS, key="kinds")
-        for key, (low, high) in _RANGES.items():
-            value = getattr(self, key)
-            if not low <= value <= high:
-                raise ConfigError(f"street_shapes: {key} must lie in [{low:g}, {high:g}], not {value:g}")
-        if len(set(self.kinds)) < max(1, len(self.kinds)):
-            raise ConfigError("street_shapes: kinds must be different shapes, at least one", kinds=", ".join(self.kinds))
-        if self.size % 2:
-            raise ConfigError(f"street_shapes: size must be even for the video codec, not {self.size}")
+        self.check("kinds", "shape", KINDS, 1)
         if self.slowest > self.fastest:
-            raise ConfigError("street_shapes: slowest must not be above fastest")
+            raise self.error("slowest must not be above fastest")
         if not self.pattern.isalpha():
-            raise ConfigError(f"street_shapes: pattern must be letters, one a scene, not '{self.pattern}'")
+            raise self.error(f"pattern must be letters, one a scene, not '{self.pattern}'")
         if len(self.pattern) * self.shortest_visit_s > self.stream_s:
-            raise ConfigError(
-                f"street_shapes: {len(self.pattern)} visits of at least {self.shortest_visit_s:g} s do not fit into {self.stream_s:g} s",
+            raise self.error(
+                f"{len(self.pattern)} visits of at least {self.shortest_visit_s:g} s do not fit into {self.stream_s:g} s",
                 hint="a longer stream_s, a shorter shortest_visit_s or pattern",
             )
-
-    def as_dict(self) -> dict[str, Any]:
-        """All fields as JSON holds them."""
-        return {**dataclasses.asdict(self), "kinds": list(self.kinds)}
 
     @property
     def stream_frames(self) -> int:
@@ -107,30 +117,6 @@ class StreetShapesConfig:
         return math.floor(self.shortest_visit_s * self.fps)
 
 
-_RANGES: dict[str, tuple[float, float]] = {
-    "size": (48, 4096),
-    "fps": (1, 240),
-    "videos_plain": (0, 999),
-    "videos_wide": (0, 999),
-    "videos_val": (0, 999),
-    "video_scenes": (1, 9999),
-    "scene_frames": (1, 9999),
-    "scene_step": (1, 9999),
-    "streams_train": (0, 999),
-    "streams_val": (0, 999),
-    "streams_test": (0, 999),
-    "stream_s": (1, math.inf),
-    "shortest_visit_s": (0, math.inf),
-    "arrivals_per_s": (0, math.inf),
-    "most_shapes": (1, 100),
-    "slowest": (0.01, math.inf),
-    "fastest": (0.01, math.inf),
-    "stops": (0, 1),
-    "longest_stop_s": (0, math.inf),
-    "wideness": (0, 1),
-    "plain_wideness": (0, 1),
-    "seed": (0, math.inf),
-}
 _LOOKS = 4  # of the shapes of a scene; the kind of a shape is drawn without regard to its look
 _HUE = 0.5  # strength of the random hue of a shape, relative to its difference in brightness
 _RADIUS_SPREAD = 0.12
@@ -175,13 +161,8 @@ def draw_look(rng: np.random.Generator, size: int, *, reach: float) -> Look:
 def draw_shape(rng: np.random.Generator, look: Look, kinds: tuple[str, ...]) -> Shape:
     """One shape of a scene."""
     radius = look.radius * (1 + _RADIUS_SPREAD * rng.uniform(-1, 1))
-    return Shape(
-        kind=kinds[rng.integers(len(kinds))],
-        radius=radius,
-        colour=look.colours[rng.integers(len(look.colours))],
-        waves=draw_waves(radius, rng),
-        strength=look.texture,
-    )
+    kind, colour = kinds[rng.integers(len(kinds))], look.colours[rng.integers(len(look.colours))]
+    return Shape(kind, radius, colour, draw_waves(radius, rng), look.texture)
 
 
 def _colours(rng: np.random.Generator, base: Array, side: int, reach: float) -> Image:

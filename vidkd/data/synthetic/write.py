@@ -3,42 +3,71 @@
 import functools
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vidkd.base.errors import ConfigError, DataError
+from vidkd.base.errors import ConfigError, DataError, unknown_name
 from vidkd.base.files import atomic_write, read_json, write_json
 from vidkd.base.progress import Progress
 from vidkd.base.walk import map_files
 from vidkd.video import write_video
 
 GENERATOR_VERSION = 1  # raised whenever the same config would give other frames
+PURPOSES = (
+    *("look", "background", "scene", "noise", "cued labels", "cued scene", "cued noise"),
+    *("street look", "street traffic", "street noise", "street schedule"),
+)
 
 
-class GeneratedConfig(Protocol):
-    """The config of a generated data set."""
+def random_numbers(seed: int, purpose: str, *place: int) -> np.random.Generator:
+    """The generator for one purpose, out of PURPOSES, and place: what is drawn for a file of a data set depends on no other file."""
+    return np.random.default_rng([seed, PURPOSES.index(purpose), *place])
 
-    @property
-    def fps(self) -> float:
-        """Frames a second of its videos."""
-        ...
 
-    @property
-    def data_set(self) -> str:
-        """Which data set."""
-        ...
+class GeneratedConfig:
+    """What the configs of all generated data sets, frozen dataclasses, have in common.
+
+    data_set: its name. ranges: least and largest value of fields.
+    """
+
+    data_set: ClassVar[str]
+    ranges: ClassVar[Mapping[str, tuple[float, float]]]
+    size: int
+    fps: float
 
     def as_dict(self) -> dict[str, Any]:
         """All fields as JSON holds them."""
-        ...
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()}
+
+    def error(self, what: str, **lines: object) -> ConfigError:
+        """The error for fields that do not fit together."""
+        return ConfigError(f"{self.data_set}: {what}", **lines)
+
+    def check(self, key: str, what: str, known: Collection[str], least: int) -> None:
+        """Raise ConfigError for a field outside its range, an odd size, or a name in field `key` that is unknown or given twice.
+
+        what: the names are of. least: of them there must be.
+        """
+        names = getattr(self, key)
+        for name in names:
+            if name not in known:
+                raise unknown_name(what, name, known, key=key)
+        if len(set(names)) < max(least, len(names)):
+            raise self.error(f"{key} must be at least {least}, all different", found=", ".join(names))
+        for name, (low, high) in self.ranges.items():
+            if not low <= getattr(self, name) <= high:
+                raise self.error(f"{name} must lie in [{low:g}, {high:g}], not {getattr(self, name):g}")
+        if self.size % 2:
+            raise self.error(f"size must be even for the video codec, not {self.size}")
 
 
-Config = TypeVar("Config", bound="GeneratedConfig")
+Config = TypeVar("Config", bound=GeneratedConfig)
+Place = TypeVar("Place")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,39 +84,34 @@ class Written:
 def write_data_set(
     out: Path,
     config: Config,
-    paths: Sequence[str],
-    frames_of: Callable[[Config, str], Iterable[NDArray[np.uint8]]],
+    places: Mapping[str, Place],
+    frames_of: Callable[[Config, Place], Iterable[NDArray[np.uint8]]],
     write_truth: Callable[[Path, Config], None],
     workers: int | None,
+    counts: Mapping[str, int],
 ) -> Written:
-    """Write config.json, the videos `paths` (relative to `out`) that are not there, and the lists of the data set.
+    """Write config.json, the videos that are not there, and the lists of the data set.
 
-    frames_of: importable by name; depends on its arguments only. workers: processes (None: one a CPU; 0 or 1: this process).
+    places: path relative to `out` -> what `frames_of`, importable by name, makes the video of. workers: processes (None: one a CPU; 0 or
+    1: this process). counts: what the data set holds.
     Raises ConfigError if `out` holds another config's data set, DataError if it holds other files in videos/ or a video cannot be written.
     """
     started = time.perf_counter()
     claim(out, config)
-    todo = [path for path in paths if not (out / path).is_file()]
-    work = map_files(
-        functools.partial(_write_one, out=str(out), config=config, frames_of=frames_of), todo, workers=workers, fingerprint=_no_fingerprint
-    )
+    todo = [path for path in places if not (out / path).is_file()]
+    write = functools.partial(_write_one, out=str(out), config=config, places=places, frames_of=frames_of)
+    work = map_files(write, todo, workers=workers, fingerprint=str)
     for result in Progress(len(todo), "videos", every_steps=1 << 60).over(work) if todo else ():
         if result.error is not None:
-            raise DataError(
-                f"cannot write a video: {out / result.item}", reason=result.error, hint="fix it and run again; videos written stay"
-            )
+            hint = "fix it and run again; videos written stay"
+            raise DataError(f"cannot write a video: {out / result.item}", reason=result.error, hint=hint)
     write_truth(out, config)
-    return Written(out=out, written=len(todo), kept=len(paths) - len(todo), seconds=time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    return Written(out=out, written=len(todo), kept=len(places) - len(todo), seconds=seconds, counts=counts)
 
 
-def _write_one(path: str, *, out: str, config: Config, frames_of: Callable[[Config, str], Iterable[NDArray[np.uint8]]]) -> None:
-    target = Path(out, path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    write_video(target, iter(frames_of(config, path)), fps=config.fps)
-
-
-def _no_fingerprint(_item: str) -> str:
-    return ""
+def _write_one(path: str, *, out: str, config: Config, places: Mapping[str, Any], frames_of: Callable[..., Any]) -> None:
+    write_video(Path(out, path), frames_of(config, places[path]), fps=config.fps)
 
 
 def claim(out: Path, config: GeneratedConfig) -> None:
@@ -95,37 +119,31 @@ def claim(out: Path, config: GeneratedConfig) -> None:
 
     Raises ConfigError if `out` holds another config's data set, DataError if it holds videos and no config.
     """
-    record = {"schema_version": 1, "data_set": config.data_set, "generator_version": GENERATOR_VERSION, "config": config.as_dict()}
+    asked = {"schema_version": 1, "data_set": config.data_set, "generator_version": GENERATOR_VERSION, "config": config.as_dict()}
     path = out / "config.json"
-    if path.exists():
-        _check_same(path, read_json(path), record)
-    elif (out / "videos").exists():
-        raise DataError(f"videos/ is there, but no config.json that says what made it: {out}", hint="choose an empty folder with --out")
-    else:
-        write_json(path, record)
+    if not path.exists():
+        if (out / "videos").exists():
+            raise DataError(f"videos/ is there, but no config.json that says what made it: {out}", hint="choose an empty folder with --out")
+        write_json(path, asked)
+    elif (there := read_json(path)) != asked:
+        found = there.get("config", {}) if isinstance(there, dict) else {}
+        differing = [
+            f"{key}: {found.get(key)!r} there, {value!r} asked" for key, value in config.as_dict().items() if found.get(key) != value
+        ]
+        raise ConfigError(
+            f"the folder holds a data set that was generated with a different config: {out}",
+            recorded_in=path,
+            differing="; ".join(differing) or "made by another version of the generator",
+            hint="choose another folder with --out, or delete this one yourself",
+        )
 
 
-def _check_same(path: Path, there: Any, asked: dict[str, Any]) -> None:
-    if there == asked:
-        return
-    found = there.get("config", {}) if isinstance(there, dict) else {}
-    differing = [
-        f"{key}: {found.get(key)!r} there, {value!r} asked" for key, value in asked["config"].items() if found.get(key, None) != value
-    ]
-    raise ConfigError(
-        f"the folder holds a data set that was generated with a different config: {path.parent}",
-        recorded_in=path,
-        differing="; ".join(differing) or "made by another version of the generator",
-        hint="choose another folder with --out, or delete this one yourself",
-    )
-
-
-def write_text_lines(path: Path, lines: Iterable[str]) -> None:
+def write_lines(path: Path, lines: Iterable[str]) -> None:
     """Write lines of text atomically."""
     with atomic_write(path) as file:
         file.writelines(f"{line}\n" for line in lines)
 
 
-def json_line(row: Mapping[str, Any]) -> str:
-    """A row as JSON without its newline; NaN is refused (ValueError)."""
-    return json.dumps(row, ensure_ascii=False, allow_nan=False)
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write rows as JSON lines atomically; NaN is refused (ValueError)."""
+    write_lines(path, (json.dumps(row, ensure_ascii=False, allow_nan=False) for row in rows))
