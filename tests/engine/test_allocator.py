@@ -9,6 +9,7 @@ from started import run_to_end
 
 needs_glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
 
+pytestmark = pytest.mark.slow  # two processes that import torch
 PAGES_OF_A_STEP = 32 * 2**20 // 4096
 COUNT_FAULTS = """
 import json, resource, sys

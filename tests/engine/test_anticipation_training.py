@@ -7,9 +7,7 @@ import pytest
 import torch
 from run_states import same, state
 
-from vidkd.base.files import read_jsonl
 from vidkd.engine import fit, loop
-from vidkd.engine.clips import read_clips
 from vidkd.engine.config import RunConfig
 from vidkd.engine.loop import InterruptedRunError
 from vidkd.engine.setup import build_run_task
@@ -54,25 +52,3 @@ def test_unlike_backbones_train_and_their_projector_is_saved_and_goes_on(tiny_co
         with pytest.raises(InterruptedRunError, match="stopped after step 1 of 2; saved"):
             fit.fit(stopped, quiet=True)
     assert same(state(whole), state(fit.fit(stopped, quiet=True).folder))
-
-
-@pytest.mark.parametrize("feature", ["attentive", "window"])
-def test_the_first_row_tells_how_large_the_feature_loss_begins(feature: str, tiny_config: Config) -> None:
-    """Though rows are ten steps apart: of step 1, before its weight, as the untrained student has it on the first batch."""
-    teacher = fit.fit(
-        tiny_config(**{**SEEN, "data.observe": {"protocol": "whole"}, "name": "teacher", "train.steps": 1}), quiet=True
-    ).folder
-    settings = {"task": "anticipation", "method": {"feature": feature, "feature_weight": 0.25}, "teacher": str(teacher), "view": "rgb"}
-    config = tiny_config(**{**SEEN, **settings, "train.steps": 3, "train.log_every": 10})
-    rows = read_jsonl(fit.fit(config, quiet=True).folder / "metrics.jsonl")
-    assert [row["step"] for row in rows if row["split"] == "train"] == [1, 3]
-
-    training = fit.ClipTrainingRun(config, read_clips(config.data))
-    task = training.task.train()
-    batch = next(iter(training.loader(0, 3, rank=0, world_size=1, pin_memory=False)))
-    losses = {name: loss.item() for name, loss in task(batch).items()}
-    assert losses[feature] > 0.01
-    for name in (feature, "label", "loss"):
-        assert rows[0][name] == pytest.approx(losses[name], rel=1e-5)
-    assert rows[0]["loss"] == pytest.approx(rows[0]["label"] + 0.25 * rows[0][feature], rel=1e-5)
-    assert rows[1][feature] != pytest.approx(rows[0][feature], rel=1e-3)

@@ -153,41 +153,6 @@ def test_what_cannot_be_observed_is_counted_and_in_no_subset(tmp_path: Path, tin
     ]
 
 
-def test_clips_that_training_leaves_out_are_those_that_it_would_have_seen(tmp_path: Path, tiny_config: Config) -> None:
-    """Of six groups three keep their labels; one clip of each is unobservable, and the rest is seen without labels or not at all."""
-    early = {"start_s": 0.5, "end_s": 1.0}
-    root = manifest_of(tmp_path / "data", **{f"{group}1": early for group in "abcdef"}).parent
-    settings = {"data.root": str(root), "data.label_fraction": 0.5, "data.observe.protocol": "anticipation", "data.observe.gap_s": 1.0}
-    alone = read_clips(tiny_config(**settings).data)
-    groups = {clip.group for clip in alone.train}
-    assert len(groups) == 3
-    assert unseen(alone) == {"train": sorted(f"{group}1" for group in groups), "val": [], "test": [], "unlabelled": []}
-    assert alone.training_remarks() == ["3 of 6 training clips are left out: the gap leaves nothing to observe"]
-    both = read_clips(tiny_config(**settings, task="logits_kd", **{"data.unlabelled": "use"}).data)
-    assert unseen(both)["unlabelled"] == sorted(f"{group}1" for group in "abcdef" if group not in groups)
-    assert both.training_remarks() == ["6 of 12 training clips are left out: the gap leaves nothing to observe"]
-
-
-def test_labelled_and_unlabelled_training_clips_are_counted(tmp_path: Path, tiny_config: Config) -> None:
-    """Of six groups of two clips two keep their labels; of one clip of each kind nothing is observed."""
-    root = manifest_of(tmp_path / "data").parent
-    settings = {"data.root": str(root), "data.label_fraction": 0.3}
-    alone = read_clips(tiny_config(**settings).data)
-    assert alone.label_remark() == "4 training clips are learned with their label, 8 are left out (data.unlabelled: none)"
-    used = {**settings, "task": "logits_kd", "data.unlabelled": "use"}
-    both = read_clips(tiny_config(**used).data)
-    assert both.label_remark() == "4 training clips are learned with their label, 8 are seen without one (data.unlabelled: use)"
-    assert read_clips(tiny_config(**{"data.root": str(root)}).data).label_remark() == ""
-    early = {"start_s": 0.5, "end_s": 1.0}
-    unseen_clips = {names(clips)[0]: early for clips in (both.train, both.unlabelled)}
-    root = manifest_of(tmp_path / "early", **unseen_clips).parent
-    observed = {"data.root": str(root), "data.observe.protocol": "anticipation", "data.observe.gap_s": 1.0}
-    seen = read_clips(tiny_config(**{**used, **observed}).data)
-    assert seen.label_remark() == "3 training clips are learned with their label, 7 are seen without one (data.unlabelled: use)"
-    alone = read_clips(tiny_config(**{**settings, **observed}).data)
-    assert alone.label_remark() == "3 training clips are learned with their label, 7 are left out (data.unlabelled: none)"
-
-
 def test_teacher_and_student_draw_the_same_groups_whatever_they_observe(tmp_path: Path, tiny_config: Config) -> None:
     early = {"start_s": 0.5, "end_s": 1.0}
     root = manifest_of(tmp_path / "data", a1=early, b2=early, c1=early, g1=early).parent
@@ -200,39 +165,6 @@ def test_teacher_and_student_draw_the_same_groups_whatever_they_observe(tmp_path
         for name, here, there in (("train", past.train, whole.train), ("val", past.val, whole.val)):
             assert names(here) == [clip for clip in names(there) if clip not in {"a1", "b2", "c1"}]
             assert unseen(past)[name] == [clip for clip in names(there) if clip in {"a1", "b2", "c1"}]
-
-
-def test_unlabelled_video_is_compared_with_all_that_is_judged(tmp_path: Path, tiny_config: Config) -> None:
-    """A test action of which nothing is observed at this gap is judged at another; a folder of images may be a copy too."""
-    root = manifest_of(tmp_path / "data", g1={"start_s": 0.5, "end_s": 1.0}, h1={"path": "h1_frames", "fps": 10.0}).parent
-    (root / "h1_frames").mkdir()
-    for number in range(3):
-        (root / "h1_frames" / f"{number:03d}.jpg").write_bytes(b"picture" * (number + 1))
-    other, later = tmp_path / "other", {name: {"start_s": 2.0, "end_s": 3.0} for name in NAMES}
-
-    def others(**changes: dict[str, Any]) -> None:
-        manifest_of(other, **later | changes)
-        for place, name in enumerate(NAMES):
-            (other / f"{name}.mp4").write_bytes(b"other" * (place + 1))
-
-    settings = {
-        "data.root": str(root),
-        "data.observe.protocol": "anticipation",
-        "data.observe.gap_s": 1.0,
-        "data.unlabelled": "use",
-        "task": "logits_kd",
-        "data.unlabelled_manifest": str(other / "manifest.jsonl"),
-    }
-    others()
-    assert len(read_clips(tiny_config(**settings).data).unlabelled) == len(NAMES)
-    shutil.copy(root / "g1.mp4", other / "a2.mp4")
-    with pytest.raises(DataError, match="1 unlabelled clips lie in videos that are judged"):
-        read_clips(tiny_config(**settings).data)
-    shutil.copytree(root / "h1_frames", other / "copied")
-    others(a1={"path": "copied", "fps": 10.0, "start_s": 2.0, "end_s": 3.0})
-    with pytest.raises(DataError, match="1 unlabelled clips lie in videos that are judged") as caught:
-        read_clips(tiny_config(**settings).data)
-    assert caught.value.lines["first"] == "copied"
 
 
 def test_a_teacher_that_never_saw_a_class_is_refused(tiny_root: Path, tiny_config: Config, tmp_path: Path) -> None:

@@ -10,16 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from vidkd.base.errors import DataError, VidkdError
+from vidkd.base.errors import VidkdError
 from vidkd.base.files import read_jsonl
-from vidkd.data.dataset import ClipDataset
 from vidkd.engine import fit, loop
 from vidkd.engine.clips import read_clips
 from vidkd.engine.config import RunConfig
 from vidkd.engine.evaluate import evaluate
-from vidkd.engine.optimiser import MovingAverage
 from vidkd.engine.setup import build_run_task, evaluation_set
-from vidkd.models import ModelConfig, VideoClassifier
 from vidkd.models.saved import load_classifier, read_checkpoint
 from vidkd.tasks import Supervised, Task
 
@@ -92,31 +89,6 @@ def test_slimming_presses_on_the_scales_of_normalisation_alone(tiny_config: Conf
     assert rows[0]["scale_l1"] == pytest.approx(sum(len(without[name]) for name in scales))
 
 
-def test_the_rate_of_each_step_is_logged(tiny_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = tiny_config(**PLAIN, **{"optim.warmup": 0.5, "train.steps": 4, "optim.lr": 0.3})
-    trained(config)
-    rows = read_jsonl(Path(config.runs, "tiny", "metrics.jsonl"))
-    assert [row["lr"] for row in rows] == pytest.approx([0.1, 0.2, 0.3, 0.15])
-    assert [row["epoch"] for row in rows] == pytest.approx([1 / 3, 2 / 3, 1, 4 / 3], abs=1e-3)
-    assert all(0 <= row["data_wait"] <= 1 for row in rows)
-
-
-def test_metrics_are_the_mean_over_accumulated_batches(tiny_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[float] = []
-    step = Supervised.training_step
-
-    def record(task: Supervised, batch: Any) -> dict[str, Tensor]:
-        losses = step(task, batch)
-        seen.append(float(losses["loss"].detach()))
-        return losses
-
-    monkeypatch.setattr(Supervised, "training_step", record)
-    config = tiny_config(**{"optim.accumulate": 3, "train.steps": 2})
-    trained(config)
-    rows = read_jsonl(Path(config.runs, "tiny", "metrics.jsonl"))
-    assert [row["loss"] for row in rows] == pytest.approx([sum(seen[:3]) / 3, sum(seen[3:]) / 3])
-
-
 # --- the moving average ---
 
 
@@ -133,17 +105,6 @@ def test_the_moving_average_has_its_closed_form(tiny_config: Config, monkeypatch
         else:
             assert torch.equal(found[name], students[-1][name])
     assert distance(found, students[-1]) > 1e-4
-
-
-def test_an_average_draws_nothing_and_learns_nothing(tiny_config: Config) -> None:
-    student = VideoClassifier(ModelConfig(), 3, "rgb")
-    torch.manual_seed(5)
-    average = MovingAverage(student, 0.9)
-    drawn = torch.rand(1)
-    torch.manual_seed(5)
-    assert torch.equal(drawn, torch.rand(1))
-    assert not any(parameter.requires_grad for parameter in average.model.parameters())
-    assert distance(average.model.state_dict(), student.state_dict()) == 0
 
 
 def test_validation_judges_the_average(tiny_config: Config) -> None:
@@ -174,14 +135,6 @@ def test_early_stopping_keeps_the_best_and_is_final(tiny_config: Config, monkeyp
     assert distance(load_classifier(result.folder).model.state_dict(), students[1]) == 0
     again = fit.fit(config, quiet=True)
     assert (again.steps, again.best) == (4, 0.6)
-
-
-def test_without_patience_training_goes_to_the_end(tiny_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fit, "judge", lambda *_, **__: SimpleNamespace(metrics=lambda: {"top1": 0.5}))
-    config = tiny_config(**{"data.validation_fraction": 0.25, "data.batch_size": 3, "train": {"eval_every": 1 / 3, "steps": 4}})
-    result = fit.fit(config, quiet=True)
-    assert result.steps == 4
-    assert [row["step"] for row in read_jsonl(result.folder / "metrics.jsonl") if row["split"] == "val"] == [1, 2, 3, 4]
 
 
 # --- numbers that are no good ---
@@ -227,13 +180,6 @@ def test_a_number_that_is_not_finite_stops_the_run_before_it_spoils_the_weights(
     content = read_checkpoint(folder / "checkpoints" / "last.pt")
     assert content["progress"]["step"] == 2
     assert all(bool(value.isfinite().all()) for value in content["student"]["state"].values())
-
-
-def test_half_precision_that_has_no_scaler_spoils_no_weights_either(tiny_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a CPU 16-mixed computes in bfloat16 and nothing scales: no step is skipped, so the first gradient that is not finite stops it."""
-    poisoned(2, lambda task, loss: loss + (task.student.fc.bias * 0).sum().sqrt(), monkeypatch)
-    with pytest.raises(VidkdError, match="the gradient is not finite at step 1"):
-        fit.fit(tiny_config(**{"train.steps": 4, "train.precision": "16-mixed"}), quiet=True)
 
 
 @pytest.mark.parametrize("clip_norm", [0.0, 5.0])
@@ -289,43 +235,6 @@ def test_broken_clips_are_skipped_up_to_the_cap_and_counted(
     assert "skipped unreadable clip 2 of at most 2: videos/" in caplog.text
 
 
-def test_a_clip_counts_once_whatever_its_windows_say(
-    tiny_config: Config, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The message of a damaged frame holds the window, which differs from epoch to epoch."""
-    found, windows = ClipDataset._sample, []
-
-    def torn(dataset: ClipDataset, key: tuple[int, ...], number: int, view_number: int) -> Any:
-        if number == 5:
-            windows.append(key)
-            raise DataError(f"cannot decode the window of {key}")
-        return found(dataset, key, number, view_number)
-
-    monkeypatch.setattr(ClipDataset, "_sample", torn)
-    folder = fit.fit(tiny_config(**{"data.max_bad_clips": 1, "train.steps": 9}), quiet=True).folder
-    assert len(set(windows)) == 3
-    assert len(read_checkpoint(folder / "checkpoints" / "last.pt")["progress"]["bad_clips"]) == 1
-
-
-@pytest.mark.parametrize("cap", [0, 1])
-def test_one_broken_clip_more_than_the_cap_ends_the_run(cap: int, damaged_root: Path, tiny_config: Config) -> None:
-    config = tiny_config(**{"data.root": str(damaged_root), "data.max_bad_clips": cap, "train.steps": 6})
-    with pytest.raises(DataError, match=f"training clips that cannot be read: {cap + 1}") as caught:
-        fit.fit(config, quiet=True)
-    assert "videos/" in caught.value.lines["first"]
-    assert caught.value.lines["fix"] == (
-        "vidkd check_videos DIR finds all of them, and with --normalise OUT writes clean copies of what can be read; "
-        "data.max_bad_clips (detectors: max_bad_files) says how many to skip"
-    )
-
-
-def test_a_batch_without_any_readable_clip_ends_the_run(damaged_root: Path, tiny_config: Config) -> None:
-    for path in (damaged_root / "videos").rglob("*_g[0-3].mp4"):
-        path.write_bytes(b"no video")
-    with pytest.raises(DataError, match="no clip of a whole batch could be read"):
-        fit.fit(tiny_config(**{"data.root": str(damaged_root), "data.max_bad_clips": 100}), quiet=True)
-
-
 def test_a_broken_clip_in_validation_is_never_skipped(tiny_root: Path, tmp_path: Path, tiny_config: Config) -> None:
     root = tmp_path / "damaged"
     shutil.copytree(tiny_root, root)
@@ -337,23 +246,6 @@ def test_a_broken_clip_in_validation_is_never_skipped(tiny_root: Path, tmp_path:
 
 
 # --- precision, logs, teacher ---
-
-
-def test_bf16_computes_in_lower_precision_and_keeps_the_weights_whole(tiny_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    kinds: set[torch.dtype] = set()
-    step = Supervised.training_step
-
-    def record(task: Supervised, batch: Any) -> dict[str, Tensor]:
-        task.student.fc.register_forward_hook(lambda *call: kinds.add(call[2].dtype))
-        return step(task, batch)
-
-    monkeypatch.setattr(Supervised, "training_step", record)
-    low = trained(tiny_config(name="low", **{"train.precision": "bf16-mixed"}))
-    assert kinds == {torch.bfloat16}
-    whole = trained(tiny_config(name="whole"))
-    assert kinds == {torch.bfloat16, torch.float32}
-    assert {value.dtype for value in low.values()} == {torch.float32, torch.int64}
-    assert 0 < distance(low, whole) < 0.05
 
 
 def test_tensorboard_has_the_rows_of_the_metrics(tiny_config: Config) -> None:
@@ -380,9 +272,3 @@ def test_the_teacher_is_the_same_to_the_bit_and_has_no_gradient(
     assert all(torch.equal(value, saved[name]) for name, value in teacher.state_dict().items())
     assert all(parameter.grad is None and not parameter.requires_grad for parameter in teacher.parameters())
     assert distance(tasks[-1].student.state_dict(), initial(config)) > 1e-2
-
-
-@pytest.mark.slow
-def test_a_compiled_student_learns_the_same(tiny_config: Config) -> None:
-    compiled = tiny_config(**PLAIN, name="compiled", **{"train.compile": True})
-    assert distance(trained(compiled), trained(tiny_config(**PLAIN, name="eager"))) < 1e-4

@@ -28,18 +28,11 @@ def early(frames: int, sees: str, *fractions: float) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        (early(4, "rest", 0.25), "12 samples of the first epoch 12 of the student, 0 of the teacher"),  # 3 of 12 frames, and the other 9
-        (early(4, "rest", 0.75), "12 samples of the first epoch 0 of the student, 12 of the teacher"),
-        (early(8, "rest", 0.5), "12 samples of the first epoch 12 of the student, 12 of the teacher"),
-        (early(8, "whole", 0.5), "12 samples of the first epoch 12 of the student, 0 of the teacher"),
-        ({**early(8, "rest", 0.5), "task": "logits_kd"}, "12 samples of the first epoch 12 of the student"),  # whose teacher sees the same
+        (early(4, "rest", 0.25), "12 samples 12 of the student, 0 of the teacher"),  # 3 of 12 frames, and the other 9
+        (early(4, "rest", 0.75), "12 samples 0 of the student, 12 of the teacher"),
+        ({**early(8, "rest", 0.5), "task": "logits_kd"}, "12 samples 12 of the student, 0 of the teacher"),  # whose teacher sees the same
         (early(6, "rest", 0.5), None),
-        ({**early(8, "rest", 0.5), "train.steps": 2}, "8 samples of the first epoch 8 of the student, 8 of the teacher"),
-        (
-            {**early(8, "rest", 0.5), "optim.accumulate": 2, "train.steps": 2},
-            "12 samples of the first epoch 12 of the student, 12 of the teacher",
-        ),
-        ({"data.window": {"frames": 16, "stride": 1, "short_clip": "hold"}}, None),  # whole clips: the same window for both
+        ({**early(8, "rest", 0.5), "optim.accumulate": 2, "train.steps": 2}, "12 samples 12 of the student, 12 of the teacher"),
     ],
 )
 def test_repeated_frames_of_the_first_epoch_are_counted_and_said_once(
@@ -52,21 +45,6 @@ def test_repeated_frames_of_the_first_epoch_are_counted_and_said_once(
     lines = [record.getMessage() for record in caplog.records if record.getMessage().startswith(REPEATED)]
     assert len(lines) == (said is not None)
     assert said is None or lines[0] == REPEATED + said
-
-
-def test_a_sample_counts_where_its_own_frames_repeat(tiny_config: Config, caplog: pytest.LogCaptureFixture) -> None:
-    """Fractions are drawn: 3 of 12 frames or 9, of which 4 are asked for. A run that goes on counts what it still sees of the epoch."""
-    config = tiny_config(**early(4, "whole", 0.25, 0.75), **{"train.steps": 1})
-    fit.fit(config, quiet=True)
-    caplog.clear()
-    config = tiny_config(**early(4, "whole", 0.25, 0.75), **{"train.steps": 6})
-    training = fit.ClipTrainingRun(config, read_clips(config.data))
-    batches = list(training.loader(1, 3, rank=0, world_size=1, pin_memory=False))
-    held = sum(int(batch["held"].sum()) for batch in batches)
-    assert 0 < held < 8
-    fit.fit(config, quiet=True)
-    (line,) = [record.getMessage() for record in caplog.records if record.getMessage().startswith(REPEATED)]
-    assert line == f"{REPEATED}8 samples of the rest of the first epoch, since the resume, {held} of the student"
 
 
 def between_frames(root: Path, path: Path, groups: set[str]) -> str:
@@ -95,14 +73,8 @@ def test_samples_without_a_frame_in_the_observed_part_are_left_out_and_counted(
     assert not any(batch["bad"] for batch in batches)
     assert config.data.max_bad_clips == 0
     assert fit.fit(config, quiet=True).steps == 4
-    said = f"no frame in the observed part, so that nothing is learned from it: {len(left)} of 12 samples of the first epoch"
+    said = f"no frame in the observed part, nothing is learned from it: {len(left)} of 12 samples"
     assert [record.getMessage() for record in caplog.records].count(said) == 1
-
-
-def test_a_batch_of_which_nothing_is_observed_is_an_error(tiny_root: Path, tiny_config: Config, tmp_path: Path) -> None:
-    rows = between_frames(tiny_root, tmp_path / "rows.jsonl", {f"g{number}" for number in range(6)})
-    with pytest.raises(DataError, match="of no clip of a whole batch anything can be observed"):
-        fit.fit(tiny_config(**early(4, "whole", 0.1), **{"data.manifest": rows}), quiet=True)
 
 
 def test_processes_count_their_repeated_frames_together(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
@@ -114,18 +86,8 @@ def test_processes_count_their_repeated_frames_together(monkeypatch: pytest.Monk
             left = {"unobservable": [7]} if len(held) == 2 else {}
             repeated.add({"held": torch.tensor(held).bool(), "held_future": torch.tensor(taught).bool(), **left})
     assert [record.getMessage() for record in caplog.records] == [
-        "no frame in the observed part, so that nothing is learned from it: 2 of 12 samples of the first epoch",
-        f"{REPEATED}10 samples of the first epoch 6 of the student, 6 of the teacher",
-    ]
-
-
-def test_a_resumed_run_says_of_which_samples_it_speaks(caplog: pytest.LogCaptureFixture) -> None:
-    repeated = fit.RepeatedFrames(1, rank=0, world_size=1, resumed=True)
-    repeated.add({"held": torch.tensor([True, False]), "unobservable": [3]})
-    epoch = "samples of the rest of the first epoch, since the resume"
-    assert caplog.messages == [
-        f"no frame in the observed part, so that nothing is learned from it: 1 of 3 {epoch}",
-        f"{REPEATED}2 {epoch}, 1 of the student",
+        "no frame in the observed part, nothing is learned from it: 2 of 12 samples",
+        f"{REPEATED}10 samples 6 of the student, 6 of the teacher",
     ]
 
 

@@ -12,10 +12,9 @@ import torch
 from run_states import full_disk, same, state
 from started import run_to_end
 
-from vidkd.base.errors import CheckpointError, VidkdError
-from vidkd.engine import checkpoint, fit, loop, run_folder, training_errors
+from vidkd.base.errors import CheckpointError
+from vidkd.engine import checkpoint, fit
 from vidkd.engine.config import RunConfig
-from vidkd.tasks import Supervised
 
 Config = Callable[..., RunConfig]
 
@@ -62,14 +61,6 @@ def test_a_full_disk_leaves_the_checkpoint_before(small_disk: Path) -> None:
     assert checkpoint.read_resume(small_disk / "previous.pt")["step"] == 1
 
 
-def test_a_file_system_without_hard_links_keeps_the_state_before_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError(errno.EPERM, "no links here")))
-    for step in (1, 2, 3):
-        checkpoint.save_checkpoint(tmp_path, content_of(step))
-    assert checkpoint.read_resume(tmp_path / "last.pt")["step"] == 3
-    assert checkpoint.read_resume(tmp_path / "previous.pt")["step"] == 2
-
-
 def test_a_run_goes_on_when_the_disk_has_room_again(tiny_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = {"train.steps": 4, "train.save_every_s": 0}
     whole = fit.fit(tiny_config(**settings, name="whole"), quiet=True)
@@ -88,24 +79,3 @@ def test_a_run_goes_on_when_the_disk_has_room_again(tiny_config: Config, monkeyp
     assert state(folder)["progress"]["step"] == 2
     fit.fit(config, quiet=True)
     assert same(state(whole.folder), state(folder))
-
-
-@pytest.mark.parametrize("what", ["best.pt", "metrics.jsonl"])
-def test_a_full_disk_beside_the_checkpoint_is_told_alike(what: str, tiny_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(*{"best.pt": (loop, "write_checkpoint"), "metrics.jsonl": (run_folder, "append_jsonl")}[what], full_disk)
-    config = tiny_config(**{"data.validation_fraction": 0.25})
-    with pytest.raises(CheckpointError) as caught:
-        fit.fit(config, quiet=True)
-    assert caught.value.what.startswith("cannot write ")
-    assert caught.value.what.endswith(what)
-    assert caught.value.lines["reason"] == os.strerror(errno.ENOSPC)
-    assert "free some space" in caught.value.lines["fix"]
-
-
-def test_a_full_disk_does_not_hide_a_loss_that_is_not_finite(tiny_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    step = Supervised.training_step
-    monkeypatch.setattr(Supervised, "training_step", lambda *call: {"loss": step(*call)["loss"] * float("nan")})
-    monkeypatch.setattr(training_errors, "write_checkpoint", full_disk)
-    with pytest.raises(VidkdError, match="the loss is not finite at step 0") as caught:
-        fit.fit(tiny_config(), quiet=True)
-    assert caught.value.lines["batch"].endswith(f"bad_batch.pt: {os.strerror(errno.ENOSPC)}")

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 
 import pytest
@@ -32,20 +31,6 @@ def test_the_first_asks_and_the_second_stops_at_once() -> None:
         with pytest.raises(KeyboardInterrupt):
             press()
     assert signal.getsignal(signal.SIGINT) is before
-
-
-def test_in_a_thread_nothing_changes() -> None:
-    interrupt, seen = Interrupt(), []
-
-    def run() -> None:
-        with interrupt.caught():
-            seen.append(signal.getsignal(signal.SIGINT))
-
-    before = signal.getsignal(signal.SIGINT)
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    assert seen == [before]
 
 
 def exit_code_of_interrupted_child() -> int:

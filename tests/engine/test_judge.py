@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from vidkd.engine.config import RunConfig
 from vidkd.engine.evaluate import Judgement, Predictions, area, evaluate, judge, observed_name
 from vidkd.engine.setup import evaluation_set
 from vidkd.models import ModelConfig, VideoClassifier
-from vidkd.report.predictions import read_predictions
 
 CLASSES = ("a", "b")
 
@@ -36,12 +34,6 @@ def test_metrics_are_means_over_fractions_and_top1_at_each() -> None:
     # trapezoids of widths 0.4 and 0.5 over 0.9
     assert found["top1_area"] == pytest.approx((0.4 * 0.25 + 0.5 * 0.75) / 0.9)
     assert found["nll"] == pytest.approx(np.mean([-np.log(0.2), -(np.log(0.2) + np.log(0.8)) / 2, -np.log(0.8)]))
-
-
-def test_without_fractions_the_metrics_are_those_of_the_predictions() -> None:
-    alone = predictions(True, False)
-    assert Judgement({None: alone}).metrics() == alone.metrics()
-    assert "predicted@obs100" not in Judgement({None: alone}).as_rows()
 
 
 def test_area_of_a_constant_is_the_constant_and_of_one_point_its_value() -> None:
@@ -107,23 +99,6 @@ def test_a_model_is_shown_each_fraction_and_told_it(tiny_root: Path, tiny_config
     assert list(once.at) == [None]
 
 
-def test_a_past_that_begins_before_its_file_is_counted(tiny_root: Path, tiny_config: Callable[..., RunConfig]) -> None:
-    """Actions at 0.3 s: 0.2 s lie before the gap of 0.1 s, where 1 s should have been seen; of one at 0.05 s nothing is left."""
-    observe = {"data.observe.protocol": "anticipation", "data.observe.gap_s": 0.1, "data.observe.observe_s": 1.0}
-    config = tiny_config(**observe, **{"data.window.short_clip": "hold"})
-    shutil.copytree(tiny_root, moved := Path(config.runs).parent / "moved")
-    manifest = Manifest.read(moved / "manifest.jsonl")
-    rows = [
-        dataclasses.replace(clip, start_s=0.3 if number else 0.05, end_s=0.4) for number, clip in enumerate(manifest.select("1", "test"))
-    ]
-    dataclasses.replace(manifest, clips=(*manifest.select("1", "train"), *rows)).write(moved / "manifest.jsonl")
-    data = dataclasses.replace(config.data, root=str(moved))
-    model = VideoClassifier(ModelConfig(), len(manifest.classes), "rgb")
-    judgement = judge(model, read_clips(data), "test", data, manifest.classes, device=torch.device("cpu"))
-    assert (judgement.unobservable, judgement.shortened) == ([rows[0]], len(rows) - 1)
-    assert f"of {len(rows) - 1} clips less than data.observe.observe_s was observed: their files begin later" in judgement.remarks()
-
-
 BETWEEN = {  # protocol, a row that begins between two frames of 0.04 s, and how many fractions are judged
     "early": ({"fractions": [0.1, 0.5, 1.0]}, {"start_s": 0.05, "end_s": 0.25}),  # to 0.07 s nothing is shown, to 0.15 s two frames
     "anticipation": ({"gap_s": 0.1, "observe_s": 0.01}, {"start_s": 0.28, "end_s": 0.4}),  # nothing is shown in [0.17, 0.18]
@@ -177,38 +152,3 @@ def test_further_labels_are_predicted_and_judged_by_their_recall() -> None:
     assert {name: told[name] for name in found} == found
     assert told["recall5_all"] == pytest.approx((3 / 4 + 1) / 2)
     assert told["verb_recall5_all"] == pytest.approx((2 / 3 + 1 + 1) / 3)
-
-
-def kitchen_predictions() -> Predictions:
-    """Four clips, all but the last with one of six verbs: the true one is first in the first, fifth in the second, sixth in the third."""
-    verbs = {"verb": ("take", "put", "wash", "cut", "open", "close")}
-    clips = [
-        Clip(path=f"{n}.mp4", label=0, group="g", subsets={}, targets={"verb": verb} if n < 3 else {})
-        for n, verb in enumerate([1, 0, 0, 0])
-    ]
-    scores = np.array(
-        [[0.1, 0.5, 0.1, 0.1, 0.1, 0.1], [0.1, 0.3, 0.2, 0.2, 0.15, 0.05], [0.05, 0.3, 0.2, 0.2, 0.15, 0.1], [1, 0, 0, 0, 0, 0]]
-    )
-    return Predictions(np.eye(2)[[0, 0, 0, 1]], clips, CLASSES, targets={"verb": scores}, target_classes=verbs)
-
-
-def test_further_labels_have_the_metrics_of_the_first_over_the_clips_that_have_them() -> None:
-    found = kitchen_predictions().metrics()
-    assert found["top1"] == pytest.approx(3 / 4)
-    assert found["verb_top1"] == pytest.approx(1 / 3)
-    assert found["verb_top5"] == pytest.approx(2 / 3)
-    assert found["verb_class_mean"] == pytest.approx((0 + 1) / 2)
-    assert found["verb_nll"] == pytest.approx(-np.log([0.5, 0.1, 0.05]).mean())
-    assert found["verb_ece"] == pytest.approx((0.5 + 2 * 0.3) / 3)
-    assert Judgement({0.5: kitchen_predictions(), 1.0: kitchen_predictions()}).metrics()["verb_top5"] == pytest.approx(2 / 3)
-
-
-def test_the_table_tells_further_labels(tmp_path: Path) -> None:
-    for judgement in (Judgement({None: kitchen_predictions()}), Judgement({0.5: kitchen_predictions(), 1.0: kitchen_predictions()})):
-        judgement.write_csv(tmp_path / "p.csv")
-        with (tmp_path / "p.csv").open() as file:
-            rows = list(csv.DictReader(file))
-        told = [(row["verb"], row["verb_predicted"], row["verb_correct"]) for row in rows]
-        assert told == [("put", "put", "1"), ("take", "put", "0"), ("take", "put", "0"), ("", "take", "0")] * len(judgement.at)
-        assert [row["p_b"] for row in rows[:4]] == ["0.000000"] * 3 + ["1.000000"]
-        assert [judged.classes for judged in read_predictions(tmp_path / "p.csv").values()] == [CLASSES] * len(judgement.at)

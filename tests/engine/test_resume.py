@@ -1,5 +1,6 @@
 """A run that was killed, stopped or damaged goes on to the very weights of one that was not."""
 
+import contextlib
 import math
 import multiprocessing
 import os
@@ -101,46 +102,38 @@ def test_a_run_killed_again_and_again_ends_with_the_same_bits(processes: Any, ti
     assert state(folder)["metrics"][-1]["step"] == 10
 
 
-def die_while_saving(folder: Path, operation: int) -> None:
-    """Write two checkpoints, and be killed just before the given file operation of the second."""
-    checkpoint.save_checkpoint(folder, {"student": {}, "optimizer": {}, "step": 1})
-    left = [operation]
+class Killed(BaseException):
+    """A process that ends: whatever it still tries to do to files has no effect."""
 
-    def deadly(function: Callable[..., Any]) -> Callable[..., Any]:
+
+def test_a_kill_at_any_moment_of_a_save_leaves_a_whole_checkpoint(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def deadly(function: Callable[..., Any], left: list[int]) -> Callable[..., Any]:
         def run(*arguments: Any, **named: Any) -> Any:
             left[0] -= 1
-            if left[0] == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+            if left[0] <= 0:
+                raise Killed
             return function(*arguments, **named)
 
         return run
 
-    for name in ("fsync", "replace", "link", "unlink", "chmod"):
-        setattr(os, name, deadly(getattr(os, name)))
-    checkpoint.save_checkpoint(folder, {"student": {}, "optimizer": {}, "step": 2})
-
-
-def test_a_kill_at_any_moment_of_a_save_leaves_a_whole_checkpoint(processes: Any, tmp_path: Path) -> None:
-    steps = []
+    steps: list[int] = []
     for operation in range(1, 20):
         folder = tmp_path / str(operation)
         folder.mkdir()
-        process = processes.Process(target=die_while_saving, args=(folder, operation))
-        process.start()
-        _join(process)
+        checkpoint.save_checkpoint(folder, {"student": {}, "optimizer": {}, "step": 1})
+        with monkeypatch.context() as patch, contextlib.suppress(Killed):
+            left = [operation]
+            for name in ("fsync", "replace", "link", "unlink", "chmod"):
+                patch.setattr(os, name, deadly(getattr(os, name), left))
+            checkpoint.save_checkpoint(folder, {"student": {}, "optimizer": {}, "step": 2})
         steps.append(checkpoint.read_resume(folder / "last.pt")["step"])
         previous = checkpoint.resume_file(folder, "previous") if (folder / "previous.pt").exists() else None
         assert previous is None or checkpoint.read_resume(previous)["step"] == 1
         checkpoint.save_checkpoint(folder, {"student": {}, "optimizer": {}, "step": 3})
         assert checkpoint.read_resume(folder / "last.pt")["step"] == 3
-        if process.exitcode == 0:
-            break
-        assert process.exitcode == -signal.SIGKILL
-    assert process.exitcode == 0, "the save has more operations than the test kills it at"
     assert steps == sorted(steps)
-    assert steps[0] == 1
-    assert steps[-1] == 2
-    assert len(steps) > 5
+    assert (steps[0], steps[-1]) == (1, 2)
+    assert steps.count(1) > 3
 
 
 # --- Ctrl-C ---
@@ -234,18 +227,6 @@ def test_a_judgement_of_the_weights_of_before_is_set_aside_where_training_goes_o
         assert caplog.messages.count(line) == 1
 
 
-@pytest.mark.slow
-def test_loader_processes_change_nothing(tiny_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = {"train.steps": 4, "model.dropout": 0.5}
-    whole = fit.fit(tiny_config(**settings, name="whole"), quiet=True)
-    config = tiny_config(**settings, name="workers", **{"data.workers": 1})
-    with monkeypatch.context() as patch:
-        stop_after(2, patch)
-        with pytest.raises(InterruptedRunError):
-            fit.fit(config, quiet=True)
-    assert same(state(whole.folder), state(fit.fit(config, quiet=True).folder))
-
-
 # --- damage ---
 
 
@@ -279,11 +260,6 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_goes_on(tiny_config: C
     assert kept == [2, 3]
     fit.fit(config, resume="previous", quiet=True)
     assert same(state(whole.folder), state(folder))
-
-
-def test_previous_without_one_is_an_error(tiny_config: Config) -> None:
-    with pytest.raises(CheckpointError, match=r"there is no .*previous\.pt"):
-        fit.fit(tiny_config(), resume="previous", quiet=True)
 
 
 def test_a_last_checkpoint_that_is_gone_is_no_reason_to_begin_anew(tiny_config: Config) -> None:
@@ -320,12 +296,3 @@ def test_ctrl_c_in_the_last_validation_loses_no_step(tiny_config: Config, monkey
     fit.fit(config, quiet=True)
     assert same(state(whole.folder), state(folder))
     assert same(state(whole.folder, "best"), state(folder, "best"))
-
-
-def test_a_student_alone_is_no_state_to_resume_from(tiny_teacher: Path, tiny_config: Config) -> None:
-    folder = Path(tiny_config().runs, "tiny", "checkpoints")
-    folder.mkdir(parents=True)
-    content = read_checkpoint(tiny_teacher)
-    torch.save({"student": content["student"]}, folder / "last.pt")
-    with pytest.raises(CheckpointError, match="holds a student, not the state of a training run"):
-        fit.fit(tiny_config(), quiet=True)

@@ -1,8 +1,5 @@
 """A running video into which no window fits, or where decisions are rare: whoever watches is told, is heard, and all threads end soon."""
 
-import contextlib
-import itertools
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -84,56 +81,6 @@ def test_where_no_window_will_ever_fit_it_ends_when_the_first_whole_part_has_bee
     }
     assert camera.made <= shown + anticipate.FRAMES_AHEAD + 3
     assert set(threading.enumerate()) <= before
-
-
-def test_the_window_that_is_named_as_the_mend_is_one() -> None:
-    longer = observation_window(observation(**EARLY).data, "rgb", window_s=2.5)
-    running = anticipator(longer, step_s=0.11)
-    with contextlib.closing(running.along(Camera(even(25)).source())) as moments:
-        some = [moment.decisions[0].time_s for moment in itertools.islice((m for m in moments if m.decisions), 12)]
-    assert running.tally.skipped >= 22
-    np.testing.assert_allclose(some, [0.11 * k for k in range(22, 34)])  # every time from 2.42 s on, when 61 frames had been shown
-
-
-def test_where_training_says_what_is_seen_no_other_window_is_named() -> None:
-    fixed = observation(observe={"protocol": "anticipation", "observe_s": 1.0})
-    with pytest.raises(DataError) as caught:
-        list(anticipator(fixed).along(Camera(even(25)).source()))
-    assert caught.value.lines["shown"] == "26 frames, up to 1.00 s"
-    assert "--window-s" not in caught.value.lines["fix"]
-
-
-@pytest.mark.parametrize("step_s", [0.5, 600.0])
-def test_it_is_seen_as_soon_whatever_the_step(step_s: float) -> None:
-    camera = Camera(even(25))
-    with pytest.raises(DataError, match="no window fits"):
-        list(anticipator(observation(**EARLY), step_s=step_s).along(camera.source()))
-    assert camera.made <= 51 + anticipate.FRAMES_AHEAD + 3
-
-
-@pytest.mark.parametrize(
-    ("case", "time_s", "live", "fps"),
-    [
-        ("uneven", dark_then_light, True, 25.0),
-        ("promised", lambda index: index / 25 if index < 250 else 10 + (index - 250) / 50, False, 40.0),
-    ],
-)
-def test_where_one_may_fit_later_that_is_said_once_and_it_goes_on(
-    case: str, time_s: Callable[[int], float], live: bool, fps: float, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The rate rises after ten seconds: 61 frames lie within two seconds of 11 s or later."""
-    camera = Camera(time_s)
-    running = anticipator(observation(**EARLY), batch=1)
-    with caplog.at_level(logging.WARNING), contextlib.closing(running.along(camera.source(live=live, fps=fps))) as moments:
-        decision = next(moment for moment in moments if moment.decisions).decisions[0]
-    shown = {"uneven": 14, "promised": 51}[case]  # of the uneven ones two in every 0.3 s: 0, 0.1, ... 1.8, 1.9
-    assert [record.getMessage() for record in caplog.records] == [
-        f"no window fits into camera 0 yet: {shown} frames were shown in 2 s, needed are 61; going on, as more may come in that time later"
-    ]
-    times_s = np.array([time_s(index) for index in range(1000)])
-    fitting = [k / 2 for k in range(40) if ((times_s >= k / 2 - 2 - 1e-6) & (times_s <= k / 2 + 1e-6)).sum() >= 61]
-    assert decision.time_s == fitting[0]
-    assert running.tally.skipped == 2 * fitting[0]
 
 
 def ended_within(limit_s: float, moments: Any) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from vidkd.base.errors import ConfigError, VideoError
+from vidkd.base.errors import VideoError
 from vidkd.data.config import DataConfig
 from vidkd.data.dataset import ClipDataset
 from vidkd.data.manifest import Clip
@@ -16,8 +16,8 @@ from vidkd.data.windows import SAME_S
 from vidkd.engine.config import load_config
 from vidkd.engine.evaluate import evaluate
 from vidkd.inference.anticipate import Anticipator, Decision, Moment
-from vidkd.inference.observation_window import LONGEST_S, WINDOW_S, RecentFrames, observation_window
-from vidkd.inference.sources import Source, is_live, open_source
+from vidkd.inference.observation_window import RecentFrames, observation_window
+from vidkd.inference.sources import Source, open_source
 from vidkd.inference.torch_classifier import TorchClassifier
 from vidkd.models import AttentionConfig, ModelConfig, VideoClassifier
 from vidkd.video import Frame, write_video
@@ -105,15 +105,6 @@ def test_it_says_what_an_evaluation_says_bit_for_bit(video: Path, view: Any, win
         assert inside[0] <= decision.first <= decision.last <= inside[-1]
 
 
-def test_times_judged_together_are_those_judged_alone(video: Path) -> None:
-    data = data_config(observe={"protocol": "anticipation", "gap_s": 0.25, "observe_s": 1.0})
-    model, observation = network("rgb"), observation_window(data, "rgb")
-    alone, together = (decisions(model, observation, video, step_s=0.2, batch=batch) for batch in (1, 5))
-    assert len(alone) > 20
-    assert [each.time_s for each in alone] == [each.time_s for each in together]
-    np.testing.assert_allclose([each.probabilities for each in alone], [each.probabilities for each in together], atol=1e-6)
-
-
 def test_early_recognition_sees_a_window_as_a_clip_seen_whole(video: Path) -> None:
     data = data_config(observe={"protocol": "early"})
     model = network("rgb")
@@ -122,41 +113,6 @@ def test_early_recognition_sees_a_window_as_a_clip_seen_whole(video: Path) -> No
     for decision in found[1:]:
         row = {"start_s": max(0.0, decision.time_s - 1.5), "end_s": decision.time_s + 2 * SAME_S}
         np.testing.assert_array_equal(decision.probabilities, judged(model, video, data, **row).probabilities[0])
-
-
-def test_whole_clips_are_windows_too(video: Path) -> None:
-    data = data_config(window={"frames": 4, "stride": 3})
-    model = network("rgb")
-    found = decisions(model, observation_window(data, "rgb"), video, step_s=0.5, batch=1)
-    assert len(found) >= 8
-    for decision in found:
-        row = {"start_s": max(0.0, decision.time_s - WINDOW_S), "end_s": decision.time_s + 2e-6}
-        np.testing.assert_array_equal(decision.probabilities, judged(model, video, data, **row).probabilities[0])
-
-
-def test_how_far_back_it_sees() -> None:
-    anticipation = {"protocol": "anticipation", "gap_s": 0.5}
-    cases = [
-        (data_config(), None, WINDOW_S, 0.0, True),
-        (data_config(observe={"protocol": "early"}), 3.0, 3.0, 0.0, True),
-        (data_config(observe={**anticipation, "observe_s": 1.5}), None, 1.5, 0.5, False),
-        (data_config(observe={**anticipation, "observe_s": None}), None, LONGEST_S, 0.5, True),
-        (data_config(observe={**anticipation, "observe_s": None}), 4.0, 4.0, 0.5, True),
-    ]
-    for data, window_s, seconds, gap_s, assumed in cases:
-        observation = observation_window(data, "rgb", window_s=window_s)
-        assert (observation.seconds, observation.gap_s, observation.assumed) == (seconds, gap_s, assumed)
-
-
-def test_what_cannot_be_seen() -> None:
-    with pytest.raises(ConfigError, match=r"sees 1.5 s, as in its training; it cannot be given 4 s"):
-        observation_window(data_config(observe={"protocol": "anticipation", "observe_s": 1.5}), "rgb", window_s=4.0)
-    with pytest.raises(ConfigError, match="above 0 seconds"):
-        observation_window(data_config(), "rgb", window_s=0.0)
-    stored = data_config(flow={"source": "stored", "folder": "flow"})
-    with pytest.raises(ConfigError, match="flow that is stored"):
-        observation_window(stored, "flow")
-    assert observation_window(stored, "rgb").seconds == WINDOW_S  # a network of RGB does not mind
 
 
 def endless(count: int, fps: float = 25.0, shape: tuple[int, int] = (20, 24)) -> Iterator[Frame]:
@@ -217,49 +173,6 @@ def test_damage_in_the_middle_ends_it_after_all_that_came_before() -> None:
     assert anticipator.tally.trouble is not None
     assert "cannot decode" in str(anticipator.tally.trouble)
     assert anticipator.tally.frames == 60
-
-
-def test_frames_are_handed_on_after_the_decisions_that_they_may_show(video: Path) -> None:
-    data = data_config(observe={"protocol": "anticipation", "gap_s": 0.25, "observe_s": 1.0})
-    every, _ = moments(network("rgb"), observation_window(data, "rgb"), video, step_s=0.5, keep_frames=True)
-    found = [moment for moment in every if moment.frame or moment.decisions]  # on a slow machine there are empty ones in between
-    assert [moment.frame.index for moment in found if moment.frame] == list(range(80))
-    for before, moment in zip([None, *found], found, strict=False):
-        assert moment.frame is not None
-        shown_before = -1.0 if before is None or before.frame is None else before.frame.time_s
-        for decision in moment.decisions:
-            assert shown_before < decision.time_s <= moment.frame.time_s
-
-
-def test_too_few_frames_are_counted(video: Path) -> None:
-    data = data_config(window={"frames": 4, "stride": 3}, observe={"protocol": "anticipation", "gap_s": 0.25, "observe_s": 1.0})
-    found, anticipator = moments(network("rgb"), observation_window(data, "rgb"), video, step_s=0.1)
-    first = next(decision for moment in found for decision in moment.decisions)
-    assert anticipator.tally.skipped == round(first.time_s / 0.1)
-    assert (frame_times_s <= first.time_s).sum() >= 10 > (frame_times_s <= first.time_s - 0.1).sum()
-
-
-def test_a_change_of_size_is_damage() -> None:
-    def changing() -> Iterator[Frame]:
-        yield from endless(30)
-        yield Frame(index=30, time_s=1.2, image=np.zeros((30, 30, 3), np.uint8))
-
-    source = Source(name="x", live=True, fps=25, frames=changing())
-    _, anticipator = moments(network("rgb"), observation_window(data_config(), "rgb"), source)
-    assert "size of the frames changes at frame 30" in str(anticipator.tally.trouble)
-
-
-@pytest.mark.parametrize(("over", "message"), [({"step_s": 0.0}, "above 0 seconds, not 0"), ({"batch": 0}, "at least 1, not 0")])
-def test_values_that_mean_nothing(over: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        Anticipator(TorchClassifier(network("rgb")), observation_window(data_config(), "rgb"), **over)
-
-
-def test_names_of_cameras_and_streams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert [is_live(name) for name in ("0", "rtsp://x/y", "7.mp4", "clips/*.jpg")] == [True, True, False, False]
-    (tmp_path / "0").mkdir()
-    assert not is_live("0")
 
 
 def test_a_file_cut_off_says_so_at_its_end(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vidkd.base.errors import DataError
 from vidkd.data import footage
 from vidkd.data.config import DataConfig
 from vidkd.data.dataset import ClipDataset
@@ -68,19 +67,6 @@ def test_half_a_window_from_window_to_window() -> None:
     assert starts(np.arange(SPAN + 1) / 25) == [0, 1]
 
 
-def test_steps_do_not_add_up_their_rounding() -> None:
-    """0.1 s is two and a half frames: every second window begins a frame earlier than a rounded step would have it."""
-    assert starts(np.arange(30) / 25, 0.1) == [0, 3, 5, 8, 10, 13, 15, 18, 20, 21]
-
-
-def test_a_step_of_whole_frames_is_not_rounded_up() -> None:
-    assert starts(np.arange(40) / 30, 0.1)[:9] == [0, 3, 6, 9, 12, 15, 18, 21, 24]
-
-
-def test_a_step_shorter_than_a_frame_takes_every_frame_once() -> None:
-    assert starts(np.arange(14) / 25, 0.001) == list(range(6))
-
-
 def test_a_variable_frame_rate() -> None:
     """40 frames at 25 a second, then 20 at 10 a second: window k begins with the first frame at or after k seconds times the step."""
     times = np.concatenate([np.arange(40) / 25, 1.6 + np.arange(20) / 10])
@@ -93,22 +79,10 @@ def test_a_variable_frame_rate() -> None:
         assert step_s - 0.1 < times[following] - times[start] < step_s + 0.1
 
 
-def test_times_need_not_begin_at_zero() -> None:
-    assert starts(5 + np.arange(30) / 25, 0.4) == starts(np.arange(30) / 25, 0.4)
-
-
 def test_a_short_video_holds_its_last_frame() -> None:
     (window,) = windows(np.arange(3) / 25)
     assert window.frames.tolist() == [0, 2, 2, 2]
     assert window.targets.tolist() == [2, 2, 2, 2]
-
-
-def test_what_cannot_be_windowed() -> None:
-    with pytest.raises(DataError, match="no frame in a video"):
-        windows([])
-    for step_s in (0.0, -1.0):
-        with pytest.raises(DataError, match="must be positive"):
-            windows(np.arange(30) / 25, step_s)
 
 
 @pytest.fixture
@@ -164,18 +138,3 @@ def test_memory_does_not_keep_frames(video: Path, tiny_teacher: Path, monkeypatc
         assert len(made) == 3 * count
         assert sum(part() is not None for part in made) <= 3
     assert count == 7
-
-
-def test_without_attention_there_is_no_map(video: Path) -> None:
-    model = VideoClassifier(ModelConfig(), 3, "rgb")
-    window = next(predict_video(video, TorchClassifier(model), DataConfig()))
-    assert window.attention is None
-    assert window.probabilities.sum() == pytest.approx(1)
-
-
-def test_maps_of_a_spatiotemporal_softmax_are_scaled_frame_by_frame(video: Path) -> None:
-    model = VideoClassifier(ModelConfig(attention=AttentionConfig(pooling="soft", softmax="spatiotemporal")), 3, "rgb")
-    run = {"data": {"window": {"frames": 4, "stride": 2}, "transform": {"short_side": 36, "crop": 32}}}
-    window = next(predict_video(video, TorchClassifier(model), load_config(settings=run).data))
-    assert window.attention is not None
-    np.testing.assert_allclose(window.attention.sum((1, 2)), 1)

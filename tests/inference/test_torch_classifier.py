@@ -43,9 +43,5 @@ def test_probabilities_and_a_map_whose_frames_sum_to_one(softmax: Any) -> None:
     np.testing.assert_allclose(found.attention[1] / found.attention[1].max(), maps[1] / maps[1].max())
 
 
-def test_without_attention_there_is_no_map() -> None:
-    assert classify(model_of(), torch.zeros(3, 4, 32, 32, dtype=torch.uint8), CPU).attention is None
-
-
 def test_each_frame_to_one_by_hand() -> None:
     np.testing.assert_allclose(each_frame_to_one(np.array([[[1.0, 3.0]], [[0.5, 0.0]]])), np.array([[[0.25, 0.75]], [[1.0, 0.0]]]))

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vidkd.base.errors import ConfigError
 from vidkd.losses import logits_kd
 from vidkd.losses.shift_tolerant import SHIFT_TOLERANT, attentive, transport, window
 from vidkd.models import ModelConfig, VideoClassifier
@@ -96,18 +95,6 @@ def test_unlike_widths_are_projected_and_the_projector_is_saved(batch: dict[str,
     assert task_of(feature="position").saved_state() == {}
 
 
-def test_clips_without_a_label_teach_by_what_the_teacher_says(batch: dict[str, Tensor]) -> None:
-    task = task_of(feature="pooled", logits_weight=1.0)
-    weight = torch.tensor([1.0, 0, 1, 0])
-    partly, whole = task({**batch, "weight": weight}), task(batch)
-    torch.testing.assert_close(partly["label"], F.cross_entropy(task.student(batch["rgb"]).logits[[0, 2]], batch["label"][[0, 2]]))
-    for term in ("pooled", "logits"):
-        torch.testing.assert_close(partly[term], whole[term])
-    alone = task({**batch, "weight": torch.zeros(4)})
-    assert alone["label"].item() == 0
-    torch.testing.assert_close(alone["loss"], whole["pooled"] + whole["logits"])
-
-
 def test_every_kind_of_label_is_learned_and_distilled(batch: dict[str, Tensor]) -> None:
     student, teacher = classifier(targets={"verb": 2}), classifier(seed=1, targets={"verb": 2})
     task = task_of(teacher, student, feature="none", logits_weight=1.0)
@@ -116,37 +103,3 @@ def test_every_kind_of_label_is_learned_and_distilled(batch: dict[str, Tensor]) 
     torch.testing.assert_close(losses["label"], F.cross_entropy(mine.logits, batch["label"]) + verb)
     soft = logits_kd(mine.logits, theirs.logits, temperature=4.0) + logits_kd(mine.targets["verb"], theirs.targets["verb"], temperature=4.0)
     torch.testing.assert_close(losses["logits"], soft)
-
-
-def test_a_student_that_is_told_its_share_uses_it(batch: dict[str, Tensor]) -> None:
-    student = classifier(condition_on_observed=True)
-    task = task_of(student=student, feature="pooled")
-    assert student.observed is not None
-    start = student(batch["rgb"], batch["observed"]).logits
-    torch.testing.assert_close(start, student(batch["rgb"]).logits)  # nothing is added before training
-    with torch.no_grad():
-        student.observed.net[-1].weight.normal_(generator=torch.Generator().manual_seed(0))  # type: ignore[union-attr, operator]
-    assert not torch.allclose(task.predict(batch).logits, student(batch["rgb"]).logits)
-    everything = {**batch, "observed": torch.ones(4)}
-    torch.testing.assert_close(task.predict(everything).logits, student(batch["rgb"]).logits)
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"feature": "none"}, "nothing to learn from its teacher"),
-        ({"feature_weight": 0.0}, "nothing to learn from its teacher"),
-        ({"feature_weight": -1.0}, "method.feature_weight must be 0 or more"),
-        ({"feature_weight": float("nan")}, "method.feature_weight must be 0 or more"),
-        ({"temperature": 0.0}, "method.temperature must be above 0"),
-        ({"attentive_temperature": -1.0}, "method.attentive_temperature must be above 0"),
-        ({"regularisation": 0.0}, "method.regularisation must be above 0"),
-        ({"iterations": 0}, "method.iterations must be at least 1"),
-        ({"radius": (1, -1, 1)}, "method.radius must be 0 or more in each direction"),
-        ({"stage": "stage9"}, "unknown stage of tiny3d"),
-        ({"teacher_stage": "stage9"}, "unknown stage of tiny3d"),
-    ],
-)
-def test_settings_without_sense_are_refused(settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        task_of(**settings)

@@ -1,10 +1,8 @@
 """A selector's task: each of its losses, what does not count, and that it learns."""
 
-import pytest
 import torch
 from torch import Tensor
 
-from vidkd.base.errors import ConfigError
 from vidkd.losses.selection import above_threshold_bce, disagreement_huber, order_in_window
 from vidkd.models.selector import KeyFrameLSTM, SelectorConfig
 from vidkd.tasks.key_frames import KeyFrameConfig, KeyFrameSelection
@@ -47,10 +45,3 @@ def test_a_selector_learns_what_it_is_shown_and_nothing_but_it_is_saved() -> Non
         optimiser.step()
     assert task(given)["loss"].item() < 0.1 * first
     assert task.saved_state() == {}
-
-
-def test_settings_out_of_range_are_named() -> None:
-    with pytest.raises(ConfigError, match=r"selector\.loss"):
-        KeyFrameConfig(loss="mse")  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match=r"selector\.window must be at least 1, not 0"):
-        KeyFrameConfig(window=0)

@@ -1,7 +1,5 @@
 """A detector's supervised task: the loss that it hands on, and that it learns."""
 
-import dataclasses
-
 import pytest
 import torch
 from darknet_cfgs import stacked_cfg
@@ -75,36 +73,6 @@ def test_learning_along_a_stream_assigns_as_training_does(loss: str) -> None:
 
     assert box_term(small) == 0, "the box fits the unused anchor best, so no cell answers for it"
     assert box_term(large) > 0
-
-
-def test_a_region_to_ignore_spares_the_cells_in_it_and_asks_for_nothing() -> None:
-    task = YoloDetection(None, net()).eval()
-    nothing, ignored = task(batch([])), task(batch([[-64.0, -64.0, 96.0, 96.0]], ignore=True))
-    assert nothing["objectness"].item() > 0
-    assert ignored["loss"].item() == pytest.approx(0, abs=1e-6)
-
-
-def test_training_lowers_the_loss_and_every_parameter_learns() -> None:
-    task = YoloDetection(None, net())
-    given = batch([[2.0, 3.0, 11.0, 12.0], [16.0, 16.0, 30.0, 29.0]], [[10.0, 10.0, 20.0, 20.0]])
-    optimizer = torch.optim.Adam(task.parameters(), lr=0.02)
-    losses = []
-    for _ in range(30):
-        loss = task(given)["loss"]
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    assert losses[-1] < 0.3 * losses[0]
-    assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in task.parameters())
-    assert task.saved_state() == {}
-    heads = list(task.head_parameters())
-    assert [tuple(p.shape) for p in heads] == [(14, 8, 1, 1), (14,)]
-
-
-def test_the_settings_are_the_options_of_the_loss() -> None:
-    options = {field.name: field.default for field in dataclasses.fields(YoloLossOptions)}
-    assert {field.name: field.default for field in dataclasses.fields(YoloConfig)} == options
 
 
 @pytest.mark.parametrize("wrong", [{"ignore_thresh": 1.5}, {"cls_normalizer": -1.0}, {"box_iou_bound": 2.0}])

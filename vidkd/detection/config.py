@@ -10,7 +10,7 @@ from vidkd.base.records import for_training
 from vidkd.base.settings import load_settings
 from vidkd.detection.layouts import BOX_LAYOUTS, WITH_ANNOTATIONS
 from vidkd.detection.transforms import BoxTransformConfig
-from vidkd.engine.loop_config import OptimConfig, TrainConfig
+from vidkd.engine.loop_config import LoopConfig, OptimConfig, TrainConfig
 from vidkd.tasks.yolo import YoloDetection
 
 DETECTOR_TASKS = {"yolo": YoloDetection}
@@ -98,7 +98,7 @@ class JudgeConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DetectorRunConfig:
+class DetectorRunConfig(LoopConfig):
     """Everything that a run depends on.
 
     Args:
@@ -129,11 +129,6 @@ class DetectorRunConfig:
     def tasks(cls) -> Mapping[str, type]:
         """The settings of every task of detectors."""
         return {name: task.Config for name, task in DETECTOR_TASKS.items()}
-
-    @classmethod
-    def unused(cls, _task: str, /) -> tuple[str, ...]:
-        """Nothing."""
-        return ()
 
 
 def load_detector_config(

@@ -1,7 +1,6 @@
 """Checkpoints: whole or not there, with the state before kept beside the last, and everything that an exact resume needs."""
 
 import contextlib
-import dataclasses
 import errno
 import logging
 import os
@@ -110,12 +109,7 @@ def resume_file(folder: Path, resume: str) -> Path | None:
 
 def read_resume(path: Path) -> dict[str, Any]:
     """A training checkpoint's content. Raises CheckpointError if it is damaged or holds no optimiser (an exported student)."""
-    try:
-        content = read_checkpoint(path)
-    except CheckpointError as error:
-        raise CheckpointError(
-            error.what, reason=error.lines.get("reason", ""), hint="run again with --resume previous, to go on from the state before"
-        ) from error
+    content = read_checkpoint(path)
     if "optimizer" not in content:
         raise CheckpointError(f"{path} holds a student, not the state of a training run")
     return content
@@ -144,18 +138,9 @@ def warn_if_unfinished(path: Path | str) -> None:
     last = Path(path) / "checkpoints" / "last.pt"
     if not last.exists():
         return
-    try:
-        progress = read_resume(last)["progress"]
-    except CheckpointError as error:
-        log.warning("%s may be unfinished: %s", path, error.what)
-        return
+    progress = read_resume(last)["progress"]
     if not progress["finished"]:
         log.warning("%s is not finished: its last checkpoint is from step %d", path, progress["step"])
-
-
-def progress_state(progress: Progressed) -> dict[str, Any]:
-    """As plain values."""
-    return dataclasses.asdict(progress)
 
 
 def to_cpu(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

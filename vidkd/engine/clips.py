@@ -135,7 +135,7 @@ def manifest_of(config: DataConfig, *, given: str = "", layout: str = "") -> Pat
         raise ConfigError("data.root is not set", hint="--data.root DIR   (the folder of the data set)", **NO_DATA)
     path = Path(config.manifest) if config.manifest else Path(config.root) / "manifest.jsonl"
     if not path.exists():
-        raise _no_manifest(path, config.root, given) if config.manifest else _not_found(path, Path(config.root), given, layout)
+        raise _not_found(path, config, given, layout)
     return path
 
 
@@ -178,31 +178,21 @@ def _file(root: Path, clip: Clip) -> Path:
     return (root / clip.path).resolve()
 
 
-def _not_found(path: Path, root: Path, given: str, layout: str) -> DataError:
-    """The error for a data root without a manifest; a data set without a layout of its own name is called as its folder."""
-    known = layout in LAYOUTS
+def _not_found(path: Path, config: DataConfig, given: str, layout: str) -> DataError:
+    """The error for a data set without a manifest; one without a layout of its own name is called as its folder."""
+    root, known = Path(config.root or "DIR"), layout in LAYOUTS
+    found = f"{path if path.parent.is_dir() else path.parent} is missing"
+    command = f"vidkd prepare_data {layout if known else 'LAYOUT'} --root {root}"
+    layouts = "" if known else f"   (LAYOUT: {', '.join(sorted(LAYOUTS))})"
+    if config.manifest:
+        hint = f"{command} --out {path}{layouts}"
+        return DataError(f"manifest not found: {path}", given=given or "data.manifest", found=found, hint=hint, **NO_DATA)
     return DataError(
         f"data set '{layout if known else root.resolve().name}' not found",
         looked_in=f"{root}   ({given or 'data.root'})",
         expected=f"{path.name}, which prepare_data writes there",
-        found=f"{path if root.is_dir() else root} is missing",
-        hint=f"vidkd prepare_data {layout if known else 'LAYOUT'} --root {root}" + ("" if known else f"   ({_layouts()})"),
+        found=found,
+        hint=f"{command}{layouts}",
         read_only="add --out FILE to it, and train with --data.manifest FILE",
         **NO_DATA,
     )
-
-
-def _no_manifest(path: Path, root: str, given: str) -> DataError:
-    """The error for a manifest that was named and is not there; where its data set lies is known only if `root` was given too."""
-    return DataError(
-        f"manifest not found: {path}",
-        given=given or "data.manifest",
-        found=f"{path if path.parent.is_dir() else path.parent} is missing",
-        hint=f"vidkd prepare_data LAYOUT --root {root or 'DIR'} --out {path}   "
-        + f"({'' if root else 'DIR: the folder of the data set; '}{_layouts()})",
-        **NO_DATA,
-    )
-
-
-def _layouts() -> str:
-    return f"LAYOUT: {', '.join(sorted(LAYOUTS))}"

@@ -8,13 +8,13 @@ from typing import Any, Literal
 from vidkd.base.errors import ConfigError
 from vidkd.base.settings import as_dict, load_settings, merge
 from vidkd.data.config import DataConfig
-from vidkd.engine.loop_config import OptimConfig, TrainConfig
+from vidkd.engine.loop_config import LoopConfig, OptimConfig, TrainConfig
 from vidkd.models import ModelConfig
 from vidkd.tasks import TASK_CONFIGS, TASKS
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig:
+class RunConfig(LoopConfig):
     """Everything that a run depends on.
 
     Args:

@@ -111,28 +111,14 @@ def pick_device(name: str, *, flag: str = "--device") -> torch.device:
 
 def _not_there(name: str, error: Exception, *, devices: int, flag: str) -> ConfigError:
     """The error of a device that cannot be used, with our own reason where there is one: Lightning's speaks of its accelerators."""
-    several = f" with train.devices={devices}" if devices > 1 else ""
-    mend = f"{flag} auto or cpu" + (" (or fewer train.devices)" if several else "")
-    if name == "cuda" and not torch.backends.cuda.is_built():  # type: ignore[no-untyped-call]
-        mend = f"install a torch that is built with CUDA, or {mend}"
-    reason = why_no_device(name, devices) or first_line(error)
-    return ConfigError(f"cannot use device '{name}'{several}", reason=reason, hint=mend)
-
-
-def why_no_device(name: str, devices: int = 1) -> str | None:
-    """Why so many devices of this name cannot be used here, None if nothing is known against it."""
+    reason, hint = first_line(error), f"{flag} auto or cpu"
     if name not in DEVICES:
-        return f"no device has this name; known: {', '.join(DEVICES)}"
-    if name == "mps" and not torch.backends.mps.is_available():
-        return "this is no Mac with a GPU that torch can use"
-    if name != "cuda":
-        return None
-    if not torch.backends.cuda.is_built():  # type: ignore[no-untyped-call]
-        return "this torch is built without CUDA"
-    if not torch.cuda.is_available():
-        return "torch finds no GPU here, or no driver for CUDA"
-    count = torch.cuda.device_count()
-    return f"{devices} GPUs were asked for, and torch finds {count} here" if count < devices else None
+        reason = f"no device has this name; known: {', '.join(DEVICES)}"
+    elif name == "cuda":
+        found = f"torch finds {torch.cuda.device_count()} GPUs here, and {devices} are asked for"
+        reason = found if torch.backends.cuda.is_built() else "this torch is built without CUDA"  # type: ignore[no-untyped-call]
+        hint = f"install a torch that is built with CUDA and a driver, fewer train.devices, or {hint}"
+    return ConfigError(f"cannot use device '{name}'", reason=reason, hint=hint)
 
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h

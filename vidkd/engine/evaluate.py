@@ -175,18 +175,6 @@ def _check_finite(found: Mapping[str, NDArray[np.float64]], clips: Sequence[Clip
         )
 
 
-def predictions_as_rows(predictions: Predictions) -> dict[str, Any]:
-    """Compact per-clip predictions for a study's cell: names, groups, labels, top-1 predictions; starts where a file has several clips."""
-    several = len({clip.path for clip in predictions.clips}) < len(predictions.clips)
-    return {
-        "clip": [clip.path for clip in predictions.clips],
-        **({"start_s": [clip.start_s for clip in predictions.clips]} if several else {}),
-        "group": [clip.group for clip in predictions.clips],
-        "label": predictions.labels.tolist(),
-        "predicted": predictions.predicted.tolist(),
-    }
-
-
 MAIN_METRIC = "top1"
 
 
@@ -227,11 +215,20 @@ class Judgement:
         return {**means, **each, f"{MAIN_METRIC}_area": area(self.fractions, curve)}
 
     def as_rows(self) -> dict[str, Any]:
-        """Compact per-clip predictions for a study's cell; with fractions, `predicted@obs20` beside what saw most."""
-        rows = predictions_as_rows(self.fullest)
-        for fraction in self.fractions:
-            rows[predicted_name(fraction)] = self.at[fraction].predicted.tolist()
-        return rows
+        """Compact per-clip predictions for a study's cell: names, groups, labels, top-1; starts where a file has several clips.
+
+        With fractions, `predicted@obs20` too.
+        """
+        found = self.fullest
+        several = len({clip.path for clip in found.clips}) < len(found.clips)
+        return {
+            "clip": [clip.path for clip in found.clips],
+            **({"start_s": [clip.start_s for clip in found.clips]} if several else {}),
+            "group": [clip.group for clip in found.clips],
+            "label": found.labels.tolist(),
+            "predicted": found.predicted.tolist(),
+            **{predicted_name(fraction): self.at[fraction].predicted.tolist() for fraction in self.fractions},
+        }
 
     def write_csv(self, path: Path) -> None:
         """As `Predictions.write_csv`; with fractions, all one after the other and the fraction in a column `observed`."""

@@ -89,47 +89,40 @@ def run_name(config: RunConfig, clips: Clips) -> str:
 
 
 class RepeatedFrames:
-    """Counts the samples of the first epoch in which frames repeat, as a part is shorter than the window, and says in the end how many.
+    """Counts the samples of the first epoch in which frames repeat, as a part is shorter than the window, and logs them at its end.
 
     So it does with those that are left out, as no frame lies in the observed part.
 
-    batches: how many are still to be counted. Processes count together, so all must be called with as many. resumed: they are the rest of
-    the epoch, of which a run saw the beginning before it was stopped; the line says so.
+    batches: how many are still to be counted. Processes count together, so all must be called with as many.
     """
 
-    def __init__(self, batches: int, *, rank: int, world_size: int, resumed: bool = False) -> None:
+    def __init__(self, batches: int, *, rank: int, world_size: int) -> None:
         self.batches, self.rank, self.world_size = batches, rank, world_size
-        self.epoch = "the rest of the first epoch, since the resume," if resumed else "the first epoch"
-        self.counts, self.unobservable = torch.zeros(3, dtype=torch.int64), 0
+        self.counts = torch.zeros(4, dtype=torch.int64)
 
     def add(self, batch: Batch) -> None:
         """Count a batch of this process; after the last one, log a line if there is anything to say."""
         if self.batches <= 0:
             return
         self.batches -= 1
-        parts = [batch[name] for name in ("held", "held_future") if name in batch]
-        found = torch.stack([torch.ones_like(parts[0]), *parts]).sum(1)  # stays on the device: no step waits for it
-        self.counts = found + self.counts.to(found.device)[: len(found)]
-        self.unobservable += len(batch.get("unobservable", ()))
+        held = batch["held"]
+        left_out = held.new_tensor(len(batch.get("unobservable", ())), dtype=torch.int64)
+        found = torch.stack([torch.ones_like(held).sum(), held.sum(), batch.get("held_future", torch.zeros_like(held)).sum(), left_out])
+        self.counts = self.counts.to(found.device) + found  # stays on the device: no step waits for it
         if self.batches == 0:
-            self._say()
+            if self.world_size > 1:
+                torch.distributed.all_reduce(self.counts)
+            self._say(*self.counts.tolist())
 
-    def _say(self) -> None:
-        counts = torch.cat([self.counts, self.counts.new_tensor([self.unobservable])])
-        if self.world_size > 1:
-            torch.distributed.all_reduce(counts)
-        samples, *held, unobservable = counts.tolist()
-        if self.rank == 0 and unobservable:
+    def _say(self, samples: int, student: int, teacher: int, left_out: int) -> None:
+        if self.rank == 0 and left_out:
+            log.warning("no frame in the observed part, nothing is learned from it: %d of %d samples", left_out, samples + left_out)
+        if self.rank == 0 and student + teacher:
             log.warning(
-                "no frame in the observed part, so that nothing is learned from it: %d of %d samples of %s",
-                unobservable,
-                samples + unobservable,
-                self.epoch.removesuffix(","),
-            )
-        if self.rank == 0 and any(held):
-            words = ", ".join(f"{count} of the {who}" for count, who in zip(held, ("student", "teacher"), strict=False))
-            log.warning(
-                "parts with fewer frames than the window, so that frames repeat: of %d samples of %s %s", samples, self.epoch, words
+                "parts with fewer frames than the window, so that frames repeat: of %d samples %d of the student, %d of the teacher",
+                samples,
+                student,
+                teacher,
             )
 
 
@@ -157,7 +150,7 @@ class ClipTrainingRun(TrainingRun):
     def loader(self, first: int, last: int, *, rank: int, world_size: int, pin_memory: bool) -> DataLoader[Batch]:
         """As `TrainingRun`."""
         epoch = math.ceil(self.samples / self.batch_size)
-        self.repeated = RepeatedFrames(min(epoch, last) - first, rank=rank, world_size=world_size, resumed=first > 0)
+        self.repeated = RepeatedFrames(min(epoch, last) - first, rank=rank, world_size=world_size)
         sampler = training_sampler(self.clips, self.config, first_step=first, last_step=last, rank=rank, world_size=world_size)
         return training_loader(self.dataset, sampler, self.config.data.workers, pin_memory=pin_memory)
 

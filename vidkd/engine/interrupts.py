@@ -6,20 +6,13 @@ import signal
 import threading
 from collections.abc import Iterator
 from multiprocessing import resource_tracker
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:  # a process that only runs a network imports no loader
+    from torch.utils.data import DataLoader
 
 log = logging.getLogger(__name__)
-Batch = TypeVar("Batch", covariant=True)
-
-
-class Loader(Protocol[Batch]):
-    """What is asked of torch's DataLoader, which is not imported here: a process that only runs a network has none."""
-
-    num_workers: int
-
-    def __iter__(self) -> Iterator[Batch]:
-        """Batches."""
-        ...
+Batch = TypeVar("Batch")
 
 
 class Interrupt:
@@ -61,7 +54,7 @@ class Interrupt:
         log.warning("%s; press Ctrl-C again to stop at once", self._finishing)
 
 
-def start(loader: Loader[Batch]) -> Iterator[Batch]:
+def start(loader: "DataLoader[Batch]") -> Iterator[Batch]:
     """Iterate over a loader; its processes, where it has any, are deaf to Ctrl-C."""
     if loader.num_workers == 0:
         return iter(loader)

@@ -1,6 +1,7 @@
 """The training loop: a plain loop on Lightning Fabric that knows what it trains by its interface alone, and resumes exactly."""
 
 import contextlib
+import dataclasses
 import logging
 import math
 import time
@@ -11,7 +12,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from vidkd.base.errors import VidkdError
@@ -22,7 +23,6 @@ from vidkd.base.timing import Stopwatch
 from vidkd.engine.checkpoint import (
     Progressed,
     check_same_data,
-    progress_state,
     read_resume,
     report_write_errors,
     resume_file,
@@ -160,7 +160,7 @@ class Loop:
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "precision": self.fabric.strategy.precision.state_dict(),
-            "progress": progress_state(self.progress),
+            "progress": dataclasses.asdict(self.progress),
             "run": as_dict(self.config),
             "data": self.training.data,
         }
@@ -277,24 +277,11 @@ class Loop:
 
     def _check_gradients(self, batch: Batch, losses: Mapping[str, float]) -> None:
         """Bound the gradient's norm; raise if it is not finite. Where a scaler is at work that is usual now and then: it skips the step."""
-        if self._clip_gradients():
-            self.skipped = 0
-            return
-        self.skipped += 1
-        if not self.scales or self.skipped > MOST_SKIPPED:
-            raise self._not_finite("gradient", batch, losses)
-
-    def _clip_gradients(self) -> bool:
-        """Bound the gradient's norm; false if it is not finite."""
-        bound = self.config.optim.clip_norm
-        if bound == 0:
-            return self._gradients_are_finite()
+        bound = self.config.optim.clip_norm or math.inf
         norm = self.fabric.clip_gradients(self.module, self.wrapped_optimizer, max_norm=bound, error_if_nonfinite=False)
-        return norm is None or bool(torch.isfinite(norm))
-
-    def _gradients_are_finite(self) -> bool:
-        largest = [p.grad.detach().abs().max() for p in self.task.parameters() if p.grad is not None and p.grad.numel()]
-        return not largest or bool(torch.stack(largest).isfinite().all())
+        self.skipped = 0 if norm is None or torch.isfinite(norm) else self.skipped + 1
+        if self.skipped > (MOST_SKIPPED if self.scales else 0):
+            raise self._not_finite("gradient", batch, losses)
 
     def _update(self) -> None:
         self.lr = float(self.optimizer.param_groups[0]["lr"])
@@ -313,13 +300,8 @@ class Loop:
 
     def _to_device(self, batch: Batch) -> Batch:
         count_bad_samples(batch, self.progress.bad_clips, most=self.training.most_bad)
-        return {name: self._moved(value) for name, value in batch.items()}
-
-    def _moved(self, value: Any) -> Any:
-        """On the device: a tensor, or a list of tensors of unlike sizes (the boxes of each picture)."""
-        if isinstance(value, list):
-            return [self._moved(part) for part in value]
-        return self.fabric.to_device(value) if isinstance(value, Tensor) else value
+        moved: Batch = self.fabric.to_device(batch)
+        return moved
 
     # --- logs and validation ---
 
@@ -329,15 +311,8 @@ class Loop:
             return
         losses = self.log.mean_over_processes(losses)
         epoch = step * self._samples_a_step / self.training.samples
-        row = {
-            "step": step,
-            "epoch": round(epoch, 3),
-            "split": "train",
-            **losses,
-            "lr": self.lr,
-            "data_wait": round(self.watch.shares().get("data", 0), 4),
-        }
-        self.log.add(row, losses)
+        shares = {"lr": self.lr, "data_wait": round(self.watch.shares().get("data", 0), 4)}
+        self.log.add({"step": step, "epoch": round(epoch, 3), "split": "train", **losses, **shares}, losses)
 
     @property
     def _samples_a_step(self) -> int:
@@ -363,14 +338,12 @@ class Loop:
         """Judge on the validation data, keep the best student; false without a gain (or without such data)."""
         if not self.training.validates:
             return False
-        student = self.task.student if self.ema is None else self.ema.model
-        self._share_statistics(student)
-        metrics = self.training.judge(
-            student,
-            device=self.fabric.device,
-            rank=self.fabric.global_rank,
-            world_size=self.fabric.world_size,
-        )
+        fabric, student = self.fabric, self.task.student if self.ema is None else self.ema.model
+        if fabric.world_size > 1:
+            # all judge the student that is kept, that of the first: their running statistics differ by their own last batch
+            for buffer in student.buffers():
+                buffer.copy_(fabric.broadcast(buffer))
+        metrics = self.training.judge(student, device=fabric.device, rank=fabric.global_rank, world_size=fabric.world_size)
         self.log.add({"step": self.progress.step, "split": "val", **metrics}, metrics)
         score = metrics[self.training.main_metric]
         gained = self.progress.best is None or score > self.progress.best
@@ -378,12 +351,6 @@ class Loop:
             self.progress.best, self.progress.best_step = score, self.progress.step
             self._keep_best()
         return gained
-
-    def _share_statistics(self, student: nn.Module) -> None:
-        """All processes judge the student that is kept, that of the first: their running statistics differ by their own last batch."""
-        if self.fabric.world_size > 1:
-            for buffer in student.buffers():
-                buffer.copy_(self.fabric.broadcast(buffer))
 
     def _keep_best(self) -> None:
         if self.fabric.is_global_zero:

@@ -1,12 +1,12 @@
 """What every kind of run sets of its training: the optimiser and its schedule, length, device and seed."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from vidkd.base.cores import at_most_cores
 from vidkd.base.errors import ConfigError
+from vidkd.base.ranges import check_ranges
 from vidkd.base.records import for_training
 from vidkd.base.settings import merge
 
@@ -41,12 +41,8 @@ class OptimConfig:
     ema: float = 0.0
 
     def __post_init__(self) -> None:
-        _require("optim.lr", self.lr, self.lr > 0, "above 0")
-        _require("optim.warmup", self.warmup, 0 <= self.warmup <= 1, "in [0, 1]")
-        _require("optim.accumulate", self.accumulate, self.accumulate >= 1, "at least 1")
-        _require("optim.ema", self.ema, 0 <= self.ema < 1, "in [0, 1)")
-        for key in ("head_lr_factor", "weight_decay", "momentum", "clip_norm", "scale_l1"):
-            _require(f"optim.{key}", getattr(self, key), getattr(self, key) >= 0, "0 or more")
+        check_ranges(self, "optim", lr="above 0", warmup="in [0, 1]", accumulate="at least 1", ema="in [0, 1)")
+        check_ranges(self, "optim", **dict.fromkeys(("head_lr_factor", "weight_decay", "momentum", "clip_norm", "scale_l1"), "0 or more"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,12 +83,8 @@ class TrainConfig:
     integers: bool = for_training(False)
 
     def __post_init__(self) -> None:
-        _require("train.epochs", self.epochs, 0 < self.epochs < math.inf, "above 0")
-        _require("train.steps", self.steps, self.steps is None or self.steps >= 1, "at least 1")
-        for key in ("devices", "log_every"):
-            _require(f"train.{key}", getattr(self, key), getattr(self, key) >= 1, "at least 1")
-        for key in ("threads", "eval_every", "patience", "save_every_s"):
-            _require(f"train.{key}", getattr(self, key), getattr(self, key) >= 0, "0 or more")
+        check_ranges(self, "train", epochs="above 0", steps="at least 1", devices="at least 1", log_every="at least 1")
+        check_ranges(self, "train", **dict.fromkeys(("threads", "eval_every", "patience", "save_every_s"), "0 or more"))
 
 
 def check_validation(train: TrainConfig, *, validates: bool, samples: str) -> None:
@@ -118,50 +110,26 @@ def with_threads_of_here(run: Mapping[str, Any]) -> dict[str, Any]:
     return merge(run, {"train.threads": at_most_cores(threads)} if threads else {})
 
 
-def _require(key: str, value: object, holds: bool, what: str) -> None:
-    if not holds:
-        raise ConfigError(f"{key} must be {what}, not {value}")
-
-
-class LoopConfig(Protocol):
+class LoopConfig:
     """The settings of a run that the training loop reads, whatever is trained."""
+
+    name: str | None
+    """Folder of the run below `runs`."""
+    task: str
+    """A name of `tasks()`."""
+    runs: str
+    """Folder of all runs."""
+    optim: OptimConfig
+    train: TrainConfig
+    method: Any
+    """Settings of the task."""
 
     @classmethod
     def tasks(cls) -> Mapping[str, type]:
         """The methods of this kind of run by name, with the dataclass that `method` holds for each."""
-        ...
+        raise NotImplementedError
 
     @classmethod
-    def unused(cls, task: str, /) -> Sequence[str]:
+    def unused(cls, _task: str, /) -> Sequence[str]:
         """The keys beside `method` that this task refuses to have set (a teacher, where it has none)."""
-        ...
-
-    @property
-    def task(self) -> str:
-        """A name of `tasks()`."""
-        ...
-
-    @property
-    def method(self) -> Any:
-        """Settings of the task."""
-        ...
-
-    @property
-    def name(self) -> str | None:
-        """Folder of the run below `runs`."""
-        ...
-
-    @property
-    def runs(self) -> str:
-        """Folder of all runs."""
-        ...
-
-    @property
-    def optim(self) -> OptimConfig:
-        """Optimiser and schedule."""
-        ...
-
-    @property
-    def train(self) -> TrainConfig:
-        """Length, device and seed."""
-        ...
+        return ()

@@ -16,10 +16,8 @@ def classification_metrics(probabilities: Floats, labels: Ints) -> dict[str, flo
     """top1, top5, class_mean, nll and calibration error ("ece", 15 equal bins) of (N, K) probabilities, all but nll in [0, 1].
 
     top5 is left out where there are no more than five classes: it would always be 1.
-    labels: (N,) in 0..K-1. Raises ValueError if there is nothing to judge, or a probability is not finite.
+    labels: (N,) in 0..K-1. Raises ValueError if a probability is not finite.
     """
-    if len(labels) == 0:
-        raise ValueError("no labelled clips to judge")
     if not np.isfinite(probabilities).all():
         raise ValueError("a probability is not finite")
     truth = probabilities[np.arange(len(labels)), labels]
@@ -27,26 +25,24 @@ def classification_metrics(probabilities: Floats, labels: Ints) -> dict[str, flo
         "top1": float((probabilities.argmax(1) == labels).mean()),
         **({"top5": top_k(probabilities, labels, 5)} if probabilities.shape[1] > 5 else {}),
         "class_mean": class_mean(probabilities.argmax(1), labels),
-        "ece": calibration_error(probabilities, labels),
+        "ece": reliability(probabilities.max(1), probabilities.argmax(1) == labels).error,
         "nll": float(-np.log(np.maximum(truth, 1e-12)).mean()),
     }
 
 
 def top_k(probabilities: Floats, labels: Ints, k: int) -> float:
     """Share of clips whose true class is among the k most probable; ties count against the true class."""
-    truth = probabilities[np.arange(len(labels)), labels][:, None]
-    ahead = (probabilities >= truth).sum(1) - 1
-    return float((ahead < k).mean())
+    return float(_among_first(probabilities, labels, k).mean())
+
+
+def _among_first(scores: Floats, labels: Ints, k: int) -> NDArray[np.bool_]:
+    truth = scores[np.arange(len(labels)), labels][:, None]
+    return np.asarray((scores >= truth).sum(1) - 1 < k)
 
 
 def class_mean(predicted: Ints, labels: Ints) -> float:
     """Mean of the classes' accuracies, over the classes that have clips."""
     return float(np.mean([(predicted[labels == name] == name).mean() for name in np.unique(labels)]))
-
-
-def calibration_error(probabilities: Floats, labels: Ints, bins: int = 15) -> float:
-    """Expected calibration error of (N, K) probabilities, see Reliability.error."""
-    return reliability(probabilities.max(1), probabilities.argmax(1) == labels, bins).error
 
 
 class Reliability(NamedTuple):
@@ -108,19 +104,10 @@ def class_mean_recall(scores: Floats, labels: Ints, k: int = 5, *, missed: Seque
     scores: (N, K), any monotone scale. labels: (N,) in 0..K-1. Classes without samples are left out of the mean. A tie counts against the
     true class: it is among the k only if fewer than k others score as high or higher.
     missed: (M,) labels of further samples, of which nothing was predicted: their true class is never among the k, however few there are.
-    Raises ValueError without samples, for a label out of range, or a score that is not a number.
     Source: Damen et al. 2022 (arXiv 2006.13256), "class-mean top-5 recall".
     """
-    missed = np.asarray(missed, np.int64)
-    every = np.concatenate([labels, missed])
-    if len(every) == 0:
-        raise ValueError("no labelled clips to judge")
-    if every.min() < 0 or every.max() >= scores.shape[1]:
-        raise ValueError(f"labels must lie in 0..{scores.shape[1] - 1}, found {every.min()} to {every.max()}")
-    if np.isnan(scores).any():
-        raise ValueError("a score is not a number")
-    truth = scores[np.arange(len(labels)), labels][:, None]
-    hit = np.concatenate([(scores >= truth).sum(1) - 1 < k, np.zeros(len(missed), bool)])
+    every = np.concatenate([labels, np.asarray(missed, np.int64)])
+    hit = np.concatenate([_among_first(scores, labels, k), np.zeros(len(missed), bool)])
     return float(np.mean([hit[every == name].mean() for name in np.unique(every)]))
 
 

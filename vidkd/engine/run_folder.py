@@ -1,6 +1,7 @@
 """The folder of a run: its configuration, metrics and checkpoints, owned by one process at a time."""
 
 import contextlib
+import json
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -117,18 +118,13 @@ class RunFolder:
                 raise ConfigError(f"another process is training in {self.path}", hint="wait for it, or use another --name") from None
             yield
 
-    def add_metrics(self, row: Mapping[str, Any]) -> None:
-        """Append a row to metrics.jsonl. Raises CheckpointError if the disk is full."""
-        with report_write_errors(str(self.metrics_file)):
-            append_jsonl(self.metrics_file, row)
-
     def forget_after(self, step: int, *, judged_again: bool = False) -> None:
         """Drop the metrics of steps after `step`, and with `judged_again` the validation of that step too: they will be made again."""
         rows = [row for row in read_jsonl(self.metrics_file) if row["step"] <= step]
         if judged_again:
             rows = [row for row in rows if row["step"] < step or row["split"] == "train"]
         with report_write_errors(str(self.metrics_file)), atomic_write(self.metrics_file) as file:
-            file.writelines(_line(row) for row in rows)
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
     def set_judgement_aside(self, step: int) -> None:
         """Rename evaluations of the earlier weights before training resumes: `evaluation.before_resume_at_step<step>.json`; log it."""
@@ -137,12 +133,6 @@ class RunFolder:
                 aside = path.with_name(f"{path.stem}.before_resume_at_step{step}{path.suffix}")
                 path.replace(aside)
                 log.warning("%s judges the weights of before, and is now %s; `vidkd evaluate` judges the new ones", path, aside.name)
-
-
-def _line(row: Mapping[str, Any]) -> str:
-    import json
-
-    return json.dumps(row, ensure_ascii=False) + "\n"
 
 
 def differences(new: LoopConfig, old: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -180,7 +170,8 @@ class MetricsLog:
     def add(self, row: Mapping[str, Any], scalars: Mapping[str, float]) -> None:
         """Append a row (with "step" and "split") to metrics.jsonl, its scalars to the event files. CheckpointError if the disk is full."""
         if self.fabric.is_global_zero:
-            self.folder.add_metrics(row)
+            with report_write_errors(str(self.folder.metrics_file)):
+                append_jsonl(self.folder.metrics_file, row)
         if self._writer is not None:
             for name, value in scalars.items():
                 self._writer.add_scalar(f"{row['split']}/{name}", value, row["step"])

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from vidkd.base.errors import ConfigError
+from vidkd.base.ranges import check_ranges
 from vidkd.runtime.metadata import View
 
 __all__ = ["FLOW_BOUND_PX", "AttentionConfig", "ModelConfig", "View"]
@@ -35,8 +36,7 @@ class AttentionConfig:
     to_stage: str | None = None
 
     def __post_init__(self) -> None:
-        if self.temperature is not None and not self.temperature > 0:
-            raise ConfigError(f"attention.temperature must be above 0, not {self.temperature}")
+        check_ranges(self, "model.attention", temperature="above 0")
         if self.pooling == "mean" and (self.residual or self.maps == "two"):
             raise ConfigError(
                 "attention.pooling 'mean' has no attention map, so residual and two maps mean nothing",
@@ -81,7 +81,4 @@ class ModelConfig:
     flow_bound_px: float = FLOW_BOUND_PX
 
     def __post_init__(self) -> None:
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"dropout must lie in [0, 1), not {self.dropout}")
-        if not self.flow_bound_px > 0:
-            raise ConfigError(f"flow_bound_px must be above 0, not {self.flow_bound_px}")
+        check_ranges(self, "model", dropout="in [0, 1)", flow_bound_px="above 0")

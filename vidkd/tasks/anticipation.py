@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
 from vidkd.base.errors import ConfigError, unknown_name
+from vidkd.base.ranges import check_ranges
 from vidkd.losses import logits_kd
 from vidkd.losses.shift_tolerant import SHIFT_TOLERANT
 from vidkd.models import ClassifierOutput, VideoClassifier
-from vidkd.tasks.task import Batch, Task, TaskConfig, check_settings, logits_of, require_teacher, sum_over_labels
+from vidkd.tasks.task import Batch, Task, TaskConfig, logits_of, require_teacher, sum_over_labels, teacher_output
 
 FUTURE = "future_"
 """Before the name of a view: that of the teacher's part of the clip."""
@@ -53,10 +53,9 @@ class AnticipationConfig(TaskConfig):
     iterations: int = 6
 
     def __post_init__(self) -> None:
-        check_settings(self, feature_weight="0 or more", logits_weight="0 or more", label_weight="0 or more")
-        check_settings(self, temperature="above 0", attentive_temperature="above 0", regularisation="above 0")
-        if self.iterations < 1:
-            raise ConfigError(f"method.iterations must be at least 1, not {self.iterations}")
+        check_ranges(self, "method", feature_weight="0 or more", logits_weight="0 or more", label_weight="0 or more")
+        check_ranges(self, "method", temperature="above 0", attentive_temperature="above 0", regularisation="above 0")
+        check_ranges(self, "method", iterations="at least 1")
         if self.radius is not None and min(self.radius) < 0:
             raise ConfigError(f"method.radius must be 0 or more in each direction, not {self.radius}")
 
@@ -122,10 +121,7 @@ class Anticipation(Task):
 
     def future_output(self, batch: Batch) -> ClassifierOutput:
         """The teacher's output on its part of each clip, without gradients."""
-        teacher = require_teacher(self)
-        with torch.no_grad():
-            output: ClassifierOutput = teacher(batch[FUTURE + teacher.view])
-        return output
+        return teacher_output(self, batch, FUTURE)
 
 
 def _stage(model: VideoClassifier, name: str | None, key: str) -> str:

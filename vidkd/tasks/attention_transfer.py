@@ -44,8 +44,6 @@ class AttentionTransfer(Task):
             for stage in self.stages:
                 if model is not None and stage not in model.backbone.stages:
                     raise unknown_name(f"stage of {model.config.backbone}", stage, model.backbone.stages, where="method.stages")
-        if not self.stages:
-            raise ConfigError("attention transfer needs at least one stage", where="method.stages")
 
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
         """Label loss and the distance of the activation maps."""

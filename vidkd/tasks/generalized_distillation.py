@@ -6,8 +6,9 @@ from typing import Literal
 
 from torch import Tensor
 
+from vidkd.base.ranges import check_ranges
 from vidkd.losses import generalized_distillation
-from vidkd.tasks.task import Batch, Task, TaskConfig, check_settings, labels_of, logits_of, sum_over_labels, teacher_output
+from vidkd.tasks.task import Batch, Task, TaskConfig, labels_of, logits_of, sum_over_labels, teacher_output
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +26,7 @@ class GeneralizedDistillationConfig(TaskConfig):
     mode: Literal["paper", "code"] = "paper"
 
     def __post_init__(self) -> None:
-        check_settings(self, temperature="above 0", imitation="from 0 to 1")
+        check_ranges(self, "method", temperature="above 0", imitation="in [0, 1]")
 
 
 class GeneralizedDistillation(Task):

@@ -1,11 +1,11 @@
 """Training of a key-frame selector: from what the student shows of each frame, where the oracle would disagree."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from torch import Tensor
 
-from vidkd.base.errors import ConfigError, unknown_name
+from vidkd.base.ranges import check_ranges
 from vidkd.losses.selection import above_threshold_bce, disagreement_huber, order_in_window
 from vidkd.models.selector import KeyFrameLSTM
 from vidkd.tasks.task import Batch, Trainable
@@ -29,10 +29,7 @@ class KeyFrameConfig:
     window: int = 50
 
     def __post_init__(self) -> None:
-        if self.loss not in get_args(LossName):
-            raise unknown_name("loss", self.loss, get_args(LossName), where="selector.loss")
-        if self.window < 1:
-            raise ConfigError(f"selector.window must be at least 1, not {self.window}")
+        check_ranges(self, "selector", window="at least 1")
 
 
 class KeyFrameSelection(Trainable):

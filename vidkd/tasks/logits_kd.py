@@ -5,8 +5,9 @@ from functools import partial
 
 from torch import Tensor
 
+from vidkd.base.ranges import check_ranges
 from vidkd.losses import logits_kd
-from vidkd.tasks.task import Batch, Task, TaskConfig, check_settings, logits_of, sum_over_labels, teacher_output
+from vidkd.tasks.task import Batch, Task, TaskConfig, logits_of, sum_over_labels, teacher_output
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +23,7 @@ class LogitsKDConfig(TaskConfig):
     alpha: float = 0.9
 
     def __post_init__(self) -> None:
-        check_settings(self, temperature="above 0", alpha="from 0 to 1")
+        check_ranges(self, "method", temperature="above 0", alpha="in [0, 1]")
 
 
 class LogitsKD(Task):

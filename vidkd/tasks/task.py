@@ -1,6 +1,5 @@
 """The interface of a method to the engine: named losses from a batch, predictions from a batch, and the state to save."""
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -9,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vidkd.base.errors import CheckpointError, ConfigError
+from vidkd.base.errors import CheckpointError
 from vidkd.losses.reduction import clip_mean, widen
 from vidkd.models import ClassifierOutput, VideoClassifier
 
@@ -57,20 +56,6 @@ class TaskConfig:
     """
 
     label_smoothing: float = 0.0
-
-
-RANGES: Mapping[str, Callable[[float], bool]] = {
-    "above 0": lambda value: 0 < value < math.inf,
-    "0 or more": lambda value: 0 <= value < math.inf,
-    "from 0 to 1": lambda value: 0 <= value <= 1,
-}
-
-
-def check_settings(config: Any, **ranges: str) -> None:
-    """Raise ConfigError, naming the key, for a setting of a method outside its range, a name of RANGES."""
-    for key, words in ranges.items():
-        if not RANGES[words](getattr(config, key)):
-            raise ConfigError(f"method.{key} must be {words}, not {getattr(config, key):g}")
 
 
 class Task(Trainable):
@@ -177,9 +162,9 @@ def attention_support(model: VideoClassifier) -> Literal["frame", "clip"]:
     return "frame" if model.config.attention.softmax == "spatial" else "clip"
 
 
-def teacher_output(task: Task, batch: Batch) -> ClassifierOutput:
-    """The teacher's output on its own view of the batch, without gradients."""
+def teacher_output(task: Task, batch: Batch, prefix: str = "") -> ClassifierOutput:
+    """The teacher's output on its own view of the batch, without gradients. prefix: before the name of the view."""
     teacher = require_teacher(task)
     with torch.no_grad():
-        output: ClassifierOutput = teacher(batch[teacher.view])
+        output: ClassifierOutput = teacher(batch[prefix + teacher.view])
     return output
