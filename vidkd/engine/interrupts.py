@@ -6,13 +6,9 @@ import signal
 import threading
 from collections.abc import Iterator
 from multiprocessing import resource_tracker
-from typing import TYPE_CHECKING, TypeVar
-
-if TYPE_CHECKING:  # a process that only runs a network imports no loader
-    from torch.utils.data import DataLoader
+from typing import Any
 
 log = logging.getLogger(__name__)
-Batch = TypeVar("Batch")
 
 
 class Interrupt:
@@ -54,8 +50,8 @@ class Interrupt:
         log.warning("%s; press Ctrl-C again to stop at once", self._finishing)
 
 
-def start(loader: "DataLoader[Batch]") -> Iterator[Batch]:
-    """Iterate over a loader; its processes, where it has any, are deaf to Ctrl-C."""
+def start(loader: Any) -> Iterator[Any]:
+    """Iterate over a DataLoader of torch, which is not imported here; its processes, where it has any, are deaf to Ctrl-C."""
     if loader.num_workers == 0:
         return iter(loader)
     with block_sigint_in_workers():
