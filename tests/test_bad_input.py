@@ -57,7 +57,7 @@ def test_missing_data_set(vidkd: Vidkd, tmp_path: Path) -> None:
     lines = [line.split(" : ") for line in error.splitlines()]
     assert lines[0] == ["vidkd: data set 'nowhere' not found"]
     assert [label.strip() for label, _ in lines[1:]] == ["looked in", "expected", "found", "fix", "read only", "no data?"]
-    assert lines[4][1].startswith(f"vidkd prepare_data LAYOUT --root {tmp_path}/nowhere")
+    assert lines[4][1].startswith(f"vidkd prepare_data LAYOUT --data.root {tmp_path}/nowhere")
 
 
 def test_unknown_key(vidkd: Vidkd, tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_broken_file_in_training(vidkd: Vidkd, own_root: Path) -> None:
     assert code == 2
     assert "training clips that cannot be read: 1" in error
     assert "videos/Down/Down_g0.mp4" in error
-    assert "vidkd check_videos" in error
+    assert "vidkd prepare_data check" in error
     assert vidkd.train(**settings, **{"data.max_bad_clips": 1}, name="capped")[0] == 0
     content = read_checkpoint(load_run(vidkd, "capped"))
     assert len(content["progress"]["bad_clips"]) == 1

@@ -90,7 +90,7 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> Roots:
             if name in GENERATED:
                 assert run_verb("make_data", ["--out", str(root), "--workers", "1", *GENERATED[name].split()]) == 0
             else:
-                assert run_verb("prepare_data", [LAYOUTS[name](root), "--root", str(root)]) == 0
+                assert run_verb("prepare_data", [LAYOUTS[name](root), "--data.root", str(root)]) == 0
         return made[name]
 
     return root_of

@@ -106,7 +106,7 @@ def test_an_installed_wheel_runs_the_steps_for_own_videos(tmp_path: Path) -> Non
         "Falling",
     )
     (tmp_path / "made/videos").rename(tmp_path / "mine")
-    vidkd("prepare_data", "folder", "--root", "mine")
+    vidkd("prepare_data", "folder", "--data.root", "mine")
     small = [
         "--train.steps=2",
         "--data.workers=0",

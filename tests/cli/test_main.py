@@ -108,10 +108,10 @@ def test_a_package_of_training_that_is_missing_is_named(capsys: pytest.CaptureFi
     def without(_arguments: object) -> int:
         raise ModuleNotFoundError("No module named 'lightning_fabric.loggers'", name="lightning_fabric.loggers")
 
-    monkeypatch.setattr("vidkd.cli.check_videos.run", without)
-    assert run_verb("check_videos", ["here"]) == 2
+    monkeypatch.setattr("vidkd.cli.prepare_data_check.run", without)
+    assert run_verb("prepare_data", ["check", "here"]) == 2
     assert capsys.readouterr().err.splitlines() == [
-        "vidkd: `vidkd check_videos` needs the package lightning_fabric, which is not installed here",
+        "vidkd: `vidkd prepare_data check` needs the package lightning_fabric, which is not installed here",
         "  fix : install vidkd with what it depends on (without --no-deps), or lightning_fabric",
     ]
 
@@ -120,9 +120,9 @@ def test_a_module_that_is_missing_for_another_reason_is_no_word_to_the_user(monk
     def broken(_arguments: object) -> int:
         raise ModuleNotFoundError("No module named 'vidkd.mistake'", name="vidkd.mistake")
 
-    monkeypatch.setattr("vidkd.cli.check_videos.run", broken)
+    monkeypatch.setattr("vidkd.cli.prepare_data_check.run", broken)
     with pytest.raises(ModuleNotFoundError):
-        run_verb("check_videos", ["here"])
+        run_verb("prepare_data", ["check", "here"])
 
 
 def test_a_flag_that_is_a_typo_is_no_abbreviation(capsys: pytest.CaptureFixture[str]) -> None:
@@ -155,7 +155,7 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
 
 def test_threads_sleep_before_any_library_is_loaded() -> None:
     code = "import os, sys; from vidkd.cli.main import main; print('torch' in sys.modules, os.environ.get('OMP_WAIT_POLICY')); "
-    code += "sys.exit(main(['check_videos', '--nonsense']) - 2 or print(os.environ['OMP_WAIT_POLICY']))"
+    code += "sys.exit(main(['prepare_data', 'check', '--nonsense']) - 2 or print(os.environ['OMP_WAIT_POLICY']))"
     environment = {name: value for name, value in os.environ.items() if name not in WAITING}
     done = run_to_end([sys.executable, "-c", code], env=environment)
     assert (done.returncode, done.stdout.split()) == (0, ["False", "None", "PASSIVE"])

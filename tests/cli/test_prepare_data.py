@@ -36,22 +36,22 @@ def prepare(*arguments: object) -> int:
 
 
 def test_the_manifest_lies_in_the_root_and_the_table_is_printed(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert prepare("weizmann", "--root", root) == 0
+    assert prepare("weizmann", "--data.root", root) == 0
     assert capsys.readouterr().out == f"{TABLE}written: {root / 'manifest.jsonl'}\n"
     manifest = Manifest.read(root / "manifest.jsonl")
     assert (manifest.root, len(manifest.clips), manifest.name) == (root, 6, "weizmann")
 
 
 def test_twice_gives_the_same_bytes(root: Path) -> None:
-    prepare("weizmann", "--root", root)
+    prepare("weizmann", "--data.root", root)
     first = (root / "manifest.jsonl").read_bytes()
-    prepare("weizmann", "--root", root)
+    prepare("weizmann", "--data.root", root)
     assert (root / "manifest.jsonl").read_bytes() == first
 
 
 def test_a_manifest_elsewhere_and_a_root_given_from_here(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(root.parent)
-    assert prepare("weizmann", "--root", root.name, "--out", "lists/w.jsonl", "--name", "actors") == 0
+    assert prepare("weizmann", "--data.root", root.name, "--out", "lists/w.jsonl", "--name", "actors") == 0
     monkeypatch.chdir("/")
     manifest = Manifest.read(tmp_path / "lists" / "w.jsonl")
     assert (manifest.root, manifest.name) == (root, "actors")
@@ -59,12 +59,12 @@ def test_a_manifest_elsewhere_and_a_root_given_from_here(root: Path, tmp_path: P
 
 
 def test_unknown_layout(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert prepare("weizman", "--root", root) == 2
+    assert prepare("weizman", "--data.root", root) == 2
     assert capsys.readouterr().err.startswith("vidkd: unknown layout 'weizman'\n  did you mean : weizmann\n")
 
 
 def test_missing_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert prepare("ucf101", "--root", tmp_path / "nowhere") == 2
+    assert prepare("ucf101", "--data.root", tmp_path / "nowhere") == 2
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "vidkd: data set 'ucf101' not found"
     assert [line.partition(" :")[0].strip() for line in lines[1:]] == ["looked in", "expected", "found", "fix", "no data?"]
@@ -79,10 +79,10 @@ def test_absent_clips_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture
     (tmp_path / "splits" / "clap_test_split1.txt").write_text("".join(f"{name} {1 + n % 2}\n" for n, name in enumerate(names)))
     for name in names[:3]:
         write_clip(tmp_path / "videos" / "clap" / name)
-    assert prepare("hmdb51", "--root", tmp_path) == 2
+    assert prepare("hmdb51", "--data.root", tmp_path) == 2
     assert "1 of the 4 clips that its splits name are missing" in capsys.readouterr().err
     assert not (tmp_path / "manifest.jsonl").exists()
-    assert prepare("hmdb51", "--root", tmp_path, "--allow-missing") == 0
+    assert prepare("hmdb51", "--data.root", tmp_path, "--allow-missing") == 0
     out = capsys.readouterr().out.splitlines()
     assert out[0] == "hmdb51: 3 clips, 1 classes, 3 groups"
     assert out[2].split() == ["1", "2", "0", "1", "0", "0"]
@@ -92,24 +92,24 @@ def test_absent_clips_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_groups_on_both_sides_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for path in ("train/a/x_1.avi", "train/a/y_1.avi", "test/a/x_2.avi", "val/a/z_1.avi", "val/a/x_9.avi"):
         write_clip(tmp_path / path)
-    assert prepare("folder", "--root", tmp_path, "--group", r"_\d+$") == 0
+    assert prepare("folder", "--data.root", tmp_path, "--group", r"_\d+$") == 0
     assert capsys.readouterr().out.splitlines()[2].split() == ["1", "2", "2", "1", "0", "1"]
 
 
 def test_only_a_manifest_is_written_over(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mine = root / "clips.csv"
     mine.write_text("path,label\n")
-    assert prepare("weizmann", "--root", root, "--out", mine) == 2
+    assert prepare("weizmann", "--data.root", root, "--out", mine) == 2
     assert "no manifest" in capsys.readouterr().err
     assert mine.read_text() == "path,label\n"
-    assert prepare("weizmann", "--root", root, "--out", root) == 2
+    assert prepare("weizmann", "--data.root", root, "--out", root) == 2
     assert "--out is a folder" in capsys.readouterr().err
 
 
 def test_a_place_that_cannot_be_written(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (root / "file").touch()
-    assert prepare("weizmann", "--root", root, "--out", root / "file" / "m.jsonl") == 2
-    assert "the manifest cannot be written" in capsys.readouterr().err
+    assert prepare("weizmann", "--data.root", root, "--out", root / "file" / "m.jsonl") == 2
+    assert "cannot write: " in capsys.readouterr().err
 
 
 def test_csv_with_a_list_named_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,7 +117,7 @@ def test_csv_with_a_list_named_from_here(tmp_path: Path, monkeypatch: pytest.Mon
         write_clip(tmp_path / "data" / f"{name}.avi")
     (tmp_path / "mine.csv").write_text("path,label\n" + "".join(f"{name}.avi,x\n" for name in "abcd"))
     monkeypatch.chdir(tmp_path)
-    assert prepare("csv", "--root", "data", "--list", "mine.csv", "--seed", 3) == 0
+    assert prepare("csv", "--data.root", "data", "--list", "mine.csv", "--seed", 3) == 0
     assert len(Manifest.read(tmp_path / "data" / "manifest.jsonl").select("1", "train")) == 3
 
 
@@ -139,7 +139,7 @@ def test_files_that_are_no_videos_are_named(
     layout: str, workers: tuple[object, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = broken_tree(tmp_path / "mine")
-    assert prepare(layout, "--root", root, *workers) == 2
+    assert prepare(layout, "--data.root", root, *workers) == 2
     what, *lines = capsys.readouterr().err.splitlines()
     assert what == "vidkd: 3 of 7 video files cannot be read"
     found = dict(line.strip().split(" : ", 1) for line in lines)
@@ -150,17 +150,17 @@ def test_files_that_are_no_videos_are_named(
     assert texts[2] == "b/empty.mp4: the file is empty"
     assert all(len(text.split(": ")[1]) > 5 for text in texts)
     assert "--allow-missing" in found["fix      "]
-    assert f"vidkd check_videos {root}" in found["fix      "]
+    assert f"vidkd prepare_data check {root}" in found["fix      "]
     assert not (root / "manifest.jsonl").exists()
 
-    assert prepare(layout, "--root", root, "--allow-missing", *workers) == 0
+    assert prepare(layout, "--data.root", root, "--allow-missing", *workers) == 0
     assert "left out, cannot be read: 3 files: a/notes.mp4, b/cut.mp4, b/empty.mp4\n" in capsys.readouterr().out
     manifest = Manifest.read(root / "manifest.jsonl")
     assert [clip.path for clip in manifest.clips] == ["a/1.mp4", "a/2.mp4", "b/1.mp4", "b/2.mp4"]
     assert len(manifest.select("1", "test")) == 2, "the split is drawn of what is left"
     for path in ("a/1.mp4", "a/2.mp4", "b/1.mp4", "b/2.mp4"):
         (root / path).unlink()
-    assert prepare("folder", "--root", root, "--allow-missing") == 2
+    assert prepare("folder", "--data.root", root, "--allow-missing") == 2
     assert "3 of 3 video files cannot be read" in capsys.readouterr().err
 
 
@@ -168,7 +168,7 @@ def test_many_files_that_are_no_videos_are_counted(tmp_path: Path, capsys: pytes
     write_clip(tmp_path / "a" / "1.mp4")
     for number in range(7):
         (tmp_path / "a" / f"x{number}.mp4").write_text("no video")
-    assert prepare("folder", "--root", tmp_path) == 2
+    assert prepare("folder", "--data.root", tmp_path) == 2
     error = capsys.readouterr().err
     assert "7 of 8 video files" in error
     assert "a/x4.mp4: " in error
@@ -179,7 +179,7 @@ def test_many_files_that_are_no_videos_are_counted(tmp_path: Path, capsys: pytes
 def test_a_class_that_is_never_judged_is_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for path in ("jump/a.mp4", "jump/b.mp4", "run/a.mp4"):
         write_clip(tmp_path / path)
-    assert prepare("folder", "--root", tmp_path) == 0
+    assert prepare("folder", "--data.root", tmp_path) == 0
     out = capsys.readouterr().out
     assert "warning: 1 of 2 classes have no test clip\n  classes : run\n  where   : split 1 of " in out
     assert "  fix     : a drawn split needs two groups of a class" in out
@@ -196,7 +196,7 @@ def test_help_costs_no_heavy_import() -> None:
 
 @pytest.mark.data
 def test_the_real_subset_of_ucf101(real_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert prepare("ucf101", "--root", real_data / "ucf101_4", "--out", tmp_path / "ucf.jsonl") == 0
+    assert prepare("ucf101", "--data.root", real_data / "ucf101_4", "--out", tmp_path / "ucf.jsonl") == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "ucf101: 522 clips, 4 classes, 100 groups"
     assert lines[2].split() == ["1", "382", "0", "140", "0", "0"]
@@ -208,9 +208,9 @@ def test_check_decodes_everything(root: Path, capsys: pytest.CaptureFixture[str]
     write_clip(damaged, frames_each=8)
     (root / "video" / "run" / "ana_run.avi").unlink()
     damaged.write_bytes(damaged.read_bytes()[: damaged.stat().st_size // 2])
-    assert prepare("weizmann", "--root", root) == 0, "its packets alone do not tell"
-    assert prepare("weizmann", "--root", root, "--check", "--workers", 1) == 2
+    assert prepare("weizmann", "--data.root", root) == 0, "its packets alone do not tell"
+    assert prepare("weizmann", "--data.root", root, "--check", "--workers", 1) == 2
     assert "1 of 6 video files cannot be read" in capsys.readouterr().err
-    assert prepare("weizmann", "--root", root, "--check", "--workers", 1, "--allow-missing") == 0
+    assert prepare("weizmann", "--data.root", root, "--check", "--workers", 1, "--allow-missing") == 0
     assert "left out, cannot be read: 1 files: video/run/ana_run.mkv" in capsys.readouterr().out
     assert len(Manifest.read(root / "manifest.jsonl").clips) == 5

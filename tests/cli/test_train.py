@@ -255,7 +255,7 @@ def test_a_missing_data_set_says_where_what_and_how(
 def test_the_message_of_a_missing_data_set(stem: str, tiny_config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write(tiny_config(**{"data.root": "/nowhere"}), tmp_path / f"{stem}.yaml")
     line = path.read_text().splitlines().index("  root: /nowhere") + 1
-    layout = {"ucf101": "ucf101 --root /nowhere", "mine": "LAYOUT --root /nowhere   (LAYOUT: csv, epic100, folder, "}[stem]
+    layout = {"ucf101": "ucf101 --data.root /nowhere", "mine": "LAYOUT --data.root /nowhere   (LAYOUT: csv, epic100, folder, "}[stem]
     assert train("--config", path) == 2
     lines = capsys.readouterr().err.splitlines()
     assert lines[:4] == [
@@ -282,7 +282,7 @@ def test_the_message_of_a_missing_manifest(tiny_config: Config, tmp_path: Path, 
             f"vidkd: manifest not found: {manifest}",
             "  given    : --data.manifest on the command line",
             f"  found    : {manifest.parent} is missing",
-            f"  fix      : vidkd prepare_data LAYOUT --root {root or 'DIR'} --out {manifest}   (LAYOUT: {', '.join(sorted(LAYOUTS))})",
+            f"  fix      : vidkd prepare_data LAYOUT --data.root {root or 'DIR'} --out {manifest}   (LAYOUT: {', '.join(sorted(LAYOUTS))})",
             "  no data? : make demo",
         ]
     manifest.parent.mkdir()
@@ -293,7 +293,7 @@ def test_the_message_of_a_missing_manifest(tiny_config: Config, tmp_path: Path, 
 def test_a_manifest_that_was_written_elsewhere_is_trained_on_without_a_root(tiny_root: Path, tiny_config: Config, tmp_path: Path) -> None:
     """As docs/guides/data.md has it for a root in which nothing can be written."""
     manifest = tmp_path / "mine.jsonl"
-    assert run_verb("prepare_data", ["folder", "--root", str(tiny_root / "videos"), "--out", str(manifest)]) == 0
+    assert run_verb("prepare_data", ["folder", "--data.root", str(tiny_root / "videos"), "--out", str(manifest)]) == 0
     path = write(tiny_config(**{"data.root": "", "train.steps": 1}), tmp_path / "c.yaml")
     assert train("--config", path, "--data.manifest", manifest) == 0
     assert read_checkpoint(Path(tiny_config().runs, "tiny"))["progress"]["finished"]

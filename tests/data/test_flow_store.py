@@ -85,7 +85,7 @@ def test_a_pair_cut_short_by_the_interval_is_an_error_and_no_look_ahead(stored_f
 def test_no_stored_flow_is_an_error_that_says_what_to_do(stored_flow: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no stored flow of none\.mp4") as caught:
         read_stored_flow(stored_flow, "none.mp4", window(0))
-    assert "extract_flow" in caught.value.lines["fix"]
+    assert "prepare_data flow" in caught.value.lines["fix"]
     assert caught.value.lines["missing"] == str(stored_flow / "none.mp4.flow.json")
 
 
@@ -112,7 +112,7 @@ def test_missing_frames_are_an_error(panning_root: Path, tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("change", "said"),
-    [({"schema_version": 2}, "schema_version must be"), ({"bound": None}, "lacks bound"), ({"colour": 1}, "unknown key")],
+    [({"schema_version": 2}, "schema_version must be"), ({"bound": None}, "missing: bound"), ({"colour": 1}, "unknown key")],
 )
 def test_a_foreign_side_file_is_an_error(stored_flow: Path, tmp_path: Path, change: dict[str, Any], said: str) -> None:
     content = {**json.loads((stored_flow / "left.mp4.flow.json").read_text()), **change}

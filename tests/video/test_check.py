@@ -95,7 +95,9 @@ def test_an_mp4_without_its_table_was_cut_off(tmp_path: Path) -> None:
     assert why_no_video(at_front) is None
     for fraction in (0.9, 0.3):  # in the middle of the table, and before it
         cut(at_end, fraction)
-        with pytest.raises(VideoError, match=r"cannot open video: .*end\.mp4\n  reason : the file was cut off(.|\n)*vidkd check_videos"):
+        with pytest.raises(
+            VideoError, match=r"cannot open video: .*end\.mp4\n  reason : the file was cut off(.|\n)*vidkd prepare_data check"
+        ):
             open_video(at_end)
 
 

@@ -74,6 +74,8 @@ def build(
             raise MisfitError(f"{at}{key}", value, None, [f"{at}{name}" for name in fields])
     entries = dataclasses.fields(typing.cast(Any, kind))
     needed = [entry.name for entry in entries if default is None and entry.default is entry.default_factory]  # both MISSING
+    sections: dict[str, Any] = {name: {} for name in needed if not strict and dataclasses.is_dataclass(fields[name])}
+    content = {**sections, **content}
     if missing := [f"{at}{name}" for name in needed if name not in content]:
         raise MisfitError(", ".join(missing), dataclasses.MISSING, fields[needed[0]])
     values = {}

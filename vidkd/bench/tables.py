@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vidkd.base.tables import aligned as aligned
 from vidkd.bench.observed import ACCURACY, AREA, condition_of, observed_metric, under
 from vidkd.bench.summary import CONDITION_SECONDS
 
@@ -128,12 +129,6 @@ def table(summary: Mapping[str, Any]) -> str:
 def remarks_of(summary: Mapping[str, Any]) -> list[str]:
     """What a reader of the numbers has to know of the judged clips (`collect.study_remarks`)."""
     return list(summary["data"].get("remarks", []))
-
-
-def aligned(rows: Rows) -> str:
-    """Rows as text in columns."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows) + "\n"
 
 
 def percent(share: float) -> str:

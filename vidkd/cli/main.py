@@ -23,9 +23,7 @@ VERBS = {
     "export": "write a classifier or a detector to a file that runs without torch, checked, with a model card",
     "study": "run a study of methods with intervals; check committed results",
     "benchmark": "measure speed against accuracy: models in turn, with intervals; tell regressions",
-    "prepare_data": "turn a data set as it unpacks into a checked manifest",
-    "check_videos": "find videos that cannot be read, or whose random access lies",
-    "extract_flow": "compute TV-L1 or RAFT flow once and store it as video",
+    "prepare_data": "turn a data set as it unpacks into a checked manifest; check videos; store their flow",
     "make_data": "write the embedded data set as real video files",
     "config": "list the configurations that come with vidkd, or copy one",
 }
@@ -72,7 +70,7 @@ def run_verb(verb: str, argv: Sequence[str] | None = None) -> int:
         package = (error.name or "").partition(".")[0]
         if package not in TRAINING_PACKAGES:
             raise
-        what = f"`vidkd {verb}` needs the package {package}, which is not installed here"
+        what = f"`{parser.prog}` needs the package {package}, which is not installed here"
         missing = MissingExtraError(what, hint=f"install vidkd with what it depends on (without --no-deps), or {package}")
         sys.stderr.write(f"vidkd: {missing}\n")
         return 2

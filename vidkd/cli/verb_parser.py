@@ -5,7 +5,7 @@ import dataclasses
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NoReturn, get_args, get_origin
+from typing import Any, Literal, NoReturn, cast, get_args, get_origin
 
 from vidkd.base.errors import ConfigError, UnknownFlagError, nearest_flag
 from vidkd.base.records import dataclass_in, field_types, is_list, options
@@ -25,7 +25,8 @@ def positional(metavar: str) -> Any:
 class VerbParser(argparse.ArgumentParser):
     """argparse's, without abbreviations, with a flag for each field of `kind`, the verb's dataclass; its docstring is the help.
 
-    Where there is a field `settings`, or one that holds settings, other flags are settings: `--data.root DIR`. Where something is missing
+    Where there is a field `settings`, or one that holds settings and the flag --settings lists them, other flags are settings:
+    `--data.root DIR`. Where something is missing
     or too much, and a flag was given that is none, that flag is the error: UnknownFlagError.
     """
 
@@ -42,12 +43,16 @@ class VerbParser(argparse.ArgumentParser):
             if "config" not in field_types(kind):
                 self.add_argument("--config", metavar="F", help="YAML file of these settings")
 
-    def _add_field(self, entry: "dataclasses.Field[Any]", hint: Any, text: str) -> None:
-        if entry.name == FURTHER or dataclass_in(hint) is not None:
+    def _add_field(self, entry: "dataclasses.Field[Any]", hint: Any, text: str, prefix: str = "") -> None:
+        if entry.name == FURTHER or (dataclass_in(hint) is not None and LISTED in field_types(self.kind)):
             self.takes_settings = True
             return
+        if dataclasses.is_dataclass(hint):
+            for part in dataclasses.fields(hint):
+                self._add_field(part, field_types(cast(Any, hint))[part.name], text, f"{prefix}{entry.name}.")
+            return
         given: dict[str, Any] = {"default": argparse.SUPPRESS, "help": f"{text}{_default_text(entry)}".replace("%", "%%")}
-        flag = "--settings" if entry.name == LISTED else f"--{entry.name.replace('_', '-')}"
+        flag = "--settings" if entry.name == LISTED else f"--{prefix or entry.name.replace('_', '-')}{entry.name if prefix else ''}"
         if bool in options(hint):
             given["action"] = argparse.BooleanOptionalAction if entry.default is True else "store_const"
             given |= {} if entry.default is True else {"const": True}
@@ -57,7 +62,7 @@ class VerbParser(argparse.ArgumentParser):
         if POSITIONAL in entry.metadata:
             self.add_argument(entry.name, nargs="*" if is_list(hint) else "?", **given)
         else:
-            self.add_argument(flag, dest=entry.name, **given | ({"nargs": "+"} if is_list(hint) else {}))
+            self.add_argument(flag, dest=f"{prefix}{entry.name}", **given | ({"nargs": "+"} if is_list(hint) else {}))
 
     def read(self, argv: Sequence[str]) -> Any:
         """The verb's settings: its file, and flags over it. Raises ConfigError as `load_settings`."""
@@ -79,11 +84,16 @@ class VerbParser(argparse.ArgumentParser):
         try:
             return load_settings(self.kind, tree, overrides=[*words, *rest], where=str(path or self.prog), of_verb=True)
         except ConfigError as error:
-            wanted = re.findall(r"--[\w-]+", error.what) if error.what.startswith("missing: ") else []
+            if not error.what.startswith("missing: "):
+                raise
+            wanted = re.findall(r"--[\w.-]+", error.what)
             for flag in self._strange():
                 if nearest_flag(flag, wanted):
                     raise UnknownFlagError.of("flag", flag, wanted, all_flags=f"{self.prog} --help") from None
-            raise
+            what = error.what
+            for entry in dataclasses.fields(self.kind):
+                what = what.replace(f"--{entry.name}", entry.metadata.get(POSITIONAL, f"--{entry.name}"))
+            raise ConfigError(what, all_flags=f"{self.prog} --help") from None
 
     def _refuse_stray(self, rest: Sequence[str], given: Mapping[str, Any]) -> None:
         """End for a word that belongs to no flag, or a flag that is unknown."""

@@ -18,7 +18,7 @@ class FlowConfig:
     """Where the flow view comes from.
 
     Args:
-        source: `dis` computes it from the decoded frames; `stored` reads what `extract_flow` wrote.
+        source: `dis` computes it from the decoded frames; `stored` reads what `prepare_data flow` wrote.
         preset: speed of DIS (Kroeger et al. 2016): ultrafast, fast or medium.
         folder: folder of the stored flow (for `stored`).
     """
@@ -29,7 +29,7 @@ class FlowConfig:
 
     def __post_init__(self) -> None:
         if self.source == "stored" and not self.folder:
-            raise DataError("data.flow.source is 'stored' but data.flow.folder is not set", hint="vidkd extract_flow --help")
+            raise DataError("data.flow.source is 'stored' but data.flow.folder is not set", hint="vidkd prepare_data flow --help")
 
 
 @functools.lru_cache(maxsize=4)
@@ -93,7 +93,7 @@ def check_pairs(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> None:
     if min(first.shape[1:3]) < 16:
         raise DataError(
             f"frames of {first.shape[2]}x{first.shape[1]} are too small for optical flow",
-            hint="larger frames: data.decode_short_side, or --short-side of extract_flow, of at least 16",
+            hint="larger frames: data.decode_short_side, or --short-side of prepare_data flow, of at least 16",
         )
 
 

@@ -1,4 +1,4 @@
-"""Flow as ordinary video files: what `extract_flow` writes once and training reads like any video.
+"""Flow as ordinary video files: what `prepare_data flow` writes once and training reads like any video.
 
 The flow of a clip is `<clip>.flow.mp4`, lossless RGB, with `<clip>.flow.json` beside it. A component is a 12-bit number,
 round(v * 2047 / bound) + 2048: its high 8 bits are red (dx) and green (dy), the low 4 bits of both share blue.
@@ -21,7 +21,7 @@ from vidkd.video import VideoWriter, open_video
 
 LEVELS = 2047
 _ZERO = LEVELS + 1
-_FIX = "vidkd extract_flow --help"
+_FIX = "vidkd prepare_data flow --help"
 _AGAIN = "extract the flow again"
 
 
@@ -146,7 +146,7 @@ def _check_pairs_stored(window: Window, stored: StoredFlow, file: Path) -> None:
         raise DataError(
             f"the stored flow has another step: {file}",
             flow_step=f"{stored.flow_step} stored, {int(apart.max())} wanted",
-            hint=f"data.window.flow_step={stored.flow_step}, or extract_flow --flow-step {int(apart.max())} into another folder",
+            hint=f"data.window.flow_step={stored.flow_step}, or prepare_data flow --flow-step {int(apart.max())} into another folder",
         )
     raise DataError(
         f"stored flow points beyond the clip's end: {file}",

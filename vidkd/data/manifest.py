@@ -19,7 +19,7 @@ SCHEMA_VERSION = 1
 KIND = "vidkd-manifest"
 Subset = Literal["train", "test", "val"]
 SUBSETS: tuple[str, ...] = get_args(Subset)
-_PREPARE_AGAIN = "make the manifest anew: vidkd prepare_data LAYOUT --root DIR [--out FILE]"
+_PREPARE_AGAIN = "make the manifest anew: vidkd prepare_data LAYOUT --data.root DIR [--out FILE]"
 _NAME_ROOT = "name the folder that the clips' paths start from (data.root)"
 _NO_TARGETS: Mapping[str, Sequence[str]] = MappingProxyType({})
 
@@ -102,7 +102,7 @@ class Manifest:
         Raises DataError naming file and line for anything that is not as `write` leaves it, and for a root that is not a folder.
         """
         path = Path(path)
-        made_by = f"vidkd prepare_data LAYOUT --root DIR --out {path}   (of a data set as it unpacks)"
+        made_by = f"vidkd prepare_data LAYOUT --data.root DIR --out {path}   (of a data set as it unpacks)"
         row, *rows = manifest_rows(path, kind=KIND, version=SCHEMA_VERSION, counted="clips", fix=_PREPARE_AGAIN, made_by=made_by)
         header = read_record(_Header, row, f"{path}:1", error=DataError, hint=_PREPARE_AGAIN)
         manifest = cls(

@@ -182,7 +182,7 @@ def _not_found(path: Path, config: DataConfig, given: str, layout: str) -> DataE
     """The error for a data set without a manifest; one without a layout of its own name is called as its folder."""
     root, known = Path(config.root or "DIR"), layout in LAYOUTS
     found = f"{path if path.parent.is_dir() else path.parent} is missing"
-    command = f"vidkd prepare_data {layout if known else 'LAYOUT'} --root {root}"
+    command = f"vidkd prepare_data {layout if known else 'LAYOUT'} --data.root {root}"
     layouts = "" if known else f"   (LAYOUT: {', '.join(sorted(LAYOUTS))})"
     if config.manifest:
         hint = f"{command} --out {path}{layouts}"

@@ -52,7 +52,7 @@ def _check_number(known: Sequence[str], most: int) -> None:
         raise DataError(
             f"training clips that cannot be read: {len(known)}",
             first=known[-1],
-            hint="vidkd check_videos DIR finds all of them, and with --normalise OUT writes clean copies of what can be read; "
+            hint="vidkd prepare_data check DIR finds all of them, and with --normalise OUT writes clean copies of what can be read; "
             "data.max_bad_clips (detectors: max_bad_files) says how many to skip",
         )
 

@@ -41,7 +41,7 @@ def open_container(path: Path | str, **options: Any) -> Any:
     except (av.FFmpegError, OSError, ValueError) as error:
         hint = {}
         if Path(path).is_file():
-            hint["hint"] = "the video itself, or another copy of it; `vidkd check_videos FOLDER` finds all that cannot be read"
+            hint["hint"] = "the video itself, or another copy of it; `vidkd prepare_data check FOLDER` finds all that cannot be read"
         raise VideoError(f"cannot open video: {path}", reason=why_no_video(path) or reason_of(error), **hint) from error
 
 

@@ -31,7 +31,7 @@ class DecordReader(PyavReader):
         self._decord = _open(str(path), threads)
         if problem := self._problem():
             self.close()
-            hint = "backend='auto', or vidkd check_videos --normalise OUT"
+            hint = "backend='auto', or vidkd prepare_data check --normalise OUT"
             raise VideoError(f"frame index not reliable: {path}", reason=problem, hint=hint)
 
     def _problem(self) -> str | None:

@@ -58,7 +58,7 @@ def read_file(name: str) -> PacketIndex:
         raise no_such_video(name)
     status = Path(name).stat()
     if not status.st_size:
-        raise VideoError(f"empty file: {name}", hint="fetch it again; `vidkd check_videos FOLDER` finds all that cannot be read")
+        raise VideoError(f"empty file: {name}", hint="fetch it again; `vidkd prepare_data check FOLDER` finds all that cannot be read")
     file = (name, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
     index = _looked_over.get(file)
     if index is None:

@@ -70,7 +70,7 @@ class VideoReader(ABC):
         images = dict(zip(distinct, (resized(image, self._short_side) for image in self._images(distinct)), strict=True))
         if len({image.shape for image in images.values()}) > 1:
             raise VideoError(
-                f"the size of the frames changes in: {self.path}", hint="vidkd check_videos --normalise OUT writes a clean copy"
+                f"the size of the frames changes in: {self.path}", hint="vidkd prepare_data check --normalise OUT writes a clean copy"
             )
         return np.stack([images[index] for index in wanted])
 

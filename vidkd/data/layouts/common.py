@@ -66,7 +66,7 @@ def shortened(names: Collection[str]) -> str:
 
 def not_found(name: str, root: Path, expected: str, found: str) -> NoReturn:
     """Raise the error for a data set that is not there, or not as its archive unpacks."""
-    hint = "unpack the data set there, or name the folder that holds it with --root"
+    hint = "unpack the data set there, or name the folder that holds it with --data.root"
     raise DataError(f"data set '{name}' not found", looked_in=root, expected=expected, found=found, hint=hint, **{"no_data?": "make demo"})
 
 

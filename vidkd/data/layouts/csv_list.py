@@ -36,7 +36,7 @@ def read(root: Path, options: Options) -> Reading:
     if not named:
         not_found("csv", root, EXPECTED, f"none of the files that {path} names ({shortened(absent)})" if absent else f"no row in {path}")
     if absent and not options.allow_missing:
-        hint = "give paths relative to --root, or leave them out with --allow-missing"
+        hint = "give paths relative to --data.root, or leave them out with --allow-missing"
         raise DataError(f"{len(absent)} files that {path} names are missing", looked_in=root, missing=shortened(absent), hint=hint)
     clips = _checked(named, root)
     places = list(named)
@@ -55,7 +55,7 @@ def _clip(row: Mapping[str, str], classes: list[str], groups: Mapping[str, str],
     if row.get("split") and row["split"] not in SUBSETS:
         raise DataError(f"{where}: split {row['split']!r} is not one of {', '.join(SUBSETS)}")
     if not row["path"]:
-        raise DataError(f"{where}: no path", hint="give the path of a video, relative to --root")
+        raise DataError(f"{where}: no path", hint="give the path of a video, relative to --data.root")
     try:
         start_s, end_s = (float(row[column]) if row.get(column) else None for column in ("start_s", "end_s"))
         if not math.isfinite((start_s or 0) + (end_s or 0)):

@@ -3,53 +3,63 @@
 Every file is decoded once from beginning to end, then sample frames are read by index and compared. Files are only read.
 Exit code 1 if a file is unusable; an unreliable index is reported but is no failure, since such files are read in order instead.
 
-  vidkd check_videos videos/ --out checks.jsonl           a folder, with results kept: run again to go on or to look at new files only
-  vidkd check_videos 'clips/*.avi' --normalise clean/     write clean copies (constant rate H.264) that can be read by index
+  vidkd prepare_data check videos/ --out checks.jsonl           a folder, with results kept: run again to resume, or for new files only
+  vidkd prepare_data check 'clips/*.avi' --normalise clean/     write clean copies (constant rate H.264) that can be read by index
 """
 
-import argparse
 import glob
 import json
 import os
 import sys
-import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from vidkd.base.errors import ConfigError, DataError
-from vidkd.cli.number_flags import add_count
+from vidkd.base.records import Whole
+from vidkd.cli.verb_parser import positional
 
-PROGRESS_EVERY_S = 5.0
 COLUMNS = ("file", "codec", "size", "frames", "fps", "seconds", "index", "problem")
-NUMBERS = {"frames", "fps", "seconds"}
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of the verb."""
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="video files, folders (searched to any depth) or quoted globs")
-    parser.add_argument("--out", type=Path, metavar="ROWS.jsonl", help="keep results here; unchanged files are not checked again")
-    parser.add_argument("--normalise", type=Path, metavar="OUT", help="write a clean copy of every usable file into this folder")
-    add_count(parser, "--workers", least=0, metavar="N", help="processes (default: one a CPU; 1: none besides this one)")
-    parser.add_argument("--dask", metavar="ADDRESS", help="a Dask scheduler (tcp://host:port) to use instead of local processes")
-    add_count(parser, "--samples", least=0, default=10, metavar="N", help="frames compared besides the first and the last (default 10)")
-    parser.add_argument("--json", action="store_true", help="print rows and summary as JSON instead of a table")
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Which files are checked, and what is written.
+
+    Args:
+        paths: video files, folders (searched to any depth) or quoted globs.
+        out: keep results in this file of JSON lines; unchanged files are not checked again.
+        normalise: write a clean copy of every usable file into this folder.
+        workers: processes (default: one a CPU; 1: none besides this one).
+        dask: a Dask scheduler (tcp://host:port) to use in place of local processes.
+        samples: frames compared besides the first and the last.
+        json: print rows and summary as JSON in place of a table.
+    """
+
+    paths: tuple[str, ...] = positional("PATH")
+    out: Path | None = None
+    normalise: Path | None = None
+    workers: Whole | None = None
+    dask: str | None = None
+    samples: Whole = 10
+    json: bool = False
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(given: Settings) -> int:
     """Check, copy if asked to, print; returns 1 if a file is unusable or a copy failed."""
-    found = find_videos(arguments.paths, leave_out=arguments.normalise)
-    rows = check_files(list(found), arguments.out, arguments.workers, arguments.dask, arguments.samples)
-    copies = normalise_files(rows, found, arguments.normalise, arguments.workers, arguments.dask) if arguments.normalise else {}
+    found = find_videos(given.paths, leave_out=given.normalise)
+    rows = check_files(list(found), given)
+    copies = normalise_files(rows, found, given.normalise, given) if given.normalise else {}
     failed = {path: copy["error"] for path, copy in copies.items() if copy["error"]}
     summary = summarise(rows, copies)
-    if arguments.json:
-        _say(json.dumps({"schema_version": 1, "files": rows, "copies": copies, "summary": summary}, indent=1, ensure_ascii=False))
+    if given.json:
+        report = {"schema_version": 1, "files": rows, "copies": copies, "summary": summary}
+        sys.stdout.write(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
     else:
-        _say(table(rows))
-        _say(describe(summary, failed, arguments.normalise))
+        sys.stdout.write(f"{table(rows)}\n{describe(summary, failed, given.normalise)}\n")
     return 1 if summary["unusable"] or failed else 0
 
 
@@ -83,14 +93,20 @@ def _files_at(name: str) -> dict[str, str]:
     return {str(match): match.name for match in matches if match.is_file()}
 
 
-def check_files(files: Sequence[str], out: Path | None, workers: int | None, dask: str | None, samples: int) -> list[dict[str, Any]]:
+def check_files(files: Sequence[str], given: Settings) -> list[dict[str, Any]]:
     """One row a file, in the order of `files`; see vidkd.video.VideoCheck for the columns."""
+    from dataclasses import asdict
+
+    from vidkd.base.progress import Progress
     from vidkd.base.walk import map_files
+    from vidkd.video.check import VideoCheck
 
     rows: dict[str, dict[str, Any]] = {}
-    walk = map_files(partial(check_file, samples=samples), files, out=out, workers=workers, dask=dask, key=f"check-1-samples-{samples}")
-    for result in _with_progress(walk, len(files), "checked"):
-        rows[result.item] = result.value if result.error is None else broken_row(result.item, result.error)
+    check, key = partial(check_file, samples=given.samples), f"check-1-samples-{given.samples}"
+    walk = map_files(check, files, out=given.out, workers=given.workers, dask=given.dask, key=key)
+    for result in Progress(len(files), "checked", every_steps=1 << 60).over(walk):
+        # a file at which the check itself failed, or its process died, is unusable
+        rows[result.item] = result.value or asdict(VideoCheck(path=result.item, first_error=result.error))
     return [rows[file] for file in files]
 
 
@@ -103,27 +119,18 @@ def check_file(item: str, *, samples: int) -> dict[str, Any]:
     return asdict(check_video(item, samples=samples))
 
 
-def broken_row(item: str, error: str) -> dict[str, Any]:
-    """The row of a file at which the check itself failed, or its process died."""
-    from dataclasses import asdict
-
-    from vidkd.video import VideoCheck
-
-    return asdict(VideoCheck(path=item, first_error=error))
-
-
 def normalise_files(
-    rows: Sequence[Mapping[str, Any]], found: Mapping[str, str], folder: Path, workers: int | None, dask: str | None
+    rows: Sequence[Mapping[str, Any]], found: Mapping[str, str], folder: Path, given: Settings
 ) -> dict[str, dict[str, Any]]:
     """Clean copies of the usable files that have none newer than themselves: source -> {"copy": path, "error": text or None}."""
+    from vidkd.base.progress import Progress
     from vidkd.base.walk import map_files
 
     targets = {source: str(target) for source, target in copy_names(found, folder).items()}
-    usable = [row["path"] for row in rows if row["usable"]]
-    todo = [source for source in usable if not _is_current(Path(source), Path(targets[source]))]
-    copies: dict[str, dict[str, Any]] = {source: {"copy": targets[source], "error": None} for source in usable}
-    walk = map_files(partial(normalise_file, targets=targets), todo, workers=workers, dask=dask)
-    for result in _with_progress(walk, len(todo), "copied"):
+    copies: dict[str, dict[str, Any]] = {row["path"]: {"copy": targets[row["path"]], "error": None} for row in rows if row["usable"]}
+    todo = [source for source in copies if not _is_current(Path(source), Path(targets[source]))]
+    walk = map_files(partial(normalise_file, targets=targets), todo, workers=given.workers, dask=given.dask)
+    for result in Progress(len(todo), "copied", every_steps=1 << 60).over(walk):
         copies[result.item]["error"] = result.error or result.value
     return copies
 
@@ -175,14 +182,11 @@ def summarise(rows: Sequence[Mapping[str, Any]], copies: Mapping[str, Mapping[st
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """One line a file, columns aligned; unusable files last, where they are seen. Paths are given below the folder that all share."""
+    from vidkd.base.tables import aligned
+
     folder = _common_folder([row["path"] for row in rows])
     lines = [COLUMNS, *(_cells(row, folder) for row in sorted(rows, key=lambda row: not row["usable"]))]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(COLUMNS))]
-    aligned = [
-        [cell.rjust(width) if name in NUMBERS else cell.ljust(width) for name, cell, width in zip(COLUMNS, line, widths, strict=True)]
-        for line in lines
-    ]
-    return "\n".join([f"in {folder}"] * bool(folder) + ["  ".join(line).rstrip() for line in aligned])
+    return "\n".join([f"in {folder}"] * bool(folder) + [aligned(lines).rstrip("\n")])
 
 
 def _common_folder(paths: Sequence[str]) -> str:
@@ -215,17 +219,3 @@ def describe(summary: Mapping[str, Any], failed: Mapping[str, str], folder: Path
         lines.append(f"clean copies in {folder}: {summary['copies']}")
         lines += [f"  not copied: {path}: {error.splitlines()[0]}" for path, error in failed.items()]
     return "\n".join(lines)
-
-
-def _with_progress(results: Iterator[Any], total: int, word: str) -> Iterator[Any]:
-    """Pass results on; a line to stderr now and then, so that a long walk shows that it lives."""
-    said_at = time.monotonic()
-    for count, result in enumerate(results, start=1):
-        if time.monotonic() - said_at > PROGRESS_EVERY_S:
-            said_at = time.monotonic()
-            sys.stderr.write(f"{word} {count} of {total} files\n")
-        yield result
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")

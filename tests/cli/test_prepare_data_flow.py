@@ -1,4 +1,4 @@
-"""extract_flow as a user runs it: what it stores, what it prints, that it goes on where it was, and what it refuses."""
+"""prepare_data flow as a user runs it: what it stores, what it prints, that it goes on where it was, and what it refuses."""
 
 import sys
 from pathlib import Path
@@ -48,7 +48,7 @@ def write_manifest(path: Path, root: Path) -> None:
 
 
 def extract(*arguments: object) -> int:
-    return run_verb("extract_flow", [str(argument) for argument in arguments])
+    return run_verb("prepare_data", ["flow", *map(str, arguments)])
 
 
 def dis(*arguments: object) -> int:
@@ -93,7 +93,7 @@ def test_the_root_may_be_given(root: Path, tmp_path: Path) -> None:
     write_manifest(tmp_path / "list.jsonl", root)
     moved = root.rename(tmp_path / "moved")
     assert dis(tmp_path / "list.jsonl", "--out", tmp_path / "flow") == 2
-    assert dis(tmp_path / "list.jsonl", "--root", moved, "--out", tmp_path / "flow") == 0
+    assert dis(tmp_path / "list.jsonl", "--data.root", moved, "--out", tmp_path / "flow") == 0
 
 
 def test_run_again_it_goes_on(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -202,7 +202,7 @@ def test_help_costs_no_torch() -> None:
 import sys
 from vidkd.cli.main import run_verb
 try:
-    run_verb("extract_flow", ["--help"])
+    run_verb("prepare_data", ["flow", "--help"])
 except SystemExit:
     sys.exit("torch" in sys.modules or "cv2" in sys.modules)
 """

@@ -1,7 +1,8 @@
-"""`vidkd check_videos`: rows, table, exit code, resuming, clean copies."""
+"""`vidkd prepare_data check`: rows, table, exit code, resuming, clean copies."""
 
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,10 @@ import pytest
 
 from vidkd.base.errors import ConfigError, DataError
 from vidkd.base.files import read_jsonl, sha256
-from vidkd.cli import check_videos
+from vidkd.cli import prepare_data_check
 from vidkd.cli.main import main
 from vidkd.video import open_video, write_video
+from vidkd.video.check import VideoCheck
 
 
 def frames(count: int = 10) -> np.ndarray:
@@ -33,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def check(*arguments: object) -> int:
-    return main(["check_videos", "--workers", "1", *map(str, arguments)])
+    return main(["prepare_data", "check", "--workers", "1", *map(str, arguments)])
 
 
 def test_table_and_exit_code(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,13 +76,13 @@ def test_kept_rows_are_not_checked_again_unless_the_file_changed(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, checked = tmp_path / "rows.jsonl", []
-    whole = check_videos.check_file
+    whole = prepare_data_check.check_file
 
     def counting(item: str, *, samples: int) -> dict[str, object]:
         checked.append(Path(item).name)
         return whole(item, samples=samples)
 
-    monkeypatch.setattr(check_videos, "check_file", counting)
+    monkeypatch.setattr(prepare_data_check, "check_file", counting)
     assert check(folder, "--out", out) == 1
     first = capsys.readouterr().out
     assert sorted(checked) == ["cut.mkv", "good.mp4", "in avi.avi"]
@@ -96,13 +98,6 @@ def test_kept_rows_are_not_checked_again_unless_the_file_changed(
     checked.clear()
     check(folder, "--out", out, "--samples", 3)
     assert len(checked) == 3
-
-
-def test_processes_give_the_same_rows(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    check(folder, "--json")
-    alone = json.loads(capsys.readouterr().out)
-    main(["check_videos", str(folder), "--json", "--workers", "2"])
-    assert json.loads(capsys.readouterr().out) == alone
 
 
 def test_clean_copies(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -129,20 +124,20 @@ def test_a_copy_that_fails_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_names_of_copies() -> None:
     found = {"/a/x.avi": "x.avi", "/a/x.mp4": "x.mp4", "/a/s/y.b.mkv": "s/y.b.mkv"}
-    names = check_videos.copy_names(found, Path("out"))
+    names = prepare_data_check.copy_names(found, Path("out"))
     assert {source: str(name) for source, name in names.items()} == {
         "/a/x.avi": "out/x.avi.mp4",
         "/a/x.mp4": "out/x.mp4.mp4",
         "/a/s/y.b.mkv": "out/s/y.b.mp4",
     }
     with pytest.raises(ConfigError, match="same copy"):
-        check_videos.copy_names({"/a/x.avi": "x.avi", "/b/x.avi": "x.avi"}, Path("out"))
+        prepare_data_check.copy_names({"/a/x.avi": "x.avi", "/b/x.avi": "x.avi"}, Path("out"))
 
 
 def test_globs_and_files_named_one_by_one(folder: Path) -> None:
-    assert list(check_videos.find_videos([f"{folder}/*.mp4"])) == [str(folder / "good.mp4")]
-    assert list(check_videos.find_videos([f"{folder}/**/*.avi"])) == [str(folder / "sub" / "in avi.avi")]
-    both = check_videos.find_videos([str(folder / "notes.txt"), str(folder), str(folder / "good.mp4")])
+    assert list(prepare_data_check.find_videos([f"{folder}/*.mp4"])) == [str(folder / "good.mp4")]
+    assert list(prepare_data_check.find_videos([f"{folder}/**/*.avi"])) == [str(folder / "sub" / "in avi.avi")]
+    both = prepare_data_check.find_videos([str(folder / "notes.txt"), str(folder), str(folder / "good.mp4")])
     assert [Path(file).name for file in both] == ["notes.txt", "cut.mkv", "good.mp4", "in avi.avi"]
     assert both[str(folder / "sub" / "in avi.avi")] == "sub/in avi.avi"
 
@@ -150,27 +145,27 @@ def test_globs_and_files_named_one_by_one(folder: Path) -> None:
 @pytest.mark.parametrize("name", ["missing.mp4", "*.mov", "."])
 def test_a_path_that_leads_to_nothing_is_an_error(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(DataError, match="no videos at"):
-        check_videos.find_videos([str(tmp_path / name)])
+        prepare_data_check.find_videos([str(tmp_path / name)])
     assert check(tmp_path / name) == 2
     assert "no videos at" in capsys.readouterr().err
 
 
 def test_a_check_that_dies_is_an_unusable_file() -> None:
-    row = check_videos.broken_row("a.mp4", "WorkerDied: the process died")
+    row = asdict(VideoCheck(path="a.mp4", first_error="WorkerDied: the process died"))
     assert (row["path"], row["usable"], row["first_error"]) == ("a.mp4", False, "WorkerDied: the process died")
-    assert check_videos.summarise([row], {})["unusable"] == 1
-    assert "UNUSABLE: WorkerDied" in check_videos.table([row])
+    assert prepare_data_check.summarise([row], {})["unusable"] == 1
+    assert "UNUSABLE: WorkerDied" in prepare_data_check.table([row])
 
 
 def test_table_of_relative_and_absolute_paths() -> None:
-    row = check_videos.broken_row("a.mp4", "broken")
-    lines = check_videos.table([row, {**row, "path": "/videos/b.mp4"}]).splitlines()
+    row = asdict(VideoCheck(path="a.mp4", first_error="broken"))
+    lines = prepare_data_check.table([row, {**row, "path": "/videos/b.mp4"}]).splitlines()
     assert [line.split()[0] for line in lines[1:]] == ["a.mp4", "/videos/b.mp4"]
 
 
 @pytest.mark.data
 def test_real_clips(real_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["check_videos", str(real_data / "clips"), "--json", "--samples", "3"]) == 0
+    assert main(["prepare_data", "check", str(real_data / "clips"), "--json", "--samples", "3"]) == 0
     rows = {Path(row["path"]).name: row for row in json.loads(capsys.readouterr().out)["files"]}
     assert len(rows) == 22
     assert all(row["usable"] for row in rows.values())

@@ -1,6 +1,0 @@
-import sys
-
-from vidkd.cli.main import run_verb
-
-if __name__ == "__main__":
-    sys.exit(run_verb("check_videos"))
