@@ -59,20 +59,6 @@ def test_odd_sizes_get_a_row_or_column(size, expected):
     assert (image == 7).all()
 
 
-def test_words_hide_no_others():
-    """Four boxes in one place: all grounds of the words are seen, but for what of them lies on the edge of the box or covers it."""
-    boxes, edge = [[60, 60, 140, 120]] * 4, 2 * (80 + 60) - 4
-    words = [np.count_nonzero(grounds(drawn(boxes[0], labels=[label], size=(200, 240)))[label]) - edge for label in (0, 1)]
-    together = np.count_nonzero(sum(grounds(drawn(*boxes, labels=[0, 1, 0, 1], scores=[0.9, 0.8, 0.7, 0.6], size=(200, 240)))))
-    assert together > 2 * sum(words) + edge - 200 > 2 * max(words) + edge
-
-
-def grounds(image: np.ndarray) -> list[np.ndarray]:
-    """Where the colour of each class is."""
-    edge = [colours(drawn([20, 30, 50, 55], labels=[label]), 54, 35) for label in (0, 1)]
-    return [(image == np.array(colour)).all(2) for colour in edge]
-
-
 def test_letters_are_dark_on_a_bright_ground_and_bright_on_a_dark_one():
     for label in range(6):
         found = Detections(boxes=[[20, 30, 70, 55]], scores=[0.5], labels=[label])

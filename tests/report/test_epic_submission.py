@@ -66,16 +66,9 @@ def test_a_hundred_actions_of_official_size(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"levels": Levels(6, 3, 4)}, "sls_pt must be one of 0 to 5, not 6"),
-        ({"levels": Levels(1, 3, -1)}, "sls_td must be one of 0 to 5, not -1"),
-        ({"names": ["a", "a"]}, "stands twice"),
-        ({"names": ["a"]}, "verb scores of 1 clips"),
-        ({"noun_scores": NOUNS[0]}, "noun scores of 2 clips"),
-        ({"verb_scores": np.array([[0.5, np.nan], [0, 1]])}, "verb scores must be finite"),
-        ({"action_scores": np.where(ACTIONS == 0.9, np.inf, ACTIONS)}, "action scores must be finite"),
-        ({"pairs": PAIRS[:3]}, "4 actions need as many different pairs, not 3"),
-        ({"pairs": [*PAIRS[:3], PAIRS[0]]}, "4 actions need as many different pairs, not 3"),
-        ({"pairs": [*PAIRS[:3], (2, 0)]}, "outside the 2 verbs and 3 nouns"),
+        ({"names": ["a", "a"]}, "is there twice"),
+        ({"verb_scores": np.array([[0.5, np.nan], [0, 1]])}, "scores must be finite"),
+        ({"action_scores": np.where(ACTIONS == 0.9, np.inf, ACTIONS)}, "scores must be finite"),
         ({"pairs": PAIRS[:1], "action_scores": ACTIONS[:, :1]}, "knows 1 actions, 2 must be written"),
     ],
 )
@@ -83,7 +76,7 @@ def test_a_hundred_actions_of_official_size(tmp_path: Path) -> None:
 def test_what_the_challenge_would_refuse(change: dict[str, object], message: str) -> None:
     good = {"names": NAMES, "verb_scores": VERBS, "noun_scores": NOUNS, "action_scores": ACTIONS, "pairs": PAIRS, "levels": LEVELS}
     submission(**good)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(DataError, match=message):
         submission(**{**good, **change})  # type: ignore[arg-type]
 
 
@@ -99,7 +92,7 @@ def test_pairs_of_a_manifest(tmp_path: Path) -> None:
     assert action_pairs(manifest) == [(0, 0), (1, 0), (1, 2)]
     with pytest.raises(DataError, match="no verbs and nouns"):
         action_pairs(Manifest(name="x", root=tmp_path, classes=("a",), splits=(), clips=()))
-    with pytest.raises(DataError, match=r"class 'take' .* is no pair"):
+    with pytest.raises(DataError, match="class 'take' is no pair"):
         action_pairs(Manifest(name="x", root=tmp_path, classes=("take",), splits=(), clips=(), targets=manifest.targets))
 
 

@@ -105,10 +105,8 @@ HEAD = "clip,start_s,end_s,group,label,predicted,correct,p_a,p_b\n"
     [
         ("clip,label\nx,a\n", "missing : start_s"),
         (HEAD.replace(",p_a,p_b", "") + "x,0,,g,a,a,1\n", "p_<class>"),
-        (HEAD + "x,0,,g,,a,0,0.5,0.5\n", "no clip with a label"),
-        (HEAD + "x,0,,g,a,a,1,0.5,0.5\nx,0,,g,c,a,1,0.5,0.5\n", "line +: 3"),
-        (HEAD + "x,0,,g,a,a,1,0.5,many\n", "line +: 2"),
-        (HEAD + "x,0,,g,a,a,1,0.5\n", "line +: 2"),
+        (HEAD + "x,0,,g,a,a,1,0.5,0.5\nx,0,,g,c,a,1,0.5,0.5\n", "reason : 'c'"),
+        (HEAD + "x,0,,g,a,a,1,0.5,many\n", "many"),
     ],
 )
 def test_a_damaged_table_of_predictions_is_an_error(tmp_path: Path, text: str, says: str) -> None:

@@ -1,6 +1,5 @@
 """What is expected drawn below the frames of a video, as another video: the decision in force, its probabilities, and those before it."""
 
-import colorsys
 import math
 import time
 from collections import deque
@@ -10,9 +9,9 @@ from types import TracebackType
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from vidkd.inference.anticipate import Decision
+from vidkd.report.letters import Colour, Image, fitted, hue_of, size_of, write
 from vidkd.video import VIEWING_CRF, Frame, VideoWriter
 
 LEAST_WIDTH = 480
@@ -20,13 +19,9 @@ PAST_S = 8.0
 PANEL_SHARE = 0.24
 TONES = ((0.6, 0.75), (0.3, 0.7), (0.9, 0.55))  # dark enough for white letters
 SMALL = 0.7  # of the size of the other text: legend and foot
-LEGEND_LINES, LEGEND_MOST = 2, 12
 UNSURE = 0.2  # how much of its colour is left of a class of probability 0
 STRIP_GROUND = (44, 47, 52)
 GROUND, MUTED, WHITE, MARK = (24, 26, 30), (120, 126, 134), (240, 240, 240), (255, 214, 64)
-
-Image = NDArray[np.uint8]
-Colour = tuple[int, int, int]
 
 
 class OverlayWriter:
@@ -82,7 +77,6 @@ class Panel:
         self._decisions: deque[Decision] = deque()
         self._scale = width / 1100
         self._row = height / 5.5
-        self._name_widths: dict[int, int] = {}
 
     def __len__(self) -> int:
         return len(self._decisions)
@@ -148,67 +142,35 @@ class Panel:
         self._text(image, foot, 4, left - 0.02 * self.width, right, MUTED, SMALL)
 
     def _draw_legend(self, image: Image, shown: Mapping[int, float], left: int, right: int) -> None:
-        """Names next to their colours, of the classes of the largest area in the strip; with the number of those left out.
+        """Names next to their colours, of the classes of the largest area in the strip, in one line; and the number of those left out.
 
         shown: the area of each class. Names are in the order of the classes, so that few of them move as time goes on.
         """
-        largest = sorted(shown, key=lambda k: -shown[k])
-        for count in range(min(len(largest), LEGEND_MOST), -1, -1):
-            more = f"+ {len(largest) - count} more" if count < len(largest) else ""
-            places = self._legend_places(sorted(largest[:count]), self._small_width(more) if more else 0, left, right)
-            if places is not None:
-                break
-        else:
-            return
-        side = round(0.34 * self._row)
-        for k, (x, base) in zip([*sorted(largest[:count]), None], places, strict=True):
-            if k is not None:
-                cv2.rectangle(image, (x, base - side), (x + side, base), colour_of(k), -1)
-                self._small_text(image, self._classes[k], x + round(1.4 * side), base, WHITE)
-            elif more:
-                self._small_text(image, more, x, base, MUTED)
-
-    def _legend_places(self, classes: Sequence[int], more_width: int, left: int, right: int) -> list[tuple[int, int]] | None:
-        """Where each entry begins, at the left end of its base line, and then "+ more"; None if there are too few lines for them."""
-        entry, gap = round(0.48 * self._row), round(0.5 * self._row)
-        widths = [entry + self._name_width(k) for k in classes] + [more_width]
-        x, line, places = left, 0, []
-        for width in widths:
-            if x > left and x + width > right:
-                x, line = left, line + 1
-            if x + width > right or line >= LEGEND_LINES:
-                return None
-            places.append((x, round((3.55 + 0.62 * line) * self._row)))
-            x += width + gap
-        return places
-
-    def _name_width(self, k: int) -> int:
-        if k not in self._name_widths:
-            self._name_widths[k] = self._small_width(self._classes[k])
-        return self._name_widths[k]
-
-    def _small_width(self, text: str) -> int:
-        return int(cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, SMALL * self._scale, 1)[0][0])
-
-    def _small_text(self, image: Image, text: str, x: int, base: int, colour: Colour) -> None:
-        cv2.putText(image, text, (x, base), cv2.FONT_HERSHEY_SIMPLEX, SMALL * self._scale, colour, 1, cv2.LINE_AA)
+        largest, scale = sorted(shown, key=lambda k: -shown[k]), SMALL * self._scale
+        entry, gap, base = round(0.48 * self._row), round(0.5 * self._row), round(3.8 * self._row)
+        room = right - left - size_of(f"+ {len(largest)} more", scale)[0]
+        ends = np.cumsum([entry + size_of(self._classes[k], scale)[0] + gap for k in largest])
+        count = int((ends <= room).sum())
+        x, side = left, round(0.34 * self._row)
+        for k in sorted(largest[:count]):
+            cv2.rectangle(image, (x, base - side), (x + side, base), colour_of(k), -1)
+            write(image, self._classes[k], x + round(1.4 * side), base, WHITE, scale)
+            x += entry + size_of(self._classes[k], scale)[0] + gap
+        if count < len(largest):
+            write(image, f"+ {len(largest) - count} more", x, base, MUTED, scale)
 
     def _named(self, k: int, decision: Decision) -> str:
         return f"{self._classes[k]} {decision.probabilities[k]:.2f}"
 
     def _text(self, image: Image, text: str, row: int, left: float, right: float, colour: Colour, size: float = 1.0) -> None:
         """A line of text in a row of the panel, scaled down where it is too wide. size: of its letters, of the usual one."""
-        scale, x = size * self._scale, round(left + 0.02 * self.width)
-        (width, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
-        scale *= min(1.0, (right - x) / max(width, 1))
-        cv2.putText(image, text, (x, round((row + 0.95) * self._row)), cv2.FONT_HERSHEY_SIMPLEX, scale, colour, 1, cv2.LINE_AA)
+        x = round(left + 0.02 * self.width)
+        write(image, text, x, round((row + 0.95) * self._row), colour, fitted(text, size * self._scale, right - x))
 
 
 def colour_of(k: int) -> Colour:
     """The colour of a class: neighbouring classes get hues far apart, and those of nearly one hue are plain, pale or deep mostly."""
-    saturation, value = TONES[k // 8 % 3]
-    red, green, blue = colorsys.hsv_to_rgb(k * 0.618034 % 1.0, saturation, value)
-    return round(255 * red), round(255 * green), round(255 * blue)
+    return hue_of(k, *TONES[k // 8 % 3])
 
 
 def shaded(colour: Colour, probability: float) -> Colour:

@@ -45,22 +45,18 @@ def submission_of(
     Raises DataError for a data set without verbs and nouns, or clips that the challenge does not know.
     """
     pairs, clips = action_pairs(manifest), [*predictions.clips, *unobservable]
-    unnamed = [clip.path for clip in clips if clip.name is None]
-    if unnamed:
+    if unnamed := [clip.path for clip in clips if clip.name is None]:
         raise DataError(f"no submission can be made of '{manifest.name}'", reason=f"{unnamed[0]} has no narration id (`name`)")
     found = {**predictions.targets, MAIN_HEAD: predictions.probabilities}
     prior, words = label_prior(manifest, trained_split, {head: found[head].shape[1] for head in HEADS})
     verbs, nouns, actions = (np.concatenate([found[head], np.tile(prior[head], (len(unobservable), 1))]) for head in HEADS)
-    try:
-        content = submission([str(clip.name) for clip in clips], verbs, nouns, actions, pairs, levels)
-    except ValueError as error:
-        raise DataError(f"no submission can be made of '{manifest.name}'", reason=error) from error
+    content = submission([str(clip.name) for clip in clips], verbs, nouns, actions, pairs, levels)
     remark = f"{len(unobservable)} of {len(clips)} actions of the submission, of which nothing can be observed, have {words}"
     return content, [remark] if unobservable else []
 
 
 def label_prior(manifest: Manifest, split: str, sizes: Mapping[str, int]) -> tuple[dict[str, NDArray[np.float64]], str]:
-    """What is said of a clip that nobody has seen, by head, and that in words.
+    """Scores of a clip that could not be observed, by head, and these in words.
 
     The frequencies of the labels among the training clips of a split, which is the one that the model was trained on: those of another
     may hold labels that it must not know. Uniform for all heads where the manifest has no labels of one for that split.
@@ -79,36 +75,31 @@ def action_pairs(manifest: Manifest) -> list[tuple[int, int]]:
 
     Raises DataError if the targets are not there or a class is no such pair.
     """
-    if not {"verb", "noun"} <= set(manifest.targets):
-        raise DataError(f"data set '{manifest.name}' has no verbs and nouns", hint="prepare it with layout epic100")
-    verbs, nouns = manifest.targets["verb"], manifest.targets["noun"]
+    verbs, nouns = (manifest.targets.get(head, ()) for head in ("verb", "noun"))
     known = {f"{verb} {noun}": (v, n) for v, verb in enumerate(verbs) for n, noun in enumerate(nouns)}
-    strangers = [name for name in manifest.classes if name not in known]
-    if strangers:
-        raise DataError(f"class '{strangers[0]}' of data set '{manifest.name}' is no pair of a verb and a noun")
+    if strangers := [name for name in manifest.classes if name not in known]:
+        reason = f"class '{strangers[0]}' is no pair of a verb and a noun" if known else "it has no verbs and nouns"
+        raise DataError(f"no submission can be made of '{manifest.name}'", reason=reason, hint="prepare it with layout epic100")
     return [known[name] for name in manifest.classes]
 
 
 def submission(
-    names: Sequence[str],
-    verb_scores: Floats,
-    noun_scores: Floats,
-    action_scores: Floats,
-    pairs: Sequence[tuple[int, int]],
-    levels: Levels,
+    names: Sequence[str], verb_scores: Floats, noun_scores: Floats, action_scores: Floats, pairs: Sequence[tuple[int, int]], levels: Levels
 ) -> dict[str, Any]:
     """The content of a submission.
 
     names: N narration ids, each once. verb_scores (N, V), noun_scores (N, U), action_scores (N, K): higher is likelier, all finite.
     pairs: (verb, noun) of the K actions, of which the 100 highest-scoring ones are written; equal scores in the order of the classes.
-    levels: the declared supervision. Raises ValueError for values that do not fit together or that the challenge refuses.
-    Source: evaluation code of the challenge (epic-kitchens/C3-Action-Anticipation).
+    levels: the declared supervision. Raises DataError for what the challenge refuses: an id twice, scores that are not finite, or fewer
+    than 100 actions. Source: evaluation code of the challenge (epic-kitchens/C3-Action-Anticipation).
     """
-    declared = {"sls_pt": levels.pretraining, "sls_tl": levels.training_labels, "sls_td": levels.training_data}
-    for name, level in declared.items():
-        if level not in LEVELS:
-            raise ValueError(f"{name} must be one of 0 to 5, not {level}")
-    _check(names, {"verb": verb_scores, "noun": noun_scores, "action": action_scores}, pairs)
+    wrong = {
+        "a narration id is there twice": len(set(names)) < len(names),
+        "scores must be finite": not all(np.isfinite(scores).all() for scores in (verb_scores, noun_scores, action_scores)),
+        f"the model knows {len(pairs)} actions, {ACTIONS} must be written": len(pairs) < ACTIONS,
+    }
+    for reason in (reason for reason, is_so in wrong.items() if is_so):
+        raise DataError("no submission can be made", reason=reason)
     best = np.argsort(-action_scores, axis=1, kind="stable")[:, :ACTIONS]
     results = {
         name: {
@@ -118,24 +109,8 @@ def submission(
         }
         for row, name in enumerate(names)
     }
+    declared = {"sls_pt": levels.pretraining, "sls_tl": levels.training_labels, "sls_td": levels.training_data}
     return {"version": VERSION, "challenge": CHALLENGE, **declared, "results": results}
-
-
-def _check(names: Sequence[str], scores: dict[str, Floats], pairs: Sequence[tuple[int, int]]) -> None:
-    if len(set(names)) < len(names):
-        raise ValueError("a narration id stands twice")
-    for kind, values in scores.items():
-        if values.ndim != 2 or len(values) != len(names):
-            raise ValueError(f"{kind} scores of {len(names)} clips must have shape ({len(names)}, classes), not {values.shape}")
-        if not np.isfinite(values).all():
-            raise ValueError(f"{kind} scores must be finite")
-    verbs, nouns, known = (scores[kind].shape[1] for kind in ("verb", "noun", "action"))
-    if len(pairs) != known or len(set(pairs)) < known:
-        raise ValueError(f"{known} actions need as many different pairs, not {len(set(pairs))}")
-    if any(not (0 <= verb < verbs and 0 <= noun < nouns) for verb, noun in pairs):
-        raise ValueError(f"a pair lies outside the {verbs} verbs and {nouns} nouns")
-    if known < ACTIONS:
-        raise ValueError(f"the model knows {known} actions, {ACTIONS} must be written")
 
 
 def _number(score: float) -> float:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from vidkd.base.errors import VideoError
 from vidkd.inference.predict import WindowPrediction
+from vidkd.report.letters import fitted, size_of, write
 from vidkd.report.strips import spread_map
 from vidkd.video import VIEWING_CRF, VideoWriter, open_video
 
@@ -94,10 +95,8 @@ def heat(
 def label(image: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:
     """Write a line at the top left, white on black, in a size that suits the frame; text that is too wide is scaled down."""
     result = np.ascontiguousarray(image).copy()
-    scale = max(0.35, image.shape[0] / 480)
-    (width, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
-    scale *= min(1.0, (image.shape[1] - 8) / max(width, 1))
-    (width, height), base = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
+    scale = fitted(text, max(0.35, image.shape[0] / 480), image.shape[1] - 8)
+    width, height, base = size_of(text, scale)
     cv2.rectangle(result, (0, 0), (width + 8, height + base + 6), (0, 0, 0), -1)
-    cv2.putText(result, text, (4, height + 3), cv2.FONT_HERSHEY_SIMPLEX, scale, (255, 255, 255), 1, cv2.LINE_AA)
+    write(result, text, 4, height + 3, (255, 255, 255), scale)
     return result

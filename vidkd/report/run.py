@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from vidkd.report.figures import confusion_figure, reliability_diagram, training
 from vidkd.report.moments import caption_of_time_rows
 from vidkd.report.observed import observation_notes, observed_curve, observed_table, share
 from vidkd.report.parts import Estimate, Figure, Report, Strip, Table, TableCell, is_share
-from vidkd.report.predictions import Judged, has_label, read_predictions
+from vidkd.report.predictions import Judged, read_predictions
 
 _COMMAND = re.compile(r"#\s*(vidkd .*|python .*)")
 
@@ -61,17 +61,11 @@ def run_report(
 
 
 def _judged(folder: Path, just_evaluated: bool) -> dict[float | None, Judged]:
-    table = folder / "predictions.csv"
-    if not table.exists() or not (just_evaluated or _is_of_checkpoint(folder)):
-        return {}
-    return read_predictions(table) if has_label(table) else {}
-
-
-def _is_of_checkpoint(folder: Path) -> bool:
-    """Whether evaluation.json was made with the run's present checkpoint, and on clips that it did not learn from."""
-    path, checkpoint = folder / "evaluation.json", checkpoint_in(folder)
+    """predictions.csv, if evaluation.json was made with the run's present checkpoint, and on clips that it did not learn from."""
+    table, path, checkpoint = folder / "predictions.csv", folder / "evaluation.json", checkpoint_in(folder)
     found = read_json(path) if path.exists() else {}
-    return found.get("split") in ("val", "test") and checkpoint.exists() and found.get("checkpoint") == sha256(checkpoint)
+    is_current = found.get("split") in ("val", "test") and checkpoint.exists() and found.get("checkpoint") == sha256(checkpoint)
+    return read_predictions(table) if table.exists() and (just_evaluated or is_current) else {}
 
 
 def _text(path: Path) -> str | None:
@@ -84,14 +78,15 @@ def _environment(text: str) -> Mapping[str, str] | str:
     return {name: value for name, _, value in lines} if all(colon for _, colon, _ in lines) else text
 
 
-def _tables(rows: Sequence[Mapping[str, Any]], judged: Mapping[float | None, Judged], seed: int) -> list[Table]:
-    tables = [_judged_table(*_fullest(judged), seed)] if judged else []
+def _tables(rows: Sequence[Mapping[str, Any]], judged: Mapping[float | None, Judged], seed: int) -> Iterable[Table]:
     if len(judged) > 1:
-        tables.insert(0, observed_table(judged))
-    validations = [row for row in rows if row["split"] != "train"]
-    if validations:
-        tables.append(_validation_table(validations))
-    return [*tables, _class_table(*_fullest(judged))] if judged else tables
+        yield observed_table(judged)
+    if judged:
+        yield _judged_table(*_fullest(judged), seed)
+    if validations := [row for row in rows if row["split"] != "train"]:
+        yield _validation_table(validations)
+    if judged:
+        yield _class_table(*_fullest(judged))
 
 
 def _fullest(judged: Mapping[float | None, Judged]) -> tuple[Judged, str]:
@@ -124,28 +119,27 @@ def _judged_table(judged: Judged, observed: str, seed: int) -> Table:
 def _validation_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """The last row of every split, and the best of those that have top1."""
     names = list(dict.fromkeys(name for row in rows for name, value in row.items() if isinstance(value, float)))
-    chosen: list[tuple[str, Mapping[str, Any]]] = []
+    chosen: dict[str, Mapping[str, Any]] = {}
     for split in dict.fromkeys(row["split"] for row in rows):
         of_split = [row for row in rows if row["split"] == split]
-        with_top1 = [row for row in of_split if row.get("top1") is not None]
-        best = max(with_top1, key=lambda row: float(row["top1"])) if with_top1 else of_split[-1]
-        if best is not of_split[-1]:
-            chosen.append((f"{split}, best", best))
-        chosen.append((f"{split}, last", of_split[-1]))
-    cells = tuple((which, row["step"], *(_estimate(name, row.get(name)) for name in names)) for which, row in chosen)
+        best = max(of_split, key=lambda row: float(row.get("top1") or 0))
+        if best.get("top1") and best is not of_split[-1]:
+            chosen[f"{split}, best"] = best
+        chosen[f"{split}, last"] = of_split[-1]
+
+    def cell(name: str, value: float | None) -> Estimate | None:
+        return None if value is None else Estimate(value=value, percent=is_share(name))
+
+    cells = tuple((which, row["step"], *(cell(name, row.get(name)) for name in names)) for which, row in chosen.items())
     return Table(title="During training", columns=("split", "step", *(f"{n} (%)" if is_share(n) else n for n in names)), rows=cells)
 
 
-def _estimate(name: str, value: float | None) -> Estimate | None:
-    return None if value is None else Estimate(value=value, percent=is_share(name))
-
-
 def _class_table(judged: Judged, observed: str) -> Table:
-    rows: list[tuple[TableCell, ...]] = []
+    rows = []
     for found in per_class(judged.predicted, judged.labels, judged.classes):
         recall, precision = (None if found[name] is None else Estimate(value=found[name]) for name in ("recall", "precision"))
         rows.append((found["class"], recall, precision, found["clips"]))
-    rows.sort(key=lambda row: row[1].value if isinstance(row[1], Estimate) else 2.0)
+    rows.sort(key=lambda row: 2.0 if row[1] is None else row[1].value)
     caption = "Hardest first. Recall: share of the class's clips that were named so. Precision: share of the clips named so that are."
     columns = ("class", "recall (%)", "precision (%)", "clips")
     return Table(title=_titled("Classes", observed), columns=columns, rows=tuple(rows), caption=caption)
