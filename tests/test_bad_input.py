@@ -204,9 +204,9 @@ def test_full_disk(vidkd: Vidkd, monkeypatch: pytest.MonkeyPatch) -> None:
         patch.setattr(checkpoint, "write_checkpoint", fills_up)
         code, error = vidkd.train(**settings)
     assert code == 2
-    assert "cannot write checkpoint" in error
+    assert "cannot write: " in error
     assert "No space left on device" in error
-    assert "free some space and run the same command again" in error
+    assert "free disk space" in error
     assert read_checkpoint(load_run(vidkd, "tiny"))["progress"]["step"] == 2
     assert vidkd.train(**settings)[0] == 0
 
@@ -221,14 +221,15 @@ def test_two_runs_with_one_name(vidkd: Vidkd) -> None:
 
 
 def test_damaged_checkpoint(vidkd: Vidkd) -> None:
-    vidkd.train()
+    settings = {"train.steps": 2, "train.save_every_s": 0}
+    vidkd.train(**settings)
     last = load_run(vidkd, "tiny") / "checkpoints" / "last.pt"
     last.write_bytes(last.read_bytes()[:-5000])
     for verb in (("evaluate", "--model", load_run(vidkd, "tiny")), ("export", "--out", "x.onnx", "--model", last)):
         code, error = vidkd.run(*verb)
         assert code == 2
         assert f"cannot read {last}" in error
-    code, error = vidkd.train()
+    code, error = vidkd.train(**settings)
     assert code == 2
     assert "--resume previous" in error
 

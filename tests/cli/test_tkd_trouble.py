@@ -17,7 +17,7 @@ import pytest
 from learning_files import make_video
 from tkd_runs import lines, run, weights_of, without_seconds
 
-from vidkd.base.errors import VideoError
+from vidkd.base.errors import VideoError, WriteError
 from vidkd.cli import tkd
 from vidkd.cli.learning import oracle_files, student_files
 from vidkd.detection.online import BoxOracle, account
@@ -200,16 +200,16 @@ def test_a_disk_that_fills_up_along_the_stream(
 
     def full(*given: Any, **named: Any) -> None:
         if next(calls) == 1:
-            raise OSError(errno.ENOSPC, "No space left on device")
+            raise WriteError.of(given[1], OSError(errno.ENOSPC, "No space left on device"))
         save_weights(*given, **named)
 
     with monkeypatch.context() as patch:
         patch.setattr("vidkd.detection.saved.save_weights", full)
         assert run(video, networks, tmp_path / "out", "--save-student", tmp_path / "after") == 2
     error = capsys.readouterr().err
-    assert f"cannot write the detector in {tmp_path / 'after'}" in error
+    assert f"cannot write: {tmp_path / 'after'}" in error
     assert "No space left on device" in error
-    assert "free some space and run the same command again" in error
+    assert "free disk space" in error
     assert run(video, networks, tmp_path / "out", "--save-student", tmp_path / "after") == 0
     first, again = (without_seconds(tmp_path / name / "street" / "detections.jsonl") for name in ("whole", "out"))
     assert first == again

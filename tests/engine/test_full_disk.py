@@ -12,7 +12,7 @@ import torch
 from run_states import full_disk, same, state
 from started import run_to_end
 
-from vidkd.base.errors import CheckpointError
+from vidkd.base.errors import WriteError
 from vidkd.engine import checkpoint, fit
 from vidkd.engine.config import RunConfig
 
@@ -29,13 +29,13 @@ def test_a_write_that_breaks_off_leaves_the_checkpoint_before(tmp_path: Path) ->
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))  # the file is four times as long: the write fails in the middle
     try:
-        with pytest.raises(CheckpointError) as caught:
+        with pytest.raises(WriteError) as caught:
             checkpoint.save_checkpoint(tmp_path, content_of(2))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert caught.value.what == f"cannot write checkpoint {tmp_path / 'last.pt'}"
+    assert caught.value.what == f"cannot write: {tmp_path / '.new.pt'}"
     assert caught.value.lines["reason"] == os.strerror(errno.EFBIG)
-    assert "free some space" in caught.value.lines["fix"]
+    assert "free disk space" in caught.value.lines["fix"]
     assert (tmp_path / "last.pt").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
 
@@ -54,7 +54,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_leaves_the_checkpoint_before(small_disk: Path) -> None:
     checkpoint.save_checkpoint(small_disk, content_of(1))
     checkpoint.save_checkpoint(small_disk, content_of(2))
-    with pytest.raises(CheckpointError) as caught:
+    with pytest.raises(WriteError) as caught:
         checkpoint.save_checkpoint(small_disk, content_of(3))
     assert caught.value.lines["reason"] == os.strerror(errno.ENOSPC)
     assert checkpoint.read_resume(small_disk / "last.pt")["step"] == 2
@@ -73,7 +73,7 @@ def test_a_run_goes_on_when_the_disk_has_room_again(tiny_config: Config, monkeyp
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "write_checkpoint", fills_up)
-        with pytest.raises(CheckpointError, match=os.strerror(errno.ENOSPC)):
+        with pytest.raises(WriteError, match=os.strerror(errno.ENOSPC)):
             fit.fit(config, quiet=True)
     folder = Path(config.runs, "full")
     assert state(folder)["progress"]["step"] == 2

@@ -19,7 +19,7 @@ import torch
 from run_states import full_disk, same, state
 from started import started
 
-from vidkd.base.errors import CheckpointError
+from vidkd.base.errors import CheckpointError, WriteError
 from vidkd.base.files import read_jsonl
 from vidkd.base.settings import to_yaml
 from vidkd.engine import checkpoint, fit, loop
@@ -249,7 +249,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_goes_on(tiny_config: C
     assert last.read_bytes() == damaged
     with monkeypatch.context() as patch:  # a write that fails must not put the damaged one over the last good one
         patch.setattr(checkpoint, "write_checkpoint", full_disk)
-        with pytest.raises(CheckpointError):
+        with pytest.raises(WriteError):
             fit.fit(config, resume="previous", quiet=True)
     assert read_checkpoint(folder / "checkpoints" / "previous.pt")["progress"]["step"] == 2
     with monkeypatch.context() as patch:  # and one that succeeds must not keep the damaged one

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from vidkd.base.errors import ConfigError, DataError
-from vidkd.base.files import read_json, sha256, write_json
+from vidkd.base.files import read_json, sha256, write_json, writing
 from vidkd.base.settings import as_dict
 from vidkd.compress.config import ExportConfig, PruneConfig, QuantiseConfig, RepairConfig
 from vidkd.compress.recipe import Recipe, Step
 from vidkd.compress.subject import Made, Subject
 from vidkd.detection.opening import darknet_files
-from vidkd.engine.checkpoint import report_write_errors
 from vidkd.engine.environment import environment
 from vidkd.engine.run_folder import RunFolder, flatten
 from vidkd.models.saved import checkpoint_in
@@ -100,7 +99,7 @@ def _outcome(folder: Path, subject: Subject, step: Step | None, work: Any) -> Ou
         content = read_json(path)
         return Outcome(name=folder.name, made=_made(content, folder, subject), content=content, found_finished=True)
     started = time.monotonic()
-    with report_write_errors(f"the results of the step {folder}"):
+    with writing(path):
         made = work(folder)
         seconds = round(time.monotonic() - started, 2)
         content = {
@@ -138,9 +137,7 @@ def _claim(folder: Path, before: str, depends_on: Mapping[str, Any]) -> str:
             ),
             hint="another --name, or move that folder and those after it away",
         )
-    with report_write_errors(f"the step in {folder}"):
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(note, content)
+    write_json(note, content)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 

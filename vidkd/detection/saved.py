@@ -11,7 +11,6 @@ from torch import nn
 from vidkd.base.errors import CheckpointError
 from vidkd.base.files import atomic_write, write_json
 from vidkd.detection.opening import EXPORTED, about_of
-from vidkd.engine.checkpoint import report_write_errors
 from vidkd.models.darknet import Darknet, parse_cfg, save_weights, to_cfg
 from vidkd.models.saved import read_checkpoint
 
@@ -68,7 +67,7 @@ def load_detector(path: Path | str) -> SavedDetector:
 def export_darknet(run: Path | str, *, images_seen: int = 0) -> tuple[Path, Path, Path]:
     """Write student.cfg, student.weights and student.names of the run's best (else last) student into its folder; returns their paths.
 
-    images_seen: recorded in the weights file. Raises CheckpointError as `load_detector` does, or if the disk is full.
+    images_seen: recorded in the weights file. Raises CheckpointError as `load_detector` does, WriteError if the disk is full.
     """
     run = Path(run)
     saved = load_detector(run)
@@ -81,15 +80,13 @@ def write_darknet(
     """Write student.cfg, student.weights and student.names of a network into a folder, and student.json; returns the paths of the first.
 
     resize: how frames meet the input, None if unknown. images_seen: recorded in the weights file. run: folder of the run along a
-    stream whose student this is. Raises CheckpointError if the disk is full.
+    stream whose student this is. Raises WriteError if the disk is full.
     """
     cfg, weights, names = (folder / f"{EXPORTED}.{suffix}" for suffix in ("cfg", "weights", "names"))
-    with report_write_errors(f"the detector in {folder}"):
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(about_of(cfg), {"resize": resize, "run": None if run is None else str(run.resolve())})
-        with atomic_write(cfg) as file:
-            file.write(to_cfg(net.config))
-        save_weights(net, weights, images_seen=images_seen)
-        with atomic_write(names) as file:
-            file.writelines(f"{name}\n" for name in classes)
+    write_json(about_of(cfg), {"resize": resize, "run": None if run is None else str(run.resolve())})
+    with atomic_write(cfg) as file:
+        file.write(to_cfg(net.config))
+    save_weights(net, weights, images_seen=images_seen)
+    with atomic_write(names) as file:
+        file.writelines(f"{name}\n" for name in classes)
     return cfg, weights, names

@@ -1,27 +1,20 @@
 """Checkpoints: whole or not there, with the state before kept beside the last, and everything that an exact resume needs."""
 
-import contextlib
-import errno
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from vidkd.base.errors import CheckpointError, ConfigError, first_line
-from vidkd.base.files import atomic_write
-from vidkd.models.saved import read_checkpoint
+from vidkd.base.errors import CheckpointError, ConfigError
+from vidkd.base.files import writing
+from vidkd.models.saved import read_checkpoint, write_checkpoint
 
 FORMAT = 1
-NO_PLACE = (errno.ENOTDIR, errno.EEXIST, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG)
-"""What more space does not mend."""
-ANOTHER_PLACE = "another folder (--runs, or runs: in the configuration), or leave to write there"
-MORE_SPACE = "free some space and run the same command again: it goes on from the last whole checkpoint"
 log = logging.getLogger(__name__)
 
 
@@ -43,27 +36,15 @@ def save_checkpoint(folder: Path, content: Mapping[str, Any], *, keep_last: bool
     """Write `last.pt` in `folder` atomically; the `last.pt` of before becomes `previous.pt`. At every moment one of them is whole.
 
     keep_last: false where `last.pt` is no good and the run has gone back to `previous.pt`, which then stays what it is.
-    Raises CheckpointError if the disk is full or cannot be written; what was there before stays.
+    Raises WriteError if the disk is full or cannot be written; what was there before stays.
     """
     last, previous, new = folder / "last.pt", folder / "previous.pt", folder / ".new.pt"
-    with report_write_errors(f"checkpoint {last}"):
+    with writing(last):
         # The new one is whole before anything that was there changes its name: `last` may be a damaged one, and `previous` all there is.
-        write_checkpoint(new, content)
+        write_checkpoint(new, {"format": FORMAT, **content})
         if keep_last and last.exists():
             _keep(last, previous)
         os.replace(new, last)
-
-
-def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
-    """Write one checkpoint file atomically. Raises OSError as the file system does."""
-    with atomic_write(path, "wb") as file:
-        try:
-            torch.save({"format": FORMAT, **content}, file)
-        except RuntimeError as error:
-            # torch reports a write that failed as a damaged archive; what the file system said is the error before it.
-            if isinstance(error.__context__, OSError):
-                raise error.__context__ from error
-            raise OSError(errno.EIO, first_line(error)) from error
 
 
 def _keep(last: Path, previous: Path) -> None:
@@ -75,16 +56,6 @@ def _keep(last: Path, previous: Path) -> None:
     except OSError:  # a file system without hard links
         shutil.copyfile(last, second)
     os.replace(second, previous)
-
-
-@contextlib.contextmanager
-def report_write_errors(what: str) -> Iterator[None]:
-    """An OSError of the block (a full disk, a file in the way) becomes the CheckpointError that says what failed and how to go on."""
-    try:
-        yield
-    except OSError as error:
-        mend = ANOTHER_PLACE if error.errno in NO_PLACE else MORE_SPACE
-        raise CheckpointError(f"cannot write {what}", reason=error.strerror or str(error), hint=mend) from error
 
 
 def resume_file(folder: Path, resume: str) -> Path | None:

@@ -24,11 +24,9 @@ from vidkd.engine.checkpoint import (
     Progressed,
     check_same_data,
     read_resume,
-    report_write_errors,
     resume_file,
     save_checkpoint,
     to_cpu,
-    write_checkpoint,
 )
 from vidkd.engine.devices import sound_gradients
 from vidkd.engine.interrupts import Interrupt, start
@@ -39,7 +37,7 @@ from vidkd.engine.training_errors import count_bad_samples, not_finite, share_ba
 from vidkd.engine.training_run import Batch, TrainingRun
 from vidkd.losses.slimming import scale_l1
 from vidkd.models.fake_integers import compute_in_fake_integers
-from vidkd.models.saved import read_checkpoint
+from vidkd.models.saved import read_checkpoint, write_checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -355,6 +353,4 @@ class Loop:
     def _keep_best(self) -> None:
         if self.fabric.is_global_zero:
             content = {name: value for name, value in self._content().items() if name in ("student", "ema", "run", "data", "progress")}
-            path = self.folder.checkpoints / "best.pt"
-            with report_write_errors(f"checkpoint {path}"):
-                write_checkpoint(path, content)
+            write_checkpoint(self.folder.checkpoints / "best.pt", content)

@@ -13,9 +13,8 @@ from torch import Tensor
 
 from vidkd.base.errors import ConfigError
 from vidkd.base.extras import require
-from vidkd.base.files import append_jsonl, atomic_write, read_jsonl
+from vidkd.base.files import append_jsonl, atomic_write, read_jsonl, writing
 from vidkd.base.settings import as_dict, default_settings, read_yaml, to_yaml
-from vidkd.engine.checkpoint import report_write_errors
 from vidkd.engine.environment import environment
 from vidkd.engine.loop_config import LoopConfig
 
@@ -63,14 +62,12 @@ class RunFolder:
             self._check_same(config, read_yaml(written).content)
 
     def claim(self, config: LoopConfig) -> None:
-        """Write what the run is, its configuration and environment. Raises CheckpointError if the disk is full."""
+        """Write what the run is, its configuration and environment. Raises WriteError if the disk is full."""
         written = self.path / "config.yaml"
-        with report_write_errors(f"the run's folder {self.path}"):
-            self.checkpoints.mkdir(parents=True, exist_ok=True)
-            with atomic_write(written) as file:
-                file.write(f"# vidkd train --config {written}\n{to_yaml(config)}")
-            with atomic_write(self.path / "environment.txt") as file:
-                file.writelines(f"{name}: {value}\n" for name, value in environment().items())
+        with atomic_write(written) as file:
+            file.write(f"# vidkd train --config {written}\n{to_yaml(config)}")
+        with atomic_write(self.path / "environment.txt") as file:
+            file.writelines(f"{name}: {value}\n" for name, value in environment().items())
 
     def has_checkpoint(self) -> bool:
         """Whether training came as far as to keep something."""
@@ -91,13 +88,7 @@ class RunFolder:
         written = self.path / "config.yaml"
         changed = differences(config, read_yaml(written).content) if written.exists() else {}
         for key, (here, there) in changed.items():
-            if key == "data.label_fraction" and there > here:
-                log.warning(
-                    "the teacher %s has seen labels that its student is not given: data.label_fraction was %s there and is %s here; "
-                    "--teacher %s-2 and another --name train one, and its student, with the labels of %s alone",
-                    *(self.path, there, here, self.path, here),
-                )
-            elif key in LENGTH or not key.startswith(FREE):
+            if key in LENGTH or not key.startswith(FREE):
                 log.warning("%s is finished and used as it is: %s was %s there, not %s", self.path, key, there, here)
 
     @contextlib.contextmanager
@@ -108,7 +99,7 @@ class RunFolder:
         except ImportError:  # no such lock on Windows
             yield
             return
-        with report_write_errors(f"the run's folder {self.path}"):
+        with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             file = (self.path / ".lock").open("w")
         with file:
@@ -123,7 +114,7 @@ class RunFolder:
         rows = [row for row in read_jsonl(self.metrics_file) if row["step"] <= step]
         if judged_again:
             rows = [row for row in rows if row["step"] < step or row["split"] == "train"]
-        with report_write_errors(str(self.metrics_file)), atomic_write(self.metrics_file) as file:
+        with atomic_write(self.metrics_file) as file:
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
     def set_judgement_aside(self, step: int) -> None:
@@ -168,10 +159,9 @@ class MetricsLog:
         self._writer: Any = None
 
     def add(self, row: Mapping[str, Any], scalars: Mapping[str, float]) -> None:
-        """Append a row (with "step" and "split") to metrics.jsonl, its scalars to the event files. CheckpointError if the disk is full."""
+        """Append a row (with "step" and "split") to metrics.jsonl, its scalars to the event files. WriteError if the disk is full."""
         if self.fabric.is_global_zero:
-            with report_write_errors(str(self.folder.metrics_file)):
-                append_jsonl(self.folder.metrics_file, row)
+            append_jsonl(self.folder.metrics_file, row)
         if self._writer is not None:
             for name, value in scalars.items():
                 self._writer.add_scalar(f"{row['split']}/{name}", value, row["step"])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vidkd.base.errors import DataError, VidkdError
-from vidkd.engine.checkpoint import write_checkpoint
+from vidkd.models.saved import write_checkpoint
 
 log = logging.getLogger(__name__)
 

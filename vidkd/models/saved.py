@@ -63,11 +63,16 @@ def classifier_payload(
 def save_classifier(path: Path | str, saved: SavedClassifier) -> None:
     """Write a classifier so that `load_classifier` gives it back, without what a run needs to resume; the file appears whole or not at all.
 
-    For one that no run made: `dataclasses.replace(saved, model=smaller)` after compression. Raises OSError as the file system does.
+    For one that no run made: `dataclasses.replace(saved, model=smaller)` after compression. Raises WriteError as `write_checkpoint`.
     """
     student = classifier_payload(saved.model, saved.classes, saved.targets, saved.seen, saved.learned)
+    write_checkpoint(path, {"student": student, "run": saved.run, "data": saved.data})
+
+
+def write_checkpoint(path: Path | str, content: Mapping[str, Any]) -> None:
+    """Write one checkpoint file atomically. Raises WriteError where the file system refuses."""
     whole = io.BytesIO()
-    torch.save({"student": student, "run": saved.run, "data": saved.data}, whole)  # not to the file at once: torch hides its errors
+    torch.save(dict(content), whole)  # not to the file at once: torch hides its errors
     with atomic_write(path, "wb") as file:
         file.write(whole.getvalue())
 
