@@ -196,15 +196,15 @@ STREAMS = (
     Mutant(
         "MOT frames from nought",
         "vidkd/runtime/formats.py",
-        "    frame = detections.frame_index + 1",
-        "    frame = detections.frame_index",
+        "        frame = detections.frame_index + 1",
+        "        frame = detections.frame_index",
         ("tests/runtime/test_formats.py",),
     ),
     Mutant(
         "COCO image numbers shifted",
         "vidkd/runtime/formats.py",
-        '"image_id": first_image + detections.frame_index',
-        '"image_id": first_image + detections.frame_index + 1',
+        '"image_id": detections.frame_index',
+        '"image_id": detections.frame_index + 1',
         ("tests/runtime/test_formats.py",),
     ),
     Mutant(

@@ -84,19 +84,15 @@ def test_a_file_of_another_version_is_told_before_its_unknown_keys(tmp_path: Pat
     [
         ({"later": 1}, "unknown key 'later'"),
         ({"view": "depth"}, "view must be one of rgb, flow"),
-        ({"view": "flow"}, "input.mean must have 2 numbers for view flow"),
-        ({"input.bound_px": 20.0}, "input.bound_px is for flow only"),
-        ({"input.size": 0}, "must be at least 1"),
-        ({"input.size": -16}, "must be at least 1"),
+        ({"view": "flow"}, "its input is uint8"),
+        ({"input.size": 0}, "input.size must be a whole number from 1 on"),
         ({"input.size": 16.5}, "input.size must be a whole number"),
-        ({"input.size": True}, "input.size must be a whole number"),
         ({"input.mean": "0"}, "input.mean must be a list"),
-        ({"classes": []}, "classes must be at least one name"),
-        ({"classes": ["red", ""]}, "none of them empty"),
+        ({"classes": []}, "classes must be a list of texts of at least 1 entries"),
         ({"classes": ["red", "green"]}, "output 'logits' of a batch of 1 has the shape (1, 3)"),
         ({"targets": {"verb": ["a"]}}, "it has no output target_verb"),
         ({"observed": True}, "its inputs are clip; the metadata make them clip, observed"),
-        ({"input.frames": 4}, "its input is (None, 3, 2, 16, 16), the metadata make it (None, 3, 4, 16, 16)"),
+        ({"input.frames": 4}, "its input is uint8 (None, 3, 2, 16, 16), the metadata make it uint8 (None, 3, 4, 16, 16)"),
         ({"shown": []}, "shown must be a mapping"),
     ],
 )
@@ -144,9 +140,6 @@ def test_values_that_are_not_numbers(tmp_path: Path) -> None:
 def test_paths_that_are_no_exported_classifier(tmp_path: Path) -> None:
     assert "model file not found" in refused(tmp_path / "none.onnx", CheckpointError)
     assert "runs without torch" in refused(tmp_path / "net.h5")
-    path = clip_onnx(tmp_path / "net.onnx", clip_metadata())
-    with pytest.raises(ConfigError, match="threads must be 0"):
-        open_exported_classifier(path, threads=-1)
 
 
 def test_the_metadata_are_read_as_written(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def test_classes_may_stand_in_a_file_beside_the_yaml(tmp_path):
         (None, "file of class names not found"),
         ("", "found *: .*animals.names is empty"),
         ("cat\n\ndog", "an empty line at .*animals.names:2"),
-        (b"\xff\xfe", "not a text file of class names"),
+        (b"\xff\xfe", "cannot read class names"),
     ],
 )
 def test_names_that_cannot_be_read_are_named(tmp_path, text, message):
@@ -64,9 +64,9 @@ def test_a_folder_is_neither_names_nor_metadata(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("score: [", "not a YAML file"),
-        ("!!python/object/apply:os.getcwd []", "not a YAML file"),
-        ("", "metadata must be a mapping"),
+        ("score: [", "cannot read"),
+        ("!!python/object/apply:os.getcwd []", "cannot read"),
+        ("", "missing: classes, input, head"),
         ("clases: [a]", "unknown key 'clases'"),
     ],
 )
@@ -76,7 +76,7 @@ def test_a_yaml_that_cannot_be_read_is_named(tmp_path, text, message):
     with pytest.raises(ConfigError, match=message) as caught:
         read_metadata(path)
     assert str(path) in str(caught.value)
-    with pytest.raises(ConfigError, match="metadata file not found"):
+    with pytest.raises(ConfigError, match="not found"):
         read_metadata(tmp_path / "none.yaml")
 
 
@@ -123,10 +123,6 @@ def test_without_metadata_the_error_names_a_shipped_yaml_and_shows_one_that_runs
         open_detector(path)
     assert f": {start} {tmp_path / 'net.yaml'}, then compare" in str(caught.value)
     text = str(caught.value).partition("its source does:\n\n")[2]
-    (tmp_path / "net.yaml").write_text("")
-    with pytest.raises(ConfigError, match=r"(?s)nothing says how to run.*net.yaml, which is empty") as again:
-        open_detector(path)
-    assert str(again.value).endswith(text)
     yolox = style == "yolox"  # whose code takes BGR from 0 to 255 from the top left corner
     assert f"colour: {'bgr' if yolox else 'rgb'}  # CHECK: rgb or bgr" in text
     assert f"pixel_max: {255 if yolox else 1}  # CHECK" in text

@@ -17,10 +17,10 @@ def slow_iou(a, b) -> float:
     return shared / union if union else 0.0
 
 
-def slow_nms(boxes, scores, labels, iou, class_agnostic=False) -> list[int]:
+def slow_nms(boxes, scores, labels, iou) -> list[int]:
     kept: list[int] = []
     for i in sorted(range(len(scores)), key=lambda i: (-scores[i], i)):
-        if all(slow_iou(boxes[i], boxes[k]) <= iou or not (class_agnostic or labels[i] == labels[k]) for k in kept):
+        if all(slow_iou(boxes[i], boxes[k]) <= iou or labels[i] != labels[k] for k in kept):
             kept.append(i)
     return kept
 
@@ -41,12 +41,11 @@ def test_overlaps_are_those_of_torchvision():
     np.testing.assert_allclose(box_iou(a, b), reference(torch.tensor(a), torch.tensor(b)).numpy(), atol=1e-12)
 
 
-@pytest.mark.parametrize("class_agnostic", [False, True])
 @pytest.mark.parametrize(("count", "iou"), [(0, 0.5), (1, 0.5), (60, 0.0), (60, 0.3), (60, 1.0), (BLOCK + 60, 0.45)])
-def test_those_that_stay_are_those_of_a_slow_loop_ties_included(count, iou, class_agnostic):
+def test_those_that_stay_are_those_of_a_slow_loop_ties_included(count, iou):
     boxes, scores, labels = random_boxes(count, count)
-    kept = nms(boxes, scores, labels, iou, class_agnostic=class_agnostic)
-    assert kept.tolist() == slow_nms(boxes, scores, labels, iou, class_agnostic)
+    kept = nms(boxes, scores, labels, iou)
+    assert kept.tolist() == slow_nms(boxes, scores, labels, iou)
     assert kept.dtype == np.int64
 
 
@@ -65,8 +64,3 @@ def test_an_overlap_of_just_the_threshold_stays():
     boxes = [[0, 0, 2, 2], [1, 0, 3, 2]]
     assert nms(boxes, np.ones(2), np.zeros(2, int), 1 / 3).tolist() == [0, 1]
     assert nms(boxes, np.ones(2), np.zeros(2, int), 0.333).tolist() == [0]
-
-
-def test_lengths_that_differ_are_refused():
-    with pytest.raises(ValueError, match="differ in number: 1, 2, 1"):
-        nms([[0, 0, 1, 1]], np.ones(2), np.zeros(1, int), 0.5)

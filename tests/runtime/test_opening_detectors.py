@@ -48,11 +48,6 @@ def test_metadata_travel_inside_both_kinds_of_file(tmp_path):
 def test_metadata_archives_that_cannot_be_read_are_refused(tmp_path):
     path = picture_tflite(tmp_path / "net.tflite", quantised=True)
     whole = path.read_bytes()
-    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("vidkd.json", " " * (2**20 + 1))
-    with pytest.raises(CheckpointError, match="in the model's archive is too large"):
-        open_network(path)
-    path.write_bytes(whole)
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("vidkd.json", "{'a': 1}")
     path.write_bytes(path.read_bytes().replace(b"{'a': 1}", b"{'a': 2}"))  # against its checksum
@@ -160,12 +155,10 @@ def test_devices_and_threads_that_are_not_there_are_refused(tmp_path, monkeypatc
     for device in ("tpu", "CPU"):
         with pytest.raises(ConfigError, match=f"cannot use device '{device}' for an ONNX file"):
             open_network(path, device=device)
-    with pytest.raises(ConfigError, match="cannot use device 'cuda' for a TFLite file"):
+    with pytest.raises(ConfigError, match="cannot use device 'cuda' in LiteRT"):
         open_network(picture_tflite(tmp_path / "net.tflite", quantised=False), device="cuda")
-    with pytest.raises(ConfigError, match="threads must be 0"):
-        open_network(path, threads=-1)
     with pytest.raises(ConfigError, match="this ONNX Runtime is built without CUDA"):
-        onnx_network._providers("cuda", ["CPUExecutionProvider"])
+        open_network(path, device="cuda")
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,14 @@
 """Published detectors on real footage: PETS 2009, whose key frames have person boxes."""
 
+import io
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from vidkd.runtime.detections import Detections
-from vidkd.runtime.formats import write_coco, write_coco_results
+from vidkd.runtime.formats import write_coco
 from vidkd.runtime.nms import box_iou
 from vidkd.runtime.opening import open_detector
 from vidkd.video import open_video
@@ -60,10 +62,11 @@ def test_average_precision_on_the_key_frames(real_data, tmp_path, name):
     found = persons(real_data, name, truth, score=0.01)
     with (tmp_path / "truth.json").open("w") as file:
         write_coco(file, truth, ["person"], size=(768, 576), video="vtest.avi")
-    with (tmp_path / "found.json").open("w") as file:
-        write_coco_results(file, found, ["person"])
+    file = io.StringIO()
+    write_coco(file, found, ["person"], size=(768, 576), video="vtest.avi")
     coco = faster.COCO(str(tmp_path / "truth.json"))
-    evaluation = faster.COCOeval_faster(coco, coco.loadRes(str(tmp_path / "found.json")), "bbox", print_function=lambda *_: None)
+    results = coco.loadRes(json.loads(file.getvalue())["annotations"])
+    evaluation = faster.COCOeval_faster(coco, results, "bbox", print_function=lambda *_: None)
     evaluation.evaluate()
     evaluation.accumulate()
     evaluation.summarize()

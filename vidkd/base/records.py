@@ -229,6 +229,8 @@ def in_words(hint: Any) -> str | None:
 
 def _several(entry: Any) -> str:
     """Values of this type in words, in the plural."""
+    if typing.get_origin(entry) is Annotated:
+        return " ".join([_several(typing.get_args(entry)[0]), *_ranges(typing.get_args(entry)[1:])])
     if typing.get_origin(entry) in (tuple, list):
         return str(in_words(entry)).replace("a list", "lists", 1)
     return str(in_words(entry)) if typing.get_origin(entry) is Literal else MANY.get(entry, "values")
@@ -236,6 +238,7 @@ def _several(entry: Any) -> str:
 
 def _ranges(metas: Sequence[msgspec.Meta]) -> Iterator[str]:
     for meta in metas:
-        for name, words in (("ge", "from {:g} on"), ("gt", "above {:g}"), ("le", "at most {:g}"), ("lt", "below {:g}")):
+        bounds = {"ge": "from {} on", "gt": "above {}", "le": "at most {}", "lt": "below {}", "min_length": "of at least {} entries"}
+        for name, words in bounds.items():
             if (bound := getattr(meta, name)) is not None:
                 yield words.format(bound)

@@ -1,17 +1,22 @@
 """Settings of the steps of compression."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
 
 from vidkd.base.errors import ConfigError
+from vidkd.base.records import Count, Positive
 from vidkd.models.low_rank import Method
 
 Criterion = Literal["l1", "l2", "norm_scale", "taylor", "random"]
 Format = Literal["onnx", "xml", "pt2", "darknet"]
 # How far an exported file may be from its network: of any output, times the largest output where that is above 1.
 TOLERANCE = 1e-4
+# A number in (0, 1), in (0, 1].
+Part = Annotated[float, Meta(gt=0, lt=1)]
+Most = Annotated[float, Meta(gt=0, le=1)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,18 +34,13 @@ class PruneConfig:
         seed: of "random".
     """
 
-    ratio: float = 0.5
+    ratio: Part = 0.5
     criterion: Criterion = "l2"
     scope: Literal["global", "uniform"] = "global"
-    steps: int = 1
-    most_of_layer: float = 0.9
+    steps: Count = 1
+    most_of_layer: Most = 0.9
     exclude: tuple[str, ...] = ()
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        _require(0 < self.ratio < 1, f"ratio must lie in (0, 1), not {self.ratio}")
-        _require(0 < self.most_of_layer <= 1, f"most_of_layer must lie in (0, 1], not {self.most_of_layer}")
-        _require(self.steps >= 1, f"steps must be at least 1, not {self.steps}")
 
     def share(self, step: int) -> float:
         """The share of the filters left before this step (from 1) that it removes, so that the last one reaches `ratio` in even steps."""
@@ -60,14 +60,13 @@ class FactoriseConfig:
     """
 
     method: Method | Literal["any"] = "channel"
-    energy: float | None = None
-    macs: float | None = None
+    energy: Most | None = None
+    macs: Part | None = None
     exclude: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _require((self.energy is None) != (self.macs is None), "either energy or macs decides the ranks")
-        _require(self.energy is None or 0 < self.energy <= 1, f"energy must lie in (0, 1], not {self.energy}")
-        _require(self.macs is None or 0 < self.macs < 1, f"macs must lie in (0, 1), not {self.macs}")
+        if (self.energy is None) == (self.macs is None):
+            raise ConfigError("either energy or macs decides the ranks")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,12 +79,9 @@ class RefitConfig:
         seed: of frames and places.
     """
 
-    frames: int = 60
-    ridge: float = 0.01
+    frames: Count = 60
+    ridge: Positive = 0.01
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        _require(self.frames >= 1 and self.ridge > 0, f"frames must be at least 1 and ridge above 0, not {self.frames} and {self.ridge}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,14 +99,11 @@ class DistilConfig:
             heads cell by cell.
     """
 
-    frames: int = 200
-    passes: int = 1
+    frames: Count = 200
+    passes: Count = 1
     norms: bool = False
     seed: int = 0
     update: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        _require(min(self.frames, self.passes) >= 1, f"frames and passes must be at least 1, not {self.frames} and {self.passes}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,14 +118,11 @@ class QuantiseConfig:
         sensitivity: also find what each layer alone in integers does to the outputs.
     """
 
-    clips: int = 128
+    clips: Count = 128
     seed: int = 0
     weight_bits: Literal[7, 8] = 8
     exclude: tuple[str, ...] = ()
     sensitivity: bool = False
-
-    def __post_init__(self) -> None:
-        _require(self.clips >= 1, f"clips must be at least 1, not {self.clips}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,13 +135,9 @@ class ExportConfig:
         tolerance: how far a file may be from its network, of outputs up to 1 and in proportion above; not of integers, which round.
     """
 
-    formats: tuple[Format, ...] = ("onnx",)
+    formats: Annotated[tuple[Format, ...], Meta(min_length=1)] = ("onnx",)
     licence: str | None = None
-    tolerance: float = TOLERANCE
-
-    def __post_init__(self) -> None:
-        _require(bool(self.formats), "formats must name at least one format")
-        _require(0 < self.tolerance < math.inf, f"tolerance must be a number above 0, not {self.tolerance}")
+    tolerance: Positive = TOLERANCE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,8 +149,3 @@ class RepairConfig:
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
-
-
-def _require(holds: bool, what: str) -> None:
-    if not holds:
-        raise ConfigError(what)

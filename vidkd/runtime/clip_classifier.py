@@ -6,9 +6,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from vidkd.base.errors import CheckpointError, ConfigError
+from vidkd.base.errors import CheckpointError
 from vidkd.runtime.metadata import ATTENTION, CLIP, LOGITS, OBSERVED, ClassifierMetadata, View, target_output
-from vidkd.runtime.network import ClipNetwork, Network, Port
+from vidkd.runtime.network import Network, misfit
 
 Array = NDArray[np.floating[Any]]
 
@@ -31,19 +31,16 @@ class ClipClassifier(Protocol):
     @property
     def view(self) -> View:
         """What it sees: the frames themselves, or the flow between them."""
-        ...
 
     @property
     def map_shift_cells(self) -> float:
         """How far, in cells, its attention map is displaced against an even division of the crop: 0 for patches."""
-        ...
 
     def __call__(self, clip_BCTHW: NDArray[Any]) -> ClipScores:
         """RGB uint8 (B, 3, T, S, S), or flow in pixels a flow step, floating point (B, 2, T, S, S) -> what it says of each clip.
 
-        A classifier that can be told which share of a clip it sees is told: all of it.
+        A classifier that takes the share of a clip that it sees is given 1.
         """
-        ...
 
 
 def each_frame_to_one(maps: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -52,35 +49,28 @@ def each_frame_to_one(maps: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 class ExportedClassifier:
-    """A `ClipClassifier` on any `ClipNetwork`.
+    """A `ClipClassifier` on any `Network`. device: where it really runs, cpu or cuda.
 
     Raises ConfigError where file and metadata do not fit, CheckpointError for a file that gives no numbers; a trial run on a blank clip
-    tells.
+    shows.
     """
 
-    def __init__(self, network: ClipNetwork, metadata: ClassifierMetadata) -> None:
+    def __init__(self, network: Network, metadata: ClassifierMetadata) -> None:
         self._network, self.metadata = network, metadata
-        self._port = _fitting_inputs(network, metadata)
+        self.view, self.device, self.map_shift_cells = metadata.view, network.device, metadata.map_shift_cells or 0.0
+        names, wanted = [port.name for port in network.inputs], [CLIP, OBSERVED] if metadata.observed else [CLIP]
+        if names != wanted:
+            raise misfit(network, f"its inputs are {', '.join(names)}; the metadata make them {', '.join(wanted)}")
+        self._port, dtype = network.inputs[0], np.dtype(np.uint8 if metadata.view == "rgb" else np.float32)
+        if not self._port.fits(*metadata.clip_shape) or self._port.dtype != dtype:
+            taken = f"{self._port.dtype} {self._port.shape}"
+            raise misfit(network, f"its input is {taken}, the metadata make it {dtype} {(None, *metadata.clip_shape)}")
         self._outputs = [*metadata.output_sizes(), *([] if metadata.map_shift_cells is None else [ATTENTION])]
-        missing = sorted(set(self._outputs) - {port.name for port in network.outputs})
-        if missing:
-            raise _misfit(network, f"it has no output {', '.join(missing)}")
-        self._try()
-
-    @property
-    def view(self) -> View:
-        """What it sees."""
-        return self.metadata.view
-
-    @property
-    def device(self) -> str:
-        """Where it really runs: cpu or cuda."""
-        return self._network.device
-
-    @property
-    def map_shift_cells(self) -> float:
-        """See `ClipClassifier`."""
-        return self.metadata.map_shift_cells or 0.0
+        if missing := sorted(set(self._outputs) - {port.name for port in network.outputs}):
+            raise misfit(network, f"it has no output {', '.join(missing)}")
+        found = self.raw(np.zeros((1, *metadata.clip_shape), dtype))
+        if not all(np.isfinite(output).all() for output in found.values()):
+            raise CheckpointError(f"model gives values that are not numbers: {network.path}", hint="export it again, in float32")
 
     def __call__(self, clip_BCTHW: NDArray[Any]) -> ClipScores:
         """See `ClipClassifier`. Raises ValueError for clips of another shape than the file was made for."""
@@ -115,35 +105,11 @@ class ExportedClassifier:
             size = self.metadata.output_sizes().get(name)
             fits = output.ndim == 4 if size is None else output.shape[1:] == (size,)
             if not fits or len(output) != len(batch):
-                raise _misfit(self._network, f"output '{name}' of a batch of {len(batch)} has the shape {output.shape}")
+                raise misfit(self._network, f"output '{name}' of a batch of {len(batch)} has the shape {output.shape}")
         return [output[:count] for output in outputs]
-
-    def _try(self) -> None:
-        found = self.raw(np.zeros((1, *self.metadata.clip_shape), self._port.dtype))
-        if not all(np.isfinite(output).all() for output in found.values()):
-            raise CheckpointError(f"model gives values that are not numbers: {self._network.path}", hint="export it again, in float32")
 
 
 def softmax(logits_BK: Array) -> NDArray[np.float64]:
     """Probabilities (B, K), in float64."""
     powers = np.exp(logits_BK.astype(np.float64) - logits_BK.max(axis=1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
-
-
-def _fitting_inputs(network: Network, metadata: ClassifierMetadata) -> Port:
-    """The input of clips, the first one, if names, shape and type are those of the metadata."""
-    names = [port.name for port in network.inputs]
-    wanted = [CLIP, OBSERVED] if metadata.observed else [CLIP]
-    if names != wanted:
-        raise _misfit(network, f"its inputs are {', '.join(names)}; the metadata make them {', '.join(wanted)}")
-    port, shape = network.inputs[0], metadata.clip_shape
-    if len(port.shape) != 5 or any(side not in (None, want) for side, want in zip(port.shape[1:], shape, strict=True)):
-        raise _misfit(network, f"its input is {port.shape}, the metadata make it {(None, *shape)}")
-    dtype = np.uint8 if metadata.view == "rgb" else np.float32
-    if port.dtype != dtype:
-        raise _misfit(network, f"its input holds {port.dtype}, view {metadata.view} is {np.dtype(dtype)}")
-    return port
-
-
-def _misfit(network: Network, reason: object) -> ConfigError:
-    return ConfigError(f"model and metadata do not fit: {network.path}", reason=reason)

@@ -7,12 +7,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vidkd.base.errors import CheckpointError, ConfigError, unknown_name
+from vidkd.base.errors import CheckpointError, unknown_name
 from vidkd.runtime.detections import Detections
 from vidkd.runtime.heads import HEADS, Array, Candidates
 from vidkd.runtime.letterbox import Letterbox
 from vidkd.runtime.metadata import InputFormat, ModelMetadata
-from vidkd.runtime.network import Network, Port
+from vidkd.runtime.network import Network, Port, misfit
 from vidkd.runtime.nms import box_area, nms
 
 PixelTable: TypeAlias = NDArray[np.float32] | NDArray[np.int32]
@@ -28,11 +28,9 @@ class Detector(Protocol):
     @property
     def class_names(self) -> Sequence[str]:
         """Names of the classes that labels index."""
-        ...
 
     def __call__(self, frames: NDArray[np.uint8]) -> list[Detections]:
         """RGB uint8 (B, H, W, 3) -> B results, frame_index 0 and time_s None, each sorted by falling score."""
-        ...
 
 
 @runtime_checkable
@@ -44,65 +42,57 @@ class StagedDetector(Detector, Protocol):
 
     def begin(self, frames: NDArray[np.uint8]) -> Any:
         """Frames as `__call__` takes them -> the network's outputs; on a GPU they may not be worked out yet."""
-        ...
 
     def end(self, begun: Any) -> list[Detections]:
         """What `begin` gave -> what `__call__` gives."""
-        ...
+
+
+Begun = tuple[list[tuple[int, list[Array]]], Letterbox | None]
 
 
 class ExportedDetector:
     """A `Detector` on any `Network`. Boxes are cut at the edges of the frame; those that are then empty, or not finite, are dropped.
 
-    score, nms_iou: in place of the metadata's. Raises ConfigError where file and metadata do not fit; a trial run on a blank frame tells.
+    score, nms_iou: in place of the metadata's. device: where it really runs, cpu or cuda. input_size: (width, height) of what the network
+    sees. Raises ConfigError where file and metadata do not fit; a trial run on a blank frame shows.
     """
 
     def __init__(self, network: Network, metadata: ModelMetadata, *, score: float | None = None, nms_iou: float | None = None) -> None:
         self._network, self._metadata = network, metadata
-        self._score = _share("score", metadata.score if score is None else score)
-        self._nms_iou = metadata.nms_iou if nms_iou is None else _share("nms_iou", nms_iou)
+        self._score = metadata.score if score is None else score
+        self._nms_iou = metadata.nms_iou if nms_iou is None else nms_iou
+        self.device, self.class_names, self.input_size = network.device, metadata.classes, metadata.input.size
         self._port = _fitting_input(network, metadata)
-        self._output_names = _fitting_outputs(network, metadata)
+        known = [port.name for port in network.outputs]
+        for name in metadata.head.outputs:
+            if name not in known:
+                raise unknown_name("output", name, known, where=f"head.outputs in the metadata of {network.path}")
+        self._output_names = list(metadata.head.outputs) or known
         try:
             self._table = pixel_table(metadata.input, self._port)
         except ValueError as error:
-            raise _misfit(network, error) from None
+            raise misfit(network, error) from None
         self._try()
 
-    @property
-    def device(self) -> str:
-        """Where it really runs: cpu or cuda."""
-        return self._network.device
-
-    @property
-    def class_names(self) -> Sequence[str]:
-        """Names of the classes that labels index."""
-        return self._metadata.classes
-
-    @property
-    def input_size(self) -> tuple[int, int]:
-        """(width, height) of what the network sees."""
-        return self._metadata.input.size
-
     def __call__(self, frames: NDArray[np.uint8]) -> list[Detections]:
-        """See `Detector`. A file of fixed batch size is run in pieces of that size, any other once for all frames.
+        """See `Detector`. A file of fixed batch size is run in pieces of that size, any other once for all frames."""
+        return self.end(self.begin(frames))
+
+    def begin(self, frames: NDArray[np.uint8]) -> Begun:
+        """See `StagedDetector`: of each piece how many frames it has and its outputs, and how to come back; None for no frame.
 
         Raises ValueError unless frames are RGB uint8 (B, H, W, 3).
         """
-        return self.end(self.begin(frames))
-
-    def begin(self, frames: NDArray[np.uint8]) -> tuple[list[tuple[int, list[Array]]], Letterbox | None]:
-        """See `StagedDetector`: of each piece how many frames it has and its outputs, and how to come back; None for no frame."""
         if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8:
             raise ValueError(f"frames must be uint8 (B, H, W, 3): {frames.dtype} {frames.shape}")
         if not len(frames):
             return [], None
-        box = Letterbox.fit((frames.shape[2], frames.shape[1]), self._metadata.input.size, self._metadata.input.resize)
+        box = Letterbox.fit((frames.shape[2], frames.shape[1]), self.input_size, self._metadata.input.resize)
         piece = self._port.shape[0] or len(frames)
         pieces = [frames[start : start + piece] for start in range(0, len(frames), piece)]
         return [(len(part), self._run(part, box)) for part in pieces], box
 
-    def end(self, begun: tuple[list[tuple[int, list[Array]]], Letterbox | None]) -> list[Detections]:
+    def end(self, begun: Begun) -> list[Detections]:
         """See `StagedDetector`."""
         ran, box = begun
         if box is None:
@@ -118,14 +108,14 @@ class ExportedDetector:
         outputs = self._network.run(batch, self._output_names)
         for name, output in zip(self._output_names, outputs, strict=True):
             if not output.ndim or len(output) != len(batch):
-                raise _misfit(self._network, f"output '{name}' of shape {output.shape} does not begin with the batch of {len(batch)}")
+                raise misfit(self._network, f"output '{name}' of shape {output.shape} does not begin with the batch of {len(batch)}")
         return outputs
 
     def _decode(self, outputs: Sequence[Array], index: int, least: float) -> Candidates:
         try:
             return HEADS[self._metadata.head.style]([output[index] for output in outputs], self._metadata, least)
         except ValueError as error:
-            raise _misfit(self._network, error) from None
+            raise misfit(self._network, error) from None
 
     def _found(self, found: Candidates, box: Letterbox) -> Detections:
         (finite,) = np.nonzero(np.isfinite(found.boxes).all(1))
@@ -143,7 +133,7 @@ class ExportedDetector:
             raise CheckpointError(f"model gives values that are not numbers: {self._network.path}", hint="export it again, in float32")
         highest = self._decode(outputs, 0, LOWEST_SCORE).scores.max(initial=0)
         if highest > HIGHEST_SCORE:
-            raise _misfit(
+            raise misfit(
                 self._network, f"a blank frame scores {highest:.3g}, scores end at 1; is head.style '{self._metadata.head.style}' right?"
             )
 
@@ -152,40 +142,16 @@ def _fitting_input(network: Network, metadata: ModelMetadata) -> Port:
     """The one input, if it has the metadata's name and takes its shape."""
     names = [port.name for port in network.inputs]
     if len(names) != 1:
-        raise _misfit(network, f"it has {len(names)} inputs ({', '.join(names)}); one, of pixels, is understood")
+        raise misfit(network, f"it has {len(names)} inputs ({', '.join(names)}); one, of pixels, is understood")
     port, form = network.inputs[0], metadata.input
     if form.name not in (None, port.name):
         raise unknown_name("input", str(form.name), names, where=f"input.name in the metadata of {network.path}")
     width, height = form.size
     wanted = (3, height, width) if form.layout == "NCHW" else (height, width, 3)
-    fits = len(port.shape) == 4 and all(side in (None, want) for side, want in zip(port.shape[1:], wanted, strict=True))
-    if not fits:
-        raise _misfit(
-            network, f"input '{port.name}' is {_written(port.shape)}, the metadata make it {_written((None, *wanted))} ({form.layout})"
-        )
+    if not port.fits(*wanted):
+        shown, made = (f"({', '.join('?' if side is None else str(side) for side in shape)})" for shape in (port.shape, (None, *wanted)))
+        raise misfit(network, f"input '{port.name}' is {shown}, the metadata make it {made} ({form.layout})")
     return port
-
-
-def _fitting_outputs(network: Network, metadata: ModelMetadata) -> list[str]:
-    known = [port.name for port in network.outputs]
-    for name in metadata.head.outputs:
-        if name not in known:
-            raise unknown_name("output", name, known, where=f"head.outputs in the metadata of {network.path}")
-    return list(metadata.head.outputs) or known
-
-
-def _misfit(network: Network, reason: object) -> ConfigError:
-    return ConfigError(f"model and metadata do not fit: {network.path}", reason=reason)
-
-
-def _written(shape: Sequence[int | None]) -> str:
-    return f"({', '.join('?' if side is None else str(side) for side in shape)})"
-
-
-def _share(key: str, value: float) -> float:
-    if not 0 <= value <= 1:
-        raise ConfigError(f"{key} must be in [0, 1]: {value}")
-    return value
 
 
 def pixel_table(form: InputFormat, port: Port) -> PixelTable:

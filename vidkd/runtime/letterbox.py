@@ -7,22 +7,20 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+# How a frame meets an input of another shape.
+# centre: aspect kept, sides rounded to the nearest pixel, picture in the middle (YOLOv5, YOLOv8).
+# darknet: the same with sides rounded down, as darknet's own letterbox; the AlexeyAB fork stretches by default.
+# top_left: aspect kept, sides rounded down, picture in the upper left corner (YOLOX).
+# stretch: both sides scaled apart, nothing padded.
 ResizeMode = Literal["centre", "darknet", "top_left", "stretch"]
-"""How a frame meets an input of another shape.
-
-centre: aspect kept, sides rounded to the nearest pixel, picture in the middle (YOLOv5, YOLOv8).
-darknet: the same with sides rounded down, as darknet's own letterbox; the AlexeyAB fork stretches unless told otherwise.
-top_left: aspect kept, sides rounded down, picture in the upper left corner (YOLOX).
-stretch: both sides scaled apart, nothing padded.
-"""
 RESIZE_MODES: tuple[ResizeMode, ...] = get_args(ResizeMode)
+# The same for a reader.
 RESIZE_WORDS: dict[ResizeMode, str] = {
     "centre": "letterbox: aspect kept, nothing cut, the picture in the middle, padded",
     "darknet": "letterbox as darknet's: aspect kept, nothing cut, sides rounded down, the picture in the middle, padded",
     "top_left": "aspect kept, nothing cut, the picture in the upper left corner, padded to the right and below",
     "stretch": "stretch: both sides scaled apart, nothing padded or cut",
 }
-"""The same for a reader."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,14 +44,7 @@ class Letterbox:
 
     @classmethod
     def fit(cls, source: tuple[int, int], target: tuple[int, int], mode: ResizeMode = "centre") -> "Letterbox":
-        """The geometry for frames of source (width, height) in an input of target (width, height).
-
-        Raises ValueError for an unknown mode or a side below 1.
-        """
-        if mode not in RESIZE_MODES:
-            raise ValueError(f"mode must be one of {', '.join(RESIZE_MODES)}: {mode!r}")
-        if min(*source, *target) < 1:
-            raise ValueError(f"sides must be at least 1 pixel: source {source}, target {target}")
+        """The geometry for frames of source (width, height) in an input of target (width, height)."""
         width, height = target if mode == "stretch" else _inside(source, target, nearest=mode == "centre")
         centred = mode in ("centre", "darknet")
         return cls(
@@ -76,10 +67,7 @@ class Letterbox:
         """A frame (H, W, C) in an input (input_height, input_width, C), bilinear without smoothing, the rest filled with `fill` (0..255).
 
         A frame that has the input's size already is returned itself, not copied.
-        Raises ValueError if the frame is not of the source size.
         """
-        if frame.ndim != 3 or frame.shape[:2] != (self.source_height, self.source_width):
-            raise ValueError(f"frame must be ({self.source_height}, {self.source_width}, C): {frame.shape}")
         if (self.width, self.height) != (self.source_width, self.source_height):
             resized = cv2.resize(frame, (self.width, self.height), interpolation=cv2.INTER_LINEAR)
             frame = resized.reshape(self.height, self.width, -1)

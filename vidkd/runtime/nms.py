@@ -10,8 +10,7 @@ BLOCK = 256
 def box_area(boxes: NDArray[np.floating]) -> NDArray[np.float64]:
     """Areas (N,) of boxes (N, 4) x1 y1 x2 y2; 0 where a box is turned inside out."""
     boxes = np.asarray(boxes, np.float64)
-    area: NDArray[np.float64] = (boxes[:, 2] - boxes[:, 0]).clip(0) * (boxes[:, 3] - boxes[:, 1]).clip(0)
-    return area
+    return np.asarray((boxes[:, 2] - boxes[:, 0]).clip(0) * (boxes[:, 3] - boxes[:, 1]).clip(0))
 
 
 def box_iou(first: NDArray[np.floating], second: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -21,8 +20,7 @@ def box_iou(first: NDArray[np.floating], second: NDArray[np.floating]) -> NDArra
     height = np.minimum(first[:, None, 3], second[None, :, 3]) - np.maximum(first[:, None, 1], second[None, :, 1])
     shared = width.clip(0) * height.clip(0)
     union = box_area(first)[:, None] + box_area(second)[None, :] - shared
-    overlap: NDArray[np.float64] = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
-    return overlap
+    return np.asarray(np.divide(shared, union, out=np.zeros_like(shared), where=union > 0))
 
 
 def nms(
@@ -30,22 +28,17 @@ def nms(
     scores: NDArray[np.floating],
     labels: NDArray[np.integer],
     iou: float,
-    *,
-    class_agnostic: bool = False,
 ) -> NDArray[np.int64]:
     """Greedy non-maximum suppression: indices of the boxes that stay, by falling score, equal scores in the order given.
 
-    boxes: (N, 4) x1 y1 x2 y2. scores, labels: (N,). A box falls to a better one of its class, or of any class if class_agnostic, with which
-    it overlaps by more than `iou` in [0, 1]. Raises ValueError if the lengths differ.
+    boxes: (N, 4) x1 y1 x2 y2. scores, labels: (N,). A box falls to a better one of its class with which it overlaps by more than `iou` in
+    [0, 1].
     """
-    boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
-    if not len(boxes) == len(scores) == len(labels):
-        raise ValueError(f"boxes, scores and labels differ in number: {len(boxes)}, {len(scores)}, {len(labels)}")
+    boxes, labels = np.asarray(boxes, np.float64).reshape(-1, 4), np.asarray(labels)
     order = np.argsort(-np.asarray(scores), kind="stable")
-    classes = np.zeros(len(boxes), np.int64) if class_agnostic else np.asarray(labels)
     stays = np.zeros(len(boxes), bool)
-    for label in np.unique(classes):
-        stays[_greedy(boxes, order[classes[order] == label], iou)] = True
+    for label in np.unique(labels):
+        stays[_greedy(boxes, order[labels[order] == label], iou)] = True
     return np.asarray(order[stays[order]], np.int64)
 
 

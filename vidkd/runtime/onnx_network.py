@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from vidkd.base.errors import CheckpointError, ConfigError, first_line
 from vidkd.base.extras import require
 from vidkd.runtime.metadata import EMBEDDED_KEY
-from vidkd.runtime.network import Port
+from vidkd.runtime.network import Network, Port
 
 DTYPES: dict[str, type[np.generic]] = {
     "tensor(float)": np.float32,
@@ -23,13 +23,11 @@ DTYPES: dict[str, type[np.generic]] = {
     "tensor(int32)": np.int32,
     "tensor(int64)": np.int64,
 }
-
-
 CUDA = "CUDAExecutionProvider"
+# Variable by which, with 0, a user turns TF32 off in NVIDIA's libraries.
 TF32_OVERRIDE = "NVIDIA_TF32_OVERRIDE"
-"""Variable by which, with 0, a user turns TF32 off in NVIDIA's libraries."""
+# ONNX Runtime's step that turns layers into integers, with one scale a layer, which a file with integer layers keeps in float.
 NOT_AS_WRITTEN = ["WeightBiasQuantization"]
-"""ONNX Runtime's step that turns layers into integers, with one scale a layer, which a file with integer layers keeps in float."""
 
 
 def session_options(extra: str, *, threads: int = 0) -> Any:
@@ -57,27 +55,18 @@ def external_files(path: Path) -> set[str]:
     return names
 
 
-class OnnxNetwork:
+class OnnxNetwork(Network):
     """A `Network` on ONNX Runtime. device: cuda where it has started there, else cpu."""
 
     def __init__(self, session: Any, path: Path) -> None:
-        self.path = str(path)
+        inputs, outputs = ([_port(item) for item in items] for items in (session.get_inputs(), session.get_outputs()))
+        super().__init__(path, inputs, outputs, session.get_modelmeta().custom_metadata_map.get(EMBEDDED_KEY))
         self._session = session
-        self.inputs = [_port(item) for item in session.get_inputs()]
-        self.outputs = [_port(item) for item in session.get_outputs()]
-        self.embedded: str | None = session.get_modelmeta().custom_metadata_map.get(EMBEDDED_KEY)
         # what the session has started, not what was asked for: it falls back to the processor by itself
         self.device = "cuda" if CUDA in session.get_providers() else "cpu"
 
-    def run(
-        self, batch: NDArray[Any], outputs: Sequence[str], further: Mapping[str, NDArray[Any]] | None = None
-    ) -> list[NDArray[np.floating]]:
-        """See `Network.run`; further: what the inputs after the first get, by name."""
-        try:
-            arrays = self._session.run(list(outputs), {self.inputs[0].name: batch, **(further or {})})
-        except Exception as error:  # ONNX Runtime's errors share no class of their own
-            raise CheckpointError(f"model fails on an input of shape {batch.shape}: {self.path}", reason=first_line(error)) from error
-        return [array if np.issubdtype(array.dtype, np.floating) else array.astype(np.float64) for array in arrays]
+    def _run(self, given: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> Sequence[NDArray[Any]]:
+        return list(self._session.run(list(outputs), dict(given)))
 
 
 def open_onnx(path: Path, *, device: str = "auto", threads: int = 0) -> OnnxNetwork:
@@ -87,31 +76,26 @@ def open_onnx(path: Path, *, device: str = "auto", threads: int = 0) -> OnnxNetw
     MissingExtraError without onnxruntime.
     """
     runtime = require("onnxruntime", "detect", package="onnxruntime")
-    providers = _providers(device, runtime.get_available_providers())
-    options = session_options("detect", threads=threads)
+    options, available = session_options("detect", threads=threads), runtime.get_available_providers()
+    if device not in ("auto", "cpu", "cuda"):
+        raise ConfigError(f"cannot use device '{device}' for an ONNX file", hint="--device auto, cpu or cuda")
     try:
+        providers = _providers(device, available)
         session = runtime.InferenceSession(str(path), options, providers=providers, disabled_optimizers=NOT_AS_WRITTEN)
     except Exception as error:  # ONNX Runtime's errors share no class of their own
-        mend = "fetch or export it again; vidkd export writes what ONNX Runtime runs"
-        raise CheckpointError(f"not a model that ONNX Runtime can run: {path}", reason=first_line(error), hint=mend) from error
+        hint = "fetch or export it again; vidkd export writes what ONNX Runtime runs"
+        raise CheckpointError(f"not a model that ONNX Runtime can run: {path}", reason=first_line(error), hint=hint) from error
     network = OnnxNetwork(session, path)
     if device == "cuda" and network.device != "cuda":
-        raise ConfigError("cannot use device 'cuda'", reason="ONNX Runtime could not start CUDA", hint="--device auto or cpu")
-    if not network.inputs:
-        raise CheckpointError(f"model has no input: {path}")
+        reason = "ONNX Runtime could not start CUDA" if CUDA in available else "this ONNX Runtime is built without CUDA"
+        raise ConfigError("cannot use device 'cuda'", reason=reason, hint="pip install onnxruntime-gpu, or --device auto or cpu")
     return network
 
 
 def _providers(device: str, available: Sequence[str]) -> list[str | tuple[str, dict[str, str]]]:
-    """What a session may run on, with options: ONNX Runtime multiplies in TF32 on a GPU unless it is told by an option of its own."""
-    if device not in ("auto", "cpu", "cuda"):
-        raise ConfigError(f"cannot use device '{device}' for an ONNX file", hint="--device auto, cpu or cuda")
-    if device == "cuda" and CUDA not in available:
-        reason = "this ONNX Runtime is built without CUDA"
-        raise ConfigError("cannot use device 'cuda'", reason=reason, hint="pip install onnxruntime-gpu, or --device auto or cpu")
-    wanted = ["CPUExecutionProvider"] if device == "cpu" else [CUDA, "CPUExecutionProvider"]
-    options = {CUDA: {"use_tf32": "0"}} if os.environ.get(TF32_OVERRIDE) == "0" else {}
-    return [(name, options[name]) if name in options else name for name in wanted if name in available]
+    """What a session may run on, with options: ONNX Runtime multiplies in TF32 on a GPU unless an option of its own says otherwise."""
+    cuda = (CUDA, {"use_tf32": "0"}) if os.environ.get(TF32_OVERRIDE) == "0" else CUDA
+    return [*([cuda] if device != "cpu" and CUDA in available else []), "CPUExecutionProvider"]
 
 
 def _port(item: Any) -> Port:

@@ -3,29 +3,30 @@
 import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from vidkd.base.errors import CheckpointError, ConfigError, unknown_name
+from vidkd.base.errors import CheckpointError, ConfigError
 from vidkd.runtime.clip_classifier import ExportedClassifier
 from vidkd.runtime.detector import ExportedDetector
 from vidkd.runtime.metadata import EMBEDDED_KEY, EXPORT_AGAIN, ClassifierMetadata, ModelMetadata, embedded, wrong_task
 from vidkd.runtime.metadata_file import find_metadata, read_metadata
-from vidkd.runtime.network import ClipNetwork, Network
+from vidkd.runtime.network import Network
 from vidkd.runtime.onnx_network import open_onnx
 from vidkd.runtime.openvino_network import open_openvino
 from vidkd.runtime.tflite_network import open_tflite
 
 NETWORKS: dict[str, Callable[..., Network]] = {".onnx": open_onnx, ".xml": open_openvino, ".tflite": open_tflite}
-CLIP_NETWORKS: dict[str, Callable[..., ClipNetwork]] = {".onnx": open_onnx, ".xml": open_openvino}
+# Those that run classifiers of clips, with more than one input.
+CLIP_NETWORKS = {suffix: NETWORKS[suffix] for suffix in (".onnx", ".xml")}
 
 Runtime = Literal["onnxruntime", "openvino"]
-RUNTIMES: dict[str, dict[str, Callable[..., ClipNetwork]]] = {
+# Libraries among which a user may choose, with the kinds of files that each runs.
+RUNTIMES: dict[str, dict[str, Callable[..., Network]]] = {
     "onnxruntime": {".onnx": open_onnx},
     "openvino": {".onnx": open_openvino, ".xml": open_openvino},
 }
-"""Libraries among which a user may choose, with the kinds of files that each runs."""
+# What runs a file where no runtime is chosen.
 RUN_BY = {".onnx": "onnxruntime", ".xml": "openvino", ".tflite": "litert"}
-"""What runs a file where nobody chooses."""
 NAMES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "litert": "LiteRT"}
 
 
@@ -44,42 +45,33 @@ def library_name(path: Path | str, runtime: Runtime | None = None) -> str:
     return NAMES[runtime or RUN_BY[Path(path).suffix.lower()]]
 
 
-def open_network(path: Path | str, *, device: str = "auto", threads: int = 0, runtime: Runtime | None = None) -> Network:
-    """Load a model's file by its suffix, one of `NETWORKS`.
+def open_network(
+    path: Path | str,
+    *,
+    device: str = "auto",
+    threads: int = 0,
+    runtime: Runtime | None = None,
+    known: Mapping[str, Callable[..., Network]] = NETWORKS,
+) -> Network:
+    """Load a model's file by its suffix, one of `known`.
 
     device: auto, cpu, or cuda (ONNX Runtime only). threads: 0 for the library's own choice.
     runtime: the library that runs it, of `RUNTIMES`; by default that of its suffix, which for .onnx is ONNX Runtime.
     Raises CheckpointError if the file is missing, no model, or truncated; ConfigError for another suffix, one that the chosen library does
-    not run, a device that is not available or a negative number of threads; MissingExtraError without the library that runs it.
+    not run, or a device that is not available; MissingExtraError without the library that runs it.
     """
     path = Path(path)
-    if path.suffix.lower() not in NETWORKS:
-        raise ConfigError(
-            f"not a kind of model file that runs without torch: {path}",
-            known=f"{', '.join(NETWORKS)} here; darknet .cfg and .weights and torch checkpoints by the commands that take them, with torch",
-        )
-    network: Network = _opened(path, NETWORKS, device=device, threads=threads, runtime=runtime)
-    return network
-
-
-def _opened(path: Path, by_suffix: Mapping[str, Callable[..., Any]], *, device: str, threads: int, runtime: Runtime | None) -> Any:
-    """By what opens files of its suffix, or those of the chosen runtime."""
     suffix = path.suffix.lower()
-    if runtime is not None:
-        if runtime not in RUNTIMES:
-            raise unknown_name("runtime", runtime, RUNTIMES)
-        by_suffix = RUNTIMES[runtime]
-        if suffix not in by_suffix:
-            raise ConfigError(
-                f"{NAMES[runtime]} does not run {suffix} files here: {path}",
-                it_runs=", ".join(by_suffix),
-                hint=f"name no runtime, and {library_name(path)} runs it",
-            )
+    if suffix not in known:
+        more = "; darknet .cfg and .weights and torch checkpoints by the commands that take them, with torch"
+        raise ConfigError(f"not a kind of model file that runs without torch: {path}", known=f"{', '.join(known)} here{more}")
+    opens = known if runtime is None else RUNTIMES[runtime]
+    if runtime is not None and suffix not in opens:
+        what, hint = f"{NAMES[runtime]} does not run {suffix} files here: {path}", f"name no runtime, and {library_name(path)} runs it"
+        raise ConfigError(what, it_runs=", ".join(opens), hint=hint)
     if not path.is_file():
         raise CheckpointError(f"model file not found: {path}")
-    if threads < 0:
-        raise ConfigError(f"threads must be 0 (the library's choice) or more: {threads}")
-    return by_suffix[suffix](path, device=device, threads=threads)
+    return opens[suffix](path, device=device, threads=threads)
 
 
 def open_detector(
@@ -110,10 +102,7 @@ def open_exported_classifier(
     device, threads, runtime and errors: those of `open_network`; also ConfigError if there is no metadata, or it is of another schema, or
     wrong, or does not fit the file.
     """
-    path = Path(path)
-    if path.suffix.lower() not in CLIP_NETWORKS:
-        raise ConfigError(f"not a kind of classifier's file that runs without torch: {path}", known=", ".join(CLIP_NETWORKS))
-    network: ClipNetwork = _opened(path, CLIP_NETWORKS, device=device, threads=threads, runtime=runtime)
+    network = open_network(path, device=device, threads=threads, runtime=runtime, known=CLIP_NETWORKS)
     if network.embedded is None:
         raise _no_classifier(network)
     return ExportedClassifier(network, embedded(ClassifierMetadata, network.embedded, network.path))
@@ -121,14 +110,14 @@ def open_exported_classifier(
 
 def _no_classifier(network: Network) -> ConfigError:
     """What a file without metadata is: a detector by the YAML beside it, a network of pictures, or unknown."""
-    beside, shape = Path(network.path).with_suffix(".yaml"), network.inputs[0].shape
     with contextlib.suppress(ConfigError):  # no YAML, or one of something else
-        read_metadata(beside)
+        read_metadata(Path(network.path).with_suffix(".yaml"))
         return wrong_task("detect", network.path)
-    if len(shape) == 4 and 3 in (shape[1], shape[3]):
-        sides = ", ".join("?" if side is None else str(side) for side in shape)
-        reason = f"its input '{network.inputs[0].name}' takes pictures, ({sides})"
-        mend = "vidkd detect --model takes it, if it is a detector"
-        return ConfigError(f"no classifier of clips: {network.path}", reason=reason, hint=mend)
+    port = network.inputs[0]
+    if len(port.shape) == 4 and 3 in (port.shape[1], port.shape[3]):
+        reason = f"its input '{port.name}' takes pictures, ({', '.join('?' if side is None else str(side) for side in port.shape)})"
+        return ConfigError(
+            f"no classifier of clips: {network.path}", reason=reason, hint="vidkd detect --model takes it, if it is a detector"
+        )
     reason = f"it holds no metadata of vidkd (entry '{EMBEDDED_KEY}'): classes, frames, sizes"
     return ConfigError(f"nothing says how to run {network.path}", reason=reason, hint=EXPORT_AGAIN)

@@ -10,26 +10,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vidkd.base.errors import CheckpointError, ConfigError, VidkdError, first_line
+from vidkd.base.errors import CheckpointError, VidkdError, first_line
 from vidkd.base.extras import require
 from vidkd.base.files import sha256
 from vidkd.runtime.metadata import EMBEDDED_KEY
-from vidkd.runtime.network import Port
+from vidkd.runtime.network import Network, Port, check_processor
 
+# Processors that have bfloat16 would compute in it unasked.
 PRECISION = {"INFERENCE_PRECISION_HINT": "f32"}
-"""Processors that have bfloat16 would compute in it unasked."""
-
-
+# Entry of an .xml with the sha256 of its .bin, where vidkd wrote them.
 WEIGHTS_KEY = "vidkd_weights"
-"""Entry of an .xml with the sha256 of its .bin, where vidkd wrote them."""
-
-
+# Bytes at the end of an .xml in which its last tag stands.
 END_READ = 64
-"""Bytes at the end of an .xml in which its last tag stands."""
-
-
+# How lines of an error begin that say something of OpenVINO's code and not of the file.
 ABOUT_ITSELF = ("Exception from", "Check ", "FrontEnd API failed", "Model wasn't fully converted", "Summary:", "Loading input model")
-"""How lines of an error begin that tell of OpenVINO's code and not of the file."""
 
 
 class _SignalStack(ctypes.Structure):
@@ -54,30 +48,18 @@ def compiled(core: Any, model: Any, settings: Mapping[str, Any]) -> Any:
             change(ctypes.byref(before), None)
 
 
-class OpenVinoNetwork:
-    """A `ClipNetwork` on OpenVINO."""
+class OpenVinoNetwork(Network):
+    """A `Network` on OpenVINO."""
 
-    device = "cpu"
+    noise = ABOUT_ITSELF
 
     def __init__(self, compiled: Any, path: Path, embedded: str | None) -> None:
-        self.path = str(path)
+        super().__init__(path, [_port(item) for item in compiled.inputs], [_port(item) for item in compiled.outputs], embedded)
         self._compiled = compiled
-        self.inputs = [_port(item) for item in compiled.inputs]
-        self.outputs = [_port(item) for item in compiled.outputs]
-        self.embedded = embedded
 
-    def run(
-        self, batch: NDArray[Any], outputs: Sequence[str], further: Mapping[str, NDArray[Any]] | None = None
-    ) -> list[NDArray[np.floating]]:
-        """See `ClipNetwork.run`."""
-        try:
-            found = self._compiled({self.inputs[0].name: batch, **(further or {})})
-            arrays = [np.array(found[name]) for name in outputs]  # copies: the next run writes into the same memory
-        except Exception as error:  # OpenVINO's errors share no class of their own
-            raise CheckpointError(
-                f"model fails on an input of shape {batch.shape}: {self.path}", reason=first_line(error, leave_out=ABOUT_ITSELF)
-            ) from error
-        return [array if np.issubdtype(array.dtype, np.floating) else array.astype(np.float64) for array in arrays]
+    def _run(self, given: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> Sequence[NDArray[Any]]:
+        found = self._compiled(dict(given))
+        return [np.array(found[name]) for name in outputs]
 
 
 def open_openvino(path: Path, *, device: str = "auto", threads: int = 0) -> OpenVinoNetwork:
@@ -86,17 +68,12 @@ def open_openvino(path: Path, *, device: str = "auto", threads: int = 0) -> Open
     Raises CheckpointError if it is no model, truncated, or an .xml without its own .bin; ConfigError for another device; MissingExtraError
     without openvino.
     """
-    if device not in ("auto", "cpu"):
-        reason = "vidkd runs OpenVINO on the processor"
-        raise ConfigError(f"cannot use device '{device}' in OpenVINO", reason=reason, hint="--device auto or cpu")
+    check_processor(device, "OpenVINO")
     core = require("openvino", "openvino", package="openvino").Core()
     settings = {**PRECISION, **({"INFERENCE_NUM_THREADS": threads} if threads else {})}
     with wrap_openvino_errors(path):
         model, embedded = _read_onnx(path) if path.suffix.lower() == ".onnx" else _read_xml(core, path)
-        network = OpenVinoNetwork(compiled(core, model, settings), path, embedded)
-    if not network.inputs:
-        raise CheckpointError(f"model has no input: {path}")
-    return network
+        return OpenVinoNetwork(compiled(core, model, settings), path, embedded)
 
 
 def _read_xml(core: Any, path: Path) -> tuple[Any, str | None]:
@@ -107,7 +84,13 @@ def _read_xml(core: Any, path: Path) -> tuple[Any, str | None]:
     try:
         model = core.read_model(str(path), str(weights))
     except Exception as error:  # OpenVINO's errors share no class of their own
-        raise _unreadable(path, weights, error) from error
+        hint = f"fetch or export {path.name} and {weights.name} again, both of them"
+        reason, what = first_line(error, leave_out=ABOUT_ITSELF), f"not a model that OpenVINO can run: {path}"
+        if not path.read_bytes()[-END_READ:].rstrip().endswith(b"</net>"):
+            reason = "it does not end as OpenVINO's files do: it is truncated, or something else"
+        elif "bin file" in reason:
+            what = f"{weights} is truncated, or does not belong to {path.name}"
+        raise CheckpointError(what, reason=reason, hint=hint) from error
     hashed = _entry(model, WEIGHTS_KEY)
     if hashed is not None and hashed != sha256(weights):
         raise CheckpointError(f"{weights.name} does not hold the weights of {path}", hint="export again, or put both files side by side")
@@ -116,20 +99,6 @@ def _read_xml(core: Any, path: Path) -> tuple[Any, str | None]:
 
 def _entry(model: Any, *key: str) -> str | None:
     return str(model.get_rt_info(list(key)).astype(str)) if model.has_rt_info(list(key)) else None
-
-
-def _unreadable(path: Path, weights: Path, error: Exception) -> CheckpointError:
-    """Which of the two files is at fault, as far as can be told."""
-    mend = f"fetch or export {path.name} and {weights.name} again, both of them"
-    with path.open("rb") as file:
-        file.seek(-min(END_READ, file.seek(0, os.SEEK_END)), os.SEEK_CUR)
-        is_whole = file.read().rstrip().endswith(b"</net>")
-    reason = first_line(error, leave_out=ABOUT_ITSELF)
-    if not is_whole:
-        reason = "it does not end as OpenVINO's files do: it is truncated, or something else"
-    elif "bin file" in reason:
-        return CheckpointError(f"{weights} is truncated, or does not belong to {path.name}", reason=reason, hint=mend)
-    return CheckpointError(f"not a model that OpenVINO can run: {path}", reason=reason, hint=mend)
 
 
 def _read_onnx(path: Path) -> tuple[Any, str | None]:
