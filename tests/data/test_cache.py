@@ -107,14 +107,6 @@ def test_the_key_changes_with_file_and_interval(video: Path, cache: ClipCache) -
     assert len(keys) == 5
 
 
-def test_a_changed_file_is_decoded_anew(video: Path, cache: ClipCache) -> None:
-    before = window_of(cache, video, clip("a.mp4"), position=0.0, want_flow=False)
-    write_panning(video, frames=FRAMES, dx=2, seed=9)
-    os.utime(video, ns=(0, 5))
-    after = window_of(cache, video, clip("a.mp4"), position=0.0, want_flow=False)
-    assert not np.array_equal(before.frames, after.frames)
-
-
 # --- torn entries ---
 
 
@@ -141,16 +133,6 @@ def test_a_torn_entry_is_ignored_and_mended(video: Path, cache: ClipCache, part:
     assert file.read_bytes() == content
 
 
-def test_a_file_that_is_cut_while_it_is_read_is_an_error(video: Path, cache: ClipCache) -> None:
-    cache.read(video, clip("a.mp4"))
-    file = next(cache.folder.glob("*/*.frames.npy"))
-    rows = cache_module.Rows(str(file))
-    assert (len(rows), rows[np.array([3, 3, 0])].shape) == (FRAMES, (3, 32, 43, 3))
-    os.truncate(file, 5000)
-    with pytest.raises(OSError, match="was cut while it was read"):
-        rows[np.array([FRAMES - 1])]
-
-
 def test_a_full_disk_makes_the_cache_useless_and_no_clip_bad(
     video: Path, cache: ClipCache, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -169,17 +151,6 @@ def test_a_full_disk_makes_the_cache_useless_and_no_clip_bad(
 
 
 # --- what is remembered ---
-
-
-def test_an_entry_that_another_process_wrote_anew_is_read_anew(video: Path, cache: ClipCache) -> None:
-    for _ in range(2):
-        cache.read(video, clip("a.mp4"))
-    for part, array in (("frames", np.full((5, 32, 43, 3), 7, np.uint8)), ("times", np.arange(5.0))):
-        np.save(next(cache.folder.glob(f"*/*.{part}.npy")), array)
-    found = cache.read(video, clip("a.mp4"), want_flow=False)
-    assert np.asarray(found.frames).shape == (5, 32, 43, 3)
-    assert (np.asarray(found.frames) == 7).all()
-    np.testing.assert_array_equal(found.timestamps_s, np.arange(5.0))
 
 
 # --- the bound ---

@@ -15,7 +15,6 @@ from vidkd.data.flow import dis_flow
 from vidkd.data.flow_store import (
     decode_flow,
     encode_flow,
-    largest_error,
     read_side_file,
     read_stored_flow,
     write_stored_flow,
@@ -35,16 +34,15 @@ def test_the_error_of_a_component_is_at_most_half_a_step(seed: int, bound: float
     assert picture.dtype == np.uint8
     assert clipped == 0
     error = np.abs(decode_flow(picture[None], bound)[0] - flow).max()
-    assert largest_error(bound) == bound / 4094
-    assert error <= largest_error(bound) * 1.001
-    assert error > largest_error(bound) * 0.8  # the bound that is stated is the one there is
+    assert error <= bound / 4094 * 1.001
+    assert error > bound / 4094 * 0.8  # the bound that is stated is the one there is
 
 
 def test_what_lies_beyond_the_bound_is_cut_and_counted() -> None:
     flow = np.array([[[70.0, -3.0], [-1000.0, 64.0]]], np.float32)
     picture, clipped = encode_flow(flow, 64.0)
     assert clipped == 2
-    np.testing.assert_allclose(decode_flow(picture[None], 64.0)[0], [[[64, -3], [-64, 64]]], atol=largest_error(64.0))
+    np.testing.assert_allclose(decode_flow(picture[None], 64.0)[0], [[[64, -3], [-64, 64]]], atol=64.0 / 4094)
 
 
 # --- stored and read ---
@@ -56,7 +54,7 @@ def test_stored_flow_is_the_flow_to_half_a_step(panning_root: Path, stored_flow:
     expected = dis_flow(frames, frames[np.minimum(np.arange(FRAMES) + STEP, FRAMES - 1)])
     found = read_stored_flow(stored_flow, "in/right.mp4", window(*range(FRAMES)), frame_count=FRAMES)
     assert found.dtype == np.float32
-    assert np.abs(found - expected).max() <= largest_error(64.0) * 1.001
+    assert np.abs(found - expected).max() <= 64.0 / 4094 * 1.001
     # and it is the motion: 2 pixels a frame, 2 frames a step, at 32/48 of the size
     assert np.median(found[:-STEP, 8:-8, 8:-8, 0]) == pytest.approx(4 * 32 / 48, abs=0.1)
     assert not found[-1].any()

@@ -153,22 +153,6 @@ def test_the_frame_at_the_very_cut_is_observed_in_anticipation_and_the_next_is_n
     assert choose_windows(stamps, row(4.99, 6.0), one, observe, position=1.0).observed.frames.tolist() == [39]
 
 
-@pytest.mark.parametrize("fps", [10, 23.976, 25, 29.97, 30, 60])
-def test_a_border_at_a_frame_is_the_same_border_however_its_time_was_rounded(fps: float) -> None:
-    stamps, one = np.arange(300) / fps, WindowConfig(frames=1, stride=1)
-    observe = ObserveConfig(protocol="anticipation", gap_s=round(6 / fps, 6), observe_s=round(20 / fps, 6))
-    for frame in range(30, 290):
-        start_s = round(frame / fps, 6)  # as lists hold times
-        clip = row(start_s, round((frame + 10) / fps, 6))
-        seen = [choose_windows(stamps, clip, one, observe, position=p).observed.frames[0] for p in (0.0, 1.0)]
-        assert seen == [frame - 26, frame - 6]
-        rest = dataclasses.replace(EARLY, teacher_sees="rest")
-        last, first = (choose_windows(stamps, clip, one, rest, position=p, fraction=0.5) for p in (1.0, 0.0))
-        assert first.future is not None
-        assert (last.observed.frames[0], first.future.frames[0]) == (frame + 4, frame + 5)
-        assert choose_windows(stamps, clip, one, EARLY, position=1.0, fraction=1.0).observed.frames[0] == frame + 9
-
-
 def test_a_part_without_a_frame_makes_a_clip_unobservable_if_it_is_the_student_s() -> None:
     """Of a file with a pause from 0.9 to 2 s; what the teacher does not see is the row's fault."""
     stamps, one = np.concatenate([np.arange(10) / 10, 2 + np.arange(10) / 10]), WindowConfig(frames=1)

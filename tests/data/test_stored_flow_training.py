@@ -13,7 +13,6 @@ from vidkd.data.config import CacheConfig, DataConfig
 from vidkd.data.dataset import ClipDataset
 from vidkd.data.flow import FlowConfig
 from vidkd.data.flow_extract import ExtractConfig
-from vidkd.data.flow_store import largest_error
 from vidkd.data.footage import footage_of
 from vidkd.data.transforms import TransformConfig
 from vidkd.data.windows import WindowConfig
@@ -45,7 +44,7 @@ def test_the_same_samples_on_the_fly_and_stored(
         one, other = direct[item], from_store[item]
         assert torch.equal(one["rgb"], other["rgb"])
         # vectors were stored at 32 pixels and are seen at 24 x (20 / crop): the error shrinks or grows with them, half precision adds to it
-        bound = largest_error(64.0) * 24 / 32 * 20 / 18 + 2**-9
+        bound = 64.0 / 4094 * 24 / 32 * 20 / 18 + 2**-9
         assert float((one["flow"].float() - other["flow"].float()).abs().max()) <= bound
         assert float(one["flow"].float().abs().max()) > 0.5
 
@@ -81,4 +80,4 @@ def test_real_files_too_have_the_same_flow_stored_and_on_the_fly(real_data: Path
     for one, other in zip(*samples, strict=True):
         assert torch.equal(one["rgb"], other["rgb"])
         inside = one["flow"].float().abs() < 60
-        assert float((one["flow"].float() - other["flow"].float()).abs()[inside].max()) <= largest_error(64.0) + 2**-6
+        assert float((one["flow"].float() - other["flow"].float()).abs()[inside].max()) <= 64.0 / 4094 + 2**-6

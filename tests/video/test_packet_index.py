@@ -87,15 +87,6 @@ def test_a_changed_file_is_read_again(tmp_path: Path, looks: Calls, monkeypatch:
         assert len(looks) == number + 1
 
 
-def test_an_error_is_not_remembered(tmp_path: Path) -> None:
-    path = tmp_path / "a.mp4"
-    path.write_text("not a video")
-    with pytest.raises(VideoError, match="cannot open"):
-        open_video(path)
-    with open_video(encode(path, frames=12)) as video:
-        assert len(video) == 12
-
-
 def test_times_that_only_decoding_tells_are_found_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded: Calls = []
     real = PyavReader._decode_times

@@ -14,9 +14,8 @@ import pytest
 from kinds_of_files import PLAIN, PYAV_ONLY
 from numbered_videos import VARIABLE_TIMES_S, add_stream, encode, number_of, numbered_image, numbers_of
 
-from vidkd.base.errors import ConfigError, VideoError
+from vidkd.base.errors import VideoError
 from vidkd.video import check_video, containers, open_stream, open_video, pyav_reader
-from vidkd.video.containers import RgbConverter, decoded_frames, opened
 from vidkd.video.index import read_packets
 from vidkd.video.pyav_reader import PyavReader
 
@@ -177,17 +176,6 @@ def test_colour_tags_are_honoured_alike(made: Made, name: str) -> None:
         assert np.abs(fast.frames_at_indices(range(8)).astype(int) - oracle.frames_at_indices(range(8))).max() <= COLOUR_LEVELS
 
 
-def test_pictures_converted_one_after_another_are_those_converted_alone(made: Made) -> None:
-    """What a converter prepares for one picture must not show in the next, whatever its size, format, matrix or range."""
-    names = ["bt709.mp4", "b_frames.mp4", "full_range.mp4", "odd_size.mp4", "hevc_10_bit.mp4", "lossless_rgb.mp4", "bt709.mp4"]
-    for threads in (1, 0):
-        together = RgbConverter(threads)
-        for name in names:
-            with opened(made(name)) as (container, stream):
-                for frame in islice(decoded_frames(container, stream, name), 4):
-                    np.testing.assert_array_equal(together(frame), frame.to_ndarray(format="rgb24"))
-
-
 def test_of_several_streams_one_is_read_throughout(tmp_path: Path) -> None:
     """FFmpeg ranks streams, and its versions rank differently: decord must not read one and the times come from another."""
     import av
@@ -236,51 +224,6 @@ def test_odd_paths(tmp_path: Path, name: str) -> None:
     for backend in ("decord", "pyav"):
         with open_video(path, backend=backend) as video:
             assert number_of(video.frames_at_indices([11])[0]) == 11
-
-
-def test_titles_in_another_encoding_do_not_matter(tmp_path: Path) -> None:
-    import av
-
-    path = tmp_path / "title.avi"
-    with av.open(str(path), "w") as container:
-        container.metadata["title"] = "Xitle"
-        stream = add_stream(container, (64, 96), "mjpeg", "yuvj420p", 12, {})
-        for number in range(4):
-            frame = av.VideoFrame.from_ndarray(numbered_image(number), format="rgb24")
-            frame.pts, frame.time_base = number * 512, stream.time_base
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    path.write_bytes(path.read_bytes().replace(b"Xitle", b"\xfcitle"))
-    with pytest.raises(UnicodeDecodeError):
-        av.open(str(path)).close()
-    with open_video(path, backend="pyav") as video:
-        assert numbers_of(video.frames_at_indices([3, 0])) == [3, 0]
-
-
-def test_files_that_are_no_video(tmp_path: Path) -> None:
-    (tmp_path / "empty.mp4").touch()
-    (tmp_path / "text.mp4").write_text("not a video\n" * 50)
-    for name, reason in (("missing.mp4", "no such video"), ("empty.mp4", "empty file"), ("text.mp4", "cannot open video")):
-        with pytest.raises(VideoError, match=reason):
-            open_video(tmp_path / name)
-    with pytest.raises(VideoError, match="open_stream"):
-        open_video("rtsp://example.org/live")
-    with pytest.raises(ConfigError, match="decord"):
-        open_video(tmp_path / "text.mp4", backend="decrod")  # type: ignore[arg-type]
-
-
-def test_sound_without_pictures(tmp_path: Path) -> None:
-    import av
-
-    path = tmp_path / "sound.mkv"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("pcm_s16le", rate=8000)
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
-        frame.sample_rate, frame.pts = 8000, 0
-        container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    with pytest.raises(VideoError, match="no video in"):
-        open_video(path)
 
 
 def test_truncated_file_is_read_up_to_the_cut_and_no_further(made: Made) -> None:

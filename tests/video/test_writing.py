@@ -141,15 +141,6 @@ def test_wrong_input_is_an_error_and_leaves_nothing(tmp_path: Path, arguments: d
     assert list(tmp_path.iterdir()) == []
 
 
-def test_times_for_some_frames_only_are_an_error(tmp_path: Path) -> None:
-    writer = VideoWriter(tmp_path / "a.mp4", fps=25)
-    writer.write(numbered_image(0))
-    with pytest.raises(VideoError, match="for all frames or for none"):
-        writer.write(numbered_image(1), time_s=0.5)
-    writer.abort()
-    assert list(tmp_path.iterdir()) == []
-
-
 @pytest.mark.skipif(os.name == "nt", reason="no limit on the size of files there")
 @pytest.mark.parametrize("room", [200, 30_000])
 def test_a_full_disk_is_a_message_and_leaves_nothing(tmp_path: Path, room: int) -> None:

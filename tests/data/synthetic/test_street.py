@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from vidkd.base.errors import ConfigError, DataError
+from vidkd.base.errors import ConfigError
 from vidkd.cli.main import main
-from vidkd.data.synthetic.street import VideoPlace, draw_street, read_scenes, render_street, video_places, write_street_shapes
+from vidkd.data.synthetic.street import VideoPlace, draw_street, render_street, video_places, write_street_shapes
 from vidkd.data.synthetic.street_scene import StreetShapesConfig
 from vidkd.video import open_video
 
@@ -72,16 +72,10 @@ def test_truth_tells_sides_lengths_and_scenes(written):
     ]
     assert len({row["group"] for row in truth}) == 6
     assert all(len(decoded(out / row["path"])) == row["frames"] for row in truth)
-    starts = read_scenes(out)["streams/test_01.mp4"]
-    assert "".join(start.scene for start in starts) == "ABACB"
-    assert starts[0].first_frame == 0
-    assert min(np.diff([*(start.first_frame for start in starts), 45])) >= 6
-
-
-def test_scenes_are_read_from_such_a_data_set_alone(tmp_path):
-    (tmp_path / "truth.jsonl").write_text('{"path": "a.mp4", "label": 0}\n')
-    with pytest.raises(DataError, match="no scenes in"):
-        read_scenes(tmp_path)
+    starts = truth[-1]["scenes"]
+    assert "".join(start["scene"] for start in starts) == "ABACB"
+    assert starts[0]["first_frame"] == 0
+    assert min(np.diff([*(start["first_frame"] for start in starts), 45])) >= 6
 
 
 # ---- what is drawn

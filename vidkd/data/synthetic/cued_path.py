@@ -99,20 +99,9 @@ class CuedShapesConfig(SceneConfig):
         """Fewest and most frames of idle time."""
         return math.ceil(self.shortest_idle_s * self.fps - 1e-6), math.floor(self.longest_idle_s * self.fps + 1e-6)
 
-    @property
-    def cue_frames(self) -> int:
-        """Frames of a cue."""
-        return round(self.cue_s * self.fps)
-
-    @property
-    def travel_frames(self) -> int:
-        """Frames from the end of a cue to the start of its action."""
-        return round(self.travel_s * self.fps)
-
-    @property
-    def action_frames(self) -> int:
-        """Frames of an action."""
-        return round(self.action_s * self.fps)
+    def frames_of(self, seconds: float) -> int:
+        """Frames of a cue, a journey or an action."""
+        return round(seconds * self.fps)
 
 
 _RAMP = 0.2  # share of an action in which the amplitude grows, and again in which it shrinks
@@ -150,7 +139,7 @@ def draw_timeline(config: CuedShapesConfig, rng: np.random.Generator) -> Timelin
     """Idle time, cue, journey, action, again and again, and idle time at the end."""
     fewest, most = config.idle_frames
     idle = rng.integers(fewest, most + 1, config.episodes + 1)
-    lengths = [0, config.cue_frames, config.travel_frames, config.action_frames]
+    lengths = [0, *map(config.frames_of, (config.cue_s, config.travel_s, config.action_s))]
     starts = np.cumsum(idle[:-1]) + np.arange(config.episodes) * sum(lengths)
     moments = (starts[:, None] + np.cumsum(lengths)).tolist()
     return Timeline(episodes=tuple(map(tuple, moments)), frames=int(moments[-1][-1] + idle[-1]))

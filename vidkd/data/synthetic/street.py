@@ -8,8 +8,6 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vidkd.base.errors import DataError
-from vidkd.base.files import read_jsonl
 from vidkd.data.synthetic.shapes import as_pixels, paint
 from vidkd.data.synthetic.street_scene import Look, Passage, StreetShapesConfig, draw_look, draw_passages
 from vidkd.data.synthetic.write import Written, random_numbers, write_data_set, write_rows
@@ -133,14 +131,6 @@ def _visit_lengths(config: StreetShapesConfig, place: VideoPlace) -> list[int]:
     return [config.shortest_visit_frames + int(more) for more in np.diff(ends, prepend=0)]
 
 
-@dataclass(frozen=True)
-class SceneStart:
-    """From this frame of its video on, this scene is shown; the name of an earlier one says that it returns."""
-
-    first_frame: int
-    scene: str
-
-
 def write_truth(out: Path, config: StreetShapesConfig) -> None:
     """Write truth.jsonl under `out`, whole or not at all."""
     write_rows(out / "truth.jsonl", (street_truth_row(draw_street(config, place)) for place in video_places(config)))
@@ -165,15 +155,6 @@ def street_truth_row(video: StreetVideo) -> dict[str, Any]:
             for passage in visit.passages
         ],
     }
-
-
-def read_scenes(root: Path) -> dict[str, tuple[SceneStart, ...]]:
-    """The visits of every video of a written data set, by the video's path. Raises DataError if `root` has no such truth.jsonl."""
-    rows = read_jsonl(root / "truth.jsonl")
-    try:
-        return {row["path"]: tuple(SceneStart(start["first_frame"], start["scene"]) for start in row["scenes"]) for row in rows}
-    except (KeyError, TypeError) as error:
-        raise DataError(f"no scenes in {root / 'truth.jsonl'}", hint="vidkd make_data --variant street --out DIR") from error
 
 
 def write_street_shapes(out: Path | str, config: StreetShapesConfig | None = None, *, workers: int | None = None) -> Written:
