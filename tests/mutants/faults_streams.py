@@ -13,8 +13,8 @@ STREAMS = (
     Mutant(
         "NMS across classes",
         "vidkd/runtime/nms.py",
-        "np.zeros(len(boxes), np.int64) if class_agnostic else np.asarray(labels)",
-        "np.zeros(len(boxes), np.int64)",
+        "reshape(-1, 4), np.asarray(labels)",
+        "reshape(-1, 4), np.zeros(len(boxes), np.int64)",
         ("tests/runtime/test_nms.py",),
     ),
     Mutant(
